@@ -1,0 +1,5 @@
+"""`python -m gpufan` is the command `gpufan`."""
+
+from gpufan.cli import main
+
+main()

@@ -1,0 +1,44 @@
+"""One card's decisions: the sensor's guard first, then the law."""
+
+from gpufan.control import Decision
+from gpufan.control.guard import SensorGuard
+from gpufan.control.law import CurveLaw, CurveSettings, duty_range
+
+SLOWDOWN_MARGIN_C = 5
+"""Fans are at full speed from so many °C under the temperature at which the card slows itself down."""
+
+DEFAULT_SLOWDOWN_C = 90
+"""Assumed where the card does not tell, or tells something absurd, °C."""
+
+
+class Controller:
+    """Decides for one card, tick by tick. A function of what it is given, time included."""
+
+    def __init__(self, settings: CurveSettings, card_range: tuple[int, int], slowdown_c: float | None) -> None:
+        """`card_range` is the lowest and highest duty that the card takes, percent; `slowdown_c` its threshold."""
+        limits = duty_range(card_range, settings.min_duty_percent)
+        if slowdown_c is None or not 60 <= slowdown_c <= 120:
+            slowdown_c = DEFAULT_SLOWDOWN_C
+        self._full = limits[1]
+        self._guard = SensorGuard()
+        self._law = CurveLaw(settings, limits, full_at_c=slowdown_c - SLOWDOWN_MARGIN_C)
+        self._last: Decision | None = None
+
+    def decide(self, now_s: float, temperature_c: float | None, power_w: float | None) -> Decision:
+        """Duty for a reading at `now_s`; None stands for a value that could not be read."""
+        doubt = self._guard.judge(now_s, temperature_c, power_w)
+        if doubt is None:
+            assert temperature_c is not None  # or the guard would have doubted it
+            decision = self._law.decide(now_s, temperature_c)
+        elif doubt.hot or self._last is None:
+            self._law.force(self._full)
+            decision = Decision(self._full, "fail-safe", doubt.reason)
+        else:
+            decision = Decision(self._last.duty_percent, "fail-safe", doubt.reason)
+        self._last = decision
+        return decision
+
+    def forget(self) -> None:
+        """The fans have been the driver's meanwhile: decide as if for the first time."""
+        self._law.forget()
+        self._last = None

@@ -1,0 +1,107 @@
+"""Curve: the breakpoints of duty over temperature that a person writes down, and the line between them."""
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+
+from gpufan.errors import InputError
+
+MAX_TEMPERATURE_C = 110
+"""No NVIDIA card runs on past this; a breakpoint above it is a typing error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Duty in percent over temperature in °C: linear between breakpoints, flat outside them.
+
+    A duty of None stands for `auto`: from its temperature up to the next breakpoint the fan is the driver's. It may
+    stand only at the first breakpoint, before one with a number.
+
+    >>> curve = Curve.parse("50:30, 70:50, 80:100")
+    >>> curve.duty_at(60), curve.duty_at(20), curve.duty_at(95)
+    (40.0, 30.0, 100.0)
+    >>> str(curve)
+    '50:30,70:50,80:100'
+    >>> Curve.parse("0:auto,50:30").duty_at(49.9) is None
+    True
+    """
+
+    points: tuple[tuple[float, float | None], ...]
+
+    def __post_init__(self) -> None:
+        _check(self.points)
+
+    @classmethod
+    def parse(cls, text: str) -> "Curve":
+        """Read `T:D,T:D,...`, °C and percent. Raises InputError naming the point that is wrong.
+
+        >>> Curve.parse("60:50,55:70")
+        Traceback (most recent call last):
+        gpufan.errors.InputError: curve point 2 '55:70': temperatures must rise, and 55 does not come after 60
+        """
+        points: list[tuple[float, float | None]] = []
+        for number, item in enumerate(text.split(","), 1):
+            temperature, colon, duty = (part.strip() for part in item.partition(":"))
+            where = f"curve point {number} '{item.strip()}'"
+            if not colon:
+                raise InputError(f"{where}: write it as temperature:duty, for example 60:50")
+            points.append((_number(temperature, where), None if duty == "auto" else _number(duty, where)))
+        return cls(tuple(points))
+
+    @property
+    def lowest_duty(self) -> float:
+        """The duty of the first breakpoint that has one, percent."""
+        return next(duty for _, duty in self.points if duty is not None)
+
+    def duty_at(self, temperature_c: float) -> float | None:
+        """Duty in percent, or None where the curve leaves the fan to the driver. NaN counts as hot."""
+        points = self.points
+        if not temperature_c < points[-1][0]:
+            return points[-1][1]
+        above = bisect_right(points, temperature_c, key=_temperature)
+        upper_c, upper = points[above]
+        if above == 0:
+            return upper
+        lower_c, lower = points[above - 1]
+        if lower is None or upper is None:
+            return None
+        return lower + (upper - lower) * (temperature_c - lower_c) / (upper_c - lower_c)
+
+    def __str__(self) -> str:
+        return ",".join(f"{t:g}:{'auto' if d is None else format(d, 'g')}" for t, d in self.points)
+
+
+def _temperature(point: tuple[float, float | None]) -> float:
+    return point[0]
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{where}: '{text}' is not a number")
+    return value
+
+
+def _check(points: tuple[tuple[float, float | None], ...]) -> None:
+    if not points or points[-1][1] is None:
+        raise InputError("the curve needs at least one point with a duty, for example 60:50")
+    previous_c, previous = -math.inf, 0.0
+    for number, (temperature_c, duty) in enumerate(points, 1):
+        where = f"curve point {number} '{temperature_c:g}:{'auto' if duty is None else format(duty, 'g')}'"
+        if not 0 <= temperature_c <= MAX_TEMPERATURE_C:
+            raise InputError(f"{where}: the temperature must lie within 0..{MAX_TEMPERATURE_C} °C")
+        if temperature_c <= previous_c:
+            raise InputError(
+                f"{where}: temperatures must rise, and {temperature_c:g} does not come after {previous_c:g}"
+            )
+        if duty is None:
+            if number > 1:
+                raise InputError(f"{where}: 'auto' may stand only at the first point")
+        elif not 0 <= duty <= 100:
+            raise InputError(f"{where}: the duty must lie within 0..100 %")
+        elif duty < previous:
+            raise InputError(f"{where}: duties must never fall, and {duty:g} is below {previous:g}")
+        previous_c, previous = temperature_c, previous if duty is None else duty

@@ -1,0 +1,33 @@
+"""The errors that reach the person at the terminal: one line each, what happened, to what, and what to do."""
+
+
+class GpufanError(Exception):
+    """Something failed at run time; `exit_status` is what the command ends with."""
+
+    exit_status = 1
+
+
+class InputError(GpufanError):
+    """What the user gave is not usable; nothing was changed."""
+
+    exit_status = 2
+
+
+class DriverError(GpufanError):
+    """The driver, its library or its permission stands in the way of every card alike."""
+
+
+class NoPermission(DriverError):
+    """The driver refuses to set fans for this user."""
+
+
+class GpuError(GpufanError):
+    """A request to one card failed; the next one may not."""
+
+
+class GpuLost(GpuError):
+    """The card no longer answers: it fell off the bus or needs a reset."""
+
+
+class NotControllable(GpuError):
+    """The card has no fan that this driver can set."""

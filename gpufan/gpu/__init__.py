@@ -1,0 +1,90 @@
+"""SENSE and ACT: the protocol that every way to reach a card fulfils, and the values that pass through it.
+
+`nvml` reaches real cards, `simulated` a model of them. Nothing here decides anything.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class GpuInfo:
+    """What does not change about a card while the driver runs."""
+
+    uuid: str
+    pci: str
+    """PCI address as NVML prints it, hexadecimal: `00000000:0A:00.0`."""
+    index: int
+    """NVML's index; for people only, since it can change with a reboot."""
+    name: str
+    fan_count: int
+    duty_range: tuple[int, int]
+    """Lowest and highest duty that the card takes, percent."""
+    slowdown_c: int | None
+    """Temperature at which the card slows itself down, °C; None where it does not say."""
+    backend: str
+    """What sets the fans: `nvml`, `x11`, `simulated`."""
+    obstacle: str | None = None
+    """Why the fans cannot be set; None where they can."""
+
+    @property
+    def label(self) -> str:
+        """Short name for people: index and model, `0 GTX 1080 Ti`."""
+        return f"{self.index} {self.name.removeprefix('NVIDIA ').removeprefix('GeForce ')}"
+
+
+class FanReading(NamedTuple):
+    """One fan, read back; each value is None where the driver does not tell."""
+
+    speed_percent: int | None
+    target_percent: int | None
+    manual: bool | None
+    """Whether the fan is in our hands rather than the driver's."""
+    speed_rpm: int | None = None
+
+
+class Reading(NamedTuple):
+    """One card, read once."""
+
+    temperature_c: float | None
+    """None where the read failed."""
+    power_w: float | None
+    fans: tuple[FanReading, ...]
+
+
+class Gpu(Protocol):
+    """One card. Calls may block for ever when the hardware does; each card is called from one thread at a time."""
+
+    @property
+    def info(self) -> GpuInfo:
+        """What the card said of itself when it was found."""
+
+    def read(self) -> Reading:
+        """Read temperature, power and fans.
+
+        Raises GpuLost; any other failed read shows as None in the result.
+        """
+
+    def set_duty(self, duty_percent: int) -> None:
+        """Take every fan of the card and set it to `duty_percent`.
+
+        Raises GpuError, GpuLost or NoPermission. Returning is no proof: read back.
+        """
+
+    def release(self) -> None:
+        """Give every fan of the card back to the driver; doing so twice is harmless.
+
+        Tries every fan before it raises GpuError, GpuLost or NoPermission for the first that failed.
+        """
+
+
+class Box(Protocol):
+    """All cards that one backend reaches, open until `close`."""
+
+    @property
+    def gpus(self) -> Sequence[Gpu]:
+        """In the order of NVML's index."""
+
+    def close(self) -> None:
+        """Let go of the driver. Does not release fans."""
