@@ -139,7 +139,9 @@ class Worker:
             return
         if now_s > self._wait_until_s + self._wait_given_back.last_s:
             self._wait_given_back.reset()
-        reason = f"{decision.reason}; set again: {problem}" if problem else self._remark(now_s, decision.reason, reading)
+        reason = (
+            f"{decision.reason}; set again: {problem}" if problem else self._remark(now_s, decision.reason, reading)
+        )
         control = "driver" if decision.duty_percent is None else "ours"
         self.state = self._state(control, decision.duty_percent, decision.kind, reason, reading)
 

@@ -14,8 +14,6 @@ from gpufan.gpu import FanReading
 FORMAT = 1
 """Raised when a field changes its meaning or goes; new fields may come without."""
 
-DEFAULT_PATH = Path("/run/gpufan/state.json")
-
 
 class GpuState(msgspec.Struct, frozen=True):
     """One card after a tick."""
@@ -76,7 +74,7 @@ class SnapshotFile:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)
-        os.replace(self._temporary, self._path)
+        self._temporary.replace(self._path)
 
     def remove(self) -> None:
         """Leave nothing behind that could be taken for a running daemon's."""

@@ -1,0 +1,60 @@
+"""One line per change, for a pipe, a file or the journal."""
+
+import os
+import time
+from typing import TextIO
+
+from gpufan.bounded import Aside
+from gpufan.report.snapshot import Snapshot
+from gpufan.report.text import clock, line
+
+_PRIORITY = {"fail-safe": 4, "fault": 4, "lost": 3, "hang": 3}
+"""By kind, as in syslog: 3 error, 4 warning; all else is 6, information."""
+
+
+class LogReport:
+    """Writes a line whenever a card's duty, its control or the kind of its reason changes."""
+
+    def __init__(self, stream: TextIO, *, simulated: bool) -> None:
+        self._stream = stream
+        self._simulated = simulated
+        self._journal = _is_journal(stream)
+        self._last: dict[int, tuple[object, ...]] = {}
+        self._lines = Aside(self._write)
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Take the next snapshot."""
+        for gpu in snapshot.gpus:
+            key = (gpu.control, gpu.duty_percent, gpu.kind)
+            if self._last.get(gpu.index) != key:
+                self._last[gpu.index] = key
+                self._put(_PRIORITY.get(gpu.kind, 6), line(gpu), snapshot.time_s)
+
+    def warn(self, text: str) -> None:
+        """Write a warning."""
+        self._put(4, text, time.time())
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._lines.close(0.5)
+
+    def _put(self, priority: int, text: str, time_s: float) -> None:
+        if self._journal:
+            self._lines.put(f"<{priority}>{text}")
+        elif self._simulated:
+            self._lines.put(f"{clock(time_s)} {text}")
+        else:
+            self._lines.put(f"{time.strftime('%H:%M:%S', time.localtime(time_s))} {text}")
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Whether systemd connected `stream` to the journal (systemd.exec(5), JOURNAL_STREAM)."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
