@@ -13,7 +13,7 @@ _PRIORITY = {"fail-safe": 4, "fault": 4, "lost": 3, "hang": 3}
 
 
 class LogReport:
-    """Writes a line whenever a card's duty, its control or the kind of its reason changes."""
+    """Writes a line whenever a card's duty, its control or the gravity of its reason changes."""
 
     def __init__(self, stream: TextIO, *, simulated: bool) -> None:
         self._stream = stream
@@ -25,10 +25,11 @@ class LogReport:
     def publish(self, snapshot: Snapshot) -> None:
         """Take the next snapshot."""
         for gpu in snapshot.gpus:
-            key = (gpu.control, gpu.duty_percent, gpu.kind)
+            priority = _PRIORITY.get(gpu.kind, 6)
+            key = (gpu.control, gpu.duty_percent, priority)
             if self._last.get(gpu.index) != key:
                 self._last[gpu.index] = key
-                self._put(_PRIORITY.get(gpu.kind, 6), line(gpu), snapshot.time_s)
+                self._put(priority, line(gpu), snapshot.time_s)
 
     def warn(self, text: str) -> None:
         """Write a warning."""
