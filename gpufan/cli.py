@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from gpufan import __version__
 from gpufan.control.law import CurveSettings
@@ -50,6 +51,14 @@ def _time_scale(text: str) -> float:
     if not scale > 0:
         raise InputError(f"'{text}' is not a speed: write a number above 0, or max")
     return scale
+
+
+def _refuse_without_simulate(*names: str) -> None:
+    """Options of a simulation must not be taken to mean anything for real cards."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise InputError(f"--{name.replace('_', '-')} goes with --simulate: add that, or leave it out")
 
 
 gpu_option = click.option(
@@ -105,26 +114,34 @@ def cli(context: click.Context) -> None:
 )
 @gpu_option
 @click.option(
-    "--interval", type=click.FloatRange(0.1, 5), default=1.0, show_default=True, help="Seconds between readings."
+    "--interval",
+    type=click.FloatRange(0.1, 5),
+    metavar="SECONDS",
+    default=1.0,
+    show_default=True,
+    help="Time between readings.",
 )
 @click.option(
     "--hysteresis",
     type=click.FloatRange(0, 30),
+    metavar="°C",
     default=_DEFAULTS.hysteresis_c,
     show_default=True,
-    help="°C by which a card must cool before its fans slow down.",
+    help="How much a card must cool before its fans slow down.",
 )
 @click.option(
     "--hold",
     type=click.FloatRange(0, 3600),
+    metavar="SECONDS",
     default=_DEFAULTS.hold_s,
     show_default=True,
-    help="Seconds for which it must stay that cool.",
+    help="How long it must stay that cool.",
 )
 @click.option(
     "--min-duty",
     type=click.IntRange(0, 100),
-    help="Lowest duty in percent. [default: the card's own, and 30 where that is under 20]",
+    metavar="PERCENT",
+    help="Lowest duty ever set. [default: the card's own, and 30 where that is under 20]",
 )
 @click.option("--dry-run", is_flag=True, help="Read the cards, say what would be set, set nothing.")
 @simulate_option
@@ -170,6 +187,7 @@ def run(
 
     settings = CurveSettings(curve=curve, hysteresis_c=hysteresis, hold_s=hold, min_duty_percent=min_duty)
     if simulate is None:
+        _refuse_without_simulate("workload", "time_scale")
         run_cards(RunOptions(settings, gpus, interval, dry_run, duration, runtime_dir or DEFAULT_FOLDER))
         return
     summaries = run_simulation(
@@ -186,7 +204,7 @@ def run(
 @simulate_option
 @_debug_option
 def list_cards(gpus: tuple[str, ...], simulate: str | None) -> None:
-    """Show the cards, their fans, and what controls them or why nothing can."""
+    """Show the cards, their fans and what controls them."""
     from gpufan.report.tables import print_cards
     from gpufan.run import find
 
