@@ -114,9 +114,7 @@ def run_simulation(options: RunOptions, simulation: SimulationOptions) -> list[t
             summary.add(options.interval_s)
 
     with only_one(folder, _complain):
-        report = _report(
-            f"gpufan {__version__} · simulated {simulation.profile}, {simulation.workload}", simulated=True
-        )
+        report = _report(f"gpufan {__version__} · simulated {simulation.profile}, {simulation.workload}")
         workers = [Worker(gpu, options.settings, dry_run=options.dry_run) for gpu in chosen]
         with _snapshots(folder, report) as sinks:
             try:
