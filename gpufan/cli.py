@@ -5,6 +5,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -255,5 +256,6 @@ def main() -> None:
         status = error.exit_status if isinstance(error, GpufanError) else 1
         message = str(error) if known else f"{type(error).__name__}: {error} (this is a bug: --debug shows where)"
     if message:
-        print(f"gpufan: {message}", file=sys.stderr)
+        with suppress(OSError):  # the terminal may be gone
+            print(f"gpufan: {message}", file=sys.stderr)
     sys.exit(status)

@@ -110,8 +110,14 @@ class Worker:
         """Give the fans back, and set them no more. Raises GpuError, GpuLost or NoPermission."""
         # A tick that has hung may come back in its own thread while this runs in another.
         self._stopped = True
-        if not self._dry_run and self._info is not None and self._info.obstacle is None:
+        if self._dry_run or self._info is None or self._info.obstacle is not None:
+            return
+        try:
             give_back(self.gpu)
+        except NoPermission:
+            if self._permitted:
+                raise
+            # Whoever may not set fans has none to give back.
 
     def _adopt(self, info: GpuInfo) -> None:
         """Start afresh with a card that was found, or found again."""

@@ -3,6 +3,7 @@
 import math
 import time
 from collections import deque
+from contextlib import suppress
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -47,7 +48,8 @@ class LiveReport:
         """Leave the last table on the terminal."""
         self._frames.close(0.5)
         if not self._frames.busy:
-            self._live.stop()
+            with suppress(OSError, ValueError):  # the terminal may be gone
+                self._live.stop()
 
     def _draw(self, frame: Snapshot | str) -> None:
         if isinstance(frame, str):
