@@ -1,0 +1,84 @@
+"""PCI addresses: where a card sits, in the spellings of NVML, lspci and xorg.conf. The values only; no I/O."""
+
+import re
+from dataclasses import dataclass
+
+from gpufan.errors import InputError
+
+_HEXADECIMAL = re.compile(r"(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])", re.IGNORECASE)
+_XORG = re.compile(r"(?:(?:pci|agp):)?([0-9]+)(?:@([0-9]+))?:([0-9]+)(?::([0-9]+))?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PciAddress:
+    """Place of one function of one device; ordered as lspci orders them.
+
+    The same card in the three spellings, of which only the last is decimal:
+
+    >>> card = PciAddress.parse("00000000:0A:00.0")
+    >>> card.nvml, card.lspci, card.xorg
+    ('00000000:0A:00.0', '0000:0a:00.0', 'PCI:10:0:0')
+    >>> PciAddress.parse("0a:00.0") == PciAddress.parse("PCI:10@0:0:0") == card
+    True
+    >>> PciAddress.parse("10000:E1:00.0").xorg
+    'PCI:225@65536:0:0'
+    """
+
+    domain: int
+    bus: int
+    device: int
+    function: int
+
+    def __post_init__(self) -> None:
+        if not (self.domain < 2**32 and self.bus < 2**8 and self.device < 2**5 and self.function < 2**3):
+            raise InputError(
+                f"no PCI device can sit at domain {self.domain}, bus {self.bus}, device {self.device}, function "
+                f"{self.function}: the highest are 4294967295, 255, 31 and 7"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> "PciAddress":
+        """Read the spelling of NVML or lspci (hexadecimal, `.` before the function) or of xorg.conf (decimal).
+
+        Raises InputError.
+
+        >>> PciAddress.parse("10:0:0").lspci  # no dot: xorg.conf's, which may leave out `PCI:` and the function
+        '0000:0a:00.0'
+        >>> PciAddress.parse("GPU 0")
+        Traceback (most recent call last):
+        gpufan.errors.InputError: 'GPU 0' is not a PCI address: write it as lspci does, for example 0a:00.0
+        """
+        if match := _HEXADECIMAL.fullmatch(text.strip()):
+            domain, bus, device, function = (int(part or "0", 16) for part in match.groups())
+        elif match := _XORG.fullmatch(text.strip()):
+            bus, domain, device, function = (_decimal(part, text) for part in match.groups())
+            # The X server counts on across domains: bus 256 is bus 0 of domain 1.
+            domain, bus = domain + (bus >> 8), bus & 0xFF
+        else:
+            raise InputError(f"{text!r} is not a PCI address: write it as lspci does, for example 0a:00.0")
+        return cls(domain, bus, device, function)
+
+    @property
+    def nvml(self) -> str:
+        """As NVML prints it: eight hexadecimal digits of domain, capitals."""
+        return f"{self.domain:08X}:{self.bus:02X}:{self.device:02X}.{self.function}"
+
+    @property
+    def lspci(self) -> str:
+        """As `lspci -D` and sysfs print it: hexadecimal, small letters."""
+        return f"{self.domain:04x}:{self.bus:02x}:{self.device:02x}.{self.function}"
+
+    @property
+    def xorg(self) -> str:
+        """As BusID in xorg.conf: decimal, the domain only where it is not 0."""
+        domain = f"@{self.domain}" if self.domain else ""
+        return f"PCI:{self.bus}{domain}:{self.device}:{self.function}"
+
+    def __str__(self) -> str:
+        return self.lspci
+
+
+def _decimal(part: str | None, text: str) -> int:
+    if part and len(part) > 10:
+        raise InputError(f"{text!r} is not a PCI address: the number {part[:10]}... is too large")
+    return int(part or "0")
