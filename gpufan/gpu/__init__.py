@@ -5,7 +5,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class GpuInfo:
         return f"{self.index} {self.name.removeprefix('NVIDIA ').removeprefix('GeForce ')}"
 
 
-class FanReading(NamedTuple):
+class FanReading(msgspec.Struct, frozen=True, gc=False):
     """One fan, read back; each value is None where the driver does not tell."""
 
     speed_percent: int | None
@@ -44,7 +46,7 @@ class FanReading(NamedTuple):
     speed_rpm: int | None = None
 
 
-class Reading(NamedTuple):
+class Reading(msgspec.Struct, frozen=True):
     """One card, read once."""
 
     temperature_c: float | None

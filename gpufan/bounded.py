@@ -1,0 +1,67 @@
+"""Work that may hang for ever, kept away from work that must not: a time limit, and a thread aside."""
+
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
+
+from gpufan.errors import GpuLost
+
+T = TypeVar("T")
+
+
+def within(seconds: float, call: Callable[[], T]) -> T:
+    """Result of `call`, made in a thread of its own; what it raises is raised here.
+
+    Raises GpuLost if it takes longer than `seconds`. The thread is then left behind: nothing can end a call that
+    hangs in the driver.
+    """
+    outcome: SimpleQueue[tuple[T, None] | tuple[None, BaseException]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            outcome.put((call(), None))
+        except BaseException as error:  # handed over whatever it is: it belongs to the caller
+            outcome.put((None, error))
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        result, error = outcome.get(timeout=seconds)
+    except Empty:
+        raise GpuLost(f"a call to the card has not come back for {seconds:g} s") from None
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]  # without an error there is a result
+
+
+class Aside(Generic[T]):
+    """Hands items to `take` in a thread of its own, so that whoever puts them never waits.
+
+    Made for output: a terminal that is stopped or a pipe that nobody reads may block for ever. Items that pile up are
+    dropped, and once `take` has failed nothing more is taken.
+    """
+
+    _BACKLOG = 100
+
+    def __init__(self, take: Callable[[T], None]) -> None:
+        self._take = take
+        self._queue: SimpleQueue[T | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def put(self, item: T) -> None:
+        """Hand over `item`; returns at once."""
+        if self._queue.qsize() < self._BACKLOG:
+            self._queue.put(item)
+
+    def close(self, timeout_s: float) -> None:
+        """Let what was put be taken, for `timeout_s` seconds at most."""
+        self._queue.put(None)
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            try:
+                self._take(item)
+            except (OSError, ValueError):  # the reader went away, or the stream was closed
+                return

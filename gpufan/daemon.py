@@ -1,0 +1,238 @@
+"""The loop that joins sense, decide, act and report: a thread per card, and one that watches over them.
+
+The main thread does nothing but wait for a reason to stop, so that no card, file or terminal that hangs can keep a
+signal from being answered.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gpufan.errors import GpufanError, GpuLost
+from gpufan.report.snapshot import GpuState, Snapshot
+from gpufan.worker import Worker
+
+if TYPE_CHECKING:
+    from gpufan.gpu.simulated import SimulatedBox
+
+HANG_S = 5.0
+"""A tick that takes longer is taken for a call that will never come back, s."""
+
+ALL_LOST_S = 60.0
+"""With no card left for so long, only a new process may find them again, s."""
+
+STOP_S = 1.5
+"""For all cards together to give their fans back, s; two seconds are promised."""
+
+_STAGGER_S = 0.002
+"""Between the ticks of two cards, so that their threads do not wait for each other's Python."""
+
+_JUMP_S = 2.0
+"""A tick that comes so much too late, or a wall clock that moved by so much: the machine slept, or was set."""
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+Publish = Callable[[Snapshot], None]
+"""Takes a snapshot somewhere. Called from one thread; what it raises is an error of ours."""
+
+
+class StopInbox:
+    """Where a reason to stop arrives: a signal's number, or an exception that ends the run."""
+
+    def __init__(self) -> None:
+        # A SimpleQueue may be put to from a signal handler, whatever the interrupted code holds.
+        self._queue: SimpleQueue[int | BaseException] = SimpleQueue()
+
+    def catch_signals(self) -> None:
+        """Let signals stop the run. A hang-up stays ignored where it was, as under nohup."""
+        for number in _STOP_SIGNALS:
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, lambda received, _frame: self._queue.put(received))
+
+    def fail(self, error: BaseException) -> None:
+        """Stop because of `error`."""
+        self._queue.put(error)
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Wait for a reason to stop; False if none came. Raises the error if it was one."""
+        try:
+            reason = self._queue.get(block=timeout_s != 0, timeout=timeout_s)
+        except Empty:
+            return False
+        if isinstance(reason, BaseException):
+            raise reason
+        return True
+
+
+class _Tracked:
+    """A worker, its thread, and what others need to know of them."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.thread: threading.Thread | None = None
+        self.busy_since_s: float | None = None
+        self.given_back = False
+        self.stop_error: Exception | None = None
+
+    @property
+    def state(self) -> GpuState:
+        state = self.worker.state
+        busy_since_s = self.busy_since_s
+        if busy_since_s is None or time.monotonic() - busy_since_s <= HANG_S:
+            return state
+        return msgspec.structs.replace(
+            state,
+            control="lost",
+            kind="hang",
+            reason=f"a call to the card has not come back for over {HANG_S:g} s",
+            temperature_c=None,
+            power_w=None,
+            duty_percent=None,
+            fans=(),
+        )
+
+    def stop(self) -> None:
+        """Give the card's fans back, and note how that went."""
+        try:
+            self.worker.stop()
+        except Exception as error:  # told at the end; the other cards come first
+            self.stop_error = error
+        self.given_back = True
+
+
+class Daemon:
+    """Runs workers in real time until told to stop."""
+
+    def __init__(
+        self, workers: Sequence[Worker], publish: Sequence[Publish], *, interval_s: float, dry_run: bool = False
+    ) -> None:
+        self._tracked = [_Tracked(worker) for worker in workers]
+        self._publish = publish
+        self._interval_s = interval_s
+        self._dry_run = dry_run
+        self._stop = threading.Event()
+
+    def run(self, inbox: StopInbox, duration_s: float | None = None) -> None:
+        """Run for `duration_s`, or until `inbox` has a reason to stop; then give every fan back.
+
+        Raises the error that ended the run, or GpufanError naming the cards that could not be given back.
+        """
+        start_s = time.monotonic()
+        for number, tracked in enumerate(self._tracked):
+            tracked.thread = self._start(inbox, self._work, tracked, start_s + number * _STAGGER_S)
+        self._start(inbox, self._supervise, start_s + (len(self._tracked) + 1) * _STAGGER_S)
+        try:
+            inbox.wait(duration_s)
+        finally:
+            self._give_back()
+
+    @property
+    def hung(self) -> bool:
+        """Whether a thread is left behind in a call that does not come back."""
+        return any(tracked.thread is not None and tracked.thread.is_alive() for tracked in self._tracked)
+
+    def _start(self, inbox: StopInbox, target: Callable[..., None], *arguments: object) -> threading.Thread:
+        def run() -> None:
+            try:
+                target(*arguments)
+            except BaseException as error:  # whatever it is, it ends the run
+                inbox.fail(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return thread
+
+    def _work(self, tracked: _Tracked, due_s: float) -> None:
+        """One card's loop. Leaving it, however, gives the card's fans back."""
+        last_s, last_wall_s = _clocks()
+        try:
+            while not self._stop.wait(max(due_s - time.monotonic(), 0)):
+                now_s, wall_s = _clocks()
+                elapsed_s = now_s - last_s
+                slept = elapsed_s > self._interval_s + _JUMP_S
+                clock_set = abs(wall_s - last_wall_s - elapsed_s) > _JUMP_S
+                last_s, last_wall_s = now_s, wall_s
+                tracked.busy_since_s = time.monotonic()
+                tracked.worker.tick(now_s, assert_anew=slept or clock_set)
+                tracked.busy_since_s = None
+                due_s = self._next(due_s)
+        finally:
+            tracked.stop()
+
+    def _supervise(self, due_s: float) -> None:
+        """Publish every tick, and end the run when no card has been left for long."""
+        last_seen_s = time.monotonic()
+        while not self._stop.wait(max(due_s - time.monotonic(), 0)):
+            states = tuple(tracked.state for tracked in self._tracked)
+            if any(state.control != "lost" for state in states):
+                last_seen_s = time.monotonic()
+            elif time.monotonic() - last_seen_s >= ALL_LOST_S:
+                raise GpuLost(f"no card has answered for {ALL_LOST_S:g} s; a new start may find them again")
+            snapshot = Snapshot.of(states, time_s=time.time(), interval_s=self._interval_s, dry_run=self._dry_run)
+            for publish in self._publish:
+                publish(snapshot)
+            due_s = self._next(due_s)
+
+    def _next(self, due_s: float) -> float:
+        """When the tick after the one due at `due_s` is due; one that was missed is not made up for."""
+        return max(due_s, time.monotonic() - self._interval_s) + self._interval_s
+
+    def _give_back(self) -> None:
+        """Stop every worker: each gives its own card back. For one that hangs, another thread tries."""
+        self._stop.set()
+        deadline_s = time.monotonic() + STOP_S
+        for tracked in self._tracked:
+            if tracked.thread is not None:
+                tracked.thread.join(max(deadline_s - 0.5 - time.monotonic(), 0))
+        rescues = [threading.Thread(target=t.stop, daemon=True) for t in self._tracked if not t.given_back]
+        for rescue in rescues:
+            rescue.start()
+        for rescue in rescues:
+            rescue.join(max(deadline_s - time.monotonic(), 0))
+        failed = [
+            f"{tracked.worker.gpu.info.label}: {tracked.stop_error or 'the card does not answer'}"
+            for tracked in self._tracked
+            if tracked.stop_error is not None or not tracked.given_back
+        ]
+        if failed:
+            raise GpufanError(f"fans not given back to the driver: {'; '.join(failed)}")
+
+
+def simulate(
+    box: "SimulatedBox",
+    workers: Sequence[Worker],
+    publish: Sequence[Publish],
+    inbox: StopInbox,
+    *,
+    interval_s: float,
+    duration_s: float | None,
+    time_scale: float,
+) -> None:
+    """Run workers over a simulated box, one after the other, `time_scale` simulated seconds per second."""
+    start_s = time.monotonic()
+    now_s = 0.0
+    try:
+        while not inbox.wait(max(start_s + now_s / time_scale - time.monotonic(), 0)):
+            for worker in workers:
+                worker.tick(now_s)
+            states = tuple(worker.state for worker in workers)
+            snapshot = Snapshot.of(states, time_s=now_s, interval_s=interval_s, dry_run=False)
+            for take in publish:
+                take(snapshot)
+            if duration_s is not None and now_s >= duration_s:
+                break
+            box.advance(interval_s)
+            now_s += interval_s
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def _clocks() -> tuple[float, float]:
+    """Seconds since boot, sleep included, and seconds since the epoch."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME), time.time()

@@ -1,0 +1,212 @@
+"""Real cards through NVML, the driver's management library, by way of its binding `pynvml`.
+
+One handle per card is kept for the life of the process: without one, and without persistence mode, the driver unloads
+between calls and takes over a second to come back. What a card does not support is asked for once.
+"""
+
+from collections.abc import Callable
+from ctypes import c_uint
+from typing import Any
+
+import pynvml
+from pynvml import NVMLError
+
+from gpufan.bounded import within
+from gpufan.errors import DriverError, GpuError, GpuLost, NoPermission
+from gpufan.gpu import FanReading, GpuInfo, Reading
+
+FIRST_DRIVER = "515.43"
+"""The first driver that can set fans through NVML (nvmlDeviceSetFanSpeed_v2)."""
+
+ASSUMED_DUTY_RANGE = (30, 100)
+"""For a card that does not tell its range, percent: consumer cards start at 23 to 30 %."""
+
+_NO_DRIVER = {
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver found (no libnvidia-ml.so.1): install it,"
+    " or try `gpufan run --simulate`",
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA kernel module is not loaded: `sudo modprobe nvidia`,"
+    " or reboot after installing the driver",
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA library and the loaded kernel module are of different"
+    " versions, as after an update: reboot",
+    pynvml.NVML_ERROR_NO_PERMISSION: "no permission to talk to the NVIDIA driver: run as root, or check /dev/nvidia*",
+}
+_LOST = {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED, pynvml.NVML_ERROR_GPU_NOT_FOUND}
+_ABSENT = {pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND}
+
+_Call = Callable[..., Any]
+
+
+class NvmlGpu:
+    """One card. It is opened when first needed, and again after it was lost."""
+
+    def __init__(self, index: int) -> None:
+        self.info = GpuInfo(
+            uuid="",
+            pci="",
+            index=index,
+            name="card that does not answer",
+            fan_count=0,
+            duty_range=ASSUMED_DUTY_RANGE,
+            slowdown_c=None,
+            backend="nvml",
+        )
+        self._handle: Any = None
+        self._absent: set[tuple[Any, ...]] = set()
+
+    def open(self) -> None:
+        """Get the handle, and ask for all that `info` tells. Raises GpuLost."""
+        if self._handle is not None:
+            return
+        try:
+            if self.info.uuid:
+                handle = pynvml.nvmlDeviceGetHandleByUUID(self.info.uuid)
+            else:
+                handle = pynvml.nvmlDeviceGetHandleByIndex(self.info.index)
+            uuid = _text(pynvml.nvmlDeviceGetUUID(handle))
+            pci = _text(pynvml.nvmlDeviceGetPciInfo(handle).busId)
+        except NVMLError as error:
+            raise GpuLost(f"the card does not answer: {_words(error)}") from error
+        self._handle = handle
+        self._absent.clear()
+        fan_count = self._ask(pynvml.nvmlDeviceGetNumFans)
+        if fan_count is None and (pynvml.nvmlDeviceGetNumFans,) not in self._absent:
+            self._handle = None
+            raise GpuLost("the card does not tell its fans")
+        fan_count = fan_count or 0
+        duty_range = self._ask(_duty_range)
+        self.info = GpuInfo(
+            uuid=uuid,
+            pci=pci,
+            index=self.info.index,
+            name=_text(self._ask(pynvml.nvmlDeviceGetName) or "NVIDIA card"),
+            fan_count=fan_count,
+            duty_range=ASSUMED_DUTY_RANGE if duty_range is None else duty_range,
+            slowdown_c=self._ask(
+                pynvml.nvmlDeviceGetTemperatureThreshold, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
+            ),
+            backend="nvml",
+            obstacle=_obstacle(fan_count),
+        )
+
+    def read(self) -> Reading:
+        """Read temperature, power and every fan. Raises GpuLost."""
+        self.open()
+        temperature_c = self._ask(_temperature_v)
+        if temperature_c is None and (_temperature_v,) in self._absent:
+            temperature_c = self._ask(_temperature)
+        power_mw = self._ask(pynvml.nvmlDeviceGetPowerUsage)
+        fans = tuple(self._read_fan(fan) for fan in range(self.info.fan_count))
+        return Reading(temperature_c, None if power_mw is None else power_mw / 1000, fans)
+
+    def _read_fan(self, fan: int) -> FanReading:
+        policy = self._ask(_fan_policy, fan)
+        return FanReading(
+            speed_percent=self._ask(pynvml.nvmlDeviceGetFanSpeed_v2, fan),
+            target_percent=self._ask(pynvml.nvmlDeviceGetTargetFanSpeed, fan),
+            manual=None if policy is None else policy == pynvml.NVML_FAN_POLICY_MANUAL,
+        )
+
+    def set_duty(self, duty_percent: int) -> None:
+        """Take every fan of the card and set it. Raises GpuError, GpuLost or NoPermission."""
+        self._every_fan(pynvml.nvmlDeviceSetFanSpeed_v2, duty_percent)
+
+    def release(self) -> None:
+        """Give every fan back to the driver. Raises GpuError, GpuLost or NoPermission."""
+        self._every_fan(pynvml.nvmlDeviceSetDefaultFanSpeed_v2)
+
+    def _every_fan(self, call: _Call, *values: int) -> None:
+        """Make `call` for every fan, whatever happens to the others, then raise for the first that failed."""
+        self.open()
+        failed: NVMLError | None = None
+        for fan in range(self.info.fan_count):
+            try:
+                call(self._handle, fan, *values)
+            except NVMLError as error:
+                failed = failed or error
+        if failed is None:
+            return
+        if failed.value == pynvml.NVML_ERROR_NO_PERMISSION:
+            raise NoPermission("the driver lets only root set fans: run this with sudo") from failed
+        if failed.value in _LOST:
+            self._handle = None
+            raise GpuLost(f"the card is gone: {_words(failed)}") from failed
+        raise GpuError(f"the driver refused: {_words(failed)}") from failed
+
+    def _ask(self, call: _Call, *values: int) -> Any:
+        """Answer of `call`, or None if it failed or is not to be had on this card. Raises GpuLost."""
+        if (call, *values) in self._absent:
+            return None
+        try:
+            return call(self._handle, *values)
+        except NVMLError as error:
+            if error.value in _LOST:
+                self._handle = None
+                raise GpuLost(f"the card is gone: {_words(error)}") from error
+            if error.value in _ABSENT:
+                self._absent.add((call, *values))
+            return None
+
+
+class NvmlBox:
+    """All cards that the driver knows, those that do not answer included."""
+
+    def __init__(self, patience_s: float = 5.0) -> None:
+        """Load the library and open every card, `patience_s` for each at most. Raises DriverError."""
+        try:
+            pynvml.nvmlInit()
+            count = pynvml.nvmlDeviceGetCount()
+        except NVMLError as error:
+            known = _NO_DRIVER.get(error.value)
+            raise DriverError(known or f"the NVIDIA driver does not answer: {_words(error)}") from error
+        if count == 0:
+            raise DriverError("the NVIDIA driver runs but knows no card: look at `lspci -d 10de:` and `dmesg`")
+        self.driver_version = _text(pynvml.nvmlSystemGetDriverVersion())
+        self.gpus = [NvmlGpu(index) for index in range(count)]
+        for gpu in self.gpus:
+            try:
+                within(patience_s, gpu.open)
+            except GpuLost:
+                continue  # its first read says why
+
+    def close(self) -> None:
+        """Let go of the driver."""
+        pynvml.nvmlShutdown()
+
+
+def _obstacle(fan_count: int) -> str | None:
+    if fan_count == 0:
+        return "it has no fan of its own that the driver knows of"
+    if not hasattr(pynvml.nvmlLib, "nvmlDeviceSetFanSpeed_v2"):
+        version = _text(pynvml.nvmlSystemGetDriverVersion())
+        return f"driver {version} cannot set fans through NVML ({FIRST_DRIVER} is the first): the X path is needed"
+    return None
+
+
+# pynvml's own default arguments for the two calls below are shared by all threads.
+def _duty_range(handle: Any) -> tuple[int, int] | None:
+    low, high = pynvml.nvmlDeviceGetMinMaxFanSpeed(handle, c_uint(), c_uint())
+    return (low, high) if 0 <= low < high else None
+
+
+def _fan_policy(handle: Any, fan: int) -> int:
+    policy: int = pynvml.nvmlDeviceGetFanControlPolicy_v2(handle, fan, c_uint())
+    return policy
+
+
+def _temperature_v(handle: Any) -> int:
+    temperature_c: int = pynvml.nvmlDeviceGetTemperatureV(handle, pynvml.NVML_TEMPERATURE_GPU)
+    return temperature_c
+
+
+def _temperature(handle: Any) -> int:
+    """The call that drivers before 565.57 have, and that CUDA 14 drops."""
+    temperature_c: int = pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)
+    return temperature_c
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _words(error: NVMLError) -> str:
+    return str(error).rstrip(".")

@@ -1,0 +1,105 @@
+"""The snapshot: one file that the daemon replaces atomically every tick and that anyone may read."""
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import msgspec
+
+from gpufan import __version__
+from gpufan.errors import GpufanError
+from gpufan.gpu import FanReading
+
+FORMAT = 1
+"""Raised when a field changes its meaning or goes; new fields may come without."""
+
+DEFAULT_PATH = Path("/run/gpufan/state.json")
+
+
+class GpuState(msgspec.Struct, frozen=True):
+    """One card after a tick."""
+
+    uuid: str
+    pci: str
+    index: int
+    label: str
+    backend: str
+    control: str
+    """Whose the fans are: `ours`, `driver` (the curve says auto, or a dry run), `released` after trouble, `lost`."""
+    temperature_c: float | None
+    power_w: float | None
+    duty_percent: int | None
+    """The duty set, percent; None while the driver decides."""
+    fans: tuple[FanReading, ...]
+    kind: str
+    reason: str
+    overrides: int
+    """How often something else changed the fans and was set right."""
+    errors: int
+    """How often the card refused or did not answer."""
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """All cards after a tick."""
+
+    format: int
+    version: str
+    pid: int
+    time_s: float
+    """Seconds since the epoch; of simulated time since the start in a simulation."""
+    interval_s: float
+    dry_run: bool
+    gpus: tuple[GpuState, ...]
+
+    @classmethod
+    def of(cls, gpus: tuple[GpuState, ...], *, time_s: float, interval_s: float, dry_run: bool) -> "Snapshot":
+        """Snapshot by this process."""
+        return cls(FORMAT, __version__, os.getpid(), time_s, interval_s, dry_run, gpus)
+
+
+class SnapshotFile:
+    """Writes snapshots. A failure is for the caller to report; the next write tries anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary = path.with_name(path.name + ".new")
+        self._encoder = msgspec.json.Encoder()
+
+    def write(self, snapshot: Snapshot) -> None:
+        """Replace the file. Raises OSError."""
+        # Not synced: after a power failure there is no daemon whose state could be read.
+        descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+        data = self._encoder.encode(snapshot)
+        try:
+            if os.write(descriptor, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(descriptor)
+        os.replace(self._temporary, self._path)
+
+    def remove(self) -> None:
+        """Leave nothing behind that could be taken for a running daemon's."""
+        for path in (self._temporary, self._path):
+            path.unlink(missing_ok=True)
+
+
+def read(path: Path) -> Snapshot:
+    """Read the snapshot of a running daemon. Raises GpufanError when there is none to be trusted."""
+    try:
+        snapshot = msgspec.json.decode(path.read_bytes(), type=Snapshot)
+    except FileNotFoundError:
+        raise GpufanError(f"no gpufan is running (no {path}): start it with `sudo gpufan run`") from None
+    except OSError as error:
+        raise GpufanError(f"cannot read {path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise GpufanError(f"{path} is not a snapshot of this version of gpufan: {error}") from error
+    if snapshot.format != FORMAT:
+        raise GpufanError(f"{path} was written by gpufan {snapshot.version}: restart the daemon")
+    return snapshot
+
+
+def stale_s(snapshot: Snapshot) -> float | None:
+    """Seconds since `snapshot`, where that is more than a living daemon would let pass; else None."""
+    age_s = time.time() - snapshot.time_s
+    return age_s if age_s > 5 + 2 * snapshot.interval_s else None

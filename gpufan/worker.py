@@ -1,0 +1,244 @@
+"""One card's tick: sense, decide, act, and say what was done. Pure of time and threads: `daemon` drives it."""
+
+import math
+
+from gpufan.control.controller import Controller
+from gpufan.control.law import CurveSettings
+from gpufan.errors import GpuError, GpuLost, NoPermission
+from gpufan.gpu import Gpu, GpuInfo, Reading
+from gpufan.report.snapshot import GpuState
+
+FAILURES = 3
+"""So many ticks in a row with a refused or unheeded set, and the fans are given back to the driver."""
+
+TARGET_TOLERANCE = 2
+"""Points by which a target read back may differ from the one set: drivers round."""
+
+SETTLE_S = 15.0
+"""A fan must be near its target this long after it was set, s."""
+
+SETTLE_TOLERANCE = 10
+"""Points by which a settled fan's speed may differ from its target."""
+
+_NEVER = -1
+"""In place of a duty: nothing has been set yet, or what was set is no longer known."""
+
+
+class Backoff:
+    """Waits that double from `first_s` to `last_s` seconds.
+
+    >>> backoff = Backoff(20, 60)
+    >>> backoff.next_s(), backoff.next_s(), backoff.next_s()
+    (20, 40, 60)
+    """
+
+    def __init__(self, first_s: float, last_s: float) -> None:
+        self._first_s = self._wait_s = first_s
+        self.last_s = last_s
+
+    def next_s(self) -> float:
+        """Seconds to wait now."""
+        wait_s, self._wait_s = self._wait_s, min(self._wait_s * 2, self.last_s)
+        return wait_s
+
+    def reset(self) -> None:
+        """All is well again: the next wait is the first."""
+        self._wait_s = self._first_s
+
+
+def give_back(gpu: Gpu) -> None:
+    """Give the fans of `gpu` to the driver, and make sure by reading back, twice if need be.
+
+    Raises GpuError, GpuLost or NoPermission.
+    """
+    try:
+        gpu.release()
+        if not _manual_fans(gpu.read()):
+            return
+    except GpuLost:
+        raise
+    except GpuError:
+        pass  # once more before giving up
+    gpu.release()
+    if still_manual := _manual_fans(gpu.read()):
+        raise GpuError(f"fan {still_manual[0]} is still in manual mode after it was given back")
+
+
+def _manual_fans(reading: Reading) -> list[int]:
+    return [number for number, fan in enumerate(reading.fans) if fan.manual]
+
+
+class Worker:
+    """Keeps one card. `state` is what the last tick came to; it may be read from any thread."""
+
+    def __init__(self, gpu: Gpu, settings: CurveSettings, *, dry_run: bool = False) -> None:
+        self.gpu = gpu
+        self._settings = settings
+        self._dry_run = dry_run
+        self._info: GpuInfo | None = None
+        self._controller: Controller
+        self._permitted = False
+        self._set: int | None = _NEVER
+        self._settled_at_s = math.inf
+        self._failures = 0
+        self._overrides = 0
+        self._errors = 0
+        self._wait_until_s = -math.inf
+        self._wait_lost = Backoff(1, 60)
+        self._wait_given_back = Backoff(5, 60)
+        self.state = self._state("driver", None, "start", "not read yet")
+
+    def tick(self, now_s: float, *, assert_anew: bool = False) -> None:
+        """Do what is due at `now_s`; `assert_anew` sets the fans again whatever was set before.
+
+        Raises NoPermission if the very first set is refused for that, and whatever is a fault of our own.
+        """
+        waiting = now_s < self._wait_until_s and not assert_anew
+        if waiting and self.state.control == "lost":
+            return
+        try:
+            reading = self.gpu.read()
+            self._wait_lost.reset()
+            if self.gpu.info is not self._info:
+                self._adopt(self.gpu.info)
+            self._act(now_s, reading, waiting, assert_anew)
+        except GpuLost as error:
+            self._lose(now_s, error)
+
+    def stop(self) -> None:
+        """Give the fans back. Raises GpuError, GpuLost or NoPermission."""
+        if not self._dry_run and self._info is not None and self._info.obstacle is None:
+            give_back(self.gpu)
+
+    def _adopt(self, info: GpuInfo) -> None:
+        """Start afresh with a card that was found, or found again."""
+        self._info = info
+        self._controller = Controller(self._settings, info.duty_range, info.slowdown_c)
+
+    def _act(self, now_s: float, reading: Reading, waiting: bool, assert_anew: bool) -> None:
+        assert self._info is not None
+        decision = self._controller.decide(now_s, reading.temperature_c, reading.power_w)
+        if self._info.obstacle is not None:
+            self.state = self._state("driver", None, "obstacle", self._info.obstacle, reading)
+            return
+        if self._dry_run:
+            self.state = self._state("driver", *decision, reading)
+            return
+        if waiting:
+            self.state = self._state("released", None, self.state.kind, self.state.reason, reading)
+            return
+
+        problem = self._mismatch(now_s, reading)
+        if problem is not None:
+            self._overrides += 1
+        if problem is not None or assert_anew or decision.duty_percent != self._set:
+            problem = self._write(now_s, decision.duty_percent) or problem
+        self._failures = self._failures + 1 if problem else 0
+        if self._failures >= FAILURES:
+            self._give_up(now_s, reading, problem or "")
+            return
+        if now_s > self._wait_until_s + self._wait_given_back.last_s:
+            self._wait_given_back.reset()
+        reason = f"{decision.reason}; set again: {problem}" if problem else self._remark(now_s, decision.reason, reading)
+        control = "driver" if decision.duty_percent is None else "ours"
+        self.state = self._state(control, decision.duty_percent, decision.kind, reason, reading)
+
+    def _write(self, now_s: float, duty_percent: int | None) -> str | None:
+        """Set the fans, or leave them to the driver; what went wrong, in words. Raises GpuLost or NoPermission."""
+        changed = duty_percent != self._set
+        self._set = _NEVER
+        try:
+            if duty_percent is None:
+                self.gpu.release()
+            else:
+                self.gpu.set_duty(duty_percent)
+        except GpuLost:
+            raise
+        except (GpuError, NoPermission) as error:
+            if isinstance(error, NoPermission) and not self._permitted:
+                raise
+            self._errors += 1
+            return str(error)
+        self._permitted = True
+        self._set = duty_percent
+        if changed:
+            self._settled_at_s = now_s + SETTLE_S
+        return None
+
+    def _mismatch(self, now_s: float, reading: Reading) -> str | None:
+        """What was read back that is not as it was set."""
+        if self._set == _NEVER:
+            return None
+        for number, fan in enumerate(reading.fans):
+            if self._set is None:
+                if fan.manual:
+                    return f"fan {number} was taken from the driver by something else"
+                continue
+            if fan.manual is False:
+                return f"fan {number} was given back to the driver by something else"
+            if fan.target_percent is not None and abs(fan.target_percent - self._set) > TARGET_TOLERANCE:
+                return f"fan {number} has a target of {fan.target_percent} % instead of {self._set} %"
+            if (
+                now_s >= self._settled_at_s
+                and fan.speed_percent is not None
+                and fan.speed_percent < self._set - SETTLE_TOLERANCE
+            ):
+                return f"fan {number} runs at {fan.speed_percent} %, {SETTLE_S:g} s after it was set to {self._set} %"
+        return None
+
+    def _remark(self, now_s: float, reason: str, reading: Reading) -> str:
+        """The reason, and that the driver runs a fan faster than it was told, if it does."""
+        if self._set is None or now_s < self._settled_at_s:
+            return reason
+        for number, fan in enumerate(reading.fans):
+            if fan.speed_percent is not None and fan.speed_percent > self._set + SETTLE_TOLERANCE:
+                return f"{reason}; the driver runs fan {number} at {fan.speed_percent} %"
+        return reason
+
+    def _give_up(self, now_s: float, reading: Reading, problem: str) -> None:
+        """Let the driver have fans that do not obey, for a while."""
+        wait_s = self._wait_given_back.next_s()
+        self._start_over(now_s + wait_s)
+        reason = f"given back to the driver: {problem}; trying again after {wait_s:g} s"
+        try:
+            give_back(self.gpu)
+        except GpuLost:
+            raise
+        except (GpuError, NoPermission) as error:
+            reason = f"out of control: {problem}, and giving back failed: {error}; trying again after {wait_s:g} s"
+        self.state = self._state("released", None, "fault", reason, reading)
+
+    def _lose(self, now_s: float, error: GpuLost) -> None:
+        wait_s = self._wait_lost.next_s()
+        self._start_over(now_s + wait_s)
+        self._errors += 1
+        self.state = self._state("lost", None, "lost", f"{error}; asking again after {wait_s:g} s")
+
+    def _start_over(self, wait_until_s: float) -> None:
+        """Nothing is known of the fans until `wait_until_s`, when all begins anew."""
+        self._wait_until_s = wait_until_s
+        self._failures = 0
+        self._set = _NEVER
+        if self._info is not None:
+            self._controller.forget()
+
+    def _state(
+        self, control: str, duty_percent: int | None, kind: str, reason: str, reading: Reading | None = None
+    ) -> GpuState:
+        info = self.gpu.info
+        return GpuState(
+            uuid=info.uuid,
+            pci=info.pci,
+            index=info.index,
+            label=info.label,
+            backend=info.backend,
+            control=control,
+            temperature_c=None if reading is None else reading.temperature_c,
+            power_w=None if reading is None else reading.power_w,
+            duty_percent=duty_percent,
+            fans=() if reading is None else reading.fans,
+            kind=kind,
+            reason=reason,
+            overrides=self._overrides,
+            errors=self._errors,
+        )

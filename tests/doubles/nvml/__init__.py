@@ -1,0 +1,294 @@
+"""NVML without a card: builds the C library that stands in for libnvidia-ml.so.1, and drives it through a shared map.
+
+Above it the real pynvml runs, in this process (`install`) or in any other (`environment`).
+"""
+
+import ctypes
+import hashlib
+import math
+import mmap
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+import pynvml
+
+from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
+from tests.doubles import require
+
+DRIVER = "580.95"
+SOURCE = Path(__file__).with_name("nvml.c")
+SONAME = "libnvidia-ml.so.1"
+FLAGS = ("-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", f"-Wl,-soname,{SONAME}")
+
+MAGIC = 0x314D564E
+CARDS, FANS, LOG = 16, 4, 65536
+
+
+class Kind(IntEnum):
+    """Calls that are counted, made to fail, delayed and hung together; index into a card's arrays."""
+
+    HANDLE = 0
+    """By index, UUID or PCI address."""
+    DESCRIBE = 1
+    """Index, UUID, name, PCI address, persistence mode."""
+    FAN_COUNT = 2
+    RANGE = 3
+    THRESHOLD = 4
+    TEMPERATURE = 5
+    POWER = 6
+    THROTTLE = 7
+    GET_FAN = 8
+    GET_TARGET = 9
+    GET_POLICY = 10
+    RPM = 11
+    SET_FAN = 12
+    SET_DEFAULT = 13
+    SET_POLICY = 14
+
+
+AUTO, MANUAL = 0, 1
+"""Values of a fan's policy."""
+
+MOVES, IGNORES, JAMS = 0, 1, 2
+"""Values of a fan's `stuck`. Where setting it succeeds in each case, the fan follows; nothing at all changes; policy and
+target change and only the fan stands still."""
+
+
+# __slots__ makes a misspelt field an error rather than a new attribute.
+class Fan(ctypes.Structure):
+    """Speeds in percent. `target` is what was set, `driver_target` what the driver wants in auto."""
+
+    __slots__ = ()
+    _fields_ = [(name, ctypes.c_int32) for name in ("speed", "target", "driver_target", "policy", "rpm", "stuck")]
+
+
+class Card(ctypes.Structure):
+    """Temperatures in °C, duties in percent. With `by_hand` set the plant leaves temperature and power alone."""
+
+    __slots__ = ()
+    _fields_ = [
+        ("uuid", ctypes.c_char * 96),
+        ("pci", ctypes.c_char * 32),
+        ("name", ctypes.c_char * 96),
+        *((name, ctypes.c_int32) for name in ("fan_count", "min_duty", "max_duty", "slowdown", "shutdown", "maximum")),
+        *((name, ctypes.c_int32) for name in ("temperature", "power_mw", "power_limit_mw", "lost", "by_hand")),
+        ("throttle_reasons", ctypes.c_uint64),
+        ("fans", Fan * FANS),
+        ("error", ctypes.c_int32 * len(Kind)),
+        ("delay_us", ctypes.c_int32 * len(Kind)),
+        ("hang", ctypes.c_int32 * len(Kind)),
+        ("calls", ctypes.c_uint64 * len(Kind)),
+    ]
+
+
+class _Entry(ctypes.Structure):
+    __slots__ = ()
+    _fields_ = [
+        ("number", ctypes.c_uint64),
+        ("time_ns", ctypes.c_int64),
+        *((name, ctypes.c_int32) for name in ("pid", "card", "fan", "operation", "value", "result")),
+    ]
+
+
+class Map(ctypes.Structure):
+    """The whole file, as nvml.c declares it."""
+
+    __slots__ = ()
+    _fields_ = [
+        ("magic", ctypes.c_uint32),
+        ("size", ctypes.c_uint32),
+        ("driver", ctypes.c_char * 80),
+        *((name, ctypes.c_int32) for name in ("card_count", "init_error", "not_permitted")),
+        ("log_count", ctypes.c_uint64),
+        ("cards", Card * CARDS),
+        ("log", _Entry * LOG),
+    ]
+
+
+class SetCall(NamedTuple):
+    """One call that was to change a fan, `time_ns` on the clock of time.monotonic_ns."""
+
+    time_ns: int
+    pid: int
+    card: int
+    fan: int
+    operation: Kind
+    value: int
+    result: int
+
+
+def build(driver: str = DRIVER, folder: Path | None = None) -> Path:
+    """Compile the library as `driver` would have it, once per state of the source unless `folder` is given."""
+    numbers = [int(part) for part in driver.split(".")[:2]]
+    define = f"-DDRIVER={numbers[0] * 1000 + numbers[1]}"
+    if folder is None:
+        digest = hashlib.sha256(SOURCE.read_bytes() + " ".join((define, *FLAGS)).encode()).hexdigest()[:16]
+        folder = Path(tempfile.gettempdir()) / f"gpufan-nvml-{os.getuid()}" / digest
+        if (folder / SONAME).exists():
+            return folder / SONAME
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f"{SONAME}.{os.getpid()}.{threading.get_ident()}"
+    command = [require("cc", "gcc"), *FLAGS, define, str(SOURCE), "-o", str(draft)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    draft.replace(folder / SONAME)
+    return folder / SONAME
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    """Return as soon as another process or thread has made `condition` true; TimeoutError if that does not happen."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not true within {timeout_s:g} s")
+        time.sleep(0.002)
+
+
+class NvmlDouble:
+    """One box of cards behind NVML, kept in the file `folder`/nvml.
+
+    `box` is the physics; the map is the truth about fans, and about everything else while no plant runs.
+    """
+
+    def __init__(self, folder: Path, box: SimulatedBox | None = None, driver: str = DRIVER) -> None:
+        self.box = box or SimulatedBox(PROFILES["dual-1080ti"], WORKLOADS["idle"])
+        self.library = build(driver)
+        self.path = folder / "nvml"
+        with self.path.open("w+b") as file:
+            file.truncate(ctypes.sizeof(Map))
+            self.map = Map.from_buffer(mmap.mmap(file.fileno(), ctypes.sizeof(Map)))
+        self.path.chmod(0o666)  # reading a card needs no root, but counts the call
+        self.cards = self.map.cards
+        self.map.driver = driver.encode()
+        self.map.card_count = len(self.box.gpus)
+        for gpu, card in zip(self.box.gpus, self.cards, strict=False):
+            card.uuid, card.pci, card.name = gpu.info.uuid.encode(), gpu.info.pci.encode(), gpu.info.name.encode()
+            card.fan_count = gpu.plant.fan_count
+            card.min_duty, card.max_duty = gpu.plant.duty_range
+            card.maximum, card.slowdown, card.shutdown = (gpu.plant.slowdown_c + k for k in (-2, 0, 3))
+            card.power_limit_mw = round(gpu.plant.power_limit_w * 1000)
+            for fan in card.fans:
+                fan.target = fan.speed = round(gpu.speed_percent)
+        # Unrounded, or a slow ramp would never leave its whole percent.
+        self._speeds = [[gpu.speed_percent] * FANS for gpu in self.box.gpus]
+        self._write()
+        self.map.magic, self.map.size = MAGIC, ctypes.sizeof(Map)
+
+    def environment(self) -> dict[str, str]:
+        """What puts another process on this double, on top of `os.environ`."""
+        folders = [str(self.library.parent), os.environ.get("LD_LIBRARY_PATH", "")]
+        return {"GPUFAN_NVML_DOUBLE": str(self.path), "LD_LIBRARY_PATH": ":".join(filter(None, folders))}
+
+    @contextmanager
+    def install(self) -> Iterator["NvmlDouble"]:
+        """Put the real pynvml of this process on this double; at the end every hung call is let go."""
+        library = ctypes.CDLL(str(self.library))
+        before = pynvml.nvmlLib, os.environ.get("GPUFAN_NVML_DOUBLE")
+        _shut_down(library)
+        _point_pynvml_at(library, str(self.path))
+        try:
+            yield self
+        finally:
+            self.let_go()
+            _shut_down(library)
+            _point_pynvml_at(*before)
+
+    def let_go(self) -> None:
+        """Let every hung call go on."""
+        for card in self.cards:
+            ctypes.memset(card.hang, 0, ctypes.sizeof(card.hang))
+
+    def calls(self, card: int) -> dict[Kind, int]:
+        """How often each kind of call was made on `card`, by all processes."""
+        return dict(zip(Kind, self.cards[card].calls, strict=True))
+
+    def log(self) -> list[SetCall]:
+        """Every call that was to set a fan, in order (the last 65536 of them)."""
+        found = []
+        for i in range(max(self.map.log_count - LOG, 0), self.map.log_count):
+            entry = self.map.log[i % LOG]
+            if entry.number != i + 1:
+                break  # being written this moment
+            values = entry.time_ns, entry.pid, entry.card, entry.fan, Kind(entry.operation), entry.value, entry.result
+            found.append(SetCall(*values))
+        return found
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass: fans follow their targets, the plant follows the fans, the map shows both."""
+        steps = max(math.ceil(seconds / 0.5), 1)
+        for _ in range(steps):
+            for gpu, card, speeds in zip(self.box.gpus, self.cards, self._speeds, strict=False):
+                ramp = gpu.plant.ramp_percent_per_s * seconds / steps
+                for i, fan in enumerate(card.fans):
+                    if round(speeds[i]) != fan.speed:
+                        speeds[i] = fan.speed  # a test has set it
+                    if fan.stuck != JAMS:
+                        target = fan.target if fan.policy == MANUAL else gpu.driver_percent
+                        speeds[i] += min(max(target - speeds[i], -ramp), ramp)
+                    fan.speed = round(speeds[i])
+                # The plant has one air flow. Fans of one card that differ are taken for their mean.
+                flow = fmean(speeds[: card.fan_count] or [gpu.driver_percent])
+                gpu.speed_percent = gpu.manual_percent = flow
+            self.box.advance(seconds / steps)
+        self._write()
+
+    @contextmanager
+    def live(self, speed: float = 1.0) -> Iterator[None]:
+        """Let time pass by itself, `speed` times as fast as the clock on the wall."""
+        stop = threading.Event()
+
+        def run() -> None:
+            last = time.monotonic()
+            while not stop.wait(0.02):
+                now = time.monotonic()
+                self.advance((now - last) * speed)
+                last = now
+
+        thread = threading.Thread(target=run, name="plant", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+    def _write(self) -> None:
+        """Show the plant in the map."""
+        for gpu, card, speeds in zip(self.box.gpus, self.cards, self._speeds, strict=False):
+            for fan, speed in zip(card.fans, speeds, strict=True):
+                fan.driver_target = round(gpu.driver_percent)
+                fan.rpm = round(speed / 100 * gpu.plant.full_scale_rpm)
+            if card.by_hand:
+                continue
+            reading = gpu.read()
+            card.temperature = round(reading.temperature_c)
+            card.power_mw = round(reading.power_w * 1000)
+            if gpu.die_c >= gpu.plant.slowdown_c:
+                card.throttle_reasons = pynvml.nvmlClocksEventReasonHwThermalSlowdown
+            elif gpu.clock < 1:
+                card.throttle_reasons = pynvml.nvmlClocksEventReasonSwThermalSlowdown
+            else:
+                card.throttle_reasons = pynvml.nvmlClocksEventReasonNone
+
+
+def _shut_down(library: ctypes.CDLL) -> None:
+    while library.nvmlShutdown() == pynvml.NVML_SUCCESS:
+        pass
+
+
+def _point_pynvml_at(library: ctypes.CDLL | None, path: str | None) -> None:
+    pynvml.nvmlLib = library
+    pynvml._nvmlGetFunctionPointer_cache.clear()
+    if path is None:
+        os.environ.pop("GPUFAN_NVML_DOUBLE", None)
+    else:
+        os.environ["GPUFAN_NVML_DOUBLE"] = path

@@ -1,0 +1,437 @@
+/* libnvidia-ml.so.1 without a card: the state lives in a file that the tests map and change while anything runs on it.
+ *
+ * Every call reads the map anew, so a test can lose, hang or overheat a card under a live daemon. No lock is held while a
+ * call is delayed or hangs. DRIVER is the driver's major * 1000 + minor; what an older driver lacks is not compiled.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef DRIVER
+#define DRIVER 580095
+#endif
+
+enum { SUCCESS, UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7,
+       DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15, VERSION_MISMATCH = 25 };
+enum { AUTO, MANUAL };
+
+/* From here to the end of Map: mirrored field by field in __init__.py. */
+enum { CARDS = 16, FANS = 4, LOG = 65536 };
+enum { HANDLE, DESCRIBE, FAN_COUNT, RANGE, THRESHOLD, TEMPERATURE, POWER, THROTTLE, GET_FAN, GET_TARGET, GET_POLICY, RPM,
+       SET_FAN, SET_DEFAULT, SET_POLICY, KINDS };
+enum { MOVES, IGNORES, JAMS }; /* stuck; that a jammed fan stands still is up to the plant */
+
+typedef _Atomic int32_t Int;
+typedef _Atomic uint64_t Count;
+
+typedef struct {
+    Int speed, target, driver_target, policy, rpm, stuck;
+} Fan;
+
+typedef struct {
+    char uuid[96], pci[32], name[96];
+    Int fan_count, min_duty, max_duty, slowdown, shutdown, maximum;
+    Int temperature, power_mw, power_limit_mw, lost, by_hand;
+    Count throttle_reasons;
+    Fan fans[FANS];
+    Int error[KINDS], delay_us[KINDS], hang[KINDS];
+    Count calls[KINDS];
+} Card;
+
+typedef struct {
+    Count number; /* from 1; written last, so that a reader knows the entry is whole */
+    int64_t time_ns;
+    int32_t pid, card, fan, operation, value, result;
+} Entry;
+
+typedef struct {
+    uint32_t magic, size;
+    char driver[80];
+    Int card_count, init_error, not_permitted;
+    Count log_count;
+    Card cards[CARDS];
+    Entry log[LOG];
+} Map;
+
+#define MAGIC 0x314d564e /* NVM1 */
+
+typedef void *Handle; /* the card's index + 1: no pointer, so that a stale one is harmless */
+
+typedef struct {
+    Map *map;
+    Card *card;
+    Fan *fan;
+    int result;
+} Call;
+
+static Map *_Atomic current; /* NULL before nvmlInit */
+static unsigned users;
+static pthread_mutex_t users_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* ---- the way into every call ---- */
+
+static void nap(int64_t microseconds) {
+    struct timespec left = {microseconds / 1000000, microseconds % 1000000 * 1000};
+    while (nanosleep(&left, &left)) {
+    }
+}
+
+static Call enter(Handle device, int kind) {
+    Map *map = current;
+    if (!map)
+        return (Call){.result = UNINITIALIZED};
+    uintptr_t index = (uintptr_t)device - 1;
+    if (index >= (uintptr_t)map->card_count)
+        return (Call){.result = INVALID_ARGUMENT};
+    Card *card = &map->cards[index];
+    card->calls[kind]++;
+    while (card->hang[kind])
+        nap(1000);
+    if (card->delay_us[kind] > 0)
+        nap(card->delay_us[kind]);
+    return (Call){map, card, NULL, card->lost ? GPU_IS_LOST : card->error[kind]};
+}
+
+static Call enter_fan(Handle device, int kind, unsigned fan) {
+    Call c = enter(device, kind);
+    if (c.result)
+        return c;
+    unsigned count = c.card->fan_count;
+    if (fan < count && fan < FANS)
+        c.fan = &c.card->fans[fan];
+    else
+        c.result = count ? INVALID_ARGUMENT : NOT_SUPPORTED;
+    return c;
+}
+
+#define GIVE(entered, out, expression) \
+    do { \
+        Call c = entered; \
+        if (!c.result) \
+            *(out) = (expression); \
+        return c.result; \
+    } while (0)
+
+static int copy(const char *text, char *buffer, unsigned length) {
+    if (strlen(text) >= length)
+        return INSUFFICIENT_SIZE;
+    strcpy(buffer, text);
+    return SUCCESS;
+}
+
+/* ---- the library itself ---- */
+
+static Map *open_map(void) {
+    const char *path = getenv("GPUFAN_NVML_DOUBLE");
+    int file = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    if (file < 0)
+        return NULL;
+    struct stat status;
+    Map *map = MAP_FAILED;
+    if (!fstat(file, &status) && status.st_size == sizeof(Map))
+        map = mmap(NULL, sizeof(Map), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    close(file);
+    return map != MAP_FAILED && map->magic == MAGIC && map->size == sizeof(Map) ? map : NULL;
+}
+
+static int init(void) {
+    int result = SUCCESS;
+    pthread_mutex_lock(&users_lock);
+    if (!users) {
+        Map *map = open_map();
+        result = map ? map->init_error : DRIVER_NOT_LOADED;
+        if (!result)
+            current = map;
+    }
+    users += !result;
+    pthread_mutex_unlock(&users_lock);
+    return result;
+}
+
+int nvmlInitWithFlags(unsigned flags) {
+    (void)flags;
+    return init();
+}
+
+int nvmlInit_v2(void) { return init(); }
+
+int nvmlShutdown(void) {
+    pthread_mutex_lock(&users_lock);
+    int result = users ? SUCCESS : UNINITIALIZED;
+    if (users && !--users)
+        current = NULL; /* never unmapped: a hung call may still look at it */
+    pthread_mutex_unlock(&users_lock);
+    return result;
+}
+
+const char *nvmlErrorString(int result) {
+    static const char *const texts[] = {
+        "Success", "Uninitialized", "Invalid Argument", "Not Supported", "Insufficient Permissions",
+        "Already Initialized", "Not Found", "Insufficient Size", "Insufficient External Power", "Driver Not Loaded",
+        "Timeout", "Interrupt Request Issue", "NVML Shared Library Not Found", "Function Not Found",
+        "Corrupted infoROM", "GPU is lost", "GPU requires reset",
+        "The operating system has blocked the request.", "RM has detected an NVML/RM version mismatch."};
+    return result >= 0 && result < (int)(sizeof texts / sizeof *texts) ? texts[result] : "Unknown Error";
+}
+
+int nvmlSystemGetDriverVersion(char *version, unsigned length) {
+    Map *map = current;
+    return map ? copy(map->driver, version, length) : UNINITIALIZED;
+}
+
+int nvmlSystemGetNVMLVersion(char *version, unsigned length) {
+    Map *map = current;
+    if (!map)
+        return UNINITIALIZED;
+    char text[90];
+    snprintf(text, sizeof text, "13.%s", map->driver);
+    return copy(text, version, length);
+}
+
+/* ---- which card ---- */
+
+typedef struct {
+    unsigned domain, bus, device;
+} Address;
+
+static Address address(const char *text) {
+    Address a = {0, ~0u, ~0u};
+    if (sscanf(text, "%x:%x:%x", &a.domain, &a.bus, &a.device) < 3) {
+        a.domain = 0;
+        sscanf(text, "%x:%x", &a.bus, &a.device);
+    }
+    return a;
+}
+
+static int handle_of(unsigned index, Handle *device) {
+    Handle handle = (Handle)((uintptr_t)index + 1);
+    GIVE(enter(handle, HANDLE), device, handle);
+}
+
+int nvmlDeviceGetCount_v2(unsigned *count) {
+    Map *map = current;
+    if (!map)
+        return UNINITIALIZED;
+    *count = map->card_count;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, Handle *device) { return handle_of(index, device); }
+
+int nvmlDeviceGetHandleByUUID(const char *uuid, Handle *device) {
+    Map *map = current;
+    for (int i = 0; map && i < map->card_count; i++)
+        if (!strcmp(map->cards[i].uuid, uuid))
+            return handle_of(i, device);
+    return map ? NOT_FOUND : UNINITIALIZED;
+}
+
+int nvmlDeviceGetHandleByPciBusId_v2(const char *pci, Handle *device) {
+    Map *map = current;
+    Address wanted = address(pci);
+    for (int i = 0; map && i < map->card_count; i++) {
+        Address has = address(map->cards[i].pci);
+        if (has.domain == wanted.domain && has.bus == wanted.bus && has.device == wanted.device)
+            return handle_of(i, device);
+    }
+    return map ? NOT_FOUND : UNINITIALIZED;
+}
+
+int nvmlDeviceGetIndex(Handle device, unsigned *index) {
+    GIVE(enter(device, DESCRIBE), index, (unsigned)(c.card - c.map->cards));
+}
+
+int nvmlDeviceGetUUID(Handle device, char *buffer, unsigned length) {
+    Call c = enter(device, DESCRIBE);
+    return c.result ? c.result : copy(c.card->uuid, buffer, length);
+}
+
+int nvmlDeviceGetName(Handle device, char *buffer, unsigned length) {
+    Call c = enter(device, DESCRIBE);
+    return c.result ? c.result : copy(c.card->name, buffer, length);
+}
+
+typedef struct {
+    char legacy[16];
+    unsigned domain, bus, device, device_id, subsystem_id;
+    char pci[32];
+} PciInfo;
+
+int nvmlDeviceGetPciInfo_v3(Handle device, PciInfo *info) {
+    Call c = enter(device, DESCRIBE);
+    if (c.result)
+        return c.result;
+    Address a = address(c.card->pci);
+    *info = (PciInfo){.domain = a.domain, .bus = a.bus, .device = a.device, .device_id = 0x1b0610de};
+    snprintf(info->legacy, sizeof info->legacy, "%04X:%02X:%02X.0", a.domain & 0xffff, a.bus & 0xff, a.device & 0xff);
+    return copy(c.card->pci, info->pci, sizeof info->pci);
+}
+
+int nvmlDeviceGetPersistenceMode(Handle device, unsigned *on) { GIVE(enter(device, DESCRIBE), on, 0); }
+
+/* ---- temperature and power ---- */
+
+#if DRIVER < 1400000 /* its header says: to be removed in CUDA 14 */
+int nvmlDeviceGetTemperature(Handle device, unsigned sensor, unsigned *celsius) {
+    if (sensor)
+        return INVALID_ARGUMENT;
+    GIVE(enter(device, TEMPERATURE), celsius, c.card->temperature);
+}
+#endif
+
+#if DRIVER >= 565057
+typedef struct {
+    unsigned version, sensor;
+    int celsius;
+} TemperatureV1;
+
+int nvmlDeviceGetTemperatureV(Handle device, TemperatureV1 *out) {
+    if (out->version != (sizeof *out | 1 << 24))
+        return VERSION_MISMATCH;
+    if (out->sensor)
+        return INVALID_ARGUMENT;
+    GIVE(enter(device, TEMPERATURE), &out->celsius, c.card->temperature);
+}
+#endif
+
+int nvmlDeviceGetTemperatureThreshold(Handle device, unsigned which, unsigned *celsius) {
+    Call c = enter(device, THRESHOLD);
+    if (c.result)
+        return c.result;
+    int value = which == 0 ? c.card->shutdown : which == 1 ? c.card->slowdown : which == 3 ? c.card->maximum : 0;
+    if (!value)
+        return NOT_SUPPORTED;
+    *celsius = value;
+    return SUCCESS;
+}
+
+int nvmlDeviceGetPowerUsage(Handle device, unsigned *mw) { GIVE(enter(device, POWER), mw, c.card->power_mw); }
+
+int nvmlDeviceGetEnforcedPowerLimit(Handle device, unsigned *mw) {
+    GIVE(enter(device, POWER), mw, c.card->power_limit_mw);
+}
+
+int nvmlDeviceGetPowerManagementLimit(Handle device, unsigned *mw) {
+    GIVE(enter(device, POWER), mw, c.card->power_limit_mw);
+}
+
+#if DRIVER < 1400000
+int nvmlDeviceGetCurrentClocksThrottleReasons(Handle device, unsigned long long *mask) {
+    GIVE(enter(device, THROTTLE), mask, c.card->throttle_reasons);
+}
+#endif
+
+#if DRIVER >= 535043
+int nvmlDeviceGetCurrentClocksEventReasons(Handle device, unsigned long long *mask) {
+    GIVE(enter(device, THROTTLE), mask, c.card->throttle_reasons);
+}
+#endif
+
+/* ---- fans, read ---- */
+
+int nvmlDeviceGetNumFans(Handle device, unsigned *count) { GIVE(enter(device, FAN_COUNT), count, c.card->fan_count); }
+
+int nvmlDeviceGetFanSpeed(Handle device, unsigned *percent) { GIVE(enter_fan(device, GET_FAN, 0), percent, c.fan->speed); }
+
+int nvmlDeviceGetFanSpeed_v2(Handle device, unsigned fan, unsigned *percent) {
+    GIVE(enter_fan(device, GET_FAN, fan), percent, c.fan->speed);
+}
+
+#if DRIVER >= 565057
+typedef struct {
+    unsigned version, fan, rpm;
+} FanSpeedV1;
+
+int nvmlDeviceGetFanSpeedRPM(Handle device, FanSpeedV1 *out) {
+    if (out->version != (sizeof *out | 1 << 24))
+        return VERSION_MISMATCH;
+    GIVE(enter_fan(device, RPM, out->fan), &out->rpm, c.fan->rpm);
+}
+#endif
+
+/* ---- fans, set ---- */
+
+#if DRIVER >= 515043
+static Call enter_set(Handle device, int kind, unsigned fan) {
+    Call c = enter_fan(device, kind, fan);
+    if (!c.result && c.map->not_permitted)
+        c.result = NO_PERMISSION;
+    return c;
+}
+
+static int leave_set(Call c, int kind, unsigned fan, int value) {
+    if (!c.card)
+        return c.result;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t number = ++c.map->log_count;
+    Entry *entry = &c.map->log[(number - 1) % LOG];
+    entry->time_ns = now.tv_sec * 1000000000LL + now.tv_nsec;
+    entry->pid = getpid();
+    entry->card = c.card - c.map->cards;
+    entry->fan = fan;
+    entry->operation = kind;
+    entry->value = value;
+    entry->result = c.result;
+    entry->number = number;
+    return c.result;
+}
+
+int nvmlDeviceGetMinMaxFanSpeed(Handle device, unsigned *least, unsigned *most) {
+    Call c = enter_fan(device, RANGE, 0);
+    if (!c.result) {
+        *least = c.card->min_duty;
+        *most = c.card->max_duty;
+    }
+    return c.result;
+}
+
+int nvmlDeviceSetFanSpeed_v2(Handle device, unsigned fan, unsigned percent) {
+    Call c = enter_set(device, SET_FAN, fan);
+    if (!c.result && (percent < (unsigned)c.card->min_duty || percent > (unsigned)c.card->max_duty))
+        c.result = INVALID_ARGUMENT;
+    if (!c.result && c.fan->stuck != IGNORES) {
+        c.fan->target = percent;
+        c.fan->policy = MANUAL;
+    }
+    return leave_set(c, SET_FAN, fan, percent);
+}
+
+int nvmlDeviceSetDefaultFanSpeed_v2(Handle device, unsigned fan) {
+    Call c = enter_set(device, SET_DEFAULT, fan);
+    if (!c.result && c.fan->stuck != IGNORES)
+        c.fan->policy = AUTO;
+    return leave_set(c, SET_DEFAULT, fan, 0);
+}
+#endif
+
+#if DRIVER >= 520056
+int nvmlDeviceGetTargetFanSpeed(Handle device, unsigned fan, unsigned *percent) {
+    GIVE(enter_fan(device, GET_TARGET, fan), percent, c.fan->policy == MANUAL ? c.fan->target : c.fan->driver_target);
+}
+
+int nvmlDeviceGetFanControlPolicy_v2(Handle device, unsigned fan, unsigned *policy) {
+    GIVE(enter_fan(device, GET_POLICY, fan), policy, c.fan->policy);
+}
+
+int nvmlDeviceSetFanControlPolicy(Handle device, unsigned fan, unsigned policy) {
+    Call c = enter_set(device, SET_POLICY, fan);
+    if (!c.result && policy > MANUAL)
+        c.result = INVALID_ARGUMENT;
+    if (!c.result && c.fan->stuck != IGNORES) {
+        if (policy == MANUAL && c.fan->policy == AUTO)
+            c.fan->target = c.fan->driver_target;
+        c.fan->policy = policy;
+    }
+    return leave_set(c, SET_POLICY, fan, policy);
+}
+#endif
