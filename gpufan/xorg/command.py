@@ -1,0 +1,83 @@
+"""The command `gpufan setup-xorg`: parse, call, print."""
+
+from pathlib import Path
+
+import click
+
+from gpufan.gpu.pci import PciAddress
+from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
+from gpufan.xorg import files, setup
+
+
+@click.command("setup-xorg")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=setup.DEFAULT_OUTPUT,
+    show_default=True,
+    help="The file to write or change.",
+)
+@click.option(
+    "--coolbits",
+    type=click.IntRange(1, 31),
+    default=4,
+    show_default=True,
+    help="Bits to set in Coolbits; 4 is control of fans.",
+)
+@click.option("--edid", is_flag=True, help="Pretend a monitor, for a server that does not start without one.")
+@click.option("--dry-run", is_flag=True, help="Show the difference and change nothing.")
+@click.option("--restore", is_flag=True, help="Give back the file as it was before the first run.")
+@click.option("--simulate", type=click.Choice(sorted(PROFILES)), help="Write for these simulated cards.")
+def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: bool, simulate: str | None) -> None:
+    """Let X set the fans of every NVIDIA card, for drivers that cannot do it otherwise.
+
+    Writes xorg.conf, or changes in it only what must change. Shows the difference and keeps a backup.
+    """
+    if not dry_run:
+        files.check_writable(files.real_path(output))
+    if restore:
+        _restore(output, dry_run)
+        return
+    cards = simulated_cards(simulate) if simulate else setup.find_cards(nvml_addresses)
+    change = setup.plan_setup(output, cards, coolbits, edid)
+    for note in change.notes:
+        click.echo(f"note: {note}", err=True)
+    if not change.is_needed:
+        click.echo(f"{output} needs no change")
+        return
+    click.echo(change.difference(), nl=False)
+    if dry_run:
+        return
+    backup = setup.apply_setup(change)
+    click.echo(f"wrote {output}" + (f"; what it was is in {backup}" if backup else ""))
+    click.echo("it counts from the next start of X on; `gpufan setup-xorg --restore` takes it back")
+
+
+def _restore(output: Path, dry_run: bool) -> None:
+    change = setup.plan_restore(output)
+    if change is None:
+        click.echo(f"{output} has nothing to restore: gpufan has not changed it")
+        return
+    click.echo(change.difference(), nl=False)
+    if dry_run:
+        return
+    backup = setup.apply_restore(change)
+    done = f"removed {output}, which was not there before" if change.after is None else f"restored {output}"
+    click.echo(done + (f"; what it was is in {backup}" if backup else ""))
+
+
+def simulated_cards(profile: str) -> list[PciAddress]:
+    """Return the addresses of a simulated box."""
+    return [PciAddress.parse(gpu.info.pci) for gpu in SimulatedBox(PROFILES[profile], WORKLOADS["idle"]).gpus]
+
+
+def nvml_addresses() -> list[str]:
+    """Ask the driver where its cards sit; an empty text stands for one that does not answer. Raises DriverError."""
+    # Only here: opening the driver's library takes its time.
+    from gpufan.gpu.nvml import NvmlBox
+
+    box = NvmlBox()
+    try:
+        return [gpu.info.pci for gpu in box.gpus]
+    finally:
+        box.close()
