@@ -78,10 +78,13 @@ class _Edit:
 
     def run(self, render: Callable[..., str]) -> Edited:
         self.assign()
+        self.add_devices()
         for device in self.nvidia:
             self.set_coolbits(device)
             self.pretend_monitor(device)
-        self.add_devices()
+        # A Screen that names no Device takes a new one where there was none.
+        for screen in self.screens_of([device.identifier.encode() for device in self.new_devices]):
+            self.raise_coolbits(screen)
         layout = self.add_screens()
         if self.new_devices or self.new_screens or layout:
             text = render(
@@ -133,19 +136,25 @@ class _Edit:
     def set_coolbits(self, device: Section) -> None:
         """Set the bits wherever Coolbits stands for this Device, and in the Device where it stands nowhere."""
         screens = self.screens_of([self.config.identifier(device)])
-        for section in (device, *screens, *self.monitors_of(screens)):
-            for name, value in self.config.options(section, b"coolbits"):
-                text = with_bits(value.text, self.wanted.coolbits) if value else b"%d" % self.wanted.coolbits
-                if text is None:
-                    at = value.start if value else name.start
-                    raise self.config.error(at, "Coolbits is not a whole number here: correct it or remove it")
-                if value is None:
-                    self.editor.put(name.end, name.end, b' "%b"' % text)
-                elif text != value.text:
-                    self.editor.put(value.start, value.end, b'"%b"' % text)
-        in_screens = [bool(self.config.options(screen, b"coolbits")) for screen in screens]
-        if not self.config.options(device, b"coolbits") and not (in_screens and all(in_screens)):
+        in_device = self.raise_coolbits(device)
+        in_screens = [self.raise_coolbits(screen) for screen in screens]
+        if not in_device and not (in_screens and all(in_screens)):
             self.editor.add_entry(device, b'Option "Coolbits" "%d"' % self.wanted.coolbits)
+
+    def raise_coolbits(self, section: Section) -> bool:
+        """Set the bits in each Coolbits of a Device or Screen and its Monitors; return whether it has one itself."""
+        # An option of the Monitor counts for more than that of the Device.
+        for place in (section, *self.monitors_of(section)):
+            for name, value in self.config.options(place, b"coolbits"):
+                if value is None:
+                    self.editor.put(name.end, name.end, b' "%d"' % self.wanted.coolbits)
+                    continue
+                text = with_bits(value.text, self.wanted.coolbits)
+                if text is None:
+                    raise self.config.error(value.start, "Coolbits is no whole number here: correct it or remove it")
+                if text != value.text:
+                    self.editor.put(value.start, value.end, b'"%b"' % text)
+        return bool(self.config.options(section, b"coolbits"))
 
     def pretend_monitor(self, device: Section) -> None:
         """Add the pretended monitor to a Device that names none."""
@@ -245,15 +254,16 @@ class _Edit:
 
     def devices_of(self, screen: Section) -> set[bytes]:
         """Return the names of the Devices that a Screen uses; X takes the first where it names none."""
-        named = self.config.strings(screen, b"device") or [
-            token for device in self.devices[:1] for token in self.config.strings(device, b"identifier")
-        ]
-        return {same_name(token.text) for token in (*named, *self.config.strings(screen, b"gpudevice"))}
+        named = [token.text for token in self.config.strings(screen, b"device")]
+        if not named:
+            known = [self.config.identifier(device) for device in self.devices[:1]]
+            named = (known + [device.identifier.encode() for device in self.new_devices])[:1]
+        return {same_name(name) for name in (*named, *(t.text for t in self.config.strings(screen, b"gpudevice")))}
 
-    def monitors_of(self, screens: Sequence[Section]) -> list[Section]:
-        """Return the Monitors of Screens; an option there counts for more than in the Device."""
-        names = [token.text for screen in screens for token in self.config.strings(screen, b"monitor")]
-        return [monitor for name in names for monitor in self.named(self.config.of_kind(b"monitor"), name)]
+    def monitors_of(self, screen: Section) -> list[Section]:
+        """Return the Monitors of a Screen."""
+        monitors = self.config.of_kind(b"monitor")
+        return [m for name in self.config.strings(screen, b"monitor") for m in self.named(monitors, name.text)]
 
     def named(self, sections: Sequence[Section], name: bytes) -> list[Section]:
         """Return the sections of that name."""

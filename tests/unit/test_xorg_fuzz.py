@@ -32,7 +32,8 @@ def check_all_else_unchanged(pieces: list[Piece]) -> None:
     for piece in pieces:
         if piece.kind == "coolbits":
             match = QUOTED.match(result, at)
-            assert match and with_bits(match[0][1:-1], 4) == match[0][1:-1] or match[0] == piece.data
+            assert match
+            assert match[0] in (piece.data, b'"%b"' % with_bits(piece.data[1:-1], 4))
             at = match.end()
             continue
         before = piece.data
