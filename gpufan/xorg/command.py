@@ -12,7 +12,7 @@ from gpufan.xorg import files, setup
 @click.command("setup-xorg")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     default=setup.DEFAULT_OUTPUT,
     show_default=True,
     help="The file to write or change.",
@@ -39,7 +39,7 @@ def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: 
         _restore(output, dry_run)
         return
     cards = simulated_cards(simulate) if simulate else setup.find_cards(nvml_addresses)
-    change = setup.plan_setup(output, cards, coolbits, edid)
+    change = setup.plan_setup(output, cards, coolbits, edid, setup.SNIPPET_FOLDERS)
     for note in change.notes:
         click.echo(f"note: {note}", err=True)
     if not change.is_needed:

@@ -108,7 +108,7 @@ def plan_setup(
     cards: Sequence[PciAddress],
     coolbits: int = 4,
     pretend_monitor: bool = False,
-    snippet_folders: Sequence[Path] = SNIPPET_FOLDERS,
+    snippet_folders: Sequence[Path] = (),
 ) -> Change:
     """Work out the change that lets X set the fans of `cards`; nothing is written.
 
