@@ -278,7 +278,7 @@ class Editor:
         start = end
         while start > 0 and data[start - 1 : start] in (b" ", b"\t"):
             start -= 1
-        if data[start - 1 : start] in (b"\n", b"\r"):
+        if data[start - 1 : start] == b"\n":
             return start, start, b"".join(self._indents[end] + entry + self._eol for entry in entries)
         # Something else stands before it on its line.
         return end, end, (b" " if start == end else b"") + b"".join(entry + b" " for entry in entries)

@@ -55,7 +55,7 @@ def edit(config: Config, cards: Iterable[PciAddress], wanted: Wanted, render: Ca
     `render` makes the text of new sections from `devices`, `screens`, `layout` and what is wanted.
     Raises InputError, with line and column, for what the X server could not read.
     """
-    return _Edit(config, sorted(set(cards)), wanted).run(render)
+    return _Edit(config, sorted(cards), wanted).run(render)
 
 
 class _Edit:

@@ -39,7 +39,7 @@ def check_all_else_unchanged(pieces: list[Piece]) -> None:
         before = piece.data
         if piece.kind == "end":
             before = piece.data[: len(piece.data.rstrip(b" \t"))]
-            before = before if before.endswith((b"\n", b"\r")) else piece.data
+            before = before if before.endswith(b"\n") else piece.data
         assert result[at : at + len(before)] == before
         at += len(before)
         if piece.kind == "end":

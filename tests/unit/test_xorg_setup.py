@@ -87,6 +87,13 @@ def test_older_backups_are_never_written_over(output):
     assert output.with_name("xorg.conf.gpufan-2").read_bytes() == ORIGINAL + b"# three\n"
 
 
+def test_backup_that_holds_the_same_is_kept_once(output):
+    for _ in range(3):
+        command(output)
+        command(output, "--restore")
+    assert names(output) == ["xorg.conf.gpufan-1"]
+
+
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_restore_gives_back_the_original_byte_for_byte(output, sample):
     output.write_bytes(SAMPLES[sample])
