@@ -59,6 +59,11 @@ class Aside(Generic[T]):
         self._queue.put(None)
         self._thread.join(timeout_s)
 
+    @property
+    def busy(self) -> bool:
+        """Whether `take` is still at work, as it may be for ever."""
+        return self._thread.is_alive()
+
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             try:

@@ -173,7 +173,7 @@ class Daemon:
                 last_seen_s = time.monotonic()
             elif time.monotonic() - last_seen_s >= ALL_LOST_S:
                 raise GpuLost(f"no card has answered for {ALL_LOST_S:g} s; a new start may find them again")
-            snapshot = Snapshot.of(states, time_s=time.time(), interval_s=self._interval_s, dry_run=self._dry_run)
+            snapshot = Snapshot.of(states, interval_s=self._interval_s, dry_run=self._dry_run)
             for publish in self._publish:
                 publish(snapshot)
             due_s = self._next(due_s)
@@ -221,7 +221,7 @@ def simulate(
             for worker in workers:
                 worker.tick(now_s)
             states = tuple(worker.state for worker in workers)
-            snapshot = Snapshot.of(states, time_s=now_s, interval_s=interval_s, dry_run=False)
+            snapshot = Snapshot.of(states, interval_s=interval_s, simulated_s=now_s)
             for take in publish:
                 take(snapshot)
             if duration_s is not None and now_s >= duration_s:

@@ -78,6 +78,7 @@ class Worker:
         self._info: GpuInfo | None = None
         self._controller: Controller
         self._permitted = False
+        self._stopped = False
         self._set: int | None = _NEVER
         self._settled_at_s = math.inf
         self._failures = 0
@@ -106,7 +107,9 @@ class Worker:
             self._lose(now_s, error)
 
     def stop(self) -> None:
-        """Give the fans back. Raises GpuError, GpuLost or NoPermission."""
+        """Give the fans back, and set them no more. Raises GpuError, GpuLost or NoPermission."""
+        # A tick that has hung may come back in its own thread while this runs in another.
+        self._stopped = True
         if not self._dry_run and self._info is not None and self._info.obstacle is None:
             give_back(self.gpu)
 
@@ -139,12 +142,16 @@ class Worker:
             return
         if now_s > self._wait_until_s + self._wait_given_back.last_s:
             self._wait_given_back.reset()
-        reason = f"{decision.reason}; set again: {problem}" if problem else self._remark(now_s, decision.reason, reading)
+        reason = (
+            f"{decision.reason}; set again: {problem}" if problem else self._remark(now_s, decision.reason, reading)
+        )
         control = "driver" if decision.duty_percent is None else "ours"
         self.state = self._state(control, decision.duty_percent, decision.kind, reason, reading)
 
     def _write(self, now_s: float, duty_percent: int | None) -> str | None:
         """Set the fans, or leave them to the driver; what went wrong, in words. Raises GpuLost or NoPermission."""
+        if self._stopped:
+            return None
         changed = duty_percent != self._set
         self._set = _NEVER
         try:

@@ -81,9 +81,7 @@ class NvmlGpu:
             name=_text(self._ask(pynvml.nvmlDeviceGetName) or "NVIDIA card"),
             fan_count=fan_count,
             duty_range=ASSUMED_DUTY_RANGE if duty_range is None else duty_range,
-            slowdown_c=self._ask(
-                pynvml.nvmlDeviceGetTemperatureThreshold, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
-            ),
+            slowdown_c=self._ask(pynvml.nvmlDeviceGetTemperatureThreshold, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN),
             backend="nvml",
             obstacle=_obstacle(fan_count),
         )

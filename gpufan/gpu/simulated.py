@@ -71,7 +71,8 @@ class Plant:
     def resistance(self, duty_percent: float) -> float:
         """K/W from die to inlet air with the fans at `duty_percent`."""
         d = max(duty_percent / 100, 1e-3)
-        return min(self.resistance_floor + self.resistance_flow * d**-self.resistance_exponent, self.resistance_still)
+        flowing = self.resistance_floor + self.resistance_flow * math.pow(d, -self.resistance_exponent)
+        return min(flowing, self.resistance_still)
 
 
 def sound_db(rpm: float) -> float:

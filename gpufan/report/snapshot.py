@@ -14,8 +14,6 @@ from gpufan.gpu import FanReading
 FORMAT = 1
 """Raised when a field changes its meaning or goes; new fields may come without."""
 
-DEFAULT_PATH = Path("/run/gpufan/state.json")
-
 
 class GpuState(msgspec.Struct, frozen=True):
     """One card after a tick."""
@@ -47,15 +45,19 @@ class Snapshot(msgspec.Struct, frozen=True):
     version: str
     pid: int
     time_s: float
-    """Seconds since the epoch; of simulated time since the start in a simulation."""
+    """Seconds since the epoch."""
     interval_s: float
     dry_run: bool
     gpus: tuple[GpuState, ...]
+    simulated_s: float | None = None
+    """Simulated seconds since the start; None for real cards."""
 
     @classmethod
-    def of(cls, gpus: tuple[GpuState, ...], *, time_s: float, interval_s: float, dry_run: bool) -> "Snapshot":
-        """Snapshot by this process."""
-        return cls(FORMAT, __version__, os.getpid(), time_s, interval_s, dry_run, gpus)
+    def of(
+        cls, gpus: tuple[GpuState, ...], *, interval_s: float, dry_run: bool = False, simulated_s: float | None = None
+    ) -> "Snapshot":
+        """Snapshot of this process, now."""
+        return cls(FORMAT, __version__, os.getpid(), time.time(), interval_s, dry_run, gpus, simulated_s)
 
 
 class SnapshotFile:
@@ -76,7 +78,7 @@ class SnapshotFile:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)
-        os.replace(self._temporary, self._path)
+        self._temporary.replace(self._path)
 
     def remove(self) -> None:
         """Leave nothing behind that could be taken for a running daemon's."""

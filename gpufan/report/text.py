@@ -1,11 +1,6 @@
-"""One card's state in words, and one log line per change of it."""
+"""Short texts that several reports share."""
 
-from collections.abc import Callable
-
-from gpufan.report.snapshot import GpuState, Snapshot
-
-_PRIORITY = {"fail-safe": 4, "fault": 4, "lost": 3, "hang": 3}
-"""By kind, as in syslog: 3 error, 4 warning; all else is 6, information."""
+from gpufan.report.snapshot import GpuState
 
 
 def duty_text(gpu: GpuState) -> str:
@@ -21,19 +16,7 @@ def line(gpu: GpuState) -> str:
     return f"{gpu.label}: {duty_text(gpu)}{at}: {gpu.reason}"
 
 
-class ChangeLog:
-    """Writes a line whenever a card's duty or the class of its reason changes."""
-
-    def __init__(self, write: Callable[[str], None], stamp: Callable[[Snapshot, int], str]) -> None:
-        """`stamp` gives what goes before a line, from the snapshot and the priority."""
-        self._write = write
-        self._stamp = stamp
-        self._last: dict[int, tuple[object, ...]] = {}
-
-    def publish(self, snapshot: Snapshot) -> None:
-        """Take the next snapshot."""
-        for gpu in snapshot.gpus:
-            key = (gpu.control, gpu.duty_percent, gpu.kind)
-            if self._last.get(gpu.index) != key:
-                self._last[gpu.index] = key
-                self._write(self._stamp(snapshot, _PRIORITY.get(gpu.kind, 6)) + line(gpu))
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds: `1:05:09`."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

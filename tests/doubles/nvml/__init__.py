@@ -59,8 +59,8 @@ AUTO, MANUAL = 0, 1
 """Values of a fan's policy."""
 
 MOVES, IGNORES, JAMS = 0, 1, 2
-"""Values of a fan's `stuck`. Where setting it succeeds in each case, the fan follows; nothing at all changes; policy and
-target change and only the fan stands still."""
+"""Values of a fan's `stuck`. Setting it succeeds, and: the fan follows; nothing changes at all; policy and target
+change but the fan stands still."""
 
 
 # __slots__ makes a misspelt field an error rather than a new attribute.

@@ -1,0 +1,259 @@
+"""The commands: parse, call one function, print. No logic of its own."""
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from gpufan import __version__
+from gpufan.control.law import CurveSettings
+from gpufan.curve import Curve
+from gpufan.errors import GpufanError, InputError
+from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DEFAULTS = CurveSettings()
+
+
+def _read_with(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """A callback that reads an option's text with `parse`; its InputError becomes click's, which names the option."""
+
+    def callback(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+        try:
+            return None if text is None else parse(text)
+        except InputError as error:
+            raise click.BadParameter(str(error), context, parameter) from error
+
+    return callback
+
+
+def _duration_s(text: str) -> float:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)", text.strip())
+    seconds = float(match[1]) * _UNITS_S[match[2]] if match else 0.0
+    if not seconds > 0:
+        raise InputError(f"'{text}' is not a time: write it as 90s, 30m or 1h")
+    return seconds
+
+
+def _time_scale(text: str) -> float:
+    try:
+        scale = float("inf" if text == "max" else text)
+    except ValueError:
+        scale = 0.0
+    if not scale > 0:
+        raise InputError(f"'{text}' is not a speed: write a number above 0, or max")
+    return scale
+
+
+def _refuse_without_simulate(*names: str) -> None:
+    """Options of a simulation must not be taken to mean anything for real cards."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise InputError(f"--{name.replace('_', '-')} goes with --simulate: add that, or leave it out")
+
+
+gpu_option = click.option(
+    "--gpu",
+    "gpus",
+    multiple=True,
+    metavar="CARD",
+    help="Only this card: UUID, PCI address, index or name. Repeatable. [default: all]",
+)
+runtime_option = click.option(
+    "--runtime-dir",
+    type=click.Path(path_type=Path),
+    envvar="GPUFAN_RUNTIME_DIR",
+    help=f"Where lock and snapshot lie. [default: {DEFAULT_FOLDER}]",
+)
+simulate_option = click.option(
+    "--simulate",
+    type=click.Choice(["1080ti", "dual-1080ti", "dual-1080ti-open-air", "quad-2080ti"]),
+    is_flag=False,
+    flag_value="dual-1080ti",
+    metavar="[PROFILE]",
+    help="Use a simulated box and touch nothing of this machine: 1080ti, dual-1080ti (when bare),"
+    " dual-1080ti-open-air, quad-2080ti.",
+)
+
+
+def _debug_option(command: F) -> F:
+    return click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")(command)
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="gpufan %(version)s")
+@_debug_option
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Fan control for NVIDIA cards: cool, quiet, and never left standing still.
+
+    Try it without a card: gpufan run --simulate --time-scale 60
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@cli.command()
+@click.option(
+    "--curve",
+    metavar="T:D,...",
+    callback=_read_with(Curve.parse),
+    default=str(_DEFAULTS.curve),
+    show_default=True,
+    help="Duty in percent over temperature in °C, linear between points; 'auto' as the first duty leaves the fans to"
+    " the driver below the second point.",
+)
+@gpu_option
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1, 5),
+    metavar="SECONDS",
+    default=1.0,
+    show_default=True,
+    help="Time between readings.",
+)
+@click.option(
+    "--hysteresis",
+    type=click.FloatRange(0, 30),
+    metavar="°C",
+    default=_DEFAULTS.hysteresis_c,
+    show_default=True,
+    help="How much a card must cool before its fans slow down.",
+)
+@click.option(
+    "--hold",
+    type=click.FloatRange(0, 3600),
+    metavar="SECONDS",
+    default=_DEFAULTS.hold_s,
+    show_default=True,
+    help="How long it must stay that cool.",
+)
+@click.option(
+    "--min-duty",
+    type=click.IntRange(0, 100),
+    metavar="PERCENT",
+    help="Lowest duty ever set. [default: the card's own, and 30 where that is under 20]",
+)
+@click.option("--dry-run", is_flag=True, help="Read the cards, say what would be set, set nothing.")
+@simulate_option
+@click.option(
+    "--workload",
+    type=click.Choice(["epochs", "sweep", "step", "idle"]),
+    default="epochs",
+    show_default=True,
+    help="What the simulated cards are busy with.",
+)
+@click.option(
+    "--time-scale",
+    metavar="X|max",
+    callback=_read_with(_time_scale),
+    default="1",
+    show_default=True,
+    help="Simulated seconds per second.",
+)
+@click.option(
+    "--duration", metavar="90s|30m|1h", callback=_read_with(_duration_s), help="Stop after this long. [default: never]"
+)
+@runtime_option
+@_debug_option
+def run(
+    curve: Curve,
+    gpus: tuple[str, ...],
+    interval: float,
+    hysteresis: float,
+    hold: float,
+    min_duty: int | None,
+    dry_run: bool,
+    simulate: str | None,
+    workload: str,
+    time_scale: float,
+    duration: float | None,
+    runtime_dir: Path | None,
+) -> None:
+    """Keep the cards cool along a curve, until stopped.
+
+    However it ends, the fans are given back to the driver.
+    """
+    from gpufan.run import RunOptions, SimulationOptions, run_cards, run_simulation
+
+    settings = CurveSettings(curve=curve, hysteresis_c=hysteresis, hold_s=hold, min_duty_percent=min_duty)
+    if simulate is None:
+        _refuse_without_simulate("workload", "time_scale")
+        run_cards(RunOptions(settings, gpus, interval, dry_run, duration, runtime_dir or DEFAULT_FOLDER))
+        return
+    summaries = run_simulation(
+        RunOptions(settings, gpus, interval, dry_run, duration, runtime_dir),
+        SimulationOptions(simulate, workload, time_scale),
+    )
+    from gpufan.report.tables import print_summary
+
+    print_summary(summaries)
+
+
+@cli.command("list")
+@gpu_option
+@simulate_option
+@_debug_option
+def list_cards(gpus: tuple[str, ...], simulate: str | None) -> None:
+    """Show the cards, their fans and what controls them."""
+    from gpufan.report.tables import print_cards
+    from gpufan.run import find
+
+    print_cards(find(gpus, simulate))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the snapshot as it is.")
+@runtime_option
+@_debug_option
+def status(as_json: bool, runtime_dir: Path | None) -> None:
+    """Show what the running gpufan does, and why."""
+    from gpufan.report.tables import print_status
+
+    print_status((runtime_dir or DEFAULT_FOLDER) / SNAPSHOT, as_json=as_json)
+
+
+@cli.command()
+@gpu_option
+@runtime_option
+@_debug_option
+def restore(gpus: tuple[str, ...], runtime_dir: Path | None) -> None:
+    """Give every fan back to the driver. Harmless to repeat."""
+    from gpufan.run import restore as give_all_back
+
+    for line in give_all_back(gpus, runtime_dir or DEFAULT_FOLDER):
+        click.echo(line)
+
+
+def main() -> None:
+    """Run the command line; end the process with 0, 1 (failed) or 2 (bad input), and one line that says why."""
+    try:
+        cli.main(standalone_mode=False)
+        sys.stdout.flush()
+        status, message = 0, None
+    except click.ClickException as error:
+        status, message = error.exit_code, error.format_message()
+    except click.Abort:
+        status, message = 130, "interrupted"
+    except BrokenPipeError:
+        # Whoever read our output has had enough; the interpreter must not try to flush it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status, message = 1, None
+    except Exception as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        known = isinstance(error, GpufanError)
+        status = error.exit_status if isinstance(error, GpufanError) else 1
+        message = str(error) if known else f"{type(error).__name__}: {error} (this is a bug: --debug shows where)"
+    if message:
+        print(f"gpufan: {message}", file=sys.stderr)
+    sys.exit(status)

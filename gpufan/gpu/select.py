@@ -1,0 +1,39 @@
+"""Which cards a person means: by UUID, PCI address, index or name."""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from gpufan.errors import InputError
+from gpufan.gpu import Gpu, GpuInfo
+from gpufan.gpu.pci import PciAddress
+
+G = TypeVar("G", bound=Gpu)
+
+
+def select(gpus: Sequence[G], wanted: Iterable[str]) -> list[G]:
+    """The cards that `wanted` names, each once and in the order of `gpus`; all of them when it names none.
+
+    Raises InputError for a name that fits no card.
+    """
+    chosen: set[int] = set()
+    named = False
+    for text in wanted:
+        named = True
+        found = [gpu.info.index for gpu in gpus if _fits(gpu.info, text.strip())]
+        if not found:
+            known = ", ".join(f"{gpu.info.label} ({gpu.info.pci or 'not answering'})" for gpu in gpus)
+            raise InputError(f"--gpu {text}: no such card; this box has {known}")
+        chosen.update(found)
+    return [gpu for gpu in gpus if not named or gpu.info.index in chosen]
+
+
+def _fits(info: GpuInfo, text: str) -> bool:
+    if text.isdecimal():
+        return info.index == int(text)
+    # Long enough a beginning of a UUID is as good as all of it; `GPU-` alone would be every card.
+    if text.lower().startswith("gpu-") and len(text) >= 8:
+        return info.uuid.lower().startswith(text.lower())
+    try:
+        return bool(info.pci) and PciAddress.parse(text) == PciAddress.parse(info.pci)
+    except InputError:
+        return bool(text) and text.lower() in info.name.lower()

@@ -1,0 +1,92 @@
+"""What `list`, `status` and a simulated run print when they are done."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from gpufan.errors import GpufanError
+from gpufan.gpu import FanReading, GpuInfo, Reading
+from gpufan.gpu.pci import PciAddress
+from gpufan.report import snapshot
+from gpufan.report.summary import CardSummary
+from gpufan.report.text import line
+
+
+def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]]) -> None:
+    """Print a paragraph for each card; a reading of None stands for a card that does not answer."""
+    for info, reading in cards:
+        click.echo(f"{info.index}  {info.name}")
+        if reading is None:
+            click.echo("   it does not answer: look for Xid in `dmesg`; a reboot may bring it back")
+            continue
+        rows = [
+            ("UUID", info.uuid),
+            ("PCI", f"{info.pci}, in xorg.conf {PciAddress.parse(info.pci).xorg}"),
+            ("now", f"{_value(reading.temperature_c, '°C')}, {_value(reading.power_w, 'W')}"),
+            ("fans", _fans(info, reading)),
+            ("slowdown", _value(info.slowdown_c, "°C")),
+            ("control", f"none: {info.obstacle}" if info.obstacle else _BACKENDS[info.backend]),
+        ]
+        for name, text in rows:
+            click.echo(f"   {name:9}{text}")
+
+
+_BACKENDS = {"nvml": "through NVML, as root", "simulated": "simulated"}
+
+
+def print_status(path: Path, *, as_json: bool) -> None:
+    """Print the snapshot in `path`. Raises GpufanError if there is none, or if it is stale."""
+    taken = snapshot.read(path)
+    if as_json:
+        click.echo(path.read_bytes())
+    else:
+        dry = ", dry run" if taken.dry_run else ""
+        click.echo(f"gpufan {taken.version}, process {taken.pid}, every {taken.interval_s:g} s{dry}")
+        for gpu in taken.gpus:
+            click.echo(line(gpu))
+            click.echo(
+                f"  {_value(gpu.power_w, 'W')}, {_speeds(gpu.fans)}, overridden {gpu.overrides}x, errors {gpu.errors}"
+            )
+    stale_s = snapshot.stale_s(taken)
+    if stale_s is not None:
+        raise GpufanError(
+            f"this is {stale_s:.0f} s old: gpufan (process {taken.pid}) hangs or died; `sudo gpufan restore`"
+        )
+
+
+def print_summary(summaries: Sequence[tuple[str, CardSummary]]) -> None:
+    """Print what a simulated run came to."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("GPU")
+    for heading in ("peak °C", "s above 83 °C", "dB(A)", "swings", "throttled"):
+        table.add_column(heading, justify="right")
+    for label, summary in summaries:
+        table.add_row(
+            label,
+            f"{summary.peak_c:.1f}",
+            f"{summary.hot_s:.0f}",
+            f"{summary.sound_db:.1f}",
+            str(summary.swings.count),
+            f"{summary.throttled_percent:.1f} %",
+        )
+    Console().print(table)
+
+
+def _fans(info: GpuInfo, reading: Reading) -> str:
+    if not info.fan_count:
+        return "none"
+    low, high = info.duty_range
+    count = "1 fan" if info.fan_count == 1 else f"{info.fan_count} fans"
+    hands = {True: "set by hand", False: "the driver's", None: "whose they are is not told"}
+    return f"{count}, {low}..{high} %, {_speeds(reading.fans)}, {hands[reading.fans[0].manual]}"
+
+
+def _speeds(fans: Sequence[FanReading]) -> str:
+    return "now " + " ".join("?" if fan.speed_percent is None else f"{fan.speed_percent} %" for fan in fans)
+
+
+def _value(value: float | None, unit: str) -> str:
+    return "not told" if value is None else f"{value:g} {unit}"
