@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from gpufan.errors import DriverError, GpufanError, InputError
 from gpufan.gpu.pci import PciAddress
+from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.resources import resource
 from gpufan.xorg import files
 from gpufan.xorg.config import Config, Section, same_name, with_bits
@@ -26,7 +27,6 @@ from gpufan.xorg.edit import Wanted, edit
 if TYPE_CHECKING:
     import jinja2
 
-DEFAULT_OUTPUT = Path("/etc/X11/xorg.conf")
 SNIPPET_FOLDERS = Path("/usr/share/X11/xorg.conf.d"), Path("/etc/X11/xorg.conf.d")
 """In the order in which the X server reads them, before xorg.conf."""
 PCI_FOLDER = Path("/sys/bus/pci/devices")
@@ -59,6 +59,12 @@ def pci_cards(folder: Path = PCI_FOLDER) -> list[PciAddress]:
         for device in sorted(folder.glob("*:*:*.*"))
         if _attribute(device, "vendor") == _NVIDIA and _attribute(device, "class").startswith(_DISPLAY_CLASSES)
     ]
+
+
+def simulated_cards(profile: str) -> list[PciAddress]:
+    """Return the addresses of a simulated box."""
+    box = SimulatedBox(PROFILES[profile], WORKLOADS["idle"])
+    return [PciAddress.parse(gpu.info.pci) for gpu in box.gpus]
 
 
 def _attribute(device: Path, name: str) -> str:

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from gpufan import resources
 from gpufan.errors import DriverError, GpufanError, InputError
 from gpufan.gpu.pci import PciAddress
+from gpufan.gpu.simulated import PROFILES
 from gpufan.xorg import files, setup
 from gpufan.xorg.command import setup_xorg
 from gpufan.xorg.edid import pretended_edid
@@ -210,6 +211,12 @@ def test_missing_permission_is_said_before_anything_else(output, monkeypatch):
 def test_dry_run_needs_no_permission_to_write(output, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert command(output, "--dry-run").exit_code == 0
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_simulated_box_can_be_written_for(output, profile):
+    command(output, simulate=profile)
+    assert output.read_text().count('Section "Device"') == len(PROFILES[profile].plants)
 
 
 @pytest.mark.parametrize("coolbits", ["0", "32", "four"])
