@@ -63,6 +63,12 @@ def test_option_that_the_server_cannot_read_is_an_error(option):
         config.options(config.sections[0], b"coolbits")
 
 
+def test_entry_without_a_value_in_quotes_is_an_error():
+    config = Config(b'Section "Device"\n Driver nvidia EndSection', "f")
+    with pytest.raises(InputError, match="f:2:2: driver needs a value in quotes"):
+        config.string(config.sections[0], b"driver")
+
+
 @pytest.mark.parametrize("text", ["PCI:10:0:0", "pci:10@0:0:0", "AGP:10:0", "10:0:0", "PCI:010:00:0"])
 def test_every_legal_spelling_of_bus_id_is_understood(text):
     assert PciAddress.from_bus_id(text) == PciAddress(0, 10, 0, 0)

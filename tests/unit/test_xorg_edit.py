@@ -72,9 +72,10 @@ def test_coolbits_without_a_value_gets_one():
     assert '+ Option "Coolbits" "4"' in changes(DEVICE % b'Option "Coolbits"\n', ONE)
 
 
-def test_coolbits_that_is_no_number_is_an_error_with_its_place():
+@pytest.mark.parametrize("value", [b"on", b"", b"08", b"1f", b"0x", b"4.0", b"-1", b"9" * 9999])
+def test_coolbits_that_the_driver_cannot_read_is_an_error_with_its_place(value):
     with pytest.raises(InputError, match=r"xorg.conf:5:19: Coolbits is no whole number"):
-        run(DEVICE % b'Option "Coolbits" "on"\n', ONE)
+        run(DEVICE % (b'Option "Coolbits" "%b"\n' % value), ONE)
 
 
 def test_coolbits_that_stands_in_the_screen_is_changed_there_and_only_there():
