@@ -1,5 +1,6 @@
 """`gpufan run` and `gpufan restore`: find the cards, put the parts together, and take them apart again."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from gpufan.daemon import Daemon, Publish, StopInbox, simulate
 from gpufan.errors import GpufanError, GpuLost, NotControllable
 from gpufan.gpu import Gpu, GpuInfo, Reading
 from gpufan.gpu.select import select
+from gpufan.notify import Notifier
 from gpufan.report.snapshot import Snapshot, SnapshotFile
 from gpufan.runtime import SNAPSHOT, only_one
 from gpufan.worker import Worker, give_back
@@ -69,10 +71,20 @@ def run_cards(options: RunOptions) -> None:
 
     Raises InputError, DriverError, NotControllable, or what ended the run.
     """
-    from gpufan.gpu.nvml import NvmlBox  # a simulation needs no driver
-
     inbox = StopInbox()
     inbox.catch_signals()
+    notifier = Notifier.from_environment()
+    try:
+        _control_cards(options, inbox, notifier)
+    except GpufanError as error:
+        if notifier is not None and not notifier.ready:
+            notifier.hold_back(error, inbox)
+        raise
+
+
+def _control_cards(options: RunOptions, inbox: StopInbox, notifier: Notifier | None) -> None:
+    from gpufan.gpu.nvml import NvmlBox  # a simulation needs no driver
+
     box = NvmlBox(PATIENCE_S)
     usable, obstacles = _sort_out(select(box.gpus, options.gpus))
     if not usable:
@@ -85,7 +97,13 @@ def run_cards(options: RunOptions) -> None:
             report.warn(complaint)
         workers = [Worker(gpu, options.settings, dry_run=options.dry_run) for gpu in usable]
         with _snapshots(folder, report) as sinks:
-            daemon = Daemon(workers, sinks, interval_s=options.interval_s, dry_run=options.dry_run)
+            daemon = Daemon(
+                workers,
+                sinks if notifier is None else [*sinks, notifier.publish],
+                interval_s=options.interval_s,
+                dry_run=options.dry_run,
+                stopping=notifier.stopping if notifier else lambda: None,
+            )
             try:
                 daemon.run(inbox, options.duration_s)
             finally:
@@ -166,7 +184,8 @@ def restore(names: Sequence[str], folder: Path) -> list[str]:
     usable, obstacles = _sort_out(select(box.gpus, names))
     done = [f"{obstacle}: nothing to give back" for obstacle in obstacles]
     failed = []
-    with only_one(folder, _complain):
+    # A daemon that systemd has killed may keep the lock while it hangs in the driver, for ever.
+    with only_one(None if "SERVICE_RESULT" in os.environ else folder, _complain):
         for gpu in usable:
             try:
                 within(PATIENCE_S, partial(give_back, gpu))
