@@ -5,18 +5,20 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from gpufan import __version__
 from gpufan.control.law import CurveSettings
 from gpufan.curve import Curve
 from gpufan.errors import GpufanError, InputError
+from gpufan.options import debug_option, gpu_option, runtime_option, simulate_option
 from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT
-
-F = TypeVar("F", bound=Callable[..., Any])
+from gpufan.xorg.command import setup_xorg
 
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DEFAULTS = CurveSettings()
@@ -52,37 +54,17 @@ def _time_scale(text: str) -> float:
     return scale
 
 
-gpu_option = click.option(
-    "--gpu",
-    "gpus",
-    multiple=True,
-    metavar="CARD",
-    help="Only this card: UUID, PCI address, index or name. Repeatable. [default: all]",
-)
-runtime_option = click.option(
-    "--runtime-dir",
-    type=click.Path(path_type=Path),
-    envvar="GPUFAN_RUNTIME_DIR",
-    help=f"Where lock and snapshot lie. [default: {DEFAULT_FOLDER}]",
-)
-simulate_option = click.option(
-    "--simulate",
-    type=click.Choice(["1080ti", "dual-1080ti", "dual-1080ti-open-air", "quad-2080ti"]),
-    is_flag=False,
-    flag_value="dual-1080ti",
-    metavar="[PROFILE]",
-    help="Use a simulated box and touch nothing of this machine: 1080ti, dual-1080ti (when bare),"
-    " dual-1080ti-open-air, quad-2080ti.",
-)
-
-
-def _debug_option(command: F) -> F:
-    return click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")(command)
+def _refuse_without_simulate(*names: str) -> None:
+    """Options of a simulation must not be taken to mean anything for real cards."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise InputError(f"--{name.replace('_', '-')} goes with --simulate: add that, or leave it out")
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="gpufan %(version)s")
-@_debug_option
+@debug_option
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Fan control for NVIDIA cards: cool, quiet, and never left standing still.
@@ -105,26 +87,34 @@ def cli(context: click.Context) -> None:
 )
 @gpu_option
 @click.option(
-    "--interval", type=click.FloatRange(0.1, 5), default=1.0, show_default=True, help="Seconds between readings."
+    "--interval",
+    type=click.FloatRange(0.1, 5),
+    metavar="SECONDS",
+    default=1.0,
+    show_default=True,
+    help="Time between readings.",
 )
 @click.option(
     "--hysteresis",
     type=click.FloatRange(0, 30),
+    metavar="°C",
     default=_DEFAULTS.hysteresis_c,
     show_default=True,
-    help="°C by which a card must cool before its fans slow down.",
+    help="How much a card must cool before its fans slow down.",
 )
 @click.option(
     "--hold",
     type=click.FloatRange(0, 3600),
+    metavar="SECONDS",
     default=_DEFAULTS.hold_s,
     show_default=True,
-    help="Seconds for which it must stay that cool.",
+    help="How long it must stay that cool.",
 )
 @click.option(
     "--min-duty",
     type=click.IntRange(0, 100),
-    help="Lowest duty in percent. [default: the card's own, and 30 where that is under 20]",
+    metavar="PERCENT",
+    help="Lowest duty ever set. [default: the card's own, and 30 where that is under 20]",
 )
 @click.option("--dry-run", is_flag=True, help="Read the cards, say what would be set, set nothing.")
 @simulate_option
@@ -147,7 +137,7 @@ def cli(context: click.Context) -> None:
     "--duration", metavar="90s|30m|1h", callback=_read_with(_duration_s), help="Stop after this long. [default: never]"
 )
 @runtime_option
-@_debug_option
+@debug_option
 def run(
     curve: Curve,
     gpus: tuple[str, ...],
@@ -170,6 +160,7 @@ def run(
 
     settings = CurveSettings(curve=curve, hysteresis_c=hysteresis, hold_s=hold, min_duty_percent=min_duty)
     if simulate is None:
+        _refuse_without_simulate("workload", "time_scale")
         run_cards(RunOptions(settings, gpus, interval, dry_run, duration, runtime_dir or DEFAULT_FOLDER))
         return
     summaries = run_simulation(
@@ -184,9 +175,9 @@ def run(
 @cli.command("list")
 @gpu_option
 @simulate_option
-@_debug_option
+@debug_option
 def list_cards(gpus: tuple[str, ...], simulate: str | None) -> None:
-    """Show the cards, their fans, and what controls them or why nothing can."""
+    """Show the cards, their fans and what controls them."""
     from gpufan.report.tables import print_cards
     from gpufan.run import find
 
@@ -196,7 +187,7 @@ def list_cards(gpus: tuple[str, ...], simulate: str | None) -> None:
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the snapshot as it is.")
 @runtime_option
-@_debug_option
+@debug_option
 def status(as_json: bool, runtime_dir: Path | None) -> None:
     """Show what the running gpufan does, and why."""
     from gpufan.report.tables import print_status
@@ -207,13 +198,16 @@ def status(as_json: bool, runtime_dir: Path | None) -> None:
 @cli.command()
 @gpu_option
 @runtime_option
-@_debug_option
+@debug_option
 def restore(gpus: tuple[str, ...], runtime_dir: Path | None) -> None:
     """Give every fan back to the driver. Harmless to repeat."""
     from gpufan.run import restore as give_all_back
 
     for line in give_all_back(gpus, runtime_dir or DEFAULT_FOLDER):
         click.echo(line)
+
+
+cli.add_command(setup_xorg)
 
 
 def main() -> None:
@@ -237,5 +231,6 @@ def main() -> None:
         status = error.exit_status if isinstance(error, GpufanError) else 1
         message = str(error) if known else f"{type(error).__name__}: {error} (this is a bug: --debug shows where)"
     if message:
-        print(f"gpufan: {message}", file=sys.stderr)
+        with suppress(OSError):  # the terminal may be gone
+            print(f"gpufan: {message}", file=sys.stderr)
     sys.exit(status)

@@ -126,10 +126,16 @@ class Daemon:
         for number, tracked in enumerate(self._tracked):
             tracked.thread = self._start(inbox, self._work, tracked, start_s + number * _STAGGER_S)
         self._start(inbox, self._supervise, start_s + (len(self._tracked) + 1) * _STAGGER_S)
+        ended_by: Exception | None = None
         try:
             inbox.wait(duration_s)
-        finally:
-            self._give_back()
+        except Exception as error:
+            ended_by = error
+        if failed := self._give_back():
+            text = f"fans not given back to the driver: {'; '.join(failed)}"
+            raise GpufanError(text if ended_by is None else f"{ended_by}; {text}") from ended_by
+        if ended_by is not None:
+            raise ended_by
 
     @property
     def hung(self) -> bool:
@@ -173,7 +179,7 @@ class Daemon:
                 last_seen_s = time.monotonic()
             elif time.monotonic() - last_seen_s >= ALL_LOST_S:
                 raise GpuLost(f"no card has answered for {ALL_LOST_S:g} s; a new start may find them again")
-            snapshot = Snapshot.of(states, time_s=time.time(), interval_s=self._interval_s, dry_run=self._dry_run)
+            snapshot = Snapshot.of(states, interval_s=self._interval_s, dry_run=self._dry_run)
             for publish in self._publish:
                 publish(snapshot)
             due_s = self._next(due_s)
@@ -182,8 +188,11 @@ class Daemon:
         """When the tick after the one due at `due_s` is due; one that was missed is not made up for."""
         return max(due_s, time.monotonic() - self._interval_s) + self._interval_s
 
-    def _give_back(self) -> None:
-        """Stop every worker: each gives its own card back. For one that hangs, another thread tries."""
+    def _give_back(self) -> list[str]:
+        """Stop every worker: each gives its own card back. For one that hangs, another thread tries.
+
+        What could not be given back, and why.
+        """
         self._stop.set()
         deadline_s = time.monotonic() + STOP_S
         for tracked in self._tracked:
@@ -194,13 +203,11 @@ class Daemon:
             rescue.start()
         for rescue in rescues:
             rescue.join(max(deadline_s - time.monotonic(), 0))
-        failed = [
+        return [
             f"{tracked.worker.gpu.info.label}: {tracked.stop_error or 'the card does not answer'}"
             for tracked in self._tracked
             if tracked.stop_error is not None or not tracked.given_back
         ]
-        if failed:
-            raise GpufanError(f"fans not given back to the driver: {'; '.join(failed)}")
 
 
 def simulate(
@@ -221,7 +228,7 @@ def simulate(
             for worker in workers:
                 worker.tick(now_s)
             states = tuple(worker.state for worker in workers)
-            snapshot = Snapshot.of(states, time_s=now_s, interval_s=interval_s, dry_run=False)
+            snapshot = Snapshot.of(states, interval_s=interval_s, simulated_s=now_s)
             for take in publish:
                 take(snapshot)
             if duration_s is not None and now_s >= duration_s:

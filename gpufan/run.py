@@ -80,7 +80,7 @@ def run_cards(options: RunOptions) -> None:
     folder = None if options.dry_run else options.runtime_folder
     complaints = [f"left alone: {obstacle}" for obstacle in obstacles]
     with only_one(folder, complaints.append):
-        report = _report(f"gpufan {__version__} · ctrl-c gives the fans back to the driver", simulated=False)
+        report = _report(f"gpufan {__version__} · ctrl-c gives the fans back to the driver")
         for complaint in complaints:
             report.warn(complaint)
         workers = [Worker(gpu, options.settings, dry_run=options.dry_run) for gpu in usable]
@@ -114,9 +114,7 @@ def run_simulation(options: RunOptions, simulation: SimulationOptions) -> list[t
             summary.add(options.interval_s)
 
     with only_one(folder, _complain):
-        report = _report(
-            f"gpufan {__version__} · simulated {simulation.profile}, {simulation.workload}", simulated=True
-        )
+        report = _report(f"gpufan {__version__} · simulated {simulation.profile}, {simulation.workload}")
         workers = [Worker(gpu, options.settings, dry_run=options.dry_run) for gpu in chosen]
         with _snapshots(folder, report) as sinks:
             try:
@@ -187,16 +185,16 @@ def _sort_out(gpus: Sequence[G]) -> tuple[list[G], list[str]]:
     return usable, obstacles
 
 
-def _report(title: str, *, simulated: bool) -> Report:
+def _report(title: str) -> Report:
     if sys.stdout.isatty():
         from rich.console import Console
 
         from gpufan.report.live import LiveReport
 
-        return LiveReport(Console(), title, simulated=simulated)
+        return LiveReport(Console(), title)
     from gpufan.report.log import LogReport
 
-    return LogReport(sys.stdout, simulated=simulated)
+    return LogReport(sys.stdout)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def only_one(folder: Path | None, warn: Callable[[str], None]) -> Iterator[None]
         yield
         return
     try:
-        folder.mkdir(mode=0o755, exist_ok=True)
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except PermissionError:
         raise NoPermission(f"only root can set fans, and write to {folder}: run this with sudo") from None

@@ -78,6 +78,7 @@ class Worker:
         self._info: GpuInfo | None = None
         self._controller: Controller
         self._permitted = False
+        self._stopped = False
         self._set: int | None = _NEVER
         self._settled_at_s = math.inf
         self._failures = 0
@@ -106,9 +107,17 @@ class Worker:
             self._lose(now_s, error)
 
     def stop(self) -> None:
-        """Give the fans back. Raises GpuError, GpuLost or NoPermission."""
-        if not self._dry_run and self._info is not None and self._info.obstacle is None:
+        """Give the fans back, and set them no more. Raises GpuError, GpuLost or NoPermission."""
+        # A tick that has hung may come back in its own thread while this runs in another.
+        self._stopped = True
+        if self._dry_run or self._info is None or self._info.obstacle is not None:
+            return
+        try:
             give_back(self.gpu)
+        except NoPermission:
+            if self._permitted:
+                raise
+            # Whoever may not set fans has none to give back.
 
     def _adopt(self, info: GpuInfo) -> None:
         """Start afresh with a card that was found, or found again."""
@@ -147,6 +156,8 @@ class Worker:
 
     def _write(self, now_s: float, duty_percent: int | None) -> str | None:
         """Set the fans, or leave them to the driver; what went wrong, in words. Raises GpuLost or NoPermission."""
+        if self._stopped:
+            return None
         changed = duty_percent != self._set
         self._set = _NEVER
         try:

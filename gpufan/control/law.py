@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gpufan.control import Decision
 from gpufan.curve import Curve
 
-DEFAULT_CURVE = Curve(((50, 30), (65, 40), (75, 55), (80, 75), (82, 100)))
+DEFAULT_CURVE = Curve(((50, 30), (75, 50), (80, 64), (83, 100)))
 
 STALL_RANGE = (1, 29)
 """Duties in which some fans stand still or are harmed although the card accepts them, percent.
@@ -21,9 +21,9 @@ class CurveSettings:
     """How the curve is followed. The defaults are what the control benchmark chose; README.md has the table."""
 
     curve: Curve = DEFAULT_CURVE
-    hysteresis_c: float = 4.0
+    hysteresis_c: float = 6.0
     """°C by which the temperature must have dropped before the fans may slow down."""
-    hold_s: float = 60.0
+    hold_s: float = 120.0
     """Seconds for which it must have stayed down."""
     slew_percent_per_s: float = 2.0
     """Fastest fall of the duty; rises are not limited."""

@@ -50,13 +50,27 @@ class PciAddress:
         """
         if match := _HEXADECIMAL.fullmatch(text.strip()):
             domain, bus, device, function = (int(part or "0", 16) for part in match.groups())
-        elif match := _XORG.fullmatch(text.strip()):
-            bus, domain, device, function = (_decimal(part, text) for part in match.groups())
-            # The X server counts on across domains: bus 256 is bus 0 of domain 1.
-            domain, bus = domain + (bus >> 8), bus & 0xFF
-        else:
-            raise InputError(f"{text!r} is not a PCI address: write it as lspci does, for example 0a:00.0")
-        return cls(domain, bus, device, function)
+            return cls(domain, bus, device, function)
+        if _XORG.fullmatch(text.strip()):
+            return cls.from_bus_id(text.strip())
+        raise InputError(f"{text!r} is not a PCI address: write it as lspci does, for example 0a:00.0")
+
+    @classmethod
+    def from_bus_id(cls, text: str) -> "PciAddress":
+        """Read what the X server takes for BusID, and nothing else. Raises InputError.
+
+        >>> PciAddress.from_bus_id("pci:10@1:0:0") == PciAddress.from_bus_id("266:0") == PciAddress.parse("1:0a:00.0")
+        True
+        >>> PciAddress.from_bus_id("PCI:0a:0:0")
+        Traceback (most recent call last):
+        gpufan.errors.InputError: 'PCI:0a:0:0' is not a BusID: it is decimal, so 0a:00.0 of lspci is PCI:10:0:0
+        """
+        match = _XORG.fullmatch(text)
+        if match is None:
+            raise InputError(f"{text!r} is not a BusID: it is decimal, so 0a:00.0 of lspci is PCI:10:0:0")
+        bus, domain, device, function = (_decimal(part, text) for part in match.groups())
+        # The server counts on across domains: bus 256 is bus 0 of domain 1.
+        return cls(domain + (bus >> 8), bus & 0xFF, device, function)
 
     @property
     def nvml(self) -> str:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections import deque
+from contextlib import suppress
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -24,9 +25,8 @@ _STYLE = {"fail-safe": "bold red", "fault": "bold red", "lost": "bold red", "han
 class LiveReport:
     """Draws snapshots over one another, as fast as the terminal takes them but no faster than eyes do."""
 
-    def __init__(self, console: Console, title: str, *, simulated: bool) -> None:
+    def __init__(self, console: Console, title: str) -> None:
         self._title = title
-        self._simulated = simulated
         self._history: dict[int, deque[float | None]] = {}
         self._drawn_s = -math.inf
         self._live = Live(console=console, auto_refresh=False)
@@ -48,7 +48,8 @@ class LiveReport:
         """Leave the last table on the terminal."""
         self._frames.close(0.5)
         if not self._frames.busy:
-            self._live.stop()
+            with suppress(OSError, ValueError):  # the terminal may be gone
+                self._live.stop()
 
     def _draw(self, frame: Snapshot | str) -> None:
         if isinstance(frame, str):
@@ -59,7 +60,7 @@ class LiveReport:
         self._live.update(Group(Text(self._headline(frame), style="dim"), self._table(frame)), refresh=True)
 
     def _headline(self, snapshot: Snapshot) -> str:
-        return f"{self._title} · {clock(snapshot.time_s)}" if self._simulated else self._title
+        return self._title if snapshot.simulated_s is None else f"{self._title} · {clock(snapshot.simulated_s)}"
 
     def _table(self, snapshot: Snapshot) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)

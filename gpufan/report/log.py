@@ -13,11 +13,10 @@ _PRIORITY = {"fail-safe": 4, "fault": 4, "lost": 3, "hang": 3}
 
 
 class LogReport:
-    """Writes a line whenever a card's duty, its control or the kind of its reason changes."""
+    """Writes a line whenever a card's duty, its control or the gravity of its reason changes."""
 
-    def __init__(self, stream: TextIO, *, simulated: bool) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._simulated = simulated
         self._journal = _is_journal(stream)
         self._last: dict[int, tuple[object, ...]] = {}
         self._lines = Aside(self._write)
@@ -25,26 +24,27 @@ class LogReport:
     def publish(self, snapshot: Snapshot) -> None:
         """Take the next snapshot."""
         for gpu in snapshot.gpus:
-            key = (gpu.control, gpu.duty_percent, gpu.kind)
+            priority = _PRIORITY.get(gpu.kind, 6)
+            key = (gpu.control, gpu.duty_percent, priority)
             if self._last.get(gpu.index) != key:
                 self._last[gpu.index] = key
-                self._put(_PRIORITY.get(gpu.kind, 6), line(gpu), snapshot.time_s)
+                self._put(priority, line(gpu), snapshot.simulated_s)
 
     def warn(self, text: str) -> None:
         """Write a warning."""
-        self._put(4, text, time.time())
+        self._put(4, text)
 
     def close(self) -> None:
         """Write what is left."""
         self._lines.close(0.5)
 
-    def _put(self, priority: int, text: str, time_s: float) -> None:
+    def _put(self, priority: int, text: str, simulated_s: float | None = None) -> None:
         if self._journal:
             self._lines.put(f"<{priority}>{text}")
-        elif self._simulated:
-            self._lines.put(f"{clock(time_s)} {text}")
+        elif simulated_s is not None:
+            self._lines.put(f"{clock(simulated_s)} {text}")
         else:
-            self._lines.put(f"{time.strftime('%H:%M:%S', time.localtime(time_s))} {text}")
+            self._lines.put(f"{time.strftime('%H:%M:%S')} {text}")
 
     def _write(self, text: str) -> None:
         self._stream.write(text + "\n")

@@ -45,15 +45,19 @@ class Snapshot(msgspec.Struct, frozen=True):
     version: str
     pid: int
     time_s: float
-    """Seconds since the epoch; of simulated time since the start in a simulation."""
+    """Seconds since the epoch."""
     interval_s: float
     dry_run: bool
     gpus: tuple[GpuState, ...]
+    simulated_s: float | None = None
+    """Simulated seconds since the start; None for real cards."""
 
     @classmethod
-    def of(cls, gpus: tuple[GpuState, ...], *, time_s: float, interval_s: float, dry_run: bool) -> "Snapshot":
-        """Snapshot by this process."""
-        return cls(FORMAT, __version__, os.getpid(), time_s, interval_s, dry_run, gpus)
+    def of(
+        cls, gpus: tuple[GpuState, ...], *, interval_s: float, dry_run: bool = False, simulated_s: float | None = None
+    ) -> "Snapshot":
+        """Snapshot of this process, now."""
+        return cls(FORMAT, __version__, os.getpid(), time.time(), interval_s, dry_run, gpus, simulated_s)
 
 
 class SnapshotFile:

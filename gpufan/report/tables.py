@@ -43,6 +43,8 @@ def print_status(path: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(path.read_bytes())
     else:
+        dry = ", dry run" if taken.dry_run else ""
+        click.echo(f"gpufan {taken.version}, process {taken.pid}, every {taken.interval_s:g} s{dry}")
         for gpu in taken.gpus:
             click.echo(line(gpu))
             click.echo(

@@ -1,1 +1,1 @@
-"""X: the configuration of a server, a server of our own without a screen, and the way to talk to one."""
+"""X for drivers that set fans only through it: xorg.conf and what stands in it."""

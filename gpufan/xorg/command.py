@@ -1,0 +1,87 @@
+"""The command `gpufan setup-xorg`: parse, call, print."""
+
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from gpufan.options import debug_option, simulate_option
+
+
+@click.command("setup-xorg")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="FILE",
+    default="/etc/X11/xorg.conf",
+    show_default=True,
+    help="The file to write or change.",
+)
+@click.option(
+    "--coolbits",
+    type=click.IntRange(1, 31),
+    metavar="BITS",
+    default=4,
+    show_default=True,
+    help="Bits to set in Coolbits; 4 is control of fans.",
+)
+@click.option("--edid", is_flag=True, help="Pretend a monitor, for a server that does not start without one.")
+@click.option("--dry-run", is_flag=True, help="Show the difference and change nothing.")
+@click.option("--restore", is_flag=True, help="Give back the file as it was before the first run.")
+@simulate_option
+@debug_option
+def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: bool, simulate: str | None) -> None:
+    """Let X set the fans of every NVIDIA card, for drivers that cannot do it otherwise.
+
+    Writes xorg.conf, or changes in it only what must change. Shows the difference and keeps a backup.
+    """
+    # Here and below, not above: other commands should not wait for what only this one needs.
+    from gpufan.xorg import files, setup
+
+    # A simulation touches nothing of this machine, unless it is told what.
+    context = click.get_current_context()
+    dry_run |= simulate is not None and context.get_parameter_source("output") is ParameterSource.DEFAULT
+    if not dry_run:
+        files.check_writable(files.real_path(output))
+    if restore:
+        _restore(output, dry_run)
+        return
+    cards = setup.simulated_cards(simulate) if simulate else setup.find_cards(nvml_addresses)
+    change = setup.plan_setup(output, cards, coolbits, edid, setup.SNIPPET_FOLDERS)
+    for note in change.notes:
+        click.echo(f"note: {note}", err=True)
+    if not change.is_needed:
+        click.echo(f"{output} needs no change")
+        return
+    click.echo(change.difference(), nl=False)
+    if dry_run:
+        return
+    backup = setup.apply_setup(change)
+    click.echo(f"wrote {output}" + (f"; what it was is in {backup}" if backup else ""))
+    click.echo("it counts from the next start of X on; `gpufan setup-xorg --restore` takes it back")
+
+
+def _restore(output: Path, dry_run: bool) -> None:
+    from gpufan.xorg import setup
+
+    change = setup.plan_restore(output)
+    if change is None:
+        click.echo(f"{output} has nothing to restore: gpufan has not changed it")
+        return
+    click.echo(change.difference(), nl=False)
+    if dry_run:
+        return
+    backup = setup.apply_restore(change)
+    done = f"removed {output}, which was not there before" if change.after is None else f"restored {output}"
+    click.echo(done + (f"; what it was is in {backup}" if backup else ""))
+
+
+def nvml_addresses() -> list[str]:
+    """Ask the driver where its cards sit; an empty text stands for one that does not answer. Raises DriverError."""
+    from gpufan.gpu.nvml import NvmlBox
+
+    box = NvmlBox()
+    try:
+        return [gpu.info.pci for gpu in box.gpus]
+    finally:
+        box.close()

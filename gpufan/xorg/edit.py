@@ -1,0 +1,305 @@
+"""What xorg.conf must say so that X can set the fans of every NVIDIA card, and the least change that makes it say so.
+
+Each card ends up with a Device that has Coolbits, a Screen, and a place in the layout. Pure: no I/O.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from gpufan.errors import InputError
+from gpufan.gpu.pci import PciAddress
+from gpufan.xorg.config import Config, Editor, Section, Token, same_name, with_bits
+
+
+class Wanted(NamedTuple):
+    """What every NVIDIA Device is to have."""
+
+    coolbits: int = 4
+    """Bits to set; 4 is control of fans."""
+    edid: str | None = None
+    """Absolute path of an EDID file for a pretended monitor."""
+
+    @property
+    def monitor(self) -> tuple[tuple[str, str], ...]:
+        """The options that pretend a monitor."""
+        if self.edid is None:
+            return ()
+        return ("ConnectedMonitor", "DFP-0"), ("CustomEDID", f"DFP-0:{self.edid}")
+
+
+class Edited(NamedTuple):
+    """The file as it should be, and what a person should know about it."""
+
+    data: bytes
+    notes: tuple[str, ...]
+
+
+class NewDevice(NamedTuple):
+    """A Device to write."""
+
+    identifier: str
+    bus_id: str
+
+
+class NewScreen(NamedTuple):
+    """A Screen to write."""
+
+    identifier: str
+    device: str
+    nvidia: bool
+
+
+def edit(config: Config, cards: Iterable[PciAddress], wanted: Wanted, render: Callable[..., str]) -> Edited:
+    """Change `config` so that X can set the fans of all `cards`; an empty one becomes a whole file.
+
+    `render` makes the text of new sections from `devices`, `screens`, `layout` and what is wanted.
+    Raises InputError, with line and column, for what the X server could not read.
+    """
+    return _Edit(config, sorted(cards), wanted).run(render)
+
+
+class _Edit:
+    def __init__(self, config: Config, cards: Sequence[PciAddress], wanted: Wanted) -> None:
+        self.config = config
+        self.cards = cards
+        self.wanted = wanted
+        self.editor = Editor(config)
+        self.notes: list[str] = []
+        self.devices = config.of_kind(b"device")
+        self.screens = config.of_kind(b"screen")
+        self.layout = active_layout(config)
+        self.nvidia: list[Section] = []
+        self.unplaced: list[Section] = []
+        """NVIDIA Devices without a BusID; X would give each the first card that is free."""
+        self.serving: dict[PciAddress, list[bytes]] = {card: [] for card in cards}
+        """Names of the Devices of each card."""
+        self.new_devices: list[NewDevice] = []
+        self.new_screens: list[NewScreen] = []
+
+    def run(self, render: Callable[..., str]) -> Edited:
+        self.assign()
+        self.add_devices()
+        for device in self.nvidia:
+            self.set_coolbits(device)
+            self.pretend_monitor(device)
+        # A Screen that names no Device takes a new one where there was none.
+        for screen in self.screens_of([device.identifier.encode() for device in self.new_devices]):
+            self.raise_coolbits(screen)
+        layout = self.add_screens()
+        if self.new_devices or self.new_screens or layout:
+            text = render(
+                new=not self.config.data,
+                devices=self.new_devices,
+                screens=self.new_screens,
+                layout=layout,
+                coolbits=self.wanted.coolbits,
+                monitor=self.wanted.monitor,
+            )
+            self.editor.append(text.encode("latin-1"))
+        return Edited(self.editor.result(), tuple(self.notes))
+
+    def assign(self) -> None:
+        """Find out which Device serves which card."""
+        for device in self.devices:
+            driver = self.config.string(device, b"driver")
+            is_nvidia = driver is not None and same_name(driver.text) == b"nvidia"
+            address = self.address(device, is_nvidia)
+            if is_nvidia or (driver is None and address in self.serving):
+                self.nvidia.append(device)
+            elif driver is not None and address in self.serving:
+                self.note(device, f"gives card {address} to the driver {_text(driver.text)}: X cannot set its fans")
+            if is_nvidia and address is None:
+                self.unplaced.append(device)
+            elif address in self.serving:
+                self.serving[address].append(self.config.identifier(device))
+            elif is_nvidia:
+                self.note(device, f"names {address}, where no NVIDIA card sits")
+        for device, card in zip(self.unplaced, self.unserved(), strict=False):
+            self.serving[card].append(self.config.identifier(device))
+
+    def unserved(self) -> list[PciAddress]:
+        """Return the cards that no Device names."""
+        return [card for card, devices in self.serving.items() if not devices]
+
+    def address(self, device: Section, is_nvidia: bool) -> PciAddress | None:
+        """Return what BusID says. A wrong one stops us only where it is an NVIDIA card's."""
+        token = self.config.string(device, b"busid")
+        if token is None:
+            return None
+        try:
+            return PciAddress.from_bus_id(_text(token.text))
+        except InputError as error:
+            if is_nvidia:
+                raise self.config.error(token.start, str(error)) from None
+            return None
+
+    def set_coolbits(self, device: Section) -> None:
+        """Set the bits wherever Coolbits stands for this Device, and in the Device where it stands nowhere."""
+        screens = self.screens_of([self.config.identifier(device)])
+        in_device = self.raise_coolbits(device)
+        in_screens = [self.raise_coolbits(screen) for screen in screens]
+        if not in_device and not (in_screens and all(in_screens)):
+            self.editor.add_entry(device, b'Option "Coolbits" "%d"' % self.wanted.coolbits)
+
+    def raise_coolbits(self, section: Section) -> bool:
+        """Set the bits in each Coolbits of a Device or Screen and its Monitors; return whether it has one itself."""
+        # An option of the Monitor counts for more than that of the Device.
+        for place in (section, *self.monitors_of(section)):
+            for name, value in self.config.options(place, b"coolbits"):
+                if value is None:
+                    self.editor.put(name.end, name.end, b' "%d"' % self.wanted.coolbits)
+                    continue
+                text = with_bits(value.text, self.wanted.coolbits)
+                if text is None:
+                    raise self.config.error(value.start, "Coolbits is no whole number here: correct it or remove it")
+                if text != value.text:
+                    self.editor.put(value.start, value.end, b'"%b"' % text)
+        return bool(self.config.options(section, b"coolbits"))
+
+    def pretend_monitor(self, device: Section) -> None:
+        """Add the pretended monitor to a Device that names none."""
+        sections = (device, *self.screens_of([self.config.identifier(device)]))
+        missing = []
+        for name, value in self.wanted.monitor:
+            found = [o for section in sections for o in self.config.options(section, same_name(name.encode()))]
+            if any(option.value is None or _text(option.value.text) != value for option in found):
+                self.note(device, f"has a {name} of its own: no monitor is pretended there")
+                return
+            if not found:
+                missing.append(f'Option "{name}" "{value}"'.encode("latin-1"))
+        for entry in missing:
+            self.editor.add_entry(device, entry)
+
+    def add_devices(self) -> None:
+        """Give each card that has none a Device."""
+        taken = {same_name(self.config.identifier(device)) for device in self.devices}
+        for card in self.unserved():
+            identifier = _free_name(f"NVIDIA {card}", taken)
+            self.new_devices.append(NewDevice(identifier, card.xorg))
+            self.serving[card].append(identifier.encode())
+        if self.new_devices:
+            # With more than one Device, X insists on BusID.
+            for device in self.unplaced:
+                name = self.config.identifier(device)
+                for card in [card for card, devices in self.serving.items() if name in devices]:
+                    self.editor.add_entry(device, f'BusID "{card.xorg}"'.encode())
+
+    def add_screens(self) -> list[str]:
+        """Give each card that has none a Screen, and a place in the layout; return a new layout's screens, if any."""
+        names, devices = self.placed()
+        taken = {same_name(self.config.identifier(screen)) for screen in self.screens}
+        missing = []
+        for card, own in self.serving.items():
+            if not devices.isdisjoint(map(same_name, own)):
+                continue
+            screens = self.screens_of(own)
+            if screens:
+                missing.append(_text(self.config.identifier(screens[0])))
+            else:
+                missing.append(_free_name(f"Screen {card}", taken))
+                self.new_screens.append(NewScreen(missing[-1], _text(own[0]), nvidia=True))
+        if not missing:
+            return []
+        if not names:
+            missing = self.implied_screen(taken) + missing
+        if self.layout is None:
+            return missing
+        self.add_to_layout(self.layout, names, missing)
+        return []
+
+    def placed(self) -> tuple[list[str], set[bytes]]:
+        """Return the screens that the layout names, and the Devices that X uses or is told to leave alone."""
+        names = self.config.strings(self.layout, b"screen") if self.layout else []
+        screens = [screen for name in names for screen in self.named(self.screens, name.text)[:1]]
+        if not names:
+            # X takes the first Screen, and without any the first Device.
+            screens = self.screens[:1]
+        devices = {device for screen in screens for device in self.devices_of(screen)}
+        if not names and not screens:
+            devices |= {same_name(self.config.identifier(device)) for device in self.devices[:1]}
+        if self.layout:
+            devices |= {same_name(token.text) for token in self.config.strings(self.layout, b"inactive")}
+        return [_text(name.text) for name in names], devices
+
+    def implied_screen(self, taken: set[bytes]) -> list[str]:
+        """Name the screen that X showed before without being told, so that a layout does not take it away."""
+        if self.screens:
+            return [_text(self.config.identifier(self.screens[0]))]
+        if not self.devices:
+            return []
+        device = self.devices[0]
+        identifier = _free_name("Screen 0", taken)
+        self.new_screens.insert(
+            0, NewScreen(identifier, _text(self.config.identifier(device)), nvidia=device in self.nvidia)
+        )
+        return [identifier]
+
+    def add_to_layout(self, layout: Section, names: list[str], missing: list[str]) -> None:
+        """Add screens to the right of those that a layout has, numbered where those are."""
+        entries = [statement for statement in layout.statements if statement.keyword == b"screen"]
+        numbers = [int(entry.arguments[0].text) for entry in entries if _is_number(entry.arguments[0])]
+        number = max([*numbers, len(names) - 1]) + 1
+        previous = names[-1] if names else None
+        for name in missing:
+            entry = f'Screen {number} "{name}"' if numbers or not names else f'Screen "{name}"'
+            if previous is not None:
+                entry += f' RightOf "{previous}"'
+            self.editor.add_entry(layout, entry.encode("latin-1"))
+            number, previous = number + 1, name
+
+    def screens_of(self, devices: Sequence[bytes]) -> list[Section]:
+        """Return the Screens that use one of these Devices."""
+        wanted = set(map(same_name, devices))
+        return [screen for screen in self.screens if not wanted.isdisjoint(self.devices_of(screen))]
+
+    def devices_of(self, screen: Section) -> set[bytes]:
+        """Return the names of the Devices that a Screen uses; X takes the first where it names none."""
+        named = [token.text for token in self.config.strings(screen, b"device")]
+        if not named:
+            known = [self.config.identifier(device) for device in self.devices[:1]]
+            named = (known + [device.identifier.encode() for device in self.new_devices])[:1]
+        return {same_name(name) for name in (*named, *(t.text for t in self.config.strings(screen, b"gpudevice")))}
+
+    def monitors_of(self, screen: Section) -> list[Section]:
+        """Return the Monitors of a Screen."""
+        monitors = self.config.of_kind(b"monitor")
+        return [m for name in self.config.strings(screen, b"monitor") for m in self.named(monitors, name.text)]
+
+    def named(self, sections: Sequence[Section], name: bytes) -> list[Section]:
+        """Return the sections of that name."""
+        return [section for section in sections if same_name(self.config.identifier(section)) == same_name(name)]
+
+    def note(self, section: Section, text: str) -> None:
+        """Tell the person something about a section."""
+        name = self.config.identifier(section).decode(errors="backslashreplace")
+        self.notes.append(f'{self.config.name}:{self.config.line(section.start)}: Device "{name}" {text}')
+
+
+def active_layout(config: Config) -> Section | None:
+    """Return the ServerLayout that X uses: the one that ServerFlags names, else the first."""
+    layouts = config.of_kind(b"serverlayout")
+    for flags in config.of_kind(b"serverflags"):
+        for _, value in config.options(flags, b"defaultserverlayout"):
+            for layout in layouts:
+                if value and same_name(config.identifier(layout)) == same_name(value.text):
+                    return layout
+    return next(iter(layouts), None)
+
+
+def _free_name(name: str, taken: set[bytes]) -> str:
+    """Return `name`, numbered where that is taken, and take it."""
+    free, number = name, 1
+    while same_name(free.encode()) in taken:
+        number += 1
+        free = f"{name} #{number}"
+    taken.add(same_name(free.encode()))
+    return free
+
+
+def _is_number(token: Token) -> bool:
+    return token.kind == "number" and token.text.isdigit() and len(token.text) < 10
+
+
+def _text(name: bytes) -> str:
+    """Bytes as text that `encode("latin-1")` turns back into the same bytes."""
+    return name.decode("latin-1")
