@@ -23,7 +23,7 @@ from tests.doubles.nvml import SONAME, NvmlDouble, build, wait_for
 CACHE = Path(os.environ.get("GPUFAN_RIG_CACHE", "/var/cache/gpufan-rig"))
 SUITE = "bookworm"
 PACKAGES = "systemd-sysv,dbus,procps,python3,lightdm,xvfb"
-EXCLUDED = ("share/man/*", "share/locale/*", "share/doc/*", "share/icons/*", "lib/*/libLLVM*", "lib/*/dri/*")
+EXCLUDED = ("share/man/*", "share/locale/*", "share/doc/*", "lib/*/libLLVM*", "lib/*/dri/*")
 """Below /usr: texts, and what only draws."""
 
 VENV = Path("/home/user/venv")

@@ -1,0 +1,159 @@
+"""What an install will do, found out by looking only: nothing here changes anything."""
+
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpufan.curve import Curve
+from gpufan.errors import GpufanError, InputError, NoPermission, NotControllable
+from gpufan.gpu import Gpu
+from gpufan.service import code, found, record, settings, systemd
+from gpufan.service.units import SERVICE, unit_files
+
+
+@dataclass(frozen=True)
+class InstallOptions:
+    """What `gpufan install-service` was asked for."""
+
+    curve: Curve | None = None
+    config: Path | None = None
+    gpus: tuple[str, ...] = ()
+    keep_display_manager: bool = False
+    start: bool = True
+    check: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is about to be done."""
+
+    options: InstallOptions
+    gpus: Sequence[Gpu]
+    """Cards whose fans are to be moved as a proof; none where that is skipped."""
+    config_text: str | None
+    """What to write as configuration; None where the file there stays."""
+    copy_because: str | None
+    units: dict[str, str]
+    rivals: list[systemd.Taken]
+    display_manager: systemd.Taken | None
+    people: list[str]
+    notes: list[str]
+
+    @property
+    def taken(self) -> list[systemd.Taken]:
+        """All units that are put aside."""
+        return [*self.rivals, *([self.display_manager] if self.display_manager else [])]
+
+    def lines(self) -> list[str]:
+        """What will be done, in words and in order."""
+        stops = "stop and disable" if self.options.start else "disable"
+        lines = [f"{stops} {rival.unit}, which sets the same fans" for rival in self.rivals]
+        lines += [f"move the fans of {gpu.info.label} by a step, read back, and give them back" for gpu in self.gpus]
+        if self.copy_because:
+            lines.append(f"copy gpufan to {code.COPY}, for root alone to write, since {self.copy_because}")
+        if self.config_text is not None:
+            lines.append(f"write {settings.CONFIG}")
+        lines += [line for path, text in self.units.items() for line in _writing(path, text)]
+        if self.display_manager:
+            lines.append(f"{stops} {self.display_manager.unit}, the display manager")
+        lines.append(f"enable {SERVICE}" + (" and start it" if self.options.start else ""))
+        return lines
+
+
+def make_plan(options: InstallOptions) -> Plan:
+    """Look at the box. Raises GpufanError or InputError with what stands in the way of a service."""
+    check_rights()
+    is_active = systemd.show(SERVICE, "ActiveState")["ActiveState"] == "active"
+    services = found.services()
+    rivals = [service for service in services if service.runs(found.RIVALS) and service.unit != SERVICE]
+    config_text, wanted = _configuration(options, rivals)
+    gpus = [] if is_active or not options.check else _cards(wanted)
+    copy_because = code.exposure()
+    if copy_because:
+        code.check_copy()
+    elif settings.CONFIG.exists():
+        settings.check_owner(settings.CONFIG)
+    command = code.copied_command() if copy_because else code.command()
+    manager = None if options.keep_display_manager else found.display_manager()
+    taken_manager = systemd.Taken.of(manager) if manager else None
+    return Plan(
+        options=options,
+        gpus=gpus,
+        config_text=config_text,
+        copy_because=copy_because,
+        units=unit_files(command, str(settings.CONFIG), xserver=any(gpu.info.backend == "x11" for gpu in gpus)),
+        rivals=[taken for rival in rivals if (taken := systemd.Taken.of(rival.unit)).is_in_use],
+        display_manager=taken_manager if taken_manager and taken_manager.is_in_use else None,
+        people=found.people_at_the_screen() if taken_manager else [],
+        notes=_notes(services, wanted),
+    )
+
+
+def check_rights() -> None:
+    """Raise GpufanError where a service can be neither installed nor removed."""
+    if os.geteuid() != 0:
+        raise NoPermission("only root can install a service: run this with sudo")
+    if not systemd.is_running():
+        raise GpufanError("systemd does not run this box, so there is no service to install: `sudo gpufan run` works")
+    for folder in (systemd.UNIT_FOLDER, settings.CONFIG.parent, record.PATH.parent):
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if not os.access(there, os.W_OK):
+            raise GpufanError(f"{there} is read-only: mount it writable, and try again")
+
+
+def _configuration(options: InstallOptions, rivals: Sequence[found.Service]) -> tuple[str | None, tuple[str, ...]]:
+    """Text to write, or None, and the cards that are meant."""
+    if options.config is not None:
+        if options.curve is not None or options.gpus:
+            raise InputError("--config says all that --curve and --gpu say: give one or the others")
+        wanted = settings.check_config(options.config)
+        text = options.config.read_text("utf-8")
+    else:
+        curve, hysteresis_c = options.curve, None
+        coolgpus = next((rival for rival in rivals if rival.runs(["coolgpus"])), None)
+        if curve is None and coolgpus is not None:
+            curve, hysteresis_c = found.coolgpus_curve(coolgpus.words)
+        wanted = options.gpus
+        text = settings.config_text(curve, hysteresis_c, wanted)
+    if not settings.CONFIG.exists():
+        return text, wanted
+    asked = options.config is not None or options.curve is not None or bool(options.gpus)
+    if asked and settings.CONFIG.read_text("utf-8") != text:
+        raise InputError(f"{settings.CONFIG} is there already and says something else: edit it, or move it away")
+    return None, settings.check_config(settings.CONFIG)
+
+
+def _cards(wanted: Sequence[str]) -> list[Gpu]:
+    """The cards to control. Raises DriverError, InputError or NotControllable."""
+    from gpufan.run import open_cards
+
+    usable, obstacles = open_cards(wanted)
+    if not usable:
+        raise NotControllable(f"no card here has fans that can be set: {'; '.join(obstacles)}")
+    return list(usable)
+
+
+def _notes(services: Sequence[found.Service], wanted: Sequence[str]) -> list[str]:
+    notes = []
+    for service in services:
+        if program := service.runs(found.OTHERS):
+            notes.append(f"{service.unit} runs: see to it that {found.OTHERS[program]} leaves the fans of the cards alone")
+    if count := found.containers_with_gpus():
+        processes = "1 process" if count == 1 else f"{count} processes"
+        notes.append(
+            f"{processes} in containers have a card open: on some set-ups `systemctl daemon-reload`, which is"
+            " about to run, takes cards away from running containers"
+        )
+    return notes
+
+
+def _writing(path: str, text: str) -> list[str]:
+    if not Path(path).exists():
+        return [f"write {path}"]
+    before = Path(path).read_text("utf-8")
+    if before == text:
+        return []
+    difference = difflib.unified_diff(before.splitlines(), text.splitlines(), "as it is", "as it will be", lineterm="")
+    return [f"change {path}:", *(f"    {line}" for line in difference)]
