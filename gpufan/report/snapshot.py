@@ -23,6 +23,8 @@ class GpuState(msgspec.Struct, frozen=True):
     index: int
     label: str
     backend: str
+    backend_reason: str
+    """Why that and not NVML; empty where nothing needs saying."""
     control: str
     """Whose the fans are: `ours`, `driver` (the curve says auto, or a dry run), `released` after trouble, `lost`."""
     temperature_c: float | None
