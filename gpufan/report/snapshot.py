@@ -23,8 +23,6 @@ class GpuState(msgspec.Struct, frozen=True):
     index: int
     label: str
     backend: str
-    backend_reason: str
-    """Why that and not NVML; empty where nothing needs saying."""
     control: str
     """Whose the fans are: `ours`, `driver` (the curve says auto, or a dry run), `released` after trouble, `lost`."""
     temperature_c: float | None
@@ -38,6 +36,8 @@ class GpuState(msgspec.Struct, frozen=True):
     """How often something else changed the fans and was set right."""
     errors: int
     """How often the card refused or did not answer."""
+    backend_reason: str = ""
+    """Why this backend and not NVML; empty where nothing needs saying."""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
