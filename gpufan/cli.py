@@ -16,8 +16,9 @@ from gpufan import __version__
 from gpufan.control.law import CurveSettings
 from gpufan.curve import Curve
 from gpufan.errors import GpufanError, InputError
-from gpufan.options import debug_option, gpu_option, runtime_option, simulate_option
+from gpufan.options import backend_option, debug_option, display_option, gpu_option, runtime_option, simulate_option
 from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT
+from gpufan.service.command import install_service, uninstall_service
 from gpufan.xorg.command import setup_xorg
 
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -86,6 +87,8 @@ def cli(context: click.Context) -> None:
     " the driver below the second point.",
 )
 @gpu_option
+@backend_option
+@display_option
 @click.option(
     "--interval",
     type=click.FloatRange(0.1, 5),
@@ -141,6 +144,8 @@ def cli(context: click.Context) -> None:
 def run(
     curve: Curve,
     gpus: tuple[str, ...],
+    backend: str,
+    display: str | None,
     interval: float,
     hysteresis: float,
     hold: float,
@@ -161,10 +166,12 @@ def run(
     settings = CurveSettings(curve=curve, hysteresis_c=hysteresis, hold_s=hold, min_duty_percent=min_duty)
     if simulate is None:
         _refuse_without_simulate("workload", "time_scale")
-        run_cards(RunOptions(settings, gpus, interval, dry_run, duration, runtime_dir or DEFAULT_FOLDER))
+        run_cards(
+            RunOptions(settings, gpus, backend, display, interval, dry_run, duration, runtime_dir or DEFAULT_FOLDER)
+        )
         return
     summaries = run_simulation(
-        RunOptions(settings, gpus, interval, dry_run, duration, runtime_dir),
+        RunOptions(settings, gpus, backend, display, interval, dry_run, duration, runtime_dir),
         SimulationOptions(simulate, workload, time_scale),
     )
     from gpufan.report.tables import print_summary
@@ -174,14 +181,16 @@ def run(
 
 @cli.command("list")
 @gpu_option
+@backend_option
+@display_option
 @simulate_option
 @debug_option
-def list_cards(gpus: tuple[str, ...], simulate: str | None) -> None:
+def list_cards(gpus: tuple[str, ...], backend: str, display: str | None, simulate: str | None) -> None:
     """Show the cards, their fans and what controls them."""
     from gpufan.report.tables import print_cards
     from gpufan.run import find
 
-    print_cards(find(gpus, simulate))
+    print_cards(find(gpus, simulate, backend, display))
 
 
 @cli.command()
@@ -197,17 +206,21 @@ def status(as_json: bool, runtime_dir: Path | None) -> None:
 
 @cli.command()
 @gpu_option
+@backend_option
+@display_option
 @runtime_option
 @debug_option
-def restore(gpus: tuple[str, ...], runtime_dir: Path | None) -> None:
+def restore(gpus: tuple[str, ...], backend: str, display: str | None, runtime_dir: Path | None) -> None:
     """Give every fan back to the driver. Harmless to repeat."""
     from gpufan.run import restore as give_all_back
 
-    for line in give_all_back(gpus, runtime_dir or DEFAULT_FOLDER):
+    for line in give_all_back(gpus, runtime_dir or DEFAULT_FOLDER, backend, display):
         click.echo(line)
 
 
 cli.add_command(setup_xorg)
+cli.add_command(install_service)
+cli.add_command(uninstall_service)
 
 
 def main() -> None:

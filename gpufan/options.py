@@ -17,6 +17,18 @@ gpu_option = click.option(
     metavar="CARD",
     help="Only this card: UUID, PCI address, index or name. Repeatable. [default: all]",
 )
+backend_option = click.option(
+    "--backend",
+    type=click.Choice(["auto", "nvml", "x11"]),
+    default="auto",
+    show_default=True,
+    help="What sets the fans; auto takes NVML for every card where that works, and X for the rest.",
+)
+display_option = click.option(
+    "--display",
+    metavar=":N",
+    help="Use the X server that runs there, with the cookie in XAUTHORITY. [default: one of our own, when needed]",
+)
 runtime_option = click.option(
     "--runtime-dir",
     type=click.Path(path_type=Path),

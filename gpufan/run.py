@@ -7,21 +7,23 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gpufan import __version__
 from gpufan.bounded import within
 from gpufan.control.law import CurveSettings
 from gpufan.daemon import Daemon, Publish, StopInbox, simulate
-from gpufan.errors import GpufanError, GpuLost, NotControllable
+from gpufan.errors import DriverError, GpufanError, GpuLost, NotControllable
 from gpufan.gpu import Gpu, GpuInfo, Reading
 from gpufan.gpu.select import select
 from gpufan.notify import Notifier
 from gpufan.report.snapshot import Snapshot, SnapshotFile
-from gpufan.runtime import SNAPSHOT, only_one
+from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT, only_one
 from gpufan.worker import Worker, give_back
 
 if TYPE_CHECKING:
+    from gpufan.gpu.backends import Cards
     from gpufan.report.summary import CardSummary
 
 G = TypeVar("G", bound=Gpu)
@@ -36,6 +38,8 @@ class RunOptions:
 
     settings: CurveSettings
     gpus: Sequence[str]
+    backend: str
+    display: str | None
     interval_s: float
     dry_run: bool
     duration_s: float | None
@@ -83,19 +87,32 @@ def run_cards(options: RunOptions) -> None:
 
 
 def _control_cards(options: RunOptions, inbox: StopInbox, notifier: Notifier | None) -> None:
-    from gpufan.gpu.nvml import NvmlBox  # a simulation needs no driver
+    from gpufan.gpu.backends import RoutedGpu
 
-    box = NvmlBox(PATIENCE_S)
-    usable, obstacles = _sort_out(select(box.gpus, options.gpus))
-    if not usable:
-        raise NotControllable(f"no card here has fans that can be set: {'; '.join(obstacles)}")
     folder = None if options.dry_run else options.runtime_folder
-    complaints = [f"left alone: {obstacle}" for obstacle in obstacles]
-    with only_one(folder, complaints.append):
+    complaints: list[str] = []
+    with only_one(folder, complaints.append), _cards(options.backend, options.display, folder) as cards:
+        usable, obstacles = sort_out(select(cards.gpus, options.gpus))
+        if not usable:
+            raise NotControllable(f"no card here has fans that can be set: {'; '.join(obstacles)}")
+        complaints += [f"left alone: {obstacle}" for obstacle in obstacles]
+        if options.dry_run:
+            # To look at a card is no reason to start an X server for it.
+            usable = [gpu.nvml if isinstance(gpu, RoutedGpu) else gpu for gpu in usable]
+        else:
+            complaints += _start_x(cards, usable)
         report = _report(f"gpufan {__version__} · ctrl-c gives the fans back to the driver")
         for complaint in complaints:
             report.warn(complaint)
-        workers = [Worker(gpu, options.settings, dry_run=options.dry_run) for gpu in usable]
+        workers = [
+            Worker(
+                gpu,
+                options.settings,
+                dry_run=options.dry_run,
+                fall_back=gpu.fall_back if isinstance(gpu, RoutedGpu) else None,
+            )
+            for gpu in usable
+        ]
         with _snapshots(folder, report) as sinks:
             daemon = Daemon(
                 workers,
@@ -108,8 +125,6 @@ def _control_cards(options: RunOptions, inbox: StopInbox, notifier: Notifier | N
                 daemon.run(inbox, options.duration_s)
             finally:
                 report.close()
-                if not daemon.hung:
-                    box.close()
 
 
 def run_simulation(options: RunOptions, simulation: SimulationOptions) -> list[tuple[str, "CardSummary"]]:
@@ -150,42 +165,44 @@ def run_simulation(options: RunOptions, simulation: SimulationOptions) -> list[t
     return [(gpu.info.label, summary) for gpu, summary in zip(chosen, summaries, strict=True)]
 
 
-def find(names: Sequence[str], profile: str | None) -> list[tuple[GpuInfo, Reading | None]]:
+def find(
+    names: Sequence[str], profile: str | None, backend: str, display: str | None
+) -> list[tuple[GpuInfo, Reading | None]]:
     """What every card named says of itself, and a reading; None for the reading of one that does not answer.
 
-    Raises InputError or DriverError.
+    Raises InputError, DriverError or GpufanError.
     """
-    gpus: Sequence[Gpu]
-    if profile is None:
-        from gpufan.gpu.nvml import NvmlBox
-
-        gpus = NvmlBox(PATIENCE_S).gpus
-    else:
+    if profile is not None:
         from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 
-        gpus = SimulatedBox(PROFILES[profile], WORKLOADS["idle"]).gpus
+        return [
+            (gpu.info, gpu.read()) for gpu in select(SimulatedBox(PROFILES[profile], WORKLOADS["idle"]).gpus, names)
+        ]
+    from gpufan.gpu.backends import RoutedGpu
+
     found: list[tuple[GpuInfo, Reading | None]] = []
-    for gpu in select(gpus, names):
-        reading = None
-        with suppress(GpuLost):
-            reading = within(PATIENCE_S, gpu.read)
-        found.append((gpu.info, reading))
+    with TemporaryDirectory(prefix="gpufan-") as folder, _cards(backend, display, Path(folder)) as cards:
+        for gpu in select(cards.gpus, names):
+            reading = None
+            with suppress(GpuLost):
+                # As above: no X server for a look.
+                reading = within(PATIENCE_S, gpu.nvml.read if isinstance(gpu, RoutedGpu) else gpu.read)
+            found.append((gpu.info, reading))
     return found
 
 
-def restore(names: Sequence[str], folder: Path) -> list[str]:
+def restore(names: Sequence[str], folder: Path, backend: str, display: str | None) -> list[str]:
     """Give the fans of every card named back to the driver; a line for each.
 
     Raises InputError, DriverError, or GpufanError naming every card where it failed.
     """
-    from gpufan.gpu.nvml import NvmlBox
-
-    box = NvmlBox(PATIENCE_S)
-    usable, obstacles = _sort_out(select(box.gpus, names))
-    done = [f"{obstacle}: nothing to give back" for obstacle in obstacles]
     failed = []
     # A daemon that systemd has killed may keep the lock while it hangs in the driver, for ever.
-    with only_one(None if "SERVICE_RESULT" in os.environ else folder, _complain):
+    lock_folder = None if "SERVICE_RESULT" in os.environ else folder
+    with only_one(lock_folder, _complain), _cards(backend, display, folder) as cards:
+        usable, obstacles = sort_out(select(cards.gpus, names))
+        done = [f"{obstacle}: nothing to give back" for obstacle in obstacles]
+        _start_x(cards, usable)
         for gpu in usable:
             try:
                 within(PATIENCE_S, partial(give_back, gpu))
@@ -197,7 +214,37 @@ def restore(names: Sequence[str], folder: Path) -> list[str]:
     return done
 
 
-def _sort_out(gpus: Sequence[G]) -> tuple[list[G], list[str]]:
+@contextmanager
+def _cards(backend: str, display: str | None, folder: Path | None) -> Iterator["Cards"]:
+    """The cards of this machine, for as long as they are needed."""
+    # Here as elsewhere not above, since a simulation needs no driver.
+    from gpufan.gpu.backends import XSERVER_FOLDER, open_cards
+
+    cards = open_cards(backend, display, (folder or DEFAULT_FOLDER) / XSERVER_FOLDER, PATIENCE_S)
+    try:
+        yield cards
+    finally:
+        cards.close()
+
+
+def _start_x(cards: "Cards", gpus: Sequence[Gpu]) -> list[str]:
+    """Start the X server where a card needs it from the start; what went wrong, if others can do without.
+
+    Raises DriverError where none can.
+    """
+    over_x = [gpu for gpu in gpus if gpu.info.backend == "x11"]
+    if cards.route is None or not over_x:
+        return []
+    try:
+        cards.route.start()
+    except DriverError as error:
+        if len(over_x) == len(gpus):
+            raise
+        return [str(error)]
+    return []
+
+
+def sort_out(gpus: Sequence[G]) -> tuple[list[G], list[str]]:
     """The cards that can be controlled, and what stands in the way of the others."""
     usable = [gpu for gpu in gpus if gpu.info.obstacle is None]
     obstacles = [f"{gpu.info.label}: {gpu.info.obstacle}" for gpu in gpus if gpu.info.obstacle is not None]

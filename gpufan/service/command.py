@@ -2,12 +2,16 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gpufan.curve import Curve
 from gpufan.errors import InputError
 from gpufan.options import debug_option, gpu_option
+
+if TYPE_CHECKING:
+    from gpufan.service.plan import Plan
 
 
 def _curve(context: click.Context, parameter: click.Parameter, text: str | None) -> Curve | None:
@@ -47,23 +51,29 @@ def install_service(
     Tries the fans first, and says what it is about to do. `gpufan uninstall-service` puts all of it back.
     """
     from gpufan.service.install import install
-    from gpufan.service.plan import InstallOptions, Plan, make_plan
+    from gpufan.service.plan import InstallOptions, make_plan
 
     plan = make_plan(InstallOptions(curve, config, gpus, keep_display_manager, not no_start, not skip_check))
+    try:
+        _tell(plan, dry_run)
+        if dry_run:
+            return
+        _agree(plan.people, yes)
+        install(plan, click.echo)
+    finally:
+        plan.close()
+    if no_start:
+        click.echo("gpufan is installed; it starts at the next boot")
+    else:
+        click.echo("gpufan is in control: `gpufan status` shows it, `sudo gpufan uninstall-service` takes it back")
+
+
+def _tell(plan: "Plan", dry_run: bool) -> None:
     click.echo("This would be done:" if dry_run else "This will be done:")
     for line in plan.lines():
         click.echo(f"  {line}")
     for note in plan.notes:
         click.echo(f"note: {note}", err=True)
-    if dry_run:
-        return
-    _agree(plan.people, yes)
-    install(plan, click.echo)
-    click.echo(
-        "gpufan is installed; it starts at the next boot"
-        if no_start
-        else "gpufan is in control: `gpufan status` shows it, `sudo gpufan uninstall-service` takes it back"
-    )
 
 
 def _agree(people: list[str], yes: bool) -> None:

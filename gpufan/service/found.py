@@ -45,9 +45,9 @@ def services() -> list[Service]:
 
 
 def parse_services(text: str) -> list[Service]:
-    """Read what `systemctl show` prints of many units.
+    r"""Read what `systemctl show` prints of many units.
 
-    >>> parse_services("Id=a.service\\nExecStart={ path=/bin/a ; argv[]=/bin/a -x ; ignore_errors=no }\\n")
+    >>> parse_services("Id=a.service\nExecStart={ path=/bin/a ; argv[]=/bin/a -x ; ignore_errors=no }\n")
     [Service(unit='a.service', words=('/bin/a', '-x'))]
     """
     found = []

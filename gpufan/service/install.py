@@ -1,12 +1,14 @@
 """Install and uninstall: each change is written down before it is made, and undone if a later one fails."""
 
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from gpufan.errors import GpufanError
+from gpufan.runtime import DEFAULT_FOLDER, only_one
 from gpufan.service import code, record, settings
 from gpufan.service.check import prove_control
 from gpufan.service.plan import Plan
@@ -27,7 +29,9 @@ def install(plan: Plan, say: Say) -> None:
     with ExitStack() as undo:
         undo.callback(_put_record_back, before)
         _stop_rivals(plan, undo)
-        prove_control(plan.gpus, say)
+        if plan.to_prove:
+            with only_one(DEFAULT_FOLDER, say):
+                prove_control(plan.to_prove, say)
         for taken in plan.taken:
             now.take(taken)
         now.copied = now.copied or plan.copy_because is not None
@@ -175,7 +179,6 @@ def _enable(start: bool, undo: ExitStack) -> None:
         systemctl("enable", "--quiet", SERVICE)
     if not start:
         return
-    was_active = state["ActiveState"] == "active"
     # On the way back the unit's files are in place again before this is called.
     undo.callback(systemctl, "stop", SERVICE)
     systemctl("restart", "--no-block", SERVICE)
@@ -200,8 +203,6 @@ def _wait_until_active() -> None:
 
 def _last_words(since: str) -> str:
     """What the service has said last, by the journal."""
-    import subprocess
-
     command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=3", f"--since={since}"]
     done = subprocess.run([*command, f"_SYSTEMD_UNIT={SERVICE}"], capture_output=True, text=True, check=False)
     lines = [line.removeprefix("gpufan: ") for line in done.stdout.splitlines()]

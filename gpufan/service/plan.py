@@ -9,6 +9,10 @@ from pathlib import Path
 from gpufan.curve import Curve
 from gpufan.errors import GpufanError, InputError, NoPermission, NotControllable
 from gpufan.gpu import Gpu
+from gpufan.gpu.backends import XSERVER_FOLDER, Cards, open_cards
+from gpufan.gpu.select import select
+from gpufan.run import PATIENCE_S, sort_out
+from gpufan.runtime import DEFAULT_FOLDER
 from gpufan.service import code, found, record, settings, systemd
 from gpufan.service.units import SERVICE, unit_files
 
@@ -30,8 +34,10 @@ class Plan:
     """Everything that is about to be done."""
 
     options: InstallOptions
-    gpus: Sequence[Gpu]
-    """Cards whose fans are to be moved as a proof; none where that is skipped."""
+    cards: Cards | None
+    """The driver, held open until `close`; None where it is not to be looked at."""
+    to_prove: Sequence[Gpu]
+    """Cards whose fans are to be moved; none where the service has them in hand already."""
     config_text: str | None
     """What to write as configuration; None where the file there stays."""
     copy_because: str | None
@@ -40,6 +46,11 @@ class Plan:
     display_manager: systemd.Taken | None
     people: list[str]
     notes: list[str]
+
+    def close(self) -> None:
+        """Let go of the driver."""
+        if self.cards is not None:
+            self.cards.close()
 
     @property
     def taken(self) -> list[systemd.Taken]:
@@ -50,7 +61,7 @@ class Plan:
         """What will be done, in words and in order."""
         stops = "stop and disable" if self.options.start else "disable"
         lines = [f"{stops} {rival.unit}, which sets the same fans" for rival in self.rivals]
-        lines += [f"move the fans of {gpu.info.label} by a step, read back, and give them back" for gpu in self.gpus]
+        lines += [f"move the fans of {gpu.info.label} by a step, read back, and give them back" for gpu in self.to_prove]
         if self.copy_because:
             lines.append(f"copy gpufan to {code.COPY}, for root alone to write, since {self.copy_because}")
         if self.config_text is not None:
@@ -69,7 +80,8 @@ def make_plan(options: InstallOptions) -> Plan:
     services = found.services()
     rivals = [service for service in services if service.runs(found.RIVALS) and service.unit != SERVICE]
     config_text, wanted = _configuration(options, rivals)
-    gpus = [] if is_active or not options.check else _cards(wanted)
+    cards = open_cards("auto", None, DEFAULT_FOLDER / XSERVER_FOLDER, PATIENCE_S) if options.check else None
+    gpus = _usable(cards, wanted) if cards else []
     copy_because = code.exposure()
     if copy_because:
         code.check_copy()
@@ -80,7 +92,8 @@ def make_plan(options: InstallOptions) -> Plan:
     taken_manager = systemd.Taken.of(manager) if manager else None
     return Plan(
         options=options,
-        gpus=gpus,
+        cards=cards,
+        to_prove=[] if is_active else gpus,
         config_text=config_text,
         copy_because=copy_because,
         units=unit_files(command, str(settings.CONFIG), xserver=any(gpu.info.backend == "x11" for gpu in gpus)),
@@ -125,21 +138,19 @@ def _configuration(options: InstallOptions, rivals: Sequence[found.Service]) -> 
     return None, settings.check_config(settings.CONFIG)
 
 
-def _cards(wanted: Sequence[str]) -> list[Gpu]:
-    """The cards to control. Raises DriverError, InputError or NotControllable."""
-    from gpufan.run import open_cards
-
-    usable, obstacles = open_cards(wanted)
+def _usable(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
+    """The cards to control. Raises InputError or NotControllable."""
+    usable, obstacles = sort_out(select(cards.gpus, wanted))
     if not usable:
         raise NotControllable(f"no card here has fans that can be set: {'; '.join(obstacles)}")
-    return list(usable)
+    return usable
 
 
 def _notes(services: Sequence[found.Service], wanted: Sequence[str]) -> list[str]:
     notes = []
     for service in services:
         if program := service.runs(found.OTHERS):
-            notes.append(f"{service.unit} runs: see to it that {found.OTHERS[program]} leaves the fans of the cards alone")
+            notes.append(f"{service.unit} runs: see to it that {found.OTHERS[program]} leaves the cards' fans alone")
     if count := found.containers_with_gpus():
         processes = "1 process" if count == 1 else f"{count} processes"
         notes.append(

@@ -82,9 +82,15 @@ class HeadlessServer:
                 return self._state
             raise DriverError(self._state or "the X server is not started")
 
+    def begin(self) -> None:
+        """Start without waiting; twice is harmless."""
+        with self._changed:
+            if self._keeper.ident is None:
+                self._keeper.start()
+
     def start(self) -> None:
         """Start, and return when a client has connected. Raises DriverError when the first try fails."""
-        self._keeper.start()
+        self.begin()
         with self._changed:
             self._changed.wait_for(lambda: self._state is not None)
             state = self._state
