@@ -61,7 +61,9 @@ class Plan:
         """What will be done, in words and in order."""
         stops = "stop and disable" if self.options.start else "disable"
         lines = [f"{stops} {rival.unit}, which sets the same fans" for rival in self.rivals]
-        lines += [f"move the fans of {gpu.info.label} by a step, read back, and give them back" for gpu in self.to_prove]
+        lines += [
+            f"move the fans of {gpu.info.label} by a step, read back, and give them back" for gpu in self.to_prove
+        ]
         if self.copy_because:
             lines.append(f"copy gpufan to {code.COPY}, for root alone to write, since {self.copy_because}")
         if self.config_text is not None:

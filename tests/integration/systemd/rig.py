@@ -35,6 +35,12 @@ _BOOT = Path(__file__).with_name("boot.sh")
 _LAUNCHER = f"#!{VENV}/bin/python\nfrom gpufan.cli import main\nmain()\n"
 _LIGHTDM = "[Seat:*]\nxserver-command=/usr/bin/Xvfb :0 -screen 0 640x480x24 -extension GLX\n"
 _NVML = "[Manager]\nDefaultEnvironment=GPUFAN_NVML_DOUBLE=/dev/nvml-double\n"
+_ENVIRONMENT = [
+    "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME=/root",
+    "LANG=C.UTF-8",
+    "GPUFAN_NVML_DOUBLE=/dev/nvml-double",
+]
 
 
 def _run(*command: str | Path, text: str | None = None) -> str:
@@ -102,7 +108,10 @@ def source_layer(folder: Path, root: Path) -> Path:
     owner = (root / "home/user").stat()
     for path in (home, *home.rglob("*")):
         os.chown(path, owner.st_uid, owner.st_gid)
-    for name, source in ((f"usr/lib/{SONAME}", build().read_bytes()), ("etc/systemd/system.conf.d/nvml", _NVML.encode())):
+    for name, source in (
+        (f"usr/lib/{SONAME}", build().read_bytes()),
+        ("etc/systemd/system.conf.d/nvml", _NVML.encode()),
+    ):
         path = layer / name
         path.parent.mkdir(parents=True)
         path.write_bytes(source)
@@ -124,7 +133,7 @@ class Rig:
         self._command = [
             *("setpriv", "--pdeathsig", "KILL", "unshare", "--fork", "--kill-child=KILL"),
             # Process 1 moves itself, or systemd would find a process of unknown number in its group.
-            *("--pid", "--mount", "--uts", "--ipc", "--net", "bash", "-c", f"{into_group} {_BOOT} \"$@\"", "boot"),
+            *("--pid", "--mount", "--uts", "--ipc", "--net", "bash", "-c", f'{into_group} {_BOOT} "$@"', "boot"),
             *(str(self._disk), lower, str(double.path), target),
         ]
 
@@ -166,16 +175,12 @@ class Rig:
         _run("umount", self._disk)
         self._disk.rmdir()
 
-    def run(
-        self, *command: str, check: bool = True, text: str | None = None, path: str = ""
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `command` inside as root, with the double in place of the driver."""
-        outside = ["nsenter", "--target", self._init, "--all", "--root", "--wd"]
-        inside = ["env", "-i", f"PATH={path}/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "SUDO_USER=user"]
+        inside = ["nsenter", "--target", self._init, "--all", "--root", "--wd", "env", "-i", *_ENVIRONMENT]
         done = subprocess.run(
-            [*outside, *inside, "GPUFAN_NVML_DOUBLE=/dev/nvml-double", *command],
-            *(),
-            input=text or "",
+            [*inside, *command],
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
