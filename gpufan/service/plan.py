@@ -87,7 +87,7 @@ def make_plan(options: InstallOptions) -> Plan:
     copy_because = code.exposure()
     if copy_because:
         code.check_copy()
-    elif settings.CONFIG.exists():
+    if settings.CONFIG.exists():
         settings.check_owner(settings.CONFIG)
     command = code.copied_command() if copy_because else code.command()
     manager = None if options.keep_display_manager else found.display_manager()

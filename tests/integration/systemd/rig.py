@@ -8,10 +8,13 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -124,6 +127,8 @@ class Rig:
 
     def __init__(self, layers: list[Path], double: NvmlDouble, target: str = "multi-user.target") -> None:
         self.double = double
+        self._layers = layers
+        self._target = target
         self._disk = Path(tempfile.mkdtemp(prefix="gpufan-rig-"))
         _run("mount", "-t", "tmpfs", "-o", "mode=755", "rig", self._disk)
         self._group = _cgroup2() / self._disk.name
@@ -136,11 +141,6 @@ class Rig:
             *("--pid", "--mount", "--uts", "--ipc", "--net", "bash", "-c", f'{into_group} {_BOOT} "$@"', "boot"),
             *(str(self._disk), lower, str(double.path), target),
         ]
-
-    @property
-    def disk(self) -> Path:
-        """What was written since the first boot."""
-        return self._disk / "upper"
 
     def boot(self) -> None:
         """Start, and return when systemd has done what it was to do."""
@@ -158,13 +158,17 @@ class Rig:
         self._init = children[0] if children else ""
         if not children or Path(f"/proc/{self._init}/comm").read_text() != "systemd\n":
             return False
-        return self.run("systemctl", "is-system-running", check=False).stdout.strip() in ("running", "degraded")
+        return self.run("systemctl", "is-active", self._target, check=False).stdout == "active\n"
 
     def reboot(self) -> None:
         """Shut down in order, and boot again from the same disk."""
         self.run("systemctl", "reboot", check=False)
         self._outer.wait(30)
         self.boot()
+
+    def without_driver(self) -> None:
+        """From the next boot on, have no device nodes."""
+        (self._disk / "no-driver").touch()
 
     def close(self) -> None:
         """Pull the plug, and leave nothing behind."""
@@ -189,9 +193,23 @@ class Rig:
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done
 
+    def install(self, *options: str) -> str:
+        """Install the service from the user's environment; what was said."""
+        return self.run(GPUFAN, "install-service", "--yes", *options).stdout
+
     def show(self, unit: str, key: str) -> str:
         """One property of `unit`, as `systemctl show` prints it."""
         return self.run("systemctl", "show", "-P", key, unit).stdout.strip()
+
+    def write(self, path: str, text: str, mode: str = "644") -> None:
+        """Make a file inside."""
+        self.run("sh", "-c", 'mkdir -p "$(dirname "$0")" && printf %s "$1" >"$0" && chmod "$2" "$0"', path, text, mode)
+
+    def drop_in(self, text: str) -> None:
+        """Let `text` change the service, in place of what the last call did, and restart it."""
+        self.write("/etc/systemd/system/gpufan.service.d/test.conf", text)
+        self.run("systemctl", "daemon-reload")
+        self.run("systemctl", "restart", "gpufan.service")
 
     def journal(self, unit: str = "gpufan.service") -> str:
         """What `unit` has logged since the boot, and systemd about it."""
@@ -205,6 +223,42 @@ class Rig:
             if f"NSpid:\t{path}\t{inner}\n" in status:
                 return int(path)
         raise AssertionError(f"{unit} has no process {inner}")
+
+    def changes(self) -> dict[str, str]:
+        """Every file that is not as it was before the first boot, but for logs and the like; path by path."""
+        upper = self._disk / "upper"
+        found = {}
+        for path in upper.rglob("*"):
+            name = str(path.relative_to(upper))
+            lower = next((layer / name for layer in self._layers if os.path.lexists(layer / name)), None)
+            now, was = _describe(path), _describe(lower)
+            if now != was and not name.startswith(_VOLATILE):
+                found[name] = now
+        return found
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Make sure that what is done meanwhile changes no file."""
+        before = self.changes()
+        yield
+        assert self.changes() == before
+
+
+_VOLATILE = ("var/log/", "var/lib/systemd/", "var/lib/lightdm", "var/cache/", "tmp/", "var/tmp/", ".old")
+
+
+def _describe(path: Path | None) -> str:
+    if path is None:
+        return "absent"
+    status = path.lstat()
+    if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+        return "absent"  # as an overlay says it
+    content = ""
+    if stat.S_ISLNK(status.st_mode):
+        content = str(path.readlink())
+    elif stat.S_ISREG(status.st_mode):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"{stat.filemode(status.st_mode)} {status.st_uid} {content}"
 
 
 def _cgroup2() -> Path:
