@@ -1,5 +1,6 @@
 """The code that the service runs: only such as nobody but root can write, and a copy where the installation is not."""
 
+import hashlib
 import re
 import shutil
 import stat
@@ -15,6 +16,7 @@ from gpufan.resources import resource
 
 COPY = Path("/opt/gpufan")
 _MARK = ".copied-by-gpufan"
+"""In the copy: a digest of all that was copied."""
 
 _HIDDEN = [Path(name) for name in ("/home", "/root", "/run/user", "/tmp", "/var/tmp")]
 """Folders that the sandbox hides or that everybody shares."""
@@ -76,26 +78,53 @@ def check_copy() -> None:
     _distributions()
 
 
+def copy_is_current() -> bool:
+    """Whether the copy is there, and the same as one made now. Raises GpufanError."""
+    mark = COPY / _MARK
+    return mark.exists() and mark.read_text() == _digest(_sources())
+
+
 def make_copy() -> Path:
     """Make a root-owned copy beside `COPY` from the installed files, and try it. Raises GpufanError."""
     draft = COPY.with_name(COPY.name + ".new")
     shutil.rmtree(draft, ignore_errors=True)
     python = _root_python()
     site = draft / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
-    site.mkdir(parents=True, mode=0o755)
-    for installed in _distributions():
-        for file in installed.files or ():
-            if ".." not in file.parts and file.suffix != ".pyc" and file.parts[0] != "gpufan":
-                _copy(Path(str(file.locate())), site / file)
-    # By hand, since of an editable installation the list of files names none of these.
-    _copy_tree(Path(gpufan.__file__).parent, site / "gpufan")
-    for name in ("systemd/gpufan.service.j2", "templates/xorg.conf.j2"):
-        _copy_tree(resource(name).parent, site / "gpufan" / Path(name).parent)
+    site.mkdir(parents=True)
+    sources = _sources()
+    for name, source in sources.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, site / name)
     _make_environment(draft, python)
-    (draft / _MARK).write_text(f"gpufan {gpufan.__version__}, from {Path(gpufan.__file__).parent}\n")
+    (draft / _MARK).write_text(_digest(sources))
     _run(str(python), "-I", "-m", "compileall", "-q", "-s", str(draft), "-p", str(COPY), str(site))
     _run(str(draft / "bin/python3"), "-I", "-m", "gpufan", "--version")
     return draft
+
+
+def _sources() -> dict[str, Path]:
+    """Every file to copy, by its name below site-packages."""
+    found = {}
+    for installed in _distributions():
+        for file in installed.files or ():
+            if ".." not in file.parts and file.suffix != ".pyc" and file.parts[0] != "gpufan":
+                found[str(file)] = Path(str(file.locate()))
+    # By hand, since of an editable installation the list of files names none of these.
+    folders = {"gpufan": Path(gpufan.__file__).parent}
+    for name in ("systemd/gpufan.service.j2", "templates/config.toml.j2"):
+        folders[f"gpufan/{Path(name).parent}"] = resource(name).parent
+    for name, folder in folders.items():
+        for path in folder.rglob("*"):
+            if path.is_file() and path.suffix != ".pyc":
+                found[f"{name}/{path.relative_to(folder)}"] = path
+    return found
+
+
+def _digest(sources: dict[str, Path]) -> str:
+    digest = hashlib.sha256(str(_root_python()).encode())
+    for name, path in sorted(sources.items()):
+        digest.update(f"{name}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return f"{digest.hexdigest()}\n"
 
 
 def _make_environment(folder: Path, python: Path) -> None:
@@ -148,17 +177,6 @@ def _distributions() -> list[Distribution]:
             raise GpufanError(f"{name} does not tell its files: install gpufan with pip into an environment of its own")
         wanted += found[name].requires or ()
     return list(found.values())
-
-
-def _copy_tree(source: Path, target: Path) -> None:
-    for path in source.rglob("*"):
-        if path.is_file() and "__pycache__" not in path.parts:
-            _copy(path, target / path.relative_to(source))
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
 
 
 def _run(*command: str) -> str:

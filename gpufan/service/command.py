@@ -69,8 +69,9 @@ def install_service(
 
 
 def _tell(plan: "Plan", dry_run: bool) -> None:
+    lines = plan.lines() or ["nothing: all is as it should be"]
     click.echo("This would be done:" if dry_run else "This will be done:")
-    for line in plan.lines():
+    for line in lines:
         click.echo(f"  {line}")
     for note in plan.notes:
         click.echo(f"note: {note}", err=True)

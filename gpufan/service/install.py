@@ -1,10 +1,13 @@
 """Install and uninstall: each change is written down before it is made, and undone if a later one fails."""
 
 import shutil
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from gpufan.errors import GpufanError
@@ -22,12 +25,38 @@ START_S = 30.0
 Say = Callable[[str], None]
 
 
+class Undo:
+    """Steps that take changes back, the last one first, if the block they belong to fails."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._steps: list[Callable[[], object]] = []
+
+    def add(self, step: Callable[..., object], *arguments: object) -> None:
+        """Call `step` with `arguments` on failure."""
+        self._steps.append(partial(step, *arguments))
+
+    def __enter__(self) -> "Undo":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        while kind is not None and self._steps:
+            try:
+                self._steps.pop()()
+            except (GpufanError, OSError) as error:
+                self._say(f"not undone: {error}")
+
+
 def install(plan: Plan, say: Say) -> None:
     """Do what `plan` says. Raises what failed, when all of it is undone."""
+    restarts = plan.restarts
     before = record.load()
     now = record.load() or record.Record()
-    with ExitStack() as undo:
-        undo.callback(_put_record_back, before)
+    _end_in_order()
+    with Undo(say) as undo:
+        undo.add(_put_record_back, before)
+        if plan.is_active:
+            undo.add(systemctl, "start", SERVICE)
         _stop_rivals(plan, undo)
         if plan.to_prove:
             with only_one(DEFAULT_FOLDER, say):
@@ -42,15 +71,20 @@ def install(plan: Plan, say: Say) -> None:
             _copy_code(undo)
         if plan.config_text is not None:
             _write(settings.CONFIG, plan.config_text, undo)
-        undo.callback(systemctl, "daemon-reload")
+        undo.add(systemctl, "daemon-reload")
         for path, text in plan.units.items():
             _write(Path(path), text, undo)
         for taken in plan.taken:
             _put_aside(taken, plan.options.start, undo)
         systemctl("daemon-reload")
-        _enable(plan.options.start, undo)
-        undo.pop_all()
+        _enable(restarts, undo)
     shutil.rmtree(_old_copy(), ignore_errors=True)
+
+
+def _end_in_order() -> None:
+    """Let a lost connection or a kill undo what was done, and give back a fan that was just moved."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _frame: sys.exit(128 + received))
 
 
 def uninstall(say: Say, *, purge: bool) -> bool:
@@ -113,19 +147,19 @@ def _put_record_back(before: record.Record | None) -> None:
         before.save()
 
 
-def _stop_rivals(plan: Plan, undo: ExitStack) -> None:
+def _stop_rivals(plan: Plan, undo: Undo) -> None:
     if plan.options.start:
         for rival in plan.rivals:
-            undo.callback(rival.start)
+            undo.add(rival.start)
             rival.stop()
 
 
-def _copy_code(undo: ExitStack) -> None:
+def _copy_code(undo: Undo) -> None:
     """Put a fresh copy in the place of the one before, which stays aside until all has gone well."""
     draft = code.make_copy()
     old = _old_copy()
     shutil.rmtree(old, ignore_errors=True)
-    undo.callback(_swap_back, old)
+    undo.add(_swap_back, old)
     if code.COPY.exists():
         code.COPY.rename(old)
     draft.rename(code.COPY)
@@ -141,14 +175,14 @@ def _swap_back(old: Path) -> None:
         old.rename(code.COPY)
 
 
-def _write(path: Path, text: str, undo: ExitStack) -> None:
+def _write(path: Path, text: str, undo: Undo) -> None:
     before = _text(path)
     if before == text:
         return
     if not path.parent.exists():
         path.parent.mkdir(mode=0o755, parents=True)
-        undo.callback(path.parent.rmdir)
-    undo.callback(_restore_text, path, before)
+        undo.add(path.parent.rmdir)
+    undo.add(_restore_text, path, before)
     files.replace(path, text.encode())
 
 
@@ -164,23 +198,21 @@ def _text(path: Path) -> str | None:
     return None if data is None else data.decode("utf-8", "surrogateescape")
 
 
-def _put_aside(taken: Taken, stop: bool, undo: ExitStack) -> None:
-    undo.callback(taken.start)
+def _put_aside(taken: Taken, stop: bool, undo: Undo) -> None:
+    undo.add(taken.start)
     if stop:
         taken.stop()
-    undo.callback(taken.enable)
+    undo.add(taken.enable)
     taken.disable()
 
 
-def _enable(start: bool, undo: ExitStack) -> None:
-    state = show(SERVICE, "ActiveState", "UnitFileState")
-    if state["UnitFileState"] != "enabled":
-        undo.callback(systemctl, "disable", "--quiet", SERVICE)
+def _enable(restarts: bool, undo: Undo) -> None:
+    if show(SERVICE, "UnitFileState")["UnitFileState"] != "enabled":
+        undo.add(systemctl, "disable", "--quiet", SERVICE)
         systemctl("enable", "--quiet", SERVICE)
-    if not start:
+    if not restarts:
         return
-    # On the way back the unit's files are in place again before this is called.
-    undo.callback(systemctl, "stop", SERVICE)
+    undo.add(systemctl, "stop", SERVICE)
     systemctl("restart", "--no-block", SERVICE)
     _wait_until_active()
 

@@ -15,6 +15,7 @@ from gpufan.run import PATIENCE_S, sort_out
 from gpufan.runtime import DEFAULT_FOLDER
 from gpufan.service import code, found, record, settings, systemd
 from gpufan.service.units import SERVICE, unit_files
+from gpufan.xorg import files
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,24 @@ class Plan:
     config_text: str | None
     """What to write as configuration; None where the file there stays."""
     copy_because: str | None
+    """Why a copy of the code has to be made; None where none has."""
+    is_active: bool
+    """Whether the service runs already."""
+    keeps_code: bool
+    """Whether what would run is what was installed before."""
     units: dict[str, str]
     rivals: list[systemd.Taken]
     display_manager: systemd.Taken | None
     people: list[str]
     notes: list[str]
+
+    @property
+    def restarts(self) -> bool:
+        """Whether the service is to be started, or started anew since something about it changes."""
+        if not self.options.start:
+            return False
+        same_units = all(_text(path) == text for path, text in self.units.items())
+        return not (self.is_active and self.keeps_code and same_units)
 
     def close(self) -> None:
         """Let go of the driver."""
@@ -71,7 +85,10 @@ class Plan:
         lines += [line for path, text in self.units.items() for line in _writing(path, text)]
         if self.display_manager:
             lines.append(f"{stops} {self.display_manager.unit}, the display manager")
-        lines.append(f"enable {SERVICE}" + (" and start it" if self.options.start else ""))
+        if self.restarts:
+            lines.append(f"enable {SERVICE} and {'restart' if self.is_active else 'start'} it")
+        elif not self.is_active:
+            lines.append(f"enable {SERVICE}")
         return lines
 
 
@@ -87,6 +104,7 @@ def make_plan(options: InstallOptions) -> Plan:
     copy_because = code.exposure()
     if copy_because:
         code.check_copy()
+    current = copy_because is not None and code.copy_is_current()
     if settings.CONFIG.exists():
         settings.check_owner(settings.CONFIG)
     command = code.copied_command() if copy_because else code.command()
@@ -97,7 +115,10 @@ def make_plan(options: InstallOptions) -> Plan:
         cards=cards,
         to_prove=[] if is_active else gpus,
         config_text=config_text,
-        copy_because=copy_because,
+        copy_because=None if current else copy_because,
+        is_active=is_active,
+        # Whether the code of an installation that is not copied has changed cannot be told.
+        keeps_code=current,
         units=unit_files(command, str(settings.CONFIG), xserver=any(gpu.info.backend == "x11" for gpu in gpus)),
         rivals=[taken for rival in rivals if (taken := systemd.Taken.of(rival.unit)).is_in_use],
         display_manager=taken_manager if taken_manager and taken_manager.is_in_use else None,
@@ -163,10 +184,15 @@ def _notes(services: Sequence[found.Service], wanted: Sequence[str]) -> list[str
 
 
 def _writing(path: str, text: str) -> list[str]:
-    if not Path(path).exists():
+    before = _text(path)
+    if before is None:
         return [f"write {path}"]
-    before = Path(path).read_text("utf-8")
     if before == text:
         return []
     difference = difflib.unified_diff(before.splitlines(), text.splitlines(), "as it is", "as it will be", lineterm="")
     return [f"change {path}:", *(f"    {line}" for line in difference)]
+
+
+def _text(path: str) -> str | None:
+    data = files.read(Path(path))
+    return None if data is None else data.decode("utf-8", "replace")

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import requires
 from pathlib import Path
@@ -25,7 +25,7 @@ from tests.doubles.nvml import SONAME, NvmlDouble, build, wait_for
 
 CACHE = Path(os.environ.get("GPUFAN_RIG_CACHE", "/var/cache/gpufan-rig"))
 SUITE = "bookworm"
-PACKAGES = "systemd-sysv,dbus,procps,python3,lightdm,xvfb"
+PACKAGES = "systemd-sysv,dbus,procps,python3,lightdm,lightdm-autologin-greeter,xvfb"
 EXCLUDED = ("share/man/*", "share/locale/*", "share/doc/*", "lib/*/libLLVM*", "lib/*/dri/*")
 """Below /usr: texts, and what only draws."""
 
@@ -35,9 +35,14 @@ GPUFAN = f"{VENV}/bin/gpufan"
 
 _SOURCE = Path(__file__).parents[3]
 _BOOT = Path(__file__).with_name("boot.sh")
-_LAUNCHER = f"#!{VENV}/bin/python\nfrom gpufan.cli import main\nmain()\n"
-_LIGHTDM = "[Seat:*]\nxserver-command=/usr/bin/Xvfb :0 -screen 0 640x480x24 -extension GLX\n"
-_NVML = "[Manager]\nDefaultEnvironment=GPUFAN_NVML_DOUBLE=/dev/nvml-double\n"
+_LIBRARY = f"usr/lib/{SONAME}"
+_FILES = {
+    "etc/systemd/system.conf.d/nvml.conf": "[Manager]\nDefaultEnvironment=GPUFAN_NVML_DOUBLE=/dev/nvml-double\n",
+    "etc/lightdm/lightdm.conf": "[Seat:*]\nxserver-command=/usr/local/bin/x\n",
+    # Xvfb knows nothing of terminals, so it cannot take the arguments that lightdm gives.
+    "usr/local/bin/x": "#!/bin/sh\nexec Xvfb :0 -auth /run/lightdm/root/:0 -nolisten tcp -extension GLX\n",
+    GPUFAN[1:]: f"#!{VENV}/bin/python\nfrom gpufan.cli import main\nmain()\n",
+}
 _ENVIRONMENT = [
     "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME=/root",
@@ -58,7 +63,7 @@ def debian_root() -> Path:
         pytest.skip("only root can boot systemd in namespaces: run this with sudo")
     mmdebstrap = require("mmdebstrap", "mmdebstrap")
     wheels = [text for text in requires("gpufan") or () if "extra ==" not in text]
-    key = (SUITE, PACKAGES, EXCLUDED, wheels, _LIGHTDM)
+    key = (SUITE, PACKAGES, EXCLUDED, wheels)
     root = CACHE / f"root-{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
@@ -81,14 +86,13 @@ def _mirror() -> str:
 
 
 def _fill(root: Path, wheels: list[str]) -> None:
-    """What stays from run to run: a user with an environment, and an X server for lightdm."""
+    """What stays from run to run: a user with an environment."""
     _run("chroot", root, "useradd", "--create-home", "--shell", "/bin/bash", "user")
     _run("chroot", root, "python3", "-m", "venv", "--without-pip", VENV)
     version = _site(root).parent.name.removeprefix("python")
     options = ["-q", "--target", _site(root), "--no-compile", "--only-binary=:all:", "--python-version", version]
     _run(sys.executable, "-m", "pip", "install", *options, *wheels)
     _run("chroot", root, "chown", "-R", "user:", "/home/user")
-    (root / "etc/lightdm/lightdm.conf").write_text(_LIGHTDM)
     (root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
     (root / "etc/machine-id").write_text(f"{'0123456789abcdef' * 2}\n")
 
@@ -104,21 +108,17 @@ def source_layer(folder: Path, root: Path) -> Path:
     home = layer / "home/user"
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
         wheel.extractall(layer / _site(root).relative_to(root))
-    launcher = layer / GPUFAN[1:]
-    launcher.parent.mkdir()
-    launcher.write_text(_LAUNCHER)
-    launcher.chmod(0o755)
+    for name, data in {
+        **{name: text.encode() for name, text in _FILES.items()},
+        _LIBRARY: build().read_bytes(),
+    }.items():
+        path = layer / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(0o755 if "/bin/" in name else 0o644)
     owner = (root / "home/user").stat()
     for path in (home, *home.rglob("*")):
         os.chown(path, owner.st_uid, owner.st_gid)
-    for name, source in (
-        (f"usr/lib/{SONAME}", build().read_bytes()),
-        ("etc/systemd/system.conf.d/nvml", _NVML.encode()),
-    ):
-        path = layer / name
-        path.parent.mkdir(parents=True)
-        path.write_bytes(source)
-    path.rename(path.with_suffix(".conf"))
     return layer
 
 
@@ -160,10 +160,11 @@ class Rig:
             return False
         return self.run("systemctl", "is-active", self._target, check=False).stdout == "active\n"
 
-    def reboot(self) -> None:
+    def reboot(self, meanwhile: Callable[[], object] = lambda: None) -> None:
         """Shut down in order, and boot again from the same disk."""
         self.run("systemctl", "reboot", check=False)
         self._outer.wait(30)
+        meanwhile()
         self.boot()
 
     def without_driver(self) -> None:
@@ -213,7 +214,7 @@ class Rig:
 
     def journal(self, unit: str = "gpufan.service") -> str:
         """What `unit` has logged since the boot, and systemd about it."""
-        return self.run("journalctl", "--no-pager", "-o", "cat", "-u", unit).stdout
+        return self.run("journalctl", "--boot", "--no-pager", "-o", "cat", "-u", unit).stdout
 
     def host_pid(self, unit: str = "gpufan.service") -> int:
         """The main process of `unit`, as numbered outside."""
