@@ -47,6 +47,7 @@ _ENVIRONMENT = [
     "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME=/root",
     "LANG=C.UTF-8",
+    "PYTHONDONTWRITEBYTECODE=1",
     "GPUFAN_NVML_DOUBLE=/dev/nvml-double",
 ]
 
