@@ -1,5 +1,7 @@
 """The commands: parse, call one function, print. No logic of its own."""
 
+import io
+import math
 import os
 import re
 import sys
@@ -34,6 +36,14 @@ def _read_with(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Pa
             raise click.BadParameter(str(error), context, parameter) from error
 
     return callback
+
+
+class _FloatRange(click.FloatRange):
+    """A range that NaN is not in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        return self.fail(f"{value} is not a number", param, ctx) if math.isnan(number) else number
 
 
 def _duration_s(text: str) -> float:
@@ -90,7 +100,7 @@ def cli(context: click.Context) -> None:
 @display_option
 @click.option(
     "--interval",
-    type=click.FloatRange(0.1, 5),
+    type=_FloatRange(0.1, 5),
     metavar="SECONDS",
     default=1.0,
     show_default=True,
@@ -98,7 +108,7 @@ def cli(context: click.Context) -> None:
 )
 @click.option(
     "--hysteresis",
-    type=click.FloatRange(0, 30),
+    type=_FloatRange(0, 30),
     metavar="°C",
     default=_DEFAULTS.hysteresis_c,
     show_default=True,
@@ -106,7 +116,7 @@ def cli(context: click.Context) -> None:
 )
 @click.option(
     "--hold",
-    type=click.FloatRange(0, 3600),
+    type=_FloatRange(0, 3600),
     metavar="SECONDS",
     default=_DEFAULTS.hold_s,
     show_default=True,
@@ -222,6 +232,9 @@ cli.add_command(setup_xorg)
 
 def main() -> None:
     """Run the command line; end the process with 0, 1 (failed) or 2 (bad input), and one line that says why."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that has no degree sign shows a question mark.
+        sys.stdout.reconfigure(errors="replace")
     try:
         cli.main(standalone_mode=False)
         sys.stdout.flush()

@@ -76,6 +76,7 @@ class SnapshotFile:
         descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
         data = self._encoder.encode(snapshot)
         try:
+            os.fchmod(descriptor, 0o644)  # whatever the umask
             if os.write(descriptor, data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
