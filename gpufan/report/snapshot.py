@@ -97,7 +97,7 @@ def read(path: Path) -> Snapshot:
         raise GpufanError(f"no gpufan is running (no {path}): start it with `sudo gpufan run`") from None
     except OSError as error:
         raise GpufanError(f"cannot read {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise GpufanError(f"{path} is not a snapshot of this version of gpufan: {error}") from error
     if snapshot.format != FORMAT:
         raise GpufanError(f"{path} was written by gpufan {snapshot.version}: restart the daemon")
