@@ -227,6 +227,20 @@ def restore(gpus: tuple[str, ...], backend: str, display: str | None, runtime_di
         click.echo(line)
 
 
+@cli.command()
+@runtime_option
+@debug_option
+def xserver(runtime_dir: Path | None) -> None:
+    """Keep a headless X server that can set fans, until stopped.
+
+    Only where fans need X; `gpufan run` starts one by itself.
+    """
+    from gpufan.gpu.backends import XSERVER_FOLDER
+    from gpufan.run import run_xserver
+
+    run_xserver((runtime_dir or DEFAULT_FOLDER) / XSERVER_FOLDER, click.echo)
+
+
 cli.add_command(setup_xorg)
 
 
