@@ -60,6 +60,8 @@ class StopInbox:
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a reason to stop; False if none came. Raises the error if it was one."""
+        if timeout_s is not None:
+            timeout_s = min(timeout_s, threading.TIMEOUT_MAX)
         try:
             reason = self._queue.get(block=timeout_s != 0, timeout=timeout_s)
         except Empty:

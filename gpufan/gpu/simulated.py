@@ -153,16 +153,18 @@ class SimulatedGpu:
     def advance(self, seconds: float) -> None:
         """Let `seconds` of at most half a second pass."""
         plant = self.plant
+        # The load is that of the step's beginning, so that a jump on a full second falls between two steps.
+        asked_w = self.workload(self.time_s)
         self.time_s += seconds
         self._since_driver_s += seconds
-        if self._since_driver_s >= 1:
-            self._since_driver_s = 0.0
+        if self._since_driver_s > 1 - 1e-9:
+            self._since_driver_s -= 1
             self._second()
         target = self.driver_percent if self.manual_percent is None else self.manual_percent
         ramp = plant.ramp_percent_per_s * seconds
         self.speed_percent += min(max(target - self.speed_percent, -ramp), ramp)
 
-        wanted_w = min(max(self.workload(self.time_s) + self._noise_w, 8.0), plant.power_limit_w)
+        wanted_w = min(max(asked_w + self._noise_w, 8.0), plant.power_limit_w)
         # Leakage and memory keep drawing at any clock.
         self.power_w = wanted_w if self.clock == 1 else 8 + (wanted_w - 8) * self.clock**_POWER_EXPONENT
         # Heatsink first, then the die against it: each is exact for a constant right-hand side, so any step is stable.

@@ -78,6 +78,7 @@ class SnapshotFile:
         descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
         data = self._encoder.encode(snapshot)
         try:
+            os.fchmod(descriptor, 0o644)  # whatever the umask
             if os.write(descriptor, data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
@@ -98,7 +99,7 @@ def read(path: Path) -> Snapshot:
         raise GpufanError(f"no gpufan is running (no {path}): start it with `sudo gpufan run`") from None
     except OSError as error:
         raise GpufanError(f"cannot read {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise GpufanError(f"{path} is not a snapshot of this version of gpufan: {error}") from error
     if snapshot.format != FORMAT:
         raise GpufanError(f"{path} was written by gpufan {snapshot.version}: restart the daemon")
