@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 G = TypeVar("G", bound=Gpu)
 
+DISPLAY_ENVIRONMENT = "environment"
+"""In the folder of an X server of our own: what a process needs in its environment to use it."""
+
 PATIENCE_S = 5.0
 """For one card to answer a command, s."""
 
@@ -228,6 +231,10 @@ def run_xserver(folder: Path, tell: Callable[[str], None]) -> None:
     inbox.catch_signals()
     with HeadlessServer(server_config(find_cards(nvml_addresses)), folder) as server:
         display = server.display()
+        environment = f"GPUFAN_DISPLAY={display}\nXAUTHORITY={display.authority}\n"
+        (folder / DISPLAY_ENVIRONMENT).write_text(environment)
+        if notifier := Notifier.from_environment():
+            notifier.send("READY=1", f"STATUS=X server on {display}")
         tell(f"X server on {display}; use it with: XAUTHORITY={display.authority} gpufan run --display {display}")
         inbox.wait(None)
 

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from gpufan.service.units import unit_files
 from tests.doubles.nvml import AUTO, IGNORES, MANUAL, wait_for
 from tests.integration.systemd.conftest import Boot
 from tests.integration.systemd.rig import GPUFAN, VENV, Rig
@@ -174,6 +175,10 @@ def test_the_unit_is_tight_and_lets_every_card_through(rig: Rig):
     exposure = re.search(r"Overall exposure level for gpufan.service: ([0-9.]+)", security)
     assert exposure, security
     assert float(exposure[1]) <= 2.5
+
+    for path, text in unit_files(GPUFAN, f"/{SETTINGS}", xserver=True).items():
+        rig.write(path, text)
+        assert rig.run("systemd-analyze", "verify", path).stderr == ""
 
     group = "/sys/fs/cgroup/system.slice/gpufan.service/cgroup.procs"
     # 6: no such device, since there is no driver; 1: not permitted.
