@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gpufan import __version__
 from gpufan.bounded import within
-from gpufan.control.law import CurveSettings
+from gpufan.config import COMMAND_LINE, Settings, Source, WholeRun
 from gpufan.daemon import Daemon, Publish, StopInbox, simulate
-from gpufan.errors import GpufanError, GpuLost, NotControllable
+from gpufan.errors import GpufanError, GpuLost, InputError, NotControllable
 from gpufan.gpu import Gpu, GpuInfo, Reading
 from gpufan.gpu.select import select
 from gpufan.report.snapshot import Snapshot, SnapshotFile
 from gpufan.runtime import SNAPSHOT, only_one
-from gpufan.worker import Worker, give_back
+from gpufan.worker import SettingsFor, Worker, give_back
 
 if TYPE_CHECKING:
     from gpufan.report.summary import CardSummary
@@ -26,19 +26,6 @@ G = TypeVar("G", bound=Gpu)
 
 PATIENCE_S = 5.0
 """For one card to answer a command, s."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What `gpufan run` was asked for, simulated or not."""
-
-    settings: CurveSettings
-    gpus: Sequence[str]
-    interval_s: float
-    dry_run: bool
-    duration_s: float | None
-    runtime_folder: Path | None
-    """Where lock and snapshot go; None writes neither."""
 
 
 @dataclass(frozen=True)
@@ -60,71 +47,104 @@ class Report(Protocol):
     def warn(self, text: str) -> None:
         """Show a warning."""
 
+    def note(self, text: str) -> None:
+        """Show that something went as it should."""
+
     def close(self) -> None:
         """Show what is left."""
 
 
-def run_cards(options: RunOptions) -> None:
-    """Control real cards until a signal or the end of the duration.
+def run_cards(source: Source, runtime_folder: Path) -> None:
+    """Control real cards until a signal or the end of the duration; read `source` again at SIGHUP to a service.
 
-    Raises InputError, DriverError, NotControllable, or what ended the run.
+    Lock and snapshot go to `runtime_folder`. Raises InputError, DriverError, NotControllable, or what ended the run.
     """
     from gpufan.gpu.nvml import NvmlBox  # a simulation needs no driver
 
     inbox = StopInbox()
     inbox.catch_signals()
+    inbox.reload_on_hang_up()
+    settings = source.read()
+    whole = settings.whole()
     box = NvmlBox(PATIENCE_S)
-    usable, obstacles = _sort_out(select(box.gpus, options.gpus))
+    usable, obstacles = _sort_out(select(box.gpus, whole.gpus, _who_wants(settings)))
     if not usable:
         raise NotControllable(f"no card here has fans that can be set: {'; '.join(obstacles)}")
-    folder = None if options.dry_run else options.runtime_folder
+    folder = None if whole.dry_run else runtime_folder
     complaints = [f"left alone: {obstacle}" for obstacle in obstacles]
+    complaints += settings.idle_tables([gpu.info for gpu in box.gpus])
     with only_one(folder, complaints.append):
         report = _report(f"gpufan {__version__} · ctrl-c gives the fans back to the driver")
         for complaint in complaints:
             report.warn(complaint)
-        workers = [Worker(gpu, options.settings, dry_run=options.dry_run) for gpu in usable]
+        workers = [Worker(gpu, settings.for_card, dry_run=whole.dry_run) for gpu in usable]
+        reload = partial(_reload, source, whole, box.gpus, report)
         with _snapshots(folder, report) as sinks:
-            daemon = Daemon(workers, sinks, interval_s=options.interval_s, dry_run=options.dry_run)
+            daemon = Daemon(workers, sinks, interval_s=whole.interval_s, dry_run=whole.dry_run, reload=reload)
             try:
-                daemon.run(inbox, options.duration_s)
+                daemon.run(inbox, whole.duration_s)
             finally:
                 report.close()
                 if not daemon.hung:
                     box.close()
 
 
-def run_simulation(options: RunOptions, simulation: SimulationOptions) -> list[tuple[str, "CardSummary"]]:
+def _reload(source: Source, started: WholeRun, gpus: Sequence[Gpu], report: Report) -> tuple[float, SettingsFor]:
+    """Read `source` again; the interval, and how each card is to be kept. Raises InputError, after telling `report`."""
+    try:
+        settings = source.read()
+        whole = settings.whole()
+        for key in ("gpus", "dry_run", "duration_s"):
+            if getattr(whole, key) != getattr(started, key):
+                raise InputError(f"{source.path}: a new {key} needs a restart")
+    except Exception as error:
+        report.warn(f"settings not reloaded, those before stay: {error}")
+        raise
+    for line in settings.idle_tables([gpu.info for gpu in gpus]):
+        report.warn(line)
+    report.note(f"settings reloaded from {settings.path or 'the command line alone'}")
+    return whole.interval_s, settings.for_card
+
+
+def _who_wants(settings: Settings) -> str:
+    """Who named the cards to control, for an error."""
+    return "--gpu" if settings.look_up("gpus").origin == COMMAND_LINE else f"{settings.path}: gpus:"
+
+
+def run_simulation(
+    source: Source, runtime_folder: Path | None, simulation: SimulationOptions
+) -> list[tuple[str, "CardSummary"]]:
     """Control the cards of a simulated box, touching nothing of the machine; what it came to, by card.
 
-    Raises InputError.
+    Without a `runtime_folder` there is neither lock nor snapshot. Raises InputError.
     """
     from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
     from gpufan.report.summary import CardSummary
 
     inbox = StopInbox()
     inbox.catch_signals()
+    settings = source.read()
+    whole = settings.whole()
     box = SimulatedBox(PROFILES[simulation.profile], WORKLOADS[simulation.workload])
-    chosen = select(box.gpus, options.gpus)
+    chosen = select(box.gpus, whole.gpus, _who_wants(settings))
     summaries = [CardSummary(gpu) for gpu in chosen]
-    folder = options.runtime_folder
 
     def add(_: Snapshot) -> None:
         for summary in summaries:
-            summary.add(options.interval_s)
+            summary.add(whole.interval_s)
 
-    with only_one(folder, _complain):
+    with only_one(runtime_folder, _complain):
         report = _report(f"gpufan {__version__} · simulated {simulation.profile}, {simulation.workload}")
-        workers = [Worker(gpu, options.settings, dry_run=options.dry_run) for gpu in chosen]
-        with _snapshots(folder, report) as sinks:
+        workers = [Worker(gpu, settings.for_card, dry_run=whole.dry_run) for gpu in chosen]
+        with _snapshots(runtime_folder, report) as sinks:
             try:
                 simulate(
                     box,
                     workers,
                     [add, *sinks],
                     inbox,
-                    interval_s=options.interval_s,
-                    duration_s=options.duration_s,
+                    interval_s=whole.interval_s,
+                    duration_s=whole.duration_s,
                     time_scale=simulation.time_scale,
                 )
             finally:

@@ -1,6 +1,7 @@
 """One card's tick: sense, decide, act, and say what was done. Pure of time and threads: `daemon` drives it."""
 
 import math
+from collections.abc import Callable
 
 from gpufan.control.controller import Controller
 from gpufan.control.law import CurveSettings
@@ -19,6 +20,9 @@ SETTLE_S = 15.0
 
 SETTLE_TOLERANCE = 10
 """Points by which a settled fan's speed may differ from its target."""
+
+SettingsFor = Callable[[GpuInfo], CurveSettings]
+"""Tells how a card is to be kept. Pure, and the same for the same card."""
 
 _NEVER = -1
 """In place of a duty: nothing has been set yet, or what was set is no longer known."""
@@ -71,9 +75,9 @@ def _manual_fans(reading: Reading) -> list[int]:
 class Worker:
     """Keeps one card. `state` is what the last tick came to; it may be read from any thread."""
 
-    def __init__(self, gpu: Gpu, settings: CurveSettings, *, dry_run: bool = False) -> None:
+    def __init__(self, gpu: Gpu, settings_for: SettingsFor, *, dry_run: bool = False) -> None:
         self.gpu = gpu
-        self._settings = settings
+        self._settings_for = self._followed = settings_for
         self._dry_run = dry_run
         self._info: GpuInfo | None = None
         self._controller: Controller
@@ -100,11 +104,14 @@ class Worker:
         try:
             reading = self.gpu.read()
             self._wait_lost.reset()
-            if self.gpu.info is not self._info:
-                self._adopt(self.gpu.info)
+            self._keep_up()
             self._act(now_s, reading, waiting, assert_anew)
         except GpuLost as error:
             self._lose(now_s, error)
+
+    def follow(self, settings_for: SettingsFor) -> None:
+        """Go by other settings from the next tick on, with the fans in hand. May be called from any thread."""
+        self._settings_for = settings_for
 
     def stop(self) -> None:
         """Give the fans back, and set them no more. Raises GpuError, GpuLost or NoPermission."""
@@ -119,10 +126,16 @@ class Worker:
                 raise
             # Whoever may not set fans has none to give back.
 
-    def _adopt(self, info: GpuInfo) -> None:
-        """Start afresh with a card that was found, or found again."""
-        self._info = info
-        self._controller = Controller(self._settings, info.duty_range, info.slowdown_c)
+    def _keep_up(self) -> None:
+        """Start afresh with a card that was found, or found again; take on new settings in passing."""
+        settings_for = self._settings_for
+        info = self.gpu.info
+        if info is not self._info:
+            self._controller = Controller(settings_for(info), info.duty_range, info.slowdown_c)
+            self._info = info
+        elif settings_for is not self._followed:
+            self._controller.follow(settings_for(info))
+        self._followed = settings_for
 
     def _act(self, now_s: float, reading: Reading, waiting: bool, assert_anew: bool) -> None:
         assert self._info is not None
