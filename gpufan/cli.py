@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -15,9 +15,17 @@ from click.core import ParameterSource
 from gpufan import __version__, config
 from gpufan.curve import Curve
 from gpufan.errors import GpufanError, InputError
+from gpufan.options import (
+    backend_option,
+    config_option,
+    debug_option,
+    display_option,
+    gpu_option,
+    runtime_option,
+    simulate_option,
+)
 from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT
-
-F = TypeVar("F", bound=Callable[..., Any])
+from gpufan.xorg.command import setup_xorg
 
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -69,44 +77,9 @@ def _refuse_without_simulate(*names: str) -> None:
             raise InputError(f"--{name.replace('_', '-')} goes with --simulate: add that, or leave it out")
 
 
-gpu_option = click.option(
-    "--gpu",
-    "gpus",
-    multiple=True,
-    metavar="CARD",
-    help="Only this card: UUID, PCI address, index or name. Repeatable. [default: all]",
-)
-config_option = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help=f"File of settings. [default: {config.DEFAULT_PATH}, if it is there]",
-)
-runtime_option = click.option(
-    "--runtime-dir",
-    type=click.Path(path_type=Path),
-    envvar="GPUFAN_RUNTIME_DIR",
-    help=f"Where lock and snapshot lie. [default: {DEFAULT_FOLDER}]",
-)
-simulate_option = click.option(
-    "--simulate",
-    type=click.Choice(["1080ti", "dual-1080ti", "dual-1080ti-open-air", "quad-2080ti"]),
-    is_flag=False,
-    flag_value="dual-1080ti",
-    metavar="[PROFILE]",
-    help="Use a simulated box and touch nothing of this machine: 1080ti, dual-1080ti (when bare),"
-    " dual-1080ti-open-air, quad-2080ti.",
-)
-
-
-def _debug_option(command: F) -> F:
-    return click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")(command)
-
-
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="gpufan %(version)s")
-@_debug_option
+@debug_option
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Fan control for NVIDIA cards: cool, quiet, and never left standing still.
@@ -128,6 +101,8 @@ def cli(context: click.Context) -> None:
     " the driver below the second point.",
 )
 @gpu_option
+@backend_option
+@display_option
 @click.option(
     "--interval",
     "interval_s",
@@ -188,7 +163,7 @@ def cli(context: click.Context) -> None:
 )
 @config_option
 @runtime_option
-@_debug_option
+@debug_option
 def run(
     simulate: str | None,
     workload: str,
@@ -223,7 +198,7 @@ def config_group() -> None:
 
 @config_group.command()
 @config_option
-@_debug_option
+@debug_option
 def check(config_path: Path | None) -> None:
     """Look for mistakes in the file of settings, and change nothing."""
     settings = _source(config_path).read()
@@ -235,7 +210,7 @@ def check(config_path: Path | None) -> None:
 
 @config_group.command()
 @config_option
-@_debug_option
+@debug_option
 def show(config_path: Path | None) -> None:
     """Show every value in effect without options, and where it came from."""
     from gpufan.report.tables import print_settings
@@ -245,20 +220,22 @@ def show(config_path: Path | None) -> None:
 
 @cli.command("list")
 @gpu_option
+@backend_option
+@display_option
 @simulate_option
-@_debug_option
-def list_cards(gpus: tuple[str, ...], simulate: str | None) -> None:
+@debug_option
+def list_cards(gpus: tuple[str, ...], backend: str, display: str | None, simulate: str | None) -> None:
     """Show the cards, their fans and what controls them."""
     from gpufan.report.tables import print_cards
     from gpufan.run import find
 
-    print_cards(find(gpus, simulate))
+    print_cards(find(gpus, simulate, backend, display))
 
 
 @cli.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the snapshot as it is.")
 @runtime_option
-@_debug_option
+@debug_option
 def status(as_json: bool, runtime_dir: Path | None) -> None:
     """Show what the running gpufan does, and why."""
     from gpufan.report.tables import print_status
@@ -268,14 +245,19 @@ def status(as_json: bool, runtime_dir: Path | None) -> None:
 
 @cli.command()
 @gpu_option
+@backend_option
+@display_option
 @runtime_option
-@_debug_option
-def restore(gpus: tuple[str, ...], runtime_dir: Path | None) -> None:
+@debug_option
+def restore(gpus: tuple[str, ...], backend: str, display: str | None, runtime_dir: Path | None) -> None:
     """Give every fan back to the driver. Harmless to repeat."""
     from gpufan.run import restore as give_all_back
 
-    for line in give_all_back(gpus, runtime_dir or DEFAULT_FOLDER):
+    for line in give_all_back(gpus, runtime_dir or DEFAULT_FOLDER, backend, display):
         click.echo(line)
+
+
+cli.add_command(setup_xorg)
 
 
 def main() -> None:

@@ -155,21 +155,16 @@ class Daemon:
         for number, tracked in enumerate(self._tracked):
             tracked.thread = self._start(inbox, self._work, tracked, start_s + number * _STAGGER_S)
         self._start(inbox, self._supervise, inbox, start_s + (len(self._tracked) + 1) * _STAGGER_S)
-        ended_by: Exception | None = None
+        ended_by: BaseException | None = None
         try:
             inbox.wait(duration_s)
-        except Exception as error:
+        except BaseException as error:  # first of all the fans
             ended_by = error
         if failed := self._give_back():
             text = f"fans not given back to the driver: {'; '.join(failed)}"
             raise GpufanError(text if ended_by is None else f"{ended_by}; {text}") from ended_by
         if ended_by is not None:
             raise ended_by
-
-    @property
-    def hung(self) -> bool:
-        """Whether a thread is left behind in a call that does not come back."""
-        return any(tracked.thread is not None and tracked.thread.is_alive() for tracked in self._tracked)
 
     def _start(self, inbox: StopInbox, target: Callable[..., None], *arguments: object) -> threading.Thread:
         def run() -> None:

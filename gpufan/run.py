@@ -6,20 +6,22 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gpufan import __version__
 from gpufan.bounded import within
 from gpufan.config import COMMAND_LINE, Settings, Source, WholeRun
 from gpufan.daemon import Daemon, Publish, StopInbox, simulate
-from gpufan.errors import GpufanError, GpuLost, InputError, NotControllable
+from gpufan.errors import DriverError, GpufanError, GpuLost, InputError, NotControllable
 from gpufan.gpu import Gpu, GpuInfo, Reading
 from gpufan.gpu.select import select
 from gpufan.report.snapshot import Snapshot, SnapshotFile
-from gpufan.runtime import SNAPSHOT, only_one
+from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT, only_one
 from gpufan.worker import SettingsFor, Worker, give_back
 
 if TYPE_CHECKING:
+    from gpufan.gpu.backends import Cards
     from gpufan.report.summary import CardSummary
 
 G = TypeVar("G", bound=Gpu)
@@ -59,34 +61,45 @@ def run_cards(source: Source, runtime_folder: Path) -> None:
 
     Lock and snapshot go to `runtime_folder`. Raises InputError, DriverError, NotControllable, or what ended the run.
     """
-    from gpufan.gpu.nvml import NvmlBox  # a simulation needs no driver
+    from gpufan.gpu.backends import RoutedGpu
 
     inbox = StopInbox()
     inbox.catch_signals()
     inbox.reload_on_hang_up()
     settings = source.read()
     whole = settings.whole()
-    box = NvmlBox(PATIENCE_S)
-    usable, obstacles = _sort_out(select(box.gpus, whole.gpus, _who_wants(settings)))
-    if not usable:
-        raise NotControllable(f"no card here has fans that can be set: {'; '.join(obstacles)}")
     folder = None if whole.dry_run else runtime_folder
-    complaints = [f"left alone: {obstacle}" for obstacle in obstacles]
-    complaints += settings.idle_tables([gpu.info for gpu in box.gpus])
-    with only_one(folder, complaints.append):
+    complaints: list[str] = []
+    with only_one(folder, complaints.append), _cards(whole.backend, whole.display, folder) as cards:
+        usable, obstacles = _sort_out(select(cards.gpus, whole.gpus, _who_wants(settings)))
+        if not usable:
+            raise NotControllable(f"no card here has fans that can be set: {'; '.join(obstacles)}")
+        complaints += [f"left alone: {obstacle}" for obstacle in obstacles]
+        complaints += settings.idle_tables([gpu.info for gpu in cards.gpus])
+        if whole.dry_run:
+            # To look at a card is no reason to start an X server for it.
+            usable = [gpu.nvml if isinstance(gpu, RoutedGpu) else gpu for gpu in usable]
+        else:
+            complaints += _start_x(cards, usable)
         report = _report(f"gpufan {__version__} · ctrl-c gives the fans back to the driver")
         for complaint in complaints:
             report.warn(complaint)
-        workers = [Worker(gpu, settings.for_card, dry_run=whole.dry_run) for gpu in usable]
-        reload = partial(_reload, source, whole, box.gpus, report)
+        workers = [
+            Worker(
+                gpu,
+                settings.for_card,
+                dry_run=whole.dry_run,
+                fall_back=gpu.fall_back if isinstance(gpu, RoutedGpu) else None,
+            )
+            for gpu in usable
+        ]
+        reload = partial(_reload, source, whole, cards.gpus, report)
         with _snapshots(folder, report) as sinks:
             daemon = Daemon(workers, sinks, interval_s=whole.interval_s, dry_run=whole.dry_run, reload=reload)
             try:
                 daemon.run(inbox, whole.duration_s)
             finally:
                 report.close()
-                if not daemon.hung:
-                    box.close()
 
 
 def _reload(source: Source, started: WholeRun, gpus: Sequence[Gpu], report: Report) -> tuple[float, SettingsFor]:
@@ -94,8 +107,8 @@ def _reload(source: Source, started: WholeRun, gpus: Sequence[Gpu], report: Repo
     try:
         settings = source.read()
         whole = settings.whole()
-        for key in ("gpus", "dry_run", "duration_s"):
-            if getattr(whole, key) != getattr(started, key):
+        for key in WholeRun._fields:
+            if key != "interval_s" and getattr(whole, key) != getattr(started, key):
                 raise InputError(f"{source.path}: a new {key} needs a restart")
     except Exception as error:
         report.warn(f"settings not reloaded, those before stay: {error}")
@@ -152,41 +165,42 @@ def run_simulation(
     return [(gpu.info.label, summary) for gpu, summary in zip(chosen, summaries, strict=True)]
 
 
-def find(names: Sequence[str], profile: str | None) -> list[tuple[GpuInfo, Reading | None]]:
+def find(
+    names: Sequence[str], profile: str | None, backend: str, display: str | None
+) -> list[tuple[GpuInfo, Reading | None]]:
     """What every card named says of itself, and a reading; None for the reading of one that does not answer.
 
-    Raises InputError or DriverError.
+    Raises InputError, DriverError or GpufanError.
     """
-    gpus: Sequence[Gpu]
-    if profile is None:
-        from gpufan.gpu.nvml import NvmlBox
-
-        gpus = NvmlBox(PATIENCE_S).gpus
-    else:
+    if profile is not None:
         from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 
-        gpus = SimulatedBox(PROFILES[profile], WORKLOADS["idle"]).gpus
+        return [
+            (gpu.info, gpu.read()) for gpu in select(SimulatedBox(PROFILES[profile], WORKLOADS["idle"]).gpus, names)
+        ]
+    from gpufan.gpu.backends import RoutedGpu
+
     found: list[tuple[GpuInfo, Reading | None]] = []
-    for gpu in select(gpus, names):
-        reading = None
-        with suppress(GpuLost):
-            reading = within(PATIENCE_S, gpu.read)
-        found.append((gpu.info, reading))
+    with TemporaryDirectory(prefix="gpufan-") as folder, _cards(backend, display, Path(folder)) as cards:
+        for gpu in select(cards.gpus, names):
+            reading = None
+            with suppress(GpuLost):
+                # As above: no X server for a look.
+                reading = within(PATIENCE_S, gpu.nvml.read if isinstance(gpu, RoutedGpu) else gpu.read)
+            found.append((gpu.info, reading))
     return found
 
 
-def restore(names: Sequence[str], folder: Path) -> list[str]:
+def restore(names: Sequence[str], folder: Path, backend: str, display: str | None) -> list[str]:
     """Give the fans of every card named back to the driver; a line for each.
 
     Raises InputError, DriverError, or GpufanError naming every card where it failed.
     """
-    from gpufan.gpu.nvml import NvmlBox
-
-    box = NvmlBox(PATIENCE_S)
-    usable, obstacles = _sort_out(select(box.gpus, names))
-    done = [f"{obstacle}: nothing to give back" for obstacle in obstacles]
     failed = []
-    with only_one(folder, _complain):
+    with only_one(folder, _complain), _cards(backend, display, folder) as cards:
+        usable, obstacles = _sort_out(select(cards.gpus, names))
+        done = [f"{obstacle}: nothing to give back" for obstacle in obstacles]
+        _start_x(cards, usable)
         for gpu in usable:
             try:
                 within(PATIENCE_S, partial(give_back, gpu))
@@ -196,6 +210,36 @@ def restore(names: Sequence[str], folder: Path) -> list[str]:
     if failed:
         raise GpufanError(f"fans not given back to the driver: {'; '.join(failed)}")
     return done
+
+
+@contextmanager
+def _cards(backend: str, display: str | None, folder: Path | None) -> Iterator["Cards"]:
+    """The cards of this machine, for as long as they are needed."""
+    # Here as elsewhere not above, since a simulation needs no driver.
+    from gpufan.gpu.backends import XSERVER_FOLDER, open_cards
+
+    cards = open_cards(backend, display, (folder or DEFAULT_FOLDER) / XSERVER_FOLDER, PATIENCE_S)
+    try:
+        yield cards
+    finally:
+        cards.close()
+
+
+def _start_x(cards: "Cards", gpus: Sequence[Gpu]) -> list[str]:
+    """Start the X server where a card needs it from the start; what went wrong, if others can do without.
+
+    Raises DriverError where none can.
+    """
+    over_x = [gpu for gpu in gpus if gpu.info.backend == "x11"]
+    if cards.route is None or not over_x:
+        return []
+    try:
+        cards.route.start()
+    except DriverError as error:
+        if len(over_x) == len(gpus):
+            raise
+        return [str(error)]
+    return []
 
 
 def _sort_out(gpus: Sequence[G]) -> tuple[list[G], list[str]]:

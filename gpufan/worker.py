@@ -75,8 +75,17 @@ def _manual_fans(reading: Reading) -> list[int]:
 class Worker:
     """Keeps one card. `state` is what the last tick came to; it may be read from any thread."""
 
-    def __init__(self, gpu: Gpu, settings_for: SettingsFor, *, dry_run: bool = False) -> None:
+    def __init__(
+        self,
+        gpu: Gpu,
+        settings_for: SettingsFor,
+        *,
+        dry_run: bool = False,
+        fall_back: Callable[[str], bool] | None = None,
+    ) -> None:
+        """`fall_back` is told why the fans do not obey, and says whether `gpu` has another way to them now."""
         self.gpu = gpu
+        self._fall_back = fall_back
         self._settings_for = self._followed = settings_for
         self._dry_run = dry_run
         self._info: GpuInfo | None = None
@@ -140,11 +149,11 @@ class Worker:
     def _act(self, now_s: float, reading: Reading, waiting: bool, assert_anew: bool) -> None:
         assert self._info is not None
         decision = self._controller.decide(now_s, reading.temperature_c, reading.power_w)
-        if self._info.obstacle is not None:
-            self.state = self._state("driver", None, "obstacle", self._info.obstacle, reading)
-            return
         if self._dry_run:
             self.state = self._state("driver", *decision, reading)
+            return
+        if self._info.obstacle is not None:
+            self.state = self._state("driver", None, "obstacle", self._info.obstacle, reading)
             return
         if waiting:
             self.state = self._state("released", None, self.state.kind, self.state.reason, reading)
@@ -232,6 +241,10 @@ class Worker:
             raise
         except (GpuError, NoPermission) as error:
             reason = f"out of control: {problem}, and giving back failed: {error}; trying again after {wait_s:g} s"
+        if self._fall_back is not None and self._fall_back(problem):
+            self._start_over(now_s)
+            self._wait_given_back.reset()
+            reason = f"{problem}; trying another way"
         self.state = self._state("released", None, "fault", reason, reading)
 
     def _lose(self, now_s: float, error: GpuLost) -> None:
@@ -258,6 +271,7 @@ class Worker:
             index=info.index,
             label=info.label,
             backend=info.backend,
+            backend_reason=info.backend_reason,
             control=control,
             temperature_c=None if reading is None else reading.temperature_c,
             power_w=None if reading is None else reading.power_w,

@@ -27,6 +27,8 @@ class GpuInfo:
     """Temperature at which the card slows itself down, °C; None where it does not say."""
     backend: str
     """What sets the fans: `nvml`, `x11`, `simulated`."""
+    backend_reason: str = ""
+    """Why that and not NVML; empty where nothing needs saying."""
     obstacle: str | None = None
     """Why the fans cannot be set; None where they can."""
 

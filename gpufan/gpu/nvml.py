@@ -33,6 +33,8 @@ _NO_DRIVER = {
 _LOST = {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED, pynvml.NVML_ERROR_GPU_NOT_FOUND}
 _ABSENT = {pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND}
 
+_NO_FAN = "it has no fan of its own that the driver knows of"
+
 _Call = Callable[..., Any]
 
 
@@ -83,7 +85,7 @@ class NvmlGpu:
             duty_range=ASSUMED_DUTY_RANGE if duty_range is None else duty_range,
             slowdown_c=self._ask(pynvml.nvmlDeviceGetTemperatureThreshold, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN),
             backend="nvml",
-            obstacle=_obstacle(fan_count),
+            obstacle=driver_obstacle() or (None if fan_count else _NO_FAN),
         )
 
     def read(self) -> Reading:
@@ -171,13 +173,12 @@ class NvmlBox:
         pynvml.nvmlShutdown()
 
 
-def _obstacle(fan_count: int) -> str | None:
-    if fan_count == 0:
-        return "it has no fan of its own that the driver knows of"
-    if not hasattr(pynvml.nvmlLib, "nvmlDeviceSetFanSpeed_v2"):
-        version = _text(pynvml.nvmlSystemGetDriverVersion())
-        return f"driver {version} cannot set fans through NVML ({FIRST_DRIVER} is the first): the X path is needed"
-    return None
+def driver_obstacle() -> str | None:
+    """Why this driver cannot set fans through NVML on any card; None where it can. The library must be loaded."""
+    if hasattr(pynvml.nvmlLib, "nvmlDeviceSetFanSpeed_v2"):
+        return None
+    version = _text(pynvml.nvmlSystemGetDriverVersion())
+    return f"driver {version} cannot set fans through NVML, {FIRST_DRIVER} is the first that can: the X path is needed"
 
 
 # pynvml's own default arguments for the two calls below are shared by all threads.

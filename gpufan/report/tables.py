@@ -30,13 +30,19 @@ def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]]) -> None:
             ("now", f"{_value(reading.temperature_c, '°C')}, {_value(reading.power_w, 'W')}"),
             ("fans", _fans(info, reading)),
             ("slowdown", _value(info.slowdown_c, "°C")),
-            ("control", f"none: {info.obstacle}" if info.obstacle else _BACKENDS[info.backend]),
+            ("control", _control(info)),
         ]
         for name, text in rows:
             click.echo(f"   {name:9}{text}")
 
 
-_BACKENDS = {"nvml": "through NVML, as root", "simulated": "simulated"}
+def _control(info: GpuInfo) -> str:
+    if info.obstacle is not None:
+        return f"none: {info.obstacle}"
+    way = {"nvml": "through NVML, as root", "x11": "over X (NV-CONTROL), as root", "simulated": "simulated"}[
+        info.backend
+    ]
+    return f"{way}: {info.backend_reason}" if info.backend_reason else way
 
 
 def print_status(path: Path, *, as_json: bool) -> None:
@@ -98,7 +104,12 @@ def _print_values(heading: str, values: Sequence[tuple[str, config.Value]]) -> N
         click.echo(f"  {key:{widths[0]}}  {text:{widths[1]}}  {origin}")
 
 
-_UNSET = {"min_duty_percent": "the card's own", "gpus": "all", "duration_s": "until stopped"}
+_UNSET = {
+    "min_duty_percent": "the card's own",
+    "gpus": "all",
+    "display": "our own, when needed",
+    "duration_s": "until stopped",
+}
 
 
 def _fans(info: GpuInfo, reading: Reading) -> str:

@@ -3,6 +3,9 @@
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
+
+from gpufan.options import debug_option, simulate_option
 
 
 @click.command("setup-xorg")
@@ -25,15 +28,8 @@ import click
 @click.option("--edid", is_flag=True, help="Pretend a monitor, for a server that does not start without one.")
 @click.option("--dry-run", is_flag=True, help="Show the difference and change nothing.")
 @click.option("--restore", is_flag=True, help="Give back the file as it was before the first run.")
-@click.option(
-    "--simulate",
-    type=click.Choice(["1080ti", "dual-1080ti", "dual-1080ti-open-air", "quad-2080ti"]),
-    is_flag=False,
-    flag_value="dual-1080ti",
-    metavar="[PROFILE]",
-    help="Write for the cards of a simulated box: 1080ti, dual-1080ti (when bare), dual-1080ti-open-air, quad-2080ti.",
-)
-@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+@simulate_option
+@debug_option
 def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: bool, simulate: str | None) -> None:
     """Let X set the fans of every NVIDIA card, for drivers that cannot do it otherwise.
 
@@ -42,6 +38,9 @@ def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: 
     # Here and below, not above: other commands should not wait for what only this one needs.
     from gpufan.xorg import files, setup
 
+    # A simulation touches nothing of this machine, unless it is told what.
+    context = click.get_current_context()
+    dry_run |= simulate is not None and context.get_parameter_source("output") is ParameterSource.DEFAULT
     if not dry_run:
         files.check_writable(files.real_path(output))
     if restore:

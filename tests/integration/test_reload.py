@@ -155,7 +155,9 @@ def test_a_file_that_is_gone_is_refused(daemon: Daemon) -> None:
     assert daemon.wait_for_refusal() == f"{daemon.file}: no such file"
 
 
-@pytest.mark.parametrize("line", ["gpus = [1]", "dry_run = true", "duration_s = 3600"])
+@pytest.mark.parametrize(
+    "line", ["gpus = [1]", 'backend = "x11"', 'display = ":7"', "dry_run = true", "duration_s = 3600"]
+)
 def test_what_only_a_restart_can_change_is_refused(daemon: Daemon, line: str) -> None:
     daemon.start(curve(60))
     daemon.reload(f"{line}\n{curve(75)}")

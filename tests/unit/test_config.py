@@ -23,8 +23,8 @@ MISTAKES = {
     "hysterisis = 3": 'unknown key "hysterisis": did you mean hysteresis_c?',
     "min_duty = 3": 'unknown key "min_duty": did you mean min_duty_percent?',
     "[[gpu]]\nmatch = 0\ncrve = 1": '[[gpu]] 1: unknown key "crve": did you mean curve?',
-    "zzz = 1": 'unknown key "zzz": there are curve, hysteresis_c, hold_s, min_duty_percent, gpus, interval_s, dry_run,'
-    " duration_s",
+    "zzz = 1": 'unknown key "zzz": there are curve, hysteresis_c, hold_s, min_duty_percent, gpus, backend, display,'
+    " interval_s, dry_run, duration_s",
     "hold_s = 9999": "hold_s = 9999: write a number from 0 to 3600",
     "hold_s = -1": "hold_s = -1: write a number from 0 to 3600",
     "hold_s = nan": "hold_s = nan: write a number from 0 to 3600",
@@ -33,6 +33,8 @@ MISTAKES = {
     "min_duty_percent = 30.0": "min_duty_percent = 30.0: write a whole number from 0 to 100",
     "duration_s = inf": "duration_s = inf: write a number from 1 to 31536000",
     "dry_run = 1": "dry_run = 1: write true or false",
+    'backend = "nvm"': 'backend = "nvm": write "auto" or "nvml" or "x11"',
+    "display = 0": 'display = 0: write text such as ":0"',
     'gpus = "0"': 'gpus = "0": write a list of UUIDs, PCI addresses, indices or names, such as ["0", "GTX 1080 Ti"]',
     "curve = 60": 'curve = 60: write text such as "50:30,75:50,80:64,83:100"',
     'curve = "60:50,55:70"': "curve point 2 '55:70': temperatures must rise, and 55 does not come after 60",
@@ -96,7 +98,7 @@ def test_without_a_file_the_built_in_values_hold(file: Path) -> None:
     read = Source(file, required=False).read()
     assert read.path is None
     assert read.for_card(CARD) == CurveSettings()
-    assert read.whole() == ((), 1.0, False, None)
+    assert read.whole() == ((), "auto", None, 1.0, False, None)
 
 
 def test_command_line_counts_more_than_table_than_file_than_built_in() -> None:
@@ -161,7 +163,8 @@ def test_what_the_template_shows_is_what_is_built_in() -> None:
     shown = re.sub(r"^#(?=\w+ = |\[\[)", "", render(), flags=re.MULTILINE)
     keys, tables = parse(shown.encode())
     assert keys == RunKeys(
-        **{key: getattr(DEFAULTS, key) for key in config.RUN_KEYS} | {"min_duty_percent": 30, "duration_s": 3600.0}
+        **{key: getattr(DEFAULTS, key) for key in config.RUN_KEYS}
+        | {"min_duty_percent": 30, "display": ":0", "duration_s": 3600.0}
     )
     assert tables[0].match == "GTX 1080 Ti"
 
@@ -174,6 +177,8 @@ CARD_VALUES = {
     "min_duty_percent": st.integers(0, 100),
 }
 RUN_VALUES = CARD_VALUES | {
+    "backend": st.sampled_from(["auto", "nvml", "x11"]),
+    "display": st.sampled_from([":0", "unix:8"]),
     "gpus": st.lists(NAMES, max_size=3).map(tuple),
     "interval_s": st.floats(0.1, 5),
     "dry_run": st.booleans(),

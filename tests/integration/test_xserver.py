@@ -1,0 +1,349 @@
+"""The real Xorg, with the dummy video driver, kept by HeadlessServer."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gpufan.errors import DriverError
+from gpufan.gpu.nvcontrol import NvControlBox
+from gpufan.xorg.client import Connection, Display
+from gpufan.xorg.server import HeadlessServer
+from tests.doubles import require
+from tests.doubles.nvml import wait_for
+
+CONFIG = """
+Section "ServerFlags"
+    Option "AutoAddDevices" "false"
+EndSection
+Section "Device"
+    Identifier "card"
+    Driver     "{driver}"
+    {extra}
+EndSection
+Section "Screen"
+    Identifier "screen"
+    Device     "card"
+EndSection
+"""
+DUMMY = CONFIG.format(driver="dummy", extra="")
+
+Start = Callable[..., HeadlessServer]
+
+
+@pytest.fixture(autouse=True)
+def xorg() -> None:
+    require("Xorg", "xserver-xorg-core xserver-xorg-video-dummy")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    servers = []
+
+    def start(folder: str = "x", config: str = DUMMY, **options: object) -> HeadlessServer:
+        server = HeadlessServer(config, tmp_path / folder, **options)  # type: ignore[arg-type]
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def processes(folder: Path) -> list[int]:
+    """Ids of what runs with `folder` on its command line, zombies left out."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if f"{folder}/xorg.conf".encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def ended(pid: int, timeout_s: float = 10) -> bool:
+    """Wait for a process to end."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], timeout_s)[0])
+    finally:
+        os.close(handle)
+
+
+def children() -> set[int]:
+    """Ids of our own children, zombies included."""
+    return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+def test_a_started_server_takes_clients_with_its_cookie(start: Start) -> None:
+    Connection(start().display()).close()
+
+
+def test_a_client_without_the_cookie_is_turned_away(start: Start) -> None:
+    number = start().display().number
+    with pytest.raises(DriverError, match="turned us away"):
+        Connection(Display(number))
+
+
+def test_the_cookie_is_readable_by_its_owner_only(start: Start, tmp_path: Path) -> None:
+    start()
+    assert (tmp_path / "x" / "Xauthority").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o700
+
+
+def test_no_network_port_is_opened(start: Start) -> None:
+    number = start().display().number
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("localhost", 6000 + number), timeout=5)
+
+
+def test_low_displays_are_left_to_display_managers(start: Start) -> None:
+    assert start().display().number >= 90
+
+
+def test_a_server_already_running_is_not_disturbed(start: Start) -> None:
+    first = start("first").display()
+    client = Connection(first)
+    second = start("second")
+    assert second.display().number != first.number
+    second.stop()
+    assert client.extension("XTEST") is not None
+    client.close()
+
+
+def test_a_socket_that_is_there_already_is_left_alone(start: Start) -> None:
+    number = start("probe").display().number
+    path = Path(f"/tmp/.X11-unix/X{number + 1}")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        try:
+            inode = path.stat().st_ino
+            assert start().display().number not in (number, number + 1)
+            assert path.stat().st_ino == inode
+        finally:
+            path.unlink()
+
+
+def test_a_display_taken_at_the_last_moment_is_passed_over(start: Start) -> None:
+    """An abstract socket does not show in the folder, as that of a server that has just begun to listen does not."""
+    number = start("probe").display().number
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(f"\0/tmp/.X11-unix/X{number + 1}")
+        other.listen()
+        assert start().display().number not in (number, number + 1)
+
+
+def test_stop_leaves_no_process_and_no_socket(start: Start, tmp_path: Path) -> None:
+    before = children()
+    server = start()
+    number = server.display().number
+    (pid,) = processes(tmp_path / "x")
+    server.stop()
+    server.stop()
+    assert ended(pid, 0)
+    assert children() == before
+    assert not Path(f"/tmp/.X11-unix/X{number}").exists()
+    with pytest.raises(DriverError, match="the X server is stopped"):
+        server.display()
+
+
+def test_stop_ends_the_server_after_clients_came_and_went(start: Start, tmp_path: Path) -> None:
+    server = start()
+    for _ in range(3):
+        Connection(server.display()).close()
+    (pid,) = processes(tmp_path / "x")
+    server.stop()
+    assert ended(pid, 0)
+    assert "Server terminated successfully" in server.log.read_text()
+
+
+def test_the_server_has_a_session_of_its_own_out_of_reach_of_ctrl_c(start: Start, tmp_path: Path) -> None:
+    start()
+    (pid,) = processes(tmp_path / "x")
+    assert os.getsid(pid) != os.getsid(0)
+    assert os.getpgid(pid) != os.getpgid(0)
+
+
+def test_the_virtual_terminal_is_not_switched(start: Start) -> None:
+    active = Path("/sys/class/tty/tty0/active")
+    if not active.exists():
+        pytest.skip("no virtual terminal here")
+    before = active.read_text()
+    start().stop()
+    assert active.read_text() == before
+
+
+PARENT = """
+import sys, threading
+from pathlib import Path
+from gpufan.xorg.server import HeadlessServer
+server = HeadlessServer(sys.argv[1], Path(sys.argv[2]))
+thread = threading.Thread(target=server.start)
+thread.start()
+thread.join()
+print("ready", flush=True)
+threading.Event().wait()
+"""
+
+
+def test_the_server_dies_with_us_even_by_sigkill(tmp_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, DUMMY, str(tmp_path)], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"ready\n"
+    (pid,) = processes(tmp_path)
+    handle = os.pidfd_open(pid)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert select.select([handle], [], [], 10)[0]
+    os.close(handle)
+
+
+def test_the_server_outlives_the_thread_that_asked_for_it(tmp_path: Path) -> None:
+    server = HeadlessServer(DUMMY, tmp_path / "x")
+    asked: list[int] = []
+
+    def ask() -> None:
+        asked.append(threading.get_native_id())
+        server.start()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    wait_for(lambda: not Path(f"/proc/self/task/{asked[0]}").exists())
+    try:
+        (pid,) = processes(tmp_path / "x")
+        assert not ended(pid, 0.2)
+        Connection(server.display()).close()
+    finally:
+        server.stop()
+
+
+def test_a_server_that_dies_is_started_again_and_no_zombie_is_left(start: Start, tmp_path: Path) -> None:
+    server = start(retry_s=(0.05, 1.0))
+    number = server.display().number
+    (pid,) = processes(tmp_path / "x")
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: processes(tmp_path / "x") not in ([], [pid]))
+    assert pid not in children()
+    wait_for(lambda: answers(server))
+    assert server.display().number == number, "the socket of the dead one is cleared away"
+
+
+def test_until_it_runs_again_display_says_what_happened(start: Start, tmp_path: Path) -> None:
+    server = start(retry_s=(60.0, 60.0))
+    number = server.display().number
+    os.kill(processes(tmp_path / "x")[0], signal.SIGKILL)
+    wait_for(lambda: obstacle(server))
+    assert obstacle(server) == f"the X server on :{number} has died (signal SIGKILL); it is started again 60 s later"
+
+
+def test_a_server_that_cannot_start_again_is_tried_at_ever_longer_intervals(start: Start, tmp_path: Path) -> None:
+    once = tmp_path / "once"
+    once.write_text(f'#!/bin/sh\nmkdir {tmp_path}/done && exec Xorg "$@"\n')
+    once.chmod(0o755)
+    server = start(program=str(once), retry_s=(0.01, 60.0))
+    os.kill(processes(tmp_path / "x")[0], signal.SIGKILL)
+    wait_for(lambda: obstacle(server).endswith("it is started again 0.08 s later"))
+    assert obstacle(server).startswith("the X server did not start: it ended at once, see ")
+
+
+def test_the_log_is_kept_and_so_is_the_one_before(start: Start) -> None:
+    start().stop()
+    again = start()
+    assert "X.Org X Server" in again.log.read_text()
+    assert "X.Org X Server" in again.log.with_suffix(".log.old").read_text()
+
+
+@pytest.mark.parametrize(
+    ("driver", "extra", "words"),
+    [
+        ("dummy", 'Drivr "x"', r"Parse error on line 8 of section Device in file .*/xorg\.conf .*: correct that line"),
+        ("nvidia", "", r'Failed to load module "nvidia" .*: install the X driver of NVIDIA'),
+        ("modesetting", 'BusID "PCI:10:0:0"', "No devices detected: check BusID: it is decimal"),
+    ],
+)
+def test_a_server_that_fails_to_start_gives_the_line_that_matters(
+    start: Start, tmp_path: Path, driver: str, extra: str, words: str
+) -> None:
+    with pytest.raises(DriverError, match=words) as caught:
+        start(config=CONFIG.format(driver=driver, extra=extra))
+    assert "\n" not in str(caught.value)
+    assert processes(tmp_path / "x") == []
+
+
+def test_a_server_that_never_gets_ready_is_ended(start: Start, tmp_path: Path) -> None:
+    sleeper = tmp_path / "sleeper"
+    sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeper.chmod(0o755)
+    before = children()
+    with pytest.raises(DriverError, match=r"not ready after 0\.2 s, see .*Xorg\.log"):
+        start(program=str(sleeper), ready_limit_s=0.2)
+    assert children() == before
+
+
+def test_a_server_that_will_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpufan.xorg.server._STOP_LIMIT_S", 0.1)
+    with HeadlessServer(DUMMY, tmp_path / "x"):
+        (pid,) = processes(tmp_path / "x")
+        os.kill(pid, signal.SIGSTOP)
+    assert ended(pid, 0)
+
+
+def test_without_xorg_the_package_is_named(start: Start) -> None:
+    with pytest.raises(DriverError, match="no Xorg-9 here: install the X server"):
+        start(program="Xorg-9")
+
+
+def test_a_folder_that_cannot_be_made_is_named(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    with pytest.raises(DriverError, match=str(tmp_path / "x")):
+        start()
+
+
+def test_a_server_of_another_driver_has_no_fans_to_set(start: Start) -> None:
+    server = start()
+    with pytest.raises(DriverError, match="has no NV-CONTROL"):
+        NvControlBox(server.display)
+
+
+def test_a_server_stopped_like_a_hung_one_is_given_up(start: Start, tmp_path: Path) -> None:
+    server = start()
+    client = Connection(server.display(), limit_s=0.2)
+    (pid,) = processes(tmp_path / "x")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(DriverError, match=r"has not answered for 0\.2 s"):
+            client.extension("NV-CONTROL")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def obstacle(server: HeadlessServer) -> str:
+    """Why there is no display; empty while there is one."""
+    try:
+        server.display()
+    except DriverError as error:
+        return str(error)
+    return ""
+
+
+def answers(server: HeadlessServer) -> bool:
+    try:
+        Connection(server.display()).close()
+    except DriverError:
+        return False
+    return True
