@@ -4,12 +4,15 @@ The main thread does nothing but wait for a reason to stop, so that no card, fil
 signal from being answered.
 """
 
+import math
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -51,11 +54,16 @@ class StopInbox:
 
     def __init__(self) -> None:
         self._reload_wanted = False
+        # What may come from a signal or another thread wakes whoever waits through this. A lock would not do: a signal
+        # that the system gives to another thread, or just before the wait, does not end the waiting for a lock.
+        self._alarm, self._ear = socket.socketpair()
+        self._alarm.setblocking(False)
         # A SimpleQueue may be put to from a signal handler, whatever the interrupted code holds.
         self._queue: SimpleQueue[int | BaseException] = SimpleQueue()
 
     def catch_signals(self) -> None:
         """Let signals stop the run. A hang-up stays ignored where it was, as under nohup."""
+        signal.set_wakeup_fd(self._alarm.fileno(), warn_on_full_buffer=False)
         for number in _STOP_SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda received, _frame: self._queue.put(received))
@@ -78,13 +86,20 @@ class StopInbox:
     def fail(self, error: BaseException) -> None:
         """Stop because of `error`."""
         self._queue.put(error)
+        with suppress(BlockingIOError):  # full, so it rings already
+            self._alarm.send(b"!")
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a reason to stop; False if none came. Raises the error if it was one."""
-        try:
-            reason = self._queue.get(block=timeout_s != 0, timeout=timeout_s)
-        except Empty:
-            return False
+        end_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while self._queue.empty():
+            left_s = end_s - time.monotonic()
+            if left_s <= 0:
+                return False
+            self._ear.settimeout(None if left_s == math.inf else left_s)
+            with suppress(TimeoutError):
+                self._ear.recv(4096)
+        reason = self._queue.get()
         if isinstance(reason, BaseException):
             raise reason
         return True
