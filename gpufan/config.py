@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -42,6 +42,8 @@ class RunKeys(CardKeys, frozen=True, kw_only=True):
     """What may be set for a whole run: the same for every card, and what concerns all of them together."""
 
     gpus: tuple[_CardName, ...] | None = None
+    backend: Literal["auto", "nvml", "x11"] | None = None
+    display: Annotated[str, Meta(min_length=1)] | None = None
     interval_s: Annotated[float, Meta(ge=0.1, le=5)] | None = None
     dry_run: bool | None = None
     duration_s: Annotated[float, Meta(ge=1, le=365 * 86400)] | None = None
@@ -61,11 +63,17 @@ NOTHING = RunKeys()
 
 _LAW = CurveSettings()
 DEFAULTS = RunKeys(
-    curve=_LAW.curve, hysteresis_c=_LAW.hysteresis_c, hold_s=_LAW.hold_s, gpus=(), interval_s=1.0, dry_run=False
+    curve=_LAW.curve,
+    hysteresis_c=_LAW.hysteresis_c,
+    hold_s=_LAW.hold_s,
+    gpus=(),
+    backend="auto",
+    interval_s=1.0,
+    dry_run=False,
 )
 """What is built in. What is None here has no value until one is set."""
 
-_EXAMPLES = RunKeys(min_duty_percent=30, duration_s=3600.0)
+_EXAMPLES = RunKeys(min_duty_percent=30, display=":0", duration_s=3600.0)
 """For a file to show where nothing is built in."""
 
 _COMMAND_LINE_ONLY = ("simulate", "workload", "time_scale", "runtime_dir", "config", "debug")
@@ -84,6 +92,9 @@ class WholeRun(NamedTuple):
 
     gpus: tuple[str, ...]
     """Names of the cards to control; empty for all."""
+    backend: str
+    display: str | None
+    """The X server to use; None for one of our own."""
     interval_s: float
     dry_run: bool
     duration_s: float | None
@@ -250,6 +261,10 @@ def _right(keys: type[CardKeys], key: str) -> str:
         return 'a list of UUIDs, PCI addresses, indices or names, such as ["0", "GTX 1080 Ti"]'
     if isinstance(kind, msgspec.inspect.BoolType):
         return "true or false"
+    if isinstance(kind, msgspec.inspect.LiteralType):
+        return " or ".join(toml(value) for value in kind.values)
+    if isinstance(kind, msgspec.inspect.StrType):
+        return f"text such as {toml(getattr(_EXAMPLES, key))}"
     whole = "whole " if isinstance(kind, msgspec.inspect.IntType) else ""
     return f"a {whole}number from {kind.ge:.10g} to {kind.le:.10g}"
 

@@ -4,18 +4,22 @@ The main thread does nothing but wait for a reason to stop, so that no card, fil
 signal from being answered.
 """
 
+import math
+import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from gpufan.errors import GpufanError, GpuLost
 from gpufan.report.snapshot import GpuState, Snapshot
-from gpufan.worker import Worker
+from gpufan.worker import SettingsFor, Worker
 
 if TYPE_CHECKING:
     from gpufan.gpu.simulated import SimulatedBox
@@ -41,31 +45,61 @@ Publish = Callable[[Snapshot], None]
 """Takes a snapshot somewhere. Called from one thread; what it raises is an error of ours."""
 
 
+Reload = Callable[[], tuple[float, SettingsFor]]
+"""Reads the settings again: the interval in s, and how each card is to be kept. Raises for a file that is refused."""
+
+
 class StopInbox:
-    """Where a reason to stop arrives: a signal's number, or an exception that ends the run."""
+    """Where a reason to stop arrives: a signal's number, or an exception that ends the run. And the wish to reload."""
 
     def __init__(self) -> None:
+        self._reload_wanted = False
+        # What may come from a signal or another thread wakes whoever waits through this. A lock would not do: a signal
+        # that the system gives to another thread, or just before the wait, does not end the waiting for a lock.
+        self._alarm, self._ear = socket.socketpair()
+        self._alarm.setblocking(False)
         # A SimpleQueue may be put to from a signal handler, whatever the interrupted code holds.
         self._queue: SimpleQueue[int | BaseException] = SimpleQueue()
 
     def catch_signals(self) -> None:
         """Let signals stop the run. A hang-up stays ignored where it was, as under nohup."""
+        signal.set_wakeup_fd(self._alarm.fileno(), warn_on_full_buffer=False)
         for number in _STOP_SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda received, _frame: self._queue.put(received))
 
+    def reload_on_hang_up(self) -> None:
+        """Where there is no terminal to hang up, take SIGHUP for the wish to read the settings again."""
+        if not _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._want_reload)
+
+    def _want_reload(self, *_: object) -> None:
+        self._reload_wanted = True
+
+    def take_reload(self) -> bool:
+        """Whether a reload was wished for since the last time this was asked."""
+        if not self._reload_wanted:
+            return False
+        self._reload_wanted = False
+        return True
+
     def fail(self, error: BaseException) -> None:
         """Stop because of `error`."""
         self._queue.put(error)
+        with suppress(BlockingIOError):  # full, so it rings already
+            self._alarm.send(b"!")
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a reason to stop; False if none came. Raises the error if it was one."""
-        if timeout_s is not None:
-            timeout_s = min(timeout_s, threading.TIMEOUT_MAX)
-        try:
-            reason = self._queue.get(block=timeout_s != 0, timeout=timeout_s)
-        except Empty:
-            return False
+        end_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while self._queue.empty():
+            left_s = end_s - time.monotonic()
+            if left_s <= 0:
+                return False
+            self._ear.settimeout(None if left_s == math.inf else min(left_s, threading.TIMEOUT_MAX))
+            with suppress(TimeoutError):
+                self._ear.recv(4096)
+        reason = self._queue.get()
         if isinstance(reason, BaseException):
             raise reason
         return True
@@ -120,6 +154,7 @@ class Daemon:
         interval_s: float,
         dry_run: bool = False,
         stopping: Callable[[], None] = lambda: None,
+        reload: Reload | None = None,
     ) -> None:
         """`stopping` is called once, before the fans are given back."""
         self._tracked = [_Tracked(worker) for worker in workers]
@@ -127,6 +162,8 @@ class Daemon:
         self._interval_s = interval_s
         self._dry_run = dry_run
         self._stopping = stopping
+        self._reload = reload
+        self._reload_refused: str | None = None
         self._stop = threading.Event()
 
     def run(self, inbox: StopInbox, duration_s: float | None = None) -> None:
@@ -137,7 +174,7 @@ class Daemon:
         start_s = time.monotonic()
         for number, tracked in enumerate(self._tracked):
             tracked.thread = self._start(inbox, self._work, tracked, start_s + number * _STAGGER_S)
-        self._start(inbox, self._supervise, start_s + (len(self._tracked) + 1) * _STAGGER_S)
+        self._start(inbox, self._supervise, inbox, start_s + (len(self._tracked) + 1) * _STAGGER_S)
         ended_by: BaseException | None = None
         try:
             inbox.wait(duration_s)
@@ -179,19 +216,34 @@ class Daemon:
         finally:
             tracked.stop()
 
-    def _supervise(self, due_s: float) -> None:
-        """Publish every tick, and end the run when no card has been left for long."""
+    def _supervise(self, inbox: StopInbox, due_s: float) -> None:
+        """Publish every tick, reload when that is wished for, and end the run when no card has been left for long."""
         last_seen_s = time.monotonic()
         while not self._stop.wait(max(due_s - time.monotonic(), 0)):
+            if inbox.take_reload() and self._reload is not None:
+                self._take_on(self._reload)
             states = tuple(tracked.state for tracked in self._tracked)
             if any(state.control != "lost" for state in states):
                 last_seen_s = time.monotonic()
             elif time.monotonic() - last_seen_s >= ALL_LOST_S:
                 raise GpuLost(f"no card has answered for {ALL_LOST_S:g} s; a new start may find them again")
-            snapshot = Snapshot.of(states, interval_s=self._interval_s, dry_run=self._dry_run)
+            snapshot = Snapshot.of(
+                states, interval_s=self._interval_s, dry_run=self._dry_run, reload_refused=self._reload_refused
+            )
             for publish in self._publish:
                 publish(snapshot)
             due_s = self._next(due_s)
+
+    def _take_on(self, reload: Reload) -> None:
+        """Hand new settings to the workers, or keep the old ones; each takes them on in its own thread."""
+        try:
+            self._interval_s, settings_for = reload()
+        except Exception as error:  # whatever a file makes of us must not end control
+            self._reload_refused = str(error) or type(error).__name__
+            return
+        self._reload_refused = None
+        for tracked in self._tracked:
+            tracked.worker.follow(settings_for)
 
     def _next(self, due_s: float) -> float:
         """When the tick after the one due at `due_s` is due; one that was missed is not made up for."""
@@ -247,6 +299,15 @@ def simulate(
     finally:
         for worker in workers:
             worker.stop()
+
+
+def _has_terminal() -> bool:
+    """Whether a terminal controls this process, as it does not a service."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _clocks() -> tuple[float, float]:
