@@ -86,7 +86,10 @@ class Notifier:
 
 def status_text(snapshot: Snapshot) -> str:
     """Every card's duty and temperature in one line: `0 GTX 1080 Ti 62 % at 74 °C | 1 GTX 1080 Ti lost`."""
-    return " | ".join(_card_text(gpu) for gpu in snapshot.gpus)
+    texts = [_card_text(gpu) for gpu in snapshot.gpus]
+    if snapshot.reload_refused:
+        texts.insert(0, f"old settings, since new ones were refused: {snapshot.reload_refused}")
+    return " | ".join(texts)
 
 
 def is_ready(snapshot: Snapshot) -> bool:

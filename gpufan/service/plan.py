@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpufan.config import WholeRun
 from gpufan.curve import Curve
 from gpufan.errors import GpufanError, InputError, NoPermission, NotControllable
 from gpufan.gpu import Gpu
@@ -99,8 +100,9 @@ def make_plan(options: InstallOptions) -> Plan:
     services = found.services()
     rivals = [service for service in services if service.runs(found.RIVALS) and service.unit != SERVICE]
     config_text, wanted = _configuration(options, rivals)
-    cards = open_cards("auto", None, DEFAULT_FOLDER / XSERVER_FOLDER, PATIENCE_S) if options.check else None
-    gpus = _usable(cards, wanted) if cards else []
+    folder = DEFAULT_FOLDER / XSERVER_FOLDER
+    cards = open_cards(wanted.backend, wanted.display, folder, PATIENCE_S) if options.check else None
+    gpus = _usable(cards, wanted.gpus) if cards else []
     copy_because = code.exposure()
     if copy_because:
         code.check_copy()
@@ -119,11 +121,15 @@ def make_plan(options: InstallOptions) -> Plan:
         is_active=is_active,
         # Whether the code of an installation that is not copied has changed cannot be told.
         keeps_code=current,
-        units=unit_files(command, str(settings.CONFIG), xserver=any(gpu.info.backend == "x11" for gpu in gpus)),
+        units=unit_files(
+            command,
+            str(settings.CONFIG),
+            xserver=wanted.display is None and any(gpu.info.backend == "x11" for gpu in gpus),
+        ),
         rivals=[taken for rival in rivals if (taken := systemd.Taken.of(rival.unit)).is_in_use],
         display_manager=taken_manager if taken_manager and taken_manager.is_in_use else None,
         people=found.people_at_the_screen() if taken_manager else [],
-        notes=_notes(services, wanted),
+        notes=_notes(services),
     )
 
 
@@ -139,8 +145,8 @@ def check_rights() -> None:
             raise GpufanError(f"{there} is read-only: mount it writable, and try again")
 
 
-def _configuration(options: InstallOptions, rivals: Sequence[found.Service]) -> tuple[str | None, tuple[str, ...]]:
-    """Text to write, or None, and the cards that are meant."""
+def _configuration(options: InstallOptions, rivals: Sequence[found.Service]) -> tuple[str | None, WholeRun]:
+    """Text to write, or None, and what it says for all cards together."""
     if options.config is not None:
         if options.curve is not None or options.gpus:
             raise InputError("--config says all that --curve and --gpu say: give one or the others")
@@ -151,8 +157,7 @@ def _configuration(options: InstallOptions, rivals: Sequence[found.Service]) -> 
         coolgpus = next((rival for rival in rivals if rival.runs(["coolgpus"])), None)
         if curve is None and coolgpus is not None:
             curve, hysteresis_c = found.coolgpus_curve(coolgpus.words)
-        wanted = options.gpus
-        text = settings.config_text(curve, hysteresis_c, wanted)
+        text, wanted = settings.new_config(curve, hysteresis_c, options.gpus)
     if not settings.CONFIG.exists():
         return text, wanted
     asked = options.config is not None or options.curve is not None or bool(options.gpus)
@@ -169,7 +174,7 @@ def _usable(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
     return usable
 
 
-def _notes(services: Sequence[found.Service], wanted: Sequence[str]) -> list[str]:
+def _notes(services: Sequence[found.Service]) -> list[str]:
     notes = []
     for service in services:
         if program := service.runs(found.OTHERS):

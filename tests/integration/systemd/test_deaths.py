@@ -116,3 +116,16 @@ def test_fans_follow_the_temperature(installed: Rig):
     wait_for(lambda: card.fans[0].target == 100, 10)
     wait_for(lambda: "100 % at 85 °C" in installed.show("gpufan.service", "StatusText"), 10)
     card.by_hand = 0
+
+
+def test_reload_takes_new_settings_and_refuses_broken_ones_without_letting_go(installed: Rig):
+    pid = installed.show("gpufan.service", "MainPID")
+    seen = len(installed.double.log())
+    installed.write("/etc/gpufan/config.toml", 'curve = "20:50,80:100"\n')
+    installed.run("systemctl", "reload", "gpufan.service")
+    wait_for(lambda: installed.double.cards[0].fans[0].target >= 50, 10)
+    installed.write("/etc/gpufan/config.toml", "curv = 3\n")
+    installed.run("systemctl", "reload", "gpufan.service")
+    wait_for(lambda: "refused" in installed.show("gpufan.service", "StatusText"), 10)
+    assert installed.show("gpufan.service", "MainPID") == pid
+    assert all(call.operation == Kind.SET_FAN for call in installed.double.log()[seen:])
