@@ -11,7 +11,8 @@ from gpufan.worker import TARGET_TOLERANCE, give_back
 STEP_PERCENT = 15
 MOVED_PERCENT = 5
 """A fan that has moved by so many points has obeyed."""
-PATIENCE_S = 10.0
+PATIENCE_S = 6.0
+"""For every fan of a card to have moved, s."""
 _CALL_S = 5.0
 _POLL_S = 0.2
 

@@ -97,7 +97,7 @@ def make_copy() -> Path:
         shutil.copyfile(source, site / name)
     _make_environment(draft, python)
     (draft / _MARK).write_text(_digest(sources))
-    _run(str(python), "-I", "-m", "compileall", "-q", "-s", str(draft), "-p", str(COPY), str(site))
+    _run(str(python), "-I", "-m", "compileall", "-q", "-j0", "-s", str(draft), "-p", str(COPY), str(site))
     _run(str(draft / "bin/python3"), "-I", "-m", "gpufan", "--version")
     return draft
 

@@ -100,7 +100,10 @@ def uninstall(say: Say, *, purge: bool) -> bool:
         if show(unit, "LoadState")["LoadState"] == "loaded":
             systemctl("stop", unit)
             systemctl("disable", "--quiet", unit)
-    say(f"stopped {SERVICE}; the fans are the driver's")
+    result = show(SERVICE, "Result")["Result"]
+    # `restore` reads back what it has given back, and its failure is the unit's.
+    given_back = result == "success"
+    say(f"stopped {SERVICE}; " + ("the fans are the driver's" if given_back else "see `gpufan list` for the fans"))
     for path, text in was.files.items():
         if text is None:
             files.remove(Path(path))
