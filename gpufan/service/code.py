@@ -84,9 +84,14 @@ def copy_is_current() -> bool:
     return mark.exists() and mark.read_text() == _digest(_sources())
 
 
+def draft_folder() -> Path:
+    """Where a copy is made before it takes the place of the one before."""
+    return COPY.with_name(COPY.name + ".new")
+
+
 def make_copy() -> Path:
     """Make a root-owned copy beside `COPY` from the installed files, and try it. Raises GpufanError."""
-    draft = COPY.with_name(COPY.name + ".new")
+    draft = draft_folder()
     shutil.rmtree(draft, ignore_errors=True)
     python = _root_python()
     site = draft / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"

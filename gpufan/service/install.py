@@ -159,6 +159,7 @@ def _stop_rivals(plan: Plan, undo: Undo) -> None:
 
 def _copy_code(undo: Undo) -> None:
     """Put a fresh copy in the place of the one before, which stays aside until all has gone well."""
+    undo.add(shutil.rmtree, code.draft_folder(), True)
     draft = code.make_copy()
     old = _old_copy()
     shutil.rmtree(old, ignore_errors=True)
