@@ -124,12 +124,12 @@ class Daemon:
 
         Raises the error that ended the run, or GpufanError naming the cards that could not be given back.
         """
-        start_s = time.monotonic()
-        for number, tracked in enumerate(self._tracked):
-            tracked.thread = self._start(inbox, self._work, tracked, start_s + number * _STAGGER_S)
-        self._start(inbox, self._supervise, start_s + (len(self._tracked) + 1) * _STAGGER_S)
         ended_by: BaseException | None = None
         try:
+            start_s = time.monotonic()
+            for number, tracked in enumerate(self._tracked):
+                tracked.thread = self._start(inbox, self._work, tracked, start_s + number * _STAGGER_S)
+            self._start(inbox, self._supervise, start_s + (len(self._tracked) + 1) * _STAGGER_S)
             inbox.wait(duration_s)
         except BaseException as error:  # first of all the fans
             ended_by = error
