@@ -1,5 +1,7 @@
 """The commands: parse, call one function, print. No logic of its own."""
 
+import io
+import math
 import os
 import re
 import sys
@@ -40,6 +42,14 @@ def _read_with(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Pa
             raise click.BadParameter(str(error), context, parameter) from error
 
     return callback
+
+
+class _FloatRange(click.FloatRange):
+    """A range that NaN is not in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        return self.fail(f"{value} is not a number", param, ctx) if math.isnan(number) else number
 
 
 def _duration_s(text: str) -> float:
@@ -106,7 +116,7 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--interval",
     "interval_s",
-    type=click.FloatRange(*config.limits("interval_s")),
+    type=_FloatRange(*config.limits("interval_s")),
     metavar="SECONDS",
     default=config.DEFAULTS.interval_s,
     show_default=True,
@@ -115,7 +125,7 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--hysteresis",
     "hysteresis_c",
-    type=click.FloatRange(*config.limits("hysteresis_c")),
+    type=_FloatRange(*config.limits("hysteresis_c")),
     metavar="°C",
     default=config.DEFAULTS.hysteresis_c,
     show_default=True,
@@ -124,7 +134,7 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--hold",
     "hold_s",
-    type=click.FloatRange(*config.limits("hold_s")),
+    type=_FloatRange(*config.limits("hold_s")),
     metavar="SECONDS",
     default=config.DEFAULTS.hold_s,
     show_default=True,
@@ -257,11 +267,28 @@ def restore(gpus: tuple[str, ...], backend: str, display: str | None, runtime_di
         click.echo(line)
 
 
+@cli.command()
+@runtime_option
+@debug_option
+def xserver(runtime_dir: Path | None) -> None:
+    """Keep a headless X server that can set fans, until stopped.
+
+    Only where fans need X; `gpufan run` starts one by itself.
+    """
+    from gpufan.gpu.backends import XSERVER_FOLDER
+    from gpufan.run import run_xserver
+
+    run_xserver((runtime_dir or DEFAULT_FOLDER) / XSERVER_FOLDER, click.echo)
+
+
 cli.add_command(setup_xorg)
 
 
 def main() -> None:
     """Run the command line; end the process with 0, 1 (failed) or 2 (bad input), and one line that says why."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that has no degree sign shows a question mark.
+        sys.stdout.reconfigure(errors="replace")
     try:
         cli.main(standalone_mode=False)
         sys.stdout.flush()

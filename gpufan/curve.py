@@ -68,11 +68,16 @@ class Curve:
         return lower + (upper - lower) * (temperature_c - lower_c) / (upper_c - lower_c)
 
     def __str__(self) -> str:
-        return ",".join(f"{t:g}:{'auto' if d is None else format(d, 'g')}" for t, d in self.points)
+        return ",".join(f"{_digits(t)}:{'auto' if d is None else _digits(d)}" for t, d in self.points)
 
 
 def _temperature(point: tuple[float, float | None]) -> float:
     return point[0]
+
+
+def _digits(value: float) -> str:
+    """As short as it can be read back exactly."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def _number(text: str, where: str) -> float:

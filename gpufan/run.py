@@ -1,7 +1,7 @@
 """`gpufan run` and `gpufan restore`: find the cards, put the parts together, and take them apart again."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -159,6 +159,7 @@ def run_simulation(
                     interval_s=whole.interval_s,
                     duration_s=whole.duration_s,
                     time_scale=simulation.time_scale,
+                    dry_run=whole.dry_run,
                 )
             finally:
                 report.close()
@@ -210,6 +211,24 @@ def restore(names: Sequence[str], folder: Path, backend: str, display: str | Non
     if failed:
         raise GpufanError(f"fans not given back to the driver: {'; '.join(failed)}")
     return done
+
+
+def run_xserver(folder: Path, tell: Callable[[str], None]) -> None:
+    """Keep an X server that can set the fans of every card, until a signal; its files go into `folder`.
+
+    `tell` is told how to use it. Raises DriverError where it cannot be started, GpufanError where there is no card.
+    """
+    from gpufan.gpu.backends import nvml_addresses
+    from gpufan.xorg.route import server_config
+    from gpufan.xorg.server import HeadlessServer
+    from gpufan.xorg.setup import find_cards
+
+    inbox = StopInbox()
+    inbox.catch_signals()
+    with HeadlessServer(server_config(find_cards(nvml_addresses)), folder) as server:
+        display = server.display()
+        tell(f"X server on {display}; use it with: XAUTHORITY={display.authority} gpufan run --display {display}")
+        inbox.wait(None)
 
 
 @contextmanager

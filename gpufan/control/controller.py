@@ -32,10 +32,10 @@ class Controller:
             assert temperature_c is not None  # or the guard would have doubted it
             decision = self._law.decide(now_s, temperature_c)
         elif doubt.hot or self._last is None:
-            self._law.force(self._full)
-            decision = Decision(self._full, "fail-safe", doubt.reason)
+            self._law.force(now_s, self._full)
+            decision = Decision(self._full, "fail-safe", f"{doubt.reason}: full speed")
         else:
-            decision = Decision(self._last.duty_percent, "fail-safe", doubt.reason)
+            decision = Decision(self._last.duty_percent, "fail-safe", f"{doubt.reason}, holding")
         self._last = decision
         return decision
 

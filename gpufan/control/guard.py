@@ -15,9 +15,10 @@ FROZEN_S = 60.0
 FROZEN_POWER_W = 50.0
 """... while power moves by more than this, in W, comes from a sensor that has stopped."""
 
-_POWER_TIME_CONSTANT_S = 5.0
-"""Power is smoothed first: a training load jumps by more than 50 W within milliseconds around a steady mean, and a
-settled card's whole-degree reading rightly stays where it is."""
+_BLOCK_S = 10.0
+_BLOCK_SAMPLES = 4
+"""Power is averaged over blocks of so long and so many readings first: a training load jumps by more than 50 W within
+milliseconds around a steady mean, and a settled card's whole-degree reading rightly stays where it is."""
 
 _GAP_S = 15.0
 """Over a longer gap between readings (the machine slept) nothing is known, so stillness is counted anew."""
@@ -29,6 +30,7 @@ class Doubt(NamedTuple):
     hot: bool
     """Whether to count it as hot; if not, what was decided last stays."""
     reason: str
+    """In words, to be followed by what is done about it."""
 
 
 class SensorGuard:
@@ -40,8 +42,7 @@ class SensorGuard:
         self._last_s = math.nan
         self._temperature_c = math.nan
         self._still_s = 0.0
-        self._power_w: float | None = None
-        self._power_range_w = (math.inf, -math.inf)
+        self._power = _PowerRange()
 
     def judge(self, now_s: float, temperature_c: float | None, power_w: float | None) -> Doubt | None:
         """None if the reading at `now_s` can be trusted; else what is wrong with it. None stands for a failed read."""
@@ -53,36 +54,54 @@ class SensorGuard:
         self._bad_ticks = 0
         self._good_ticks = min(self._good_ticks + 1, PATIENCE_TICKS)
         if self._good_ticks < PATIENCE_TICKS:
-            return Doubt(True, f"temperature is back, trusted after {PATIENCE_TICKS} readings: full speed")
-        if self._frozen(elapsed_s, temperature_c, power_w):
-            low, high = self._power_range_w
-            return Doubt(
-                True,
-                f"temperature stuck at {temperature_c:g} °C for {self._still_s:.0f} s"
-                f" while power moved by {high - low:.0f} W: full speed",
-            )
-        return None
+            return Doubt(True, f"temperature is back, and trusted after {PATIENCE_TICKS} readings")
+        if temperature_c != self._temperature_c or elapsed_s > _GAP_S:
+            self._temperature_c = temperature_c
+            self._still_s = elapsed_s = 0.0
+            self._power = _PowerRange()
+        self._still_s += elapsed_s
+        self._power.add(elapsed_s, power_w)
+        if self._still_s < FROZEN_S or self._power.width_w <= FROZEN_POWER_W:
+            return None
+        return Doubt(
+            True,
+            f"temperature stuck at {temperature_c:g} °C for {self._still_s:.0f} s"
+            f" while power moved by {self._power.width_w:.0f} W",
+        )
 
     def _bad(self, temperature_c: float | None) -> Doubt:
         self._bad_ticks += 1
         what = "no temperature" if temperature_c is None else f"absurd temperature of {temperature_c:g} °C"
         if self._bad_ticks < PATIENCE_TICKS and self._good_ticks == PATIENCE_TICKS:
-            return Doubt(False, f"{what}, holding ({self._bad_ticks} of {PATIENCE_TICKS})")
+            return Doubt(False, f"{what} ({self._bad_ticks} of {PATIENCE_TICKS})")
         self._good_ticks = 0
-        return Doubt(True, f"{what}: full speed")
+        return Doubt(True, what)
 
-    def _frozen(self, elapsed_s: float, temperature_c: float, power_w: float | None) -> bool:
-        if temperature_c != self._temperature_c or elapsed_s > _GAP_S:
-            self._temperature_c = temperature_c
-            self._still_s = 0.0
-            self._power_w = power_w
-            self._power_range_w = (math.inf, -math.inf)
-        else:
-            self._still_s += elapsed_s
+
+class _PowerRange:
+    """How far the power has moved, block by block."""
+
+    def __init__(self) -> None:
+        self._low_w = math.inf
+        self._high_w = -math.inf
+        self._start_block()
+
+    @property
+    def width_w(self) -> float:
+        return self._high_w - self._low_w
+
+    def add(self, elapsed_s: float, power_w: float | None) -> None:
+        self._seconds += elapsed_s
         if power_w is not None and math.isfinite(power_w):
-            before_w = power_w if self._power_w is None else self._power_w
-            self._power_w = power_w + (before_w - power_w) * math.exp(-elapsed_s / _POWER_TIME_CONSTANT_S)
-            low, high = self._power_range_w
-            self._power_range_w = (min(low, self._power_w), max(high, self._power_w))
-        low, high = self._power_range_w
-        return self._still_s >= FROZEN_S and high - low > FROZEN_POWER_W
+            self._sum_w += power_w
+            self._samples += 1
+        if self._samples >= _BLOCK_SAMPLES and self._seconds >= _BLOCK_S:
+            mean_w = self._sum_w / self._samples
+            self._low_w = min(self._low_w, mean_w)
+            self._high_w = max(self._high_w, mean_w)
+            self._start_block()
+
+    def _start_block(self) -> None:
+        self._seconds = 0.0
+        self._samples = 0
+        self._sum_w = 0.0

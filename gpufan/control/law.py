@@ -44,7 +44,7 @@ def duty_range(card_range: tuple[int, int], min_duty_percent: int | None) -> tup
     """
     low, high = card_range
     if min_duty_percent is None:
-        return (max(low, STALL_RANGE[1] + 1) if low < 20 else low), high
+        return (min(STALL_RANGE[1] + 1, high) if low < 20 else low), high
     return min(max(low, min_duty_percent), high), high
 
 
@@ -98,8 +98,9 @@ class CurveLaw:
         self._settings = settings
         self._limits = limits
 
-    def force(self, duty_percent: int) -> None:
-        """Something above the law has set `duty_percent`: a fall starts from there."""
+    def force(self, now_s: float, duty_percent: int) -> None:
+        """Something above the law has set `duty_percent` at `now_s`: a fall starts from there and then."""
+        self._last_s = now_s
         self._duty = duty_percent
         self._level = duty_percent
 

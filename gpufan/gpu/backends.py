@@ -140,5 +140,14 @@ def _over_x(existing: Display | None, folder: Path, patience_s: float) -> Cards:
         raise
 
 
+def nvml_addresses() -> list[str]:
+    """Where the driver's cards sit, those left out that do not answer. Raises DriverError."""
+    box = NvmlBox()
+    try:
+        return [gpu.info.pci for gpu in box.gpus if gpu.info.pci]
+    finally:
+        box.close()
+
+
 def _addresses(box: NvmlBox) -> list[PciAddress]:
     return [PciAddress.parse(gpu.info.pci) for gpu in box.gpus if gpu.info.pci]

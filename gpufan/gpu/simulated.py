@@ -5,7 +5,8 @@ It fulfils the same protocol as real cards. Time passes only in `SimulatedBox.ad
 The constants and where they come from:
 
 * Thermal resistance from die to inlet air, R(d) = 0.08 + 0.108·d^-0.8 K/W at duty d in 0..1, was fitted to operating
-  points of GTX 1080 Ti cards published in reviews (56 %/84 °C/177 W, 66 %/82 °C/220 W and others).
+  points of GTX 1080 Ti cards published in reviews (56 %/84 °C/177 W, 66 %/82 °C/220 W and others; the air that these
+  took in was not told, and the fit puts it at 39 and 31 °C).
 * Full scale is 4800 rpm, and 44.5 dB(A) were measured at 2400 rpm (computerbase.de, March 2017: 29 dB(A) at 1100 rpm,
   55 dB(A) at 3600 rpm). Sound grows with the fifth power of fan speed, 50·log10(rpm), as for any fan (least squares
   over these three points gives 50.5).
@@ -153,16 +154,18 @@ class SimulatedGpu:
     def advance(self, seconds: float) -> None:
         """Let `seconds` of at most half a second pass."""
         plant = self.plant
+        # The load is that of the step's beginning, so that a jump on a full second falls between two steps.
+        asked_w = self.workload(self.time_s)
         self.time_s += seconds
         self._since_driver_s += seconds
-        if self._since_driver_s >= 1:
-            self._since_driver_s = 0.0
+        if self._since_driver_s > 1 - 1e-9:
+            self._since_driver_s -= 1
             self._second()
         target = self.driver_percent if self.manual_percent is None else self.manual_percent
         ramp = plant.ramp_percent_per_s * seconds
         self.speed_percent += min(max(target - self.speed_percent, -ramp), ramp)
 
-        wanted_w = min(max(self.workload(self.time_s) + self._noise_w, 8.0), plant.power_limit_w)
+        wanted_w = min(max(asked_w + self._noise_w, 8.0), plant.power_limit_w)
         # Leakage and memory keep drawing at any clock.
         self.power_w = wanted_w if self.clock == 1 else 8 + (wanted_w - 8) * self.clock**_POWER_EXPONENT
         # Heatsink first, then the die against it: each is exact for a constant right-hand side, so any step is stable.

@@ -86,6 +86,7 @@ class SnapshotFile:
         descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
         data = self._encoder.encode(snapshot)
         try:
+            os.fchmod(descriptor, 0o644)  # whatever the umask
             if os.write(descriptor, data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
@@ -106,7 +107,7 @@ def read(path: Path) -> Snapshot:
         raise GpufanError(f"no gpufan is running (no {path}): start it with `sudo gpufan run`") from None
     except OSError as error:
         raise GpufanError(f"cannot read {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise GpufanError(f"{path} is not a snapshot of this version of gpufan: {error}") from error
     if snapshot.format != FORMAT:
         raise GpufanError(f"{path} was written by gpufan {snapshot.version}: restart the daemon")
@@ -114,6 +115,7 @@ def read(path: Path) -> Snapshot:
 
 
 def stale_s(snapshot: Snapshot) -> float | None:
-    """Seconds since `snapshot`, where that is more than a living daemon would let pass; else None."""
-    age_s = time.time() - snapshot.time_s
+    """Seconds between `snapshot` and now, where a living daemon would have written another; else None."""
+    # A snapshot from the future was written before the clock was set back.
+    age_s = abs(time.time() - snapshot.time_s)
     return age_s if age_s > 5 + 2 * snapshot.interval_s else None

@@ -36,6 +36,7 @@ def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: 
     Writes xorg.conf, or changes in it only what must change. Shows the difference and keeps a backup.
     """
     # Here and below, not above: other commands should not wait for what only this one needs.
+    from gpufan.gpu.backends import nvml_addresses
     from gpufan.xorg import files, setup
 
     # A simulation touches nothing of this machine, unless it is told what.
@@ -74,14 +75,3 @@ def _restore(output: Path, dry_run: bool) -> None:
     backup = setup.apply_restore(change)
     done = f"removed {output}, which was not there before" if change.after is None else f"restored {output}"
     click.echo(done + (f"; what it was is in {backup}" if backup else ""))
-
-
-def nvml_addresses() -> list[str]:
-    """Ask the driver where its cards sit; an empty text stands for one that does not answer. Raises DriverError."""
-    from gpufan.gpu.nvml import NvmlBox
-
-    box = NvmlBox()
-    try:
-        return [gpu.info.pci for gpu in box.gpus]
-    finally:
-        box.close()
