@@ -6,13 +6,13 @@ signal from being answered.
 
 import math
 import os
+import select
 import signal
-import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -39,6 +39,9 @@ _STAGGER_S = 0.002
 _JUMP_S = 2.0
 """A tick that comes so much too late, or a wall clock that moved by so much: the machine slept, or was set."""
 
+_LONGEST_WAIT_S = 86400.0
+"""What select() takes has a limit."""
+
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 Publish = Callable[[Snapshot], None]
@@ -50,23 +53,23 @@ Reload = Callable[[], tuple[float, SettingsFor]]
 
 
 class StopInbox:
-    """Where a reason to stop arrives: a signal's number, or an exception that ends the run. And the wish to reload."""
+    """Where a reason to stop arrives: a signal's number, or an exception that ends the run. And the wish to reload.
+
+    A pipe wakes the waiting thread, and a signal writes to it at once (`signal.set_wakeup_fd`): a handler in Python
+    runs only between two bytecodes, so a signal just before the wait for a lock or a queue would be slept over.
+    """
 
     def __init__(self) -> None:
         self._reload_wanted = False
-        # What may come from a signal or another thread wakes whoever waits through this. A lock would not do: a signal
-        # that the system gives to another thread, or just before the wait, does not end the waiting for a lock.
-        self._alarm, self._ear = socket.socketpair()
-        self._alarm.setblocking(False)
-        # A SimpleQueue may be put to from a signal handler, whatever the interrupted code holds.
-        self._queue: SimpleQueue[int | BaseException] = SimpleQueue()
+        self._reasons: deque[int | BaseException] = deque()
+        self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def catch_signals(self) -> None:
         """Let signals stop the run. A hang-up stays ignored where it was, as under nohup."""
-        signal.set_wakeup_fd(self._alarm.fileno(), warn_on_full_buffer=False)
         for number in _STOP_SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, lambda received, _frame: self._queue.put(received))
+                signal.signal(number, lambda received, _frame: self._reasons.append(received))
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
     def reload_on_hang_up(self) -> None:
         """Where there is no terminal to hang up, take SIGHUP for the wish to read the settings again."""
@@ -84,22 +87,21 @@ class StopInbox:
         return True
 
     def fail(self, error: BaseException) -> None:
-        """Stop because of `error`."""
-        self._queue.put(error)
-        with suppress(BlockingIOError):  # full, so it rings already
-            self._alarm.send(b"!")
+        """Stop because of `error`; from any thread."""
+        self._reasons.append(error)
+        with suppress(BlockingIOError):  # so many wake-ups wait already
+            os.write(self._waker, b"!")
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a reason to stop; False if none came. Raises the error if it was one."""
         end_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
-        while self._queue.empty():
+        while not self._reasons:
             left_s = end_s - time.monotonic()
             if left_s <= 0:
                 return False
-            self._ear.settimeout(None if left_s == math.inf else min(left_s, threading.TIMEOUT_MAX))
-            with suppress(TimeoutError):
-                self._ear.recv(4096)
-        reason = self._queue.get()
+            if select.select([self._wake], [], [], min(left_s, _LONGEST_WAIT_S))[0]:
+                os.read(self._wake, 4096)
+        reason = self._reasons.popleft()
         if isinstance(reason, BaseException):
             raise reason
         return True
@@ -171,12 +173,12 @@ class Daemon:
 
         Raises the error that ended the run, or GpufanError naming the cards that could not be given back.
         """
-        start_s = time.monotonic()
-        for number, tracked in enumerate(self._tracked):
-            tracked.thread = self._start(inbox, self._work, tracked, start_s + number * _STAGGER_S)
-        self._start(inbox, self._supervise, inbox, start_s + (len(self._tracked) + 1) * _STAGGER_S)
         ended_by: BaseException | None = None
         try:
+            start_s = time.monotonic()
+            for number, tracked in enumerate(self._tracked):
+                tracked.thread = self._start(inbox, self._work, tracked, start_s + number * _STAGGER_S)
+            self._start(inbox, self._supervise, inbox, start_s + (len(self._tracked) + 1) * _STAGGER_S)
             inbox.wait(duration_s)
         except BaseException as error:  # first of all the fans
             ended_by = error
@@ -280,6 +282,7 @@ def simulate(
     interval_s: float,
     duration_s: float | None,
     time_scale: float,
+    dry_run: bool,
 ) -> None:
     """Run workers over a simulated box, one after the other, `time_scale` simulated seconds per second."""
     start_s = time.monotonic()
@@ -289,7 +292,7 @@ def simulate(
             for worker in workers:
                 worker.tick(now_s)
             states = tuple(worker.state for worker in workers)
-            snapshot = Snapshot.of(states, interval_s=interval_s, simulated_s=now_s)
+            snapshot = Snapshot.of(states, interval_s=interval_s, dry_run=dry_run, simulated_s=now_s)
             for take in publish:
                 take(snapshot)
             if duration_s is not None and now_s >= duration_s:

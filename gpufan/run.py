@@ -181,6 +181,7 @@ def run_simulation(
                     interval_s=whole.interval_s,
                     duration_s=whole.duration_s,
                     time_scale=simulation.time_scale,
+                    dry_run=whole.dry_run,
                 )
             finally:
                 report.close()

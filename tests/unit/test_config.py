@@ -197,6 +197,11 @@ def test_what_is_written_is_read_back(keys: RunKeys, tables: tuple[CardTable, ..
     assert parse(render(keys, tables).encode()) == (keys, tables)
 
 
+def test_a_character_that_toml_refuses_is_escaped() -> None:
+    keys = RunKeys(display='"\\\x7f\n\x00')
+    assert parse(render(keys).encode()) == (keys, ())
+
+
 def test_check_names_the_mistake_or_says_that_there_is_none(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(render())
     assert command("config", "check", "--config", file).output == f"{file}: no mistake found\n"
@@ -236,5 +241,5 @@ def test_an_option_that_is_given_counts_more_than_the_file_and_a_default_does_no
 
 def test_a_card_in_the_file_that_is_not_there_is_refused_in_the_name_of_the_file(file: Path) -> None:
     file.write_text("gpus = [7]")
-    result = command("run", "--simulate", "--config", file)
+    result = command("run", "--simulate", "--duration", "1s", "--config", file)
     assert str(result.exception).startswith(f"{file}: gpus: 7: no such card; this box has 0 GTX 1080 Ti")
