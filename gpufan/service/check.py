@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from gpufan.bounded import within
 from gpufan.errors import GpuError
@@ -23,10 +24,10 @@ def prove_control(gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
         before = within(_CALL_S, gpu.read)
         duty_percent = _visible_step(before, gpu.info.duty_range)
         try:
-            within(_CALL_S, lambda gpu=gpu, duty=duty_percent: gpu.set_duty(duty))  # type: ignore[misc]
+            within(_CALL_S, partial(gpu.set_duty, duty_percent))
             _wait_until_moved(gpu, before, duty_percent)
         finally:
-            within(2 * _CALL_S, lambda gpu=gpu: give_back(gpu))  # type: ignore[misc]
+            within(2 * _CALL_S, partial(give_back, gpu))
         count = len(before.fans)
         fans = "its fan" if count == 1 else f"its {count} fans"
         say(f"{gpu.info.label}: {fans} went from {_speed(before)} to {duty_percent} % and back to the driver")

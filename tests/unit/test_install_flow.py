@@ -8,7 +8,7 @@ import pytest
 
 from gpufan import cli
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
-from gpufan.service import code, found, install, plan, record, settings, systemd, units
+from gpufan.service import check, code, found, install, plan, record, settings, systemd, units
 from tests.doubles.nvml import AUTO, IGNORES, NvmlDouble
 
 SYSTEMCTL = """#!/bin/sh
@@ -66,12 +66,13 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for module in (plan, install):
         monkeypatch.setattr(module, "DEFAULT_FOLDER", tmp_path / "run")
     monkeypatch.setattr(install, "START_S", 0.3)
+    monkeypatch.setattr(check, "_POLL_S", 0.02)
     monkeypatch.setattr(install, "_end_in_order", lambda: None)
     monkeypatch.setattr(code, "exposure", lambda: None)
     monkeypatch.setattr(code, "COPY", tmp_path / "opt/gpufan")
     monkeypatch.setattr(settings, "check_owner", lambda _: None)
     double = NvmlDouble(tmp_path, SimulatedBox(PROFILES["dual-1080ti"], WORKLOADS["idle"]))
-    with double.install(), double.live(4):
+    with double.install(), double.live(20):
         yield Box(tmp_path, double)
 
 
@@ -169,7 +170,7 @@ def test_what_stands_in_the_way_is_said_and_changes_nothing(box: Box, monkeypatc
     mine.write_text("dry_run = true\n")
     assert "dry_run keeps" in box.refused("install-service", "--yes", "--config", str(mine))
     box.double.cards[0].fans[0].stuck = IGNORES
-    monkeypatch.setattr("gpufan.service.check.PATIENCE_S", 0.3)
+    monkeypatch.setattr(check, "PATIENCE_S", 0.3)
     assert "stays with the driver" in box.refused("install-service", "--yes")
     for card in box.double.cards[:2]:
         card.fan_count = 0

@@ -1,15 +1,18 @@
-"""Every way in which the service can die: the fans go back to the driver at once, and are controlled again.
+"""The service once installed: every way to die, after which fans go back to the driver at once, and its sandbox.
 
 An out-of-memory kill is a SIGKILL.
 """
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from gpufan.service.units import unit_files
 from tests.doubles.nvml import AUTO, MANUAL, Kind, wait_for
 from tests.integration.systemd.rig import Rig
 
@@ -116,6 +119,29 @@ def test_fans_follow_the_temperature(installed: Rig):
     wait_for(lambda: card.fans[0].target == 100, 10)
     wait_for(lambda: "100 % at 85 °C" in installed.show("gpufan.service", "StatusText"), 10)
     card.by_hand = 0
+
+
+def test_the_unit_is_tight_and_lets_every_card_through(installed: Rig):
+    unit = "/etc/systemd/system/gpufan.service"
+    verified = installed.run("systemd-analyze", "verify", unit)
+    assert verified.stderr == ""
+    security = installed.run("systemd-analyze", "security", "--offline=true", "--no-pager", unit).stdout
+    exposure = re.search(r"Overall exposure level for gpufan.service: ([0-9.]+)", security)
+    assert exposure, security
+    assert float(exposure[1]) <= 2.5
+
+    for path, text in unit_files("/usr/bin/true", "/etc/gpufan/config.toml", xserver=True).items():
+        copy = f"/tmp/{Path(path).name}"
+        installed.write(copy, text)
+        assert installed.run("systemd-analyze", "verify", copy).stderr == ""
+
+    group = "/sys/fs/cgroup/system.slice/gpufan.service/cgroup.procs"
+    # 6: no such device, since there is no driver; 1: not permitted.
+    for node, numbers, error in (("nvidiactl", "195 255", 6), ("nvidia31", "195 31", 6), ("kvm", "10 232", 1)):
+        installed.run("sh", "-c", f"test -e /dev/{node} || mknod /dev/{node} c {numbers}")
+        code = f"import os\ntry: os.open('/dev/{node}', os.O_RDWR)\nexcept OSError as error: print(error.errno)"
+        opened = installed.run("sh", "-c", f'echo $$ >{group} && exec python3 -c "$0"', code).stdout
+        assert opened == f"{error}\n", node
 
 
 def test_reload_takes_new_settings_and_refuses_broken_ones_without_letting_go(installed: Rig):
