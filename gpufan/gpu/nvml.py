@@ -5,7 +5,7 @@ between calls and takes over a second to come back. What a card does not support
 """
 
 from collections.abc import Callable
-from ctypes import c_uint
+from ctypes import byref, c_uint
 from typing import Any
 
 import pynvml
@@ -38,6 +38,73 @@ _NO_FAN = "it has no fan of its own that the driver knows of"
 _Call = Callable[..., Any]
 
 
+class _Value:
+    """A number that the card tells again and again, read straight into a buffer of its own.
+
+    pynvml's own functions make a new buffer for each call, or share one between threads (GetFanControlPolicy_v2), and
+    take several times as long.
+    """
+
+    def __init__(self, function: str, handle: Any, *arguments: int, into: Any = None, field: str = "value") -> None:
+        self._call = getattr(pynvml.nvmlLib, function, None)
+        self._buffer = c_uint() if into is None else into
+        self._arguments = (handle, *arguments, byref(self._buffer))
+        self._field = field
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether this driver or card does not have it."""
+        return self._call is None
+
+    def ask(self) -> int | None:
+        """The number now, or None if it is not to be had. Raises GpuLost."""
+        if self._call is None:
+            return None
+        code = self._call(*self._arguments)
+        if code == pynvml.NVML_SUCCESS:
+            value: int = getattr(self._buffer, self._field)
+            return value
+        if code in _LOST:
+            raise GpuLost(f"the card is gone: {_words(NVMLError(code))}")
+        if code in _ABSENT:
+            self._call = None
+        return None
+
+
+class _Sensors:
+    """All that is read of one card every tick."""
+
+    def __init__(self, handle: Any, fan_count: int) -> None:
+        temperature = pynvml.c_nvmlTemperature_v1_t()
+        temperature.version = pynvml.nvmlTemperature_v1
+        temperature.sensorType = pynvml.NVML_TEMPERATURE_GPU
+        self._temperature = _Value("nvmlDeviceGetTemperatureV", handle, into=temperature, field="temperature")
+        # What drivers before 565.57 have, and CUDA 14 drops.
+        self._old_temperature = _Value("nvmlDeviceGetTemperature", handle, pynvml.NVML_TEMPERATURE_GPU)
+        self._power_mw = _Value("nvmlDeviceGetPowerUsage", handle)
+        self._fans = [
+            (
+                _Value("nvmlDeviceGetFanSpeed_v2", handle, fan),
+                _Value("nvmlDeviceGetTargetFanSpeed", handle, fan),
+                _Value("nvmlDeviceGetFanControlPolicy_v2", handle, fan),
+            )
+            for fan in range(fan_count)
+        ]
+
+    def read(self) -> Reading:
+        """Raises GpuLost."""
+        temperature_c = self._temperature.ask()
+        if temperature_c is None and self._temperature.is_absent:
+            temperature_c = self._old_temperature.ask()
+        power_mw = self._power_mw.ask()
+        fans = []
+        for speed, target, policy in self._fans:
+            speed_percent, target_percent, said = speed.ask(), target.ask(), policy.ask()
+            manual = None if said is None else said == pynvml.NVML_FAN_POLICY_MANUAL
+            fans.append(FanReading(speed_percent, target_percent, manual))
+        return Reading(temperature_c, None if power_mw is None else power_mw / 1000, tuple(fans))
+
+
 class NvmlGpu:
     """One card. It is opened when first needed, and again after it was lost."""
 
@@ -53,7 +120,7 @@ class NvmlGpu:
             backend="nvml",
         )
         self._handle: Any = None
-        self._absent: set[tuple[Any, ...]] = set()
+        self._sensors: _Sensors
 
     def open(self) -> None:
         """Get the handle, and ask for all that `info` tells. Raises GpuLost."""
@@ -68,43 +135,34 @@ class NvmlGpu:
             pci = _text(pynvml.nvmlDeviceGetPciInfo(handle).busId)
         except NVMLError as error:
             raise GpuLost(f"the card does not answer: {_words(error)}") from error
-        self._handle = handle
-        self._absent.clear()
-        fan_count = self._ask(pynvml.nvmlDeviceGetNumFans)
-        if fan_count is None and (pynvml.nvmlDeviceGetNumFans,) not in self._absent:
-            self._handle = None
-            raise GpuLost("the card does not tell its fans")
-        fan_count = fan_count or 0
-        duty_range = self._ask(_duty_range)
+        fan_count = _fan_count(handle)
+        duty_range = _optional(_duty_range, handle)
+        name = _optional(pynvml.nvmlDeviceGetName, handle) or "NVIDIA card"
+        slowdown_c = _optional(
+            pynvml.nvmlDeviceGetTemperatureThreshold, handle, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
+        )
         self.info = GpuInfo(
             uuid=uuid,
             pci=pci,
             index=self.info.index,
-            name=_text(self._ask(pynvml.nvmlDeviceGetName) or "NVIDIA card"),
+            name=_text(name),
             fan_count=fan_count,
             duty_range=ASSUMED_DUTY_RANGE if duty_range is None else duty_range,
-            slowdown_c=self._ask(pynvml.nvmlDeviceGetTemperatureThreshold, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN),
+            slowdown_c=slowdown_c,
             backend="nvml",
             obstacle=driver_obstacle() or (None if fan_count else _NO_FAN),
         )
+        self._sensors = _Sensors(handle, fan_count)
+        self._handle = handle
 
     def read(self) -> Reading:
         """Read temperature, power and every fan. Raises GpuLost."""
         self.open()
-        temperature_c = self._ask(_temperature_v)
-        if temperature_c is None and (_temperature_v,) in self._absent:
-            temperature_c = self._ask(_temperature)
-        power_mw = self._ask(pynvml.nvmlDeviceGetPowerUsage)
-        fans = tuple(self._read_fan(fan) for fan in range(self.info.fan_count))
-        return Reading(temperature_c, None if power_mw is None else power_mw / 1000, fans)
-
-    def _read_fan(self, fan: int) -> FanReading:
-        policy = self._ask(_fan_policy, fan)
-        return FanReading(
-            speed_percent=self._ask(pynvml.nvmlDeviceGetFanSpeed_v2, fan),
-            target_percent=self._ask(pynvml.nvmlDeviceGetTargetFanSpeed, fan),
-            manual=None if policy is None else policy == pynvml.NVML_FAN_POLICY_MANUAL,
-        )
+        try:
+            return self._sensors.read()
+        except GpuLost:
+            self._handle = None
+            raise
 
     def set_duty(self, duty_percent: int) -> None:
         """Take every fan of the card and set it. Raises GpuError, GpuLost or NoPermission."""
@@ -131,20 +189,6 @@ class NvmlGpu:
             self._handle = None
             raise GpuLost(f"the card is gone: {_words(failed)}") from failed
         raise GpuError(f"the driver refused: {_words(failed)}") from failed
-
-    def _ask(self, call: _Call, *values: int) -> Any:
-        """Answer of `call`, or None if it failed or is not to be had on this card. Raises GpuLost."""
-        if (call, *values) in self._absent:
-            return None
-        try:
-            return call(self._handle, *values)
-        except NVMLError as error:
-            if error.value in _LOST:
-                self._handle = None
-                raise GpuLost(f"the card is gone: {_words(error)}") from error
-            if error.value in _ABSENT:
-                self._absent.add((call, *values))
-            return None
 
 
 class NvmlBox:
@@ -181,26 +225,31 @@ def driver_obstacle() -> str | None:
     return f"driver {version} cannot set fans through NVML, {FIRST_DRIVER} is the first that can: the X path is needed"
 
 
-# pynvml's own default arguments for the two calls below are shared by all threads.
+def _optional(call: _Call, handle: Any, *values: int) -> Any:
+    """Answer of `call`; None if it failed. Raises GpuLost."""
+    try:
+        return call(handle, *values)
+    except NVMLError as error:
+        if error.value in _LOST:
+            raise GpuLost(f"the card is gone: {_words(error)}") from error
+        return None
+
+
+def _fan_count(handle: Any) -> int:
+    """Raises GpuLost where the card should know and does not tell: a wrong 0 would leave its fans alone for good."""
+    try:
+        count: int = pynvml.nvmlDeviceGetNumFans(handle)
+    except NVMLError as error:
+        if error.value in _ABSENT:
+            return 0
+        raise GpuLost(f"the card does not tell its fans: {_words(error)}") from error
+    return count
+
+
 def _duty_range(handle: Any) -> tuple[int, int] | None:
+    # pynvml's default arguments for this call are shared by all threads.
     low, high = pynvml.nvmlDeviceGetMinMaxFanSpeed(handle, c_uint(), c_uint())
     return (low, high) if 0 <= low < high else None
-
-
-def _fan_policy(handle: Any, fan: int) -> int:
-    policy: int = pynvml.nvmlDeviceGetFanControlPolicy_v2(handle, fan, c_uint())
-    return policy
-
-
-def _temperature_v(handle: Any) -> int:
-    temperature_c: int = pynvml.nvmlDeviceGetTemperatureV(handle, pynvml.NVML_TEMPERATURE_GPU)
-    return temperature_c
-
-
-def _temperature(handle: Any) -> int:
-    """The call that drivers before 565.57 have, and that CUDA 14 drops."""
-    temperature_c: int = pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)
-    return temperature_c
 
 
 def _text(value: str | bytes) -> str:
