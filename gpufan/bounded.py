@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import Queue
 from typing import Generic, TypeVar
 
 from gpufan.errors import GpuLost
@@ -16,22 +16,23 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     Raises GpuLost if it takes longer than `seconds`. The thread is then left behind: nothing can end a call that
     hangs in the driver.
     """
-    outcome: SimpleQueue[tuple[T, None] | tuple[None, BaseException]] = SimpleQueue()
+    results: list[T] = []
+    errors: list[BaseException] = []
 
     def run() -> None:
         try:
-            outcome.put((call(), None))
+            results.append(call())
         except BaseException as error:  # handed over whatever it is: it belongs to the caller
-            outcome.put((None, error))
+            errors.append(error)
 
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        result, error = outcome.get(timeout=seconds)
-    except Empty:
-        raise GpuLost(f"a call to the card has not come back for {seconds:g} s") from None
-    if error is not None:
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    for error in errors:
         raise error
-    return result  # type: ignore[return-value]  # without an error there is a result
+    if not results:
+        raise GpuLost(f"a call to the card has not come back for {seconds:g} s")
+    return results[0]
 
 
 class Aside(Generic[T]):
@@ -45,14 +46,14 @@ class Aside(Generic[T]):
 
     def __init__(self, take: Callable[[T], None]) -> None:
         self._take = take
-        self._queue: SimpleQueue[T | None] = SimpleQueue()
+        self._queue: Queue[T | None] = Queue()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def put(self, item: T) -> None:
         """Hand over `item`; returns at once."""
         if self._queue.qsize() < self._BACKLOG:
-            self._queue.put(item)
+            self._queue.put_nowait(item)
 
     def close(self, timeout_s: float) -> None:
         """Let what was put be taken, for `timeout_s` seconds at most."""

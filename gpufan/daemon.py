@@ -4,11 +4,15 @@ The main thread does nothing but wait for a reason to stop, so that no card, fil
 signal from being answered.
 """
 
+import math
+import os
+import select
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -35,6 +39,9 @@ _STAGGER_S = 0.002
 _JUMP_S = 2.0
 """A tick that comes so much too late, or a wall clock that moved by so much: the machine slept, or was set."""
 
+_LONGEST_WAIT_S = 86400.0
+"""What select() takes has a limit."""
+
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 Publish = Callable[[Snapshot], None]
@@ -42,30 +49,39 @@ Publish = Callable[[Snapshot], None]
 
 
 class StopInbox:
-    """Where a reason to stop arrives: a signal's number, or an exception that ends the run."""
+    """Where a reason to stop arrives: a signal's number, or an exception that ends the run.
+
+    A pipe wakes the waiting thread, and a signal writes to it at once (`signal.set_wakeup_fd`): a handler in Python
+    runs only between two bytecodes, so a signal just before the wait for a lock or a queue would be slept over.
+    """
 
     def __init__(self) -> None:
-        # A SimpleQueue may be put to from a signal handler, whatever the interrupted code holds.
-        self._queue: SimpleQueue[int | BaseException] = SimpleQueue()
+        self._reasons: deque[int | BaseException] = deque()
+        self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def catch_signals(self) -> None:
         """Let signals stop the run. A hang-up stays ignored where it was, as under nohup."""
         for number in _STOP_SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, lambda received, _frame: self._queue.put(received))
+                signal.signal(number, lambda received, _frame: self._reasons.append(received))
+        signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
     def fail(self, error: BaseException) -> None:
-        """Stop because of `error`."""
-        self._queue.put(error)
+        """Stop because of `error`; from any thread."""
+        self._reasons.append(error)
+        with suppress(BlockingIOError):  # so many wake-ups wait already
+            os.write(self._waker, b"!")
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a reason to stop; False if none came. Raises the error if it was one."""
-        if timeout_s is not None:
-            timeout_s = min(timeout_s, threading.TIMEOUT_MAX)
-        try:
-            reason = self._queue.get(block=timeout_s != 0, timeout=timeout_s)
-        except Empty:
-            return False
+        end_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while not self._reasons:
+            left_s = end_s - time.monotonic()
+            if left_s <= 0:
+                return False
+            if select.select([self._wake], [], [], min(left_s, _LONGEST_WAIT_S))[0]:
+                os.read(self._wake, 4096)
+        reason = self._reasons.popleft()
         if isinstance(reason, BaseException):
             raise reason
         return True
@@ -124,12 +140,12 @@ class Daemon:
 
         Raises the error that ended the run, or GpufanError naming the cards that could not be given back.
         """
-        start_s = time.monotonic()
-        for number, tracked in enumerate(self._tracked):
-            tracked.thread = self._start(inbox, self._work, tracked, start_s + number * _STAGGER_S)
-        self._start(inbox, self._supervise, start_s + (len(self._tracked) + 1) * _STAGGER_S)
         ended_by: BaseException | None = None
         try:
+            start_s = time.monotonic()
+            for number, tracked in enumerate(self._tracked):
+                tracked.thread = self._start(inbox, self._work, tracked, start_s + number * _STAGGER_S)
+            self._start(inbox, self._supervise, start_s + (len(self._tracked) + 1) * _STAGGER_S)
             inbox.wait(duration_s)
         except BaseException as error:  # first of all the fans
             ended_by = error

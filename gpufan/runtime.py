@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gpufan.errors import GpufanError, NoPermission
@@ -37,8 +37,9 @@ def only_one(folder: Path | None, warn: Callable[[str], None]) -> Iterator[None]
         except BlockingIOError:
             pid = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
             raise GpufanError(f"another gpufan (process {pid}) has the fans in hand: stop it first") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # the disk may be full; it is the lock that counts
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)

@@ -120,7 +120,7 @@ class Worker:
         """Give the fans back, and set them no more. Raises GpuError, GpuLost or NoPermission."""
         # A tick that has hung may come back in its own thread while this runs in another.
         self._stopped = True
-        if self._dry_run or self._info is None or self._info.obstacle is not None:
+        if self._dry_run or self.gpu.info.obstacle is not None:
             return
         try:
             give_back(self.gpu)

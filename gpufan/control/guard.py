@@ -57,10 +57,9 @@ class SensorGuard:
             return Doubt(True, f"temperature is back, and trusted after {PATIENCE_TICKS} readings")
         if temperature_c != self._temperature_c or elapsed_s > _GAP_S:
             self._temperature_c = temperature_c
-            self._still_s = 0.0
+            self._still_s = elapsed_s = 0.0
             self._power = _PowerRange()
-        else:
-            self._still_s += elapsed_s
+        self._still_s += elapsed_s
         self._power.add(elapsed_s, power_w)
         if self._still_s < FROZEN_S or self._power.width_w <= FROZEN_POWER_W:
             return None
