@@ -34,6 +34,8 @@ class RoutedGpu:
         """Why the fans are to be set over X; None as long as NVML has them."""
         self._said: GpuInfo | None = None
         self._info = nvml.info
+        self._released_past_x = False
+        """The fans were given back through NVML since X could not be reached."""
 
     @property
     def info(self) -> GpuInfo:
@@ -56,12 +58,18 @@ class RoutedGpu:
         return True
 
     def read(self) -> Reading:
-        """Read the card. Raises GpuLost, also while an X server that is needed cannot be reached."""
-        return self._fans().read()
+        """Read the card. Raises GpuLost, also while fans that are not the driver's cannot be reached over X."""
+        try:
+            return self._fans().read()
+        except GpuLost:
+            if not self._released_past_x:
+                raise
+            return self.nvml.read()
 
     def set_duty(self, duty_percent: int) -> None:
         """Set every fan. Raises GpuError, GpuLost or NoPermission."""
         self._fans().set_duty(duty_percent)
+        self._released_past_x = False
 
     def release(self) -> None:
         """Give every fan back. Raises GpuError, GpuLost or NoPermission."""
@@ -72,6 +80,7 @@ class RoutedGpu:
             if self.why_x is None or self._driver_obstacle is not None:
                 raise
             self.nvml.release()
+            self._released_past_x = True
 
     def _fans(self) -> Gpu:
         if self.why_x is None:

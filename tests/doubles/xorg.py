@@ -37,7 +37,8 @@ class MappedCard:
 
     @property
     def manual_percent(self) -> int | None:
-        return self.read().fans[0].target_percent if self.read().fans[0].manual else None
+        fan = self._card.fans[0]
+        return fan.target if fan.policy == nvml.MANUAL else None
 
     @property
     def speed_percent(self) -> int:
