@@ -80,7 +80,7 @@ class HeadlessServer:
         with self._changed:
             if isinstance(self._state, Display):
                 return self._state
-            raise DriverError(self._state or "the X server is not started")
+            raise DriverError(self._state or "the X server is not ready yet")
 
     def begin(self) -> None:
         """Start without waiting; twice is harmless."""
