@@ -232,6 +232,7 @@ def simulate(
     interval_s: float,
     duration_s: float | None,
     time_scale: float,
+    dry_run: bool,
 ) -> None:
     """Run workers over a simulated box, one after the other, `time_scale` simulated seconds per second."""
     start_s = time.monotonic()
@@ -241,7 +242,7 @@ def simulate(
             for worker in workers:
                 worker.tick(now_s)
             states = tuple(worker.state for worker in workers)
-            snapshot = Snapshot.of(states, interval_s=interval_s, simulated_s=now_s)
+            snapshot = Snapshot.of(states, interval_s=interval_s, dry_run=dry_run, simulated_s=now_s)
             for take in publish:
                 take(snapshot)
             if duration_s is not None and now_s >= duration_s:

@@ -144,6 +144,7 @@ def run_simulation(options: RunOptions, simulation: SimulationOptions) -> list[t
                     interval_s=options.interval_s,
                     duration_s=options.duration_s,
                     time_scale=simulation.time_scale,
+                    dry_run=options.dry_run,
                 )
             finally:
                 report.close()

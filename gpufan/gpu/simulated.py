@@ -5,7 +5,8 @@ It fulfils the same protocol as real cards. Time passes only in `SimulatedBox.ad
 The constants and where they come from:
 
 * Thermal resistance from die to inlet air, R(d) = 0.08 + 0.108·d^-0.8 K/W at duty d in 0..1, was fitted to operating
-  points of GTX 1080 Ti cards published in reviews (56 %/84 °C/177 W, 66 %/82 °C/220 W and others).
+  points of GTX 1080 Ti cards published in reviews (56 %/84 °C/177 W, 66 %/82 °C/220 W and others; the air that these
+  took in was not told, and the fit puts it at 39 and 31 °C).
 * Full scale is 4800 rpm, and 44.5 dB(A) were measured at 2400 rpm (computerbase.de, March 2017: 29 dB(A) at 1100 rpm,
   55 dB(A) at 3600 rpm). Sound grows with the fifth power of fan speed, 50·log10(rpm), as for any fan (least squares
   over these three points gives 50.5).

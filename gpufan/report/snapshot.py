@@ -105,6 +105,7 @@ def read(path: Path) -> Snapshot:
 
 
 def stale_s(snapshot: Snapshot) -> float | None:
-    """Seconds since `snapshot`, where that is more than a living daemon would let pass; else None."""
-    age_s = time.time() - snapshot.time_s
+    """Seconds between `snapshot` and now, where a living daemon would have written another; else None."""
+    # A snapshot from the future was written before the clock was set back.
+    age_s = abs(time.time() - snapshot.time_s)
     return age_s if age_s > 5 + 2 * snapshot.interval_s else None

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -11,8 +13,10 @@ from gpufan.errors import GpufanError
 from gpufan.gpu import FanReading, GpuInfo, Reading
 from gpufan.gpu.pci import PciAddress
 from gpufan.report import snapshot
-from gpufan.report.summary import CardSummary
 from gpufan.report.text import line
+
+if TYPE_CHECKING:
+    from gpufan.report.summary import CardSummary
 
 
 def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]]) -> None:
@@ -47,7 +51,7 @@ def print_status(path: Path, *, as_json: bool) -> None:
     """Print the snapshot in `path`. Raises GpufanError if there is none, or if it is stale."""
     taken = snapshot.read(path)
     if as_json:
-        click.echo(path.read_bytes())
+        click.echo(msgspec.json.encode(taken))
     else:
         dry = ", dry run" if taken.dry_run else ""
         click.echo(f"gpufan {taken.version}, process {taken.pid}, every {taken.interval_s:g} s{dry}")
@@ -59,11 +63,11 @@ def print_status(path: Path, *, as_json: bool) -> None:
     stale_s = snapshot.stale_s(taken)
     if stale_s is not None:
         raise GpufanError(
-            f"this is {stale_s:.0f} s old: gpufan (process {taken.pid}) hangs or died; `sudo gpufan restore`"
+            f"the snapshot is {stale_s:.0f} s old: gpufan (process {taken.pid}) hangs or died; `sudo gpufan restore`"
         )
 
 
-def print_summary(summaries: Sequence[tuple[str, CardSummary]]) -> None:
+def print_summary(summaries: Sequence[tuple[str, "CardSummary"]]) -> None:
     """Print what a simulated run came to."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("GPU")
