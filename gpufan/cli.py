@@ -14,16 +14,22 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from gpufan import __version__
-from gpufan.control.law import CurveSettings
+from gpufan import __version__, config
 from gpufan.curve import Curve
 from gpufan.errors import GpufanError, InputError
-from gpufan.options import backend_option, debug_option, display_option, gpu_option, runtime_option, simulate_option
+from gpufan.options import (
+    backend_option,
+    config_option,
+    debug_option,
+    display_option,
+    gpu_option,
+    runtime_option,
+    simulate_option,
+)
 from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT
 from gpufan.xorg.command import setup_xorg
 
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DEFAULTS = CurveSettings()
 
 
 def _read_with(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
@@ -64,11 +70,20 @@ def _time_scale(text: str) -> float:
     return scale
 
 
+def _is_given(name: str) -> bool:
+    """Whether the option was given rather than left at its default."""
+    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
+
+
+def _source(path: Path | None, options: config.RunKeys = config.NOTHING) -> config.Source:
+    """The file at `path`; without one the usual file, if it is there."""
+    return config.Source(path or config.DEFAULT_PATH, required=path is not None, options=options)
+
+
 def _refuse_without_simulate(*names: str) -> None:
     """Options of a simulation must not be taken to mean anything for real cards."""
-    context = click.get_current_context()
     for name in names:
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+        if _is_given(name):
             raise InputError(f"--{name.replace('_', '-')} goes with --simulate: add that, or leave it out")
 
 
@@ -90,7 +105,7 @@ def cli(context: click.Context) -> None:
     "--curve",
     metavar="T:D,...",
     callback=_read_with(Curve.parse),
-    default=str(_DEFAULTS.curve),
+    default=str(config.DEFAULTS.curve),
     show_default=True,
     help="Duty in percent over temperature in °C, linear between points; 'auto' as the first duty leaves the fans to"
     " the driver below the second point.",
@@ -100,31 +115,35 @@ def cli(context: click.Context) -> None:
 @display_option
 @click.option(
     "--interval",
-    type=_FloatRange(0.1, 5),
+    "interval_s",
+    type=_FloatRange(*config.limits("interval_s")),
     metavar="SECONDS",
-    default=1.0,
+    default=config.DEFAULTS.interval_s,
     show_default=True,
     help="Time between readings.",
 )
 @click.option(
     "--hysteresis",
-    type=_FloatRange(0, 30),
+    "hysteresis_c",
+    type=_FloatRange(*config.limits("hysteresis_c")),
     metavar="°C",
-    default=_DEFAULTS.hysteresis_c,
+    default=config.DEFAULTS.hysteresis_c,
     show_default=True,
     help="How much a card must cool before its fans slow down.",
 )
 @click.option(
     "--hold",
-    type=_FloatRange(0, 3600),
+    "hold_s",
+    type=_FloatRange(*config.limits("hold_s")),
     metavar="SECONDS",
-    default=_DEFAULTS.hold_s,
+    default=config.DEFAULTS.hold_s,
     show_default=True,
     help="How long it must stay that cool.",
 )
 @click.option(
     "--min-duty",
-    type=click.IntRange(0, 100),
+    "min_duty_percent",
+    type=click.IntRange(*config.limits("min_duty_percent")),
     metavar="PERCENT",
     help="Lowest duty ever set. [default: the card's own, and 30 where that is under 20]",
 )
@@ -146,46 +165,67 @@ def cli(context: click.Context) -> None:
     help="Simulated seconds per second.",
 )
 @click.option(
-    "--duration", metavar="90s|30m|1h", callback=_read_with(_duration_s), help="Stop after this long. [default: never]"
+    "--duration",
+    "duration_s",
+    metavar="90s|30m|1h",
+    callback=_read_with(_duration_s),
+    help="Stop after this long. [default: never]",
 )
+@config_option
 @runtime_option
 @debug_option
 def run(
-    curve: Curve,
-    gpus: tuple[str, ...],
-    backend: str,
-    display: str | None,
-    interval: float,
-    hysteresis: float,
-    hold: float,
-    min_duty: int | None,
-    dry_run: bool,
     simulate: str | None,
     workload: str,
     time_scale: float,
-    duration: float | None,
+    config_path: Path | None,
     runtime_dir: Path | None,
+    **options: Any,
 ) -> None:
     """Keep the cards cool along a curve, until stopped.
 
-    However it ends, the fans are given back to the driver.
+    However it ends, the fans are given back to the driver. Options count more than the file of settings.
     """
-    from gpufan.run import RunOptions, SimulationOptions, run_cards, run_simulation
+    from gpufan.run import SimulationOptions, run_cards, run_simulation
 
-    settings = CurveSettings(curve=curve, hysteresis_c=hysteresis, hold_s=hold, min_duty_percent=min_duty)
+    given = config.RunKeys(**{key: value for key, value in options.items() if _is_given(key)})
     if simulate is None:
         _refuse_without_simulate("workload", "time_scale")
-        run_cards(
-            RunOptions(settings, gpus, backend, display, interval, dry_run, duration, runtime_dir or DEFAULT_FOLDER)
-        )
+        run_cards(_source(config_path, given), runtime_dir or DEFAULT_FOLDER)
         return
-    summaries = run_simulation(
-        RunOptions(settings, gpus, backend, display, interval, dry_run, duration, runtime_dir),
-        SimulationOptions(simulate, workload, time_scale),
-    )
+    # A simulation depends on nothing of this machine, so there the file must be asked for.
+    source = config.Source(config_path, required=True, options=given)
+    summaries = run_simulation(source, runtime_dir, SimulationOptions(simulate, workload, time_scale))
     from gpufan.report.tables import print_summary
 
     print_summary(summaries)
+
+
+@cli.group("config")
+def config_group() -> None:
+    """Check and show the file of settings."""
+
+
+@config_group.command()
+@config_option
+@debug_option
+def check(config_path: Path | None) -> None:
+    """Look for mistakes in the file of settings, and change nothing."""
+    settings = _source(config_path).read()
+    if settings.path is None:
+        click.echo(f"no {config.DEFAULT_PATH}: what is built in holds")
+    else:
+        click.echo(f"{settings.path}: no mistake found")
+
+
+@config_group.command()
+@config_option
+@debug_option
+def show(config_path: Path | None) -> None:
+    """Show every value in effect without options, and where it came from."""
+    from gpufan.report.tables import print_settings
+
+    print_settings(_source(config_path).read())
 
 
 @cli.command("list")

@@ -19,7 +19,7 @@ import msgspec
 
 from gpufan.errors import GpufanError, GpuLost
 from gpufan.report.snapshot import GpuState, Snapshot
-from gpufan.worker import Worker
+from gpufan.worker import SettingsFor, Worker
 
 if TYPE_CHECKING:
     from gpufan.gpu.simulated import SimulatedBox
@@ -48,14 +48,19 @@ Publish = Callable[[Snapshot], None]
 """Takes a snapshot somewhere. Called from one thread; what it raises is an error of ours."""
 
 
+Reload = Callable[[], tuple[float, SettingsFor]]
+"""Reads the settings again: the interval in s, and how each card is to be kept. Raises for a file that is refused."""
+
+
 class StopInbox:
-    """Where a reason to stop arrives: a signal's number, or an exception that ends the run.
+    """Where a reason to stop arrives: a signal's number, or an exception that ends the run. And the wish to reload.
 
     A pipe wakes the waiting thread, and a signal writes to it at once (`signal.set_wakeup_fd`): a handler in Python
     runs only between two bytecodes, so a signal just before the wait for a lock or a queue would be slept over.
     """
 
     def __init__(self) -> None:
+        self._reload_wanted = False
         self._reasons: deque[int | BaseException] = deque()
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -65,6 +70,21 @@ class StopInbox:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda received, _frame: self._reasons.append(received))
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+
+    def reload_on_hang_up(self) -> None:
+        """Where there is no terminal to hang up, take SIGHUP for the wish to read the settings again."""
+        if not _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._want_reload)
+
+    def _want_reload(self, *_: object) -> None:
+        self._reload_wanted = True
+
+    def take_reload(self) -> bool:
+        """Whether a reload was wished for since the last time this was asked."""
+        if not self._reload_wanted:
+            return False
+        self._reload_wanted = False
+        return True
 
     def fail(self, error: BaseException) -> None:
         """Stop because of `error`; from any thread."""
@@ -127,12 +147,20 @@ class Daemon:
     """Runs workers in real time until told to stop."""
 
     def __init__(
-        self, workers: Sequence[Worker], publish: Sequence[Publish], *, interval_s: float, dry_run: bool = False
+        self,
+        workers: Sequence[Worker],
+        publish: Sequence[Publish],
+        *,
+        interval_s: float,
+        dry_run: bool = False,
+        reload: Reload | None = None,
     ) -> None:
         self._tracked = [_Tracked(worker) for worker in workers]
         self._publish = publish
         self._interval_s = interval_s
         self._dry_run = dry_run
+        self._reload = reload
+        self._reload_refused: str | None = None
         self._stop = threading.Event()
 
     def run(self, inbox: StopInbox, duration_s: float | None = None) -> None:
@@ -145,7 +173,7 @@ class Daemon:
             start_s = time.monotonic()
             for number, tracked in enumerate(self._tracked):
                 tracked.thread = self._start(inbox, self._work, tracked, start_s + number * _STAGGER_S)
-            self._start(inbox, self._supervise, start_s + (len(self._tracked) + 1) * _STAGGER_S)
+            self._start(inbox, self._supervise, inbox, start_s + (len(self._tracked) + 1) * _STAGGER_S)
             inbox.wait(duration_s)
         except BaseException as error:  # first of all the fans
             ended_by = error
@@ -183,19 +211,34 @@ class Daemon:
         finally:
             tracked.stop()
 
-    def _supervise(self, due_s: float) -> None:
-        """Publish every tick, and end the run when no card has been left for long."""
+    def _supervise(self, inbox: StopInbox, due_s: float) -> None:
+        """Publish every tick, reload when that is wished for, and end the run when no card has been left for long."""
         last_seen_s = time.monotonic()
         while not self._stop.wait(max(due_s - time.monotonic(), 0)):
+            if inbox.take_reload() and self._reload is not None:
+                self._take_on(self._reload)
             states = tuple(tracked.state for tracked in self._tracked)
             if any(state.control != "lost" for state in states):
                 last_seen_s = time.monotonic()
             elif time.monotonic() - last_seen_s >= ALL_LOST_S:
                 raise GpuLost(f"no card has answered for {ALL_LOST_S:g} s; a new start may find them again")
-            snapshot = Snapshot.of(states, interval_s=self._interval_s, dry_run=self._dry_run)
+            snapshot = Snapshot.of(
+                states, interval_s=self._interval_s, dry_run=self._dry_run, reload_refused=self._reload_refused
+            )
             for publish in self._publish:
                 publish(snapshot)
             due_s = self._next(due_s)
+
+    def _take_on(self, reload: Reload) -> None:
+        """Hand new settings to the workers, or keep the old ones; each takes them on in its own thread."""
+        try:
+            self._interval_s, settings_for = reload()
+        except Exception as error:  # whatever a file makes of us must not end control
+            self._reload_refused = str(error) or type(error).__name__
+            return
+        self._reload_refused = None
+        for tracked in self._tracked:
+            tracked.worker.follow(settings_for)
 
     def _next(self, due_s: float) -> float:
         """When the tick after the one due at `due_s` is due; one that was missed is not made up for."""
@@ -252,6 +295,15 @@ def simulate(
     finally:
         for worker in workers:
             worker.stop()
+
+
+def _has_terminal() -> bool:
+    """Whether a terminal controls this process, as it does not a service."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _clocks() -> tuple[float, float]:

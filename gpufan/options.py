@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from gpufan.config import DEFAULT_PATH
 from gpufan.runtime import DEFAULT_FOLDER
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,6 +29,13 @@ display_option = click.option(
     "--display",
     metavar=":N",
     help="Use the X server that runs there, with the cookie in XAUTHORITY. [default: one of our own, when needed]",
+)
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=f"File of settings. [default: {DEFAULT_PATH}, if it is there]",
 )
 runtime_option = click.option(
     "--runtime-dir",

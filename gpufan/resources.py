@@ -1,8 +1,13 @@
 """Where the files that are not code lie: `templates/` and `systemd/`."""
 
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpufan.errors import GpufanError
+
+if TYPE_CHECKING:
+    import jinja2
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -17,3 +22,15 @@ def resource(name: str) -> Path:
         if (root / name).is_file():
             return root / name
     raise GpufanError(f"{name} is missing from this installation of gpufan: install it again")
+
+
+@cache
+def template(name: str) -> "jinja2.Template":
+    """The template in the file `name`, in which an unknown variable is an error."""
+    # Only here: it takes longer to load than all the rest.
+    import jinja2
+
+    environment = jinja2.Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(resource(name).read_text("utf-8"))

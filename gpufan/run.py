@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gpufan import __version__
 from gpufan.bounded import within
-from gpufan.control.law import CurveSettings
+from gpufan.config import COMMAND_LINE, Settings, Source, WholeRun
 from gpufan.daemon import Daemon, Publish, StopInbox, simulate
-from gpufan.errors import GpuError, GpufanError, GpuLost, NotControllable
+from gpufan.errors import GpuError, GpufanError, GpuLost, InputError, NotControllable
 from gpufan.gpu import Gpu, GpuInfo, Reading
 from gpufan.gpu.select import select
 from gpufan.report import snapshot
 from gpufan.report.snapshot import Snapshot, SnapshotFile
 from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT, only_one
-from gpufan.worker import Worker, give_back
+from gpufan.worker import SettingsFor, Worker, give_back
 
 if TYPE_CHECKING:
     from gpufan.gpu.backends import Cards
@@ -29,21 +29,6 @@ G = TypeVar("G", bound=Gpu)
 
 PATIENCE_S = 5.0
 """For one card to answer a command, s."""
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What `gpufan run` was asked for, simulated or not."""
-
-    settings: CurveSettings
-    gpus: Sequence[str]
-    backend: str
-    display: str | None
-    interval_s: float
-    dry_run: bool
-    duration_s: float | None
-    runtime_folder: Path | None
-    """Where lock and snapshot go; None writes neither."""
 
 
 @dataclass(frozen=True)
@@ -65,30 +50,37 @@ class Report(Protocol):
     def warn(self, text: str) -> None:
         """Show a warning."""
 
+    def note(self, text: str) -> None:
+        """Show that something went as it should."""
+
     def close(self) -> None:
         """Show what is left."""
 
 
-def run_cards(options: RunOptions) -> None:
-    """Control real cards until a signal or the end of the duration.
+def run_cards(source: Source, runtime_folder: Path) -> None:
+    """Control real cards until a signal or the end of the duration; read `source` again at SIGHUP to a service.
 
-    Raises InputError, DriverError, NotControllable, or what ended the run.
+    Lock and snapshot go to `runtime_folder`. Raises InputError, DriverError, NotControllable, or what ended the run.
     """
     from gpufan.gpu.backends import RoutedGpu
 
     inbox = StopInbox()
     inbox.catch_signals()
-    folder = None if options.dry_run else options.runtime_folder
+    inbox.reload_on_hang_up()
+    settings = source.read()
+    whole = settings.whole()
+    folder = None if whole.dry_run else runtime_folder
     complaints: list[str] = []
-    with only_one(folder, complaints.append), _cards(options.backend, options.display, folder) as cards:
-        chosen = select(cards.gpus, options.gpus)
-        if not options.dry_run:
+    with only_one(folder, complaints.append), _cards(whole.backend, whole.display, folder) as cards:
+        chosen = select(cards.gpus, whole.gpus, _who_wants(settings))
+        if not whole.dry_run:
             _start_x(cards, chosen)
         usable, obstacles = _sort_out(chosen)
         if not usable:
             raise NotControllable(f"no card here has fans that can be set: {'; '.join(obstacles)}")
         complaints += [f"left alone: {obstacle}" for obstacle in obstacles]
-        if options.dry_run:
+        complaints += settings.idle_tables([gpu.info for gpu in cards.gpus])
+        if whole.dry_run:
             # To look at a card is no reason to start an X server for it.
             usable = [gpu.nvml if isinstance(gpu, RoutedGpu) else gpu for gpu in usable]
         report = _report(f"gpufan {__version__} · ctrl-c gives the fans back to the driver")
@@ -97,54 +89,79 @@ def run_cards(options: RunOptions) -> None:
         workers = [
             Worker(
                 gpu,
-                options.settings,
-                dry_run=options.dry_run,
+                settings.for_card,
+                dry_run=whole.dry_run,
                 fall_back=gpu.fall_back if isinstance(gpu, RoutedGpu) else None,
             )
             for gpu in usable
         ]
+        reload = partial(_reload, source, whole, cards.gpus, report)
         with _snapshots(folder, report) as sinks:
+            daemon = Daemon(workers, sinks, interval_s=whole.interval_s, dry_run=whole.dry_run, reload=reload)
             try:
-                Daemon(workers, sinks, interval_s=options.interval_s, dry_run=options.dry_run).run(
-                    inbox, options.duration_s
-                )
+                daemon.run(inbox, whole.duration_s)
             finally:
                 report.close()
 
 
-def run_simulation(options: RunOptions, simulation: SimulationOptions) -> list[tuple[str, "CardSummary"]]:
+def _reload(source: Source, started: WholeRun, gpus: Sequence[Gpu], report: Report) -> tuple[float, SettingsFor]:
+    """Read `source` again; the interval, and how each card is to be kept. Raises InputError, after telling `report`."""
+    try:
+        settings = source.read()
+        whole = settings.whole()
+        for key in WholeRun._fields:
+            if key != "interval_s" and getattr(whole, key) != getattr(started, key):
+                raise InputError(f"{source.path}: a new {key} needs a restart")
+    except Exception as error:
+        report.warn(f"settings not reloaded, those before stay: {error}")
+        raise
+    for line in settings.idle_tables([gpu.info for gpu in gpus]):
+        report.warn(line)
+    report.note(f"settings reloaded from {settings.path or 'the command line alone'}")
+    return whole.interval_s, settings.for_card
+
+
+def _who_wants(settings: Settings) -> str:
+    """Who named the cards to control, for an error."""
+    return "--gpu" if settings.look_up("gpus").origin == COMMAND_LINE else f"{settings.path}: gpus:"
+
+
+def run_simulation(
+    source: Source, runtime_folder: Path | None, simulation: SimulationOptions
+) -> list[tuple[str, "CardSummary"]]:
     """Control the cards of a simulated box, touching nothing of the machine; what it came to, by card.
 
-    Raises InputError.
+    Without a `runtime_folder` there is neither lock nor snapshot. Raises InputError.
     """
     from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
     from gpufan.report.summary import CardSummary
 
     inbox = StopInbox()
     inbox.catch_signals()
+    settings = source.read()
+    whole = settings.whole()
     box = SimulatedBox(PROFILES[simulation.profile], WORKLOADS[simulation.workload])
-    chosen = select(box.gpus, options.gpus)
+    chosen = select(box.gpus, whole.gpus, _who_wants(settings))
     summaries = [CardSummary(gpu) for gpu in chosen]
-    folder = options.runtime_folder
 
     def add(_: Snapshot) -> None:
         for summary in summaries:
-            summary.add(options.interval_s)
+            summary.add(whole.interval_s)
 
-    with only_one(folder, _complain):
+    with only_one(runtime_folder, _complain):
         report = _report(f"gpufan {__version__} · simulated {simulation.profile}, {simulation.workload}")
-        workers = [Worker(gpu, options.settings, dry_run=options.dry_run) for gpu in chosen]
-        with _snapshots(folder, report) as sinks:
+        workers = [Worker(gpu, settings.for_card, dry_run=whole.dry_run) for gpu in chosen]
+        with _snapshots(runtime_folder, report) as sinks:
             try:
                 simulate(
                     box,
                     workers,
                     [add, *sinks],
                     inbox,
-                    interval_s=options.interval_s,
-                    duration_s=options.duration_s,
+                    interval_s=whole.interval_s,
+                    duration_s=whole.duration_s,
                     time_scale=simulation.time_scale,
-                    dry_run=options.dry_run,
+                    dry_run=whole.dry_run,
                 )
             finally:
                 report.close()

@@ -21,6 +21,9 @@ SETTLE_S = 15.0
 SETTLE_TOLERANCE = 10
 """Points by which a settled fan's speed may differ from its target."""
 
+SettingsFor = Callable[[GpuInfo], CurveSettings]
+"""Tells how a card is to be kept. Pure, and the same for the same card."""
+
 _NEVER = -1
 """In place of a duty: nothing has been set yet, or what was set is no longer known."""
 
@@ -75,7 +78,7 @@ class Worker:
     def __init__(
         self,
         gpu: Gpu,
-        settings: CurveSettings,
+        settings_for: SettingsFor,
         *,
         dry_run: bool = False,
         fall_back: Callable[[str], bool] | None = None,
@@ -83,7 +86,7 @@ class Worker:
         """`fall_back` is told why the fans do not obey, and says whether `gpu` has another way to them now."""
         self.gpu = gpu
         self._fall_back = fall_back
-        self._settings = settings
+        self._settings_for = self._followed = settings_for
         self._dry_run = dry_run
         self._info: GpuInfo | None = None
         self._controller: Controller
@@ -110,11 +113,14 @@ class Worker:
         try:
             reading = self.gpu.read()
             self._wait_lost.reset()
-            if self.gpu.info is not self._info:
-                self._adopt(self.gpu.info)
+            self._keep_up()
             self._act(now_s, reading, waiting, assert_anew)
         except GpuLost as error:
             self._lose(now_s, error)
+
+    def follow(self, settings_for: SettingsFor) -> None:
+        """Go by other settings from the next tick on, with the fans in hand. May be called from any thread."""
+        self._settings_for = settings_for
 
     def stop(self) -> None:
         """Give the fans back, and set them no more. Raises GpuError, GpuLost or NoPermission."""
@@ -129,10 +135,16 @@ class Worker:
                 raise
             # Whoever may not set fans has none to give back.
 
-    def _adopt(self, info: GpuInfo) -> None:
-        """Start afresh with a card that was found, or found again."""
-        self._info = info
-        self._controller = Controller(self._settings, info.duty_range, info.slowdown_c)
+    def _keep_up(self) -> None:
+        """Start afresh with a card that was found, or found again; take on new settings in passing."""
+        settings_for = self._settings_for
+        info = self.gpu.info
+        if info is not self._info:
+            self._controller = Controller(settings_for(info), info.duty_range, info.slowdown_c)
+            self._info = info
+        elif settings_for is not self._followed:
+            self._controller.follow(settings_for(info))
+        self._followed = settings_for
 
     def _act(self, now_s: float, reading: Reading, waiting: bool, assert_anew: bool) -> None:
         assert self._info is not None

@@ -19,6 +19,7 @@ class Controller:
         limits = duty_range(card_range, settings.min_duty_percent)
         if slowdown_c is None or not 60 <= slowdown_c <= 120:
             slowdown_c = DEFAULT_SLOWDOWN_C
+        self._card_range = card_range
         self._full = limits[1]
         self._guard = SensorGuard()
         self._law = CurveLaw(settings, limits, full_at_c=slowdown_c - SLOWDOWN_MARGIN_C)
@@ -37,6 +38,13 @@ class Controller:
             decision = Decision(self._last.duty_percent, "fail-safe", f"{doubt.reason}, holding")
         self._last = decision
         return decision
+
+    def follow(self, settings: CurveSettings) -> None:
+        """Go by other settings from now on: a rise is made at once, a fall from the duty that is set, as ever.
+
+        What is known of the sensor stays known.
+        """
+        self._law.follow(settings, duty_range(self._card_range, settings.min_duty_percent))
 
     def forget(self) -> None:
         """The fans have been the driver's meanwhile: decide as if for the first time."""

@@ -93,6 +93,11 @@ class CurveLaw:
             self._duty = duty
         return self._explain(self._duty, temperature_c, lowest)
 
+    def follow(self, settings: CurveSettings, limits: tuple[int, int]) -> None:
+        """Go by other settings from now on, starting from the duty and the temperature that are held."""
+        self._settings = settings
+        self._limits = limits
+
     def force(self, now_s: float, duty_percent: int) -> None:
         """Something above the law has set `duty_percent` at `now_s`: a fall starts from there and then."""
         self._last_s = now_s

@@ -1,6 +1,7 @@
 """Which cards a person means: by UUID, PCI address, index or name."""
 
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import TypeVar
 
 from gpufan.errors import InputError
@@ -10,24 +11,26 @@ from gpufan.gpu.pci import PciAddress
 G = TypeVar("G", bound=Gpu)
 
 
-def select(gpus: Sequence[G], wanted: Iterable[str]) -> list[G]:
+def select(gpus: Sequence[G], wanted: Iterable[str], wanted_by: str = "--gpu") -> list[G]:
     """The cards that `wanted` names, each once and in the order of `gpus`; all of them when it names none.
 
-    Raises InputError for a name that fits no card.
+    Raises InputError for a name that fits no card; `wanted_by` says there who named it.
     """
     chosen: set[int] = set()
     named = False
     for text in wanted:
         named = True
-        found = [gpu.info.index for gpu in gpus if _fits(gpu.info, text.strip())]
+        found = [gpu.info.index for gpu in gpus if fits(gpu.info, text)]
         if not found:
             known = ", ".join(f"{gpu.info.label} ({gpu.info.pci or 'not answering'})" for gpu in gpus)
-            raise InputError(f"--gpu {text}: no such card; this box has {known}")
+            raise InputError(f"{wanted_by} {text}: no such card; this box has {known}")
         chosen.update(found)
     return [gpu for gpu in gpus if not named or gpu.info.index in chosen]
 
 
-def _fits(info: GpuInfo, text: str) -> bool:
+def fits(info: GpuInfo, text: str) -> bool:
+    """Whether `text` names the card: UUID or its beginning, PCI address, index, or part of the name with * and ?."""
+    text = text.strip()
     if text.isdecimal():
         return info.index == int(text)
     # Long enough a beginning of a UUID is as good as all of it; `GPU-` alone would be every card.
@@ -36,4 +39,5 @@ def _fits(info: GpuInfo, text: str) -> bool:
     try:
         return bool(info.pci) and PciAddress.parse(text) == PciAddress.parse(info.pci)
     except InputError:
-        return bool(text) and text.lower() in info.name.lower()
+        pattern = text.lower().replace("[", "[[]")
+        return bool(text) and fnmatchcase(info.name.lower(), f"*{pattern}*")

@@ -44,6 +44,10 @@ class LiveReport:
         """Show a warning above the table."""
         self._frames.put(text)
 
+    def note(self, text: str) -> None:
+        """Show above the table that something went as it should."""
+        self._frames.put(text)
+
     def close(self) -> None:
         """Leave the last table on the terminal."""
         self._frames.close(0.5)

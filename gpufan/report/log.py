@@ -34,6 +34,10 @@ class LogReport:
         """Write a warning."""
         self._put(4, text)
 
+    def note(self, text: str) -> None:
+        """Write that something went as it should."""
+        self._put(6, text)
+
     def close(self) -> None:
         """Write what is left."""
         self._lines.close(0.5)

@@ -53,13 +53,23 @@ class Snapshot(msgspec.Struct, frozen=True):
     gpus: tuple[GpuState, ...]
     simulated_s: float | None = None
     """Simulated seconds since the start; None for real cards."""
+    reload_refused: str | None = None
+    """What was wrong with the settings at the last reload, so that those before stay; None where nothing was."""
 
     @classmethod
     def of(
-        cls, gpus: tuple[GpuState, ...], *, interval_s: float, dry_run: bool = False, simulated_s: float | None = None
+        cls,
+        gpus: tuple[GpuState, ...],
+        *,
+        interval_s: float,
+        dry_run: bool = False,
+        simulated_s: float | None = None,
+        reload_refused: str | None = None,
     ) -> "Snapshot":
         """Snapshot of this process, now."""
-        return cls(FORMAT, __version__, os.getpid(), time.time(), interval_s, dry_run, gpus, simulated_s)
+        return cls(
+            FORMAT, __version__, os.getpid(), time.time(), interval_s, dry_run, gpus, simulated_s, reload_refused
+        )
 
 
 class SnapshotFile:

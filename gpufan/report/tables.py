@@ -9,6 +9,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from gpufan import config
+from gpufan.config import Settings
 from gpufan.errors import GpufanError
 from gpufan.gpu import FanReading, GpuInfo, Reading
 from gpufan.gpu.pci import PciAddress
@@ -55,6 +57,8 @@ def print_status(path: Path, *, as_json: bool) -> None:
     else:
         dry = ", dry run" if taken.dry_run else ""
         click.echo(f"gpufan {taken.version}, process {taken.pid}, every {taken.interval_s:g} s{dry}")
+        if taken.reload_refused is not None:
+            click.echo(f"settings not reloaded, those before stay: {taken.reload_refused}")
         for gpu in taken.gpus:
             click.echo(line(gpu))
             click.echo(
@@ -83,6 +87,33 @@ def print_summary(summaries: Sequence[tuple[str, "CardSummary"]]) -> None:
             f"{summary.throttled_percent:.1f} %",
         )
     Console().print(table)
+
+
+def print_settings(settings: Settings) -> None:
+    """Print every value in effect, and where it came from: for all cards, then for those that each table fits."""
+    click.echo(f"file: {settings.path or f'none ({config.DEFAULT_PATH} is not there)'}")
+    _print_values("every card", [(key, settings.look_up(key)) for key in config.RUN_KEYS])
+    for number, table in enumerate(settings.tables, 1):
+        heading = f"[[gpu]] {number}, cards that match {config.toml(table.match)}"
+        _print_values(heading, [(key, settings.look_up(key, [number])) for key in config.CARD_KEYS])
+
+
+def _print_values(heading: str, values: Sequence[tuple[str, config.Value]]) -> None:
+    rows = [
+        (key, _UNSET[key] if value in (None, ()) else config.toml(value), origin) for key, (value, origin) in values
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    click.echo(f"\n{heading}")
+    for key, text, origin in rows:
+        click.echo(f"  {key:{widths[0]}}  {text:{widths[1]}}  {origin}")
+
+
+_UNSET = {
+    "min_duty_percent": "the card's own",
+    "gpus": "all",
+    "display": "our own, when needed",
+    "duration_s": "until stopped",
+}
 
 
 def _fans(info: GpuInfo, reading: Reading) -> str:

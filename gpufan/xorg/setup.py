@@ -9,23 +9,18 @@ import difflib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from io import BytesIO
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gpufan.errors import DriverError, GpufanError, InputError
 from gpufan.gpu.pci import PciAddress
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
-from gpufan.resources import resource
+from gpufan.resources import template
 from gpufan.xorg import files
 from gpufan.xorg.config import Config, Section, same_name, with_bits
 from gpufan.xorg.edid import pretended_edid
 from gpufan.xorg.edit import Wanted, edit
-
-if TYPE_CHECKING:
-    import jinja2
 
 SNIPPET_FOLDERS = Path("/usr/share/X11/xorg.conf.d"), Path("/etc/X11/xorg.conf.d")
 """In the order in which the X server reads them, before xorg.conf."""
@@ -225,18 +220,7 @@ def _named(config: Config) -> list[Section]:
 
 def render(**context: object) -> str:
     """Make the text of new sections; see `gpufan.xorg.edit.edit`."""
-    return _template().render(context)
-
-
-@cache
-def _template() -> "jinja2.Template":
-    # Only here: it takes longer to load than all the rest.
-    import jinja2
-
-    environment = jinja2.Environment(
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.from_string(resource("templates/xorg.conf.j2").read_text("ascii"))
+    return template("templates/xorg.conf.j2").render(context)
 
 
 def _check_unchanged(change: Change) -> None:

@@ -34,7 +34,7 @@ def gpufan() -> Step:
 
     def step(gpu: SimulatedGpu, second: int) -> None:
         nonlocal worker
-        worker = worker or Worker(gpu, CurveSettings())
+        worker = worker or Worker(gpu, lambda _: CurveSettings())
         worker.tick(second)
 
     return step

@@ -8,11 +8,16 @@ from gpufan.control.law import CurveSettings
 from gpufan.curve import Curve
 from gpufan.errors import GpuError, GpuLost, NoPermission
 from gpufan.gpu import FanReading
-from gpufan.worker import Backoff, Worker, give_back
+from gpufan.worker import Backoff, SettingsFor, Worker, give_back
 from tests.unit.material import FakeGpu
 
-CURVE = CurveSettings(curve=Curve.parse("50:30,80:90"))
-AUTO = CurveSettings(curve=Curve.parse("0:auto,50:30,80:90"))
+
+def along(curve: str) -> SettingsFor:
+    return lambda _: CurveSettings(curve=Curve.parse(curve))
+
+
+CURVE = along("50:30,80:90")
+AUTO = along("0:auto,50:30,80:90")
 
 
 def run(worker: Worker, start_s: int, end_s: int) -> None:
@@ -21,7 +26,7 @@ def run(worker: Worker, start_s: int, end_s: int) -> None:
         worker.tick(now_s)
 
 
-def ticking(gpu: FakeGpu, ticks: int = 1, settings: CurveSettings = CURVE) -> Worker:
+def ticking(gpu: FakeGpu, ticks: int = 1, settings: SettingsFor = CURVE) -> Worker:
     """A worker that has run for some seconds, and a card whose record starts now."""
     worker = Worker(gpu, settings)
     run(worker, 0, ticks)
