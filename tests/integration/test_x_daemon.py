@@ -35,7 +35,7 @@ class Run:
         self.snapshots: list[Snapshot] = []
         self.inbox = StopInbox()
         self.cards = open_cards("auto", display, box.runtime / XSERVER_FOLDER, 5)
-        workers = [Worker(gpu, SETTINGS, fall_back=gpu.fall_back) for gpu in self.cards.gpus]
+        workers = [Worker(gpu, lambda _: SETTINGS, fall_back=gpu.fall_back) for gpu in self.cards.gpus]
         self.daemon = Daemon(workers, [self.snapshots.append], interval_s=0.02)
         self.thread = threading.Thread(target=self._run)
 

@@ -43,7 +43,9 @@ class Bench:
 
     def __init__(self, double: NvmlDouble, cards: Cards, server: NvControlServer) -> None:
         self.double, self.cards, self.server = double, cards, server
-        self.workers = [Worker(gpu, SETTINGS, fall_back=getattr(gpu, "fall_back", None)) for gpu in cards.gpus]
+        self.workers = [
+            Worker(gpu, lambda _: SETTINGS, fall_back=getattr(gpu, "fall_back", None)) for gpu in cards.gpus
+        ]
         self.now_s = 1000.0
 
     def tick(self, times: int = 1) -> None:
@@ -308,7 +310,7 @@ def trace(folder: Path, driver: str, seconds: int) -> list[tuple[int | None, flo
     with double.install(), NvControlServer(mapped_box(double.map), folder) as server, pytest.MonkeyPatch.context() as m:
         m.setenv("XAUTHORITY", str(server.authority))
         cards = open_cards("auto", server.name, folder, 5)
-        workers = [Worker(gpu, CurveSettings()) for gpu in cards.gpus]
+        workers = [Worker(gpu, lambda _: CurveSettings()) for gpu in cards.gpus]
         for second in range(seconds):
             for worker in workers:
                 worker.tick(second)
