@@ -27,6 +27,7 @@ from gpufan.options import (
     simulate_option,
 )
 from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT
+from gpufan.service.command import install_service, uninstall_service
 from gpufan.xorg.command import setup_xorg
 
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -280,11 +281,12 @@ def xserver(runtime_dir: Path | None) -> None:
     """
     from gpufan.run import run_xserver
 
-    # Not where `gpufan run` would have one of its own.
-    run_xserver((runtime_dir or DEFAULT_FOLDER) / "xserver-alone", click.echo)
+    run_xserver((runtime_dir or DEFAULT_FOLDER) / "xserver", click.echo)
 
 
 cli.add_command(setup_xorg)
+cli.add_command(install_service)
+cli.add_command(uninstall_service)
 
 
 def main() -> None:

@@ -114,14 +114,16 @@ class _Tracked:
         self.worker = worker
         self.thread: threading.Thread | None = None
         self.busy_since_s: float | None = None
+        self.ticked_s = time.monotonic()
         self.given_back = False
         self.stop_error: Exception | None = None
 
     @property
     def state(self) -> GpuState:
-        state = self.worker.state
+        now_s = time.monotonic()
+        state = msgspec.structs.replace(self.worker.state, tick_age_s=round(now_s - self.ticked_s, 3))
         busy_since_s = self.busy_since_s
-        if busy_since_s is None or time.monotonic() - busy_since_s <= HANG_S:
+        if busy_since_s is None or now_s - busy_since_s <= HANG_S:
             return state
         return msgspec.structs.replace(
             state,
@@ -153,12 +155,15 @@ class Daemon:
         *,
         interval_s: float,
         dry_run: bool = False,
+        stopping: Callable[[], None] = lambda: None,
         reload: Reload | None = None,
     ) -> None:
+        """`stopping` is called once, before the fans are given back."""
         self._tracked = [_Tracked(worker) for worker in workers]
         self._publish = publish
         self._interval_s = interval_s
         self._dry_run = dry_run
+        self._stopping = stopping
         self._reload = reload
         self._reload_refused: str | None = None
         self._stop = threading.Event()
@@ -177,6 +182,7 @@ class Daemon:
             inbox.wait(duration_s)
         except BaseException as error:  # first of all the fans
             ended_by = error
+        self._stopping()
         if failed := self._give_back():
             text = f"fans not given back to the driver: {'; '.join(failed)}"
             raise GpufanError(text if ended_by is None else f"{ended_by}; {text}") from ended_by
@@ -207,6 +213,7 @@ class Daemon:
                 tracked.busy_since_s = time.monotonic()
                 tracked.worker.tick(now_s, assert_anew=slept or clock_set)
                 tracked.busy_since_s = None
+                tracked.ticked_s = time.monotonic()
                 due_s = self._next(due_s)
         finally:
             tracked.stop()

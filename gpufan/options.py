@@ -28,6 +28,7 @@ backend_option = click.option(
 display_option = click.option(
     "--display",
     metavar=":N",
+    envvar="GPUFAN_DISPLAY",
     help="Use the X server that runs there, with the cookie in XAUTHORITY. [default: one of our own, when needed]",
 )
 config_option = click.option(

@@ -1,5 +1,6 @@
 """`gpufan run` and `gpufan restore`: find the cards, put the parts together, and take them apart again."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from gpufan.daemon import Daemon, Publish, StopInbox, simulate
 from gpufan.errors import GpuError, GpufanError, GpuLost, InputError, NotControllable
 from gpufan.gpu import Gpu, GpuInfo, Reading
 from gpufan.gpu.select import select
+from gpufan.notify import Notifier
 from gpufan.report import snapshot
 from gpufan.report.snapshot import Snapshot, SnapshotFile
 from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT, only_one
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
     from gpufan.report.summary import CardSummary
 
 G = TypeVar("G", bound=Gpu)
+
+DISPLAY_ENVIRONMENT = "environment"
+"""In the folder of an X server of our own: what a process needs in its environment to use it."""
 
 PATIENCE_S = 5.0
 """For one card to answer a command, s."""
@@ -62,11 +67,21 @@ def run_cards(source: Source, runtime_folder: Path) -> None:
 
     Lock and snapshot go to `runtime_folder`. Raises InputError, DriverError, NotControllable, or what ended the run.
     """
-    from gpufan.gpu.backends import RoutedGpu
-
     inbox = StopInbox()
     inbox.catch_signals()
     inbox.reload_on_hang_up()
+    notifier = Notifier.from_environment()
+    try:
+        _control_cards(source, runtime_folder, inbox, notifier)
+    except GpufanError as error:
+        if notifier is not None and not notifier.ready:
+            notifier.hold_back(error, inbox)
+        raise
+
+
+def _control_cards(source: Source, runtime_folder: Path, inbox: StopInbox, notifier: Notifier | None) -> None:
+    from gpufan.gpu.backends import RoutedGpu
+
     settings = source.read()
     whole = settings.whole()
     folder = None if whole.dry_run else runtime_folder
@@ -75,7 +90,7 @@ def run_cards(source: Source, runtime_folder: Path) -> None:
         chosen = select(cards.gpus, whole.gpus, _who_wants(settings))
         if not whole.dry_run:
             _start_x(cards, chosen)
-        usable, obstacles = _sort_out(chosen)
+        usable, obstacles = sort_out(chosen)
         if not usable:
             raise NotControllable(f"no card here has fans that can be set: {'; '.join(obstacles)}")
         complaints += [f"left alone: {obstacle}" for obstacle in obstacles]
@@ -97,7 +112,14 @@ def run_cards(source: Source, runtime_folder: Path) -> None:
         ]
         reload = partial(_reload, source, whole, cards.gpus, report)
         with _snapshots(folder, report) as sinks:
-            daemon = Daemon(workers, sinks, interval_s=whole.interval_s, dry_run=whole.dry_run, reload=reload)
+            daemon = Daemon(
+                workers,
+                sinks if notifier is None else [*sinks, notifier.publish],
+                interval_s=whole.interval_s,
+                dry_run=whole.dry_run,
+                reload=reload,
+                stopping=notifier.stopping if notifier else lambda: None,
+            )
             try:
                 daemon.run(inbox, whole.duration_s)
             finally:
@@ -205,10 +227,12 @@ def restore(names: Sequence[str], folder: Path, backend: str, display: str | Non
     Raises InputError, DriverError, or GpufanError naming every card where it failed.
     """
     failed = []
-    with only_one(folder, _complain), _cards(backend, display, folder) as cards:
+    # A daemon that systemd has killed may keep the lock while it hangs in the driver, for ever.
+    lock_folder = None if "SERVICE_RESULT" in os.environ else folder
+    with only_one(lock_folder, _complain), _cards(backend, display, folder) as cards:
         chosen = select(cards.gpus, names)
         _start_x(cards, chosen)
-        usable, obstacles = _sort_out(chosen)
+        usable, obstacles = sort_out(chosen)
         done = [f"{obstacle}: nothing to give back" for obstacle in obstacles]
         for gpu in usable:
             try:
@@ -236,6 +260,10 @@ def run_xserver(folder: Path, tell: Callable[[str], None]) -> None:
     inbox.catch_signals()
     with only_one(folder, _complain), HeadlessServer(server_config(find_cards(nvml_addresses)), folder) as server:
         display = server.display()
+        environment = f"GPUFAN_DISPLAY={display}\nXAUTHORITY={display.authority}\n"
+        (folder / DISPLAY_ENVIRONMENT).write_text(environment)
+        if notifier := Notifier.from_environment():
+            notifier.send("READY=1", f"STATUS=X server on {display}")
         tell(f"X server on {display}; use it with: XAUTHORITY={display.authority} gpufan run --display {display}")
         inbox.wait(None)
 
@@ -295,7 +323,7 @@ def _found_to_need_x(folder: Path) -> dict[str, str]:
     return {gpu.uuid: gpu.backend_reason for gpu in taken.gpus if gpu.backend_reason}
 
 
-def _sort_out(gpus: Sequence[G]) -> tuple[list[G], list[str]]:
+def sort_out(gpus: Sequence[G]) -> tuple[list[G], list[str]]:
     """The cards that can be controlled, and what stands in the way of the others."""
     usable = [gpu for gpu in gpus if gpu.info.obstacle is None]
     obstacles = [f"{gpu.info.label}: {gpu.info.obstacle}" for gpu in gpus if gpu.info.obstacle is not None]

@@ -18,8 +18,8 @@ from gpufan.xorg.client import Display
 from gpufan.xorg.route import XRoute
 
 BACKENDS = ("auto", "nvml", "x11")
-XSERVER_FOLDER = "xserver"
-"""In the runtime folder, where an X server of our own keeps its files."""
+XSERVER_FOLDER = "own-xserver"
+"""In the runtime folder, where an X server of our own keeps its files; not where that of `gpufan xserver` does."""
 
 
 class RoutedGpu:

@@ -36,6 +36,8 @@ class GpuState(msgspec.Struct, frozen=True):
     """How often something else changed the fans and was set right."""
     errors: int
     """How often the card refused or did not answer."""
+    tick_age_s: float = 0.0
+    """Seconds since the card's loop last came round."""
     backend_reason: str = ""
     """Why this backend and not NVML; empty where nothing needs saying."""
 

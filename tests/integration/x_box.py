@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gpufan.gpu.backends import XSERVER_FOLDER
 from gpufan.gpu.simulated import PROFILES, SimulatedBox
 from tests.doubles import xorg
 from tests.doubles.nvml import AUTO, DRIVER, IGNORES, NvmlDouble, wait_for
@@ -45,7 +46,7 @@ class XBox:
 
     def xorgs(self) -> list[int]:
         """Ids of the X servers that gpufan runs."""
-        return xorg.running(self.runtime / "xserver") + xorg.running(self.runtime / "xserver-alone")
+        return xorg.running(self.runtime / XSERVER_FOLDER) + xorg.running(self.runtime / "xserver")
 
     def states(self) -> list[dict[str, Any]]:
         """The cards as the snapshot tells of them; none before there is one."""

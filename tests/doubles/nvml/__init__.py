@@ -107,7 +107,7 @@ class Map(ctypes.Structure):
         ("magic", ctypes.c_uint32),
         ("size", ctypes.c_uint32),
         ("driver", ctypes.c_char * 80),
-        *((name, ctypes.c_int32) for name in ("card_count", "init_error", "not_permitted")),
+        *((name, ctypes.c_int32) for name in ("card_count", "init_error", "not_permitted", "asks_capability")),
         ("log_count", ctypes.c_uint64),
         ("cards", Card * CARDS),
         ("log", _Entry * LOG),

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -56,7 +58,7 @@ typedef struct {
 typedef struct {
     uint32_t magic, size;
     char driver[80];
-    Int card_count, init_error, not_permitted;
+    Int card_count, init_error, not_permitted, asks_capability;
     Count log_count;
     Card cards[CARDS];
     Entry log[LOG];
@@ -361,9 +363,16 @@ int nvmlDeviceGetFanSpeedRPM(Handle device, FanSpeedV1 *out) {
 /* ---- fans, set ---- */
 
 #if DRIVER >= 515043
+/* What the kernel module asks for before a fan may be set: not user 0, but this. */
+static int has_sys_admin(void) {
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct data[2];
+    return !syscall(SYS_capget, &header, data) && data[0].effective >> CAP_SYS_ADMIN & 1;
+}
+
 static Call enter_set(Handle device, int kind, unsigned fan) {
     Call c = enter_fan(device, kind, fan);
-    if (!c.result && c.map->not_permitted)
+    if (!c.result && (c.map->not_permitted || (c.map->asks_capability && !has_sys_admin())))
         c.result = NO_PERMISSION;
     return c;
 }

@@ -1,0 +1,191 @@
+"""The code that the service runs: only such as nobody but root can write, and a copy where the installation is not."""
+
+import hashlib
+import re
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+
+import gpufan
+from gpufan.errors import GpufanError
+from gpufan.resources import resource
+
+COPY = Path("/opt/gpufan")
+_MARK = ".copied-by-gpufan"
+"""In the copy: a digest of all that was copied."""
+
+_HIDDEN = [Path(name) for name in ("/home", "/root", "/run/user", "/tmp", "/var/tmp")]
+"""Folders that the sandbox hides or that everybody shares."""
+
+
+def exposure() -> str | None:
+    """Why the running installation must not be what a service of root runs; None where it may be."""
+    roots = [sys.executable, *(entry for entry in sys.path if entry), str(Path(gpufan.__file__).parent)]
+    return first_exposure([Path(root) for root in roots if Path(root).exists()])
+
+
+def first_exposure(paths: Iterable[Path]) -> str | None:
+    """What somebody other than root can write, or the service not see, of `paths`, all below and all above them."""
+    seen: set[Path] = set()
+    for path in paths:
+        for place in dict.fromkeys((path.absolute(), path.resolve())):
+            hidden = next((folder for folder in _HIDDEN if place.is_relative_to(folder)), None)
+            if hidden is not None:
+                return f"{place} lies in {hidden}"
+            for part in (*place.parents, *_tree(place)):
+                if part not in seen and _is_writable_by_others(part):
+                    return f"{part} is writable by others than root"
+                seen.add(part)
+    return None
+
+
+def _tree(path: Path) -> Iterator[Path]:
+    yield path
+    if path.is_dir():
+        yield from path.rglob("*")
+
+
+def _is_writable_by_others(path: Path) -> bool:
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        return status.st_uid != 0
+    # A group of root's own is root.
+    group = status.st_mode & stat.S_IWGRP and status.st_gid != 0
+    return status.st_uid != 0 or bool(group or status.st_mode & stat.S_IWOTH)
+
+
+def command() -> str:
+    """How the running installation is started, without anything that the environment or a user could slip in."""
+    return f"{sys.executable} -I -m gpufan"
+
+
+def copied_command() -> str:
+    """How the copy is started."""
+    return f"{COPY}/bin/python3 -I -m gpufan"
+
+
+def check_copy() -> None:
+    """Raise GpufanError where no copy can be made."""
+    if COPY.exists() and not (COPY / _MARK).exists():
+        raise GpufanError(
+            f"{COPY} is there already and may be written by others: `sudo chown -R root: {COPY}`, or move it away"
+        )
+    _root_python()
+    _distributions()
+
+
+def copy_is_current() -> bool:
+    """Whether the copy is there, and the same as one made now. Raises GpufanError."""
+    mark = COPY / _MARK
+    return mark.exists() and mark.read_text() == _digest(_sources())
+
+
+def draft_folder() -> Path:
+    """Where a copy is made before it takes the place of the one before."""
+    return COPY.with_name(COPY.name + ".new")
+
+
+def make_copy() -> Path:
+    """Make a root-owned copy beside `COPY` from the installed files, and try it. Raises GpufanError."""
+    draft = draft_folder()
+    shutil.rmtree(draft, ignore_errors=True)
+    python = _root_python()
+    site = draft / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    site.mkdir(parents=True)
+    sources = _sources()
+    for name, source in sources.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, site / name)
+    _make_environment(draft, python)
+    (draft / _MARK).write_text(_digest(sources))
+    _run(str(python), "-I", "-m", "compileall", "-q", "-j0", "-s", str(draft), "-p", str(COPY), str(site))
+    _run(str(draft / "bin/python3"), "-I", "-m", "gpufan", "--version")
+    return draft
+
+
+def _sources() -> dict[str, Path]:
+    """Every file to copy, by its name below site-packages."""
+    found = {}
+    for installed in _distributions():
+        for file in installed.files or ():
+            if ".." not in file.parts and file.suffix != ".pyc" and file.parts[0] != "gpufan":
+                found[str(file)] = Path(str(file.locate()))
+    # By hand, since of an editable installation the list of files names none of these.
+    folders = {"gpufan": Path(gpufan.__file__).parent}
+    for name in ("systemd/gpufan.service.j2", "templates/config.toml.j2"):
+        folders[f"gpufan/{Path(name).parent}"] = resource(name).parent
+    for name, folder in folders.items():
+        for path in folder.rglob("*"):
+            if path.is_file() and path.suffix != ".pyc":
+                found[f"{name}/{path.relative_to(folder)}"] = path
+    return found
+
+
+def _digest(sources: dict[str, Path]) -> str:
+    digest = hashlib.sha256(str(_root_python()).encode())
+    for name, path in sorted(sources.items()):
+        digest.update(f"{name}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return f"{digest.hexdigest()}\n"
+
+
+def _make_environment(folder: Path, python: Path) -> None:
+    """All that a virtual environment is: a link to an interpreter, and a file that says so."""
+    (folder / "bin").mkdir()
+    (folder / "bin/python3").symlink_to(python)
+    (folder / "pyvenv.cfg").write_text(f"home = {python.parent}\ninclude-system-site-packages = false\n")
+    launcher = folder / "bin/gpufan"
+    launcher.write_text(f"#!{COPY}/bin/python3 -I\nfrom gpufan.cli import main\n\nmain()\n")
+    launcher.chmod(0o755)
+
+
+def _root_python() -> Path:
+    """An interpreter like the running one that only root can write. Raises GpufanError."""
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    base = Path(getattr(sys, "_base_executable", sys.executable))
+    for candidate in (base.resolve(), Path("/usr/bin") / version, Path("/usr/local/bin") / version):
+        if candidate.exists() and first_exposure([candidate, *_standard_library(candidate)]) is None:
+            return candidate
+    raise GpufanError(
+        f"no {version} here that only root can write: `sudo apt-get install {version}`, or install gpufan with"
+        " /usr/bin/python3 into an environment of root's"
+    )
+
+
+def _standard_library(python: Path) -> list[Path]:
+    code = "import sysconfig; print(sysconfig.get_path('stdlib'))"
+    # Isolated, and unable to do harm before it has been looked at: it only runs where its file is root's.
+    if first_exposure([python]) is not None:
+        return [python]
+    return [Path(_run(str(python), "-I", "-S", "-c", code).strip())]
+
+
+def _distributions() -> list[Distribution]:
+    """The installed gpufan and all that it needs. Raises GpufanError."""
+    found: dict[str, Distribution] = {}
+    wanted = ["gpufan"]
+    while wanted:
+        text = wanted.pop()
+        name = re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0].lower()
+        if name in found or "extra ==" in text:
+            continue
+        try:
+            found[name] = distribution(name)
+        except PackageNotFoundError:
+            if ";" in text:  # needed under a condition that does not hold here
+                continue
+            raise GpufanError(f"{name}, which gpufan needs, is not installed: install gpufan again") from None
+        if found[name].files is None:
+            raise GpufanError(f"{name} does not tell its files: install gpufan with pip into an environment of its own")
+        wanted += found[name].requires or ()
+    return list(found.values())
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise GpufanError(f"{' '.join(command)} failed: {done.stderr.strip() or done.returncode}")
+    return done.stdout

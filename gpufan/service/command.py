@@ -1,0 +1,101 @@
+"""The commands `gpufan install-service` and `gpufan uninstall-service`: parse, ask, call, print."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gpufan.curve import Curve
+from gpufan.errors import InputError
+from gpufan.options import debug_option, gpu_option
+
+if TYPE_CHECKING:
+    from gpufan.service.plan import Plan
+
+
+def _curve(context: click.Context, parameter: click.Parameter, text: str | None) -> Curve | None:
+    try:
+        return None if text is None else Curve.parse(text)
+    except InputError as error:
+        raise click.BadParameter(str(error), context, parameter) from error
+
+
+@click.command("install-service")
+@click.option("--curve", metavar="T:D,...", callback=_curve, help="Curve to write into the configuration.")
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Configuration to install as /etc/gpufan/config.toml.",
+)
+@gpu_option
+@click.option("--keep-display-manager", is_flag=True, help="Leave the display manager alone.")
+@click.option("--no-start", is_flag=True, help="Install and enable only; nothing is started or stopped now.")
+@click.option("--skip-check", is_flag=True, help="Do not try the fans first, as for an image being built.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and do nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@debug_option
+def install_service(
+    curve: Curve | None,
+    config: Path | None,
+    gpus: tuple[str, ...],
+    keep_display_manager: bool,
+    no_start: bool,
+    skip_check: bool,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Keep the fans under control from boot on, as a service of systemd.
+
+    Tries the fans first, and says what it is about to do. `gpufan uninstall-service` puts all of it back.
+    """
+    from gpufan.service.install import install
+    from gpufan.service.plan import InstallOptions, make_plan
+
+    plan = make_plan(InstallOptions(curve, config, gpus, keep_display_manager, not no_start, not skip_check))
+    try:
+        _tell(plan, dry_run)
+        if dry_run:
+            return
+        _agree(plan.people, yes)
+        install(plan, click.echo)
+    finally:
+        plan.close()
+    if no_start:
+        click.echo("gpufan is installed; it starts at the next boot")
+    else:
+        click.echo("gpufan is in control: `gpufan status` shows it, `sudo gpufan uninstall-service` takes it back")
+
+
+def _tell(plan: "Plan", dry_run: bool) -> None:
+    lines = plan.lines() or ["nothing: all is as it should be"]
+    click.echo("This would be done:" if dry_run else "This will be done:")
+    for line in lines:
+        click.echo(f"  {line}")
+    for note in plan.notes:
+        click.echo(f"note: {note}", err=True)
+
+
+def _agree(people: list[str], yes: bool) -> None:
+    """Return if the user agrees. Raises InputError where nobody can be asked, click.Abort where they do not."""
+    if yes:
+        return
+    if people:
+        raise InputError(f"{', '.join(people)} would be logged out of the screen: add --yes, or --keep-display-manager")
+    if not sys.stdin.isatty():
+        raise InputError("there is no terminal to ask at: add --yes, or look first with --dry-run")
+    click.confirm("Go on?", abort=True)
+
+
+@click.command("uninstall-service")
+@click.option("--purge", is_flag=True, help="Remove the configuration too.")
+@debug_option
+def uninstall_service(purge: bool) -> None:
+    """Give the fans back to the driver and put back all that install-service has changed."""
+    from gpufan.service.install import uninstall
+    from gpufan.service.plan import check_rights
+
+    check_rights()
+    if not uninstall(click.echo, purge=purge):
+        click.echo("gpufan is not installed as a service: nothing to put back")

@@ -1,0 +1,245 @@
+"""Install and uninstall: each change is written down before it is made, and undone if a later one fails."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from gpufan.errors import GpufanError
+from gpufan.runtime import DEFAULT_FOLDER, only_one
+from gpufan.service import code, record, settings
+from gpufan.service.check import prove_control
+from gpufan.service.plan import Plan
+from gpufan.service.systemd import Taken, show, systemctl
+from gpufan.service.units import SERVICE, XSERVER
+from gpufan.xorg import files
+
+START_S = 30.0
+"""For the service to become active, s."""
+
+Say = Callable[[str], None]
+
+
+class Undo:
+    """Steps that take changes back, the last one first, if the block they belong to fails."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self._steps: list[Callable[[], object]] = []
+
+    def add(self, step: Callable[..., object], *arguments: object) -> None:
+        """Call `step` with `arguments` on failure."""
+        self._steps.append(partial(step, *arguments))
+
+    def __enter__(self) -> "Undo":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        while kind is not None and self._steps:
+            try:
+                self._steps.pop()()
+            except (GpufanError, OSError) as error:
+                self._say(f"not undone: {error}")
+
+
+def install(plan: Plan, say: Say) -> None:
+    """Do what `plan` says. Raises what failed, when all of it is undone."""
+    restarts = plan.restarts
+    before = record.load()
+    now = record.load() or record.Record()
+    _end_in_order()
+    with Undo(say) as undo:
+        undo.add(_put_record_back, before)
+        if plan.is_active:
+            undo.add(systemctl, "start", SERVICE)
+        _stop_rivals(plan, undo)
+        if plan.to_prove:
+            with only_one(DEFAULT_FOLDER, say):
+                prove_control(plan.to_prove, say)
+        for taken in plan.taken:
+            now.take(taken)
+        now.copied = now.copied or plan.copy_because is not None
+        for path in plan.units:
+            now.files.setdefault(path, _text(Path(path)))
+        now.save()
+        if plan.copy_because:
+            _copy_code(undo)
+        if plan.config_text is not None:
+            _write(settings.CONFIG, plan.config_text, undo)
+        undo.add(systemctl, "daemon-reload")
+        for path, text in plan.units.items():
+            _write(Path(path), text, undo)
+        for taken in plan.taken:
+            _put_aside(taken, plan.options.start, undo)
+        systemctl("daemon-reload")
+        _enable(restarts, undo)
+    shutil.rmtree(_old_copy(), ignore_errors=True)
+
+
+def _end_in_order() -> None:
+    """Let a lost connection or a kill undo what was done, and give back a fan that was just moved."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda received, _frame: sys.exit(128 + received))
+
+
+def uninstall(say: Say, *, purge: bool) -> bool:
+    """Put back all that an install has changed; False if there was nothing. Raises GpufanError for what failed."""
+    was = record.load()
+    purged = purge and settings.CONFIG.exists()
+    if was is None:
+        if purged:
+            _purge()
+        return purged
+    # In this order: the fans are given back before anything else could want them.
+    for unit in (SERVICE, XSERVER):
+        if show(unit, "LoadState")["LoadState"] == "loaded":
+            systemctl("stop", unit)
+            systemctl("disable", "--quiet", unit)
+    result = show(SERVICE, "Result")["Result"]
+    # `restore` reads back what it has given back, and its failure is the unit's.
+    given_back = result == "success"
+    say(f"stopped {SERVICE}; " + ("the fans are the driver's" if given_back else "see `gpufan list` for the fans"))
+    for path, text in was.files.items():
+        if text is None:
+            files.remove(Path(path))
+        else:
+            files.replace(Path(path), text.encode())
+        say(f"removed {path}" if text is None else f"put {path} back as it was")
+    systemctl("daemon-reload")
+    with suppress(GpufanError):  # of what never failed there is nothing to forget
+        systemctl("reset-failed", SERVICE)
+    failed = [problem for taken in was.taken.values() if (problem := _put_back(taken, say))]
+    if purge:
+        _purge()
+    elif settings.CONFIG.exists():
+        say(f"kept {settings.CONFIG}; --purge removes it")
+    record.forget()
+    if was.copied:
+        shutil.rmtree(code.COPY, ignore_errors=True)
+        say(f"removed {code.COPY}")
+    if failed:
+        raise GpufanError(f"all is put back, but {'; '.join(failed)}")
+    return True
+
+
+def _purge() -> None:
+    files.remove(settings.CONFIG)
+    with suppress(OSError):  # something else lies there
+        settings.CONFIG.parent.rmdir()
+
+
+def _put_back(taken: Taken, say: Say) -> str | None:
+    try:
+        taken.enable()
+        taken.start()
+    except (GpufanError, OSError) as error:
+        return f"{taken.unit} could not be: {error}"
+    say(f"put {taken.unit} back as it was")
+    return None
+
+
+def _put_record_back(before: record.Record | None) -> None:
+    if before is None:
+        record.forget()
+    else:
+        before.save()
+
+
+def _stop_rivals(plan: Plan, undo: Undo) -> None:
+    if plan.options.start:
+        for rival in plan.rivals:
+            undo.add(rival.start)
+            rival.stop()
+
+
+def _copy_code(undo: Undo) -> None:
+    """Put a fresh copy in the place of the one before, which stays aside until all has gone well."""
+    undo.add(shutil.rmtree, code.draft_folder(), True)
+    draft = code.make_copy()
+    old = _old_copy()
+    shutil.rmtree(old, ignore_errors=True)
+    undo.add(_swap_back, old)
+    if code.COPY.exists():
+        code.COPY.rename(old)
+    draft.rename(code.COPY)
+
+
+def _old_copy() -> Path:
+    return code.COPY.with_name(code.COPY.name + ".old")
+
+
+def _swap_back(old: Path) -> None:
+    shutil.rmtree(code.COPY, ignore_errors=True)
+    if old.exists():
+        old.rename(code.COPY)
+
+
+def _write(path: Path, text: str, undo: Undo) -> None:
+    before = _text(path)
+    if before == text:
+        return
+    if not path.parent.exists():
+        path.parent.mkdir(mode=0o755, parents=True)
+        undo.add(path.parent.rmdir)
+    undo.add(_restore_text, path, before)
+    files.replace(path, text.encode())
+
+
+def _restore_text(path: Path, text: str | None) -> None:
+    if text is None:
+        files.remove(path)
+    else:
+        files.replace(path, text.encode())
+
+
+def _text(path: Path) -> str | None:
+    data = files.read(path)
+    return None if data is None else data.decode("utf-8", "surrogateescape")
+
+
+def _put_aside(taken: Taken, stop: bool, undo: Undo) -> None:
+    undo.add(taken.start)
+    if stop:
+        taken.stop()
+    undo.add(taken.enable)
+    taken.disable()
+
+
+def _enable(restarts: bool, undo: Undo) -> None:
+    if show(SERVICE, "UnitFileState")["UnitFileState"] != "enabled":
+        undo.add(systemctl, "disable", "--quiet", SERVICE)
+        systemctl("enable", "--quiet", SERVICE)
+    if not restarts:
+        return
+    undo.add(systemctl, "stop", SERVICE)
+    systemctl("restart", "--no-block", SERVICE)
+    _wait_until_active()
+
+
+def _wait_until_active() -> None:
+    """Raise GpufanError with the reason if the service does not become active."""
+    since = f"@{time.time():.3f}"
+    end_s = time.monotonic() + START_S
+    while time.monotonic() < end_s:
+        state = show(SERVICE, "ActiveState", "SubState", "StatusText")
+        if state["ActiveState"] == "active":
+            return
+        refused = state["StatusText"].startswith("not started: ")
+        if refused or state["ActiveState"] == "failed" or state["SubState"] == "auto-restart":
+            reason = state["StatusText"].removeprefix("not started: ") if refused else _last_words(since)
+            raise GpufanError(f"{SERVICE} does not start: {reason}; what was changed is undone")
+        time.sleep(0.1)
+    raise GpufanError(f"{SERVICE} is not active after {START_S:g} s: {_last_words(since)}; what was changed is undone")
+
+
+def _last_words(since: str) -> str:
+    """What the service has said last, by the journal."""
+    command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=3", f"--since={since}"]
+    done = subprocess.run([*command, f"_SYSTEMD_UNIT={SERVICE}"], capture_output=True, text=True, check=False)
+    lines = [line.removeprefix("gpufan: ") for line in done.stdout.splitlines()]
+    return "; ".join(dict.fromkeys(lines)) or f"the journal has nothing; look at `systemctl status {SERVICE}`"

@@ -1,0 +1,203 @@
+"""What an install will do, found out by looking only: nothing here changes anything."""
+
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpufan.config import WholeRun
+from gpufan.curve import Curve
+from gpufan.errors import GpufanError, InputError, NoPermission, NotControllable
+from gpufan.gpu import Gpu
+from gpufan.gpu.backends import XSERVER_FOLDER, Cards, open_cards
+from gpufan.gpu.select import select
+from gpufan.run import PATIENCE_S, sort_out
+from gpufan.runtime import DEFAULT_FOLDER
+from gpufan.service import code, found, record, settings, systemd
+from gpufan.service.units import SERVICE, unit_files
+from gpufan.xorg import files
+
+
+@dataclass(frozen=True)
+class InstallOptions:
+    """What `gpufan install-service` was asked for."""
+
+    curve: Curve | None = None
+    config: Path | None = None
+    gpus: tuple[str, ...] = ()
+    keep_display_manager: bool = False
+    start: bool = True
+    check: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is about to be done."""
+
+    options: InstallOptions
+    cards: Cards | None
+    """The driver, held open until `close`; None where it is not to be looked at."""
+    to_prove: Sequence[Gpu]
+    """Cards whose fans are to be moved; none where the service has them in hand already."""
+    config_text: str | None
+    """What to write as configuration; None where the file there stays."""
+    copy_because: str | None
+    """Why a copy of the code has to be made; None where none has."""
+    is_active: bool
+    """Whether the service runs already."""
+    keeps_code: bool
+    """Whether what would run is what was installed before."""
+    units: dict[str, str]
+    rivals: list[systemd.Taken]
+    display_manager: systemd.Taken | None
+    people: list[str]
+    notes: list[str]
+
+    @property
+    def restarts(self) -> bool:
+        """Whether the service is to be started, or started anew since something about it changes."""
+        if not self.options.start:
+            return False
+        same_units = all(_text(path) == text for path, text in self.units.items())
+        return not (self.is_active and self.keeps_code and same_units)
+
+    def close(self) -> None:
+        """Let go of the driver."""
+        if self.cards is not None:
+            self.cards.close()
+
+    @property
+    def taken(self) -> list[systemd.Taken]:
+        """All units that are put aside."""
+        return [*self.rivals, *([self.display_manager] if self.display_manager else [])]
+
+    def lines(self) -> list[str]:
+        """What will be done, in words and in order."""
+        stops = "stop and disable" if self.options.start else "disable"
+        lines = [f"{stops} {rival.unit}, which sets the same fans" for rival in self.rivals]
+        lines += [
+            f"move the fans of {gpu.info.label} by a step, read back, and give them back" for gpu in self.to_prove
+        ]
+        if self.copy_because:
+            lines.append(f"copy gpufan to {code.COPY}, for root alone to write, since {self.copy_because}")
+        if self.config_text is not None:
+            lines.append(f"write {settings.CONFIG}")
+        lines += [line for path, text in self.units.items() for line in _writing(path, text)]
+        if self.display_manager:
+            lines.append(f"{stops} {self.display_manager.unit}, the display manager")
+        if self.restarts:
+            lines.append(f"enable {SERVICE} and {'restart' if self.is_active else 'start'} it")
+        elif not self.is_active:
+            lines.append(f"enable {SERVICE}")
+        return lines
+
+
+def make_plan(options: InstallOptions) -> Plan:
+    """Look at the box. Raises GpufanError or InputError with what stands in the way of a service."""
+    check_rights()
+    is_active = systemd.show(SERVICE, "ActiveState")["ActiveState"] == "active"
+    services = found.services()
+    rivals = [service for service in services if service.runs(found.RIVALS) and service.unit != SERVICE]
+    config_text, wanted = _configuration(options, rivals)
+    folder = DEFAULT_FOLDER / XSERVER_FOLDER
+    cards = open_cards(wanted.backend, wanted.display, folder, PATIENCE_S) if options.check else None
+    gpus = _usable(cards, wanted.gpus) if cards else []
+    copy_because = code.exposure()
+    if copy_because:
+        code.check_copy()
+    current = copy_because is not None and code.copy_is_current()
+    if settings.CONFIG.exists():
+        settings.check_owner(settings.CONFIG)
+    command = code.copied_command() if copy_because else code.command()
+    manager = None if options.keep_display_manager else found.display_manager()
+    taken_manager = systemd.Taken.of(manager) if manager else None
+    return Plan(
+        options=options,
+        cards=cards,
+        to_prove=[] if is_active else gpus,
+        config_text=config_text,
+        copy_because=None if current else copy_because,
+        is_active=is_active,
+        # Whether the code of an installation that is not copied has changed cannot be told.
+        keeps_code=current,
+        units=unit_files(
+            command,
+            str(settings.CONFIG),
+            xserver=wanted.display is None and any(gpu.info.backend == "x11" for gpu in gpus),
+        ),
+        rivals=[taken for rival in rivals if (taken := systemd.Taken.of(rival.unit)).is_in_use],
+        display_manager=taken_manager if taken_manager and taken_manager.is_in_use else None,
+        people=found.people_at_the_screen() if taken_manager else [],
+        notes=_notes(services),
+    )
+
+
+def check_rights() -> None:
+    """Raise GpufanError where a service can be neither installed nor removed."""
+    if os.geteuid() != 0:
+        raise NoPermission("only root can install a service: run this with sudo")
+    if not systemd.is_running():
+        raise GpufanError("systemd does not run this box, so there is no service to install: `sudo gpufan run` works")
+    for folder in (systemd.UNIT_FOLDER, settings.CONFIG.parent, record.PATH.parent):
+        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        if not os.access(there, os.W_OK):
+            raise GpufanError(f"{there} is read-only: mount it writable, and try again")
+
+
+def _configuration(options: InstallOptions, rivals: Sequence[found.Service]) -> tuple[str | None, WholeRun]:
+    """Text to write, or None, and what it says for all cards together."""
+    if options.config is not None:
+        if options.curve is not None or options.gpus:
+            raise InputError("--config says all that --curve and --gpu say: give one or the others")
+        wanted = settings.check_config(options.config)
+        text = options.config.read_text("utf-8")
+    else:
+        curve, hysteresis_c = options.curve, None
+        coolgpus = next((rival for rival in rivals if rival.runs(["coolgpus"])), None)
+        if curve is None and coolgpus is not None:
+            curve, hysteresis_c = found.coolgpus_curve(coolgpus.words)
+        text, wanted = settings.new_config(curve, hysteresis_c, options.gpus)
+    if not settings.CONFIG.exists():
+        return text, wanted
+    asked = options.config is not None or options.curve is not None or bool(options.gpus)
+    if asked and settings.CONFIG.read_text("utf-8") != text:
+        raise InputError(f"{settings.CONFIG} is there already and says something else: edit it, or move it away")
+    return None, settings.check_config(settings.CONFIG)
+
+
+def _usable(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
+    """The cards to control. Raises InputError or NotControllable."""
+    usable, obstacles = sort_out(select(cards.gpus, wanted))
+    if not usable:
+        raise NotControllable(f"no card here has fans that can be set: {'; '.join(obstacles)}")
+    return usable
+
+
+def _notes(services: Sequence[found.Service]) -> list[str]:
+    notes = []
+    for service in services:
+        if program := service.runs(found.OTHERS):
+            notes.append(f"{service.unit} runs: see to it that {found.OTHERS[program]} leaves the cards' fans alone")
+    if count := found.containers_with_gpus():
+        processes = "1 process" if count == 1 else f"{count} processes"
+        notes.append(
+            f"{processes} in containers have a card open: on some set-ups `systemctl daemon-reload`, which is"
+            " about to run, takes cards away from running containers"
+        )
+    return notes
+
+
+def _writing(path: str, text: str) -> list[str]:
+    before = _text(path)
+    if before is None:
+        return [f"write {path}"]
+    if before == text:
+        return []
+    difference = difflib.unified_diff(before.splitlines(), text.splitlines(), "as it is", "as it will be", lineterm="")
+    return [f"change {path}:", *(f"    {line}" for line in difference)]
+
+
+def _text(path: str) -> str | None:
+    data = files.read(Path(path))
+    return None if data is None else data.decode("utf-8", "replace")

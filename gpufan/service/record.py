@@ -1,0 +1,59 @@
+"""What an install has changed, written down before each change, so that it can be put back after whatever happened."""
+
+from pathlib import Path
+
+import msgspec
+
+from gpufan.errors import GpufanError
+from gpufan.service.systemd import Taken
+from gpufan.xorg import files
+
+PATH = Path("/var/lib/gpufan/install.json")
+FORMAT = 1
+
+
+class Record(msgspec.Struct):
+    """What to put back."""
+
+    format: int = FORMAT
+    files: dict[str, str | None] = {}
+    """Files written, with what stood there before; None where nothing did."""
+    taken: dict[str, Taken] = {}
+    """Units put aside, by name."""
+    copied: bool = False
+    """Whether the code that runs is a copy made for it."""
+
+    def save(self) -> None:
+        """Write it. Raises GpufanError."""
+        try:
+            PATH.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        except OSError as error:
+            raise GpufanError(f"cannot write {PATH.parent}: {error.strerror}") from error
+        files.replace(PATH, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+
+    def take(self, taken: Taken) -> None:
+        """Add a unit. What it was before the first install counts, unless somebody has enabled it since."""
+        if taken.is_in_use or taken.unit not in self.taken:
+            self.taken[taken.unit] = taken
+
+
+def load() -> Record | None:
+    """The record of what is installed, or None. Raises GpufanError."""
+    data = files.read(PATH)
+    if data is None:
+        return None
+    try:
+        record = msgspec.json.decode(data, type=Record)
+    except msgspec.DecodeError as error:
+        raise GpufanError(f"{PATH} is damaged ({error}): put the files it names back by hand, then remove it") from None
+    if record.format != FORMAT:
+        raise GpufanError(f"{PATH} was written by a newer gpufan: use that one")
+    return record
+
+
+def forget() -> None:
+    """Remove the record, and its folder unless something else lies in it. Raises GpufanError."""
+    if PATH.parent.is_dir():
+        files.remove(PATH)
+        if not any(PATH.parent.iterdir()):
+            PATH.parent.rmdir()

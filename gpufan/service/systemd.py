@@ -1,0 +1,93 @@
+"""The running systemd, by way of `systemctl`; and the links below /etc that say what it starts."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import msgspec
+
+from gpufan.errors import GpufanError
+
+UNIT_FOLDER = Path("/etc/systemd/system")
+BOOTED = Path("/run/systemd/system")
+
+
+def is_running() -> bool:
+    """Whether systemd is process 1 here (sd_booted(3))."""
+    return BOOTED.is_dir() and shutil.which("systemctl") is not None
+
+
+def systemctl(*arguments: str) -> str:
+    """Output of `systemctl`. Raises GpufanError with what it complained of."""
+    command = ["systemctl", "--no-pager", "--no-ask-password", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        words = " ".join((done.stderr or done.stdout).split()) or f"it ended with {done.returncode}"
+        raise GpufanError(f"systemctl {' '.join(arguments)} failed: {words}")
+    return done.stdout
+
+
+def show(unit: str, *keys: str) -> dict[str, str]:
+    """Properties `keys` of `unit`; those that systemd does not know are empty."""
+    return parse_properties(systemctl("show", unit, f"--property={','.join(keys)}"), keys)
+
+
+def parse_properties(text: str, keys: tuple[str, ...]) -> dict[str, str]:
+    """Properties in `text`, as `systemctl show` prints those of one unit."""
+    found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return {key: found.get(key, "") for key in keys}
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """A unit that is put aside, as it was before."""
+
+    unit: str
+    active: bool
+    links: dict[str, str]
+    """Symbolic links that make systemd start it, path by path with what each points to."""
+
+    @classmethod
+    def of(cls, unit: str) -> "Taken":
+        """`unit` as it is now."""
+        active = show(unit, "ActiveState")["ActiveState"] in ("active", "activating", "reloading")
+        return cls(unit, active, links_to(unit))
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether there is anything to put aside."""
+        return self.active or bool(self.links)
+
+    def stop(self) -> None:
+        """Stop it now. Raises GpufanError."""
+        if self.active:
+            systemctl("stop", self.unit)
+
+    def disable(self) -> None:
+        """Keep it from being started at boot. Raises GpufanError."""
+        # Not `systemctl disable`: where a package made the links, `enable` would not make the same ones again.
+        for path in self.links:
+            Path(path).unlink(missing_ok=True)
+        systemctl("daemon-reload")
+
+    def enable(self) -> None:
+        """Make the links again. One that somebody made anew meanwhile stays. Raises OSError or GpufanError."""
+        for path, target in self.links.items():
+            if not os.path.lexists(path):
+                Path(path).parent.mkdir(exist_ok=True)
+                Path(path).symlink_to(target)
+        systemctl("daemon-reload")
+
+    def start(self) -> None:
+        """Start it, if it ran. Raises GpufanError."""
+        if self.active:
+            systemctl("start", self.unit)
+
+
+def links_to(unit: str, folder: Path = UNIT_FOLDER) -> dict[str, str]:
+    """Links below `folder` that stand for `unit`: its aliases, and its places among what a target wants."""
+    return {
+        str(path): str(path.readlink())
+        for path in sorted(folder.rglob("*"))
+        if path.is_symlink() and path.readlink().name == unit
+    }

@@ -1,0 +1,61 @@
+"""Rigs for the tests, and the times that they measured, printed at the end."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.nvml import NvmlDouble
+from tests.integration.systemd.rig import Rig, debian_root, source_layer
+
+Boot = Callable[..., Rig]
+_measured: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def layers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = debian_root()
+    return [source_layer(tmp_path_factory.mktemp("layer"), root), root]
+
+
+@pytest.fixture
+def boot(layers: list[Path], tmp_path: Path) -> Iterator[Boot]:
+    with ExitStack() as ends:
+        yield lambda **options: _boot(layers, tmp_path, ends, **options)
+
+
+@pytest.fixture
+def rig(boot: Boot) -> Rig:
+    return boot()
+
+
+@pytest.fixture(scope="module")
+def installed(layers: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """One rig for all tests of a module, with the service installed; each leaves it active."""
+    with ExitStack() as ends:
+        rig = _boot(layers, tmp_path_factory.mktemp("double"), ends)
+        rig.install()
+        yield rig
+
+
+def _boot(layers: list[Path], folder: Path, ends: ExitStack, **options: str) -> Rig:
+    double = NvmlDouble(folder)
+    double.map.asks_capability = 1
+    ends.enter_context(double.live())
+    rig = Rig(layers, double, **options)
+    ends.callback(rig.close)
+    rig.boot()
+    return rig
+
+
+@pytest.fixture
+def measured() -> Callable[[str, float], None]:
+    return lambda what, seconds: _measured.append(f"{what:38} {seconds:6.2f} s")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _measured:
+        terminalreporter.section("fans in manual mode without a controller")
+        for line in _measured:
+            terminalreporter.write_line(line)

@@ -1,0 +1,274 @@
+"""A box in which the real systemd is process 1, in namespaces of its own on a throw-away overlay of a Debian root.
+
+Inside are gpufan as its wheel installs it, in the home of a user, and the NVML double as the system's libnvidia-ml.
+Needs root and a writable cgroup2. The root is built once and kept in `CACHE`.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+
+from tests.doubles import require
+from tests.doubles.nvml import SONAME, NvmlDouble, build, wait_for
+
+CACHE = Path(os.environ.get("GPUFAN_RIG_CACHE", "/var/cache/gpufan-rig"))
+SUITE = "bookworm"
+PACKAGES = "systemd-sysv,dbus,procps,python3,lightdm,lightdm-autologin-greeter,xvfb"
+EXCLUDED = ("share/man/*", "share/locale/*", "share/doc/*", "lib/*/libLLVM*", "lib/*/dri/*")
+"""Below /usr: texts, and what only draws."""
+
+VENV = Path("/home/user/venv")
+"""Where a user installs gpufan without asking anybody."""
+GPUFAN = f"{VENV}/bin/gpufan"
+
+_SOURCE = Path(__file__).parents[3]
+_BOOT = Path(__file__).with_name("boot.sh")
+_LIBRARY = f"usr/lib/{SONAME}"
+_FILES = {
+    "etc/systemd/system.conf.d/nvml.conf": "[Manager]\nDefaultEnvironment=GPUFAN_NVML_DOUBLE=/dev/nvml-double\n",
+    "etc/lightdm/lightdm.conf": "[Seat:*]\nxserver-command=/usr/local/bin/x\n",
+    # Xvfb knows nothing of terminals, so it cannot take the arguments that lightdm gives.
+    "usr/local/bin/x": "#!/bin/sh\nexec Xvfb :0 -auth /run/lightdm/root/:0 -nolisten tcp -extension GLX\n",
+    GPUFAN[1:]: f"#!{VENV}/bin/python\nfrom gpufan.cli import main\nmain()\n",
+}
+_ENVIRONMENT = [
+    "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME=/root",
+    "LANG=C.UTF-8",
+    "PYTHONDONTWRITEBYTECODE=1",
+    "GPUFAN_NVML_DOUBLE=/dev/nvml-double",
+]
+
+
+def _run(*command: str | Path, text: str | None = None) -> str:
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stdout
+
+
+def debian_root() -> Path:
+    """The cached root, built if need be."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can boot systemd in namespaces: run this with sudo")
+    mmdebstrap = require("mmdebstrap", "mmdebstrap")
+    wheels = [text for text in requires("gpufan") or () if "extra ==" not in text]
+    key = (SUITE, PACKAGES, EXCLUDED, wheels)
+    root = CACHE / f"root-{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            draft = CACHE / "draft"
+            shutil.rmtree(draft, ignore_errors=True)
+            excluded = [f"--dpkgopt=path-exclude=/usr/{pattern}" for pattern in EXCLUDED]
+            options = ["--mode=root", "--variant=minbase", f"--include={PACKAGES}", *excluded]
+            _run(mmdebstrap, *options, SUITE, draft, "-", text=f"deb {_mirror()} {SUITE} main\n")
+            _fill(draft, wheels)
+            draft.rename(root)
+    return root
+
+
+def _mirror() -> str:
+    """The archive that this machine is set up with."""
+    found = _run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").split()
+    return next((uri for uri in found if "security" not in uri), "http://deb.debian.org/debian")
+
+
+def _fill(root: Path, wheels: list[str]) -> None:
+    """What stays from run to run: a user with an environment."""
+    _run("chroot", root, "useradd", "--create-home", "--shell", "/bin/bash", "user")
+    _run("chroot", root, "python3", "-m", "venv", "--without-pip", VENV)
+    version = _site(root).parent.name.removeprefix("python")
+    options = ["-q", "--target", _site(root), "--no-compile", "--only-binary=:all:", "--python-version", version]
+    _run(sys.executable, "-m", "pip", "install", *options, *wheels)
+    _run("chroot", root, "chown", "-R", "user:", "/home/user")
+    (root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
+    (root / "etc/machine-id").write_text(f"{'0123456789abcdef' * 2}\n")
+
+
+def _site(root: Path) -> Path:
+    return next((root / VENV.relative_to("/") / "lib").glob("python*")) / "site-packages"
+
+
+def source_layer(folder: Path, root: Path) -> Path:
+    """A layer over `root` of what is in this source tree: gpufan's wheel in the user's environment, and the double."""
+    _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, _SOURCE)
+    layer = folder / "layer"
+    home = layer / "home/user"
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        wheel.extractall(layer / _site(root).relative_to(root))
+    for name, data in {
+        **{name: text.encode() for name, text in _FILES.items()},
+        _LIBRARY: build().read_bytes(),
+    }.items():
+        path = layer / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        path.chmod(0o755 if "/bin/" in name else 0o644)
+    owner = (root / "home/user").stat()
+    for path in (home, *home.rglob("*")):
+        os.chown(path, owner.st_uid, owner.st_gid)
+    return layer
+
+
+class Rig:
+    """One booted box with the cards of `double`."""
+
+    def __init__(self, layers: list[Path], double: NvmlDouble, target: str = "multi-user.target") -> None:
+        self.double = double
+        self._layers = layers
+        self._target = target
+        self._disk = Path(tempfile.mkdtemp(prefix="gpufan-rig-"))
+        _run("mount", "-t", "tmpfs", "-o", "mode=755", "rig", self._disk)
+        self._group = _cgroup2() / self._disk.name
+        self._group.mkdir()
+        lower = ":".join(map(str, layers))
+        into_group = f"echo 0 > {self._group}/cgroup.procs && exec unshare --cgroup bash"
+        self._command = [
+            *("setpriv", "--pdeathsig", "KILL", "unshare", "--fork", "--kill-child=KILL"),
+            # Process 1 moves itself, or systemd would find a process of unknown number in its group.
+            *("--pid", "--mount", "--uts", "--ipc", "--net", "bash", "-c", f'{into_group} {_BOOT} "$@"', "boot"),
+            *(str(self._disk), lower, str(double.path), target),
+        ]
+
+    def boot(self) -> None:
+        """Start, and return when systemd has done what it was to do."""
+        with (self._disk / "console").open("wb") as console:
+            self._outer = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=console, stderr=console)
+        try:
+            wait_for(self._has_booted, 30)
+        except TimeoutError:
+            pytest.fail(f"systemd does not come up: {(self._disk / 'console').read_text()}")
+
+    def _has_booted(self) -> bool:
+        if self._outer.poll() is not None:
+            pytest.fail(f"systemd died: {(self._disk / 'console').read_text()}")
+        children = Path(f"/proc/{self._outer.pid}/task/{self._outer.pid}/children").read_text().split()
+        self._init = children[0] if children else ""
+        if not children or Path(f"/proc/{self._init}/comm").read_text() != "systemd\n":
+            return False
+        return self.run("systemctl", "is-active", self._target, check=False).stdout == "active\n"
+
+    def reboot(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """Shut down in order, and boot again from the same disk."""
+        self.run("systemctl", "reboot", check=False)
+        self._outer.wait(30)
+        meanwhile()
+        self.boot()
+
+    def without_driver(self) -> None:
+        """From the next boot on, have no device nodes."""
+        (self._disk / "no-driver").touch()
+
+    def close(self) -> None:
+        """Pull the plug, and leave nothing behind."""
+        self._outer.kill()
+        self._outer.wait()
+        wait_for(lambda: "populated 0" in (self._group / "cgroup.events").read_text(), 10)
+        _run("find", self._group, "-depth", "-type", "d", "-delete")
+        _run("umount", self._disk)
+        self._disk.rmdir()
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run `command` inside as root, with the double in place of the driver."""
+        inside = ["nsenter", "--target", self._init, "--all", "--root", "--wd", "env", "-i", *_ENVIRONMENT]
+        done = subprocess.run(
+            [*inside, *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done
+
+    def install(self, *options: str) -> str:
+        """Install the service from the user's environment; what was said."""
+        return self.run(GPUFAN, "install-service", "--yes", *options).stdout
+
+    def show(self, unit: str, key: str) -> str:
+        """One property of `unit`, as `systemctl show` prints it."""
+        return self.run("systemctl", "show", "-P", key, unit).stdout.strip()
+
+    def write(self, path: str, text: str, mode: str = "644") -> None:
+        """Make a file inside."""
+        self.run("sh", "-c", 'mkdir -p "$(dirname "$0")" && printf %s "$1" >"$0" && chmod "$2" "$0"', path, text, mode)
+
+    def drop_in(self, text: str) -> None:
+        """Let `text` change the service, in place of what the last call did, and restart it."""
+        self.write("/etc/systemd/system/gpufan.service.d/test.conf", text)
+        self.run("systemctl", "daemon-reload")
+        self.run("systemctl", "restart", "gpufan.service")
+
+    def journal(self, unit: str = "gpufan.service") -> str:
+        """What `unit` has logged since the boot, and systemd about it."""
+        return self.run("journalctl", "--boot", "--no-pager", "-o", "cat", "-u", unit).stdout
+
+    def host_pid(self, unit: str = "gpufan.service") -> int:
+        """The main process of `unit`, as numbered outside."""
+        inner = self.show(unit, "MainPID")
+        for path in (self._group / "system.slice" / unit / "cgroup.procs").read_text().split():
+            status = Path(f"/proc/{path}/status").read_text()
+            if f"NSpid:\t{path}\t{inner}\n" in status:
+                return int(path)
+        raise AssertionError(f"{unit} has no process {inner}")
+
+    def changes(self) -> dict[str, str]:
+        """Every file that is not as it was before the first boot, but for logs and the like; path by path."""
+        upper = self._disk / "upper"
+        found = {}
+        for path in upper.rglob("*"):
+            name = str(path.relative_to(upper))
+            lower = next((layer / name for layer in self._layers if os.path.lexists(layer / name)), None)
+            now, was = _describe(path), _describe(lower)
+            if now != was and not name.startswith(_VOLATILE):
+                found[name] = now
+        return found
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Make sure that what is done meanwhile changes no file."""
+        before = self.changes()
+        yield
+        assert self.changes() == before
+
+
+_VOLATILE = ("var/log/", "var/lib/systemd/", "var/lib/lightdm", "var/cache/", "tmp/", "var/tmp/", ".old")
+
+
+def _describe(path: Path | None) -> str:
+    if path is None:
+        return "absent"
+    status = path.lstat()
+    if stat.S_ISCHR(status.st_mode) and status.st_rdev == 0:
+        return "absent"  # as an overlay says it
+    content = ""
+    if stat.S_ISLNK(status.st_mode):
+        content = str(path.readlink())
+    elif stat.S_ISREG(status.st_mode):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"{stat.filemode(status.st_mode)} {status.st_uid} {content}"
+
+
+def _cgroup2() -> Path:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        where, _, what = line.partition(" - ")
+        if what.startswith("cgroup2 ") and "rw" in where.split()[5].split(","):
+            return Path(where.split()[4])
+    message = "no writable cgroup2 here: mount -t cgroup2 cgroup2 FOLDER"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)

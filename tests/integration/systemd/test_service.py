@@ -1,0 +1,157 @@
+"""The service once installed: every way to die, after which fans go back to the driver at once, and its sandbox.
+
+An out-of-memory kill is a SIGKILL.
+"""
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gpufan.service.units import unit_files
+from tests.doubles.nvml import AUTO, MANUAL, Kind, wait_for
+from tests.integration.systemd.rig import Rig
+
+pytestmark = pytest.mark.systemd
+Measured = Callable[[str, float], None]
+
+AFTER_KILL_S = 2.0
+WATCHDOG_S = 3
+"""In place of the unit's own, so that the test takes seconds."""
+
+
+def policies(rig: Rig) -> list[int]:
+    return [card.fans[0].policy for card in rig.double.cards[:2]]
+
+
+def wait_until_active(rig: Rig, not_pid: int) -> None:
+    wait_for(lambda: rig.show("gpufan.service", "MainPID") not in ("0", str(not_pid)), 20)
+    wait_for(lambda: rig.show("gpufan.service", "ActiveState") == "active", 20)
+    assert policies(rig) == [MANUAL, MANUAL]
+
+
+def die(rig: Rig, how: Callable[[], None], limit_s: float = 30.0) -> float:
+    """Make the service die by `how`; seconds until the last fan was given back, before it was controlled again."""
+    wait_for(lambda: policies(rig) == [MANUAL, MANUAL])
+    pid = int(rig.show("gpufan.service", "MainPID"))
+    seen = len(rig.double.log())
+    start_ns = time.monotonic_ns()
+    how()
+    wait_until_active(rig, pid)
+    given_back = {}
+    for call in rig.double.log()[seen:]:
+        if call.operation == Kind.SET_DEFAULT and call.pid != pid and call.result == 0:
+            given_back.setdefault(call.card, call.time_ns)
+    assert sorted(given_back) == [0, 1], "not every fan was given back"
+    return (max(given_back.values()) - start_ns) / 1e9
+
+
+@pytest.fixture
+def short_watchdog(installed: Rig):
+    installed.drop_in(f"[Service]\nWatchdogSec={WATCHDOG_S}\n")
+    yield
+    installed.drop_in("")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+def test_fans_go_back_to_the_driver_at_once_after(number: signal.Signals, installed: Rig, measured: Measured):
+    pid = installed.host_pid()
+    seconds = die(installed, lambda: os.kill(pid, number))
+    measured(f"after {number.name}", seconds)
+    assert seconds <= AFTER_KILL_S
+
+
+def test_fans_go_back_to_the_driver_when_the_daemon_hangs(installed: Rig, short_watchdog: None, measured: Measured):
+    pid = installed.host_pid()
+    seconds = die(installed, lambda: os.kill(pid, signal.SIGSTOP))
+    measured(f"after SIGSTOP, WatchdogSec={WATCHDOG_S}", seconds)
+    assert seconds <= WATCHDOG_S + AFTER_KILL_S
+    assert "watchdog" in installed.journal()
+
+
+def test_a_card_that_hangs_leaves_the_other_under_control_and_the_service_alive(installed: Rig, short_watchdog: None):
+    pid = installed.show("gpufan.service", "MainPID")
+    installed.double.cards[0].hang[Kind.TEMPERATURE] = 1
+    wait_for(lambda: "lost" in installed.show("gpufan.service", "StatusText"), 15)
+    time.sleep(WATCHDOG_S + 1)
+    assert installed.show("gpufan.service", "MainPID") == pid
+    assert installed.double.cards[1].fans[0].policy == MANUAL
+    installed.double.let_go()
+    wait_for(lambda: "lost" not in installed.show("gpufan.service", "StatusText"), 15)
+
+
+def test_lost_cards_end_the_daemon_and_a_new_one_finds_them(installed: Rig):
+    # A minute is what the daemon waits; patched, so that this test does not.
+    site = "/opt/gpufan/lib/python3*/site-packages/gpufan/daemon.py"
+    installed.run("sh", "-c", f"sed -i 's/^ALL_LOST_S = .*/ALL_LOST_S = 2.0/' {site}")
+    installed.run("systemctl", "restart", "gpufan.service")
+    pid = int(installed.show("gpufan.service", "MainPID"))
+    for card in installed.double.cards[:2]:
+        card.lost = 1
+    wait_for(lambda: installed.show("gpufan.service", "MainPID") not in ("0", str(pid)), 20)
+    for card in installed.double.cards[:2]:
+        card.lost = 0
+    wait_until_active(installed, pid)
+    assert "no card has answered" in installed.journal()
+
+
+def test_stopping_gives_the_fans_back_and_starting_takes_them(installed: Rig):
+    installed.run("systemctl", "stop", "gpufan.service")
+    assert policies(installed) == [AUTO, AUTO]
+    assert installed.show("gpufan.service", "Result") == "success"
+    installed.run("systemctl", "start", "gpufan.service")
+    assert policies(installed) == [MANUAL, MANUAL]
+
+
+def test_reboot_brings_it_back(installed: Rig):
+    installed.reboot()
+    wait_for(lambda: installed.show("gpufan.service", "ActiveState") == "active", 20)
+    assert policies(installed) == [MANUAL, MANUAL]
+
+
+def test_fans_follow_the_temperature(installed: Rig):
+    card = installed.double.cards[0]
+    card.by_hand, card.temperature = 1, 85
+    wait_for(lambda: card.fans[0].target == 100, 10)
+    wait_for(lambda: "100 % at 85 °C" in installed.show("gpufan.service", "StatusText"), 10)
+    card.by_hand = 0
+
+
+def test_the_unit_is_tight_and_lets_every_card_through(installed: Rig):
+    unit = "/etc/systemd/system/gpufan.service"
+    verified = installed.run("systemd-analyze", "verify", unit)
+    assert verified.stderr == ""
+    security = installed.run("systemd-analyze", "security", "--offline=true", "--no-pager", unit).stdout
+    exposure = re.search(r"Overall exposure level for gpufan.service: ([0-9.]+)", security)
+    assert exposure, security
+    assert float(exposure[1]) <= 2.5
+
+    for path, text in unit_files("/usr/bin/true", "/etc/gpufan/config.toml", xserver=True).items():
+        copy = f"/tmp/{Path(path).name}"
+        installed.write(copy, text)
+        assert installed.run("systemd-analyze", "verify", copy).stderr == ""
+
+    group = "/sys/fs/cgroup/system.slice/gpufan.service/cgroup.procs"
+    # 6: no such device, since there is no driver; 1: not permitted.
+    for node, numbers, error in (("nvidiactl", "195 255", 6), ("nvidia31", "195 31", 6), ("kvm", "10 232", 1)):
+        installed.run("sh", "-c", f"test -e /dev/{node} || mknod /dev/{node} c {numbers}")
+        code = f"import os\ntry: os.open('/dev/{node}', os.O_RDWR)\nexcept OSError as error: print(error.errno)"
+        opened = installed.run("sh", "-c", f'echo $$ >{group} && exec python3 -c "$0"', code).stdout
+        assert opened == f"{error}\n", node
+
+
+def test_reload_takes_new_settings_and_refuses_broken_ones_without_letting_go(installed: Rig):
+    pid = installed.show("gpufan.service", "MainPID")
+    seen = len(installed.double.log())
+    installed.write("/etc/gpufan/config.toml", 'curve = "20:50,80:100"\n')
+    installed.run("systemctl", "reload", "gpufan.service")
+    wait_for(lambda: installed.double.cards[0].fans[0].target >= 50, 10)
+    installed.write("/etc/gpufan/config.toml", "curv = 3\n")
+    installed.run("systemctl", "reload", "gpufan.service")
+    wait_for(lambda: "refused" in installed.show("gpufan.service", "StatusText"), 10)
+    assert installed.show("gpufan.service", "MainPID") == pid
+    assert all(call.operation == Kind.SET_FAN for call in installed.double.log()[seen:])

@@ -1,0 +1,222 @@
+"""Install and uninstall over a `systemctl` that only remembers; under the real one they run in integration/systemd."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpufan import cli
+from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
+from gpufan.service import check, code, found, install, plan, record, settings, systemd, units
+from tests.doubles.nvml import AUTO, IGNORES, NvmlDouble
+
+SYSTEMCTL = """#!/bin/sh
+# State: a file ACTIVE/unit for each active unit. What is said of units is what install asks for.
+cd "$(dirname "$0")"
+while case "$1" in --*) ;; *) false ;; esac; do shift; done
+verb=$1 unit=$2
+[ "$unit" != --quiet ] || unit=$3
+[ "$unit" != --no-block ] || unit=$3
+echo "$*" >>calls
+case $verb in
+show)
+    case $* in *--type=service*) cat services; exit ;; esac
+    [ ! -e "active/$unit" ] && echo ActiveState=inactive || echo ActiveState=active
+    [ -e "units/$unit" ] || [ -L "units/$unit" ] && echo LoadState=loaded || echo LoadState=not-found
+    [ ! -L "units/multi-user.target.wants/$unit" ] && echo UnitFileState=disabled || echo UnitFileState=enabled
+    [ "$unit" != display-manager.service ] || echo Id=lightdm.service
+    echo Result=success
+    [ ! -e broken ] || echo "StatusText=not started: $(cat broken)" ;;
+start | restart)
+    [ ! -e broken ] || [ "$unit" != gpufan.service ] || exit 0
+    touch "active/$unit" ;;
+stop) rm -f "active/$unit" ;;
+enable) ln -s "units/$unit" "units/multi-user.target.wants/$unit" ;;
+disable) rm -f "units/multi-user.target.wants/$unit" ;;
+reset-failed) echo "Unit $unit not loaded." >&2; exit 1 ;;
+esac
+"""
+COOLGPUS = """Id=fans.service
+ExecStart={ path=/usr/bin/coolgpus ; argv[]=/usr/bin/coolgpus --temp 20 80 --speed 20 99 --hyst 4 ; ignore_errors=no }
+
+Id=lactd.service
+ExecStart={ path=/usr/bin/lactd ; argv[]=/usr/bin/lactd daemon ; ignore_errors=no }
+"""
+
+
+@pytest.fixture
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A folder in place of the root of a box with two cards and lightdm."""
+    (tmp_path / "active").mkdir()
+    (tmp_path / "units/multi-user.target.wants").mkdir(parents=True)
+    (tmp_path / "active/lightdm.service").touch()
+    (tmp_path / "units/display-manager.service").symlink_to("/lib/systemd/system/lightdm.service")
+    (tmp_path / "services").write_text("")
+    (tmp_path / "systemctl").write_text(SYSTEMCTL)
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(systemd, "BOOTED", tmp_path)
+    monkeypatch.setattr(record, "PATH", tmp_path / "var/install.json")
+    monkeypatch.setattr(settings, "CONFIG", tmp_path / "etc/config.toml")
+    for module in (systemd, units):
+        monkeypatch.setattr(module, "UNIT_FOLDER", tmp_path / "units")
+    monkeypatch.setattr(systemd.links_to, "__defaults__", (tmp_path / "units",))
+    for module in (plan, install):
+        monkeypatch.setattr(module, "DEFAULT_FOLDER", tmp_path / "run")
+    monkeypatch.setattr(install, "START_S", 0.3)
+    monkeypatch.setattr(check, "_POLL_S", 0.02)
+    monkeypatch.setattr(install, "_end_in_order", lambda: None)
+    monkeypatch.setattr(code, "exposure", lambda: None)
+    monkeypatch.setattr(code, "COPY", tmp_path / "opt/gpufan")
+    monkeypatch.setattr(settings, "check_owner", lambda _: None)
+    double = NvmlDouble(tmp_path, SimulatedBox(PROFILES["dual-1080ti"], WORKLOADS["idle"]))
+    with double.install(), double.live(20):
+        yield Box(tmp_path, double)
+
+
+class Box:
+    def __init__(self, root: Path, double: NvmlDouble) -> None:
+        self.root, self.double = root, double
+
+    def call(self, *arguments: str) -> None:
+        cli.cli.main(arguments, standalone_mode=False)
+
+    def refused(self, *arguments: str) -> str:
+        before = self.state()
+        with pytest.raises(Exception) as error:
+            self.call(*arguments)
+        assert self.state() == before
+        assert [card.fans[0].policy for card in self.double.cards[:2]] == [AUTO, AUTO]
+        return str(error.value)
+
+    def state(self) -> set[str]:
+        files = {str(path.relative_to(self.root)) for path in self.root.rglob("*")}
+        return {name for name in files if not name.startswith(("calls", "nvml", "run"))}
+
+
+def test_what_is_installed_is_taken_back(box: Box, capsys: pytest.CaptureFixture[str]):
+    before = box.state()
+    box.call("install-service", "--yes", "--curve", "40:30,80:100")
+    changed = {"active/gpufan.service", "units/gpufan.service", "etc/config.toml", "var/install.json"}
+    assert changed <= box.state()
+    assert not {"active/lightdm.service", "units/display-manager.service"} & box.state()
+    said = capsys.readouterr().out
+    assert "stop and disable lightdm.service" in said
+    assert "went from 23 % to 38 %" in said
+    box.call("uninstall-service")
+    assert box.state() - before == {"etc", "etc/config.toml"}
+    assert before <= box.state()
+    box.call("uninstall-service", "--purge")
+    assert box.state() == before
+    box.call("uninstall-service")
+    assert "nothing to put back" in capsys.readouterr().out
+
+
+def test_a_foreign_unit_of_the_same_name_comes_back(box: Box, capsys: pytest.CaptureFixture[str]):
+    (box.root / "units/gpufan.service").write_text("[Service]\n# mine\n")
+    box.call("install-service", "--yes")
+    assert "-# mine" in capsys.readouterr().out
+    box.call("uninstall-service")
+    assert "# mine" in (box.root / "units/gpufan.service").read_text()
+
+
+def test_a_rival_leaves_its_curve_and_others_are_named(box: Box, capsys: pytest.CaptureFixture[str]):
+    (box.root / "services").write_text(COOLGPUS)
+    (box.root / "active/fans.service").touch()
+    box.call("install-service", "--yes", "--keep-display-manager")
+    text = (box.root / "etc/config.toml").read_text()
+    assert 'curve = "20:20,80:99"' in text
+    assert "hysteresis_c = 4" in text
+    assert not (box.root / "active/fans.service").exists()
+    assert (box.root / "active/lightdm.service").exists()
+    assert "LACT leaves" in capsys.readouterr().err
+    box.call("uninstall-service")
+    assert (box.root / "active/fans.service").exists()
+
+
+def test_no_start_starts_and_stops_nothing(box: Box):
+    box.call("install-service", "--yes", "--no-start", "--skip-check")
+    assert sorted(os.listdir(box.root / "active")) == ["lightdm.service"]
+    assert box.double.log() == []
+
+
+def test_a_service_that_does_not_start_is_undone_with_its_reason(box: Box):
+    (box.root / "broken").write_text("no card answers")
+    assert "does not start: no card answers" in box.refused("install-service", "--yes")
+    (box.root / "broken").write_text("")
+
+
+def test_a_service_that_stays_silent_is_undone(box: Box, monkeypatch: pytest.MonkeyPatch):
+    script = box.root / "systemctl"
+    script.write_text(
+        SYSTEMCTL.replace('touch "active/$unit" ;;', '[ "$unit" = gpufan.service ] || touch "active/$unit" ;;')
+    )
+    assert "is not active after" in box.refused("install-service", "--yes")
+
+
+def test_what_stands_in_the_way_is_said_and_changes_nothing(box: Box, monkeypatch: pytest.MonkeyPatch):
+    assert "add --yes" in box.refused("install-service")
+    monkeypatch.setattr(found, "people_at_the_screen", lambda: ["alice"])
+    assert "alice would be logged out" in box.refused("install-service")
+    assert "no such card" in box.refused("install-service", "--yes", "--gpu", "9")
+    mine = box.root / "mine.toml"
+    mine.write_text("curv = 1\n")
+    assert "curv" in box.refused("install-service", "--yes", "--config", str(mine))
+    assert "--config says all" in box.refused(
+        "install-service", "--yes", "--config", str(mine), "--curve", "40:30,80:100"
+    )
+    mine.write_text("dry_run = true\n")
+    assert "dry_run keeps" in box.refused("install-service", "--yes", "--config", str(mine))
+    box.double.cards[0].fans[0].stuck = IGNORES
+    monkeypatch.setattr(check, "PATIENCE_S", 0.3)
+    assert "stays with the driver" in box.refused("install-service", "--yes")
+    for card in box.double.cards[:2]:
+        card.fan_count = 0
+    assert "no card here has fans" in box.refused("install-service", "--yes")
+
+
+def test_a_configuration_that_says_something_else_is_kept(box: Box):
+    box.call("install-service", "--yes", "--curve", "40:30,80:100")
+    box.call("install-service", "--yes", "--curve", "40:30,80:100")
+    box.double.let_go()
+    with pytest.raises(Exception, match="says something else"):
+        box.call("install-service", "--yes", "--curve", "50:30,80:100")
+
+
+def test_a_damaged_record_is_not_believed(box: Box):
+    record.PATH.parent.mkdir()
+    record.PATH.write_text("{")
+    assert "is damaged" in box.refused("uninstall-service")
+    record.PATH.write_text('{"format": 99}')
+    assert "newer gpufan" in box.refused("uninstall-service")
+
+
+def test_without_root_or_systemd_there_is_no_service(box: Box, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(systemd, "BOOTED", box.root / "no")
+    assert "systemd does not run this box" in box.refused("install-service", "--yes")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert "sudo" in box.refused("uninstall-service")
+
+
+def test_the_copy_runs_and_is_made_anew_only_when_something_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(code, "COPY", tmp_path / "gpufan")
+    monkeypatch.setattr(code, "_root_python", lambda: Path(getattr(sys, "_base_executable", sys.executable)))
+    code.check_copy()
+    assert not code.copy_is_current()
+    code.make_copy().rename(code.COPY)
+    assert code.copy_is_current()
+    assert (code.COPY / "bin/gpufan").read_text().startswith(f"#!{code.COPY}/bin/python3 -I\n")
+    (code.COPY / code._MARK).write_text("older")
+    assert not code.copy_is_current()
+    (code.COPY / code._MARK).unlink()
+    with pytest.raises(Exception, match="is there already"):
+        code.check_copy()
+
+
+def test_no_interpreter_of_roots_own_is_said(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(code, "_is_writable_by_others", lambda _: True)
+    assert code.exposure() is not None
+    with pytest.raises(Exception, match="no python3"):
+        code.check_copy()
