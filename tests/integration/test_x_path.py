@@ -16,6 +16,22 @@ DRIVERS = [None, None]
 NEEDS_X = "driver 470.256 cannot set fans through NVML"
 
 
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def inside(gpufan: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs a command on a box in this process, with what is to be in the environment."""
+
+    def run(box: XBox, *arguments: str, **environment: str) -> tuple[int, str, str]:
+        for name, value in {"PATH": box.environment["PATH"], **environment}.items():
+            monkeypatch.setenv(name, value)
+        with box.double.install():
+            return gpufan(*arguments)
+
+    return run
+
+
 def one_line(text: str) -> str:
     assert text.startswith("gpufan: ") and text.count("\n") == 1 and text.endswith("\n"), text
     return text
@@ -59,8 +75,8 @@ def test_a_killed_gpufan_takes_its_x_server_along_and_restore_gives_back_over_an
     assert (box.fans(), box.xorgs()) == ([DRIVERS] * 2, [])
 
 
-def test_without_xorg_one_line_says_so_where_all_cards_need_it(tmp_path: Path) -> None:
-    status, out, err = old(tmp_path).gpufan("run", PATH="")
+def test_without_xorg_one_line_says_so_where_all_cards_need_it(inside: Command, tmp_path: Path) -> None:
+    status, out, err = inside(old(tmp_path), "run", PATH="")
     assert (status, out) == (1, "")
     assert one_line(err) == "gpufan: no Xorg here: install the X server (Debian: xserver-xorg-core)\n"
 
@@ -75,12 +91,12 @@ def test_without_xorg_the_cards_that_need_none_are_controlled_and_the_other_is_s
     assert box.fans() == [DRIVERS] * 2
 
 
-def test_a_dry_run_and_a_list_start_no_x_server(tmp_path: Path) -> None:
+def test_a_dry_run_and_a_list_start_no_x_server(inside: Command, tmp_path: Path) -> None:
     box = old(tmp_path)
-    status, out, err = box.gpufan("run", "--dry-run", "--duration", "0.1s", PATH="")
+    status, out, err = inside(box, "run", "--dry-run", "--duration", "0.1s", PATH="")
     assert (status, err) == (0, "")
     assert "curve says" in out
-    status, out, err = box.gpufan("list", PATH="")
+    status, out, err = inside(box, "list", PATH="")
     assert (status, err, out.count(f"over X (NV-CONTROL), as root: {NEEDS_X}")) == (0, "", 2)
 
 
@@ -98,22 +114,24 @@ def test_the_server_that_is_named_is_used_with_the_cookie_in_xauthority(tmp_path
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["run", "--backend", "x11"], ["restore"]], ids=" ".join)
-def test_a_server_that_cannot_be_used_is_told_in_one_line(tmp_path: Path, arguments: list[str]) -> None:
+def test_a_server_that_cannot_be_used_is_told_in_one_line(
+    inside: Command, tmp_path: Path, arguments: list[str]
+) -> None:
     box = old(tmp_path)
     with NvControlServer(xorg.mapped_box(box.double.map), tmp_path) as server:
-        status, _, err = box.gpufan(*arguments, "--display", server.name, XAUTHORITY=str(tmp_path / "none"))
+        status, _, err = inside(box, *arguments, "--display", server.name, XAUTHORITY=str(tmp_path / "none"))
         assert status == 1
         assert f"X server {server.name} turned us away" in one_line(err)
-    status, _, err = box.gpufan(*arguments, "--display", server.name)
+    status, _, err = inside(box, *arguments, "--display", server.name)
     assert status == 1
     assert f"no X server runs on display {server.name}" in one_line(err)
 
 
-def test_a_server_without_coolbits_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_server_without_coolbits_is_told_in_one_line(inside: Command, tmp_path: Path) -> None:
     box = old(tmp_path)
     with NvControlServer(xorg.mapped_box(box.double.map), tmp_path) as server:
         server.coolbits = False
-        status, _, err = box.gpufan("run", "--display", server.name, XAUTHORITY=str(server.authority))
+        status, _, err = inside(box, "run", "--display", server.name, XAUTHORITY=str(server.authority))
     assert status == 1
     assert 'put Option "Coolbits" "4" into the Device section' in one_line(err)
 
@@ -125,8 +143,10 @@ def test_a_server_without_coolbits_is_told_in_one_line(tmp_path: Path) -> None:
         (["run", "--display", "box:0"], "write it as :0"),
     ],
 )
-def test_a_display_that_makes_no_sense_is_bad_input(tmp_path: Path, arguments: list[str], says: str) -> None:
-    status, _, err = old(tmp_path).gpufan(*arguments)
+def test_a_display_that_makes_no_sense_is_bad_input(
+    inside: Command, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    status, _, err = inside(old(tmp_path), *arguments)
     assert status == 2
     assert says in one_line(err)
 
@@ -141,22 +161,22 @@ def take(box: XBox) -> None:
             fan.policy, fan.target = MANUAL, 30
 
 
-def test_restore_gives_back_over_x_what_nvml_does_not_and_leaves_no_server(tmp_path: Path) -> None:
+def test_restore_gives_back_over_x_what_nvml_does_not_and_leaves_no_server(inside: Command, tmp_path: Path) -> None:
     box = ignoring(tmp_path)
     take(box)
-    status, out, err = box.gpufan("restore", "--backend", "x11", "--gpu", "1")
+    status, out, err = inside(box, "restore", "--backend", "x11", "--gpu", "1")
     assert (status, out, err) == (0, "1 GTX 1080 Ti: its fans are the driver's\n", "")
     assert (box.fans(), box.xorgs()) == ([[30, 30], DRIVERS], [])
     take(box)
-    status, out, err = box.gpufan("restore")
+    status, out, err = inside(box, "restore")
     assert (status, err, out.count("its fans are the driver's")) == (0, "", 2)
     assert (box.fans(), box.xorgs()) == ([DRIVERS] * 2, [])
 
 
-def test_restore_says_what_failed_on_either_way_and_gives_back_the_others(tmp_path: Path) -> None:
+def test_restore_says_what_failed_on_either_way_and_gives_back_the_others(inside: Command, tmp_path: Path) -> None:
     box = ignoring(tmp_path)
     take(box)
-    status, _, err = box.gpufan("restore", PATH="")
+    status, _, err = inside(box, "restore", PATH="")
     assert status == 1
     assert "0 GTX 1080 Ti: fan 0 is still in manual mode after it was given back; and over X: no Xorg here" in one_line(
         err
@@ -186,7 +206,7 @@ def test_xserver_keeps_a_server_that_run_can_use_and_ends_it_with_itself(tmp_pat
     assert box.xorgs() == []
 
 
-def test_xserver_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
-    status, out, err = old(tmp_path).gpufan("xserver", PATH="")
+def test_xserver_that_cannot_start_says_why_in_one_line(inside: Command, tmp_path: Path) -> None:
+    status, out, err = inside(old(tmp_path), "xserver", PATH="")
     assert (status, out) == (1, "")
     assert "no Xorg here" in one_line(err)

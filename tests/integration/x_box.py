@@ -13,7 +13,8 @@ from typing import Any
 from gpufan.gpu.backends import XSERVER_FOLDER
 from gpufan.gpu.simulated import PROFILES, SimulatedBox
 from tests.doubles import xorg
-from tests.doubles.nvml import AUTO, DRIVER, IGNORES, NvmlDouble, wait_for
+from tests.doubles.nvml import DRIVER, IGNORES, NvmlDouble, wait_for
+from tests.integration.harness import fans
 
 OLD = "470.256"
 """A driver that cannot set fans through NVML."""
@@ -39,10 +40,7 @@ class XBox:
 
     def fans(self) -> list[list[int | None]]:
         """What every fan was set to, percent; None for one that is the driver's."""
-        return [
-            [None if fan.policy == AUTO else fan.target for fan in card.fans[: card.fan_count]]
-            for card in self.double.cards[: self.double.map.card_count]
-        ]
+        return [fans(self.double, card) for card in range(self.double.map.card_count)]
 
     def xorgs(self) -> list[int]:
         """Ids of the X servers that gpufan runs."""
