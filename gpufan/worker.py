@@ -180,7 +180,9 @@ class Worker:
         """Set the fans, or leave them to the driver; what went wrong, in words. Raises GpuLost or NoPermission."""
         if self._stopped:
             return None
-        changed = duty_percent != self._set
+        # Small changes leave the fan no less time: one that is jammed must not hide behind a duty that never rests.
+        before = self._set
+        resettles = before in (None, _NEVER) or duty_percent is None or abs(duty_percent - before) > SETTLE_TOLERANCE
         self._set = _NEVER
         try:
             if duty_percent is None:
@@ -196,7 +198,7 @@ class Worker:
             return str(error)
         self._permitted = True
         self._set = duty_percent
-        if changed:
+        if resettles:
             self._settled_at_s = now_s + SETTLE_S
         return None
 

@@ -259,6 +259,18 @@ def obey(card: Card) -> None:
 DISOBEDIENCE = pytest.mark.parametrize("disobey", [refuse, forbid, ignore, jam], ids=lambda disobey: disobey.__name__)
 
 
+def test_a_jammed_fan_does_not_hide_behind_a_duty_that_never_rests(double: NvmlDouble, bench: Bench) -> None:
+    card = double.cards[0]
+    card.by_hand = 1
+    jam(card)
+    controls = []
+    for _ in range(20):
+        card.temperature = 63 if card.temperature == 60 else 60
+        bench.tick()
+        controls.append(bench.state.control)
+    assert "released" in controls
+
+
 @DISOBEDIENCE
 def test_fans_that_do_not_obey_three_times_are_given_back_to_the_driver(
     double: NvmlDouble, bench: Bench, disobey: Callable[[Card], None]
