@@ -89,7 +89,7 @@ def _control_cards(source: Source, runtime_folder: Path, inbox: StopInbox, notif
     with only_one(folder, complaints.append), _cards(whole.backend, whole.display, folder) as cards:
         chosen = select(cards.gpus, whole.gpus, _who_wants(settings))
         if not whole.dry_run:
-            _start_x(cards, chosen)
+            cards.reach(chosen)
         usable, obstacles = sort_out(chosen)
         if not usable:
             raise NotControllable(f"no card here has fans that can be set: {'; '.join(obstacles)}")
@@ -231,7 +231,7 @@ def restore(names: Sequence[str], folder: Path, backend: str, display: str | Non
     lock_folder = None if "SERVICE_RESULT" in os.environ else folder
     with only_one(lock_folder, _complain), _cards(backend, display, folder) as cards:
         chosen = select(cards.gpus, names)
-        _start_x(cards, chosen)
+        cards.reach(chosen)
         usable, obstacles = sort_out(chosen)
         done = [f"{obstacle}: nothing to give back" for obstacle in obstacles]
         for gpu in usable:
@@ -279,19 +279,6 @@ def _cards(backend: str, display: str | None, folder: Path | None) -> Iterator["
         yield cards
     finally:
         cards.close()
-
-
-def _start_x(cards: "Cards", gpus: Sequence[Gpu]) -> None:
-    """Start the X server where cards need it from the start, and find them there. Raises DriverError."""
-    from gpufan.gpu.backends import RoutedGpu
-
-    over_x = [gpu for gpu in gpus if isinstance(gpu, RoutedGpu) and gpu.why_x is not None]
-    if cards.route is None or not over_x:
-        return
-    cards.route.start()
-    for gpu in over_x:
-        with suppress(GpuLost):
-            within(PATIENCE_S, gpu.read)  # from now on its info says whether its fans can be set
 
 
 def _give_back(cards: "Cards", gpu: Gpu) -> None:

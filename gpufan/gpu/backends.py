@@ -99,6 +99,17 @@ class Cards:
     gpus: Sequence[Gpu]
     box: NvmlBox | None
     route: XRoute | None
+    patience_s: float
+
+    def reach(self, gpus: Sequence[Gpu]) -> None:
+        """Start the X server where some of `gpus` need it from the start, and find them there. Raises DriverError."""
+        over_x = [gpu for gpu in gpus if isinstance(gpu, RoutedGpu) and gpu.why_x is not None]
+        if self.route is None or not over_x:
+            return
+        self.route.start()
+        for gpu in over_x:
+            with suppress(GpuLost):
+                within(self.patience_s, gpu.read)  # from now on its info says whether its fans can be set
 
     def close(self) -> None:
         """Let go of the driver, and end an X server of our own. Does not release fans."""
@@ -120,12 +131,12 @@ def open_cards(backend: str, display: str | None, folder: Path, patience_s: floa
         if display is not None:
             raise InputError("--display goes with --backend auto or x11: NVML needs no X server")
         box = NvmlBox(patience_s)
-        return Cards(box.gpus, box, None)
+        return Cards(box.gpus, box, None, patience_s)
     existing = None if display is None else Display.parse(display)
     if backend == "auto":
         box = NvmlBox(patience_s)
         route = XRoute(existing, folder, _addresses(box))
-        return Cards([RoutedGpu(gpu, route) for gpu in box.gpus], box, route)
+        return Cards([RoutedGpu(gpu, route) for gpu in box.gpus], box, route, patience_s)
     return _over_x(existing, folder, patience_s)
 
 
@@ -143,7 +154,8 @@ def _over_x(existing: Display | None, folder: Path, patience_s: float) -> Cards:
     route = XRoute(existing, folder, addresses)
     try:
         route.start()
-        return Cards(NvControlBox(route.locate, [] if box is None else box.gpus).gpus, box, route)
+        gpus = NvControlBox(route.locate, [] if box is None else box.gpus).gpus
+        return Cards(gpus, box, route, patience_s)
     except BaseException:
         route.close()
         raise
