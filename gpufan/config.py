@@ -3,8 +3,6 @@
 A source lies over the one before: what is built in, the file, its tables that fit a card, the command line.
 """
 
-import difflib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,6 +232,8 @@ def _unknown(keys: type[CardKeys], key: str) -> str:
     if key in RUN_KEYS:
         return f"{key} is for all cards together: put it above the first [[gpu]]"
     names = keys.__struct_fields__
+    import difflib  # only a mistake needs it
+
     near = difflib.get_close_matches(key, names, 1, 0.5)
     return f"unknown key {toml(key)}: " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}")
 
@@ -277,7 +277,7 @@ def toml(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         # JSON escapes all that TOML wants escaped, but for this one character.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
     if isinstance(value, float):
         return repr(value).removesuffix(".0")
     if isinstance(value, list | tuple):

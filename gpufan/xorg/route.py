@@ -3,12 +3,15 @@
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpufan.errors import DriverError, GpuError, GpuLost
 from gpufan.gpu import Gpu
 from gpufan.gpu.pci import PciAddress
 from gpufan.xorg.client import Display
-from gpufan.xorg.server import HeadlessServer
+
+if TYPE_CHECKING:
+    from gpufan.xorg.server import HeadlessServer
 
 _BASE = b"""\
 # The X server that gpufan runs to set fans; written anew at every start.
@@ -90,7 +93,9 @@ class XRoute:
         if server is not None:
             server.stop()
 
-    def _own(self) -> HeadlessServer:
+    def _own(self) -> "HeadlessServer":
+        from gpufan.xorg.server import HeadlessServer
+
         with self._lock:
             if self._server is None:
                 self._server = HeadlessServer(server_config(self._cards), self._folder)

@@ -7,7 +7,6 @@ no network port, leaves the virtual terminal where it is (-novtswitch -sharevts)
 
 import contextlib
 import os
-import secrets
 import select
 import shutil
 import signal
@@ -63,7 +62,7 @@ class HeadlessServer:
         self._program = program
         self._ready_limit_s = ready_limit_s
         self._retry_s = retry_s
-        self._cookie = secrets.token_bytes(16)
+        self._cookie = os.urandom(16)  # as `secrets` would, which loads OpenSSL for it
         self._changed = threading.Condition()
         self._state: Display | str | None = None
         """Where the server is, or why there is none; None before the first try has come to an end."""
