@@ -13,7 +13,7 @@ from gpufan import daemon
 from gpufan.gpu.backends import XSERVER_FOLDER, open_cards
 from gpufan.report.snapshot import GpuState
 from gpufan.worker import Worker
-from gpufan.xorg import route
+from gpufan.xorg import server as xorg_server
 from gpufan.xorg.server import HeadlessServer
 from tests.doubles import xorg
 from tests.doubles.nvcontrol_server import NvControlServer
@@ -72,7 +72,7 @@ def test_a_server_of_our_own_that_dies_is_shown_and_its_card_controlled_again(
 ) -> None:
     clocks = daemon._clocks
     monkeypatch.setattr(daemon, "_clocks", lambda: tuple(20 * clock_s for clock_s in clocks()))
-    monkeypatch.setattr(route, "HeadlessServer", partial(HeadlessServer, retry_s=(0.1, 1.0)))
+    monkeypatch.setattr(xorg_server, "HeadlessServer", partial(HeadlessServer, retry_s=(0.1, 1.0)))
     box = ignoring(tmp_path)
     for name in ("PATH", "GPUFAN_NVML_DOUBLE"):
         monkeypatch.setenv(name, box.environment[name])

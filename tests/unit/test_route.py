@@ -11,7 +11,7 @@ import pytest
 from gpufan.errors import DriverError, GpuLost
 from gpufan.gpu.nvml import NvmlBox, NvmlGpu
 from gpufan.gpu.pci import PciAddress
-from gpufan.xorg import route as module
+from gpufan.xorg import server as xorg_server
 from gpufan.xorg.client import Display
 from gpufan.xorg.config import Config
 from gpufan.xorg.route import XRoute, server_config
@@ -44,7 +44,7 @@ def sensors(double: NvmlDouble) -> Iterator[list[NvmlGpu]]:
 @pytest.fixture
 def route(double: NvmlDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[XRoute]:
     """To a server of our own, which is started again without delay."""
-    monkeypatch.setattr(module, "HeadlessServer", partial(HeadlessServer, retry_s=(0.05, 1.0)))
+    monkeypatch.setattr(xorg_server, "HeadlessServer", partial(HeadlessServer, retry_s=(0.05, 1.0)))
     route = XRoute(None, tmp_path / "x", CARDS)
     yield route
     route.close()
