@@ -234,13 +234,16 @@ def show(config_path: Path | None) -> None:
 @backend_option
 @display_option
 @simulate_option
+@runtime_option
 @debug_option
-def list_cards(gpus: tuple[str, ...], backend: str, display: str | None, simulate: str | None) -> None:
+def list_cards(
+    gpus: tuple[str, ...], backend: str, display: str | None, simulate: str | None, runtime_dir: Path | None
+) -> None:
     """Show the cards, their fans and what controls them."""
     from gpufan.report.tables import print_cards
     from gpufan.run import find
 
-    print_cards(find(gpus, simulate, backend, display))
+    print_cards(find(gpus, simulate, backend, display, runtime_dir or DEFAULT_FOLDER))
 
 
 @cli.command()
@@ -276,10 +279,9 @@ def xserver(runtime_dir: Path | None) -> None:
 
     Only where fans need X; `gpufan run` starts one by itself.
     """
-    from gpufan.gpu.backends import XSERVER_FOLDER
     from gpufan.run import run_xserver
 
-    run_xserver((runtime_dir or DEFAULT_FOLDER) / XSERVER_FOLDER, click.echo)
+    run_xserver((runtime_dir or DEFAULT_FOLDER) / "xserver", click.echo)
 
 
 cli.add_command(setup_xorg)

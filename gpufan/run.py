@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,10 +14,11 @@ from gpufan import __version__
 from gpufan.bounded import within
 from gpufan.config import COMMAND_LINE, Settings, Source, WholeRun
 from gpufan.daemon import Daemon, Publish, StopInbox, simulate
-from gpufan.errors import DriverError, GpufanError, GpuLost, InputError, NotControllable
+from gpufan.errors import GpuError, GpufanError, GpuLost, InputError, NotControllable
 from gpufan.gpu import Gpu, GpuInfo, Reading
 from gpufan.gpu.select import select
 from gpufan.notify import Notifier
+from gpufan.report import snapshot
 from gpufan.report.snapshot import Snapshot, SnapshotFile
 from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT, only_one
 from gpufan.worker import SettingsFor, Worker, give_back
@@ -86,7 +87,10 @@ def _control_cards(source: Source, runtime_folder: Path, inbox: StopInbox, notif
     folder = None if whole.dry_run else runtime_folder
     complaints: list[str] = []
     with only_one(folder, complaints.append), _cards(whole.backend, whole.display, folder) as cards:
-        usable, obstacles = sort_out(select(cards.gpus, whole.gpus, _who_wants(settings)))
+        chosen = select(cards.gpus, whole.gpus, _who_wants(settings))
+        if not whole.dry_run:
+            cards.reach(chosen)
+        usable, obstacles = sort_out(chosen)
         if not usable:
             raise NotControllable(f"no card here has fans that can be set: {'; '.join(obstacles)}")
         complaints += [f"left alone: {obstacle}" for obstacle in obstacles]
@@ -94,8 +98,6 @@ def _control_cards(source: Source, runtime_folder: Path, inbox: StopInbox, notif
         if whole.dry_run:
             # To look at a card is no reason to start an X server for it.
             usable = [gpu.nvml if isinstance(gpu, RoutedGpu) else gpu for gpu in usable]
-        else:
-            complaints += _start_x(cards, usable)
         report = _report(f"gpufan {__version__} · ctrl-c gives the fans back to the driver")
         for complaint in complaints:
             report.warn(complaint)
@@ -189,11 +191,12 @@ def run_simulation(
 
 
 def find(
-    names: Sequence[str], profile: str | None, backend: str, display: str | None
+    names: Sequence[str], profile: str | None, backend: str, display: str | None, folder: Path
 ) -> list[tuple[GpuInfo, Reading | None]]:
     """What every card named says of itself, and a reading; None for the reading of one that does not answer.
 
-    Raises InputError, DriverError or GpufanError.
+    A gpufan that runs, with its snapshot in `folder`, may have found out that a card needs X. Raises InputError,
+    DriverError or GpufanError.
     """
     if profile is not None:
         from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
@@ -204,13 +207,17 @@ def find(
     from gpufan.gpu.backends import RoutedGpu
 
     found: list[tuple[GpuInfo, Reading | None]] = []
-    with TemporaryDirectory(prefix="gpufan-") as folder, _cards(backend, display, Path(folder)) as cards:
+    falls_back = _found_to_need_x(folder) if backend == "auto" else {}
+    with TemporaryDirectory(prefix="gpufan-") as own_folder, _cards(backend, display, Path(own_folder)) as cards:
         for gpu in select(cards.gpus, names):
             reading = None
             with suppress(GpuLost):
                 # As above: no X server for a look.
                 reading = within(PATIENCE_S, gpu.nvml.read if isinstance(gpu, RoutedGpu) else gpu.read)
-            found.append((gpu.info, reading))
+            info = gpu.info
+            if info.uuid in falls_back:
+                info = replace(info, backend="x11", backend_reason=falls_back[info.uuid])
+            found.append((info, reading))
     return found
 
 
@@ -223,12 +230,13 @@ def restore(names: Sequence[str], folder: Path, backend: str, display: str | Non
     # A daemon that systemd has killed may keep the lock while it hangs in the driver, for ever.
     lock_folder = None if "SERVICE_RESULT" in os.environ else folder
     with only_one(lock_folder, _complain), _cards(backend, display, folder) as cards:
-        usable, obstacles = sort_out(select(cards.gpus, names))
+        chosen = select(cards.gpus, names)
+        cards.reach(chosen)
+        usable, obstacles = sort_out(chosen)
         done = [f"{obstacle}: nothing to give back" for obstacle in obstacles]
-        _start_x(cards, usable)
         for gpu in usable:
             try:
-                within(PATIENCE_S, partial(give_back, gpu))
+                _give_back(cards, gpu)
                 done.append(f"{gpu.info.label}: its fans are the driver's")
             except GpufanError as error:
                 failed.append(f"{gpu.info.label}: {error}")
@@ -240,7 +248,8 @@ def restore(names: Sequence[str], folder: Path, backend: str, display: str | Non
 def run_xserver(folder: Path, tell: Callable[[str], None]) -> None:
     """Keep an X server that can set the fans of every card, until a signal; its files go into `folder`.
 
-    `tell` is told how to use it. Raises DriverError where it cannot be started, GpufanError where there is no card.
+    `tell` is told how to use it. Raises DriverError where it cannot be started, GpufanError where there is no card or
+    another process has its files in `folder`.
     """
     from gpufan.gpu.backends import nvml_addresses
     from gpufan.xorg.route import server_config
@@ -249,7 +258,7 @@ def run_xserver(folder: Path, tell: Callable[[str], None]) -> None:
 
     inbox = StopInbox()
     inbox.catch_signals()
-    with HeadlessServer(server_config(find_cards(nvml_addresses)), folder) as server:
+    with only_one(folder, _complain), HeadlessServer(server_config(find_cards(nvml_addresses)), folder) as server:
         display = server.display()
         environment = f"GPUFAN_DISPLAY={display}\nXAUTHORITY={display.authority}\n"
         (folder / DISPLAY_ENVIRONMENT).write_text(environment)
@@ -272,21 +281,33 @@ def _cards(backend: str, display: str | None, folder: Path | None) -> Iterator["
         cards.close()
 
 
-def _start_x(cards: "Cards", gpus: Sequence[Gpu]) -> list[str]:
-    """Start the X server where a card needs it from the start; what went wrong, if others can do without.
+def _give_back(cards: "Cards", gpu: Gpu) -> None:
+    """Give the fans of `gpu` back, over X if NVML does not move them. Raises GpufanError."""
+    from gpufan.gpu.backends import RoutedGpu
 
-    Raises DriverError where none can.
-    """
-    over_x = [gpu for gpu in gpus if gpu.info.backend == "x11"]
-    if cards.route is None or not over_x:
-        return []
     try:
-        cards.route.start()
-    except DriverError as error:
-        if len(over_x) == len(gpus):
+        within(PATIENCE_S, partial(give_back, gpu))
+    except GpuLost:
+        raise
+    except GpuError as error:
+        if cards.route is None or not isinstance(gpu, RoutedGpu) or not gpu.fall_back(str(error)):
             raise
-        return [str(error)]
-    return []
+        try:
+            cards.route.start()
+            within(PATIENCE_S, partial(give_back, gpu))
+        except GpufanError as x_error:
+            raise GpuError(f"{error}; and over X: {x_error}") from x_error
+
+
+def _found_to_need_x(folder: Path) -> dict[str, str]:
+    """UUIDs of the cards whose fans the running gpufan sets over X because NVML does not move them, and its words."""
+    try:
+        taken = snapshot.read(folder / SNAPSHOT)
+    except GpufanError:
+        return {}
+    if snapshot.stale_s(taken) is not None:
+        return {}
+    return {gpu.uuid: gpu.backend_reason for gpu in taken.gpus if gpu.backend_reason}
 
 
 def sort_out(gpus: Sequence[G]) -> tuple[list[G], list[str]]:

@@ -18,8 +18,8 @@ from gpufan.xorg.client import Display
 from gpufan.xorg.route import XRoute
 
 BACKENDS = ("auto", "nvml", "x11")
-XSERVER_FOLDER = "xserver"
-"""In the runtime folder, where an X server of our own keeps its files."""
+XSERVER_FOLDER = "own-xserver"
+"""In the runtime folder, where an X server of our own keeps its files; not where that of `gpufan xserver` does."""
 
 
 class RoutedGpu:
@@ -34,6 +34,8 @@ class RoutedGpu:
         """Why the fans are to be set over X; None as long as NVML has them."""
         self._said: GpuInfo | None = None
         self._info = nvml.info
+        self._released_past_x = False
+        """The fans were given back through NVML since X could not be reached."""
 
     @property
     def info(self) -> GpuInfo:
@@ -56,12 +58,18 @@ class RoutedGpu:
         return True
 
     def read(self) -> Reading:
-        """Read the card. Raises GpuLost, also while an X server that is needed cannot be reached."""
-        return self._fans().read()
+        """Read the card. Raises GpuLost, also while fans that are not the driver's cannot be reached over X."""
+        try:
+            return self._fans().read()
+        except GpuLost:
+            if not self._released_past_x:
+                raise
+            return self.nvml.read()
 
     def set_duty(self, duty_percent: int) -> None:
         """Set every fan. Raises GpuError, GpuLost or NoPermission."""
         self._fans().set_duty(duty_percent)
+        self._released_past_x = False
 
     def release(self) -> None:
         """Give every fan back. Raises GpuError, GpuLost or NoPermission."""
@@ -72,6 +80,7 @@ class RoutedGpu:
             if self.why_x is None or self._driver_obstacle is not None:
                 raise
             self.nvml.release()
+            self._released_past_x = True
 
     def _fans(self) -> Gpu:
         if self.why_x is None:
@@ -90,6 +99,17 @@ class Cards:
     gpus: Sequence[Gpu]
     box: NvmlBox | None
     route: XRoute | None
+    patience_s: float
+
+    def reach(self, gpus: Sequence[Gpu]) -> None:
+        """Start the X server where some of `gpus` need it from the start, and find them there. Raises DriverError."""
+        over_x = [gpu for gpu in gpus if isinstance(gpu, RoutedGpu) and gpu.why_x is not None]
+        if self.route is None or not over_x:
+            return
+        self.route.start()
+        for gpu in over_x:
+            with suppress(GpuLost):
+                within(self.patience_s, gpu.read)  # from now on its info says whether its fans can be set
 
     def close(self) -> None:
         """Let go of the driver, and end an X server of our own. Does not release fans."""
@@ -111,12 +131,12 @@ def open_cards(backend: str, display: str | None, folder: Path, patience_s: floa
         if display is not None:
             raise InputError("--display goes with --backend auto or x11: NVML needs no X server")
         box = NvmlBox(patience_s)
-        return Cards(box.gpus, box, None)
+        return Cards(box.gpus, box, None, patience_s)
     existing = None if display is None else Display.parse(display)
     if backend == "auto":
         box = NvmlBox(patience_s)
         route = XRoute(existing, folder, _addresses(box))
-        return Cards([RoutedGpu(gpu, route) for gpu in box.gpus], box, route)
+        return Cards([RoutedGpu(gpu, route) for gpu in box.gpus], box, route, patience_s)
     return _over_x(existing, folder, patience_s)
 
 
@@ -134,7 +154,8 @@ def _over_x(existing: Display | None, folder: Path, patience_s: float) -> Cards:
     route = XRoute(existing, folder, addresses)
     try:
         route.start()
-        return Cards(NvControlBox(route.locate, [] if box is None else box.gpus).gpus, box, route)
+        gpus = NvControlBox(route.locate, [] if box is None else box.gpus).gpus
+        return Cards(gpus, box, route, patience_s)
     except BaseException:
         route.close()
         raise

@@ -169,8 +169,8 @@ class NvControlGpu:
         self._link: tuple[NvControl, _Card] | None = None
 
     def read(self) -> Reading:
-        """Read the fans, and temperature and power through NVML where it knows the card. Raises GpuLost."""
-        sensed = None if self._sensor is None else self._sensor.read()
+        """Read the fans, and temperature and power through NVML where it tells them. Raises GpuLost."""
+        sensed = Reading(None, None, ()) if self._sensor is None else self._sensor.read()
         with self._linked() as (control, card):
             manual = _number(control, Target.GPU, card.number, Number.GPU_COOLER_MANUAL_CONTROL)
             fans = tuple(
@@ -182,9 +182,10 @@ class NvControlGpu:
                 )
                 for cooler in card.coolers
             )
-            if sensed is not None:
-                return Reading(sensed.temperature_c, sensed.power_w, fans)
-            return Reading(_number(control, Target.GPU, card.number, Number.GPU_CORE_TEMPERATURE), None, fans)
+            temperature_c = sensed.temperature_c
+            if temperature_c is None:
+                temperature_c = _number(control, Target.GPU, card.number, Number.GPU_CORE_TEMPERATURE)
+            return Reading(temperature_c, sensed.power_w, fans)
 
     def set_duty(self, duty_percent: int) -> None:
         """Take every fan of the card and set it. Raises NotControllable, GpuError or GpuLost."""

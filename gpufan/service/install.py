@@ -59,8 +59,7 @@ def install(plan: Plan, say: Say) -> None:
             undo.add(systemctl, "start", SERVICE)
         _stop_rivals(plan, undo)
         if plan.to_prove:
-            with only_one(DEFAULT_FOLDER, say):
-                prove_control(plan.to_prove, say)
+            _prove_control(plan, say)
         for taken in plan.taken:
             now.take(taken)
         now.copied = now.copied or plan.copy_because is not None
@@ -148,6 +147,15 @@ def _put_record_back(before: record.Record | None) -> None:
         record.forget()
     else:
         before.save()
+
+
+def _prove_control(plan: Plan, say: Say) -> None:
+    assert plan.cards is not None
+    with only_one(DEFAULT_FOLDER, say):
+        plan.cards.reach(plan.to_prove)
+        prove_control(plan.to_prove, say)
+    if plan.cards.route is not None:
+        plan.cards.route.close()  # the service has one of its own, and there may be room for one only
 
 
 def _stop_rivals(plan: Plan, undo: Undo) -> None:

@@ -55,9 +55,12 @@ class XRoute:
             self._own().begin()
 
     def start(self) -> None:
-        """Have a server started, and wait until it is ready. Raises DriverError."""
+        """Have a server started, and wait until fans can be set over it; an existing one too. Raises DriverError."""
+        from gpufan.gpu.nvcontrol import NvControl
+
         if self._existing is None:
             self._own().start()
+        NvControl(self.locate()).close()
 
     def locate(self) -> Display:
         """Where the server is. Raises DriverError, saying why, while there is none."""
@@ -86,7 +89,7 @@ class XRoute:
     def close(self) -> None:
         """End a server of our own."""
         with self._lock:
-            server, self._server = self._server, None
+            server = self._server
         if server is not None:
             server.stop()
 

@@ -10,6 +10,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -79,7 +80,7 @@ class HeadlessServer:
         with self._changed:
             if isinstance(self._state, Display):
                 return self._state
-            raise DriverError(self._state or "the X server is not started")
+            raise DriverError(self._state or "the X server is not ready yet")
 
     def begin(self) -> None:
         """Start without waiting; twice is harmless."""
@@ -124,9 +125,7 @@ class HeadlessServer:
                 display, process = self._launch()
                 self._tell(display)
                 status = process.wait()
-                # A server that was killed leaves its socket, and the next one would take another number each time.
-                with contextlib.suppress(OSError):
-                    Path(socket_path(display.number)).unlink()
+                _clear(display.number)
                 problem = f"the X server on {display} has died ({_ended(status)})"
             except Exception as error:  # whatever it is: with this thread the server would end for good
                 problem = str(error)
@@ -226,6 +225,19 @@ class HeadlessServer:
 def _in_use(number: int) -> bool:
     """Whether an X server, alive or dead, has left its mark on a display."""
     return os.path.lexists(socket_path(number)) or os.path.lexists(f"/tmp/.X{number}-lock")
+
+
+def _clear(number: int) -> None:
+    """Remove what a server that was killed leaves, or the next one would take another number each time.
+
+    By now the number may be somebody else's: nobody listens on a socket of the dead.
+    """
+    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+        try:
+            probe.settimeout(1.0)
+            probe.connect(socket_path(number))
+        except ConnectionRefusedError:
+            Path(socket_path(number)).unlink()
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -41,11 +41,19 @@ class _Error(Exception):
 class NvControlServer:
     """Serves `box` until closed. Everything public may be changed while it runs.
 
-    `order` tells which card is the server's GPU 0, 1, ... Coolers are numbered from the last of them to the first, so
-    that neither numbering is like NVML's.
+    `box` may be anything whose cards are used like simulated ones. The display is the first of `numbers` that is free,
+    and `folder` gets a file with its cookie. `order` tells which card is the server's GPU 0, 1, ... Coolers are
+    numbered from the last of them to the first, so that neither numbering is like NVML's.
     """
 
-    def __init__(self, box: SimulatedBox, folder: Path, order: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        box: SimulatedBox,
+        folder: Path,
+        order: Sequence[int] | None = None,
+        numbers: Iterable[int] = range(700, 800),
+        cookie: bytes = COOKIE,
+    ) -> None:
         self.cards: list[SimulatedGpu] = [box.gpus[i] for i in (order or range(len(box.gpus)))]
         self.coolers: list[SimulatedGpu] = [c for c in reversed(self.cards) for _ in range(c.plant.fan_count)]
         self.levels: dict[int, int] = {}
@@ -64,10 +72,11 @@ class NvControlServer:
         self._clients: list[socket.socket] = []
         self._closed = threading.Event()
         self._lock = threading.Lock()
-        self._listener, self.number = _listen()
+        self._cookie = cookie
+        self._listener, self.number = _listen(numbers)
         self.name = f":{self.number}"
         self.authority = folder / f"Xauthority{self.number}"
-        _write_authority(self.authority, self.number)
+        _write_authority(self.authority, self.number, cookie)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def __enter__(self) -> "NvControlServer":
@@ -131,7 +140,7 @@ class NvControlServer:
         assert (order, major) == (b"l" if struct.pack("=H", 1)[0] else b"B", 11)
         name = _exactly(client, _round(name_length))[:name_length]
         cookie = _exactly(client, _round(data_length))[:data_length]
-        if (name, cookie) != (b"MIT-MAGIC-COOKIE-1", COOKIE):
+        if (name, cookie) != (b"MIT-MAGIC-COOKIE-1", self._cookie):
             reason = b"Authorization required, but no authorization protocol specified\n"
             text = reason.ljust(_round(len(reason)), b"\0")
             client.sendall(struct.pack("=BBHHH", 0, len(reason), 11, 0, len(text) // 4) + text)
@@ -246,12 +255,12 @@ class NvControlServer:
         return False
 
 
-def _listen() -> tuple[socket.socket, int]:
+def _listen(numbers: Iterable[int]) -> tuple[socket.socket, int]:
     folder = Path("/tmp/.X11-unix")
     if not folder.is_dir():
         folder.mkdir()
         folder.chmod(0o1777)
-    for number in range(700, 800):
+    for number in numbers:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             listener.bind(str(folder / f"X{number}"))
@@ -260,12 +269,12 @@ def _listen() -> tuple[socket.socket, int]:
             continue
         listener.listen(16)
         return listener, number
-    raise RuntimeError("no free display from :700 to :799")
+    raise RuntimeError("no display is free")
 
 
-def _write_authority(path: Path, number: int) -> None:
+def _write_authority(path: Path, number: int, cookie: bytes) -> None:
     """As a display manager writes it: for this host and this display (family 256, local)."""
-    fields = [socket.gethostname().encode(), b"%d" % number, b"MIT-MAGIC-COOKIE-1", COOKIE]
+    fields = [socket.gethostname().encode(), b"%d" % number, b"MIT-MAGIC-COOKIE-1", cookie]
     path.write_bytes(struct.pack(">H", 256) + b"".join(struct.pack(">H", len(f)) + f for f in fields))
     os.chmod(path, 0o600)
 

@@ -243,6 +243,21 @@ def test_a_server_that_dies_is_started_again_and_no_zombie_is_left(start: Start,
     assert server.display().number == number, "the socket of the dead one is cleared away"
 
 
+def test_the_socket_of_somebody_who_took_its_display_is_left_alone(start: Start, tmp_path: Path) -> None:
+    server = start(retry_s=(60.0, 60.0))
+    path = Path(f"/tmp/.X11-unix/X{server.display().number}")
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        try:
+            os.kill(processes(tmp_path / "x")[0], signal.SIGKILL)
+            wait_for(lambda: obstacle(server))
+            assert path.exists()
+        finally:
+            path.unlink()
+
+
 def test_until_it_runs_again_display_says_what_happened(start: Start, tmp_path: Path) -> None:
     server = start(retry_s=(60.0, 60.0))
     number = server.display().number

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from gpufan import cli
+from gpufan.gpu.backends import XSERVER_FOLDER
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.service import check, code, found, install, plan, record, settings, systemd, units
+from tests.doubles import xorg
 from tests.doubles.nvml import AUTO, IGNORES, NvmlDouble
 
 SYSTEMCTL = """#!/bin/sh
@@ -112,6 +114,21 @@ def test_what_is_installed_is_taken_back(box: Box, capsys: pytest.CaptureFixture
     assert box.state() == before
     box.call("uninstall-service")
     assert "nothing to put back" in capsys.readouterr().out
+
+
+def test_cards_that_need_x_are_proven_over_x_and_get_a_unit_for_it(
+    box: Box, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    (box.root / "old").mkdir()
+    old = NvmlDouble(box.root / "old", box.double.box, "470.256")
+    for name, value in xorg.install(box.root / "bin").items():
+        monkeypatch.setenv(name, value)
+    with old.install(), old.live(20):
+        box.call("install-service", "--yes")
+        assert capsys.readouterr().out.count("went from 23 % to 38 % and back to the driver") == 2
+        assert [card.fans[0].policy for card in old.cards[:2]] == [AUTO, AUTO]
+        assert "units/gpufan-xserver.service" in box.state()
+        assert xorg.running(box.root / "run" / XSERVER_FOLDER) == []
 
 
 def test_a_foreign_unit_of_the_same_name_comes_back(box: Box, capsys: pytest.CaptureFixture[str]):
