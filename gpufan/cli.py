@@ -261,13 +261,15 @@ def status(as_json: bool, runtime_dir: Path | None) -> None:
 @gpu_option
 @backend_option
 @display_option
+@config_option
 @runtime_option
 @debug_option
-def restore(gpus: tuple[str, ...], backend: str, display: str | None, runtime_dir: Path | None) -> None:
+def restore(gpus: tuple[str, ...], config_path: Path | None, runtime_dir: Path | None, **options: Any) -> None:
     """Give every fan back to the driver. Harmless to repeat."""
     from gpufan.run import restore as give_all_back
 
-    for line in give_all_back(gpus, runtime_dir or DEFAULT_FOLDER, backend, display):
+    given = config.RunKeys(**{key: value for key, value in options.items() if _is_given(key)})
+    for line in give_all_back(gpus, runtime_dir or DEFAULT_FOLDER, _source(config_path, given)):
         click.echo(line)
 
 

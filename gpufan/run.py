@@ -221,15 +221,22 @@ def find(
     return found
 
 
-def restore(names: Sequence[str], folder: Path, backend: str, display: str | None) -> list[str]:
+def restore(names: Sequence[str], folder: Path, source: Source) -> list[str]:
     """Give the fans of every card named back to the driver; a line for each.
 
-    Raises InputError, DriverError, or GpufanError naming every card where it failed.
+    `source` tells the backend and the display. Raises InputError, DriverError, or GpufanError naming every card where
+    it failed.
     """
+    try:
+        whole = source.read().whole()
+    except InputError as error:
+        # Of all times not now.
+        _complain(f"{error}; going on without that file")
+        whole = Settings(options=source.options).whole()
     failed = []
     # A daemon that systemd has killed may keep the lock while it hangs in the driver, for ever.
     lock_folder = None if "SERVICE_RESULT" in os.environ else folder
-    with only_one(lock_folder, _complain), _cards(backend, display, folder) as cards:
+    with only_one(lock_folder, _complain), _cards(whole.backend, whole.display, folder) as cards:
         chosen = select(cards.gpus, names)
         cards.reach(chosen)
         usable, obstacles = sort_out(chosen)

@@ -173,6 +173,22 @@ def test_restore_gives_back_over_x_what_nvml_does_not_and_leaves_no_server(insid
     assert (box.fans(), box.xorgs()) == ([DRIVERS] * 2, [])
 
 
+def test_restore_goes_the_way_that_the_file_of_settings_says(inside: Command, tmp_path: Path) -> None:
+    box = ignoring(tmp_path)
+    take(box)
+    (tmp_path / "config.toml").write_text('backend = "nvml"\n')
+    status, _, err = inside(box, "restore", "--config", str(tmp_path / "config.toml"))
+    assert (status, "still in manual mode" in err, box.fans()) == (1, True, [[30, 30], DRIVERS])
+
+
+def test_a_broken_file_of_settings_keeps_no_fan_from_being_given_back(inside: Command, tmp_path: Path) -> None:
+    box = ignoring(tmp_path)
+    take(box)
+    (tmp_path / "config.toml").write_text("backend = 7\n")
+    status, _, err = inside(box, "restore", "--config", str(tmp_path / "config.toml"))
+    assert (status, "going on without that file" in err, box.fans()) == (0, True, [DRIVERS] * 2)
+
+
 def test_restore_says_what_failed_on_either_way_and_gives_back_the_others(inside: Command, tmp_path: Path) -> None:
     box = ignoring(tmp_path)
     take(box)
