@@ -243,7 +243,7 @@ def restore(names: Sequence[str], folder: Path, source: Source) -> list[str]:
         done = [f"{obstacle}: nothing to give back" for obstacle in obstacles]
         for gpu in usable:
             try:
-                _give_back(cards, gpu)
+                _give_back(gpu)
                 done.append(f"{gpu.info.label}: its fans are the driver's")
             except GpufanError as error:
                 failed.append(f"{gpu.info.label}: {error}")
@@ -288,7 +288,7 @@ def _cards(backend: str, display: str | None, folder: Path | None) -> Iterator["
         cards.close()
 
 
-def _give_back(cards: "Cards", gpu: Gpu) -> None:
+def _give_back(gpu: Gpu) -> None:
     """Give the fans of `gpu` back, over X if NVML does not move them. Raises GpufanError."""
     from gpufan.gpu.backends import RoutedGpu
 
@@ -297,13 +297,14 @@ def _give_back(cards: "Cards", gpu: Gpu) -> None:
     except GpuLost:
         raise
     except GpuError as error:
-        if cards.route is None or not isinstance(gpu, RoutedGpu) or not gpu.fall_back(str(error)):
+        if not isinstance(gpu, RoutedGpu):
             raise
+        if obstacle := gpu.fall_back(str(error)):
+            raise GpuError(f"{error}; {obstacle}") from error
         try:
-            cards.route.start()
             within(PATIENCE_S, partial(give_back, gpu))
         except GpufanError as x_error:
-            raise GpuError(f"{error}; and over X: {x_error}") from x_error
+            raise GpuError(f"{error}; over X neither: {x_error}") from x_error
 
 
 def _found_to_need_x(folder: Path) -> dict[str, str]:

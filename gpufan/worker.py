@@ -81,9 +81,9 @@ class Worker:
         settings_for: SettingsFor,
         *,
         dry_run: bool = False,
-        fall_back: Callable[[str], bool] | None = None,
+        fall_back: Callable[[str], str | None] | None = None,
     ) -> None:
-        """`fall_back` is told why the fans do not obey, and says whether `gpu` has another way to them now."""
+        """`fall_back` is told why the fans do not obey, and says why `gpu` has no other way to them; None if it has."""
         self.gpu = gpu
         self._fall_back = fall_back
         self._settings_for = self._followed = settings_for
@@ -97,6 +97,10 @@ class Worker:
         self._failures = 0
         self._overrides = 0
         self._errors = 0
+        self._trouble = ("", "")
+        """Why fans were given back, and what comes next."""
+        self._owed: str | None = None
+        """Why fans that were to be given back are still ours; None where they are not."""
         self._wait_until_s = -math.inf
         self._wait_lost = Backoff(1, 60)
         self._wait_given_back = Backoff(5, 60)
@@ -156,7 +160,9 @@ class Worker:
             self.state = self._state("driver", None, "obstacle", self._info.obstacle, reading)
             return
         if waiting:
-            self.state = self._state("released", None, self.state.kind, self.state.reason, reading)
+            if self._owed is not None:
+                self._owed = self._release()
+            self._report_released(reading)
             return
 
         problem = self._mismatch(now_s, reading)
@@ -234,19 +240,34 @@ class Worker:
 
     def _give_up(self, now_s: float, reading: Reading, problem: str) -> None:
         """Let the driver have fans that do not obey, for a while."""
+        self._owed = self._release()
+        obstacle = "" if self._fall_back is None else self._fall_back(problem)
+        if obstacle is None:
+            self._start_over(now_s)
+            self._wait_given_back.reset()
+            self.state = self._state("released", None, "fault", f"{problem}; trying another way", reading)
+            return
         wait_s = self._wait_given_back.next_s()
         self._start_over(now_s + wait_s)
-        reason = f"given back to the driver: {problem}; trying again after {wait_s:g} s"
+        self._trouble = problem, "; ".join(filter(None, (obstacle, f"trying again after {wait_s:g} s")))
+        self._report_released(reading)
+
+    def _release(self) -> str | None:
+        """Give the fans back; why that failed, if it did. Raises GpuLost."""
         try:
             give_back(self.gpu)
         except GpuLost:
             raise
         except (GpuError, NoPermission) as error:
-            reason = f"out of control: {problem}, and giving back failed: {error}; trying again after {wait_s:g} s"
-        if self._fall_back is not None and self._fall_back(problem):
-            self._start_over(now_s)
-            self._wait_given_back.reset()
-            reason = f"{problem}; trying another way"
+            return str(error)
+        return None
+
+    def _report_released(self, reading: Reading) -> None:
+        problem, prospect = self._trouble
+        if self._owed is None:
+            reason = f"given back to the driver: {problem}; {prospect}"
+        else:
+            reason = f"out of control: {problem}, and giving back failed: {self._owed}; {prospect}"
         self.state = self._state("released", None, "fault", reason, reading)
 
     def _lose(self, now_s: float, error: GpuLost) -> None:

@@ -50,12 +50,23 @@ class RoutedGpu:
             self._info = replace(said, backend="x11", backend_reason=self.why_x, obstacle=obstacle)
         return self._info
 
-    def fall_back(self, why: str) -> bool:
-        """Take X from the next call on, since NVML does not move the fans; False where that is so already."""
+    def fall_back(self, why: str) -> str | None:
+        """Take X from the next call on, since NVML does not move the fans; what stands in the way, or None.
+
+        An empty text says that X is taken already.
+        Starts an X server of our own where there is none yet, and waits for it.
+        """
         if self.why_x is not None:
-            return False
-        self.why_x = f"NVML does not move its fans: {why}"
-        return True
+            return ""
+        try:
+            self._route.start()
+            x = self._route.find(self.nvml)
+        except (DriverError, GpuLost) as error:
+            return f"over X neither: {error}"
+        if x.info.obstacle is not None:
+            return f"over X neither: {x.info.obstacle}"
+        self._x, self.why_x = x, f"NVML does not move its fans: {why}"
+        return None
 
     def read(self) -> Reading:
         """Read the card. Raises GpuLost, also while fans that are not the driver's cannot be reached over X."""

@@ -59,7 +59,14 @@ class XRoute:
         from gpufan.gpu.nvcontrol import NvControl
 
         if self._existing is None:
-            self._own().start()
+            server = self._own()
+            try:
+                server.start()
+            except DriverError:
+                with self._lock:
+                    if self._server is server:
+                        self._server = None  # the next try is a new server's
+                raise
         NvControl(self.locate()).close()
 
     def locate(self) -> Display:

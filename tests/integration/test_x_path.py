@@ -81,11 +81,11 @@ def test_without_xorg_one_line_says_so_where_all_cards_need_it(inside: Command, 
     assert one_line(err) == "gpufan: no Xorg here: install the X server (Debian: xserver-xorg-core)\n"
 
 
-def test_without_xorg_the_cards_that_need_none_are_controlled_and_the_other_is_shown_lost(tmp_path: Path) -> None:
+def test_without_xorg_the_cards_that_need_none_are_controlled_and_the_other_is_the_drivers(tmp_path: Path) -> None:
     box = ignoring(tmp_path)
     with box.running("run", *CURVE, PATH="") as process:
-        box.wait_for_states(("x11", "lost"), ("nvml", "ours"))
-        assert "no Xorg here: install the X server" in box.states()[0]["reason"]
+        box.wait_for_states(("nvml", "released"), ("nvml", "ours"))
+        assert "over X neither: no Xorg here: install the X server" in box.states()[0]["reason"]
         assert box.fans() == [DRIVERS, [60, 60]]
         assert end(process) == (0, "")
     assert box.fans() == [DRIVERS] * 2
@@ -194,8 +194,9 @@ def test_restore_says_what_failed_on_either_way_and_gives_back_the_others(inside
     take(box)
     status, _, err = inside(box, "restore", PATH="")
     assert status == 1
-    assert "0 GTX 1080 Ti: fan 0 is still in manual mode after it was given back; and over X: no Xorg here" in one_line(
-        err
+    assert (
+        "0 GTX 1080 Ti: fan 0 is still in manual mode after it was given back; over X neither: no Xorg here"
+        in one_line(err)
     )
     assert box.fans()[1] == DRIVERS
 

@@ -188,8 +188,8 @@ def test_a_card_of_a_server_without_coolbits_says_what_is_missing(bench: Open) -
     box.server.coolbits = False
     box.tick(5)
     state = box.workers[0].state
-    assert (state.backend, state.control, state.kind) == ("x11", "driver", "obstacle")
-    assert 'Option "Coolbits" "4"' in state.reason
+    assert (state.backend, state.control, state.kind) == ("nvml", "released", "fault")
+    assert 'over X neither: its X server does not let fans be set: put Option "Coolbits" "4"' in state.reason
     assert box.states()[1] == ("nvml", "ours")
 
 

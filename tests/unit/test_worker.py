@@ -405,10 +405,9 @@ def test_where_there_is_another_way_to_the_fans_it_is_tried_at_once() -> None:
     gpu.set_error = GpuError("the driver refused")
     told: list[str] = []
 
-    def another_way(problem: str) -> bool:
+    def another_way(problem: str) -> None:
         told.append(problem)
         gpu.set_error = None
-        return True
 
     worker = Worker(gpu, CURVE, fall_back=another_way)
     run(worker, 0, 4)
@@ -420,9 +419,24 @@ def test_where_there_is_another_way_to_the_fans_it_is_tried_at_once() -> None:
 def test_where_there_is_no_other_way_the_wait_is_kept() -> None:
     gpu = FakeGpu()
     gpu.set_error = GpuError("the driver refused")
-    worker = Worker(gpu, CURVE, fall_back=lambda problem: False)
+    worker = Worker(gpu, CURVE, fall_back=lambda problem: "over X neither: no Xorg here")
     run(worker, 0, 7)
     assert gpu.written == [30, 30, 30, "release"]
+    assert worker.state.reason == (
+        "given back to the driver: the driver refused; over X neither: no Xorg here; trying again after 5 s"
+    )
+
+
+def test_fans_that_could_not_be_given_back_are_given_back_as_soon_as_that_works() -> None:
+    gpu = FakeGpu()
+    gpu.set_error = GpuError("the driver refused")
+    gpu.release_errors = [GpuError("still stuck")] * 3
+    worker = Worker(gpu, CURVE)
+    run(worker, 0, 3)
+    assert "giving back failed: still stuck" in worker.state.reason
+    run(worker, 3, 5)
+    assert gpu.written[-2:] == ["release", "release"]
+    assert worker.state.reason == "given back to the driver: the driver refused; trying again after 5 s"
 
 
 def test_after_stop_a_tick_that_comes_back_late_sets_nothing() -> None:
