@@ -194,6 +194,9 @@ def run(
         _refuse_without_simulate("workload", "time_scale")
         run_cards(_source(config_path, given), runtime_dir or DEFAULT_FOLDER)
         return
+    for name in ("backend", "display"):
+        if _is_given(name):
+            raise InputError(f"--{name} is for real cards: leave out that, or --simulate")
     # A simulation depends on nothing of this machine, so there the file must be asked for.
     source = config.Source(config_path, required=True, options=given)
     summaries = run_simulation(source, runtime_dir, SimulationOptions(simulate, workload, time_scale))
@@ -202,9 +205,12 @@ def run(
     print_summary(summaries)
 
 
-@cli.group("config")
-def config_group() -> None:
+@cli.group("config", invoke_without_command=True)
+@click.pass_context
+def config_group(context: click.Context) -> None:
     """Check and show the file of settings."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @config_group.command()

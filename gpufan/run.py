@@ -98,7 +98,10 @@ def _control_cards(source: Source, runtime_folder: Path, inbox: StopInbox, notif
         if whole.dry_run:
             # To look at a card is no reason to start an X server for it.
             usable = [gpu.nvml if isinstance(gpu, RoutedGpu) else gpu for gpu in usable]
-        report = _report(f"gpufan {__version__} · ctrl-c gives the fans back to the driver")
+        report = _report(
+            f"gpufan {__version__} · "
+            + ("dry run: nothing is set" if whole.dry_run else "ctrl-c gives the fans back to the driver")
+        )
         for complaint in complaints:
             report.warn(complaint)
         workers = [
@@ -122,6 +125,8 @@ def _control_cards(source: Source, runtime_folder: Path, inbox: StopInbox, notif
             )
             try:
                 daemon.run(inbox, whole.duration_s)
+                if not whole.dry_run:
+                    report.note(f"fans given back to the driver: {', '.join(gpu.info.label for gpu in usable)}")
             finally:
                 report.close()
 
@@ -249,6 +254,10 @@ def restore(names: Sequence[str], folder: Path, source: Source) -> list[str]:
                 failed.append(f"{gpu.info.label}: {error}")
     if failed:
         raise GpufanError(f"fans not given back to the driver: {'; '.join(failed)}")
+    if not names:
+        # What a killed gpufan left is not true any more.
+        with suppress(OSError):
+            SnapshotFile(folder / SNAPSHOT).remove()
     return done
 
 

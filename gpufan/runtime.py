@@ -24,7 +24,10 @@ def only_one(folder: Path | None, warn: Callable[[str], None]) -> Iterator[None]
         return
     try:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        # Nobody else may open it: whoever can could hold the lock and keep the fans from being controlled. And where
+        # something else than a file lies there, opening it must not wait.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(folder / "lock", flags, 0o600)
     except PermissionError:
         raise NoPermission(f"only root can set fans, and write to {folder}: run this with sudo") from None
     except OSError as error:
@@ -36,7 +39,10 @@ def only_one(folder: Path | None, warn: Callable[[str], None]) -> Iterator[None]
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pid = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
-            raise GpufanError(f"another gpufan (process {pid}) has the fans in hand: stop it first") from None
+            raise GpufanError(
+                f"another gpufan (process {pid}) has the fans in hand: stop it first, with"
+                f" `sudo systemctl stop gpufan` or `sudo kill {pid}`"
+            ) from None
         with suppress(OSError):  # the disk may be full; it is the lock that counts
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

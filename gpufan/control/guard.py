@@ -54,7 +54,7 @@ class SensorGuard:
         self._bad_ticks = 0
         self._good_ticks = min(self._good_ticks + 1, PATIENCE_TICKS)
         if self._good_ticks < PATIENCE_TICKS:
-            return Doubt(True, f"temperature is back, and trusted after {PATIENCE_TICKS} readings")
+            return Doubt(True, f"temperature is back, to be trusted after {PATIENCE_TICKS} readings")
         if temperature_c != self._temperature_c or elapsed_s > _GAP_S:
             self._temperature_c = temperature_c
             self._still_s = elapsed_s = 0.0

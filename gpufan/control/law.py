@@ -140,13 +140,14 @@ class CurveLaw:
         if on_curve is not None and duty == _up(self._limit(on_curve)):
             if duty == _up(on_curve):
                 return Decision(duty, "curve", says)
-            return Decision(duty, "limit", f"{says}, the limit is {duty}")
+            bound = "raised to the minimum" if duty > on_curve else "cut to the maximum"
+            return Decision(duty, "limit", f"{says}, {bound} of {duty}")
         if self._level > lowest:
             return Decision(duty, "hold", f"{says}, slowing down gently")
         if temperature_c > self._held_c - self._settings.hysteresis_c and temperature_c < self._held_c:
             return Decision(duty, "hold", f"{says}, holding for hysteresis")
         if temperature_c < self._held_c:
-            return Decision(duty, "hold", f"{says}, holding until {self._settings.hold_s:g} s cooler")
+            return Decision(duty, "hold", f"{says}, holding until it was cooler for {self._settings.hold_s:g} s")
         return Decision(duty, "hold", f"{says}, less than a step of {self._settings.step_percent} away")
 
 

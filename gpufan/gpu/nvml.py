@@ -4,6 +4,7 @@ One handle per card is kept for the life of the process: without one, and withou
 between calls and takes over a second to come back. What a card does not support is asked for once.
 """
 
+import os
 from collections.abc import Callable
 from ctypes import byref, c_uint
 from typing import Any
@@ -184,7 +185,7 @@ class NvmlGpu:
         if failed is None:
             return
         if failed.value == pynvml.NVML_ERROR_NO_PERMISSION:
-            raise NoPermission("the driver lets only root set fans: run this with sudo") from failed
+            raise NoPermission(_not_permitted()) from failed
         if failed.value in _LOST:
             self._handle = None
             raise GpuLost(f"the card is gone: {_words(failed)}") from failed
@@ -250,6 +251,12 @@ def _duty_range(handle: Any) -> tuple[int, int] | None:
     # pynvml's default arguments for this call are shared by all threads.
     low, high = pynvml.nvmlDeviceGetMinMaxFanSpeed(handle, c_uint(), c_uint())
     return (low, high) if 0 <= low < high else None
+
+
+def _not_permitted() -> str:
+    if os.geteuid() != 0:
+        return "the driver lets only root set fans: run this with sudo"
+    return "the driver refuses to let even root set fans: it asks for CAP_SYS_ADMIN, which a container may lack"
 
 
 def _text(value: str | bytes) -> str:

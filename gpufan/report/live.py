@@ -1,6 +1,8 @@
 """The live table on a terminal: every card, what was done and why, and its last minutes as a line."""
 
 import math
+import sys
+import termios
 import time
 from collections import deque
 from contextlib import suppress
@@ -30,6 +32,7 @@ class LiveReport:
         self._history: dict[int, deque[float | None]] = {}
         self._drawn_s = -math.inf
         self._live = Live(console=console, auto_refresh=False)
+        _hide_control_characters()
         self._live.start()
         self._frames: Aside[Snapshot | str] = Aside(self._draw)
 
@@ -97,10 +100,18 @@ class LiveReport:
         return bars
 
 
+def _hide_control_characters() -> None:
+    """Keep the terminal from echoing `^C`, which would shift the last table by a line. Harmless if it stays so."""
+    with suppress(OSError, ValueError, termios.error):
+        attributes = termios.tcgetattr(sys.stdin.fileno())
+        attributes[3] &= ~termios.ECHOCTL
+        termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, attributes)
+
+
 def _why(gpu: GpuState) -> str:
     notes = [gpu.reason]
     if gpu.overrides:
-        notes.append(f"overridden {gpu.overrides}x")
+        notes.append(f"read back wrong {gpu.overrides}x")
     if gpu.errors:
         notes.append(f"errors {gpu.errors}")
     return "; ".join(notes)

@@ -26,6 +26,8 @@ class LogReport:
         for gpu in snapshot.gpus:
             priority = _PRIORITY.get(gpu.kind, 6)
             key = (gpu.control, gpu.duty_percent, priority)
+            if gpu.kind == "start":
+                continue
             if self._last.get(gpu.index) != key:
                 self._last[gpu.index] = key
                 self._put(priority, line(gpu), snapshot.simulated_s)

@@ -116,6 +116,11 @@ def read(path: Path) -> Snapshot:
     return snapshot
 
 
+def is_orphan(snapshot: Snapshot) -> bool:
+    """Whether the process that wrote `snapshot` is gone, and so has not given the fans back."""
+    return not Path(f"/proc/{snapshot.pid}").exists()
+
+
 def stale_s(snapshot: Snapshot) -> float | None:
     """Seconds between `snapshot` and now, where a living daemon would have written another; else None."""
     # A snapshot from the future was written before the clock was set back.

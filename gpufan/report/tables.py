@@ -15,6 +15,7 @@ from gpufan.errors import GpufanError
 from gpufan.gpu import FanReading, GpuInfo, Reading
 from gpufan.gpu.pci import PciAddress
 from gpufan.report import snapshot
+from gpufan.report.snapshot import GpuState
 from gpufan.report.text import line
 
 if TYPE_CHECKING:
@@ -61,13 +62,14 @@ def print_status(path: Path, *, as_json: bool) -> None:
             click.echo(f"settings not reloaded, those before stay: {taken.reload_refused}")
         for gpu in taken.gpus:
             click.echo(line(gpu))
-            click.echo(
-                f"  {_value(gpu.power_w, 'W')}, {_speeds(gpu.fans)}, overridden {gpu.overrides}x, errors {gpu.errors}"
-            )
+            click.echo(f"  {_details(gpu)}")
+    if snapshot.is_orphan(taken):
+        raise GpufanError(f"process {taken.pid} ended without giving the fans back: `sudo gpufan restore`")
     stale_s = snapshot.stale_s(taken)
     if stale_s is not None:
         raise GpufanError(
-            f"the snapshot is {stale_s:.0f} s old: gpufan (process {taken.pid}) hangs or died; `sudo gpufan restore`"
+            f"the snapshot is {stale_s:.0f} s old: process {taken.pid} hangs; `sudo kill -9 {taken.pid}`,"
+            " then `sudo gpufan restore`"
         )
 
 
@@ -116,17 +118,27 @@ _UNSET = {
 }
 
 
+def _details(gpu: GpuState) -> str:
+    """What is known beside the duty and its reason."""
+    parts = [_value(gpu.power_w, "W"), _speeds(gpu.fans)] if gpu.fans else ["no reading"]
+    if gpu.overrides:
+        parts.append(f"read back wrong {gpu.overrides}x")
+    if gpu.errors:
+        parts.append(f"errors {gpu.errors}")
+    return ", ".join(parts)
+
+
 def _fans(info: GpuInfo, reading: Reading) -> str:
     if not info.fan_count:
         return "none"
     low, high = info.duty_range
     count = "1 fan" if info.fan_count == 1 else f"{info.fan_count} fans"
-    hands = {True: "set by hand", False: "the driver's", None: "whose they are is not told"}
+    hands = {True: "set by a program", False: "controlled by the driver", None: "by whom is not told"}
     return f"{count}, {low}..{high} %, {_speeds(reading.fans)}, {hands[reading.fans[0].manual]}"
 
 
 def _speeds(fans: Sequence[FanReading]) -> str:
-    return "now " + " ".join("?" if fan.speed_percent is None else f"{fan.speed_percent} %" for fan in fans)
+    return "at " + " ".join("?" if fan.speed_percent is None else f"{fan.speed_percent} %" for fan in fans)
 
 
 def _value(value: float | None, unit: str) -> str:

@@ -21,7 +21,7 @@ def _curve(context: click.Context, parameter: click.Parameter, text: str | None)
         raise click.BadParameter(str(error), context, parameter) from error
 
 
-@click.command("install-service")
+@click.command("install-service", short_help="Make gpufan a service of systemd.")
 @click.option("--curve", metavar="T:D,...", callback=_curve, help="Curve to write into the configuration.")
 @click.option(
     "--config",
@@ -88,7 +88,7 @@ def _agree(people: list[str], yes: bool) -> None:
     click.confirm("Go on?", abort=True)
 
 
-@click.command("uninstall-service")
+@click.command("uninstall-service", short_help="Remove the service, and put all back.")
 @click.option("--purge", is_flag=True, help="Remove the configuration too.")
 @debug_option
 def uninstall_service(purge: bool) -> None:

@@ -8,7 +8,7 @@ from click.core import ParameterSource
 from gpufan.options import debug_option, simulate_option
 
 
-@click.command("setup-xorg")
+@click.command("setup-xorg", short_help="Prepare xorg.conf, for drivers that need X.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, readable=False),

@@ -242,7 +242,9 @@ def test_while_one_runs_another_and_restore_are_refused_and_set_nothing(
 ) -> None:
     first = start()
     first.wait_until_it_controls(0, 1)
-    refusal = f"gpufan: another gpufan (process {first.process.pid}) has the fans in hand: stop it first\n"
+    pid = first.process.pid
+    remedy = f"stop it first, with `sudo systemctl stop gpufan` or `sudo kill {pid}`"
+    refusal = f"gpufan: another gpufan (process {pid}) has the fans in hand: {remedy}\n"
     assert gpufan("run") == gpufan("restore") == (1, "", refusal)
     assert {call.pid for call in double.log()} == {first.process.pid}
 
@@ -257,6 +259,21 @@ def test_the_snapshot_tells_what_is_done_and_is_gone_after_the_end(
     program.signal(signal.SIGTERM)
     program.end()
     assert [path.name for path in folder.iterdir()] == ["lock"]
+
+
+def test_of_a_killed_gpufan_status_says_at_once_that_the_fans_are_not_given_back_until_restore_does(
+    start: Start, gpufan: Command, folder: Path
+) -> None:
+    program = start()
+    program.wait_until_it_controls(0, 1)
+    wait_for(lambda: (folder / "state.json").exists())
+    program.process.kill()
+    program.process.wait()
+    status, _, err = gpufan("status")
+    assert (status, "ended without giving the fans back: `sudo gpufan restore`" in one_line(err)) == (1, True)
+    assert gpufan("status", "--json")[0] == 1
+    assert gpufan("restore")[0] == 0
+    assert "no gpufan is running" in one_line(gpufan("status")[2])
 
 
 def test_a_snapshot_that_cannot_be_written_any_more_is_told_once_and_control_goes_on(
@@ -315,7 +332,9 @@ def test_where_nothing_can_be_written_it_is_told_once_and_the_fans_are_controlle
 def test_without_permission_one_line_says_so_and_what_to_do(double: NvmlDouble, gpufan: Command) -> None:
     double.map.not_permitted = 1
     status, _, err = gpufan("run")
-    assert (status, one_line(err)) == (1, "gpufan: the driver lets only root set fans: run this with sudo\n")
+    # The tests are root's; without sudo the remedy is that.
+    remedy = "it asks for CAP_SYS_ADMIN, which a container may lack"
+    assert (status, one_line(err)) == (1, f"gpufan: the driver refuses to let even root set fans: {remedy}\n")
     assert {call.result for call in double.log()} == {pynvml.NVML_ERROR_NO_PERMISSION}
 
 
@@ -514,7 +533,7 @@ def test_restore_without_permission_says_so(double: NvmlDouble, gpufan: Command)
     double.map.not_permitted = 1
     status, _, err = gpufan("restore")
     assert status == 1
-    assert "only root" in one_line(err)
+    assert "even root" in one_line(err)
 
 
 # ---- the journal ----
@@ -553,4 +572,4 @@ def test_lines_to_anything_else_carry_the_time(
     monkeypatch.setenv("JOURNAL_STREAM", "1:1")
     lines = gpufan("run", "--duration", "0.1s")[1].splitlines()
     assert lines
-    assert all(re.match(r"[0-9]{2}:[0-9]{2}:[0-9]{2} [01] GTX 1080 Ti: ", line) for line in lines)
+    assert all(re.match(r"[0-9]{2}:[0-9]{2}:[0-9]{2} ([01] GTX 1080 Ti|fans given back)", line) for line in lines)

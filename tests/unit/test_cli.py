@@ -151,8 +151,7 @@ def test_status_shows_the_cards_and_why(gpufan: Run, tmp_path: Path) -> None:
     result = gpufan("status", "--runtime-dir", str(tmp_path))
     assert (result.status, result.err) == (0, "")
     assert result.out.endswith(
-        "0 GTX 1080 Ti: 62 % at 74 °C: curve says 58, holding for hysteresis\n"
-        "  229.7 W, now 61 %, overridden 2x, errors 0\n"
+        "0 GTX 1080 Ti: 62 % at 74 °C: curve says 58, holding for hysteresis\n  229.7 W, at 61 %, read back wrong 2x\n"
     )
 
 
@@ -227,7 +226,7 @@ def test_the_simulated_cards_are_listed(gpufan: Run) -> None:
         "   UUID     GPU-00000001-0000-4000-8000-000000000001\n"
         "   PCI      00000000:41:00.0, in xorg.conf PCI:65:0:0\n"
         "   now      30 °C, 12 W\n"
-        "   fans     1 fan, 30..100 %, now 30 %, the driver's\n"
+        "   fans     1 fan, 30..100 %, at 30 %, controlled by the driver\n"
         "   slowdown 93 °C\n"
         "   control  simulated\n",
         "",

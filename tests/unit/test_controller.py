@@ -145,7 +145,7 @@ def test_a_bad_reading_at_the_start_brings_full_speed_at_once(bad: float | None)
         ([60, None], "no temperature (1 of 3), holding"),
         ([60, 255, 255], "absurd temperature of 255 °C (2 of 3), holding"),
         ([60, 0, 0, 0], "absurd temperature of 0 °C: full speed"),
-        ([None, None, None, 60], "temperature is back, and trusted after 3 readings: full speed"),
+        ([None, None, None, 60], "temperature is back, to be trusted after 3 readings: full speed"),
     ],
 )
 def test_the_reason_of_a_fail_safe_tells_what_is_wrong_and_what_is_done(

@@ -54,7 +54,7 @@ def test_a_bad_reading_among_the_good_ones_puts_trust_off() -> None:
         ([50, 255, 255], "absurd temperature of 255 °C (2 of 3)"),
         ([50, math.nan], "absurd temperature of nan °C (1 of 3)"),
         ([50, 0, 0, 0], "absurd temperature of 0 °C"),
-        ([None, None, None, 50], "temperature is back, and trusted after 3 readings"),
+        ([None, None, None, 50], "temperature is back, to be trusted after 3 readings"),
     ],
 )
 def test_a_doubt_tells_what_is_wrong(readings: list[float | None], reason: str) -> None:

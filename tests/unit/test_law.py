@@ -219,10 +219,10 @@ def test_what_was_hot_before_the_driver_had_the_fans_is_forgotten(before_c: floa
         ([60], "curve", "curve says 50"),
         ([60, 61], "hold", "curve says 52, less than a step of 3 away"),
         ([64, 60], "hold", "curve says 50, holding for hysteresis"),
-        ([70, 60], "hold", "curve says 50, holding until 120 s cooler"),
+        ([70, 60], "hold", "curve says 50, holding until it was cooler for 120 s"),
         ([70] + [60] * 125, "hold", "curve says 50, slowing down gently"),
-        ([40], "limit", "curve says 30, the limit is 40"),
-        ([90], "limit", "curve says 90, the limit is 80"),
+        ([40], "limit", "curve says 30, raised to the minimum of 40"),
+        ([90], "limit", "curve says 90, cut to the maximum of 80"),
         ([100], "full", "100 °C is too close to the card's slowdown threshold"),
     ],
 )
@@ -238,7 +238,7 @@ def test_the_reason_tells_what_held_the_duty_where_it_is(temperatures: list[floa
     [
         ([30], "auto", "curve says auto below 50 °C"),
         ([52, 48], "hold", "curve says auto, holding for hysteresis"),
-        ([60, 48], "hold", "curve says auto, holding until 120 s cooler"),
+        ([60, 48], "hold", "curve says auto, holding until it was cooler for 120 s"),
     ],
 )
 def test_the_reason_tells_of_auto(temperatures: list[float], kind: str, reason: str) -> None:
