@@ -10,29 +10,38 @@ from gpufan.errors import GpuLost
 T = TypeVar("T")
 
 
+class Pending(Generic[T]):
+    """A call that is being made in a thread of its own. The thread is left behind if it hangs: nothing can end it."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._call = call
+        self._results: list[T] = []
+        self._errors: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def result(self, seconds: float) -> T:
+        """What the call returns; what it raises is raised here. Raises GpuLost if that takes more than `seconds`."""
+        self._thread.join(seconds)
+        for error in self._errors:
+            raise error
+        if not self._results:
+            raise GpuLost(f"a call to the card has not come back for {seconds:g} s")
+        return self._results[0]
+
+    def _run(self) -> None:
+        try:
+            self._results.append(self._call())
+        except BaseException as error:  # handed over whatever it is: it belongs to the caller
+            self._errors.append(error)
+
+
 def within(seconds: float, call: Callable[[], T]) -> T:
     """Result of `call`, made in a thread of its own; what it raises is raised here.
 
-    Raises GpuLost if it takes longer than `seconds`. The thread is then left behind: nothing can end a call that
-    hangs in the driver.
+    Raises GpuLost if it takes longer than `seconds`.
     """
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:  # handed over whatever it is: it belongs to the caller
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    for error in errors:
-        raise error
-    if not results:
-        raise GpuLost(f"a call to the card has not come back for {seconds:g} s")
-    return results[0]
+    return Pending(call).result(seconds)
 
 
 class Aside(Generic[T]):

@@ -299,6 +299,9 @@ cli.add_command(uninstall_service)
 
 def main() -> None:
     """Run the command line; end the process with 0, 1 (failed) or 2 (bad input), and one line that says why."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed when we were started
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r" if name == "stdin" else "w"))
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that has no degree sign shows a question mark.
         sys.stdout.reconfigure(errors="replace")

@@ -3,6 +3,9 @@
 A source lies over the one before: what is built in, the file, its tables that fit a card, the command line.
 """
 
+import errno
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +25,9 @@ DEFAULT_PATH = Path("/etc/gpufan/config.toml")
 
 BUILT_IN, FILE, COMMAND_LINE = "built-in", "file", "command line"
 """Where a value may come from; a table of the file is `[[gpu]] 1`."""
+
+_LARGEST = 1 << 20
+"""Bytes of a file of settings."""
 
 _CardName = Annotated[str, Meta(min_length=1)] | int
 """An index may stand without quotes."""
@@ -154,7 +160,7 @@ class Source:
         if self.path is None:
             return Settings(options=self.options)
         try:
-            text = self.path.read_bytes()
+            text = _read_file(self.path)
         except FileNotFoundError:
             if self.required:
                 raise InputError(f"{self.path}: no such file") from None
@@ -166,6 +172,16 @@ class Source:
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from error
         return Settings(self.path, file, tables, self.options)
+
+
+def _read_file(path: Path) -> bytes:
+    """Content of a regular file. Raises OSError: a pipe must not make a daemon wait, nor a device never end."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
+            raise OSError(errno.EINVAL, "it is no file of settings")
+        return file.read(_LARGEST)
 
 
 def parse(text: bytes) -> tuple[RunKeys, tuple[CardTable, ...]]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gpufan.errors import GpufanError, GpuLost
+from gpufan.errors import GpuLost, NotGivenBack
 from gpufan.report.snapshot import GpuState, Snapshot
 from gpufan.worker import SettingsFor, Worker
 
@@ -42,7 +42,12 @@ _JUMP_S = 2.0
 _LONGEST_WAIT_S = 86400.0
 """What select() takes has a limit."""
 
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_STOP_SIGNALS = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+    # Left to themselves these would end the process, or stop it in its tracks, with the fans in manual mode.
+    *(signal.SIGQUIT, signal.SIGTSTP, signal.SIGUSR1, signal.SIGUSR2),
+    *(signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGXCPU),
+)
 
 Publish = Callable[[Snapshot], None]
 """Takes a snapshot somewhere. Called from one thread; what it raises is an error of ours."""
@@ -69,6 +74,8 @@ class StopInbox:
         for number in _STOP_SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda received, _frame: self._reasons.append(received))
+        for number in (signal.SIGTTIN, signal.SIGTTOU):  # a terminal may not stop what runs in its background
+            signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
     def reload_on_hang_up(self) -> None:
@@ -175,6 +182,11 @@ class _Tracked:
             fans=(),
         )
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the fans were given back, and nothing is under way that could take them again."""
+        return self.given_back and (self.thread is None or not self.thread.is_alive())
+
     def stop(self) -> None:
         """Give the card's fans back, and note how that went."""
         try:
@@ -210,7 +222,7 @@ class Daemon:
     def run(self, inbox: StopInbox, duration_s: float | None = None) -> None:
         """Run for `duration_s`, or until `inbox` has a reason to stop; then give every fan back.
 
-        Raises the error that ended the run, or GpufanError naming the cards that could not be given back.
+        Raises the error that ended the run, or NotGivenBack naming the cards that could not be given back.
         """
         ended_by: BaseException | None = None
         try:
@@ -224,7 +236,7 @@ class Daemon:
         self._stopping()
         if failed := self._give_back():
             text = f"fans not given back to the driver: {'; '.join(failed)}"
-            raise GpufanError(text if ended_by is None else f"{ended_by}; {text}") from ended_by
+            raise NotGivenBack(text if ended_by is None else f"{ended_by}; {text}") from ended_by
         if ended_by is not None:
             raise ended_by
 
@@ -281,7 +293,8 @@ class Daemon:
         try:
             self._interval_s, settings_for = reload()
         except Exception as error:  # whatever a file makes of us must not end control
-            self._reload_refused = str(error) or type(error).__name__
+            # A path need not be text that can be written out.
+            self._reload_refused = str(error).encode(errors="replace").decode() or type(error).__name__
             return
         self._reload_refused = None
         for tracked in self._tracked:
@@ -306,10 +319,14 @@ class Daemon:
             rescue.start()
         for rescue in rescues:
             rescue.join(max(deadline_s - time.monotonic(), 0))
+        for tracked in self._tracked:
+            # A set that is still under way would undo the rescue; where it ends in time, its thread gives back.
+            if tracked.thread is not None:
+                tracked.thread.join(max(deadline_s - time.monotonic(), 0))
         return [
             f"{tracked.worker.gpu.info.label}: {tracked.stop_error or 'the card does not answer'}"
             for tracked in self._tracked
-            if tracked.stop_error is not None or not tracked.given_back
+            if tracked.stop_error is not None or not tracked.is_done
         ]
 
 

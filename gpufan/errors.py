@@ -25,6 +25,10 @@ class GpuError(GpufanError):
     """A request to one card failed; the next one may not."""
 
 
+class NotGivenBack(GpufanError):
+    """Fans are still in manual mode although they were to be given back."""
+
+
 class GpuLost(GpuError):
     """The card no longer answers: it fell off the bus or needs a reset."""
 

@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gpufan import __version__
-from gpufan.bounded import within
+from gpufan.bounded import Pending, within
 from gpufan.config import COMMAND_LINE, Settings, Source, WholeRun
 from gpufan.daemon import Daemon, Publish, StopInbox, simulate
-from gpufan.errors import GpuError, GpufanError, GpuLost, InputError, NotControllable
+from gpufan.errors import GpuError, GpufanError, GpuLost, InputError, NotControllable, NotGivenBack
 from gpufan.gpu import Gpu, GpuInfo, Reading
 from gpufan.gpu.select import select
 from gpufan.notify import Notifier
@@ -74,7 +74,7 @@ def run_cards(source: Source, runtime_folder: Path) -> None:
     try:
         _control_cards(source, runtime_folder, inbox, notifier)
     except GpufanError as error:
-        if notifier is not None and not notifier.ready:
+        if notifier is not None and not notifier.ready and not isinstance(error, NotGivenBack):
             notifier.hold_back(error, inbox)
         raise
 
@@ -240,15 +240,16 @@ def restore(names: Sequence[str], folder: Path, source: Source) -> list[str]:
         whole = Settings(options=source.options).whole()
     failed = []
     # A daemon that systemd has killed may keep the lock while it hangs in the driver, for ever.
-    lock_folder = None if "SERVICE_RESULT" in os.environ else folder
+    lock_folder = None if os.environ.get("EXIT_CODE") in ("killed", "dumped") else folder
     with only_one(lock_folder, _complain), _cards(whole.backend, whole.display, folder) as cards:
         chosen = select(cards.gpus, names)
         cards.reach(chosen)
         usable, obstacles = sort_out(chosen)
         done = [f"{obstacle}: nothing to give back" for obstacle in obstacles]
-        for gpu in usable:
+        # Side by side: one that hangs must not use up the time of the others.
+        for gpu, pending in [(gpu, Pending(partial(_give_back, gpu))) for gpu in usable]:
             try:
-                _give_back(gpu)
+                pending.result(3 * PATIENCE_S)
                 done.append(f"{gpu.info.label}: its fans are the driver's")
             except GpufanError as error:
                 failed.append(f"{gpu.info.label}: {error}")

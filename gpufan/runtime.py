@@ -43,6 +43,8 @@ def only_one(folder: Path | None, warn: Callable[[str], None]) -> Iterator[None]
                 f"another gpufan (process {pid}) has the fans in hand: stop it first, with"
                 f" `sudo systemctl stop gpufan` or `sudo kill {pid}`"
             ) from None
+        except OSError as error:
+            warn(f"{folder}/lock: {error.strerror}; going on without, so see to it that no other gpufan runs")
         with suppress(OSError):  # the disk may be full; it is the lock that counts
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
 from gpufan.control.controller import Controller
 from gpufan.control.law import CurveSettings
@@ -91,6 +92,8 @@ class Worker:
         self._info: GpuInfo | None = None
         self._controller: Controller
         self._permitted = False
+        self._proven = False
+        """Whether fans were once found as they were set, after the time to settle."""
         self._stopped = False
         self._set: int | None = _NEVER
         self._settled_at_s = math.inf
@@ -170,6 +173,8 @@ class Worker:
             self._overrides += 1
         if problem is not None or assert_anew or decision.duty_percent != self._set:
             problem = self._write(now_s, decision.duty_percent) or problem
+        elif self._set is not None and now_s >= self._settled_at_s:
+            self._proven = True
         self._failures = self._failures + 1 if problem else 0
         if self._failures >= FAILURES:
             self._give_up(now_s, reading, problem or "")
@@ -241,7 +246,8 @@ class Worker:
     def _give_up(self, now_s: float, reading: Reading, problem: str) -> None:
         """Let the driver have fans that do not obey, for a while."""
         self._owed = self._release()
-        obstacle = "" if self._fall_back is None else self._fall_back(problem)
+        # What has moved the fans once can do so again; the trouble then is another's, or passes.
+        obstacle = "" if self._fall_back is None or self._proven else self._fall_back(problem)
         if obstacle is None:
             self._start_over(now_s)
             self._wait_given_back.reset()
@@ -271,6 +277,10 @@ class Worker:
         self.state = self._state("released", None, "fault", reason, reading)
 
     def _lose(self, now_s: float, error: GpuLost) -> None:
+        if self.state.control == "ours":
+            # Perhaps only its readings are lost, and then the driver had better have the fans.
+            with suppress(GpuError, NoPermission):
+                self.gpu.release()
         wait_s = self._wait_lost.next_s()
         self._start_over(now_s + wait_s)
         self._errors += 1

@@ -6,13 +6,14 @@ between calls and takes over a second to come back. What a card does not support
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from ctypes import byref, c_uint
 from typing import Any
 
 import pynvml
 from pynvml import NVMLError
 
-from gpufan.bounded import within
+from gpufan.bounded import Pending
 from gpufan.errors import DriverError, GpuError, GpuLost, NoPermission
 from gpufan.gpu import FanReading, GpuInfo, Reading
 
@@ -134,9 +135,12 @@ class NvmlGpu:
                 handle = pynvml.nvmlDeviceGetHandleByIndex(self.info.index)
             uuid = _text(pynvml.nvmlDeviceGetUUID(handle))
             pci = _text(pynvml.nvmlDeviceGetPciInfo(handle).busId)
-        except NVMLError as error:
+        except (NVMLError, UnicodeDecodeError) as error:
             raise GpuLost(f"the card does not answer: {_words(error)}") from error
         fan_count = _fan_count(handle)
+        if fan_count < self.info.fan_count:
+            # Fans do not fall off; a smaller number would leave some in manual mode.
+            raise GpuLost(f"the card tells {fan_count} fans after it told {self.info.fan_count}")
         duty_range = _optional(_duty_range, handle)
         name = _optional(pynvml.nvmlDeviceGetName, handle) or "NVIDIA card"
         slowdown_c = _optional(
@@ -207,11 +211,9 @@ class NvmlBox:
             raise DriverError("the NVIDIA driver runs but knows no card: look at `lspci -d 10de:` and `dmesg`")
         self.driver_version = _text(pynvml.nvmlSystemGetDriverVersion())
         self.gpus = [NvmlGpu(index) for index in range(count)]
-        for gpu in self.gpus:
-            try:
-                within(patience_s, gpu.open)
-            except GpuLost:
-                continue  # its first read says why
+        for pending in [Pending(gpu.open) for gpu in self.gpus]:
+            with suppress(GpuLost):  # its first read says why
+                pending.result(patience_s)
 
     def close(self) -> None:
         """Let go of the driver."""
@@ -230,6 +232,8 @@ def _optional(call: _Call, handle: Any, *values: int) -> Any:
     """Answer of `call`; None if it failed. Raises GpuLost."""
     try:
         return call(handle, *values)
+    except UnicodeDecodeError:  # pynvml's, of a name
+        return None
     except NVMLError as error:
         if error.value in _LOST:
             raise GpuLost(f"the card is gone: {_words(error)}") from error
@@ -250,7 +254,8 @@ def _fan_count(handle: Any) -> int:
 def _duty_range(handle: Any) -> tuple[int, int] | None:
     # pynvml's default arguments for this call are shared by all threads.
     low, high = pynvml.nvmlDeviceGetMinMaxFanSpeed(handle, c_uint(), c_uint())
-    return (low, high) if 0 <= low < high else None
+    # A highest duty under 50 % would make full speed none; it is a slip of the driver's.
+    return (low, high) if 0 <= low < high <= 100 and high >= 50 else None
 
 
 def _not_permitted() -> str:
@@ -260,8 +265,9 @@ def _not_permitted() -> str:
 
 
 def _text(value: str | bytes) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
+    text = value.decode(errors="replace") if isinstance(value, bytes) else value
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def _words(error: NVMLError) -> str:
+def _words(error: Exception) -> str:
     return str(error).rstrip(".")

@@ -31,7 +31,7 @@ def select(gpus: Sequence[G], wanted: Iterable[str], wanted_by: str = "--gpu") -
 def fits(info: GpuInfo, text: str) -> bool:
     """Whether `text` names the card: UUID or its beginning, PCI address, index, or part of the name with * and ?."""
     text = text.strip()
-    if text.isdecimal():
+    if text.isdecimal() and len(text) < 10:
         return info.index == int(text)
     # Long enough a beginning of a UUID is as good as all of it; `GPU-` alone would be every card.
     if text.lower().startswith("gpu-") and len(text) >= 8:

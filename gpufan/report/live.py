@@ -79,7 +79,7 @@ class LiveReport:
         table.add_column("why", ratio=1)
         for gpu in snapshot.gpus:
             table.add_row(
-                gpu.label,
+                Text(gpu.label),
                 _whole(gpu.temperature_c),
                 _whole(gpu.power_w),
                 duty_text(gpu),

@@ -85,7 +85,12 @@ class SnapshotFile:
     def write(self, snapshot: Snapshot) -> None:
         """Replace the file. Raises OSError."""
         # Not synced: after a power failure there is no daemon whose state could be read.
-        descriptor = os.open(self._temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            descriptor = os.open(self._temporary, flags, 0o644)
+        except FileExistsError:  # left by one that was killed, or put there by somebody
+            os.unlink(self._temporary)  # noqa: PTH108  # as below
+            descriptor = os.open(self._temporary, flags, 0o644)
         data = self._encoder.encode(snapshot)
         try:
             os.fchmod(descriptor, 0o644)  # whatever the umask

@@ -259,6 +259,35 @@ def obey(card: Card) -> None:
 DISOBEDIENCE = pytest.mark.parametrize("disobey", [refuse, forbid, ignore, jam], ids=lambda disobey: disobey.__name__)
 
 
+def test_a_card_that_tells_fewer_fans_after_it_was_lost_is_not_taken_up_without_them(
+    double: NvmlDouble, bench: Bench
+) -> None:
+    card = double.cards[0]
+    card.lost = 1
+    bench.tick()
+    card.lost, card.error[Kind.FAN_COUNT] = 0, pynvml.NVML_ERROR_NOT_SUPPORTED
+    bench.tick(5)
+    assert bench.state.control == "lost"
+    card.error[Kind.FAN_COUNT] = 0
+    bench.tick(20)
+    assert (bench.state.control, fans(double, 0)) == ("ours", [60, 60])
+
+
+def test_a_name_that_is_no_text_keeps_no_card_from_being_controlled(double: NvmlDouble) -> None:
+    double.cards[0].name = b"\xff\x1b[2J[/foo]"
+    bench = Bench(double)
+    bench.tick(3)
+    assert (bench.state.control, bench.state.label.isprintable()) == ("ours", True)
+
+
+def test_a_duty_range_that_would_make_full_speed_none_is_not_believed(double: NvmlDouble) -> None:
+    double.cards[0].by_hand = 1
+    double.cards[0].temperature, double.cards[0].min_duty, double.cards[0].max_duty = 95, 0, 1
+    bench = Bench(double)
+    bench.tick()
+    assert bench.state.duty_percent in (None, 100)
+
+
 def test_a_jammed_fan_does_not_hide_behind_a_duty_that_never_rests(double: NvmlDouble, bench: Bench) -> None:
     card = double.cards[0]
     card.by_hand = 1

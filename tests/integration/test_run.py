@@ -529,6 +529,21 @@ def test_restore_gives_the_others_back_and_names_the_card_that_fails(
     assert fans(double, 1) == DRIVERS
 
 
+@pytest.mark.slow
+def test_restore_gives_the_others_back_while_a_card_hangs_in_every_call(double: NvmlDouble, gpufan: Command) -> None:
+    for card in double.cards[:2]:
+        for fan in card.fans[: card.fan_count]:
+            fan.policy, fan.target = MANUAL, 30
+    for kind in Kind:
+        double.cards[0].hang[kind] = 1
+    began_s = time.monotonic()
+    status, _, err = gpufan("restore")
+    given_back = [call for call in double.log() if call.card == 1 and call.operation == Kind.SET_DEFAULT]
+    assert given_back
+    assert given_back[0].time_ns / 1e9 - began_s < 8
+    assert (status, "card that does not answer" in one_line(err)) == (1, True)
+
+
 def test_restore_without_permission_says_so(double: NvmlDouble, gpufan: Command) -> None:
     double.map.not_permitted = 1
     status, _, err = gpufan("restore")

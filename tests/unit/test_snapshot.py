@@ -81,9 +81,15 @@ def test_a_link_under_the_temporary_name_is_not_followed(tmp_path: Path) -> None
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / "state.json.new").symlink_to(victim)
-    with pytest.raises(OSError, match="symbolic link"):
-        SnapshotFile(tmp_path / "state.json").write(SNAPSHOT)
+    SnapshotFile(tmp_path / "state.json").write(SNAPSHOT)
     assert victim.read_text() == "precious"
+    assert read(tmp_path / "state.json") == SNAPSHOT
+
+
+def test_a_pipe_under_the_temporary_name_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "state.json.new")
+    SnapshotFile(tmp_path / "state.json").write(SNAPSHOT)
+    assert read(tmp_path / "state.json") == SNAPSHOT
 
 
 def test_a_link_under_the_final_name_is_replaced_not_followed(tmp_path: Path) -> None:

@@ -338,7 +338,27 @@ def test_what_was_hot_before_a_card_was_lost_is_not_held_after_it() -> None:
     gpu.read_error = None
     gpu.temperature_c = 55
     worker.tick(2)
-    assert gpu.written == [40]
+    assert gpu.written == ["release", 40]
+
+
+def test_a_card_that_is_lost_has_its_fans_given_back_once_if_that_still_works() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.read_error = GpuLost("the card is gone")
+    run(worker, 1, 20)
+    assert gpu.written.count("release") == 1
+
+
+def test_a_way_that_has_moved_the_fans_once_is_not_left_for_another() -> None:
+    gpu = FakeGpu()
+    asked: list[str] = []
+    worker = Worker(gpu, CURVE, fall_back=lambda problem: asked.append(problem) or "")
+    run(worker, 0, 20)
+    gpu.set_error = GpuError("the driver refused")
+    gpu.temperature_c = 90
+    run(worker, 20, 24)
+    assert worker.state.control == "released"
+    assert asked == []
 
 
 def test_a_card_lost_in_the_middle_of_a_set_is_lost() -> None:
