@@ -102,9 +102,31 @@ def make_copy() -> Path:
         shutil.copyfile(source, site / name)
     _make_environment(draft, python)
     (draft / _MARK).write_text(_digest(sources))
-    _run(str(python), "-I", "-m", "compileall", "-q", "-j0", "-s", str(draft), "-p", str(COPY), str(site))
+    _check_draft(draft)
+    _run(str(python), "-I", "-S", "-m", "compileall", "-q", "-j0", "-s", str(draft), "-p", str(COPY), str(site))
     _run(str(draft / "bin/python3"), "-I", "-m", "gpufan", "--version")
     return draft
+
+
+def _check_draft(draft: Path) -> None:
+    """Raise GpufanError where the copy would run code that is not root's. Nothing of the copy is run for that."""
+    python = str(draft / "bin/python3")
+    code = r"import sys; print(*sys.path, sep='\n')"
+    # What it finds on its own comes first, as it takes in the packages with the next.
+    exposure = (
+        first_exposure([draft])
+        or _exposure_of_path(_run(python, "-I", "-S", "-c", code))
+        or _exposure_of_path(_run(python, "-I", "-c", code))
+    )
+    if exposure:
+        raise GpufanError(
+            f"the copy would run what is not root's: {exposure}; `sudo chown -R root:` and `chmod -R go-w` that,"
+            " or install gpufan with /usr/bin/python3 into an environment of root's"
+        )
+
+
+def _exposure_of_path(lines: str) -> str | None:
+    return first_exposure([Path(line) for line in lines.splitlines() if line and Path(line).exists()])
 
 
 def _sources() -> dict[str, Path]:
@@ -112,7 +134,8 @@ def _sources() -> dict[str, Path]:
     found = {}
     for installed in _distributions():
         for file in installed.files or ():
-            if ".." not in file.parts and file.suffix != ".pyc" and file.parts[0] != "gpufan":
+            # A .pth would lead the copy back to the folders of whoever installed, as that of an editable installation.
+            if ".." not in file.parts and file.suffix not in (".pyc", ".pth") and file.parts[0] != "gpufan":
                 found[str(file)] = Path(str(file.locate()))
     # By hand, since of an editable installation the list of files names none of these.
     folders = {"gpufan": Path(gpufan.__file__).parent}
@@ -120,7 +143,7 @@ def _sources() -> dict[str, Path]:
         folders[f"gpufan/{Path(name).parent}"] = resource(name).parent
     for name, folder in folders.items():
         for path in folder.rglob("*"):
-            if path.is_file() and path.suffix != ".pyc":
+            if path.is_file() and path.suffix not in (".pyc", ".pth"):
                 found[f"{name}/{path.relative_to(folder)}"] = path
     return found
 

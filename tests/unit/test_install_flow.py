@@ -2,11 +2,14 @@
 
 import os
 import sys
+from importlib.metadata import PackagePath, PathDistribution
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gpufan import cli
+from gpufan.errors import GpufanError
 from gpufan.gpu.backends import XSERVER_FOLDER
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.service import check, code, found, install, plan, record, settings, systemd, units
@@ -220,6 +223,7 @@ def test_without_root_or_systemd_there_is_no_service(box: Box, monkeypatch: pyte
 def test_the_copy_runs_and_is_made_anew_only_when_something_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(code, "COPY", tmp_path / "gpufan")
     monkeypatch.setattr(code, "_root_python", lambda: Path(getattr(sys, "_base_executable", sys.executable)))
+    monkeypatch.setattr(code, "first_exposure", lambda _: None)
     code.check_copy()
     assert not code.copy_is_current()
     code.make_copy().rename(code.COPY)
@@ -230,6 +234,37 @@ def test_the_copy_runs_and_is_made_anew_only_when_something_changed(tmp_path: Pa
     (code.COPY / code._MARK).unlink()
     with pytest.raises(Exception, match="is there already"):
         code.check_copy()
+
+
+def test_the_copy_takes_nothing_along_that_leads_out_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/_editable_impl_gpufan.pth").write_text("/home/a/gpufan\n")
+    (tmp_path / "site/needed.py").write_text("")
+
+    files = [PackagePath("_editable_impl_gpufan.pth"), PackagePath("needed.py")]
+    for file in files:
+        file.dist = PathDistribution(tmp_path / "site/gpufan.dist-info")
+    monkeypatch.setattr(code, "_distributions", lambda: [SimpleNamespace(files=files)])
+    assert not [name for name in code._sources() if name.endswith(".pth")]
+    assert "needed.py" in code._sources()
+
+
+@pytest.mark.parametrize("exposed", ["draft", "path"])
+def test_a_copy_that_would_run_the_code_of_others_is_refused_unrun(
+    exposed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    folder = tmp_path / "gpufan.new" if exposed == "draft" else theirs
+    monkeypatch.setattr(code, "COPY", tmp_path / "gpufan")
+    monkeypatch.setattr(code, "_root_python", lambda: Path(getattr(sys, "_base_executable", sys.executable)))
+    monkeypatch.setattr(code, "first_exposure", lambda paths: next((f"{p} is bad" for p in paths if p == folder), None))
+    ran: list[tuple[str, ...]] = []
+    run = code._run
+    monkeypatch.setattr(code, "_run", lambda *words: (ran.append(words), f"{theirs}\n" + run(*words))[1])
+    with pytest.raises(GpufanError, match=f"not root's: {folder} is bad"):
+        code.make_copy()
+    assert not [words for words in ran if "-m" in words or "-S" not in words]
 
 
 def test_no_interpreter_of_roots_own_is_said(monkeypatch: pytest.MonkeyPatch):
