@@ -1,8 +1,11 @@
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from gpufan.errors import GpuError, InputError
+from gpufan.errors import GpuError, GpuLost, InputError
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox, SimulatedGpu
 from gpufan.service import check, code, found, systemd
 from gpufan.service.units import unit_files
@@ -121,6 +124,47 @@ def test_the_proof_fails_on_a_card_that_does_not_obey(monkeypatch: pytest.Monkey
     monkeypatch.setattr(check, "PATIENCE_S", 0.3)
     with pytest.raises(GpuError, match="fan 0 stays with the driver"):
         check.prove_control([Deaf(card())], print)
+
+
+class Slow(Obedient):
+    """Takes its time for a set, during which somebody ends the program."""
+
+    def set_duty(self, duty_percent: int) -> None:
+        os.kill(os.getpid(), self.number)
+        time.sleep(0.3)
+        self.gpu.set_duty(duty_percent)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_proof_ends_only_when_the_fans_are_given_back(number: signal.Signals, monkeypatch: pytest.MonkeyPatch):
+    gpu = card()
+    slow = Slow(gpu)
+    slow.number = number
+
+    def end(received: int, _: object):
+        raise SystemExit(received)
+
+    before = signal.signal(number, end)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            check.prove_control([slow, slow], print)
+        assert signal.getsignal(number) is end
+    finally:
+        signal.signal(number, before)
+    assert ended.value.code == number
+    time.sleep(0.4)
+    assert gpu.manual_percent is None
+
+
+def test_the_proof_waits_for_a_set_that_is_late(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(check, "_CALL_S", 0.1)
+    gpu = card()
+    slow = Slow(gpu)
+    slow.number = 0  # which kills nothing
+    with pytest.raises(GpuLost):
+        check.prove_control([slow], print)
+    time.sleep(0.4)
+    assert gpu.manual_percent is None
 
 
 def test_code_that_others_can_write_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
