@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gpufan.errors import GpufanError
 from gpufan.runtime import DEFAULT_FOLDER, only_one
-from gpufan.service import code, record, settings
+from gpufan.service import code, record, settings, signals
 from gpufan.service.check import prove_control
 from gpufan.service.plan import Plan
 from gpufan.service.systemd import Taken, show, systemctl
@@ -40,10 +40,17 @@ class Undo:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        while kind is not None and self._steps:
-            try:
-                self._steps.pop()()
-            except (GpufanError, OSError) as error:
+        if kind is None:
+            return
+        with signals.ignored():
+            while self._steps:
+                self._take_back(self._steps.pop())
+
+    def _take_back(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except Exception as error:  # whatever it is, the steps before still have to be taken back
+            with suppress(OSError, ValueError):  # the terminal may be gone
                 self._say(f"not undone: {error}")
 
 

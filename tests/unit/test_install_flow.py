@@ -1,6 +1,7 @@
 """Install and uninstall over a `systemctl` that only remembers; under the real one they run in integration/systemd."""
 
 import os
+import signal
 import sys
 from importlib.metadata import PackagePath, PathDistribution
 from pathlib import Path
@@ -203,6 +204,29 @@ def test_a_configuration_that_says_something_else_is_kept(box: Box):
     box.double.let_go()
     with pytest.raises(Exception, match="says something else"):
         box.call("install-service", "--yes", "--curve", "50:30,80:100")
+
+
+def test_nothing_keeps_the_steps_before_from_being_taken_back():
+    done: list[str] = []
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    def gone(_: str) -> None:
+        raise BrokenPipeError
+
+    def end() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(GpufanError, match="first"), install.Undo(gone) as undo:
+        undo.add(done.append, "rival")
+        undo.add(fail, OSError("no"))
+        undo.add(fail, ValueError("no"))
+        undo.add(end)
+        raise GpufanError("first")
+    assert done == ["rival"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_damaged_record_is_not_believed(box: Box):
