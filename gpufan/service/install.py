@@ -177,8 +177,11 @@ def _copy_code(undo: Undo) -> None:
     undo.add(shutil.rmtree, code.draft_folder(), True)
     draft = code.make_copy()
     old = _old_copy()
-    shutil.rmtree(old, ignore_errors=True)
-    undo.add(_swap_back, old)
+    if old.exists() and not code.COPY.exists():  # an install was killed right between the two renames below
+        old.rename(code.COPY)
+    if old.exists():
+        shutil.rmtree(old)
+    undo.add(_swap_back, old, code.COPY.exists())
     if code.COPY.exists():
         code.COPY.rename(old)
     draft.rename(code.COPY)
@@ -188,9 +191,11 @@ def _old_copy() -> Path:
     return code.COPY.with_name(code.COPY.name + ".old")
 
 
-def _swap_back(old: Path) -> None:
+def _swap_back(old: Path, was_there: bool) -> None:
+    if was_there and not old.exists():  # nothing has been moved yet
+        return
     shutil.rmtree(code.COPY, ignore_errors=True)
-    if old.exists():
+    if was_there:
         old.rename(code.COPY)
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from contextlib import suppress
 from importlib.metadata import PackagePath, PathDistribution
 from pathlib import Path
 from types import SimpleNamespace
@@ -227,6 +228,43 @@ def test_nothing_keeps_the_steps_before_from_being_taken_back():
         raise GpufanError("first")
     assert done == ["rival"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("failing", [None, 0, 1])
+def test_the_copy_in_use_outlives_an_upgrade_that_fails(
+    failing: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(code, "COPY", tmp_path / "gpufan")
+    monkeypatch.setattr(code, "make_copy", lambda: (code.draft_folder().mkdir(), code.draft_folder())[1])
+    code.COPY.mkdir()
+    (code.COPY / "good").touch()
+    calls: list[Path] = []
+    rename = Path.rename
+
+    def rename_or_fail(path: Path, to: Path) -> Path:
+        calls.append(path)
+        if len(calls) - 1 == failing:
+            raise OSError(18, "Invalid cross-device link")
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", rename_or_fail)
+    with suppress(OSError, GpufanError), install.Undo(print) as undo:
+        install._copy_code(undo)
+        if failing is None:
+            raise GpufanError("later")
+    assert (code.COPY / "good").exists()
+    assert sorted(os.listdir(tmp_path)) == ["gpufan"]
+
+
+def test_a_copy_put_aside_by_an_install_that_was_killed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(code, "COPY", tmp_path / "gpufan")
+    monkeypatch.setattr(code, "make_copy", lambda: (code.draft_folder().mkdir(), code.draft_folder())[1])
+    (tmp_path / "gpufan.old").mkdir()
+    (tmp_path / "gpufan.old/good").touch()
+    with suppress(GpufanError), install.Undo(print) as undo:
+        install._copy_code(undo)
+        raise GpufanError("later")
+    assert (code.COPY / "good").exists()
 
 
 def test_a_damaged_record_is_not_believed(box: Box):
