@@ -1,6 +1,7 @@
 """The code that the service runs: only such as nobody but root can write, and a copy where the installation is not."""
 
 import hashlib
+import os
 import re
 import shutil
 import stat
@@ -28,16 +29,16 @@ def exposure() -> str | None:
     return first_exposure([Path(root) for root in roots if Path(root).exists()])
 
 
-def first_exposure(paths: Iterable[Path]) -> str | None:
-    """What somebody other than root can write, or the service not see, of `paths`, all below and all above them."""
+def first_exposure(paths: Iterable[Path], *, below: bool = True) -> str | None:
+    """What somebody other than root can write, or the service not see, of `paths`, all above and all below them."""
     seen: set[Path] = set()
     for path in paths:
         for place in dict.fromkeys((path.absolute(), path.resolve())):
             hidden = next((folder for folder in _HIDDEN if place.is_relative_to(folder)), None)
             if hidden is not None:
                 return f"{place} lies in {hidden}"
-            for part in (*place.parents, *_tree(place)):
-                if part not in seen and _is_writable_by_others(part):
+            for part in (*place.parents, *(_tree(place) if below else [place])):
+                if part not in seen and os.path.lexists(part) and _is_writable_by_others(part):
                     return f"{part} is writable by others than root"
                 seen.add(part)
     return None
@@ -75,13 +76,17 @@ def check_copy() -> None:
             f"{COPY} is there already and may be written by others: `sudo chown -R root: {COPY}`, or move it away"
         )
     _root_python()
+    if exposure := first_exposure([COPY.parent], below=False):
+        raise GpufanError(
+            f"no copy can be kept safe in {COPY.parent}: {exposure}; `sudo chown root:` and `sudo chmod go-w` that"
+        )
     _distributions()
 
 
 def copy_is_current() -> bool:
-    """Whether the copy is there, and the same as one made now. Raises GpufanError."""
+    """Whether the copy is there, root's alone, and the same as one made now. Raises GpufanError."""
     mark = COPY / _MARK
-    return mark.exists() and mark.read_text() == _digest(_sources())
+    return mark.exists() and first_exposure([COPY]) is None and mark.read_text() == _digest(_sources())
 
 
 def draft_folder() -> Path:

@@ -1,5 +1,6 @@
 """Install and uninstall: each change is written down before it is made, and undone if a later one fails."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -60,6 +61,7 @@ def install(plan: Plan, say: Say) -> None:
     before = record.load()
     now = record.load() or record.Record()
     _end_in_order()
+    os.umask(0o022)  # what is made here is root's alone to write, and everybody's to read
     with Undo(say) as undo:
         undo.add(_put_record_back, before)
         if plan.is_active:
@@ -95,6 +97,7 @@ def _end_in_order() -> None:
 
 def uninstall(say: Say, *, purge: bool) -> bool:
     """Put back all that an install has changed; False if there was nothing. Raises GpufanError for what failed."""
+    os.umask(0o022)
     was = record.load()
     purged = purge and settings.CONFIG.exists()
     if was is None:
@@ -119,17 +122,22 @@ def uninstall(say: Say, *, purge: bool) -> bool:
     systemctl("daemon-reload")
     with suppress(GpufanError):  # of what never failed there is nothing to forget
         systemctl("reset-failed", SERVICE)
-    failed = [problem for taken in was.taken.values() if (problem := _put_back(taken, say))]
+    failed = {name: problem for name, taken in was.taken.items() if (problem := _put_back(taken, say))}
     if purge:
         _purge()
     elif settings.CONFIG.exists():
         say(f"kept {settings.CONFIG}; --purge removes it")
-    record.forget()
+    if failed:
+        record.Record(taken={name: was.taken[name] for name in failed}).save()
+    else:
+        record.forget()
     if was.copied:
         shutil.rmtree(code.COPY, ignore_errors=True)
         say(f"removed {code.COPY}")
     if failed:
-        raise GpufanError(f"all is put back, but {'; '.join(failed)}")
+        raise GpufanError(
+            f"all is put back, but {'; '.join(failed.values())}: see to that, then run this again for the rest"
+        )
     return True
 
 

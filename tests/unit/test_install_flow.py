@@ -267,6 +267,30 @@ def test_a_copy_put_aside_by_an_install_that_was_killed_is_found(tmp_path: Path,
     assert (code.COPY / "good").exists()
 
 
+def test_what_is_installed_is_roots_alone_to_write_whatever_the_umask(box: Box):
+    before = os.umask(0)
+    try:
+        box.call("install-service", "--yes")
+        assert os.umask(0) == 0o022
+    finally:
+        os.umask(before)
+
+
+def test_a_unit_that_cannot_be_put_back_is_not_forgotten(box: Box):
+    box.call("install-service", "--yes")
+    script = box.root / "systemctl"
+    text = script.read_text()
+    script.write_text(text.replace("start | restart)", '"start") echo no >&2; exit 1 ;;\nrestart)'))
+    with pytest.raises(GpufanError, match=r"lightdm.service could not be: .* run this again"):
+        box.call("uninstall-service")
+    assert "units/gpufan.service" not in box.state()
+    assert list(record.load().taken) == ["lightdm.service"]
+    script.write_text(text)
+    box.call("uninstall-service")
+    assert "active/lightdm.service" in box.state()
+    assert record.load() is None
+
+
 def test_a_damaged_record_is_not_believed(box: Box):
     record.PATH.parent.mkdir()
     record.PATH.write_text("{")
@@ -285,11 +309,20 @@ def test_without_root_or_systemd_there_is_no_service(box: Box, monkeypatch: pyte
 def test_the_copy_runs_and_is_made_anew_only_when_something_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(code, "COPY", tmp_path / "gpufan")
     monkeypatch.setattr(code, "_root_python", lambda: Path(getattr(sys, "_base_executable", sys.executable)))
-    monkeypatch.setattr(code, "first_exposure", lambda _: None)
+    exposed: list[Path] = []
+    monkeypatch.setattr(
+        code, "first_exposure", lambda paths, **_: next((f"{path} is bad" for path in paths if path in exposed), None)
+    )
     code.check_copy()
     assert not code.copy_is_current()
     code.make_copy().rename(code.COPY)
     assert code.copy_is_current()
+    exposed.append(code.COPY)
+    assert not code.copy_is_current()
+    exposed[:] = [tmp_path]
+    with pytest.raises(GpufanError, match=f"no copy can be kept safe in {tmp_path}: {tmp_path} is bad"):
+        code.check_copy()
+    exposed.clear()
     assert (code.COPY / "bin/gpufan").read_text().startswith(f"#!{code.COPY}/bin/python3 -I\n")
     (code.COPY / code._MARK).write_text("older")
     assert not code.copy_is_current()

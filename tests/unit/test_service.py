@@ -172,6 +172,9 @@ def test_code_that_others_can_write_is_found(tmp_path: Path, monkeypatch: pytest
     assert code.first_exposure([Path("/usr/bin/env")]) is None
     # Below a folder of everybody's, whatever its own mode.
     assert "/tmp is writable" in str(code.first_exposure([Path("/tmp/x")]) or code.first_exposure([Path("/tmp")]))
+    # Of a folder alone what lies in it does not count.
+    assert code.first_exposure([Path("/")], below=False) is None
+    assert code.first_exposure([tmp_path / "none"], below=False) is not None
     assert code.first_exposure([Path("/home/a/venv")]) == "/home/a/venv lies in /home"
 
 
