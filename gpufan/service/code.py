@@ -61,7 +61,16 @@ def _is_writable_by_others(path: Path) -> bool:
 
 def command() -> str:
     """How the running installation is started, without anything that the environment or a user could slip in."""
-    return f"{sys.executable} -I -m gpufan"
+    return f"{_quoted(sys.executable)} -I -m gpufan"
+
+
+def _quoted(path: str) -> str:
+    """`path` as a word of a unit file, see systemd.service(5) and systemd.unit(5)."""
+    path = path.replace("%", "%%")
+    if not re.search(r"[\s\"'\\;]", path):
+        return path
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def copied_command() -> str:

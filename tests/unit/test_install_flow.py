@@ -180,6 +180,9 @@ def test_a_service_that_stays_silent_is_undone(box: Box, monkeypatch: pytest.Mon
 
 def test_what_stands_in_the_way_is_said_and_changes_nothing(box: Box, monkeypatch: pytest.MonkeyPatch):
     assert "add --yes" in box.refused("install-service")
+    with monkeypatch.context() as closed:
+        closed.setattr(sys, "stdin", None)
+        assert "add --yes" in box.refused("install-service")
     monkeypatch.setattr(found, "people_at_the_screen", lambda: ["alice"])
     assert "alice would be logged out" in box.refused("install-service")
     assert "no such card" in box.refused("install-service", "--yes", "--gpu", "9")

@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +16,26 @@ def test_every_way_to_run_coolgpus_is_recognised():
     for command in ("/usr/bin/coolgpus --temp 20", "/usr/bin/python3 /opt/bin/coolgpus", "python3 -u /opt/coolgpus"):
         assert found.Service("x.service", tuple(command.split())).runs(found.RIVALS) == "coolgpus"
     assert found.Service("x.service", ("/usr/bin/coolgpus-exporter",)).runs(found.RIVALS) is None
+
+
+def test_nfancurve_is_recognised_by_more_than_the_name_of_its_script():
+    for unit, word in (("nfancurve.service", "/usr/bin/temp.sh"), ("x.service", "/opt/nfancurve/temp.sh")):
+        assert found.Service(unit, ("/bin/bash", word)).runs(found.RIVALS) == "nfancurve"
+    assert found.Service("cpu-log.service", ("/usr/local/bin/temp.sh",)).runs(found.RIVALS) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "word"),
+    [
+        ("/usr/bin/python3", "/usr/bin/python3"),
+        ("/opt/my env/bin/python3", '"/opt/my env/bin/python3"'),
+        ("/opt/100%/python3", "/opt/100%%/python3"),
+        ('/opt/a"b\\c/python3', '"/opt/a\\"b\\\\c/python3"'),
+    ],
+)
+def test_an_interpreter_is_one_word_of_a_unit(path: str, word: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "executable", path)
+    assert code.command() == f"{word} -I -m gpufan"
 
 
 @pytest.mark.parametrize(
