@@ -73,7 +73,8 @@ def install(plan: Plan, say: Say) -> None:
             now.take(taken)
         now.copied = now.copied or plan.copy_because is not None
         for path in plan.units:
-            now.files.setdefault(path, _text(Path(path)))
+            if path not in now.files:
+                now.files[path] = record.look(Path(path))
         now.save()
         if plan.copy_because:
             _copy_code(undo)
@@ -113,12 +114,9 @@ def uninstall(say: Say, *, purge: bool) -> bool:
     # `restore` reads back what it has given back, and its failure is the unit's.
     given_back = result == "success"
     say(f"stopped {SERVICE}; " + ("the fans are the driver's" if given_back else "see `gpufan list` for the fans"))
-    for path, text in was.files.items():
-        if text is None:
-            files.remove(Path(path))
-        else:
-            files.replace(Path(path), text.encode())
-        say(f"removed {path}" if text is None else f"put {path} back as it was")
+    for path, before in was.files.items():
+        record.put_back(Path(path), before)
+        say(f"removed {path}" if before is None else f"put {path} back as it was")
     systemctl("daemon-reload")
     with suppress(GpufanError):  # of what never failed there is nothing to forget
         systemctl("reset-failed", SERVICE)
@@ -208,26 +206,13 @@ def _swap_back(old: Path, was_there: bool) -> None:
 
 
 def _write(path: Path, text: str, undo: Undo) -> None:
-    before = _text(path)
-    if before == text:
+    if files.read(path) == text.encode():
         return
     if not path.parent.exists():
         path.parent.mkdir(mode=0o755, parents=True)
         undo.add(path.parent.rmdir)
-    undo.add(_restore_text, path, before)
+    undo.add(record.put_back, path, record.look(path))
     files.replace(path, text.encode())
-
-
-def _restore_text(path: Path, text: str | None) -> None:
-    if text is None:
-        files.remove(path)
-    else:
-        files.replace(path, text.encode())
-
-
-def _text(path: Path) -> str | None:
-    data = files.read(path)
-    return None if data is None else data.decode("utf-8", "surrogateescape")
 
 
 def _put_aside(taken: Taken, stop: bool, undo: Undo) -> None:

@@ -144,6 +144,29 @@ def test_a_foreign_unit_of_the_same_name_comes_back(box: Box, capsys: pytest.Cap
     assert "# mine" in (box.root / "units/gpufan.service").read_text()
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_unit_that_is_a_link_or_no_text_comes_back_as_such(box: Box, fails: bool):
+    unit = box.root / "units/gpufan.service"
+    for target, data in ((box.root / "mine.service", b"[Service]\n# mine\n"), (None, b"[Service]\n# caf\xe9\n")):
+        unit.unlink(missing_ok=True)
+        if target is None:
+            unit.write_bytes(data)
+        else:
+            target.write_bytes(data)
+            unit.symlink_to(target)
+        if fails:
+            (box.root / "broken").write_text("no card answers")
+            assert "no card answers" in box.refused("install-service", "--yes")
+        else:
+            box.call("install-service", "--yes")
+            assert "ExecStart" in unit.read_text()
+            assert not unit.is_symlink()
+            box.call("uninstall-service")
+            box.double.let_go()
+        assert unit.read_bytes() == data
+        assert unit.is_symlink() == (target is not None)
+
+
 def test_a_rival_leaves_its_curve_and_others_are_named(box: Box, capsys: pytest.CaptureFixture[str]):
     (box.root / "services").write_text(COOLGPUS)
     (box.root / "active/fans.service").touch()
