@@ -1,5 +1,6 @@
 """The proof that this box lets us set fans: each is moved by a step one can see, read back, and given back."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,6 +8,7 @@ from functools import partial
 from gpufan.bounded import within
 from gpufan.errors import GpuError
 from gpufan.gpu import Gpu, Reading
+from gpufan.service import signals
 from gpufan.worker import TARGET_TOLERANCE, give_back
 
 STEP_PERCENT = 15
@@ -15,6 +17,8 @@ MOVED_PERCENT = 5
 PATIENCE_S = 6.0
 """For every fan of a card to have moved, s."""
 _CALL_S = 5.0
+_LATE_S = 20.0
+"""For a set that has not come back in time, s."""
 _POLL_S = 0.2
 
 
@@ -23,14 +27,31 @@ def prove_control(gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
     for gpu in gpus:
         before = within(_CALL_S, gpu.read)
         duty_percent = _visible_step(before, gpu.info.duty_range)
-        try:
-            within(_CALL_S, partial(gpu.set_duty, duty_percent))
-            _wait_until_moved(gpu, before, duty_percent)
-        finally:
-            within(2 * _CALL_S, partial(give_back, gpu))
+        # Nothing may come between taking and giving back.
+        with signals.noted() as ends:
+            _move_and_give_back(gpu, before, duty_percent, ends)
+        signals.act_on(ends)
         count = len(before.fans)
         fans = "its fan" if count == 1 else f"its {count} fans"
         say(f"{gpu.info.label}: {fans} went from {_speed(before)} to {duty_percent} % and back to the driver")
+
+
+def _move_and_give_back(gpu: Gpu, before: Reading, duty_percent: int, ends: Sequence[int]) -> None:
+    is_set = threading.Event()
+
+    def take() -> None:
+        try:
+            gpu.set_duty(duty_percent)
+        finally:
+            is_set.set()
+
+    try:
+        within(_CALL_S, take)
+        _wait_until_moved(gpu, before, duty_percent, ends)
+    finally:
+        # A set that is late must not come after the fans are given back.
+        is_set.wait(_LATE_S)
+        within(2 * _CALL_S, partial(give_back, gpu))
 
 
 def _visible_step(reading: Reading, duty_range: tuple[int, int]) -> int:
@@ -41,9 +62,12 @@ def _visible_step(reading: Reading, duty_range: tuple[int, int]) -> int:
     return max(wanted, low) if wanted <= high else max(min(speed, high) - STEP_PERCENT, low)
 
 
-def _wait_until_moved(gpu: Gpu, before: Reading, duty_percent: int) -> None:
+def _wait_until_moved(gpu: Gpu, before: Reading, duty_percent: int, ends: Sequence[int]) -> None:
+    """Return also as soon as `ends` holds anything."""
     end_s = time.monotonic() + PATIENCE_S
     while problem := _problem(before, within(_CALL_S, gpu.read), duty_percent):
+        if ends:
+            return
         if time.monotonic() > end_s:
             raise GpuError(f"{gpu.info.label}: {problem}, {PATIENCE_S:g} s after it was set to {duty_percent} %")
         time.sleep(_POLL_S)

@@ -1,6 +1,7 @@
 """The code that the service runs: only such as nobody but root can write, and a copy where the installation is not."""
 
 import hashlib
+import os
 import re
 import shutil
 import stat
@@ -28,16 +29,16 @@ def exposure() -> str | None:
     return first_exposure([Path(root) for root in roots if Path(root).exists()])
 
 
-def first_exposure(paths: Iterable[Path]) -> str | None:
-    """What somebody other than root can write, or the service not see, of `paths`, all below and all above them."""
+def first_exposure(paths: Iterable[Path], *, below: bool = True) -> str | None:
+    """What somebody other than root can write, or the service not see, of `paths`, all above and all below them."""
     seen: set[Path] = set()
     for path in paths:
         for place in dict.fromkeys((path.absolute(), path.resolve())):
             hidden = next((folder for folder in _HIDDEN if place.is_relative_to(folder)), None)
             if hidden is not None:
                 return f"{place} lies in {hidden}"
-            for part in (*place.parents, *_tree(place)):
-                if part not in seen and _is_writable_by_others(part):
+            for part in (*place.parents, *(_tree(place) if below else [place])):
+                if part not in seen and os.path.lexists(part) and _is_writable_by_others(part):
                     return f"{part} is writable by others than root"
                 seen.add(part)
     return None
@@ -60,7 +61,16 @@ def _is_writable_by_others(path: Path) -> bool:
 
 def command() -> str:
     """How the running installation is started, without anything that the environment or a user could slip in."""
-    return f"{sys.executable} -I -m gpufan"
+    return f"{_quoted(sys.executable)} -I -m gpufan"
+
+
+def _quoted(path: str) -> str:
+    """`path` as a word of a unit file, see systemd.service(5) and systemd.unit(5)."""
+    path = path.replace("%", "%%")
+    if not re.search(r"[\s\"'\\;]", path):
+        return path
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def copied_command() -> str:
@@ -75,13 +85,17 @@ def check_copy() -> None:
             f"{COPY} is there already and may be written by others: `sudo chown -R root: {COPY}`, or move it away"
         )
     _root_python()
+    if exposure := first_exposure([COPY.parent], below=False):
+        raise GpufanError(
+            f"no copy can be kept safe in {COPY.parent}: {exposure}; `sudo chown root:` and `sudo chmod go-w` that"
+        )
     _distributions()
 
 
 def copy_is_current() -> bool:
-    """Whether the copy is there, and the same as one made now. Raises GpufanError."""
+    """Whether the copy is there, root's alone, and the same as one made now. Raises GpufanError."""
     mark = COPY / _MARK
-    return mark.exists() and mark.read_text() == _digest(_sources())
+    return mark.exists() and first_exposure([COPY]) is None and mark.read_text() == _digest(_sources())
 
 
 def draft_folder() -> Path:
@@ -102,9 +116,31 @@ def make_copy() -> Path:
         shutil.copyfile(source, site / name)
     _make_environment(draft, python)
     (draft / _MARK).write_text(_digest(sources))
-    _run(str(python), "-I", "-m", "compileall", "-q", "-j0", "-s", str(draft), "-p", str(COPY), str(site))
+    _check_draft(draft)
+    _run(str(python), "-I", "-S", "-m", "compileall", "-q", "-j0", "-s", str(draft), "-p", str(COPY), str(site))
     _run(str(draft / "bin/python3"), "-I", "-m", "gpufan", "--version")
     return draft
+
+
+def _check_draft(draft: Path) -> None:
+    """Raise GpufanError where the copy would run code that is not root's. Nothing of the copy is run for that."""
+    python = str(draft / "bin/python3")
+    code = r"import sys; print(*sys.path, sep='\n')"
+    # What it finds on its own comes first, as it takes in the packages with the next.
+    exposure = (
+        first_exposure([draft])
+        or _exposure_of_path(_run(python, "-I", "-S", "-c", code))
+        or _exposure_of_path(_run(python, "-I", "-c", code))
+    )
+    if exposure:
+        raise GpufanError(
+            f"the copy would run what is not root's: {exposure}; `sudo chown -R root:` and `chmod -R go-w` that,"
+            " or install gpufan with /usr/bin/python3 into an environment of root's"
+        )
+
+
+def _exposure_of_path(lines: str) -> str | None:
+    return first_exposure([Path(line) for line in lines.splitlines() if line and Path(line).exists()])
 
 
 def _sources() -> dict[str, Path]:
@@ -112,7 +148,8 @@ def _sources() -> dict[str, Path]:
     found = {}
     for installed in _distributions():
         for file in installed.files or ():
-            if ".." not in file.parts and file.suffix != ".pyc" and file.parts[0] != "gpufan":
+            # A .pth would lead the copy back to the folders of whoever installed, as that of an editable installation.
+            if ".." not in file.parts and file.suffix not in (".pyc", ".pth") and file.parts[0] != "gpufan":
                 found[str(file)] = Path(str(file.locate()))
     # By hand, since of an editable installation the list of files names none of these.
     folders = {"gpufan": Path(gpufan.__file__).parent}
@@ -120,7 +157,7 @@ def _sources() -> dict[str, Path]:
         folders[f"gpufan/{Path(name).parent}"] = resource(name).parent
     for name, folder in folders.items():
         for path in folder.rglob("*"):
-            if path.is_file() and path.suffix != ".pyc":
+            if path.is_file() and path.suffix not in (".pyc", ".pth"):
                 found[f"{name}/{path.relative_to(folder)}"] = path
     return found
 

@@ -83,7 +83,7 @@ def _agree(people: list[str], yes: bool) -> None:
         return
     if people:
         raise InputError(f"{', '.join(people)} would be logged out of the screen: add --yes, or --keep-display-manager")
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise InputError("there is no terminal to ask at: add --yes, or look first with --dry-run")
     click.confirm("Go on?", abort=True)
 

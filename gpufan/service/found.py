@@ -10,11 +10,14 @@ from gpufan.curve import Curve
 from gpufan.errors import InputError
 from gpufan.service.systemd import show, systemctl
 
-RIVALS = {"coolgpus", "nvfancontrol", "nfancurve", "temp.sh", "chnvml", "nvidia-fan-control", "nvidia_fan_control.py"}
+RIVALS = {"coolgpus", "nvfancontrol", "nfancurve", "chnvml", "nvidia-fan-control", "nvidia_fan_control.py"}
 """Programs that do nothing but set the fans of NVIDIA cards."""
 
 OTHERS = {"lactd": "LACT", "coolercontrold": "CoolerControl", "fan2go": "fan2go", "tuxclockerd": "TuxClocker"}
 """Programs that may set them among other things, which must not be stopped for that."""
+
+_NFANCURVE_SCRIPT = "temp.sh"
+"""What nfancurve is started by: a name that others use too."""
 
 _CONTAINER = re.compile(r"docker|containerd|libpod|podman|crio|kubepods|lxc")
 
@@ -29,6 +32,8 @@ class Service:
     def runs(self, programs: Iterable[str]) -> str | None:
         """The first of `programs` that the command is, itself or as a script."""
         names = {Path(word).name for word in self.words[:3]}
+        if _NFANCURVE_SCRIPT in names and any("nfancurve" in name for name in (self.unit, *self.words[:3])):
+            names.add("nfancurve")
         return next((program for program in programs if program in names), None)
 
 

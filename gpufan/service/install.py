@@ -1,5 +1,6 @@
 """Install and uninstall: each change is written down before it is made, and undone if a later one fails."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from gpufan.errors import GpufanError
 from gpufan.runtime import DEFAULT_FOLDER, only_one
-from gpufan.service import code, record, settings
+from gpufan.service import code, record, settings, signals
 from gpufan.service.check import prove_control
 from gpufan.service.plan import Plan
 from gpufan.service.systemd import Taken, show, systemctl
@@ -40,10 +41,17 @@ class Undo:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        while kind is not None and self._steps:
-            try:
-                self._steps.pop()()
-            except (GpufanError, OSError) as error:
+        if kind is None:
+            return
+        with signals.ignored():
+            while self._steps:
+                self._take_back(self._steps.pop())
+
+    def _take_back(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except Exception as error:  # whatever it is, the steps before still have to be taken back
+            with suppress(OSError, ValueError):  # the terminal may be gone
                 self._say(f"not undone: {error}")
 
 
@@ -53,6 +61,7 @@ def install(plan: Plan, say: Say) -> None:
     before = record.load()
     now = record.load() or record.Record()
     _end_in_order()
+    os.umask(0o022)  # what is made here is root's alone to write, and everybody's to read
     with Undo(say) as undo:
         undo.add(_put_record_back, before)
         if plan.is_active:
@@ -64,7 +73,8 @@ def install(plan: Plan, say: Say) -> None:
             now.take(taken)
         now.copied = now.copied or plan.copy_because is not None
         for path in plan.units:
-            now.files.setdefault(path, _text(Path(path)))
+            if path not in now.files:
+                now.files[path] = record.look(Path(path))
         now.save()
         if plan.copy_because:
             _copy_code(undo)
@@ -88,6 +98,7 @@ def _end_in_order() -> None:
 
 def uninstall(say: Say, *, purge: bool) -> bool:
     """Put back all that an install has changed; False if there was nothing. Raises GpufanError for what failed."""
+    os.umask(0o022)
     was = record.load()
     purged = purge and settings.CONFIG.exists()
     if was is None:
@@ -103,26 +114,28 @@ def uninstall(say: Say, *, purge: bool) -> bool:
     # `restore` reads back what it has given back, and its failure is the unit's.
     given_back = result == "success"
     say(f"stopped {SERVICE}; " + ("the fans are the driver's" if given_back else "see `gpufan list` for the fans"))
-    for path, text in was.files.items():
-        if text is None:
-            files.remove(Path(path))
-        else:
-            files.replace(Path(path), text.encode())
-        say(f"removed {path}" if text is None else f"put {path} back as it was")
+    for path, before in was.files.items():
+        record.put_back(Path(path), before)
+        say(f"removed {path}" if before is None else f"put {path} back as it was")
     systemctl("daemon-reload")
     with suppress(GpufanError):  # of what never failed there is nothing to forget
         systemctl("reset-failed", SERVICE)
-    failed = [problem for taken in was.taken.values() if (problem := _put_back(taken, say))]
+    failed = {name: problem for name, taken in was.taken.items() if (problem := _put_back(taken, say))}
     if purge:
         _purge()
     elif settings.CONFIG.exists():
         say(f"kept {settings.CONFIG}; --purge removes it")
-    record.forget()
+    if failed:
+        record.Record(taken={name: was.taken[name] for name in failed}).save()
+    else:
+        record.forget()
     if was.copied:
         shutil.rmtree(code.COPY, ignore_errors=True)
         say(f"removed {code.COPY}")
     if failed:
-        raise GpufanError(f"all is put back, but {'; '.join(failed)}")
+        raise GpufanError(
+            f"all is put back, but {'; '.join(failed.values())}: see to that, then run this again for the rest"
+        )
     return True
 
 
@@ -170,8 +183,11 @@ def _copy_code(undo: Undo) -> None:
     undo.add(shutil.rmtree, code.draft_folder(), True)
     draft = code.make_copy()
     old = _old_copy()
-    shutil.rmtree(old, ignore_errors=True)
-    undo.add(_swap_back, old)
+    if old.exists() and not code.COPY.exists():  # an install was killed right between the two renames below
+        old.rename(code.COPY)
+    if old.exists():
+        shutil.rmtree(old)
+    undo.add(_swap_back, old, code.COPY.exists())
     if code.COPY.exists():
         code.COPY.rename(old)
     draft.rename(code.COPY)
@@ -181,33 +197,22 @@ def _old_copy() -> Path:
     return code.COPY.with_name(code.COPY.name + ".old")
 
 
-def _swap_back(old: Path) -> None:
+def _swap_back(old: Path, was_there: bool) -> None:
+    if was_there and not old.exists():  # nothing has been moved yet
+        return
     shutil.rmtree(code.COPY, ignore_errors=True)
-    if old.exists():
+    if was_there:
         old.rename(code.COPY)
 
 
 def _write(path: Path, text: str, undo: Undo) -> None:
-    before = _text(path)
-    if before == text:
+    if files.read(path) == text.encode():
         return
     if not path.parent.exists():
         path.parent.mkdir(mode=0o755, parents=True)
         undo.add(path.parent.rmdir)
-    undo.add(_restore_text, path, before)
+    undo.add(record.put_back, path, record.look(path))
     files.replace(path, text.encode())
-
-
-def _restore_text(path: Path, text: str | None) -> None:
-    if text is None:
-        files.remove(path)
-    else:
-        files.replace(path, text.encode())
-
-
-def _text(path: Path) -> str | None:
-    data = files.read(path)
-    return None if data is None else data.decode("utf-8", "surrogateescape")
 
 
 def _put_aside(taken: Taken, stop: bool, undo: Undo) -> None:

@@ -12,12 +12,23 @@ PATH = Path("/var/lib/gpufan/install.json")
 FORMAT = 1
 
 
+class Special(msgspec.Struct, frozen=True):
+    """What stood in the place of a file and was not text: a symbolic link, or any bytes."""
+
+    link: str | None = None
+    data: bytes = b""
+
+
+Before = str | Special | None
+"""What stood in the place of a file; None where nothing did."""
+
+
 class Record(msgspec.Struct):
     """What to put back."""
 
     format: int = FORMAT
-    files: dict[str, str | None] = {}
-    """Files written, with what stood there before; None where nothing did."""
+    files: dict[str, Before] = {}
+    """Files written, with what stood there before."""
     taken: dict[str, Taken] = {}
     """Units put aside, by name."""
     copied: bool = False
@@ -35,6 +46,35 @@ class Record(msgspec.Struct):
         """Add a unit. What it was before the first install counts, unless somebody has enabled it since."""
         if taken.is_in_use or taken.unit not in self.taken:
             self.taken[taken.unit] = taken
+
+
+def look(path: Path) -> Before:
+    """What stands at `path`. Raises GpufanError."""
+    if path.is_symlink():
+        return Special(link=str(path.readlink()))
+    data = files.read(path)
+    if data is None:
+        return None
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return Special(data=data)
+
+
+def put_back(path: Path, before: Before) -> None:
+    """Make `path` what it was. Raises GpufanError."""
+    if before is None:
+        files.remove(path)
+    elif isinstance(before, str):
+        files.replace(path, before.encode())
+    elif before.link is None:
+        files.replace(path, before.data)
+    else:
+        files.remove(path)
+        try:
+            path.symlink_to(before.link)
+        except OSError as error:
+            raise GpufanError(f"cannot link {path} to {before.link} again: {error.strerror}") from error
 
 
 def load() -> Record | None:

@@ -1,12 +1,17 @@
 """Install and uninstall over a `systemctl` that only remembers; under the real one they run in integration/systemd."""
 
 import os
+import signal
 import sys
+from contextlib import suppress
+from importlib.metadata import PackagePath, PathDistribution
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gpufan import cli
+from gpufan.errors import GpufanError
 from gpufan.gpu.backends import XSERVER_FOLDER
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.service import check, code, found, install, plan, record, settings, systemd, units
@@ -139,6 +144,29 @@ def test_a_foreign_unit_of_the_same_name_comes_back(box: Box, capsys: pytest.Cap
     assert "# mine" in (box.root / "units/gpufan.service").read_text()
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_unit_that_is_a_link_or_no_text_comes_back_as_such(box: Box, fails: bool):
+    unit = box.root / "units/gpufan.service"
+    for target, data in ((box.root / "mine.service", b"[Service]\n# mine\n"), (None, b"[Service]\n# caf\xe9\n")):
+        unit.unlink(missing_ok=True)
+        if target is None:
+            unit.write_bytes(data)
+        else:
+            target.write_bytes(data)
+            unit.symlink_to(target)
+        if fails:
+            (box.root / "broken").write_text("no card answers")
+            assert "no card answers" in box.refused("install-service", "--yes")
+        else:
+            box.call("install-service", "--yes")
+            assert "ExecStart" in unit.read_text()
+            assert not unit.is_symlink()
+            box.call("uninstall-service")
+            box.double.let_go()
+        assert unit.read_bytes() == data
+        assert unit.is_symlink() == (target is not None)
+
+
 def test_a_rival_leaves_its_curve_and_others_are_named(box: Box, capsys: pytest.CaptureFixture[str]):
     (box.root / "services").write_text(COOLGPUS)
     (box.root / "active/fans.service").touch()
@@ -175,6 +203,9 @@ def test_a_service_that_stays_silent_is_undone(box: Box, monkeypatch: pytest.Mon
 
 def test_what_stands_in_the_way_is_said_and_changes_nothing(box: Box, monkeypatch: pytest.MonkeyPatch):
     assert "add --yes" in box.refused("install-service")
+    with monkeypatch.context() as closed:
+        closed.setattr(sys, "stdin", None)
+        assert "add --yes" in box.refused("install-service")
     monkeypatch.setattr(found, "people_at_the_screen", lambda: ["alice"])
     assert "alice would be logged out" in box.refused("install-service")
     assert "no such card" in box.refused("install-service", "--yes", "--gpu", "9")
@@ -202,6 +233,90 @@ def test_a_configuration_that_says_something_else_is_kept(box: Box):
         box.call("install-service", "--yes", "--curve", "50:30,80:100")
 
 
+def test_nothing_keeps_the_steps_before_from_being_taken_back():
+    done: list[str] = []
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    def gone(_: str) -> None:
+        raise BrokenPipeError
+
+    def end() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(GpufanError, match="first"), install.Undo(gone) as undo:
+        undo.add(done.append, "rival")
+        undo.add(fail, OSError("no"))
+        undo.add(fail, ValueError("no"))
+        undo.add(end)
+        raise GpufanError("first")
+    assert done == ["rival"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("failing", [None, 0, 1])
+def test_the_copy_in_use_outlives_an_upgrade_that_fails(
+    failing: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(code, "COPY", tmp_path / "gpufan")
+    monkeypatch.setattr(code, "make_copy", lambda: (code.draft_folder().mkdir(), code.draft_folder())[1])
+    code.COPY.mkdir()
+    (code.COPY / "good").touch()
+    calls: list[Path] = []
+    rename = Path.rename
+
+    def rename_or_fail(path: Path, to: Path) -> Path:
+        calls.append(path)
+        if len(calls) - 1 == failing:
+            raise OSError(18, "Invalid cross-device link")
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", rename_or_fail)
+    with suppress(OSError, GpufanError), install.Undo(print) as undo:
+        install._copy_code(undo)
+        if failing is None:
+            raise GpufanError("later")
+    assert (code.COPY / "good").exists()
+    assert sorted(os.listdir(tmp_path)) == ["gpufan"]
+
+
+def test_a_copy_put_aside_by_an_install_that_was_killed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(code, "COPY", tmp_path / "gpufan")
+    monkeypatch.setattr(code, "make_copy", lambda: (code.draft_folder().mkdir(), code.draft_folder())[1])
+    (tmp_path / "gpufan.old").mkdir()
+    (tmp_path / "gpufan.old/good").touch()
+    with suppress(GpufanError), install.Undo(print) as undo:
+        install._copy_code(undo)
+        raise GpufanError("later")
+    assert (code.COPY / "good").exists()
+
+
+def test_what_is_installed_is_roots_alone_to_write_whatever_the_umask(box: Box):
+    before = os.umask(0)
+    try:
+        box.call("install-service", "--yes")
+        assert os.umask(0) == 0o022
+    finally:
+        os.umask(before)
+
+
+def test_a_unit_that_cannot_be_put_back_is_not_forgotten(box: Box):
+    box.call("install-service", "--yes")
+    script = box.root / "systemctl"
+    text = script.read_text()
+    script.write_text(text.replace("start | restart)", '"start") echo no >&2; exit 1 ;;\nrestart)'))
+    with pytest.raises(GpufanError, match=r"lightdm.service could not be: .* run this again"):
+        box.call("uninstall-service")
+    assert "units/gpufan.service" not in box.state()
+    assert list(record.load().taken) == ["lightdm.service"]
+    script.write_text(text)
+    box.call("uninstall-service")
+    assert "active/lightdm.service" in box.state()
+    assert record.load() is None
+
+
 def test_a_damaged_record_is_not_believed(box: Box):
     record.PATH.parent.mkdir()
     record.PATH.write_text("{")
@@ -220,16 +335,57 @@ def test_without_root_or_systemd_there_is_no_service(box: Box, monkeypatch: pyte
 def test_the_copy_runs_and_is_made_anew_only_when_something_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(code, "COPY", tmp_path / "gpufan")
     monkeypatch.setattr(code, "_root_python", lambda: Path(getattr(sys, "_base_executable", sys.executable)))
+    exposed: list[Path] = []
+    monkeypatch.setattr(
+        code, "first_exposure", lambda paths, **_: next((f"{path} is bad" for path in paths if path in exposed), None)
+    )
     code.check_copy()
     assert not code.copy_is_current()
     code.make_copy().rename(code.COPY)
     assert code.copy_is_current()
+    exposed.append(code.COPY)
+    assert not code.copy_is_current()
+    exposed[:] = [tmp_path]
+    with pytest.raises(GpufanError, match=f"no copy can be kept safe in {tmp_path}: {tmp_path} is bad"):
+        code.check_copy()
+    exposed.clear()
     assert (code.COPY / "bin/gpufan").read_text().startswith(f"#!{code.COPY}/bin/python3 -I\n")
     (code.COPY / code._MARK).write_text("older")
     assert not code.copy_is_current()
     (code.COPY / code._MARK).unlink()
     with pytest.raises(Exception, match="is there already"):
         code.check_copy()
+
+
+def test_the_copy_takes_nothing_along_that_leads_out_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/_editable_impl_gpufan.pth").write_text("/home/a/gpufan\n")
+    (tmp_path / "site/needed.py").write_text("")
+
+    files = [PackagePath("_editable_impl_gpufan.pth"), PackagePath("needed.py")]
+    for file in files:
+        file.dist = PathDistribution(tmp_path / "site/gpufan.dist-info")
+    monkeypatch.setattr(code, "_distributions", lambda: [SimpleNamespace(files=files)])
+    assert not [name for name in code._sources() if name.endswith(".pth")]
+    assert "needed.py" in code._sources()
+
+
+@pytest.mark.parametrize("exposed", ["draft", "path"])
+def test_a_copy_that_would_run_the_code_of_others_is_refused_unrun(
+    exposed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    folder = tmp_path / "gpufan.new" if exposed == "draft" else theirs
+    monkeypatch.setattr(code, "COPY", tmp_path / "gpufan")
+    monkeypatch.setattr(code, "_root_python", lambda: Path(getattr(sys, "_base_executable", sys.executable)))
+    monkeypatch.setattr(code, "first_exposure", lambda paths: next((f"{p} is bad" for p in paths if p == folder), None))
+    ran: list[tuple[str, ...]] = []
+    run = code._run
+    monkeypatch.setattr(code, "_run", lambda *words: (ran.append(words), f"{theirs}\n" + run(*words))[1])
+    with pytest.raises(GpufanError, match=f"not root's: {folder} is bad"):
+        code.make_copy()
+    assert not [words for words in ran if "-m" in words or "-S" not in words]
 
 
 def test_no_interpreter_of_roots_own_is_said(monkeypatch: pytest.MonkeyPatch):

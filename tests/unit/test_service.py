@@ -1,8 +1,12 @@
+import os
+import signal
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from gpufan.errors import GpuError, InputError
+from gpufan.errors import GpuError, GpuLost, InputError
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox, SimulatedGpu
 from gpufan.service import check, code, found, systemd
 from gpufan.service.units import unit_files
@@ -12,6 +16,26 @@ def test_every_way_to_run_coolgpus_is_recognised():
     for command in ("/usr/bin/coolgpus --temp 20", "/usr/bin/python3 /opt/bin/coolgpus", "python3 -u /opt/coolgpus"):
         assert found.Service("x.service", tuple(command.split())).runs(found.RIVALS) == "coolgpus"
     assert found.Service("x.service", ("/usr/bin/coolgpus-exporter",)).runs(found.RIVALS) is None
+
+
+def test_nfancurve_is_recognised_by_more_than_the_name_of_its_script():
+    for unit, word in (("nfancurve.service", "/usr/bin/temp.sh"), ("x.service", "/opt/nfancurve/temp.sh")):
+        assert found.Service(unit, ("/bin/bash", word)).runs(found.RIVALS) == "nfancurve"
+    assert found.Service("cpu-log.service", ("/usr/local/bin/temp.sh",)).runs(found.RIVALS) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "word"),
+    [
+        ("/usr/bin/python3", "/usr/bin/python3"),
+        ("/opt/my env/bin/python3", '"/opt/my env/bin/python3"'),
+        ("/opt/100%/python3", "/opt/100%%/python3"),
+        ('/opt/a"b\\c/python3', '"/opt/a\\"b\\\\c/python3"'),
+    ],
+)
+def test_an_interpreter_is_one_word_of_a_unit(path: str, word: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "executable", path)
+    assert code.command() == f"{word} -I -m gpufan"
 
 
 @pytest.mark.parametrize(
@@ -123,11 +147,55 @@ def test_the_proof_fails_on_a_card_that_does_not_obey(monkeypatch: pytest.Monkey
         check.prove_control([Deaf(card())], print)
 
 
+class Slow(Obedient):
+    """Takes its time for a set, during which somebody ends the program."""
+
+    def set_duty(self, duty_percent: int) -> None:
+        os.kill(os.getpid(), self.number)
+        time.sleep(0.3)
+        self.gpu.set_duty(duty_percent)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_proof_ends_only_when_the_fans_are_given_back(number: signal.Signals, monkeypatch: pytest.MonkeyPatch):
+    gpu = card()
+    slow = Slow(gpu)
+    slow.number = number
+
+    def end(received: int, _: object):
+        raise SystemExit(received)
+
+    before = signal.signal(number, end)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            check.prove_control([slow, slow], print)
+        assert signal.getsignal(number) is end
+    finally:
+        signal.signal(number, before)
+    assert ended.value.code == number
+    time.sleep(0.4)
+    assert gpu.manual_percent is None
+
+
+def test_the_proof_waits_for_a_set_that_is_late(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(check, "_CALL_S", 0.1)
+    gpu = card()
+    slow = Slow(gpu)
+    slow.number = 0  # which kills nothing
+    with pytest.raises(GpuLost):
+        check.prove_control([slow], print)
+    time.sleep(0.4)
+    assert gpu.manual_percent is None
+
+
 def test_code_that_others_can_write_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(code, "_HIDDEN", [Path("/home")])
     assert code.first_exposure([Path("/usr/bin/env")]) is None
     # Below a folder of everybody's, whatever its own mode.
     assert "/tmp is writable" in str(code.first_exposure([Path("/tmp/x")]) or code.first_exposure([Path("/tmp")]))
+    # Of a folder alone what lies in it does not count.
+    assert code.first_exposure([Path("/")], below=False) is None
+    assert code.first_exposure([tmp_path / "none"], below=False) is not None
     assert code.first_exposure([Path("/home/a/venv")]) == "/home/a/venv lies in /home"
 
 
