@@ -283,7 +283,7 @@ def restore(gpus: tuple[str, ...], config_path: Path | None, runtime_dir: Path |
 @runtime_option
 @debug_option
 def xserver(runtime_dir: Path | None) -> None:
-    """Keep a headless X server that can set fans, until stopped.
+    """Keep a headless X server that can set fans.
 
     Only where fans need X; `gpufan run` starts one by itself.
     """
