@@ -1,9 +1,16 @@
 """What every test is given."""
 
+import os
 import signal
+import tempfile
 from collections.abc import Iterator
 
 import pytest
+
+# Many tests start gpufan as a process. Where bytecode is not to lie beside the sources it goes elsewhere, since without
+# any each of them would compile the whole program first.
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+    os.environ["PYTHONPYCACHEPREFIX"] = f"{tempfile.gettempdir()}/gpufan-bytecode-{os.getuid()}"
 
 
 @pytest.fixture(autouse=True)
