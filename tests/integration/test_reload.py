@@ -183,6 +183,7 @@ def test_a_card_that_hangs_holds_up_no_other_and_follows_once_it_is_back(daemon:
     daemon.wait_for_targets(75, 75)
 
 
+@pytest.mark.slow
 def test_a_storm_of_reloads_lets_no_fan_go(daemon: Daemon) -> None:
     daemon.start(curve(60))
     for number in range(300):

@@ -189,6 +189,7 @@ def test_under_nohup_a_hangup_is_ignored(double: NvmlDouble, start: Start) -> No
 # ---- output that nobody takes ----
 
 
+@pytest.mark.slow
 def test_a_pipe_that_nobody_reads_stops_neither_control_nor_the_end(double: NvmlDouble, start: Start) -> None:
     read_end, write_end = full_pipe()
     program = start(stdout=write_end)
@@ -215,6 +216,7 @@ def test_a_pipe_whose_reader_has_gone_stops_neither_control_nor_the_end(double: 
     assert given_back_after_s(double, 0, sent_s) < 2
 
 
+@pytest.mark.slow
 def test_a_terminal_that_nobody_reads_stops_neither_control_nor_the_end(double: NvmlDouble, start: Start) -> None:
     master, slave = pty.openpty()
     program = start(stdout=slave, env={"TERM": "xterm"})

@@ -67,6 +67,7 @@ def test_while_the_x_server_hangs_its_card_is_lost_and_the_other_controlled_on_t
         assert box.fans() == [[None, None]] * 2
 
 
+@pytest.mark.slow
 def test_a_server_of_our_own_that_dies_is_shown_and_its_card_controlled_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

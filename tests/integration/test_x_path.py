@@ -40,6 +40,7 @@ def one_line(text: str) -> str:
 # ---- gpufan run ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "states"),
     [(old, [("x11", "ours")] * 2), (ignoring, [("x11", "ours"), ("nvml", "ours")])],
@@ -62,6 +63,7 @@ def test_fans_are_controlled_over_x_and_given_back_before_the_x_server_ends(
     assert (box.fans(), box.xorgs()) == ([DRIVERS] * 2, [])
 
 
+@pytest.mark.slow
 def test_a_killed_gpufan_takes_its_x_server_along_and_restore_gives_back_over_another(tmp_path: Path) -> None:
     box = old(tmp_path)
     with box.running("run", *CURVE) as process:
@@ -81,6 +83,7 @@ def test_without_xorg_one_line_says_so_where_all_cards_need_it(inside: Command, 
     assert one_line(err) == "gpufan: no Xorg here: install the X server (Debian: xserver-xorg-core)\n"
 
 
+@pytest.mark.slow
 def test_without_xorg_the_cards_that_need_none_are_controlled_and_the_other_is_the_drivers(tmp_path: Path) -> None:
     box = ignoring(tmp_path)
     with box.running("run", *CURVE, PATH="") as process:
@@ -204,6 +207,7 @@ def test_restore_says_what_failed_on_either_way_and_gives_back_the_others(inside
 # ---- gpufan xserver ----
 
 
+@pytest.mark.slow
 def test_xserver_keeps_a_server_that_run_can_use_and_ends_it_with_itself(tmp_path: Path) -> None:
     box = old(tmp_path)
     with box.running("xserver") as server:

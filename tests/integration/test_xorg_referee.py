@@ -88,6 +88,7 @@ def test_referee_sees_a_syntax_error(referee):
     assert "Parse error on line 2 of section Device" in referee(b'Section "Device"\nEndSektion\n').complaints[0]
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(legal_files(unknown=False))
 def test_server_reads_made_files_after_the_edit_as_before(referee, pieces):

@@ -201,6 +201,7 @@ def test_a_service_that_stays_silent_is_undone(box: Box, monkeypatch: pytest.Mon
     assert "is not active after" in box.refused("install-service", "--yes")
 
 
+@pytest.mark.slow
 def test_what_stands_in_the_way_is_said_and_changes_nothing(box: Box, monkeypatch: pytest.MonkeyPatch):
     assert "add --yes" in box.refused("install-service")
     with monkeypatch.context() as closed:
@@ -332,6 +333,7 @@ def test_without_root_or_systemd_there_is_no_service(box: Box, monkeypatch: pyte
     assert "sudo" in box.refused("uninstall-service")
 
 
+@pytest.mark.slow
 def test_the_copy_runs_and_is_made_anew_only_when_something_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(code, "COPY", tmp_path / "gpufan")
     monkeypatch.setattr(code, "_root_python", lambda: Path(getattr(sys, "_base_executable", sys.executable)))

@@ -156,6 +156,7 @@ class Slow(Obedient):
         self.gpu.set_duty(duty_percent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_proof_ends_only_when_the_fans_are_given_back(number: signal.Signals, monkeypatch: pytest.MonkeyPatch):
     gpu = card()
@@ -177,6 +178,7 @@ def test_the_proof_ends_only_when_the_fans_are_given_back(number: signal.Signals
     assert gpu.manual_percent is None
 
 
+@pytest.mark.slow
 def test_the_proof_waits_for_a_set_that_is_late(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(check, "_CALL_S", 0.1)
     gpu = card()
