@@ -13,6 +13,9 @@ import pytest
 
 from gpufan import __version__
 
+# To build and install takes seconds, in every worker of a parallel run.
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("build")
 pytest.importorskip("hatchling")
 
