@@ -114,7 +114,9 @@ class Worker:
 
         Raises NoPermission if the very first set is refused for that, and whatever is a fault of our own.
         """
-        waiting = now_s < self._wait_until_s and not assert_anew
+        if assert_anew:
+            self._wait_until_s = -math.inf
+        waiting = now_s < self._wait_until_s
         if waiting and self.state.control == "lost":
             return
         try:

@@ -349,6 +349,18 @@ def test_a_card_that_is_lost_has_its_fans_given_back_once_if_that_still_works() 
     assert gpu.written.count("release") == 1
 
 
+def test_a_card_taken_up_early_because_the_machine_slept_is_controlled_from_then_on() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.read_error = GpuLost("the card is gone")
+    run(worker, 1, 40)
+    gpu.read_error = None
+    worker.tick(41, assert_anew=True)
+    gpu.temperature_c = 90
+    worker.tick(42)
+    assert (worker.state.control, gpu.written[-1]) == ("ours", 90)
+
+
 def test_a_way_that_has_moved_the_fans_once_is_not_left_for_another() -> None:
     gpu = FakeGpu()
     asked: list[str] = []

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Place:
         return range(len(self.double.box.gpus))
 
 
-class Contender:
+class Contender(ABC):
     """One way to control fans, at one tick a second."""
 
     name: str
@@ -40,10 +41,11 @@ class Contender:
 
     def prepare(self) -> None:
         """Fetch what is needed. Raises CalledProcessError."""
+        return  # most need nothing
 
+    @abstractmethod
     def commands(self, place: Place) -> list[list[str]]:
         """What to run, all at once."""
-        raise NotImplementedError
 
     def environment(self, place: Place) -> dict[str, str]:
         """What to change in the environment."""
