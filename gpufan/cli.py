@@ -1,64 +1,35 @@
 """The commands: parse, call one function, print. No logic of its own."""
 
 import io
-import math
 import os
-import re
 import sys
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from gpufan import __version__, config
 from gpufan.curve import Curve
 from gpufan.errors import GpufanError, InputError
 from gpufan.options import (
+    FloatRange,
     backend_option,
     config_option,
     debug_option,
     display_option,
     gpu_option,
+    is_given,
+    read_duration_s,
+    read_with,
     runtime_option,
+    settings_source,
     simulate_option,
 )
 from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT
 from gpufan.service.command import install_service, uninstall_service
 from gpufan.xorg.command import setup_xorg
-
-_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _read_with(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
-    """A callback that reads an option's text with `parse`; its InputError becomes click's, which names the option."""
-
-    def callback(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
-        try:
-            return None if text is None else parse(text)
-        except InputError as error:
-            raise click.BadParameter(str(error), context, parameter) from error
-
-    return callback
-
-
-class _FloatRange(click.FloatRange):
-    """A range that NaN is not in."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        number = super().convert(value, param, ctx)
-        return self.fail(f"{value} is not a number", param, ctx) if math.isnan(number) else number
-
-
-def _duration_s(text: str) -> float:
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)", text.strip())
-    seconds = float(match[1]) * _UNITS_S[match[2]] if match else 0.0
-    if not seconds > 0:
-        raise InputError(f"'{text}' is not a time: write it as 90s, 30m or 1h")
-    return seconds
 
 
 def _time_scale(text: str) -> float:
@@ -71,20 +42,10 @@ def _time_scale(text: str) -> float:
     return scale
 
 
-def _is_given(name: str) -> bool:
-    """Whether the option was given rather than left at its default."""
-    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
-
-
-def _source(path: Path | None, options: config.RunKeys = config.NOTHING) -> config.Source:
-    """The file at `path`; without one the usual file, if it is there."""
-    return config.Source(path or config.DEFAULT_PATH, required=path is not None, options=options)
-
-
 def _refuse_without_simulate(*names: str) -> None:
     """Options of a simulation must not be taken to mean anything for real cards."""
     for name in names:
-        if _is_given(name):
+        if is_given(name):
             raise InputError(f"--{name.replace('_', '-')} goes with --simulate: add that, or leave it out")
 
 
@@ -105,7 +66,7 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--curve",
     metavar="T:D,...",
-    callback=_read_with(Curve.parse),
+    callback=read_with(Curve.parse),
     default=str(config.DEFAULTS.curve),
     show_default=True,
     help="Duty in percent over temperature in °C, linear between points; 'auto' as the first duty leaves the fans to"
@@ -117,7 +78,7 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--interval",
     "interval_s",
-    type=_FloatRange(*config.limits("interval_s")),
+    type=FloatRange(*config.limits("interval_s")),
     metavar="SECONDS",
     default=config.DEFAULTS.interval_s,
     show_default=True,
@@ -126,7 +87,7 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--hysteresis",
     "hysteresis_c",
-    type=_FloatRange(*config.limits("hysteresis_c")),
+    type=FloatRange(*config.limits("hysteresis_c")),
     metavar="°C",
     default=config.DEFAULTS.hysteresis_c,
     show_default=True,
@@ -135,7 +96,7 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--hold",
     "hold_s",
-    type=_FloatRange(*config.limits("hold_s")),
+    type=FloatRange(*config.limits("hold_s")),
     metavar="SECONDS",
     default=config.DEFAULTS.hold_s,
     show_default=True,
@@ -160,7 +121,7 @@ def cli(context: click.Context) -> None:
 @click.option(
     "--time-scale",
     metavar="X|max",
-    callback=_read_with(_time_scale),
+    callback=read_with(_time_scale),
     default="1",
     show_default=True,
     help="Simulated seconds per second.",
@@ -169,7 +130,7 @@ def cli(context: click.Context) -> None:
     "--duration",
     "duration_s",
     metavar="90s|30m|1h",
-    callback=_read_with(_duration_s),
+    callback=read_with(read_duration_s),
     help="Stop after this long. [default: never]",
 )
 @config_option
@@ -189,13 +150,13 @@ def run(
     """
     from gpufan.run import SimulationOptions, run_cards, run_simulation
 
-    given = config.RunKeys(**{key: value for key, value in options.items() if _is_given(key)})
+    given = config.RunKeys(**{key: value for key, value in options.items() if is_given(key)})
     if simulate is None:
         _refuse_without_simulate("workload", "time_scale")
-        run_cards(_source(config_path, given), runtime_dir or DEFAULT_FOLDER)
+        run_cards(settings_source(config_path, given), runtime_dir or DEFAULT_FOLDER)
         return
     for name in ("backend", "display"):
-        if _is_given(name):
+        if is_given(name):
             raise InputError(f"--{name} is for real cards: leave out that, or --simulate")
     # A simulation depends on nothing of this machine, so there the file must be asked for.
     source = config.Source(config_path, required=True, options=given)
@@ -218,7 +179,7 @@ def config_group(context: click.Context) -> None:
 @debug_option
 def check(config_path: Path | None) -> None:
     """Look for mistakes in the file of settings, and change nothing."""
-    settings = _source(config_path).read()
+    settings = settings_source(config_path).read()
     if settings.path is None:
         click.echo(f"no {config.DEFAULT_PATH}: what is built in holds")
     else:
@@ -232,7 +193,7 @@ def show(config_path: Path | None) -> None:
     """Show every value in effect without options, and where it came from."""
     from gpufan.report.tables import print_settings
 
-    print_settings(_source(config_path).read())
+    print_settings(settings_source(config_path).read())
 
 
 @cli.command("list")
@@ -274,8 +235,8 @@ def restore(gpus: tuple[str, ...], config_path: Path | None, runtime_dir: Path |
     """Give every fan back to the driver. Harmless to repeat."""
     from gpufan.run import restore as give_all_back
 
-    given = config.RunKeys(**{key: value for key, value in options.items() if _is_given(key)})
-    for line in give_all_back(gpus, runtime_dir or DEFAULT_FOLDER, _source(config_path, given)):
+    given = config.RunKeys(**{key: value for key, value in options.items() if is_given(key)})
+    for line in give_all_back(gpus, runtime_dir or DEFAULT_FOLDER, settings_source(config_path, given)):
         click.echo(line)
 
 

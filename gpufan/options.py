@@ -1,15 +1,62 @@
 """Options that several commands share, so that they are spelled and explained in one way."""
 
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from gpufan.config import DEFAULT_PATH
+from gpufan.config import DEFAULT_PATH, NOTHING, RunKeys, Source
+from gpufan.errors import InputError
 from gpufan.runtime import DEFAULT_FOLDER
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def read_with(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """A callback that reads an option's text with `parse`; its InputError becomes click's, which names the option."""
+
+    def callback(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+        try:
+            return None if text is None else parse(text)
+        except InputError as error:
+            raise click.BadParameter(str(error), context, parameter) from error
+
+    return callback
+
+
+class FloatRange(click.FloatRange):
+    """A range that NaN is not in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read `value` as a number within the range; click says what is wrong with it."""
+        number = super().convert(value, param, ctx)
+        return self.fail(f"{value} is not a number", param, ctx) if math.isnan(number) else number
+
+
+def read_duration_s(text: str) -> float:
+    """Read `90s`, `30m` or `1h` as seconds. Raises InputError."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)", text.strip())
+    seconds = float(match[1]) * _UNITS_S[match[2]] if match else 0.0
+    if not seconds > 0:
+        raise InputError(f"'{text}' is not a time: write it as 90s, 30m or 1h")
+    return seconds
+
+
+def is_given(name: str) -> bool:
+    """Whether the option was given rather than left at its default."""
+    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
+
+
+def settings_source(path: Path | None, options: RunKeys = NOTHING) -> Source:
+    """The file at `path`; without one the usual file, if it is there."""
+    return Source(path or DEFAULT_PATH, required=path is not None, options=options)
+
 
 gpu_option = click.option(
     "--gpu",
