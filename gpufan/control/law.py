@@ -31,6 +31,8 @@ class CurveSettings:
     """Smallest change that is made, except to either end of the range."""
     min_duty_percent: int | None = None
     """Lowest duty ever set; None lets the card's range and the stall range say."""
+    target_c: float | None = None
+    """Hold this temperature with the least sound, and use the curve only above it; None follows the curve."""
 
 
 def duty_range(card_range: tuple[int, int], min_duty_percent: int | None) -> tuple[int, int]:
