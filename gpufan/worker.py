@@ -4,11 +4,13 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 
+import msgspec
+
 from gpufan.control.controller import Controller
 from gpufan.control.law import CurveSettings
 from gpufan.errors import GpuError, GpuLost, NoPermission
 from gpufan.gpu import Gpu, GpuInfo, Reading
-from gpufan.report.snapshot import GpuState
+from gpufan.report.snapshot import Errors, GpuState
 
 FAILURES = 3
 """So many ticks in a row with a refused or unheeded set, and the fans are given back to the driver."""
@@ -21,6 +23,9 @@ SETTLE_S = 15.0
 
 SETTLE_TOLERANCE = 10
 """Points by which a settled fan's speed may differ from its target."""
+
+_GAP_S = 15.0
+"""Longest time between ticks that counts as time spent in a state, s: over a longer one the machine slept."""
 
 SettingsFor = Callable[[GpuInfo], CurveSettings]
 """Tells how a card is to be kept. Pure, and the same for the same card."""
@@ -99,7 +104,11 @@ class Worker:
         self._settled_at_s = math.inf
         self._failures = 0
         self._overrides = 0
-        self._errors = 0
+        self._errors = Errors()
+        self._last_s = math.inf
+        self._throttled_s = 0.0
+        self._fail_safe_s = 0.0
+        self._settings = ""
         self._trouble = ("", "")
         """Why fans were given back, and what comes next."""
         self._owed: str | None = None
@@ -114,6 +123,7 @@ class Worker:
 
         Raises NoPermission if the very first set is refused for that, and whatever is a fault of our own.
         """
+        self._count_time(now_s)
         if assert_anew:
             self._wait_until_s = -math.inf
         waiting = now_s < self._wait_until_s
@@ -121,6 +131,8 @@ class Worker:
             return
         try:
             reading = self.gpu.read()
+            if reading.temperature_c is None:
+                self._count_error("unreadable")
             self._wait_lost.reset()
             self._keep_up()
             self._act(now_s, reading, waiting, assert_anew)
@@ -148,12 +160,15 @@ class Worker:
         """Start afresh with a card that was found, or found again; take on new settings in passing."""
         settings_for = self._settings_for
         info = self.gpu.info
-        if info is not self._info:
-            self._controller = Controller(settings_for(info), info.duty_range, info.slowdown_c)
-            self._info = info
-        elif settings_for is not self._followed:
-            self._controller.follow(settings_for(info))
-        self._followed = settings_for
+        if info is self._info and settings_for is self._followed:
+            return
+        settings = settings_for(info)
+        if info is self._info:
+            self._controller.follow(settings)
+        else:
+            self._controller = Controller(settings, info.duty_range, info.slowdown_c)
+        self._info, self._followed = info, settings_for
+        self._settings = str(settings)
 
     def _act(self, now_s: float, reading: Reading, waiting: bool, assert_anew: bool) -> None:
         assert self._info is not None
@@ -207,7 +222,7 @@ class Worker:
         except (GpuError, NoPermission) as error:
             if isinstance(error, NoPermission) and not self._permitted:
                 raise
-            self._errors += 1
+            self._count_error("refused")
             return str(error)
         self._permitted = True
         self._set = duty_percent
@@ -267,6 +282,7 @@ class Worker:
         except GpuLost:
             raise
         except (GpuError, NoPermission) as error:
+            self._count_error("not_given_back")
             return str(error)
         return None
 
@@ -285,7 +301,7 @@ class Worker:
                 self.gpu.release()
         wait_s = self._wait_lost.next_s()
         self._start_over(now_s + wait_s)
-        self._errors += 1
+        self._count_error("lost")
         self.state = self._state("lost", None, "lost", f"{error}; asking again after {wait_s:g} s")
 
     def _start_over(self, wait_until_s: float) -> None:
@@ -295,6 +311,16 @@ class Worker:
         self._set = _NEVER
         if self._info is not None:
             self._controller.forget()
+
+    def _count_error(self, kind: str) -> None:
+        self._errors = msgspec.structs.replace(self._errors, **{kind: getattr(self._errors, kind) + 1})
+
+    def _count_time(self, now_s: float) -> None:
+        """The state of the last tick has lasted until `now_s`."""
+        elapsed_s, self._last_s = now_s - self._last_s, now_s
+        if 0 < elapsed_s <= _GAP_S:
+            self._fail_safe_s += elapsed_s * (self.state.kind == "fail-safe")
+            self._throttled_s += elapsed_s * (self.state.throttle == "heat")
 
     def _state(
         self, control: str, duty_percent: int | None, kind: str, reason: str, reading: Reading | None = None
@@ -315,5 +341,12 @@ class Worker:
             kind=kind,
             reason=reason,
             overrides=self._overrides,
-            errors=self._errors,
+            errors=sum(msgspec.structs.astuple(self._errors)),
+            name=info.name,
+            slowdown_c=info.slowdown_c,
+            settings=self._settings,
+            throttle=None if reading is None else reading.throttle,
+            throttled_s=round(self._throttled_s, 3),
+            fail_safe_s=round(self._fail_safe_s, 3),
+            errors_by_kind=self._errors,
         )

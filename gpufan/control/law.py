@@ -34,6 +34,10 @@ class CurveSettings:
     target_c: float | None = None
     """Hold this temperature with the least sound, and use the curve only above it; None follows the curve."""
 
+    def __str__(self) -> str:
+        """What the fans follow: `curve 50:30,75:50,80:64,83:100`."""
+        return f"curve {self.curve}"
+
 
 def duty_range(card_range: tuple[int, int], min_duty_percent: int | None) -> tuple[int, int]:
     """Lowest and highest duty to use on a card that reports `card_range`, all in percent.

@@ -38,6 +38,11 @@ class GpuInfo:
         return f"{self.index} {self.name.removeprefix('NVIDIA ').removeprefix('GeForce ')}"
 
 
+THROTTLES = ("heat", "power-brake", "hardware", "power-cap")
+"""Why a card lowers its clocks, the gravest first. `hardware` does not tell whether for heat or for power, and
+`power-cap` is the power limit, which a busy card reaches in good order."""
+
+
 class FanReading(msgspec.Struct, frozen=True, gc=False):
     """One fan, read back; each value is None where the driver does not tell."""
 
@@ -55,6 +60,8 @@ class Reading(msgspec.Struct, frozen=True):
     """None where the read failed."""
     power_w: float | None
     fans: tuple[FanReading, ...]
+    throttle: str | None = None
+    """What lowers the clocks: the gravest of `THROTTLES`, or `none`; None where the card does not tell."""
 
 
 class Gpu(Protocol):

@@ -185,7 +185,7 @@ class NvControlGpu:
             temperature_c = sensed.temperature_c
             if temperature_c is None:
                 temperature_c = _number(control, Target.GPU, card.number, Number.GPU_CORE_TEMPERATURE)
-            return Reading(temperature_c, sensed.power_w, fans)
+            return Reading(temperature_c, sensed.power_w, fans, sensed.throttle)
 
     def set_duty(self, duty_percent: int) -> None:
         """Take every fan of the card and set it. Raises NotControllable, GpuError or GpuLost."""

@@ -7,7 +7,7 @@ between calls and takes over a second to come back. What a card does not support
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from ctypes import byref, c_uint
+from ctypes import byref, c_uint, c_ulonglong
 from typing import Any
 
 import pynvml
@@ -34,6 +34,14 @@ _NO_DRIVER = {
 }
 _LOST = {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED, pynvml.NVML_ERROR_GPU_NOT_FOUND}
 _ABSENT = {pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND}
+
+_THROTTLES = (
+    (pynvml.nvmlClocksThrottleReasonSwThermalSlowdown | pynvml.nvmlClocksThrottleReasonHwThermalSlowdown, "heat"),
+    (pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown, "power-brake"),
+    (pynvml.nvmlClocksThrottleReasonHwSlowdown, "hardware"),
+    (pynvml.nvmlClocksThrottleReasonSwPowerCap, "power-cap"),
+)
+"""Bits of NVML's mask, and what they are called here."""
 
 _NO_FAN = "it has no fan of its own that the driver knows of"
 
@@ -84,11 +92,17 @@ class _Sensors:
         # What drivers before 565.57 have, and CUDA 14 drops.
         self._old_temperature = _Value("nvmlDeviceGetTemperature", handle, pynvml.NVML_TEMPERATURE_GPU)
         self._power_mw = _Value("nvmlDeviceGetPowerUsage", handle)
+        # The name before driver 535.43.
+        throttle = "nvmlDeviceGetCurrentClocksThrottleReasons"
+        if hasattr(pynvml.nvmlLib, "nvmlDeviceGetCurrentClocksEventReasons"):
+            throttle = "nvmlDeviceGetCurrentClocksEventReasons"
+        self._throttle = _Value(throttle, handle, into=c_ulonglong())
         self._fans = [
             (
                 _Value("nvmlDeviceGetFanSpeed_v2", handle, fan),
                 _Value("nvmlDeviceGetTargetFanSpeed", handle, fan),
                 _Value("nvmlDeviceGetFanControlPolicy_v2", handle, fan),
+                _rpm(handle, fan),
             )
             for fan in range(fan_count)
         ]
@@ -100,11 +114,25 @@ class _Sensors:
             temperature_c = self._old_temperature.ask()
         power_mw = self._power_mw.ask()
         fans = []
-        for speed, target, policy in self._fans:
+        for speed, target, policy, rpm in self._fans:
             speed_percent, target_percent, said = speed.ask(), target.ask(), policy.ask()
             manual = None if said is None else said == pynvml.NVML_FAN_POLICY_MANUAL
-            fans.append(FanReading(speed_percent, target_percent, manual))
-        return Reading(temperature_c, None if power_mw is None else power_mw / 1000, tuple(fans))
+            fans.append(FanReading(speed_percent, target_percent, manual, rpm.ask()))
+        power_w = None if power_mw is None else power_mw / 1000
+        return Reading(temperature_c, power_w, tuple(fans), _throttled_by(self._throttle.ask()))
+
+
+def _rpm(handle: Any, fan: int) -> _Value:
+    speed = pynvml.c_nvmlFanSpeedInfo_t()
+    speed.version = pynvml.nvmlFanSpeedInfo_v1
+    speed.fan = fan
+    return _Value("nvmlDeviceGetFanSpeedRPM", handle, into=speed, field="speed")
+
+
+def _throttled_by(mask: int | None) -> str | None:
+    if mask is None:
+        return None
+    return next((name for bits, name in _THROTTLES if mask & bits), "none")
 
 
 class NvmlGpu:

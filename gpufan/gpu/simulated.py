@@ -141,7 +141,9 @@ class SimulatedGpu:
             manual=self.manual_percent is not None,
             speed_rpm=round(self.speed_rpm),
         )
-        return Reading(round(self.die_c + self._noise_c), round(self.power_w, 1), (fan,) * self.plant.fan_count)
+        temperature_c = round(self.die_c + self._noise_c)
+        throttle = "heat" if self.clock < 1 else "none"
+        return Reading(temperature_c, round(self.power_w, 1), (fan,) * self.plant.fan_count, throttle)
 
     def set_duty(self, duty_percent: int) -> None:
         """Take the fans and set them."""

@@ -15,7 +15,7 @@ from rich.text import Text
 from gpufan.bounded import Aside
 from gpufan.gpu import FanReading
 from gpufan.report.snapshot import GpuState, Snapshot
-from gpufan.report.text import clock, duty_text
+from gpufan.report.text import clock, duty_text, notes
 
 _BARS = "▁▂▃▄▅▆▇█"
 _SCALE_C = (30, 90)
@@ -109,12 +109,7 @@ def _hide_control_characters() -> None:
 
 
 def _why(gpu: GpuState) -> str:
-    notes = [gpu.reason]
-    if gpu.overrides:
-        notes.append(f"read back wrong {gpu.overrides}x")
-    if gpu.errors:
-        notes.append(f"errors {gpu.errors}")
-    return "; ".join(notes)
+    return "; ".join([gpu.reason, *notes(gpu)])
 
 
 def _speed(fan: FanReading) -> str:

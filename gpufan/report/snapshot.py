@@ -15,6 +15,22 @@ FORMAT = 1
 """Raised when a field changes its meaning or goes; new fields may come without."""
 
 
+_STARTED_S = time.time()
+
+
+class Errors(msgspec.Struct, frozen=True, gc=False):
+    """What went wrong with a card since the start, counted by kind."""
+
+    refused: int = 0
+    """Sets that the driver refused."""
+    unreadable: int = 0
+    """Readings without a temperature."""
+    lost: int = 0
+    """Times that the card did not answer."""
+    not_given_back: int = 0
+    """Tries to give the fans back that failed."""
+
+
 class GpuState(msgspec.Struct, frozen=True):
     """One card after a tick."""
 
@@ -35,11 +51,24 @@ class GpuState(msgspec.Struct, frozen=True):
     overrides: int
     """How often something else changed the fans and was set right."""
     errors: int
-    """How often the card refused or did not answer."""
+    """How often the card refused or did not answer: the sum of `errors_by_kind`."""
     tick_age_s: float = 0.0
     """Seconds since the card's loop last came round."""
     backend_reason: str = ""
     """Why this backend and not NVML; empty where nothing needs saying."""
+    name: str = ""
+    """Model of the card, as the driver calls it."""
+    slowdown_c: int | None = None
+    """Temperature at which the card slows itself down, °C; None where it does not say."""
+    settings: str = ""
+    """What the fans follow: `curve 50:30,83:100`."""
+    throttle: str | None = None
+    """What lowers the card's clocks: one of `gpufan.gpu.THROTTLES`, or `none`; None where it does not tell."""
+    throttled_s: float = 0.0
+    """Seconds since the start in which heat has lowered the clocks."""
+    fail_safe_s: float = 0.0
+    """Seconds since the start in the fail-safe: the temperature was in doubt."""
+    errors_by_kind: Errors = Errors()
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -57,6 +86,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """Simulated seconds since the start; None for real cards."""
     reload_refused: str | None = None
     """What was wrong with the settings at the last reload, so that those before stay; None where nothing was."""
+    started_s: float | None = None
+    """When the run began, seconds since the epoch."""
 
     @classmethod
     def of(
@@ -70,7 +101,16 @@ class Snapshot(msgspec.Struct, frozen=True):
     ) -> "Snapshot":
         """Snapshot of this process, now."""
         return cls(
-            FORMAT, __version__, os.getpid(), time.time(), interval_s, dry_run, gpus, simulated_s, reload_refused
+            format=FORMAT,
+            version=__version__,
+            pid=os.getpid(),
+            time_s=time.time(),
+            interval_s=interval_s,
+            dry_run=dry_run,
+            gpus=gpus,
+            simulated_s=simulated_s,
+            reload_refused=reload_refused,
+            started_s=_STARTED_S,
         )
 
 

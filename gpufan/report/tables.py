@@ -16,7 +16,7 @@ from gpufan.gpu import FanReading, GpuInfo, Reading
 from gpufan.gpu.pci import PciAddress
 from gpufan.report import snapshot
 from gpufan.report.snapshot import GpuState
-from gpufan.report.text import line
+from gpufan.report.text import line, notes
 
 if TYPE_CHECKING:
     from gpufan.report.summary import CardSummary
@@ -121,11 +121,7 @@ _UNSET = {
 def _details(gpu: GpuState) -> str:
     """What is known beside the duty and its reason."""
     parts = [_value(gpu.power_w, "W"), _speeds(gpu.fans)] if gpu.fans else ["no reading"]
-    if gpu.overrides:
-        parts.append(f"read back wrong {gpu.overrides}x")
-    if gpu.errors:
-        parts.append(f"errors {gpu.errors}")
-    return ", ".join(parts)
+    return ", ".join([*parts, *notes(gpu)])
 
 
 def _fans(info: GpuInfo, reading: Reading) -> str:

@@ -16,6 +16,18 @@ def line(gpu: GpuState) -> str:
     return f"{gpu.label}: {duty_text(gpu)}{at}: {gpu.reason}"
 
 
+def notes(gpu: GpuState) -> list[str]:
+    """What has not gone smoothly since the start: `read back wrong 3x`, `errors 4`, `throttled by heat 0:01:05`."""
+    found = []
+    if gpu.overrides:
+        found.append(f"read back wrong {gpu.overrides}x")
+    if gpu.errors:
+        found.append(f"errors {gpu.errors}")
+    if gpu.throttle == "heat" or gpu.throttled_s:
+        found.append(f"throttled by heat {'now, ' if gpu.throttle == 'heat' else ''}{clock(gpu.throttled_s)}")
+    return found
+
+
 def clock(seconds: float) -> str:
     """Hours, minutes and seconds: `1:05:09`."""
     whole = int(seconds)

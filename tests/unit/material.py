@@ -61,6 +61,7 @@ class FakeGpu:
         )
         self.temperature_c: float | None = 40.0
         self.power_w: float | None = 100.0
+        self.throttle: str | None = None
         self.fans = [FanReading(23, 23, False)] * self.info.fan_count
         self.calls: list[int | str] = []
         """Every duty that was asked for, `release` and `read`, in order."""
@@ -80,7 +81,7 @@ class FakeGpu:
         self.calls.append("read")
         if self.read_error:
             raise self.read_error
-        return Reading(self.temperature_c, self.power_w, tuple(self.fans))
+        return Reading(self.temperature_c, self.power_w, tuple(self.fans), self.throttle)
 
     def set_duty(self, duty_percent: int) -> None:
         self.calls.append(duty_percent)

@@ -71,8 +71,16 @@ def test_the_table_tells_what_is_set_what_is_read_and_why() -> None:
     assert re.search(r"0 GTX 1080 Ti +74 +230 +62 % +61 +curve says 58, holding for", text)
 
 
-@pytest.mark.parametrize(("changes", "note"), [({"overrides": 3}, "read back wrong 3x"), ({"errors": 4}, "errors 4")])
-def test_the_table_counts_overrides_and_errors(changes: dict[str, object], note: str) -> None:
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"overrides": 3}, "read back wrong 3x"),
+        ({"errors": 4}, "errors 4"),
+        ({"throttled_s": 65.0, "throttle": "none"}, "throttled by heat 0:01:05"),
+        ({"throttle": "heat"}, "throttled by heat now, 0:00:00"),
+    ],
+)
+def test_the_table_tells_what_has_not_gone_smoothly(changes: dict[str, object], note: str) -> None:
     assert note not in " ".join(screen((gpu_state(),)))
     assert note in " ".join(screen((gpu_state(reason="because", **changes),)))
 

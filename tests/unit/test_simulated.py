@@ -106,6 +106,15 @@ def test_left_to_the_driver_a_busy_card_reaches_84_degrees_and_drops_its_clocks(
     assert one.gpus[0].power_w < 230
 
 
+def test_a_card_tells_whether_heat_throttles_it() -> None:
+    one = box()
+    told = []
+    for _ in range(2):
+        told.append(one.gpus[0].read().throttle)
+        one.advance(3600)
+    assert told == ["none", "heat"]
+
+
 def test_a_card_kept_cool_loses_no_throughput() -> None:
     one = box()
     one.gpus[0].set_duty(100)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gpufan.errors import GpufanError
-from gpufan.report.snapshot import FORMAT, Snapshot, SnapshotFile, read, stale_s
+from gpufan.report.snapshot import FORMAT, Errors, Snapshot, SnapshotFile, read, stale_s
 from tests.unit.material import gpu_state
 
 SNAPSHOT = Snapshot.of((gpu_state(), gpu_state(index=1, temperature_c=None, fans=())), interval_s=1.0)
@@ -46,6 +46,19 @@ def test_what_is_written_is_read(tmp_path: Path, snapshot: Snapshot) -> None:
 def test_a_snapshot_tells_who_made_it_when_and_how() -> None:
     assert (SNAPSHOT.format, SNAPSHOT.pid) == (FORMAT, os.getpid())
     assert abs(SNAPSHOT.time_s - time.time()) < 600
+    assert SNAPSHOT.started_s is not None
+    assert SNAPSHOT.time_s - 600 < SNAPSHOT.started_s <= SNAPSHOT.time_s
+
+
+def test_a_snapshot_from_before_a_field_came_is_read(tmp_path: Path) -> None:
+    earlier = msgspec.to_builtins(SNAPSHOT)
+    del earlier["started_s"]
+    for gpu in earlier["gpus"]:
+        for field in ("name", "throttle", "throttled_s", "fail_safe_s", "errors_by_kind"):
+            del gpu[field]
+    (tmp_path / "state.json").write_bytes(msgspec.json.encode(earlier))
+    taken = read(tmp_path / "state.json")
+    assert (taken.started_s, taken.gpus[0].throttle, taken.gpus[0].errors_by_kind) == (None, None, Errors())
 
 
 def test_a_new_snapshot_takes_the_place_of_the_old_one_at_once(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from gpufan.control.law import CurveSettings
 from gpufan.curve import Curve
 from gpufan.errors import GpuError, GpuLost, NoPermission
 from gpufan.gpu import FanReading
-from gpufan.worker import Backoff, SettingsFor, Worker, give_back
+from gpufan.report.snapshot import Errors
+from gpufan.worker import FAILURES, Backoff, SettingsFor, Worker, give_back
 from tests.unit.material import FakeGpu
 
 
@@ -536,3 +537,66 @@ def test_waits_double_up_to_the_last_and_begin_anew_when_all_is_well() -> None:
     assert [backoff.next_s() for _ in range(6)] == [5, 10, 20, 40, 60, 60]
     backoff.reset()
     assert backoff.next_s() == 5
+
+
+# ---- what is counted ----
+
+
+def test_errors_are_counted_by_kind() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.temperature_c = None
+    run(worker, 1, 3)
+    gpu.temperature_c, gpu.set_error = 60.0, GpuError("busy")
+    worker.tick(3)
+    gpu.set_error, gpu.read_error = None, GpuLost("gone")
+    worker.tick(4)
+    assert worker.state.errors_by_kind == Errors(refused=1, unreadable=2, lost=1)
+    assert worker.state.errors == 4
+
+
+def test_a_fan_that_is_not_given_back_counts_as_an_error() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.temperature_c, gpu.set_error = 70.0, GpuError("busy")
+    gpu.release_errors = [GpuError("stuck"), GpuError("still stuck")]
+    run(worker, 1, 1 + FAILURES)
+    assert worker.state.errors_by_kind == Errors(refused=FAILURES, not_given_back=1)
+
+
+@pytest.mark.parametrize(("throttle", "seconds"), [("heat", 10), ("power-cap", 0), ("none", 0), (None, 0)])
+def test_seconds_are_counted_while_heat_throttles(throttle: str | None, seconds: int) -> None:
+    gpu = FakeGpu()
+    gpu.throttle = throttle
+    worker = Worker(gpu, CURVE)
+    run(worker, 0, 11)
+    gpu.throttle = "none"
+    run(worker, 11, 20)
+    assert worker.state.throttled_s == pytest.approx(seconds + bool(seconds))
+
+
+def test_seconds_are_counted_in_the_fail_safe() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.temperature_c = None
+    run(worker, 1, 11)
+    gpu.temperature_c = 50.0
+    run(worker, 11, 30)
+    assert worker.state.fail_safe_s == pytest.approx(12)  # until the third good reading
+
+
+def test_a_machine_that_slept_was_not_throttled_meanwhile() -> None:
+    gpu = FakeGpu()
+    gpu.throttle = "heat"
+    worker = ticking(gpu)
+    worker.tick(3600)
+    assert worker.state.throttled_s == 0
+
+
+def test_the_state_tells_what_the_fans_follow_and_what_card_it_is() -> None:
+    worker = ticking(FakeGpu())
+    state = worker.state
+    assert (state.settings, state.name, state.slowdown_c) == ("curve 50:30,80:90", "NVIDIA GeForce GTX 1080 Ti", 96)
+    worker.follow(along("40:40,80:100"))
+    worker.tick(1)
+    assert worker.state.settings == "curve 40:40,80:100"
