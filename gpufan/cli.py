@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from gpufan import __version__, config
+from gpufan import config
 from gpufan.curve import Curve
 from gpufan.errors import GpufanError, InputError
 from gpufan.options import (
@@ -49,8 +49,23 @@ def _refuse_without_simulate(*names: str) -> None:
             raise InputError(f"--{name.replace('_', '-')} goes with --simulate: add that, or leave it out")
 
 
+def _print_versions(context: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
+    if is_asked and not context.resilient_parsing:
+        from gpufan.version import versions
+
+        click.echo(versions())
+        context.exit()
+
+
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="gpufan %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Show the versions of gpufan, driver, its binding and Python.",
+)
 @debug_option
 @click.pass_context
 def cli(context: click.Context) -> None:

@@ -76,8 +76,11 @@ def test_the_command_alone_shows_its_help(gpufan: Run) -> None:
     assert gpufan() == gpufan("--help") == gpufan("-h")
 
 
-def test_the_version_is_told(gpufan: Run) -> None:
-    assert gpufan("--version") == (0, f"gpufan {__version__}\n", "")
+def test_the_versions_of_all_that_matters_are_told_in_one_line(gpufan: Run) -> None:
+    result = gpufan("--version")
+    assert (result.status, result.err) == (0, "")
+    binding, driver = r"nvidia-ml-py [\d.]+", r"(driver [\d.]+|no driver)"
+    assert re.fullmatch(rf"gpufan {re.escape(__version__)} · {binding} · {driver} · Python 3\.[\d.]+\w*\n", result.out)
 
 
 @pytest.mark.parametrize(
