@@ -148,6 +148,12 @@ def cli(context: click.Context) -> None:
     callback=read_with(read_duration_s),
     help="Stop after this long. [default: never]",
 )
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Append a row for each card and tick to this CSV file, for `gpufan tune`.",
+)
 @config_option
 @runtime_option
 @debug_option
@@ -155,6 +161,7 @@ def run(
     simulate: str | None,
     workload: str,
     time_scale: float,
+    record: Path | None,
     config_path: Path | None,
     runtime_dir: Path | None,
     **options: Any,
@@ -168,14 +175,14 @@ def run(
     given = config.RunKeys(**{key: value for key, value in options.items() if is_given(key)})
     if simulate is None:
         _refuse_without_simulate("workload", "time_scale")
-        run_cards(settings_source(config_path, given), runtime_dir or DEFAULT_FOLDER)
+        run_cards(settings_source(config_path, given), runtime_dir or DEFAULT_FOLDER, record)
         return
     for name in ("backend", "display"):
         if is_given(name):
             raise InputError(f"--{name} is for real cards: leave out that, or --simulate")
     # A simulation depends on nothing of this machine, so there the file must be asked for.
     source = config.Source(config_path, required=True, options=given)
-    summaries = run_simulation(source, runtime_dir, SimulationOptions(simulate, workload, time_scale))
+    summaries = run_simulation(source, runtime_dir, record, SimulationOptions(simulate, workload, time_scale))
     from gpufan.report.tables import print_summary
 
     print_summary(summaries)

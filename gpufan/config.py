@@ -80,7 +80,7 @@ DEFAULTS = RunKeys(
 _EXAMPLES = RunKeys(min_duty_percent=30, display=":0", duration_s=3600.0)
 """For a file to show where nothing is built in."""
 
-_COMMAND_LINE_ONLY = ("simulate", "workload", "time_scale", "runtime_dir", "config", "debug")
+_COMMAND_LINE_ONLY = ("simulate", "workload", "time_scale", "record", "runtime_dir", "config", "debug")
 """Options of `run` that a file must not set: it would turn a service into a simulation, or hide where its state is."""
 
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from gpufan import __version__
-from gpufan.bounded import Pending, within
+from gpufan.bounded import Aside, Pending, within
 from gpufan.config import COMMAND_LINE, Settings, Source, WholeRun
 from gpufan.daemon import Daemon, Publish, StopInbox, simulate
 from gpufan.errors import GpuError, GpufanError, GpuLost, InputError, NotControllable, NotGivenBack
@@ -25,6 +25,7 @@ from gpufan.worker import SettingsFor, Worker, give_back
 
 if TYPE_CHECKING:
     from gpufan.gpu.backends import Cards
+    from gpufan.report.recording import RecordingFile
     from gpufan.report.summary import CardSummary
 
 G = TypeVar("G", bound=Gpu)
@@ -62,24 +63,32 @@ class Report(Protocol):
         """Show what is left."""
 
 
-def run_cards(source: Source, runtime_folder: Path) -> None:
+def run_cards(source: Source, runtime_folder: Path, record: Path | None) -> None:
     """Control real cards until a signal or the end of the duration; read `source` again at SIGHUP to a service.
 
-    Lock and snapshot go to `runtime_folder`. Raises InputError, DriverError, NotControllable, or what ended the run.
+    Lock and snapshot go to `runtime_folder`, a row for each card and tick to the file `record`.
+    Raises InputError, DriverError, NotControllable, or what ended the run.
     """
     inbox = StopInbox()
     inbox.catch_signals()
     inbox.reload_on_hang_up()
     notifier = Notifier.from_environment()
     try:
-        _control_cards(source, runtime_folder, inbox, notifier)
+        with _recording(record) as recording:
+            _control_cards(source, runtime_folder, recording, inbox, notifier)
     except GpufanError as error:
         if notifier is not None and not notifier.ready and not isinstance(error, NotGivenBack):
             notifier.hold_back(error, inbox)
         raise
 
 
-def _control_cards(source: Source, runtime_folder: Path, inbox: StopInbox, notifier: Notifier | None) -> None:
+def _control_cards(
+    source: Source,
+    runtime_folder: Path,
+    recording: "RecordingFile | None",
+    inbox: StopInbox,
+    notifier: Notifier | None,
+) -> None:
     from gpufan.gpu.backends import RoutedGpu
 
     settings = source.read()
@@ -114,10 +123,10 @@ def _control_cards(source: Source, runtime_folder: Path, inbox: StopInbox, notif
             for gpu in usable
         ]
         reload = partial(_reload, source, whole, cards.gpus, report)
-        with _snapshots(folder, report) as sinks:
+        with _snapshots(folder, report) as sinks, _aside(_rows_into(recording, report)) as rows:
             daemon = Daemon(
                 workers,
-                sinks if notifier is None else [*sinks, notifier.publish],
+                [*sinks, *rows] if notifier is None else [*sinks, *rows, notifier.publish],
                 interval_s=whole.interval_s,
                 dry_run=whole.dry_run,
                 reload=reload,
@@ -154,11 +163,11 @@ def _who_wants(settings: Settings) -> str:
 
 
 def run_simulation(
-    source: Source, runtime_folder: Path | None, simulation: SimulationOptions
+    source: Source, runtime_folder: Path | None, record: Path | None, simulation: SimulationOptions
 ) -> list[tuple[str, "CardSummary"]]:
     """Control the cards of a simulated box, touching nothing of the machine; what it came to, by card.
 
-    Without a `runtime_folder` there is neither lock nor snapshot. Raises InputError.
+    Without a `runtime_folder` there is neither lock nor snapshot, without `record` no recording. Raises InputError.
     """
     from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
     from gpufan.report.summary import CardSummary
@@ -175,7 +184,7 @@ def run_simulation(
         for summary in summaries:
             summary.add(whole.interval_s)
 
-    with only_one(runtime_folder, _complain):
+    with only_one(runtime_folder, _complain), _recording(record) as recording:
         report = _report(f"gpufan {__version__} · simulated {simulation.profile}, {simulation.workload}")
         workers = [Worker(gpu, settings.for_card, dry_run=whole.dry_run) for gpu in chosen]
         with _snapshots(runtime_folder, report) as sinks:
@@ -183,7 +192,7 @@ def run_simulation(
                 simulate(
                     box,
                     workers,
-                    [add, *sinks],
+                    [add, *sinks, *_rows_into(recording, report)],
                     inbox,
                     interval_s=whole.interval_s,
                     duration_s=whole.duration_s,
@@ -354,23 +363,55 @@ def _snapshots(folder: Path | None, report: Report) -> Iterator[list[Publish]]:
         yield [report.publish]
         return
     file = SnapshotFile(folder / SNAPSHOT)
-    complained = False
-
-    def write(snapshot: Snapshot) -> None:
-        nonlocal complained
-        try:
-            file.write(snapshot)
-            complained = False
-        except OSError as error:
-            if not complained:
-                report.warn(f"{folder / SNAPSHOT} cannot be written: {error.strerror}; control goes on")
-            complained = True
-
     try:
-        yield [report.publish, write]
+        yield [report.publish, _telling(file.write, folder / SNAPSHOT, report)]
     finally:
         with suppress(OSError):
             file.remove()
+
+
+@contextmanager
+def _recording(path: Path | None) -> Iterator["RecordingFile | None"]:
+    """The recording in `path`, open. Raises InputError."""
+    if path is None:
+        yield None
+        return
+    from gpufan.report.recording import RecordingFile
+
+    with RecordingFile(path) as recording:
+        yield recording
+
+
+def _rows_into(recording: "RecordingFile | None", report: Report) -> list[Publish]:
+    return [] if recording is None else [_telling(recording.write, recording.path, report)]
+
+
+@contextmanager
+def _aside(sinks: Sequence[Publish]) -> Iterator[list[Publish]]:
+    """`sinks` in threads of their own: a disk that hangs holds up neither control, nor the snapshot, nor the end."""
+    asides = [Aside(sink) for sink in sinks]
+    try:
+        yield [aside.put for aside in asides]
+    finally:
+        for aside in asides:
+            aside.close(0.5)
+
+
+def _telling(write: Publish, path: Path, report: Report) -> Publish:
+    """`write`, and where it fails that is told to `report`: once, until it works again."""
+    complained = False
+
+    def publish(snapshot: Snapshot) -> None:
+        nonlocal complained
+        try:
+            write(snapshot)
+            complained = False
+        except OSError as error:
+            if not complained:
+                report.warn(f"{path} cannot be written: {error.strerror}; control goes on")
+            complained = True
+
+    return publish
 
 
 def _complain(text: str) -> None:
