@@ -153,6 +153,21 @@ class _Relay:
             self._turns[place].release()
 
 
+class _Clock:
+    """Watches the clock on the wall against the time since boot."""
+
+    def __init__(self) -> None:
+        self._boot_s, self._wall_s = _clocks()
+
+    def look(self) -> tuple[float, float, float]:
+        """Seconds since boot, seconds since the last look, and by how many the wall clock was set meanwhile, or 0."""
+        boot_s, wall_s = _clocks()
+        elapsed_s = boot_s - self._boot_s
+        step_s = wall_s - self._wall_s - elapsed_s
+        self._boot_s, self._wall_s = boot_s, wall_s
+        return boot_s, elapsed_s, step_s if abs(step_s) > _JUMP_S else 0.0
+
+
 class _Tracked:
     """A worker, its thread, and what others need to know of them."""
 
@@ -253,16 +268,13 @@ class Daemon:
 
     def _work(self, place: int, tracked: _Tracked, due_s: float) -> None:
         """One card's loop. Leaving it, however, gives the card's fans back."""
-        last_s, last_wall_s = _clocks()
+        clock = _Clock()
         try:
             while self._relay.wait(place, due_s):
-                now_s, wall_s = _clocks()
-                elapsed_s = now_s - last_s
+                now_s, elapsed_s, step_s = clock.look()
                 slept = elapsed_s > self._interval_s + _JUMP_S
-                clock_set = abs(wall_s - last_wall_s - elapsed_s) > _JUMP_S
-                last_s, last_wall_s = now_s, wall_s
                 tracked.busy_since_s = time.monotonic()
-                tracked.worker.tick(now_s, assert_anew=slept or clock_set)
+                tracked.worker.tick(now_s, assert_anew=slept or step_s != 0)
                 tracked.busy_since_s = None
                 tracked.ticked_s = time.monotonic()
                 self._relay.done(place)
@@ -273,7 +285,10 @@ class Daemon:
     def _supervise(self, inbox: StopInbox, due_s: float) -> None:
         """Publish every tick, reload when that is wished for, and end the run when no card has been left for long."""
         last_seen_s = time.monotonic()
+        clock, clock_steps, clock_step_s = _Clock(), 0, 0.0
         while self._relay.wait(len(self._tracked), due_s):
+            if step_s := clock.look()[2]:
+                clock_steps, clock_step_s = clock_steps + 1, step_s
             if inbox.take_reload() and self._reload is not None:
                 self._take_on(self._reload)
             states = tuple(tracked.state for tracked in self._tracked)
@@ -282,7 +297,12 @@ class Daemon:
             elif time.monotonic() - last_seen_s >= ALL_LOST_S:
                 raise GpuLost(f"no card has answered for {ALL_LOST_S:g} s; a new start may find them again")
             snapshot = Snapshot.of(
-                states, interval_s=self._interval_s, dry_run=self._dry_run, reload_refused=self._reload_refused
+                states,
+                interval_s=self._interval_s,
+                dry_run=self._dry_run,
+                reload_refused=self._reload_refused,
+                clock_steps=clock_steps,
+                clock_step_s=clock_step_s,
             )
             for publish in self._publish:
                 publish(snapshot)

@@ -88,6 +88,10 @@ class Snapshot(msgspec.Struct, frozen=True):
     """What was wrong with the settings at the last reload, so that those before stay; None where nothing was."""
     started_s: float | None = None
     """When the run began, seconds since the epoch."""
+    clock_steps: int = 0
+    """How often the clock on the wall was set since the start."""
+    clock_step_s: float = 0.0
+    """By how much the last time, s; negative for back."""
 
     @classmethod
     def of(
@@ -98,6 +102,8 @@ class Snapshot(msgspec.Struct, frozen=True):
         dry_run: bool = False,
         simulated_s: float | None = None,
         reload_refused: str | None = None,
+        clock_steps: int = 0,
+        clock_step_s: float = 0.0,
     ) -> "Snapshot":
         """Snapshot of this process, now."""
         return cls(
@@ -111,6 +117,8 @@ class Snapshot(msgspec.Struct, frozen=True):
             simulated_s=simulated_s,
             reload_refused=reload_refused,
             started_s=_STARTED_S,
+            clock_steps=clock_steps,
+            clock_step_s=round(clock_step_s, 3),
         )
 
 

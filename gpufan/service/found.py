@@ -13,7 +13,13 @@ from gpufan.service.systemd import show, systemctl
 RIVALS = {"coolgpus", "nvfancontrol", "nfancurve", "chnvml", "nvidia-fan-control", "nvidia_fan_control.py"}
 """Programs that do nothing but set the fans of NVIDIA cards."""
 
-OTHERS = {"lactd": "LACT", "coolercontrold": "CoolerControl", "fan2go": "fan2go", "tuxclockerd": "TuxClocker"}
+OTHERS = {
+    "lactd": "LACT",
+    "coolercontrold": "CoolerControl",
+    "fan2go": "fan2go",
+    "tuxclockerd": "TuxClocker",
+    "gwe": "GreenWithEnvy",
+}
 """Programs that may set them among other things, which must not be stopped for that."""
 
 _NFANCURVE_SCRIPT = "temp.sh"

@@ -257,6 +257,30 @@ def test_a_clock_that_jumps_makes_every_card_be_set_anew(
         wait_for(lambda: fans(double, 0) == fans(double, 1) == [60, 60])
 
 
+@pytest.mark.parametrize("step_s", [3600, -3600])
+def test_the_snapshot_tells_how_often_and_by_how_much_the_clock_was_set(
+    double: NvmlDouble, monkeypatch: pytest.MonkeyPatch, step_s: float
+) -> None:
+    clocks = daemon._clocks
+    with running(*workers(0)) as run:
+        run.wait_for_control(0, "ours")
+        monkeypatch.setattr(daemon, "_clocks", lambda: (clocks()[0], clocks()[1] + step_s))
+        wait_for(lambda: run.snapshots[-1].clock_steps)
+    assert run.snapshots[0].clock_steps == 0
+    assert run.snapshots[-1].clock_steps == 1
+    assert run.snapshots[-1].clock_step_s == pytest.approx(step_s, abs=1)
+
+
+def test_sleep_is_no_step_of_the_clock(double: NvmlDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = daemon._clocks
+    with running(*workers(0)) as run:
+        run.wait_for_control(0, "ours")
+        monkeypatch.setattr(daemon, "_clocks", lambda: (clocks()[0] + 30, clocks()[1] + 30))
+        seen = len(run.snapshots)
+        wait_for(lambda: len(run.snapshots) > seen + 3)
+    assert run.snapshots[-1].clock_steps == 0
+
+
 def test_a_clock_that_is_nudged_changes_nothing(double: NvmlDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     clocks = daemon._clocks
     with running(*workers(0)) as run:
