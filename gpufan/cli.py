@@ -209,13 +209,17 @@ def check(config_path: Path | None) -> None:
 
 
 @config_group.command()
+@click.argument("keys", metavar="[KEY]...", nargs=-1, type=click.Choice(config.RUN_KEYS))
 @config_option
 @debug_option
-def show(config_path: Path | None) -> None:
-    """Show every value in effect without options, and where it came from."""
+def show(keys: tuple[str, ...], config_path: Path | None) -> None:
+    """Show every value in effect without options, and where it came from.
+
+    With KEYs, only those, and what they mean.
+    """
     from gpufan.report.tables import print_settings
 
-    print_settings(settings_source(config_path).read())
+    print_settings(settings_source(config_path).read(), keys)
 
 
 @cli.command("list")

@@ -205,16 +205,33 @@ def limits(key: str) -> tuple[Any, Any]:
 
 def render(keys: RunKeys = NOTHING, tables: Sequence[CardTable] = ()) -> str:
     """Text of a file that sets what is given, and explains and shows all else as comments."""
-    lines: dict[str, str] = {}
-    for key in RUN_KEYS:
-        value = getattr(keys, key)
-        shown = next(v for v in (value, getattr(DEFAULTS, key), getattr(_EXAMPLES, key)) if v is not None)
-        lines[key] = f"{'#' if value is None else ''}{key} = {toml(shown)}"
-    entries = [
+    entries = [(about(key), _line(keys, key)) for key in RUN_KEYS]
+    count = len(CARD_KEYS)
+    sections = [("The same for every card", entries[:count]), ("All cards together", entries[count:])]
+    lines = [
         [f"{key} = {toml(value)}" for key in ("match", *CARD_KEYS) if (value := getattr(table, key)) is not None]
         for table in tables
     ]
-    return template("templates/config.toml.j2").render(lines, tables=entries)
+    return template("templates/config.toml.j2").render(sections=sections, tables=lines)
+
+
+def _line(keys: RunKeys, key: str) -> str:
+    value = getattr(keys, key)
+    return f"{'#' if value is None else ''}{key} = {toml(example(key) if value is None else value)}"
+
+
+def about(key: str) -> str:
+    """What `key` means and takes, as text without line breaks."""
+    from gpufan.keys import ABOUT  # only who explains a key needs it
+
+    kind = _kind(CardTable if key == "match" else RunKeys, key)
+    bounds = f" From {_bounds(kind)}." if isinstance(kind, _NUMBERS) else ""
+    return ABOUT[key] + bounds
+
+
+def example(key: str) -> Any:
+    """What `key` may be set to: what is built in, if anything is."""
+    return next(value for keys in (DEFAULTS, _EXAMPLES) if (value := getattr(keys, key)) is not None)
 
 
 _K = TypeVar("_K", bound=CardKeys)
@@ -282,7 +299,14 @@ def _right(keys: type[CardKeys], key: str) -> str:
     if isinstance(kind, msgspec.inspect.StrType):
         return f"text such as {toml(getattr(_EXAMPLES, key))}"
     whole = "whole " if isinstance(kind, msgspec.inspect.IntType) else ""
-    return f"a {whole}number from {kind.ge:.10g} to {kind.le:.10g}"
+    return f"a {whole}number from {_bounds(kind)}"
+
+
+_NUMBERS = (msgspec.inspect.IntType, msgspec.inspect.FloatType)
+
+
+def _bounds(kind: Any) -> str:
+    return f"{kind.ge:.10g} to {kind.le:.10g}"
 
 
 def toml(value: Any) -> str:

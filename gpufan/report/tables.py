@@ -14,6 +14,7 @@ from gpufan.config import Settings
 from gpufan.errors import GpufanError
 from gpufan.gpu import FanReading, GpuInfo, Reading
 from gpufan.gpu.pci import PciAddress
+from gpufan.keys import UNSET
 from gpufan.report import snapshot
 from gpufan.report.snapshot import GpuState
 from gpufan.report.text import line, notes
@@ -91,31 +92,30 @@ def print_summary(summaries: Sequence[tuple[str, "CardSummary"]]) -> None:
     Console().print(table)
 
 
-def print_settings(settings: Settings) -> None:
-    """Print every value in effect, and where it came from: for all cards, then for those that each table fits."""
+def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
+    """Print every value in effect, and where it came from: for all cards, then for those that each table fits.
+
+    With `keys`, print those alone, and what they mean.
+    """
     click.echo(f"file: {settings.path or f'none ({config.DEFAULT_PATH} is not there)'}")
-    _print_values("every card", [(key, settings.look_up(key)) for key in config.RUN_KEYS])
+    shown = [key for key in config.RUN_KEYS if not keys or key in keys]
+    _print_values("every card", [(key, settings.look_up(key)) for key in shown])
     for number, table in enumerate(settings.tables, 1):
         heading = f"[[gpu]] {number}, cards that match {config.toml(table.match)}"
-        _print_values(heading, [(key, settings.look_up(key, [number])) for key in config.CARD_KEYS])
+        _print_values(heading, [(key, settings.look_up(key, [number])) for key in shown if key in config.CARD_KEYS])
+    for key in keys:
+        click.echo()
+        click.echo(click.wrap_text(f"{key}: {config.about(key)}", 80, subsequent_indent="  "))
 
 
 def _print_values(heading: str, values: Sequence[tuple[str, config.Value]]) -> None:
-    rows = [
-        (key, _UNSET[key] if value in (None, ()) else config.toml(value), origin) for key, (value, origin) in values
-    ]
+    if not values:
+        return
+    rows = [(key, UNSET[key] if value in (None, ()) else config.toml(value), origin) for key, (value, origin) in values]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     click.echo(f"\n{heading}")
     for key, text, origin in rows:
         click.echo(f"  {key:{widths[0]}}  {text:{widths[1]}}  {origin}")
-
-
-_UNSET = {
-    "min_duty_percent": "the card's own",
-    "gpus": "all",
-    "display": "our own, when needed",
-    "duration_s": "until stopped",
-}
 
 
 def _details(gpu: GpuState) -> str:

@@ -15,6 +15,7 @@ from gpufan.control.law import CurveSettings
 from gpufan.curve import Curve
 from gpufan.errors import InputError
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
+from gpufan.keys import ABOUT
 
 CARD = SimulatedBox(PROFILES["dual-1080ti"], WORKLOADS["idle"]).gpus[1].info
 MISTAKES = {
@@ -222,6 +223,26 @@ def test_show_says_what_holds_and_where_it_is_from(file: Path) -> None:
     assert ["gpus", "all", "built-in"] in everyone
     assert ["hold_s", "30", "[[gpu]]", "1"] in table
     assert ["hysteresis_c", "4", "file"] in table[len(everyone) :]
+
+
+def test_show_of_a_key_says_what_it_means_too(file: Path) -> None:
+    file.write_text('hysteresis_c = 4\n[[gpu]]\nmatch = "1080"\nhold_s = 30')
+    said = command("config", "show", "--config", file, "interval_s", "min_duty_percent").output
+    assert re.search(
+        r"^  min_duty_percent  the card's own, or 30 where that is under 20 +built-in$", said, re.MULTILINE
+    )
+    assert "\ninterval_s: Seconds from one reading to the next. From 0.1 to 5.\n" in said
+    assert "hysteresis_c" not in said
+    assert "hold" not in command("config", "show", "--config", file, "interval_s").output
+    refused = command("config", "show", "hold")
+    assert refused.exit_code == 2
+    assert "hold_s" in refused.output
+
+
+@pytest.mark.parametrize("key", ["match", *config.RUN_KEYS])
+def test_every_key_is_explained(key: str) -> None:
+    assert config.about(key).endswith(".")
+    assert set(ABOUT) == {"match", *config.RUN_KEYS}
 
 
 def test_a_simulation_reads_only_a_file_that_it_is_given(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
