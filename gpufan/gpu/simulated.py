@@ -204,7 +204,11 @@ class Profile:
     name: str
     plants: tuple[Plant, ...]
     coupling: tuple[tuple[float, ...], ...] = ()
-    """Row i, column j: K that each W leaving card j adds to the inlet of card i; empty where cards do not share air."""
+    """Row i, column j: K that each W leaving card j at half duty adds to the inlet of card i; empty where cards do not
+    share air."""
+    dilution_exponent: float = 0.0
+    """How much a faster fan thins the heat it blows at others: K go with (0.5/d)^exponent at duty d in 0..1. 0: not at
+    all; 1: a fixed share of the exhaust air is taken in. A guess."""
 
 
 _1080TI = Plant()
@@ -222,21 +226,32 @@ PROFILES = {
 }
 
 
+def dilution(speed_percent: float, exponent: float) -> float:
+    """How much hotter than at half duty the air is that carries a card's heat to its neighbours.
+
+    >>> dilution(20, 0), dilution(25, 1), dilution(50, 1), dilution(100, 1)
+    (1.0, 2.0, 1.0, 0.5)
+    """
+    # A fan that stands still does not blow its heat at anyone; what is below a tenth of full speed counts as that.
+    return math.pow(50 / max(speed_percent, 10), exponent)
+
+
 class SimulatedBox:
     """The cards of a profile under a workload. The same seed gives the same noise."""
 
     def __init__(self, profile: Profile, workload: Workload, seed: int = 1) -> None:
         self.gpus = [SimulatedGpu(i, profile.name, plant, workload, seed) for i, plant in enumerate(profile.plants)]
         self._coupling = profile.coupling
+        self._dilution = profile.dilution_exponent
 
     def advance(self, seconds: float) -> None:
         """Let `seconds` pass for every card."""
         steps = max(math.ceil(seconds / _STEP_S), 1)
         for _ in range(steps):
             if self._coupling:
-                exhaust_w = [gpu.exhaust_w for gpu in self.gpus]
+                heat_w = [gpu.exhaust_w * dilution(gpu.speed_percent, self._dilution) for gpu in self.gpus]
                 for gpu, row in zip(self.gpus, self._coupling, strict=True):
-                    gpu.neighbour_heat_k = sum(k * w for k, w in zip(row, exhaust_w, strict=True))
+                    gpu.neighbour_heat_k = sum(k * w for k, w in zip(row, heat_w, strict=True))
             for gpu in self.gpus:
                 gpu.advance(seconds / steps)
 

@@ -1,142 +1,158 @@
-"""How cool, how quiet and how restless: gpufan's defaults beside other laws, on a family of simulated cards.
+"""How cool, how quiet and how restless: gpufan beside other laws and beside perfect foresight.
 
-    python -m tests.benchmarks.control [--json FILE] [--plants N]
+    python -m tests.benchmarks.control [--plants N] [--law NAME]... [--workload NAME]... [--json FILE] [--bounds FILE]
 
-Every law runs an hour of every workload on the nominal card and on N cards drawn around it (seeded). Laws read whole
-degrees and set whole percents, as they would on a real card, each at its own interval.
+Every law runs an hour of every workload on the nominal card and on N boxes drawn around it (seeded). Laws read whole
+degrees and set whole percents, as they would on a real card, each at its own interval. The bounds of `bound.py` are
+kept in a file and worked out again only when what goes into them has changed.
 """
 
 import argparse
+import hashlib
 import json
-import random
+import math
 import statistics
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from gpufan.control.law import CurveSettings
-from gpufan.gpu.simulated import WORKLOADS, Plant, SimulatedGpu
-from gpufan.report.summary import CardSummary
-from gpufan.worker import Worker
-from tests.benchmarks import markdown
+from gpufan.gpu import simulated
+from gpufan.report.summary import CardSummary, Swings
+from tests.benchmarks import bound, family, markdown
+from tests.benchmarks.bound import Bound, DieOffset
+from tests.benchmarks.family import HOUR_S, NAMES, PLANTS, SEED
+from tests.benchmarks.laws import HOLDING, LAWS, TARGET_C
 
-HOUR_S = 3600
-SEED = 1080
+MARGIN_C = 3.0
+"""So much above the target is too hot ..."""
 
-Step = Callable[[SimulatedGpu, int], None]
-"""What a law does with a card at a second."""
+PATIENCE_S = 10
+"""... for longer than this."""
 
-
-def gpufan() -> Step:
-    """Our default, through the same worker that keeps real cards."""
-    worker: Worker | None = None
-
-    def step(gpu: SimulatedGpu, second: int) -> None:
-        nonlocal worker
-        worker = worker or Worker(gpu, lambda _: CurveSettings())
-        worker.tick(second)
-
-    return step
+Outcome = dict[str, float]
+Results = dict[str, dict[str, dict[int, Outcome]]]
+"""By law, workload and number of the box."""
 
 
-def coolgpus() -> Step:
-    """coolgpus 0.23 with its defaults: 30..99 % over 55..80 °C, 2 °C of hysteresis, every 5 s."""
-    duty = 0
-
-    def line(temperature_c: float) -> int:
-        return int(min(max(30 + (99 - 30) * (temperature_c - 55) / (80 - 55), 30), 99))
-
-    def step(gpu: SimulatedGpu, second: int) -> None:
-        nonlocal duty
-        if second % 5 == 0:
-            temperature_c = gpu.read().temperature_c
-            assert temperature_c is not None
-            duty = min(max(duty, line(temperature_c)), line(temperature_c + 2))
-            gpu.set_duty(duty)
-
-    return step
-
-
-def stock() -> Step:
-    """The driver's own law, as the simulated card models it."""
-    return lambda gpu, second: None
-
-
-def constant(duty: int) -> Callable[[], Step]:
-    """The same duty whatever happens."""
-    return lambda: lambda gpu, second: gpu.set_duty(duty)
-
-
-LAWS: dict[str, Callable[[], Step]] = {
-    "gpufan": gpufan,
-    "coolgpus": coolgpus,
-    "stock driver": stock,
-    "constant 62 %": constant(62),
-    "constant 100 %": constant(100),
-}
-
-
-def draw(number: int) -> Plant:
-    """Card `number` of the family; 0 is the nominal one."""
-    if number == 0:
-        return Plant()
-    rng = random.Random(f"{SEED}/{number}")
-    exponent = rng.uniform(0.4, 1.0)
-    nominal = Plant()
-    # All agree with the nominal card at half duty, where the published operating points lie.
-    flow = nominal.resistance_flow * 0.5 ** (exponent - nominal.resistance_exponent) * rng.uniform(0.9, 1.1)
-    return replace(
-        nominal,
-        resistance_exponent=exponent,
-        resistance_flow=flow,
-        heat_capacity=nominal.heat_capacity * 2 ** rng.uniform(-1, 1),
-        die_time_constant_s=rng.uniform(0.8, 2.5),
-        inlet_c=nominal.inlet_c + rng.uniform(0, 12),
-        sensor_noise_c=rng.choice((0.0, 0.3)),
-        power_noise_w=rng.uniform(0, 20),
-        ramp_percent_per_s=rng.uniform(10, 60),
-    )
-
-
-def run(law: str, workload: str, number: int) -> dict[str, float]:
-    """One hour of one law on one card."""
-    gpu = SimulatedGpu(0, "card", draw(number), WORKLOADS[workload], seed=number)
-    summary, step = CardSummary(gpu), LAWS[law]()
+def run(law: str, workload: str, number: int) -> Outcome:
+    """One hour of one law in one box. Of two cards it is the hotter, the more restless, and the mean of their sound."""
+    box = family.build(number, workload)
+    cards = [_Card(gpu, law) for gpu in box.gpus]
     for second in range(HOUR_S):
-        step(gpu, second)
-        summary.add(1)
-        gpu.advance(0.5)
-        gpu.advance(0.5)
+        for card in cards:
+            card.act(second)
+        for half in (0.0, 0.5):
+            box.advance(0.5)
+            for card in cards:
+                card.watch(second + half)
+    energies = [(10 ** (card.summary.sound_db / 10)) for card in cards]
     return {
-        "peak_c": summary.peak_c,
-        "hot_s": summary.hot_s,
-        "sound_db": summary.sound_db,
-        "swings": summary.swings.count,
-        "variation": summary.swings.variation,
-        "throttled_percent": summary.throttled_percent,
+        "peak_c": max(card.summary.peak_c for card in cards),
+        "quiet_peak_c": max(card.quiet_peak_c for card in cards),
+        "too_hot_s": max(card.longest_hot_s for card in cards),
+        "sound_db": 10 * math.log10(statistics.fmean(energies)),
+        "swings": max(card.summary.swings.count for card in cards),
+        "late_swings": max(card.late_swings.count for card in cards),
+        "throttled_percent": max(card.summary.throttled_percent for card in cards),
     }
 
 
-def measure(plants: int) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """Results by law and workload: the nominal card first, then the family."""
-    with ProcessPoolExecutor() as pool:
-        futures = {
-            law: {w: [pool.submit(run, law, w, number) for number in range(plants + 1)] for w in WORKLOADS}
-            for law in LAWS
-        }
-        return {law: {w: [f.result() for f in row] for w, row in rows.items()} for law, rows in futures.items()}
+class _Card:
+    """One card of a run: its law, and what is noted of it."""
+
+    def __init__(self, gpu: simulated.SimulatedGpu, law: str) -> None:
+        self.gpu = gpu
+        self.step = LAWS[law]()
+        self.summary = CardSummary(gpu)
+        self.late_swings = Swings()
+        self.longest_hot_s = 0.0
+        self.quiet_peak_c = gpu.sink_c
+        self._hot_s = 0.0
+        self._offset = DieOffset(gpu.plant, gpu.workload)
+
+    def act(self, second: int) -> None:
+        self.step(self.gpu, second)
+        self.summary.add(1)
+        if second >= HOUR_S / 2:
+            gpu = self.gpu
+            self.late_swings.add(gpu.speed_percent if gpu.manual_percent is None else gpu.manual_percent)
+
+    def watch(self, begun_s: float) -> None:
+        """Note where half a second that began at `begun_s` has led."""
+        self._offset.advance(begun_s, 0.5)
+        self.quiet_peak_c = max(self.quiet_peak_c, self.gpu.sink_c + self._offset.kelvin)
+        self._hot_s = self._hot_s + 0.5 if self.gpu.die_c > TARGET_C + MARGIN_C else 0.0
+        self.longest_hot_s = max(self.longest_hot_s, self._hot_s)
 
 
-def table(results: dict[str, dict[str, list[dict[str, float]]]]) -> str:
-    """The README's table, for cards whose fans at full speed hold them under the limit in that workload."""
+def measure(pool: Executor, laws: Iterable[str], workloads: Sequence[str], plants: int) -> Results:
+    """Results by law, workload and number: the nominal card is 0."""
+    futures = {
+        law: {w: {number: pool.submit(run, law, w, number) for number in range(plants + 1)} for w in workloads}
+        for law in laws
+    }
+    return {
+        law: {w: {n: f.result() for n, f in row.items()} for w, row in rows.items()} for law, rows in futures.items()
+    }
+
+
+def bounds(pool: Executor, file: Path | None, workloads: Sequence[str], plants: int) -> dict[str, dict[int, Bound]]:
+    """Bounds by workload and number, from the file where it has them."""
+    source = "".join(Path(str(module.__file__)).read_text() for module in (simulated, family, bound))
+    digest = hashlib.sha256(source.encode()).hexdigest()[:12]
+    file = file or Path(tempfile.gettempdir()) / f"gpufan-bounds-{digest}.json"
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    known = kept["bounds"] if kept.get("source") == digest else {}
+    wanted = {(w, n): f"{w}/{n}" for w in workloads for n in range(plants + 1)}
+    new = {key: pool.submit(bound.bound, *at) for at, key in wanted.items() if key not in known}
+    if new:
+        known |= {key: future.result() for key, future in new.items()}
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps({"source": digest, "bounds": known}))
+        part.replace(file)
+    return {w: {n: Bound(*known[f"{w}/{n}"]) for n in range(plants + 1)} for w in workloads}
+
+
+def judge(law: str, outcome: Outcome, best: Bound) -> None:
+    """Set beside perfect foresight at the same peak temperature; a law that holds a target may be as hot as that."""
+    limit_c = max(outcome["quiet_peak_c"], TARGET_C) if law in HOLDING else outcome["quiet_peak_c"]
+    outcome["holdable"] = best.lowest_c <= TARGET_C
+    outcome["bound_db"] = best.sound_db_at(limit_c)
+    outcome["bound_swings"] = best.swings_at(limit_c)
+    # A card that drops its clocks pays for its quiet with work.
+    comparable = outcome["holdable"] and not outcome["throttled_percent"] and math.isfinite(outcome["bound_db"])
+    outcome["above_db"] = outcome["sound_db"] - outcome["bound_db"] if comparable else math.nan
+    outcome["spare_swings"] = 1.5 * outcome["bound_swings"] + 2 - outcome["swings"]
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of all are not above."""
+    ordered = sorted(values)
+    return ordered[min(math.ceil(share * len(ordered)), len(ordered)) - 1] if ordered else math.nan
+
+
+def over(family: Iterable[Outcome]) -> tuple[float, float]:
+    """Median and worst tenth of the sound above the bound, dB(A); NaN where too few boxes can be compared."""
+    all_above = [o["above_db"] for o in family]
+    above = [db for db in all_above if not math.isnan(db)]
+    if 2 * len(above) < len(all_above) or not above:
+        return math.nan, math.nan
+    return percentile(above, 0.5), percentile(above, 0.9)
+
+
+def holdable(outcomes: dict[int, Outcome]) -> list[Outcome]:
+    """Of the drawn boxes, those where perfect foresight can hold the target."""
+    return [outcome for number, outcome in outcomes.items() if number and outcome["holdable"]]
+
+
+def table(results: Results) -> str:
+    """The README's table."""
     rows = []
-    for workload in WORKLOADS:
-        full = results["constant 100 %"][workload]
-        holdable = [number for number in range(1, len(full)) if full[number]["hot_s"] == 0]
-        for law in LAWS:
-            nominal = results[law][workload][0]
-            family = [results[law][workload][number] for number in holdable]
+    for workload in next(iter(results.values())):
+        for law in results:
+            nominal, boxes = results[law][workload][0], holdable(results[law][workload])
             rows.append(
                 (
                     workload,
@@ -144,45 +160,102 @@ def table(results: dict[str, dict[str, list[dict[str, float]]]]) -> str:
                     f"{nominal['peak_c']:.1f}",
                     f"{nominal['sound_db']:.1f}",
                     f"{nominal['swings']:.0f}",
-                    f"{nominal['variation']:.0f}",
                     f"{nominal['throttled_percent']:.1f}",
-                    f"{len(family)}",
-                    f"{max(r['hot_s'] for r in family):.0f}",
-                    f"{statistics.median(r['sound_db'] for r in family):.1f}",
-                    f"{statistics.mean(r['swings'] for r in family):.0f}",
+                    f"{len(boxes)}",
+                    f"{max((o['too_hot_s'] for o in boxes), default=math.nan):.0f}",
+                    *(f"{db:.1f}".replace("nan", "-") for db in over(boxes)),
+                    f"{sum(o['spare_swings'] < 0 for o in boxes)}",
+                    f"{sum(o['late_swings'] > 0 for o in boxes)}" if workload == "step" else "-",
                 )
             )
-    headings = ("workload", "law", "peak °C", "dB(A)", "swings", "points moved", "throttled %")
-    return markdown((*headings, "cards", "worst s > 83 °C", "median dB(A)", "mean swings"), rows)
+    headings = (
+        "workload",
+        "law",
+        "peak °C",
+        "dB(A)",
+        "swings",
+        "throttled %",
+        "boxes",
+        f"s > {TARGET_C + MARGIN_C:g} °C",
+    )
+    return markdown((*headings, "above bound", "worst tenth", "restless", "hunting"), rows)
 
 
-def aims(results: dict[str, dict[str, list[dict[str, float]]]]) -> str:
-    """What the defaults were to reach, and whether they do."""
-    ours, peer = ({w: results[law][w][0] for w in WORKLOADS} for law in ("gpufan", "coolgpus"))
-    full = results["constant 100 %"]
-    hot = [r["hot_s"] for w in WORKLOADS for r, f in zip(results["gpufan"][w], full[w], strict=True) if f["hot_s"] == 0]
-    checks = [
-        ("no second above 83 °C where full fans hold it", max(hot) == 0),
-        ("epochs: peak at most 80 °C", ours["epochs"]["peak_c"] <= 80),
-        ("epochs: at most 49.5 dB(A)", ours["epochs"]["sound_db"] <= 49.5),
-        ("sweep: at most 44.5 dB(A)", ours["sweep"]["sound_db"] <= 44.5),
-        *(
-            (f"{w}: a third of coolgpus's swings", ours[w]["swings"] * 3 <= peer[w]["swings"])
-            for w in ("epochs", "sweep")
-        ),
-    ]
+def aims(results: Results) -> str:
+    """What was to be reached, and whether it is."""
+    checks: list[tuple[str, bool]] = []
+    if "gpufan" in results and "coolgpus" in results:
+        checks += _curve_aims(results)
+    if HOLDING[0] in results:
+        checks += _target_aims(results[HOLDING[0]])
     return "\n".join(f"{'met   ' if met else 'MISSED'} {aim}" for aim, met in checks)
+
+
+def _curve_aims(results: Results) -> list[tuple[str, bool]]:
+    ours, peer = results["gpufan"], results["coolgpus"]
+    nominal = {w: outcomes[0] for w, outcomes in ours.items()}
+    aims = {
+        "epochs": [
+            ("curve, epochs: peak at most 80 °C", lambda o: o["peak_c"] <= 80),
+            ("curve, epochs: at most 49.5 dB(A)", lambda o: o["sound_db"] <= 49.5),
+        ],
+        "sweep": [("curve, sweep: at most 44.5 dB(A)", lambda o: o["sound_db"] <= 44.5)],
+    }
+    checks = [(aim, met(nominal[w])) for w in aims if w in nominal for aim, met in aims[w]]
+    return checks + [
+        (f"curve, {w}: a third of coolgpus's swings", nominal[w]["swings"] * 3 <= peer[w][0]["swings"])
+        for w in aims
+        if w in nominal
+    ]
+
+
+def _target_aims(ours: dict[str, dict[int, Outcome]]) -> list[tuple[str, bool]]:
+    boxes = [o for outcomes in ours.values() for o in [outcomes[0], *holdable(outcomes)] if o["holdable"]]
+    median, tenth = over(boxes)
+    hottest_s = max(o["too_hot_s"] for o in boxes)
+    many = sum(o["spare_swings"] < 0 for o in boxes)
+    hunting = sum(o["late_swings"] > 0 for w, outcomes in ours.items() if w == "step" for o in holdable(outcomes))
+    checks = [
+        (
+            f"target: never {MARGIN_C:g} K too hot for more than {PATIENCE_S} s ({hottest_s:.0f})",
+            hottest_s <= PATIENCE_S,
+        ),
+        (f"target: within 0.5 dB(A) of the bound in the median ({median:.2f})", median <= 0.5),
+        (f"target: within 1.5 dB(A) in the worst tenth ({tenth:.2f})", tenth <= 1.5),
+        (f"target: no more swings than 1.5 times the bound's and 2 ({many} of {len(boxes)} do)", not many),
+        (f"target: still in the second half of steady load ({hunting} boxes are not)", not hunting),
+    ]
+    if "sweep" in ours:
+        nominal = ours["sweep"][0]
+        checks.append(("target, sweep: at most 39.5 dB(A)", nominal["sound_db"] <= 39.5))
+        checks.append(("target, sweep: at most 4 swings", nominal["swings"] <= 4))
+    return checks
 
 
 def main() -> None:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plants", type=int, default=50, help="cards around the nominal one")
+    parser.add_argument(
+        "--plants", type=int, default=PLANTS, help="boxes around the nominal card (default %(default)s)"
+    )
+    parser.add_argument("--law", action="append", choices=LAWS, metavar="NAME", help="only this law; may be repeated")
+    parser.add_argument("--workload", action="append", choices=NAMES, metavar="NAME", help="only this workload; so too")
     parser.add_argument("--json", type=Path, help="write all results to this file")
+    parser.add_argument(
+        "--bounds", type=Path, help="where bounds are kept (default: in the folder for temporary files)"
+    )
     arguments = parser.parse_args()
-    results = measure(arguments.plants)
+    workloads = arguments.workload or list(NAMES)
+    with ProcessPoolExecutor() as pool:
+        best = bounds(pool, arguments.bounds, workloads, arguments.plants)
+        results = measure(pool, arguments.law or list(LAWS), workloads, arguments.plants)
+    for law, rows in results.items():
+        for workload, outcomes in rows.items():
+            for number, outcome in outcomes.items():
+                judge(law, outcome, best[workload][number])
     if arguments.json:
-        arguments.json.write_text(json.dumps({"seed": SEED, "results": results}, indent=1) + "\n")
+        every: dict[str, Any] = {"seed": SEED, "target_c": TARGET_C, "results": results}
+        arguments.json.write_text(json.dumps(every, indent=1) + "\n")
     print(table(results), aims(results), sep="\n\n")
 
 

@@ -164,6 +164,15 @@ def test_heat_of_one_card_warms_the_inlet_of_the_other_only() -> None:
     assert warmed.die_c - other.die_c == pytest.approx(0.03 * 230, abs=0.3)
 
 
+@pytest.mark.parametrize(("duty", "exponent", "warming_k"), [(50, 1, 6.9), (100, 0, 6.9), (100, 1, 3.45)])
+def test_a_faster_fan_blows_thinner_heat_at_its_neighbour(duty: int, exponent: float, warming_k: float) -> None:
+    pair = box(Plant(), Plant(target_c=120), coupling=((0, 0.03), (0, 0)), dilution_exponent=exponent)
+    pair.gpus[0].set_duty(80)
+    pair.gpus[1].set_duty(duty)
+    pair.advance(1800)
+    assert pair.gpus[0].neighbour_heat_k == pytest.approx(warming_k, abs=0.05)
+
+
 def test_the_same_seed_gives_the_same_noise() -> None:
     noisy = Profile("card", (Plant(sensor_noise_c=1, power_noise_w=20),) * 2)
 
