@@ -30,6 +30,7 @@ from gpufan.options import (
 from gpufan.report.history.command import keep_history
 from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT
 from gpufan.service.command import install_service, uninstall_service
+from gpufan.shell.command import completion, man
 from gpufan.xorg.command import setup_xorg
 
 
@@ -284,6 +285,8 @@ cli.add_command(setup_xorg)
 cli.add_command(keep_history)
 cli.add_command(install_service)
 cli.add_command(uninstall_service)
+cli.add_command(man)
+cli.add_command(completion)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -12,6 +12,9 @@ from click.core import ParameterSource
 from gpufan.config import DEFAULT_PATH, NOTHING, RunKeys, Source
 from gpufan.errors import InputError
 from gpufan.runtime import DEFAULT_FOLDER
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,11 +61,18 @@ def settings_source(path: Path | None, options: RunKeys = NOTHING) -> Source:
     return Source(path or DEFAULT_PATH, required=path is not None, options=options)
 
 
+def _cards(context: click.Context, _parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    from gpufan.shell.completion import cards  # only who presses TAB needs it
+
+    return cards(context, incomplete)
+
+
 gpu_option = click.option(
     "--gpu",
     "gpus",
     multiple=True,
     metavar="CARD",
+    shell_complete=_cards,
     help="Only this card: UUID, PCI address, index or name. Repeatable. [default: all]",
 )
 backend_option = click.option(
