@@ -10,9 +10,9 @@ from gpufan.options import debug_option
 @debug_option
 @click.pass_context
 def man(context: click.Context, page: str) -> None:
-    """Print a manual page; to read it: gpufan man | man -l -
+    """Print a manual page.
 
-    Where the service is installed, `man gpufan` and `man gpufan.toml` show them.
+    Where the service is installed, `man gpufan` and `man gpufan.toml` show them; elsewhere `gpufan man | man -l -`.
     """
     from gpufan.shell import man as pages
 
@@ -24,9 +24,9 @@ def man(context: click.Context, page: str) -> None:
 @debug_option
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what makes a shell complete gpufan: source <(gpufan completion bash)
+    """Print what makes a shell complete gpufan.
 
-    Where the service is installed, every shell does.
+    Where the service is installed, every shell does; elsewhere `source <(gpufan completion bash)`.
     """
     from gpufan.shell.completion import script
 

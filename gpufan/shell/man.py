@@ -1,7 +1,7 @@
 """The manual pages gpufan(1) and gpufan.toml(5), made from the same commands and keys as --help and the config file."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 import click
@@ -57,7 +57,7 @@ def _commands(parent: click.Context) -> Iterator[tuple[click.Command, click.Cont
         yield from _commands(context)
 
 
-def _entry(command: click.Command, context: click.Context, left_out: set[str | None]) -> Entry:
+def _entry(command: click.Command, context: click.Context, left_out: Collection[str | None]) -> Entry:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     options = [
         record
