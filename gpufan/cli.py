@@ -242,14 +242,21 @@ def list_cards(
 
 
 @cli.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the snapshot as it is.")
+@click.option("--json", "as_json", is_flag=True, help="Print the snapshot as it is; with --watch each on a line.")
+@click.option("--watch", is_flag=True, help="Go on until Ctrl-C; in a pipe, with a line for each change.")
 @runtime_option
 @debug_option
-def status(as_json: bool, runtime_dir: Path | None) -> None:
+def status(as_json: bool, watch: bool, runtime_dir: Path | None) -> None:
     """Show what the running gpufan does, and why."""
+    folder = runtime_dir or DEFAULT_FOLDER
+    if watch:
+        from gpufan.report.watch import watch as watch_snapshots
+
+        watch_snapshots(folder / SNAPSHOT, service=folder == DEFAULT_FOLDER, as_json=as_json)
+        return
     from gpufan.report.tables import print_status
 
-    print_status((runtime_dir or DEFAULT_FOLDER) / SNAPSHOT, as_json=as_json)
+    print_status(folder / SNAPSHOT, as_json=as_json)
 
 
 @cli.command()

@@ -35,8 +35,8 @@ class CurveSettings:
     """Hold this temperature with the least sound, and use the curve only above it; None follows the curve."""
 
     def __str__(self) -> str:
-        """What the fans follow: `curve 50:30,75:50,80:64,83:100`."""
-        return f"curve {self.curve}"
+        """What the fans follow: `curve 50:30,75:50,80:64,83:100`, or `target 78 °C`."""
+        return f"curve {self.curve}" if self.target_c is None else f"target {self.target_c:g} °C"
 
 
 def duty_range(card_range: tuple[int, int], min_duty_percent: int | None) -> tuple[int, int]:

@@ -40,6 +40,11 @@ class LogReport:
         """Write that something went as it should."""
         self._put(6, text)
 
+    @property
+    def is_read(self) -> bool:
+        """Whether somebody still reads what is written, as far as that is known."""
+        return self._lines.busy
+
     def close(self) -> None:
         """Write what is left."""
         self._lines.close(0.5)

@@ -61,7 +61,7 @@ class GpuState(msgspec.Struct, frozen=True):
     slowdown_c: int | None = None
     """Temperature at which the card slows itself down, °C; None where it does not say."""
     settings: str = ""
-    """What the fans follow: `curve 50:30,83:100`."""
+    """What the fans follow: `curve 50:30,83:100`, or `target 78 °C`."""
     throttle: str | None = None
     """What lowers the card's clocks: one of `gpufan.gpu.THROTTLES`, or `none`; None where it does not tell."""
     throttled_s: float = 0.0
@@ -179,3 +179,15 @@ def stale_s(snapshot: Snapshot) -> float | None:
     # A snapshot from the future was written before the clock was set back.
     age_s = abs(time.time() - snapshot.time_s)
     return age_s if age_s > 5 + 2 * snapshot.interval_s else None
+
+
+def complaint(snapshot: Snapshot) -> str | None:
+    """What is wrong with the gpufan that wrote `snapshot`, and what to do; None where it lives."""
+    if is_orphan(snapshot):
+        return f"process {snapshot.pid} ended without giving the fans back: `sudo gpufan restore`"
+    if stale_s(snapshot) is None:
+        return None
+    return (
+        f"nothing new since {time.strftime('%F %T', time.localtime(snapshot.time_s))}: process {snapshot.pid} hangs;"
+        f" `sudo kill -9 {snapshot.pid}`, then `sudo gpufan restore`"
+    )

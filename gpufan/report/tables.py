@@ -64,14 +64,9 @@ def print_status(path: Path, *, as_json: bool) -> None:
         for gpu in taken.gpus:
             click.echo(line(gpu))
             click.echo(f"  {_details(gpu)}")
-    if snapshot.is_orphan(taken):
-        raise GpufanError(f"process {taken.pid} ended without giving the fans back: `sudo gpufan restore`")
-    stale_s = snapshot.stale_s(taken)
-    if stale_s is not None:
-        raise GpufanError(
-            f"the snapshot is {stale_s:.0f} s old: process {taken.pid} hangs; `sudo kill -9 {taken.pid}`,"
-            " then `sudo gpufan restore`"
-        )
+    complaint = snapshot.complaint(taken)
+    if complaint is not None:
+        raise GpufanError(complaint)
 
 
 def print_summary(summaries: Sequence[tuple[str, "CardSummary"]]) -> None:

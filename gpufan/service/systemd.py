@@ -18,19 +18,24 @@ def is_running() -> bool:
     return BOOTED.is_dir() and shutil.which("systemctl") is not None
 
 
-def systemctl(*arguments: str) -> str:
-    """Output of `systemctl`. Raises GpufanError with what it complained of."""
+def systemctl(*arguments: str, limit_s: float | None = None) -> str:
+    """Output of `systemctl`. Raises GpufanError with what it complained of, or that it took over `limit_s` seconds."""
     command = ["systemctl", "--no-pager", "--no-ask-password", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit_s)
+    except FileNotFoundError:
+        raise GpufanError("there is no systemctl here: this machine does not run systemd") from None
+    except subprocess.TimeoutExpired:
+        raise GpufanError(f"systemctl {' '.join(arguments)} has not answered for {limit_s:g} s") from None
     if done.returncode != 0:
         words = " ".join((done.stderr or done.stdout).split()) or f"it ended with {done.returncode}"
         raise GpufanError(f"systemctl {' '.join(arguments)} failed: {words}")
     return done.stdout
 
 
-def show(unit: str, *keys: str) -> dict[str, str]:
-    """Properties `keys` of `unit`; those that systemd does not know are empty."""
-    return parse_properties(systemctl("show", unit, f"--property={','.join(keys)}"), keys)
+def show(unit: str, *keys: str, limit_s: float | None = None) -> dict[str, str]:
+    """Properties `keys` of `unit`; those that systemd does not know are empty. Raises GpufanError as `systemctl`."""
+    return parse_properties(systemctl("show", unit, f"--property={','.join(keys)}", limit_s=limit_s), keys)
 
 
 def parse_properties(text: str, keys: tuple[str, ...]) -> dict[str, str]:
