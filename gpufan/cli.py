@@ -27,7 +27,7 @@ from gpufan.options import (
     settings_source,
     simulate_option,
 )
-from gpufan.report.history.command import keep_history
+from gpufan.report.history.command import history, keep_history
 from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT
 from gpufan.service.command import install_service, uninstall_service
 from gpufan.shell.command import completion, man
@@ -289,6 +289,7 @@ def xserver(runtime_dir: Path | None) -> None:
 
 
 cli.add_command(setup_xorg)
+cli.add_command(history)
 cli.add_command(keep_history)
 cli.add_command(install_service)
 cli.add_command(uninstall_service)

@@ -1,13 +1,19 @@
 """The commands `gpufan keep-history`, `history` and `report`: parse, call, print."""
 
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from gpufan.options import debug_option, runtime_option
+from gpufan.errors import InputError
+from gpufan.options import debug_option, gpu_option, read_duration_s, read_with, runtime_option
 from gpufan.report.history import DEFAULT_FOLDER
 from gpufan.runtime import DEFAULT_FOLDER as RUNTIME_FOLDER
 from gpufan.runtime import SNAPSHOT
+
+if TYPE_CHECKING:
+    from gpufan.report.history.past import Past, Span
 
 state_option = click.option(
     "--state-dir",
@@ -17,6 +23,13 @@ state_option = click.option(
     default=DEFAULT_FOLDER,
     show_default=True,
     help="Where the history lies.",
+)
+last_option = click.option(
+    "--last",
+    "last_s",
+    metavar="30m|24h|7d",
+    callback=read_with(read_duration_s),
+    help="Only so long until now.",
 )
 
 
@@ -32,3 +45,46 @@ def keep_history(state_dir: Path, runtime_dir: Path | None) -> None:
     from gpufan.report.history.keeper import keep
 
     keep((runtime_dir or RUNTIME_FOLDER) / SNAPSHOT, state_dir, lambda text: click.echo(f"gpufan: {text}", err=True))
+
+
+@click.command(short_help="Show what the cards did in the last week.")
+@click.option("--day", metavar="DATE", help="Only this day: 2026-11-22, today or yesterday.")
+@last_option
+@gpu_option
+@click.option("--events", "as_events", is_flag=True, help="What happened and why, line by line.")
+@click.option("--csv", "as_csv", is_flag=True, help="Every reading, as `gpufan tune` takes it.")
+@state_option
+@debug_option
+def history(
+    day: str | None, last_s: float | None, gpus: tuple[str, ...], as_events: bool, as_csv: bool, state_dir: Path
+) -> None:
+    """Show how hot, how loud and how busy the cards were, day by day, and what went wrong.
+
+    A reading is kept for a day, the mean, least and most of a minute for a week.
+    """
+    if as_events and as_csv:
+        raise InputError("--events and --csv are two ways to print it: leave out one")
+    if day is not None and last_s is not None:
+        raise InputError("--day and --last are two ways to say when: leave out one")
+    from gpufan.report.history import days
+    from gpufan.report.history.past import Past
+    from gpufan.report.recording import HEADER, to_csv
+
+    wanted = None if day is None else days.read_day(day)
+    with Past(state_dir) as past:
+        cards = past.cards(gpus)
+        span = wanted or _until_now(past, last_s)
+        if as_csv:
+            click.echo(HEADER, nl=False)
+            for row in past.readings(cards, span):
+                click.echo(to_csv([row]), nl=False)
+        elif as_events:
+            days.print_events(cards, past.events(cards, span))
+        else:
+            days.print_days(past, cards, span)
+
+
+def _until_now(past: "Past", last_s: float | None) -> "Span":
+    """All of the history, or only the last so many seconds."""
+    span = past.span()
+    return span if last_s is None else span._replace(begin_s=time.time() - last_s)

@@ -8,13 +8,15 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from gpufan.errors import GpufanError
 from gpufan.report.history import FILE
 from gpufan.report.history.events import Event
 from gpufan.report.recording import Row
 from gpufan.report.summary import HOT_C
+
+T = TypeVar("T")
 
 APPLICATION_ID = 0x67706668
 """`gpfh` in the file's header: tells a history from any other SQLite file."""
@@ -117,29 +119,46 @@ class HistoryFile:
 
     def last_s(self) -> float | None:
         """Time of the newest reading, seconds since the epoch; None where there is none. Raises sqlite3.Error."""
-        last_s: float | None = self._open().execute("SELECT max(time_s) FROM second").fetchone()[0]
-        return last_s
+        return self._attempt(self._last_s)
 
     def write(self, samples: Iterable[Sample], events: Iterable[Event]) -> None:
-        """Add readings, and events or what has become of them.
-
-        Raises sqlite3.Error, with nothing written. A file that is damaged is set aside, and a new one begun.
-        """
-        samples, events = list(samples), list(events)
-        try:
-            self._write(samples, events)
-        except sqlite3.OperationalError:
-            self._forget()
-            raise  # a full disk, say: the file is well
-        except sqlite3.DatabaseError as error:
-            self._set_aside(str(error))
-            self._write(samples, events)
+        """Add readings, and events or what has become of them. Raises sqlite3.Error, with nothing written."""
+        readings, happenings = list(samples), list(events)
+        self._attempt(lambda: self._write(readings, happenings))
 
     def thin(self, now_s: float) -> None:
         """Forget what is too old at `now_s`, seconds since the epoch. Raises sqlite3.Error."""
+        self._attempt(lambda: self._thin(now_s))
+
+    def close(self) -> None:
+        """Close the file."""
+        connection, self._connection = self._connection, None
+        self._cards.clear()
+        self._reasons.clear()
+        if connection is not None:
+            with suppress(sqlite3.Error):  # there may be no room to tidy up
+                connection.close()
+
+    def _attempt(self, action: Callable[[], T]) -> T:
+        """What `action` returns; where the file turns out to be damaged, with a new one in its place."""
+        try:
+            return action()
+        except sqlite3.Error as error:
+            self.close()
+            # Its subclasses are of a full disk and the like, and leave the file well.
+            if type(error) is not sqlite3.DatabaseError:
+                raise
+            self._set_aside(str(error))
+            return action()
+
+    def _last_s(self) -> float | None:
+        last_s: float | None = self._open().execute("SELECT max(time_s) FROM second").fetchone()[0]
+        return last_s
+
+    def _thin(self, now_s: float) -> None:
         connection = self._open()
         with connection:
-            connection.execute("DELETE FROM second WHERE time_s < ?", (now_s - SECONDS_KEPT_S,))
+            connection.execute("DELETE FROM second WHERE time_s < ?", ((now_s - SECONDS_KEPT_S) // 60 * 60,))
             connection.execute("DELETE FROM minute WHERE time_s < ?", (now_s - MINUTES_KEPT_S,))
             connection.execute("DELETE FROM event WHERE end_s < ?", (now_s - MINUTES_KEPT_S,))
             # A clock that was wrong for a while leaves rows that never grow old: what is furthest from now goes first.
@@ -159,34 +178,24 @@ class HistoryFile:
             connection.execute("DELETE FROM reason WHERE id NOT IN (SELECT reason FROM second)")
         self._reasons.clear()
 
-    def close(self) -> None:
-        """Close the file."""
-        self._forget()
-
     def _write(self, samples: Sequence[Sample], events: Sequence[Event]) -> None:
         connection = self._open()
-        try:
-            with connection:
-                connection.executemany(
-                    f"INSERT OR REPLACE INTO second VALUES ({', '.join('?' * 9)})",
-                    [_second(sample, *self._ids(connection, sample)) for sample in samples],
-                )
-                connection.executemany(
-                    _ADD_TO_MINUTE, [_minute(sample, self._cards[sample.row.uuid]) for sample in samples]
-                )
-                connection.executemany(
-                    "INSERT OR REPLACE INTO event VALUES (?, ?, ?, ?, ?, ?)",
-                    [(e.begin_s, e.uuid, e.kind, e.end_s, e.count, e.text) for e in events],
-                )
-                connection.executemany(
-                    "UPDATE card SET number = ?, name = ?, pci = ?, settings = ?, label = ? WHERE uuid = ?",
-                    {sample.row.uuid: (*sample.card, sample.row.label, sample.row.uuid) for sample in samples}.values(),
-                )
-        except sqlite3.Error:
-            # What was given a number in vain must be given one again.
-            self._cards.clear()
-            self._reasons.clear()
-            raise
+        with connection:
+            connection.executemany(
+                f"INSERT OR REPLACE INTO second VALUES ({', '.join('?' * 9)})",
+                [_second(sample, *self._ids(connection, sample)) for sample in samples],
+            )
+            connection.executemany(
+                _ADD_TO_MINUTE, [_minute(sample, self._cards[sample.row.uuid]) for sample in samples]
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO event VALUES (?, ?, ?, ?, ?, ?)",
+                [(e.begin_s, e.uuid, e.kind, e.end_s, e.count, e.text) for e in events],
+            )
+            connection.executemany(
+                "UPDATE card SET number = ?, name = ?, pci = ?, settings = ?, label = ? WHERE uuid = ?",
+                {sample.row.uuid: (*sample.card, sample.row.label, sample.row.uuid) for sample in samples}.values(),
+            )
 
     def _ids(self, connection: sqlite3.Connection, sample: Sample) -> tuple[int, int]:
         """Numbers of the card and of the reason, given to them when they are first seen."""
@@ -203,21 +212,12 @@ class HistoryFile:
         return self._cards[row.uuid], self._reasons[key]
 
     def _open(self) -> sqlite3.Connection:
-        """The file, made if need be; another one if it is damaged or not ours. Raises sqlite3.OperationalError."""
-        if self._connection is not None:
-            if self._inode == _inode(self.path):
-                return self._connection
-            self._forget()  # somebody has removed or replaced it
-        try:
-            connection = self._connect()
-        except sqlite3.OperationalError:
-            raise
-        except sqlite3.DatabaseError as error:
-            self._set_aside(str(error))
-            connection = self._connect()
-        self._connection = connection
-        self._inode = _inode(self.path)
-        return connection
+        """The file, made if need be. Raises sqlite3.Error."""
+        if self._connection is None or self._inode != _inode(self.path):  # somebody may have removed or replaced it
+            self.close()
+            self._connection = self._connect()
+            self._inode = _inode(self.path)
+        return self._connection
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path)
@@ -254,7 +254,6 @@ class HistoryFile:
 
     def _set_aside(self, why: str) -> None:
         """Give a file that is of no use another name, with what belongs to it. Raises GpufanError."""
-        self._forget()
         number = next(
             (n for n in range(1, DAMAGED_KEPT) if not self.path.with_name(f"{FILE}.damaged-{n}").exists()), DAMAGED_KEPT
         )
@@ -267,14 +266,6 @@ class HistoryFile:
         except OSError as error:
             raise GpufanError(f"{self.path}: {why}; it cannot be set aside: {error.strerror}") from error
         self._tell(f"{self.path}: {why}; it is now {aside.name}, and a new history begins")
-
-    def _forget(self) -> None:
-        connection, self._connection = self._connection, None
-        self._cards.clear()
-        self._reasons.clear()
-        if connection is not None:
-            with suppress(sqlite3.Error):  # there may be no room to tidy up
-                connection.close()
 
 
 def _second(sample: Sample, card: int, reason: int) -> tuple[object, ...]:
