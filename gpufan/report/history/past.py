@@ -169,29 +169,31 @@ class Past:
             remedy = ": run this with sudo" if isinstance(error, PermissionError) else ""
             raise GpufanError(f"cannot read {self._path}: {error.strerror}{remedy}") from error
         # Without a keeper, and without the right to write here, SQLite cannot make the file through which readers and
-        # writers agree. Then nobody writes either.
+        # writers agree. Then nobody writes either, and the file may be taken for one that does not change.
         for mode in ("mode=ro", "mode=ro&immutable=1"):
-            connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?{mode}", uri=True)
             try:
-                connection.execute("PRAGMA trusted_schema = OFF")
-                (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-                (version,) = connection.execute("PRAGMA user_version").fetchone()
-                connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+                return self._connect(mode)
             except sqlite3.OperationalError as error:
-                connection.close()
                 trouble = str(error)
-                continue
             except sqlite3.DatabaseError as error:
-                connection.close()
-                raise GpufanError(f"{self._path} is not a history: {error}") from error
-            if application_id != APPLICATION_ID:
-                connection.close()
-                raise GpufanError(f"{self._path} is not a history of gpufan: name another folder with --state-dir")
-            if version != SCHEMA_VERSION:
-                connection.close()
-                raise GpufanError(f"{self._path} is of another version of gpufan (format {version})")
-            return connection
+                raise GpufanError(f"{self._path} is not to be read: {error}") from error
         raise GpufanError(f"cannot read {self._path}: {trouble}")
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        """Open the file. Raises sqlite3.Error, and sqlite3.DatabaseError for one that is not ours."""
+        connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?{mode}", uri=True)
+        try:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if application_id != APPLICATION_ID:
+                raise sqlite3.DatabaseError("it is not a history of gpufan")
+            if version != SCHEMA_VERSION:
+                raise sqlite3.DatabaseError(f"it is of another version of gpufan (format {version})")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _rows(self, query: str, values: Iterable[object] = ()) -> Iterator[tuple[Any, ...]]:
         try:
