@@ -27,6 +27,7 @@ from gpufan.options import (
     settings_source,
     simulate_option,
 )
+from gpufan.report.doctor.command import doctor
 from gpufan.report.history.command import history, keep_history
 from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT
 from gpufan.service.command import install_service, uninstall_service
@@ -288,6 +289,7 @@ def xserver(runtime_dir: Path | None) -> None:
     run_xserver((runtime_dir or DEFAULT_FOLDER) / "xserver", click.echo)
 
 
+cli.add_command(doctor)
 cli.add_command(setup_xorg)
 cli.add_command(history)
 cli.add_command(keep_history)
@@ -306,9 +308,9 @@ def main() -> None:
         # A terminal that has no degree sign shows a question mark.
         sys.stdout.reconfigure(errors="replace")
     try:
-        cli.main(standalone_mode=False)
+        ended_with = cli.main(standalone_mode=False)
         sys.stdout.flush()
-        status, message = 0, None
+        status, message = ended_with or 0, None
     except click.ClickException as error:
         status, message = error.exit_code, error.format_message()
     except click.Abort:

@@ -197,6 +197,12 @@ class NvmlGpu:
             self._handle = None
             raise
 
+    def persistence(self) -> bool | None:
+        """Whether the driver stays loaded when nobody uses the card; None where it does not say. Raises GpuLost."""
+        self.open()
+        mode = _optional(pynvml.nvmlDeviceGetPersistenceMode, self._handle)
+        return None if mode is None else mode == pynvml.NVML_FEATURE_ENABLED
+
     def set_duty(self, duty_percent: int) -> None:
         """Take every fan of the card and set it. Raises GpuError, GpuLost or NoPermission."""
         self._every_fan(pynvml.nvmlDeviceSetFanSpeed_v2, duty_percent)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gpufan.curve import Curve
 from gpufan.errors import InputError
-from gpufan.service.systemd import show, systemctl
+from gpufan.service.systemd import QUERY_S, show, systemctl
 
 RIVALS = {"coolgpus", "nvfancontrol", "nfancurve", "chnvml", "nvidia-fan-control", "nvidia_fan_control.py"}
 """Programs that do nothing but set the fans of NVIDIA cards."""
@@ -45,7 +45,7 @@ class Service:
 
 def display_manager() -> str | None:
     """The unit that `display-manager.service` stands for, by its own name."""
-    state = show("display-manager.service", "Id", "LoadState")
+    state = show("display-manager.service", "Id", "LoadState", limit_s=QUERY_S)
     return state["Id"] if state["LoadState"] == "loaded" else None
 
 

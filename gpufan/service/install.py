@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from gpufan.runtime import DEFAULT_FOLDER, only_one
 from gpufan.service import code, record, settings, signals
 from gpufan.service.check import prove_control
 from gpufan.service.plan import Plan
-from gpufan.service.systemd import Taken, show, systemctl
+from gpufan.service.systemd import Taken, journal, show, systemctl
 from gpufan.service.units import SERVICE, XSERVER
 from gpufan.xorg import files
 
@@ -252,7 +251,5 @@ def _wait_until_active() -> None:
 
 def _last_words(since: str) -> str:
     """What the service has said last, by the journal."""
-    command = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=3", f"--since={since}"]
-    done = subprocess.run([*command, f"_SYSTEMD_UNIT={SERVICE}"], capture_output=True, text=True, check=False)
-    lines = [line.removeprefix("gpufan: ") for line in done.stdout.splitlines()]
+    lines = journal(SERVICE, 3, since)
     return "; ".join(dict.fromkeys(lines)) or f"the journal has nothing; look at `systemctl status {SERVICE}`"

@@ -11,6 +11,8 @@ from gpufan.errors import GpufanError
 
 UNIT_FOLDER = Path("/etc/systemd/system")
 BOOTED = Path("/run/systemd/system")
+QUERY_S = 4.0
+"""For an answer that needs nothing to be done, s."""
 
 
 def is_running() -> bool:
@@ -36,6 +38,18 @@ def systemctl(*arguments: str, limit_s: float | None = None) -> str:
 def show(unit: str, *keys: str, limit_s: float | None = None) -> dict[str, str]:
     """Properties `keys` of `unit`; those that systemd does not know are empty. Raises GpufanError as `systemctl`."""
     return parse_properties(systemctl("show", unit, f"--property={','.join(keys)}", limit_s=limit_s), keys)
+
+
+def journal(unit: str, lines: int, since: str | None = None) -> list[str]:
+    """The last lines that `unit` wrote, since a time as journalctl takes it; none where they may not be read."""
+    command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={lines}"]
+    command += [] if since is None else [f"--since={since}"]
+    command.append(f"_SYSTEMD_UNIT={unit}")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=QUERY_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line.removeprefix("gpufan: ") for line in done.stdout.splitlines()]
 
 
 def parse_properties(text: str, keys: tuple[str, ...]) -> dict[str, str]:
