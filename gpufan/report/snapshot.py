@@ -122,16 +122,15 @@ class Snapshot(msgspec.Struct, frozen=True):
         )
 
 
-class SnapshotFile:
-    """Writes snapshots. A failure is for the caller to report; the next write tries anew."""
+class ReplacedFile:
+    """A file that is replaced as a whole, so that whoever reads it finds the old content or the new one."""
 
     def __init__(self, path: Path) -> None:
         self._path = str(path)
         self._temporary = f"{path}.new"
-        self._encoder = msgspec.json.Encoder()
 
-    def write(self, snapshot: Snapshot) -> None:
-        """Replace the file. Raises OSError."""
+    def replace(self, data: bytes) -> None:
+        """Replace the content, for anyone to read. Raises OSError; then the content is what it was."""
         # Not synced: after a power failure there is no daemon whose state could be read.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
@@ -139,7 +138,6 @@ class SnapshotFile:
         except FileExistsError:  # left by one that was killed, or put there by somebody
             os.unlink(self._temporary)  # noqa: PTH108  # as below
             descriptor = os.open(self._temporary, flags, 0o644)
-        data = self._encoder.encode(snapshot)
         try:
             os.fchmod(descriptor, 0o644)  # whatever the umask
             if os.write(descriptor, data) != len(data):
@@ -149,9 +147,21 @@ class SnapshotFile:
         os.replace(self._temporary, self._path)  # noqa: PTH105  # text costs a tenth of what Path does
 
     def remove(self) -> None:
-        """Leave nothing behind that could be taken for a running daemon's."""
+        """Leave nothing behind that could be taken for what is true now."""
         for path in (self._temporary, self._path):
             Path(path).unlink(missing_ok=True)
+
+
+class SnapshotFile(ReplacedFile):
+    """Writes snapshots. A failure is for the caller to report; the next write tries anew."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._encoder = msgspec.json.Encoder()
+
+    def write(self, snapshot: Snapshot) -> None:
+        """Replace the file. Raises OSError."""
+        self.replace(self._encoder.encode(snapshot))
 
 
 def read(path: Path) -> Snapshot:

@@ -72,7 +72,8 @@ def watch(
 ) -> None:
     """Show the snapshot in `path` until Ctrl-C: a table on a terminal, lines in a pipe, or snapshots for programs.
 
-    `service` says that it is the one of the service, so that what systemd says of that belongs to it. Raises BrokenPipeError once nobody reads them any more.
+    `service` says that it is the one of the service, so that what systemd says of that belongs to it. Raises
+    BrokenPipeError once nobody reads the lines any more.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the cursor is shown again
     unit = UnitWatch() if service else None
