@@ -7,17 +7,20 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+import sysconfig
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 import gpufan
-from gpufan.errors import GpufanError
+from gpufan.errors import GpufanError, InputError
 from gpufan.resources import resource
 
 COPY = Path("/opt/gpufan")
 _MARK = ".copied-by-gpufan"
 """In the copy: a digest of all that was copied."""
+_EXTRAS = ("metrics",)
+"""Extras of gpufan that the copy takes along where they are installed."""
 
 _HIDDEN = [Path(name) for name in ("/home", "/root", "/run/user", "/tmp", "/var/tmp")]
 """Folders that the sandbox hides or that everybody shares."""
@@ -78,6 +81,14 @@ def copied_command() -> str:
     return f"{COPY}/bin/python3 -I -m gpufan"
 
 
+def launcher(*, copied: bool) -> Path | None:
+    """The program `gpufan` of the copy or the running installation; None where it is not root's alone."""
+    if copied:
+        return COPY / "bin/gpufan"
+    path = Path(sysconfig.get_path("scripts"), "gpufan")
+    return path if path.exists() and first_exposure([path]) is None else None
+
+
 def check_copy() -> None:
     """Raise GpufanError where no copy can be made."""
     if COPY.exists() and not (COPY / _MARK).exists():
@@ -96,6 +107,21 @@ def copy_is_current() -> bool:
     """Whether the copy is there, root's alone, and the same as one made now. Raises GpufanError."""
     mark = COPY / _MARK
     return mark.exists() and first_exposure([COPY]) is None and mark.read_text() == _digest(_sources())
+
+
+def digest() -> str | None:
+    """What tells the running installation from another, itself or a copy of it; None where that cannot be told."""
+    try:
+        return _digest(_sources())
+    except (GpufanError, OSError):
+        return None
+
+
+def check_extra(extra: str, what_for: str) -> None:
+    """Raise InputError where the installation lacks what `extra` adds."""
+    missing = [name for name in _names_in(extra) if not _is_installed(name)]
+    if missing:
+        raise InputError(f"{what_for} needs {', '.join(missing)}: `pip install 'gpufan[{extra}]'` into {sys.prefix}")
 
 
 def draft_folder() -> Path:
@@ -203,10 +229,10 @@ def _standard_library(python: Path) -> list[Path]:
 def _distributions() -> list[Distribution]:
     """The installed gpufan and all that it needs. Raises GpufanError."""
     found: dict[str, Distribution] = {}
-    wanted = ["gpufan"]
+    wanted = ["gpufan", *(name for extra in _EXTRAS for name in _names_in(extra) if _is_installed(name))]
     while wanted:
         text = wanted.pop()
-        name = re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0].lower()
+        name = _name(text)
         if name in found or "extra ==" in text:
             continue
         try:
@@ -219,6 +245,31 @@ def _distributions() -> list[Distribution]:
             raise GpufanError(f"{name} does not tell its files: install gpufan with pip into an environment of its own")
         wanted += found[name].requires or ()
     return list(found.values())
+
+
+def _names_in(extra: str) -> list[str]:
+    """Names of what `extra` adds to gpufan."""
+    condition = re.compile(rf"""extra\s*==\s*["']{extra}["']""")
+    return [_name(text) for text in _requirements("gpufan") if condition.search(text)]
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
+
+
+def _requirements(name: str) -> Sequence[str]:
+    try:
+        return distribution(name).requires or ()
+    except PackageNotFoundError:
+        return ()
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _run(*command: str) -> str:

@@ -31,16 +31,24 @@ def _curve(context: click.Context, parameter: click.Parameter, text: str | None)
 )
 @gpu_option
 @click.option("--keep-display-manager", is_flag=True, help="Leave the display manager alone.")
+@click.option(
+    "--history/--no-history",
+    default=None,
+    help="Keep a history too, as a service without rights. [default: as before, at first yes]",
+)
 @click.option("--no-start", is_flag=True, help="Install and enable only; nothing is started or stopped now.")
 @click.option("--skip-check", is_flag=True, help="Do not try the fans first, as for an image being built.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and do nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @debug_option
+@click.pass_context
 def install_service(
+    context: click.Context,
     curve: Curve | None,
     config: Path | None,
     gpus: tuple[str, ...],
     keep_display_manager: bool,
+    history: bool | None,
     no_start: bool,
     skip_check: bool,
     dry_run: bool,
@@ -52,8 +60,21 @@ def install_service(
     """
     from gpufan.service.install import install
     from gpufan.service.plan import InstallOptions, make_plan
+    from gpufan.shell.files import shell_files
 
-    plan = make_plan(InstallOptions(curve, config, gpus, keep_display_manager, not no_start, not skip_check))
+    root = context.find_root().command
+    assert isinstance(root, click.Group)
+    options = InstallOptions(
+        curve=curve,
+        config=config,
+        gpus=gpus,
+        keep_display_manager=keep_display_manager,
+        start=not no_start,
+        check=not skip_check,
+        companions={name: value for name, value in (("history", history),) if value is not None},
+        shell_files=shell_files(root),
+    )
+    plan = make_plan(options)
     try:
         _tell(plan, dry_run)
         if dry_run:
@@ -89,13 +110,18 @@ def _agree(people: list[str], yes: bool) -> None:
 
 
 @click.command("uninstall-service", short_help="Remove the service, and put all back.")
-@click.option("--purge", is_flag=True, help="Remove the configuration too.")
+@click.option("--purge", is_flag=True, help="Remove the configuration, the history and all that was learnt too.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and do nothing.")
 @debug_option
-def uninstall_service(purge: bool) -> None:
+def uninstall_service(purge: bool, dry_run: bool) -> None:
     """Give the fans back to the driver and put back all that install-service has changed."""
-    from gpufan.service.install import uninstall
     from gpufan.service.plan import check_rights
+    from gpufan.service.uninstall import plan_uninstall, uninstall
 
     check_rights()
-    if not uninstall(click.echo, purge=purge):
+    if dry_run:
+        click.echo("This would be done:")
+        for line in plan_uninstall(purge=purge) or ["nothing: gpufan is not installed as a service"]:
+            click.echo(f"  {line}")
+    elif not uninstall(click.echo, purge=purge):
         click.echo("gpufan is not installed as a service: nothing to put back")

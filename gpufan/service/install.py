@@ -1,4 +1,4 @@
-"""Install and uninstall: each change is written down before it is made, and undone if a later one fails."""
+"""Install: each change is written down before it is made, and undone if a later one fails."""
 
 import os
 import shutil
@@ -15,12 +15,14 @@ from gpufan.runtime import DEFAULT_FOLDER, only_one
 from gpufan.service import code, record, settings, signals
 from gpufan.service.check import prove_control
 from gpufan.service.plan import Plan
-from gpufan.service.systemd import Taken, journal, show, systemctl
-from gpufan.service.units import SERVICE, XSERVER
+from gpufan.service.systemd import Taken, journal, show, stop_for_good, systemctl
+from gpufan.service.units import SERVICE, Companion
 from gpufan.xorg import files
 
 START_S = 30.0
 """For the service to become active, s."""
+COMPANION_S = 1.0
+"""How long a companion must have lasted to count as started, s."""
 
 Say = Callable[[str], None]
 
@@ -56,7 +58,7 @@ class Undo:
 
 def install(plan: Plan, say: Say) -> None:
     """Do what `plan` says. Raises what failed, when all of it is undone."""
-    restarts = plan.restarts
+    restarts, starting = plan.restarts, plan.starting
     before = record.load()
     now = record.load() or record.Record()
     _end_in_order()
@@ -71,9 +73,10 @@ def install(plan: Plan, say: Say) -> None:
         for taken in plan.taken:
             now.take(taken)
         now.copied = now.copied or plan.copy_because is not None
-        for path in plan.units:
-            if path not in now.files:
-                now.files[path] = record.look(Path(path))
+        for file in (*map(Path, plan.units), *plan.at_hand):
+            now.add_file(file)
+        if restarts:
+            now.digest = plan.digest
         now.save()
         if plan.copy_because:
             _copy_code(undo)
@@ -87,71 +90,56 @@ def install(plan: Plan, say: Say) -> None:
         systemctl("daemon-reload")
         _enable(restarts, undo)
     shutil.rmtree(_old_copy(), ignore_errors=True)
+    # The fans are in hand by now, and nothing that fails below may change that.
+    _attempt(say, _drop, plan.dropped, now)
+    for companion in plan.companions:
+        _attempt(say, _enable_companion, companion, companion in starting)
+    _attempt(say, _check_companions, starting)
+    for file, what in plan.at_hand.items():
+        _attempt(say, _place, file, what)
+
+
+def _attempt(say: Say, step: Callable[..., None], *arguments: object) -> None:
+    try:
+        step(*arguments)
+    except (GpufanError, OSError) as error:
+        say(f"warning: {error}; the fans are kept all the same")
+
+
+def _drop(companions: list[Companion], now: record.Record) -> None:
+    for companion in companions:
+        stop_for_good(companion.unit)
+        record.put_back(Path(companion.path), now.files.pop(companion.path))
+        now.save()
+    if companions:
+        systemctl("daemon-reload")
+
+
+def _enable_companion(companion: Companion, starts: bool) -> None:
+    if show(companion.unit, "UnitFileState")["UnitFileState"] != "enabled":
+        systemctl("enable", "--quiet", companion.unit)
+    if starts:
+        systemctl("restart", companion.unit)
+
+
+def _check_companions(started: list[Companion]) -> None:
+    """Raise GpufanError where one has not lasted."""
+    if started:
+        time.sleep(COMPANION_S)
+    down = [c.unit for c in started if show(c.unit, "ActiveState")["ActiveState"] != "active"]
+    if down:
+        raise GpufanError(f"{', '.join(down)} does not stay up: see `journalctl -u {down[0]}`")
+
+
+def _place(path: Path, what: record.Before) -> None:
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    record.put_back(path, what)
 
 
 def _end_in_order() -> None:
     """Let a lost connection or a kill undo what was done, and give back a fan that was just moved."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: sys.exit(128 + received))
-
-
-def uninstall(say: Say, *, purge: bool) -> bool:
-    """Put back all that an install has changed; False if there was nothing. Raises GpufanError for what failed."""
-    os.umask(0o022)
-    was = record.load()
-    purged = purge and settings.CONFIG.exists()
-    if was is None:
-        if purged:
-            _purge()
-        return purged
-    # In this order: the fans are given back before anything else could want them.
-    for unit in (SERVICE, XSERVER):
-        if show(unit, "LoadState")["LoadState"] == "loaded":
-            systemctl("stop", unit)
-            systemctl("disable", "--quiet", unit)
-    result = show(SERVICE, "Result")["Result"]
-    # `restore` reads back what it has given back, and its failure is the unit's.
-    given_back = result == "success"
-    say(f"stopped {SERVICE}; " + ("the fans are the driver's" if given_back else "see `gpufan list` for the fans"))
-    for path, before in was.files.items():
-        record.put_back(Path(path), before)
-        say(f"removed {path}" if before is None else f"put {path} back as it was")
-    systemctl("daemon-reload")
-    with suppress(GpufanError):  # of what never failed there is nothing to forget
-        systemctl("reset-failed", SERVICE)
-    failed = {name: problem for name, taken in was.taken.items() if (problem := _put_back(taken, say))}
-    if purge:
-        _purge()
-    elif settings.CONFIG.exists():
-        say(f"kept {settings.CONFIG}; --purge removes it")
-    if failed:
-        record.Record(taken={name: was.taken[name] for name in failed}).save()
-    else:
-        record.forget()
-    if was.copied:
-        shutil.rmtree(code.COPY, ignore_errors=True)
-        say(f"removed {code.COPY}")
-    if failed:
-        raise GpufanError(
-            f"all is put back, but {'; '.join(failed.values())}: see to that, then run this again for the rest"
-        )
-    return True
-
-
-def _purge() -> None:
-    files.remove(settings.CONFIG)
-    with suppress(OSError):  # something else lies there
-        settings.CONFIG.parent.rmdir()
-
-
-def _put_back(taken: Taken, say: Say) -> str | None:
-    try:
-        taken.enable()
-        taken.start()
-    except (GpufanError, OSError) as error:
-        return f"{taken.unit} could not be: {error}"
-    say(f"put {taken.unit} back as it was")
-    return None
 
 
 def _put_record_back(before: record.Record | None) -> None:

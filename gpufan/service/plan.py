@@ -2,8 +2,8 @@
 
 import difflib
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpufan.config import WholeRun
@@ -15,7 +15,8 @@ from gpufan.gpu.select import select
 from gpufan.run import PATIENCE_S, sort_out
 from gpufan.runtime import DEFAULT_FOLDER
 from gpufan.service import code, found, record, settings, systemd
-from gpufan.service.units import SERVICE, unit_files
+from gpufan.service.units import COMPANIONS, SERVICE, XSERVER, Companion, unit_files
+from gpufan.shell import files as shell
 from gpufan.xorg import files
 
 
@@ -29,6 +30,10 @@ class InstallOptions:
     keep_display_manager: bool = False
     start: bool = True
     check: bool = True
+    companions: Mapping[str, bool] = field(default_factory=dict)
+    """Companions to have or not, by name; the others stay as they are."""
+    shell_files: Mapping[Path, str] = field(default_factory=dict)
+    """Texts for where shells look for them."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,15 @@ class Plan:
     """Whether the service runs already."""
     keeps_code: bool
     """Whether what would run is what was installed before."""
+    digest: str | None
+    """Of that, where it can be told."""
     units: dict[str, str]
+    companions: dict[Companion, bool]
+    """Those to have, and whether each is active."""
+    dropped: list[Companion]
+    """Those to be taken away."""
+    at_hand: dict[Path, record.Before]
+    """Manual pages, completion and the link to the program, as far as they are to be written."""
     rivals: list[systemd.Taken]
     display_manager: systemd.Taken | None
     people: list[str]
@@ -57,10 +70,16 @@ class Plan:
     @property
     def restarts(self) -> bool:
         """Whether the service is to be started, or started anew since something about it changes."""
-        if not self.options.start:
-            return False
-        same_units = all(_text(path) == text for path, text in self.units.items())
-        return not (self.is_active and self.keeps_code and same_units)
+        return self._starts(self.is_active, (SERVICE, XSERVER))
+
+    @property
+    def starting(self) -> list[Companion]:
+        """The companions to be started, or started anew."""
+        return [companion for companion, active in self.companions.items() if self._starts(active, [companion.unit])]
+
+    def _starts(self, is_active: bool, units: Sequence[str]) -> bool:
+        same_units = all(_text(path) == text for path, text in self.units.items() if Path(path).name in units)
+        return self.options.start and not (is_active and self.keeps_code and same_units)
 
     def close(self) -> None:
         """Let go of the driver."""
@@ -90,6 +109,14 @@ class Plan:
             lines.append(f"enable {SERVICE} and {'restart' if self.is_active else 'start'} it")
         elif not self.is_active:
             lines.append(f"enable {SERVICE}")
+        starting = self.starting
+        for companion, is_active in self.companions.items():
+            if companion in starting:
+                lines.append(f"enable {companion.unit} and {'restart' if is_active else 'start'} it")
+            elif not is_active:
+                lines.append(f"enable {companion.unit}")
+        lines += [f"stop and remove {companion.unit}" for companion in self.dropped]
+        lines += [_placing(path, wanted) for path, wanted in self.at_hand.items()]
         return lines
 
 
@@ -100,6 +127,8 @@ def make_plan(options: InstallOptions) -> Plan:
     services = found.services()
     rivals = [service for service in services if service.runs(found.RIVALS) and service.unit != SERVICE]
     config_text, wanted = _configuration(options, rivals)
+    was = record.load()
+    companions, dropped = _companions(options, was)
     folder = DEFAULT_FOLDER / XSERVER_FOLDER
     cards = open_cards(wanted.backend, wanted.display, folder, PATIENCE_S) if options.check else None
     gpus = _usable(cards, wanted.gpus) if cards else []
@@ -110,6 +139,8 @@ def make_plan(options: InstallOptions) -> Plan:
     if settings.CONFIG.exists():
         settings.check_owner(settings.CONFIG)
     command = code.copied_command() if copy_because else code.command()
+    digest = code.digest()
+    at_hand, at_hand_notes = _at_hand(options, code.launcher(copied=bool(copy_because)), was)
     manager = None if options.keep_display_manager else found.display_manager()
     taken_manager = systemd.Taken.of(manager) if manager else None
     return Plan(
@@ -119,17 +150,21 @@ def make_plan(options: InstallOptions) -> Plan:
         config_text=config_text,
         copy_because=None if current else copy_because,
         is_active=is_active,
-        # Whether the code of an installation that is not copied has changed cannot be told.
-        keeps_code=current,
+        keeps_code=was is not None and digest is not None and digest == was.digest and (current or not copy_because),
+        digest=digest,
         units=unit_files(
             command,
             str(settings.CONFIG),
             xserver=wanted.display is None and any(gpu.info.backend == "x11" for gpu in gpus),
+            companions=companions,
         ),
+        companions=companions,
+        dropped=dropped,
+        at_hand=at_hand,
         rivals=[taken for rival in rivals if (taken := systemd.Taken.of(rival.unit)).is_in_use],
         display_manager=taken_manager if taken_manager and taken_manager.is_in_use else None,
         people=found.people_at_the_screen() if taken_manager else [],
-        notes=_notes(services),
+        notes=[*_notes(services), *at_hand_notes],
     )
 
 
@@ -140,9 +175,53 @@ def check_rights() -> None:
     if not systemd.is_running():
         raise GpufanError("systemd does not run this box, so there is no service to install: `sudo gpufan run` works")
     for folder in (systemd.UNIT_FOLDER, settings.CONFIG.parent, record.PATH.parent):
-        there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+        there = _first_that_exists(folder)
         if not os.access(there, os.W_OK):
             raise GpufanError(f"{there} is read-only: mount it writable, and try again")
+
+
+def _first_that_exists(folder: Path) -> Path:
+    return next(parent for parent in (folder, *folder.parents) if parent.exists())
+
+
+def _companions(options: InstallOptions, was: record.Record | None) -> tuple[dict[Companion, bool], list[Companion]]:
+    """Companions to have, each with whether it is active, and those to be taken away. Raises InputError."""
+    wanted, dropped = {}, []
+    for companion in COMPANIONS:
+        is_there = was is not None and companion.path in was.files
+        stays = is_there if was is not None else companion.is_usual
+        if options.companions.get(companion.name, stays):
+            if companion.extra:
+                code.check_extra(companion.extra, f"--{companion.name}")
+            wanted[companion] = systemd.show(companion.unit, "ActiveState")["ActiveState"] == "active"
+        elif is_there:
+            dropped.append(companion)
+    return wanted, dropped
+
+
+def _at_hand(
+    options: InstallOptions, launcher: Path | None, was: record.Record | None
+) -> tuple[dict[Path, record.Before], list[str]]:
+    """What to write of it, and notes on what is left out."""
+    wanted: dict[Path, record.Before] = dict(options.shell_files)
+    notes = []
+    if launcher is not None and launcher != shell.link():
+        is_ours = was is not None and str(shell.link()) in was.files
+        if is_ours or not os.path.lexists(shell.link()):
+            wanted[shell.link()] = record.Special(link=str(launcher))
+        else:
+            notes.append(f"{shell.link()} is not of this installation and stays: the service's own is {launcher}")
+    for path in list(wanted):
+        if not os.access(there := _first_that_exists(path.parent), os.W_OK):
+            del wanted[path]
+            notes.append(f"{path} is left out, since {there} is read-only")
+    return {path: what for path, what in wanted.items() if record.look(path) != what}, notes
+
+
+def _placing(path: Path, wanted: record.Before) -> str:
+    if isinstance(wanted, record.Special):
+        return f"link {path} to {wanted.link}"
+    return f"write {path}"
 
 
 def _configuration(options: InstallOptions, rivals: Sequence[found.Service]) -> tuple[str | None, WholeRun]:

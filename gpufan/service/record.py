@@ -31,8 +31,12 @@ class Record(msgspec.Struct):
     """Files written, with what stood there before."""
     taken: dict[str, Taken] = {}
     """Units put aside, by name."""
+    folders: list[str] = []
+    """Folders made for those files, each before those in it."""
     copied: bool = False
     """Whether the code that runs is a copy made for it."""
+    digest: str | None = None
+    """Of the code that the services were last started with."""
 
     def save(self) -> None:
         """Write it. Raises GpufanError."""
@@ -41,6 +45,13 @@ class Record(msgspec.Struct):
         except OSError as error:
             raise GpufanError(f"cannot write {PATH.parent}: {error.strerror}") from error
         files.replace(PATH, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+
+    def add_file(self, path: Path) -> None:
+        """Add a file that is about to be written. What stood there before the first install counts."""
+        if str(path) not in self.files:
+            self.files[str(path)] = look(path)
+            made = [str(folder) for folder in reversed(path.parents) if not folder.exists()]
+            self.folders += [folder for folder in made if folder not in self.folders]
 
     def take(self, taken: Taken) -> None:
         """Add a unit. What it was before the first install counts, unless somebody has enabled it since."""

@@ -58,6 +58,13 @@ def parse_properties(text: str, keys: tuple[str, ...]) -> dict[str, str]:
     return {key: found.get(key, "") for key in keys}
 
 
+def stop_for_good(unit: str) -> None:
+    """Stop and disable `unit`, if there is one. Raises GpufanError."""
+    if show(unit, "LoadState")["LoadState"] == "loaded":
+        systemctl("stop", unit)
+        systemctl("disable", "--quiet", unit)
+
+
 class Taken(msgspec.Struct, frozen=True):
     """A unit that is put aside, as it was before."""
 

@@ -1,6 +1,7 @@
 """Install and uninstall over a `systemctl` that only remembers; under the real one they run in integration/systemd."""
 
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
@@ -15,6 +16,7 @@ from gpufan.errors import GpufanError
 from gpufan.gpu.backends import XSERVER_FOLDER
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.service import check, code, found, install, plan, record, settings, systemd, units
+from gpufan.shell import files as shell
 from tests.doubles import xorg
 from tests.doubles.nvml import AUTO, IGNORES, NvmlDouble
 
@@ -36,6 +38,7 @@ show)
     echo Result=success
     [ ! -e broken ] || echo "StatusText=not started: $(cat broken)" ;;
 start | restart)
+    [ ! -e "fails-$unit" ] || exit "$(cat "fails-$unit")"
     [ ! -e broken ] || [ "$unit" != gpufan.service ] || exit 0
     touch "active/$unit" ;;
 stop) rm -f "active/$unit" ;;
@@ -72,10 +75,13 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(systemd.links_to, "__defaults__", (tmp_path / "units",))
     for module in (plan, install):
         monkeypatch.setattr(module, "DEFAULT_FOLDER", tmp_path / "run")
+    monkeypatch.setattr(shell, "PREFIX", tmp_path / "usr")
     monkeypatch.setattr(install, "START_S", 0.3)
+    monkeypatch.setattr(install, "COMPANION_S", 0.0)
     monkeypatch.setattr(check, "_POLL_S", 0.02)
     monkeypatch.setattr(install, "_end_in_order", lambda: None)
     monkeypatch.setattr(code, "exposure", lambda: None)
+    monkeypatch.setattr(code, "digest", lambda: "same")  # which takes a look at every file of Python's
     monkeypatch.setattr(code, "COPY", tmp_path / "opt/gpufan")
     monkeypatch.setattr(settings, "check_owner", lambda _: None)
     double = NvmlDouble(tmp_path, SimulatedBox(PROFILES["dual-1080ti"], WORKLOADS["idle"]))
@@ -142,6 +148,158 @@ def test_a_foreign_unit_of_the_same_name_comes_back(box: Box, capsys: pytest.Cap
     assert "-# mine" in capsys.readouterr().out
     box.call("uninstall-service")
     assert "# mine" in (box.root / "units/gpufan.service").read_text()
+
+
+def test_a_second_install_finds_nothing_to_do(box: Box, capsys: pytest.CaptureFixture[str]):
+    box.call("install-service", "--yes")
+    capsys.readouterr()
+    (box.root / "calls").unlink()
+    box.call("install-service", "--yes")
+    assert "nothing: all is as it should be" in capsys.readouterr().out
+    assert not re.search("^(re)?start", (box.root / "calls").read_text(), re.MULTILINE)
+
+
+def test_other_code_is_what_a_second_install_starts(box: Box, monkeypatch: pytest.MonkeyPatch):
+    box.call("install-service", "--yes")
+    monkeypatch.setattr(code, "digest", lambda: "other")
+    (box.root / "calls").unlink()
+    box.call("install-service", "--yes")
+    calls = (box.root / "calls").read_text()
+    assert "restart --no-block gpufan.service\n" in calls
+    assert "restart gpufan-history.service\n" in calls
+
+
+def test_pages_completion_and_the_program_are_where_a_shell_looks(box: Box, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(code, "launcher", lambda *, copied: Path("/opt/gpufan/bin/gpufan"))
+    before = box.state()
+    box.call("install-service", "--yes")
+    assert (box.root / "usr/bin/gpufan").readlink() == Path("/opt/gpufan/bin/gpufan")
+    share = box.root / "usr/share"
+    assert (share / "man/man1/gpufan.1").read_text().startswith(".")
+    assert (share / "man/man5/gpufan.toml.5").stat().st_mode & 0o777 == 0o644
+    for place in ("bash-completion/completions/gpufan", "fish/vendor_completions.d/gpufan.fish"):
+        assert "_GPUFAN_COMPLETE" in (share / place).read_text()
+    assert (share / "zsh/site-functions/_gpufan").read_text().startswith("#compdef gpufan")
+    box.call("uninstall-service", "--purge")
+    assert box.state() == before
+
+
+def test_a_program_of_the_same_name_stays(
+    box: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(code, "launcher", lambda *, copied: Path("/opt/gpufan/bin/gpufan"))
+    program = box.root / "usr/bin/gpufan"
+    program.parent.mkdir(parents=True)
+    program.write_text("mine")
+    box.call("install-service", "--yes")
+    assert program.read_text() == "mine"
+    assert f"{program} is not of this installation and stays" in capsys.readouterr().err
+    box.call("uninstall-service")
+    assert program.read_text() == "mine"
+
+
+def test_a_page_of_somebody_else_comes_back(box: Box):
+    page = box.root / "usr/share/man/man1/gpufan.1"
+    page.parent.mkdir(parents=True)
+    page.write_text("mine")
+    box.call("install-service", "--yes")
+    assert page.read_text() != "mine"
+    box.call("uninstall-service")
+    assert page.read_text() == "mine"
+
+
+def test_where_usr_local_is_read_only_the_service_does_without_it(
+    box: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != box.root / "usr" and access(path, mode))
+    (box.root / "usr").mkdir()
+    box.call("install-service", "--yes")
+    assert "left out, since" in capsys.readouterr().err
+    assert list((box.root / "usr").iterdir()) == []
+    assert "active/gpufan.service" in box.state()
+
+
+HISTORY = {"units/gpufan-history.service", "active/gpufan-history.service"}
+
+
+def test_a_companion_comes_with_the_service_and_goes_with_it(box: Box):
+    box.call("install-service", "--yes")
+    assert box.state() >= HISTORY
+    assert "units/multi-user.target.wants/gpufan-history.service" in box.state()
+    box.call("uninstall-service")
+    assert not HISTORY & box.state()
+    assert (box.root / "calls").read_text().index("stop gpufan.service") < (box.root / "calls").read_text().index(
+        "stop gpufan-history.service"
+    )
+
+
+def test_a_companion_that_is_not_wanted_stays_away_until_it_is(box: Box, capsys: pytest.CaptureFixture[str]):
+    box.call("install-service", "--yes", "--no-history")
+    assert not HISTORY & box.state()
+    box.call("install-service", "--yes")
+    assert not HISTORY & box.state()
+    box.call("install-service", "--yes", "--history")
+    assert box.state() >= HISTORY
+    box.call("install-service", "--yes")
+    assert box.state() >= HISTORY
+    (box.root / "calls").unlink()
+    box.call("install-service", "--yes", "--no-history")
+    assert "stop and remove gpufan-history.service" in capsys.readouterr().out
+    assert not HISTORY & box.state()
+    assert "start gpufan.service" not in (box.root / "calls").read_text()
+    box.call("uninstall-service")
+
+
+@pytest.mark.parametrize(("status", "words"), [("1", "failed: it ended with 1"), ("0", "does not stay up")])
+def test_a_companion_that_fails_is_a_warning_and_harms_nothing(
+    status: str, words: str, box: Box, capsys: pytest.CaptureFixture[str]
+):
+    (box.root / "fails-gpufan-history.service").write_text(status)
+    box.call("install-service", "--yes")
+    said = capsys.readouterr().out
+    assert re.search(f"warning: .*gpufan-history.service {words}.*; the fans are kept all the same", said)
+    assert {"active/gpufan.service", "units/gpufan-history.service"} <= box.state()
+    assert "usr/share/man/man1/gpufan.1" in box.state()
+    box.call("uninstall-service")
+    assert not HISTORY & box.state()
+
+
+def test_a_service_that_does_not_start_takes_its_companions_with_it(box: Box):
+    (box.root / "broken").write_text("no card answers")
+    box.refused("install-service", "--yes")
+    assert not HISTORY & box.state()
+    assert "enable --quiet gpufan-history" not in (box.root / "calls").read_text()
+
+
+def test_uninstall_says_first_what_it_would_do(box: Box, capsys: pytest.CaptureFixture[str]):
+    box.call("uninstall-service", "--dry-run")
+    assert "nothing: gpufan is not installed" in capsys.readouterr().out
+    box.call("install-service", "--yes")
+    before = box.state()
+    capsys.readouterr()
+    box.call("uninstall-service", "--dry-run", "--purge")
+    assert box.state() == before
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:3] == [
+        "  stop gpufan.service, which gives the fans back to the driver",
+        "  stop gpufan-history.service",
+    ]
+    for what in (f"remove {box.root}/units/gpufan.service", "put lightdm.service back", f"remove {settings.CONFIG}"):
+        assert any(line.startswith(f"  {what}") for line in lines)
+
+
+def test_state_stays_unless_purged(box: Box, capsys: pytest.CaptureFixture[str]):
+    before = box.state()
+    for arguments in ((), ("--purge",)):
+        box.call("install-service", "--yes")
+        for name in ("var/learnt/GPU-1.json", "private/var/history/history.sqlite"):
+            (box.root / name).parent.mkdir(parents=True, exist_ok=True)
+            (box.root / name).touch()
+        box.call("uninstall-service", *arguments)
+        assert ("var/learnt/GPU-1.json" in box.state()) is not bool(arguments)
+    assert "with --purge that goes too" in capsys.readouterr().out
+    assert box.state() == before | {"private"}
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -9,7 +9,7 @@ import pytest
 from gpufan.errors import GpuError, GpuLost, InputError
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox, SimulatedGpu
 from gpufan.service import check, code, found, systemd
-from gpufan.service.units import unit_files
+from gpufan.service.units import COMPANIONS, unit_files
 
 
 def test_every_way_to_run_coolgpus_is_recognised():
@@ -203,8 +203,9 @@ def test_code_that_others_can_write_is_found(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("xserver", [False, True])
 def test_units_are_rendered_without_leftovers(xserver: bool):
-    units = unit_files("/opt/gpufan/bin/python3 -I -m gpufan", "/etc/gpufan/config.toml", xserver=xserver)
-    assert len(units) == 1 + xserver
+    command = "/opt/gpufan/bin/python3 -I -m gpufan"
+    units = unit_files(command, "/etc/gpufan/config.toml", xserver=xserver, companions=COMPANIONS)
+    assert len(units) == 1 + xserver + len(COMPANIONS)
     for text in units.values():
         assert "{" not in text
         assert text.endswith("\n")

@@ -44,7 +44,7 @@ _FILES = {
     GPUFAN[1:]: f"#!{VENV}/bin/python\nfrom gpufan.cli import main\nmain()\n",
 }
 _ENVIRONMENT = [
-    "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+    "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME=/root",
     "LANG=C.UTF-8",
     "PYTHONDONTWRITEBYTECODE=1",
@@ -234,7 +234,7 @@ class Rig:
             name = str(path.relative_to(upper))
             lower = next((layer / name for layer in self._layers if os.path.lexists(layer / name)), None)
             now, was = _describe(path), _describe(lower)
-            if now != was and not name.startswith(_VOLATILE):
+            if now != was and not name.startswith(_VOLATILE) and name != "var/lib/private":
                 found[name] = now
         return found
 
@@ -247,6 +247,7 @@ class Rig:
 
 
 _VOLATILE = ("var/log/", "var/lib/systemd/", "var/lib/lightdm", "var/cache/", "tmp/", "var/tmp/", ".old")
+"""And `var/lib/private`, which systemd makes for the first service that needs it."""
 
 
 def _describe(path: Path | None) -> str:

@@ -12,6 +12,7 @@ from tests.integration.systemd.rig import GPUFAN, VENV, Rig
 pytestmark = pytest.mark.systemd
 
 SETTINGS = "etc/gpufan/config.toml"
+STATE = ("var/lib/gpufan", "var/lib/private")
 COOLGPUS = """[Service]
 ExecStart=/usr/local/bin/coolgpus --temp 20 55 80 --speed 20 30 99 --hyst 3
 [Install]
@@ -49,12 +50,34 @@ def test_install_uninstall_and_install_again_leave_what_they_say(rig: Rig):
     rig.run("/opt/gpufan/bin/gpufan", "uninstall-service")
     assert policies(rig) == [AUTO, AUTO]
     after = rig.changes()
-    assert sorted(after.keys() - before.keys()) == ["etc/gpufan", SETTINGS]
+    kept = {name for name in after.keys() - before.keys() if not name.startswith(STATE)}
+    assert kept == {"etc/gpufan", SETTINGS}
     assert {name: after[name] for name in before} == before
     with rig.unchanged():
         assert "not installed" in rig.run(GPUFAN, "uninstall-service").stdout
     rig.run(GPUFAN, "uninstall-service", "--purge")
     assert rig.changes() == before
+
+
+def test_the_program_its_pages_and_its_completion_are_where_everybody_finds_them(rig: Rig):
+    rig.install()
+    as_user = ("setpriv", "--reuid=user", "--clear-groups")
+    assert rig.run(*as_user, "sh", "-c", "command -v gpufan").stdout == "/usr/local/bin/gpufan\n"
+    assert "GTX 1080 Ti" in rig.run(*as_user, "gpufan", "status").stdout
+    assert "gpufan run" in rig.run("cat", "/usr/local/share/man/man1/gpufan.1").stdout
+    assert "bash_complete" in rig.run("cat", "/usr/local/share/bash-completion/completions/gpufan").stdout
+
+
+def test_a_history_is_kept_and_outlives_an_uninstall(rig: Rig):
+    rig.install()
+    file = "/var/lib/gpufan/history/history.sqlite"
+    wait_for(lambda: rig.run("test", "-s", file, check=False).returncode == 0, 10)
+    assert rig.run("stat", "-c", "%U", file).stdout != "root\n"
+    rig.run("gpufan", "uninstall-service")
+    assert rig.show("gpufan-history.service", "LoadState") == "not-found"
+    rig.install()
+    assert rig.show("gpufan-history.service", "ActiveState") == "active"
+    assert rig.run("stat", "-c", "%s", file).stdout != "0\n"
 
 
 def test_a_newer_install_upgrades_an_older_one(rig: Rig):
