@@ -29,7 +29,7 @@ from gpufan.options import (
 )
 from gpufan.report.doctor.command import doctor
 from gpufan.report.history.command import history, keep_history
-from gpufan.report.metrics.command import exporter
+from gpufan.report.metrics.command import dashboard, exporter
 from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT
 from gpufan.service.command import install_service, uninstall_service
 from gpufan.shell.command import completion, man
@@ -295,6 +295,7 @@ cli.add_command(setup_xorg)
 cli.add_command(history)
 cli.add_command(keep_history)
 cli.add_command(exporter)
+cli.add_command(dashboard)
 cli.add_command(install_service)
 cli.add_command(uninstall_service)
 cli.add_command(man)

@@ -70,3 +70,24 @@ def exporter(
         serve(listen, path, click.echo)
     else:
         write_textfile(textfile, path, None if once else every_s, lambda text: click.echo(f"gpufan: {text}", err=True))
+
+
+@click.command(short_help="Write a Grafana dashboard and Prometheus alert rules.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    default=".",
+    help="Where to write them. [default: here]",
+)
+@click.option("--force", is_flag=True, help="Replace files that are there with other content.")
+@debug_option
+def dashboard(output: Path, force: bool) -> None:
+    """Write what looks after many boxes with gpufan: a dashboard for Grafana, and alert rules for Prometheus.
+
+    Both take the metrics of `gpufan exporter`.
+    """
+    from gpufan.report.metrics.dashboard import write
+
+    for line in write(output, force=force):
+        click.echo(line)
