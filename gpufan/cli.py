@@ -28,7 +28,7 @@ from gpufan.options import (
     simulate_option,
 )
 from gpufan.report.doctor.command import doctor
-from gpufan.report.history.command import history, keep_history
+from gpufan.report.history.command import history, keep_history, report
 from gpufan.report.metrics.command import dashboard, exporter
 from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT
 from gpufan.service.command import install_service, uninstall_service
@@ -293,6 +293,7 @@ def xserver(runtime_dir: Path | None) -> None:
 cli.add_command(doctor)
 cli.add_command(setup_xorg)
 cli.add_command(history)
+cli.add_command(report)
 cli.add_command(keep_history)
 cli.add_command(exporter)
 cli.add_command(dashboard)

@@ -26,11 +26,15 @@ def resource(name: str) -> Path:
 
 @cache
 def template(name: str) -> "jinja2.Template":
-    """The template in the file `name`, in which an unknown variable is an error."""
+    """The template in the file `name`, in which an unknown variable is an error; a page escapes what is put into it."""
     # Only here: it takes longer to load than all the rest.
     import jinja2
 
     environment = jinja2.Environment(
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
+        autoescape=name.endswith(".html.j2"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
     )
     return environment.from_string(resource(name).read_text("utf-8"))

@@ -57,6 +57,8 @@ class Series:
     times_s: Sequence[float]
     values: Sequence[float | None]
     """None leaves a gap."""
+    band: tuple[Sequence[float | None], Sequence[float | None]] | None = None
+    """The least and the most that each value stands for, where it is a mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +74,33 @@ class Panel:
     """Values to be marked by a line across, each with what it means: `(80, "limit")`."""
 
 
-def check_output(path: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something that happened, shown across all panels: as a line, or as a stripe where it lasted."""
+
+    begin_s: float
+    end_s: float
+    name: str
+    colour: str
+
+
+def check_output(path: Path, suffixes: Sequence[str] = (".svg", ".png")) -> None:
     """Make sure that a picture can be written to `path`.
 
-    Raises InputError for another suffix than .svg and .png, a folder that is not there, or without matplotlib.
+    Raises InputError for another suffix than `suffixes`, a folder that is not there, or without matplotlib.
     """
-    if path.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"{path}: a picture is written as SVG or PNG: name a file that ends in .svg or .png")
+    if path.suffix.lower() not in suffixes:
+        kinds = " or ".join(suffix[1:].upper() for suffix in suffixes)
+        raise InputError(f"{path}: it is written as {kinds}: name a file that ends in {' or '.join(suffixes)}")
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"{path} cannot be written: {'it is a folder' if path.is_dir() else 'no such folder'}")
     if find_spec("matplotlib") is None:
         raise InputError("pictures need matplotlib, which is not installed: pip install 'gpufan[plot]'")
 
 
-def time_panels(panels: Sequence[Panel], *, title: str = "", wall_clock: bool = False) -> "Figure":
+def time_panels(
+    panels: Sequence[Panel], *, title: str = "", wall_clock: bool = False, marks: Sequence[Mark] = ()
+) -> "Figure":
     """Stacked panels over one time axis: from the first moment on, or with `wall_clock` by local date and time.
 
     Times are in s; with `wall_clock` since the epoch.
@@ -101,27 +116,38 @@ def time_panels(panels: Sequence[Panel], *, title: str = "", wall_clock: bool = 
         first_s = min((times[0] for times in times_s), default=0.0)
         last_s = max((times[-1] for times in times_s), default=0.0)
         in_hours = last_s - first_s > 2 * 3600
+
+        def places(times_s: Sequence[float]) -> list[Any]:
+            if wall_clock:
+                return [datetime.fromtimestamp(t, timezone.utc).astimezone() for t in times_s]
+            return [(t - first_s) / (3600 if in_hours else 60) for t in times_s]
+
         handles: dict[str, Any] = {}
         for panel, area in zip(panels, axes, strict=True):
             for series in panel.series:
-                if wall_clock:
-                    x: list[Any] = [datetime.fromtimestamp(t, timezone.utc).astimezone() for t in series.times_s]
-                else:
-                    x = [(t - first_s) / (3600 if in_hours else 60) for t in series.times_s]
-                y = [math.nan if value is None else value for value in series.values]
+                x = places(series.times_s)
                 colour = _COLOURS[names.index(series.name) % len(_COLOURS)]
-                (handles[series.name],) = area.plot(x, y, color=colour)
+                (handles[series.name],) = area.plot(x, _numbers(series.values), color=colour)
+                if series.band is not None:
+                    area.fill_between(x, *map(_numbers, series.band), color=colour, alpha=0.25, linewidth=0)
             _mark_levels(area, panel.levels)
             area.set_ylabel(f"{panel.quantity}, {panel.unit}")
             area.margins(x=0)
+        for mark in marks:
+            # Its edge shows it where it lasted for less than a pixel.
+            begin, end = places([mark.begin_s, mark.end_s])
+            for area in axes:
+                face, edge = f"{mark.colour}40", f"{mark.colour}a0"
+                handles[mark.name] = area.axvspan(begin, end, facecolor=face, edgecolor=edge, zorder=0.9)
         if wall_clock:
             _date_axis(axes[-1])
         else:
             axes[-1].set_xlabel(f"time, {'h' if in_hours else 'min'}")
         figure.align_ylabels(list(axes))
         axes[0].set_title(title, loc="left")
-        if len(names) > 1:
-            figure.legend(handles.values(), handles, loc="outside upper center", ncols=min(len(names), 3))
+        if len(handles) > 1:
+            columns = min(len(handles), 5 if marks else 3)  # names of marks are short
+            figure.legend(handles.values(), handles, loc="outside upper center", ncols=columns)
         return figure
 
 
@@ -177,6 +203,10 @@ def save(figure: "Figure", path: Path) -> None:
         path.write_bytes(data)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _numbers(values: Sequence[float | None]) -> list[float]:
+    return [math.nan if value is None else value for value in values]
 
 
 def _mark_levels(area: "Axes", levels: Sequence[tuple[float, str]]) -> None:

@@ -51,14 +51,20 @@ def test_throttling_by_heat_is_an_event_and_by_the_power_limit_is_none(kept: Kep
     assert kept.events("kind", "end_s - begin_s") == [("throttled", 19.0)]
 
 
-@pytest.mark.parametrize(("field", "kind"), [("overrides", "override"), ("errors", "error")])
-def test_what_comes_again_and_again_is_one_event_with_a_count(kept: Kept, field: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("field", "kind", "text"),
+    [
+        ("overrides", "override", "fan 0 has a target of 40 %"),
+        ("errors", "error", "curve says 62; set again: fan 0 has a target of 40 %"),
+    ],
+)
+def test_what_comes_again_and_again_is_one_event_with_a_count(kept: Kept, field: str, kind: str, text: str) -> None:
     for count in range(1, 101):
-        kept.seconds(1, **{field: count}, reason="set again: fan 0 has a target of 40 %")
+        kept.seconds(1, **{field: count}, reason="curve says 62; set again: fan 0 has a target of 40 %")
     kept.seconds(100, **{field: 100})
     kept.seconds(1, **{field: 102}, reason="another")
     assert kept.events("kind", "count", "text") == [
-        (kind, 100, "set again: fan 0 has a target of 40 %"),
+        (kind, 100, text),
         (kind, 2, "another"),
     ]
 

@@ -84,6 +84,35 @@ def history(
             days.print_days(past, cards, span)
 
 
+@click.command(short_help="Write a page or picture of the last week.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html|FILE.png",
+    default="gpufan-report.html",
+    show_default=True,
+    help="The file to write.",
+)
+@last_option
+@gpu_option
+@state_option
+@debug_option
+def report(output: Path, last_s: float | None, gpus: tuple[str, ...], state_dir: Path) -> None:
+    """Write temperature, fans, power, sound and events of the cards over time, and where on their curves they lived.
+
+    HTML is one file that needs nothing beside it, to be opened in a browser, sent or printed. Needs the extra `plot`:
+    pip install 'gpufan[plot]'
+    """
+    from gpufan.report.history.page import SUFFIXES, write_report
+    from gpufan.report.history.past import Past
+    from gpufan.report.plot import check_output
+
+    check_output(output, SUFFIXES)
+    with Past(state_dir) as past:
+        write_report(past, past.cards(gpus), _until_now(past, last_s), output)
+    click.echo(f"wrote {output}")
+
+
 def _until_now(past: "Past", last_s: float | None) -> "Span":
     """All of the history, or only the last so many seconds."""
     span = past.span()

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from gpufan.errors import InputError
@@ -171,28 +170,28 @@ def print_days(past: Past, cards: Sequence[Card], span: Span) -> None:
         if not of_card:
             console.print("  nothing was kept of it in this time\n")
             continue
-        console.print(_days_table(of_card))
+        console.print(Text(_HEADINGS, style="dim"))
+        for date, day in of_card.items():
+            console.print(_line(date, day))
+            if day.trouble:
+                console.print(Text(f"{'':10}  {', '.join(day.trouble)}", style="yellow"))
         console.print()
     console.print(Text(f"°C and set %: mean, then highest. {SOUND_NOTE}.", style="dim"))
 
 
-def _days_table(of_card: dict[str, Day]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("day", no_wrap=True)
-    for heading in ("seen", "load", "°C", "max", "set %", "max", "dB(A)", "kWh"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("trouble")
-    for date, day in of_card.items():
-        table.add_row(
-            date,
-            f"{day.seen_s / 3600:.1f} h",
-            f"{day.load_s / 3600:.1f} h",
-            *(whole(value) for value in (day.mean_c, day.highest_c, day.mean_percent, day.highest_percent)),
-            "-" if day.sound_db is None else f"{day.sound_db:.1f}",
-            f"{day.energy_kwh:.2f}",
-            Text("\n".join(day.trouble), style="yellow") if day.trouble else Text("none", style="dim"),
-        )
-    return table
+_COLUMNS = "{:10}  {:>6}  {:>6}  {:>3} {:>4}  {:>5} {:>4}  {:>5}  {:>6}"
+_HEADINGS = _COLUMNS.format("day", "seen", "load", "°C", "max", "set %", "max", "dB(A)", "kWh")
+
+
+def _line(date: str, day: Day) -> str:
+    return _COLUMNS.format(
+        date,
+        f"{day.seen_s / 3600:.1f} h",
+        f"{day.load_s / 3600:.1f} h",
+        *(whole(value) for value in (day.mean_c, day.highest_c, day.mean_percent, day.highest_percent)),
+        "-" if day.sound_db is None else f"{day.sound_db:.1f}",
+        f"{day.energy_kwh:.2f}",
+    )
 
 
 def print_events(cards: Sequence[Card], events: Iterable[Event]) -> None:
@@ -211,13 +210,15 @@ def print_events(cards: Sequence[Card], events: Iterable[Event]) -> None:
 
 def event_text(event: Event) -> str:
     """`fail-safe for 0:04:10: no temperature`, `override 3x in 0:01:00: ...`."""
+    return f"{' '.join(filter(None, (event.kind, event_duration(event))))}: {event.text}"
+
+
+def event_duration(event: Event) -> str:
+    """`for 0:04:10`, `3x in 0:01:00`; empty for what happened once and at once."""
     lasted_s = event.end_s - event.begin_s
-    parts = [event.kind]
     if event.count > 1:
-        parts.append(f"{event.count}x in {clock(lasted_s)}" if lasted_s >= 1 else f"{event.count}x")
-    elif lasted_s >= 1:
-        parts.append(f"for {clock(lasted_s)}")
-    return f"{' '.join(parts)}: {event.text}"
+        return f"{event.count}x in {clock(lasted_s)}" if lasted_s >= 1 else f"{event.count}x"
+    return f"for {clock(lasted_s)}" if lasted_s >= 1 else ""
 
 
 def whole(value: float | None) -> str:

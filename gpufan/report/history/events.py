@@ -85,7 +85,7 @@ class Watcher:
         overrides = gpu.overrides - (0 if restarted else last.overrides)
         errors = gpu.errors - (0 if restarted else last.errors)
         if overrides > 0:
-            self._count(gpu.uuid, "override", now_s, overrides, gpu.reason)
+            self._count(gpu.uuid, "override", now_s, overrides, gpu.reason.partition("set again: ")[2] or gpu.reason)
         if errors > 0:
             self._count(gpu.uuid, "error", now_s, errors, gpu.reason)
 

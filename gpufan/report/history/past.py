@@ -112,6 +112,17 @@ class Past:
         for row in rows:
             yield Minute(*row[:6], *(Mean(*row[n : n + 3]) for n in range(6, 21, 3)))
 
+    def seconds(self, card: Card, span: Span) -> Iterator[Minute]:
+        """Readings within `span`, as far back as they are kept, in order: minutes that last a second or so."""
+        rows = self._rows(
+            "SELECT time_s, control, kind, seconds, temperature_c, power_w, duty_percent, speed_percent, speed_rpm"
+            " FROM second JOIN reason ON second.reason = reason.id"
+            " WHERE card = ? AND time_s >= ? AND time_s < ? ORDER BY time_s",
+            (card.id, *span),
+        )
+        for time_s, control, kind, seconds, *values in rows:
+            yield Minute(time_s, control, kind, seconds, 0.0, 0.0, *(Mean(value, value, value) for value in values))
+
     def highest_power_w(self, card: Card) -> float:
         """The most that the card has drawn as far back as the history goes, W; 0 where it does not tell."""
         highest_w: float | None = next(self._rows("SELECT max(power_w_max) FROM minute WHERE card = ?", (card.id,)))[0]
