@@ -122,6 +122,28 @@ def test_every_panel_has_a_number_of_its_own_and_is_explained() -> None:
     assert all(panel["title"] and panel["description"] for panel in panels())
 
 
+def test_grafana_knows_every_field_of_it() -> None:
+    pytest.importorskip("grafana_foundation_sdk", reason="Grafana's own types need CPython 3.11")
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    register_default_plugins()
+    ours = json.loads(contents()[DASHBOARD])
+    theirs = json.loads(JSONEncoder().encode(Dashboard.from_json(ours)))
+    assert missing(ours, theirs) == []
+
+
+def missing(wanted: Any, found: Any, place: str = "") -> list[str]:
+    """Where `found` differs from `wanted`, or lacks something of it."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return [line for key in wanted for line in missing(wanted[key], found.get(key), f"{place}/{key}")]
+    if isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
+        pairs = enumerate(zip(wanted, found, strict=True))
+        return [line for number, pair in pairs for line in missing(*pair, f"{place}/{number}")]
+    return [] if wanted == found else [f"{place}: {wanted} became {found}"]
+
+
 def test_the_data_source_is_a_variable_everywhere() -> None:
     for panel in panels():
         for place in (panel, *panel["targets"]):
