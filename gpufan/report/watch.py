@@ -136,6 +136,10 @@ def unit_text() -> str | None:
     return ", ".join(parts)
 
 
+Quantity = Callable[[GpuState], float | None]
+"""One value of a card's state; None where it is not known."""
+
+
 class History:
     """Readings of the last ten minutes, card by card."""
 
@@ -157,7 +161,12 @@ class History:
             while readings[0][0] <= now_s - SPAN_S:
                 readings.popleft()
 
-    def highest(self, uuid: str, value: Callable[[GpuState], float | None], count: int) -> list[float | None]:
+    def ends(self, uuid: str, value: Quantity) -> tuple[float, float] | None:
+        """The lowest and the highest value of the last ten minutes; None where there is none."""
+        known = [number for _, gpu in self._readings.get(uuid, ()) if (number := value(gpu)) is not None]
+        return (min(known), max(known)) if known else None
+
+    def highest(self, uuid: str, value: Quantity, count: int) -> list[float | None]:
         """The last ten minutes in `count` parts, oldest first: the highest value of each, None where there is none."""
         part_s = SPAN_S / count
         last = math.floor(self._latest_s / part_s)
@@ -177,28 +186,27 @@ class _Line:
     history: History
     uuid: str
     unit: str
-    value: Callable[[GpuState], float | None]
+    value: Quantity
     scale: tuple[float, float]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         room = options.max_width - len("°C  100..999")
         count = max((count for count in _BARS if count <= room), default=max(room, 1))
         values = self.history.highest(self.uuid, self.value, count)
-        known = [value for value in values if value is not None]
+        ends = self.history.ends(self.uuid, self.value)
         low, high = self.scale
         line = Text(f"{self.unit:2} ", style="dim", no_wrap=True, overflow="crop")
-        line.append(bars(values, low, max([high, *known]) if self.unit == "W" else high), style="not dim cyan")
-        ends = [f"{end:.0f}" for end in (min(known), max(known))] if known else []
-        line.append(" " + "..".join(dict.fromkeys(ends)))
+        line.append(bars(values, low, max(high, *ends) if ends else high), style="not dim cyan")
+        line.append(" " + "..".join(dict.fromkeys(f"{end:.0f}" for end in ends or ())))
         yield line
 
 
-_QUANTITIES: tuple[tuple[str, Callable[[GpuState], float | None], tuple[float, float]], ...] = (
+_QUANTITIES: tuple[tuple[str, Quantity, tuple[float, float]], ...] = (
     ("°C", lambda gpu: gpu.temperature_c, SCALE_C),
     ("%", lambda gpu: gpu.duty_percent, (0, 100)),
     ("W", lambda gpu: gpu.power_w, (0, 250)),
 )
-"""What is drawn of a card: unit, value, and what the lowest and the highest bar stand for."""
+"""What is drawn of a card: unit, value, and what the lowest and the highest bar stand for unless it goes beyond."""
 
 
 class TableView:

@@ -119,6 +119,15 @@ def test_settings_backend_and_versions_are_told(tmp_path: Path) -> None:
     assert ("gpufan_build_info", "9.9") in [(name, dict(labels).get("version")) for name, labels in samples(path)]
 
 
+def test_what_concerns_the_whole_run_is_told(tmp_path: Path) -> None:
+    path = written(tmp_path, started_s=1.5e9, interval_s=2.0, dry_run=True, clock_steps=3, reload_refused="a mistake")
+    assert value(path, "gpufan_start_time_seconds") == 1.5e9
+    assert value(path, "gpufan_interval_seconds") == 2
+    assert value(path, "gpufan_dry_run") == 1
+    assert value(path, "gpufan_clock_steps_total") == 3
+    assert value(path, "gpufan_reload_refused") == 1
+
+
 def test_a_snapshot_in_time_means_that_gpufan_is_up(tmp_path: Path) -> None:
     path = written(tmp_path, age_s=3)
     assert value(path, "gpufan_up") == 1

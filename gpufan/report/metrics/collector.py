@@ -72,6 +72,9 @@ def _of_the_run(taken: Snapshot | None) -> Iterator[Metric]:
         yield _gauge("gpufan_start_time_seconds", "When the run began, since the epoch.", taken.started_s)
     yield _gauge("gpufan_interval_seconds", "Time between two readings of a card.", taken.interval_s)
     yield _gauge("gpufan_dry_run", "Whether nothing is set.", taken.dry_run)
+    clock_steps = CounterMetricFamily("gpufan_clock_steps", "Times that the clock on the wall was set.")
+    clock_steps.add_metric((), taken.clock_steps)
+    yield clock_steps
     refused = taken.reload_refused is not None
     yield _gauge("gpufan_reload_refused", "Whether the settings were wrong at the last reload.", refused)
 
