@@ -37,7 +37,9 @@ def fits(info: GpuInfo, text: str) -> bool:
     if text.lower().startswith("gpu-") and len(text) >= 8:
         return info.uuid.lower().startswith(text.lower())
     try:
-        return bool(info.pci) and PciAddress.parse(text) == PciAddress.parse(info.pci)
+        address = PciAddress.parse(text)
     except InputError:
         pattern = text.lower().replace("[", "[[]")
         return bool(text) and fnmatchcase(info.name.lower(), f"*{pattern}*")
+    # Of a card that does not answer, or that was recorded, it is not known.
+    return bool(info.pci) and address == PciAddress.parse(info.pci)
