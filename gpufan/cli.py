@@ -14,6 +14,7 @@ from gpufan import config
 from gpufan.curve import Curve
 from gpufan.errors import GpufanError, InputError
 from gpufan.options import (
+    WORKLOAD,
     FloatRange,
     backend_option,
     config_option,
@@ -33,6 +34,7 @@ from gpufan.report.metrics.command import dashboard, exporter
 from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT
 from gpufan.service.command import install_service, uninstall_service
 from gpufan.shell.command import completion, man
+from gpufan.tune.command import simulate, tune
 from gpufan.xorg.command import setup_xorg
 
 
@@ -132,7 +134,7 @@ def cli(context: click.Context) -> None:
 @simulate_option
 @click.option(
     "--workload",
-    type=click.Choice(["epochs", "sweep", "step", "idle"]),
+    type=WORKLOAD,
     default="epochs",
     show_default=True,
     help="What the simulated cards are busy with.",
@@ -294,6 +296,8 @@ cli.add_command(doctor)
 cli.add_command(setup_xorg)
 cli.add_command(history)
 cli.add_command(report)
+cli.add_command(tune)
+cli.add_command(simulate)
 cli.add_command(keep_history)
 cli.add_command(exporter)
 cli.add_command(dashboard)

@@ -21,11 +21,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def read_with(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
-    """A callback that reads an option's text with `parse`; its InputError becomes click's, which names the option."""
+def read_with(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback that reads an option's text with `parse`, each text of one that may be repeated.
 
-    def callback(context: click.Context, parameter: click.Parameter, text: str | None) -> Any:
+    An InputError becomes click's, which names the option.
+    """
+
+    def callback(context: click.Context, parameter: click.Parameter, text: str | tuple[str, ...] | None) -> Any:
         try:
+            if isinstance(text, tuple):
+                return tuple(parse(each) for each in text)
             return None if text is None else parse(text)
         except InputError as error:
             raise click.BadParameter(str(error), context, parameter) from error
@@ -102,10 +107,12 @@ runtime_option = click.option(
     metavar="FOLDER",
     help=f"Where lock and snapshot lie. [default: {DEFAULT_FOLDER}]",
 )
+# Both written out, since the model should be loaded only by those who use it; a test compares.
+PROFILE = click.Choice(["1080ti", "dual-1080ti", "dual-1080ti-open-air", "quad-2080ti"])
+WORKLOAD = click.Choice(["epochs", "sweep", "step", "idle"])
 simulate_option = click.option(
     "--simulate",
-    # Written out, since the model should be loaded only by those who use it; a test compares.
-    type=click.Choice(["1080ti", "dual-1080ti", "dual-1080ti-open-air", "quad-2080ti"]),
+    type=PROFILE,
     is_flag=False,
     flag_value="dual-1080ti",
     metavar="[PROFILE]",

@@ -46,6 +46,8 @@ _STYLE: dict[str, Any] = {
 
 _WIDTH_IN, _PANEL_IN, _DPI = 9.0, 1.9, 120
 
+_LEGEND_LETTERS = 130
+
 _SUFFIXES = {".svg": "svg", ".png": "png"}
 
 
@@ -146,8 +148,9 @@ def time_panels(
         figure.align_ylabels(list(axes))
         axes[0].set_title(title, loc="left")
         if len(handles) > 1:
-            columns = min(len(handles), 5 if marks else 3)  # names of marks are short
-            figure.legend(handles.values(), handles, loc="outside upper center", ncols=columns)
+            # About as many names as fit beside each other.
+            columns = max(_LEGEND_LETTERS // (max(map(len, handles)) + 8), 1)
+            figure.legend(handles.values(), handles, loc="outside upper center", ncols=min(len(handles), columns))
         return figure
 
 
@@ -221,6 +224,7 @@ def _mark_levels(area: "Axes", levels: Sequence[tuple[float, str]]) -> None:
             ha="right",
             fontsize=8,
             color=_GREY,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
         )
 
 
