@@ -68,7 +68,8 @@ def _service(facts: Facts) -> Finding:
     if unit.restarts:
         times = "once" if unit.restarts == 1 else f"{unit.restarts} times"
         return finding("warning", f"active, but had to be started anew {times}{_said(unit)}", _LOG)
-    return finding("ok", "enabled and active" + (f", changed by {unit.drop_ins}" if unit.drop_ins else ""))
+    changed = f", changed by {unit.drop_ins}" if unit.drop_ins else ""
+    return finding("ok", f"enabled and active{changed}; runs {unit.command}")
 
 
 def _not_running(finding: Callable[..., Finding], unit: Unit) -> Finding:

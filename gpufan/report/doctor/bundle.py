@@ -55,6 +55,8 @@ def write_bundle(path: Path, facts: Facts, report: Report, root: Path | None = N
             archive.addfile(member, io.BytesIO(content))
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+            if os.geteuid() == 0 and "SUDO_UID" in os.environ:  # for whoever is going to send it
+                os.fchown(file.fileno(), int(os.environ["SUDO_UID"]), -1)
             file.write(data.getvalue())
     except FileExistsError:
         check_free(path)

@@ -65,8 +65,8 @@ def judge_driver(facts: Facts) -> Iterator[Finding]:
         yield Finding(CARDS, "card", "problem", text, (_LOOK_FOR_DRIVER, _simulate(facts)))
     told = [card.persistent for card in facts.driver.cards if card.persistent is not None]
     if told:
-        on = "on" if all(told) else "off: the driver stays loaded only while something, such as gpufan, uses the cards"
-        yield Finding(DRIVER, "persistence", "ok", on)
+        mode = "on" if all(told) else "off; the driver stays loaded while gpufan runs"
+        yield Finding(DRIVER, "persistence", "ok", mode)
 
 
 def _driver(facts: Facts) -> tuple[Level, str, tuple[str, ...]]:
@@ -288,11 +288,6 @@ def _heat(case: _Case) -> Finding:
     if temperature_c is None:
         text = "no temperature to be had: the fans go to full speed"
         return case.finding("heat", "problem", text, f"{case.facts.command} list", _KERNEL_LOG)
-    limit = (
-        f"the card slows itself down at {slowdown_c} °C"
-        if slowdown_c
-        else f"no limit told, {DEFAULT_SLOWDOWN_C} °C is assumed"
-    )
     at = f"{temperature_c:g} °C"
     if throttle == "heat":
         return _throttled(case, at)
@@ -302,7 +297,10 @@ def _heat(case: _Case) -> Finding:
         return case.finding("heat", "warning", text, look)
     if throttle == "hardware":
         return case.finding("heat", "warning", f"{at}; the card has lowered its clocks, for heat or for power", look)
-    return case.finding("heat", "ok", f"{at}; {limit}, full fans from {SLOWDOWN_MARGIN_C} °C under that")
+    limit_c = slowdown_c or DEFAULT_SLOWDOWN_C
+    full = f"full fans at {limit_c - SLOWDOWN_MARGIN_C}"
+    limit = f"slows down at {limit_c} °C" if slowdown_c else f"its limit is not told, {limit_c} °C is assumed"
+    return case.finding("heat", "ok", f"{at}; {full}, {limit}")
 
 
 def _less_power_w(case: _Case) -> int:

@@ -34,7 +34,7 @@ def _print_finding(finding: Finding, console: Console) -> None:
     if not _can_show(mark, console):
         mark = plain
     name = finding.check if finding.card is None else f"{finding.check} {finding.card}"
-    head = f"  {mark} {finding.level:7}  {name:11}  "
+    head = f"  {mark} {finding.level:7} {name:11} "
     width = min(max(console.width, _NARROWEST), _WIDEST)
     lines = textwrap.wrap(finding.text, width - len(head), break_long_words=False, break_on_hyphens=False) or [""]
     for number, line in enumerate(lines):
