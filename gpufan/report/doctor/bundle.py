@@ -48,8 +48,8 @@ def write_bundle(path: Path, facts: Facts, report: Report, root: Path | None = N
     mask = Mask(socket.gethostname(), _people(), _uuids(facts))
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as archive:
-        for name, text in _contents(facts, report, root or probe.ROOT):
-            content = mask(text).encode("utf-8", "replace")
+        for name, text in _contents(facts, _masked(report, mask), root or probe.ROOT):
+            content = _clean(name, text, mask).encode("utf-8", "replace")
             member = tarfile.TarInfo(f"{_FOLDER}/{mask(name)}")
             member.size, member.mode, member.mtime = len(content), 0o600, int(facts.time_s)
             archive.addfile(member, io.BytesIO(content))
@@ -63,6 +63,31 @@ def write_bundle(path: Path, facts: Facts, report: Report, root: Path | None = N
         raise
     except OSError as error:
         raise GpufanError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _masked(report: Report, mask: Mask) -> Report:
+    """The report as it may be shown; before its lines are broken, since a pattern could be broken as well."""
+    return msgspec.structs.replace(
+        report,
+        findings=tuple(
+            msgspec.structs.replace(
+                finding,
+                text=mask(finding.text),
+                remedies=tuple(map(mask, finding.remedies)),
+                uuid=finding.uuid and mask(finding.uuid),
+            )
+            for finding in report.findings
+        ),
+    )
+
+
+def _clean(name: str, text: str, mask: Mask) -> str:
+    """The text of a file as it may be shown."""
+    if name.endswith(".json"):
+        with suppress(msgspec.DecodeError):
+            # As texts and not as it is written, since an escape such as \n would hide where a word begins.
+            return msgspec.json.format(msgspec.json.encode(mask.within(msgspec.json.decode(text)))).decode()
+    return mask(text)
 
 
 def _contents(facts: Facts, report: Report, root: Path) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from gpufan import __version__, version
 from gpufan.bounded import Pending
 from gpufan.config import DEFAULT_PATH, Settings, Source
-from gpufan.errors import GpufanError, GpuLost
+from gpufan.errors import GpufanError, GpuLost, NoPermission
 from gpufan.gpu.pci import PciAddress
 from gpufan.report import snapshot
 from gpufan.report.doctor import driver
@@ -136,6 +136,8 @@ def try_the_fans(runtime_folder: Path | None, config: Path | None, root: Path | 
 
     Raises InputError, DriverError, NoPermission without root, and GpufanError while another gpufan has the fans.
     """
+    if os.geteuid() != 0:
+        raise NoPermission("only root can move fans: run this with sudo")
     root = root or ROOT
     source = Source(config or below(root, DEFAULT_PATH), required=config is not None)
     return driver.prove_fans(source.read(), runtime_folder or below(root, DEFAULT_FOLDER))
