@@ -6,6 +6,7 @@ running gpufan can know, the real loop over them.
 
 import json
 import os
+import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -21,9 +22,11 @@ from gpufan.gpu.backends import open_cards
 from gpufan.gpu.nvml import NvmlGpu
 from gpufan.report.doctor import probe
 from gpufan.report.snapshot import Snapshot, SnapshotFile
+from gpufan.runtime import only_one
+from gpufan.service import check, found, systemd
 from gpufan.worker import Worker
-from tests.doubles.nvml import IGNORES, JAMS, NvmlDouble, wait_for
-from tests.integration.harness import Running, running, settings
+from tests.doubles.nvml import IGNORES, JAMS, Kind, NvmlDouble, wait_for
+from tests.integration.harness import Running, fans, running, settings
 from tests.unit.material import gpu_state
 
 Command = Callable[..., tuple[int, str, str]]
@@ -71,9 +74,8 @@ class Box:
         for card in double.cards[: double.map.card_count]:
             self.plug_in(card.pci.decode()[4:].lower())
         self._bin.mkdir()
-        for name, script in (("systemctl", SYSTEMCTL), ("journalctl", JOURNALCTL)):
-            (self._bin / name).write_text(script.format(folder=self._bin))
-            (self._bin / name).chmod(0o755)
+        self.script("systemctl", SYSTEMCTL.format(folder=self._bin))
+        self.script("journalctl", JOURNALCTL.format(folder=self._bin))
         (self._bin / "journal").write_text("")
         self.unit()
         runtime.mkdir()
@@ -98,8 +100,18 @@ class Box:
         text = "\n".join(f"{key}={value}" for key, value in {**WELL, **changes}.items())
         (self._bin / "gpufan.service").write_text(text + "\n")
 
-    def log(self, *lines: str) -> None:
-        (self._bin / "journal").write_text("\n".join(lines) + "\n")
+    def script(self, name: str, text: str) -> None:
+        (self._bin / name).write_text(text)
+        (self._bin / name).chmod(0o755)
+
+    def config(self) -> str:
+        """A file of settings that needs no X."""
+        self.write("etc/gpufan/config.toml", 'backend = "nvml"\n')
+        return str(self.root / "etc/gpufan/config.toml")
+
+    def shown(self, *arguments: str) -> str:
+        """What a person sees, each finding on one line."""
+        return " ".join(self._gpufan("doctor", *arguments)[1].split())
 
     def doctor(self, *arguments: str) -> tuple[int, dict[str, Any]]:
         """Exit status, and what is not ok by check."""
@@ -273,3 +285,67 @@ def test_a_clock_that_jumped(box: Box, run: Run, monkeypatch: pytest.MonkeyPatch
     seen = len(loop.snapshots)
     wait_for(lambda: len(loop.snapshots) > seen + 1)
     box.finds("clock", "warning", "once since the start, last back by 3600 s", "sudo timedatectl set-ntp true")
+
+
+# ---- what else it does ----
+
+
+def test_a_card_that_hangs_holds_up_nobody(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "LIMIT_S", 2.4)  # of which a card gets 0.2
+    box.double.cards[1].hang[Kind.TEMPERATURE] = 1
+    begin_s = time.monotonic()
+    _, found = box.doctor()
+    assert time.monotonic() - begin_s < 2.4
+    assert found["fans"]["card"] == 1
+    assert found["fans"]["text"].endswith("it does not answer the driver; a reboot may bring it back")
+
+
+def test_a_systemd_that_hangs_holds_up_nobody(box: Box, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("ours", "ours")
+    for module in (found, systemd):
+        monkeypatch.setattr(module, "QUERY_S", 0.1)
+    box.script("systemctl", "#!/bin/sh\nexec /bin/sleep 60\n")
+    box.finds("service", "warning", "has not answered for 0.1 s", "systemctl status gpufan")
+
+
+def test_the_fans_are_moved_on_request_and_given_back(box: Box) -> None:
+    assert box.doctor("--try-fans", "--config", box.config())[0] == 1  # since no gpufan runs
+    moved = {call.card for call in box.double.log() if call.operation == Kind.SET_FAN}
+    assert moved == {0, 1}
+    assert [fans(box.double, card) for card in (0, 1)] == [[None, None]] * 2
+    assert "proven: its 2 fans went from" in box.shown("--try-fans", "--config", box.config())
+
+
+def test_a_fan_that_does_not_obey_is_found_without_a_running_gpufan(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "PATIENCE_S", 0.3)
+    box.double.cards[1].fans[0].stuck = IGNORES
+    _, found = box.doctor("--try-fans", "--config", box.config())
+    assert found["fans"]["card"] == 1
+    assert "they do not obey: fan 0 stays with the driver" in found["fans"]["text"]
+
+
+def test_the_fans_are_not_moved_while_another_gpufan_has_them(box: Box, gpufan: Command) -> None:
+    with only_one(box.runtime, print):
+        status, out, err = gpufan("doctor", "--try-fans", "--config", box.config())
+    assert (status, out) == (1, "")
+    assert "has the fans in hand: stop it first" in err
+    assert not box.double.log()
+
+
+def test_only_root_may_move_the_fans(box: Box, gpufan: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert gpufan("doctor", "--try-fans") == (1, "", "gpufan: only root can move fans: run this with sudo\n")
+
+
+def test_a_bundle_is_written_beside_the_report_and_not_twice(
+    box: Box, run: Run, gpufan: Command, tmp_path: Path
+) -> None:
+    run("ours", "ours")
+    status, out, _ = gpufan("doctor", "--bundle", str(tmp_path / "b.tar.gz"))
+    assert status == 0
+    assert "All is well" in out and f"wrote {tmp_path}/b.tar.gz" in out
+    with tarfile.open(tmp_path / "b.tar.gz") as archive:
+        assert "gpufan-bundle/state.json" in archive.getnames()
+    status, out, err = gpufan("doctor", "--bundle", str(tmp_path / "b.tar.gz"))
+    assert (status, out) == (2, "")
+    assert "is there already" in err
