@@ -176,7 +176,7 @@ def print_days(past: Past, cards: Sequence[Card], span: Span) -> None:
             if day.trouble:
                 console.print(Text(f"{'':10}  {', '.join(day.trouble)}", style="yellow"))
         console.print()
-    console.print(Text(f"°C and set %: mean, then highest. {SOUND_NOTE}.", style="dim"))
+    console.print(Text(f"°C and set %: mean, then highest\n{SOUND_NOTE}", style="dim"))
 
 
 _COLUMNS = "{:10}  {:>6}  {:>6}  {:>3} {:>4}  {:>5} {:>4}  {:>5}  {:>6}"

@@ -1,7 +1,8 @@
 """The history's file: SQLite, written by one keeper while others read; `past` is the reading side.
 
 A second's row is kept for a day, a minute's for a week. Every reading goes into both at once, so that thinning is
-nothing but forgetting old rows, and a keeper that is killed leaves nothing half done.
+nothing but forgetting old rows, and a keeper that is killed leaves nothing half done. A row of a second takes some 45
+bytes and one of a minute some 120, which comes to 5 MB a card; the space of rows forgotten is used again.
 """
 
 import sqlite3
