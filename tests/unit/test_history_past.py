@@ -292,6 +292,17 @@ def test_anyone_who_may_read_the_file_reads_the_history(ended: str) -> None:
     assert found == 20
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to read as root")
+def test_root_reads_and_leaves_nothing_that_the_keepers_user_could_not_write(kept: Kept) -> None:
+    kept.seconds(20)
+    kept.keeper.close()
+    for path in (kept.folder, *kept.folder.iterdir()):
+        os.chown(path, 65534, 65534)
+    with Past(kept.folder) as past:
+        assert past.cards()
+        assert {path.stat().st_uid for path in kept.folder.iterdir()} == {65534}
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root, to become somebody else")
 def test_whoever_may_not_read_the_file_is_told_to_use_sudo(kept: Kept) -> None:
     kept.seconds(20)
