@@ -66,7 +66,7 @@ def test_data_moves_forward_only(earlier: str, later: tuple[str, ...]) -> None:
 
 def test_the_daemon_does_not_carry_templates_tables_or_x_with_it() -> None:
     carried = loaded_by("gpufan.cli", "gpufan.run", "gpufan.gpu.nvml")
-    assert not carried & {"jinja2", "rich", "Xlib", "gpufan.gpu.simulated"}
+    assert not carried & {"jinja2", "rich", "Xlib", "prometheus_client", "matplotlib", "gpufan.gpu.simulated"}
 
 
 def test_a_simulation_does_not_need_the_driver() -> None:
