@@ -274,7 +274,7 @@ class LineView:
             self._report.note(look.unit)
         if look.trouble is not None and look.trouble != self._trouble:
             self._report.warn(look.trouble)
-        self._trouble, self._unit = look.trouble, look.unit
+        self._trouble, self._unit = look.trouble, look.unit or self._unit
         if look.snapshot is not None:
             self._report.publish(look.snapshot)
 

@@ -225,11 +225,19 @@ def test_nothing_is_taken(server: Server, method: str) -> None:
     assert request(server, method, "/metrics")[0] == 501
 
 
-def test_a_slow_client_holds_up_no_other_and_is_hung_up_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving._Handler, "timeout", 0.1)
+def test_a_slow_client_holds_up_no_other(server: Server) -> None:
     with socket.create_connection(server.server_address[:2], 5) as slow:
         slow.sendall(b"GET /met")
+        began_s = time.monotonic()
         assert request(server, "GET", "/metrics")[0] == 200
+        assert time.monotonic() - began_s < serving.PATIENCE_S / 2
+
+
+def test_a_slow_client_is_hung_up_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert serving._Handler.timeout == serving.PATIENCE_S
+    monkeypatch.setattr(serving._Handler, "timeout", 0.05)
+    with socket.create_connection(server.server_address[:2], 5) as slow:
+        slow.sendall(b"GET /met")
         assert slow.recv(1) == b""
 
 
@@ -317,11 +325,18 @@ def test_the_file_is_written_again_and_again_and_goes_with_the_exporter(
 def test_a_file_that_cannot_be_written_is_complained_of_once_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "none"
+    outcomes = [False, False, True, False, False]
+
+    def replace(file: ReplacedFile, data: bytes) -> None:
+        if not outcomes.pop(0):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = written(tmp_path)
+    monkeypatch.setattr(ReplacedFile, "replace", replace)
     complaints: list[str] = []
-    with ended_after(3, monkeypatch):
-        write_textfile(folder / "gpufan.prom", written(tmp_path), 15, complaints.append)
-    assert complaints == [f"{folder}/gpufan.prom cannot be written: {os.strerror(errno.ENOENT)}; trying on"]
+    with ended_after(len(outcomes), monkeypatch):
+        write_textfile(tmp_path / "gpufan.prom", path, 15, complaints.append)
+    assert complaints == [f"{tmp_path}/gpufan.prom cannot be written: No space left on device; trying on"] * 2
 
 
 def test_a_file_that_cannot_be_written_once_is_an_error(tmp_path: Path) -> None:

@@ -101,6 +101,13 @@ def test_a_clock_that_was_set_back_begins_the_lines_anew() -> None:
     assert len([value for value in history.highest("GPU-0", lambda gpu: gpu.power_w, 60) if value]) == 1
 
 
+def test_a_snapshot_that_stays_the_same_takes_no_more_room() -> None:
+    history = History()
+    for _ in range(10):
+        history.add(at(1200))
+    assert len(history._readings["GPU-0"]) == 1
+
+
 @pytest.mark.parametrize(("height", "units"), [(20, ["°C"]), (24, ["°C", "%", "W"])])
 def test_many_cards_on_a_low_terminal_keep_their_temperature(height: int, units: list[str]) -> None:
     lines = screen(*seen(at(1000, cards=4)), height=height)
@@ -184,6 +191,14 @@ def test_a_snapshot_that_is_none_is_told_and_waited_out(tmp_path: Path, capsys: 
     happenings = [lambda: SnapshotFile(path).write(at(time.time()))]
     lines = run(path, ends_after(3, happenings), capsys)
     assert ["is not a snapshot" in line for line in lines] == [True, False]
+
+
+def test_what_systemd_says_is_a_line_when_it_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    view = LineView()
+    for unit in (None, "active", "active", None, "active", "failed"):
+        view.show(Look(None, None, unit))
+    view.close()
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["active", "failed"]
 
 
 def test_for_programs_each_snapshot_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
