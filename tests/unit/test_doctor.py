@@ -156,6 +156,18 @@ CASES = {
         replace(WELL, published=published(control="driver", duty_percent=None)),
         ("fans", "ok", None),
     ),
+    "not kept": (
+        replace(WELL, published=replace(published(), snapshot=Snapshot.of((), interval_s=1.0))),
+        ("fans", "ok", None),
+    ),
+    "not kept, and not the driver's": (
+        replace(
+            WELL,
+            published=replace(published(), snapshot=Snapshot.of((), interval_s=1.0)),
+            driver=driver(Card(INFO, Reading(40.0, 100.0, (MANUAL_FAN,)))),
+        ),
+        ("fans", "warning", "sudo gpufan restore"),
+    ),
     "power brake": (replace(WELL, published=published(throttle="power-brake")), ("heat", "warning", "nvidia-smi -q")),
     "slowed by hardware": (replace(WELL, published=published(throttle="hardware")), ("heat", "warning", "nvidia-smi")),
     "at its power limit": (replace(WELL, published=published(throttle="power-cap")), ("heat", "ok", None)),

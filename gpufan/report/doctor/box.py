@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from gpufan.config import DEFAULT_PATH
 from gpufan.report.doctor.facts import Facts, Unit, XorgFile
 from gpufan.report.doctor.findings import Finding, Level
 from gpufan.xorg.config import with_bits
@@ -38,11 +39,13 @@ def _service(facts: Facts) -> Finding:
         return Finding(SERVICE, "service", level, text, remedies)
 
     install = f"sudo {facts.command} install-service"
+    unit = facts.systemd.service if facts.systemd else None
+    if not facts.has_cards and (unit is None or unit.load == "not-found"):
+        return finding("ok", "not installed, and no card to keep")
     if facts.systemd is None:
         if facts.published.live:
             return finding("ok", "systemd does not run this box; a gpufan runs by hand")
         return finding("warning", "systemd does not run this box: run gpufan by hand", f"sudo {facts.command} run")
-    unit = facts.systemd.service
     if unit is None:
         return finding("warning", f"systemd: {facts.systemd.error}", "systemctl status gpufan")
     if "masked" in (unit.load, unit.file_state):
@@ -69,7 +72,7 @@ def _service(facts: Facts) -> Finding:
         times = "once" if unit.restarts == 1 else f"{unit.restarts} times"
         return finding("warning", f"active, but had to be started anew {times}{_said(unit)}", _LOG)
     changed = f", changed by {unit.drop_ins}" if unit.drop_ins else ""
-    return finding("ok", f"enabled and active{changed}; runs {unit.command}")
+    return finding("ok", f"enabled and active{changed}" + (f"; runs {unit.command}" if unit.command else ""))
 
 
 def _not_running(finding: Callable[..., Finding], unit: Unit) -> Finding:
@@ -91,7 +94,7 @@ def _said(unit: Unit) -> str:
 def _config(facts: Facts) -> Finding:
     edit = f"sudoedit {facts.config}"
     taken = facts.published.live
-    check = f"{facts.command} config check"
+    check = f"{facts.command} config check" + ("" if facts.config == DEFAULT_PATH else f" --config {facts.config}")
     if facts.config_error is not None:
         return Finding(SERVICE, "config", "problem", facts.config_error, (edit, check))
     if taken is not None and taken.reload_refused is not None:
@@ -118,6 +121,8 @@ def _snapshot(facts: Facts) -> Finding:
     unit = facts.systemd.service if facts.systemd else None
     if published.error is not None:
         return finding("problem", published.error, restart)
+    if taken is None and not facts.has_cards:
+        return finding("ok", "no gpufan is running")
     if taken is None:
         if unit is not None and unit.active == "active":
             return finding("problem", f"the service is active, but there is no {published.path}", _LOG, restart)

@@ -100,7 +100,7 @@ def _rights(facts: Facts) -> Iterator[Finding]:
         yield Finding(DRIVER, "rights", "ok", "root, who may set fans")
     elif facts.published.live:
         yield Finding(DRIVER, "rights", "ok", "not root; the gpufan that runs has what it needs")
-    else:
+    elif facts.has_cards:
         text = "not root, who alone may set fans; looking needs no rights"
         yield Finding(DRIVER, "rights", "warning", text, (f"sudo {facts.command} doctor", f"sudo {facts.command} run"))
 
@@ -232,6 +232,8 @@ def _fans(case: _Case) -> Finding:
     info = case.card.info
     if not info.fan_count:
         return case.finding("fans", "ok", "no fan that the driver knows of: nothing to control")
+    if case.facts.published.live:
+        return _left_out(case)
     if any(fan.manual for fan in case.fans):
         others = [rival.name for rival in case.facts.rivals]
         text = f"its fans are in manual mode, and no gpufan runs: set by {', '.join(others) or 'one that was killed'}"
@@ -244,6 +246,15 @@ def _fans(case: _Case) -> Finding:
         text = f"{info.obstacle}, and no X server is installed"
         return case.finding("fans", "problem", text, "sudo apt install xserver-xorg-core xserver-xorg-video-nvidia")
     return case.finding("fans", "ok", f"{count}, to be set over an X server that gpufan starts; {prove}")
+
+
+def _left_out(case: _Case) -> Finding:
+    """A gpufan runs, and this card is not among those that it keeps."""
+    if not any(fan.manual for fan in case.fans):
+        return case.finding("fans", "ok", "not among the cards that gpufan keeps; its fans are the driver's")
+    text = "in manual mode, though not among the cards that gpufan keeps: add it in the config file, or give it back"
+    stop_first = f"sudo systemctl stop gpufan; sudo {case.facts.command} restore; sudo systemctl start gpufan"
+    return case.finding("fans", "warning", text, f"sudoedit {case.facts.config}", stop_first)
 
 
 def _proven(case: _Case, proof: Proof) -> Finding:

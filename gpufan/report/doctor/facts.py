@@ -176,6 +176,11 @@ class Facts:
     """Probes that did not come back in time."""
 
     @property
+    def has_cards(self) -> bool:
+        """Whether there is an NVIDIA card at all, or a gpufan that simulates some."""
+        return bool(self.pci or self.driver.cards or self.published.snapshot)
+
+    @property
     def service_has_the_fans(self) -> bool:
         """Whether the gpufan whose snapshot this is runs as the service."""
         unit = self.systemd.service if self.systemd else None
