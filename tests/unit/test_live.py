@@ -26,6 +26,7 @@ def screen(*ticks: tuple[GpuState, ...], warn: str | None = None, simulated_s: f
         report.publish(Snapshot.of(states, interval_s=1, simulated_s=simulated_s))
     if warn:
         report.warn(warn)
+    report._frames.close(10)  # a busy machine may take longer than a person would wait
     report.close()
     return [_CONTROL_SEQUENCE.sub("", line) for line in stream.getvalue().replace("\r", "\n").splitlines()]
 
