@@ -55,6 +55,16 @@ HOT, SLOWDOWN = gpu("temperature_celsius", "88x60"), gpu("slowdown_temperature_c
 CASES: dict[str, tuple[str | None, list[tuple[str, str]], int]] = {
     "gpufan is gone": ("GpufanDown", [('gpufan_up{instance="box"}', "1 1 0x60")], 5),
     "its exporter is gone": ("GpufanDown", [('up{instance="box",job="gpufan-exporter"}', "1 1 0x60")], 5),
+    "its file is not written any more": (
+        "GpufanDown",
+        [('node_textfile_mtime_seconds{instance="box",file="/var/lib/gpufan.prom"}', "0x60")],
+        10,
+    ),
+    "its file is written": (
+        None,
+        [('node_textfile_mtime_seconds{instance="box",file="/var/lib/gpufan.prom"}', "0+60x60")],
+        30,
+    ),
     "gpufan is started again": (None, [('gpufan_up{instance="box"}', "1 1 0 1x60")], 5),
     "another exporter is gone": (None, [('up{instance="box",job="node"}', "0x60")], 5),
     "5 degrees under the threshold": ("GpufanCardTooHot", [HOT, SLOWDOWN], 3),
