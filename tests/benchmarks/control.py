@@ -11,16 +11,20 @@ import argparse
 import hashlib
 import json
 import math
+import os
 import statistics
 import tempfile
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import asdict
+from itertools import product
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from gpufan.gpu import simulated
 from gpufan.report.summary import CardSummary, Swings
-from tests.benchmarks import bound, family, markdown
+from tests.benchmarks import bound, family, markdown, pair
 from tests.benchmarks.bound import Bound, DieOffset
 from tests.benchmarks.family import HOUR_S, NAMES, PLANTS, SEED
 from tests.benchmarks.laws import HOLDING, LAWS, TARGET_C
@@ -100,19 +104,29 @@ def measure(pool: Executor, laws: Iterable[str], workloads: Sequence[str], plant
 
 def bounds(pool: Executor, file: Path | None, workloads: Sequence[str], plants: int) -> dict[str, dict[int, Bound]]:
     """Bounds by workload and number, from the file where it has them."""
-    source = "".join(Path(str(module.__file__)).read_text() for module in (simulated, family, bound))
-    digest = hashlib.sha256(source.encode()).hexdigest()[:12]
-    file = file or Path(tempfile.gettempdir()) / f"gpufan-bounds-{digest}.json"
-    kept = json.loads(file.read_text()) if file.exists() else {}
-    known = kept["bounds"] if kept.get("source") == digest else {}
-    wanted = {(w, n): f"{w}/{n}" for w in workloads for n in range(plants + 1)}
-    new = {key: pool.submit(bound.bound, *at) for at, key in wanted.items() if key not in known}
-    if new:
-        known |= {key: future.result() for key, future in new.items()}
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps({"source": digest, "bounds": known}))
-        part.replace(file)
-    return {w: {n: Bound(*known[f"{w}/{n}"]) for n in range(plants + 1)} for w in workloads}
+    file = file or Path(tempfile.gettempdir()) / "gpufan-bounds.json"
+    known = json.loads(file.read_text()) if file.exists() else {}
+    modules = [simulated, family, bound]
+    sources = {False: _digest(modules), True: _digest([*modules, pair])}
+    found: dict[str, dict[int, Any]] = {w: {} for w in workloads}
+    for workload, number in product(workloads, range(plants + 1)):
+        coupled = bool(family.draw(number).coupling)
+        key = f"{sources[coupled]}/{workload}/{number}"
+        if key not in known:
+            known[key] = pool.submit((pair if coupled else bound).bound, workload, number)
+        found[workload][number] = key
+    for key, value in known.items():
+        if isinstance(value, Future):
+            known[key] = asdict(value.result())
+    part = file.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps(known))
+    part.replace(file)
+    return {w: {n: Bound(**known[key]) for n, key in row.items()} for w, row in found.items()}
+
+
+def _digest(modules: Sequence[ModuleType]) -> str:
+    """Names what is written in `modules`, so that a bound is found again only if nothing has changed there."""
+    return hashlib.sha256("".join(Path(str(m.__file__)).read_text() for m in modules).encode()).hexdigest()[:12]
 
 
 def judge(law: str, outcome: Outcome, best: Bound) -> None:

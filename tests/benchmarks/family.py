@@ -28,8 +28,8 @@ def draw(number: int) -> Profile:
     if number % 4:
         return Profile("card", (_card(rng, inlet_c),))
     plants = (_card(rng, inlet_c), _card(rng, inlet_c))
-    # The lower card blows at the upper one, and some of that comes back. Guesses, like those of the simulated boxes.
-    coupling = ((0.0, rng.uniform(0.01, 0.05)), (rng.choice((0.0, rng.uniform(0, 0.01))), 0.0))
+    # Card 1 blows at card 0. Guesses, like the coupling of the simulated boxes.
+    coupling = ((0.0, rng.uniform(0.01, 0.05)), (0.0, 0.0))
     return Profile("pair", plants, coupling, dilution_exponent=rng.uniform(0, 1))
 
 

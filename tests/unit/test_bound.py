@@ -7,15 +7,15 @@ import pytest
 
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox, Workload
 from gpufan.report.summary import CardSummary
-from tests.benchmarks import family
-from tests.benchmarks.bound import STEP_S, Bound, DieOffset, Plan, hour, plans
+from tests.benchmarks import family, pair
+from tests.benchmarks.bound import STEP_S, Bound, DieOffset, Plan, Problem, hour
 
 LIMIT_C = 80.0
 
 
-def best(workload: Workload, seconds: int = 600, plant: Plant | None = None, **grid: int) -> Plan:
+def best(workload: Workload, seconds: int = 600, plant: Plant | None = None, **grid: float) -> Plan:
     plant = plant or Plant()
-    return plans(plant, *hour(plant, workload, 0, seconds), [LIMIT_C], **grid)[LIMIT_C]
+    return Problem(plant, hour(plant, workload, 0, seconds), **grid).plans([LIMIT_C])[LIMIT_C]
 
 
 def replayed(plan: Plan, workload: Workload, plant: Plant | None = None) -> tuple[CardSummary, float]:
@@ -38,10 +38,10 @@ def heavy(t: float) -> float:
 
 
 @pytest.mark.parametrize("workload", ["epochs", "sweep"])
-def test_a_finer_grid_finds_nothing_quieter(workload: str) -> None:
+def test_a_finer_grid_finds_nothing_better(workload: str) -> None:
     coarse = best(WORKLOADS[workload])
-    fine = best(WORKLOADS[workload], temperatures=96, duties=110)
-    assert coarse.sound_db == pytest.approx(fine.sound_db, abs=0.1)
+    fine = best(WORKLOADS[workload], temperatures=96, spacing=0.5)
+    assert 10 * math.log10(coarse.cost / fine.cost) < 0.1  # dB, with the price of changes
 
 
 @pytest.mark.parametrize("workload", ["epochs", "sweep"])
@@ -65,18 +65,18 @@ def test_falls_are_as_slow_as_a_law_may_make_them() -> None:
 
 def test_a_limit_that_full_fans_break_has_no_plan() -> None:
     hot = Plant(inlet_c=60)
-    assert not plans(hot, *hour(hot, heavy, 0, 600), [LIMIT_C])
+    assert not Problem(hot, hour(hot, heavy, 0, 600)).plans([LIMIT_C])
 
 
 def test_a_higher_limit_is_never_louder() -> None:
     limits = [76.0, 78.0, 80.0, 82.0]
-    found = plans(Plant(), *hour(Plant(), WORKLOADS["epochs"], 0, 600), limits)
+    found = Problem(Plant(), hour(Plant(), WORKLOADS["epochs"], 0, 600)).plans(limits)
     sounds = [found[limit].sound_db for limit in limits]
     assert sounds == sorted(sounds, reverse=True)
 
 
 def test_power_is_what_the_card_draws_noise_and_all() -> None:
-    powers, _ = hour(Plant(power_noise_w=20), heavy, 1, 600)
+    powers = hour(Plant(power_noise_w=20), heavy, 1, 600).powers_w
     assert np.mean(powers) == pytest.approx(225, abs=5)  # cut at the card's limit of 250 W
     assert np.std(powers) > 4
 
@@ -85,6 +85,14 @@ def test_between_limits_the_bound_is_interpolated_and_beyond_them_it_stays() -> 
     bound = Bound(77, [78, 80], [50, 48], [3, 1])
     assert [bound.sound_db_at(c) for c in (76, 77, 79, 99)] == [math.inf, 50, 49, 48]
     assert [bound.swings_at(c) for c in (77, 99)] == [3, 1]
+
+
+def test_a_card_lets_its_fans_work_for_a_neighbour_that_it_warms() -> None:
+    upper, lower = Plant(inlet_c=30), Plant()
+    cards = (upper, lower), (hour(upper, heavy, 0, 300), hour(lower, heavy, 0, 300))
+    alone, beside = (pair.Pair(*cards, coupling, dilution_exponent=1).plans(LIMIT_C) for coupling in (1e-6, 0.03))
+    assert alone and beside
+    assert np.mean(beside[1].duties) > np.mean(alone[1].duties) + 3
 
 
 def test_the_family_is_the_same_every_time() -> None:
