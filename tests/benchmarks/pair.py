@@ -12,9 +12,8 @@ import numpy as np
 
 from gpufan.gpu.simulated import Plant, sound_db
 from tests.benchmarks import family
-from tests.benchmarks.bound import CHANGE_PRICE_S, Array, Bound, Hour, Plan, Problem, hour
+from tests.benchmarks.bound import CHANGE_PRICE_S, LIMITS_C, Array, Bound, Hour, Plan, Problem, hour
 
-LIMITS_C = range(28, 88, 4)
 TEMPERATURES = 32
 ROUNDS = 3
 GAIN = 0.01
