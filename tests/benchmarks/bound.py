@@ -140,7 +140,7 @@ class Problem:
         plant: Plant,
         load: Hour,
         *,
-        temperatures: int = 40,
+        temperatures: int = 48,
         spacing: float = 1.0,
         price_s: float = CHANGE_PRICE_S,
         warming_k: Array | float = 0.0,
