@@ -151,9 +151,11 @@ def read(path: Path) -> Iterator[Row]:
         with path.open("rb") as file:
             while (line := file.readline(_LONGEST_LINE)).endswith(b"\n") or len(line) == _LONGEST_LINE:
                 number += 1
+                if line == HEADER.encode():  # at the beginning, and again where two recordings were joined
+                    continue
                 if number > 1:
                     yield _parse(line, f"{path}: line {number}")
-                elif line != HEADER.encode():
+                else:
                     raise InputError(f"{path} is not a recording: its first line would be {HEADER.strip()}")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error

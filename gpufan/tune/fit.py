@@ -22,7 +22,7 @@ _NOMINAL = Plant()
 _NOMINAL_INLET_C = 30.0
 """Of a card in a case: between a cool room and the 39 °C that reviews suggest."""
 
-_WIDTHS = (0.5, 1.0, 0.25, 0.5, 0.4, 0.5, 8.0)
+_WIDTHS = (0.5, 1.0, 0.4, 0.5, 0.4, 0.5, 8.0)
 """Standard deviation of each parameter of `_plant` before anything is seen; 0.5 of a logarithm is a factor of 1.65."""
 
 _ROUNDING_K = 1 / math.sqrt(12)
@@ -151,7 +151,7 @@ def _plant(values: Sequence[float], usual_duty: float) -> Plant:
     odds = nominal_floor / nominal_flow * math.exp(share)
     whole = (nominal_floor + nominal_flow) * math.exp(resistance)
     die_resistance = _NOMINAL.die_resistance * math.exp(die)
-    n = _NOMINAL.resistance_exponent + exponent
+    n = _NOMINAL.resistance_exponent * math.exp(exponent)
     return replace(
         _NOMINAL,
         resistance_floor=die_resistance + whole * odds / (1 + odds),

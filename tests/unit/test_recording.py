@@ -147,6 +147,11 @@ def test_what_is_wrong_is_named_with_file_and_line(path: Path, content: bytes, w
     assert "\n" not in str(error.value)
 
 
+def test_recordings_may_be_joined(path: Path) -> None:
+    path.write_text((HEADER + to_csv([ROW])) * 2)
+    assert list(read(path)) == [ROW, ROW]
+
+
 def test_a_file_that_cannot_be_read_is_named(path: Path) -> None:
     with pytest.raises(InputError, match=r"recording.csv cannot be read: No such file"):
         list(read(path))
