@@ -9,7 +9,6 @@ from gpufan.control.law import DEFAULT_CURVE, CurveSettings
 from gpufan.curve import Curve
 from gpufan.gpu.simulated import Plant
 from gpufan.tune.fit import Fit, duty_to_hold
-from gpufan.tune.readings import Card
 from gpufan.tune.replay import Outcome, Setting, fitted_box, recorded, replay
 
 PRESENT = "present"
@@ -21,7 +20,8 @@ _NARROW_DUTY = 15.0
 _NARROW_POWER_W = 80.0
 _SHORT_S = 300.0
 _IDLE_W = 50.0
-"""Under these a recording leaves something open, and `gaps` says what."""
+_POOR_K = 0.8
+"""Under these, and over the last, a recording leaves something open, and `gaps` says what."""
 
 _AUDIBLE_DB = 0.5
 """For less no setting need be changed."""
@@ -93,8 +93,9 @@ def propose(fit: Fit, present: CurveSettings, limit_c: float) -> Proposal:
     return Proposal(fit, (*base, *found), best.settings, why)
 
 
-def gaps(card: Card) -> list[str]:
-    """What the recording of `card` cannot tell, and what to do about it, a line each."""
+def gaps(fit: Fit) -> list[str]:
+    """What the recording of a card cannot tell, and what to do about it, a line each."""
+    card = fit.card
     readings = card.readings
     (duty_low, duty_high), (power_low, power_high) = (
         _middle([reading.speed_percent for reading in readings]),
@@ -112,6 +113,11 @@ def gaps(card: Card) -> list[str]:
         found.append(
             f"power stayed at {_range(power_low, power_high)} W: warm air and a poor heatsink look alike then; to tell"
             " them apart, record a pause of some minutes too"
+        )
+    if fit.misfit_k > _POOR_K:
+        found.append(
+            f"the fit is off by {fit.misfit_k:.1f} K: something came and went that is not in it, such as another card's"
+            " heat; record with all cards at work together, or each alone"
         )
     return found
 

@@ -39,7 +39,7 @@ def print_proposal(proposal: Proposal) -> None:
     seen = f"{min(temperatures_c):g}..{max(temperatures_c):g} °C"
     click.echo(f"{card.label}: {len(temperatures_c)} readings in {card.seconds / 60:.0f} min, {seen}\n")
     _print_fit(proposal.fit)
-    for gap in gaps(card):
+    for gap in gaps(proposal.fit):
         console.print(f"note: {gap}", markup=False, highlight=False)
     click.echo()
     _print_candidates(proposal.candidates)

@@ -10,6 +10,7 @@ from gpufan import config
 from gpufan.control.law import DEFAULT_CURVE, CurveSettings
 from gpufan.curve import Curve
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
+from gpufan.tune.fit import fit
 from gpufan.tune.propose import Proposal, curve_through, gaps, propose
 from gpufan.tune.replay import Setting, replay
 from tests.unit.recorded import NOMINAL, WARM, card, fitted, record
@@ -96,7 +97,7 @@ def test_the_default_curve_is_one_of_them() -> None:
 
 
 def test_a_recording_that_tells_all_has_no_gaps() -> None:
-    assert gaps(card()) == []
+    assert gaps(fitted()) == []
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,11 @@ def test_a_recording_that_tells_all_has_no_gaps() -> None:
     ids=lambda value: str(value),
 )
 def test_what_a_recording_cannot_tell_is_named_with_what_to_do(recording: dict[str, object], words: list[str]) -> None:
-    text = "\n".join(gaps(card(record(**recording))))  # type: ignore[arg-type]  # as record takes it
+    text = "\n".join(gaps(fitted(**recording)))  # type: ignore[arg-type]  # as fitted takes it
     for word in words:
         assert word in text
+
+
+def test_what_the_fit_does_not_explain_is_named() -> None:
+    neighbour = [row._replace(temperature_c=row.temperature_c + 4 * (row.time_s // 60 % 2)) for row in record()]
+    assert "another card's heat" in gaps(fit(card(neighbour)))[-1]
