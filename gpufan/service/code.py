@@ -119,9 +119,10 @@ def digest() -> str | None:
 
 def check_extra(extra: str, what_for: str) -> None:
     """Raise InputError where the installation lacks what `extra` adds."""
-    missing = [name for name in _names_in(extra) if not _is_installed(name)]
+    missing = " ".join(name for name in _names_in(extra) if not _is_installed(name))
     if missing:
-        raise InputError(f"{what_for} needs {', '.join(missing)}: `pip install 'gpufan[{extra}]'` into {sys.prefix}")
+        pip = Path(sysconfig.get_path("scripts"), "pip")
+        raise InputError(f"{what_for} needs {missing}, which is not installed: `{pip} install {missing}`")
 
 
 def draft_folder() -> Path:

@@ -1,17 +1,14 @@
 """The commands `gpufan install-service` and `gpufan uninstall-service`: parse, ask, call, print."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from gpufan.curve import Curve
 from gpufan.errors import InputError
 from gpufan.options import debug_option, gpu_option
-
-if TYPE_CHECKING:
-    from gpufan.service.plan import Plan
 
 
 def _curve(context: click.Context, parameter: click.Parameter, text: str | None) -> Curve | None:
@@ -36,6 +33,11 @@ def _curve(context: click.Context, parameter: click.Parameter, text: str | None)
     default=None,
     help="Keep a history too, as a service without rights. [default: as before, at first yes]",
 )
+@click.option(
+    "--exporter/--no-exporter",
+    default=None,
+    help="Serve metrics to Prometheus too, as another. [default: as before, at first no]",
+)
 @click.option("--no-start", is_flag=True, help="Install and enable only; nothing is started or stopped now.")
 @click.option("--skip-check", is_flag=True, help="Do not try the fans first, as for an image being built.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and do nothing.")
@@ -49,6 +51,7 @@ def install_service(
     gpus: tuple[str, ...],
     keep_display_manager: bool,
     history: bool | None,
+    exporter: bool | None,
     no_start: bool,
     skip_check: bool,
     dry_run: bool,
@@ -71,13 +74,14 @@ def install_service(
         keep_display_manager=keep_display_manager,
         start=not no_start,
         check=not skip_check,
-        companions={name: value for name, value in (("history", history),) if value is not None},
+        companions={name: value for name, value in (("history", history), ("exporter", exporter)) if value is not None},
         shell_files=shell_files(root),
     )
     plan = make_plan(options)
     try:
-        _tell(plan, dry_run)
-        if dry_run:
+        lines = plan.lines()
+        _tell(lines, plan.notes, dry_run)
+        if dry_run or not lines:
             return
         _agree(plan.people, yes)
         install(plan, click.echo)
@@ -89,12 +93,11 @@ def install_service(
         click.echo("gpufan is in control: `gpufan status` shows it, `sudo gpufan uninstall-service` takes it back")
 
 
-def _tell(plan: "Plan", dry_run: bool) -> None:
-    lines = plan.lines() or ["nothing: all is as it should be"]
+def _tell(lines: Sequence[str], notes: Sequence[str], dry_run: bool) -> None:
     click.echo("This would be done:" if dry_run else "This will be done:")
-    for line in lines:
+    for line in lines or ["nothing: all is as it should be"]:
         click.echo(f"  {line}")
-    for note in plan.notes:
+    for note in notes:
         click.echo(f"note: {note}", err=True)
 
 

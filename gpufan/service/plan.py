@@ -51,13 +51,15 @@ class Plan:
     """Why a copy of the code has to be made; None where none has."""
     is_active: bool
     """Whether the service runs already."""
+    is_enabled: bool
+    """Whether it is started at boot already."""
     keeps_code: bool
     """Whether what would run is what was installed before."""
     digest: str | None
     """Of that, where it can be told."""
     units: dict[str, str]
     companions: dict[Companion, bool]
-    """Those to have, and whether each is active."""
+    """Those to have, and whether each is active and enabled."""
     dropped: list[Companion]
     """Those to be taken away."""
     at_hand: dict[Path, record.Before]
@@ -107,7 +109,7 @@ class Plan:
             lines.append(f"{stops} {self.display_manager.unit}, the display manager")
         if self.restarts:
             lines.append(f"enable {SERVICE} and {'restart' if self.is_active else 'start'} it")
-        elif not self.is_active:
+        elif not (self.is_active and self.is_enabled):
             lines.append(f"enable {SERVICE}")
         starting = self.starting
         for companion, is_active in self.companions.items():
@@ -123,7 +125,7 @@ class Plan:
 def make_plan(options: InstallOptions) -> Plan:
     """Look at the box. Raises GpufanError or InputError with what stands in the way of a service."""
     check_rights()
-    is_active = systemd.show(SERVICE, "ActiveState")["ActiveState"] == "active"
+    is_active, is_enabled = _state(SERVICE)
     services = found.services()
     rivals = [service for service in services if service.runs(found.RIVALS) and service.unit != SERVICE]
     config_text, wanted = _configuration(options, rivals)
@@ -150,6 +152,7 @@ def make_plan(options: InstallOptions) -> Plan:
         config_text=config_text,
         copy_because=None if current else copy_because,
         is_active=is_active,
+        is_enabled=is_enabled,
         keeps_code=was is not None and digest is not None and digest == was.digest and (current or not copy_because),
         digest=digest,
         units=unit_files(
@@ -184,6 +187,12 @@ def _first_that_exists(folder: Path) -> Path:
     return next(parent for parent in (folder, *folder.parents) if parent.exists())
 
 
+def _state(unit: str) -> tuple[bool, bool]:
+    """Whether `unit` is active, and whether it is enabled."""
+    state = systemd.show(unit, "ActiveState", "UnitFileState")
+    return state["ActiveState"] == "active", state["UnitFileState"] == "enabled"
+
+
 def _companions(options: InstallOptions, was: record.Record | None) -> tuple[dict[Companion, bool], list[Companion]]:
     """Companions to have, each with whether it is active, and those to be taken away. Raises InputError."""
     wanted, dropped = {}, []
@@ -193,7 +202,7 @@ def _companions(options: InstallOptions, was: record.Record | None) -> tuple[dic
         if options.companions.get(companion.name, stays):
             if companion.extra:
                 code.check_extra(companion.extra, f"--{companion.name}")
-            wanted[companion] = systemd.show(companion.unit, "ActiveState")["ActiveState"] == "active"
+            wanted[companion] = all(_state(companion.unit))
         elif is_there:
             dropped.append(companion)
     return wanted, dropped

@@ -33,7 +33,7 @@ class Companion:
         return str(UNIT_FOLDER / self.unit)
 
 
-COMPANIONS = (Companion("history", is_usual=True),)
+COMPANIONS = (Companion("history", is_usual=True), Companion("exporter", is_usual=False, extra="metrics"))
 
 
 def unit_files(

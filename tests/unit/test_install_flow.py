@@ -156,7 +156,11 @@ def test_a_second_install_finds_nothing_to_do(box: Box, capsys: pytest.CaptureFi
     (box.root / "calls").unlink()
     box.call("install-service", "--yes")
     assert "nothing: all is as it should be" in capsys.readouterr().out
-    assert not re.search("^(re)?start", (box.root / "calls").read_text(), re.MULTILINE)
+    assert not re.search("^(re)?(start|load)|^daemon", (box.root / "calls").read_text(), re.MULTILINE)
+    (box.root / "units/multi-user.target.wants/gpufan.service").unlink()
+    box.call("install-service", "--yes")
+    assert "  enable gpufan.service\n" in capsys.readouterr().out
+    assert "units/multi-user.target.wants/gpufan.service" in box.state()
 
 
 def test_other_code_is_what_a_second_install_starts(box: Box, monkeypatch: pytest.MonkeyPatch):
@@ -249,6 +253,24 @@ def test_a_companion_that_is_not_wanted_stays_away_until_it_is(box: Box, capsys:
     assert not HISTORY & box.state()
     assert "start gpufan.service" not in (box.root / "calls").read_text()
     box.call("uninstall-service")
+
+
+def test_a_companion_that_lacks_its_extra_is_refused_with_the_remedy(box: Box, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(code, "_is_installed", lambda name: name != "prometheus-client")
+    said = box.refused("install-service", "--yes", "--exporter")
+    assert re.search(
+        "--exporter needs prometheus-client, which is not installed: `.*/pip install prometheus-client`", said
+    )
+
+
+def test_the_copy_takes_an_extra_along_where_it_is_installed(monkeypatch: pytest.MonkeyPatch):
+    def names() -> set[str]:
+        return {found.metadata["Name"].lower() for found in code._distributions()}
+
+    assert {"click", "prometheus_client"} <= {name.replace("-", "_") for name in names()}
+    monkeypatch.setattr(code, "_is_installed", lambda _: False)
+    assert "click" in names()
+    assert not {"prometheus-client", "prometheus_client", "pytest"} & names()
 
 
 @pytest.mark.parametrize(("status", "words"), [("1", "failed: it ended with 1"), ("0", "does not stay up")])
