@@ -12,6 +12,7 @@ import click
 
 from gpufan import config
 from gpufan.curve import Curve
+from gpufan.deploy.command import deploy
 from gpufan.errors import GpufanError, InputError
 from gpufan.options import (
     WORKLOAD,
@@ -303,6 +304,7 @@ cli.add_command(exporter)
 cli.add_command(dashboard)
 cli.add_command(install_service)
 cli.add_command(uninstall_service)
+cli.add_command(deploy)
 cli.add_command(man)
 cli.add_command(completion)
 

@@ -1,0 +1,39 @@
+"""The command `gpufan deploy`: parse, call, print."""
+
+from pathlib import Path
+
+import click
+
+from gpufan.options import debug_option
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def deploy(context: click.Context) -> None:
+    """Install gpufan on many boxes."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@deploy.command()
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    default="gpufan-ansible",
+    show_default=True,
+    help="Where to write them.",
+)
+@click.option("--force", is_flag=True, help="Replace files that are there with other content.")
+@debug_option
+def ansible(output: Path, force: bool) -> None:
+    """Write a playbook and a role for Ansible.
+
+    They give every box its environment, the settings and the service, and a second run changes nothing. The playbook
+    says how to start it.
+    """
+    from gpufan.deploy.ansible import contents
+    from gpufan.written import write
+
+    for line in write(output, contents(), force=force):
+        click.echo(line)

@@ -1,0 +1,32 @@
+"""Files that are written for other programs, into a folder of the user's: never over something else unasked."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from gpufan.errors import GpufanError, InputError
+from gpufan.xorg import files
+
+
+def write(folder: Path, wanted: Mapping[str, bytes], *, force: bool) -> list[str]:
+    """Write `wanted`, by path below `folder`, which is made if need be; a line for each.
+
+    Raises InputError, with nothing changed, where one is there with other content and `force` does not allow to replace
+    it; GpufanError where one cannot be written.
+    """
+    before = {name: files.read(folder / name) for name in wanted}
+    differing = [str(folder / name) for name, data in wanted.items() if before[name] not in (None, data)]
+    if differing and not force:
+        raise InputError(f"{' and '.join(differing)} would be overwritten: add --force, or choose another --output")
+    lines = []
+    for name, data in wanted.items():
+        path = folder / name
+        if before[name] == data:
+            lines.append(f"{path} is up to date")
+            continue
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise GpufanError(f"cannot make {path.parent}: {error.strerror}") from error
+        files.replace(path, data)
+        lines.append(f"wrote {path}")
+    return lines
