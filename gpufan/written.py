@@ -7,7 +7,7 @@ from gpufan.errors import GpufanError, InputError
 from gpufan.xorg import files
 
 
-def write(folder: Path, wanted: Mapping[str, bytes], *, force: bool) -> list[str]:
+def write(folder: Path, wanted: Mapping[str, bytes], *, force: bool = False) -> list[str]:
     """Write `wanted`, by path below `folder`, which is made if need be; a line for each.
 
     Raises InputError, with nothing changed, where one is there with other content and `force` does not allow to replace

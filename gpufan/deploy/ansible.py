@@ -5,7 +5,6 @@ from gpufan.resources import resource
 
 FILES = (
     "playbook.yml",
-    "inventory.ini",
     "roles/gpufan/defaults/main.yml",
     "roles/gpufan/handlers/main.yml",
     "roles/gpufan/meta/main.yml",
@@ -14,6 +13,13 @@ FILES = (
 
 
 def contents() -> dict[str, bytes]:
-    """What is to be written, by its path in the folder; settings that set nothing are among it."""
-    written = {name: resource(f"templates/ansible/{name}").read_bytes() for name in FILES}
-    return {**written, "config.toml": render().encode()}
+    """Playbook and role, by path in the folder."""
+    return {name: resource(f"templates/ansible/{name}").read_bytes() for name in FILES}
+
+
+def beginnings() -> dict[str, bytes]:
+    """What is the user's to go on with: the list of boxes, and settings for them."""
+    return {
+        "inventory.ini": resource("templates/ansible/inventory.ini").read_bytes(),
+        "config.toml": render().encode(),
+    }

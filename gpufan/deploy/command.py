@@ -30,10 +30,11 @@ def ansible(output: Path, force: bool) -> None:
     """Write a playbook and a role for Ansible.
 
     They give every box its environment, the settings and the service, and a second run changes nothing. The playbook
-    says how to start it.
+    says how to start it. A list of boxes and settings that are there already stay as they are.
     """
-    from gpufan.deploy.ansible import contents
+    from gpufan.deploy.ansible import beginnings, contents
     from gpufan.written import write
 
-    for line in write(output, contents(), force=force):
+    missing = {name: data for name, data in beginnings().items() if not (output / name).exists()}
+    for line in write(output, contents() | missing, force=force):
         click.echo(line)

@@ -12,9 +12,10 @@ from prometheus_client import generate_latest
 
 from gpufan.errors import GpufanError, InputError
 from gpufan.report.metrics.collector import registry
-from gpufan.report.metrics.dashboard import ALERTS, DASHBOARD, contents, write
+from gpufan.report.metrics.dashboard import ALERTS, DASHBOARD, contents
 from gpufan.report.snapshot import Snapshot, SnapshotFile
 from gpufan.resources import resource
+from gpufan.written import write
 from tests.doubles import require
 from tests.unit.material import gpu_state
 
@@ -174,25 +175,25 @@ def test_dashboard_and_alerts_ask_only_for_metrics_that_there_are(tmp_path: Path
 
 def test_both_files_are_written_and_a_second_time_changes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
-    assert write(folder, force=False) == [f"wrote {folder / DASHBOARD}", f"wrote {folder / ALERTS}"]
+    assert write(folder, contents(), force=False) == [f"wrote {folder / DASHBOARD}", f"wrote {folder / ALERTS}"]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents()
-    assert all(line.endswith("is up to date") for line in write(folder, force=False))
+    assert all(line.endswith("is up to date") for line in write(folder, contents(), force=False))
 
 
 def test_a_file_with_other_content_is_not_overwritten_and_nothing_else_is_written(tmp_path: Path) -> None:
     (tmp_path / ALERTS).write_text("mine")
     with pytest.raises(InputError, match=rf"{ALERTS} would be overwritten: add --force"):
-        write(tmp_path, force=False)
+        write(tmp_path, contents(), force=False)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_force_replaces_what_differs(tmp_path: Path) -> None:
     (tmp_path / ALERTS).write_text("mine")
-    write(tmp_path, force=True)
+    write(tmp_path, contents(), force=True)
     assert (tmp_path / ALERTS).read_bytes() == contents()[ALERTS]
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_for_people(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(GpufanError, match=r"file/folder"):
-        write(tmp_path / "file" / "folder", force=False)
+        write(tmp_path / "file" / "folder", contents(), force=False)

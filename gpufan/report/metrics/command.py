@@ -87,7 +87,8 @@ def dashboard(output: Path, force: bool) -> None:
 
     Both take the metrics of `gpufan exporter`.
     """
-    from gpufan.report.metrics.dashboard import write
+    from gpufan.report.metrics.dashboard import contents
+    from gpufan.written import write
 
-    for line in write(output, force=force):
+    for line in write(output, contents(), force=force):
         click.echo(line)

@@ -25,7 +25,7 @@ from tests.doubles.nvml import SONAME, NvmlDouble, build, wait_for
 
 CACHE = Path(os.environ.get("GPUFAN_RIG_CACHE", "/var/cache/gpufan-rig"))
 SUITE = "bookworm"
-PACKAGES = "systemd-sysv,dbus,procps,python3,lightdm,lightdm-autologin-greeter,xvfb"
+PACKAGES = "systemd-sysv,dbus,procps,python3,python3-venv,python3-apt,lightdm,lightdm-autologin-greeter,xvfb"
 EXCLUDED = ("share/man/*", "share/locale/*", "share/doc/*", "lib/*/libLLVM*", "lib/*/dri/*")
 """Below /usr: texts, and what only draws."""
 
@@ -33,8 +33,13 @@ VENV = Path("/home/user/venv")
 """Where a user installs gpufan without asking anybody."""
 GPUFAN = f"{VENV}/bin/gpufan"
 
+ANSIBLE = Path("/srv/ansible")
+"""Where Ansible is, for `run`; gpufan's wheel and all that it needs lie in `WHEELS`."""
+WHEELS = Path("/srv/wheels")
+
 _SOURCE = Path(__file__).parents[3]
 _BOOT = Path(__file__).with_name("boot.sh")
+_ANSIBLE = "ansible-core>=2.17"
 _LIBRARY = f"usr/lib/{SONAME}"
 _FILES = {
     "etc/systemd/system.conf.d/nvml.conf": "[Manager]\nDefaultEnvironment=GPUFAN_NVML_DOUBLE=/dev/nvml-double\n",
@@ -63,9 +68,8 @@ def debian_root() -> Path:
     if os.geteuid() != 0:
         pytest.skip("only root can boot systemd in namespaces: run this with sudo")
     mmdebstrap = require("mmdebstrap", "mmdebstrap")
-    wanted = [text for text in requires("gpufan") or () if "extra ==" not in text or "metrics" in text.split(";")[1]]
-    wheels = [text.replace(' extra == "metrics"', ' python_version > "3"') for text in wanted]
-    key = (SUITE, PACKAGES, EXCLUDED, wheels)
+    wheels = [text.split(";")[0] for text in requires("gpufan") or () if _applies(text)]
+    key = (SUITE, PACKAGES, EXCLUDED, wheels, _ANSIBLE)
     root = CACHE / f"root-{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
@@ -81,6 +85,12 @@ def debian_root() -> Path:
     return root
 
 
+def _applies(requirement: str) -> bool:
+    """Whether it is one of gpufan or of its metrics, for the Python of the suite."""
+    condition = requirement.partition(";")[2]
+    return not condition or "metrics" in condition
+
+
 def _mirror() -> str:
     """The archive that this machine is set up with."""
     found = _run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").split()
@@ -92,8 +102,13 @@ def _fill(root: Path, wheels: list[str]) -> None:
     _run("chroot", root, "useradd", "--create-home", "--shell", "/bin/bash", "user")
     _run("chroot", root, "python3", "-m", "venv", "--without-pip", VENV)
     version = _site(root).parent.name.removeprefix("python")
-    options = ["-q", "--target", _site(root), "--no-compile", "--only-binary=:all:", "--python-version", version]
-    _run(sys.executable, "-m", "pip", "install", *options, *wheels)
+    pip = (sys.executable, "-m", "pip", "-q")
+    options = ["--only-binary=:all:", "--python-version", version]
+    folder = root / WHEELS.relative_to("/")
+    _run(*pip, "download", *options, "--dest", folder, *wheels)
+    local = ["--no-index", "--find-links", folder, "--no-compile"]
+    _run(*pip, "install", *options, *local, "--target", _site(root), *wheels)
+    _run(*pip, "install", *options, "--no-compile", "--target", root / ANSIBLE.relative_to("/"), _ANSIBLE)
     _run("chroot", root, "chown", "-R", "user:", "/home/user")
     (root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
     (root / "etc/machine-id").write_text(f"{'0123456789abcdef' * 2}\n")
@@ -108,9 +123,11 @@ def source_layer(folder: Path, root: Path) -> Path:
     _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, _SOURCE)
     layer = folder / "layer"
     home = layer / "home/user"
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+    built = next(folder.glob("*.whl"))
+    with zipfile.ZipFile(built) as wheel:
         wheel.extractall(layer / _site(root).relative_to(root))
     for name, data in {
+        f"{WHEELS}/{built.name}"[1:]: built.read_bytes(),
         **{name: text.encode() for name, text in _FILES.items()},
         _LIBRARY: build().read_bytes(),
     }.items():
@@ -235,7 +252,7 @@ class Rig:
             name = str(path.relative_to(upper))
             lower = next((layer / name for layer in self._layers if os.path.lexists(layer / name)), None)
             now, was = _describe(path), _describe(lower)
-            if now != was and not name.startswith(_VOLATILE) and name != "var/lib/private":
+            if now != was and not name.startswith(_VOLATILE):
                 found[name] = now
         return found
 
@@ -247,8 +264,16 @@ class Rig:
         assert self.changes() == before
 
 
-_VOLATILE = ("var/log/", "var/lib/systemd/", "var/lib/lightdm", "var/cache/", "tmp/", "var/tmp/", ".old")
-"""And `var/lib/private`, which systemd makes for the first service that needs it."""
+_VOLATILE = (
+    "var/log/",
+    "var/lib/systemd/",
+    "var/lib/lightdm",
+    "var/lib/private",
+    "var/cache/",
+    "tmp/",
+    "var/tmp/",
+    ".old",
+)
 
 
 def _describe(path: Path | None) -> str:

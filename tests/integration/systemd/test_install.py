@@ -12,7 +12,7 @@ from tests.integration.systemd.rig import GPUFAN, VENV, Rig
 pytestmark = pytest.mark.systemd
 
 SETTINGS = "etc/gpufan/config.toml"
-STATE = ("var/lib/gpufan", "var/lib/private")
+STATE = "var/lib/gpufan"
 COOLGPUS = """[Service]
 ExecStart=/usr/local/bin/coolgpus --temp 20 55 80 --speed 20 30 99 --hyst 3
 [Install]
@@ -77,7 +77,8 @@ def test_a_history_is_kept_and_outlives_an_uninstall(rig: Rig):
     assert rig.show("gpufan-history.service", "LoadState") == "not-found"
     rig.install()
     assert rig.show("gpufan-history.service", "ActiveState") == "active"
-    assert rig.run("stat", "-c", "%s", file).stdout != "0\n"
+    rig.run("gpufan", "uninstall-service", "--purge")
+    assert rig.run("ls", "/var/lib/private").stdout == ""
 
 
 def test_a_newer_install_upgrades_an_older_one(rig: Rig):

@@ -1,0 +1,62 @@
+"""The playbook of `gpufan deploy ansible`, run by the real Ansible on a box with the real systemd."""
+
+import re
+
+import pytest
+
+from tests.doubles.nvml import AUTO, MANUAL, wait_for
+from tests.integration.systemd.rig import ANSIBLE, GPUFAN, WHEELS, Rig
+
+pytestmark = pytest.mark.systemd
+FOLDER = "/srv/deploy"
+
+
+def play(rig: Rig, *options: str) -> dict[str, int]:
+    """Run the playbook on the box itself; how many tasks came to what."""
+    command = [
+        *("env", "ANSIBLE_HOME=/tmp/ansible", "ANSIBLE_REMOTE_TEMP=/tmp/ansible/tmp"),
+        *(f"PYTHONPATH={ANSIBLE}", "python3", f"{ANSIBLE}/bin/ansible-playbook", f"{FOLDER}/playbook.yml"),
+        *("-i", "box,", "--connection=local", "-e", '{"gpufan_pip_options": "--no-index --find-links /srv/wheels"}'),
+        *("-e", "ansible_python_interpreter=/usr/bin/python3", *options),
+    ]
+    said = rig.run(*command).stdout
+    recap = re.search(r"^box +: (.*)$", said, re.MULTILINE)
+    assert recap, said
+    return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", recap[1])}
+
+
+def test_a_playbook_installs_changes_and_then_leaves_alone(rig: Rig):
+    rig.run(GPUFAN, "deploy", "ansible", "--output", FOLDER)
+    rig.run("sed", "-i", "s/^  hosts: gpufan$/  hosts: all/", f"{FOLDER}/playbook.yml")
+    rig.run("sh", "-c", f"mv {WHEELS}/gpufan-*.whl {FOLDER}")
+
+    with rig.unchanged():
+        assert play(rig, "--check")["failed"] == 0
+    assert play(rig)["changed"] > 0
+    assert rig.show("gpufan.service", "ActiveState") == "active"
+    assert rig.show("gpufan-history.service", "ActiveState") == "active"
+    assert [card.fans[0].policy for card in rig.double.cards[:2]] == [MANUAL, MANUAL]
+
+    with rig.unchanged():
+        pid = rig.show("gpufan.service", "MainPID")
+        assert play(rig)["changed"] == 0
+        assert play(rig, "--check")["changed"] == 0
+        assert rig.show("gpufan.service", "MainPID") == pid
+
+    rig.run("sh", "-c", f"echo 'curve = \"20:50,80:100\"' >{FOLDER}/config.toml")
+    assert play(rig, "--check")["changed"] > 0
+    assert play(rig)["changed"] > 0
+    wait_for(lambda: rig.double.cards[0].fans[0].target >= 50, 10)
+
+    assert play(rig, "-e", '{"gpufan_exporter": true}')["changed"] > 0
+    assert rig.show("gpufan-exporter.service", "ActiveState") == "active"
+    assert "gpufan_gpu_temperature_celsius{" in metrics(rig)
+    assert play(rig, "-e", '{"gpufan_exporter": true}')["changed"] == 0
+
+    rig.run("gpufan", "uninstall-service", "--purge")
+    assert [card.fans[0].policy for card in rig.double.cards[:2]] == [AUTO, AUTO]
+
+
+def metrics(rig: Rig) -> str:
+    code = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:10835/metrics').read().decode())"
+    return rig.run("python3", "-c", code).stdout
