@@ -162,6 +162,16 @@ def test_what_is_no_date_is_refused(text: str) -> None:
         read_day(text)
 
 
+def test_an_event_belongs_to_every_time_that_it_touches(kept: Kept) -> None:
+    kept.seconds(10)
+    kept.seconds(30, kind="fail-safe")  # from second 11 to second 40
+    kept.seconds(10)
+    with Past(kept.folder) as past:
+        for begin_s, end_s, touches in ((0, 11, False), (0, 12, True), (20, 30, True), (40, 50, True), (41, 50, False)):
+            found = past.events(past.cards(), Span(NOON_S + begin_s, NOON_S + end_s))
+            assert bool(found) == touches, (begin_s, end_s)
+
+
 def test_readings_are_by_the_second_while_kept_and_by_the_minute_before(kept: Kept) -> None:
     kept.seconds(120, temperature_c=60.0)
     kept.seconds(60, temperature_c=70.0)

@@ -10,7 +10,7 @@ from gpufan.control.law import DEFAULT_CURVE
 from gpufan.curve import Curve
 from gpufan.errors import InputError
 from gpufan.report import plot
-from gpufan.report.plot import Panel, Series, check_output, curve_with_points, render, save, time_panels
+from gpufan.report.plot import Mark, Panel, Series, check_output, curve_with_points, render, save, time_panels
 
 TIMES_S = [0.0, 60.0, 120.0, 180.0]
 PANELS = [
@@ -26,6 +26,13 @@ def texts(svg: bytes) -> list[str]:
 def test_a_picture_says_what_is_on_its_axes_and_which_line_is_which() -> None:
     words = texts(render(time_panels(PANELS, title="a title"), "svg"))
     assert {"temperature, °C", "duty, %", "time, min", "a", "b", "limit", "a title"} <= set(words)
+
+
+def test_marks_are_named_and_bands_are_not() -> None:
+    panel = Panel("duty", "%", [Series("a", TIMES_S, [30, 30, None, 50], ([20, 25, None, 40], [40, 35, None, 60]))])
+    marks = [Mark(60, 90, "fail-safe", "#D81B60"), Mark(120, 120, "fail-safe", "#D81B60")]
+    words = texts(render(time_panels([panel], marks=marks), "svg"))
+    assert [word for word in words if word in ("a", "fail-safe")] == ["a", "fail-safe"]
 
 
 def test_long_times_are_in_hours() -> None:
