@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from gpufan.errors import InputError
@@ -141,6 +142,11 @@ def date_of(time_s: float) -> str:
     return time.strftime("%Y-%m-%d", time.localtime(time_s))
 
 
+def second_of(time_s: float) -> str:
+    """Date and time here: `2026-11-22 03:12:05`."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_s))
+
+
 def day_span(date: str) -> Span:
     """From midnight to midnight here. Raises ValueError where `date` is none."""
     year, month, day = time.strptime(date, "%Y-%m-%d")[:3]
@@ -195,17 +201,20 @@ def _line(date: str, day: Day) -> str:
 
 
 def print_events(cards: Sequence[Card], events: Iterable[Event]) -> None:
-    """Print a line for each event, in order."""
-    labels = {card.info.uuid: card.label for card in cards}
-    console = Console(highlight=False, soft_wrap=True)
-    empty = True
-    for event in events:
-        empty = False
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.begin_s))
-        who = f"{labels[event.uuid]}: " if event.uuid else ""
-        console.print(Text(f"{when}  {who}{event_text(event)}"))
-    if empty:
+    """Print each event, in order: a line for a program that reads them, as many as it takes on a terminal."""
+    labels = {card.info.uuid: f"{card.label}: " for card in cards} | {"": ""}
+    console = Console(highlight=False)
+    rows = [(second_of(event.begin_s), labels[event.uuid] + event_text(event)) for event in events]
+    if not rows:
         console.print("nothing happened that would be worth a line")
+    elif console.is_terminal:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        for when, what in rows:
+            table.add_row(Text(when, style="dim", no_wrap=True), Text(what))
+        console.print(table)
+    else:
+        for when, what in rows:
+            console.print(Text(f"{when}  {what}"), soft_wrap=True)
 
 
 def event_text(event: Event) -> str:

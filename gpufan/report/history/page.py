@@ -9,7 +9,7 @@ from typing import Any
 from gpufan import __version__
 from gpufan.errors import GpufanError, InputError
 from gpufan.report.history import chart
-from gpufan.report.history.days import SOUND_NOTE, Day, date_of, days, event_duration, load_from_w, whole
+from gpufan.report.history.days import SOUND_NOTE, Day, days, event_duration, load_from_w, second_of, whole
 from gpufan.report.history.events import Event
 from gpufan.report.history.past import Card, Past, Span
 from gpufan.report.plot import render
@@ -100,7 +100,7 @@ def _day(day: Day) -> dict[str, str]:
 
 def _event(event: Event) -> dict[str, str]:
     return {
-        "when": f"{date_of(event.begin_s)} {time.strftime('%H:%M:%S', time.localtime(event.begin_s))}",
+        "when": second_of(event.begin_s),
         "kind": event.kind,
         "lasted": event_duration(event),
         "text": event.text,
@@ -130,4 +130,4 @@ _COLOURS = {
 
 
 def _minute(time_s: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(time_s))
+    return second_of(time_s)[:-3]
