@@ -27,6 +27,8 @@ def systemctl(*arguments: str, limit_s: float | None = None) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit_s)
     except FileNotFoundError:
         raise GpufanError("there is no systemctl here: this machine does not run systemd") from None
+    except OSError as error:
+        raise GpufanError(f"systemctl cannot be run: {error.strerror}") from error
     except subprocess.TimeoutExpired:
         raise GpufanError(f"systemctl {' '.join(arguments)} has not answered for {limit_s:g} s") from None
     if done.returncode != 0:

@@ -234,12 +234,12 @@ def systemd_says(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> 
             "StateChangeTimestamp=",
             "gpufan.service: activating (auto-restart), started again 3x, last result: exit-code",
         ),
-        ("LoadState=not-found\nActiveState=inactive", "gpufan.service: not-found"),
+        ("LoadState=not-found\nActiveState=inactive", None),
         ("LoadState=masked\nActiveState=inactive", "gpufan.service: masked"),
     ],
 )
 def test_the_unit_is_told_in_a_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, properties: str, text: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, properties: str, text: str | None
 ) -> None:
     systemd_says(monkeypatch, tmp_path, f"cat <<'END'\n{properties}\nEND")
     assert unit_text() == text
@@ -249,6 +249,13 @@ def test_a_systemd_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.Mo
     monkeypatch.setattr("gpufan.report.watch._UNIT_LIMIT_S", 0.05)
     systemd_says(monkeypatch, tmp_path, "exec sleep 10")
     assert "has not answered for 0.05 s" in (unit_text() or "")
+
+
+def test_a_systemctl_that_cannot_be_run_stops_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    systemd_says(monkeypatch, tmp_path, "")
+    (tmp_path / "systemctl").write_text("no program")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "systemctl cannot be run: Exec format error" in (unit_text() or "")
 
 
 def test_a_machine_without_systemd_has_nothing_to_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
