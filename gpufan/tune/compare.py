@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from gpufan.control.law import DEFAULT_CURVE, CurveSettings
 from gpufan.curve import Curve
@@ -11,7 +12,9 @@ from gpufan.gpu.simulated import PROFILES, WORKLOADS, Plant, SimulatedBox
 from gpufan.report import recording
 from gpufan.tune.fit import fit
 from gpufan.tune.readings import choose, collect
-from gpufan.tune.replay import Setting, fitted_box
+from gpufan.tune.replay import FittedBox, Setting
+
+_P = TypeVar("_P", bound=Plant)
 
 
 def settings(curves: Sequence[Curve], targets_c: Sequence[float]) -> list[Setting]:
@@ -38,8 +41,8 @@ def fitted_boxes(
     """
     cards = choose(collect(recording.read(path)), names, str(path))
     fitted = [(card, _in_air(fit(card).plant, inlet_c)) for card in cards]
-    return partial(fitted_box, fitted, WORKLOADS[workload] if workload else None)
+    return partial(FittedBox, fitted, WORKLOADS[workload] if workload else None)
 
 
-def _in_air(plant: Plant, inlet_c: float | None) -> Plant:
+def _in_air(plant: _P, inlet_c: float | None) -> _P:
     return plant if inlet_c is None else replace(plant, inlet_c=inlet_c)

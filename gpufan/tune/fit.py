@@ -2,7 +2,8 @@
 
 The model is the simulator's: a heatsink that takes up power and gives it to the inlet air over
 R(d) = R0 + R1·d^-n K/W at duty d in 0..1, and a die a little above it. Its seven constants are found by least squares
-on the temperature that it predicts over the whole recording from power and fan speed alone. What a recording does not
+on the temperature that it predicts over the whole recording from power and fan speed alone; an eighth says how much
+other cards of the recording warm the air. What a recording does not
 tell is filled up from the constants of a GTX 1080 Ti, each held to be uncertain by a factor of about two.
 """
 
@@ -22,7 +23,10 @@ _NOMINAL = Plant()
 _NOMINAL_INLET_C = 30.0
 """Of a card in a case: between a cool room and the 39 °C that reviews suggest."""
 
-_WIDTHS = (0.5, 1.0, 0.4, 0.5, 0.4, 0.5, 8.0)
+_NOMINAL_COUPLING = 0.01
+"""K/W; the simulated boxes have 0 to 0.06."""
+
+_WIDTHS = (0.5, 1.0, 0.4, 0.5, 0.4, 0.5, 8.0, 1.5)
 """Standard deviation of each parameter of `_plant` before anything is seen; 0.5 of a logarithm is a factor of 1.65."""
 
 _ROUNDING_K = 1 / math.sqrt(12)
@@ -32,30 +36,41 @@ _DRAWS = 400
 """Plants that stand for what the recording leaves open."""
 
 
+@dataclass(frozen=True, slots=True)
+class FittedPlant(Plant):
+    """A plant among others."""
+
+    coupling: float = 0.0
+    """K that each W of other cards adds to the inlet, once it has passed through their heatsinks."""
+
+
 @dataclass(frozen=True)
 class Fit:
     """What a recording tells about a card."""
 
     card: Card
-    plant: Plant
-    draws: tuple[Plant, ...]
+    plant: FittedPlant
+    draws: tuple[FittedPlant, ...]
     """Plants that explain the recording about as well, drawn by how likely they are."""
     misfit_k: float
     """Root mean square of temperature read less predicted, K."""
 
-    def interval(self, value: Callable[[Plant], float]) -> tuple[float, float]:
+    def interval(self, value: Callable[[FittedPlant], float]) -> tuple[float, float]:
         """Where `value` of a plant lies with a probability of nine tenths."""
         values = sorted(value(plant) for plant in self.draws)
         return values[len(values) // 20], values[-1 - len(values) // 20]
 
-    def warm(self, power_w: float, duty_percent: float) -> Plant:
-        """A plant warmer than nineteen in twenty, at `power_w` and `duty_percent`."""
-        by_heat = sorted(self.draws, key=lambda plant: steady_c(plant, power_w, duty_percent))
+    def warm(self, power_w: float, duty_percent: float) -> FittedPlant:
+        """A plant warmer than nineteen in twenty, at `power_w` and `duty_percent` beside the others as they were."""
+        others_w = self.card.others_w
+        by_heat = sorted(
+            self.draws, key=lambda plant: steady_c(plant, power_w, duty_percent) + plant.coupling * others_w
+        )
         return by_heat[-1 - len(by_heat) // 20]
 
 
 def steady_c(plant: Plant, power_w: float, duty_percent: float) -> float:
-    """Temperature that `plant` comes to, °C."""
+    """Temperature that `plant` comes to when it is alone, °C."""
     return plant.inlet_c + power_w * plant.resistance(duty_percent)
 
 
@@ -67,7 +82,7 @@ def duty_to_hold(plant: Plant, power_w: float, temperature_c: float) -> float:
     return min(100 * math.pow(flow / plant.resistance_flow, -1 / plant.resistance_exponent), 100.0)
 
 
-def predict(plant: Plant, stretch: Stretch) -> list[float]:
+def predict(plant: FittedPlant, stretch: Stretch) -> list[float]:
     """Temperature at each reading of `stretch` but the first, °C, from its power and fan speed alone.
 
     What the heatsink had at the first is not told by any reading, and chosen so that the rest fits best.
@@ -76,14 +91,17 @@ def predict(plant: Plant, stretch: Stretch) -> list[float]:
     sink_c = die_c = stretch[0].temperature_c
     # How much of one K more in the heatsink at the beginning is left.
     sink_share, die_share = 1.0, 0.0
+    others_w = stretch[0].others_w
     predicted, shares = [], []
     before_s = stretch[0].time_s
-    for time_s, _, power_w, speed_percent, _ in stretch[1:]:
+    for time_s, _, power_w, speed_percent, _, others_now_w in stretch[1:]:
         seconds, before_s = time_s - before_s, time_s
         resistance = rest[speed_percent]
         kept = math.exp(-seconds / (resistance * plant.heat_capacity))
         die_kept = math.exp(-seconds / plant.die_time_constant_s)
-        end_c = plant.inlet_c + power_w * resistance
+        # The others' heatsinks give their heat off about as late as this one.
+        others_w = others_now_w + (others_w - others_now_w) * kept
+        end_c = plant.inlet_c + plant.coupling * others_w + power_w * resistance
         sink_c = end_c + (sink_c - end_c) * kept
         end_c = sink_c + power_w * plant.die_resistance
         die_c = end_c + (die_c - end_c) * die_kept
@@ -137,13 +155,13 @@ def fit(card: Card) -> Fit:
     return Fit(card, plant, tuple(others), misfit_k)
 
 
-def _plant(values: Sequence[float], usual_duty: float) -> Plant:
+def _plant(values: Sequence[float], usual_duty: float) -> FittedPlant:
     """The plant that `values` stand for; all 0 are the nominal card in a case.
 
     Chosen so that each is told by something else in a recording, as far as can be: first the resistance between
     heatsink and air at `usual_duty` percent, then how much of it no air flow can remove, and how the rest falls.
     """
-    resistance, share, exponent, die, die_time, capacity, inlet = (float(value) for value in values)
+    resistance, share, exponent, die, die_time, capacity, inlet, coupling = (float(value) for value in values)
     usual = max(usual_duty / 100, 0.05)
     nominal_floor = _NOMINAL.resistance_floor - _NOMINAL.die_resistance
     nominal_flow = _NOMINAL.resistance_flow * usual**-_NOMINAL.resistance_exponent
@@ -152,8 +170,7 @@ def _plant(values: Sequence[float], usual_duty: float) -> Plant:
     whole = (nominal_floor + nominal_flow) * math.exp(resistance)
     die_resistance = _NOMINAL.die_resistance * math.exp(die)
     n = _NOMINAL.resistance_exponent * math.exp(exponent)
-    return replace(
-        _NOMINAL,
+    return FittedPlant(
         resistance_floor=die_resistance + whole * odds / (1 + odds),
         resistance_flow=whole / (1 + odds) * usual**n,
         resistance_exponent=n,
@@ -162,6 +179,7 @@ def _plant(values: Sequence[float], usual_duty: float) -> Plant:
         die_time_constant_s=_NOMINAL.die_time_constant_s * math.exp(die_time),
         heat_capacity=_NOMINAL.heat_capacity * math.exp(capacity),
         inlet_c=_NOMINAL_INLET_C + inlet,
+        coupling=_NOMINAL_COUPLING * math.exp(coupling),
     )
 
 

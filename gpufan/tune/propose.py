@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from gpufan.config import toml
 from gpufan.control.law import DEFAULT_CURVE, CurveSettings
 from gpufan.curve import Curve
-from gpufan.gpu.simulated import Plant
-from gpufan.tune.fit import Fit, duty_to_hold
-from gpufan.tune.replay import Outcome, Setting, fitted_box, recorded, replay
+from gpufan.tune.fit import Fit, FittedPlant, duty_to_hold
+from gpufan.tune.replay import FittedBox, Outcome, Setting, recorded, replay
 
 PRESENT = "present"
 
@@ -148,7 +147,8 @@ class _Bench:
         self._fit = fit
         self._limit_c = limit_c
         self.high_w = _middle([reading.power_w for reading in fit.card.readings])[1]
-        self._warm = fit.warm(self.high_w, duty_to_hold(fit.plant, self.high_w, limit_c))
+        alone_c = limit_c - fit.plant.coupling * fit.card.others_w
+        self._warm = fit.warm(self.high_w, duty_to_hold(fit.plant, self.high_w, alone_c))
 
     def try_out(self, name: str, settings: CurveSettings) -> Candidate:
         """What `settings` would come to."""
@@ -179,9 +179,9 @@ class _Bench:
         outcome = self._run(self._warm, Setting("", settings), lambda peak_c: peak_c > self._limit_c)
         return outcome.peak_c <= self._limit_c
 
-    def _run(self, plant: Plant, setting: Setting, enough: Callable[[float], bool] = lambda _: False) -> Outcome:
+    def _run(self, plant: FittedPlant, setting: Setting, enough: Callable[[float], bool] = lambda _: False) -> Outcome:
         card = self._fit.card
-        return replay(fitted_box([(card, plant)]), setting, card.seconds, enough)
+        return replay(FittedBox([(card, plant)]), setting, card.seconds, enough)
 
 
 def _range(low: float, high: float) -> str:

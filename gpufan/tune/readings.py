@@ -1,9 +1,11 @@
 """What of a recording tells about a card's physics: temperature, power and fan speed, without what is in doubt."""
 
 import math
+import statistics
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import NamedTuple
 
 from gpufan.control.guard import VALID_C
@@ -31,6 +33,8 @@ class Reading(NamedTuple):
     power_w: float
     speed_percent: float
     duty_percent: float | None
+    others_w: float
+    """What the other cards of the recording drew together."""
 
 
 Stretch = Sequence[Reading]
@@ -60,6 +64,11 @@ class Card:
         return [reading for stretch in self.stretches for reading in stretch]
 
     @property
+    def others_w(self) -> float:
+        """What the other cards drew together, in the mean."""
+        return statistics.fmean(reading.others_w for reading in self.readings)
+
+    @property
     def seconds(self) -> float:
         """How long the card was seen."""
         return sum(stretch[-1].time_s - stretch[0].time_s for stretch in self.stretches)
@@ -74,7 +83,7 @@ class _Collector:
         self._readings: deque[Reading] = deque(maxlen=LONGEST)
         self._full_scale_rpm: deque[float] = deque(maxlen=LONGEST)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row, others_w: float) -> None:
         """Take a row, if it is complete."""
         self.label = row.label
         speed = row.duty_percent if row.speed_percent is None else row.speed_percent
@@ -82,7 +91,7 @@ class _Collector:
             return
         if not VALID_C[0] <= row.temperature_c <= VALID_C[1] or row.power_w < 0 or not 0 <= speed <= 200:
             return
-        self._readings.append(Reading(row.time_s, row.temperature_c, row.power_w, speed, row.duty_percent))
+        self._readings.append(Reading(row.time_s, row.temperature_c, row.power_w, speed, row.duty_percent, others_w))
         # At low speed the whole percents are too coarse.
         if row.speed_rpm and speed >= 20:
             self._full_scale_rpm.append(row.speed_rpm / speed * 100)
@@ -104,10 +113,13 @@ class _Collector:
 def collect(rows: Iterable[Row]) -> list[Card]:
     """Sort `rows` by card, in the order in which the cards first appear; what is incomplete or absurd is left out."""
     cards: dict[str, _Collector] = {}
-    for row in rows:
-        if row.uuid not in cards:
-            cards[row.uuid] = _Collector(row)
-        cards[row.uuid].add(row)
+    for _, together in groupby(rows, key=lambda row: row.time_s):
+        tick = list(together)
+        all_w = sum(row.power_w or 0.0 for row in tick)
+        for row in tick:
+            if row.uuid not in cards:
+                cards[row.uuid] = _Collector(row)
+            cards[row.uuid].add(row, all_w - (row.power_w or 0.0))
     return [collector.card() for collector in cards.values()]
 
 

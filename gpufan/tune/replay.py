@@ -10,6 +10,7 @@ from gpufan.control.law import CurveSettings
 from gpufan.gpu.simulated import Plant, Profile, SimulatedBox, SimulatedGpu, Workload, sound_db
 from gpufan.report.plot import Panel, Series
 from gpufan.report.summary import HOT_C, CardSummary, Swings
+from gpufan.tune.fit import FittedPlant
 from gpufan.tune.readings import Card, Reading
 from gpufan.worker import Worker
 
@@ -115,14 +116,33 @@ def panels(outcomes: Sequence[Outcome], limit_c: float, card: str = "") -> list[
     ]
 
 
-def fitted_box(cards: Sequence[tuple[Card, Plant]], workload: Workload | None = None) -> SimulatedBox:
-    """Recorded cards as `plants` fitted to them, as warm as they were, under the power that they drew or `workload`."""
-    box = SimulatedBox(Profile("", tuple(plant for _, plant in cards)), workload or (lambda _: 0.0))
-    for gpu, (card, _) in zip(box.gpus, cards, strict=True):
-        _take_place(gpu, card)
-        if workload is None:
-            gpu.workload = recorded_load(card)
-    return box
+class FittedBox(SimulatedBox):
+    """Recorded cards as the plants fitted to them, as warm as they were, under the power that they drew or `workload`.
+
+    The heat of the others comes with the air as it did in the recording, or as `workload` makes it.
+    """
+
+    def __init__(self, cards: Sequence[tuple[Card, FittedPlant]], workload: Workload | None = None) -> None:
+        super().__init__(Profile("", tuple(plant for _, plant in cards)), workload or (lambda _: 0.0))
+        self._others: list[Workload] = []
+        self._coupling_k_per_w = [plant.coupling for _, plant in cards]
+        for gpu, (card, _) in zip(self.gpus, cards, strict=True):
+            _take_place(gpu, card)
+            if workload is None:
+                gpu.workload = _recorded(card, lambda reading: reading.power_w)
+                self._others.append(_recorded(card, lambda reading: reading.others_w))
+            else:
+                self._others.append(lambda time_s: workload(time_s) * (len(cards) - 1))
+        self._others_w = [others(0.0) for others in self._others]
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass for every card."""
+        for number, gpu in enumerate(self.gpus):
+            now_w = self._others[number](gpu.time_s)
+            kept = math.exp(-seconds / (gpu.plant.resistance(gpu.speed_percent) * gpu.plant.heat_capacity))
+            self._others_w[number] = now_w + (self._others_w[number] - now_w) * kept
+            gpu.neighbour_heat_k = self._coupling_k_per_w[number] * self._others_w[number]
+        super().advance(seconds)
 
 
 def _take_place(gpu: SimulatedGpu, card: Card) -> None:
@@ -157,11 +177,11 @@ def recorded(card: Card) -> Outcome:
     )
 
 
-def recorded_load(card: Card) -> Workload:
-    """The power that `card` drew, stretch after stretch, and then again from the start."""
-    powers_w = [reading.power_w for _, reading in _steps(card)]
+def _recorded(card: Card, value: Callable[[Reading], float]) -> Workload:
+    """What `value` was of `card` at a time, stretch after stretch, and then again from the start."""
+    values = [value(reading) for _, reading in _steps(card)]
     ends_s = list(accumulate(elapsed_s for elapsed_s, _ in _steps(card)))
-    return lambda time_s: powers_w[min(bisect_right(ends_s, time_s % ends_s[-1]), len(powers_w) - 1)]
+    return lambda time_s: values[min(bisect_right(ends_s, time_s % ends_s[-1]), len(values) - 1)]
 
 
 def _steps(card: Card) -> Iterator[tuple[float, Reading]]:

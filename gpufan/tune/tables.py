@@ -8,12 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from gpufan.config import DEFAULT_PATH
-from gpufan.gpu.simulated import Plant
-from gpufan.tune.fit import Fit
+from gpufan.tune.fit import Fit, FittedPlant
 from gpufan.tune.propose import Candidate, Proposal, gaps
 from gpufan.tune.replay import HEADINGS, Outcome
 
-_PARAMETERS: tuple[tuple[str, str, str, Callable[[Plant], float]], ...] = (
+_PARAMETERS: tuple[tuple[str, str, str, Callable[[FittedPlant], float]], ...] = (
     ("inlet air", "°C", ".1f", lambda plant: plant.inlet_c),
     ("resistance at 50 %", "K/W", ".3f", lambda plant: plant.resistance(50)),
     ("resistance at 100 %", "K/W", ".3f", lambda plant: plant.resistance(100)),
@@ -21,6 +20,7 @@ _PARAMETERS: tuple[tuple[str, str, str, Callable[[Plant], float]], ...] = (
     ("of that the die", "K/W", ".3f", lambda plant: plant.die_resistance),
     ("exponent n", "", ".2f", lambda plant: plant.resistance_exponent),
     ("heat capacity C", "J/K", ".0f", lambda plant: plant.heat_capacity),
+    ("heat of other cards", "K/W", ".3f", lambda plant: plant.coupling),
 )
 
 
@@ -58,7 +58,8 @@ def print_config(proposals: Sequence[Proposal]) -> None:
 
 def _print_fit(fit: Fit) -> None:
     table = _table("R(d) = R0 + R1·d^-n", "fitted", "90 % sure", "")
-    for name, unit, digits, value in _PARAMETERS:
+    alone = not any(reading.others_w for reading in fit.card.readings)
+    for name, unit, digits, value in _PARAMETERS[: -1 if alone else None]:
         low, high = (format(end, digits) for end in fit.interval(value))
         table.add_row(name, format(value(fit.plant), digits), f"{low}..{high}", unit)
     table.add_row("misfit", f"{fit.misfit_k:.2f}", "", "K; rounding alone makes 0.29")

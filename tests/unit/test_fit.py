@@ -12,9 +12,12 @@ from gpufan.control.law import DEFAULT_CURVE, CurveSettings
 from gpufan.curve import Curve
 from gpufan.errors import GpufanError, InputError
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
-from gpufan.tune.fit import duty_to_hold, fit, predict, steady_c
-from gpufan.tune.readings import Card
+from gpufan.report.recording import Row, rows
+from gpufan.report.snapshot import Snapshot
+from gpufan.tune.fit import Fit, FittedPlant, duty_to_hold, fit, predict, steady_c
+from gpufan.tune.readings import Card, collect
 from gpufan.tune.replay import Setting, replay
+from gpufan.worker import Worker
 from tests.benchmarks import family
 from tests.unit.recorded import card, fitted, record
 
@@ -65,7 +68,7 @@ def test_the_peak_under_another_load_and_another_curve_is_predicted() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("workload", ["epochs", "sweep"])
 def test_of_a_family_of_cards_nine_tenths_of_the_intervals_are_right_and_every_peak_is_predicted(workload: str) -> None:
-    plants = [family.draw(number).plants[0] for number in range(40) if number % 4]
+    plants = [family.draw(number).plants[0] for number in range(27) if number % 4]
     held = dict.fromkeys(CONSTANTS, 0)
     for number, plant in enumerate(plants):
         found = fit(card(record(plant, workload, 20, str(DEFAULT_CURVE), number)))
@@ -74,8 +77,36 @@ def test_of_a_family_of_cards_nine_tenths_of_the_intervals_are_right_and_every_p
             held[name] += low <= value(plant) <= high
         real_c, predicted_c = held_out_peaks_c(plant, found.plant)
         assert predicted_c == pytest.approx(real_c, abs=1.5)
-    # 30 cards: with nine tenths sure, fewer than 23 come once in a hundred times.
-    assert min(held.values()) >= 23, held
+    # 20 cards: with nine tenths sure, fewer than 15 come once in a hundred times.
+    assert min(held.values()) >= 15, held
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [4, 16])
+def test_of_cards_that_work_by_turns_the_heat_of_one_in_the_other_is_told_apart(number: int) -> None:
+    (upper, lower), profile = pair(number), family.draw(number)
+    assert upper.plant.coupling == pytest.approx(profile.coupling[0][1], abs=0.01)
+    assert lower.plant.coupling == pytest.approx(profile.coupling[1][0], abs=0.01)
+    for found, plant in zip((upper, lower), profile.plants, strict=True):
+        assert found.misfit_k < 0.8
+        assert steady_c(found.plant, 230, 60) == pytest.approx(steady_c(plant, 230, 60), abs=1.5)
+
+
+def pair(number: int) -> list[Fit]:
+    """What an hour tells of two cards that share air, each with a queue of jobs of its own."""
+    box = family.build(number, "queue")
+    workers = [Worker(gpu, lambda _: CurveSettings()) for gpu in box.gpus]
+    found: list[Row] = []
+    for second in range(3600):
+        for worker in workers:
+            worker.tick(second)
+        found += rows(Snapshot.of(tuple(worker.state for worker in workers), interval_s=1, simulated_s=second))
+        box.advance(1)
+    return [fit(card) for card in collect(found)]
+
+
+def test_a_card_alone_has_no_heat_of_others() -> None:
+    assert {reading.others_w for reading in card().readings} == {0}
 
 
 def test_what_the_heatsink_had_before_the_recording_makes_no_difference() -> None:
@@ -86,7 +117,7 @@ def test_what_the_heatsink_had_before_the_recording_makes_no_difference() -> Non
 
 def test_the_model_predicts_what_the_simulator_does() -> None:
     (stretch,) = card().stretches
-    misses = [r.temperature_c - p for r, p in zip(stretch[1:], predict(Plant(), stretch), strict=True)]
+    misses = [r.temperature_c - p for r, p in zip(stretch[1:], predict(FittedPlant(), stretch), strict=True)]
     assert max(map(abs, misses[3:])) < 2
     assert sum(map(abs, misses)) / len(misses) < 0.4
 

@@ -29,7 +29,7 @@ def proposal(
 @pytest.mark.parametrize("workload", ["epochs", "sweep"])
 @pytest.mark.parametrize("limit_c", [72, 80])
 def test_the_card_itself_stays_under_the_limit_with_what_is_proposed(workload: str, limit_c: float) -> None:
-    best = proposal(limit_c, workload=workload).best
+    best = propose(fitted(workload=workload), LOUD, limit_c).best
     assert best is not None
     box = SimulatedBox(Profile("", (NOMINAL,)), WORKLOADS[workload])
     outcome = replay(box, Setting("", best), 600)

@@ -70,6 +70,13 @@ def test_the_cards_are_kept_apart_in_the_order_in_which_they_come() -> None:
     assert [(card.uuid, card.label, card.seconds) for card in cards] == [("GPU-2", "1 B", 60), ("GPU-1", "0 A", 60)]
 
 
+def test_what_the_other_cards_draw_at_the_same_time_is_kept() -> None:
+    third = [r._replace(uuid="GPU-3", power_w=None) for r in MINUTE]
+    ticks = zip(MINUTE, [r._replace(uuid="GPU-2", power_w=50) for r in MINUTE], third, strict=True)
+    first, second, _ = collect(r for tick in ticks for r in tick)
+    assert (first.others_w, second.others_w) == (50, 200)
+
+
 def test_the_speed_at_100_percent_follows_from_what_the_fan_tells() -> None:
     assert collect(MINUTE)[0].full_scale_rpm == pytest.approx(4800)
     assert collect([r._replace(speed_rpm=None) for r in MINUTE])[0].full_scale_rpm is None

@@ -9,9 +9,10 @@ from gpufan.control.law import CurveSettings
 from gpufan.curve import Curve
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, Plant, Profile, SimulatedBox, sound_db
 from gpufan.report.recording import Row
+from gpufan.tune.fit import FittedPlant
 from gpufan.tune.readings import Card, collect
-from gpufan.tune.replay import Outcome, Setting, fitted_box, panels, recorded, recorded_load, replay
-from tests.unit.recorded import EAGER, NOMINAL, card, record
+from gpufan.tune.replay import FittedBox, Outcome, Setting, panels, recorded, replay
+from tests.unit.recorded import EAGER, card, record
 
 DEFAULT = Setting("default", CurveSettings())
 STOCK = Setting("stock", None)
@@ -60,7 +61,7 @@ def test_a_replay_ends_where_it_is_hot_enough() -> None:
 
 
 def test_a_recorded_card_is_replayed_as_it_was() -> None:
-    box = fitted_box([(card(), NOMINAL)])
+    box = FittedBox([(card(), FittedPlant())])
     follows = Setting("same", CurveSettings(Curve.parse(EAGER), hysteresis_c=1, hold_s=5))
     outcome, measured = replay(box, follows, 600), recorded(card())
     assert box.gpus[0].info.label == "0 GTX 1080 Ti"
@@ -81,7 +82,7 @@ def slow_card() -> Card:
 
 
 def test_the_recorded_load_comes_again_and_again_without_the_gaps() -> None:
-    load = recorded_load(slow_card())
+    load = FittedBox([(slow_card(), FittedPlant())]).gpus[0].workload
     # A reading stands for the seconds up to it.
     assert [load(t) for t in (0, 4.9, 5.1, 64.9, 65.1, 124.9)] == [5, 5, 10, 65, 1005, 1060]
     assert load(125.1) == load(0.1)
@@ -89,7 +90,7 @@ def test_the_recorded_load_comes_again_and_again_without_the_gaps() -> None:
 
 def test_more_power_than_the_nominal_card_takes_is_replayed_too() -> None:
     hungry = card([r._replace(power_w=400) for r in record(minutes=2)])
-    box = fitted_box([(hungry, NOMINAL)])
+    box = FittedBox([(hungry, FittedPlant())])
     replay(box, FULL, 10)
     assert box.gpus[0].power_w == 400
 
@@ -119,3 +120,21 @@ def test_fans_that_stand_still_leave_a_gap_in_the_sound() -> None:
     silent = Outcome("", 30, 0, 0, 0, 0, [0], [30], [0], [0.0])
     value = panels([silent], 80)[2].series[0].values[0]
     assert value is not None and value != value
+
+
+def test_the_heat_of_other_cards_comes_with_the_air_as_it_did() -> None:
+    first = [row(second, 0)._replace(temperature_c=25, speed_percent=100) for second in range(1201)]
+    both = [r for pair in zip(first, [r._replace(uuid="GPU-2", power_w=200) for r in first], strict=True) for r in pair]
+    cool, _ = collect(both)
+    alone, beside = (
+        replay(FittedBox([(cool, FittedPlant(coupling=coupling))]), FULL, 1200).temperature_c[-1]
+        for coupling in (0, 0.02)
+    )
+    assert beside - alone == pytest.approx(4, abs=0.1)
+
+
+def test_under_another_load_the_other_cards_have_that_load_too() -> None:
+    cards = [(slow_card(), FittedPlant(coupling=0.02)) for _ in range(3)]
+    box = FittedBox(cards, lambda time_s: 100.0)
+    box.advance(1)
+    assert box.gpus[0].neighbour_heat_k == pytest.approx(0.02 * 2 * 100)
