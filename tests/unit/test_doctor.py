@@ -284,6 +284,11 @@ def test_where_all_is_well_that_is_the_last_line() -> None:
     assert shown(report).splitlines()[-1] == f"All is well: {len(report.findings)} checks."
 
 
+def test_a_snapshot_from_the_future_tells_that_the_clock_was_set_back() -> None:
+    future = replace(BY_HAND, published=replace(published(), stale=True, age_s=-3600))
+    assert found(future, "snapshot")[0].text.startswith("3600 s from the future: the clock was set back")
+
+
 def test_a_hot_card_whose_fans_have_something_left_wants_another_curve() -> None:
     hot = replace(WELL, published=published(throttle="heat", duty_percent=62, power_w=229.7))
     assert found(hot, "heat")[0].remedies[0].startswith("sudoedit")
@@ -316,8 +321,9 @@ def shown(report: Report, width: int = 80, encoding: str = "utf-8", **options: o
 
 
 LONG = "sudo systemctl stop gpufan; sudo /opt/somewhere/gpufan doctor --try-fans; sudo systemctl start gpufan; ls"
+PATH = f"/a{'/folder' * 20}"
 FINDINGS = (
-    Finding("driver", "driver", "ok", "word " * 30),
+    Finding("driver", "driver", "ok", f"{'word ' * 30}{PATH}"),
     Finding("driver", "persistence", "warning", "off", (LONG,)),
     Finding("cards", "fans", "problem", "stuck", ("a", "b"), card=11),
 )
@@ -325,7 +331,8 @@ FINDINGS = (
 
 def test_text_is_wrapped_and_a_command_never_is() -> None:
     lines = shown(Report.of("1", 0.0, FINDINGS)).splitlines()
-    assert all(len(line) <= 80 for line in lines if LONG not in line)
+    assert all(len(line) <= 80 for line in lines if LONG not in line and PATH not in line)
+    assert sum(PATH in line for line in lines) == 1
     assert sum(LONG in line for line in lines) == 1
     assert lines[-1] == "1 problem and 1 warning, 1 ok."
 
