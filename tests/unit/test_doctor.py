@@ -29,7 +29,7 @@ from gpufan.report.doctor.facts import (
 )
 from gpufan.report.doctor.findings import Finding, Report
 from gpufan.report.doctor.show import print_report
-from gpufan.report.snapshot import Snapshot
+from gpufan.report.snapshot import Errors, Snapshot
 from tests.unit.material import FakeGpu, gpu_state
 
 ADDRESS = PciAddress.parse("0a:00.0")
@@ -115,6 +115,14 @@ CASES = {
         replace(IDLE, driver=driver(version="590.44.01")),
         ("card", "problem", "sudo apt install nvidia-driver-580"),
     ),
+    "Pascal on a branch too new, which has not loaded for that": (
+        replace(IDLE, driver=nvml_error(pynvml.NVML_ERROR_DRIVER_NOT_LOADED, library_version="590.44.01")),
+        ("driver", "problem", "sudo apt install nvidia-driver-580"),
+    ),
+    "Pascal on a newer branch that knows it": (
+        replace(IDLE, driver=driver(CARD, version="590.44.01")),
+        ("fans", "ok", None),
+    ),
     "Pascal on a branch too new, of Debian": (
         replace(IDLE, driver=driver(version="590.44.01"), distribution="debian"),
         ("card", "problem", "nvidia-driver-pinning-580"),
@@ -146,6 +154,13 @@ CASES = {
         replace(WELL, published=published(control="released", reason="given back: fan 0 runs at 0 %")),
         ("fans", "problem", "sudo systemctl stop gpufan; "),
     ),
+    "refused": (
+        replace(
+            WELL,
+            published=published(control="released", reason="the driver refused", errors_by_kind=Errors(refused=3)),
+        ),
+        ("fans", "problem", "gpufan list"),
+    ),
     "X gone": (
         replace(WELL, published=published(control="lost", reason="fans out of reach: it has died; asking again after")),
         ("fans", "problem", "sudo systemctl restart gpufan"),
@@ -168,6 +183,7 @@ CASES = {
         ),
         ("fans", "warning", "sudo gpufan restore"),
     ),
+    "no temperature": (replace(WELL, published=published(temperature_c=None)), ("heat", "problem", "gpufan list")),
     "power brake": (replace(WELL, published=published(throttle="power-brake")), ("heat", "warning", "nvidia-smi -q")),
     "slowed by hardware": (replace(WELL, published=published(throttle="hardware")), ("heat", "warning", "nvidia-smi")),
     "at its power limit": (replace(WELL, published=published(throttle="power-cap")), ("heat", "ok", None)),
@@ -269,6 +285,10 @@ def test_whatever_is_not_ok_has_a_remedy(name: str) -> None:
     for finding in examine(CASES[name][0]).findings:
         assert finding.level == "ok" or finding.remedies, finding
         assert finding.text
+
+
+def test_a_card_that_a_newer_driver_knows_is_not_called_too_old() -> None:
+    assert found(replace(IDLE, driver=driver(CARD, version="590.44.01")), "card") == []
 
 
 def test_on_a_machine_with_nothing_at_all_something_useful_is_said() -> None:

@@ -44,6 +44,7 @@ _GO_BACK = {
     "debian": f"sudo apt install nvidia-driver-pinning-{LAST_BRANCH} && sudo apt upgrade --allow-downgrades",
 }
 
+_INSTALL_X = "sudo apt install xserver-xorg-core xserver-xorg-video-nvidia"
 _LOOK_FOR_DRIVER = "lspci -nnk -d 10de:"
 
 _X_TROUBLE = re.compile(r"(?:over X neither|fans out of reach): (.*?)(?:; (?:trying|asking) again .*)?$")
@@ -83,6 +84,9 @@ def _driver(facts: Facts) -> tuple[Level, str, tuple[str, ...]]:
         if not facts.pci:
             return "warning", "no NVIDIA driver, and no card that would need it", (_simulate(facts),)
         return "problem", "no NVIDIA driver is installed", (_install(facts),)
+    if any(_is_dropped(facts, card) for card in facts.pci):
+        text = f"branch {_branch(facts)} knows no card older than Turing, and there is one here"
+        return "problem", text, _go_back(facts)
     if driver.error_code == pynvml.NVML_ERROR_DRIVER_NOT_LOADED:
         return "problem", "the NVIDIA kernel module is not loaded", ("sudo modprobe nvidia", _KERNEL_LOG)
     if driver.error_code == pynvml.NVML_ERROR_NO_PERMISSION:
@@ -109,25 +113,34 @@ def _on_the_bus(facts: Facts, card: PciCard) -> Finding | None:
     """What is wrong with a card that NVIDIA's driver does not have; None where nothing is."""
     if card.driver == "vfio-pci":
         return Finding(CARDS, "card", "ok", f"{card.address} is given to a virtual machine")
-    if card.device_id in BEFORE_TURING and _branch(facts) > LAST_BRANCH:
-        text = (
-            f"{card.address} (10de:{card.device_id:04x}) is older than Turing, which driver branch {_branch(facts)}"
-            f" does not know: go back to {LAST_BRANCH}"
-        )
-        command = _GO_BACK.get(facts.distribution, _LOOK_FOR_DRIVER)
-        return Finding(CARDS, "card", "problem", text, (command, "sudo reboot"))
+    if _is_dropped(facts, card):
+        text = f"{card.address} (10de:{card.device_id:04x}) is older than Turing: driver branch {_branch(facts)}"
+        text += f" does not know it, {LAST_BRANCH} is the last that does"
+        return Finding(CARDS, "card", "problem", text, _go_back(facts))
     if card.driver == "nouveau":
         text = f"{card.address} is run by nouveau, which cannot set its fans: install NVIDIA's driver, and reboot"
         return Finding(CARDS, "card", "problem", text, (_install(facts), "sudo reboot"))
     if card.driver is None:
         text = f"{card.address} has no kernel driver"
         return Finding(CARDS, "card", "problem", text, (_LOOK_FOR_DRIVER, _install(facts), _KERNEL_LOG))
-    known = {PciAddress.parse(c.info.pci) for c in facts.driver.cards if c.info.pci}
     silent = any(not c.info.pci for c in facts.driver.cards)  # that one has a finding of its own
-    if facts.driver.error is None and card.address not in known and not silent:
+    if facts.driver.error is None and not _is_known(facts, card) and not silent:
         text = f"{card.address} is on the bus, but the driver does not know it"
         return Finding(CARDS, "card", "problem", text, (_KERNEL_LOG, "sudo reboot"))
     return None
+
+
+def _is_known(facts: Facts, card: PciCard) -> bool:
+    return any(known.info.pci and PciAddress.parse(known.info.pci) == card.address for known in facts.driver.cards)
+
+
+def _is_dropped(facts: Facts, card: PciCard) -> bool:
+    """Whether the card is too old for the branch of the driver that is installed."""
+    return card.device_id in BEFORE_TURING and _branch(facts) > LAST_BRANCH and not _is_known(facts, card)
+
+
+def _go_back(facts: Facts) -> tuple[str, ...]:
+    return _GO_BACK.get(facts.distribution, _LOOK_FOR_DRIVER), "sudo reboot"
 
 
 def _branch(facts: Facts) -> int:
@@ -217,10 +230,9 @@ def _lost(case: _Case) -> Finding | None:
 def _x_trouble(case: _Case, why: str) -> Finding:
     text = f"its fans can only be set over X, and that fails: {why}"
     log = f"sudo tail -n 30 {case.facts.published.path.parent}/own-xserver/Xorg.log"
-    remedies = [log, "sudo systemctl restart gpufan" if case.facts.service_has_the_fans else log]
-    if not case.facts.has_xorg:
-        remedies.insert(0, "sudo apt install xserver-xorg-core xserver-xorg-video-nvidia")
-    return case.finding("fans", "problem", text, *dict.fromkeys(remedies))
+    install = [] if case.facts.has_xorg else [_INSTALL_X]
+    restart = ["sudo systemctl restart gpufan"] if case.facts.service_has_the_fans else []
+    return case.finding("fans", "problem", text, *install, log, *restart)
 
 
 def _fans(case: _Case) -> Finding:
@@ -236,7 +248,8 @@ def _fans(case: _Case) -> Finding:
         return _left_out(case)
     if any(fan.manual for fan in case.fans):
         others = [rival.name for rival in case.facts.rivals]
-        text = f"its fans are in manual mode, and no gpufan runs: set by {', '.join(others) or 'one that was killed'}"
+        by = ", ".join(others) or "one that was killed"
+        text = f"its fans are in manual mode, and no gpufan keeps them: set by {by}"
         return case.finding("fans", "problem", text, f"sudo {case.facts.command} restore")
     count = "1 fan" if info.fan_count == 1 else f"{info.fan_count} fans"
     prove = f"`sudo {case.facts.command} doctor --try-fans` proves it"
@@ -244,7 +257,7 @@ def _fans(case: _Case) -> Finding:
         return case.finding("fans", "ok", f"{count}, to be set through NVML; {prove}")
     if not case.facts.has_xorg:
         text = f"{info.obstacle}, and no X server is installed"
-        return case.finding("fans", "problem", text, "sudo apt install xserver-xorg-core xserver-xorg-video-nvidia")
+        return case.finding("fans", "problem", text, _INSTALL_X)
     return case.finding("fans", "ok", f"{count}, to be set over an X server that gpufan starts; {prove}")
 
 
@@ -271,6 +284,9 @@ def _controlled(case: _Case, state: GpuState) -> Finding:
     if state.control == "released":
         if trouble := _X_TROUBLE.search(state.reason):
             return _x_trouble(case, trouble[1])
+        if state.errors_by_kind.refused:
+            text = f"the driver refuses to have them set: {reason}"
+            return case.finding("fans", "problem", text, _KERNEL_LOG, f"{command} list")
         text = f"they do not follow: {reason}; see whether something blocks them"
         try_them = f"sudo {command} doctor --try-fans"
         if case.facts.service_has_the_fans:
@@ -297,7 +313,7 @@ def _heat(case: _Case) -> Finding:
         temperature_c, slowdown_c = case.state.temperature_c, case.state.slowdown_c or slowdown_c
         throttle = case.state.throttle or throttle
     if temperature_c is None:
-        text = "no temperature to be had: the fans go to full speed"
+        text = "no temperature to be had" + (", so gpufan runs the fans at full speed" if case.state else "")
         return case.finding("heat", "problem", text, f"{case.facts.command} list", _KERNEL_LOG)
     at = f"{temperature_c:g} °C"
     if throttle == "heat":
