@@ -262,7 +262,7 @@ CASES = {
     ),
     "Coolbits without the bit for fans": (
         replace(WELL, settings=OVER_X, xorg_files=(XorgFile("/etc/X11/xorg.conf.d/a.conf", ((4, "8"),)),)),
-        ("coolbits", "problem", "sudo gpufan setup-xorg"),
+        ("coolbits", "problem", "sudoedit /etc/X11/xorg.conf.d/a.conf"),
     ),
     "a file that X cannot read": (
         replace(WELL, xorg_files=(XorgFile("/etc/X11/xorg.conf", error="line 3"),)),
@@ -446,7 +446,7 @@ def test_every_file_of_x_is_searched_for_coolbits(tmp_path: Path) -> None:
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
-    files = {file.path: file for file in probe._xorg(tmp_path)[0]}
+    files = {file.path: file for file in probe._xorg(tmp_path)}
     assert files["/etc/X11/xorg.conf"].coolbits == ((4, "8"),)
     assert files["/etc/X11/xorg.conf.d/20.conf"].coolbits == ((3, "28"),)
     assert "quote is not closed" in (files["/usr/share/X11/xorg.conf.d/10.conf"].error or "")

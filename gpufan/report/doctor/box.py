@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from gpufan.config import DEFAULT_PATH
-from gpufan.report.doctor.facts import Facts, Unit, XorgFile
+from gpufan.report.doctor.facts import Facts, Unit
 from gpufan.report.doctor.findings import Finding, Level
 from gpufan.xorg.config import with_bits
 
@@ -212,20 +212,23 @@ def _xorg(facts: Facts) -> Iterator[Finding]:
     for file in facts.xorg_files:
         if file.error is not None:
             yield Finding(BOX, "coolbits", bad, file.error, (f"sudoedit {file.path}",))
-    lacking = [file for file in facts.xorg_files if file.incomplete]
-    if counts and (lacking or not any(_lets_fans_be_set(file) for file in facts.xorg_files)):
-        where = lacking[0].path if lacking else "any file of X"
+    told = "; ".join(f"{file.path}:{line} has {value}" for file in facts.xorg_files for line, value in file.coolbits)
+    if not counts:
+        if facts.has_cards:
+            why = "gpufan's own X server has its own" if _needs_x(facts) else "not needed, NVML sets the fans"
+            yield Finding(BOX, "coolbits", "ok", "; ".join(filter(None, (why, told))))
+        return
+    lacking = [file.path for file in facts.xorg_files if file.incomplete]
+    weak = list(_without_fans(facts))
+    if lacking or not told:
+        where = lacking[0] if lacking else "every file of X"
         text = f"Coolbits is missing in {where} for a card, and display = in {facts.config} sets its fans over that X"
         yield Finding(BOX, "coolbits", "problem", text, (setup, *_restart_x(facts)))
-        return
-    if not facts.driver.cards and not facts.pci:
-        return
-    told = [f"{file.path}:{line} has {value}" for file in facts.xorg_files for line, value in file.coolbits]
-    if counts:
-        yield Finding(BOX, "coolbits", "ok", "; ".join(told))
-    else:
-        why = "gpufan's own X server has its own" if _needs_x(facts) else "not needed, NVML sets the fans"
-        yield Finding(BOX, "coolbits", "ok", "; ".join([why, *told]))
+    elif not weak:
+        yield Finding(BOX, "coolbits", "ok", told)
+    for path, line, value in weak if not lacking else ():
+        text = f"{path}:{line} sets Coolbits to {value}, without the bit for fans: add {_FANS_BIT} to it"
+        yield Finding(BOX, "coolbits", "problem", text, (f"sudoedit {path}", *_restart_x(facts)))
 
 
 def _restart_x(facts: Facts) -> tuple[str, ...]:
@@ -233,5 +236,9 @@ def _restart_x(facts: Facts) -> tuple[str, ...]:
     return (f"sudo systemctl restart {manager}",) if manager else ()
 
 
-def _lets_fans_be_set(file: XorgFile) -> bool:
-    return any(with_bits(value.encode(), _FANS_BIT) == value.encode() for _, value in file.coolbits)
+def _without_fans(facts: Facts) -> Iterator[tuple[str, int, str]]:
+    """File, line and value of each Coolbits that does not let fans be set."""
+    for file in facts.xorg_files:
+        for line, value in file.coolbits:
+            if with_bits(value.encode(), _FANS_BIT) != value.encode():
+                yield file.path, line, value

@@ -165,7 +165,6 @@ class Facts:
     """Files that start nvidia-settings with a desktop."""
     x_servers: tuple[XServer, ...] = ()
     xorg_files: tuple[XorgFile, ...] = ()
-    xorg_notes: tuple[str, ...] = ()
     systemd: Systemd | None = None
     """None where systemd does not run the box."""
     config: Path = Path("/etc/gpufan/config.toml")

@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -92,7 +93,7 @@ def gather(
             return pending.result(max(end_s - time.monotonic(), 0))
         except GpuLost:
             silent.append(what)
-        except (OSError, GpufanError):  # what cannot be read tells nothing
+        except (OSError, ValueError, GpufanError):  # what cannot be read tells nothing
             pass
         return otherwise
 
@@ -104,7 +105,6 @@ def gather(
     except GpufanError as error:
         config_error = str(error)
     rivals, x_servers = answer("the processes", the_processes, ((), ()))
-    xorg_files, xorg_notes = answer("the files of X", the_xorg, ((), ()))
     late = Driver(error=f"the NVIDIA driver has not answered for {LIMIT_S:g} s")
     return Facts(
         version=__version__,
@@ -120,8 +120,7 @@ def gather(
         rivals=rivals,
         autostarts=answer("the autostart files", the_autostarts, ()),
         x_servers=x_servers,
-        xorg_files=xorg_files,
-        xorg_notes=xorg_notes,
+        xorg_files=answer("the files of X", the_xorg, ()),
         systemd=answer("systemd", the_systemd, Systemd(error=f"it has not answered for {LIMIT_S:g} s")),
         config=source.path or DEFAULT_PATH,
         settings=settings,
@@ -223,23 +222,18 @@ def _autostarts_in(folder: Path, loads_fans: bool) -> Iterator[Path]:
             yield path
 
 
-def _xorg(root: Path) -> tuple[tuple[XorgFile, ...], tuple[str, ...]]:
-    """Every file that X reads, and what `setup-xorg` would note."""
-    addresses = [card.address for card in pci_cards(root)]
+def _xorg(root: Path) -> tuple[XorgFile, ...]:
+    """Every file that X reads."""
     folders = [below(root, folder) for folder in setup.SNIPPET_FOLDERS]
-    main = below(root, XORG_CONF)
     paths = [path for folder in folders for path in sorted(folder.glob("*.conf"))]
     found_files = [_xorg_file(root, path, incomplete=False) for path in paths]
-    notes: tuple[str, ...] = ()
+    main = below(root, XORG_CONF)
     if main.exists():
         incomplete = False
-        try:
-            change = setup.plan_setup(main, addresses, snippet_folders=folders)
-            incomplete, notes = change.is_needed, change.notes
-        except GpufanError:
-            pass  # _xorg_file says why
+        with suppress(GpufanError):  # _xorg_file says why
+            incomplete = setup.plan_setup(main, [card.address for card in pci_cards(root)]).is_needed
         found_files.append(_xorg_file(root, main, incomplete=incomplete))
-    return tuple(found_files), notes
+    return tuple(found_files)
 
 
 def _xorg_file(root: Path, path: Path, *, incomplete: bool) -> XorgFile:
