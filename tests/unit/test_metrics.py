@@ -2,7 +2,9 @@
 
 import errno
 import http.client
+import inspect
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -22,11 +24,12 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from gpufan import control
 from gpufan.cli import cli
 from gpufan.errors import GpufanError, InputError
 from gpufan.gpu import FanReading
 from gpufan.report.metrics import serve as serving
-from gpufan.report.metrics.collector import registry
+from gpufan.report.metrics.collector import KINDS, registry
 from gpufan.report.metrics.command import _address
 from gpufan.report.metrics.serve import Server, write_textfile
 from gpufan.report.snapshot import Errors, ReplacedFile, Snapshot, SnapshotFile
@@ -99,6 +102,12 @@ def test_one_state_one_kind_and_one_cause_hold_at_a_time(tmp_path: Path) -> None
 
 def test_a_kind_of_a_later_version_is_told_as_it_is(tmp_path: Path) -> None:
     assert value(written(tmp_path, gpu_state(kind="novel")), "gpufan_gpu_reason", kind="novel") == 1
+
+
+def test_the_kinds_of_decisions_are_told_whether_they_hold_or_not() -> None:
+    said = re.search(r"Class of the reason: (.*?)\.", inspect.getsource(control), re.DOTALL)
+    assert said is not None
+    assert set(re.findall("`(.+?)`", said[1])) <= set(KINDS)
 
 
 def test_counters_are_told_by_kind(tmp_path: Path) -> None:
