@@ -264,6 +264,12 @@ def test_a_port_that_is_taken_is_an_error_for_people(server: Server, tmp_path: P
         Server((str(host), port), registry(tmp_path))
 
 
+@pytest.mark.parametrize("host", ["..", "a" * 80, "999.1.1.1"])
+def test_a_host_that_is_none_is_bad_input(tmp_path: Path, host: str) -> None:
+    with pytest.raises(InputError, match="there is no host"):
+        Server((host, 0), registry(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("text", "address"),
     [

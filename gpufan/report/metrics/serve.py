@@ -41,8 +41,8 @@ class Server(ThreadingHTTPServer):
         host, port = listen
         try:
             found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        except socket.gaierror as error:
-            raise InputError(f"--listen: there is no host {host}: {error.strerror}") from error
+        except (socket.gaierror, UnicodeError) as error:  # the latter: what can be no name at all
+            raise InputError(f"--listen: there is no host {host[:60]}") from error
         self.address_family, *_, address = found[0]
         try:
             super().__init__(address, _Handler.factory(metrics))  # type: ignore[arg-type]  # IPv6 has four parts
