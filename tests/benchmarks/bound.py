@@ -26,7 +26,7 @@ CHANGE_PRICE_S = 0.08
 """A point of change costs as much as so many seconds at full speed. Without a price the plan swings with every short
 job, for half a decibel; with it, it finds the one duty that serves a row of them."""
 
-LIMITS_C = (28, 36, 44, 52, 60, 66, 72, 76, 80, 84)
+LIMITS_C = (28, 36, 44, 60, 68, 72, 76, 80, 84)
 """Limits to find bounds for, °C; in between they are interpolated. From 84 on cards drop their clocks."""
 
 Array = NDArray[np.float64]
@@ -133,6 +133,7 @@ class Problem:
 
     Heatsink temperatures are a grid of their own at each step: from what full fans would have brought it to, to the
     hottest that full fans can still keep to the limit from there on. So every point of the grid has a finite cost.
+    Grids are finer towards the top, where most of the hour is spent.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class Problem:
         plant: Plant,
         load: Hour,
         *,
-        temperatures: int = 48,
+        temperatures: int = 96,
         spacing: float = 1.0,
         price_s: float = CHANGE_PRICE_S,
         warming_k: Array | float = 0.0,
@@ -160,7 +161,7 @@ class Problem:
         low, high = plant.duty_range
         self.duty = np.linspace(low, high, round((high - low) / spacing) + 1)
         self.energy = (self.duty / 100) ** 5
-        self._shares = np.linspace(0, 1, temperatures)
+        self._shares = np.linspace(0, 1, temperatures) ** 2
         self._column = np.arange(len(self.duty))
         self._price = price_s / STEP_S
         self._fall_cells = int(FALL_PERCENT_PER_S * STEP_S / (self.duty[1] - self.duty[0]) + 1e-9)
@@ -248,10 +249,9 @@ class Problem:
     def _cost(self, k: int, sink_c: Array, value: Array) -> Array:
         """What each duty costs from step k on from each temperature, infinite where it would break the limit."""
         after_c = self._end_c[k] + (sink_c[..., None] - self._end_c[k]) * self._decay
-        scale = (len(self._shares) - 1) / self._width_k[:, k + 1, None, None]
-        place = (self._top_c[:, k + 1, None, None] - after_c) * scale
-        cell = np.clip(place.astype(np.intp), 0, len(self._shares) - 2)
-        part = np.clip(place - cell, 0, 1)
+        share = np.clip((self._top_c[:, k + 1, None, None] - after_c) / self._width_k[:, k + 1, None, None], 0, 1)
+        cell = np.minimum((np.sqrt(share) * (len(self._shares) - 1)).astype(np.intp), len(self._shares) - 2)
+        part = (share - self._shares[cell]) / (self._shares[cell + 1] - self._shares[cell])
         flat, first = value.reshape(-1), np.arange(len(value))[:, None, None] * len(self._shares)
         index = (first + cell) * len(self.duty) + self._column
         near, far = flat[index], flat[index + len(self.duty)]

@@ -57,6 +57,7 @@ def run(law: str, workload: str, number: int) -> Outcome:
         "quiet_peak_c": max(card.quiet_peak_c for card in cards),
         "too_hot_s": max(card.longest_hot_s for card in cards),
         "sound_db": 10 * math.log10(statistics.fmean(energies)),
+        "variation": sum(card.summary.swings.variation for card in cards),
         "swings": max(card.summary.swings.count for card in cards),
         "late_swings": max(card.late_swings.count for card in cards),
         "throttled_percent": max(card.summary.throttled_percent for card in cards),
@@ -118,8 +119,10 @@ def bounds(pool: Executor, file: Path | None, workloads: Sequence[str], plants: 
     for key, value in known.items():
         if isinstance(value, Future):
             known[key] = asdict(value.result())
+    # Others may have added to the file meanwhile.
+    kept = json.loads(file.read_text()) if file.exists() else {}
     part = file.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(known))
+    part.write_text(json.dumps(kept | known))
     part.replace(file)
     return {w: {n: Bound(**known[key]) for n, key in row.items()} for w, row in found.items()}
 

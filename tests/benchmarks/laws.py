@@ -1,9 +1,13 @@
-"""Laws to compare: ours, those of other tools with their published defaults, and no law at all."""
+"""Laws to compare: ours, those of other tools with their published defaults, and no law at all.
+
+Where a law has no default for a plant like this (its gains, its table), that is said, and it gets the best that a rule
+or our own curve gives.
+"""
 
 from collections.abc import Callable
 from dataclasses import fields
 
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import DEFAULT_CURVE, CurveSettings
 from gpufan.gpu.simulated import SimulatedGpu
 from gpufan.worker import Worker
 
@@ -12,6 +16,14 @@ TARGET_C = 80.0
 
 Step = Callable[[SimulatedGpu, int], None]
 """What a law does with a card at a second."""
+
+Rule = Callable[[float], float]
+"""From a temperature in °C to a duty in percent; those below the card's lowest mean the lowest."""
+
+# SIMC (Skogestad 2003) for the nominal card at 62 % and 230 W: 0.47 K a point, a time constant of 66 s, 3 s of delay,
+# and a closed loop of 20 s, since a tighter one would jump by tens of points with every whole degree.
+GAIN = 66 / (0.47 * (20 + 3))
+INTEGRAL_S = min(66, 4 * (20 + 3))
 
 
 def gpufan(settings: CurveSettings) -> Step:
@@ -26,22 +38,6 @@ def gpufan(settings: CurveSettings) -> Step:
     return step
 
 
-def coolgpus() -> Step:
-    """coolgpus 0.23 with its defaults: 30..99 % over 55..80 °C, 2 °C of hysteresis, every 5 s."""
-    duty = 0
-
-    def line(temperature_c: float) -> int:
-        return int(min(max(30 + (99 - 30) * (temperature_c - 55) / (80 - 55), 30), 99))
-
-    def step(gpu: SimulatedGpu, second: int) -> None:
-        nonlocal duty
-        if second % 5 == 0:
-            duty = min(max(duty, line(_temperature_c(gpu))), line(_temperature_c(gpu) + 2))
-            gpu.set_duty(duty)
-
-    return step
-
-
 def stock() -> Step:
     """The driver's own law, as the simulated card models it."""
     return lambda gpu, second: None
@@ -52,15 +48,185 @@ def constant(duty: int) -> Step:
     return lambda gpu, second: gpu.set_duty(duty)
 
 
-def _temperature_c(gpu: SimulatedGpu) -> float:
-    temperature_c = gpu.read().temperature_c
-    assert temperature_c is not None
-    return temperature_c
+def follow(rule: Rule, interval_s: int = 1) -> Step:
+    """Read the temperature every `interval_s` and set what the rule says."""
+
+    def step(gpu: SimulatedGpu, second: int) -> None:
+        if second % interval_s == 0:
+            temperature_c = gpu.read().temperature_c
+            assert temperature_c is not None
+            low, high = gpu.plant.duty_range
+            gpu.set_duty(min(max(round(rule(temperature_c)), low), high))
+
+    return step
+
+
+def coolgpus() -> Rule:
+    """coolgpus 0.23: 30..99 % over 55..80 °C with 2 °C of hysteresis; every 5 s."""
+    duty = 0
+
+    def line(temperature_c: float) -> int:
+        return int(min(max(30 + (99 - 30) * (temperature_c - 55) / (80 - 55), 30), 99))
+
+    def rule(temperature_c: float) -> float:
+        nonlocal duty
+        duty = min(max(duty, line(temperature_c)), line(temperature_c + 2))
+        return duty
+
+    return rule
+
+
+def nfancurve() -> Rule:
+    """nfancurve: 20, 35, 50, 70, 85 % up to 30, 40, 50, 65, 75 °C, and full speed above; every 5 s."""
+    steps = ((30, 20), (40, 35), (50, 50), (65, 70), (75, 85))
+    return lambda temperature_c: next((duty for limit_c, duty in steps if temperature_c <= limit_c), 100)
+
+
+def coolercontrol() -> Rule:
+    """CoolerControl's default function, no change under 2 points; it has no default curve, so ours."""
+    duty = 0.0
+
+    def rule(temperature_c: float) -> float:
+        nonlocal duty
+        wanted = _curve(temperature_c)
+        duty = wanted if abs(wanted - duty) >= 2 else duty
+        return duty
+
+    return rule
+
+
+def openbmc_stepwise() -> Rule:
+    """phosphor-pid-control's stepwise, with the 1 °C of hysteresis of its example and our curve as a table by 5 °C."""
+    last_c = 0.0
+
+    def rule(temperature_c: float) -> float:
+        nonlocal last_c
+        if abs(temperature_c - last_c) > 1:
+            last_c = temperature_c
+        return _curve(5 * (last_c // 5) + 5)
+
+    return rule
+
+
+def openbmc_pid() -> Rule:
+    """phosphor-pid-control's PI with a clamped integral; gains by SIMC."""
+    integral = 0.0
+
+    def rule(temperature_c: float) -> float:
+        nonlocal integral
+        error_k = temperature_c - TARGET_C
+        integral = min(max(integral + GAIN / INTEGRAL_S * error_k, 0), 100)
+        return integral + GAIN * error_k
+
+    return rule
+
+
+def klipper_watermark() -> Rule:
+    """Klipper's temperature_fan: full from 2 °C over the target on, off from 2 °C under it on."""
+    return _two_point(TARGET_C + 2, TARGET_C - 2)
+
+
+def klipper_pid() -> Rule:
+    """Klipper's temperature_fan: integrates only while the output is in range, no change under 5 points for 4 s.
+
+    Gains by SIMC, no derivative.
+    """
+    credit = 0.0
+    duty, age_s = 0.0, 0
+
+    def rule(temperature_c: float) -> float:
+        nonlocal credit, duty, age_s
+        under_k = TARGET_C - temperature_c
+        summed = min(max(credit + GAIN / INTEGRAL_S * under_k, 0), 100)
+        saved = GAIN * under_k + summed
+        if 0 <= saved <= 100:
+            credit = summed
+        wanted = 100 - min(max(saved, 0), 100)
+        age_s += 1
+        if abs(wanted - duty) >= 5 or age_s >= 4:
+            duty, age_s = wanted, 0
+        return duty
+
+    return rule
+
+
+def linux_bang_bang() -> Rule:
+    """The kernel's bang_bang: on at the trip point, off from 2 °C (a usual hysteresis) under it on."""
+    return _two_point(TARGET_C, TARGET_C - 2)
+
+
+def linux_step_wise() -> Rule:
+    """The kernel's step_wise: over the trip point and rising one state up, under it and falling one down.
+
+    Ten states over the card's range; polled every second.
+    """
+    state, last_c = 0, 0.0
+
+    def rule(temperature_c: float) -> float:
+        nonlocal state, last_c
+        if temperature_c >= TARGET_C and temperature_c > last_c:
+            state = min(state + 1, 10)
+        elif temperature_c < TARGET_C and temperature_c < last_c:
+            state = max(state - 1, 0)
+        last_c = temperature_c
+        return 23 + 7.7 * state
+
+    return rule
+
+
+def linux_power_allocator() -> Rule:
+    """The kernel's power_allocator with its estimated gains, turned round: there it is power that gives way.
+
+    Sustained is half duty; it switches on 10 °C under the target, integrates only over it, and its gains are the
+    sustained duty over those 10 °C when over the target, twice that when under, and a tenth of this for the integral.
+    """
+    integral = 0.0
+
+    def rule(temperature_c: float) -> float:
+        nonlocal integral
+        over_k = temperature_c - TARGET_C
+        if over_k <= -10:
+            integral = 0.0
+            return 0
+        if over_k > 0:
+            integral = min(integral + over_k, 100)
+        return 50 + (5 if over_k > 0 else 10) * over_k + integral
+
+    return rule
+
+
+def _two_point(on_c: float, off_c: float) -> Rule:
+    duty = 0
+
+    def rule(temperature_c: float) -> float:
+        nonlocal duty
+        if temperature_c >= on_c:
+            duty = 100
+        elif temperature_c <= off_c:
+            duty = 0
+        return duty
+
+    return rule
+
+
+def _curve(temperature_c: float) -> float:
+    duty = DEFAULT_CURVE.duty_at(temperature_c)
+    assert duty is not None
+    return duty
 
 
 LAWS: dict[str, Callable[[], Step]] = {
     "gpufan": lambda: gpufan(CurveSettings()),
-    "coolgpus": coolgpus,
+    "coolgpus": lambda: follow(coolgpus(), 5),
+    "nfancurve": lambda: follow(nfancurve(), 5),
+    "CoolerControl": lambda: follow(coolercontrol()),
+    "OpenBMC stepwise": lambda: follow(openbmc_stepwise()),
+    "OpenBMC PID": lambda: follow(openbmc_pid()),
+    "Klipper watermark": lambda: follow(klipper_watermark()),
+    "Klipper PID": lambda: follow(klipper_pid()),
+    "Linux bang_bang": lambda: follow(linux_bang_bang()),
+    "Linux step_wise": lambda: follow(linux_step_wise()),
+    "Linux power_allocator": lambda: follow(linux_power_allocator()),
     "stock driver": stock,
     "constant 62 %": lambda: constant(62),
     "constant 100 %": lambda: constant(100),

@@ -14,7 +14,7 @@ from gpufan.gpu.simulated import Plant, sound_db
 from tests.benchmarks import family
 from tests.benchmarks.bound import CHANGE_PRICE_S, LIMITS_C, Array, Bound, Hour, Plan, Problem, hour
 
-TEMPERATURES = 32
+TEMPERATURES = 48
 ROUNDS = 3
 GAIN = 0.01
 """Rounds end when the cost has not fallen by this share."""

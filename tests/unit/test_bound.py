@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox, Workload
+from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox, Workload, sound_db
 from gpufan.report.summary import CardSummary
 from tests.benchmarks import family, pair
-from tests.benchmarks.bound import STEP_S, Bound, DieOffset, Plan, Problem, hour
+from tests.benchmarks.bound import CHANGE_PRICE_S, STEP_S, Bound, DieOffset, Plan, Problem, hour
+from tests.benchmarks.control import run
 
 LIMIT_C = 80.0
 
@@ -40,7 +41,7 @@ def heavy(t: float) -> float:
 @pytest.mark.parametrize("workload", ["epochs", "sweep"])
 def test_a_finer_grid_finds_nothing_better(workload: str) -> None:
     coarse = best(WORKLOADS[workload])
-    fine = best(WORKLOADS[workload], temperatures=96, spacing=0.5)
+    fine = best(WORKLOADS[workload], temperatures=200, spacing=0.5)
     assert 10 * math.log10(coarse.cost / fine.cost) < 0.1  # dB, with the price of changes
 
 
@@ -73,6 +74,21 @@ def test_a_higher_limit_is_never_louder() -> None:
     found = Problem(Plant(), hour(Plant(), WORKLOADS["epochs"], 0, 600)).plans(limits)
     sounds = [found[limit].sound_db for limit in limits]
     assert sounds == sorted(sounds, reverse=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", ["gpufan", "coolgpus", "CoolerControl", "Klipper PID", "constant 62 %"])
+@pytest.mark.parametrize("workload", ["epochs", "sweep", "queue"])
+@pytest.mark.parametrize("number", [0, 1, 5])
+def test_no_law_does_better_at_the_same_peak(law: str, workload: str, number: int) -> None:
+    outcome = run(law, workload, number)
+    if outcome["throttled_percent"]:
+        pytest.skip("the card has dropped its clocks, and heats less than the bound's")
+    (plant,) = family.draw(number).plants
+    plan = Problem(plant, hour(plant, family.load(workload, number, 0), number)).plans([outcome["quiet_peak_c"] + 0.05])
+    price = CHANGE_PRICE_S * outcome["variation"] / family.HOUR_S
+    cost = 10 ** ((outcome["sound_db"] - sound_db(plant.full_scale_rpm)) / 10) + price
+    assert plan and 10 * math.log10(cost / next(iter(plan.values())).cost) > -0.1
 
 
 def test_power_is_what_the_card_draws_noise_and_all() -> None:
