@@ -138,6 +138,14 @@ CASES = {
         replace(IDLE, driver=driver(Card(INFO, Reading(40.0, 100.0, (MANUAL_FAN,))))),
         ("fans", "problem", "sudo gpufan restore"),
     ),
+    "set by a rival": (
+        replace(
+            IDLE,
+            driver=driver(Card(INFO, Reading(40.0, 100.0, (MANUAL_FAN,)))),
+            rivals=(Rival("coolgpus", None, 7, True),),
+        ),
+        ("fans", "problem", "sudo kill 7"),
+    ),
     "no fan": (replace(IDLE, driver=driver(FANLESS)), ("fans", "ok", None)),
     "needs X": (replace(IDLE, driver=driver(OLD_CARD)), ("fans", "ok", None)),
     "needs X, which is not there": (
@@ -208,7 +216,18 @@ CASES = {
     "failed": (unit(active="failed", result="watchdog"), ("service", "problem", "journalctl -u gpufan")),
     "not at boot": (unit(file_state="disabled"), ("service", "warning", "sudo systemctl enable gpufan")),
     "changed": (unit(needs_reload=True), ("service", "warning", "systemctl daemon-reload")),
-    "started anew": (unit(restarts=2), ("service", "warning", "journalctl")),
+    "a companion that failed": (
+        replace(
+            WELL, systemd=Systemd(service=SERVICE, companions=(("gpufan-history.service", Unit("loaded", "failed")),))
+        ),
+        ("companions", "warning", "sudo journalctl -u gpufan-history.service"),
+    ),
+    "a companion": (
+        replace(WELL, systemd=Systemd(service=SERVICE, companions=(("gpufan-history.service", SERVICE),))),
+        ("companions", "ok", None),
+    ),
+    "started anew": (unit(restarts=3), ("service", "warning", "journalctl")),
+    "started anew for a late driver": (unit(restarts=1), ("service", "ok", None)),
     # settings and snapshot
     "wrong file": (replace(WELL, config_error="unknown key"), ("config", "problem", "sudoedit /etc/gpufan")),
     "a dry run": (

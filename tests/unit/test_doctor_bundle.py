@@ -149,6 +149,14 @@ def test_only_its_owner_may_read_the_bundle(facts: Facts, tmp_path: Path) -> Non
         os.umask(before)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_a_bundle_made_with_sudo_belongs_to_whoever_sends_it(
+    facts: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_UID", "1234")
+    assert write(facts, tmp_path).stat().st_uid == 1234
+
+
 @pytest.mark.parametrize("link", [False, True])
 def test_nothing_is_overwritten(facts: Facts, tmp_path: Path, link: bool) -> None:
     if link:

@@ -9,6 +9,9 @@ from gpufan.xorg.config import with_bits
 
 SERVICE, BOX = "service", "box"
 
+MANY_RESTARTS = 3
+"""Fewer are well explained by a driver that was late at boot."""
+
 _FANS_BIT = 4
 _LOG = "sudo journalctl -u gpufan -n 30"
 
@@ -16,6 +19,7 @@ _LOG = "sudo journalctl -u gpufan -n 30"
 def judge_service(facts: Facts) -> Iterator[Finding]:
     """The service, its settings and what it publishes."""
     yield _service(facts)
+    yield from _companions(facts)
     yield _config(facts)
     yield _snapshot(facts)
     yield from _clock(facts)
@@ -68,9 +72,8 @@ def _service(facts: Facts) -> Finding:
     if unit.needs_reload:
         text = "active, but its unit was changed since it was started"
         return finding("warning", text, "sudo systemctl daemon-reload && sudo systemctl restart gpufan")
-    if unit.restarts:
-        times = "once" if unit.restarts == 1 else f"{unit.restarts} times"
-        return finding("warning", f"active, but had to be started anew {times}{_said(unit)}", _LOG)
+    if unit.restarts >= MANY_RESTARTS:
+        return finding("warning", f"active, but had to be started anew {unit.restarts} times", _LOG)
     changed = f", changed by {unit.drop_ins}" if unit.drop_ins else ""
     return finding("ok", f"enabled and active{changed}" + (f"; runs {unit.command}" if unit.command else ""))
 
@@ -83,6 +86,16 @@ def _not_running(finding: Callable[..., Finding], unit: Unit) -> Finding:
     state = unit.active if unit.sub in ("", unit.active) else f"{unit.active} ({unit.sub})"
     result = "" if unit.result in ("", "success") else f", result {unit.result}"
     return finding("problem", f"{state}{result}{_said(unit)}", _LOG, "sudo systemctl restart gpufan")
+
+
+def _companions(facts: Facts) -> Iterator[Finding]:
+    for name, unit in facts.systemd.companions if facts.systemd else ():
+        if unit.active == "active":
+            yield Finding(SERVICE, "companions", "ok", f"{name} is active")
+            continue
+        text = f"{name}: {unit.active}{_said(unit)}; the fans do not depend on it"
+        look = f"sudo journalctl -u {name} -n 30"
+        yield Finding(SERVICE, "companions", "warning", text, (f"sudo systemctl enable --now {name}", look))
 
 
 def _said(unit: Unit) -> str:
@@ -163,14 +176,13 @@ def _clock(facts: Facts) -> Iterator[Finding]:
 
 def _rivals(facts: Facts) -> Iterator[Finding]:
     for rival in facts.rivals:
-        stop = f"sudo systemctl disable --now {rival.unit}" if rival.unit else f"sudo kill {rival.pid}"
         where = rival.unit or f"process {rival.pid}"
         if rival.exclusive:
             text = f"{rival.name} ({where}) sets the same fans"
-            yield Finding(BOX, "rivals", "problem", text, (stop,))
+            yield Finding(BOX, "rivals", "problem", text, (rival.stop,))
         else:
             text = f"{rival.name} ({where}) may set the same fans: turn that off in it, or stop it"
-            yield Finding(BOX, "rivals", "warning", text, (stop,))
+            yield Finding(BOX, "rivals", "warning", text, (rival.stop,))
     for path in facts.autostarts:
         text = f"{path} starts nvidia-settings, which sets fans, with every desktop"
         yield Finding(BOX, "rivals", "warning", text, (f"sudo mv {path} {path}.off",))

@@ -23,7 +23,7 @@ from gpufan.report.doctor.findings import Report
 from gpufan.report.doctor.mask import Mask
 from gpufan.report.doctor.show import print_report
 from gpufan.service import systemd
-from gpufan.service.units import SERVICE, XSERVER
+from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
 from gpufan.version import versions
 
 LOG_LINES = 200
@@ -109,7 +109,7 @@ def _files(facts: Facts, root: Path) -> Iterator[tuple[str, Path]]:
         for log in ("xorg.conf", "Xorg.log", "Xorg.out"):
             yield f"{place}/{log}", folder / place / log
     units = probe.below(root, systemd.UNIT_FOLDER)
-    for unit in (SERVICE, XSERVER, "gpufan-exporter.service", "gpufan-history.service"):
+    for unit in (SERVICE, XSERVER, *(companion.unit for companion in COMPANIONS)):
         yield f"units/{unit}", units / unit
         for drop_in in sorted(units.glob(f"{unit}.d/*.conf")):
             yield f"units/{unit}.d/{drop_in.name}", drop_in

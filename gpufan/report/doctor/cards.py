@@ -247,10 +247,11 @@ def _fans(case: _Case) -> Finding:
     if case.facts.published.live:
         return _left_out(case)
     if any(fan.manual for fan in case.fans):
-        others = [rival.name for rival in case.facts.rivals]
-        by = ", ".join(others) or "one that was killed"
+        rivals = case.facts.rivals
+        by = ", ".join(rival.name for rival in rivals) or "one that was killed"
         text = f"its fans are in manual mode, and no gpufan keeps them: set by {by}"
-        return case.finding("fans", "problem", text, f"sudo {case.facts.command} restore")
+        stop_first = [rival.stop for rival in rivals]
+        return case.finding("fans", "problem", text, *stop_first, f"sudo {case.facts.command} restore")
     count = "1 fan" if info.fan_count == 1 else f"{info.fan_count} fans"
     prove = f"`sudo {case.facts.command} doctor --try-fans` proves it"
     if info.obstacle is None:

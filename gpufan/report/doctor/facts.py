@@ -65,6 +65,11 @@ class Rival:
     exclusive: bool
     """Whether it does nothing but set the fans of NVIDIA cards."""
 
+    @property
+    def stop(self) -> str:
+        """The command that ends it."""
+        return f"sudo systemctl disable --now {self.unit}" if self.unit else f"sudo kill {self.pid}"
+
 
 @dataclass(frozen=True)
 class XServer:
@@ -118,6 +123,8 @@ class Systemd:
 
     error: str | None = None
     service: Unit | None = None
+    companions: tuple[tuple[str, Unit], ...] = ()
+    """The services beside it that are installed, by name of the unit."""
     display_manager: str | None = None
     """The unit of the display manager, if it is active."""
 

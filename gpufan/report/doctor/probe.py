@@ -32,7 +32,7 @@ from gpufan.report.doctor.facts import (
 )
 from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT
 from gpufan.service import found, systemd
-from gpufan.service.units import SERVICE
+from gpufan.service.units import COMPANIONS, SERVICE
 from gpufan.xorg import files, setup
 from gpufan.xorg.config import Config
 
@@ -274,7 +274,9 @@ def _systemd(root: Path) -> Systemd | None:
         manager = found.display_manager()
         if manager and systemd.show(manager, "ActiveState", limit_s=systemd.QUERY_S)["ActiveState"] != "active":
             manager = None
-        return Systemd(service=unit(SERVICE), display_manager=manager)
+        beside = [(companion.unit, unit(companion.unit)) for companion in COMPANIONS]
+        installed = tuple((name, state) for name, state in beside if state.load != "not-found")
+        return Systemd(service=unit(SERVICE), companions=installed, display_manager=manager)
     except GpufanError as error:
         return Systemd(error=str(error))
 
