@@ -162,6 +162,19 @@ def test_a_disk_that_stays_full_costs_no_more_than_so_much_memory(kept: Kept) ->
     assert kept.rows("SELECT count(*), max(time_s) FROM second") == [(WAITING, kept.wall_s)]
 
 
+def test_a_disk_that_is_full_is_not_asked_every_second(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = 0
+
+    def thin(_now_s: float) -> None:
+        nonlocal tries
+        tries += 1
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(kept.keeper._file, "thin", thin)
+    kept.seconds(100)
+    assert tries == 10
+
+
 def damaged(kept: Kept) -> list[str]:
     return sorted(path.name for path in kept.folder.glob("*.damaged-*"))
 

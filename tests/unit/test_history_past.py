@@ -247,6 +247,12 @@ def test_what_is_no_history_is_named(tmp_path: Path, content: bytes) -> None:
         Past(tmp_path)
 
 
+def test_a_pipe_in_place_of_the_file_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / FILE)
+    with pytest.raises(GpufanError, match=r"history\.sqlite is not a file"):
+        Past(tmp_path)
+
+
 def test_another_programs_database_is_not_read(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / FILE).execute("CREATE TABLE card (x)").connection.close()
     with pytest.raises(GpufanError, match="is not a history of gpufan"):

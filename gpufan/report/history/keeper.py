@@ -69,6 +69,7 @@ class Keeper:
             self._commit_at_s = now_s + COMMIT_S
             self.commit()
         if now_s >= self._thin_at_s:
+            self._thin_at_s = now_s + COMMIT_S
             with self._trouble():
                 self._file.thin(wall_s)
                 self._thin_at_s = now_s + THIN_S

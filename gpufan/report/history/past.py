@@ -1,5 +1,6 @@
 """The history as others read it: read-only, while the keeper writes or when none does."""
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -169,8 +170,8 @@ class Past:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            with self._path.open("rb"):
-                pass
+            # A pipe must not make us wait for its writer.
+            os.close(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
         except FileNotFoundError:
             raise GpufanError(
                 f"there is no history (no {self._path}): `sudo gpufan install-service` keeps one, or `gpufan"
@@ -179,6 +180,8 @@ class Past:
         except OSError as error:
             remedy = ": run this with sudo" if isinstance(error, PermissionError) else ""
             raise GpufanError(f"cannot read {self._path}: {error.strerror}{remedy}") from error
+        if not self._path.is_file():
+            raise GpufanError(f"{self._path} is not a file: name another folder with --state-dir")
         # Without a keeper, and without the right to write here, SQLite cannot make the file through which readers and
         # writers agree. Then nobody writes either, and the file may be taken for one that does not change.
         for mode in ("mode=ro", "mode=ro&immutable=1"):
