@@ -51,7 +51,7 @@ class NvControlServer:
         box: SimulatedBox,
         folder: Path,
         order: Sequence[int] | None = None,
-        numbers: Iterable[int] = range(700, 800),
+        numbers: Iterable[int] | None = None,
         cookie: bytes = COOKIE,
     ) -> None:
         self.cards: list[SimulatedGpu] = [box.gpus[i] for i in (order or range(len(box.gpus)))]
@@ -73,7 +73,9 @@ class NvControlServer:
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._cookie = cookie
-        self._listener, self.number = _listen(numbers)
+        # Numbers of this process's own, or another test could take the one that a server has just left.
+        own = 1000 + os.getpid() % 500 * 100
+        self._listener, self.number = _listen(range(own, own + 100) if numbers is None else numbers)
         self.name = f":{self.number}"
         self.authority = folder / f"Xauthority{self.number}"
         _write_authority(self.authority, self.number, cookie)
