@@ -1,11 +1,11 @@
 """The command `gpufan setup-xorg`: parse, call, print."""
 
+import shlex
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
-from gpufan.options import debug_option, simulate_option
+from gpufan.options import debug_option, is_given, simulate_option
 
 
 @click.command("setup-xorg", short_help="Prepare xorg.conf, for drivers that need X.")
@@ -40,8 +40,7 @@ def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: 
     from gpufan.xorg import files, setup
 
     # A simulation touches nothing of this machine, unless it is told what.
-    context = click.get_current_context()
-    dry_run |= simulate is not None and context.get_parameter_source("output") is ParameterSource.DEFAULT
+    dry_run |= simulate is not None and not is_given("output")
     if not dry_run:
         files.check_writable(files.real_path(output))
     if restore:
@@ -59,7 +58,8 @@ def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: 
         return
     backup = setup.apply_setup(change)
     click.echo(f"wrote {output}" + (f"; what it was is in {backup}" if backup else ""))
-    click.echo("it counts from the next start of X on; `gpufan setup-xorg --restore` takes it back")
+    given = f" --output {shlex.quote(str(output))}" if is_given("output") else ""
+    click.echo(f"it counts from the next start of X on; `gpufan setup-xorg --restore{given}` takes it back")
 
 
 def _restore(output: Path, dry_run: bool) -> None:

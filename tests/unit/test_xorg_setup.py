@@ -44,6 +44,7 @@ def test_missing_file_is_written_and_shown(output):
     assert 'BusID "PCI:65:0:0"' in output.read_text()
     assert result.stdout.startswith(f"--- /dev/null\n+++ {output}\n@@ ")
     assert output.stat().st_mode & 0o777 == 0o644
+    assert f"`gpufan setup-xorg --restore --output {output}` takes it back" in result.stdout
 
 
 def test_second_run_changes_nothing_and_says_so(output):
