@@ -290,9 +290,10 @@ def test_a_clock_that_jumped(box: Box, run: Run, monkeypatch: pytest.MonkeyPatch
 # ---- what else it does ----
 
 
-def test_a_card_that_hangs_holds_up_nobody(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "LIMIT_S", 2.4)  # of which a card gets 0.2
-    box.double.cards[1].hang[Kind.TEMPERATURE] = 1
+@pytest.mark.parametrize("call", [Kind.HANDLE, Kind.TEMPERATURE])
+def test_a_card_that_hangs_holds_up_nobody(box: Box, monkeypatch: pytest.MonkeyPatch, call: Kind) -> None:
+    monkeypatch.setattr(probe, "LIMIT_S", 2.4)  # of which the cards get 0.2
+    box.double.cards[1].hang[call] = 1
     begin_s = time.monotonic()
     _, found = box.doctor()
     assert time.monotonic() - begin_s < 2.4

@@ -1,6 +1,7 @@
 """Asking NVIDIA's driver, which may hang: its versions, its cards, and on request whether their fans obey."""
 
 import re
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -23,19 +24,21 @@ _LIBRARY = re.compile(r"libnvidia-ml\.so\.(\d+\.\d+(?:\.\d+)?)$", re.MULTILINE)
 
 
 def look(kernel_module: Path, patience_s: float) -> Driver:
-    """Ask the driver; each card gets `patience_s` seconds. `kernel_module` is the file that tells its version."""
+    """Ask the driver, for `patience_s` seconds or little more. `kernel_module` is the file that tells its version."""
     module_version = version.driver_version(kernel_module)
     try:
-        box = NvmlBox(patience_s / 2)
+        # One that is not open by then is tried once more below; here they are waited for one after the other.
+        box = NvmlBox(patience_s / 8)
     except DriverError as error:
         cause = error.__cause__
         code = cause.value if isinstance(cause, NVMLError) else None
         return Driver(module_version, _loaded_library(), str(error), code)
     pending = [(gpu, Pending(partial(_look_at, gpu))) for gpu in box.gpus]
+    end_s = time.monotonic() + patience_s / 2
     cards = []
     for gpu, look_at_card in pending:
         try:
-            cards.append(look_at_card.result(patience_s / 2))
+            cards.append(look_at_card.result(max(end_s - time.monotonic(), 0)))
         except GpuLost:
             cards.append(Card(gpu.info, None))
     with suppress(GpuLost):
