@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import NamedTuple
 
 from gpufan.errors import GpufanError, InputError
 from gpufan.gpu.simulated import Plant
@@ -61,8 +62,9 @@ class Fit:
         return values[len(values) // 20], values[-1 - len(values) // 20]
 
     def warm(self, power_w: float, duty_percent: float) -> FittedPlant:
-        """A plant warmer than nineteen in twenty, at `power_w` and `duty_percent` beside the others as they were."""
-        others_w = self.card.others_w
+        """A plant warmer than nineteen in twenty, at `power_w` and `duty_percent` beside others as they were then."""
+        beside_w = [reading.others_w for reading in self.card.readings if reading.power_w >= 0.9 * power_w]
+        others_w = statistics.fmean(beside_w) if beside_w else 0.0
         by_heat = sorted(
             self.draws, key=lambda plant: steady_c(plant, power_w, duty_percent) + plant.coupling * others_w
         )
@@ -72,14 +74,6 @@ class Fit:
 def steady_c(plant: Plant, power_w: float, duty_percent: float) -> float:
     """Temperature that `plant` comes to when it is alone, °C."""
     return plant.inlet_c + power_w * plant.resistance(duty_percent)
-
-
-def duty_to_hold(plant: Plant, power_w: float, temperature_c: float) -> float:
-    """Lowest duty that holds `plant` at `temperature_c` under `power_w`, percent; 100 where none does."""
-    flow = (temperature_c - plant.inlet_c) / max(power_w, 1.0) - plant.resistance_floor
-    if flow <= plant.resistance_flow:
-        return 100.0
-    return min(100 * math.pow(flow / plant.resistance_flow, -1 / plant.resistance_exponent), 100.0)
 
 
 def predict(plant: FittedPlant, stretch: Stretch) -> list[float]:
@@ -123,10 +117,10 @@ def fit(card: Card) -> Fit:
         raise InputError("a fit needs scipy, which is not installed: pip install 'gpufan[tune]'") from None
     if not card.stretches:
         raise GpufanError(f"{card.label}: no whole minute with temperature, power and fan speed")
-    usual_duty = statistics.median(reading.speed_percent for reading in card.readings)
+    usual = _Usual.of(card)
 
     def misfits(values: Sequence[float]) -> list[float]:
-        plant = _plant(values, usual_duty)
+        plant = _plant(values, usual)
         return [
             reading.temperature_c - predicted
             for stretch in card.stretches
@@ -151,35 +145,57 @@ def fit(card: Card) -> Fit:
     covariance = np.linalg.inv(result.jac.T @ result.jac)
     draws = np.random.default_rng(1).multivariate_normal(values, covariance, _DRAWS)
     full_scale_rpm = card.full_scale_rpm or _NOMINAL.full_scale_rpm
-    plant, *others = (replace(_plant(v, usual_duty), full_scale_rpm=full_scale_rpm) for v in (values, *draws))
+    plant, *others = (replace(_plant(v, usual), full_scale_rpm=full_scale_rpm) for v in (values, *draws))
     return Fit(card, plant, tuple(others), misfit_k)
 
 
-def _plant(values: Sequence[float], usual_duty: float) -> FittedPlant:
+class _Usual(NamedTuple):
+    """How a card was worked while it was recorded."""
+
+    duty: float
+    """Of its fans, 0..1."""
+    others_slope: float
+    others_w: float
+    """The power of other cards is about `others_slope` times its own and `others_w` more."""
+
+    @classmethod
+    def of(cls, card: Card) -> "_Usual":
+        """What was usual for `card`."""
+        powers_w, others_w = ([r.power_w for r in card.readings], [r.others_w for r in card.readings])
+        duty = max(statistics.median(r.speed_percent for r in card.readings) / 100, 0.05)
+        if min(powers_w) == max(powers_w):
+            return cls(duty, 0.0, statistics.fmean(others_w))
+        return cls(duty, *statistics.linear_regression(powers_w, others_w))
+
+
+def _plant(values: Sequence[float], usual: _Usual) -> FittedPlant:
     """The plant that `values` stand for; all 0 are the nominal card in a case.
 
-    Chosen so that each is told by something else in a recording, as far as can be: first the resistance between
-    heatsink and air at `usual_duty` percent, then how much of it no air flow can remove, and how the rest falls.
+    Chosen so that each is told by something else in a recording, as far as can be. First the resistance between
+    heatsink and air at the usual duty, then how much of it no air flow can remove, and how the rest falls. Where all
+    cards work at once, the heat of the others looks like more of that resistance, and where they work on evenly, like
+    warmer air: so both are found with it, and then without.
     """
-    resistance, share, exponent, die, die_time, capacity, inlet, coupling = (float(value) for value in values)
-    usual = max(usual_duty / 100, 0.05)
+    resistance, share, exponent, die, die_time, capacity, inlet, log_coupling = (float(value) for value in values)
     nominal_floor = _NOMINAL.resistance_floor - _NOMINAL.die_resistance
-    nominal_flow = _NOMINAL.resistance_flow * usual**-_NOMINAL.resistance_exponent
+    nominal_flow = _NOMINAL.resistance_flow * usual.duty**-_NOMINAL.resistance_exponent
     # In the logarithm of the odds, so that it stays within 0 and 1.
     odds = nominal_floor / nominal_flow * math.exp(share)
-    whole = (nominal_floor + nominal_flow) * math.exp(resistance)
+    coupling = _NOMINAL_COUPLING * math.exp(log_coupling)
+    with_others = (nominal_floor + nominal_flow) * math.exp(resistance)
+    whole = max(with_others - coupling * usual.others_slope, with_others / 4)
     die_resistance = _NOMINAL.die_resistance * math.exp(die)
     n = _NOMINAL.resistance_exponent * math.exp(exponent)
     return FittedPlant(
         resistance_floor=die_resistance + whole * odds / (1 + odds),
-        resistance_flow=whole / (1 + odds) * usual**n,
+        resistance_flow=whole / (1 + odds) * usual.duty**n,
         resistance_exponent=n,
         resistance_still=math.inf,
         die_resistance=die_resistance,
         die_time_constant_s=_NOMINAL.die_time_constant_s * math.exp(die_time),
         heat_capacity=_NOMINAL.heat_capacity * math.exp(capacity),
-        inlet_c=_NOMINAL_INLET_C + inlet,
-        coupling=_NOMINAL_COUPLING * math.exp(coupling),
+        inlet_c=_NOMINAL_INLET_C + inlet - coupling * usual.others_w,
+        coupling=coupling,
     )
 
 

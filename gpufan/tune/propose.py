@@ -1,13 +1,13 @@
 """What a fitted card would best be kept by: the quietest curve and target that stay under a limit."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpufan.config import toml
 from gpufan.control.law import DEFAULT_CURVE, CurveSettings
 from gpufan.curve import Curve
-from gpufan.tune.fit import Fit, FittedPlant, duty_to_hold
+from gpufan.tune.fit import Fit, FittedPlant
 from gpufan.tune.replay import FittedBox, Outcome, Setting, recorded, replay
 
 PRESENT = "present"
@@ -20,7 +20,8 @@ _NARROW_POWER_W = 80.0
 _SHORT_S = 300.0
 _IDLE_W = 50.0
 _POOR_K = 0.8
-"""Under these, and over the last, a recording leaves something open, and `gaps` says what."""
+_WIDE_K_PER_W = 0.03
+"""Under these, and over the last two, a recording leaves something open, and `gaps` says what."""
 
 _AUDIBLE_DB = 0.5
 """For less no setting need be changed."""
@@ -76,11 +77,11 @@ def propose(fit: Fit, present: CurveSettings, limit_c: float) -> Proposal:
     if full.outcome.peak_c > limit_c:
         remedy = "give it cooler air, or less power (`nvidia-smi --power-limit`)"
         return Proposal(fit, base, None, f"even fans at full speed let it get {full.outcome.peak_c:.0f} °C: {remedy}")
-    found = sorted((bench.quietest_curve(), *bench.quietest_target()), key=lambda c: -c.outcome.sound_db)
+    found = sorted((*bench.quietest_curve(), *bench.quietest_target()), key=lambda c: -c.outcome.sound_db)
+    if not found or found[-1].at_most_c - found[-1].outcome.peak_c > _UNSURE_K:
+        return Proposal(fit, base, None, f"what keeps it under {limit_c:g} °C is not sure enough: record for longer")
     best = found[-1]
     assert best.settings is not None
-    if full.at_most_c > limit_c or best.at_most_c - best.outcome.peak_c > _UNSURE_K:
-        return Proposal(fit, base, None, "the recording leaves too much open: see the notes")
     gain_db = now.outcome.sound_db - best.outcome.sound_db
     if now.at_most_c > limit_c:
         sure = "does" if now.outcome.peak_c > limit_c else "may"
@@ -115,8 +116,14 @@ def gaps(fit: Fit) -> list[str]:
         )
     if fit.misfit_k > _POOR_K:
         found.append(
-            f"the fit is off by {fit.misfit_k:.1f} K: something came and went that is not in it, such as another card's"
-            " heat; record with all cards at work together, or each alone"
+            f"the fit is off by {fit.misfit_k:.1f} K: something came and went that is not in it, such as warmer air;"
+            " record a time when nothing changes but the work"
+        )
+    low, high = fit.interval(lambda plant: plant.coupling)
+    if high - low > _WIDE_K_PER_W and any(reading.others_w for reading in readings):
+        found.append(
+            "the cards worked at the same times: which heat is whose is open, and the figures below are for such times;"
+            " to tell it apart, record some minutes with one card at work"
         )
     return found
 
@@ -147,41 +154,42 @@ class _Bench:
         self._fit = fit
         self._limit_c = limit_c
         self.high_w = _middle([reading.power_w for reading in fit.card.readings])[1]
-        alone_c = limit_c - fit.plant.coupling * fit.card.others_w
-        self._warm = fit.warm(self.high_w, duty_to_hold(fit.plant, self.high_w, alone_c))
 
-    def try_out(self, name: str, settings: CurveSettings) -> Candidate:
-        """What `settings` would come to."""
+    def try_out(self, name: str, settings: CurveSettings, stop_above_c: float = math.inf) -> Candidate:
+        """What `settings` would come to; from `stop_above_c` on that is not of interest."""
         setting = Setting(name, settings)
-        outcome = self._run(self._fit.plant, setting)
+        outcome = self._run(self._fit.plant, setting, stop_above_c)
         duty_when_hottest = outcome.duty_percent[outcome.temperature_c.index(outcome.peak_c)]
-        warm = self._run(self._fit.warm(self.high_w, duty_when_hottest), setting)
+        warm = self._run(self._fit.warm(self.high_w, duty_when_hottest), setting, stop_above_c)
         return Candidate(settings, outcome, max(warm.peak_c, outcome.peak_c))
 
-    def quietest_curve(self) -> Candidate:
-        """The lowest curve that keeps the limit; the more duty at the limit, the cooler."""
+    def quietest_curve(self) -> list[Candidate]:
+        """The lowest curve that keeps the limit, if there is one; the more duty at the limit, the cooler."""
+        found: list[Candidate] = []
         low, high = 30, 100
-        while low < high:
+        while low <= high:
             duty = (low + high) // 2
-            if self._keeps(CurveSettings(curve_through(self._limit_c, duty))):
-                high = duty
+            tried = self._keeping("curve", CurveSettings(curve_through(self._limit_c, duty)))
+            if tried:
+                found, high = tried, duty - 1
             else:
                 low = duty + 1
-        return self.try_out("curve", CurveSettings(curve_through(self._limit_c, high)))
+        return found
 
     def quietest_target(self) -> list[Candidate]:
         """The highest target that keeps the limit, if there is one."""
-        targets_c = (self._limit_c - below_k for below_k in range(TARGETS_BELOW_K + 1))
-        kept = next(filter(self._keeps, (CurveSettings(target_c=target_c) for target_c in targets_c)), None)
-        return [] if kept is None else [self.try_out("target", kept)]
+        for below_k in range(TARGETS_BELOW_K + 1):
+            if tried := self._keeping("target", CurveSettings(target_c=self._limit_c - below_k)):
+                return tried
+        return []
 
-    def _keeps(self, settings: CurveSettings) -> bool:
-        outcome = self._run(self._warm, Setting("", settings), lambda peak_c: peak_c > self._limit_c)
-        return outcome.peak_c <= self._limit_c
+    def _keeping(self, name: str, settings: CurveSettings) -> list[Candidate]:
+        tried = self.try_out(name, settings, self._limit_c)
+        return [tried] if tried.at_most_c <= self._limit_c else []
 
-    def _run(self, plant: FittedPlant, setting: Setting, enough: Callable[[float], bool] = lambda _: False) -> Outcome:
+    def _run(self, plant: FittedPlant, setting: Setting, stop_above_c: float) -> Outcome:
         card = self._fit.card
-        return replay(FittedBox([(card, plant)]), setting, card.seconds, enough)
+        return replay(FittedBox([(card, plant)]), setting, card.seconds, stop_above_c)
 
 
 def _range(low: float, high: float) -> str:

@@ -1,7 +1,6 @@
 """What of a recording tells about a card's physics: temperature, power and fan speed, without what is in doubt."""
 
 import math
-import statistics
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -62,11 +61,6 @@ class Card:
     def readings(self) -> list[Reading]:
         """All readings, in the order in which they were made."""
         return [reading for stretch in self.stretches for reading in stretch]
-
-    @property
-    def others_w(self) -> float:
-        """What the other cards drew together, in the mean."""
-        return statistics.fmean(reading.others_w for reading in self.readings)
 
     @property
     def seconds(self) -> float:

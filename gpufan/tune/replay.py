@@ -68,10 +68,8 @@ class Outcome:
 HEADINGS = ("setting", "peak °C", f"s > {HOT_C:g} °C", "dB(A)", "swings", "throttled")
 
 
-def replay(
-    box: SimulatedBox, setting: Setting, duration_s: float, enough: Callable[[float], bool] = lambda _: False
-) -> Outcome:
-    """Keep the cards of `box`, as they are, by `setting` for `duration_s`; less where the highest °C is `enough`."""
+def replay(box: SimulatedBox, setting: Setting, duration_s: float, stop_above_c: float = math.inf) -> Outcome:
+    """Keep the cards of `box`, as they are, by `setting` for `duration_s`, or until one is above `stop_above_c`."""
     settings = setting.settings
     workers = [] if settings is None else [Worker(gpu, lambda _: settings) for gpu in box.gpus]
     summaries = [CardSummary(gpu) for gpu in box.gpus]
@@ -85,7 +83,7 @@ def replay(
             trace.temperature_c.append(gpu.die_c)
             trace.duty_percent.append(gpu.speed_percent)
         sounds_db.append(_together_db([sound_db(gpu.speed_rpm) for gpu in box.gpus]))
-        if enough(max(gpu.die_c for gpu in box.gpus)):
+        if any(gpu.die_c > stop_above_c for gpu in box.gpus):
             break
         box.advance(INTERVAL_S)
     hottest, trace = max(zip(summaries, traces, strict=True), key=lambda pair: pair[0].peak_c)

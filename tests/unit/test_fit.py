@@ -14,7 +14,7 @@ from gpufan.errors import GpufanError, InputError
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
 from gpufan.report.recording import Row, rows
 from gpufan.report.snapshot import Snapshot
-from gpufan.tune.fit import Fit, FittedPlant, duty_to_hold, fit, predict, steady_c
+from gpufan.tune.fit import Fit, FittedPlant, fit, predict, steady_c
 from gpufan.tune.readings import Card, collect
 from gpufan.tune.replay import Setting, replay
 from gpufan.worker import Worker
@@ -167,13 +167,3 @@ def test_without_scipy_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(InputError, match=r"pip install 'gpufan\[tune\]'"):
         fit(card())
-
-
-@pytest.mark.parametrize(("power_w", "duty"), [(100, 24), (177, 56), (230, 63)])
-def test_the_duty_that_holds_a_temperature_holds_it(power_w: float, duty: float) -> None:
-    temperature_c = steady_c(Plant(), power_w, duty)
-    assert duty_to_hold(Plant(), power_w, temperature_c) == pytest.approx(duty)
-
-
-def test_what_no_fan_can_hold_takes_full_speed() -> None:
-    assert duty_to_hold(Plant(), 230, 50) == duty_to_hold(Plant(), 230, 20) == 100

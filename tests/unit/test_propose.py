@@ -12,6 +12,7 @@ from gpufan.curve import Curve
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
 from gpufan.tune.fit import fit
 from gpufan.tune.propose import Proposal, curve_through, gaps, propose
+from gpufan.tune.readings import collect
 from gpufan.tune.replay import Setting, replay
 from tests.unit.recorded import NOMINAL, WARM, card, fitted, record
 
@@ -73,7 +74,7 @@ def test_a_card_that_was_not_busy_cannot_be_tuned() -> None:
 def test_two_minutes_leave_too_much_open_where_it_gets_tight() -> None:
     tight = fitted(replace(NOMINAL, inlet_c=34), minutes=2)
     found = propose(tight, LOUD, 80)
-    assert (found.best, found.reason) == (None, "the recording leaves too much open: see the notes")
+    assert (found.best, found.reason) == (None, "what keeps it under 80 °C is not sure enough: record for longer")
 
 
 def test_the_lines_for_the_file_of_settings_set_what_is_proposed() -> None:
@@ -116,5 +117,11 @@ def test_what_a_recording_cannot_tell_is_named_with_what_to_do(recording: dict[s
 
 
 def test_what_the_fit_does_not_explain_is_named() -> None:
-    neighbour = [row._replace(temperature_c=row.temperature_c + 4 * (row.time_s // 60 % 2)) for row in record()]
-    assert "another card's heat" in gaps(fit(card(neighbour)))[-1]
+    draught = [row._replace(temperature_c=row.temperature_c + 4 * (row.time_s // 60 % 2)) for row in record()]
+    assert "something came and went" in gaps(fit(card(draught)))[-1]
+
+
+def test_of_cards_that_worked_at_the_same_times_it_is_said_that_their_heat_cannot_be_told_apart() -> None:
+    both = [r for row in record() for r in (row, row._replace(uuid="GPU-2"))]
+    first, _ = collect(both)
+    assert "the cards worked at the same times" in gaps(fit(first))[-1]

@@ -74,7 +74,7 @@ def test_what_the_other_cards_draw_at_the_same_time_is_kept() -> None:
     third = [r._replace(uuid="GPU-3", power_w=None) for r in MINUTE]
     ticks = zip(MINUTE, [r._replace(uuid="GPU-2", power_w=50) for r in MINUTE], third, strict=True)
     first, second, _ = collect(r for tick in ticks for r in tick)
-    assert (first.others_w, second.others_w) == (50, 200)
+    assert (first.readings[5].others_w, second.readings[5].others_w) == (50, 200)
 
 
 def test_the_speed_at_100_percent_follows_from_what_the_fan_tells() -> None:

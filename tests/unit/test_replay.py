@@ -54,8 +54,8 @@ def test_of_several_cards_the_hottest_counts_and_the_sound_of_all() -> None:
     assert replay(SimulatedBox(hot, WORKLOADS["epochs"]), FULL, 300).peak_c == pytest.approx(one.peak_c + 10, abs=0.5)
 
 
-def test_a_replay_ends_where_it_is_hot_enough() -> None:
-    outcome = replay(one_card(), DEFAULT, 3600, lambda peak_c: peak_c > 60)
+def test_a_replay_ends_where_it_gets_too_hot() -> None:
+    outcome = replay(one_card(), DEFAULT, 3600, stop_above_c=60)
     assert 60 < outcome.peak_c < 61
     assert len(outcome.times_s) < 120
 
