@@ -74,6 +74,8 @@ class Panel:
     series: Sequence[Series]
     levels: Sequence[tuple[float, str]] = ()
     """Values to be marked by a line across, each with what it means: `(80, "limit")`."""
+    limits: tuple[float, float] | None = None
+    """Ends of the axis; None lets the values choose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,8 @@ def time_panels(
             _mark_levels(area, panel.levels)
             area.set_ylabel(f"{panel.quantity}, {panel.unit}")
             area.margins(x=0)
+            if panel.limits is not None:
+                area.set_ylim(panel.limits)
         for mark in marks:
             # Its edge shows it where it lasted for less than a pixel.
             begin, end = places([mark.begin_s, mark.end_s])

@@ -84,7 +84,8 @@ def card_over_time(past: Past, card: Card, span: Span, events: Sequence[Event], 
 
     panels = [
         Panel("temperature", "°C", [of("temperature_c", "read")]),
-        Panel("fans", "%", [of("speed_percent", "read"), of("duty_percent", "set")]),
+        # Of one height in all reports: a change of some points must not look like a storm.
+        Panel("fans", "%", [of("speed_percent", "read"), of("duty_percent", "set")], limits=(0, 104)),
         Panel("power", "W", [of("power_w", "read")]),
         Panel("sound", "dB(A)", [line(((m.time_s, m.seconds, _sound(m)) for m in minutes), "read", step_s)]),
     ]
