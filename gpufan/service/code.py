@@ -15,6 +15,7 @@ from pathlib import Path
 import gpufan
 from gpufan.errors import GpufanError, InputError
 from gpufan.resources import resource
+from gpufan.service.systemd import word
 
 COPY = Path("/opt/gpufan")
 _MARK = ".copied-by-gpufan"
@@ -64,16 +65,7 @@ def _is_writable_by_others(path: Path) -> bool:
 
 def command() -> str:
     """How the running installation is started, without anything that the environment or a user could slip in."""
-    return f"{_quoted(sys.executable)} -I -m gpufan"
-
-
-def _quoted(path: str) -> str:
-    """`path` as a word of a unit file, see systemd.service(5) and systemd.unit(5)."""
-    path = path.replace("%", "%%")
-    if not re.search(r"[\s\"'\\;]", path):
-        return path
-    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    return f"{word(sys.executable)} -I -m gpufan"
 
 
 def copied_command() -> str:

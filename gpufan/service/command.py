@@ -36,7 +36,7 @@ def _curve(context: click.Context, parameter: click.Parameter, text: str | None)
 @click.option(
     "--exporter/--no-exporter",
     default=None,
-    help="Serve metrics to Prometheus too, as another. [default: as before, at first no]",
+    help="Serve metrics to Prometheus too, likewise. [default: as before, at first no]",
 )
 @click.option("--no-start", is_flag=True, help="Install and enable only; nothing is started or stopped now.")
 @click.option("--skip-check", is_flag=True, help="Do not try the fans first, as for an image being built.")

@@ -21,7 +21,7 @@ from gpufan.xorg import files
 
 START_S = 30.0
 """For the service to become active, s."""
-COMPANION_S = 1.0
+COMPANION_S = 2.0
 """How long a companion must have lasted to count as started, s."""
 
 Say = Callable[[str], None]

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,6 +160,7 @@ def make_plan(options: InstallOptions) -> Plan:
             command,
             str(settings.CONFIG),
             xserver=wanted.display is None and any(gpu.info.backend == "x11" for gpu in gpus),
+            xauthority=None if wanted.display is None else _xauthority(),
             companions=companions,
         ),
         companions=companions,
@@ -191,6 +193,12 @@ def _state(unit: str) -> tuple[bool, bool]:
     """Whether `unit` is active, and whether it is enabled."""
     state = systemd.show(unit, "ActiveState", "UnitFileState")
     return state["ActiveState"] == "active", state["UnitFileState"] == "enabled"
+
+
+def _xauthority() -> str | None:
+    """The cookie file for an X server that runs already: of this install, or of the one before."""
+    kept = re.search(r"(?:^|\s)XAUTHORITY=(\S+)", systemd.show(SERVICE, "Environment")["Environment"])
+    return os.environ.get("XAUTHORITY") or (kept[1] if kept else None)
 
 
 def _companions(options: InstallOptions, was: record.Record | None) -> tuple[dict[Companion, bool], list[Companion]]:

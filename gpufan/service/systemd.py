@@ -1,6 +1,7 @@
 """The running systemd, by way of `systemctl`; and the links below /etc that say what it starts."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -58,6 +59,15 @@ def parse_properties(text: str, keys: tuple[str, ...]) -> dict[str, str]:
     """Properties in `text`, as `systemctl show` prints those of one unit."""
     found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     return {key: found.get(key, "") for key in keys}
+
+
+def word(text: str) -> str:
+    """`text` as a word of a unit file, see systemd.service(5) and systemd.unit(5)."""
+    text = text.replace("%", "%%")
+    if not re.search(r"[\s\"'\\;]", text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def stop_for_good(unit: str) -> None:

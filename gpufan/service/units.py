@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gpufan.resources import template
-from gpufan.service.systemd import UNIT_FOLDER
+from gpufan.service.systemd import UNIT_FOLDER, word
 
 SERVICE = "gpufan.service"
 XSERVER = "gpufan-xserver.service"
@@ -37,10 +37,20 @@ COMPANIONS = (Companion("history", is_usual=True), Companion("exporter", is_usua
 
 
 def unit_files(
-    gpufan: str, config: str, *, xserver: bool = False, companions: Iterable[Companion] = ()
+    gpufan: str,
+    config: str,
+    *,
+    xserver: bool = False,
+    xauthority: str | None = None,
+    companions: Iterable[Companion] = (),
 ) -> dict[str, str]:
-    """Text by path of every unit. `gpufan` is the command, with which an X server is kept if `xserver` says so."""
+    """Text by path of every unit.
+
+    `gpufan` is the command, with which an X server is kept if `xserver` says so; one that runs already lets in whoever
+    has the cookie in the file `xauthority`.
+    """
     modprobe = shutil.which("nvidia-modprobe", path="/usr/sbin:/usr/bin:/sbin:/bin")
     values = {"gpufan": gpufan, "config": config, "modprobe": modprobe, "xserver": xserver}
+    values["xauthority"] = xauthority and word(f"XAUTHORITY={xauthority}")
     names = [SERVICE, *([XSERVER] if xserver else []), *(companion.unit for companion in companions)]
     return {str(UNIT_FOLDER / name): template(f"systemd/{name}.j2").render(values) for name in names}

@@ -142,6 +142,21 @@ def test_cards_that_need_x_are_proven_over_x_and_get_a_unit_for_it(
         assert xorg.running(box.root / "run" / XSERVER_FOLDER) == []
 
 
+def test_a_display_that_is_configured_takes_its_cookie_along(box: Box, monkeypatch: pytest.MonkeyPatch):
+    (box.root / "etc").mkdir()
+    (box.root / "etc/config.toml").write_text('display = ":0"\n')
+    monkeypatch.setenv("XAUTHORITY", "/run/x/:0")
+    box.call("install-service", "--yes")
+    assert "\nEnvironment=XAUTHORITY=/run/x/:0\n" in (box.root / "units/gpufan.service").read_text()
+    monkeypatch.delenv("XAUTHORITY")
+    script = box.root / "systemctl"
+    script.write_text(
+        SYSTEMCTL.replace("echo Result=success", "echo Environment=A=b XAUTHORITY=/run/x/:0; echo Result=success")
+    )
+    box.call("install-service", "--yes")
+    assert "\nEnvironment=XAUTHORITY=/run/x/:0\n" in (box.root / "units/gpufan.service").read_text()
+
+
 def test_a_foreign_unit_of_the_same_name_comes_back(box: Box, capsys: pytest.CaptureFixture[str]):
     (box.root / "units/gpufan.service").write_text("[Service]\n# mine\n")
     box.call("install-service", "--yes")

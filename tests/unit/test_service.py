@@ -91,6 +91,12 @@ def test_only_processes_in_containers_with_a_card_open_count(tmp_path: Path):
     assert found.containers_with_gpus(tmp_path) == 1
 
 
+def test_the_cookie_of_an_x_server_reaches_the_service():
+    for cookie, line in (("/run/x/:0", "XAUTHORITY=/run/x/:0"), ("/run/my x", '"XAUTHORITY=/run/my x"')):
+        (text,) = unit_files("/usr/bin/gpufan", "/etc/gpufan/config.toml", xauthority=cookie).values()
+        assert f"\nEnvironment={line}\n" in text
+
+
 def test_links_of_a_unit_are_its_aliases_and_where_it_is_wanted(tmp_path: Path):
     (tmp_path / "graphical.target.wants").mkdir()
     (tmp_path / "display-manager.service").symlink_to("/lib/systemd/system/lightdm.service")
