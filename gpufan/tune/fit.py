@@ -1,10 +1,10 @@
 """Fits the thermal model of `gpufan.gpu.simulated` to what was recorded of a card, and says how sure that is.
 
 The model is the simulator's: a heatsink that takes up power and gives it to the inlet air over
-R(d) = R0 + R1·d^-n K/W at duty d in 0..1, and a die a little above it. Its seven constants are found by least squares
-on the temperature that it predicts over the whole recording from power and fan speed alone; an eighth says how much
-other cards of the recording warm the air. What a recording does not
-tell is filled up from the constants of a GTX 1080 Ti, each held to be uncertain by a factor of about two.
+R(d) = R0 + R1·d^-n K/W at duty d in 0..1, and a die a little above it. Its seven constants, and how much other cards of
+the recording warm the air, are found by least squares on the temperature that it predicts over the whole recording
+from power and fan speed alone. What a recording does not tell is filled up from the constants of a GTX 1080 Ti, each
+held to be uncertain by a factor of about two.
 """
 
 import math
@@ -132,8 +132,9 @@ def fit(card: Card) -> Fit:
     values, width_k = np.zeros(len(widths)), 1.0
     for _ in range(3):
         result = least_squares(
-            lambda v: np.concatenate([np.array(misfits(v)) / width_k, v / widths]),  # noqa: B023
+            lambda v: np.concatenate([np.array(misfits(v)) / width_k, v / widths]),  # noqa: B023  # called at once
             values,
+            bounds=(-6 * widths, 6 * widths),  # nobody lives there, and numbers stay within what can be computed
             x_scale=widths,
             xtol=1e-4,
             ftol=1e-6,
@@ -190,7 +191,6 @@ def _plant(values: Sequence[float], usual: _Usual) -> FittedPlant:
         resistance_floor=die_resistance + whole * odds / (1 + odds),
         resistance_flow=whole / (1 + odds) * usual.duty**n,
         resistance_exponent=n,
-        resistance_still=math.inf,
         die_resistance=die_resistance,
         die_time_constant_s=_NOMINAL.die_time_constant_s * math.exp(die_time),
         heat_capacity=_NOMINAL.heat_capacity * math.exp(capacity),

@@ -105,6 +105,12 @@ def pair(number: int) -> list[Fit]:
     return [fit(card) for card in collect(found)]
 
 
+def test_the_heat_of_other_cards_is_predicted_to_come_with_the_air() -> None:
+    stretch = [reading._replace(others_w=200) for reading in card().readings]
+    alone, beside = (predict(FittedPlant(coupling=coupling), stretch)[-1] for coupling in (0, 0.02))
+    assert beside - alone == pytest.approx(4, abs=0.1)
+
+
 def test_a_card_alone_has_no_heat_of_others() -> None:
     assert {reading.others_w for reading in card().readings} == {0}
 
