@@ -7,7 +7,7 @@ import pytest
 
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox, Workload, sound_db
 from gpufan.report.summary import CardSummary
-from tests.benchmarks import family, pair
+from tests.benchmarks import family, joint, pair
 from tests.benchmarks.bound import CHANGE_PRICE_S, STEP_S, Bound, DieOffset, Plan, Problem, hour
 from tests.benchmarks.control import run
 
@@ -109,6 +109,15 @@ def test_a_card_lets_its_fans_work_for_a_neighbour_that_it_warms() -> None:
     alone, beside = (pair.Pair(*cards, coupling, dilution_exponent=1).plans(LIMIT_C) for coupling in (1e-6, 0.03))
     assert alone and beside
     assert np.mean(beside[1].duties) > np.mean(alone[1].duties) + 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "workload"), [(4, "epochs"), (4, "sweep"), (8, "sweep"), (8, "queue")])
+def test_planning_both_cards_at_once_gains_nothing(number: int, workload: str) -> None:
+    cards = pair.build(number, workload, 1800)
+    plans = cards.plans(LIMIT_C, price_s=0)
+    assert plans
+    assert 10 * math.log10(np.mean([p.energy for p in plans]) / joint.energy(cards, LIMIT_C)) < 0.15
 
 
 def test_the_family_is_the_same_every_time() -> None:
