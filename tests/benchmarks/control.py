@@ -55,6 +55,7 @@ def run(law: str, workload: str, number: int) -> Outcome:
     return {
         "peak_c": max(card.summary.peak_c for card in cards),
         "quiet_peak_c": max(card.quiet_peak_c for card in cards),
+        "hot_s": max(card.summary.hot_s for card in cards),
         "too_hot_s": max(card.longest_hot_s for card in cards),
         "sound_db": 10 * math.log10(statistics.fmean(energies)),
         "variation": sum(card.summary.swings.variation for card in cards),
@@ -164,38 +165,45 @@ def holdable(outcomes: dict[int, Outcome]) -> list[Outcome]:
     return [outcome for number, outcome in outcomes.items() if number and outcome["holdable"]]
 
 
-def table(results: Results) -> str:
-    """The README's table."""
-    rows = []
-    for workload in next(iter(results.values())):
-        for law in results:
-            nominal, boxes = results[law][workload][0], holdable(results[law][workload])
-            rows.append(
-                (
-                    workload,
-                    law,
-                    f"{nominal['peak_c']:.1f}",
-                    f"{nominal['sound_db']:.1f}",
-                    f"{nominal['swings']:.0f}",
-                    f"{nominal['throttled_percent']:.1f}",
-                    f"{len(boxes)}",
-                    f"{max((o['too_hot_s'] for o in boxes), default=math.nan):.0f}",
-                    *(f"{db:.1f}".replace("nan", "-") for db in over(boxes)),
-                    f"{sum(o['spare_swings'] < 0 for o in boxes)}",
-                    f"{sum(o['late_swings'] > 0 for o in boxes)}" if workload == "step" else "-",
-                )
-            )
-    headings = (
-        "workload",
-        "law",
-        "peak °C",
-        "dB(A)",
-        "swings",
-        "throttled %",
-        "boxes",
-        f"s > {TARGET_C + MARGIN_C:g} °C",
+FAMILY_HEADINGS = ("boxes", f"s > {TARGET_C + MARGIN_C:g} °C", "above bound", "worst tenth", "restless", "hunting")
+
+
+def of_family(law: dict[str, dict[int, Outcome]], workloads: Iterable[str]) -> tuple[str, ...]:
+    """A law over the drawn boxes: how many, how long too hot, how far from the bound, how many too restless."""
+    boxes = [o for w in workloads for o in holdable(law[w])]
+    steady = [o for w in workloads if w == "step" for o in holdable(law[w])]
+    return (
+        f"{len(boxes)}",
+        f"{max((o['too_hot_s'] for o in boxes), default=0):.0f}",
+        *("-" if math.isnan(db) else f"{db:.1f}" for db in over(boxes)),
+        f"{sum(o['spare_swings'] < 0 for o in boxes)}",
+        f"{sum(o['late_swings'] > 0 for o in steady)}" if steady else "-",
     )
-    return markdown((*headings, "above bound", "worst tenth", "restless", "hunting"), rows)
+
+
+def by_workload(results: Results, best: dict[str, dict[int, Bound]]) -> str:
+    """A table of each law at each workload, on the nominal card and on the drawn boxes."""
+    rows = []
+    for workload, ideal in best.items():
+        peak_c = min(TARGET_C, max(ideal[0].limits_c))
+        found = f"{peak_c:.1f}", f"{ideal[0].sound_db_at(peak_c):.1f}", f"{ideal[0].swings_at(peak_c)}"
+        rows.append((workload, "perfect foresight", *found, "0.0", *["-"] * len(FAMILY_HEADINGS)))
+        for law, outcomes in results.items():
+            nominal = outcomes[workload][0]
+            measured = (
+                f"{nominal['peak_c']:.1f}",
+                f"{nominal['sound_db']:.1f}",
+                f"{nominal['swings']:.0f}",
+                f"{nominal['throttled_percent']:.1f}",
+            )
+            rows.append((workload, law, *measured, *of_family(outcomes, [workload])))
+    return markdown(("workload", "law", "peak °C", "dB(A)", "swings", "throttled %", *FAMILY_HEADINGS), rows)
+
+
+def by_law(results: Results) -> str:
+    """A table of each law over all workloads, on the drawn boxes."""
+    rows = [(law, *of_family(outcomes, outcomes)) for law, outcomes in results.items()]
+    return markdown(("law", *FAMILY_HEADINGS), rows)
 
 
 def aims(results: Results) -> str:
@@ -211,6 +219,8 @@ def aims(results: Results) -> str:
 def _curve_aims(results: Results) -> list[tuple[str, bool]]:
     ours, peer = results["gpufan"], results["coolgpus"]
     nominal = {w: outcomes[0] for w, outcomes in ours.items()}
+    full = results.get("constant 100 %", {})
+    hot_s = [o["hot_s"] for w in full for n, o in ours[w].items() if not full[w][n]["hot_s"]]
     aims = {
         "epochs": [
             ("curve, epochs: peak at most 80 °C", lambda o: o["peak_c"] <= 80),
@@ -218,7 +228,8 @@ def _curve_aims(results: Results) -> list[tuple[str, bool]]:
         ],
         "sweep": [("curve, sweep: at most 44.5 dB(A)", lambda o: o["sound_db"] <= 44.5)],
     }
-    checks = [(aim, met(nominal[w])) for w in aims if w in nominal for aim, met in aims[w]]
+    checks = [("curve: no second above 83 °C where full fans hold it", max(hot_s) == 0)] if hot_s else []
+    checks += [(aim, met(nominal[w])) for w in aims if w in nominal for aim, met in aims[w]]
     return checks + [
         (f"curve, {w}: a third of coolgpus's swings", nominal[w]["swings"] * 3 <= peer[w][0]["swings"])
         for w in aims
@@ -273,7 +284,7 @@ def main() -> None:
     if arguments.json:
         every: dict[str, Any] = {"seed": SEED, "target_c": TARGET_C, "results": results}
         arguments.json.write_text(json.dumps(every, indent=1) + "\n")
-    print(table(results), aims(results), sep="\n\n")
+    print(by_workload(results, best), by_law(results), aims(results), sep="\n\n")
 
 
 if __name__ == "__main__":
