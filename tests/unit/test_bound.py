@@ -59,6 +59,10 @@ def test_steady_load_ends_at_the_duty_that_just_holds_the_limit() -> None:
     assert plan.swings <= 1
 
 
+def test_a_price_on_changes_makes_for_a_steady_fan() -> None:
+    assert best(WORKLOADS["sweep"]).swings <= 2 < 5 < best(WORKLOADS["sweep"], price_s=0).swings
+
+
 def test_falls_are_as_slow_as_a_law_may_make_them() -> None:
     duties = best(lambda t: 230.0 if t < 400 else 12.0).duties
     assert min(np.diff(duties)) >= -2 * STEP_S
