@@ -5,7 +5,7 @@ or our own curve gives.
 """
 
 from collections.abc import Callable
-from dataclasses import fields
+from importlib.util import find_spec
 
 from gpufan.control.law import DEFAULT_CURVE, CurveSettings
 from gpufan.gpu.simulated import SimulatedGpu
@@ -231,7 +231,7 @@ LAWS: dict[str, Callable[[], Step]] = {
     "constant 62 %": lambda: constant(62),
     "constant 100 %": lambda: constant(100),
 }
-if "target_c" in {field.name for field in fields(CurveSettings)}:
+if find_spec("gpufan.control.target"):
     LAWS = {"gpufan --target 80": lambda: gpufan(CurveSettings(target_c=TARGET_C)), **LAWS}
 
 HOLDING = ("gpufan --target 80",)
