@@ -64,7 +64,7 @@ def uninstall(say: Say, *, purge: bool) -> bool:
     if purge and not failed:
         _purge(say)
     elif kept := [str(path) for path in (settings.CONFIG, *_state()) if path.exists()]:
-        say(f"kept {' and '.join(kept)}; with --purge that goes too")
+        say(f"kept {', '.join(kept)}; --purge removes what is kept")
     if failed:
         raise GpufanError(
             f"all is put back, but {'; '.join(failed.values())}: see to that, then run this again for the rest"

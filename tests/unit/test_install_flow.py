@@ -335,7 +335,7 @@ def test_state_stays_unless_purged(box: Box, capsys: pytest.CaptureFixture[str])
             (box.root / name).touch()
         box.call("uninstall-service", *arguments)
         assert ("var/learnt/GPU-1.json" in box.state()) is not bool(arguments)
-    assert "with --purge that goes too" in capsys.readouterr().out
+    assert "--purge removes what is kept" in capsys.readouterr().out
     assert box.state() == before | {"private"}
 
 
