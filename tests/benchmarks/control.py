@@ -107,25 +107,30 @@ def measure(pool: Executor, laws: Iterable[str], workloads: Sequence[str], plant
 def bounds(pool: Executor, file: Path | None, workloads: Sequence[str], plants: int) -> dict[str, dict[int, Bound]]:
     """Bounds by workload and number, from the file where it has them."""
     file = file or Path(tempfile.gettempdir()) / "gpufan-bounds.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
+    known = _read(file)
     modules = [simulated, family, bound]
     sources = {False: _digest(modules), True: _digest([*modules, pair])}
-    found: dict[str, dict[int, Any]] = {w: {} for w in workloads}
+    new: dict[str, Future[Bound]] = {}
+    found: dict[str, dict[int, str]] = {w: {} for w in workloads}
     for workload, number in product(workloads, range(plants + 1)):
         coupled = bool(family.draw(number).coupling)
-        key = f"{sources[coupled]}/{workload}/{number}"
+        found[workload][number] = key = f"{sources[coupled]}/{workload}/{number}"
         if key not in known:
-            known[key] = pool.submit((pair if coupled else bound).bound, workload, number)
-        found[workload][number] = key
-    for key, value in known.items():
-        if isinstance(value, Future):
-            known[key] = asdict(value.result())
-    # Others may have added to the file meanwhile.
-    kept = json.loads(file.read_text()) if file.exists() else {}
-    part = file.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(kept | known))
-    part.replace(file)
+            new[key] = pool.submit((pair if coupled else bound).bound, workload, number)
+    try:
+        for key, future in new.items():
+            known[key] = asdict(future.result())
+    finally:
+        # What was found is not lost with Ctrl-C, nor what others have added to the file meanwhile.
+        part = file.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(_read(file) | known))
+        part.replace(file)
     return {w: {n: Bound(**known[key]) for n, key in row.items()} for w, row in found.items()}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    bounds: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    return bounds
 
 
 def _digest(modules: Sequence[ModuleType]) -> str:
