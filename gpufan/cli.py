@@ -94,6 +94,13 @@ def cli(context: click.Context) -> None:
     help="Duty in percent over temperature in °C, linear between points; 'auto' as the first duty leaves the fans to"
     " the driver below the second point.",
 )
+@click.option(
+    "--target",
+    "target_c",
+    type=FloatRange(*config.limits("target_c")),
+    metavar="°C",
+    help="Hold this temperature or less with the least sound; the curve counts only above it.",
+)
 @gpu_option
 @backend_option
 @display_option

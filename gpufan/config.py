@@ -36,10 +36,12 @@ _CardName = Annotated[str, Meta(min_length=1)] | int
 class CardKeys(msgspec.Struct, frozen=True, kw_only=True):
     """What may be set for one card alone. None everywhere: not set here."""
 
+    target_c: Annotated[float, Meta(ge=50, le=90)] | None = None
     curve: Curve | None = None
     hysteresis_c: Annotated[float, Meta(ge=0, le=30)] | None = None
     hold_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
     min_duty_percent: Annotated[int, Meta(ge=0, le=100)] | None = None
+    neighbours: tuple[_CardName, ...] | None = None
 
 
 class RunKeys(CardKeys, frozen=True, kw_only=True):
@@ -70,6 +72,7 @@ DEFAULTS = RunKeys(
     curve=_LAW.curve,
     hysteresis_c=_LAW.hysteresis_c,
     hold_s=_LAW.hold_s,
+    neighbours=_LAW.neighbours,
     gpus=(),
     backend="auto",
     interval_s=1.0,
@@ -77,7 +80,7 @@ DEFAULTS = RunKeys(
 )
 """What is built in. What is None here has no value until one is set."""
 
-_EXAMPLES = RunKeys(min_duty_percent=30, display=":0", duration_s=3600.0)
+_EXAMPLES = RunKeys(target_c=78.0, min_duty_percent=30, display=":0", duration_s=3600.0)
 """For a file to show where nothing is built in."""
 
 _COMMAND_LINE_ONLY = ("simulate", "workload", "time_scale", "record", "runtime_dir", "config", "debug")
@@ -124,6 +127,8 @@ class Settings:
             value = getattr(layer, key, None)
             if value is not None:
                 return Value(value, origin)
+            if key == "target_c" and layer.curve is not None and origin != BUILT_IN:
+                return Value(None, origin)  # whoever asks for a curve, and no target, wants the curve
         return Value(None, BUILT_IN)
 
     def for_card(self, info: GpuInfo) -> CurveSettings:

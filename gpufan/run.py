@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from gpufan import __version__
+from gpufan import __version__, learnt
 from gpufan.bounded import Aside, Pending, within
 from gpufan.config import COMMAND_LINE, Settings, Source, WholeRun
 from gpufan.daemon import Daemon, Publish, StopInbox, simulate
@@ -113,20 +113,28 @@ def _control_cards(
         )
         for complaint in complaints:
             report.warn(complaint)
+        learnt_folder = learnt.default_folder()
         workers = [
             Worker(
                 gpu,
                 settings.for_card,
                 dry_run=whole.dry_run,
                 fall_back=gpu.fall_back if isinstance(gpu, RoutedGpu) else None,
+                learnt=learnt.read(learnt_folder, gpu.info.uuid),
             )
             for gpu in usable
         ]
+        for worker in workers:
+            worker.box = workers
+        keeper = learnt.Keeper(learnt_folder, workers)
         reload = partial(_reload, source, whole, cards.gpus, report)
-        with _snapshots(folder, report) as sinks, _aside(_rows_into(recording, report)) as rows:
+        files = _rows_into(recording, report)
+        if not whole.dry_run:
+            files.append(_telling(keeper.publish, keeper.folder, report))
+        with _snapshots(folder, report) as sinks, _aside(files) as asides:
             daemon = Daemon(
                 workers,
-                [*sinks, *rows] if notifier is None else [*sinks, *rows, notifier.publish],
+                [*sinks, *asides] if notifier is None else [*sinks, *asides, notifier.publish],
                 interval_s=whole.interval_s,
                 dry_run=whole.dry_run,
                 reload=reload,
@@ -135,6 +143,8 @@ def _control_cards(
             try:
                 daemon.run(inbox, whole.duration_s)
                 if not whole.dry_run:
+                    with suppress(GpuLost, OSError):  # a disk that hangs or is full has been told of
+                        within(0.5, keeper.save)
                     report.note(f"fans given back to the driver: {', '.join(gpu.info.label for gpu in usable)}")
             finally:
                 report.close()
@@ -187,6 +197,8 @@ def run_simulation(
     with only_one(runtime_folder, _complain), _recording(record) as recording:
         report = _report(f"gpufan {__version__} · simulated {simulation.profile}, {simulation.workload}")
         workers = [Worker(gpu, settings.for_card, dry_run=whole.dry_run) for gpu in chosen]
+        for worker in workers:
+            worker.box = workers
         with _snapshots(runtime_folder, report) as sinks:
             try:
                 simulate(

@@ -1,15 +1,17 @@
 """One card's tick: sense, decide, act, and say what was done. Pure of time and threads: `daemon` drives it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import msgspec
 
 from gpufan.control.controller import Controller
 from gpufan.control.law import CurveSettings
+from gpufan.control.model import Learnt
 from gpufan.errors import GpuError, GpuLost, NoPermission
 from gpufan.gpu import Gpu, GpuInfo, Reading
+from gpufan.gpu.select import fits
 from gpufan.report.snapshot import Errors, GpuState
 
 FAILURES = 3
@@ -88,14 +90,22 @@ class Worker:
         *,
         dry_run: bool = False,
         fall_back: Callable[[str], str | None] | None = None,
+        learnt: Learnt | None = None,
     ) -> None:
-        """`fall_back` is told why the fans do not obey, and says why `gpu` has no other way to them; None if it has."""
+        """`fall_back` is told why the fans do not obey, and says why `gpu` has no other way to them; None if it has.
+
+        `learnt` is what an earlier run learnt of the card.
+        """
         self.gpu = gpu
         self._fall_back = fall_back
         self._settings_for = self._followed = settings_for
         self._dry_run = dry_run
         self._info: GpuInfo | None = None
         self._controller: Controller
+        self._learnt = learnt
+        self.box: Sequence[Worker] = ()
+        """The workers of all cards of the box, where cards may have neighbours."""
+        self._neighbours: list[Worker] = []
         self._permitted = False
         self._proven = False
         """Whether fans were once found as they were set, after the time to settle."""
@@ -143,6 +153,11 @@ class Worker:
         """Go by other settings from the next tick on, with the fans in hand. May be called from any thread."""
         self._settings_for = settings_for
 
+    @property
+    def learnt(self) -> Learnt | None:
+        """What is known of the card, if a target was ever held. May be asked from any thread."""
+        return self._learnt if self._info is None else self._controller.learnt
+
     def stop(self) -> None:
         """Give the fans back, and set them no more. Raises GpuError, GpuLost or NoPermission."""
         # A tick that has hung may come back in its own thread while this runs in another.
@@ -166,13 +181,21 @@ class Worker:
         if info is self._info:
             self._controller.follow(settings)
         else:
-            self._controller = Controller(settings, info.duty_range, info.slowdown_c)
+            self._controller = Controller(settings, info.duty_range, info.slowdown_c, self.learnt)
         self._info, self._followed = info, settings_for
         self._settings = str(settings)
+        self._neighbours = [
+            worker
+            for worker in self.box
+            if worker is not self and any(fits(worker.gpu.info, str(name)) for name in settings.neighbours)
+        ]
 
     def _act(self, now_s: float, reading: Reading, waiting: bool, assert_anew: bool) -> None:
         assert self._info is not None
-        decision = self._controller.decide(now_s, reading.temperature_c, reading.power_w)
+        speed_percent = next((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), None)
+        # One that is lost or given back says nothing of the heat any more.
+        neighbours = [worker.state.duty_percent for worker in self._neighbours if worker.state.duty_percent is not None]
+        decision = self._controller.decide(now_s, reading.temperature_c, reading.power_w, speed_percent, neighbours)
         if self._dry_run:
             self.state = self._state("driver", *decision, reading)
             return

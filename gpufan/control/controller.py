@@ -1,8 +1,12 @@
 """One card's decisions: the sensor's guard first, then the law."""
 
+from collections.abc import Sequence
+
 from gpufan.control import Decision
 from gpufan.control.guard import SensorGuard
 from gpufan.control.law import CurveLaw, CurveSettings, duty_range
+from gpufan.control.model import Learnt
+from gpufan.control.target import TargetLaw
 
 SLOWDOWN_MARGIN_C = 5
 """Fans are at full speed from so many °C under the temperature at which the card slows itself down."""
@@ -14,23 +18,54 @@ DEFAULT_SLOWDOWN_C = 90
 class Controller:
     """Decides for one card, tick by tick. A function of what it is given, time included."""
 
-    def __init__(self, settings: CurveSettings, card_range: tuple[int, int], slowdown_c: float | None) -> None:
-        """`card_range` is the lowest and highest duty that the card takes, percent; `slowdown_c` its threshold."""
+    def __init__(
+        self,
+        settings: CurveSettings,
+        card_range: tuple[int, int],
+        slowdown_c: float | None,
+        learnt: Learnt | None = None,
+    ) -> None:
+        """`card_range` is the lowest and highest duty that the card takes, percent; `slowdown_c` its threshold.
+
+        `learnt` is what an earlier run learnt of this card.
+        """
         limits = duty_range(card_range, settings.min_duty_percent)
         if slowdown_c is None or not 60 <= slowdown_c <= 120:
             slowdown_c = DEFAULT_SLOWDOWN_C
         self._card_range = card_range
         self._full = limits[1]
         self._guard = SensorGuard()
-        self._law = CurveLaw(settings, limits, full_at_c=slowdown_c - SLOWDOWN_MARGIN_C)
+        self._full_at_c = slowdown_c - SLOWDOWN_MARGIN_C
+        self._learnt = learnt
+        self._law = self._law_for(settings, limits)
         self._last: Decision | None = None
+        self._last_s = 0.0
 
-    def decide(self, now_s: float, temperature_c: float | None, power_w: float | None) -> Decision:
-        """Duty for a reading at `now_s`; None stands for a value that could not be read."""
+    @property
+    def learnt(self) -> Learnt | None:
+        """What is known of the card, if a target was ever held."""
+        return self._law.model.learnt if isinstance(self._law, TargetLaw) else self._learnt
+
+    def decide(
+        self,
+        now_s: float,
+        temperature_c: float | None,
+        power_w: float | None,
+        speed_percent: float | None = None,
+        neighbours_percent: Sequence[int] = (),
+    ) -> Decision:
+        """Duty for a reading at `now_s`; None stands for a value that could not be read.
+
+        `neighbours_percent` are the duties of the cards that take in this one's heat.
+        """
+        self._last_s = now_s
         doubt = self._guard.judge(now_s, temperature_c, power_w)
         if doubt is None:
             assert temperature_c is not None  # or the guard would have doubted it
-            decision = self._law.decide(now_s, temperature_c)
+            if isinstance(self._law, TargetLaw):
+                decision = self._law.decide(now_s, temperature_c, power_w, speed_percent, neighbours_percent)
+            else:
+                decision = self._law.decide(now_s, temperature_c)
         elif doubt.hot or self._last is None:
             self._law.force(now_s, self._full)
             decision = Decision(self._full, "fail-safe", f"{doubt.reason}: full speed")
@@ -44,7 +79,19 @@ class Controller:
 
         What is known of the sensor stays known.
         """
-        self._law.follow(settings, duty_range(self._card_range, settings.min_duty_percent))
+        limits = duty_range(self._card_range, settings.min_duty_percent)
+        if isinstance(self._law, CurveLaw) is (settings.target_c is None):
+            self._law.follow(settings, limits)
+            return
+        self._learnt = self.learnt
+        self._law = self._law_for(settings, limits)
+        if self._last is not None and self._last.duty_percent is not None:
+            self._law.force(self._last_s, self._last.duty_percent)
+
+    def _law_for(self, settings: CurveSettings, limits: tuple[int, int]) -> CurveLaw | TargetLaw:
+        if settings.target_c is None:
+            return CurveLaw(settings, limits, self._full_at_c)
+        return TargetLaw(settings, limits, self._full_at_c, self._learnt)
 
     def forget(self) -> None:
         """The fans have been the driver's meanwhile: decide as if for the first time."""

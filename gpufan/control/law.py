@@ -33,6 +33,8 @@ class CurveSettings:
     """Lowest duty ever set; None lets the card's range and the stall range say."""
     target_c: float | None = None
     """Hold this temperature with the least sound, and use the curve only above it; None follows the curve."""
+    neighbours: tuple[str | int, ...] = ()
+    """Names of the cards that take in this one's heat, for which its fans help out when a target is held."""
 
     def __str__(self) -> str:
         """What the fans follow: `curve 50:30,75:50,80:64,83:100`, or `target 78 °C`."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpufan.config import CARD_KEYS, Source
+from gpufan.config import Source, limits
 from gpufan.curve import Curve
 from gpufan.errors import InputError
 from gpufan.options import (
@@ -50,7 +50,7 @@ _output_option = click.option(
 @click.option(
     "--target",
     "targets_c",
-    type=FloatRange(40, 90),
+    type=FloatRange(*limits("target_c")),
     multiple=True,
     metavar="°C",
     help="A temperature to hold, to compare. Repeatable.",
@@ -103,8 +103,6 @@ def simulate(
         raise InputError("--fitted takes the place of --profile: leave one out")
     if recording is None and gpus:
         raise InputError("--gpu goes with --fitted: add that, or leave it out")
-    if targets_c and "target_c" not in CARD_KEYS:
-        raise InputError("--target: this version follows curves only")
     if duration_s > _LONGEST_S:
         raise InputError("--duration: a day is the most that is simulated")
     from gpufan.report import plot

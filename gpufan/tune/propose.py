@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gpufan.config import CARD_KEYS, toml
+from gpufan.config import toml
 from gpufan.control.law import DEFAULT_CURVE, CurveSettings
 from gpufan.curve import Curve
 from gpufan.tune.fit import Fit, FittedPlant
@@ -178,8 +178,6 @@ class _Bench:
 
     def quietest_target(self) -> list[Candidate]:
         """The highest target that keeps the limit, if there is one."""
-        if "target_c" not in CARD_KEYS:  # what cannot be set is not proposed
-            return []
         for below_k in range(TARGETS_BELOW_K + 1):
             if tried := self._keeping("target", CurveSettings(target_c=self._limit_c - below_k)):
                 return tried

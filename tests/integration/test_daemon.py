@@ -5,6 +5,8 @@ from collections.abc import Callable
 from functools import partial
 
 import pynvml
+from typing import Any
+
 import pytest
 
 from gpufan import daemon
@@ -189,10 +191,10 @@ def test_a_fault_of_our_own_in_the_control_of_one_card_gives_every_card_back(
 ) -> None:
     decide = Controller.decide
 
-    def fail_at_77(self: Controller, now_s: float, temperature_c: float | None, power_w: float | None) -> object:
+    def fail_at_77(self: Controller, now_s: float, temperature_c: float | None, *others: Any) -> object:
         if temperature_c == 77:
             raise fault("ours")
-        return decide(self, now_s, temperature_c, power_w)
+        return decide(self, now_s, temperature_c, *others)
 
     monkeypatch.setattr(Controller, "decide", fail_at_77)
     with running(*workers(0, 1)) as run:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from gpufan.config import CARD_KEYS
 from gpufan.report import plot, snapshot
 from gpufan.report.recording import HEADER, to_csv
 from gpufan.report.snapshot import Snapshot, SnapshotFile
@@ -46,14 +45,13 @@ def refused(result: tuple[int, str, str]) -> str:
 
 
 def test_settings_are_compared_with_the_default_curve_and_the_stock_driver(gpufan: Command) -> None:
-    target = ["--target", "78"] if "target_c" in CARD_KEYS else []
-    status, out, err = gpufan(*simulated("simulate", "--curve", "50:30,80:100", *target))
+    status, out, err = gpufan(*simulated("simulate", "--curve", "50:30,80:100", "--target", "78"))
     assert (status, err) == (0, "")
     heading, *rows = out.splitlines()
     assert re.split(r" {2,}", heading.strip()) == ["setting", "peak °C", "s > 83 °C", "dB(A)", "swings", "throttled"]
     assert [re.split(r" {2,}", row)[0] for row in rows] == [
         "curve 50:30,80:100",
-        *(["target 78 °C"] if target else []),
+        "target 78 °C",
         "default curve",
         "stock driver",
     ]
@@ -127,7 +125,7 @@ def test_a_recording_is_fitted_and_a_setting_proposed(gpufan: Command, recording
         "as recorded",
         "present: curve 0:90",
         "dB quieter than the present setting",
-        '[[gpu]] match = "GPU-22222222-2222" curve = "',
+        '[[gpu]] match = "GPU-22222222-2222" target_c = ',
     ):
         assert words in " ".join(out.split())
     assert "0 GTX 1080 Ti" not in out

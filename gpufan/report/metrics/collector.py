@@ -23,7 +23,7 @@ CARD_LABELS = ("uuid", "index", "name", "pci")
 
 CONTROLS = ("ours", "driver", "released", "lost")
 KINDS = (
-    *("start", "curve", "hold", "limit", "auto", "full"),
+    *("start", "curve", "target", "hold", "brake", "shared", "limit", "auto", "full"),
     *("fail-safe", "fault", "lost", "hang", "obstacle"),
 )
 """Classes of reasons that are always told, with 0 where they do not hold."""

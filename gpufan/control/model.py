@@ -1,0 +1,201 @@
+"""What is believed of a card: how the heatsink's temperature follows from power and duty, learnt from its readings."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+STEP_S = 5.0
+"""Power to come is given in steps of so many seconds."""
+
+
+class Learnt(NamedTuple):
+    """What is worth keeping of a card's model from one run to the next."""
+
+    values: tuple[float, float, float, float]
+    """Natural logarithm of the flow resistance over that of a GTX 1080 Ti at half duty; how that falls with duty;
+    natural logarithm of the heat capacity over that of a GTX 1080 Ti; K/W between die and heatsink."""
+    deviations: tuple[float, float, float, float]
+    """Standard deviation of each."""
+
+
+_SINK, _INLET, _FLOW, _EXPONENT, _CAPACITY, _DIE = range(6)
+_STATES = range(6)
+
+
+class CardModel:
+    """Heatsink and die of one card, and how sure of them we are.
+
+    The heatsink of capacity C takes up the power P and loses its heat to the inlet air through R(d):
+
+        C dT/dt = P - (T - inlet) / R(d),   R(d) = 0.03 + 0.188 e^flow (2d)^-exponent   [K/W, d in 0..1]
+
+    and the die is P times the die's resistance above it. With flow 0 and exponent 0.8 that is the fit to published
+    operating points of the GTX 1080 Ti that `gpufan.gpu.simulated` explains.
+    """
+
+    _START = (0.0, 28.0, 0.0, 0.75, 0.0, 0.05)
+    _DEVIATION = (2.0, 6.0, 0.25, 0.15, 0.4, 0.012)
+    """What is believed of an unknown card: of heatsink °C, inlet °C, flow, exponent, capacity, die resistance."""
+    _LOWEST = (0.0, 0.0, -1.2, 0.3, -1.5, 0.0)
+    _HIGHEST = (150.0, 60.0, 1.2, 1.2, 1.5, 0.12)
+    """Nothing learnt goes beyond."""
+    _DRIFT = (0.1, 0.03, 0.0008, 0.0008, 0.0008, 0.0001)
+    """By how much each may change in a second (standard deviation), and so how slowly what was learnt is forgotten."""
+
+    _FLOOR = 0.03
+    _HALF = 0.188
+    _CAPACITY_J_PER_K = 350.0
+    _DIE_S = 1.5
+    """Time constant of the die over the heatsink, s."""
+    _NOISE_C = 2.0
+    """Deviation of one reading. More than rounding alone explains, since its errors repeat from second to second."""
+
+    def __init__(self, learnt: Learnt | None = None) -> None:
+        self._x = list(self._START)
+        deviations = list(self._DEVIATION)
+        if learnt is not None:
+            for i in range(_FLOW, _DIE + 1):
+                self._x[i] = min(max(learnt.values[i - _FLOW], self._LOWEST[i]), self._HIGHEST[i])
+                # Dust and fresh paste change a card between two runs.
+                deviations[i] = min(deviations[i], max(2 * learnt.deviations[i - _FLOW], deviations[i] / 4))
+        self._p = [[deviations[i] ** 2 if i == j else 0.0 for j in _STATES] for i in _STATES]
+        self._die_w = 0.0
+
+    @property
+    def learnt(self) -> Learnt:
+        """What is believed now."""
+        flow, exponent, capacity, die = (math.sqrt(self._p[i][i]) for i in range(_FLOW, _DIE + 1))
+        return Learnt(
+            (self._x[_FLOW], self._x[_EXPONENT], self._x[_CAPACITY], self._x[_DIE]), (flow, exponent, capacity, die)
+        )
+
+    def die_c(self, power_w: float) -> float:
+        """Temperature at a steady `power_w`, free of the noise of single readings, °C."""
+        return self._x[_SINK] + self._x[_DIE] * power_w
+
+    @property
+    def growth_s(self) -> float:
+        """Time in which the quietest way to a limit raises the duty by a factor of e, s.
+
+        The way that minimises the sound, rpm^5, on the way to a limit has a costate that grows with the heatsink's
+        time constant, and a duty that follows it to the power 1 / (5 - exponent).
+        """
+        return (5 - self._x[_EXPONENT]) * self.resistance(50) * self.capacity
+
+    @property
+    def inlet_c(self) -> float:
+        """Temperature of the air that the card takes in, °C."""
+        return self._x[_INLET]
+
+    @property
+    def capacity(self) -> float:
+        """Heat capacity of the heatsink, J/K."""
+        return self._CAPACITY_J_PER_K * math.exp(self._x[_CAPACITY])
+
+    def resistance(self, duty_percent: float) -> float:
+        """K/W from heatsink to inlet air."""
+        d = max(duty_percent / 100, 0.05)
+        return self._FLOOR + self._HALF * math.exp(self._x[_FLOW]) * math.pow(2 * d, -self._x[_EXPONENT])
+
+    def power(self, temperature_c: float, duty_percent: float) -> float:
+        """Power in W that would keep the card at `temperature_c`."""
+        return max(temperature_c - self._x[_INLET], 0.0) / (self.resistance(duty_percent) + self._x[_DIE])
+
+    def duty_for(self, power_w: float, temperature_c: float) -> float:
+        """Duty in percent that would keep the card at `temperature_c`; infinite where none can."""
+        if power_w <= 0:
+            return 0.0
+        flow = (temperature_c - self._x[_INLET]) / power_w - self._x[_DIE] - self._FLOOR
+        if flow <= 0:
+            return math.inf
+        return 50 * math.pow(self._HALF * math.exp(self._x[_FLOW]) / flow, 1 / self._x[_EXPONENT])
+
+    def anchor(self, temperature_c: float, power_w: float) -> None:
+        """Begin with a reading before which nothing is known of the heatsink."""
+        x, p = self._x, self._p
+        self._die_w = power_w
+        x[_SINK] = min(max(temperature_c - x[_DIE] * power_w, self._LOWEST[_SINK]), self._HIGHEST[_SINK])
+        x[_INLET] = min(x[_INLET], x[_SINK])
+        for i in _STATES:
+            p[_SINK][i] = p[i][_SINK] = 0.0
+        p[_SINK][_SINK] = self._DEVIATION[_SINK] ** 2
+
+    def learn(self, elapsed_s: float, temperature_c: float, power_w: float, duty_percent: float) -> None:
+        """Predict the reading from what the card did for `elapsed_s`, and learn from the difference.
+
+        The equations are those of any extended Kalman filter; only the heatsink moves by itself, so one row of the
+        covariance does.
+        """
+        x, p = self._x, self._p
+        d = max(duty_percent / 100, 0.05)
+        resistance, capacity = self.resistance(duty_percent), self.capacity
+        flow_w = (x[_SINK] - x[_INLET]) / resistance
+        keeps = math.exp(-elapsed_s / (resistance * capacity))
+        by_resistance = elapsed_s * flow_w / (resistance * capacity) * (resistance - self._FLOOR)
+        slopes = (
+            keeps,
+            1 - keeps,
+            by_resistance,
+            -by_resistance * math.log(2 * d),
+            -elapsed_s * (power_w - flow_w) / capacity,
+            0.0,
+        )
+        end_c = x[_INLET] + power_w * resistance
+        x[_SINK] = end_c + (x[_SINK] - end_c) * keeps
+        row = [sum(slopes[k] * p[k][j] for k in _STATES) for j in _STATES]
+        row[_SINK] = sum(row[k] * slopes[k] for k in _STATES)
+        p[_SINK] = row
+        for j in _STATES:
+            p[j][_SINK] = row[j]
+            p[j][j] += self._DRIFT[j] ** 2 * elapsed_s
+
+        self._die_w += (power_w - self._die_w) * (1 - math.exp(-elapsed_s / self._DIE_S))
+        # Just after a jump of power the die's lag decides, and that is not modelled to the tenth of a second.
+        lag_c = x[_DIE] * (power_w - self._die_w)
+        shared = [p[j][_SINK] + p[j][_DIE] * self._die_w for j in _STATES]
+        variance = shared[_SINK] + shared[_DIE] * self._die_w + self._NOISE_C**2 + lag_c**2
+        surprise_c = temperature_c - x[_SINK] - x[_DIE] * self._die_w
+        # One odd reading may not overthrow what hundreds have taught.
+        surprise_c = min(max(surprise_c, -3 * math.sqrt(variance)), 3 * math.sqrt(variance))
+        for i in _STATES:
+            gain = shared[i] / variance
+            x[i] = min(max(x[i] + gain * surprise_c, self._LOWEST[i]), self._HIGHEST[i])
+            for j in range(i + 1):
+                p[i][j] = p[j][i] = p[i][j] - gain * shared[j]
+            p[i][i] = max(p[i][i], 1e-9)
+
+    def least_duty(
+        self, powers_w: Sequence[float], limit_c: float, limits: tuple[int, int], growth_s: float = math.inf
+    ) -> float:
+        """The lowest duty in percent to begin with, so that the card stays at `limit_c` or under through `powers_w`.
+
+        It is to grow by a factor of e in `growth_s`, up to the highest of `limits`.
+        """
+        # What comes within seconds no fan can change, so that a little too much of it does not call for all of them.
+        tops_c = [limit_c + 0.6 * math.exp(-k / 4) - self._x[_DIE] * power_w for k, power_w in enumerate(powers_w)]
+        inlet_c, rate = self._x[_INLET], -STEP_S / self.capacity
+        shrinks = math.exp(-STEP_S / growth_s * self._x[_EXPONENT])
+        low, high = map(float, limits)
+        least_flow = self.resistance(high) - self._FLOOR
+
+        def keeps_under(duty_percent: float) -> bool:
+            flow = self.resistance(duty_percent) - self._FLOOR
+            sink_c = self._x[_SINK]
+            for power_w, top_c in zip(powers_w, tops_c, strict=True):
+                resistance = self._FLOOR + flow
+                end_c = inlet_c + power_w * resistance
+                sink_c = end_c + (sink_c - end_c) * math.exp(rate / resistance)
+                if sink_c > top_c:
+                    return False
+                flow = max(flow * shrinks, least_flow)
+            return True
+
+        if keeps_under(low):
+            return low
+        while high - low > 0.4:
+            middle = (low + high) / 2
+            if keeps_under(middle):
+                high = middle
+            else:
+                low = middle
+        return high

@@ -1,0 +1,322 @@
+"""The target law: no warmer than a target, with the least sound. It learns the card while it controls it.
+
+Three parts, each of which can be read alone:
+
+* `CardModel`, in `model.py`, is what is believed of the card: how its temperature follows from power and duty. An
+  extended Kalman filter keeps it true: each reading corrects it by as much as it is in doubt.
+* `Load` is what the power may do next: at worst as much as it did before over any stretch of the same length. So jobs
+  that are known to be short are averaged, and a pause that is known to be short is used.
+* `TargetLaw` looks ahead with both, and takes the lowest duty that will keep the target. Well above the target neither
+  model nor outlook count: the curve and a brake say how fast the fans must be at least.
+
+Sound grows with the fifth power of fan speed, so the quietest way to move the same heat is an even one, and a degree
+below the target is paid for in sound: near 80 °C some 0.8 dB(A).
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+from operator import sub
+
+from gpufan.control import Decision
+from gpufan.control.law import CurveSettings
+from gpufan.control.model import STEP_S, CardModel, Learnt
+
+MARGIN_C = 0.4
+"""The law aims so many °C under the target, since a reading is rounded to whole degrees."""
+
+FIRST_C, FIRST_S = 1.6, 50.0
+"""It aims lower by so many °C at first, and by less and less over this many seconds near the target: what is believed
+of a card is tried where a mistake costs least."""
+
+BRAKE_C = (1.0, 3.0)
+"""So far above the target, in °C, the brake begins at the lowest duty and ends at the highest."""
+
+WORTH_S = 3.2
+"""Fans fall only to what will do for this many seconds over the fourth power of the duty (0..1).
+
+That is where the sound saved is worth the change: 30 s at 57 %, a minute at 48 %, five minutes at 32 %.
+"""
+
+WORTH_RANGE_S = (30.0, 300.0)
+"""No look ahead is shorter or longer."""
+
+WAIT_RANGE_S = (15.0, 60.0)
+"""How long the fans wait for a load to come back, in s: as long as that is worth it, within these."""
+
+FALL_PERCENT = 5.0
+"""Smallest fall worth making at once. Smaller ones are made at `CREEP_PERCENT_PER_S`, which nobody hears."""
+
+CREEP_PERCENT_PER_S = 0.01
+
+NEIGHBOUR_SHARE = 0.6
+"""Fans run at this share of the duty of a neighbour that takes in their card's heat, at least. That adds 0.3 dB(A) to
+the neighbour's sound, and where the exhaust is what warms it, takes more away."""
+
+_GAP_S = 5.0
+"""After a longer time without a reading nothing is known of the heatsink."""
+
+_MOST_W = 2000.0
+"""No card draws more: a reading above is absurd."""
+
+_FUTURE = int(WORTH_RANGE_S[1] / STEP_S)
+
+
+class Load:
+    """What the load has asked for over the last minutes, and what it may ask for at worst.
+
+    `_most[k]` is the most energy that any k bins in a row took. A future is possible if, put after what just happened,
+    it has no stretch that took more than that; the worst of them is the outlook. Where the load does what it never did
+    before, such as a longer job, the past is no guide: then it is taken to go on as it is.
+    """
+
+    _PAST = 100
+    """Bins of the past that an outlook is put after."""
+    _GENERATION = 240
+    """Bins after which a new record is begun; the one before counts until the next."""
+    _BUSY = 0.8
+    """Share of the mean power above which a job is taken to run."""
+    _STEP = 0.12
+    """Share of the highest power by which the power must differ to be another level, and not noise."""
+    _SLACK, _SLACK_BINS = 1.03, 0.5
+    """No two jobs are alike: a record counts for so much more than it is, and so many bins."""
+
+    def __init__(self) -> None:
+        self.level_w = 0.0
+        """Mean power since it last changed, W."""
+        self.level_s = 0.0
+        """How long ago that was, s."""
+        self._totals: deque[float] = deque([0.0], self._PAST + _FUTURE + 1)
+        self._most, self._most_before = self._empty(), self._empty()
+        self._age = 0
+        self._surpassed = False
+        self._busy: list[float] | None = None
+        self._bin_j = self._bin_s = 0.0
+        self._mean_w = 0.0
+        self._bins = 0
+
+    def add(self, elapsed_s: float, power_w: float) -> list[float] | None:
+        """Take the power of the last `elapsed_s`; the outlook in W for each bin to come, when a bin is full."""
+        self._bin_j += power_w * elapsed_s
+        self._bin_s += elapsed_s
+        if self._bin_s < STEP_S - 1e-6:
+            return None
+        bin_w = self._bin_j / self._bin_s
+        self._bin_j = self._bin_s = 0.0
+        self._bins += 1
+        self._mean_w += (bin_w - self._mean_w) / min(self._bins, 60)
+        highest_w = max(self._most[1] / STEP_S, self._most_before[1] / STEP_S, self.level_w)
+        if abs(bin_w - self.level_w) > self._STEP * highest_w + 5:
+            self.level_w, self.level_s = bin_w, 0.0
+        self.level_s += STEP_S
+        self.level_w += (bin_w - self.level_w) * STEP_S / min(self.level_s, 60)
+        self._totals.append(self._totals[-1] + bin_w * STEP_S)
+        taken = [self._totals[-1] - total for total in reversed(self._totals)]
+        self._record(bin_w, taken)
+        return [self.level_w] * _FUTURE if self._surpassed else self._outlook(taken)
+
+    def _record(self, bin_w: float, taken: list[float]) -> None:
+        """Bring the record up to date with the energy `taken` over the last 0, 1, 2 .. bins."""
+        if bin_w < self._BUSY * self._mean_w:
+            for stretch in filter(None, (self._busy, taken)):
+                self._most[: len(stretch)] = map(max, self._most, stretch)
+            self._busy = None
+            self._surpassed = False
+        else:
+            # Not before it ends is it known how long a job is.
+            self._busy = taken
+            slack_j = self._SLACK_BINS * STEP_S * self._mean_w
+            self._surpassed |= any(
+                most_j > 0 and self._SLACK * most_j + slack_j < now_j
+                for now_j, most_j in zip(taken, map(max, self._most, self._most_before), strict=False)
+            )
+        self._age += 1
+        if self._age >= self._GENERATION:
+            self._age = 0
+            self._most, self._most_before = self._empty(), self._most
+
+    def _outlook(self, taken: list[float]) -> list[float]:
+        record = list(map(max, self._most, self._most_before))
+        known = next((k for k in range(1, len(record)) if record[k] == 0), len(record))
+        peak_w = max(record[4] / (4 * STEP_S), self.level_w)
+        slack_j = self._SLACK_BINS * STEP_S * self.level_w
+        most = [self._SLACK * most_j + slack_j for most_j in record[:known]]
+        taken = taken[: self._PAST]
+        outlook, sum_j = [], 0.0
+        for ahead in range(1, _FUTURE + 1):
+            room_j = min(map(sub, most[ahead:], taken), default=math.inf)
+            bound_j = max(min(sum_j + STEP_S * peak_w, room_j), sum_j)
+            outlook.append((bound_j - sum_j) / STEP_S)
+            sum_j = bound_j
+        return outlook
+
+    def _empty(self) -> list[float]:
+        return [0.0] * (self._PAST + _FUTURE + 1)
+
+
+def for_neighbours(duties_percent: Iterable[int], highest_percent: int) -> float:
+    """The duty in percent at which a card's fans should run for neighbours that take in its heat.
+
+    A share of their duty; and all there is where one has no more of its own.
+    """
+    loudest = max(duties_percent, default=0)
+    return float(highest_percent) if loudest >= highest_percent else NEIGHBOUR_SHARE * loudest
+
+
+class TargetLaw:
+    """Keeps one card at the target or under."""
+
+    def __init__(
+        self, settings: CurveSettings, limits: tuple[int, int], full_at_c: float, learnt: Learnt | None = None
+    ) -> None:
+        """`limits` are the lowest and highest duty in percent; from `full_at_c` on the fans are at the highest."""
+        self._full_at_c = full_at_c
+        self.model = CardModel(learnt)
+        self._load = Load()
+        self._outlook: list[float] = []
+        self._last_s = math.inf
+        self._near_s = 0.0
+        self._duty: int | None = None
+        # What the duty follows in steps, percent.
+        self._level = 0.0
+        # What is wanted until the next bin of power is full; None: to be worked out.
+        self._planned: float | None = None
+        # Whether the model has followed the heatsink up to the last reading.
+        self._anchored = False
+        # How long the load had been at its level when last looked at, and whether no other is waited for any more.
+        self._level_s = 0.0
+        self._settled = False
+        self.follow(settings, limits)
+
+    def decide(
+        self,
+        now_s: float,
+        temperature_c: float,
+        power_w: float | None = None,
+        speed_percent: float | None = None,
+        neighbours_percent: Sequence[int] = (),
+    ) -> Decision:
+        """Duty for a valid `temperature_c` at `now_s`, after `power_w` and a fan that is at `speed_percent`.
+
+        `neighbours_percent` are the duties of the cards that take in this one's heat. A card that does not tell its
+        power is taken to draw what would explain its temperature. Time that seems to run backwards stands still.
+        """
+        elapsed_s = now_s - self._last_s
+        self._last_s = now_s
+        if not elapsed_s > 0:
+            elapsed_s = 0.0
+        power_w = self._sense(elapsed_s, temperature_c, power_w, speed_percent)
+        if self._planned is None or self._duty is None:
+            self._planned = self._plan(power_w)
+        shared = for_neighbours(neighbours_percent, self._limits[1])
+        brake = self._brake(temperature_c)
+        least = max(self._planned, brake, shared)
+        self._level = max(least, self._level - self._settings.slew_percent_per_s * elapsed_s)
+        duty = math.ceil(round(self._level, 6))
+        if self._duty is None or abs(duty - self._duty) >= self._settings.step_percent or duty in self._limits:
+            self._duty = duty
+        return self._explain(self._duty, temperature_c, power_w, brake, shared)
+
+    def follow(self, settings: CurveSettings, limits: tuple[int, int]) -> None:
+        """Go by other settings from now on, starting from the duty that is set, with all that was learnt."""
+        assert settings.target_c is not None  # or another law would be asked
+        self._settings = settings
+        self._limits = limits
+        self._target_c = min(settings.target_c, self._full_at_c - BRAKE_C[1])
+        self._level = min(max(self._level, limits[0]), limits[1])
+        self._planned = None
+
+    def force(self, now_s: float, duty_percent: int) -> None:
+        """Something above the law has set `duty_percent` at `now_s`, in doubt of a reading: nothing is learnt."""
+        self._last_s = now_s
+        self._duty = duty_percent
+        self._level = duty_percent
+        self._anchored = False
+
+    def forget(self) -> None:
+        """The fans are the driver's again: the next decision starts afresh, with all that was learnt."""
+        self._duty = None
+        self._level = self._limits[0]
+        self._anchored = False
+
+    def _sense(
+        self, elapsed_s: float, temperature_c: float, power_w: float | None, speed_percent: float | None
+    ) -> float:
+        """Bring model and outlook up to date; the power in W."""
+        self._near_s += elapsed_s * (temperature_c > self._target_c - 5)
+        duty = float(self._duty or self._limits[0]) if speed_percent is None else speed_percent
+        if power_w is None or not 0 <= power_w <= _MOST_W:
+            self._anchored = False
+            power_w = min(self.model.power(temperature_c, duty), _MOST_W)
+        if not self._anchored or elapsed_s > _GAP_S:
+            self.model.anchor(temperature_c, power_w)
+            self._anchored = True
+            self._planned = None
+        elif elapsed_s > 0:
+            self.model.learn(elapsed_s, temperature_c, power_w, duty)
+        if elapsed_s <= _GAP_S and (outlook := self._load.add(elapsed_s, power_w)):
+            self._outlook = outlook
+            self._planned = None
+        return power_w
+
+    def _plan(self, power_w: float) -> float:
+        """The duty in percent to go to now: the least that will do, unless it would not do for long enough."""
+        powers_w = self._expected(power_w)
+        aim_c = self._target_c - MARGIN_C - FIRST_C * math.exp(-self._near_s / FIRST_S)
+        least = self.model.least_duty(powers_w, aim_c, self._limits, self.model.growth_s)
+        if self._duty is None or least >= self._level:
+            return least
+        bins = int(self._worth_s(WORTH_RANGE_S) / STEP_S)
+        lasting = max(least, self.model.least_duty(powers_w[:bins], aim_c, self._limits))
+        if lasting <= self._level - FALL_PERCENT:
+            return lasting
+        return min(max(lasting, self._level - CREEP_PERCENT_PER_S * STEP_S), self._level)
+
+    def _expected(self, power_w: float) -> list[float]:
+        """Power in W for each bin to come."""
+        if not self._outlook:
+            return [power_w] * _FUTURE
+        level_w, level_s = self._load.level_w, self._load.level_s
+        self._settled = (self._settled and level_s >= self._level_s) or level_s > self._worth_s(WAIT_RANGE_S)
+        self._level_s = level_s
+        expected = self._outlook
+        if self._settled:  # no use in waiting for more
+            expected = [min(w, level_w) for w in expected]
+        if self.model.die_c(level_w) > self._target_c + MARGIN_C / 2:  # no use in hoping for less
+            expected = [max(w, level_w) for w in expected]
+        return expected
+
+    def _worth_s(self, range_s: tuple[float, float]) -> float:
+        """For how long a lower duty must do to be worth the change, s."""
+        return min(max(WORTH_S / (max(self._level, 1.0) / 100) ** 4, range_s[0]), range_s[1])
+
+    def _brake(self, temperature_c: float) -> float:
+        """What the fans must be at whatever the model says, percent: plain feedback above the target."""
+        low, high = self._limits
+        if temperature_c >= self._full_at_c:
+            return high
+        over_c = temperature_c - self._target_c
+        if over_c <= BRAKE_C[0]:
+            return low
+        brake = low + (high - low) * (over_c - BRAKE_C[0]) / (BRAKE_C[1] - BRAKE_C[0])
+        return min(max(brake, self._settings.curve.duty_at(temperature_c) or low), high)
+
+    def _explain(self, duty: int, temperature_c: float, power_w: float, brake: float, shared: float) -> Decision:
+        low, high = self._limits
+        if temperature_c >= self._full_at_c:
+            return Decision(duty, "full", f"{temperature_c:g} °C is too close to the card's slowdown threshold")
+        steady = self.model.duty_for(power_w, self._target_c)
+        needs = f"{power_w:.0f} W needs "
+        needs += f"{steady:.0f} at {self._target_c:g} °C" if steady < 200 else "more than the fans can"
+        more = duty - round(min(max(steady, low), high))
+        if duty <= math.ceil(brake) and duty > low:
+            return Decision(duty, "brake", f"{needs}, {more:+d} for {temperature_c - self._target_c:.1f} K over")
+        if duty <= math.ceil(shared) and more > 0:
+            return Decision(duty, "shared", f"{needs}, {more:+d} for a neighbour that takes in the heat")
+        if duty == low and steady <= low:
+            return Decision(duty, "limit", f"{needs}, {low} is the minimum")
+        if abs(more) < self._settings.step_percent:
+            return Decision(duty, "target", needs)
+        if more > 0:
+            return Decision(duty, "hold", f"{needs}, {more:+d} for what may come")
+        return Decision(duty, "target", f"{needs}, {more:+d} while {self._target_c - temperature_c:.1f} K under")
