@@ -3,10 +3,9 @@
 import time
 from collections.abc import Callable
 from functools import partial
-
-import pynvml
 from typing import Any
 
+import pynvml
 import pytest
 
 from gpufan import daemon
