@@ -8,6 +8,11 @@ STEP_S = 5.0
 """Power to come is given in steps of so many seconds."""
 
 
+_EASE_C = tuple(0.6 * math.exp(-k / 4) for k in range(1000))
+"""By how much a limit is eased, step by step: what comes within seconds no fan can change, so a little too much of it
+must not call for all of them."""
+
+
 class Learnt(NamedTuple):
     """What is worth keeping of a card's model from one run to the next."""
 
@@ -164,38 +169,23 @@ class CardModel:
                 p[i][j] = p[j][i] = p[i][j] - gain * shared[j]
             p[i][i] = max(p[i][i], 1e-9)
 
-    def least_duty(
-        self, powers_w: Sequence[float], limit_c: float, limits: tuple[int, int], growth_s: float = math.inf
-    ) -> float:
-        """The lowest duty in percent to begin with, so that the card stays at `limit_c` or under through `powers_w`.
+    def stays_under(
+        self, limit_c: float, powers_w: Sequence[float], duty_percent: float, growth_s: float = math.inf
+    ) -> bool:
+        """Whether the card stays at `limit_c` or under through `powers_w`, a step of `STEP_S` each.
 
-        It is to grow by a factor of e in `growth_s`, up to the highest of `limits`.
+        The duty begins at `duty_percent` and grows by a factor of e in `growth_s`, to full speed at most.
         """
-        # What comes within seconds no fan can change, so that a little too much of it does not call for all of them.
-        tops_c = [limit_c + 0.6 * math.exp(-k / 4) - self._x[_DIE] * power_w for k, power_w in enumerate(powers_w)]
-        inlet_c, rate = self._x[_INLET], -STEP_S / self.capacity
+        inlet_c, sink_c, die = self._x[_INLET], self._x[_SINK], self._x[_DIE]
+        rate = -STEP_S / self.capacity
+        flow = self.resistance(duty_percent) - self._FLOOR
         shrinks = math.exp(-STEP_S / growth_s * self._x[_EXPONENT])
-        low, high = map(float, limits)
-        least_flow = self.resistance(high) - self._FLOOR
-
-        def keeps_under(duty_percent: float) -> bool:
-            flow = self.resistance(duty_percent) - self._FLOOR
-            sink_c = self._x[_SINK]
-            for power_w, top_c in zip(powers_w, tops_c, strict=True):
-                resistance = self._FLOOR + flow
-                end_c = inlet_c + power_w * resistance
-                sink_c = end_c + (sink_c - end_c) * math.exp(rate / resistance)
-                if sink_c > top_c:
-                    return False
-                flow = max(flow * shrinks, least_flow)
-            return True
-
-        if keeps_under(low):
-            return low
-        while high - low > 0.4:
-            middle = (low + high) / 2
-            if keeps_under(middle):
-                high = middle
-            else:
-                low = middle
-        return high
+        least_flow = self.resistance(100) - self._FLOOR
+        for power_w, ease_c in zip(powers_w, _EASE_C, strict=False):
+            resistance = self._FLOOR + flow
+            end_c = inlet_c + power_w * resistance
+            sink_c = end_c + (sink_c - end_c) * math.exp(rate / resistance)
+            if sink_c + die * power_w > limit_c + ease_c:
+                return False
+            flow = max(flow * shrinks, least_flow)
+        return True

@@ -15,7 +15,8 @@ below the target is paid for in sound: near 80 °C some 0.8 dB(A).
 
 import math
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from operator import sub
 
 from gpufan.control import Decision
@@ -25,7 +26,7 @@ from gpufan.control.model import STEP_S, CardModel, Learnt
 MARGIN_C = 0.4
 """The law aims so many °C under the target, since a reading is rounded to whole degrees."""
 
-FIRST_C, FIRST_S = 1.6, 50.0
+FIRST_C, FIRST_S = 2.0, 50.0
 """It aims lower by so many °C at first, and by less and less over this many seconds near the target: what is believed
 of a card is tried where a mistake costs least."""
 
@@ -47,7 +48,10 @@ WAIT_RANGE_S = (15.0, 60.0)
 FALL_PERCENT = 5.0
 """Smallest fall worth making at once. Smaller ones are made at `CREEP_PERCENT_PER_S`, which nobody hears."""
 
-CREEP_PERCENT_PER_S = 0.01
+CREEP_PERCENT_PER_S = 0.03
+
+RISE_SHARE = 0.4
+"""Of a rise, this share is made every `STEP_S`: what noise alone asks for is not heard."""
 
 NEIGHBOUR_SHARE = 0.6
 """Fans run at this share of the duty of a neighbour that takes in their card's heat, at least. That adds 0.3 dB(A) to
@@ -163,6 +167,28 @@ def for_neighbours(duties_percent: Iterable[int], highest_percent: int) -> float
     return float(highest_percent) if loudest >= highest_percent else NEIGHBOUR_SHARE * loudest
 
 
+def _worth_s(duty_percent: float, range_s: tuple[float, float]) -> float:
+    """For how long fans must stay at a duty so that it is worth falling to, s."""
+    return min(max(WORTH_S / (max(duty_percent, 1.0) / 100) ** 4, range_s[0]), range_s[1])
+
+
+def _bins_worth(duty_percent: float) -> int:
+    return int(_worth_s(duty_percent, WORTH_RANGE_S) / STEP_S)
+
+
+def _least(low: float, high: float, fits: Callable[[float], bool]) -> float:
+    """The lowest duty that fits, if all above it do; `high` if none does."""
+    if fits(low):
+        return low
+    while high - low > 0.4:
+        middle = (low + high) / 2
+        if fits(middle):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
 class TargetLaw:
     """Keeps one card at the target or under."""
 
@@ -263,21 +289,24 @@ class TargetLaw:
         """The duty in percent to go to now: the least that will do, unless it would not do for long enough."""
         powers_w = self._expected(power_w)
         aim_c = self._target_c - MARGIN_C - FIRST_C * math.exp(-self._near_s / FIRST_S)
-        least = self.model.least_duty(powers_w, aim_c, self._limits, self.model.growth_s)
-        if self._duty is None or least >= self._level:
+        stays_under = partial(self.model.stays_under, aim_c)
+        growth_s = self.model.growth_s
+        least = _least(*self._limits, lambda duty: stays_under(powers_w, duty, growth_s))
+        if self._duty is None:
             return least
-        bins = int(self._worth_s(WORTH_RANGE_S) / STEP_S)
-        lasting = max(least, self.model.least_duty(powers_w[:bins], aim_c, self._limits))
+        if least >= self._level:
+            return self._level + RISE_SHARE * (least - self._level)
+        lasting = _least(least, self._level, lambda duty: stays_under(powers_w[: _bins_worth(duty)], duty))
         if lasting <= self._level - FALL_PERCENT:
             return lasting
-        return min(max(lasting, self._level - CREEP_PERCENT_PER_S * STEP_S), self._level)
+        return max(lasting, self._level - CREEP_PERCENT_PER_S * STEP_S)
 
     def _expected(self, power_w: float) -> list[float]:
         """Power in W for each bin to come."""
         if not self._outlook:
             return [power_w] * _FUTURE
         level_w, level_s = self._load.level_w, self._load.level_s
-        self._settled = (self._settled and level_s >= self._level_s) or level_s > self._worth_s(WAIT_RANGE_S)
+        self._settled = (self._settled and level_s >= self._level_s) or level_s > _worth_s(self._level, WAIT_RANGE_S)
         self._level_s = level_s
         expected = self._outlook
         if self._settled:  # no use in waiting for more
@@ -285,10 +314,6 @@ class TargetLaw:
         if self.model.die_c(level_w) > self._target_c + MARGIN_C / 2:  # no use in hoping for less
             expected = [max(w, level_w) for w in expected]
         return expected
-
-    def _worth_s(self, range_s: tuple[float, float]) -> float:
-        """For how long a lower duty must do to be worth the change, s."""
-        return min(max(WORTH_S / (max(self._level, 1.0) / 100) ** 4, range_s[0]), range_s[1])
 
     def _brake(self, temperature_c: float) -> float:
         """What the fans must be at whatever the model says, percent: plain feedback above the target."""
