@@ -1,5 +1,7 @@
 """The errors that reach the person at the terminal: one line each, what happened, to what, and what to do."""
 
+from pathlib import Path
+
 
 class GpufanError(Exception):
     """Something failed at run time; `exit_status` is what the command ends with."""
@@ -11,6 +13,19 @@ class InputError(GpufanError):
     """What the user gave is not usable; nothing was changed."""
 
     exit_status = 2
+
+
+class MissingExtra(InputError):
+    """What was asked for takes packages that come only with an extra of gpufan."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        """`what` takes `package`, which `extra` brings; `what` is the subject of a sentence, with its verb."""
+        import sysconfig  # slow, and needed nowhere else
+
+        pip = Path(sysconfig.get_path("scripts"), "pip")
+        # The copy that a service runs has no pip: extras go where that was copied from.
+        remedy = f"{pip} install" if pip.exists() else "use the gpufan of your clone, after .venv/bin/pip install"
+        super().__init__(f"{what} {package}, which is not installed: {remedy} 'gpufan[{extra}]'")
 
 
 class DriverError(GpufanError):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpufan.curve import Curve
-from gpufan.errors import InputError
+from gpufan.errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,7 +99,7 @@ def check_output(path: Path, suffixes: Sequence[str] = (".svg", ".png")) -> None
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"{path} cannot be written: {'it is a folder' if path.is_dir() else 'no such folder'}")
     if find_spec("matplotlib") is None:
-        raise InputError("pictures need matplotlib, which is not installed: pip install 'gpufan[plot]'")
+        raise MissingExtra("pictures need", "matplotlib", "plot")
 
 
 def time_panels(
@@ -158,8 +158,13 @@ def time_panels(
         return figure
 
 
-def curve_with_points(curve: Curve | None, points: Iterable[tuple[float, float]], *, title: str = "") -> "Figure":
-    """`curve`, and `points` of °C and percent where a card was: the larger the dot, the longer it was there."""
+def curve_with_points(
+    curve: Curve | None, points: Iterable[tuple[float, float]], *, target_c: float | None = None, title: str = ""
+) -> "Figure":
+    """`curve`, and `points` of °C and percent where a card was: the larger the dot, the longer it was there.
+
+    `target_c` is the temperature that was to be held, where it was that and no curve.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -182,11 +187,13 @@ def curve_with_points(curve: Curve | None, points: Iterable[tuple[float, float]]
             shape = [*start, *numbers, (max(high, numbers[-1][0]), numbers[-1][1])]
             area.plot(*zip(*shape, strict=True), color=_COLOURS[1], label="curve")
             area.plot(*zip(*numbers, strict=True), "o", color=_COLOURS[1], markersize=4)
+        if target_c is not None:
+            area.axvline(target_c, color=_COLOURS[1], label=f"target {target_c:g} °C")
         area.set_xlabel("temperature, °C")
         area.set_ylabel("duty, %")
         area.set_ylim(0, 104)
         area.set_title(title, loc="left")
-        if counts and curve is not None:
+        if counts and (curve is not None or target_c is not None):
             figure.legend(loc="outside upper center", ncols=2)
         return figure
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
-from gpufan.errors import GpufanError, InputError
+from gpufan.errors import GpufanError, MissingExtra
 from gpufan.gpu.simulated import Plant
 from gpufan.tune.readings import Card, Stretch
 
@@ -109,12 +109,12 @@ def predict(plant: FittedPlant, stretch: Stretch) -> list[float]:
 
 
 def fit(card: Card) -> Fit:
-    """Fit a plant to `card`. Raises GpufanError where nothing can be said at all, InputError without scipy."""
+    """Fit a plant to `card`. Raises GpufanError where nothing can be said at all, MissingExtra without scipy."""
     try:
         import numpy as np
         from scipy.optimize import least_squares
     except ImportError:
-        raise InputError("a fit needs scipy, which is not installed: pip install 'gpufan[tune]'") from None
+        raise MissingExtra("a fit needs", "scipy", "tune") from None
     if not card.stretches:
         raise GpufanError(f"{card.label}: no whole minute with temperature, power and fan speed")
     usual = _Usual.of(card)

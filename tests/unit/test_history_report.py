@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from gpufan.cli import cli
 from gpufan.curve import Curve
-from gpufan.report.history.chart import card_on_its_curve, card_over_time, curve_of, line
+from gpufan.report.history.chart import card_on_its_curve, card_over_time, curve_of, line, target_of
 from gpufan.report.history.past import Mean, Past, Span
 from tests.unit.kept import NOON_S, Kept
 from tests.unit.material import gpu_state
@@ -160,6 +160,15 @@ def test_the_curve_is_the_one_that_the_card_followed_last(kept: Kept, settings: 
     kept.seconds(10, settings=settings)
     with Past(kept.folder) as past:
         assert curve_of(past.cards()[0]) == curve
+
+
+@pytest.mark.parametrize(("settings", "target_c"), [("target 78.5 °C", 78.5), ("curve 50:30,83:100", None)])
+def test_the_target_is_the_one_that_the_card_was_held_at_last(
+    kept: Kept, settings: str, target_c: float | None
+) -> None:
+    kept.seconds(10, settings=settings)
+    with Past(kept.folder) as past:
+        assert target_of(past.cards()[0]) == target_c
 
 
 def test_a_card_that_tells_nothing_has_no_pictures_but_its_events(tmp_path: Path) -> None:

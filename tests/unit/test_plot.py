@@ -1,6 +1,7 @@
 """Pictures: written as their suffix says, with their text as text, and refused in one line where they cannot be."""
 
 import re
+import sysconfig
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from gpufan.control.law import DEFAULT_CURVE
 from gpufan.curve import Curve
-from gpufan.errors import InputError
+from gpufan.errors import InputError, MissingExtra
 from gpufan.report import plot
 from gpufan.report.plot import Mark, Panel, Series, check_output, curve_with_points, render, save, time_panels
 
@@ -100,3 +101,18 @@ def test_without_matplotlib_the_remedy_is_told(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(plot, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'gpufan\[plot\]'"):
         check_output(tmp_path / "a.svg")
+
+
+def test_a_remedy_names_the_pip_of_this_installation_or_else_that_of_the_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+    assert "use the gpufan of your clone" in str(MissingExtra("a fit needs", "scipy", "tune"))
+    (tmp_path / "pip").touch()
+    assert str(MissingExtra("a fit needs", "scipy", "tune")).endswith(f": {tmp_path}/pip install 'gpufan[tune]'")
+
+
+def test_a_card_held_at_a_target_is_shown_beside_that() -> None:
+    figure = curve_with_points(None, [(78, 60)], target_c=78)
+    assert list(figure.axes[0].lines[0].get_xdata()) == [78, 78]
+    assert {"target 78 °C", "where the card was"} <= set(texts(render(figure, "svg")))

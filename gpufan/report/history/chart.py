@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,14 +100,14 @@ def card_over_time(past: Past, card: Card, span: Span, events: Sequence[Event], 
 
 
 def card_on_its_curve(past: Past, card: Card, span: Span, *, title: str = "") -> "Figure | None":
-    """The curve that `card` follows, and where it was, minute by minute; None where that is not known."""
+    """The curve or target that `card` follows, and where it was, minute by minute; None where that is not known."""
     points = [
         (m.temperature_c.mean, duty)
         for m in past.minutes(card, span)
         for duty in (m.duty_percent.mean if m.duty_percent.mean is not None else m.speed_percent.mean,)
         if m.temperature_c.mean is not None and duty is not None
     ]
-    return curve_with_points(curve_of(card), points, title=title) if points else None
+    return curve_with_points(curve_of(card), points, target_c=target_of(card), title=title) if points else None
 
 
 def curve_of(card: Card) -> Curve | None:
@@ -116,6 +117,12 @@ def curve_of(card: Card) -> Curve | None:
         return Curve.parse(text) if kind == "curve" else None
     except InputError:
         return None
+
+
+def target_of(card: Card) -> float | None:
+    """The temperature in °C that the card was held at last; None where it was something else, or was not told."""
+    found = re.fullmatch(r"target ([0-9.]+) °C", card.settings)
+    return float(found[1]) if found else None
 
 
 def save_png(figures: Sequence["Figure"], path: Path) -> None:

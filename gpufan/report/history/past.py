@@ -32,7 +32,7 @@ class Card:
     info: GpuInfo
     label: str
     settings: str
-    """What its fans followed last: `curve 50:30,83:100`; empty where that was not told."""
+    """What its fans followed last: `curve 50:30,83:100` or `target 78 °C`; empty where that was not told."""
 
 
 class Mean(NamedTuple):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from gpufan.errors import InputError
+from gpufan.errors import InputError, MissingExtra
 from gpufan.options import FloatRange, debug_option, is_given, read_with, runtime_option
 from gpufan.runtime import DEFAULT_FOLDER, SNAPSHOT
 
@@ -65,7 +65,7 @@ def exporter(
     try:
         from gpufan.report.metrics.serve import serve, write_textfile
     except ModuleNotFoundError as error:
-        raise InputError(f"metrics need {error.name}, which is not installed: pip install 'gpufan[metrics]'") from None
+        raise MissingExtra("metrics need", str(error.name), "metrics") from None
     if textfile is None:
         serve(listen, path, click.echo)
     else:
