@@ -180,7 +180,7 @@ def run(
     runtime_dir: Path | None,
     **options: Any,
 ) -> None:
-    """Keep the cards cool along a curve, until stopped.
+    """Keep the cards cool along a curve, or at a target, until stopped.
 
     However it ends, the fans are given back to the driver. Options count more than the file of settings.
     """

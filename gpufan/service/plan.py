@@ -178,7 +178,7 @@ def check_rights() -> None:
     if os.geteuid() != 0:
         raise NoPermission("only root can install a service: run this with sudo")
     if not systemd.is_running():
-        raise GpufanError("systemd does not run this box, so there is no service to install: `sudo gpufan run` works")
+        raise GpufanError("systemd does not run this box, so gpufan can be no service: `sudo gpufan run` works")
     for folder in (systemd.UNIT_FOLDER, settings.CONFIG.parent, record.PATH.parent):
         there = _first_that_exists(folder)
         if not os.access(there, os.W_OK):

@@ -68,8 +68,7 @@ _output_option = click.option(
     "--workload",
     type=WORKLOAD,
     default="epochs",
-    show_default="epochs, or the recorded power",
-    help="What the cards are busy with.",
+    help="What the cards are busy with. [default: epochs, or the recorded power]",
 )
 @click.option(
     "--duration",
@@ -161,8 +160,8 @@ def tune(
 ) -> None:
     """Learn how each card cools from a recording, and propose the quietest setting that keeps it under a limit.
 
-    RECORDING is a file of `gpufan run --record`. Without it the gpufan that runs is watched for some minutes, under
-    whatever load there is. Fans are never touched, no load is made, and root is not needed.
+    RECORDING is a file of `gpufan run --record` or `gpufan history --csv`. Without it the gpufan that runs is watched
+    for some minutes, under whatever load there is. Fans are never touched, no load is made, and root is not needed.
     """
     if recording is not None and (is_given("minutes") or simulate is not None):
         raise InputError("--minutes and --simulate go without a recording: leave out one or the other")
