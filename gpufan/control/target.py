@@ -57,7 +57,7 @@ NEIGHBOUR_SHARE = 0.6
 """Fans run at this share of the duty of a neighbour that takes in their card's heat, at least. That adds 0.3 dB(A) to
 the neighbour's sound, and where the exhaust is what warms it, takes more away."""
 
-_GAP_S = 5.0
+_GAP_S = 15.0
 """After a longer time without a reading nothing is known of the heatsink."""
 
 _MOST_W = 2000.0
