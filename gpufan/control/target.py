@@ -17,7 +17,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from operator import sub
+from operator import gt, sub
 
 from gpufan.control import Decision
 from gpufan.control.law import CurveSettings
@@ -94,7 +94,7 @@ class Load:
         self._most, self._most_before = self._empty(), self._empty()
         self._age = 0
         self._surpassed = False
-        self._busy: list[float] | None = None
+        self._unrecorded: list[float] = []
         self._bin_j = self._bin_s = 0.0
         self._mean_w = 0.0
         self._bins = 0
@@ -116,40 +116,33 @@ class Load:
         self.level_w += (bin_w - self.level_w) * STEP_S / min(self.level_s, 60)
         self._totals.append(self._totals[-1] + bin_w * STEP_S)
         taken = [self._totals[-1] - total for total in reversed(self._totals)]
-        self._record(bin_w, taken)
-        return [self.level_w] * _FUTURE if self._surpassed else self._outlook(taken)
+        busy = bin_w >= self._BUSY * self._mean_w
+        self._record(busy, taken)
+        slack_j = self._SLACK_BINS * STEP_S * self.level_w
+        record = map(max, self._most, self._most_before)
+        most = [self._SLACK * most_j + slack_j if most_j else math.inf for most_j in record]
+        self._surpassed = busy and (self._surpassed or any(map(gt, taken, most)))
+        return [self.level_w] * _FUTURE if self._surpassed else self._outlook(taken[: self._PAST], most)
 
-    def _record(self, bin_w: float, taken: list[float]) -> None:
+    def _record(self, busy: bool, taken: list[float]) -> None:
         """Bring the record up to date with the energy `taken` over the last 0, 1, 2 .. bins."""
-        if bin_w < self._BUSY * self._mean_w:
-            for stretch in filter(None, (self._busy, taken)):
-                self._most[: len(stretch)] = map(max, self._most, stretch)
-            self._busy = None
-            self._surpassed = False
-        else:
+        if busy:
             # Not before it ends is it known how long a job is.
-            self._busy = taken
-            slack_j = self._SLACK_BINS * STEP_S * self._mean_w
-            self._surpassed |= any(
-                most_j > 0 and self._SLACK * most_j + slack_j < now_j
-                for now_j, most_j in zip(taken, map(max, self._most, self._most_before), strict=False)
-            )
+            self._unrecorded = taken
+        else:
+            for stretch in (self._unrecorded, taken):
+                self._most[: len(stretch)] = map(max, self._most, stretch)
+            self._unrecorded = []
         self._age += 1
         if self._age >= self._GENERATION:
             self._age = 0
             self._most, self._most_before = self._empty(), self._most
 
-    def _outlook(self, taken: list[float]) -> list[float]:
-        record = list(map(max, self._most, self._most_before))
-        known = next((k for k in range(1, len(record)) if record[k] == 0), len(record))
-        peak_w = max(record[4] / (4 * STEP_S), self.level_w)
-        slack_j = self._SLACK_BINS * STEP_S * self.level_w
-        most = [self._SLACK * most_j + slack_j for most_j in record[:known]]
-        taken = taken[: self._PAST]
+    def _outlook(self, taken: list[float], most: list[float]) -> list[float]:
+        highest_j = max(self._most[4] / 4, self._most_before[4] / 4, self.level_w * STEP_S)
         outlook, sum_j = [], 0.0
         for ahead in range(1, _FUTURE + 1):
-            room_j = min(map(sub, most[ahead:], taken), default=math.inf)
-            bound_j = max(min(sum_j + STEP_S * peak_w, room_j), sum_j)
+            bound_j = max(min(sum_j + highest_j, min(map(sub, most[ahead:], taken))), sum_j)
             outlook.append((bound_j - sum_j) / STEP_S)
             sum_j = bound_j
         return outlook
