@@ -6,20 +6,23 @@ from pathlib import Path
 
 import click
 
+from gpufan.config import limits
 from gpufan.curve import Curve
 from gpufan.errors import InputError
-from gpufan.options import debug_option, gpu_option
-
-
-def _curve(context: click.Context, parameter: click.Parameter, text: str | None) -> Curve | None:
-    try:
-        return None if text is None else Curve.parse(text)
-    except InputError as error:
-        raise click.BadParameter(str(error), context, parameter) from error
+from gpufan.options import FloatRange, debug_option, gpu_option, read_with
 
 
 @click.command("install-service", short_help="Make gpufan a service of systemd.")
-@click.option("--curve", metavar="T:D,...", callback=_curve, help="Curve to write into the configuration.")
+@click.option(
+    "--curve", metavar="T:D,...", callback=read_with(Curve.parse), help="Curve to write into the configuration."
+)
+@click.option(
+    "--target",
+    "target_c",
+    type=FloatRange(*limits("target_c")),
+    metavar="°C",
+    help="Temperature to hold, likewise; the curve counts only above it.",
+)
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -47,6 +50,7 @@ def _curve(context: click.Context, parameter: click.Parameter, text: str | None)
 def install_service(
     context: click.Context,
     curve: Curve | None,
+    target_c: float | None,
     config: Path | None,
     gpus: tuple[str, ...],
     keep_display_manager: bool,
@@ -69,6 +73,7 @@ def install_service(
     assert isinstance(root, click.Group)
     options = InstallOptions(
         curve=curve,
+        target_c=target_c,
         config=config,
         gpus=gpus,
         keep_display_manager=keep_display_manager,

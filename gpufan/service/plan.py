@@ -26,6 +26,7 @@ class InstallOptions:
     """What `gpufan install-service` was asked for."""
 
     curve: Curve | None = None
+    target_c: float | None = None
     config: Path | None = None
     gpus: tuple[str, ...] = ()
     keep_display_manager: bool = False
@@ -243,20 +244,21 @@ def _placing(path: Path, wanted: record.Before) -> str:
 
 def _configuration(options: InstallOptions, rivals: Sequence[found.Service]) -> tuple[str | None, WholeRun]:
     """Text to write, or None, and what it says for all cards together."""
+    says_something = options.curve is not None or options.target_c is not None or bool(options.gpus)
     if options.config is not None:
-        if options.curve is not None or options.gpus:
-            raise InputError("--config says all that --curve and --gpu say: give one or the others")
+        if says_something:
+            raise InputError("--config says all that --curve, --target and --gpu say: give one or the others")
         wanted = settings.check_config(options.config)
         text = options.config.read_text("utf-8")
     else:
         curve, hysteresis_c = options.curve, None
         coolgpus = next((rival for rival in rivals if rival.runs(["coolgpus"])), None)
-        if curve is None and coolgpus is not None:
+        if curve is None and options.target_c is None and coolgpus is not None:
             curve, hysteresis_c = found.coolgpus_curve(coolgpus.words)
-        text, wanted = settings.new_config(curve, hysteresis_c, options.gpus)
+        text, wanted = settings.new_config(curve, hysteresis_c, options.target_c, options.gpus)
     if not settings.CONFIG.exists():
         return text, wanted
-    asked = options.config is not None or options.curve is not None or bool(options.gpus)
+    asked = options.config is not None or says_something
     if asked and settings.CONFIG.read_text("utf-8") != text:
         raise InputError(f"{settings.CONFIG} is there already and says something else: edit it, or move it away")
     return None, settings.check_config(settings.CONFIG)

@@ -11,9 +11,11 @@ from gpufan.service.code import first_exposure
 CONFIG = DEFAULT_PATH
 
 
-def new_config(curve: Curve | None, hysteresis_c: float | None, gpus: Sequence[str]) -> tuple[str, WholeRun]:
+def new_config(
+    curve: Curve | None, hysteresis_c: float | None, target_c: float | None, gpus: Sequence[str]
+) -> tuple[str, WholeRun]:
     """Text of a file that sets what is given and explains all else, and what it says for all cards together."""
-    keys = RunKeys(curve=curve, hysteresis_c=hysteresis_c, gpus=tuple(gpus) or None)
+    keys = RunKeys(curve=curve, hysteresis_c=hysteresis_c, target_c=target_c, gpus=tuple(gpus) or None)
     return render(keys), Settings(file=keys).whole()
 
 

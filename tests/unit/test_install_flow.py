@@ -429,6 +429,16 @@ def test_a_configuration_that_says_something_else_is_kept(box: Box):
         box.call("install-service", "--yes", "--curve", "50:30,80:100")
 
 
+def test_a_service_can_be_given_a_target_which_a_rival_s_curve_does_not_replace(box: Box):
+    (box.root / "services").write_text(COOLGPUS)
+    (box.root / "active/fans.service").touch()
+    box.call("install-service", "--yes", "--target", "78")
+    text = (box.root / "etc/config.toml").read_text()
+    assert "\ntarget_c = 78\n" in text
+    assert "\ncurve = " not in text
+    assert "--config says all" in box.refused("install-service", "--yes", "--config", __file__, "--target", "78")
+
+
 def test_nothing_keeps_the_steps_before_from_being_taken_back():
     done: list[str] = []
 
