@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,9 @@ from gpufan.bounded import Pending
 from gpufan.errors import GpufanError, GpuLost
 from gpufan.report import snapshot
 from gpufan.report.drawing import SCALE_C, bars, cards_table, hide_control_characters
+from gpufan.report.history import DEFAULT_FOLDER
 from gpufan.report.log import LogReport
+from gpufan.report.recording import Row
 from gpufan.report.snapshot import GpuState, Snapshot
 from gpufan.report.text import clock
 from gpufan.service import systemd
@@ -72,12 +74,14 @@ def watch(
 ) -> None:
     """Show the snapshot in `path` until Ctrl-C: a table on a terminal, lines in a pipe, or snapshots for programs.
 
-    `service` says that it is the one of the service, so that what systemd says of that belongs to it. Raises
-    BrokenPipeError once nobody reads the lines any more.
+    `service` says that it is the one of the service, so that what systemd says of that belongs to it, and what its
+    history knows of the minutes before. Raises BrokenPipeError once nobody reads the lines any more.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the cursor is shown again
     unit = UnitWatch() if service else None
     view = _view(as_json)
+    if service and isinstance(view, TableView):
+        view.history.fill(recent(DEFAULT_FOLDER))
     try:
         while True:
             view.show(look(path, unit))
@@ -86,6 +90,16 @@ def watch(
         pass
     finally:
         view.close()
+
+
+def recent(folder: Path) -> list[Row]:
+    """The last ten minutes as the history in `folder` has them; nothing where none is kept, or it may not be read."""
+    from gpufan.report.history.past import Past, Span  # SQLite, for this alone
+
+    now_s = time.time()
+    with suppress(GpufanError), Past(folder) as past:
+        return list(past.readings(past.cards(), Span(now_s - SPAN_S, now_s)))
+    return []
 
 
 def look(path: Path, unit: "UnitWatch | None") -> Look:
@@ -138,8 +152,8 @@ def unit_text() -> str | None:
     return ", ".join(parts)
 
 
-Quantity = Callable[[GpuState], float | None]
-"""One value of a card's state; None where it is not known."""
+Quantity = Callable[[GpuState | Row], float | None]
+"""One value of a card's state, or of what the history has of it; None where it is not known."""
 
 
 class History:
@@ -147,7 +161,13 @@ class History:
 
     def __init__(self) -> None:
         self._latest_s = -math.inf
-        self._readings: dict[str, deque[tuple[float, GpuState]]] = {}
+        self._readings: dict[str, deque[tuple[float, GpuState | Row]]] = {}
+
+    def fill(self, rows: Iterable[Row]) -> None:
+        """Take what was before the first snapshot, oldest first."""
+        for row in rows:
+            self._readings.setdefault(row.uuid, deque()).append((row.time_s, row))
+            self._latest_s = row.time_s
 
     def add(self, taken: Snapshot) -> None:
         """Take the next snapshot; the one before again changes nothing."""

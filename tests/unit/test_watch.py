@@ -13,8 +13,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from gpufan.report.snapshot import Snapshot, SnapshotFile
-from gpufan.report.watch import History, LineView, Look, TableView, unit_text, watch
+from gpufan.report.watch import History, LineView, Look, TableView, recent, unit_text, watch
 from gpufan.service import systemd
+from tests.unit.kept import Kept
 from tests.unit.material import gpu_state
 
 _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -92,6 +93,25 @@ def test_what_is_older_than_ten_minutes_is_forgotten() -> None:
     for second in (0, 30, 601):
         history.add(at(1200 + second))
     assert [value for value in history.highest("GPU-0", lambda gpu: gpu.power_w, 600) if value] == [229.7, 229.7]
+
+
+def test_the_lines_begin_with_what_the_history_of_the_service_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept(tmp_path)
+    for temperature_c in (81.0, 50.0, 60.0):
+        kept.seconds(300, temperature_c=temperature_c)
+    kept.keeper.close()
+    monkeypatch.setattr(time, "time", lambda: kept.wall_s)
+    history = History()
+    history.fill(recent(tmp_path))
+    history.add(at(kept.wall_s + 1, uuid=gpu_state().uuid, temperature_c=70.0))
+    drawn = history.highest(gpu_state().uuid, lambda gpu: gpu.temperature_c, 6)
+    assert drawn == [50.0, 50.0, 60.0, 60.0, 60.0, 70.0]
+
+
+def test_without_a_history_the_lines_begin_empty(tmp_path: Path) -> None:
+    assert recent(tmp_path / "none") == []
 
 
 def test_a_clock_that_was_set_back_begins_the_lines_anew() -> None:
