@@ -333,6 +333,11 @@ def test_a_hot_card_whose_fans_have_something_left_wants_another_curve() -> None
     assert found(hot, "heat")[0].remedies[0].startswith("sudoedit")
 
 
+def test_a_hot_card_that_holds_a_target_wants_a_lower_one() -> None:
+    hot = replace(WELL, published=published(throttle="heat", duty_percent=62, settings="target 82 °C"))
+    assert found(hot, "heat")[0].text.endswith("with the fans at 62 %: choose a lower target")
+
+
 def test_a_hot_card_at_full_fans_wants_less_power() -> None:
     hot = replace(WELL, published=published(throttle="heat", duty_percent=100, power_w=229.7))
     assert found(hot, "heat")[0].remedies == ("sudo nvidia-smi -i 0 -pl 190",)

@@ -352,6 +352,7 @@ def _throttled(case: _Case, at: str) -> Finding:
     if case.state is None:
         text += f", with the fans at {now} % and no gpufan running"
         return case.finding("heat", "problem", text, f"sudo {case.facts.command} run", less_power)
-    text += f", with the fans at {now} %: let the curve rise earlier"
+    remedy = "choose a lower target" if case.state.settings.startswith("target ") else "let the curve rise earlier"
+    text += f", with the fans at {now} %: {remedy}"
     edit = f"sudoedit {case.facts.config}"
     return case.finding("heat", "problem", text, edit, "sudo systemctl reload gpufan", less_power)
