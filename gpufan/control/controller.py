@@ -1,12 +1,15 @@
 """One card's decisions: the sensor's guard first, then the law."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from gpufan.control import Decision
 from gpufan.control.guard import SensorGuard
 from gpufan.control.law import CurveLaw, CurveSettings, duty_range
 from gpufan.control.model import Learnt
-from gpufan.control.target import TargetLaw
+
+if TYPE_CHECKING:
+    from gpufan.control.target import TargetLaw
 
 SLOWDOWN_MARGIN_C = 5
 """Fans are at full speed from so many °C under the temperature at which the card slows itself down."""
@@ -44,7 +47,7 @@ class Controller:
     @property
     def learnt(self) -> Learnt | None:
         """What is known of the card, if a target was ever held."""
-        return self._law.model.learnt if isinstance(self._law, TargetLaw) else self._learnt
+        return self._learnt if isinstance(self._law, CurveLaw) else self._law.model.learnt
 
     def decide(
         self,
@@ -62,10 +65,10 @@ class Controller:
         doubt = self._guard.judge(now_s, temperature_c, power_w)
         if doubt is None:
             assert temperature_c is not None  # or the guard would have doubted it
-            if isinstance(self._law, TargetLaw):
-                decision = self._law.decide(now_s, temperature_c, power_w, speed_percent, neighbours_percent)
-            else:
+            if isinstance(self._law, CurveLaw):
                 decision = self._law.decide(now_s, temperature_c)
+            else:
+                decision = self._law.decide(now_s, temperature_c, power_w, speed_percent, neighbours_percent)
         elif doubt.hot or self._last is None:
             self._law.force(now_s, self._full)
             decision = Decision(self._full, "fail-safe", f"{doubt.reason}: full speed")
@@ -88,9 +91,11 @@ class Controller:
         if self._last is not None and self._last.duty_percent is not None:
             self._law.force(self._last_s, self._last.duty_percent)
 
-    def _law_for(self, settings: CurveSettings, limits: tuple[int, int]) -> CurveLaw | TargetLaw:
+    def _law_for(self, settings: CurveSettings, limits: tuple[int, int]) -> "CurveLaw | TargetLaw":
         if settings.target_c is None:
             return CurveLaw(settings, limits, self._full_at_c)
+        from gpufan.control.target import TargetLaw  # half a megabyte, for those who set one
+
         return TargetLaw(settings, limits, self._full_at_c, self._learnt)
 
     def forget(self) -> None:
