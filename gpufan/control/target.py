@@ -325,10 +325,11 @@ class TargetLaw:
             return Decision(duty, "full", f"{temperature_c:g} °C is too close to the card's slowdown threshold")
         steady = self.model.duty_for(power_w, self._target_c)
         needs = f"{power_w:.0f} W needs "
-        needs += f"{steady:.0f} at {self._target_c:g} °C" if steady < 200 else "more than the fans can"
+        needs += f"{steady:.0f} at {self._target_c:g} °C" if round(steady) <= 100 else "more than the fans can"
         more = duty - round(min(max(steady, low), high))
+        over_c = temperature_c - self._target_c
         if duty <= math.ceil(brake) and duty > low:
-            return Decision(duty, "brake", f"{needs}, {more:+d} for {temperature_c - self._target_c:.1f} K over")
+            return Decision(duty, "brake", f"{needs}, {more:+d} for {over_c:.3g} K over")
         if duty <= math.ceil(shared) and more > 0:
             return Decision(duty, "shared", f"{needs}, {more:+d} for a neighbour that takes in the heat")
         if duty == low and steady <= low:
@@ -337,4 +338,5 @@ class TargetLaw:
             return Decision(duty, "target", needs)
         if more > 0:
             return Decision(duty, "hold", f"{needs}, {more:+d} for what may come")
-        return Decision(duty, "target", f"{needs}, {more:+d} while {self._target_c - temperature_c:.1f} K under")
+        why = f"while {-over_c:.3g} K under" if over_c < 0 else "for now"
+        return Decision(duty, "target", f"{needs}, {more:+d} {why}")

@@ -1,6 +1,7 @@
 """One card's decisions, guard and law together: what must hold for any readings at any time."""
 
 import math
+import re
 from itertools import pairwise
 
 import pytest
@@ -218,3 +219,24 @@ def test_an_hour_of_control_is_a_function_of_what_it_is_given() -> None:
     first = an_hour()
     assert first == an_hour()
     assert {decision.kind for decision in first} >= {"curve", "hold", "fail-safe"}
+
+
+def reasons_at_a_target() -> list[str]:
+    """Of a card that creeps up to 78 °C and stays there, falls when its load pauses, and comes back."""
+    subject, speed_percent, reasons = Controller(CurveSettings(target_c=78.0), (23, 100), 93.0), 30.0, []
+    temperatures = [*range(40, 79), *[78] * 200, *range(77, 60, -1), *range(61, 79), *[78] * 30]
+    for second, temperature_c in enumerate(temperatures):
+        decision = subject.decide(second, temperature_c, 60 if 238 < second < 256 else 230, speed_percent)
+        speed_percent = float(decision.duty_percent or 0)
+        reasons.append(decision.reason)
+    return reasons
+
+
+def test_the_reason_of_a_target_names_no_duty_that_no_fan_has() -> None:
+    reasons = reasons_at_a_target()
+    assert "230 W needs more than the fans can" in reasons
+    assert max(int(found[1]) for reason in reasons if (found := re.search(r"W needs (\d+) at", reason))) <= 100
+
+
+def test_the_reason_of_a_target_names_no_distance_where_there_is_none() -> None:
+    assert not [reason for reason in reasons_at_a_target() if re.search(r" -?0(\.0)? K ", reason)]
