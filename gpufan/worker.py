@@ -158,6 +158,11 @@ class Worker:
         """What is known of the card, if a target was ever held. May be asked from any thread."""
         return self._learnt if self._info is None else self._controller.learnt
 
+    @property
+    def own_percent(self) -> int | None:
+        """The duty that the card calls for by itself; None where its fans are not ours. From any thread."""
+        return None if self.state.duty_percent is None else self._controller.own_percent
+
     def stop(self) -> None:
         """Give the fans back, and set them no more. Raises GpuError, GpuLost or NoPermission."""
         # A tick that has hung may come back in its own thread while this runs in another.
@@ -194,7 +199,7 @@ class Worker:
         assert self._info is not None
         speed_percent = next((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), None)
         # One that is lost or given back says nothing of the heat any more.
-        neighbours = [worker.state.duty_percent for worker in self._neighbours if worker.state.duty_percent is not None]
+        neighbours = [own for worker in self._neighbours if (own := worker.own_percent) is not None]
         decision = self._controller.decide(now_s, reading.temperature_c, reading.power_w, speed_percent, neighbours)
         if self._dry_run:
             self.state = self._state("driver", *decision, reading)

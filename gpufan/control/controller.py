@@ -49,6 +49,18 @@ class Controller:
         """What is known of the card, if a target was ever held."""
         return self._learnt if isinstance(self._law, CurveLaw) else self._law.model.learnt
 
+    @property
+    def own_percent(self) -> int | None:
+        """The duty last decided, without what neighbours called for; None for the driver's.
+
+        Were that told to neighbours as well, two cards that name each other would keep each other loud for ever.
+        """
+        if self._last is None:
+            return None
+        if isinstance(self._law, CurveLaw) or self._last.kind == "fail-safe":
+            return self._last.duty_percent
+        return self._law.own_percent
+
     def decide(
         self,
         now_s: float,
@@ -59,7 +71,7 @@ class Controller:
     ) -> Decision:
         """Duty for a reading at `now_s`; None stands for a value that could not be read.
 
-        `neighbours_percent` are the duties of the cards that take in this one's heat.
+        `neighbours_percent` are the duties that the cards which take in this one's heat call for by themselves.
         """
         self._last_s = now_s
         doubt = self._guard.judge(now_s, temperature_c, power_w)

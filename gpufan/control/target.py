@@ -193,6 +193,8 @@ class TargetLaw:
         self.model = CardModel(learnt)
         self._load = Load()
         self._outlook: list[float] = []
+        self.own_percent = limits[0]
+        """The duty that the card itself calls for, without what its neighbours do."""
         self._last_s = math.inf
         self._near_s = 0.0
         self._duty: int | None = None
@@ -229,6 +231,7 @@ class TargetLaw:
             self._planned = self._plan(power_w)
         shared = for_neighbours(neighbours_percent, self._limits[1])
         brake = self._brake(temperature_c)
+        self.own_percent = math.ceil(max(self._planned, brake))
         least = max(self._planned, brake, shared)
         self._level = max(least, self._level - self._settings.slew_percent_per_s * elapsed_s)
         duty = math.ceil(round(self._level, 6))

@@ -8,6 +8,7 @@ from gpufan.control.law import CurveSettings
 from gpufan.curve import Curve
 from gpufan.errors import GpuError, GpuLost, NoPermission
 from gpufan.gpu import FanReading
+from gpufan.gpu.simulated import PROFILES, SimulatedBox
 from gpufan.report.snapshot import Errors
 from gpufan.worker import FAILURES, Backoff, SettingsFor, Worker, give_back
 from tests.unit.material import FakeGpu
@@ -600,3 +601,17 @@ def test_the_state_tells_what_the_fans_follow_and_what_card_it_is() -> None:
     worker.follow(along("40:40,80:100"))
     worker.tick(1)
     assert worker.state.settings == "curve 40:40,80:100"
+
+
+def test_cards_that_name_each_other_do_not_keep_each_other_loud() -> None:
+    box = SimulatedBox(PROFILES["dual-1080ti"], lambda time_s: 230.0 if time_s < 200 else 12.0)
+    workers = [Worker(gpu, lambda _: CurveSettings(target_c=50, neighbours=(0, 1))) for gpu in box.gpus]
+    for worker in workers:
+        worker.box = workers
+    for now_s in range(0, 500, 2):
+        if now_s == 200:
+            assert [worker.state.duty_percent for worker in workers] == [100, 100]
+        for worker in workers:
+            worker.tick(now_s)
+        box.advance(2)
+    assert [(worker.state.duty_percent, worker.state.kind) for worker in workers] == [(23, "limit")] * 2
