@@ -1,13 +1,32 @@
 """Work that may hang for ever, kept away from work that must not: a time limit, and a thread aside."""
 
+import errno
+import os
+import stat
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from queue import Queue
 from typing import Generic, TypeVar
 
 from gpufan.errors import GpuLost
 
 T = TypeVar("T")
+
+_LARGEST = 1 << 20
+"""Bytes of a file that is read as a whole: what we write ourselves, and settings."""
+
+
+def read_file(path: Path) -> bytes:
+    """Content of a regular file. Raises OSError: no pipe makes us wait, and no giant takes the memory."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a file")
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise OSError(errno.EFBIG, "it is larger than it can be")
+    return content
 
 
 class Pending(Generic[T]):

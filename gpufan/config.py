@@ -3,9 +3,6 @@
 A source lies over the one before: what is built in, the file, its tables that fit a card, the command line.
 """
 
-import errno
-import os
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import msgspec
 from msgspec import Meta
 
+from gpufan.bounded import read_file
 from gpufan.control.law import CurveSettings
 from gpufan.curve import Curve
 from gpufan.errors import InputError
@@ -25,9 +23,6 @@ DEFAULT_PATH = Path("/etc/gpufan/config.toml")
 
 BUILT_IN, FILE, COMMAND_LINE = "built-in", "file", "command line"
 """Where a value may come from; a table of the file is `[[gpu]] 1`."""
-
-_LARGEST = 1 << 20
-"""Bytes of a file of settings."""
 
 _CardName = Annotated[str, Meta(min_length=1)] | int
 """An index may stand without quotes."""
@@ -142,11 +137,15 @@ class Settings:
         return WholeRun(tuple(str(name) for name in gpus), *others)
 
     def idle_tables(self, cards: Sequence[GpuInfo]) -> list[str]:
-        """A line for each table that fits none of `cards`."""
+        """A line for each table and each neighbour that is none of `cards`."""
         return [
             f"{self.path}: [[gpu]] {number}: match = {toml(table.match)} fits no card here"
             for number, table in enumerate(self.tables, 1)
             if not any(fits(info, str(table.match)) for info in cards)
+        ] + [
+            f"{self.path}: neighbours: {toml(name)} fits no card here"
+            for name in dict.fromkeys(name for keys in (self.file, *self.tables) for name in keys.neighbours or ())
+            if not any(fits(info, str(name)) for info in cards)
         ]
 
 
@@ -165,7 +164,7 @@ class Source:
         if self.path is None:
             return Settings(options=self.options)
         try:
-            text = _read_file(self.path)
+            text = read_file(self.path)
         except FileNotFoundError:
             if self.required:
                 raise InputError(f"{self.path}: no such file") from None
@@ -177,16 +176,6 @@ class Source:
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from error
         return Settings(self.path, file, tables, self.options)
-
-
-def _read_file(path: Path) -> bytes:
-    """Content of a regular file. Raises OSError: a pipe must not make a daemon wait, nor a device never end."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
-            raise OSError(errno.EINVAL, "it is no file of settings")
-        return file.read(_LARGEST)
 
 
 def parse(text: bytes) -> tuple[RunKeys, tuple[CardTable, ...]]:

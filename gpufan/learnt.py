@@ -2,20 +2,26 @@
 
 import math
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from gpufan.bounded import read_file, within
 from gpufan.control.model import Learnt
-from gpufan.report.snapshot import Snapshot
+from gpufan.errors import GpuLost
+from gpufan.report.snapshot import ReplacedFile, Snapshot
 
 if TYPE_CHECKING:
     from gpufan.worker import Worker
 
 SAVE_S = 600.0
 """Seconds from one save to the next; a crash costs what was learnt since."""
+
+PATIENCE_S = 1.0
+"""A disk that does not give what was learnt within this, s, is not waited for: cards grow warm meanwhile."""
 
 _FORMAT = 1
 """Raised when a number changes its meaning: what an older gpufan wrote is then learnt anew."""
@@ -34,10 +40,20 @@ def default_folder() -> Path:
     return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/gpufan")) / "learnt"
 
 
+def read_all(folder: Path, uuids: Iterable[str]) -> dict[str, Learnt]:
+    """What was learnt of the cards `uuids`, of those of which something is kept; nothing where the disk hangs."""
+    try:
+        return within(PATIENCE_S, lambda: {uuid: known for uuid in uuids if (known := read(folder, uuid))})
+    except GpuLost:
+        return {}
+
+
 def read(folder: Path, uuid: str) -> Learnt | None:
     """What was learnt of the card `uuid`; None where nothing is kept, or nothing that makes sense."""
+    if not _makes_a_name(uuid):
+        return None
     try:
-        content = msgspec.json.decode((folder / f"{uuid}.json").read_bytes(), type=_File)
+        content = msgspec.json.decode(read_file(folder / f"{uuid}.json"), type=_File)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     numbers = (*content.learnt.values, *content.learnt.deviations)
@@ -47,11 +63,15 @@ def read(folder: Path, uuid: str) -> Learnt | None:
 
 def write(folder: Path, uuid: str, learnt: Learnt) -> None:
     """Keep what was learnt of the card `uuid`, all of it or nothing. Raises OSError."""
+    if not _makes_a_name(uuid):
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{uuid}.json.new"
-    with temporary.open("wb") as file:
-        file.write(msgspec.json.encode(_File(_FORMAT, uuid, learnt)) + b"\n")
-    temporary.replace(folder / f"{uuid}.json")
+    ReplacedFile(folder / f"{uuid}.json").replace(msgspec.json.encode(_File(_FORMAT, uuid, learnt)) + b"\n")
+
+
+def _makes_a_name(uuid: str) -> bool:
+    """Whether a file can have this name, and none elsewhere; what a driver says may be anything."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9:.-]{0,99}", uuid) is not None
 
 
 class Keeper:

@@ -114,13 +114,14 @@ def _control_cards(
         for complaint in complaints:
             report.warn(complaint)
         learnt_folder = learnt.default_folder()
+        known = learnt.read_all(learnt_folder, [gpu.info.uuid for gpu in usable])
         workers = [
             Worker(
                 gpu,
                 settings.for_card,
                 dry_run=whole.dry_run,
                 fall_back=gpu.fall_back if isinstance(gpu, RoutedGpu) else None,
-                learnt=learnt.read(learnt_folder, gpu.info.uuid),
+                learnt=known.get(gpu.info.uuid),
             )
             for gpu in usable
         ]

@@ -6,6 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 from gpufan import __version__
+from gpufan.bounded import read_file
 
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 """Where the loaded driver says what it is."""
@@ -14,7 +15,7 @@ KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 def driver_version(path: Path = KERNEL_MODULE) -> str | None:
     """Version of the loaded kernel module, such as `580.65.06`; None where none is loaded."""
     try:
-        text = path.read_text("utf-8", "replace")
+        text = read_file(path).decode("utf-8", "replace")
     except OSError:
         return None
     # "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May ..", or "Open Kernel Module for x86_64".

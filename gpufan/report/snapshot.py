@@ -4,10 +4,13 @@ import errno
 import os
 import time
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from gpufan import __version__
+from gpufan.bounded import read_file
 from gpufan.errors import GpufanError
 from gpufan.gpu import FanReading
 
@@ -16,6 +19,9 @@ FORMAT = 1
 
 
 _STARTED_S = time.time()
+
+_Time = Annotated[float, Meta(ge=0, lt=1e10)]
+"""Seconds since the epoch, in this century or some later one: what else a file says is no time."""
 
 
 class Errors(msgspec.Struct, frozen=True, gc=False):
@@ -77,16 +83,16 @@ class Snapshot(msgspec.Struct, frozen=True):
     format: int
     version: str
     pid: int
-    time_s: float
+    time_s: _Time
     """Seconds since the epoch."""
-    interval_s: float
+    interval_s: Annotated[float, Meta(gt=0, le=60)]
     dry_run: bool
     gpus: tuple[GpuState, ...]
     simulated_s: float | None = None
     """Simulated seconds since the start; None for real cards."""
     reload_refused: str | None = None
     """What was wrong with the settings at the last reload, so that those before stay; None where nothing was."""
-    started_s: float | None = None
+    started_s: _Time | None = None
     """When the run began, seconds since the epoch."""
     clock_steps: int = 0
     """How often the clock on the wall was set since the start."""
@@ -167,7 +173,7 @@ class SnapshotFile(ReplacedFile):
 def read(path: Path) -> Snapshot:
     """Read the snapshot of a running daemon. Raises GpufanError when there is none to be trusted."""
     try:
-        snapshot = msgspec.json.decode(path.read_bytes(), type=Snapshot)
+        snapshot = msgspec.json.decode(read_file(path), type=Snapshot)
     except FileNotFoundError:
         raise GpufanError(f"no gpufan is running (no {path}): start it with `sudo gpufan run`") from None
     except OSError as error:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from gpufan.bounded import read_file
 from gpufan.errors import GpufanError, InputError
 
 
@@ -34,7 +35,7 @@ def check_writable(path: Path) -> None:
 def read(path: Path) -> bytes | None:
     """Return what a file holds; None where there is none. Raises GpufanError."""
     try:
-        return path.read_bytes()
+        return read_file(path)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -1,11 +1,13 @@
 """Work that may hang for ever, and work that must not wait for it."""
 
+import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from gpufan.bounded import Aside, within
+from gpufan.bounded import Aside, read_file, within
 from gpufan.errors import GpuLost
 
 LONG_S = 30
@@ -95,3 +97,15 @@ def test_once_the_reader_is_gone_nothing_more_is_taken(error: Exception) -> None
     assert taken == [1]
     assert not aside.busy
     aside.put(3)
+
+
+def test_only_a_file_of_a_sensible_size_is_read(tmp_path: Path) -> None:
+    whole, giant, pipe = (tmp_path / name for name in ("whole", "giant", "pipe"))
+    whole.write_bytes(b"all of it")
+    with giant.open("wb") as file:
+        file.truncate(1 << 40)
+    os.mkfifo(pipe)
+    assert read_file(whole) == b"all of it"
+    for path in (giant, pipe, tmp_path, Path("/dev/zero"), tmp_path / "none"):
+        with pytest.raises(OSError):
+            read_file(path)

@@ -130,6 +130,14 @@ def test_a_table_for_another_card_changes_nothing_and_is_told_of(match: str) -> 
     assert found.idle_tables([CARD]) == [f'f: [[gpu]] 1: match = "{match}" fits no card here']
 
 
+def test_a_neighbour_that_is_not_there_is_told_of() -> None:
+    found = Settings(Path("f"), RunKeys(neighbours=("GTX 1080 Ti", "nobody")), (CardTable(match=CARD.index, neighbours=(7,)),))
+    assert found.idle_tables([CARD]) == [
+        'f: neighbours: "nobody" fits no card here',
+        "f: neighbours: 7 fits no card here",
+    ]
+
+
 def test_a_card_that_does_not_answer_is_not_taken_for_another() -> None:
     silent = dataclasses.replace(CARD, uuid="", pci="", name="card that does not answer")
     found = Settings(tables=(CardTable(match=CARD.uuid, hold_s=7.0), CardTable(match=CARD.pci, hold_s=8.0)))

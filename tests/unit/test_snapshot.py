@@ -187,6 +187,21 @@ def test_a_foreign_file_is_not_believed(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "change", [{"time_s": 1e308}, {"time_s": -1e308}, {"started_s": 1e300}, {"interval_s": 0}, {"interval_s": 1e308}]
+)
+def test_a_time_that_cannot_be_is_not_believed(tmp_path: Path, change: dict[str, float]) -> None:
+    (tmp_path / "state.json").write_bytes(msgspec.json.encode({**msgspec.to_builtins(SNAPSHOT), **change}))
+    with pytest.raises(GpufanError, match="is not a snapshot"):
+        read(tmp_path / "state.json")
+
+
+def test_a_pipe_in_place_of_the_snapshot_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "state.json")
+    with pytest.raises(GpufanError, match="cannot read"):
+        read(tmp_path / "state.json")
+
+
+@pytest.mark.parametrize(
     ("interval_s", "age_s", "is_stale"), [(1, 0, False), (1, 6, False), (1, 8, True), (5, 14, False), (5, 16, True)]
 )
 def test_a_snapshot_is_stale_when_a_living_daemon_would_have_written_another(

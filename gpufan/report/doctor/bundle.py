@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
+from gpufan.bounded import read_file
 from gpufan.errors import GpufanError, InputError
 from gpufan.report.doctor import probe
 from gpufan.report.doctor.facts import Facts
@@ -55,7 +56,7 @@ def write_bundle(path: Path, facts: Facts, report: Report, root: Path | None = N
             archive.addfile(member, io.BytesIO(content))
     try:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            if os.geteuid() == 0 and "SUDO_UID" in os.environ:  # for whoever is going to send it
+            if os.geteuid() == 0 and os.environ.get("SUDO_UID", "").isdecimal():  # for whoever is going to send it
                 os.fchown(file.fileno(), int(os.environ["SUDO_UID"]), -1)
             file.write(data.getvalue())
     except FileExistsError:
@@ -141,7 +142,7 @@ def _versions(root: Path) -> str:
     system = os.uname()
     lines = [versions(), f"{system.sysname} {system.release} {system.machine}", f"libc {' '.join(platform.libc_ver())}"]
     with suppress(OSError):
-        lines.append(probe.below(root, Path("/etc/os-release")).read_text("utf-8", "replace"))
+        lines.append(read_file(probe.below(root, Path("/etc/os-release"))).decode("utf-8", "replace"))
     for name in ("click", "jinja2", "msgspec", "nvidia-ml-py", "python-xlib", "rich"):
         with suppress(metadata.PackageNotFoundError):
             lines.append(f"{name} {metadata.version(name)}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gpufan import __version__, version
-from gpufan.bounded import Pending
+from gpufan.bounded import Pending, read_file
 from gpufan.config import DEFAULT_PATH, Settings, Source
 from gpufan.errors import GpufanError, GpuLost, NoPermission
 from gpufan.gpu.pci import PciAddress
@@ -310,6 +310,6 @@ def _number(text: str) -> int:
 def _text(path: Path) -> str:
     """What a file holds; empty where it cannot be read."""
     try:
-        return path.read_text("utf-8", "replace")
+        return read_file(path).decode("utf-8", "replace")
     except OSError:
         return ""
