@@ -40,6 +40,7 @@ _STYLE: dict[str, Any] = {
     "grid.linewidth": 0.8,
     "lines.linewidth": 1.4,
     "legend.frameon": False,
+    "text.parse_math": False,  # a card's name is no formula, whatever stands in it
     "svg.fonttype": "none",  # text stays text: to be searched, read aloud and copied
     "svg.hashsalt": "gpufan",  # the same picture is the same file
 }

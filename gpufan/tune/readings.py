@@ -24,6 +24,10 @@ _SHORTEST_S = 60.0
 """A shorter stretch tells nothing about a heatsink, s."""
 
 
+_MOST_W, _MOST_RPM = 2000.0, 20_000.0
+"""No card draws more, and no fan turns faster: what says so is absurd."""
+
+
 class Reading(NamedTuple):
     """One reading of one card, complete."""
 
@@ -83,11 +87,11 @@ class _Collector:
         speed = row.duty_percent if row.speed_percent is None else row.speed_percent
         if row.temperature_c is None or row.power_w is None or speed is None:
             return
-        if not VALID_C[0] <= row.temperature_c <= VALID_C[1] or row.power_w < 0 or not 0 <= speed <= 200:
+        if not VALID_C[0] <= row.temperature_c <= VALID_C[1] or not _is_power(row.power_w) or not 0 <= speed <= 200:
             return
         self._readings.append(Reading(row.time_s, row.temperature_c, row.power_w, speed, row.duty_percent, others_w))
         # At low speed the whole percents are too coarse.
-        if row.speed_rpm and speed >= 20:
+        if row.speed_rpm and 0 < row.speed_rpm <= _MOST_RPM and speed >= 20:
             self._full_scale_rpm.append(row.speed_rpm / speed * 100)
 
     def card(self) -> Card:
@@ -104,16 +108,20 @@ class _Collector:
         return Card(self.uuid, self.label, long, rpm[len(rpm) // 2] if rpm else None)
 
 
+def _is_power(power_w: float) -> bool:
+    return 0 <= power_w <= _MOST_W
+
+
 def collect(rows: Iterable[Row]) -> list[Card]:
     """Sort `rows` by card, in the order in which the cards first appear; what is incomplete or absurd is left out."""
     cards: dict[str, _Collector] = {}
     for _, together in groupby(rows, key=lambda row: row.time_s):
         tick = list(together)
-        all_w = sum(row.power_w or 0.0 for row in tick)
-        for row in tick:
+        powers_w = [row.power_w if row.power_w is not None and _is_power(row.power_w) else 0.0 for row in tick]
+        for row, power_w in zip(tick, powers_w, strict=True):
             if row.uuid not in cards:
                 cards[row.uuid] = _Collector(row)
-            cards[row.uuid].add(row, all_w - (row.power_w or 0.0))
+            cards[row.uuid].add(row, sum(powers_w) - power_w)
     return [collector.card() for collector in cards.values()]
 
 

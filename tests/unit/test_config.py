@@ -131,7 +131,9 @@ def test_a_table_for_another_card_changes_nothing_and_is_told_of(match: str) -> 
 
 
 def test_a_neighbour_that_is_not_there_is_told_of() -> None:
-    found = Settings(Path("f"), RunKeys(neighbours=("GTX 1080 Ti", "nobody")), (CardTable(match=CARD.index, neighbours=(7,)),))
+    found = Settings(
+        Path("f"), RunKeys(neighbours=("GTX 1080 Ti", "nobody")), (CardTable(match=CARD.index, neighbours=(7,)),)
+    )
     assert found.idle_tables([CARD]) == [
         'f: neighbours: "nobody" fits no card here',
         "f: neighbours: 7 fits no card here",

@@ -29,6 +29,11 @@ def test_a_picture_says_what_is_on_its_axes_and_which_line_is_which() -> None:
     assert {"temperature, °C", "duty, %", "time, min", "a", "b", "limit", "a title"} <= set(words)
 
 
+def test_a_name_is_no_formula_whatever_stands_in_it() -> None:
+    name = r"$\foo$ <script>"
+    assert name in texts(render(time_panels(PANELS, title=name), "svg"))
+
+
 def test_marks_are_named_and_bands_are_not() -> None:
     panel = Panel("duty", "%", [Series("a", TIMES_S, [30, 30, None, 50], ([20, 25, None, 40], [40, 35, None, 60]))])
     marks = [Mark(60, 90, "fail-safe", "#D81B60"), Mark(120, 120, "fail-safe", "#D81B60")]

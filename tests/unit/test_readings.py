@@ -50,6 +50,7 @@ def test_a_stretch_of_less_than_a_minute_tells_nothing() -> None:
         {"temperature_c": 250},
         {"power_w": None},
         {"power_w": -1},
+        {"power_w": 1e308},
         {"speed_percent": None, "duty_percent": None},
         {"speed_percent": 1e9},
     ],
@@ -80,6 +81,15 @@ def test_what_the_other_cards_draw_at_the_same_time_is_kept() -> None:
 def test_the_speed_at_100_percent_follows_from_what_the_fan_tells() -> None:
     assert collect(MINUTE)[0].full_scale_rpm == pytest.approx(4800)
     assert collect([r._replace(speed_rpm=None) for r in MINUTE])[0].full_scale_rpm is None
+
+
+def test_a_speed_that_no_fan_has_is_not_counted() -> None:
+    assert collect([row(second, speed_rpm=1e308) for second in range(61)])[0].full_scale_rpm is None
+
+
+def test_power_that_no_card_draws_is_not_counted_as_heat_of_others() -> None:
+    rows = [each for second in range(61) for each in (row(second), row(second, uuid="GPU-2", power_w=1e308))]
+    assert {reading.others_w for reading in collect(rows)[0].readings} == {0.0}
 
 
 def test_of_a_long_recording_the_last_two_hours_count() -> None:
