@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gpufan.curve import Curve
 from gpufan.errors import InputError
-from gpufan.service.systemd import QUERY_S, show, systemctl
+from gpufan.service.systemd import QUERY_S, ask, show, systemctl
 
 RIVALS = {"coolgpus", "nvfancontrol", "nfancurve", "chnvml", "nvidia-fan-control", "nvidia_fan_control.py"}
 """Programs that do nothing but set the fans of NVIDIA cards."""
@@ -109,7 +109,7 @@ def people_at_the_screen() -> list[str]:
         text = _loginctl("list-sessions", "--no-legend")
         sessions = [line.split()[0] for line in text.splitlines() if line.strip()]
         found = [_loginctl("show-session", name, "-p", "Name", "-p", "Type", "-p", "Class") for name in sessions]
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return []
     people = set()
     for session in found:
@@ -120,8 +120,9 @@ def people_at_the_screen() -> list[str]:
 
 
 def _loginctl(*arguments: str) -> str:
-    command = ["loginctl", "--no-pager", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    done = ask(["loginctl", "--no-pager", *arguments], QUERY_S)
+    done.check_returncode()
+    return done.stdout
 
 
 def containers_with_gpus(proc: Path = Path("/proc")) -> int:

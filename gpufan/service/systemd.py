@@ -21,11 +21,16 @@ def is_running() -> bool:
     return BOOTED.is_dir() and shutil.which("systemctl") is not None
 
 
+def ask(command: list[str], limit_s: float | None) -> "subprocess.CompletedProcess[str]":
+    """What `command` prints, whatever bytes that are. Raises OSError, subprocess.TimeoutExpired after `limit_s`."""
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=limit_s)
+
+
 def systemctl(*arguments: str, limit_s: float | None = None) -> str:
     """Output of `systemctl`. Raises GpufanError with what it complained of, or that it took over `limit_s` seconds."""
     command = ["systemctl", "--no-pager", "--no-ask-password", *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit_s)
+        done = ask(command, limit_s)
     except FileNotFoundError:
         raise GpufanError("there is no systemctl here: this machine does not run systemd") from None
     except OSError as error:
@@ -49,7 +54,7 @@ def journal(unit: str, lines: int, since: str | None = None) -> list[str]:
     command += [] if since is None else [f"--since={since}"]
     command.append(f"_SYSTEMD_UNIT={unit}")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=QUERY_S)
+        done = ask(command, QUERY_S)
     except (OSError, subprocess.TimeoutExpired):
         return []
     return [line.removeprefix("gpufan: ") for line in done.stdout.splitlines()]

@@ -216,3 +216,25 @@ def test_units_are_rendered_without_leftovers(xserver: bool):
         assert "{" not in text
         assert text.endswith("\n")
         assert "\n\n\n" not in text
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for programs that are found first."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return tmp_path
+
+
+@pytest.mark.parametrize("program", ["systemctl", "journalctl"])
+def test_bytes_that_are_no_text_are_shown_as_such(programs: Path, program: str):
+    (programs / program).write_text(r"#!/bin/sh" + "\n" + r'printf "Id=\377x\n"' + "\n")
+    (programs / program).chmod(0o755)
+    found_text = systemd.show("x", "Id")["Id"] if program == "systemctl" else systemd.journal("x", 1)[0]
+    assert found_text.endswith("\ufffdx")
+
+
+def test_a_logind_that_hangs_is_not_waited_for(programs: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(found, "QUERY_S", 0.05)
+    (programs / "loginctl").write_text("#!/bin/sh\nexec sleep 60\n")
+    (programs / "loginctl").chmod(0o755)
+    assert found.people_at_the_screen() == []
