@@ -163,7 +163,7 @@ class Program:
         self.process.send_signal(number)
         return time.monotonic()
 
-    def end(self, timeout_s: float = 5) -> tuple[int, str, str]:
+    def end(self, timeout_s: float = 20) -> tuple[int, str, str]:
         """Exit status, standard output and standard error once it has ended."""
         out, err = self.process.communicate(timeout=timeout_s)
         return self.process.returncode, out, err

@@ -144,7 +144,7 @@ def build(driver: str = DRIVER, folder: Path | None = None) -> Path:
     return folder / SONAME
 
 
-def wait_for(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+def wait_for(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
     """Return as soon as another process or thread has made `condition` true; TimeoutError if that does not happen."""
     end = time.monotonic() + timeout_s
     while not condition():
