@@ -107,6 +107,20 @@ def test_stopping_gives_the_fans_back_and_starting_takes_them(installed: Rig):
     assert policies(installed) == [MANUAL, MANUAL]
 
 
+def test_what_was_learnt_of_the_cards_is_kept_when_it_stops(installed: Rig):
+    installed.write("/etc/gpufan/config.toml", "target_c = 78\n")
+    installed.run("systemctl", "restart", "gpufan.service")
+    wait_for(lambda: "at 78 °C" in installed.run("gpufan", "status", check=False).stdout, 10)
+    installed.run("systemctl", "stop", "gpufan.service")
+    found = installed.run("sh", "-c", "stat -c '%A %U %n' /var/lib/gpufan/learnt /var/lib/gpufan/learnt/*").stdout
+    folder, *files = found.splitlines()
+    assert folder == "drwxr-xr-x root /var/lib/gpufan/learnt"
+    assert len(files) == 2
+    assert all(re.fullmatch(r"-rw-r--r-- root /var/lib/gpufan/learnt/GPU-[0-9a-f-]+\.json", file) for file in files)
+    installed.write("/etc/gpufan/config.toml", "")
+    installed.run("systemctl", "start", "gpufan.service")
+
+
 def test_reboot_brings_it_back(installed: Rig):
     installed.reboot()
     wait_for(lambda: installed.show("gpufan.service", "ActiveState") == "active", 20)
