@@ -6,6 +6,7 @@ Needs root and a writable cgroup2. The root is built once and kept in `CACHE`.
 
 import fcntl
 import hashlib
+import inspect
 import os
 import shutil
 import stat
@@ -69,7 +70,7 @@ def debian_root() -> Path:
         pytest.skip("only root can boot systemd in namespaces: run this with sudo")
     mmdebstrap = require("mmdebstrap", "mmdebstrap")
     wheels = [text.split(";")[0] for text in requires("gpufan") or () if _applies(text)]
-    key = (SUITE, PACKAGES, EXCLUDED, wheels, _ANSIBLE)
+    key = (SUITE, PACKAGES, EXCLUDED, wheels, _ANSIBLE, inspect.getsource(_fill))
     root = CACHE / f"root-{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
@@ -109,6 +110,7 @@ def _fill(root: Path, wheels: list[str]) -> None:
     local = ["--no-index", "--find-links", folder, "--no-compile"]
     _run(*pip, "install", *options, *local, "--target", _site(root), *wheels)
     _run(*pip, "install", *options, "--no-compile", "--target", root / ANSIBLE.relative_to("/"), _ANSIBLE)
+    _run("chroot", root, "python3", "-m", "compileall", "-q", ANSIBLE)  # else each of its runs would
     _run("chroot", root, "chown", "-R", "user:", "/home/user")
     (root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)
     (root / "etc/machine-id").write_text(f"{'0123456789abcdef' * 2}\n")
