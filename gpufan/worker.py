@@ -186,7 +186,8 @@ class Worker:
         if info is self._info:
             self._controller.follow(settings)
         else:
-            self._controller = Controller(settings, info.duty_range, info.slowdown_c, self.learnt)
+            same = self._info is None or self._info.uuid == info.uuid
+            self._controller = Controller(settings, info.duty_range, info.slowdown_c, self.learnt if same else None)
         self._info, self._followed = info, settings_for
         self._settings = str(settings)
         self._neighbours = [

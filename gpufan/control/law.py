@@ -97,7 +97,13 @@ class CurveLaw:
             return Decision(None, "auto", f"curve says auto below {self._settings.curve.points[1][0]:g} °C")
 
         duty = _up(self._level)
-        if self._duty is None or abs(duty - self._duty) >= self._settings.step_percent or duty in self._limits:
+        # No step is too small for a minimum that was raised.
+        if (
+            self._duty is None
+            or self._duty < self._limits[0]
+            or duty in self._limits
+            or abs(duty - self._duty) >= self._settings.step_percent
+        ):
             self._duty = duty
         return self._explain(self._duty, temperature_c, lowest)
 

@@ -152,7 +152,9 @@ class CardModel:
         p[_SINK] = row
         for j in _STATES:
             p[j][_SINK] = row[j]
-            p[j][j] += self._DRIFT[j] ** 2 * elapsed_s
+            # What an idle month teaches nothing of is no less known than at first.
+            if p[j][j] < self._DEVIATION[j] ** 2:
+                p[j][j] += self._DRIFT[j] ** 2 * elapsed_s
 
         self._die_w += (power_w - self._die_w) * (1 - math.exp(-elapsed_s / self._DIE_S))
         # Just after a jump of power the die's lag decides, and that is not modelled to the tenth of a second.
@@ -165,9 +167,9 @@ class CardModel:
         for i in _STATES:
             gain = shared[i] / variance
             x[i] = min(max(x[i] + gain * surprise_c, self._LOWEST[i]), self._HIGHEST[i])
-            for j in range(i + 1):
+            for j in range(i):
                 p[i][j] = p[j][i] = p[i][j] - gain * shared[j]
-            p[i][i] = max(p[i][i], 1e-9)
+            p[i][i] = max(p[i][i] - gain * shared[i], 1e-9)
 
     def stays_under(
         self, limit_c: float, powers_w: Sequence[float], duty_percent: float, growth_s: float = math.inf

@@ -63,6 +63,9 @@ _GAP_S = 15.0
 _MOST_W = 2000.0
 """No card draws more: a reading above is absurd."""
 
+_MOST_PERCENT = 200.0
+"""No fan runs faster: a reading above is absurd. Drivers do report somewhat more than 100 %."""
+
 _FUTURE = int(WORTH_RANGE_S[1] / STEP_S)
 
 
@@ -101,12 +104,18 @@ class Load:
 
     def add(self, elapsed_s: float, power_w: float) -> list[float] | None:
         """Take the power of the last `elapsed_s`; the outlook in W for each bin to come, when a bin is full."""
+        outlook = None
+        while self._bin_s + elapsed_s >= STEP_S - 1e-6:
+            rest_s = STEP_S - self._bin_s
+            outlook = self._fill((self._bin_j + power_w * rest_s) / STEP_S)
+            elapsed_s = max(elapsed_s - rest_s, 0.0)
+            self._bin_j = self._bin_s = 0.0
         self._bin_j += power_w * elapsed_s
         self._bin_s += elapsed_s
-        if self._bin_s < STEP_S - 1e-6:
-            return None
-        bin_w = self._bin_j / self._bin_s
-        self._bin_j = self._bin_s = 0.0
+        return outlook
+
+    def _fill(self, bin_w: float) -> list[float]:
+        """Take the mean power of a whole bin; the outlook after it."""
         self._bins += 1
         self._mean_w += (bin_w - self._mean_w) / min(self._bins, 60)
         highest_w = max(self._most[1] / STEP_S, self._most_before[1] / STEP_S, self.level_w)
@@ -235,7 +244,13 @@ class TargetLaw:
         least = max(self._planned, brake, shared)
         self._level = max(least, self._level - self._settings.slew_percent_per_s * elapsed_s)
         duty = math.ceil(round(self._level, 6))
-        if self._duty is None or abs(duty - self._duty) >= self._settings.step_percent or duty in self._limits:
+        # No step is too small for the brake, nor for a minimum that was raised.
+        if (
+            self._duty is None
+            or self._duty < brake
+            or duty in self._limits
+            or abs(duty - self._duty) >= self._settings.step_percent
+        ):
             self._duty = duty
         return self._explain(self._duty, temperature_c, power_w, brake, shared)
 
@@ -266,16 +281,17 @@ class TargetLaw:
     ) -> float:
         """Bring model and outlook up to date; the power in W."""
         self._near_s += elapsed_s * (temperature_c > self._target_c - 5)
-        duty = float(self._duty or self._limits[0]) if speed_percent is None else speed_percent
+        if speed_percent is None or not 0 <= speed_percent <= _MOST_PERCENT:
+            speed_percent = self._duty or self._limits[0]
         if power_w is None or not 0 <= power_w <= _MOST_W:
             self._anchored = False
-            power_w = min(self.model.power(temperature_c, duty), _MOST_W)
+            power_w = min(self.model.power(temperature_c, speed_percent), _MOST_W)
         if not self._anchored or elapsed_s > _GAP_S:
             self.model.anchor(temperature_c, power_w)
             self._anchored = True
             self._planned = None
         elif elapsed_s > 0:
-            self.model.learn(elapsed_s, temperature_c, power_w, duty)
+            self.model.learn(elapsed_s, temperature_c, power_w, speed_percent)
         if elapsed_s <= _GAP_S and (outlook := self._load.add(elapsed_s, power_w)):
             self._outlook = outlook
             self._planned = None
@@ -328,7 +344,7 @@ class TargetLaw:
             return Decision(duty, "full", f"{temperature_c:g} °C is too close to the card's slowdown threshold")
         steady = self.model.duty_for(power_w, self._target_c)
         needs = f"{power_w:.0f} W needs "
-        needs += f"{steady:.0f} at {self._target_c:g} °C" if round(steady) <= 100 else "more than the fans can"
+        needs += f"{steady:.0f} at {self._target_c:g} °C" if steady < 100.5 else "more than the fans can"
         more = duty - round(min(max(steady, low), high))
         over_c = temperature_c - self._target_c
         if duty <= math.ceil(brake) and duty > low:
