@@ -240,3 +240,66 @@ def test_the_reason_of_a_target_names_no_duty_that_no_fan_has() -> None:
 
 def test_the_reason_of_a_target_names_no_distance_where_there_is_none() -> None:
     assert not [reason for reason in reasons_at_a_target() if re.search(r" -?0(\.0)? K ", reason)]
+
+
+# ---- a target ----
+
+
+def holding(subject: Controller, temperatures: list[float], power_w: float = 150) -> list[Decision]:
+    """Decisions for a reading a second."""
+    return [subject.decide(second, t, power_w) for second, t in enumerate(temperatures)]
+
+
+def test_from_a_curve_to_a_target_and_back_the_duty_stays_in_hand() -> None:
+    curve = CurveSettings(Curve.parse("50:30,80:90"))
+    target = CurveSettings(target_c=80)
+    subject = Controller(curve, (20, 100), 95)
+    before = holding(subject, [75.0] * 20)[-1].duty_percent
+    subject.follow(target)
+    falling = [subject.decide(20 + i, 60, 60).duty_percent for i in range(20)]
+    assert before == falling[0] == 80
+    assert falling[-1] is not None and falling[-1] < 50
+    assert all(0 <= a - b <= 4 for a, b in pairwise(d for d in falling if d is not None))
+    subject.follow(curve)
+    after = subject.decide(40, 75, 60)
+    assert (after.duty_percent, after.kind) == (80, "curve")
+
+
+def test_what_was_learnt_outlives_a_while_on_a_curve() -> None:
+    subject = Controller(CurveSettings(target_c=80), (20, 100), 95)
+    holding(subject, [float(t) for t in range(40, 70)], 220)
+    learnt = subject.learnt
+    subject.follow(CurveSettings())
+    subject.decide(31, 70, 220)
+    assert subject.learnt == learnt
+    subject.follow(CurveSettings(target_c=78))
+    assert learnt is not None and subject.learnt is not None
+    assert subject.learnt.values == learnt.values
+
+
+def test_a_card_that_never_held_a_target_has_learnt_nothing() -> None:
+    subject = controller()
+    holding(subject, [60.0] * 10)
+    assert subject.learnt is None
+
+
+def test_a_doubtful_reading_teaches_nothing() -> None:
+    subject = Controller(CurveSettings(target_c=80), (20, 100), 95)
+    holding(subject, [float(t) for t in range(40, 70)], 220)
+    learnt = subject.learnt
+    decisions = [subject.decide(31 + i, None, 220) for i in range(20)]
+    assert subject.learnt == learnt
+    assert duties(decisions[2:]) == [100] * 18
+
+
+def test_a_sensor_that_stands_still_raises_the_fans_to_full_under_a_target_too() -> None:
+    subject = Controller(CurveSettings(target_c=80), (20, 100), 95)
+    decisions = [subject.decide(i, 60, 60 if i < 40 else 220) for i in range(90)]
+    assert (decisions[-1].duty_percent, decisions[-1].kind) == (100, "fail-safe")
+
+
+def test_a_raised_minimum_holds_at_once_even_where_it_is_less_than_a_step() -> None:
+    subject = controller("0:31,80:90")
+    subject.decide(0, 0.5 + 1, 100)
+    subject.follow(CurveSettings(Curve.parse("0:31,80:90"), min_duty_percent=34))
+    assert subject.decide(1, 2, 100).duty_percent == 34

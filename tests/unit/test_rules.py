@@ -46,7 +46,7 @@ def test_control_has_no_clock_no_files_and_no_log(path: Path) -> None:
 def test_control_brings_only_the_curve_and_the_errors_with_it() -> None:
     ours = {name for name in loaded_by("gpufan.control.controller") if name.startswith("gpufan")}
     assert ours - {"gpufan", "gpufan.control", "gpufan.curve", "gpufan.errors"} == {
-        f"gpufan.control.{name}" for name in ("controller", "guard", "law", "model", "target")
+        f"gpufan.control.{name}" for name in ("controller", "guard", "law", "model")
     }
 
 

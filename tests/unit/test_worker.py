@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 
 from gpufan.control.law import CurveSettings
+from gpufan.control.model import CardModel, Learnt
 from gpufan.curve import Curve
 from gpufan.errors import GpuError, GpuLost, NoPermission
 from gpufan.gpu import FanReading
@@ -615,3 +616,127 @@ def test_cards_that_name_each_other_do_not_keep_each_other_loud() -> None:
             worker.tick(now_s)
         box.advance(2)
     assert [(worker.state.duty_percent, worker.state.kind) for worker in workers] == [(23, "limit")] * 2
+
+
+# ---- a target, and cards that share heat ----
+
+
+def holding(target_c: float = 80.0, *neighbours: str | int) -> SettingsFor:
+    return lambda _: CurveSettings(target_c=target_c, neighbours=neighbours)
+
+
+def pair(first: SettingsFor, second: SettingsFor) -> tuple[FakeGpu, Worker, FakeGpu, Worker]:
+    """Two cards of one box and their workers, both idle."""
+    gpus = FakeGpu(), FakeGpu(uuid="GPU-22222222", pci="00000000:41:00.0", index=1)
+    box = [Worker(gpu, settings) for gpu, settings in zip(gpus, (first, second), strict=True)]
+    for worker in box:
+        worker.box = box
+    return gpus[0], box[0], gpus[1], box[1]
+
+
+def together(box: list[Worker], start_s: int, end_s: int) -> None:
+    for now_s in range(start_s, end_s):
+        for worker in box:
+            worker.tick(now_s)
+
+
+@pytest.mark.parametrize("name", ["1", 1, "41:00.0", "GPU-2222"])
+def test_a_hot_neighbour_raises_the_duty(name: str | int) -> None:
+    _, cool, other, hot = pair(holding(80, name), CURVE)
+    other.temperature_c = 75  # its curve says 80
+    together([hot, cool], 0, 3)
+    assert (cool.state.duty_percent, cool.state.kind) == (48, "shared")
+    assert hot.state.duty_percent == 80
+
+
+def test_a_neighbour_that_has_no_more_gets_all_there_is() -> None:
+    _, cool, other, hot = pair(holding(80, 1), holding())
+    other.temperature_c = 90
+    together([hot, cool], 0, 3)
+    assert cool.state.duty_percent == 100
+
+
+def test_a_card_that_names_itself_as_a_neighbour_is_not_its_own() -> None:
+    _, cool, _, _ = pair(holding(80, "GTX 1080 Ti"), holding())
+    run(cool, 0, 5)
+    assert cool.state.duty_percent == 23
+
+
+def test_a_lost_neighbour_asks_for_nothing() -> None:
+    _, cool, other, hot = pair(holding(80, 1), CURVE)
+    other.temperature_c = 75
+    together([hot, cool], 0, 3)
+    other.read_error = GpuLost("it fell off the bus")
+    together([hot, cool], 3, 60)
+    assert cool.state.duty_percent in range(23, 28)
+
+
+def test_a_neighbour_whose_fans_were_given_back_asks_for_nothing() -> None:
+    _, cool, other, hot = pair(holding(80, 1), CURVE)
+    other.temperature_c = 75
+    together([hot, cool], 0, 3)
+    other.set_error = GpuError("refused")
+    other.temperature_c = 78
+    together([hot, cool], 3, 3 + FAILURES)
+    assert hot.state.control == "released"
+    together([cool], 3 + FAILURES, 60)
+    assert cool.state.duty_percent in range(23, 28)
+
+
+def learnt_of(worker: Worker) -> Learnt:
+    assert worker.learnt is not None
+    return worker.learnt
+
+
+def warmed(gpu: FakeGpu, worker: Worker) -> Learnt:
+    """What `worker` has learnt from a card that got warm."""
+    for now_s in range(40):
+        gpu.temperature_c, gpu.power_w = 40.0 + now_s // 2, 220.0
+        worker.tick(now_s)
+    return learnt_of(worker)
+
+
+def test_what_an_earlier_run_learnt_is_taken_up() -> None:
+    before = warmed(gpu := FakeGpu(), Worker(gpu, holding()))
+    again = Worker(FakeGpu(), holding(), learnt=before)
+    assert learnt_of(again) == before
+    again.tick(0)
+    assert learnt_of(again).values == before.values
+
+
+def test_a_card_that_is_found_again_is_still_known() -> None:
+    gpu = FakeGpu()
+    worker = Worker(gpu, holding())
+    before = warmed(gpu, worker)
+    gpu.found_again(slowdown_c=93)
+    worker.tick(40)
+    assert learnt_of(worker).values == before.values
+
+
+def test_another_card_in_its_place_is_learnt_from_the_start() -> None:
+    gpu = FakeGpu()
+    worker = Worker(gpu, holding())
+    warmed(gpu, worker)
+    gpu.found_again(uuid="GPU-33333333")
+    worker.tick(40)
+    assert learnt_of(worker).values == CardModel().learnt.values
+
+
+def test_a_card_on_a_curve_keeps_what_is_known_of_it() -> None:
+    before = warmed(gpu := FakeGpu(), Worker(gpu, holding()))
+    worker = Worker(FakeGpu(), CURVE, learnt=before)
+    run(worker, 0, 5)
+    assert worker.learnt == before
+
+
+def test_the_speed_that_is_read_is_what_is_learnt_from() -> None:
+    def after(speed_percent: int | None) -> Learnt:
+        gpu = FakeGpu()
+        worker = Worker(gpu, holding())
+        for now_s in range(60):
+            gpu.temperature_c, gpu.power_w = 60.0 + now_s // 10, 220.0
+            worker.tick(now_s)
+            gpu.fans = [FanReading(speed_percent, fan.target_percent, True) for fan in gpu.fans]
+        return learnt_of(worker)
+
+    assert after(100) != after(None)

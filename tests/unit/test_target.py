@@ -1,0 +1,419 @@
+"""The target law: safe whatever is read, no warmer than the target, and quiet where it may be."""
+
+import re
+from dataclasses import replace
+from itertools import pairwise
+from math import ceil
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpufan.control import Decision
+from gpufan.control.controller import Controller
+from gpufan.control.law import CurveSettings, duty_range
+from gpufan.control.model import STEP_S, Learnt
+from gpufan.control.target import BRAKE_C, NEIGHBOUR_SHARE, Load, TargetLaw, for_neighbours
+from gpufan.curve import Curve
+from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox, Workload
+from gpufan.report.summary import CardSummary, Swings
+from tests.benchmarks import family
+from tests.unit.material import card_ranges
+
+KINDS = {"target", "hold", "brake", "shared", "limit", "full", "fail-safe"}
+SLOWDOWN_C = 95
+STEEP = CurveSettings(Curve.parse("50:30,80:60,82:90"), target_c=80)
+
+REASON = re.compile(
+    r"\d+ W needs (\d+ at [\d.]+ °C|more than the fans can)"
+    r"(, \d+ is the minimum|, [+-]\d+ (for [\d.]+ K over|for a neighbour that takes in the heat|for what may come"
+    r"|while [\d.]+ K under|for now))?"
+)
+
+targets = st.builds(
+    CurveSettings,
+    curve=st.sampled_from(
+        [Curve.parse(text) for text in ("50:30,83:100", "0:auto,60:40,90:100", "70:90", "0:30,81:99")]
+    ),
+    slew_percent_per_s=st.sampled_from((0.5, 2.0, 100.0)),
+    step_percent=st.integers(1, 6),
+    min_duty_percent=st.none() | st.integers(0, 100),
+    target_c=st.sampled_from((50.0, 78.0, 90.0)),
+)
+times = st.floats() | st.sampled_from((0.0, 1.0, 5.0, 1e9))
+temperatures = st.none() | st.floats() | st.integers(-10, 140) | st.integers(70, 95)
+powers = st.none() | st.floats() | st.sampled_from((0.0, 15.0, 230.0, 1e4))
+speeds = st.none() | st.floats() | st.integers(0, 120)
+neighbours = st.lists(st.integers(0, 100), max_size=2)
+any_readings = st.lists(st.tuples(times, temperatures, powers, speeds, neighbours), min_size=1, max_size=12)
+"""What a broken driver and a broken clock may tell."""
+
+credible = st.lists(
+    st.tuples(st.sampled_from((0.1, 1.0, 1.0, 5.0)), st.integers(40, 100), powers, speeds, neighbours), max_size=15
+)
+"""Readings that are believed: seconds since the one before, °C, W, percent, duties of neighbours."""
+
+Reading = tuple[float, float, float | None, float | None, list[int]]
+
+few = settings(max_examples=50)
+
+
+def believed(subject: Controller, readings: list[Reading]) -> list[tuple[float, Decision]]:
+    """Temperature and decision for each reading."""
+    now_s = 0.0
+    decisions = []
+    for elapsed_s, temperature_c, *others in readings:
+        now_s += elapsed_s
+        decisions.append((temperature_c, subject.decide(now_s, temperature_c, *others)))
+    return decisions
+
+
+# ---- whatever is read ----
+
+
+@few
+@given(targets, card_ranges, st.none() | st.floats() | st.integers(60, 120), any_readings)
+def test_whatever_is_read_there_is_a_whole_duty_within_limits_a_kind_and_a_line_of_reason(
+    chosen: CurveSettings, card: tuple[int, int], slowdown_c: float | None, readings: list[tuple[float, ...]]
+) -> None:
+    low, high = duty_range(card, chosen.min_duty_percent)
+    subject = Controller(chosen, card, slowdown_c)
+    for reading in readings:
+        decision = subject.decide(*reading)  # type: ignore[arg-type]
+        assert isinstance(decision.duty_percent, int)
+        assert low <= decision.duty_percent <= high
+        assert decision.kind in KINDS
+        assert decision.reason.strip() and "\n" not in decision.reason
+
+
+@few
+@given(targets, any_readings)
+def test_whatever_is_read_what_is_believed_of_the_card_stays_within_bounds(
+    chosen: CurveSettings, readings: list[tuple[float, ...]]
+) -> None:
+    subject = Controller(chosen, (23, 100), SLOWDOWN_C)
+    for reading in readings:
+        subject.decide(*reading)  # type: ignore[arg-type]
+        assert isinstance(subject._law, TargetLaw)
+        model = subject._law.model
+        assert all(low <= x <= high for low, x, high in zip(model._LOWEST, model._x, model._HIGHEST, strict=True))
+        assert all(model._p[i][i] > 0 for i in range(6))
+
+
+@few
+@given(targets, card_ranges, credible)
+def test_fans_are_at_full_speed_from_5_k_under_the_slowdown_and_from_3_k_above_the_target(
+    chosen: CurveSettings, card: tuple[int, int], readings: list[Reading]
+) -> None:
+    assert chosen.target_c is not None
+    full_at_c = min(SLOWDOWN_C - 5, chosen.target_c + 3)
+    for temperature_c, decision in believed(Controller(chosen, card, SLOWDOWN_C), readings):
+        if temperature_c >= full_at_c:
+            assert decision.duty_percent == card[1]
+
+
+@few
+@given(targets, card_ranges, credible)
+def test_more_than_1_k_above_the_target_brake_and_curve_are_the_least(
+    chosen: CurveSettings, card: tuple[int, int], readings: list[Reading]
+) -> None:
+    assert chosen.target_c is not None
+    low, high = duty_range(card, chosen.min_duty_percent)
+    target_c = min(chosen.target_c, SLOWDOWN_C - 5 - BRAKE_C[1])
+    for temperature_c, decision in believed(Controller(chosen, card, SLOWDOWN_C), readings):
+        over_k = temperature_c - target_c
+        if decision.kind != "fail-safe" and over_k > 1:
+            assert decision.duty_percent is not None
+            assert decision.duty_percent >= min(low + (high - low) * (over_k - 1) / 2, high)
+            assert decision.duty_percent >= min(chosen.curve.duty_at(temperature_c) or low, high)
+
+
+@few
+@given(targets, card_ranges, credible)
+def test_fans_fall_no_faster_than_the_slew_and_a_step(
+    chosen: CurveSettings, card: tuple[int, int], readings: list[Reading]
+) -> None:
+    decisions = believed(Controller(chosen, card, SLOWDOWN_C), readings)
+    for (_, before), (_, after), reading in zip(decisions, decisions[1:], readings[1:], strict=False):
+        assert before.duty_percent is not None and after.duty_percent is not None
+        fall = before.duty_percent - after.duty_percent
+        assert fall < chosen.slew_percent_per_s * reading[0] + chosen.step_percent
+
+
+@few
+@given(targets, credible)
+def test_reasons_read_like_one_another(chosen: CurveSettings, readings: list[Reading]) -> None:
+    for _, decision in believed(Controller(chosen, (23, 100), SLOWDOWN_C), readings):
+        if decision.kind not in ("full", "fail-safe"):
+            assert REASON.fullmatch(decision.reason), decision.reason
+
+
+@pytest.mark.parametrize("speed", [float("nan"), float("inf"), -1.0, 1e9])
+def test_an_absurd_fan_speed_is_taken_to_be_as_set(speed: float) -> None:
+    told, untold = (Controller(STEEP, (23, 100), SLOWDOWN_C) for _ in range(2))
+    for second in range(40):
+        assert told.decide(second, 70, 200, speed) == untold.decide(second, 70, 200)
+    assert told.learnt == untold.learnt
+
+
+# ---- a card at work ----
+
+
+class Bench:
+    """A law on a simulated card, a second to a tick."""
+
+    def __init__(self, plant: Plant, workload: Workload, target_c: float = 80.0, learnt: Learnt | None = None) -> None:
+        self.box = SimulatedBox(Profile("card", (plant,)), workload)
+        self.gpu = self.box.gpus[0]
+        self.law = TargetLaw(CurveSettings(target_c=target_c), (23, 100), 90, learnt)
+        self.tells_power = True
+        self.now_s = 0
+        self.dies_c: list[float] = []
+        self.decisions: list[Decision] = []
+
+    def run(self, seconds: int, *, every_s: int = 1) -> "Bench":
+        for _ in range(0, seconds, every_s):
+            reading = self.gpu.read()
+            assert reading.temperature_c is not None
+            power_w = reading.power_w if self.tells_power else None
+            decision = self.law.decide(self.now_s, reading.temperature_c, power_w, self.gpu.speed_percent)
+            assert decision.duty_percent is not None
+            self.gpu.set_duty(decision.duty_percent)
+            self.decisions.append(decision)
+            self.box.advance(every_s)
+            self.dies_c.append(self.gpu.die_c)
+            self.now_s += every_s
+        return self
+
+    @property
+    def duty(self) -> int:
+        duty = self.decisions[-1].duty_percent
+        assert duty is not None
+        return duty
+
+    def swings(self, last_s: int) -> int:
+        """As the control benchmark counts them."""
+        swings = Swings()
+        for decision in self.decisions[-last_s:]:
+            swings.add(decision.duty_percent or 0)
+        return swings.count
+
+
+def steady(power_w: float) -> Workload:
+    return lambda t: power_w
+
+
+PLANTS = {
+    "nominal": Plant(),
+    "light": replace(Plant(), heat_capacity=200.0),
+    "heavy": replace(Plant(), heat_capacity=650.0),
+    "flat": replace(Plant(), resistance_exponent=0.45, resistance_flow=0.137),
+    "warm": replace(Plant(), inlet_c=33.0),
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
+def test_a_steady_load_is_held_within_1_k_of_the_target_and_without_swings(plant: Plant) -> None:
+    bench = Bench(plant, steady(220)).run(900)
+    assert max(bench.dies_c) < 82
+    assert all(78.5 < die_c < 81 for die_c in bench.dies_c[-200:])
+    assert bench.swings(400) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 2, 3, 5, 6, 7, 9, 10])
+@pytest.mark.parametrize("workload", ["step", "epochs"])
+def test_boxes_of_the_family_are_never_3_k_too_hot_for_10_s(workload: str, number: int) -> None:
+    bench = Bench(family.draw(number).plants[0], family.load(workload, number, 0)).run(3600)
+    if min(bench.dies_c[-600:]) > 80 and bench.duty == 100:
+        pytest.skip("its fans cannot hold the target")
+    longest = run = 0
+    for die_c in bench.dies_c:
+        run = run + 1 if die_c > 83 else 0
+        longest = max(longest, run)
+    assert longest <= 10
+
+
+def test_short_jobs_are_averaged() -> None:
+    bench = Bench(Plant(), WORKLOADS["sweep"])
+    summary = CardSummary(bench.gpu)
+    for _ in range(3600):
+        bench.run(1)
+        summary.add(1)
+    assert summary.sound_db <= 39.5
+    assert summary.swings.count <= 4
+    assert max(bench.dies_c) < 82
+
+
+def test_a_card_that_does_not_tell_its_power_is_held_at_the_target_all_the_same() -> None:
+    bench = Bench(Plant(), steady(220))
+    bench.tells_power = False
+    bench.run(900)
+    assert max(bench.dies_c) < 82
+    assert all(77.5 < die_c < 81.5 for die_c in bench.dies_c[-200:])
+
+
+@pytest.mark.parametrize("every_s", [2, 4, 5])
+def test_the_target_is_held_at_every_interval(every_s: int) -> None:
+    bench = Bench(Plant(), steady(220)).run(1200, every_s=every_s)
+    assert max(bench.dies_c) < 82.5
+    assert all(78 < die_c < 81 for die_c in bench.dies_c[-50:])
+
+
+def test_a_card_that_is_known_is_not_warmed_over_the_target_to_learn_it() -> None:
+    plant = PLANTS["heavy"]
+    learnt = Bench(plant, WORKLOADS["epochs"]).run(1500).law.model.learnt
+    unknown, known = Bench(plant, steady(220)).run(500), Bench(plant, steady(220), learnt=learnt).run(500)
+    assert max(known.dies_c) < 80.2 < 81 < max(unknown.dies_c)
+
+
+def test_a_load_that_has_settled_is_not_waited_for() -> None:
+    bench = Bench(Plant(), lambda t: WORKLOADS["epochs"](t) if t < 1500 else 60.0).run(1515)
+    assert bench.duty > 45  # another epoch may come
+    bench.run(200)
+    assert bench.duty < 35
+
+
+def test_a_new_target_is_gone_to_from_the_duty_that_is_set() -> None:
+    bench = Bench(Plant(), steady(220)).run(600)
+    before = bench.duty
+    bench.law.follow(CurveSettings(target_c=70), (23, 100))
+    bench.run(1)
+    assert bench.duty > before + 5
+    bench.run(500)
+    assert all(68 < die_c < 71 for die_c in bench.dies_c[-100:])
+
+
+def test_a_minimum_that_was_raised_by_less_than_a_step_holds_at_once() -> None:
+    bench = Bench(Plant(), steady(12)).run(60)
+    bench.law.follow(CurveSettings(target_c=80), (25, 100))
+    assert bench.run(1).duty == 25
+
+
+def test_a_fall_starts_from_a_duty_that_was_forced() -> None:
+    bench = Bench(Plant(), steady(150)).run(100)
+    bench.law.force(bench.now_s, 100)
+    duties = [bench.run(1).duty for _ in range(30)]
+    assert duties[0] >= 98
+    assert all(0 <= before - after <= 5 for before, after in pairwise(duties))
+    assert duties[-1] < 60
+
+
+def test_after_the_driver_had_the_fans_what_was_learnt_stays() -> None:
+    bench = Bench(Plant(), steady(220)).run(300)
+    learnt = bench.law.model.learnt
+    bench.law.forget()
+    assert bench.law.model.learnt == learnt
+    before = bench.duty
+    assert bench.run(1).duty == pytest.approx(before, abs=10)
+
+
+def test_a_target_too_near_the_slowdown_threshold_is_lowered() -> None:
+    law = TargetLaw(CurveSettings(target_c=90), (23, 100), 85)
+    assert "at 82 °C" in law.decide(0, 60, 200).reason
+
+
+# ---- reasons ----
+
+
+def test_the_reason_tells_power_need_and_excess() -> None:
+    law = TargetLaw(replace(STEEP, target_c=80), (23, 100), 90)
+    for second in range(5):
+        law.decide(second, 79, 60)
+    decision = law.decide(5, 82, 60)
+    assert decision.kind == "brake"
+    assert re.fullmatch(r"60 W needs \d+ at 80 °C, \+\d+ for 2 K over", decision.reason)
+
+
+def test_near_the_slowdown_threshold_the_reason_is_that() -> None:
+    decision = TargetLaw(STEEP, (23, 100), 90).decide(0, 90, 214)
+    assert decision == Decision(100, "full", "90 °C is too close to the card's slowdown threshold")
+
+
+def test_an_idle_card_is_at_the_minimum() -> None:
+    decision = TargetLaw(STEEP, (23, 100), 90).decide(0, 35, 12)
+    assert decision.duty_percent == 23
+    assert re.fullmatch(r"12 W needs \d+ at 80 °C, 23 is the minimum", decision.reason)
+
+
+# ---- neighbours ----
+
+
+@pytest.mark.parametrize(
+    ("duties", "wanted"), [([], 0), ([50], 30), ([50, 80], 48), ([99], 59.4), ([100], 100), ([40, 100], 100)]
+)
+def test_fans_run_at_a_share_of_a_neighbour_and_full_where_it_has_no_more(duties: list[float], wanted: float) -> None:
+    assert for_neighbours(duties, 100) == pytest.approx(wanted)
+
+
+def test_a_hard_working_neighbour_raises_the_duty_and_the_reason_says_so() -> None:
+    decision = TargetLaw(STEEP, (23, 100), 90).decide(0, 35, 12, None, [80])
+    assert (decision.duty_percent, decision.kind) == (ceil(NEIGHBOUR_SHARE * 80), "shared")
+    assert decision.reason.endswith("+25 for a neighbour that takes in the heat")
+
+
+def test_what_the_card_s_own_heat_calls_for_is_known_apart_from_that() -> None:
+    subject = Controller(STEEP, (23, 100), SLOWDOWN_C)
+    assert subject.own_percent is None
+    assert subject.decide(0, 35, 12, None, [100]).duty_percent == 100
+    assert subject.own_percent == 23
+
+
+# ---- what the load may do next ----
+
+
+def loaded(*stays: tuple[float, float]) -> tuple[Load, list[float]]:
+    """A load after so many seconds at so many W each, and the outlook that it gives last."""
+    load, outlook = Load(), list[float]()
+    for seconds, power_w in stays:
+        for _ in range(int(seconds)):
+            outlook = load.add(1.0, power_w) or outlook
+    return load, outlook
+
+
+def test_no_job_is_expected_to_be_longer_than_the_longest_yet() -> None:
+    _, outlook = loaded(*[(60, 220), (40, 15)] * 15, (5, 220))
+    energy_j = sum(outlook) * STEP_S
+    assert energy_j < 1.25 * (0.6 * 220 + 0.4 * 15) * len(outlook) * STEP_S
+    assert min(outlook[:8]) > 200 > 50 > min(outlook[13:18])
+
+
+def test_a_job_longer_than_ever_is_taken_to_go_on() -> None:
+    load, outlook = loaded(*[(60, 220), (40, 15)] * 15, (120, 220))
+    assert outlook == [load.level_w] * len(outlook)
+    assert load.level_w == pytest.approx(220)
+
+
+def test_in_a_pause_the_next_job_is_expected() -> None:
+    _, outlook = loaded(*[(60, 220), (40, 15)] * 15, (35, 15))
+    assert max(outlook) > 200
+
+
+def test_what_has_not_been_for_long_is_forgotten() -> None:
+    _, outlook = loaded(*[(60, 220), (40, 15)] * 5, (3 * 240 * STEP_S, 15))
+    assert max(outlook) < 20
+
+
+def test_the_level_is_what_the_load_has_settled_at() -> None:
+    load, _ = loaded((100, 220), (50, 60))
+    assert load.level_w == pytest.approx(60, abs=1)
+    assert load.level_s == pytest.approx(50, abs=STEP_S)
+
+
+@pytest.mark.parametrize("tick_s", [0.1, 0.9995, 3.0, 4.9, 11.0])
+def test_bins_are_as_long_as_they_say_whatever_the_interval(tick_s: float) -> None:
+    load, seconds = Load(), 0.0
+    while seconds < 600:
+        load.add(tick_s, 100.0)
+        seconds += tick_s
+    assert load._bins == pytest.approx(seconds / STEP_S, abs=1)
+    assert load._totals[-1] == pytest.approx(100 * load._bins * STEP_S)
+
+
+@few
+@given(st.lists(st.tuples(st.floats(0, 15), st.floats(0, 2000)), max_size=40))
+def test_an_outlook_is_never_negative_nor_absurd(stays: list[tuple[float, float]]) -> None:
+    load = Load()
+    for elapsed_s, power_w in stays:
+        outlook = load.add(elapsed_s, power_w) or []
+        assert all(0 <= expected_w <= 2000 * 1.1 for expected_w in outlook)
