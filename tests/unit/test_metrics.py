@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
@@ -384,3 +384,10 @@ def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delitem(sys.modules, "gpufan.report.metrics.serve")
     with pytest.raises(InputError, match=r"metrics need prometheus_client.*pip install 'gpufan\[metrics\]'"):
         cli.main(["exporter"], standalone_mode=False)
+
+
+def test_a_crowd_of_clients_is_let_in_at_once(tmp_path: Path) -> None:
+    with Server(("127.0.0.1", 0), registry(tmp_path / "state.json")) as server, ExitStack() as crowd:
+        address = ("127.0.0.1", server.socket.getsockname()[1])
+        for _ in range(100):  # and none is accepted yet
+            crowd.enter_context(socket.create_connection(address, timeout=0.5))

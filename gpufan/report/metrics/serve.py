@@ -36,6 +36,8 @@ class _Handler(MetricsHandler):
 class Server(ThreadingHTTPServer):
     """A thread for each client, so that none waits for another."""
 
+    request_queue_size = 128  # so many at once are not left to try again a second later
+
     def __init__(self, listen: tuple[str, int], metrics: CollectorRegistry) -> None:
         """Raises InputError for a host that is none, GpufanError where the port cannot be had."""
         host, port = listen
