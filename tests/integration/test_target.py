@@ -30,6 +30,7 @@ def kept(double: NvmlDouble, state_directory: Path, card: int = 0) -> Path:
     return state_directory / "learnt" / f"{uuid(double, card)}.json"
 
 
+@pytest.mark.slow
 def test_a_simulated_box_is_held_at_the_target_and_says_why(gpufan: Command) -> None:
     status, out, err = gpufan(
         *("run", "--simulate", "--workload", "step", "--time-scale", "100000"),
@@ -98,6 +99,7 @@ def test_a_folder_that_cannot_be_written_disturbs_neither_control_nor_the_end(
     assert fans(double, 0) == [None, None]
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing(double: NvmlDouble, start: Start, state_directory: Path) -> None:
     program = start("--target", "78", "--dry-run", "--duration", "0.5")
     assert program.end()[0] == 0

@@ -68,12 +68,14 @@ def test_warmer_air_makes_a_warmer_card(gpufan: Command) -> None:
     assert warm - cool == pytest.approx(10, abs=2)
 
 
+@pytest.mark.slow
 def test_recorded_cards_take_the_place_of_a_box(gpufan: Command, recording: Path) -> None:
     status, out, err = gpufan("simulate", "--fitted", str(recording), "--gpu", "1", "--duration", "60")
     assert (status, err) == (0, "")
     assert len(out.splitlines()) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["picture.svg", "picture.png"])
 def test_a_comparison_is_drawn(gpufan: Command, tmp_path: Path, name: str) -> None:
     assert gpufan(*simulated("simulate", "--output", str(tmp_path / name)))[0] == 0

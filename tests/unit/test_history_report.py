@@ -102,6 +102,7 @@ def test_a_page_follows_the_colours_of_its_reader(page: str) -> None:
     assert not re.findall("#ffffff|#000000|#0072b2|#d55e00", pictures)
 
 
+@pytest.mark.slow
 def test_a_page_tells_days_events_and_reasons(kept: Kept) -> None:
     assert report(kept, "--output", str(kept.folder / "report.html")).output.startswith("wrote ")
     page = (kept.folder / "report.html").read_text()

@@ -98,7 +98,7 @@ def numbers(model: CardModel) -> list[float]:
     return [*model._x, *(value for row in model._p for value in row)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(st.lists(moments, min_size=1, max_size=40))
 def test_nothing_believed_leaves_its_bounds_and_doubt_stays_positive(
     readings: list[tuple[float, float, float, float]],
@@ -147,7 +147,7 @@ def test_no_duty_keeps_what_no_air_flow_can() -> None:
     assert CardModel().duty_for(0, 40) == 0
 
 
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(st.lists(st.sampled_from((0.0, 60.0, 150.0, 250.0, 400.0)), min_size=1, max_size=40), st.integers(23, 100))
 def test_a_limit_is_kept_if_no_step_ends_above_it_but_for_what_no_fan_can_change(
     powers_w: list[float], duty: float

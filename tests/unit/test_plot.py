@@ -29,6 +29,7 @@ def test_a_picture_says_what_is_on_its_axes_and_which_line_is_which() -> None:
     assert {"temperature, °C", "duty, %", "time, min", "a", "b", "limit", "a title"} <= set(words)
 
 
+@pytest.mark.slow
 def test_a_name_is_no_formula_whatever_stands_in_it() -> None:
     name = r"$\foo$ <script>"
     assert name in texts(render(time_panels(PANELS, title=name), "svg"))
@@ -61,6 +62,7 @@ def test_what_is_not_known_is_a_gap() -> None:
     assert [value == value for value in line.get_ydata()] == [True, False, True, True]
 
 
+@pytest.mark.slow
 def test_the_same_picture_is_the_same_file() -> None:
     assert render(time_panels(PANELS), "svg") == render(time_panels(PANELS), "svg")
 
@@ -70,6 +72,7 @@ def test_nothing_to_show_is_an_empty_panel(panels: list[Panel]) -> None:
     assert "duty, %" in texts(render(time_panels(panels), "svg"))
 
 
+@pytest.mark.slow
 def test_the_longer_a_card_was_somewhere_the_larger_the_dot() -> None:
     figure = curve_with_points(DEFAULT_CURVE, [(70, 46)] * 9 + [(60.4, 38)], title="0 GTX 1080 Ti")
     dots = figure.axes[0].collections[0]

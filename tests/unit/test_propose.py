@@ -37,6 +37,7 @@ def test_the_card_itself_stays_under_the_limit_with_what_is_proposed(workload: s
     assert outcome.peak_c < limit_c + 0.5
 
 
+@pytest.mark.slow
 def test_what_is_proposed_is_the_quietest_of_what_keeps_the_limit() -> None:
     found = proposal()
     outcomes = [candidate.outcome for candidate in found.candidates]
@@ -46,12 +47,14 @@ def test_what_is_proposed_is_the_quietest_of_what_keeps_the_limit() -> None:
     assert all(candidate.at_most_c <= 80 for candidate in found.candidates[2:])
 
 
+@pytest.mark.slow
 def test_it_is_said_what_is_gained() -> None:
     assert re.search(r"keeps it under 80 °C, [5-9]\.\d dB quieter than the present setting", proposal().reason)
     hot = proposal(present=CurveSettings(Curve.parse("0:30,90:35")))
     assert hot.reason.endswith("keeps it under 80 °C, which the present setting does not")
 
 
+@pytest.mark.slow
 def test_a_present_setting_that_is_as_quiet_as_any_is_left_as_it_is() -> None:
     present = proposal().best
     assert present is not None
@@ -71,6 +74,7 @@ def test_a_card_that_was_not_busy_cannot_be_tuned() -> None:
     assert (found.best, found.reason) == (None, "the card drew 12 W at most: record it at work")
 
 
+@pytest.mark.slow
 def test_two_minutes_leave_too_much_open_where_it_gets_tight() -> None:
     tight = fitted(replace(NOMINAL, inlet_c=34), minutes=2)
     found = propose(tight, LOUD, 80)

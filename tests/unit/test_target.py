@@ -55,7 +55,7 @@ credible = st.lists(
 
 Reading = tuple[float, float, float | None, float | None, list[int]]
 
-few = settings(max_examples=50)
+few = settings(max_examples=20)
 
 
 def believed(subject: Controller, readings: list[Reading]) -> list[tuple[float, Decision]]:
@@ -260,6 +260,7 @@ def test_the_target_is_held_at_every_interval(every_s: int) -> None:
     assert all(78 < die_c < 81 for die_c in bench.dies_c[-50:])
 
 
+@pytest.mark.slow
 def test_a_card_that_is_known_is_not_warmed_over_the_target_to_learn_it() -> None:
     plant = PLANTS["heavy"]
     learnt = Bench(plant, WORKLOADS["epochs"]).run(1500).law.model.learnt
