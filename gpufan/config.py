@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from gpufan.bounded import read_file
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import CardSettings
 from gpufan.curve import Curve
 from gpufan.errors import InputError
 from gpufan.gpu import GpuInfo
@@ -62,7 +62,7 @@ RUN_KEYS = RunKeys.__struct_fields__
 NOTHING = RunKeys()
 """Nothing set."""
 
-_LAW = CurveSettings()
+_LAW = CardSettings()
 DEFAULTS = RunKeys(
     curve=_LAW.curve,
     hysteresis_c=_LAW.hysteresis_c,
@@ -126,10 +126,10 @@ class Settings:
                 return Value(None, origin)  # whoever asks for a curve, and no target, wants the curve
         return Value(None, BUILT_IN)
 
-    def for_card(self, info: GpuInfo) -> CurveSettings:
+    def for_card(self, info: GpuInfo) -> CardSettings:
         """How the fans of one card are to follow its temperature."""
         tables = [number for number, table in enumerate(self.tables, 1) if fits(info, str(table.match))]
-        return CurveSettings(**{key: self.look_up(key, tables).value for key in CARD_KEYS})
+        return CardSettings(**{key: self.look_up(key, tables).value for key in CARD_KEYS})
 
     def whole(self) -> WholeRun:
         """What is in effect for all cards together."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 import msgspec
 
 from gpufan.control.controller import Controller
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import CardSettings
 from gpufan.control.model import Learnt
 from gpufan.errors import GpuError, GpuLost, NoPermission
 from gpufan.gpu import Gpu, GpuInfo, Reading
@@ -29,7 +29,7 @@ SETTLE_TOLERANCE = 10
 _GAP_S = 15.0
 """Longest time between ticks that counts as time spent in a state, s: over a longer one the machine slept."""
 
-SettingsFor = Callable[[GpuInfo], CurveSettings]
+SettingsFor = Callable[[GpuInfo], CardSettings]
 """Tells how a card is to be kept. Pure, and the same for the same card."""
 
 _NEVER = -1

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from gpufan.control import Decision
 from gpufan.control.guard import SensorGuard
-from gpufan.control.law import CurveLaw, CurveSettings, duty_range
+from gpufan.control.law import CardSettings, CurveLaw, duty_range
 from gpufan.control.model import Learnt
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class Controller:
 
     def __init__(
         self,
-        settings: CurveSettings,
+        settings: CardSettings,
         card_range: tuple[int, int],
         slowdown_c: float | None,
         learnt: Learnt | None = None,
@@ -89,7 +89,7 @@ class Controller:
         self._last = decision
         return decision
 
-    def follow(self, settings: CurveSettings) -> None:
+    def follow(self, settings: CardSettings) -> None:
         """Go by other settings from now on: a rise is made at once, a fall from the duty that is set, as ever.
 
         What is known of the sensor stays known.
@@ -103,7 +103,7 @@ class Controller:
         if self._last is not None and self._last.duty_percent is not None:
             self._law.force(self._last_s, self._last.duty_percent)
 
-    def _law_for(self, settings: CurveSettings, limits: tuple[int, int]) -> "CurveLaw | TargetLaw":
+    def _law_for(self, settings: CardSettings, limits: tuple[int, int]) -> "CurveLaw | TargetLaw":
         if settings.target_c is None:
             return CurveLaw(settings, limits, self._full_at_c)
         from gpufan.control.target import TargetLaw  # half a megabyte, for those who set one

@@ -17,8 +17,8 @@ NVIDIA's own answer in open-gpu-kernel-modules#413; it concerns cards that repor
 
 
 @dataclass(frozen=True, slots=True)
-class CurveSettings:
-    """How the curve is followed. The defaults are what the control benchmark chose; README.md has the table."""
+class CardSettings:
+    """How the fans of one card are kept. The defaults are what the control benchmark chose; README.md has the table."""
 
     curve: Curve = DEFAULT_CURVE
     hysteresis_c: float = 6.0
@@ -63,7 +63,7 @@ class CurveLaw:
     one held so far by at least the hysteresis. Load that comes and goes faster than `hold_s` is therefore not heard.
     """
 
-    def __init__(self, settings: CurveSettings, limits: tuple[int, int], full_at_c: float) -> None:
+    def __init__(self, settings: CardSettings, limits: tuple[int, int], full_at_c: float) -> None:
         """`limits` are the lowest and highest duty in percent; from `full_at_c` on the curve is not asked."""
         self._settings = settings
         self._limits = limits
@@ -107,7 +107,7 @@ class CurveLaw:
             self._duty = duty
         return self._explain(self._duty, temperature_c, lowest)
 
-    def follow(self, settings: CurveSettings, limits: tuple[int, int]) -> None:
+    def follow(self, settings: CardSettings, limits: tuple[int, int]) -> None:
         """Go by other settings from now on, starting from the duty and the temperature that are held."""
         self._settings = settings
         self._limits = limits

@@ -20,7 +20,7 @@ from functools import partial
 from operator import gt, sub
 
 from gpufan.control import Decision
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import CardSettings
 from gpufan.control.model import STEP_S, CardModel, Learnt
 
 MARGIN_C = 0.4
@@ -195,7 +195,7 @@ class TargetLaw:
     """Keeps one card at the target or under."""
 
     def __init__(
-        self, settings: CurveSettings, limits: tuple[int, int], full_at_c: float, learnt: Learnt | None = None
+        self, settings: CardSettings, limits: tuple[int, int], full_at_c: float, learnt: Learnt | None = None
     ) -> None:
         """`limits` are the lowest and highest duty in percent; from `full_at_c` on the fans are at the highest."""
         self._full_at_c = full_at_c
@@ -254,7 +254,7 @@ class TargetLaw:
             self._duty = duty
         return self._explain(self._duty, temperature_c, power_w, brake, shared)
 
-    def follow(self, settings: CurveSettings, limits: tuple[int, int]) -> None:
+    def follow(self, settings: CardSettings, limits: tuple[int, int]) -> None:
         """Go by other settings from now on, starting from the duty that is set, with all that was learnt."""
         assert settings.target_c is not None  # or another law would be asked
         self._settings = settings

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from gpufan.control.law import DEFAULT_CURVE, CurveSettings
+from gpufan.control.law import DEFAULT_CURVE, CardSettings
 from gpufan.curve import Curve
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, Plant, SimulatedBox
 from gpufan.report import recording
@@ -19,10 +19,10 @@ _P = TypeVar("_P", bound=Plant)
 
 def settings(curves: Sequence[Curve], targets_c: Sequence[float]) -> list[Setting]:
     """What is asked for, and then what it has to be better than."""
-    asked = [CurveSettings(curve) for curve in curves if curve != DEFAULT_CURVE]
-    asked += [CurveSettings(target_c=target_c) for target_c in targets_c]
+    asked = [CardSettings(curve) for curve in curves if curve != DEFAULT_CURVE]
+    asked += [CardSettings(target_c=target_c) for target_c in targets_c]
     named = [Setting(str(settings), settings) for settings in asked]
-    return [*named, Setting("default curve", CurveSettings()), Setting("stock driver", None)]
+    return [*named, Setting("default curve", CardSettings()), Setting("stock driver", None)]
 
 
 def simulated_boxes(profile: str, workload: str, inlet_c: float | None) -> Callable[[], SimulatedBox]:

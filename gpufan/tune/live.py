@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import CardSettings
 from gpufan.daemon import StopInbox
 from gpufan.daemon import simulate as run_simulated
 from gpufan.errors import GpufanError
@@ -59,7 +59,7 @@ def simulated(profile: str, duration_s: float) -> list[Row]:
     box = SimulatedBox(PROFILES[profile], WORKLOADS["epochs"])
     run_simulated(
         box,
-        [Worker(gpu, lambda _: CurveSettings()) for gpu in box.gpus],
+        [Worker(gpu, lambda _: CardSettings()) for gpu in box.gpus],
         [lambda taken: found.extend(rows(taken))],
         StopInbox(),
         interval_s=1.0,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpufan.config import toml
-from gpufan.control.law import DEFAULT_CURVE, CurveSettings
+from gpufan.control.law import DEFAULT_CURVE, CardSettings
 from gpufan.curve import Curve
 from gpufan.tune.fit import Fit, FittedPlant
 from gpufan.tune.replay import FittedBox, Outcome, Setting, recorded, replay
@@ -34,7 +34,7 @@ _UNSURE_K = 3.0
 class Candidate:
     """One setting and what it would come to."""
 
-    settings: CurveSettings | None
+    settings: CardSettings | None
     """None for what was recorded."""
     outcome: Outcome
     at_most_c: float
@@ -54,7 +54,7 @@ class Proposal:
     fit: Fit
     candidates: tuple[Candidate, ...]
     """What was recorded, the present setting, and then those that keep the limit, the quietest last."""
-    best: CurveSettings | None
+    best: CardSettings | None
     """What to change to; None where there is nothing to be gained, or nothing can be said."""
     reason: str
     """Why that, in words."""
@@ -66,14 +66,14 @@ class Proposal:
         return f"[[gpu]]\nmatch = {toml(self.fit.card.uuid)}\n{key} = {toml(value)}\n"
 
 
-def propose(fit: Fit, present: CurveSettings, limit_c: float) -> Proposal:
+def propose(fit: Fit, present: CardSettings, limit_c: float) -> Proposal:
     """Find the quietest setting under which the card, loaded as it was, stays under `limit_c`."""
     bench = _Bench(fit, limit_c)
     now = bench.try_out(PRESENT, present)
     base = (Candidate(None, recorded(fit.card), math.nan), now)
     if bench.high_w < _IDLE_W:
         return Proposal(fit, base, None, f"the card drew {bench.high_w:.0f} W at most: record it at work")
-    full = bench.try_out("full speed", CurveSettings(Curve(((0, 100),))))
+    full = bench.try_out("full speed", CardSettings(Curve(((0, 100),))))
     if full.outcome.peak_c > limit_c:
         remedy = "give it cooler air, or less power (`nvidia-smi --power-limit`)"
         return Proposal(fit, base, None, f"even fans at full speed let it get {full.outcome.peak_c:.0f} °C: {remedy}")
@@ -155,7 +155,7 @@ class _Bench:
         self._limit_c = limit_c
         self.high_w = _middle([reading.power_w for reading in fit.card.readings])[1]
 
-    def try_out(self, name: str, settings: CurveSettings, stop_above_c: float = math.inf) -> Candidate:
+    def try_out(self, name: str, settings: CardSettings, stop_above_c: float = math.inf) -> Candidate:
         """What `settings` would come to; from `stop_above_c` on that is not of interest."""
         setting = Setting(name, settings)
         outcome = self._run(self._fit.plant, setting, stop_above_c)
@@ -169,7 +169,7 @@ class _Bench:
         low, high = 30, 100
         while low <= high:
             duty = (low + high) // 2
-            tried = self._keeping("curve", CurveSettings(curve_through(self._limit_c, duty)))
+            tried = self._keeping("curve", CardSettings(curve_through(self._limit_c, duty)))
             if tried:
                 found, high = tried, duty - 1
             else:
@@ -179,11 +179,11 @@ class _Bench:
     def quietest_target(self) -> list[Candidate]:
         """The highest target that keeps the limit, if there is one."""
         for below_k in range(TARGETS_BELOW_K + 1):
-            if tried := self._keeping("target", CurveSettings(target_c=self._limit_c - below_k)):
+            if tried := self._keeping("target", CardSettings(target_c=self._limit_c - below_k)):
                 return tried
         return []
 
-    def _keeping(self, name: str, settings: CurveSettings) -> list[Candidate]:
+    def _keeping(self, name: str, settings: CardSettings) -> list[Candidate]:
         tried = self.try_out(name, settings, self._limit_c)
         return [tried] if tried.at_most_c <= self._limit_c else []
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import CardSettings
 from gpufan.gpu.simulated import Plant, Profile, SimulatedBox, SimulatedGpu, Workload, sound_db
 from gpufan.report.plot import Panel, Series
 from gpufan.report.summary import HOT_C, CardSummary, Swings
@@ -22,7 +22,7 @@ class Setting:
     """One way to keep the fans."""
 
     name: str
-    settings: CurveSettings | None
+    settings: CardSettings | None
     """None leaves them to the driver, as the simulator models it."""
 
 

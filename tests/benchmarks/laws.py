@@ -7,7 +7,7 @@ or our own curve gives.
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from gpufan.control.law import DEFAULT_CURVE, CurveSettings
+from gpufan.control.law import DEFAULT_CURVE, CardSettings
 from gpufan.gpu.simulated import SimulatedGpu
 from gpufan.worker import Worker
 
@@ -26,7 +26,7 @@ GAIN = 66 / (0.47 * (20 + 3))
 INTEGRAL_S = min(66, 4 * (20 + 3))
 
 
-def gpufan(settings: CurveSettings) -> Step:
+def gpufan(settings: CardSettings) -> Step:
     """Ours, through the same worker that keeps real cards."""
     worker: Worker | None = None
 
@@ -216,7 +216,7 @@ def _curve(temperature_c: float) -> float:
 
 
 LAWS: dict[str, Callable[[], Step]] = {
-    "gpufan": lambda: gpufan(CurveSettings()),
+    "gpufan": lambda: gpufan(CardSettings()),
     "coolgpus": lambda: follow(coolgpus(), 5),
     "nfancurve": lambda: follow(nfancurve(), 5),
     "CoolerControl": lambda: follow(coolercontrol()),
@@ -232,7 +232,7 @@ LAWS: dict[str, Callable[[], Step]] = {
     "constant 100 %": lambda: constant(100),
 }
 if find_spec("gpufan.control.target"):
-    LAWS = {"gpufan --target 80": lambda: gpufan(CurveSettings(target_c=TARGET_C)), **LAWS}
+    LAWS = {"gpufan --target 80": lambda: gpufan(CardSettings(target_c=TARGET_C)), **LAWS}
 
 HOLDING = ("gpufan --target 80",)
 """Laws that were told to hold `TARGET_C`: they may be as hot as that, and are compared with a bound that is."""

@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import CardSettings
 from gpufan.daemon import StopInbox, simulate
 from gpufan.gpu.nvml import NvmlBox
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
@@ -45,7 +45,7 @@ def soak(folder: Path, ticks: int) -> dict[str, int]:
 
     box = SimulatedBox(PROFILES["dual-1080ti"], WORKLOADS["sweep"])
     with NvmlDouble(folder, box).install() as double, open(os.devnull, "w") as log:
-        workers = [Worker(gpu, lambda _: CurveSettings()) for gpu in NvmlBox().gpus]
+        workers = [Worker(gpu, lambda _: CardSettings()) for gpu in NvmlBox().gpus]
         report = LogReport(log)
         simulate(
             double,  # its time passes as a simulated box's does

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import CardSettings
 from gpufan.curve import Curve
 from gpufan.daemon import Daemon, StopInbox
 from gpufan.gpu.nvml import NvmlGpu
@@ -28,7 +28,7 @@ INTERVAL_S = 0.03
 
 def settings(curve: str = CURVE) -> SettingsFor:
     """Follow `curve` at once, up and down, on every card."""
-    followed = CurveSettings(Curve.parse(curve), hysteresis_c=0, hold_s=0, slew_percent_per_s=100, step_percent=1)
+    followed = CardSettings(Curve.parse(curve), hysteresis_c=0, hold_s=0, slew_percent_per_s=100, step_percent=1)
     return lambda _: followed
 
 

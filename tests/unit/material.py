@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import CardSettings
 from gpufan.curve import Curve
 from gpufan.gpu import FanReading, GpuInfo, Reading
 from gpufan.report.snapshot import GpuState
@@ -23,10 +23,10 @@ def curves(draw: st.DrawFn, *, auto: bool | None = None) -> Curve:
     return Curve(tuple(zip(temperatures, duties, strict=True)))
 
 
-def curve_settings(curve: st.SearchStrategy[Curve] | None = None) -> st.SearchStrategy[CurveSettings]:
+def curve_settings(curve: st.SearchStrategy[Curve] | None = None) -> st.SearchStrategy[CardSettings]:
     """Any settings that a person could choose."""
     return st.builds(
-        CurveSettings,
+        CardSettings,
         curve=curves() if curve is None else curve,
         hysteresis_c=st.sampled_from((0.0, 1.0, 3.0, 6.0, 30.0)),
         hold_s=st.sampled_from((0.0, 1.0, 10.0, 120.0)),

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import CardSettings
 from gpufan.curve import Curve
 from gpufan.gpu.simulated import WORKLOADS, Plant, SimulatedGpu
 from gpufan.report.recording import Row, rows
@@ -25,7 +25,7 @@ def record(
 ) -> tuple[Row, ...]:
     """Rows of one card that follows `curve` at once."""
     gpu = SimulatedGpu(0, "NVIDIA GeForce GTX 1080 Ti", plant, WORKLOADS[workload], seed)
-    worker = Worker(gpu, lambda _: CurveSettings(Curve.parse(curve), hysteresis_c=1, hold_s=5))
+    worker = Worker(gpu, lambda _: CardSettings(Curve.parse(curve), hysteresis_c=1, hold_s=5))
     found = []
     for second in range(round(minutes * 60) + 1):
         worker.tick(second)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import CardSettings
 from gpufan.curve import Curve
 from gpufan.errors import GpuError, GpuLost, InputError
 from gpufan.gpu.backends import Cards, open_cards
@@ -22,7 +22,7 @@ from tests.doubles.xorg import mapped_box
 OLD = "470.256"
 """A driver that cannot set fans through NVML."""
 
-SETTINGS = CurveSettings(Curve.parse("40:40,80:80"), hysteresis_c=0, hold_s=0, slew_percent_per_s=100, step_percent=1)
+SETTINGS = CardSettings(Curve.parse("40:40,80:80"), hysteresis_c=0, hold_s=0, slew_percent_per_s=100, step_percent=1)
 """A duty of as many percent as the card has °C."""
 
 DRIVERS = [None, None]
@@ -310,7 +310,7 @@ def trace(folder: Path, driver: str, seconds: int) -> list[tuple[int | None, flo
     with double.install(), NvControlServer(mapped_box(double.map), folder) as server, pytest.MonkeyPatch.context() as m:
         m.setenv("XAUTHORITY", str(server.authority))
         cards = open_cards("auto", server.name, folder, 5)
-        workers = [Worker(gpu, lambda _: CurveSettings()) for gpu in cards.gpus]
+        workers = [Worker(gpu, lambda _: CardSettings()) for gpu in cards.gpus]
         for second in range(seconds):
             for worker in workers:
                 worker.tick(second)

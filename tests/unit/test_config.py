@@ -11,7 +11,7 @@ from gpufan import config
 from gpufan.cli import cli
 from gpufan.cli import run as run_command
 from gpufan.config import DEFAULTS, NOTHING, CardTable, RunKeys, Settings, Source, parse, render
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import CardSettings
 from gpufan.curve import Curve
 from gpufan.errors import InputError
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
@@ -98,13 +98,13 @@ def test_a_file_that_was_asked_for_must_be_there(file: Path) -> None:
 def test_without_a_file_the_built_in_values_hold(file: Path) -> None:
     read = Source(file, required=False).read()
     assert read.path is None
-    assert read.for_card(CARD) == CurveSettings()
+    assert read.for_card(CARD) == CardSettings()
     assert read.whole() == ((), "auto", None, 1.0, False, None)
 
 
 def test_command_line_counts_more_than_table_than_file_than_built_in() -> None:
     text = "hold_s = 1\nhysteresis_c = 1\nmin_duty_percent = 31\n[[gpu]]\nmatch = 1\nhold_s = 2\nhysteresis_c = 2"
-    assert settings(text, hold_s=3.0).for_card(CARD) == CurveSettings(
+    assert settings(text, hold_s=3.0).for_card(CARD) == CardSettings(
         hold_s=3, hysteresis_c=2, min_duty_percent=31, curve=DEFAULTS.curve
     )
 

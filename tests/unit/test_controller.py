@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gpufan.control import Decision
 from gpufan.control.controller import Controller
-from gpufan.control.law import CurveSettings, duty_range
+from gpufan.control.law import CardSettings, duty_range
 from gpufan.curve import Curve
 from tests.unit.material import anything, card_ranges, curve_settings, curves, valid_c
 
@@ -23,7 +23,7 @@ KINDS = {"curve", "hold", "limit", "auto", "full", "fail-safe"}
 
 
 def controller(curve: str = "50:30,80:90", card: tuple[int, int] = (20, 100), **settings: float) -> Controller:
-    return Controller(CurveSettings(curve=Curve.parse(curve), **settings), card, 95)  # type: ignore[arg-type]
+    return Controller(CardSettings(curve=Curve.parse(curve), **settings), card, 95)  # type: ignore[arg-type]
 
 
 def follow(subject: Controller, temperatures: list[float | None], start_s: int = 0) -> list[Decision]:
@@ -37,7 +37,7 @@ def duties(decisions: list[Decision]) -> list[int | None]:
 
 @given(curve_settings(), card_ranges, slowdowns, readings_of_anything)
 def test_whatever_is_read_the_duty_is_within_limits(
-    settings: CurveSettings,
+    settings: CardSettings,
     card: tuple[int, int],
     slowdown_c: float | None,
     readings: list[tuple[float, float | None, float | None]],
@@ -55,7 +55,7 @@ def test_whatever_is_read_the_duty_is_within_limits(
 
 @given(curve_settings(), card_ranges, slowdowns, readings_of_anything)
 def test_every_decision_has_a_kind_and_a_reason_of_one_line(
-    settings: CurveSettings,
+    settings: CardSettings,
     card: tuple[int, int],
     slowdown_c: float | None,
     readings: list[tuple[float, float | None, float | None]],
@@ -70,7 +70,7 @@ def test_every_decision_has_a_kind_and_a_reason_of_one_line(
 
 @given(curve_settings(), card_ranges, seconds_of_readings)
 def test_duty_is_never_a_full_step_below_what_the_curve_says_now(
-    settings: CurveSettings, card: tuple[int, int], temperatures: list[float | None]
+    settings: CardSettings, card: tuple[int, int], temperatures: list[float | None]
 ) -> None:
     low, high = duty_range(card, settings.min_duty_percent)
     for decision, temperature_c in zip(follow(Controller(settings, card, 95), temperatures), temperatures, strict=True):
@@ -82,7 +82,7 @@ def test_duty_is_never_a_full_step_below_what_the_curve_says_now(
 
 @given(curve_settings(), card_ranges, seconds_of_readings)
 def test_fans_never_slow_down_faster_than_the_slew(
-    settings: CurveSettings, card: tuple[int, int], temperatures: list[float | None]
+    settings: CardSettings, card: tuple[int, int], temperatures: list[float | None]
 ) -> None:
     for before, after in pairwise(duties(follow(Controller(settings, card, 95), temperatures))):
         if before is not None and after is not None:
@@ -92,7 +92,7 @@ def test_fans_never_slow_down_faster_than_the_slew(
 
 @given(curve_settings(), card_ranges, valid_c, valid_c)
 def test_a_settled_card_that_is_hotter_never_has_less_duty(
-    settings: CurveSettings, card: tuple[int, int], one_c: int, other_c: int
+    settings: CardSettings, card: tuple[int, int], one_c: int, other_c: int
 ) -> None:
     cooler, hotter = (
         follow(Controller(settings, card, 95), [t] * 20)[-1].duty_percent for t in sorted((one_c, other_c))
@@ -102,7 +102,7 @@ def test_a_settled_card_that_is_hotter_never_has_less_duty(
 
 @given(curve_settings(), card_ranges, st.integers(60, 120), st.data())
 def test_fans_are_full_from_5_degrees_under_the_slowdown_threshold_whatever_the_curve(
-    settings: CurveSettings, card: tuple[int, int], slowdown_c: int, data: st.DataObject
+    settings: CardSettings, card: tuple[int, int], slowdown_c: int, data: st.DataObject
 ) -> None:
     temperature_c = data.draw(st.floats(slowdown_c - 5, 130))
     before_c = data.draw(valid_c)
@@ -111,7 +111,7 @@ def test_fans_are_full_from_5_degrees_under_the_slowdown_threshold_whatever_the_
 
 @pytest.mark.parametrize("slowdown_c", [None, 0, 59, 121, -1, 1e9, math.nan, math.inf])
 def test_a_slowdown_threshold_of_90_degrees_is_assumed_where_the_cards_makes_no_sense(slowdown_c: float | None) -> None:
-    subject = Controller(CurveSettings(curve=Curve.parse("0:30")), (20, 100), slowdown_c)
+    subject = Controller(CardSettings(curve=Curve.parse("0:30")), (20, 100), slowdown_c)
     assert duties(follow(subject, [84, 85])) == [30, 100]
 
 
@@ -119,13 +119,13 @@ def test_a_slowdown_threshold_of_90_degrees_is_assumed_where_the_cards_makes_no_
 def test_a_card_that_would_take_stalling_duties_is_never_driven_below_30(
     curve: Curve, lowest: int, temperatures: list[float | None]
 ) -> None:
-    for duty in duties(follow(Controller(CurveSettings(curve), (lowest, 100), 95), temperatures)):
+    for duty in duties(follow(Controller(CardSettings(curve), (lowest, 100), 95), temperatures)):
         assert duty is None or duty >= 30
 
 
 @pytest.mark.parametrize(("min_duty", "duty"), [(0, 0), (5, 5), (29, 29), (60, 60), (None, 30)])
 def test_min_duty_is_the_lowest_duty_ever_set(min_duty: int | None, duty: int) -> None:
-    settings = CurveSettings(curve=Curve.parse("50:0,80:90"), min_duty_percent=min_duty)
+    settings = CardSettings(curve=Curve.parse("50:0,80:90"), min_duty_percent=min_duty)
     assert duties(follow(Controller(settings, (0, 100), 95), [40])) == [duty]
 
 
@@ -208,7 +208,7 @@ def test_a_bad_reading_after_the_driver_had_the_fans_brings_full_speed_at_once()
 
 def test_an_hour_of_control_is_a_function_of_what_it_is_given() -> None:
     def an_hour() -> list[Decision]:
-        subject = Controller(CurveSettings(), (23, 100), 93)
+        subject = Controller(CardSettings(), (23, 100), 93)
         decisions = []
         for second in range(3600):
             wave = math.sin(second / 97) + math.sin(second / 13)
@@ -223,7 +223,7 @@ def test_an_hour_of_control_is_a_function_of_what_it_is_given() -> None:
 
 def reasons_at_a_target() -> list[str]:
     """Of a card that creeps up to 78 °C and stays there, falls when its load pauses, and comes back."""
-    subject, speed_percent, reasons = Controller(CurveSettings(target_c=78.0), (23, 100), 93.0), 30.0, []
+    subject, speed_percent, reasons = Controller(CardSettings(target_c=78.0), (23, 100), 93.0), 30.0, []
     temperatures = [*range(40, 79), *[78] * 200, *range(77, 60, -1), *range(61, 79), *[78] * 30]
     for second, temperature_c in enumerate(temperatures):
         decision = subject.decide(second, temperature_c, 60 if 238 < second < 256 else 230, speed_percent)
@@ -251,8 +251,8 @@ def holding(subject: Controller, temperatures: list[float], power_w: float = 150
 
 
 def test_from_a_curve_to_a_target_and_back_the_duty_stays_in_hand() -> None:
-    curve = CurveSettings(Curve.parse("50:30,80:90"))
-    target = CurveSettings(target_c=80)
+    curve = CardSettings(Curve.parse("50:30,80:90"))
+    target = CardSettings(target_c=80)
     subject = Controller(curve, (20, 100), 95)
     before = holding(subject, [75.0] * 20)[-1].duty_percent
     subject.follow(target)
@@ -266,13 +266,13 @@ def test_from_a_curve_to_a_target_and_back_the_duty_stays_in_hand() -> None:
 
 
 def test_what_was_learnt_outlives_a_while_on_a_curve() -> None:
-    subject = Controller(CurveSettings(target_c=80), (20, 100), 95)
+    subject = Controller(CardSettings(target_c=80), (20, 100), 95)
     holding(subject, [float(t) for t in range(40, 70)], 220)
     learnt = subject.learnt
-    subject.follow(CurveSettings())
+    subject.follow(CardSettings())
     subject.decide(31, 70, 220)
     assert subject.learnt == learnt
-    subject.follow(CurveSettings(target_c=78))
+    subject.follow(CardSettings(target_c=78))
     assert learnt is not None and subject.learnt is not None
     assert subject.learnt.values == learnt.values
 
@@ -284,7 +284,7 @@ def test_a_card_that_never_held_a_target_has_learnt_nothing() -> None:
 
 
 def test_a_doubtful_reading_teaches_nothing() -> None:
-    subject = Controller(CurveSettings(target_c=80), (20, 100), 95)
+    subject = Controller(CardSettings(target_c=80), (20, 100), 95)
     holding(subject, [float(t) for t in range(40, 70)], 220)
     learnt = subject.learnt
     decisions = [subject.decide(31 + i, None, 220) for i in range(20)]
@@ -293,7 +293,7 @@ def test_a_doubtful_reading_teaches_nothing() -> None:
 
 
 def test_a_sensor_that_stands_still_raises_the_fans_to_full_under_a_target_too() -> None:
-    subject = Controller(CurveSettings(target_c=80), (20, 100), 95)
+    subject = Controller(CardSettings(target_c=80), (20, 100), 95)
     decisions = [subject.decide(i, 60, 60 if i < 40 else 220) for i in range(90)]
     assert (decisions[-1].duty_percent, decisions[-1].kind) == (100, "fail-safe")
 
@@ -301,5 +301,5 @@ def test_a_sensor_that_stands_still_raises_the_fans_to_full_under_a_target_too()
 def test_a_raised_minimum_holds_at_once_even_where_it_is_less_than_a_step() -> None:
     subject = controller("0:31,80:90")
     subject.decide(0, 0.5 + 1, 100)
-    subject.follow(CurveSettings(Curve.parse("0:31,80:90"), min_duty_percent=34))
+    subject.follow(CardSettings(Curve.parse("0:31,80:90"), min_duty_percent=34))
     assert subject.decide(1, 2, 100).duty_percent == 34

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gpufan.control.law import DEFAULT_CURVE, CurveSettings
+from gpufan.control.law import DEFAULT_CURVE, CardSettings
 from gpufan.curve import Curve
 from gpufan.errors import GpufanError, InputError
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
@@ -51,7 +51,7 @@ def test_ten_minutes_tell_the_temperature_of_steady_load_within_a_degree_and_a_h
 
 def held_out_peaks_c(plant: Plant, learnt: Plant) -> tuple[float, float]:
     """Peak under a load and a curve that were not recorded: of the card itself, and as predicted."""
-    setting = Setting("", CurveSettings(Curve.parse("50:30,78:40,83:70,86:100")))
+    setting = Setting("", CardSettings(Curve.parse("50:30,78:40,83:70,86:100")))
 
     def peak_c(plant: Plant) -> float:
         return replay(SimulatedBox(Profile("", (plant,)), WORKLOADS["sweep"]), setting, 900).peak_c
@@ -95,7 +95,7 @@ def test_of_cards_that_work_by_turns_the_heat_of_one_in_the_other_is_told_apart(
 def pair(number: int) -> list[Fit]:
     """What an hour tells of two cards that share air, each with a queue of jobs of its own."""
     box = family.build(number, "queue")
-    workers = [Worker(gpu, lambda _: CurveSettings()) for gpu in box.gpus]
+    workers = [Worker(gpu, lambda _: CardSettings()) for gpu in box.gpus]
     found: list[Row] = []
     for second in range(3600):
         for worker in workers:

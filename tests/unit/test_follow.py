@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from gpufan.control.controller import Controller
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import CardSettings
 from gpufan.curve import Curve
 from gpufan.gpu import GpuInfo
 from gpufan.gpu.simulated import PROFILES, SimulatedBox, SimulatedGpu
@@ -33,8 +33,8 @@ class Card(SimulatedGpu):
         super().release()
 
 
-def flat(duty: int, **others: float) -> Callable[[GpuInfo], CurveSettings]:
-    return lambda _: CurveSettings(curve=Curve(((50, duty),)), **others)
+def flat(duty: int, **others: float) -> Callable[[GpuInfo], CardSettings]:
+    return lambda _: CardSettings(curve=Curve(((50, duty),)), **others)
 
 
 def kept_at(duty: int) -> tuple[Card, Worker]:
@@ -59,13 +59,13 @@ def test_a_lower_curve_lets_the_fans_fall_gently_from_where_they_are() -> None:
     for second in range(1, 30):
         worker.tick(second)
     assert card.asked[0] == 70
-    assert card.asked[-1] < 40 + CurveSettings().step_percent
+    assert card.asked[-1] < 40 + CardSettings().step_percent
     assert all(0 < before - after <= 4 for before, after in pairwise(card.asked))
 
 
 def test_the_highest_temperature_of_the_hold_is_not_forgotten() -> None:
     card = Card()
-    steep = CurveSettings(curve=Curve(((40, 40), (80, 80))))
+    steep = CardSettings(curve=Curve(((40, 40), (80, 80))))
     worker = Worker(card, lambda _: steep)
     worker.tick(0)
     card.die_c = 50.0
@@ -87,7 +87,7 @@ def test_a_higher_floor_holds_at_the_next_tick_and_a_lower_one_gently() -> None:
 
 def test_fans_left_to_the_driver_are_taken_when_the_new_curve_wants_them() -> None:
     card = Card()
-    worker = Worker(card, lambda _: CurveSettings(curve=Curve.parse("0:auto,70:50")))
+    worker = Worker(card, lambda _: CardSettings(curve=Curve.parse("0:auto,70:50")))
     worker.tick(0)
     worker.follow(flat(40))
     worker.tick(1)
@@ -106,7 +106,7 @@ def test_a_sensor_in_doubt_stays_in_doubt() -> None:
 def test_a_card_that_is_found_late_gets_the_settings_meant_for_it() -> None:
     card = Card()
     known, card.info = card.info, dataclasses.replace(card.info, uuid="")
-    worker = Worker(card, lambda info: CurveSettings(curve=Curve(((50, 66 if info.uuid else 44),))))
+    worker = Worker(card, lambda info: CardSettings(curve=Curve(((50, 66 if info.uuid else 44),))))
     worker.tick(0)
     card.info = known
     worker.tick(1)

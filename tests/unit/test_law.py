@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpufan.control.law import CurveLaw, CurveSettings, duty_range
+from gpufan.control.law import CardSettings, CurveLaw, duty_range
 from gpufan.curve import Curve
 from tests.unit.material import curve_settings, curves
 
@@ -17,7 +17,7 @@ CURVE = Curve.parse("50:30,80:90")
 
 
 def law(curve: Curve = CURVE, limits: tuple[int, int] = LIMITS, **settings: float) -> CurveLaw:
-    return CurveLaw(CurveSettings(curve=curve, **settings), limits, full_at_c=100)  # type: ignore[arg-type]
+    return CurveLaw(CardSettings(curve=curve, **settings), limits, full_at_c=100)  # type: ignore[arg-type]
 
 
 def follow(subject: CurveLaw, temperatures: list[float], start_s: int = 0) -> list[int | None]:
@@ -126,7 +126,7 @@ def test_a_small_change_is_made_when_it_reaches_an_end_of_the_range(start_c: flo
 
 @given(curve_settings(), st.lists(st.integers(1, 130), max_size=60))
 def test_no_small_change_is_ever_made_but_to_an_end_of_the_range(
-    settings: CurveSettings, temperatures: list[float]
+    settings: CardSettings, temperatures: list[float]
 ) -> None:
     duties = follow(CurveLaw(settings, LIMITS, full_at_c=85), temperatures)
     for before, after in pairwise(duties):
@@ -136,7 +136,7 @@ def test_no_small_change_is_ever_made_but_to_an_end_of_the_range(
 
 @given(curve_settings(curves(auto=False)), st.lists(st.integers(1, 130), min_size=1, max_size=60))
 def test_duty_never_lags_a_full_step_behind_the_hottest_of_the_hold(
-    settings: CurveSettings, temperatures: list[float]
+    settings: CardSettings, temperatures: list[float]
 ) -> None:
     duties = follow(CurveLaw(settings, LIMITS, full_at_c=85), temperatures)
     for second, duty in enumerate(duties):
@@ -149,7 +149,7 @@ def test_duty_never_lags_a_full_step_behind_the_hottest_of_the_hold(
 
 @given(curve_settings(), st.lists(st.integers(1, 84), min_size=1, max_size=60))
 def test_duty_never_exceeds_what_the_hottest_reading_so_far_called_for(
-    settings: CurveSettings, temperatures: list[float]
+    settings: CardSettings, temperatures: list[float]
 ) -> None:
     duties = follow(CurveLaw(settings, LIMITS, full_at_c=85), temperatures)
     for second, duty in enumerate(duties):
@@ -158,13 +158,13 @@ def test_duty_never_exceeds_what_the_hottest_reading_so_far_called_for(
 
 
 @given(curve_settings(), st.integers(1, 130), st.integers(1, 130))
-def test_a_settled_card_that_is_hotter_has_no_lower_duty(settings: CurveSettings, one_c: int, other_c: int) -> None:
+def test_a_settled_card_that_is_hotter_has_no_lower_duty(settings: CardSettings, one_c: int, other_c: int) -> None:
     cooler, hotter = (follow(CurveLaw(settings, LIMITS, full_at_c=85), [t] * 20)[-1] for t in sorted((one_c, other_c)))
     assert (cooler or 0) <= (hotter or 0)
 
 
 def test_full_speed_needs_no_curve() -> None:
-    subject = CurveLaw(CurveSettings(curve=Curve.parse("0:30")), LIMITS, full_at_c=85)
+    subject = CurveLaw(CardSettings(curve=Curve.parse("0:30")), LIMITS, full_at_c=85)
     assert follow(subject, [84, 85, 120]) == [30, 100, 100]
 
 

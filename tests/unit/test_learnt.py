@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from gpufan import learnt
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import CardSettings
 from gpufan.control.model import CardModel
 from gpufan.learnt import SAVE_S, Keeper
 from gpufan.report.snapshot import Snapshot
@@ -105,7 +105,7 @@ def test_a_file_that_makes_no_sense_is_as_good_as_none(tmp_path: Path, text: byt
     assert learnt.read(tmp_path, UUID) is None
 
 
-def keeper(folder: Path, settings: CurveSettings) -> Keeper:
+def keeper(folder: Path, settings: CardSettings) -> Keeper:
     """One of a card that has been controlled for a moment."""
     worker = Worker(FakeGpu(), lambda _: settings)
     for second in range(3):
@@ -118,7 +118,7 @@ def at(time_s: float) -> Snapshot:
 
 
 def test_it_is_saved_every_ten_minutes_and_not_before(tmp_path: Path) -> None:
-    subject = keeper(tmp_path, CurveSettings(target_c=80))
+    subject = keeper(tmp_path, CardSettings(target_c=80))
     saved = []
     for time_s in range(5000, 5000 + 3 * int(SAVE_S), 100):
         subject.publish(at(time_s))
@@ -129,12 +129,12 @@ def test_it_is_saved_every_ten_minutes_and_not_before(tmp_path: Path) -> None:
 
 
 def test_a_clock_that_was_set_back_does_not_stop_the_saving(tmp_path: Path) -> None:
-    subject = keeper(tmp_path, CurveSettings(target_c=80))
+    subject = keeper(tmp_path, CardSettings(target_c=80))
     subject.publish(at(1e9))
     subject.publish(at(1000))
     assert file_of(tmp_path).exists()
 
 
 def test_a_card_that_follows_a_curve_leaves_what_is_kept_alone(tmp_path: Path) -> None:
-    keeper(tmp_path / "none", CurveSettings()).save()
+    keeper(tmp_path / "none", CardSettings()).save()
     assert not (tmp_path / "none").exists()

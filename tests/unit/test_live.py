@@ -7,7 +7,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import CardSettings
 from gpufan.gpu import FanReading
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.report.live import LiveReport
@@ -34,7 +34,7 @@ def screen(*ticks: tuple[GpuState, ...], warn: str | None = None, simulated_s: f
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_fits_into_80_columns_with_all_its_numbers(name: str) -> None:
     box = SimulatedBox(PROFILES[name], WORKLOADS["epochs"])
-    workers = [Worker(gpu, lambda _: CurveSettings()) for gpu in box.gpus]
+    workers = [Worker(gpu, lambda _: CardSettings()) for gpu in box.gpus]
     for second in range(90):
         for worker in workers:
             worker.tick(second)

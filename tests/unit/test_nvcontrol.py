@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import CardSettings
 from gpufan.errors import DriverError, GpuError, GpuLost, NotControllable
 from gpufan.gpu.nvcontrol import NvControlBox
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, Profile, SimulatedBox
@@ -317,7 +317,7 @@ def test_a_worker_over_x_controls_the_plant_as_one_beside_it_does(tmp_path: Path
         plant = SimulatedBox(PROFILES["1080ti"], WORKLOADS["epochs"])
         with NvControlServer(plant, tmp_path) as server:
             x = NvControlBox(lambda: Display(server.number, server.authority), plant.gpus)
-            worker = Worker((x if over_x else plant).gpus[0], lambda _: CurveSettings())
+            worker = Worker((x if over_x else plant).gpus[0], lambda _: CardSettings())
             trace = []
             for second in range(0, 600, 2):
                 worker.tick(second)

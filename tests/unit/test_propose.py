@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 
 from gpufan import config
-from gpufan.control.law import DEFAULT_CURVE, CurveSettings
+from gpufan.control.law import DEFAULT_CURVE, CardSettings
 from gpufan.curve import Curve
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
 from gpufan.tune.fit import fit
@@ -16,12 +16,12 @@ from gpufan.tune.readings import collect
 from gpufan.tune.replay import Setting, replay
 from tests.unit.recorded import NOMINAL, WARM, card, fitted, record
 
-LOUD = CurveSettings(Curve.parse("0:90"))
+LOUD = CardSettings(Curve.parse("0:90"))
 
 
 @cache
 def proposal(
-    limit_c: float = 80, present: CurveSettings = LOUD, plant: Plant = NOMINAL, workload: str = "epochs"
+    limit_c: float = 80, present: CardSettings = LOUD, plant: Plant = NOMINAL, workload: str = "epochs"
 ) -> Proposal:
     return propose(fitted(plant, workload, minutes=6), present, limit_c)
 
@@ -50,7 +50,7 @@ def test_what_is_proposed_is_the_quietest_of_what_keeps_the_limit() -> None:
 @pytest.mark.slow
 def test_it_is_said_what_is_gained() -> None:
     assert re.search(r"keeps it under 80 °C, [5-9]\.\d dB quieter than the present setting", proposal().reason)
-    hot = proposal(present=CurveSettings(Curve.parse("0:30,90:35")))
+    hot = proposal(present=CardSettings(Curve.parse("0:30,90:35")))
     assert hot.reason.endswith("keeps it under 80 °C, which the present setting does not")
 
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import CardSettings
 from gpufan.curve import Curve
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, Plant, Profile, SimulatedBox, sound_db
 from gpufan.report.recording import Row
@@ -14,9 +14,9 @@ from gpufan.tune.readings import Card, collect
 from gpufan.tune.replay import FittedBox, Outcome, Setting, panels, recorded, replay
 from tests.unit.recorded import EAGER, card, record
 
-DEFAULT = Setting("default", CurveSettings())
+DEFAULT = Setting("default", CardSettings())
 STOCK = Setting("stock", None)
-FULL = Setting("full", CurveSettings(Curve.parse("0:100")))
+FULL = Setting("full", CardSettings(Curve.parse("0:100")))
 
 one_card = partial(SimulatedBox, PROFILES["1080ti"], WORKLOADS["epochs"])
 
@@ -62,7 +62,7 @@ def test_a_replay_ends_where_it_gets_too_hot() -> None:
 
 def test_a_recorded_card_is_replayed_as_it_was() -> None:
     box = FittedBox([(card(), FittedPlant())])
-    follows = Setting("same", CurveSettings(Curve.parse(EAGER), hysteresis_c=1, hold_s=5))
+    follows = Setting("same", CardSettings(Curve.parse(EAGER), hysteresis_c=1, hold_s=5))
     outcome, measured = replay(box, follows, 600), recorded(card())
     assert box.gpus[0].info.label == "0 GTX 1080 Ti"
     assert outcome.peak_c == pytest.approx(measured.peak_c, abs=0.7)

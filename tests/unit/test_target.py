@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpufan.control import Decision
 from gpufan.control.controller import Controller
-from gpufan.control.law import CurveSettings, duty_range
+from gpufan.control.law import CardSettings, duty_range
 from gpufan.control.model import STEP_S, Learnt
 from gpufan.control.target import BRAKE_C, NEIGHBOUR_SHARE, Load, TargetLaw, for_neighbours
 from gpufan.curve import Curve
@@ -22,7 +22,7 @@ from tests.unit.material import card_ranges
 
 KINDS = {"target", "hold", "brake", "shared", "limit", "full", "fail-safe"}
 SLOWDOWN_C = 95
-STEEP = CurveSettings(Curve.parse("50:30,80:60,82:90"), target_c=80)
+STEEP = CardSettings(Curve.parse("50:30,80:60,82:90"), target_c=80)
 
 REASON = re.compile(
     r"\d+ W needs (\d+ at [\d.]+ °C|more than the fans can)"
@@ -31,7 +31,7 @@ REASON = re.compile(
 )
 
 targets = st.builds(
-    CurveSettings,
+    CardSettings,
     curve=st.sampled_from(
         [Curve.parse(text) for text in ("50:30,83:100", "0:auto,60:40,90:100", "70:90", "0:30,81:99")]
     ),
@@ -74,7 +74,7 @@ def believed(subject: Controller, readings: list[Reading]) -> list[tuple[float, 
 @few
 @given(targets, card_ranges, st.none() | st.floats() | st.integers(60, 120), any_readings)
 def test_whatever_is_read_there_is_a_whole_duty_within_limits_a_kind_and_a_line_of_reason(
-    chosen: CurveSettings, card: tuple[int, int], slowdown_c: float | None, readings: list[tuple[float, ...]]
+    chosen: CardSettings, card: tuple[int, int], slowdown_c: float | None, readings: list[tuple[float, ...]]
 ) -> None:
     low, high = duty_range(card, chosen.min_duty_percent)
     subject = Controller(chosen, card, slowdown_c)
@@ -89,7 +89,7 @@ def test_whatever_is_read_there_is_a_whole_duty_within_limits_a_kind_and_a_line_
 @few
 @given(targets, any_readings)
 def test_whatever_is_read_what_is_believed_of_the_card_stays_within_bounds(
-    chosen: CurveSettings, readings: list[tuple[float, ...]]
+    chosen: CardSettings, readings: list[tuple[float, ...]]
 ) -> None:
     subject = Controller(chosen, (23, 100), SLOWDOWN_C)
     for reading in readings:
@@ -103,7 +103,7 @@ def test_whatever_is_read_what_is_believed_of_the_card_stays_within_bounds(
 @few
 @given(targets, card_ranges, credible)
 def test_fans_are_at_full_speed_from_5_k_under_the_slowdown_and_from_3_k_above_the_target(
-    chosen: CurveSettings, card: tuple[int, int], readings: list[Reading]
+    chosen: CardSettings, card: tuple[int, int], readings: list[Reading]
 ) -> None:
     assert chosen.target_c is not None
     full_at_c = min(SLOWDOWN_C - 5, chosen.target_c + 3)
@@ -115,7 +115,7 @@ def test_fans_are_at_full_speed_from_5_k_under_the_slowdown_and_from_3_k_above_t
 @few
 @given(targets, card_ranges, credible)
 def test_more_than_1_k_above_the_target_brake_and_curve_are_the_least(
-    chosen: CurveSettings, card: tuple[int, int], readings: list[Reading]
+    chosen: CardSettings, card: tuple[int, int], readings: list[Reading]
 ) -> None:
     assert chosen.target_c is not None
     low, high = duty_range(card, chosen.min_duty_percent)
@@ -131,7 +131,7 @@ def test_more_than_1_k_above_the_target_brake_and_curve_are_the_least(
 @few
 @given(targets, card_ranges, credible)
 def test_fans_fall_no_faster_than_the_slew_and_a_step(
-    chosen: CurveSettings, card: tuple[int, int], readings: list[Reading]
+    chosen: CardSettings, card: tuple[int, int], readings: list[Reading]
 ) -> None:
     decisions = believed(Controller(chosen, card, SLOWDOWN_C), readings)
     for (_, before), (_, after), reading in zip(decisions, decisions[1:], readings[1:], strict=False):
@@ -142,7 +142,7 @@ def test_fans_fall_no_faster_than_the_slew_and_a_step(
 
 @few
 @given(targets, credible)
-def test_reasons_read_like_one_another(chosen: CurveSettings, readings: list[Reading]) -> None:
+def test_reasons_read_like_one_another(chosen: CardSettings, readings: list[Reading]) -> None:
     for _, decision in believed(Controller(chosen, (23, 100), SLOWDOWN_C), readings):
         if decision.kind not in ("full", "fail-safe"):
             assert REASON.fullmatch(decision.reason), decision.reason
@@ -165,7 +165,7 @@ class Bench:
     def __init__(self, plant: Plant, workload: Workload, target_c: float = 80.0, learnt: Learnt | None = None) -> None:
         self.box = SimulatedBox(Profile("card", (plant,)), workload)
         self.gpu = self.box.gpus[0]
-        self.law = TargetLaw(CurveSettings(target_c=target_c), (23, 100), 90, learnt)
+        self.law = TargetLaw(CardSettings(target_c=target_c), (23, 100), 90, learnt)
         self.tells_power = True
         self.now_s = 0
         self.dies_c: list[float] = []
@@ -278,7 +278,7 @@ def test_a_load_that_has_settled_is_not_waited_for() -> None:
 def test_a_new_target_is_gone_to_from_the_duty_that_is_set() -> None:
     bench = Bench(Plant(), steady(220)).run(600)
     before = bench.duty
-    bench.law.follow(CurveSettings(target_c=70), (23, 100))
+    bench.law.follow(CardSettings(target_c=70), (23, 100))
     bench.run(1)
     assert bench.duty > before + 5
     bench.run(500)
@@ -287,7 +287,7 @@ def test_a_new_target_is_gone_to_from_the_duty_that_is_set() -> None:
 
 def test_a_minimum_that_was_raised_by_less_than_a_step_holds_at_once() -> None:
     bench = Bench(Plant(), steady(12)).run(60)
-    bench.law.follow(CurveSettings(target_c=80), (25, 100))
+    bench.law.follow(CardSettings(target_c=80), (25, 100))
     assert bench.run(1).duty == 25
 
 
@@ -310,7 +310,7 @@ def test_after_the_driver_had_the_fans_what_was_learnt_stays() -> None:
 
 
 def test_a_target_too_near_the_slowdown_threshold_is_lowered() -> None:
-    law = TargetLaw(CurveSettings(target_c=90), (23, 100), 85)
+    law = TargetLaw(CardSettings(target_c=90), (23, 100), 85)
     assert "at 82 °C" in law.decide(0, 60, 200).reason
 
 

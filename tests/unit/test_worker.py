@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from gpufan.control.law import CurveSettings
+from gpufan.control.law import CardSettings
 from gpufan.control.model import CardModel, Learnt
 from gpufan.curve import Curve
 from gpufan.errors import GpuError, GpuLost, NoPermission
@@ -16,7 +16,7 @@ from tests.unit.material import FakeGpu
 
 
 def along(curve: str) -> SettingsFor:
-    return lambda _: CurveSettings(curve=Curve.parse(curve))
+    return lambda _: CardSettings(curve=Curve.parse(curve))
 
 
 CURVE = along("50:30,80:90")
@@ -606,7 +606,7 @@ def test_the_state_tells_what_the_fans_follow_and_what_card_it_is() -> None:
 
 def test_cards_that_name_each_other_do_not_keep_each_other_loud() -> None:
     box = SimulatedBox(PROFILES["dual-1080ti"], lambda time_s: 230.0 if time_s < 200 else 12.0)
-    workers = [Worker(gpu, lambda _: CurveSettings(target_c=50, neighbours=(0, 1))) for gpu in box.gpus]
+    workers = [Worker(gpu, lambda _: CardSettings(target_c=50, neighbours=(0, 1))) for gpu in box.gpus]
     for worker in workers:
         worker.box = workers
     for now_s in range(0, 500, 2):
@@ -622,7 +622,7 @@ def test_cards_that_name_each_other_do_not_keep_each_other_loud() -> None:
 
 
 def holding(target_c: float = 80.0, *neighbours: str | int) -> SettingsFor:
-    return lambda _: CurveSettings(target_c=target_c, neighbours=neighbours)
+    return lambda _: CardSettings(target_c=target_c, neighbours=neighbours)
 
 
 def pair(first: SettingsFor, second: SettingsFor) -> tuple[FakeGpu, Worker, FakeGpu, Worker]:
