@@ -14,6 +14,13 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     os.environ["PYTHONPYCACHEPREFIX"] = f"{tempfile.gettempdir()}/gpufan-bytecode-{os.getuid()}"
 
 
+# Started in the background, by nohup or a shell without job control, we ignore what the tests are about, and so would
+# every process that they start.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
+
+
 @pytest.fixture(autouse=True)
 def state_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of the test's own, for it and the processes that it starts, in place of the machine's."""
