@@ -1,5 +1,6 @@
 """Files that are written for other programs, into a folder of the user's: never over something else unasked."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +15,10 @@ def write(folder: Path, wanted: Mapping[str, bytes], *, force: bool = False) -> 
     it; GpufanError where one cannot be written.
     """
     before = {name: files.read(folder / name) for name in wanted}
-    differing = [str(folder / name) for name, data in wanted.items() if before[name] not in (None, data)]
+    # A link that leads nowhere is somebody's as well.
+    differing = [
+        str(folder / name) for name, data in wanted.items() if before[name] != data and os.path.lexists(folder / name)
+    ]
     if differing and not force:
         raise InputError(f"{' and '.join(differing)} would be overwritten: add --force, or choose another --output")
     lines = []

@@ -1,5 +1,6 @@
 """The command `gpufan deploy`: parse, call, print."""
 
+import os
 from pathlib import Path
 
 import click
@@ -35,6 +36,6 @@ def ansible(output: Path, force: bool) -> None:
     from gpufan.deploy.ansible import beginnings, contents
     from gpufan.written import write
 
-    missing = {name: data for name, data in beginnings().items() if not (output / name).exists()}
+    missing = {name: data for name, data in beginnings().items() if not os.path.lexists(output / name)}
     for line in write(output, contents() | missing, force=force):
         click.echo(line)

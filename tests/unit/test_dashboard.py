@@ -187,6 +187,13 @@ def test_a_file_with_other_content_is_not_overwritten_and_nothing_else_is_writte
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
+def test_a_link_that_leads_nowhere_is_not_overwritten_either(tmp_path: Path) -> None:
+    (tmp_path / ALERTS).symlink_to("elsewhere.yml")
+    with pytest.raises(InputError, match=rf"{ALERTS} would be overwritten: add --force"):
+        write(tmp_path, contents(), force=False)
+    assert [path.readlink() for path in tmp_path.iterdir()] == [Path("elsewhere.yml")]
+
+
 def test_force_replaces_what_differs(tmp_path: Path) -> None:
     (tmp_path / ALERTS).write_text("mine")
     write(tmp_path, contents(), force=True)

@@ -48,6 +48,12 @@ def test_what_the_user_changed_stays_unless_forced(tmp_path: Path) -> None:
     assert [(tmp_path / name).read_text() for name in ("inventory.ini", "config.toml")] == ["mine", "mine"]
 
 
+def test_an_inventory_that_is_a_link_stays_one_wherever_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "inventory.ini").symlink_to("not/here/yet")
+    assert deploy(tmp_path, "--force").exit_code == 0
+    assert (tmp_path / "inventory.ini").is_symlink()
+
+
 @pytest.mark.slow
 def test_ansible_lint_has_nothing_to_complain_of(tmp_path: Path) -> None:
     programs = Path(sys.executable).parent
