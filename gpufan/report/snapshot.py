@@ -3,6 +3,7 @@
 import errno
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -136,7 +137,7 @@ class ReplacedFile:
         self._temporary = f"{path}.new"
 
     def replace(self, data: bytes) -> None:
-        """Replace the content, for anyone to read. Raises OSError; then the content is what it was."""
+        """Replace the content, for anyone to read. Raises OSError; then all is as it was."""
         # Not synced: after a power failure there is no daemon whose state could be read.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         try:
@@ -145,12 +146,17 @@ class ReplacedFile:
             os.unlink(self._temporary)  # noqa: PTH108  # as below
             descriptor = os.open(self._temporary, flags, 0o644)
         try:
-            os.fchmod(descriptor, 0o644)  # whatever the umask
-            if os.write(descriptor, data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        finally:
-            os.close(descriptor)
-        os.replace(self._temporary, self._path)  # noqa: PTH105  # text costs a tenth of what Path does
+            try:
+                os.fchmod(descriptor, 0o644)  # whatever the umask
+                if os.write(descriptor, data) != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            finally:
+                os.close(descriptor)
+            os.replace(self._temporary, self._path)  # noqa: PTH105  # text costs a tenth of what Path does
+        except OSError:
+            with suppress(OSError):
+                os.unlink(self._temporary)  # noqa: PTH108  # as above
+            raise
 
     def remove(self) -> None:
         """Leave nothing behind that could be taken for what is true now."""

@@ -123,6 +123,14 @@ def test_a_full_disk_leaves_the_last_snapshot_as_it_was(tmp_path: Path, room: in
     with disk_with_room_for(room), pytest.raises(OSError, match=r"No space left|File too large"):
         file.write(SNAPSHOT)
     assert read(path) == first
+    assert os.listdir(tmp_path) == ["state.json"]
+
+
+def test_a_folder_under_the_final_name_stays_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "state.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        SnapshotFile(tmp_path / "state.json").write(SNAPSHOT)
+    assert os.listdir(tmp_path) == ["state.json"]
 
 
 def test_after_a_full_disk_the_next_write_succeeds(tmp_path: Path) -> None:
