@@ -1,5 +1,6 @@
 """The support bundle: what is in it, and above all what is not."""
 
+import errno
 import gzip
 import json
 import os
@@ -24,6 +25,7 @@ from gpufan.report.doctor.mask import Mask
 from gpufan.report.snapshot import Snapshot, SnapshotFile
 from gpufan.service import systemd
 from tests.unit.material import FakeGpu, gpu_state
+from tests.unit.test_snapshot import disk_with_room_for
 
 UUID = "GPU-0a1b2c3d-1111-2222-3333-444455556666"
 OTHER_UUID = "GPU-ffffeeee-1111-2222-3333-444455556666"
@@ -169,6 +171,27 @@ def test_nothing_is_overwritten(facts: Facts, tmp_path: Path, link: bool) -> Non
         write(facts, tmp_path)
     assert not (tmp_path / "elsewhere").exists()
     assert link or (tmp_path / "x.tar.gz").read_text() == "mine"
+
+
+@pytest.mark.parametrize("room", [0, 100])
+def test_a_full_disk_leaves_no_part_of_a_bundle(facts: Facts, tmp_path: Path, room: int) -> None:
+    before = sorted(tmp_path.iterdir())
+    with disk_with_room_for(room), pytest.raises(GpufanError, match=r"cannot write .*: File too large"):
+        write(facts, tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_where_files_have_no_owners_a_bundle_is_written_all_the_same(
+    facts: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setenv("SUDO_UID", "1234")
+    monkeypatch.setattr(os, "fchown", refuse)
+    write(facts, tmp_path)
+    assert tarfile.is_tarfile(tmp_path / "x.tar.gz")
 
 
 def test_a_bundle_needs_a_folder(facts: Facts, tmp_path: Path) -> None:

@@ -55,14 +55,21 @@ def write_bundle(path: Path, facts: Facts, report: Report, root: Path | None = N
             member.size, member.mode, member.mtime = len(content), 0o600, int(facts.time_s)
             archive.addfile(member, io.BytesIO(content))
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            if os.geteuid() == 0 and os.environ.get("SUDO_UID", "").isdecimal():  # for whoever is going to send it
-                os.fchown(file.fileno(), int(os.environ["SUDO_UID"]), -1)
-            file.write(data.getvalue())
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
         check_free(path)
         raise
     except OSError as error:
+        raise GpufanError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if os.geteuid() == 0 and os.environ.get("SUDO_UID", "").isdecimal():  # for whoever is going to send it
+                with suppress(OSError):  # a USB stick knows no owners
+                    os.fchown(descriptor, int(os.environ["SUDO_UID"]), -1)
+            file.write(data.getvalue())
+    except OSError as error:
+        with suppress(OSError):
+            path.unlink()  # a part of an archive is none
         raise GpufanError(f"cannot write {path}: {error.strerror}") from error
 
 
