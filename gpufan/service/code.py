@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 import gpufan
 from gpufan.errors import GpufanError, InputError
 from gpufan.resources import resource
-from gpufan.service.systemd import word
+from gpufan.service.systemd import ask, word
 
 COPY = Path("/opt/gpufan")
 _MARK = ".copied-by-gpufan"
@@ -266,7 +265,7 @@ def _is_installed(name: str) -> bool:
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = ask(command)
     if done.returncode != 0:
         raise GpufanError(f"{' '.join(command)} failed: {done.stderr.strip() or done.returncode}")
     return done.stdout

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpufan.curve import Curve
-from gpufan.errors import InputError
+from gpufan.errors import GpufanError, InputError
 from gpufan.service.systemd import QUERY_S, ask, show, systemctl
 
 RIVALS = {"coolgpus", "nvfancontrol", "nfancurve", "chnvml", "nvidia-fan-control", "nvidia_fan_control.py"}
@@ -109,7 +109,7 @@ def people_at_the_screen() -> list[str]:
         text = _loginctl("list-sessions", "--no-legend")
         sessions = [line.split()[0] for line in text.splitlines() if line.strip()]
         found = [_loginctl("show-session", name, "-p", "Name", "-p", "Type", "-p", "Class") for name in sessions]
-    except (OSError, subprocess.SubprocessError):
+    except (GpufanError, subprocess.SubprocessError):
         return []
     people = set()
     for session in found:

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,9 @@ from gpufan.errors import GpufanError
 UNIT_FOLDER = Path("/etc/systemd/system")
 BOOTED = Path("/run/systemd/system")
 QUERY_S = 4.0
-"""For an answer that needs nothing to be done, s."""
+"""For an answer that needs nothing to be done, where somebody waits for it, s."""
+LIMIT_S = 120.0
+"""For everything else that another program does for us, s. systemd itself gives a unit 90 s to start or to stop."""
 
 
 def is_running() -> bool:
@@ -21,22 +24,23 @@ def is_running() -> bool:
     return BOOTED.is_dir() and shutil.which("systemctl") is not None
 
 
-def ask(command: list[str], limit_s: float | None) -> "subprocess.CompletedProcess[str]":
-    """What `command` prints, whatever bytes that are. Raises OSError, subprocess.TimeoutExpired after `limit_s`."""
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=limit_s)
+def ask(command: Sequence[str], limit_s: float | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run `command`, which may print whatever bytes it likes, for `limit_s` seconds at most, or `LIMIT_S`.
+
+    Raises GpufanError where it cannot be run, or takes longer.
+    """
+    limit_s = LIMIT_S if limit_s is None else limit_s
+    try:
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=limit_s)
+    except OSError as error:
+        raise GpufanError(f"{command[0]} cannot be run: {error.strerror}") from error
+    except subprocess.TimeoutExpired:
+        raise GpufanError(f"{' '.join(command)} has not answered for {limit_s:g} s") from None
 
 
 def systemctl(*arguments: str, limit_s: float | None = None) -> str:
-    """Output of `systemctl`. Raises GpufanError with what it complained of, or that it took over `limit_s` seconds."""
-    command = ["systemctl", "--no-pager", "--no-ask-password", *arguments]
-    try:
-        done = ask(command, limit_s)
-    except FileNotFoundError:
-        raise GpufanError("there is no systemctl here: this machine does not run systemd") from None
-    except OSError as error:
-        raise GpufanError(f"systemctl cannot be run: {error.strerror}") from error
-    except subprocess.TimeoutExpired:
-        raise GpufanError(f"systemctl {' '.join(arguments)} has not answered for {limit_s:g} s") from None
+    """Output of `systemctl`. Raises GpufanError with what it complained of, or as `ask`."""
+    done = ask(["systemctl", "--no-pager", "--no-ask-password", *arguments], limit_s)
     if done.returncode != 0:
         words = " ".join((done.stderr or done.stdout).split()) or f"it ended with {done.returncode}"
         raise GpufanError(f"systemctl {' '.join(arguments)} failed: {words}")
@@ -55,7 +59,7 @@ def journal(unit: str, lines: int, since: str | None = None) -> list[str]:
     command.append(f"_SYSTEMD_UNIT={unit}")
     try:
         done = ask(command, QUERY_S)
-    except (OSError, subprocess.TimeoutExpired):
+    except GpufanError:
         return []
     return [line.removeprefix("gpufan: ") for line in done.stdout.splitlines()]
 

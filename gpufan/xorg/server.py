@@ -99,14 +99,14 @@ class HeadlessServer:
             raise DriverError(state)
 
     def stop(self) -> None:
-        """End the server, and wait for that; twice is harmless."""
+        """End the server, and wait for that as long as makes sense; twice is harmless."""
         with self._changed:
             self._stopping.set()
             process = self._process
         if process is not None:
             _end(process)
         if self._keeper.is_alive():
-            self._keeper.join()
+            self._keeper.join(_STOP_LIMIT_S)
 
     def __enter__(self) -> "HeadlessServer":
         self.start()
@@ -246,7 +246,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait(_STOP_LIMIT_S)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a driver that hangs can hold even that up
+            process.wait(_STOP_LIMIT_S)
 
 
 def _ended(status: int) -> str:

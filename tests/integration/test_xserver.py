@@ -14,6 +14,7 @@ import pytest
 
 from gpufan.errors import DriverError
 from gpufan.gpu.nvcontrol import NvControlBox
+from gpufan.xorg import server as xserver
 from gpufan.xorg.client import Connection, Display
 from gpufan.xorg.server import HeadlessServer
 from tests.doubles import require
@@ -316,6 +317,20 @@ def test_a_server_that_will_not_end_is_killed(tmp_path: Path, monkeypatch: pytes
         (pid,) = processes(tmp_path / "x")
         os.kill(pid, signal.SIGSTOP)
     assert ended(pid, 0)
+
+
+def test_a_server_that_not_even_a_kill_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class InTheDriver(subprocess.Popen[bytes]):
+        """Caught in a call of the kernel's, as in a driver that hangs."""
+
+        def terminate(self) -> None: ...
+        def kill(self) -> None: ...
+
+    monkeypatch.setattr(xserver, "_STOP_LIMIT_S", 0.01)
+    with InTheDriver(["sleep", "60"]) as process:
+        xserver._end(process)
+        assert process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
 
 
 def test_without_xorg_the_package_is_named(start: Start) -> None:

@@ -64,6 +64,13 @@ def test_data_moves_forward_only(earlier: str, later: tuple[str, ...]) -> None:
             assert not name.startswith(tuple(f"gpufan.{module}" for module in later)), f"{path.name} imports {name}"
 
 
+def test_no_program_is_run_without_a_limit() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "subprocess.run":
+                assert "timeout" in [keyword.arg for keyword in node.keywords], f"{path}: {node.lineno}"
+
+
 def test_the_daemon_does_not_carry_templates_tables_or_x_with_it() -> None:
     carried = loaded_by("gpufan.cli", "gpufan.run", "gpufan.gpu.nvml")
     assert not carried & {"jinja2", "rich", "Xlib", "prometheus_client", "matplotlib", "gpufan.gpu.simulated"}

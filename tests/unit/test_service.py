@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gpufan.errors import GpuError, GpuLost, InputError
+from gpufan.errors import GpuError, GpufanError, GpuLost, InputError
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox, SimulatedGpu
 from gpufan.service import check, code, found, systemd
 from gpufan.service.units import COMPANIONS, unit_files
@@ -76,6 +76,34 @@ def test_only_people_at_the_screen_count(tmp_path: Path, monkeypatch: pytest.Mon
     assert found.people_at_the_screen() == ["alice"]
     monkeypatch.setenv("PATH", "/nowhere")
     assert found.people_at_the_screen() == []
+
+
+def test_a_systemd_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(systemd, "LIMIT_S", 0.02)
+    monkeypatch.setattr(found, "QUERY_S", 0.02)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    for program in ("systemctl", "loginctl"):
+        (tmp_path / program).write_text("#!/bin/sh\nexec sleep 60\n")
+        (tmp_path / program).chmod(0o755)
+    for call in (
+        found.services,
+        found.display_manager,
+        lambda: systemd.stop_for_good("gpufan.service"),
+        lambda: systemd.Taken.of("lightdm.service"),
+        systemd.Taken("lightdm.service", active=True, links={}).enable,
+        systemd.Taken("lightdm.service", active=True, links={}).start,
+    ):
+        with pytest.raises(GpufanError, match=r"^systemctl .* has not answered for 0\.02 s$"):
+            call()
+    assert found.people_at_the_screen() == []
+
+
+def test_a_python_that_hangs_holds_no_install_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(systemd, "LIMIT_S", 0.02)
+    with pytest.raises(GpufanError, match=r"^sleep 60 has not answered for 0\.02 s$"):
+        code._run("sleep", "60")
+    with pytest.raises(GpufanError, match=r"^/nowhere/python3 cannot be run: No such file or directory$"):
+        code._run("/nowhere/python3")
 
 
 def test_only_processes_in_containers_with_a_card_open_count(tmp_path: Path):

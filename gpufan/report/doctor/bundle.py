@@ -6,7 +6,6 @@ import os
 import platform
 import pwd
 import socket
-import subprocess
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -153,9 +152,8 @@ def _versions(root: Path) -> str:
     for name in ("click", "jinja2", "msgspec", "nvidia-ml-py", "python-xlib", "rich"):
         with suppress(metadata.PackageNotFoundError):
             lines.append(f"{name} {metadata.version(name)}")
-    with suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, timeout=systemd.QUERY_S)
-        lines += done.stdout.splitlines()[:1]
+    with suppress(GpufanError):
+        lines += systemd.systemctl("--version", limit_s=systemd.QUERY_S).splitlines()[:1]
     return "\n".join(lines) + "\n"
 
 
