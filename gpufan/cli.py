@@ -29,6 +29,7 @@ from gpufan.options import (
     settings_source,
     simulate_option,
 )
+from gpufan.printable import printable
 from gpufan.report.doctor.command import doctor
 from gpufan.report.history.command import history, keep_history, report
 from gpufan.report.metrics.command import dashboard, exporter
@@ -344,5 +345,5 @@ def main() -> None:
         message = str(error) if known else f"{type(error).__name__}: {error} (this is a bug: --debug shows where)"
     if message:
         with suppress(OSError):  # the terminal may be gone
-            print(f"gpufan: {message}", file=sys.stderr)
+            print(f"gpufan: {printable(message)}", file=sys.stderr)
     sys.exit(status)

@@ -20,6 +20,7 @@ from Xlib.ext import nvcontrol as nv
 from gpufan.errors import DriverError, GpuError, GpuLost, NotControllable
 from gpufan.gpu import FanReading, Gpu, GpuInfo, Reading
 from gpufan.gpu.pci import PciAddress
+from gpufan.printable import printable
 from gpufan.xorg.client import LIMIT_S, Connection, Display, RequestRefused
 
 ASSUMED_DUTY_RANGE = (30, 100)
@@ -108,7 +109,7 @@ class NvControl:
     def text(self, target: Target, number: int, attribute: Text) -> str | None:
         """Value of an attribute."""
         data = self._data(nv.X_nvCtrlQueryStringAttribute, target, number, attribute)
-        return None if data is None else data.rstrip(b"\0").decode(errors="replace")
+        return None if data is None else printable(data.rstrip(b"\0").decode(errors="replace"))
 
     def numbers(self, target: Target, number: int, attribute: Numbers) -> tuple[int, ...] | None:
         """Value of an attribute: on the wire a count comes before the numbers."""

@@ -16,6 +16,7 @@ from pynvml import NVMLError
 from gpufan.bounded import Pending
 from gpufan.errors import DriverError, GpuError, GpuLost, NoPermission
 from gpufan.gpu import FanReading, GpuInfo, Reading
+from gpufan.printable import printable
 
 FIRST_DRIVER = "515.43"
 """The first driver that can set fans through NVML (nvmlDeviceSetFanSpeed_v2)."""
@@ -299,8 +300,7 @@ def _not_permitted() -> str:
 
 
 def _text(value: str | bytes) -> str:
-    text = value.decode(errors="replace") if isinstance(value, bytes) else value
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return printable(value.decode(errors="replace") if isinstance(value, bytes) else value)
 
 
 def _words(error: Exception) -> str:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from gpufan.errors import InputError
+from gpufan.printable import printable
 from gpufan.report.snapshot import Snapshot
 
 _LONGEST_LINE = 4096
@@ -166,7 +167,7 @@ def read(path: Path) -> Iterator[Row]:
 
 def _parse(line: bytes, where: str) -> Row:
     try:
-        cells = next(csv.reader([line.decode()], strict=True))
+        cells = [printable(cell) for cell in next(csv.reader([line.decode()], strict=True))]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{where} is not a row of a recording: {error}") from error
     if len(cells) != len(Row._fields):

@@ -14,6 +14,7 @@ from gpufan import __version__
 from gpufan.bounded import read_file
 from gpufan.errors import GpufanError
 from gpufan.gpu import FanReading
+from gpufan.printable import printable_within
 
 FORMAT = 1
 """Raised when a field changes its meaning or goes; new fields may come without."""
@@ -179,7 +180,7 @@ class SnapshotFile(ReplacedFile):
 def read(path: Path) -> Snapshot:
     """Read the snapshot of a running daemon. Raises GpufanError when there is none to be trusted."""
     try:
-        snapshot = msgspec.json.decode(read_file(path), type=Snapshot)
+        snapshot = msgspec.convert(printable_within(msgspec.json.decode(read_file(path))), Snapshot)
     except FileNotFoundError:
         raise GpufanError(f"no gpufan is running (no {path}): start it with `sudo gpufan run`") from None
     except OSError as error:

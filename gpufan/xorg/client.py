@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpufan.errors import DriverError, InputError
+from gpufan.printable import printable
 from gpufan.xorg.authority import SCHEME, find_cookie
 
 LIMIT_S = 3.0
@@ -156,7 +157,7 @@ class Connection:
         accepted, reason_length, words = struct.unpack("=BB4xH", head)
         rest = self._receive(4 * words)
         if accepted != 1:
-            reason = rest[:reason_length].decode(errors="replace").strip() or "it wants to know who asks"
+            reason = printable(rest[:reason_length].decode(errors="replace")).strip() or "it wants to know who asks"
             raise DriverError(
                 f"X server {self.display} turned us away ({reason}): set XAUTHORITY to its cookie file, which"
                 " `ps -C Xorg -o args` shows after -auth"

@@ -2,6 +2,8 @@
 
 import re
 
+from gpufan.printable import printable
+
 _OTHER_SERVER = (
     "another X server, a Wayland session or a container holds the card: name that server with --display, or stop it"
 )
@@ -52,4 +54,4 @@ def why(text: str) -> str | None:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split()).removesuffix("(EE)").rstrip(". ")
+    return " ".join(printable(text).split()).removesuffix("(EE)").rstrip(". ")

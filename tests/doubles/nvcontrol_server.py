@@ -58,6 +58,8 @@ class NvControlServer:
         self.coolers: list[SimulatedGpu] = [c for c in reversed(self.cards) for _ in range(c.plant.fan_count)]
         self.levels: dict[int, int] = {}
         self.coolbits = True
+        self.refusal = b"Authorization required, but no authorization protocol specified\n"
+        """What a client without the cookie is told."""
         self.extension = True
         self.uuids = True
         self.sets: list[tuple[int, int, int, int]] = []
@@ -143,9 +145,8 @@ class NvControlServer:
         name = _exactly(client, _round(name_length))[:name_length]
         cookie = _exactly(client, _round(data_length))[:data_length]
         if (name, cookie) != (b"MIT-MAGIC-COOKIE-1", self._cookie):
-            reason = b"Authorization required, but no authorization protocol specified\n"
-            text = reason.ljust(_round(len(reason)), b"\0")
-            client.sendall(struct.pack("=BBHHH", 0, len(reason), 11, 0, len(text) // 4) + text)
+            text = self.refusal.ljust(_round(len(self.refusal)), b"\0")
+            client.sendall(struct.pack("=BBHHH", 0, len(self.refusal), 11, 0, len(text) // 4) + text)
             return False
         vendor = b"gpufan double"
         screen = struct.pack("=5I6HI4B", 1, 2, 0, 1, 0, 640, 480, 160, 120, 1, 1, 3, 0, 0, 24, 0)

@@ -244,6 +244,11 @@ def test_the_profiles_and_workloads_to_choose_from_are_those_there_are() -> None
         assert list(choice.choices) == list(known)
 
 
+def test_an_error_is_one_line_of_text_whatever_is_in_it(gpufan: Run) -> None:
+    error = gpufan("tune", "/nowhere/\x1b[2J\n\x9b1m").err
+    assert error == "gpufan: /nowhere/?[2J ?1m cannot be read: No such file or directory\n"
+
+
 def test_debug_shows_a_traceback_of_a_failure(gpufan: Run, tmp_path: Path) -> None:
     result = gpufan("status", "--runtime-dir", str(tmp_path), "--debug")
     assert result.status == 1

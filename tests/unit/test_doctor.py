@@ -459,6 +459,15 @@ def test_an_autostart_of_nvidia_settings_counts_where_it_sets_fans(
     assert bool(probe._autostarts(tmp_path)) is counts
 
 
+def test_a_remedy_runs_nothing_that_somebody_has_hidden_in_a_name() -> None:
+    facts = Facts(autostarts=("/home/eve/a; reboot.desktop",), rivals=(Rival("fans", "a;reboot.service", 7, True),))
+    remedies = [remedy for found in examine(facts).findings if found.check == "rivals" for remedy in found.remedies]
+    assert remedies == [
+        "sudo systemctl disable --now 'a;reboot.service'",
+        "sudo mv '/home/eve/a; reboot.desktop' '/home/eve/a; reboot.desktop.off'",
+    ]
+
+
 def test_every_file_of_x_is_searched_for_coolbits(tmp_path: Path) -> None:
     for path, text in (
         (

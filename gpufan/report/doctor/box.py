@@ -1,6 +1,7 @@
 """Judging what is around the cards: service, settings, snapshot, rivals, X. Pure."""
 
 from collections.abc import Callable, Iterator
+from shlex import quote
 
 from gpufan.config import DEFAULT_PATH
 from gpufan.report.doctor.facts import Facts, Unit
@@ -105,9 +106,10 @@ def _said(unit: Unit) -> str:
 
 
 def _config(facts: Facts) -> Finding:
-    edit = f"sudoedit {facts.config}"
     taken = facts.published.live
-    check = f"{facts.command} config check" + ("" if facts.config == DEFAULT_PATH else f" --config {facts.config}")
+    edit, check = facts.edit_config, f"{facts.command} config check"
+    if facts.config != DEFAULT_PATH:
+        check += f" --config {quote(str(facts.config))}"
     if facts.config_error is not None:
         return Finding(SERVICE, "config", "problem", facts.config_error, (edit, check))
     if taken is not None and taken.reload_refused is not None:
@@ -185,7 +187,7 @@ def _rivals(facts: Facts) -> Iterator[Finding]:
             yield Finding(BOX, "rivals", "warning", text, (rival.stop,))
     for path in facts.autostarts:
         text = f"{path} starts nvidia-settings, which sets fans, with every desktop"
-        yield Finding(BOX, "rivals", "warning", text, (f"sudo mv {path} {path}.off",))
+        yield Finding(BOX, "rivals", "warning", text, (f"sudo mv {quote(path)} {quote(f'{path}.off')}",))
     if not facts.rivals and not facts.autostarts:
         yield Finding(BOX, "rivals", "ok", "nothing else that sets fans is running")
 
@@ -223,7 +225,7 @@ def _xorg(facts: Facts) -> Iterator[Finding]:
     setup = f"sudo {facts.command} setup-xorg"
     for file in facts.xorg_files:
         if file.error is not None:
-            yield Finding(BOX, "coolbits", bad, file.error, (f"sudoedit {file.path}",))
+            yield Finding(BOX, "coolbits", bad, file.error, (f"sudoedit {quote(file.path)}",))
     told = "; ".join(f"{file.path}:{line} has {value}" for file in facts.xorg_files for line, value in file.coolbits)
     if not counts:
         if facts.has_cards:
@@ -240,7 +242,7 @@ def _xorg(facts: Facts) -> Iterator[Finding]:
         yield Finding(BOX, "coolbits", "ok", told)
     for path, line, value in weak if not lacking else ():
         text = f"{path}:{line} sets Coolbits to {value}, without the bit for fans: add {_FANS_BIT} to it"
-        yield Finding(BOX, "coolbits", "problem", text, (f"sudoedit {path}", *_restart_x(facts)))
+        yield Finding(BOX, "coolbits", "problem", text, (f"sudoedit {quote(path)}", *_restart_x(facts)))
 
 
 def _restart_x(facts: Facts) -> tuple[str, ...]:

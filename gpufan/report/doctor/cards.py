@@ -268,7 +268,7 @@ def _left_out(case: _Case) -> Finding:
         return case.finding("fans", "ok", "not among the cards that gpufan keeps; its fans are the driver's")
     text = "in manual mode, though not among the cards that gpufan keeps: add it in the config file, or give it back"
     stop_first = f"sudo systemctl stop gpufan; sudo {case.facts.command} restore; sudo systemctl start gpufan"
-    return case.finding("fans", "warning", text, f"sudoedit {case.facts.config}", stop_first)
+    return case.finding("fans", "warning", text, case.facts.edit_config, stop_first)
 
 
 def _proven(case: _Case, proof: Proof) -> Finding:
@@ -354,5 +354,4 @@ def _throttled(case: _Case, at: str) -> Finding:
         return case.finding("heat", "problem", text, f"sudo {case.facts.command} run", less_power)
     remedy = "choose a lower target" if case.state.settings.startswith("target ") else "let the curve rise earlier"
     text += f", with the fans at {now} %: {remedy}"
-    edit = f"sudoedit {case.facts.config}"
-    return case.finding("heat", "problem", text, edit, "sudo systemctl reload gpufan", less_power)
+    return case.finding("heat", "problem", text, case.facts.edit_config, "sudo systemctl reload gpufan", less_power)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 from gpufan.config import Settings
 from gpufan.gpu import GpuInfo, Reading
@@ -68,7 +69,7 @@ class Rival:
     @property
     def stop(self) -> str:
         """The command that ends it."""
-        return f"sudo systemctl disable --now {self.unit}" if self.unit else f"sudo kill {self.pid}"
+        return f"sudo systemctl disable --now {quote(self.unit)}" if self.unit else f"sudo kill {self.pid}"
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,11 @@ class Facts:
     def has_cards(self) -> bool:
         """Whether there is an NVIDIA card at all, or a gpufan that simulates some."""
         return bool(self.pci or self.driver.cards or self.published.snapshot)
+
+    @property
+    def edit_config(self) -> str:
+        """The command to edit the file of settings."""
+        return f"sudoedit {quote(str(self.config))}"
 
     @property
     def service_has_the_fans(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from gpufan.errors import GpufanError, InputError
 from gpufan.gpu import GpuInfo
 from gpufan.gpu.select import fits
+from gpufan.printable import printable
 from gpufan.report.history import FILE
 from gpufan.report.history.events import Event
 from gpufan.report.history.store import APPLICATION_ID, SCHEMA_VERSION
@@ -211,6 +212,7 @@ class Past:
 
     def _rows(self, query: str, values: Iterable[object] = ()) -> Iterator[tuple[Any, ...]]:
         try:
-            yield from self._connection.execute(query, tuple(values))
+            for row in self._connection.execute(query, tuple(values)):
+                yield tuple(printable(value) if isinstance(value, str) else value for value in row)
         except sqlite3.Error as error:
             raise GpufanError(f"{self._path} cannot be read further: {error}") from error
