@@ -1,5 +1,6 @@
 """The keeper of the history: what it keeps, for how long, and what it makes of a file that is full, gone or broken."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -297,6 +298,15 @@ def test_the_lock_is_free_when_its_keeper_is_gone(tmp_path: Path) -> None:
 def test_a_folder_that_is_none_is_named_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(GpufanError, match=r"file/lock: File exists: .*--state-dir"), only_keeper(tmp_path / "file"):
+        pass
+
+
+def test_a_file_system_without_locks_is_named_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(GpufanError, match="lock: No locks available: name a folder"), only_keeper(tmp_path):
         pass
 
 

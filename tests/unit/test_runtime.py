@@ -1,6 +1,7 @@
 """The runtime folder's lock: one controller at a time, and no lock file that outlives its process's claim."""
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -94,6 +95,18 @@ def test_a_file_system_in_the_way_is_warned_of_and_control_goes_on(
     with only_one(tmp_path, warnings.append):
         assert warnings == [
             f"{tmp_path}/lock: {os.strerror(number)}; going on without, so see to it that no other gpufan runs"
+        ]
+
+
+def test_a_file_system_without_locks_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    warnings: list[str] = []
+    with only_one(tmp_path, warnings.append):
+        assert warnings == [
+            f"{tmp_path}/lock: No locks available; going on without, so see to it that no other gpufan runs"
         ]
 
 

@@ -1,12 +1,11 @@
 """The keeper: reads the snapshot once a second and keeps what it says. The daemon knows nothing of it."""
 
-import fcntl
 import os
 import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from gpufan.errors import GpufanError
@@ -14,6 +13,7 @@ from gpufan.report import recording, snapshot
 from gpufan.report.history.events import Event, Watcher
 from gpufan.report.history.store import HistoryFile, Sample
 from gpufan.report.snapshot import Snapshot
+from gpufan.runtime import LockHeld, take_lock
 
 POLL_S = 1.0
 """Between two looks at the snapshot, s."""
@@ -141,23 +141,17 @@ class Keeper:
 @contextmanager
 def only_keeper(folder: Path) -> Iterator[None]:
     """Hold the lock of the history in `folder`, which is made if need be. Raises GpufanError."""
-    path = folder / "lock"
     try:
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+        descriptor = take_lock(folder / "lock", 0o644)
+    except LockHeld as held:
+        raise GpufanError(
+            f"process {held} keeps the history in {folder} already: nothing to do here, or another --state-dir"
+        ) from None
     except OSError as error:
-        raise GpufanError(f"{path}: {error.strerror}: name a folder that you can write to with --state-dir") from error
+        raise GpufanError(
+            f"{folder}/lock: {error.strerror}: name a folder that you can write to with --state-dir"
+        ) from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.pread(descriptor, 20, 0).decode(errors="replace").strip() or "unknown"
-            raise GpufanError(
-                f"process {pid} keeps the history in {folder} already: nothing to do here, or another --state-dir"
-            ) from None
-        with suppress(OSError):  # the disk may be full; it is the lock that counts
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)
