@@ -246,4 +246,12 @@ def _date_axis(area: "Axes") -> None:
     here = datetime.now(timezone.utc).astimezone().tzinfo
     locator = AutoDateLocator(tz=here)
     area.xaxis.set_major_locator(locator)
-    area.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=here))
+    area.xaxis.set_major_formatter(
+        ConciseDateFormatter(
+            locator,
+            here,
+            ["%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M", "%S.%f"],
+            offset_formats=["", "%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%d", "%Y-%m-%d %H:%M"],
+            zero_formats=["", "%Y", "%m-%d", "%m-%d", "%H:%M", "%H:%M"],
+        )
+    )

@@ -2,6 +2,7 @@
 
 import re
 import sysconfig
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from gpufan.curve import Curve
 from gpufan.errors import InputError, MissingExtra
 from gpufan.report import plot
 from gpufan.report.plot import Mark, Panel, Series, check_output, curve_with_points, render, save, time_panels
+from tests.unit.kept import NOON_S
 
 TIMES_S = [0.0, 60.0, 120.0, 180.0]
 PANELS = [
@@ -50,6 +52,17 @@ def test_long_times_are_in_hours() -> None:
 def test_times_of_the_clock_are_dates() -> None:
     panel = Panel("duty", "%", [Series("a", [1.7e9, 1.7e9 + 3600], [30, 40])])
     assert any(re.fullmatch(r"\d\d:\d\d", text) for text in texts(render(time_panels([panel], wall_clock=True), "svg")))
+
+
+@pytest.mark.parametrize(
+    ("days", "tick", "corner"), [(8, r"\d\d-\d\d", "%Y-%m"), (1, r"\d\d:\d\d|\d\d-\d\d", "%Y-%m-%d")]
+)
+def test_dates_are_written_as_everywhere_else(days: int, tick: str, corner: str) -> None:
+    panel = Panel("power", "W", [Series("a", [NOON_S - days * 86400, NOON_S], [1, 2])])
+    axis = time_panels([panel], wall_clock=True).axes[0].xaxis
+    ticks = axis.get_major_formatter().format_ticks(axis.get_ticklocs())
+    assert [text for text in ticks if not re.fullmatch(tick, text)] == []
+    assert axis.get_major_formatter().get_offset() == time.strftime(corner, time.localtime(NOON_S))
 
 
 def test_a_line_has_one_colour_in_all_panels() -> None:
