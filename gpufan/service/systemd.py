@@ -35,15 +35,20 @@ def ask(command: Sequence[str], limit_s: float | None = None) -> "subprocess.Com
     except OSError as error:
         raise GpufanError(f"{command[0]} cannot be run: {error.strerror}") from error
     except subprocess.TimeoutExpired:
-        raise GpufanError(f"{' '.join(command)} has not answered for {limit_s:g} s") from None
+        raise GpufanError(f"{_without_options(command)} has not answered for {limit_s:g} s") from None
+
+
+def _without_options(command: Sequence[str]) -> str:
+    return " ".join(word for word in command if not word.startswith("-"))
 
 
 def systemctl(*arguments: str, limit_s: float | None = None) -> str:
     """Output of `systemctl`. Raises GpufanError with what it complained of, or as `ask`."""
-    done = ask(["systemctl", "--no-pager", "--no-ask-password", *arguments], limit_s)
+    command = ["systemctl", "--no-pager", "--no-ask-password", *arguments]
+    done = ask(command, limit_s)
     if done.returncode != 0:
         words = " ".join((done.stderr or done.stdout).split()) or f"it ended with {done.returncode}"
-        raise GpufanError(f"systemctl {' '.join(arguments)} failed: {words}")
+        raise GpufanError(f"{_without_options(command)} failed: {words}")
     return done.stdout
 
 

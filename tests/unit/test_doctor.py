@@ -381,6 +381,12 @@ def test_text_is_wrapped_and_a_command_never_is() -> None:
     assert lines[-1] == "1 problem and 1 warning, 1 ok."
 
 
+def test_commands_that_do_not_fit_under_the_text_begin_further_to_the_left() -> None:
+    report = Report.of("1", 0.0, (Finding("box", "display", "warning", "x", ("sudo true", "sudo " + "a" * 60)),))
+    assert [line.index("sudo") for line in shown(report).splitlines() if "sudo" in line] == [6, 6]
+    assert [line.index("sudo") for line in shown(report, 120).splitlines() if "sudo" in line] == [28, 28]
+
+
 def test_each_level_has_a_symbol_and_a_word() -> None:
     text = shown(Report.of("1", 0.0, FINDINGS))
     assert "✓ ok " in text and "! warning " in text and "✗ problem " in text

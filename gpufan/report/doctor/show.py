@@ -41,8 +41,10 @@ def _print_finding(finding: Finding, console: Console) -> None:
         text = Text(" " * len(head) if number else head, style="" if number else style)
         # A line that is too long runs on at the edge, so that what is copied from it stays whole.
         console.print(text.append(line, style="not bold default"), soft_wrap=True)
+    fits = all(len(head) + 4 + len(remedy) <= width for remedy in finding.remedies)
+    indent = len(head) + 4 if fits else 6
     for remedy in finding.remedies:
-        console.print(Text(" " * (len(head) + 4) + remedy, style="cyan"), soft_wrap=True)
+        console.print(Text(" " * indent + remedy, style="cyan"), soft_wrap=True)
 
 
 def _summary(report: Report) -> Text:
