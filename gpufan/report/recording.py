@@ -7,11 +7,13 @@ import math
 import os
 import stat
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
 from gpufan.errors import InputError
+from gpufan.gpu.pci import PciAddress
 from gpufan.printable import printable
 from gpufan.report.snapshot import Snapshot
 
@@ -36,9 +38,13 @@ class Row(NamedTuple):
     control: str
     kind: str
     reason: str
+    pci: str = ""
+    """Address as NVML prints it; empty where it is not known."""
 
 
 HEADER = ",".join(Row._fields) + "\n"
+_HEADERS = (HEADER, ",".join(Row._fields[:-1]) + "\n")
+"""The latter begins what an earlier gpufan has recorded, which went without `pci`."""
 
 
 def rows(snapshot: Snapshot) -> list[Row]:
@@ -57,6 +63,7 @@ def rows(snapshot: Snapshot) -> list[Row]:
             gpu.control,
             gpu.kind,
             gpu.reason,
+            gpu.pci,
         )
         for gpu in snapshot.gpus
     ]
@@ -101,19 +108,21 @@ class RecordingFile:
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{self.path} is not a file: name one to be written")
         begin = os.pread(self._file, len(HEADER), 0)
-        if not HEADER.encode().startswith(begin):
+        header = next((known for known in _HEADERS if begin.startswith(known.encode())), None)
+        if header is None and not HEADER.encode().startswith(begin):
             raise InputError(f"{self.path} is not a recording: name a new file, or one that `--record` has begun")
-        if begin != HEADER.encode():
-            os.ftruncate(self._file, 0)
-            try:
-                self._append(HEADER)
-            except OSError as error:
-                raise InputError(f"{self.path} cannot be written: {error.strerror}") from error
+        end = 0
+        if header is not None:
+            tail_from = max(status.st_size - _LONGEST_LINE, 0)
+            # Whoever was killed amid a row, or found the disk full, has left a part of it.
+            end = tail_from + os.pread(self._file, _LONGEST_LINE, tail_from).rfind(b"\n") + 1
+        os.ftruncate(self._file, end)
+        if header == HEADER:
             return
-        tail_from = max(status.st_size - _LONGEST_LINE, 0)
-        tail = os.pread(self._file, _LONGEST_LINE, tail_from)
-        # Whoever was killed amid a row, or found the disk full, has left a part of it.
-        os.ftruncate(self._file, tail_from + tail.rfind(b"\n") + 1)
+        try:
+            self._append(HEADER)
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written: {error.strerror}") from error
 
     def write(self, snapshot: Snapshot) -> None:
         """Append a row for each card. Raises OSError, with nothing written."""
@@ -152,7 +161,7 @@ def read(path: Path) -> Iterator[Row]:
         with path.open("rb") as file:
             while (line := file.readline(_LONGEST_LINE)).endswith(b"\n") or len(line) == _LONGEST_LINE:
                 number += 1
-                if line == HEADER.encode():  # at the beginning, and again where two recordings were joined
+                if line.decode(errors="replace") in _HEADERS:  # at the beginning, and again where some were joined
                     continue
                 if number > 1:
                     yield _parse(line, f"{path}: line {number}")
@@ -170,15 +179,21 @@ def _parse(line: bytes, where: str) -> Row:
         cells = [printable(cell) for cell in next(csv.reader([line.decode()], strict=True))]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{where} is not a row of a recording: {error}") from error
+    if len(cells) == len(Row._fields) - 1:
+        cells.append("")
     if len(cells) != len(Row._fields):
         raise InputError(f"{where} has {len(cells)} values, a row of a recording has {len(Row._fields)}")
-    time_s, uuid, label, *values, control, kind, reason = cells
+    time_s, uuid, label, *values, control, kind, reason, pci = cells
     if not (time_s and uuid):
         raise InputError(f"{where}: {'uuid' if time_s else 'time_s'} is missing")
     temperature_c, power_w, duty_percent, speed_percent, speed_rpm = (
         _number(value, f"{where}: {key}") if value else None
         for key, value in zip(Row._fields[3:], values, strict=False)
     )
+    try:
+        address = _address(pci)
+    except InputError as error:
+        raise InputError(f"{where}: pci: {error}") from error
     return Row(
         _number(time_s, f"{where}: time_s"),
         uuid,
@@ -191,7 +206,13 @@ def _parse(line: bytes, where: str) -> Row:
         control,
         kind,
         reason,
+        address,
     )
+
+
+@lru_cache(maxsize=64)  # of few cards there are many rows
+def _address(cell: str) -> str:
+    return PciAddress.parse(cell).nvml if cell else ""
 
 
 def _number(cell: str, where: str) -> float:

@@ -53,13 +53,15 @@ class Card:
     stretches: tuple[Stretch, ...]
     full_scale_rpm: float | None
     """Speed of the first fan at 100 %; None where rpm were not told."""
+    pci: str = ""
+    """Address as NVML prints it; empty where it is not known."""
 
     @property
     def info(self) -> GpuInfo:
         """What is known of it; that its fans take any duty is not, and assumed as for a nominal card."""
         index, _, name = self.label.partition(" ")
         number = int(index) if index.isdecimal() else 0
-        return GpuInfo(self.uuid, "", number, name or self.label, 1, Plant().duty_range, None, "recorded")
+        return GpuInfo(self.uuid, self.pci, number, name or self.label, 1, Plant().duty_range, None, "recorded")
 
     @property
     def readings(self) -> list[Reading]:
@@ -78,12 +80,13 @@ class _Collector:
     def __init__(self, row: Row) -> None:
         self.uuid = row.uuid
         self.label = row.label
+        self.pci = row.pci
         self._readings: deque[Reading] = deque(maxlen=LONGEST)
         self._full_scale_rpm: deque[float] = deque(maxlen=LONGEST)
 
     def add(self, row: Row, others_w: float) -> None:
         """Take a row, if it is complete."""
-        self.label = row.label
+        self.label, self.pci = row.label, row.pci or self.pci
         speed = row.duty_percent if row.speed_percent is None else row.speed_percent
         if row.temperature_c is None or row.power_w is None or speed is None:
             return
@@ -105,7 +108,7 @@ class _Collector:
             stretches[-1].append(reading)
         long = tuple(stretch for stretch in stretches if stretch[-1].time_s - stretch[0].time_s >= _SHORTEST_S)
         rpm = sorted(self._full_scale_rpm)
-        return Card(self.uuid, self.label, long, rpm[len(rpm) // 2] if rpm else None)
+        return Card(self.uuid, self.label, long, rpm[len(rpm) // 2] if rpm else None, self.pci)
 
 
 def _is_power(power_w: float) -> bool:

@@ -23,7 +23,8 @@ SHORT = 4
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two cards, the second as the first."""
     path = tmp_path_factory.mktemp("recording") / "recording.csv"
-    other = [row._replace(uuid="GPU-22222222-2222", label="1 GTX 1080 Ti") for row in record(minutes=SHORT)]
+    names = {"uuid": "GPU-22222222-2222", "label": "1 GTX 1080 Ti", "pci": "00000000:41:00.0"}
+    other = [row._replace(**names) for row in record(minutes=SHORT)]
     path.write_text(HEADER + to_csv([*record(minutes=SHORT), *other]))
     return path
 
@@ -115,7 +116,7 @@ def test_simulate_refuses_bad_input_and_says_what_is_right(
 def test_a_recording_is_fitted_and_a_setting_proposed(gpufan: Command, recording: Path, tmp_path: Path) -> None:
     picture = tmp_path / "picture.svg"
     settings = tmp_path / "config.toml"
-    settings.write_text('[[gpu]]\nmatch = 1\ncurve = "0:90"\n')
+    settings.write_text('[[gpu]]\nmatch = "41:00.0"\ncurve = "0:90"\n')
     options = ("--gpu", "1", "--output", str(picture), "--config", str(settings))
     status, out, err = gpufan("tune", str(recording), *options)
     assert (status, err) == (0, "")

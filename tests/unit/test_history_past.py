@@ -189,7 +189,7 @@ def test_csv_is_a_recording(kept: Kept, gpufan: Callable[..., tuple[int, str, st
     (tmp_path / "history.csv").write_text(out)
     found = list(recording.read(tmp_path / "history.csv"))
     assert len(found) == 20
-    assert found[0].reason == "a, reason; with °"
+    assert (found[0].reason, found[0].pci) == ("a, reason; with °", gpu_state().pci)
 
 
 @pytest.mark.usefixtures("in_utc")

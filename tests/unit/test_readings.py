@@ -10,7 +10,9 @@ from gpufan.tune.readings import LONGEST, Card, choose, collect
 
 
 def row(time_s: float, **changes: Any) -> Row:
-    return Row(time_s, "GPU-1", "0 GTX 1080 Ti", 60, 200, 50, 48, 2304, "ours", "curve", "")._replace(**changes)
+    return Row(time_s, "GPU-1", "0 GTX 1080 Ti", 60, 200, 50, 48, 2304, "ours", "curve", "", "0A:00.0")._replace(
+        **changes
+    )
 
 
 def lengths(*rows: Row) -> list[int]:
@@ -97,11 +99,12 @@ def test_of_a_long_recording_the_last_two_hours_count() -> None:
     assert (len(card.readings), card.readings[0].time_s) == (LONGEST, 100)
 
 
-CARDS = collect([*MINUTE, *(r._replace(uuid="GPU-22222222", label="1 GTX 1080 Ti") for r in MINUTE)])
+CARDS = collect([*MINUTE, *(r._replace(uuid="GPU-22222222", label="1 GTX 1080 Ti", pci="41:00.0") for r in MINUTE)])
 
 
 @pytest.mark.parametrize(
-    ("names", "indices"), [([], [0, 1]), (["1"], [1]), (["GPU-2222"], [1]), (["GTX"], [0, 1]), (["1", "0"], [0, 1])]
+    ("names", "indices"),
+    [([], [0, 1]), (["1"], [1]), (["GPU-2222"], [1]), (["PCI:10:0:0"], [0]), (["GTX"], [0, 1]), (["1", "0"], [0, 1])],
 )
 def test_a_card_is_chosen_by_any_of_its_names(names: list[str], indices: list[int]) -> None:
     assert choose(CARDS, names, "a.csv") == [CARDS[index] for index in indices]

@@ -13,7 +13,20 @@ from tests.unit.material import gpu_state
 from tests.unit.test_snapshot import disk_with_room_for
 
 SNAPSHOT = Snapshot.of((gpu_state(), gpu_state(index=1, uuid="GPU-2")), interval_s=1.0, simulated_s=12.5)
-ROW = Row(12.5, gpu_state().uuid, "0 GTX 1080 Ti", 74, 229.7, 62, 61, 2950, "ours", "hold", gpu_state().reason)
+ROW = Row(
+    12.5,
+    gpu_state().uuid,
+    "0 GTX 1080 Ti",
+    74,
+    229.7,
+    62,
+    61,
+    2950,
+    "ours",
+    "hold",
+    gpu_state().reason,
+    gpu_state().pci,
+)
 
 
 def write(path: Path, *snapshots: Snapshot) -> None:
@@ -38,7 +51,7 @@ def test_the_file_is_text_that_a_person_can_read(path: Path) -> None:
     line = path.read_text().splitlines()[1]
     assert line == (
         "12.5,GPU-11111111-2222-3333-4444-555555555555,0 GTX 1080 Ti,74,229.7,62,61,2950,ours,hold,"
-        '"curve says 58, holding for hysteresis"'
+        '"curve says 58, holding for hysteresis",00000000:0A:00.0'
     )
 
 
@@ -128,11 +141,12 @@ GOOD = to_csv([ROW]).encode()
         (b"timestamp,gpu,temp\n1,0,45\n", "is not a recording: its first line would be time_s,uuid"),
         (b"\x89PNG\r\n\x1a\n", "is not a recording"),
         (b"\0" * 100_000, "is not a recording"),
-        (HEADER.encode() + GOOD + b"1,2,3\n", "line 3 has 3 values, a row of a recording has 11"),
+        (HEADER.encode() + GOOD + b"1,2,3\n", "line 3 has 3 values, a row of a recording has 12"),
         (HEADER.encode() + GOOD.replace(b"74", b"warm"), "line 2: temperature_c: 'warm' is not a number"),
         (HEADER.encode() + GOOD.replace(b"229.7", b"nan"), "line 2: power_w: 'nan' is not a number"),
         (HEADER.encode() + GOOD.replace(b"12.5", b""), "line 2: time_s is missing"),
         (HEADER.encode() + GOOD.replace(b"GPU-11111111-2222-3333-4444-555555555555", b""), "line 2: uuid is missing"),
+        (HEADER.encode() + GOOD.replace(b"0A:00.0", b"x"), "line 2: pci: '00000000:x' is not a PCI address"),
         (HEADER.encode() + b"\xff\xfe\n", "line 2 is not a row of a recording"),
         (HEADER.encode() + b'1,"2\n3"\n', "line 2 is not a row of a recording"),
         (HEADER.encode() + b"1" * 100_000 + b"\n", "line 2 has 1 values"),
@@ -150,6 +164,19 @@ def test_what_is_wrong_is_named_with_file_and_line(path: Path, content: bytes, w
 def test_recordings_may_be_joined(path: Path) -> None:
     path.write_text((HEADER + to_csv([ROW])) * 2)
     assert list(read(path)) == [ROW, ROW]
+
+
+EARLIER = HEADER.replace(",pci", "") + to_csv([ROW]).replace(f",{ROW.pci}", "")
+"""What a gpufan has recorded that kept no PCI addresses yet."""
+
+
+def test_a_recording_without_pci_addresses_is_read_and_gone_on_with(path: Path) -> None:
+    path.write_text(EARLIER)
+    assert list(read(path)) == [ROW._replace(pci="")]
+    write(path, SNAPSHOT)
+    write(path, SNAPSHOT)
+    assert path.read_text().startswith(EARLIER)
+    assert list(read(path)) == [ROW._replace(pci=""), *rows(SNAPSHOT) * 2]
 
 
 def test_a_file_that_cannot_be_read_is_named(path: Path) -> None:

@@ -149,7 +149,8 @@ class Past:
         for rows in (older, newer):
             for time_s, card, *values in rows:
                 if card in by_id:
-                    yield Row(time_s, by_id[card].info.uuid, by_id[card].label, *values)
+                    known = by_id[card]
+                    yield Row._make((time_s, known.info.uuid, known.label, *values, known.info.pci))
 
     def events(self, cards: Iterable[Card], span: Span) -> list[Event]:
         """Events of these cards, and those that concern all, which touch `span`; in the order of their beginning."""
