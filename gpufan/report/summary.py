@@ -18,7 +18,7 @@ class Swings:
     >>> for duty in (30, 60, 58, 61, 30, 30, 34):
     ...     swings.add(duty)
     >>> swings.count, swings.variation
-    (2, 70)
+    (2, 70.0)
     """
 
     def __init__(self) -> None:
