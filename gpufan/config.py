@@ -5,6 +5,7 @@ A source lies over the one before: what is built in, the file, its tables that f
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
@@ -265,6 +266,7 @@ def _unknown(keys: type[CardKeys], key: str) -> str:
     return f"unknown key {toml(key)}: " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}")
 
 
+@cache
 def _types(keys: type[CardKeys]) -> dict[str, Any]:
     return {field.name: field.type for field in msgspec.structs.fields(keys)}
 

@@ -2,16 +2,20 @@
 
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 # Many tests start gpufan as a process. Where bytecode is not to lie beside the sources it goes elsewhere, since without
-# any each of them would compile the whole program first.
+# any each of them would compile the whole program first, and every worker of pytest all tests.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
-    os.environ["PYTHONPYCACHEPREFIX"] = f"{tempfile.gettempdir()}/gpufan-bytecode-{os.getuid()}"
+    sys.pycache_prefix = f"{tempfile.gettempdir()}/gpufan-bytecode-{os.getuid()}"
+    sys.dont_write_bytecode = False
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 
 # Started in the background, by nohup or a shell without job control, we ignore what the tests are about, and so would
@@ -21,20 +25,30 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
         signal.signal(_number, _handler)
 
 
+@pytest.fixture(scope="session")
+def state_directories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for each time that this is asked."""
+    base = tmp_path_factory.mktemp("state")
+    return (base / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def state_directory(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def state_directory(state_directories: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of the test's own, for it and the processes that it starts, in place of the machine's."""
-    folder = tmp_path_factory.mktemp("state")
+    folder = next(state_directories)
+    folder.mkdir()
     monkeypatch.setenv("STATE_DIRECTORY", str(folder))
     return folder
+
+
+HANDLERS = {number: handler for number in signal.Signals if (handler := signal.getsignal(number)) is not None}
 
 
 @pytest.fixture(autouse=True)
 def signals_as_before() -> Iterator[None]:
     """Put back what a test, or the product in its process, made of signals."""
-    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
     yield
     signal.set_wakeup_fd(-1)
-    for number, handler in before.items():
-        if handler is not None and signal.getsignal(number) is not handler:
+    for number, handler in HANDLERS.items():
+        if signal.getsignal(number) is not handler:
             signal.signal(number, handler)

@@ -149,7 +149,7 @@ def test_a_minute_tells_little_and_says_so(seconds: int) -> None:
 
 def test_readings_without_any_sense_have_a_large_misfit() -> None:
     chance = random.Random(1)
-    nonsense = card([row._replace(temperature_c=chance.randint(20, 90)) for row in record()])
+    nonsense = card([row._replace(temperature_c=chance.randint(20, 90)) for row in record(minutes=3)])
     assert fit(nonsense).misfit_k > 10
 
 
