@@ -1,7 +1,8 @@
-"""Files that are written for other programs, into a folder of the user's: never over something else unasked."""
+"""Files that are written where the user says: whole or not at all, and never over something else unasked."""
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from gpufan.errors import GpufanError, InputError
@@ -34,3 +35,17 @@ def write(folder: Path, wanted: Mapping[str, bytes], *, force: bool = False) -> 
         files.replace(path, data)
         lines.append(f"wrote {path}")
     return lines
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file anew that may be replaced, such as a picture. Raises GpufanError; what was there is there then."""
+    real = path.resolve()
+    if real.exists():
+        files.replace(real, data, like=real)
+        return
+    try:
+        real.write_bytes(data)
+    except OSError as error:
+        with suppress(OSError):
+            real.unlink()  # a part of it is of no use
+        raise GpufanError(f"cannot write {path}: {error.strerror}") from error

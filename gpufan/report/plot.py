@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpufan.curve import Curve
 from gpufan.errors import InputError, MissingExtra
+from gpufan.written import put
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,8 +98,9 @@ def check_output(path: Path, suffixes: Sequence[str] = (".svg", ".png")) -> None
     if path.suffix.lower() not in suffixes:
         kinds = " or ".join(suffix[1:].upper() for suffix in suffixes)
         raise InputError(f"{path}: it is written as {kinds}: name a file that ends in {' or '.join(suffixes)}")
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"{path} cannot be written: {'it is a folder' if path.is_dir() else 'no such folder'}")
+    is_other = path.exists() and not path.is_file()
+    if is_other or not path.parent.is_dir():
+        raise InputError(f"{path} cannot be written: {'it is not a file' if is_other else 'no such folder'}")
     if find_spec("matplotlib") is None:
         raise MissingExtra("pictures need", "matplotlib", "plot")
 
@@ -211,13 +213,9 @@ def render(figure: "Figure", kind: str) -> bytes:
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write `figure` to `path`, as its suffix says. Raises InputError."""
+    """Write `figure` to `path`, as its suffix says. Raises InputError as `check_output`, or GpufanError."""
     check_output(path)
-    data = render(figure, _SUFFIXES[path.suffix.lower()])
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    put(path, render(figure, _SUFFIXES[path.suffix.lower()]))
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:

@@ -163,7 +163,10 @@ def test_the_curve_is_the_one_that_the_card_followed_last(kept: Kept, settings: 
         assert curve_of(past.cards()[0]) == curve
 
 
-@pytest.mark.parametrize(("settings", "target_c"), [("target 78.5 °C", 78.5), ("curve 50:30,83:100", None)])
+@pytest.mark.parametrize(
+    ("settings", "target_c"),
+    [("target 78.5 °C", 78.5), ("target 78 °C", 78), ("target 7.8.5 °C", None), ("curve 50:30,83:100", None)],
+)
 def test_the_target_is_the_one_that_the_card_was_held_at_last(
     kept: Kept, settings: str, target_c: float | None
 ) -> None:

@@ -1,5 +1,6 @@
 """Pictures: written as their suffix says, with their text as text, and refused in one line where they cannot be."""
 
+import os
 import re
 import sysconfig
 import time
@@ -10,10 +11,12 @@ import pytest
 
 from gpufan.control.law import DEFAULT_CURVE
 from gpufan.curve import Curve
-from gpufan.errors import InputError, MissingExtra
+from gpufan.errors import GpufanError, InputError, MissingExtra
 from gpufan.report import plot
 from gpufan.report.plot import Mark, Panel, Series, check_output, curve_with_points, render, save, time_panels
+from gpufan.written import put
 from tests.unit.kept import NOON_S
+from tests.unit.test_snapshot import disk_with_room_for
 
 TIMES_S = [0.0, 60.0, 120.0, 180.0]
 PANELS = [
@@ -108,14 +111,35 @@ def test_a_picture_is_written_as_its_suffix_says(tmp_path: Path, name: str, begi
     assert (tmp_path / name).read_bytes().startswith(begin)
 
 
-@pytest.mark.parametrize("name", ["a.pdf", "a", "svg", "missing/a.svg", "folder.svg"])
+@pytest.mark.parametrize("name", ["a.pdf", "a", "svg", "missing/a.svg", "folder.svg", "pipe.svg"])
 def test_where_no_picture_can_be_written_is_told_before_the_work(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder.svg").mkdir()
+    os.mkfifo(tmp_path / "pipe.svg")
     with pytest.raises(InputError) as error:
         check_output(tmp_path / name)
     assert re.search(
-        r"name a file that ends in \.svg or \.png|cannot be written: (no such folder|it is a folder)", str(error.value)
+        r"name a file that ends in \.svg or \.png|cannot be written: (no such folder|it is not a file)",
+        str(error.value),
     )
+
+
+@pytest.mark.parametrize("before", [None, b"the last picture"])
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, before: bytes | None) -> None:
+    path = tmp_path / "a.svg"
+    if before is not None:
+        path.write_bytes(before)
+    with disk_with_room_for(10), pytest.raises(GpufanError, match=r"cannot write .*a\.svg: File too large"):
+        put(path, b"x" * 20)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == ([] if before is None else [before])
+
+
+def test_a_picture_under_a_link_is_written_where_that_leads(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "a.svg").symlink_to("web/a.svg")
+    for data in (b"1", b"2"):
+        put(tmp_path / "a.svg", data)
+        assert (tmp_path / "web/a.svg").read_bytes() == data
+    assert (tmp_path / "a.svg").is_symlink()
 
 
 def test_without_matplotlib_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

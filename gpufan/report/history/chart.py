@@ -14,6 +14,7 @@ from gpufan.report.history.days import minute_rpm
 from gpufan.report.history.events import TROUBLES, Event
 from gpufan.report.history.past import Card, Mean, Minute, Past, Span
 from gpufan.report.plot import Mark, Panel, Series, curve_with_points, render, time_panels
+from gpufan.written import put
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,12 +122,12 @@ def curve_of(card: Card) -> Curve | None:
 
 def target_of(card: Card) -> float | None:
     """The temperature in °C that the card was held at last; None where it was something else, or was not told."""
-    found = re.fullmatch(r"target ([0-9.]+) °C", card.settings)
+    found = re.fullmatch(r"target ([0-9]+(?:\.[0-9]+)?) °C", card.settings)
     return float(found[1]) if found else None
 
 
 def save_png(figures: Sequence["Figure"], path: Path) -> None:
-    """Write the figures below one another to `path`. Raises InputError."""
+    """Write the figures below one another to `path`. Raises GpufanError."""
     from PIL import Image  # comes with matplotlib
 
     images = [Image.open(io.BytesIO(render(figure, "png"))) for figure in figures]
@@ -135,10 +136,9 @@ def save_png(figures: Sequence["Figure"], path: Path) -> None:
     for image in images:
         whole.paste(image, (0, top))
         top += image.height
-    try:
-        whole.save(path, "PNG")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    data = io.BytesIO()
+    whole.save(data, "PNG")
+    put(path, data.getvalue())
 
 
 def _sound(minute: Minute) -> Mean:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from gpufan import __version__
-from gpufan.errors import GpufanError, InputError
+from gpufan.errors import GpufanError
 from gpufan.report.history import chart
 from gpufan.report.history.days import SOUND_NOTE, Day, days, event_duration, load_from_w, second_of, whole
 from gpufan.report.history.events import Event
 from gpufan.report.history.past import Card, Past, Span
 from gpufan.report.plot import render
 from gpufan.resources import template
+from gpufan.written import put
 
 SUFFIXES = (".html", ".png")
 
@@ -24,7 +25,7 @@ EVENTS = 300
 def write_report(past: Past, cards: Sequence[Card], span: Span, path: Path) -> None:
     """Write what `cards` did within `span` to `path`, as its suffix says.
 
-    Raises InputError where it cannot be written, GpufanError where there is nothing to write.
+    Raises GpufanError where it cannot be written, or where there is nothing to write.
     """
     begin_s, end_s = past.span()
     span = Span(max(span.begin_s, begin_s), min(span.end_s, end_s))
@@ -53,10 +54,7 @@ def write_report(past: Past, cards: Sequence[Card], span: Span, path: Path) -> N
         version=__version__,
         written=_minute(time.time()),
     )
-    try:
-        path.write_text(html, "utf-8")
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+    put(path, html.encode(errors="replace"))
 
 
 def _nothing(span: Span) -> GpufanError:
