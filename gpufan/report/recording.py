@@ -161,7 +161,9 @@ def read(path: Path) -> Iterator[Row]:
         with path.open("rb") as file:
             while (line := file.readline(_LONGEST_LINE)).endswith(b"\n") or len(line) == _LONGEST_LINE:
                 number += 1
-                if line.decode(errors="replace") in _HEADERS:  # at the beginning, and again where some were joined
+                if (
+                    line.decode(errors="replace").replace("\r\n", "\n") in _HEADERS
+                ):  # at the beginning, and again where some were joined
                     continue
                 if number > 1:
                     yield _parse(line, f"{path}: line {number}")

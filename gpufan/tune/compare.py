@@ -21,7 +21,7 @@ def settings(curves: Sequence[Curve], targets_c: Sequence[float]) -> list[Settin
     """What is asked for, and then what it has to be better than."""
     asked = [CardSettings(curve) for curve in curves if curve != DEFAULT_CURVE]
     asked += [CardSettings(target_c=target_c) for target_c in targets_c]
-    named = [Setting(str(settings), settings) for settings in asked]
+    named = [Setting(str(settings), settings) for settings in dict.fromkeys(asked)]
     return [*named, Setting("default curve", CardSettings()), Setting("stock driver", None)]
 
 

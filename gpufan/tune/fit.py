@@ -116,7 +116,10 @@ def fit(card: Card) -> Fit:
     except ImportError:
         raise MissingExtra("a fit needs", "scipy", "tune") from None
     if not card.stretches:
-        raise GpufanError(f"{card.label}: no whole minute with temperature, power and fan speed")
+        raise GpufanError(
+            f"{card.label}: no whole minute of readings that follow one another within 10 s, with temperature,"
+            " power and fan speed"
+        )
     usual = _Usual.of(card)
 
     def misfits(values: Sequence[float]) -> list[float]:

@@ -119,7 +119,7 @@ def collect(rows: Iterable[Row]) -> list[Card]:
     """Sort `rows` by card, in the order in which the cards first appear; what is incomplete or absurd is left out."""
     cards: dict[str, _Collector] = {}
     for _, together in groupby(rows, key=lambda row: row.time_s):
-        tick = list(together)
+        tick = list({row.uuid: row for row in together}.values())  # what is told twice counts once
         powers_w = [row.power_w if row.power_w is not None and _is_power(row.power_w) else 0.0 for row in tick]
         for row, power_w in zip(tick, powers_w, strict=True):
             if row.uuid not in cards:

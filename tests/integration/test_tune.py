@@ -18,6 +18,11 @@ Command = Callable[..., tuple[int, str, str]]
 SHORT = 4
 """Minutes: enough to say something."""
 
+NOTHING = (
+    "0 GTX 1080 Ti: no whole minute of readings that follow one another within 10 s, with temperature, power and fan"
+    " speed"
+)
+
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -167,7 +172,7 @@ def test_one_row_is_too_little(gpufan: Command, tmp_path: Path) -> None:
     assert gpufan("tune", str(path)) == (
         1,
         "",
-        "gpufan: 0 GTX 1080 Ti: no whole minute with temperature, power and fan speed\n",
+        f"gpufan: {NOTHING}\n",
     )
 
 
@@ -274,5 +279,5 @@ def test_too_short_a_look_at_the_running_gpufan_is_told(
 ) -> None:
     monkeypatch.setattr(live, "watch", lambda path, duration_s, elapsed: live.rows(snapshot.read(path)))
     status, out, err = gpufan("tune")
-    assert (status, err) == (1, "gpufan: 0 GTX 1080 Ti: no whole minute with temperature, power and fan speed\n")
+    assert (status, err) == (1, f"gpufan: {NOTHING}\n")
     assert out == ""

@@ -158,7 +158,7 @@ def test_speed_in_rpm_is_that_of_the_fan() -> None:
 
 
 def test_nothing_to_go_by_is_told() -> None:
-    with pytest.raises(GpufanError, match="0 GTX 1080 Ti: no whole minute with temperature, power and fan speed"):
+    with pytest.raises(GpufanError, match="0 GTX 1080 Ti: no whole minute of readings"):
         fit(Card("GPU-1", "0 GTX 1080 Ti", (), None))
 
 

@@ -35,8 +35,8 @@ def test_after_a_gap_a_new_stretch_begins() -> None:
     assert lengths(*MINUTE, *later(200)) == [61, 61]
 
 
-def test_where_time_goes_backwards_or_stands_still_a_new_stretch_begins() -> None:
-    assert lengths(*MINUTE, *MINUTE, *later(60)) == [61, 61, 61]
+def test_where_time_goes_backwards_a_new_stretch_begins() -> None:
+    assert lengths(*MINUTE, *MINUTE, *later(-60)) == [61, 61, 61]
 
 
 def test_a_stretch_of_less_than_a_minute_tells_nothing() -> None:
@@ -78,6 +78,12 @@ def test_what_the_other_cards_draw_at_the_same_time_is_kept() -> None:
     ticks = zip(MINUTE, [r._replace(uuid="GPU-2", power_w=50) for r in MINUTE], third, strict=True)
     first, second, _ = collect(r for tick in ticks for r in tick)
     assert (first.readings[5].others_w, second.readings[5].others_w) == (50, 200)
+
+
+def test_a_reading_that_is_told_twice_counts_once() -> None:
+    (card,) = collect([row for row in MINUTE for _ in range(2)])
+    assert [len(stretch) for stretch in card.stretches] == [61]
+    assert {reading.others_w for reading in card.readings} == {0.0}
 
 
 def test_the_speed_at_100_percent_follows_from_what_the_fan_tells() -> None:

@@ -166,6 +166,11 @@ def test_recordings_may_be_joined(path: Path) -> None:
     assert list(read(path)) == [ROW, ROW]
 
 
+def test_a_recording_that_came_through_another_system_is_read(path: Path) -> None:
+    path.write_bytes((HEADER + to_csv([ROW])).replace("\n", "\r\n").encode())
+    assert list(read(path)) == [ROW]
+
+
 EARLIER = HEADER.replace(",pci", "") + to_csv([ROW]).replace(f",{ROW.pci}", "")
 """What a gpufan has recorded that kept no PCI addresses yet."""
 

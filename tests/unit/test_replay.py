@@ -9,6 +9,7 @@ from gpufan.control.law import CardSettings
 from gpufan.curve import Curve
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, Plant, Profile, SimulatedBox, sound_db
 from gpufan.report.recording import Row
+from gpufan.tune.compare import settings
 from gpufan.tune.fit import FittedPlant
 from gpufan.tune.readings import Card, collect
 from gpufan.tune.replay import FittedBox, Outcome, Setting, panels, recorded, replay
@@ -138,3 +139,9 @@ def test_under_another_load_the_other_cards_have_that_load_too() -> None:
     box = FittedBox(cards, lambda time_s: 100.0)
     box.advance(1)
     assert box.gpus[0].neighbour_heat_k == pytest.approx(0.02 * 2 * 100)
+
+
+def test_what_is_asked_for_twice_is_compared_once() -> None:
+    curve = Curve.parse("40:30,80:100")
+    names = [setting.name for setting in settings([curve, curve], [78, 78.0])]
+    assert names == ["curve 40:30,80:100", "target 78 °C", "default curve", "stock driver"]
