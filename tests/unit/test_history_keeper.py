@@ -186,8 +186,9 @@ def damaged(kept: Kept) -> list[str]:
         (lambda path: path.write_bytes(b"no database" * 1000), "file is not a database"),
         (lambda path: path.write_bytes(path.read_bytes()[:6000]), "malformed"),
         (lambda path: path.write_bytes(path.read_bytes()[:100] + bytes(20000)), "malformed"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b"TABLE card", b"\xebABLE card")), "can't decode"),
     ],
-    ids=["foreign", "truncated", "zeroed"],
+    ids=["foreign", "truncated", "zeroed", "schema"],
 )
 def test_a_damaged_file_is_set_aside_and_a_new_one_begun(kept: Kept, harm: object, why: str) -> None:
     kept.seconds(50)

@@ -6,6 +6,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -337,3 +338,31 @@ def test_cards_are_chosen_as_everywhere(kept: Kept) -> None:
     with Past(kept.folder) as past:
         for names, indices in (((), [0, 1]), (("1",), [1]), (("rtx",), [1]), (("0a:00.0", "GPU-2222"), [0, 1])):
             assert [card.info.index for card in past.cards(names)] == indices, names
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE minute SET time_s = 'x'",
+        "UPDATE minute SET time_s = 1e308",
+        "UPDATE minute SET seconds = 1e999",
+        "UPDATE minute SET power_w = 1e300",
+        "UPDATE minute SET temperature_c_max = x'ff'",
+        "UPDATE card SET number = 'x'",
+    ],
+)
+def test_what_cannot_be_in_a_sound_file_is_told_and_not_reckoned_with(kept: Kept, harm: str) -> None:
+    kept.seconds(11)
+    kept.keeper.close()
+    with closing(sqlite3.connect(kept.path)) as connection, connection:
+        connection.execute(harm)
+    with Past(kept.folder) as past, pytest.raises(GpufanError, match=r"history.sqlite is damaged: Expected .*; move"):
+        list(past.minutes(past.cards()[0], past.span()))
+
+
+def test_a_damaged_schema_is_told(kept: Kept) -> None:
+    kept.seconds(11)
+    kept.keeper.close()
+    kept.path.write_bytes(kept.path.read_bytes().replace(b"TABLE card", b"\xebABLE card"))
+    with Past(kept.folder) as past, pytest.raises(GpufanError, match=r"history.sqlite is damaged: .* can't decode"):
+        past.cards()

@@ -24,8 +24,8 @@ SOUND_NOTE = "dB(A): estimated, on the scale of a GTX 1080 Ti Founders Edition"
 def minute_rpm(minute: Minute) -> float | None:
     """Speed of the fans in turns per minute; taken from percent where the card does not tell; None if neither."""
     if minute.speed_rpm.mean is not None:
-        return minute.speed_rpm.mean
-    return None if minute.speed_percent.mean is None else minute.speed_percent.mean / 100 * FULL_SCALE_RPM
+        return max(minute.speed_rpm.mean, 0.0)  # what a driver says may be anything
+    return None if minute.speed_percent.mean is None else max(minute.speed_percent.mean, 0.0) / 100 * FULL_SCALE_RPM
 
 
 def load_from_w(highest_power_w: float) -> float:

@@ -5,8 +5,11 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple
+from types import GenericAlias, TracebackType
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta
 
 from gpufan.errors import GpufanError, InputError
 from gpufan.gpu import GpuInfo
@@ -16,6 +19,19 @@ from gpufan.report.history import FILE
 from gpufan.report.history.events import Event
 from gpufan.report.history.store import APPLICATION_ID, SCHEMA_VERSION
 from gpufan.report.recording import Row
+
+# What the columns of a sound file hold. What else a damaged one says is told, and not reckoned with.
+_Time = Annotated[float, Meta(ge=0, lt=1e10)]
+_Seconds = Annotated[float, Meta(ge=0, le=1e10)]
+_Measured = Annotated[float, Meta(ge=-1e12, le=1e12)] | None
+_CARD = tuple[int, str, int, str, str, str, str]
+_SPAN = tuple[_Time | None, _Time | None]
+_FIRST = tuple[_Time | None]
+_HIGHEST = tuple[_Measured]
+_MINUTE = GenericAlias(tuple, (_Time, str, str, *(_Seconds,) * 3, *(_Measured,) * 15))
+_SECOND = tuple[_Time, str, str, _Seconds, _Measured, _Measured, _Measured, _Measured, _Measured]
+_READING = tuple[_Time, int, _Measured, _Measured, _Measured, _Measured, _Measured, str, str, str]
+_EVENT = tuple[_Time, str, str, _Time, str, int]
 
 
 class Span(NamedTuple):
@@ -82,7 +98,7 @@ class Past:
                 settings,
             )
             for id, uuid, index, name, pci, label, settings in self._rows(
-                "SELECT id, uuid, number, name, pci, label, settings FROM card ORDER BY number, id"
+                _CARD, "SELECT id, uuid, number, name, pci, label, settings FROM card ORDER BY number, id"
             )
         ]
         if not found:
@@ -96,7 +112,7 @@ class Past:
 
     def span(self) -> Span:
         """Of the first minute's beginning to the last one's end. Raises GpufanError where the history is empty."""
-        begin_s, end_s = next(self._rows("SELECT min(time_s), max(time_s) FROM minute"))
+        begin_s, end_s = next(self._rows(_SPAN, "SELECT min(time_s), max(time_s) FROM minute"))
         if begin_s is None:
             raise GpufanError(f"{self._path} is empty as yet: look again in a minute, and see that gpufan runs")
         return Span(begin_s, end_s + 60)
@@ -104,6 +120,7 @@ class Past:
     def minutes(self, card: Card, span: Span) -> Iterator[Minute]:
         """Minutes that begin within `span`, in order; one with several kinds of state comes as several."""
         rows = self._rows(
+            _MINUTE,
             "SELECT time_s, control, kind, seconds, hot_s, throttled_s,"
             " temperature_c, temperature_c_min, temperature_c_max, power_w, power_w_min, power_w_max,"
             " duty_percent, duty_percent_min, duty_percent_max, speed_percent, speed_percent_min, speed_percent_max,"
@@ -117,6 +134,7 @@ class Past:
     def seconds(self, card: Card, span: Span) -> Iterator[Minute]:
         """Readings within `span`, as far back as they are kept, in order: minutes that last a second or so."""
         rows = self._rows(
+            _SECOND,
             "SELECT time_s, control, kind, seconds, temperature_c, power_w, duty_percent, speed_percent, speed_rpm"
             " FROM second JOIN reason ON second.reason = reason.id"
             " WHERE card = ? AND time_s >= ? AND time_s < ? ORDER BY time_s",
@@ -127,21 +145,25 @@ class Past:
 
     def highest_power_w(self, card: Card) -> float:
         """The most that the card has drawn as far back as the history goes, W; 0 where it does not tell."""
-        highest_w: float | None = next(self._rows("SELECT max(power_w_max) FROM minute WHERE card = ?", (card.id,)))[0]
+        highest_w: float | None = next(
+            self._rows(_HIGHEST, "SELECT max(power_w_max) FROM minute WHERE card = ?", (card.id,))
+        )[0]
         return highest_w or 0.0
 
     def readings(self, cards: Iterable[Card], span: Span) -> Iterator[Row]:
         """Rows of a recording, in order: by the second as far back as these are kept, a minute's means before that."""
         by_id = {card.id: card for card in cards}
-        (first_s,) = next(self._rows("SELECT min(time_s) FROM second"))
+        (first_s,) = next(self._rows(_FIRST, "SELECT min(time_s) FROM second"))
         # They are forgotten by the minute, so none is told twice.
         whole_from_s = span.end_s if first_s is None else max(first_s // 60 * 60, span.begin_s)
         older = self._rows(
+            _READING,
             "SELECT time_s, card, temperature_c, power_w, duty_percent, speed_percent, speed_rpm, control, kind, ''"
             " FROM minute WHERE time_s >= ? AND time_s < ? ORDER BY time_s",
             (span.begin_s, min(whole_from_s, span.end_s)),
         )
         newer = self._rows(
+            _READING,
             "SELECT time_s, card, temperature_c, power_w, duty_percent, speed_percent, speed_rpm, control, kind, text"
             " FROM second JOIN reason ON second.reason = reason.id WHERE time_s >= ? AND time_s < ? ORDER BY time_s",
             (whole_from_s, span.end_s),
@@ -156,6 +178,7 @@ class Past:
         """Events of these cards, and those that concern all, which touch `span`; in the order of their beginning."""
         uuids = {"", *(card.info.uuid for card in cards)}
         rows = self._rows(
+            _EVENT,
             "SELECT begin_s, uuid, kind, end_s, text, count FROM event WHERE end_s >= ? AND begin_s < ?"
             " ORDER BY begin_s",
             span,
@@ -198,6 +221,7 @@ class Past:
     def _connect(self, mode: str) -> sqlite3.Connection:
         """Open the file. Raises sqlite3.Error, and sqlite3.DatabaseError for one that is not ours."""
         connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?{mode}", uri=True)
+        connection.text_factory = lambda data: printable(data.decode(errors="replace"))
         try:
             connection.execute("PRAGMA trusted_schema = OFF")
             (application_id,) = connection.execute("PRAGMA application_id").fetchone()
@@ -211,9 +235,12 @@ class Past:
             raise
         return connection
 
-    def _rows(self, query: str, values: Iterable[object] = ()) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, kind: Any, query: str, values: Iterable[object] = ()) -> Iterator[tuple[Any, ...]]:
+        """Rows of `kind`. Raises GpufanError also where they are none."""
         try:
             for row in self._connection.execute(query, tuple(values)):
-                yield tuple(printable(value) if isinstance(value, str) else value for value in row)
+                yield msgspec.convert(row, kind)
         except sqlite3.Error as error:
             raise GpufanError(f"{self._path} cannot be read further: {error}") from error
+        except (msgspec.ValidationError, UnicodeDecodeError) as error:  # the latter is of sqlite3's own complaint
+            raise GpufanError(f"{self._path} is damaged: {error}; move it away, and a new one begins") from error

@@ -144,10 +144,10 @@ class HistoryFile:
         """What `action` returns; where the file turns out to be damaged, with a new one in its place."""
         try:
             return action()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where sqlite3 cannot say what is damaged
             self.close()
             # Its subclasses are of a full disk and the like, and leave the file well.
-            if type(error) is not sqlite3.DatabaseError:
+            if type(error) not in (sqlite3.DatabaseError, UnicodeDecodeError):
                 raise
             self._set_aside(str(error))
             return action()
