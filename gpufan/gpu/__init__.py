@@ -5,7 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -43,14 +43,18 @@ THROTTLES = ("heat", "power-brake", "hardware", "power-cap")
 `power-cap` is the power limit, which a busy card reaches in good order."""
 
 
+_Whole = Annotated[int, msgspec.Meta(ge=-(2**32), le=2**32)]
+"""What a driver can put into its numbers."""
+
+
 class FanReading(msgspec.Struct, frozen=True, gc=False):
     """One fan, read back; each value is None where the driver does not tell."""
 
-    speed_percent: int | None
-    target_percent: int | None
+    speed_percent: _Whole | None
+    target_percent: _Whole | None
     manual: bool | None
     """Whether the fan is in our hands rather than the driver's."""
-    speed_rpm: int | None = None
+    speed_rpm: _Whole | None = None
 
 
 class Reading(msgspec.Struct, frozen=True):

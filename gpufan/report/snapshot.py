@@ -25,17 +25,21 @@ _STARTED_S = time.time()
 _Time = Annotated[float, Meta(ge=0, lt=1e10)]
 """Seconds since the epoch, in this century or some later one: what else a file says is no time."""
 
+_Count = Annotated[int, Meta(ge=0, le=10**12)]
+_Measured = Annotated[float, Meta(ge=-1e12, le=1e12)] | None
+"""Far more than any card, driver or time could tell: what reads a snapshot can reckon with these."""
+
 
 class Errors(msgspec.Struct, frozen=True, gc=False):
     """What went wrong with a card since the start, counted by kind."""
 
-    refused: int = 0
+    refused: _Count = 0
     """Sets that the driver refused."""
-    unreadable: int = 0
+    unreadable: _Count = 0
     """Readings without a temperature."""
-    lost: int = 0
+    lost: _Count = 0
     """Times that the card did not answer."""
-    not_given_back: int = 0
+    not_given_back: _Count = 0
     """Tries to give the fans back that failed."""
 
 
@@ -44,21 +48,21 @@ class GpuState(msgspec.Struct, frozen=True):
 
     uuid: str
     pci: str
-    index: int
+    index: _Count
     label: str
     backend: str
     control: str
     """Whose the fans are: `ours`, `driver` (the curve says auto, or a dry run), `released` after trouble, `lost`."""
-    temperature_c: float | None
-    power_w: float | None
-    duty_percent: int | None
+    temperature_c: _Measured
+    power_w: _Measured
+    duty_percent: _Count | None
     """The duty set, percent; None while the driver decides."""
     fans: tuple[FanReading, ...]
     kind: str
     reason: str
-    overrides: int
+    overrides: _Count
     """How often something else changed the fans and was set right."""
-    errors: int
+    errors: _Count
     """How often the card refused or did not answer: the sum of `errors_by_kind`."""
     tick_age_s: float = 0.0
     """Seconds since the card's loop last came round."""
@@ -72,9 +76,9 @@ class GpuState(msgspec.Struct, frozen=True):
     """What the fans follow: `curve 50:30,83:100`, or `target 78 °C`."""
     throttle: str | None = None
     """What lowers the card's clocks: one of `gpufan.gpu.THROTTLES`, or `none`; None where it does not tell."""
-    throttled_s: float = 0.0
+    throttled_s: _Time = 0.0
     """Seconds since the start in which heat has lowered the clocks."""
-    fail_safe_s: float = 0.0
+    fail_safe_s: _Time = 0.0
     """Seconds since the start in the fail-safe: the temperature was in doubt."""
     errors_by_kind: Errors = Errors()
 
@@ -90,15 +94,15 @@ class Snapshot(msgspec.Struct, frozen=True):
     interval_s: Annotated[float, Meta(gt=0, le=60)]
     dry_run: bool
     gpus: tuple[GpuState, ...]
-    simulated_s: float | None = None
+    simulated_s: _Time | None = None
     """Simulated seconds since the start; None for real cards."""
     reload_refused: str | None = None
     """What was wrong with the settings at the last reload, so that those before stay; None where nothing was."""
     started_s: _Time | None = None
     """When the run began, seconds since the epoch."""
-    clock_steps: int = 0
+    clock_steps: _Count = 0
     """How often the clock on the wall was set since the start."""
-    clock_step_s: float = 0.0
+    clock_step_s: Annotated[float, Meta(ge=-1e10, le=1e10)] = 0.0
     """By how much the last time, s; negative for back."""
 
     @classmethod

@@ -195,10 +195,29 @@ def test_a_foreign_file_is_not_believed(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"time_s": 1e308}, {"time_s": -1e308}, {"started_s": 1e300}, {"interval_s": 0}, {"interval_s": 1e308}]
+    "change",
+    [
+        {"time_s": 1e308},
+        {"time_s": -1e308},
+        {"started_s": 1e300},
+        {"interval_s": 0},
+        {"interval_s": 1e308},
+        {"simulated_s": 1e308},
+    ],
 )
 def test_a_time_that_cannot_be_is_not_believed(tmp_path: Path, change: dict[str, float]) -> None:
     (tmp_path / "state.json").write_bytes(msgspec.json.encode({**msgspec.to_builtins(SNAPSHOT), **change}))
+    with pytest.raises(GpufanError, match="is not a snapshot"):
+        read(tmp_path / "state.json")
+
+
+@pytest.mark.parametrize(
+    "change", [{"index": 10**20}, {"temperature_c": 1e308}, {"duty_percent": 10**20}, {"throttled_s": 1e308}], ids=str
+)
+def test_a_number_that_nothing_tells_is_not_believed(tmp_path: Path, change: dict[str, float]) -> None:
+    told = msgspec.to_builtins(SNAPSHOT)
+    told["gpus"][0].update(change)
+    (tmp_path / "state.json").write_bytes(msgspec.json.encode(told))
     with pytest.raises(GpufanError, match="is not a snapshot"):
         read(tmp_path / "state.json")
 
