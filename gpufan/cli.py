@@ -330,7 +330,7 @@ def main() -> None:
         sys.stdout.flush()
         status, message = ended_with or 0, None
     except click.ClickException as error:
-        status, message = error.exit_code, error.format_message()
+        status, message = error.exit_code, " ".join(error.format_message().split())
     except click.Abort:
         status, message = 130, "interrupted"
     except BrokenPipeError:

@@ -197,6 +197,8 @@ def run_simulation(
 
     with only_one(runtime_folder, _complain), _recording(record) as recording:
         report = _report(f"gpufan {__version__} · simulated {simulation.profile}, {simulation.workload}")
+        for line in settings.idle_tables([gpu.info for gpu in box.gpus]):
+            report.warn(line)
         workers = [Worker(gpu, settings.for_card, dry_run=whole.dry_run) for gpu in chosen]
         for worker in workers:
             worker.box = workers

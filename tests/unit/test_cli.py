@@ -249,6 +249,16 @@ def test_an_error_is_one_line_of_text_whatever_is_in_it(gpufan: Run) -> None:
     assert error == "gpufan: /nowhere/?[2J ?1m cannot be read: No such file or directory\n"
 
 
+def test_a_choice_that_is_missing_is_told_in_one_line(gpufan: Run) -> None:
+    assert gpufan("completion").err == "gpufan: Missing argument '{bash|fish|zsh}'. Choose from: bash, fish, zsh\n"
+
+
+def test_a_simulation_tells_which_tables_and_neighbours_fit_none_of_its_cards(gpufan: Run, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('neighbours = ["9"]\n[[gpu]]\nmatch = "0b:00.0"\n')
+    out = gpufan(*SIMULATED, "1s", "--config", str(tmp_path / "c.toml")).out
+    assert 'match = "0b:00.0" fits no card here' in out and 'neighbours: "9" fits no card here' in out
+
+
 def test_debug_shows_a_traceback_of_a_failure(gpufan: Run, tmp_path: Path) -> None:
     result = gpufan("status", "--runtime-dir", str(tmp_path), "--debug")
     assert result.status == 1
