@@ -186,7 +186,7 @@ def damaged(kept: Kept) -> list[str]:
         (lambda path: path.write_bytes(b"no database" * 1000), "file is not a database"),
         (lambda path: path.write_bytes(path.read_bytes()[:6000]), "malformed"),
         (lambda path: path.write_bytes(path.read_bytes()[:100] + bytes(20000)), "malformed"),
-        (lambda path: path.write_bytes(path.read_bytes().replace(b"TABLE card", b"\xebABLE card")), "can't decode"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b"TABLE card", b"\xebABLE card")), "it is damaged"),
     ],
     ids=["foreign", "truncated", "zeroed", "schema"],
 )

@@ -17,7 +17,7 @@ from gpufan.gpu.select import fits
 from gpufan.printable import printable
 from gpufan.report.history import FILE
 from gpufan.report.history.events import Event
-from gpufan.report.history.store import APPLICATION_ID, SCHEMA_VERSION
+from gpufan.report.history.store import APPLICATION_ID, SCHEMA_VERSION, words
 from gpufan.report.recording import Row
 
 # What the columns of a sound file hold. What else a damaged one says is told, and not reckoned with.
@@ -240,7 +240,7 @@ class Past:
         try:
             for row in self._connection.execute(query, tuple(values)):
                 yield msgspec.convert(row, kind)
-        except sqlite3.Error as error:
-            raise GpufanError(f"{self._path} cannot be read further: {error}") from error
-        except (msgspec.ValidationError, UnicodeDecodeError) as error:  # the latter is of sqlite3's own complaint
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise GpufanError(f"{self._path} cannot be read further: {words(error)}") from error
+        except msgspec.ValidationError as error:
             raise GpufanError(f"{self._path} is damaged: {error}; move it away, and a new one begins") from error

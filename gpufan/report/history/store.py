@@ -144,12 +144,12 @@ class HistoryFile:
         """What `action` returns; where the file turns out to be damaged, with a new one in its place."""
         try:
             return action()
-        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter where sqlite3 cannot say what is damaged
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             self.close()
             # Its subclasses are of a full disk and the like, and leave the file well.
             if type(error) not in (sqlite3.DatabaseError, UnicodeDecodeError):
                 raise
-            self._set_aside(str(error))
+            self._set_aside(words(error))
             return action()
 
     def _last_s(self) -> float | None:
@@ -286,6 +286,11 @@ def _minute(sample: Sample, card: int) -> tuple[object, ...]:
 
 def _measured(row: Row) -> tuple[float | None, ...]:
     return tuple(getattr(row, column) for column in MEASURED)
+
+
+def words(error: sqlite3.Error | UnicodeDecodeError) -> str:
+    """What sqlite3 says; of a damaged name it would say Python makes nothing, or a UnicodeDecodeError."""
+    return str(error) if isinstance(error, sqlite3.Error) and str(error) else "it is damaged"
 
 
 def _inode(path: Path) -> int:
