@@ -65,6 +65,8 @@ class CardModel:
                 deviations[i] = min(deviations[i], max(2 * learnt.deviations[i - _FLOW], deviations[i] / 4))
         self._p = [[deviations[i] ** 2 if i == j else 0.0 for j in _STATES] for i in _STATES]
         self._die_w = 0.0
+        # Up to how many W the die may lag behind its power after the first reading.
+        self._unsettled_w = 0.0
 
     @property
     def learnt(self) -> Learnt:
@@ -116,14 +118,17 @@ class CardModel:
         return 50 * math.pow(self._HALF * math.exp(self._x[_FLOW]) / flow, 1 / self._x[_EXPONENT])
 
     def anchor(self, temperature_c: float, power_w: float) -> None:
-        """Begin with a reading before which nothing is known of the heatsink."""
+        """Begin with a reading before which nothing is known of the heatsink.
+
+        The die is taken to have settled at `power_w`, but the next readings will tell.
+        """
         x, p = self._x, self._p
-        self._die_w = power_w
+        self._die_w = self._unsettled_w = power_w
         x[_SINK] = min(max(temperature_c - x[_DIE] * power_w, self._LOWEST[_SINK]), self._HIGHEST[_SINK])
-        x[_INLET] = min(x[_INLET], x[_SINK])
+        x[_INLET] = min(x[_INLET], max(temperature_c, self._LOWEST[_INLET]))
         for i in _STATES:
             p[_SINK][i] = p[i][_SINK] = 0.0
-        p[_SINK][_SINK] = self._DEVIATION[_SINK] ** 2
+        p[_SINK][_SINK] = self._DEVIATION[_SINK] ** 2 + (x[_DIE] * power_w) ** 2
 
     def learn(self, elapsed_s: float, temperature_c: float, power_w: float, duty_percent: float) -> None:
         """Predict the reading from what the card did for `elapsed_s`, and learn from the difference.
@@ -156,9 +161,11 @@ class CardModel:
             if p[j][j] < self._DEVIATION[j] ** 2:
                 p[j][j] += self._DRIFT[j] ** 2 * elapsed_s
 
-        self._die_w += (power_w - self._die_w) * (1 - math.exp(-elapsed_s / self._DIE_S))
+        settles = math.exp(-elapsed_s / self._DIE_S)
+        self._die_w += (power_w - self._die_w) * (1 - settles)
+        self._unsettled_w *= settles
         # Just after a jump of power the die's lag decides, and that is not modelled to the tenth of a second.
-        lag_c = x[_DIE] * (power_w - self._die_w)
+        lag_c = x[_DIE] * (abs(power_w - self._die_w) + self._unsettled_w)
         shared = [p[j][_SINK] + p[j][_DIE] * self._die_w for j in _STATES]
         variance = shared[_SINK] + shared[_DIE] * self._die_w + self._NOISE_C**2 + lag_c**2
         surprise_c = temperature_c - x[_SINK] - x[_DIE] * self._die_w

@@ -57,6 +57,8 @@ NEIGHBOUR_SHARE = 0.6
 """Fans run at this share of the duty of a neighbour that takes in their card's heat, at least. That adds 0.3 dB(A) to
 the neighbour's sound, and where the exhaust is what warms it, takes more away."""
 
+_BRAKE_READINGS = 3
+
 _GAP_S = 15.0
 """After a longer time without a reading nothing is known of the heatsink."""
 
@@ -206,6 +208,8 @@ class TargetLaw:
         """The duty that the card itself calls for, without what its neighbours do."""
         self._last_s = math.inf
         self._near_s = 0.0
+        # The latest readings, °C: the brake does not answer to a single one.
+        self._latest_c: deque[float] = deque(maxlen=_BRAKE_READINGS)
         self._duty: int | None = None
         # What the duty follows in steps, percent.
         self._level = 0.0
@@ -239,7 +243,8 @@ class TargetLaw:
         if self._planned is None or self._duty is None:
             self._planned = self._plan(power_w)
         shared = for_neighbours(neighbours_percent, self._limits[1])
-        brake = self._brake(temperature_c)
+        self._latest_c.append(temperature_c)
+        brake = self._brake(temperature_c if temperature_c >= self._full_at_c else min(self._latest_c))
         self.own_percent = math.ceil(max(self._planned, brake))
         least = max(self._planned, brake, shared)
         self._level = max(least, self._level - self._settings.slew_percent_per_s * elapsed_s)
