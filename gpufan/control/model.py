@@ -8,9 +8,12 @@ STEP_S = 5.0
 """Power to come is given in steps of so many seconds."""
 
 
-_EASE_C = tuple(0.6 * math.exp(-k / 4) for k in range(1000))
-"""By how much a limit is eased, step by step: what comes within seconds no fan can change, so a little too much of it
-must not call for all of them."""
+EASE_C = 0.6
+"""By how much a limit is eased at first: what comes within seconds no fan can change, so a little too much of it must
+not call for all of them."""
+
+EASE_S = 20.0
+"""The ease shrinks by a factor of e in this time."""
 
 
 class Learnt(NamedTuple):
@@ -178,23 +181,35 @@ class CardModel:
                 p[i][j] = p[j][i] = p[i][j] - gain * shared[j]
             p[i][i] = max(p[i][i] - gain * shared[i], 1e-9)
 
+    def excess_k(self, power_w: float, duty_percent: float) -> float:
+        """How far the heatsink is above where it would settle, K."""
+        return self._x[_SINK] - self._x[_INLET] - power_w * self.resistance(duty_percent)
+
     def stays_under(
-        self, limit_c: float, powers_w: Sequence[float], duty_percent: float, growth_s: float = math.inf
+        self,
+        limit_c: float,
+        powers_w: Sequence[float],
+        duty_percent: float,
+        growth_s: float = math.inf,
+        ease_s: float = EASE_S,
     ) -> bool:
         """Whether the card stays at `limit_c` or under through `powers_w`, a step of `STEP_S` each.
 
-        The duty begins at `duty_percent` and grows by a factor of e in `growth_s`, to full speed at most.
+        The duty begins at `duty_percent` and grows by a factor of e in `growth_s`, to full speed at most. The limit is
+        eased by `EASE_C` at first, and by e times less every `ease_s`.
         """
         inlet_c, sink_c, die = self._x[_INLET], self._x[_SINK], self._x[_DIE]
         rate = -STEP_S / self.capacity
         flow = self.resistance(duty_percent) - self._FLOOR
         shrinks = math.exp(-STEP_S / growth_s * self._x[_EXPONENT])
         least_flow = self.resistance(100) - self._FLOOR
-        for power_w, ease_c in zip(powers_w, _EASE_C, strict=False):
+        ease_c, fades = EASE_C, math.exp(-STEP_S / ease_s)
+        for power_w in powers_w:
             resistance = self._FLOOR + flow
             end_c = inlet_c + power_w * resistance
             sink_c = end_c + (sink_c - end_c) * math.exp(rate / resistance)
             if sink_c + die * power_w > limit_c + ease_c:
                 return False
             flow = max(flow * shrinks, least_flow)
+            ease_c *= fades
         return True

@@ -21,7 +21,7 @@ from operator import gt, sub
 
 from gpufan.control import Decision
 from gpufan.control.law import CardSettings
-from gpufan.control.model import STEP_S, CardModel, Learnt
+from gpufan.control.model import EASE_S, STEP_S, CardModel, Learnt
 
 MARGIN_C = 0.4
 """The law aims so many °C under the target, since a reading is rounded to whole degrees."""
@@ -32,6 +32,9 @@ of a card is tried where a mistake costs least."""
 
 BRAKE_C = (1.0, 3.0)
 """So far above the target, in °C, the brake begins at the lowest duty and ends at the highest."""
+
+BRAKE_READINGS = 3
+"""The brake goes by the lowest of so many readings: one alone may be noise, and would cost 30 points."""
 
 WORTH_S = 3.2
 """Fans fall only to what will do for this many seconds over the fourth power of the duty (0..1).
@@ -45,10 +48,30 @@ WORTH_RANGE_S = (30.0, 300.0)
 WAIT_RANGE_S = (15.0, 60.0)
 """How long the fans wait for a load to come back, in s: as long as that is worth it, within these."""
 
-FALL_PERCENT = 5.0
-"""Smallest fall worth making at once. Smaller ones are made at `CREEP_PERCENT_PER_S`, which nobody hears."""
+PATIENCE = 3.0
+"""A load that always comes back after the same time is waited for up to so many times as long."""
 
-CREEP_PERCENT_PER_S = 0.03
+AT_WORK = 0.4
+"""A load of this share of what may come is no pause: it is taken to go on as it is."""
+
+STEADY_S = 120.0
+"""A load that has not changed for so long is steady: what its temperature does then is mostly noise."""
+
+FALL_PERCENT, REGULAR_FALL_PERCENT, STEADY_FALL_PERCENT = 5.0, 8.0, 15.0
+"""Smallest falls worth making at once: usually, between jobs that come like one another, and in a steady load.
+
+Smaller ones are made at `CREEP_PERCENT_PER_S`, which nobody hears.
+"""
+
+CREEP_PERCENT_PER_S, CREEP_S = 0.03, 200.0
+"""Creeping slows down when the load has been the same for longer than so many seconds, or it would find out again and
+again what is too little."""
+
+STEADY_EASE_S = 40.0
+"""Takes the place of `EASE_S` in a steady load, s: what oversteps the target by some tenths goes as it came."""
+
+COOLING_K = 2.0
+"""A heatsink this far above where it will settle is cooling, and no fan rises for it."""
 
 RISE_SHARE = 0.4
 """Of a rise, this share is made every `STEP_S`: what noise alone asks for is not heard."""
@@ -57,10 +80,11 @@ NEIGHBOUR_SHARE = 0.6
 """Fans run at this share of the duty of a neighbour that takes in their card's heat, at least. That adds 0.3 dB(A) to
 the neighbour's sound, and where the exhaust is what warms it, takes more away."""
 
-_BRAKE_READINGS = 3
-
 _GAP_S = 15.0
 """After a longer time without a reading nothing is known of the heatsink."""
+
+_NOISE_S = 2.0
+"""Readings further apart are not noise to one another."""
 
 _MOST_W = 2000.0
 """No card draws more: a reading above is absurd."""
@@ -87,14 +111,20 @@ class Load:
     """Share of the mean power above which a job is taken to run."""
     _STEP = 0.12
     """Share of the highest power by which the power must differ to be another level, and not noise."""
-    _SLACK, _SLACK_BINS = 1.03, 0.5
+    _SLACK, _SLACK_BINS = 1.005, 0.1
     """No two jobs are alike: a record counts for so much more than it is, and so many bins."""
+    _EXCESS, _EXCESS_BINS = 1.03, 0.5
+    """And what is so much above it was never before."""
+    _ALIKE = 1.5
+    """Dips are alike if the longest is at most so many times as long as the shortest."""
 
     def __init__(self) -> None:
         self.level_w = 0.0
         """Mean power since it last changed, W."""
         self.level_s = 0.0
         """How long ago that was, s."""
+        # How long the load stayed down before it rose again, s, the last times.
+        self._dips_s: deque[float] = deque(maxlen=4)
         self._totals: deque[float] = deque([0.0], self._PAST + _FUTURE + 1)
         self._most, self._most_before = self._empty(), self._empty()
         self._age = 0
@@ -116,12 +146,20 @@ class Load:
         self._bin_s += elapsed_s
         return outlook
 
+    @property
+    def dip_s(self) -> float | None:
+        """For how long the load stays down before it comes back, s; None if that differs, or is not known."""
+        longest_s = max(self._dips_s, default=0.0)
+        return longest_s if len(self._dips_s) > 2 and longest_s <= self._ALIKE * min(self._dips_s) else None
+
     def _fill(self, bin_w: float) -> list[float]:
         """Take the mean power of a whole bin; the outlook after it."""
         self._bins += 1
         self._mean_w += (bin_w - self._mean_w) / min(self._bins, 60)
         highest_w = max(self._most[1] / STEP_S, self._most_before[1] / STEP_S, self.level_w)
         if abs(bin_w - self.level_w) > self._STEP * highest_w + 5:
+            if bin_w > self.level_w and self.level_s:
+                self._dips_s.append(self.level_s)
             self.level_w, self.level_s = bin_w, 0.0
         self.level_s += STEP_S
         self.level_w += (bin_w - self.level_w) * STEP_S / min(self.level_s, 60)
@@ -129,11 +167,15 @@ class Load:
         taken = [self._totals[-1] - total for total in reversed(self._totals)]
         busy = bin_w >= self._BUSY * self._mean_w
         self._record(busy, taken)
-        slack_j = self._SLACK_BINS * STEP_S * self.level_w
-        record = map(max, self._most, self._most_before)
-        most = [self._SLACK * most_j + slack_j if most_j else math.inf for most_j in record]
-        self._surpassed = busy and (self._surpassed or any(map(gt, taken, most)))
-        return [self.level_w] * _FUTURE if self._surpassed else self._outlook(taken[: self._PAST], most)
+        bin_j = STEP_S * self.level_w
+        record = [most_j or math.inf for most_j in map(max, self._most, self._most_before)]
+        ever = [self._EXCESS * most_j + self._EXCESS_BINS * bin_j for most_j in record]
+        self._surpassed = busy and (self._surpassed or any(map(gt, taken, ever)))
+        if self._surpassed:
+            return [self.level_w] * _FUTURE
+        return self._outlook(
+            taken[: self._PAST], [self._SLACK * most_j + self._SLACK_BINS * bin_j for most_j in record]
+        )
 
     def _record(self, busy: bool, taken: list[float]) -> None:
         """Bring the record up to date with the energy `taken` over the last 0, 1, 2 .. bins."""
@@ -208,8 +250,8 @@ class TargetLaw:
         """The duty that the card itself calls for, without what its neighbours do."""
         self._last_s = math.inf
         self._near_s = 0.0
-        # The latest readings, °C: the brake does not answer to a single one.
-        self._latest_c: deque[float] = deque(maxlen=_BRAKE_READINGS)
+        # The latest readings, °C.
+        self._latest_c: deque[float] = deque(maxlen=BRAKE_READINGS)
         self._duty: int | None = None
         # What the duty follows in steps, percent.
         self._level = 0.0
@@ -243,20 +285,14 @@ class TargetLaw:
         if self._planned is None or self._duty is None:
             self._planned = self._plan(power_w)
         shared = for_neighbours(neighbours_percent, self._limits[1])
+        if elapsed_s > _NOISE_S:
+            self._latest_c.clear()
         self._latest_c.append(temperature_c)
         brake = self._brake(temperature_c if temperature_c >= self._full_at_c else min(self._latest_c))
         self.own_percent = math.ceil(max(self._planned, brake))
         least = max(self._planned, brake, shared)
         self._level = max(least, self._level - self._settings.slew_percent_per_s * elapsed_s)
-        duty = math.ceil(round(self._level, 6))
-        # No step is too small for the brake, nor for a minimum that was raised.
-        if (
-            self._duty is None
-            or self._duty < brake
-            or duty in self._limits
-            or abs(duty - self._duty) >= self._settings.step_percent
-        ):
-            self._duty = duty
+        self._duty = math.ceil(round(self._level, 6))
         return self._explain(self._duty, temperature_c, power_w, brake, shared)
 
     def follow(self, settings: CardSettings, limits: tuple[int, int]) -> None:
@@ -306,24 +342,41 @@ class TargetLaw:
         """The duty in percent to go to now: the least that will do, unless it would not do for long enough."""
         powers_w = self._expected(power_w)
         aim_c = self._target_c - MARGIN_C - FIRST_C * math.exp(-self._near_s / FIRST_S)
-        stays_under = partial(self.model.stays_under, aim_c)
+        ease_s = EASE_S if self._load.level_s < STEADY_S else STEADY_EASE_S
+        stays_under = partial(self.model.stays_under, aim_c, ease_s=ease_s)
         growth_s = self.model.growth_s
         least = _least(*self._limits, lambda duty: stays_under(powers_w, duty, growth_s))
         if self._duty is None:
             return least
-        if least >= self._level:
+        if self.model.excess_k(max(self._load.level_w, power_w), self._level) > COOLING_K:
+            least = min(least, self._level)
+        if least > self._level:
             return self._level + RISE_SHARE * (least - self._level)
         lasting = _least(least, self._level, lambda duty: stays_under(powers_w[: _bins_worth(duty)], duty))
-        if lasting <= self._level - FALL_PERCENT:
+        if lasting <= self._level - self._smallest_fall():
             return lasting
-        return max(lasting, self._level - CREEP_PERCENT_PER_S * STEP_S)
+        creep_percent_per_s = CREEP_PERCENT_PER_S * min(CREEP_S / max(self._load.level_s, STEP_S), 1.0)
+        return max(lasting, self._level - creep_percent_per_s * STEP_S)
+
+    def _smallest_fall(self) -> float:
+        """The smallest fall in percent that is worth making at once."""
+        if self._load.level_s >= STEADY_S:
+            return STEADY_FALL_PERCENT
+        if self._load.dip_s is not None and (self._at_work() or not self._settled):
+            return REGULAR_FALL_PERCENT
+        return FALL_PERCENT
 
     def _expected(self, power_w: float) -> list[float]:
         """Power in W for each bin to come."""
         if not self._outlook:
             return [power_w] * _FUTURE
         level_w, level_s = self._load.level_w, self._load.level_s
-        self._settled = (self._settled and level_s >= self._level_s) or level_s > _worth_s(self._level, WAIT_RANGE_S)
+        wait_s = _worth_s(self._level, WAIT_RANGE_S)
+        if self._at_work():
+            wait_s = WAIT_RANGE_S[0]
+        elif (dip_s := self._load.dip_s) is not None and dip_s <= PATIENCE * wait_s:
+            wait_s = max(wait_s, 1.1 * dip_s + STEP_S)
+        self._settled = (self._settled and level_s >= self._level_s) or level_s > wait_s
         self._level_s = level_s
         expected = self._outlook
         if self._settled:  # no use in waiting for more
@@ -331,6 +384,10 @@ class TargetLaw:
         if self.model.die_c(level_w) > self._target_c + MARGIN_C / 2:  # no use in hoping for less
             expected = [max(w, level_w) for w in expected]
         return expected
+
+    def _at_work(self) -> bool:
+        """Whether the load is no pause."""
+        return self._load.level_w > AT_WORK * max(self._outlook, default=0.0)
 
     def _brake(self, temperature_c: float) -> float:
         """What the fans must be at whatever the model says, percent: plain feedback above the target."""

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpufan.control.model import STEP_S, CardModel, Learnt
-from gpufan.gpu.simulated import Plant, Profile, SimulatedBox
+from gpufan.gpu.simulated import Plant, Profile, SimulatedBox, SimulatedGpu
 
 moments = st.tuples(
     st.floats(0, 15), st.integers(1, 130), st.floats(0, 2000), st.floats(0, 200) | st.sampled_from((23.0, 50.0, 100.0))
@@ -73,6 +73,21 @@ def test_the_resistance_of_a_card_is_learnt(plant: Plant) -> None:
 def test_the_heat_capacity_is_learnt_within_three_of_its_deviations(plant: Plant) -> None:
     learnt = taught(plant).learnt
     assert abs(learnt.values[2] - math.log(plant.heat_capacity / 350)) < 3 * learnt.deviations[2]
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_the_heatsink_is_soon_known_whether_or_not_the_card_had_just_begun_to_work(settled: bool) -> None:
+    card = SimulatedGpu(0, "card", Plant(), lambda t: 230.0, 1)
+    if settled:
+        card.die_c = card.sink_c + 230 * card.plant.die_resistance
+    model = CardModel()
+    model.anchor(card.read().temperature_c or 0, 230)
+    for _ in range(12):
+        card.advance(0.5)
+        card.advance(0.5)
+        model.learn(1, card.read().temperature_c or 0, 230, card.speed_percent)
+    assert model.die_c(0) == pytest.approx(card.sink_c, abs=2)
+    assert model.inlet_c > 20
 
 
 def test_the_air_that_a_card_takes_in_is_learnt() -> None:
