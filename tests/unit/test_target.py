@@ -17,6 +17,7 @@ from gpufan.control.target import BRAKE_C, NEIGHBOUR_SHARE, Load, TargetLaw, for
 from gpufan.curve import Curve
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox, Workload
 from gpufan.report.summary import CardSummary, Swings
+from gpufan.worker import Worker
 from tests.benchmarks import family
 from tests.unit.material import card_ranges
 
@@ -250,6 +251,23 @@ def test_boxes_of_the_family_are_never_3_k_too_hot_for_10_s(workload: str, numbe
         run = run + 1 if die_c > 83 else 0
         longest = max(longest, run)
     assert longest <= 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(5, 201, 5))
+def test_no_fan_of_the_family_swings_in_a_steady_load_without_noise(number: int) -> None:
+    drawn = family.draw(number)
+    plants = tuple(replace(plant, power_noise_w=0.0, sensor_noise_c=0.0) for plant in drawn.plants)
+    box = SimulatedBox(replace(drawn, plants=plants), WORKLOADS["step"])
+    workers = [Worker(gpu, lambda _: CardSettings(target_c=80.0)) for gpu in box.gpus]
+    swings = [Swings() for _ in workers]
+    for second in range(2700):
+        for worker, each in zip(workers, swings, strict=True):
+            worker.tick(second)
+            if second > 1500:
+                each.add(worker.state.duty_percent or 0)
+        box.advance(1)
+    assert [each.count for each in swings] == [0] * len(workers)
 
 
 def test_short_jobs_are_averaged() -> None:
