@@ -323,6 +323,18 @@ def test_noise_of_a_steady_load_hardly_swings_a_fan(number: int, at_most: int) -
     assert max(bench.dies_c[600:]) < 81.5
 
 
+@pytest.mark.slow
+def test_a_job_that_has_settled_is_not_taken_for_a_harder_one() -> None:
+    # A job of 116 W begins at 1225 s, long after one of 240 W.
+    bench = Bench(family.draw(142).plants[0], family.load("queue", 142, 0)).run(1285)
+    assert bench.duty < 30
+
+
+@pytest.mark.slow
+def test_between_jobs_that_come_like_one_another_fans_stay() -> None:
+    assert Bench(family.draw(106).plants[0], WORKLOADS["sweep"]).run(1500).swings(900) == 0
+
+
 def test_a_cold_card_that_begins_at_full_load_is_not_warmed_over_the_target() -> None:
     assert max(Bench(family.draw(18).plants[0], steady(230)).run(300).dies_c) < 80.2
 
