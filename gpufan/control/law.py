@@ -28,7 +28,7 @@ class CardSettings:
     slew_percent_per_s: float = 2.0
     """Fastest fall of the duty; rises are not limited."""
     step_percent: int = 3
-    """Smallest change that is made, except to either end of the range."""
+    """Smallest change that a curve makes, except to either end of the range."""
     min_duty_percent: int | None = None
     """Lowest duty ever set; None lets the card's range and the stall range say."""
     target_c: float | None = None

@@ -253,7 +253,7 @@ class TargetLaw:
         # The latest readings, °C.
         self._latest_c: deque[float] = deque(maxlen=BRAKE_READINGS)
         self._duty: int | None = None
-        # What the duty follows in steps, percent.
+        # The duty before it is rounded up, percent.
         self._level = 0.0
         # What is wanted until the next bin of power is full; None: to be worked out.
         self._planned: float | None = None
