@@ -181,10 +181,6 @@ class CardModel:
                 p[i][j] = p[j][i] = p[i][j] - gain * shared[j]
             p[i][i] = max(p[i][i] - gain * shared[i], 1e-9)
 
-    def excess_k(self, power_w: float, duty_percent: float) -> float:
-        """How far the heatsink is above where it would settle, K."""
-        return self._x[_SINK] - self._x[_INLET] - power_w * self.resistance(duty_percent)
-
     def stays_under(
         self,
         limit_c: float,

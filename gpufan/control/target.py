@@ -4,31 +4,37 @@ Three parts, each of which can be read alone:
 
 * `CardModel`, in `model.py`, is what is believed of the card: how its temperature follows from power and duty. An
   extended Kalman filter keeps it true: each reading corrects it by as much as it is in doubt.
-* `Load` is what the power may do next: at worst as much as it did before over any stretch of the same length. So jobs
-  that are known to be short are averaged, and a pause that is known to be short is used.
-* `TargetLaw` looks ahead with both, and takes the lowest duty that will keep the target. Well above the target neither
-  model nor outlook count: the curve and a brake say how fast the fans must be at least.
+* `Load` is what the power may do next: the same once more if it repeats, and else to go on as it is, for as long again
+  as it has done so far.
+* `TargetLaw` looks ahead with both, and takes the lowest duty that will keep the target until then. Well above the
+  target neither counts: the curve and a brake say how fast the fans must be at least.
 
 Sound grows with the fifth power of fan speed, so the quietest way to move the same heat is an even one, and a degree
-below the target is paid for in sound: near 80 °C some 0.8 dB(A).
+below the target is paid for in sound: near 80 °C some 0.8 dB(A). But a change is heard as well, so fans do not follow
+what will soon be undone.
 """
 
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from operator import gt, sub
+from itertools import cycle, islice, pairwise, takewhile
+from operator import sub
+from statistics import fmean
 
 from gpufan.control import Decision
 from gpufan.control.law import CardSettings
 from gpufan.control.model import EASE_S, STEP_S, CardModel, Learnt
 
-MARGIN_C = 0.4
+MARGIN_C = 0.2
 """The law aims so many °C under the target, since a reading is rounded to whole degrees."""
 
-FIRST_C, FIRST_S = 2.0, 50.0
+FIRST_C, FIRST_S = 1.5, 50.0
 """It aims lower by so many °C at first, and by less and less over this many seconds near the target: what is believed
 of a card is tried where a mistake costs least."""
+
+NEAR_K = 10.0
+"""Temperatures above the target less this are near it."""
 
 BRAKE_C = (1.0, 3.0)
 """So far above the target, in °C, the brake begins at the lowest duty and ends at the highest."""
@@ -42,36 +48,50 @@ WORTH_S = 3.2
 That is where the sound saved is worth the change: 30 s at 57 %, a minute at 48 %, five minutes at 32 %.
 """
 
-WORTH_RANGE_S = (30.0, 300.0)
-"""No look ahead is shorter or longer."""
+UNNEEDED_S = 120.0
+"""A duty last needed a time ago is taken not to be needed for as long again and so much more, s: fans fall to where
+that is worth it, and by and by further."""
 
-WAIT_RANGE_S = (15.0, 60.0)
-"""How long the fans wait for a load to come back, in s: as long as that is worth it, within these."""
+NEEDED_PERCENT = 4.0
+"""What calls for so little less than the duty needs it."""
+
+WORTH_RANGE_S = (30.0, 300.0)
+"""No look ahead for a fall is shorter or longer."""
+
+LASTS_S = 20.0
+"""What has lasted for a time is taken to last for that time again and so much more, s.
+
+With no more known than how long it has lasted, it will do so as likely as not (Gott, Nature 363, 1993).
+"""
+
+WAIT_RANGE_S = (10.0, 60.0)
+"""How long the fans wait for a load to come back, s: at least, and as long as pauses are not known yet, at most."""
 
 PATIENCE = 3.0
-"""A load that always comes back after the same time is waited for up to so many times as long."""
+"""Pauses that are all alike are waited for up to so many times as long as a fall would have to be worth it."""
 
 AT_WORK = 0.4
-"""A load of this share of what may come is no pause: it is taken to go on as it is."""
+"""A load of this share of the highest of the last minutes is no pause."""
+
+EVEN_SHARE = 0.45
+"""A load that repeats gets one even duty, jobs and pauses alike, where that is worth falling to for no less than this
+share of the pauses. In longer pauses of louder loads a fall pays."""
 
 STEADY_S = 120.0
-"""A load that has not changed for so long is steady: what its temperature does then is mostly noise."""
+"""A job that has not changed for so long is steady: what its temperature does then is mostly noise."""
 
-FALL_PERCENT, REGULAR_FALL_PERCENT, STEADY_FALL_PERCENT = 5.0, 8.0, 15.0
-"""Smallest falls worth making at once: usually, between jobs that come like one another, and in a steady load.
+FALL_PERCENT, STEADY_FALL_PERCENT = 8.0, 15.0
+"""Smallest falls worth making at once: usually, and in a steady job.
 
 Smaller ones are made at `CREEP_PERCENT_PER_S`, which nobody hears.
 """
 
 CREEP_PERCENT_PER_S, CREEP_S = 0.03, 200.0
-"""Creeping slows down when the load has been the same for longer than so many seconds, or it would find out again and
+"""Creeping slows down when a job has been the same for longer than so many seconds, or it would find out again and
 again what is too little."""
 
 STEADY_EASE_S = 40.0
-"""Takes the place of `EASE_S` in a steady load, s: what oversteps the target by some tenths goes as it came."""
-
-COOLING_K = 2.0
-"""A heatsink this far above where it will settle is cooling, and no fan rises for it."""
+"""Takes the place of `EASE_S` in a steady job, s: what oversteps the target by some tenths goes as it came."""
 
 RISE_SHARE = 0.4
 """Of a rise, this share is made every `STEP_S`: what noise alone asks for is not heard."""
@@ -96,112 +116,121 @@ _FUTURE = int(WORTH_RANGE_S[1] / STEP_S)
 
 
 class Load:
-    """What the load has asked for over the last minutes, and what it may ask for at worst.
+    """What the load has asked for over the last minutes, and what it may ask for next.
 
-    `_most[k]` is the most energy that any k bins in a row took. A future is possible if, put after what just happened,
-    it has no stretch that took more than that; the worst of them is the outlook. Where the load does what it never did
-    before, such as a longer job, the past is no guide: then it is taken to go on as it is.
+    A load that repeats will do so once more. Any other is taken to go on as it is: a job as long as those before, if
+    these were alike, and else as long again as it has lasted.
     """
 
-    _PAST = 100
-    """Bins of the past that an outlook is put after."""
-    _GENERATION = 240
-    """Bins after which a new record is begun; the one before counts until the next."""
-    _BUSY = 0.8
-    """Share of the mean power above which a job is taken to run."""
+    _PAST = 160
+    """Bins of the past that are known."""
+    _LONGEST = 33
+    """Bins of the longest period: at the end of a longer one its beginning has left no heatsink warm."""
     _STEP = 0.12
     """Share of the highest power by which the power must differ to be another level, and not noise."""
-    _SLACK, _SLACK_BINS = 1.005, 0.1
-    """No two jobs are alike: a record counts for so much more than it is, and so many bins."""
-    _EXCESS, _EXCESS_BINS = 1.03, 0.5
-    """And what is so much above it was never before."""
     _ALIKE = 1.5
-    """Dips are alike if the longest is at most so many times as long as the shortest."""
+    """Jobs, or pauses, are alike if the longest is at most so many times as long as the shortest."""
+    _LONGER = 1.3
+    """A job may be so many times as long as those before, and two bins longer."""
 
     def __init__(self) -> None:
         self.level_w = 0.0
         """Mean power since it last changed, W."""
         self.level_s = 0.0
         """How long ago that was, s."""
-        # How long the load stayed down before it rose again, s, the last times.
-        self._dips_s: deque[float] = deque(maxlen=4)
-        self._totals: deque[float] = deque([0.0], self._PAST + _FUTURE + 1)
-        self._most, self._most_before = self._empty(), self._empty()
-        self._age = 0
-        self._surpassed = False
-        self._unrecorded: list[float] = []
-        self._bin_j = self._bin_s = 0.0
-        self._mean_w = 0.0
+        self.period_w: list[float] = []
+        """If it does the same again and again: what it will do in the period that begins now, W for each bin."""
+        self.job_w: list[float] = []
+        """The last job, should it come again, W for each bin."""
+        self._past_w: deque[float] = deque(maxlen=self._PAST)
         self._bins = 0
+        # The bins in which it rose, the last times.
+        self._rises: deque[int] = deque(maxlen=3)
+        # How long it stayed up and down, s, the last times.
+        self._jobs_s: deque[float] = deque(maxlen=4)
+        self._pauses_s: deque[float] = deque(maxlen=4)
+        self._bin_j = self._bin_s = 0.0
 
-    def add(self, elapsed_s: float, power_w: float) -> list[float] | None:
-        """Take the power of the last `elapsed_s`; the outlook in W for each bin to come, when a bin is full."""
-        outlook = None
+    def add(self, elapsed_s: float, power_w: float) -> bool:
+        """Take the power of the last `elapsed_s`; whether a bin is full, and there is more to be told."""
+        full = False
         while self._bin_s + elapsed_s >= STEP_S - 1e-6:
             rest_s = STEP_S - self._bin_s
-            outlook = self._fill((self._bin_j + power_w * rest_s) / STEP_S)
+            self._fill((self._bin_j + power_w * rest_s) / STEP_S)
             elapsed_s = max(elapsed_s - rest_s, 0.0)
             self._bin_j = self._bin_s = 0.0
+            full = True
         self._bin_j += power_w * elapsed_s
         self._bin_s += elapsed_s
-        return outlook
+        return full
 
     @property
-    def dip_s(self) -> float | None:
-        """For how long the load stays down before it comes back, s; None if that differs, or is not known."""
-        longest_s = max(self._dips_s, default=0.0)
-        return longest_s if len(self._dips_s) > 2 and longest_s <= self._ALIKE * min(self._dips_s) else None
+    def at_work(self) -> bool:
+        """Whether this is no pause."""
+        return self.level_w > AT_WORK * max(self._past_w, default=0.0)
 
-    def _fill(self, bin_w: float) -> list[float]:
-        """Take the mean power of a whole bin; the outlook after it."""
+    @property
+    def pause_s(self) -> float | None:
+        """For how long it stays down before it comes back, s; None if that differs, or is not known."""
+        return self._known_s(self._pauses_s)
+
+    @property
+    def new(self) -> bool:
+        """Whether too few pauses were seen to know what they are like."""
+        return len(self._pauses_s) < 3
+
+    @property
+    def rest_s(self) -> float:
+        """For how long it may go on as it is, s."""
+        known_s = self._known_s(self._jobs_s)
+        if known_s is not None and self.level_s < known_s:
+            return known_s + STEP_S - self.level_s
+        rest_s = self.level_s + LASTS_S
+        most_s = self._at_most_s(max(self._jobs_s, default=0.0)) - self.level_s
+        return min(rest_s, most_s) if self._jobs_s and most_s > 0 else rest_s
+
+    def _at_most_s(self, job_s: float) -> float:
+        """As long as a job like one that took `job_s` may take, s."""
+        return self._LONGER * job_s + 2 * STEP_S
+
+    def _known_s(self, lengths_s: deque[float]) -> float | None:
+        """The longest, if there are enough and they are alike."""
+        longest_s = max(lengths_s, default=0.0)
+        return longest_s if len(lengths_s) > 2 and longest_s <= self._ALIKE * min(lengths_s) else None
+
+    def _fill(self, bin_w: float) -> None:
+        """Take the mean power of a whole bin."""
         self._bins += 1
-        self._mean_w += (bin_w - self._mean_w) / min(self._bins, 60)
-        highest_w = max(self._most[1] / STEP_S, self._most_before[1] / STEP_S, self.level_w)
-        if abs(bin_w - self.level_w) > self._STEP * highest_w + 5:
-            if bin_w > self.level_w and self.level_s:
-                self._dips_s.append(self.level_s)
+        noise_w = self._STEP * max(self._past_w, default=0.0) + 5
+        if abs(bin_w - self.level_w) > noise_w:
+            # What lasts for a bin or two is the way from one level to another.
+            if self.level_s > 2 * STEP_S:
+                if bin_w > self.level_w:
+                    self._pauses_s.append(self.level_s)
+                    self._rises.append(self._bins)
+                else:
+                    self._jobs_s.append(self.level_s)
+                    self.job_w = [self.level_w] * min(int(self._at_most_s(self.level_s) / STEP_S), _FUTURE)
             self.level_w, self.level_s = bin_w, 0.0
         self.level_s += STEP_S
         self.level_w += (bin_w - self.level_w) * STEP_S / min(self.level_s, 60)
-        self._totals.append(self._totals[-1] + bin_w * STEP_S)
-        taken = [self._totals[-1] - total for total in reversed(self._totals)]
-        busy = bin_w >= self._BUSY * self._mean_w
-        self._record(busy, taken)
-        bin_j = STEP_S * self.level_w
-        record = [most_j or math.inf for most_j in map(max, self._most, self._most_before)]
-        ever = [self._EXCESS * most_j + self._EXCESS_BINS * bin_j for most_j in record]
-        self._surpassed = busy and (self._surpassed or any(map(gt, taken, ever)))
-        if self._surpassed:
-            return [self.level_w] * _FUTURE
-        return self._outlook(
-            taken[: self._PAST], [self._SLACK * most_j + self._SLACK_BINS * bin_j for most_j in record]
-        )
+        self._past_w.append(bin_w)
+        self.period_w = self._again(noise_w)
 
-    def _record(self, busy: bool, taken: list[float]) -> None:
-        """Bring the record up to date with the energy `taken` over the last 0, 1, 2 .. bins."""
-        if busy:
-            # Not before it ends is it known how long a job is.
-            self._unrecorded = taken
-        else:
-            for stretch in (self._unrecorded, taken):
-                self._most[: len(stretch)] = map(max, self._most, stretch)
-            self._unrecorded = []
-        self._age += 1
-        if self._age >= self._GENERATION:
-            self._age = 0
-            self._most, self._most_before = self._empty(), self._most
-
-    def _outlook(self, taken: list[float], most: list[float]) -> list[float]:
-        highest_j = max(self._most[4] / 4, self._most_before[4] / 4, self.level_w * STEP_S)
-        outlook, sum_j = [], 0.0
-        for ahead in range(1, _FUTURE + 1):
-            bound_j = max(min(sum_j + highest_j, min(map(sub, most[ahead:], taken))), sum_j)
-            outlook.append((bound_j - sum_j) / STEP_S)
-            sum_j = bound_j
-        return outlook
-
-    def _empty(self) -> list[float]:
-        return [0.0] * (self._PAST + _FUTURE + 1)
+    def _again(self, noise_w: float) -> list[float]:
+        """The mean of the last periods if they were alike, and so far it has done as it did a period ago."""
+        periods = [later - earlier for earlier, later in pairwise(self._rises)]
+        if len(periods) < 2 or max(periods) - min(periods) > 1 or max(periods) > self._LONGEST:
+            return []
+        period = periods[-1]
+        past_w = list(self._past_w)
+        ends = range(len(past_w), period - 1, -period)
+        latest_w, *earlier_w = (past_w[end - period : end] for end in ends)
+        overdue = self._bins - self._rises[-1] > period + 1
+        if overdue or not earlier_w or any(abs(latest_w[k] - earlier_w[0][k]) > noise_w for k in (-1, -2)):
+            return []
+        alike_w = [latest_w, *takewhile(lambda w: sum(map(abs, map(sub, w, latest_w))) <= noise_w * period, earlier_w)]
+        return [fmean(column) for column in zip(*alike_w, strict=True)] if len(alike_w) > 1 else []
 
 
 def for_neighbours(duties_percent: Iterable[int], highest_percent: int) -> float:
@@ -213,13 +242,18 @@ def for_neighbours(duties_percent: Iterable[int], highest_percent: int) -> float
     return float(highest_percent) if loudest >= highest_percent else NEIGHBOUR_SHARE * loudest
 
 
-def _worth_s(duty_percent: float, range_s: tuple[float, float]) -> float:
-    """For how long fans must stay at a duty so that it is worth falling to, s."""
-    return min(max(WORTH_S / (max(duty_percent, 1.0) / 100) ** 4, range_s[0]), range_s[1])
+def _worth_s(duty_percent: float) -> float:
+    """For how long a duty must do so that it is worth falling to, s."""
+    return WORTH_S / (max(duty_percent, 1.0) / 100) ** 4
+
+
+def _worth_falling_to(lasts_s: float) -> float:
+    """The lowest duty in percent that is worth falling to where it will do for so long."""
+    return 100 * math.pow(WORTH_S / lasts_s, 0.25)
 
 
 def _bins_worth(duty_percent: float) -> int:
-    return int(_worth_s(duty_percent, WORTH_RANGE_S) / STEP_S)
+    return int(min(max(_worth_s(duty_percent), WORTH_RANGE_S[0]), WORTH_RANGE_S[1]) / STEP_S)
 
 
 def _least(low: float, high: float, fits: Callable[[float], bool]) -> float:
@@ -245,7 +279,6 @@ class TargetLaw:
         self._full_at_c = full_at_c
         self.model = CardModel(learnt)
         self._load = Load()
-        self._outlook: list[float] = []
         self.own_percent = limits[0]
         """The duty that the card itself calls for, without what its neighbours do."""
         self._last_s = math.inf
@@ -259,9 +292,8 @@ class TargetLaw:
         self._planned: float | None = None
         # Whether the model has followed the heatsink up to the last reading.
         self._anchored = False
-        # How long the load had been at its level when last looked at, and whether no other is waited for any more.
-        self._level_s = 0.0
-        self._settled = False
+        # How long ago the duty was last needed, s.
+        self._unneeded_s = 0.0
         self.follow(settings, limits)
 
     def decide(
@@ -321,7 +353,7 @@ class TargetLaw:
         self, elapsed_s: float, temperature_c: float, power_w: float | None, speed_percent: float | None
     ) -> float:
         """Bring model and outlook up to date; the power in W."""
-        self._near_s += elapsed_s * (temperature_c > self._target_c - 5)
+        self._near_s += elapsed_s * (temperature_c > self._target_c - NEAR_K)
         if speed_percent is None or not 0 <= speed_percent <= _MOST_PERCENT:
             speed_percent = self._duty or self._limits[0]
         if power_w is None or not 0 <= power_w <= _MOST_W:
@@ -333,61 +365,71 @@ class TargetLaw:
             self._planned = None
         elif elapsed_s > 0:
             self.model.learn(elapsed_s, temperature_c, power_w, speed_percent)
-        if elapsed_s <= _GAP_S and (outlook := self._load.add(elapsed_s, power_w)):
-            self._outlook = outlook
+        if elapsed_s <= _GAP_S and self._load.add(elapsed_s, power_w):
             self._planned = None
         return power_w
 
     def _plan(self, power_w: float) -> float:
         """The duty in percent to go to now: the least that will do, unless it would not do for long enough."""
-        powers_w = self._expected(power_w)
-        aim_c = self._target_c - MARGIN_C - FIRST_C * math.exp(-self._near_s / FIRST_S)
-        ease_s = EASE_S if self._load.level_s < STEADY_S else STEADY_EASE_S
+        load = self._load
+        # Peaks that come again and again are known to the tenth of a degree.
+        margin_c = 0.0 if load.period_w else MARGIN_C
+        aim_c = self._target_c - margin_c - FIRST_C * math.exp(-self._near_s / FIRST_S)
+        steady = load.at_work and load.level_s >= STEADY_S
+        ease_s = STEADY_EASE_S if steady else EASE_S
         stays_under = partial(self.model.stays_under, aim_c, ease_s=ease_s)
-        growth_s = self.model.growth_s
-        least = _least(*self._limits, lambda duty: stays_under(powers_w, duty, growth_s))
+        powers_w = self._expected(power_w)
+        least = self._needed(powers_w, stays_under)
         if self._duty is None:
             return least
-        if self.model.excess_k(max(self._load.level_w, power_w), self._level) > COOLING_K:
-            least = min(least, self._level)
+        needed = least > self._limits[0] and least >= self._level - NEEDED_PERCENT
+        self._unneeded_s = 0.0 if needed else self._unneeded_s + STEP_S
         if least > self._level:
             return self._level + RISE_SHARE * (least - self._level)
+        if self._waits():  # and falls to what would do if the last job came again at once
+            powers_w = load.job_w
         lasting = _least(least, self._level, lambda duty: stays_under(powers_w[: _bins_worth(duty)], duty))
-        if lasting <= self._level - self._smallest_fall():
+        if not load.period_w:
+            lasting = min(max(lasting, _worth_falling_to(UNNEEDED_S + self._unneeded_s)), self._level)
+        if lasting <= self._level - (STEADY_FALL_PERCENT if steady else FALL_PERCENT):
             return lasting
-        creep_percent_per_s = CREEP_PERCENT_PER_S * min(CREEP_S / max(self._load.level_s, STEP_S), 1.0)
+        still_s = max(load.level_s, CREEP_S) if load.at_work else CREEP_S
+        creep_percent_per_s = CREEP_PERCENT_PER_S * CREEP_S / still_s
         return max(lasting, self._level - creep_percent_per_s * STEP_S)
-
-    def _smallest_fall(self) -> float:
-        """The smallest fall in percent that is worth making at once."""
-        if self._load.level_s >= STEADY_S:
-            return STEADY_FALL_PERCENT
-        if self._load.dip_s is not None and (self._at_work() or not self._settled):
-            return REGULAR_FALL_PERCENT
-        return FALL_PERCENT
 
     def _expected(self, power_w: float) -> list[float]:
         """Power in W for each bin to come."""
-        if not self._outlook:
-            return [power_w] * _FUTURE
-        level_w, level_s = self._load.level_w, self._load.level_s
-        wait_s = _worth_s(self._level, WAIT_RANGE_S)
-        if self._at_work():
-            wait_s = WAIT_RANGE_S[0]
-        elif (dip_s := self._load.dip_s) is not None and dip_s <= PATIENCE * wait_s:
-            wait_s = max(wait_s, 1.1 * dip_s + STEP_S)
-        self._settled = (self._settled and level_s >= self._level_s) or level_s > wait_s
-        self._level_s = level_s
-        expected = self._outlook
-        if self._settled:  # no use in waiting for more
-            expected = [min(w, level_w) for w in expected]
-        if self.model.die_c(level_w) > self._target_c + MARGIN_C / 2:  # no use in hoping for less
-            expected = [max(w, level_w) for w in expected]
-        return expected
+        if self._load.period_w:
+            return list(islice(cycle(self._load.period_w), _FUTURE))
+        return [self._load.level_w if self._load.level_s else power_w] * _FUTURE
 
-    def _at_work(self) -> bool:
-        """Whether the load is no pause."""
-        return self._load.level_w > AT_WORK * max(self._outlook, default=0.0)
+    def _needed(self, powers_w: list[float], stays_under: Callable[..., bool]) -> float:
+        """The least duty in percent to begin with now, so that the target can be kept."""
+        growth_s = self.model.growth_s
+        period_w = self._load.period_w
+        if not period_w:
+            powers_w = powers_w[: math.ceil(self._load.rest_s / STEP_S)]
+        least = _least(*self._limits, lambda duty: stays_under(powers_w, duty, growth_s))
+        if period_w:
+            even = _least(least, self._limits[1], lambda duty: stays_under(powers_w, duty))
+            paused_s = STEP_S * sum(w < max(period_w) / 2 for w in period_w)
+            if _worth_s(even) >= EVEN_SHARE * paused_s:
+                return even
+        return least
+
+    def _waits(self) -> bool:
+        """Whether the fans stay up for a load that may come back."""
+        load = self._load
+        if load.period_w:
+            return False
+        wait_s = WAIT_RANGE_S[0]
+        if not load.at_work:
+            worth_s = _worth_s(self._level)
+            if load.pause_s is not None and load.pause_s <= PATIENCE * worth_s:
+                wait_s = 1.1 * load.pause_s + STEP_S
+            elif load.new:
+                wait_s = min(max(2 * worth_s, wait_s), WAIT_RANGE_S[1])
+        return load.level_s <= wait_s
 
     def _brake(self, temperature_c: float) -> float:
         """What the fans must be at whatever the model says, percent: plain feedback above the target."""
