@@ -286,8 +286,8 @@ class TargetLaw:
         # The latest readings, °C.
         self._latest_c: deque[float] = deque(maxlen=BRAKE_READINGS)
         self._duty: int | None = None
-        # The duty before it is rounded up, percent.
-        self._level = 0.0
+        # The duty before it is rounded up, percent: what the card itself is given, and with what a neighbour asks for.
+        self._level = self._shared_level = 0.0
         # What is wanted until the next bin of power is full; None: to be worked out.
         self._planned: float | None = None
         # Whether the model has followed the heatsink up to the last reading.
@@ -322,9 +322,10 @@ class TargetLaw:
         self._latest_c.append(temperature_c)
         brake = self._brake(temperature_c if temperature_c >= self._full_at_c else min(self._latest_c))
         self.own_percent = math.ceil(max(self._planned, brake))
-        least = max(self._planned, brake, shared)
-        self._level = max(least, self._level - self._settings.slew_percent_per_s * elapsed_s)
-        self._duty = math.ceil(round(self._level, 6))
+        fall = self._settings.slew_percent_per_s * elapsed_s
+        self._level = max(self._planned, brake, self._level - fall)
+        self._shared_level = max(self._level, shared, self._shared_level - fall)
+        self._duty = math.ceil(round(self._shared_level, 6))
         return self._explain(self._duty, temperature_c, power_w, brake, shared)
 
     def follow(self, settings: CardSettings, limits: tuple[int, int]) -> None:
@@ -334,19 +335,20 @@ class TargetLaw:
         self._limits = limits
         self._target_c = min(settings.target_c, self._full_at_c - BRAKE_C[1])
         self._level = min(max(self._level, limits[0]), limits[1])
+        self._shared_level = min(max(self._shared_level, limits[0]), limits[1])
         self._planned = None
 
     def force(self, now_s: float, duty_percent: int) -> None:
         """Something above the law has set `duty_percent` at `now_s`, in doubt of a reading: nothing is learnt."""
         self._last_s = now_s
         self._duty = duty_percent
-        self._level = duty_percent
+        self._level = self._shared_level = duty_percent
         self._anchored = False
 
     def forget(self) -> None:
         """The fans are the driver's again: the next decision starts afresh, with all that was learnt."""
         self._duty = None
-        self._level = self._limits[0]
+        self._level = self._shared_level = self._limits[0]
         self._anchored = False
 
     def _sense(

@@ -609,7 +609,7 @@ def test_cards_that_name_each_other_do_not_keep_each_other_loud() -> None:
     workers = [Worker(gpu, lambda _: CardSettings(target_c=50, neighbours=(0, 1))) for gpu in box.gpus]
     for worker in workers:
         worker.box = workers
-    for now_s in range(0, 500, 2):
+    for now_s in range(0, 1500, 2):
         if now_s == 200:
             assert [worker.state.duty_percent for worker in workers] == [100, 100]
         for worker in workers:
