@@ -461,6 +461,8 @@ class TargetLaw:
             return Decision(duty, "limit", f"{needs}, {low} is the minimum")
         if abs(more) < self._settings.step_percent:
             return Decision(duty, "target", needs)
+        if period_w := self._load.period_w:
+            return Decision(duty, "target", f"{needs}, {more:+d} since it repeats every {len(period_w) * STEP_S:g} s")
         if more > 0:
             return Decision(duty, "hold", f"{needs}, {more:+d} for what may come")
         why = f"while {-over_c:.3g} K under" if over_c < 0 else "for now"

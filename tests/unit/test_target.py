@@ -28,7 +28,7 @@ STEEP = CardSettings(Curve.parse("50:30,80:60,82:90"), target_c=80)
 REASON = re.compile(
     r"\d+ W needs (\d+ at [\d.]+ °C|more than the fans can)"
     r"(, \d+ is the minimum|, [+-]\d+ (for [\d.]+ K over|for a neighbour that takes in the heat|for what may come"
-    r"|while [\d.]+ K under|for now))?"
+    r"|while [\d.]+ K under|for now|since it repeats every \d+ s))?"
 )
 
 targets = st.builds(
@@ -374,6 +374,7 @@ def test_short_jobs_that_repeat_get_one_even_duty(plant: Plant) -> None:
     bench = Bench(replace(plant, power_noise_w=0.0, sensor_noise_c=0.0), WORKLOADS["sweep"]).run(1800)
     assert max(bench.duties[-900:]) - min(bench.duties[-900:]) <= 3
     assert 79 < max(bench.dies_c[-900:]) < 80.5
+    assert bench.decisions[-1].reason.endswith("since it repeats every 100 s")
 
 
 def test_the_first_pauses_are_waited_for_somewhat_longer() -> None:
