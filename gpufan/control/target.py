@@ -354,7 +354,7 @@ class TargetLaw:
     def _sense(
         self, elapsed_s: float, temperature_c: float, power_w: float | None, speed_percent: float | None
     ) -> float:
-        """Bring model and outlook up to date; the power in W."""
+        """Bring what is believed of card and load up to date; the power in W."""
         self._near_s += elapsed_s * (temperature_c > self._target_c - NEAR_K)
         if speed_percent is None or not 0 <= speed_percent <= _MOST_PERCENT:
             speed_percent = self._duty or self._limits[0]
