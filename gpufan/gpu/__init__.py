@@ -31,6 +31,8 @@ class GpuInfo:
     """Why that and not NVML; empty where nothing needs saying."""
     obstacle: str | None = None
     """Why the fans cannot be set; None where they can."""
+    power_limit_w: float | None = None
+    """The most that the card draws, W; None where it does not say."""
 
     @property
     def label(self) -> str:

@@ -175,6 +175,7 @@ class NvmlGpu:
         slowdown_c = _optional(
             pynvml.nvmlDeviceGetTemperatureThreshold, handle, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
         )
+        power_limit_mw = _optional(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
         self.info = GpuInfo(
             uuid=uuid,
             pci=pci,
@@ -185,6 +186,7 @@ class NvmlGpu:
             slowdown_c=slowdown_c,
             backend="nvml",
             obstacle=driver_obstacle() or (None if fan_count else _NO_FAN),
+            power_limit_w=None if power_limit_mw is None else power_limit_mw / 1000,
         )
         self._sensors = _Sensors(handle, fan_count)
         self._handle = handle

@@ -106,6 +106,7 @@ class SimulatedGpu:
             fan_count=plant.fan_count,
             duty_range=plant.duty_range,
             slowdown_c=plant.slowdown_c,
+            power_limit_w=plant.power_limit_w,
             backend="simulated",
         )
         self.manual_percent: int | None = None

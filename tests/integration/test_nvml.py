@@ -42,6 +42,20 @@ def test_a_card_that_does_not_tell_why_its_clocks_are_low_is_asked_once(double: 
     assert double.calls(0)[Kind.THROTTLE] == 1
 
 
+def test_the_power_limit_is_told(double: NvmlDouble) -> None:
+    double.cards[0].power_limit_mw = 180_500
+    gpu = NvmlGpu(0)
+    gpu.open()
+    assert gpu.info.power_limit_w == 180.5
+
+
+def test_a_card_that_does_not_tell_its_power_limit_is_read_all_the_same(double: NvmlDouble) -> None:
+    double.cards[0].error[Kind.THRESHOLD] = pynvml.NVML_ERROR_NOT_SUPPORTED
+    gpu = NvmlGpu(0)
+    assert gpu.read().temperature_c is not None
+    assert gpu.info.power_limit_w is None
+
+
 def test_each_fan_tells_its_turns(double: NvmlDouble) -> None:
     double.cards[0].fans[0].rpm, double.cards[0].fans[1].rpm = 1100, 1180
     assert [fan.speed_rpm for fan in NvmlGpu(0).read().fans] == [1100, 1180]

@@ -319,7 +319,7 @@ int nvmlDeviceGetTemperatureThreshold(Handle device, unsigned which, unsigned *c
 int nvmlDeviceGetPowerUsage(Handle device, unsigned *mw) { GIVE(enter(device, POWER), mw, c.card->power_mw); }
 
 int nvmlDeviceGetEnforcedPowerLimit(Handle device, unsigned *mw) {
-    GIVE(enter(device, POWER), mw, c.card->power_limit_mw);
+    GIVE(enter(device, THRESHOLD), mw, c.card->power_limit_mw);
 }
 
 int nvmlDeviceGetPowerManagementLimit(Handle device, unsigned *mw) {
