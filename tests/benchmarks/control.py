@@ -16,7 +16,7 @@ import statistics
 import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +24,7 @@ from typing import Any
 
 from gpufan.gpu import simulated
 from gpufan.report.summary import CardSummary, Swings
+from gpufan.worker import Worker
 from tests.benchmarks import bound, family, markdown, pair
 from tests.benchmarks.bound import Bound, DieOffset
 from tests.benchmarks.family import HOUR_S, NAMES, PLANTS, SEED
@@ -40,10 +41,14 @@ Results = dict[str, dict[str, dict[int, Outcome]]]
 """By law, workload and number of the box."""
 
 
-def run(law: str, workload: str, number: int) -> Outcome:
+def run(law: str, workload: str, number: int, *, noise: bool = True) -> Outcome:
     """One hour of one law in one box. Of two cards it is the hotter, the more restless, and the mean of their sound."""
     box = family.build(number, workload)
-    cards = [_Card(gpu, law) for gpu in box.gpus]
+    if not noise:
+        for gpu in box.gpus:
+            gpu.plant = replace(gpu.plant, sensor_noise_c=0.0, power_noise_w=0.0)
+    workers: list[Worker] = []
+    cards = [_Card(gpu, law, workers) for gpu in box.gpus]
     for second in range(HOUR_S):
         for card in cards:
             card.act(second)
@@ -68,9 +73,9 @@ def run(law: str, workload: str, number: int) -> Outcome:
 class _Card:
     """One card of a run: its law, and what is noted of it."""
 
-    def __init__(self, gpu: simulated.SimulatedGpu, law: str) -> None:
+    def __init__(self, gpu: simulated.SimulatedGpu, law: str, box: list[Worker]) -> None:
         self.gpu = gpu
-        self.step = LAWS[law]()
+        self.step = LAWS[law](box)
         self.summary = CardSummary(gpu)
         self.late_swings = Swings()
         self.longest_hot_s = 0.0
@@ -102,6 +107,12 @@ def measure(pool: Executor, laws: Iterable[str], workloads: Sequence[str], plant
     return {
         law: {w: {n: f.result() for n, f in row.items()} for w, row in rows.items()} for law, rows in futures.items()
     }
+
+
+def cycling(pool: Executor, law: str, plants: int) -> int:
+    """Boxes where fans go up and down again in the second half of a steady load, with all noise taken away."""
+    futures = [pool.submit(run, law, "step", number, noise=False) for number in range(plants + 1)]
+    return sum(future.result()["late_swings"] > 1 for future in futures)
 
 
 def bounds(pool: Executor, file: Path | None, workloads: Sequence[str], plants: int) -> dict[str, dict[int, Bound]]:
@@ -211,13 +222,15 @@ def by_law(results: Results) -> str:
     return markdown(("law", *FAMILY_HEADINGS), rows)
 
 
-def aims(results: Results) -> str:
-    """What was to be reached, and whether it is."""
+def aims(results: Results, cycles: int | None) -> str:
+    """What was to be reached, and whether it is; `cycles` is what `cycling` found, if it was asked."""
     checks: list[tuple[str, bool]] = []
     if "gpufan" in results and "coolgpus" in results:
         checks += _curve_aims(results)
     if HOLDING[0] in results:
         checks += _target_aims(results[HOLDING[0]])
+    if cycles is not None:
+        checks.append((f"target: no limit cycle in steady load ({cycles} boxes have one)", not cycles))
     return "\n".join(f"{'met   ' if met else 'MISSED'} {aim}" for aim, met in checks)
 
 
@@ -247,7 +260,6 @@ def _target_aims(ours: dict[str, dict[int, Outcome]]) -> list[tuple[str, bool]]:
     median, tenth = over(boxes)
     hottest_s = max(o["too_hot_s"] for o in boxes)
     many = sum(o["spare_swings"] < 0 for o in boxes)
-    hunting = sum(o["late_swings"] > 0 for w, outcomes in ours.items() if w == "step" for o in holdable(outcomes))
     checks = [
         (
             f"target: never {MARGIN_C:g} K too hot for more than {PATIENCE_S} s ({hottest_s:.0f})",
@@ -256,7 +268,6 @@ def _target_aims(ours: dict[str, dict[int, Outcome]]) -> list[tuple[str, bool]]:
         (f"target: within 0.5 dB(A) of the bound in the median ({median:.2f})", median <= 0.5),
         (f"target: within 1.5 dB(A) in the worst tenth ({tenth:.2f})", tenth <= 1.5),
         (f"target: no more swings than 1.5 times the bound's and 2 ({many} of {len(boxes)} do)", not many),
-        (f"target: still in the second half of steady load ({hunting} boxes are not)", not hunting),
     ]
     if "sweep" in ours:
         nominal = ours["sweep"][0]
@@ -282,6 +293,8 @@ def main() -> None:
     with ProcessPoolExecutor() as pool:
         best = bounds(pool, arguments.bounds, workloads, arguments.plants)
         results = measure(pool, arguments.law or list(LAWS), workloads, arguments.plants)
+        steady = HOLDING[0] in results and "step" in workloads
+        cycles = cycling(pool, HOLDING[0], arguments.plants) if steady else None
     for law, rows in results.items():
         for workload, outcomes in rows.items():
             for number, outcome in outcomes.items():
@@ -289,7 +302,7 @@ def main() -> None:
     if arguments.json:
         every: dict[str, Any] = {"seed": SEED, "target_c": TARGET_C, "results": results}
         arguments.json.write_text(json.dumps(every, indent=1) + "\n")
-    print(by_workload(results, best), by_law(results), aims(results), sep="\n\n")
+    print(by_workload(results, best), by_law(results), aims(results, cycles), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -26,13 +26,16 @@ GAIN = 66 / (0.47 * (20 + 3))
 INTEGRAL_S = min(66, 4 * (20 + 3))
 
 
-def gpufan(settings: CardSettings) -> Step:
-    """Ours, through the same worker that keeps real cards."""
+def gpufan(settings: CardSettings, box: list[Worker]) -> Step:
+    """Ours, through the same worker that keeps real cards, and that knows the others of its box."""
     worker: Worker | None = None
 
     def step(gpu: SimulatedGpu, second: int) -> None:
         nonlocal worker
-        worker = worker or Worker(gpu, lambda _: settings)
+        if worker is None:
+            worker = Worker(gpu, lambda _: settings)
+            worker.box = box
+            box.append(worker)
         worker.tick(second)
 
     return step
@@ -215,24 +218,25 @@ def _curve(temperature_c: float) -> float:
     return duty
 
 
-LAWS: dict[str, Callable[[], Step]] = {
-    "gpufan": lambda: gpufan(CardSettings()),
-    "coolgpus": lambda: follow(coolgpus(), 5),
-    "nfancurve": lambda: follow(nfancurve(), 5),
-    "CoolerControl": lambda: follow(coolercontrol()),
-    "OpenBMC stepwise": lambda: follow(openbmc_stepwise()),
-    "OpenBMC PID": lambda: follow(openbmc_pid()),
-    "Klipper watermark": lambda: follow(klipper_watermark()),
-    "Klipper PID": lambda: follow(klipper_pid()),
-    "Linux bang_bang": lambda: follow(linux_bang_bang()),
-    "Linux step_wise": lambda: follow(linux_step_wise()),
-    "Linux power_allocator": lambda: follow(linux_power_allocator()),
-    "stock driver": stock,
-    "constant 62 %": lambda: constant(62),
-    "constant 100 %": lambda: constant(100),
+LAWS: dict[str, Callable[[list[Worker]], Step]] = {
+    "gpufan": lambda box: gpufan(CardSettings(), box),
+    "coolgpus": lambda _: follow(coolgpus(), 5),
+    "nfancurve": lambda _: follow(nfancurve(), 5),
+    "CoolerControl": lambda _: follow(coolercontrol()),
+    "OpenBMC stepwise": lambda _: follow(openbmc_stepwise()),
+    "OpenBMC PID": lambda _: follow(openbmc_pid()),
+    "Klipper watermark": lambda _: follow(klipper_watermark()),
+    "Klipper PID": lambda _: follow(klipper_pid()),
+    "Linux bang_bang": lambda _: follow(linux_bang_bang()),
+    "Linux step_wise": lambda _: follow(linux_step_wise()),
+    "Linux power_allocator": lambda _: follow(linux_power_allocator()),
+    "stock driver": lambda _: stock(),
+    "constant 62 %": lambda _: constant(62),
+    "constant 100 %": lambda _: constant(100),
 }
+"""By name: the law for a card whose box has these workers so far."""
 if find_spec("gpufan.control.target"):
-    LAWS = {"gpufan --target 80": lambda: gpufan(CardSettings(target_c=TARGET_C)), **LAWS}
+    LAWS = {"gpufan --target 80": lambda box: gpufan(CardSettings(target_c=TARGET_C), box), **LAWS}
 
 HOLDING = ("gpufan --target 80",)
 """Laws that were told to hold `TARGET_C`: they may be as hot as that, and are compared with a bound that is."""
