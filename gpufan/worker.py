@@ -163,6 +163,11 @@ class Worker:
         """The duty that the card calls for by itself; None where its fans are not ours. From any thread."""
         return None if self.state.duty_percent is None else self._controller.own_percent
 
+    @property
+    def overwhelmed(self) -> bool:
+        """Whether full fans leave the card too hot, so that all others are to help. From any thread."""
+        return self.state.duty_percent is not None and self._controller.overwhelmed
+
     def stop(self) -> None:
         """Give the fans back, and set them no more. Raises GpuError, GpuLost or NoPermission."""
         # A tick that has hung may come back in its own thread while this runs in another.
@@ -187,7 +192,9 @@ class Worker:
             self._controller.follow(settings)
         else:
             same = self._info is None or self._info.uuid == info.uuid
-            self._controller = Controller(settings, info.duty_range, info.slowdown_c, self.learnt if same else None)
+            self._controller = Controller(
+                settings, info.duty_range, info.slowdown_c, self.learnt if same else None, info.power_limit_w
+            )
         self._info, self._followed = info, settings_for
         self._settings = str(settings)
         self._neighbours = [
@@ -201,6 +208,8 @@ class Worker:
         speed_percent = next((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), None)
         # One that is lost or given back says nothing of the heat any more.
         neighbours = [own for worker in self._neighbours if (own := worker.own_percent) is not None]
+        if any(worker.overwhelmed for worker in self.box if worker is not self):
+            neighbours.append(100)
         decision = self._controller.decide(now_s, reading.temperature_c, reading.power_w, speed_percent, neighbours)
         if self._dry_run:
             self.state = self._state("driver", *decision, reading)

@@ -27,10 +27,11 @@ class Controller:
         card_range: tuple[int, int],
         slowdown_c: float | None,
         learnt: Learnt | None = None,
+        power_limit_w: float | None = None,
     ) -> None:
         """`card_range` is the lowest and highest duty that the card takes, percent; `slowdown_c` its threshold.
 
-        `learnt` is what an earlier run learnt of this card.
+        `learnt` is what an earlier run learnt of this card, and `power_limit_w` the most that it draws, if it says so.
         """
         limits = duty_range(card_range, settings.min_duty_percent)
         if slowdown_c is None or not 60 <= slowdown_c <= 120:
@@ -40,6 +41,7 @@ class Controller:
         self._guard = SensorGuard()
         self._full_at_c = slowdown_c - SLOWDOWN_MARGIN_C
         self._learnt = learnt
+        self._power_limit_w = power_limit_w
         self._law = self._law_for(settings, limits)
         self._last: Decision | None = None
         self._last_s = 0.0
@@ -60,6 +62,11 @@ class Controller:
         if isinstance(self._law, CurveLaw) or self._last.kind == "fail-safe":
             return self._last.duty_percent
         return self._law.own_percent
+
+    @property
+    def overwhelmed(self) -> bool:
+        """Whether the card is over its target although its fans are at full speed, and those of others might help."""
+        return not isinstance(self._law, CurveLaw) and self._law.overwhelmed
 
     def decide(
         self,
@@ -108,7 +115,7 @@ class Controller:
             return CurveLaw(settings, limits, self._full_at_c)
         from gpufan.control.target import TargetLaw  # half a megabyte, for those who set one
 
-        return TargetLaw(settings, limits, self._full_at_c, self._learnt)
+        return TargetLaw(settings, limits, self._full_at_c, self._learnt, self._power_limit_w)
 
     def forget(self) -> None:
         """The fans have been the driver's meanwhile: decide as if for the first time."""

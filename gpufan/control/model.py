@@ -120,6 +120,13 @@ class CardModel:
             return math.inf
         return 50 * math.pow(self._HALF * math.exp(self._x[_FLOW]) / flow, 1 / self._x[_EXPONENT])
 
+    def sink_for_jump_c(self, limit_c: float, power_w: float) -> float:
+        """How hot the heatsink may be so that a jump to `power_w` leaves the die at `limit_c` or under, °C.
+
+        A jump to more than full fans can hold at the limit is not prepared for.
+        """
+        return limit_c - self._x[_DIE] * min(power_w, self.power(limit_c, 100))
+
     def anchor(self, temperature_c: float, power_w: float) -> None:
         """Begin with a reading before which nothing is known of the heatsink.
 
@@ -188,11 +195,13 @@ class CardModel:
         duty_percent: float,
         growth_s: float = math.inf,
         ease_s: float = EASE_S,
+        sink_limit_c: float = math.inf,
     ) -> bool:
         """Whether the card stays at `limit_c` or under through `powers_w`, a step of `STEP_S` each.
 
-        The duty begins at `duty_percent` and grows by a factor of e in `growth_s`, to full speed at most. The limit is
-        eased by `EASE_C` at first, and by e times less every `ease_s`.
+        So must its heatsink at `sink_limit_c`. The duty begins at `duty_percent` and grows by a factor of e in
+        `growth_s`, to full speed at most. Both limits are eased by `EASE_C` at first, and by e times less every
+        `ease_s`.
         """
         inlet_c, sink_c, die = self._x[_INLET], self._x[_SINK], self._x[_DIE]
         rate = -STEP_S / self.capacity
@@ -204,7 +213,7 @@ class CardModel:
             resistance = self._FLOOR + flow
             end_c = inlet_c + power_w * resistance
             sink_c = end_c + (sink_c - end_c) * math.exp(rate / resistance)
-            if sink_c + die * power_w > limit_c + ease_c:
+            if sink_c + max(die * power_w, limit_c - sink_limit_c) > limit_c + ease_c:
                 return False
             flow = max(flow * shrinks, least_flow)
             ease_c *= fades

@@ -42,15 +42,23 @@ BRAKE_C = (1.0, 3.0)
 BRAKE_READINGS = 3
 """The brake goes by the lowest of so many readings: one alone may be noise, and would cost 30 points."""
 
+JUMP_C = 2.0
+"""A jump of power to the card's limit may put the die so many °C above the target at once, which no fan can change: so
+long before, the heatsink is kept cool enough."""
+
+OVERWHELMED_S, RECOVERED_SHARE = 10.0, 0.75
+"""A card that full fans leave too hot for so many seconds has all others of its box run theirs at full speed as well,
+until it needs no more than this share of its own. In one box they breathe one another's air."""
+
 WORTH_S = 3.2
 """Fans fall only to what will do for this many seconds over the fourth power of the duty (0..1).
 
 That is where the sound saved is worth the change: 30 s at 57 %, a minute at 48 %, five minutes at 32 %.
 """
 
-UNNEEDED_S = 120.0
+UNNEEDED_S, SELDOM_S = 100.0, 900.0
 """A duty last needed a time ago is taken not to be needed for as long again and so much more, s: fans fall to where
-that is worth it, and by and by further."""
+that is worth it, and by and by further; all the way down when it has not been needed for `SELDOM_S`."""
 
 NEEDED_PERCENT = 4.0
 """What calls for so little less than the duty needs it."""
@@ -80,8 +88,8 @@ share of the pauses. In longer pauses of louder loads a fall pays."""
 STEADY_S = 120.0
 """A job that has not changed for so long is steady: what its temperature does then is mostly noise."""
 
-FALL_PERCENT, STEADY_FALL_PERCENT = 8.0, 15.0
-"""Smallest falls worth making at once: usually, and in a steady job.
+FALL_PERCENT, REGULAR_FALL_PERCENT, STEADY_FALL_PERCENT = 12.0, 6.0, 15.0
+"""Smallest falls worth making at once: usually, in a load or a pause like those before, and in a steady job.
 
 Smaller ones are made at `CREEP_PERCENT_PER_S`, which nobody hears.
 """
@@ -183,7 +191,7 @@ class Load:
     def rest_s(self) -> float:
         """For how long it may go on as it is, s."""
         known_s = self._known_s(self._jobs_s)
-        if known_s is not None and self.level_s < known_s:
+        if known_s is not None and self.level_s <= known_s:
             return known_s + STEP_S - self.level_s
         rest_s = self.level_s + LASTS_S
         most_s = self._at_most_s(max(self._jobs_s, default=0.0)) - self.level_s
@@ -194,23 +202,27 @@ class Load:
         return self._LONGER * job_s + 2 * STEP_S
 
     def _known_s(self, lengths_s: deque[float]) -> float | None:
-        """The longest, if there are enough and they are alike."""
+        """The longest, if there are enough and they are alike; two will do that are the same to a bin."""
         longest_s = max(lengths_s, default=0.0)
+        latest_s = sorted(list(lengths_s)[-2:])
+        if len(latest_s) == 2 and latest_s[1] - latest_s[0] <= STEP_S:
+            return latest_s[1]
         return longest_s if len(lengths_s) > 2 and longest_s <= self._ALIKE * min(lengths_s) else None
 
     def _fill(self, bin_w: float) -> None:
         """Take the mean power of a whole bin."""
         self._bins += 1
-        noise_w = self._STEP * max(self._past_w, default=0.0) + 5
+        highest_w = max(self._past_w, default=0.0)
+        noise_w = self._STEP * highest_w + 5
         if abs(bin_w - self.level_w) > noise_w:
             # What lasts for a bin or two is the way from one level to another.
             if self.level_s > 2 * STEP_S:
-                if bin_w > self.level_w:
-                    self._pauses_s.append(self.level_s)
-                    self._rises.append(self._bins)
-                else:
+                if bin_w < self.level_w:
                     self._jobs_s.append(self.level_s)
                     self.job_w = [self.level_w] * min(int(self._at_most_s(self.level_s) / STEP_S), _FUTURE)
+                elif bin_w > AT_WORK * highest_w:
+                    self._pauses_s.append(self.level_s)
+                    self._rises.append(self._bins)
             self.level_w, self.level_s = bin_w, 0.0
         self.level_s += STEP_S
         self.level_w += (bin_w - self.level_w) * STEP_S / min(self.level_s, 60)
@@ -227,7 +239,8 @@ class Load:
         ends = range(len(past_w), period - 1, -period)
         latest_w, *earlier_w = (past_w[end - period : end] for end in ends)
         overdue = self._bins - self._rises[-1] > period + 1
-        if overdue or not earlier_w or any(abs(latest_w[k] - earlier_w[0][k]) > noise_w for k in (-1, -2)):
+        # Of two bins, since the noise of one may look like another load.
+        if overdue or not earlier_w or abs(sum(latest_w[-2:]) - sum(earlier_w[0][-2:])) > 2 * noise_w:
             return []
         alike_w = [latest_w, *takewhile(lambda w: sum(map(abs, map(sub, w, latest_w))) <= noise_w * period, earlier_w)]
         return [fmean(column) for column in zip(*alike_w, strict=True)] if len(alike_w) > 1 else []
@@ -273,14 +286,27 @@ class TargetLaw:
     """Keeps one card at the target or under."""
 
     def __init__(
-        self, settings: CardSettings, limits: tuple[int, int], full_at_c: float, learnt: Learnt | None = None
+        self,
+        settings: CardSettings,
+        limits: tuple[int, int],
+        full_at_c: float,
+        learnt: Learnt | None = None,
+        power_limit_w: float | None = None,
     ) -> None:
-        """`limits` are the lowest and highest duty in percent; from `full_at_c` on the fans are at the highest."""
+        """`limits` are the lowest and highest duty in percent; from `full_at_c` on the fans are at the highest.
+
+        `power_limit_w` is the most that the card may draw; None: it does not tell.
+        """
         self._full_at_c = full_at_c
         self.model = CardModel(learnt)
         self._load = Load()
         self.own_percent = limits[0]
         """The duty that the card itself calls for, without what its neighbours do."""
+        self.overwhelmed = False
+        """Whether it is too hot although its fans are at the highest duty, and the fans of others might help."""
+        self._overwhelmed_s = 0.0
+        # The most that it draws or may draw.
+        self._highest_w = min(power_limit_w or 0.0, _MOST_W)
         self._last_s = math.inf
         self._near_s = 0.0
         # The latest readings, °C.
@@ -326,6 +352,7 @@ class TargetLaw:
         self._level = max(self._planned, brake, self._level - fall)
         self._shared_level = max(self._level, shared, self._shared_level - fall)
         self._duty = math.ceil(round(self._shared_level, 6))
+        self._call_for_help(elapsed_s, temperature_c)
         return self._explain(self._duty, temperature_c, power_w, brake, shared)
 
     def follow(self, settings: CardSettings, limits: tuple[int, int]) -> None:
@@ -349,7 +376,7 @@ class TargetLaw:
         """The fans are the driver's again: the next decision starts afresh, with all that was learnt."""
         self._duty = None
         self._level = self._shared_level = self._limits[0]
-        self._anchored = False
+        self._anchored = self.overwhelmed = False
 
     def _sense(
         self, elapsed_s: float, temperature_c: float, power_w: float | None, speed_percent: float | None
@@ -379,7 +406,9 @@ class TargetLaw:
         aim_c = self._target_c - margin_c - FIRST_C * math.exp(-self._near_s / FIRST_S)
         steady = load.at_work and load.level_s >= STEADY_S
         ease_s = STEADY_EASE_S if steady else EASE_S
-        stays_under = partial(self.model.stays_under, aim_c, ease_s=ease_s)
+        self._highest_w = max(self._highest_w, load.level_w)
+        sink_limit_c = self.model.sink_for_jump_c(self._target_c + JUMP_C, self._highest_w)
+        stays_under = partial(self.model.stays_under, aim_c, ease_s=ease_s, sink_limit_c=sink_limit_c)
         powers_w = self._expected(power_w)
         least = self._needed(powers_w, stays_under)
         if self._duty is None:
@@ -388,12 +417,19 @@ class TargetLaw:
         self._unneeded_s = 0.0 if needed else self._unneeded_s + STEP_S
         if least > self._level:
             return self._level + RISE_SHARE * (least - self._level)
-        if self._waits():  # and falls to what would do if the last job came again at once
-            powers_w = load.job_w
-        lasting = _least(least, self._level, lambda duty: stays_under(powers_w[: _bins_worth(duty)], duty))
-        if not load.period_w:
-            lasting = min(max(lasting, _worth_falling_to(UNNEEDED_S + self._unneeded_s)), self._level)
-        if lasting <= self._level - (STEADY_FALL_PERCENT if steady else FALL_PERCENT):
+        if self._waits():  # and falls to what the last job would begin with if it came again at once
+            lasting = _least(least, self._level, lambda duty: stays_under(load.job_w, duty, self.model.growth_s))
+        else:
+            lasting = _least(least, self._level, lambda duty: stays_under(powers_w[: _bins_worth(duty)], duty))
+        fall = STEADY_FALL_PERCENT if steady else FALL_PERCENT
+        if load.period_w or (not load.at_work and load.pause_s is not None):
+            fall = REGULAR_FALL_PERCENT
+        seldom = self._unneeded_s >= SELDOM_S
+        worthwhile = seldom or lasting <= self._level - fall
+        if not (load.period_w or seldom):
+            unneeded_s = min(UNNEEDED_S + self._unneeded_s, WORTH_RANGE_S[1])
+            lasting = min(max(lasting, _worth_falling_to(unneeded_s)), self._level)
+        if worthwhile:
             return lasting
         still_s = max(load.level_s, CREEP_S) if load.at_work else CREEP_S
         creep_percent_per_s = CREEP_PERCENT_PER_S * CREEP_S / still_s
@@ -443,6 +479,18 @@ class TargetLaw:
             return low
         brake = low + (high - low) * (over_c - BRAKE_C[0]) / (BRAKE_C[1] - BRAKE_C[0])
         return min(max(brake, self._settings.curve.duty_at(temperature_c) or low), high)
+
+    def _call_for_help(self, elapsed_s: float, temperature_c: float) -> None:
+        """Note whether its own fans are enough."""
+        high = self._limits[1]
+        if self.overwhelmed:
+            self._overwhelmed_s = 0.0
+            self.overwhelmed = self.own_percent > RECOVERED_SHARE * high
+        elif self.own_percent >= high and temperature_c > self._target_c + BRAKE_C[0]:
+            self._overwhelmed_s += elapsed_s
+            self.overwhelmed = self._overwhelmed_s >= OVERWHELMED_S
+        else:
+            self._overwhelmed_s = 0.0
 
     def _explain(self, duty: int, temperature_c: float, power_w: float, brake: float, shared: float) -> Decision:
         low, high = self._limits

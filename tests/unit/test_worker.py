@@ -683,6 +683,63 @@ def test_a_neighbour_whose_fans_were_given_back_asks_for_nothing() -> None:
     assert cool.state.duty_percent in range(23, 28)
 
 
+def test_all_fans_help_a_card_that_its_own_leave_too_hot() -> None:
+    _, cool, other, hot = pair(holding(), holding())
+    other.temperature_c = 85
+    together([hot, cool], 0, 10)
+    assert cool.state.duty_percent == 23
+    together([hot, cool], 10, 12)
+    assert (cool.state.duty_percent, cool.state.kind) == (100, "shared")
+
+
+def test_help_ends_when_the_card_needs_it_no_more() -> None:
+    _, cool, other, hot = pair(holding(), holding())
+    other.temperature_c = 85
+    together([hot, cool], 0, 30)
+    other.temperature_c, other.power_w = 60, 20
+    together([hot, cool], 30, 120)
+    assert cool.state.duty_percent == 23
+
+
+def test_a_card_that_helps_asks_for_no_help() -> None:
+    _, cool, other, hot = pair(holding(), holding())
+    other.temperature_c = 85
+    together([hot, cool], 0, 30)
+    assert (cool.overwhelmed, hot.overwhelmed) == (False, True)
+
+
+def test_a_lost_card_gets_no_help() -> None:
+    _, cool, other, hot = pair(holding(), holding())
+    other.temperature_c = 85
+    together([hot, cool], 0, 30)
+    other.read_error = GpuLost("it fell off the bus")
+    together([hot, cool], 30, 120)
+    assert cool.state.duty_percent == 23
+
+
+def test_a_card_is_no_help_to_itself() -> None:
+    gpu = FakeGpu()
+    worker = Worker(gpu, holding())
+    worker.box = [worker]
+    kinds = set()
+    for now_s, temperature_c in enumerate([85] * 20 + [81] * 20):
+        gpu.temperature_c, gpu.power_w = temperature_c, 220
+        worker.tick(now_s)
+        kinds.add(worker.state.kind)
+    assert "brake" in kinds and "shared" not in kinds
+
+
+def test_a_card_is_kept_cool_for_the_power_it_may_draw() -> None:
+    def duty(limit_w: float | None) -> int:
+        gpu = FakeGpu(power_limit_w=limit_w)
+        worker = Worker(gpu, holding())
+        gpu.temperature_c, gpu.power_w = 79, 130
+        run(worker, 0, 60)
+        return worker.state.duty_percent or 0
+
+    assert duty(250) > duty(None)
+
+
 def learnt_of(worker: Worker) -> Learnt:
     assert worker.learnt is not None
     return worker.learnt
