@@ -46,9 +46,9 @@ JUMP_C = 2.0
 """A jump of power to the card's limit may put the die so many °C above the target at once, which no fan can change: so
 long before, the heatsink is kept cool enough."""
 
-OVERWHELMED_S, RECOVERED_SHARE = 10.0, 0.75
+OVERWHELMED_S, RECOVERED_SHARE = 10.0, 2 / 3
 """A card that full fans leave too hot for so many seconds has all others of its box run theirs at full speed as well,
-until it needs no more than this share of its own. In one box they breathe one another's air."""
+until it needs no more than this share of its range itself. In one box they breathe one another's air."""
 
 WORTH_S = 3.2
 """Fans fall only to what will do for this many seconds over the fourth power of the duty (0..1).
@@ -482,11 +482,12 @@ class TargetLaw:
 
     def _call_for_help(self, elapsed_s: float, temperature_c: float) -> None:
         """Note whether its own fans are enough."""
-        high = self._limits[1]
+        low, high = self._limits
+        hot = temperature_c > self._target_c + BRAKE_C[0]
         if self.overwhelmed:
             self._overwhelmed_s = 0.0
-            self.overwhelmed = self.own_percent > RECOVERED_SHARE * high
-        elif self.own_percent >= high and temperature_c > self._target_c + BRAKE_C[0]:
+            self.overwhelmed = hot or self.own_percent > low + RECOVERED_SHARE * (high - low)
+        elif hot and self.own_percent >= high:
             self._overwhelmed_s += elapsed_s
             self.overwhelmed = self._overwhelmed_s >= OVERWHELMED_S
         else:

@@ -509,6 +509,17 @@ def test_full_fans_are_no_reason_to_call_for_help_but_too_much_heat_is() -> None
     assert full_fans(84, 250).overwhelmed
 
 
+@pytest.mark.parametrize("least", [23, 90, 100])
+def test_help_ends_whatever_the_lowest_duty(least: int) -> None:
+    subject = TargetLaw(STEEP, (least, 100), 90)
+    for now_s in range(30):
+        subject.decide(now_s, 84, 250)
+    assert subject.overwhelmed
+    for now_s in range(30, 400):
+        subject.decide(now_s, 60, 15)
+    assert not subject.overwhelmed
+
+
 def test_what_the_driver_had_meanwhile_calls_for_no_help() -> None:
     subject = full_fans(84, 250)
     subject.forget()
