@@ -29,6 +29,9 @@ SETTLE_TOLERANCE = 10
 _GAP_S = 15.0
 """Longest time between ticks that counts as time spent in a state, s: over a longer one the machine slept."""
 
+_SILENT_S = 30.0
+"""A card whose worker has done nothing for so long says nothing of its heat any more, s."""
+
 SettingsFor = Callable[[GpuInfo], CardSettings]
 """Tells how a card is to be kept. Pure, and the same for the same card."""
 
@@ -166,7 +169,7 @@ class Worker:
     @property
     def overwhelmed(self) -> bool:
         """Whether full fans leave the card too hot, so that all others are to help. From any thread."""
-        return self.state.duty_percent is not None and self._controller.overwhelmed
+        return self.state.control == "ours" and self._controller.overwhelmed
 
     def stop(self) -> None:
         """Give the fans back, and set them no more. Raises GpuError, GpuLost or NoPermission."""
@@ -206,10 +209,15 @@ class Worker:
     def _act(self, now_s: float, reading: Reading, waiting: bool, assert_anew: bool) -> None:
         assert self._info is not None
         speed_percent = next((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), None)
-        # One that is lost or given back says nothing of the heat any more.
-        neighbours = [own for worker in self._neighbours if (own := worker.own_percent) is not None]
-        if any(worker.overwhelmed for worker in self.box if worker is not self):
-            neighbours.append(100)
+        # A card that once could not do without help may breathe this one's air, listed or not.
+        others = (worker for worker in self.box if worker is not self and worker not in self._neighbours)
+        self._neighbours += [worker for worker in others if worker.overwhelmed]
+        # One that is lost, given back or hung says nothing of the heat any more.
+        neighbours = [
+            own
+            for worker in self._neighbours
+            if now_s - worker._last_s <= _SILENT_S and (own := worker.own_percent) is not None
+        ]
         decision = self._controller.decide(now_s, reading.temperature_c, reading.power_w, speed_percent, neighbours)
         if self._dry_run:
             self.state = self._state("driver", *decision, reading)

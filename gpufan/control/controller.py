@@ -65,8 +65,9 @@ class Controller:
 
     @property
     def overwhelmed(self) -> bool:
-        """Whether the card is over its target although its fans are at full speed, and those of others might help."""
-        return not isinstance(self._law, CurveLaw) and self._law.overwhelmed
+        """Whether full fans leave the card over its target, and only those of others might help."""
+        law = self._law  # which another thread may replace
+        return not isinstance(law, CurveLaw) and law.overwhelmed
 
     def decide(
         self,

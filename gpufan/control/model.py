@@ -120,12 +120,12 @@ class CardModel:
             return math.inf
         return 50 * math.pow(self._HALF * math.exp(self._x[_FLOW]) / flow, 1 / self._x[_EXPONENT])
 
-    def sink_for_jump_c(self, limit_c: float, power_w: float) -> float:
+    def sink_for_jump_c(self, limit_c: float, power_w: float, duty_percent: float) -> float:
         """How hot the heatsink may be so that a jump to `power_w` leaves the die at `limit_c` or under, °C.
 
-        A jump to more than full fans can hold at the limit is not prepared for.
+        A jump to more than `duty_percent` can hold at the limit is not prepared for.
         """
-        return limit_c - self._x[_DIE] * min(power_w, self.power(limit_c, 100))
+        return limit_c - self._x[_DIE] * min(power_w, self.power(limit_c, duty_percent))
 
     def anchor(self, temperature_c: float, power_w: float) -> None:
         """Begin with a reading before which nothing is known of the heatsink.

@@ -46,9 +46,12 @@ JUMP_C = 2.0
 """A jump of power to the card's limit may put the die so many °C above the target at once, which no fan can change: so
 long before, the heatsink is kept cool enough."""
 
-OVERWHELMED_S, RECOVERED_SHARE = 10.0, 2 / 3
-"""A card that full fans leave too hot for so many seconds has all others of its box run theirs at full speed as well,
-until it needs no more than this share of its range itself. In one box they breathe one another's air."""
+OVERWHELMED_S = 10.0
+"""A card that full fans leave too hot for so many seconds, and for good by all that is known of it, asks the others of
+its box to take it for a neighbour. In one box they breathe one another's air."""
+
+FULL_TOLERANCE_PERCENT = 10.0
+"""Fans this much slower than the highest duty are not at full speed yet, or do not obey."""
 
 WORTH_S = 3.2
 """Fans fall only to what will do for this many seconds over the fourth power of the duty (0..1).
@@ -302,11 +305,10 @@ class TargetLaw:
         self._load = Load()
         self.own_percent = limits[0]
         """The duty that the card itself calls for, without what its neighbours do."""
-        self.overwhelmed = False
-        """Whether it is too hot although its fans are at the highest duty, and the fans of others might help."""
         self._overwhelmed_s = 0.0
-        # The most that it draws or may draw.
-        self._highest_w = min(power_limit_w or 0.0, _MOST_W)
+        self._power_limit_w = power_limit_w
+        # The most that was drawn for more than a moment, where no limit is told.
+        self._highest_w = 0.0
         self._last_s = math.inf
         self._near_s = 0.0
         # The latest readings, °C.
@@ -352,7 +354,7 @@ class TargetLaw:
         self._level = max(self._planned, brake, self._level - fall)
         self._shared_level = max(self._level, shared, self._shared_level - fall)
         self._duty = math.ceil(round(self._shared_level, 6))
-        self._call_for_help(elapsed_s, temperature_c)
+        self._count_overwhelmed(elapsed_s, temperature_c, speed_percent)
         return self._explain(self._duty, temperature_c, power_w, brake, shared)
 
     def follow(self, settings: CardSettings, limits: tuple[int, int]) -> None:
@@ -370,13 +372,15 @@ class TargetLaw:
         self._last_s = now_s
         self._duty = duty_percent
         self._level = self._shared_level = duty_percent
+        self._overwhelmed_s = 0.0
         self._anchored = False
 
     def forget(self) -> None:
         """The fans are the driver's again: the next decision starts afresh, with all that was learnt."""
         self._duty = None
         self._level = self._shared_level = self._limits[0]
-        self._anchored = self.overwhelmed = False
+        self._overwhelmed_s = 0.0
+        self._anchored = False
 
     def _sense(
         self, elapsed_s: float, temperature_c: float, power_w: float | None, speed_percent: float | None
@@ -406,8 +410,10 @@ class TargetLaw:
         aim_c = self._target_c - margin_c - FIRST_C * math.exp(-self._near_s / FIRST_S)
         steady = load.at_work and load.level_s >= STEADY_S
         ease_s = STEADY_EASE_S if steady else EASE_S
-        self._highest_w = max(self._highest_w, load.level_w)
-        sink_limit_c = self.model.sink_for_jump_c(self._target_c + JUMP_C, self._highest_w)
+        if load.level_s > STEP_S:
+            self._highest_w = max(self._highest_w, load.level_w)
+        jump_w = self._power_limit_w or self._highest_w
+        sink_limit_c = self.model.sink_for_jump_c(self._target_c + JUMP_C, jump_w, self._limits[1])
         stays_under = partial(self.model.stays_under, aim_c, ease_s=ease_s, sink_limit_c=sink_limit_c)
         powers_w = self._expected(power_w)
         least = self._needed(powers_w, stays_under)
@@ -421,11 +427,11 @@ class TargetLaw:
             lasting = _least(least, self._level, lambda duty: stays_under(load.job_w, duty, self.model.growth_s))
         else:
             lasting = _least(least, self._level, lambda duty: stays_under(powers_w[: _bins_worth(duty)], duty))
-        fall = STEADY_FALL_PERCENT if steady else FALL_PERCENT
-        if load.period_w or (not load.at_work and load.pause_s is not None):
-            fall = REGULAR_FALL_PERCENT
         seldom = self._unneeded_s >= SELDOM_S
-        worthwhile = seldom or lasting <= self._level - fall
+        fall = STEADY_FALL_PERCENT if steady else FALL_PERCENT
+        if load.period_w or seldom or (not load.at_work and load.pause_s is not None):
+            fall = REGULAR_FALL_PERCENT
+        worthwhile = lasting <= self._level - fall
         if not (load.period_w or seldom):
             unneeded_s = min(UNNEEDED_S + self._unneeded_s, WORTH_RANGE_S[1])
             lasting = min(max(lasting, _worth_falling_to(unneeded_s)), self._level)
@@ -480,16 +486,19 @@ class TargetLaw:
         brake = low + (high - low) * (over_c - BRAKE_C[0]) / (BRAKE_C[1] - BRAKE_C[0])
         return min(max(brake, self._settings.curve.duty_at(temperature_c) or low), high)
 
-    def _call_for_help(self, elapsed_s: float, temperature_c: float) -> None:
-        """Note whether its own fans are enough."""
-        low, high = self._limits
-        hot = temperature_c > self._target_c + BRAKE_C[0]
-        if self.overwhelmed:
-            self._overwhelmed_s = 0.0
-            self.overwhelmed = hot or self.own_percent > low + RECOVERED_SHARE * (high - low)
-        elif hot and self.own_percent >= high:
+    @property
+    def overwhelmed(self) -> bool:
+        """Whether it is too hot at full speed, and will be: only the fans of others might help."""
+        return self._overwhelmed_s >= OVERWHELMED_S
+
+    def _count_overwhelmed(self, elapsed_s: float, temperature_c: float, speed_percent: float | None) -> None:
+        """Count the time for which its own fans have not been enough."""
+        high = self._limits[1]
+        hot = temperature_c > self._target_c + BRAKE_C[0] and self.own_percent >= high
+        slow = speed_percent is not None and speed_percent < high - FULL_TOLERANCE_PERCENT
+        # Fans that are winning need no help: a card may just have been left hot by the driver.
+        if hot and not slow and elapsed_s <= _GAP_S and self.model.duty_for(self._load.level_w, self._target_c) >= high:
             self._overwhelmed_s += elapsed_s
-            self.overwhelmed = self._overwhelmed_s >= OVERWHELMED_S
         else:
             self._overwhelmed_s = 0.0
 

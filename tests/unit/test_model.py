@@ -201,13 +201,14 @@ def test_a_lower_duty_will_do_where_it_grows_than_where_it_stays() -> None:
 
 def test_a_heatsink_is_as_cool_as_a_jump_of_power_asks_for() -> None:
     model = hot_model()
-    sink_c = model.sink_for_jump_c(82, 200)
+    sink_c = model.sink_for_jump_c(82, 200, 100)
     assert sink_c + model.die_c(200) - model.die_c(0) == pytest.approx(82)
 
 
 def test_no_heatsink_is_kept_cool_for_more_than_full_fans_can_hold() -> None:
     model = hot_model()
-    assert model.sink_for_jump_c(82, 1e4) == model.sink_for_jump_c(82, model.power(82, 100))
+    for duty in (60, 100):
+        assert model.sink_for_jump_c(82, 1e4, duty) == model.sink_for_jump_c(82, model.power(82, duty), duty)
 
 
 def test_a_limit_of_the_heatsink_holds_whatever_the_die_may() -> None:

@@ -1,6 +1,7 @@
 """One card's tick with a card in memory: what is written, what is read back, and when the driver gets its fans."""
 
 from itertools import pairwise
+from math import ceil
 
 import pytest
 
@@ -685,16 +686,51 @@ def test_a_neighbour_whose_fans_were_given_back_asks_for_nothing() -> None:
 
 def test_all_fans_help_a_card_that_its_own_leave_too_hot() -> None:
     _, cool, other, hot = pair(holding(), holding())
-    other.temperature_c = 85
+    other.temperature_c, other.power_w = 85, 250
     together([hot, cool], 0, 10)
     assert cool.state.duty_percent == 23
-    together([hot, cool], 10, 12)
+    together([hot, cool], 10, 60)
     assert (cool.state.duty_percent, cool.state.kind) == (100, "shared")
+
+
+def test_a_card_that_needed_help_is_a_neighbour_from_then_on() -> None:
+    _, cool, other, hot = pair(holding(), holding())
+    other.temperature_c, other.power_w = 85, 250
+    together([hot, cool], 0, 30)
+    other.temperature_c = 80
+    together([hot, cool], 30, 90)
+    assert hot.own_percent is not None and 60 < hot.own_percent < 100
+    assert cool.state.duty_percent == ceil(0.6 * hot.own_percent)
+
+
+def test_a_card_whose_fans_do_not_obey_gets_no_help() -> None:
+    _, cool, other, hot = pair(holding(), holding())
+    other.temperature_c, other.power_w, other.set_error = 85, 250, GpuError("refused")
+    for now_s in range(300):
+        together([hot, cool], now_s, now_s + 1)
+        assert cool.state.duty_percent == 23
+
+
+def test_a_dry_run_helps_nobody() -> None:
+    _, cool, other, _ = pair(holding(), holding())
+    hot = Worker(other, holding(), dry_run=True)
+    cool.box = hot.box = [cool, hot]
+    other.temperature_c, other.power_w = 85, 250
+    together([hot, cool], 0, 30)
+    assert cool.state.duty_percent == 23
+
+
+def test_a_card_that_hangs_asks_for_nothing() -> None:
+    _, cool, other, hot = pair(holding(), holding())
+    other.temperature_c, other.power_w = 85, 250
+    together([hot, cool], 0, 30)
+    together([cool], 30, 100)
+    assert cool.state.duty_percent == 23
 
 
 def test_help_ends_when_the_card_needs_it_no_more() -> None:
     _, cool, other, hot = pair(holding(), holding())
-    other.temperature_c = 85
+    other.temperature_c, other.power_w = 85, 250
     together([hot, cool], 0, 30)
     other.temperature_c, other.power_w = 60, 20
     together([hot, cool], 30, 120)
@@ -703,14 +739,14 @@ def test_help_ends_when_the_card_needs_it_no_more() -> None:
 
 def test_a_card_that_helps_asks_for_no_help() -> None:
     _, cool, other, hot = pair(holding(), holding())
-    other.temperature_c = 85
+    other.temperature_c, other.power_w = 85, 250
     together([hot, cool], 0, 30)
     assert (cool.overwhelmed, hot.overwhelmed) == (False, True)
 
 
 def test_a_lost_card_gets_no_help() -> None:
     _, cool, other, hot = pair(holding(), holding())
-    other.temperature_c = 85
+    other.temperature_c, other.power_w = 85, 250
     together([hot, cool], 0, 30)
     other.read_error = GpuLost("it fell off the bus")
     together([hot, cool], 30, 120)
