@@ -1,0 +1,237 @@
+"""How well a law could do at best that does not know what comes: what perfect foresight has over all laws.
+
+    python -m tests.benchmarks.causal [--boxes N] [--bounds FILE]
+
+For queues of random jobs on a card alone. The bound of `bound.py` knows each job of the hour before it comes. Here the
+card is known and how jobs are drawn, but not which come: value iteration finds the duty of least mean cost for every
+heatsink temperature, every duty, and every time that a job or a pause has lasted. Changes have the same price and
+falls the same speed as there. The target may be exceeded, at a price: no law can promise what a job of any length asks.
+
+It learns nothing and knows all, so it is better than a law can be that must find out what card it has.
+"""
+
+import argparse
+import math
+from bisect import bisect_right
+from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from gpufan.gpu.simulated import Plant, Workload
+from tests.benchmarks import family, markdown
+from tests.benchmarks.bound import CHANGE_PRICE_S, FALL_PERCENT_PER_S, STEP_S, Array, Bound, Hour, Plan, hour
+from tests.benchmarks.control import bounds, judge, over, run
+from tests.benchmarks.laws import HOLDING, TARGET_C
+
+PAUSES_S, JOBS_S, JOBS_W, IDLE_W = (5, 600), (20, 1200), (100, 240), 12.0
+"""How `family.queue` draws: lengths evenly in their logarithm, powers evenly."""
+
+POWERS = 7
+"""Jobs are solved for so many powers; in between, values are interpolated."""
+
+TEMPERATURES, SPACING, ROUNDS = 64, 2.0, 300
+"""Heatsink temperatures of the grid, points from duty to duty, and rounds of value iteration."""
+
+MARGIN_C, OVER_PRICE, MOST_OVER_K = 0.2, 0.2, 6.0
+"""It aims so far under the target; a step costs so much of one at full speed for each K above that; the grid ends so
+many K above it."""
+
+NAME = "best without foresight"
+
+
+def stages(shortest_s: float, longest_s: float) -> list[tuple[int, int, float]]:
+    """A stay in stages: first step, how many steps, and how likely it is in each of them to end then."""
+    shares = (np.arange(200_000) + 0.5) / 200_000
+    lengths = np.exp(math.log(shortest_s) + shares * math.log(longest_s / shortest_s)) / STEP_S
+    ends = np.bincount(np.maximum(np.round(lengths).astype(int), 1)) / len(shares)
+    lasts = 1 - np.cumsum(ends) + ends
+    first = [1]
+    while first[-1] < len(ends):
+        first.append(max(first[-1] + 1, round(first[-1] * 1.35)))
+    return [(a, b - a, float(ends[a:b].sum() / lasts[a:b].sum())) for a, b in pairwise(first)]
+
+
+class Policy:
+    """The duty of least mean cost on one card, for every state of it and of the queue."""
+
+    def __init__(self, plant: Plant, *, temperatures: int = TEMPERATURES, rounds: int = ROUNDS) -> None:
+        """Find the values by `rounds` of value iteration on a grid of so many `temperatures`."""
+        self.plant = plant
+        low, high = plant.duty_range
+        self._duty = np.arange(high, low - 1, -SPACING)[::-1].copy()
+        self._energy = (self._duty / 100) ** 5
+        self._price = CHANGE_PRICE_S / STEP_S
+        self._fall = int(FALL_PERCENT_PER_S * STEP_S / SPACING)
+        self._column = np.arange(len(self._duty))
+        self._rest = np.array([plant.resistance(d) for d in self._duty]) - plant.die_resistance
+        self._decay = np.exp(-STEP_S / (self._rest * plant.heat_capacity))
+        low_w, high_w = JOBS_W
+        self._powers_w = [IDLE_W, *(low_w + (high_w - low_w) * (np.arange(POWERS) + 0.5) / POWERS)]
+        self._shares = np.linspace(0, 1, temperatures) ** 1.5
+        self._pauses, self._jobs = stages(*PAUSES_S), stages(*JOBS_S)
+        self._iterate(rounds)
+
+    def _limit_c(self, power_w: float) -> float:
+        """Of the heatsink at that power."""
+        return TARGET_C - MARGIN_C - self.plant.die_resistance * power_w
+
+    def _after_c(self, sink_c: Array | float, power_w: float) -> Array:
+        """Heatsink temperatures a step later, one column for each duty."""
+        end_c = self.plant.inlet_c + power_w * self._rest
+        after_c: Array = end_c + (sink_c - end_c) * self._decay
+        return after_c
+
+    def _cell(self, power: int, sink_c: Array) -> tuple[Array, Array]:
+        """The cell of the grid of a power in which temperatures lie, and where in it."""
+        top_c = self._limit_c(self._powers_w[power]) + MOST_OVER_K
+        share = np.clip((top_c - sink_c) / (top_c - self.plant.inlet_c), 0, 1)
+        cell = np.minimum((share ** (1 / 1.5) * (len(self._shares) - 1)).astype(np.intp), len(self._shares) - 2)
+        return cell, (share - self._shares[cell]) / (self._shares[cell + 1] - self._shares[cell])
+
+    def _at(self, values: Array, cell: tuple[Array, Array]) -> Array:
+        near, part = values[..., cell[0], self._column], cell[1]
+        found: Array = near + part * (values[..., cell[0] + 1, self._column] - near)
+        return found
+
+    def _penalty(self, after_c: Array, power_w: float) -> Array:
+        penalty: Array = OVER_PRICE * np.maximum(after_c - self._limit_c(power_w), 0)
+        return penalty
+
+    def _cheapest(self, cost: Array) -> Array:
+        """The least cost from each duty: up to any other, or down by a few."""
+        climb = self._price * self._duty
+        value: Array = np.minimum.accumulate((cost + climb)[..., ::-1], axis=-1)[..., ::-1] - climb
+        for cells in range(1, self._fall + 1):
+            fallen = cost[..., :-cells] + self._price * SPACING * cells
+            np.minimum(value[..., cells:], fallen, out=value[..., cells:])
+        return value
+
+    def _iterate(self, rounds: int) -> None:
+        shape = (len(self._shares), len(self._duty))
+        pause = np.zeros((len(self._pauses), *shape))
+        jobs = np.zeros((POWERS, len(self._jobs), *shape))
+        costs, cells = [], []
+        for power, power_w in enumerate(self._powers_w):
+            top_c = self._limit_c(power_w) + MOST_OVER_K
+            after_c = self._after_c((top_c - (top_c - self.plant.inlet_c) * self._shares)[:, None], power_w)
+            costs.append(self._energy + self._penalty(after_c, power_w))
+            cells.append({to: self._cell(to, after_c) for to in ((0, power) if power else range(POWERS + 1))})
+        for _ in range(rounds):
+            begun = np.mean([self._at(jobs[power - 1, 0], cells[0][power]) for power in range(1, POWERS + 1)], axis=0)
+            new_pause = self._cheapest(costs[0] + self._mixed(self._at(pause, cells[0][0]), begun, self._pauses))
+            jobs = np.array(
+                [
+                    self._cheapest(
+                        costs[power]
+                        + self._mixed(
+                            self._at(jobs[power - 1], cells[power][power]),
+                            self._at(pause[0], cells[power][0]),
+                            self._jobs,
+                        )
+                    )
+                    for power in range(1, POWERS + 1)
+                ]
+            )
+            # Only differences matter: the mean cost of a step is left out.
+            least = new_pause.min()
+            pause, jobs = new_pause - least, jobs - least
+        self._pause, self._job = pause, jobs
+
+    @staticmethod
+    def _mixed(stays: Array, ends: Array, stages: list[tuple[int, int, float]]) -> Array:
+        """Mean value after a step: the stay goes on, perhaps in its next stage, or ends."""
+        column = (len(stages), *[1] * (stays.ndim - 1))
+        widths = np.array([width for _, width, _ in stages]).reshape(column)
+        hazards = np.array([hazard for *_, hazard in stages]).reshape(column)
+        later = np.concatenate([stays[1:], stays[-1:]])
+        mixed: Array = (1 - hazards) * (stays + (later - stays) / widths) + hazards * ends
+        return mixed
+
+    def plan(self, workload: Workload, load: Hour) -> tuple[Plan, float]:
+        """What it does in an hour, and the peak of the die that comes of it, °C."""
+        sink_c, at, since, last_w = self.plant.inlet_c + 5, 0, 0, -1.0
+        duties, peak_c = [], 0.0
+        for k, power_w in enumerate(load.powers_w):
+            asked_w = workload(k * STEP_S)
+            since = since + 1 if asked_w == last_w else 1
+            last_w = asked_w
+            cost = self._cost(sink_c, asked_w, since) + self._price * np.abs(self._duty - self._duty[at])
+            cost[: max(at - self._fall, 0)] = np.inf
+            at = int(cost.argmin())
+            sink_c = float(self._after_c(sink_c, power_w)[at])
+            peak_c = max(peak_c, sink_c + load.offsets_k[k + 1])
+            duties.append(self._duty[at])
+        return Plan(np.array(duties), self.plant.full_scale_rpm), peak_c
+
+    def _cost(self, sink_c: float, asked_w: float, since: int) -> Array:
+        """Of each duty, after `since` steps of a load of `asked_w`."""
+        after_c = self._after_c(sink_c, asked_w)
+        stages = self._pauses if asked_w == IDLE_W else self._jobs
+        stage = bisect_right([first for first, *_ in stages], since) - 1
+        if asked_w == IDLE_W:
+            ends = np.mean([self._at(self._job[p, 0], self._cell(p + 1, after_c)) for p in range(POWERS)], axis=0)
+            stays = self._at(self._pause, self._cell(0, after_c))
+        else:
+            ends = self._at(self._pause[0], self._cell(0, after_c))
+            place = (asked_w - JOBS_W[0]) / (JOBS_W[1] - JOBS_W[0]) * POWERS - 0.5
+            below = min(max(math.floor(place), 0), POWERS - 2)
+            part = min(max(place - below, 0.0), 1.0)
+
+            def value(job: int) -> Array:
+                # As far under the limit of that power as under its own.
+                like_c = after_c + self._limit_c(self._powers_w[job + 1]) - self._limit_c(asked_w)
+                return self._at(self._job[job], self._cell(job + 1, like_c))
+
+            stays = (1 - part) * value(below) + part * value(below + 1)
+        return self._energy + self._penalty(after_c, asked_w) + self._mixed(stays, ends, stages)[stage]
+
+
+def outcome(number: int) -> dict[str, float]:
+    """Of box `number`, as the control benchmark has it."""
+    (plant,) = family.draw(number).plants
+    workload = family.load("queue", number, 0)
+    plan, peak_c = Policy(plant).plan(workload, hour(plant, workload, number))
+    # What such a card would do at the driver's own limit is not modelled, and not compared.
+    throttled = 100.0 * (peak_c >= plant.target_c)
+    return {"quiet_peak_c": peak_c, "sound_db": plan.sound_db, "swings": plan.swings, "throttled_percent": throttled}
+
+
+def main() -> None:
+    """Compare it with ours and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--boxes", type=int, default=family.PLANTS, help="of the family (default %(default)s)")
+    parser.add_argument("--bounds", type=Path, help="where bounds are kept, as in the control benchmark")
+    arguments = parser.parse_args()
+    numbers = [number for number in range(1, arguments.boxes + 1) if not family.draw(number).coupling]
+    with ProcessPoolExecutor() as pool:
+        best: dict[int, Bound] = bounds(pool, arguments.bounds, ["queue"], arguments.boxes)["queue"]
+        numbers = [number for number in numbers if best[number].lowest_c <= TARGET_C]
+        found = {
+            NAME: list(pool.map(outcome, numbers)),
+            HOLDING[0]: list(pool.map(run, [HOLDING[0]] * len(numbers), ["queue"] * len(numbers), numbers)),
+        }
+    rows = []
+    for name, outcomes in found.items():
+        for number, result in zip(numbers, outcomes, strict=True):
+            judge(HOLDING[0], result, best[number])
+        median_db, tenth_db = over(outcomes)
+        restless = sum(result["spare_swings"] < 0 for result in outcomes)
+        swings = sum(result["swings"] for result in outcomes)
+        rows.append((name, f"{len(numbers)}", f"{median_db:.1f}", f"{tenth_db:.1f}", f"{swings:.0f}", f"{restless}"))
+    rows.append(
+        (
+            "perfect foresight",
+            f"{len(numbers)}",
+            "0.0",
+            "0.0",
+            f"{sum(best[n].swings_at(TARGET_C) for n in numbers)}",
+            "0",
+        )
+    )
+    print(markdown(("law", "boxes", "above bound", "worst tenth", "swings", "restless"), rows))
+
+
+if __name__ == "__main__":
+    main()
