@@ -526,7 +526,7 @@ def test_fans_that_are_winning_need_no_help() -> None:
 
 
 def test_fans_that_are_not_at_full_speed_yet_call_for_no_help() -> None:
-    assert not full_fans(84, 250, speed_percent=50).overwhelmed
+    assert not full_fans(84, 700, speed_percent=50).overwhelmed
 
 
 def test_one_reading_after_a_long_time_calls_for_no_help() -> None:
