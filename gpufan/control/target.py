@@ -423,6 +423,11 @@ class TargetLaw:
         self._unneeded_s = 0.0 if needed else self._unneeded_s + STEP_S
         if least > self._level:
             return self._level + RISE_SHARE * (least - self._level)
+        return self._fallen(least, powers_w, stays_under, steady=steady)
+
+    def _fallen(self, least: float, powers_w: list[float], stays_under: Callable[..., bool], *, steady: bool) -> float:
+        """The duty in percent to fall to from one that is more than the `least` that will do."""
+        load = self._load
         if self._waits():  # and falls to what the last job would begin with if it came again at once
             lasting = _least(least, self._level, lambda duty: stays_under(load.job_w, duty, self.model.growth_s))
         else:

@@ -1,6 +1,6 @@
 """How well a law could do at best that does not know what comes: what perfect foresight has over all laws.
 
-    python -m tests.benchmarks.causal [--boxes N] [--bounds FILE]
+    python -m tests.benchmarks.causal [--boxes N] [--price S]... [--bounds FILE]
 
 For queues of random jobs on a card alone. The bound of `bound.py` knows each job of the hour before it comes. Here the
 card is known and how jobs are drawn, but not which come: value iteration finds the duty of least mean cost for every
@@ -56,13 +56,23 @@ def stages(shortest_s: float, longest_s: float) -> list[tuple[int, int, float]]:
 class Policy:
     """The duty of least mean cost on one card, for every state of it and of the queue."""
 
-    def __init__(self, plant: Plant, *, temperatures: int = TEMPERATURES, rounds: int = ROUNDS) -> None:
-        """Find the values by `rounds` of value iteration on a grid of so many `temperatures`."""
+    def __init__(
+        self,
+        plant: Plant,
+        *,
+        temperatures: int = TEMPERATURES,
+        rounds: int = ROUNDS,
+        price_s: float = CHANGE_PRICE_S,
+    ) -> None:
+        """Find the values by `rounds` of value iteration on a grid of so many `temperatures`.
+
+        `price_s` is what a point of change costs, in seconds at full speed.
+        """
         self.plant = plant
         low, high = plant.duty_range
         self._duty = np.arange(high, low - 1, -SPACING)[::-1].copy()
         self._energy = (self._duty / 100) ** 5
-        self._price = CHANGE_PRICE_S / STEP_S
+        self._price = price_s / STEP_S
         self._fall = int(FALL_PERCENT_PER_S * STEP_S / SPACING)
         self._column = np.arange(len(self._duty))
         self._rest = np.array([plant.resistance(d) for d in self._duty]) - plant.die_resistance
@@ -188,11 +198,11 @@ class Policy:
         return self._energy + self._penalty(after_c, asked_w) + self._mixed(stays, ends, stages)[stage]
 
 
-def outcome(number: int) -> dict[str, float]:
-    """Of box `number`, as the control benchmark has it."""
+def outcome(number: int, price_s: float) -> dict[str, float]:
+    """Of box `number` where changes have that price, as the control benchmark has it."""
     (plant,) = family.draw(number).plants
     workload = family.load("queue", number, 0)
-    plan, peak_c = Policy(plant).plan(workload, hour(plant, workload, number))
+    plan, peak_c = Policy(plant, price_s=price_s).plan(workload, hour(plant, workload, number))
     # What such a card would do at the driver's own limit is not modelled, and not compared.
     throttled = 100.0 * (peak_c >= plant.target_c)
     return {"quiet_peak_c": peak_c, "sound_db": plan.sound_db, "swings": plan.swings, "throttled_percent": throttled}
@@ -202,15 +212,24 @@ def main() -> None:
     """Compare it with ours and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--boxes", type=int, default=family.PLANTS, help="of the family (default %(default)s)")
+    parser.add_argument(
+        "--price",
+        type=float,
+        action="append",
+        help=f"of a point of change, in seconds at full speed; may be repeated (default {CHANGE_PRICE_S})",
+    )
     parser.add_argument("--bounds", type=Path, help="where bounds are kept, as in the control benchmark")
     arguments = parser.parse_args()
     numbers = [number for number in range(1, arguments.boxes + 1) if not family.draw(number).coupling]
     with ProcessPoolExecutor() as pool:
         best: dict[int, Bound] = bounds(pool, arguments.bounds, ["queue"], arguments.boxes)["queue"]
         numbers = [number for number in numbers if best[number].lowest_c <= TARGET_C]
+        count = len(numbers)
         found = {
-            NAME: list(pool.map(outcome, numbers)),
-            HOLDING[0]: list(pool.map(run, [HOLDING[0]] * len(numbers), ["queue"] * len(numbers), numbers)),
+            f"{NAME}, {price_s:g} s": list(pool.map(outcome, numbers, [price_s] * count))
+            for price_s in arguments.price or [CHANGE_PRICE_S]
+        } | {
+            HOLDING[0]: list(pool.map(run, [HOLDING[0]] * count, ["queue"] * count, numbers)),
         }
     rows = []
     for name, outcomes in found.items():
