@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from gpufan.control import Decision
 from gpufan.control.controller import Controller
 from gpufan.control.law import CardSettings, duty_range
+from gpufan.control.load import LASTS_S, Load
 from gpufan.control.model import STEP_S, Learnt
-from gpufan.control.target import BRAKE_C, LASTS_S, NEIGHBOUR_SHARE, Load, TargetLaw, for_neighbours
+from gpufan.control.target import BRAKE_C, NEIGHBOUR_SHARE, TargetLaw, for_neighbours
 from gpufan.curve import Curve
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox, Workload
 from gpufan.report.summary import CardSummary, Swings
