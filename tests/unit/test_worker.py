@@ -10,7 +10,7 @@ from gpufan.control.model import CardModel, Learnt
 from gpufan.curve import Curve
 from gpufan.errors import GpuError, GpuLost, NoPermission
 from gpufan.gpu import FanReading
-from gpufan.gpu.simulated import PROFILES, SimulatedBox
+from gpufan.gpu.simulated import PROFILES, Plant, Profile, SimulatedBox
 from gpufan.report.snapshot import Errors
 from gpufan.worker import FAILURES, Backoff, SettingsFor, Worker, give_back
 from tests.unit.material import FakeGpu
@@ -701,6 +701,23 @@ def test_a_card_that_needed_help_is_a_neighbour_from_then_on() -> None:
     together([hot, cool], 30, 90)
     assert hot.own_percent is not None and 60 < hot.own_percent < 100
     assert cool.state.duty_percent == ceil(0.6 * hot.own_percent)
+
+
+def test_help_comes_to_stay_where_it_is_needed() -> None:
+    # Card 1 blows at card 0, which full fans alone leave too hot.
+    box = SimulatedBox(Profile("pair", (Plant(), Plant()), ((0.0, 0.06), (0.0, 0.0)), 1.0), lambda _: 150.0)
+    box.gpus[0].workload = lambda _: 230.0
+    workers = [Worker(gpu, holding()) for gpu in box.gpus]
+    duties = []
+    for worker in workers:
+        worker.box = workers
+    for now_s in range(2400):
+        for worker in workers:
+            worker.tick(now_s)
+        box.advance(1)
+        duties.append(workers[1].state.duty_percent or 0)
+    assert sum(later - earlier >= 20 for earlier, later in pairwise(duties)) == 1
+    assert box.gpus[0].die_c < 81
 
 
 def test_a_card_whose_fans_do_not_obey_gets_no_help() -> None:
