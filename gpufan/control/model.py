@@ -209,11 +209,12 @@ class CardModel:
         shrinks = math.exp(-STEP_S / growth_s * self._x[_EXPONENT])
         least_flow = self.resistance(100) - self._FLOOR
         ease_c, fades = EASE_C, math.exp(-STEP_S / ease_s)
+        least_rise_k = limit_c - sink_limit_c
         for power_w in powers_w:
             resistance = self._FLOOR + flow
             end_c = inlet_c + power_w * resistance
             sink_c = end_c + (sink_c - end_c) * math.exp(rate / resistance)
-            if sink_c + max(die * power_w, limit_c - sink_limit_c) > limit_c + ease_c:
+            if sink_c + max(die * power_w, least_rise_k) > limit_c + ease_c:
                 return False
             flow = max(flow * shrinks, least_flow)
             ease_c *= fades

@@ -32,7 +32,7 @@ class GpuInfo:
     obstacle: str | None = None
     """Why the fans cannot be set; None where they can."""
     power_limit_w: float | None = None
-    """The most that the card draws, W; None where it does not say."""
+    """The most that the card might draw when it was opened, W; None where it does not say."""
 
     @property
     def label(self) -> str:

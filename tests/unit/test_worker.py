@@ -693,10 +693,17 @@ def test_all_fans_help_a_card_that_its_own_leave_too_hot() -> None:
     assert (cool.state.duty_percent, cool.state.kind) == (100, "shared")
 
 
-def test_a_card_that_needed_help_is_a_neighbour_from_then_on() -> None:
+def helped() -> tuple[FakeGpu, Worker, Worker]:
+    """A card that is too hot, its worker, and that of one which has helped it for half a minute."""
     _, cool, other, hot = pair(holding(), holding())
     other.temperature_c, other.power_w = 85, 250
     together([hot, cool], 0, 30)
+    assert cool.state.duty_percent == 100
+    return other, hot, cool
+
+
+def test_a_card_that_needed_help_is_a_neighbour_from_then_on() -> None:
+    other, hot, cool = helped()
     other.temperature_c = 80
     together([hot, cool], 30, 90)
     assert hot.own_percent is not None and 60 < hot.own_percent < 100
@@ -733,38 +740,31 @@ def test_a_dry_run_helps_nobody() -> None:
     hot = Worker(other, holding(), dry_run=True)
     cool.box = hot.box = [cool, hot]
     other.temperature_c, other.power_w = 85, 250
+    other.fans = [FanReading(100, 100, False)] * 2  # the driver's doing
     together([hot, cool], 0, 30)
     assert cool.state.duty_percent == 23
 
 
 def test_a_card_that_hangs_asks_for_nothing() -> None:
-    _, cool, other, hot = pair(holding(), holding())
-    other.temperature_c, other.power_w = 85, 250
-    together([hot, cool], 0, 30)
+    _, _, cool = helped()
     together([cool], 30, 100)
     assert cool.state.duty_percent == 23
 
 
 def test_help_ends_when_the_card_needs_it_no_more() -> None:
-    _, cool, other, hot = pair(holding(), holding())
-    other.temperature_c, other.power_w = 85, 250
-    together([hot, cool], 0, 30)
+    other, hot, cool = helped()
     other.temperature_c, other.power_w = 60, 20
     together([hot, cool], 30, 120)
     assert cool.state.duty_percent == 23
 
 
 def test_a_card_that_helps_asks_for_no_help() -> None:
-    _, cool, other, hot = pair(holding(), holding())
-    other.temperature_c, other.power_w = 85, 250
-    together([hot, cool], 0, 30)
+    _, hot, cool = helped()
     assert (cool.overwhelmed, hot.overwhelmed) == (False, True)
 
 
 def test_a_lost_card_gets_no_help() -> None:
-    _, cool, other, hot = pair(holding(), holding())
-    other.temperature_c, other.power_w = 85, 250
-    together([hot, cool], 0, 30)
+    other, hot, cool = helped()
     other.read_error = GpuLost("it fell off the bus")
     together([hot, cool], 30, 120)
     assert cool.state.duty_percent == 23
