@@ -1,5 +1,5 @@
 """`python -m gpufan` is the command `gpufan`."""
 
-from gpufan.cli import main
+from gpufan.cli.main import main
 
 main()

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gpufan.control import Decision
-from gpufan.control.guard import SensorGuard
-from gpufan.control.law import CardSettings, CurveLaw, duty_range
-from gpufan.control.model import Learnt
+from gpufan.control.card_model import Learnt
+from gpufan.control.curve_law import CurveLaw, duty_range
+from gpufan.control.law import Decision
+from gpufan.control.sensor_guard import SensorGuard
+from gpufan.core.card_settings import CardSettings
 
 if TYPE_CHECKING:
-    from gpufan.control.target import TargetLaw
+    from gpufan.control.target_law import TargetLaw
 
 SLOWDOWN_MARGIN_C = 5
 """Fans are at full speed from so many °C under the temperature at which the card slows itself down."""
@@ -114,7 +115,7 @@ class Controller:
     def _law_for(self, settings: CardSettings, limits: tuple[int, int]) -> "CurveLaw | TargetLaw":
         if settings.target_c is None:
             return CurveLaw(settings, limits, self._full_at_c)
-        from gpufan.control.target import TargetLaw  # half a megabyte, for those who set one
+        from gpufan.control.target_law import TargetLaw  # half a megabyte, for those who set one
 
         return TargetLaw(settings, limits, self._full_at_c, self._learnt, self._power_limit_w)
 

@@ -5,7 +5,7 @@ from itertools import pairwise, takewhile
 from operator import sub
 from statistics import fmean
 
-from gpufan.control.model import STEP_S
+from gpufan.control.card_model import STEP_S
 
 FUTURE_S = 300.0
 """Nothing is foreseen beyond."""

@@ -17,10 +17,10 @@ from enum import IntEnum
 
 from Xlib.ext import nvcontrol as nv
 
+from gpufan.core.gpu import FanReading, Gpu, GpuInfo, Reading
+from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError, GpuError, GpuLost, NotControllable
-from gpufan.gpu import FanReading, Gpu, GpuInfo, Reading
-from gpufan.gpu.pci import PciAddress
-from gpufan.printable import printable
+from gpufan.system.printable import printable
 from gpufan.xorg.client import LIMIT_S, Connection, Display, RequestRefused
 
 ASSUMED_DUTY_RANGE = (30, 100)

@@ -13,10 +13,10 @@ from typing import Any
 import pynvml
 from pynvml import NVMLError
 
-from gpufan.bounded import Pending
+from gpufan.core.gpu import FanReading, GpuInfo, Reading
 from gpufan.errors import DriverError, GpuError, GpuLost, NoPermission
-from gpufan.gpu import FanReading, GpuInfo, Reading
-from gpufan.printable import printable
+from gpufan.system.background import Pending
+from gpufan.system.printable import printable
 
 FIRST_DRIVER = "515.43"
 """The first driver that can set fans through NVML (nvmlDeviceSetFanSpeed_v2)."""

@@ -19,7 +19,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gpufan.gpu import FanReading, GpuInfo, Reading
+from gpufan.core.gpu import FanReading, GpuInfo, Reading
 
 _STEP_S = 0.5
 """Longest step of the integration; a shorter one does not change the reading by a whole degree."""

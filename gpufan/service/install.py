@@ -11,13 +11,16 @@ from functools import partial
 from pathlib import Path
 
 from gpufan.errors import GpufanError
-from gpufan.runtime import DEFAULT_FOLDER, only_one
-from gpufan.service import code, record, settings, signals
-from gpufan.service.check import prove_control
+from gpufan.service import install_settings as settings
+from gpufan.service import manifest as record
+from gpufan.service import root_copy as code
 from gpufan.service.plan import Plan
-from gpufan.service.systemd import Taken, journal, show, stop_for_good, systemctl
+from gpufan.service.proof import prove_control
 from gpufan.service.units import SERVICE, Companion
-from gpufan.xorg import files
+from gpufan.system import files, signals
+from gpufan.system.lock import only_one
+from gpufan.system.paths import DEFAULT_FOLDER
+from gpufan.system.systemctl import Taken, journal, show, stop_for_good, systemctl
 
 START_S = 30.0
 """For the service to become active, s."""

@@ -7,18 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpufan.config import WholeRun
-from gpufan.curve import Curve
+from gpufan.config.settings import WholeRun
+from gpufan.core.curve import Curve
+from gpufan.core.gpu import Gpu
+from gpufan.core.selection import select
+from gpufan.daemon.run import PATIENCE_S, sort_out
 from gpufan.errors import GpufanError, InputError, NoPermission, NotControllable
-from gpufan.gpu import Gpu
-from gpufan.gpu.backends import XSERVER_FOLDER, Cards, open_cards
-from gpufan.gpu.select import select
-from gpufan.run import PATIENCE_S, sort_out
-from gpufan.runtime import DEFAULT_FOLDER
-from gpufan.service import code, found, record, settings, systemd
+from gpufan.gpu.cards import XSERVER_FOLDER, Cards, open_cards
+from gpufan.service import install_settings as settings
+from gpufan.service import manifest as record
+from gpufan.service import rivals as found
+from gpufan.service import root_copy as code
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER, Companion, unit_files
-from gpufan.shell import files as shell
-from gpufan.xorg import files
+from gpufan.system import files
+from gpufan.system import systemctl as systemd
+from gpufan.system.paths import DEFAULT_FOLDER, command_link
 
 
 @dataclass(frozen=True)
@@ -223,12 +226,12 @@ def _at_hand(
     """What to write of it, and notes on what is left out."""
     wanted: dict[Path, record.Before] = dict(options.shell_files)
     notes = []
-    if launcher is not None and launcher != shell.link():
-        is_ours = was is not None and str(shell.link()) in was.files
-        if is_ours or not os.path.lexists(shell.link()):
-            wanted[shell.link()] = record.Special(link=str(launcher))
+    if launcher is not None and launcher != command_link():
+        is_ours = was is not None and str(command_link()) in was.files
+        if is_ours or not os.path.lexists(command_link()):
+            wanted[command_link()] = record.Special(link=str(launcher))
         else:
-            notes.append(f"{shell.link()} is not of this installation and stays: the service's own is {launcher}")
+            notes.append(f"{command_link()} is not of this installation and stays: the service's own is {launcher}")
     for path in list(wanted):
         if not os.access(there := _first_that_exists(path.parent), os.W_OK):
             del wanted[path]

@@ -7,10 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from gpufan.errors import GpufanError
-from gpufan.service import code, record, settings
-from gpufan.service.systemd import Taken, show, stop_for_good, systemctl
+from gpufan.service import install_settings as settings
+from gpufan.service import manifest as record
+from gpufan.service import root_copy as code
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
-from gpufan.xorg import files
+from gpufan.system import files
+from gpufan.system.systemctl import Taken, show, stop_for_good, systemctl
 
 Say = Callable[[str], None]
 

@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gpufan.resources import template
-from gpufan.service.systemd import UNIT_FOLDER, word
+from gpufan.system.resources import template
+from gpufan.system.systemctl import UNIT_FOLDER, word
 
 SERVICE = "gpufan.service"
 XSERVER = "gpufan-xserver.service"

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from gpufan.control.law import DEFAULT_CURVE, CardSettings
-from gpufan.curve import Curve
+from gpufan.core.card_settings import DEFAULT_CURVE, CardSettings
+from gpufan.core.curve import Curve
+from gpufan.daemon import recording
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, Plant, SimulatedBox
-from gpufan.report import recording
 from gpufan.tune.fit import fit
 from gpufan.tune.readings import choose, collect
 from gpufan.tune.replay import FittedBox, Setting

@@ -4,9 +4,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gpufan.config import toml
-from gpufan.control.law import DEFAULT_CURVE, CardSettings
-from gpufan.curve import Curve
+from gpufan.config.settings import toml
+from gpufan.core.card_settings import DEFAULT_CURVE, CardSettings
+from gpufan.core.curve import Curve
 from gpufan.tune.fit import Fit, FittedPlant
 from gpufan.tune.replay import FittedBox, Outcome, Setting, recorded, replay
 

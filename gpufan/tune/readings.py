@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
-from gpufan.control.guard import VALID_C
+from gpufan.control.sensor_guard import VALID_C
+from gpufan.core.gpu import GpuInfo
+from gpufan.core.selection import fits
+from gpufan.daemon.recording import Row
 from gpufan.errors import InputError
-from gpufan.gpu import GpuInfo
-from gpufan.gpu.select import fits
 from gpufan.gpu.simulated import Plant
-from gpufan.report.recording import Row
 
 LONGEST = 7200
 """So many readings of each card count, the last ones: two hours at one a second."""

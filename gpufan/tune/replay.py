@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 
-from gpufan.control.law import CardSettings
+from gpufan.core.card_settings import CardSettings
+from gpufan.daemon.summary import HOT_C, CardSummary, Swings
+from gpufan.daemon.worker import Worker
 from gpufan.gpu.simulated import Plant, Profile, SimulatedBox, SimulatedGpu, Workload, sound_db
-from gpufan.report.plot import Panel, Series
-from gpufan.report.summary import HOT_C, CardSummary, Swings
+from gpufan.history.plot import Panel, Series
 from gpufan.tune.fit import FittedPlant
 from gpufan.tune.readings import Card, Reading
-from gpufan.worker import Worker
 
 INTERVAL_S = 1.0
 

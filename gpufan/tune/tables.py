@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from gpufan.config import DEFAULT_PATH
+from gpufan.config.settings import DEFAULT_PATH
 from gpufan.tune.fit import Fit, FittedPlant
 from gpufan.tune.propose import Candidate, Proposal, gaps
 from gpufan.tune.replay import HEADINGS, Outcome

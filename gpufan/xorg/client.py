@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpufan.errors import DriverError, InputError
-from gpufan.printable import printable
+from gpufan.system.printable import printable
 from gpufan.xorg.authority import SCHEME, find_cookie
 
 LIMIT_S = 3.0

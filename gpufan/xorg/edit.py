@@ -6,8 +6,8 @@ Each card ends up with a Device that has Coolbits, a Screen, and a place in the 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from gpufan.core.pci import PciAddress
 from gpufan.errors import InputError
-from gpufan.gpu.pci import PciAddress
 from gpufan.xorg.config import Config, Editor, Section, Token, same_name, with_bits
 
 

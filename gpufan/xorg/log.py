@@ -2,7 +2,7 @@
 
 import re
 
-from gpufan.printable import printable
+from gpufan.system.printable import printable
 
 _OTHER_SERVER = (
     "another X server, a Wayland session or a container holds the card: name that server with --display, or stop it"

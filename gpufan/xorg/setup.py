@@ -13,11 +13,10 @@ from io import BytesIO
 from itertools import count
 from pathlib import Path
 
+from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError, GpufanError, InputError
-from gpufan.gpu.pci import PciAddress
-from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
-from gpufan.resources import template
-from gpufan.xorg import files
+from gpufan.system import files
+from gpufan.system.resources import template
 from gpufan.xorg.config import Config, Section, same_name, with_bits
 from gpufan.xorg.edid import pretended_edid
 from gpufan.xorg.edit import Wanted, edit
@@ -54,12 +53,6 @@ def pci_cards(folder: Path = PCI_FOLDER) -> list[PciAddress]:
         for device in sorted(folder.glob("*:*:*.*"))
         if _attribute(device, "vendor") == _NVIDIA and _attribute(device, "class").startswith(_DISPLAY_CLASSES)
     ]
-
-
-def simulated_cards(profile: str) -> list[PciAddress]:
-    """Return the addresses of a simulated box."""
-    box = SimulatedBox(PROFILES[profile], WORKLOADS["idle"])
-    return [PciAddress.parse(gpu.info.pci) for gpu in box.gpus]
 
 
 def _attribute(device: Path, name: str) -> str:

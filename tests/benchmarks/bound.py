@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gpufan.daemon.summary import Swings
 from gpufan.gpu.simulated import Plant, SimulatedGpu, Workload, dilution, sound_db
-from gpufan.report.summary import Swings
 from tests.benchmarks import family
 
 STEP_S = 5

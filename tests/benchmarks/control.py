@@ -22,9 +22,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from gpufan.daemon.summary import CardSummary, Swings
+from gpufan.daemon.worker import Worker
 from gpufan.gpu import simulated
-from gpufan.report.summary import CardSummary, Swings
-from gpufan.worker import Worker
 from tests.benchmarks import bound, family, markdown, pair
 from tests.benchmarks.bound import Bound, DieOffset
 from tests.benchmarks.family import HOUR_S, NAMES, PLANTS, SEED

@@ -7,9 +7,9 @@ or our own curve gives.
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from gpufan.control.law import DEFAULT_CURVE, CardSettings
+from gpufan.core.card_settings import DEFAULT_CURVE, CardSettings
+from gpufan.daemon.worker import Worker
 from gpufan.gpu.simulated import SimulatedGpu
-from gpufan.worker import Worker
 
 TARGET_C = 80.0
 """What every law that holds a temperature is told to hold."""
@@ -235,7 +235,7 @@ LAWS: dict[str, Callable[[list[Worker]], Step]] = {
     "constant 100 %": lambda _: constant(100),
 }
 """By name: the law for a card whose box has these workers so far."""
-if find_spec("gpufan.control.target"):
+if find_spec("gpufan.control.target_law"):
     LAWS = {"gpufan --target 80": lambda box: gpufan(CardSettings(target_c=TARGET_C), box), **LAWS}
 
 HOLDING = ("gpufan --target 80",)

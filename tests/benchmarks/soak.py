@@ -13,13 +13,15 @@ import re
 import sys
 from pathlib import Path
 
-from gpufan.control.law import CardSettings
-from gpufan.daemon import StopInbox, simulate
+from gpufan.core.card_settings import CardSettings
+from gpufan.core.snapshot import Snapshot
+from gpufan.daemon.simulation import simulate
+from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.daemon.worker import Worker
 from gpufan.gpu.nvml import NvmlBox
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
-from gpufan.report.log import LogReport
-from gpufan.report.snapshot import Snapshot, SnapshotFile
-from gpufan.worker import Worker
+from gpufan.system.signals import StopInbox
+from gpufan.terminal.log import LogReport
 from tests.benchmarks.peers import folder_in_memory
 from tests.doubles.nvml import NvmlDouble
 

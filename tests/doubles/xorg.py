@@ -13,8 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
-from gpufan.gpu import FanReading, GpuInfo, Reading
-from gpufan.gpu.pci import PciAddress
+from gpufan.core.gpu import FanReading, GpuInfo, Reading
+from gpufan.core.pci import PciAddress
 from gpufan.gpu.simulated import Plant
 from gpufan.xorg.authority import find_cookie
 from gpufan.xorg.config import Config, Section, same_name

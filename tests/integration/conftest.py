@@ -9,7 +9,7 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from gpufan.cli import main
+from gpufan.cli.main import main
 from gpufan.gpu.simulated import PROFILES, SimulatedBox
 from tests.doubles.nvml import DRIVER, NvmlDouble
 from tests.integration.harness import Program

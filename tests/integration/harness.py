@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gpufan.control.law import CardSettings
-from gpufan.curve import Curve
-from gpufan.daemon import Daemon, StopInbox
+from gpufan.core.card_settings import CardSettings
+from gpufan.core.curve import Curve
+from gpufan.core.snapshot import GpuState, Snapshot
+from gpufan.daemon.loop import Daemon
+from gpufan.daemon.worker import SettingsFor, Worker
 from gpufan.gpu.nvml import NvmlGpu
-from gpufan.report.snapshot import GpuState, Snapshot
-from gpufan.worker import SettingsFor, Worker
+from gpufan.system.signals import StopInbox
 from tests.doubles.nvml import AUTO, Kind, NvmlDouble, SetCall, wait_for
 
 CURVE = "40:40,80:80,85:100"

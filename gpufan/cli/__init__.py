@@ -1,0 +1,1 @@
+"""The command line, and the only place for click: parse, call one function, print."""

@@ -1,0 +1,1 @@
+"""The settings file: its keys, its layers, and what each key means."""

@@ -1,0 +1,19 @@
+"""What a Prometheus and a Grafana need to look after boxes with gpufan: alert rules, and a dashboard."""
+
+import json
+
+from gpufan.system.resources import resource, template
+
+DASHBOARD = "gpufan-grafana.json"
+ALERTS = "gpufan-alerts.yml"
+
+
+def contents() -> dict[str, bytes]:
+    """What is to be written, by the name of the file."""
+    dashboard = json.loads(template("templates/grafana.json.j2").render())
+    for number, panel in enumerate(dashboard["panels"], 1):
+        panel["id"] = number
+    return {
+        DASHBOARD: (json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n").encode(),
+        ALERTS: resource("templates/alerts.yml").read_bytes(),
+    }

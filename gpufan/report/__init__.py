@@ -1,1 +1,0 @@
-"""REPORT: what was done and why, for people and programs. Nothing here touches a card."""

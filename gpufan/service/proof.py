@@ -1,0 +1,94 @@
+"""The proof that this box lets us set fans: each is moved by a step one can see, read back, and given back."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from gpufan.core.gpu import Gpu, Reading
+from gpufan.daemon.worker import TARGET_TOLERANCE, give_back
+from gpufan.errors import GpuError
+from gpufan.system import signals
+from gpufan.system.background import within
+
+STEP_PERCENT = 15
+MOVED_PERCENT = 5
+"""A fan that has moved by so many points has obeyed."""
+PATIENCE_S = 6.0
+"""For every fan of a card to have moved, s."""
+_CALL_S = 5.0
+_LATE_S = 20.0
+"""For a set that has not come back in time, s."""
+_POLL_S = 0.2
+
+
+def prove_control(gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
+    """Move and give back the fans of every card. Raises GpuError, GpuLost or NoPermission for the first that fails."""
+    for gpu in gpus:
+        before = within(_CALL_S, gpu.read)
+        duty_percent = _visible_step(before, gpu.info.duty_range)
+        # Nothing may come between taking and giving back.
+        with signals.noted() as ends:
+            _move_and_give_back(gpu, before, duty_percent, ends)
+        signals.act_on(ends)
+        count = len(before.fans)
+        fans = "its fan" if count == 1 else f"its {count} fans"
+        say(f"{gpu.info.label}: {fans} went from {_speed(before)} to {duty_percent} % and back to the driver")
+
+
+def _move_and_give_back(gpu: Gpu, before: Reading, duty_percent: int, ends: Sequence[int]) -> None:
+    is_set = threading.Event()
+
+    def take() -> None:
+        try:
+            gpu.set_duty(duty_percent)
+        finally:
+            is_set.set()
+
+    try:
+        within(_CALL_S, take)
+        _wait_until_moved(gpu, before, duty_percent, ends)
+    finally:
+        # A set that is late must not come after the fans are given back.
+        is_set.wait(_LATE_S)
+        within(2 * _CALL_S, partial(give_back, gpu))
+
+
+def _visible_step(reading: Reading, duty_range: tuple[int, int]) -> int:
+    """A duty well above the present speed, or below where there is nothing above."""
+    low, high = duty_range
+    speed = max((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), default=low)
+    wanted = speed + STEP_PERCENT
+    return max(wanted, low) if wanted <= high else max(min(speed, high) - STEP_PERCENT, low)
+
+
+def _wait_until_moved(gpu: Gpu, before: Reading, duty_percent: int, ends: Sequence[int]) -> None:
+    """Return also as soon as `ends` holds anything."""
+    end_s = time.monotonic() + PATIENCE_S
+    while problem := _problem(before, within(_CALL_S, gpu.read), duty_percent):
+        if ends:
+            return
+        if time.monotonic() > end_s:
+            raise GpuError(f"{gpu.info.label}: {problem}, {PATIENCE_S:g} s after it was set to {duty_percent} %")
+        time.sleep(_POLL_S)
+
+
+def _problem(before: Reading, now: Reading, duty_percent: int) -> str | None:
+    """What is not as it should be after the set, or None."""
+    for number, (old, fan) in enumerate(zip(before.fans, now.fans, strict=False)):
+        if fan.manual is False:
+            return f"fan {number} stays with the driver"
+        if fan.target_percent is not None and abs(fan.target_percent - duty_percent) > TARGET_TOLERANCE:
+            return f"fan {number} has a target of {fan.target_percent} %"
+        if fan.speed_percent is None or old.speed_percent is None:
+            continue
+        direction = 1 if duty_percent > old.speed_percent else -1
+        moved = (fan.speed_percent - old.speed_percent) * direction
+        if moved < min(MOVED_PERCENT, abs(duty_percent - old.speed_percent)):
+            return f"fan {number} runs at {fan.speed_percent} % as before"
+    return None
+
+
+def _speed(reading: Reading) -> str:
+    speeds = [fan.speed_percent for fan in reading.fans if fan.speed_percent is not None]
+    return f"{max(speeds)} %" if speeds else "an unknown speed"

@@ -1,0 +1,39 @@
+"""The versions that a report of a fault needs, told without asking the driver, which may hang."""
+
+import platform
+import re
+from importlib import metadata
+from pathlib import Path
+
+from gpufan import __version__
+from gpufan.system.files import read_file
+
+KERNEL_MODULE = Path("/proc/driver/nvidia/version")
+"""Where the loaded driver says what it is."""
+
+
+def driver_version(path: Path = KERNEL_MODULE) -> str | None:
+    """Version of the loaded kernel module, such as `580.65.06`; None where none is loaded."""
+    try:
+        text = read_file(path).decode("utf-8", "replace")
+    except OSError:
+        return None
+    # "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May ..", or "Open Kernel Module for x86_64".
+    match = re.search(r"^NVRM version:.*?\s(\d+\.\d+(?:\.\d+)?)\s", text, re.MULTILINE)
+    return match[1] if match else None
+
+
+def versions() -> str:
+    """Versions of gpufan, of what it asks the driver with, of the driver and of Python, in one line."""
+    try:
+        binding = metadata.version("nvidia-ml-py")
+    except metadata.PackageNotFoundError:
+        binding = "missing"
+    driver = driver_version()
+    parts = [
+        f"gpufan {__version__}",
+        f"nvidia-ml-py {binding}",
+        f"driver {driver}" if driver else "no driver",
+        f"Python {platform.python_version()}",
+    ]
+    return " · ".join(parts)

@@ -1,0 +1,136 @@
+"""What `list`, `status` and a simulated run print when they are done."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from gpufan.config import settings as config
+from gpufan.config.descriptions import UNSET
+from gpufan.config.settings import Settings
+from gpufan.core.gpu import FanReading, GpuInfo, Reading
+from gpufan.core.pci import PciAddress
+from gpufan.core.sentences import line, notes
+from gpufan.core.snapshot import GpuState
+from gpufan.daemon import snapshot_file as snapshot
+from gpufan.errors import GpufanError
+
+if TYPE_CHECKING:
+    from gpufan.daemon.summary import CardSummary
+
+
+def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]]) -> None:
+    """Print a paragraph for each card; a reading of None stands for a card that does not answer."""
+    for info, reading in cards:
+        click.echo(f"{info.index}  {info.name}")
+        if reading is None:
+            click.echo("   it does not answer: look for Xid in `dmesg`; a reboot may bring it back")
+            continue
+        rows = [
+            ("UUID", info.uuid),
+            ("PCI", f"{info.pci}, in xorg.conf {PciAddress.parse(info.pci).xorg}"),
+            ("now", f"{_value(reading.temperature_c, '°C')}, {_value(reading.power_w, 'W')}"),
+            ("fans", _fans(info, reading)),
+            ("slowdown", _value(info.slowdown_c, "°C")),
+            ("control", _control(info)),
+        ]
+        for name, text in rows:
+            click.echo(f"   {name:9}{text}")
+
+
+def _control(info: GpuInfo) -> str:
+    if info.obstacle is not None:
+        return f"none: {info.obstacle}"
+    way = {"nvml": "through NVML, as root", "x11": "over X (NV-CONTROL), as root", "simulated": "simulated"}[
+        info.backend
+    ]
+    return f"{way}: {info.backend_reason}" if info.backend_reason else way
+
+
+def print_status(path: Path, *, as_json: bool) -> None:
+    """Print the snapshot in `path`. Raises GpufanError if there is none, or if it is stale."""
+    taken = snapshot.read(path)
+    if as_json:
+        click.echo(msgspec.json.encode(taken))
+    else:
+        dry = ", dry run" if taken.dry_run else ""
+        click.echo(f"gpufan {taken.version}, process {taken.pid}, every {taken.interval_s:g} s{dry}")
+        if taken.reload_refused is not None:
+            click.echo(f"settings not reloaded, those before stay: {taken.reload_refused}")
+        for gpu in taken.gpus:
+            click.echo(line(gpu))
+            click.echo(f"  {_details(gpu)}")
+    complaint = snapshot.complaint(taken)
+    if complaint is not None:
+        raise GpufanError(complaint)
+
+
+def print_summary(summaries: Sequence[tuple[str, "CardSummary"]]) -> None:
+    """Print what a simulated run came to."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("GPU")
+    for heading in ("peak °C", "s above 83 °C", "dB(A)", "swings", "throttled"):
+        table.add_column(heading, justify="right")
+    for label, summary in summaries:
+        table.add_row(
+            label,
+            f"{summary.peak_c:.1f}",
+            f"{summary.hot_s:.0f}",
+            f"{summary.sound_db:.1f}",
+            str(summary.swings.count),
+            f"{summary.throttled_percent:.1f} %",
+        )
+    Console().print(table)
+
+
+def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
+    """Print every value in effect, and where it came from: for all cards, then for those that each table fits.
+
+    With `keys`, print those alone, and what they mean.
+    """
+    click.echo(f"file: {settings.path or f'none ({config.DEFAULT_PATH} is not there)'}")
+    shown = [key for key in config.RUN_KEYS if not keys or key in keys]
+    _print_values("every card", [(key, settings.look_up(key)) for key in shown])
+    for number, table in enumerate(settings.tables, 1):
+        heading = f"[[gpu]] {number}, cards that match {config.toml(table.match)}"
+        _print_values(heading, [(key, settings.look_up(key, [number])) for key in shown if key in config.CARD_KEYS])
+    for key in keys:
+        click.echo()
+        click.echo(click.wrap_text(f"{key}: {config.about(key)}", 80, subsequent_indent="  "))
+
+
+def _print_values(heading: str, values: Sequence[tuple[str, config.Value]]) -> None:
+    if not values:
+        return
+    rows = [(key, UNSET[key] if value in (None, ()) else config.toml(value), origin) for key, (value, origin) in values]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    click.echo(f"\n{heading}")
+    for key, text, origin in rows:
+        click.echo(f"  {key:{widths[0]}}  {text:{widths[1]}}  {origin}")
+
+
+def _details(gpu: GpuState) -> str:
+    """What is known beside the duty and its reason."""
+    parts = [_value(gpu.power_w, "W"), _speeds(gpu.fans)] if gpu.fans else ["no reading"]
+    return ", ".join([*parts, *notes(gpu)])
+
+
+def _fans(info: GpuInfo, reading: Reading) -> str:
+    if not info.fan_count:
+        return "none"
+    low, high = info.duty_range
+    count = "1 fan" if info.fan_count == 1 else f"{info.fan_count} fans"
+    hands = {True: "set by a program", False: "controlled by the driver", None: "by whom is not told"}
+    return f"{count}, {low}..{high} %, {_speeds(reading.fans)}, {hands[reading.fans[0].manual]}"
+
+
+def _speeds(fans: Sequence[FanReading]) -> str:
+    return "at " + " ".join("?" if fan.speed_percent is None else f"{fan.speed_percent} %" for fan in fans)
+
+
+def _value(value: float | None, unit: str) -> str:
+    return "not told" if value is None else f"{value:g} {unit}"

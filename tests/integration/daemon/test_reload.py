@@ -1,0 +1,203 @@
+"""New settings for a running `gpufan run`, a process of its own on the NVML double."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gpufan.cli.main import cli
+from gpufan.core.snapshot import Snapshot
+from gpufan.daemon import snapshot_file as snapshot
+from tests.doubles.nvml import AUTO, MANUAL, Kind, NvmlDouble, SetCall, wait_for
+
+
+def curve(duty: int) -> str:
+    return f'curve = "50:{duty}"\n'
+
+
+@pytest.fixture
+def double(tmp_path: Path) -> Iterator[NvmlDouble]:
+    double = NvmlDouble(tmp_path)
+    for card in double.cards[:2]:
+        card.by_hand, card.temperature = 1, 60
+    yield double
+    double.let_go()
+
+
+class Daemon:
+    """A `gpufan run` without a terminal, as a service manager starts it."""
+
+    def __init__(self, double: NvmlDouble, folder: Path) -> None:
+        self.double = double
+        self.file = folder / "config.toml"
+        self.runtime = folder / "run"
+        self.log = folder / "log"
+        self.arguments = ["-m", "gpufan", "run", "--interval", "0.1"]
+        self.arguments += ["--config", str(self.file), "--runtime-dir", str(self.runtime)]
+        self.environment = os.environ | double.environment()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, text: str) -> None:
+        self.file.write_text(text)
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *self.arguments],
+                env=self.environment,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self.wait_for_targets(60, 60)
+        wait_for((self.runtime / "state.json").exists)
+
+    def reload(self, text: str) -> None:
+        assert self.process is not None
+        self.file.write_text(text)
+        self.process.send_signal(signal.SIGHUP)
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(5)
+
+    @property
+    def targets(self) -> list[int]:
+        return [card.fans[0].target if card.fans[0].policy == MANUAL else AUTO for card in self.double.cards[:2]]
+
+    def wait_for_targets(self, *targets: int) -> None:
+        wait_for(lambda: self.targets == list(targets))
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return snapshot.read(self.runtime / "state.json")
+
+    def wait_for_refusal(self) -> str:
+        wait_for(lambda: self.snapshot.reload_refused)
+        return self.snapshot.reload_refused or ""
+
+    def given_back(self) -> list[SetCall]:
+        return [call for call in self.double.log() if call.operation != Kind.SET_FAN]
+
+
+@pytest.fixture
+def daemon(double: NvmlDouble, tmp_path: Path) -> Iterator[Daemon]:
+    daemon = Daemon(double, tmp_path)
+    yield daemon
+    if daemon.process is not None:
+        double.let_go()
+        daemon.process.terminate()
+        daemon.process.wait(5)
+
+
+def test_a_new_file_is_followed_and_no_fan_is_let_go_meanwhile(daemon: Daemon) -> None:
+    daemon.start(curve(60))
+    daemon.reload(curve(75))
+    daemon.wait_for_targets(75, 75)
+    assert daemon.given_back() == []
+    assert daemon.stop() == 0
+    assert daemon.targets == [AUTO, AUTO]
+    assert f"settings reloaded from {daemon.file}" in daemon.log.read_text()
+
+
+def test_a_new_table_is_followed_by_its_card_alone(daemon: Daemon) -> None:
+    daemon.start(curve(60))
+    daemon.reload(curve(60) + '[[gpu]]\nmatch = "41:00.0"\n' + curve(80))
+    daemon.wait_for_targets(60, 80)
+
+
+def test_a_new_interval_holds_from_the_reload_on(daemon: Daemon) -> None:
+    del daemon.arguments[3:5]
+    daemon.start("interval_s = 0.1\n" + curve(60))
+    daemon.reload("interval_s = 0.2\n" + curve(60))
+    wait_for(lambda: daemon.snapshot.interval_s == 0.2)
+
+
+def test_an_option_counts_more_than_a_new_file(daemon: Daemon) -> None:
+    daemon.start("interval_s = 5\n" + curve(60))
+    daemon.reload("interval_s = 4\n" + curve(75))
+    daemon.wait_for_targets(75, 75)
+    assert daemon.snapshot.interval_s == 0.1
+
+
+def test_a_bad_file_is_refused_in_log_and_status_and_the_old_settings_stay(daemon: Daemon) -> None:
+    daemon.start(curve(60))
+    daemon.reload(curve(75) + "hold = 3")
+    mistake = f'{daemon.file}: unknown key "hold": did you mean hold_s?'
+    assert daemon.wait_for_refusal() == mistake
+    status = CliRunner().invoke(cli, ["status", "--runtime-dir", str(daemon.runtime)])
+    assert f"settings not reloaded, those before stay: {mistake}\n" in status.output
+    assert f"settings not reloaded, those before stay: {mistake}\n" in daemon.log.read_text()
+    assert daemon.targets == [60, 60]
+    assert daemon.given_back() == []
+
+
+def test_a_file_put_right_ends_the_refusal(daemon: Daemon) -> None:
+    daemon.start(curve(60))
+    daemon.reload("hold = 3")
+    daemon.wait_for_refusal()
+    daemon.reload(curve(75))
+    daemon.wait_for_targets(75, 75)
+    wait_for(lambda: daemon.snapshot.reload_refused is None)
+
+
+def test_a_file_that_is_gone_is_refused(daemon: Daemon) -> None:
+    daemon.start(curve(60))
+    daemon.file.unlink()
+    assert daemon.process is not None
+    daemon.process.send_signal(signal.SIGHUP)
+    assert daemon.wait_for_refusal() == f"{daemon.file}: no such file"
+
+
+def test_what_only_a_restart_can_change_is_refused(daemon: Daemon) -> None:
+    daemon.start(curve(60))
+    for line in ("gpus = [1]", 'backend = "x11"', 'display = ":7"', "dry_run = true", "duration_s = 3600"):
+        daemon.reload(f"{line}\n{curve(75)}")
+        refusal = f"{daemon.file}: a new {line.split()[0]} needs a restart"
+        wait_for(lambda refusal=refusal: daemon.snapshot.reload_refused == refusal)
+        assert daemon.targets == [60, 60]
+
+
+def test_a_table_that_fits_no_card_is_warned_of_at_the_start_and_at_a_reload(daemon: Daemon) -> None:
+    daemon.start(curve(60) + '[[gpu]]\nmatch = "RTX"\n')
+    daemon.reload(curve(60) + '[[gpu]]\nmatch = "Titan"\n')
+    for name in ("RTX", "Titan"):
+        wait_for(lambda name=name: f'[[gpu]] 1: match = "{name}" fits no card here' in daemon.log.read_text())
+
+
+def test_a_card_that_hangs_holds_up_no_other_and_follows_once_it_is_back(daemon: Daemon) -> None:
+    daemon.start(curve(60))
+    daemon.double.cards[0].hang[Kind.TEMPERATURE] = 1
+    calls = daemon.double.calls(0)[Kind.TEMPERATURE]
+    wait_for(lambda: daemon.double.calls(0)[Kind.TEMPERATURE] > calls)
+    daemon.reload(curve(75))
+    daemon.wait_for_targets(60, 75)
+    daemon.double.let_go()
+    daemon.wait_for_targets(75, 75)
+
+
+@pytest.mark.slow
+def test_a_storm_of_reloads_lets_no_fan_go(daemon: Daemon) -> None:
+    daemon.start(curve(60))
+    for number in range(300):
+        daemon.reload(curve(60 + number % 2 * 10) if number % 3 else "hold = 3")
+    daemon.reload(curve(80))
+    daemon.wait_for_targets(80, 80)
+    assert daemon.given_back() == []
+
+
+def test_the_hang_up_of_a_terminal_stops_and_gives_the_fans_back(daemon: Daemon) -> None:
+    daemon.file.write_text(curve(60))
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execve(sys.executable, [sys.executable, *daemon.arguments], daemon.environment)
+    daemon.wait_for_targets(60, 60)
+    os.close(terminal)
+    wait_for(lambda: daemon.targets == [AUTO, AUTO])
+    os.waitpid(child, 0)

@@ -1,0 +1,233 @@
+"""`gpufan` where fans need X: the whole command, its X server, signals, exit status, one line of error."""
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.doubles import xorg
+from tests.doubles.nvcontrol_server import NvControlServer
+from tests.doubles.nvml import MANUAL, wait_for
+from tests.integration.gpu.x_box import CURVE, XBox, end, ignoring, old
+
+DRIVERS = [None, None]
+NEEDS_X = "driver 470.256 cannot set fans through NVML"
+
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def inside(gpufan: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs a command on a box in this process, with what is to be in the environment."""
+
+    def run(box: XBox, *arguments: str, **environment: str) -> tuple[int, str, str]:
+        for name, value in {"PATH": box.environment["PATH"], **environment}.items():
+            monkeypatch.setenv(name, value)
+        with box.double.install():
+            return gpufan(*arguments)
+
+    return run
+
+
+def one_line(text: str) -> str:
+    assert text.startswith("gpufan: ") and text.count("\n") == 1 and text.endswith("\n"), text
+    return text
+
+
+# ---- gpufan run ----
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "states"),
+    [(old, [("x11", "ours")] * 2), (ignoring, [("x11", "ours"), ("nvml", "ours")])],
+    ids=["old driver", "a card that ignores NVML"],
+)
+def test_fans_are_controlled_over_x_and_given_back_before_the_x_server_ends(
+    tmp_path: Path, kind: Callable[[Path], XBox], states: list[tuple[str, str]]
+) -> None:
+    box = kind(tmp_path)
+    with box.running("run", *CURVE) as process:
+        box.wait_for_states(*states)
+        assert box.fans() == [[60, 60]] * 2
+        assert len(box.xorgs()) == 1
+        _, listed, _ = box.gpufan("list")
+        why = NEEDS_X if kind is old else "NVML does not move its fans: fan 0 was given back to the driver"
+        assert f"over X (NV-CONTROL), as root: {why}" in listed
+        assert listed.count("through NVML, as root") == states.count(("nvml", "ours"))
+        # Only over X can the first card be given back.
+        assert end(process) == (0, "")
+    assert (box.fans(), box.xorgs()) == ([DRIVERS] * 2, [])
+
+
+@pytest.mark.slow
+def test_a_killed_gpufan_takes_its_x_server_along_and_restore_gives_back_over_another(tmp_path: Path) -> None:
+    box = old(tmp_path)
+    with box.running("run", *CURVE) as process:
+        box.wait_for_states(("x11", "ours"), ("x11", "ours"))
+        process.kill()
+        process.wait()
+        wait_for(lambda: not box.xorgs())
+    assert box.fans() == [[60, 60]] * 2
+    status, out, err = box.gpufan("restore")
+    assert (status, err, out.count("its fans are the driver's")) == (0, "", 2)
+    assert (box.fans(), box.xorgs()) == ([DRIVERS] * 2, [])
+
+
+def test_without_xorg_one_line_says_so_where_all_cards_need_it(inside: Command, tmp_path: Path) -> None:
+    status, out, err = inside(old(tmp_path), "run", PATH="")
+    assert (status, out) == (1, "")
+    assert one_line(err) == "gpufan: no Xorg here: install the X server (Debian: xserver-xorg-core)\n"
+
+
+@pytest.mark.slow
+def test_without_xorg_the_cards_that_need_none_are_controlled_and_the_other_is_the_drivers(tmp_path: Path) -> None:
+    box = ignoring(tmp_path)
+    with box.running("run", *CURVE, PATH="") as process:
+        box.wait_for_states(("nvml", "released"), ("nvml", "ours"))
+        assert "over X neither: no Xorg here: install the X server" in box.states()[0]["reason"]
+        assert box.fans() == [DRIVERS, [60, 60]]
+        assert end(process) == (0, "")
+    assert box.fans() == [DRIVERS] * 2
+
+
+def test_a_dry_run_and_a_list_start_no_x_server(inside: Command, tmp_path: Path) -> None:
+    box = old(tmp_path)
+    status, out, err = inside(box, "run", "--dry-run", "--duration", "0.1s", PATH="")
+    assert (status, err) == (0, "")
+    assert "curve says" in out
+    status, out, err = inside(box, "list", PATH="")
+    assert (status, err, out.count(f"over X (NV-CONTROL), as root: {NEEDS_X}")) == (0, "", 2)
+
+
+# ---- an X server that runs already ----
+
+
+def test_the_server_that_is_named_is_used_with_the_cookie_in_xauthority(tmp_path: Path) -> None:
+    box = old(tmp_path)
+    with NvControlServer(xorg.mapped_box(box.double.map), tmp_path) as server:
+        with box.running("run", *CURVE, "--display", server.name, XAUTHORITY=str(server.authority)) as process:
+            box.wait_for_states(("x11", "ours"), ("x11", "ours"))
+            assert (box.fans(), box.xorgs()) == ([[60, 60]] * 2, [])
+            assert end(process) == (0, "")
+        assert box.fans() == [DRIVERS] * 2
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["run", "--backend", "x11"], ["restore"]], ids=" ".join)
+def test_a_server_that_cannot_be_used_is_told_in_one_line(
+    inside: Command, tmp_path: Path, arguments: list[str]
+) -> None:
+    box = old(tmp_path)
+    with NvControlServer(xorg.mapped_box(box.double.map), tmp_path) as server:
+        status, _, err = inside(box, *arguments, "--display", server.name, XAUTHORITY=str(tmp_path / "none"))
+        assert status == 1
+        assert f"X server {server.name} turned us away" in one_line(err)
+    status, _, err = inside(box, *arguments, "--display", server.name)
+    assert status == 1
+    assert f"no X server runs on display {server.name}" in one_line(err)
+
+
+def test_a_server_without_coolbits_is_told_in_one_line(inside: Command, tmp_path: Path) -> None:
+    box = old(tmp_path)
+    with NvControlServer(xorg.mapped_box(box.double.map), tmp_path) as server:
+        server.coolbits = False
+        status, _, err = inside(box, "run", "--display", server.name, XAUTHORITY=str(server.authority))
+    assert status == 1
+    assert 'put Option "Coolbits" "4" into the Device section' in one_line(err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "--backend", "nvml", "--display", ":0"], "--display goes with --backend auto or x11"),
+        (["run", "--display", "box:0"], "write it as :0"),
+    ],
+)
+def test_a_display_that_makes_no_sense_is_bad_input(
+    inside: Command, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    status, _, err = inside(old(tmp_path), *arguments)
+    assert status == 2
+    assert says in one_line(err)
+
+
+# ---- restore ----
+
+
+def take(box: XBox) -> None:
+    """Leave every fan in manual mode, as a controller does that was killed."""
+    for card in box.double.cards[:2]:
+        for fan in card.fans:
+            fan.policy, fan.target = MANUAL, 30
+
+
+def test_restore_gives_back_over_x_what_nvml_does_not_and_leaves_no_server(inside: Command, tmp_path: Path) -> None:
+    box = ignoring(tmp_path)
+    take(box)
+    status, out, err = inside(box, "restore", "--backend", "x11", "--gpu", "1")
+    assert (status, out, err) == (0, "1 GTX 1080 Ti: its fans are the driver's\n", "")
+    assert (box.fans(), box.xorgs()) == ([[30, 30], DRIVERS], [])
+    take(box)
+    status, out, err = inside(box, "restore")
+    assert (status, err, out.count("its fans are the driver's")) == (0, "", 2)
+    assert (box.fans(), box.xorgs()) == ([DRIVERS] * 2, [])
+
+
+def test_restore_goes_the_way_that_the_file_of_settings_says(inside: Command, tmp_path: Path) -> None:
+    box = ignoring(tmp_path)
+    take(box)
+    (tmp_path / "config.toml").write_text('backend = "nvml"\n')
+    status, _, err = inside(box, "restore", "--config", str(tmp_path / "config.toml"))
+    assert (status, "still in manual mode" in err, box.fans()) == (1, True, [[30, 30], DRIVERS])
+
+
+def test_a_broken_file_of_settings_keeps_no_fan_from_being_given_back(inside: Command, tmp_path: Path) -> None:
+    box = ignoring(tmp_path)
+    take(box)
+    (tmp_path / "config.toml").write_text("backend = 7\n")
+    status, _, err = inside(box, "restore", "--config", str(tmp_path / "config.toml"))
+    assert (status, "going on without that file" in err, box.fans()) == (0, True, [DRIVERS] * 2)
+
+
+def test_restore_says_what_failed_on_either_way_and_gives_back_the_others(inside: Command, tmp_path: Path) -> None:
+    box = ignoring(tmp_path)
+    take(box)
+    status, _, err = inside(box, "restore", PATH="")
+    assert status == 1
+    assert (
+        "0 GTX 1080 Ti: fan 0 is still in manual mode after it was given back; over X neither: no Xorg here"
+        in one_line(err)
+    )
+    assert box.fans()[1] == DRIVERS
+
+
+# ---- gpufan xserver ----
+
+
+@pytest.mark.slow
+def test_xserver_keeps_a_server_that_run_can_use_and_ends_it_with_itself(tmp_path: Path) -> None:
+    box = old(tmp_path)
+    with box.running("xserver") as server:
+        told = server.stdout.readline()
+        match = re.fullmatch(r"X server on (:\d+); use it with: (XAUTHORITY=\S+) gpufan (run --display :\d+)\n", told)
+        assert match is not None, told
+        status, _, err = box.gpufan("xserver")
+        assert status == 1
+        assert "another gpufan" in one_line(err)
+        name, value = match[2].split("=")
+        with box.running(*shlex.split(match[3]), *CURVE, **{name: value}) as process:
+            box.wait_for_states(("x11", "ours"), ("x11", "ours"))
+            assert len(box.xorgs()) == 1
+            assert end(process) == (0, "")
+        assert (box.fans(), len(box.xorgs())) == ([DRIVERS] * 2, 1)
+        assert end(server) == (0, "")
+    assert box.xorgs() == []
+
+
+def test_xserver_that_cannot_start_says_why_in_one_line(inside: Command, tmp_path: Path) -> None:
+    status, out, err = inside(old(tmp_path), "xserver", PATH="")
+    assert (status, out) == (1, "")
+    assert "no Xorg here" in one_line(err)

@@ -1,0 +1,126 @@
+"""What the unit tests are made of: strategies for settings and readings, a card in memory, and ready-made states."""
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import strategies as st
+
+from gpufan.core.card_settings import CardSettings
+from gpufan.core.curve import Curve
+from gpufan.core.gpu import FanReading, GpuInfo, Reading
+from gpufan.core.snapshot import GpuState
+
+
+@st.composite
+def curves(draw: st.DrawFn, *, auto: bool | None = None) -> Curve:
+    """Any curve of whole numbers; `auto` says whether the first duty is the driver's, None leaves that open."""
+    least = 2 if auto else 1
+    temperatures = sorted(draw(st.lists(st.integers(0, 110), min_size=least, max_size=6, unique=True)))
+    count = len(temperatures)
+    duties: list[float | None] = sorted(draw(st.lists(st.integers(0, 100), min_size=count, max_size=count)))
+    if auto or (auto is None and count > 1 and draw(st.booleans())):
+        duties[0] = None
+    return Curve(tuple(zip(temperatures, duties, strict=True)))
+
+
+def curve_settings(curve: st.SearchStrategy[Curve] | None = None) -> st.SearchStrategy[CardSettings]:
+    """Any settings that a person could choose."""
+    return st.builds(
+        CardSettings,
+        curve=curves() if curve is None else curve,
+        hysteresis_c=st.sampled_from((0.0, 1.0, 3.0, 6.0, 30.0)),
+        hold_s=st.sampled_from((0.0, 1.0, 10.0, 120.0)),
+        slew_percent_per_s=st.sampled_from((0.5, 2.0, 100.0)),
+        step_percent=st.integers(1, 6),
+        min_duty_percent=st.none() | st.integers(0, 100),
+    )
+
+
+card_ranges = st.sampled_from(((0, 100), (1, 99), (19, 100), (20, 100), (23, 100), (30, 100), (41, 80)))
+valid_c = st.integers(1, 130)
+anything = st.none() | st.floats() | st.integers(-10, 140)
+"""Numbers that a broken driver may hand over: NaN, infinities and failed reads included."""
+
+
+class FakeGpu:
+    """A card in memory that obeys until told otherwise, and notes what it was asked in `calls`."""
+
+    def __init__(self, **info: Any) -> None:
+        self.info = GpuInfo(
+            **{
+                "uuid": "GPU-11111111-2222-3333-4444-555555555555",
+                "pci": "00000000:0A:00.0",
+                "index": 0,
+                "name": "NVIDIA GeForce GTX 1080 Ti",
+                "fan_count": 2,
+                "duty_range": (23, 100),
+                "slowdown_c": 96,
+                "backend": "nvml",
+                **info,
+            }
+        )
+        self.temperature_c: float | None = 40.0
+        self.power_w: float | None = 100.0
+        self.throttle: str | None = None
+        self.fans = [FanReading(23, 23, False)] * self.info.fan_count
+        self.calls: list[int | str] = []
+        """Every duty that was asked for, `release` and `read`, in order."""
+        self.read_error: Exception | None = None
+        self.set_error: Exception | None = None
+        self.release_errors: list[Exception] = []
+        """Raised one after the other by the next releases."""
+        self.deaf_releases = 0
+        """So many of the next releases do nothing."""
+
+    @property
+    def written(self) -> list[int | str]:
+        """All but the reads."""
+        return [call for call in self.calls if call != "read"]
+
+    def read(self) -> Reading:
+        self.calls.append("read")
+        if self.read_error:
+            raise self.read_error
+        return Reading(self.temperature_c, self.power_w, tuple(self.fans), self.throttle)
+
+    def set_duty(self, duty_percent: int) -> None:
+        self.calls.append(duty_percent)
+        if self.set_error:
+            raise self.set_error
+        self.fans = [FanReading(duty_percent, duty_percent, True)] * self.info.fan_count
+
+    def release(self) -> None:
+        self.calls.append("release")
+        if self.release_errors:
+            raise self.release_errors.pop(0)
+        if self.deaf_releases:
+            self.deaf_releases -= 1
+        else:
+            self.fans = [FanReading(23, 23, False)] * self.info.fan_count
+
+    def found_again(self, **info: Any) -> None:
+        """The driver opened the card anew."""
+        self.info = replace(self.info, **info)
+
+
+def gpu_state(**changes: Any) -> GpuState:
+    """A card under control, but for `changes`."""
+    return GpuState(
+        **{
+            "uuid": "GPU-11111111-2222-3333-4444-555555555555",
+            "pci": "00000000:0A:00.0",
+            "index": 0,
+            "label": "0 GTX 1080 Ti",
+            "backend": "nvml",
+            "control": "ours",
+            "temperature_c": 74.0,
+            "power_w": 229.7,
+            "duty_percent": 62,
+            "fans": (FanReading(61, 62, True, 2950),),
+            "kind": "hold",
+            "reason": "curve says 58, holding for hysteresis",
+            "overrides": 0,
+            "errors": 0,
+            **changes,
+        }
+    )

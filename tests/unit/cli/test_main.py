@@ -1,0 +1,306 @@
+"""The command line: what a person types, what comes back, and with which exit status."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import pytest
+
+from gpufan import __version__
+from gpufan.cli.main import cli, main
+from gpufan.core.snapshot import Snapshot
+from gpufan.daemon import snapshot_file as snapshot
+from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.gpu.simulated import PROFILES, WORKLOADS
+from tests.unit.builders import gpu_state
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def gpufan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Runs the command in this process, and puts signals back to what they were."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    handlers = [signal.getsignal(number) for number in numbers]
+    monkeypatch.delenv("GPUFAN_RUNTIME_DIR", raising=False)
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["gpufan", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return Result(code, *capsys.readouterr())
+
+    yield run
+    signal.set_wakeup_fd(-1)
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)
+
+
+SIMULATED = ("run", "--simulate", "--time-scale", "max", "--duration")
+
+
+def commands() -> list[list[str]]:
+    return [[], *([name] for name in cli.commands)]
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_help_fits_into_80_columns(gpufan: Run, command: list[str]) -> None:
+    result = gpufan(*command, "--help")
+    assert result.status == 0
+    assert max(len(line) for line in result.out.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_every_option_is_explained(gpufan: Run, command: list[str]) -> None:
+    for parameter in (cli.commands[command[0]] if command else cli).params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+
+
+def test_the_command_alone_shows_its_help(gpufan: Run) -> None:
+    assert gpufan() == gpufan("--help") == gpufan("-h")
+
+
+def test_the_versions_of_all_that_matters_are_told_in_one_line(gpufan: Run) -> None:
+    result = gpufan("--version")
+    assert (result.status, result.err) == (0, "")
+    binding, driver = r"nvidia-ml-py [\d.]+", r"(driver [\d.]+|no driver)"
+    assert re.fullmatch(rf"gpufan {re.escape(__version__)} · {binding} · {driver} · Python 3\.[\d.]+\w*\n", result.out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--curve", "60:50,55:70"], ["--curve", "point 2", "55 does not come after 60"]),
+        (["run", "--curve", ""], ["--curve", "write it as temperature:duty"]),
+        (["run", "--curve", "0:auto"], ["--curve", "at least one point"]),
+        (["run", "--unknown"], ["--unknown"]),
+        (["run", "unexpected"], ["unexpected"]),
+        (["unknown"], ["unknown"]),
+        (["run", "--simulate", "gtx480"], ["--simulate", "gtx480", "dual-1080ti-open-air"]),
+        (["run", "--simulate", "--workload", "mining"], ["--workload", "mining", "epochs"]),
+        (["run", "--simulate", "--duration", "soon"], ["--duration", "soon", "90s"]),
+        (["run", "--simulate", "--duration", "0"], ["--duration", "'0'", "90s"]),
+        (["run", "--simulate", "--duration", "-5m"], ["--duration", "-5m", "90s"]),
+        (["run", "--simulate", "--time-scale", "fast"], ["--time-scale", "fast", "max"]),
+        (["run", "--simulate", "--time-scale", "0"], ["--time-scale", "max"]),
+        (["run", "--simulate", "--time-scale", "nan"], ["--time-scale", "nan", "max"]),
+        (["run", "--interval", "0"], ["--interval", "0.1"]),
+        (["run", "--interval", "6"], ["--interval", "5"]),
+        (["run", "--interval", "often"], ["--interval", "often"]),
+        ([*SIMULATED, "1m", "--interval", "nan"], ["--interval", "nan"]),
+        ([*SIMULATED, "1m", "--hold", "nan"], ["--hold", "nan"]),
+        ([*SIMULATED, "1m", "--hysteresis", "nan"], ["--hysteresis", "nan"]),
+        (["run", "--hysteresis", "-1"], ["--hysteresis", "0"]),
+        (["run", "--hold", "-1"], ["--hold", "0"]),
+        (["run", "--min-duty", "101"], ["--min-duty", "100"]),
+        (["run", "--time-scale", "60"], ["--time-scale", "--simulate"]),
+        (["run", "--workload", "step"], ["--workload", "--simulate"]),
+        ([*SIMULATED, "1m", "--gpu", "7"], ["--gpu 7", "no such card", "0 GTX 1080 Ti (00000000:0A:00.0)"]),
+        (["list", "--simulate", "--gpu", "RTX"], ["--gpu RTX", "no such card"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_is_one_line_that_says_what_would_be_right(
+    gpufan: Run, arguments: list[str], words: list[str]
+) -> None:
+    result = gpufan(*arguments)
+    assert (result.status, result.out) == (2, "")
+    assert re.fullmatch(r"gpufan: .+\n", result.err)
+    for word in words:
+        assert word in result.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_a_wait_longer_than_the_system_can_count(gpufan: Run, number: int) -> None:
+    ended = threading.Event()
+
+    def ask_to_stop() -> None:
+        while not ended.wait(0.1):
+            os.kill(os.getpid(), number)
+
+    signal.signal(number, lambda *_: None)  # should it come before the command catches it
+    asking = threading.Thread(target=ask_to_stop)
+    asking.start()
+    result = gpufan("run", "--simulate", "--time-scale", "1e-300")
+    ended.set()
+    asking.join()
+    assert (result.status, result.err) == (0, "")
+
+
+def test_status_without_a_daemon_fails_and_says_how_to_start_one(gpufan: Run, tmp_path: Path) -> None:
+    result = gpufan("status", "--runtime-dir", str(tmp_path))
+    assert (result.status, result.out) == (1, "")
+    assert result.err == (f"gpufan: no gpufan is running (no {tmp_path}/state.json): start it with `sudo gpufan run`\n")
+
+
+def test_status_shows_the_cards_and_why(gpufan: Run, tmp_path: Path) -> None:
+    SnapshotFile(tmp_path / "state.json").write(Snapshot.of((gpu_state(overrides=2),), interval_s=1))
+    result = gpufan("status", "--runtime-dir", str(tmp_path))
+    assert (result.status, result.err) == (0, "")
+    assert result.out.endswith(
+        "0 GTX 1080 Ti: 62 % at 74 °C: curve says 58, holding for hysteresis\n  229.7 W, at 61 %, read back wrong 2x\n"
+    )
+
+
+def test_status_for_programs_is_the_snapshot_as_it_is(gpufan: Run, tmp_path: Path) -> None:
+    SnapshotFile(tmp_path / "state.json").write(Snapshot.of((gpu_state(),), interval_s=1.0))
+    result = gpufan("status", "--json", "--runtime-dir", str(tmp_path))
+    assert result.out == (tmp_path / "state.json").read_text() + "\n"
+
+
+def test_status_of_a_daemon_that_died_is_shown_and_fails(
+    gpufan: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SnapshotFile(tmp_path / "state.json").write(Snapshot.of((gpu_state(),), interval_s=1))
+    monkeypatch.setattr(snapshot, "stale_s", lambda taken: 99.0)
+    result = gpufan("status", "--runtime-dir", str(tmp_path))
+    assert result.status == 1
+    assert "62 %" in result.out
+    assert "nothing new since" in result.err
+    assert "gpufan restore" in result.err
+
+
+def test_the_runtime_folder_may_come_from_the_environment(
+    gpufan: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPUFAN_RUNTIME_DIR", str(tmp_path))
+    assert f"{tmp_path}/state.json" in gpufan("status").err
+
+
+def test_a_simulated_run_prints_changes_and_a_summary(gpufan: Run) -> None:
+    result = gpufan(*SIMULATED, "10m")
+    assert (result.status, result.err) == (0, "")
+    lines = result.out.splitlines()
+    changes = [line for line in lines if re.match(r"\d:\d\d:\d\d [01] GTX 1080 Ti: \d+ % at \d+ °C: curve says", line)]
+    assert lines[0] == "0:00:00 0 GTX 1080 Ti: 30 % at 30 °C: curve says 30"
+    assert len(changes) == len(lines) - 3
+    assert 10 < len(changes) < 60
+    assert re.split(r" {2,}", lines[-3].strip()) == ["GPU", "peak °C", "s above 83 °C", "dB(A)", "swings", "throttled"]
+    assert [line.split("  ")[0] for line in lines[-2:]] == ["0 GTX 1080 Ti", "1 GTX 1080 Ti"]
+
+
+def test_a_simulated_run_is_the_same_every_time(gpufan: Run) -> None:
+    assert gpufan(*SIMULATED, "3m") == gpufan(*SIMULATED, "3m")
+
+
+@pytest.mark.parametrize("duration", ["60", "60s", "1m", "1.0m", "1 m"])
+def test_a_duration_may_be_written_in_any_unit(gpufan: Run, duration: str) -> None:
+    assert gpufan(*SIMULATED, duration) == gpufan(*SIMULATED, "1m")
+
+
+def test_a_simulated_dry_run_sets_nothing(gpufan: Run) -> None:
+    result = gpufan(*SIMULATED, "10m", "--dry-run", "--workload", "idle")
+    assert result.status == 0
+    assert result.out.splitlines()[-1].split()[-3] == "0"
+
+
+def test_one_card_of_many_may_be_named(gpufan: Run) -> None:
+    result = gpufan(*SIMULATED, "1m", "--gpu", "PCI:65:0:0")
+    assert "1 GTX 1080 Ti" in result.out
+    assert "0 GTX 1080 Ti:" not in result.out
+
+
+def test_a_simulation_leaves_no_snapshot_behind(gpufan: Run, tmp_path: Path) -> None:
+    assert gpufan(*SIMULATED, "1m", "--runtime-dir", str(tmp_path)).status == 0
+    assert os.listdir(tmp_path) == ["lock"]
+
+
+def test_the_simulated_cards_are_listed(gpufan: Run) -> None:
+    result = gpufan("list", "--simulate", "quad-2080ti", "--gpu", "1")
+    assert result == (
+        0,
+        "1  NVIDIA GeForce RTX 2080 Ti\n"
+        "   UUID     GPU-00000001-0000-4000-8000-000000000001\n"
+        "   PCI      00000000:41:00.0, in xorg.conf PCI:65:0:0\n"
+        "   now      30 °C, 12 W\n"
+        "   fans     1 fan, 30..100 %, at 30 %, controlled by the driver\n"
+        "   slowdown 93 °C\n"
+        "   control  simulated\n",
+        "",
+    )
+
+
+def test_the_profiles_and_workloads_to_choose_from_are_those_there_are() -> None:
+    options = {option.name: option.type for option in cli.commands["run"].params}
+    for name, known in (("simulate", PROFILES), ("workload", WORKLOADS)):
+        choice = options[name]
+        assert isinstance(choice, click.Choice)
+        assert list(choice.choices) == list(known)
+
+
+def test_an_error_is_one_line_of_text_whatever_is_in_it(gpufan: Run) -> None:
+    error = gpufan("tune", "/nowhere/\x1b[2J\n\x9b1m").err
+    assert error == "gpufan: /nowhere/?[2J ?1m cannot be read: No such file or directory\n"
+
+
+def test_a_choice_that_is_missing_is_told_in_one_line(gpufan: Run) -> None:
+    assert gpufan("completion").err == "gpufan: Missing argument '{bash|fish|zsh}'. Choose from: bash, fish, zsh\n"
+
+
+def test_a_simulation_tells_which_tables_and_neighbours_fit_none_of_its_cards(gpufan: Run, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('neighbours = ["9"]\n[[gpu]]\nmatch = "0b:00.0"\n')
+    out = gpufan(*SIMULATED, "1s", "--config", str(tmp_path / "c.toml")).out
+    assert 'match = "0b:00.0" fits no card here' in out and 'neighbours: "9" fits no card here' in out
+
+
+def test_debug_shows_a_traceback_of_a_failure(gpufan: Run, tmp_path: Path) -> None:
+    result = gpufan("status", "--runtime-dir", str(tmp_path), "--debug")
+    assert result.status == 1
+    assert result.err.startswith("Traceback (most recent call last):\n")
+    assert result.err.splitlines()[-1].startswith("gpufan: no gpufan is running")
+
+
+@pytest.mark.parametrize("debug", [[], ["--debug"]], ids=["plain", "debug"])
+def test_a_fault_of_our_own_is_one_line_and_a_traceback_only_for_debug(
+    gpufan: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, debug: list[str]
+) -> None:
+    def fail(path: Path) -> Snapshot:
+        raise RuntimeError("impossible")
+
+    monkeypatch.setattr(snapshot, "read", fail)
+    result = gpufan("status", "--runtime-dir", str(tmp_path), *debug)
+    assert result.status == 1
+    assert result.err.splitlines()[-1] == "gpufan: RuntimeError: impossible (this is a bug: --debug shows where)"
+    assert ("Traceback" in result.err) is bool(debug)
+
+
+def test_a_reader_that_has_had_enough_is_no_fault(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "gpufan", "list", "--simulate"], stdout=writer, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(writer)
+    assert result.stderr == b""
+
+
+def test_output_that_does_not_speak_unicode_gets_what_it_can_take() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "gpufan", *SIMULATED, "1m"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        encoding="ascii",
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "0:00:00 0 GTX 1080 Ti: 30 % at 30" in result.stdout
+    assert "throttled" in result.stdout

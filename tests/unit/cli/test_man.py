@@ -1,0 +1,71 @@
+"""The manual pages: made from the commands and keys there are, and as groff and mandoc want them."""
+
+import os
+import subprocess
+
+import click
+import pytest
+
+from gpufan.cli.main import cli
+from gpufan.cli.man import PAGES, page, roff
+from gpufan.cli.shell import man
+from gpufan.config import settings as config
+from tests.doubles import require
+
+
+def shown(text: str) -> str:
+    """The page as `man` shows it on a wide terminal, with one space between words."""
+    program = require("man", "man-db")
+    environment = {**os.environ, "MANWIDTH": "200", "LC_ALL": "C.UTF-8", "MAN_KEEP_FORMATTING": ""}
+    done = subprocess.run(
+        [program, "--warnings", "-E", "UTF-8", "-l", "-"], input=text, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return " ".join(done.stdout.split())
+
+
+def commands(group: click.Group, path: str = "gpufan") -> list[tuple[str, click.Command]]:
+    found = []
+    for name, command in group.commands.items():
+        found.append((f"{path} {name}", command))
+        if isinstance(command, click.Group):
+            found += commands(command, f"{path} {name}")
+    return found
+
+
+def test_every_command_and_option_is_on_the_page() -> None:
+    text = shown(page("gpufan.1", cli))
+    for path, command in commands(cli):
+        assert f" {path} [OPTIONS]" in text
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert f" {parameter.opts[0]} " in text
+    assert "Only this card: UUID, PCI address, index or name. Repeatable. [default: all]" in text
+    assert "GPUFAN_RUNTIME_DIR Stands for --runtime-dir" in text
+
+
+def test_every_key_is_on_the_page_of_the_file() -> None:
+    text = shown(page("gpufan.toml.5", cli))
+    for key in config.RUN_KEYS:
+        assert f" {key} = {config.toml(config.example(key))} {config.about(key).replace('`', '')}" in text
+    assert "Where not set: the card's own, or 30 where that is under 20." in text
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_mandoc_has_nothing_to_complain_of(name: str) -> None:
+    program = require("mandoc", "mandoc")
+    done = subprocess.run(
+        [program, "-T", "lint", "-W", "warning"], input=page(name, cli), capture_output=True, text=True
+    )
+    # With a date, the same gpufan would write another page every day.
+    assert [line for line in done.stdout.splitlines() if "missing date" not in line] == []
+
+
+def test_text_is_taken_literally_by_roff() -> None:
+    assert roff(".so \\ `a-b` 'c' \"d\"") == "\\&.so \\e \\fBa\\-b\\fP \\(aqc\\(aq \\(dqd\\(dq"
+
+
+def test_the_pages_to_choose_from_are_those_there_are() -> None:
+    (argument,) = (parameter for parameter in man.params if isinstance(parameter, click.Argument))
+    assert isinstance(argument.type, click.Choice)
+    assert tuple(argument.type.choices) == PAGES

@@ -1,0 +1,217 @@
+"""What is believed of a card: learnt from readings, within bounds whatever they are, and asked what a duty does."""
+
+import math
+from copy import deepcopy
+from dataclasses import replace
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpufan.control.card_model import STEP_S, CardModel, Learnt
+from gpufan.gpu.simulated import Plant, Profile, SimulatedBox, SimulatedGpu
+
+moments = st.tuples(
+    st.floats(0, 15), st.integers(1, 130), st.floats(0, 2000), st.floats(0, 200) | st.sampled_from((23.0, 50.0, 100.0))
+)
+"""Seconds, °C, W and percent, as far as the law lets them through."""
+
+
+@cache
+def taught(plant: Plant, seconds: int = 1500, learnt: Learnt | None = None) -> CardModel:
+    """A model that has watched `plant` at work, with a fan that moves now and then."""
+    gpu = (box := SimulatedBox(Profile("card", (plant,)), lambda t: 230.0 if t % 300 < 200 else 60.0)).gpus[0]
+    model = CardModel(learnt)
+    for second in range(seconds):
+        if second % 170 == 0:
+            gpu.set_duty((60, 85, 40)[second // 170 % 3])
+        reading = gpu.read()
+        assert reading.temperature_c is not None and reading.power_w is not None
+        if second == 0:
+            model.anchor(reading.temperature_c, reading.power_w)
+        else:
+            model.learn(1.0, reading.temperature_c, reading.power_w, gpu.speed_percent)
+        box.advance(1)
+    return model
+
+
+def hot_model() -> CardModel:
+    """One whose card is at 75 °C under 200 W."""
+    model = CardModel()
+    model.anchor(75, 200)
+    return model
+
+
+def highest_c(model: CardModel, powers_w: list[float], duty: float) -> float:
+    """Highest temperature of the die at the end of a step, if `duty` stays."""
+    sink_c, highest_c = model.die_c(0), -math.inf
+    for power_w in powers_w:
+        end_c = model.inlet_c + power_w * model.resistance(duty)
+        sink_c = end_c + (sink_c - end_c) * math.exp(-STEP_S / (model.resistance(duty) * model.capacity))
+        highest_c = max(highest_c, sink_c + model.die_c(power_w) - model.die_c(0))
+    return highest_c
+
+
+PLANTS = {
+    "nominal": Plant(),
+    "light": replace(Plant(), heat_capacity=200.0),
+    "heavy": replace(Plant(), heat_capacity=650.0),
+    "warm": replace(Plant(), inlet_c=36.0),
+    "big": replace(Plant(), resistance_flow=0.085),
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
+def test_the_resistance_of_a_card_is_learnt(plant: Plant) -> None:
+    model = taught(plant)
+    for duty in (45, 60, 80):
+        assert model.resistance(duty) + model.learnt.values[3] == pytest.approx(plant.resistance(duty), rel=0.08)
+
+
+@pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
+def test_the_heat_capacity_is_learnt_within_three_of_its_deviations(plant: Plant) -> None:
+    learnt = taught(plant).learnt
+    assert abs(learnt.values[2] - math.log(plant.heat_capacity / 350)) < 3 * learnt.deviations[2]
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_the_heatsink_is_soon_known_whether_or_not_the_card_had_just_begun_to_work(settled: bool) -> None:
+    card = SimulatedGpu(0, "card", Plant(), lambda t: 230.0, 1)
+    if settled:
+        card.die_c = card.sink_c + 230 * card.plant.die_resistance
+    model = CardModel()
+    model.anchor(card.read().temperature_c or 0, 230)
+    for _ in range(12):
+        card.advance(0.5)
+        card.advance(0.5)
+        model.learn(1, card.read().temperature_c or 0, 230, card.speed_percent)
+    assert model.die_c(0) == pytest.approx(card.sink_c, abs=2)
+    assert model.inlet_c > 20
+
+
+def test_the_air_that_a_card_takes_in_is_learnt() -> None:
+    assert taught(PLANTS["warm"]).inlet_c - taught(PLANTS["nominal"]).inlet_c == pytest.approx(11, abs=2.5)
+
+
+def test_what_was_learnt_is_less_in_doubt_than_before() -> None:
+    before, after = CardModel().learnt.deviations, taught(Plant()).learnt.deviations
+    assert all(b > a for b, a in zip(before, after, strict=True))
+
+
+def test_what_an_earlier_run_learnt_is_believed_but_no_more_than_a_cleaning_leaves_true() -> None:
+    learnt = taught(PLANTS["heavy"]).learnt
+    again = CardModel(learnt).learnt
+    assert again.values == learnt.values
+    assert all(a >= b / 4 for a, b in zip(again.deviations, CardModel().learnt.deviations, strict=True))
+
+
+def test_values_that_no_card_has_are_cut_to_their_bounds() -> None:
+    absurd = CardModel(Learnt((1e300, -1e300, 50.0, -3.0), (1e300, 1e-300, 1.0, 1.0)))
+    assert absurd.learnt.values == (1.2, 0.3, 1.5, 0.0)
+    assert absurd.stays_under(80, [20.0] * 60, 100, absurd.growth_s)
+
+
+def numbers(model: CardModel) -> list[float]:
+    return [*model._x, *(value for row in model._p for value in row)]
+
+
+@settings(max_examples=20)
+@given(st.lists(moments, min_size=1, max_size=40))
+def test_nothing_believed_leaves_its_bounds_and_doubt_stays_positive(
+    readings: list[tuple[float, float, float, float]],
+) -> None:
+    model = CardModel()
+    for number, (elapsed_s, temperature_c, power_w, duty) in enumerate(readings):
+        if number % 13 == 0:
+            model.anchor(temperature_c, power_w)
+        model.learn(elapsed_s, temperature_c, power_w, duty)
+        assert all(map(math.isfinite, numbers(model)))
+        assert all(low <= x <= high for low, x, high in zip(model._LOWEST, model._x, model._HIGHEST, strict=True))
+        assert all(model._p[i][i] > 0 for i in range(6))
+
+
+def test_one_odd_reading_does_not_overthrow_what_hundreds_have_taught() -> None:
+    model = deepcopy(taught(Plant()))
+    before = model.resistance(60)
+    model.learn(1.0, 130, 60, 60)
+    assert model.resistance(60) == pytest.approx(before, rel=0.03)
+
+
+def test_a_card_that_changes_is_learnt_anew() -> None:
+    dusty = replace(Plant(), resistance_flow=0.14)
+    model = taught(dusty, 3000, taught(Plant()).learnt)
+    assert model.resistance(60) + model.learnt.values[3] == pytest.approx(dusty.resistance(60), rel=0.08)
+
+
+def test_days_without_a_load_leave_no_more_doubt_than_an_unknown_card() -> None:
+    model = CardModel()
+    model.anchor(30, 12)
+    for _ in range(3000):
+        model.learn(STEP_S * 20, 30, 12, 23)
+    assert all(a <= 1.02 * b for a, b in zip(model.learnt.deviations, CardModel().learnt.deviations, strict=True))
+
+
+@given(st.floats(20, 600), st.floats(60, 95))
+def test_the_duty_for_a_power_keeps_the_card_where_it_was_asked_to(power_w: float, temperature_c: float) -> None:
+    model = hot_model()
+    duty = model.duty_for(power_w, temperature_c)
+    if 5 <= duty <= 1000:
+        assert model.power(temperature_c, duty) == pytest.approx(power_w)
+
+
+def test_no_duty_keeps_what_no_air_flow_can() -> None:
+    assert CardModel().duty_for(1000, 40) == math.inf
+    assert CardModel().duty_for(0, 40) == 0
+
+
+@settings(max_examples=20)
+@given(st.lists(st.sampled_from((0.0, 60.0, 150.0, 250.0, 400.0)), min_size=1, max_size=40), st.integers(23, 100))
+def test_a_limit_is_kept_if_no_step_ends_above_it_but_for_what_no_fan_can_change(
+    powers_w: list[float], duty: float
+) -> None:
+    model = hot_model()
+    highest = highest_c(model, powers_w, duty)
+    assert model.stays_under(highest + 0.01, powers_w, duty)
+    # What comes within seconds is let pass, by 0.6 K at first.
+    assert not model.stays_under(highest - 0.61, powers_w, duty)
+
+
+def test_much_later_not_a_tenth_of_a_degree_is_let_pass() -> None:
+    model = hot_model()
+    powers_w = [0.0] * 20 + [230.0] * 40
+    highest = highest_c(model, powers_w, 50)
+    assert not model.stays_under(highest - 0.01, powers_w, 50)
+
+
+@given(st.lists(st.floats(0, 400), min_size=1, max_size=20), st.integers(60, 90), st.integers(23, 99))
+def test_what_a_duty_keeps_under_a_higher_one_does_too(powers_w: list[float], limit_c: float, duty: float) -> None:
+    model = hot_model()
+    assert model.stays_under(limit_c, powers_w, duty) <= model.stays_under(limit_c, powers_w, duty + 1)
+
+
+def test_a_lower_duty_will_do_where_it_grows_than_where_it_stays() -> None:
+    model = hot_model()
+
+    def least(growth_s: float) -> int:
+        return next(duty for duty in range(23, 101) if model.stays_under(80, [220.0] * 60, duty, growth_s))
+
+    assert least(model.growth_s) < least(math.inf) - 3
+
+
+def test_a_heatsink_is_as_cool_as_a_jump_of_power_asks_for() -> None:
+    model = hot_model()
+    sink_c = model.sink_for_jump_c(82, 200, 100)
+    assert sink_c + model.die_c(200) - model.die_c(0) == pytest.approx(82)
+
+
+def test_no_heatsink_is_kept_cool_for_more_than_full_fans_can_hold() -> None:
+    model = hot_model()
+    for duty in (60, 100):
+        assert model.sink_for_jump_c(82, 1e4, duty) == model.sink_for_jump_c(82, model.power(82, duty), duty)
+
+
+def test_a_limit_of_the_heatsink_holds_whatever_the_die_may() -> None:
+    model = hot_model()
+    assert model.stays_under(200, [0.0], 100, sink_limit_c=model.die_c(0))
+    assert not model.stays_under(200, [200.0] * 40, 23, sink_limit_c=model.die_c(0) - 5)

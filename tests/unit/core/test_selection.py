@@ -1,0 +1,79 @@
+"""Which cards a person means, in every spelling that people use."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpufan.core.selection import select
+from gpufan.errors import InputError
+from tests.unit.builders import FakeGpu
+
+CARDS = [
+    FakeGpu(index=0, uuid="GPU-aaaa1111-0000-4000-8000-000000000000", pci="00000000:0A:00.0"),
+    FakeGpu(index=1, uuid="GPU-aaaa2222-0000-4000-8000-000000000001", pci="00000000:41:00.0"),
+    FakeGpu(index=2, uuid="GPU-bbbb3333-0000-4000-8000-000000000002", pci="00010000:81:00.0", name="NVIDIA TITAN Xp"),
+    FakeGpu(index=3, uuid="", pci="", name="card that does not answer"),
+]
+
+
+def chosen(*wanted: str) -> list[int]:
+    return [gpu.info.index for gpu in select(CARDS, wanted)]
+
+
+@pytest.mark.parametrize(
+    ("text", "indices"),
+    [
+        ("1", [1]),
+        (" 1 ", [1]),
+        ("GPU-aaaa2222-0000-4000-8000-000000000001", [1]),
+        ("gpu-AAAA2222-0000-4000-8000-000000000001", [1]),
+        ("GPU-aaaa2", [1]),
+        ("GPU-aaaa", [0, 1]),
+        ("00000000:0A:00.0", [0]),
+        ("00000000:0a:00.0", [0]),
+        ("0000:0a:00.0", [0]),
+        ("0a:00.0", [0]),
+        ("a:0.0", [0]),
+        ("PCI:10:0:0", [0]),
+        ("pci:10:0:0", [0]),
+        ("10:0:0", [0]),
+        ("PCI:65:0:0", [1]),
+        ("10000:81:00.0", [2]),
+        ("PCI:129@65536:0:0", [2]),
+        ("TITAN", [2]),
+        ("titan xp", [2]),
+        ("GTX 1080 Ti", [0, 1]),
+        ("NVIDIA", [0, 1, 2]),
+        ("3", [3]),
+    ],
+)
+def test_a_card_goes_by_index_uuid_pci_address_or_name(text: str, indices: list[int]) -> None:
+    assert chosen(text) == indices
+
+
+def test_no_name_means_every_card() -> None:
+    assert chosen() == [0, 1, 2, 3]
+
+
+def test_cards_come_once_and_in_their_own_order() -> None:
+    assert chosen("2", "0", "TITAN", "0a:00.0") == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "text", ["4", "-1", "", " ", "GPU-", "GPU-cccc", "GPU-aaa", "0b:00.0", "0a:00.1", "PCI:0:10:0", "RTX"]
+)
+def test_a_name_that_fits_no_card_is_told_which_there_are(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        chosen("0", text)
+    assert str(caught.value) == (
+        f"--gpu {text}: no such card; this box has 0 GTX 1080 Ti (00000000:0A:00.0),"
+        " 1 GTX 1080 Ti (00000000:41:00.0), 2 TITAN Xp (00010000:81:00.0), 3 card that does not answer (not answering)"
+    )
+
+
+@given(st.text(alphabet="0123456789abcdefGPUCI:.-@ ²é", max_size=12))
+def test_any_text_names_cards_or_is_an_error_for_people(text: str) -> None:
+    try:
+        assert chosen(text)
+    except InputError as error:
+        assert "no such card" in str(error)

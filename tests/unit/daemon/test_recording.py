@@ -1,0 +1,194 @@
+"""The recording: what is written is read, nobody's file is harmed, and bad rows are named by file and line."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gpufan.core.gpu import FanReading
+from gpufan.core.snapshot import Snapshot
+from gpufan.daemon.recording import HEADER, RecordingFile, Row, read, rows, to_csv
+from gpufan.errors import InputError
+from tests.unit.builders import gpu_state
+from tests.unit.core.test_snapshot import disk_with_room_for
+
+SNAPSHOT = Snapshot.of((gpu_state(), gpu_state(index=1, uuid="GPU-2")), interval_s=1.0, simulated_s=12.5)
+ROW = Row(
+    12.5,
+    gpu_state().uuid,
+    "0 GTX 1080 Ti",
+    74,
+    229.7,
+    62,
+    61,
+    2950,
+    "ours",
+    "hold",
+    gpu_state().reason,
+    gpu_state().pci,
+)
+
+
+def write(path: Path, *snapshots: Snapshot) -> None:
+    with RecordingFile(path) as recording:
+        for snapshot in snapshots:
+            recording.write(snapshot)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "recording.csv"
+
+
+def test_what_is_written_is_read(path: Path) -> None:
+    write(path, SNAPSHOT, SNAPSHOT)
+    assert list(read(path)) == rows(SNAPSHOT) * 2
+    assert next(read(path)) == ROW
+
+
+def test_the_file_is_text_that_a_person_can_read(path: Path) -> None:
+    write(path, SNAPSHOT)
+    line = path.read_text().splitlines()[1]
+    assert line == (
+        "12.5,GPU-11111111-2222-3333-4444-555555555555,0 GTX 1080 Ti,74,229.7,62,61,2950,ours,hold,"
+        '"curve says 58, holding for hysteresis",00000000:0A:00.0'
+    )
+
+
+def test_real_cards_are_dated_by_the_clock() -> None:
+    snapshot = Snapshot.of((gpu_state(),), interval_s=1)
+    assert rows(snapshot)[0].time_s == snapshot.time_s
+
+
+def test_what_is_not_known_stays_empty(path: Path) -> None:
+    lost = gpu_state(control="lost", temperature_c=None, power_w=None, duty_percent=None, fans=())
+    write(path, Snapshot.of((lost,), interval_s=1))
+    assert next(read(path))[3:8] == (None,) * 5
+
+
+def test_the_first_fan_that_tells_its_speed_speaks_for_the_card() -> None:
+    fans = (FanReading(None, 40, True), FanReading(41, 40, True, 1990))
+    row = rows(Snapshot.of((gpu_state(fans=fans),), interval_s=1))[0]
+    assert (row.speed_percent, row.speed_rpm) == (41, 1990)
+
+
+def test_a_reason_of_several_lines_stays_one_row(path: Path) -> None:
+    write(path, Snapshot.of((gpu_state(reason='two\nlines, "quoted"\ud800'),), interval_s=1))
+    assert [row.reason for row in read(path)] == ['two lines, "quoted"?']
+
+
+def test_a_second_run_goes_on_where_the_first_ended(path: Path) -> None:
+    write(path, SNAPSHOT)
+    write(path, SNAPSHOT)
+    assert path.read_text() == HEADER + to_csv(rows(SNAPSHOT)) * 2
+
+
+def test_what_a_killed_run_left_of_a_row_is_no_row(path: Path) -> None:
+    path.write_text(HEADER + to_csv([ROW]) + "13.5,GPU-1")
+    assert list(read(path)) == [ROW]
+    write(path, SNAPSHOT)
+    assert list(read(path)) == [ROW, *rows(SNAPSHOT)]
+
+
+def test_what_a_killed_run_left_of_the_header_is_begun_anew(path: Path) -> None:
+    path.write_text(HEADER[:20])
+    write(path, SNAPSHOT)
+    assert list(read(path)) == rows(SNAPSHOT)
+
+
+@pytest.mark.parametrize("content", [b"dear diary\n", b"\0\xff" * 900, HEADER.encode()[:-1] + b",more\n"])
+def test_a_file_with_other_content_is_refused_and_left_as_it_is(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not a recording: name a new file"):
+        RecordingFile(path)
+    assert path.read_bytes() == content
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is not a file"):
+        RecordingFile(tmp_path / "pipe")
+    with pytest.raises(InputError, match="cannot be written: Is a directory"):
+        RecordingFile(tmp_path)
+    with pytest.raises(InputError, match="cannot be written: No such file"):
+        RecordingFile(tmp_path / "missing" / "recording.csv")
+
+
+def test_a_full_disk_costs_rows_but_never_half_a_row(path: Path) -> None:
+    with RecordingFile(path) as recording:
+        recording.write(SNAPSHOT)
+        with disk_with_room_for(path.stat().st_size + 30), pytest.raises(OSError, match="No space left"):
+            recording.write(SNAPSHOT)
+        recording.write(SNAPSHOT)
+    assert list(read(path)) == rows(SNAPSHOT) * 2
+
+
+def test_a_recording_that_was_deleted_is_noticed(path: Path) -> None:
+    with RecordingFile(path) as recording:
+        path.unlink()
+        with pytest.raises(FileNotFoundError):
+            recording.write(SNAPSHOT)
+
+
+GOOD = to_csv([ROW]).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty: `gpufan run --record FILE`"),
+        (HEADER[:30].encode(), "is not a recording: `gpufan run"),
+        (b"timestamp,gpu,temp\n1,0,45\n", "is not a recording: its first line would be time_s,uuid"),
+        (b"\x89PNG\r\n\x1a\n", "is not a recording"),
+        (b"\0" * 100_000, "is not a recording"),
+        (HEADER.encode() + GOOD + b"1,2,3\n", "line 3 has 3 values, a row of a recording has 12"),
+        (HEADER.encode() + GOOD.replace(b"74", b"warm"), "line 2: temperature_c: 'warm' is not a number"),
+        (HEADER.encode() + GOOD.replace(b"229.7", b"nan"), "line 2: power_w: 'nan' is not a number"),
+        (HEADER.encode() + GOOD.replace(b"12.5", b""), "line 2: time_s is missing"),
+        (HEADER.encode() + GOOD.replace(b"GPU-11111111-2222-3333-4444-555555555555", b""), "line 2: uuid is missing"),
+        (HEADER.encode() + GOOD.replace(b"0A:00.0", b"x"), "line 2: pci: '00000000:x' is not a PCI address"),
+        (HEADER.encode() + b"\xff\xfe\n", "line 2 is not a row of a recording"),
+        (HEADER.encode() + b'1,"2\n3"\n', "line 2 is not a row of a recording"),
+        (HEADER.encode() + b"1" * 100_000 + b"\n", "line 2 has 1 values"),
+    ],
+)
+def test_what_is_wrong_is_named_with_file_and_line(path: Path, content: bytes, words: str) -> None:
+    path.write_bytes(content)
+    with pytest.raises(InputError) as error:
+        list(read(path))
+    assert str(error.value).startswith(str(path))
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_recordings_may_be_joined(path: Path) -> None:
+    path.write_text((HEADER + to_csv([ROW])) * 2)
+    assert list(read(path)) == [ROW, ROW]
+
+
+def test_a_recording_that_came_through_another_system_is_read(path: Path) -> None:
+    path.write_bytes((HEADER + to_csv([ROW])).replace("\n", "\r\n").encode())
+    assert list(read(path)) == [ROW]
+
+
+EARLIER = HEADER.replace(",pci", "") + to_csv([ROW]).replace(f",{ROW.pci}", "")
+"""What a gpufan has recorded that kept no PCI addresses yet."""
+
+
+def test_a_recording_without_pci_addresses_is_read_and_gone_on_with(path: Path) -> None:
+    path.write_text(EARLIER)
+    assert list(read(path)) == [ROW._replace(pci="")]
+    write(path, SNAPSHOT)
+    write(path, SNAPSHOT)
+    assert path.read_text().startswith(EARLIER)
+    assert list(read(path)) == [ROW._replace(pci=""), *rows(SNAPSHOT) * 2]
+
+
+def test_a_file_that_cannot_be_read_is_named(path: Path) -> None:
+    with pytest.raises(InputError, match=r"recording.csv cannot be read: No such file"):
+        list(read(path))
+
+
+def test_a_long_recording_is_read_row_by_row(path: Path) -> None:
+    path.write_text(HEADER + to_csv([ROW]) + "nonsense\n")
+    assert next(read(path)) == ROW

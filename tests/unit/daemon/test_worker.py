@@ -1,0 +1,852 @@
+"""One card's tick with a card in memory: what is written, what is read back, and when the driver gets its fans."""
+
+from itertools import pairwise
+from math import ceil
+
+import pytest
+
+from gpufan.control.card_model import CardModel, Learnt
+from gpufan.core.card_settings import CardSettings
+from gpufan.core.curve import Curve
+from gpufan.core.gpu import FanReading
+from gpufan.core.snapshot import Errors
+from gpufan.daemon.worker import FAILURES, Backoff, SettingsFor, Worker, give_back
+from gpufan.errors import GpuError, GpuLost, NoPermission
+from gpufan.gpu.simulated import PROFILES, Plant, Profile, SimulatedBox
+from tests.unit.builders import FakeGpu
+
+
+def along(curve: str) -> SettingsFor:
+    return lambda _: CardSettings(curve=Curve.parse(curve))
+
+
+CURVE = along("50:30,80:90")
+AUTO = along("0:auto,50:30,80:90")
+
+
+def run(worker: Worker, start_s: int, end_s: int) -> None:
+    """A tick every second."""
+    for now_s in range(start_s, end_s):
+        worker.tick(now_s)
+
+
+def ticking(gpu: FakeGpu, ticks: int = 1, settings: SettingsFor = CURVE) -> Worker:
+    """A worker that has run for some seconds, and a card whose record starts now."""
+    worker = Worker(gpu, settings)
+    run(worker, 0, ticks)
+    gpu.calls.clear()
+    return worker
+
+
+def test_before_the_first_tick_nothing_is_touched() -> None:
+    gpu = FakeGpu()
+    worker = Worker(gpu, CURVE)
+    assert gpu.calls == []
+    assert (worker.state.control, worker.state.reason) == ("driver", "not read yet")
+
+
+def test_the_first_decision_is_written() -> None:
+    gpu = FakeGpu()
+    gpu.temperature_c = 60
+    worker = Worker(gpu, CURVE)
+    worker.tick(0)
+    assert gpu.written == [50]
+    state = worker.state
+    assert (state.control, state.duty_percent, state.kind, state.reason) == ("ours", 50, "curve", "curve says 50")
+
+
+def test_a_decision_that_stays_is_not_written_again() -> None:
+    gpu = FakeGpu()
+    run(Worker(gpu, CURVE), 0, 50)
+    assert gpu.written == [30]
+
+
+def test_a_decision_that_changes_is_written_at_once() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.temperature_c = 70
+    worker.tick(1)
+    assert gpu.written == [70]
+
+
+def test_the_card_is_read_once_a_tick() -> None:
+    gpu = FakeGpu()
+    run(Worker(gpu, CURVE), 0, 5)
+    assert gpu.calls.count("read") == 5
+
+
+def test_a_dry_run_writes_nothing_and_says_what_it_would() -> None:
+    gpu = FakeGpu()
+    gpu.temperature_c = 60
+    worker = Worker(gpu, CURVE, dry_run=True)
+    run(worker, 0, 5)
+    worker.stop()
+    assert gpu.written == []
+    assert (worker.state.control, worker.state.duty_percent, worker.state.reason) == ("driver", 50, "curve says 50")
+
+
+def test_a_card_with_an_obstacle_is_read_and_never_written() -> None:
+    gpu = FakeGpu(obstacle="it has no fan")
+    worker = Worker(gpu, CURVE)
+    run(worker, 0, 5)
+    worker.stop()
+    assert gpu.written == []
+    state = worker.state
+    assert (state.control, state.kind, state.reason, state.temperature_c) == ("driver", "obstacle", "it has no fan", 40)
+
+
+def test_auto_gives_the_fans_to_the_driver_once() -> None:
+    gpu = FakeGpu()
+    worker = Worker(gpu, AUTO)
+    run(worker, 0, 5)
+    assert gpu.written == ["release"]
+    assert (worker.state.control, worker.state.duty_percent) == ("driver", None)
+
+
+def test_fans_are_taken_back_from_auto_above_the_second_point() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu, settings=AUTO)
+    gpu.temperature_c = 60
+    worker.tick(1)
+    assert gpu.written == [50]
+
+
+@pytest.mark.parametrize("off", [-2, -1, 1, 2])
+def test_a_target_that_the_driver_rounded_is_left(off: int) -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.fans = [FanReading(30, 30 + off, True)] * 2
+    worker.tick(1)
+    assert (gpu.written, worker.state.overrides) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("fan", "reason"),
+    [
+        (FanReading(30, 33, True), "fan 1 has a target of 33 % instead of 30 %"),
+        (FanReading(30, 0, True), "fan 1 has a target of 0 % instead of 30 %"),
+        (FanReading(30, 30, False), "fan 1 was given back to the driver by something else"),
+    ],
+)
+def test_what_something_else_changed_is_set_right_and_counted(fan: FanReading, reason: str) -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.fans[1] = fan
+    worker.tick(1)
+    assert gpu.written == [30]
+    assert (worker.state.overrides, worker.state.control) == (1, "ours")
+    assert worker.state.reason == f"curve says 30; set again: {reason}"
+
+
+def test_fans_that_something_else_takes_from_the_driver_are_given_back() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu, settings=AUTO)
+    gpu.fans[0] = FanReading(80, 80, True)
+    worker.tick(1)
+    assert gpu.written == ["release"]
+    assert "fan 0 was taken from the driver by something else" in worker.state.reason
+
+
+def test_a_driver_that_tells_neither_target_nor_hands_is_believed() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.fans = [FanReading(None, None, None)] * 2
+    run(worker, 1, 60)
+    assert gpu.written == []
+
+
+def test_a_fan_has_time_to_come_to_its_duty() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.fans[0] = FanReading(0, 30, True)
+    run(worker, 1, 15)
+    assert gpu.written == []
+
+
+def test_a_fan_that_has_not_come_to_its_duty_in_time_is_set_again() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.fans[0] = FanReading(19, 30, True)
+    run(worker, 1, 16)
+    assert gpu.written == [30]
+    assert worker.state.reason.endswith("set again: fan 0 runs at 19 %, 15 s after it was set to 30 %")
+
+
+def test_a_fan_within_ten_points_of_its_duty_is_left() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.fans = [FanReading(20, 30, True), FanReading(40, 30, True)]
+    run(worker, 1, 60)
+    assert (gpu.written, worker.state.reason) == ([], "curve says 30")
+
+
+def test_a_fan_that_the_driver_runs_faster_is_left_and_told() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.fans[1] = FanReading(60, 30, True)
+    run(worker, 1, 60)
+    assert (gpu.written, worker.state.overrides) == ([], 0)
+    assert worker.state.reason == "curve says 30; the driver runs fan 1 at 60 %"
+
+
+def test_after_a_jump_in_time_the_fans_are_set_anew() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    worker.tick(1, assert_anew=True)
+    assert gpu.written == [30]
+
+
+def test_a_refused_set_is_tried_again_the_next_tick() -> None:
+    gpu = FakeGpu()
+    worker = Worker(gpu, CURVE)
+    gpu.set_error = GpuError("the driver refused")
+    worker.tick(0)
+    assert worker.state.reason == "curve says 30; set again: the driver refused"
+    gpu.set_error = None
+    worker.tick(1)
+    assert gpu.written == [30, 30]
+    assert (worker.state.errors, worker.state.reason) == (1, "curve says 30")
+
+
+def test_fans_that_refuse_three_times_are_given_back_with_the_reason() -> None:
+    gpu = FakeGpu()
+    worker = Worker(gpu, CURVE)
+    gpu.set_error = GpuError("the driver refused")
+    run(worker, 0, 3)
+    assert gpu.written == [30, 30, 30, "release"]
+    state = worker.state
+    assert (state.control, state.duty_percent, state.kind, state.errors) == ("released", None, "fault", 3)
+    assert state.reason == "given back to the driver: the driver refused; trying again after 5 s"
+
+
+def test_fans_that_something_else_keeps_taking_are_left_to_it() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    for now_s in range(1, 4):
+        gpu.fans[0] = FanReading(50, 50, True)
+        worker.tick(now_s)
+    assert gpu.written == [30, 30, 30, "release"]
+    assert worker.state.control == "released"
+
+
+def test_a_success_in_between_begins_the_count_of_failures_anew() -> None:
+    gpu = FakeGpu()
+    worker = Worker(gpu, CURVE)
+    for now_s in range(30):
+        gpu.set_error = GpuError("the driver refused") if now_s % 3 else None
+        worker.tick(now_s, assert_anew=True)
+    assert "release" not in gpu.written
+
+
+def test_fans_given_back_are_tried_again_after_longer_and_longer_waits() -> None:
+    gpu = FakeGpu()
+    gpu.set_error = GpuError("the driver refused")
+    worker = Worker(gpu, CURVE)
+    given_back_at = []
+    for now_s in range(400):
+        releases = gpu.calls.count("release")
+        worker.tick(now_s)
+        if gpu.calls.count("release") > releases:
+            given_back_at.append(now_s)
+    # Three ticks of trying (the first at once), then the wait.
+    waits = [later - earlier - 2 for earlier, later in pairwise(given_back_at)]
+    assert waits[:7] == [5, 10, 20, 40, 60, 60, 60]
+
+
+def test_while_the_fans_are_given_back_temperatures_are_still_told() -> None:
+    gpu = FakeGpu()
+    gpu.set_error = GpuError("the driver refused")
+    worker = Worker(gpu, CURVE)
+    run(worker, 0, 3)
+    gpu.temperature_c = 77
+    worker.tick(3)
+    assert (worker.state.temperature_c, worker.state.control) == (77, "released")
+    assert "the driver refused" in worker.state.reason
+
+
+def test_fans_that_obeyed_for_a_minute_are_forgiven() -> None:
+    gpu = FakeGpu()
+    worker = Worker(gpu, CURVE)
+    gpu.set_error = GpuError("the driver refused")
+    run(worker, 0, 3)
+    gpu.set_error = None
+    run(worker, 3, 80)
+    gpu.set_error = GpuError("the driver refused")
+    for now_s in range(80, 83):
+        worker.tick(now_s, assert_anew=True)
+    assert worker.state.reason.endswith("trying again after 5 s")
+
+
+def test_giving_back_that_fails_too_is_told() -> None:
+    gpu = FakeGpu()
+    gpu.set_error = GpuError("the driver refused")
+    gpu.release_errors = [GpuError("stuck"), GpuError("still stuck")]
+    worker = Worker(gpu, CURVE)
+    run(worker, 0, 3)
+    assert worker.state.reason == (
+        "out of control: the driver refused, and giving back failed: still stuck; trying again after 5 s"
+    )
+
+
+def test_a_lost_card_is_asked_again_after_longer_and_longer_waits() -> None:
+    gpu = FakeGpu()
+    gpu.read_error = GpuLost("the card is gone")
+    worker = Worker(gpu, CURVE)
+    asked_at = []
+    for now_s in range(250):
+        gpu.calls.clear()
+        worker.tick(now_s)
+        if gpu.calls:
+            asked_at.append(now_s)
+    assert asked_at == [0, 1, 3, 7, 15, 31, 63, 123, 183, 243]
+
+
+def test_a_lost_card_is_told_as_lost() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.read_error = GpuLost("the card is gone")
+    worker.tick(1)
+    state = worker.state
+    assert (state.control, state.kind, state.duty_percent, state.temperature_c) == ("lost", "lost", None, None)
+    assert state.reason == "the card is gone; asking again after 1 s"
+
+
+def test_a_card_that_comes_back_is_set_anew_and_its_next_loss_waits_from_the_start() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.read_error = GpuLost("the card is gone")
+    run(worker, 1, 10)
+    gpu.read_error = None
+    gpu.calls.clear()
+    run(worker, 10, 20)
+    assert gpu.written == [30]
+    gpu.read_error = GpuLost("the card is gone")
+    worker.tick(20)
+    assert worker.state.reason.endswith("asking again after 1 s")
+
+
+def test_a_card_that_comes_back_with_another_range_is_kept_within_it() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.found_again(duty_range=(45, 100))
+    worker.tick(1)
+    assert gpu.written == [45]
+
+
+def test_what_was_hot_before_a_card_was_lost_is_not_held_after_it() -> None:
+    gpu = FakeGpu()
+    gpu.temperature_c = 70
+    worker = ticking(gpu)
+    gpu.read_error = GpuLost("the card is gone")
+    worker.tick(1)
+    gpu.read_error = None
+    gpu.temperature_c = 55
+    worker.tick(2)
+    assert gpu.written == ["release", 40]
+
+
+def test_a_card_that_is_lost_has_its_fans_given_back_once_if_that_still_works() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.read_error = GpuLost("the card is gone")
+    run(worker, 1, 20)
+    assert gpu.written.count("release") == 1
+
+
+def test_a_card_taken_up_early_because_the_machine_slept_is_controlled_from_then_on() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.read_error = GpuLost("the card is gone")
+    run(worker, 1, 40)
+    gpu.read_error = None
+    worker.tick(41, assert_anew=True)
+    gpu.temperature_c = 90
+    worker.tick(42)
+    assert (worker.state.control, gpu.written[-1]) == ("ours", 90)
+
+
+def test_a_way_that_has_moved_the_fans_once_is_not_left_for_another() -> None:
+    gpu = FakeGpu()
+    asked: list[str] = []
+    worker = Worker(gpu, CURVE, fall_back=lambda problem: asked.append(problem) or "")
+    run(worker, 0, 20)
+    gpu.set_error = GpuError("the driver refused")
+    gpu.temperature_c = 90
+    run(worker, 20, 24)
+    assert worker.state.control == "released"
+    assert asked == []
+
+
+def test_a_card_lost_in_the_middle_of_a_set_is_lost() -> None:
+    gpu = FakeGpu()
+    gpu.set_error = GpuLost("the card is gone")
+    worker = Worker(gpu, CURVE)
+    worker.tick(0)
+    assert worker.state.control == "lost"
+
+
+def test_a_first_set_without_permission_ends_the_run() -> None:
+    gpu = FakeGpu()
+    gpu.set_error = NoPermission("only root")
+    with pytest.raises(NoPermission):
+        Worker(gpu, CURVE).tick(0)
+
+
+def test_a_permission_that_goes_later_is_a_refusal_like_any() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.set_error = NoPermission("only root")
+    gpu.temperature_c = 60
+    worker.tick(1)
+    assert worker.state.errors == 1
+
+
+def test_bad_readings_reach_the_fans_as_full_speed() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.temperature_c = None
+    run(worker, 1, 4)
+    assert gpu.written == [100]
+    assert worker.state.kind == "fail-safe"
+
+
+def test_stop_gives_the_fans_back() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    worker.stop()
+    assert gpu.written == ["release"]
+    assert not gpu.fans[0].manual
+
+
+def test_who_may_not_set_fans_has_none_to_give_back() -> None:
+    gpu = FakeGpu()
+    gpu.set_error = NoPermission("only root")
+    worker = Worker(gpu, CURVE)
+    with pytest.raises(NoPermission):
+        worker.tick(0)
+    gpu.release_errors = [NoPermission("only root")]
+    worker.stop()
+
+
+def test_a_permission_that_went_before_the_end_is_told() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.release_errors = [NoPermission("only root")]
+    with pytest.raises(NoPermission):
+        worker.stop()
+
+
+def test_where_there_is_another_way_to_the_fans_it_is_tried_at_once() -> None:
+    gpu = FakeGpu()
+    gpu.set_error = GpuError("the driver refused")
+    told: list[str] = []
+
+    def another_way(problem: str) -> None:
+        told.append(problem)
+        gpu.set_error = None
+
+    worker = Worker(gpu, CURVE, fall_back=another_way)
+    run(worker, 0, 4)
+    assert told == ["the driver refused"]
+    assert gpu.written == [30, 30, 30, "release", 30]
+    assert worker.state.control == "ours"
+
+
+def test_where_there_is_no_other_way_the_wait_is_kept() -> None:
+    gpu = FakeGpu()
+    gpu.set_error = GpuError("the driver refused")
+    worker = Worker(gpu, CURVE, fall_back=lambda problem: "over X neither: no Xorg here")
+    run(worker, 0, 7)
+    assert gpu.written == [30, 30, 30, "release"]
+    assert worker.state.reason == (
+        "given back to the driver: the driver refused; over X neither: no Xorg here; trying again after 5 s"
+    )
+
+
+def test_fans_that_could_not_be_given_back_are_given_back_as_soon_as_that_works() -> None:
+    gpu = FakeGpu()
+    gpu.set_error = GpuError("the driver refused")
+    gpu.release_errors = [GpuError("still stuck")] * 3
+    worker = Worker(gpu, CURVE)
+    run(worker, 0, 3)
+    assert "giving back failed: still stuck" in worker.state.reason
+    run(worker, 3, 5)
+    assert gpu.written[-2:] == ["release", "release"]
+    assert worker.state.reason == "given back to the driver: the driver refused; trying again after 5 s"
+
+
+def test_after_stop_a_tick_that_comes_back_late_sets_nothing() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    worker.stop()
+    gpu.calls.clear()
+    gpu.temperature_c = 70
+    worker.tick(1)
+    assert gpu.written == []
+
+
+def test_giving_back_is_read_back() -> None:
+    gpu = FakeGpu()
+    gpu.set_duty(60)
+    gpu.calls.clear()
+    give_back(gpu)
+    assert gpu.calls == ["release", "read"]
+
+
+def test_giving_back_is_tried_twice_when_the_fans_stay_manual() -> None:
+    gpu = FakeGpu()
+    gpu.set_duty(60)
+    gpu.calls.clear()
+    gpu.deaf_releases = 1
+    give_back(gpu)
+    assert gpu.calls == ["release", "read"] * 2
+
+
+def test_giving_back_is_tried_twice_when_it_is_refused() -> None:
+    gpu = FakeGpu()
+    gpu.set_duty(60)
+    gpu.release_errors = [GpuError("busy")]
+    give_back(gpu)
+    assert not gpu.fans[0].manual
+
+
+def test_fans_that_stay_manual_after_two_tries_are_an_error_naming_the_fan() -> None:
+    gpu = FakeGpu()
+    gpu.fans[1] = FanReading(60, 60, True)
+    gpu.deaf_releases = 2
+    with pytest.raises(GpuError, match="fan 1 is still in manual mode"):
+        give_back(gpu)
+
+
+@pytest.mark.parametrize("error", [GpuLost("gone"), NoPermission("only root")])
+def test_giving_back_is_not_repeated_where_that_cannot_help(error: Exception) -> None:
+    gpu = FakeGpu()
+    gpu.release_errors = [error]
+    with pytest.raises(type(error)):
+        give_back(gpu)
+    assert gpu.calls == ["release"]
+
+
+def test_a_driver_that_does_not_tell_whose_the_fans_are_is_believed() -> None:
+    gpu = FakeGpu()
+    gpu.deaf_releases = 1
+    gpu.fans = [FanReading(60, None, None)]
+    give_back(gpu)
+    assert gpu.calls == ["release", "read"]
+
+
+def test_waits_double_up_to_the_last_and_begin_anew_when_all_is_well() -> None:
+    backoff = Backoff(5, 60)
+    assert [backoff.next_s() for _ in range(6)] == [5, 10, 20, 40, 60, 60]
+    backoff.reset()
+    assert backoff.next_s() == 5
+
+
+# ---- what is counted ----
+
+
+def test_errors_are_counted_by_kind() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.temperature_c = None
+    run(worker, 1, 3)
+    gpu.temperature_c, gpu.set_error = 60.0, GpuError("busy")
+    worker.tick(3)
+    gpu.set_error, gpu.read_error = None, GpuLost("gone")
+    worker.tick(4)
+    assert worker.state.errors_by_kind == Errors(refused=1, unreadable=2, lost=1)
+    assert worker.state.errors == 4
+
+
+def test_a_fan_that_is_not_given_back_counts_as_an_error() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.temperature_c, gpu.set_error = 70.0, GpuError("busy")
+    gpu.release_errors = [GpuError("stuck"), GpuError("still stuck")]
+    run(worker, 1, 1 + FAILURES)
+    assert worker.state.errors_by_kind == Errors(refused=FAILURES, not_given_back=1)
+
+
+@pytest.mark.parametrize(("throttle", "seconds"), [("heat", 10), ("power-cap", 0), ("none", 0), (None, 0)])
+def test_seconds_are_counted_while_heat_throttles(throttle: str | None, seconds: int) -> None:
+    gpu = FakeGpu()
+    gpu.throttle = throttle
+    worker = Worker(gpu, CURVE)
+    run(worker, 0, 11)
+    gpu.throttle = "none"
+    run(worker, 11, 20)
+    assert worker.state.throttled_s == pytest.approx(seconds + bool(seconds))
+
+
+def test_seconds_are_counted_in_the_fail_safe() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.temperature_c = None
+    run(worker, 1, 11)
+    gpu.temperature_c = 50.0
+    run(worker, 11, 30)
+    assert worker.state.fail_safe_s == pytest.approx(12)  # until the third good reading
+
+
+def test_a_machine_that_slept_was_not_throttled_meanwhile() -> None:
+    gpu = FakeGpu()
+    gpu.throttle = "heat"
+    worker = ticking(gpu)
+    worker.tick(3600)
+    assert worker.state.throttled_s == 0
+
+
+def test_the_state_tells_what_the_fans_follow_and_what_card_it_is() -> None:
+    worker = ticking(FakeGpu())
+    state = worker.state
+    assert (state.settings, state.name, state.slowdown_c) == ("curve 50:30,80:90", "NVIDIA GeForce GTX 1080 Ti", 96)
+    worker.follow(along("40:40,80:100"))
+    worker.tick(1)
+    assert worker.state.settings == "curve 40:40,80:100"
+
+
+def test_cards_that_name_each_other_do_not_keep_each_other_loud() -> None:
+    box = SimulatedBox(PROFILES["dual-1080ti"], lambda time_s: 230.0 if time_s < 200 else 12.0)
+    workers = [Worker(gpu, lambda _: CardSettings(target_c=50, neighbours=(0, 1))) for gpu in box.gpus]
+    for worker in workers:
+        worker.box = workers
+    for now_s in range(0, 1500, 2):
+        if now_s == 200:
+            assert [worker.state.duty_percent for worker in workers] == [100, 100]
+        for worker in workers:
+            worker.tick(now_s)
+        box.advance(2)
+    assert [(worker.state.duty_percent, worker.state.kind) for worker in workers] == [(23, "limit")] * 2
+
+
+# ---- a target, and cards that share heat ----
+
+
+def holding(target_c: float = 80.0, *neighbours: str | int) -> SettingsFor:
+    return lambda _: CardSettings(target_c=target_c, neighbours=neighbours)
+
+
+def pair(first: SettingsFor, second: SettingsFor) -> tuple[FakeGpu, Worker, FakeGpu, Worker]:
+    """Two cards of one box and their workers, both idle."""
+    gpus = FakeGpu(), FakeGpu(uuid="GPU-22222222", pci="00000000:41:00.0", index=1)
+    box = [Worker(gpu, settings) for gpu, settings in zip(gpus, (first, second), strict=True)]
+    for worker in box:
+        worker.box = box
+    return gpus[0], box[0], gpus[1], box[1]
+
+
+def together(box: list[Worker], start_s: int, end_s: int) -> None:
+    for now_s in range(start_s, end_s):
+        for worker in box:
+            worker.tick(now_s)
+
+
+@pytest.mark.parametrize("name", ["1", 1, "41:00.0", "GPU-2222"])
+def test_a_hot_neighbour_raises_the_duty(name: str | int) -> None:
+    _, cool, other, hot = pair(holding(80, name), CURVE)
+    other.temperature_c = 75  # its curve says 80
+    together([hot, cool], 0, 3)
+    assert (cool.state.duty_percent, cool.state.kind) == (48, "shared")
+    assert hot.state.duty_percent == 80
+
+
+def test_a_neighbour_that_has_no_more_gets_all_there_is() -> None:
+    _, cool, other, hot = pair(holding(80, 1), holding())
+    other.temperature_c = 90
+    together([hot, cool], 0, 3)
+    assert cool.state.duty_percent == 100
+
+
+def test_a_card_that_names_itself_as_a_neighbour_is_not_its_own() -> None:
+    _, cool, _, _ = pair(holding(80, "GTX 1080 Ti"), holding())
+    run(cool, 0, 5)
+    assert cool.state.duty_percent == 23
+
+
+def test_a_lost_neighbour_asks_for_nothing() -> None:
+    _, cool, other, hot = pair(holding(80, 1), CURVE)
+    other.temperature_c = 75
+    together([hot, cool], 0, 3)
+    other.read_error = GpuLost("it fell off the bus")
+    together([hot, cool], 3, 60)
+    assert cool.state.duty_percent in range(23, 28)
+
+
+def test_a_neighbour_whose_fans_were_given_back_asks_for_nothing() -> None:
+    _, cool, other, hot = pair(holding(80, 1), CURVE)
+    other.temperature_c = 75
+    together([hot, cool], 0, 3)
+    other.set_error = GpuError("refused")
+    other.temperature_c = 78
+    together([hot, cool], 3, 3 + FAILURES)
+    assert hot.state.control == "released"
+    together([cool], 3 + FAILURES, 60)
+    assert cool.state.duty_percent in range(23, 28)
+
+
+def test_all_fans_help_a_card_that_its_own_leave_too_hot() -> None:
+    _, cool, other, hot = pair(holding(), holding())
+    other.temperature_c, other.power_w = 85, 250
+    together([hot, cool], 0, 10)
+    assert cool.state.duty_percent == 23
+    together([hot, cool], 10, 60)
+    assert (cool.state.duty_percent, cool.state.kind) == (100, "shared")
+
+
+def helped() -> tuple[FakeGpu, Worker, Worker]:
+    """A card that is too hot, its worker, and that of one which has helped it for half a minute."""
+    _, cool, other, hot = pair(holding(), holding())
+    other.temperature_c, other.power_w = 85, 250
+    together([hot, cool], 0, 30)
+    assert cool.state.duty_percent == 100
+    return other, hot, cool
+
+
+def test_a_card_that_needed_help_is_a_neighbour_from_then_on() -> None:
+    other, hot, cool = helped()
+    other.temperature_c = 80
+    together([hot, cool], 30, 90)
+    assert hot.own_percent is not None and 60 < hot.own_percent < 100
+    assert cool.state.duty_percent == ceil(0.6 * hot.own_percent)
+
+
+def test_help_comes_to_stay_where_it_is_needed() -> None:
+    # Card 1 blows at card 0, which full fans alone leave too hot.
+    box = SimulatedBox(Profile("pair", (Plant(), Plant()), ((0.0, 0.06), (0.0, 0.0)), 1.0), lambda _: 150.0)
+    box.gpus[0].workload = lambda _: 230.0
+    workers = [Worker(gpu, holding()) for gpu in box.gpus]
+    duties = []
+    for worker in workers:
+        worker.box = workers
+    for now_s in range(2400):
+        for worker in workers:
+            worker.tick(now_s)
+        box.advance(1)
+        duties.append(workers[1].state.duty_percent or 0)
+    assert sum(later - earlier >= 20 for earlier, later in pairwise(duties)) == 1
+    assert box.gpus[0].die_c < 81
+
+
+def test_a_card_whose_fans_do_not_obey_gets_no_help() -> None:
+    _, cool, other, hot = pair(holding(), holding())
+    other.temperature_c, other.power_w, other.set_error = 85, 250, GpuError("refused")
+    for now_s in range(300):
+        together([hot, cool], now_s, now_s + 1)
+        assert cool.state.duty_percent == 23
+
+
+def test_a_dry_run_helps_nobody() -> None:
+    _, cool, other, _ = pair(holding(), holding())
+    hot = Worker(other, holding(), dry_run=True)
+    cool.box = hot.box = [cool, hot]
+    other.temperature_c, other.power_w = 85, 250
+    other.fans = [FanReading(100, 100, False)] * 2  # the driver's doing
+    together([hot, cool], 0, 30)
+    assert cool.state.duty_percent == 23
+
+
+def test_a_card_that_hangs_asks_for_nothing() -> None:
+    _, _, cool = helped()
+    together([cool], 30, 100)
+    assert cool.state.duty_percent == 23
+
+
+def test_help_ends_when_the_card_needs_it_no_more() -> None:
+    other, hot, cool = helped()
+    other.temperature_c, other.power_w = 60, 20
+    together([hot, cool], 30, 120)
+    assert cool.state.duty_percent == 23
+
+
+def test_a_card_that_helps_asks_for_no_help() -> None:
+    _, hot, cool = helped()
+    assert (cool.overwhelmed, hot.overwhelmed) == (False, True)
+
+
+def test_a_lost_card_gets_no_help() -> None:
+    other, hot, cool = helped()
+    other.read_error = GpuLost("it fell off the bus")
+    together([hot, cool], 30, 120)
+    assert cool.state.duty_percent == 23
+
+
+def test_a_card_is_no_help_to_itself() -> None:
+    gpu = FakeGpu()
+    worker = Worker(gpu, holding())
+    worker.box = [worker]
+    kinds = set()
+    for now_s, temperature_c in enumerate([85] * 20 + [81] * 20):
+        gpu.temperature_c, gpu.power_w = temperature_c, 220
+        worker.tick(now_s)
+        kinds.add(worker.state.kind)
+    assert "brake" in kinds and "shared" not in kinds
+
+
+def test_a_card_is_kept_cool_for_the_power_it_may_draw() -> None:
+    def duty(limit_w: float | None) -> int:
+        gpu = FakeGpu(power_limit_w=limit_w)
+        worker = Worker(gpu, holding())
+        gpu.temperature_c, gpu.power_w = 79, 130
+        run(worker, 0, 60)
+        return worker.state.duty_percent or 0
+
+    assert duty(250) > duty(None)
+
+
+def learnt_of(worker: Worker) -> Learnt:
+    assert worker.learnt is not None
+    return worker.learnt
+
+
+def warmed(gpu: FakeGpu, worker: Worker) -> Learnt:
+    """What `worker` has learnt from a card that got warm."""
+    for now_s in range(40):
+        gpu.temperature_c, gpu.power_w = 40.0 + now_s // 2, 220.0
+        worker.tick(now_s)
+    return learnt_of(worker)
+
+
+def test_what_an_earlier_run_learnt_is_taken_up() -> None:
+    before = warmed(gpu := FakeGpu(), Worker(gpu, holding()))
+    again = Worker(FakeGpu(), holding(), learnt=before)
+    assert learnt_of(again) == before
+    again.tick(0)
+    assert learnt_of(again).values == before.values
+
+
+def test_a_card_that_is_found_again_is_still_known() -> None:
+    gpu = FakeGpu()
+    worker = Worker(gpu, holding())
+    before = warmed(gpu, worker)
+    gpu.found_again(slowdown_c=93)
+    worker.tick(40)
+    assert learnt_of(worker).values == before.values
+
+
+def test_another_card_in_its_place_is_learnt_from_the_start() -> None:
+    gpu = FakeGpu()
+    worker = Worker(gpu, holding())
+    warmed(gpu, worker)
+    gpu.found_again(uuid="GPU-33333333")
+    worker.tick(40)
+    assert learnt_of(worker).values == CardModel().learnt.values
+
+
+def test_a_card_on_a_curve_keeps_what_is_known_of_it() -> None:
+    before = warmed(gpu := FakeGpu(), Worker(gpu, holding()))
+    worker = Worker(FakeGpu(), CURVE, learnt=before)
+    run(worker, 0, 5)
+    assert worker.learnt == before
+
+
+def test_the_speed_that_is_read_is_what_is_learnt_from() -> None:
+    def after(speed_percent: int | None) -> Learnt:
+        gpu = FakeGpu()
+        worker = Worker(gpu, holding())
+        for now_s in range(60):
+            gpu.temperature_c, gpu.power_w = 60.0 + now_s // 10, 220.0
+            worker.tick(now_s)
+            gpu.fans = [FanReading(speed_percent, fan.target_percent, True) for fan in gpu.fans]
+        return learnt_of(worker)
+
+    assert after(100) != after(None)

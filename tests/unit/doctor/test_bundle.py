@@ -1,0 +1,216 @@
+"""The support bundle: what is in it, and above all what is not."""
+
+import errno
+import gzip
+import json
+import os
+import pwd
+import re
+import socket
+import stat
+import tarfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from gpufan.core.gpu import GpuInfo, Reading
+from gpufan.core.snapshot import Snapshot
+from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.doctor import bundle
+from gpufan.doctor.checks import examine
+from gpufan.doctor.facts import Card, Driver, Facts, Published, Systemd, Unit, XorgFile
+from gpufan.doctor.mask import Mask
+from gpufan.errors import GpufanError, InputError
+from gpufan.system import systemctl as systemd
+from tests.unit.builders import FakeGpu, gpu_state
+from tests.unit.core.test_snapshot import disk_with_room_for
+
+UUID = "GPU-0a1b2c3d-1111-2222-3333-444455556666"
+OTHER_UUID = "GPU-ffffeeee-1111-2222-3333-444455556666"
+HOST, USER = "tardigrade", "waldemar"
+MACHINE_ID = "0123456789abcdef0123456789abcdef"
+SECRETS = [
+    *("0a1b2c3d", "ffffeeee", "444455556666", HOST, USER, "hunter2", MACHINE_ID, "0324518001234", "de:ad:be:ef:00:01"),
+    *("192.168.7.9", "fe80::dead:beef", "olga", "mail.example"),
+]
+DIRTY = f"""{HOST}.lan {HOST} says: {USER} in /home/{USER}/x and /home/olga/y, cards {UUID} and {OTHER_UUID.lower()}
+match = "GPU-0a1b2c3d" token=hunter2 "password": "hunter2" Option "Serial" "0324518001234" Serial No: 0324518001234
+de:ad:be:ef:00:01 and DE-AD-BE-EF-00-01 at 192.168.7.9 or fe80::dead:beef, machine {MACHINE_ID}, {USER}@mail.example
+"""
+
+
+@pytest.fixture
+def mask() -> Mask:
+    return Mask(f"{HOST}.lan", [USER, "root"], [UUID])
+
+
+def test_nothing_private_is_left_in_a_text(mask: Mask) -> None:
+    clean = mask(DIRTY).lower()
+    assert [secret for secret in SECRETS if secret in clean] == []
+
+
+def test_the_same_word_has_the_same_stand_in_everywhere(mask: Mask) -> None:
+    assert mask(UUID) == mask(UUID.upper()) == mask("GPU-0a1b2c3d") == "GPU-1"
+    assert mask(OTHER_UUID) == "GPU-2"
+    assert mask(f"{HOST} and {HOST}.lan") == "host and host"
+    assert mask(f"/home/{USER}/a by {USER}") == "/home/user-1/a by user-1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0000:0a:00.0 and 00000000:0A:00.0 and PCI:10:0:0",
+        "12:34:56 process 26861 drew 229.7 W at 74 °C",
+        "driver 580.95.05, nvidia-ml-py 13.615.71, 50:30,75:50,80:64,83:100",
+        "0 GTX 1080 Ti: 62 %: curve says 58, holding for hysteresis",
+        "/usr/share/X11/xorg.conf.d/10-quirks.conf: 1 root nvidia",
+        "NVIDIA-SMI, GPU-Util, GPU 0",
+    ],
+)
+def test_what_a_helper_needs_is_left_alone(mask: Mask, text: str) -> None:
+    assert mask(text) == text
+
+
+@pytest.fixture
+def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Facts:
+    """A box on which every file is full of what is nobody's business."""
+    monkeypatch.setattr(socket, "gethostname", lambda: HOST)
+    person = SimpleNamespace(pw_name=USER, pw_uid=1000, pw_dir=f"/home/{USER}")
+    monkeypatch.setattr(pwd, "getpwall", lambda: [person])
+    monkeypatch.setattr(systemd, "journal", lambda *_: [DIRTY])
+    monkeypatch.setenv("SUDO_USER", "olga")
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    dirty = "".join(f"# {line}\n" for line in DIRTY.splitlines())
+    for path in (
+        *(
+            "etc/gpufan/config.toml",
+            "etc/X11/xorg.conf",
+            f"etc/X11/xorg.conf.d/{USER}.conf",
+            "run/own-xserver/Xorg.log",
+        ),
+        *(
+            "etc/systemd/system/gpufan.service",
+            "etc/systemd/system/gpufan.service.d/a.conf",
+            "proc/driver/nvidia/version",
+        ),
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(dirty)
+    info: GpuInfo = replace(FakeGpu().info, uuid=UUID)
+    state = gpu_state(uuid=UUID, reason=DIRTY)
+    snapshot = Snapshot.of((state, gpu_state(uuid=OTHER_UUID, index=1)), interval_s=1.0)
+    SnapshotFile(tmp_path / "run/state.json").write(snapshot)
+    return Facts(
+        command=f"/home/{USER}/bin/gpufan",
+        driver=Driver("580.95", "580.95", cards=(Card(info, Reading(40.0, 100.0, ())),)),
+        systemd=Systemd(service=Unit("loaded", "failed", status=DIRTY)),
+        config=tmp_path / "etc/gpufan/config.toml",
+        config_error=f"{tmp_path}: {DIRTY}",
+        xorg_files=(XorgFile("/etc/X11/xorg.conf"), XorgFile(f"/etc/X11/xorg.conf.d/{USER}.conf")),
+        published=Published(tmp_path / "run/state.json", snapshot),
+    )
+
+
+def write(facts: Facts, tmp_path: Path, name: str = "x.tar.gz") -> Path:
+    bundle.write_bundle(tmp_path / name, facts, examine(facts), tmp_path)
+    return tmp_path / name
+
+
+def test_no_secret_is_in_any_file_of_the_bundle_nor_in_its_name(facts: Facts, tmp_path: Path) -> None:
+    path = write(facts, tmp_path)
+    everything = gzip.decompress(path.read_bytes()).decode("utf-8", "replace").lower()
+    assert [secret for secret in SECRETS if secret in everything] == []
+    header = path.read_bytes()[:40]
+    assert b"x.tar" not in header
+
+
+def test_all_that_helps_is_in_the_bundle(facts: Facts, tmp_path: Path) -> None:
+    with tarfile.open(write(facts, tmp_path)) as archive:
+        files = {member.name.removeprefix("gpufan-bundle/"): member for member in archive}
+        assert set(files) == {
+            *("doctor.json", "doctor.txt", "versions.txt", "log.txt", "config.toml", "state.json", "driver/version"),
+            *("own-xserver/Xorg.log", "units/gpufan.service", "units/gpufan.service.d/a.conf"),
+            *("xorg/etc/X11/xorg.conf", "xorg/etc/X11/xorg.conf.d/user-1.conf"),
+        }
+        report = json.load(archive.extractfile(files["doctor.json"]))
+        state = json.load(archive.extractfile(files["state.json"]))
+        assert {(member.uname, member.gname, member.uid) for member in files.values()} == {("", "", 0)}
+    assert report["level"] == "problem"
+    cards = [gpu["uuid"] for gpu in state["gpus"]]
+    assert cards[0] == next(found["uuid"] for found in report["findings"] if found["card"] == 0)
+    assert all(re.fullmatch(r"GPU-\d", uuid) for uuid in cards)
+
+
+def test_only_its_owner_may_read_the_bundle(facts: Facts, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        assert stat.S_IMODE(write(facts, tmp_path).stat().st_mode) == 0o600
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_a_bundle_made_with_sudo_belongs_to_whoever_sends_it(
+    facts: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_UID", "1234")
+    assert write(facts, tmp_path).stat().st_uid == 1234
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_nothing_is_overwritten(facts: Facts, tmp_path: Path, link: bool) -> None:
+    if link:
+        (tmp_path / "x.tar.gz").symlink_to(tmp_path / "elsewhere")
+    else:
+        (tmp_path / "x.tar.gz").write_text("mine")
+    with pytest.raises(InputError, match="is there already"):
+        bundle.check_free(tmp_path / "x.tar.gz")
+    with pytest.raises(InputError, match="is there already"):
+        write(facts, tmp_path)
+    assert not (tmp_path / "elsewhere").exists()
+    assert link or (tmp_path / "x.tar.gz").read_text() == "mine"
+
+
+@pytest.mark.parametrize("room", [0, 100])
+def test_a_full_disk_leaves_no_part_of_a_bundle(facts: Facts, tmp_path: Path, room: int) -> None:
+    before = sorted(tmp_path.iterdir())
+    with disk_with_room_for(room), pytest.raises(GpufanError, match=r"cannot write .*: File too large"):
+        write(facts, tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_where_files_have_no_owners_a_bundle_is_written_all_the_same(
+    facts: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setenv("SUDO_UID", "1234")
+    monkeypatch.setattr(os, "fchown", refuse)
+    write(facts, tmp_path)
+    assert tarfile.is_tarfile(tmp_path / "x.tar.gz")
+
+
+def test_a_bundle_needs_a_folder(facts: Facts, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no folder"):
+        bundle.check_free(tmp_path / "none/x.tar.gz")
+    with pytest.raises(GpufanError, match="cannot write"):
+        write(facts, tmp_path, "none/x.tar.gz")
+
+
+def test_of_a_long_log_the_end_is_taken(facts: Facts, tmp_path: Path) -> None:
+    (tmp_path / "run/own-xserver/Xorg.log").write_text("begin\n" + "x" * bundle._LARGEST + "\nend\n")
+    with tarfile.open(write(facts, tmp_path)) as archive:
+        text = archive.extractfile("gpufan-bundle/own-xserver/Xorg.log").read()
+    assert text.endswith(b"end\n") and b"begin" not in text
+
+
+@pytest.mark.parametrize("odd", ["x", "a.", "token ", "0:", "a-", "@", "serial", ' "', "GPU-aaaa"])
+def test_no_text_takes_long_to_mask(mask: Mask, odd: str) -> None:
+    begin_s = time.process_time()
+    mask(odd * (60_000 // len(odd)))
+    assert time.process_time() - begin_s < 0.5

@@ -1,0 +1,333 @@
+"""The NV-CONTROL backend, over a real socket, against a server that knows nothing but that extension."""
+
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gpufan.core.card_settings import CardSettings
+from gpufan.daemon.worker import Worker
+from gpufan.errors import DriverError, GpuError, GpuLost, NotControllable
+from gpufan.gpu.nvcontrol import NvControlBox
+from gpufan.gpu.simulated import PROFILES, WORKLOADS, Profile, SimulatedBox
+from gpufan.xorg.client import Display
+from tests.doubles import nvcontrol_server as double
+from tests.doubles.nvcontrol_server import ABSENT, BAD_MATCH, BAD_VALUE, COOLER, GPU, NvControlServer
+
+LIMIT_S = 0.3
+
+
+@pytest.fixture
+def plant() -> SimulatedBox:
+    plant = SimulatedBox(PROFILES["dual-1080ti-open-air"], WORKLOADS["epochs"])
+    plant.advance(60)
+    return plant
+
+
+@pytest.fixture
+def server(plant: SimulatedBox, tmp_path: Path) -> Iterator[NvControlServer]:
+    """Its GPU 0 is NVML's card 1; its coolers 0 and 1 cool NVML's card 0."""
+    with NvControlServer(plant, tmp_path, order=[1, 0]) as server:
+        yield server
+
+
+@pytest.fixture
+def box(server: NvControlServer, plant: SimulatedBox) -> Iterator[NvControlBox]:
+    box = NvControlBox(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
+    yield box
+    box.close()
+
+
+def alone(server: NvControlServer) -> NvControlBox:
+    """Without NVML."""
+    return NvControlBox(lambda: Display(server.number, server.authority), limit_s=LIMIT_S)
+
+
+def test_reading_over_x_is_that_of_the_card_itself(box: NvControlBox, plant: SimulatedBox) -> None:
+    plant.gpus[1].set_duty(70)
+    plant.advance(10)
+    assert [gpu.read() for gpu in box.gpus] == [gpu.read() for gpu in plant.gpus]
+
+
+def test_without_nvml_temperature_comes_over_x_and_power_is_unknown(
+    server: NvControlServer, plant: SimulatedBox
+) -> None:
+    reading = alone(server).gpus[0].read()
+    assert reading.temperature_c == plant.gpus[0].read().temperature_c
+    assert reading.power_w is None
+
+
+def test_a_temperature_below_zero_is_read_as_such(tmp_path: Path) -> None:
+    profile = PROFILES["1080ti"]
+    cold = Profile("cold", (replace(profile.plants[0], inlet_c=-40),))
+    with NvControlServer(SimulatedBox(cold, WORKLOADS["idle"]), tmp_path) as server:
+        assert alone(server).gpus[0].read().temperature_c == -35
+
+
+def test_setting_a_card_sets_all_its_coolers_and_no_other(box: NvControlBox, server: NvControlServer) -> None:
+    box.gpus[0].set_duty(64)
+    assert server.sets == [(GPU, 1, double.MANUAL, 1), (COOLER, 0, double.LEVEL, 64), (COOLER, 1, double.LEVEL, 64)]
+
+
+def test_what_was_set_is_read_back_and_moves_the_fans(box: NvControlBox, plant: SimulatedBox) -> None:
+    box.gpus[1].set_duty(90)
+    plant.advance(5)
+    assert [(f.speed_percent, f.target_percent, f.manual) for f in box.gpus[1].read().fans] == [(90, 90, True)] * 2
+    assert [f.manual for f in box.gpus[0].read().fans] == [False, False]
+
+
+def test_release_gives_the_fans_back_and_twice_is_harmless(box: NvControlBox, plant: SimulatedBox) -> None:
+    for gpu in box.gpus:
+        gpu.set_duty(90)
+    box.gpus[0].release()
+    box.gpus[0].release()
+    assert [gpu.manual_percent for gpu in plant.gpus] == [None, 90]
+    assert [fan.manual for fan in box.gpus[0].read().fans] == [False, False]
+
+
+def test_cards_are_known_by_uuid_however_the_server_numbers_them(box: NvControlBox, plant: SimulatedBox) -> None:
+    assert [gpu.info for gpu in box.gpus] == [replace(gpu.info, backend="x11") for gpu in plant.gpus]
+
+
+def test_cards_are_known_by_pci_address_where_the_server_tells_no_uuid(
+    server: NvControlServer, plant: SimulatedBox
+) -> None:
+    server.uuids = False
+    box = NvControlBox(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
+    assert [gpu.info.uuid for gpu in box.gpus] == [gpu.info.uuid for gpu in plant.gpus]
+    box.gpus[0].set_duty(77)
+    assert [gpu.manual_percent for gpu in plant.gpus] == [77, None]
+
+
+def test_a_card_that_nvml_does_not_know_describes_itself(server: NvControlServer, plant: SimulatedBox) -> None:
+    told = [replace(gpu.info, backend="x11", power_limit_w=None) for gpu in plant.gpus]
+    assert [gpu.info for gpu in alone(server).gpus] == told
+
+
+def test_an_obstacle_of_nvml_is_none_over_x(server: NvControlServer, plant: SimulatedBox) -> None:
+    for gpu in plant.gpus:
+        gpu.info = replace(gpu.info, obstacle="driver 470 cannot set fans through NVML")
+    box = NvControlBox(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
+    assert [gpu.info.obstacle for gpu in box.gpus] == [None, None]
+
+
+def test_without_coolbits_the_card_says_what_is_missing(server: NvControlServer) -> None:
+    server.coolbits = False
+    gpu = alone(server).gpus[0]
+    assert gpu.info.obstacle is not None
+    assert "Coolbits" in gpu.info.obstacle
+    with pytest.raises(NotControllable, match="Coolbits"):
+        gpu.set_duty(50)
+    gpu.release()
+    assert server.sets == []
+
+
+def test_a_card_without_coolers_is_read_but_not_set(server: NvControlServer) -> None:
+    server.coolers.clear()
+    gpu = alone(server).gpus[0]
+    assert gpu.info.obstacle == "it has no fan of its own that the driver knows of"
+    assert gpu.read().fans == ()
+
+
+def test_an_x_error_names_the_attribute_and_leaves_the_connection_alone(
+    box: NvControlBox, server: NvControlServer
+) -> None:
+    gpu = box.gpus[0]
+    gpu.read()
+    before = server.connections
+    server.failures[double.MANUAL, 1] = BAD_MATCH
+    with pytest.raises(GpuError, match=r"GPU_COOLER_MANUAL_CONTROL of GPU 1: BadMatch") as caught:
+        gpu.set_duty(50)
+    assert not isinstance(caught.value, GpuLost)
+    server.failures.clear()
+    gpu.set_duty(50)
+    assert server.connections == before
+
+
+def test_a_level_out_of_range_is_an_error_that_names_it(box: NvControlBox) -> None:
+    with pytest.raises(GpuError, match=r"THERMAL_COOLER_LEVEL of COOLER 0: BadValue"):
+        box.gpus[0].set_duty(5)
+
+
+def test_a_set_that_the_driver_declines_by_status_is_an_error(box: NvControlBox, server: NvControlServer) -> None:
+    server.failures[double.MANUAL, 1] = ABSENT
+    with pytest.raises(GpuError, match=r"would not set GPU_COOLER_MANUAL_CONTROL of GPU 1 to 0"):
+        box.gpus[0].release()
+
+
+def test_a_cooler_that_refuses_does_not_keep_the_next_from_being_set(
+    box: NvControlBox, server: NvControlServer
+) -> None:
+    server.failures[double.LEVEL, 0] = BAD_VALUE
+    with pytest.raises(GpuError, match="COOLER 0"):
+        box.gpus[0].set_duty(80)
+    assert server.levels[1] == 80
+
+
+@pytest.mark.parametrize("failure", [ABSENT, BAD_MATCH])
+def test_what_cannot_be_read_is_none_and_the_rest_is_read(
+    box: NvControlBox, server: NvControlServer, failure: int
+) -> None:
+    for attribute, number in [(double.RPM, 0), (double.LEVEL, 1), (double.MANUAL, 1)]:
+        server.failures[attribute, number] = failure
+    first, second = box.gpus[0].read().fans
+    assert (first.speed_rpm, first.manual, second.target_percent) == (None, None, None)
+    assert None not in (first.speed_percent, first.target_percent, second.speed_rpm)
+
+
+def test_a_temperature_that_cannot_be_read_is_none(server: NvControlServer) -> None:
+    box = alone(server)
+    server.failures[double.TEMPERATURE, 1] = ABSENT
+    assert box.gpus[0].read().temperature_c is None
+
+
+@pytest.mark.parametrize("call", ["read", "release", "set_duty"])
+def test_a_server_that_hangs_loses_the_card_within_the_limit(
+    box: NvControlBox, server: NvControlServer, call: str
+) -> None:
+    server.hanging.set()
+    began_s = time.monotonic()
+    with pytest.raises(GpuLost, match=f"X server {server.name} has not answered for 0.3 s"):
+        getattr(box.gpus[0], call)(*([50] if call == "set_duty" else []))
+    assert time.monotonic() - began_s < 4 * LIMIT_S
+
+
+def test_a_server_that_drips_bytes_does_not_stretch_the_limit(box: NvControlBox, server: NvControlServer) -> None:
+    mapping_notify = struct.pack("=B31x", 34)
+    stop = threading.Event()
+
+    def drip() -> Iterator[bytes]:
+        while not stop.wait(LIMIT_S / 10):
+            yield mapping_notify
+
+    box.gpus[0].read()
+    server.before_reply = drip
+    with pytest.raises(GpuLost, match="not answered"):
+        box.gpus[0].read()
+    stop.set()
+
+
+def test_the_answer_that_came_too_late_is_taken_for_no_other(box: NvControlBox, server: NvControlServer) -> None:
+    box.gpus[0].read()
+    server.hanging.set()
+    with pytest.raises(GpuLost):
+        box.gpus[0].read()
+    server.hanging.clear()
+    box.gpus[0].set_duty(55)
+    assert [fan.target_percent for fan in box.gpus[0].read().fans] == [55, 55]
+
+
+def test_a_broken_connection_loses_the_card_once_and_is_made_anew(box: NvControlBox, server: NvControlServer) -> None:
+    box.gpus[0].read()
+    server.drop()
+    with pytest.raises(GpuLost, match=f"X server {server.name} has gone"):
+        box.gpus[0].read()
+    assert box.gpus[0].read().fans
+
+
+def test_a_new_server_is_found_by_the_next_call_though_it_numbers_cards_otherwise(
+    plant: SimulatedBox, tmp_path: Path
+) -> None:
+    where: list[Display] = []
+    with NvControlServer(plant, tmp_path, order=[1, 0]) as first:
+        where.append(Display(first.number, first.authority))
+        box = NvControlBox(lambda: where[-1], plant.gpus, LIMIT_S)
+        box.gpus[0].set_duty(60)
+    with NvControlServer(plant, tmp_path, order=[0, 1]) as second:
+        where.append(Display(second.number, second.authority))
+        with pytest.raises(GpuLost):
+            box.gpus[0].set_duty(61)
+        box.gpus[0].set_duty(62)
+        assert second.sets[0] == (GPU, 0, double.MANUAL, 1)
+    assert plant.gpus[0].manual_percent == 62
+
+
+def test_a_card_that_the_new_server_does_not_know_is_lost(plant: SimulatedBox, tmp_path: Path) -> None:
+    with NvControlServer(plant, tmp_path) as server:
+        box = NvControlBox(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
+        server.cards.pop()
+        with pytest.raises(GpuLost, match="does not know the card"):
+            box.gpus[1].read()
+
+
+def test_while_there_is_no_server_the_card_says_that_its_fans_are_out_of_reach(
+    server: NvControlServer, plant: SimulatedBox
+) -> None:
+    dead = False
+
+    def locate() -> Display:
+        if dead:
+            raise DriverError("the X server on :90 has died (signal SIGKILL); it is started again 1 s later")
+        return Display(server.number, server.authority)
+
+    box = NvControlBox(locate, plant.gpus, LIMIT_S)
+    dead = True
+    with pytest.raises(GpuLost, match=r"fans out of reach: the X server on :90 has died"):
+        box.gpus[0].read()
+
+
+def test_events_are_passed_over(box: NvControlBox, server: NvControlServer, plant: SimulatedBox) -> None:
+    mapping_notify = struct.pack("=B31x", 34)
+    generic = struct.pack("=BBHI24x", 35, 0, 0, 2) + bytes(8)
+    server.before_reply = lambda: [mapping_notify, generic]
+    assert box.gpus[0].read() == plant.gpus[0].read()
+
+
+@pytest.mark.parametrize(
+    ("nonsense", "words"),
+    [
+        (struct.pack("=BBHI24x", 1, 0, 9999, 0), "a request that was not made"),
+        (struct.pack("=BBHI24x", 1, 0, 1, 0xFFFFFFFF), "an answer of 17179869180 bytes"),
+    ],
+)
+def test_a_server_that_answers_nonsense_loses_the_card(
+    box: NvControlBox, server: NvControlServer, nonsense: bytes, words: str
+) -> None:
+    server.before_reply = lambda: [nonsense]
+    with pytest.raises(GpuLost, match=words):
+        box.gpus[0].read()
+
+
+def test_no_card_waits_for_the_connection_of_another(box: NvControlBox, server: NvControlServer) -> None:
+    inside, go = threading.Event(), threading.Event()
+    for gpu in box.gpus:
+        gpu.read()
+
+    def first_waits() -> Iterator[bytes]:
+        server.before_reply = lambda: ()
+        inside.set()
+        go.wait(LIMIT_S)
+        yield b""
+
+    server.before_reply = first_waits
+    slow = threading.Thread(target=box.gpus[0].read)
+    slow.start()
+    assert inside.wait(5)
+    assert box.gpus[1].read().fans
+    assert slow.is_alive()
+    go.set()
+    slow.join()
+
+
+def test_a_worker_over_x_controls_the_plant_as_one_beside_it_does(tmp_path: Path) -> None:
+    def run(over_x: bool) -> list[tuple[int | None, float | None, str]]:
+        plant = SimulatedBox(PROFILES["1080ti"], WORKLOADS["epochs"])
+        with NvControlServer(plant, tmp_path) as server:
+            x = NvControlBox(lambda: Display(server.number, server.authority), plant.gpus)
+            worker = Worker((x if over_x else plant).gpus[0], lambda _: CardSettings())
+            trace = []
+            for second in range(0, 600, 2):
+                worker.tick(second)
+                plant.advance(2)
+                trace.append((worker.state.duty_percent, worker.state.temperature_c, worker.state.control))
+            worker.stop()
+            assert plant.gpus[0].manual_percent is None
+            return trace
+
+    trace = run(over_x=True)
+    assert trace == run(over_x=False)
+    assert len({duty for duty, _, _ in trace}) > 3

@@ -1,0 +1,207 @@
+"""What looks after many boxes: alert rules that fire when they should and not else, and a dashboard that is whole."""
+
+import json
+import re
+import subprocess
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+
+from gpufan.core.snapshot import Snapshot
+from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.errors import GpufanError, InputError
+from gpufan.metrics.collector import registry
+from gpufan.metrics.dashboard import ALERTS, DASHBOARD, contents
+from gpufan.system.files import write_all as write
+from gpufan.system.resources import resource
+from tests.doubles import require
+from tests.unit.builders import gpu_state
+
+RULES = resource("templates/alerts.yml")
+CARD = 'instance="box",uuid="GPU-1",index="0",name="GTX",pci="1"'
+
+
+def panels() -> list[dict[str, Any]]:
+    return [panel for panel in json.loads(contents()[DASHBOARD])["panels"] if panel["type"] != "row"]
+
+
+def expressions() -> list[str]:
+    return [target["expr"] for panel in panels() for target in panel["targets"]]
+
+
+# ---- alerts ----
+
+
+def test_prometheus_takes_the_rules() -> None:
+    done = subprocess.run(
+        [require("promtool", "prometheus"), "check", "rules", "--lint=all", "--lint-fatal", str(RULES)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def gpu(metric: str, values: str, **labels: str) -> tuple[str, str]:
+    """A series of one card, a value a minute."""
+    more = "".join(f',{label}="{value}"' for label, value in labels.items())
+    return f"gpufan_gpu_{metric}{{{CARD}{more}}}", values
+
+
+HOT, SLOWDOWN = gpu("temperature_celsius", "88x60"), gpu("slowdown_temperature_celsius", "93x60")
+
+# Case: the alert that fires, of which series, at which minute.
+CASES: dict[str, tuple[str | None, list[tuple[str, str]], int]] = {
+    "gpufan is gone": ("GpufanDown", [('gpufan_up{instance="box"}', "1 1 0x60")], 5),
+    "its exporter is gone": ("GpufanDown", [('up{instance="box",job="gpufan-exporter"}', "1 1 0x60")], 5),
+    "its file is not written any more": (
+        "GpufanDown",
+        [('node_textfile_mtime_seconds{instance="box",file="/var/lib/gpufan.prom"}', "0x60")],
+        10,
+    ),
+    "its file is written": (
+        None,
+        [('node_textfile_mtime_seconds{instance="box",file="/var/lib/gpufan.prom"}', "0+60x60")],
+        30,
+    ),
+    "gpufan is started again": (None, [('gpufan_up{instance="box"}', "1 1 0 1x60")], 5),
+    "another exporter is gone": (None, [('up{instance="box",job="node"}', "0x60")], 5),
+    "5 degrees under the threshold": ("GpufanCardTooHot", [HOT, SLOWDOWN], 3),
+    "6 degrees under the threshold": (None, [gpu("temperature_celsius", "87x60"), SLOWDOWN], 30),
+    "85 without a threshold": ("GpufanCardTooHot", [gpu("temperature_celsius", "85x60")], 3),
+    "84 without a threshold": (None, [gpu("temperature_celsius", "84x60")], 30),
+    "hot for a moment": (None, [gpu("temperature_celsius", "60 90 60x60"), SLOWDOWN], 5),
+    "in the fail-safe": ("GpufanFailSafe", [gpu("reason", "0 1x60", kind="fail-safe")], 4),
+    "on the curve": (None, [gpu("reason", "1x60", kind="curve"), gpu("reason", "0x60", kind="fail-safe")], 30),
+    "lost": ("GpufanCardLost", [gpu("control", "0 1x60", state="lost")], 4),
+    "given back": ("GpufanFansReleased", [gpu("control", "0 1x60", state="released")], 5),
+    "ours": (None, [gpu("control", "1x60", state="ours"), gpu("control", "0x60", state="lost")], 30),
+    "overridden again and again": ("GpufanFansOverridden", [gpu("overrides_total", "0+1x60")], 10),
+    "overridden once": (None, [gpu("overrides_total", "0x5 1x60")], 10),
+    "throttled half of the time": ("GpufanThrottled", [gpu("throttled_seconds_total", "0+30x60")], 30),
+    "throttled a little": (None, [gpu("throttled_seconds_total", "0+3x60")], 30),
+    "settings refused": ("GpufanSettingsRefused", [('gpufan_reload_refused{instance="box"}', "1x60")], 10),
+}
+
+
+def test_each_alert_fires_when_it_should_and_no_other(tmp_path: Path) -> None:
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": [{"series": name, "values": values} for name, values in series],
+            "promql_expr_test": [
+                {
+                    # The comment is for promtool to repeat where it finds a difference.
+                    "expr": f'count by (alertname) (ALERTS{{alertstate="firing"}}) # {case}',
+                    "eval_time": f"{minute}m",
+                    "exp_samples": [] if alert is None else [{"labels": f'{{alertname="{alert}"}}', "value": 1}],
+                }
+            ],
+        }
+        for case, (alert, series, minute) in CASES.items()
+    ]
+    file = tmp_path / "test.yml"
+    # Every JSON is YAML.
+    file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}))
+    done = subprocess.run(
+        [require("promtool", "prometheus"), "test", "rules", str(file)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_been_seen_to_fire() -> None:
+    assert {alert for alert, _, _ in CASES.values()} - {None} == set(re.findall(r"alert: (\w+)", RULES.read_text()))
+
+
+# ---- the dashboard ----
+
+
+def test_no_two_panels_overlap_and_none_is_too_wide() -> None:
+    places = [panel["gridPos"] for panel in json.loads(contents()[DASHBOARD])["panels"]]
+    assert all(place["x"] + place["w"] <= 24 for place in places)
+    for one, other in combinations(places, 2):
+        beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+        above = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+        assert beside or above, (one, other)
+
+
+def test_every_panel_has_a_number_of_its_own_and_is_explained() -> None:
+    found = json.loads(contents()[DASHBOARD])["panels"]
+    assert len({panel["id"] for panel in found}) == len(found)
+    assert all(panel["title"] and panel["description"] for panel in panels())
+
+
+def test_grafana_knows_every_field_of_it() -> None:
+    pytest.importorskip("grafana_foundation_sdk", reason="Grafana's own types need CPython 3.11")
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    register_default_plugins()
+    ours = json.loads(contents()[DASHBOARD])
+    theirs = json.loads(JSONEncoder().encode(Dashboard.from_json(ours)))
+    assert missing(ours, theirs) == []
+
+
+def missing(wanted: Any, found: Any, place: str = "") -> list[str]:
+    """Where `found` differs from `wanted`, or lacks something of it."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return [line for key in wanted for line in missing(wanted[key], found.get(key), f"{place}/{key}")]
+    if isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
+        pairs = enumerate(zip(wanted, found, strict=True))
+        return [line for number, pair in pairs for line in missing(*pair, f"{place}/{number}")]
+    return [] if wanted == found else [f"{place}: {wanted} became {found}"]
+
+
+def test_the_data_source_is_a_variable_everywhere() -> None:
+    for panel in panels():
+        for place in (panel, *panel["targets"]):
+            assert place["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+
+
+def test_dashboard_and_alerts_ask_only_for_metrics_that_there_are(tmp_path: Path) -> None:
+    card = gpu_state(throttle="none", slowdown_c=93)
+    SnapshotFile(tmp_path / "state.json").write(Snapshot.of((card,), interval_s=1))
+    told = set(re.findall(r"^(gpufan_\w+)", generate_latest(registry(tmp_path / "state.json")).decode(), re.MULTILINE))
+    asked = set(re.findall(r"gpufan_\w+", " ".join(expressions()) + RULES.read_text()))
+    assert len(asked) > 10
+    assert asked <= told
+
+
+# ---- the files ----
+
+
+def test_both_files_are_written_and_a_second_time_changes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    assert write(folder, contents(), force=False) == [f"wrote {folder / DASHBOARD}", f"wrote {folder / ALERTS}"]
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents()
+    assert all(line.endswith("is up to date") for line in write(folder, contents(), force=False))
+
+
+def test_a_file_with_other_content_is_not_overwritten_and_nothing_else_is_written(tmp_path: Path) -> None:
+    (tmp_path / ALERTS).write_text("mine")
+    with pytest.raises(InputError, match=rf"{ALERTS} would be overwritten: add --force"):
+        write(tmp_path, contents(), force=False)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_link_that_leads_nowhere_is_not_overwritten_either(tmp_path: Path) -> None:
+    (tmp_path / ALERTS).symlink_to("elsewhere.yml")
+    with pytest.raises(InputError, match=rf"{ALERTS} would be overwritten: add --force"):
+        write(tmp_path, contents(), force=False)
+    assert [path.readlink() for path in tmp_path.iterdir()] == [Path("elsewhere.yml")]
+
+
+def test_force_replaces_what_differs(tmp_path: Path) -> None:
+    (tmp_path / ALERTS).write_text("mine")
+    write(tmp_path, contents(), force=True)
+    assert (tmp_path / ALERTS).read_bytes() == contents()[ALERTS]
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_for_people(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GpufanError, match=r"file/folder"):
+        write(tmp_path / "file" / "folder", contents(), force=False)

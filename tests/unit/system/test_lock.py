@@ -1,0 +1,138 @@
+"""The runtime folder's lock: one controller at a time, and no lock file that outlives its process's claim."""
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpufan.errors import GpufanError, NoPermission
+from gpufan.system.lock import only_one
+
+
+def nothing_to_warn_of(text: str) -> None:
+    raise AssertionError(text)
+
+
+def test_a_second_controller_is_refused_and_told_whose_the_fans_are(tmp_path: Path) -> None:
+    with (
+        only_one(tmp_path, nothing_to_warn_of),
+        pytest.raises(GpufanError, match=rf"another gpufan \(process {os.getpid()}\) has the fans in hand"),
+        only_one(tmp_path, nothing_to_warn_of),
+    ):
+        pass
+
+
+def test_the_lock_is_free_again_afterwards(tmp_path: Path) -> None:
+    for _ in range(2):
+        with only_one(tmp_path, nothing_to_warn_of):
+            pass
+
+
+def test_the_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), only_one(tmp_path, nothing_to_warn_of):
+        raise ZeroDivisionError
+    with only_one(tmp_path, nothing_to_warn_of):
+        pass
+
+
+def test_another_process_holds_the_lock_until_it_is_killed(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib; from gpufan.system.lock import only_one\n"
+        "with only_one(pathlib.Path(sys.argv[1]), print): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(GpufanError, match=f"process {holder.pid}"), only_one(tmp_path, nothing_to_warn_of):
+            pass
+        holder.kill()
+    with only_one(tmp_path, nothing_to_warn_of):
+        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_child_process_does_not_keep_the_lock(tmp_path: Path) -> None:
+    with only_one(tmp_path, nothing_to_warn_of):
+        child = subprocess.Popen(["sleep", "60"], close_fds=False)
+    try:
+        with only_one(tmp_path, nothing_to_warn_of):
+            pass
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_shorter_process_number_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("99999999999999\n")
+    with only_one(tmp_path, nothing_to_warn_of):
+        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_the_folder_is_made_if_need_be(tmp_path: Path) -> None:
+    with only_one(tmp_path / "run" / "gpufan", nothing_to_warn_of):
+        assert (tmp_path / "run" / "gpufan" / "lock").exists()
+
+
+def test_without_a_folder_there_is_no_lock() -> None:
+    with only_one(None, nothing_to_warn_of), only_one(None, nothing_to_warn_of):
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EDQUOT])
+def test_a_file_system_in_the_way_is_warned_of_and_control_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    warnings: list[str] = []
+    with only_one(tmp_path, warnings.append):
+        assert warnings == [
+            f"{tmp_path}/lock: {os.strerror(number)}; going on without, so see to it that no other gpufan runs"
+        ]
+
+
+def test_a_file_system_without_locks_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    warnings: list[str] = []
+    with only_one(tmp_path, warnings.append):
+        assert warnings == [
+            f"{tmp_path}/lock: No locks available; going on without, so see to it that no other gpufan runs"
+        ]
+
+
+def test_a_file_in_place_of_the_folder_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "gpufan").write_text("")
+    warnings: list[str] = []
+    with only_one(tmp_path / "gpufan", warnings.append):
+        assert len(warnings) == 1
+
+
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "lock").symlink_to("victim")
+    warnings: list[str] = []
+    with only_one(tmp_path, warnings.append):
+        assert (tmp_path / "victim").read_text() == "precious"
+    assert len(warnings) == 1
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
+def test_who_may_not_write_there_is_told_to_be_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(NoPermission, match="run this with sudo"), only_one(tmp_path, nothing_to_warn_of):
+        pass

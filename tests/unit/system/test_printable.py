@@ -1,0 +1,90 @@
+"""What others have written comes to the terminal as text, whichever way it comes, and gives it no orders."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gpufan.core.snapshot import Snapshot
+from gpufan.daemon import recording
+from gpufan.daemon import snapshot_file as snapshot
+from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.doctor.checks import examine
+from gpufan.doctor.facts import Facts, Rival
+from gpufan.errors import DriverError
+from gpufan.gpu.nvcontrol import NvControlBox
+from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
+from gpufan.history.reader import Past
+from gpufan.xorg.client import Connection, Display
+from gpufan.xorg.log import why
+from tests.doubles.nvcontrol_server import NvControlServer
+from tests.unit.builders import gpu_state
+from tests.unit.history.kept import Kept
+
+EVIL = "GTX\x1b]0;owned\x07\x1b[2J\x9b1m\u202eiT 1080"
+TAMED = "GTX?]0;owned??[2J?1m?iT 1080"
+
+
+def a_snapshot(folder: Path) -> str:
+    SnapshotFile(folder / "state.json").write(Snapshot.of((gpu_state(label=EVIL),), interval_s=1))
+    return snapshot.read(folder / "state.json").gpus[0].label
+
+
+def a_recording(folder: Path) -> str:
+    (row,) = recording.rows(Snapshot.of((gpu_state(),), interval_s=1))
+    text = recording.to_csv([row]).replace(row.label, '"' + EVIL + '"')
+    (folder / "r.csv").write_text(recording.HEADER + text)
+    return next(recording.read(folder / "r.csv")).label
+
+
+def a_history(folder: Path) -> str:
+    kept = Kept(folder)
+    kept.seconds(11)
+    kept.keeper.close()
+    with closing(sqlite3.connect(kept.path)) as connection, connection:
+        connection.execute("UPDATE card SET label = ?", (EVIL,))
+    with Past(folder) as past:
+        return past.cards()[0].label
+
+
+def the_name_of_a_card_over_x(folder: Path) -> str:
+    plant = SimulatedBox(PROFILES["1080ti"], WORKLOADS["idle"])
+    plant.gpus[0].info = replace(plant.gpus[0].info, name=EVIL)
+    with NvControlServer(plant, folder) as server:
+        return NvControlBox(lambda: Display(server.number, server.authority)).gpus[0].info.name
+
+
+def what_an_x_server_says_to_strangers(folder: Path) -> str:
+    with NvControlServer(SimulatedBox(PROFILES["1080ti"], WORKLOADS["idle"]), folder) as server:
+        server.refusal = EVIL.encode()
+        with pytest.raises(DriverError) as refused:
+            Connection(Display(server.number))
+    return str(refused.value).partition("(")[2].partition(")")[0]
+
+
+def the_log_of_an_x_server(_: Path) -> str:
+    return why(f"(EE) {EVIL}") or ""
+
+
+def the_name_of_a_process(_: Path) -> str:
+    facts = Facts(rivals=(Rival(EVIL, None, 7, exclusive=True),))
+    return next(found.text for found in examine(facts).findings if found.check == "rivals").partition(" (")[0]
+
+
+def the_name_of_a_file(_: Path) -> str:
+    facts = Facts(autostarts=(EVIL,))
+    return next(found.text for found in examine(facts).findings if found.check == "rivals").partition(" starts")[0]
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        *(a_snapshot, a_recording, a_history, the_name_of_a_card_over_x, what_an_x_server_says_to_strangers),
+        *(the_log_of_an_x_server, the_name_of_a_process, the_name_of_a_file),
+    ],
+)
+def test_what_others_have_written_gives_the_terminal_no_orders(way: Callable[[Path], str], tmp_path: Path) -> None:
+    assert way(tmp_path) == TAMED

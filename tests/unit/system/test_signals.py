@@ -1,0 +1,77 @@
+"""Where reasons to stop arrive."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from gpufan.system.signals import StopInbox
+
+
+@pytest.fixture
+def inbox() -> Iterator[StopInbox]:
+    numbers = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
+    handlers = [signal.getsignal(number) for number in numbers]
+    inbox = StopInbox()
+    inbox.catch_signals()
+    yield inbox
+    signal.set_wakeup_fd(-1)
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)
+
+
+def meanwhile(call: Callable[[], object]) -> None:
+    threading.Timer(0.05, call).start()
+
+
+def test_a_signal_that_another_thread_catches_stops_the_run(inbox: StopInbox) -> None:
+    meanwhile(lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM))
+    assert inbox.wait(5)
+
+
+def test_a_signal_before_the_wait_is_not_lost(inbox: StopInbox) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert inbox.wait(0)
+
+
+def test_an_error_of_another_thread_ends_the_wait(inbox: StopInbox) -> None:
+    meanwhile(lambda: inbox.fail(OSError("why")))
+    with pytest.raises(OSError, match="why"):
+        inbox.wait(None)
+
+
+def test_without_a_reason_the_wait_lasts_as_long_as_was_asked_for(inbox: StopInbox) -> None:
+    start_s = time.monotonic()
+    assert not inbox.wait(0.05)
+    assert 0.05 <= time.monotonic() - start_s < 1
+
+
+def test_a_wish_to_reload_is_taken_once_and_is_no_reason_to_stop(
+    inbox: StopInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpufan.system.signals._has_terminal", lambda: False)
+    inbox.reload_on_hang_up()
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert not inbox.wait(0.05)
+    assert inbox.take_reload()
+    assert not inbox.take_reload()
+
+
+def test_a_terminal_that_hangs_up_is_a_reason_to_stop(inbox: StopInbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpufan.system.signals._has_terminal", lambda: True)
+    inbox.reload_on_hang_up()
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert inbox.wait(5)
+
+
+def test_under_nohup_a_hang_up_means_nothing(inbox: StopInbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpufan.system.signals._has_terminal", lambda: False)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    inbox.catch_signals()
+    inbox.reload_on_hang_up()
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert not inbox.wait(0)
+    assert not inbox.take_reload()

@@ -1,0 +1,134 @@
+"""The live table, as a terminal of 80 columns gets it."""
+
+import io
+import re
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from gpufan.core.card_settings import CardSettings
+from gpufan.core.gpu import FanReading
+from gpufan.core.snapshot import GpuState, Snapshot
+from gpufan.daemon.worker import Worker
+from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
+from gpufan.terminal.live_table import LiveReport
+from tests.unit.builders import gpu_state
+
+_CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def screen(*ticks: tuple[GpuState, ...], warn: str | None = None, simulated_s: float | None = None) -> list[str]:
+    """Every line that was drawn, without colours and cursor movements."""
+    stream = io.StringIO()
+    report = LiveReport(Console(file=stream, width=80, force_terminal=True), "gpufan · a title")
+    for states in ticks:
+        report.publish(Snapshot.of(states, interval_s=1, simulated_s=simulated_s))
+    if warn:
+        report.warn(warn)
+    report._frames.close(10)  # a busy machine may take longer than a person would wait
+    report.close()
+    return [_CONTROL_SEQUENCE.sub("", line) for line in stream.getvalue().replace("\r", "\n").splitlines()]
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_fits_into_80_columns_with_all_its_numbers(name: str) -> None:
+    box = SimulatedBox(PROFILES[name], WORKLOADS["epochs"])
+    workers = [Worker(gpu, lambda _: CardSettings()) for gpu in box.gpus]
+    for second in range(90):
+        for worker in workers:
+            worker.tick(second)
+        box.advance(1)
+    lines = screen(tuple(worker.state for worker in workers), simulated_s=90)
+    assert max(cell_len(line) for line in lines) <= 80
+    assert "…" not in "".join(lines)
+    for worker in workers:
+        state = worker.state
+        numbers = (
+            rf"{state.temperature_c:.0f} +{state.power_w:.0f} +{state.duty_percent} % +{state.fans[0].speed_percent}"
+        )
+        assert re.search(rf"^{state.label} +{numbers} ", "\n".join(lines), re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"control": "lost", "kind": "lost", "temperature_c": None, "power_w": None, "duty_percent": None, "fans": ()},
+        {"duty_percent": None, "control": "driver", "kind": "auto"},
+        {"fans": (FanReading(100, 100, True),) * 3, "overrides": 12345, "errors": 12345},
+        {"fans": (FanReading(None, None, None),)},
+        {"label": "12 RTX 6000 Ada Generation", "temperature_c": 104.0, "power_w": 1000.0, "duty_percent": 100},
+        {"reason": "out of control: " + "the driver refused, and giving back failed; " * 5, "kind": "fault"},
+    ],
+)
+def test_any_state_fits_into_80_columns(changes: dict[str, object]) -> None:
+    lines = screen((gpu_state(**changes),))
+    assert max(cell_len(line) for line in lines) <= 80
+    assert "…" not in "".join(lines)
+
+
+def test_the_table_tells_what_is_set_what_is_read_and_why() -> None:
+    text = "\n".join(screen((gpu_state(),)))
+    assert re.search(r"0 GTX 1080 Ti +74 +230 +62 % +61 +curve says 58, holding for", text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"overrides": 3}, "read back wrong 3x"),
+        ({"errors": 4}, "errors 4"),
+        ({"throttled_s": 65.0, "throttle": "none"}, "throttled by heat 0:01:05"),
+        ({"throttle": "heat"}, "throttled by heat now, 0:00:00"),
+    ],
+)
+def test_the_table_tells_what_has_not_gone_smoothly(changes: dict[str, object], note: str) -> None:
+    assert note not in " ".join(screen((gpu_state(),)))
+    assert note in " ".join(screen((gpu_state(reason="because", **changes),)))
+
+
+def test_the_headline_tells_simulated_time() -> None:
+    assert any("gpufan · a title · 1:05:09" in line for line in screen((gpu_state(),), simulated_s=3909))
+
+
+def test_the_headline_of_real_cards_is_the_title() -> None:
+    assert "gpufan · a title" in screen((gpu_state(),))
+
+
+def test_temperatures_are_drawn_as_a_line_with_gaps_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpufan.terminal.live_table._FRAME_S", 0.0)
+    lines = screen(*[(gpu_state(temperature_c=c),) for c in (-10, 30, 60, None, 89, 120)])
+    assert any(line.endswith("▁▁▅ ██") for line in map(str.rstrip, lines))
+
+
+def test_the_line_keeps_to_its_column_however_long_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpufan.terminal.live_table._FRAME_S", 0.0)
+    lines = screen(*[(gpu_state(),)] * 60)
+    assert max(line.count("▆") for line in lines) == 36
+
+
+def test_frames_come_no_faster_than_eyes_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpufan.terminal.live_table._FRAME_S", 1e9)
+    lines = screen(*[(gpu_state(duty_percent=duty),) for duty in range(30, 60)])
+    assert {text for line in lines for text in re.findall(r"\d+ %", line)} == {"30 %"}
+
+
+def test_a_warning_stands_above_the_table() -> None:
+    lines = screen((gpu_state(),), warn="the snapshot cannot be written")
+    assert "the snapshot cannot be written" in lines
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "koi8-r"])
+def test_a_console_that_does_not_speak_unicode_stops_nothing(encoding: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    report = LiveReport(Console(file=stream, width=80, force_terminal=True), "gpufan · a title")
+    report.publish(Snapshot.of((gpu_state(),), interval_s=1))
+    report.warn("°C · ▇")
+    report.close()
+
+
+def test_a_terminal_that_is_gone_stops_nothing() -> None:
+    stream = io.StringIO()
+    report = LiveReport(Console(file=stream, width=80, force_terminal=True), "gpufan · a title")
+    stream.close()
+    report.publish(Snapshot.of((gpu_state(),), interval_s=1))
+    report.close()

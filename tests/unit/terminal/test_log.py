@@ -1,0 +1,123 @@
+"""The log: a line for what changed, and none for what did not."""
+
+import io
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from gpufan.core.snapshot import GpuState, Snapshot
+from gpufan.terminal.log import LogReport
+from tests.unit.builders import gpu_state
+
+
+def log(*ticks: GpuState | tuple[GpuState, ...], simulated: bool = True) -> list[str]:
+    """Lines for one snapshot a second."""
+    stream = io.StringIO()
+    report = LogReport(stream)
+    for second, states in enumerate(ticks):
+        together = states if isinstance(states, tuple) else (states,)
+        report.publish(Snapshot.of(together, interval_s=1, simulated_s=second if simulated else None))
+    report.close()
+    return stream.getvalue().splitlines()
+
+
+LINE = "0 GTX 1080 Ti: 62 % at 74 °C: curve says 58, holding for hysteresis"
+
+
+def test_a_simulated_line_carries_simulated_time() -> None:
+    assert log(gpu_state()) == [f"0:00:00 {LINE}"]
+
+
+def test_a_real_line_carries_the_time_of_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    (line,) = log(gpu_state(), simulated=False)
+    assert re.fullmatch(rf"\d\d:\d\d:\d\d {re.escape(LINE)}", line)
+    assert abs(int(line[:2]) - time.localtime().tm_hour) in (0, 1, 23)
+
+
+def test_what_stays_is_written_once() -> None:
+    assert len(log(*[gpu_state()] * 10)) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"temperature_c": 75.0}, {"power_w": 10.0}, {"reason": "curve says 59"}, {"kind": "curve"}, {"fans": ()}],
+)
+def test_what_people_cannot_hear_is_not_written(changes: dict[str, object]) -> None:
+    assert len(log(gpu_state(), gpu_state(**changes))) == 1
+
+
+@pytest.mark.parametrize(
+    "changes", [{"duty_percent": 65}, {"control": "released"}, {"kind": "fail-safe"}, {"kind": "lost"}]
+)
+def test_a_change_of_duty_control_or_gravity_is_written(changes: dict[str, object]) -> None:
+    assert len(log(gpu_state(), gpu_state(**changes))) == 2
+
+
+def test_a_state_that_comes_back_is_written_again() -> None:
+    lines = log(gpu_state(), gpu_state(duty_percent=65), gpu_state())
+    assert [line.split()[0] for line in lines] == ["0:00:00", "0:00:01", "0:00:02"]
+
+
+def test_each_card_is_written_for_itself() -> None:
+    other = gpu_state(index=1, label="1 GTX 1080 Ti")
+    lines = log((gpu_state(), other), (gpu_state(duty_percent=65), other))
+    assert [line.split()[1] for line in lines] == ["0", "1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"duty_percent": None, "control": "driver"}, "0 GTX 1080 Ti: auto at 74 °C: because"),
+        ({"control": "lost", "temperature_c": None}, "0 GTX 1080 Ti: lost: because"),
+        ({"temperature_c": None}, "0 GTX 1080 Ti: 62 %: because"),
+    ],
+)
+def test_a_line_tells_duty_temperature_and_why(changes: dict[str, object], line: str) -> None:
+    assert log(gpu_state(reason="because", **changes)) == [f"0:00:00 {line}"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "priority"),
+    [("curve", 6), ("hold", 6), ("auto", 6), ("full", 6), ("fail-safe", 4), ("fault", 4), ("lost", 3), ("hang", 3)],
+)
+def test_the_journal_gets_a_priority_and_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, priority: int
+) -> None:
+    with (tmp_path / "journal").open("w+", encoding="utf-8") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        report = LogReport(stream)
+        report.publish(Snapshot.of((gpu_state(kind=kind),), interval_s=1))
+        report.close()
+        stream.seek(0)
+        assert stream.read() == f"<{priority}>{LINE}\n"
+
+
+def test_a_stream_that_is_not_the_journals_gets_no_priority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", "1:1")
+    with (tmp_path / "log").open("w+", encoding="utf-8") as stream:
+        report = LogReport(stream)
+        report.publish(Snapshot.of((gpu_state(),), interval_s=1))
+        report.close()
+        stream.seek(0)
+        assert not stream.read().startswith("<")
+
+
+def test_a_warning_is_written_with_the_time_of_day() -> None:
+    stream = io.StringIO()
+    report = LogReport(stream)
+    report.warn("the disk is full")
+    report.close()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d the disk is full\n", stream.getvalue())
+
+
+def test_a_reader_that_went_away_does_no_harm() -> None:
+    stream = io.StringIO()
+    report = LogReport(stream)
+    stream.close()
+    report.publish(Snapshot.of((gpu_state(),), interval_s=1))
+    report.warn("nobody reads this")
+    report.close()

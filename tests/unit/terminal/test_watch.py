@@ -1,0 +1,301 @@
+"""`gpufan status --watch`: on terminals of any size, in a pipe, and whatever becomes of the run that it watches."""
+
+import io
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from gpufan.core.snapshot import Snapshot
+from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.system import systemctl as systemd
+from gpufan.terminal.watch import History, LineView, Look, TableView, recent, unit_text, watch
+from tests.unit.builders import gpu_state
+from tests.unit.history.kept import Kept
+
+_CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+def at(time_s: float, *, cards: int = 1, simulated_s: float | None = None, **changes: object) -> Snapshot:
+    states = tuple(gpu_state(**{"index": i, "uuid": f"GPU-{i}", **changes}) for i in range(cards))
+    return msgspec.structs.replace(Snapshot.of(states, interval_s=1, simulated_s=simulated_s), time_s=time_s)
+
+
+def screen(*looks: Look, width: int = 80, height: int = 24) -> list[str]:
+    """The table after the last of `looks`, line by line, without colours."""
+    stream = io.StringIO()
+    view = TableView(Console(file=stream, width=width, height=height, force_terminal=True, _environ={}))
+    for look in looks[:-1]:
+        if look.snapshot is not None:
+            view.history.add(look.snapshot)  # to draw takes its time
+    view.show(looks[-1])
+    drawn = stream.getvalue()
+    view.close()
+    return [_CONTROL_SEQUENCE.sub("", line).rstrip() for line in drawn.replace("\r", "\n").splitlines()]
+
+
+def seen(*snapshots: Snapshot, trouble: str | None = None, unit: str | None = None) -> list[Look]:
+    return [Look(snapshot, trouble, unit) for snapshot in snapshots]
+
+
+def ends_after(looks: int, then: Sequence[Callable[[], object]] = ()) -> Callable[[float], None]:
+    """In place of sleep: does what happens between two looks, and is Ctrl-C in the end."""
+    happenings = list(then)
+    left = looks
+
+    def pause(_: float) -> None:
+        nonlocal left
+        left -= 1
+        if left <= 0:
+            raise KeyboardInterrupt
+        if happenings:
+            happenings.pop(0)()
+
+    return pause
+
+
+# ---- the table ----
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+@pytest.mark.parametrize("cards", [1, 2, 4])
+def test_the_table_fits_into_any_terminal(width: int, cards: int) -> None:
+    lines = screen(*seen(*[at(1000 + i, cards=cards) for i in range(0, 700, 5)]), width=width, height=40)
+    assert max(cell_len(line) for line in lines) <= width
+
+
+@pytest.mark.parametrize(("width", "bars"), [(80, 30), (120, 60), (200, 60)])
+def test_ten_minutes_fill_the_line_at_any_width(width: int, bars: int) -> None:
+    lines = screen(*seen(*[at(1000 + i) for i in range(600)]), width=width)
+    assert [line.count("▆") for line in lines if "°C ▆" in line] == [bars]
+
+
+def test_a_card_shows_temperature_duty_and_power_with_their_ranges() -> None:
+    snapshots = [at(1000 + 20 * i, temperature_c=40 + i, duty_percent=30, power_w=100 + i) for i in range(10)]
+    text = "\n".join(screen(*seen(*snapshots)))
+    assert re.search(r"°C +\S{10} 40..49\n +% +▃{10} 30\n +W +▄{10} 100..109", text)
+
+
+def test_a_bar_is_the_highest_reading_of_its_time() -> None:
+    history = History()
+    for second, temperature_c in enumerate([40.0, 80.0, 40.0, None, 50.0]):
+        history.add(at(1200 + second, temperature_c=temperature_c))
+    assert history.highest("GPU-0", lambda gpu: gpu.temperature_c, 30)[-2:] == [None, 80]
+
+
+def test_what_is_older_than_ten_minutes_is_forgotten() -> None:
+    history = History()
+    for second in (0, 30, 601):
+        history.add(at(1200 + second))
+    assert [value for value in history.highest("GPU-0", lambda gpu: gpu.power_w, 600) if value] == [229.7, 229.7]
+
+
+def test_the_lines_begin_with_what_the_history_of_the_service_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept(tmp_path)
+    for temperature_c in (81.0, 50.0, 60.0):
+        kept.seconds(300, temperature_c=temperature_c)
+    kept.keeper.close()
+    monkeypatch.setattr(time, "time", lambda: kept.wall_s)
+    history = History()
+    history.fill(recent(tmp_path))
+    history.add(at(kept.wall_s + 1, uuid=gpu_state().uuid, temperature_c=70.0))
+    drawn = history.highest(gpu_state().uuid, lambda gpu: gpu.temperature_c, 6)
+    assert drawn == [50.0, 50.0, 60.0, 60.0, 60.0, 70.0]
+
+
+def test_without_a_history_the_lines_begin_empty(tmp_path: Path) -> None:
+    assert recent(tmp_path / "none") == []
+
+
+def test_a_clock_that_was_set_back_begins_the_lines_anew() -> None:
+    history = History()
+    history.add(at(5000))
+    history.add(at(1200))
+    assert len([value for value in history.highest("GPU-0", lambda gpu: gpu.power_w, 60) if value]) == 1
+
+
+def test_a_snapshot_that_stays_the_same_takes_no_more_room() -> None:
+    history = History()
+    for _ in range(10):
+        history.add(at(1200))
+    assert len(history._readings["GPU-0"]) == 1
+
+
+@pytest.mark.parametrize(("height", "units"), [(20, ["°C"]), (24, ["°C", "%", "W"])])
+def test_many_cards_on_a_low_terminal_keep_their_temperature(height: int, units: list[str]) -> None:
+    lines = screen(*seen(at(1000, cards=4)), height=height)
+    assert len(lines) <= height
+    assert [line.split()[0] for line in lines if line.split()[0] in ("°C", "%", "W")] == units * 4
+
+
+def test_the_headline_tells_which_run_and_since_when() -> None:
+    snapshot = msgspec.structs.replace(at(5000), started_s=1091.0, pid=4711)
+    assert "process 4711 · up 1:05:09" in screen(*seen(snapshot))[0]
+
+
+def test_what_systemd_says_stands_above_the_cards() -> None:
+    lines = screen(*seen(at(1000), unit="gpufan.service: active (running), since Sunday"))
+    assert lines[1].startswith("gpufan.service: active (running), since Sunday")
+
+
+def test_trouble_is_told_and_the_cards_are_shown_as_they_were() -> None:
+    lines = screen(*seen(at(1000), trouble="nothing new since noon"))
+    assert "nothing new since noon" in lines
+    assert any("62 %" in line for line in lines)
+
+
+def test_without_a_snapshot_the_table_waits() -> None:
+    assert "no gpufan is running" in screen(Look(None, "no gpufan is running", None))
+
+
+def test_settings_that_were_refused_are_told() -> None:
+    snapshot = msgspec.structs.replace(at(1000), reload_refused="hold_s = x")
+    assert "settings not reloaded: hold_s = x" in screen(*seen(snapshot))
+
+
+def test_a_card_that_is_lost_leaves_a_gap() -> None:
+    lost = {"control": "lost", "temperature_c": None, "power_w": None, "duty_percent": None, "fans": ()}
+    lines = screen(*seen(at(1000), at(1020, **lost), at(1040)))
+    assert any(line.endswith("▆ ▆ 74") for line in lines)
+
+
+# ---- in a pipe ----
+
+
+def run(path: Path, pause: Callable[[float], None], capsys: pytest.CaptureFixture[str], **options: bool) -> list[str]:
+    watch(path, pause=pause, **options)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_in_a_pipe_each_change_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = SnapshotFile(tmp_path / "state.json")
+    now_s = time.time()
+    duties = [62, 62, 65]
+    file.write(at(now_s, cards=2))
+    happenings = [lambda duty=duty: file.write(at(now_s, cards=2, duty_percent=duty)) for duty in duties]
+    lines = run(tmp_path / "state.json", ends_after(5, happenings), capsys)
+    assert [line.split(" ", 1)[1].split(" at ")[0] for line in lines] == ["0 GTX 1080 Ti: 62 %"] * 2 + [
+        "0 GTX 1080 Ti: 65 %"
+    ] * 2
+
+
+def test_a_run_that_ends_and_begins_again_is_told_once_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = SnapshotFile(tmp_path / "state.json")
+    path = tmp_path / "state.json"
+    happenings = [file.remove, lambda: None, lambda: file.write(at(time.time(), duty_percent=70))]
+    file.write(at(time.time()))
+    lines = run(tmp_path / "state.json", ends_after(6, happenings), capsys)
+    assert [" ".join(line.split()[1:7]) for line in lines] == [
+        "0 GTX 1080 Ti: 62 %",
+        f"no gpufan is running (no {path}):",
+        "0 GTX 1080 Ti: 70 %",
+    ]
+
+
+def test_a_snapshot_that_gets_old_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    SnapshotFile(tmp_path / "state.json").write(at(time.time() - 100))
+    lines = run(tmp_path / "state.json", ends_after(5), capsys)
+    assert sum("nothing new since" in line for line in lines) == 1
+
+
+def test_a_snapshot_that_is_none_is_told_and_waited_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "state.json"
+    path.write_text("{")
+    happenings = [lambda: SnapshotFile(path).write(at(time.time()))]
+    lines = run(path, ends_after(3, happenings), capsys)
+    assert ["is not a snapshot" in line for line in lines] == [True, False]
+
+
+def test_what_systemd_says_is_a_line_when_it_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    view = LineView()
+    for unit in (None, "active", "active", None, "active", "failed"):
+        view.show(Look(None, None, unit))
+    view.close()
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["active", "failed"]
+
+
+def test_for_programs_each_snapshot_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = SnapshotFile(tmp_path / "state.json")
+    snapshots = [at(time.time() + i) for i in range(2)]
+    file.write(snapshots[0])
+    happenings = [lambda: None, lambda: file.write(snapshots[1])]
+    lines = run(tmp_path / "state.json", ends_after(4, happenings), capsys, as_json=True)
+    assert [msgspec.json.decode(line, type=Snapshot) for line in lines] == snapshots
+
+
+# ---- what systemd says ----
+
+
+def systemd_says(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
+    """Put a systemctl in the way that runs `script`."""
+    (folder / "systemctl").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr(systemd, "BOOTED", folder)
+
+
+@pytest.mark.parametrize(
+    ("properties", "text"),
+    [
+        (
+            "LoadState=loaded\nActiveState=active\nSubState=running\nResult=success\nNRestarts=0\n"
+            "StateChangeTimestamp=Sun 2026-11-22 16:10:03 UTC",
+            "gpufan.service: active (running), since Sun 2026-11-22 16:10:03 UTC",
+        ),
+        (
+            "LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nResult=exit-code\nNRestarts=3\n"
+            "StateChangeTimestamp=",
+            "gpufan.service: activating (auto-restart), started again 3x, last result: exit-code",
+        ),
+        ("LoadState=not-found\nActiveState=inactive", None),
+        ("LoadState=masked\nActiveState=inactive", "gpufan.service: masked"),
+    ],
+)
+def test_the_unit_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, properties: str, text: str | None
+) -> None:
+    systemd_says(monkeypatch, tmp_path, f"cat <<'END'\n{properties}\nEND")
+    assert unit_text() == text
+
+
+def test_a_systemd_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("gpufan.terminal.watch._UNIT_LIMIT_S", 0.05)
+    systemd_says(monkeypatch, tmp_path, "exec sleep 10")
+    assert "has not answered for 0.05 s" in (unit_text() or "")
+
+
+def test_a_systemctl_that_cannot_be_run_stops_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    systemd_says(monkeypatch, tmp_path, "")
+    (tmp_path / "systemctl").write_text("no program")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "systemctl cannot be run: Exec format error" in (unit_text() or "")
+
+
+def test_a_machine_without_systemd_has_nothing_to_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert unit_text() is None
+
+
+def test_what_systemd_says_of_the_service_goes_with_its_snapshot(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    systemd_says(monkeypatch, tmp_path, "echo LoadState=loaded; echo ActiveState=failed; echo SubState=failed")
+    lines: list[str] = []
+    told = threading.Event()
+    monkeypatch.setattr(LineView, "show", lambda _, look: (lines.append(look.unit), look.unit and told.set()))
+
+    def pause(_: float) -> None:
+        if told.wait(0.01):
+            raise KeyboardInterrupt
+
+    watch(tmp_path / "state.json", service=True, pause=pause)
+    assert lines[0] is None
+    assert lines[-1] == "gpufan.service: failed (failed)"

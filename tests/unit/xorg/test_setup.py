@@ -1,0 +1,343 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gpufan.cli.setup_xorg import setup_xorg
+from gpufan.core.pci import PciAddress
+from gpufan.errors import DriverError, GpufanError, InputError
+from gpufan.gpu.simulated import PROFILES
+from gpufan.system import files, resources
+from gpufan.xorg import setup
+from gpufan.xorg.edid import pretended_edid
+from tests.doubles.xorg_files import SAMPLES
+
+ORIGINAL = SAMPLES["nvidia-xconfig"]
+
+
+@pytest.fixture
+def output(tmp_path) -> Path:
+    folder = tmp_path / "X11"
+    folder.mkdir()
+    return folder / "xorg.conf"
+
+
+@pytest.fixture(autouse=True)
+def no_snippets_of_this_machine(monkeypatch):
+    monkeypatch.setattr(setup, "SNIPPET_FOLDERS", ())
+
+
+def command(output: Path, *arguments: str, simulate: str = "dual-1080ti"):
+    """Run it as the shell would; an error comes out as it was raised."""
+    line = ["--output", str(output), "--simulate", simulate, *arguments]
+    return CliRunner().invoke(setup_xorg, line, catch_exceptions=False)
+
+
+def names(output: Path) -> list[str]:
+    return sorted(path.name for path in output.parent.iterdir())
+
+
+def test_missing_file_is_written_and_shown(output):
+    result = command(output)
+    assert 'BusID "PCI:65:0:0"' in output.read_text()
+    assert result.stdout.startswith(f"--- /dev/null\n+++ {output}\n@@ ")
+    assert output.stat().st_mode & 0o777 == 0o644
+    assert f"`gpufan setup-xorg --restore --output {output}` takes it back" in result.stdout
+
+
+def test_second_run_changes_nothing_and_says_so(output):
+    command(output)
+    before = output.stat().st_mtime_ns, names(output)
+    assert command(output).stdout == f"{output} needs no change\n"
+    assert (output.stat().st_mtime_ns, names(output)) == before
+
+
+def test_dry_run_shows_the_difference_and_writes_nothing(output):
+    output.write_bytes(ORIGINAL)
+    result = command(output, "--dry-run")
+    assert '+    Option         "Coolbits" "12"\n' in result.stdout
+    assert output.read_bytes() == ORIGINAL
+    assert names(output) == ["xorg.conf"]
+
+
+def test_difference_tells_of_a_missing_last_newline(output):
+    output.write_bytes(SAMPLES["no end of line"])
+    assert "EndSection\n\\ No newline at end of file\n" in command(output, "--dry-run").stdout
+
+
+def test_backup_keeps_content_mode_and_owner(output):
+    output.write_bytes(ORIGINAL)
+    output.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(output, 1234, 1235)
+    was = output.stat()
+    command(output)
+    backup = output.with_name("xorg.conf.gpufan-original")
+    assert backup.read_bytes() == ORIGINAL
+    for now in (backup.stat(), output.stat()):
+        assert (now.st_mode, now.st_uid, now.st_gid) == (was.st_mode, was.st_uid, was.st_gid)
+
+
+def test_older_backups_are_never_written_over(output):
+    for content in (ORIGINAL, ORIGINAL + b"# two\n", ORIGINAL + b"# three\n"):
+        output.write_bytes(content)
+        command(output)
+    assert output.with_name("xorg.conf.gpufan-original").read_bytes() == ORIGINAL
+    assert output.with_name("xorg.conf.gpufan-1").read_bytes() == ORIGINAL + b"# two\n"
+    assert output.with_name("xorg.conf.gpufan-2").read_bytes() == ORIGINAL + b"# three\n"
+
+
+def test_backup_that_holds_the_same_is_kept_once(output):
+    for _ in range(3):
+        command(output)
+        command(output, "--restore")
+    assert names(output) == ["xorg.conf.gpufan-1"]
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_restore_gives_back_the_original_byte_for_byte(output, sample):
+    output.write_bytes(SAMPLES[sample])
+    output.chmod(0o600)
+    command(output, simulate="quad-2080ti")
+    command(output, "--restore")
+    assert output.read_bytes() == SAMPLES[sample]
+    assert output.stat().st_mode & 0o777 == 0o600
+
+
+def test_restore_removes_the_file_where_there_was_none(output):
+    command(output)
+    result = command(output, "--restore")
+    assert result.stdout.splitlines()[-1].startswith(f"removed {output}, which was not there before")
+    assert not output.exists()
+
+
+def test_restore_keeps_what_the_user_changed_since(output):
+    output.write_bytes(ORIGINAL)
+    command(output)
+    mine = output.read_bytes() + b"# my own line\n"
+    output.write_bytes(mine)
+    command(output, "--restore")
+    assert output.read_bytes() == ORIGINAL
+    assert output.with_name("xorg.conf.gpufan-1").read_bytes() == mine
+
+
+def test_second_restore_changes_nothing(output):
+    output.write_bytes(ORIGINAL)
+    command(output)
+    command(output, "--restore")
+    before = names(output)
+    assert "has nothing to restore" in command(output, "--restore").stdout
+    assert names(output) == before
+
+
+def test_dry_restore_shows_the_difference_and_writes_nothing(output):
+    output.write_bytes(ORIGINAL)
+    command(output)
+    before = output.read_bytes(), names(output)
+    assert '+    Option         "Coolbits" "8"\n' in command(output, "--restore", "--dry-run").stdout
+    assert (output.read_bytes(), names(output)) == before
+
+
+def test_original_is_that_of_the_last_time_that_the_file_was_the_user_s(output):
+    output.write_bytes(ORIGINAL)
+    command(output)
+    command(output, "--restore")
+    newer = ORIGINAL + b"# newer\n"
+    output.write_bytes(newer)
+    command(output)
+    command(output, "--restore")
+    assert output.read_bytes() == newer
+
+
+def test_edid_is_written_beside_and_taken_away_with_the_rest(output):
+    command(output, "--edid")
+    edid = output.with_name("gpufan-edid.bin")
+    assert edid.read_bytes() == pretended_edid()
+    assert f'Option "CustomEDID" "DFP-0:{edid}"' in output.read_text()
+    command(output, "--restore")
+    assert not edid.exists()
+
+
+def test_lost_edid_is_written_again(output):
+    command(output, "--edid")
+    output.with_name("gpufan-edid.bin").unlink()
+    command(output, "--edid")
+    assert output.with_name("gpufan-edid.bin").exists()
+
+
+def test_edid_has_its_size_header_and_checksum():
+    edid = pretended_edid()
+    assert (len(edid), sum(edid) % 256, edid[:8].hex()) == (128, 0, "00ffffffffffff00")
+
+
+def test_symbolic_link_stays_and_its_target_changes(output, tmp_path):
+    target = tmp_path / "real.conf"
+    target.write_bytes(ORIGINAL)
+    output.symlink_to(target)
+    command(output)
+    assert output.is_symlink()
+    assert b'"Coolbits" "12"' in target.read_bytes()
+    assert (tmp_path / "real.conf.gpufan-original").read_bytes() == ORIGINAL
+
+
+def test_syntax_error_is_named_and_nothing_is_written(output):
+    output.write_bytes(b'Section "Device"\n  Driver "nvidia\nEndSection\n')
+    with pytest.raises(InputError, match=rf"^{output}:2:10: this quote is not closed"):
+        command(output)
+    assert names(output) == ["xorg.conf"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "circle", "nowhere"])
+def test_output_that_can_be_no_file_is_an_input_error(output, kind):
+    if kind == "folder":
+        output.mkdir()
+    elif kind == "circle":
+        output.symlink_to(output)
+    with pytest.raises(InputError):
+        command(output / "missing" / "xorg.conf" if kind == "nowhere" else output)
+
+
+def test_missing_permission_is_said_before_anything_else(output, monkeypatch):
+    output.write_bytes(b"not even legal")
+    if os.geteuid() == 0:
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+    else:
+        output.parent.chmod(0o555)
+    with pytest.raises(GpufanError, match=f"no permission to write {output}: run this with sudo"):
+        command(output)
+
+
+def test_dry_run_needs_no_permission_to_write(output, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert command(output, "--dry-run").exit_code == 0
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_simulated_box_can_be_written_for(output, profile):
+    command(output, simulate=profile)
+    assert output.read_text().count('Section "Device"') == len(PROFILES[profile].plants)
+
+
+@pytest.mark.parametrize("coolbits", ["0", "32", "four"])
+def test_bits_that_mean_nothing_are_a_usage_error(output, coolbits):
+    assert command(output, "--coolbits", coolbits).exit_code == 2
+
+
+def test_full_disk_leaves_the_file_as_it_was(output, monkeypatch):
+    output.write_bytes(ORIGINAL)
+    change = setup.plan_setup(output, [PciAddress(0, 10, 0, 0)])
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(GpufanError, match=r"cannot write .*: No space left on device"):
+        setup.apply_setup(change)
+    assert output.read_bytes() == ORIGINAL
+    assert names(output) == ["xorg.conf"]
+
+
+def test_file_that_someone_else_changes_meanwhile_is_not_written_over(output):
+    output.write_bytes(ORIGINAL)
+    change = setup.plan_setup(output, [PciAddress(0, 10, 0, 0)])
+    output.write_bytes(b"")
+    with pytest.raises(GpufanError, match="changed by someone else"):
+        setup.apply_setup(change)
+    assert output.read_bytes() == b""
+
+
+def test_create_refuses_a_name_that_is_taken(tmp_path):
+    (tmp_path / "taken").write_bytes(b"mine")
+    with pytest.raises(FileExistsError):
+        files.create(tmp_path / "taken", b"ours")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"mine"]
+
+
+@pytest.fixture
+def pci_folder(tmp_path) -> Path:
+    folder = tmp_path / "devices"
+    devices = {
+        "0000:0a:00.0": ("0x10de", "0x030000"),
+        "0000:0a:00.1": ("0x10de", "0x040300"),  # its sound
+        "0000:41:00.0": ("0x10de", "0x030200"),  # without a connector
+        "0000:00:02.0": ("0x8086", "0x030000"),
+    }
+    for name, (vendor, kind) in devices.items():
+        (folder / name).mkdir(parents=True)
+        (folder / name / "vendor").write_text(vendor + "\n")
+        (folder / name / "class").write_text(kind + "\n")
+    return folder
+
+
+def no_driver() -> list[str]:
+    raise DriverError("no driver")
+
+
+def test_cards_are_those_of_the_driver(pci_folder):
+    assert setup.find_cards(lambda: ["00000001:0A:00.0"], pci_folder) == [PciAddress(1, 10, 0, 0)]
+
+
+@pytest.mark.parametrize("addresses", [no_driver, list, lambda: [""]])
+def test_without_an_answer_from_the_driver_cards_are_those_on_the_bus(pci_folder, addresses):
+    assert setup.find_cards(addresses, pci_folder) == [PciAddress(0, 10, 0, 0), PciAddress(0, 65, 0, 0)]
+
+
+def test_machine_without_a_card_is_an_error(tmp_path):
+    with pytest.raises(GpufanError, match="no NVIDIA card found"):
+        setup.find_cards(no_driver, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("snippet", "note"),
+    [
+        ('Section "Device"\nIdentifier "x"\nOption "Coolbits" "12"\nEndSection', ':1: already sets Coolbits "12"'),
+        (
+            'Section "Screen"\nIdentifier "x"\nOption "Coolbits" "8"\nEndSection',
+            ':1: sets Coolbits "8", which would override xorg.conf: make it "12"',
+        ),
+        (
+            'Section "OutputClass"\nIdentifier "x"\nOption "Coolbits" "8"\nEndSection',
+            ':1: sets Coolbits "8", which is overridden by xorg.conf: make it "12"',
+        ),
+        (
+            '\nSection "ServerLayout"\nIdentifier "x"\nEndSection',
+            ":2: this ServerLayout would override the one in xorg.conf: remove it",
+        ),
+        (
+            'Section "Device"\nIdentifier "DEVICE0"\nEndSection',
+            ":1: this Device would override the one of the same name in xorg.conf: rename it",
+        ),
+        (
+            'Section "Device"',
+            ":1:1: this Section is not closed: EndSection is missing (the X server will stumble here)",
+        ),
+    ],
+)
+def test_snippet_that_has_a_word_in_it_is_noted(output, tmp_path, snippet, note):
+    output.write_bytes(ORIGINAL)
+    folder = tmp_path / "xorg.conf.d"
+    folder.mkdir()
+    (folder / "20-nvidia.conf").write_text(snippet)
+    change = setup.plan_setup(output, [PciAddress(0, 10, 0, 0)], snippet_folders=[tmp_path / "none", folder])
+    assert change.notes == (f"{folder}/20-nvidia.conf{note}",)
+
+
+def test_snippet_about_something_else_is_not_mentioned(output, tmp_path):
+    (tmp_path / "10-input.conf").write_bytes(SAMPLES["only input"])
+    assert setup.plan_setup(output, [PciAddress(0, 10, 0, 0)], snippet_folders=[tmp_path]).notes == ()
+
+
+def test_file_that_an_installation_lacks_is_named():
+    with pytest.raises(GpufanError, match="templates/none is missing from this installation"):
+        resources.resource("templates/none")
+
+
+def test_installed_files_come_before_those_of_a_source_tree(tmp_path, monkeypatch):
+    package = tmp_path / "gpufan"
+    for folder in (package, tmp_path):
+        (folder / "templates").mkdir(parents=True)
+        (folder / "templates" / "x").touch()
+    monkeypatch.setattr(resources, "_PACKAGE", package)
+    assert resources.resource("templates/x") == package / "templates" / "x"
