@@ -15,7 +15,7 @@ from msgspec import Meta
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.gpu import GpuInfo
-from gpufan.core.selection import fits
+from gpufan.core.selection import matches
 from gpufan.errors import InputError
 from gpufan.system.files import read_file
 from gpufan.system.resources import template
@@ -129,7 +129,7 @@ class Settings:
 
     def for_card(self, info: GpuInfo) -> CardSettings:
         """How the fans of one card are to follow its temperature."""
-        tables = [number for number, table in enumerate(self.tables, 1) if fits(info, str(table.match))]
+        tables = [number for number, table in enumerate(self.tables, 1) if matches(info, str(table.match))]
         return CardSettings(**{key: self.look_up(key, tables).value for key in CARD_KEYS})
 
     def whole(self) -> WholeRun:
@@ -142,11 +142,11 @@ class Settings:
         return [
             f"{self.path}: [[gpu]] {number}: match = {toml(table.match)} fits no card here"
             for number, table in enumerate(self.tables, 1)
-            if not any(fits(info, str(table.match)) for info in cards)
+            if not any(matches(info, str(table.match)) for info in cards)
         ] + [
             f"{self.path}: neighbours: {toml(name)} fits no card here"
             for name in dict.fromkeys(name for keys in (self.file, *self.tables) for name in keys.neighbours or ())
-            if not any(fits(info, str(name)) for info in cards)
+            if not any(matches(info, str(name)) for info in cards)
         ]
 
 

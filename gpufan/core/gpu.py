@@ -3,7 +3,6 @@
 `nvml` reaches real cards, `simulated` a model of them. Nothing here decides anything.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -29,8 +28,8 @@ class GpuInfo:
     """What sets the fans: `nvml`, `x11`, `simulated`."""
     backend_reason: str = ""
     """Why that and not NVML; empty where nothing needs saying."""
-    obstacle: str | None = None
-    """Why the fans cannot be set; None where they can."""
+    uncontrollable_reason: str | None = None
+    """Why the fans cannot be set; None if they can. Text for people."""
     power_limit_w: float | None = None
     """The most that the card might draw when it was opened, W; None where it does not say."""
 
@@ -70,6 +69,16 @@ class Reading(msgspec.Struct, frozen=True):
     """What lowers the clocks: the gravest of `THROTTLES`, or `none`; None where the card does not tell."""
 
 
+@dataclass(frozen=True, slots=True)
+class FallBack:
+    """Result of `Gpu.fall_back`."""
+
+    switched: bool
+    """Whether the next call uses the other way."""
+    x_error: str = ""
+    """Why the fans cannot be set over X either; empty if X was not tried or works. Text for people."""
+
+
 class Gpu(Protocol):
     """One card. Calls may block for ever when the hardware does; each card is called from one thread at a time."""
 
@@ -83,6 +92,9 @@ class Gpu(Protocol):
         Raises GpuLost; any other failed read shows as None in the result.
         """
 
+    def observe(self) -> Reading:
+        """Read the card as `read` does, but never start an X server for it. Raises GpuLost."""
+
     def set_duty(self, duty_percent: int) -> None:
         """Take every fan of the card and set it to `duty_percent`.
 
@@ -95,13 +107,17 @@ class Gpu(Protocol):
         Tries every fan before it raises GpuError, GpuLost or NoPermission for the first that failed.
         """
 
+    def fall_back(self, reason: str) -> FallBack:
+        """Switch to another way to the fans, because they do not obey: `reason`. May wait for an X server to start."""
 
-class Box(Protocol):
-    """All cards that one backend reaches, open until `close`."""
 
-    @property
-    def gpus(self) -> Sequence[Gpu]:
-        """In the order of NVML's index."""
+class SingleWay:
+    """Base class of the backends with a single way to the fans."""
 
-    def close(self) -> None:
-        """Let go of the driver. Does not release fans."""
+    def observe(self: Gpu) -> Reading:
+        """Read the card; nothing has to be started for it. Raises GpuLost."""
+        return self.read()
+
+    def fall_back(self, reason: str) -> FallBack:
+        """Do nothing: there is no other way."""
+        return FallBack(switched=False)

@@ -20,7 +20,7 @@ def select(gpus: Sequence[G], wanted: Iterable[str], wanted_by: str = "--gpu") -
     named = False
     for text in wanted:
         named = True
-        found = [gpu.info.index for gpu in gpus if fits(gpu.info, text)]
+        found = [gpu.info.index for gpu in gpus if matches(gpu.info, text)]
         if not found:
             known = ", ".join(f"{gpu.info.label} ({gpu.info.pci or 'not answering'})" for gpu in gpus)
             raise InputError(f"{wanted_by} {text}: no such card; this box has {known}")
@@ -28,7 +28,7 @@ def select(gpus: Sequence[G], wanted: Iterable[str], wanted_by: str = "--gpu") -
     return [gpu for gpu in gpus if not named or gpu.info.index in chosen]
 
 
-def fits(info: GpuInfo, text: str) -> bool:
+def matches(info: GpuInfo, text: str) -> bool:
     """Whether `text` names the card: UUID or its beginning, PCI address, index, or part of the name with * and ?."""
     text = text.strip()
     if text.isdecimal() and len(text) < 10:
@@ -43,3 +43,14 @@ def fits(info: GpuInfo, text: str) -> bool:
         return bool(text) and fnmatchcase(info.name.lower(), f"*{pattern}*")
     # Of a card that does not answer, or that was recorded, it is not known.
     return bool(info.pci) and address == PciAddress.parse(info.pci)
+
+
+def split_controllable(gpus: Sequence[G]) -> tuple[list[G], list[str]]:
+    """The cards whose fans can be set, and for each of the others a line: its label and why not."""
+    usable = [gpu for gpu in gpus if gpu.info.uncontrollable_reason is None]
+    others = [
+        f"{gpu.info.label}: {gpu.info.uncontrollable_reason}"
+        for gpu in gpus
+        if gpu.info.uncontrollable_reason is not None
+    ]
+    return usable, others

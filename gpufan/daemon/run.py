@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 from gpufan import __version__
 from gpufan.config.settings import COMMAND_LINE, Settings, Source, WholeRun
 from gpufan.core.gpu import Gpu, GpuInfo, Reading
-from gpufan.core.selection import select
+from gpufan.core.selection import select, split_controllable
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import learnt
 from gpufan.daemon import snapshot_file as snapshot
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from gpufan.daemon.recording import RecordingFile
     from gpufan.daemon.summary import CardSummary
     from gpufan.gpu.cards import Cards
-
-G = TypeVar("G", bound=Gpu)
 
 DISPLAY_ENVIRONMENT = "environment"
 """In the folder of an X server of our own: what a process needs in its environment to use it."""
@@ -99,8 +97,6 @@ def _control_cards(
     inbox: StopInbox,
     notifier: Notifier | None,
 ) -> None:
-    from gpufan.gpu.routed import RoutedGpu
-
     settings = source.read()
     whole = settings.whole()
     folder = None if whole.dry_run else runtime_folder
@@ -109,14 +105,11 @@ def _control_cards(
         chosen = select(cards.gpus, whole.gpus, _who_wants(settings))
         if not whole.dry_run:
             cards.reach(chosen)
-        usable, obstacles = sort_out(chosen)
+        usable, obstacles = split_controllable(chosen)
         if not usable:
             raise NotControllable(f"no card here has fans that can be set: {'; '.join(obstacles)}")
         complaints += [f"left alone: {obstacle}" for obstacle in obstacles]
         complaints += settings.idle_tables([gpu.info for gpu in cards.gpus])
-        if whole.dry_run:
-            # To look at a card is no reason to start an X server for it.
-            usable = [gpu.nvml if isinstance(gpu, RoutedGpu) else gpu for gpu in usable]
         report = open_report(
             f"gpufan {__version__} · "
             + ("dry run: nothing is set" if whole.dry_run else "ctrl-c gives the fans back to the driver")
@@ -130,7 +123,6 @@ def _control_cards(
                 gpu,
                 settings.for_card,
                 dry_run=whole.dry_run,
-                fall_back=gpu.fall_back if isinstance(gpu, RoutedGpu) else None,
                 learnt=known.get(gpu.info.uuid),
             )
             for gpu in usable
@@ -247,16 +239,13 @@ def find(
         return [
             (gpu.info, gpu.read()) for gpu in select(SimulatedBox(PROFILES[profile], WORKLOADS["idle"]).gpus, names)
         ]
-    from gpufan.gpu.routed import RoutedGpu
-
     found: list[tuple[GpuInfo, Reading | None]] = []
     falls_back = _found_to_need_x(folder) if backend == "auto" else {}
     with TemporaryDirectory(prefix="gpufan-") as own_folder, _cards(backend, display, Path(own_folder)) as cards:
         for gpu in select(cards.gpus, names):
             reading = None
             with suppress(GpuLost):
-                # As above: no X server for a look.
-                reading = within(PATIENCE_S, gpu.nvml.read if isinstance(gpu, RoutedGpu) else gpu.read)
+                reading = within(PATIENCE_S, gpu.observe)
             info = gpu.info
             if info.uuid in falls_back:
                 info = replace(info, backend="x11", backend_reason=falls_back[info.uuid])
@@ -282,7 +271,7 @@ def restore(names: Sequence[str], folder: Path, source: Source) -> list[str]:
     with only_one(lock_folder, _complain), _cards(whole.backend, whole.display, folder) as cards:
         chosen = select(cards.gpus, names)
         cards.reach(chosen)
-        usable, obstacles = sort_out(chosen)
+        usable, obstacles = split_controllable(chosen)
         done = [f"{obstacle}: nothing to give back" for obstacle in obstacles]
         # Side by side: one that hangs must not use up the time of the others.
         for gpu, pending in [(gpu, Pending(partial(_give_back, gpu))) for gpu in usable]:
@@ -338,17 +327,16 @@ def _cards(backend: str, display: str | None, folder: Path | None) -> Iterator["
 
 def _give_back(gpu: Gpu) -> None:
     """Give the fans of `gpu` back, over X if NVML does not move them. Raises GpufanError."""
-    from gpufan.gpu.routed import RoutedGpu
-
     try:
         within(PATIENCE_S, partial(give_back, gpu))
     except GpuLost:
         raise
     except GpuError as error:
-        if not isinstance(gpu, RoutedGpu):
+        result = gpu.fall_back(str(error))
+        if result.x_error:
+            raise GpuError(f"{error}; over X neither: {result.x_error}") from error
+        if not result.switched:
             raise
-        if obstacle := gpu.fall_back(str(error)):
-            raise GpuError(f"{error}; {obstacle}") from error
         try:
             within(PATIENCE_S, partial(give_back, gpu))
         except GpufanError as x_error:
@@ -364,13 +352,6 @@ def _found_to_need_x(folder: Path) -> dict[str, str]:
     if snapshot.stale_s(taken) is not None:
         return {}
     return {gpu.uuid: gpu.backend_reason for gpu in taken.gpus if gpu.backend_reason}
-
-
-def sort_out(gpus: Sequence[G]) -> tuple[list[G], list[str]]:
-    """The cards that can be controlled, and what stands in the way of the others."""
-    usable = [gpu for gpu in gpus if gpu.info.obstacle is None]
-    obstacles = [f"{gpu.info.label}: {gpu.info.obstacle}" for gpu in gpus if gpu.info.obstacle is not None]
-    return usable, obstacles
 
 
 @contextmanager

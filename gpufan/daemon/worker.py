@@ -9,8 +9,8 @@ import msgspec
 from gpufan.control.card_model import Learnt
 from gpufan.control.controller import Controller
 from gpufan.core.card_settings import CardSettings
-from gpufan.core.gpu import Gpu, GpuInfo, Reading
-from gpufan.core.selection import fits
+from gpufan.core.gpu import FallBack, Gpu, GpuInfo, Reading
+from gpufan.core.selection import matches
 from gpufan.core.snapshot import Errors, GpuState
 from gpufan.errors import GpuError, GpuLost, NoPermission
 
@@ -92,15 +92,10 @@ class Worker:
         settings_for: SettingsFor,
         *,
         dry_run: bool = False,
-        fall_back: Callable[[str], str | None] | None = None,
         learnt: Learnt | None = None,
     ) -> None:
-        """`fall_back` is told why the fans do not obey, and says why `gpu` has no other way to them; None if it has.
-
-        `learnt` is what an earlier run learnt of the card.
-        """
+        """`learnt` is what an earlier run learnt of the card."""
         self.gpu = gpu
-        self._fall_back = fall_back
         self._settings_for = self._followed = settings_for
         self._dry_run = dry_run
         self._info: GpuInfo | None = None
@@ -143,7 +138,7 @@ class Worker:
         if waiting and self.state.control == "lost":
             return
         try:
-            reading = self.gpu.read()
+            reading = (self.gpu.observe if self._dry_run else self.gpu.read)()
             if reading.temperature_c is None:
                 self._count_error("unreadable")
             self._wait_lost.reset()
@@ -175,7 +170,7 @@ class Worker:
         """Give the fans back, and set them no more. Raises GpuError, GpuLost or NoPermission."""
         # A tick that has hung may come back in its own thread while this runs in another.
         self._stopped = True
-        if self._dry_run or self.gpu.info.obstacle is not None:
+        if self._dry_run or self.gpu.info.uncontrollable_reason is not None:
             return
         try:
             give_back(self.gpu)
@@ -203,7 +198,7 @@ class Worker:
         self._neighbours = [
             worker
             for worker in self.box
-            if worker is not self and any(fits(worker.gpu.info, str(name)) for name in settings.neighbours)
+            if worker is not self and any(matches(worker.gpu.info, str(name)) for name in settings.neighbours)
         ]
 
     def _act(self, now_s: float, reading: Reading, waiting: bool, assert_anew: bool) -> None:
@@ -222,8 +217,8 @@ class Worker:
         if self._dry_run:
             self.state = self._state("driver", *decision, reading)
             return
-        if self._info.obstacle is not None:
-            self.state = self._state("driver", None, "obstacle", self._info.obstacle, reading)
+        if self._info.uncontrollable_reason is not None:
+            self.state = self._state("driver", None, "obstacle", self._info.uncontrollable_reason, reading)
             return
         if waiting:
             if self._owed is not None:
@@ -310,15 +305,16 @@ class Worker:
         """Let the driver have fans that do not obey, for a while."""
         self._owed = self._release()
         # What has moved the fans once can do so again; the trouble then is another's, or passes.
-        obstacle = "" if self._fall_back is None or self._proven else self._fall_back(problem)
-        if obstacle is None:
+        result = FallBack(switched=False) if self._proven else self.gpu.fall_back(problem)
+        if result.switched:
             self._start_over(now_s)
             self._wait_given_back.reset()
             self.state = self._state("released", None, "fault", f"{problem}; trying another way", reading)
             return
+        x_trouble = f"over X neither: {result.x_error}" if result.x_error else ""
         wait_s = self._wait_given_back.next_s()
         self._start_over(now_s + wait_s)
-        self._trouble = problem, "; ".join(filter(None, (obstacle, f"trying again after {wait_s:g} s")))
+        self._trouble = problem, "; ".join(filter(None, (x_trouble, f"trying again after {wait_s:g} s")))
         self._report_released(reading)
 
     def _release(self) -> str | None:

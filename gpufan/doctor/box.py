@@ -199,7 +199,7 @@ def _needs_x(facts: Facts) -> bool:
         return True
     if facts.settings.whole().backend == "x11":
         return True
-    return any(card.info.fan_count and card.info.obstacle for card in facts.driver.cards)
+    return any(card.info.fan_count and card.info.uncontrollable_reason for card in facts.driver.cards)
 
 
 def _display(facts: Facts) -> Iterator[Finding]:

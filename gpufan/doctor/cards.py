@@ -254,10 +254,10 @@ def _fans(case: _Case) -> Finding:
         return case.finding("fans", "problem", text, *stop_first, f"sudo {case.facts.command} restore")
     count = "1 fan" if info.fan_count == 1 else f"{info.fan_count} fans"
     prove = f"`sudo {case.facts.command} doctor --try-fans` proves it"
-    if info.obstacle is None:
+    if info.uncontrollable_reason is None:
         return case.finding("fans", "ok", f"{count}, to be set through NVML; {prove}")
     if not case.facts.has_xorg:
-        text = f"{info.obstacle}, and no X server is installed"
+        text = f"{info.uncontrollable_reason}, and no X server is installed"
         return case.finding("fans", "problem", text, _INSTALL_X)
     return case.finding("fans", "ok", f"{count}, to be set over an X server that gpufan starts; {prove}")
 

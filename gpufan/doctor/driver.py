@@ -9,8 +9,8 @@ from pathlib import Path
 from pynvml import NVMLError
 
 from gpufan.config.settings import Settings
-from gpufan.core.selection import select
-from gpufan.daemon.run import PATIENCE_S, sort_out
+from gpufan.core.selection import select, split_controllable
+from gpufan.daemon.run import PATIENCE_S
 from gpufan.doctor.facts import Card, Driver, Proof
 from gpufan.errors import DriverError, GpufanError, GpuLost
 from gpufan.gpu.cards import XSERVER_FOLDER, open_cards
@@ -74,7 +74,7 @@ def prove_fans(settings: Settings, runtime_folder: Path) -> tuple[Proof, ...]:
     with only_one(runtime_folder, said.append):
         cards = open_cards(whole.backend, whole.display, runtime_folder / XSERVER_FOLDER, PATIENCE_S)
         try:
-            usable, _ = sort_out(select(cards.gpus, whole.gpus))
+            usable, _ = split_controllable(select(cards.gpus, whole.gpus))
             cards.reach(usable)
             for gpu in usable:
                 try:

@@ -34,7 +34,7 @@ class Cards:
 
     def reach(self, gpus: Sequence[Gpu]) -> None:
         """Start the X server where some of `gpus` need it from the start, and find them there. Raises DriverError."""
-        over_x = [gpu for gpu in gpus if isinstance(gpu, RoutedGpu) and gpu.why_x is not None]
+        over_x = [gpu for gpu in gpus if gpu.info.backend == "x11"]
         if self.route is None or not over_x:
             return
         self.route.start()

@@ -17,7 +17,7 @@ from enum import IntEnum
 
 from Xlib.ext import nvcontrol as nv
 
-from gpufan.core.gpu import FanReading, Gpu, GpuInfo, Reading
+from gpufan.core.gpu import FanReading, Gpu, GpuInfo, Reading, SingleWay
 from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError, GpuError, GpuLost, NotControllable
 from gpufan.system.printable import printable
@@ -159,7 +159,7 @@ class _Card:
         return self.uuid.lower() == uuid.lower() if self.uuid and uuid else bool(pci) and self.pci == pci
 
 
-class NvControlGpu:
+class NvControlGpu(SingleWay):
     """One card. It is connected when first needed, and again after the connection broke."""
 
     def __init__(self, info: GpuInfo, locate: Callable[[], Display], sensor: Gpu | None, limit_s: float) -> None:
@@ -190,8 +190,8 @@ class NvControlGpu:
 
     def set_duty(self, duty_percent: int) -> None:
         """Take every fan of the card and set it. Raises NotControllable, GpuError or GpuLost."""
-        if self.info.obstacle is not None:
-            raise NotControllable(self.info.obstacle)
+        if self.info.uncontrollable_reason is not None:
+            raise NotControllable(self.info.uncontrollable_reason)
         failed: GpuError | None = None
         with self._linked() as (control, card):
             control.set(Target.GPU, card.number, Number.GPU_COOLER_MANUAL_CONTROL, 1)
@@ -205,7 +205,7 @@ class NvControlGpu:
 
     def release(self) -> None:
         """Give every fan back to the driver. Raises GpuError or GpuLost."""
-        if self.info.obstacle is None:
+        if self.info.uncontrollable_reason is None:
             with self._linked() as (control, card):
                 control.set(Target.GPU, card.number, Number.GPU_COOLER_MANUAL_CONTROL, 0)
 
@@ -295,17 +295,17 @@ def _describe(control: NvControl, card: _Card, index: int, sensors: Sequence[Gpu
     sensor = next((sensor for sensor in sensors if card.is_called(sensor.info.uuid, sensor.info.pci)), None)
     told = sensor.info if sensor is not None else _introduction(control, card, index)
     ranges = [control.duty_range(cooler) or told.duty_range for cooler in card.coolers]
-    obstacle = None
+    uncontrollable_reason = None
     if not card.coolers:
-        obstacle = _NO_COOLER
+        uncontrollable_reason = _NO_COOLER
     elif control.number(Target.GPU, card.number, Number.GPU_COOLER_MANUAL_CONTROL) is None:
-        obstacle = _NO_COOLBITS
+        uncontrollable_reason = _NO_COOLBITS
     info = replace(
         told,
         fan_count=len(card.coolers),
         duty_range=(max(low for low, _ in ranges), min(high for _, high in ranges)) if ranges else told.duty_range,
         backend="x11",
-        obstacle=obstacle,
+        uncontrollable_reason=uncontrollable_reason,
     )
     return info, sensor
 

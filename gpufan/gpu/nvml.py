@@ -13,7 +13,7 @@ from typing import Any
 import pynvml
 from pynvml import NVMLError
 
-from gpufan.core.gpu import FanReading, GpuInfo, Reading
+from gpufan.core.gpu import FanReading, GpuInfo, Reading, SingleWay
 from gpufan.errors import DriverError, GpuError, GpuLost, NoPermission
 from gpufan.system.background import Pending
 from gpufan.system.printable import printable
@@ -136,7 +136,7 @@ def _throttled_by(mask: int | None) -> str | None:
     return next((name for bits, name in _THROTTLES if mask & bits), "none")
 
 
-class NvmlGpu:
+class NvmlGpu(SingleWay):
     """One card. It is opened when first needed, and again after it was lost."""
 
     def __init__(self, index: int) -> None:
@@ -185,7 +185,7 @@ class NvmlGpu:
             duty_range=ASSUMED_DUTY_RANGE if duty_range is None else duty_range,
             slowdown_c=slowdown_c,
             backend="nvml",
-            obstacle=driver_obstacle() or (None if fan_count else _NO_FAN),
+            uncontrollable_reason=driver_reason() or (None if fan_count else _NO_FAN),
             power_limit_w=None if power_limit_mw is None else power_limit_mw / 1000,
         )
         self._sensors = _Sensors(handle, fan_count)
@@ -257,7 +257,7 @@ class NvmlBox:
         pynvml.nvmlShutdown()
 
 
-def driver_obstacle() -> str | None:
+def driver_reason() -> str | None:
     """Why this driver cannot set fans through NVML on any card; None where it can. The library must be loaded."""
     if hasattr(pynvml.nvmlLib, "nvmlDeviceSetFanSpeed_v2"):
         return None

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from gpufan.core.gpu import Gpu, GpuInfo, Reading
+from gpufan.core.gpu import FallBack, Gpu, GpuInfo, Reading
 from gpufan.errors import DriverError, GpuLost
-from gpufan.gpu.nvml import NvmlGpu, driver_obstacle
+from gpufan.gpu.nvml import NvmlGpu, driver_reason
 from gpufan.gpu.x_route import XRoute
 
 
@@ -15,8 +15,8 @@ class RoutedGpu:
         self.nvml = nvml
         self._route = route
         self._x: Gpu | None = None
-        self._driver_obstacle = driver_obstacle()
-        self.why_x = self._driver_obstacle
+        self._driver_reason = driver_reason()
+        self.why_x = self._driver_reason
         """Why the fans are to be set over X; None as long as NVML has them."""
         self._said: GpuInfo | None = None
         self._info = nvml.info
@@ -32,27 +32,26 @@ class RoutedGpu:
         if said is not self._said:
             self._said = said
             # What stands in NVML's way is why X is taken.
-            obstacle = None if self._x is None else said.obstacle
-            self._info = replace(said, backend="x11", backend_reason=self.why_x, obstacle=obstacle)
+            reason = None if self._x is None else said.uncontrollable_reason
+            self._info = replace(said, backend="x11", backend_reason=self.why_x, uncontrollable_reason=reason)
         return self._info
 
-    def fall_back(self, why: str) -> str | None:
-        """Take X from the next call on, since NVML does not move the fans; what stands in the way, or None.
+    def fall_back(self, reason: str) -> FallBack:
+        """Set the fans over X from the next call on, because NVML does not move them: `reason`.
 
-        An empty text says that X is taken already.
-        Starts an X server of our own where there is none yet, and waits for it.
+        Starts our own X server if there is none, and waits for it.
         """
         if self.why_x is not None:
-            return ""
+            return FallBack(switched=False)  # it uses X already
         try:
             self._route.start()
             x = self._route.find(self.nvml)
         except (DriverError, GpuLost) as error:
-            return f"over X neither: {error}"
-        if x.info.obstacle is not None:
-            return f"over X neither: {x.info.obstacle}"
-        self._x, self.why_x = x, f"NVML does not move its fans: {why}"
-        return None
+            return FallBack(switched=False, x_error=str(error))
+        if x.info.uncontrollable_reason is not None:
+            return FallBack(switched=False, x_error=x.info.uncontrollable_reason)
+        self._x, self.why_x = x, f"NVML does not move its fans: {reason}"
+        return FallBack(switched=True)
 
     def read(self) -> Reading:
         """Read the card. Raises GpuLost, also while fans that are not the driver's cannot be reached over X."""
@@ -62,6 +61,10 @@ class RoutedGpu:
             if not self._released_past_x:
                 raise
             return self.nvml.read()
+
+    def observe(self) -> Reading:
+        """Read the card through NVML, so that no X server is needed. Raises GpuLost."""
+        return self.nvml.read()
 
     def set_duty(self, duty_percent: int) -> None:
         """Set every fan. Raises GpuError, GpuLost or NoPermission."""
@@ -74,7 +77,7 @@ class RoutedGpu:
             self._fans().release()
         except GpuLost:
             # X may be gone, and the driver take its fans back through NVML all the same.
-            if self.why_x is None or self._driver_obstacle is not None:
+            if self.why_x is None or self._driver_reason is not None:
                 raise
             self.nvml.release()
             self._released_past_x = True

@@ -19,7 +19,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gpufan.core.gpu import FanReading, GpuInfo, Reading
+from gpufan.core.gpu import FanReading, GpuInfo, Reading, SingleWay
 
 _STEP_S = 0.5
 """Longest step of the integration; a shorter one does not change the reading by a whole degree."""
@@ -92,7 +92,7 @@ WORKLOADS: dict[str, Workload] = {
 }
 
 
-class SimulatedGpu:
+class SimulatedGpu(SingleWay):
     """One modelled card. `manual_percent` is None while the driver has the fans."""
 
     def __init__(self, index: int, name: str, plant: Plant, workload: Workload, seed: int) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from gpufan.core.gpu import GpuInfo
-from gpufan.core.selection import fits
+from gpufan.core.selection import matches
 from gpufan.daemon.recording import Row
 from gpufan.errors import GpufanError, InputError
 from gpufan.history import FILE
@@ -105,10 +105,10 @@ class Past:
             raise GpufanError(f"{self._path} is empty as yet: look again in a minute, and see that gpufan runs")
         names = list(wanted)
         for name in names:
-            if not any(fits(card.info, name) for card in found):
+            if not any(matches(card.info, name) for card in found):
                 known = ", ".join(f"{card.label} ({card.info.pci})" for card in found)
                 raise InputError(f"--gpu {name}: no such card; the history has {known}")
-        return [card for card in found if not names or any(fits(card.info, name) for name in names)]
+        return [card for card in found if not names or any(matches(card.info, name) for name in names)]
 
     def span(self) -> Span:
         """Of the first minute's beginning to the last one's end. Raises GpufanError where the history is empty."""

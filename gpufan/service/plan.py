@@ -10,8 +10,8 @@ from pathlib import Path
 from gpufan.config.settings import WholeRun
 from gpufan.core.curve import Curve
 from gpufan.core.gpu import Gpu
-from gpufan.core.selection import select
-from gpufan.daemon.run import PATIENCE_S, sort_out
+from gpufan.core.selection import select, split_controllable
+from gpufan.daemon.run import PATIENCE_S
 from gpufan.errors import GpufanError, InputError, NoPermission, NotControllable
 from gpufan.gpu.cards import XSERVER_FOLDER, Cards, open_cards
 from gpufan.service import install_settings as settings
@@ -269,7 +269,7 @@ def _configuration(options: InstallOptions, rivals: Sequence[found.Service]) -> 
 
 def _usable(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
     """The cards to control. Raises InputError or NotControllable."""
-    usable, obstacles = sort_out(select(cards.gpus, wanted))
+    usable, obstacles = split_controllable(select(cards.gpus, wanted))
     if not usable:
         raise NotControllable(f"no card here has fans that can be set: {'; '.join(obstacles)}")
     return usable

@@ -43,8 +43,8 @@ def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]]) -> None:
 
 
 def _control(info: GpuInfo) -> str:
-    if info.obstacle is not None:
-        return f"none: {info.obstacle}"
+    if info.uncontrollable_reason is not None:
+        return f"none: {info.uncontrollable_reason}"
     way = {"nvml": "through NVML, as root", "x11": "over X (NV-CONTROL), as root", "simulated": "simulated"}[
         info.backend
     ]

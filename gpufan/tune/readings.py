@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gpufan.control.sensor_guard import VALID_C
 from gpufan.core.gpu import GpuInfo
-from gpufan.core.selection import fits
+from gpufan.core.selection import matches
 from gpufan.daemon.recording import Row
 from gpufan.errors import InputError
 from gpufan.gpu.simulated import Plant
@@ -136,7 +136,7 @@ def choose(cards: Sequence[Card], names: Sequence[str], source: str) -> list[Car
     if not cards:
         raise InputError(f"{source} has no rows: `gpufan run --record FILE` makes them while it runs")
     for name in names:
-        if not any(fits(card.info, name) for card in cards):
+        if not any(matches(card.info, name) for card in cards):
             known = ", ".join(f"{card.label} ({card.uuid})" for card in cards)
             raise InputError(f"--gpu {name}: no such card; {source} has {known}")
-    return [card for card in cards if not names or any(fits(card.info, name) for name in names)]
+    return [card for card in cards if not names or any(matches(card.info, name) for name in names)]

@@ -261,7 +261,7 @@ def test_an_x_server_that_does_not_start(box: Box, run: Run) -> None:
     for fan in box.double.cards[0].fans:
         fan.stuck = IGNORES
     try:
-        run("released", "ours", workers=[Worker(gpu, settings(), fall_back=gpu.fall_back) for gpu in cards.gpus])
+        run("released", "ours", workers=[Worker(gpu, settings()) for gpu in cards.gpus])
         box.finds("fans", "problem", "over X, and that fails: no Xorg here", "sudo apt install xserver-xorg-core")
     finally:
         cards.close()

@@ -32,7 +32,7 @@ def controlling(box: XBox, display: str | None = None) -> Iterator[Running]:
         stack.enter_context(box.double.install())
         cards = open_cards("auto", display, box.runtime / XSERVER_FOLDER, 5)
         stack.callback(cards.close)
-        run = stack.enter_context(running(*(Worker(gpu, settings(), fall_back=gpu.fall_back) for gpu in cards.gpus)))
+        run = stack.enter_context(running(*(Worker(gpu, settings()) for gpu in cards.gpus)))
         wait_for_states(run, *CONTROLLED)
         yield run
 

@@ -8,7 +8,7 @@ import pytest
 from gpufan.control.card_model import CardModel, Learnt
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
-from gpufan.core.gpu import FanReading
+from gpufan.core.gpu import FallBack, FanReading
 from gpufan.core.snapshot import Errors
 from gpufan.daemon.worker import FAILURES, Backoff, SettingsFor, Worker, give_back
 from gpufan.errors import GpuError, GpuLost, NoPermission
@@ -86,7 +86,7 @@ def test_a_dry_run_writes_nothing_and_says_what_it_would() -> None:
 
 
 def test_a_card_with_an_obstacle_is_read_and_never_written() -> None:
-    gpu = FakeGpu(obstacle="it has no fan")
+    gpu = FakeGpu(uncontrollable_reason="it has no fan")
     worker = Worker(gpu, CURVE)
     run(worker, 0, 5)
     worker.stop()
@@ -368,7 +368,8 @@ def test_a_card_taken_up_early_because_the_machine_slept_is_controlled_from_then
 def test_a_way_that_has_moved_the_fans_once_is_not_left_for_another() -> None:
     gpu = FakeGpu()
     asked: list[str] = []
-    worker = Worker(gpu, CURVE, fall_back=lambda problem: asked.append(problem) or "")
+    gpu.fall_back = lambda problem: asked.append(problem) or FallBack(switched=True)
+    worker = Worker(gpu, CURVE)
     run(worker, 0, 20)
     gpu.set_error = GpuError("the driver refused")
     gpu.temperature_c = 90
@@ -441,11 +442,13 @@ def test_where_there_is_another_way_to_the_fans_it_is_tried_at_once() -> None:
     gpu.set_error = GpuError("the driver refused")
     told: list[str] = []
 
-    def another_way(problem: str) -> None:
+    def another_way(problem: str) -> FallBack:
         told.append(problem)
         gpu.set_error = None
+        return FallBack(switched=True)
 
-    worker = Worker(gpu, CURVE, fall_back=another_way)
+    gpu.fall_back = another_way
+    worker = Worker(gpu, CURVE)
     run(worker, 0, 4)
     assert told == ["the driver refused"]
     assert gpu.written == [30, 30, 30, "release", 30]
@@ -455,7 +458,8 @@ def test_where_there_is_another_way_to_the_fans_it_is_tried_at_once() -> None:
 def test_where_there_is_no_other_way_the_wait_is_kept() -> None:
     gpu = FakeGpu()
     gpu.set_error = GpuError("the driver refused")
-    worker = Worker(gpu, CURVE, fall_back=lambda problem: "over X neither: no Xorg here")
+    gpu.fall_back = lambda problem: FallBack(switched=False, x_error="no Xorg here")
+    worker = Worker(gpu, CURVE)
     run(worker, 0, 7)
     assert gpu.written == [30, 30, 30, "release"]
     assert worker.state.reason == (

@@ -25,8 +25,8 @@ INFO = FakeGpu().info
 DRIVERS_FAN = FanReading(23, 23, False)
 MANUAL_FAN = FanReading(60, 60, True)
 CARD = Card(INFO, Reading(40.0, 100.0, (DRIVERS_FAN,)))
-OLD_CARD = Card(replace(INFO, obstacle="driver 470.256 cannot set fans through NVML"), CARD.reading)
-FANLESS = Card(replace(INFO, fan_count=0, obstacle="it has no fan"), Reading(40.0, 100.0, ()))
+OLD_CARD = Card(replace(INFO, uncontrollable_reason="driver 470.256 cannot set fans through NVML"), CARD.reading)
+FANLESS = Card(replace(INFO, fan_count=0, uncontrollable_reason="it has no fan"), Reading(40.0, 100.0, ()))
 SERVICE = Unit("loaded", "active", "running", "enabled", "success", pid=os.getpid())
 
 

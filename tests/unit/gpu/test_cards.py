@@ -43,9 +43,7 @@ class Bench:
 
     def __init__(self, double: NvmlDouble, cards: Cards, server: NvControlServer) -> None:
         self.double, self.cards, self.server = double, cards, server
-        self.workers = [
-            Worker(gpu, lambda _: SETTINGS, fall_back=getattr(gpu, "fall_back", None)) for gpu in cards.gpus
-        ]
+        self.workers = [Worker(gpu, lambda _: SETTINGS) for gpu in cards.gpus]
         self.now_s = 1000.0
 
     def tick(self, times: int = 1) -> None:

@@ -110,16 +110,16 @@ def test_a_card_that_nvml_does_not_know_describes_itself(server: NvControlServer
 
 def test_an_obstacle_of_nvml_is_none_over_x(server: NvControlServer, plant: SimulatedBox) -> None:
     for gpu in plant.gpus:
-        gpu.info = replace(gpu.info, obstacle="driver 470 cannot set fans through NVML")
+        gpu.info = replace(gpu.info, uncontrollable_reason="driver 470 cannot set fans through NVML")
     box = NvControlBox(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
-    assert [gpu.info.obstacle for gpu in box.gpus] == [None, None]
+    assert [gpu.info.uncontrollable_reason for gpu in box.gpus] == [None, None]
 
 
 def test_without_coolbits_the_card_says_what_is_missing(server: NvControlServer) -> None:
     server.coolbits = False
     gpu = alone(server).gpus[0]
-    assert gpu.info.obstacle is not None
-    assert "Coolbits" in gpu.info.obstacle
+    assert gpu.info.uncontrollable_reason is not None
+    assert "Coolbits" in gpu.info.uncontrollable_reason
     with pytest.raises(NotControllable, match="Coolbits"):
         gpu.set_duty(50)
     gpu.release()
@@ -129,7 +129,7 @@ def test_without_coolbits_the_card_says_what_is_missing(server: NvControlServer)
 def test_a_card_without_coolers_is_read_but_not_set(server: NvControlServer) -> None:
     server.coolers.clear()
     gpu = alone(server).gpus[0]
-    assert gpu.info.obstacle == "it has no fan of its own that the driver knows of"
+    assert gpu.info.uncontrollable_reason == "it has no fan of its own that the driver knows of"
     assert gpu.read().fans == ()
 
 
