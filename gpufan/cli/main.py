@@ -33,7 +33,8 @@ from gpufan.cli.service import install_service, uninstall_service
 from gpufan.cli.setup_xorg import setup_xorg
 from gpufan.cli.shell import completion, man
 from gpufan.cli.tune import simulate, tune
-from gpufan.config import settings as config
+from gpufan.config import schema as config
+from gpufan.config.settings import Source
 from gpufan.core.curve import Curve
 from gpufan.errors import GpufanError, InputError
 from gpufan.system.paths import DEFAULT_FOLDER, SNAPSHOT
@@ -197,7 +198,7 @@ def run(
         if is_given(name):
             raise InputError(f"--{name} is for real cards: leave out that, or --simulate")
     # A simulation depends on nothing of this machine, so there the file must be asked for.
-    source = config.Source(config_path, required=True, options=given)
+    source = Source(config_path, required=True, options=given)
     summaries = run_simulation(
         source, runtime_dir, record, SimulationOptions(simulate, workload, time_scale), open_report
     )
@@ -219,9 +220,10 @@ def config_group(context: click.Context) -> None:
 @debug_option
 def check(config_path: Path | None) -> None:
     """Look for mistakes in the file of settings, and change nothing."""
-    settings = settings_source(config_path).read()
+    source = settings_source(config_path)
+    settings = source.read()
     if settings.path is None:
-        click.echo(f"no {config.DEFAULT_PATH}: what is built in holds")
+        click.echo(f"no {source.path}: what is built in holds")
     else:
         click.echo(f"{settings.path}: no mistake found")
 

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import click
 
 from gpufan import __version__
-from gpufan.config import settings as config
+from gpufan.config import schema as config
 from gpufan.config.descriptions import UNSET
+from gpufan.config.settings import DEFAULT_PATH
 from gpufan.system.resources import template
 
 PAGES = ("gpufan.1", "gpufan.toml.5")
@@ -35,7 +36,7 @@ def page(name: str, cli: click.Group) -> str:
         environment=_environment(root),
         sections=[_keys(config.CARD_KEYS), _keys(config.RUN_KEYS[len(config.CARD_KEYS) :])],
         match=config.about("match"),
-        path=str(config.DEFAULT_PATH),
+        path=str(DEFAULT_PATH),
     )
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from gpufan.config.settings import DEFAULT_PATH, NOTHING, RunKeys, Source
+from gpufan.config.schema import NOTHING, RunKeys
+from gpufan.config.settings import DEFAULT_PATH, Source
 from gpufan.errors import InputError
 from gpufan.system.paths import DEFAULT_FOLDER
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from gpufan.cli.options import FloatRange, debug_option, gpu_option, read_with
-from gpufan.config.settings import limits
+from gpufan.config.schema import limits
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
 

@@ -20,7 +20,8 @@ from gpufan.cli.options import (
     settings_source,
     simulate_option,
 )
-from gpufan.config.settings import Source, limits
+from gpufan.config.schema import limits
+from gpufan.config.settings import Source
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
 from gpufan.system.paths import DEFAULT_FOLDER, SNAPSHOT

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
 
 from gpufan import __version__
-from gpufan.config.settings import COMMAND_LINE, Settings, Source, WholeRun
+from gpufan.config.settings import COMMAND_LINE, RunSettings, Settings, Source
 from gpufan.core.gpu import Gpu, GpuInfo, Reading
 from gpufan.core.selection import select, split_controllable
 from gpufan.core.snapshot import Snapshot
@@ -98,7 +98,7 @@ def _control_cards(
     notifier: Notifier | None,
 ) -> None:
     settings = source.read()
-    whole = settings.whole()
+    whole = settings.run_settings()
     folder = None if whole.dry_run else runtime_folder
     complaints: list[str] = []
     with only_one(folder, complaints.append), _cards(whole.backend, whole.display, folder) as cards:
@@ -109,7 +109,7 @@ def _control_cards(
         if not usable:
             raise NotControllable(f"no card here has fans that can be set: {'; '.join(obstacles)}")
         complaints += [f"left alone: {obstacle}" for obstacle in obstacles]
-        complaints += settings.idle_tables([gpu.info for gpu in cards.gpus])
+        complaints += settings.unmatched_tables([gpu.info for gpu in cards.gpus])
         report = open_report(
             f"gpufan {__version__} · "
             + ("dry run: nothing is set" if whole.dry_run else "ctrl-c gives the fans back to the driver")
@@ -153,18 +153,18 @@ def _control_cards(
                 report.close()
 
 
-def _reload(source: Source, started: WholeRun, gpus: Sequence[Gpu], report: Report) -> tuple[float, SettingsFor]:
+def _reload(source: Source, started: RunSettings, gpus: Sequence[Gpu], report: Report) -> tuple[float, SettingsFor]:
     """Read `source` again; the interval, and how each card is to be kept. Raises InputError, after telling `report`."""
     try:
         settings = source.read()
-        whole = settings.whole()
-        for key in WholeRun._fields:
+        whole = settings.run_settings()
+        for key in RunSettings._fields:
             if key != "interval_s" and getattr(whole, key) != getattr(started, key):
                 raise InputError(f"{source.path}: a new {key} needs a restart")
     except Exception as error:
         report.warn(f"settings not reloaded, those before stay: {error}")
         raise
-    for line in settings.idle_tables([gpu.info for gpu in gpus]):
+    for line in settings.unmatched_tables([gpu.info for gpu in gpus]):
         report.warn(line)
     report.note(f"settings reloaded from {settings.path or 'the command line alone'}")
     return whole.interval_s, settings.for_card
@@ -172,7 +172,7 @@ def _reload(source: Source, started: WholeRun, gpus: Sequence[Gpu], report: Repo
 
 def _who_wants(settings: Settings) -> str:
     """Who named the cards to control, for an error."""
-    return "--gpu" if settings.look_up("gpus").origin == COMMAND_LINE else f"{settings.path}: gpus:"
+    return "--gpu" if settings.resolve("gpus").origin == COMMAND_LINE else f"{settings.path}: gpus:"
 
 
 def run_simulation(
@@ -192,7 +192,7 @@ def run_simulation(
     inbox = StopInbox()
     inbox.catch_signals()
     settings = source.read()
-    whole = settings.whole()
+    whole = settings.run_settings()
     box = SimulatedBox(PROFILES[simulation.profile], WORKLOADS[simulation.workload])
     chosen = select(box.gpus, whole.gpus, _who_wants(settings))
     summaries = [CardSummary(gpu) for gpu in chosen]
@@ -203,7 +203,7 @@ def run_simulation(
 
     with only_one(runtime_folder, _complain), _recording(record) as recording:
         report = open_report(f"gpufan {__version__} · simulated {simulation.profile}, {simulation.workload}")
-        for line in settings.idle_tables([gpu.info for gpu in box.gpus]):
+        for line in settings.unmatched_tables([gpu.info for gpu in box.gpus]):
             report.warn(line)
         workers = [Worker(gpu, settings.for_card, dry_run=whole.dry_run) for gpu in chosen]
         for worker in workers:
@@ -260,11 +260,11 @@ def restore(names: Sequence[str], folder: Path, source: Source) -> list[str]:
     it failed.
     """
     try:
-        whole = source.read().whole()
+        whole = source.read().run_settings()
     except InputError as error:
         # Of all times not now.
         _complain(f"{error}; going on without that file")
-        whole = Settings(options=source.options).whole()
+        whole = Settings(options=source.options).run_settings()
     failed = []
     # A daemon that systemd has killed may keep the lock while it hangs in the driver, for ever.
     lock_folder = None if os.environ.get("EXIT_CODE") in ("killed", "dumped") else folder

@@ -115,10 +115,10 @@ def _config(facts: Facts) -> Finding:
     if taken is not None and taken.reload_refused is not None:
         text = f"the last reload was refused, the settings before stay: {taken.reload_refused}"
         return Finding(SERVICE, "config", "problem", text, (edit, "sudo systemctl reload gpufan"))
-    idle = facts.settings.idle_tables([card.info for card in facts.driver.cards]) if facts.driver.cards else []
+    idle = facts.settings.unmatched_tables([card.info for card in facts.driver.cards]) if facts.driver.cards else []
     if idle:
         return Finding(SERVICE, "config", "warning", idle[0], (edit, f"{facts.command} list"))
-    if facts.settings.whole().dry_run:
+    if facts.settings.run_settings().dry_run:
         return Finding(SERVICE, "config", "warning", f"{facts.config}: dry_run keeps gpufan from setting fans", (edit,))
     if facts.settings.path is None:
         return Finding(SERVICE, "config", "ok", f"no {facts.config}: what is built in holds")
@@ -197,7 +197,7 @@ def _needs_x(facts: Facts) -> bool:
     live = facts.published.live
     if live is not None and any(gpu.backend == "x11" for gpu in live.gpus):
         return True
-    if facts.settings.whole().backend == "x11":
+    if facts.settings.run_settings().backend == "x11":
         return True
     return any(card.info.fan_count and card.info.uncontrollable_reason for card in facts.driver.cards)
 
@@ -207,7 +207,7 @@ def _display(facts: Facts) -> Iterator[Finding]:
     servers = [server for server in facts.x_servers if not server.ours]
     names = [f"display manager {manager}"] if manager else []
     names += [f"X server {server.display or ''} (process {server.pid})" for server in servers]
-    display = facts.settings.whole().display
+    display = facts.settings.run_settings().display
     if not names:
         yield Finding(BOX, "display", "ok", "no display manager and no X server but gpufan's own")
     elif _needs_x(facts) and display is None and not any(server.ours for server in facts.x_servers):
@@ -220,7 +220,7 @@ def _display(facts: Facts) -> Iterator[Finding]:
 
 def _xorg(facts: Facts) -> Iterator[Finding]:
     """The files that the user's own X server reads. They count only where the fans are set over that."""
-    counts = _needs_x(facts) and facts.settings.whole().display is not None
+    counts = _needs_x(facts) and facts.settings.run_settings().display is not None
     bad: Level = "problem" if counts else "warning"
     setup = f"sudo {facts.command} setup-xorg"
     for file in facts.xorg_files:

@@ -68,7 +68,7 @@ def prove_fans(settings: Settings, runtime_folder: Path) -> tuple[Proof, ...]:
 
     Raises NoPermission without root, and GpufanError while another gpufan has the fans.
     """
-    whole = settings.whole()
+    whole = settings.run_settings()
     proofs: list[Proof] = []
     said: list[str] = []
     with only_one(runtime_folder, said.append):

@@ -1,6 +1,6 @@
 """The playbook and the role for Ansible, from `templates/ansible/`."""
 
-from gpufan.config.settings import render
+from gpufan.config.schema import render
 from gpufan.system.resources import resource
 
 FILES = (

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpufan.config.settings import WholeRun
+from gpufan.config.settings import RunSettings
 from gpufan.core.curve import Curve
 from gpufan.core.gpu import Gpu
 from gpufan.core.selection import select, split_controllable
@@ -245,7 +245,7 @@ def _placing(path: Path, wanted: record.Before) -> str:
     return f"write {path}"
 
 
-def _configuration(options: InstallOptions, rivals: Sequence[found.Service]) -> tuple[str | None, WholeRun]:
+def _configuration(options: InstallOptions, rivals: Sequence[found.Service]) -> tuple[str | None, RunSettings]:
     """Text to write, or None, and what it says for all cards together."""
     says_something = options.curve is not None or options.target_c is not None or bool(options.gpus)
     if options.config is not None:

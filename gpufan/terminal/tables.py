@@ -9,9 +9,9 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from gpufan.config import settings as config
+from gpufan.config import schema as config
 from gpufan.config.descriptions import UNSET
-from gpufan.config.settings import Settings
+from gpufan.config.settings import DEFAULT_PATH, Settings, Value
 from gpufan.core.gpu import FanReading, GpuInfo, Reading
 from gpufan.core.pci import PciAddress
 from gpufan.core.sentences import line, notes
@@ -92,18 +92,18 @@ def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
 
     With `keys`, print those alone, and what they mean.
     """
-    click.echo(f"file: {settings.path or f'none ({config.DEFAULT_PATH} is not there)'}")
+    click.echo(f"file: {settings.path or f'none ({DEFAULT_PATH} is not there)'}")
     shown = [key for key in config.RUN_KEYS if not keys or key in keys]
-    _print_values("every card", [(key, settings.look_up(key)) for key in shown])
+    _print_values("every card", [(key, settings.resolve(key)) for key in shown])
     for number, table in enumerate(settings.tables, 1):
         heading = f"[[gpu]] {number}, cards that match {config.toml(table.match)}"
-        _print_values(heading, [(key, settings.look_up(key, [number])) for key in shown if key in config.CARD_KEYS])
+        _print_values(heading, [(key, settings.resolve(key, [number])) for key in shown if key in config.CARD_KEYS])
     for key in keys:
         click.echo()
         click.echo(click.wrap_text(f"{key}: {config.about(key)}", 80, subsequent_indent="  "))
 
 
-def _print_values(heading: str, values: Sequence[tuple[str, config.Value]]) -> None:
+def _print_values(heading: str, values: Sequence[tuple[str, Value]]) -> None:
     if not values:
         return
     rows = [(key, UNSET[key] if value in (None, ()) else config.toml(value), origin) for key, (value, origin) in values]

@@ -113,7 +113,7 @@ def test_the_installed_code_is_the_wheels(installed: Path, tmp_path: Path) -> No
 
 
 def test_the_installed_templates_and_units_are_found(installed: Path, tmp_path: Path) -> None:
-    program = "import sys; from gpufan.resources import resource; print(*map(resource, sys.argv[1:]), sep='\\n')"
+    program = "import sys; from gpufan.system.resources import resource; print(*map(resource, sys.argv[1:]), sep='\\n')"
     names = sorted(files("templates") | files("systemd"))
     result = run(installed / "python", "-c", program, *names, folder=tmp_path)
     assert result.stderr == ""

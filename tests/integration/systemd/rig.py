@@ -47,7 +47,7 @@ _FILES = {
     "etc/lightdm/lightdm.conf": "[Seat:*]\nxserver-command=/usr/local/bin/x\n",
     # Xvfb knows nothing of terminals, so it cannot take the arguments that lightdm gives.
     "usr/local/bin/x": "#!/bin/sh\nexec Xvfb :0 -auth /run/lightdm/root/:0 -nolisten tcp -extension GLX\n",
-    GPUFAN[1:]: f"#!{VENV}/bin/python\nfrom gpufan.cli import main\nmain()\n",
+    GPUFAN[1:]: f"#!{VENV}/bin/python\nfrom gpufan.cli.main import main\nmain()\n",
 }
 _ENVIRONMENT = [
     "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

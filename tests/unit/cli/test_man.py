@@ -9,7 +9,7 @@ import pytest
 from gpufan.cli.main import cli
 from gpufan.cli.man import PAGES, page, roff
 from gpufan.cli.shell import man
-from gpufan.config import settings as config
+from gpufan.config import schema as config
 from tests.doubles import require
 
 

@@ -7,11 +7,13 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpufan.cli import options as cli_options
 from gpufan.cli.main import cli
 from gpufan.cli.main import run as run_command
-from gpufan.config import settings as config
+from gpufan.config import schema as config
 from gpufan.config.descriptions import ABOUT
-from gpufan.config.settings import DEFAULTS, NOTHING, CardTable, RunKeys, Settings, Source, parse, render
+from gpufan.config.schema import DEFAULTS, NOTHING, CardTable, RunKeys, parse, render
+from gpufan.config.settings import Settings, Source
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
@@ -99,7 +101,7 @@ def test_without_a_file_the_built_in_values_hold(file: Path) -> None:
     read = Source(file, required=False).read()
     assert read.path is None
     assert read.for_card(CARD) == CardSettings()
-    assert read.whole() == ((), "auto", None, 1.0, False, None)
+    assert read.run_settings() == ((), "auto", None, 1.0, False, None)
 
 
 def test_command_line_counts_more_than_table_than_file_than_built_in() -> None:
@@ -127,14 +129,14 @@ def test_a_table_matches_by_uuid_address_index_and_name_pattern(match: str) -> N
 def test_a_table_for_another_card_changes_nothing_and_is_told_of(match: str) -> None:
     found = Settings(Path("f"), tables=(CardTable(match=match, hold_s=7.0),))
     assert found.for_card(CARD).hold_s == DEFAULTS.hold_s
-    assert found.idle_tables([CARD]) == [f'f: [[gpu]] 1: match = "{match}" fits no card here']
+    assert found.unmatched_tables([CARD]) == [f'f: [[gpu]] 1: match = "{match}" fits no card here']
 
 
 def test_a_neighbour_that_is_not_there_is_told_of() -> None:
     found = Settings(
         Path("f"), RunKeys(neighbours=("GTX 1080 Ti", "nobody")), (CardTable(match=CARD.index, neighbours=(7,)),)
     )
-    assert found.idle_tables([CARD]) == [
+    assert found.unmatched_tables([CARD]) == [
         'f: neighbours: "nobody" fits no card here',
         "f: neighbours: 7 fits no card here",
     ]
@@ -148,7 +150,7 @@ def test_a_card_that_does_not_answer_is_not_taken_for_another() -> None:
 
 def test_an_index_may_stand_without_quotes() -> None:
     found = settings("gpus = [1]\n[[gpu]]\nmatch = 1\nhold_s = 7")
-    assert found.whole().gpus == ("1",)
+    assert found.run_settings().gpus == ("1",)
     assert found.for_card(CARD).hold_s == 7
 
 
@@ -222,7 +224,7 @@ def test_check_names_the_mistake_or_says_that_there_is_none(file: Path, monkeypa
     assert command("config", "check", "--config", file).output == f"{file}: no mistake found\n"
     file.write_text("hold = 1")
     assert isinstance(command("config", "check", "--config", file).exception, InputError)
-    monkeypatch.setattr(config, "DEFAULT_PATH", file.with_name("none"))
+    monkeypatch.setattr(cli_options, "DEFAULT_PATH", file.with_name("none"))
     assert command("config", "check").output == f"no {file.with_name('none')}: what is built in holds\n"
 
 
@@ -261,7 +263,7 @@ def test_every_key_is_explained(key: str) -> None:
 
 def test_a_simulation_reads_only_a_file_that_it_is_given(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text("hold = 1")
-    monkeypatch.setattr(config, "DEFAULT_PATH", file)
+    monkeypatch.setattr(cli_options, "DEFAULT_PATH", file)
     quick = ("run", "--simulate", "--duration", "1s", "--time-scale", "max")
     assert command(*quick).exit_code == 0
     assert isinstance(command(*quick, "--config", file).exception, InputError)

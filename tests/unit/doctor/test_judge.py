@@ -9,7 +9,8 @@ import pynvml
 import pytest
 from rich.console import Console
 
-from gpufan.config.settings import RunKeys, Settings
+from gpufan.config.schema import RunKeys
+from gpufan.config.settings import Settings
 from gpufan.core.gpu import FanReading, Reading
 from gpufan.core.pci import PciAddress
 from gpufan.core.snapshot import Errors, Snapshot

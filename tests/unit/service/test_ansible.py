@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gpufan.cli.main import cli
-from gpufan.config import settings as config
+from gpufan.config import schema as config
 from gpufan.errors import InputError
 from gpufan.service.ansible import FILES
 from gpufan.system.resources import resource

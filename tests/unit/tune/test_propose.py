@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from gpufan.config import settings as config
+from gpufan.config import schema as config
 from gpufan.core.card_settings import DEFAULT_CURVE, CardSettings
 from gpufan.core.curve import Curve
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
