@@ -21,7 +21,8 @@ from gpufan.daemon.loop import Daemon, Publish
 from gpufan.daemon.sd_notify import Notifier
 from gpufan.daemon.simulation import simulate
 from gpufan.daemon.snapshot_file import SnapshotFile
-from gpufan.daemon.worker import SettingsFor, Worker, give_back
+from gpufan.daemon.worker import SettingsFor, give_back
+from gpufan.daemon.workers import make_workers
 from gpufan.errors import GpuError, GpufanError, GpuLost, InputError, NotControllable, NotGivenBack
 from gpufan.system.background import Aside, Pending, within
 from gpufan.system.lock import only_one
@@ -118,17 +119,7 @@ def _control_cards(
             report.warn(complaint)
         learnt_folder = learnt.default_folder()
         known = learnt.read_all(learnt_folder, [gpu.info.uuid for gpu in usable])
-        workers = [
-            Worker(
-                gpu,
-                settings.for_card,
-                dry_run=whole.dry_run,
-                learnt=known.get(gpu.info.uuid),
-            )
-            for gpu in usable
-        ]
-        for worker in workers:
-            worker.box = workers
+        workers = make_workers(usable, settings.for_card, dry_run=whole.dry_run, learnt=known)
         keeper = learnt.Keeper(learnt_folder, workers)
         reload = partial(_reload, source, whole, cards.gpus, report)
         files = _rows_into(recording, report)
@@ -205,9 +196,7 @@ def run_simulation(
         report = open_report(f"gpufan {__version__} · simulated {simulation.profile}, {simulation.workload}")
         for line in settings.unmatched_tables([gpu.info for gpu in box.gpus]):
             report.warn(line)
-        workers = [Worker(gpu, settings.for_card, dry_run=whole.dry_run) for gpu in chosen]
-        for worker in workers:
-            worker.box = workers
+        workers = make_workers(chosen, settings.for_card, dry_run=whole.dry_run)
         with _snapshots(runtime_folder, report) as sinks:
             try:
                 simulate(

@@ -9,7 +9,7 @@ from gpufan.core.card_settings import CardSettings
 from gpufan.daemon import snapshot_file as snapshot
 from gpufan.daemon.recording import Row, rows
 from gpufan.daemon.simulation import simulate as run_simulated
-from gpufan.daemon.worker import Worker
+from gpufan.daemon.workers import make_workers
 from gpufan.errors import GpufanError
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.system.signals import StopInbox
@@ -59,7 +59,7 @@ def simulated(profile: str, duration_s: float) -> list[Row]:
     box = SimulatedBox(PROFILES[profile], WORKLOADS["epochs"])
     run_simulated(
         box,
-        [Worker(gpu, lambda _: CardSettings()) for gpu in box.gpus],
+        make_workers(box.gpus, lambda _: CardSettings()),
         [lambda taken: found.extend(rows(taken))],
         StopInbox(),
         interval_s=1.0,

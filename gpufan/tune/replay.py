@@ -8,7 +8,7 @@ from itertools import accumulate, pairwise
 
 from gpufan.core.card_settings import CardSettings
 from gpufan.daemon.summary import HOT_C, CardSummary, Swings
-from gpufan.daemon.worker import Worker
+from gpufan.daemon.workers import make_workers
 from gpufan.gpu.simulated import Plant, Profile, SimulatedBox, SimulatedGpu, Workload, sound_db
 from gpufan.history.plot import Panel, Series
 from gpufan.tune.fit import FittedPlant
@@ -71,7 +71,7 @@ HEADINGS = ("setting", "peak °C", f"s > {HOT_C:g} °C", "dB(A)", "swings", "thr
 def replay(box: SimulatedBox, setting: Setting, duration_s: float, stop_above_c: float = math.inf) -> Outcome:
     """Keep the cards of `box`, as they are, by `setting` for `duration_s`, or until one is above `stop_above_c`."""
     settings = setting.settings
-    workers = [] if settings is None else [Worker(gpu, lambda _: settings) for gpu in box.gpus]
+    workers = [] if settings is None else make_workers(box.gpus, lambda _: settings)
     summaries = [CardSummary(gpu) for gpu in box.gpus]
     traces = [_Trace() for _ in box.gpus]
     sounds_db = []

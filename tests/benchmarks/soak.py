@@ -17,7 +17,7 @@ from gpufan.core.card_settings import CardSettings
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.simulation import simulate
 from gpufan.daemon.snapshot_file import SnapshotFile
-from gpufan.daemon.worker import Worker
+from gpufan.daemon.workers import make_workers
 from gpufan.gpu.nvml import NvmlBox
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.system.signals import StopInbox
@@ -47,7 +47,7 @@ def soak(folder: Path, ticks: int) -> dict[str, int]:
 
     box = SimulatedBox(PROFILES["dual-1080ti"], WORKLOADS["sweep"])
     with NvmlDouble(folder, box).install() as double, open(os.devnull, "w") as log:
-        workers = [Worker(gpu, lambda _: CardSettings()) for gpu in NvmlBox().gpus]
+        workers = make_workers(NvmlBox().gpus, lambda _: CardSettings())
         report = LogReport(log)
         simulate(
             double,  # its time passes as a simulated box's does

@@ -9,7 +9,7 @@ from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.daemon.recording import Row
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, Plant, Profile, SimulatedBox, sound_db
-from gpufan.tune.compare import settings
+from gpufan.tune.compare import settings, simulated_boxes
 from gpufan.tune.fit import FittedPlant
 from gpufan.tune.readings import Card, collect
 from gpufan.tune.replay import FittedBox, Outcome, Setting, panels, recorded, replay
@@ -53,6 +53,12 @@ def test_of_several_cards_the_hottest_counts_and_the_sound_of_all() -> None:
     assert two.sound_db == pytest.approx(one.sound_db + 3.01, abs=0.01)
     hot = Profile("", (Plant(), replace(Plant(), inlet_c=35)))
     assert replay(SimulatedBox(hot, WORKLOADS["epochs"]), FULL, 300).peak_c == pytest.approx(one.peak_c + 10, abs=0.5)
+
+
+def test_cards_that_share_air_help_each_other_as_they_do_in_the_daemon() -> None:
+    box = simulated_boxes("dual-1080ti-open-air", "step", 30)()
+    replay(box, Setting("", CardSettings(target_c=62)), 1800)
+    assert [gpu.speed_percent for gpu in box.gpus] == [100, 100]
 
 
 def test_a_replay_ends_where_it_gets_too_hot() -> None:
