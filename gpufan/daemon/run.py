@@ -24,7 +24,7 @@ from gpufan.daemon.snapshot_file import SnapshotFile
 from gpufan.daemon.worker import SettingsFor, give_back
 from gpufan.daemon.workers import make_workers
 from gpufan.errors import GpuError, GpufanError, GpuLost, InputError, NotControllable, NotGivenBack
-from gpufan.system.background import Aside, Pending, within
+from gpufan.system.background import BackgroundCall, BackgroundWriter, call_with_timeout
 from gpufan.system.lock import only_one
 from gpufan.system.paths import DEFAULT_FOLDER, SNAPSHOT
 from gpufan.system.signals import StopInbox
@@ -138,7 +138,7 @@ def _control_cards(
                 daemon.run(inbox, whole.duration_s)
                 if not whole.dry_run:
                     with suppress(GpuLost, OSError):  # a disk that hangs or is full has been told of
-                        within(0.5, keeper.save)
+                        call_with_timeout(0.5, keeper.save)
                     report.note(f"fans given back to the driver: {', '.join(gpu.info.label for gpu in usable)}")
             finally:
                 report.close()
@@ -234,7 +234,7 @@ def find(
         for gpu in select(cards.gpus, names):
             reading = None
             with suppress(GpuLost):
-                reading = within(PATIENCE_S, gpu.observe)
+                reading = call_with_timeout(PATIENCE_S, gpu.observe)
             info = gpu.info
             if info.uuid in falls_back:
                 info = replace(info, backend="x11", backend_reason=falls_back[info.uuid])
@@ -263,7 +263,7 @@ def restore(names: Sequence[str], folder: Path, source: Source) -> list[str]:
         usable, obstacles = split_controllable(chosen)
         done = [f"{obstacle}: nothing to give back" for obstacle in obstacles]
         # Side by side: one that hangs must not use up the time of the others.
-        for gpu, pending in [(gpu, Pending(partial(_give_back, gpu))) for gpu in usable]:
+        for gpu, pending in [(gpu, BackgroundCall(partial(_give_back, gpu))) for gpu in usable]:
             try:
                 pending.result(3 * PATIENCE_S)
                 done.append(f"{gpu.info.label}: its fans are the driver's")
@@ -317,7 +317,7 @@ def _cards(backend: str, display: str | None, folder: Path | None) -> Iterator["
 def _give_back(gpu: Gpu) -> None:
     """Give the fans of `gpu` back, over X if NVML does not move them. Raises GpufanError."""
     try:
-        within(PATIENCE_S, partial(give_back, gpu))
+        call_with_timeout(PATIENCE_S, partial(give_back, gpu))
     except GpuLost:
         raise
     except GpuError as error:
@@ -327,7 +327,7 @@ def _give_back(gpu: Gpu) -> None:
         if not result.switched:
             raise
         try:
-            within(PATIENCE_S, partial(give_back, gpu))
+            call_with_timeout(PATIENCE_S, partial(give_back, gpu))
         except GpufanError as x_error:
             raise GpuError(f"{error}; over X neither: {x_error}") from x_error
 
@@ -376,7 +376,7 @@ def _rows_into(recording: "RecordingFile | None", report: Report) -> list[Publis
 @contextmanager
 def _aside(sinks: Sequence[Publish]) -> Iterator[list[Publish]]:
     """`sinks` in threads of their own: a disk that hangs holds up neither control, nor the snapshot, nor the end."""
-    asides = [Aside(sink) for sink in sinks]
+    asides = [BackgroundWriter(sink) for sink in sinks]
     try:
         yield [aside.put for aside in asides]
     finally:

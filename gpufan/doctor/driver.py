@@ -17,7 +17,7 @@ from gpufan.gpu.cards import XSERVER_FOLDER, open_cards
 from gpufan.gpu.nvml import NvmlBox, NvmlGpu
 from gpufan.service.proof import prove_control
 from gpufan.system import versions as version
-from gpufan.system.background import Pending, within
+from gpufan.system.background import BackgroundCall, call_with_timeout
 from gpufan.system.lock import only_one
 
 _LIBRARY = re.compile(r"libnvidia-ml\.so\.(\d+\.\d+(?:\.\d+)?)$", re.MULTILINE)
@@ -33,7 +33,7 @@ def look(kernel_module: Path, patience_s: float) -> Driver:
         cause = error.__cause__
         code = cause.value if isinstance(cause, NVMLError) else None
         return Driver(module_version, _loaded_library(), str(error), code)
-    pending = [(gpu, Pending(partial(_look_at, gpu))) for gpu in box.gpus]
+    pending = [(gpu, BackgroundCall(partial(_look_at, gpu))) for gpu in box.gpus]
     end_s = time.monotonic() + patience_s / 2
     cards = []
     for gpu, look_at_card in pending:
@@ -42,7 +42,7 @@ def look(kernel_module: Path, patience_s: float) -> Driver:
         except GpuLost:
             cards.append(Card(gpu.info, None))
     with suppress(GpuLost):
-        within(1.0, box.close)
+        call_with_timeout(1.0, box.close)
     return Driver(module_version, _loaded_library() or box.driver_version, cards=tuple(cards))
 
 

@@ -23,7 +23,7 @@ from gpufan.service.units import COMPANIONS, SERVICE
 from gpufan.system import files
 from gpufan.system import systemctl as systemd
 from gpufan.system import versions as version
-from gpufan.system.background import Pending
+from gpufan.system.background import BackgroundCall
 from gpufan.system.files import read_file
 from gpufan.system.paths import DEFAULT_FOLDER, SNAPSHOT
 from gpufan.xorg import setup
@@ -72,16 +72,16 @@ def gather(
     silent: list[str] = []
 
     # All are asked at once, so that one that hangs does not use up the time of the others.
-    the_driver = Pending(partial(driver.look, below(root, version.KERNEL_MODULE), LIMIT_S - 2))
-    the_processes = Pending(partial(_processes, root, folder))
-    the_systemd = Pending(partial(_systemd, root))
-    the_published = Pending(partial(_published, folder / SNAPSHOT))
-    the_settings = Pending(source.read)
-    the_pci = Pending(partial(pci_cards, root))
-    the_xorg = Pending(partial(_xorg, root))
-    the_autostarts = Pending(partial(_autostarts, root))
+    the_driver = BackgroundCall(partial(driver.look, below(root, version.KERNEL_MODULE), LIMIT_S - 2))
+    the_processes = BackgroundCall(partial(_processes, root, folder))
+    the_systemd = BackgroundCall(partial(_systemd, root))
+    the_published = BackgroundCall(partial(_published, folder / SNAPSHOT))
+    the_settings = BackgroundCall(source.read)
+    the_pci = BackgroundCall(partial(pci_cards, root))
+    the_xorg = BackgroundCall(partial(_xorg, root))
+    the_autostarts = BackgroundCall(partial(_autostarts, root))
 
-    def answer(what: str, pending: Pending[T], otherwise: T) -> T:
+    def answer(what: str, pending: BackgroundCall[T], otherwise: T) -> T:
         try:
             return pending.result(max(end_s - time.monotonic(), 0))
         except GpuLost:

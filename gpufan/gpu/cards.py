@@ -15,7 +15,7 @@ from gpufan.errors import DriverError, GpuLost, InputError
 from gpufan.gpu.nvml import NvmlBox
 from gpufan.gpu.routed import RoutedGpu
 from gpufan.gpu.x_route import XRoute
-from gpufan.system.background import within
+from gpufan.system.background import call_with_timeout
 from gpufan.xorg.client import Display
 
 BACKENDS = ("auto", "nvml", "x11")
@@ -40,7 +40,7 @@ class Cards:
         self.route.start()
         for gpu in over_x:
             with suppress(GpuLost):
-                within(self.patience_s, gpu.read)  # from now on its info says whether its fans can be set
+                call_with_timeout(self.patience_s, gpu.read)  # from now on its info says whether its fans can be set
 
     def close(self) -> None:
         """Let go of the driver, and end an X server of our own. Does not release fans."""
@@ -49,7 +49,7 @@ class Cards:
         if self.box is not None:
             # While a call hangs in the driver, this one may hang as well.
             with suppress(GpuLost):
-                within(1.0, self.box.close)
+                call_with_timeout(1.0, self.box.close)
 
 
 def open_cards(backend: str, display: str | None, folder: Path, patience_s: float) -> Cards:

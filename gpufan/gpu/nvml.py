@@ -15,7 +15,7 @@ from pynvml import NVMLError
 
 from gpufan.core.gpu import FanReading, GpuInfo, Reading, SingleWay
 from gpufan.errors import DriverError, GpuError, GpuLost, NoPermission
-from gpufan.system.background import Pending
+from gpufan.system.background import BackgroundCall
 from gpufan.system.printable import printable
 
 FIRST_DRIVER = "515.43"
@@ -248,7 +248,7 @@ class NvmlBox:
             raise DriverError("the NVIDIA driver runs but knows no card: look at `lspci -d 10de:` and `dmesg`")
         self.driver_version = _text(pynvml.nvmlSystemGetDriverVersion())
         self.gpus = [NvmlGpu(index) for index in range(count)]
-        for pending in [Pending(gpu.open) for gpu in self.gpus]:
+        for pending in [BackgroundCall(gpu.open) for gpu in self.gpus]:
             with suppress(GpuLost):  # its first read says why
                 pending.result(patience_s)
 

@@ -9,7 +9,7 @@ from gpufan.core.gpu import Gpu, Reading
 from gpufan.daemon.worker import TARGET_TOLERANCE, give_back
 from gpufan.errors import GpuError
 from gpufan.system import signals
-from gpufan.system.background import within
+from gpufan.system.background import call_with_timeout
 
 STEP_PERCENT = 15
 MOVED_PERCENT = 5
@@ -25,7 +25,7 @@ _POLL_S = 0.2
 def prove_control(gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
     """Move and give back the fans of every card. Raises GpuError, GpuLost or NoPermission for the first that fails."""
     for gpu in gpus:
-        before = within(_CALL_S, gpu.read)
+        before = call_with_timeout(_CALL_S, gpu.read)
         duty_percent = _visible_step(before, gpu.info.duty_range)
         # Nothing may come between taking and giving back.
         with signals.noted() as ends:
@@ -46,12 +46,12 @@ def _move_and_give_back(gpu: Gpu, before: Reading, duty_percent: int, ends: Sequ
             is_set.set()
 
     try:
-        within(_CALL_S, take)
+        call_with_timeout(_CALL_S, take)
         _wait_until_moved(gpu, before, duty_percent, ends)
     finally:
         # A set that is late must not come after the fans are given back.
         is_set.wait(_LATE_S)
-        within(2 * _CALL_S, partial(give_back, gpu))
+        call_with_timeout(2 * _CALL_S, partial(give_back, gpu))
 
 
 def _visible_step(reading: Reading, duty_range: tuple[int, int]) -> int:
@@ -65,7 +65,7 @@ def _visible_step(reading: Reading, duty_range: tuple[int, int]) -> int:
 def _wait_until_moved(gpu: Gpu, before: Reading, duty_percent: int, ends: Sequence[int]) -> None:
     """Return also as soon as `ends` holds anything."""
     end_s = time.monotonic() + PATIENCE_S
-    while problem := _problem(before, within(_CALL_S, gpu.read), duty_percent):
+    while problem := _problem(before, call_with_timeout(_CALL_S, gpu.read), duty_percent):
         if ends:
             return
         if time.monotonic() > end_s:

@@ -10,7 +10,7 @@ from gpufan.errors import GpuLost
 T = TypeVar("T")
 
 
-class Pending(Generic[T]):
+class BackgroundCall(Generic[T]):
     """A call that is being made in a thread of its own. The thread is left behind if it hangs: nothing can end it."""
 
     def __init__(self, call: Callable[[], T]) -> None:
@@ -36,15 +36,15 @@ class Pending(Generic[T]):
             self._errors.append(error)
 
 
-def within(seconds: float, call: Callable[[], T]) -> T:
+def call_with_timeout(seconds: float, call: Callable[[], T]) -> T:
     """Result of `call`, made in a thread of its own; what it raises is raised here.
 
     Raises GpuLost if it takes longer than `seconds`.
     """
-    return Pending(call).result(seconds)
+    return BackgroundCall(call).result(seconds)
 
 
-class Aside(Generic[T]):
+class BackgroundWriter(Generic[T]):
     """Hands items to `take` in a thread of its own, so that whoever puts them never waits.
 
     Made for output: a terminal that is stopped or a pipe that nobody reads may block for ever. Items that pile up are

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from gpufan.core.sentences import clock
 from gpufan.core.snapshot import GpuState, Snapshot
-from gpufan.system.background import Aside
+from gpufan.system.background import BackgroundWriter
 from gpufan.terminal.drawing import SCALE_C, bars, cards_table, hide_control_characters
 
 _HISTORY = 36
@@ -28,7 +28,7 @@ class LiveReport:
         self._live = Live(console=console, auto_refresh=False)
         hide_control_characters()
         self._live.start()
-        self._frames: Aside[Snapshot | str] = Aside(self._draw)
+        self._frames: BackgroundWriter[Snapshot | str] = BackgroundWriter(self._draw)
 
     def publish(self, snapshot: Snapshot) -> None:
         """Take the next snapshot."""

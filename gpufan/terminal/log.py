@@ -6,7 +6,7 @@ from typing import TextIO
 
 from gpufan.core.sentences import clock, line
 from gpufan.core.snapshot import Snapshot
-from gpufan.system.background import Aside
+from gpufan.system.background import BackgroundWriter
 
 _PRIORITY = {"fail-safe": 4, "fault": 4, "lost": 3, "hang": 3}
 """By kind, as in syslog: 3 error, 4 warning; all else is 6, information."""
@@ -19,7 +19,7 @@ class LogReport:
         self._stream = stream
         self._journal = _is_journal(stream)
         self._last: dict[int, tuple[object, ...]] = {}
-        self._lines = Aside(self._write)
+        self._lines = BackgroundWriter(self._write)
 
     def publish(self, snapshot: Snapshot) -> None:
         """Take the next snapshot."""

@@ -29,7 +29,7 @@ from gpufan.daemon.recording import Row
 from gpufan.errors import GpufanError, GpuLost
 from gpufan.history import DEFAULT_FOLDER
 from gpufan.system import systemctl as systemd
-from gpufan.system.background import Pending
+from gpufan.system.background import BackgroundCall
 from gpufan.terminal.drawing import SCALE_C, bars, cards_table, hide_control_characters
 from gpufan.terminal.log import LogReport
 
@@ -118,7 +118,7 @@ class UnitWatch:
     def __init__(self) -> None:
         self._text: str | None = None
         self._asked_s = -math.inf
-        self._pending: Pending[str | None] | None = None
+        self._pending: BackgroundCall[str | None] | None = None
 
     def text(self) -> str | None:
         """What systemd has said last; None as long as it has said nothing."""
@@ -128,7 +128,7 @@ class UnitWatch:
                 self._pending = None
         elif time.monotonic() - self._asked_s >= _UNIT_EVERY_S:
             self._asked_s = time.monotonic()
-            self._pending = Pending(unit_text)
+            self._pending = BackgroundCall(unit_text)
         return self._text
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpufan.errors import GpuLost
-from gpufan.system.background import Aside, within
+from gpufan.system.background import BackgroundWriter, call_with_timeout
 from gpufan.system.files import read_file
 
 LONG_S = 30
@@ -24,11 +24,11 @@ def stuck() -> Iterator[threading.Event]:
 
 
 def test_a_call_that_comes_back_gives_its_result() -> None:
-    assert within(LONG_S, lambda: 42) == 42
+    assert call_with_timeout(LONG_S, lambda: 42) == 42
 
 
 def test_a_call_may_come_back_with_nothing() -> None:
-    assert within(LONG_S, lambda: None) is None
+    assert call_with_timeout(LONG_S, lambda: None) is None
 
 
 @pytest.mark.parametrize("error", [GpuLost("gone"), KeyError("x"), SystemExit(3)])
@@ -37,18 +37,18 @@ def test_what_a_call_raises_is_raised(error: BaseException) -> None:
         raise error
 
     with pytest.raises(type(error)) as caught:
-        within(LONG_S, fail)
+        call_with_timeout(LONG_S, fail)
     assert caught.value is error
 
 
 def test_a_call_that_hangs_is_left_behind_as_a_lost_card(stuck: threading.Event) -> None:
     with pytest.raises(GpuLost, match=r"has not come back for 0\.01 s"):
-        within(0.01, stuck.wait)
+        call_with_timeout(0.01, stuck.wait)
 
 
 def test_items_are_taken_in_order_and_all_of_them_by_the_end() -> None:
     taken: list[int] = []
-    aside = Aside(taken.append)
+    aside = BackgroundWriter(taken.append)
     for item in range(50):
         aside.put(item)
     aside.close(LONG_S)
@@ -58,7 +58,7 @@ def test_items_are_taken_in_order_and_all_of_them_by_the_end() -> None:
 
 def test_items_are_taken_in_another_thread() -> None:
     threads: list[int] = []
-    aside = Aside(lambda item: threads.append(threading.get_ident()))
+    aside = BackgroundWriter(lambda item: threads.append(threading.get_ident()))
     aside.put(1)
     aside.close(LONG_S)
     assert threads != [threading.get_ident()]
@@ -71,7 +71,7 @@ def test_who_puts_never_waits_for_one_that_hangs_and_what_piles_up_is_dropped(st
         stuck.wait()
         taken.append(item)
 
-    aside = Aside(hang)
+    aside = BackgroundWriter(hang)
     for item in range(10_000):
         aside.put(item)
     aside.close(0.01)
@@ -91,7 +91,7 @@ def test_once_the_reader_is_gone_nothing_more_is_taken(error: Exception) -> None
         taken.append(item)
         raise error
 
-    aside = Aside(fail)
+    aside = BackgroundWriter(fail)
     aside.put(1)
     aside.put(2)
     aside.close(LONG_S)
