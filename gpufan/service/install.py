@@ -12,15 +12,15 @@ from pathlib import Path
 
 from gpufan.errors import GpufanError
 from gpufan.service import install_settings as settings
-from gpufan.service import manifest as record
+from gpufan.service import manifest
 from gpufan.service import root_copy as code
 from gpufan.service.plan import Plan
 from gpufan.service.proof import prove_control
-from gpufan.service.units import SERVICE, Companion
+from gpufan.service.units import SERVICE, CompanionService
 from gpufan.system import files, signals
 from gpufan.system.lock import only_one
 from gpufan.system.paths import DEFAULT_FOLDER
-from gpufan.system.systemctl import Taken, journal, show, stop_for_good, systemctl
+from gpufan.system.systemctl import DisabledUnit, journal, show, stop_for_good, systemctl
 
 START_S = 30.0
 """For the service to become active, s."""
@@ -62,12 +62,12 @@ class Undo:
 def install(plan: Plan, say: Say) -> None:
     """Do what `plan` says. Raises what failed, when all of it is undone."""
     restarts, starting = plan.restarts, plan.starting
-    before = record.load()
-    now = record.load() or record.Record()
+    before = manifest.load()
+    now = manifest.load() or manifest.Manifest()
     _end_in_order()
     os.umask(0o022)  # what is made here is root's alone to write, and everybody's to read
     with Undo(say) as undo:
-        undo.add(_put_record_back, before)
+        undo.add(_restore_manifest, before)
         if plan.is_active:
             undo.add(systemctl, "start", SERVICE)
         _stop_rivals(plan, undo)
@@ -109,23 +109,23 @@ def _attempt(say: Say, step: Callable[..., None], *arguments: object) -> None:
         say(f"warning: {error}; the fans are kept all the same")
 
 
-def _drop(companions: list[Companion], now: record.Record) -> None:
+def _drop(companions: list[CompanionService], now: manifest.Manifest) -> None:
     for companion in companions:
         stop_for_good(companion.unit)
-        record.put_back(Path(companion.path), now.files.pop(companion.path))
+        manifest.put_back(Path(companion.path), now.files.pop(companion.path))
         now.save()
     if companions:
         systemctl("daemon-reload")
 
 
-def _enable_companion(companion: Companion, starts: bool) -> None:
+def _enable_companion(companion: CompanionService, starts: bool) -> None:
     if show(companion.unit, "UnitFileState")["UnitFileState"] != "enabled":
         systemctl("enable", "--quiet", companion.unit)
     if starts:
         systemctl("restart", companion.unit)
 
 
-def _check_companions(started: list[Companion]) -> None:
+def _check_companions(started: list[CompanionService]) -> None:
     """Raise GpufanError where one has not lasted."""
     if started:
         time.sleep(COMPANION_S)
@@ -134,9 +134,9 @@ def _check_companions(started: list[Companion]) -> None:
         raise GpufanError(f"{', '.join(down)} does not stay up: see `journalctl -u {down[0]}`")
 
 
-def _place(path: Path, what: record.Before) -> None:
+def _place(path: Path, what: manifest.Before) -> None:
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    record.put_back(path, what)
+    manifest.put_back(path, what)
 
 
 def _end_in_order() -> None:
@@ -145,9 +145,9 @@ def _end_in_order() -> None:
         signal.signal(number, lambda received, _frame: sys.exit(128 + received))
 
 
-def _put_record_back(before: record.Record | None) -> None:
+def _restore_manifest(before: manifest.Manifest | None) -> None:
     if before is None:
-        record.forget()
+        manifest.forget()
     else:
         before.save()
 
@@ -201,11 +201,11 @@ def _write(path: Path, text: str, undo: Undo) -> None:
     if not path.parent.exists():
         path.parent.mkdir(mode=0o755, parents=True)
         undo.add(path.parent.rmdir)
-    undo.add(record.put_back, path, record.look(path))
+    undo.add(manifest.put_back, path, manifest.look(path))
     files.replace(path, text.encode())
 
 
-def _put_aside(taken: Taken, stop: bool, undo: Undo) -> None:
+def _put_aside(taken: DisabledUnit, stop: bool, undo: Undo) -> None:
     undo.add(taken.start)
     if stop:
         taken.stop()

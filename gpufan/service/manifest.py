@@ -6,7 +6,7 @@ import msgspec
 
 from gpufan.errors import GpufanError
 from gpufan.system import files
-from gpufan.system.systemctl import Taken
+from gpufan.system.systemctl import DisabledUnit
 
 PATH = Path("/var/lib/gpufan/install.json")
 FORMAT = 1
@@ -23,13 +23,13 @@ Before = str | Special | None
 """What stood in the place of a file; None where nothing did."""
 
 
-class Record(msgspec.Struct):
+class Manifest(msgspec.Struct):
     """What to put back."""
 
     format: int = FORMAT
     files: dict[str, Before] = {}
     """Files written, with what stood there before."""
-    taken: dict[str, Taken] = {}
+    taken: dict[str, DisabledUnit] = {}
     """Units put aside, by name."""
     folders: list[str] = []
     """Folders made for those files, each before those in it."""
@@ -53,7 +53,7 @@ class Record(msgspec.Struct):
             made = [str(folder) for folder in reversed(path.parents) if not folder.exists()]
             self.folders += [folder for folder in made if folder not in self.folders]
 
-    def take(self, taken: Taken) -> None:
+    def take(self, taken: DisabledUnit) -> None:
         """Add a unit. What it was before the first install counts, unless somebody has enabled it since."""
         if taken.is_in_use or taken.unit not in self.taken:
             self.taken[taken.unit] = taken
@@ -88,22 +88,22 @@ def put_back(path: Path, before: Before) -> None:
             raise GpufanError(f"cannot link {path} to {before.link} again: {error.strerror}") from error
 
 
-def load() -> Record | None:
-    """The record of what is installed, or None. Raises GpufanError."""
+def load() -> Manifest | None:
+    """The manifest of what is installed, or None. Raises GpufanError."""
     data = files.read(PATH)
     if data is None:
         return None
     try:
-        record = msgspec.json.decode(data, type=Record)
+        manifest = msgspec.json.decode(data, type=Manifest)
     except msgspec.DecodeError as error:
         raise GpufanError(f"{PATH} is damaged ({error}): put the files it names back by hand, then remove it") from None
-    if record.format != FORMAT:
+    if manifest.format != FORMAT:
         raise GpufanError(f"{PATH} was written by a newer gpufan: use that one")
-    return record
+    return manifest
 
 
 def forget() -> None:
-    """Remove the record, and its folder unless something else lies in it. Raises GpufanError."""
+    """Remove the manifest, and its folder unless something else lies in it. Raises GpufanError."""
     if PATH.parent.is_dir():
         files.remove(PATH)
         if not any(PATH.parent.iterdir()):

@@ -15,10 +15,10 @@ from gpufan.daemon.run import PATIENCE_S
 from gpufan.errors import GpufanError, InputError, NoPermission, NotControllable
 from gpufan.gpu.cards import XSERVER_FOLDER, Cards, open_cards
 from gpufan.service import install_settings as settings
-from gpufan.service import manifest as record
+from gpufan.service import manifest
 from gpufan.service import rivals as found
 from gpufan.service import root_copy as code
-from gpufan.service.units import COMPANIONS, SERVICE, XSERVER, Companion, unit_files
+from gpufan.service.units import COMPANIONS, SERVICE, XSERVER, CompanionService, unit_files
 from gpufan.system import files
 from gpufan.system import systemctl as systemd
 from gpufan.system.paths import DEFAULT_FOLDER, command_link
@@ -63,14 +63,14 @@ class Plan:
     digest: str | None
     """Of that, where it can be told."""
     units: dict[str, str]
-    companions: dict[Companion, bool]
+    companions: dict[CompanionService, bool]
     """Those to have, and whether each is active and enabled."""
-    dropped: list[Companion]
+    dropped: list[CompanionService]
     """Those to be taken away."""
-    at_hand: dict[Path, record.Before]
+    at_hand: dict[Path, manifest.Before]
     """Manual pages, completion and the link to the program, as far as they are to be written."""
-    rivals: list[systemd.Taken]
-    display_manager: systemd.Taken | None
+    rivals: list[systemd.DisabledUnit]
+    display_manager: systemd.DisabledUnit | None
     people: list[str]
     notes: list[str]
 
@@ -80,7 +80,7 @@ class Plan:
         return self._starts(self.is_active, (SERVICE, XSERVER))
 
     @property
-    def starting(self) -> list[Companion]:
+    def starting(self) -> list[CompanionService]:
         """The companions to be started, or started anew."""
         return [companion for companion, active in self.companions.items() if self._starts(active, [companion.unit])]
 
@@ -94,7 +94,7 @@ class Plan:
             self.cards.close()
 
     @property
-    def taken(self) -> list[systemd.Taken]:
+    def taken(self) -> list[systemd.DisabledUnit]:
         """All units that are put aside."""
         return [*self.rivals, *([self.display_manager] if self.display_manager else [])]
 
@@ -134,7 +134,7 @@ def make_plan(options: InstallOptions) -> Plan:
     services = found.services()
     rivals = [service for service in services if service.runs(found.RIVALS) and service.unit != SERVICE]
     config_text, wanted = _configuration(options, rivals)
-    was = record.load()
+    was = manifest.load()
     companions, dropped = _companions(options, was)
     folder = DEFAULT_FOLDER / XSERVER_FOLDER
     cards = open_cards(wanted.backend, wanted.display, folder, PATIENCE_S) if options.check else None
@@ -149,7 +149,7 @@ def make_plan(options: InstallOptions) -> Plan:
     digest = code.digest()
     at_hand, at_hand_notes = _at_hand(options, code.launcher(copied=bool(copy_because)), was)
     manager = None if options.keep_display_manager else found.display_manager()
-    taken_manager = systemd.Taken.of(manager) if manager else None
+    taken_manager = systemd.DisabledUnit.of(manager) if manager else None
     return Plan(
         options=options,
         cards=cards,
@@ -170,7 +170,7 @@ def make_plan(options: InstallOptions) -> Plan:
         companions=companions,
         dropped=dropped,
         at_hand=at_hand,
-        rivals=[taken for rival in rivals if (taken := systemd.Taken.of(rival.unit)).is_in_use],
+        rivals=[taken for rival in rivals if (taken := systemd.DisabledUnit.of(rival.unit)).is_in_use],
         display_manager=taken_manager if taken_manager and taken_manager.is_in_use else None,
         people=found.people_at_the_screen() if taken_manager else [],
         notes=[*_notes(services), *at_hand_notes],
@@ -183,7 +183,7 @@ def check_rights() -> None:
         raise NoPermission("only root can install a service: run this with sudo")
     if not systemd.is_running():
         raise GpufanError("systemd does not run this box, so gpufan can be no service: `sudo gpufan run` works")
-    for folder in (systemd.UNIT_FOLDER, settings.CONFIG.parent, record.PATH.parent):
+    for folder in (systemd.UNIT_FOLDER, settings.CONFIG.parent, manifest.PATH.parent):
         there = _first_that_exists(folder)
         if not os.access(there, os.W_OK):
             raise GpufanError(f"{there} is read-only: mount it writable, and try again")
@@ -205,7 +205,9 @@ def _xauthority() -> str | None:
     return os.environ.get("XAUTHORITY") or (kept[1] if kept else None)
 
 
-def _companions(options: InstallOptions, was: record.Record | None) -> tuple[dict[Companion, bool], list[Companion]]:
+def _companions(
+    options: InstallOptions, was: manifest.Manifest | None
+) -> tuple[dict[CompanionService, bool], list[CompanionService]]:
     """Companions to have, each with whether it is active, and those to be taken away. Raises InputError."""
     wanted, dropped = {}, []
     for companion in COMPANIONS:
@@ -221,26 +223,26 @@ def _companions(options: InstallOptions, was: record.Record | None) -> tuple[dic
 
 
 def _at_hand(
-    options: InstallOptions, launcher: Path | None, was: record.Record | None
-) -> tuple[dict[Path, record.Before], list[str]]:
+    options: InstallOptions, launcher: Path | None, was: manifest.Manifest | None
+) -> tuple[dict[Path, manifest.Before], list[str]]:
     """What to write of it, and notes on what is left out."""
-    wanted: dict[Path, record.Before] = dict(options.shell_files)
+    wanted: dict[Path, manifest.Before] = dict(options.shell_files)
     notes = []
     if launcher is not None and launcher != command_link():
         is_ours = was is not None and str(command_link()) in was.files
         if is_ours or not os.path.lexists(command_link()):
-            wanted[command_link()] = record.Special(link=str(launcher))
+            wanted[command_link()] = manifest.Special(link=str(launcher))
         else:
             notes.append(f"{command_link()} is not of this installation and stays: the service's own is {launcher}")
     for path in list(wanted):
         if not os.access(there := _first_that_exists(path.parent), os.W_OK):
             del wanted[path]
             notes.append(f"{path} is left out, since {there} is read-only")
-    return {path: what for path, what in wanted.items() if record.look(path) != what}, notes
+    return {path: what for path, what in wanted.items() if manifest.look(path) != what}, notes
 
 
-def _placing(path: Path, wanted: record.Before) -> str:
-    if isinstance(wanted, record.Special):
+def _placing(path: Path, wanted: manifest.Before) -> str:
+    if isinstance(wanted, manifest.Special):
         return f"link {path} to {wanted.link}"
     return f"write {path}"
 

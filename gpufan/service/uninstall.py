@@ -8,18 +8,18 @@ from pathlib import Path
 
 from gpufan.errors import GpufanError
 from gpufan.service import install_settings as settings
-from gpufan.service import manifest as record
+from gpufan.service import manifest
 from gpufan.service import root_copy as code
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
 from gpufan.system import files
-from gpufan.system.systemctl import Taken, show, stop_for_good, systemctl
+from gpufan.system.systemctl import DisabledUnit, show, stop_for_good, systemctl
 
 Say = Callable[[str], None]
 
 
 def plan_uninstall(*, purge: bool) -> list[str]:
     """What `uninstall` would do, in words and in order; nothing here changes anything. Raises GpufanError."""
-    was = record.load()
+    was = manifest.load()
     lines = []
     if was is not None:
         lines.append(f"stop {SERVICE}, which gives the fans back to the driver")
@@ -35,7 +35,7 @@ def plan_uninstall(*, purge: bool) -> list[str]:
 def uninstall(say: Say, *, purge: bool) -> bool:
     """Put back all that an install has changed; False if there was nothing. Raises GpufanError for what failed."""
     os.umask(0o022)
-    was = record.load()
+    was = manifest.load()
     if was is None:
         return _purge(say) if purge else False
     # In this order: the fans are given back before anything else could want them.
@@ -46,7 +46,7 @@ def uninstall(say: Say, *, purge: bool) -> bool:
     given_back = result == "success"
     say(f"stopped {SERVICE}; " + ("the fans are the driver's" if given_back else "see `gpufan list` for the fans"))
     for path, before in was.files.items():
-        record.put_back(Path(path), before)
+        manifest.put_back(Path(path), before)
         say(f"removed {path}" if before is None else f"put {path} back as it was")
     for folder in reversed(was.folders):
         with suppress(OSError):  # something else lies there
@@ -57,9 +57,9 @@ def uninstall(say: Say, *, purge: bool) -> bool:
             systemctl("reset-failed", unit)
     failed = {name: problem for name, taken in was.taken.items() if (problem := _put_back(taken, say))}
     if failed:
-        record.Record(taken={name: was.taken[name] for name in failed}).save()
+        manifest.Manifest(taken={name: was.taken[name] for name in failed}).save()
     else:
-        record.forget()
+        manifest.forget()
     if was.copied:
         shutil.rmtree(code.COPY, ignore_errors=True)
         say(f"removed {code.COPY}")
@@ -74,13 +74,13 @@ def uninstall(say: Say, *, purge: bool) -> bool:
     return True
 
 
-def _others(was: record.Record) -> list[str]:
+def _others(was: manifest.Manifest) -> list[str]:
     return [companion.unit for companion in COMPANIONS if companion.path in was.files]
 
 
 def _state() -> list[Path]:
     """Where state may lie: that of root, and that of the users whom systemd makes up (systemd.exec(5))."""
-    folder = record.PATH.parent
+    folder = manifest.PATH.parent
     return [folder, folder.parent / "private" / folder.name]
 
 
@@ -98,7 +98,7 @@ def _purge(say: Say) -> bool:
     return bool(found)
 
 
-def _put_back(taken: Taken, say: Say) -> str | None:
+def _put_back(taken: DisabledUnit, say: Say) -> str | None:
     try:
         taken.enable()
         taken.start()

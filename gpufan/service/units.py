@@ -12,7 +12,7 @@ XSERVER = "gpufan-xserver.service"
 
 
 @dataclass(frozen=True)
-class Companion:
+class CompanionService:
     """A service beside the controller, which reads what that publishes; the fans do not depend on it."""
 
     name: str
@@ -33,7 +33,7 @@ class Companion:
         return str(UNIT_FOLDER / self.unit)
 
 
-COMPANIONS = (Companion("history", is_usual=True), Companion("exporter", is_usual=False, extra="metrics"))
+COMPANIONS = (CompanionService("history", is_usual=True), CompanionService("exporter", is_usual=False, extra="metrics"))
 
 
 def unit_files(
@@ -42,7 +42,7 @@ def unit_files(
     *,
     xserver: bool = False,
     xauthority: str | None = None,
-    companions: Iterable[Companion] = (),
+    companions: Iterable[CompanionService] = (),
 ) -> dict[str, str]:
     """Text by path of every unit.
 

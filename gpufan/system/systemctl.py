@@ -91,7 +91,7 @@ def stop_for_good(unit: str) -> None:
         systemctl("disable", "--quiet", unit)
 
 
-class Taken(msgspec.Struct, frozen=True):
+class DisabledUnit(msgspec.Struct, frozen=True):
     """A unit that is put aside, as it was before."""
 
     unit: str
@@ -100,7 +100,7 @@ class Taken(msgspec.Struct, frozen=True):
     """Symbolic links that make systemd start it, path by path with what each points to."""
 
     @classmethod
-    def of(cls, unit: str) -> "Taken":
+    def of(cls, unit: str) -> "DisabledUnit":
         """`unit` as it is now."""
         active = show(unit, "ActiveState")["ActiveState"] in ("active", "activating", "reloading")
         return cls(unit, active, links_to(unit))

@@ -15,9 +15,8 @@ from gpufan.cli import main as cli
 from gpufan.errors import GpufanError
 from gpufan.gpu.cards import XSERVER_FOLDER
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
-from gpufan.service import install, plan, units
+from gpufan.service import install, manifest, plan, units
 from gpufan.service import install_settings as settings
-from gpufan.service import manifest as record
 from gpufan.service import proof as check
 from gpufan.service import rivals as found
 from gpufan.service import root_copy as code
@@ -75,7 +74,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(systemd, "BOOTED", tmp_path)
-    monkeypatch.setattr(record, "PATH", tmp_path / "var/install.json")
+    monkeypatch.setattr(manifest, "PATH", tmp_path / "var/install.json")
     monkeypatch.setattr(settings, "CONFIG", tmp_path / "etc/config.toml")
     for module in (systemd, units):
         monkeypatch.setattr(module, "UNIT_FOLDER", tmp_path / "units")
@@ -521,18 +520,18 @@ def test_a_unit_that_cannot_be_put_back_is_not_forgotten(box: Box):
     with pytest.raises(GpufanError, match=r"lightdm.service could not be: .* run this again"):
         box.call("uninstall-service")
     assert "units/gpufan.service" not in box.state()
-    assert list(record.load().taken) == ["lightdm.service"]
+    assert list(manifest.load().taken) == ["lightdm.service"]
     script.write_text(text)
     box.call("uninstall-service")
     assert "active/lightdm.service" in box.state()
-    assert record.load() is None
+    assert manifest.load() is None
 
 
-def test_a_damaged_record_is_not_believed(box: Box):
-    record.PATH.parent.mkdir()
-    record.PATH.write_text("{")
+def test_a_damaged_manifest_is_not_believed(box: Box):
+    manifest.PATH.parent.mkdir()
+    manifest.PATH.write_text("{")
     assert "is damaged" in box.refused("uninstall-service")
-    record.PATH.write_text('{"format": 99}')
+    manifest.PATH.write_text('{"format": 99}')
     assert "newer gpufan" in box.refused("uninstall-service")
 
 

@@ -92,9 +92,9 @@ def test_a_systemd_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytes
         found.services,
         found.display_manager,
         lambda: systemd.stop_for_good("gpufan.service"),
-        lambda: systemd.Taken.of("lightdm.service"),
-        systemd.Taken("lightdm.service", active=True, links={}).enable,
-        systemd.Taken("lightdm.service", active=True, links={}).start,
+        lambda: systemd.DisabledUnit.of("lightdm.service"),
+        systemd.DisabledUnit("lightdm.service", active=True, links={}).enable,
+        systemd.DisabledUnit("lightdm.service", active=True, links={}).start,
     ):
         with pytest.raises(GpufanError, match=r"^systemctl [^=]+ has not answered for 0\.02 s$"):
             call()
