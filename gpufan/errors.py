@@ -44,7 +44,11 @@ class NotGivenBack(GpufanError):
     """Fans are still in manual mode although they were to be given back."""
 
 
-class GpuLost(GpuError):
+class NoAnswer(GpufanError):
+    """A call has not returned within its time limit."""
+
+
+class GpuLost(GpuError, NoAnswer):
     """The card no longer answers: it fell off the bus or needs a reset."""
 
 

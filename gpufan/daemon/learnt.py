@@ -11,7 +11,7 @@ import msgspec
 
 from gpufan.control.card_model import Learnt
 from gpufan.core.snapshot import Snapshot
-from gpufan.errors import GpuLost
+from gpufan.errors import NoAnswer
 from gpufan.system.background import call_with_timeout
 from gpufan.system.files import ReplacedFile, read_file
 
@@ -45,7 +45,7 @@ def read_all(folder: Path, uuids: Iterable[str]) -> dict[str, Learnt]:
     """What was learnt of the cards `uuids`, of those of which something is kept; nothing where the disk hangs."""
     try:
         return call_with_timeout(PATIENCE_S, lambda: {uuid: known for uuid in uuids if (known := read(folder, uuid))})
-    except GpuLost:
+    except NoAnswer:
         return {}
 
 

@@ -23,7 +23,7 @@ from gpufan.daemon.simulation import simulate
 from gpufan.daemon.snapshot_file import SnapshotFile
 from gpufan.daemon.worker import SettingsFor, give_back
 from gpufan.daemon.workers import make_workers
-from gpufan.errors import GpuError, GpufanError, GpuLost, InputError, NotControllable, NotGivenBack
+from gpufan.errors import GpuError, GpufanError, InputError, NoAnswer, NotControllable, NotGivenBack
 from gpufan.system.background import BackgroundCall, BackgroundWriter, call_with_timeout
 from gpufan.system.lock import only_one
 from gpufan.system.paths import DEFAULT_FOLDER, SNAPSHOT
@@ -137,7 +137,7 @@ def _control_cards(
             try:
                 daemon.run(inbox, whole.duration_s)
                 if not whole.dry_run:
-                    with suppress(GpuLost, OSError):  # a disk that hangs or is full has been told of
+                    with suppress(NoAnswer, OSError):  # a disk that hangs or is full has been told of
                         call_with_timeout(0.5, keeper.save)
                     report.note(f"fans given back to the driver: {', '.join(gpu.info.label for gpu in usable)}")
             finally:
@@ -233,7 +233,7 @@ def find(
     with TemporaryDirectory(prefix="gpufan-") as own_folder, _cards(backend, display, Path(own_folder)) as cards:
         for gpu in select(cards.gpus, names):
             reading = None
-            with suppress(GpuLost):
+            with suppress(NoAnswer):
                 reading = call_with_timeout(PATIENCE_S, gpu.observe)
             info = gpu.info
             if info.uuid in falls_back:
@@ -318,7 +318,7 @@ def _give_back(gpu: Gpu) -> None:
     """Give the fans of `gpu` back, over X if NVML does not move them. Raises GpufanError."""
     try:
         call_with_timeout(PATIENCE_S, partial(give_back, gpu))
-    except GpuLost:
+    except NoAnswer:
         raise
     except GpuError as error:
         result = gpu.fall_back(str(error))

@@ -12,7 +12,7 @@ from gpufan.config.settings import Settings
 from gpufan.core.selection import select, split_controllable
 from gpufan.daemon.run import PATIENCE_S
 from gpufan.doctor.facts import Card, Driver, Proof
-from gpufan.errors import DriverError, GpufanError, GpuLost
+from gpufan.errors import DriverError, GpufanError, NoAnswer
 from gpufan.gpu.cards import XSERVER_FOLDER, open_cards
 from gpufan.gpu.nvml import NvmlBox, NvmlGpu
 from gpufan.service.proof import prove_control
@@ -39,9 +39,9 @@ def look(kernel_module: Path, patience_s: float) -> Driver:
     for gpu, look_at_card in pending:
         try:
             cards.append(look_at_card.result(max(end_s - time.monotonic(), 0)))
-        except GpuLost:
+        except NoAnswer:
             cards.append(Card(gpu.info, None))
-    with suppress(GpuLost):
+    with suppress(NoAnswer):
         call_with_timeout(1.0, box.close)
     return Driver(module_version, _loaded_library() or box.driver_version, cards=tuple(cards))
 

@@ -17,7 +17,7 @@ from gpufan.core.pci import PciAddress
 from gpufan.daemon import snapshot_file as snapshot
 from gpufan.doctor import driver
 from gpufan.doctor.facts import Driver, Facts, PciCard, Proof, Published, Rival, Systemd, Unit, XorgFile, XServer
-from gpufan.errors import GpufanError, GpuLost, NoPermission
+from gpufan.errors import GpufanError, NoAnswer, NoPermission
 from gpufan.service import rivals as found
 from gpufan.service.units import COMPANIONS, SERVICE
 from gpufan.system import files
@@ -84,7 +84,7 @@ def gather(
     def answer(what: str, pending: BackgroundCall[T], otherwise: T) -> T:
         try:
             return pending.result(max(end_s - time.monotonic(), 0))
-        except GpuLost:
+        except NoAnswer:
             silent.append(what)
         except (OSError, ValueError, GpufanError):  # what cannot be read tells nothing
             pass
@@ -93,7 +93,7 @@ def gather(
     settings, config_error = Settings(), None
     try:
         settings = the_settings.result(max(end_s - time.monotonic(), 0))
-    except GpuLost:
+    except NoAnswer:
         config_error = f"{source.path} cannot be read in time"
     except GpufanError as error:
         config_error = str(error)

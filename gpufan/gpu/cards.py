@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gpufan.core.gpu import Gpu
 from gpufan.core.pci import PciAddress
-from gpufan.errors import DriverError, GpuLost, InputError
+from gpufan.errors import DriverError, InputError, NoAnswer
 from gpufan.gpu.nvml import NvmlBox
 from gpufan.gpu.routed import RoutedGpu
 from gpufan.gpu.x_route import XRoute
@@ -39,7 +39,7 @@ class Cards:
             return
         self.route.start()
         for gpu in over_x:
-            with suppress(GpuLost):
+            with suppress(NoAnswer):
                 call_with_timeout(self.patience_s, gpu.read)  # from now on its info says whether its fans can be set
 
     def close(self) -> None:
@@ -48,7 +48,7 @@ class Cards:
             self.route.close()
         if self.box is not None:
             # While a call hangs in the driver, this one may hang as well.
-            with suppress(GpuLost):
+            with suppress(NoAnswer):
                 call_with_timeout(1.0, self.box.close)
 
 

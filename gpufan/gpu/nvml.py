@@ -14,7 +14,7 @@ import pynvml
 from pynvml import NVMLError
 
 from gpufan.core.gpu import FanReading, GpuInfo, Reading, SingleWay
-from gpufan.errors import DriverError, GpuError, GpuLost, NoPermission
+from gpufan.errors import DriverError, GpuError, GpuLost, NoAnswer, NoPermission
 from gpufan.system.background import BackgroundCall
 from gpufan.system.printable import printable
 
@@ -249,7 +249,7 @@ class NvmlBox:
         self.driver_version = _text(pynvml.nvmlSystemGetDriverVersion())
         self.gpus = [NvmlGpu(index) for index in range(count)]
         for pending in [BackgroundCall(gpu.open) for gpu in self.gpus]:
-            with suppress(GpuLost):  # its first read says why
+            with suppress(NoAnswer):  # its first read says why
                 pending.result(patience_s)
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ _POLL_S = 0.2
 
 
 def prove_control(gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
-    """Move and give back the fans of every card. Raises GpuError, GpuLost or NoPermission for the first that fails."""
+    """Move and give back the fans of every card. Raises GpuError, NoAnswer or NoPermission for the first that fails."""
     for gpu in gpus:
         before = call_with_timeout(_CALL_S, gpu.read)
         duty_percent = _visible_step(before, gpu.info.duty_range)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from queue import Queue
 from typing import Generic, TypeVar
 
-from gpufan.errors import GpuLost
+from gpufan.errors import NoAnswer
 
 T = TypeVar("T")
 
@@ -21,12 +21,12 @@ class BackgroundCall(Generic[T]):
         self._thread.start()
 
     def result(self, seconds: float) -> T:
-        """What the call returns; what it raises is raised here. Raises GpuLost if that takes more than `seconds`."""
+        """What the call returns; what it raises is raised here. Raises NoAnswer if that takes more than `seconds`."""
         self._thread.join(seconds)
         for error in self._errors:
             raise error
         if not self._results:
-            raise GpuLost(f"a call to the card has not come back for {seconds:g} s")
+            raise NoAnswer(f"no answer within {seconds:g} s")
         return self._results[0]
 
     def _run(self) -> None:
@@ -39,7 +39,7 @@ class BackgroundCall(Generic[T]):
 def call_with_timeout(seconds: float, call: Callable[[], T]) -> T:
     """Result of `call`, made in a thread of its own; what it raises is raised here.
 
-    Raises GpuLost if it takes longer than `seconds`.
+    Raises NoAnswer if it takes longer than `seconds`.
     """
     return BackgroundCall(call).result(seconds)
 

@@ -26,7 +26,7 @@ from gpufan.core.sentences import clock
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon import snapshot_file as snapshot
 from gpufan.daemon.recording import Row
-from gpufan.errors import GpufanError, GpuLost
+from gpufan.errors import GpufanError, NoAnswer
 from gpufan.history import DEFAULT_FOLDER
 from gpufan.system import systemctl as systemd
 from gpufan.system.background import BackgroundCall
@@ -123,7 +123,7 @@ class UnitWatch:
     def text(self) -> str | None:
         """What systemd has said last; None as long as it has said nothing."""
         if self._pending is not None:
-            with suppress(GpuLost):  # not yet
+            with suppress(NoAnswer):  # not yet
                 self._text = self._pending.result(0)
                 self._pending = None
         elif time.monotonic() - self._asked_s >= _UNIT_EVERY_S:

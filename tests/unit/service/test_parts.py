@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gpufan.errors import GpuError, GpufanError, GpuLost, InputError
+from gpufan.errors import GpuError, GpufanError, InputError, NoAnswer
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox, SimulatedGpu
 from gpufan.service import proof as check
 from gpufan.service import rivals as found
@@ -221,7 +221,7 @@ def test_the_proof_waits_for_a_set_that_is_late(monkeypatch: pytest.MonkeyPatch)
     gpu = card()
     slow = Slow(gpu)
     slow.number = 0  # which kills nothing
-    with pytest.raises(GpuLost):
+    with pytest.raises(NoAnswer):
         check.prove_control([slow], print)
     time.sleep(0.4)
     assert gpu.manual_percent is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpufan.errors import GpuLost
+from gpufan.errors import NoAnswer
 from gpufan.system.background import BackgroundWriter, call_with_timeout
 from gpufan.system.files import read_file
 
@@ -31,7 +31,7 @@ def test_a_call_may_come_back_with_nothing() -> None:
     assert call_with_timeout(LONG_S, lambda: None) is None
 
 
-@pytest.mark.parametrize("error", [GpuLost("gone"), KeyError("x"), SystemExit(3)])
+@pytest.mark.parametrize("error", [NoAnswer("late"), KeyError("x"), SystemExit(3)])
 def test_what_a_call_raises_is_raised(error: BaseException) -> None:
     def fail() -> None:
         raise error
@@ -42,7 +42,7 @@ def test_what_a_call_raises_is_raised(error: BaseException) -> None:
 
 
 def test_a_call_that_hangs_is_left_behind_as_a_lost_card(stuck: threading.Event) -> None:
-    with pytest.raises(GpuLost, match=r"has not come back for 0\.01 s"):
+    with pytest.raises(NoAnswer, match=r"no answer within 0\.01 s"):
         call_with_timeout(0.01, stuck.wait)
 
 
