@@ -7,7 +7,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from gpufan.errors import GpufanError
-from gpufan.system.paths import DEFAULT_FOLDER, SNAPSHOT
+from gpufan.system.paths import RUNTIME_FOLDER, SNAPSHOT
 
 SHELLS = ("bash", "fish", "zsh")
 
@@ -25,7 +25,7 @@ def cards(context: click.Context, incomplete: str) -> list[CompletionItem]:
     """Cards of the running gpufan, by index and by UUID. The driver is not asked: it may hang."""
     from gpufan.daemon import snapshot_file as snapshot
 
-    folder = context.params.get("runtime_dir") or os.environ.get("GPUFAN_RUNTIME_DIR") or DEFAULT_FOLDER
+    folder = context.params.get("runtime_dir") or os.environ.get("GPUFAN_RUNTIME_DIR") or RUNTIME_FOLDER
     try:
         gpus = snapshot.read(Path(folder) / SNAPSHOT).gpus
     except GpufanError:

@@ -34,7 +34,7 @@ def ansible(output: Path, force: bool) -> None:
     says how to start it. A list of boxes and settings that are there already stay as they are.
     """
     from gpufan.service.ansible import beginnings, contents
-    from gpufan.system.files import write_all as write
+    from gpufan.system.files import write_files as write
 
     missing = {name: data for name, data in beginnings().items() if not os.path.lexists(output / name)}
     for line in write(output, contents() | missing, force=force):

@@ -10,8 +10,7 @@ import click
 from gpufan.cli.options import debug_option, gpu_option, read_duration_s, read_with, runtime_option
 from gpufan.errors import InputError
 from gpufan.history import DEFAULT_FOLDER
-from gpufan.system.paths import DEFAULT_FOLDER as RUNTIME_FOLDER
-from gpufan.system.paths import SNAPSHOT
+from gpufan.system.paths import RUNTIME_FOLDER, SNAPSHOT
 
 if TYPE_CHECKING:
     from gpufan.history.reader import Past, Span

@@ -37,7 +37,7 @@ from gpufan.config import schema as config
 from gpufan.config.settings import Source
 from gpufan.core.curve import Curve
 from gpufan.errors import GpufanError, InputError
-from gpufan.system.paths import DEFAULT_FOLDER, SNAPSHOT
+from gpufan.system.paths import RUNTIME_FOLDER, SNAPSHOT
 from gpufan.system.printable import printable
 
 
@@ -192,7 +192,7 @@ def run(
     given = config.RunKeys(**{key: value for key, value in options.items() if is_given(key)})
     if simulate is None:
         _refuse_without_simulate("workload", "time_scale")
-        run_cards(settings_source(config_path, given), runtime_dir or DEFAULT_FOLDER, record, open_report)
+        run_cards(settings_source(config_path, given), runtime_dir or RUNTIME_FOLDER, record, open_report)
         return
     for name in ("backend", "display"):
         if is_given(name):
@@ -256,7 +256,7 @@ def list_cards(
     from gpufan.daemon.run import find
     from gpufan.terminal.tables import print_cards
 
-    print_cards(find(gpus, simulate, backend, display, runtime_dir or DEFAULT_FOLDER))
+    print_cards(find(gpus, simulate, backend, display, runtime_dir or RUNTIME_FOLDER))
 
 
 @cli.command()
@@ -266,11 +266,11 @@ def list_cards(
 @debug_option
 def status(as_json: bool, watch: bool, runtime_dir: Path | None) -> None:
     """Show what the running gpufan does, and why."""
-    folder = runtime_dir or DEFAULT_FOLDER
+    folder = runtime_dir or RUNTIME_FOLDER
     if watch:
         from gpufan.terminal.watch import watch as watch_snapshots
 
-        watch_snapshots(folder / SNAPSHOT, service=folder == DEFAULT_FOLDER, as_json=as_json)
+        watch_snapshots(folder / SNAPSHOT, service=folder == RUNTIME_FOLDER, as_json=as_json)
         return
     from gpufan.terminal.tables import print_status
 
@@ -289,7 +289,7 @@ def restore(gpus: tuple[str, ...], config_path: Path | None, runtime_dir: Path |
     from gpufan.daemon.run import restore as give_all_back
 
     given = config.RunKeys(**{key: value for key, value in options.items() if is_given(key)})
-    for line in give_all_back(gpus, runtime_dir or DEFAULT_FOLDER, settings_source(config_path, given)):
+    for line in give_all_back(gpus, runtime_dir or RUNTIME_FOLDER, settings_source(config_path, given)):
         click.echo(line)
 
 
@@ -303,7 +303,7 @@ def xserver(runtime_dir: Path | None) -> None:
     """
     from gpufan.daemon.run import run_xserver
 
-    run_xserver((runtime_dir or DEFAULT_FOLDER) / "xserver", click.echo)
+    run_xserver((runtime_dir or RUNTIME_FOLDER) / "xserver", click.echo)
 
 
 cli.add_command(doctor)

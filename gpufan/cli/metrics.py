@@ -7,7 +7,7 @@ import click
 
 from gpufan.cli.options import FloatRange, debug_option, is_given, read_with, runtime_option
 from gpufan.errors import InputError, MissingExtra
-from gpufan.system.paths import DEFAULT_FOLDER, SNAPSHOT
+from gpufan.system.paths import RUNTIME_FOLDER, SNAPSHOT
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -61,7 +61,7 @@ def exporter(
         raise InputError("--once and --every exclude each other")
     if textfile is not None and textfile.suffix != ".prom":
         raise InputError(f"{textfile}: node_exporter reads only files whose names end with .prom")
-    path = (runtime_dir or DEFAULT_FOLDER) / SNAPSHOT
+    path = (runtime_dir or RUNTIME_FOLDER) / SNAPSHOT
     try:
         from gpufan.metrics.exporter import serve, write_textfile
     except ModuleNotFoundError as error:
@@ -88,7 +88,7 @@ def dashboard(output: Path, force: bool) -> None:
     Both take the metrics of `gpufan exporter`.
     """
     from gpufan.metrics.dashboard import contents
-    from gpufan.system.files import write_all as write
+    from gpufan.system.files import write_files as write
 
     for line in write(output, contents(), force=force):
         click.echo(line)

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from gpufan.config.schema import NOTHING, RunKeys
 from gpufan.config.settings import DEFAULT_PATH, Source
 from gpufan.errors import InputError
-from gpufan.system.paths import DEFAULT_FOLDER
+from gpufan.system.paths import RUNTIME_FOLDER
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -106,7 +106,7 @@ runtime_option = click.option(
     type=click.Path(path_type=Path),
     envvar="GPUFAN_RUNTIME_DIR",
     metavar="FOLDER",
-    help=f"Where lock and snapshot lie. [default: {DEFAULT_FOLDER}]",
+    help=f"Where lock and snapshot lie. [default: {RUNTIME_FOLDER}]",
 )
 # Both written out, since the model should be loaded only by those who use it; a test compares.
 PROFILE = click.Choice(["1080ti", "dual-1080ti", "dual-1080ti-open-air", "quad-2080ti"])

@@ -24,7 +24,7 @@ from gpufan.config.schema import limits
 from gpufan.config.settings import Source
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
-from gpufan.system.paths import DEFAULT_FOLDER, SNAPSHOT
+from gpufan.system.paths import RUNTIME_FOLDER, SNAPSHOT
 
 if TYPE_CHECKING:
     from gpufan.daemon.recording import Row
@@ -185,7 +185,7 @@ def tune(
     elif simulate is not None:
         rows, source = live.simulated(simulate, minutes * 60), f"the simulated {simulate}"
     else:
-        rows, source = _watch((runtime_dir or DEFAULT_FOLDER) / SNAPSHOT, minutes), "the running gpufan"
+        rows, source = _watch((runtime_dir or RUNTIME_FOLDER) / SNAPSHOT, minutes), "the running gpufan"
     proposals = []
     for card in choose(collect(rows), gpus, source):
         proposals.append(propose.propose(fit(card), settings.for_card(card.info), limit_c))

@@ -219,7 +219,7 @@ class Daemon:
         while self._relay.wait(len(self._tracked), due_s):
             if step_s := clock.look()[2]:
                 clock_steps, clock_step_s = clock_steps + 1, step_s
-            if inbox.take_reload() and self._reload is not None:
+            if inbox.pop_reload_request() and self._reload is not None:
                 self._take_on(self._reload)
             states = tuple(tracked.state for tracked in self._tracked)
             if any(state.control != "lost" for state in states):

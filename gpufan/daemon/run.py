@@ -25,8 +25,8 @@ from gpufan.daemon.worker import SettingsFor, give_back
 from gpufan.daemon.workers import make_workers
 from gpufan.errors import GpuError, GpufanError, InputError, NoAnswer, NotControllable, NotGivenBack
 from gpufan.system.background import BackgroundCall, BackgroundWriter, call_with_timeout
-from gpufan.system.lock import only_one
-from gpufan.system.paths import DEFAULT_FOLDER, SNAPSHOT
+from gpufan.system.lock import controller_lock
+from gpufan.system.paths import RUNTIME_FOLDER, SNAPSHOT
 from gpufan.system.signals import StopInbox
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _control_cards(
     whole = settings.run_settings()
     folder = None if whole.dry_run else runtime_folder
     complaints: list[str] = []
-    with only_one(folder, complaints.append), _cards(whole.backend, whole.display, folder) as cards:
+    with controller_lock(folder, complaints.append), _cards(whole.backend, whole.display, folder) as cards:
         chosen = select(cards.gpus, whole.gpus, _who_wants(settings))
         if not whole.dry_run:
             cards.reach(chosen)
@@ -192,7 +192,7 @@ def run_simulation(
         for summary in summaries:
             summary.add(whole.interval_s)
 
-    with only_one(runtime_folder, _complain), _recording(record) as recording:
+    with controller_lock(runtime_folder, _complain), _recording(record) as recording:
         report = open_report(f"gpufan {__version__} · simulated {simulation.profile}, {simulation.workload}")
         for line in settings.unmatched_tables([gpu.info for gpu in box.gpus]):
             report.warn(line)
@@ -257,7 +257,7 @@ def restore(names: Sequence[str], folder: Path, source: Source) -> list[str]:
     failed = []
     # A daemon that systemd has killed may keep the lock while it hangs in the driver, for ever.
     lock_folder = None if os.environ.get("EXIT_CODE") in ("killed", "dumped") else folder
-    with only_one(lock_folder, _complain), _cards(whole.backend, whole.display, folder) as cards:
+    with controller_lock(lock_folder, _complain), _cards(whole.backend, whole.display, folder) as cards:
         chosen = select(cards.gpus, names)
         cards.reach(chosen)
         usable, obstacles = split_controllable(chosen)
@@ -291,7 +291,10 @@ def run_xserver(folder: Path, tell: Callable[[str], None]) -> None:
 
     inbox = StopInbox()
     inbox.catch_signals()
-    with only_one(folder, _complain), HeadlessServer(server_config(find_cards(nvml_addresses)), folder) as server:
+    with (
+        controller_lock(folder, _complain),
+        HeadlessServer(server_config(find_cards(nvml_addresses)), folder) as server,
+    ):
         display = server.display()
         environment = f"GPUFAN_DISPLAY={display}\nXAUTHORITY={display.authority}\n"
         (folder / DISPLAY_ENVIRONMENT).write_text(environment)
@@ -307,7 +310,7 @@ def _cards(backend: str, display: str | None, folder: Path | None) -> Iterator["
     # Here as elsewhere not above, since a simulation needs no driver.
     from gpufan.gpu.cards import XSERVER_FOLDER, open_cards
 
-    cards = open_cards(backend, display, (folder or DEFAULT_FOLDER) / XSERVER_FOLDER, PATIENCE_S)
+    cards = open_cards(backend, display, (folder or RUNTIME_FOLDER) / XSERVER_FOLDER, PATIENCE_S)
     try:
         yield cards
     finally:

@@ -8,7 +8,7 @@ import msgspec
 from gpufan.core.snapshot import FORMAT, Snapshot
 from gpufan.errors import GpufanError
 from gpufan.system.files import ReplacedFile, read_file
-from gpufan.system.printable import printable_within
+from gpufan.system.printable import printable_values
 
 
 class SnapshotFile(ReplacedFile):
@@ -26,7 +26,7 @@ class SnapshotFile(ReplacedFile):
 def read(path: Path) -> Snapshot:
     """Read the snapshot of a running daemon. Raises GpufanError when there is none to be trusted."""
     try:
-        snapshot = msgspec.convert(printable_within(msgspec.json.decode(read_file(path))), Snapshot)
+        snapshot = msgspec.convert(printable_values(msgspec.json.decode(read_file(path))), Snapshot)
     except FileNotFoundError:
         raise GpufanError(f"no gpufan is running (no {path}): start it with `sudo gpufan run`") from None
     except OSError as error:

@@ -102,7 +102,7 @@ def _contents(facts: Facts, report: Report, root: Path) -> Iterator[tuple[str, s
     yield "doctor.json", msgspec.json.format(msgspec.json.encode(report)).decode()
     yield "doctor.txt", _as_text(report)
     yield "versions.txt", _versions(root)
-    yield "log.txt", "\n".join(systemd.journal(SERVICE, LOG_LINES))
+    yield "log.txt", "\n".join(systemd.journal_lines(SERVICE, LOG_LINES))
     for name, path in _files(facts, root):
         if (text := _end_of(path)) is not None:
             yield name, text
@@ -153,7 +153,7 @@ def _versions(root: Path) -> str:
         with suppress(metadata.PackageNotFoundError):
             lines.append(f"{name} {metadata.version(name)}")
     with suppress(GpufanError):
-        lines += systemd.systemctl("--version", limit_s=systemd.QUERY_S).splitlines()[:1]
+        lines += systemd.systemctl("--version", limit_s=systemd.QUERY_TIMEOUT_S).splitlines()[:1]
     return "\n".join(lines) + "\n"
 
 

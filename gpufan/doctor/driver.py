@@ -18,7 +18,7 @@ from gpufan.gpu.nvml import NvmlBox, NvmlGpu
 from gpufan.service.proof import prove_control
 from gpufan.system import versions as version
 from gpufan.system.background import BackgroundCall, call_with_timeout
-from gpufan.system.lock import only_one
+from gpufan.system.lock import controller_lock
 
 _LIBRARY = re.compile(r"libnvidia-ml\.so\.(\d+\.\d+(?:\.\d+)?)$", re.MULTILINE)
 
@@ -71,7 +71,7 @@ def prove_fans(settings: Settings, runtime_folder: Path) -> tuple[Proof, ...]:
     whole = settings.run_settings()
     proofs: list[Proof] = []
     said: list[str] = []
-    with only_one(runtime_folder, said.append):
+    with controller_lock(runtime_folder, said.append):
         cards = open_cards(whole.backend, whole.display, runtime_folder / XSERVER_FOLDER, PATIENCE_S)
         try:
             usable, _ = split_controllable(select(cards.gpus, whole.gpus))

@@ -25,7 +25,7 @@ from gpufan.system import systemctl as systemd
 from gpufan.system import versions as version
 from gpufan.system.background import BackgroundCall
 from gpufan.system.files import read_file
-from gpufan.system.paths import DEFAULT_FOLDER, SNAPSHOT
+from gpufan.system.paths import RUNTIME_FOLDER, SNAPSHOT
 from gpufan.xorg import setup
 from gpufan.xorg.config import Config
 
@@ -66,7 +66,7 @@ def gather(
 ) -> Facts:
     """Everything that can be found out in `LIMIT_S` seconds. Raises nothing that a box can be blamed for."""
     root = root or ROOT
-    folder = runtime_folder or below(root, DEFAULT_FOLDER)
+    folder = runtime_folder or below(root, RUNTIME_FOLDER)
     source = Source(config or below(root, DEFAULT_PATH), required=config is not None)
     end_s = time.monotonic() + LIMIT_S
     silent: list[str] = []
@@ -132,7 +132,7 @@ def try_the_fans(runtime_folder: Path | None, config: Path | None, root: Path | 
         raise NoPermission("only root can move fans: run this with sudo")
     root = root or ROOT
     source = Source(config or below(root, DEFAULT_PATH), required=config is not None)
-    return driver.prove_fans(source.read(), runtime_folder or below(root, DEFAULT_FOLDER))
+    return driver.prove_fans(source.read(), runtime_folder or below(root, RUNTIME_FOLDER))
 
 
 def command() -> str:
@@ -232,7 +232,7 @@ def _xorg(root: Path) -> tuple[XorgFile, ...]:
 def _xorg_file(root: Path, path: Path, *, incomplete: bool) -> XorgFile:
     shown = f"/{path.relative_to(root)}"
     try:
-        config = Config(files.read(path) or b"", shown)
+        config = Config(files.read_if_exists(path) or b"", shown)
         coolbits = tuple(
             (config.line(name.start), value.text.decode(errors="backslashreplace") if value else "")
             for section in config.sections
@@ -265,7 +265,11 @@ def _systemd(root: Path) -> Systemd | None:
         return None
     try:
         manager = found.display_manager()
-        if manager and systemd.show(manager, "ActiveState", limit_s=systemd.QUERY_S)["ActiveState"] != "active":
+        if (
+            manager
+            and systemd.unit_properties(manager, "ActiveState", limit_s=systemd.QUERY_TIMEOUT_S)["ActiveState"]
+            != "active"
+        ):
             manager = None
         beside = [(companion.unit, unit(companion.unit)) for companion in COMPANIONS]
         installed = tuple((name, state) for name, state in beside if state.load != "not-found")
@@ -276,7 +280,7 @@ def _systemd(root: Path) -> Systemd | None:
 
 def unit(name: str) -> Unit:
     """What systemd says of one unit. Raises GpufanError."""
-    state = systemd.show(name, *_UNIT_KEYS, limit_s=systemd.QUERY_S)
+    state = systemd.unit_properties(name, *_UNIT_KEYS, limit_s=systemd.QUERY_TIMEOUT_S)
     argv = re.search(r"argv\[\]=(.*?) ;", state["ExecStart"])
     return Unit(
         load=state["LoadState"],
@@ -292,7 +296,7 @@ def unit(name: str) -> Unit:
         command=argv[1] if argv else "",
         drop_ins=state["DropInPaths"],
         needs_reload=state["NeedDaemonReload"] == "yes",
-        log=tuple(systemd.journal(name, LOG_LINES)),
+        log=tuple(systemd.journal_lines(name, LOG_LINES)),
     )
 
 

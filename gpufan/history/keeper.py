@@ -14,7 +14,7 @@ from gpufan.daemon import snapshot_file as snapshot
 from gpufan.errors import GpufanError
 from gpufan.history.events import Event, Watcher
 from gpufan.history.store import HistoryFile, Sample
-from gpufan.system.lock import LockHeld, take_lock
+from gpufan.system.lock import LockHeld, acquire_lock
 
 POLL_S = 1.0
 """Between two looks at the snapshot, s."""
@@ -143,7 +143,7 @@ class Keeper:
 def only_keeper(folder: Path) -> Iterator[None]:
     """Hold the lock of the history in `folder`, which is made if need be. Raises GpufanError."""
     try:
-        descriptor = take_lock(folder / "lock", 0o644)
+        descriptor = acquire_lock(folder / "lock", 0o644)
     except LockHeld as held:
         raise GpufanError(
             f"process {held} keeps the history in {folder} already: nothing to do here, or another --state-dir"

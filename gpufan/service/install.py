@@ -18,9 +18,9 @@ from gpufan.service.plan import Plan
 from gpufan.service.proof import prove_control
 from gpufan.service.units import SERVICE, CompanionService
 from gpufan.system import files, signals
-from gpufan.system.lock import only_one
-from gpufan.system.paths import DEFAULT_FOLDER
-from gpufan.system.systemctl import DisabledUnit, journal, show, stop_for_good, systemctl
+from gpufan.system.lock import controller_lock
+from gpufan.system.paths import RUNTIME_FOLDER
+from gpufan.system.systemctl import DisabledUnit, journal_lines, stop_and_disable, systemctl, unit_properties
 
 START_S = 30.0
 """For the service to become active, s."""
@@ -111,7 +111,7 @@ def _attempt(say: Say, step: Callable[..., None], *arguments: object) -> None:
 
 def _drop(companions: list[CompanionService], now: manifest.Manifest) -> None:
     for companion in companions:
-        stop_for_good(companion.unit)
+        stop_and_disable(companion.unit)
         manifest.put_back(Path(companion.path), now.files.pop(companion.path))
         now.save()
     if companions:
@@ -119,7 +119,7 @@ def _drop(companions: list[CompanionService], now: manifest.Manifest) -> None:
 
 
 def _enable_companion(companion: CompanionService, starts: bool) -> None:
-    if show(companion.unit, "UnitFileState")["UnitFileState"] != "enabled":
+    if unit_properties(companion.unit, "UnitFileState")["UnitFileState"] != "enabled":
         systemctl("enable", "--quiet", companion.unit)
     if starts:
         systemctl("restart", companion.unit)
@@ -129,7 +129,7 @@ def _check_companions(started: list[CompanionService]) -> None:
     """Raise GpufanError where one has not lasted."""
     if started:
         time.sleep(COMPANION_S)
-    down = [c.unit for c in started if show(c.unit, "ActiveState")["ActiveState"] != "active"]
+    down = [c.unit for c in started if unit_properties(c.unit, "ActiveState")["ActiveState"] != "active"]
     if down:
         raise GpufanError(f"{', '.join(down)} does not stay up: see `journalctl -u {down[0]}`")
 
@@ -154,7 +154,7 @@ def _restore_manifest(before: manifest.Manifest | None) -> None:
 
 def _prove_control(plan: Plan, say: Say) -> None:
     assert plan.cards is not None
-    with only_one(DEFAULT_FOLDER, say):
+    with controller_lock(RUNTIME_FOLDER, say):
         plan.cards.reach(plan.to_prove)
         prove_control(plan.to_prove, say)
     if plan.cards.route is not None:
@@ -196,7 +196,7 @@ def _swap_back(old: Path, was_there: bool) -> None:
 
 
 def _write(path: Path, text: str, undo: Undo) -> None:
-    if files.read(path) == text.encode():
+    if files.read_if_exists(path) == text.encode():
         return
     if not path.parent.exists():
         path.parent.mkdir(mode=0o755, parents=True)
@@ -214,7 +214,7 @@ def _put_aside(taken: DisabledUnit, stop: bool, undo: Undo) -> None:
 
 
 def _enable(restarts: bool, undo: Undo) -> None:
-    if show(SERVICE, "UnitFileState")["UnitFileState"] != "enabled":
+    if unit_properties(SERVICE, "UnitFileState")["UnitFileState"] != "enabled":
         undo.add(systemctl, "disable", "--quiet", SERVICE)
         systemctl("enable", "--quiet", SERVICE)
     if not restarts:
@@ -229,7 +229,7 @@ def _wait_until_active() -> None:
     since = f"@{time.time():.3f}"
     end_s = time.monotonic() + START_S
     while time.monotonic() < end_s:
-        state = show(SERVICE, "ActiveState", "SubState", "StatusText")
+        state = unit_properties(SERVICE, "ActiveState", "SubState", "StatusText")
         if state["ActiveState"] == "active":
             return
         refused = state["StatusText"].startswith("not started: ")
@@ -242,5 +242,5 @@ def _wait_until_active() -> None:
 
 def _last_words(since: str) -> str:
     """What the service has said last, by the journal."""
-    lines = journal(SERVICE, 3, since)
+    lines = journal_lines(SERVICE, 3, since)
     return "; ".join(dict.fromkeys(lines)) or f"the journal has nothing; look at `systemctl status {SERVICE}`"

@@ -63,7 +63,7 @@ def look(path: Path) -> Before:
     """What stands at `path`. Raises GpufanError."""
     if path.is_symlink():
         return Special(link=str(path.readlink()))
-    data = files.read(path)
+    data = files.read_if_exists(path)
     if data is None:
         return None
     try:
@@ -90,7 +90,7 @@ def put_back(path: Path, before: Before) -> None:
 
 def load() -> Manifest | None:
     """The manifest of what is installed, or None. Raises GpufanError."""
-    data = files.read(PATH)
+    data = files.read_if_exists(PATH)
     if data is None:
         return None
     try:

@@ -21,7 +21,7 @@ from gpufan.service import root_copy as code
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER, CompanionService, unit_files
 from gpufan.system import files
 from gpufan.system import systemctl as systemd
-from gpufan.system.paths import DEFAULT_FOLDER, command_link
+from gpufan.system.paths import RUNTIME_FOLDER, command_link
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def make_plan(options: InstallOptions) -> Plan:
     config_text, wanted = _configuration(options, rivals)
     was = manifest.load()
     companions, dropped = _companions(options, was)
-    folder = DEFAULT_FOLDER / XSERVER_FOLDER
+    folder = RUNTIME_FOLDER / XSERVER_FOLDER
     cards = open_cards(wanted.backend, wanted.display, folder, PATIENCE_S) if options.check else None
     gpus = _usable(cards, wanted.gpus) if cards else []
     copy_because = code.exposure()
@@ -195,13 +195,13 @@ def _first_that_exists(folder: Path) -> Path:
 
 def _state(unit: str) -> tuple[bool, bool]:
     """Whether `unit` is active, and whether it is enabled."""
-    state = systemd.show(unit, "ActiveState", "UnitFileState")
+    state = systemd.unit_properties(unit, "ActiveState", "UnitFileState")
     return state["ActiveState"] == "active", state["UnitFileState"] == "enabled"
 
 
 def _xauthority() -> str | None:
     """The cookie file for an X server that runs already: of this install, or of the one before."""
-    kept = re.search(r"(?:^|\s)XAUTHORITY=(\S+)", systemd.show(SERVICE, "Environment")["Environment"])
+    kept = re.search(r"(?:^|\s)XAUTHORITY=(\S+)", systemd.unit_properties(SERVICE, "Environment")["Environment"])
     return os.environ.get("XAUTHORITY") or (kept[1] if kept else None)
 
 
@@ -302,5 +302,5 @@ def _writing(path: str, text: str) -> list[str]:
 
 
 def _text(path: str) -> str | None:
-    data = files.read(Path(path))
+    data = files.read_if_exists(Path(path))
     return None if data is None else data.decode("utf-8", "replace")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gpufan.core.curve import Curve
 from gpufan.errors import GpufanError, InputError
-from gpufan.system.systemctl import QUERY_S, ask, show, systemctl
+from gpufan.system.systemctl import QUERY_TIMEOUT_S, run_program, systemctl, unit_properties
 
 RIVALS = {"coolgpus", "nvfancontrol", "nfancurve", "chnvml", "nvidia-fan-control", "nvidia_fan_control.py"}
 """Programs that do nothing but set the fans of NVIDIA cards."""
@@ -45,7 +45,7 @@ class Service:
 
 def display_manager() -> str | None:
     """The unit that `display-manager.service` stands for, by its own name."""
-    state = show("display-manager.service", "Id", "LoadState", limit_s=QUERY_S)
+    state = unit_properties("display-manager.service", "Id", "LoadState", limit_s=QUERY_TIMEOUT_S)
     return state["Id"] if state["LoadState"] == "loaded" else None
 
 
@@ -120,7 +120,7 @@ def people_at_the_screen() -> list[str]:
 
 
 def _loginctl(*arguments: str) -> str:
-    done = ask(["loginctl", "--no-pager", *arguments], QUERY_S)
+    done = run_program(["loginctl", "--no-pager", *arguments], QUERY_TIMEOUT_S)
     done.check_returncode()
     return done.stdout
 

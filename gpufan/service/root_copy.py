@@ -14,7 +14,7 @@ from pathlib import Path
 import gpufan
 from gpufan.errors import GpufanError, InputError
 from gpufan.system.resources import resource
-from gpufan.system.systemctl import ask, word
+from gpufan.system.systemctl import quoted, run_program
 
 COPY = Path("/opt/gpufan")
 _MARK = ".copied-by-gpufan"
@@ -64,7 +64,7 @@ def _is_writable_by_others(path: Path) -> bool:
 
 def command() -> str:
     """How the running installation is started, without anything that the environment or a user could slip in."""
-    return f"{word(sys.executable)} -I -m gpufan"
+    return f"{quoted(sys.executable)} -I -m gpufan"
 
 
 def copied_command() -> str:
@@ -265,7 +265,7 @@ def _is_installed(name: str) -> bool:
 
 
 def _run(*command: str) -> str:
-    done = ask(command)
+    done = run_program(command)
     if done.returncode != 0:
         raise GpufanError(f"{' '.join(command)} failed: {done.stderr.strip() or done.returncode}")
     return done.stdout

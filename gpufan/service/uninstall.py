@@ -12,7 +12,7 @@ from gpufan.service import manifest
 from gpufan.service import root_copy as code
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
 from gpufan.system import files
-from gpufan.system.systemctl import DisabledUnit, show, stop_for_good, systemctl
+from gpufan.system.systemctl import DisabledUnit, stop_and_disable, systemctl, unit_properties
 
 Say = Callable[[str], None]
 
@@ -40,8 +40,8 @@ def uninstall(say: Say, *, purge: bool) -> bool:
         return _purge(say) if purge else False
     # In this order: the fans are given back before anything else could want them.
     for unit in (SERVICE, XSERVER, *_others(was)):
-        stop_for_good(unit)
-    result = show(SERVICE, "Result")["Result"]
+        stop_and_disable(unit)
+    result = unit_properties(SERVICE, "Result")["Result"]
     # `restore` reads back what it has given back, and its failure is the unit's.
     given_back = result == "success"
     say(f"stopped {SERVICE}; " + ("the fans are the driver's" if given_back else "see `gpufan list` for the fans"))

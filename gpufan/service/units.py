@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gpufan.system.resources import template
-from gpufan.system.systemctl import UNIT_FOLDER, word
+from gpufan.system.systemctl import UNIT_FOLDER, quoted
 
 SERVICE = "gpufan.service"
 XSERVER = "gpufan-xserver.service"
@@ -51,6 +51,6 @@ def unit_files(
     """
     modprobe = shutil.which("nvidia-modprobe", path="/usr/sbin:/usr/bin:/sbin:/bin")
     values = {"gpufan": gpufan, "config": config, "modprobe": modprobe, "xserver": xserver}
-    values["xauthority"] = xauthority and word(f"XAUTHORITY={xauthority}")
+    values["xauthority"] = xauthority and quoted(f"XAUTHORITY={xauthority}")
     names = [SERVICE, *([XSERVER] if xserver else []), *(companion.unit for companion in companions)]
     return {str(UNIT_FOLDER / name): template(f"systemd/{name}.j2").render(values) for name in names}

@@ -34,7 +34,7 @@ def check_writable(path: Path) -> None:
         raise GpufanError(f"no permission to write {path}: run this with sudo, or look first with --dry-run")
 
 
-def read(path: Path) -> bytes | None:
+def read_if_exists(path: Path) -> bytes | None:
     """Return what a file holds; None where there is none. Raises GpufanError."""
     try:
         return read_file(path)
@@ -159,13 +159,13 @@ class ReplacedFile:
             Path(path).unlink(missing_ok=True)
 
 
-def write_all(folder: Path, wanted: Mapping[str, bytes], *, force: bool = False) -> list[str]:
+def write_files(folder: Path, wanted: Mapping[str, bytes], *, force: bool = False) -> list[str]:
     """Write `wanted`, by path below `folder`, which is made if need be; a line for each.
 
     Raises InputError, with nothing changed, where one is there with other content and `force` does not allow to replace
     it; GpufanError where one cannot be written.
     """
-    before = {name: read(folder / name) for name in wanted}
+    before = {name: read_if_exists(folder / name) for name in wanted}
     # A link that leads nowhere is somebody's as well.
     differing = [
         str(folder / name) for name, data in wanted.items() if before[name] != data and os.path.lexists(folder / name)

@@ -13,7 +13,7 @@ class LockHeld(Exception):
     """Another process has the lock; this says its number, or `unknown`. Never reaches a person as it is."""
 
 
-def take_lock(path: Path, mode: int) -> int:
+def acquire_lock(path: Path, mode: int) -> int:
     """A descriptor of the file `path` that holds its lock until it is closed, with our process number in the file.
 
     The file is made with `mode` if need be, and so is its folder. Raises LockHeld or OSError.
@@ -36,7 +36,7 @@ def take_lock(path: Path, mode: int) -> int:
 
 
 @contextmanager
-def only_one(folder: Path | None, warn: Callable[[str], None]) -> Iterator[None]:
+def controller_lock(folder: Path | None, warn: Callable[[str], None]) -> Iterator[None]:
     """Hold the lock in `folder`, which is made if need be; None needs no lock.
 
     Raises GpufanError if another process holds it, NoPermission if only root may. Where the file system stands in
@@ -46,7 +46,7 @@ def only_one(folder: Path | None, warn: Callable[[str], None]) -> Iterator[None]
     if folder is not None:
         try:
             # Nobody else may open it: whoever can could hold the lock and keep the fans from being controlled.
-            descriptor = take_lock(folder / "lock", 0o600)
+            descriptor = acquire_lock(folder / "lock", 0o600)
         except LockHeld as held:
             raise GpufanError(
                 f"another gpufan (process {held}) has the fans in hand: stop it first, with"

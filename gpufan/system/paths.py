@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-DEFAULT_FOLDER = Path("/run/gpufan")
+RUNTIME_FOLDER = Path("/run/gpufan")
 
 
 SNAPSHOT = "state.json"

@@ -14,10 +14,10 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text)
 
 
-def printable_within(value: Any) -> Any:
+def printable_values(value: Any) -> Any:
     """What JSON holds with every text in it made printable; its keys stay as they are."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict):
-        return {key: printable_within(held) for key, held in value.items()}
-    return [printable_within(held) for held in value] if isinstance(value, list) else value
+        return {key: printable_values(held) for key, held in value.items()}
+    return [printable_values(held) for held in value] if isinstance(value, list) else value

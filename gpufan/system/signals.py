@@ -103,7 +103,7 @@ class StopInbox:
     def _want_reload(self, *_: object) -> None:
         self._reload_wanted = True
 
-    def take_reload(self) -> bool:
+    def pop_reload_request(self) -> bool:
         """Whether a reload was wished for since the last time this was asked."""
         if not self._reload_wanted:
             return False

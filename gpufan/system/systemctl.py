@@ -13,9 +13,9 @@ from gpufan.errors import GpufanError
 
 UNIT_FOLDER = Path("/etc/systemd/system")
 BOOTED = Path("/run/systemd/system")
-QUERY_S = 4.0
+QUERY_TIMEOUT_S = 4.0
 """For an answer that needs nothing to be done, where somebody waits for it, s."""
-LIMIT_S = 120.0
+TIMEOUT_S = 120.0
 """For everything else that another program does for us, s. systemd itself gives a unit 90 s to start or to stop."""
 
 
@@ -24,12 +24,12 @@ def is_running() -> bool:
     return BOOTED.is_dir() and shutil.which("systemctl") is not None
 
 
-def ask(command: Sequence[str], limit_s: float | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run `command`, which may print whatever bytes it likes, for `limit_s` seconds at most, or `LIMIT_S`.
+def run_program(command: Sequence[str], limit_s: float | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run `command`, which may print whatever bytes it likes, for `limit_s` seconds at most, or `TIMEOUT_S`.
 
     Raises GpufanError where it cannot be run, or takes longer.
     """
-    limit_s = LIMIT_S if limit_s is None else limit_s
+    limit_s = TIMEOUT_S if limit_s is None else limit_s
     try:
         return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=limit_s)
     except OSError as error:
@@ -45,25 +45,25 @@ def _without_options(command: Sequence[str]) -> str:
 def systemctl(*arguments: str, limit_s: float | None = None) -> str:
     """Output of `systemctl`. Raises GpufanError with what it complained of, or as `ask`."""
     command = ["systemctl", "--no-pager", "--no-ask-password", *arguments]
-    done = ask(command, limit_s)
+    done = run_program(command, limit_s)
     if done.returncode != 0:
         words = " ".join((done.stderr or done.stdout).split()) or f"it ended with {done.returncode}"
         raise GpufanError(f"{_without_options(command)} failed: {words}")
     return done.stdout
 
 
-def show(unit: str, *keys: str, limit_s: float | None = None) -> dict[str, str]:
+def unit_properties(unit: str, *keys: str, limit_s: float | None = None) -> dict[str, str]:
     """Properties `keys` of `unit`; those that systemd does not know are empty. Raises GpufanError as `systemctl`."""
     return parse_properties(systemctl("show", unit, f"--property={','.join(keys)}", limit_s=limit_s), keys)
 
 
-def journal(unit: str, lines: int, since: str | None = None) -> list[str]:
+def journal_lines(unit: str, lines: int, since: str | None = None) -> list[str]:
     """The last lines that `unit` wrote, since a time as journalctl takes it; none where they may not be read."""
     command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={lines}"]
     command += [] if since is None else [f"--since={since}"]
     command.append(f"_SYSTEMD_UNIT={unit}")
     try:
-        done = ask(command, QUERY_S)
+        done = run_program(command, QUERY_TIMEOUT_S)
     except GpufanError:
         return []
     return [line.removeprefix("gpufan: ") for line in done.stdout.splitlines()]
@@ -75,7 +75,7 @@ def parse_properties(text: str, keys: tuple[str, ...]) -> dict[str, str]:
     return {key: found.get(key, "") for key in keys}
 
 
-def word(text: str) -> str:
+def quoted(text: str) -> str:
     """`text` as a word of a unit file, see systemd.service(5) and systemd.unit(5)."""
     text = text.replace("%", "%%")
     if not re.search(r"[\s\"'\\;]", text):
@@ -84,9 +84,9 @@ def word(text: str) -> str:
     return f'"{escaped}"'
 
 
-def stop_for_good(unit: str) -> None:
+def stop_and_disable(unit: str) -> None:
     """Stop and disable `unit`, if there is one. Raises GpufanError."""
-    if show(unit, "LoadState")["LoadState"] == "loaded":
+    if unit_properties(unit, "LoadState")["LoadState"] == "loaded":
         systemctl("stop", unit)
         systemctl("disable", "--quiet", unit)
 
@@ -102,7 +102,7 @@ class DisabledUnit(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, unit: str) -> "DisabledUnit":
         """`unit` as it is now."""
-        active = show(unit, "ActiveState")["ActiveState"] in ("active", "activating", "reloading")
+        active = unit_properties(unit, "ActiveState")["ActiveState"] in ("active", "activating", "reloading")
         return cls(unit, active, links_to(unit))
 
     @property

@@ -135,7 +135,7 @@ class UnitWatch:
 def unit_text() -> str | None:
     """What systemd says of the service, in a line; None on a machine without systemd or without the service."""
     try:
-        found = systemd.show(_UNIT, *_UNIT_KEYS, limit_s=_UNIT_LIMIT_S)
+        found = systemd.unit_properties(_UNIT, *_UNIT_KEYS, limit_s=_UNIT_LIMIT_S)
     except GpufanError as error:
         return f"{_UNIT}: {error}" if systemd.is_running() else None
     if found["LoadState"] == "not-found":

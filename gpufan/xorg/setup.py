@@ -82,7 +82,9 @@ class Change:
     @property
     def is_needed(self) -> bool:
         """Whether anything is to be written."""
-        return self.before != self.after or (self.edid is not None and files.read(self.edid_path) != self.edid)
+        return self.before != self.after or (
+            self.edid is not None and files.read_if_exists(self.edid_path) != self.edid
+        )
 
     def difference(self) -> bytes:
         """Return the unified difference."""
@@ -109,7 +111,7 @@ def plan_setup(
     Raises InputError, with line and column, for a file that the X server could not read.
     """
     path = files.real_path(output)
-    before = files.read(path)
+    before = files.read_if_exists(path)
     edid = path.with_name(EDID_NAME) if pretend_monitor else None
     if edid is not None and set('"\r\n') & set(str(edid)):
         raise InputError(f"{edid}: xorg.conf has no way to write this path: give another --output")
@@ -126,7 +128,7 @@ def apply_setup(change: Change) -> Path | None:
     Raises GpufanError; the file is then as it was.
     """
     _check_unchanged(change)
-    if change.edid is not None and files.read(change.edid_path) != change.edid:
+    if change.edid is not None and files.read_if_exists(change.edid_path) != change.edid:
         files.replace(change.edid_path, change.edid)
     backup = None
     if change.before is not None and change.before != change.after:
@@ -144,8 +146,8 @@ def plan_restore(output: Path) -> Change | None:
     record = _record(path)
     if record is None:
         return None
-    original = files.read(record) if record == _beside(path, "original") else None
-    return Change(path, files.read(path), original)
+    original = files.read_if_exists(record) if record == _beside(path, "original") else None
+    return Change(path, files.read_if_exists(path), original)
 
 
 def apply_restore(change: Change) -> Path | None:
@@ -162,7 +164,7 @@ def apply_restore(change: Change) -> Path | None:
         files.remove(change.path)
     elif change.before != change.after:
         files.replace(change.path, change.after, like=record)
-    if files.read(change.edid_path) == pretended_edid() and EDID_NAME.encode() not in (change.after or b""):
+    if files.read_if_exists(change.edid_path) == pretended_edid() and EDID_NAME.encode() not in (change.after or b""):
         files.remove(change.edid_path)
     # Last: until the file is back, the record is what a second try needs.
     if record is not None:
@@ -176,7 +178,7 @@ def snippet_notes(folders: Iterable[Path], config: Config, coolbits: int) -> lis
     for folder in folders:
         for path in sorted(folder.glob("*.conf")):
             try:
-                notes += _notes_on(Config(files.read(path) or b"", str(path)), config, coolbits)
+                notes += _notes_on(Config(files.read_if_exists(path) or b"", str(path)), config, coolbits)
             except GpufanError as error:
                 notes.append(f"{error} (the X server will stumble here)")
     return notes
@@ -217,7 +219,7 @@ def render(**context: object) -> str:
 
 
 def _check_unchanged(change: Change) -> None:
-    if files.read(change.path) != change.before:
+    if files.read_if_exists(change.path) != change.before:
         raise GpufanError(f"{change.path} was changed by someone else meanwhile: run this again")
 
 
@@ -246,7 +248,7 @@ def _number(path: Path, data: bytes) -> Path:
     """Back up a file under the first free number, unless a backup already holds the same."""
     for number in count(1):
         backup = _beside(path, str(number))
-        held = files.read(backup)
+        held = files.read_if_exists(backup)
         if held == data:
             return backup
         if held is None:

@@ -28,7 +28,7 @@ from gpufan.gpu.nvml import NvmlGpu
 from gpufan.service import proof as check
 from gpufan.service import rivals as found
 from gpufan.system import systemctl as systemd
-from gpufan.system.lock import only_one
+from gpufan.system.lock import controller_lock
 from tests.doubles.nvml import IGNORES, JAMS, Kind, NvmlDouble, wait_for
 from tests.integration.harness import Running, fans, running, settings
 from tests.unit.builders import gpu_state
@@ -308,7 +308,7 @@ def test_a_card_that_hangs_holds_up_nobody(box: Box, monkeypatch: pytest.MonkeyP
 def test_a_systemd_that_hangs_holds_up_nobody(box: Box, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run("ours", "ours")
     for module in (found, systemd):
-        monkeypatch.setattr(module, "QUERY_S", 0.1)
+        monkeypatch.setattr(module, "QUERY_TIMEOUT_S", 0.1)
     box.script("systemctl", "#!/bin/sh\nexec /bin/sleep 60\n")
     box.finds("service", "warning", "has not answered for 0.1 s", "systemctl status gpufan")
 
@@ -329,7 +329,7 @@ def test_a_fan_that_does_not_obey_is_found_without_a_running_gpufan(box: Box, mo
 
 
 def test_the_fans_are_not_moved_while_another_gpufan_has_them(box: Box, gpufan: Command) -> None:
-    with only_one(box.runtime, print):
+    with controller_lock(box.runtime, print):
         status, out, err = gpufan("doctor", "--try-fans", "--config", box.config())
     assert (status, out) == (1, "")
     assert "has the fans in hand: stop it first" in err

@@ -80,7 +80,7 @@ def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Facts:
     monkeypatch.setattr(socket, "gethostname", lambda: HOST)
     person = SimpleNamespace(pw_name=USER, pw_uid=1000, pw_dir=f"/home/{USER}")
     monkeypatch.setattr(pwd, "getpwall", lambda: [person])
-    monkeypatch.setattr(systemd, "journal", lambda *_: [DIRTY])
+    monkeypatch.setattr(systemd, "journal_lines", lambda *_: [DIRTY])
     monkeypatch.setenv("SUDO_USER", "olga")
     monkeypatch.delenv("SUDO_UID", raising=False)
     dirty = "".join(f"# {line}\n" for line in DIRTY.splitlines())

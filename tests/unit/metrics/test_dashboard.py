@@ -15,7 +15,7 @@ from gpufan.daemon.snapshot_file import SnapshotFile
 from gpufan.errors import GpufanError, InputError
 from gpufan.metrics.collector import registry
 from gpufan.metrics.dashboard import ALERTS, DASHBOARD, contents
-from gpufan.system.files import write_all as write
+from gpufan.system.files import write_files as write
 from gpufan.system.resources import resource
 from tests.doubles import require
 from tests.unit.builders import gpu_state

@@ -80,7 +80,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setattr(module, "UNIT_FOLDER", tmp_path / "units")
     monkeypatch.setattr(systemd.links_to, "__defaults__", (tmp_path / "units",))
     for module in (plan, install):
-        monkeypatch.setattr(module, "DEFAULT_FOLDER", tmp_path / "run")
+        monkeypatch.setattr(module, "RUNTIME_FOLDER", tmp_path / "run")
     monkeypatch.setattr(paths, "PREFIX", tmp_path / "usr")
     monkeypatch.setattr(install, "START_S", 0.3)
     monkeypatch.setattr(install, "COMPANION_S", 0.0)

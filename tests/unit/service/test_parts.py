@@ -82,8 +82,8 @@ def test_only_people_at_the_screen_count(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_systemd_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(systemd, "LIMIT_S", 0.02)
-    monkeypatch.setattr(found, "QUERY_S", 0.02)
+    monkeypatch.setattr(systemd, "TIMEOUT_S", 0.02)
+    monkeypatch.setattr(found, "QUERY_TIMEOUT_S", 0.02)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     for program in ("systemctl", "loginctl"):
         (tmp_path / program).write_text("#!/bin/sh\nexec sleep 60\n")
@@ -91,7 +91,7 @@ def test_a_systemd_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytes
     for call in (
         found.services,
         found.display_manager,
-        lambda: systemd.stop_for_good("gpufan.service"),
+        lambda: systemd.stop_and_disable("gpufan.service"),
         lambda: systemd.DisabledUnit.of("lightdm.service"),
         systemd.DisabledUnit("lightdm.service", active=True, links={}).enable,
         systemd.DisabledUnit("lightdm.service", active=True, links={}).start,
@@ -102,7 +102,7 @@ def test_a_systemd_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_python_that_hangs_holds_no_install_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(systemd, "LIMIT_S", 0.02)
+    monkeypatch.setattr(systemd, "TIMEOUT_S", 0.02)
     with pytest.raises(GpufanError, match=r"^sleep 60 has not answered for 0\.02 s$"):
         code._run("sleep", "60")
     with pytest.raises(GpufanError, match=r"^/nowhere/python3 cannot be run: No such file or directory$"):
@@ -260,12 +260,14 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_bytes_that_are_no_text_are_shown_as_such(programs: Path, program: str):
     (programs / program).write_text(r"#!/bin/sh" + "\n" + r'printf "Id=\377x\n"' + "\n")
     (programs / program).chmod(0o755)
-    found_text = systemd.show("x", "Id")["Id"] if program == "systemctl" else systemd.journal("x", 1)[0]
+    found_text = (
+        systemd.unit_properties("x", "Id")["Id"] if program == "systemctl" else systemd.journal_lines("x", 1)[0]
+    )
     assert found_text.endswith("\ufffdx")
 
 
 def test_a_logind_that_hangs_is_not_waited_for(programs: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(found, "QUERY_S", 0.05)
+    monkeypatch.setattr(found, "QUERY_TIMEOUT_S", 0.05)
     (programs / "loginctl").write_text("#!/bin/sh\nexec sleep 60\n")
     (programs / "loginctl").chmod(0o755)
     assert found.people_at_the_screen() == []

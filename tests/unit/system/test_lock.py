@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gpufan.errors import GpufanError, NoPermission
-from gpufan.system.lock import only_one
+from gpufan.system.lock import controller_lock
 
 
 def nothing_to_warn_of(text: str) -> None:
@@ -19,48 +19,48 @@ def nothing_to_warn_of(text: str) -> None:
 
 def test_a_second_controller_is_refused_and_told_whose_the_fans_are(tmp_path: Path) -> None:
     with (
-        only_one(tmp_path, nothing_to_warn_of),
+        controller_lock(tmp_path, nothing_to_warn_of),
         pytest.raises(GpufanError, match=rf"another gpufan \(process {os.getpid()}\) has the fans in hand"),
-        only_one(tmp_path, nothing_to_warn_of),
+        controller_lock(tmp_path, nothing_to_warn_of),
     ):
         pass
 
 
 def test_the_lock_is_free_again_afterwards(tmp_path: Path) -> None:
     for _ in range(2):
-        with only_one(tmp_path, nothing_to_warn_of):
+        with controller_lock(tmp_path, nothing_to_warn_of):
             pass
 
 
 def test_the_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), only_one(tmp_path, nothing_to_warn_of):
+    with pytest.raises(ZeroDivisionError), controller_lock(tmp_path, nothing_to_warn_of):
         raise ZeroDivisionError
-    with only_one(tmp_path, nothing_to_warn_of):
+    with controller_lock(tmp_path, nothing_to_warn_of):
         pass
 
 
 def test_another_process_holds_the_lock_until_it_is_killed(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; from gpufan.system.lock import only_one\n"
-        "with only_one(pathlib.Path(sys.argv[1]), print): print('held', flush=True); sys.stdin.read()"
+        "import sys, pathlib; from gpufan.system.lock import controller_lock\n"
+        "with controller_lock(pathlib.Path(sys.argv[1]), print): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(GpufanError, match=f"process {holder.pid}"), only_one(tmp_path, nothing_to_warn_of):
+        with pytest.raises(GpufanError, match=f"process {holder.pid}"), controller_lock(tmp_path, nothing_to_warn_of):
             pass
         holder.kill()
-    with only_one(tmp_path, nothing_to_warn_of):
+    with controller_lock(tmp_path, nothing_to_warn_of):
         assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
 
 
 def test_a_child_process_does_not_keep_the_lock(tmp_path: Path) -> None:
-    with only_one(tmp_path, nothing_to_warn_of):
+    with controller_lock(tmp_path, nothing_to_warn_of):
         child = subprocess.Popen(["sleep", "60"], close_fds=False)
     try:
-        with only_one(tmp_path, nothing_to_warn_of):
+        with controller_lock(tmp_path, nothing_to_warn_of):
             pass
     finally:
         child.kill()
@@ -69,17 +69,17 @@ def test_a_child_process_does_not_keep_the_lock(tmp_path: Path) -> None:
 
 def test_a_shorter_process_number_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("99999999999999\n")
-    with only_one(tmp_path, nothing_to_warn_of):
+    with controller_lock(tmp_path, nothing_to_warn_of):
         assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
 
 
 def test_the_folder_is_made_if_need_be(tmp_path: Path) -> None:
-    with only_one(tmp_path / "run" / "gpufan", nothing_to_warn_of):
+    with controller_lock(tmp_path / "run" / "gpufan", nothing_to_warn_of):
         assert (tmp_path / "run" / "gpufan" / "lock").exists()
 
 
 def test_without_a_folder_there_is_no_lock() -> None:
-    with only_one(None, nothing_to_warn_of), only_one(None, nothing_to_warn_of):
+    with controller_lock(None, nothing_to_warn_of), controller_lock(None, nothing_to_warn_of):
         pass
 
 
@@ -92,7 +92,7 @@ def test_a_file_system_in_the_way_is_warned_of_and_control_goes_on(
 
     monkeypatch.setattr(os, "open", refuse)
     warnings: list[str] = []
-    with only_one(tmp_path, warnings.append):
+    with controller_lock(tmp_path, warnings.append):
         assert warnings == [
             f"{tmp_path}/lock: {os.strerror(number)}; going on without, so see to it that no other gpufan runs"
         ]
@@ -104,7 +104,7 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     warnings: list[str] = []
-    with only_one(tmp_path, warnings.append):
+    with controller_lock(tmp_path, warnings.append):
         assert warnings == [
             f"{tmp_path}/lock: No locks available; going on without, so see to it that no other gpufan runs"
         ]
@@ -113,7 +113,7 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path: Path, monkeypatch: p
 def test_a_file_in_place_of_the_folder_is_warned_of(tmp_path: Path) -> None:
     (tmp_path / "gpufan").write_text("")
     warnings: list[str] = []
-    with only_one(tmp_path / "gpufan", warnings.append):
+    with controller_lock(tmp_path / "gpufan", warnings.append):
         assert len(warnings) == 1
 
 
@@ -121,7 +121,7 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "lock").symlink_to("victim")
     warnings: list[str] = []
-    with only_one(tmp_path, warnings.append):
+    with controller_lock(tmp_path, warnings.append):
         assert (tmp_path / "victim").read_text() == "precious"
     assert len(warnings) == 1
 
@@ -134,5 +134,5 @@ def test_who_may_not_write_there_is_told_to_be_root(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(NoPermission, match="run this with sudo"), only_one(tmp_path, nothing_to_warn_of):
+    with pytest.raises(NoPermission, match="run this with sudo"), controller_lock(tmp_path, nothing_to_warn_of):
         pass

@@ -56,8 +56,8 @@ def test_a_wish_to_reload_is_taken_once_and_is_no_reason_to_stop(
     inbox.reload_on_hang_up()
     os.kill(os.getpid(), signal.SIGHUP)
     assert not inbox.wait(0.05)
-    assert inbox.take_reload()
-    assert not inbox.take_reload()
+    assert inbox.pop_reload_request()
+    assert not inbox.pop_reload_request()
 
 
 def test_a_terminal_that_hangs_up_is_a_reason_to_stop(inbox: StopInbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,4 +74,4 @@ def test_under_nohup_a_hang_up_means_nothing(inbox: StopInbox, monkeypatch: pyte
     inbox.reload_on_hang_up()
     os.kill(os.getpid(), signal.SIGHUP)
     assert not inbox.wait(0)
-    assert not inbox.take_reload()
+    assert not inbox.pop_reload_request()
