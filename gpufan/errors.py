@@ -52,5 +52,14 @@ class GpuLost(GpuError, NoAnswer):
     """The card no longer answers: it fell off the bus or needs a reset."""
 
 
+class FansOutOfReach(GpuLost):
+    """The fans of a card are set over X, and the X server does not answer; the card itself may."""
+
+    def __init__(self, x_error: str) -> None:
+        super().__init__(f"fans out of reach: {x_error}")
+        self.x_error = x_error
+        """What the X server or the connection to it reports."""
+
+
 class NotControllable(GpuError):
     """The card has no fan that this driver can set."""

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from gpufan.core.gpu import FallBack, Gpu, GpuInfo, Reading
-from gpufan.errors import DriverError, GpuLost
+from gpufan.errors import DriverError, FansOutOfReach, GpuLost
 from gpufan.gpu.nvml import NvmlGpu, driver_reason
 from gpufan.gpu.x_route import XRoute
 
@@ -46,6 +46,8 @@ class RoutedGpu:
         try:
             self._route.start()
             x = self._route.find(self.nvml)
+        except FansOutOfReach as error:
+            return FallBack(switched=False, x_error=error.x_error)
         except (DriverError, GpuLost) as error:
             return FallBack(switched=False, x_error=str(error))
         if x.info.uncontrollable_reason is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gpufan.core.gpu import Gpu
 from gpufan.core.pci import PciAddress
-from gpufan.errors import DriverError, GpuError, GpuLost
+from gpufan.errors import DriverError, FansOutOfReach, GpuError, GpuLost
 from gpufan.xorg.client import Display
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ class XRoute:
         except GpuLost:
             raise
         except (DriverError, GpuError) as error:
-            raise GpuLost(f"fans out of reach: {error}") from error
-        raise GpuLost("fans out of reach: the X server does not know the card: its xorg.conf must have a Device for it")
+            raise FansOutOfReach(str(error)) from error
+        raise FansOutOfReach("the X server does not know the card: its xorg.conf must have a Device for it")
 
     def close(self) -> None:
         """End a server of our own."""
