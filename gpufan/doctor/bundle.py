@@ -149,7 +149,7 @@ def _versions(root: Path) -> str:
     lines = [versions(), f"{system.sysname} {system.release} {system.machine}", f"libc {' '.join(platform.libc_ver())}"]
     with suppress(OSError):
         lines.append(read_file(probe.below(root, Path("/etc/os-release"))).decode("utf-8", "replace"))
-    for name in ("click", "jinja2", "msgspec", "nvidia-ml-py", "python-xlib", "rich"):
+    for name in ("click", "jinja2", "msgspec", "nvidia-ml-py", "rich"):
         with suppress(metadata.PackageNotFoundError):
             lines.append(f"{name} {metadata.version(name)}")
     with suppress(GpufanError):

@@ -1,8 +1,7 @@
 """Real cards through NV-CONTROL, the X extension of NVIDIA's driver, for drivers that cannot set fans through NVML.
 
-Numbers of requests, targets and attributes come from python-xlib's `nvcontrol`, which agrees with NVIDIA's NVCtrl.h and
-nv_control.h. The layout of the requests is written down here, after nv_control.h of driver 610.43, because they travel
-over our own connection (see `xorg.client` for why).
+The numbers of requests, targets and attributes are those of NVIDIA's NVCtrl.h and nv_control.h, and the layout of the
+requests is that of nv_control.h, all of driver 610.43. A test compares the numbers with python-xlib's.
 
 Each card has a connection of its own, so that no card waits for another. Fans are `coolers` here: they are numbered
 through the whole server, and which of them belong to a card is asked. Manual mode belongs to the card, the target level
@@ -15,11 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from Xlib.ext import nvcontrol as nv
-
 from gpufan.core.gpu import FanReading, Gpu, GpuInfo, Reading, SingleWay
 from gpufan.core.pci import PciAddress
-from gpufan.errors import DriverError, GpuError, GpuLost, NotControllable
+from gpufan.errors import DriverError, FansOutOfReach, GpuError, NotControllable
 from gpufan.system.printable import printable
 from gpufan.xorg.client import LIMIT_S, Connection, Display, RequestRefused
 
@@ -35,39 +32,50 @@ _NO_COOLER = "it has no fan of its own that the driver knows of"
 _ATTRIBUTE_TYPE_RANGE = 4
 
 
-class Target(IntEnum):
-    """What an attribute belongs to."""
+class Request(IntEnum):
+    """Requests: `X_nvCtrl...` of nv_control.h."""
 
-    GPU = nv.NV_CTRL_TARGET_TYPE_GPU
-    COOLER = nv.NV_CTRL_TARGET_TYPE_COOLER
+    QueryAttribute = 2
+    QueryStringAttribute = 4
+    QueryValidAttributeValues = 5
+    SetAttributeAndGetStatus = 19
+    QueryBinaryData = 20
+    QueryTargetCount = 24
+
+
+class Target(IntEnum):
+    """Owners of attributes: `NV_CTRL_TARGET_TYPE_...` of NVCtrl.h."""
+
+    GPU = 1
+    COOLER = 5
 
 
 class Number(IntEnum):
-    """Attributes that are a signed number."""
+    """Attributes that are a signed number: `NV_CTRL_...` of NVCtrl.h."""
 
-    GPU_CORE_TEMPERATURE = nv.NV_CTRL_GPU_CORE_TEMPERATURE
-    GPU_SLOWDOWN_THRESHOLD = nv.NV_CTRL_GPU_CORE_THRESHOLD
-    PCI_DOMAIN = nv.NV_CTRL_PCI_DOMAIN
-    PCI_BUS = nv.NV_CTRL_PCI_BUS
-    PCI_DEVICE = nv.NV_CTRL_PCI_DEVICE
-    PCI_FUNCTION = nv.NV_CTRL_PCI_FUNCTION
-    GPU_COOLER_MANUAL_CONTROL = nv.NV_CTRL_GPU_COOLER_MANUAL_CONTROL
-    THERMAL_COOLER_LEVEL = nv.NV_CTRL_THERMAL_COOLER_LEVEL
-    THERMAL_COOLER_CURRENT_LEVEL = nv.NV_CTRL_THERMAL_COOLER_CURRENT_LEVEL
-    THERMAL_COOLER_SPEED = nv.NV_CTRL_THERMAL_COOLER_SPEED
+    GPU_CORE_TEMPERATURE = 60
+    GPU_CORE_THRESHOLD = 61
+    PCI_BUS = 239
+    PCI_DEVICE = 240
+    PCI_FUNCTION = 241
+    PCI_DOMAIN = 306
+    GPU_COOLER_MANUAL_CONTROL = 319
+    THERMAL_COOLER_LEVEL = 320
+    THERMAL_COOLER_SPEED = 405
+    THERMAL_COOLER_CURRENT_LEVEL = 417
 
 
 class Text(IntEnum):
-    """Attributes that are a string."""
+    """Attributes that are a string: `NV_CTRL_STRING_...` of NVCtrl.h."""
 
-    PRODUCT_NAME = nv.NV_CTRL_STRING_PRODUCT_NAME
-    GPU_UUID = nv.NV_CTRL_STRING_GPU_UUID
+    PRODUCT_NAME = 0
+    GPU_UUID = 52
 
 
 class Numbers(IntEnum):
-    """Attributes that are a list of unsigned numbers."""
+    """Attributes that are a list of unsigned numbers: `NV_CTRL_BINARY_DATA_...` of NVCtrl.h."""
 
-    COOLERS_USED_BY_GPU = nv.NV_CTRL_BINARY_DATA_COOLERS_USED_BY_GPU
+    COOLERS_USED_BY_GPU = 10
 
 
 class NvControl:
@@ -90,35 +98,35 @@ class NvControl:
 
     def count(self, target: Target) -> int:
         """How many targets of a kind there are."""
-        reply = self._request(nv.X_nvCtrlQueryTargetCount, struct.pack("=I", target), f"the count of {target.name}s")
+        reply = self._request(Request.QueryTargetCount, struct.pack("=I", target), f"the count of {target.name}s")
         (count,) = struct.unpack_from("=I", reply, 8)
         return int(count)
 
     def number(self, target: Target, number: int, attribute: Number) -> int | None:
         """Value of an attribute."""
-        reply = self._ask(nv.X_nvCtrlQueryAttribute, target, number, attribute)
+        reply = self._ask(Request.QueryAttribute, target, number, attribute)
         there, value = struct.unpack_from("=Ii", reply, 8)
         return value if there else None
 
     def duty_range(self, cooler: int) -> tuple[int, int] | None:
         """Lowest and highest target level that a cooler takes, percent."""
-        reply = self._ask(nv.X_nvCtrlQueryValidAttributeValues, Target.COOLER, cooler, Number.THERMAL_COOLER_LEVEL)
+        reply = self._ask(Request.QueryValidAttributeValues, Target.COOLER, cooler, Number.THERMAL_COOLER_LEVEL)
         there, kind, low, high = struct.unpack_from("=Iiii", reply, 8)
         return (low, high) if there and kind == _ATTRIBUTE_TYPE_RANGE and 0 <= low < high <= 100 else None
 
     def text(self, target: Target, number: int, attribute: Text) -> str | None:
         """Value of an attribute."""
-        data = self._data(nv.X_nvCtrlQueryStringAttribute, target, number, attribute)
+        data = self._data(Request.QueryStringAttribute, target, number, attribute)
         return None if data is None else printable(data.rstrip(b"\0").decode(errors="replace"))
 
     def numbers(self, target: Target, number: int, attribute: Numbers) -> tuple[int, ...] | None:
         """Value of an attribute: on the wire a count comes before the numbers."""
-        data = self._data(nv.X_nvCtrlQueryBinaryData, target, number, attribute)
+        data = self._data(Request.QueryBinaryData, target, number, attribute)
         return None if data is None else struct.unpack(f"={len(data) // 4}I", data[: len(data) & ~3])[1:]
 
     def set(self, target: Target, number: int, attribute: Number, value: int) -> None:
         """Set an attribute. A refusal comes as an error or as a status, and is a GpuError either way."""
-        reply = self._ask(nv.X_nvCtrlSetAttributeAndGetStatus, target, number, attribute, struct.pack("=i", value))
+        reply = self._ask(Request.SetAttributeAndGetStatus, target, number, attribute, struct.pack("=i", value))
         (done,) = struct.unpack_from("=I", reply, 8)
         if not done:
             raise GpuError(f"the driver would not set {attribute.name} of {target.name} {number} to {value}")
@@ -127,19 +135,19 @@ class NvControl:
         """Hang up; twice is harmless."""
         self._connection.close()
 
-    def _data(self, request: int, target: Target, number: int, attribute: Text | Numbers) -> bytes | None:
+    def _data(self, request: Request, target: Target, number: int, attribute: Text | Numbers) -> bytes | None:
         reply = self._ask(request, target, number, attribute)
         there, length = struct.unpack_from("=II", reply, 8)
         return reply[32 : 32 + length] if there else None
 
     def _ask(
-        self, request: int, target: Target, number: int, attribute: Number | Text | Numbers, value: bytes = b""
+        self, request: Request, target: Target, number: int, attribute: Number | Text | Numbers, value: bytes = b""
     ) -> bytes:
         # The third field is a mask of displays, and nothing that is asked here belongs to one.
         body = struct.pack("=HHII", number, target, 0, attribute) + value
         return self._request(request, body, f"{attribute.name} of {target.name} {number}")
 
-    def _request(self, request: int, body: bytes, subject: str) -> bytes:
+    def _request(self, request: Request, body: bytes, subject: str) -> bytes:
         try:
             return self._connection.request(self._opcode, request, body)
         except RequestRefused as error:
@@ -227,7 +235,7 @@ class NvControlGpu(SingleWay):
         except BaseException as error:
             self.close()
             if isinstance(error, DriverError):
-                raise GpuLost(f"fans out of reach: {error}") from error
+                raise FansOutOfReach(str(error)) from error
             raise
 
     def _connect(self) -> tuple[NvControl, _Card]:
@@ -241,7 +249,7 @@ class NvControlGpu(SingleWay):
             control.close()
             raise
         control.close()
-        raise GpuLost(f"X server {display} does not know the card: its xorg.conf must have a Device for it")
+        raise FansOutOfReach(f"X server {display} does not know the card: its xorg.conf must have a Device for it")
 
 
 class NvControlBox:
@@ -319,7 +327,7 @@ def _introduction(control: NvControl, card: _Card, index: int) -> GpuInfo:
         name=control.text(Target.GPU, card.number, Text.PRODUCT_NAME) or "NVIDIA card",
         fan_count=0,
         duty_range=ASSUMED_DUTY_RANGE,
-        slowdown_c=control.number(Target.GPU, card.number, Number.GPU_SLOWDOWN_THRESHOLD),
+        slowdown_c=control.number(Target.GPU, card.number, Number.GPU_CORE_THRESHOLD),
         backend="x11",
     )
 

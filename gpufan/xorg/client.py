@@ -1,8 +1,8 @@
 """A small X client: it connects with a cookie, finds an extension, and makes requests that have a reply.
 
-It is our own because python-xlib's cannot be given a time limit: it waits for ever for a server that hangs, from the
-connection on, and an exception inside a call leaves its display locked. The layout of everything here is that of the X
-Window System Protocol, X Version 11, chapter 8 and appendix B.
+python-xlib is not used: it has no time limit, so that a server that hangs would block it for ever, and an exception
+inside a call leaves its display locked. The layouts are those of the X Window System Protocol, X Version 11, chapter 8
+and appendix B.
 """
 
 import contextlib

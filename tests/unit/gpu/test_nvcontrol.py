@@ -5,14 +5,16 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from enum import IntEnum
 from pathlib import Path
 
 import pytest
+from Xlib.ext import nvcontrol as xlib
 
 from gpufan.core.card_settings import CardSettings
 from gpufan.daemon.worker import Worker
 from gpufan.errors import DriverError, GpuError, GpuLost, NotControllable
-from gpufan.gpu.nvcontrol import NvControlBox
+from gpufan.gpu.nvcontrol import Number, Numbers, NvControlBox, Request, Target, Text
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, Profile, SimulatedBox
 from gpufan.xorg.client import Display
 from tests.doubles import nvcontrol_server as double
@@ -45,6 +47,21 @@ def box(server: NvControlServer, plant: SimulatedBox) -> Iterator[NvControlBox]:
 def alone(server: NvControlServer) -> NvControlBox:
     """Without NVML."""
     return NvControlBox(lambda: Display(server.number, server.authority), limit_s=LIMIT_S)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "prefix"),
+    [
+        (Request, "X_nvCtrl"),
+        (Target, "NV_CTRL_TARGET_TYPE_"),
+        (Number, "NV_CTRL_"),
+        (Text, "NV_CTRL_STRING_"),
+        (Numbers, "NV_CTRL_BINARY_DATA_"),
+    ],
+)
+def test_the_numbers_of_the_protocol_are_those_of_python_xlib(numbers: type[IntEnum], prefix: str) -> None:
+    for member in numbers:
+        assert member == getattr(xlib, prefix + member.name), member.name
 
 
 def test_reading_over_x_is_that_of_the_card_itself(box: NvControlBox, plant: SimulatedBox) -> None:
