@@ -1,4 +1,4 @@
-"""The snapshot as metrics, read anew each time that they are asked for.
+"""Prometheus metrics made from the snapshot, which is read at each request.
 
 Names and units follow prometheus.io/docs/practices/naming: base units, ratios of 1, counters that end with `_total`.
 """
@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from gpufan import __version__
 from gpufan.core.gpu import THROTTLES
 from gpufan.core.snapshot import GpuState, Snapshot
-from gpufan.daemon import snapshot_file as snapshot
+from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError
 
 CARD_LABELS = ("uuid", "index", "name", "pci")
@@ -26,112 +26,102 @@ KINDS = (
     *("start", "curve", "target", "hold", "brake", "shared", "limit", "auto", "full"),
     *("fail-safe", "fault", "lost", "hang", "obstacle"),
 )
-"""Classes of reasons that are always told, with 0 where they do not hold."""
+"""Kinds of reasons that are always exported, with 0 where they do not apply."""
 
 
 def registry(path: Path) -> CollectorRegistry:
-    """A registry of the metrics of the gpufan whose snapshot is `path`, and of no others."""
-    made = CollectorRegistry()
-    made.register(SnapshotCollector(path))
-    return made
+    """A registry with the metrics of the snapshot file `path`, and with no others."""
+    registry = CollectorRegistry()
+    registry.register(SnapshotCollector(path))
+    return registry
 
 
 class SnapshotCollector(Collector):
-    """Makes the metrics. It never fails: without a fresh snapshot `gpufan_up` is 0, and of the cards nothing is told.
+    """Makes the metrics. It never fails: without a fresh snapshot `gpufan_up` is 0, and there are no metrics of cards.
 
-    A temperature of which nobody knows whether it still holds had better be missing.
+    An old temperature must be absent, since the card may be hotter by now.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric now."""
+        """Every metric, from the snapshot as it is now."""
         try:
-            taken = snapshot.read(self._path)
+            snapshot = snapshot_file.read(self._path)
         except GpufanError:
-            taken = None
-        is_fresh = taken is not None and snapshot.stale_s(taken) is None
-        yield _gauge("gpufan_up", "Whether gpufan runs and has written its snapshot in time.", is_fresh)
-        yield from _of_the_run(taken)
-        if taken is not None and is_fresh:
-            yield from _of_the_cards(taken)
+            snapshot = None
+        is_fresh = snapshot is not None and snapshot_file.stale_s(snapshot) is None
+        yield GaugeMetricFamily("gpufan_up", "Whether gpufan runs and has written its snapshot in time.", is_fresh)
+        versions = {"version": "" if snapshot is None else snapshot.version, "exporter_version": __version__}
+        yield InfoMetricFamily("gpufan_build", "Versions of the running gpufan and of this exporter.", versions)
+        if snapshot is not None:
+            yield from _run_metrics(snapshot)
+        if snapshot is not None and is_fresh:
+            yield from _readings(snapshot)
+            yield from _states(snapshot)
+            yield from _counts(snapshot)
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing ahead of time."""
+        """No metrics are announced: they depend on the snapshot."""
         return ()
 
 
-def _of_the_run(taken: Snapshot | None) -> Iterator[Metric]:
-    version = {"version": "" if taken is None else taken.version, "exporter_version": __version__}
-    yield InfoMetricFamily("gpufan_build", "Versions of the gpufan that runs and of this exporter.", version)
-    if taken is None:
-        return
-    yield _gauge("gpufan_snapshot_age_seconds", "Time since the snapshot was written.", time.time() - taken.time_s)
-    if taken.started_s is not None:
-        yield _gauge("gpufan_start_time_seconds", "When the run began, since the epoch.", taken.started_s)
-    yield _gauge("gpufan_interval_seconds", "Time between two readings of a card.", taken.interval_s)
-    yield _gauge("gpufan_dry_run", "Whether nothing is set.", taken.dry_run)
-    clock_steps = CounterMetricFamily("gpufan_clock_steps", "Times that the clock on the wall was set.")
-    clock_steps.add_metric((), taken.clock_steps)
-    yield clock_steps
-    refused = taken.reload_refused is not None
-    yield _gauge("gpufan_reload_refused", "Whether the settings were wrong at the last reload.", refused)
+def _run_metrics(run: Snapshot) -> Iterator[Metric]:
+    age_s = time.time() - run.time_s
+    yield GaugeMetricFamily("gpufan_snapshot_age_seconds", "Time since the snapshot was written.", age_s)
+    if run.started_s is not None:
+        yield GaugeMetricFamily("gpufan_start_time_seconds", "Start of the run, since the epoch.", run.started_s)
+    yield GaugeMetricFamily("gpufan_interval_seconds", "Time between two readings of a card.", run.interval_s)
+    yield GaugeMetricFamily("gpufan_dry_run", "Whether gpufan only shows what it would set.", run.dry_run)
+    yield CounterMetricFamily("gpufan_clock_steps", "Times that the wall clock was set.", run.clock_steps)
+    is_refused = run.reload_refused is not None
+    yield GaugeMetricFamily("gpufan_reload_refused", "Whether the last reload found wrong settings.", is_refused)
 
 
-def _of_the_cards(taken: Snapshot) -> Iterator[Metric]:
-    config = InfoMetricFamily("gpufan_gpu_config", "What sets the fans, and what they follow.", labels=CARD_LABELS)
-    for gpu in taken.gpus:
-        config.add_metric(_labels(gpu), {"backend": gpu.backend, "settings": gpu.settings})
-    yield config
-    yield from _readings(taken)
-    yield from _states(taken)
-    yield from _counts(taken)
-
-
-def _readings(taken: Snapshot) -> Iterator[Metric]:
-    temperature = _per_card("gpufan_gpu_temperature_celsius", "Temperature of the die.")
-    slowdown = _per_card("gpufan_gpu_slowdown_temperature_celsius", "Temperature at which the card slows itself down.")
-    power = _per_card("gpufan_gpu_power_watts", "Power that the card draws.")
-    duty = _per_card("gpufan_gpu_duty_ratio", "Duty that was set, of full speed; absent while the driver decides.")
-    target = _per_card("gpufan_fan_target_ratio", "Duty that the fan reports as its target, of full speed.", "fan")
-    speed = _per_card("gpufan_fan_speed_ratio", "Speed that the fan reports, of full speed.", "fan")
-    rpm = _per_card("gpufan_fan_speed_rpm", "Speed that the fan reports, turns per minute.", "fan")
-    for gpu in taken.gpus:
+def _readings(run: Snapshot) -> Iterator[Metric]:
+    temperature = _gauge("gpufan_gpu_temperature_celsius", "Temperature of the die.")
+    slowdown = _gauge("gpufan_gpu_slowdown_temperature_celsius", "Temperature from which the card lowers its clocks.")
+    power = _gauge("gpufan_gpu_power_watts", "Power that the card draws.")
+    duty = _gauge("gpufan_gpu_duty_ratio", "Duty that was set, of full speed; absent while the driver has the fans.")
+    target = _gauge("gpufan_fan_target_ratio", "Target that the fan reports, of full speed.", "fan")
+    speed = _gauge("gpufan_fan_speed_ratio", "Speed that the fan reports, of full speed.", "fan")
+    rpm = _gauge("gpufan_fan_speed_rpm", "Speed that the fan reports, revolutions per minute.", "fan")
+    for gpu in run.gpus:
         labels = _labels(gpu)
         _add(temperature, labels, gpu.temperature_c)
         _add(slowdown, labels, gpu.slowdown_c)
         _add(power, labels, gpu.power_w)
         _add(duty, labels, _ratio(gpu.duty_percent))
         for number, fan in enumerate(gpu.fans):
-            of_fan = [*labels, str(number)]
-            _add(target, of_fan, _ratio(fan.target_percent))
-            _add(speed, of_fan, _ratio(fan.speed_percent))
-            _add(rpm, of_fan, fan.speed_rpm)
+            fan_labels = [*labels, str(number)]
+            _add(target, fan_labels, _ratio(fan.target_percent))
+            _add(speed, fan_labels, _ratio(fan.speed_percent))
+            _add(rpm, fan_labels, fan.speed_rpm)
     yield from (temperature, slowdown, power, duty, target, speed, rpm)
 
 
-def _states(taken: Snapshot) -> Iterator[Metric]:
-    control = _per_card("gpufan_gpu_control", "Whose the fans are: 1 for one state, 0 for the others.", "state")
-    reason = _per_card("gpufan_gpu_reason", "Class of the reason for the duty: 1 for one, 0 for the others.", "kind")
-    throttle = _per_card(
-        "gpufan_gpu_throttle", "What lowers the clocks: 1 for the gravest, 0 for the others.", "reason"
-    )
-    for gpu in taken.gpus:
+def _states(run: Snapshot) -> Iterator[Metric]:
+    config = InfoMetricFamily("gpufan_gpu_config", "Backend and settings of the card.", labels=CARD_LABELS)
+    control = _gauge("gpufan_gpu_control", "Who controls the fans: 1 for one state, 0 for the others.", "state")
+    reason = _gauge("gpufan_gpu_reason", "Kind of reason for the duty: 1 for one kind, 0 for the others.", "kind")
+    throttle = _gauge("gpufan_gpu_throttle", "Main cause of low clocks: 1 for one cause, 0 for the others.", "reason")
+    for gpu in run.gpus:
         labels = _labels(gpu)
-        _add_one_of(control, labels, CONTROLS, gpu.control)
-        _add_one_of(reason, labels, KINDS, gpu.kind)
+        config.add_metric(labels, {"backend": gpu.backend, "settings": gpu.settings})
+        _add_states(control, labels, CONTROLS, gpu.control)
+        _add_states(reason, labels, KINDS, gpu.kind)
         if gpu.throttle is not None:
-            _add_one_of(throttle, labels, ("none", *THROTTLES), gpu.throttle)
-    yield from (control, reason, throttle)
+            _add_states(throttle, labels, ("none", *THROTTLES), gpu.throttle)
+    yield from (config, control, reason, throttle)
 
 
-def _counts(taken: Snapshot) -> Iterator[Metric]:
-    overrides = _counter("gpufan_gpu_overrides", "Times that something else changed the fans and was set right.")
-    errors = _counter("gpufan_gpu_errors", "Times that the card refused or did not answer.", "kind")
-    fail_safe = _counter("gpufan_gpu_fail_safe_seconds", "Time in the fail-safe, its temperature being in doubt.")
-    throttled = _counter("gpufan_gpu_throttled_seconds", "Time in which heat has lowered the clocks.")
-    for gpu in taken.gpus:
+def _counts(run: Snapshot) -> Iterator[Metric]:
+    overrides = _counter("gpufan_gpu_overrides", "Times that another program set the fans and gpufan set them again.")
+    errors = _counter("gpufan_gpu_errors", "Requests that the card refused or did not answer.", "kind")
+    fail_safe = _counter("gpufan_gpu_fail_safe_seconds", "Time in fail-safe, without a plausible temperature.")
+    throttled = _counter("gpufan_gpu_throttled_seconds", "Time during which heat lowered the clocks.")
+    for gpu in run.gpus:
         labels = _labels(gpu)
         overrides.add_metric(labels, gpu.overrides)
         for kind, count in msgspec.structs.asdict(gpu.errors_by_kind).items():
@@ -141,11 +131,7 @@ def _counts(taken: Snapshot) -> Iterator[Metric]:
     yield from (overrides, errors, fail_safe, throttled)
 
 
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, text, value=float(value))
-
-
-def _per_card(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, labels=(*CARD_LABELS, *labels))
 
 
@@ -162,7 +148,7 @@ def _add(metric: GaugeMetricFamily, labels: list[str], value: float | None) -> N
         metric.add_metric(labels, value)
 
 
-def _add_one_of(metric: GaugeMetricFamily, labels: list[str], known: tuple[str, ...], now: str) -> None:
+def _add_states(metric: GaugeMetricFamily, labels: list[str], known: tuple[str, ...], now: str) -> None:
     for state in dict.fromkeys((*known, now)):
         metric.add_metric([*labels, state], float(state == now))
 

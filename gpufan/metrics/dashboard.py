@@ -1,4 +1,4 @@
-"""What a Prometheus and a Grafana need to look after boxes with gpufan: alert rules, and a dashboard."""
+"""Files for monitoring many boxes: Prometheus alert rules, and a Grafana dashboard."""
 
 import json
 
@@ -9,7 +9,7 @@ ALERTS = "gpufan-alerts.yml"
 
 
 def contents() -> dict[str, bytes]:
-    """What is to be written, by the name of the file."""
+    """Content of both files, by file name."""
     dashboard = json.loads(template("templates/grafana.json.j2").render())
     for number, panel in enumerate(dashboard["panels"], 1):
         panel["id"] = number
