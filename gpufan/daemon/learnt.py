@@ -13,7 +13,7 @@ from gpufan.control.card_model import Learnt
 from gpufan.core.snapshot import Snapshot
 from gpufan.errors import NoAnswer
 from gpufan.system.background import call_with_timeout
-from gpufan.system.files import ReplacedFile, read_file
+from gpufan.system.files import read_file, replace_unsynced
 
 if TYPE_CHECKING:
     from gpufan.daemon.worker import Worker
@@ -67,7 +67,7 @@ def write(folder: Path, uuid: str, learnt: Learnt) -> None:
     if not _makes_a_name(uuid):
         return
     folder.mkdir(parents=True, exist_ok=True)
-    ReplacedFile(folder / f"{uuid}.json").replace(msgspec.json.encode(_File(_FORMAT, uuid, learnt)) + b"\n")
+    replace_unsynced(folder / f"{uuid}.json", msgspec.json.encode(_File(_FORMAT, uuid, learnt)) + b"\n")
 
 
 def _makes_a_name(uuid: str) -> bool:

@@ -7,20 +7,24 @@ import msgspec
 
 from gpufan.core.snapshot import FORMAT, Snapshot
 from gpufan.errors import GpufanError
-from gpufan.system.files import ReplacedFile, read_file
+from gpufan.system.files import read_file, remove_unsynced, replace_unsynced
 from gpufan.system.printable import printable_values
 
 
-class SnapshotFile(ReplacedFile):
+class SnapshotFile:
     """Writes snapshots. A failure is for the caller to report; the next write tries anew."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path)
+        self._path = path
         self._encoder = msgspec.json.Encoder()
 
     def write(self, snapshot: Snapshot) -> None:
         """Replace the file. Raises OSError."""
-        self.replace(self._encoder.encode(snapshot))
+        replace_unsynced(self._path, self._encoder.encode(snapshot))
+
+    def remove(self) -> None:
+        """Remove the file, if there is one. Raises OSError."""
+        remove_unsynced(self._path)
 
 
 def read(path: Path) -> Snapshot:

@@ -1,4 +1,4 @@
-"""Where the metrics go: over HTTP to whoever asks, or into a file for node_exporter."""
+"""Publish the metrics: over HTTP, or in a file for node_exporter. Their values come from `collector`."""
 
 import signal
 import socket
@@ -15,91 +15,92 @@ from prometheus_client import CollectorRegistry, MetricsHandler, generate_latest
 from gpufan import __version__
 from gpufan.errors import GpufanError, InputError
 from gpufan.metrics.collector import registry
-from gpufan.system.files import ReplacedFile
+from gpufan.system.files import remove_unsynced, replace_unsynced
 
-PATIENCE_S = 5.0
-"""A client that sends or takes nothing for so long is hung up on, s."""
+CLIENT_TIMEOUT_S = 5.0
+"""A client that neither sends nor receives for this time is disconnected, s."""
 
 
 class _Handler(MetricsHandler):
-    timeout = PATIENCE_S
+    timeout = CLIENT_TIMEOUT_S
     server_version = f"gpufan/{__version__}"
     sys_version = ""
 
     def do_GET(self) -> None:
-        if urlsplit(self.path).path != "/metrics":
+        if urlsplit(self.path).path == "/metrics":
+            super().do_GET()
+        else:
             self.send_error(404, explain="The metrics are at /metrics.")
-            return
-        super().do_GET()
 
 
+# Not prometheus_client.start_http_server: it serves every path, waits for slow clients without limit and asks the name
+# service for the name of this machine, which may take long.
 class Server(ThreadingHTTPServer):
-    """A thread for each client, so that none waits for another."""
+    """An HTTP server with a thread for each client, so that no client waits for another."""
 
-    request_queue_size = 128  # so many at once are not left to try again a second later
+    request_queue_size = 128  # with the usual 5, a client of a crowd would have to try again a second later
 
     def __init__(self, listen: tuple[str, int], metrics: CollectorRegistry) -> None:
-        """Raises InputError for a host that is none, GpufanError where the port cannot be had."""
+        """`listen` is host and port. Raises InputError for an unknown host, GpufanError for a port that is in use."""
         host, port = listen
         try:
             found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        except (socket.gaierror, UnicodeError) as error:  # the latter: what can be no name at all
+        except (socket.gaierror, UnicodeError) as error:  # UnicodeError: the text can be no name
             raise InputError(f"--listen: there is no host {host[:60]}") from error
         self.address_family, *_, address = found[0]
         try:
             super().__init__(address, _Handler.factory(metrics))  # type: ignore[arg-type]  # IPv6 has four parts
         except OSError as error:
             raise GpufanError(
-                f"cannot listen on {written(listen)}: {error.strerror}; choose another with --listen"
+                f"cannot listen on {_url_host(listen)}: {error.strerror}; choose another address with --listen"
             ) from error
 
     def server_bind(self) -> None:
-        """Bind without asking the name service who we are, as http.server would."""
+        """Bind without a request to the name service, which http.server would make."""
         TCPServer.server_bind(self)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away is nothing to report."""
+        """Report nothing: a client may disconnect at any time."""
 
 
-def serve(listen: tuple[str, int], path: Path, tell: Callable[[str], None]) -> None:
-    """Serve the metrics of the snapshot in `path` until a signal. Raises InputError or GpufanError as `Server`."""
-    with Server(listen, registry(path)) as server, _until_a_signal():
-        port = server.socket.getsockname()[1]  # which may have been left to the system, as 0
-        tell(f"metrics at http://{written((listen[0] or 'localhost', port))}/metrics")
+def serve(listen: tuple[str, int], snapshot_path: Path, say: Callable[[str], None]) -> None:
+    """Serve the metrics of a snapshot until a signal. Raises InputError or GpufanError as `Server`."""
+    with Server(listen, registry(snapshot_path)) as server, _until_a_signal():
+        port = server.socket.getsockname()[1]  # the system has chosen it if 0 was asked for
+        say(f"metrics at http://{_url_host((listen[0] or 'localhost', port))}/metrics")
         server.serve_forever()
 
 
-def write_textfile(file: Path, path: Path, every_s: float | None, complain: Callable[[str], None]) -> None:
-    """Write the metrics of the snapshot in `path` to `file`, every `every_s` seconds until a signal, or once.
+def write_textfile(file: Path, snapshot_path: Path, every_s: float | None, warn: Callable[[str], None]) -> None:
+    """Write the metrics of a snapshot to `file`: every `every_s` seconds until a signal, or once if that is None.
 
-    A write that fails is told to `complain` and tried again; one that was to be the only one raises GpufanError. After
-    a signal the file is removed, so that it is not taken for what is true.
+    A failed write is reported to `warn` and tried again; a single write raises GpufanError instead. After a signal the
+    file is removed, since nobody updates it any more.
     """
-    metrics = registry(path)
-    replaced = ReplacedFile(file)
+    metrics = registry(snapshot_path)
     if every_s is None:
         try:
-            replaced.replace(generate_latest(metrics))
+            replace_unsynced(file, generate_latest(metrics))
         except OSError as error:
             raise GpufanError(f"{file} cannot be written: {error.strerror}") from error
         return
-    failed = False
+    has_failed = False
     with _until_a_signal():
         while True:
             try:
-                replaced.replace(generate_latest(metrics))
-                failed = False
+                replace_unsynced(file, generate_latest(metrics))
+                has_failed = False
             except OSError as error:
-                if not failed:
-                    complain(f"{file} cannot be written: {error.strerror}; trying on")
-                failed = True
+                if not has_failed:
+                    warn(f"{file} cannot be written: {error.strerror}; trying again")
+                has_failed = True
             time.sleep(every_s)
     with suppress(OSError):
-        replaced.remove()
+        remove_unsynced(file)
 
 
-def written(listen: tuple[str, int]) -> str:
-    """The address as in a URL: `127.0.0.1:10835`, `[::1]:10835`."""
+def _url_host(listen: tuple[str, int]) -> str:
+    """Host and port as in a URL: `127.0.0.1:10835`, `[::1]:10835`."""
     host, port = listen
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

@@ -34,7 +34,6 @@ from gpufan.errors import GpufanError, InputError
 from gpufan.metrics import exporter as serving
 from gpufan.metrics.collector import KINDS, registry
 from gpufan.metrics.exporter import Server, write_textfile
-from gpufan.system.files import ReplacedFile
 from gpufan.system.printable import printable
 from tests.doubles import require
 from tests.unit.builders import gpu_state
@@ -242,11 +241,11 @@ def test_a_slow_client_holds_up_no_other(server: Server) -> None:
         slow.sendall(b"GET /met")
         began_s = time.monotonic()
         assert request(server, "GET", "/metrics")[0] == 200
-        assert time.monotonic() - began_s < serving.PATIENCE_S / 2
+        assert time.monotonic() - began_s < serving.CLIENT_TIMEOUT_S / 2
 
 
 def test_a_slow_client_is_hung_up_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert serving._Handler.timeout == serving.PATIENCE_S
+    assert serving._Handler.timeout == serving.CLIENT_TIMEOUT_S
     monkeypatch.setattr(serving._Handler, "timeout", 0.05)
     with socket.create_connection(server.server_address[:2], 5) as slow:
         slow.sendall(b"GET /met")
@@ -333,7 +332,7 @@ def test_the_file_is_written_again_and_again_and_goes_with_the_exporter(
 ) -> None:
     path = written(tmp_path)
     replaced = []
-    monkeypatch.setattr(ReplacedFile, "replace", lambda self, data: replaced.append(data))
+    monkeypatch.setattr(serving, "replace_unsynced", lambda _, data: replaced.append(data))
     with ended_after(3, monkeypatch) as slept:
         write_textfile(tmp_path / "gpufan.prom", path, 15, fail)
     assert (len(replaced), slept) == (3, [15, 15, 15])
@@ -345,16 +344,16 @@ def test_a_file_that_cannot_be_written_is_complained_of_once_and_tried_again(
 ) -> None:
     outcomes = [False, False, True, False, False]
 
-    def replace(file: ReplacedFile, data: bytes) -> None:
+    def replace(file: Path, data: bytes) -> None:
         if not outcomes.pop(0):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     path = written(tmp_path)
-    monkeypatch.setattr(ReplacedFile, "replace", replace)
+    monkeypatch.setattr(serving, "replace_unsynced", replace)
     complaints: list[str] = []
     with ended_after(len(outcomes), monkeypatch):
         write_textfile(tmp_path / "gpufan.prom", path, 15, complaints.append)
-    assert complaints == [f"{tmp_path}/gpufan.prom cannot be written: No space left on device; trying on"] * 2
+    assert complaints == [f"{tmp_path}/gpufan.prom cannot be written: No space left on device; trying again"] * 2
 
 
 def test_a_file_that_cannot_be_written_once_is_an_error(tmp_path: Path) -> None:
