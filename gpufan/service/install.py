@@ -14,13 +14,14 @@ from gpufan.errors import GpufanError
 from gpufan.service import install_settings as settings
 from gpufan.service import manifest
 from gpufan.service import root_copy as code
+from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.service.plan import Plan
 from gpufan.service.proof import prove_control
 from gpufan.service.units import SERVICE, CompanionService
 from gpufan.system import files, signals
 from gpufan.system.lock import controller_lock
 from gpufan.system.paths import RUNTIME_FOLDER
-from gpufan.system.systemctl import DisabledUnit, journal_lines, stop_and_disable, systemctl, unit_properties
+from gpufan.system.systemctl import journal_lines, stop_and_disable, systemctl, unit_properties
 
 START_S = 30.0
 """For the service to become active, s."""

@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 
 from gpufan.errors import GpufanError
+from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.system import files
-from gpufan.system.systemctl import DisabledUnit
 
 PATH = Path("/var/lib/gpufan/install.json")
 FORMAT = 1

@@ -18,6 +18,7 @@ from gpufan.service import install_settings as settings
 from gpufan.service import manifest
 from gpufan.service import rivals as found
 from gpufan.service import root_copy as code
+from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER, CompanionService, unit_files
 from gpufan.system import files
 from gpufan.system import systemctl as systemd
@@ -69,8 +70,8 @@ class Plan:
     """Those to be taken away."""
     at_hand: dict[Path, manifest.Before]
     """Manual pages, completion and the link to the program, as far as they are to be written."""
-    rivals: list[systemd.DisabledUnit]
-    display_manager: systemd.DisabledUnit | None
+    rivals: list[DisabledUnit]
+    display_manager: DisabledUnit | None
     people: list[str]
     notes: list[str]
 
@@ -94,7 +95,7 @@ class Plan:
             self.cards.close()
 
     @property
-    def taken(self) -> list[systemd.DisabledUnit]:
+    def taken(self) -> list[DisabledUnit]:
         """All units that are put aside."""
         return [*self.rivals, *([self.display_manager] if self.display_manager else [])]
 
@@ -149,7 +150,7 @@ def make_plan(options: InstallOptions) -> Plan:
     digest = code.digest()
     at_hand, at_hand_notes = _at_hand(options, code.launcher(copied=bool(copy_because)), was)
     manager = None if options.keep_display_manager else found.display_manager()
-    taken_manager = systemd.DisabledUnit.of(manager) if manager else None
+    taken_manager = DisabledUnit.of(manager) if manager else None
     return Plan(
         options=options,
         cards=cards,
@@ -170,7 +171,7 @@ def make_plan(options: InstallOptions) -> Plan:
         companions=companions,
         dropped=dropped,
         at_hand=at_hand,
-        rivals=[taken for rival in rivals if (taken := systemd.DisabledUnit.of(rival.unit)).is_in_use],
+        rivals=[taken for rival in rivals if (taken := DisabledUnit.of(rival.unit)).is_in_use],
         display_manager=taken_manager if taken_manager and taken_manager.is_in_use else None,
         people=found.people_at_the_screen() if taken_manager else [],
         notes=[*_notes(services), *at_hand_notes],

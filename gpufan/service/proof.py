@@ -28,9 +28,8 @@ def prove_control(gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
         before = call_with_timeout(_CALL_S, gpu.read)
         duty_percent = _visible_step(before, gpu.info.duty_range)
         # Nothing may come between taking and giving back.
-        with signals.noted() as ends:
+        with signals.deferred() as ends:
             _move_and_give_back(gpu, before, duty_percent, ends)
-        signals.act_on(ends)
         count = len(before.fans)
         fans = "its fan" if count == 1 else f"its {count} fans"
         say(f"{gpu.info.label}: {fans} went from {_speed(before)} to {duty_percent} % and back to the driver")

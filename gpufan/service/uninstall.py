@@ -10,9 +10,10 @@ from gpufan.errors import GpufanError
 from gpufan.service import install_settings as settings
 from gpufan.service import manifest
 from gpufan.service import root_copy as code
+from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
 from gpufan.system import files
-from gpufan.system.systemctl import DisabledUnit, stop_and_disable, systemctl, unit_properties
+from gpufan.system.systemctl import stop_and_disable, systemctl, unit_properties
 
 Say = Callable[[str], None]
 

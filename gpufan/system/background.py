@@ -1,4 +1,4 @@
-"""Work that may hang for ever, kept away from work that must not: a time limit, and a thread aside."""
+"""Threads for calls that may hang: a call with a time limit, and a writer that never blocks its caller."""
 
 import threading
 from collections.abc import Callable
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class BackgroundCall(Generic[T]):
-    """A call that is being made in a thread of its own. The thread is left behind if it hangs: nothing can end it."""
+    """A call that runs in its own thread. A hanging thread is abandoned, since nothing can end it."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
@@ -20,41 +20,38 @@ class BackgroundCall(Generic[T]):
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def result(self, seconds: float) -> T:
-        """What the call returns; what it raises is raised here. Raises NoAnswer if that takes more than `seconds`."""
-        self._thread.join(seconds)
+    def result(self, timeout_s: float) -> T:
+        """Result of the call. Raises what the call raises, and NoAnswer if it runs for `timeout_s` from now."""
+        self._thread.join(timeout_s)
         for error in self._errors:
             raise error
         if not self._results:
-            raise NoAnswer(f"no answer within {seconds:g} s")
+            raise NoAnswer(f"no answer within {timeout_s:g} s")
         return self._results[0]
 
     def _run(self) -> None:
         try:
             self._results.append(self._call())
-        except BaseException as error:  # handed over whatever it is: it belongs to the caller
+        except BaseException as error:  # every error belongs to the caller
             self._errors.append(error)
 
 
-def call_with_timeout(seconds: float, call: Callable[[], T]) -> T:
-    """Result of `call`, made in a thread of its own; what it raises is raised here.
-
-    Raises NoAnswer if it takes longer than `seconds`.
-    """
-    return BackgroundCall(call).result(seconds)
+def call_with_timeout(timeout_s: float, call: Callable[[], T]) -> T:
+    """Result of `call`. Raises what it raises, and NoAnswer if it takes longer than `timeout_s`."""
+    return BackgroundCall(call).result(timeout_s)
 
 
 class BackgroundWriter(Generic[T]):
-    """Hands items to `take` in a thread of its own, so that whoever puts them never waits.
+    """Passes items to `write` in its own thread, so that the caller never waits.
 
-    Made for output: a terminal that is stopped or a pipe that nobody reads may block for ever. Items that pile up are
-    dropped, and once `take` has failed nothing more is taken.
+    For output: a stopped terminal or a pipe that nobody reads may block for ever. More than 100 waiting items are
+    dropped, and after the first error of `write` all are.
     """
 
     _BACKLOG = 100
 
-    def __init__(self, take: Callable[[T], None]) -> None:
-        self._take = take
+    def __init__(self, write: Callable[[T], None]) -> None:
+        self._write = write
         self._queue: Queue[T | None] = Queue()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -65,18 +62,18 @@ class BackgroundWriter(Generic[T]):
             self._queue.put_nowait(item)
 
     def close(self, timeout_s: float) -> None:
-        """Let what was put be taken, for `timeout_s` seconds at most."""
+        """Wait until all items are written, for at most `timeout_s` seconds."""
         self._queue.put(None)
         self._thread.join(timeout_s)
 
     @property
     def busy(self) -> bool:
-        """Whether `take` is still at work, as it may be for ever."""
+        """Whether the thread still runs; if `write` blocks, it may do so for ever."""
         return self._thread.is_alive()
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             try:
-                self._take(item)
-            except (OSError, ValueError):  # the reader went away, or the stream was closed
+                self._write(item)
+            except (OSError, ValueError):  # the reader is gone, or the stream is closed
                 return

@@ -1,4 +1,4 @@
-"""The runtime folder: the lock that keeps controllers to one, and where the snapshot lies."""
+"""Locks, each a file that one process holds: the lock of the controller, so that only one sets the fans."""
 
 import fcntl
 import os
@@ -10,16 +10,16 @@ from gpufan.errors import GpufanError, NoPermission
 
 
 class LockHeld(Exception):
-    """Another process has the lock; this says its number, or `unknown`. Never reaches a person as it is."""
+    """Another process holds the lock; the text is its process number, or `unknown`. For callers, not for people."""
 
 
 def acquire_lock(path: Path, mode: int) -> int:
-    """A descriptor of the file `path` that holds its lock until it is closed, with our process number in the file.
+    """A descriptor of the file `path` that holds its lock until it is closed. The file contains our process number.
 
-    The file is made with `mode` if need be, and so is its folder. Raises LockHeld or OSError.
+    File (with `mode`) and folder are created if need be. Raises LockHeld or OSError.
     """
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    # Where something else than a file lies there, opening it must not wait.
+    # O_NONBLOCK and O_NOFOLLOW: a pipe or a link of somebody's at this path is an error.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -29,7 +29,7 @@ def acquire_lock(path: Path, mode: int) -> int:
         if isinstance(error, BlockingIOError):
             raise LockHeld(pid or "unknown") from None
         raise
-    with suppress(OSError):  # the disk may be full; it is the lock that counts
+    with suppress(OSError):  # the disk may be full; the lock is held all the same
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
@@ -37,25 +37,25 @@ def acquire_lock(path: Path, mode: int) -> int:
 
 @contextmanager
 def controller_lock(folder: Path | None, warn: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock in `folder`, which is made if need be; None needs no lock.
+    """Hold the lock in `folder`, which is created if need be; None means no lock.
 
-    Raises GpufanError if another process holds it, NoPermission if only root may. Where the file system stands in
-    the way otherwise (read-only, full), that is told to `warn`: fans matter more than the lock.
+    Raises GpufanError if another process holds the lock, NoPermission if only root may hold it. Other errors of the
+    file system (read-only, full) are reported to `warn` only: control of the fans is more important than the lock.
     """
     descriptor = None
     if folder is not None:
         try:
-            # Nobody else may open it: whoever can could hold the lock and keep the fans from being controlled.
+            # For root only: whoever can open the file can hold the lock and prevent control.
             descriptor = acquire_lock(folder / "lock", 0o600)
         except LockHeld as held:
             raise GpufanError(
-                f"another gpufan (process {held}) has the fans in hand: stop it first, with"
+                f"another gpufan (process {held}) controls the fans: stop it first, with"
                 f" `sudo systemctl stop gpufan` or `sudo kill {held}`"
             ) from None
         except PermissionError:
             raise NoPermission(f"only root can set fans, and write to {folder}: run this with sudo") from None
         except OSError as error:
-            warn(f"{folder}/lock: {error.strerror}; going on without, so see to it that no other gpufan runs")
+            warn(f"{folder}/lock: {error.strerror}; gpufan continues without a lock: make sure that no other one runs")
     try:
         yield
     finally:

@@ -1,10 +1,10 @@
-"""Text from outside, before it is shown: a name or a line of somebody else's must not give orders to the terminal."""
+"""Make text from outside safe to show: it must not control the terminal."""
 
 from typing import Any
 
 
 def printable(text: str) -> str:
-    r"""`text` in one line, without characters that no terminal prints: controls, escapes, changes of direction.
+    r"""`text` in one line, without control characters, escape sequences and changes of direction.
 
     >>> printable("GTX\x1b[2J 1080\nTi")
     'GTX?[2J 1080 Ti'
@@ -15,9 +15,9 @@ def printable(text: str) -> str:
 
 
 def printable_values(value: Any) -> Any:
-    """What JSON holds with every text in it made printable; its keys stay as they are."""
+    """A JSON value with every string made printable; keys stay unchanged."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict):
-        return {key: printable_values(held) for key, held in value.items()}
-    return [printable_values(held) for held in value] if isinstance(value, list) else value
+        return {key: printable_values(item) for key, item in value.items()}
+    return [printable_values(item) for item in value] if isinstance(value, list) else value

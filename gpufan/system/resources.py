@@ -1,4 +1,4 @@
-"""Where the files that are not code lie: `templates/` and `systemd/`."""
+"""Find and load the files that are not code: `templates/` and `systemd/`."""
 
 from functools import cache
 from pathlib import Path
@@ -15,9 +15,9 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 def resource(name: str) -> Path:
     """Path of a file such as `templates/xorg.conf.j2`, installed or in the source tree.
 
-    Raises GpufanError where the installation lacks it.
+    Raises GpufanError if the installation lacks it.
     """
-    # Beside the code once installed from a wheel; one level up where the source tree itself is run.
+    # A wheel installs them beside the code; in the source tree they are one level up.
     for root in (_PACKAGE, _PACKAGE.parent):
         if (root / name).is_file():
             return root / name
@@ -26,8 +26,8 @@ def resource(name: str) -> Path:
 
 @cache
 def template(name: str) -> "jinja2.Template":
-    """The template in the file `name`, in which an unknown variable is an error; a page escapes what is put into it."""
-    # Only here: it takes longer to load than all the rest.
+    """The template in the file `name`. An unknown variable is an error; HTML pages escape their values."""
+    # Imported late: it loads slowly, and few commands need it.
     import jinja2
 
     environment = jinja2.Environment(

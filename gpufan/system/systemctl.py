@@ -1,22 +1,19 @@
-"""The running systemd, by way of `systemctl`; and the links below /etc that say what it starts."""
+"""Ask and command systemd, with `systemctl` and the links below /etc; run other programs with a time limit."""
 
-import os
 import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from gpufan.errors import GpufanError
 
 UNIT_FOLDER = Path("/etc/systemd/system")
 BOOTED = Path("/run/systemd/system")
 QUERY_TIMEOUT_S = 4.0
-"""For an answer that needs nothing to be done, where somebody waits for it, s."""
+"""For a question that somebody waits for, s."""
 TIMEOUT_S = 120.0
-"""For everything else that another program does for us, s. systemd itself gives a unit 90 s to start or to stop."""
+"""For all other programs, s. systemd itself gives a unit 90 s to start or to stop."""
 
 
 def is_running() -> bool:
@@ -25,9 +22,9 @@ def is_running() -> bool:
 
 
 def run_program(command: Sequence[str], limit_s: float | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run `command`, which may print whatever bytes it likes, for `limit_s` seconds at most, or `TIMEOUT_S`.
+    """Run `command` for at most `limit_s` seconds, by default `TIMEOUT_S`. Its output may hold any bytes.
 
-    Raises GpufanError where it cannot be run, or takes longer.
+    Raises GpufanError if it cannot be run or takes longer.
     """
     limit_s = TIMEOUT_S if limit_s is None else limit_s
     try:
@@ -43,23 +40,25 @@ def _without_options(command: Sequence[str]) -> str:
 
 
 def systemctl(*arguments: str, limit_s: float | None = None) -> str:
-    """Output of `systemctl`. Raises GpufanError with what it complained of, or as `ask`."""
+    """Output of `systemctl`. Raises GpufanError with its complaint, or as `run_program`."""
     command = ["systemctl", "--no-pager", "--no-ask-password", *arguments]
     done = run_program(command, limit_s)
     if done.returncode != 0:
-        words = " ".join((done.stderr or done.stdout).split()) or f"it ended with {done.returncode}"
-        raise GpufanError(f"{_without_options(command)} failed: {words}")
+        complaint = " ".join((done.stderr or done.stdout).split()) or f"exit status {done.returncode}"
+        raise GpufanError(f"{_without_options(command)} failed: {complaint}")
     return done.stdout
 
 
 def unit_properties(unit: str, *keys: str, limit_s: float | None = None) -> dict[str, str]:
-    """Properties `keys` of `unit`; those that systemd does not know are empty. Raises GpufanError as `systemctl`."""
-    return parse_properties(systemctl("show", unit, f"--property={','.join(keys)}", limit_s=limit_s), keys)
+    """Properties of `unit`; one that systemd does not know is empty. Raises GpufanError as `systemctl`."""
+    text = systemctl("show", unit, f"--property={','.join(keys)}", limit_s=limit_s)
+    found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return {key: found.get(key, "") for key in keys}
 
 
-def journal_lines(unit: str, lines: int, since: str | None = None) -> list[str]:
-    """The last lines that `unit` wrote, since a time as journalctl takes it; none where they may not be read."""
-    command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={lines}"]
+def journal_lines(unit: str, count: int, since: str | None = None) -> list[str]:
+    """The last lines that `unit` wrote, since a time in journalctl's notation; none where they cannot be read."""
+    command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={count}"]
     command += [] if since is None else [f"--since={since}"]
     command.append(f"_SYSTEMD_UNIT={unit}")
     try:
@@ -69,14 +68,8 @@ def journal_lines(unit: str, lines: int, since: str | None = None) -> list[str]:
     return [line.removeprefix("gpufan: ") for line in done.stdout.splitlines()]
 
 
-def parse_properties(text: str, keys: tuple[str, ...]) -> dict[str, str]:
-    """Properties in `text`, as `systemctl show` prints those of one unit."""
-    found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    return {key: found.get(key, "") for key in keys}
-
-
 def quoted(text: str) -> str:
-    """`text` as a word of a unit file, see systemd.service(5) and systemd.unit(5)."""
+    """`text` as one word of a unit file, see systemd.service(5) and systemd.unit(5)."""
     text = text.replace("%", "%%")
     if not re.search(r"[\s\"'\\;]", text):
         return text
@@ -85,59 +78,14 @@ def quoted(text: str) -> str:
 
 
 def stop_and_disable(unit: str) -> None:
-    """Stop and disable `unit`, if there is one. Raises GpufanError."""
+    """Stop and disable `unit`, if it exists. Raises GpufanError."""
     if unit_properties(unit, "LoadState")["LoadState"] == "loaded":
         systemctl("stop", unit)
         systemctl("disable", "--quiet", unit)
 
 
-class DisabledUnit(msgspec.Struct, frozen=True):
-    """A unit that is put aside, as it was before."""
-
-    unit: str
-    active: bool
-    links: dict[str, str]
-    """Symbolic links that make systemd start it, path by path with what each points to."""
-
-    @classmethod
-    def of(cls, unit: str) -> "DisabledUnit":
-        """`unit` as it is now."""
-        active = unit_properties(unit, "ActiveState")["ActiveState"] in ("active", "activating", "reloading")
-        return cls(unit, active, links_to(unit))
-
-    @property
-    def is_in_use(self) -> bool:
-        """Whether there is anything to put aside."""
-        return self.active or bool(self.links)
-
-    def stop(self) -> None:
-        """Stop it now. Raises GpufanError."""
-        if self.active:
-            systemctl("stop", self.unit)
-
-    def disable(self) -> None:
-        """Keep it from being started at boot. Raises GpufanError."""
-        # Not `systemctl disable`: where a package made the links, `enable` would not make the same ones again.
-        for path in self.links:
-            Path(path).unlink(missing_ok=True)
-        systemctl("daemon-reload")
-
-    def enable(self) -> None:
-        """Make the links again. One that somebody made anew meanwhile stays. Raises OSError or GpufanError."""
-        for path, target in self.links.items():
-            if not os.path.lexists(path):
-                Path(path).parent.mkdir(exist_ok=True)
-                Path(path).symlink_to(target)
-        systemctl("daemon-reload")
-
-    def start(self) -> None:
-        """Start it, if it ran. Raises GpufanError."""
-        if self.active:
-            systemctl("start", self.unit)
-
-
 def links_to(unit: str, folder: Path = UNIT_FOLDER) -> dict[str, str]:
-    """Links below `folder` that stand for `unit`: its aliases, and its places among what a target wants."""
+    """Symbolic links below `folder` to `unit`, path to destination: its aliases, and what starts it."""
     return {
         str(path): str(path.readlink())
         for path in sorted(folder.rglob("*"))

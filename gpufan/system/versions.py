@@ -1,4 +1,4 @@
-"""The versions that a report of a fault needs, told without asking the driver, which may hang."""
+"""Versions for a bug report, found without a call to the driver, which may hang."""
 
 import platform
 import re
@@ -9,11 +9,11 @@ from gpufan import __version__
 from gpufan.system.files import read_file
 
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
-"""Where the loaded driver says what it is."""
+"""The version text of the loaded driver."""
 
 
 def driver_version(path: Path = KERNEL_MODULE) -> str | None:
-    """Version of the loaded kernel module, such as `580.65.06`; None where none is loaded."""
+    """Version of the loaded kernel module, such as `580.65.06`; None if no module is loaded."""
     try:
         text = read_file(path).decode("utf-8", "replace")
     except OSError:
@@ -24,7 +24,7 @@ def driver_version(path: Path = KERNEL_MODULE) -> str | None:
 
 
 def versions() -> str:
-    """Versions of gpufan, of what it asks the driver with, of the driver and of Python, in one line."""
+    """Versions of gpufan, of its driver binding, of the driver and of Python, in one line."""
     try:
         binding = metadata.version("nvidia-ml-py")
     except metadata.PackageNotFoundError:

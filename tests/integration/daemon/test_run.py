@@ -247,7 +247,7 @@ def test_while_one_runs_another_and_restore_are_refused_and_set_nothing(
     first.wait_until_it_controls(0, 1)
     pid = first.process.pid
     remedy = f"stop it first, with `sudo systemctl stop gpufan` or `sudo kill {pid}`"
-    refusal = f"gpufan: another gpufan (process {pid}) has the fans in hand: {remedy}\n"
+    refusal = f"gpufan: another gpufan (process {pid}) controls the fans: {remedy}\n"
     assert gpufan("run") == gpufan("restore") == (1, "", refusal)
     assert {call.pid for call in double.log()} == {first.process.pid}
 

@@ -332,7 +332,7 @@ def test_the_fans_are_not_moved_while_another_gpufan_has_them(box: Box, gpufan: 
     with controller_lock(box.runtime, print):
         status, out, err = gpufan("doctor", "--try-fans", "--config", box.config())
     assert (status, out) == (1, "")
-    assert "has the fans in hand: stop it first" in err
+    assert "controls the fans: stop it first" in err
     assert not box.double.log()
 
 

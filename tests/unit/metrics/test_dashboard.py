@@ -12,10 +12,8 @@ from prometheus_client import generate_latest
 
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.snapshot_file import SnapshotFile
-from gpufan.errors import GpufanError, InputError
 from gpufan.metrics.collector import registry
-from gpufan.metrics.dashboard import ALERTS, DASHBOARD, contents
-from gpufan.system.files import write_files as write
+from gpufan.metrics.dashboard import DASHBOARD, contents
 from gpufan.system.resources import resource
 from tests.doubles import require
 from tests.unit.builders import gpu_state
@@ -169,39 +167,3 @@ def test_dashboard_and_alerts_ask_only_for_metrics_that_there_are(tmp_path: Path
     asked = set(re.findall(r"gpufan_\w+", " ".join(expressions()) + RULES.read_text()))
     assert len(asked) > 10
     assert asked <= told
-
-
-# ---- the files ----
-
-
-def test_both_files_are_written_and_a_second_time_changes_nothing(tmp_path: Path) -> None:
-    folder = tmp_path / "new" / "folder"
-    assert write(folder, contents(), force=False) == [f"wrote {folder / DASHBOARD}", f"wrote {folder / ALERTS}"]
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents()
-    assert all(line.endswith("is up to date") for line in write(folder, contents(), force=False))
-
-
-def test_a_file_with_other_content_is_not_overwritten_and_nothing_else_is_written(tmp_path: Path) -> None:
-    (tmp_path / ALERTS).write_text("mine")
-    with pytest.raises(InputError, match=rf"{ALERTS} would be overwritten: add --force"):
-        write(tmp_path, contents(), force=False)
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
-
-
-def test_a_link_that_leads_nowhere_is_not_overwritten_either(tmp_path: Path) -> None:
-    (tmp_path / ALERTS).symlink_to("elsewhere.yml")
-    with pytest.raises(InputError, match=rf"{ALERTS} would be overwritten: add --force"):
-        write(tmp_path, contents(), force=False)
-    assert [path.readlink() for path in tmp_path.iterdir()] == [Path("elsewhere.yml")]
-
-
-def test_force_replaces_what_differs(tmp_path: Path) -> None:
-    (tmp_path / ALERTS).write_text("mine")
-    write(tmp_path, contents(), force=True)
-    assert (tmp_path / ALERTS).read_bytes() == contents()[ALERTS]
-
-
-def test_a_folder_that_cannot_be_made_is_an_error_for_people(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(GpufanError, match=r"file/folder"):
-        write(tmp_path / "file" / "folder", contents(), force=False)

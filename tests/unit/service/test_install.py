@@ -294,7 +294,7 @@ def test_the_copy_takes_an_extra_along_where_it_is_installed(monkeypatch: pytest
     assert not {"prometheus-client", "prometheus_client", "pytest"} & names()
 
 
-@pytest.mark.parametrize(("status", "words"), [("1", "failed: it ended with 1"), ("0", "does not stay up")])
+@pytest.mark.parametrize(("status", "words"), [("1", "failed: exit status 1"), ("0", "does not stay up")])
 def test_a_companion_that_fails_is_a_warning_and_harms_nothing(
     status: str, words: str, box: Box, capsys: pytest.CaptureFixture[str]
 ):

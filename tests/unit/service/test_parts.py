@@ -11,6 +11,7 @@ from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox, SimulatedGpu
 from gpufan.service import proof as check
 from gpufan.service import rivals as found
 from gpufan.service import root_copy as code
+from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.service.units import COMPANIONS, unit_files
 from gpufan.system import systemctl as systemd
 
@@ -92,9 +93,9 @@ def test_a_systemd_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytes
         found.services,
         found.display_manager,
         lambda: systemd.stop_and_disable("gpufan.service"),
-        lambda: systemd.DisabledUnit.of("lightdm.service"),
-        systemd.DisabledUnit("lightdm.service", active=True, links={}).enable,
-        systemd.DisabledUnit("lightdm.service", active=True, links={}).start,
+        lambda: DisabledUnit.of("lightdm.service"),
+        DisabledUnit("lightdm.service", active=True, links={}).enable,
+        DisabledUnit("lightdm.service", active=True, links={}).start,
     ):
         with pytest.raises(GpufanError, match=r"^systemctl [^=]+ has not answered for 0\.02 s$"):
             call()

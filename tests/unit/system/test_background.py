@@ -1,38 +1,35 @@
-"""Work that may hang for ever, and work that must not wait for it."""
+"""Calls that may hang, and callers that must not wait for them."""
 
-import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from gpufan.errors import NoAnswer
 from gpufan.system.background import BackgroundWriter, call_with_timeout
-from gpufan.system.files import read_file
 
 LONG_S = 30
-"""For what happens at once; only a failing test waits for so long."""
+"""For calls that return at once; only a failing test waits this long."""
 
 
 @pytest.fixture
 def stuck() -> Iterator[threading.Event]:
-    """What a hanging call waits for; set at the end, so that no thread is left behind."""
+    """A hanging call waits for this event; it is set at the end, so that no thread remains."""
     event = threading.Event()
     yield event
     event.set()
 
 
-def test_a_call_that_comes_back_gives_its_result() -> None:
+def test_a_call_gives_its_result() -> None:
     assert call_with_timeout(LONG_S, lambda: 42) == 42
 
 
-def test_a_call_may_come_back_with_nothing() -> None:
+def test_a_call_may_return_none() -> None:
     assert call_with_timeout(LONG_S, lambda: None) is None
 
 
 @pytest.mark.parametrize("error", [NoAnswer("late"), KeyError("x"), SystemExit(3)])
-def test_what_a_call_raises_is_raised(error: BaseException) -> None:
+def test_an_error_of_the_call_is_raised(error: BaseException) -> None:
     def fail() -> None:
         raise error
 
@@ -41,72 +38,60 @@ def test_what_a_call_raises_is_raised(error: BaseException) -> None:
     assert caught.value is error
 
 
-def test_a_call_that_hangs_is_left_behind_as_a_lost_card(stuck: threading.Event) -> None:
+def test_a_call_that_hangs_is_abandoned_after_the_time_limit(stuck: threading.Event) -> None:
     with pytest.raises(NoAnswer, match=r"no answer within 0\.01 s"):
         call_with_timeout(0.01, stuck.wait)
 
 
-def test_items_are_taken_in_order_and_all_of_them_by_the_end() -> None:
-    taken: list[int] = []
-    aside = BackgroundWriter(taken.append)
+def test_all_items_are_written_in_order_before_close_returns() -> None:
+    written: list[int] = []
+    writer = BackgroundWriter(written.append)
     for item in range(50):
-        aside.put(item)
-    aside.close(LONG_S)
-    assert taken == list(range(50))
-    assert not aside.busy
+        writer.put(item)
+    writer.close(LONG_S)
+    assert written == list(range(50))
+    assert not writer.busy
 
 
-def test_items_are_taken_in_another_thread() -> None:
+def test_items_are_written_in_another_thread() -> None:
     threads: list[int] = []
-    aside = BackgroundWriter(lambda item: threads.append(threading.get_ident()))
-    aside.put(1)
-    aside.close(LONG_S)
+    writer = BackgroundWriter(lambda item: threads.append(threading.get_ident()))
+    writer.put(1)
+    writer.close(LONG_S)
     assert threads != [threading.get_ident()]
 
 
-def test_who_puts_never_waits_for_one_that_hangs_and_what_piles_up_is_dropped(stuck: threading.Event) -> None:
-    taken: list[int] = []
+def test_put_never_waits_for_a_hanging_write_and_surplus_items_are_dropped(stuck: threading.Event) -> None:
+    written: list[int] = []
 
     def hang(item: int) -> None:
         stuck.wait()
-        taken.append(item)
+        written.append(item)
 
-    aside = BackgroundWriter(hang)
+    writer = BackgroundWriter(hang)
     for item in range(10_000):
-        aside.put(item)
-    aside.close(0.01)
-    assert aside.busy
+        writer.put(item)
+    writer.close(0.01)
+    assert writer.busy
     stuck.set()
-    aside.close(LONG_S)
-    # One more may find room when the first has been taken.
-    assert taken[:100] == list(range(100))
-    assert len(taken) <= 101
+    writer.close(LONG_S)
+    # There may be room for one more item when the first is written.
+    assert written[:100] == list(range(100))
+    assert len(written) <= 101
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(), ValueError("I/O operation on closed file")])
-def test_once_the_reader_is_gone_nothing_more_is_taken(error: Exception) -> None:
-    taken: list[int] = []
+def test_after_the_first_error_no_more_items_are_written(error: Exception) -> None:
+    written: list[int] = []
 
     def fail(item: int) -> None:
-        taken.append(item)
+        written.append(item)
         raise error
 
-    aside = BackgroundWriter(fail)
-    aside.put(1)
-    aside.put(2)
-    aside.close(LONG_S)
-    assert taken == [1]
-    assert not aside.busy
-    aside.put(3)
-
-
-def test_only_a_file_of_a_sensible_size_is_read(tmp_path: Path) -> None:
-    whole, giant, pipe = (tmp_path / name for name in ("whole", "giant", "pipe"))
-    whole.write_bytes(b"all of it")
-    with giant.open("wb") as file:
-        file.truncate(1 << 40)
-    os.mkfifo(pipe)
-    assert read_file(whole) == b"all of it"
-    for path in (giant, pipe, tmp_path, Path("/dev/zero"), tmp_path / "none"):
-        with pytest.raises(OSError):
-            read_file(path)
+    writer = BackgroundWriter(fail)
+    writer.put(1)
+    writer.put(2)
+    writer.close(LONG_S)
+    assert written == [1]
+    assert not writer.busy
+    writer.put(3)

@@ -20,7 +20,7 @@ def nothing_to_warn_of(text: str) -> None:
 def test_a_second_controller_is_refused_and_told_whose_the_fans_are(tmp_path: Path) -> None:
     with (
         controller_lock(tmp_path, nothing_to_warn_of),
-        pytest.raises(GpufanError, match=rf"another gpufan \(process {os.getpid()}\) has the fans in hand"),
+        pytest.raises(GpufanError, match=rf"another gpufan \(process {os.getpid()}\) controls the fans"),
         controller_lock(tmp_path, nothing_to_warn_of),
     ):
         pass
@@ -94,7 +94,7 @@ def test_a_file_system_in_the_way_is_warned_of_and_control_goes_on(
     warnings: list[str] = []
     with controller_lock(tmp_path, warnings.append):
         assert warnings == [
-            f"{tmp_path}/lock: {os.strerror(number)}; going on without, so see to it that no other gpufan runs"
+            f"{tmp_path}/lock: {os.strerror(number)}; gpufan continues without a lock: make sure that no other one runs"
         ]
 
 
@@ -106,7 +106,7 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path: Path, monkeypatch: p
     warnings: list[str] = []
     with controller_lock(tmp_path, warnings.append):
         assert warnings == [
-            f"{tmp_path}/lock: No locks available; going on without, so see to it that no other gpufan runs"
+            f"{tmp_path}/lock: No locks available; gpufan continues without a lock: make sure that no other one runs"
         ]
 
 

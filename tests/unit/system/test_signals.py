@@ -1,4 +1,4 @@
-"""Where reasons to stop arrive."""
+"""Signals: reasons to stop, requests to reload, and blocks that no signal interrupts."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from gpufan.system.signals import StopInbox
+from gpufan.system.signals import StopInbox, deferred
 
 
 @pytest.fixture
@@ -43,15 +43,13 @@ def test_an_error_of_another_thread_ends_the_wait(inbox: StopInbox) -> None:
         inbox.wait(None)
 
 
-def test_without_a_reason_the_wait_lasts_as_long_as_was_asked_for(inbox: StopInbox) -> None:
+def test_without_a_reason_the_wait_ends_at_its_time_limit(inbox: StopInbox) -> None:
     start_s = time.monotonic()
     assert not inbox.wait(0.05)
     assert 0.05 <= time.monotonic() - start_s < 1
 
 
-def test_a_wish_to_reload_is_taken_once_and_is_no_reason_to_stop(
-    inbox: StopInbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reload_is_requested_once_and_is_no_reason_to_stop(inbox: StopInbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpufan.system.signals._has_terminal", lambda: False)
     inbox.reload_on_hang_up()
     os.kill(os.getpid(), signal.SIGHUP)
@@ -60,14 +58,14 @@ def test_a_wish_to_reload_is_taken_once_and_is_no_reason_to_stop(
     assert not inbox.pop_reload_request()
 
 
-def test_a_terminal_that_hangs_up_is_a_reason_to_stop(inbox: StopInbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hang_up_of_a_terminal_is_a_reason_to_stop(inbox: StopInbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpufan.system.signals._has_terminal", lambda: True)
     inbox.reload_on_hang_up()
     os.kill(os.getpid(), signal.SIGHUP)
     assert inbox.wait(5)
 
 
-def test_under_nohup_a_hang_up_means_nothing(inbox: StopInbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_under_nohup_a_hang_up_has_no_effect(inbox: StopInbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpufan.system.signals._has_terminal", lambda: False)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     inbox.catch_signals()
@@ -75,3 +73,15 @@ def test_under_nohup_a_hang_up_means_nothing(inbox: StopInbox, monkeypatch: pyte
     os.kill(os.getpid(), signal.SIGHUP)
     assert not inbox.wait(0)
     assert not inbox.pop_reload_request()
+
+
+def test_a_stop_signal_is_delivered_after_the_block_that_defers_it() -> None:
+    delivered: list[int] = []
+    before = signal.signal(signal.SIGTSTP, lambda number, _: delivered.append(number))  # Ctrl-Z
+    try:
+        with deferred() as received:
+            os.kill(os.getpid(), signal.SIGTSTP)
+            assert (received, delivered) == ([signal.SIGTSTP], [])
+        assert delivered == [signal.SIGTSTP]
+    finally:
+        signal.signal(signal.SIGTSTP, before)

@@ -1,0 +1,56 @@
+"""Files that are read with care, and written completely or not at all."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from gpufan.errors import GpufanError, InputError
+from gpufan.system.files import read_file, write_files
+
+CONTENTS = {"a.json": b"1", "sub/b.yml": b"2"}
+
+
+def test_only_a_regular_file_of_a_sensible_size_is_read(tmp_path: Path) -> None:
+    file, giant, pipe = (tmp_path / name for name in ("file", "giant", "pipe"))
+    file.write_bytes(b"all of it")
+    with giant.open("wb") as opened:
+        opened.truncate(1 << 40)
+    os.mkfifo(pipe)
+    assert read_file(file) == b"all of it"
+    for path in (giant, pipe, tmp_path, Path("/dev/zero"), tmp_path / "none"):
+        with pytest.raises(OSError):
+            read_file(path)
+
+
+def test_all_files_are_written_and_a_second_time_changes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    assert write_files(folder, CONTENTS) == [f"wrote {folder}/a.json", f"wrote {folder}/sub/b.yml"]
+    assert {name: (folder / name).read_bytes() for name in CONTENTS} == CONTENTS
+    assert write_files(folder, CONTENTS) == [f"{folder / name} is up to date" for name in CONTENTS]
+
+
+def test_a_file_with_other_content_is_not_overwritten_and_no_other_is_written(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("mine")
+    with pytest.raises(InputError, match=r"a\.json would be overwritten: add --force"):
+        write_files(tmp_path, CONTENTS)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_link_that_leads_nowhere_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "a.json").symlink_to("elsewhere")
+    with pytest.raises(InputError, match=r"a\.json would be overwritten: add --force"):
+        write_files(tmp_path, CONTENTS)
+    assert [path.readlink() for path in tmp_path.iterdir()] == [Path("elsewhere")]
+
+
+def test_force_replaces_a_file_with_other_content(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("mine")
+    write_files(tmp_path, CONTENTS, force=True)
+    assert (tmp_path / "a.json").read_bytes() == CONTENTS["a.json"]
+
+
+def test_a_folder_that_cannot_be_created_is_an_error_for_people(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(GpufanError, match=r"file/folder"):
+        write_files(tmp_path / "file" / "folder", CONTENTS)
