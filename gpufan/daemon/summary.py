@@ -2,7 +2,8 @@
 
 import math
 
-from gpufan.gpu.simulated import SimulatedGpu, sound_db
+from gpufan.core.thermal import SOUND_EXPONENT, mean_sound_db
+from gpufan.gpu.simulated import SimulatedGpu
 
 HOT_C = 83.0
 """Just under the temperature at which a GTX 1080 Ti drops its clocks."""
@@ -68,14 +69,14 @@ class CardSummary:
         self._seconds += seconds
         self.peak_c = max(self.peak_c, gpu.die_c)
         self.hot_s += seconds * (gpu.die_c > HOT_C)
-        self._rpm5 += seconds * gpu.speed_rpm**5
+        self._rpm5 += seconds * gpu.speed_rpm**SOUND_EXPONENT
         self._lost += seconds * (1 - gpu.clock)
         self.swings.add(gpu.speed_percent if gpu.manual_percent is None else gpu.manual_percent)
 
     @property
     def sound_db(self) -> float:
         """Energy mean of the sound over time, dB(A)."""
-        return sound_db((self._rpm5 / self._seconds) ** 0.2) if self._seconds else 0.0
+        return mean_sound_db(self._rpm5 / self._seconds) if self._seconds else 0.0
 
     @property
     def throttled_percent(self) -> float:

@@ -1,17 +1,14 @@
 """A box of cards that exists only as numbers: a thermal model per card, its fans, and what the stock driver would do.
 
-It fulfils the same protocol as real cards. Time passes only in `SimulatedBox.advance`.
+It has the same protocol as real cards. Time passes only in `SimulatedBox.advance`. The formulas are in
+`gpufan.core.thermal`; the constants of a GTX 1080 Ti and their sources are:
 
-The constants and where they come from:
-
-* Thermal resistance from die to inlet air, R(d) = 0.08 + 0.108·d^-0.8 K/W at duty d in 0..1, was fitted to operating
-  points of GTX 1080 Ti cards published in reviews (56 %/84 °C/177 W, 66 %/82 °C/220 W and others; the air that these
-  took in was not told, and the fit puts it at 39 and 31 °C).
-* Full scale is 4800 rpm, and 44.5 dB(A) were measured at 2400 rpm (computerbase.de, March 2017: 29 dB(A) at 1100 rpm,
-  55 dB(A) at 3600 rpm). Sound grows with the fifth power of fan speed, 50·log10(rpm), as for any fan (least squares
-  over these three points gives 50.5).
-* Heat capacity, the share of the resistance between die and heatsink, and the coupling of cards are guesses within a
-  factor of two; the benchmarks draw them at random.
+* Thermal resistance from die to inlet air: 0.08 + 0.108 * duty^-0.8 K/W, duty in 0..1. Fitted to operating points in
+  reviews (56 %, 84 °C, 177 W; 66 %, 82 °C, 220 W; and others). The reviews do not give the inlet temperature; the fit
+  finds 39 °C and 31 °C for these two.
+* Fan speed at full duty: 4800 rpm. The sources of the sound level are in `core.thermal`.
+* Heat capacity, the part of the resistance between die and heatsink, and the coupling of cards are guesses within a
+  factor of two. The benchmarks draw them at random.
 """
 
 import math
@@ -20,65 +17,68 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpufan.core.gpu import FanReading, GpuInfo, Reading, SingleWay
+from gpufan.core.thermal import approach, remaining_share, thermal_resistance
 
 _STEP_S = 0.5
-"""Longest step of the integration; a shorter one does not change the reading by a whole degree."""
+"""Longest step of the integration, s; a shorter step does not change a reading by a whole degree."""
 
 _CLOCK_STEP = 12 / 1900
-"""The driver drops clocks by about 12 MHz of 1900 at a time."""
+"""The driver lowers and raises the clock by about 12 MHz of 1900 MHz once a second."""
 
 _BASE_CLOCK = 1480 / 1900
-"""Throttling by temperature ends at the base clock."""
-
-_POWER_EXPONENT = 2.5
-"""Power over clock: linear in frequency, and voltage squared falls with it."""
+"""The driver throttles for temperature down to the base clock, 1480 MHz."""
 
 _EMERGENCY_CLOCK = 0.5
-"""At the slowdown threshold the hardware halves the clock, whatever the driver wants."""
+"""At the slowdown threshold the hardware halves the clock."""
+
+_POWER_EXPONENT = 2.5
+"""Power over clock: it is linear in frequency, and the square of the voltage falls with frequency."""
+
+_LEAKAGE_W = 8.0
+"""Leakage and memory draw this power at any clock, W."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """Every constant of one card's physics."""
+    """All constants of one card's physics."""
 
     resistance_floor: float = 0.08
-    """K/W that no air flow can remove."""
+    """Thermal resistance from die to inlet air that no air flow removes, K/W."""
     resistance_flow: float = 0.108
-    """K/W at full flow on top of the floor."""
+    """Thermal resistance on top of the floor at full duty, K/W."""
     resistance_exponent: float = 0.8
     resistance_still: float = 2.0
-    """K/W with the fan standing still."""
+    """Highest thermal resistance, with fans that stand still, K/W."""
     die_resistance: float = 0.05
-    """K/W of the whole that lie between die and heatsink."""
+    """Part of the thermal resistance that is between die and heatsink, K/W."""
     die_time_constant_s: float = 1.5
     heat_capacity: float = 350.0
-    """J/K of the heatsink."""
+    """Heat capacity of the heatsink, J/K."""
     inlet_c: float = 25.0
+    """Temperature of the air that the card takes in, °C."""
     sensor_noise_c: float = 0.0
-    """Standard deviation of the reading before it is rounded to whole degrees."""
+    """Standard deviation of the reading before it is rounded to whole degrees, °C."""
     power_noise_w: float = 0.0
-    """Standard deviation of the load's power from second to second."""
+    """Standard deviation of the load's power from second to second, W."""
     power_limit_w: float = 250.0
     ramp_percent_per_s: float = 30.0
-    """How fast a fan follows its target."""
+    """How fast a fan follows its target, points per second."""
     full_scale_rpm: float = 4800.0
     fan_count: int = 1
     duty_range: tuple[int, int] = (23, 100)
+    """Lowest and highest duty, percent."""
     idle_duty: float = 23.0
+    """Duty that the driver sets for an idle card, percent."""
     target_c: float = 84.0
-    """Where the driver begins to drop clocks."""
+    """Temperature from which the driver lowers the clock, °C."""
     slowdown_c: int = 93
+    """Temperature at which the hardware halves the clock, °C."""
 
     def resistance(self, duty_percent: float) -> float:
-        """K/W from die to inlet air with the fans at `duty_percent`."""
-        d = max(duty_percent / 100, 1e-3)
-        flowing = self.resistance_floor + self.resistance_flow * math.pow(d, -self.resistance_exponent)
+        """Thermal resistance from die to inlet air with the fans at `duty_percent`, K/W."""
+        duty = max(duty_percent / 100, 1e-3)
+        flowing = thermal_resistance(self.resistance_floor, self.resistance_flow, self.resistance_exponent, duty)
         return min(flowing, self.resistance_still)
-
-
-def sound_db(rpm: float) -> float:
-    """Sound of one card's fans in dB(A) at `rpm`, 0 when they stand still."""
-    return 44.5 + 50 * math.log10(rpm / 2400) if rpm > 100 else 0.0
 
 
 Workload = Callable[[float], float]
@@ -93,7 +93,7 @@ WORKLOADS: dict[str, Workload] = {
 
 
 class SimulatedGpu(SingleWay):
-    """One modelled card. `manual_percent` is None while the driver has the fans."""
+    """One simulated card. `manual_percent` is None while the driver controls the fans."""
 
     def __init__(self, index: int, name: str, plant: Plant, workload: Workload, seed: int) -> None:
         self.plant = plant
@@ -112,7 +112,9 @@ class SimulatedGpu(SingleWay):
         self.manual_percent: int | None = None
         self.time_s = 0.0
         self.neighbour_heat_k = 0.0
+        """Warming of the inlet air by other cards, K."""
         self.clock = 1.0
+        """Clock as a share of the full clock."""
         self.speed_percent = self.driver_percent = plant.idle_duty
         self.power_w = workload(0.0)
         self.sink_c = self.die_c = plant.inlet_c + 5
@@ -120,22 +122,20 @@ class SimulatedGpu(SingleWay):
         self._noise_w = 0.0
         self._noise_c = 0.0
         self._since_driver_s = 0.0
-        # Constant over the card's life, and read in the innermost loop.
-        self._die_capacity = plant.die_time_constant_s / plant.die_resistance
 
     @property
     def speed_rpm(self) -> float:
-        """Speed of the fans, turns per minute."""
+        """Speed of the fans, rpm."""
         return self.speed_percent / 100 * self.plant.full_scale_rpm
 
     @property
     def exhaust_w(self) -> float:
-        """Heat that leaves through the heatsink, W."""
+        """Heat that the heatsink gives to the air, W."""
         rest = self.plant.resistance(self.speed_percent) - self.plant.die_resistance
         return (self.sink_c - self.plant.inlet_c - self.neighbour_heat_k) / rest
 
     def read(self) -> Reading:
-        """Read whole degrees, as the driver reports them."""
+        """Read the card; the temperature is in whole degrees, as the driver reports it."""
         fan = FanReading(
             speed_percent=round(self.speed_percent),
             target_percent=self.manual_percent if self.manual_percent is not None else round(self.driver_percent),
@@ -147,46 +147,45 @@ class SimulatedGpu(SingleWay):
         return Reading(temperature_c, round(self.power_w, 1), (fan,) * self.plant.fan_count, throttle)
 
     def set_duty(self, duty_percent: int) -> None:
-        """Take the fans and set them."""
+        """Switch the fans to manual control at `duty_percent`."""
         self.manual_percent = duty_percent
 
     def release(self) -> None:
-        """Give the fans back to the modelled driver."""
+        """Return the fans to the simulated driver."""
         self.manual_percent = None
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` of at most half a second pass."""
+        """Let `seconds` pass, 0.5 s at most."""
         plant = self.plant
-        # The load is that of the step's beginning, so that a jump on a full second falls between two steps.
+        # The load at the beginning of the step counts, so a jump at a full second falls between two steps.
         asked_w = self.workload(self.time_s)
         self.time_s += seconds
         self._since_driver_s += seconds
         if self._since_driver_s > 1 - 1e-9:
             self._since_driver_s -= 1
-            self._second()
+            self._each_second()
         target = self.driver_percent if self.manual_percent is None else self.manual_percent
         ramp = plant.ramp_percent_per_s * seconds
         self.speed_percent += min(max(target - self.speed_percent, -ramp), ramp)
 
-        wanted_w = min(max(asked_w + self._noise_w, 8.0), plant.power_limit_w)
-        # Leakage and memory keep drawing at any clock.
-        self.power_w = wanted_w if self.clock == 1 else 8 + (wanted_w - 8) * self.clock**_POWER_EXPONENT
-        # Heatsink first, then the die against it: each is exact for a constant right-hand side, so any step is stable.
+        self.power_w = min(max(asked_w + self._noise_w, _LEAKAGE_W), plant.power_limit_w)
+        if self.clock < 1:
+            self.power_w = _LEAKAGE_W + (self.power_w - _LEAKAGE_W) * self.clock**_POWER_EXPONENT
         rest = plant.resistance(self.speed_percent) - plant.die_resistance
-        inlet_c = plant.inlet_c + self.neighbour_heat_k
-        sink_end_c = inlet_c + self.power_w * rest
-        self.sink_c = sink_end_c + (self.sink_c - sink_end_c) * math.exp(-seconds / (rest * plant.heat_capacity))
+        sink_end_c = plant.inlet_c + self.neighbour_heat_k + self.power_w * rest
+        self.sink_c = approach(self.sink_c, sink_end_c, remaining_share(seconds, rest * plant.heat_capacity))
         die_end_c = self.sink_c + self.power_w * plant.die_resistance
-        self.die_c = die_end_c + (self.die_c - die_end_c) * math.exp(-seconds / plant.die_time_constant_s)
+        self.die_c = approach(self.die_c, die_end_c, remaining_share(seconds, plant.die_time_constant_s))
 
-    def _second(self) -> None:
-        """What happens once a second: noise, and the driver's own rules for fan and clock."""
+    def _each_second(self) -> None:
+        """Draw new noise, and let the driver adjust fan and clock."""
         plant = self.plant
         if plant.power_noise_w:
             self._noise_w = self._random.gauss(0, plant.power_noise_w)
         if plant.sensor_noise_c:
             self._noise_c = self._random.gauss(0, plant.sensor_noise_c)
-        # Lazy: a point a second towards a line that is at 50 % only where the driver begins to drop clocks.
+        # The stock fans follow a line that reaches only 50 % where the driver begins to lower the clock, and by a
+        # point a second at most.
         wanted = plant.idle_duty + (50 - plant.idle_duty) * (self.die_c - 50) / (plant.target_c - 50)
         wanted = min(max(wanted, plant.idle_duty), 100)
         self.driver_percent += min(max(wanted - self.driver_percent, -1), 1)
@@ -200,16 +199,16 @@ class SimulatedGpu(SingleWay):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A box to simulate: its cards, and how much the heat of one warms the inlet of another."""
+    """A box to simulate: its cards, and how much the heat of one card warms the inlet air of another."""
 
     name: str
     plants: tuple[Plant, ...]
     coupling: tuple[tuple[float, ...], ...] = ()
-    """Row i, column j: K that each W leaving card j at half duty adds to the inlet of card i; empty where cards do not
-    share air."""
+    """Row i, column j: warming of the inlet of card i by each W that leaves card j at half duty, K/W. Empty if the
+    cards share no air."""
     dilution_exponent: float = 0.0
-    """How much a faster fan thins the heat it blows at others: K go with (0.5/d)^exponent at duty d in 0..1. 0: not at
-    all; 1: a fixed share of the exhaust air is taken in. A guess."""
+    """How much a faster fan dilutes the heat that it blows at other cards: the warming is proportional to
+    (0.5 / duty)^exponent. 0: not at all; 1: the other card takes in a fixed share of the exhaust air. A guess."""
 
 
 _1080TI = Plant()
@@ -228,12 +227,12 @@ PROFILES = {
 
 
 def dilution(speed_percent: float, exponent: float) -> float:
-    """How much hotter than at half duty the air is that carries a card's heat to its neighbours.
+    """How much a card warms its neighbours per W at `speed_percent`, relative to half speed.
 
     >>> dilution(20, 0), dilution(25, 1), dilution(50, 1), dilution(100, 1)
     (1.0, 2.0, 1.0, 0.5)
     """
-    # A fan that stands still does not blow its heat at anyone; what is below a tenth of full speed counts as that.
+    # Fans that stand still blow no heat at a neighbour, so the factor stays limited below a tenth of full speed.
     return math.pow(50 / max(speed_percent, 10), exponent)
 
 
@@ -255,6 +254,3 @@ class SimulatedBox:
                     gpu.neighbour_heat_k = sum(k * w for k, w in zip(row, heat_w, strict=True))
             for gpu in self.gpus:
                 gpu.advance(seconds / steps)
-
-    def close(self) -> None:
-        """Nothing is held open."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpufan.core.curve import Curve
+from gpufan.core.thermal import sound_db
 from gpufan.errors import InputError
-from gpufan.gpu.simulated import sound_db
 from gpufan.history.daily import minute_rpm
 from gpufan.history.events import TROUBLES, Event
 from gpufan.history.plot import Mark, Panel, Series, curve_with_points, render, time_panels

@@ -1,6 +1,5 @@
 """A card's days: how long, how hot, how loud, and what went wrong; and the tables that tell it."""
 
-import math
 import time
 from collections.abc import Iterable, Sequence
 
@@ -9,9 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from gpufan.core.sentences import clock
+from gpufan.core.thermal import SOUND_EXPONENT, mean_sound_db
 from gpufan.daemon.summary import HOT_C
 from gpufan.errors import InputError
-from gpufan.gpu.simulated import Plant, sound_db
+from gpufan.gpu.simulated import Plant
 from gpufan.history.events import Event
 from gpufan.history.reader import Card, Minute, Past, Span
 
@@ -80,7 +80,7 @@ class Day:
         self.highest_c = _highest(self.highest_c, minute.temperature_c.high)
         self.highest_percent = _highest(self.highest_percent, minute.duty_percent.high)
         rpm = minute_rpm(minute)
-        self._rpm5.add(None if rpm is None else rpm**5, seconds)
+        self._rpm5.add(None if rpm is None else rpm**SOUND_EXPONENT, seconds)
 
     def add_event(self, event: Event, span: Span) -> None:
         """Take an event, as far as it lies within `span`."""
@@ -107,7 +107,7 @@ class Day:
     def sound_db(self) -> float | None:
         """Energy mean of the sound over time, dB(A): an estimate. None where the fans never told their speed."""
         rpm5 = self._rpm5.value
-        return None if rpm5 is None else sound_db(math.pow(rpm5, 0.2))
+        return None if rpm5 is None else mean_sound_db(rpm5)
 
     @property
     def trouble(self) -> list[str]:

@@ -1,10 +1,10 @@
-"""Fits the thermal model of `gpufan.gpu.simulated` to what was recorded of a card, and says how sure that is.
+"""Fits the thermal model of `gpufan.gpu.simulated` to the recording of a card, with the uncertainty of each constant.
 
-The model is the simulator's: a heatsink that takes up power and gives it to the inlet air over
-R(d) = R0 + R1·d^-n K/W at duty d in 0..1, and a die a little above it. Its seven constants, and how much other cards of
-the recording warm the air, are found by least squares on the temperature that it predicts over the whole recording
-from power and fan speed alone. What a recording does not tell is filled up from the constants of a GTX 1080 Ti, each
-held to be uncertain by a factor of about two.
+The model is the simulator's: a heatsink receives the power and gives it to the inlet air through R(d) = R0 + R1·d^-n
+K/W, with the duty d in 0..1; the die is a little warmer. The fit finds the seven constants, and how much other cards of
+the recording warm the air, by least squares: it predicts the temperature from power and fan speed alone and compares it
+with the recorded temperature. Constants that the recording does not determine stay near those of a GTX 1080 Ti, which
+are uncertain by a factor of about two.
 """
 
 import math
@@ -15,75 +15,77 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
+from gpufan.core.thermal import approach, remaining_share, thermal_resistance
 from gpufan.errors import GpufanError, MissingExtra
 from gpufan.gpu.simulated import Plant
-from gpufan.tune.readings import Card, Stretch
+from gpufan.tune.readings import RecordedCard, Stretch
 
 _NOMINAL = Plant()
 
 _NOMINAL_INLET_C = 30.0
-"""Of a card in a case: between a cool room and the 39 °C that reviews suggest."""
+"""Inlet temperature of a card in a case, °C: between a cool room and the 39 °C that reviews suggest."""
 
 _NOMINAL_COUPLING = 0.01
-"""K/W; the simulated boxes have 0 to 0.06."""
+"""Warming of the inlet air by each W of other cards, K/W; the simulated boxes have 0 to 0.06."""
 
-_WIDTHS = (0.5, 1.0, 0.4, 0.5, 0.4, 0.5, 8.0, 1.5)
-"""Standard deviation of each parameter of `_plant` before anything is seen; 0.5 of a logarithm is a factor of 1.65."""
+_DEVIATIONS = (0.5, 1.0, 0.4, 0.5, 0.4, 0.5, 8.0, 1.5)
+"""Standard deviation of each parameter of `_plant` before the recording; 0.5 of a logarithm is a factor of 1.65."""
 
 _ROUNDING_K = 1 / math.sqrt(12)
-"""Standard deviation of what rounding to whole degrees adds."""
+"""Standard deviation that rounding to whole degrees adds, K."""
 
 _DRAWS = 400
-"""Plants that stand for what the recording leaves open."""
+"""Number of plants that represent the uncertainty of the fit."""
 
 
 @dataclass(frozen=True, slots=True)
 class FittedPlant(Plant):
-    """A plant among others."""
+    """A plant with other cards beside it."""
 
     coupling: float = 0.0
-    """K that each W of other cards adds to the inlet, once it has passed through their heatsinks."""
+    """Warming of the inlet air by each W of other cards, after it has passed through their heatsinks, K/W."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What a recording tells about a card."""
+    """The result for one card."""
 
-    card: Card
+    card: RecordedCard
     plant: FittedPlant
     draws: tuple[FittedPlant, ...]
-    """Plants that explain the recording about as well, drawn by how likely they are."""
+    """Plants that explain the recording about as well, drawn by their probability."""
     misfit_k: float
-    """Root mean square of temperature read less predicted, K."""
+    """Root mean square of recorded minus predicted temperature, K."""
 
     def interval(self, value: Callable[[FittedPlant], float]) -> tuple[float, float]:
-        """Where `value` of a plant lies with a probability of nine tenths."""
+        """The interval that contains `value` of the card with a probability of 90 %."""
         values = sorted(value(plant) for plant in self.draws)
         return values[len(values) // 20], values[-1 - len(values) // 20]
 
     def warm(self, power_w: float, duty_percent: float) -> FittedPlant:
-        """A plant warmer than nineteen in twenty, at `power_w` and `duty_percent` beside others as they were then."""
-        beside_w = [reading.others_w for reading in self.card.readings if reading.power_w >= 0.9 * power_w]
-        others_w = statistics.fmean(beside_w) if beside_w else 0.0
-        by_heat = sorted(
-            self.draws, key=lambda plant: steady_c(plant, power_w, duty_percent) + plant.coupling * others_w
-        )
+        """A plant that is warmer than 95 % of the draws at `power_w` and `duty_percent`.
+
+        The other cards draw what they drew when this card drew about `power_w`.
+        """
+        others_w = [reading.others_w for reading in self.card.readings if reading.power_w >= 0.9 * power_w]
+        mean_w = statistics.fmean(others_w) if others_w else 0.0
+        by_heat = sorted(self.draws, key=lambda plant: steady_c(plant, power_w, duty_percent) + plant.coupling * mean_w)
         return by_heat[-1 - len(by_heat) // 20]
 
 
 def steady_c(plant: Plant, power_w: float, duty_percent: float) -> float:
-    """Temperature that `plant` comes to when it is alone, °C."""
+    """Temperature at which `plant` settles without other cards, °C."""
     return plant.inlet_c + power_w * plant.resistance(duty_percent)
 
 
 def predict(plant: FittedPlant, stretch: Stretch) -> list[float]:
-    """Temperature at each reading of `stretch` but the first, °C, from its power and fan speed alone.
+    """Temperature at each reading of `stretch` but the first, °C, from power and fan speed alone.
 
-    What the heatsink had at the first is not told by any reading, and chosen so that the rest fits best.
+    No reading shows the temperature of the heatsink at the start. It is chosen so that the prediction fits best.
     """
     rest = {speed: plant.resistance(speed) - plant.die_resistance for speed in {r.speed_percent for r in stretch}}
     sink_c = die_c = stretch[0].temperature_c
-    # How much of one K more in the heatsink at the beginning is left.
+    # How much is left of 1 K more in the heatsink at the start.
     sink_share, die_share = 1.0, 0.0
     others_w = stretch[0].others_w
     predicted, shares = [], []
@@ -91,16 +93,14 @@ def predict(plant: FittedPlant, stretch: Stretch) -> list[float]:
     for time_s, _, power_w, speed_percent, _, others_now_w in stretch[1:]:
         seconds, before_s = time_s - before_s, time_s
         resistance = rest[speed_percent]
-        kept = math.exp(-seconds / (resistance * plant.heat_capacity))
-        die_kept = math.exp(-seconds / plant.die_time_constant_s)
-        # The others' heatsinks give their heat off about as late as this one.
-        others_w = others_now_w + (others_w - others_now_w) * kept
-        end_c = plant.inlet_c + plant.coupling * others_w + power_w * resistance
-        sink_c = end_c + (sink_c - end_c) * kept
-        end_c = sink_c + power_w * plant.die_resistance
-        die_c = end_c + (die_c - end_c) * die_kept
-        sink_share *= kept
-        die_share = sink_share + (die_share - sink_share) * die_kept
+        remaining = remaining_share(seconds, resistance * plant.heat_capacity)
+        die_remaining = remaining_share(seconds, plant.die_time_constant_s)
+        # The heatsinks of the others delay their heat about as much as this one does.
+        others_w = approach(others_w, others_now_w, remaining)
+        sink_c = approach(sink_c, plant.inlet_c + plant.coupling * others_w + power_w * resistance, remaining)
+        die_c = approach(die_c, sink_c + power_w * plant.die_resistance, die_remaining)
+        sink_share *= remaining
+        die_share = approach(die_share, sink_share, die_remaining)
         predicted.append(die_c)
         shares.append(die_share)
     missing = sum(s * (r.temperature_c - p) for s, r, p in zip(shares, stretch[1:], predicted, strict=True))
@@ -108,8 +108,8 @@ def predict(plant: FittedPlant, stretch: Stretch) -> list[float]:
     return [p + start_k * s for p, s in zip(predicted, shares, strict=True)]
 
 
-def fit(card: Card) -> Fit:
-    """Fit a plant to `card`. Raises GpufanError where nothing can be said at all, MissingExtra without scipy."""
+def fit(card: RecordedCard) -> Fit:
+    """Fit a plant to `card`. Raises GpufanError if there are too few readings, MissingExtra without scipy."""
     try:
         import numpy as np
         from scipy.optimize import least_squares
@@ -117,8 +117,8 @@ def fit(card: Card) -> Fit:
         raise MissingExtra("a fit needs", "scipy", "tune") from None
     if not card.stretches:
         raise GpufanError(
-            f"{card.label}: no whole minute of readings that follow one another within 10 s, with temperature,"
-            " power and fan speed"
+            f"{card.label}: the recording has no full minute with temperature, power and fan speed at least every 10 s:"
+            " record for longer"
         )
     usual = _Usual.of(card)
 
@@ -130,22 +130,22 @@ def fit(card: Card) -> Fit:
             for reading, predicted in zip(stretch[1:], predict(plant, stretch), strict=True)
         ]
 
-    # What a reading weighs depends on how well the model fits, so that is found in a first round.
-    widths = np.array(_WIDTHS)
-    values, width_k = np.zeros(len(widths)), 1.0
+    # The weight of a reading depends on how well the model fits, so each round uses the misfit of the one before.
+    deviations = np.array(_DEVIATIONS)
+    values, reading_k = np.zeros(len(deviations)), 1.0
     for _ in range(3):
         result = least_squares(
-            lambda v: np.concatenate([np.array(misfits(v)) / width_k, v / widths]),  # noqa: B023  # called at once
+            lambda v: np.concatenate([np.array(misfits(v)) / reading_k, v / deviations]),  # noqa: B023  # called at once
             values,
-            bounds=(-6 * widths, 6 * widths),  # nobody lives there, and numbers stay within what can be computed
-            x_scale=widths,
+            bounds=(-6 * deviations, 6 * deviations),  # no card is outside, and the numbers stay finite
+            x_scale=deviations,
             xtol=1e-4,
             ftol=1e-6,
         )
         values = result.x
         rest_k = misfits(values)
         misfit_k = math.sqrt(sum(k * k for k in rest_k) / len(rest_k))
-        width_k = max(misfit_k, _ROUNDING_K) * math.sqrt(_repetition(card, rest_k))
+        reading_k = max(misfit_k, _ROUNDING_K) * math.sqrt(_repetition(card, rest_k))
     covariance = np.linalg.inv(result.jac.T @ result.jac)
     draws = np.random.default_rng(1).multivariate_normal(values, covariance, _DRAWS)
     full_scale_rpm = card.full_scale_rpm or _NOMINAL.full_scale_rpm
@@ -154,17 +154,17 @@ def fit(card: Card) -> Fit:
 
 
 class _Usual(NamedTuple):
-    """How a card was worked while it was recorded."""
+    """The usual work of a card in the recording."""
 
     duty: float
-    """Of its fans, 0..1."""
+    """Median fan speed, 0..1."""
     others_slope: float
     others_w: float
-    """The power of other cards is about `others_slope` times its own and `others_w` more."""
+    """The power of the other cards is about `others_slope` times its own power plus `others_w`, W."""
 
     @classmethod
-    def of(cls, card: Card) -> "_Usual":
-        """What was usual for `card`."""
+    def of(cls, card: RecordedCard) -> "_Usual":
+        """The usual work of `card`."""
         powers_w, others_w = ([r.power_w for r in card.readings], [r.others_w for r in card.readings])
         duty = max(statistics.median(r.speed_percent for r in card.readings) / 100, 0.05)
         if min(powers_w) == max(powers_w):
@@ -173,26 +173,26 @@ class _Usual(NamedTuple):
 
 
 def _plant(values: Sequence[float], usual: _Usual) -> FittedPlant:
-    """The plant that `values` stand for; all 0 are the nominal card in a case.
+    """The plant for the parameters `values`; all 0 is the nominal card in a case.
 
-    Chosen so that each is told by something else in a recording, as far as can be. First the resistance between
-    heatsink and air at the usual duty, then how much of it no air flow can remove, and how the rest falls. Where all
-    cards work at once, the heat of the others looks like more of that resistance, and where they work on evenly, like
-    warmer air: so both are found with it, and then without.
+    The parameters are chosen so that each shows in another way in a recording: the resistance between heatsink and air
+    at the usual duty, the part of it that no air flow removes, its exponent, and so on. If all cards work at the same
+    times, the heat of the others looks like more resistance; if the others work evenly, it looks like warmer air. So
+    resistance and inlet are parameters that include the heat of the others, which is subtracted here.
     """
     resistance, share, exponent, die, die_time, capacity, inlet, log_coupling = (float(value) for value in values)
     nominal_floor = _NOMINAL.resistance_floor - _NOMINAL.die_resistance
-    nominal_flow = _NOMINAL.resistance_flow * usual.duty**-_NOMINAL.resistance_exponent
-    # In the logarithm of the odds, so that it stays within 0 and 1.
+    nominal_flow = thermal_resistance(0, _NOMINAL.resistance_flow, _NOMINAL.resistance_exponent, usual.duty)
+    # The logarithm of the odds is the parameter, so that the share of the floor stays between 0 and 1.
     odds = nominal_floor / nominal_flow * math.exp(share)
     coupling = _NOMINAL_COUPLING * math.exp(log_coupling)
     with_others = (nominal_floor + nominal_flow) * math.exp(resistance)
-    whole = max(with_others - coupling * usual.others_slope, with_others / 4)
+    alone = max(with_others - coupling * usual.others_slope, with_others / 4)
     die_resistance = _NOMINAL.die_resistance * math.exp(die)
     n = _NOMINAL.resistance_exponent * math.exp(exponent)
     return FittedPlant(
-        resistance_floor=die_resistance + whole * odds / (1 + odds),
-        resistance_flow=whole / (1 + odds) * usual.duty**n,
+        resistance_floor=die_resistance + alone * odds / (1 + odds),
+        resistance_flow=thermal_resistance(0, alone / (1 + odds), n, 1 / usual.duty),
         resistance_exponent=n,
         die_resistance=die_resistance,
         die_time_constant_s=_NOMINAL.die_time_constant_s * math.exp(die_time),
@@ -202,11 +202,11 @@ def _plant(values: Sequence[float], usual: _Usual) -> FittedPlant:
     )
 
 
-def _repetition(card: Card, misfits_k: Sequence[float]) -> float:
-    """How many readings say the same as another: so many count as one.
+def _repetition(card: RecordedCard, misfits_k: Sequence[float]) -> float:
+    """How many readings count as one, because they repeat the same error.
 
-    A reading of whole degrees that stays where it is repeats its error of rounding, as does one that comes again with
-    every epoch; and what the model does not know stays wrong for a while.
+    A temperature in whole degrees that does not change repeats its rounding error, and so does a change that comes
+    again in every epoch. An error of the model lasts for a while.
     """
     new = {
         (before.temperature_c, after.temperature_c, round(after.power_w, -1), round(after.speed_percent))

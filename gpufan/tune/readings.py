@@ -45,7 +45,7 @@ Stretch = Sequence[Reading]
 
 
 @dataclass(frozen=True)
-class Card:
+class RecordedCard:
     """One card of a recording."""
 
     uuid: str
@@ -97,7 +97,7 @@ class _Collector:
         if row.speed_rpm and 0 < row.speed_rpm <= _MOST_RPM and speed >= 20:
             self._full_scale_rpm.append(row.speed_rpm / speed * 100)
 
-    def card(self) -> Card:
+    def card(self) -> RecordedCard:
         """What has come together."""
         stretches: list[list[Reading]] = []
         last_s = math.inf
@@ -108,14 +108,14 @@ class _Collector:
             stretches[-1].append(reading)
         long = tuple(stretch for stretch in stretches if stretch[-1].time_s - stretch[0].time_s >= _SHORTEST_S)
         rpm = sorted(self._full_scale_rpm)
-        return Card(self.uuid, self.label, long, rpm[len(rpm) // 2] if rpm else None, self.pci)
+        return RecordedCard(self.uuid, self.label, long, rpm[len(rpm) // 2] if rpm else None, self.pci)
 
 
 def _is_power(power_w: float) -> bool:
     return 0 <= power_w <= _MOST_W
 
 
-def collect(rows: Iterable[Row]) -> list[Card]:
+def collect(rows: Iterable[Row]) -> list[RecordedCard]:
     """Sort `rows` by card, in the order in which the cards first appear; what is incomplete or absurd is left out."""
     cards: dict[str, _Collector] = {}
     for _, together in groupby(rows, key=lambda row: row.time_s):
@@ -128,7 +128,7 @@ def collect(rows: Iterable[Row]) -> list[Card]:
     return [collector.card() for collector in cards.values()]
 
 
-def choose(cards: Sequence[Card], names: Sequence[str], source: str) -> list[Card]:
+def choose(cards: Sequence[RecordedCard], names: Sequence[str], source: str) -> list[RecordedCard]:
     """The cards that `names` name, all where there are none. Raises InputError for a name that fits no card.
 
     `source` says there where they were looked for.

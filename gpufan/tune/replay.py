@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 
 from gpufan.core.card_settings import CardSettings
+from gpufan.core.thermal import SOUND_EXPONENT, approach, mean_sound_db, remaining_share, sound_db, total_sound_db
 from gpufan.daemon.summary import HOT_C, CardSummary, Swings
 from gpufan.daemon.workers import make_workers
-from gpufan.gpu.simulated import Plant, Profile, SimulatedBox, SimulatedGpu, Workload, sound_db
+from gpufan.gpu.simulated import Plant, Profile, SimulatedBox, SimulatedGpu, Workload
 from gpufan.history.plot import Panel, Series
 from gpufan.tune.fit import FittedPlant
-from gpufan.tune.readings import Card, Reading
+from gpufan.tune.readings import Reading, RecordedCard
 
 INTERVAL_S = 1.0
 
@@ -82,7 +83,7 @@ def replay(box: SimulatedBox, setting: Setting, duration_s: float, stop_above_c:
             summary.add(INTERVAL_S)
             trace.temperature_c.append(gpu.die_c)
             trace.duty_percent.append(gpu.speed_percent)
-        sounds_db.append(_together_db([sound_db(gpu.speed_rpm) for gpu in box.gpus]))
+        sounds_db.append(total_sound_db([sound_db(gpu.speed_rpm) for gpu in box.gpus]))
         if any(gpu.die_c > stop_above_c for gpu in box.gpus):
             break
         box.advance(INTERVAL_S)
@@ -91,7 +92,7 @@ def replay(box: SimulatedBox, setting: Setting, duration_s: float, stop_above_c:
         setting.name,
         hottest.peak_c,
         max(summary.hot_s for summary in summaries),
-        _together_db([summary.sound_db for summary in summaries]),
+        total_sound_db([summary.sound_db for summary in summaries]),
         max(summary.swings.count for summary in summaries),
         max(summary.throttled_percent for summary in summaries),
         [second * INTERVAL_S for second in range(len(sounds_db))],
@@ -120,7 +121,7 @@ class FittedBox(SimulatedBox):
     The heat of the others comes with the air as it did in the recording, or as `workload` makes it.
     """
 
-    def __init__(self, cards: Sequence[tuple[Card, FittedPlant]], workload: Workload | None = None) -> None:
+    def __init__(self, cards: Sequence[tuple[RecordedCard, FittedPlant]], workload: Workload | None = None) -> None:
         super().__init__(Profile("", tuple(plant for _, plant in cards)), workload or (lambda _: 0.0))
         self._others: list[Workload] = []
         self._coupling_k_per_w = [plant.coupling for _, plant in cards]
@@ -137,13 +138,13 @@ class FittedBox(SimulatedBox):
         """Let `seconds` pass for every card."""
         for number, gpu in enumerate(self.gpus):
             now_w = self._others[number](gpu.time_s)
-            kept = math.exp(-seconds / (gpu.plant.resistance(gpu.speed_percent) * gpu.plant.heat_capacity))
-            self._others_w[number] = now_w + (self._others_w[number] - now_w) * kept
+            time_constant_s = gpu.plant.resistance(gpu.speed_percent) * gpu.plant.heat_capacity
+            self._others_w[number] = approach(self._others_w[number], now_w, remaining_share(seconds, time_constant_s))
             gpu.neighbour_heat_k = self._coupling_k_per_w[number] * self._others_w[number]
         super().advance(seconds)
 
 
-def _take_place(gpu: SimulatedGpu, card: Card) -> None:
+def _take_place(gpu: SimulatedGpu, card: RecordedCard) -> None:
     """Let `gpu` be `card` at its first reading."""
     gpu.info = replace(card.info, slowdown_c=gpu.plant.slowdown_c)
     first = card.readings[0]
@@ -153,7 +154,7 @@ def _take_place(gpu: SimulatedGpu, card: Card) -> None:
     gpu.plant = replace(gpu.plant, power_limit_w=max(gpu.plant.power_limit_w, highest_w))
 
 
-def recorded(card: Card) -> Outcome:
+def recorded(card: RecordedCard) -> Outcome:
     """What `card` itself came to while it was recorded, told as a replay is."""
     seconds, rpm5, hot_s, swings = 0.0, 0.0, 0.0, Swings()
     times_s, temperatures_c, speeds_percent, sounds_db = [], [], [], []
@@ -161,34 +162,29 @@ def recorded(card: Card) -> Outcome:
     for elapsed_s, reading in _steps(card):
         rpm = reading.speed_percent / 100 * full_scale_rpm
         seconds += elapsed_s
-        rpm5 += elapsed_s * rpm**5
+        rpm5 += elapsed_s * rpm**SOUND_EXPONENT
         hot_s += elapsed_s * (reading.temperature_c > HOT_C)
         swings.add(reading.speed_percent if reading.duty_percent is None else reading.duty_percent)
         times_s.append(seconds)
         temperatures_c.append(reading.temperature_c)
         speeds_percent.append(reading.speed_percent)
         sounds_db.append(sound_db(rpm))
-    mean_db = sound_db((rpm5 / seconds) ** 0.2)
+    mean_db = mean_sound_db(rpm5 / seconds)
     peak_c = max(temperatures_c)
     return Outcome(
         "as recorded", peak_c, hot_s, mean_db, swings.count, None, times_s, temperatures_c, speeds_percent, sounds_db
     )
 
 
-def _recorded(card: Card, value: Callable[[Reading], float]) -> Workload:
+def _recorded(card: RecordedCard, value: Callable[[Reading], float]) -> Workload:
     """What `value` was of `card` at a time, stretch after stretch, and then again from the start."""
     values = [value(reading) for _, reading in _steps(card)]
     ends_s = list(accumulate(elapsed_s for elapsed_s, _ in _steps(card)))
     return lambda time_s: values[min(bisect_right(ends_s, time_s % ends_s[-1]), len(values) - 1)]
 
 
-def _steps(card: Card) -> Iterator[tuple[float, Reading]]:
+def _steps(card: RecordedCard) -> Iterator[tuple[float, Reading]]:
     """Each reading but the first of a stretch, and the seconds since the one before."""
     for stretch in card.stretches:
         for before, after in pairwise(stretch):
             yield after.time_s - before.time_s, after
-
-
-def _together_db(sounds_db: Sequence[float]) -> float:
-    """Sound of several sources, dB(A)."""
-    return 10 * math.log10(sum(10 ** (level / 10) for level in sounds_db)) if any(sounds_db) else 0.0

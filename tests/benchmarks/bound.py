@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gpufan.core.thermal import sound_db
 from gpufan.daemon.summary import Swings
-from gpufan.gpu.simulated import Plant, SimulatedGpu, Workload, dilution, sound_db
+from gpufan.gpu.simulated import Plant, SimulatedGpu, Workload, dilution
 from tests.benchmarks import family
 
 STEP_S = 5

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from gpufan.core import thermal
 from gpufan.daemon.summary import CardSummary, Swings
 from gpufan.daemon.worker import Worker
 from gpufan.gpu import simulated
@@ -119,7 +120,7 @@ def bounds(pool: Executor, file: Path | None, workloads: Sequence[str], plants: 
     """Bounds by workload and number, from the file where it has them."""
     file = file or Path(tempfile.gettempdir()) / "gpufan-bounds.json"
     known = _read(file)
-    modules = [simulated, family, bound]
+    modules = [simulated, thermal, family, bound]
     sources = {False: _digest(modules), True: _digest([*modules, pair])}
     new: dict[str, Future[Bound]] = {}
     found: dict[str, dict[int, str]] = {w: {} for w in workloads}

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpufan.gpu.simulated import Plant, sound_db
+from gpufan.core.thermal import sound_db
+from gpufan.gpu.simulated import Plant
 from tests.benchmarks import family
 from tests.benchmarks.bound import CHANGE_PRICE_S, LIMITS_C, Array, Bound, Hour, Plan, Problem, hour
 

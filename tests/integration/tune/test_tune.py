@@ -21,8 +21,8 @@ SHORT = 4
 """Minutes: enough to say something."""
 
 NOTHING = (
-    "0 GTX 1080 Ti: no whole minute of readings that follow one another within 10 s, with temperature, power and fan"
-    " speed"
+    "0 GTX 1080 Ti: the recording has no full minute with temperature, power and fan speed at least every 10 s: record"
+    " for longer"
 )
 
 

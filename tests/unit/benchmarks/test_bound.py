@@ -6,8 +6,9 @@ from functools import cache
 import numpy as np
 import pytest
 
+from gpufan.core.thermal import sound_db
 from gpufan.daemon.summary import CardSummary
-from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox, Workload, sound_db
+from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox, Workload
 from tests.benchmarks import family, joint, pair
 from tests.benchmarks.bound import CHANGE_PRICE_S, STEP_S, Bound, DieOffset, Plan, Problem, hour
 from tests.benchmarks.control import run

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpufan.core.thermal import sound_db
 from gpufan.daemon.summary import CardSummary, Swings
-from gpufan.gpu.simulated import Plant, SimulatedGpu, sound_db
+from gpufan.gpu.simulated import Plant, SimulatedGpu
 
 
 def swings(series: list[float]) -> Swings:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gpufan.core.pci import PciAddress
 from gpufan.daemon.summary import CardSummary
-from gpufan.gpu.simulated import PROFILES, WORKLOADS, Plant, Profile, SimulatedBox, SimulatedGpu, sound_db
+from gpufan.gpu.simulated import PROFILES, WORKLOADS, Plant, Profile, SimulatedBox, SimulatedGpu
 
 
 def box(*plants: Plant, load: Callable[[float], float] = lambda t: 230.0, **profile: object) -> SimulatedBox:
@@ -38,15 +38,6 @@ def test_a_card_settles_where_published_measurements_do(
     duty: int, power_w: float, inlet_c: float, die_c: float
 ) -> None:
     assert settled_c(duty, power_w, Plant(inlet_c=inlet_c, target_c=95)) == pytest.approx(die_c, abs=0.6)
-
-
-@pytest.mark.parametrize(("rpm", "db"), [(1100, 29), (0.23 * 4800, 29), (2400, 44.5), (3600, 55)])
-def test_sound_agrees_with_published_measurements(rpm: float, db: float) -> None:
-    assert sound_db(rpm) == pytest.approx(db, abs=2)
-
-
-def test_a_fan_that_stands_still_makes_no_sound() -> None:
-    assert sound_db(0) == 0
 
 
 def test_more_duty_is_cooler_and_more_power_hotter() -> None:

@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from gpufan.cli.main import main
+from gpufan.core.thermal import sound_db
 from gpufan.daemon import recording
 from gpufan.errors import GpufanError, InputError
-from gpufan.gpu.simulated import sound_db
 from gpufan.history import FILE
 from gpufan.history.daily import Day, day_span, days, event_text, load_from_w, read_day
 from gpufan.history.events import Event

@@ -11,7 +11,7 @@ from gpufan.daemon.recording import Row, rows
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.simulated import WORKLOADS, Plant, SimulatedGpu
 from gpufan.tune.fit import Fit, fit
-from gpufan.tune.readings import Card, collect
+from gpufan.tune.readings import RecordedCard, collect
 
 NOMINAL = Plant()
 
@@ -35,7 +35,7 @@ def record(
     return tuple(found)
 
 
-def card(found: Iterable[Row] = ()) -> Card:
+def card(found: Iterable[Row] = ()) -> RecordedCard:
     """The one card of `found`, or of ten minutes of the nominal card."""
     (only,) = collect(found or record())
     return only

@@ -16,7 +16,7 @@ from gpufan.daemon.worker import Worker
 from gpufan.errors import GpufanError, InputError
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
 from gpufan.tune.fit import Fit, FittedPlant, fit, predict, steady_c
-from gpufan.tune.readings import Card, collect
+from gpufan.tune.readings import RecordedCard, collect
 from gpufan.tune.replay import Setting, replay
 from tests.benchmarks import family
 from tests.unit.tune.recorded import card, fitted, record
@@ -158,8 +158,8 @@ def test_speed_in_rpm_is_that_of_the_fan() -> None:
 
 
 def test_nothing_to_go_by_is_told() -> None:
-    with pytest.raises(GpufanError, match="0 GTX 1080 Ti: no whole minute of readings"):
-        fit(Card("GPU-1", "0 GTX 1080 Ti", (), None))
+    with pytest.raises(GpufanError, match="0 GTX 1080 Ti: the recording has no full minute"):
+        fit(RecordedCard("GPU-1", "0 GTX 1080 Ti", (), None))
 
 
 def test_without_scipy_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from gpufan.daemon.recording import Row
 from gpufan.errors import InputError
-from gpufan.tune.readings import LONGEST, Card, choose, collect
+from gpufan.tune.readings import LONGEST, RecordedCard, choose, collect
 
 
 def row(time_s: float, **changes: Any) -> Row:
@@ -128,4 +128,4 @@ def test_a_recording_without_rows_is_told() -> None:
 
 @pytest.mark.parametrize(("label", "shown"), [("0 GTX 1080 Ti", "0 GTX 1080 Ti"), ("odd", "0 odd"), ("", "0 ")])
 def test_a_label_of_any_kind_names_the_card(label: str, shown: str) -> None:
-    assert Card("GPU-1", label, (), None).info.label == shown
+    assert RecordedCard("GPU-1", label, (), None).info.label == shown

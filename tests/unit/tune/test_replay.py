@@ -7,11 +7,12 @@ import pytest
 
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
+from gpufan.core.thermal import sound_db
 from gpufan.daemon.recording import Row
-from gpufan.gpu.simulated import PROFILES, WORKLOADS, Plant, Profile, SimulatedBox, sound_db
+from gpufan.gpu.simulated import PROFILES, WORKLOADS, Plant, Profile, SimulatedBox
 from gpufan.tune.compare import settings, simulated_boxes
 from gpufan.tune.fit import FittedPlant
-from gpufan.tune.readings import Card, collect
+from gpufan.tune.readings import RecordedCard, collect
 from gpufan.tune.replay import FittedBox, Outcome, Setting, panels, recorded, replay
 from tests.unit.tune.recorded import EAGER, card, record
 
@@ -81,7 +82,7 @@ def row(time_s: float, power_w: float) -> Row:
     return Row(time_s, "GPU-1", "0 A", 60, power_w, 50, 50, None, "ours", "curve", "")
 
 
-def slow_card() -> Card:
+def slow_card() -> RecordedCard:
     """Power of each reading's own number of seconds; a gap after the fourth."""
     times_s = [0, 5, 10, 60.5, 65, 70, 1000, 1005, 1060]
     (only,) = collect(row(time_s, time_s) for time_s in [*times_s[:3], *range(15, 70, 5), *range(1000, 1065, 5)])

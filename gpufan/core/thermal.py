@@ -1,0 +1,84 @@
+"""The physics of a card cooled by air: its thermal resistance, how it warms up, and how loud its fans are.
+
+Formulas only, each in this one place. The constants of a card are in `gpufan.gpu.simulated` (the card as it is) and in
+`gpufan.control.card_model` (the card as the target law knows it).
+"""
+
+import math
+from collections.abc import Iterable
+
+SOUND_EXPONENT = 5
+"""The sound power of a fan grows with this power of its speed.
+
+Least squares over the three measurements named at `sound_db` gives 5.05.
+"""
+
+_REFERENCE_RPM, _REFERENCE_DB = 2400, 44.5
+_AUDIBLE_RPM = 100
+"""A fan that turns more slowly than this is silent."""
+
+
+def thermal_resistance(floor: float, flow: float, exponent: float, speed: float) -> float:
+    """Thermal resistance from a card to its inlet air, K/W: floor + flow * speed^-exponent.
+
+    `floor` is the part that no air flow removes, K/W. `flow` is the other part at `speed` 1, K/W. `speed` is the duty
+    or fan speed as a share of the speed for which `flow` is given; it must be above 0. Forced convection has an
+    exponent of 0.5 (laminar flow) to 0.8 (turbulent flow); the operating points of GTX 1080 Ti cards in reviews fit
+    0.08 + 0.108 * duty^-0.8 K/W.
+
+    >>> round(thermal_resistance(0.08, 0.108, 0.8, 0.5), 3)
+    0.268
+    """
+    return floor + flow * math.pow(speed, -exponent)
+
+
+def speed_for_resistance(floor: float, flow: float, exponent: float, resistance: float) -> float:
+    """Speed at which `thermal_resistance` is `resistance` K/W; infinite where no air flow is enough.
+
+    >>> round(speed_for_resistance(0.08, 0.108, 0.8, 0.268), 2)
+    0.5
+    """
+    return math.pow(flow / (resistance - floor), 1 / exponent) if resistance > floor else math.inf
+
+
+def remaining_share(seconds: float, time_constant_s: float) -> float:
+    """Share of a difference that is left after `seconds`, 0..1, where it falls by a factor of e in `time_constant_s`.
+
+    The time constant of a heatsink is its resistance (K/W) times its heat capacity (J/K).
+    """
+    return math.exp(-seconds / time_constant_s)
+
+
+def approach(value: float, end: float, remaining: float) -> float:
+    """Value of a first-order node that started at `value` and moves towards a constant `end`.
+
+    `remaining` is the `remaining_share` of the time step. The result is exact, so a step of any length is stable.
+
+    >>> approach(20, 80, 0.25)
+    65.0
+    """
+    return end + (value - end) * remaining
+
+
+def sound_db(rpm: float) -> float:
+    """Sound of the fans of one card in dB(A) at `rpm`; 0 below 100 rpm.
+
+    Measured on a GTX 1080 Ti Founders Edition: 29 dB(A) at 1100 rpm, 44.5 dB(A) at 2400 rpm and 55 dB(A) at 3600 rpm
+    (computerbase.de, March 2017).
+    """
+    return _REFERENCE_DB + 10 * SOUND_EXPONENT * math.log10(rpm / _REFERENCE_RPM) if rpm > _AUDIBLE_RPM else 0.0
+
+
+def mean_sound_db(mean_energy: float) -> float:
+    """Energy mean of the sound in dB(A), from the mean of rpm^`SOUND_EXPONENT` over time."""
+    return sound_db(math.pow(mean_energy, 1 / SOUND_EXPONENT))
+
+
+def total_sound_db(sounds_db: Iterable[float]) -> float:
+    """Sound of several sources together, dB(A); 0 stands for a silent source.
+
+    >>> round(total_sound_db([40, 40, 0]), 1)
+    43.0
+    """
+    audible = [level for level in sounds_db if level]
+    return 10 * math.log10(sum(10 ** (level / 10) for level in audible)) if audible else 0.0
