@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import cycle, islice
 
-from gpufan.control.card_model import EASE_S, STEP_S, CardModel, Learnt
+from gpufan.control.card_model import STEP_S, CardModel, Learnt
 from gpufan.control.law import Decision
 from gpufan.control.load import FUTURE_BINS, FUTURE_S, Load
 from gpufan.core.card_settings import CardSettings
@@ -274,7 +274,7 @@ class TargetLaw:
         margin_c = 0.0 if load.period_w else MARGIN_C
         aim_c = self._target_c - margin_c - FIRST_C * math.exp(-self._near_s / FIRST_S)
         steady = load.at_work and load.level_s >= STEADY_S
-        ease_s = STEADY_EASE_S if steady else EASE_S
+        ease_s = STEADY_EASE_S if steady else self.model.tunables.ease_s
         if load.level_s > STEP_S:
             self._highest_w = max(self._highest_w, load.level_w)
         jump_w = self._power_limit_w or self._highest_w

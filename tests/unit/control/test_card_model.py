@@ -127,7 +127,10 @@ def test_nothing_believed_leaves_its_bounds_and_doubt_stays_positive(
             model.anchor(temperature_c, power_w)
         model.learn(elapsed_s, temperature_c, power_w, duty)
         assert all(map(math.isfinite, numbers(model)))
-        assert all(low <= x <= high for low, x, high in zip(model._LOWEST, model._x, model._HIGHEST, strict=True))
+        assert all(
+            low <= x <= high
+            for low, x, high in zip(model.tunables.lowest, model._x, model.tunables.highest, strict=True)
+        )
         assert all(model._p[i][i] > 0 for i in range(6))
 
 

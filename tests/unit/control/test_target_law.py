@@ -13,7 +13,7 @@ from gpufan.control.card_model import STEP_S, Learnt
 from gpufan.control.controller import Controller
 from gpufan.control.curve_law import duty_range
 from gpufan.control.law import Decision
-from gpufan.control.load import LASTS_S, Load
+from gpufan.control.load import Load, LoadTunables
 from gpufan.control.target_law import BRAKE_C, NEIGHBOUR_SHARE, TargetLaw, for_neighbours
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
@@ -102,7 +102,10 @@ def test_whatever_is_read_what_is_believed_of_the_card_stays_within_bounds(
         subject.decide(*reading)  # type: ignore[arg-type]
         assert isinstance(subject._law, TargetLaw)
         model = subject._law.model
-        assert all(low <= x <= high for low, x, high in zip(model._LOWEST, model._x, model._HIGHEST, strict=True))
+        assert all(
+            low <= x <= high
+            for low, x, high in zip(model.tunables.lowest, model._x, model.tunables.highest, strict=True)
+        )
         assert all(model._p[i][i] > 0 for i in range(6))
 
 
@@ -636,7 +639,7 @@ def test_jobs_of_many_minutes_are_no_period() -> None:
 
 
 def test_a_load_of_unknown_length_may_last_as_long_again() -> None:
-    assert loaded((100, 220)).rest_s == pytest.approx(100 + LASTS_S)
+    assert loaded((100, 220)).rest_s == pytest.approx(100 + LoadTunables().lasts_s)
 
 
 def test_a_job_is_taken_to_be_somewhat_longer_than_the_longest_yet_at_most() -> None:
@@ -644,7 +647,7 @@ def test_a_job_is_taken_to_be_somewhat_longer_than_the_longest_yet_at_most() -> 
 
 
 def test_a_job_longer_than_that_may_last_as_long_again() -> None:
-    assert loaded((100, 220), (100, 15), (200, 220)).rest_s == pytest.approx(200 + LASTS_S)
+    assert loaded((100, 220), (100, 15), (200, 220)).rest_s == pytest.approx(200 + LoadTunables().lasts_s)
 
 
 def test_jobs_that_were_alike_three_times_end_as_they_did() -> None:
