@@ -1,41 +1,52 @@
-"""The command `gpufan deploy`: parse, call, print."""
+"""The commands that write files for the care of many machines: `gpufan deploy ansible` and `gpufan dashboard`."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
-from gpufan.cli.options import debug_option
+from gpufan.cli.command import Command, Group
+
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_force_option = click.option("--force", is_flag=True, help="Replace existing files that have other content.")
 
 
-@click.group(invoke_without_command=True)
-@click.pass_context
-def deploy(context: click.Context) -> None:
-    """Install gpufan on many boxes."""
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
+@click.group(cls=Group)
+def deploy() -> None:
+    """Install gpufan on many machines."""
 
 
-@deploy.command()
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="FOLDER",
-    default="gpufan-ansible",
-    show_default=True,
-    help="Where to write them.",
-)
-@click.option("--force", is_flag=True, help="Replace files that are there with other content.")
-@debug_option
+@deploy.command(cls=Command)
+@click.option("--output", type=_FOLDER, metavar="FOLDER", default="gpufan-ansible", help="Where to write the files.")
+@_force_option
 def ansible(output: Path, force: bool) -> None:
     """Write a playbook and a role for Ansible.
 
-    They give every box its environment, the settings and the service, and a second run changes nothing. The playbook
-    says how to start it. A list of boxes and settings that are there already stay as they are.
+    They install gpufan with its settings and its service on every machine; a second run changes nothing. The playbook
+    says how to start it. An inventory and settings that exist already are not replaced.
     """
     from gpufan.service.ansible import beginnings, contents
-    from gpufan.system.files import write_files as write
 
     missing = {name: data for name, data in beginnings().items() if not os.path.lexists(output / name)}
-    for line in write(output, contents() | missing, force=force):
+    _write(output, contents() | missing, force)
+
+
+@click.command(cls=Command)
+@click.option("--output", type=_FOLDER, metavar="FOLDER", default=".", help="Where to write the files.")
+@_force_option
+def dashboard(output: Path, force: bool) -> None:
+    """Write a dashboard for Grafana and alert rules for Prometheus.
+
+    Both use the metrics of `gpufan exporter`.
+    """
+    from gpufan.metrics.dashboard import contents
+
+    _write(output, contents(), force)
+
+
+def _write(folder: Path, contents: Mapping[str, bytes], force: bool) -> None:
+    from gpufan.system.files import write_files
+
+    for line in write_files(folder, contents, force=force):
         click.echo(line)

@@ -1,30 +1,25 @@
-"""The command `gpufan doctor`: parse, look, judge, print."""
+"""The command `gpufan doctor`."""
 
 from pathlib import Path
 
 import click
 
-from gpufan.cli.options import config_option, debug_option, runtime_option
+from gpufan.cli import options
+from gpufan.cli.command import Command
 
 
-@click.command(short_help="Find what is wrong here, and what to do about it.")
-@click.option("--try-fans", is_flag=True, help="Move the fans of every card by a step, and give them back; needs root.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings for programs.")
+@click.command(cls=Command)
 @click.option(
-    "--bundle",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write all that helps to understand a fault to a new .tar.gz, with nothing private in it.",
+    "--try-fans", is_flag=True, help="Prove fan control: change the speed of all fans for a moment; needs root."
 )
-@config_option
-@runtime_option
-@debug_option
-def doctor(
-    try_fans: bool, as_json: bool, bundle: Path | None, config_path: Path | None, runtime_dir: Path | None
-) -> None:
-    """Look at driver, cards, service and box, and say what to do.
+@click.option("--json", "as_json", is_flag=True, help="Print the findings for programs.")
+@options.file("--bundle", help="Write what helps to explain a fault to a new .tar.gz file, without private data.")
+@options.config
+@options.runtime_dir
+def doctor(try_fans: bool, as_json: bool, bundle: Path | None, config_path: Path | None, runtime_dir: Path) -> None:
+    """Check the driver, the cards, the service and this machine, and say what to do.
 
-    Changes nothing, works for any user, and takes some seconds at most. Exit status 1 where there is a problem.
+    Changes nothing, needs no root, and ends within seconds. The exit status is 1 when there is a problem.
     """
     from gpufan.doctor.checks import examine
     from gpufan.doctor.probe import gather, try_the_fans

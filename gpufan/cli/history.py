@@ -1,4 +1,4 @@
-"""The commands `gpufan keep-history`, `history` and `report`: parse, call, print."""
+"""The commands that record and show the past: `gpufan keep-history`, `gpufan history` and `gpufan report`."""
 
 import time
 from itertools import islice
@@ -7,65 +7,51 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpufan.cli.options import debug_option, gpu_option, read_duration_s, read_with, runtime_option
-from gpufan.errors import InputError
+from gpufan.cli import options
+from gpufan.cli.command import Command
 from gpufan.history import DEFAULT_FOLDER
-from gpufan.system.paths import RUNTIME_FOLDER, SNAPSHOT
+from gpufan.system.paths import SNAPSHOT
 
 if TYPE_CHECKING:
     from gpufan.history.reader import Past, Span
 
-state_option = click.option(
-    "--state-dir",
-    type=click.Path(path_type=Path),
-    envvar="GPUFAN_STATE_DIR",
-    metavar="FOLDER",
-    default=DEFAULT_FOLDER,
-    show_default=True,
-    help="Where the history lies.",
+_state_option = options.file(
+    "--state-dir", envvar="GPUFAN_STATE_DIR", metavar="FOLDER", default=DEFAULT_FOLDER, help="Folder of the history."
 )
-last_option = click.option(
-    "--last",
-    "last_s",
-    metavar="30m|24h|7d",
-    callback=read_with(read_duration_s),
-    help="Only so long until now.",
-)
+_last_option = options.duration("--last", "last_s", metavar="30m|24h|7d", help="Only this long until now.")
 
 
-@click.command("keep-history", short_help="Keep a week's history, for `history` and `report`.")
-@state_option
-@runtime_option
-@debug_option
-def keep_history(state_dir: Path, runtime_dir: Path | None) -> None:
-    """Keep what the running gpufan did, until stopped: a day by the second, a week by the minute.
+@click.command("keep-history", cls=Command)
+@_state_option
+@options.runtime_dir
+def keep_history(state_dir: Path, runtime_dir: Path) -> None:
+    """Record what the running gpufan does, until stopped: each second for a day, each minute for a week.
 
-    Needs no rights but to write to its folder. install-service makes it a service of its own.
+    It needs no rights except to write to its folder. install-service installs it as a service of its own.
     """
     from gpufan.history.keeper import keep
 
-    keep((runtime_dir or RUNTIME_FOLDER) / SNAPSHOT, state_dir, lambda text: click.echo(f"gpufan: {text}", err=True))
+    keep(runtime_dir / SNAPSHOT, state_dir, lambda text: click.echo(f"gpufan: {text}", err=True))
 
 
-@click.command(short_help="Show what the cards did in the last week.")
+@click.command(cls=Command)
 @click.option("--day", metavar="DATE", help="Only this day: 2026-11-22, today or yesterday.")
-@last_option
-@gpu_option
-@click.option("--events", "as_events", is_flag=True, help="What happened and why, line by line.")
-@click.option("--csv", "as_csv", is_flag=True, help="Every reading, as `gpufan tune` takes it.")
-@state_option
-@debug_option
+@_last_option
+@options.gpu
+@click.option("--events", "as_events", is_flag=True, help="Print each event and its cause on a line.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print every reading as CSV, for `gpufan tune`.")
+@_state_option
 def history(
     day: str | None, last_s: float | None, gpus: tuple[str, ...], as_events: bool, as_csv: bool, state_dir: Path
 ) -> None:
-    """Show how hot, how loud and how busy the cards were, day by day, and what went wrong.
+    """Show how hot, how loud and how busy the cards were on each day, and what went wrong.
 
-    A reading is kept for a day, the mean, least and most of a minute for a week.
+    Every reading is stored for a day; mean, lowest and highest value of each minute are stored for a week.
     """
-    if as_events and as_csv:
-        raise InputError("--events and --csv are two ways to print it: leave out one")
-    if day is not None and last_s is not None:
-        raise InputError("--day and --last are two ways to say when: leave out one")
+    if as_events:
+        options.refuse(["as_csv"], "and --events exclude each other: leave out one")
+    if day is not None:
+        options.refuse(["last_s"], "and --day exclude each other: leave out one")
     from gpufan.daemon.recording import HEADER, to_csv
     from gpufan.history import daily as days
     from gpufan.history.reader import Past
@@ -85,23 +71,15 @@ def history(
             days.print_days(past, cards, span)
 
 
-@click.command(short_help="Write a page or picture of the last week.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE.html|FILE.png",
-    default="gpufan-report.html",
-    show_default=True,
-    help="The file to write.",
-)
-@last_option
-@gpu_option
-@state_option
-@debug_option
+@click.command(cls=Command)
+@options.file("--output", metavar="FILE.html|FILE.png", default="gpufan-report.html", help="The file to write.")
+@_last_option
+@options.gpu
+@_state_option
 def report(output: Path, last_s: float | None, gpus: tuple[str, ...], state_dir: Path) -> None:
-    """Write temperature, fans, power, sound and events of the cards over time, and where on their curves they lived.
+    """Write temperature, fans, power, sound and events of the cards over time, and the time spent on their curves.
 
-    HTML is one file that needs nothing beside it, to be opened in a browser, sent or printed. Needs the extra `plot`:
+    An HTML page is a single file, to be opened in a browser, sent or printed. This needs the extra `plot`:
     pip install 'gpufan[plot]'
     """
     from gpufan.history.page import SUFFIXES, write_report
@@ -115,6 +93,6 @@ def report(output: Path, last_s: float | None, gpus: tuple[str, ...], state_dir:
 
 
 def _until_now(past: "Past", last_s: float | None) -> "Span":
-    """All of the history, or only the last so many seconds."""
+    """The whole history, or its last `last_s` seconds."""
     span = past.span()
     return span if last_s is None else span._replace(begin_s=time.time() - last_s)

@@ -1,54 +1,51 @@
-"""Options that several commands share, so that they are spelled and explained in one way."""
+"""Options and types of values that several commands share, so that they are spelled and explained in one way."""
 
 import math
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from gpufan.config.schema import NOTHING, RunKeys
+from gpufan.config.schema import NOTHING, RunKeys, limits
 from gpufan.config.settings import DEFAULT_PATH, Source
-from gpufan.errors import InputError
-from gpufan.system.paths import RUNTIME_FOLDER
+from gpufan.core.curve import Curve
+from gpufan.errors import GpufanError, InputError
+from gpufan.system.paths import RUNTIME_FOLDER, SNAPSHOT
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def read_with(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """A callback that reads an option's text with `parse`, each text of one that may be repeated.
+def parsed(parse: Callable[[str], Any]) -> Callable[[object], Any]:
+    """A type of option whose text `parse` reads; click adds the name of the option to an InputError."""
 
-    An InputError becomes click's, which names the option.
-    """
-
-    def callback(context: click.Context, parameter: click.Parameter, text: str | tuple[str, ...] | None) -> Any:
+    @wraps(parse)
+    def convert(text: object) -> Any:
         try:
-            if isinstance(text, tuple):
-                return tuple(parse(each) for each in text)
-            return None if text is None else parse(text)
+            return parse(str(text))
         except InputError as error:
-            raise click.BadParameter(str(error), context, parameter) from error
+            raise click.BadParameter(str(error)) from error
 
-    return callback
+    return convert
 
 
 class FloatRange(click.FloatRange):
-    """A range that NaN is not in."""
+    """A range of numbers without NaN, which click lets through."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read `value` as a number within the range; click says what is wrong with it."""
+        """Read `value` as a number within the range."""
         number = super().convert(value, param, ctx)
         return self.fail(f"{value} is not a number", param, ctx) if math.isnan(number) else number
 
 
-def read_duration_s(text: str) -> float:
+def _read_duration_s(text: str) -> float:
     """Read `90s`, `30m` or `1h` as seconds. Raises InputError."""
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)", text.strip())
     seconds = float(match[1]) * _UNITS_S[match[2]] if match else 0.0
@@ -57,68 +54,93 @@ def read_duration_s(text: str) -> float:
     return seconds
 
 
+# Both are written out here, so that a real run need not load the simulator; a test compares.
+PROFILES = ("1080ti", "dual-1080ti", "dual-1080ti-open-air", "quad-2080ti")
+WORKLOADS = ("epochs", "sweep", "step", "idle")
+
+
 def is_given(name: str) -> bool:
-    """Whether the option was given rather than left at its default."""
+    """Whether the option was given, rather than left at its default."""
     return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
+def refuse(names: Iterable[str], reason: str) -> None:
+    """Raise InputError where an option of one of the names was given; `reason` follows its spelling."""
+    for parameter in click.get_current_context().command.params:
+        if parameter.name in names and is_given(parameter.name):
+            raise InputError(f"{parameter.opts[0]} {reason}")
+
+
+def given_keys(options: Mapping[str, Any]) -> RunKeys:
+    """The settings among `options` that were given."""
+    return RunKeys(**{name: value for name, value in options.items() if is_given(name)})
+
+
 def settings_source(path: Path | None, options: RunKeys = NOTHING) -> Source:
-    """The file at `path`; without one the usual file, if it is there."""
+    """The settings file `path`; without it the default file, which may be missing."""
     return Source(path or DEFAULT_PATH, required=path is not None, options=options)
 
 
-def _cards(context: click.Context, _parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-    from gpufan.cli.completion import cards  # only who presses TAB needs it
+def _complete_card(context: click.Context, _parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """Cards of the running gpufan, by index and UUID. The driver is not asked, since it may hang."""
+    from click.shell_completion import CompletionItem
 
-    return cards(context, incomplete)
+    from gpufan.daemon import snapshot_file
+
+    folder = context.params.get("runtime_dir") or os.environ.get("GPUFAN_RUNTIME_DIR") or RUNTIME_FOLDER
+    try:
+        gpus = snapshot_file.read(Path(folder) / SNAPSHOT).gpus
+    except GpufanError:
+        return []
+    # No PCI addresses: bash splits a word at each colon.
+    names = [(str(gpu.index), f"{gpu.label} {gpu.pci}") for gpu in gpus] + [(gpu.uuid, gpu.label) for gpu in gpus]
+    return [CompletionItem(name, help=about) for name, about in names if name.startswith(incomplete)]
 
 
-gpu_option = click.option(
+# Kinds of options, of which each command says the rest.
+file = partial(click.option, type=click.Path(path_type=Path), metavar="FILE")
+duration = partial(click.option, type=parsed(_read_duration_s), metavar="90s|30m|1h")
+curve = partial(click.option, "--curve", type=parsed(Curve.parse), metavar="T:D,...")
+target = partial(click.option, "--target", type=FloatRange(*limits("target_c")), metavar="°C")
+workload = partial(click.option, "--workload", type=click.Choice(WORKLOADS), default="epochs")
+
+# Options that are the same in every command.
+gpu = click.option(
     "--gpu",
     "gpus",
     multiple=True,
     metavar="CARD",
-    shell_complete=_cards,
-    help="Only this card: UUID, PCI address, index or name. Repeatable. [default: all]",
+    shell_complete=_complete_card,
+    show_default="all cards",
+    help="Only this card: UUID, PCI address, index or name. Repeatable.",
 )
-backend_option = click.option(
+backend = click.option(
     "--backend",
     type=click.Choice(["auto", "nvml", "x11"]),
     default="auto",
-    show_default=True,
-    help="What sets the fans; auto takes NVML for every card where that works, and X for the rest.",
+    help="How fans are set; auto uses NVML for every card where that works, and X for the others.",
 )
-display_option = click.option(
+display = click.option(
     "--display",
     metavar=":N",
     envvar="GPUFAN_DISPLAY",
-    help="Use the X server that runs there, with the cookie in XAUTHORITY. [default: one of our own, when needed]",
+    show_default="start an X server when needed",
+    help="Use this running X server, with the cookie in XAUTHORITY.",
 )
-config_option = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help=f"File of settings. [default: {DEFAULT_PATH}, if it is there]",
-)
-runtime_option = click.option(
+config = file("--config", "config_path", show_default=f"{DEFAULT_PATH}, if it exists", help="The settings file.")
+runtime_dir = file(
     "--runtime-dir",
-    type=click.Path(path_type=Path),
     envvar="GPUFAN_RUNTIME_DIR",
     metavar="FOLDER",
-    help=f"Where lock and snapshot lie. [default: {RUNTIME_FOLDER}]",
+    default=RUNTIME_FOLDER,
+    help="Folder of the lock and the snapshot.",
 )
-# Both written out, since the model should be loaded only by those who use it; a test compares.
-PROFILE = click.Choice(["1080ti", "dual-1080ti", "dual-1080ti-open-air", "quad-2080ti"])
-WORKLOAD = click.Choice(["epochs", "sweep", "step", "idle"])
-simulate_option = click.option(
+simulate = click.option(
     "--simulate",
-    type=PROFILE,
+    type=click.Choice(PROFILES),
     is_flag=False,
     flag_value="dual-1080ti",
     metavar="[PROFILE]",
-    help="Use a simulated box and touch nothing of this machine: 1080ti, dual-1080ti (when bare),"
-    " dual-1080ti-open-air, quad-2080ti.",
+    help=f"Simulate the cards and touch nothing of this machine: {', '.join(PROFILES)}; without PROFILE, dual-1080ti.",
 )
-# main() looks for it, wherever it stands.
-debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+plot = file("--output", help="Draw temperature, duty and sound over time into this .svg or .png file.")

@@ -1,94 +1,85 @@
-"""The commands `gpufan install-service` and `gpufan uninstall-service`: parse, ask, call, print."""
+"""The commands `gpufan install-service` and `gpufan uninstall-service`."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from gpufan.cli.options import FloatRange, debug_option, gpu_option, read_with
-from gpufan.config.schema import limits
-from gpufan.core.curve import Curve
+from gpufan.cli import options
+from gpufan.cli.command import Command, root_group
 from gpufan.errors import InputError
+from gpufan.system import paths
+
+_dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 
 
-@click.command("install-service", short_help="Make gpufan a service of systemd.")
-@click.option(
-    "--curve", metavar="T:D,...", callback=read_with(Curve.parse), help="Curve to write into the configuration."
+@click.command(
+    "install-service",
+    cls=Command,
+    sections={
+        "Settings of the service": ("curve", "target_c", "gpus", "config"),
+        "What to install": ("history", "exporter", "keep_display_manager"),
+        "How to install": ("dry_run", "yes", "no_start", "skip_check"),
+    },
 )
-@click.option(
-    "--target",
-    "target_c",
-    type=FloatRange(*limits("target_c")),
-    metavar="°C",
-    help="Temperature to hold, likewise; the curve counts only above it.",
-)
-@click.option(
+@options.curve(help="Write this curve into a new settings file.")
+@options.target("target_c", help="Write this target into a new settings file; the curve applies only above it.")
+@options.gpu
+@options.file(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Configuration to install as /etc/gpufan/config.toml.",
+    help="Install this settings file as /etc/gpufan/config.toml.",
 )
-@gpu_option
-@click.option("--keep-display-manager", is_flag=True, help="Leave the display manager alone.")
 @click.option(
     "--history/--no-history",
     default=None,
-    help="Keep a history too, as a service without rights. [default: as before, at first yes]",
+    show_default="as before, at first yes",
+    help="Record a history too, in a service without rights.",
 )
 @click.option(
     "--exporter/--no-exporter",
     default=None,
-    help="Serve metrics to Prometheus too, likewise. [default: as before, at first no]",
+    show_default="as before, at first no",
+    help="Serve metrics to Prometheus too, in a service without rights.",
 )
+@click.option("--keep-display-manager", is_flag=True, help="Do not disable the display manager.")
+@_dry_run_option
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--no-start", is_flag=True, help="Install and enable only; nothing is started or stopped now.")
-@click.option("--skip-check", is_flag=True, help="Do not try the fans first, as for an image being built.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done and do nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@debug_option
-@click.pass_context
+@click.option("--skip-check", is_flag=True, help="Do not test the fans first, as when an image is built.")
 def install_service(
-    context: click.Context,
-    curve: Curve | None,
-    target_c: float | None,
-    config: Path | None,
-    gpus: tuple[str, ...],
-    keep_display_manager: bool,
     history: bool | None,
     exporter: bool | None,
-    no_start: bool,
-    skip_check: bool,
     dry_run: bool,
     yes: bool,
+    no_start: bool,
+    skip_check: bool,
+    **chosen: Any,
 ) -> None:
-    """Keep the fans under control from boot on, as a service of systemd.
+    """Control the fans from boot on, with a systemd service.
 
-    Tries the fans first, and says what it is about to do. `gpufan uninstall-service` puts all of it back.
+    Tests the fans first, then shows the changes and asks. `gpufan uninstall-service` reverts them.
     """
-    from gpufan.cli.shell_files import shell_files
     from gpufan.service.install import install
     from gpufan.service.plan import InstallOptions, make_plan
 
-    root = context.find_root().command
-    assert isinstance(root, click.Group)
-    options = InstallOptions(
-        curve=curve,
-        target_c=target_c,
-        config=config,
-        gpus=gpus,
-        keep_display_manager=keep_display_manager,
+    companions = {"history": history, "exporter": exporter}
+    wanted = InstallOptions(
         start=not no_start,
         check=not skip_check,
-        companions={name: value for name, value in (("history", history), ("exporter", exporter)) if value is not None},
-        shell_files=shell_files(root),
+        companions={name: value for name, value in companions.items() if value is not None},
+        shell_files=_shell_files(),
+        **chosen,
     )
-    plan = make_plan(options)
+    plan = make_plan(wanted)
     try:
         lines = plan.lines()
-        _tell(lines, plan.notes, dry_run)
+        _show_plan(lines, plan.notes, dry_run)
         if dry_run or not lines:
             return
-        _agree(plan.people, yes)
+        _confirm(plan.people, yes)
         install(plan, click.echo)
     finally:
         plan.close()
@@ -98,7 +89,23 @@ def install_service(
         click.echo("gpufan is in control: `gpufan status` shows it, `sudo gpufan uninstall-service` takes it back")
 
 
-def _tell(lines: Sequence[str], notes: Sequence[str], dry_run: bool) -> None:
+def _shell_files() -> dict[Path, str]:
+    """Text of the manual pages and completion scripts, by the path where man and the shells look for them."""
+    from gpufan.cli.completion import script
+    from gpufan.cli.man import page
+
+    cli = root_group()
+    share = paths.PREFIX / "share"
+    return {
+        share / "man/man1/gpufan.1": page("gpufan.1", cli),
+        share / "man/man5/gpufan.toml.5": page("gpufan.toml.5", cli),
+        share / "bash-completion/completions/gpufan": script("bash", cli),
+        share / "fish/vendor_completions.d/gpufan.fish": script("fish", cli),
+        share / "zsh/site-functions/_gpufan": script("zsh", cli),
+    }
+
+
+def _show_plan(lines: Sequence[str], notes: Sequence[str], dry_run: bool) -> None:
     click.echo("This would be done:" if dry_run else "This will be done:")
     for line in lines or ["nothing: all is as it should be"]:
         click.echo(f"  {line}")
@@ -106,7 +113,7 @@ def _tell(lines: Sequence[str], notes: Sequence[str], dry_run: bool) -> None:
         click.echo(f"note: {note}", err=True)
 
 
-def _agree(people: list[str], yes: bool) -> None:
+def _confirm(people: list[str], yes: bool) -> None:
     """Return if the user agrees. Raises InputError where nobody can be asked, click.Abort where they do not."""
     if yes:
         return
@@ -117,12 +124,11 @@ def _agree(people: list[str], yes: bool) -> None:
     click.confirm("Go on?", abort=True)
 
 
-@click.command("uninstall-service", short_help="Remove the service, and put all back.")
-@click.option("--purge", is_flag=True, help="Remove the configuration, the history and all that was learnt too.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done and do nothing.")
-@debug_option
+@click.command("uninstall-service", cls=Command)
+@click.option("--purge", is_flag=True, help="Also remove the settings, the history and the data learnt about cards.")
+@_dry_run_option
 def uninstall_service(purge: bool, dry_run: bool) -> None:
-    """Give the fans back to the driver and put back all that install-service has changed."""
+    """Give the fans back to the driver and revert all changes of install-service."""
     from gpufan.service.plan import check_rights
     from gpufan.service.uninstall import plan_uninstall, uninstall
 

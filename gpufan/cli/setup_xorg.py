@@ -1,4 +1,4 @@
-"""The command `gpufan setup-xorg`: parse, call, print."""
+"""The command `gpufan setup-xorg`."""
 
 import shlex
 from pathlib import Path
@@ -6,46 +6,43 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpufan.cli.options import debug_option, is_given, simulate_option
+from gpufan.cli import options
+from gpufan.cli.command import Command
 
 if TYPE_CHECKING:
     from gpufan.core.pci import PciAddress
 
 
-@click.command("setup-xorg", short_help="Prepare xorg.conf, for drivers that need X.")
+@click.command("setup-xorg", cls=Command)
 @click.option(
     "--output",
     type=click.Path(path_type=Path, readable=False),
     metavar="FILE",
     default="/etc/X11/xorg.conf",
-    show_default=True,
-    help="The file to write or change.",
+    help="The file to create or change.",
 )
 @click.option(
     "--coolbits",
     type=click.IntRange(1, 31),
     metavar="BITS",
     default=4,
-    show_default=True,
-    help="Bits to set in Coolbits; 4 is control of fans.",
+    help="Bits to set in Coolbits; 4 allows fan control.",
 )
-@click.option("--edid", is_flag=True, help="Pretend a monitor, for a server that does not start without one.")
+@click.option("--edid", is_flag=True, help="Simulate a monitor, for an X server that does not start without one.")
 @click.option("--dry-run", is_flag=True, help="Show the difference and change nothing.")
-@click.option("--restore", is_flag=True, help="Give back the file as it was before the first run.")
-@simulate_option
-@debug_option
+@click.option("--restore", is_flag=True, help="Restore the file as it was before the first run.")
+@options.simulate
 def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: bool, simulate: str | None) -> None:
-    """Let X set the fans of every NVIDIA card, for drivers that cannot do it otherwise.
+    """Let X set the fans of every NVIDIA card, for drivers that have no other way.
 
-    Writes xorg.conf, or changes in it only what must change. Shows the difference and keeps a backup.
+    Creates xorg.conf, or changes only what must change in it. Shows the difference and makes a backup.
     """
-    # Here and below, not above: other commands should not wait for what only this one needs.
     from gpufan.gpu.cards import nvml_addresses
     from gpufan.system import files
     from gpufan.xorg import setup
 
-    # A simulation touches nothing of this machine, unless it is told what.
-    dry_run |= simulate is not None and not is_given("output")
+    # A simulation touches no file of this machine unless it is named.
+    dry_run |= simulate is not None and not options.is_given("output")
     if not dry_run:
         files.check_writable(files.real_path(output))
     if restore:
@@ -63,7 +60,7 @@ def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: 
         return
     backup = setup.apply_setup(change)
     click.echo(f"wrote {output}" + (f"; what it was is in {backup}" if backup else ""))
-    given = f" --output {shlex.quote(str(output))}" if is_given("output") else ""
+    given = f" --output {shlex.quote(str(output))}" if options.is_given("output") else ""
     click.echo(f"it counts from the next start of X on; `gpufan setup-xorg --restore{given}` takes it back")
 
 

@@ -10,9 +10,9 @@ import gpufan
 PACKAGE = Path(gpufan.__file__).parent
 
 
-def loaded_by(*modules: str) -> set[str]:
-    """Names of all modules in a fresh interpreter after importing `modules`."""
-    program = f"import sys, {', '.join(modules)}; print(*sys.modules)"
+def loaded_by(*modules: str, then: str = "pass") -> set[str]:
+    """Names of all modules in a fresh interpreter after importing `modules` and running the statement `then`."""
+    program = f"import sys, {', '.join(modules)}; {then}; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(result.stdout.split())
 
@@ -30,9 +30,16 @@ def test_control_loads_nothing_of_ours_but_core_and_the_errors() -> None:
 
 
 def test_the_daemon_loads_neither_templates_nor_tables_nor_x() -> None:
-    loaded = loaded_by("gpufan.cli.main", "gpufan.daemon.run", "gpufan.gpu.nvml")
+    loaded = loaded_by("gpufan.cli.run", "gpufan.daemon.run", "gpufan.gpu.nvml")
     assert not loaded & {"jinja2", "rich", "Xlib", "prometheus_client", "matplotlib", "gpufan.gpu.simulated"}
 
 
 def test_a_simulation_does_not_load_the_driver() -> None:
-    assert "pynvml" not in loaded_by("gpufan.cli.main", "gpufan.daemon.run", "gpufan.gpu.simulated")
+    assert "pynvml" not in loaded_by("gpufan.cli.run", "gpufan.daemon.run", "gpufan.gpu.simulated")
+
+
+def test_help_loads_none_of_the_commands_that_it_lists() -> None:
+    loaded = loaded_by("gpufan.cli.main", then="gpufan.cli.main.cli.main(['--help'], standalone_mode=False)")
+    ours = {"gpufan.cli", "gpufan.cli.main", "gpufan.cli.command", "gpufan.errors"}
+    assert {name for name in loaded if name.startswith("gpufan.") and not name.startswith("gpufan.system")} == ours
+    assert not loaded & {"jinja2", "msgspec", "pynvml", "rich", "sqlite3"}

@@ -1,15 +1,13 @@
-"""Completion: its scripts, and the values that only this box knows; in the real shells it runs in integration/."""
+"""Completion: its scripts, and the values that are completed. The real shells run it in integration/."""
 
 from pathlib import Path
 
-import click
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from gpufan.cli.completion import SHELLS
 from gpufan.cli.main import cli
-from gpufan.cli.shell import completion
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.snapshot_file import SnapshotFile
 from tests.unit.builders import gpu_state
@@ -23,12 +21,6 @@ def completed(*words: str, incomplete: str = "") -> list[str]:
 def test_each_shell_gets_a_script_that_asks_gpufan(shell: str) -> None:
     script = CliRunner().invoke(cli, ["completion", shell]).output
     assert f"_GPUFAN_COMPLETE={shell}_complete" in script
-
-
-def test_the_shells_to_choose_from_are_those_there_are() -> None:
-    (argument,) = (parameter for parameter in completion.params if isinstance(parameter, click.Argument))
-    assert isinstance(argument.type, click.Choice)
-    assert tuple(argument.type.choices) == SHELLS
 
 
 def test_cards_are_those_of_the_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,6 +37,11 @@ def test_without_a_snapshot_no_card_is_offered(text: str | None, tmp_path: Path)
     if text is not None:
         (tmp_path / "state.json").write_text(text)
     assert completed("list", "--runtime-dir", str(tmp_path), "--gpu") == []
+
+
+def test_commands_are_offered_with_their_line_of_the_help() -> None:
+    (item,) = ShellComplete(cli, {}, "gpufan", "_X").get_completions([], "uninst")
+    assert (item.value, item.help) == ("uninstall-service", "Remove the service and its traces.")
 
 
 def test_keys_and_profiles_are_offered() -> None:

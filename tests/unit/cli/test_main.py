@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,9 @@ import click
 import pytest
 
 from gpufan import __version__
+from gpufan.cli import options
 from gpufan.cli.main import cli, main
+from gpufan.cli.man import commands
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import snapshot_file as snapshot
 from gpufan.daemon.snapshot_file import SnapshotFile
@@ -55,26 +58,64 @@ def gpufan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 SIMULATED = ("run", "--simulate", "--time-scale", "max", "--duration")
 
 
-def commands() -> list[list[str]]:
-    return [[], *([name] for name in cli.commands)]
+ROOT = click.Context(cli, info_name="gpufan", **cli.context_settings)
+COMMANDS = {"gpufan": cli} | {context.command_path: command for command, context in commands(ROOT)}
+"""Every command, by what a person types."""
 
 
-@pytest.mark.parametrize("command", commands(), ids=" ".join)
-def test_help_fits_into_80_columns(gpufan: Run, command: list[str]) -> None:
-    result = gpufan(*command, "--help")
+def sections(text: str) -> dict[str, list[str]]:
+    """Names of the options and commands that a help text explains, by the title above them."""
+    blocks = [block.splitlines() for block in text.split("\n\n") if re.match(r"\w[\w ]*:\n", block)]
+    name = re.compile(r"  (?:-h, )?(\S+)")
+    return {title[:-1]: [found[1] for row in rows if (found := name.match(row))] for title, *rows in blocks}
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_into_the_terminal(gpufan: Run, monkeypatch: pytest.MonkeyPatch, command: str, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    result = gpufan(*command.split()[1:], "--help")
     assert result.status == 0
-    assert max(len(line) for line in result.out.splitlines()) <= 80
+    assert max(len(line) for line in result.out.splitlines()) <= columns
+    assert "..." not in result.out.replace("T:D,...", "").replace("[ARGS]...", "").replace("[KEY]...", "")
 
 
-@pytest.mark.parametrize("command", commands(), ids=" ".join)
-def test_every_option_is_explained(gpufan: Run, command: list[str]) -> None:
-    for parameter in (cli.commands[command[0]] if command else cli).params:
-        if isinstance(parameter, click.Option):
-            assert parameter.help, parameter.name
+def test_help_uses_the_width_of_the_terminal_up_to_120_columns(gpufan: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    widest = {}
+    for columns in (80, 100, 120, 300):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        widest[columns] = max(len(line) for line in gpufan("run", "--help").out.splitlines())
+    assert 80 < widest[100] <= 100 < widest[120] == widest[300] <= 120
 
 
-def test_the_command_alone_shows_its_help(gpufan: Run) -> None:
+def test_commands_are_listed_in_sections_that_begin_with_every_day(gpufan: Run) -> None:
+    found = sections(gpufan("--help").out)
+    assert list(found) == ["Options", "Every day", "Understand", "Set up", "Rarely"]
+    assert found["Every day"] == ["run", "status", "list", "doctor"]
+    assert [*chain(*found.values())] == ["--version", "--debug", "--help", *cli.list_commands(ROOT)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_is_explained_once(gpufan: Run, command: str) -> None:
+    explained = [each for each in COMMANDS[command].get_params(ROOT) if isinstance(each, click.Option)]
+    assert all(option.help for option in explained)
+    shown = chain(*sections(gpufan(*command.split()[1:], "--help").out).values())
+    assert sorted(name for name in shown if name.startswith("-")) == sorted(each.opts[-1] for each in explained)
+
+
+def test_the_options_of_run_are_in_sections(gpufan: Run) -> None:
+    found = sections(gpufan("run", "--help").out)
+    assert list(found) == ["How to cool", "Which cards", "Try it out", "Files and output", "Other"]
+    assert found["How to cool"][:2] == ["--curve", "--target"]
+
+
+def test_an_unknown_command_brings_the_nearest_ones_to_mind(gpufan: Run) -> None:
+    assert "'status'" in gpufan("statu").err
+
+
+def test_a_command_with_commands_below_it_shows_its_help(gpufan: Run) -> None:
     assert gpufan() == gpufan("--help") == gpufan("-h")
+    assert gpufan("config") == gpufan("config", "--help")
 
 
 def test_the_versions_of_all_that_matters_are_told_in_one_line(gpufan: Run) -> None:
@@ -238,11 +279,8 @@ def test_the_simulated_cards_are_listed(gpufan: Run) -> None:
 
 
 def test_the_profiles_and_workloads_to_choose_from_are_those_there_are() -> None:
-    options = {option.name: option.type for option in cli.commands["run"].params}
-    for name, known in (("simulate", PROFILES), ("workload", WORKLOADS)):
-        choice = options[name]
-        assert isinstance(choice, click.Choice)
-        assert list(choice.choices) == list(known)
+    assert tuple(PROFILES) == options.PROFILES
+    assert tuple(WORKLOADS) == options.WORKLOADS
 
 
 def test_an_error_is_one_line_of_text_whatever_is_in_it(gpufan: Run) -> None:

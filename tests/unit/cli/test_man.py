@@ -7,8 +7,7 @@ import click
 import pytest
 
 from gpufan.cli.main import cli
-from gpufan.cli.man import PAGES, page, roff
-from gpufan.cli.shell import man
+from gpufan.cli.man import PAGES, commands, page, roff
 from gpufan.config import schema as config
 from tests.doubles import require
 
@@ -24,23 +23,14 @@ def shown(text: str) -> str:
     return " ".join(done.stdout.split())
 
 
-def commands(group: click.Group, path: str = "gpufan") -> list[tuple[str, click.Command]]:
-    found = []
-    for name, command in group.commands.items():
-        found.append((f"{path} {name}", command))
-        if isinstance(command, click.Group):
-            found += commands(command, f"{path} {name}")
-    return found
-
-
 def test_every_command_and_option_is_on_the_page() -> None:
     text = shown(page("gpufan.1", cli))
-    for path, command in commands(cli):
-        assert f" {path} [OPTIONS]" in text
+    for command, context in commands(click.Context(cli, info_name="gpufan")):
+        assert f" {context.command_path} [OPTIONS]" in text
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert f" {parameter.opts[0]} " in text
-    assert "Only this card: UUID, PCI address, index or name. Repeatable. [default: all]" in text
+    assert "Only this card: UUID, PCI address, index or name. Repeatable. [default: (all cards)]" in text
     assert "GPUFAN_RUNTIME_DIR Stands for --runtime-dir" in text
 
 
@@ -63,9 +53,3 @@ def test_mandoc_has_nothing_to_complain_of(name: str) -> None:
 
 def test_text_is_taken_literally_by_roff() -> None:
     assert roff(".so \\ `a-b` 'c' \"d\"") == "\\&.so \\e \\fBa\\-b\\fP \\(aqc\\(aq \\(dqd\\(dq"
-
-
-def test_the_pages_to_choose_from_are_those_there_are() -> None:
-    (argument,) = (parameter for parameter in man.params if isinstance(parameter, click.Argument))
-    assert isinstance(argument.type, click.Choice)
-    assert tuple(argument.type.choices) == PAGES

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gpufan.cli import options as cli_options
 from gpufan.cli.main import cli
-from gpufan.cli.main import run as run_command
+from gpufan.cli.run import run as run_command
 from gpufan.config import schema as config
 from gpufan.config.descriptions import ABOUT
 from gpufan.config.schema import DEFAULTS, NOTHING, CardTable, RunKeys, parse, render
@@ -225,7 +225,7 @@ def test_check_names_the_mistake_or_says_that_there_is_none(file: Path, monkeypa
     file.write_text("hold = 1")
     assert isinstance(command("config", "check", "--config", file).exception, InputError)
     monkeypatch.setattr(cli_options, "DEFAULT_PATH", file.with_name("none"))
-    assert command("config", "check").output == f"no {file.with_name('none')}: what is built in holds\n"
+    assert command("config", "check").output == f"no {file.with_name('none')}: the built-in settings are in effect\n"
 
 
 def test_show_says_what_holds_and_where_it_is_from(file: Path) -> None:

@@ -25,7 +25,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from gpufan.cli.main import cli
-from gpufan.cli.metrics import _address
+from gpufan.cli.metrics import _address, exporter
 from gpufan.control import law as control
 from gpufan.core.gpu import FanReading
 from gpufan.core.snapshot import Errors, Snapshot
@@ -292,7 +292,7 @@ def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
 
 
 def test_metrics_are_for_this_machine_alone_unless_told_otherwise() -> None:
-    (listen,) = [option for option in cli.commands["exporter"].params if option.name == "listen"]
+    (listen,) = [option for option in exporter.params if option.name == "listen"]
     assert isinstance(listen, click.Option)
     assert listen.default == "127.0.0.1:10835"
 

@@ -1,0 +1,101 @@
+"""Kinds of click commands: loaded when they are used, and with their help in sections. No command itself is here."""
+
+import pkgutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+_DEBUG = click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
+"""An option of every command; `main` looks for it on the command line itself."""
+
+
+class Command(click.Command):
+    """A command with `--debug`, whose help shows its options in sections."""
+
+    def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]] | None = None, **kwargs: Any) -> None:
+        """`sections` maps a title to names of parameters; all other options follow under "Other"."""
+        super().__init__(*args, **kwargs)
+        self.sections = sections or {}
+        self.params.append(_DEBUG)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, section by section."""
+        options = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
+        rows = {option.name: row for option in options if (row := option.get_help_record(ctx))}
+        sections = {title: [rows.pop(name) for name in names] for title, names in self.sections.items()}
+        sections["Other" if sections else "Options"] = list(rows.values())
+        _write_sections(formatter, sections)
+
+
+class Group(Command, click.Group):
+    """A command with commands below it; it shows its help when none of them is given."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options of the group itself."""
+        return super().parse_args(ctx, args or ["--help"])
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, then the commands."""
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+class LazyCommand(click.Command):
+    """Name and short help of a command, for lists and completion. Its module is imported when the command is used."""
+
+    def __init__(self, name: str, place: str, short_help: str) -> None:
+        """`place` is the command itself, as `module:attribute`."""
+        super().__init__(name, short_help=short_help)
+        self._place = place
+
+    def load(self) -> click.Command:
+        """The command itself."""
+        command = pkgutil.resolve_name(self._place)
+        assert isinstance(command, click.Command)
+        return command
+
+
+class LazyGroup(Group):
+    """A group of lazily loaded commands, listed in sections and in the order in which they are given."""
+
+    def __init__(self, *args: Any, commands: Mapping[str, Sequence[LazyCommand]], **kwargs: Any) -> None:
+        """`commands` are the commands of each section."""
+        every = [command for section in commands.values() for command in section]
+        super().__init__(*args, commands=every, **kwargs)
+        self._by_section = commands
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands, in the order of the sections."""
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that `args` begin with, loaded, and the arguments after its name."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.load() if isinstance(command, LazyCommand) else command, rest
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, section by section."""
+        rows = {
+            title: [(str(command.name), command.get_short_help_str(formatter.width)) for command in commands]
+            for title, commands in self._by_section.items()
+        }
+        _write_sections(formatter, rows)
+
+
+def root_group() -> click.Group:
+    """The command `gpufan` itself, while one of its commands runs."""
+    root = click.get_current_context().find_root().command
+    assert isinstance(root, click.Group)
+    return root
+
+
+def _write_sections(formatter: click.HelpFormatter, sections: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+    """Write the rows of each section below its title; the explanations of all sections begin in one column."""
+    widest = formatter.width // 3
+    column = max(len(term) for rows in sections.values() for term, _ in rows if len(term) <= widest)
+    for title, rows in sections.items():
+        with formatter.section(title):
+            formatter.write_dl([(f"{term:{column}}", text) for term, text in rows], col_max=column)

@@ -1,0 +1,129 @@
+"""The commands that set fans: `gpufan run`, `gpufan restore` and `gpufan xserver`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gpufan.cli import options
+from gpufan.cli.command import Command
+from gpufan.config.schema import DEFAULTS, limits
+from gpufan.config.settings import Source
+from gpufan.errors import InputError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _time_scale(text: str) -> float:
+    """Read the speed of a simulation; `max` is infinity. Raises InputError."""
+    try:
+        scale = float("inf" if text == "max" else text)
+    except ValueError:
+        scale = 0.0
+    if not scale > 0:
+        raise InputError(f"'{text}' is not a speed: write a number above 0, or max")
+    return scale
+
+
+def _number(flag: str, key: str, metavar: str, help: str) -> Callable[[F], F]:
+    """An option that sets `key`, with the bounds and the default that the settings file has."""
+    kind = options.FloatRange(*limits(key))
+    return click.option(flag, key, type=kind, metavar=metavar, default=getattr(DEFAULTS, key), help=help)
+
+
+@click.command(
+    cls=Command,
+    sections={
+        "How to cool": ("curve", "target_c", "min_duty_percent", "hysteresis_c", "hold_s", "interval_s"),
+        "Which cards": ("gpus", "backend", "display"),
+        "Try it out": ("simulate", "workload", "time_scale", "dry_run", "duration_s"),
+        "Files and output": ("config_path", "record", "runtime_dir"),
+    },
+)
+@options.curve(
+    default=str(DEFAULTS.curve),
+    help="Duty in percent over temperature in °C, linear between points. With 'auto' as the first duty the driver"
+    " controls the fans below the second point.",
+)
+@options.target("target_c", help="Hold this temperature or less with the least sound; the curve applies only above it.")
+@click.option(
+    "--min-duty",
+    "min_duty_percent",
+    type=click.IntRange(*limits("min_duty_percent")),
+    metavar="PERCENT",
+    show_default="the card's own, or 30 where that is under 20",
+    help="Lowest duty ever set.",
+)
+@_number("--hysteresis", "hysteresis_c", "°C", "How much a card must cool before its fans slow down.")
+@_number("--hold", "hold_s", "SECONDS", "How long it must stay that cool.")
+@_number("--interval", "interval_s", "SECONDS", "Time between readings.")
+@options.gpu
+@options.backend
+@options.display
+@options.simulate
+@options.workload(help="The load of the simulated cards.")
+@click.option(
+    "--time-scale", metavar="X|max", type=options.parsed(_time_scale), default="1", help="Simulated seconds per second."
+)
+@click.option("--dry-run", is_flag=True, help="Read the cards and say what would be set, but set nothing.")
+@options.duration("--duration", "duration_s", show_default="never", help="Stop after this time.")
+@options.config
+@options.file("--record", help="Append a row for each card and reading to this CSV file, for `gpufan tune`.")
+@options.runtime_dir
+def run(
+    simulate: str | None,
+    workload: str,
+    time_scale: float,
+    record: Path | None,
+    config_path: Path | None,
+    runtime_dir: Path,
+    **settings: Any,
+) -> None:
+    """Control the fans along a curve, or to hold a target temperature, until stopped.
+
+    However gpufan ends, it gives the fans back to the driver. Options override the settings file.
+    """
+    from gpufan.daemon.run import SimulationOptions, run_cards, run_simulation
+    from gpufan.terminal.report import open_report
+
+    given = options.given_keys(settings)
+    if simulate is None:
+        options.refuse(["workload", "time_scale"], "goes with --simulate: add that, or leave it out")
+        run_cards(options.settings_source(config_path, given), runtime_dir, record, open_report)
+        return
+    options.refuse(["backend", "display"], "is for real cards: leave out that, or --simulate")
+    # A simulation depends on nothing of this machine: neither the default settings file nor the default folder.
+    source = Source(config_path, required=True, options=given)
+    folder = runtime_dir if options.is_given("runtime_dir") else None
+    simulation = SimulationOptions(simulate, workload, time_scale)
+    summaries = run_simulation(source, folder, record, simulation, open_report)
+    from gpufan.terminal.tables import print_summary
+
+    print_summary(summaries)
+
+
+@click.command(cls=Command)
+@options.gpu
+@options.backend
+@options.display
+@options.config
+@options.runtime_dir
+def restore(gpus: tuple[str, ...], config_path: Path | None, runtime_dir: Path, **settings: Any) -> None:
+    """Give every fan back to the driver. This may be repeated."""
+    from gpufan.daemon.run import restore as restore_fans
+
+    for line in restore_fans(gpus, runtime_dir, options.settings_source(config_path, options.given_keys(settings))):
+        click.echo(line)
+
+
+@click.command(cls=Command)
+@options.runtime_dir
+def xserver(runtime_dir: Path) -> None:
+    """Run a headless X server that can set fans, until stopped.
+
+    Only for drivers that set fans through X; `gpufan run` starts one when it needs one.
+    """
+    from gpufan.daemon.run import run_xserver
+
+    run_xserver(runtime_dir / "xserver", click.echo)

@@ -1,0 +1,41 @@
+"""The commands that show the present: `gpufan status` and `gpufan list`."""
+
+from pathlib import Path
+
+import click
+
+from gpufan.cli import options
+from gpufan.cli.command import Command
+from gpufan.system.paths import RUNTIME_FOLDER, SNAPSHOT
+
+
+@click.command(cls=Command)
+@click.option("--json", "as_json", is_flag=True, help="Print the snapshot as JSON; with --watch, each on its own line.")
+@click.option("--watch", is_flag=True, help="Go on until Ctrl-C; in a pipe, print a line for each change.")
+@options.runtime_dir
+def status(as_json: bool, watch: bool, runtime_dir: Path) -> None:
+    """Show what the running gpufan does, and why."""
+    if watch:
+        from gpufan.terminal.watch import watch as watch_snapshots
+
+        watch_snapshots(runtime_dir / SNAPSHOT, service=runtime_dir == RUNTIME_FOLDER, as_json=as_json)
+        return
+    from gpufan.terminal.tables import print_status
+
+    print_status(runtime_dir / SNAPSHOT, as_json=as_json)
+
+
+@click.command("list", cls=Command)
+@options.gpu
+@options.backend
+@options.display
+@options.simulate
+@options.runtime_dir
+def list_cards(
+    gpus: tuple[str, ...], backend: str, display: str | None, simulate: str | None, runtime_dir: Path
+) -> None:
+    """Show the cards, their fans and what controls them."""
+    from gpufan.daemon.run import find
+    from gpufan.terminal.tables import print_cards
+
+    print_cards(find(gpus, simulate, backend, display, runtime_dir))
