@@ -193,7 +193,7 @@ def _make_environment(folder: Path, python: Path) -> None:
     (folder / "bin/python3").symlink_to(python)
     (folder / "pyvenv.cfg").write_text(f"home = {python.parent}\ninclude-system-site-packages = false\n")
     launcher = folder / "bin/gpufan"
-    launcher.write_text(f"#!{COPY}/bin/python3 -I\nfrom gpufan.cli import main\n\nmain()\n")
+    launcher.write_text(f"#!{COPY}/bin/python3 -I\nfrom gpufan.cli.main import main\n\nmain()\n")
     launcher.chmod(0o755)
 
 

@@ -84,14 +84,14 @@ def test_a_history_is_kept_and_outlives_an_uninstall(rig: Rig):
 def test_a_newer_install_upgrades_an_older_one(rig: Rig):
     rig.install()
     pid = rig.show("gpufan.service", "MainPID")
-    rig.run("sh", "-c", f"sed -i '$a # newer' {VENV}/lib/python3*/site-packages/gpufan/curve.py")
+    rig.run("sh", "-c", f"sed -i '$a # newer' {VENV}/lib/python3*/site-packages/gpufan/core/curve.py")
     rig.run("sed", "-i", "s/^WatchdogSec=.*/WatchdogSec=99/", "/etc/systemd/system/gpufan.service")
     said = rig.install()
     assert "-WatchdogSec=99" in said
     assert "+WatchdogSec=15" in said
     assert rig.show("gpufan.service", "ActiveState") == "active"
     assert rig.show("gpufan.service", "MainPID") != pid
-    assert "# newer" in rig.run("sh", "-c", "cat /opt/gpufan/lib/python3*/site-packages/gpufan/curve.py").stdout
+    assert "# newer" in rig.run("sh", "-c", "cat /opt/gpufan/lib/python3*/site-packages/gpufan/core/curve.py").stdout
 
 
 def test_a_real_lightdm_makes_way_and_comes_back(boot: Boot):
