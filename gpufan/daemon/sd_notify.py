@@ -3,6 +3,7 @@
 Systemd shows the status as one line, so the cards stand side by side in it.
 """
 
+import errno
 import os
 import socket
 import sys
@@ -20,6 +21,9 @@ GRACE_S = 6.0
 
 HOLD_BACK_S = 60
 """Between two starts that both fail, s."""
+
+START_REFUSED = errno.ECANCELED
+"""The unit's StatusErrno while a start is held back; its StatusText is then the reason."""
 
 DRIVER_NODE = Path("/dev/nvidiactl")
 
@@ -57,7 +61,7 @@ class Notifier:
         told = [f"STATUS={status_text(snapshot)}"]
         if not self.ready and is_ready(snapshot):
             self.ready = True
-            told.append("READY=1")
+            told += ["READY=1", "ERRNO=0"]
         if all(ticks_in_time(gpu, snapshot.interval_s) for gpu in snapshot.gpus):
             told.append("WATCHDOG=1")
         self.send(*told)
@@ -74,7 +78,7 @@ class Notifier:
         awaits_driver = isinstance(error, DriverError) and not DRIVER_NODE.exists()
         while True:
             print(f"gpufan: {error}", file=sys.stderr, flush=True)
-            self.send(f"STATUS=not started: {error}", f"EXTEND_TIMEOUT_USEC={2 * HOLD_BACK_S * 10**6}")
+            self.send(f"STATUS={error}", f"ERRNO={START_REFUSED}", f"EXTEND_TIMEOUT_USEC={2 * HOLD_BACK_S * 10**6}")
             for _ in range(HOLD_BACK_S):
                 if inbox.wait(1):
                     raise SystemExit(0)

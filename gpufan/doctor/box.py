@@ -101,7 +101,7 @@ def _companions(facts: Facts) -> Iterator[Finding]:
 
 def _said(unit: Unit) -> str:
     """What the daemon said last, as the end of a sentence."""
-    text = unit.status.removeprefix("not started: ") or (unit.log[-1] if unit.log else "")
+    text = unit.status or (unit.log[-1] if unit.log else "")
     return f": {text}" if text else ""
 
 

@@ -230,12 +230,12 @@ def _wait_until_active() -> None:
     since = f"@{time.time():.3f}"
     end_s = time.monotonic() + START_S
     while time.monotonic() < end_s:
-        state = unit_properties(SERVICE, "ActiveState", "SubState", "StatusText")
+        state = unit_properties(SERVICE, "ActiveState", "SubState", "StatusText", "StatusErrno")
         if state["ActiveState"] == "active":
             return
-        refused = state["StatusText"].startswith("not started: ")
+        refused = state["StatusErrno"] not in ("", "0")
         if refused or state["ActiveState"] == "failed" or state["SubState"] == "auto-restart":
-            reason = state["StatusText"].removeprefix("not started: ") if refused else _last_words(since)
+            reason = state["StatusText"] if refused else _last_words(since)
             raise GpufanError(f"{SERVICE} does not start: {reason}; what was changed is undone")
         time.sleep(0.1)
     raise GpufanError(f"{SERVICE} is not active after {START_S:g} s: {_last_words(since)}; what was changed is undone")

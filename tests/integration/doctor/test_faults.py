@@ -189,7 +189,7 @@ def test_coolbits_that_are_missing(box: Box, run: Run) -> None:
 def test_a_library_that_does_not_fit_the_kernel_module(box: Box) -> None:
     box.double.map.init_error = pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH
     pynvml.nvmlShutdown()
-    box.unit(ActiveState="activating", SubState="start", StatusText="not started: of different versions: reboot")
+    box.unit(ActiveState="activating", SubState="start", StatusText="of different versions: reboot")
     status, found = box.doctor()
     assert status == 1
     assert found["driver"]["remedies"] == ["sudo reboot"]

@@ -38,10 +38,11 @@ def test_a_service_that_cannot_start_says_why(installed: Rig) -> None:
     before = installed.run("cat", "/etc/gpufan/config.toml").stdout
     installed.write("etc/gpufan/config.toml", "hysteresys_c = 4\n")
     installed.run("systemctl", "restart", "--no-block", "gpufan")
-    wait_for(lambda: "not started" in installed.show("gpufan.service", "StatusText"), 20)
+    wait_for(lambda: installed.show("gpufan.service", "StatusErrno") == "125", 20)
     status, found = doctor(installed)
     installed.write("etc/gpufan/config.toml", before)
     installed.run("systemctl", "restart", "gpufan")
+    assert installed.show("gpufan.service", "StatusErrno") == "0"
     assert status == 1
     assert "did you mean hysteresis_c?" in found["service"]["text"]
     assert "did you mean hysteresis_c?" in found["config"]["text"]

@@ -86,7 +86,7 @@ def test_a_card_that_hangs_leaves_the_other_under_control_and_the_service_alive(
 
 def test_lost_cards_end_the_daemon_and_a_new_one_finds_them(installed: Rig):
     # A minute is what the daemon waits; patched, so that this test does not.
-    site = "/opt/gpufan/lib/python3*/site-packages/gpufan/daemon.py"
+    site = "/opt/gpufan/lib/python3*/site-packages/gpufan/daemon/*.py"
     installed.run("sh", "-c", f"sed -i 's/^ALL_LOST_S = .*/ALL_LOST_S = 2.0/' {site}")
     installed.run("systemctl", "restart", "gpufan.service")
     pid = int(installed.show("gpufan.service", "MainPID"))

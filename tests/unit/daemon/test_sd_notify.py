@@ -92,7 +92,7 @@ def test_ready_is_told_once_and_only_after_a_verified_set(manager: socket.socket
         notifier.publish(snapshot(gpu))
         assert "READY=1" not in told(manager), gpu
     notifier.publish(snapshot(OURS, LOST))
-    assert "READY=1" in told(manager)
+    assert {"READY=1", "ERRNO=0"} <= set(told(manager))
     notifier.publish(snapshot(OURS, LOST))
     assert "READY=1" not in told(manager)
 
@@ -145,7 +145,7 @@ def test_a_start_that_fails_ends_a_minute_later(manager: socket.socket, capsys: 
     assert held_back(manager, InputError("bad file"), inbox) == 2
     assert inbox.waited_s == 60
     assert capsys.readouterr().err == "gpufan: bad file\n"
-    assert told(manager) == ["STATUS=not started: bad file", "EXTEND_TIMEOUT_USEC=120000000"]
+    assert told(manager) == ["STATUS=bad file", "ERRNO=125", "EXTEND_TIMEOUT_USEC=120000000"]
 
 
 def test_a_missing_driver_is_awaited_with_a_line_a_minute(

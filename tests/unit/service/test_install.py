@@ -42,7 +42,7 @@ show)
     [ ! -L "units/multi-user.target.wants/$unit" ] && echo UnitFileState=disabled || echo UnitFileState=enabled
     [ "$unit" != display-manager.service ] || echo Id=lightdm.service
     echo Result=success
-    [ ! -e broken ] || echo "StatusText=not started: $(cat broken)" ;;
+    [ ! -e broken ] || printf "StatusErrno=125\\nStatusText=%s\\n" "$(cat broken)" ;;
 start | restart)
     [ ! -e "fails-$unit" ] || exit "$(cat "fails-$unit")"
     [ ! -e broken ] || [ "$unit" != gpufan.service ] || exit 0
