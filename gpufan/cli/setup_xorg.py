@@ -37,7 +37,7 @@ def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: 
 
     Creates xorg.conf, or changes only what must change in it. Shows the difference and makes a backup.
     """
-    from gpufan.gpu.cards import nvml_addresses
+    from gpufan.gpu.addresses import find_addresses
     from gpufan.system import files
     from gpufan.xorg import setup
 
@@ -48,7 +48,7 @@ def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: 
     if restore:
         _restore(output, dry_run)
         return
-    cards = _simulated_addresses(simulate) if simulate else setup.find_cards(nvml_addresses)
+    cards = _simulated_addresses(simulate) if simulate else find_addresses()
     change = setup.plan_setup(output, cards, coolbits, edid, setup.SNIPPET_FOLDERS)
     for note in change.notes:
         click.echo(f"note: {note}", err=True)

@@ -1,17 +1,21 @@
-"""SENSE and ACT: the protocol that every way to reach a card fulfils, and the values that pass through it.
-
-`nvml` reaches real cards, `simulated` a model of them. Nothing here decides anything.
-"""
+"""The Gpu protocol, which every backend implements, and the values that pass through it. The backends are in `gpu/`."""
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated, Protocol
 
 import msgspec
 
+ASSUMED_DUTY_RANGE = (30, 100)
+"""For a card that does not report its range, percent: the lowest duty of consumer cards is 23 to 30 %."""
+
+NO_FAN = "it has no fan of its own that the driver knows of"
+"""The `uncontrollable_reason` of a card without fans."""
+
 
 @dataclass(frozen=True, slots=True)
 class GpuInfo:
-    """What does not change about a card while the driver runs."""
+    """The properties of a card, which do not change while it is open."""
 
     uuid: str
     pci: str
@@ -21,17 +25,17 @@ class GpuInfo:
     name: str
     fan_count: int
     duty_range: tuple[int, int]
-    """Lowest and highest duty that the card takes, percent."""
+    """Lowest and highest duty that the card accepts, percent."""
     slowdown_c: int | None
-    """Temperature at which the card slows itself down, °C; None where it does not say."""
+    """Temperature at which the card slows itself down, °C; None if it is unknown."""
     backend: str
-    """What sets the fans: `nvml`, `x11`, `simulated`."""
+    """How the fans are set: `nvml`, `x11` or `simulated`."""
     backend_reason: str = ""
-    """Why that and not NVML; empty where nothing needs saying."""
+    """Why the fans are not set through NVML; empty if they are. Text for people."""
     uncontrollable_reason: str | None = None
     """Why the fans cannot be set; None if they can. Text for people."""
     power_limit_w: float | None = None
-    """The most that the card might draw when it was opened, W; None where it does not say."""
+    """Power limit when the card was opened, W; None if it is unknown."""
 
     @property
     def label(self) -> str:
@@ -39,34 +43,42 @@ class GpuInfo:
         return f"{self.index} {self.name.removeprefix('NVIDIA ').removeprefix('GeForce ')}"
 
 
-THROTTLES = ("heat", "power-brake", "hardware", "power-cap")
-"""Why a card lowers its clocks, the gravest first. `hardware` does not tell whether for heat or for power, and
-`power-cap` is the power limit, which a busy card reaches in good order."""
+class Throttle(str, Enum):
+    """Why a card lowers its clocks, the most serious reason first."""
+
+    HEAT = "heat"
+    POWER_BRAKE = "power-brake"
+    """An external signal, for example from the power supply."""
+    HARDWARE = "hardware"
+    """Heat or power: the card does not say which."""
+    POWER_CAP = "power-cap"
+    """The power limit, which a busy card reaches in normal operation."""
+    NONE = "none"
 
 
-_Whole = Annotated[int, msgspec.Meta(ge=-(2**32), le=2**32)]
-"""What a driver can put into its numbers."""
+_Integer = Annotated[int, msgspec.Meta(ge=-(2**32), le=2**32)]
+"""The range of the numbers that a driver can report."""
 
 
 class FanReading(msgspec.Struct, frozen=True, gc=False):
-    """One fan, read back; each value is None where the driver does not tell."""
+    """One fan, read back. A value that the driver does not report is None."""
 
-    speed_percent: _Whole | None
-    target_percent: _Whole | None
+    speed_percent: _Integer | None
+    target_percent: _Integer | None
     manual: bool | None
-    """Whether the fan is in our hands rather than the driver's."""
-    speed_rpm: _Whole | None = None
+    """Whether gpufan or another program sets the fan, instead of the driver."""
+    speed_rpm: _Integer | None = None
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """One card, read once."""
+    """One reading of a card."""
 
     temperature_c: float | None
-    """None where the read failed."""
+    """None if it could not be read."""
     power_w: float | None
     fans: tuple[FanReading, ...]
-    throttle: str | None = None
-    """What lowers the clocks: the gravest of `THROTTLES`, or `none`; None where the card does not tell."""
+    throttle: Throttle | None = None
+    """The most serious reason; None if the card does not report it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,50 +86,50 @@ class FallBack:
     """Result of `Gpu.fall_back`."""
 
     switched: bool
-    """Whether the next call uses the other way."""
+    """Whether the fans are set through another backend from now on."""
     x_error: str = ""
-    """Why the fans cannot be set over X either; empty if X was not tried or works. Text for people."""
+    """Why the fans cannot be set over X; empty if that was not tried, or works. Text for people."""
 
 
 class Gpu(Protocol):
-    """One card. Calls may block for ever when the hardware does; each card is called from one thread at a time."""
+    """One card. A call may block for ever if the hardware does; each card is used by one thread at a time."""
 
     @property
     def info(self) -> GpuInfo:
-        """What the card said of itself when it was found."""
+        """The properties of the card; the same object as long as they are the same."""
 
     def read(self) -> Reading:
         """Read temperature, power and fans.
 
-        Raises GpuLost; any other failed read shows as None in the result.
+        Raises GpuLost; any other value that cannot be read is None in the result.
         """
 
     def observe(self) -> Reading:
         """Read the card as `read` does, but never start an X server for it. Raises GpuLost."""
 
     def set_duty(self, duty_percent: int) -> None:
-        """Take every fan of the card and set it to `duty_percent`.
+        """Put every fan of the card into manual mode and set it to `duty_percent`.
 
-        Raises GpuError, GpuLost or NoPermission. Returning is no proof: read back.
+        Raises GpuError, GpuLost or NoPermission. Success is proven by reading back only.
         """
 
     def release(self) -> None:
-        """Give every fan of the card back to the driver; doing so twice is harmless.
+        """Give every fan of the card back to the driver; a second call is harmless.
 
-        Tries every fan before it raises GpuError, GpuLost or NoPermission for the first that failed.
+        Tries every fan, then raises GpuError, GpuLost or NoPermission for the first that failed.
         """
 
     def fall_back(self, reason: str) -> FallBack:
-        """Switch to another way to the fans, because they do not obey: `reason`. May wait for an X server to start."""
+        """Switch to another backend, because the fans do not obey: `reason`. May wait for an X server to start."""
 
 
-class SingleWay:
-    """Base class of the backends with a single way to the fans."""
+class SingleBackend:
+    """Base class of the cards that have no other backend to switch to."""
 
     def observe(self: Gpu) -> Reading:
         """Read the card; nothing has to be started for it. Raises GpuLost."""
         return self.read()
 
     def fall_back(self, reason: str) -> FallBack:
-        """Do nothing: there is no other way."""
+        """Do nothing: there is no other backend."""
         return FallBack(switched=False)

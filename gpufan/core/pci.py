@@ -1,4 +1,4 @@
-"""PCI addresses: where a card sits, in the spellings of NVML, lspci and xorg.conf. The values only; no I/O."""
+"""PCI addresses, in the spellings of NVML, lspci and xorg.conf. No I/O."""
 
 import re
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ _XORG = re.compile(r"(?:(?:pci|agp):)?([0-9]+)(?:@([0-9]+))?:([0-9]+)(?::([0-9]+
 
 @dataclass(frozen=True, slots=True, order=True)
 class PciAddress:
-    """Place of one function of one device; ordered as lspci orders them.
+    """Address of one function of one PCI device; sorts as lspci does.
 
-    The same card in the three spellings, of which only the last is decimal:
+    The same card in three spellings; only that of xorg.conf is decimal:
 
     >>> card = PciAddress.parse("00000000:0A:00.0")
     >>> card.nvml, card.lspci, card.xorg
@@ -32,17 +32,17 @@ class PciAddress:
     def __post_init__(self) -> None:
         if not (self.domain < 2**32 and self.bus < 2**8 and self.device < 2**5 and self.function < 2**3):
             raise InputError(
-                f"no PCI device can sit at domain {self.domain}, bus {self.bus}, device {self.device}, function "
+                f"no PCI device can have domain {self.domain}, bus {self.bus}, device {self.device}, function "
                 f"{self.function}: the highest are 4294967295, 255, 31 and 7"
             )
 
     @classmethod
     def parse(cls, text: str) -> "PciAddress":
-        """Read the spelling of NVML or lspci (hexadecimal, `.` before the function) or of xorg.conf (decimal).
+        """Parse the spelling of NVML or lspci (hexadecimal, `.` before the function) or of xorg.conf (decimal).
 
         Raises InputError.
 
-        >>> PciAddress.parse("10:0:0").lspci  # no dot: xorg.conf's, which may leave out `PCI:` and the function
+        >>> PciAddress.parse("10:0:0").lspci  # without a dot it is xorg.conf's; `PCI:` and the function are optional
         '0000:0a:00.0'
         >>> PciAddress.parse("GPU 0")
         Traceback (most recent call last):
@@ -57,7 +57,7 @@ class PciAddress:
 
     @classmethod
     def from_bus_id(cls, text: str) -> "PciAddress":
-        """Read what the X server takes for BusID, and nothing else. Raises InputError.
+        """Parse a BusID of xorg.conf, as strictly as the X server does. Raises InputError.
 
         >>> PciAddress.from_bus_id("pci:10@1:0:0") == PciAddress.from_bus_id("266:0") == PciAddress.parse("1:0a:00.0")
         True
@@ -69,22 +69,22 @@ class PciAddress:
         if match is None:
             raise InputError(f"{text!r} is not a BusID: it is decimal, so 0a:00.0 of lspci is PCI:10:0:0")
         bus, domain, device, function = (_decimal(part, text) for part in match.groups())
-        # The server counts on across domains: bus 256 is bus 0 of domain 1.
+        # The server numbers buses across domains: bus 256 is bus 0 of domain 1.
         return cls(domain + (bus >> 8), bus & 0xFF, device, function)
 
     @property
     def nvml(self) -> str:
-        """As NVML prints it: eight hexadecimal digits of domain, capitals."""
+        """As NVML prints it: hexadecimal, upper case, eight digits of domain."""
         return f"{self.domain:08X}:{self.bus:02X}:{self.device:02X}.{self.function}"
 
     @property
     def lspci(self) -> str:
-        """As `lspci -D` and sysfs print it: hexadecimal, small letters."""
+        """As `lspci -D` and sysfs print it: hexadecimal, lower case."""
         return f"{self.domain:04x}:{self.bus:02x}:{self.device:02x}.{self.function}"
 
     @property
     def xorg(self) -> str:
-        """As BusID in xorg.conf: decimal, the domain only where it is not 0."""
+        """As BusID in xorg.conf: decimal, the domain only if it is not 0."""
         domain = f"@{self.domain}" if self.domain else ""
         return f"PCI:{self.bus}{domain}:{self.device}:{self.function}"
 

@@ -1,4 +1,4 @@
-"""Which cards a person means: by UUID, PCI address, index or name."""
+"""Which cards a name stands for, and which of them can be controlled."""
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -11,21 +11,17 @@ from gpufan.errors import InputError
 G = TypeVar("G", bound=Gpu)
 
 
-def select(gpus: Sequence[G], wanted: Iterable[str], wanted_by: str = "--gpu") -> list[G]:
-    """The cards that `wanted` names, each once and in the order of `gpus`; all of them when it names none.
+def select(gpus: Sequence[G], names: Iterable[str], names_from: str = "--gpu") -> list[G]:
+    """The cards that match one of `names`, in the order of `gpus`; all cards if there are no names.
 
-    Raises InputError for a name that fits no card; `wanted_by` says there who named it.
+    Raises InputError for a name that matches no card; `names_from` says in its message where the name is from.
     """
-    chosen: set[int] = set()
-    named = False
-    for text in wanted:
-        named = True
-        found = [gpu.info.index for gpu in gpus if matches(gpu.info, text)]
-        if not found:
+    names = list(names)
+    for name in names:
+        if not any(matches(gpu.info, name) for gpu in gpus):
             known = ", ".join(f"{gpu.info.label} ({gpu.info.pci or 'not answering'})" for gpu in gpus)
-            raise InputError(f"{wanted_by} {text}: no such card; this box has {known}")
-        chosen.update(found)
-    return [gpu for gpu in gpus if not named or gpu.info.index in chosen]
+            raise InputError(f"{names_from} {name}: no such card; this box has {known}")
+    return [gpu for gpu in gpus if not names or any(matches(gpu.info, name) for name in names)]
 
 
 def matches(info: GpuInfo, text: str) -> bool:
@@ -33,7 +29,7 @@ def matches(info: GpuInfo, text: str) -> bool:
     text = text.strip()
     if text.isdecimal() and len(text) < 10:
         return info.index == int(text)
-    # Long enough a beginning of a UUID is as good as all of it; `GPU-` alone would be every card.
+    # `GPU-` alone would match every card.
     if text.lower().startswith("gpu-") and len(text) >= 8:
         return info.uuid.lower().startswith(text.lower())
     try:
@@ -41,16 +37,12 @@ def matches(info: GpuInfo, text: str) -> bool:
     except InputError:
         pattern = text.lower().replace("[", "[[]")
         return bool(text) and fnmatchcase(info.name.lower(), f"*{pattern}*")
-    # Of a card that does not answer, or that was recorded, it is not known.
+    # The address of a card that does not answer, or that was recorded, is unknown.
     return bool(info.pci) and address == PciAddress.parse(info.pci)
 
 
 def split_controllable(gpus: Sequence[G]) -> tuple[list[G], list[str]]:
-    """The cards whose fans can be set, and for each of the others a line: its label and why not."""
-    usable = [gpu for gpu in gpus if gpu.info.uncontrollable_reason is None]
-    others = [
-        f"{gpu.info.label}: {gpu.info.uncontrollable_reason}"
-        for gpu in gpus
-        if gpu.info.uncontrollable_reason is not None
-    ]
-    return usable, others
+    """The cards whose fans can be set; and a line for each other card: its label, and why not."""
+    controllable = [gpu for gpu in gpus if gpu.info.uncontrollable_reason is None]
+    others = [gpu.info for gpu in gpus if gpu.info.uncontrollable_reason is not None]
+    return controllable, [f"{info.label}: {info.uncontrollable_reason}" for info in others]

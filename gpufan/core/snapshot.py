@@ -69,7 +69,7 @@ class GpuState(msgspec.Struct, frozen=True):
     settings: str = ""
     """What the fans follow: `curve 50:30,83:100`, or `target 78 °C`."""
     throttle: str | None = None
-    """What lowers the card's clocks: one of `gpufan.gpu.THROTTLES`, or `none`; None where it does not tell."""
+    """What lowers the card's clocks: a value of `gpu.Throttle`; None if it does not report it."""
     throttled_s: _Time = 0.0
     """Seconds since the start in which heat has lowered the clocks."""
     fail_safe_s: _Time = 0.0

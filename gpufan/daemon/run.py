@@ -105,7 +105,7 @@ def _control_cards(
     with controller_lock(folder, complaints.append), _cards(whole.backend, whole.display, folder) as cards:
         chosen = select(cards.gpus, whole.gpus, _who_wants(settings))
         if not whole.dry_run:
-            cards.reach(chosen)
+            cards.start_x_server(chosen)
         usable, obstacles = split_controllable(chosen)
         if not usable:
             raise NotControllable(f"no card here has fans that can be set: {'; '.join(obstacles)}")
@@ -259,7 +259,7 @@ def restore(names: Sequence[str], folder: Path, source: Source) -> list[str]:
     lock_folder = None if os.environ.get("EXIT_CODE") in ("killed", "dumped") else folder
     with controller_lock(lock_folder, _complain), _cards(whole.backend, whole.display, folder) as cards:
         chosen = select(cards.gpus, names)
-        cards.reach(chosen)
+        cards.start_x_server(chosen)
         usable, obstacles = split_controllable(chosen)
         done = [f"{obstacle}: nothing to give back" for obstacle in obstacles]
         # Side by side: one that hangs must not use up the time of the others.
@@ -284,16 +284,14 @@ def run_xserver(folder: Path, tell: Callable[[str], None]) -> None:
     `tell` is told how to use it. Raises DriverError where it cannot be started, GpufanError where there is no card or
     another process has its files in `folder`.
     """
-    from gpufan.gpu.cards import nvml_addresses
-    from gpufan.gpu.x_route import server_config
-    from gpufan.xorg.server import HeadlessServer
-    from gpufan.xorg.setup import find_cards
+    from gpufan.gpu.addresses import find_addresses
+    from gpufan.xorg.server import HeadlessServer, headless_config
 
     inbox = StopInbox()
     inbox.catch_signals()
     with (
         controller_lock(folder, _complain),
-        HeadlessServer(server_config(find_cards(nvml_addresses)), folder) as server,
+        HeadlessServer(headless_config(find_addresses()), folder) as server,
     ):
         display = server.display()
         environment = f"GPUFAN_DISPLAY={display}\nXAUTHORITY={display.authority}\n"
@@ -308,9 +306,9 @@ def run_xserver(folder: Path, tell: Callable[[str], None]) -> None:
 def _cards(backend: str, display: str | None, folder: Path | None) -> Iterator["Cards"]:
     """The cards of this machine, for as long as they are needed."""
     # Here as elsewhere not above, since a simulation needs no driver.
-    from gpufan.gpu.cards import XSERVER_FOLDER, open_cards
+    from gpufan.gpu.cards import open_cards
 
-    cards = open_cards(backend, display, (folder or RUNTIME_FOLDER) / XSERVER_FOLDER, PATIENCE_S)
+    cards = open_cards(backend, display, folder or RUNTIME_FOLDER, PATIENCE_S)
     try:
         yield cards
     finally:

@@ -308,7 +308,7 @@ def _controlled(case: _Case, state: GpuState) -> Finding:
 def _heat(case: _Case) -> Finding:
     reading = case.card.reading if case.card else None
     temperature_c = reading.temperature_c if reading else None
-    throttle = reading.throttle if reading else None
+    throttle: str | None = reading.throttle if reading else None
     slowdown_c = case.card.info.slowdown_c if case.card else None
     if case.state is not None:
         temperature_c, slowdown_c = case.state.temperature_c, case.state.slowdown_c or slowdown_c

@@ -10,10 +10,9 @@ from pynvml import NVMLError
 
 from gpufan.config.settings import Settings
 from gpufan.core.selection import select, split_controllable
-from gpufan.daemon.run import PATIENCE_S
 from gpufan.doctor.facts import Card, Driver, Proof
 from gpufan.errors import DriverError, GpufanError, NoAnswer
-from gpufan.gpu.cards import XSERVER_FOLDER, open_cards
+from gpufan.gpu.cards import open_cards
 from gpufan.gpu.nvml import NvmlBox, NvmlGpu
 from gpufan.service.proof import prove_control
 from gpufan.system import versions as version
@@ -72,10 +71,10 @@ def prove_fans(settings: Settings, runtime_folder: Path) -> tuple[Proof, ...]:
     proofs: list[Proof] = []
     said: list[str] = []
     with controller_lock(runtime_folder, said.append):
-        cards = open_cards(whole.backend, whole.display, runtime_folder / XSERVER_FOLDER, PATIENCE_S)
+        cards = open_cards(whole.backend, whole.display, runtime_folder)
         try:
             usable, _ = split_controllable(select(cards.gpus, whole.gpus))
-            cards.reach(usable)
+            cards.start_x_server(usable)
             for gpu in usable:
                 try:
                     prove_control([gpu], said.append)

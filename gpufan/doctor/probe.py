@@ -18,6 +18,7 @@ from gpufan.daemon import snapshot_file as snapshot
 from gpufan.doctor import driver
 from gpufan.doctor.facts import Driver, Facts, PciCard, Proof, Published, Rival, Systemd, Unit, XorgFile, XServer
 from gpufan.errors import GpufanError, NoAnswer, NoPermission
+from gpufan.gpu import addresses
 from gpufan.service import rivals as found
 from gpufan.service.units import COMPANIONS, SERVICE
 from gpufan.system import files
@@ -148,8 +149,8 @@ def command() -> str:
 
 def pci_cards(root: Path) -> tuple[PciCard, ...]:
     """The NVIDIA display devices, and the kernel driver that each has."""
-    folder = below(root, setup.PCI_FOLDER)
-    return tuple(_pci_card(folder, address) for address in setup.pci_cards(folder))
+    folder = below(root, addresses.PCI_FOLDER)
+    return tuple(_pci_card(folder, address) for address in addresses.bus_addresses(folder))
 
 
 def _pci_card(folder: Path, address: PciAddress) -> PciCard:

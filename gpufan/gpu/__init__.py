@@ -1,1 +1,1 @@
-"""SENSE and ACT: cards over NVML, over NV-CONTROL or simulated, and which of these a card gets."""
+"""SENSE and ACT: the backends `nvml`, `x11`, `auto` and `simulated`, and the choice between them for the cards here."""

@@ -1,8 +1,4 @@
-"""Which way leads to a card's fans: NVML where the driver can, NV-CONTROL over an X server where it cannot.
-
-With `auto`, NVML has every card whose fans it says it can set, and the control loop has the proof: it reads back what
-it sets, and a card whose fans do not follow is given to X by `fall_back`.
-"""
+"""The cards of this machine, opened with the backend that the settings name."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,96 +6,89 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpufan.core.gpu import Gpu
-from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError, InputError, NoAnswer
+from gpufan.gpu.addresses import find_addresses
+from gpufan.gpu.auto import AutoGpu
 from gpufan.gpu.nvml import NvmlBox
-from gpufan.gpu.routed import RoutedGpu
-from gpufan.gpu.x_route import XRoute
+from gpufan.gpu.x_server import SharedXServer
 from gpufan.system.background import call_with_timeout
 from gpufan.xorg.client import Display
 
-BACKENDS = ("auto", "nvml", "x11")
 XSERVER_FOLDER = "own-xserver"
-"""In the runtime folder, where an X server of our own keeps its files; not where that of `gpufan xserver` does."""
+"""Where our own X server has its files, in the runtime folder; `gpufan xserver` uses another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cards:
-    """The cards of this machine, and what they are reached through, open until `close`."""
+    """The cards of this machine and the libraries and servers behind them, open until `close`."""
 
     gpus: Sequence[Gpu]
-    box: NvmlBox | None
-    route: XRoute | None
-    patience_s: float
+    """In the order of NVML's index."""
+    nvml: NvmlBox | None
+    x_server: SharedXServer | None
+    timeout_s: float
+    """For one card to answer, s."""
 
-    def reach(self, gpus: Sequence[Gpu]) -> None:
-        """Start the X server where some of `gpus` need it from the start, and find them there. Raises DriverError."""
+    def start_x_server(self, gpus: Sequence[Gpu]) -> None:
+        """Start the X server if the fans of some of `gpus` are set over X, and find these cards on it.
+
+        Raises DriverError.
+        """
         over_x = [gpu for gpu in gpus if gpu.info.backend == "x11"]
-        if self.route is None or not over_x:
+        if self.x_server is None or not over_x:
             return
-        self.route.start()
+        self.x_server.start()
         for gpu in over_x:
             with suppress(NoAnswer):
-                call_with_timeout(self.patience_s, gpu.read)  # from now on its info says whether its fans can be set
+                call_with_timeout(self.timeout_s, gpu.read)  # from now on its info says whether its fans can be set
+
+    def stop_x_server(self) -> None:
+        """End our own X server."""
+        if self.x_server is not None:
+            self.x_server.stop()
 
     def close(self) -> None:
-        """Let go of the driver, and end an X server of our own. Does not release fans."""
-        if self.route is not None:
-            self.route.close()
-        if self.box is not None:
+        """End our own X server and unload NVML. Does not release fans."""
+        self.stop_x_server()
+        if self.nvml is not None:
             # While a call hangs in the driver, this one may hang as well.
             with suppress(NoAnswer):
-                call_with_timeout(1.0, self.box.close)
+                call_with_timeout(1.0, self.nvml.close)
 
 
-def open_cards(backend: str, display: str | None, folder: Path, patience_s: float) -> Cards:
-    """Find every card, waiting `patience_s` seconds for each at most.
+def open_cards(backend: str, display: str | None, runtime_folder: Path, timeout_s: float = 5.0) -> Cards:
+    """Open every card with `backend`: `auto`, `nvml` or `x11`; wait `timeout_s` seconds for each at most.
 
-    `backend` is one of `BACKENDS`; `display` names an X server to be used instead of one of our own, which keeps its
-    files in `folder`. Raises InputError, DriverError or GpufanError.
+    `display` names a running X server to use; if it is None, our own is started when it is needed, and has its files
+    below `runtime_folder`. Raises InputError, DriverError or GpufanError.
     """
     if backend == "nvml":
         if display is not None:
             raise InputError("--display goes with --backend auto or x11: NVML needs no X server")
-        box = NvmlBox(patience_s)
-        return Cards(box.gpus, box, None, patience_s)
+        box = NvmlBox(timeout_s)
+        return Cards(box.gpus, box, None, timeout_s)
     existing = None if display is None else Display.parse(display)
+    folder = runtime_folder / XSERVER_FOLDER
     if backend == "auto":
-        box = NvmlBox(patience_s)
-        route = XRoute(existing, folder, _addresses(box))
-        return Cards([RoutedGpu(gpu, route) for gpu in box.gpus], box, route, patience_s)
-    return _over_x(existing, folder, patience_s)
+        box = NvmlBox(timeout_s)
+        server = SharedXServer(existing, folder, box.addresses)
+        return Cards([AutoGpu(gpu, server) for gpu in box.gpus], box, server, timeout_s)
+    return _open_over_x(existing, folder, timeout_s)
 
 
-def _over_x(existing: Display | None, folder: Path, patience_s: float) -> Cards:
-    """All cards over X, with NVML for their temperatures where it works."""
-    from gpufan.gpu.nvcontrol import NvControlBox
-    from gpufan.xorg.setup import find_cards
+def _open_over_x(existing: Display | None, folder: Path, timeout_s: float) -> Cards:
+    """Open all cards over X, and through NVML as well if it works: it reads temperature and power."""
+    from gpufan.gpu import x11
 
-    box: NvmlBox | None
+    nvml: NvmlBox | None
     try:
-        box = NvmlBox(patience_s)
+        nvml = NvmlBox(timeout_s)
     except DriverError:
-        box = None
-    addresses = find_cards(lambda: [] if box is None else [gpu.info.pci for gpu in box.gpus if gpu.info.pci])
-    route = XRoute(existing, folder, addresses)
+        nvml = None
+    server = SharedXServer(existing, folder, find_addresses(nvml))
     try:
-        route.start()
-        gpus = NvControlBox(route.locate, [] if box is None else box.gpus).gpus
-        return Cards(gpus, box, route, patience_s)
+        server.start()
+        return Cards(x11.open_cards(server.display, nvml.gpus if nvml else []), nvml, server, timeout_s)
     except BaseException:
-        route.close()
+        server.stop()
         raise
-
-
-def nvml_addresses() -> list[str]:
-    """Where the driver's cards sit, those left out that do not answer. Raises DriverError."""
-    box = NvmlBox()
-    try:
-        return [gpu.info.pci for gpu in box.gpus if gpu.info.pci]
-    finally:
-        box.close()
-
-
-def _addresses(box: NvmlBox) -> list[PciAddress]:
-    return [PciAddress.parse(gpu.info.pci) for gpu in box.gpus if gpu.info.pci]

@@ -1,7 +1,7 @@
-"""Real cards through NVML, the driver's management library, by way of its binding `pynvml`.
+"""Backend `nvml`: cards through the driver's management library, with its Python binding `pynvml`.
 
-One handle per card is kept for the life of the process: without one, and without persistence mode, the driver unloads
-between calls and takes over a second to come back. What a card does not support is asked for once.
+Each card has one handle for the life of the process: without a handle, and without persistence mode, the driver unloads
+between calls and takes over a second to load again. A value that a card does not support is asked for only once.
 """
 
 import os
@@ -13,16 +13,14 @@ from typing import Any
 import pynvml
 from pynvml import NVMLError
 
-from gpufan.core.gpu import FanReading, GpuInfo, Reading, SingleWay
+from gpufan.core.gpu import ASSUMED_DUTY_RANGE, NO_FAN, FanReading, GpuInfo, Reading, SingleBackend, Throttle
+from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError, GpuError, GpuLost, NoAnswer, NoPermission
 from gpufan.system.background import BackgroundCall
 from gpufan.system.printable import printable
 
 FIRST_DRIVER = "515.43"
 """The first driver that can set fans through NVML (nvmlDeviceSetFanSpeed_v2)."""
-
-ASSUMED_DUTY_RANGE = (30, 100)
-"""For a card that does not tell its range, percent: consumer cards start at 23 to 30 %."""
 
 _NO_DRIVER = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver found (no libnvidia-ml.so.1): install it,"
@@ -37,23 +35,24 @@ _LOST = {pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED, pynvml
 _ABSENT = {pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND}
 
 _THROTTLES = (
-    (pynvml.nvmlClocksThrottleReasonSwThermalSlowdown | pynvml.nvmlClocksThrottleReasonHwThermalSlowdown, "heat"),
-    (pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown, "power-brake"),
-    (pynvml.nvmlClocksThrottleReasonHwSlowdown, "hardware"),
-    (pynvml.nvmlClocksThrottleReasonSwPowerCap, "power-cap"),
+    (
+        pynvml.nvmlClocksThrottleReasonSwThermalSlowdown | pynvml.nvmlClocksThrottleReasonHwThermalSlowdown,
+        Throttle.HEAT,
+    ),
+    (pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown, Throttle.POWER_BRAKE),
+    (pynvml.nvmlClocksThrottleReasonHwSlowdown, Throttle.HARDWARE),
+    (pynvml.nvmlClocksThrottleReasonSwPowerCap, Throttle.POWER_CAP),
 )
-"""Bits of NVML's mask, and what they are called here."""
-
-_NO_FAN = "it has no fan of its own that the driver knows of"
+"""Bits of NVML's mask, the most serious first."""
 
 _Call = Callable[..., Any]
 
 
 class _Value:
-    """A number that the card tells again and again, read straight into a buffer of its own.
+    """A number that is read every tick, into a buffer that is made once.
 
-    pynvml's own functions make a new buffer for each call, or share one between threads (GetFanControlPolicy_v2), and
-    take several times as long.
+    pynvml's own functions make a buffer for each call, or share one between threads (GetFanControlPolicy_v2), and need
+    several times as long.
     """
 
     def __init__(self, function: str, handle: Any, *arguments: int, into: Any = None, field: str = "value") -> None:
@@ -64,11 +63,11 @@ class _Value:
 
     @property
     def is_absent(self) -> bool:
-        """Whether this driver or card does not have it."""
+        """Whether this driver or card does not support it."""
         return self._call is None
 
-    def ask(self) -> int | None:
-        """The number now, or None if it is not to be had. Raises GpuLost."""
+    def read(self) -> int | None:
+        """The number now, or None if it cannot be read. Raises GpuLost."""
         if self._call is None:
             return None
         code = self._call(*self._arguments)
@@ -83,14 +82,14 @@ class _Value:
 
 
 class _Sensors:
-    """All that is read of one card every tick."""
+    """The values that are read from one card every tick."""
 
     def __init__(self, handle: Any, fan_count: int) -> None:
         temperature = pynvml.c_nvmlTemperature_v1_t()
         temperature.version = pynvml.nvmlTemperature_v1
         temperature.sensorType = pynvml.NVML_TEMPERATURE_GPU
         self._temperature = _Value("nvmlDeviceGetTemperatureV", handle, into=temperature, field="temperature")
-        # What drivers before 565.57 have, and CUDA 14 drops.
+        # For drivers before 565.57; CUDA 14 drops it.
         self._old_temperature = _Value("nvmlDeviceGetTemperature", handle, pynvml.NVML_TEMPERATURE_GPU)
         self._power_mw = _Value("nvmlDeviceGetPowerUsage", handle)
         # The name before driver 535.43.
@@ -110,17 +109,17 @@ class _Sensors:
 
     def read(self) -> Reading:
         """Raises GpuLost."""
-        temperature_c = self._temperature.ask()
+        temperature_c = self._temperature.read()
         if temperature_c is None and self._temperature.is_absent:
-            temperature_c = self._old_temperature.ask()
-        power_mw = self._power_mw.ask()
+            temperature_c = self._old_temperature.read()
+        power_mw = self._power_mw.read()
         fans = []
         for speed, target, policy, rpm in self._fans:
-            speed_percent, target_percent, said = speed.ask(), target.ask(), policy.ask()
+            speed_percent, target_percent, said = speed.read(), target.read(), policy.read()
             manual = None if said is None else said == pynvml.NVML_FAN_POLICY_MANUAL
-            fans.append(FanReading(speed_percent, target_percent, manual, rpm.ask()))
+            fans.append(FanReading(speed_percent, target_percent, manual, rpm.read()))
         power_w = None if power_mw is None else power_mw / 1000
-        return Reading(temperature_c, power_w, tuple(fans), _throttled_by(self._throttle.ask()))
+        return Reading(temperature_c, power_w, tuple(fans), _throttled_by(self._throttle.read()))
 
 
 def _rpm(handle: Any, fan: int) -> _Value:
@@ -130,14 +129,14 @@ def _rpm(handle: Any, fan: int) -> _Value:
     return _Value("nvmlDeviceGetFanSpeedRPM", handle, into=speed, field="speed")
 
 
-def _throttled_by(mask: int | None) -> str | None:
+def _throttled_by(mask: int | None) -> Throttle | None:
     if mask is None:
         return None
-    return next((name for bits, name in _THROTTLES if mask & bits), "none")
+    return next((name for bits, name in _THROTTLES if mask & bits), Throttle.NONE)
 
 
-class NvmlGpu(SingleWay):
-    """One card. It is opened when first needed, and again after it was lost."""
+class NvmlGpu(SingleBackend):
+    """One card. It is opened when it is first used, and again after it was lost."""
 
     def __init__(self, index: int) -> None:
         self.info = GpuInfo(
@@ -154,7 +153,7 @@ class NvmlGpu(SingleWay):
         self._sensors: _Sensors
 
     def open(self) -> None:
-        """Get the handle, and ask for all that `info` tells. Raises GpuLost."""
+        """Get the handle and read the properties of the card into `info`. Raises GpuLost."""
         if self._handle is not None:
             return
         try:
@@ -168,8 +167,8 @@ class NvmlGpu(SingleWay):
             raise GpuLost(f"the card does not answer: {_words(error)}") from error
         fan_count = _fan_count(handle)
         if fan_count < self.info.fan_count:
-            # Fans do not fall off; a smaller number would leave some in manual mode.
-            raise GpuLost(f"the card tells {fan_count} fans after it told {self.info.fan_count}")
+            # Believing the smaller number would leave some fans in manual mode.
+            raise GpuLost(f"the card reports {fan_count} fans; it has {self.info.fan_count}")
         duty_range = _optional(_duty_range, handle)
         name = _optional(pynvml.nvmlDeviceGetName, handle) or "NVIDIA card"
         slowdown_c = _optional(
@@ -185,7 +184,7 @@ class NvmlGpu(SingleWay):
             duty_range=ASSUMED_DUTY_RANGE if duty_range is None else duty_range,
             slowdown_c=slowdown_c,
             backend="nvml",
-            uncontrollable_reason=driver_reason() or (None if fan_count else _NO_FAN),
+            uncontrollable_reason=driver_reason() or (None if fan_count else NO_FAN),
             power_limit_w=None if power_limit_mw is None else power_limit_mw / 1000,
         )
         self._sensors = _Sensors(handle, fan_count)
@@ -201,13 +200,13 @@ class NvmlGpu(SingleWay):
             raise
 
     def persistence(self) -> bool | None:
-        """Whether the driver stays loaded when nobody uses the card; None where it does not say. Raises GpuLost."""
+        """Whether the driver stays loaded while no program uses the card; None if unknown. Raises GpuLost."""
         self.open()
         mode = _optional(pynvml.nvmlDeviceGetPersistenceMode, self._handle)
         return None if mode is None else mode == pynvml.NVML_FEATURE_ENABLED
 
     def set_duty(self, duty_percent: int) -> None:
-        """Take every fan of the card and set it. Raises GpuError, GpuLost or NoPermission."""
+        """Put every fan of the card into manual mode and set it. Raises GpuError, GpuLost or NoPermission."""
         self._every_fan(pynvml.nvmlDeviceSetFanSpeed_v2, duty_percent)
 
     def release(self) -> None:
@@ -215,7 +214,7 @@ class NvmlGpu(SingleWay):
         self._every_fan(pynvml.nvmlDeviceSetDefaultFanSpeed_v2)
 
     def _every_fan(self, call: _Call, *values: int) -> None:
-        """Make `call` for every fan, whatever happens to the others, then raise for the first that failed."""
+        """Make `call` for every fan, then raise for the first that failed. Raises GpuError, GpuLost or NoPermission."""
         self.open()
         failed: NVMLError | None = None
         for fan in range(self.info.fan_count):
@@ -234,10 +233,10 @@ class NvmlGpu(SingleWay):
 
 
 class NvmlBox:
-    """All cards that the driver knows, those that do not answer included."""
+    """NVML, loaded, and all cards that the driver knows, including those that do not answer."""
 
-    def __init__(self, patience_s: float = 5.0) -> None:
-        """Load the library and open every card, `patience_s` for each at most. Raises DriverError."""
+    def __init__(self, timeout_s: float = 5.0) -> None:
+        """Load the library and open every card, `timeout_s` seconds for each at most. Raises DriverError."""
         try:
             pynvml.nvmlInit()
             count = pynvml.nvmlDeviceGetCount()
@@ -249,16 +248,21 @@ class NvmlBox:
         self.driver_version = _text(pynvml.nvmlSystemGetDriverVersion())
         self.gpus = [NvmlGpu(index) for index in range(count)]
         for pending in [BackgroundCall(gpu.open) for gpu in self.gpus]:
-            with suppress(NoAnswer):  # its first read says why
-                pending.result(patience_s)
+            with suppress(NoAnswer):  # the first read raises it again
+                pending.result(timeout_s)
+
+    @property
+    def addresses(self) -> list[PciAddress]:
+        """The addresses of the cards that answer."""
+        return [PciAddress.parse(gpu.info.pci) for gpu in self.gpus if gpu.info.pci]
 
     def close(self) -> None:
-        """Let go of the driver."""
+        """Unload NVML."""
         pynvml.nvmlShutdown()
 
 
 def driver_reason() -> str | None:
-    """Why this driver cannot set fans through NVML on any card; None where it can. The library must be loaded."""
+    """Why this driver cannot set the fans of any card through NVML; None if it can. NVML must be loaded."""
     if hasattr(pynvml.nvmlLib, "nvmlDeviceSetFanSpeed_v2"):
         return None
     version = _text(pynvml.nvmlSystemGetDriverVersion())
@@ -266,7 +270,7 @@ def driver_reason() -> str | None:
 
 
 def _optional(call: _Call, handle: Any, *values: int) -> Any:
-    """Answer of `call`; None if it failed. Raises GpuLost."""
+    """Result of `call`; None if it failed. Raises GpuLost."""
     try:
         return call(handle, *values)
     except UnicodeDecodeError:  # pynvml's, of a name
@@ -278,20 +282,20 @@ def _optional(call: _Call, handle: Any, *values: int) -> Any:
 
 
 def _fan_count(handle: Any) -> int:
-    """Raises GpuLost where the card should know and does not tell: a wrong 0 would leave its fans alone for good."""
+    """The number of fans. Raises GpuLost if it cannot be read: with a wrong 0 the fans would never be set."""
     try:
         count: int = pynvml.nvmlDeviceGetNumFans(handle)
     except NVMLError as error:
         if error.value in _ABSENT:
             return 0
-        raise GpuLost(f"the card does not tell its fans: {_words(error)}") from error
+        raise GpuLost(f"the card does not report its fans: {_words(error)}") from error
     return count
 
 
 def _duty_range(handle: Any) -> tuple[int, int] | None:
-    # pynvml's default arguments for this call are shared by all threads.
+    # The default arguments of this pynvml function are buffers that all threads share.
     low, high = pynvml.nvmlDeviceGetMinMaxFanSpeed(handle, c_uint(), c_uint())
-    # A highest duty under 50 % would make full speed none; it is a slip of the driver's.
+    # A highest duty under 50 % is an error of the driver: full speed would not cool.
     return (low, high) if 0 <= low < high <= 100 and high >= 50 else None
 
 

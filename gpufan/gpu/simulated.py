@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gpufan.core.gpu import FanReading, GpuInfo, Reading, SingleWay
+from gpufan.core.gpu import FanReading, GpuInfo, Reading, SingleBackend, Throttle
 from gpufan.core.thermal import approach, remaining_share, thermal_resistance
 
 _STEP_S = 0.5
@@ -92,7 +92,7 @@ WORKLOADS: dict[str, Workload] = {
 }
 
 
-class SimulatedGpu(SingleWay):
+class SimulatedGpu(SingleBackend):
     """One simulated card. `manual_percent` is None while the driver controls the fans."""
 
     def __init__(self, index: int, name: str, plant: Plant, workload: Workload, seed: int) -> None:
@@ -143,7 +143,7 @@ class SimulatedGpu(SingleWay):
             speed_rpm=round(self.speed_rpm),
         )
         temperature_c = round(self.die_c + self._noise_c)
-        throttle = "heat" if self.clock < 1 else "none"
+        throttle = Throttle.HEAT if self.clock < 1 else Throttle.NONE
         return Reading(temperature_c, round(self.power_w, 1), (fan,) * self.plant.fan_count, throttle)
 
     def set_duty(self, duty_percent: int) -> None:

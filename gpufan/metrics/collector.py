@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from gpufan import __version__
-from gpufan.core.gpu import THROTTLES
+from gpufan.core.gpu import Throttle
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError
@@ -112,7 +112,7 @@ def _states(run: Snapshot) -> Iterator[Metric]:
         _add_states(control, labels, CONTROLS, gpu.control)
         _add_states(reason, labels, KINDS, gpu.kind)
         if gpu.throttle is not None:
-            _add_states(throttle, labels, ("none", *THROTTLES), gpu.throttle)
+            _add_states(throttle, labels, tuple(reason.value for reason in Throttle), gpu.throttle)
     yield from (config, control, reason, throttle)
 
 

@@ -156,10 +156,9 @@ def _restore_manifest(before: manifest.Manifest | None) -> None:
 def _prove_control(plan: Plan, say: Say) -> None:
     assert plan.cards is not None
     with controller_lock(RUNTIME_FOLDER, say):
-        plan.cards.reach(plan.to_prove)
+        plan.cards.start_x_server(plan.to_prove)
         prove_control(plan.to_prove, say)
-    if plan.cards.route is not None:
-        plan.cards.route.close()  # the service has one of its own, and there may be room for one only
+    plan.cards.stop_x_server()  # the service has one of its own, and there may be room for one only
 
 
 def _stop_rivals(plan: Plan, undo: Undo) -> None:

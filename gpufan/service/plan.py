@@ -11,9 +11,8 @@ from gpufan.config.settings import RunSettings
 from gpufan.core.curve import Curve
 from gpufan.core.gpu import Gpu
 from gpufan.core.selection import select, split_controllable
-from gpufan.daemon.run import PATIENCE_S
 from gpufan.errors import GpufanError, InputError, NoPermission, NotControllable
-from gpufan.gpu.cards import XSERVER_FOLDER, Cards, open_cards
+from gpufan.gpu.cards import Cards, open_cards
 from gpufan.service import install_settings as settings
 from gpufan.service import manifest
 from gpufan.service import rivals as found
@@ -137,8 +136,7 @@ def make_plan(options: InstallOptions) -> Plan:
     config_text, wanted = _configuration(options, rivals)
     was = manifest.load()
     companions, dropped = _companions(options, was)
-    folder = RUNTIME_FOLDER / XSERVER_FOLDER
-    cards = open_cards(wanted.backend, wanted.display, folder, PATIENCE_S) if options.check else None
+    cards = open_cards(wanted.backend, wanted.display, RUNTIME_FOLDER) if options.check else None
     gpus = _usable(cards, wanted.gpus) if cards else []
     copy_because = code.exposure()
     if copy_because:

@@ -1,1 +1,1 @@
-"""X for drivers that set fans only through it: xorg.conf and what stands in it."""
+"""X without cards: reading and editing xorg.conf, our own X server, and a small X client."""

@@ -1,7 +1,7 @@
-"""Cookie files: what an X server asks of its clients (`~/.Xauthority`, Xau(3)). Entries only; no connection.
+"""Cookie files (`~/.Xauthority`, Xau(3)): the cookies with which clients prove to an X server that they may connect.
 
-An entry is a family (16 bits), then address, display number, scheme and cookie, each after its length (16 bits), all of
-them big-endian.
+An entry is a family (16 bits), then address, display number, scheme and cookie, each preceded by its length (16 bits).
+All numbers are big-endian.
 """
 
 import os
@@ -13,32 +13,32 @@ from pathlib import Path
 SCHEME = b"MIT-MAGIC-COOKIE-1"
 _LOCAL = 256
 _WILD = 65535
-"""Family of an entry that holds for every address."""
+"""Family of an entry for every address."""
 
 
 def write_cookie(path: Path, cookie: bytes) -> None:
-    """Write a file, readable by its owner only, with `cookie` for any display. Raises OSError."""
+    """Write a file with `cookie` for every display, readable by its owner only. Raises OSError."""
     fields = (b"", b"", SCHEME, cookie)
     entry = struct.pack(">H", _WILD) + b"".join(struct.pack(">H", len(field)) + field for field in fields)
-    path.unlink(missing_ok=True)  # a file that is there already would keep its mode
+    path.unlink(missing_ok=True)  # an existing file would keep its mode
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(entry)
 
 
 def find_cookie(path: Path, display_number: int) -> bytes:
-    """Cookie for a display of this machine; empty where the file has none. Raises OSError."""
+    """The cookie for a display of this machine; empty if the file has none. Raises OSError."""
     here = socket.gethostname().encode()
     found = b""
     for family, address, number, scheme, cookie in _entries(path.read_bytes()):
         if family in (_LOCAL, _WILD) and number in (b"", b"%d" % display_number) and scheme == SCHEME:
             if family == _WILD or address == here:
                 return cookie
-            found = found or cookie  # the machine was renamed since: better than none
+            found = found or cookie  # perhaps this machine had that name before
     return found
 
 
 def _entries(data: bytes) -> Iterator[tuple[int, bytes, bytes, bytes, bytes]]:
-    """Family, address, number, scheme and cookie of each entry; an incomplete one ends the file."""
+    """Family, address, display number, scheme and cookie of each entry, up to the first incomplete entry."""
     start = 0
     try:
         while start < len(data):

@@ -21,10 +21,10 @@ from gpufan.system.printable import printable
 from gpufan.xorg.authority import SCHEME, find_cookie
 
 LIMIT_S = 3.0
-"""For one call, s. A server answers in well under a millisecond, and in tenths of a second while it sets a mode."""
+"""For one call, s. A server usually answers within a millisecond, and while it sets a mode within a second."""
 
 _LONGEST_REPLY = 1 << 20
-"""No answer to our requests comes near to so many bytes."""
+"""Bytes; every reply to our requests is far shorter."""
 
 _QUERY_EXTENSION = 98
 _ERROR, _REPLY, _GENERIC_EVENT = 0, 1, 35
@@ -32,24 +32,24 @@ _ERROR_NAMES = {1: "BadRequest", 2: "BadValue", 8: "BadMatch", 10: "BadAccess", 
 
 
 def socket_path(number: int) -> str:
-    """Where the server of a display listens."""
+    """The socket of the server of a display."""
     return f"/tmp/.X11-unix/X{number}"
 
 
 class RequestRefused(Exception):
-    """The server answered a request with an error; the connection goes on. Never reaches a person as it is."""
+    """The server answered a request with an error. The connection can be used further. Always caught in gpufan."""
 
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """An X server of this machine, and the file with the cookie it asks for."""
+    """The display of an X server of this machine, and the file with its cookie."""
 
     number: int
     authority: Path | None = None
 
     @classmethod
     def parse(cls, name: str) -> "Display":
-        """Read `:0` or `:0.0`; the cookie is looked for where XAUTHORITY says, or in ~/.Xauthority.
+        """Parse `:0` or `:0.0`; the cookie file is $XAUTHORITY, or ~/.Xauthority.
 
         Raises InputError.
 
@@ -57,11 +57,11 @@ class Display:
         ':1'
         >>> Display.parse("box:0")
         Traceback (most recent call last):
-        gpufan.errors.InputError: display 'box:0': write it as :0; fans are set from the machine that they are in
+        gpufan.errors.InputError: display 'box:0': write it as :0; an X server of another machine cannot be used
         """
         match = re.fullmatch(r"(?:unix)?:(\d{1,5})(?:\.\d+)?", name.strip())
         if match is None:
-            raise InputError(f"display {name!r}: write it as :0; fans are set from the machine that they are in")
+            raise InputError(f"display {name!r}: write it as :0; an X server of another machine cannot be used")
         return cls(int(match[1]), Path(os.environ.get("XAUTHORITY") or Path("~/.Xauthority").expanduser()))
 
     def __str__(self) -> str:
@@ -71,7 +71,7 @@ class Display:
 class Connection:
     """A connection to an X server. Each call ends within `limit_s` seconds.
 
-    After a DriverError it is closed for good: whatever would still come in belongs to nobody.
+    A call that raises DriverError closes the connection: a late reply must not be read as the reply to a later request.
     """
 
     def __init__(self, display: Display, limit_s: float = LIMIT_S) -> None:
@@ -82,17 +82,17 @@ class Connection:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with self._call():
             self._connect()
-            self._introduce(_cookie(display))
+            self._set_up(_cookie(display))
 
     def extension(self, name: str) -> int | None:
-        """Major opcode of an extension; None where the server lacks it. Raises DriverError."""
+        """Major opcode of an extension; None if the server does not have it. Raises DriverError."""
         text = name.encode()
         reply = self.request(_QUERY_EXTENSION, 0, struct.pack("=HH", len(text), 0) + text + _padding(text))
         present, opcode = reply[8], reply[9]
         return opcode if present else None
 
     def request(self, opcode: int, minor: int, body: bytes) -> bytes:
-        """Make a request and wait for its reply, whose first 32 bytes are the fixed part.
+        """Send a request and return its reply, whose first 32 bytes are the fixed part.
 
         Raises RequestRefused or DriverError.
         """
@@ -103,12 +103,12 @@ class Connection:
             return self._answer()
 
     def close(self) -> None:
-        """Hang up; twice is harmless."""
+        """Close the connection; a second call is harmless."""
         self._socket.close()
 
     @contextlib.contextmanager
     def _call(self) -> Iterator[None]:
-        """Start the clock; hang up after any failure but an answer that says no."""
+        """Limit the time of the block; close the connection if it fails, except with RequestRefused."""
         self._ends_s = time.monotonic() + self._limit_s
         try:
             yield
@@ -129,7 +129,7 @@ class Connection:
         return left_s
 
     def _connect(self) -> None:
-        """Connect to the socket in /tmp, or to the abstract one of that name where a private /tmp hides the first."""
+        """Connect to the socket in /tmp; if a private /tmp hides it, to the abstract socket of the same name."""
         self._socket.settimeout(self._left_s())
         path = socket_path(self.display.number)
         try:
@@ -143,7 +143,8 @@ class Connection:
                     f"no X server runs on display {self.display}: `ls /tmp/.X11-unix` shows those that do"
                 ) from None
 
-    def _introduce(self, cookie: bytes) -> None:
+    def _set_up(self, cookie: bytes) -> None:
+        """Send the connection setup, and check that the server accepts it."""
         scheme = SCHEME if cookie else b""
         order = b"l" if sys.byteorder == "little" else b"B"
         self._socket.sendall(
@@ -157,14 +158,14 @@ class Connection:
         accepted, reason_length, words = struct.unpack("=BB4xH", head)
         rest = self._receive(4 * words)
         if accepted != 1:
-            reason = printable(rest[:reason_length].decode(errors="replace")).strip() or "it wants to know who asks"
+            reason = printable(rest[:reason_length].decode(errors="replace")).strip() or "it gives no reason"
             raise DriverError(
-                f"X server {self.display} turned us away ({reason}): set XAUTHORITY to its cookie file, which"
+                f"X server {self.display} refused the connection ({reason}): set XAUTHORITY to its cookie file, which"
                 " `ps -C Xorg -o args` shows after -auth"
             )
 
     def _answer(self) -> bytes:
-        """Next reply or error; events, which nobody asked for, are passed over."""
+        """The next reply. Events, which are not asked for, are ignored. Raises RequestRefused for an error."""
         while True:
             head = self._receive(32)
             kind, detail, sequence, words = struct.unpack_from("=BBHI", head)
@@ -192,7 +193,7 @@ class Connection:
 
 
 def _cookie(display: Display) -> bytes:
-    """Cookie for `display`; empty where there is none to be had, as many a server lets us in without."""
+    """The cookie for `display`; empty if it cannot be read: some servers accept clients without a cookie."""
     if display.authority is None:
         return b""
     try:
@@ -202,5 +203,5 @@ def _cookie(display: Display) -> bytes:
 
 
 def _padding(data: bytes) -> bytes:
-    """Fills up to a multiple of four bytes."""
+    """Zero bytes that make the length of `data` a multiple of four."""
     return bytes(-len(data) % 4)

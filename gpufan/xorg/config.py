@@ -1,13 +1,14 @@
-"""xorg.conf as bytes: read as the X server reads it, and edited so that all else stays as it was. No I/O.
+"""xorg.conf as bytes: parsed as the X server parses it, and edited without changing anything else. No I/O.
 
-The server's rules, which are not those of the eye: tokens count and lines do not, so a whole section may stand on one
-line; a carriage return ends a comment; case, `_`, space and tab do not count within names; in a section that repeats
-an entry the last one holds, and of two sections with one name the first.
+Some rules of the server are surprising: it reads tokens, not lines, so that a section may be on one line; a carriage
+return ends a comment; case, `_`, space and tab do not count in names; the last of repeated entries in a section is
+valid, but the first of two sections with the same name.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from gpufan.errors import InputError
@@ -29,7 +30,7 @@ _BASES = {b"": 10, b"0": 8, b"0x": 16, b"0X": 16}
 
 
 def same_name(text: bytes) -> bytes:
-    """Bring a name into the form in which the server compares it.
+    """Return a name in the form in which the server compares names.
 
     >>> same_name(b"Cool_Bits") == same_name(b"coolbits")
     True
@@ -38,7 +39,7 @@ def same_name(text: bytes) -> bytes:
 
 
 def with_bits(text: bytes, bits: int) -> bytes | None:
-    """Return the number in `text` with `bits` set, in the base that it was written in; None where it is no number.
+    """Return the number in `text` with `bits` set, in the same base; None if `text` is not a number.
 
     >>> with_bits(b"8", 4), with_bits(b"0x18", 4), with_bits(b"010", 4), with_bits(b"28", 4), with_bits(b"on", 4)
     (b'12', b'0x1c', b'014', b'28', None)
@@ -57,7 +58,7 @@ def with_bits(text: bytes, bits: int) -> bytes | None:
 
 
 class Token(NamedTuple):
-    """A piece of the file that the server looks at; offsets in bytes."""
+    """A token of the file; offsets in bytes. Comments and blanks are not tokens."""
 
     kind: str
     """`word`, `string`, `number` or `mark`."""
@@ -68,10 +69,10 @@ class Token(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """A keyword and all that follows it up to the next one."""
+    """A keyword and the tokens up to the next keyword."""
 
     keyword: bytes
-    """As `same_name` gives it."""
+    """In the form of `same_name`."""
     arguments: tuple[Token, ...]
     start: int
     in_subsection: bool = False
@@ -89,7 +90,7 @@ class Section:
     """From `Section` to `EndSection`."""
 
     kind: bytes
-    """As `same_name` gives it: `device`, `screen`."""
+    """In the form of `same_name`: `device`, `screen`."""
     statements: tuple[Statement, ...]
     start: int
     end: int
@@ -97,10 +98,10 @@ class Section:
 
 
 class Config:
-    """One file. Every method that reads an entry raises InputError where the server could not read it either."""
+    """One file. Every method that reads an entry raises InputError if the server could not read it either."""
 
     def __init__(self, data: bytes, name: str) -> None:
-        """Read `data`; `name` stands in messages. Raises InputError with line and column."""
+        """Parse `data`; `name` is used in messages. Raises InputError with line and column."""
         self.data = data
         self.name = name
         self.sections = tuple(self._sections())
@@ -119,7 +120,7 @@ class Config:
         return [section for section in self.sections if section.kind == kind]
 
     def strings(self, section: Section, keyword: bytes) -> list[Token]:
-        """Return the string of each entry `keyword` of a section, those of its subsections left out."""
+        """Return the string of each entry `keyword` of a section, without its subsections."""
         found = []
         for statement in section.statements:
             if statement.keyword == keyword and not statement.in_subsection:
@@ -130,18 +131,18 @@ class Config:
         return found
 
     def string(self, section: Section, keyword: bytes) -> Token | None:
-        """Return the string that holds for `keyword`, if it is there."""
+        """Return the string of the valid entry `keyword`; None if there is none."""
         return next(reversed(self.strings(section, keyword)), None)
 
     def identifier(self, section: Section) -> bytes:
-        """Return the name of a section as it is written."""
+        """Return the Identifier of a section."""
         token = self.string(section, b"identifier")
         if token is None:
             raise self.error(section.start, "this Section needs an Identifier")
         return token.text
 
     def options(self, section: Section, name: bytes) -> list[Option]:
-        """Return each option `name` of a section, those of its subsections included."""
+        """Return each option `name` of a section and its subsections."""
         found = []
         for statement in section.statements:
             if statement.keyword != b"option":
@@ -165,7 +166,7 @@ class Config:
             if kind in ("blank", "comment"):
                 continue
             if kind == "string":
-                # The server takes the rest of the line for the string; whoever wrote it hardly meant that.
+                # The server would read the rest of the line as the string, which is hardly intended.
                 if len(text) == 1 or not text.endswith(b'"'):
                     raise self.error(match.start(), "this quote is not closed on its line")
                 text = text[1:-1]
@@ -174,19 +175,12 @@ class Config:
             yield Token(kind, text, match.start(), match.end())
 
     def _statements(self) -> Iterator[Statement]:
-        word: Token | None = None
-        arguments: list[Token] = []
-        for token in self._tokens():
-            if token.kind != "word":
-                if word is None:
-                    raise self.error(token.start, "expected Section")
-                arguments.append(token)
-                continue
-            if word is not None:
-                yield Statement(same_name(word.text), tuple(arguments), word.start)
-            word, arguments = token, []
-        if word is not None:
-            yield Statement(same_name(word.text), tuple(arguments), word.start)
+        tokens = list(self._tokens())
+        words = [place for place, token in enumerate(tokens) if token.kind == "word"]
+        if tokens and tokens[0].kind != "word":
+            raise self.error(tokens[0].start, "expected Section")
+        for place, end in pairwise([*words, len(tokens)]):
+            yield Statement(same_name(tokens[place].text), tuple(tokens[place + 1 : end]), tokens[place].start)
 
     def _sections(self) -> Iterator[Section]:
         opened: Statement | None = None
@@ -235,7 +229,7 @@ class Config:
 
 
 class Editor:
-    """Changes to a file, gathered and then made at once, in the line endings and the indentation that it has."""
+    """Changes to a file, collected and then made at once, with the file's own line ends and indentation."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -246,18 +240,18 @@ class Editor:
         first = config.data.find(b"\n")
         self._eol = b"\r\n" if first > 0 and config.data[first - 1 : first] == b"\r" else b"\n"
 
-    def put(self, start: int, end: int, text: bytes) -> None:
-        """Put `text` in the place of the bytes from `start` to `end`."""
+    def replace(self, start: int, end: int, text: bytes) -> None:
+        """Replace the bytes from `start` to `end` by `text`."""
         self._changes[start, end] = text
 
     def add_entry(self, section: Section, entry: bytes) -> None:
-        """Add one entry at the end of a section, once."""
+        """Add an entry at the end of a section, unless it was added already."""
         entries = self._entries.setdefault(section.end, [])
         if entry not in entries:
             entries.append(entry)
 
     def append(self, text: bytes) -> None:
-        """Add `text`, whole lines that end in a newline, at the end of the file."""
+        """Add `text`, which consists of complete lines, at the end of the file."""
         self._tail += text
 
     def result(self) -> bytes:
@@ -265,7 +259,7 @@ class Editor:
         data = self._config.data
         changes = [self._insertion(end, entries) for end, entries in self._entries.items()]
         changes += [(start, end, text) for (start, end), text in self._changes.items()]
-        # From the end, so that offsets hold; at one place entries go in first and so come to stand behind.
+        # From the end, so that offsets stay valid.
         for start, end, text in sorted(changes, key=lambda change: change[:2], reverse=True):
             data = data[:start] + text + data[end:]
         if self._tail and data:
@@ -280,7 +274,7 @@ class Editor:
             start -= 1
         if data[start - 1 : start] == b"\n":
             return start, start, b"".join(self._indents[end] + entry + self._eol for entry in entries)
-        # Something else stands before it on its line.
+        # There is something else before it on its line.
         return end, end, (b" " if start == end else b"") + b"".join(entry + b" " for entry in entries)
 
     def _indent(self, section: Section) -> bytes:

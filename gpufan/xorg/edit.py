@@ -1,61 +1,61 @@
-"""What xorg.conf must say so that X can set the fans of every NVIDIA card, and the least change that makes it say so.
+"""The smallest change of an xorg.conf with which X can set the fans of every NVIDIA card. Files are written in `setup`.
 
-Each card ends up with a Device that has Coolbits, a Screen, and a place in the layout. Pure: no I/O.
+Each card then has a Device with Coolbits, a Screen, and a place in the layout.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from gpufan.core.pci import PciAddress
 from gpufan.errors import InputError
+from gpufan.system.resources import template
 from gpufan.xorg.config import Config, Editor, Section, Token, same_name, with_bits
 
 
 class Wanted(NamedTuple):
-    """What every NVIDIA Device is to have."""
+    """The options that every NVIDIA Device needs."""
 
     coolbits: int = 4
     """Bits to set; 4 is control of fans."""
     edid: str | None = None
-    """Absolute path of an EDID file for a pretended monitor."""
+    """Absolute path of the EDID file of a pretended monitor; None for no such monitor."""
 
     @property
     def monitor(self) -> tuple[tuple[str, str], ...]:
-        """The options that pretend a monitor."""
+        """Names and values of the options of the pretended monitor."""
         if self.edid is None:
             return ()
         return ("ConnectedMonitor", "DFP-0"), ("CustomEDID", f"DFP-0:{self.edid}")
 
 
 class Edited(NamedTuple):
-    """The file as it should be, and what a person should know about it."""
+    """The changed file, and notes for the user."""
 
     data: bytes
     notes: tuple[str, ...]
 
 
 class NewDevice(NamedTuple):
-    """A Device to write."""
+    """A Device to add."""
 
     identifier: str
     bus_id: str
 
 
 class NewScreen(NamedTuple):
-    """A Screen to write."""
+    """A Screen to add."""
 
     identifier: str
     device: str
     nvidia: bool
 
 
-def edit(config: Config, cards: Iterable[PciAddress], wanted: Wanted, render: Callable[..., str]) -> Edited:
-    """Change `config` so that X can set the fans of all `cards`; an empty one becomes a whole file.
+def edit(config: Config, cards: Iterable[PciAddress], wanted: Wanted) -> Edited:
+    """Change `config` so that X can set the fans of all `cards`; an empty one becomes a complete file.
 
-    `render` makes the text of new sections from `devices`, `screens`, `layout` and what is wanted.
     Raises InputError, with line and column, for what the X server could not read.
     """
-    return _Edit(config, sorted(cards), wanted).run(render)
+    return _Edit(config, sorted(cards), wanted).run()
 
 
 class _Edit:
@@ -70,24 +70,24 @@ class _Edit:
         self.layout = active_layout(config)
         self.nvidia: list[Section] = []
         self.unplaced: list[Section] = []
-        """NVIDIA Devices without a BusID; X would give each the first card that is free."""
+        """NVIDIA Devices without a BusID; X gives each of them the first free card."""
         self.serving: dict[PciAddress, list[bytes]] = {card: [] for card in cards}
-        """Names of the Devices of each card."""
+        """Identifiers of the Devices of each card."""
         self.new_devices: list[NewDevice] = []
         self.new_screens: list[NewScreen] = []
 
-    def run(self, render: Callable[..., str]) -> Edited:
+    def run(self) -> Edited:
         self.assign()
         self.add_devices()
         for device in self.nvidia:
             self.set_coolbits(device)
             self.pretend_monitor(device)
-        # A Screen that names no Device takes a new one where there was none.
+        # A Screen that names no Device uses a new one if there was none before.
         for screen in self.screens_of([device.identifier.encode() for device in self.new_devices]):
             self.raise_coolbits(screen)
         layout = self.add_screens()
         if self.new_devices or self.new_screens or layout:
-            text = render(
+            text = template("templates/xorg.conf.j2").render(
                 new=not self.config.data,
                 devices=self.new_devices,
                 screens=self.new_screens,
@@ -99,7 +99,7 @@ class _Edit:
         return Edited(self.editor.result(), tuple(self.notes))
 
     def assign(self) -> None:
-        """Find out which Device serves which card."""
+        """Find the Devices of each card."""
         for device in self.devices:
             driver = self.config.string(device, b"driver")
             is_nvidia = driver is not None and same_name(driver.text) == b"nvidia"
@@ -113,16 +113,16 @@ class _Edit:
             elif address in self.serving:
                 self.serving[address].append(self.config.identifier(device))
             elif is_nvidia:
-                self.note(device, f"names {address}, where no NVIDIA card sits")
+                self.note(device, f"names {address}, where there is no NVIDIA card")
         for device, card in zip(self.unplaced, self.unserved(), strict=False):
             self.serving[card].append(self.config.identifier(device))
 
     def unserved(self) -> list[PciAddress]:
-        """Return the cards that no Device names."""
+        """Return the cards that have no Device."""
         return [card for card, devices in self.serving.items() if not devices]
 
     def address(self, device: Section, is_nvidia: bool) -> PciAddress | None:
-        """Return what BusID says. A wrong one stops us only where it is an NVIDIA card's."""
+        """Return the address in BusID; None if there is none. Raises InputError for a wrong one of an NVIDIA card."""
         token = self.config.string(device, b"busid")
         if token is None:
             return None
@@ -134,7 +134,7 @@ class _Edit:
             return None
 
     def set_coolbits(self, device: Section) -> None:
-        """Set the bits wherever Coolbits stands for this Device, and in the Device where it stands nowhere."""
+        """Set the bits in every Coolbits that concerns this Device; add Coolbits to the Device if there is none."""
         screens = self.screens_of([self.config.identifier(device)])
         in_device = self.raise_coolbits(device)
         in_screens = [self.raise_coolbits(screen) for screen in screens]
@@ -142,22 +142,22 @@ class _Edit:
             self.editor.add_entry(device, b'Option "Coolbits" "%d"' % self.wanted.coolbits)
 
     def raise_coolbits(self, section: Section) -> bool:
-        """Set the bits in each Coolbits of a Device or Screen and its Monitors; return whether it has one itself."""
-        # An option of the Monitor counts for more than that of the Device.
+        """Set the bits in each Coolbits of a section and its Monitors; return whether the section has Coolbits."""
+        # An option of the Monitor overrides that of the Device.
         for place in (section, *self.monitors_of(section)):
             for name, value in self.config.options(place, b"coolbits"):
                 if value is None:
-                    self.editor.put(name.end, name.end, b' "%d"' % self.wanted.coolbits)
+                    self.editor.replace(name.end, name.end, b' "%d"' % self.wanted.coolbits)
                     continue
                 text = with_bits(value.text, self.wanted.coolbits)
                 if text is None:
-                    raise self.config.error(value.start, "Coolbits is no whole number here: correct it or remove it")
+                    raise self.config.error(value.start, "Coolbits is not a whole number here: correct it or remove it")
                 if text != value.text:
-                    self.editor.put(value.start, value.end, b'"%b"' % text)
+                    self.editor.replace(value.start, value.end, b'"%b"' % text)
         return bool(self.config.options(section, b"coolbits"))
 
     def pretend_monitor(self, device: Section) -> None:
-        """Add the pretended monitor to a Device that names none."""
+        """Add the pretended monitor to a Device, unless it names another monitor."""
         sections = (device, *self.screens_of([self.config.identifier(device)]))
         missing = []
         for name, value in self.wanted.monitor:
@@ -171,21 +171,21 @@ class _Edit:
             self.editor.add_entry(device, entry)
 
     def add_devices(self) -> None:
-        """Give each card that has none a Device."""
+        """Add a Device for each card that has none."""
         taken = {same_name(self.config.identifier(device)) for device in self.devices}
         for card in self.unserved():
             identifier = _free_name(f"NVIDIA {card}", taken)
             self.new_devices.append(NewDevice(identifier, card.xorg))
             self.serving[card].append(identifier.encode())
         if self.new_devices:
-            # With more than one Device, X insists on BusID.
+            # With more than one Device, X requires a BusID in each.
             for device in self.unplaced:
                 name = self.config.identifier(device)
                 for card in [card for card, devices in self.serving.items() if name in devices]:
                     self.editor.add_entry(device, f'BusID "{card.xorg}"'.encode())
 
     def add_screens(self) -> list[str]:
-        """Give each card that has none a Screen, and a place in the layout; return a new layout's screens, if any."""
+        """Add a Screen for each card that has none, and put it into the layout; return the screens of a new layout."""
         names, devices = self.placed()
         taken = {same_name(self.config.identifier(screen)) for screen in self.screens}
         missing = []
@@ -208,11 +208,11 @@ class _Edit:
         return []
 
     def placed(self) -> tuple[list[str], set[bytes]]:
-        """Return the screens that the layout names, and the Devices that X uses or is told to leave alone."""
+        """Return the screens of the layout, and the Devices that X uses or that are declared inactive."""
         names = self.config.strings(self.layout, b"screen") if self.layout else []
         screens = [screen for name in names for screen in self.named(self.screens, name.text)[:1]]
         if not names:
-            # X takes the first Screen, and without any the first Device.
+            # X uses the first Screen, and if there is no Screen the first Device.
             screens = self.screens[:1]
         devices = {device for screen in screens for device in self.devices_of(screen)}
         if not names and not screens:
@@ -222,7 +222,7 @@ class _Edit:
         return [_text(name.text) for name in names], devices
 
     def implied_screen(self, taken: set[bytes]) -> list[str]:
-        """Name the screen that X showed before without being told, so that a layout does not take it away."""
+        """Return the screen that X used without a layout, so that the new layout has it too."""
         if self.screens:
             return [_text(self.config.identifier(self.screens[0]))]
         if not self.devices:
@@ -235,7 +235,7 @@ class _Edit:
         return [identifier]
 
     def add_to_layout(self, layout: Section, names: list[str], missing: list[str]) -> None:
-        """Add screens to the right of those that a layout has, numbered where those are."""
+        """Add screens to the right of those of a layout, with numbers if those have numbers."""
         entries = [statement for statement in layout.statements if statement.keyword == b"screen"]
         numbers = [int(entry.arguments[0].text) for entry in entries if _is_number(entry.arguments[0])]
         number = max([*numbers, len(names) - 1]) + 1
@@ -253,7 +253,7 @@ class _Edit:
         return [screen for screen in self.screens if not wanted.isdisjoint(self.devices_of(screen))]
 
     def devices_of(self, screen: Section) -> set[bytes]:
-        """Return the names of the Devices that a Screen uses; X takes the first where it names none."""
+        """Return the names of the Devices that a Screen uses: the first of the file if it names none."""
         named = [token.text for token in self.config.strings(screen, b"device")]
         if not named:
             known = [self.config.identifier(device) for device in self.devices[:1]]
@@ -270,7 +270,7 @@ class _Edit:
         return [section for section in sections if same_name(self.config.identifier(section)) == same_name(name)]
 
     def note(self, section: Section, text: str) -> None:
-        """Tell the person something about a section."""
+        """Add a note about a section."""
         name = self.config.identifier(section).decode(errors="backslashreplace")
         self.notes.append(f'{self.config.name}:{self.config.line(section.start)}: Device "{name}" {text}')
 
@@ -287,7 +287,7 @@ def active_layout(config: Config) -> Section | None:
 
 
 def _free_name(name: str, taken: set[bytes]) -> str:
-    """Return `name`, numbered where that is taken, and take it."""
+    """Return `name`, with a number if `taken` contains it, and add the result to `taken`."""
     free, number = name, 1
     while same_name(free.encode()) in taken:
         number += 1
@@ -301,5 +301,5 @@ def _is_number(token: Token) -> bool:
 
 
 def _text(name: bytes) -> str:
-    """Bytes as text that `encode("latin-1")` turns back into the same bytes."""
+    """Bytes as text; `encode("latin-1")` returns the same bytes."""
     return name.decode("latin-1")

@@ -1,8 +1,8 @@
-"""An X server of our own, for drivers that let fans be set only over X: no screen, no input, no terminal.
+"""Our own X server, for drivers that can set fans only over X: without screen, input and terminal.
 
-It keeps clear of everything else. Its display is a number from 90 up that nobody uses, because display managers count
-on finding the low ones free; -displayfd makes Xorg do without a lock file, so nothing but a socket shows it. It opens
-no network port, leaves the virtual terminal where it is (-novtswitch -sharevts), and lets in only who has its cookie.
+It does not disturb other X servers. Its display is a free number from 90 up, because display managers expect low
+numbers to be free; with -displayfd Xorg writes no lock file, so its socket is the only trace. It opens no network port,
+does not switch the virtual terminal (-novtswitch -sharevts), and accepts only clients that have its cookie.
 """
 
 import contextlib
@@ -15,16 +15,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError
 from gpufan.xorg.authority import write_cookie
 from gpufan.xorg.client import Connection, Display, socket_path
-from gpufan.xorg.log import why
+from gpufan.xorg.server_log import find_cause
 
 _NUMBERS = range(90, 190)
 _STOP_LIMIT_S = 5.0
-"""For the server to end when asked to; it takes 0.03 s."""
+"""For the server to end after SIGTERM; it usually needs 0.03 s."""
 
 _DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
@@ -33,15 +35,37 @@ ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
-"""Run in the child before Xorg. The kernel signals a child when the thread that made it ends, not the process, so the
-server is started from the thread that watches it for life. (A preexec_fn would do the same, but is not safe where
-there are other threads.)"""
+"""Run in the child before Xorg. The kernel signals a child when the thread that started it ends, not the process, so
+the server is started by the thread that waits for its end. (A preexec_fn is not safe in a process with threads.)"""
+
+_BASE_CONFIG = b"""\
+# The X server that gpufan runs to set fans; this file is written at every start.
+
+Section "ServerFlags"
+    Option "AutoAddDevices" "off"
+    Option "AutoAddGPU" "off"
+EndSection
+
+Section "Module"
+    Disable "glx"
+EndSection
+"""
+"""No input devices, no cards but those named, and no OpenGL, which would need 55 MB."""
+
+
+def headless_config(addresses: Sequence[PciAddress]) -> str:
+    """Text of an xorg.conf with which our own server can set the fans of the cards at `addresses`."""
+    # Not above: these modules are slow to load, and most machines never need them.
+    from gpufan.xorg.config import Config
+    from gpufan.xorg.edit import Wanted, edit
+
+    return edit(Config(_BASE_CONFIG, "xorg.conf"), addresses, Wanted()).data.decode("latin-1")
 
 
 class HeadlessServer:
-    """Keeps one X server running from `start` to `stop`: when it dies, it is started again after a while.
+    """One X server, which runs from `start` to `stop`. If it dies, it is started again after a wait.
 
-    Until then `display` raises, which is how a card whose fans are out of our hands comes to be reported as such.
+    While it does not run `display` raises, so that its cards are reported as out of reach.
     """
 
     def __init__(
@@ -52,44 +76,44 @@ class HeadlessServer:
         ready_limit_s: float = 30.0,
         retry_s: tuple[float, float] = (1.0, 60.0),
     ) -> None:
-        """`config` is the text of its xorg.conf; it, cookie and log go into `folder`, which is made if need be.
+        """`config` is the text of its xorg.conf. `folder` is created; it gets xorg.conf, cookie and log.
 
-        After the server died it is started again after the first of `retry_s`, in seconds, then after twice that each
-        time, up to the second. A server that lived longer than the second counts as sound.
+        The wait after its death doubles each time, from the first to the second of `retry_s`, seconds. It is the first
+        again after the server has lived longer than the second.
         """
         self._config = config
         self._folder = folder
         self._program = program
         self._ready_limit_s = ready_limit_s
         self._retry_s = retry_s
-        self._cookie = os.urandom(16)  # as `secrets` would, which loads OpenSSL for it
+        self._cookie = os.urandom(16)  # `secrets` would load OpenSSL for the same
         self._changed = threading.Condition()
         self._state: Display | str | None = None
-        """Where the server is, or why there is none; None before the first try has come to an end."""
+        """The display of the server, or why it does not run; None until the first start has succeeded or failed."""
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
-        self._keeper = threading.Thread(target=self._keep, name="x server", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="x server", daemon=True)
 
     @property
     def log(self) -> Path:
-        """What the server wrote; that of the start before ends in `.old`."""
+        """The log of the server; the log of its previous start ends in `.old`."""
         return self._folder / "Xorg.log"
 
     def display(self) -> Display:
-        """Where to connect. Raises DriverError, saying why, while there is no server."""
+        """The display of the server. Raises DriverError with the reason while it does not run."""
         with self._changed:
             if isinstance(self._state, Display):
                 return self._state
             raise DriverError(self._state or "the X server is not ready yet")
 
     def begin(self) -> None:
-        """Start without waiting; twice is harmless."""
+        """Start without waiting; a second call is harmless."""
         with self._changed:
-            if self._keeper.ident is None:
-                self._keeper.start()
+            if self._thread.ident is None:
+                self._thread.start()
 
     def start(self) -> None:
-        """Start, and return when a client has connected. Raises DriverError when the first try fails."""
+        """Start, and return when a client could connect. Raises DriverError if the first start fails."""
         self.begin()
         with self._changed:
             self._changed.wait_for(lambda: self._state is not None)
@@ -99,14 +123,14 @@ class HeadlessServer:
             raise DriverError(state)
 
     def stop(self) -> None:
-        """End the server, and wait for that as long as makes sense; twice is harmless."""
+        """End the server and wait for its end, for a limited time; a second call is harmless."""
         with self._changed:
             self._stopping.set()
             process = self._process
         if process is not None:
             _end(process)
-        if self._keeper.is_alive():
-            self._keeper.join(_STOP_LIMIT_S)
+        if self._thread.is_alive():
+            self._thread.join(_STOP_LIMIT_S)
 
     def __enter__(self) -> "HeadlessServer":
         self.start()
@@ -115,36 +139,36 @@ class HeadlessServer:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _keep(self) -> None:
-        """Life of the thread that has the server as its child."""
+    def _run(self) -> None:
+        """Start the server, wait for its end, and start it again, until `stop`."""
         first_s, last_s = self._retry_s
         wait_s = first_s
         while not self._stopping.is_set():
             began_s = time.monotonic()
             try:
                 display, process = self._launch()
-                self._tell(display)
+                self._set_state(display)
                 status = process.wait()
                 _clear(display.number)
                 problem = f"the X server on {display} has died ({_ended(status)})"
-            except Exception as error:  # whatever it is: with this thread the server would end for good
+            except Exception as error:  # of any kind: if this thread ended, the server would never start again
                 problem = str(error)
             if time.monotonic() - began_s > last_s:
                 wait_s = first_s
             if self._state is not None:
                 problem += f"; it is started again {wait_s:g} s later"
-            self._tell(problem)
+            self._set_state(problem)
             self._stopping.wait(wait_s)
             wait_s = min(2 * wait_s, last_s)
-        self._tell("the X server is stopped")
+        self._set_state("the X server is stopped")
 
-    def _tell(self, state: Display | str) -> None:
+    def _set_state(self, state: Display | str) -> None:
         with self._changed:
             self._state = state
             self._changed.notify_all()
 
     def _launch(self) -> tuple[Display, "subprocess.Popen[bytes]"]:
-        """Start the server on a free display and wait until a client can connect. Raises DriverError or OSError."""
+        """Start the server on a free display, and wait until a client can connect. Raises DriverError or OSError."""
         program = shutil.which(self._program)
         if program is None:
             raise DriverError(f"no {self._program} here: install the X server (Debian: xserver-xorg-core)")
@@ -164,45 +188,39 @@ class HeadlessServer:
         raise DriverError(f"no display from :{_NUMBERS[0]} to :{_NUMBERS[-1]} is free: remove stale /tmp/.X11-unix/X*")
 
     def _spawn(self, program: str, display: Display) -> "subprocess.Popen[bytes] | None":
-        """Start the server on `display`; None if somebody else was faster to take that. Raises DriverError."""
-        ready, told = os.pipe()
+        """Start the server on `display`; None if another server took that display first. Raises DriverError."""
+        ready, ready_write = os.pipe()
+        child = [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid())]
         with os.fdopen(ready, "rb"), (self._folder / "Xorg.out").open("wb") as output:
-            with os.fdopen(told, "wb"), self._changed:
+            with os.fdopen(ready_write, "wb"), self._changed:
                 if self._stopping.is_set():
                     raise DriverError("the X server is stopped")
                 self._process = process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-ISc",
-                        _DIE_WITH_PARENT,
-                        str(os.getpid()),
-                        program,
-                        *self._options(display, told),
-                    ],
+                    [*child, program, *self._options(display, ready_write)],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    pass_fds=[told],
-                    # Ctrl-C at our terminal must not end it: the fans are given back through it first.
+                    pass_fds=[ready_write],
+                    # Ctrl-C at our terminal must not end it: the fans are given back over it first.
                     start_new_session=True,
                 )
             problem = self._unready(ready, display)
         if problem is None:
             return process
         _end(process)
-        text = self._wrote()
+        text = self._output()
         if "Cannot establish any listening sockets" in text:
             return None
-        raise DriverError(f"the X server did not start: {why(text) or problem + f', see {self.log}'}")
+        raise DriverError(f"the X server did not start: {find_cause(text) or problem + f', see {self.log}'}")
 
-    def _options(self, display: Display, told: int) -> list[str]:
+    def _options(self, display: Display, ready_write: int) -> list[str]:
         files = ["-config", f"{self._folder}/xorg.conf", "-auth", str(display.authority), "-logfile", str(self.log)]
         # Without -noreset Xorg 21.1 hangs on SIGTERM once a client has left.
         quiet = ["-noreset", "-nolisten", "tcp", "-novtswitch", "-sharevts"]
-        return [str(display), "-displayfd", str(told), *files, *quiet]
+        return [str(display), "-displayfd", str(ready_write), *files, *quiet]
 
     def _unready(self, ready: int, display: Display) -> str | None:
-        """Wait for the server; what is wrong with it, or None once a client has connected."""
+        """Wait until a client can connect: None, or why none can."""
         if not select.select([ready], [], [], self._ready_limit_s)[0]:
             return f"it was not ready after {self._ready_limit_s:g} s"
         if not os.read(ready, 1):
@@ -213,8 +231,8 @@ class HeadlessServer:
             return str(error)
         return None
 
-    def _wrote(self) -> str:
-        """Standard error and log of the server, in that order."""
+    def _output(self) -> str:
+        """Standard error of the server, then its log."""
         text = ""
         for path in (self._folder / "Xorg.out", self.log):
             with contextlib.suppress(OSError):
@@ -223,14 +241,14 @@ class HeadlessServer:
 
 
 def _in_use(number: int) -> bool:
-    """Whether an X server, alive or dead, has left its mark on a display."""
+    """Whether a socket or a lock file of a display exists."""
     return os.path.lexists(socket_path(number)) or os.path.lexists(f"/tmp/.X{number}-lock")
 
 
 def _clear(number: int) -> None:
-    """Remove what a server that was killed leaves, or the next one would take another number each time.
+    """Remove the socket that a killed server leaves, so that the next one can have the same number.
 
-    By now the number may be somebody else's: nobody listens on a socket of the dead.
+    A socket on which another server listens by now is not removed.
     """
     with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
         try:
@@ -246,7 +264,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait(_STOP_LIMIT_S)
     except subprocess.TimeoutExpired:
         process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # a driver that hangs can hold even that up
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a driver that hangs can delay even SIGKILL
             process.wait(_STOP_LIMIT_S)
 
 

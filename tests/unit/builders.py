@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
-from gpufan.core.gpu import FanReading, GpuInfo, Reading, SingleWay
+from gpufan.core.gpu import FanReading, GpuInfo, Reading, SingleBackend
 from gpufan.core.snapshot import GpuState
 
 
@@ -42,7 +42,7 @@ anything = st.none() | st.floats() | st.integers(-10, 140)
 """Numbers that a broken driver may hand over: NaN, infinities and failed reads included."""
 
 
-class FakeGpu(SingleWay):
+class FakeGpu(SingleBackend):
     """A card in memory that obeys until told otherwise, and notes what it was asked in `calls`."""
 
     def __init__(self, **info: Any) -> None:

@@ -12,7 +12,7 @@ import pytest
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon import loop as daemon
 from gpufan.daemon.worker import Worker
-from gpufan.gpu.cards import XSERVER_FOLDER, open_cards
+from gpufan.gpu.cards import open_cards
 from gpufan.xorg import server as xorg_server
 from gpufan.xorg.server import HeadlessServer
 from tests.doubles import xorg
@@ -30,7 +30,7 @@ def controlling(box: XBox, display: str | None = None) -> Iterator[Running]:
     """A daemon on the cards of `box`, and at the end its fans given back and its X server ended."""
     with ExitStack() as stack:
         stack.enter_context(box.double.install())
-        cards = open_cards("auto", display, box.runtime / XSERVER_FOLDER, 5)
+        cards = open_cards("auto", display, box.runtime, 5)
         stack.callback(cards.close)
         run = stack.enter_context(running(*(Worker(gpu, settings()) for gpu in cards.gpus)))
         wait_for_states(run, *CONTROLLED)

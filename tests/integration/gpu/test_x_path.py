@@ -124,7 +124,7 @@ def test_a_server_that_cannot_be_used_is_told_in_one_line(
     with NvControlServer(xorg.mapped_box(box.double.map), tmp_path) as server:
         status, _, err = inside(box, *arguments, "--display", server.name, XAUTHORITY=str(tmp_path / "none"))
         assert status == 1
-        assert f"X server {server.name} turned us away" in one_line(err)
+        assert f"X server {server.name} refused the connection" in one_line(err)
     status, _, err = inside(box, *arguments, "--display", server.name)
     assert status == 1
     assert f"no X server runs on display {server.name}" in one_line(err)

@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from gpufan.core.pci import PciAddress
 from gpufan.xorg.config import Config
 from gpufan.xorg.edit import Wanted, edit
-from gpufan.xorg.setup import render
 from tests.doubles.xorg_files import SAMPLES, legal_files
 
 CARDS = [PciAddress.parse(text) for text in ("0a:00.0", "41:00.0", "1:01:00.0")]
@@ -58,7 +57,7 @@ def referee(tmp_path_factory):
 
 
 def edited(data: bytes, wanted: Wanted | None = None) -> bytes:
-    return edit(Config(data, "xorg.conf"), CARDS, wanted or Wanted(), render).data
+    return edit(Config(data, "xorg.conf"), CARDS, wanted or Wanted()).data
 
 
 def test_server_reads_a_file_of_ours_and_only_misses_the_driver(referee):

@@ -15,11 +15,11 @@ from gpufan.daemon.snapshot_file import SnapshotFile
 from gpufan.doctor.checks import examine
 from gpufan.doctor.facts import Facts, Rival
 from gpufan.errors import DriverError
-from gpufan.gpu.nvcontrol import NvControlBox
+from gpufan.gpu import x11
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.history.reader import Past
 from gpufan.xorg.client import Connection, Display
-from gpufan.xorg.log import why
+from gpufan.xorg.server_log import find_cause
 from tests.doubles.nvcontrol_server import NvControlServer
 from tests.unit.builders import gpu_state
 from tests.unit.history.kept import Kept
@@ -54,7 +54,7 @@ def the_name_of_a_card_over_x(folder: Path) -> str:
     plant = SimulatedBox(PROFILES["1080ti"], WORKLOADS["idle"])
     plant.gpus[0].info = replace(plant.gpus[0].info, name=EVIL)
     with NvControlServer(plant, folder) as server:
-        return NvControlBox(lambda: Display(server.number, server.authority)).gpus[0].info.name
+        return x11.open_cards(lambda: Display(server.number, server.authority))[0].info.name
 
 
 def what_an_x_server_says_to_strangers(folder: Path) -> str:
@@ -66,7 +66,7 @@ def what_an_x_server_says_to_strangers(folder: Path) -> str:
 
 
 def the_log_of_an_x_server(_: Path) -> str:
-    return why(f"(EE) {EVIL}") or ""
+    return find_cause(f"(EE) {EVIL}") or ""
 
 
 def the_name_of_a_process(_: Path) -> str:

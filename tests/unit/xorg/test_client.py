@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gpufan.errors import DriverError, InputError
-from gpufan.gpu.nvcontrol import NvControl, NvControlBox
+from gpufan.gpu import x11
+from gpufan.gpu.nvcontrol import NvControl
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.xorg.authority import SCHEME, find_cookie, write_cookie
 from gpufan.xorg.client import Connection, Display
@@ -57,12 +58,12 @@ def test_without_xauthority_the_cookie_is_in_the_home_folder(monkeypatch: pytest
 def test_the_server_that_a_display_names_is_used(server: NvControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XAUTHORITY", str(server.authority))
     display = Display.parse(server.name)
-    assert len(NvControlBox(lambda: display).gpus) == 1
+    assert len(x11.open_cards(lambda: display)) == 1
 
 
 def test_a_server_that_asks_for_a_cookie_says_how_to_give_it(server: NvControlServer, tmp_path: Path) -> None:
     for authority in (None, tmp_path / "missing", tmp_path):
-        with pytest.raises(DriverError, match=r"turned us away \(Authorization required.*\): set XAUTHORITY"):
+        with pytest.raises(DriverError, match=r"refused the connection \(Authorization required.*\): set XAUTHORITY"):
             Connection(Display(server.number, authority))
 
 
@@ -102,7 +103,7 @@ def test_a_server_of_another_driver_is_told_apart(server: NvControlServer) -> No
 def test_a_server_that_knows_no_card_is_an_error(server: NvControlServer) -> None:
     server.cards.clear()
     with pytest.raises(DriverError, match="knows no card"):
-        NvControlBox(lambda: Display(server.number, server.authority))
+        x11.open_cards(lambda: Display(server.number, server.authority))
 
 
 def test_a_cookie_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from gpufan.core.pci import PciAddress
 from gpufan.errors import InputError
 from gpufan.xorg.config import Config
 from gpufan.xorg.edit import Edited, Wanted, edit
-from gpufan.xorg.setup import render
 from tests.doubles.xorg_files import SAMPLES
 
 ONE = PciAddress.parse("0a:00.0")
@@ -19,7 +18,7 @@ DEVICE = b'Section "Device"\n  Identifier "gpu"\n  Driver "nvidia"\n  BusID "PCI
 
 
 def run(data: bytes, *cards: PciAddress, wanted: Wanted = FANS) -> Edited:
-    return edit(Config(data, "xorg.conf"), cards, wanted, render)
+    return edit(Config(data, "xorg.conf"), cards, wanted)
 
 
 def changes(data: bytes, *cards: PciAddress, wanted: Wanted = FANS) -> list[str]:
@@ -74,7 +73,7 @@ def test_coolbits_without_a_value_gets_one():
 
 @pytest.mark.parametrize("value", [b"on", b"", b"08", b"1f", b"0x", b"4.0", b"-1", b"9" * 9999])
 def test_coolbits_that_the_driver_cannot_read_is_an_error_with_its_place(value):
-    with pytest.raises(InputError, match=r"xorg.conf:5:19: Coolbits is no whole number"):
+    with pytest.raises(InputError, match=r"xorg.conf:5:19: Coolbits is not a whole number"):
         run(DEVICE % (b'Option "Coolbits" "%b"\n' % value), ONE)
 
 

@@ -10,7 +10,6 @@ from gpufan.core.pci import PciAddress
 from gpufan.errors import InputError
 from gpufan.xorg.config import Config, same_name, with_bits
 from gpufan.xorg.edit import Wanted, edit
-from gpufan.xorg.setup import render
 from tests.doubles.xorg_files import SAMPLES, Piece, legal_files
 
 CARDS = [PciAddress.parse(text) for text in ("0a:00.0", "41:00.0", "1:01:00.0")]
@@ -22,7 +21,7 @@ many = settings(max_examples=10_000, deadline=None)
 
 
 def edited(data: bytes) -> bytes:
-    return edit(Config(data, "xorg.conf"), CARDS, Wanted(), render).data
+    return edit(Config(data, "xorg.conf"), CARDS, Wanted()).data
 
 
 def check_all_else_unchanged(pieces: list[Piece]) -> None:

@@ -14,8 +14,10 @@ from Xlib.ext import nvcontrol as xlib
 from gpufan.core.card_settings import CardSettings
 from gpufan.daemon.worker import Worker
 from gpufan.errors import DriverError, GpuError, GpuLost, NotControllable
-from gpufan.gpu.nvcontrol import Number, Numbers, NvControlBox, Request, Target, Text
+from gpufan.gpu import x11
+from gpufan.gpu.nvcontrol import Number, Numbers, Request, Target, Text
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, Profile, SimulatedBox
+from gpufan.gpu.x11 import X11Gpu
 from gpufan.xorg.client import Display
 from tests.doubles import nvcontrol_server as double
 from tests.doubles.nvcontrol_server import ABSENT, BAD_MATCH, BAD_VALUE, COOLER, GPU, NvControlServer
@@ -38,15 +40,16 @@ def server(plant: SimulatedBox, tmp_path: Path) -> Iterator[NvControlServer]:
 
 
 @pytest.fixture
-def box(server: NvControlServer, plant: SimulatedBox) -> Iterator[NvControlBox]:
-    box = NvControlBox(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
-    yield box
-    box.close()
+def cards(server: NvControlServer, plant: SimulatedBox) -> Iterator[list[X11Gpu]]:
+    cards = x11.open_cards(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
+    yield cards
+    for card in cards:
+        card.close()
 
 
-def alone(server: NvControlServer) -> NvControlBox:
+def alone(server: NvControlServer) -> list[X11Gpu]:
     """Without NVML."""
-    return NvControlBox(lambda: Display(server.number, server.authority), limit_s=LIMIT_S)
+    return x11.open_cards(lambda: Display(server.number, server.authority), limit_s=LIMIT_S)
 
 
 @pytest.mark.parametrize(
@@ -64,16 +67,16 @@ def test_the_numbers_of_the_protocol_are_those_of_python_xlib(numbers: type[IntE
         assert member == getattr(xlib, prefix + member.name), member.name
 
 
-def test_reading_over_x_is_that_of_the_card_itself(box: NvControlBox, plant: SimulatedBox) -> None:
+def test_reading_over_x_is_that_of_the_card_itself(cards: list[X11Gpu], plant: SimulatedBox) -> None:
     plant.gpus[1].set_duty(70)
     plant.advance(10)
-    assert [gpu.read() for gpu in box.gpus] == [gpu.read() for gpu in plant.gpus]
+    assert [gpu.read() for gpu in cards] == [gpu.read() for gpu in plant.gpus]
 
 
 def test_without_nvml_temperature_comes_over_x_and_power_is_unknown(
     server: NvControlServer, plant: SimulatedBox
 ) -> None:
-    reading = alone(server).gpus[0].read()
+    reading = alone(server)[0].read()
     assert reading.temperature_c == plant.gpus[0].read().temperature_c
     assert reading.power_w is None
 
@@ -82,59 +85,59 @@ def test_a_temperature_below_zero_is_read_as_such(tmp_path: Path) -> None:
     profile = PROFILES["1080ti"]
     cold = Profile("cold", (replace(profile.plants[0], inlet_c=-40),))
     with NvControlServer(SimulatedBox(cold, WORKLOADS["idle"]), tmp_path) as server:
-        assert alone(server).gpus[0].read().temperature_c == -35
+        assert alone(server)[0].read().temperature_c == -35
 
 
-def test_setting_a_card_sets_all_its_coolers_and_no_other(box: NvControlBox, server: NvControlServer) -> None:
-    box.gpus[0].set_duty(64)
+def test_setting_a_card_sets_all_its_coolers_and_no_other(cards: list[X11Gpu], server: NvControlServer) -> None:
+    cards[0].set_duty(64)
     assert server.sets == [(GPU, 1, double.MANUAL, 1), (COOLER, 0, double.LEVEL, 64), (COOLER, 1, double.LEVEL, 64)]
 
 
-def test_what_was_set_is_read_back_and_moves_the_fans(box: NvControlBox, plant: SimulatedBox) -> None:
-    box.gpus[1].set_duty(90)
+def test_what_was_set_is_read_back_and_moves_the_fans(cards: list[X11Gpu], plant: SimulatedBox) -> None:
+    cards[1].set_duty(90)
     plant.advance(5)
-    assert [(f.speed_percent, f.target_percent, f.manual) for f in box.gpus[1].read().fans] == [(90, 90, True)] * 2
-    assert [f.manual for f in box.gpus[0].read().fans] == [False, False]
+    assert [(f.speed_percent, f.target_percent, f.manual) for f in cards[1].read().fans] == [(90, 90, True)] * 2
+    assert [f.manual for f in cards[0].read().fans] == [False, False]
 
 
-def test_release_gives_the_fans_back_and_twice_is_harmless(box: NvControlBox, plant: SimulatedBox) -> None:
-    for gpu in box.gpus:
+def test_release_gives_the_fans_back_and_twice_is_harmless(cards: list[X11Gpu], plant: SimulatedBox) -> None:
+    for gpu in cards:
         gpu.set_duty(90)
-    box.gpus[0].release()
-    box.gpus[0].release()
+    cards[0].release()
+    cards[0].release()
     assert [gpu.manual_percent for gpu in plant.gpus] == [None, 90]
-    assert [fan.manual for fan in box.gpus[0].read().fans] == [False, False]
+    assert [fan.manual for fan in cards[0].read().fans] == [False, False]
 
 
-def test_cards_are_known_by_uuid_however_the_server_numbers_them(box: NvControlBox, plant: SimulatedBox) -> None:
-    assert [gpu.info for gpu in box.gpus] == [replace(gpu.info, backend="x11") for gpu in plant.gpus]
+def test_cards_are_known_by_uuid_however_the_server_numbers_them(cards: list[X11Gpu], plant: SimulatedBox) -> None:
+    assert [gpu.info for gpu in cards] == [replace(gpu.info, backend="x11") for gpu in plant.gpus]
 
 
 def test_cards_are_known_by_pci_address_where_the_server_tells_no_uuid(
     server: NvControlServer, plant: SimulatedBox
 ) -> None:
     server.uuids = False
-    box = NvControlBox(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
-    assert [gpu.info.uuid for gpu in box.gpus] == [gpu.info.uuid for gpu in plant.gpus]
-    box.gpus[0].set_duty(77)
+    cards = x11.open_cards(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
+    assert [gpu.info.uuid for gpu in cards] == [gpu.info.uuid for gpu in plant.gpus]
+    cards[0].set_duty(77)
     assert [gpu.manual_percent for gpu in plant.gpus] == [77, None]
 
 
 def test_a_card_that_nvml_does_not_know_describes_itself(server: NvControlServer, plant: SimulatedBox) -> None:
     told = [replace(gpu.info, backend="x11", power_limit_w=None) for gpu in plant.gpus]
-    assert [gpu.info for gpu in alone(server).gpus] == told
+    assert [gpu.info for gpu in alone(server)] == told
 
 
 def test_an_obstacle_of_nvml_is_none_over_x(server: NvControlServer, plant: SimulatedBox) -> None:
     for gpu in plant.gpus:
         gpu.info = replace(gpu.info, uncontrollable_reason="driver 470 cannot set fans through NVML")
-    box = NvControlBox(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
-    assert [gpu.info.uncontrollable_reason for gpu in box.gpus] == [None, None]
+    cards = x11.open_cards(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
+    assert [gpu.info.uncontrollable_reason for gpu in cards] == [None, None]
 
 
 def test_without_coolbits_the_card_says_what_is_missing(server: NvControlServer) -> None:
     server.coolbits = False
-    gpu = alone(server).gpus[0]
+    gpu = alone(server)[0]
     assert gpu.info.uncontrollable_reason is not None
     assert "Coolbits" in gpu.info.uncontrollable_reason
     with pytest.raises(NotControllable, match="Coolbits"):
@@ -145,15 +148,15 @@ def test_without_coolbits_the_card_says_what_is_missing(server: NvControlServer)
 
 def test_a_card_without_coolers_is_read_but_not_set(server: NvControlServer) -> None:
     server.coolers.clear()
-    gpu = alone(server).gpus[0]
+    gpu = alone(server)[0]
     assert gpu.info.uncontrollable_reason == "it has no fan of its own that the driver knows of"
     assert gpu.read().fans == ()
 
 
 def test_an_x_error_names_the_attribute_and_leaves_the_connection_alone(
-    box: NvControlBox, server: NvControlServer
+    cards: list[X11Gpu], server: NvControlServer
 ) -> None:
-    gpu = box.gpus[0]
+    gpu = cards[0]
     gpu.read()
     before = server.connections
     server.failures[double.MANUAL, 1] = BAD_MATCH
@@ -165,55 +168,55 @@ def test_an_x_error_names_the_attribute_and_leaves_the_connection_alone(
     assert server.connections == before
 
 
-def test_a_level_out_of_range_is_an_error_that_names_it(box: NvControlBox) -> None:
+def test_a_level_out_of_range_is_an_error_that_names_it(cards: list[X11Gpu]) -> None:
     with pytest.raises(GpuError, match=r"THERMAL_COOLER_LEVEL of COOLER 0: BadValue"):
-        box.gpus[0].set_duty(5)
+        cards[0].set_duty(5)
 
 
-def test_a_set_that_the_driver_declines_by_status_is_an_error(box: NvControlBox, server: NvControlServer) -> None:
+def test_a_set_that_the_driver_declines_by_status_is_an_error(cards: list[X11Gpu], server: NvControlServer) -> None:
     server.failures[double.MANUAL, 1] = ABSENT
-    with pytest.raises(GpuError, match=r"would not set GPU_COOLER_MANUAL_CONTROL of GPU 1 to 0"):
-        box.gpus[0].release()
+    with pytest.raises(GpuError, match=r"refused to set GPU_COOLER_MANUAL_CONTROL of GPU 1 to 0"):
+        cards[0].release()
 
 
 def test_a_cooler_that_refuses_does_not_keep_the_next_from_being_set(
-    box: NvControlBox, server: NvControlServer
+    cards: list[X11Gpu], server: NvControlServer
 ) -> None:
     server.failures[double.LEVEL, 0] = BAD_VALUE
     with pytest.raises(GpuError, match="COOLER 0"):
-        box.gpus[0].set_duty(80)
+        cards[0].set_duty(80)
     assert server.levels[1] == 80
 
 
 @pytest.mark.parametrize("failure", [ABSENT, BAD_MATCH])
 def test_what_cannot_be_read_is_none_and_the_rest_is_read(
-    box: NvControlBox, server: NvControlServer, failure: int
+    cards: list[X11Gpu], server: NvControlServer, failure: int
 ) -> None:
     for attribute, number in [(double.RPM, 0), (double.LEVEL, 1), (double.MANUAL, 1)]:
         server.failures[attribute, number] = failure
-    first, second = box.gpus[0].read().fans
+    first, second = cards[0].read().fans
     assert (first.speed_rpm, first.manual, second.target_percent) == (None, None, None)
     assert None not in (first.speed_percent, first.target_percent, second.speed_rpm)
 
 
 def test_a_temperature_that_cannot_be_read_is_none(server: NvControlServer) -> None:
-    box = alone(server)
+    cards = alone(server)
     server.failures[double.TEMPERATURE, 1] = ABSENT
-    assert box.gpus[0].read().temperature_c is None
+    assert cards[0].read().temperature_c is None
 
 
 @pytest.mark.parametrize("call", ["read", "release", "set_duty"])
 def test_a_server_that_hangs_loses_the_card_within_the_limit(
-    box: NvControlBox, server: NvControlServer, call: str
+    cards: list[X11Gpu], server: NvControlServer, call: str
 ) -> None:
     server.hanging.set()
     began_s = time.monotonic()
     with pytest.raises(GpuLost, match=f"X server {server.name} has not answered for 0.3 s"):
-        getattr(box.gpus[0], call)(*([50] if call == "set_duty" else []))
+        getattr(cards[0], call)(*([50] if call == "set_duty" else []))
     assert time.monotonic() - began_s < 4 * LIMIT_S
 
 
-def test_a_server_that_drips_bytes_does_not_stretch_the_limit(box: NvControlBox, server: NvControlServer) -> None:
+def test_a_server_that_drips_bytes_does_not_stretch_the_limit(cards: list[X11Gpu], server: NvControlServer) -> None:
     mapping_notify = struct.pack("=B31x", 34)
     stop = threading.Event()
 
@@ -221,29 +224,29 @@ def test_a_server_that_drips_bytes_does_not_stretch_the_limit(box: NvControlBox,
         while not stop.wait(LIMIT_S / 10):
             yield mapping_notify
 
-    box.gpus[0].read()
+    cards[0].read()
     server.before_reply = drip
     with pytest.raises(GpuLost, match="not answered"):
-        box.gpus[0].read()
+        cards[0].read()
     stop.set()
 
 
-def test_the_answer_that_came_too_late_is_taken_for_no_other(box: NvControlBox, server: NvControlServer) -> None:
-    box.gpus[0].read()
+def test_the_answer_that_came_too_late_is_taken_for_no_other(cards: list[X11Gpu], server: NvControlServer) -> None:
+    cards[0].read()
     server.hanging.set()
     with pytest.raises(GpuLost):
-        box.gpus[0].read()
+        cards[0].read()
     server.hanging.clear()
-    box.gpus[0].set_duty(55)
-    assert [fan.target_percent for fan in box.gpus[0].read().fans] == [55, 55]
+    cards[0].set_duty(55)
+    assert [fan.target_percent for fan in cards[0].read().fans] == [55, 55]
 
 
-def test_a_broken_connection_loses_the_card_once_and_is_made_anew(box: NvControlBox, server: NvControlServer) -> None:
-    box.gpus[0].read()
+def test_a_broken_connection_loses_the_card_once_and_is_made_anew(cards: list[X11Gpu], server: NvControlServer) -> None:
+    cards[0].read()
     server.drop()
     with pytest.raises(GpuLost, match=f"X server {server.name} has gone"):
-        box.gpus[0].read()
-    assert box.gpus[0].read().fans
+        cards[0].read()
+    assert cards[0].read().fans
 
 
 def test_a_new_server_is_found_by_the_next_call_though_it_numbers_cards_otherwise(
@@ -252,23 +255,23 @@ def test_a_new_server_is_found_by_the_next_call_though_it_numbers_cards_otherwis
     where: list[Display] = []
     with NvControlServer(plant, tmp_path, order=[1, 0]) as first:
         where.append(Display(first.number, first.authority))
-        box = NvControlBox(lambda: where[-1], plant.gpus, LIMIT_S)
-        box.gpus[0].set_duty(60)
+        cards = x11.open_cards(lambda: where[-1], plant.gpus, LIMIT_S)
+        cards[0].set_duty(60)
     with NvControlServer(plant, tmp_path, order=[0, 1]) as second:
         where.append(Display(second.number, second.authority))
         with pytest.raises(GpuLost):
-            box.gpus[0].set_duty(61)
-        box.gpus[0].set_duty(62)
+            cards[0].set_duty(61)
+        cards[0].set_duty(62)
         assert second.sets[0] == (GPU, 0, double.MANUAL, 1)
     assert plant.gpus[0].manual_percent == 62
 
 
 def test_a_card_that_the_new_server_does_not_know_is_lost(plant: SimulatedBox, tmp_path: Path) -> None:
     with NvControlServer(plant, tmp_path) as server:
-        box = NvControlBox(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
+        cards = x11.open_cards(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
         server.cards.pop()
         with pytest.raises(GpuLost, match="does not know the card"):
-            box.gpus[1].read()
+            cards[1].read()
 
 
 def test_while_there_is_no_server_the_card_says_that_its_fans_are_out_of_reach(
@@ -281,17 +284,17 @@ def test_while_there_is_no_server_the_card_says_that_its_fans_are_out_of_reach(
             raise DriverError("the X server on :90 has died (signal SIGKILL); it is started again 1 s later")
         return Display(server.number, server.authority)
 
-    box = NvControlBox(locate, plant.gpus, LIMIT_S)
+    cards = x11.open_cards(locate, plant.gpus, LIMIT_S)
     dead = True
     with pytest.raises(GpuLost, match=r"fans out of reach: the X server on :90 has died"):
-        box.gpus[0].read()
+        cards[0].read()
 
 
-def test_events_are_passed_over(box: NvControlBox, server: NvControlServer, plant: SimulatedBox) -> None:
+def test_events_are_passed_over(cards: list[X11Gpu], server: NvControlServer, plant: SimulatedBox) -> None:
     mapping_notify = struct.pack("=B31x", 34)
     generic = struct.pack("=BBHI24x", 35, 0, 0, 2) + bytes(8)
     server.before_reply = lambda: [mapping_notify, generic]
-    assert box.gpus[0].read() == plant.gpus[0].read()
+    assert cards[0].read() == plant.gpus[0].read()
 
 
 @pytest.mark.parametrize(
@@ -302,16 +305,16 @@ def test_events_are_passed_over(box: NvControlBox, server: NvControlServer, plan
     ],
 )
 def test_a_server_that_answers_nonsense_loses_the_card(
-    box: NvControlBox, server: NvControlServer, nonsense: bytes, words: str
+    cards: list[X11Gpu], server: NvControlServer, nonsense: bytes, words: str
 ) -> None:
     server.before_reply = lambda: [nonsense]
     with pytest.raises(GpuLost, match=words):
-        box.gpus[0].read()
+        cards[0].read()
 
 
-def test_no_card_waits_for_the_connection_of_another(box: NvControlBox, server: NvControlServer) -> None:
+def test_no_card_waits_for_the_connection_of_another(cards: list[X11Gpu], server: NvControlServer) -> None:
     inside, go = threading.Event(), threading.Event()
-    for gpu in box.gpus:
+    for gpu in cards:
         gpu.read()
 
     def first_waits() -> Iterator[bytes]:
@@ -321,10 +324,10 @@ def test_no_card_waits_for_the_connection_of_another(box: NvControlBox, server: 
         yield b""
 
     server.before_reply = first_waits
-    slow = threading.Thread(target=box.gpus[0].read)
+    slow = threading.Thread(target=cards[0].read)
     slow.start()
     assert inside.wait(5)
-    assert box.gpus[1].read().fans
+    assert cards[1].read().fans
     assert slow.is_alive()
     go.set()
     slow.join()
@@ -334,8 +337,8 @@ def test_a_worker_over_x_controls_the_plant_as_one_beside_it_does(tmp_path: Path
     def run(over_x: bool) -> list[tuple[int | None, float | None, str]]:
         plant = SimulatedBox(PROFILES["1080ti"], WORKLOADS["epochs"])
         with NvControlServer(plant, tmp_path) as server:
-            x = NvControlBox(lambda: Display(server.number, server.authority), plant.gpus)
-            worker = Worker((x if over_x else plant).gpus[0], lambda _: CardSettings())
+            x = x11.open_cards(lambda: Display(server.number, server.authority), plant.gpus)
+            worker = Worker((x if over_x else plant.gpus)[0], lambda _: CardSettings())
             trace = []
             for second in range(0, 600, 2):
                 worker.tick(second)

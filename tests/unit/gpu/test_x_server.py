@@ -11,11 +11,11 @@ import pytest
 from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError, GpuLost
 from gpufan.gpu.nvml import NvmlBox, NvmlGpu
-from gpufan.gpu.x_route import XRoute, server_config
+from gpufan.gpu.x_server import SharedXServer
 from gpufan.xorg import server as xorg_server
 from gpufan.xorg.client import Display
 from gpufan.xorg.config import Config
-from gpufan.xorg.server import HeadlessServer
+from gpufan.xorg.server import HeadlessServer, headless_config
 from tests.doubles import xorg
 from tests.doubles.nvcontrol_server import NvControlServer
 from tests.doubles.nvml import NvmlDouble, wait_for
@@ -42,25 +42,25 @@ def sensors(double: NvmlDouble) -> Iterator[list[NvmlGpu]]:
 
 
 @pytest.fixture
-def route(double: NvmlDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[XRoute]:
+def shared(double: NvmlDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedXServer]:
     """To a server of our own, which is started again without delay."""
     monkeypatch.setattr(xorg_server, "HeadlessServer", partial(HeadlessServer, retry_s=(0.05, 1.0)))
-    route = XRoute(None, tmp_path / "x", CARDS)
-    yield route
-    route.close()
+    shared = SharedXServer(None, tmp_path / "x", CARDS)
+    yield shared
+    shared.stop()
 
 
-def obstacle(route: XRoute) -> str:
+def x_error(shared: SharedXServer) -> str:
     """Why there is no way; empty while there is one."""
     try:
-        route.locate()
+        shared.display()
     except DriverError as error:
         return str(error)
     return ""
 
 
 def test_the_config_of_our_own_server_has_all_cards_with_coolbits_and_needs_no_monitor() -> None:
-    config = Config(server_config(CARDS).encode(), "xorg.conf")
+    config = Config(headless_config(CARDS).encode(), "xorg.conf")
     devices = config.of_kind(b"device")
     assert [config.strings(device, b"busid")[0].text for device in devices] == [b"PCI:10:0:0", b"PCI:65:0:0"]
     assert [config.options(device, b"coolbits")[0].value.text for device in devices] == [b"4", b"4"]
@@ -69,73 +69,73 @@ def test_the_config_of_our_own_server_has_all_cards_with_coolbits_and_needs_no_m
     assert len(screens) == 2
 
 
-def test_no_server_is_started_before_it_is_needed(route: XRoute, tmp_path: Path) -> None:
-    assert obstacle(route) == "no X server is started"
-    route.close()
+def test_no_server_is_started_before_it_is_needed(shared: SharedXServer, tmp_path: Path) -> None:
+    assert x_error(shared) == "no X server is started"
+    shared.stop()
     assert not (tmp_path / "x").exists()
 
 
 def test_a_server_that_was_begun_is_waited_for_by_nobody_and_then_takes_its_cards(
-    route: XRoute, sensors: list[NvmlGpu], double: NvmlDouble
+    shared: SharedXServer, sensors: list[NvmlGpu], double: NvmlDouble
 ) -> None:
-    route.begin()
-    assert obstacle(route) == "the X server is not ready yet"
+    shared.begin()
+    assert x_error(shared) == "the X server is not ready yet"
     with pytest.raises(GpuLost, match="fans out of reach: the X server is not ready yet"):
-        route.find(sensors[0])
-    wait_for(lambda: not obstacle(route))
-    gpu = route.find(sensors[1])
+        shared.find(sensors[0])
+    wait_for(lambda: not x_error(shared))
+    gpu = shared.find(sensors[1])
     gpu.set_duty(64)
     assert [card.fans[0].target for card in double.cards[:2]] == [23, 64]
 
 
-def test_all_cards_share_one_server(route: XRoute, sensors: list[NvmlGpu], tmp_path: Path) -> None:
-    route.begin()
-    route.start()
-    route.start()
-    assert {route.find(sensor).info.uuid for sensor in sensors} == {sensor.info.uuid for sensor in sensors}
+def test_all_cards_share_one_server(shared: SharedXServer, sensors: list[NvmlGpu], tmp_path: Path) -> None:
+    shared.begin()
+    shared.start()
+    shared.start()
+    assert {shared.find(sensor).info.uuid for sensor in sensors} == {sensor.info.uuid for sensor in sensors}
     assert len(xorg.running(tmp_path / "x")) == 1
 
 
 def test_a_server_that_dies_is_started_again_and_the_card_controlled_again(
-    route: XRoute, sensors: list[NvmlGpu], double: NvmlDouble, tmp_path: Path
+    shared: SharedXServer, sensors: list[NvmlGpu], double: NvmlDouble, tmp_path: Path
 ) -> None:
-    route.start()
-    gpu = route.find(sensors[0])
+    shared.start()
+    gpu = shared.find(sensors[0])
     gpu.set_duty(50)
     (pid,) = xorg.running(tmp_path / "x")
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: obstacle(route))
+    wait_for(lambda: x_error(shared))
     with pytest.raises(GpuLost, match="has gone"):
         gpu.read()
     with pytest.raises(GpuLost, match=r"fans out of reach: .* has died \(signal SIGKILL\); it is started again"):
         gpu.read()
-    wait_for(lambda: not obstacle(route))
+    wait_for(lambda: not x_error(shared))
     gpu.set_duty(70)
     assert double.cards[0].fans[0].target == 70
 
 
-def test_after_the_end_no_server_runs_and_none_is_started(route: XRoute, tmp_path: Path) -> None:
-    route.start()
-    route.close()
-    route.begin()
-    assert obstacle(route) == "the X server is stopped"
+def test_after_the_end_no_server_runs_and_none_is_started(shared: SharedXServer, tmp_path: Path) -> None:
+    shared.start()
+    shared.stop()
+    shared.begin()
+    assert x_error(shared) == "the X server is stopped"
     assert xorg.running(tmp_path / "x") == []
 
 
-def test_without_xorg_the_package_is_named(route: XRoute, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_xorg_the_package_is_named(shared: SharedXServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(DriverError, match=r"no Xorg here: install the X server \(Debian: xserver-xorg-core\)"):
-        route.start()
+        shared.start()
 
 
 def test_a_card_that_the_server_has_no_device_for_is_lost(
     double: NvmlDouble, sensors: list[NvmlGpu], tmp_path: Path
 ) -> None:
-    route = XRoute(None, tmp_path / "x", CARDS[:1])
-    route.start()
+    shared = SharedXServer(None, tmp_path / "x", CARDS[:1])
+    shared.start()
     with pytest.raises(GpuLost, match=r"the X server does not know the card: its xorg\.conf must have a Device"):
-        route.find(sensors[1])
-    route.close()
+        shared.find(sensors[1])
+    shared.stop()
 
 
 def test_a_server_that_runs_is_used_and_left_running(
@@ -143,11 +143,11 @@ def test_a_server_that_runs_is_used_and_left_running(
 ) -> None:
     with NvControlServer(xorg.mapped_box(double.map), tmp_path) as server:
         for _ in range(2):
-            route = XRoute(Display(server.number, server.authority), tmp_path / "x", CARDS)
-            route.begin()
-            route.start()
-            route.find(sensors[0]).set_duty(66)
-            route.close()
+            shared = SharedXServer(Display(server.number, server.authority), tmp_path / "x", CARDS)
+            shared.begin()
+            shared.start()
+            shared.find(sensors[0]).set_duty(66)
+            shared.stop()
     assert double.cards[0].fans[0].target == 66
     assert not (tmp_path / "x").exists()
 
@@ -156,8 +156,8 @@ def test_a_server_that_runs_is_used_and_left_running(
     ("number", "authority", "words"),
     [
         (799, None, "no X server runs on display :799"),
-        (None, None, "turned us away .*: set XAUTHORITY to its cookie file"),
-        (None, "no such file", "turned us away .*: set XAUTHORITY to its cookie file"),
+        (None, None, "refused the connection .*: set XAUTHORITY to its cookie file"),
+        (None, "no such file", "refused the connection .*: set XAUTHORITY to its cookie file"),
     ],
     ids=["no server", "no cookie", "no cookie file"],
 )
@@ -167,11 +167,11 @@ def test_a_server_that_does_not_take_us_is_told_before_anything_else(
     with NvControlServer(xorg.mapped_box(double.map), tmp_path) as server:
         display = Display(number or server.number, None if authority is None else tmp_path / authority)
         with pytest.raises(DriverError, match=words):
-            XRoute(display, tmp_path / "x", CARDS).start()
+            SharedXServer(display, tmp_path / "x", CARDS).start()
 
 
 def test_a_server_of_another_driver_is_told_before_anything_else(double: NvmlDouble, tmp_path: Path) -> None:
     with NvControlServer(xorg.mapped_box(double.map), tmp_path) as server:
         server.extension = False
         with pytest.raises(DriverError, match="has no NV-CONTROL, so it does not run NVIDIA's driver"):
-            XRoute(Display(server.number, server.authority), tmp_path / "x", CARDS).start()
+            SharedXServer(Display(server.number, server.authority), tmp_path / "x", CARDS).start()

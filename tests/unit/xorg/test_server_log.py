@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpufan.xorg.log import why
+from gpufan.xorg.server_log import find_cause
 
 ENDING = """[    14.816] (EE)
 Fatal server error:
@@ -38,7 +38,7 @@ KNOWN = {
     "card dead": (
         "[  5.1] (EE) NVIDIA(GPU-0): Failed to initialize the NVIDIA GPU at PCI:10:0:0.  Please\n"
         "[  5.1] (EE) NVIDIA(GPU-0):     check your system's kernel log for additional error\n",
-        "NVIDIA(GPU-0): Failed to initialize the NVIDIA GPU at PCI:10:0:0: see what `dmesg",
+        "NVIDIA(GPU-0): Failed to initialize the NVIDIA GPU at PCI:10:0:0: see `dmesg",
     ),
     "BusID of no card": (
         "[  1409.907] (EE) open /dev/dri/card0: No such file or directory\n[  1409.907] (EE) No devices detected.\n",
@@ -64,7 +64,7 @@ KNOWN = {
 @pytest.mark.parametrize("case", KNOWN)
 def test_a_known_cause_is_found_and_comes_with_a_remedy(case: str) -> None:
     text, expected = KNOWN[case]
-    found = why(text + ENDING)
+    found = find_cause(text + ENDING)
     assert found is not None
     assert found.startswith(expected)
     assert "\n" not in found
@@ -75,8 +75,8 @@ def test_an_unknown_cause_is_the_first_error_that_says_something() -> None:
         "[  4.7] (EE) dbus-core: error connecting to system bus\n"
         "[  4.8] (EE) NVIDIA(0): The widget is on fire.\n[  4.9] (EE) NVIDIA(0): Aborting\n"
     )
-    assert why(text + ENDING) == "NVIDIA(0): The widget is on fire"
+    assert find_cause(text + ENDING) == "NVIDIA(0): The widget is on fire"
 
 
 def test_a_log_that_tells_nothing_gives_nothing() -> None:
-    assert why(ENDING) is None
+    assert find_cause(ENDING) is None

@@ -1,4 +1,4 @@
-"""Why an X server failed to start: the one line of its log that matters, and what to do about it. Text in, text out."""
+"""Why an X server failed to start: the decisive line of its log, and the remedy. Works on text; reads no files."""
 
 import re
 
@@ -16,16 +16,16 @@ _KNOWN = [
     (r"(?:parse_vt_settings|xf86OpenConsole): Cannot .*", "run as root, on a machine with a console"),
     (r"Cannot establish any listening sockets", "stop the X server on that display"),
     (r"Unable to locate/open config file.*", "check that path"),
-    # NVIDIA's X driver, as seen in reports and in the README that comes with it.
+    # NVIDIA's X driver, as in users' reports and in its README.
     (r"NVIDIA.*: API mismatch", "the driver was updated under the running kernel module: reboot"),
     (r"NVIDIA.*: Failed to initialize the NVIDIA kernel module", _KERNEL_MODULE),
     (r"NVIDIA.*: Failed to acquire modesetting permission", _OTHER_SERVER),
-    (r"NVIDIA.*: Failed to initialize the NVIDIA GPU at [\w:@]+", "see what `dmesg | grep -i nvrm` says of that card"),
+    (r"NVIDIA.*: Failed to initialize the NVIDIA GPU at [\w:@]+", "see `dmesg | grep -i nvrm` for that card"),
     (
         r"NVIDIA.*: GPU screens are not yet supported.*",
         'one server must have all cards, each with a Device and a Screen, and Option "AutoAddGPU" "false"',
     ),
-    # Said of many causes, so these come last.
+    # These have many causes, so they come last.
     (r"No devices detected", "check BusID: it is decimal, where lspci and nvidia-smi print hexadecimal"),
     (
         r"Screen\(s\) found, but none have a usable configuration",
@@ -39,10 +39,10 @@ _NOISE = re.compile(
 )
 
 
-def why(text: str) -> str | None:
-    """What stood in the way, by the log and the standard error of the server; None where neither tells.
+def find_cause(text: str) -> str | None:
+    """The cause and its remedy, from the log and the standard error of the server; None if there is no error in them.
 
-    >>> why("[ 14.8] (EE) No devices detected.")
+    >>> find_cause("[ 14.8] (EE) No devices detected.")
     'No devices detected: check BusID: it is decimal, where lspci and nvidia-smi print hexadecimal'
     """
     text = re.sub(r"^\[ *[\d.]+\] ", "", text, flags=re.MULTILINE)

@@ -1,0 +1,196 @@
+"""Backend `x11`: cards whose fans are set over an X server, for drivers that cannot set them through NVML.
+
+Each card has its own connection, so that no card waits for another. The server numbers coolers (fans) across all its
+cards, and is asked which of them belong to a card. Manual mode belongs to the card, the level to the cooler.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+
+from gpufan.core.gpu import ASSUMED_DUTY_RANGE, NO_FAN, FanReading, Gpu, GpuInfo, Reading, SingleBackend
+from gpufan.core.pci import PciAddress
+from gpufan.errors import DriverError, FansOutOfReach, GpuError, NotControllable
+from gpufan.gpu.nvcontrol import Number, Numbers, NvControl, Target, Text
+from gpufan.xorg.client import LIMIT_S, Display
+
+_NO_COOLBITS = (
+    'its X server does not let fans be set: put Option "Coolbits" "4" into the Device section of the card in that'
+    " server's xorg.conf, and restart it"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _ServerCard:
+    """A card as one X server numbers it; another server may use other numbers."""
+
+    number: int
+    uuid: str | None
+    pci: str | None
+    coolers: tuple[int, ...]
+
+    def is_card(self, info: GpuInfo) -> bool:
+        """Whether this is the card of `info`: by UUID, or by PCI address if one of the UUIDs is unknown."""
+        if self.uuid and info.uuid:
+            return self.uuid.lower() == info.uuid.lower()
+        return bool(info.pci) and self.pci == info.pci
+
+
+class X11Gpu(SingleBackend):
+    """One card. It is connected when it is first used, and again after the connection broke."""
+
+    def __init__(self, info: GpuInfo, locate: Callable[[], Display], sensor: Gpu | None, limit_s: float) -> None:
+        self.info = info
+        self._locate = locate
+        self._sensor = sensor
+        self._limit_s = limit_s
+        self._link: tuple[NvControl, _ServerCard] | None = None
+
+    def read(self) -> Reading:
+        """Read the fans over X, temperature and power through NVML if it knows the card. Raises GpuLost."""
+        sensed = Reading(None, None, ()) if self._sensor is None else self._sensor.read()
+        with self._linked() as (control, card):
+            manual = _number(control, Target.GPU, card.number, Number.GPU_COOLER_MANUAL_CONTROL)
+            fans = tuple(
+                FanReading(
+                    speed_percent=_number(control, Target.COOLER, cooler, Number.THERMAL_COOLER_CURRENT_LEVEL),
+                    target_percent=_number(control, Target.COOLER, cooler, Number.THERMAL_COOLER_LEVEL),
+                    manual=None if manual is None else bool(manual),
+                    speed_rpm=_number(control, Target.COOLER, cooler, Number.THERMAL_COOLER_SPEED),
+                )
+                for cooler in card.coolers
+            )
+            temperature_c = sensed.temperature_c
+            if temperature_c is None:
+                temperature_c = _number(control, Target.GPU, card.number, Number.GPU_CORE_TEMPERATURE)
+            return Reading(temperature_c, sensed.power_w, fans, sensed.throttle)
+
+    def set_duty(self, duty_percent: int) -> None:
+        """Put the card into manual mode and set every fan. Raises NotControllable, GpuError or FansOutOfReach."""
+        if self.info.uncontrollable_reason is not None:
+            raise NotControllable(self.info.uncontrollable_reason)
+        failed: GpuError | None = None
+        with self._linked() as (control, card):
+            control.set(Target.GPU, card.number, Number.GPU_COOLER_MANUAL_CONTROL, 1)
+            for cooler in card.coolers:
+                try:
+                    control.set(Target.COOLER, cooler, Number.THERMAL_COOLER_LEVEL, duty_percent)
+                except GpuError as error:
+                    failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def release(self) -> None:
+        """Give every fan back to the driver. Raises GpuError or FansOutOfReach."""
+        if self.info.uncontrollable_reason is None:
+            with self._linked() as (control, card):
+                control.set(Target.GPU, card.number, Number.GPU_COOLER_MANUAL_CONTROL, 0)
+
+    def close(self) -> None:
+        """Close the connection; the next call connects again."""
+        if self._link is not None:
+            self._link[0].close()
+            self._link = None
+
+    @contextmanager
+    def _linked(self) -> Iterator[tuple[NvControl, _ServerCard]]:
+        """The connection, and the card on it. Raises FansOutOfReach if the connection fails within the block."""
+        try:
+            if self._link is None:
+                self._link = self._connect()
+            yield self._link
+        except GpuError:
+            raise
+        except BaseException as error:
+            self.close()
+            if isinstance(error, DriverError):
+                raise FansOutOfReach(str(error)) from error
+            raise
+
+    def _connect(self) -> tuple[NvControl, _ServerCard]:
+        display = self._locate()
+        control = NvControl(display, self._limit_s)
+        try:
+            for card in _server_cards(control):
+                if card.is_card(self.info):
+                    return control, card
+        except BaseException:
+            control.close()
+            raise
+        control.close()
+        raise FansOutOfReach(f"X server {display} does not know the card: its xorg.conf must have a Device for it")
+
+
+def open_cards(locate: Callable[[], Display], sensors: Sequence[Gpu] = (), limit_s: float = LIMIT_S) -> list[X11Gpu]:
+    """All cards of the X server at the display that `locate` returns, in the order of NVML's index.
+
+    `locate` is called for every new connection, and raises DriverError if no server runs. `sensors` are the cards as
+    NVML knows them; a card that is not among them is read over X, without power. Raises DriverError or GpuError.
+    """
+    display = locate()
+    with closing(NvControl(display, limit_s)) as control:
+        # NVML numbers cards in the order of their PCI addresses, so without NVML that order gives the index.
+        cards = sorted(_server_cards(control), key=lambda card: card.pci or "")
+        gpus = []
+        for index, card in enumerate(cards):
+            sensor = next((sensor for sensor in sensors if card.is_card(sensor.info)), None)
+            info = _x_info(control, card, index) if sensor is None else sensor.info
+            gpus.append(X11Gpu(_with_coolers(control, card, info), locate, sensor, limit_s))
+    if not gpus:
+        raise DriverError(f"X server {display} knows no card: its xorg.conf must have a Device for each")
+    return sorted(gpus, key=lambda gpu: gpu.info.index)
+
+
+def _server_cards(control: NvControl) -> list[_ServerCard]:
+    return [_server_card(control, number) for number in range(control.count(Target.GPU))]
+
+
+def _server_card(control: NvControl, number: int) -> _ServerCard:
+    attributes = (Number.PCI_DOMAIN, Number.PCI_BUS, Number.PCI_DEVICE, Number.PCI_FUNCTION)
+    place = [control.number(Target.GPU, number, attribute) for attribute in attributes]
+    known = [part for part in place if part is not None]
+    return _ServerCard(
+        number=number,
+        uuid=control.text(Target.GPU, number, Text.GPU_UUID),
+        pci=PciAddress(*known).nvml if len(known) == len(place) else None,
+        coolers=control.numbers(Target.GPU, number, Numbers.COOLERS_USED_BY_GPU) or (),
+    )
+
+
+def _x_info(control: NvControl, card: _ServerCard, index: int) -> GpuInfo:
+    """The properties of a card that NVML does not know; those of its fans are still missing."""
+    return GpuInfo(
+        uuid=card.uuid or card.pci or "",
+        pci=card.pci or "",
+        index=index,
+        name=control.text(Target.GPU, card.number, Text.PRODUCT_NAME) or "NVIDIA card",
+        fan_count=0,
+        duty_range=ASSUMED_DUTY_RANGE,
+        slowdown_c=control.number(Target.GPU, card.number, Number.GPU_CORE_THRESHOLD),
+        backend="x11",
+    )
+
+
+def _with_coolers(control: NvControl, card: _ServerCard, info: GpuInfo) -> GpuInfo:
+    """`info`, with the properties of the fans as the server reports them."""
+    ranges = [control.duty_range(cooler) or info.duty_range for cooler in card.coolers] or [info.duty_range]
+    uncontrollable_reason = None
+    if not card.coolers:
+        uncontrollable_reason = NO_FAN
+    elif control.number(Target.GPU, card.number, Number.GPU_COOLER_MANUAL_CONTROL) is None:
+        uncontrollable_reason = _NO_COOLBITS
+    return replace(
+        info,
+        fan_count=len(card.coolers),
+        duty_range=(max(low for low, _ in ranges), min(high for _, high in ranges)),
+        backend="x11",
+        uncontrollable_reason=uncontrollable_reason,
+    )
+
+
+def _number(control: NvControl, target: Target, number: int, attribute: Number) -> int | None:
+    """Value of an attribute; None also if the server refuses the request."""
+    try:
+        return control.number(target, number, attribute)
+    except GpuError:
+        return None

@@ -1,0 +1,85 @@
+"""The X server over which the fans of all cards are set: a running one, or our own, started when it is first needed."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpufan.core.gpu import Gpu
+from gpufan.core.pci import PciAddress
+from gpufan.errors import DriverError, FansOutOfReach, GpuError
+from gpufan.xorg.client import Display
+
+if TYPE_CHECKING:
+    from gpufan.gpu.x11 import X11Gpu
+    from gpufan.xorg.server import HeadlessServer
+
+
+class SharedXServer:
+    """One X server for all cards. Safe to use from the threads of several cards."""
+
+    def __init__(self, existing: Display | None, folder: Path, addresses: Sequence[PciAddress]) -> None:
+        """Use the server at `existing`; if it is None, our own for the cards at `addresses`, with files in `folder`."""
+        self._existing = existing
+        self._folder = folder
+        self._addresses = addresses
+        self._own: HeadlessServer | None = None
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """Start our own server, without waiting for it."""
+        if self._existing is None:
+            self._own_server().begin()
+
+    def start(self) -> None:
+        """Start our own server and wait for it; check that the server can set fans. Raises DriverError."""
+        from gpufan.gpu.nvcontrol import NvControl
+
+        if self._existing is None:
+            server = self._own_server()
+            try:
+                server.start()
+            except DriverError:
+                with self._lock:
+                    if self._own is server:
+                        self._own = None  # the next attempt needs a new one
+                raise
+        NvControl(self.display()).close()
+
+    def display(self) -> Display:
+        """The display of the server. Raises DriverError with the reason if no server runs."""
+        if self._existing is not None:
+            return self._existing
+        with self._lock:
+            server = self._own
+        if server is None:
+            raise DriverError("no X server is started")
+        return server.display()
+
+    def find(self, sensor: Gpu) -> "X11Gpu":
+        """The card that `sensor` reads, with its fans over X. Raises FansOutOfReach."""
+        from gpufan.gpu.x11 import open_cards
+
+        try:
+            cards = open_cards(self.display, [sensor])
+        except (DriverError, GpuError) as error:
+            raise FansOutOfReach(str(error)) from error
+        for card in cards:
+            if card.info.uuid == sensor.info.uuid:
+                return card
+        raise FansOutOfReach("the X server does not know the card: its xorg.conf must have a Device for it")
+
+    def stop(self) -> None:
+        """End our own server; it is not started again."""
+        with self._lock:
+            server = self._own
+        if server is not None:
+            server.stop()
+
+    def _own_server(self) -> "HeadlessServer":
+        from gpufan.xorg.server import HeadlessServer, headless_config
+
+        with self._lock:
+            if self._own is None:
+                self._own = HeadlessServer(headless_config(self._addresses), self._folder)
+            return self._own
