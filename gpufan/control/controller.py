@@ -1,22 +1,21 @@
-"""One card's decisions: the sensor's guard first, then the law."""
+"""One card's decisions: the sensor guard first, then the law."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+import msgspec
 
 from gpufan.control.card_model import Learnt
 from gpufan.control.curve_law import CurveLaw, duty_range
-from gpufan.control.law import Decision
+from gpufan.control.law import Decision, Law
 from gpufan.control.sensor_guard import SensorGuard
 from gpufan.core.card_settings import CardSettings
-
-if TYPE_CHECKING:
-    from gpufan.control.target_law import TargetLaw
+from gpufan.core.reasons import Group
 
 SLOWDOWN_MARGIN_C = 5
-"""Fans are at full speed from so many °C under the temperature at which the card slows itself down."""
+"""Fans are at full speed from this many °C below the temperature at which the card slows itself down."""
 
 DEFAULT_SLOWDOWN_C = 90
-"""Assumed where the card does not tell, or tells something absurd, °C."""
+"""Slowdown threshold assumed where the card reports none, or an absurd one, °C."""
 
 
 class Controller:
@@ -30,45 +29,43 @@ class Controller:
         learnt: Learnt | None = None,
         power_limit_w: float | None = None,
     ) -> None:
-        """`card_range` is the lowest and highest duty that the card takes, percent; `slowdown_c` its threshold.
+        """`card_range`: lowest and highest duty that the card accepts, percent. `slowdown_c`: its threshold, °C.
 
-        `learnt` is what an earlier run learnt of this card, and `power_limit_w` the most that it draws, if it says so.
+        `learnt` is what an earlier run learnt of this card. `power_limit_w` is the most that it draws, if known.
         """
-        limits = duty_range(card_range, settings.min_duty_percent)
         if slowdown_c is None or not 60 <= slowdown_c <= 120:
             slowdown_c = DEFAULT_SLOWDOWN_C
-        self._card_range = card_range
-        self._full = limits[1]
-        self._guard = SensorGuard()
         self._full_at_c = slowdown_c - SLOWDOWN_MARGIN_C
+        self._card_range = card_range
+        self._guard = SensorGuard()
         self._learnt = learnt
         self._power_limit_w = power_limit_w
-        self._law = self._law_for(settings, limits)
+        self._settings = settings
+        self._law = self._law_for(settings)
         self._last: Decision | None = None
         self._last_s = 0.0
 
     @property
     def learnt(self) -> Learnt | None:
-        """What is known of the card, if a target was ever held."""
-        return self._learnt if isinstance(self._law, CurveLaw) else self._law.model.learnt
+        """What is known of the card; None if no target was ever held."""
+        return self._law.learnt or self._learnt
 
     @property
-    def own_percent(self) -> int | None:
-        """The duty last decided, without what neighbours called for; None for the driver's.
+    def local_demand_percent(self) -> int | None:
+        """The duty last decided for this card's own heat; None for the driver's.
 
-        Were that told to neighbours as well, two cards that name each other would keep each other loud for ever.
+        The help for neighbours is left out: else two cards that name each other would keep each other loud for ever.
         """
         if self._last is None:
             return None
-        if isinstance(self._law, CurveLaw) or self._last.kind == "fail-safe":
+        if self._last.reason.cause.group is Group.FAIL_SAFE:
             return self._last.duty_percent
-        return self._law.own_percent
+        return self._law.local_demand_percent
 
     @property
-    def overwhelmed(self) -> bool:
-        """Whether full fans leave the card over its target, and only those of others might help."""
-        law = self._law  # which another thread may replace
-        return not isinstance(law, CurveLaw) and law.overwhelmed
+    def saturated(self) -> bool:
+        """Whether the card stays too hot at full speed, so that only the fans of others can help."""
+        return self._law.saturated
 
     def decide(
         self,
@@ -80,46 +77,49 @@ class Controller:
     ) -> Decision:
         """Duty for a reading at `now_s`; None stands for a value that could not be read.
 
-        `neighbours_percent` are the duties that the cards which take in this one's heat call for by themselves.
+        `neighbours_percent` are the local demands of the cards that take in this one's heat.
         """
         self._last_s = now_s
         doubt = self._guard.judge(now_s, temperature_c, power_w)
         if doubt is None:
-            assert temperature_c is not None  # or the guard would have doubted it
-            if isinstance(self._law, CurveLaw):
-                decision = self._law.decide(now_s, temperature_c)
-            else:
-                decision = self._law.decide(now_s, temperature_c, power_w, speed_percent, neighbours_percent)
+            assert temperature_c is not None  # else the guard had doubted it
+            decision = self._law.decide(now_s, temperature_c, power_w, speed_percent, neighbours_percent)
         elif doubt.hot or self._last is None:
-            self._law.force(now_s, self._full)
-            decision = Decision(self._full, "fail-safe", f"{doubt.reason}: full speed")
+            full_percent = self._limits[1]
+            self._law.force(now_s, full_percent)
+            decision = Decision(full_percent, msgspec.structs.replace(doubt.reason, tick=None))
         else:
-            decision = Decision(self._last.duty_percent, "fail-safe", f"{doubt.reason}, holding")
+            decision = Decision(self._last.duty_percent, doubt.reason)
         self._last = decision
         return decision
 
     def follow(self, settings: CardSettings) -> None:
-        """Go by other settings from now on: a rise is made at once, a fall from the duty that is set, as ever.
+        """Use other settings from now on: a rise is made at once, a fall starts from the present duty.
 
         What is known of the sensor stays known.
         """
-        limits = duty_range(self._card_range, settings.min_duty_percent)
-        if isinstance(self._law, CurveLaw) is (settings.target_c is None):
-            self._law.follow(settings, limits)
+        same_law = (self._settings.target_c is None) is (settings.target_c is None)
+        self._settings = settings
+        if same_law:
+            self._law.follow(settings, self._limits)
             return
         self._learnt = self.learnt
-        self._law = self._law_for(settings, limits)
+        self._law = self._law_for(settings)
         if self._last is not None and self._last.duty_percent is not None:
             self._law.force(self._last_s, self._last.duty_percent)
 
-    def _law_for(self, settings: CardSettings, limits: tuple[int, int]) -> "CurveLaw | TargetLaw":
-        if settings.target_c is None:
-            return CurveLaw(settings, limits, self._full_at_c)
-        from gpufan.control.target_law import TargetLaw  # half a megabyte, for those who set one
-
-        return TargetLaw(settings, limits, self._full_at_c, self._learnt, self._power_limit_w)
-
     def forget(self) -> None:
-        """The fans have been the driver's meanwhile: decide as if for the first time."""
+        """The driver had the fans meanwhile: decide as if for the first time."""
         self._law.forget()
         self._last = None
+
+    @property
+    def _limits(self) -> tuple[int, int]:
+        return duty_range(self._card_range, self._settings.min_duty_percent)
+
+    def _law_for(self, settings: CardSettings) -> Law:
+        if settings.target_c is None:
+            return CurveLaw(settings, self._limits, self._full_at_c)
+        from gpufan.control.target_law import TargetLaw  # half a megabyte, loaded only for a target
+
+        return TargetLaw(settings, self._limits, self._full_at_c, self._learnt, self._power_limit_w)

@@ -1,23 +1,24 @@
-"""The curve law: rises with the temperature at once, falls late, slowly and in steps that are worth hearing."""
+"""The curve law: duty rises with the temperature at once, and falls late, slowly and in steps."""
 
 import math
 from collections import deque
+from collections.abc import Sequence
 
 from gpufan.control.law import Decision
 from gpufan.core.card_settings import CardSettings
+from gpufan.core.reasons import Cause, Reason
 
 STALL_RANGE = (1, 29)
-"""Duties in which some fans stand still or are harmed although the card accepts them, percent.
+"""Duties at which some fans stall or are harmed although the card accepts them, percent.
 
-NVIDIA's own answer in open-gpu-kernel-modules#413; it concerns cards that report a minimum under 20 %.
+Source: NVIDIA's answer in open-gpu-kernel-modules#413. It concerns cards that report a minimum under 20 %.
 """
 
 
 def duty_range(card_range: tuple[int, int], min_duty_percent: int | None) -> tuple[int, int]:
     """Lowest and highest duty to use on a card that reports `card_range`, all in percent.
 
-    A set duty of 0 would stand still for ever if we died, so where the card would take it the floor is above the
-    stall range all the same; only `min_duty_percent` can lower it.
+    On a card that accepts duties under 20 % the lowest is above the stall range, unless `min_duty_percent` is lower.
 
     >>> duty_range((0, 100), None), duty_range((23, 100), None), duty_range((0, 100), 20), duty_range((30, 100), 20)
     ((30, 100), (23, 100), (20, 100), (30, 100))
@@ -29,28 +30,43 @@ def duty_range(card_range: tuple[int, int], min_duty_percent: int | None) -> tup
 
 
 class CurveLaw:
-    """Follows the curve for one card.
+    """Follows the curve for one card. Implements `Law`.
 
-    The curve is read at the held temperature: the highest of the last `hold_s` seconds, once that is lower than the
-    one held so far by at least the hysteresis. Load that comes and goes faster than `hold_s` is therefore not heard.
+    The curve is read at the held temperature: the highest of the last `hold_s` seconds. The held temperature falls only
+    once that is lower by the hysteresis. So a load that pauses for less than `hold_s` does not move the fans.
     """
 
+    learnt = None
+    saturated = False
+
     def __init__(self, settings: CardSettings, limits: tuple[int, int], full_at_c: float) -> None:
-        """`limits` are the lowest and highest duty in percent; from `full_at_c` on the curve is not asked."""
+        """`limits`: lowest and highest duty in percent. From `full_at_c` on the fans run at the highest."""
         self._settings = settings
         self._limits = limits
         self._full_at_c = full_at_c
         self._last_s = math.inf
         self._clock_s = 0.0
         self._held_c = -math.inf
-        # What may still become the highest of the last `hold_s`: (time, °C), falling, so the first is the highest.
+        # Readings that may still become the highest of the last `hold_s`: (time, °C), falling: the first is highest.
         self._window: deque[tuple[float, float]] = deque()
         self._duty: int | None = None
-        # Where a slew-limited fall has come to, percent; the duty follows it in steps.
+        # The slew-limited level, percent. The duty follows it in steps.
         self._level = 0.0
 
-    def decide(self, now_s: float, temperature_c: float) -> Decision:
-        """Duty for a valid `temperature_c` at `now_s`; time that seems to run backwards stands still."""
+    @property
+    def local_demand_percent(self) -> int | None:
+        """The duty last decided; a curve knows no neighbours."""
+        return self._duty
+
+    def decide(
+        self,
+        now_s: float,
+        temperature_c: float,
+        power_w: float | None = None,
+        speed_percent: float | None = None,
+        neighbours_percent: Sequence[int] = (),
+    ) -> Decision:
+        """See `Law.decide`; only time and temperature count."""
         elapsed_s = now_s - self._last_s
         self._last_s = now_s
         if not elapsed_s > 0:
@@ -66,10 +82,10 @@ class CurveLaw:
             self._level = target
         if target is None and (self._duty is None or self._level == lowest):
             self._duty = None
-            return Decision(None, "auto", f"curve says auto below {self._settings.curve.points[1][0]:g} °C")
+            return Decision(None, Reason(Cause.AUTO, limit_c=self._settings.curve.points[1][0]))
 
         duty = _up(self._level)
-        # No step is too small for a minimum that was raised.
+        # A raised minimum is followed however small the step.
         if (
             self._duty is None
             or self._duty < self._limits[0]
@@ -80,24 +96,24 @@ class CurveLaw:
         return self._explain(self._duty, temperature_c, lowest)
 
     def follow(self, settings: CardSettings, limits: tuple[int, int]) -> None:
-        """Go by other settings from now on, starting from the duty and the temperature that are held."""
+        """See `Law.follow`; the held temperature stays."""
         self._settings = settings
         self._limits = limits
 
     def force(self, now_s: float, duty_percent: int) -> None:
-        """Something above the law has set `duty_percent` at `now_s`: a fall starts from there and then."""
+        """See `Law.force`; a fall starts from there."""
         self._last_s = now_s
         self._duty = duty_percent
         self._level = duty_percent
 
     def forget(self) -> None:
-        """The fans are the driver's again: the next decision starts afresh."""
+        """See `Law.forget`."""
         self._duty = None
         self._held_c = -math.inf
         self._window.clear()
 
     def _hold(self, temperature_c: float) -> None:
-        """Bring window and held temperature up to date."""
+        """Update the window and the held temperature."""
         window = self._window
         while window and window[-1][1] <= temperature_c:
             window.pop()
@@ -109,7 +125,7 @@ class CurveLaw:
             self._held_c = highest_c
 
     def _target(self, temperature_c: float) -> float | None:
-        """What the fans should come to at `temperature_c`, percent within the limits; None for auto."""
+        """The duty on the curve at `temperature_c`, percent within the limits; None for auto."""
         if temperature_c >= self._full_at_c:
             return self._limits[1]
         duty = self._settings.curve.duty_at(temperature_c)
@@ -120,23 +136,25 @@ class CurveLaw:
 
     def _explain(self, duty: int, temperature_c: float, lowest: float) -> Decision:
         if temperature_c >= self._full_at_c:
-            return Decision(duty, "full", f"{temperature_c:g} °C is too close to the card's slowdown threshold")
-        on_curve = self._settings.curve.duty_at(temperature_c)
-        says = "curve says auto" if on_curve is None else f"curve says {_up(on_curve)}"
+            return Decision(duty, Reason(Cause.NEAR_SLOWDOWN, temperature_c=temperature_c))
+        settings = self._settings
+        on_curve = settings.curve.duty_at(temperature_c)
+        percent = None if on_curve is None else _up(on_curve)
         if on_curve is not None and duty == _up(self._limit(on_curve)):
-            if duty == _up(on_curve):
-                return Decision(duty, "curve", says)
-            bound = "raised to the minimum" if duty > on_curve else "cut to the maximum"
-            return Decision(duty, "limit", f"{says}, {bound} of {duty}")
+            if duty == percent:
+                return Decision(duty, Reason(Cause.CURVE, curve_percent=percent))
+            cause = Cause.CURVE_MINIMUM if duty > on_curve else Cause.CURVE_MAXIMUM
+            return Decision(duty, Reason(cause, curve_percent=percent, limit_percent=duty))
         if self._level > lowest:
-            return Decision(duty, "hold", f"{says}, slowing down gently")
-        if temperature_c > self._held_c - self._settings.hysteresis_c and temperature_c < self._held_c:
-            return Decision(duty, "hold", f"{says}, holding for hysteresis")
+            return Decision(duty, Reason(Cause.SLOWING, curve_percent=percent))
         if temperature_c < self._held_c:
-            return Decision(duty, "hold", f"{says}, holding until it was cooler for {self._settings.hold_s:g} s")
-        return Decision(duty, "hold", f"{says}, less than a step of {self._settings.step_percent} away")
+            if (cooler_c := self._held_c - settings.hysteresis_c) < temperature_c:
+                missing_c = temperature_c - cooler_c
+                return Decision(duty, Reason(Cause.HYSTERESIS, curve_percent=percent, difference_c=missing_c))
+            return Decision(duty, Reason(Cause.COOLING, curve_percent=percent, seconds=settings.hold_s))
+        return Decision(duty, Reason(Cause.SMALL_CHANGE, curve_percent=percent, change_percent=settings.step_percent))
 
 
 def _up(duty: float) -> int:
-    """Round up to whole percent, but not for the last bits of a float."""
+    """Round up to whole percent, ignoring the rounding errors of a float."""
     return math.ceil(round(duty, 6))

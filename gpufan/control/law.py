@@ -1,18 +1,58 @@
-"""DECIDE: from numbers to a duty and its reason. No clock, no I/O, no logging, no globals.
+"""What a control law is: from readings to a duty and its reason."""
 
-`law` follows a curve without chasing it, `target` holds a temperature with what `model` has learnt of the card, `guard`
-doubts the sensor, and `controller` puts them together.
-"""
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
-from typing import NamedTuple
+from gpufan.control.card_model import Learnt
+from gpufan.core.card_settings import CardSettings
+from gpufan.core.reasons import Reason
 
 
 class Decision(NamedTuple):
-    """What the fans of one card should do now, and why."""
+    """The duty for the fans of one card, and why."""
 
     duty_percent: int | None
     """None leaves the fans to the driver."""
-    kind: str
-    """Class of the reason: `curve`, `target`, `hold`, `brake`, `shared`, `limit`, `auto`, `full` or `fail-safe`."""
-    reason: str
-    """In words, to be read after the duty: `curve says 58, holding for hysteresis`."""
+    reason: Reason
+
+
+class Law(Protocol):
+    """Decides the duty of one card, reading by reading. A function of its arguments, time included."""
+
+    def decide(
+        self,
+        now_s: float,
+        temperature_c: float,
+        power_w: float | None = None,
+        speed_percent: float | None = None,
+        neighbours_percent: Sequence[int] = (),
+    ) -> Decision:
+        """Duty for a valid `temperature_c` at `now_s`; None stands for a value that is not known.
+
+        `neighbours_percent` are the local demands of the cards that take in this one's heat. If time runs backwards,
+        it counts as standing still.
+        """
+
+    def follow(self, settings: CardSettings, limits: tuple[int, int]) -> None:
+        """Use other settings from now on, starting from the present duty.
+
+        `limits`: lowest and highest duty, percent.
+        """
+
+    def force(self, now_s: float, duty_percent: int) -> None:
+        """The fail-safe has set `duty_percent` at `now_s`: go on from there."""
+
+    def forget(self) -> None:
+        """The driver had the fans meanwhile: the next decision starts afresh."""
+
+    @property
+    def learnt(self) -> Learnt | None:
+        """What the law has learnt of the card; None where it learns nothing."""
+
+    @property
+    def local_demand_percent(self) -> int | None:
+        """The duty last decided for this card's own heat, without help for neighbours; None for the driver's."""
+
+    @property
+    def saturated(self) -> bool:
+        """Whether the card stays too hot at full speed, so that only the fans of others can help."""

@@ -1,40 +1,39 @@
-"""Doubt about the sensor: which readings to believe, how long to do without, and when to call it hot."""
+"""Judges the temperature sensor: which readings to trust, and when to count the card as hot."""
 
 import math
 from typing import NamedTuple
 
+from gpufan.core.reasons import Cause, Reason
+
 VALID_C = (1, 130)
-"""No die in use is colder or hotter than this, °C: a reading outside is absurd."""
+"""A reading outside this range is absurd, °C."""
 
 PATIENCE_TICKS = 3
-"""So many bad readings in a row count as hot, and so many good ones in a row are believed again."""
+"""Number of bad readings in a row that count as hot, and of good readings in a row that are trusted again."""
 
 FROZEN_S = 60.0
-"""A temperature that stays the same for so long, in s, ..."""
-
 FROZEN_POWER_W = 50.0
-"""... while power moves by more than this, in W, comes from a sensor that has stopped."""
+"""A sensor has stopped if its temperature stays the same for `FROZEN_S` while power changes by more than this, W."""
 
 _BLOCK_S = 10.0
 _BLOCK_SAMPLES = 4
-"""Power is averaged over blocks of so long and so many readings first: a training load jumps by more than 50 W within
-milliseconds around a steady mean, and a settled card's whole-degree reading rightly stays where it is."""
+"""Power is averaged over blocks of this duration and number of readings. A training load jumps by more than 50 W within
+milliseconds around a steady mean, and then a constant reading in whole degrees is right."""
 
 _GAP_S = 15.0
-"""Over a longer gap between readings (the machine slept) nothing is known, so stillness is counted anew."""
+"""After a longer gap between readings (the machine slept) the count of still seconds starts again."""
 
 
 class Doubt(NamedTuple):
-    """A reading that is not to be trusted."""
+    """A reading that cannot be trusted."""
 
     hot: bool
-    """Whether to count it as hot; if not, what was decided last stays."""
-    reason: str
-    """In words, to be followed by what is done about it."""
+    """Whether to count it as hot; if not, the last duty stays."""
+    reason: Reason
 
 
 class SensorGuard:
-    """Judges the readings of one card, one after the other."""
+    """Judges the readings of one card in their order."""
 
     def __init__(self) -> None:
         self._bad_ticks = 0
@@ -45,7 +44,7 @@ class SensorGuard:
         self._power = _PowerRange()
 
     def judge(self, now_s: float, temperature_c: float | None, power_w: float | None) -> Doubt | None:
-        """None if the reading at `now_s` can be trusted; else what is wrong with it. None stands for a failed read."""
+        """None if the reading at `now_s` can be trusted. A `temperature_c` of None stands for a failed read."""
         elapsed_s, self._last_s = now_s - self._last_s, now_s
         if not elapsed_s >= 0:
             elapsed_s = math.inf
@@ -54,7 +53,7 @@ class SensorGuard:
         self._bad_ticks = 0
         self._good_ticks = min(self._good_ticks + 1, PATIENCE_TICKS)
         if self._good_ticks < PATIENCE_TICKS:
-            return Doubt(True, f"temperature is back, to be trusted after {PATIENCE_TICKS} readings")
+            return Doubt(True, Reason(Cause.RETURNING_TEMPERATURE, ticks=PATIENCE_TICKS))
         if temperature_c != self._temperature_c or elapsed_s > _GAP_S:
             self._temperature_c = temperature_c
             self._still_s = elapsed_s = 0.0
@@ -63,23 +62,28 @@ class SensorGuard:
         self._power.add(elapsed_s, power_w)
         if self._still_s < FROZEN_S or self._power.width_w <= FROZEN_POWER_W:
             return None
-        return Doubt(
-            True,
-            f"temperature stuck at {temperature_c:g} °C for {self._still_s:.0f} s"
-            f" while power moved by {self._power.width_w:.0f} W",
+        reason = Reason(
+            Cause.FROZEN_TEMPERATURE,
+            temperature_c=temperature_c,
+            seconds=round(self._still_s),
+            power_w=round(self._power.width_w),
         )
+        return Doubt(True, reason)
 
     def _bad(self, temperature_c: float | None) -> Doubt:
         self._bad_ticks += 1
-        what = "no temperature" if temperature_c is None else f"absurd temperature of {temperature_c:g} °C"
+        if temperature_c is None or not math.isfinite(temperature_c):
+            cause, temperature_c = Cause.NO_TEMPERATURE, None
+        else:
+            cause = Cause.ABSURD_TEMPERATURE
         if self._bad_ticks < PATIENCE_TICKS and self._good_ticks == PATIENCE_TICKS:
-            return Doubt(False, f"{what} ({self._bad_ticks} of {PATIENCE_TICKS})")
+            return Doubt(False, Reason(cause, temperature_c, tick=self._bad_ticks, ticks=PATIENCE_TICKS))
         self._good_ticks = 0
-        return Doubt(True, what)
+        return Doubt(True, Reason(cause, temperature_c))
 
 
 class _PowerRange:
-    """How far the power has moved, block by block."""
+    """Range of the power, averaged over blocks."""
 
     def __init__(self) -> None:
         self._low_w = math.inf

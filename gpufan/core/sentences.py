@@ -1,26 +1,117 @@
-"""Short texts that several reports share."""
+"""English for people: the one place where causes, states and times become text."""
 
+from gpufan.core.reasons import Cause, Control, Reason, Remedy
 from gpufan.core.snapshot import GpuState
+
+_SENTENCES = {
+    Cause.START: "not read yet",
+    Cause.CURVE: "{curve}",
+    Cause.CURVE_MINIMUM: "{curve}; {limit_percent} % is the lowest duty of this card",
+    Cause.CURVE_MAXIMUM: "{curve}; {limit_percent} % is the highest duty of this card",
+    Cause.SLOWING: "{curve}; the fans slow down gradually",
+    Cause.HYSTERESIS: "{curve}; the fans slow down once the card is {difference_c:g} °C cooler",
+    Cause.COOLING: "{curve}; the fans slow down once the card has been cooler for {seconds:g} s",
+    Cause.SMALL_CHANGE: "{curve}; a change of less than {change_percent} % is not made",
+    Cause.AUTO: "below {limit_c:g} °C the curve leaves the fans to the driver",
+    Cause.TARGET: "{needed}",
+    Cause.TARGET_MINIMUM: "{needed}; {limit_percent} % is the lowest duty of this card",
+    Cause.BELOW_TARGET: "{needed}; it is {difference_c:.3g} °C below, so {change}",
+    Cause.ABOVE_TARGET: "{needed}; it is {difference_c:.3g} °C above, so {change}",
+    Cause.SETTLING: "{needed}; {change} for now",
+    Cause.REPEATING: "{needed}; {change}, since the load repeats every {seconds:g} s",
+    Cause.EXPECTED_LOAD: "{needed}; {change} for load that may come",
+    Cause.NEIGHBOUR: "{needed}; {change} for a neighbour that takes in its heat",
+    Cause.NEAR_SLOWDOWN: "{temperature_c:g} °C is too close to the card's slowdown threshold: full speed",
+    Cause.NO_TEMPERATURE: "no temperature{then}",
+    Cause.ABSURD_TEMPERATURE: "a temperature of {temperature_c:g} °C is absurd{then}",
+    Cause.RETURNING_TEMPERATURE: "the temperature is back, and counts again after {ticks} readings: full speed",
+    Cause.FROZEN_TEMPERATURE: "the temperature has been {temperature_c:g} °C for {seconds:.0f} s, while power changed"
+    " by {power_w:.0f} W: full speed",
+    Cause.UNCONTROLLABLE: "{message}",
+    Cause.FAN_TAKEN: "another program took fan {fan} from the driver",
+    Cause.FAN_RELEASED: "another program gave fan {fan} back to the driver",
+    Cause.OTHER_TARGET: "fan {fan} has a target of {found_percent} % instead of {set_percent} %",
+    Cause.FAN_SLOW: "fan {fan} runs at {found_percent} %, {seconds:g} s after it was set to {set_percent} %",
+    Cause.FAN_FAST: "the driver runs fan {fan} at {found_percent} %",
+    Cause.REFUSED: "{message}",
+    Cause.LOST: "{message}",
+    Cause.X_LOST: "its fans are out of reach: {message}",
+    Cause.HANG: "a call to the card has not returned for over {seconds:g} s",
+}
+
+
+def reason_sentence(reason: Reason) -> str:
+    """The cause with its numbers and units.
+
+    >>> reason_sentence(Reason(Cause.BELOW_TARGET, power_w=230, needed_percent=86, limit_c=78, change_percent=-9,
+    ...     difference_c=1))
+    '230 W would take 86 % to hold 78 °C; it is 1 °C below, so 9 less'
+    """
+    template = _SENTENCES[reason.cause]
+    numbers = {name: getattr(reason, name) for name in reason.__struct_fields__}
+    if "{curve}" in template:
+        numbers["curve"] = _curve(reason.curve_percent)
+    if "{needed}" in template:
+        numbers["needed"] = _needed(reason)
+        numbers["change"] = _change(reason.change_percent or 0)
+    numbers["then"] = ": full speed" if reason.tick is None else f" ({reason.tick} of {reason.ticks}): the duty stays"
+    return template.format(**numbers)
+
+
+def _curve(percent: int | None) -> str:
+    return "the curve leaves the fans to the driver" if percent is None else f"the curve gives {percent} %"
+
+
+def _needed(reason: Reason) -> str:
+    if reason.needed_percent is None:
+        raise TypeError(f"{reason.cause.value} lacks needed_percent")
+    if reason.needed_percent >= 100.5:
+        return f"{reason.power_w:.0f} W is more than full fans can hold at {reason.limit_c:g} °C"
+    return f"{reason.power_w:.0f} W would take {reason.needed_percent:.0f} % to hold {reason.limit_c:g} °C"
+
+
+def _change(percent: int) -> str:
+    return f"{-percent} less" if percent < 0 else f"{percent} more"
+
+
+def state_sentence(gpu: GpuState) -> str:
+    """Why the fans of a card do what they do, what is wrong with them, and what gpufan does about it."""
+    parts = [reason_sentence(gpu.reason)]
+    if gpu.control is Control.RELEASED:
+        if gpu.release_error:
+            parts = [f"out of control: {parts[0]}; giving the fans back failed: {gpu.release_error}"]
+        else:
+            parts = [f"given back to the driver: {parts[0]}"]
+    elif gpu.fault is not None:
+        again = "set again: " if gpu.remedy is Remedy.SET_AGAIN else ""
+        parts.append(again + reason_sentence(gpu.fault))
+    if gpu.x_error and gpu.reason.cause is not Cause.X_LOST:
+        parts.append(f"over X it fails too: {gpu.x_error}")
+    if gpu.remedy is Remedy.OTHER_BACKEND:
+        parts.append("from now on over X")
+    elif gpu.remedy is Remedy.RETRY and gpu.retry_after_s is not None:
+        parts.append(f"trying again after {gpu.retry_after_s:g} s")
+    return "; ".join(parts)
 
 
 def duty_text(gpu: GpuState) -> str:
     """`62 %`, `auto` while the driver decides, `lost`."""
-    if gpu.control == "lost":
+    if gpu.control is Control.LOST:
         return "lost"
     return "auto" if gpu.duty_percent is None else f"{gpu.duty_percent} %"
 
 
-def line(gpu: GpuState) -> str:
-    """The state in one line: `0 GTX 1080 Ti: 62 % at 74 °C: curve says 58, holding for hysteresis`."""
+def card_line(gpu: GpuState) -> str:
+    """The state in one line: `0 GTX 1080 Ti: 62 % at 74 °C: the curve gives 62 %`."""
     at = "" if gpu.temperature_c is None else f" at {gpu.temperature_c:g} °C"
-    return f"{gpu.label}: {duty_text(gpu)}{at}: {gpu.reason}"
+    return f"{gpu.label}: {duty_text(gpu)}{at}: {state_sentence(gpu)}"
 
 
 def notes(gpu: GpuState) -> list[str]:
-    """What has not gone smoothly since the start: `read back wrong 3x`, `errors 4`, `throttled by heat 0:01:05`."""
+    """Faults since the start: `read back wrong 3 times`, `errors 4`, `throttled by heat 0:01:05`."""
     found = []
     if gpu.overrides:
-        found.append(f"read back wrong {gpu.overrides}x")
+        found.append(f"read back wrong {gpu.overrides} times")
     if gpu.errors:
         found.append(f"errors {gpu.errors}")
     if gpu.throttle == "heat" or gpu.throttled_s:
@@ -30,5 +121,5 @@ def notes(gpu: GpuState) -> list[str]:
 
 def clock(seconds: float) -> str:
     """Hours, minutes and seconds: `1:05:09`."""
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+    whole_s = int(seconds)
+    return f"{whole_s // 3600}:{whole_s // 60 % 60:02}:{whole_s % 60:02}"

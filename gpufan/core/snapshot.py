@@ -1,40 +1,35 @@
-"""The snapshot: one file that the daemon replaces atomically every tick and that anyone may read."""
+"""What the daemon publishes after every tick: the state of each card, and of the run."""
 
-import os
-import time
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from gpufan import __version__
 from gpufan.core.gpu import FanReading
+from gpufan.core.reasons import Control, Reason, Remedy
 
-FORMAT = 1
-"""Raised when a field changes its meaning or goes; new fields may come without."""
-
-
-_STARTED_S = time.time()
+FORMAT = 2
+"""Raised when a field changes its meaning or is removed. A new optional field does not raise it."""
 
 _Time = Annotated[float, Meta(ge=0, lt=1e10)]
-"""Seconds since the epoch, in this century or some later one: what else a file says is no time."""
+"""Seconds since the epoch, or a duration in seconds."""
 
 _Count = Annotated[int, Meta(ge=0, le=10**12)]
 _Measured = Annotated[float, Meta(ge=-1e12, le=1e12)] | None
-"""Far more than any card, driver or time could tell: what reads a snapshot can reckon with these."""
+"""The bounds exceed what any card reports, so that readers of a snapshot can calculate with its values."""
 
 
 class Errors(msgspec.Struct, frozen=True, gc=False):
-    """What went wrong with a card since the start, counted by kind."""
+    """Errors of a card since the start."""
 
     refused: _Count = 0
-    """Sets that the driver refused."""
+    """Duties that the driver refused to set."""
     unreadable: _Count = 0
     """Readings without a temperature."""
     lost: _Count = 0
     """Times that the card did not answer."""
     not_given_back: _Count = 0
-    """Tries to give the fans back that failed."""
+    """Failed attempts to give the fans back."""
 
 
 class GpuState(msgspec.Struct, frozen=True):
@@ -45,29 +40,40 @@ class GpuState(msgspec.Struct, frozen=True):
     index: _Count
     label: str
     backend: str
-    control: str
-    """Whose the fans are: `ours`, `driver` (the curve says auto, or a dry run), `released` after trouble, `lost`."""
+    control: Control
     temperature_c: _Measured
     power_w: _Measured
     duty_percent: _Count | None
     """The duty set, percent; None while the driver decides."""
     fans: tuple[FanReading, ...]
-    kind: str
-    reason: str
+    reason: Reason
+    """Why this duty; in control `released`, `lost`: why gpufan does not control the fans."""
     overrides: _Count
-    """How often something else changed the fans and was set right."""
+    """How often the fans were read back other than set, and were set again."""
     errors: _Count
-    """How often the card refused or did not answer: the sum of `errors_by_kind`."""
+    """The sum of `errors_by_kind`."""
+    fault: Reason | None = None
+    """How the fans that were read back differ from what was set; None where they do not."""
+    remedy: Remedy | None = None
+    """What gpufan does about it; None where nothing needs doing."""
+    retry_after_s: _Measured = None
+    """Seconds until the next try, with `Remedy.RETRY`."""
+    x_error: str = ""
+    """Why the fans cannot be set over X, where that was tried."""
+    release_error: str = ""
+    """Why the fans could not be given back to the driver, where that failed."""
     tick_age_s: float = 0.0
-    """Seconds since the card's loop last came round."""
+    """Seconds since the last tick of this card."""
     backend_reason: str = ""
-    """Why this backend and not NVML; empty where nothing needs saying."""
+    """Why this backend and not NVML; empty for NVML."""
     name: str = ""
     """Model of the card, as the driver calls it."""
     slowdown_c: int | None = None
     """Temperature at which the card slows itself down, °C; None where it does not say."""
     settings: str = ""
-    """What the fans follow: `curve 50:30,83:100`, or `target 78 °C`."""
+    """What the fans follow, for people: `curve 50:30,83:100`, or `target 78 °C`."""
+    target_c: _Measured = None
+    """The temperature that is held, °C; None where the fans follow a curve."""
     throttle: str | None = None
     """What lowers the card's clocks: a value of `gpu.Throttle`; None if it does not report it."""
     throttled_s: _Time = 0.0
@@ -91,38 +97,10 @@ class Snapshot(msgspec.Struct, frozen=True):
     simulated_s: _Time | None = None
     """Simulated seconds since the start; None for real cards."""
     reload_refused: str | None = None
-    """What was wrong with the settings at the last reload, so that those before stay; None where nothing was."""
+    """Why the settings of the last reload were refused; None where they were accepted."""
     started_s: _Time | None = None
     """When the run began, seconds since the epoch."""
     clock_steps: _Count = 0
-    """How often the clock on the wall was set since the start."""
+    """How often the wall clock was set since the start."""
     clock_step_s: Annotated[float, Meta(ge=-1e10, le=1e10)] = 0.0
-    """By how much the last time, s; negative for back."""
-
-    @classmethod
-    def of(
-        cls,
-        gpus: tuple[GpuState, ...],
-        *,
-        interval_s: float,
-        dry_run: bool = False,
-        simulated_s: float | None = None,
-        reload_refused: str | None = None,
-        clock_steps: int = 0,
-        clock_step_s: float = 0.0,
-    ) -> "Snapshot":
-        """Snapshot of this process, now."""
-        return cls(
-            format=FORMAT,
-            version=__version__,
-            pid=os.getpid(),
-            time_s=time.time(),
-            interval_s=interval_s,
-            dry_run=dry_run,
-            gpus=gpus,
-            simulated_s=simulated_s,
-            reload_refused=reload_refused,
-            started_s=_STARTED_S,
-            clock_steps=clock_steps,
-            clock_step_s=round(clock_step_s, 3),
-        )
+    """The last change of the wall clock, s; negative where it was set back."""

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gpufan.core.reasons import Cause, Control, Reason
 from gpufan.core.snapshot import GpuState, Snapshot
+from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import SettingsFor, Worker
 from gpufan.errors import GpuLost, NotGivenBack
 from gpufan.system.signals import StopInbox
@@ -118,9 +120,11 @@ class _Tracked:
             return state
         return msgspec.structs.replace(
             state,
-            control="lost",
-            kind="hang",
-            reason=f"a call to the card has not come back for over {HANG_S:g} s",
+            control=Control.LOST,
+            reason=Reason(Cause.HANG, seconds=HANG_S),
+            fault=None,
+            remedy=None,
+            retry_after_s=None,
             temperature_c=None,
             power_w=None,
             duty_percent=None,
@@ -204,7 +208,7 @@ class Daemon:
                 now_s, elapsed_s, step_s = clock.look()
                 slept = elapsed_s > self._interval_s + _JUMP_S
                 tracked.busy_since_s = time.monotonic()
-                tracked.worker.tick(now_s, assert_anew=slept or step_s != 0)
+                tracked.worker.tick(now_s, force_write=slept or step_s != 0)
                 tracked.busy_since_s = None
                 tracked.ticked_s = time.monotonic()
                 self._relay.done(place)
@@ -222,11 +226,11 @@ class Daemon:
             if inbox.pop_reload_request() and self._reload is not None:
                 self._take_on(self._reload)
             states = tuple(tracked.state for tracked in self._tracked)
-            if any(state.control != "lost" for state in states):
+            if any(state.control is not Control.LOST for state in states):
                 last_seen_s = time.monotonic()
             elif time.monotonic() - last_seen_s >= ALL_LOST_S:
                 raise GpuLost(f"no card has answered for {ALL_LOST_S:g} s; a new start may find them again")
-            snapshot = Snapshot.of(
+            snapshot = snapshot_now(
                 states,
                 interval_s=self._interval_s,
                 dry_run=self._dry_run,

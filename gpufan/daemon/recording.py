@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from gpufan.core.pci import PciAddress
+from gpufan.core.sentences import state_sentence
 from gpufan.core.snapshot import Snapshot
 from gpufan.errors import InputError
 from gpufan.system.printable import printable
@@ -60,9 +61,9 @@ def rows(snapshot: Snapshot) -> list[Row]:
             gpu.duty_percent,
             next((fan.speed_percent for fan in gpu.fans if fan.speed_percent is not None), None),
             next((fan.speed_rpm for fan in gpu.fans if fan.speed_rpm is not None), None),
-            gpu.control,
-            gpu.kind,
-            gpu.reason,
+            gpu.control.value,
+            gpu.reason.cause.group.value,
+            state_sentence(gpu),
             gpu.pci,
         )
         for gpu in snapshot.gpus

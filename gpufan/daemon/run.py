@@ -18,10 +18,11 @@ from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import learnt
 from gpufan.daemon import snapshot_file as snapshot
 from gpufan.daemon.loop import Daemon, Publish
+from gpufan.daemon.read_back import release_verified
 from gpufan.daemon.sd_notify import Notifier
 from gpufan.daemon.simulation import simulate
 from gpufan.daemon.snapshot_file import SnapshotFile
-from gpufan.daemon.worker import SettingsFor, give_back
+from gpufan.daemon.worker import SettingsFor
 from gpufan.daemon.workers import make_workers
 from gpufan.errors import GpuError, GpufanError, InputError, NoAnswer, NotControllable, NotGivenBack
 from gpufan.system.background import BackgroundCall, BackgroundWriter, call_with_timeout
@@ -318,7 +319,7 @@ def _cards(backend: str, display: str | None, folder: Path | None) -> Iterator["
 def _give_back(gpu: Gpu) -> None:
     """Give the fans of `gpu` back, over X if NVML does not move them. Raises GpufanError."""
     try:
-        call_with_timeout(PATIENCE_S, partial(give_back, gpu))
+        call_with_timeout(PATIENCE_S, partial(release_verified, gpu))
     except NoAnswer:
         raise
     except GpuError as error:
@@ -328,7 +329,7 @@ def _give_back(gpu: Gpu) -> None:
         if not result.switched:
             raise
         try:
-            call_with_timeout(PATIENCE_S, partial(give_back, gpu))
+            call_with_timeout(PATIENCE_S, partial(release_verified, gpu))
         except GpufanError as x_error:
             raise GpuError(f"{error}; over X neither: {x_error}") from x_error
 

@@ -11,9 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from gpufan.core.reasons import Cause, Control
 from gpufan.core.sentences import duty_text
 from gpufan.core.snapshot import GpuState, Snapshot
-from gpufan.daemon.worker import TARGET_TOLERANCE
+from gpufan.daemon.read_back import TARGET_TOLERANCE
 from gpufan.errors import DriverError, GpufanError
 
 GRACE_S = 6.0
@@ -98,18 +99,20 @@ def status_text(snapshot: Snapshot) -> str:
 
 def is_ready(snapshot: Snapshot) -> bool:
     """Whether every card has been tried, and the set of one at least was read back as it should be."""
-    return all(gpu.kind != "start" for gpu in snapshot.gpus) and any(_is_verified(gpu) for gpu in snapshot.gpus)
+    return all(gpu.reason.cause is not Cause.START for gpu in snapshot.gpus) and any(
+        _is_verified(gpu) for gpu in snapshot.gpus
+    )
 
 
 def ticks_in_time(gpu: GpuState, interval_s: float) -> bool:
     """Whether the card's loop is alive. One that is reported lost has no part in that."""
-    return gpu.control == "lost" or gpu.tick_age_s <= interval_s + GRACE_S
+    return gpu.control is Control.LOST or gpu.tick_age_s <= interval_s + GRACE_S
 
 
 def _is_verified(gpu: GpuState) -> bool:
-    if gpu.control == "driver":
-        return gpu.kind != "obstacle" and not any(fan.manual for fan in gpu.fans)
-    if gpu.control != "ours" or not gpu.fans:
+    if gpu.control is Control.DRIVER:
+        return gpu.reason.cause is not Cause.UNCONTROLLABLE and not any(fan.manual for fan in gpu.fans)
+    if gpu.control is not Control.OURS or not gpu.fans:
         return False
     # Where the driver does not tell whose a fan is, only its target does.
     return all(

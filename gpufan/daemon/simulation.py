@@ -4,8 +4,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.loop import Publish
+from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import Worker
 from gpufan.system.signals import StopInbox
 
@@ -32,7 +32,7 @@ def simulate(
             for worker in workers:
                 worker.tick(now_s)
             states = tuple(worker.state for worker in workers)
-            snapshot = Snapshot.of(states, interval_s=interval_s, dry_run=dry_run, simulated_s=now_s)
+            snapshot = snapshot_now(states, interval_s=interval_s, dry_run=dry_run, simulated_s=now_s)
             for take in publish:
                 take(snapshot)
             if duration_s is not None and now_s >= duration_s:

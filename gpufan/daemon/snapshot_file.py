@@ -1,14 +1,19 @@
 """The snapshot file: written by the daemon, read by everything that looks on."""
 
+import os
 import time
 from pathlib import Path
 
 import msgspec
 
-from gpufan.core.snapshot import FORMAT, Snapshot
+from gpufan import __version__
+from gpufan.core.sentences import state_sentence
+from gpufan.core.snapshot import FORMAT, GpuState, Snapshot
 from gpufan.errors import GpufanError
 from gpufan.system.files import read_file, remove_unsynced, replace_unsynced
 from gpufan.system.printable import printable_values
+
+_STARTED_S = time.time()
 
 
 class SnapshotFile:
@@ -27,35 +32,75 @@ class SnapshotFile:
         remove_unsynced(self._path)
 
 
+def snapshot_now(
+    gpus: tuple[GpuState, ...],
+    *,
+    interval_s: float,
+    dry_run: bool = False,
+    simulated_s: float | None = None,
+    reload_refused: str | None = None,
+    clock_steps: int = 0,
+    clock_step_s: float = 0.0,
+) -> Snapshot:
+    """A snapshot of this process, now."""
+    return Snapshot(
+        format=FORMAT,
+        version=__version__,
+        pid=os.getpid(),
+        time_s=time.time(),
+        interval_s=interval_s,
+        dry_run=dry_run,
+        gpus=gpus,
+        simulated_s=simulated_s,
+        reload_refused=reload_refused,
+        started_s=_STARTED_S,
+        clock_steps=clock_steps,
+        clock_step_s=round(clock_step_s, 3),
+    )
+
+
+class _Header(msgspec.Struct):
+    """The fields that every format has."""
+
+    format: int
+    version: str
+
+
 def read(path: Path) -> Snapshot:
-    """Read the snapshot of a running daemon. Raises GpufanError when there is none to be trusted."""
+    """Read the snapshot of a running daemon. Raises GpufanError where there is none, or none that can be trusted."""
     try:
-        snapshot = msgspec.convert(printable_values(msgspec.json.decode(read_file(path))), Snapshot)
+        content = printable_values(msgspec.json.decode(read_file(path)))
+        header = msgspec.convert(content, _Header)
+        if header.format != FORMAT:
+            raise GpufanError(
+                f"{path} was written by gpufan {header.version}, this is {__version__}: restart the daemon"
+            )
+        snapshot = msgspec.convert(content, Snapshot)
+        for gpu in snapshot.gpus:
+            state_sentence(gpu)  # raises where a number is missing
     except FileNotFoundError:
         raise GpufanError(f"no gpufan is running (no {path}): start it with `sudo gpufan run`") from None
     except OSError as error:
         raise GpufanError(f"cannot read {path}: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
         raise GpufanError(f"{path} is not a snapshot of this version of gpufan: {error}") from error
-    if snapshot.format != FORMAT:
-        raise GpufanError(f"{path} was written by gpufan {snapshot.version}: restart the daemon")
     return snapshot
 
 
 def is_orphan(snapshot: Snapshot) -> bool:
-    """Whether the process that wrote `snapshot` is gone, and so has not given the fans back."""
+    """Whether the process that wrote `snapshot` has ended without giving the fans back."""
     return not Path(f"/proc/{snapshot.pid}").exists()
 
 
 def stale_s(snapshot: Snapshot) -> float | None:
-    """Seconds between `snapshot` and now, where a living daemon would have written another; else None."""
+    """Age of `snapshot` in seconds if it is older than a running daemon would leave it; else None."""
     # A snapshot from the future was written before the clock was set back.
     age_s = abs(time.time() - snapshot.time_s)
     return age_s if age_s > 5 + 2 * snapshot.interval_s else None
 
 
 def complaint(snapshot: Snapshot) -> str | None:
-    """What is wrong with the gpufan that wrote `snapshot`, and what to do; None where it lives."""
+    """Why the gpufan that wrote `snapshot` no longer works, and the remedy; None while it works."""
     if is_orphan(snapshot):
         return f"process {snapshot.pid} ended without giving the fans back: `sudo gpufan restore`"
     if stale_s(snapshot) is None:

@@ -1,6 +1,5 @@
 """Judging driver and cards: does the driver know them, do their fans obey, are they too hot. Pure."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,6 +8,8 @@ import pynvml
 from gpufan.control.controller import DEFAULT_SLOWDOWN_C, SLOWDOWN_MARGIN_C
 from gpufan.core.gpu import FanReading
 from gpufan.core.pci import PciAddress
+from gpufan.core.reasons import Cause, Control, Group
+from gpufan.core.sentences import reason_sentence
 from gpufan.core.snapshot import GpuState
 from gpufan.doctor.facts import Card, Facts, PciCard, Proof
 from gpufan.doctor.findings import Finding, Level
@@ -46,11 +47,6 @@ _GO_BACK = {
 
 _INSTALL_X = "sudo apt install xserver-xorg-core xserver-xorg-video-nvidia"
 _LOOK_FOR_DRIVER = "lspci -nnk -d 10de:"
-
-_X_TROUBLE = re.compile(r"(?:over X neither|fans out of reach): (.*?)(?:; (?:trying|asking) again .*)?$")
-"""In the reason of a card whose fans cannot be had over X."""
-
-_WAITS = re.compile(r"; (?:trying|asking) again after .*$")
 
 
 def judge_driver(facts: Facts) -> Iterator[Finding]:
@@ -213,11 +209,11 @@ def _cases(facts: Facts) -> list[_Case]:
 
 def _lost(case: _Case) -> Finding | None:
     state = case.state
-    if state is not None and state.control == "lost" and (trouble := _X_TROUBLE.search(state.reason)):
-        return _x_trouble(case, trouble[1])
+    if state is not None and state.reason.cause is Cause.X_LOST:
+        return _x_trouble(case, state.reason.message)
     remedies = [_KERNEL_LOG, "sudo reboot"]
-    if state is not None and state.control == "lost":
-        text = f"lost: {_WAITS.sub('', state.reason)}; gpufan asks again by itself, but a reboot may be what it takes"
+    if state is not None and state.control is Control.LOST:
+        text = f"lost: {reason_sentence(state.reason)}; gpufan asks again by itself, but a reboot may be what it takes"
         if case.facts.service_has_the_fans and case.card is not None and case.card.reading is not None:
             remedies.insert(0, "sudo systemctl restart gpufan")  # we reach it, so a new process will
     elif case.card is not None and case.card.reading is None:
@@ -281,10 +277,10 @@ def _controlled(case: _Case, state: GpuState) -> Finding:
     """What the running gpufan says."""
     command = case.facts.command
     way = {"nvml": "through NVML", "x11": "over X", "simulated": "simulated"}.get(state.backend, state.backend)
-    reason = _WAITS.sub("", state.reason)
-    if state.control == "released":
-        if trouble := _X_TROUBLE.search(state.reason):
-            return _x_trouble(case, trouble[1])
+    reason = reason_sentence(state.reason)
+    if state.control is Control.RELEASED:
+        if state.x_error:
+            return _x_trouble(case, state.x_error)
         if state.errors_by_kind.refused:
             text = f"the driver refuses to have them set: {reason}"
             return case.finding("fans", "problem", text, _KERNEL_LOG, f"{command} list")
@@ -293,13 +289,14 @@ def _controlled(case: _Case, state: GpuState) -> Finding:
         if case.facts.service_has_the_fans:
             try_them = f"sudo systemctl stop gpufan; {try_them}; sudo systemctl start gpufan"
         return case.finding("fans", "problem", text, try_them, _KERNEL_LOG)
-    if state.kind == "fail-safe":
+    if state.reason.cause.group is Group.FAIL_SAFE:
         text = f"fail-safe: {reason}"
         return case.finding("fans", "warning", text, f"{command} list", _KERNEL_LOG)
     if state.overrides:
-        text = f"{state.overrides}x found other than as set, and set right; last: {reason}"
+        last = f"; last: {reason_sentence(state.fault)}" if state.fault else ""
+        text = f"read back {state.overrides} times other than set, and set again{last}"
         return case.finding("fans", "warning", text, f"{command} status", "sudo fuser -v /dev/nvidiactl")
-    if state.duty_percent is None or state.control == "driver":
+    if state.duty_percent is None or state.control is Control.DRIVER:
         return case.finding("fans", "ok", f"{reason}; left to the driver")
     speeds = " ".join("?" if fan.speed_percent is None else f"{fan.speed_percent} %" for fan in state.fans)
     return case.finding("fans", "ok", f"{way}, set to {state.duty_percent} %, read back {speeds}")
@@ -352,6 +349,6 @@ def _throttled(case: _Case, at: str) -> Finding:
     if case.state is None:
         text += f", with the fans at {now} % and no gpufan running"
         return case.finding("heat", "problem", text, f"sudo {case.facts.command} run", less_power)
-    remedy = "choose a lower target" if case.state.settings.startswith("target ") else "let the curve rise earlier"
+    remedy = "choose a lower target" if case.state.target_c is not None else "let the curve rise earlier"
     text += f", with the fans at {now} %: {remedy}"
     return case.finding("heat", "problem", text, case.facts.edit_config, "sudo systemctl reload gpufan", less_power)

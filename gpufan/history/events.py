@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from gpufan.core.sentences import reason_sentence, state_sentence
 from gpufan.core.snapshot import GpuState, Snapshot
 
 TROUBLES = ("fail-safe", "fault", "lost", "hang")
@@ -72,22 +73,24 @@ class Watcher:
             self._happen("", "reload", now_s, f"settings not reloaded, those before stay: {snapshot.reload_refused}")
 
     def _see_card(self, last: GpuState | None, gpu: GpuState, now_s: float, restarted: bool) -> None:
+        group = gpu.reason.cause.group
         for kind in TROUBLES:
-            self._last_while(gpu.kind == kind, gpu, kind, now_s, gpu.reason)
+            self._last_while(group.value == kind, gpu, kind, now_s, state_sentence(gpu))
         self._last_while(gpu.throttle == "heat", gpu, "throttled", now_s, "heat has lowered the clocks")
         if last is None:
             return
         if gpu.settings != last.settings:
             self._happen(gpu.uuid, "settings", now_s, f"{last.settings} -> {gpu.settings}")
-        if gpu.control != last.control and not {gpu.kind, last.kind} & {*TROUBLES, "start"}:
-            self._happen(gpu.uuid, "control", now_s, f"{last.control} -> {gpu.control}: {gpu.reason}")
+        if gpu.control is not last.control and not {group.value, last.reason.cause.group.value} & {*TROUBLES, "start"}:
+            text = f"{last.control.value} -> {gpu.control.value}: {state_sentence(gpu)}"
+            self._happen(gpu.uuid, "control", now_s, text)
         # The counters of a new process begin at 0.
         overrides = gpu.overrides - (0 if restarted else last.overrides)
         errors = gpu.errors - (0 if restarted else last.errors)
         if overrides > 0:
-            self._count(gpu.uuid, "override", now_s, overrides, gpu.reason.partition("set again: ")[2] or gpu.reason)
+            self._count(gpu.uuid, "override", now_s, overrides, reason_sentence(gpu.fault or gpu.reason))
         if errors > 0:
-            self._count(gpu.uuid, "error", now_s, errors, gpu.reason)
+            self._count(gpu.uuid, "error", now_s, errors, state_sentence(gpu))
 
     def _last_while(self, true: bool, gpu: GpuState, kind: str, now_s: float, text: str) -> None:
         if true:

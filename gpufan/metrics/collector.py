@@ -15,17 +15,15 @@ from prometheus_client.registry import Collector
 
 from gpufan import __version__
 from gpufan.core.gpu import Throttle
+from gpufan.core.reasons import Control, Group
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError
 
 CARD_LABELS = ("uuid", "index", "name", "pci")
 
-CONTROLS = ("ours", "driver", "released", "lost")
-KINDS = (
-    *("start", "curve", "target", "hold", "brake", "shared", "limit", "auto", "full"),
-    *("fail-safe", "fault", "lost", "hang", "obstacle"),
-)
+CONTROLS = tuple(control.value for control in Control)
+KINDS = tuple(group.value for group in Group)
 """Kinds of reasons that are always exported, with 0 where they do not apply."""
 
 
@@ -109,8 +107,8 @@ def _states(run: Snapshot) -> Iterator[Metric]:
     for gpu in run.gpus:
         labels = _labels(gpu)
         config.add_metric(labels, {"backend": gpu.backend, "settings": gpu.settings})
-        _add_states(control, labels, CONTROLS, gpu.control)
-        _add_states(reason, labels, KINDS, gpu.kind)
+        _add_states(control, labels, CONTROLS, gpu.control.value)
+        _add_states(reason, labels, KINDS, gpu.reason.cause.group.value)
         if gpu.throttle is not None:
             _add_states(throttle, labels, tuple(reason.value for reason in Throttle), gpu.throttle)
     yield from (config, control, reason, throttle)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from gpufan.core.gpu import Gpu, Reading
-from gpufan.daemon.worker import TARGET_TOLERANCE, give_back
+from gpufan.daemon.read_back import TARGET_TOLERANCE, release_verified
 from gpufan.errors import GpuError
 from gpufan.system import signals
 from gpufan.system.background import call_with_timeout
@@ -29,13 +29,13 @@ def prove_control(gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
         duty_percent = _visible_step(before, gpu.info.duty_range)
         # Nothing may come between taking and giving back.
         with signals.deferred() as ends:
-            _move_and_give_back(gpu, before, duty_percent, ends)
+            _move_and_release(gpu, before, duty_percent, ends)
         count = len(before.fans)
         fans = "its fan" if count == 1 else f"its {count} fans"
         say(f"{gpu.info.label}: {fans} went from {_speed(before)} to {duty_percent} % and back to the driver")
 
 
-def _move_and_give_back(gpu: Gpu, before: Reading, duty_percent: int, ends: Sequence[int]) -> None:
+def _move_and_release(gpu: Gpu, before: Reading, duty_percent: int, ends: Sequence[int]) -> None:
     is_set = threading.Event()
 
     def take() -> None:
@@ -50,7 +50,7 @@ def _move_and_give_back(gpu: Gpu, before: Reading, duty_percent: int, ends: Sequ
     finally:
         # A set that is late must not come after the fans are given back.
         is_set.wait(_LATE_S)
-        call_with_timeout(2 * _CALL_S, partial(give_back, gpu))
+        call_with_timeout(2 * _CALL_S, partial(release_verified, gpu))
 
 
 def _visible_step(reading: Reading, duty_range: tuple[int, int]) -> int:

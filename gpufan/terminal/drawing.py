@@ -5,19 +5,24 @@ import termios
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
-from rich.console import Group, RenderableType
+from rich.console import Group as RichGroup
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from gpufan.core.gpu import FanReading
-from gpufan.core.sentences import duty_text, notes
+from gpufan.core.reasons import Group
+from gpufan.core.sentences import duty_text, notes, state_sentence
 from gpufan.core.snapshot import GpuState
 
 SCALE_C = (30, 90)
 """What the lowest and the highest bar of a temperature stand for, °C."""
 
 _BARS = "▁▂▃▄▅▆▇█"
-_STYLE = {"fail-safe": "bold red", "fault": "bold red", "lost": "bold red", "hang": "bold red", "full": "yellow"}
+_STYLE = {
+    **dict.fromkeys((Group.FAIL_SAFE, Group.FAULT, Group.LOST, Group.HANG), "bold red"),
+    Group.FULL: "yellow",
+}
 
 
 def cards_table(gpus: Sequence[GpuState], below: Callable[[GpuState], RenderableType]) -> Table:
@@ -36,9 +41,13 @@ def cards_table(gpus: Sequence[GpuState], below: Callable[[GpuState], Renderable
             _whole(gpu.power_w),
             duty_text(gpu),
             " ".join(_speed(fan) for fan in gpu.fans) or "-",
-            Group(Text("; ".join([gpu.reason, *notes(gpu)]), style=_STYLE.get(gpu.kind, "")), below(gpu)),
+            RichGroup(Text("; ".join([state_sentence(gpu), *notes(gpu)]), style=_style(gpu)), below(gpu)),
         )
     return table
+
+
+def _style(gpu: GpuState) -> str:
+    return _STYLE.get(gpu.reason.cause.group, "")
 
 
 def bars(values: Iterable[float | None], low: float, high: float) -> str:

@@ -4,11 +4,12 @@ import os
 import time
 from typing import TextIO
 
-from gpufan.core.sentences import clock, line
+from gpufan.core.reasons import Cause, Group
+from gpufan.core.sentences import card_line, clock
 from gpufan.core.snapshot import Snapshot
 from gpufan.system.background import BackgroundWriter
 
-_PRIORITY = {"fail-safe": 4, "fault": 4, "lost": 3, "hang": 3}
+_PRIORITY = {Group.FAIL_SAFE: 4, Group.FAULT: 4, Group.LOST: 3, Group.HANG: 3}
 """By kind, as in syslog: 3 error, 4 warning; all else is 6, information."""
 
 
@@ -24,13 +25,13 @@ class LogReport:
     def publish(self, snapshot: Snapshot) -> None:
         """Take the next snapshot."""
         for gpu in snapshot.gpus:
-            priority = _PRIORITY.get(gpu.kind, 6)
+            priority = _PRIORITY.get(gpu.reason.cause.group, 6)
             key = (gpu.control, gpu.duty_percent, priority)
-            if gpu.kind == "start":
+            if gpu.reason.cause is Cause.START:
                 continue
             if self._last.get(gpu.index) != key:
                 self._last[gpu.index] = key
-                self._put(priority, line(gpu), snapshot.simulated_s)
+                self._put(priority, card_line(gpu), snapshot.simulated_s)
 
     def warn(self, text: str) -> None:
         """Write a warning."""

@@ -56,11 +56,11 @@ class Bench:
     def state(self) -> GpuState:
         return self.worker.state
 
-    def tick(self, times: int = 1, *, assert_anew: bool = False) -> None:
+    def tick(self, times: int = 1, *, force_write: bool = False) -> None:
         for _ in range(times):
             self.now_s += 1
             self._double.advance(1)
-            self.worker.tick(self.now_s, assert_anew=assert_anew)
+            self.worker.tick(self.now_s, force_write=force_write)
 
     def times_of(self, happened: Callable[[], object], seconds: int) -> list[float]:
         """The times within the next `seconds` at which a tick changed what `happened` returns, s from the first."""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.gpu import FanReading, GpuInfo, Reading, SingleBackend
+from gpufan.core.reasons import Cause, Control, Group, Reason
 from gpufan.core.snapshot import GpuState
 
 
@@ -103,8 +104,27 @@ class FakeGpu(SingleBackend):
         self.info = replace(self.info, **info)
 
 
-def gpu_state(**changes: Any) -> GpuState:
-    """A card under control, but for `changes`."""
+REASONS = {
+    Group.START: Reason(Cause.START),
+    Group.CURVE: Reason(Cause.CURVE, curve_percent=62),
+    Group.HOLD: Reason(Cause.HYSTERESIS, curve_percent=58, difference_c=2.0),
+    Group.AUTO: Reason(Cause.AUTO, limit_c=50.0),
+    Group.FULL: Reason(Cause.NEAR_SLOWDOWN, temperature_c=90.0),
+    Group.FAIL_SAFE: Reason(Cause.NO_TEMPERATURE),
+    Group.FAULT: Reason(Cause.REFUSED, message="the driver refused"),
+    Group.LOST: Reason(Cause.LOST, message="the card is gone"),
+    Group.HANG: Reason(Cause.HANG, seconds=5.0),
+}
+"""An example of each group of causes."""
+
+
+def gpu_state(*, group: str | None = None, message: str | None = None, **changes: Any) -> GpuState:
+    """A card under control, but for `changes`. With a `message`, the group is one whose reasons have a message."""
+    if message is None:
+        reason = REASONS[Group(group or "hold")]
+    else:
+        reason = Reason(Cause.LOST if group == "lost" else Cause.REFUSED, message=message)
+    control = Control(changes.pop("control", "ours"))
     return GpuState(
         **{
             "uuid": "GPU-11111111-2222-3333-4444-555555555555",
@@ -112,13 +132,12 @@ def gpu_state(**changes: Any) -> GpuState:
             "index": 0,
             "label": "0 GTX 1080 Ti",
             "backend": "nvml",
-            "control": "ours",
+            "control": control,
             "temperature_c": 74.0,
             "power_w": 229.7,
             "duty_percent": 62,
             "fans": (FanReading(61, 62, True, 2950),),
-            "kind": "hold",
-            "reason": "curve says 58, holding for hysteresis",
+            "reason": reason,
             "overrides": 0,
             "errors": 0,
             **changes,

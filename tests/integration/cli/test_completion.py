@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gpufan.core.snapshot import Snapshot
-from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from tests.doubles import require
 from tests.unit.builders import gpu_state
 
@@ -62,7 +61,7 @@ class Terminal:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A runtime folder with the snapshot of one card, and `gpufan` on the PATH."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
-    SnapshotFile(tmp_path / "state.json").write(Snapshot.of((gpu_state(),), interval_s=1))
+    SnapshotFile(tmp_path / "state.json").write(snapshot_now((gpu_state(),), interval_s=1))
     return tmp_path
 
 

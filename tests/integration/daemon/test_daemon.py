@@ -47,7 +47,7 @@ def test_a_card_whose_call_hangs_is_reported_lost_and_taken_up_again_when_it_ret
         run.wait_for_control(0, "ours")
         hang(double, 0, kind)
         state = run.wait_for_control(0, "lost")
-        assert (state.kind, state.temperature_c, state.fans) == ("hang", None, ())
+        assert (state.reason.cause.group, state.temperature_c, state.fans) == ("hang", None, ())
         double.let_go()
         run.wait_for_control(0, "ours")
         wait_for(lambda: fans(double, 0) == [61, 61])

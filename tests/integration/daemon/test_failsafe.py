@@ -7,6 +7,7 @@ from itertools import pairwise
 import pynvml
 import pytest
 
+from gpufan.core.sentences import state_sentence
 from gpufan.daemon.worker import Worker
 from gpufan.errors import GpuError
 from gpufan.gpu.nvml import NvmlBox
@@ -59,7 +60,7 @@ def test_a_bad_reading_is_held_over_and_the_third_brings_full_speed(
     seen = []
     for _ in range(4):
         bench.tick()
-        seen.append((bench.state.kind, fans(double, 0)))
+        seen.append((bench.state.reason.cause.group, fans(double, 0)))
     assert seen == [("fail-safe", [60, 60])] * 2 + [("fail-safe", FULL)] * 2
 
 
@@ -73,7 +74,7 @@ def test_after_bad_readings_the_third_good_one_is_believed(
     seen = []
     for _ in range(3):
         bench.tick()
-        seen.append((bench.state.kind, fans(double, 0)))
+        seen.append((bench.state.reason.cause.group, fans(double, 0)))
     assert seen == [("fail-safe", FULL)] * 2 + [("curve", [60, 60])]
 
 
@@ -101,7 +102,7 @@ def test_an_absurd_temperature_from_an_old_driver_is_no_temperature(install: Cal
     bench.tick()
     double.cards[0].temperature = -40
     bench.tick(3)
-    assert (bench.state.kind, fans(double, 0)) == ("fail-safe", FULL)
+    assert (bench.state.reason.cause.group, fans(double, 0)) == ("fail-safe", FULL)
 
 
 @pytest.mark.parametrize(("temperature_c", "duty"), [(1, 40), (130, 100)])
@@ -110,7 +111,7 @@ def test_the_coldest_and_the_hottest_that_a_die_can_be_are_believed(
 ) -> None:
     double.cards[0].temperature = temperature_c
     bench.tick(5)
-    assert bench.state.kind != "fail-safe"
+    assert bench.state.reason.cause.group != "fail-safe"
     assert fans(double, 0) == [duty, duty]
 
 
@@ -123,8 +124,8 @@ def test_a_temperature_that_stands_still_while_power_moves_brings_full_speed_wit
     bench.tick(39)
     assert fans(double, 0) == [61, 61]
     bench.tick()
-    assert (bench.state.kind, fans(double, 0)) == ("fail-safe", FULL)
-    assert "stuck at 61 °C" in bench.state.reason
+    assert (bench.state.reason.cause.group, fans(double, 0)) == ("fail-safe", FULL)
+    assert "has been 61 °C for" in state_sentence(bench.state)
 
 
 def test_a_frozen_temperature_is_believed_again_once_it_moves(double: NvmlDouble, bench: Bench) -> None:
@@ -133,13 +134,13 @@ def test_a_frozen_temperature_is_believed_again_once_it_moves(double: NvmlDouble
     assert fans(double, 0) == FULL
     double.cards[0].temperature = 61
     bench.tick()
-    assert (bench.state.kind, fans(double, 0)) == ("curve", [61, 61])
+    assert (bench.state.reason.cause.group, fans(double, 0)) == ("curve", [61, 61])
 
 
 def test_a_steady_temperature_at_steady_power_is_believed(double: NvmlDouble, bench: Bench) -> None:
     double.cards[0].power_mw = 195_000
     bench.tick(600)
-    assert (bench.state.kind, fans(double, 0)) == ("curve", [60, 60])
+    assert (bench.state.reason.cause.group, fans(double, 0)) == ("curve", [60, 60])
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -151,13 +152,13 @@ def test_power_that_jitters_around_a_steady_mean_does_not_make_a_steady_temperat
     for _ in range(600):
         double.cards[0].power_mw = 200_000 + round(noise.gauss(0, 25_000))
         bench.tick()
-        assert bench.state.kind == "curve", bench.state.reason
+        assert bench.state.reason.cause.group == "curve", state_sentence(bench.state)
 
 
 def test_a_card_that_does_not_tell_its_power_may_have_a_steady_temperature(double: NvmlDouble, bench: Bench) -> None:
     double.cards[0].error[Kind.POWER] = pynvml.NVML_ERROR_NOT_SUPPORTED
     bench.tick(300)
-    assert (bench.state.kind, fans(double, 0)) == ("curve", [60, 60])
+    assert (bench.state.reason.cause.group, fans(double, 0)) == ("curve", [60, 60])
 
 
 # ---- the card falls off the bus ----
@@ -170,8 +171,8 @@ def test_a_lost_card_is_reported_at_once_and_the_other_is_kept(double: NvmlDoubl
     double.cards[1].temperature = 70
     bench.tick()
     other.tick()
-    assert (bench.state.control, bench.state.kind, bench.state.temperature_c) == ("lost", "lost", None)
-    assert "GPU is lost" in bench.state.reason
+    assert (bench.state.control, bench.state.reason.cause.group, bench.state.temperature_c) == ("lost", "lost", None)
+    assert "GPU is lost" in state_sentence(bench.state)
     assert (other.state.control, fans(double, 1)) == ("ours", [70, 70])
 
 
@@ -305,11 +306,11 @@ def test_fans_that_do_not_obey_three_times_are_given_back_to_the_driver(
     double: NvmlDouble, bench: Bench, disobey: Callable[[Card], None]
 ) -> None:
     disobey(double.cards[0])
-    bench.tick(2, assert_anew=True)
+    bench.tick(2, force_write=True)
     assert bench.state.control == "ours"
     bench.tick()
-    assert (bench.state.control, bench.state.kind, fans(double, 0)) == ("released", "fault", DRIVERS)
-    assert "trying again after 5 s" in bench.state.reason
+    assert (bench.state.control, bench.state.reason.cause.group, fans(double, 0)) == ("released", "fault", DRIVERS)
+    assert "trying again after 5 s" in state_sentence(bench.state)
 
 
 def test_a_fan_that_never_moves_is_noticed_once_it_had_time_to(double: NvmlDouble) -> None:
@@ -319,7 +320,7 @@ def test_a_fan_that_never_moves_is_noticed_once_it_had_time_to(double: NvmlDoubl
     assert fans(double, 0) == [60, 60]
     bench.tick(4)
     assert fans(double, 0) == DRIVERS
-    assert "fan 1 runs at 23 %" in bench.state.reason
+    assert "fan 1 runs at 23 %" in state_sentence(bench.state)
 
 
 def test_a_fan_that_never_takes_a_setting_is_noticed_after_three_readings(double: NvmlDouble) -> None:
@@ -334,11 +335,11 @@ def test_fans_that_obey_again_are_taken_again(
     double: NvmlDouble, bench: Bench, disobey: Callable[[Card], None]
 ) -> None:
     disobey(double.cards[0])
-    bench.tick(assert_anew=True)
+    bench.tick(force_write=True)
     bench.tick(90)
     obey(double.cards[0])
     bench.tick(61)
-    assert (bench.state.control, bench.state.kind, fans(double, 0)) == ("ours", "curve", [60, 60])
+    assert (bench.state.control, bench.state.reason.cause.group, fans(double, 0)) == ("ours", "curve", [60, 60])
     assert "released" not in {bench.tick() or bench.state.control for _ in range(100)}
 
 
@@ -369,7 +370,7 @@ def test_fans_that_neither_obey_nor_can_be_given_back_are_reported_and_tried_aga
     double.cards[0].error[Kind.SET_DEFAULT] = pynvml.NVML_ERROR_UNKNOWN
     double.cards[0].temperature = 61
     bench.tick(3)
-    assert "giving back failed" in bench.state.reason
+    assert "giving the fans back failed" in state_sentence(bench.state)
     obey(double.cards[0])
     bench.tick(5)
     assert (bench.state.control, fans(double, 0)) == ("ours", [61, 61])
@@ -401,9 +402,11 @@ def test_fans_changed_by_something_else_are_counted_and_set_right_in_the_next_ti
     meddle(double.cards[0])
     bench.tick()
     assert (fans(double, 0), bench.state.overrides) == ([60, 60], 1)
-    assert "something else" in bench.state.reason or "target of 30 % instead of 60 %" in bench.state.reason
+    assert "another program" in state_sentence(bench.state) or "target of 30 % instead of 60 %" in state_sentence(
+        bench.state
+    )
     bench.tick(20)
-    assert (bench.state.control, bench.state.kind, bench.state.overrides) == ("ours", "curve", 1)
+    assert (bench.state.control, bench.state.reason.cause.group, bench.state.overrides) == ("ours", "curve", 1)
 
 
 def test_a_fan_taken_from_the_driver_where_the_curve_says_auto_is_given_back(double: NvmlDouble) -> None:
@@ -419,7 +422,7 @@ def test_a_driver_that_runs_a_fan_faster_than_told_is_shown_and_left_to_it(doubl
     double.cards[0].fans[0].speed, double.cards[0].fans[0].stuck = 118, JAMS
     bench.tick(20)
     assert (bench.state.control, bench.state.overrides) == ("ours", 0)
-    assert bench.state.reason == "curve says 60; the driver runs fan 0 at 118 %"
+    assert state_sentence(bench.state) == "the curve gives 60 %; the driver runs fan 0 at 118 %"
 
 
 # ---- sleep, and the end ----
@@ -429,7 +432,7 @@ def test_duty_and_policy_are_asserted_anew_when_told_to(double: NvmlDouble, benc
     before = len(double.log())
     bench.tick(10)
     assert len(double.log()) == before  # nothing to do
-    bench.tick(assert_anew=True)
+    bench.tick(force_write=True)
     assert sets(double, 0)[before:] == [(0, Kind.SET_FAN, 60), (1, Kind.SET_FAN, 60)]
 
 
@@ -437,7 +440,7 @@ def test_fans_that_are_the_drivers_are_given_back_anew_when_told_to(double: Nvml
     bench = Bench(double, curve="0:auto,70:60,80:100")
     bench.tick(10)
     before = len(double.log())
-    bench.tick(assert_anew=True)
+    bench.tick(force_write=True)
     assert sets(double, 0)[before:] == [(0, Kind.SET_DEFAULT, 0), (1, Kind.SET_DEFAULT, 0)]
 
 
@@ -479,10 +482,10 @@ def test_a_dry_run_sets_nothing_and_gives_nothing_back(double: NvmlDouble) -> No
     bench = Bench(double, dry_run=True)
     bench.tick(10)
     double.cards[0].temperature = 90
-    bench.tick(10, assert_anew=True)
+    bench.tick(10, force_write=True)
     bench.worker.stop()
     assert sets(double, 0) == []
-    assert (bench.state.control, bench.state.kind) == ("driver", "full")
+    assert (bench.state.control, bench.state.reason.cause.group) == ("driver", "full")
 
 
 # ---- cards and drivers that can do less ----

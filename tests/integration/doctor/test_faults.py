@@ -17,10 +17,9 @@ import msgspec
 import pynvml
 import pytest
 
-from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import loop as daemon
-from gpufan.daemon import worker
-from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.daemon import read_back
+from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.daemon.worker import Worker
 from gpufan.doctor import probe
 from gpufan.gpu.cards import open_cards
@@ -224,18 +223,22 @@ def test_a_unit_that_is_masked(box: Box) -> None:
 
 
 def test_a_snapshot_that_is_stale(box: Box) -> None:
-    stale = msgspec.structs.replace(Snapshot.of((gpu_state(),), interval_s=1), time_s=time.time() - 90)
+    stale = msgspec.structs.replace(snapshot_now((gpu_state(),), interval_s=1), time_s=time.time() - 90)
     SnapshotFile(box.runtime / "state.json").write(stale)
     box.finds("snapshot", "problem", "90 s old: process", f"sudo kill -9 {os.getpid()}")
     box.finds("snapshot", "problem", "hangs", "sudo systemctl restart gpufan")
 
 
-@pytest.mark.parametrize("stuck", [IGNORES, JAMS], ids=["deaf", "jammed"])
-def test_a_fan_that_does_not_follow(box: Box, run: Run, monkeypatch: pytest.MonkeyPatch, stuck: int) -> None:
-    monkeypatch.setattr(worker, "SETTLE_S", 0.3)
+@pytest.mark.parametrize(
+    ("stuck", "fault"), [(IGNORES, "another program gave fan 0 back"), (JAMS, "fan 0 runs at")], ids=["deaf", "jammed"]
+)
+def test_a_fan_that_does_not_follow(
+    box: Box, run: Run, monkeypatch: pytest.MonkeyPatch, stuck: int, fault: str
+) -> None:
+    monkeypatch.setattr(read_back, "SETTLE_S", 0.3)
     box.double.cards[1].fans[0].stuck = stuck
     run("ours", "released")
-    box.finds("fans", "problem", "do not follow: given back to the driver: fan 0", "doctor --try-fans")
+    box.finds("fans", "problem", f"do not follow: {fault}", "doctor --try-fans")
 
 
 def test_a_card_that_is_lost(box: Box, run: Run) -> None:

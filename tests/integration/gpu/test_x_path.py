@@ -98,7 +98,7 @@ def test_a_dry_run_and_a_list_start_no_x_server(inside: Command, tmp_path: Path)
     box = old(tmp_path)
     status, out, err = inside(box, "run", "--dry-run", "--duration", "0.1s", PATH="")
     assert (status, err) == (0, "")
-    assert "curve says" in out
+    assert "the curve gives" in out
     status, out, err = inside(box, "list", PATH="")
     assert (status, err, out.count(f"over X (NV-CONTROL), as root: {NEEDS_X}")) == (0, "", 2)
 

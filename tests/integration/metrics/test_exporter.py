@@ -13,8 +13,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from gpufan.core.snapshot import Snapshot
-from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from tests.doubles.nvml import wait_for
 from tests.unit.builders import gpu_state
 
@@ -24,7 +23,7 @@ SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """With a snapshot in it that this process, which lives, has written."""
-    SnapshotFile(tmp_path / "state.json").write(Snapshot.of((gpu_state(),), interval_s=5))
+    SnapshotFile(tmp_path / "state.json").write(snapshot_now((gpu_state(),), interval_s=5))
     return tmp_path
 
 
@@ -78,7 +77,7 @@ def test_watching_on_a_terminal_leaves_the_table_and_the_cursor(folder: Path) ->
         with gpufan(folder, "status", "--watch", output=its_end) as process:
             os.close(its_end)
             drawn = b""
-            while b"curve says 58" not in drawn:
+            while b"the curve gives 58 %" not in drawn:
                 drawn += os.read(terminal, 65536)
             process.send_signal(signal.SIGINT)
             while b"\x1b[?25h" not in drawn:  # the cursor is shown again
@@ -96,6 +95,6 @@ def test_watching_goes_on_while_the_reader_does(folder: Path) -> None:
         end_s = time.monotonic() + 10
         while process.poll() is None and time.monotonic() < end_s:
             changed = gpu_state(duty_percent=30 + int(time.monotonic() * 10) % 60)
-            SnapshotFile(folder / "state.json").write(Snapshot.of((changed,), interval_s=5))
+            SnapshotFile(folder / "state.json").write(snapshot_now((changed,), interval_s=5))
             time.sleep(0.1)
         assert process.poll() == 1

@@ -15,8 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from gpufan.core.snapshot import Snapshot
-from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.metrics.dashboard import ALERTS, DASHBOARD, contents
 from tests.doubles import require
 from tests.unit.builders import gpu_state
@@ -37,9 +36,9 @@ class Trouble:
     def get_worse(self) -> None:
         self._written += 1
         cards = (
-            {"kind": "fail-safe"},
-            {"control": "lost", "kind": "lost", "temperature_c": None, "fans": ()},
-            {"control": "released", "kind": "fault"},
+            {"group": "fail-safe"},
+            {"control": "lost", "group": "lost", "temperature_c": None, "fans": ()},
+            {"control": "released", "group": "fault"},
             {"temperature_c": 92.0, "slowdown_c": 93},
             {"overrides": 10 * self._written, "throttle": "heat", "throttled_s": 1000.0 * self._written},
         )
@@ -47,7 +46,7 @@ class Trouble:
             gpu_state(**{"index": index, "uuid": f"GPU-{index}", "name": "GTX", **changes})
             for index, changes in enumerate(cards)
         )
-        self._file.write(Snapshot.of(states, interval_s=1, reload_refused="a mistake"))
+        self._file.write(snapshot_now(states, interval_s=1, reload_refused="a mistake"))
 
 
 class Prometheus:

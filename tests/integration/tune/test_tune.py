@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import snapshot_file as snapshot
 from gpufan.daemon.recording import HEADER, to_csv
-from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.history import plot
 from gpufan.tune import observe as live
 from tests.unit.builders import gpu_state
@@ -215,7 +214,7 @@ def running(folder: Path) -> Iterator[SnapshotFile]:
     """A folder as a gpufan keeps it, with its first snapshot."""
     folder.mkdir()
     file = SnapshotFile(folder / "state.json")
-    file.write(Snapshot.of((gpu_state(),), interval_s=1))
+    file.write(snapshot_now((gpu_state(),), interval_s=1))
     yield file
 
 
@@ -235,7 +234,7 @@ class Time:
         if self.now_s >= self._until_s:
             self._file.remove()
         elif self.now_s == round(self.now_s):
-            self._file.write(Snapshot.of((gpu_state(),), interval_s=1))
+            self._file.write(snapshot_now((gpu_state(),), interval_s=1))
 
 
 def watched(folder: Path, given: Time, seconds: float) -> list[float]:

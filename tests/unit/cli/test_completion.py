@@ -8,8 +8,7 @@ from click.testing import CliRunner
 
 from gpufan.cli.completion import SHELLS
 from gpufan.cli.main import cli
-from gpufan.core.snapshot import Snapshot
-from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from tests.unit.builders import gpu_state
 
 
@@ -24,7 +23,7 @@ def test_each_shell_gets_a_script_that_asks_gpufan(shell: str) -> None:
 
 
 def test_cards_are_those_of_the_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    SnapshotFile(tmp_path / "state.json").write(Snapshot.of((gpu_state(),), interval_s=1))
+    SnapshotFile(tmp_path / "state.json").write(snapshot_now((gpu_state(),), interval_s=1))
     there = ("list", "--runtime-dir", str(tmp_path), "--gpu")
     assert completed(*there) == ["0", gpu_state().uuid]
     assert completed(*there, incomplete="GPU-") == [gpu_state().uuid]

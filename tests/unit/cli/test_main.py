@@ -18,9 +18,10 @@ from gpufan import __version__
 from gpufan.cli import options
 from gpufan.cli.main import cli, main
 from gpufan.cli.man import commands
+from gpufan.core.sentences import card_line
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import snapshot_file as snapshot
-from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.gpu.simulated import PROFILES, WORKLOADS
 from tests.unit.builders import gpu_state
 
@@ -192,16 +193,14 @@ def test_status_without_a_daemon_fails_and_says_how_to_start_one(gpufan: Run, tm
 
 
 def test_status_shows_the_cards_and_why(gpufan: Run, tmp_path: Path) -> None:
-    SnapshotFile(tmp_path / "state.json").write(Snapshot.of((gpu_state(overrides=2),), interval_s=1))
+    SnapshotFile(tmp_path / "state.json").write(snapshot_now((gpu_state(overrides=2),), interval_s=1))
     result = gpufan("status", "--runtime-dir", str(tmp_path))
     assert (result.status, result.err) == (0, "")
-    assert result.out.endswith(
-        "0 GTX 1080 Ti: 62 % at 74 °C: curve says 58, holding for hysteresis\n  229.7 W, at 61 %, read back wrong 2x\n"
-    )
+    assert result.out.endswith(f"{card_line(gpu_state())}\n  229.7 W, at 61 %, read back wrong 2 times\n")
 
 
 def test_status_for_programs_is_the_snapshot_as_it_is(gpufan: Run, tmp_path: Path) -> None:
-    SnapshotFile(tmp_path / "state.json").write(Snapshot.of((gpu_state(),), interval_s=1.0))
+    SnapshotFile(tmp_path / "state.json").write(snapshot_now((gpu_state(),), interval_s=1.0))
     result = gpufan("status", "--json", "--runtime-dir", str(tmp_path))
     assert result.out == (tmp_path / "state.json").read_text() + "\n"
 
@@ -209,7 +208,7 @@ def test_status_for_programs_is_the_snapshot_as_it_is(gpufan: Run, tmp_path: Pat
 def test_status_of_a_daemon_that_died_is_shown_and_fails(
     gpufan: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    SnapshotFile(tmp_path / "state.json").write(Snapshot.of((gpu_state(),), interval_s=1))
+    SnapshotFile(tmp_path / "state.json").write(snapshot_now((gpu_state(),), interval_s=1))
     monkeypatch.setattr(snapshot, "stale_s", lambda taken: 99.0)
     result = gpufan("status", "--runtime-dir", str(tmp_path))
     assert result.status == 1
@@ -229,8 +228,8 @@ def test_a_simulated_run_prints_changes_and_a_summary(gpufan: Run) -> None:
     result = gpufan(*SIMULATED, "10m")
     assert (result.status, result.err) == (0, "")
     lines = result.out.splitlines()
-    changes = [line for line in lines if re.match(r"\d:\d\d:\d\d [01] GTX 1080 Ti: \d+ % at \d+ °C: curve says", line)]
-    assert lines[0] == "0:00:00 0 GTX 1080 Ti: 30 % at 30 °C: curve says 30"
+    changes = [line for line in lines if re.match(r"\d:\d\d:\d\d [01] GTX 1080 Ti: \d+ % at \d+ °C: the curve", line)]
+    assert lines[0] == "0:00:00 0 GTX 1080 Ti: 30 % at 30 °C: the curve gives 30 %"
     assert len(changes) == len(lines) - 3
     assert 10 < len(changes) < 60
     assert re.split(r" {2,}", lines[-3].strip()) == ["GPU", "peak °C", "s above 83 °C", "dB(A)", "swings", "throttled"]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gpufan.control.curve_law import CurveLaw, duty_range
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
+from gpufan.core.sentences import reason_sentence
 from tests.unit.builders import curve_settings, curves
 
 LIMITS = (20, 100)
@@ -217,33 +218,39 @@ def test_what_was_hot_before_the_driver_had_the_fans_is_forgotten(before_c: floa
 @pytest.mark.parametrize(
     ("temperatures", "kind", "reason"),
     [
-        ([60], "curve", "curve says 50"),
-        ([60, 61], "hold", "curve says 52, less than a step of 3 away"),
-        ([64, 60], "hold", "curve says 50, holding for hysteresis"),
-        ([70, 60], "hold", "curve says 50, holding until it was cooler for 120 s"),
-        ([70] + [60] * 125, "hold", "curve says 50, slowing down gently"),
-        ([40], "limit", "curve says 30, raised to the minimum of 40"),
-        ([90], "limit", "curve says 90, cut to the maximum of 80"),
-        ([100], "full", "100 °C is too close to the card's slowdown threshold"),
+        ([60], "curve", "the curve gives 50 %"),
+        ([60, 61], "hold", "the curve gives 52 %; a change of less than 3 % is not made"),
+        ([64, 60], "hold", "the curve gives 50 %; the fans slow down once the card is 2 °C cooler"),
+        ([70, 60], "hold", "the curve gives 50 %; the fans slow down once the card has been cooler for 120 s"),
+        ([70] + [60] * 125, "hold", "the curve gives 50 %; the fans slow down gradually"),
+        ([40], "limit", "the curve gives 30 %; 40 % is the lowest duty of this card"),
+        ([90], "limit", "the curve gives 90 %; 80 % is the highest duty of this card"),
+        ([100], "full", "100 °C is too close to the card's slowdown threshold: full speed"),
     ],
 )
-def test_the_reason_tells_what_held_the_duty_where_it_is(temperatures: list[float], kind: str, reason: str) -> None:
+def test_the_reason_says_why_the_duty_stays(temperatures: list[float], kind: str, reason: str) -> None:
     subject = law(limits=(40, 80))
     for second, temperature_c in enumerate(temperatures):
         decision = subject.decide(second, temperature_c)
-    assert (decision.kind, decision.reason) == (kind, reason)
+    assert (decision.reason.cause.group, reason_sentence(decision.reason)) == (kind, reason)
 
 
 @pytest.mark.parametrize(
     ("temperatures", "kind", "reason"),
     [
-        ([30], "auto", "curve says auto below 50 °C"),
-        ([52, 48], "hold", "curve says auto, holding for hysteresis"),
-        ([60, 48], "hold", "curve says auto, holding until it was cooler for 120 s"),
+        ([30], "auto", "below 50 °C the curve leaves the fans to the driver"),
+        ([52, 48], "hold", "the curve leaves the fans to the driver; the fans slow down once the card is 2 °C cooler"),
+        (
+            [60, 48],
+            "hold",
+            "the curve leaves the fans to the driver; the fans slow down once the card has been cooler for 120 s",
+        ),
     ],
 )
-def test_the_reason_tells_of_auto(temperatures: list[float], kind: str, reason: str) -> None:
+def test_the_reason_says_that_the_curve_leaves_the_fans_to_the_driver(
+    temperatures: list[float], kind: str, reason: str
+) -> None:
     subject = law(AUTO)
     for second, temperature_c in enumerate(temperatures):
         decision = subject.decide(second, temperature_c)
-    assert (decision.kind, decision.reason) == (kind, reason)
+    assert (decision.reason.cause.group, reason_sentence(decision.reason)) == (kind, reason)

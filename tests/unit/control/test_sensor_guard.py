@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpufan.control.sensor_guard import Doubt, SensorGuard
+from gpufan.core.reasons import Cause, Reason
 from tests.unit.builders import anything
 
 ABSURD = (None, 0, 0.9, 131, -273, 1e9, math.nan, math.inf, -math.inf)
@@ -50,14 +51,14 @@ def test_a_bad_reading_among_the_good_ones_puts_trust_off() -> None:
 @pytest.mark.parametrize(
     ("readings", "reason"),
     [
-        ([50, None], "no temperature (1 of 3)"),
-        ([50, 255, 255], "absurd temperature of 255 °C (2 of 3)"),
-        ([50, math.nan], "absurd temperature of nan °C (1 of 3)"),
-        ([50, 0, 0, 0], "absurd temperature of 0 °C"),
-        ([None, None, None, 50], "temperature is back, to be trusted after 3 readings"),
+        ([50, None], Reason(Cause.NO_TEMPERATURE, tick=1, ticks=3)),
+        ([50, 255, 255], Reason(Cause.ABSURD_TEMPERATURE, temperature_c=255, tick=2, ticks=3)),
+        ([50, math.nan], Reason(Cause.NO_TEMPERATURE, tick=1, ticks=3)),
+        ([50, 0, 0, 0], Reason(Cause.ABSURD_TEMPERATURE, temperature_c=0)),
+        ([None, None, None, 50], Reason(Cause.RETURNING_TEMPERATURE, ticks=3)),
     ],
 )
-def test_a_doubt_tells_what_is_wrong(readings: list[float | None], reason: str) -> None:
+def test_a_doubt_tells_what_is_wrong(readings: list[float | None], reason: Reason) -> None:
     doubt = judge(SensorGuard(), readings)[-1]
     assert doubt is not None
     assert doubt.reason == reason
@@ -66,7 +67,7 @@ def test_a_doubt_tells_what_is_wrong(readings: list[float | None], reason: str) 
 def test_a_temperature_that_stands_still_while_power_moves_counts_as_hot_after_a_minute() -> None:
     doubts = judge(SensorGuard(), [70] * 80, [100.0] * 20 + [200.0] * 60)
     assert doubts[:60] == [None] * 60
-    assert doubts[60] == Doubt(True, "temperature stuck at 70 °C for 60 s while power moved by 100 W")
+    assert doubts[60] == Doubt(True, Reason(Cause.FROZEN_TEMPERATURE, temperature_c=70, seconds=60, power_w=100))
     assert hot(doubts[60:]) == [True] * 20
 
 

@@ -14,23 +14,27 @@ from gpufan.control.controller import Controller
 from gpufan.control.curve_law import duty_range
 from gpufan.control.law import Decision
 from gpufan.control.load import Load, LoadTunables
-from gpufan.control.target_law import BRAKE_C, NEIGHBOUR_SHARE, TargetLaw, for_neighbours
+from gpufan.control.target_law import TargetLaw, for_neighbours
+from gpufan.control.target_tunables import TUNABLES
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
+from gpufan.core.reasons import Cause, Reason
+from gpufan.core.sentences import reason_sentence
 from gpufan.daemon.summary import CardSummary, Swings
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox, Workload
 from tests.benchmarks import family
 from tests.unit.builders import card_ranges
 
-KINDS = {"target", "hold", "brake", "shared", "limit", "full", "fail-safe"}
+KINDS = {"target", "hold", "hot", "neighbour", "limit", "full", "fail-safe"}
 SLOWDOWN_C = 95
 STEEP = CardSettings(Curve.parse("50:30,80:60,82:90"), target_c=80)
 
 REASON = re.compile(
-    r"\d+ W needs (\d+ at [\d.]+ °C|more than the fans can)"
-    r"(, \d+ is the minimum|, [+-]\d+ (for [\d.]+ K over|for a neighbour that takes in the heat|for what may come"
-    r"|while [\d.]+ K under|for now|since it repeats every \d+ s))?"
+    r"\d+ W (would take \d+ % to hold [\d.]+ °C|is more than full fans can hold at [\d.]+ °C)"
+    r"(; \d+ % is the lowest duty of this card|; it is [\d.]+ °C (above|below), so \d+ (more|less)"
+    r"|; \d+ (more|less)( for a neighbour that takes in its heat| for load that may come| for now"
+    r"|, since the load repeats every \d+ s))?"
 )
 
 targets = st.builds(
@@ -88,8 +92,8 @@ def test_whatever_is_read_there_is_a_whole_duty_within_limits_a_kind_and_a_line_
         decision = subject.decide(*reading)  # type: ignore[arg-type]
         assert isinstance(decision.duty_percent, int)
         assert low <= decision.duty_percent <= high
-        assert decision.kind in KINDS
-        assert decision.reason.strip() and "\n" not in decision.reason
+        assert decision.reason.cause.group in KINDS
+        assert reason_sentence(decision.reason).strip() and "\n" not in reason_sentence(decision.reason)
 
 
 @few
@@ -128,10 +132,10 @@ def test_more_than_1_k_above_the_target_brake_and_curve_are_the_least(
 ) -> None:
     assert chosen.target_c is not None
     low, high = duty_range(card, chosen.min_duty_percent)
-    target_c = min(chosen.target_c, SLOWDOWN_C - 5 - BRAKE_C[1])
+    target_c = min(chosen.target_c, SLOWDOWN_C - 5 - TUNABLES.floor_to_c)
     for temperature_c, decision in believed(Controller(chosen, card, SLOWDOWN_C), readings):
         over_k = temperature_c - target_c
-        if decision.kind != "fail-safe" and over_k > 1:
+        if decision.reason.cause.group != "fail-safe" and over_k > 1:
             assert decision.duty_percent is not None
             assert decision.duty_percent >= min(low + (high - low) * (over_k - 1) / 2, high)
             assert decision.duty_percent >= min(chosen.curve.duty_at(temperature_c) or low, high)
@@ -140,14 +144,16 @@ def test_more_than_1_k_above_the_target_brake_and_curve_are_the_least(
 def test_one_reading_among_others_is_no_reason_to_brake_but_three_are() -> None:
     law = TargetLaw(STEEP, (23, 100), 90)
     readings_c = [79] * 10 + [84, 79, 84, 84, 79] + [84] * 3
-    kinds = [law.decide(second, temperature_c, 60).kind for second, temperature_c in enumerate(readings_c)]
-    assert kinds[:-1].count("brake") == 0 and kinds[-1] == "brake"
+    kinds = [
+        law.decide(second, temperature_c, 60).reason.cause.group for second, temperature_c in enumerate(readings_c)
+    ]
+    assert kinds[:-1].count("hot") == 0 and kinds[-1] == "hot"
 
 
 def test_a_reading_that_stands_for_a_long_time_brakes_at_once() -> None:
     law = TargetLaw(STEEP, (23, 100), 90)
-    kinds = [law.decide(5 * k, temperature_c, 60).kind for k, temperature_c in enumerate((79, 79, 84))]
-    assert kinds[-1] == "brake"
+    kinds = [law.decide(5 * k, temperature_c, 60).reason.cause.group for k, temperature_c in enumerate((79, 79, 84))]
+    assert kinds[-1] == "hot"
 
 
 @few
@@ -166,8 +172,8 @@ def test_fans_fall_no_faster_than_the_slew_and_a_step(
 @given(targets, credible)
 def test_reasons_read_like_one_another(chosen: CardSettings, readings: list[Reading]) -> None:
     for _, decision in believed(Controller(chosen, (23, 100), SLOWDOWN_C), readings):
-        if decision.kind not in ("full", "fail-safe"):
-            assert REASON.fullmatch(decision.reason), decision.reason
+        if decision.reason.cause.group not in ("full", "fail-safe"):
+            assert REASON.fullmatch(reason_sentence(decision.reason)), reason_sentence(decision.reason)
 
 
 @pytest.mark.parametrize("speed", [float("nan"), float("inf"), -1.0, 1e9])
@@ -414,7 +420,7 @@ def test_short_jobs_that_repeat_get_one_even_duty(plant: Plant) -> None:
     bench = Bench(replace(plant, power_noise_w=0.0, sensor_noise_c=0.0), WORKLOADS["sweep"]).run(1800)
     assert max(bench.duties[-900:]) - min(bench.duties[-900:]) <= 3
     assert 79 < max(bench.dies_c[-900:]) < 80.5
-    assert bench.decisions[-1].reason.endswith("since it repeats every 100 s")
+    assert reason_sentence(bench.decisions[-1].reason).endswith("since the load repeats every 100 s")
 
 
 def test_the_first_pauses_are_waited_for_somewhat_longer() -> None:
@@ -468,7 +474,7 @@ def test_after_the_driver_had_the_fans_what_was_learnt_stays() -> None:
 
 def test_a_target_too_near_the_slowdown_threshold_is_lowered() -> None:
     law = TargetLaw(CardSettings(target_c=90), (23, 100), 85)
-    assert "at 82 °C" in law.decide(0, 60, 200).reason
+    assert law.decide(0, 60, 200).reason.limit_c == 82
 
 
 # ---- reasons ----
@@ -481,19 +487,23 @@ def test_the_reason_tells_power_need_and_excess() -> None:
     law.decide(5, 82, 60)
     law.decide(6, 82, 60)
     decision = law.decide(7, 82, 60)
-    assert decision.kind == "brake"
-    assert re.fullmatch(r"60 W needs \d+ at 80 °C, \+\d+ for 2 K over", decision.reason)
+    assert decision.reason.cause.group == "hot"
+    assert re.fullmatch(
+        r"60 W would take \d+ % to hold 80 °C; it is 2 °C above, so \d+ more", reason_sentence(decision.reason)
+    )
 
 
 def test_near_the_slowdown_threshold_the_reason_is_that() -> None:
     decision = TargetLaw(STEEP, (23, 100), 90).decide(0, 90, 214)
-    assert decision == Decision(100, "full", "90 °C is too close to the card's slowdown threshold")
+    assert decision == Decision(100, Reason(Cause.NEAR_SLOWDOWN, temperature_c=90))
 
 
 def test_an_idle_card_is_at_the_minimum() -> None:
     decision = TargetLaw(STEEP, (23, 100), 90).decide(0, 35, 12)
     assert decision.duty_percent == 23
-    assert re.fullmatch(r"12 W needs \d+ at 80 °C, 23 is the minimum", decision.reason)
+    assert re.fullmatch(
+        r"12 W would take \d+ % to hold 80 °C; 23 % is the lowest duty of this card", reason_sentence(decision.reason)
+    )
 
 
 # ---- neighbours ----
@@ -508,8 +518,8 @@ def test_fans_run_at_a_share_of_a_neighbour_and_full_where_it_has_no_more(duties
 
 def test_a_hard_working_neighbour_raises_the_duty_and_the_reason_says_so() -> None:
     decision = TargetLaw(STEEP, (23, 100), 90).decide(0, 35, 12, None, [80])
-    assert (decision.duty_percent, decision.kind) == (ceil(NEIGHBOUR_SHARE * 80), "shared")
-    assert decision.reason.endswith("+25 for a neighbour that takes in the heat")
+    assert (decision.duty_percent, decision.reason.cause.group) == (ceil(TUNABLES.neighbour_share * 80), "neighbour")
+    assert reason_sentence(decision.reason).endswith("25 more for a neighbour that takes in its heat")
 
 
 def full_fans(temperature_c: float, power_w: float, speed_percent: float | None = None) -> TargetLaw:
@@ -517,33 +527,33 @@ def full_fans(temperature_c: float, power_w: float, speed_percent: float | None 
     subject = TargetLaw(STEEP, (23, 100), 90)
     for now_s in range(30):
         subject.decide(now_s, temperature_c, power_w, speed_percent)
-    assert subject.own_percent == 100
+    assert subject.local_demand_percent == 100
     return subject
 
 
 def test_full_fans_are_no_reason_to_call_for_help_but_too_much_heat_is() -> None:
-    assert not full_fans(79, 700).overwhelmed
-    assert full_fans(84, 250).overwhelmed
+    assert not full_fans(79, 700).saturated
+    assert full_fans(84, 250).saturated
 
 
 def test_fans_that_are_winning_need_no_help() -> None:
-    assert not full_fans(84, 150).overwhelmed  # the driver had let it get so hot
+    assert not full_fans(84, 150).saturated  # the driver had let it get so hot
 
 
 def test_fans_that_are_not_at_full_speed_yet_call_for_no_help() -> None:
-    assert not full_fans(84, 700, speed_percent=50).overwhelmed
+    assert not full_fans(84, 700, speed_percent=50).saturated
 
 
 def test_one_reading_after_a_long_time_calls_for_no_help() -> None:
     subject = full_fans(84, 250)
     subject.decide(3600, 84, 250)
-    assert not subject.overwhelmed
+    assert not subject.saturated
 
 
 def test_what_is_in_doubt_calls_for_no_help() -> None:
     subject = full_fans(84, 250)
     subject.force(30, 100)
-    assert not subject.overwhelmed
+    assert not subject.saturated
 
 
 @pytest.mark.parametrize("least", [23, 90, 100])
@@ -551,22 +561,22 @@ def test_a_card_that_has_cooled_needs_no_help_whatever_its_lowest_duty(least: in
     subject = TargetLaw(STEEP, (least, 100), 90)
     for now_s in range(30):
         subject.decide(now_s, 84, 250)
-    assert subject.overwhelmed
+    assert subject.saturated
     subject.decide(30, 80, 15)
-    assert not subject.overwhelmed
+    assert not subject.saturated
 
 
 def test_what_the_driver_had_meanwhile_calls_for_no_help() -> None:
     subject = full_fans(84, 250)
     subject.forget()
-    assert not subject.overwhelmed
+    assert not subject.saturated
 
 
 def test_what_the_card_s_own_heat_calls_for_is_known_apart_from_that() -> None:
     subject = Controller(STEEP, (23, 100), SLOWDOWN_C)
-    assert subject.own_percent is None
+    assert subject.local_demand_percent is None
     assert subject.decide(0, 35, 12, None, [100]).duty_percent == 100
-    assert subject.own_percent == 23
+    assert subject.local_demand_percent == 23
 
 
 # ---- what the load may do next ----

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gpufan.core.snapshot import FORMAT, Errors, Snapshot
-from gpufan.daemon.snapshot_file import SnapshotFile, read, stale_s
+from gpufan.daemon.snapshot_file import SnapshotFile, read, snapshot_now, stale_s
 from gpufan.errors import GpufanError
 from tests.unit.builders import gpu_state
 
-SNAPSHOT = Snapshot.of((gpu_state(), gpu_state(index=1, temperature_c=None, fans=())), interval_s=1.0)
+SNAPSHOT = snapshot_now((gpu_state(), gpu_state(index=1, temperature_c=None, fans=())), interval_s=1.0)
 
 
 @contextmanager
@@ -35,8 +35,10 @@ def disk_with_room_for(size: int) -> Iterator[None]:
     "snapshot",
     [
         SNAPSHOT,
-        Snapshot.of((), interval_s=0.1, dry_run=True),
-        Snapshot.of((gpu_state(control="lost", duty_percent=None, reason="°C · ✗"),), interval_s=5, simulated_s=3600.5),
+        snapshot_now((), interval_s=0.1, dry_run=True),
+        snapshot_now(
+            (gpu_state(control="lost", duty_percent=None, message="°C · ✗"),), interval_s=5, simulated_s=3600.5
+        ),
     ],
 )
 def test_what_is_written_is_read(tmp_path: Path, snapshot: Snapshot) -> None:
@@ -65,7 +67,7 @@ def test_a_snapshot_from_before_a_field_came_is_read(tmp_path: Path) -> None:
 def test_a_new_snapshot_takes_the_place_of_the_old_one_at_once(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     file = SnapshotFile(path)
-    file.write(Snapshot.of((), interval_s=1))
+    file.write(snapshot_now((), interval_s=1))
     with path.open("rb") as old:
         file.write(SNAPSHOT)
         # A reader that had it open still has the whole of the old one.
@@ -76,7 +78,7 @@ def test_a_new_snapshot_takes_the_place_of_the_old_one_at_once(tmp_path: Path) -
 
 def test_a_longer_snapshot_leaves_nothing_behind_in_a_shorter_one(tmp_path: Path) -> None:
     file = SnapshotFile(tmp_path / "state.json")
-    for snapshot in (SNAPSHOT, Snapshot.of((), interval_s=1)):
+    for snapshot in (SNAPSHOT, snapshot_now((), interval_s=1)):
         file.write(snapshot)
     assert read(tmp_path / "state.json") == snapshot
 
@@ -119,7 +121,7 @@ def test_a_link_under_the_final_name_is_replaced_not_followed(tmp_path: Path) ->
 def test_a_full_disk_leaves_the_last_snapshot_as_it_was(tmp_path: Path, room: int) -> None:
     path = tmp_path / "state.json"
     file = SnapshotFile(path)
-    first = Snapshot.of((), interval_s=1)
+    first = snapshot_now((), interval_s=1)
     file.write(first)
     with disk_with_room_for(room), pytest.raises(OSError, match=r"No space left|File too large"):
         file.write(SNAPSHOT)
@@ -164,7 +166,7 @@ def test_a_folder_in_place_of_the_snapshot_is_an_error_for_people(tmp_path: Path
 def test_a_snapshot_of_another_format_asks_for_a_restart(tmp_path: Path) -> None:
     newer = msgspec.structs.replace(SNAPSHOT, format=FORMAT + 1, version="9.9")
     (tmp_path / "state.json").write_bytes(msgspec.json.encode(newer))
-    with pytest.raises(GpufanError, match=r"written by gpufan 9\.9: restart the daemon"):
+    with pytest.raises(GpufanError, match=r"written by gpufan 9\.9, this is [\d.]+: restart the daemon"):
         read(tmp_path / "state.json")
 
 

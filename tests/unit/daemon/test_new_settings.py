@@ -10,6 +10,7 @@ from gpufan.control.controller import Controller
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.gpu import GpuInfo
+from gpufan.core.sentences import state_sentence
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.simulated import PROFILES, SimulatedBox, SimulatedGpu
 
@@ -98,7 +99,7 @@ def test_a_sensor_in_doubt_stays_in_doubt() -> None:
     controller = Controller(flat(40)(Card().info), (23, 100), 93)
     for second in range(90):
         decision = controller.decide(second, 60, 50 + 2 * second)
-    assert decision.kind == "fail-safe"
+    assert decision.reason.cause.group == "fail-safe"
     controller.follow(flat(50)(Card().info))
     assert controller.decide(90, 60, 230).duty_percent == 100
 
@@ -122,4 +123,4 @@ def test_a_dry_run_takes_on_new_settings_and_touches_nothing(duty: int) -> None:
     worker.follow(flat(duty))
     worker.tick(1)
     assert card.asked == []
-    assert worker.state.reason.startswith(f"curve says {duty}")
+    assert state_sentence(worker.state).startswith(f"the curve gives {duty} %")

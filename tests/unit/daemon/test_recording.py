@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from gpufan.core.gpu import FanReading
+from gpufan.core.sentences import state_sentence
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.recording import HEADER, RecordingFile, Row, read, rows, to_csv
+from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.errors import InputError
 from tests.unit.builders import gpu_state
 from tests.unit.core.test_snapshot import disk_with_room_for
 
-SNAPSHOT = Snapshot.of((gpu_state(), gpu_state(index=1, uuid="GPU-2")), interval_s=1.0, simulated_s=12.5)
+SNAPSHOT = snapshot_now((gpu_state(), gpu_state(index=1, uuid="GPU-2")), interval_s=1.0, simulated_s=12.5)
 ROW = Row(
     12.5,
     gpu_state().uuid,
@@ -24,7 +26,7 @@ ROW = Row(
     2950,
     "ours",
     "hold",
-    gpu_state().reason,
+    state_sentence(gpu_state()),
     gpu_state().pci,
 )
 
@@ -51,29 +53,29 @@ def test_the_file_is_text_that_a_person_can_read(path: Path) -> None:
     line = path.read_text().splitlines()[1]
     assert line == (
         "12.5,GPU-11111111-2222-3333-4444-555555555555,0 GTX 1080 Ti,74,229.7,62,61,2950,ours,hold,"
-        '"curve says 58, holding for hysteresis",00000000:0A:00.0'
+        "the curve gives 58 %; the fans slow down once the card is 2 °C cooler,00000000:0A:00.0"
     )
 
 
 def test_real_cards_are_dated_by_the_clock() -> None:
-    snapshot = Snapshot.of((gpu_state(),), interval_s=1)
+    snapshot = snapshot_now((gpu_state(),), interval_s=1)
     assert rows(snapshot)[0].time_s == snapshot.time_s
 
 
 def test_what_is_not_known_stays_empty(path: Path) -> None:
     lost = gpu_state(control="lost", temperature_c=None, power_w=None, duty_percent=None, fans=())
-    write(path, Snapshot.of((lost,), interval_s=1))
+    write(path, snapshot_now((lost,), interval_s=1))
     assert next(read(path))[3:8] == (None,) * 5
 
 
 def test_the_first_fan_that_tells_its_speed_speaks_for_the_card() -> None:
     fans = (FanReading(None, 40, True), FanReading(41, 40, True, 1990))
-    row = rows(Snapshot.of((gpu_state(fans=fans),), interval_s=1))[0]
+    row = rows(snapshot_now((gpu_state(fans=fans),), interval_s=1))[0]
     assert (row.speed_percent, row.speed_rpm) == (41, 1990)
 
 
 def test_a_reason_of_several_lines_stays_one_row(path: Path) -> None:
-    write(path, Snapshot.of((gpu_state(reason='two\nlines, "quoted"\ud800'),), interval_s=1))
+    write(path, snapshot_now((gpu_state(message='two\nlines, "quoted"\ud800'),), interval_s=1))
     assert [row.reason for row in read(path)] == ['two lines, "quoted"?']
 
 

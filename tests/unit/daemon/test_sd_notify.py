@@ -6,10 +6,13 @@ import msgspec
 import pytest
 
 from gpufan.core.gpu import FanReading
+from gpufan.core.reasons import Control, Group
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon import sd_notify as notify
 from gpufan.daemon.sd_notify import Notifier
+from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.errors import DriverError, InputError
+from tests.unit.builders import REASONS
 
 OURS = GpuState(
     uuid="GPU-1",
@@ -17,27 +20,26 @@ OURS = GpuState(
     index=0,
     label="0 GTX 1080 Ti",
     backend="nvml",
-    control="ours",
+    control=Control.OURS,
     temperature_c=74,
     power_w=200,
     duty_percent=62,
     fans=(FanReading(60, 62, True),),
-    kind="curve",
-    reason="curve says 62",
+    reason=REASONS[Group.CURVE],
     overrides=0,
     errors=0,
 )
 
 
-def state(**changes: object) -> GpuState:
-    return msgspec.structs.replace(OURS, **changes)
+def state(*, group: str = "curve", control: str = "ours", **changes: object) -> GpuState:
+    return msgspec.structs.replace(OURS, reason=REASONS[Group(group)], control=Control(control), **changes)
 
 
-LOST = state(index=1, label="1 GTX 1080 Ti", control="lost", kind="lost", temperature_c=None, fans=(), tick_age_s=99.0)
+LOST = state(index=1, label="1 GTX 1080 Ti", control="lost", group="lost", temperature_c=None, fans=(), tick_age_s=99.0)
 
 
 def snapshot(*gpus: GpuState) -> Snapshot:
-    return Snapshot.of(gpus, interval_s=1.0)
+    return snapshot_now(gpus, interval_s=1.0)
 
 
 @pytest.fixture
@@ -82,11 +84,11 @@ def test_a_manager_that_is_gone_is_no_error(tmp_path: Path):
 def test_ready_is_told_once_and_only_after_a_verified_set(manager: socket.socket):
     notifier = Notifier(manager.getsockname())
     for gpu in (
-        state(kind="start", control="driver", fans=()),
+        state(group="start", control="driver", fans=()),
         state(fans=(FanReading(30, 30, False),)),
         state(fans=(FanReading(60, 62, True), FanReading(30, 30, False))),
         state(fans=(FanReading(30, 30, None),)),
-        state(control="released", kind="fault", duty_percent=None),
+        state(control="released", group="fault", duty_percent=None),
         LOST,
     ):
         notifier.publish(snapshot(gpu))

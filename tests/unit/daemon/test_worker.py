@@ -9,8 +9,10 @@ from gpufan.control.card_model import CardModel, Learnt
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.gpu import FallBack, FanReading
+from gpufan.core.sentences import state_sentence
 from gpufan.core.snapshot import Errors
-from gpufan.daemon.worker import FAILURES, Backoff, SettingsFor, Worker, give_back
+from gpufan.daemon.read_back import release_verified
+from gpufan.daemon.worker import FAILURES, Backoff, SettingsFor, Worker
 from gpufan.errors import GpuError, GpuLost, NoPermission
 from gpufan.gpu.simulated import PROFILES, Plant, Profile, SimulatedBox
 from tests.unit.builders import FakeGpu
@@ -42,7 +44,7 @@ def test_before_the_first_tick_nothing_is_touched() -> None:
     gpu = FakeGpu()
     worker = Worker(gpu, CURVE)
     assert gpu.calls == []
-    assert (worker.state.control, worker.state.reason) == ("driver", "not read yet")
+    assert (worker.state.control, state_sentence(worker.state)) == ("driver", "not read yet")
 
 
 def test_the_first_decision_is_written() -> None:
@@ -52,7 +54,12 @@ def test_the_first_decision_is_written() -> None:
     worker.tick(0)
     assert gpu.written == [50]
     state = worker.state
-    assert (state.control, state.duty_percent, state.kind, state.reason) == ("ours", 50, "curve", "curve says 50")
+    assert (state.control, state.duty_percent, state.reason.cause.group, state_sentence(state)) == (
+        "ours",
+        50,
+        "curve",
+        "the curve gives 50 %",
+    )
 
 
 def test_a_decision_that_stays_is_not_written_again() -> None:
@@ -82,7 +89,11 @@ def test_a_dry_run_writes_nothing_and_says_what_it_would() -> None:
     run(worker, 0, 5)
     worker.stop()
     assert gpu.written == []
-    assert (worker.state.control, worker.state.duty_percent, worker.state.reason) == ("driver", 50, "curve says 50")
+    assert (worker.state.control, worker.state.duty_percent, state_sentence(worker.state)) == (
+        "driver",
+        50,
+        "the curve gives 50 %",
+    )
 
 
 def test_a_card_with_an_obstacle_is_read_and_never_written() -> None:
@@ -92,7 +103,12 @@ def test_a_card_with_an_obstacle_is_read_and_never_written() -> None:
     worker.stop()
     assert gpu.written == []
     state = worker.state
-    assert (state.control, state.kind, state.reason, state.temperature_c) == ("driver", "obstacle", "it has no fan", 40)
+    assert (state.control, state.reason.cause.group, state_sentence(state), state.temperature_c) == (
+        "driver",
+        "uncontrollable",
+        "it has no fan",
+        40,
+    )
 
 
 def test_auto_gives_the_fans_to_the_driver_once() -> None:
@@ -125,7 +141,7 @@ def test_a_target_that_the_driver_rounded_is_left(off: int) -> None:
     [
         (FanReading(30, 33, True), "fan 1 has a target of 33 % instead of 30 %"),
         (FanReading(30, 0, True), "fan 1 has a target of 0 % instead of 30 %"),
-        (FanReading(30, 30, False), "fan 1 was given back to the driver by something else"),
+        (FanReading(30, 30, False), "another program gave fan 1 back to the driver"),
     ],
 )
 def test_what_something_else_changed_is_set_right_and_counted(fan: FanReading, reason: str) -> None:
@@ -135,7 +151,7 @@ def test_what_something_else_changed_is_set_right_and_counted(fan: FanReading, r
     worker.tick(1)
     assert gpu.written == [30]
     assert (worker.state.overrides, worker.state.control) == (1, "ours")
-    assert worker.state.reason == f"curve says 30; set again: {reason}"
+    assert state_sentence(worker.state) == f"the curve gives 30 %; set again: {reason}"
 
 
 def test_fans_that_something_else_takes_from_the_driver_are_given_back() -> None:
@@ -144,7 +160,7 @@ def test_fans_that_something_else_takes_from_the_driver_are_given_back() -> None
     gpu.fans[0] = FanReading(80, 80, True)
     worker.tick(1)
     assert gpu.written == ["release"]
-    assert "fan 0 was taken from the driver by something else" in worker.state.reason
+    assert "another program took fan 0 from the driver" in state_sentence(worker.state)
 
 
 def test_a_driver_that_tells_neither_target_nor_hands_is_believed() -> None:
@@ -169,7 +185,7 @@ def test_a_fan_that_has_not_come_to_its_duty_in_time_is_set_again() -> None:
     gpu.fans[0] = FanReading(19, 30, True)
     run(worker, 1, 16)
     assert gpu.written == [30]
-    assert worker.state.reason.endswith("set again: fan 0 runs at 19 %, 15 s after it was set to 30 %")
+    assert state_sentence(worker.state).endswith("set again: fan 0 runs at 19 %, 15 s after it was set to 30 %")
 
 
 def test_a_fan_within_ten_points_of_its_duty_is_left() -> None:
@@ -177,7 +193,7 @@ def test_a_fan_within_ten_points_of_its_duty_is_left() -> None:
     worker = ticking(gpu)
     gpu.fans = [FanReading(20, 30, True), FanReading(40, 30, True)]
     run(worker, 1, 60)
-    assert (gpu.written, worker.state.reason) == ([], "curve says 30")
+    assert (gpu.written, state_sentence(worker.state)) == ([], "the curve gives 30 %")
 
 
 def test_a_fan_that_the_driver_runs_faster_is_left_and_told() -> None:
@@ -186,13 +202,13 @@ def test_a_fan_that_the_driver_runs_faster_is_left_and_told() -> None:
     gpu.fans[1] = FanReading(60, 30, True)
     run(worker, 1, 60)
     assert (gpu.written, worker.state.overrides) == ([], 0)
-    assert worker.state.reason == "curve says 30; the driver runs fan 1 at 60 %"
+    assert state_sentence(worker.state) == "the curve gives 30 %; the driver runs fan 1 at 60 %"
 
 
 def test_after_a_jump_in_time_the_fans_are_set_anew() -> None:
     gpu = FakeGpu()
     worker = ticking(gpu)
-    worker.tick(1, assert_anew=True)
+    worker.tick(1, force_write=True)
     assert gpu.written == [30]
 
 
@@ -201,11 +217,11 @@ def test_a_refused_set_is_tried_again_the_next_tick() -> None:
     worker = Worker(gpu, CURVE)
     gpu.set_error = GpuError("the driver refused")
     worker.tick(0)
-    assert worker.state.reason == "curve says 30; set again: the driver refused"
+    assert state_sentence(worker.state) == "the curve gives 30 %; set again: the driver refused"
     gpu.set_error = None
     worker.tick(1)
     assert gpu.written == [30, 30]
-    assert (worker.state.errors, worker.state.reason) == (1, "curve says 30")
+    assert (worker.state.errors, state_sentence(worker.state)) == (1, "the curve gives 30 %")
 
 
 def test_fans_that_refuse_three_times_are_given_back_with_the_reason() -> None:
@@ -215,8 +231,8 @@ def test_fans_that_refuse_three_times_are_given_back_with_the_reason() -> None:
     run(worker, 0, 3)
     assert gpu.written == [30, 30, 30, "release"]
     state = worker.state
-    assert (state.control, state.duty_percent, state.kind, state.errors) == ("released", None, "fault", 3)
-    assert state.reason == "given back to the driver: the driver refused; trying again after 5 s"
+    assert (state.control, state.duty_percent, state.reason.cause.group, state.errors) == ("released", None, "fault", 3)
+    assert state_sentence(state) == "given back to the driver: the driver refused; trying again after 5 s"
 
 
 def test_fans_that_something_else_keeps_taking_are_left_to_it() -> None:
@@ -234,7 +250,7 @@ def test_a_success_in_between_begins_the_count_of_failures_anew() -> None:
     worker = Worker(gpu, CURVE)
     for now_s in range(30):
         gpu.set_error = GpuError("the driver refused") if now_s % 3 else None
-        worker.tick(now_s, assert_anew=True)
+        worker.tick(now_s, force_write=True)
     assert "release" not in gpu.written
 
 
@@ -261,7 +277,7 @@ def test_while_the_fans_are_given_back_temperatures_are_still_told() -> None:
     gpu.temperature_c = 77
     worker.tick(3)
     assert (worker.state.temperature_c, worker.state.control) == (77, "released")
-    assert "the driver refused" in worker.state.reason
+    assert "the driver refused" in state_sentence(worker.state)
 
 
 def test_fans_that_obeyed_for_a_minute_are_forgiven() -> None:
@@ -273,8 +289,8 @@ def test_fans_that_obeyed_for_a_minute_are_forgiven() -> None:
     run(worker, 3, 80)
     gpu.set_error = GpuError("the driver refused")
     for now_s in range(80, 83):
-        worker.tick(now_s, assert_anew=True)
-    assert worker.state.reason.endswith("trying again after 5 s")
+        worker.tick(now_s, force_write=True)
+    assert state_sentence(worker.state).endswith("trying again after 5 s")
 
 
 def test_giving_back_that_fails_too_is_told() -> None:
@@ -283,8 +299,8 @@ def test_giving_back_that_fails_too_is_told() -> None:
     gpu.release_errors = [GpuError("stuck"), GpuError("still stuck")]
     worker = Worker(gpu, CURVE)
     run(worker, 0, 3)
-    assert worker.state.reason == (
-        "out of control: the driver refused, and giving back failed: still stuck; trying again after 5 s"
+    assert state_sentence(worker.state) == (
+        "out of control: the driver refused; giving the fans back failed: still stuck; trying again after 5 s"
     )
 
 
@@ -307,8 +323,13 @@ def test_a_lost_card_is_told_as_lost() -> None:
     gpu.read_error = GpuLost("the card is gone")
     worker.tick(1)
     state = worker.state
-    assert (state.control, state.kind, state.duty_percent, state.temperature_c) == ("lost", "lost", None, None)
-    assert state.reason == "the card is gone; asking again after 1 s"
+    assert (state.control, state.reason.cause.group, state.duty_percent, state.temperature_c) == (
+        "lost",
+        "lost",
+        None,
+        None,
+    )
+    assert state_sentence(state) == "the card is gone; trying again after 1 s"
 
 
 def test_a_card_that_comes_back_is_set_anew_and_its_next_loss_waits_from_the_start() -> None:
@@ -322,7 +343,7 @@ def test_a_card_that_comes_back_is_set_anew_and_its_next_loss_waits_from_the_sta
     assert gpu.written == [30]
     gpu.read_error = GpuLost("the card is gone")
     worker.tick(20)
-    assert worker.state.reason.endswith("asking again after 1 s")
+    assert state_sentence(worker.state).endswith("trying again after 1 s")
 
 
 def test_a_card_that_comes_back_with_another_range_is_kept_within_it() -> None:
@@ -359,7 +380,7 @@ def test_a_card_taken_up_early_because_the_machine_slept_is_controlled_from_then
     gpu.read_error = GpuLost("the card is gone")
     run(worker, 1, 40)
     gpu.read_error = None
-    worker.tick(41, assert_anew=True)
+    worker.tick(41, force_write=True)
     gpu.temperature_c = 90
     worker.tick(42)
     assert (worker.state.control, gpu.written[-1]) == ("ours", 90)
@@ -408,7 +429,7 @@ def test_bad_readings_reach_the_fans_as_full_speed() -> None:
     gpu.temperature_c = None
     run(worker, 1, 4)
     assert gpu.written == [100]
-    assert worker.state.kind == "fail-safe"
+    assert worker.state.reason.cause.group == "fail-safe"
 
 
 def test_stop_gives_the_fans_back() -> None:
@@ -462,8 +483,8 @@ def test_where_there_is_no_other_way_the_wait_is_kept() -> None:
     worker = Worker(gpu, CURVE)
     run(worker, 0, 7)
     assert gpu.written == [30, 30, 30, "release"]
-    assert worker.state.reason == (
-        "given back to the driver: the driver refused; over X neither: no Xorg here; trying again after 5 s"
+    assert state_sentence(worker.state) == (
+        "given back to the driver: the driver refused; over X it fails too: no Xorg here; trying again after 5 s"
     )
 
 
@@ -473,10 +494,10 @@ def test_fans_that_could_not_be_given_back_are_given_back_as_soon_as_that_works(
     gpu.release_errors = [GpuError("still stuck")] * 3
     worker = Worker(gpu, CURVE)
     run(worker, 0, 3)
-    assert "giving back failed: still stuck" in worker.state.reason
+    assert "giving the fans back failed: still stuck" in state_sentence(worker.state)
     run(worker, 3, 5)
     assert gpu.written[-2:] == ["release", "release"]
-    assert worker.state.reason == "given back to the driver: the driver refused; trying again after 5 s"
+    assert state_sentence(worker.state) == "given back to the driver: the driver refused; trying again after 5 s"
 
 
 def test_after_stop_a_tick_that_comes_back_late_sets_nothing() -> None:
@@ -493,7 +514,7 @@ def test_giving_back_is_read_back() -> None:
     gpu = FakeGpu()
     gpu.set_duty(60)
     gpu.calls.clear()
-    give_back(gpu)
+    release_verified(gpu)
     assert gpu.calls == ["release", "read"]
 
 
@@ -502,7 +523,7 @@ def test_giving_back_is_tried_twice_when_the_fans_stay_manual() -> None:
     gpu.set_duty(60)
     gpu.calls.clear()
     gpu.deaf_releases = 1
-    give_back(gpu)
+    release_verified(gpu)
     assert gpu.calls == ["release", "read"] * 2
 
 
@@ -510,7 +531,7 @@ def test_giving_back_is_tried_twice_when_it_is_refused() -> None:
     gpu = FakeGpu()
     gpu.set_duty(60)
     gpu.release_errors = [GpuError("busy")]
-    give_back(gpu)
+    release_verified(gpu)
     assert not gpu.fans[0].manual
 
 
@@ -519,7 +540,7 @@ def test_fans_that_stay_manual_after_two_tries_are_an_error_naming_the_fan() -> 
     gpu.fans[1] = FanReading(60, 60, True)
     gpu.deaf_releases = 2
     with pytest.raises(GpuError, match="fan 1 is still in manual mode"):
-        give_back(gpu)
+        release_verified(gpu)
 
 
 @pytest.mark.parametrize("error", [GpuLost("gone"), NoPermission("only root")])
@@ -527,7 +548,7 @@ def test_giving_back_is_not_repeated_where_that_cannot_help(error: Exception) ->
     gpu = FakeGpu()
     gpu.release_errors = [error]
     with pytest.raises(type(error)):
-        give_back(gpu)
+        release_verified(gpu)
     assert gpu.calls == ["release"]
 
 
@@ -535,7 +556,7 @@ def test_a_driver_that_does_not_tell_whose_the_fans_are_is_believed() -> None:
     gpu = FakeGpu()
     gpu.deaf_releases = 1
     gpu.fans = [FanReading(60, None, None)]
-    give_back(gpu)
+    release_verified(gpu)
     assert gpu.calls == ["release", "read"]
 
 
@@ -620,7 +641,7 @@ def test_cards_that_name_each_other_do_not_keep_each_other_loud() -> None:
         for worker in workers:
             worker.tick(now_s)
         box.advance(2)
-    assert [(worker.state.duty_percent, worker.state.kind) for worker in workers] == [(23, "limit")] * 2
+    assert [(worker.state.duty_percent, worker.state.reason.cause.group) for worker in workers] == [(23, "limit")] * 2
 
 
 # ---- a target, and cards that share heat ----
@@ -648,9 +669,9 @@ def together(box: list[Worker], start_s: int, end_s: int) -> None:
 @pytest.mark.parametrize("name", ["1", 1, "41:00.0", "GPU-2222"])
 def test_a_hot_neighbour_raises_the_duty(name: str | int) -> None:
     _, cool, other, hot = pair(holding(80, name), CURVE)
-    other.temperature_c = 75  # its curve says 80
+    other.temperature_c = 75  # its the curve gives 80 %
     together([hot, cool], 0, 3)
-    assert (cool.state.duty_percent, cool.state.kind) == (48, "shared")
+    assert (cool.state.duty_percent, cool.state.reason.cause.group) == (48, "neighbour")
     assert hot.state.duty_percent == 80
 
 
@@ -694,7 +715,7 @@ def test_all_fans_help_a_card_that_its_own_leave_too_hot() -> None:
     together([hot, cool], 0, 10)
     assert cool.state.duty_percent == 23
     together([hot, cool], 10, 60)
-    assert (cool.state.duty_percent, cool.state.kind) == (100, "shared")
+    assert (cool.state.duty_percent, cool.state.reason.cause.group) == (100, "neighbour")
 
 
 def helped() -> tuple[FakeGpu, Worker, Worker]:
@@ -710,8 +731,8 @@ def test_a_card_that_needed_help_is_a_neighbour_from_then_on() -> None:
     other, hot, cool = helped()
     other.temperature_c = 80
     together([hot, cool], 30, 90)
-    assert hot.own_percent is not None and 60 < hot.own_percent < 100
-    assert cool.state.duty_percent == ceil(0.6 * hot.own_percent)
+    assert hot.local_demand_percent is not None and 60 < hot.local_demand_percent < 100
+    assert cool.state.duty_percent == ceil(0.6 * hot.local_demand_percent)
 
 
 def test_help_comes_to_stay_where_it_is_needed() -> None:
@@ -764,7 +785,7 @@ def test_help_ends_when_the_card_needs_it_no_more() -> None:
 
 def test_a_card_that_helps_asks_for_no_help() -> None:
     _, hot, cool = helped()
-    assert (cool.overwhelmed, hot.overwhelmed) == (False, True)
+    assert (cool.saturated, hot.saturated) == (False, True)
 
 
 def test_a_lost_card_gets_no_help() -> None:
@@ -782,8 +803,8 @@ def test_a_card_is_no_help_to_itself() -> None:
     for now_s, temperature_c in enumerate([85] * 20 + [81] * 20):
         gpu.temperature_c, gpu.power_w = temperature_c, 220
         worker.tick(now_s)
-        kinds.add(worker.state.kind)
-    assert "brake" in kinds and "shared" not in kinds
+        kinds.add(worker.state.reason.cause.group)
+    assert "hot" in kinds and "neighbour" not in kinds
 
 
 def test_a_card_is_kept_cool_for_the_power_it_may_draw() -> None:

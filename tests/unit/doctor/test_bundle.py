@@ -17,8 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from gpufan.core.gpu import GpuInfo, Reading
-from gpufan.core.snapshot import Snapshot
-from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.doctor import bundle
 from gpufan.doctor.checks import examine
 from gpufan.doctor.facts import Card, Driver, Facts, Published, Systemd, Unit, XorgFile
@@ -65,7 +64,7 @@ def test_the_same_word_has_the_same_stand_in_everywhere(mask: Mask) -> None:
         "0000:0a:00.0 and 00000000:0A:00.0 and PCI:10:0:0",
         "12:34:56 process 26861 drew 229.7 W at 74 °C",
         "driver 580.95.05, nvidia-ml-py 13.615.71, 50:30,75:50,80:64,83:100",
-        "0 GTX 1080 Ti: 62 %: curve says 58, holding for hysteresis",
+        "0 GTX 1080 Ti: 62 %: the curve gives 58 %, holding for hysteresis",
         "/usr/share/X11/xorg.conf.d/10-quirks.conf: 1 root nvidia",
         "NVIDIA-SMI, GPU-Util, GPU 0",
     ],
@@ -100,8 +99,8 @@ def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Facts:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(dirty)
     info: GpuInfo = replace(FakeGpu().info, uuid=UUID)
-    state = gpu_state(uuid=UUID, reason=DIRTY)
-    snapshot = Snapshot.of((state, gpu_state(uuid=OTHER_UUID, index=1)), interval_s=1.0)
+    state = gpu_state(uuid=UUID, message=DIRTY)
+    snapshot = snapshot_now((state, gpu_state(uuid=OTHER_UUID, index=1)), interval_s=1.0)
     SnapshotFile(tmp_path / "run/state.json").write(snapshot)
     return Facts(
         command=f"/home/{USER}/bin/gpufan",

@@ -13,7 +13,8 @@ from gpufan.config.schema import RunKeys
 from gpufan.config.settings import Settings
 from gpufan.core.gpu import FanReading, Reading
 from gpufan.core.pci import PciAddress
-from gpufan.core.snapshot import Errors, Snapshot
+from gpufan.core.snapshot import Errors
+from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.doctor import probe
 from gpufan.doctor.checks import examine
 from gpufan.doctor.facts import Card, Driver, Facts, PciCard, Proof, Published, Rival, Systemd, Unit, XorgFile, XServer
@@ -37,7 +38,7 @@ def driver(*cards: Card, version: str = "580.95") -> Driver:
 
 def published(**changes: object) -> Published:
     """The snapshot of a gpufan that keeps one card."""
-    snapshot = Snapshot.of((gpu_state(**changes),), interval_s=1.0)
+    snapshot = snapshot_now((gpu_state(**changes),), interval_s=1.0)
     return Published(Path("/run/gpufan/state.json"), snapshot)
 
 
@@ -144,38 +145,40 @@ CASES = {
     "obeyed": (replace(IDLE, proofs=(Proof(INFO.uuid, "moved", True),)), ("fans", "ok", None)),
     "did not obey": (replace(IDLE, proofs=(Proof(INFO.uuid, "fan 0 stays", False),)), ("fans", "problem", "dmesg")),
     "released, by hand": (
-        replace(BY_HAND, published=published(control="released", reason="given back: fan 0 runs at 0 %")),
+        replace(BY_HAND, published=published(control="released", message="fan 0 runs at 0 %")),
         ("fans", "problem", "sudo gpufan doctor --try-fans"),
     ),
     "released, by the service": (
-        replace(WELL, published=published(control="released", reason="given back: fan 0 runs at 0 %")),
+        replace(WELL, published=published(control="released", message="fan 0 runs at 0 %")),
         ("fans", "problem", "sudo systemctl stop gpufan; "),
     ),
     "refused": (
         replace(
             WELL,
-            published=published(control="released", reason="the driver refused", errors_by_kind=Errors(refused=3)),
+            published=published(control="released", message="the driver refused", errors_by_kind=Errors(refused=3)),
         ),
         ("fans", "problem", "gpufan list"),
     ),
     "X gone": (
-        replace(WELL, published=published(control="lost", reason="fans out of reach: it has died; asking again after")),
+        replace(
+            WELL, published=published(control="lost", message="fans out of reach: it has died; asking again after")
+        ),
         ("fans", "problem", "sudo systemctl restart gpufan"),
     ),
-    "fail-safe": (replace(WELL, published=published(kind="fail-safe")), ("fans", "warning", "gpufan list")),
+    "fail-safe": (replace(WELL, published=published(group="fail-safe")), ("fans", "warning", "gpufan list")),
     "overridden": (replace(WELL, published=published(overrides=3)), ("fans", "warning", "gpufan status")),
     "the driver's by the curve": (
         replace(WELL, published=published(control="driver", duty_percent=None)),
         ("fans", "ok", None),
     ),
     "not kept": (
-        replace(WELL, published=replace(published(), snapshot=Snapshot.of((), interval_s=1.0))),
+        replace(WELL, published=replace(published(), snapshot=snapshot_now((), interval_s=1.0))),
         ("fans", "ok", None),
     ),
     "not kept, and not the driver's": (
         replace(
             WELL,
-            published=replace(published(), snapshot=Snapshot.of((), interval_s=1.0)),
+            published=replace(published(), snapshot=snapshot_now((), interval_s=1.0)),
             driver=driver(Card(INFO, Reading(40.0, 100.0, (MANUAL_FAN,)))),
         ),
         ("fans", "warning", "sudo gpufan restore"),
@@ -323,7 +326,7 @@ def test_a_hot_card_whose_fans_have_something_left_wants_another_curve() -> None
 
 
 def test_a_hot_card_that_holds_a_target_wants_a_lower_one() -> None:
-    hot = replace(WELL, published=published(throttle="heat", duty_percent=62, settings="target 82 °C"))
+    hot = replace(WELL, published=published(throttle="heat", duty_percent=62, target_c=82.0))
     assert found(hot, "heat")[0].text.endswith("with the fans at 62 %: choose a lower target")
 
 
@@ -338,7 +341,7 @@ def test_a_card_is_not_taken_for_the_one_that_had_its_index_before() -> None:
 
 
 def test_cards_of_a_simulation_are_judged_by_themselves() -> None:
-    snapshot = Snapshot.of((gpu_state(label="0 simulated", uuid="GPU-sim"),), interval_s=1.0, simulated_s=5.0)
+    snapshot = snapshot_now((gpu_state(label="0 simulated", uuid="GPU-sim"),), interval_s=1.0, simulated_s=5.0)
     report = examine(replace(WELL, published=Published(Path("state.json"), snapshot)))
     assert [finding.uuid for finding in report.findings if finding.check == "fans"] == ["GPU-sim"]
 

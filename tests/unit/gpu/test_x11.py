@@ -13,7 +13,7 @@ from Xlib.ext import nvcontrol as xlib
 
 from gpufan.core.card_settings import CardSettings
 from gpufan.daemon.worker import Worker
-from gpufan.errors import DriverError, GpuError, GpuLost, NotControllable
+from gpufan.errors import DriverError, FansOutOfReach, GpuError, GpuLost, NotControllable
 from gpufan.gpu import x11
 from gpufan.gpu.nvcontrol import Number, Numbers, Request, Target, Text
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, Profile, SimulatedBox
@@ -286,7 +286,7 @@ def test_while_there_is_no_server_the_card_says_that_its_fans_are_out_of_reach(
 
     cards = x11.open_cards(locate, plant.gpus, LIMIT_S)
     dead = True
-    with pytest.raises(GpuLost, match=r"fans out of reach: the X server on :90 has died"):
+    with pytest.raises(FansOutOfReach, match=r"fans out of reach: the X server on :90 has died"):
         cards[0].read()
 
 

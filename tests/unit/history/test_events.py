@@ -5,8 +5,12 @@ from typing import Any
 
 import pytest
 
-from tests.unit.builders import gpu_state
+from gpufan.core.reasons import Cause, Group, Reason, Remedy
+from gpufan.core.sentences import reason_sentence
+from tests.unit.builders import REASONS, gpu_state
 from tests.unit.history.kept import NOON_S, Kept
+
+FAULT = Reason(Cause.OTHER_TARGET, fan=0, found_percent=40, set_percent=62)
 
 
 @pytest.fixture
@@ -17,29 +21,29 @@ def kept(tmp_path: Path) -> Kept:
 
 
 def test_a_quiet_time_has_no_events(kept: Kept) -> None:
-    kept.seconds(60, temperature_c=80.0, duty_percent=80, reason="curve says 80")
+    kept.seconds(60, temperature_c=80.0, duty_percent=80, reason=Reason(Cause.CURVE, curve_percent=80))
     assert kept.events() == []
 
 
 @pytest.mark.parametrize("kind", ["fail-safe", "fault", "lost", "hang"])
 def test_a_trouble_is_one_event_from_its_beginning_to_its_end(kept: Kept, kind: str) -> None:
-    for n in range(30):
-        kept.seconds(1, kind=kind, control="lost" if kind in ("lost", "hang") else "ours", reason=f"stuck for {n} s")
+    for _ in range(30):
+        kept.seconds(1, group=kind, control="lost" if kind in ("lost", "hang") else "ours")
     kept.seconds(5)
     assert kept.events("kind", "text", "begin_s", "end_s", "count", "uuid") == [
-        (kind, "stuck for 0 s", NOON_S + 11, NOON_S + 40, 1, gpu_state().uuid)
+        (kind, reason_sentence(REASONS[Group(kind)]), NOON_S + 11, NOON_S + 40, 1, gpu_state().uuid)
     ]
 
 
 def test_a_trouble_that_comes_back_is_another_event(kept: Kept) -> None:
     for _ in range(2):
-        kept.seconds(3, kind="fail-safe")
+        kept.seconds(3, group="fail-safe")
         kept.seconds(3)
     assert [begin_s - NOON_S for (begin_s,) in kept.events("begin_s")] == [11, 17]
 
 
 def test_a_trouble_under_way_is_in_the_file_with_what_there_is_of_it(kept: Kept) -> None:
-    kept.seconds(300, kind="fail-safe")
+    kept.seconds(300, group="fail-safe")
     kept.new_keeper()
     assert kept.events("kind", "end_s - begin_s") == [("fail-safe", 299.0)]
 
@@ -54,18 +58,18 @@ def test_throttling_by_heat_is_an_event_and_by_the_power_limit_is_none(kept: Kep
 @pytest.mark.parametrize(
     ("field", "kind", "text"),
     [
-        ("overrides", "override", "fan 0 has a target of 40 %"),
-        ("errors", "error", "curve says 62; set again: fan 0 has a target of 40 %"),
+        ("overrides", "override", "fan 0 has a target of 40 % instead of 62 %"),
+        ("errors", "error", "the curve gives 62 %; set again: fan 0 has a target of 40 % instead of 62 %"),
     ],
 )
 def test_what_comes_again_and_again_is_one_event_with_a_count(kept: Kept, field: str, kind: str, text: str) -> None:
     for count in range(1, 101):
-        kept.seconds(1, **{field: count}, reason="curve says 62; set again: fan 0 has a target of 40 %")
+        kept.seconds(1, **{field: count}, group="curve", fault=FAULT, remedy=Remedy.SET_AGAIN)
     kept.seconds(100, **{field: 100})
-    kept.seconds(1, **{field: 102}, reason="another")
+    kept.seconds(1, **{field: 102}, group="curve")
     assert kept.events("kind", "count", "text") == [
         (kind, 100, text),
-        (kind, 2, "another"),
+        (kind, 2, "the curve gives 62 %"),
     ]
 
 
@@ -86,8 +90,16 @@ def test_a_restart_is_an_event_and_its_counters_begin_anew(kept: Kept) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "text"),
     [
-        ({}, {"control": "driver", "kind": "auto", "reason": "curve says auto"}, "ours -> driver: curve says auto"),
-        ({"control": "driver", "kind": "auto"}, {"reason": "curve says 30"}, "driver -> ours: curve says 30"),
+        (
+            {},
+            {"control": "driver", "group": "auto"},
+            "ours -> driver: below 50 °C the curve leaves the fans to the driver",
+        ),
+        (
+            {"control": "driver", "group": "auto"},
+            {"group": "curve"},
+            "driver -> ours: the curve gives 62 %",
+        ),
     ],
 )
 def test_a_change_of_control_is_told_with_its_reason(
@@ -99,7 +111,7 @@ def test_a_change_of_control_is_told_with_its_reason(
 
 
 def test_a_change_of_control_by_a_trouble_is_told_once(kept: Kept) -> None:
-    kept.seconds(5, control="released", kind="fault", reason="given back to the driver: fan 0 does not obey")
+    kept.seconds(5, control="released", group="fault", message="fan 0 does not obey")
     kept.seconds(5)
     assert kept.events() == [("fault", "given back to the driver: fan 0 does not obey")]
 
@@ -174,5 +186,5 @@ def test_a_snapshot_left_by_one_that_was_killed_is_not_taken_for_a_living_ones(t
 
 
 def test_a_reason_without_end_is_cut(kept: Kept) -> None:
-    kept.seconds(5, kind="fault", reason="x" * 10_000)
+    kept.seconds(5, group="fault", message="x" * 10_000)
     assert kept.events("length(text)") == [(300,)]

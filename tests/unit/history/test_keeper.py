@@ -58,7 +58,7 @@ def test_a_minute_keeps_the_mean_and_the_extremes(kept: Kept) -> None:
 
 def test_a_minute_tells_how_long_each_kind_of_state_took(kept: Kept) -> None:
     kept.seconds(30)
-    kept.seconds(10, kind="fail-safe", temperature_c=None)
+    kept.seconds(10, group="fail-safe", temperature_c=None)
     kept.seconds(10)
     assert kept.rows("SELECT kind, seconds FROM minute") == [("fail-safe", 10.0), ("hold", 40.0)]
 

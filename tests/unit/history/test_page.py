@@ -23,7 +23,7 @@ EVIL = "<script>alert(1)</script>"
 def kept(tmp_path: Path) -> Kept:
     found = Kept(tmp_path)
     found.seconds(100, settings="curve 50:30,83:100")
-    found.seconds(60, settings="curve 50:30,83:100", kind="fail-safe", reason=f"no temperature {EVIL}")
+    found.seconds(60, settings="curve 50:30,83:100", group="fail-safe", message=f"no temperature {EVIL}")
     found.seconds(40, settings="curve 50:30,83:100", label=EVIL)
     return found
 
@@ -61,7 +61,7 @@ class Elements(HTMLParser):
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     found = Kept(tmp_path_factory.mktemp("kept"))
-    other = gpu_state(uuid="GPU-22222222-0000", index=1, label=f"1 {EVIL}", reason=EVIL, kind="fault")
+    other = gpu_state(uuid="GPU-22222222-0000", index=1, label=f"1 {EVIL}", message=EVIL, group="fault")
     for _ in range(100):
         found.second(gpu_state(settings="curve 50:30,83:100"), other)
     result = report(found, "--output", str(found.folder / "report.html"))
@@ -184,8 +184,8 @@ def test_a_card_that_tells_nothing_has_no_pictures_but_its_events(tmp_path: Path
         fans=(),
         duty_percent=None,
         control="lost",
-        kind="lost",
-        reason="a call to the card hangs",
+        group="lost",
+        message="a call to the card hangs",
     )
     with Past(kept.folder) as past:
         (card,) = past.cards()

@@ -165,7 +165,7 @@ def test_what_is_no_date_is_refused(text: str) -> None:
 
 def test_an_event_belongs_to_every_time_that_it_touches(kept: Kept) -> None:
     kept.seconds(10)
-    kept.seconds(30, kind="fail-safe")  # from second 11 to second 40
+    kept.seconds(30, group="fail-safe")  # from second 11 to second 40
     kept.seconds(10)
     with Past(kept.folder) as past:
         for begin_s, end_s, touches in ((0, 11, False), (0, 12, True), (20, 30, True), (40, 50, True), (41, 50, False)):
@@ -184,7 +184,7 @@ def test_readings_are_by_the_second_while_kept_and_by_the_minute_before(kept: Ke
 
 
 def test_csv_is_a_recording(kept: Kept, gpufan: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
-    kept.seconds(20, reason="a, reason; with °")
+    kept.seconds(20, message="a, reason; with °")
     status, out, err = gpufan("history", "--csv", "--state-dir", str(kept.folder))
     assert (status, err) == (0, "")
     (tmp_path / "history.csv").write_text(out)
@@ -200,7 +200,7 @@ def test_a_week_fits_the_terminal(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     kept.seconds(30, overrides=3)
-    kept.seconds(30, kind="fail-safe", overrides=1000, errors=17, throttle="heat", temperature_c=91.0)
+    kept.seconds(30, group="fail-safe", overrides=1000, errors=17, throttle="heat", temperature_c=91.0)
     _, out, _ = gpufan("history", "--state-dir", str(kept.folder))
     assert max(map(len, out.splitlines())) <= columns
     assert "2026-11-22" in out
@@ -210,7 +210,7 @@ def test_a_week_fits_the_terminal(
 
 def test_events_are_lines_with_card_and_reason(kept: Kept, gpufan: Callable[..., tuple[int, str, str]]) -> None:
     kept.seconds(30)
-    kept.seconds(30, kind="fail-safe", reason="no temperature: full speed")
+    kept.seconds(30, group="fail-safe")
     status, out, _ = gpufan("history", "--events", "--state-dir", str(kept.folder))
     assert status == 0
     assert out.endswith("  0 GTX 1080 Ti: fail-safe for 0:00:29: no temperature: full speed\n")

@@ -2,9 +2,7 @@
 
 import errno
 import http.client
-import inspect
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -26,13 +24,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gpufan.cli.main import cli
 from gpufan.cli.metrics import _address, exporter
-from gpufan.control import law as control
 from gpufan.core.gpu import FanReading
-from gpufan.core.snapshot import Errors, Snapshot
-from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.core.snapshot import Errors
+from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.errors import GpufanError, InputError
 from gpufan.metrics import exporter as serving
-from gpufan.metrics.collector import KINDS, registry
+from gpufan.metrics.collector import registry
 from gpufan.metrics.exporter import Server, write_textfile
 from gpufan.system.printable import printable
 from tests.doubles import require
@@ -43,7 +40,7 @@ CARD = {"uuid": "GPU-11111111-2222-3333-4444-555555555555", "index": "0", "name"
 
 def written(folder: Path, *gpus: object, age_s: float = 0, **changes: object) -> Path:
     """A snapshot of `gpus`, of one card if there are none given."""
-    taken = Snapshot.of(gpus or (gpu_state(name="GTX"),), interval_s=1)  # type: ignore[arg-type]
+    taken = snapshot_now(gpus or (gpu_state(name="GTX"),), interval_s=1)  # type: ignore[arg-type]
     taken = msgspec.structs.replace(taken, time_s=time.time() - age_s, **changes)
     SnapshotFile(folder / "state.json").write(taken)
     return folder / "state.json"
@@ -92,7 +89,7 @@ def test_what_is_not_known_is_not_told(tmp_path: Path) -> None:
 
 
 def test_one_state_one_kind_and_one_cause_hold_at_a_time(tmp_path: Path) -> None:
-    path = written(tmp_path, gpu_state(control="released", kind="fault", throttle="heat"))
+    path = written(tmp_path, gpu_state(control="released", group="fault", throttle="heat"))
     holding = [(name, dict(labels)) for (name, labels), number in samples(path).items() if number == 1]
     assert ("gpufan_gpu_control", {"state": "released"}) in holding
     assert ("gpufan_gpu_reason", {"kind": "fault"}) in holding
@@ -100,16 +97,6 @@ def test_one_state_one_kind_and_one_cause_hold_at_a_time(tmp_path: Path) -> None
     for name in ("control", "reason", "throttle"):
         assert sum(held == f"gpufan_gpu_{name}" for held, _ in holding) == 1
     assert value(path, "gpufan_gpu_control", state="ours") == 0
-
-
-def test_a_kind_of_a_later_version_is_told_as_it_is(tmp_path: Path) -> None:
-    assert value(written(tmp_path, gpu_state(kind="novel")), "gpufan_gpu_reason", kind="novel") == 1
-
-
-def test_the_kinds_of_decisions_are_told_whether_they_hold_or_not() -> None:
-    said = re.search(r"Class of the reason: (.*?)\.", inspect.getsource(control), re.DOTALL)
-    assert said is not None
-    assert set(re.findall("`(.+?)`", said[1])) <= set(KINDS)
 
 
 def test_counters_are_told_by_kind(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
-from gpufan.core.snapshot import Snapshot
-from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.metrics.collector import registry
 from gpufan.metrics.dashboard import DASHBOARD, contents
 from gpufan.system.resources import resource
@@ -162,7 +161,7 @@ def test_the_data_source_is_a_variable_everywhere() -> None:
 
 def test_dashboard_and_alerts_ask_only_for_metrics_that_there_are(tmp_path: Path) -> None:
     card = gpu_state(throttle="none", slowdown_c=93)
-    SnapshotFile(tmp_path / "state.json").write(Snapshot.of((card,), interval_s=1))
+    SnapshotFile(tmp_path / "state.json").write(snapshot_now((card,), interval_s=1))
     told = set(re.findall(r"^(gpufan_\w+)", generate_latest(registry(tmp_path / "state.json")).decode(), re.MULTILINE))
     asked = set(re.findall(r"gpufan_\w+", " ".join(expressions()) + RULES.read_text()))
     assert len(asked) > 10

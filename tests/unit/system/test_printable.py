@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import recording
 from gpufan.daemon import snapshot_file as snapshot
-from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.doctor.checks import examine
 from gpufan.doctor.facts import Facts, Rival
 from gpufan.errors import DriverError
@@ -29,12 +28,12 @@ TAMED = "GTX?]0;owned??[2J?1m?iT 1080"
 
 
 def a_snapshot(folder: Path) -> str:
-    SnapshotFile(folder / "state.json").write(Snapshot.of((gpu_state(label=EVIL),), interval_s=1))
+    SnapshotFile(folder / "state.json").write(snapshot_now((gpu_state(label=EVIL),), interval_s=1))
     return snapshot.read(folder / "state.json").gpus[0].label
 
 
 def a_recording(folder: Path) -> str:
-    (row,) = recording.rows(Snapshot.of((gpu_state(),), interval_s=1))
+    (row,) = recording.rows(snapshot_now((gpu_state(),), interval_s=1))
     text = recording.to_csv([row]).replace(row.label, '"' + EVIL + '"')
     (folder / "r.csv").write_text(recording.HEADER + text)
     return next(recording.read(folder / "r.csv")).label

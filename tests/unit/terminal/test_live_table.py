@@ -9,7 +9,8 @@ from rich.console import Console
 
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import FanReading
-from gpufan.core.snapshot import GpuState, Snapshot
+from gpufan.core.snapshot import GpuState
+from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.terminal.live_table import LiveReport
@@ -23,7 +24,7 @@ def screen(*ticks: tuple[GpuState, ...], warn: str | None = None, simulated_s: f
     stream = io.StringIO()
     report = LiveReport(Console(file=stream, width=80, force_terminal=True), "gpufan · a title")
     for states in ticks:
-        report.publish(Snapshot.of(states, interval_s=1, simulated_s=simulated_s))
+        report.publish(snapshot_now(states, interval_s=1, simulated_s=simulated_s))
     if warn:
         report.warn(warn)
     report._frames.close(10)  # a busy machine may take longer than a person would wait
@@ -53,12 +54,12 @@ def test_every_profile_fits_into_80_columns_with_all_its_numbers(name: str) -> N
 @pytest.mark.parametrize(
     "changes",
     [
-        {"control": "lost", "kind": "lost", "temperature_c": None, "power_w": None, "duty_percent": None, "fans": ()},
-        {"duty_percent": None, "control": "driver", "kind": "auto"},
+        {"control": "lost", "group": "lost", "temperature_c": None, "power_w": None, "duty_percent": None, "fans": ()},
+        {"duty_percent": None, "control": "driver", "group": "auto"},
         {"fans": (FanReading(100, 100, True),) * 3, "overrides": 12345, "errors": 12345},
         {"fans": (FanReading(None, None, None),)},
         {"label": "12 RTX 6000 Ada Generation", "temperature_c": 104.0, "power_w": 1000.0, "duty_percent": 100},
-        {"reason": "out of control: " + "the driver refused, and giving back failed; " * 5, "kind": "fault"},
+        {"message": "out of control: " + "the driver refused, and giving back failed; " * 5, "group": "fault"},
     ],
 )
 def test_any_state_fits_into_80_columns(changes: dict[str, object]) -> None:
@@ -69,13 +70,13 @@ def test_any_state_fits_into_80_columns(changes: dict[str, object]) -> None:
 
 def test_the_table_tells_what_is_set_what_is_read_and_why() -> None:
     text = "\n".join(screen((gpu_state(),)))
-    assert re.search(r"0 GTX 1080 Ti +74 +230 +62 % +61 +curve says 58, holding for", text)
+    assert re.search(r"0 GTX 1080 Ti +74 +230 +62 % +61 +the curve gives 58 %; the fans", text)
 
 
 @pytest.mark.parametrize(
     ("changes", "note"),
     [
-        ({"overrides": 3}, "read back wrong 3x"),
+        ({"overrides": 3}, "read back wrong 3 times"),
         ({"errors": 4}, "errors 4"),
         ({"throttled_s": 65.0, "throttle": "none"}, "throttled by heat 0:01:05"),
         ({"throttle": "heat"}, "throttled by heat now, 0:00:00"),
@@ -83,7 +84,7 @@ def test_the_table_tells_what_is_set_what_is_read_and_why() -> None:
 )
 def test_the_table_tells_what_has_not_gone_smoothly(changes: dict[str, object], note: str) -> None:
     assert note not in " ".join(screen((gpu_state(),)))
-    assert note in " ".join(screen((gpu_state(reason="because", **changes),)))
+    assert note in " ".join(screen((gpu_state(message="because", **changes),)))
 
 
 def test_the_headline_tells_simulated_time() -> None:
@@ -108,7 +109,7 @@ def test_the_line_keeps_to_its_column_however_long_the_run(monkeypatch: pytest.M
 
 def test_frames_come_no_faster_than_eyes_follow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpufan.terminal.live_table._FRAME_S", 1e9)
-    lines = screen(*[(gpu_state(duty_percent=duty),) for duty in range(30, 60)])
+    lines = screen(*[(gpu_state(duty_percent=duty, group="full"),) for duty in range(30, 60)])
     assert {text for line in lines for text in re.findall(r"\d+ %", line)} == {"30 %"}
 
 
@@ -121,7 +122,7 @@ def test_a_warning_stands_above_the_table() -> None:
 def test_a_console_that_does_not_speak_unicode_stops_nothing(encoding: str) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     report = LiveReport(Console(file=stream, width=80, force_terminal=True), "gpufan · a title")
-    report.publish(Snapshot.of((gpu_state(),), interval_s=1))
+    report.publish(snapshot_now((gpu_state(),), interval_s=1))
     report.warn("°C · ▇")
     report.close()
 
@@ -130,5 +131,5 @@ def test_a_terminal_that_is_gone_stops_nothing() -> None:
     stream = io.StringIO()
     report = LiveReport(Console(file=stream, width=80, force_terminal=True), "gpufan · a title")
     stream.close()
-    report.publish(Snapshot.of((gpu_state(),), interval_s=1))
+    report.publish(snapshot_now((gpu_state(),), interval_s=1))
     report.close()

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gpufan.core.snapshot import GpuState, Snapshot
+from gpufan.core.sentences import card_line
+from gpufan.core.snapshot import GpuState
+from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.terminal.log import LogReport
 from tests.unit.builders import gpu_state
 
@@ -19,12 +21,12 @@ def log(*ticks: GpuState | tuple[GpuState, ...], simulated: bool = True) -> list
     report = LogReport(stream)
     for second, states in enumerate(ticks):
         together = states if isinstance(states, tuple) else (states,)
-        report.publish(Snapshot.of(together, interval_s=1, simulated_s=second if simulated else None))
+        report.publish(snapshot_now(together, interval_s=1, simulated_s=second if simulated else None))
     report.close()
     return stream.getvalue().splitlines()
 
 
-LINE = "0 GTX 1080 Ti: 62 % at 74 °C: curve says 58, holding for hysteresis"
+LINE = card_line(gpu_state())
 
 
 def test_a_simulated_line_carries_simulated_time() -> None:
@@ -43,14 +45,14 @@ def test_what_stays_is_written_once() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"temperature_c": 75.0}, {"power_w": 10.0}, {"reason": "curve says 59"}, {"kind": "curve"}, {"fans": ()}],
+    [{"temperature_c": 75.0}, {"power_w": 10.0}, {"group": "full"}, {"group": "curve"}, {"fans": ()}],
 )
 def test_what_people_cannot_hear_is_not_written(changes: dict[str, object]) -> None:
     assert len(log(gpu_state(), gpu_state(**changes))) == 1
 
 
 @pytest.mark.parametrize(
-    "changes", [{"duty_percent": 65}, {"control": "released"}, {"kind": "fail-safe"}, {"kind": "lost"}]
+    "changes", [{"duty_percent": 65}, {"control": "released"}, {"group": "fail-safe"}, {"group": "lost"}]
 )
 def test_a_change_of_duty_control_or_gravity_is_written(changes: dict[str, object]) -> None:
     assert len(log(gpu_state(), gpu_state(**changes))) == 2
@@ -76,7 +78,7 @@ def test_each_card_is_written_for_itself() -> None:
     ],
 )
 def test_a_line_tells_duty_temperature_and_why(changes: dict[str, object], line: str) -> None:
-    assert log(gpu_state(reason="because", **changes)) == [f"0:00:00 {line}"]
+    assert log(gpu_state(group="fault", message="because", **changes)) == [f"0:00:00 {line}"]
 
 
 @pytest.mark.parametrize(
@@ -90,17 +92,17 @@ def test_the_journal_gets_a_priority_and_no_time(
         status = os.fstat(stream.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
         report = LogReport(stream)
-        report.publish(Snapshot.of((gpu_state(kind=kind),), interval_s=1))
+        report.publish(snapshot_now((gpu_state(group=kind),), interval_s=1))
         report.close()
         stream.seek(0)
-        assert stream.read() == f"<{priority}>{LINE}\n"
+        assert stream.read() == f"<{priority}>{card_line(gpu_state(group=kind))}\n"
 
 
 def test_a_stream_that_is_not_the_journals_gets_no_priority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOURNAL_STREAM", "1:1")
     with (tmp_path / "log").open("w+", encoding="utf-8") as stream:
         report = LogReport(stream)
-        report.publish(Snapshot.of((gpu_state(),), interval_s=1))
+        report.publish(snapshot_now((gpu_state(),), interval_s=1))
         report.close()
         stream.seek(0)
         assert not stream.read().startswith("<")
@@ -118,6 +120,6 @@ def test_a_reader_that_went_away_does_no_harm() -> None:
     stream = io.StringIO()
     report = LogReport(stream)
     stream.close()
-    report.publish(Snapshot.of((gpu_state(),), interval_s=1))
+    report.publish(snapshot_now((gpu_state(),), interval_s=1))
     report.warn("nobody reads this")
     report.close()

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from gpufan.core.snapshot import Snapshot
-from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.system import systemctl as systemd
 from gpufan.terminal.watch import History, LineView, Look, TableView, recent, unit_text, watch
 from tests.unit.builders import gpu_state
@@ -24,7 +24,7 @@ _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 def at(time_s: float, *, cards: int = 1, simulated_s: float | None = None, **changes: object) -> Snapshot:
     states = tuple(gpu_state(**{"index": i, "uuid": f"GPU-{i}", **changes}) for i in range(cards))
-    return msgspec.structs.replace(Snapshot.of(states, interval_s=1, simulated_s=simulated_s), time_s=time_s)
+    return msgspec.structs.replace(snapshot_now(states, interval_s=1, simulated_s=simulated_s), time_s=time_s)
 
 
 def screen(*looks: Look, width: int = 80, height: int = 24) -> list[str]:

@@ -6,8 +6,8 @@ from functools import cache
 
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
-from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.recording import Row, rows
+from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.simulated import WORKLOADS, Plant, SimulatedGpu
 from gpufan.tune.fit import Fit, fit
@@ -29,7 +29,7 @@ def record(
     found = []
     for second in range(round(minutes * 60) + 1):
         worker.tick(second)
-        found += rows(Snapshot.of((worker.state,), interval_s=1, simulated_s=second))
+        found += rows(snapshot_now((worker.state,), interval_s=1, simulated_s=second))
         gpu.advance(0.5)
         gpu.advance(0.5)
     return tuple(found)

@@ -1,0 +1,184 @@
+"""Why a card's fans do what they do: who controls them, the cause, its numbers. `sentences.py` makes text of these."""
+
+from enum import Enum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+_Number = Annotated[float, Meta(ge=-1e12, le=1e12)] | None
+_Integer = Annotated[int, Meta(ge=-(10**12), le=10**12)] | None
+
+
+class Control(str, Enum):
+    """Who sets the fans of a card."""
+
+    OURS = "ours"
+    DRIVER = "driver"
+    """The driver, by intent: the curve says auto, a dry run, or a card whose fans cannot be set."""
+    RELEASED = "released"
+    """The driver, after a fault."""
+    LOST = "lost"
+    """Unknown: the card does not answer."""
+
+
+class Group(str, Enum):
+    """Classes of causes, for colours, metrics and the history."""
+
+    START = "start"
+    CURVE = "curve"
+    TARGET = "target"
+    HOLD = "hold"
+    """The duty is higher than needed now, so that the fans stay calm."""
+    HOT = "hot"
+    """Feedback above the target."""
+    NEIGHBOUR = "neighbour"
+    LIMIT = "limit"
+    AUTO = "auto"
+    FULL = "full"
+    FAIL_SAFE = "fail-safe"
+    UNCONTROLLABLE = "uncontrollable"
+    FAULT = "fault"
+    LOST = "lost"
+    HANG = "hang"
+
+
+class Cause(str, Enum):
+    """The cause of a card's duty, or of having none. In brackets: the numbers of `Reason` that belong to it."""
+
+    START = "start"
+    """The card has not been read yet."""
+
+    CURVE = "curve"
+    """The duty is the curve's [curve_percent]."""
+    CURVE_MINIMUM = "curve-minimum"
+    """The curve is below the lowest duty of the card [curve_percent, limit_percent]."""
+    CURVE_MAXIMUM = "curve-maximum"
+    """The curve is above the highest duty of the card [curve_percent, limit_percent]."""
+    SLOWING = "slowing"
+    """The fans slow down at a limited rate [curve_percent]."""
+    HYSTERESIS = "hysteresis"
+    """The card has not cooled enough to slow the fans down [curve_percent, difference_c]."""
+    COOLING = "cooling"
+    """The card has not been cool for long enough to slow the fans down [curve_percent, seconds]."""
+    SMALL_CHANGE = "small-change"
+    """The curve is less than the smallest change away [curve_percent, change_percent]."""
+    AUTO = "auto"
+    """The curve leaves the fans to the driver [limit_c]."""
+
+    TARGET = "target"
+    """The duty holds the target at this power [power_w, needed_percent, limit_c, change_percent]."""
+    TARGET_MINIMUM = "target-minimum"
+    """Less than the lowest duty would hold the target [as TARGET, limit_percent]."""
+    BELOW_TARGET = "below-target"
+    """The card is cooler than the target [as TARGET, difference_c]."""
+    ABOVE_TARGET = "above-target"
+    """The card is warmer than the target [as TARGET, difference_c]."""
+    SETTLING = "settling"
+    """The card is on its way to the target [as TARGET]."""
+    REPEATING = "repeating"
+    """The load repeats [as TARGET, seconds]."""
+    EXPECTED_LOAD = "expected-load"
+    """More load may come [as TARGET]."""
+    NEIGHBOUR = "neighbour"
+    """Another card takes in this one's heat [as TARGET]."""
+
+    NEAR_SLOWDOWN = "near-slowdown"
+    """The card is close to its slowdown threshold [temperature_c]."""
+
+    NO_TEMPERATURE = "no-temperature"
+    """The temperature cannot be read [tick, ticks while the duty stays]."""
+    ABSURD_TEMPERATURE = "absurd-temperature"
+    """No die has such a temperature [temperature_c; tick, ticks while the duty stays]."""
+    RETURNING_TEMPERATURE = "returning-temperature"
+    """Readings are valid again, but not yet for long enough [ticks]."""
+    FROZEN_TEMPERATURE = "frozen-temperature"
+    """The temperature does not follow the power [temperature_c, seconds, power_w]."""
+
+    UNCONTROLLABLE = "uncontrollable"
+    """The fans cannot be set [message]."""
+    FAN_TAKEN = "fan-taken"
+    """Another program took a fan from the driver [fan]."""
+    FAN_RELEASED = "fan-released"
+    """Another program gave a fan back to the driver [fan]."""
+    OTHER_TARGET = "other-target"
+    """A fan has another target than was set [fan, found_percent, set_percent]."""
+    FAN_SLOW = "fan-slow"
+    """A fan does not reach its target [fan, found_percent, set_percent, seconds]."""
+    FAN_FAST = "fan-fast"
+    """The driver runs a fan faster than was set [fan, found_percent]."""
+    REFUSED = "refused"
+    """The driver refused to set the fans [message]."""
+    LOST = "lost"
+    """The card does not answer [message]."""
+    X_LOST = "x-lost"
+    """The card answers, but the X server over which its fans are set does not [message]."""
+    HANG = "hang"
+    """A call to the card has not returned [seconds]."""
+
+    @property
+    def group(self) -> Group:
+        """The class of this cause."""
+        return _GROUPS[self]
+
+
+_CAUSES = {
+    Group.START: (Cause.START,),
+    Group.CURVE: (Cause.CURVE,),
+    Group.TARGET: (Cause.TARGET, Cause.BELOW_TARGET, Cause.SETTLING, Cause.REPEATING),
+    Group.HOLD: (Cause.SLOWING, Cause.HYSTERESIS, Cause.COOLING, Cause.SMALL_CHANGE, Cause.EXPECTED_LOAD),
+    Group.HOT: (Cause.ABOVE_TARGET,),
+    Group.NEIGHBOUR: (Cause.NEIGHBOUR,),
+    Group.LIMIT: (Cause.CURVE_MINIMUM, Cause.CURVE_MAXIMUM, Cause.TARGET_MINIMUM),
+    Group.AUTO: (Cause.AUTO,),
+    Group.FULL: (Cause.NEAR_SLOWDOWN,),
+    Group.FAIL_SAFE: (
+        *(Cause.NO_TEMPERATURE, Cause.ABSURD_TEMPERATURE),
+        *(Cause.RETURNING_TEMPERATURE, Cause.FROZEN_TEMPERATURE),
+    ),
+    Group.UNCONTROLLABLE: (Cause.UNCONTROLLABLE,),
+    Group.FAULT: (
+        *(Cause.FAN_TAKEN, Cause.FAN_RELEASED, Cause.OTHER_TARGET),
+        *(Cause.FAN_SLOW, Cause.FAN_FAST, Cause.REFUSED),
+    ),
+    Group.LOST: (Cause.LOST, Cause.X_LOST),
+    Group.HANG: (Cause.HANG,),
+}
+_GROUPS = {cause: group for group, causes in _CAUSES.items() for cause in causes}
+
+
+class Remedy(str, Enum):
+    """What gpufan does about a fault."""
+
+    SET_AGAIN = "set-again"
+    RETRY = "retry"
+    """Try again after `retry_after_s`."""
+    OTHER_BACKEND = "other-backend"
+    """Set the fans over X from now on, since NVML does not move them."""
+
+
+class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A cause and its numbers. A number that does not belong to the cause is None, and is left out of JSON."""
+
+    cause: Cause
+    temperature_c: _Number = None
+    limit_c: _Number = None
+    """The temperature that is held, or below which the driver has the fans, °C."""
+    difference_c: _Number = None
+    power_w: _Number = None
+    curve_percent: _Integer = None
+    """The duty on the curve; None where the curve says auto."""
+    needed_percent: _Number = None
+    """The duty that would hold the target at this power for ever; over 100 where no duty does."""
+    change_percent: _Integer = None
+    limit_percent: _Integer = None
+    fan: _Integer = None
+    found_percent: _Integer = None
+    set_percent: _Integer = None
+    seconds: _Number = None
+    tick: _Integer = None
+    """Number of this bad reading in a row."""
+    ticks: _Integer = None
+    """Number of readings in a row after which the temperature counts as lost, or as valid again."""
+    message: str = ""
+    """The driver's words."""
