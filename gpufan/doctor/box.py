@@ -254,5 +254,5 @@ def _without_fans(facts: Facts) -> Iterator[tuple[str, int, str]]:
     """File, line and value of each Coolbits that does not let fans be set."""
     for file in facts.xorg_files:
         for line, value in file.coolbits:
-            if with_bits(value.encode(), _FANS_BIT) != value.encode():
+            if with_bits(value, _FANS_BIT) != value:
                 yield file.path, line, value

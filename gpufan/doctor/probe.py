@@ -28,7 +28,7 @@ from gpufan.system.background import BackgroundCall
 from gpufan.system.files import read_file
 from gpufan.system.paths import RUNTIME_FOLDER, SNAPSHOT
 from gpufan.xorg import setup
-from gpufan.xorg.config import Config
+from gpufan.xorg.config import Config, readable
 
 T = TypeVar("T")
 
@@ -235,9 +235,9 @@ def _xorg_file(root: Path, path: Path, *, incomplete: bool) -> XorgFile:
     try:
         config = Config(files.read_if_exists(path) or b"", shown)
         coolbits = tuple(
-            (config.line(name.start), value.text.decode(errors="backslashreplace") if value else "")
+            (config.line(name.start), readable(value.text) if value else "")
             for section in config.sections
-            for name, value in config.options(section, b"coolbits")
+            for name, value in config.options(section, "coolbits")
         )
     except GpufanError as error:
         return XorgFile(shown, error=str(error))

@@ -1,4 +1,6 @@
-"""xorg.conf as bytes: parsed as the X server parses it, and edited without changing anything else. No I/O.
+"""xorg.conf as text: parsed as the X server parses it, and edited without changing anything else. No I/O.
+
+Bytes are decoded as Latin-1, so that every byte is one character, and any file can be encoded again unchanged.
 
 Some rules of the server are surprising: it reads tokens, not lines, so that a section may be on one line; a carriage
 return ends a comment; case, `_`, space and tab do not count in names; the last of repeated entries in a section is
@@ -9,12 +11,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from string import ascii_lowercase, ascii_uppercase
 from typing import NamedTuple
 
 from gpufan.errors import InputError
 
 _TOKEN = re.compile(
-    rb"""
+    r"""
       (?P<blank>[ \t\r\n]+)
     | (?P<comment>\#[^\r\n]*)
     | (?P<string>"[^"\r\n]*"?)
@@ -24,45 +27,51 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-_IGNORED_IN_NAMES = re.compile(rb"[ \t_]")
-_INTEGER = re.compile(rb"\s*(0[xX](?=[0-9a-fA-F])|0(?=[0-9])|)([0-9a-fA-F]{1,16})")
-_BASES = {b"": 10, b"0": 8, b"0x": 16, b"0X": 16}
+_NAME_FORM = str.maketrans(ascii_uppercase, ascii_lowercase, " \t_")
+_INTEGER = re.compile(r"\s*(0[xX](?=[0-9a-fA-F])|0(?=[0-9])|)([0-9a-fA-F]{1,16})")
+_BASES = {"": (10, "d"), "0": (8, "o"), "0x": (16, "x"), "0X": (16, "x")}
 
 
-def same_name(text: bytes) -> bytes:
+def same_name(text: str) -> str:
     """Return a name in the form in which the server compares names.
 
-    >>> same_name(b"Cool_Bits") == same_name(b"coolbits")
+    >>> same_name("Cool_Bits") == same_name("coolbits")
     True
     """
-    return _IGNORED_IN_NAMES.sub(b"", text).lower()
+    return text.translate(_NAME_FORM)
 
 
-def with_bits(text: bytes, bits: int) -> bytes | None:
+def readable(text: str) -> str:
+    """Return a part of the file as UTF-8, for messages."""
+    return text.encode("latin-1").decode(errors="backslashreplace")
+
+
+def with_bits(text: str, bits: int) -> str | None:
     """Return the number in `text` with `bits` set, in the same base; None if `text` is not a number.
 
-    >>> with_bits(b"8", 4), with_bits(b"0x18", 4), with_bits(b"010", 4), with_bits(b"28", 4), with_bits(b"on", 4)
-    (b'12', b'0x1c', b'014', b'28', None)
+    >>> with_bits("8", 4), with_bits("0x18", 4), with_bits("010", 4), with_bits("28", 4), with_bits("on", 4)
+    ('12', '0x1c', '014', '28', None)
     """
     match = _INTEGER.fullmatch(text)
     if match is None:
         return None
     prefix, digits = match.groups()
+    base, form = _BASES[prefix]
     try:
-        value = int(digits, _BASES[prefix])
+        value = int(digits, base)
     except ValueError:
         return None
     if value & bits == bits:
         return text
-    return prefix + format(value | bits, {10: "d", 8: "o", 16: "x"}[_BASES[prefix]]).encode()
+    return prefix + format(value | bits, form)
 
 
 class Token(NamedTuple):
-    """A token of the file; offsets in bytes. Comments and blanks are not tokens."""
+    """A token of the file; offsets in characters. Comments and blanks are not tokens."""
 
     kind: str
     """`word`, `string`, `number` or `mark`."""
-    text: bytes
+    text: str
     """Without the quotes of a string."""
     start: int
     end: int
@@ -71,7 +80,7 @@ class Token(NamedTuple):
 class Statement(NamedTuple):
     """A keyword and the tokens up to the next keyword."""
 
-    keyword: bytes
+    keyword: str
     """In the form of `same_name`."""
     arguments: tuple[Token, ...]
     start: int
@@ -89,7 +98,7 @@ class Option(NamedTuple):
 class Section:
     """From `Section` to `EndSection`."""
 
-    kind: bytes
+    kind: str
     """In the form of `same_name`: `device`, `screen`."""
     statements: tuple[Statement, ...]
     start: int
@@ -102,50 +111,50 @@ class Config:
 
     def __init__(self, data: bytes, name: str) -> None:
         """Parse `data`; `name` is used in messages. Raises InputError with line and column."""
-        self.data = data
+        self.text = data.decode("latin-1")
         self.name = name
         self.sections = tuple(self._sections())
 
     def error(self, offset: int, message: str) -> InputError:
         """Make an error that names file, line and column."""
-        line_start = self.data.rfind(b"\n", 0, offset) + 1
+        line_start = self.text.rfind("\n", 0, offset) + 1
         return InputError(f"{self.name}:{self.line(offset)}:{offset - line_start + 1}: {message}")
 
     def line(self, offset: int) -> int:
         """Return the number of the line at `offset`, from 1."""
-        return self.data.count(b"\n", 0, offset) + 1
+        return self.text.count("\n", 0, offset) + 1
 
-    def of_kind(self, kind: bytes) -> list[Section]:
+    def of_kind(self, kind: str) -> list[Section]:
         """Return the sections of one kind, in order."""
         return [section for section in self.sections if section.kind == kind]
 
-    def strings(self, section: Section, keyword: bytes) -> list[Token]:
+    def strings(self, section: Section, keyword: str) -> list[Token]:
         """Return the string of each entry `keyword` of a section, without its subsections."""
         found = []
         for statement in section.statements:
             if statement.keyword == keyword and not statement.in_subsection:
                 string = next((token for token in statement.arguments if token.kind == "string"), None)
                 if string is None:
-                    raise self.error(statement.start, f"{keyword.decode()} needs a value in quotes")
+                    raise self.error(statement.start, f"{keyword} needs a value in quotes")
                 found.append(string)
         return found
 
-    def string(self, section: Section, keyword: bytes) -> Token | None:
+    def string(self, section: Section, keyword: str) -> Token | None:
         """Return the string of the valid entry `keyword`; None if there is none."""
         return next(reversed(self.strings(section, keyword)), None)
 
-    def identifier(self, section: Section) -> bytes:
+    def identifier(self, section: Section) -> str:
         """Return the Identifier of a section."""
-        token = self.string(section, b"identifier")
+        token = self.string(section, "identifier")
         if token is None:
             raise self.error(section.start, "this Section needs an Identifier")
         return token.text
 
-    def options(self, section: Section, name: bytes) -> list[Option]:
+    def options(self, section: Section, name: str) -> list[Option]:
         """Return each option `name` of a section and its subsections."""
         found = []
         for statement in section.statements:
-            if statement.keyword != b"option":
+            if statement.keyword != "option":
                 continue
             arguments = statement.arguments
             if not arguments:
@@ -158,20 +167,20 @@ class Config:
         return found
 
     def _tokens(self) -> Iterator[Token]:
-        nul = self.data.find(b"\0")
+        nul = self.text.find("\0")
         if nul >= 0:
             raise self.error(nul, "a zero byte: this is not a text file")
-        for match in _TOKEN.finditer(self.data):
+        for match in _TOKEN.finditer(self.text):
             kind, text = str(match.lastgroup), match[0]
             if kind in ("blank", "comment"):
                 continue
             if kind == "string":
                 # The server would read the rest of the line as the string, which is hardly intended.
-                if len(text) == 1 or not text.endswith(b'"'):
+                if len(text) == 1 or not text.endswith('"'):
                     raise self.error(match.start(), "this quote is not closed on its line")
                 text = text[1:-1]
-            elif kind == "word" and b'"' in text:
-                raise self.error(match.start() + text.index(b'"'), "a quote within a word: put a blank before it")
+            elif kind == "word" and '"' in text:
+                raise self.error(match.start() + text.index('"'), "a quote within a word: put a blank before it")
             yield Token(kind, text, match.start(), match.end())
 
     def _statements(self) -> Iterator[Statement]:
@@ -189,24 +198,24 @@ class Config:
         for statement in self._statements():
             keyword = statement.keyword
             if opened is None:
-                if keyword != b"section":
+                if keyword != "section":
                     raise self.error(statement.start, "expected Section")
                 opened, body = self._named(statement), []
-            elif keyword == b"section":
+            elif keyword == "section":
                 raise self.error(
                     statement.start, f"Section within the one of line {self.line(opened.start)}: EndSection is missing"
                 )
-            elif keyword == b"endsection":
+            elif keyword == "endsection":
                 self._bare(statement)
                 if inner is not None:
                     raise self.error(inner.start, "this SubSection is not closed: EndSubSection is missing")
                 yield Section(same_name(opened.arguments[0].text), tuple(body), opened.start, statement.start)
                 opened = None
-            elif keyword == b"subsection":
+            elif keyword == "subsection":
                 if inner is not None:
                     raise self.error(statement.start, "SubSection within a SubSection: EndSubSection is missing")
                 inner = self._named(statement)
-            elif keyword == b"endsubsection":
+            elif keyword == "endsubsection":
                 self._bare(statement)
                 if inner is None:
                     raise self.error(statement.start, "EndSubSection without a SubSection")
@@ -218,70 +227,67 @@ class Config:
 
     def _named(self, statement: Statement) -> Statement:
         if not statement.arguments or statement.arguments[0].kind != "string":
-            raise self.error(statement.start, f"{statement.keyword.decode()} needs a name in quotes")
+            raise self.error(statement.start, f"{statement.keyword} needs a name in quotes")
         for token in statement.arguments[1:]:
             raise self.error(token.start, "expected a keyword")
         return statement
 
     def _bare(self, statement: Statement) -> None:
         for token in statement.arguments:
-            raise self.error(token.start, f"expected nothing after {statement.keyword.decode()}")
+            raise self.error(token.start, f"expected nothing after {statement.keyword}")
 
 
 class Editor:
     """Changes to a file, collected and then made at once, with the file's own line ends and indentation."""
 
     def __init__(self, config: Config) -> None:
-        self._config = config
-        self._changes: dict[tuple[int, int], bytes] = {}
-        self._entries: dict[int, list[bytes]] = {}
+        self._text = config.text
+        self._changes: dict[tuple[int, int], str] = {}
+        self._entries: dict[int, list[str]] = {}
         self._indents = {section.end: self._indent(section) for section in config.sections}
-        self._tail = b""
-        first = config.data.find(b"\n")
-        self._eol = b"\r\n" if first > 0 and config.data[first - 1 : first] == b"\r" else b"\n"
+        self._tail = ""
+        line_end = re.search(r"\r?\n", self._text)
+        self._line_end = line_end[0] if line_end else "\n"
 
-    def replace(self, start: int, end: int, text: bytes) -> None:
-        """Replace the bytes from `start` to `end` by `text`."""
+    def replace(self, start: int, end: int, text: str) -> None:
+        """Replace the characters from `start` to `end` by `text`."""
         self._changes[start, end] = text
 
-    def add_entry(self, section: Section, entry: bytes) -> None:
+    def add_entry(self, section: Section, entry: str) -> None:
         """Add an entry at the end of a section, unless it was added already."""
         entries = self._entries.setdefault(section.end, [])
         if entry not in entries:
             entries.append(entry)
 
-    def append(self, text: bytes) -> None:
+    def append(self, text: str) -> None:
         """Add `text`, which consists of complete lines, at the end of the file."""
         self._tail += text
 
     def result(self) -> bytes:
         """Return the file with all changes made."""
-        data = self._config.data
+        result = self._text
         changes = [self._insertion(end, entries) for end, entries in self._entries.items()]
         changes += [(start, end, text) for (start, end), text in self._changes.items()]
         # From the end, so that offsets stay valid.
         for start, end, text in sorted(changes, key=lambda change: change[:2], reverse=True):
-            data = data[:start] + text + data[end:]
-        if self._tail and data:
-            data += (b"" if data.endswith(b"\n") else self._eol) + self._eol
-        return data + self._tail.replace(b"\n", self._eol)
+            result = result[:start] + text + result[end:]
+        if self._tail and result:
+            result += ("" if result.endswith("\n") else self._line_end) + self._line_end
+        return (result + self._tail.replace("\n", self._line_end)).encode("latin-1")
 
-    def _insertion(self, end: int, entries: list[bytes]) -> tuple[int, int, bytes]:
+    def _insertion(self, end: int, entries: list[str]) -> tuple[int, int, str]:
         """Return the change that puts the entries before the `EndSection` at `end`."""
-        data = self._config.data
-        start = end
-        while start > 0 and data[start - 1 : start] in (b" ", b"\t"):
-            start -= 1
-        if data[start - 1 : start] == b"\n":
-            return start, start, b"".join(self._indents[end] + entry + self._eol for entry in entries)
+        start = len(self._text[:end].rstrip(" \t"))
+        if self._text[:start].endswith("\n"):
+            return start, start, "".join(self._indents[end] + entry + self._line_end for entry in entries)
         # There is something else before it on its line.
-        return end, end, (b" " if start == end else b"") + b"".join(entry + b" " for entry in entries)
+        return end, end, (" " if start == end else "") + "".join(entry + " " for entry in entries)
 
-    def _indent(self, section: Section) -> bytes:
+    def _indent(self, section: Section) -> str:
         """Return the blanks before the last entry that begins a line."""
         for statement in reversed(section.statements):
-            before = self._config.data[: statement.start]
-            indent = before[len(before.rstrip(b" \t")) :]
-            if before.endswith(b"\n" + indent) and not statement.in_subsection:
+            before = self._text[: statement.start]
+            indent = before[len(before.rstrip(" \t")) :]
+            if before.endswith("\n" + indent) and not statement.in_subsection:
                 return indent
-        return b"    "
+        return "    "

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from gpufan.core.pci import PciAddress
 from gpufan.errors import InputError
 from gpufan.system.resources import template
-from gpufan.xorg.config import Config, Editor, Section, Token, same_name, with_bits
+from gpufan.xorg.config import Config, Editor, Section, Token, readable, same_name, with_bits
 
 
 class Wanted(NamedTuple):
@@ -65,13 +65,13 @@ class _Edit:
         self.wanted = wanted
         self.editor = Editor(config)
         self.notes: list[str] = []
-        self.devices = config.of_kind(b"device")
-        self.screens = config.of_kind(b"screen")
+        self.devices = config.of_kind("device")
+        self.screens = config.of_kind("screen")
         self.layout = active_layout(config)
         self.nvidia: list[Section] = []
         self.unplaced: list[Section] = []
         """NVIDIA Devices without a BusID; X gives each of them the first free card."""
-        self.serving: dict[PciAddress, list[bytes]] = {card: [] for card in cards}
+        self.serving: dict[PciAddress, list[str]] = {card: [] for card in cards}
         """Identifiers of the Devices of each card."""
         self.new_devices: list[NewDevice] = []
         self.new_screens: list[NewScreen] = []
@@ -83,31 +83,31 @@ class _Edit:
             self.set_coolbits(device)
             self.pretend_monitor(device)
         # A Screen that names no Device uses a new one if there was none before.
-        for screen in self.screens_of([device.identifier.encode() for device in self.new_devices]):
+        for screen in self.screens_of([device.identifier for device in self.new_devices]):
             self.raise_coolbits(screen)
         layout = self.add_screens()
         if self.new_devices or self.new_screens or layout:
             text = template("templates/xorg.conf.j2").render(
-                new=not self.config.data,
+                new=not self.config.text,
                 devices=self.new_devices,
                 screens=self.new_screens,
                 layout=layout,
                 coolbits=self.wanted.coolbits,
                 monitor=self.wanted.monitor,
             )
-            self.editor.append(text.encode("latin-1"))
+            self.editor.append(text)
         return Edited(self.editor.result(), tuple(self.notes))
 
     def assign(self) -> None:
         """Find the Devices of each card."""
         for device in self.devices:
-            driver = self.config.string(device, b"driver")
-            is_nvidia = driver is not None and same_name(driver.text) == b"nvidia"
+            driver = self.config.string(device, "driver")
+            is_nvidia = driver is not None and same_name(driver.text) == "nvidia"
             address = self.address(device, is_nvidia)
             if is_nvidia or (driver is None and address in self.serving):
                 self.nvidia.append(device)
             elif driver is not None and address in self.serving:
-                self.note(device, f"gives card {address} to the driver {_text(driver.text)}: X cannot set its fans")
+                self.note(device, f"gives card {address} to the driver {readable(driver.text)}: X cannot set its fans")
             if is_nvidia and address is None:
                 self.unplaced.append(device)
             elif address in self.serving:
@@ -123,11 +123,11 @@ class _Edit:
 
     def address(self, device: Section, is_nvidia: bool) -> PciAddress | None:
         """Return the address in BusID; None if there is none. Raises InputError for a wrong one of an NVIDIA card."""
-        token = self.config.string(device, b"busid")
+        token = self.config.string(device, "busid")
         if token is None:
             return None
         try:
-            return PciAddress.from_bus_id(_text(token.text))
+            return PciAddress.from_bus_id(token.text)
         except InputError as error:
             if is_nvidia:
                 raise self.config.error(token.start, str(error)) from None
@@ -139,34 +139,34 @@ class _Edit:
         in_device = self.raise_coolbits(device)
         in_screens = [self.raise_coolbits(screen) for screen in screens]
         if not in_device and not (in_screens and all(in_screens)):
-            self.editor.add_entry(device, b'Option "Coolbits" "%d"' % self.wanted.coolbits)
+            self.editor.add_entry(device, f'Option "Coolbits" "{self.wanted.coolbits}"')
 
     def raise_coolbits(self, section: Section) -> bool:
         """Set the bits in each Coolbits of a section and its Monitors; return whether the section has Coolbits."""
         # An option of the Monitor overrides that of the Device.
         for place in (section, *self.monitors_of(section)):
-            for name, value in self.config.options(place, b"coolbits"):
+            for name, value in self.config.options(place, "coolbits"):
                 if value is None:
-                    self.editor.replace(name.end, name.end, b' "%d"' % self.wanted.coolbits)
+                    self.editor.replace(name.end, name.end, f' "{self.wanted.coolbits}"')
                     continue
                 text = with_bits(value.text, self.wanted.coolbits)
                 if text is None:
                     raise self.config.error(value.start, "Coolbits is not a whole number here: correct it or remove it")
                 if text != value.text:
-                    self.editor.replace(value.start, value.end, b'"%b"' % text)
-        return bool(self.config.options(section, b"coolbits"))
+                    self.editor.replace(value.start, value.end, f'"{text}"')
+        return bool(self.config.options(section, "coolbits"))
 
     def pretend_monitor(self, device: Section) -> None:
         """Add the pretended monitor to a Device, unless it names another monitor."""
         sections = (device, *self.screens_of([self.config.identifier(device)]))
         missing = []
         for name, value in self.wanted.monitor:
-            found = [o for section in sections for o in self.config.options(section, same_name(name.encode()))]
-            if any(option.value is None or _text(option.value.text) != value for option in found):
+            found = [o for section in sections for o in self.config.options(section, same_name(name))]
+            if any(option.value is None or option.value.text != value for option in found):
                 self.note(device, f"has a {name} of its own: no monitor is pretended there")
                 return
             if not found:
-                missing.append(f'Option "{name}" "{value}"'.encode("latin-1"))
+                missing.append(f'Option "{name}" "{value}"')
         for entry in missing:
             self.editor.add_entry(device, entry)
 
@@ -176,13 +176,13 @@ class _Edit:
         for card in self.unserved():
             identifier = _free_name(f"NVIDIA {card}", taken)
             self.new_devices.append(NewDevice(identifier, card.xorg))
-            self.serving[card].append(identifier.encode())
+            self.serving[card].append(identifier)
         if self.new_devices:
             # With more than one Device, X requires a BusID in each.
             for device in self.unplaced:
                 name = self.config.identifier(device)
                 for card in [card for card, devices in self.serving.items() if name in devices]:
-                    self.editor.add_entry(device, f'BusID "{card.xorg}"'.encode())
+                    self.editor.add_entry(device, f'BusID "{card.xorg}"')
 
     def add_screens(self) -> list[str]:
         """Add a Screen for each card that has none, and put it into the layout; return the screens of a new layout."""
@@ -194,10 +194,10 @@ class _Edit:
                 continue
             screens = self.screens_of(own)
             if screens:
-                missing.append(_text(self.config.identifier(screens[0])))
+                missing.append(self.config.identifier(screens[0]))
             else:
                 missing.append(_free_name(f"Screen {card}", taken))
-                self.new_screens.append(NewScreen(missing[-1], _text(own[0]), nvidia=True))
+                self.new_screens.append(NewScreen(missing[-1], own[0], nvidia=True))
         if not missing:
             return []
         if not names:
@@ -207,9 +207,9 @@ class _Edit:
         self.add_to_layout(self.layout, names, missing)
         return []
 
-    def placed(self) -> tuple[list[str], set[bytes]]:
+    def placed(self) -> tuple[list[str], set[str]]:
         """Return the screens of the layout, and the Devices that X uses or that are declared inactive."""
-        names = self.config.strings(self.layout, b"screen") if self.layout else []
+        names = self.config.strings(self.layout, "screen") if self.layout else []
         screens = [screen for name in names for screen in self.named(self.screens, name.text)[:1]]
         if not names:
             # X uses the first Screen, and if there is no Screen the first Device.
@@ -218,25 +218,23 @@ class _Edit:
         if not names and not screens:
             devices |= {same_name(self.config.identifier(device)) for device in self.devices[:1]}
         if self.layout:
-            devices |= {same_name(token.text) for token in self.config.strings(self.layout, b"inactive")}
-        return [_text(name.text) for name in names], devices
+            devices |= {same_name(token.text) for token in self.config.strings(self.layout, "inactive")}
+        return [name.text for name in names], devices
 
-    def implied_screen(self, taken: set[bytes]) -> list[str]:
+    def implied_screen(self, taken: set[str]) -> list[str]:
         """Return the screen that X used without a layout, so that the new layout has it too."""
         if self.screens:
-            return [_text(self.config.identifier(self.screens[0]))]
+            return [self.config.identifier(self.screens[0])]
         if not self.devices:
             return []
         device = self.devices[0]
         identifier = _free_name("Screen 0", taken)
-        self.new_screens.insert(
-            0, NewScreen(identifier, _text(self.config.identifier(device)), nvidia=device in self.nvidia)
-        )
+        self.new_screens.insert(0, NewScreen(identifier, self.config.identifier(device), nvidia=device in self.nvidia))
         return [identifier]
 
     def add_to_layout(self, layout: Section, names: list[str], missing: list[str]) -> None:
         """Add screens to the right of those of a layout, with numbers if those have numbers."""
-        entries = [statement for statement in layout.statements if statement.keyword == b"screen"]
+        entries = [statement for statement in layout.statements if statement.keyword == "screen"]
         numbers = [int(entry.arguments[0].text) for entry in entries if _is_number(entry.arguments[0])]
         number = max([*numbers, len(names) - 1]) + 1
         previous = names[-1] if names else None
@@ -244,62 +242,57 @@ class _Edit:
             entry = f'Screen {number} "{name}"' if numbers or not names else f'Screen "{name}"'
             if previous is not None:
                 entry += f' RightOf "{previous}"'
-            self.editor.add_entry(layout, entry.encode("latin-1"))
+            self.editor.add_entry(layout, entry)
             number, previous = number + 1, name
 
-    def screens_of(self, devices: Sequence[bytes]) -> list[Section]:
+    def screens_of(self, devices: Sequence[str]) -> list[Section]:
         """Return the Screens that use one of these Devices."""
         wanted = set(map(same_name, devices))
         return [screen for screen in self.screens if not wanted.isdisjoint(self.devices_of(screen))]
 
-    def devices_of(self, screen: Section) -> set[bytes]:
+    def devices_of(self, screen: Section) -> set[str]:
         """Return the names of the Devices that a Screen uses: the first of the file if it names none."""
-        named = [token.text for token in self.config.strings(screen, b"device")]
+        named = [token.text for token in self.config.strings(screen, "device")]
         if not named:
             known = [self.config.identifier(device) for device in self.devices[:1]]
-            named = (known + [device.identifier.encode() for device in self.new_devices])[:1]
-        return {same_name(name) for name in (*named, *(t.text for t in self.config.strings(screen, b"gpudevice")))}
+            named = (known + [device.identifier for device in self.new_devices])[:1]
+        return {same_name(name) for name in (*named, *(t.text for t in self.config.strings(screen, "gpudevice")))}
 
     def monitors_of(self, screen: Section) -> list[Section]:
         """Return the Monitors of a Screen."""
-        monitors = self.config.of_kind(b"monitor")
-        return [m for name in self.config.strings(screen, b"monitor") for m in self.named(monitors, name.text)]
+        monitors = self.config.of_kind("monitor")
+        return [m for name in self.config.strings(screen, "monitor") for m in self.named(monitors, name.text)]
 
-    def named(self, sections: Sequence[Section], name: bytes) -> list[Section]:
+    def named(self, sections: Sequence[Section], name: str) -> list[Section]:
         """Return the sections of that name."""
         return [section for section in sections if same_name(self.config.identifier(section)) == same_name(name)]
 
     def note(self, section: Section, text: str) -> None:
         """Add a note about a section."""
-        name = self.config.identifier(section).decode(errors="backslashreplace")
+        name = readable(self.config.identifier(section))
         self.notes.append(f'{self.config.name}:{self.config.line(section.start)}: Device "{name}" {text}')
 
 
 def active_layout(config: Config) -> Section | None:
     """Return the ServerLayout that X uses: the one that ServerFlags names, else the first."""
-    layouts = config.of_kind(b"serverlayout")
-    for flags in config.of_kind(b"serverflags"):
-        for _, value in config.options(flags, b"defaultserverlayout"):
+    layouts = config.of_kind("serverlayout")
+    for flags in config.of_kind("serverflags"):
+        for _, value in config.options(flags, "defaultserverlayout"):
             for layout in layouts:
                 if value and same_name(config.identifier(layout)) == same_name(value.text):
                     return layout
     return next(iter(layouts), None)
 
 
-def _free_name(name: str, taken: set[bytes]) -> str:
+def _free_name(name: str, taken: set[str]) -> str:
     """Return `name`, with a number if `taken` contains it, and add the result to `taken`."""
     free, number = name, 1
-    while same_name(free.encode()) in taken:
+    while same_name(free) in taken:
         number += 1
         free = f"{name} #{number}"
-    taken.add(same_name(free.encode()))
+    taken.add(same_name(free))
     return free
 
 
 def _is_number(token: Token) -> bool:
     return token.kind == "number" and token.text.isdigit() and len(token.text) < 10
-
-
-def _text(name: bytes) -> str:
-    """Bytes as text; `encode("latin-1")` returns the same bytes."""
-    return name.decode("latin-1")

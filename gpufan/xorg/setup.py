@@ -16,7 +16,7 @@ from pathlib import Path
 from gpufan.core.pci import PciAddress
 from gpufan.errors import GpufanError, InputError
 from gpufan.system import files
-from gpufan.xorg.config import Config, Section, same_name, with_bits
+from gpufan.xorg.config import Config, Section, readable, same_name, with_bits
 from gpufan.xorg.edid import PRETENDED_EDID
 from gpufan.xorg.edit import Wanted, edit
 
@@ -154,28 +154,27 @@ def _notes_on(snippet: Config, config: Config, coolbits: int) -> list[str]:
     names = {(section.kind, same_name(config.identifier(section))) for section in _named(config)}
     for section in snippet.sections:
         where = f"{snippet.name}:{snippet.line(section.start)}"
-        for _, value in snippet.options(section, b"coolbits"):
-            notes.append(f"{where}: {_on_coolbits(value.text if value else b'', section, coolbits)}")
-        if section.kind == b"serverlayout":
+        for _, value in snippet.options(section, "coolbits"):
+            notes.append(f"{where}: {_on_coolbits(value.text if value else '', section, coolbits)}")
+        if section.kind == "serverlayout":
             notes.append(f"{where}: this ServerLayout would override the one in xorg.conf: remove it")
         elif section in _named(snippet) and (section.kind, same_name(snippet.identifier(section))) in names:
-            kind = section.kind.decode().capitalize()
+            kind = section.kind.capitalize()
             notes.append(f"{where}: this {kind} would override the one of the same name in xorg.conf: rename it")
     return notes
 
 
-def _on_coolbits(text: bytes, section: Section, coolbits: int) -> str:
+def _on_coolbits(text: str, section: Section, coolbits: int) -> str:
     better = with_bits(text, coolbits)
-    held = text.decode(errors="backslashreplace")
     if better == text:
-        return f'already sets Coolbits "{held}"'
+        return f'already sets Coolbits "{text}"'
     # An OutputClass is for all devices of a kind; a Device overrides it.
-    verb = "is overridden by" if section.kind == b"outputclass" else "would override"
-    return f'sets Coolbits "{held}", which {verb} xorg.conf: make it "{(better or b"%d" % coolbits).decode()}"'
+    verb = "is overridden by" if section.kind == "outputclass" else "would override"
+    return f'sets Coolbits "{readable(text)}", which {verb} xorg.conf: make it "{better or coolbits}"'
 
 
 def _named(config: Config) -> list[Section]:
-    return [section for section in config.sections if section.kind in (b"device", b"screen", b"serverlayout")]
+    return [section for section in config.sections if section.kind in ("device", "screen", "serverlayout")]
 
 
 def _check_unchanged(change: Change) -> None:

@@ -99,24 +99,24 @@ def _served(config: Config, box: SimpleNamespace) -> tuple[list[int], list[int]]
     Exits where NVIDIA's driver would not start.
     """
     cards = {PciAddress.parse(card.info.pci): card.info.index for card in box.gpus}
-    devices = {same_name(config.identifier(device)): device for device in config.of_kind(b"device")}
+    devices = {same_name(config.identifier(device)): device for device in config.of_kind("device")}
     served, settable = [], []
-    for screen in config.of_kind(b"screen"):
-        device = devices[same_name(config.strings(screen, b"device")[-1].text)]
-        address = PciAddress.from_bus_id(config.strings(device, b"busid")[-1].text.decode())
-        if config.strings(device, b"driver")[-1].text != b"nvidia" or address not in cards:
+    for screen in config.of_kind("screen"):
+        device = devices[same_name(config.strings(screen, "device")[-1].text)]
+        address = PciAddress.from_bus_id(config.strings(device, "busid")[-1].text)
+        if config.strings(device, "driver")[-1].text != "nvidia" or address not in cards:
             sys.exit("(EE) No devices detected.")
-        if not _number(config, [screen, device], b"allowemptyinitialconfiguration"):
+        if not _number(config, [screen, device], "allowemptyinitialconfiguration"):
             sys.exit("(EE) Screen(s) found, but none have a usable configuration.")
         served.append(cards[address])
-        if _number(config, [screen, device], b"coolbits") & FANS_BIT:
+        if _number(config, [screen, device], "coolbits") & FANS_BIT:
             settable.append(cards[address])
     return served, settable
 
 
-def _number(config: Config, sections: list[Section], option: bytes) -> int:
+def _number(config: Config, sections: list[Section], option: str) -> int:
     values = [found.value.text for section in sections for found in config.options(section, option) if found.value]
-    return int({b"on": b"1", b"true": b"1"}.get(values[0].lower(), values[0])) if values else 0
+    return int({"on": "1", "true": "1"}.get(values[0].lower(), values[0])) if values else 0
 
 
 def main(arguments: list[str]) -> None:

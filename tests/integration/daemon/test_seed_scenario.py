@@ -52,9 +52,9 @@ def test_seed_scenario(tmp_path: Path) -> None:
         assert (status, err) == (0, "")
         assert "+++ " in out and f"wrote {path}" in out
         config = Config(path.read_bytes(), "xorg.conf")
-        devices = config.of_kind(b"device")
-        assert [config.strings(device, b"busid")[0].text for device in devices] == [b"PCI:10:0:0", b"PCI:65:0:0"]
-        assert [config.options(device, b"coolbits")[0].value.text for device in devices] == [b"4", b"4"]
+        devices = config.of_kind("device")
+        assert [config.strings(device, "busid")[0].text for device in devices] == ["PCI:10:0:0", "PCI:65:0:0"]
+        assert [config.options(device, "coolbits")[0].value.text for device in devices] == ["4", "4"]
         assert box.gpufan("setup-xorg", "--output", str(path))[1] == f"{path} needs no change\n"
 
         with box.double.live(speed=20), box.running("run", *CURVE) as process:

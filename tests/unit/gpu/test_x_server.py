@@ -61,11 +61,11 @@ def x_error(shared: SharedXServer) -> str:
 
 def test_the_config_of_our_own_server_has_all_cards_with_coolbits_and_needs_no_monitor() -> None:
     config = Config(headless_config(CARDS).encode(), "xorg.conf")
-    devices = config.of_kind(b"device")
-    assert [config.strings(device, b"busid")[0].text for device in devices] == [b"PCI:10:0:0", b"PCI:65:0:0"]
-    assert [config.options(device, b"coolbits")[0].value.text for device in devices] == [b"4", b"4"]
-    screens = config.of_kind(b"screen")
-    assert all(config.options(screen, b"allowemptyinitialconfiguration") for screen in screens)
+    devices = config.of_kind("device")
+    assert [config.strings(device, "busid")[0].text for device in devices] == ["PCI:10:0:0", "PCI:65:0:0"]
+    assert [config.options(device, "coolbits")[0].value.text for device in devices] == ["4", "4"]
+    screens = config.of_kind("screen")
+    assert all(config.options(screen, "allowemptyinitialconfiguration") for screen in screens)
     assert len(screens) == 2
 
 

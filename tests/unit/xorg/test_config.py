@@ -5,30 +5,30 @@ from gpufan.errors import InputError
 from gpufan.xorg.config import Config
 
 
-def sections(text: bytes) -> list[bytes]:
+def sections(text: bytes) -> list[str]:
     return [section.kind for section in Config(text, "f").sections]
 
 
 def test_case_blanks_and_underscores_do_not_count_in_keywords_and_section_names():
-    assert sections(b'SEC_TION "Server _Layout" END_SECTION') == [b"serverlayout"]
+    assert sections(b'SEC_TION "Server _Layout" END_SECTION') == ["serverlayout"]
 
 
 def test_comment_ends_at_a_carriage_return_as_it_does_for_the_server():
-    assert sections(b'# note\rSection "Device"\rEndSection') == [b"device"]
+    assert sections(b'# note\rSection "Device"\rEndSection') == ["device"]
 
 
 def test_hash_sign_in_quotes_is_no_comment():
     config = Config(b'Section "Device" Identifier "a # b" EndSection', "f")
-    assert config.identifier(config.sections[0]) == b"a # b"
+    assert config.identifier(config.sections[0]) == "a # b"
 
 
 def test_quoted_keywords_are_values():
-    assert sections(b'Section "Device" Identifier "EndSection" EndSection') == [b"device"]
+    assert sections(b'Section "Device" Identifier "EndSection" EndSection') == ["device"]
 
 
 def test_last_of_repeated_entries_holds():
     config = Config(b'Section "Device" Driver "nv" Driver "nvidia" EndSection', "f")
-    assert config.string(config.sections[0], b"driver").text == b"nvidia"
+    assert config.string(config.sections[0], "driver").text == "nvidia"
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,13 @@ def test_syntax_error_is_named_with_line_and_column(text, message):
 def test_option_that_the_server_cannot_read_is_an_error(option):
     config = Config(b'Section "Device" ' + option + b" EndSection", "f")
     with pytest.raises(InputError, match="f:1:"):
-        config.options(config.sections[0], b"coolbits")
+        config.options(config.sections[0], "coolbits")
 
 
 def test_entry_without_a_value_in_quotes_is_an_error():
     config = Config(b'Section "Device"\n Driver nvidia EndSection', "f")
     with pytest.raises(InputError, match="f:2:2: driver needs a value in quotes"):
-        config.string(config.sections[0], b"driver")
+        config.string(config.sections[0], "driver")
 
 
 @pytest.mark.parametrize("text", ["PCI:10:0:0", "pci:10@0:0:0", "AGP:10:0", "10:0:0", "PCI:010:00:0"])

@@ -32,7 +32,7 @@ def check_all_else_unchanged(pieces: list[Piece]) -> None:
         if piece.kind == "coolbits":
             match = QUOTED.match(result, at)
             assert match
-            assert match[0] in (piece.data, b'"%b"' % with_bits(piece.data[1:-1], 4))
+            assert match[0] in (piece.data, f'"{with_bits(piece.data[1:-1].decode(), 4)}"'.encode())
             at = match.end()
             continue
         before = piece.data
@@ -53,25 +53,25 @@ def check_all_else_unchanged(pieces: list[Piece]) -> None:
 def check_every_card_is_served(pieces: list[Piece]) -> None:
     result = edited(b"".join(piece.data for piece in pieces))
     config = Config(result, "xorg.conf")
-    devices = {same_name(config.identifier(device)): device for device in config.of_kind(b"device")}
-    nvidia = [d for d in devices.values() if same_name(config.string(d, b"driver").text) == b"nvidia"]
+    devices = {same_name(config.identifier(device)): device for device in config.of_kind("device")}
+    nvidia = [d for d in devices.values() if same_name(config.string(d, "driver").text) == "nvidia"]
     for device in nvidia:
-        using = [s for s in config.of_kind(b"screen") if names_device(config, s, config.identifier(device))]
+        using = [s for s in config.of_kind("screen") if names_device(config, s, config.identifier(device))]
         assert has_fan_bit(config, device) or (using and all(has_fan_bit(config, screen) for screen in using))
-    busy = [config.string(device, b"busid") for device in devices.values()]
-    named = {PciAddress.from_bus_id(token.text.decode()) for token in busy if token}
-    assert named.issuperset(CARDS) or any(config.string(device, b"busid") is None for device in nvidia)
+    busy = [config.string(device, "busid") for device in devices.values()]
+    named = {PciAddress.from_bus_id(token.text) for token in busy if token}
+    assert named.issuperset(CARDS) or any(config.string(device, "busid") is None for device in nvidia)
 
 
 def names_device(config, screen, name) -> bool:
-    named = config.string(screen, b"device")
+    named = config.string(screen, "device")
     if named is None:
-        return config.of_kind(b"device")[0] is not None and config.identifier(config.of_kind(b"device")[0]) == name
+        return config.of_kind("device")[0] is not None and config.identifier(config.of_kind("device")[0]) == name
     return same_name(named.text) == same_name(name)
 
 
 def has_fan_bit(config, section) -> bool:
-    values = [option.value.text for option in config.options(section, b"coolbits")]
+    values = [option.value.text for option in config.options(section, "coolbits")]
     return bool(values) and with_bits(values[-1], 4) == values[-1]
 
 
