@@ -61,11 +61,6 @@ class _Value:
         self._arguments = (handle, *arguments, byref(self._buffer))
         self._field = field
 
-    @property
-    def is_absent(self) -> bool:
-        """Whether this driver or card does not support it."""
-        return self._call is None
-
     def read(self) -> int | None:
         """The number now, or None if it cannot be read. Raises GpuLost."""
         if self._call is None:
@@ -110,16 +105,16 @@ class _Sensors:
     def read(self) -> Reading:
         """Raises GpuLost."""
         temperature_c = self._temperature.read()
-        if temperature_c is None and self._temperature.is_absent:
+        if temperature_c is None:
             temperature_c = self._old_temperature.read()
         power_mw = self._power_mw.read()
         fans = []
         for speed, target, policy, rpm in self._fans:
-            speed_percent, target_percent, said = speed.read(), target.read(), policy.read()
-            manual = None if said is None else said == pynvml.NVML_FAN_POLICY_MANUAL
+            speed_percent, target_percent, policy_now = speed.read(), target.read(), policy.read()
+            manual = None if policy_now is None else policy_now == pynvml.NVML_FAN_POLICY_MANUAL
             fans.append(FanReading(speed_percent, target_percent, manual, rpm.read()))
         power_w = None if power_mw is None else power_mw / 1000
-        return Reading(temperature_c, power_w, tuple(fans), _throttled_by(self._throttle.read()))
+        return Reading(temperature_c, power_w, tuple(fans), _worst_throttle(self._throttle.read()))
 
 
 def _rpm(handle: Any, fan: int) -> _Value:
@@ -129,7 +124,7 @@ def _rpm(handle: Any, fan: int) -> _Value:
     return _Value("nvmlDeviceGetFanSpeedRPM", handle, into=speed, field="speed")
 
 
-def _throttled_by(mask: int | None) -> Throttle | None:
+def _worst_throttle(mask: int | None) -> Throttle | None:
     if mask is None:
         return None
     return next((name for bits, name in _THROTTLES if mask & bits), Throttle.NONE)

@@ -1,4 +1,4 @@
-"""What stands in for hardware at the lowest boundary there is, so that everything above it is real."""
+"""Doubles of the hardware at the lowest possible boundary, so that everything above it is real."""
 
 import os
 import shutil

@@ -1,9 +1,9 @@
-"""An X server that knows nothing but NV-CONTROL, over the cards of a simulated box.
+"""An X server that has only NV-CONTROL, for the cards of a simulated box.
 
-It listens where X servers listen, /tmp/.X11-unix/X<number>, on a high number that is free, and speaks just enough of
-the core protocol for a real client library: setup with a cookie, QueryExtension, ListExtensions, GetKeyboardMapping,
+It listens at /tmp/.X11-unix/X<number>, with a high number that is free, and implements as much of the core protocol as
+a real client library needs: setup with a cookie, QueryExtension, ListExtensions, GetKeyboardMapping,
 GetInputFocus. Layouts are those of the X protocol, appendix B, and of NVIDIA's nv_control.h; they are written down here
-a second time, apart from those in gpufan, so that a mistake in one shows.
+a second time, independently of gpufan, so that a mistake in one of them is found.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ COOLERS_OF_GPU = 10
 QUERY, SET_ONLY, QUERY_STRING, QUERY_RANGE, SET, QUERY_BINARY, COUNT = 2, 3, 4, 5, 19, 20, 24
 BAD_REQUEST, BAD_VALUE, BAD_MATCH = 1, 2, 8
 ABSENT = 0
-"""In `failures`: the attribute is answered as one that the target does not have, or refuses to be set."""
+"""In `failures`: the target does not have the attribute, or refuses to set it."""
 
 
 class _Error(Exception):
@@ -42,8 +42,8 @@ class NvControlServer:
     """Serves `box` until closed. Everything public may be changed while it runs.
 
     `box` may be anything whose cards are used like simulated ones. The display is the first of `numbers` that is free,
-    and `folder` gets a file with its cookie. `order` tells which card is the server's GPU 0, 1, ... Coolers are
-    numbered from the last of them to the first, so that neither numbering is like NVML's.
+    and `folder` gets a file with its cookie. `order` are the indices of the cards that are the server's GPU 0, 1, ...
+    Coolers are numbered from the last of them to the first, so that neither numbering is like NVML's.
     """
 
     def __init__(
@@ -59,23 +59,23 @@ class NvControlServer:
         self.levels: dict[int, int] = {}
         self.coolbits = True
         self.refusal = b"Authorization required, but no authorization protocol specified\n"
-        """What a client without the cookie is told."""
+        """The answer to a client without the cookie."""
         self.extension = True
         self.uuids = True
         self.sets: list[tuple[int, int, int, int]] = []
-        """Each set that was asked for: target type, target, attribute, value."""
+        """Each request to set an attribute: target type, target, attribute, value."""
         self.failures: dict[tuple[int, int], int] = {}
-        """Attribute and number of the target to the X error that it gives, or to ABSENT."""
+        """The X error, or ABSENT, for an attribute and the number of its target."""
         self.before_reply: Callable[[], Iterable[bytes]] = lambda: ()
-        """Called for each request of NV-CONTROL; what it yields goes out ahead of the reply."""
+        """Called for each request of NV-CONTROL; what it yields is sent before the reply."""
         self.hanging = threading.Event()
-        """While set, requests of NV-CONTROL are taken and not answered."""
+        """While set, requests of NV-CONTROL are not answered."""
         self.connections = 0
         self._clients: list[socket.socket] = []
         self._closed = threading.Event()
         self._lock = threading.Lock()
         self._cookie = cookie
-        # Numbers of this process's own, or another test could take the one that a server has just left.
+        # Each process has its own numbers: another test must not take a number that was just freed.
         own = 1000 + os.getpid() % 500 * 100
         self._listener, self.number = _listen(range(own, own + 100) if numbers is None else numbers)
         self.name = f":{self.number}"
@@ -90,7 +90,7 @@ class NvControlServer:
         self.close()
 
     def close(self) -> None:
-        """Die as a server does: every connection breaks and the display is free."""
+        """End: break every connection and free the display."""
         self._closed.set()
         with contextlib.suppress(OSError):
             Path(self._listener.getsockname()).unlink(missing_ok=True)
@@ -99,7 +99,7 @@ class NvControlServer:
         self.drop()
 
     def drop(self) -> None:
-        """Break every connection, and go on taking new ones."""
+        """Break every connection; new ones are accepted."""
         with self._lock:
             for client in self._clients:
                 with contextlib.suppress(OSError):
@@ -232,7 +232,7 @@ class NvControlServer:
         return {CURRENT_LEVEL: fan.speed_percent, LEVEL: target, RPM: fan.speed_rpm}.get(attribute)
 
     def _set(self, kind: int, number: int, attribute: int, value: int) -> bool:
-        """Whether it was done. The plant has one speed for all fans of a card: that of the slowest level."""
+        """Whether the attribute was set. The plant has one speed for all fans of a card: the lowest level."""
         if (kind, attribute) == (GPU, MANUAL) and self.coolbits:
             card = self.cards[number]
             if not value:

@@ -1,4 +1,4 @@
-"""The double of an NVIDIA X server, judged by python-xlib: what both agree on is not a mistake made twice by us."""
+"""The double of an NVIDIA X server, checked with python-xlib, so that it does not repeat a mistake of our client."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ def server(plant: SimulatedBox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def xlib(server: NvControlServer) -> Iterator[Any]:
     display = Display(server.name)
-    # Its randr and damage modules register their errors over those of the core protocol.
+    # Its randr and damage modules replace the errors of the core protocol by their own.
     display.display.error_classes = xerror_class.copy()
     yield display
     display.close()
@@ -73,7 +73,7 @@ def test_python_xlib_understands_its_errors(xlib: Any) -> None:
     assert xlib.nvcontrol_get_gpu_count() == 2
 
 
-def test_python_xlib_is_turned_away_without_the_cookie(
+def test_python_xlib_is_refused_without_the_cookie(
     server: NvControlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XAUTHORITY", str(tmp_path / "none"))

@@ -50,7 +50,7 @@ def error_of(call: Callable[..., object], *arguments: object) -> int:
 
 
 @pytest.mark.parametrize("kind", Kind, ids=lambda kind: kind.name)
-def test_each_kind_of_call_is_counted_and_fails_on_order_and_on_a_lost_card(double: NvmlDouble, kind: Kind) -> None:
+def test_each_kind_of_call_is_counted_and_fails_on_request_and_on_a_lost_card(double: NvmlDouble, kind: Kind) -> None:
     card = pynvml.nvmlDeviceGetHandleByIndex(0)
     before = double.calls(0)[kind]
     CALLS[kind](card)
@@ -59,10 +59,10 @@ def test_each_kind_of_call_is_counted_and_fails_on_order_and_on_a_lost_card(doub
     double.cards[0].lost = 1
     assert error_of(CALLS[kind], card) == pynvml.NVML_ERROR_GPU_IS_LOST
     assert double.calls(0)[kind] == before + 3
-    pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(1))  # the other card is well
+    pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(1))  # the other card still works
 
 
-def test_a_card_is_found_by_uuid_and_by_pci_address_and_describes_itself(double: NvmlDouble) -> None:
+def test_a_card_is_found_by_uuid_and_by_pci_address_and_has_its_properties(double: NvmlDouble) -> None:
     uuid = double.cards[1].uuid.decode()
     card = pynvml.nvmlDeviceGetHandleByUUID(uuid)
     for address in ("00000000:41:00.0", "0000:41:00.0", "41:00.0"):
@@ -84,7 +84,7 @@ def test_a_card_is_found_by_uuid_and_by_pci_address_and_describes_itself(double:
     assert error_of(pynvml.nvmlDeviceGetFanSpeed, card) == pynvml.NVML_ERROR_NOT_SUPPORTED
 
 
-def test_setting_a_speed_takes_that_fan_only_and_the_default_gives_it_back(double: NvmlDouble) -> None:
+def test_setting_a_speed_concerns_that_fan_only_and_the_default_releases_it(double: NvmlDouble) -> None:
     card = pynvml.nvmlDeviceGetHandleByIndex(0)
     pynvml.nvmlDeviceSetFanSpeed_v2(card, 1, 70)
     assert [pynvml.nvmlDeviceGetFanControlPolicy_v2(card, fan) for fan in (0, 1)] == [AUTO, MANUAL]
@@ -121,14 +121,14 @@ def test_only_setting_needs_permission(double: NvmlDouble) -> None:
             CALLS[kind](card)
 
 
-def test_absurd_temperatures_pass_through(double: NvmlDouble) -> None:
+def test_absurd_temperatures_are_reported_unchanged(double: NvmlDouble) -> None:
     card = pynvml.nvmlDeviceGetHandleByIndex(0)
     double.cards[0].temperature = -40
     assert pynvml.nvmlDeviceGetTemperatureV(card, 0) == -40
     assert pynvml.nvmlDeviceGetTemperature(card, 0) == 2**32 - 40
 
 
-def test_a_hung_call_blocks_only_itself_until_it_is_let_go(double: NvmlDouble) -> None:
+def test_a_hung_call_blocks_only_itself_until_it_is_released(double: NvmlDouble) -> None:
     card, other = (pynvml.nvmlDeviceGetHandleByIndex(i) for i in (0, 1))
     double.cards[0].hang[Kind.TEMPERATURE] = 1
     thread = threading.Thread(target=CALLS[Kind.TEMPERATURE], args=(card,))
@@ -142,7 +142,7 @@ def test_a_hung_call_blocks_only_itself_until_it_is_let_go(double: NvmlDouble) -
     assert not thread.is_alive()
 
 
-def test_a_slow_call_takes_as_long_as_it_is_told(double: NvmlDouble) -> None:
+def test_a_slow_call_lasts_as_long_as_configured(double: NvmlDouble) -> None:
     card = pynvml.nvmlDeviceGetHandleByIndex(0)
     double.cards[0].delay_us[Kind.POWER] = 20_000
     start = time.monotonic()
@@ -181,7 +181,7 @@ def test_fans_and_temperature_follow_the_plant(double: NvmlDouble) -> None:
     assert pynvml.nvmlDeviceGetTemperatureV(card, 0) < lazy_c - 5
 
 
-def test_a_fan_left_behind_costs_cooling(double: NvmlDouble) -> None:
+def test_a_card_with_one_slow_fan_is_cooled_less(double: NvmlDouble) -> None:
     card = pynvml.nvmlDeviceGetHandleByIndex(0)
     pynvml.nvmlDeviceSetFanSpeed_v2(card, 0, 100)
     double.advance(600)
@@ -205,7 +205,7 @@ def test_a_stuck_fan_reports_success_and_does_not_move(double: NvmlDouble) -> No
     assert [pynvml.nvmlDeviceGetFanSpeed_v2(card, fan) for fan in (0, 1)] == [23, 23]
 
 
-def test_what_is_set_by_hand_stays_while_the_fans_move(double: NvmlDouble) -> None:
+def test_values_set_by_hand_stay_while_the_fans_move(double: NvmlDouble) -> None:
     double.cards[0].by_hand, double.cards[0].temperature = 1, 95
     CALLS[Kind.SET_FAN](pynvml.nvmlDeviceGetHandleByIndex(0))
     with double.live(speed=100):
@@ -246,7 +246,7 @@ TEMPERATURE = "nvmlDeviceGetTemperature"
         ("1400.0", {SET, POLICY, TEMPERATURE_V}, {TEMPERATURE}),
     ],
 )
-def test_each_driver_has_the_symbols_of_its_time(driver: str, has: set[str], lacks: set[str]) -> None:
+def test_each_driver_version_has_its_own_symbols(driver: str, has: set[str], lacks: set[str]) -> None:
     library = ctypes.CDLL(str(build(driver)))
     assert {name for name in has | lacks if hasattr(library, name)} == has
 
@@ -259,7 +259,7 @@ def test_an_old_driver_is_missing_functions_in_this_process_too(tmp_path: Path) 
         assert pynvml.nvmlDeviceGetTemperature(card, 0) == 30
 
 
-def test_another_process_reaches_the_same_cards(double: NvmlDouble) -> None:
+def test_another_process_sees_the_same_cards(double: NvmlDouble) -> None:
     program = (
         "import pynvml as n; n.nvmlInit(); card = n.nvmlDeviceGetHandleByIndex(1);"
         "n.nvmlDeviceSetFanSpeed_v2(card, 0, n.nvmlDeviceGetTemperatureV(card, 0))"

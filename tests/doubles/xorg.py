@@ -1,8 +1,8 @@
-"""NV-CONTROL over the cards of the NVML double, in this process or by a program that stands in for Xorg.
+"""NV-CONTROL for the cards of the NVML double, in this process or in a program that replaces Xorg.
 
 There is one plant behind both ways to the fans: the map that the NVML double shows. The program takes those options of
 Xorg that gpufan gives, and is as strict with its xorg.conf as NVIDIA's driver is: it knows the cards that have a Device
-and a Screen, lets fans be set where Coolbits say so, and does not start without a monitor unless told to.
+and a Screen, lets fans be set if Coolbits allow it, and does not start without a monitor unless an option allows it.
 """
 
 import mmap
@@ -60,7 +60,7 @@ class MappedCard:
         for fan in self._card.fans[: self._card.fan_count]:
             fan.target, fan.policy = duty_percent, nvml.MANUAL
             if fan.stuck == nvml.JAMS:
-                fan.stuck = nvml.MOVES  # what NVML could not make turn
+                fan.stuck = nvml.MOVES  # over X it turns
 
     def release(self) -> None:
         for fan in self._card.fans[: self._card.fan_count]:
@@ -68,12 +68,12 @@ class MappedCard:
 
 
 def mapped_box(cards: nvml.Map) -> SimpleNamespace:
-    """The cards of a map, as NvControlServer wants them."""
+    """The cards of a map, in the form that NvControlServer needs."""
     return SimpleNamespace(gpus=[MappedCard(cards.cards[i], i) for i in range(cards.card_count)])
 
 
 def install(folder: Path) -> dict[str, str]:
-    """Put the program into `folder`, named Xorg; what makes others find it there, on top of `os.environ`."""
+    """Write the program to `folder`/Xorg; return the environment variables with which others find it."""
     folder.mkdir()
     program = folder / "Xorg"
     program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m tests.doubles.xorg "$@"\n')
@@ -82,7 +82,7 @@ def install(folder: Path) -> dict[str, str]:
 
 
 def running(folder: Path) -> list[int]:
-    """Ids of the X servers that keep their files in `folder`."""
+    """Process ids of the X servers whose files are in `folder`."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -94,9 +94,9 @@ def running(folder: Path) -> list[int]:
 
 
 def _served(config: Config, box: SimpleNamespace) -> tuple[list[int], list[int]]:
-    """Indices of the cards that `config` has a Device and a Screen for, and of those among them with Coolbits.
+    """Indices of the cards with a Device and a Screen in `config`, and of those of them with Coolbits.
 
-    Exits where NVIDIA's driver would not start.
+    Exits if NVIDIA's driver would not start.
     """
     cards = {PciAddress.parse(card.info.pci): card.info.index for card in box.gpus}
     devices = {same_name(config.identifier(device)): device for device in config.of_kind("device")}

@@ -1,6 +1,6 @@
-"""xorg.conf files for the tests: some as people have them, and a strategy that makes any legal one.
+"""xorg.conf files for the tests: some realistic ones, and a strategy that generates any legal one.
 
-A made file is a list of pieces, so that a test can tell what of it an edit left alone without reading it our way.
+A generated file is a list of pieces, so that a test can compare the unchanged pieces without our parser.
 """
 
 import random
@@ -183,7 +183,7 @@ class _Writer:
 @st.composite
 def legal_files(draw: st.DrawFn, unknown: bool = True) -> list[Piece]:
     """A legal file; with sections and keywords that no server knows, if `unknown`."""
-    # A seed, since `st.randoms` would take ten times as long.
+    # A seed, because `st.randoms` is ten times slower.
     choice = random.Random(draw(st.integers(0, 2**32)))
     writer = _Writer(choice, unknown)
     devices, screens = choice.randrange(4), choice.randrange(4)

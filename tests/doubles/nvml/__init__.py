@@ -1,4 +1,4 @@
-"""NVML without a card: builds the C library that stands in for libnvidia-ml.so.1, and drives it through a shared map.
+"""NVML without a card: compiles a C library in place of libnvidia-ml.so.1, and controls it through shared memory.
 
 Above it the real pynvml runs, in this process (`install`) or in any other (`environment`).
 """
@@ -34,7 +34,7 @@ CARDS, FANS, LOG = 16, 4, 65536
 
 
 class Kind(IntEnum):
-    """Calls that are counted, made to fail, delayed and hung together; index into a card's arrays."""
+    """Kinds of calls that share a counter, an error, a delay and a hang; index into a card's arrays."""
 
     HANDLE = 0
     """By index, UUID or PCI address."""
@@ -72,7 +72,7 @@ class Fan(ctypes.Structure):
 
 
 class Card(ctypes.Structure):
-    """Temperatures in °C, duties in percent. With `by_hand` set the plant leaves temperature and power alone."""
+    """Temperatures in °C, duties in percent. With `by_hand` the test sets temperature and power, not the plant."""
 
     __slots__ = ()
     _fields_ = [
@@ -100,7 +100,7 @@ class _Entry(ctypes.Structure):
 
 
 class Map(ctypes.Structure):
-    """The whole file, as nvml.c declares it."""
+    """The content of the shared file, as nvml.c declares it."""
 
     __slots__ = ()
     _fields_ = [
@@ -115,7 +115,7 @@ class Map(ctypes.Structure):
 
 
 class SetCall(NamedTuple):
-    """One call that was to change a fan, `time_ns` on the clock of time.monotonic_ns."""
+    """One call to change a fan; `time_ns` as of time.monotonic_ns."""
 
     time_ns: int
     pid: int
@@ -127,7 +127,7 @@ class SetCall(NamedTuple):
 
 
 def build(driver: str = DRIVER, folder: Path | None = None) -> Path:
-    """Compile the library as `driver` would have it, once per state of the source unless `folder` is given."""
+    """Compile the library with the symbols of `driver`; without `folder` once for each version of the source."""
     numbers = [int(part) for part in driver.split(".")[:2]]
     define = f"-DDRIVER={numbers[0] * 1000 + numbers[1]}"
     if folder is None:
@@ -145,7 +145,7 @@ def build(driver: str = DRIVER, folder: Path | None = None) -> Path:
 
 
 def wait_for(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
-    """Return as soon as another process or thread has made `condition` true; TimeoutError if that does not happen."""
+    """Wait until another process or thread makes `condition` true. Raises TimeoutError."""
     end = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > end:
@@ -154,7 +154,7 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
 
 
 class NvmlDouble:
-    """One box of cards behind NVML, kept in the file `folder`/nvml.
+    """The cards of one machine behind NVML, in the shared file `folder`/nvml.
 
     `box` is the physics; the map is the truth about fans, and about everything else while no plant runs.
     """
@@ -166,7 +166,7 @@ class NvmlDouble:
         with self.path.open("w+b") as file:
             file.truncate(ctypes.sizeof(Map))
             self.map = Map.from_buffer(mmap.mmap(file.fileno(), ctypes.sizeof(Map)))
-        self.path.chmod(0o666)  # reading a card needs no root, but counts the call
+        self.path.chmod(0o666)  # a reader without root counts its calls in it
         self.cards = self.map.cards
         self.map.driver = driver.encode()
         self.map.card_count = len(self.box.gpus)
@@ -178,19 +178,19 @@ class NvmlDouble:
             card.power_limit_mw = round(gpu.plant.power_limit_w * 1000)
             for fan in card.fans:
                 fan.target = fan.speed = round(gpu.speed_percent)
-        # Unrounded, or a slow ramp would never leave its whole percent.
+        # Not rounded: a slow ramp would never get to the next percent.
         self._speeds = [[gpu.speed_percent] * FANS for gpu in self.box.gpus]
         self._write()
         self.map.magic, self.map.size = MAGIC, ctypes.sizeof(Map)
 
     def environment(self) -> dict[str, str]:
-        """What puts another process on this double, on top of `os.environ`."""
+        """Environment variables with which another process uses this double."""
         folders = [str(self.library.parent), os.environ.get("LD_LIBRARY_PATH", "")]
         return {"GPUFAN_NVML_DOUBLE": str(self.path), "LD_LIBRARY_PATH": ":".join(filter(None, folders))}
 
     @contextmanager
     def install(self) -> Iterator["NvmlDouble"]:
-        """Put the real pynvml of this process on this double; at the end every hung call is let go."""
+        """Let the pynvml of this process use this double; at the end release every hung call."""
         library = ctypes.CDLL(str(self.library))
         before = pynvml.nvmlLib, os.environ.get("GPUFAN_NVML_DOUBLE")
         _shut_down(library)
@@ -203,7 +203,7 @@ class NvmlDouble:
             _point_pynvml_at(*before)
 
     def let_go(self) -> None:
-        """Let every hung call go on."""
+        """Release every hung call."""
         for card in self.cards:
             ctypes.memset(card.hang, 0, ctypes.sizeof(card.hang))
 
@@ -212,12 +212,12 @@ class NvmlDouble:
         return dict(zip(Kind, self.cards[card].calls, strict=True))
 
     def log(self) -> list[SetCall]:
-        """Every call that was to set a fan, in order (the last 65536 of them)."""
+        """The last 65536 calls to set a fan, in order."""
         found = []
         for i in range(max(self.map.log_count - LOG, 0), self.map.log_count):
             entry = self.map.log[i % LOG]
             if entry.number != i + 1:
-                break  # being written this moment
+                break  # not complete yet
             values = entry.time_ns, entry.pid, entry.card, entry.fan, Kind(entry.operation), entry.value, entry.result
             found.append(SetCall(*values))
         return found
@@ -230,12 +230,12 @@ class NvmlDouble:
                 ramp = gpu.plant.ramp_percent_per_s * seconds / steps
                 for i, fan in enumerate(card.fans):
                     if round(speeds[i]) != fan.speed:
-                        speeds[i] = fan.speed  # a test has set it
+                        speeds[i] = fan.speed  # the test has set it
                     if fan.stuck != JAMS:
                         target = fan.target if fan.policy == MANUAL else gpu.driver_percent
                         speeds[i] += min(max(target - speeds[i], -ramp), ramp)
                     fan.speed = round(speeds[i])
-                # The plant has one air flow. Fans of one card that differ are taken for their mean.
+                # The plant has one air flow per card: the mean of its fans.
                 flow = fmean(speeds[: card.fan_count] or [gpu.driver_percent])
                 gpu.speed_percent = gpu.manual_percent = flow
             self.box.advance(seconds / steps)
@@ -243,7 +243,7 @@ class NvmlDouble:
 
     @contextmanager
     def live(self, speed: float = 1.0) -> Iterator[None]:
-        """Let time pass by itself, `speed` times as fast as the clock on the wall."""
+        """Let time pass by itself, `speed` times as fast as real time."""
         stop = threading.Event()
 
         def run() -> None:
@@ -262,7 +262,7 @@ class NvmlDouble:
             thread.join()
 
     def _write(self) -> None:
-        """Show the plant in the map."""
+        """Copy the state of the plant into the map."""
         for gpu, card, speeds in zip(self.box.gpus, self.cards, self._speeds, strict=False):
             for fan, speed in zip(card.fans, speeds, strict=True):
                 fan.driver_target = round(gpu.driver_percent)

@@ -50,7 +50,7 @@ typedef struct {
 } Card;
 
 typedef struct {
-    Count number; /* from 1; written last, so that a reader knows the entry is whole */
+    Count number; /* from 1; written last, so that a reader knows that the entry is complete */
     int64_t time_ns;
     int32_t pid, card, fan, operation, value, result;
 } Entry;

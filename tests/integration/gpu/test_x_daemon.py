@@ -27,7 +27,7 @@ LOST = ("x11", "lost"), ("nvml", "ours")
 
 @contextmanager
 def controlling(box: XBox, display: str | None = None) -> Iterator[Running]:
-    """A daemon on the cards of `box`, and at the end its fans given back and its X server ended."""
+    """A daemon for the cards of `box`; at the end it gives the fans back, and its X server ends."""
     with ExitStack() as stack:
         stack.enter_context(box.double.install())
         cards = open_cards("auto", display, box.runtime, 5)
@@ -38,7 +38,7 @@ def controlling(box: XBox, display: str | None = None) -> Iterator[Running]:
 
 
 def wait_for_states(run: Running, *wanted: tuple[str, str]) -> GpuState:
-    """State of the first card as soon as backend of each card, and whose its fans are, are as wanted."""
+    """Wait until backend and control of each card are as wanted; return the state of the first card."""
     seen = len(run.snapshots)
 
     def found() -> list[GpuState]:
@@ -68,7 +68,7 @@ def test_while_the_x_server_hangs_its_card_is_lost_and_the_other_controlled_on_t
 
 
 @pytest.mark.slow
-def test_a_server_of_our_own_that_dies_is_shown_and_its_card_controlled_again(
+def test_the_death_of_our_own_server_is_shown_and_its_card_controlled_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clocks = daemon._clocks

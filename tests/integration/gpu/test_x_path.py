@@ -1,4 +1,4 @@
-"""`gpufan` where fans need X: the whole command, its X server, signals, exit status, one line of error."""
+"""The command `gpufan` with fans that need X: its X server, signals, exit status, one line of error."""
 
 import re
 import shlex
@@ -21,7 +21,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def inside(gpufan: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
-    """Runs a command on a box in this process, with what is to be in the environment."""
+    """Runs a command on a box in this process, with these environment variables."""
 
     def run(box: XBox, *arguments: str, **environment: str) -> tuple[int, str, str]:
         for name, value in {"PATH": box.environment["PATH"], **environment}.items():
@@ -58,13 +58,13 @@ def test_fans_are_controlled_over_x_and_given_back_before_the_x_server_ends(
         why = NEEDS_X if kind is old else "NVML does not move its fans: fan 0 was given back to the driver"
         assert f"over X (NV-CONTROL), as root: {why}" in listed
         assert listed.count("through NVML, as root") == states.count(("nvml", "ours"))
-        # Only over X can the first card be given back.
+        # The first card can be given back only over X.
         assert end(process) == (0, "")
     assert (box.fans(), box.xorgs()) == ([DRIVERS] * 2, [])
 
 
 @pytest.mark.slow
-def test_a_killed_gpufan_takes_its_x_server_along_and_restore_gives_back_over_another(tmp_path: Path) -> None:
+def test_the_x_server_of_a_killed_gpufan_ends_and_restore_uses_another(tmp_path: Path) -> None:
     box = old(tmp_path)
     with box.running("run", *CURVE) as process:
         box.wait_for_states(("x11", "ours"), ("x11", "ours"))
@@ -77,14 +77,14 @@ def test_a_killed_gpufan_takes_its_x_server_along_and_restore_gives_back_over_an
     assert (box.fans(), box.xorgs()) == ([DRIVERS] * 2, [])
 
 
-def test_without_xorg_one_line_says_so_where_all_cards_need_it(inside: Command, tmp_path: Path) -> None:
+def test_without_xorg_one_line_reports_it_if_all_cards_need_it(inside: Command, tmp_path: Path) -> None:
     status, out, err = inside(old(tmp_path), "run", PATH="")
     assert (status, out) == (1, "")
     assert one_line(err) == "gpufan: no Xorg here: install the X server (Debian: xserver-xorg-core)\n"
 
 
 @pytest.mark.slow
-def test_without_xorg_the_cards_that_need_none_are_controlled_and_the_other_is_the_drivers(tmp_path: Path) -> None:
+def test_without_xorg_cards_that_do_not_need_it_are_controlled(tmp_path: Path) -> None:
     box = ignoring(tmp_path)
     with box.running("run", *CURVE, PATH="") as process:
         box.wait_for_states(("nvml", "released"), ("nvml", "ours"))
@@ -103,10 +103,10 @@ def test_a_dry_run_and_a_list_start_no_x_server(inside: Command, tmp_path: Path)
     assert (status, err, out.count(f"over X (NV-CONTROL), as root: {NEEDS_X}")) == (0, "", 2)
 
 
-# ---- an X server that runs already ----
+# ---- an existing X server ----
 
 
-def test_the_server_that_is_named_is_used_with_the_cookie_in_xauthority(tmp_path: Path) -> None:
+def test_the_server_of_the_display_option_is_used_with_the_cookie_in_xauthority(tmp_path: Path) -> None:
     box = old(tmp_path)
     with NvControlServer(xorg.mapped_box(box.double.map), tmp_path) as server:
         with box.running("run", *CURVE, "--display", server.name, XAUTHORITY=str(server.authority)) as process:
@@ -117,7 +117,7 @@ def test_the_server_that_is_named_is_used_with_the_cookie_in_xauthority(tmp_path
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["run", "--backend", "x11"], ["restore"]], ids=" ".join)
-def test_a_server_that_cannot_be_used_is_told_in_one_line(
+def test_a_server_that_cannot_be_used_is_reported_in_one_line(
     inside: Command, tmp_path: Path, arguments: list[str]
 ) -> None:
     box = old(tmp_path)
@@ -130,7 +130,7 @@ def test_a_server_that_cannot_be_used_is_told_in_one_line(
     assert f"no X server runs on display {server.name}" in one_line(err)
 
 
-def test_a_server_without_coolbits_is_told_in_one_line(inside: Command, tmp_path: Path) -> None:
+def test_a_server_without_coolbits_is_reported_in_one_line(inside: Command, tmp_path: Path) -> None:
     box = old(tmp_path)
     with NvControlServer(xorg.mapped_box(box.double.map), tmp_path) as server:
         server.coolbits = False
@@ -146,7 +146,7 @@ def test_a_server_without_coolbits_is_told_in_one_line(inside: Command, tmp_path
         (["run", "--display", "box:0"], "write it as :0"),
     ],
 )
-def test_a_display_that_makes_no_sense_is_bad_input(
+def test_an_impossible_display_is_an_input_error(
     inside: Command, tmp_path: Path, arguments: list[str], says: str
 ) -> None:
     status, _, err = inside(old(tmp_path), *arguments)
@@ -157,44 +157,44 @@ def test_a_display_that_makes_no_sense_is_bad_input(
 # ---- restore ----
 
 
-def take(box: XBox) -> None:
-    """Leave every fan in manual mode, as a controller does that was killed."""
+def leave_in_manual_mode(box: XBox) -> None:
+    """Leave every fan in manual mode, as a killed controller does."""
     for card in box.double.cards[:2]:
         for fan in card.fans:
             fan.policy, fan.target = MANUAL, 30
 
 
-def test_restore_gives_back_over_x_what_nvml_does_not_and_leaves_no_server(inside: Command, tmp_path: Path) -> None:
+def test_restore_releases_over_x_if_nvml_fails_and_leaves_no_server(inside: Command, tmp_path: Path) -> None:
     box = ignoring(tmp_path)
-    take(box)
+    leave_in_manual_mode(box)
     status, out, err = inside(box, "restore", "--backend", "x11", "--gpu", "1")
     assert (status, out, err) == (0, "1 GTX 1080 Ti: its fans are the driver's\n", "")
     assert (box.fans(), box.xorgs()) == ([[30, 30], DRIVERS], [])
-    take(box)
+    leave_in_manual_mode(box)
     status, out, err = inside(box, "restore")
     assert (status, err, out.count("its fans are the driver's")) == (0, "", 2)
     assert (box.fans(), box.xorgs()) == ([DRIVERS] * 2, [])
 
 
-def test_restore_goes_the_way_that_the_file_of_settings_says(inside: Command, tmp_path: Path) -> None:
+def test_restore_uses_the_backend_of_the_settings_file(inside: Command, tmp_path: Path) -> None:
     box = ignoring(tmp_path)
-    take(box)
+    leave_in_manual_mode(box)
     (tmp_path / "config.toml").write_text('backend = "nvml"\n')
     status, _, err = inside(box, "restore", "--config", str(tmp_path / "config.toml"))
     assert (status, "still in manual mode" in err, box.fans()) == (1, True, [[30, 30], DRIVERS])
 
 
-def test_a_broken_file_of_settings_keeps_no_fan_from_being_given_back(inside: Command, tmp_path: Path) -> None:
+def test_restore_works_with_a_broken_settings_file(inside: Command, tmp_path: Path) -> None:
     box = ignoring(tmp_path)
-    take(box)
+    leave_in_manual_mode(box)
     (tmp_path / "config.toml").write_text("backend = 7\n")
     status, _, err = inside(box, "restore", "--config", str(tmp_path / "config.toml"))
     assert (status, "going on without that file" in err, box.fans()) == (0, True, [DRIVERS] * 2)
 
 
-def test_restore_says_what_failed_on_either_way_and_gives_back_the_others(inside: Command, tmp_path: Path) -> None:
+def test_restore_reports_both_errors_and_releases_the_other_cards(inside: Command, tmp_path: Path) -> None:
     box = ignoring(tmp_path)
-    take(box)
+    leave_in_manual_mode(box)
     status, _, err = inside(box, "restore", PATH="")
     assert status == 1
     assert (
@@ -208,12 +208,12 @@ def test_restore_says_what_failed_on_either_way_and_gives_back_the_others(inside
 
 
 @pytest.mark.slow
-def test_xserver_keeps_a_server_that_run_can_use_and_ends_it_with_itself(tmp_path: Path) -> None:
+def test_xserver_runs_a_server_that_run_can_use_and_ends_it_at_its_end(tmp_path: Path) -> None:
     box = old(tmp_path)
     with box.running("xserver") as server:
-        told = server.stdout.readline()
-        match = re.fullmatch(r"X server on (:\d+); use it with: (XAUTHORITY=\S+) gpufan (run --display :\d+)\n", told)
-        assert match is not None, told
+        line = server.stdout.readline()
+        match = re.fullmatch(r"X server on (:\d+); use it with: (XAUTHORITY=\S+) gpufan (run --display :\d+)\n", line)
+        assert match is not None, line
         status, _, err = box.gpufan("xserver")
         assert status == 1
         assert "another gpufan" in one_line(err)
@@ -227,7 +227,7 @@ def test_xserver_keeps_a_server_that_run_can_use_and_ends_it_with_itself(tmp_pat
     assert box.xorgs() == []
 
 
-def test_xserver_that_cannot_start_says_why_in_one_line(inside: Command, tmp_path: Path) -> None:
+def test_xserver_that_cannot_start_reports_why_in_one_line(inside: Command, tmp_path: Path) -> None:
     status, out, err = inside(old(tmp_path), "xserver", PATH="")
     assert (status, out) == (1, "")
     assert "no Xorg here" in one_line(err)

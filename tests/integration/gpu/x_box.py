@@ -1,4 +1,4 @@
-"""A box whose fans may need X, and `gpufan` on it as a process: NVML double and stand-in for Xorg over one plant."""
+"""A box whose fans may need X, and `gpufan` on it as a process: the doubles of NVML and Xorg with one plant."""
 
 import json
 import os
@@ -20,11 +20,11 @@ OLD = "470.256"
 """A driver that cannot set fans through NVML."""
 
 CURVE = ["--curve", "40:40,80:80", "--hysteresis", "0", "--hold", "0", "--interval", "0.1"]
-"""A duty of as many percent as the card has °C."""
+"""The duty in percent equals the temperature in °C."""
 
 
 class XBox:
-    """Two cards of two fans each, at 60 °C until a test says otherwise."""
+    """Two cards with two fans each, at 60 °C until a test changes it."""
 
     def __init__(self, folder: Path, driver: str = OLD) -> None:
         self.double = NvmlDouble(folder, SimulatedBox(PROFILES["dual-1080ti-open-air"], lambda t: 150.0), driver)
@@ -39,7 +39,7 @@ class XBox:
         }
 
     def fans(self) -> list[list[int | None]]:
-        """What every fan was set to, percent; None for one that is the driver's."""
+        """The duty that every fan was set to, percent; None if the driver controls it."""
         return [fans(self.double, card) for card in range(self.double.map.card_count)]
 
     def xorgs(self) -> list[int]:
@@ -47,14 +47,14 @@ class XBox:
         return xorg.running(self.runtime / XSERVER_FOLDER) + xorg.running(self.runtime / "xserver")
 
     def states(self) -> list[dict[str, Any]]:
-        """The cards as the snapshot tells of them; none before there is one."""
+        """The cards in the snapshot; none before there is a snapshot."""
         try:
             return list(json.loads((self.runtime / "state.json").read_bytes())["gpus"])
         except FileNotFoundError:
             return []
 
     def wait_for_states(self, *states: tuple[str, str]) -> None:
-        """Return as soon as backend of each card, and whose its fans are, are those."""
+        """Wait until backend and control of each card are `states`."""
         wait_for(lambda: [(gpu["backend"], gpu["control"]) for gpu in self.states()] == list(states), 8)
 
     def gpufan(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
@@ -71,7 +71,7 @@ class XBox:
 
     @contextmanager
     def running(self, *arguments: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
-        """A command that goes on until it is ended."""
+        """A command that runs until the end of the block."""
         with subprocess.Popen(
             [sys.executable, "-m", "gpufan", *arguments],
             env=self.environment | environment,
@@ -91,7 +91,7 @@ def old(folder: Path) -> XBox:
 
 
 def ignoring(folder: Path) -> XBox:
-    """The first card needs X, which shows once its fans are set; the second does not."""
+    """The first card ignores NVML and so needs X; the second does not."""
     box = XBox(folder, DRIVER)
     for fan in box.double.cards[0].fans:
         fan.stuck = IGNORES

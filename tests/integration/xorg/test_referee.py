@@ -1,5 +1,7 @@
-"""The X server itself reads what we write. It has no mode that only checks a file, but it reads before it looks for
-cards: without one it ends within a moment, and its messages tell a syntax error from a driver that is not there."""
+"""The real X server reads our files. It cannot only check a file, but it reads the file before it looks for cards.
+
+Without a card it ends at once, and its messages distinguish a syntax error from a missing driver.
+"""
 
 import os
 import shutil
@@ -21,13 +23,13 @@ COMPLAINTS = "Parse error", "Data incomplete", "Error parsing", "Problem parsing
 
 class Verdict(NamedTuple):
     complaints: list[str]
-    """What the server says of the file itself."""
+    """Errors of the file itself."""
     log: str
 
 
 @pytest.fixture(scope="session")
 def referee(tmp_path_factory):
-    """Xorg asked about a file; skipped without it, but never in CI."""
+    """Lets Xorg read a file; skipped if Xorg is missing, but not in CI."""
     server = Path("/usr/lib/xorg/Xorg")
     found = str(server) if server.exists() else shutil.which("Xorg")
     if found is None:
@@ -45,7 +47,7 @@ def referee(tmp_path_factory):
             try:
                 _, said = server.communicate(timeout=10)
             except subprocess.TimeoutExpired:
-                # It found a card of this machine to show a screen on, so it has read the file.
+                # It uses a card of this machine, so it has read the file.
                 server.terminate()
                 _, said = server.communicate(timeout=10)
         text = log.read_text("latin-1") if log.exists() else ""
@@ -60,7 +62,7 @@ def edited(data: bytes, wanted: Wanted | None = None) -> bytes:
     return edit(Config(data, "xorg.conf"), CARDS, wanted or Wanted()).data
 
 
-def test_server_reads_a_file_of_ours_and_only_misses_the_driver(referee):
+def test_server_reads_our_file_and_misses_only_the_driver(referee):
     verdict = referee(edited(b""))
     assert verdict.complaints == []
     assert 'Failed to load module "nvidia"' in verdict.log
@@ -90,7 +92,7 @@ def test_referee_sees_a_syntax_error(referee):
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(legal_files(unknown=False))
-def test_server_reads_made_files_after_the_edit_as_before(referee, pieces):
+def test_server_reads_generated_files_after_the_edit_as_before(referee, pieces):
     data = b"".join(piece.data for piece in pieces)
     assert referee(data).complaints == []
     assert referee(edited(data)).complaints == []

@@ -1,4 +1,4 @@
-"""The real Xorg, with the dummy video driver, kept by HeadlessServer."""
+"""HeadlessServer with the real Xorg and its dummy video driver."""
 
 import os
 import select
@@ -61,7 +61,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def processes(folder: Path) -> list[int]:
-    """Ids of what runs with `folder` on its command line, zombies left out."""
+    """Ids of the processes with `folder` in their command line, without zombies."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -73,7 +73,7 @@ def processes(folder: Path) -> list[int]:
 
 
 def ended(pid: int, timeout_s: float = 10) -> bool:
-    """Wait for a process to end."""
+    """Whether a process ends within the time limit."""
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -88,13 +88,13 @@ def children() -> set[int]:
     """Ids of our own children, zombies included."""
     found = set()
     for task in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError):  # a thread that has ended meanwhile left its children to another
+        with suppress(FileNotFoundError):  # the thread has ended meanwhile; its children belong to another
             found.update(map(int, (task / "children").read_text().split()))
     return found
 
 
 def take_display_above(number: int, other: socket.socket, path: str) -> int:
-    """Bind `other` to `path` of the first display above `number` that nobody has: other tests run beside this."""
+    """Bind `other` to `path` of the first free display above `number`: other tests run at the same time."""
     for taken in range(number + 1, number + 50):
         with suppress(OSError):
             other.bind(path.format(taken))
@@ -102,11 +102,11 @@ def take_display_above(number: int, other: socket.socket, path: str) -> int:
     raise AssertionError("every display is taken")
 
 
-def test_a_started_server_takes_clients_with_its_cookie(start: Start) -> None:
+def test_a_started_server_accepts_clients_with_its_cookie(start: Start) -> None:
     Connection(start().display()).close()
 
 
-def test_a_client_without_the_cookie_is_turned_away(start: Start) -> None:
+def test_a_client_without_the_cookie_is_refused(start: Start) -> None:
     number = start().display().number
     with pytest.raises(DriverError, match="refused the connection"):
         Connection(Display(number))
@@ -138,7 +138,7 @@ def test_a_server_already_running_is_not_disturbed(start: Start) -> None:
     client.close()
 
 
-def test_a_socket_that_is_there_already_is_left_alone(start: Start) -> None:
+def test_a_display_with_an_existing_socket_is_not_used(start: Start) -> None:
     number = start("probe").display().number
     with socket.socket(socket.AF_UNIX) as other:
         taken = take_display_above(number, other, "/tmp/.X11-unix/X{}")
@@ -152,8 +152,8 @@ def test_a_socket_that_is_there_already_is_left_alone(start: Start) -> None:
             path.unlink()
 
 
-def test_a_display_taken_at_the_last_moment_is_passed_over(start: Start) -> None:
-    """An abstract socket does not show in the folder, as that of a server that has just begun to listen does not."""
+def test_a_display_taken_at_the_last_moment_is_skipped(start: Start) -> None:
+    """An abstract socket is not visible in the folder, like that of a server that is just starting."""
     number = start("probe").display().number
     with socket.socket(socket.AF_UNIX) as other:
         taken = take_display_above(number, other, "\0/tmp/.X11-unix/X{}")
@@ -185,7 +185,7 @@ def test_stop_ends_the_server_after_clients_came_and_went(start: Start, tmp_path
     assert "Server terminated successfully" in server.log.read_text()
 
 
-def test_the_server_has_a_session_of_its_own_out_of_reach_of_ctrl_c(start: Start, tmp_path: Path) -> None:
+def test_ctrl_c_does_not_reach_the_server_because_it_has_its_own_session(start: Start, tmp_path: Path) -> None:
     start()
     (pid,) = processes(tmp_path / "x")
     assert os.getsid(pid) != os.getsid(0)
@@ -214,7 +214,7 @@ threading.Event().wait()
 """
 
 
-def test_the_server_dies_with_us_even_by_sigkill(tmp_path: Path) -> None:
+def test_the_server_ends_with_our_process_even_after_sigkill(tmp_path: Path) -> None:
     parent = subprocess.Popen([sys.executable, "-c", PARENT, DUMMY, str(tmp_path)], stdout=subprocess.PIPE)
     assert parent.stdout is not None
     assert parent.stdout.readline() == b"ready\n"
@@ -227,7 +227,7 @@ def test_the_server_dies_with_us_even_by_sigkill(tmp_path: Path) -> None:
     os.close(handle)
 
 
-def test_the_server_outlives_the_thread_that_asked_for_it(tmp_path: Path) -> None:
+def test_the_server_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
     server = HeadlessServer(DUMMY, tmp_path / "x")
     asked: list[int] = []
 
@@ -258,7 +258,7 @@ def test_a_server_that_dies_is_started_again_and_no_zombie_is_left(start: Start,
     assert server.display().number == number, "the socket of the dead one is cleared away"
 
 
-def test_the_socket_of_somebody_who_took_its_display_is_left_alone(start: Start, tmp_path: Path) -> None:
+def test_the_socket_of_another_server_that_took_the_display_is_not_removed(start: Start, tmp_path: Path) -> None:
     server = start(retry_s=(60.0, 60.0))
     path = Path(f"/tmp/.X11-unix/X{server.display().number}")
     path.unlink()
@@ -267,31 +267,33 @@ def test_the_socket_of_somebody_who_took_its_display_is_left_alone(start: Start,
         other.listen()
         try:
             os.kill(processes(tmp_path / "x")[0], signal.SIGKILL)
-            wait_for(lambda: obstacle(server))
+            wait_for(lambda: server_error(server))
             assert path.exists()
         finally:
             path.unlink()
 
 
-def test_until_it_runs_again_display_says_what_happened(start: Start, tmp_path: Path) -> None:
+def test_until_the_server_runs_again_display_raises_the_reason(start: Start, tmp_path: Path) -> None:
     server = start(retry_s=(60.0, 60.0))
     number = server.display().number
     os.kill(processes(tmp_path / "x")[0], signal.SIGKILL)
-    wait_for(lambda: obstacle(server))
-    assert obstacle(server) == f"the X server on :{number} has died (signal SIGKILL); it is started again 60 s later"
+    wait_for(lambda: server_error(server))
+    assert (
+        server_error(server) == f"the X server on :{number} has died (signal SIGKILL); it is started again 60 s later"
+    )
 
 
-def test_a_server_that_cannot_start_again_is_tried_at_ever_longer_intervals(start: Start, tmp_path: Path) -> None:
+def test_the_wait_before_the_next_start_doubles_if_the_server_fails_again(start: Start, tmp_path: Path) -> None:
     once = tmp_path / "once"
     once.write_text(f'#!/bin/sh\nmkdir {tmp_path}/done && exec Xorg "$@"\n')
     once.chmod(0o755)
     server = start(program=str(once), retry_s=(0.01, 60.0))
     os.kill(processes(tmp_path / "x")[0], signal.SIGKILL)
-    wait_for(lambda: obstacle(server).endswith("it is started again 0.08 s later"))
-    assert obstacle(server).startswith("the X server did not start: it ended at once, see ")
+    wait_for(lambda: server_error(server).endswith("it is started again 0.08 s later"))
+    assert server_error(server).startswith("the X server did not start: it ended at once, see ")
 
 
-def test_the_log_is_kept_and_so_is_the_one_before(start: Start) -> None:
+def test_the_current_log_and_the_previous_one_are_preserved(start: Start) -> None:
     start().stop()
     again = start()
     assert "X.Org X Server" in again.log.read_text()
@@ -306,7 +308,7 @@ def test_the_log_is_kept_and_so_is_the_one_before(start: Start) -> None:
         ("modesetting", 'BusID "PCI:10:0:0"', "No devices detected: check BusID: it is decimal"),
     ],
 )
-def test_a_server_that_fails_to_start_gives_the_line_that_matters(
+def test_a_failed_start_is_reported_with_the_decisive_line(
     start: Start, tmp_path: Path, driver: str, extra: str, words: str
 ) -> None:
     with pytest.raises(DriverError, match=words) as caught:
@@ -315,7 +317,7 @@ def test_a_server_that_fails_to_start_gives_the_line_that_matters(
     assert processes(tmp_path / "x") == []
 
 
-def test_a_server_that_never_gets_ready_is_ended(start: Start, tmp_path: Path) -> None:
+def test_a_server_that_does_not_get_ready_is_ended(start: Start, tmp_path: Path) -> None:
     sleeper = tmp_path / "sleeper"
     sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
     sleeper.chmod(0o755)
@@ -325,7 +327,7 @@ def test_a_server_that_never_gets_ready_is_ended(start: Start, tmp_path: Path) -
     assert children() == before
 
 
-def test_a_server_that_will_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpufan.xorg.server._STOP_LIMIT_S", 0.1)
     with HeadlessServer(DUMMY, tmp_path / "x"):
         (pid,) = processes(tmp_path / "x")
@@ -333,9 +335,9 @@ def test_a_server_that_will_not_end_is_killed(tmp_path: Path, monkeypatch: pytes
     assert ended(pid, 0)
 
 
-def test_a_server_that_not_even_a_kill_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_survives_sigkill_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     class InTheDriver(subprocess.Popen[bytes]):
-        """Caught in a call of the kernel's, as in a driver that hangs."""
+        """Blocked in the kernel, as by a driver that hangs."""
 
         def terminate(self) -> None: ...
         def kill(self) -> None: ...
@@ -347,24 +349,24 @@ def test_a_server_that_not_even_a_kill_ends_is_not_waited_for(monkeypatch: pytes
         os.kill(process.pid, signal.SIGKILL)
 
 
-def test_without_xorg_the_package_is_named(start: Start) -> None:
+def test_without_xorg_the_package_to_install_is_named(start: Start) -> None:
     with pytest.raises(DriverError, match="no Xorg-9 here: install the X server"):
         start(program="Xorg-9")
 
 
-def test_a_folder_that_cannot_be_made_is_named(start: Start, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_named(start: Start, tmp_path: Path) -> None:
     (tmp_path / "x").touch()
     with pytest.raises(DriverError, match=str(tmp_path / "x")):
         start()
 
 
-def test_a_server_of_another_driver_has_no_fans_to_set(start: Start) -> None:
+def test_a_server_of_another_driver_has_no_nv_control(start: Start) -> None:
     server = start()
     with pytest.raises(DriverError, match="has no NV-CONTROL"):
         x11.open_cards(server.display)
 
 
-def test_a_server_stopped_like_a_hung_one_is_given_up(start: Start, tmp_path: Path) -> None:
+def test_a_server_that_hangs_runs_into_the_time_limit(start: Start, tmp_path: Path) -> None:
     server = start()
     client = Connection(server.display(), limit_s=0.2)
     (pid,) = processes(tmp_path / "x")
@@ -376,8 +378,8 @@ def test_a_server_stopped_like_a_hung_one_is_given_up(start: Start, tmp_path: Pa
         os.kill(pid, signal.SIGCONT)
 
 
-def obstacle(server: HeadlessServer) -> str:
-    """Why there is no display; empty while there is one."""
+def server_error(server: HeadlessServer) -> str:
+    """Why the server does not run; empty while it runs."""
     try:
         server.display()
     except DriverError as error:

@@ -47,22 +47,22 @@ def chosen(*wanted: str) -> list[int]:
         ("3", [3]),
     ],
 )
-def test_a_card_goes_by_index_uuid_pci_address_or_name(text: str, indices: list[int]) -> None:
+def test_a_card_is_selected_by_index_uuid_pci_address_or_name(text: str, indices: list[int]) -> None:
     assert chosen(text) == indices
 
 
-def test_no_name_means_every_card() -> None:
+def test_without_names_every_card_is_selected() -> None:
     assert chosen() == [0, 1, 2, 3]
 
 
-def test_cards_come_once_and_in_their_own_order() -> None:
+def test_each_card_is_selected_once_in_the_order_of_the_machine() -> None:
     assert chosen("2", "0", "TITAN", "0a:00.0") == [0, 2]
 
 
 @pytest.mark.parametrize(
     "text", ["4", "-1", "", " ", "GPU-", "GPU-cccc", "GPU-aaa", "0b:00.0", "0a:00.1", "PCI:0:10:0", "RTX"]
 )
-def test_a_name_that_fits_no_card_is_told_which_there_are(text: str) -> None:
+def test_a_name_that_matches_no_card_is_an_error_that_lists_the_cards(text: str) -> None:
     with pytest.raises(InputError) as caught:
         chosen("0", text)
     assert str(caught.value) == (
@@ -72,7 +72,7 @@ def test_a_name_that_fits_no_card_is_told_which_there_are(text: str) -> None:
 
 
 @given(st.text(alphabet="0123456789abcdefGPUCI:.-@ ²é", max_size=12))
-def test_any_text_names_cards_or_is_an_error_for_people(text: str) -> None:
+def test_any_text_selects_cards_or_raises_input_error(text: str) -> None:
     try:
         assert chosen(text)
     except InputError as error:

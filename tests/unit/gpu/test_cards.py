@@ -1,4 +1,4 @@
-"""Which way is taken to a card's fans: NVML and NV-CONTROL side by side, over one plant."""
+"""Which backend sets a card's fans: NVML and NV-CONTROL side by side, with one plant."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -24,23 +24,23 @@ OLD = "470.256"
 """A driver that cannot set fans through NVML."""
 
 SETTINGS = CardSettings(Curve.parse("40:40,80:80"), hysteresis_c=0, hold_s=0, slew_percent_per_s=100, step_percent=1)
-"""A duty of as many percent as the card has °C."""
+"""The duty in percent equals the temperature in °C."""
 
 DRIVERS = [None, None]
 
 
 def fans(double: NvmlDouble, card: int) -> list[int | None]:
-    """What the fans of a card were set to, percent; None for those that are the driver's."""
+    """The duties that the fans of a card were set to, percent; None if the driver controls them."""
     return [None if fan.policy == AUTO else fan.target for fan in double.cards[card].fans[:2]]
 
 
 def nvml_sets(double: NvmlDouble, card: int) -> int:
-    """How often a fan of a card was to be set through NVML."""
+    """The number of calls to set a fan of a card through NVML."""
     return sum(call.operation == Kind.SET_FAN for call in double.log() if call.card == card)
 
 
 class Bench:
-    """The cards of a box and a worker for each, a second to a tick; and an X server with NV-CONTROL beside it."""
+    """The cards of a box, a worker for each with a tick per second, and an X server with NV-CONTROL."""
 
     def __init__(self, double: NvmlDouble, cards: Cards, server: NvControlServer) -> None:
         self.double, self.cards, self.server = double, cards, server
@@ -55,7 +55,7 @@ class Bench:
                 worker.tick(self.now_s)
 
     def states(self) -> list[tuple[str, str]]:
-        """Backend of each card, and whose its fans are."""
+        """Backend and control of each card."""
         return [(worker.state.backend, worker.state.control) for worker in self.workers]
 
 
@@ -64,7 +64,7 @@ Open = Callable[..., Bench]
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
-    """Opens a box of two cards of two fans each, at 60 °C until a test says otherwise."""
+    """Opens a box of two cards with two fans each, at 60 °C until a test changes it."""
     with ExitStack() as stack:
 
         def start(driver: str = DRIVER, backend: str = "auto", spoil: Callable[[Card], None] | None = None) -> Bench:
@@ -99,10 +99,10 @@ def passive(card: Card) -> None:
     card.fan_count = 0
 
 
-# ---- which way ----
+# ---- which backend ----
 
 
-def test_where_nvml_works_no_x_server_is_asked(bench: Open) -> None:
+def test_if_nvml_works_no_x_server_is_used(bench: Open) -> None:
     box = bench()
     box.tick(20)
     assert box.states() == [("nvml", "ours")] * 2
@@ -133,7 +133,7 @@ def test_a_card_that_nvml_does_not_move_is_controlled_over_x_and_says_why(
     assert (box.workers[1].state.backend, box.workers[1].state.backend_reason) == ("nvml", "")
 
 
-def test_nvml_is_given_up_after_three_failed_read_backs_and_no_sooner(bench: Open) -> None:
+def test_the_backend_is_switched_after_exactly_three_failed_read_backs(bench: Open) -> None:
     box = bench(spoil=stuck(IGNORES))
     seen = []
     for _ in range(5):
@@ -157,7 +157,7 @@ def test_an_old_driver_is_controlled_over_x_from_the_first_tick(bench: Open) -> 
     assert box.workers[0].state.power_w == 150, "still sensed through NVML"
 
 
-def test_x11_leaves_the_setters_of_nvml_alone(bench: Open) -> None:
+def test_backend_x11_sets_nothing_through_nvml(bench: Open) -> None:
     box = bench(backend="x11")
     box.tick(20)
     for worker in box.workers:
@@ -166,14 +166,14 @@ def test_x11_leaves_the_setters_of_nvml_alone(bench: Open) -> None:
     assert (box.double.log(), fans(box.double, 0)) == ([], DRIVERS)
 
 
-def test_nvml_takes_no_display(tmp_path: Path) -> None:
+def test_backend_nvml_rejects_a_display(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--display goes with --backend auto or x11"):
         open_cards("nvml", ":0", tmp_path, 5)
 
 
 @pytest.mark.parametrize("driver", [OLD, DRIVER])
 @pytest.mark.parametrize("backend", ["auto", "x11"])
-def test_a_card_without_fans_is_left_alone_and_the_other_controlled(bench: Open, driver: str, backend: str) -> None:
+def test_a_card_without_fans_is_not_set_and_the_other_is_controlled(bench: Open, driver: str, backend: str) -> None:
     box = bench(driver, backend, passive)
     box.tick(2)
     assert [state.control for state in (worker.state for worker in box.workers)] == ["driver", "ours"]
@@ -182,7 +182,7 @@ def test_a_card_without_fans_is_left_alone_and_the_other_controlled(bench: Open,
     assert nvml_sets(box.double, 0) == 0
 
 
-def test_a_card_of_a_server_without_coolbits_says_what_is_missing(bench: Open) -> None:
+def test_a_card_of_a_server_without_coolbits_reports_what_is_missing(bench: Open) -> None:
     box = bench(spoil=stuck(IGNORES))
     box.server.coolbits = False
     box.tick(5)
@@ -194,14 +194,14 @@ def test_a_card_of_a_server_without_coolbits_says_what_is_missing(bench: Open) -
     assert box.states()[1] == ("nvml", "ours")
 
 
-def test_a_temperature_that_nvml_does_not_tell_is_asked_over_x(bench: Open) -> None:
+def test_a_temperature_that_nvml_cannot_read_is_read_over_x(bench: Open) -> None:
     box = bench(OLD)
     box.double.cards[0].error[Kind.TEMPERATURE] = pynvml.NVML_ERROR_UNKNOWN
     box.tick(5)
     assert (box.workers[0].state.temperature_c, box.workers[0].state.reason.cause.group) == (60, "curve")
 
 
-# ---- X goes away ----
+# ---- the X server ends ----
 
 
 def test_without_its_x_server_a_card_is_lost_and_with_the_next_one_controlled_again(
@@ -230,7 +230,7 @@ def test_without_its_x_server_a_card_is_given_back_through_nvml(bench: Open) -> 
     assert (box.states()[0][0], fans(box.double, 0)) == ("x11", DRIVERS)
 
 
-def test_a_card_given_back_past_x_is_taken_again_with_the_next_server(bench: Open, tmp_path: Path) -> None:
+def test_a_card_released_through_nvml_is_set_again_over_the_next_server(bench: Open, tmp_path: Path) -> None:
     box = bench(spoil=stuck(JAMS))
     box.tick(30)
     gpu, number = box.cards.gpus[0], box.server.number
@@ -261,7 +261,7 @@ def test_without_its_x_server_a_card_of_an_old_driver_cannot_be_given_back(bench
         box.workers[0].stop()
 
 
-# ---- the safety table, where X differs ----
+# ---- errors over X ----
 
 
 @pytest.mark.parametrize("error", [BAD_VALUE, ABSENT], ids=["X error", "declined by status"])
@@ -291,7 +291,7 @@ def test_a_release_refused_over_x_is_reported(bench: Open) -> None:
     assert fans(box.double, 1) == DRIVERS
 
 
-def test_what_another_tool_sets_over_x_is_set_right_within_a_tick(bench: Open) -> None:
+def test_a_change_by_another_program_over_x_is_corrected_within_a_tick(bench: Open) -> None:
     box = bench(OLD)
     box.tick()
     for fan in box.double.cards[0].fans:
@@ -300,11 +300,11 @@ def test_what_another_tool_sets_over_x_is_set_right_within_a_tick(bench: Open) -
     assert (fans(box.double, 0), box.workers[0].state.overrides) == ([60, 60], 1)
 
 
-# ---- one plant, two ways ----
+# ---- one plant, two backends ----
 
 
 def trace(folder: Path, driver: str, seconds: int) -> list[tuple[int | None, float | None]]:
-    """Duty and temperature of both cards of a box under load, second by second, in control and after."""
+    """Duty and temperature of both cards of a box under load, second by second, and after their release."""
     folder.mkdir()
     double = NvmlDouble(folder, SimulatedBox(PROFILES["dual-1080ti"], WORKLOADS["sweep"]), driver)
     seen = []

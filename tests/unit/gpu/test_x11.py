@@ -1,4 +1,4 @@
-"""The NV-CONTROL backend, over a real socket, against a server that knows nothing but that extension."""
+"""The backend `x11`, over a real socket, with a server that has only NV-CONTROL."""
 
 import struct
 import threading
@@ -67,7 +67,7 @@ def test_the_numbers_of_the_protocol_are_those_of_python_xlib(numbers: type[IntE
         assert member == getattr(xlib, prefix + member.name), member.name
 
 
-def test_reading_over_x_is_that_of_the_card_itself(cards: list[X11Gpu], plant: SimulatedBox) -> None:
+def test_a_reading_over_x_equals_that_of_the_card(cards: list[X11Gpu], plant: SimulatedBox) -> None:
     plant.gpus[1].set_duty(70)
     plant.advance(10)
     assert [gpu.read() for gpu in cards] == [gpu.read() for gpu in plant.gpus]
@@ -93,7 +93,7 @@ def test_setting_a_card_sets_all_its_coolers_and_no_other(cards: list[X11Gpu], s
     assert server.sets == [(GPU, 1, double.MANUAL, 1), (COOLER, 0, double.LEVEL, 64), (COOLER, 1, double.LEVEL, 64)]
 
 
-def test_what_was_set_is_read_back_and_moves_the_fans(cards: list[X11Gpu], plant: SimulatedBox) -> None:
+def test_a_set_duty_is_read_back_and_moves_the_fans(cards: list[X11Gpu], plant: SimulatedBox) -> None:
     cards[1].set_duty(90)
     plant.advance(5)
     assert [(f.speed_percent, f.target_percent, f.manual) for f in cards[1].read().fans] == [(90, 90, True)] * 2
@@ -109,11 +109,13 @@ def test_release_gives_the_fans_back_and_twice_is_harmless(cards: list[X11Gpu], 
     assert [fan.manual for fan in cards[0].read().fans] == [False, False]
 
 
-def test_cards_are_known_by_uuid_however_the_server_numbers_them(cards: list[X11Gpu], plant: SimulatedBox) -> None:
+def test_cards_are_identified_by_uuid_not_by_the_numbers_of_the_server(
+    cards: list[X11Gpu], plant: SimulatedBox
+) -> None:
     assert [gpu.info for gpu in cards] == [replace(gpu.info, backend="x11") for gpu in plant.gpus]
 
 
-def test_cards_are_known_by_pci_address_where_the_server_tells_no_uuid(
+def test_cards_are_identified_by_pci_address_if_the_server_reports_no_uuid(
     server: NvControlServer, plant: SimulatedBox
 ) -> None:
     server.uuids = False
@@ -123,19 +125,21 @@ def test_cards_are_known_by_pci_address_where_the_server_tells_no_uuid(
     assert [gpu.manual_percent for gpu in plant.gpus] == [77, None]
 
 
-def test_a_card_that_nvml_does_not_know_describes_itself(server: NvControlServer, plant: SimulatedBox) -> None:
-    told = [replace(gpu.info, backend="x11", power_limit_w=None) for gpu in plant.gpus]
-    assert [gpu.info for gpu in alone(server)] == told
+def test_a_card_that_nvml_does_not_know_is_described_by_the_server(
+    server: NvControlServer, plant: SimulatedBox
+) -> None:
+    expected = [replace(gpu.info, backend="x11", power_limit_w=None) for gpu in plant.gpus]
+    assert [gpu.info for gpu in alone(server)] == expected
 
 
-def test_an_obstacle_of_nvml_is_none_over_x(server: NvControlServer, plant: SimulatedBox) -> None:
+def test_a_card_that_nvml_cannot_control_is_controllable_over_x(server: NvControlServer, plant: SimulatedBox) -> None:
     for gpu in plant.gpus:
         gpu.info = replace(gpu.info, uncontrollable_reason="driver 470 cannot set fans through NVML")
     cards = x11.open_cards(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
     assert [gpu.info.uncontrollable_reason for gpu in cards] == [None, None]
 
 
-def test_without_coolbits_the_card_says_what_is_missing(server: NvControlServer) -> None:
+def test_without_coolbits_the_card_reports_what_is_missing(server: NvControlServer) -> None:
     server.coolbits = False
     gpu = alone(server)[0]
     assert gpu.info.uncontrollable_reason is not None
@@ -153,7 +157,7 @@ def test_a_card_without_coolers_is_read_but_not_set(server: NvControlServer) -> 
     assert gpu.read().fans == ()
 
 
-def test_an_x_error_names_the_attribute_and_leaves_the_connection_alone(
+def test_an_x_error_names_the_attribute_and_does_not_close_the_connection(
     cards: list[X11Gpu], server: NvControlServer
 ) -> None:
     gpu = cards[0]
@@ -179,9 +183,7 @@ def test_a_set_that_the_driver_declines_by_status_is_an_error(cards: list[X11Gpu
         cards[0].release()
 
 
-def test_a_cooler_that_refuses_does_not_keep_the_next_from_being_set(
-    cards: list[X11Gpu], server: NvControlServer
-) -> None:
+def test_after_a_cooler_that_refuses_the_next_one_is_still_set(cards: list[X11Gpu], server: NvControlServer) -> None:
     server.failures[double.LEVEL, 0] = BAD_VALUE
     with pytest.raises(GpuError, match="COOLER 0"):
         cards[0].set_duty(80)
@@ -189,7 +191,7 @@ def test_a_cooler_that_refuses_does_not_keep_the_next_from_being_set(
 
 
 @pytest.mark.parametrize("failure", [ABSENT, BAD_MATCH])
-def test_what_cannot_be_read_is_none_and_the_rest_is_read(
+def test_a_value_that_cannot_be_read_is_none_and_the_others_are_read(
     cards: list[X11Gpu], server: NvControlServer, failure: int
 ) -> None:
     for attribute, number in [(double.RPM, 0), (double.LEVEL, 1), (double.MANUAL, 1)]:
@@ -216,7 +218,9 @@ def test_a_server_that_hangs_loses_the_card_within_the_limit(
     assert time.monotonic() - began_s < 4 * LIMIT_S
 
 
-def test_a_server_that_drips_bytes_does_not_stretch_the_limit(cards: list[X11Gpu], server: NvControlServer) -> None:
+def test_a_server_that_sends_events_slowly_does_not_extend_the_time_limit(
+    cards: list[X11Gpu], server: NvControlServer
+) -> None:
     mapping_notify = struct.pack("=B31x", 34)
     stop = threading.Event()
 
@@ -231,7 +235,9 @@ def test_a_server_that_drips_bytes_does_not_stretch_the_limit(cards: list[X11Gpu
     stop.set()
 
 
-def test_the_answer_that_came_too_late_is_taken_for_no_other(cards: list[X11Gpu], server: NvControlServer) -> None:
+def test_a_late_reply_is_not_read_as_the_reply_to_the_next_request(
+    cards: list[X11Gpu], server: NvControlServer
+) -> None:
     cards[0].read()
     server.hanging.set()
     with pytest.raises(GpuLost):
@@ -241,7 +247,9 @@ def test_the_answer_that_came_too_late_is_taken_for_no_other(cards: list[X11Gpu]
     assert [fan.target_percent for fan in cards[0].read().fans] == [55, 55]
 
 
-def test_a_broken_connection_loses_the_card_once_and_is_made_anew(cards: list[X11Gpu], server: NvControlServer) -> None:
+def test_after_a_broken_connection_the_card_is_lost_once_and_then_connected_again(
+    cards: list[X11Gpu], server: NvControlServer
+) -> None:
     cards[0].read()
     server.drop()
     with pytest.raises(GpuLost, match=f"X server {server.name} has gone"):
@@ -249,7 +257,7 @@ def test_a_broken_connection_loses_the_card_once_and_is_made_anew(cards: list[X1
     assert cards[0].read().fans
 
 
-def test_a_new_server_is_found_by_the_next_call_though_it_numbers_cards_otherwise(
+def test_the_next_call_finds_a_new_server_that_numbers_its_cards_differently(
     plant: SimulatedBox, tmp_path: Path
 ) -> None:
     where: list[Display] = []
@@ -274,9 +282,7 @@ def test_a_card_that_the_new_server_does_not_know_is_lost(plant: SimulatedBox, t
             cards[1].read()
 
 
-def test_while_there_is_no_server_the_card_says_that_its_fans_are_out_of_reach(
-    server: NvControlServer, plant: SimulatedBox
-) -> None:
+def test_without_a_server_the_fans_are_reported_as_out_of_reach(server: NvControlServer, plant: SimulatedBox) -> None:
     dead = False
 
     def locate() -> Display:
@@ -290,7 +296,7 @@ def test_while_there_is_no_server_the_card_says_that_its_fans_are_out_of_reach(
         cards[0].read()
 
 
-def test_events_are_passed_over(cards: list[X11Gpu], server: NvControlServer, plant: SimulatedBox) -> None:
+def test_events_are_ignored(cards: list[X11Gpu], server: NvControlServer, plant: SimulatedBox) -> None:
     mapping_notify = struct.pack("=B31x", 34)
     generic = struct.pack("=BBHI24x", 35, 0, 0, 2) + bytes(8)
     server.before_reply = lambda: [mapping_notify, generic]
@@ -304,7 +310,7 @@ def test_events_are_passed_over(cards: list[X11Gpu], server: NvControlServer, pl
         (struct.pack("=BBHI24x", 1, 0, 1, 0xFFFFFFFF), "an answer of 17179869180 bytes"),
     ],
 )
-def test_a_server_that_answers_nonsense_loses_the_card(
+def test_after_an_invalid_reply_the_card_is_lost(
     cards: list[X11Gpu], server: NvControlServer, nonsense: bytes, words: str
 ) -> None:
     server.before_reply = lambda: [nonsense]
@@ -333,7 +339,7 @@ def test_no_card_waits_for_the_connection_of_another(cards: list[X11Gpu], server
     slow.join()
 
 
-def test_a_worker_over_x_controls_the_plant_as_one_beside_it_does(tmp_path: Path) -> None:
+def test_a_worker_over_x_sets_the_same_duties_as_one_without_x(tmp_path: Path) -> None:
     def run(over_x: bool) -> list[tuple[int | None, float | None, str]]:
         plant = SimulatedBox(PROFILES["1080ti"], WORKLOADS["epochs"])
         with NvControlServer(plant, tmp_path) as server:

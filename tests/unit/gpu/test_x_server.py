@@ -1,4 +1,4 @@
-"""The X server behind the fans: one of our own, by the real HeadlessServer on a stand-in for Xorg, or one that runs."""
+"""The X server that all cards share: our own, with the real HeadlessServer and a double of Xorg, or an existing one."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ CARDS = [PciAddress.parse("0a:00.0"), PciAddress.parse("41:00.0")]
 
 @pytest.fixture
 def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NvmlDouble]:
-    """Two cards, and a stand-in for Xorg in the path."""
+    """Two cards, and the double of Xorg in PATH."""
     double = NvmlDouble(tmp_path, driver="470.256")
     for name, value in xorg.install(tmp_path / "bin").items():
         monkeypatch.setenv(name, value)
@@ -35,7 +35,7 @@ def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NvmlDoub
 
 @pytest.fixture
 def sensors(double: NvmlDouble) -> Iterator[list[NvmlGpu]]:
-    """The cards, as NVML has them."""
+    """The cards, opened through NVML."""
     box = NvmlBox()
     yield box.gpus
     box.close()
@@ -43,7 +43,7 @@ def sensors(double: NvmlDouble) -> Iterator[list[NvmlGpu]]:
 
 @pytest.fixture
 def shared(double: NvmlDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedXServer]:
-    """To a server of our own, which is started again without delay."""
+    """Our own server, which is started again without delay."""
     monkeypatch.setattr(xorg_server, "HeadlessServer", partial(HeadlessServer, retry_s=(0.05, 1.0)))
     shared = SharedXServer(None, tmp_path / "x", CARDS)
     yield shared
@@ -51,7 +51,7 @@ def shared(double: NvmlDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def x_error(shared: SharedXServer) -> str:
-    """Why there is no way; empty while there is one."""
+    """Why there is no display; empty while there is one."""
     try:
         shared.display()
     except DriverError as error:
@@ -75,7 +75,7 @@ def test_no_server_is_started_before_it_is_needed(shared: SharedXServer, tmp_pat
     assert not (tmp_path / "x").exists()
 
 
-def test_a_server_that_was_begun_is_waited_for_by_nobody_and_then_takes_its_cards(
+def test_begin_does_not_wait_and_the_cards_are_found_once_the_server_runs(
     shared: SharedXServer, sensors: list[NvmlGpu], double: NvmlDouble
 ) -> None:
     shared.begin()
@@ -122,13 +122,7 @@ def test_after_the_end_no_server_runs_and_none_is_started(shared: SharedXServer,
     assert xorg.running(tmp_path / "x") == []
 
 
-def test_without_xorg_the_package_is_named(shared: SharedXServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(DriverError, match=r"no Xorg here: install the X server \(Debian: xserver-xorg-core\)"):
-        shared.start()
-
-
-def test_a_card_that_the_server_has_no_device_for_is_lost(
+def test_a_card_without_a_device_on_the_server_is_lost(
     double: NvmlDouble, sensors: list[NvmlGpu], tmp_path: Path
 ) -> None:
     shared = SharedXServer(None, tmp_path / "x", CARDS[:1])
@@ -138,9 +132,7 @@ def test_a_card_that_the_server_has_no_device_for_is_lost(
     shared.stop()
 
 
-def test_a_server_that_runs_is_used_and_left_running(
-    double: NvmlDouble, sensors: list[NvmlGpu], tmp_path: Path
-) -> None:
+def test_an_existing_server_is_used_and_not_ended(double: NvmlDouble, sensors: list[NvmlGpu], tmp_path: Path) -> None:
     with NvControlServer(xorg.mapped_box(double.map), tmp_path) as server:
         for _ in range(2):
             shared = SharedXServer(Display(server.number, server.authority), tmp_path / "x", CARDS)
@@ -161,7 +153,7 @@ def test_a_server_that_runs_is_used_and_left_running(
     ],
     ids=["no server", "no cookie", "no cookie file"],
 )
-def test_a_server_that_does_not_take_us_is_told_before_anything_else(
+def test_a_server_that_cannot_be_used_is_reported_at_the_start(
     double: NvmlDouble, tmp_path: Path, number: int | None, authority: str | None, words: str
 ) -> None:
     with NvControlServer(xorg.mapped_box(double.map), tmp_path) as server:
@@ -170,7 +162,7 @@ def test_a_server_that_does_not_take_us_is_told_before_anything_else(
             SharedXServer(display, tmp_path / "x", CARDS).start()
 
 
-def test_a_server_of_another_driver_is_told_before_anything_else(double: NvmlDouble, tmp_path: Path) -> None:
+def test_a_server_of_another_driver_is_reported_at_the_start(double: NvmlDouble, tmp_path: Path) -> None:
     with NvControlServer(xorg.mapped_box(double.map), tmp_path) as server:
         server.extension = False
         with pytest.raises(DriverError, match="has no NV-CONTROL, so it does not run NVIDIA's driver"):

@@ -1,4 +1,4 @@
-"""Displays, cookies and the connection: what a person is told when an X server cannot be reached."""
+"""Displays, cookies, the connection, and the errors if an X server cannot be reached."""
 
 import os
 import socket
@@ -39,12 +39,12 @@ def test_a_display_of_this_machine_is_understood(name: str, number: int) -> None
 
 
 @pytest.mark.parametrize("name", ["", "0", ":", ":x", "box:0", "localhost:10.0", ":-1", ":123456"])
-def test_any_other_display_is_refused_with_an_example(name: str) -> None:
+def test_any_other_display_is_rejected_with_an_example(name: str) -> None:
     with pytest.raises(InputError, match="write it as :0"):
         Display.parse(name)
 
 
-def test_xauthority_tells_where_the_cookie_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_xauthority_names_the_cookie_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XAUTHORITY", "/run/user/1000/gdm/Xauthority")
     assert Display.parse(":0").authority == Path("/run/user/1000/gdm/Xauthority")
 
@@ -61,19 +61,19 @@ def test_the_server_that_a_display_names_is_used(server: NvControlServer, monkey
     assert len(x11.open_cards(lambda: display)) == 1
 
 
-def test_a_server_that_asks_for_a_cookie_says_how_to_give_it(server: NvControlServer, tmp_path: Path) -> None:
+def test_a_server_that_needs_a_cookie_is_reported_with_the_remedy(server: NvControlServer, tmp_path: Path) -> None:
     for authority in (None, tmp_path / "missing", tmp_path):
         with pytest.raises(DriverError, match=r"refused the connection \(Authorization required.*\): set XAUTHORITY"):
             Connection(Display(server.number, authority))
 
 
-def test_a_display_without_a_server_is_named(server: NvControlServer) -> None:
+def test_a_display_without_a_server_is_reported(server: NvControlServer) -> None:
     server.close()
     with pytest.raises(DriverError, match=f"no X server runs on display {server.name}"):
         Connection(Display(server.number))
 
 
-def test_a_server_that_takes_the_connection_and_says_nothing_is_given_up(tmp_path: Path) -> None:
+def test_a_server_that_accepts_but_never_answers_runs_into_the_time_limit(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as mute:
         mute.bind("\0/tmp/.X11-unix/X65000")
         mute.listen()
@@ -81,7 +81,7 @@ def test_a_server_that_takes_the_connection_and_says_nothing_is_given_up(tmp_pat
             Connection(Display(65000), limit_s=0.1)
 
 
-def test_a_server_that_hangs_up_is_reported(tmp_path: Path) -> None:
+def test_a_server_that_closes_the_connection_is_reported(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as rude:
         rude.bind("\0/tmp/.X11-unix/X65001")
         rude.listen()
@@ -94,7 +94,7 @@ def test_a_server_that_hangs_up_is_reported(tmp_path: Path) -> None:
         os.waitpid(pid, 0)
 
 
-def test_a_server_of_another_driver_is_told_apart(server: NvControlServer) -> None:
+def test_a_server_of_another_driver_is_reported(server: NvControlServer) -> None:
     server.extension = False
     with pytest.raises(DriverError, match=r'has no NV-CONTROL.*Driver "nvidia"'):
         NvControl(Display(server.number, server.authority))
@@ -127,7 +127,7 @@ def test_xauth_reads_the_cookie_file(tmp_path: Path) -> None:
     assert listed.stdout.split()[-2:] == ["MIT-MAGIC-COOKIE-1", COOKIE.hex()]
 
 
-def test_the_cookie_of_this_display_is_taken_among_others(tmp_path: Path) -> None:
+def test_the_cookie_of_this_display_is_found_among_others(tmp_path: Path) -> None:
     path = tmp_path / "Xauthority"
     here = socket.gethostname().encode()
     path.write_bytes(
@@ -140,14 +140,14 @@ def test_the_cookie_of_this_display_is_taken_among_others(tmp_path: Path) -> Non
     assert find_cookie(path, 0) == COOKIE
 
 
-def test_the_cookie_of_a_machine_renamed_since_is_better_than_none(tmp_path: Path) -> None:
+def test_a_cookie_with_the_former_name_of_this_machine_is_used(tmp_path: Path) -> None:
     path = tmp_path / "Xauthority"
     path.write_bytes(entry(256, b"old-name", b"0", COOKIE))
     assert find_cookie(path, 0) == COOKIE
 
 
 @pytest.mark.parametrize("cut", [1, 3, 10, 30])
-def test_a_cookie_file_cut_short_is_read_as_far_as_it_goes(tmp_path: Path, cut: int) -> None:
+def test_a_truncated_cookie_file_is_read_up_to_its_last_complete_entry(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "Xauthority"
     whole = entry(65535, b"", b"", COOKIE)
     path.write_bytes(entry(65535, b"", b"7", b"another") + whole[:cut])

@@ -26,7 +26,7 @@ def test_quoted_keywords_are_values():
     assert sections(b'Section "Device" Identifier "EndSection" EndSection') == ["device"]
 
 
-def test_last_of_repeated_entries_holds():
+def test_last_of_repeated_entries_is_valid():
     config = Config(b'Section "Device" Driver "nv" Driver "nvidia" EndSection', "f")
     assert config.string(config.sections[0], "driver").text == "nvidia"
 
@@ -81,7 +81,7 @@ def test_bus_id_that_the_server_would_not_take_is_refused(text):
 
 
 @pytest.mark.parametrize("text", ["00000000:0A:00.0", "0000:0a:00.0", "0a:00.0", "PCI:10:0:0", " 0A:00.0\n"])
-def test_every_tool_s_spelling_of_an_address_is_the_same_card(text):
+def test_the_spellings_of_all_tools_are_the_same_address(text):
     assert PciAddress.parse(text) == PciAddress(0, 10, 0, 0)
 
 
@@ -91,6 +91,6 @@ def test_impossible_address_is_an_input_error(text):
         PciAddress.parse(text)
 
 
-def test_address_survives_every_spelling():
+def test_each_spelling_of_an_address_is_parsed_to_the_same_address():
     card = PciAddress(0x10000, 0xE1, 31, 7)
     assert PciAddress.parse(card.nvml) == PciAddress.parse(card.lspci) == PciAddress.parse(card.xorg) == card

@@ -63,7 +63,7 @@ def test_bit_that_is_set_changes_nothing():
     assert run(data, ONE).data == data
 
 
-def test_wanted_bits_are_those_that_were_asked_for():
+def test_the_requested_bits_are_set():
     assert '+ Option "Coolbits" "12"' in changes(DEVICE % b'Option "Coolbits" "4"\n', ONE, wanted=Wanted(coolbits=12))
 
 
@@ -77,14 +77,14 @@ def test_coolbits_that_the_driver_cannot_read_is_an_error_with_its_place(value):
         run(DEVICE % (b'Option "Coolbits" "%b"\n' % value), ONE)
 
 
-def test_coolbits_that_stands_in_the_screen_is_changed_there_and_only_there():
+def test_coolbits_in_the_screen_is_changed_only_there():
     assert changes(SAMPLES["nvidia-xconfig"], ONE) == [
         '-     Option         "Coolbits" "8"',
         '+     Option         "Coolbits" "12"',
     ]
 
 
-def test_coolbits_of_the_monitor_is_raised_since_it_would_override_the_device():
+def test_coolbits_of_the_monitor_is_changed_because_it_overrides_the_device():
     monitor = b'Section "Monitor"\nIdentifier "m"\nOption "Coolbits" "1"\nEndSection\n'
     screen = b'Section "Screen"\nIdentifier "s"\nDevice "gpu"\nMonitor "m"\nEndSection\n'
     assert '+ Option "Coolbits" "5"' in changes(monitor + screen + DEVICE % b"", ONE)
@@ -95,7 +95,7 @@ def test_device_without_bus_id_serves_the_only_card():
     assert changes(data, ONE) == ['+ Option "Coolbits" "4"']
 
 
-def test_device_without_bus_id_gets_one_once_there_is_another():
+def test_device_without_bus_id_gets_one_when_a_second_device_is_added():
     data = b'Section "Device"\nIdentifier "x"\nDriver "nvidia"\nEndSection\n'
     lines = changes(data, ONE, OTHER)
     assert lines[:2] == ['+ BusID "PCI:10:0:0"', '+ Option "Coolbits" "4"']
@@ -108,7 +108,7 @@ def test_second_card_gets_device_screen_and_a_numbered_place_in_the_layout():
     assert lines.count('+ Section "Device"') == lines.count('+ Section "Screen"') == 1
 
 
-def test_screen_that_the_layout_does_not_number_is_followed_by_one_without_number():
+def test_layout_without_screen_numbers_gets_an_entry_without_number():
     data = DEVICE % b"" + (
         b'Section "Screen"\nIdentifier "s"\nDevice "gpu"\nEndSection\n'
         b'Section "ServerLayout"\nIdentifier "l"\nScreen "s"\nEndSection\n'
@@ -116,7 +116,7 @@ def test_screen_that_the_layout_does_not_number_is_followed_by_one_without_numbe
     assert '+ Screen "Screen 0000:41:00.0" RightOf "s"' in changes(data, ONE, OTHER)
 
 
-def test_screen_that_stands_beside_the_layout_is_put_into_it():
+def test_screen_outside_the_layout_is_added_to_it():
     data = DEVICE % b'Option "Coolbits" "4"\n' + (
         b'Section "Screen"\nIdentifier "s"\nDevice "gpu"\nEndSection\n'
         b'Section "Screen"\nIdentifier "i"\nDevice "intel"\nEndSection\n'
@@ -125,7 +125,7 @@ def test_screen_that_stands_beside_the_layout_is_put_into_it():
     assert changes(data, ONE) == ['+ Screen 1 "s" RightOf "i"']
 
 
-def test_layout_that_server_flags_name_is_the_one_that_grows():
+def test_layout_named_by_server_flags_is_the_one_that_is_extended():
     data = (
         b'Section "ServerLayout"\nIdentifier "a"\nEndSection\n'
         b'Section "ServerLayout"\nIdentifier "b"\nEndSection\n'
@@ -135,7 +135,7 @@ def test_layout_that_server_flags_name_is_the_one_that_grows():
     assert result.index(b"Screen 0 ") > result.index(b'Identifier "b"')
 
 
-def test_card_that_the_layout_calls_inactive_is_left_to_render_only():
+def test_card_that_the_layout_declares_inactive_gets_no_screen():
     data = DEVICE % b'Option "Coolbits" "4"\n' + (
         b'Section "Screen"\nIdentifier "i"\nDevice "intel"\nEndSection\n'
         b'Section "ServerLayout"\nIdentifier "l"\nScreen "i"\nInactive "gpu"\nEndSection\n'
@@ -143,7 +143,7 @@ def test_card_that_the_layout_calls_inactive_is_left_to_render_only():
     assert run(data, ONE).data == data
 
 
-def test_intel_device_is_left_alone_and_keeps_its_screen():
+def test_intel_device_is_not_changed_and_keeps_its_screen():
     data = SAMPLES["intel first"]
     result = run(data, ONE).data
     assert result.startswith(data)
@@ -151,12 +151,12 @@ def test_intel_device_is_left_alone_and_keeps_its_screen():
     assert b'Screen 0 "Screen 0"\n    Screen 1 "Screen 0000:0a:00.0" RightOf "Screen 0"' in result
 
 
-def test_coolbits_in_an_intel_screen_is_left_alone():
+def test_coolbits_in_an_intel_screen_is_not_changed():
     screen = b'Section "Screen"\nIdentifier "s"\nDevice "iGPU"\nOption "Coolbits" "1"\nEndSection\n'
     assert run(SAMPLES["intel first"] + screen, ONE).data.startswith(SAMPLES["intel first"] + screen)
 
 
-def test_card_given_to_another_driver_is_noted_and_not_given_twice():
+def test_card_of_another_driver_is_noted_and_gets_no_second_device():
     data = (DEVICE % b"").replace(b"nvidia", b"nouveau")
     result = run(data, ONE)
     assert result.data == data
@@ -165,7 +165,7 @@ def test_card_given_to_another_driver_is_noted_and_not_given_twice():
     )
 
 
-def test_device_without_driver_is_nvidia_s_where_its_card_is():
+def test_device_without_driver_at_the_address_of_a_card_is_an_nvidia_device():
     data = b'Section "Device"\nIdentifier "x"\nBusID "PCI:10:0:0"\nEndSection\n'
     assert changes(data, ONE) == ['+ Option "Coolbits" "4"']
 
@@ -194,7 +194,7 @@ def test_file_without_a_last_newline_gets_new_sections_on_lines_of_their_own():
     assert b'EndSection\n\nSection "Device"' in run(SAMPLES["no end of line"], ONE, OTHER).data
 
 
-def test_bytes_that_are_not_utf_8_survive_also_where_they_are_repeated():
+def test_bytes_that_are_not_utf_8_are_preserved_also_in_new_entries():
     result = run(SAMPLES["latin-1"], ONE, OTHER).data
     assert result.startswith(b"# \xe0 la main\n")
     assert b'Device "carte \xe9"' in result
@@ -206,7 +206,7 @@ def test_pretended_monitor_is_added_to_device_and_new_device():
     assert result.count(b'Option "CustomEDID" "DFP-0:/etc/X11/e.bin"') == 2
 
 
-def test_monitor_that_the_user_pretends_already_stays():
+def test_pretended_monitor_of_the_user_is_not_changed():
     data = DEVICE % b'Option "Coolbits" "4"\nOption "ConnectedMonitor" "CRT-0"\n'
     result = run(data, ONE, wanted=Wanted(edid="/e.bin"))
     assert result.data == data

@@ -62,7 +62,7 @@ KNOWN = {
 
 
 @pytest.mark.parametrize("case", KNOWN)
-def test_a_known_cause_is_found_and_comes_with_a_remedy(case: str) -> None:
+def test_a_known_cause_is_found_with_its_remedy(case: str) -> None:
     text, expected = KNOWN[case]
     found = find_cause(text + ENDING)
     assert found is not None
@@ -70,7 +70,7 @@ def test_a_known_cause_is_found_and_comes_with_a_remedy(case: str) -> None:
     assert "\n" not in found
 
 
-def test_an_unknown_cause_is_the_first_error_that_says_something() -> None:
+def test_an_unknown_cause_is_the_first_error_with_content() -> None:
     text = (
         "[  4.7] (EE) dbus-core: error connecting to system bus\n"
         "[  4.8] (EE) NVIDIA(0): The widget is on fire.\n[  4.9] (EE) NVIDIA(0): Aborting\n"
@@ -78,5 +78,5 @@ def test_an_unknown_cause_is_the_first_error_that_says_something() -> None:
     assert find_cause(text + ENDING) == "NVIDIA(0): The widget is on fire"
 
 
-def test_a_log_that_tells_nothing_gives_nothing() -> None:
+def test_a_log_without_errors_has_no_cause() -> None:
     assert find_cause(ENDING) is None

@@ -65,7 +65,7 @@ def test_dry_run_shows_the_difference_and_writes_nothing(output):
     assert names(output) == ["xorg.conf"]
 
 
-def test_difference_tells_of_a_missing_last_newline(output):
+def test_difference_marks_a_missing_last_newline(output):
     output.write_bytes(SAMPLES["no end of line"])
     assert "EndSection\n\\ No newline at end of file\n" in command(output, "--dry-run").stdout
 
@@ -83,7 +83,7 @@ def test_backup_keeps_content_mode_and_owner(output):
         assert (now.st_mode, now.st_uid, now.st_gid) == (was.st_mode, was.st_uid, was.st_gid)
 
 
-def test_older_backups_are_never_written_over(output):
+def test_older_backups_are_never_overwritten(output):
     for content in (ORIGINAL, ORIGINAL + b"# two\n", ORIGINAL + b"# three\n"):
         output.write_bytes(content)
         command(output)
@@ -143,7 +143,7 @@ def test_dry_restore_shows_the_difference_and_writes_nothing(output):
     assert (output.read_bytes(), names(output)) == before
 
 
-def test_original_is_that_of_the_last_time_that_the_file_was_the_user_s(output):
+def test_after_a_restore_the_next_run_backs_up_a_new_original(output):
     output.write_bytes(ORIGINAL)
     command(output)
     command(output, "--restore")
@@ -154,7 +154,7 @@ def test_original_is_that_of_the_last_time_that_the_file_was_the_user_s(output):
     assert output.read_bytes() == newer
 
 
-def test_edid_is_written_beside_and_taken_away_with_the_rest(output):
+def test_edid_file_is_written_beside_xorg_conf_and_removed_by_restore(output):
     command(output, "--edid")
     edid = output.with_name("gpufan-edid.bin")
     assert edid.read_bytes() == PRETENDED_EDID
@@ -163,14 +163,14 @@ def test_edid_is_written_beside_and_taken_away_with_the_rest(output):
     assert not edid.exists()
 
 
-def test_lost_edid_is_written_again(output):
+def test_missing_edid_file_is_written_again(output):
     command(output, "--edid")
     output.with_name("gpufan-edid.bin").unlink()
     command(output, "--edid")
     assert output.with_name("gpufan-edid.bin").exists()
 
 
-def test_edid_decode_finds_no_error_in_the_edid_and_sees_its_resolution(tmp_path):
+def test_edid_decode_accepts_the_edid_and_reads_its_resolution(tmp_path):
     decoder = require("edid-decode", "edid-decode")
     (tmp_path / "edid").write_bytes(PRETENDED_EDID)
     decoded = subprocess.run([decoder, "--check", tmp_path / "edid"], capture_output=True, text=True, check=True).stdout
@@ -196,7 +196,7 @@ def test_syntax_error_is_named_and_nothing_is_written(output):
 
 
 @pytest.mark.parametrize("kind", ["folder", "circle", "nowhere"])
-def test_output_that_can_be_no_file_is_an_input_error(output, kind):
+def test_output_that_cannot_be_a_file_is_an_input_error(output, kind):
     if kind == "folder":
         output.mkdir()
     elif kind == "circle":
@@ -205,7 +205,7 @@ def test_output_that_can_be_no_file_is_an_input_error(output, kind):
         command(output / "missing" / "xorg.conf" if kind == "nowhere" else output)
 
 
-def test_missing_permission_is_said_before_anything_else(output, monkeypatch):
+def test_missing_permission_is_reported_before_the_file_is_read(output, monkeypatch):
     output.write_bytes(b"not even legal")
     if os.geteuid() == 0:
         monkeypatch.setattr(os, "access", lambda path, mode: False)
@@ -227,11 +227,11 @@ def test_every_simulated_box_can_be_written_for(output, profile):
 
 
 @pytest.mark.parametrize("coolbits", ["0", "32", "four"])
-def test_bits_that_mean_nothing_are_a_usage_error(output, coolbits):
+def test_unknown_coolbits_are_a_usage_error(output, coolbits):
     assert command(output, "--coolbits", coolbits).exit_code == 2
 
 
-def test_full_disk_leaves_the_file_as_it_was(output, monkeypatch):
+def test_full_disk_leaves_the_file_unchanged(output, monkeypatch):
     output.write_bytes(ORIGINAL)
     change = setup.plan_setup(output, [PciAddress(0, 10, 0, 0)])
 
@@ -245,7 +245,7 @@ def test_full_disk_leaves_the_file_as_it_was(output, monkeypatch):
     assert names(output) == ["xorg.conf"]
 
 
-def test_file_that_someone_else_changes_meanwhile_is_not_written_over(output):
+def test_file_that_another_program_changed_meanwhile_is_not_overwritten(output):
     output.write_bytes(ORIGINAL)
     change = setup.plan_setup(output, [PciAddress(0, 10, 0, 0)])
     output.write_bytes(b"")
@@ -287,7 +287,7 @@ def test_create_refuses_a_name_that_is_taken(tmp_path):
         ),
     ],
 )
-def test_snippet_that_has_a_word_in_it_is_noted(output, tmp_path, snippet, note):
+def test_snippet_that_concerns_the_change_is_noted(output, tmp_path, snippet, note):
     output.write_bytes(ORIGINAL)
     folder = tmp_path / "xorg.conf.d"
     folder.mkdir()
