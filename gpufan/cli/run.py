@@ -84,21 +84,26 @@ def run(
 
     However gpufan ends, it gives the fans back to the driver. Options override the settings file.
     """
-    from gpufan.daemon.run import SimulationOptions, run_cards, run_simulation
-    from gpufan.terminal.report import open_report
+    from gpufan.terminal.run_view import run_view
 
     given = options.given_keys(settings)
     if simulate is None:
         options.refuse(["workload", "time_scale"], "goes with --simulate: add that, or leave it out")
-        run_cards(options.settings_source(config_path, given), runtime_dir, record, open_report)
+        from gpufan.daemon.run import run_cards
+
+        with run_view() as open_view:
+            run_cards(options.settings_source(config_path, given), runtime_dir, record, open_view)
         return
     options.refuse(["backend", "display"], "is for real cards: leave out that, or --simulate")
+    from gpufan.daemon.simulation import SimulationOptions, run_simulation
+    from gpufan.terminal.tables import print_summary
+
     # A simulation depends on nothing of this machine: neither the default settings file nor the default folder.
     source = Source(config_path, required=True, options=given)
     folder = runtime_dir if options.is_given("runtime_dir") else None
     simulation = SimulationOptions(simulate, workload, time_scale)
-    summaries = run_simulation(source, folder, record, simulation, open_report)
-    from gpufan.terminal.tables import print_summary
+    with run_view() as open_view:
+        summaries = run_simulation(source, folder, record, simulation, open_view)
 
     print_summary(summaries)
 
@@ -111,8 +116,10 @@ def run(
 @options.runtime_dir
 def restore(gpus: tuple[str, ...], config_path: Path | None, runtime_dir: Path, **settings: Any) -> None:
     """Give every fan back to the driver. This may be repeated."""
-    from gpufan.daemon.run import restore as restore_fans
+    from gpufan.daemon.restore import restore as restore_fans
+    from gpufan.terminal.log import log_to_stderr
 
+    log_to_stderr()
     for line in restore_fans(gpus, runtime_dir, options.settings_source(config_path, options.given_keys(settings))):
         click.echo(line)
 
@@ -124,6 +131,8 @@ def xserver(runtime_dir: Path) -> None:
 
     Only for drivers that set fans through X; `gpufan run` starts one when it needs one.
     """
-    from gpufan.daemon.run import run_xserver
+    from gpufan.daemon.xserver import run_xserver
+    from gpufan.terminal.log import log_to_stderr
 
+    log_to_stderr()
     run_xserver(runtime_dir / "xserver", click.echo)

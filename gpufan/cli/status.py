@@ -35,7 +35,7 @@ def list_cards(
     gpus: tuple[str, ...], backend: str, display: str | None, simulate: str | None, runtime_dir: Path
 ) -> None:
     """Show the cards, their fans and what controls them."""
-    from gpufan.daemon.run import find
+    from gpufan.daemon.restore import describe_cards
     from gpufan.terminal.tables import print_cards
 
-    print_cards(find(gpus, simulate, backend, display, runtime_dir))
+    print_cards(describe_cards(gpus, simulate, backend, display, runtime_dir))

@@ -1,4 +1,4 @@
-"""What was learnt of each card, kept from one run to the next: a small file per UUID, which nothing depends on."""
+"""Files with what the target law has learnt of each card, one per UUID. Losing them does no harm."""
 
 import math
 import os
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from gpufan.daemon.worker import Worker
 
 SAVE_S = 600.0
-"""Seconds from one save to the next; a crash costs what was learnt since."""
+"""Seconds from one save to the next. A crash loses what was learnt since."""
 
-PATIENCE_S = 1.0
-"""A disk that does not give what was learnt within this, s, is not waited for: cards grow warm meanwhile."""
+READ_TIMEOUT_S = 1.0
+"""For all files to be read, s. A disk that hangs must not delay control."""
 
 _FORMAT = 1
-"""Raised when a number changes its meaning: what an older gpufan wrote is then learnt anew."""
+"""Raised when a number changes its meaning. Then the files of older versions are ignored."""
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,21 +37,23 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def default_folder() -> Path:
-    """Where it is kept: in the state directory that systemd gives a service, which is the same for all others."""
+    """The folder of the files: in the state directory that systemd gives to a service."""
     return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/gpufan")) / "learnt"
 
 
 def read_all(folder: Path, uuids: Iterable[str]) -> dict[str, Learnt]:
-    """What was learnt of the cards `uuids`, of those of which something is kept; nothing where the disk hangs."""
+    """What was learnt of the cards `uuids`, by UUID, without the unknown ones. Nothing if the disk hangs."""
     try:
-        return call_with_timeout(PATIENCE_S, lambda: {uuid: known for uuid in uuids if (known := read(folder, uuid))})
+        return call_with_timeout(
+            READ_TIMEOUT_S, lambda: {uuid: known for uuid in uuids if (known := read(folder, uuid))}
+        )
     except NoAnswer:
         return {}
 
 
 def read(folder: Path, uuid: str) -> Learnt | None:
-    """What was learnt of the card `uuid`; None where nothing is kept, or nothing that makes sense."""
-    if not _makes_a_name(uuid):
+    """What was learnt of the card `uuid`; None if there is no file, or no valid one."""
+    if not _is_file_name(uuid):
         return None
     try:
         content = msgspec.json.decode(read_file(folder / f"{uuid}.json"), type=_File)
@@ -63,20 +65,20 @@ def read(folder: Path, uuid: str) -> Learnt | None:
 
 
 def write(folder: Path, uuid: str, learnt: Learnt) -> None:
-    """Keep what was learnt of the card `uuid`, all of it or nothing. Raises OSError."""
-    if not _makes_a_name(uuid):
+    """Write what was learnt of the card `uuid`, all of it or nothing. Raises OSError."""
+    if not _is_file_name(uuid):
         return
     folder.mkdir(parents=True, exist_ok=True)
     replace_unsynced(folder / f"{uuid}.json", msgspec.json.encode(_File(_FORMAT, uuid, learnt)) + b"\n")
 
 
-def _makes_a_name(uuid: str) -> bool:
-    """Whether a file can have this name, and none elsewhere; what a driver says may be anything."""
+def _is_file_name(uuid: str) -> bool:
+    """Whether `uuid`, which may be any text of the driver, is safe as the name of a file."""
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9:.-]{0,99}", uuid) is not None
 
 
-class Keeper:
-    """Writes what the cards of a run have taught, every `SAVE_S` seconds and at the end."""
+class Saver:
+    """Writes what was learnt of the cards of a run, every `SAVE_S` seconds and at the end."""
 
     def __init__(self, folder: Path, workers: Sequence["Worker"]) -> None:
         self.folder = folder
@@ -84,7 +86,7 @@ class Keeper:
         self._saved_s: float | None = None
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Save if it is time. Raises OSError."""
+        """Save if the last save is `SAVE_S` ago. Raises OSError."""
         if self._saved_s is None or not 0 <= snapshot.time_s - self._saved_s < SAVE_S:
             first, self._saved_s = self._saved_s is None, snapshot.time_s
             if not first:

@@ -1,12 +1,9 @@
-"""What systemd is told of the daemon: that it is ready, alive, doing what, and stopping (sd_notify(3)).
-
-Systemd shows the status as one line, so the cards stand side by side in it.
-"""
+"""Messages to systemd (sd_notify(3)): ready, alive, stopping, and a status line with all cards."""
 
 import errno
+import logging
 import os
 import socket
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -17,11 +14,13 @@ from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon.read_back import TARGET_TOLERANCE
 from gpufan.errors import DriverError, GpufanError
 
+_log = logging.getLogger(__name__)
+
 GRACE_S = 6.0
-"""A card's loop may be later than its interval by so much, s; a call that takes longer makes it a lost card."""
+"""A tick may be later than its interval by this much, s. After a longer time the card counts as lost."""
 
 HOLD_BACK_S = 60
-"""Between two starts that both fail, s."""
+"""Time between two starts that fail, s."""
 
 START_REFUSED = errno.ECANCELED
 """The unit's StatusErrno while a start is held back; its StatusText is then the reason."""
@@ -30,25 +29,25 @@ DRIVER_NODE = Path("/dev/nvidiactl")
 
 
 class Stoppable(Protocol):
-    """Where a reason to stop arrives."""
+    """Receives reasons to stop."""
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a reason to stop; False if none came."""
 
 
 class Notifier:
-    """Sends datagrams to the service manager. It never waits: what cannot be sent at once is dropped."""
+    """Sends datagrams to the service manager. A datagram that cannot be sent at once is dropped."""
 
     def __init__(self, address: str) -> None:
         """`address` is a path, or a name in the abstract namespace after `@`."""
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self.ready = False
-        """Whether the service manager was told so."""
+        """Whether READY=1 was sent."""
 
     @classmethod
     def from_environment(cls) -> "Notifier | None":
-        """The one that the service manager asked for, or None where there is none."""
+        """A notifier for the socket that the service manager named; None without a service manager."""
         address = os.environ.get("NOTIFY_SOCKET", "")
         return cls(address) if address.startswith(("/", "@")) else None
 
@@ -58,27 +57,27 @@ class Notifier:
             self._socket.sendto("\n".join(assignments).encode(), self._address)
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Tell how the cards are; that the daemon is ready, once; that it lives, unless a card's loop stands still."""
-        told = [f"STATUS={status_text(snapshot)}"]
+        """Send the status; once, that the daemon is ready; and that it is alive, unless a card's ticks are late."""
+        message = [f"STATUS={status_text(snapshot)}"]
         if not self.ready and is_ready(snapshot):
             self.ready = True
-            told += ["READY=1", "ERRNO=0"]
+            message += ["READY=1", "ERRNO=0"]
         if all(ticks_in_time(gpu, snapshot.interval_s) for gpu in snapshot.gpus):
-            told.append("WATCHDOG=1")
-        self.send(*told)
+            message.append("WATCHDOG=1")
+        self.send(*message)
 
     def stopping(self) -> None:
-        """Tell that the fans are being given back, and nothing else follows."""
+        """Send that the daemon gives the fans back and ends."""
         self.send("STOPPING=1", "STATUS=giving the fans back to the driver")
 
     def hold_back(self, error: GpufanError, inbox: Stoppable) -> None:
-        """End a daemon that could not begin, but late, so that the log gets a line a minute and no crash loop.
+        """End a daemon that could not start, after a minute: systemd then starts it again, without a crash loop.
 
-        Where the driver is not there yet, that is when it comes: only a new process may find it. Raises SystemExit.
+        Where the driver is not loaded, wait until it is, since only a new process may open it. Raises SystemExit.
         """
         awaits_driver = isinstance(error, DriverError) and not DRIVER_NODE.exists()
         while True:
-            print(f"gpufan: {error}", file=sys.stderr, flush=True)
+            _log.error("%s", error)
             self.send(f"STATUS={error}", f"ERRNO={START_REFUSED}", f"EXTEND_TIMEOUT_USEC={2 * HOLD_BACK_S * 10**6}")
             for _ in range(HOLD_BACK_S):
                 if inbox.wait(1):
@@ -93,19 +92,19 @@ def status_text(snapshot: Snapshot) -> str:
     """Every card's duty and temperature in one line: `0 GTX 1080 Ti 62 % at 74 °C | 1 GTX 1080 Ti lost`."""
     texts = [_card_text(gpu) for gpu in snapshot.gpus]
     if snapshot.reload_refused:
-        texts.insert(0, f"old settings, since new ones were refused: {snapshot.reload_refused}")
+        texts.insert(0, f"old settings; the new ones were refused: {snapshot.reload_refused}")
     return " | ".join(texts)
 
 
 def is_ready(snapshot: Snapshot) -> bool:
-    """Whether every card has been tried, and the set of one at least was read back as it should be."""
+    """Whether every card had a tick, and at least one has its fans read back as set."""
     return all(gpu.reason.cause is not Cause.START for gpu in snapshot.gpus) and any(
         _is_verified(gpu) for gpu in snapshot.gpus
     )
 
 
 def ticks_in_time(gpu: GpuState, interval_s: float) -> bool:
-    """Whether the card's loop is alive. One that is reported lost has no part in that."""
+    """Whether the card's last tick is recent enough. A lost card has no ticks."""
     return gpu.control is Control.LOST or gpu.tick_age_s <= interval_s + GRACE_S
 
 
@@ -114,7 +113,7 @@ def _is_verified(gpu: GpuState) -> bool:
         return gpu.reason.cause is not Cause.UNCONTROLLABLE and not any(fan.manual for fan in gpu.fans)
     if gpu.control is not Control.OURS or not gpu.fans:
         return False
-    # Where the driver does not tell whose a fan is, only its target does.
+    # A driver that does not report manual mode may report the target.
     return all(
         fan.manual or (fan.manual is None and _is_near(fan.target_percent, gpu.duty_percent)) for fan in gpu.fans
     )
@@ -122,7 +121,7 @@ def _is_verified(gpu: GpuState) -> bool:
 
 def _is_near(target_percent: int | None, duty_percent: int | None) -> bool:
     if target_percent is None or duty_percent is None:
-        return target_percent is None  # the oldest drivers tell neither: that the set succeeded is all there is
+        return target_percent is None  # the oldest drivers report neither
     return abs(target_percent - duty_percent) <= TARGET_TOLERANCE
 
 

@@ -1,22 +1,89 @@
-"""Runs workers over a simulated box, in simulated time."""
+"""`gpufan run --simulate`: the same workers on the cards of a simulated box, in simulated time."""
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpufan.daemon.loop import Publish
+from gpufan import __version__
+from gpufan.config.settings import Source
+from gpufan.core.selection import select
+from gpufan.core.snapshot import Snapshot
+from gpufan.daemon.publish import OpenView, Publish, recording, snapshot_file
+from gpufan.daemon.run import named_by, warn_unmatched
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import Worker
+from gpufan.daemon.workers import make_workers
+from gpufan.system.lock import controller_lock
 from gpufan.system.signals import StopInbox
 
 if TYPE_CHECKING:
+    from gpufan.daemon.summary import CardSummary
     from gpufan.gpu.simulated import SimulatedBox
+
+
+@dataclass(frozen=True)
+class SimulationOptions:
+    """The simulated box, its load, and its speed."""
+
+    profile: str
+    workload: str
+    time_scale: float
+    """Simulated seconds per second; infinity for as fast as possible."""
+
+
+def run_simulation(
+    source: Source,
+    runtime_folder: Path | None,
+    record: Path | None,
+    options: SimulationOptions,
+    open_view: OpenView,
+) -> list[tuple[str, "CardSummary"]]:
+    """Control the cards of a simulated box, and touch nothing of this machine. Returns label and summary of each card.
+
+    Without a `runtime_folder` there is neither lock nor snapshot, without `record` no recording. Raises InputError.
+    """
+    from gpufan.daemon.summary import CardSummary
+    from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
+
+    inbox = StopInbox()
+    inbox.catch_signals()
+    settings = source.read()
+    run = settings.run_settings()
+    box = SimulatedBox(PROFILES[options.profile], WORKLOADS[options.workload])
+    chosen = select(box.gpus, run.gpus, named_by(settings))
+    summaries = [CardSummary(gpu) for gpu in chosen]
+
+    def add_to_summaries(_: Snapshot) -> None:
+        for summary in summaries:
+            summary.add(run.interval_s)
+
+    with ExitStack() as stack:
+        stack.enter_context(controller_lock(runtime_folder))
+        rows = stack.enter_context(recording(record))
+        title = f"gpufan {__version__} · simulated {options.profile}, {options.workload}"
+        view = stack.enter_context(closing(open_view(title)))
+        warn_unmatched(settings, box.gpus)
+        sinks = [add_to_summaries, view.publish, *stack.enter_context(snapshot_file(runtime_folder)), *rows]
+        simulate(
+            box,
+            make_workers(chosen, settings.for_card, dry_run=run.dry_run),
+            sinks,
+            inbox,
+            interval_s=run.interval_s,
+            duration_s=run.duration_s,
+            time_scale=options.time_scale,
+            dry_run=run.dry_run,
+        )
+    return [(gpu.info.label, summary) for gpu, summary in zip(chosen, summaries, strict=True)]
 
 
 def simulate(
     box: "SimulatedBox",
     workers: Sequence[Worker],
-    publish: Sequence[Publish],
+    sinks: Sequence[Publish],
     inbox: StopInbox,
     *,
     interval_s: float,
@@ -24,7 +91,7 @@ def simulate(
     time_scale: float,
     dry_run: bool,
 ) -> None:
-    """Run workers over a simulated box, one after the other, `time_scale` simulated seconds per second."""
+    """Run `workers` one after the other over a simulated box, `time_scale` simulated seconds per second."""
     start_s = time.monotonic()
     now_s = 0.0
     try:
@@ -33,8 +100,8 @@ def simulate(
                 worker.tick(now_s)
             states = tuple(worker.state for worker in workers)
             snapshot = snapshot_now(states, interval_s=interval_s, dry_run=dry_run, simulated_s=now_s)
-            for take in publish:
-                take(snapshot)
+            for publish in sinks:
+                publish(snapshot)
             if duration_s is not None and now_s >= duration_s:
                 break
             box.advance(interval_s)

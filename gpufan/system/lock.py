@@ -1,12 +1,15 @@
 """Locks, each a file that one process holds: the lock of the controller, so that only one sets the fans."""
 
 import fcntl
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gpufan.errors import GpufanError, NoPermission
+
+_log = logging.getLogger(__name__)
 
 
 class LockHeld(Exception):
@@ -36,7 +39,7 @@ def acquire_lock(path: Path, mode: int) -> int:
 
 
 @contextmanager
-def controller_lock(folder: Path | None, warn: Callable[[str], None]) -> Iterator[None]:
+def controller_lock(folder: Path | None, warn: Callable[[str], None] = _log.warning) -> Iterator[None]:
     """Hold the lock in `folder`, which is created if need be; None means no lock.
 
     Raises GpufanError if another process holds the lock, NoPermission if only root may hold it. Other errors of the

@@ -1,4 +1,4 @@
-"""The live table on a terminal of the run itself: every card, what was done and why, and its last seconds as a line."""
+"""The live table of a run on a terminal: every card, its duty and why, and the temperature of its last seconds."""
 
 import math
 import time
@@ -13,40 +13,38 @@ from gpufan.core.sentences import clock
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.system.background import BackgroundWriter
 from gpufan.terminal.drawing import SCALE_C, bars, cards_table, hide_control_characters
+from gpufan.terminal.log import LogHandler
 
 _HISTORY = 36
+"""Number of temperatures in the line below a card."""
+
 _FRAME_S = 0.1
 
 
-class LiveReport:
-    """Draws snapshots over one another, as fast as the terminal takes them but no faster than eyes do."""
+class LiveTable:
+    """Draws each snapshot over the one before, at most ten times a second. Log lines appear above the table."""
 
-    def __init__(self, console: Console, title: str) -> None:
+    def __init__(self, console: Console, title: str, log: LogHandler) -> None:
         self._title = title
+        self._log = log
         self._history: dict[int, deque[float | None]] = {}
         self._drawn_s = -math.inf
         self._live = Live(console=console, auto_refresh=False)
         hide_control_characters()
         self._live.start()
         self._frames: BackgroundWriter[Snapshot | str] = BackgroundWriter(self._draw)
+        self._write_line, log.write_line = log.write_line, self._frames.put
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Take the next snapshot."""
+        """Draw the snapshot, unless the last one was drawn just now."""
         now_s = time.monotonic()
         if now_s - self._drawn_s >= _FRAME_S:
             self._drawn_s = now_s
             self._frames.put(snapshot)
 
-    def warn(self, text: str) -> None:
-        """Show a warning above the table."""
-        self._frames.put(text)
-
-    def note(self, text: str) -> None:
-        """Show above the table that something went as it should."""
-        self._frames.put(text)
-
     def close(self) -> None:
-        """Leave the last table on the terminal."""
+        """Leave the last table on the terminal. Later log lines appear below it."""
+        self._log.write_line = self._write_line
         self._frames.close(0.5)
         if not self._frames.busy:
             with suppress(OSError, ValueError):  # the terminal may be gone

@@ -1,66 +1,109 @@
-"""One line per change, for a pipe, a file or the journal."""
+"""Log lines for the journal, a file or a pipe: a handler for `logging`, and a line for each change of a card."""
 
+import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
-from gpufan.core.reasons import Cause, Group
+from gpufan.core.reasons import Cause, Control, Group
 from gpufan.core.sentences import card_line, clock
 from gpufan.core.snapshot import Snapshot
 from gpufan.system.background import BackgroundWriter
 
-_PRIORITY = {Group.FAIL_SAFE: 4, Group.FAULT: 4, Group.LOST: 3, Group.HANG: 3}
-"""By kind, as in syslog: 3 error, 4 warning; all else is 6, information."""
+_LEVELS = {
+    Group.FAIL_SAFE: logging.WARNING,
+    Group.FAULT: logging.WARNING,
+    Group.LOST: logging.ERROR,
+    Group.HANG: logging.ERROR,
+}
+"""The level of a card's state; all others are information."""
+
+_PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
+"""Levels as in syslog, which the journal reads at the start of a line (sd-daemon(3))."""
 
 
-class LogReport:
-    """Writes a line whenever a card's duty, its control or the gravity of its reason changes."""
+class LogHandler(logging.Handler):
+    """Writes records to a stream, and never waits for its reader.
+
+    A line starts with its priority in the journal, and with the time elsewhere: the time of day, or the simulated time
+    that a record has as `simulated_s`.
+    """
 
     def __init__(self, stream: TextIO) -> None:
+        super().__init__()
         self._stream = stream
         self._journal = _is_journal(stream)
-        self._last: dict[int, tuple[object, ...]] = {}
-        self._lines = BackgroundWriter(self._write)
+        self._writer = BackgroundWriter(self._write)
+        self.write_line = self._writer.put
+        """Takes the finished lines; the live table replaces it while it is on the terminal."""
 
-    def publish(self, snapshot: Snapshot) -> None:
-        """Take the next snapshot."""
-        for gpu in snapshot.gpus:
-            priority = _PRIORITY.get(gpu.reason.cause.group, 6)
-            key = (gpu.control, gpu.duty_percent, priority)
-            if gpu.reason.cause is Cause.START:
-                continue
-            if self._last.get(gpu.index) != key:
-                self._last[gpu.index] = key
-                self._put(priority, card_line(gpu), snapshot.simulated_s)
-
-    def warn(self, text: str) -> None:
-        """Write a warning."""
-        self._put(4, text)
-
-    def note(self, text: str) -> None:
-        """Write that something went as it should."""
-        self._put(6, text)
+    def emit(self, record: logging.LogRecord) -> None:
+        """Format the record and hand it over."""
+        simulated_s = getattr(record, "simulated_s", None)
+        if self._journal:
+            start = f"<{_PRIORITIES[record.levelno]}>"
+        elif simulated_s is not None:
+            start = f"{clock(simulated_s)} "
+        else:
+            start = time.strftime("%H:%M:%S ", time.localtime(record.created))
+        self.write_line(start + record.getMessage())
 
     @property
     def is_read(self) -> bool:
-        """Whether somebody still reads what is written, as far as that is known."""
-        return self._lines.busy
+        """Whether somebody still reads the stream, as far as that is known."""
+        return self._writer.busy
 
     def close(self) -> None:
-        """Write what is left."""
-        self._lines.close(0.5)
+        """Write the rest, for half a second at most."""
+        self._writer.close(0.5)
+        super().close()
 
-    def _put(self, priority: int, text: str, simulated_s: float | None = None) -> None:
-        if self._journal:
-            self._lines.put(f"<{priority}>{text}")
-        elif simulated_s is not None:
-            self._lines.put(f"{clock(simulated_s)} {text}")
-        else:
-            self._lines.put(f"{time.strftime('%H:%M:%S')} {text}")
-
-    def _write(self, text: str) -> None:
-        self._stream.write(text + "\n")
+    def _write(self, line: str) -> None:
+        self._stream.write(line + "\n")
         self._stream.flush()
+
+
+@contextmanager
+def log_to(stream: TextIO, logger: logging.Logger | None = None) -> Iterator[LogHandler]:
+    """Write the log of gpufan to `stream` in this block, from level INFO on."""
+    logger = logger or logging.getLogger("gpufan")
+    handler = LogHandler(stream)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield handler
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def log_to_stderr() -> None:
+    """Write warnings and errors of a command to standard error, each as one line after `gpufan:`."""
+    logging.basicConfig(format="gpufan: %(message)s")
+
+
+class ChangeLog:
+    """Logs a line when a card's duty, its control or the level of its reason changes."""
+
+    def __init__(self, logger: logging.Logger | None = None) -> None:
+        self._logger = logger or logging.getLogger("gpufan.cards")
+        self._last: dict[int, tuple[Control, int | None, int]] = {}
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Log what has changed since the snapshot before."""
+        for gpu in snapshot.gpus:
+            if gpu.reason.cause is Cause.START:
+                continue
+            level = _LEVELS.get(gpu.reason.cause.group, logging.INFO)
+            key = (gpu.control, gpu.duty_percent, level)
+            if self._last.get(gpu.index) != key:
+                self._last[gpu.index] = key
+                self._logger.log(level, "%s", card_line(gpu), extra={"simulated_s": snapshot.simulated_s})
+
+    def close(self) -> None:
+        """Do nothing: the handler has the stream."""
 
 
 def _is_journal(stream: TextIO) -> bool:

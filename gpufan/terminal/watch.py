@@ -4,6 +4,7 @@ It reads the snapshot and nothing else of the run, so it outlives a restart of t
 do is nothing to control.
 """
 
+import logging
 import math
 import os
 import signal
@@ -31,7 +32,7 @@ from gpufan.history import DEFAULT_FOLDER
 from gpufan.system import systemctl as systemd
 from gpufan.system.background import BackgroundCall
 from gpufan.terminal.drawing import SCALE_C, bars, cards_table, hide_control_characters
-from gpufan.terminal.log import LogReport
+from gpufan.terminal.log import ChangeLog, LogHandler
 
 POLL_S = 0.5
 """Between two looks at the snapshot, s."""
@@ -284,25 +285,28 @@ class LineView:
     """A line for each change."""
 
     def __init__(self) -> None:
-        self._report = LogReport(sys.stdout)
+        self._log = logging.Logger("status", logging.INFO)
+        self._handler = LogHandler(sys.stdout)
+        self._log.addHandler(self._handler)
+        self._changes = ChangeLog(self._log)
         self._trouble: str | None = None
         self._unit: str | None = None
 
     def show(self, look: Look) -> None:
         """Write what has changed. Raises BrokenPipeError once nobody reads it any more."""
-        if not self._report.is_read:
+        if not self._handler.is_read:
             raise BrokenPipeError
         if look.unit is not None and look.unit != self._unit:
-            self._report.note(look.unit)
+            self._log.info("%s", look.unit)
         if look.trouble is not None and look.trouble != self._trouble:
-            self._report.warn(look.trouble)
+            self._log.warning("%s", look.trouble)
         self._trouble, self._unit = look.trouble, look.unit or self._unit
         if look.snapshot is not None:
-            self._report.publish(look.snapshot)
+            self._changes.publish(look.snapshot)
 
     def close(self) -> None:
         """Write what is left."""
-        self._report.close()
+        self._handler.close()
 
 
 class JsonView:

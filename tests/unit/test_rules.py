@@ -35,7 +35,7 @@ def test_the_daemon_loads_neither_templates_nor_tables_nor_x() -> None:
 
 
 def test_a_simulation_does_not_load_the_driver() -> None:
-    assert "pynvml" not in loaded_by("gpufan.cli.run", "gpufan.daemon.run", "gpufan.gpu.simulated")
+    assert "pynvml" not in loaded_by("gpufan.cli.run", "gpufan.daemon.simulation", "gpufan.gpu.simulated")
 
 
 def test_help_loads_none_of_the_commands_that_it_lists() -> None:

@@ -132,8 +132,8 @@ def test_a_bad_file_is_refused_in_log_and_status_and_the_old_settings_stay(daemo
     mistake = f'{daemon.file}: unknown key "hold": did you mean hold_s?'
     assert daemon.wait_for_refusal() == mistake
     status = CliRunner().invoke(cli, ["status", "--runtime-dir", str(daemon.runtime)])
-    assert f"settings not reloaded, those before stay: {mistake}\n" in status.output
-    assert f"settings not reloaded, those before stay: {mistake}\n" in daemon.log.read_text()
+    assert f"settings not reloaded, the old ones stay: {mistake}\n" in status.output
+    assert f"settings not reloaded, the old ones stay: {mistake}\n" in daemon.log.read_text()
     assert daemon.targets == [60, 60]
     assert daemon.given_back() == []
 

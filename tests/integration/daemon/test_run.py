@@ -17,7 +17,7 @@ import pytest
 
 from gpufan.control.controller import Controller
 from gpufan.daemon import loop as daemon
-from gpufan.daemon import run
+from gpufan.daemon import restore
 from tests.doubles.nvml import MANUAL, Kind, NvmlDouble, wait_for
 from tests.integration.harness import Program, fans, full_pipe, given_back_after_s
 
@@ -403,7 +403,7 @@ def test_a_card_without_fans_is_left_alone_and_the_other_controlled(double: Nvml
     double.cards[0].fan_count = 0
     status, out, err = gpufan("run", "--duration", "0.1s")
     assert (status, err, cards_set(double)) == (0, "", {1})
-    assert "left alone: 0 GTX 1080 Ti: it has no fan of its own" in out
+    assert "not controlled: 0 GTX 1080 Ti: it has no fan of its own" in out
 
 
 @pytest.mark.parametrize("driver", ["470.256", "510.47"])
@@ -496,7 +496,7 @@ def test_restore_gives_every_fan_back_after_a_kill_and_may_be_repeated(
     for _ in range(2):
         status, out, err = gpufan("restore")
         assert (status, err) == (0, "")
-        assert out == "0 GTX 1080 Ti: its fans are the driver's\n1 GTX 1080 Ti: its fans are the driver's\n"
+        assert out == "0 GTX 1080 Ti: the driver controls its fans\n1 GTX 1080 Ti: the driver controls its fans\n"
         assert all_fans(double) == [DRIVERS, DRIVERS]
 
 
@@ -522,7 +522,7 @@ def refusing(double: NvmlDouble) -> None:
 def test_restore_gives_the_others_back_and_names_the_card_that_fails(
     double: NvmlDouble, gpufan: Command, monkeypatch: pytest.MonkeyPatch, trouble: Callable[[NvmlDouble], None]
 ) -> None:
-    monkeypatch.setattr(run, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(restore, "CARD_TIMEOUT_S", 0.1)
     take(double)
     trouble(double)
     status, _, err = gpufan("restore")

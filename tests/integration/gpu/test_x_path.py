@@ -73,7 +73,7 @@ def test_the_x_server_of_a_killed_gpufan_ends_and_restore_uses_another(tmp_path:
         wait_for(lambda: not box.xorgs())
     assert box.fans() == [[60, 60]] * 2
     status, out, err = box.gpufan("restore")
-    assert (status, err, out.count("its fans are the driver's")) == (0, "", 2)
+    assert (status, err, out.count("the driver controls its fans")) == (0, "", 2)
     assert (box.fans(), box.xorgs()) == ([DRIVERS] * 2, [])
 
 
@@ -88,7 +88,7 @@ def test_without_xorg_cards_that_do_not_need_it_are_controlled(tmp_path: Path) -
     box = ignoring(tmp_path)
     with box.running("run", *CURVE, PATH="") as process:
         box.wait_for_states(("nvml", "released"), ("nvml", "ours"))
-        assert "over X neither: no Xorg here: install the X server" in box.states()[0]["reason"]
+        assert "over X it fails too: no Xorg here: install the X server" in box.states()[0]["reason"]
         assert box.fans() == [DRIVERS, [60, 60]]
         assert end(process) == (0, "")
     assert box.fans() == [DRIVERS] * 2
@@ -168,11 +168,11 @@ def test_restore_releases_over_x_if_nvml_fails_and_leaves_no_server(inside: Comm
     box = ignoring(tmp_path)
     leave_in_manual_mode(box)
     status, out, err = inside(box, "restore", "--backend", "x11", "--gpu", "1")
-    assert (status, out, err) == (0, "1 GTX 1080 Ti: its fans are the driver's\n", "")
+    assert (status, out, err) == (0, "1 GTX 1080 Ti: the driver controls its fans\n", "")
     assert (box.fans(), box.xorgs()) == ([[30, 30], DRIVERS], [])
     leave_in_manual_mode(box)
     status, out, err = inside(box, "restore")
-    assert (status, err, out.count("its fans are the driver's")) == (0, "", 2)
+    assert (status, err, out.count("the driver controls its fans")) == (0, "", 2)
     assert (box.fans(), box.xorgs()) == ([DRIVERS] * 2, [])
 
 
@@ -189,7 +189,7 @@ def test_restore_works_with_a_broken_settings_file(inside: Command, tmp_path: Pa
     leave_in_manual_mode(box)
     (tmp_path / "config.toml").write_text("backend = 7\n")
     status, _, err = inside(box, "restore", "--config", str(tmp_path / "config.toml"))
-    assert (status, "going on without that file" in err, box.fans()) == (0, True, [DRIVERS] * 2)
+    assert (status, "gpufan goes on without this file" in err, box.fans()) == (0, True, [DRIVERS] * 2)
 
 
 def test_restore_reports_both_errors_and_releases_the_other_cards(inside: Command, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_restore_reports_both_errors_and_releases_the_other_cards(inside: Comman
     status, _, err = inside(box, "restore", PATH="")
     assert status == 1
     assert (
-        "0 GTX 1080 Ti: fan 0 is still in manual mode after it was given back; over X neither: no Xorg here"
+        "0 GTX 1080 Ti: fan 0 is still in manual mode after it was given back; over X it fails too: no Xorg here"
         in one_line(err)
     )
     assert box.fans()[1] == DRIVERS

@@ -10,7 +10,7 @@ from gpufan.control.card_model import CardModel
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import learnt
-from gpufan.daemon.learnt import SAVE_S, Keeper
+from gpufan.daemon.learnt import SAVE_S, Saver
 from gpufan.daemon.worker import Worker
 from tests.unit.builders import FakeGpu
 
@@ -57,7 +57,7 @@ def test_a_giant_is_not_read(tmp_path: Path) -> None:
 
 def test_a_disk_that_hangs_does_not_hold_up_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read_end, write_end = os.pipe()
-    monkeypatch.setattr(learnt, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(learnt, "READ_TIMEOUT_S", 0.01)
     monkeypatch.setattr(learnt, "read_file", lambda _: os.read(read_end, 1))
     assert learnt.read_all(tmp_path, [UUID]) == {}
     os.close(write_end)
@@ -105,12 +105,12 @@ def test_a_file_that_makes_no_sense_is_as_good_as_none(tmp_path: Path, text: byt
     assert learnt.read(tmp_path, UUID) is None
 
 
-def keeper(folder: Path, settings: CardSettings) -> Keeper:
+def keeper(folder: Path, settings: CardSettings) -> Saver:
     """One of a card that has been controlled for a moment."""
     worker = Worker(FakeGpu(), lambda _: settings)
     for second in range(3):
         worker.tick(second)
-    return Keeper(folder, [worker])
+    return Saver(folder, [worker])
 
 
 def at(time_s: float) -> Snapshot:

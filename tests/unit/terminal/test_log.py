@@ -1,6 +1,7 @@
 """The log: a line for what changed, and none for what did not."""
 
 import io
+import logging
 import os
 import re
 import time
@@ -11,18 +12,18 @@ import pytest
 from gpufan.core.sentences import card_line
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon.snapshot_file import snapshot_now
-from gpufan.terminal.log import LogReport
+from gpufan.terminal.log import ChangeLog, log_to
 from tests.unit.builders import gpu_state
 
 
 def log(*ticks: GpuState | tuple[GpuState, ...], simulated: bool = True) -> list[str]:
     """Lines for one snapshot a second."""
     stream = io.StringIO()
-    report = LogReport(stream)
-    for second, states in enumerate(ticks):
-        together = states if isinstance(states, tuple) else (states,)
-        report.publish(snapshot_now(together, interval_s=1, simulated_s=second if simulated else None))
-    report.close()
+    changes = ChangeLog()
+    with log_to(stream):
+        for second, states in enumerate(ticks):
+            together = states if isinstance(states, tuple) else (states,)
+            changes.publish(snapshot_now(together, interval_s=1, simulated_s=second if simulated else None))
     return stream.getvalue().splitlines()
 
 
@@ -91,9 +92,8 @@ def test_the_journal_gets_a_priority_and_no_time(
     with (tmp_path / "journal").open("w+", encoding="utf-8") as stream:
         status = os.fstat(stream.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
-        report = LogReport(stream)
-        report.publish(snapshot_now((gpu_state(group=kind),), interval_s=1))
-        report.close()
+        with log_to(stream):
+            ChangeLog().publish(snapshot_now((gpu_state(group=kind),), interval_s=1))
         stream.seek(0)
         assert stream.read() == f"<{priority}>{card_line(gpu_state(group=kind))}\n"
 
@@ -101,25 +101,24 @@ def test_the_journal_gets_a_priority_and_no_time(
 def test_a_stream_that_is_not_the_journals_gets_no_priority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOURNAL_STREAM", "1:1")
     with (tmp_path / "log").open("w+", encoding="utf-8") as stream:
-        report = LogReport(stream)
-        report.publish(snapshot_now((gpu_state(),), interval_s=1))
-        report.close()
+        with log_to(stream):
+            ChangeLog().publish(snapshot_now((gpu_state(),), interval_s=1))
         stream.seek(0)
         assert not stream.read().startswith("<")
 
 
 def test_a_warning_is_written_with_the_time_of_day() -> None:
     stream = io.StringIO()
-    report = LogReport(stream)
-    report.warn("the disk is full")
-    report.close()
+    with log_to(stream):
+        logging.getLogger("gpufan.daemon").warning("the disk is %s", "full")
     assert re.fullmatch(r"\d\d:\d\d:\d\d the disk is full\n", stream.getvalue())
 
 
 def test_a_reader_that_went_away_does_no_harm() -> None:
     stream = io.StringIO()
-    report = LogReport(stream)
-    stream.close()
-    report.publish(snapshot_now((gpu_state(),), interval_s=1))
-    report.warn("nobody reads this")
-    report.close()
+    with log_to(stream) as handler:
+        stream.close()
+        ChangeLog().publish(snapshot_now((gpu_state(),), interval_s=1))
+        logging.getLogger("gpufan").warning("nobody reads this")
+        handler.close()
+        assert not handler.is_read

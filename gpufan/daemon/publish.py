@@ -1,0 +1,85 @@
+"""Where snapshots go: a view for people, the snapshot file, a recording. None of them holds up control."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+from gpufan.core.snapshot import Snapshot
+from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.system.background import BackgroundWriter
+from gpufan.system.paths import SNAPSHOT
+
+_log = logging.getLogger(__name__)
+
+Publish = Callable[[Snapshot], None]
+"""Receives every snapshot, from one thread. An error that it raises is a bug, and ends the run."""
+
+
+class View(Protocol):
+    """Shows a run to people."""
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Show the next snapshot."""
+
+    def close(self) -> None:
+        """Show the rest, and stop."""
+
+
+OpenView = Callable[[str], View]
+"""Opens the view of a run with this title."""
+
+
+def warn_once(write: Publish, path: Path) -> Publish:
+    """`write`, which logs an OSError instead of raising it: once, until a write succeeds again."""
+    failed = False
+
+    def publish(snapshot: Snapshot) -> None:
+        nonlocal failed
+        try:
+            write(snapshot)
+            failed = False
+        except OSError as error:
+            if not failed:
+                _log.warning("%s cannot be written: %s; control goes on", path, error.strerror)
+            failed = True
+
+    return publish
+
+
+@contextmanager
+def snapshot_file(folder: Path | None) -> Iterator[list[Publish]]:
+    """Write snapshots to the file in `folder`, and remove it after the block; None: no file."""
+    if folder is None:
+        yield []
+        return
+    file = SnapshotFile(folder / SNAPSHOT)
+    try:
+        yield [warn_once(file.write, folder / SNAPSHOT)]
+    finally:
+        with suppress(OSError):
+            file.remove()
+
+
+@contextmanager
+def recording(path: Path | None) -> Iterator[list[Publish]]:
+    """Append a row for each card and tick to the recording in `path`; None: no recording. Raises InputError."""
+    if path is None:
+        yield []
+        return
+    from gpufan.daemon.recording import RecordingFile
+
+    with RecordingFile(path) as file:
+        yield [warn_once(file.write, path)]
+
+
+@contextmanager
+def in_background(sinks: Sequence[Publish]) -> Iterator[list[Publish]]:
+    """Run each of `sinks` in its own thread: a disk that hangs delays neither control, nor the end of the run."""
+    writers = [BackgroundWriter(sink) for sink in sinks]
+    try:
+        yield [writer.put for writer in writers]
+    finally:
+        for writer in writers:
+            writer.close(0.5)

@@ -1,0 +1,121 @@
+"""`gpufan restore` and `gpufan list`: give fans back, or look at the cards, without a run."""
+
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from gpufan.config.settings import Settings, Source
+from gpufan.core.gpu import Gpu, GpuInfo, Reading
+from gpufan.core.selection import select, split_controllable
+from gpufan.daemon import snapshot_file
+from gpufan.daemon.read_back import release_verified
+from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.errors import GpuError, GpufanError, InputError, NoAnswer
+from gpufan.system.background import BackgroundCall, call_with_timeout
+from gpufan.system.lock import controller_lock
+from gpufan.system.paths import SNAPSHOT
+
+CARD_TIMEOUT_S = 5.0
+"""For one card to answer, s."""
+
+_log = logging.getLogger(__name__)
+
+
+def restore(names: Sequence[str], runtime_folder: Path, source: Source) -> list[str]:
+    """Give the fans of every card in `names`, or of all, back to the driver; returns a line for each.
+
+    `source` says which backend and display to use. Raises InputError, DriverError, or GpufanError that names every card
+    where it failed.
+    """
+    from gpufan.gpu.cards import open_cards
+
+    try:
+        run = source.read().run_settings()
+    except InputError as error:
+        _log.warning("%s; gpufan goes on without this file", error)
+        run = Settings(options=source.options).run_settings()
+    failed = []
+    # A daemon that systemd has killed may still hold the lock, while it hangs in the driver.
+    lock_folder = None if os.environ.get("EXIT_CODE") in ("killed", "dumped") else runtime_folder
+    with controller_lock(lock_folder), closing(open_cards(run.backend, run.display, runtime_folder)) as cards:
+        chosen = select(cards.gpus, names)
+        cards.start_x_server(chosen)
+        usable, uncontrollable = split_controllable(chosen)
+        lines = [f"{line}: nothing to give back" for line in uncontrollable]
+        # At the same time: a card that hangs must not use up the time of the others.
+        for gpu, call in [(gpu, BackgroundCall(partial(_release, gpu))) for gpu in usable]:
+            try:
+                call.result(3 * CARD_TIMEOUT_S)
+                lines.append(f"{gpu.info.label}: the driver controls its fans")
+            except GpufanError as error:
+                failed.append(f"{gpu.info.label}: {error}")
+    if failed:
+        raise GpufanError(f"fans not given back to the driver: {'; '.join(failed)}")
+    if not names:
+        # The snapshot of a killed gpufan is no longer true.
+        with suppress(OSError):
+            SnapshotFile(runtime_folder / SNAPSHOT).remove()
+    return lines
+
+
+def _release(gpu: Gpu) -> None:
+    """Give the fans of `gpu` back, over X if NVML does not move them. Raises GpufanError."""
+    try:
+        call_with_timeout(CARD_TIMEOUT_S, partial(release_verified, gpu))
+    except NoAnswer:
+        raise
+    except GpuError as error:
+        result = gpu.fall_back(str(error))
+        if result.x_error:
+            raise GpuError(f"{error}; over X it fails too: {result.x_error}") from error
+        if not result.switched:
+            raise
+        try:
+            call_with_timeout(CARD_TIMEOUT_S, partial(release_verified, gpu))
+        except GpufanError as x_error:
+            raise GpuError(f"{error}; over X it fails too: {x_error}") from x_error
+
+
+def describe_cards(
+    names: Sequence[str], profile: str | None, backend: str, display: str | None, runtime_folder: Path
+) -> list[tuple[GpuInfo, Reading | None]]:
+    """Description and reading of every card in `names`, or of all; the reading of a card that hangs is None.
+
+    With a `profile` the cards are simulated. If gpufan runs, its snapshot in `runtime_folder` tells which cards need X.
+    Raises InputError, DriverError or GpufanError.
+    """
+    if profile is not None:
+        from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
+
+        box = SimulatedBox(PROFILES[profile], WORKLOADS["idle"])
+        return [(gpu.info, gpu.read()) for gpu in select(box.gpus, names)]
+    from gpufan.gpu.cards import open_cards
+
+    cards_of: list[tuple[GpuInfo, Reading | None]] = []
+    backend_reasons = _backend_reasons(runtime_folder) if backend == "auto" else {}
+    with TemporaryDirectory(prefix="gpufan-") as folder, closing(open_cards(backend, display, Path(folder))) as cards:
+        for gpu in select(cards.gpus, names):
+            reading = None
+            with suppress(NoAnswer):
+                reading = call_with_timeout(CARD_TIMEOUT_S, gpu.observe)
+            info = gpu.info
+            if info.uuid in backend_reasons:
+                info = replace(info, backend="x11", backend_reason=backend_reasons[info.uuid])
+            cards_of.append((info, reading))
+    return cards_of
+
+
+def _backend_reasons(runtime_folder: Path) -> dict[str, str]:
+    """UUIDs of the cards whose fans a running gpufan sets over X, and why."""
+    try:
+        snapshot = snapshot_file.read(runtime_folder / SNAPSHOT)
+    except GpufanError:
+        return {}
+    if snapshot_file.stale_s(snapshot) is not None:
+        return {}
+    return {gpu.uuid: gpu.backend_reason for gpu in snapshot.gpus if gpu.backend_reason}

@@ -1,0 +1,30 @@
+"""`gpufan xserver`: a headless X server that can set fans, as a process of its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from gpufan.daemon.sd_notify import Notifier
+from gpufan.system.lock import controller_lock
+from gpufan.system.signals import StopInbox
+
+ENVIRONMENT_FILE = "environment"
+"""In the folder of the X server: the environment that a process needs to use it."""
+
+
+def run_xserver(folder: Path, announce: Callable[[str], None]) -> None:
+    """Run the X server until a signal. Its files are in `folder`; `announce` receives the line that says how to use it.
+
+    Raises DriverError if it cannot be started, GpufanError if there is no card or another process uses `folder`.
+    """
+    from gpufan.gpu.addresses import find_addresses
+    from gpufan.xorg.server import HeadlessServer, headless_config
+
+    inbox = StopInbox()
+    inbox.catch_signals()
+    with controller_lock(folder), HeadlessServer(headless_config(find_addresses()), folder) as server:
+        display = server.display()
+        (folder / ENVIRONMENT_FILE).write_text(f"GPUFAN_DISPLAY={display}\nXAUTHORITY={display.authority}\n")
+        if notifier := Notifier.from_environment():
+            notifier.send("READY=1", f"STATUS=X server on {display}")
+        announce(f"X server on {display}; use it with: XAUTHORITY={display.authority} gpufan run --display {display}")
+        inbox.wait(None)
