@@ -119,9 +119,10 @@ def restore(gpus: tuple[str, ...], config_path: Path | None, runtime_dir: Path, 
     from gpufan.daemon.restore import restore as restore_fans
     from gpufan.terminal.log import log_to_stderr
 
-    log_to_stderr()
-    for line in restore_fans(gpus, runtime_dir, options.settings_source(config_path, options.given_keys(settings))):
-        click.echo(line)
+    source = options.settings_source(config_path, options.given_keys(settings))
+    with log_to_stderr():
+        for line in restore_fans(gpus, runtime_dir, source):
+            click.echo(line)
 
 
 @click.command(cls=Command)
@@ -134,5 +135,5 @@ def xserver(runtime_dir: Path) -> None:
     from gpufan.daemon.xserver import run_xserver
     from gpufan.terminal.log import log_to_stderr
 
-    log_to_stderr()
-    run_xserver(runtime_dir / "xserver", click.echo)
+    with log_to_stderr():
+        run_xserver(runtime_dir / "xserver", click.echo)

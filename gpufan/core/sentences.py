@@ -94,6 +94,11 @@ def state_sentence(gpu: GpuState) -> str:
     return "; ".join(parts)
 
 
+def refused_settings(reload_refused: str) -> str:
+    """Why a reload changed nothing."""
+    return f"settings not reloaded, the old ones stay: {reload_refused}"
+
+
 def duty_text(gpu: GpuState) -> str:
     """`62 %`, `auto` while the driver decides, `lost`."""
     if gpu.control is Control.LOST:

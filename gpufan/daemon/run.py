@@ -10,6 +10,7 @@ from gpufan import __version__
 from gpufan.config.settings import COMMAND_LINE, RunSettings, Settings, Source
 from gpufan.core.gpu import Gpu
 from gpufan.core.selection import select, split_controllable
+from gpufan.core.sentences import refused_settings
 from gpufan.daemon import learnt
 from gpufan.daemon.loop import Daemon
 from gpufan.daemon.publish import OpenView, in_background, recording, snapshot_file, warn_once
@@ -106,7 +107,7 @@ def _reload(source: Source, started: RunSettings, gpus: Sequence[Gpu]) -> tuple[
             if key != "interval_s" and getattr(run, key) != getattr(started, key):
                 raise InputError(f"{source.path}: a new {key} needs a restart")
     except Exception as error:
-        _log.warning("settings not reloaded, the old ones stay: %s", error)
+        _log.warning("%s", refused_settings(str(error)))
         raise
     warn_unmatched(settings, gpus)
     _log.info("settings reloaded from %s", settings.path or "the command line alone")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from gpufan.core.sentences import reason_sentence, state_sentence
+from gpufan.core.sentences import reason_sentence, refused_settings, state_sentence
 from gpufan.core.snapshot import GpuState, Snapshot
 
 TROUBLES = ("fail-safe", "fault", "lost", "hang")
@@ -70,7 +70,7 @@ class Watcher:
             way = "back" if snapshot.clock_step_s < 0 else "forward"
             self._happen("", "clock", now_s, f"the clock was set {way} by {abs(snapshot.clock_step_s):.0f} s")
         if snapshot.reload_refused not in (None, last.reload_refused):
-            self._happen("", "reload", now_s, f"settings not reloaded, those before stay: {snapshot.reload_refused}")
+            self._happen("", "reload", now_s, refused_settings(snapshot.reload_refused))
 
     def _see_card(self, last: GpuState | None, gpu: GpuState, now_s: float, restarted: bool) -> None:
         group = gpu.reason.cause.group

@@ -79,9 +79,16 @@ def log_to(stream: TextIO, logger: logging.Logger | None = None) -> Iterator[Log
         handler.close()
 
 
-def log_to_stderr() -> None:
-    """Write warnings and errors of a command to standard error, each as one line after `gpufan:`."""
-    logging.basicConfig(format="gpufan: %(message)s")
+@contextmanager
+def log_to_stderr() -> Iterator[None]:
+    """Write warnings and errors of a command to standard error in this block, each as one line after `gpufan:`."""
+    logger, handler = logging.getLogger("gpufan"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("gpufan: %(message)s"))
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 class ChangeLog:

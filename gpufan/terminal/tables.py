@@ -14,7 +14,7 @@ from gpufan.config.descriptions import UNSET
 from gpufan.config.settings import DEFAULT_PATH, Settings, Value
 from gpufan.core.gpu import FanReading, GpuInfo, Reading
 from gpufan.core.pci import PciAddress
-from gpufan.core.sentences import card_line, notes
+from gpufan.core.sentences import card_line, notes, refused_settings
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon import snapshot_file as snapshot
 from gpufan.errors import GpufanError
@@ -60,7 +60,7 @@ def print_status(path: Path, *, as_json: bool) -> None:
         dry = ", dry run" if taken.dry_run else ""
         click.echo(f"gpufan {taken.version}, process {taken.pid}, every {taken.interval_s:g} s{dry}")
         if taken.reload_refused is not None:
-            click.echo(f"settings not reloaded, those before stay: {taken.reload_refused}")
+            click.echo(refused_settings(taken.reload_refused))
         for gpu in taken.gpus:
             click.echo(card_line(gpu))
             click.echo(f"  {_details(gpu)}")

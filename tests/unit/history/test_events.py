@@ -125,7 +125,7 @@ def test_new_settings_are_told_and_what_was_before(kept: Kept) -> None:
 def test_settings_that_were_refused_are_told_once(kept: Kept) -> None:
     kept.snapshot["reload_refused"] = "config.toml: line 3: no such key"
     kept.seconds(20)
-    assert kept.events() == [("reload", "settings not reloaded, those before stay: config.toml: line 3: no such key")]
+    assert kept.events() == [("reload", "settings not reloaded, the old ones stay: config.toml: line 3: no such key")]
 
 
 @pytest.mark.parametrize(("step_s", "words"), [(-3600.0, "back by 3600 s"), (90.0, "forward by 90 s")])
