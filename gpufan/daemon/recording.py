@@ -1,4 +1,4 @@
-"""A recording: a CSV file with a row for each card and tick, made by `gpufan run --record`, read by `gpufan tune`."""
+"""A recording: a CSV file with a row for each card and tick. `gpufan run --record` writes, `gpufan tune` reads it."""
 
 import csv
 import errno
@@ -9,8 +9,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gpufan.core.pci import PciAddress
 from gpufan.core.sentences import state_sentence
@@ -19,37 +18,39 @@ from gpufan.errors import InputError
 from gpufan.system.printable import printable
 
 _LONGEST_LINE = 4096
-"""Bytes; what has longer lines is no recording, and must not be read into memory to find out."""
+"""Bytes. A file with a longer line is no recording; the limit keeps such a line out of memory."""
 
 
 class Row(NamedTuple):
-    """One card after one tick; None where a value is not known."""
+    """One card after one tick; None for an unknown value."""
 
     time_s: float
-    """Seconds since the epoch; of a simulation, since its start."""
+    """Seconds since the epoch; in a simulation, since its start."""
     uuid: str
     label: str
     temperature_c: float | None
     power_w: float | None
     duty_percent: float | None
-    """The duty set, percent; None while the driver decides."""
+    """The duty set, percent; None while the driver controls the fans."""
     speed_percent: float | None
-    """What the first fan that tells its speed reports."""
+    """Speed of the first fan that reports it."""
     speed_rpm: float | None
     control: str
     kind: str
     reason: str
     pci: str = ""
-    """Address as NVML prints it; empty where it is not known."""
+    """PCI address as NVML prints it; empty if unknown."""
 
+
+_NUMBERS = Row._fields[3:8]
 
 HEADER = ",".join(Row._fields) + "\n"
 _HEADERS = (HEADER, ",".join(Row._fields[:-1]) + "\n")
-"""The latter begins what an earlier gpufan has recorded, which went without `pci`."""
+"""The second is the header of recordings before the column `pci`."""
 
 
 def rows(snapshot: Snapshot) -> list[Row]:
-    """A row for each card of `snapshot`."""
+    """Return a row for each card of `snapshot`."""
     time_s = snapshot.time_s if snapshot.simulated_s is None else snapshot.simulated_s
     return [
         Row(
@@ -71,62 +72,57 @@ def rows(snapshot: Snapshot) -> list[Row]:
 
 
 def to_csv(rows: Iterable[Row]) -> str:
-    """A line for each row, without the header."""
+    """Return a line for each row, without the header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    for row in rows:
-        writer.writerow([_cell(value) for value in row])
+    writer.writerows(map(_cell, row) for row in rows)
     return text.getvalue()
 
 
 def _cell(value: float | str | None) -> str:
     if value is None:
         return ""
-    # A row is a line: `read` relies on it.
+    # `read` expects a row on one line.
     return " ".join(value.split()) if isinstance(value, str) else repr(round(float(value), 3)).removesuffix(".0")
 
 
 class RecordingFile:
-    """Appends to a recording, or begins one. A failure is for the caller to report; the next write tries anew."""
+    """Writes a new recording, or appends to one. After an error the next write tries again."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file. Raises InputError where that cannot be, or where something else than a recording is in it."""
+        """Open the file. Raises InputError if it cannot be written, or holds anything but a recording."""
         self.path = path
         try:
-            # A pipe must not make us wait for its reader.
+            # O_NONBLOCK: opening a pipe must not wait for its reader.
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+            try:
+                self._find_end()
+            except BaseException:
+                self.close()
+                raise
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error.strerror}") from error
-        try:
-            self._take_up()
-        except BaseException:
-            self.close()
-            raise
 
-    def _take_up(self) -> None:
-        """Begin with the header, or after the last whole row."""
+    def _find_end(self) -> None:
+        """Cut the file after its last complete row, and write the header if there is none."""
         status = os.fstat(self._file)
         if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{self.path} is not a file: name one to be written")
-        begin = os.pread(self._file, len(HEADER), 0)
-        header = next((known for known in _HEADERS if begin.startswith(known.encode())), None)
-        if header is None and not HEADER.encode().startswith(begin):
+            raise InputError(f"{self.path} is not a file: name a file to write")
+        start = os.pread(self._file, len(HEADER), 0)
+        header = next((known for known in _HEADERS if start.startswith(known.encode())), None)
+        if header is None and not HEADER.encode().startswith(start):
             raise InputError(f"{self.path} is not a recording: name a new file, or one that `--record` has begun")
         end = 0
         if header is not None:
             tail_from = max(status.st_size - _LONGEST_LINE, 0)
-            # Whoever was killed amid a row, or found the disk full, has left a part of it.
+            # A killed process, or a full disk, may have left a part of a row.
             end = tail_from + os.pread(self._file, _LONGEST_LINE, tail_from).rfind(b"\n") + 1
         os.ftruncate(self._file, end)
-        if header == HEADER:
-            return
-        try:
+        if header != HEADER:
             self._append(HEADER)
-        except OSError as error:
-            raise InputError(f"{self.path} cannot be written: {error.strerror}") from error
 
     def write(self, snapshot: Snapshot) -> None:
-        """Append a row for each card. Raises OSError, with nothing written."""
+        """Append a row for each card. Raises OSError; then nothing was written."""
         if not os.fstat(self._file).st_nlink:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         self._append(to_csv(rows(snapshot)))
@@ -134,8 +130,7 @@ class RecordingFile:
     def _append(self, text: str) -> None:
         data = text.encode(errors="replace")
         size = os.fstat(self._file).st_size
-        written = os.write(self._file, data)
-        if written != len(data):
+        if os.write(self._file, data) != len(data):
             os.ftruncate(self._file, size)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -146,35 +141,30 @@ class RecordingFile:
     def __enter__(self) -> "RecordingFile":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def read(path: Path) -> Iterator[Row]:
-    """Rows of a recording, one by one as the file is read; a last line that is not whole is left out.
+    """Yield the rows of a recording while the file is read; an incomplete last line is skipped.
 
-    Raises InputError: file, line, and what is right.
+    Raises InputError with file, line and cause.
     """
     number = 0
     try:
         with path.open("rb") as file:
             while (line := file.readline(_LONGEST_LINE)).endswith(b"\n") or len(line) == _LONGEST_LINE:
                 number += 1
-                if (
-                    line.decode(errors="replace").replace("\r\n", "\n") in _HEADERS
-                ):  # at the beginning, and again where some were joined
-                    continue
-                if number > 1:
-                    yield _parse(line, f"{path}: line {number}")
-                else:
-                    raise InputError(f"{path} is not a recording: its first line would be {HEADER.strip()}")
+                if line.decode(errors="replace").replace("\r\n", "\n") in _HEADERS:
+                    continue  # joined recordings have headers in the middle too
+                if number == 1:
+                    raise InputError(f"{path} is not a recording: its first line must be {HEADER.strip()}")
+                yield _parse(line, f"{path}: line {number}")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if not number:
-        what = "is not a recording" if line else "is empty"
-        raise InputError(f"{path} {what}: `gpufan run --record FILE` makes one")
+        fault = "is not a recording" if line else "is empty"
+        raise InputError(f"{path} {fault}: `gpufan run --record FILE` makes one")
 
 
 def _parse(line: bytes, where: str) -> Row:
@@ -186,34 +176,20 @@ def _parse(line: bytes, where: str) -> Row:
         cells.append("")
     if len(cells) != len(Row._fields):
         raise InputError(f"{where} has {len(cells)} values, a row of a recording has {len(Row._fields)}")
-    time_s, uuid, label, *values, control, kind, reason, pci = cells
-    if not (time_s and uuid):
-        raise InputError(f"{where}: {'uuid' if time_s else 'time_s'} is missing")
-    temperature_c, power_w, duty_percent, speed_percent, speed_rpm = (
-        _number(value, f"{where}: {key}") if value else None
-        for key, value in zip(Row._fields[3:], values, strict=False)
-    )
+    row: dict[str, Any] = dict(zip(Row._fields, cells, strict=True))
+    for key in ("time_s", "uuid"):
+        if not row[key]:
+            raise InputError(f"{where}: {key} is missing")
+    for key in ("time_s", *_NUMBERS):
+        row[key] = _number(row[key], f"{where}: {key}") if row[key] else None
     try:
-        address = _address(pci)
+        row["pci"] = _address(row["pci"])
     except InputError as error:
         raise InputError(f"{where}: pci: {error}") from error
-    return Row(
-        _number(time_s, f"{where}: time_s"),
-        uuid,
-        label,
-        temperature_c,
-        power_w,
-        duty_percent,
-        speed_percent,
-        speed_rpm,
-        control,
-        kind,
-        reason,
-        address,
-    )
+    return Row(**row)
 
 
-@lru_cache(maxsize=64)  # of few cards there are many rows
+@lru_cache(maxsize=64)  # many rows, few cards
 def _address(cell: str) -> str:
     return PciAddress.parse(cell).nvml if cell else ""
 
@@ -224,5 +200,5 @@ def _number(cell: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{where}: '{cell[:40]}' is not a number; what is not known stays empty")
+        raise InputError(f"{where}: '{cell[:40]}' is not a number; leave the value empty if it is unknown")
     return value

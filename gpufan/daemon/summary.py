@@ -1,4 +1,4 @@
-"""What a simulated run came to: how hot, how loud, how restless, and what throttling cost."""
+"""Totals of one card over a run: how hot, how loud and how restless it was, and how much throughput it lost."""
 
 import math
 
@@ -6,14 +6,14 @@ from gpufan.core.thermal import SOUND_EXPONENT, mean_sound_db
 from gpufan.gpu.simulated import SimulatedGpu
 
 HOT_C = 83.0
-"""Just under the temperature at which a GTX 1080 Ti drops its clocks."""
+"""Just below the temperature at which a GTX 1080 Ti lowers its clock, °C."""
 
 SWING_PERCENT = 5
-"""Smallest rise or fall of the duty between turning points that counts as a swing."""
+"""A smaller change of the duty between turning points is no swing, points."""
 
 
 class Swings:
-    """Counts rises and falls of at least `SWING_PERCENT` points between turning points, as they come.
+    """Counts the rises and falls of the duty by at least `SWING_PERCENT` points between turning points.
 
     >>> swings = Swings()
     >>> for duty in (30, 60, 58, 61, 30, 30, 34):
@@ -25,14 +25,15 @@ class Swings:
     def __init__(self) -> None:
         self.count = 0
         self.variation = 0.0
-        """Sum of all changes of duty, points."""
+        """Sum of all changes of the duty, points."""
         self._last: float | None = None
         self._direction = 0
+        # The range of the duty since the last turning point.
         self._low = math.inf
         self._high = -math.inf
 
     def add(self, duty_percent: float) -> None:
-        """Take the next duty."""
+        """Add the next duty."""
         if self._last is not None:
             self.variation += abs(duty_percent - self._last)
         self._last = duty_percent
@@ -49,36 +50,49 @@ class Swings:
         self._low = self._high = duty_percent
 
 
-class CardSummary:
-    """One simulated card's run, second by second."""
+class Summary:
+    """Totals of one card."""
 
-    def __init__(self, gpu: SimulatedGpu) -> None:
-        self._gpu = gpu
-        self._seconds = 0.0
-        self._rpm5 = 0.0
-        self._wanted = 0.0
-        self._lost = 0.0
+    def __init__(self) -> None:
         self.peak_c = -math.inf
         self.hot_s = 0.0
-        """Seconds above `HOT_C`."""
+        """Time above `HOT_C`, s."""
         self.swings = Swings()
+        self._seconds = 0.0
+        self._sound_energy = 0.0
+        self._lost_s = 0.0
 
-    def add(self, seconds: float) -> None:
-        """Take the card as it is for `seconds`."""
-        gpu = self._gpu
+    def add_reading(
+        self, seconds: float, temperature_c: float, speed_rpm: float, duty_percent: float, clock: float = 1.0
+    ) -> None:
+        """Add a reading that stands for `seconds`; `clock` is a share of the full clock."""
         self._seconds += seconds
-        self.peak_c = max(self.peak_c, gpu.die_c)
-        self.hot_s += seconds * (gpu.die_c > HOT_C)
-        self._rpm5 += seconds * gpu.speed_rpm**SOUND_EXPONENT
-        self._lost += seconds * (1 - gpu.clock)
-        self.swings.add(gpu.speed_percent if gpu.manual_percent is None else gpu.manual_percent)
+        self.peak_c = max(self.peak_c, temperature_c)
+        self.hot_s += seconds * (temperature_c > HOT_C)
+        self._sound_energy += seconds * speed_rpm**SOUND_EXPONENT
+        self._lost_s += seconds * (1 - clock)
+        self.swings.add(duty_percent)
 
     @property
     def sound_db(self) -> float:
         """Energy mean of the sound over time, dB(A)."""
-        return mean_sound_db(self._rpm5 / self._seconds) if self._seconds else 0.0
+        return mean_sound_db(self._sound_energy / self._seconds) if self._seconds else 0.0
 
     @property
     def throttled_percent(self) -> float:
-        """Throughput lost to dropped clocks, percent."""
-        return 100 * self._lost / self._seconds if self._seconds else 0.0
+        """Throughput lost because the clock was lowered, percent."""
+        return 100 * self._lost_s / self._seconds if self._seconds else 0.0
+
+
+class CardSummary(Summary):
+    """Totals of one simulated card."""
+
+    def __init__(self, gpu: SimulatedGpu) -> None:
+        super().__init__()
+        self._gpu = gpu
+
+    def add(self, seconds: float) -> None:
+        """Add the present state of the card for `seconds`."""
+        gpu = self._gpu
+        duty_percent = gpu.speed_percent if gpu.manual_percent is None else gpu.manual_percent
+        self.add_reading(seconds, gpu.die_c, gpu.speed_rpm, duty_percent, gpu.clock)

@@ -140,7 +140,7 @@ GOOD = to_csv([ROW]).encode()
     [
         (b"", "is empty: `gpufan run --record FILE`"),
         (HEADER[:30].encode(), "is not a recording: `gpufan run"),
-        (b"timestamp,gpu,temp\n1,0,45\n", "is not a recording: its first line would be time_s,uuid"),
+        (b"timestamp,gpu,temp\n1,0,45\n", "is not a recording: its first line must be time_s,uuid"),
         (b"\x89PNG\r\n\x1a\n", "is not a recording"),
         (b"\0" * 100_000, "is not a recording"),
         (HEADER.encode() + GOOD + b"1,2,3\n", "line 3 has 3 values, a row of a recording has 12"),
