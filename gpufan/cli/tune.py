@@ -68,15 +68,16 @@ def simulate(
     if output is not None:
         plot.check_output(output)
     from gpufan.daemon.summary import HOT_C
-    from gpufan.tune import compare
-    from gpufan.tune.replay import panels, replay
-    from gpufan.tune.tables import print_outcomes
+    from gpufan.tune import boxes
+    from gpufan.tune.replay import replay, settings_to_compare
+    from gpufan.tune.show import panels, print_outcomes
 
     if recording is None:
-        make_box = compare.simulated_boxes(profile, workload, inlet_c)
+        make_box = boxes.simulated_boxes(profile, workload, inlet_c)
     else:
-        make_box = compare.fitted_boxes(recording, gpus, workload if options.is_given("workload") else None, inlet_c)
-    outcomes = [replay(make_box(), setting, duration_s) for setting in compare.settings(curves, targets_c)]
+        make_box = boxes.fitted_boxes(recording, gpus, workload if options.is_given("workload") else None, inlet_c)
+    compared = settings_to_compare(curves, targets_c)
+    outcomes = [replay(make_box(), name, settings, duration_s) for name, settings in compared.items()]
     print_outcomes(outcomes)
     if output is not None:
         plot.save(plot.time_panels(panels(outcomes, HOT_C)), output)
@@ -122,24 +123,23 @@ def tune(
     if output is not None:
         plot.check_output(output)
     from gpufan.daemon.recording import read
-    from gpufan.tune import observe as live
-    from gpufan.tune import propose
+    from gpufan.tune import row_sources
     from gpufan.tune.fit import fit
-    from gpufan.tune.readings import choose, collect
-    from gpufan.tune.replay import panels
-    from gpufan.tune.tables import print_config, print_proposal
+    from gpufan.tune.propose import propose
+    from gpufan.tune.recorded_cards import choose, collect
+    from gpufan.tune.show import panels, print_config, print_proposal
 
     settings = (options.settings_source(config_path) if simulate is None else Source(config_path, required=True)).read()
     rows: Iterable[Row]
     if recording is not None:
         rows, source = read(recording), str(recording)
     elif simulate is not None:
-        rows, source = live.simulated(simulate, minutes * 60), f"the simulated {simulate}"
+        rows, source = row_sources.simulated_rows(simulate, minutes * 60), f"the simulated {simulate}"
     else:
         rows, source = _watch(runtime_dir / SNAPSHOT, minutes), "the running gpufan"
     proposals = []
     for card in choose(collect(rows), gpus, source):
-        proposals.append(propose.propose(fit(card), settings.for_card(card.info), limit_c))
+        proposals.append(propose(fit(card), settings.for_card(card.info), limit_c))
         print_proposal(proposals[-1])
     print_config(proposals)
     if output is not None:
@@ -156,10 +156,9 @@ def _watch(path: Path, minutes: float) -> "list[Row]":
     from rich.console import Console
     from rich.progress import Progress
 
-    from gpufan.tune import observe as live
+    from gpufan.tune import row_sources
 
-    live.check_running(path)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("watching; ctrl-c ends it early", total=minutes * 60)
-        return live.watch(path, minutes * 60, lambda seconds: progress.update(bar, completed=seconds))
+        return row_sources.watch_running(path, minutes * 60, lambda seconds: progress.update(bar, completed=seconds))

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from gpufan.core.thermal import approach, remaining_share, thermal_resistance
 from gpufan.errors import GpufanError, MissingExtra
 from gpufan.gpu.simulated import Plant
-from gpufan.tune.readings import RecordedCard, Stretch
+from gpufan.tune.recorded_cards import RecordedCard, Stretch
 
 _NOMINAL = Plant()
 
@@ -90,7 +90,7 @@ def predict(plant: FittedPlant, stretch: Stretch) -> list[float]:
     others_w = stretch[0].others_w
     predicted, shares = [], []
     before_s = stretch[0].time_s
-    for time_s, _, power_w, speed_percent, _, others_now_w in stretch[1:]:
+    for time_s, _, power_w, speed_percent, _, others_now_w, _ in stretch[1:]:
         seconds, before_s = time_s - before_s, time_s
         resistance = rest[speed_percent]
         remaining = remaining_share(seconds, resistance * plant.heat_capacity)

@@ -1,4 +1,4 @@
-"""`gpufan tune` and `gpufan simulate` as people meet them: what is printed, what is drawn, and what bad input gets."""
+"""`gpufan tune` and `gpufan simulate` at the command line: tables, pictures, and errors for bad input."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -10,14 +10,14 @@ from gpufan.daemon import snapshot_file as snapshot
 from gpufan.daemon.recording import HEADER, to_csv
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.history import plot
-from gpufan.tune import observe as live
+from gpufan.tune import row_sources
 from tests.unit.builders import gpu_state
 from tests.unit.tune.recorded import record
 
 Command = Callable[..., tuple[int, str, str]]
 
 SHORT = 4
-"""Minutes: enough to say something."""
+"""Minutes; enough for a fit."""
 
 NOTHING = (
     "0 GTX 1080 Ti: the recording has no full minute with temperature, power and fan speed at least every 10 s: record"
@@ -36,12 +36,12 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def simulated(command: str, *options: str) -> tuple[str, ...]:
-    """A quick one."""
+    """The arguments of a quick run."""
     return (command, "--profile", "1080ti", "--duration", "60s", *options)
 
 
 def refused(result: tuple[int, str, str]) -> str:
-    """The one line that says why."""
+    """The single line of the error."""
     status, out, err = result
     assert (status, out) == (2, "")
     assert re.fullmatch(r"gpufan: .+\n", err), err
@@ -76,7 +76,7 @@ def test_warmer_air_makes_a_warmer_card(gpufan: Command) -> None:
 
 
 @pytest.mark.slow
-def test_recorded_cards_take_the_place_of_a_box(gpufan: Command, recording: Path) -> None:
+def test_recorded_cards_replace_the_simulated_box(gpufan: Command, recording: Path) -> None:
     status, out, err = gpufan("simulate", "--fitted", str(recording), "--gpu", "1", "--duration", "60")
     assert (status, err) == (0, "")
     assert len(out.splitlines()) == 3
@@ -119,7 +119,7 @@ def test_simulate_refuses_bad_input_and_says_what_is_right(
 # ---- tune ----
 
 
-def test_a_recording_is_fitted_and_a_setting_proposed(gpufan: Command, recording: Path, tmp_path: Path) -> None:
+def test_a_recording_gives_a_fit_and_a_proposal(gpufan: Command, recording: Path, tmp_path: Path) -> None:
     picture = tmp_path / "picture.svg"
     settings = tmp_path / "config.toml"
     settings.write_text('[[gpu]]\nmatch = "41:00.0"\ncurve = "0:90"\n')
@@ -130,7 +130,7 @@ def test_a_recording_is_fitted_and_a_setting_proposed(gpufan: Command, recording
         "1 GTX 1080 Ti: 241 readings in 4 min, 30..",
         "inlet air",
         "heat capacity C",
-        "note: only 4 min were recorded: ten or more tell more",
+        "note: the recording has only 4 min: record 10 min or more",
         "as recorded",
         "present: curve 0:90",
         "dB quieter than the present setting",
@@ -142,7 +142,7 @@ def test_a_recording_is_fitted_and_a_setting_proposed(gpufan: Command, recording
         assert words in picture.read_text()
 
 
-def test_a_simulated_box_shows_it_without_a_card(gpufan: Command) -> None:
+def test_tune_works_on_a_simulated_box(gpufan: Command) -> None:
     status, out, err = gpufan("tune", "--simulate", "1080ti", "--minutes", "3")
     assert (status, err) == (0, "")
     assert "0 GTX 1080 Ti: 181 readings in 3 min" in out
@@ -159,7 +159,7 @@ def test_a_simulated_box_shows_it_without_a_card(gpufan: Command) -> None:
     ],
     ids=["empty", "binary", "another tool's", "no rows", "not a number"],
 )
-def test_tune_refuses_what_is_no_recording(gpufan: Command, tmp_path: Path, content: bytes, words: str) -> None:
+def test_tune_refuses_a_file_that_is_no_recording(gpufan: Command, tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "recording.csv"
     path.write_bytes(content)
     line = refused(gpufan("tune", str(path)))
@@ -199,19 +199,19 @@ def test_tune_refuses_bad_input_and_says_what_is_right(
         assert word in line
 
 
-def test_without_matplotlib_no_work_is_done_in_vain(
+def test_without_matplotlib_a_picture_is_refused_before_the_fit(
     gpufan: Command, recording: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plot, "find_spec", lambda name: None)
     assert "pip install 'gpufan[plot]'" in refused(gpufan("tune", str(recording), "--output", "a.svg"))
 
 
-# ---- the gpufan that runs ----
+# ---- the running gpufan ----
 
 
 @pytest.fixture
 def running(folder: Path) -> Iterator[SnapshotFile]:
-    """A folder as a gpufan keeps it, with its first snapshot."""
+    """The folder of a running gpufan, with its first snapshot."""
     folder.mkdir()
     file = SnapshotFile(folder / "state.json")
     file.write(snapshot_now((gpu_state(),), interval_s=1))
@@ -219,7 +219,7 @@ def running(folder: Path) -> Iterator[SnapshotFile]:
 
 
 class Time:
-    """A clock that moves only when somebody sleeps; each second a snapshot is written."""
+    """A clock that moves only in `sleep`; each second it writes a snapshot."""
 
     def __init__(self, file: SnapshotFile, until_s: float = 1e9) -> None:
         self.now_s = 0.0
@@ -238,20 +238,28 @@ class Time:
 
 
 def watched(folder: Path, given: Time, seconds: float) -> list[float]:
-    rows = live.watch(folder / "state.json", seconds, lambda _: None, given.clock, given.sleep)
+    rows = row_sources.watch_running(folder / "state.json", seconds, lambda _: None, given.clock, given.sleep)
     return [row.time_s for row in rows]
 
 
-def test_each_snapshot_is_seen_once(running: SnapshotFile, folder: Path) -> None:
+def test_each_snapshot_gives_its_rows_once(running: SnapshotFile, folder: Path) -> None:
     times_s = watched(folder, Time(running), 60)
     assert len(set(times_s)) == len(times_s) == 60
 
 
-def test_where_gpufan_ends_what_was_seen_counts(running: SnapshotFile, folder: Path) -> None:
+def test_if_gpufan_ends_the_rows_so_far_count(running: SnapshotFile, folder: Path) -> None:
     assert len(watched(folder, Time(running, until_s=20), 60)) == 20
 
 
-def test_ctrl_c_ends_the_watching_and_what_was_seen_counts(running: SnapshotFile, folder: Path) -> None:
+def test_if_gpufan_is_killed_the_rows_so_far_count(
+    running: SnapshotFile, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = Time(running)
+    monkeypatch.setattr(snapshot, "is_orphan", lambda taken: given.now_s >= 20)
+    assert len(watched(folder, given, 60)) == 20
+
+
+def test_ctrl_c_ends_the_watching_and_the_rows_so_far_count(running: SnapshotFile, folder: Path) -> None:
     given = Time(running)
 
     def sleep(seconds: float) -> None:
@@ -259,26 +267,27 @@ def test_ctrl_c_ends_the_watching_and_what_was_seen_counts(running: SnapshotFile
         if given.now_s > 20:
             raise KeyboardInterrupt
 
-    assert len(live.watch(folder / "state.json", 60, lambda _: None, given.clock, sleep)) == 21
+    assert len(row_sources.watch_running(folder / "state.json", 60, lambda _: None, given.clock, sleep)) == 21
 
 
-def test_a_gpufan_that_does_not_run_cannot_be_watched(
+def test_a_gpufan_that_is_not_running_cannot_be_watched(
     running: SnapshotFile, gpufan: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshot, "is_orphan", lambda taken: True)
     status, _, err = gpufan("tune")
     assert (status, err) == (
         1,
-        f"gpufan: the gpufan that wrote {folder}/state.json does not run any more: see `gpufan status`\n",
+        f"gpufan: the gpufan that wrote {folder}/state.json is not running any more: see `gpufan status`\n",
     )
     running.remove()
     assert "no gpufan is running" in gpufan("tune")[2]
 
 
-def test_too_short_a_look_at_the_running_gpufan_is_told(
-    running: SnapshotFile, gpufan: Command, monkeypatch: pytest.MonkeyPatch
+def test_too_few_snapshots_of_the_running_gpufan_are_refused(
+    running: SnapshotFile, gpufan: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "watch", lambda path, duration_s, elapsed: live.rows(snapshot.read(path)))
+    few = row_sources.rows(snapshot.read(folder / "state.json"))
+    monkeypatch.setattr(row_sources, "watch_running", lambda path, duration_s, elapsed: few)
     status, out, err = gpufan("tune")
     assert (status, err) == (1, f"gpufan: {NOTHING}\n")
     assert out == ""

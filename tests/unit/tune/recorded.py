@@ -1,4 +1,4 @@
-"""Recordings of simulated cards, for the tests of what is learnt from them."""
+"""Recordings of simulated cards, for the tests of `gpufan tune`."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,7 +11,7 @@ from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.simulated import WORKLOADS, Plant, SimulatedGpu
 from gpufan.tune.fit import Fit, fit
-from gpufan.tune.readings import RecordedCard, collect
+from gpufan.tune.recorded_cards import RecordedCard, collect
 
 NOMINAL = Plant()
 
@@ -36,14 +36,14 @@ def record(
 
 
 def card(found: Iterable[Row] = ()) -> RecordedCard:
-    """The one card of `found`, or of ten minutes of the nominal card."""
+    """The card of `found`, or of ten minutes of the nominal card."""
     (only,) = collect(found or record())
     return only
 
 
 @cache
 def fitted(plant: Plant = NOMINAL, workload: str = "epochs", minutes: float = 10, curve: str = EAGER) -> Fit:
-    """What is learnt from such a recording."""
+    """The fit of such a recording."""
     return fit(card(record(plant, workload, minutes, curve)))
 
 

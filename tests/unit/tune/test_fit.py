@@ -1,4 +1,4 @@
-"""The fit: it finds the constants of simulated cards as surely as it says, and says what it cannot know."""
+"""The fit: it finds the constants of simulated cards, and its intervals are as certain as they claim."""
 
 import builtins
 import random
@@ -16,8 +16,8 @@ from gpufan.daemon.worker import Worker
 from gpufan.errors import GpufanError, InputError
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
 from gpufan.tune.fit import Fit, FittedPlant, fit, predict, steady_c
-from gpufan.tune.readings import RecordedCard, collect
-from gpufan.tune.replay import Setting, replay
+from gpufan.tune.recorded_cards import RecordedCard, collect
+from gpufan.tune.replay import replay
 from tests.benchmarks import family
 from tests.unit.tune.recorded import card, fitted, record
 
@@ -41,20 +41,20 @@ def test_the_constants_of_the_nominal_card_are_found(constant: str) -> None:
     assert low <= value(fitted().plant) <= high
 
 
-def test_what_is_left_over_is_hardly_more_than_rounding() -> None:
+def test_the_misfit_is_hardly_more_than_rounding() -> None:
     assert fitted().misfit_k < 0.4
 
 
-def test_ten_minutes_tell_the_temperature_of_steady_load_within_a_degree_and_a_half() -> None:
+def test_ten_minutes_predict_the_temperature_of_a_steady_load_within_a_degree_and_a_half() -> None:
     assert steady_c(fitted().plant, 230, 60) == pytest.approx(steady_c(Plant(), 230, 60), abs=1.5)
 
 
 def held_out_peaks_c(plant: Plant, learnt: Plant) -> tuple[float, float]:
-    """Peak under a load and a curve that were not recorded: of the card itself, and as predicted."""
-    setting = Setting("", CardSettings(Curve.parse("50:30,78:40,83:70,86:100")))
+    """Peak under a load and a curve that were not recorded: of the card, and as predicted."""
+    settings = CardSettings(Curve.parse("50:30,78:40,83:70,86:100"))
 
     def peak_c(plant: Plant) -> float:
-        return replay(SimulatedBox(Profile("", (plant,)), WORKLOADS["sweep"]), setting, 900).peak_c
+        return replay(SimulatedBox(Profile("", (plant,)), WORKLOADS["sweep"]), "", settings, 900).peak_c
 
     noise = {"sensor_noise_c": plant.sensor_noise_c, "power_noise_w": plant.power_noise_w}
     return peak_c(plant), peak_c(replace(learnt, **noise))
@@ -67,7 +67,7 @@ def test_the_peak_under_another_load_and_another_curve_is_predicted() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workload", ["epochs", "sweep"])
-def test_of_a_family_of_cards_nine_tenths_of_the_intervals_are_right_and_every_peak_is_predicted(workload: str) -> None:
+def test_nine_tenths_of_the_intervals_are_right_and_every_peak_is_predicted_in_a_family_of_cards(workload: str) -> None:
     plants = [family.draw(number).plants[0] for number in range(27) if number % 4]
     held = dict.fromkeys(CONSTANTS, 0)
     for number, plant in enumerate(plants):
@@ -77,13 +77,13 @@ def test_of_a_family_of_cards_nine_tenths_of_the_intervals_are_right_and_every_p
             held[name] += low <= value(plant) <= high
         real_c, predicted_c = held_out_peaks_c(plant, found.plant)
         assert predicted_c == pytest.approx(real_c, abs=1.5)
-    # 20 cards: with nine tenths sure, fewer than 15 come once in a hundred times.
+    # Of 20 intervals with a probability of 90 %, fewer than 15 are right once in a hundred times.
     assert min(held.values()) >= 15, held
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [4, 16])
-def test_of_cards_that_work_by_turns_the_heat_of_one_in_the_other_is_told_apart(number: int) -> None:
+def test_the_coupling_of_cards_that_work_in_turns_is_found(number: int) -> None:
     (upper, lower), profile = pair(number), family.draw(number)
     assert upper.plant.coupling == pytest.approx(profile.coupling[0][1], abs=0.01)
     assert lower.plant.coupling == pytest.approx(profile.coupling[1][0], abs=0.01)
@@ -93,7 +93,7 @@ def test_of_cards_that_work_by_turns_the_heat_of_one_in_the_other_is_told_apart(
 
 
 def pair(number: int) -> list[Fit]:
-    """What an hour tells of two cards that share air, each with a queue of jobs of its own."""
+    """Fits of two cards that share air, each with its own queue of jobs, after an hour."""
     box = family.build(number, "queue")
     workers = [Worker(gpu, lambda _: CardSettings()) for gpu in box.gpus]
     found: list[Row] = []
@@ -105,17 +105,17 @@ def pair(number: int) -> list[Fit]:
     return [fit(card) for card in collect(found)]
 
 
-def test_the_heat_of_other_cards_is_predicted_to_come_with_the_air() -> None:
+def test_the_heat_of_other_cards_is_predicted_to_warm_the_inlet_air() -> None:
     stretch = [reading._replace(others_w=200) for reading in card().readings]
     alone, beside = (predict(FittedPlant(coupling=coupling), stretch)[-1] for coupling in (0, 0.02))
     assert beside - alone == pytest.approx(4, abs=0.1)
 
 
-def test_a_card_alone_has_no_heat_of_others() -> None:
+def test_a_single_card_has_no_heat_of_others() -> None:
     assert {reading.others_w for reading in card().readings} == {0}
 
 
-def test_what_the_heatsink_had_before_the_recording_makes_no_difference() -> None:
+def test_the_temperature_of_the_heatsink_before_the_recording_makes_no_difference() -> None:
     late = card([row for row in record() if row.time_s >= 200])
     assert late.readings[0].temperature_c > 60
     assert steady_c(fit(late).plant, 230, 60) == pytest.approx(steady_c(Plant(), 230, 60), abs=1.5)
@@ -128,41 +128,41 @@ def test_the_model_predicts_what_the_simulator_does() -> None:
     assert sum(map(abs, misses)) / len(misses) < 0.4
 
 
-def test_stretches_apart_in_time_count_together() -> None:
+def test_stretches_with_a_gap_between_them_count_together() -> None:
     rows = record()
     apart = card([row if row.time_s < 300 else row._replace(time_s=row.time_s + 9000) for row in rows])
     assert len(apart.stretches) == 2
     assert fit(apart).plant.heat_capacity == pytest.approx(Plant().heat_capacity, rel=0.1)
 
 
-def test_fans_that_never_moved_leave_open_how_resistance_falls() -> None:
+def test_fans_that_never_moved_leave_the_exponent_uncertain() -> None:
     low, high = fitted(curve="0:60").interval(lambda plant: plant.resistance_exponent)
     assert high - low > 0.7
 
 
 @pytest.mark.parametrize("seconds", [60, 120])
-def test_a_minute_tells_little_and_says_so(seconds: int) -> None:
+def test_the_fit_of_a_minute_has_wide_intervals(seconds: int) -> None:
     low, high = fit(card(record(minutes=seconds / 60))).interval(lambda plant: steady_c(plant, 230, 60))
     assert low < steady_c(Plant(), 230, 60) < high
     assert high - low > 4
 
 
-def test_readings_without_any_sense_have_a_large_misfit() -> None:
+def test_random_readings_have_a_large_misfit() -> None:
     chance = random.Random(1)
     nonsense = card([row._replace(temperature_c=chance.randint(20, 90)) for row in record(minutes=3)])
     assert fit(nonsense).misfit_k > 10
 
 
-def test_speed_in_rpm_is_that_of_the_fan() -> None:
+def test_the_full_scale_speed_is_that_of_the_fan() -> None:
     assert fitted().plant.full_scale_rpm == pytest.approx(4800, rel=0.01)
 
 
-def test_nothing_to_go_by_is_told() -> None:
+def test_a_card_without_readings_is_refused() -> None:
     with pytest.raises(GpufanError, match="0 GTX 1080 Ti: the recording has no full minute"):
-        fit(RecordedCard("GPU-1", "0 GTX 1080 Ti", (), None))
+        fit(RecordedCard("GPU-1", "0 GTX 1080 Ti", ()))
 
 
-def test_without_scipy_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_scipy_the_error_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     real_import = builtins.__import__
 
     def without(name: str, *others: Any) -> Any:

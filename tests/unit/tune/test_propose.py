@@ -12,8 +12,8 @@ from gpufan.core.curve import Curve
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
 from gpufan.tune.fit import fit
 from gpufan.tune.propose import Proposal, curve_through, gaps, propose
-from gpufan.tune.readings import collect
-from gpufan.tune.replay import Setting, replay
+from gpufan.tune.recorded_cards import collect
+from gpufan.tune.replay import replay
 from tests.unit.tune.recorded import NOMINAL, WARM, card, fitted, record
 
 LOUD = CardSettings(Curve.parse("0:90"))
@@ -29,59 +29,62 @@ def proposal(
 @pytest.mark.slow
 @pytest.mark.parametrize("workload", ["epochs", "sweep"])
 @pytest.mark.parametrize("limit_c", [72, 80])
-def test_the_card_itself_stays_under_the_limit_with_what_is_proposed(workload: str, limit_c: float) -> None:
+def test_the_card_stays_under_the_limit_with_the_proposed_setting(workload: str, limit_c: float) -> None:
     best = propose(fitted(workload=workload), LOUD, limit_c).best
     assert best is not None
     box = SimulatedBox(Profile("", (NOMINAL,)), WORKLOADS[workload])
-    outcome = replay(box, Setting("", best), 600)
+    outcome = replay(box, "", best, 600)
     assert outcome.peak_c < limit_c + 0.5
 
 
 @pytest.mark.slow
-def test_what_is_proposed_is_the_quietest_of_what_keeps_the_limit() -> None:
+def test_the_proposal_is_the_quietest_setting_under_the_limit() -> None:
     found = proposal()
     outcomes = [candidate.outcome for candidate in found.candidates]
-    assert [outcome.name for outcome in outcomes[:2]] == ["as recorded", "present"]
+    assert [outcome.name for outcome in outcomes[:2]] == ["as recorded", "present: curve 0:90"]
     assert found.candidates[-1].settings == found.best
     assert min(outcome.sound_db for outcome in outcomes) == outcomes[-1].sound_db
     assert all(candidate.at_most_c <= 80 for candidate in found.candidates[2:])
 
 
 @pytest.mark.slow
-def test_it_is_said_what_is_gained() -> None:
-    assert re.search(r"keeps it under 80 °C, [5-9]\.\d dB quieter than the present setting", proposal().reason)
+def test_the_reason_says_what_the_proposal_gains() -> None:
+    assert re.search(r"keeps the card under 80 °C, [5-9]\.\d dB quieter than the present setting", proposal().reason)
     hot = proposal(present=CardSettings(Curve.parse("0:30,90:35")))
-    assert hot.reason.endswith("keeps it under 80 °C, which the present setting does not")
+    assert hot.reason.endswith("keeps the card under 80 °C, which the present setting does not")
 
 
 @pytest.mark.slow
-def test_a_present_setting_that_is_as_quiet_as_any_is_left_as_it_is() -> None:
+def test_a_present_setting_that_is_as_quiet_as_the_proposal_stays() -> None:
     present = proposal().best
     assert present is not None
     again = proposal(present=present)
-    assert (again.best, again.reason) == (None, "the present setting is about as quiet as any: leave it as it is")
+    assert (again.best, again.reason) == (None, "no setting is clearly quieter than the present one: leave it as it is")
 
 
-def test_a_card_that_no_fan_can_cool_is_told_with_the_remedy() -> None:
+def test_a_card_that_full_fans_cannot_cool_gets_a_remedy_and_no_proposal() -> None:
     found = proposal(plant=WARM)
     assert found.best is None
-    assert "even fans at full speed let it get 8" in found.reason
+    assert "even at full fan speed the card reaches 8" in found.reason
     assert "nvidia-smi --power-limit" in found.reason
 
 
-def test_a_card_that_was_not_busy_cannot_be_tuned() -> None:
+def test_a_card_that_was_idle_gets_no_proposal() -> None:
     found = proposal(workload="idle")
-    assert (found.best, found.reason) == (None, "the card drew 12 W at most: record it at work")
+    assert (found.best, found.reason) == (None, "the card drew at most 12 W: record it at work")
 
 
 @pytest.mark.slow
-def test_two_minutes_leave_too_much_open_where_it_gets_tight() -> None:
+def test_two_minutes_are_too_short_for_a_proposal_near_the_limit() -> None:
     tight = fitted(replace(NOMINAL, inlet_c=34), minutes=2)
     found = propose(tight, LOUD, 80)
-    assert (found.best, found.reason) == (None, "what keeps it under 80 °C is not sure enough: record for longer")
+    assert (found.best, found.reason) == (
+        None,
+        "it is not certain enough which setting keeps the card under 80 °C: record for longer",
+    )
 
 
-def test_the_lines_for_the_file_of_settings_set_what_is_proposed() -> None:
+def test_the_lines_for_the_settings_file_set_the_proposal() -> None:
     found = proposal()
     _, (table,) = config.parse(found.config().encode())
     assert table.match == card().uuid
@@ -91,17 +94,17 @@ def test_the_lines_for_the_file_of_settings_set_what_is_proposed() -> None:
 
 @pytest.mark.parametrize("limit_c", [50, 65.5, 85])
 @pytest.mark.parametrize("duty", [20, 30, 47, 64, 99, 100])
-def test_a_curve_through_any_duty_is_one(limit_c: float, duty: int) -> None:
+def test_a_curve_through_any_duty_is_valid_and_has_that_duty_at_the_limit(limit_c: float, duty: int) -> None:
     curve = curve_through(limit_c, duty)
     assert curve.duty_at(limit_c) == duty
     assert curve.points[-1] == (limit_c + 3, 100)
 
 
-def test_the_default_curve_is_one_of_them() -> None:
+def test_the_curve_through_the_default_duty_is_the_default_curve() -> None:
     assert curve_through(80, 64) == DEFAULT_CURVE
 
 
-def test_a_recording_that_tells_all_has_no_gaps() -> None:
+def test_a_varied_recording_has_no_gaps() -> None:
     assert gaps(fitted()) == []
 
 
@@ -110,22 +113,22 @@ def test_a_recording_that_tells_all_has_no_gaps() -> None:
     [
         ({"curve": "0:60"}, ["fans stayed at 60 %", "--curve 20:45"]),
         ({"workload": "idle"}, ["power stayed at 12 W", "record a pause"]),
-        ({"minutes": 2}, ["only 2 min were recorded"]),
+        ({"minutes": 2}, ["only 2 min: record 10 min"]),
     ],
     ids=lambda value: str(value),
 )
-def test_what_a_recording_cannot_tell_is_named_with_what_to_do(recording: dict[str, object], words: list[str]) -> None:
+def test_a_gap_in_a_recording_is_named_with_its_remedy(recording: dict[str, object], words: list[str]) -> None:
     text = "\n".join(gaps(fitted(**recording)))  # type: ignore[arg-type]  # as fitted takes it
     for word in words:
         assert word in text
 
 
-def test_what_the_fit_does_not_explain_is_named() -> None:
+def test_a_poor_fit_is_named_as_a_gap() -> None:
     draught = [row._replace(temperature_c=row.temperature_c + 4 * (row.time_s // 60 % 2)) for row in record()]
-    assert "something came and went" in gaps(fit(card(draught)))[-1]
+    assert "something beside the load changed" in gaps(fit(card(draught)))[-1]
 
 
-def test_of_cards_that_worked_at_the_same_times_it_is_said_that_their_heat_cannot_be_told_apart() -> None:
+def test_cards_that_worked_at_the_same_times_are_named_as_a_gap() -> None:
     both = [r for row in record() for r in (row, row._replace(uuid="GPU-2"))]
     first, _ = collect(both)
     assert "the cards worked at the same times" in gaps(fit(first))[-1]

@@ -1,4 +1,4 @@
-"""Replays: what settings come to on simulated and fitted cards, told as what was recorded is."""
+"""Replays: the outcome of settings on simulated and fitted cards, measured in the same way as a recording."""
 
 from dataclasses import replace
 from functools import partial
@@ -10,68 +10,71 @@ from gpufan.core.curve import Curve
 from gpufan.core.thermal import sound_db
 from gpufan.daemon.recording import Row
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, Plant, Profile, SimulatedBox
-from gpufan.tune.compare import settings, simulated_boxes
+from gpufan.tune.boxes import FittedBox, simulated_boxes
 from gpufan.tune.fit import FittedPlant
-from gpufan.tune.readings import RecordedCard, collect
-from gpufan.tune.replay import FittedBox, Outcome, Setting, panels, recorded, replay
+from gpufan.tune.recorded_cards import RecordedCard, collect
+from gpufan.tune.replay import Outcome, recorded, replay, settings_to_compare
+from gpufan.tune.show import panels
 from tests.unit.tune.recorded import EAGER, card, record
 
-DEFAULT = Setting("default", CardSettings())
-STOCK = Setting("stock", None)
-FULL = Setting("full", CardSettings(Curve.parse("0:100")))
+DEFAULT = CardSettings()
+STOCK = None
+FULL = CardSettings(Curve.parse("0:100"))
 
 one_card = partial(SimulatedBox, PROFILES["1080ti"], WORKLOADS["epochs"])
 
 
-def test_the_same_box_comes_to_the_same() -> None:
-    assert replay(one_card(), DEFAULT, 600) == replay(one_card(), DEFAULT, 600)
+def test_equal_boxes_have_equal_outcomes() -> None:
+    assert replay(one_card(), "", DEFAULT, 600) == replay(one_card(), "", DEFAULT, 600)
 
 
-def test_there_is_a_value_for_each_second() -> None:
-    outcome = replay(one_card(), DEFAULT, 60)
+def test_an_outcome_has_a_value_for_each_second() -> None:
+    outcome = replay(one_card(), "", DEFAULT, 60)
     assert outcome.times_s == list(range(61))
     assert {len(v) for v in (outcome.temperature_c, outcome.duty_percent, outcome.sounds_db)} == {61}
     assert outcome.peak_c == max(outcome.temperature_c)
 
 
 def test_full_speed_is_the_coolest_and_the_loudest() -> None:
-    full, default, stock = (replay(one_card(), setting, 900) for setting in (FULL, DEFAULT, STOCK))
+    full, default, stock = (replay(one_card(), "", setting, 900) for setting in (FULL, DEFAULT, STOCK))
     assert full.peak_c < default.peak_c < stock.peak_c
     assert full.sound_db > default.sound_db > stock.sound_db
     assert full.duty_percent[-1] == 100
 
 
-def test_without_settings_the_driver_keeps_the_fans() -> None:
+def test_without_settings_the_driver_controls_the_fans() -> None:
     box = one_card()
-    replay(box, STOCK, 60)
+    replay(box, "", STOCK, 60)
     assert box.gpus[0].manual_percent is None
 
 
-def test_of_several_cards_the_hottest_counts_and_the_sound_of_all() -> None:
-    one = replay(one_card(), FULL, 300)
-    two = replay(SimulatedBox(replace(PROFILES["dual-1080ti"], coupling=()), WORKLOADS["epochs"]), FULL, 300)
+def test_of_several_cards_the_hottest_counts_and_the_sound_of_all_together() -> None:
+    one = replay(one_card(), "", FULL, 300)
+    two = replay(SimulatedBox(replace(PROFILES["dual-1080ti"], coupling=()), WORKLOADS["epochs"]), "", FULL, 300)
     assert two.peak_c == one.peak_c
     assert two.sound_db == pytest.approx(one.sound_db + 3.01, abs=0.01)
     hot = Profile("", (Plant(), replace(Plant(), inlet_c=35)))
-    assert replay(SimulatedBox(hot, WORKLOADS["epochs"]), FULL, 300).peak_c == pytest.approx(one.peak_c + 10, abs=0.5)
+    assert replay(SimulatedBox(hot, WORKLOADS["epochs"]), "", FULL, 300).peak_c == pytest.approx(
+        one.peak_c + 10, abs=0.5
+    )
 
 
 def test_cards_that_share_air_help_each_other_as_they_do_in_the_daemon() -> None:
     box = simulated_boxes("dual-1080ti-open-air", "step", 30)()
-    replay(box, Setting("", CardSettings(target_c=62)), 1800)
+    replay(box, "", CardSettings(target_c=62), 1800)
     assert [gpu.speed_percent for gpu in box.gpus] == [100, 100]
 
 
-def test_a_replay_ends_where_it_gets_too_hot() -> None:
-    outcome = replay(one_card(), DEFAULT, 3600, stop_above_c=60)
+def test_a_replay_ends_when_a_card_is_too_hot() -> None:
+    outcome = replay(one_card(), "", DEFAULT, 3600, stop_above_c=60)
     assert 60 < outcome.peak_c < 61
     assert len(outcome.times_s) < 120
 
 
-def test_a_recorded_card_is_replayed_as_it_was() -> None:
+def test_a_replay_of_a_recorded_card_agrees_with_the_recording() -> None:
     box = FittedBox([(card(), FittedPlant())])
-    follows = Setting("same", CardSettings(Curve.parse(EAGER), hysteresis_c=1, hold_s=5))
-    outcome, measured = replay(box, follows, 600), recorded(card())
+    follows = CardSettings(Curve.parse(EAGER), hysteresis_c=1, hold_s=5)
+    outcome, measured = replay(box, "", follows, 600), recorded(card())
     assert box.gpus[0].info.label == "0 GTX 1080 Ti"
     assert outcome.peak_c == pytest.approx(measured.peak_c, abs=0.7)
     assert outcome.sound_db == pytest.approx(measured.sound_db, abs=0.2)
@@ -83,38 +86,38 @@ def row(time_s: float, power_w: float) -> Row:
 
 
 def slow_card() -> RecordedCard:
-    """Power of each reading's own number of seconds; a gap after the fourth."""
+    """A card whose power in W is the time in s, with a gap after 65 s."""
     times_s = [0, 5, 10, 60.5, 65, 70, 1000, 1005, 1060]
     (only,) = collect(row(time_s, time_s) for time_s in [*times_s[:3], *range(15, 70, 5), *range(1000, 1065, 5)])
     return only
 
 
-def test_the_recorded_load_comes_again_and_again_without_the_gaps() -> None:
+def test_the_recorded_load_repeats_without_the_gaps() -> None:
     load = FittedBox([(slow_card(), FittedPlant())]).gpus[0].workload
     # A reading stands for the seconds up to it.
     assert [load(t) for t in (0, 4.9, 5.1, 64.9, 65.1, 124.9)] == [5, 5, 10, 65, 1005, 1060]
     assert load(125.1) == load(0.1)
 
 
-def test_more_power_than_the_nominal_card_takes_is_replayed_too() -> None:
+def test_a_recorded_power_above_the_nominal_limit_is_replayed() -> None:
     hungry = card([r._replace(power_w=400) for r in record(minutes=2)])
     box = FittedBox([(hungry, FittedPlant())])
-    replay(box, FULL, 10)
+    replay(box, "", FULL, 10)
     assert box.gpus[0].power_w == 400
 
 
-def test_what_was_recorded_is_told_as_a_replay_is() -> None:
+def test_a_recording_is_measured_as_a_replay_is() -> None:
     (loud,) = collect(
         [row(t, 200)._replace(speed_percent=50, speed_rpm=2400, temperature_c=84 if t > 90 else 70) for t in range(101)]
     )
     outcome = recorded(loud)
     assert (outcome.peak_c, outcome.hot_s, outcome.swings) == (84, 10, 0)
     assert outcome.sound_db == pytest.approx(sound_db(2400))
-    assert outcome.row[-1] == ""
+    assert outcome.throttled_percent is None
 
 
 def test_the_picture_has_a_line_for_each_setting_in_each_panel() -> None:
-    outcomes = [replay(one_card(), setting, 30) for setting in (DEFAULT, STOCK)]
+    outcomes = [replay(one_card(), name, setting, 30) for name, setting in (("default", DEFAULT), ("stock", STOCK))]
     drawn = panels(outcomes, 80)
     assert [(panel.quantity, panel.unit) for panel in drawn] == [
         ("temperature", "°C"),
@@ -130,12 +133,12 @@ def test_fans_that_stand_still_leave_a_gap_in_the_sound() -> None:
     assert value is not None and value != value
 
 
-def test_the_heat_of_other_cards_comes_with_the_air_as_it_did() -> None:
+def test_the_recorded_heat_of_other_cards_warms_the_inlet_air() -> None:
     first = [row(second, 0)._replace(temperature_c=25, speed_percent=100) for second in range(1201)]
     both = [r for pair in zip(first, [r._replace(uuid="GPU-2", power_w=200) for r in first], strict=True) for r in pair]
     cool, _ = collect(both)
     alone, beside = (
-        replay(FittedBox([(cool, FittedPlant(coupling=coupling))]), FULL, 1200).temperature_c[-1]
+        replay(FittedBox([(cool, FittedPlant(coupling=coupling))]), "", FULL, 1200).temperature_c[-1]
         for coupling in (0, 0.02)
     )
     assert beside - alone == pytest.approx(4, abs=0.1)
@@ -148,7 +151,11 @@ def test_under_another_load_the_other_cards_have_that_load_too() -> None:
     assert box.gpus[0].neighbour_heat_k == pytest.approx(0.02 * 2 * 100)
 
 
-def test_what_is_asked_for_twice_is_compared_once() -> None:
+def test_a_setting_that_is_given_twice_is_compared_once() -> None:
     curve = Curve.parse("40:30,80:100")
-    names = [setting.name for setting in settings([curve, curve], [78, 78.0])]
-    assert names == ["curve 40:30,80:100", "target 78 °C", "default curve", "stock driver"]
+    assert list(settings_to_compare([curve, curve], [78, 78.0])) == [
+        "curve 40:30,80:100",
+        "target 78 °C",
+        "default curve",
+        "stock driver",
+    ]

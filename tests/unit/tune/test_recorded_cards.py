@@ -1,4 +1,4 @@
-"""What of a recording counts: whole readings, in stretches without gaps, card by card."""
+"""The cards of a recording: complete readings, in stretches without gaps."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from gpufan.daemon.recording import Row
 from gpufan.errors import InputError
-from gpufan.tune.readings import LONGEST, RecordedCard, choose, collect
+from gpufan.tune.recorded_cards import MOST_READINGS, RecordedCard, choose, collect
 
 
 def row(time_s: float, **changes: Any) -> Row:
@@ -35,11 +35,11 @@ def test_after_a_gap_a_new_stretch_begins() -> None:
     assert lengths(*MINUTE, *later(200)) == [61, 61]
 
 
-def test_where_time_goes_backwards_a_new_stretch_begins() -> None:
+def test_when_time_goes_backwards_a_new_stretch_begins() -> None:
     assert lengths(*MINUTE, *MINUTE, *later(-60)) == [61, 61, 61]
 
 
-def test_a_stretch_of_less_than_a_minute_tells_nothing() -> None:
+def test_a_stretch_of_less_than_a_minute_is_left_out() -> None:
     assert lengths(*MINUTE[:60]) == []
     assert lengths(MINUTE[0]) == []
 
@@ -58,51 +58,51 @@ def test_a_stretch_of_less_than_a_minute_tells_nothing() -> None:
     ],
     ids=str,
 )
-def test_a_row_that_is_incomplete_or_absurd_is_left_out(changes: dict[str, Any]) -> None:
+def test_a_row_that_is_incomplete_or_not_credible_is_left_out(changes: dict[str, Any]) -> None:
     assert lengths(*MINUTE[:30], row(30, **changes), *MINUTE[31:]) == [60]
 
 
-def test_where_the_speed_is_not_told_the_duty_that_was_set_counts() -> None:
+def test_if_the_speed_is_unknown_the_duty_set_counts() -> None:
     (card,) = collect([r._replace(speed_percent=None) for r in MINUTE])
     assert card.readings[0].speed_percent == 50
 
 
-def test_the_cards_are_kept_apart_in_the_order_in_which_they_come() -> None:
+def test_cards_are_separated_in_the_order_of_their_first_rows() -> None:
     both = [r._replace(uuid=uuid, label=label) for r in MINUTE for uuid, label in (("GPU-2", "1 B"), ("GPU-1", "0 A"))]
     cards = collect(both)
     assert [(card.uuid, card.label, card.seconds) for card in cards] == [("GPU-2", "1 B", 60), ("GPU-1", "0 A", 60)]
 
 
-def test_what_the_other_cards_draw_at_the_same_time_is_kept() -> None:
+def test_a_reading_has_the_power_of_the_other_cards_at_the_same_time() -> None:
     third = [r._replace(uuid="GPU-3", power_w=None) for r in MINUTE]
     ticks = zip(MINUTE, [r._replace(uuid="GPU-2", power_w=50) for r in MINUTE], third, strict=True)
     first, second, _ = collect(r for tick in ticks for r in tick)
     assert (first.readings[5].others_w, second.readings[5].others_w) == (50, 200)
 
 
-def test_a_reading_that_is_told_twice_counts_once() -> None:
+def test_a_row_that_is_there_twice_counts_once() -> None:
     (card,) = collect([row for row in MINUTE for _ in range(2)])
     assert [len(stretch) for stretch in card.stretches] == [61]
     assert {reading.others_w for reading in card.readings} == {0.0}
 
 
-def test_the_speed_at_100_percent_follows_from_what_the_fan_tells() -> None:
+def test_the_speed_at_100_percent_follows_from_rpm_and_percent() -> None:
     assert collect(MINUTE)[0].full_scale_rpm == pytest.approx(4800)
     assert collect([r._replace(speed_rpm=None) for r in MINUTE])[0].full_scale_rpm is None
 
 
-def test_a_speed_that_no_fan_has_is_not_counted() -> None:
+def test_a_speed_that_no_fan_has_is_left_out() -> None:
     assert collect([row(second, speed_rpm=1e308) for second in range(61)])[0].full_scale_rpm is None
 
 
-def test_power_that_no_card_draws_is_not_counted_as_heat_of_others() -> None:
+def test_a_power_that_no_card_draws_is_not_counted_as_heat_of_others() -> None:
     rows = [each for second in range(61) for each in (row(second), row(second, uuid="GPU-2", power_w=1e308))]
     assert {reading.others_w for reading in collect(rows)[0].readings} == {0.0}
 
 
 def test_of_a_long_recording_the_last_two_hours_count() -> None:
-    (card,) = collect(row(second) for second in range(LONGEST + 100))
-    assert (len(card.readings), card.readings[0].time_s) == (LONGEST, 100)
+    (card,) = collect(row(second) for second in range(MOST_READINGS + 100))
+    assert (len(card.readings), card.readings[0].time_s) == (MOST_READINGS, 100)
 
 
 CARDS = collect([*MINUTE, *(r._replace(uuid="GPU-22222222", label="1 GTX 1080 Ti", pci="41:00.0") for r in MINUTE)])
@@ -116,16 +116,16 @@ def test_a_card_is_chosen_by_any_of_its_names(names: list[str], indices: list[in
     assert choose(CARDS, names, "a.csv") == [CARDS[index] for index in indices]
 
 
-def test_a_card_that_is_not_there_is_named_with_those_that_are() -> None:
+def test_the_error_for_an_unknown_card_names_the_cards_that_are_there() -> None:
     with pytest.raises(InputError, match=r"--gpu 7: no such card; a.csv has 0 GTX 1080 Ti \(GPU-1\), 1 GTX"):
         choose(CARDS, ["7"], "a.csv")
 
 
-def test_a_recording_without_rows_is_told() -> None:
+def test_a_recording_without_rows_is_refused() -> None:
     with pytest.raises(InputError, match=r"a.csv has no rows: `gpufan run --record FILE`"):
         choose([], [], "a.csv")
 
 
 @pytest.mark.parametrize(("label", "shown"), [("0 GTX 1080 Ti", "0 GTX 1080 Ti"), ("odd", "0 odd"), ("", "0 ")])
 def test_a_label_of_any_kind_names_the_card(label: str, shown: str) -> None:
-    assert RecordedCard("GPU-1", label, (), None).info.label == shown
+    assert RecordedCard("GPU-1", label, ()).info.label == shown

@@ -1,0 +1,66 @@
+"""Rows of cards without a recording: from the snapshots of the running gpufan, or from a simulated box."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from gpufan.core.card_settings import CardSettings
+from gpufan.daemon import snapshot_file
+from gpufan.daemon.recording import Row, rows
+from gpufan.daemon.simulation import simulate
+from gpufan.daemon.workers import make_workers
+from gpufan.errors import GpufanError
+from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
+from gpufan.system.signals import StopInbox
+
+
+def watch_running(
+    path: Path,
+    duration_s: float,
+    elapsed: Callable[[float], None],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Row]:
+    """Rows of the snapshots that appear in `path` during `duration_s`, or until Ctrl-C or the end of gpufan.
+
+    Calls `elapsed` with the seconds so far, about twice per snapshot. Raises GpufanError if no gpufan is running.
+    """
+    found: list[Row] = []
+    start_s = clock()
+    last_s = math.nan
+    try:
+        while (seconds := clock() - start_s) < duration_s:
+            snapshot = snapshot_file.read(path)
+            stale = not found and snapshot_file.stale_s(snapshot) is not None
+            if stale or snapshot_file.is_orphan(snapshot):
+                raise GpufanError(f"the gpufan that wrote {path} is not running any more: see `gpufan status`")
+            if snapshot.time_s != last_s:
+                last_s = snapshot.time_s
+                found += rows(snapshot)
+            elapsed(seconds)
+            # Twice as often as snapshots are written, so that none is missed.
+            sleep(snapshot.interval_s / 2)
+    except KeyboardInterrupt:
+        pass
+    except GpufanError:
+        if not found:
+            raise
+    return found
+
+
+def simulated_rows(profile: str, duration_s: float) -> list[Row]:
+    """Rows of a simulated box in training, under the default curve."""
+    found: list[Row] = []
+    box = SimulatedBox(PROFILES[profile], WORKLOADS["epochs"])
+    simulate(
+        box,
+        make_workers(box.gpus, lambda _: CardSettings()),
+        [lambda snapshot: found.extend(rows(snapshot))],
+        StopInbox(),
+        interval_s=1.0,
+        duration_s=duration_s,
+        time_scale=math.inf,
+        dry_run=False,
+    )
+    return found
