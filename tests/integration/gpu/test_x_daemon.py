@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gpufan.core.reasons import Cause
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon import loop as daemon
 from gpufan.daemon.worker import Worker
@@ -80,7 +81,7 @@ def test_the_death_of_our_own_server_is_shown_and_its_card_controlled_again(
     with box.double.live(speed=20), controlling(box) as run:
         (pid,) = box.xorgs()
         os.kill(pid, signal.SIGKILL)
-        assert wait_for_states(run, *LOST).reason.startswith("fans out of reach: ")
+        assert wait_for_states(run, *LOST).reason.cause is Cause.X_LOST
         box.double.cards[0].temperature = 70
         wait_for_states(run, *CONTROLLED)
         wait_for(lambda: box.fans() == [[70, 70], [60, 60]])
