@@ -35,13 +35,6 @@ class Edited(NamedTuple):
     notes: tuple[str, ...]
 
 
-class NewDevice(NamedTuple):
-    """A Device to add."""
-
-    identifier: str
-    bus_id: str
-
-
 class NewScreen(NamedTuple):
     """A Screen to add."""
 
@@ -73,7 +66,8 @@ class _Edit:
         """NVIDIA Devices without a BusID; X gives each of them the first free card."""
         self.serving: dict[PciAddress, list[str]] = {card: [] for card in cards}
         """Identifiers of the Devices of each card."""
-        self.new_devices: list[NewDevice] = []
+        self.new_devices: dict[str, str] = {}
+        """BusID by identifier."""
         self.new_screens: list[NewScreen] = []
 
     def run(self) -> Edited:
@@ -83,7 +77,7 @@ class _Edit:
             self.set_coolbits(device)
             self.pretend_monitor(device)
         # A Screen that names no Device uses a new one if there was none before.
-        for screen in self.screens_of([device.identifier for device in self.new_devices]):
+        for screen in self.screens_of(self.new_devices):
             self.raise_coolbits(screen)
         layout = self.add_screens()
         if self.new_devices or self.new_screens or layout:
@@ -175,7 +169,7 @@ class _Edit:
         taken = {same_name(self.config.identifier(device)) for device in self.devices}
         for card in self.unserved():
             identifier = _free_name(f"NVIDIA {card}", taken)
-            self.new_devices.append(NewDevice(identifier, card.xorg))
+            self.new_devices[identifier] = card.xorg
             self.serving[card].append(identifier)
         if self.new_devices:
             # With more than one Device, X requires a BusID in each.
@@ -245,7 +239,7 @@ class _Edit:
             self.editor.add_entry(layout, entry)
             number, previous = number + 1, name
 
-    def screens_of(self, devices: Sequence[str]) -> list[Section]:
+    def screens_of(self, devices: Iterable[str]) -> list[Section]:
         """Return the Screens that use one of these Devices."""
         wanted = set(map(same_name, devices))
         return [screen for screen in self.screens if not wanted.isdisjoint(self.devices_of(screen))]
@@ -254,8 +248,7 @@ class _Edit:
         """Return the names of the Devices that a Screen uses: the first of the file if it names none."""
         named = [token.text for token in self.config.strings(screen, "device")]
         if not named:
-            known = [self.config.identifier(device) for device in self.devices[:1]]
-            named = (known + [device.identifier for device in self.new_devices])[:1]
+            named = [*(self.config.identifier(device) for device in self.devices[:1]), *self.new_devices][:1]
         return {same_name(name) for name in (*named, *(t.text for t in self.config.strings(screen, "gpudevice")))}
 
     def monitors_of(self, screen: Section) -> list[Section]:
