@@ -51,8 +51,7 @@ class LazyCommand(click.Command):
 
     def load(self) -> click.Command:
         """The command itself."""
-        command = pkgutil.resolve_name(self._place)
-        assert isinstance(command, click.Command)
+        command: click.Command = pkgutil.resolve_name(self._place)
         return command
 
 
@@ -83,13 +82,6 @@ class LazyGroup(Group):
             for title, commands in self._by_section.items()
         }
         _write_sections(formatter, rows)
-
-
-def root_group() -> click.Group:
-    """The command `gpufan` itself, while one of its commands runs."""
-    root = click.get_current_context().find_root().command
-    assert isinstance(root, click.Group)
-    return root
 
 
 def _write_sections(formatter: click.HelpFormatter, sections: Mapping[str, Sequence[tuple[str, str]]]) -> None:

@@ -3,7 +3,8 @@
 import click
 from click.shell_completion import get_completion_class
 
-from gpufan.cli.command import Command, root_group
+from gpufan.cli.command import Command
+from gpufan.cli.main import cli
 
 SHELLS = ("bash", "fish", "zsh")
 
@@ -15,10 +16,10 @@ def completion(shell: str) -> None:
 
     install-service installs it for every shell. Elsewhere: `source <(gpufan completion bash)`.
     """
-    click.echo(script(shell, root_group()), nl=False)
+    click.echo(script(shell), nl=False)
 
 
-def script(shell: str, cli: click.Command) -> str:
+def script(shell: str) -> str:
     """The script for `shell`, to be sourced or installed."""
     kind = get_completion_class(shell)
     assert kind is not None

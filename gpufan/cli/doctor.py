@@ -3,15 +3,14 @@
 from pathlib import Path
 
 import click
+import msgspec
 
 from gpufan.cli import options
 from gpufan.cli.command import Command
 
 
 @click.command(cls=Command)
-@click.option(
-    "--try-fans", is_flag=True, help="Prove fan control: change the speed of all fans for a moment; needs root."
-)
+@click.option("--try-fans", is_flag=True, help="Change the speed of all fans for a moment, as a proof; needs root.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings for programs.")
 @options.file("--bundle", help="Write what helps to explain a fault to a new .tar.gz file, without private data.")
 @options.config
@@ -21,29 +20,23 @@ def doctor(try_fans: bool, as_json: bool, bundle: Path | None, config_path: Path
 
     Changes nothing, needs no root, and ends within seconds. The exit status is 1 when there is a problem.
     """
+    from rich.console import Console
+
+    from gpufan.doctor.bundle import check_free, write_bundle
     from gpufan.doctor.checks import examine
     from gpufan.doctor.probe import gather, try_the_fans
+    from gpufan.doctor.show import print_report
 
     if bundle is not None:
-        from gpufan.doctor.bundle import check_free
-
         check_free(bundle)
     proofs = try_the_fans(runtime_dir, config_path) if try_fans else ()
     facts = gather(runtime_dir, config_path, proofs)
     report = examine(facts)
     if as_json:
-        import msgspec
-
         click.echo(msgspec.json.format(msgspec.json.encode(report)))
     else:
-        from rich.console import Console
-
-        from gpufan.doctor.show import print_report
-
         print_report(report, Console(highlight=False))
     if bundle is not None:
-        from gpufan.doctor.bundle import write_bundle
-
         write_bundle(bundle, facts, report)
         click.echo(f"wrote {bundle}: look through it before you send it, with `tar -tzvf {bundle}`", err=as_json)
     if report.level == "problem":

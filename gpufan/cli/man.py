@@ -1,15 +1,14 @@
 """The command `gpufan man`: the manual pages gpufan(1) and gpufan.toml(5), made from the commands and the keys."""
 
 import re
-from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
 import click
 
 from gpufan import __version__
-from gpufan.cli.command import Command, root_group
-from gpufan.config.descriptions import UNSET
-from gpufan.config.schema import CARD_KEYS, DEFAULTS, RUN_KEYS, about, example, toml
+from gpufan.cli.command import Command
+from gpufan.cli.main import cli
+from gpufan.config.schema import CARD_KEYS, DEFAULTS, RUN_KEYS, about, example, shown, toml
 from gpufan.config.settings import DEFAULT_PATH
 from gpufan.system.resources import template
 
@@ -23,36 +22,33 @@ def man(name: str) -> None:
 
     install-service installs both for `man gpufan` and `man gpufan.toml`. Elsewhere: `gpufan man | man -l -`.
     """
-    click.echo(page(name, root_group()), nl=False)
+    click.echo(page(name), nl=False)
 
 
-class Entry(NamedTuple):
-    """One command on the page."""
-
-    usage: str
-    paragraphs: list[str]
-    options: list[tuple[str, str]]
-    """Spelling and explanation of each option, without those that every command has."""
-
-
-def page(name: str, cli: click.Group) -> str:
+def page(name: str) -> str:
     """The page `name` of `PAGES`, for groff or mandoc."""
     root = click.Context(cli, info_name="gpufan", **cli.context_settings)
-    common = {parameter.name for parameter in cli.get_params(root)}
+    contexts = list(commands(root))
+    parameters = [parameter for context in contexts for parameter in context.command.params]
+    keys = [(f"{key} = {toml(example(key))}", about(key), shown(key, getattr(DEFAULTS, key))) for key in RUN_KEYS]
     return template(f"templates/{name}.j2").render(
         version=__version__,
         roff=roff,
-        about=_entry(cli, root, set()),
-        commands=[_entry(command, context, common) for command, context in commands(root)],
-        environment=_environment(root),
-        sections=[_keys(CARD_KEYS), _keys(RUN_KEYS[len(CARD_KEYS) :])],
+        about=cli.help,
+        common=_options(root),
+        commands=[
+            (_usage(context), context.command.help, [row for row in _options(context) if row not in _options(root)])
+            for context in contexts
+        ],
+        environment=sorted({(found.envvar, found.opts[0]) for found in parameters if isinstance(found.envvar, str)}),
+        sections=[keys[: len(CARD_KEYS)], keys[len(CARD_KEYS) :]],
         match=about("match"),
         path=str(DEFAULT_PATH),
     )
 
 
-def commands(parent: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
-    """Every command below `parent`, in the order of `--help`; those of a group follow the group."""
+def commands(parent: click.Context) -> Iterator[click.Context]:
+    """A context for every command below `parent`, in the order of `--help`; those of a group follow the group."""
     group = parent.command
     if not isinstance(group, click.Group):
         return
@@ -60,39 +56,23 @@ def commands(parent: click.Context) -> Iterator[tuple[click.Command, click.Conte
         _, command, _ = group.resolve_command(parent, [name])
         assert command is not None
         context = click.Context(command, parent, name, **command.context_settings)
-        yield command, context
+        yield context
         yield from commands(context)
 
 
 def roff(text: str) -> str:
-    """`text` with every character literal to roff, and what stands between ` in bold."""
+    """`text` with every character literal to roff, what stands between ` in bold, and paragraphs."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq").replace("'", "\\(aq")
     text = re.sub(r"`([^`]*)`", r"\\fB\1\\fP", text)
-    return f"\\&{text}" if text.startswith(".") else text
+    paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
+    return "\n.PP\n".join(f"\\&{part}" if part.startswith(".") else part for part in paragraphs)
 
 
-def _entry(command: click.Command, context: click.Context, left_out: Collection[str | None]) -> Entry:
-    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    options = [
-        row
-        for option in command.get_params(context)
-        if isinstance(option, click.Option) and option.name not in left_out and (row := option.get_help_record(context))
-    ]
-    paragraphs = [" ".join(part.split()) for part in (command.help or "").split("\n\n")]
-    return Entry(usage, paragraphs, options)
+def _usage(context: click.Context) -> str:
+    return " ".join([context.command_path, *context.command.collect_usage_pieces(context)])
 
 
-def _environment(root: click.Context) -> list[tuple[str, str]]:
-    """Every environment variable that sets an option, and the option."""
-    parameters = [parameter for command, _ in commands(root) for parameter in command.params]
-    return sorted({(found.envvar, found.opts[0]) for found in parameters if isinstance(found.envvar, str)})
-
-
-def _keys(names: tuple[str, ...]) -> list[tuple[str, str, str]]:
-    """Each key with an example, its meaning, and its value where it is not set."""
-    return [(f"{name} = {toml(example(name))}", about(name), _unset(name)) for name in names]
-
-
-def _unset(name: str) -> str:
-    value: Any = getattr(DEFAULTS, name)
-    return UNSET[name] if value in (None, ()) else toml(value)
+def _options(context: click.Context) -> list[tuple[str, str]]:
+    """Spelling and explanation of each option."""
+    options = [found for found in context.command.get_params(context) if isinstance(found, click.Option)]
+    return [row for option in options if (row := option.get_help_record(context))]

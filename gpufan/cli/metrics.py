@@ -28,17 +28,10 @@ def _address(text: str) -> tuple[str, int]:
     help="Where to serve the metrics, at /metrics. Whoever reaches the address can read them: there is no password.",
 )
 @options.file(
-    "--textfile",
-    metavar="FILE.prom",
-    help="Write the metrics to this file instead, for the textfile collector of node_exporter.",
+    "--textfile", metavar="FILE.prom", help="Write to this file instead, for the textfile collector of node_exporter."
 )
 @click.option(
-    "--every",
-    "every_s",
-    type=options.FloatRange(1, 3600),
-    metavar="SECONDS",
-    default=15.0,
-    help="Time between two writes of the file.",
+    "--every", "every_s", type=options.FloatRange(1, 3600), metavar="SECONDS", default=15.0, help="Time between writes."
 )
 @click.option("--once", is_flag=True, help="Write the file once, and end.")
 @options.runtime_dir

@@ -1,24 +1,21 @@
 """Options and types of values that several commands share, so that they are spelled and explained in one way."""
 
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from gpufan.config.schema import NOTHING, RunKeys, limits
 from gpufan.config.settings import DEFAULT_PATH, Source
 from gpufan.core.curve import Curve
 from gpufan.errors import GpufanError, InputError
 from gpufan.system.paths import RUNTIME_FOLDER, SNAPSHOT
-
-if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
 
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -81,15 +78,12 @@ def settings_source(path: Path | None, options: RunKeys = NOTHING) -> Source:
     return Source(path or DEFAULT_PATH, required=path is not None, options=options)
 
 
-def _complete_card(context: click.Context, _parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+def _complete_card(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Cards of the running gpufan, by index and UUID. The driver is not asked, since it may hang."""
-    from click.shell_completion import CompletionItem
-
     from gpufan.daemon import snapshot_file
 
-    folder = context.params.get("runtime_dir") or os.environ.get("GPUFAN_RUNTIME_DIR") or RUNTIME_FOLDER
     try:
-        gpus = snapshot_file.read(Path(folder) / SNAPSHOT).gpus
+        gpus = snapshot_file.read(context.params.get("runtime_dir", RUNTIME_FOLDER) / SNAPSHOT).gpus
     except GpufanError:
         return []
     # No PCI addresses: bash splits a word at each colon.
@@ -98,7 +92,7 @@ def _complete_card(context: click.Context, _parameter: click.Parameter, incomple
 
 
 # Kinds of options, of which each command says the rest.
-file = partial(click.option, type=click.Path(path_type=Path), metavar="FILE")
+file = partial(click.option, type=click.Path(path_type=Path, readable=False), metavar="FILE")
 duration = partial(click.option, type=parsed(_read_duration_s), metavar="90s|30m|1h")
 curve = partial(click.option, "--curve", type=parsed(Curve.parse), metavar="T:D,...")
 target = partial(click.option, "--target", type=FloatRange(*limits("target_c")), metavar="°C")
@@ -133,7 +127,7 @@ runtime_dir = file(
     envvar="GPUFAN_RUNTIME_DIR",
     metavar="FOLDER",
     default=RUNTIME_FOLDER,
-    help="Folder of the lock and the snapshot.",
+    help="Folder of the snapshot.",
 )
 simulate = click.option(
     "--simulate",

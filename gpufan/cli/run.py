@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -11,8 +11,6 @@ from gpufan.cli.command import Command
 from gpufan.config.schema import DEFAULTS, limits
 from gpufan.config.settings import Source
 from gpufan.errors import InputError
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _time_scale(text: str) -> float:
@@ -26,7 +24,7 @@ def _time_scale(text: str) -> float:
     return scale
 
 
-def _number(flag: str, key: str, metavar: str, help: str) -> Callable[[F], F]:
+def _number(flag: str, key: str, metavar: str, help: str) -> Callable[[Any], Any]:
     """An option that sets `key`, with the bounds and the default that the settings file has."""
     kind = options.FloatRange(*limits(key))
     return click.option(flag, key, type=kind, metavar=metavar, default=getattr(DEFAULTS, key), help=help)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from gpufan.cli import options
-from gpufan.cli.command import Command, root_group
+from gpufan.cli.command import Command
 from gpufan.errors import InputError
 from gpufan.system import paths
 
@@ -33,16 +33,10 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would 
     help="Install this settings file as /etc/gpufan/config.toml.",
 )
 @click.option(
-    "--history/--no-history",
-    default=None,
-    show_default="as before, at first yes",
-    help="Record a history too, in a service without rights.",
+    "--history/--no-history", default=None, show_default="as before, at first yes", help="Also record a history."
 )
 @click.option(
-    "--exporter/--no-exporter",
-    default=None,
-    show_default="as before, at first no",
-    help="Serve metrics to Prometheus too, in a service without rights.",
+    "--exporter/--no-exporter", default=None, show_default="as before, at first no", help="Also serve metrics."
 )
 @click.option("--keep-display-manager", is_flag=True, help="Do not disable the display manager.")
 @_dry_run_option
@@ -94,14 +88,13 @@ def _shell_files() -> dict[Path, str]:
     from gpufan.cli.completion import script
     from gpufan.cli.man import page
 
-    cli = root_group()
     share = paths.PREFIX / "share"
     return {
-        share / "man/man1/gpufan.1": page("gpufan.1", cli),
-        share / "man/man5/gpufan.toml.5": page("gpufan.toml.5", cli),
-        share / "bash-completion/completions/gpufan": script("bash", cli),
-        share / "fish/vendor_completions.d/gpufan.fish": script("fish", cli),
-        share / "zsh/site-functions/_gpufan": script("zsh", cli),
+        share / "man/man1/gpufan.1": page("gpufan.1"),
+        share / "man/man5/gpufan.toml.5": page("gpufan.toml.5"),
+        share / "bash-completion/completions/gpufan": script("bash"),
+        share / "fish/vendor_completions.d/gpufan.fish": script("fish"),
+        share / "zsh/site-functions/_gpufan": script("zsh"),
     }
 
 

@@ -14,20 +14,8 @@ if TYPE_CHECKING:
 
 
 @click.command("setup-xorg", cls=Command)
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, readable=False),
-    metavar="FILE",
-    default="/etc/X11/xorg.conf",
-    help="The file to create or change.",
-)
-@click.option(
-    "--coolbits",
-    type=click.IntRange(1, 31),
-    metavar="BITS",
-    default=4,
-    help="Bits to set in Coolbits; 4 allows fan control.",
-)
+@options.file("--output", default="/etc/X11/xorg.conf", help="The file to create or change.")
+@click.option("--coolbits", type=click.IntRange(1, 31), default=4, help="Coolbits to set; 4 allows fan control.")
 @click.option("--edid", is_flag=True, help="Simulate a monitor, for an X server that does not start without one.")
 @click.option("--dry-run", is_flag=True, help="Show the difference and change nothing.")
 @click.option("--restore", is_flag=True, help="Restore the file as it was before the first run.")
@@ -45,23 +33,31 @@ def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: 
     dry_run |= simulate is not None and not options.is_given("output")
     if not dry_run:
         files.check_writable(files.real_path(output))
+    change: setup.Change | None
     if restore:
-        _restore(output, dry_run)
-        return
-    cards = _simulated_addresses(simulate) if simulate else find_addresses()
-    change = setup.plan_setup(output, cards, coolbits, edid, setup.SNIPPET_FOLDERS)
-    for note in change.notes:
-        click.echo(f"note: {note}", err=True)
-    if not change.is_needed:
-        click.echo(f"{output} needs no change")
-        return
+        change = setup.plan_restore(output)
+        if change is None:
+            click.echo(f"{output} has nothing to restore: gpufan has not changed it")
+            return
+    else:
+        cards = _simulated_addresses(simulate) if simulate else find_addresses()
+        change = setup.plan_setup(output, cards, coolbits, edid, setup.SNIPPET_FOLDERS)
+        for note in change.notes:
+            click.echo(f"note: {note}", err=True)
+        if not change.is_needed:
+            click.echo(f"{output} needs no change")
+            return
     click.echo(change.difference(), nl=False)
     if dry_run:
         return
-    backup = setup.apply_setup(change)
-    click.echo(f"wrote {output}" + (f"; what it was is in {backup}" if backup else ""))
-    given = f" --output {shlex.quote(str(output))}" if options.is_given("output") else ""
-    click.echo(f"it counts from the next start of X on; `gpufan setup-xorg --restore{given}` takes it back")
+    backup = setup.apply_restore(change) if restore else setup.apply_setup(change)
+    done = f"wrote {output}"
+    if restore:
+        done = f"restored {output}" if change.after is not None else f"removed {output}, which gpufan had created"
+    click.echo(done + (f"; the file before is in {backup}" if backup else ""))
+    if not restore:
+        named = f" --output {shlex.quote(str(output))}" if options.is_given("output") else ""
+        click.echo(f"it applies from the next start of X; `gpufan setup-xorg --restore{named}` reverts it")
 
 
 def _simulated_addresses(profile: str) -> "list[PciAddress]":
@@ -69,18 +65,3 @@ def _simulated_addresses(profile: str) -> "list[PciAddress]":
     from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 
     return [PciAddress.parse(gpu.info.pci) for gpu in SimulatedBox(PROFILES[profile], WORKLOADS["idle"]).gpus]
-
-
-def _restore(output: Path, dry_run: bool) -> None:
-    from gpufan.xorg import setup
-
-    change = setup.plan_restore(output)
-    if change is None:
-        click.echo(f"{output} has nothing to restore: gpufan has not changed it")
-        return
-    click.echo(change.difference(), nl=False)
-    if dry_run:
-        return
-    backup = setup.apply_restore(change)
-    done = f"removed {output}, which was not there before" if change.after is None else f"restored {output}"
-    click.echo(done + (f"; what it was is in {backup}" if backup else ""))

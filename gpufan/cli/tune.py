@@ -16,17 +16,8 @@ from gpufan.system.paths import SNAPSHOT
 if TYPE_CHECKING:
     from gpufan.daemon.recording import Row
 
-_LONGEST_S = 86400.0
 
-
-@click.command(
-    cls=Command,
-    sections={
-        "What to compare": ("curves", "targets_c"),
-        "On which cards": ("profile", "recording", "gpus"),
-        "Under what conditions": ("workload", "inlet_c", "duration_s"),
-    },
-)
+@click.command(cls=Command)
 @options.curve("curves", multiple=True, help="A curve to compare. Repeatable.")
 @options.target("targets_c", multiple=True, help="A target temperature to compare. Repeatable.")
 @click.option("--profile", type=click.Choice(options.PROFILES), default="dual-1080ti", help="The simulated machine.")
@@ -61,7 +52,7 @@ def simulate(
         options.refuse(["gpus"], "goes with --fitted: add that, or leave it out")
     else:
         options.refuse(["profile"], "and --fitted exclude each other: leave out one")
-    if duration_s > _LONGEST_S:
+    if duration_s > 24 * 3600:
         raise InputError("--duration: at most a day can be simulated")
     from gpufan.history import plot
 

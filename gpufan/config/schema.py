@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from gpufan.config.descriptions import ABOUT
+from gpufan.config.descriptions import ABOUT, UNSET
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
@@ -120,6 +120,11 @@ def about(key: str) -> str:
 def example(key: str) -> Any:
     """What `key` may be set to: what is built in, if anything is."""
     return next(value for keys in (DEFAULTS, _EXAMPLES) if (value := getattr(keys, key)) is not None)
+
+
+def shown(key: str, value: Any) -> str:
+    """`value` of `key` for a person: as in the file, or what holds where there is none."""
+    return UNSET[key] if value in (None, ()) else toml(value)
 
 
 _K = TypeVar("_K", bound=CardKeys)

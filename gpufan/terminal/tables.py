@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from gpufan.config import schema as config
-from gpufan.config.descriptions import UNSET
 from gpufan.config.settings import DEFAULT_PATH, Settings, Value
 from gpufan.core.gpu import FanReading, GpuInfo, Reading
 from gpufan.core.pci import PciAddress
@@ -106,7 +105,7 @@ def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
 def _print_values(heading: str, values: Sequence[tuple[str, Value]]) -> None:
     if not values:
         return
-    rows = [(key, UNSET[key] if value in (None, ()) else config.toml(value), origin) for key, (value, origin) in values]
+    rows = [(key, config.shown(key, value), origin) for key, (value, origin) in values]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     click.echo(f"\n{heading}")
     for key, text, origin in rows:

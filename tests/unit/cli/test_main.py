@@ -60,7 +60,7 @@ SIMULATED = ("run", "--simulate", "--time-scale", "max", "--duration")
 
 
 ROOT = click.Context(cli, info_name="gpufan", **cli.context_settings)
-COMMANDS = {"gpufan": cli} | {context.command_path: command for command, context in commands(ROOT)}
+COMMANDS = {"gpufan": cli} | {context.command_path: context.command for context in commands(ROOT)}
 """Every command, by what a person types."""
 
 

@@ -24,10 +24,10 @@ def shown(text: str) -> str:
 
 
 def test_every_command_and_option_is_on_the_page() -> None:
-    text = shown(page("gpufan.1", cli))
-    for command, context in commands(click.Context(cli, info_name="gpufan")):
+    text = shown(page("gpufan.1"))
+    for context in commands(click.Context(cli, info_name="gpufan")):
         assert f" {context.command_path} [OPTIONS]" in text
-        for parameter in command.params:
+        for parameter in context.command.params:
             if isinstance(parameter, click.Option):
                 assert f" {parameter.opts[0]} " in text
     assert "Only this card: UUID, PCI address, index or name. Repeatable. [default: (all cards)]" in text
@@ -35,7 +35,7 @@ def test_every_command_and_option_is_on_the_page() -> None:
 
 
 def test_every_key_is_on_the_page_of_the_file() -> None:
-    text = shown(page("gpufan.toml.5", cli))
+    text = shown(page("gpufan.toml.5"))
     for key in config.RUN_KEYS:
         assert f" {key} = {config.toml(config.example(key))} {config.about(key).replace('`', '')}" in text
     assert "Where not set: the card's own, or 30 where that is under 20." in text
@@ -44,9 +44,7 @@ def test_every_key_is_on_the_page_of_the_file() -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_mandoc_has_nothing_to_complain_of(name: str) -> None:
     program = require("mandoc", "mandoc")
-    done = subprocess.run(
-        [program, "-T", "lint", "-W", "warning"], input=page(name, cli), capture_output=True, text=True
-    )
+    done = subprocess.run([program, "-T", "lint", "-W", "warning"], input=page(name), capture_output=True, text=True)
     # With a date, the same gpufan would write another page every day.
     assert [line for line in done.stdout.splitlines() if "missing date" not in line] == []
 

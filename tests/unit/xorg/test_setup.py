@@ -47,7 +47,7 @@ def test_missing_file_is_written_and_shown(output):
     assert 'BusID "PCI:65:0:0"' in output.read_text()
     assert result.stdout.startswith(f"--- /dev/null\n+++ {output}\n@@ ")
     assert output.stat().st_mode & 0o777 == 0o644
-    assert f"`gpufan setup-xorg --restore --output {output}` takes it back" in result.stdout
+    assert f"`gpufan setup-xorg --restore --output {output}` reverts it" in result.stdout
 
 
 def test_second_run_changes_nothing_and_says_so(output):
@@ -112,7 +112,7 @@ def test_restore_gives_back_the_original_byte_for_byte(output, sample):
 def test_restore_removes_the_file_where_there_was_none(output):
     command(output)
     result = command(output, "--restore")
-    assert result.stdout.splitlines()[-1].startswith(f"removed {output}, which was not there before")
+    assert result.stdout.splitlines()[-1].startswith(f"removed {output}, which gpufan had created")
     assert not output.exists()
 
 
