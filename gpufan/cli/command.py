@@ -2,6 +2,7 @@
 
 import pkgutil
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import click
@@ -28,40 +29,27 @@ class Command(click.Command):
         _write_sections(formatter, sections)
 
 
-class Group(Command, click.Group):
+class Group(click.Group, Command):
     """A command with commands below it; it shows its help when none of them is given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the options of the group itself."""
         return super().parse_args(ctx, args or ["--help"])
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, then the commands."""
-        super().format_options(ctx, formatter)
-        self.format_commands(ctx, formatter)
-
 
 class LazyCommand(click.Command):
-    """Name and short help of a command, for lists and completion. Its module is imported when the command is used."""
+    """Stands in lists and completion for the command `place`, `module:attribute`, which is imported when it is used."""
 
     def __init__(self, name: str, place: str, short_help: str) -> None:
-        """`place` is the command itself, as `module:attribute`."""
         super().__init__(name, short_help=short_help)
-        self._place = place
-
-    def load(self) -> click.Command:
-        """The command itself."""
-        command: click.Command = pkgutil.resolve_name(self._place)
-        return command
+        self.place = place
 
 
 class LazyGroup(Group):
-    """A group of lazily loaded commands, listed in sections and in the order in which they are given."""
+    """A group of lazily loaded commands, listed in the sections and the order of `commands`."""
 
-    def __init__(self, *args: Any, commands: Mapping[str, Sequence[LazyCommand]], **kwargs: Any) -> None:
-        """`commands` are the commands of each section."""
-        every = [command for section in commands.values() for command in section]
-        super().__init__(*args, commands=every, **kwargs)
+    def __init__(self, name: str, *, commands: Mapping[str, Sequence[LazyCommand]], **kwargs: Any) -> None:
+        super().__init__(name, commands=[*chain(*commands.values())], **kwargs)
         self._by_section = commands
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -73,7 +61,7 @@ class LazyGroup(Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """The command that `args` begin with, loaded, and the arguments after its name."""
         name, command, rest = super().resolve_command(ctx, args)
-        return name, command.load() if isinstance(command, LazyCommand) else command, rest
+        return name, pkgutil.resolve_name(command.place) if isinstance(command, LazyCommand) else command, rest
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands, section by section."""

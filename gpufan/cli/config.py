@@ -20,10 +20,8 @@ def check(config_path: Path | None) -> None:
     """Look for mistakes in the settings file, and change nothing."""
     source = options.settings_source(config_path)
     settings = source.read()
-    if settings.path is None:
-        click.echo(f"no {source.path}: the built-in settings are in effect")
-    else:
-        click.echo(f"{settings.path}: no mistake found")
+    verdict = "no mistake found" if settings.path else "no such file, so the built-in settings are in effect"
+    click.echo(f"{source.path}: {verdict}")
 
 
 @config.command(cls=Command)

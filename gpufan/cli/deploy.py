@@ -2,13 +2,18 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import click
 
+from gpufan.cli import options
 from gpufan.cli.command import Command, Group
+from gpufan.metrics import dashboard as charts
+from gpufan.service import ansible as playbook
+from gpufan.system.files import write_files
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
+_output_option = partial(options.file, "--output", metavar="FOLDER", help="Where to write the files.")
 _force_option = click.option("--force", is_flag=True, help="Replace existing files that have other content.")
 
 
@@ -18,7 +23,7 @@ def deploy() -> None:
 
 
 @deploy.command(cls=Command)
-@click.option("--output", type=_FOLDER, metavar="FOLDER", default="gpufan-ansible", help="Where to write the files.")
+@_output_option(default="gpufan-ansible")
 @_force_option
 def ansible(output: Path, force: bool) -> None:
     """Write a playbook and a role for Ansible.
@@ -26,27 +31,21 @@ def ansible(output: Path, force: bool) -> None:
     They install gpufan with its settings and its service on every machine; a second run changes nothing. The playbook
     says how to start it. An inventory and settings that exist already are not replaced.
     """
-    from gpufan.service.ansible import beginnings, contents
-
-    missing = {name: data for name, data in beginnings().items() if not os.path.lexists(output / name)}
-    _write(output, contents() | missing, force)
+    missing = {name: data for name, data in playbook.beginnings().items() if not os.path.lexists(output / name)}
+    _write(output, playbook.contents() | missing, force)
 
 
 @click.command(cls=Command)
-@click.option("--output", type=_FOLDER, metavar="FOLDER", default=".", help="Where to write the files.")
+@_output_option(default=".")
 @_force_option
 def dashboard(output: Path, force: bool) -> None:
     """Write a dashboard for Grafana and alert rules for Prometheus.
 
     Both use the metrics of `gpufan exporter`.
     """
-    from gpufan.metrics.dashboard import contents
-
-    _write(output, contents(), force)
+    _write(output, charts.contents(), force)
 
 
 def _write(folder: Path, contents: Mapping[str, bytes], force: bool) -> None:
-    from gpufan.system.files import write_files
-
     for line in write_files(folder, contents, force=force):
         click.echo(line)

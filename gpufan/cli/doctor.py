@@ -4,9 +4,14 @@ from pathlib import Path
 
 import click
 import msgspec
+from rich.console import Console
 
 from gpufan.cli import options
 from gpufan.cli.command import Command
+from gpufan.doctor.bundle import check_free, write_bundle
+from gpufan.doctor.checks import examine
+from gpufan.doctor.probe import gather, try_the_fans
+from gpufan.doctor.show import print_report
 
 
 @click.command(cls=Command)
@@ -20,13 +25,6 @@ def doctor(try_fans: bool, as_json: bool, bundle: Path | None, config_path: Path
 
     Changes nothing, needs no root, and ends within seconds. The exit status is 1 when there is a problem.
     """
-    from rich.console import Console
-
-    from gpufan.doctor.bundle import check_free, write_bundle
-    from gpufan.doctor.checks import examine
-    from gpufan.doctor.probe import gather, try_the_fans
-    from gpufan.doctor.show import print_report
-
     if bundle is not None:
         check_free(bundle)
     proofs = try_the_fans(runtime_dir, config_path) if try_fans else ()

@@ -3,17 +3,15 @@
 import time
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from gpufan.cli import options
 from gpufan.cli.command import Command
+from gpufan.daemon.recording import HEADER, to_csv
 from gpufan.history import DEFAULT_FOLDER
+from gpufan.history.reader import Past, Span
 from gpufan.system.paths import SNAPSHOT
-
-if TYPE_CHECKING:
-    from gpufan.history.reader import Past, Span
 
 _state_option = options.file(
     "--state-dir", envvar="GPUFAN_STATE_DIR", metavar="FOLDER", default=DEFAULT_FOLDER, help="Folder of the history."
@@ -52,9 +50,7 @@ def history(
         options.refuse(["as_csv"], "and --events exclude each other: leave out one")
     if day is not None:
         options.refuse(["last_s"], "and --day exclude each other: leave out one")
-    from gpufan.daemon.recording import HEADER, to_csv
     from gpufan.history import daily as days
-    from gpufan.history.reader import Past
 
     wanted = None if day is None else days.read_day(day)
     with Past(state_dir) as past:
@@ -84,7 +80,6 @@ def report(output: Path, last_s: float | None, gpus: tuple[str, ...], state_dir:
     """
     from gpufan.history.page import SUFFIXES, write_report
     from gpufan.history.plot import check_output
-    from gpufan.history.reader import Past
 
     check_output(output, SUFFIXES)
     with Past(state_dir) as past:
@@ -92,7 +87,7 @@ def report(output: Path, last_s: float | None, gpus: tuple[str, ...], state_dir:
     click.echo(f"wrote {output}")
 
 
-def _until_now(past: "Past", last_s: float | None) -> "Span":
+def _until_now(past: Past, last_s: float | None) -> Span:
     """The whole history, or its last `last_s` seconds."""
     span = past.span()
     return span if last_s is None else span._replace(begin_s=time.time() - last_s)

@@ -29,9 +29,7 @@ COMMANDS = {
         LazyCommand("uninstall-service", "gpufan.cli.service:uninstall_service", "Remove the service and its traces."),
         LazyCommand("config", "gpufan.cli.config:config", "Check and show the settings."),
         LazyCommand("exporter", "gpufan.cli.metrics:exporter", "Serve metrics to Prometheus."),
-        LazyCommand(
-            "dashboard", "gpufan.cli.deploy:dashboard", "Write a Grafana dashboard and alert rules for Prometheus."
-        ),
+        LazyCommand("dashboard", "gpufan.cli.deploy:dashboard", "Write a Grafana dashboard and Prometheus alerts."),
         LazyCommand("deploy", "gpufan.cli.deploy:deploy", "Install gpufan on many machines, with Ansible."),
     ],
     "Rarely": [

@@ -48,11 +48,11 @@ def exporter(listen: tuple[str, int], textfile: Path | None, every_s: float, onc
             raise InputError(f"{textfile}: node_exporter reads only files whose names end with .prom")
     if once:
         options.refuse(["every_s"], "and --once exclude each other: leave out one")
-    path = runtime_dir / SNAPSHOT
     try:
         from gpufan.metrics.exporter import serve, write_textfile
     except ModuleNotFoundError as error:
         raise MissingExtra("metrics need", str(error.name), "metrics") from None
+    path = runtime_dir / SNAPSHOT
     if textfile is None:
         serve(listen, path, click.echo)
     else:

@@ -123,11 +123,7 @@ display = click.option(
 )
 config = file("--config", "config_path", show_default=f"{DEFAULT_PATH}, if it exists", help="The settings file.")
 runtime_dir = file(
-    "--runtime-dir",
-    envvar="GPUFAN_RUNTIME_DIR",
-    metavar="FOLDER",
-    default=RUNTIME_FOLDER,
-    help="Folder of the snapshot.",
+    "--runtime-dir", envvar="GPUFAN_RUNTIME_DIR", metavar="FOLDER", default=RUNTIME_FOLDER, help="Folder of snapshots."
 )
 simulate = click.option(
     "--simulate",

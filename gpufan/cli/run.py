@@ -10,7 +10,12 @@ from gpufan.cli import options
 from gpufan.cli.command import Command
 from gpufan.config.schema import DEFAULTS, limits
 from gpufan.config.settings import Source
+from gpufan.daemon.restore import restore as restore_fans
+from gpufan.daemon.run import run_cards
+from gpufan.daemon.xserver import run_xserver
 from gpufan.errors import InputError
+from gpufan.terminal.log import log_to_stderr
+from gpufan.terminal.run_view import run_view
 
 
 def _time_scale(text: str) -> float:
@@ -82,13 +87,9 @@ def run(
 
     However gpufan ends, it gives the fans back to the driver. Options override the settings file.
     """
-    from gpufan.terminal.run_view import run_view
-
     given = options.given_keys(settings)
     if simulate is None:
         options.refuse(["workload", "time_scale"], "goes with --simulate: add that, or leave it out")
-        from gpufan.daemon.run import run_cards
-
         with run_view() as open_view:
             run_cards(options.settings_source(config_path, given), runtime_dir, record, open_view)
         return
@@ -102,7 +103,6 @@ def run(
     simulation = SimulationOptions(simulate, workload, time_scale)
     with run_view() as open_view:
         summaries = run_simulation(source, folder, record, simulation, open_view)
-
     print_summary(summaries)
 
 
@@ -114,9 +114,6 @@ def run(
 @options.runtime_dir
 def restore(gpus: tuple[str, ...], config_path: Path | None, runtime_dir: Path, **settings: Any) -> None:
     """Give every fan back to the driver. This may be repeated."""
-    from gpufan.daemon.restore import restore as restore_fans
-    from gpufan.terminal.log import log_to_stderr
-
     source = options.settings_source(config_path, options.given_keys(settings))
     with log_to_stderr():
         for line in restore_fans(gpus, runtime_dir, source):
@@ -130,8 +127,5 @@ def xserver(runtime_dir: Path) -> None:
 
     Only for drivers that set fans through X; `gpufan run` starts one when it needs one.
     """
-    from gpufan.daemon.xserver import run_xserver
-    from gpufan.terminal.log import log_to_stderr
-
     with log_to_stderr():
         run_xserver(runtime_dir / "xserver", click.echo)

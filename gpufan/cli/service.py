@@ -9,7 +9,12 @@ import click
 
 from gpufan.cli import options
 from gpufan.cli.command import Command
+from gpufan.cli.completion import script
+from gpufan.cli.man import page
 from gpufan.errors import InputError
+from gpufan.service.install import install
+from gpufan.service.plan import InstallOptions, check_rights, make_plan
+from gpufan.service.uninstall import plan_uninstall, uninstall
 from gpufan.system import paths
 
 _dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
@@ -27,11 +32,7 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would 
 @options.curve(help="Write this curve into a new settings file.")
 @options.target("target_c", help="Write this target into a new settings file; the curve applies only above it.")
 @options.gpu
-@options.file(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Install this settings file as /etc/gpufan/config.toml.",
-)
+@options.file("--config", help="Install this settings file as /etc/gpufan/config.toml.")
 @click.option(
     "--history/--no-history", default=None, show_default="as before, at first yes", help="Also record a history."
 )
@@ -56,9 +57,6 @@ def install_service(
 
     Tests the fans first, then shows the changes and asks. `gpufan uninstall-service` reverts them.
     """
-    from gpufan.service.install import install
-    from gpufan.service.plan import InstallOptions, make_plan
-
     companions = {"history": history, "exporter": exporter}
     wanted = InstallOptions(
         start=not no_start,
@@ -70,10 +68,13 @@ def install_service(
     plan = make_plan(wanted)
     try:
         lines = plan.lines()
-        _show_plan(lines, plan.notes, dry_run)
+        _show("This would be done" if dry_run else "This will be done", lines or ["nothing: all is as it should be"])
+        for note in plan.notes:
+            click.echo(f"note: {note}", err=True)
         if dry_run or not lines:
             return
-        _confirm(plan.people, yes)
+        if not yes:
+            _confirm(plan.people)
         install(plan, click.echo)
     finally:
         plan.close()
@@ -85,9 +86,6 @@ def install_service(
 
 def _shell_files() -> dict[Path, str]:
     """Text of the manual pages and completion scripts, by the path where man and the shells look for them."""
-    from gpufan.cli.completion import script
-    from gpufan.cli.man import page
-
     share = paths.PREFIX / "share"
     return {
         share / "man/man1/gpufan.1": page("gpufan.1"),
@@ -98,18 +96,12 @@ def _shell_files() -> dict[Path, str]:
     }
 
 
-def _show_plan(lines: Sequence[str], notes: Sequence[str], dry_run: bool) -> None:
-    click.echo("This would be done:" if dry_run else "This will be done:")
-    for line in lines or ["nothing: all is as it should be"]:
-        click.echo(f"  {line}")
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
+def _show(title: str, lines: Sequence[str]) -> None:
+    click.echo("\n  ".join([f"{title}:", *lines]))
 
 
-def _confirm(people: list[str], yes: bool) -> None:
+def _confirm(people: list[str]) -> None:
     """Return if the user agrees. Raises InputError where nobody can be asked, click.Abort where they do not."""
-    if yes:
-        return
     if people:
         raise InputError(f"{', '.join(people)} would be logged out of the screen: add --yes, or --keep-display-manager")
     if sys.stdin is None or not sys.stdin.isatty():
@@ -122,13 +114,8 @@ def _confirm(people: list[str], yes: bool) -> None:
 @_dry_run_option
 def uninstall_service(purge: bool, dry_run: bool) -> None:
     """Give the fans back to the driver and revert all changes of install-service."""
-    from gpufan.service.plan import check_rights
-    from gpufan.service.uninstall import plan_uninstall, uninstall
-
     check_rights()
     if dry_run:
-        click.echo("This would be done:")
-        for line in plan_uninstall(purge=purge) or ["nothing: gpufan is not installed as a service"]:
-            click.echo(f"  {line}")
+        _show("This would be done", plan_uninstall(purge=purge) or ["nothing: gpufan is not installed as a service"])
     elif not uninstall(click.echo, purge=purge):
         click.echo("gpufan is not installed as a service: nothing to put back")

@@ -2,15 +2,16 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from gpufan.cli import options
 from gpufan.cli.command import Command
-
-if TYPE_CHECKING:
-    from gpufan.core.pci import PciAddress
+from gpufan.core.pci import PciAddress
+from gpufan.gpu.addresses import find_addresses
+from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
+from gpufan.system import files
+from gpufan.xorg import setup
 
 
 @click.command("setup-xorg", cls=Command)
@@ -25,10 +26,6 @@ def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: 
 
     Creates xorg.conf, or changes only what must change in it. Shows the difference and makes a backup.
     """
-    from gpufan.gpu.addresses import find_addresses
-    from gpufan.system import files
-    from gpufan.xorg import setup
-
     # A simulation touches no file of this machine unless it is named.
     dry_run |= simulate is not None and not options.is_given("output")
     if not dry_run:
@@ -40,7 +37,11 @@ def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: 
             click.echo(f"{output} has nothing to restore: gpufan has not changed it")
             return
     else:
-        cards = _simulated_addresses(simulate) if simulate else find_addresses()
+        if simulate is None:
+            cards = find_addresses()
+        else:
+            box = SimulatedBox(PROFILES[simulate], WORKLOADS["idle"])
+            cards = [PciAddress.parse(gpu.info.pci) for gpu in box.gpus]
         change = setup.plan_setup(output, cards, coolbits, edid, setup.SNIPPET_FOLDERS)
         for note in change.notes:
             click.echo(f"note: {note}", err=True)
@@ -58,10 +59,3 @@ def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: 
     if not restore:
         named = f" --output {shlex.quote(str(output))}" if options.is_given("output") else ""
         click.echo(f"it applies from the next start of X; `gpufan setup-xorg --restore{named}` reverts it")
-
-
-def _simulated_addresses(profile: str) -> "list[PciAddress]":
-    from gpufan.core.pci import PciAddress
-    from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
-
-    return [PciAddress.parse(gpu.info.pci) for gpu in SimulatedBox(PROFILES[profile], WORKLOADS["idle"]).gpus]

@@ -2,19 +2,26 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+from rich.console import Console
+from rich.progress import Progress
 
 from gpufan.cli import options
 from gpufan.cli.command import Command
 from gpufan.config.settings import Source
 from gpufan.core.curve import Curve
+from gpufan.daemon.recording import Row, read
+from gpufan.daemon.summary import HOT_C
 from gpufan.errors import InputError
+from gpufan.history import plot
 from gpufan.system.paths import SNAPSHOT
-
-if TYPE_CHECKING:
-    from gpufan.daemon.recording import Row
+from gpufan.tune import boxes, row_sources
+from gpufan.tune.fit import fit
+from gpufan.tune.propose import propose
+from gpufan.tune.recorded_cards import choose, collect
+from gpufan.tune.replay import replay, settings_to_compare
+from gpufan.tune.show import panels, print_config, print_outcomes, print_proposal
 
 
 @click.command(cls=Command)
@@ -54,15 +61,8 @@ def simulate(
         options.refuse(["profile"], "and --fitted exclude each other: leave out one")
     if duration_s > 24 * 3600:
         raise InputError("--duration: at most a day can be simulated")
-    from gpufan.history import plot
-
     if output is not None:
         plot.check_output(output)
-    from gpufan.daemon.summary import HOT_C
-    from gpufan.tune import boxes
-    from gpufan.tune.replay import replay, settings_to_compare
-    from gpufan.tune.show import panels, print_outcomes
-
     if recording is None:
         make_box = boxes.simulated_boxes(profile, workload, inlet_c)
     else:
@@ -109,17 +109,8 @@ def tune(
     """
     if recording is not None:
         options.refuse(["minutes", "simulate"], "has no meaning with a recording: leave out one of them")
-    from gpufan.history import plot
-
     if output is not None:
         plot.check_output(output)
-    from gpufan.daemon.recording import read
-    from gpufan.tune import row_sources
-    from gpufan.tune.fit import fit
-    from gpufan.tune.propose import propose
-    from gpufan.tune.recorded_cards import choose, collect
-    from gpufan.tune.show import panels, print_config, print_proposal
-
     settings = (options.settings_source(config_path) if simulate is None else Source(config_path, required=True)).read()
     rows: Iterable[Row]
     if recording is not None:
@@ -134,21 +125,14 @@ def tune(
         print_proposal(proposals[-1])
     print_config(proposals)
     if output is not None:
-        drawn = [
-            panel
-            for proposal in proposals
-            for panel in panels([c.outcome for c in proposal.candidates], limit_c, f"{proposal.fit.card.label}\n")
-        ]
+        drawn = []
+        for proposal in proposals:
+            drawn += panels([c.outcome for c in proposal.candidates], limit_c, f"{proposal.fit.card.label}\n")
         plot.save(plot.time_panels(drawn), output)
 
 
-def _watch(path: Path, minutes: float) -> "list[Row]":
+def _watch(path: Path, minutes: float) -> list[Row]:
     """Readings of the running gpufan during `minutes`, with a progress bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from gpufan.tune import row_sources
-
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("watching; ctrl-c ends it early", total=minutes * 60)

@@ -110,10 +110,6 @@ def test_the_options_of_run_are_in_sections(gpufan: Run) -> None:
     assert found["How to cool"][:2] == ["--curve", "--target"]
 
 
-def test_an_unknown_command_brings_the_nearest_ones_to_mind(gpufan: Run) -> None:
-    assert "'status'" in gpufan("statu").err
-
-
 def test_a_command_with_commands_below_it_shows_its_help(gpufan: Run) -> None:
     assert gpufan() == gpufan("--help") == gpufan("-h")
     assert gpufan("config") == gpufan("config", "--help")

@@ -225,7 +225,9 @@ def test_check_names_the_mistake_or_says_that_there_is_none(file: Path, monkeypa
     file.write_text("hold = 1")
     assert isinstance(command("config", "check", "--config", file).exception, InputError)
     monkeypatch.setattr(cli_options, "DEFAULT_PATH", file.with_name("none"))
-    assert command("config", "check").output == f"no {file.with_name('none')}: the built-in settings are in effect\n"
+    assert command("config", "check").output == (
+        f"{file.with_name('none')}: no such file, so the built-in settings are in effect\n"
+    )
 
 
 def test_show_says_what_holds_and_where_it_is_from(file: Path) -> None:
