@@ -8,7 +8,7 @@ import click
 from gpufan import __version__
 from gpufan.cli.command import Command
 from gpufan.cli.main import cli
-from gpufan.config.schema import CARD_KEYS, DEFAULTS, RUN_KEYS, about, example, shown, toml
+from gpufan.config.schema import DEFAULTS, EXAMPLES, SECTIONS, about, shown, toml
 from gpufan.config.settings import DEFAULT_PATH
 from gpufan.system.resources import template
 
@@ -30,7 +30,6 @@ def page(name: str) -> str:
     root = click.Context(cli, info_name="gpufan", **cli.context_settings)
     contexts = list(commands(root))
     parameters = [parameter for context in contexts for parameter in context.command.params]
-    keys = [(f"{key} = {toml(example(key))}", about(key), shown(key, getattr(DEFAULTS, key))) for key in RUN_KEYS]
     return template(f"templates/{name}.j2").render(
         version=__version__,
         roff=roff,
@@ -41,7 +40,7 @@ def page(name: str) -> str:
             for context in contexts
         ],
         environment=sorted({(found.envvar, found.opts[0]) for found in parameters if isinstance(found.envvar, str)}),
-        sections=[keys[: len(CARD_KEYS)], keys[len(CARD_KEYS) :]],
+        sections={title: [_key(key) for key in keys] for title, keys in SECTIONS.items()},
         match=about("match"),
         path=str(DEFAULT_PATH),
     )
@@ -76,3 +75,8 @@ def _options(context: click.Context) -> list[tuple[str, str]]:
     """Spelling and explanation of each option."""
     options = [found for found in context.command.get_params(context) if isinstance(found, click.Option)]
     return [row for option in options if (row := option.get_help_record(context))]
+
+
+def _key(name: str) -> tuple[str, str, str]:
+    """A key of the settings file with an example, its meaning, and its value where it is not set."""
+    return f"{name} = {toml(getattr(EXAMPLES, name))}", about(name), shown(name, getattr(DEFAULTS, name))

@@ -1,6 +1,6 @@
 """The keys of the settings file: types, bounds and defaults, and how the text of the file is read and written.
 
-Which source a value in effect comes from is decided in `settings.py`.
+Which source a setting in effect comes from is decided in `settings.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,18 +10,18 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from gpufan.config.descriptions import ABOUT, UNSET
+from gpufan.config.descriptions import ABOUT, EXPECTED, UNSET
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
 from gpufan.system.resources import template
 
 _CardName = Annotated[str, Meta(min_length=1)] | int
-"""An index may stand without quotes."""
+"""A name or UUID; an index may be written without quotes."""
 
 
 class CardKeys(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be set for one card alone. None everywhere: not set here."""
+    """Settings that may differ from card to card. None means: not set here."""
 
     target_c: Annotated[float, Meta(ge=50, le=90)] | None = None
     curve: Curve | None = None
@@ -32,7 +32,7 @@ class CardKeys(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunKeys(CardKeys, frozen=True, kw_only=True):
-    """What may be set for a whole run: the same for every card, and what concerns all of them together."""
+    """All settings of a run: those of every card, and those of the run itself. None means: not set here."""
 
     gpus: tuple[_CardName, ...] | None = None
     backend: Literal["auto", "nvml", "x11"] | None = None
@@ -43,39 +43,34 @@ class RunKeys(CardKeys, frozen=True, kw_only=True):
 
 
 class CardTable(CardKeys, frozen=True, kw_only=True):
-    """One `[[gpu]]` of the file."""
+    """A `[[gpu]]` table: settings of the cards that match."""
 
     match: _CardName
 
 
 CARD_KEYS = CardKeys.__struct_fields__
 RUN_KEYS = RunKeys.__struct_fields__
+SECTIONS = {"The same for every card": CARD_KEYS, "All cards together": RUN_KEYS[len(CARD_KEYS) :]}
+"""The keys by section of the file."""
 
 NOTHING = RunKeys()
-"""Nothing set."""
+"""No setting at all."""
 
-_LAW = CardSettings()
-DEFAULTS = RunKeys(
-    curve=_LAW.curve,
-    hysteresis_c=_LAW.hysteresis_c,
-    hold_s=_LAW.hold_s,
-    neighbours=_LAW.neighbours,
-    gpus=(),
-    backend="auto",
-    interval_s=1.0,
-    dry_run=False,
-)
-"""What is built in. What is None here has no value until one is set."""
+_CARD_DEFAULTS = {key: getattr(CardSettings(), key) for key in CARD_KEYS}
+DEFAULTS = RunKeys(**_CARD_DEFAULTS, gpus=(), backend="auto", interval_s=1.0, dry_run=False)
+"""The built-in settings. None here means that there is none; `UNSET` says what happens then."""
 
-_EXAMPLES = RunKeys(target_c=78.0, min_duty_percent=30, display=":0", duration_s=3600.0)
-"""For a file to show where nothing is built in."""
+EXAMPLES = msgspec.structs.replace(DEFAULTS, target_c=78.0, min_duty_percent=30, display=":0", duration_s=3600.0)
+"""A value for every key: the built-in setting, or else an example."""
 
 _COMMAND_LINE_ONLY = ("simulate", "workload", "time_scale", "record", "runtime_dir", "config", "debug")
-"""Options of `run` that a file must not set: it would turn a service into a simulation, or hide where its state is."""
+"""Options of `run` that a file must not set: they would turn a service into a simulation, or hide its state."""
+
+_K = TypeVar("_K", bound=CardKeys)
 
 
 def parse(text: bytes) -> tuple[RunKeys, tuple[CardTable, ...]]:
-    """Read the text of a file. Raises InputError: key or line, and what would be right."""
+    """Read the text of a file. Raises InputError, which names the key or line and says what is allowed."""
     try:
         content = msgspec.toml.decode(text)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:  # the latter two: not UTF-8, absurd nesting
@@ -87,17 +82,9 @@ def parse(text: bytes) -> tuple[RunKeys, tuple[CardTable, ...]]:
     return file, tuple(_read(CardTable, table, f"[[gpu]] {number}: ") for number, table in enumerate(tables, 1))
 
 
-def limits(key: str) -> tuple[Any, Any]:
-    """Lowest and highest value that `key` takes, for the command line."""
-    kind = _kind(RunKeys, key)
-    return kind.ge, kind.le
-
-
 def render(keys: RunKeys = NOTHING, tables: Sequence[CardTable] = ()) -> str:
-    """Text of a file that sets what is given, and explains and shows all else as comments."""
-    entries = [(about(key), _line(keys, key)) for key in RUN_KEYS]
-    count = len(CARD_KEYS)
-    sections = [("The same for every card", entries[:count]), ("All cards together", entries[count:])]
+    """Text of a file that sets `keys` and `tables`, and shows every other key with its meaning as a comment."""
+    sections = {title: [(about(key), _line(keys, key)) for key in names] for title, names in SECTIONS.items()}
     lines = [
         [f"{key} = {toml(value)}" for key in ("match", *CARD_KEYS) if (value := getattr(table, key)) is not None]
         for table in tables
@@ -107,113 +94,86 @@ def render(keys: RunKeys = NOTHING, tables: Sequence[CardTable] = ()) -> str:
 
 def _line(keys: RunKeys, key: str) -> str:
     value = getattr(keys, key)
-    return f"{'#' if value is None else ''}{key} = {toml(example(key) if value is None else value)}"
+    return f"#{key} = {toml(getattr(EXAMPLES, key))}" if value is None else f"{key} = {toml(value)}"
+
+
+def limits(key: str) -> tuple[Any, Any]:
+    """Lowest and highest number that `key` accepts."""
+    number = _numbers()[key]
+    return number.ge, number.le
 
 
 def about(key: str) -> str:
-    """What `key` means and takes, as text without line breaks."""
-    kind = _kind(CardTable if key == "match" else RunKeys, key)
-    bounds = f" From {_bounds(kind)}." if isinstance(kind, _NUMBERS) else ""
-    return ABOUT[key] + bounds
-
-
-def example(key: str) -> Any:
-    """What `key` may be set to: what is built in, if anything is."""
-    return next(value for keys in (DEFAULTS, _EXAMPLES) if (value := getattr(keys, key)) is not None)
+    """What `key` means, and its bounds, as text without line breaks."""
+    return ABOUT[key] + (f" From {_bounds(key)}." if key in _numbers() else "")
 
 
 def shown(key: str, value: Any) -> str:
-    """`value` of `key` for a person: as in the file, or what holds where there is none."""
+    """`value` of `key` for a person: as in the file, or in words where it is not set."""
     return UNSET[key] if value in (None, ()) else toml(value)
 
 
-_K = TypeVar("_K", bound=CardKeys)
+def toml(value: Any) -> str:
+    """`value` as TOML writes it."""
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    # JSON is TOML here, except that it does not escape this character.
+    return msgspec.json.encode(str(value) if isinstance(value, Curve) else value).decode().replace("\x7f", "\\u007f")
 
 
 def _read(keys: type[_K], table: Mapping[str, Any], where: str) -> _K:
+    """The settings in `table`. Raises InputError, whose text begins with `where`."""
+    types = {field.name: field.type for field in msgspec.structs.fields(keys)}
     values: dict[str, Any] = {}
     for key, value in table.items():
-        if key not in keys.__struct_fields__:
+        if key not in types:
             raise InputError(where + _unknown(keys, key))
         try:
-            if key == "curve":
-                values[key] = Curve.parse(msgspec.convert(value, str))
-            else:
-                values[key] = msgspec.convert(value, _types(keys)[key])
+            is_curve = key == "curve"
+            values[key] = Curve.parse(msgspec.convert(value, str)) if is_curve else msgspec.convert(value, types[key])
         except InputError as error:
             raise InputError(f"{where}{error}") from error
         except msgspec.ValidationError as error:
-            written = value if isinstance(value, float) else toml(value)
-            raise InputError(f"{where}{key} = {written}: write {_right(keys, key)}") from error
+            written = str(value) if isinstance(value, float) else toml(value)
+            raise InputError(f"{where}{key} = {written[:60]}: write {_expected(key)}") from error
     if keys is CardTable and "match" not in values:
-        raise InputError(f"{where}no match in it: write {_right(keys, 'match')}")
+        raise InputError(f"{where}no match in it: write {_expected('match')}")
     return keys(**values)
 
 
 def _unknown(keys: type[CardKeys], key: str) -> str:
+    """What is wrong with `key`, which is none of `keys`."""
     if key in _COMMAND_LINE_ONLY:
-        return f"{key} stands only on the command line, as --{key.replace('_', '-')}"
+        return f"{key} is only an option of the command line, --{key.replace('_', '-')}"
     if key == "match":
         return "match belongs below a line with [[gpu]]"
     if key in RUN_KEYS:
-        return f"{key} is for all cards together: put it above the first [[gpu]]"
-    names = keys.__struct_fields__
+        return f"{key} is for all cards together: write it above the first [[gpu]]"
     import difflib  # only a mistake needs it
 
+    names = keys.__struct_fields__
     near = difflib.get_close_matches(key, names, 1, 0.5)
-    return f"unknown key {toml(key)}: " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}")
+    return f"unknown key {toml(key)}: " + (f"did you mean {near[0]}?" if near else f"the keys are {', '.join(names)}")
+
+
+def _expected(key: str) -> str:
+    """What may be written after `key =`, in words."""
+    if key in EXPECTED:
+        return EXPECTED[key]
+    if key not in _numbers():
+        return f"text such as {toml(getattr(EXAMPLES, key))}"
+    whole = "whole " if isinstance(_numbers()[key], msgspec.inspect.IntType) else ""
+    return f"a {whole}number from {_bounds(key)}"
+
+
+def _bounds(key: str) -> str:
+    low, high = limits(key)
+    return f"{low:.10g} to {high:.10g}"
 
 
 @cache
-def _types(keys: type[CardKeys]) -> dict[str, Any]:
-    return {field.name: field.type for field in msgspec.structs.fields(keys)}
-
-
-def _kind(keys: type[CardKeys], key: str) -> Any:
-    """What msgspec knows of a key's type, None left out."""
-    kind = msgspec.inspect.type_info(_types(keys)[key])
-    if isinstance(kind, msgspec.inspect.UnionType):
-        return next(part for part in kind.types if not isinstance(part, msgspec.inspect.NoneType))
-    return kind
-
-
-def _right(keys: type[CardKeys], key: str) -> str:
-    """What may stand after `key =`, in words."""
-    if key == "curve":
-        return f"text such as {toml(DEFAULTS.curve)}"
-    if key == "match":
-        return 'a UUID, PCI address, index or name, such as match = "GTX 1080 Ti"'
-    kind = _kind(keys, key)
-    if isinstance(kind, msgspec.inspect.VarTupleType):
-        return 'a list of UUIDs, PCI addresses, indices or names, such as ["0", "GTX 1080 Ti"]'
-    if isinstance(kind, msgspec.inspect.BoolType):
-        return "true or false"
-    if isinstance(kind, msgspec.inspect.LiteralType):
-        return " or ".join(toml(value) for value in kind.values)
-    if isinstance(kind, msgspec.inspect.StrType):
-        return f"text such as {toml(getattr(_EXAMPLES, key))}"
-    whole = "whole " if isinstance(kind, msgspec.inspect.IntType) else ""
-    return f"a {whole}number from {_bounds(kind)}"
-
-
-_NUMBERS = (msgspec.inspect.IntType, msgspec.inspect.FloatType)
-
-
-def _bounds(kind: Any) -> str:
-    return f"{kind.ge:.10g} to {kind.le:.10g}"
-
-
-def toml(value: Any) -> str:
-    """How TOML writes `value`; of what no key takes, the beginning as Python does."""
-    if isinstance(value, Curve):
-        value = str(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        # JSON escapes all that TOML wants escaped, but for this one character.
-        return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
-    if isinstance(value, float):
-        return repr(value).removesuffix(".0")
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(toml(item) for item in value)}]"
-    return str(value)[:60]
+def _numbers() -> dict[str, Any]:
+    """What msgspec knows of each key that takes a number: its type and its bounds."""
+    struct: Any = msgspec.inspect.type_info(RunKeys)
+    kinds = msgspec.inspect.IntType, msgspec.inspect.FloatType
+    return {field.name: kind for field in struct.fields for kind in field.type.types if isinstance(kind, kinds)}

@@ -1,6 +1,6 @@
-"""The settings in effect: built-in values, the file, its tables for some cards, and the command line, in this order.
+"""The settings in effect: built-in ones, the file, its tables for some cards, and the command line, in this order.
 
-A later source overrides an earlier one. What may stand in the file is in `schema.py`.
+A later source overrides an earlier one. Which keys a file may have is in `schema.py`.
 """
 
 from collections.abc import Sequence
@@ -18,42 +18,43 @@ from gpufan.system.files import read_file
 DEFAULT_PATH = Path("/etc/gpufan/config.toml")
 
 BUILT_IN, FILE, COMMAND_LINE = "built-in", "file", "command line"
-"""Where a value may come from; a table of the file is `[[gpu]] 1`."""
+"""Origins of a value; that of a table in the file is `[[gpu]] 1`."""
 
 
 class Value(NamedTuple):
-    """A value in effect, and where it came from."""
+    """A setting in effect, and where it comes from."""
 
     value: Any
     origin: str
 
 
 class RunSettings(NamedTuple):
-    """What is in effect for all cards together."""
+    """The settings in effect that are for all cards together."""
 
     gpus: tuple[str, ...]
     """Names of the cards to control; empty for all."""
     backend: str
     display: str | None
-    """The X server to use; None for one of our own."""
+    """The X server to use; None lets gpufan start one when it needs one."""
     interval_s: float
     dry_run: bool
     duration_s: float | None
+    """Stop after this time; None for never."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All sources of one run. Pure: asking it reads nothing."""
+    """All sources of the settings of one run. Its methods read no file."""
 
     path: Path | None = None
-    """The file that was read; None where there is none."""
+    """The file that was read; None if there is none."""
     file: RunKeys = NOTHING
     tables: tuple[CardTable, ...] = ()
     options: RunKeys = NOTHING
-    """What the command line said."""
+    """The options of the command line."""
 
     def resolve(self, key: str, tables: Sequence[int] = ()) -> Value:
-        """The value of `key`, for a card that the tables with these numbers fit, counted from 1."""
+        """The value of `key`, for a card that matches the tables with these numbers; the first table is 1."""
         layers: list[tuple[str, CardKeys]] = [(COMMAND_LINE, self.options)]
         layers += [(f"[[gpu]] {number}", self.tables[number - 1]) for number in reversed(tables)]
         layers += [(FILE, self.file), (BUILT_IN, DEFAULTS)]
@@ -62,28 +63,26 @@ class Settings:
             if value is not None:
                 return Value(value, origin)
             if key == "target_c" and layer.curve is not None and origin != BUILT_IN:
-                return Value(None, origin)  # whoever asks for a curve, and no target, wants the curve
+                return Value(None, origin)  # a curve overrides the target of an earlier source
         return Value(None, BUILT_IN)
 
     def for_card(self, info: GpuInfo) -> CardSettings:
-        """How the fans of one card are to follow its temperature."""
+        """The settings of one card."""
         tables = [number for number, table in enumerate(self.tables, 1) if matches(info, str(table.match))]
         return CardSettings(**{key: self.resolve(key, tables).value for key in CARD_KEYS})
 
     def run_settings(self) -> RunSettings:
-        """What is in effect for all cards together."""
+        """The settings for all cards together."""
         gpus, *others = (self.resolve(key).value for key in RunSettings._fields)
         return RunSettings(tuple(str(name) for name in gpus), *others)
 
     def unmatched_tables(self, cards: Sequence[GpuInfo]) -> list[str]:
-        """A line for each table and each neighbour that is none of `cards`."""
+        """A line for each table and each neighbour that matches none of `cards`."""
+        names = [(f"[[gpu]] {number}: match =", table.match) for number, table in enumerate(self.tables, 1)]
+        neighbours = [name for keys in (self.file, *self.tables) for name in keys.neighbours or ()]
         return [
-            f"{self.path}: [[gpu]] {number}: match = {toml(table.match)} fits no card here"
-            for number, table in enumerate(self.tables, 1)
-            if not any(matches(info, str(table.match)) for info in cards)
-        ] + [
-            f"{self.path}: neighbours: {toml(name)} fits no card here"
-            for name in dict.fromkeys(name for keys in (self.file, *self.tables) for name in keys.neighbours or ())
+            f"{self.path}: {where} {toml(name)} matches no card here"
+            for where, name in [*names, *(("neighbours:", name) for name in dict.fromkeys(neighbours))]
             if not any(matches(info, str(name)) for info in cards)
         ]
 
@@ -93,25 +92,23 @@ class Source:
     """Where settings are read from, at the start and again at every reload."""
 
     path: Path | None
-    """None looks at no file."""
+    """None reads no file."""
     required: bool
-    """Whether the file must be there."""
+    """Whether a missing file is an error."""
     options: RunKeys = NOTHING
 
     def read(self) -> Settings:
-        """Read the file, if there is one. Raises InputError: file, key, and what would be right."""
+        """Read the file, if there is one. Raises InputError, which names file and key and says what is allowed."""
         if self.path is None:
             return Settings(options=self.options)
         try:
-            text = read_file(self.path)
+            file, tables = parse(read_file(self.path))
         except FileNotFoundError:
             if self.required:
                 raise InputError(f"{self.path}: no such file") from None
             return Settings(options=self.options)
         except OSError as error:
             raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
-        try:
-            file, tables = parse(text)
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from error
         return Settings(self.path, file, tables, self.options)

@@ -168,7 +168,7 @@ def test_a_table_that_fits_no_card_is_warned_of_at_the_start_and_at_a_reload(dae
     daemon.start(curve(60) + '[[gpu]]\nmatch = "RTX"\n')
     daemon.reload(curve(60) + '[[gpu]]\nmatch = "Titan"\n')
     for name in ("RTX", "Titan"):
-        wait_for(lambda name=name: f'[[gpu]] 1: match = "{name}" fits no card here' in daemon.log.read_text())
+        wait_for(lambda name=name: f'[[gpu]] 1: match = "{name}" matches no card here' in daemon.log.read_text())
 
 
 def test_a_card_that_hangs_holds_up_no_other_and_follows_once_it_is_back(daemon: Daemon) -> None:

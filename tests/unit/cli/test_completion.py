@@ -22,7 +22,7 @@ def test_each_shell_gets_a_script_that_asks_gpufan(shell: str) -> None:
     assert f"_GPUFAN_COMPLETE={shell}_complete" in script
 
 
-def test_cards_are_those_of_the_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cards_of_the_snapshot_are_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     SnapshotFile(tmp_path / "state.json").write(snapshot_now((gpu_state(),), interval_s=1))
     there = ("list", "--runtime-dir", str(tmp_path), "--gpu")
     assert completed(*there) == ["0", gpu_state().uuid]
@@ -38,7 +38,7 @@ def test_without_a_snapshot_no_card_is_offered(text: str | None, tmp_path: Path)
     assert completed("list", "--runtime-dir", str(tmp_path), "--gpu") == []
 
 
-def test_commands_are_offered_with_their_line_of_the_help() -> None:
+def test_commands_are_offered_with_their_short_help() -> None:
     (item,) = ShellComplete(cli, {}, "gpufan", "_X").get_completions([], "uninst")
     assert (item.value, item.help) == ("uninstall-service", "Remove the service and its traces.")
 

@@ -89,7 +89,7 @@ def test_help_uses_the_width_of_the_terminal_up_to_120_columns(gpufan: Run, monk
     assert 80 < widest[100] <= 100 < widest[120] == widest[300] <= 120
 
 
-def test_commands_are_listed_in_sections_that_begin_with_every_day(gpufan: Run) -> None:
+def test_commands_are_listed_in_sections_from_every_day_to_rarely(gpufan: Run) -> None:
     found = sections(gpufan("--help").out)
     assert list(found) == ["Options", "Every day", "Understand", "Set up", "Rarely"]
     assert found["Every day"] == ["run", "status", "list", "doctor"]
@@ -110,12 +110,12 @@ def test_the_options_of_run_are_in_sections(gpufan: Run) -> None:
     assert found["How to cool"][:2] == ["--curve", "--target"]
 
 
-def test_a_command_with_commands_below_it_shows_its_help(gpufan: Run) -> None:
+def test_a_group_without_a_command_shows_its_help(gpufan: Run) -> None:
     assert gpufan() == gpufan("--help") == gpufan("-h")
     assert gpufan("config") == gpufan("config", "--help")
 
 
-def test_the_versions_of_all_that_matters_are_told_in_one_line(gpufan: Run) -> None:
+def test_all_versions_are_shown_in_one_line(gpufan: Run) -> None:
     result = gpufan("--version")
     assert (result.status, result.err) == (0, "")
     binding, driver = r"nvidia-ml-py [\d.]+", r"(driver [\d.]+|no driver)"
@@ -155,7 +155,7 @@ def test_the_versions_of_all_that_matters_are_told_in_one_line(gpufan: Run) -> N
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_bad_input_is_one_line_that_says_what_would_be_right(
+def test_bad_input_gives_one_line_that_says_what_is_allowed(
     gpufan: Run, arguments: list[str], words: list[str]
 ) -> None:
     result = gpufan(*arguments)
@@ -166,7 +166,7 @@ def test_bad_input_is_one_line_that_says_what_would_be_right(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_ends_a_wait_longer_than_the_system_can_count(gpufan: Run, number: int) -> None:
+def test_a_signal_ends_a_wait_that_is_longer_than_the_system_can_count(gpufan: Run, number: int) -> None:
     ended = threading.Event()
 
     def ask_to_stop() -> None:
@@ -188,20 +188,20 @@ def test_status_without_a_daemon_fails_and_says_how_to_start_one(gpufan: Run, tm
     assert result.err == (f"gpufan: no gpufan is running (no {tmp_path}/state.json): start it with `sudo gpufan run`\n")
 
 
-def test_status_shows_the_cards_and_why(gpufan: Run, tmp_path: Path) -> None:
+def test_status_shows_each_card_and_the_reason_for_its_duty(gpufan: Run, tmp_path: Path) -> None:
     SnapshotFile(tmp_path / "state.json").write(snapshot_now((gpu_state(overrides=2),), interval_s=1))
     result = gpufan("status", "--runtime-dir", str(tmp_path))
     assert (result.status, result.err) == (0, "")
     assert result.out.endswith(f"{card_line(gpu_state())}\n  229.7 W, at 61 %, read back wrong 2 times\n")
 
 
-def test_status_for_programs_is_the_snapshot_as_it_is(gpufan: Run, tmp_path: Path) -> None:
+def test_status_as_json_is_the_unchanged_snapshot(gpufan: Run, tmp_path: Path) -> None:
     SnapshotFile(tmp_path / "state.json").write(snapshot_now((gpu_state(),), interval_s=1.0))
     result = gpufan("status", "--json", "--runtime-dir", str(tmp_path))
     assert result.out == (tmp_path / "state.json").read_text() + "\n"
 
 
-def test_status_of_a_daemon_that_died_is_shown_and_fails(
+def test_status_of_a_daemon_that_died_is_shown_with_exit_status_1(
     gpufan: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     SnapshotFile(tmp_path / "state.json").write(snapshot_now((gpu_state(),), interval_s=1))
@@ -247,13 +247,13 @@ def test_a_simulated_dry_run_sets_nothing(gpufan: Run) -> None:
     assert result.out.splitlines()[-1].split()[-3] == "0"
 
 
-def test_one_card_of_many_may_be_named(gpufan: Run) -> None:
+def test_a_simulation_can_be_limited_to_a_card(gpufan: Run) -> None:
     result = gpufan(*SIMULATED, "1m", "--gpu", "PCI:65:0:0")
     assert "1 GTX 1080 Ti" in result.out
     assert "0 GTX 1080 Ti:" not in result.out
 
 
-def test_a_simulation_leaves_no_snapshot_behind(gpufan: Run, tmp_path: Path) -> None:
+def test_a_simulation_removes_its_snapshot(gpufan: Run, tmp_path: Path) -> None:
     assert gpufan(*SIMULATED, "1m", "--runtime-dir", str(tmp_path)).status == 0
     assert os.listdir(tmp_path) == ["lock"]
 
@@ -273,24 +273,24 @@ def test_the_simulated_cards_are_listed(gpufan: Run) -> None:
     )
 
 
-def test_the_profiles_and_workloads_to_choose_from_are_those_there_are() -> None:
+def test_the_choices_are_all_profiles_and_workloads_of_the_simulator() -> None:
     assert tuple(PROFILES) == options.PROFILES
     assert tuple(WORKLOADS) == options.WORKLOADS
 
 
-def test_an_error_is_one_line_of_text_whatever_is_in_it(gpufan: Run) -> None:
+def test_an_error_is_one_line_without_control_characters(gpufan: Run) -> None:
     error = gpufan("tune", "/nowhere/\x1b[2J\n\x9b1m").err
     assert error == "gpufan: /nowhere/?[2J ?1m cannot be read: No such file or directory\n"
 
 
-def test_a_choice_that_is_missing_is_told_in_one_line(gpufan: Run) -> None:
+def test_a_missing_argument_gives_one_line_with_the_choices(gpufan: Run) -> None:
     assert gpufan("completion").err == "gpufan: Missing argument '{bash|fish|zsh}'. Choose from: bash, fish, zsh\n"
 
 
-def test_a_simulation_tells_which_tables_and_neighbours_fit_none_of_its_cards(gpufan: Run, tmp_path: Path) -> None:
+def test_a_simulation_reports_tables_and_neighbours_that_match_no_card(gpufan: Run, tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('neighbours = ["9"]\n[[gpu]]\nmatch = "0b:00.0"\n')
     out = gpufan(*SIMULATED, "1s", "--config", str(tmp_path / "c.toml")).out
-    assert 'match = "0b:00.0" fits no card here' in out and 'neighbours: "9" fits no card here' in out
+    assert 'match = "0b:00.0" matches no card here' in out and 'neighbours: "9" matches no card here' in out
 
 
 def test_debug_shows_a_traceback_of_a_failure(gpufan: Run, tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_debug_shows_a_traceback_of_a_failure(gpufan: Run, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("debug", [[], ["--debug"]], ids=["plain", "debug"])
-def test_a_fault_of_our_own_is_one_line_and_a_traceback_only_for_debug(
+def test_a_bug_gives_one_line_and_a_traceback_only_with_debug(
     gpufan: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, debug: list[str]
 ) -> None:
     def fail(path: Path) -> Snapshot:
@@ -314,7 +314,7 @@ def test_a_fault_of_our_own_is_one_line_and_a_traceback_only_for_debug(
     assert ("Traceback" in result.err) is bool(debug)
 
 
-def test_a_reader_that_has_had_enough_is_no_fault(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -326,7 +326,7 @@ def test_a_reader_that_has_had_enough_is_no_fault(tmp_path: Path) -> None:
     assert result.stderr == b""
 
 
-def test_output_that_does_not_speak_unicode_gets_what_it_can_take() -> None:
+def test_output_without_unicode_gets_replacement_characters() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "gpufan", *SIMULATED, "1m"],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},

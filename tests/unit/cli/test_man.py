@@ -31,23 +31,23 @@ def test_every_command_and_option_is_on_the_page() -> None:
             if isinstance(parameter, click.Option):
                 assert f" {parameter.opts[0]} " in text
     assert "Only this card: UUID, PCI address, index or name. Repeatable. [default: (all cards)]" in text
-    assert "GPUFAN_RUNTIME_DIR Stands for --runtime-dir" in text
+    assert "GPUFAN_RUNTIME_DIR Used where --runtime-dir is not given." in text
 
 
-def test_every_key_is_on_the_page_of_the_file() -> None:
+def test_every_key_is_on_the_page_of_the_settings_file() -> None:
     text = shown(page("gpufan.toml.5"))
     for key in config.RUN_KEYS:
-        assert f" {key} = {config.toml(config.example(key))} {config.about(key).replace('`', '')}" in text
+        assert f" {key} = {config.toml(getattr(config.EXAMPLES, key))} {config.about(key).replace('`', '')}" in text
     assert "Where not set: the card's own, or 30 where that is under 20." in text
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_mandoc_has_nothing_to_complain_of(name: str) -> None:
+def test_mandoc_reports_no_warning(name: str) -> None:
     program = require("mandoc", "mandoc")
     done = subprocess.run([program, "-T", "lint", "-W", "warning"], input=page(name), capture_output=True, text=True)
     # With a date, the same gpufan would write another page every day.
     assert [line for line in done.stdout.splitlines() if "missing date" not in line] == []
 
 
-def test_text_is_taken_literally_by_roff() -> None:
+def test_every_character_is_literal_to_roff() -> None:
     assert roff(".so \\ `a-b` 'c' \"d\"") == "\\&.so \\e \\fBa\\-b\\fP \\(aqc\\(aq \\(dqd\\(dq"

@@ -26,8 +26,8 @@ MISTAKES = {
     "hysterisis = 3": 'unknown key "hysterisis": did you mean hysteresis_c?',
     "min_duty = 3": 'unknown key "min_duty": did you mean min_duty_percent?',
     "[[gpu]]\nmatch = 0\ncrve = 1": '[[gpu]] 1: unknown key "crve": did you mean curve?',
-    "zzz = 1": 'unknown key "zzz": there are target_c, curve, hysteresis_c, hold_s, min_duty_percent, neighbours, gpus,'
-    " backend, display, interval_s, dry_run, duration_s",
+    "zzz = 1": 'unknown key "zzz": the keys are target_c, curve, hysteresis_c, hold_s, min_duty_percent, neighbours,'
+    " gpus, backend, display, interval_s, dry_run, duration_s",
     "hold_s = 9999": "hold_s = 9999: write a number from 0 to 3600",
     "hold_s = -1": "hold_s = -1: write a number from 0 to 3600",
     "hold_s = nan": "hold_s = nan: write a number from 0 to 3600",
@@ -46,11 +46,11 @@ MISTAKES = {
     ' such as match = "GTX 1080 Ti"',
     '[[gpu]]\nmatch = ""': '[[gpu]] 1: match = "": write a UUID, PCI address, index or name, such as'
     ' match = "GTX 1080 Ti"',
-    "[[gpu]]\nmatch = 0\ninterval_s = 1": "[[gpu]] 1: interval_s is for all cards together: put it above the first"
+    "[[gpu]]\nmatch = 0\ninterval_s = 1": "[[gpu]] 1: interval_s is for all cards together: write it above the first"
     " [[gpu]]",
     "match = 0": "match belongs below a line with [[gpu]]",
-    'simulate = "1080ti"': "simulate stands only on the command line, as --simulate",
-    "runtime_dir = 1": "runtime_dir stands only on the command line, as --runtime-dir",
+    'simulate = "1080ti"': "simulate is only an option of the command line, --simulate",
+    "runtime_dir = 1": "runtime_dir is only an option of the command line, --runtime-dir",
 }
 
 
@@ -69,7 +69,7 @@ def settings(text: str, **options: object) -> Settings:
 
 
 @pytest.mark.parametrize(("text", "message"), MISTAKES.items())
-def test_a_mistake_is_named_with_file_and_key_or_line_and_what_is_right(file: Path, text: str, message: str) -> None:
+def test_a_mistake_is_reported_with_file_key_or_line_and_what_is_allowed(file: Path, text: str, message: str) -> None:
     file.write_text(text)
     with pytest.raises(InputError) as caught:
         Source(file, required=True).read()
@@ -77,41 +77,41 @@ def test_a_mistake_is_named_with_file_and_key_or_line_and_what_is_right(file: Pa
 
 
 @pytest.mark.parametrize("text", [b"\xff", b"a=" + b"[" * 5000, b"a=" + b"9" * 5000, b"\xef\xbb\xbfhold_s = 1"])
-def test_bytes_that_no_parser_likes_are_a_mistake_like_any_other(text: bytes) -> None:
+def test_text_that_is_not_toml_is_refused(text: bytes) -> None:
     with pytest.raises(InputError, match="this is not TOML"):
         parse(text)
 
 
 @given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
-def test_whatever_stands_in_the_file_is_read_or_refused(text: bytes) -> None:
+def test_any_text_is_either_read_or_refused(text: bytes) -> None:
     try:
         parse(text)
     except InputError as error:
         assert str(error)
 
 
-def test_a_file_that_was_asked_for_must_be_there(file: Path) -> None:
+def test_a_required_file_must_exist(file: Path) -> None:
     with pytest.raises(InputError, match=f"{file}: no such file"):
         Source(file, required=True).read()
     with pytest.raises(InputError, match=f"{file.parent}: cannot be read: Is a directory"):
         Source(file.parent, required=False).read()
 
 
-def test_without_a_file_the_built_in_values_hold(file: Path) -> None:
+def test_without_a_file_the_built_in_settings_are_in_effect(file: Path) -> None:
     read = Source(file, required=False).read()
     assert read.path is None
     assert read.for_card(CARD) == CardSettings()
     assert read.run_settings() == ((), "auto", None, 1.0, False, None)
 
 
-def test_command_line_counts_more_than_table_than_file_than_built_in() -> None:
+def test_command_line_overrides_table_overrides_file_overrides_built_in() -> None:
     text = "hold_s = 1\nhysteresis_c = 1\nmin_duty_percent = 31\n[[gpu]]\nmatch = 1\nhold_s = 2\nhysteresis_c = 2"
     assert settings(text, hold_s=3.0).for_card(CARD) == CardSettings(
         hold_s=3, hysteresis_c=2, min_duty_percent=31, curve=DEFAULTS.curve
     )
 
 
-def test_of_two_tables_that_match_the_later_counts_key_by_key() -> None:
+def test_a_later_matching_table_overrides_an_earlier_one_key_by_key() -> None:
     two = '[[gpu]]\nmatch = "GTX"\nhold_s = 1\nhysteresis_c = 1\n[[gpu]]\nmatch = 1\nhold_s = 2'
     found = settings(two).for_card(CARD)
     assert (found.hold_s, found.hysteresis_c) == (2, 1)
@@ -126,29 +126,29 @@ def test_a_table_matches_by_uuid_address_index_and_name_pattern(match: str) -> N
 
 
 @pytest.mark.parametrize("match", ["GPU-", "0a:00.0", "0", "RTX", "1080[ ]Ti", " ", "1080?Ti?"])
-def test_a_table_for_another_card_changes_nothing_and_is_told_of(match: str) -> None:
+def test_a_table_for_another_card_changes_nothing_and_is_reported(match: str) -> None:
     found = Settings(Path("f"), tables=(CardTable(match=match, hold_s=7.0),))
     assert found.for_card(CARD).hold_s == DEFAULTS.hold_s
-    assert found.unmatched_tables([CARD]) == [f'f: [[gpu]] 1: match = "{match}" fits no card here']
+    assert found.unmatched_tables([CARD]) == [f'f: [[gpu]] 1: match = "{match}" matches no card here']
 
 
-def test_a_neighbour_that_is_not_there_is_told_of() -> None:
+def test_a_missing_neighbour_is_reported() -> None:
     found = Settings(
         Path("f"), RunKeys(neighbours=("GTX 1080 Ti", "nobody")), (CardTable(match=CARD.index, neighbours=(7,)),)
     )
     assert found.unmatched_tables([CARD]) == [
-        'f: neighbours: "nobody" fits no card here',
-        "f: neighbours: 7 fits no card here",
+        'f: neighbours: "nobody" matches no card here',
+        "f: neighbours: 7 matches no card here",
     ]
 
 
-def test_a_card_that_does_not_answer_is_not_taken_for_another() -> None:
+def test_a_card_that_does_not_answer_matches_no_table() -> None:
     silent = dataclasses.replace(CARD, uuid="", pci="", name="card that does not answer")
     found = Settings(tables=(CardTable(match=CARD.uuid, hold_s=7.0), CardTable(match=CARD.pci, hold_s=8.0)))
     assert found.for_card(silent).hold_s == DEFAULTS.hold_s
 
 
-def test_an_index_may_stand_without_quotes() -> None:
+def test_an_index_needs_no_quotes() -> None:
     found = settings("gpus = [1]\n[[gpu]]\nmatch = 1\nhold_s = 7")
     assert found.run_settings().gpus == ("1",)
     assert found.for_card(CARD).hold_s == 7
@@ -158,25 +158,25 @@ FILE_ONLY = {"neighbours"}
 """An option would say the same of every card."""
 
 
-def test_every_option_of_run_is_a_key_or_said_to_be_none() -> None:
+def test_every_option_of_run_is_a_key_or_only_for_the_command_line() -> None:
     options = {parameter.name for parameter in run_command.params if parameter.expose_value}
     keys = {*config.RUN_KEYS, *config._COMMAND_LINE_ONLY} - {"debug", "config"}
     assert options - {"config_path"} == keys - FILE_ONLY
 
 
 @pytest.mark.parametrize("key", config.RUN_KEYS)
-def test_the_template_explains_every_key_and_shows_it(key: str) -> None:
+def test_the_file_template_shows_and_explains_every_key(key: str) -> None:
     lines = render().splitlines()
     number = next(n for n, line in enumerate(lines) if re.match(rf"#{key} = \S", line))
     assert lines[number - 1].startswith("# ")
 
 
-def test_the_template_by_itself_sets_nothing_and_fits_a_terminal() -> None:
+def test_the_file_template_sets_nothing_and_fits_80_columns() -> None:
     assert parse(render().encode()) == (NOTHING, ())
     assert max(len(line) for line in render().splitlines()) <= 80
 
 
-def test_what_the_template_shows_is_what_is_built_in() -> None:
+def test_the_file_template_shows_the_built_in_settings() -> None:
     shown = re.sub(r"^#(?=\w+ = |\[\[)", "", render(), flags=re.MULTILINE)
     keys, tables = parse(shown.encode())
     assert keys == RunKeys(
@@ -210,16 +210,16 @@ RUN_VALUES = CARD_VALUES | {
         max_size=3,
     ).map(tuple),
 )
-def test_what_is_written_is_read_back(keys: RunKeys, tables: tuple[CardTable, ...]) -> None:
+def test_settings_that_are_written_are_read_back_the_same(keys: RunKeys, tables: tuple[CardTable, ...]) -> None:
     assert parse(render(keys, tables).encode()) == (keys, tables)
 
 
-def test_a_character_that_toml_refuses_is_escaped() -> None:
+def test_characters_that_toml_forbids_are_escaped() -> None:
     keys = RunKeys(display='"\\\x7f\n\x00')
     assert parse(render(keys).encode()) == (keys, ())
 
 
-def test_check_names_the_mistake_or_says_that_there_is_none(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_reports_the_mistake_or_that_there_is_none(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text(render())
     assert command("config", "check", "--config", file).output == f"{file}: no mistake found\n"
     file.write_text("hold = 1")
@@ -230,7 +230,7 @@ def test_check_names_the_mistake_or_says_that_there_is_none(file: Path, monkeypa
     )
 
 
-def test_show_says_what_holds_and_where_it_is_from(file: Path) -> None:
+def test_show_prints_every_setting_and_its_origin(file: Path) -> None:
     file.write_text('hysteresis_c = 4\n[[gpu]]\nmatch = "1080"\nhold_s = 30')
     lines = [line.split() for line in command("config", "show", "--config", file).output.splitlines()]
     every, table = lines[: lines.index([])], lines[lines.index([]) :]
@@ -243,7 +243,7 @@ def test_show_says_what_holds_and_where_it_is_from(file: Path) -> None:
     assert ["hysteresis_c", "4", "file"] in table[len(everyone) :]
 
 
-def test_show_of_a_key_says_what_it_means_too(file: Path) -> None:
+def test_show_of_a_key_also_prints_its_meaning(file: Path) -> None:
     file.write_text('hysteresis_c = 4\n[[gpu]]\nmatch = "1080"\nhold_s = 30')
     said = command("config", "show", "--config", file, "interval_s", "min_duty_percent").output
     assert re.search(
@@ -263,7 +263,7 @@ def test_every_key_is_explained(key: str) -> None:
     assert set(ABOUT) == {"match", *config.RUN_KEYS}
 
 
-def test_a_simulation_reads_only_a_file_that_it_is_given(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_simulation_reads_no_file_except_one_that_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text("hold = 1")
     monkeypatch.setattr(cli_options, "DEFAULT_PATH", file)
     quick = ("run", "--simulate", "--duration", "1s", "--time-scale", "max")
@@ -271,14 +271,14 @@ def test_a_simulation_reads_only_a_file_that_it_is_given(file: Path, monkeypatch
     assert isinstance(command(*quick, "--config", file).exception, InputError)
 
 
-def test_an_option_that_is_given_counts_more_than_the_file_and_a_default_does_not(file: Path) -> None:
+def test_a_given_option_overrides_the_file_and_a_default_does_not(file: Path) -> None:
     file.write_text("min_duty_percent = 77\ngpus = [1]")
     quick = ("run", "--simulate", "--duration", "1s", "--time-scale", "max", "--config", file)
     assert "1 GTX 1080 Ti: 77 %" in command(*quick).output
     assert "0 GTX 1080 Ti: 66 %" in command(*quick, "--min-duty", "66", "--gpu", "0").output
 
 
-def test_a_card_in_the_file_that_is_not_there_is_refused_in_the_name_of_the_file(file: Path) -> None:
+def test_an_error_about_a_missing_card_names_the_file(file: Path) -> None:
     file.write_text("gpus = [7]")
     result = command("run", "--simulate", "--duration", "1s", "--config", file)
     assert str(result.exception).startswith(f"{file}: gpus: 7: no such card; this box has 0 GTX 1080 Ti")
