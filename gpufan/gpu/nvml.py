@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from ctypes import byref, c_uint, c_ulonglong
+from dataclasses import replace
 from typing import Any
 
 import pynvml
@@ -170,15 +171,14 @@ class NvmlGpu(SingleBackend):
             pynvml.nvmlDeviceGetTemperatureThreshold, handle, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
         )
         power_limit_mw = _optional(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
-        self.info = GpuInfo(
+        self.info = replace(
+            self.info,
             uuid=uuid,
             pci=pci,
-            index=self.info.index,
             name=_text(name),
             fan_count=fan_count,
-            duty_range=ASSUMED_DUTY_RANGE if duty_range is None else duty_range,
+            duty_range=duty_range or ASSUMED_DUTY_RANGE,
             slowdown_c=slowdown_c,
-            backend="nvml",
             uncontrollable_reason=driver_reason() or (None if fan_count else NO_FAN),
             power_limit_w=None if power_limit_mw is None else power_limit_mw / 1000,
         )

@@ -130,18 +130,13 @@ class Connection:
 
     def _connect(self) -> None:
         """Connect to the socket in /tmp; if a private /tmp hides it, to the abstract socket of the same name."""
-        self._socket.settimeout(self._left_s())
         path = socket_path(self.display.number)
-        try:
-            self._socket.connect(path)
-        except (FileNotFoundError, ConnectionRefusedError):
-            try:
-                self._socket.connect("\0" + path)
-            except ConnectionRefusedError:
-                self.close()
-                raise DriverError(
-                    f"no X server runs on display {self.display}: `ls /tmp/.X11-unix` shows those that do"
-                ) from None
+        for address in (path, "\0" + path):
+            self._socket.settimeout(self._left_s())
+            with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                self._socket.connect(address)
+                return
+        raise DriverError(f"no X server runs on display {self.display}: `ls /tmp/.X11-unix` shows those that do")
 
     def _set_up(self, cookie: bytes) -> None:
         """Send the connection setup, and check that the server accepts it."""
