@@ -9,8 +9,10 @@ from rich.console import Console
 from gpufan.cli import options
 from gpufan.cli.command import Command
 from gpufan.doctor.bundle import check_free, write_bundle
-from gpufan.doctor.checks import examine
-from gpufan.doctor.probe import gather, try_the_fans
+from gpufan.doctor.findings import Level
+from gpufan.doctor.judge import examine
+from gpufan.doctor.look import gather
+from gpufan.doctor.prove_fans import prove_fans
 from gpufan.doctor.show import print_report
 
 
@@ -27,7 +29,7 @@ def doctor(try_fans: bool, as_json: bool, bundle: Path | None, config_path: Path
     """
     if bundle is not None:
         check_free(bundle)
-    proofs = try_the_fans(runtime_dir, config_path) if try_fans else ()
+    proofs = prove_fans(runtime_dir, config_path) if try_fans else ()
     facts = gather(runtime_dir, config_path, proofs)
     report = examine(facts)
     if as_json:
@@ -37,5 +39,5 @@ def doctor(try_fans: bool, as_json: bool, bundle: Path | None, config_path: Path
     if bundle is not None:
         write_bundle(bundle, facts, report)
         click.echo(f"wrote {bundle}: look through it before you send it, with `tar -tzvf {bundle}`", err=as_json)
-    if report.level == "problem":
+    if report.level is Level.PROBLEM:
         click.get_current_context().exit(1)

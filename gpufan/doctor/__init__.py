@@ -1,4 +1,4 @@
-"""`gpufan doctor`: what is wrong on this box, and what to do about it.
+"""`gpufan doctor`: finds what is wrong on this box, and names the commands that help.
 
-`probe` looks and `checks` judges: between the two stands `facts`, so that each judgement is a function of plain values.
+`look` gathers facts, `judge` makes findings of them, `show` prints the findings. Facts and findings are plain values.
 """

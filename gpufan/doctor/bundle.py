@@ -1,4 +1,4 @@
-"""The support bundle: what helps to understand a fault from afar, in one archive, with nothing private in it."""
+"""The support bundle: one archive with all that explains a fault, without private data."""
 
 import getpass
 import io
@@ -13,162 +13,143 @@ from importlib import metadata
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 from rich.console import Console
 
-from gpufan.doctor import probe
 from gpufan.doctor.facts import Facts
 from gpufan.doctor.findings import Report
 from gpufan.doctor.mask import Mask
+from gpufan.doctor.root_folder import below_root, text_of
 from gpufan.doctor.show import print_report
 from gpufan.errors import GpufanError, InputError
+from gpufan.gpu.cards import XSERVER_FOLDER
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
-from gpufan.system import systemctl as systemd
-from gpufan.system.files import read_file
+from gpufan.system import systemctl
+from gpufan.system.paths import SNAPSHOT
 from gpufan.system.versions import versions
 
-LOG_LINES = 200
-_LARGEST = 256 * 1024
-"""Bytes of one file; of a longer one the end is taken."""
+_LOG_LINES = 200
+_SIZE_LIMIT = 256 * 1024
+"""Bytes of one file; only the end of a longer file is included."""
 
-_FOLDER = "gpufan-bundle"
 _FIRST_PERSON = 1000
-"""User ids below belong to programs."""
+"""Lower user ids belong to programs."""
 
 
 def check_free(path: Path) -> None:
-    """Raise InputError where `path` cannot become a new file."""
+    """Raise InputError if `path` exists, or if its folder does not."""
     if os.path.lexists(path):
         raise InputError(f"{path} is there already: give another name, or remove it")
     if not path.absolute().parent.is_dir():
         raise InputError(f"{path.absolute().parent} is no folder: give the name of a file in one")
 
 
-def write_bundle(path: Path, facts: Facts, report: Report, root: Path | None = None) -> None:
-    """Write a new archive that only its owner may read. Raises InputError where there is one, GpufanError."""
+def write_bundle(path: Path, facts: Facts, report: Report) -> None:
+    """Write a new archive that only its owner can read. Raises InputError if `path` exists, and GpufanError."""
     mask = Mask(socket.gethostname(), _people(), _uuids(facts))
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as archive:
-        for name, text in _contents(facts, _masked(report, mask), root or probe.ROOT):
-            content = _clean(name, text, mask).encode("utf-8", "replace")
-            member = tarfile.TarInfo(f"{_FOLDER}/{mask(name)}")
+        for name, text in _contents(facts, _masked(report, mask)):
+            content = _masked_content(name, text, mask).encode("utf-8", "replace")
+            member = tarfile.TarInfo(f"gpufan-bundle/{mask(name)}")
             member.size, member.mode, member.mtime = len(content), 0o600, int(facts.time_s)
             archive.addfile(member, io.BytesIO(content))
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            if os.geteuid() == 0 and os.environ.get("SUDO_UID", "").isdecimal():  # for the user who will send it
+                with suppress(OSError):  # some file systems have no owners
+                    os.fchown(descriptor, int(os.environ["SUDO_UID"]), -1)
+            file.write(data.getvalue())
     except FileExistsError:
         check_free(path)
         raise
     except OSError as error:
-        raise GpufanError(f"cannot write {path}: {error.strerror}") from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            if os.geteuid() == 0 and os.environ.get("SUDO_UID", "").isdecimal():  # for whoever is going to send it
-                with suppress(OSError):  # a USB stick knows no owners
-                    os.fchown(descriptor, int(os.environ["SUDO_UID"]), -1)
-            file.write(data.getvalue())
-    except OSError as error:
         with suppress(OSError):
-            path.unlink()  # a part of an archive is none
+            path.unlink()  # an incomplete archive is of no use
         raise GpufanError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _masked(report: Report, mask: Mask) -> Report:
-    """The report as it may be shown; before its lines are broken, since a pattern could be broken as well."""
-    return msgspec.structs.replace(
-        report,
-        findings=tuple(
-            msgspec.structs.replace(
-                finding,
-                text=mask(finding.text),
-                remedies=tuple(map(mask, finding.remedies)),
-                uuid=finding.uuid and mask(finding.uuid),
-            )
-            for finding in report.findings
-        ),
-    )
+    """The report without private data. Masked before its lines are broken: a break could split a private word."""
+    findings = [
+        replace(f, text=mask(f.text), remedies=tuple(map(mask, f.remedies)), uuid=f.uuid and mask(f.uuid))
+        for f in report.findings
+    ]
+    return replace(report, findings=tuple(findings))
 
 
-def _clean(name: str, text: str, mask: Mask) -> str:
-    """The text of a file as it may be shown."""
+def _masked_content(name: str, text: str, mask: Mask) -> str:
+    """Content of a file without private data."""
     if name.endswith(".json"):
         with suppress(msgspec.DecodeError):
-            # As texts and not as it is written, since an escape such as \n would hide where a word begins.
-            return msgspec.json.format(msgspec.json.encode(mask.within(msgspec.json.decode(text)))).decode()
+            # Decoded, since an escape such as \n would hide where a word begins.
+            return _json(mask.json(msgspec.json.decode(text)))
     return mask(text)
 
 
-def _contents(facts: Facts, report: Report, root: Path) -> Iterator[tuple[str, str]]:
-    """Name and text of every file, before it is masked."""
-    yield "doctor.json", msgspec.json.format(msgspec.json.encode(report)).decode()
-    yield "doctor.txt", _as_text(report)
-    yield "versions.txt", _versions(root)
-    yield "log.txt", "\n".join(systemd.journal_lines(SERVICE, LOG_LINES))
-    for name, path in _files(facts, root):
-        if (text := _end_of(path)) is not None:
-            yield name, text
+def _json(value: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(value)).decode()
 
 
-def _files(facts: Facts, root: Path) -> Iterator[tuple[str, Path]]:
+def _contents(facts: Facts, report: Report) -> Iterator[tuple[str, str]]:
+    """Name and text of every file."""
+    yield "doctor.json", _json(report)
+    shown = io.StringIO()
+    print_report(report, Console(file=shown, width=100, no_color=True, highlight=False))
+    yield "doctor.txt", shown.getvalue()
+    yield "versions.txt", "\n".join(_versions()) + "\n"
+    yield "log.txt", "\n".join(systemctl.journal_lines(SERVICE, _LOG_LINES))
+    for name, path in _files(facts):
+        with suppress(OSError):
+            if path.is_file():
+                with path.open("rb") as file:
+                    file.seek(max(path.stat().st_size - _SIZE_LIMIT, 0))
+                    yield name, file.read(_SIZE_LIMIT).decode("utf-8", "replace")
+
+
+def _files(facts: Facts) -> Iterator[tuple[str, Path]]:
+    """Name in the archive, and path."""
     yield "config.toml", facts.config
-    folder = facts.published.path.parent
-    yield "state.json", facts.published.path
-    for place in ("own-xserver", "xserver"):
+    yield SNAPSHOT, facts.runtime_folder / SNAPSHOT
+    for folder in (XSERVER_FOLDER, "xserver"):
         for log in ("xorg.conf", "Xorg.log", "Xorg.out"):
-            yield f"{place}/{log}", folder / place / log
-    units = probe.below(root, systemd.UNIT_FOLDER)
+            yield f"{folder}/{log}", facts.runtime_folder / folder / log
+    units = below_root(systemctl.UNIT_FOLDER)
     for unit in (SERVICE, XSERVER, *(companion.unit for companion in COMPANIONS)):
-        yield f"units/{unit}", units / unit
-        for drop_in in sorted(units.glob(f"{unit}.d/*.conf")):
-            yield f"units/{unit}.d/{drop_in.name}", drop_in
+        for path in (units / unit, *sorted(units.glob(f"{unit}.d/*.conf"))):
+            yield f"units/{path.relative_to(units)}", path
     for file in facts.xorg_files:
-        yield f"xorg{file.path}", probe.below(root, Path(file.path))
-    yield "driver/version", probe.below(root, Path("/proc/driver/nvidia/version"))
+        yield f"xorg{file.path}", below_root(file.path)
+    yield "driver/version", below_root("/proc/driver/nvidia/version")
 
 
-def _end_of(path: Path) -> str | None:
-    """The last of a file; None where there is none to be read."""
-    try:
-        if not path.is_file():
-            return None
-        with path.open("rb") as file:
-            file.seek(max(path.stat().st_size - _LARGEST, 0))
-            return file.read(_LARGEST).decode("utf-8", "replace")
-    except OSError:
-        return None
-
-
-def _as_text(report: Report) -> str:
-    text = io.StringIO()
-    print_report(report, Console(file=text, width=100, no_color=True, highlight=False))
-    return text.getvalue()
-
-
-def _versions(root: Path) -> str:
-    """Versions of all that has a part in it. Not `uname -n`."""
+def _versions() -> Iterator[str]:
+    """A line for each program and library that matters. Without the host name, so not `uname -a`."""
+    yield versions()
     system = os.uname()
-    lines = [versions(), f"{system.sysname} {system.release} {system.machine}", f"libc {' '.join(platform.libc_ver())}"]
-    with suppress(OSError):
-        lines.append(read_file(probe.below(root, Path("/etc/os-release"))).decode("utf-8", "replace"))
-    for name in ("click", "jinja2", "msgspec", "nvidia-ml-py", "rich"):
+    yield f"{system.sysname} {system.release} {system.machine}"
+    yield f"libc {' '.join(platform.libc_ver())}"
+    yield text_of(below_root("/etc/os-release"))
+    for name in ("click", "jinja2", "msgspec", "rich"):
         with suppress(metadata.PackageNotFoundError):
-            lines.append(f"{name} {metadata.version(name)}")
+            yield f"{name} {metadata.version(name)}"
     with suppress(GpufanError):
-        lines += systemd.systemctl("--version", limit_s=systemd.QUERY_TIMEOUT_S).splitlines()[:1]
-    return "\n".join(lines) + "\n"
+        yield systemctl.systemctl("--version", limit_s=systemctl.QUERY_TIMEOUT_S).partition("\n")[0]
 
 
 def _people() -> set[str]:
-    """Names of those who may log in, and of whoever runs this."""
-    people = {person.pw_name for person in pwd.getpwall() if person.pw_uid >= _FIRST_PERSON}
-    people |= {Path(person.pw_dir).name for person in pwd.getpwall() if person.pw_uid >= _FIRST_PERSON}
-    people |= {os.environ.get(name, "") for name in ("SUDO_USER", "USER", "LOGNAME")}
+    """Names and home folders of the users who can log in, and the name of the present user."""
+    people = {os.environ.get(name, "") for name in ("SUDO_USER", "USER", "LOGNAME")}
+    for person in pwd.getpwall():
+        if person.pw_uid >= _FIRST_PERSON:
+            people |= {person.pw_name, Path(person.pw_dir).name}
     with suppress(KeyError, OSError):
         people.add(getpass.getuser())
-    return people - {"nobody", "nonexistent", "/"}
+    return people - {"nobody", "nonexistent"}
 
 
 def _uuids(facts: Facts) -> list[str]:
-    uuids = [card.info.uuid for card in facts.driver.cards]
-    taken = facts.published.snapshot
-    uuids += [gpu.uuid for gpu in taken.gpus] if taken else []
+    states = facts.published.snapshot.gpus if facts.published else ()
+    uuids = [*(card.info.uuid for card in facts.driver.cards), *(state.uuid for state in states)]
     return [uuid for uuid in dict.fromkeys(uuids) if uuid]

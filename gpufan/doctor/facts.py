@@ -1,54 +1,54 @@
-"""What is known of a box: values only, as the probes found them. Whatever could not be found out is None or empty."""
+"""The facts about a box, as values. A fact that could not be found out is None or empty."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
 
-from gpufan.config.settings import Settings
+from gpufan.config.settings import DEFAULT_PATH, Settings
 from gpufan.core.gpu import GpuInfo, Reading
 from gpufan.core.pci import PciAddress
 from gpufan.core.snapshot import Snapshot
+from gpufan.system.paths import RUNTIME_FOLDER
+from gpufan.system.unit_state import UnitState
 
 
 @dataclass(frozen=True)
 class PciCard:
-    """An NVIDIA display device on the PCI bus, whether or not a driver has it."""
+    """An NVIDIA display device on the PCI bus, with or without a driver."""
 
     address: PciAddress
     device_id: int
     driver: str | None
-    """Name of the kernel driver; None where none has it."""
+    """Name of its kernel driver; None if it has none."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """A card that NVIDIA's driver knows."""
+    """A card that the NVIDIA driver lists."""
 
     info: GpuInfo
     reading: Reading | None
-    """None where it does not answer."""
-    persistent: bool | None = None
-    """Whether the driver stays loaded when nobody uses the card."""
+    """None if the card does not answer."""
 
 
 @dataclass(frozen=True)
 class Driver:
-    """NVIDIA's driver: kernel module and library."""
+    """The NVIDIA driver: kernel module and library."""
 
     module_version: str | None = None
-    """Of the loaded kernel module."""
     library_version: str | None = None
-    """Of the library that NVML was loaded from."""
+    """Of the NVML library in this process."""
     error: str | None = None
-    """Why NVML does not work; None where it does."""
+    """Why NVML does not work; None if it works."""
     error_code: int | None = None
-    """NVML's number for that."""
+    """NVML's number of that error."""
     cards: tuple[Card, ...] = ()
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What became of the try to move the fans of a card."""
+    """Result of the attempt to move the fans of a card."""
 
     uuid: str
     text: str
@@ -57,18 +57,18 @@ class Proof:
 
 @dataclass(frozen=True)
 class Rival:
-    """A program that sets fans as well."""
+    """Another program that sets fans."""
 
     name: str
     unit: str | None
-    """The service that it runs as; None for a process that somebody started."""
+    """The service that runs it; None for a process that somebody started."""
     pid: int | None
     exclusive: bool
-    """Whether it does nothing but set the fans of NVIDIA cards."""
+    """Whether it does nothing else than to set the fans of NVIDIA cards."""
 
     @property
     def stop(self) -> str:
-        """The command that ends it."""
+        """The command that stops it."""
         return f"sudo systemctl disable --now {quote(self.unit)}" if self.unit else f"sudo kill {self.pid}"
 
 
@@ -79,85 +79,53 @@ class XServer:
     pid: int
     display: str | None
     ours: bool
-    """Whether it is one that gpufan started."""
+    """Whether gpufan started it."""
 
 
 @dataclass(frozen=True)
 class XorgFile:
-    """A file that the X server reads."""
+    """A configuration file of the X server."""
 
     path: str
     coolbits: tuple[tuple[int, str], ...] = ()
-    """Line and value of each Coolbits."""
+    """Line and value of each Coolbits option."""
     error: str | None = None
-    """Why the server could not read it."""
+    """Why the X server cannot read the file."""
     incomplete: bool = False
     """Whether `gpufan setup-xorg` would change it."""
 
 
 @dataclass(frozen=True)
-class Unit:
-    """A unit as `systemctl show` tells of it."""
-
-    load: str
-    active: str
-    sub: str = ""
-    file_state: str = ""
-    result: str = ""
-    status: str = ""
-    """What the daemon said of itself last."""
-    pid: int = 0
-    restarts: int = 0
-    user: str = ""
-    capabilities: str = ""
-    """What the unit may have at most, space between; empty where that is not told."""
-    command: str = ""
-    drop_ins: str = ""
-    needs_reload: bool = False
-    log: tuple[str, ...] = ()
-    """Its last lines in the journal."""
-
-
-@dataclass(frozen=True)
 class Systemd:
-    """The service manager, as far as it answered."""
+    """The units that matter here."""
 
-    error: str | None = None
-    service: Unit | None = None
-    companions: tuple[tuple[str, Unit], ...] = ()
-    """The services beside it that are installed, by name of the unit."""
+    service: UnitState
+    companions: tuple[UnitState, ...] = ()
+    """The installed companion services."""
     display_manager: str | None = None
     """The unit of the display manager, if it is active."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """The snapshot of a gpufan, and whether to trust it."""
+    """The snapshot of a gpufan."""
 
-    path: Path
-    snapshot: Snapshot | None = None
-    error: str | None = None
-    """Why there is none to be had although something lies there."""
+    snapshot: Snapshot
     orphan: bool = False
-    age_s: float = 0.0
-    """Negative where it is from the future."""
+    """Whether the process that wrote it has ended."""
     stale: bool = False
-
-    @property
-    def live(self) -> Snapshot | None:
-        """The snapshot, if a gpufan keeps it up to date."""
-        return None if self.orphan or self.stale else self.snapshot
+    """Whether it is older than a running gpufan would leave it, or from the future."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All that is known. What is built in stands for a machine with nothing at all."""
+    """All facts. The defaults describe a machine on which nothing is installed."""
 
     version: str = ""
     time_s: float = 0.0
     """Seconds since the epoch."""
     command: str = "gpufan"
-    """How gpufan is called here, also with sudo before it."""
+    """The command that runs this gpufan, also after sudo."""
     user_id: int = 0
     has_sys_admin: bool | None = None
     """Whether this process has CAP_SYS_ADMIN."""
@@ -170,31 +138,46 @@ class Facts:
     proofs: tuple[Proof, ...] = ()
     rivals: tuple[Rival, ...] = ()
     autostarts: tuple[str, ...] = ()
-    """Files that start nvidia-settings with a desktop."""
+    """Files that start nvidia-settings, which sets fans, with a desktop."""
     x_servers: tuple[XServer, ...] = ()
     xorg_files: tuple[XorgFile, ...] = ()
     systemd: Systemd | None = None
-    """None where systemd does not run the box."""
-    config: Path = Path("/etc/gpufan/config.toml")
+    """None if systemd does not run the box, or if it has not answered."""
+    config: Path = DEFAULT_PATH
     settings: Settings = field(default_factory=Settings)
-    config_error: str | None = None
-    published: Published = field(default_factory=lambda: Published(Path("/run/gpufan/state.json")))
-    silent: tuple[str, ...] = ()
-    """Probes that did not come back in time."""
+    runtime_folder: Path = RUNTIME_FOLDER
+    published: Published | None = None
+    """None if there is no snapshot."""
+    errors: Mapping[str, str] = field(default_factory=dict)
+    """Why facts could not be found out, by the name of the field."""
 
     @property
     def has_cards(self) -> bool:
-        """Whether there is an NVIDIA card at all, or a gpufan that simulates some."""
-        return bool(self.pci or self.driver.cards or self.published.snapshot)
+        """Whether there is an NVIDIA card, or a gpufan that simulates one."""
+        return bool(self.pci or self.driver.cards or self.published)
+
+    @property
+    def live(self) -> Snapshot | None:
+        """The snapshot, if its gpufan runs."""
+        published = self.published
+        return None if published is None or published.orphan or published.stale else published.snapshot
 
     @property
     def edit_config(self) -> str:
-        """The command to edit the file of settings."""
+        """The command that edits the config file."""
         return f"sudoedit {quote(str(self.config))}"
 
     @property
-    def service_has_the_fans(self) -> bool:
-        """Whether the gpufan whose snapshot this is runs as the service."""
-        unit = self.systemd.service if self.systemd else None
-        taken = self.published.snapshot
-        return unit is not None and taken is not None and unit.pid == taken.pid
+    def service(self) -> UnitState | None:
+        """The unit of gpufan; None as for `systemd`."""
+        return self.systemd.service if self.systemd else None
+
+    @property
+    def display_manager(self) -> str | None:
+        """As in `systemd`."""
+        return self.systemd.display_manager if self.systemd else None
+
+    @property
+    def service_controls_fans(self) -> bool:
+        """Whether the service wrote the snapshot."""
+        return bool(self.service and self.published and self.service.pid == self.published.snapshot.pid)

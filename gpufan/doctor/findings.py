@@ -1,37 +1,65 @@
-"""What a check comes to."""
+"""The findings of the doctor and their report. How they look is in `show.py`."""
 
-from typing import Literal
+from collections.abc import Iterable
+from enum import Enum
 
 import msgspec
 
-Level = Literal["ok", "warning", "problem"]
-
-LEVELS: tuple[Level, ...] = ("ok", "warning", "problem")
-"""From the best to the worst."""
-
 FORMAT = 1
-"""Raised when a field changes its meaning or goes; new fields and checks may come without."""
+"""Raised when a field changes its meaning or is removed. New optional fields and new checks do not raise it."""
+
+GROUPS = {
+    "driver": ("driver", "rights"),
+    "cards": ("card", "fans", "heat"),
+    "service": ("service", "companions", "config", "snapshot"),
+    "box": ("clock", "rivals", "display", "coolbits", "time"),
+}
+"""The checks below each heading, in the order of the report."""
+
+_GROUP_OF = {check: group for group, checks in GROUPS.items() for check in checks}
+
+
+class Level(str, Enum):
+    """How serious a finding is, from the best to the worst."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     group: str
-    """Heading under which it stands."""
+    """The heading of the check."""
     check: str
-    """What was looked at; one name for one thing, whatever comes of it."""
     level: Level
     text: str
     remedies: tuple[str, ...] = ()
-    """Commands to paste, the likeliest first; never empty for what is not ok."""
+    """Commands to paste, the most likely remedy first; empty only if the level is ok."""
     card: int | None = None
-    """Index of the card, where it is about one."""
+    """Index of the card; None if the check is not about one card."""
     uuid: str | None = None
-    """That card's UUID, where it told one."""
+    """UUID of that card; None also if the card has not reported it."""
+
+
+def ok(check: str, text: str) -> Finding:
+    """A finding that needs no action."""
+    return Finding(_GROUP_OF[check], check, Level.OK, text)
+
+
+def warning(check: str, text: str, *remedies: str) -> Finding:
+    """A finding that may become a problem."""
+    return Finding(_GROUP_OF[check], check, Level.WARNING, text, remedies)
+
+
+def problem(check: str, text: str, *remedies: str) -> Finding:
+    """A finding that keeps gpufan from its work, or that harms a card."""
+    return Finding(_GROUP_OF[check], check, Level.PROBLEM, text, remedies)
 
 
 class Report(msgspec.Struct, frozen=True):
-    """All findings."""
+    """All findings, grouped by heading."""
 
     format: int
     version: str
@@ -42,8 +70,9 @@ class Report(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...]
 
     @classmethod
-    def of(cls, version: str, time_s: float, findings: tuple[Finding, ...]) -> "Report":
-        """Report with the worst level found."""
-        levels: list[Level] = ["ok", *(finding.level for finding in findings)]
-        level = max(levels, key=LEVELS.index)
-        return cls(FORMAT, version, time_s, level, findings)
+    def of(cls, version: str, time_s: float, findings: Iterable[Finding]) -> "Report":
+        """Group the findings, and find the worst level."""
+        headings = list(GROUPS)
+        ordered = sorted(findings, key=lambda finding: headings.index(finding.group))
+        levels = [Level.OK, *(finding.level for finding in ordered)]
+        return cls(FORMAT, version, time_s, max(levels, key=list(Level).index), tuple(ordered))

@@ -60,13 +60,13 @@ class Mask:
             text = name.sub(stand_in, text)
         return _HOME.sub(self._replacement("user"), text)
 
-    def within(self, value: Any) -> Any:
-        """Return what JSON holds with every text in it masked."""
+    def json(self, value: Any) -> Any:
+        """A JSON value with every string masked."""
         if isinstance(value, str):
             return self(value)
         if isinstance(value, dict):
-            return {self(key): self.within(held) for key, held in value.items()}
-        return [self.within(held) for held in value] if isinstance(value, list) else value
+            return {self(key): self.json(item) for key, item in value.items()}
+        return [self.json(item) for item in value] if isinstance(value, list) else value
 
     def _replacement(self, kind: str) -> Callable[[re.Match[str]], str]:
         return lambda match: self._stand_in(kind, match[0])

@@ -1,6 +1,7 @@
-"""The findings as a person reads them: grouped, aligned, each remedy on a line of its own, ready to paste."""
+"""Print the findings for people: below headings, aligned, each remedy on its own line, ready to paste."""
 
 import textwrap
+from collections import Counter
 from itertools import groupby
 
 from rich.console import Console
@@ -8,16 +9,16 @@ from rich.text import Text
 
 from gpufan.doctor.findings import Finding, Level, Report
 
-_MARKS: dict[Level, tuple[str, str, str]] = {
-    "ok": ("✓", "+", "green"),
-    "warning": ("!", "!", "yellow"),
-    "problem": ("✗", "x", "bold red"),
+_MARKS = {
+    Level.OK: ("✓", "+", "green"),
+    Level.WARNING: ("!", "!", "yellow"),
+    Level.PROBLEM: ("✗", "x", "bold red"),
 }
-"""Symbol, the same for a terminal without it, and style."""
+"""Symbol, symbol in ASCII, and style."""
 
 _NARROWEST = 40
 _WIDEST = 120
-"""Columns of text."""
+"""Limits of the width of the text, columns."""
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -30,16 +31,14 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _print_finding(finding: Finding, console: Console) -> None:
-    mark, plain, style = _MARKS[finding.level]
-    if not _can_show(mark, console):
-        mark = plain
+    symbol, ascii_symbol, style = _MARKS[finding.level]
     name = finding.check if finding.card is None else f"{finding.check} {finding.card}"
-    head = f"  {mark} {finding.level:7} {name:11} "
+    head = f"  {ascii_symbol if console.options.ascii_only else symbol} {finding.level.value:7} {name:11} "
     width = min(max(console.width, _NARROWEST), _WIDEST)
     lines = textwrap.wrap(finding.text, width - len(head), break_long_words=False, break_on_hyphens=False) or [""]
     for number, line in enumerate(lines):
         text = Text(" " * len(head) if number else head, style="" if number else style)
-        # A line that is too long runs on at the edge, so that what is copied from it stays whole.
+        # The terminal breaks a long line itself, so a copied path or command has no break in it.
         console.print(text.append(line, style="not bold default"), soft_wrap=True)
     fits = all(len(head) + 4 + len(remedy) <= width for remedy in finding.remedies)
     indent = len(head) + 4 if fits else 6
@@ -48,20 +47,12 @@ def _print_finding(finding: Finding, console: Console) -> None:
 
 
 def _summary(report: Report) -> Text:
-    counts = {level: sum(finding.level == level for finding in report.findings) for level in _MARKS}
-    if report.level == "ok":
-        return Text(f"All is well: {counts['ok']} checks.", style="green")
+    counts = Counter(finding.level for finding in report.findings)
+    if report.level is Level.OK:
+        return Text(f"All is well: {counts[Level.OK]} checks.", style="green")
     parts = [
-        f"{count} {level}{'' if count == 1 else 's'}"
-        for level, count in reversed(counts.items())
-        if count and level != "ok"
+        f"{counts[level]} {level.value}{'' if counts[level] == 1 else 's'}"
+        for level in (Level.PROBLEM, Level.WARNING)
+        if counts[level]
     ]
-    return Text(f"{' and '.join(parts)}, {counts['ok']} ok.", style=_MARKS[report.level][2])
-
-
-def _can_show(mark: str, console: Console) -> bool:
-    try:
-        mark.encode(console.encoding)
-    except UnicodeEncodeError:
-        return False
-    return True
+    return Text(f"{' and '.join(parts)}, {counts[Level.OK]} ok.", style=_MARKS[report.level][2])

@@ -194,12 +194,6 @@ class NvmlGpu(SingleBackend):
             self._handle = None
             raise
 
-    def persistence(self) -> bool | None:
-        """Whether the driver stays loaded while no program uses the card; None if unknown. Raises GpuLost."""
-        self.open()
-        mode = _optional(pynvml.nvmlDeviceGetPersistenceMode, self._handle)
-        return None if mode is None else mode == pynvml.NVML_FEATURE_ENABLED
-
     def set_duty(self, duty_percent: int) -> None:
         """Put every fan of the card into manual mode and set it. Raises GpuError, GpuLost or NoPermission."""
         self._every_fan(pynvml.nvmlDeviceSetFanSpeed_v2, duty_percent)

@@ -25,14 +25,22 @@ _POLL_S = 0.2
 def prove_control(gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
     """Move and give back the fans of every card. Raises GpuError, NoAnswer or NoPermission for the first that fails."""
     for gpu in gpus:
-        before = call_with_timeout(_CALL_S, gpu.read)
-        duty_percent = _visible_step(before, gpu.info.duty_range)
-        # Nothing may come between taking and giving back.
-        with signals.deferred() as ends:
-            _move_and_release(gpu, before, duty_percent, ends)
-        count = len(before.fans)
-        fans = "its fan" if count == 1 else f"its {count} fans"
-        say(f"{gpu.info.label}: {fans} went from {_speed(before)} to {duty_percent} % and back to the driver")
+        try:
+            say(f"{gpu.info.label}: {prove_card(gpu)}")
+        except GpuError as error:
+            raise GpuError(f"{gpu.info.label}: {error}") from error
+
+
+def prove_card(gpu: Gpu) -> str:
+    """Move and give back the fans of one card; returns how they moved. Raises GpuError, NoAnswer or NoPermission."""
+    before = call_with_timeout(_CALL_S, gpu.read)
+    duty_percent = _visible_step(before, gpu.info.duty_range)
+    # Nothing may come between taking and giving back.
+    with signals.deferred() as ends:
+        _move_and_release(gpu, before, duty_percent, ends)
+    count = len(before.fans)
+    fans = "its fan" if count == 1 else f"its {count} fans"
+    return f"{fans} went from {_speed(before)} to {duty_percent} % and back to the driver"
 
 
 def _move_and_release(gpu: Gpu, before: Reading, duty_percent: int, ends: Sequence[int]) -> None:
@@ -68,7 +76,7 @@ def _wait_until_moved(gpu: Gpu, before: Reading, duty_percent: int, ends: Sequen
         if ends:
             return
         if time.monotonic() > end_s:
-            raise GpuError(f"{gpu.info.label}: {problem}, {PATIENCE_S:g} s after it was set to {duty_percent} %")
+            raise GpuError(f"{problem}, {PATIENCE_S:g} s after it was set to {duty_percent} %")
         time.sleep(_POLL_S)
 
 

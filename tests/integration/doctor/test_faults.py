@@ -21,12 +21,11 @@ from gpufan.daemon import loop as daemon
 from gpufan.daemon import read_back
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.daemon.worker import Worker
-from gpufan.doctor import probe
+from gpufan.doctor import look, root_folder
 from gpufan.gpu.cards import open_cards
 from gpufan.gpu.nvml import NvmlGpu
 from gpufan.service import proof as check
-from gpufan.service import rivals as found
-from gpufan.system import systemctl as systemd
+from gpufan.system import unit_state
 from gpufan.system.lock import controller_lock
 from tests.doubles.nvml import IGNORES, JAMS, Kind, NvmlDouble, wait_for
 from tests.integration.harness import Running, fans, running, settings
@@ -139,7 +138,7 @@ class Box:
 def box(
     tmp_path: Path, double: NvmlDouble, gpufan: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Box]:
-    monkeypatch.setattr(probe, "ROOT", tmp_path / "root")
+    monkeypatch.setattr(root_folder, "ROOT", tmp_path / "root")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     with double.live(100):
@@ -225,7 +224,7 @@ def test_a_unit_that_is_masked(box: Box) -> None:
 def test_a_snapshot_that_is_stale(box: Box) -> None:
     stale = msgspec.structs.replace(snapshot_now((gpu_state(),), interval_s=1), time_s=time.time() - 90)
     SnapshotFile(box.runtime / "state.json").write(stale)
-    box.finds("snapshot", "problem", "90 s old: process", f"sudo kill -9 {os.getpid()}")
+    box.finds("snapshot", "problem", "90 s old, so process", f"sudo kill -9 {os.getpid()}")
     box.finds("snapshot", "problem", "hangs", "sudo systemctl restart gpufan")
 
 
@@ -291,7 +290,7 @@ def test_a_clock_that_jumped(box: Box, run: Run, monkeypatch: pytest.MonkeyPatch
     wait_for(lambda: loop.snapshots[-1].clock_steps)
     seen = len(loop.snapshots)
     wait_for(lambda: len(loop.snapshots) > seen + 1)
-    box.finds("clock", "warning", "once since the start, last back by 3600 s", "sudo timedatectl set-ntp true")
+    box.finds("clock", "warning", "once since gpufan started, last back by 3600 s", "sudo timedatectl set-ntp true")
 
 
 # ---- what else it does ----
@@ -299,19 +298,18 @@ def test_a_clock_that_jumped(box: Box, run: Run, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("call", [Kind.HANDLE, Kind.TEMPERATURE])
 def test_a_card_that_hangs_holds_up_nobody(box: Box, monkeypatch: pytest.MonkeyPatch, call: Kind) -> None:
-    monkeypatch.setattr(probe, "LIMIT_S", 2.4)  # of which the cards get 0.2
+    monkeypatch.setattr(look, "LIMIT_S", 2.4)  # of which the cards get 0.2
     box.double.cards[1].hang[call] = 1
     begin_s = time.monotonic()
     _, found = box.doctor()
     assert time.monotonic() - begin_s < 2.4
     assert found["fans"]["card"] == 1
-    assert found["fans"]["text"].endswith("it does not answer the driver; a reboot may bring it back")
+    assert found["fans"]["text"].endswith("the card does not answer the driver; a reboot may bring it back")
 
 
 def test_a_systemd_that_hangs_holds_up_nobody(box: Box, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run("ours", "ours")
-    for module in (found, systemd):
-        monkeypatch.setattr(module, "QUERY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(unit_state, "QUERY_TIMEOUT_S", 0.1)
     box.script("systemctl", "#!/bin/sh\nexec /bin/sleep 60\n")
     box.finds("service", "warning", "has not answered for 0.1 s", "systemctl status gpufan")
 
@@ -328,7 +326,7 @@ def test_a_fan_that_does_not_obey_is_found_without_a_running_gpufan(box: Box, mo
     box.double.cards[1].fans[0].stuck = IGNORES
     _, found = box.doctor("--try-fans", "--config", box.config())
     assert found["fans"]["card"] == 1
-    assert "they do not obey: fan 0 stays with the driver" in found["fans"]["text"]
+    assert "its fans do not obey: fan 0 stays with the driver" in found["fans"]["text"]
 
 
 def test_the_fans_are_not_moved_while_another_gpufan_has_them(box: Box, gpufan: Command) -> None:

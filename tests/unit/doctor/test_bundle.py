@@ -1,4 +1,4 @@
-"""The support bundle: what is in it, and above all what is not."""
+"""The support bundle: what it contains, and that it contains no private data."""
 
 import errno
 import gzip
@@ -18,12 +18,13 @@ import pytest
 
 from gpufan.core.gpu import GpuInfo, Reading
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
-from gpufan.doctor import bundle
-from gpufan.doctor.checks import examine
-from gpufan.doctor.facts import Card, Driver, Facts, Published, Systemd, Unit, XorgFile
+from gpufan.doctor import bundle, root_folder
+from gpufan.doctor.facts import Card, Driver, Facts, Published, Systemd, XorgFile
+from gpufan.doctor.judge import examine
 from gpufan.doctor.mask import Mask
 from gpufan.errors import GpufanError, InputError
-from gpufan.system import systemctl as systemd
+from gpufan.system import systemctl
+from gpufan.system.unit_state import UnitState
 from tests.unit.builders import FakeGpu, gpu_state
 from tests.unit.core.test_snapshot import disk_with_room_for
 
@@ -46,7 +47,7 @@ def mask() -> Mask:
     return Mask(f"{HOST}.lan", [USER, "root"], [UUID])
 
 
-def test_nothing_private_is_left_in_a_text(mask: Mask) -> None:
+def test_a_masked_text_contains_no_secret(mask: Mask) -> None:
     clean = mask(DIRTY).lower()
     assert [secret for secret in SECRETS if secret in clean] == []
 
@@ -69,17 +70,18 @@ def test_the_same_word_has_the_same_stand_in_everywhere(mask: Mask) -> None:
         "NVIDIA-SMI, GPU-Util, GPU 0",
     ],
 )
-def test_what_a_helper_needs_is_left_alone(mask: Mask, text: str) -> None:
+def test_texts_without_secrets_stay_unchanged(mask: Mask, text: str) -> None:
     assert mask(text) == text
 
 
 @pytest.fixture
 def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Facts:
-    """A box on which every file is full of what is nobody's business."""
+    """A box on which every file is full of private data."""
+    monkeypatch.setattr(root_folder, "ROOT", tmp_path)
     monkeypatch.setattr(socket, "gethostname", lambda: HOST)
     person = SimpleNamespace(pw_name=USER, pw_uid=1000, pw_dir=f"/home/{USER}")
     monkeypatch.setattr(pwd, "getpwall", lambda: [person])
-    monkeypatch.setattr(systemd, "journal_lines", lambda *_: [DIRTY])
+    monkeypatch.setattr(systemctl, "journal_lines", lambda *_: [DIRTY])
     monkeypatch.setenv("SUDO_USER", "olga")
     monkeypatch.delenv("SUDO_UID", raising=False)
     dirty = "".join(f"# {line}\n" for line in DIRTY.splitlines())
@@ -105,16 +107,17 @@ def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Facts:
     return Facts(
         command=f"/home/{USER}/bin/gpufan",
         driver=Driver("580.95", "580.95", cards=(Card(info, Reading(40.0, 100.0, ())),)),
-        systemd=Systemd(service=Unit("loaded", "failed", status=DIRTY)),
+        systemd=Systemd(UnitState("gpufan.service", "loaded", "failed", status=DIRTY)),
         config=tmp_path / "etc/gpufan/config.toml",
-        config_error=f"{tmp_path}: {DIRTY}",
+        errors={"settings": f"{tmp_path}: {DIRTY}"},
+        runtime_folder=tmp_path / "run",
         xorg_files=(XorgFile("/etc/X11/xorg.conf"), XorgFile(f"/etc/X11/xorg.conf.d/{USER}.conf")),
-        published=Published(tmp_path / "run/state.json", snapshot),
+        published=Published(snapshot),
     )
 
 
 def write(facts: Facts, tmp_path: Path, name: str = "x.tar.gz") -> Path:
-    bundle.write_bundle(tmp_path / name, facts, examine(facts), tmp_path)
+    bundle.write_bundle(tmp_path / name, facts, examine(facts))
     return tmp_path / name
 
 
@@ -126,7 +129,7 @@ def test_no_secret_is_in_any_file_of_the_bundle_nor_in_its_name(facts: Facts, tm
     assert b"x.tar" not in header
 
 
-def test_all_that_helps_is_in_the_bundle(facts: Facts, tmp_path: Path) -> None:
+def test_the_bundle_contains_findings_files_and_log(facts: Facts, tmp_path: Path) -> None:
     with tarfile.open(write(facts, tmp_path)) as archive:
         files = {member.name.removeprefix("gpufan-bundle/"): member for member in archive}
         assert set(files) == {
@@ -143,7 +146,7 @@ def test_all_that_helps_is_in_the_bundle(facts: Facts, tmp_path: Path) -> None:
     assert all(re.fullmatch(r"GPU-\d", uuid) for uuid in cards)
 
 
-def test_only_its_owner_may_read_the_bundle(facts: Facts, tmp_path: Path) -> None:
+def test_only_its_owner_can_read_the_bundle(facts: Facts, tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         assert stat.S_IMODE(write(facts, tmp_path).stat().st_mode) == 0o600
@@ -152,7 +155,7 @@ def test_only_its_owner_may_read_the_bundle(facts: Facts, tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
-def test_a_bundle_made_with_sudo_belongs_to_whoever_sends_it(
+def test_a_bundle_made_with_sudo_belongs_to_the_user_of_sudo(
     facts: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SUDO_UID", "1234")
@@ -160,7 +163,7 @@ def test_a_bundle_made_with_sudo_belongs_to_whoever_sends_it(
 
 
 @pytest.mark.parametrize("link", [False, True])
-def test_nothing_is_overwritten(facts: Facts, tmp_path: Path, link: bool) -> None:
+def test_an_existing_file_is_not_overwritten(facts: Facts, tmp_path: Path, link: bool) -> None:
     if link:
         (tmp_path / "x.tar.gz").symlink_to(tmp_path / "elsewhere")
     else:
@@ -174,7 +177,7 @@ def test_nothing_is_overwritten(facts: Facts, tmp_path: Path, link: bool) -> Non
 
 
 @pytest.mark.parametrize("room", [0, 100])
-def test_a_full_disk_leaves_no_part_of_a_bundle(facts: Facts, tmp_path: Path, room: int) -> None:
+def test_on_a_full_disk_no_incomplete_bundle_remains(facts: Facts, tmp_path: Path, room: int) -> None:
     before = sorted(tmp_path.iterdir())
     with disk_with_room_for(room), pytest.raises(GpufanError, match=r"cannot write .*: File too large"):
         write(facts, tmp_path)
@@ -182,7 +185,7 @@ def test_a_full_disk_leaves_no_part_of_a_bundle(facts: Facts, tmp_path: Path, ro
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
-def test_where_files_have_no_owners_a_bundle_is_written_all_the_same(
+def test_a_bundle_can_be_written_where_files_have_no_owners(
     facts: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -194,22 +197,22 @@ def test_where_files_have_no_owners_a_bundle_is_written_all_the_same(
     assert tarfile.is_tarfile(tmp_path / "x.tar.gz")
 
 
-def test_a_bundle_needs_a_folder(facts: Facts, tmp_path: Path) -> None:
+def test_the_folder_of_a_bundle_must_exist(facts: Facts, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is no folder"):
         bundle.check_free(tmp_path / "none/x.tar.gz")
     with pytest.raises(GpufanError, match="cannot write"):
         write(facts, tmp_path, "none/x.tar.gz")
 
 
-def test_of_a_long_log_the_end_is_taken(facts: Facts, tmp_path: Path) -> None:
-    (tmp_path / "run/own-xserver/Xorg.log").write_text("begin\n" + "x" * bundle._LARGEST + "\nend\n")
+def test_the_bundle_contains_the_end_of_a_long_log(facts: Facts, tmp_path: Path) -> None:
+    (tmp_path / "run/own-xserver/Xorg.log").write_text("begin\n" + "x" * bundle._SIZE_LIMIT + "\nend\n")
     with tarfile.open(write(facts, tmp_path)) as archive:
         text = archive.extractfile("gpufan-bundle/own-xserver/Xorg.log").read()
     assert text.endswith(b"end\n") and b"begin" not in text
 
 
 @pytest.mark.parametrize("odd", ["x", "a.", "token ", "0:", "a-", "@", "serial", ' "', "GPU-aaaa"])
-def test_no_text_takes_long_to_mask(mask: Mask, odd: str) -> None:
+def test_masking_is_fast_for_any_text(mask: Mask, odd: str) -> None:
     begin_s = time.process_time()
     mask(odd * (60_000 // len(odd)))
     assert time.process_time() - begin_s < 0.5

@@ -11,8 +11,8 @@ import pytest
 from gpufan.daemon import recording
 from gpufan.daemon import snapshot_file as snapshot
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
-from gpufan.doctor.checks import examine
 from gpufan.doctor.facts import Facts, Rival
+from gpufan.doctor.judge import examine
 from gpufan.errors import DriverError
 from gpufan.gpu import x11
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox

@@ -1,0 +1,23 @@
+"""Make the report of the facts. Pure, as the modules `judge_*` with the judgements are."""
+
+import msgspec
+
+from gpufan.doctor.facts import Facts
+from gpufan.doctor.findings import Finding, Report
+from gpufan.doctor.judge_box import judge_box
+from gpufan.doctor.judge_cards import judge_cards
+from gpufan.doctor.judge_driver import judge_driver
+from gpufan.doctor.judge_service import judge_service
+from gpufan.system.printable import printable
+
+
+def examine(facts: Facts) -> Report:
+    """All findings about the box."""
+    findings = [_printable(f) for judge in (judge_driver, judge_cards, judge_service, judge_box) for f in judge(facts)]
+    return Report.of(facts.version, facts.time_s, findings)
+
+
+def _printable(finding: Finding) -> Finding:
+    """Any user can give a process or a file a name with control characters."""
+    text, remedies = printable(finding.text), tuple(map(printable, finding.remedies))
+    return msgspec.structs.replace(finding, text=text, remedies=remedies)

@@ -1,0 +1,105 @@
+"""Judge the rest of the box: the clock, rivals, X servers and their files, programs that hang. Pure."""
+
+from collections.abc import Iterator
+from shlex import quote
+
+from gpufan.doctor.facts import Facts
+from gpufan.doctor.findings import Finding, ok, problem, warning
+from gpufan.xorg.config import with_bits
+
+_FANS_BIT = 4
+"""The bit of Coolbits that lets programs set fans."""
+
+_JUDGED_ELSEWHERE = {"driver", "systemd", "settings", "published"}
+"""Facts whose errors belong to findings about driver and service."""
+
+
+def judge_box(facts: Facts) -> Iterator[Finding]:
+    """Findings about everything that is neither driver, card nor service."""
+    yield from _clock(facts)
+    yield from _rivals(facts)
+    yield _display(facts)
+    yield from _coolbits(facts)
+    for fact in sorted(facts.errors.keys() - _JUDGED_ELSEWHERE):
+        text = f"{fact.replace('_', ' ')} could not be found out: {facts.errors[fact]}"
+        yield warning("time", text, "ps -eo pid,stat,wchan:20,args | grep ' D'")
+
+
+def _clock(facts: Facts) -> Iterator[Finding]:
+    live = facts.live
+    if live is None or not live.clock_steps:
+        return
+    direction = "back" if live.clock_step_s < 0 else "forward"
+    times = "once" if live.clock_steps == 1 else f"{live.clock_steps} times"
+    text = f"the clock jumped {times} since gpufan started, last {direction} by {abs(live.clock_step_s):.0f} s;"
+    text += " gpufan set the fans again each time"
+    yield warning("clock", text, "timedatectl status", "sudo timedatectl set-ntp true")
+
+
+def _rivals(facts: Facts) -> Iterator[Finding]:
+    for rival in facts.rivals:
+        name = f"{rival.name} ({rival.unit or f'process {rival.pid}'})"
+        if rival.exclusive:
+            yield problem("rivals", f"{name} sets the same fans: stop it", rival.stop)
+        else:
+            text = f"{name} may set the same fans: switch off its fan control, or stop it"
+            yield warning("rivals", text, rival.stop)
+    for path in facts.autostarts:
+        text = f"{path} starts nvidia-settings with every desktop, and that sets fans"
+        yield warning("rivals", text, f"sudo mv {quote(path)} {quote(f'{path}.off')}")
+    if not facts.rivals and not facts.autostarts:
+        yield ok("rivals", "no other program that sets fans is running")
+
+
+def _needs_x(facts: Facts) -> bool:
+    """Whether the fans of any card are set over X."""
+    live = facts.live
+    if live is not None and any(gpu.backend == "x11" for gpu in live.gpus):
+        return True
+    if facts.settings.run_settings().backend == "x11":
+        return True
+    return any(card.info.fan_count and card.info.uncontrollable_reason for card in facts.driver.cards)
+
+
+def _display(facts: Facts) -> Finding:
+    manager = facts.display_manager
+    servers = [server for server in facts.x_servers if not server.ours]
+    names = [f"display manager {manager}"] if manager else []
+    names += [f"X server {server.display or ''} (process {server.pid})" for server in servers]
+    if not names:
+        return ok("display", "no display manager and no X server except gpufan's own")
+    has_own = any(server.ours for server in facts.x_servers)
+    if not _needs_x(facts) or has_own or facts.settings.run_settings().display is not None:
+        return ok("display", f"{', '.join(names)}: does not disturb gpufan")
+    text = f"{', '.join(names)} may hold the cards, and gpufan needs its own X server: stop it"
+    stop = f"sudo systemctl disable --now {manager}" if manager else f"sudo kill {servers[0].pid}"
+    return warning("display", text, stop, f"sudo {facts.command} install-service")
+
+
+def _coolbits(facts: Facts) -> Iterator[Finding]:
+    """The files of the user's own X server matter only if gpufan sets fans over that server."""
+    over_x = _needs_x(facts)
+    matters = over_x and facts.settings.run_settings().display is not None
+    for file in facts.xorg_files:
+        if file.error is not None:
+            yield (problem if matters else warning)("coolbits", file.error, f"sudoedit {quote(file.path)}")
+    options = [(file.path, line, value) for file in facts.xorg_files for line, value in file.coolbits]
+    found = "; ".join(f"{path}:{line} has {value}" for path, line, value in options)
+    if not matters:
+        if facts.has_cards:
+            why = "gpufan's own X server sets it" if over_x else "not needed, NVML sets the fans"
+            yield ok("coolbits", "; ".join(filter(None, (why, found))))
+        return
+    restart_x = [f"sudo systemctl restart {facts.display_manager}"] if facts.display_manager else []
+    incomplete = [file.path for file in facts.xorg_files if file.incomplete]
+    weak = [(path, line, value) for path, line, value in options if with_bits(value, _FANS_BIT) != value]
+    if incomplete or not found:
+        place = incomplete[0] if incomplete else "every file of X"
+        text = f"Coolbits is missing in {place} for a card, but display = in {facts.config} makes gpufan set fans there"
+        yield problem("coolbits", text, f"sudo {facts.command} setup-xorg", *restart_x)
+    elif not weak:
+        yield ok("coolbits", found)
+    else:
+        for path, line, value in weak:
+            text = f"{path}:{line} sets Coolbits to {value}, without the bit for fans: add {_FANS_BIT} to it"
+            yield problem("coolbits", text, f"sudoedit {quote(path)}", *restart_x)

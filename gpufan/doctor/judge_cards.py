@@ -1,0 +1,203 @@
+"""Judge each card: does it answer, do its fans obey, is it too hot. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+
+from gpufan.control.controller import DEFAULT_SLOWDOWN_C, SLOWDOWN_MARGIN_C
+from gpufan.core.gpu import Reading, Throttle
+from gpufan.core.reasons import Cause, Control, Group
+from gpufan.core.sentences import reason_sentence
+from gpufan.core.snapshot import GpuState
+from gpufan.doctor.facts import Card, Facts
+from gpufan.doctor.findings import Finding, ok, problem, warning
+from gpufan.doctor.judge_driver import KERNEL_LOG
+from gpufan.gpu.cards import XSERVER_FOLDER
+
+_FULL_PERCENT = 95
+"""From this duty on, more speed hardly cools more."""
+
+_RESTART = "sudo systemctl restart gpufan"
+_INSTALL_X = "sudo apt install xserver-xorg-core xserver-xorg-video-nvidia"
+_BACKENDS = {"nvml": "through NVML", "x11": "over X", "simulated": "simulated"}
+
+
+@dataclass(frozen=True)
+class _Case:
+    """All facts about one card: from the driver, from the snapshot, or from both."""
+
+    facts: Facts
+    index: int
+    card: Card | None
+    """None if the driver does not list it."""
+    state: GpuState | None
+    """None if no gpufan controls it."""
+
+    @property
+    def uuid(self) -> str:
+        return (self.card.info.uuid if self.card else "") or (self.state.uuid if self.state else "")
+
+    @property
+    def seen(self) -> GpuState | Reading:
+        """Temperature, power, fans and throttle: from gpufan, or else from the driver."""
+        return self.state or (self.card and self.card.reading) or Reading(None, None, ())
+
+
+def judge_cards(facts: Facts) -> Iterator[Finding]:
+    """Findings about every card that the driver lists or a gpufan controls."""
+    for case in _cases(facts):
+        for finding in _judge(case):
+            yield msgspec.structs.replace(
+                finding, text=_name(case) + finding.text, card=case.index, uuid=case.uuid or None
+            )
+
+
+def _cases(facts: Facts) -> Iterator[_Case]:
+    live = facts.live
+    states = {state.index: state for state in live.gpus} if live else {}
+    cards = {card.info.index: card for card in facts.driver.cards}
+    if live and live.simulated_s is not None:
+        cards = {}  # the simulation has its own cards
+    for index in sorted({*states, *cards}):
+        card, state = cards.get(index), states.get(index)
+        if card and state and card.info.uuid and state.uuid and card.info.uuid != state.uuid:
+            state = None  # the driver has numbered the cards again since
+        yield _Case(facts, index, card, state)
+
+
+def _name(case: _Case) -> str:
+    """The name before a finding; empty for a card that has never answered."""
+    if not case.uuid:
+        return ""
+    label = case.state.label if case.state else case.card.info.label if case.card else ""
+    return label.removeprefix(f"{case.index} ") + ": "
+
+
+def _judge(case: _Case) -> Iterator[Finding]:
+    state, card = case.state, case.card
+    if state is not None and state.reason.cause is Cause.X_LOST:
+        yield _x_fails(case, state.reason.message)
+    elif state is not None and state.control is Control.LOST:
+        text = f"lost: {reason_sentence(state.reason)}; gpufan tries again, but the card may need a reboot"
+        # If the card answers us, it will answer a new process of the service too.
+        answers = case.facts.service_controls_fans and card is not None and card.reading is not None
+        yield problem("fans", text, *([_RESTART] if answers else []), KERNEL_LOG, "sudo reboot")
+    elif card is not None and card.reading is None:
+        text = "lost: the card does not answer the driver; a reboot may bring it back"
+        yield problem("fans", text, KERNEL_LOG, "sudo reboot")
+    else:
+        yield _fans(case)
+        yield _heat(case)
+
+
+def _x_fails(case: _Case, error: str) -> Finding:
+    install = [] if case.facts.has_xorg else [_INSTALL_X]
+    log = f"sudo tail -n 30 {case.facts.runtime_folder}/{XSERVER_FOLDER}/Xorg.log"
+    restart = [_RESTART] if case.facts.service_controls_fans else []
+    return problem("fans", f"its fans can only be set over X, and that fails: {error}", *install, log, *restart)
+
+
+def _fans(case: _Case) -> Finding:
+    command = case.facts.command
+    for proof in case.facts.proofs:
+        if proof.uuid == case.uuid:
+            if proof.obeyed:
+                return ok("fans", f"proven: {proof.text}")
+            return problem("fans", f"its fans do not obey: {proof.text}", KERNEL_LOG, f"{command} list")
+    if case.state is not None:
+        return _controlled_fans(case, case.state)
+    assert case.card is not None  # a case has a card, a state or both
+    info = case.card.info
+    if not info.fan_count:
+        return ok("fans", "the driver reports no fan, so there is nothing to control")
+    is_manual = any(fan.manual for fan in case.seen.fans)
+    if case.facts.live:
+        return _unselected_fans(case, is_manual)
+    if is_manual:
+        rivals = case.facts.rivals
+        setter = ", ".join(rival.name for rival in rivals) or "a program that was killed"
+        text = f"its fans are in manual mode, but no gpufan controls them; they were set by {setter}"
+        return problem("fans", text, *(rival.stop for rival in rivals), f"sudo {command} restore")
+    count = "1 fan" if info.fan_count == 1 else f"{info.fan_count} fans"
+    prove = f"to prove it, run `sudo {command} doctor --try-fans`"
+    if info.uncontrollable_reason is None:
+        return ok("fans", f"{count}, controllable through NVML; {prove}")
+    if not case.facts.has_xorg:
+        return problem("fans", f"{info.uncontrollable_reason}, and no X server is installed", _INSTALL_X)
+    return ok("fans", f"{count}, controllable over an X server that gpufan starts; {prove}")
+
+
+def _unselected_fans(case: _Case, is_manual: bool) -> Finding:
+    """The fans of a card that the running gpufan does not control."""
+    if not is_manual:
+        return ok("fans", "gpufan does not control this card; the driver controls its fans")
+    text = "its fans are in manual mode, but gpufan does not control this card: add it to the config file,"
+    text += " or give its fans back to the driver"
+    restore = f"sudo systemctl stop gpufan; sudo {case.facts.command} restore; sudo systemctl start gpufan"
+    return warning("fans", text, case.facts.edit_config, restore)
+
+
+def _controlled_fans(case: _Case, state: GpuState) -> Finding:
+    """The fans of a card that the running gpufan controls."""
+    command = case.facts.command
+    reason = reason_sentence(state.reason)
+    if state.control is Control.RELEASED:
+        if state.x_error:
+            return _x_fails(case, state.x_error)
+        if state.reason.cause is Cause.REFUSED:
+            return problem("fans", f"the driver refuses to set its fans: {reason}", KERNEL_LOG, f"{command} list")
+        try_fans = f"sudo {command} doctor --try-fans"
+        if case.facts.service_controls_fans:
+            try_fans = f"sudo systemctl stop gpufan; {try_fans}; sudo systemctl start gpufan"
+        text = f"its fans do not follow: {reason}; check whether something blocks them"
+        return problem("fans", text, try_fans, KERNEL_LOG)
+    if state.reason.cause.group is Group.FAIL_SAFE:
+        return warning("fans", f"fail-safe: {reason}", f"{command} list", KERNEL_LOG)
+    if state.overrides:
+        times = "once" if state.overrides == 1 else f"{state.overrides} times"
+        now = f"; now: {reason_sentence(state.fault)}" if state.fault else ""
+        text = f"its fans were {times} read back other than set, and were set again{now}"
+        return warning("fans", text, f"{command} status", "sudo fuser -v /dev/nvidiactl")
+    if state.duty_percent is None or state.control is Control.DRIVER:
+        return ok("fans", f"the driver controls its fans: {reason}")
+    speeds = " ".join("?" if fan.speed_percent is None else f"{fan.speed_percent} %" for fan in state.fans)
+    backend = _BACKENDS.get(state.backend, state.backend)
+    return ok("fans", f"{backend}: set to {state.duty_percent} %, read back {speeds}")
+
+
+def _heat(case: _Case) -> Finding:
+    seen, throttle = case.seen, case.seen.throttle
+    if seen.temperature_c is None:
+        text = "its temperature cannot be read" + (", so gpufan runs its fans at full speed" if case.state else "")
+        return problem("heat", text, f"{case.facts.command} list", KERNEL_LOG)
+    at = f"{seen.temperature_c:g} °C"
+    if throttle == Throttle.HEAT:
+        return _throttled(case, at)
+    details = f"nvidia-smi -q -d PERFORMANCE,POWER,TEMPERATURE -i {case.index}"
+    if throttle == Throttle.POWER_BRAKE:
+        text = f"{at}; the power supply makes the card lower its clocks: check the power supply and its cables"
+        return warning("heat", text, details)
+    if throttle == Throttle.HARDWARE:
+        return warning("heat", f"{at}; the card lowers its clocks because of heat or power", details)
+    slowdown_c = (case.state and case.state.slowdown_c) or (case.card and case.card.info.slowdown_c)
+    limit_c = slowdown_c or DEFAULT_SLOWDOWN_C
+    limit = f"the card slows down at {limit_c} °C" if slowdown_c else f"its limit is unknown, {limit_c} °C is assumed"
+    return ok("heat", f"{at}; full fans at {limit_c - SLOWDOWN_MARGIN_C} °C, {limit}")
+
+
+def _throttled(case: _Case, at: str) -> Finding:
+    """The card lowers its clocks because of heat: more air helps while the fans have a reserve, then less power."""
+    duty_percent = case.state.duty_percent if case.state else None
+    speeds = [fan.speed_percent for fan in case.seen.fans if fan.speed_percent is not None]
+    fans_percent = duty_percent if duty_percent is not None else max(speeds, default=0)
+    text = f"throttled: {at}, the card lowers its clocks because of heat, with the fans at {fans_percent} %"
+    lower_w = int((case.seen.power_w or 250) * 0.85) // 10 * 10
+    less_power = f"sudo nvidia-smi -i {case.index} -pl {lower_w}"
+    if fans_percent >= _FULL_PERCENT:
+        return problem("heat", f"{text}: clean it, give it more air, or lower its power limit (in W)", less_power)
+    if case.state is None:
+        return problem("heat", f"{text} and no gpufan running", f"sudo {case.facts.command} run", less_power)
+    change = "choose a lower target" if case.state.target_c is not None else "let the curve rise earlier"
+    edit = case.facts.edit_config
+    return problem("heat", f"{text}: {change}", edit, "sudo systemctl reload gpufan", less_power)

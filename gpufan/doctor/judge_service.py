@@ -1,0 +1,135 @@
+"""Judge the service, its companions, its settings and the snapshot that it publishes. Pure."""
+
+from collections.abc import Iterator
+from shlex import quote
+
+from gpufan.config.settings import DEFAULT_PATH
+from gpufan.doctor.facts import Facts
+from gpufan.doctor.findings import Finding, ok, problem, warning
+from gpufan.system.unit_state import UnitState
+
+_MANY_RESTARTS = 3
+"""Fewer restarts are normal: at boot the driver may load late."""
+
+_RESTART = "sudo systemctl restart gpufan"
+_STATUS = "systemctl status gpufan"
+_EDIT_UNIT = "sudo systemctl edit gpufan"
+_LOG = "sudo journalctl -u gpufan -n 30"
+
+
+def judge_service(facts: Facts) -> Iterator[Finding]:
+    """Findings about everything that belongs to the service."""
+    yield _service(facts)
+    for unit in facts.systemd.companions if facts.systemd else ():
+        yield _companion(unit)
+    yield _config(facts)
+    yield _snapshot(facts)
+
+
+def _service(facts: Facts) -> Finding:
+    install, run = f"sudo {facts.command} install-service", f"sudo {facts.command} run"
+    unit, by_hand = facts.service, facts.live
+    if not facts.has_cards and (unit is None or not unit.exists):
+        return ok("service", "not installed; there is no card to control")
+    if error := facts.errors.get("systemd"):
+        return warning("service", f"its state is unknown: {error}", _STATUS)
+    if unit is None:
+        if by_hand:
+            return ok("service", "systemd does not run this box; a gpufan was started by hand")
+        return warning("service", "systemd does not run this box: start gpufan by hand", run)
+    if unit.is_masked:
+        return problem("service", "masked, so nothing can start it", "sudo systemctl unmask gpufan", install)
+    if not unit.exists:
+        text = "a gpufan was started by hand; the service is not installed" if by_hand else "not installed"
+        return warning("service", f"{text}, so nothing controls the fans after a reboot", install)
+    if unit.load != "loaded":
+        return problem("service", f"systemd cannot load the unit: {unit.load}", _STATUS, install)
+    if unit.user not in ("", "root", "0"):
+        text = f"runs as {unit.user}, who may not set fans: remove User= from {unit.drop_ins or 'the unit'}"
+        return problem("service", text, _EDIT_UNIT, _RESTART)
+    if unit.capabilities and "cap_sys_admin" not in unit.capabilities:
+        text = f"lacks CAP_SYS_ADMIN, so it cannot set fans: change {unit.drop_ins or 'the unit'}"
+        return problem("service", text, _EDIT_UNIT, _RESTART)
+    if not unit.is_active:
+        return _inactive_service(unit)
+    if not unit.starts_at_boot:
+        return warning("service", "active, but not started at boot", "sudo systemctl enable gpufan")
+    if unit.needs_reload:
+        text = "active, but its unit files have changed since systemd read them"
+        return warning("service", text, f"sudo systemctl daemon-reload && {_RESTART}")
+    if unit.restarts >= _MANY_RESTARTS:
+        return warning("service", f"active, but systemd had to restart it {unit.restarts} times", _LOG)
+    changed = f", changed by {unit.drop_ins}" if unit.drop_ins else ""
+    return ok("service", f"enabled and active{changed}" + (f"; runs {unit.command}" if unit.command else ""))
+
+
+def _inactive_service(unit: UnitState) -> Finding:
+    if unit.active == "inactive" and not unit.has_failed:
+        if unit.starts_at_boot:
+            return problem("service", "enabled, but stopped", "sudo systemctl start gpufan")
+        return warning("service", "installed, but stopped and not enabled", "sudo systemctl enable --now gpufan")
+    state = unit.active if unit.sub in ("", unit.active) else f"{unit.active} ({unit.sub})"
+    result = "" if unit.result in ("", "success") else f", result {unit.result}"
+    return problem("service", f"{state}{result}{_last_status(unit)}", _LOG, _RESTART)
+
+
+def _companion(unit: UnitState) -> Finding:
+    if unit.is_active:
+        return ok("companions", f"{unit.name} is active")
+    text = f"{unit.name} is {unit.active}{_last_status(unit)}; the fans do not depend on it"
+    start, log = f"sudo systemctl enable --now {unit.name}", f"sudo journalctl -u {unit.name} -n 30"
+    return warning("companions", text, start, log)
+
+
+def _last_status(unit: UnitState) -> str:
+    return f": {unit.status}" if unit.status else ""
+
+
+def _config(facts: Facts) -> Finding:
+    settings, live, edit = facts.settings, facts.live, facts.edit_config
+    if error := facts.errors.get("settings"):
+        option = "" if facts.config == DEFAULT_PATH else f" --config {quote(str(facts.config))}"
+        return problem("config", error, edit, f"{facts.command} config check{option}")
+    if live is not None and live.reload_refused is not None:
+        text = f"gpufan refused the last reload and uses the settings from before: {live.reload_refused}"
+        return problem("config", text, edit, "sudo systemctl reload gpufan")
+    cards = [card.info for card in facts.driver.cards]
+    if cards and (unmatched := settings.unmatched_tables(cards)):
+        return warning("config", unmatched[0], edit, f"{facts.command} list")
+    if settings.run_settings().dry_run:
+        return warning("config", f"{facts.config}: with dry_run = true gpufan sets no fans", edit)
+    if settings.path is None:
+        return ok("config", f"{facts.config} does not exist: the built-in settings apply")
+    return ok("config", f"{facts.config}: no error")
+
+
+def _snapshot(facts: Facts) -> Finding:
+    published = facts.published
+    run, restore = f"sudo {facts.command} run", f"sudo {facts.command} restore"
+    if error := facts.errors.get("published"):
+        return problem("snapshot", error, _RESTART)
+    if published is None:
+        if not facts.has_cards:
+            return ok("snapshot", "no gpufan is running")
+        if facts.service is not None and facts.service.is_active:
+            return problem(
+                "snapshot", f"the service is active, but {facts.runtime_folder} has no snapshot", _LOG, _RESTART
+            )
+        return warning("snapshot", "no gpufan is running, so the driver controls the fans", run)
+    snapshot, age_s = published.snapshot, facts.time_s - published.snapshot.time_s
+    if published.orphan:
+        text = f"process {snapshot.pid} ended without giving the fans back to the driver"
+        is_installed = facts.service is not None and facts.service.load == "loaded"
+        return problem("snapshot", text, restore, *([_RESTART] if is_installed else []))
+    if published.stale:
+        age = f"the snapshot is {age_s:.0f} s old"
+        if age_s < 0:
+            age = f"the clock was set back: the snapshot is {-age_s:.0f} s from the future"
+        end = f"sudo kill -9 {snapshot.pid}"
+        then = _RESTART if facts.service_controls_fans else restore
+        return problem("snapshot", f"{age}, so process {snapshot.pid} hangs", end, then)
+    if snapshot.dry_run:
+        return warning("snapshot", f"process {snapshot.pid} makes a dry run: it sets no fans", run)
+    does = "is alive" if snapshot.simulated_s is None else "simulates cards"
+    every = f"{snapshot.interval_s:g} s"
+    return ok("snapshot", f"process {snapshot.pid} {does}; gpufan {snapshot.version} publishes every {every}")

@@ -1,0 +1,36 @@
+"""Move the fans of each card to prove that they obey. The only part of the doctor that changes anything."""
+
+import os
+from pathlib import Path
+
+from gpufan.core.selection import select, split_controllable
+from gpufan.doctor.facts import Proof
+from gpufan.doctor.look import settings_source
+from gpufan.errors import GpufanError, NoPermission
+from gpufan.gpu.cards import open_cards
+from gpufan.service.proof import prove_card
+from gpufan.system.lock import controller_lock
+
+
+def prove_fans(runtime_folder: Path, config: Path | None) -> tuple[Proof, ...]:
+    """Move the fans of every card that gpufan would control, and give them back to the driver.
+
+    Raises NoPermission without root, InputError or DriverError, and GpufanError while another gpufan controls the fans.
+    """
+    if os.geteuid() != 0:
+        raise NoPermission("only root can move fans: run this with sudo")
+    settings = settings_source(config).read().run_settings()
+    proofs = []
+    with controller_lock(runtime_folder, lambda _: None):
+        cards = open_cards(settings.backend, settings.display, runtime_folder)
+        try:
+            usable, _ = split_controllable(select(cards.gpus, settings.gpus))
+            cards.start_x_server(usable)
+            for gpu in usable:
+                try:
+                    proofs.append(Proof(gpu.info.uuid, prove_card(gpu), obeyed=True))
+                except GpufanError as error:
+                    proofs.append(Proof(gpu.info.uuid, str(error), obeyed=False))
+        finally:
+            cards.close()
+    return tuple(proofs)

@@ -1,0 +1,20 @@
+"""The root folder of the box that the doctor examines. Tests put another folder in its place."""
+
+from pathlib import Path
+
+from gpufan.system.files import read_file
+
+ROOT = Path("/")
+
+
+def below_root(path: Path | str) -> Path:
+    """The place of the absolute `path` below the root folder."""
+    return ROOT / Path(path).relative_to("/")
+
+
+def text_of(path: Path) -> str:
+    """Content of a file; empty if it cannot be read."""
+    try:
+        return read_file(path).decode("utf-8", "replace")
+    except OSError:
+        return ""

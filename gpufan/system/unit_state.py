@@ -1,0 +1,88 @@
+"""The state of a systemd unit as values."""
+
+import re
+from dataclasses import dataclass
+
+from gpufan.system.systemctl import QUERY_TIMEOUT_S, unit_properties
+
+_KEYS = (
+    *("LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "StatusText", "StateChangeTimestamp"),
+    *("MainPID", "NRestarts", "User", "CapabilityBoundingSet", "ExecStart", "DropInPaths", "NeedDaemonReload"),
+)
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """A unit in systemd's own words (org.freedesktop.systemd1(5)); a property that it does not report is empty."""
+
+    name: str
+    load: str
+    active: str
+    sub: str = ""
+    file_state: str = ""
+    result: str = ""
+    status: str = ""
+    """The last status that the daemon reported."""
+    since: str = ""
+    """Local time of the last change of state."""
+    pid: int = 0
+    restarts: int = 0
+    user: str = ""
+    capabilities: tuple[str, ...] = ()
+    """Those that the unit may have; empty if systemd does not report them."""
+    command: str = ""
+    drop_ins: str = ""
+    needs_reload: bool = False
+    """Whether its files changed after systemd read them."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether systemd finds a file of the unit."""
+        return self.load != "not-found"
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether the unit is linked to /dev/null, so that nothing can start it."""
+        return "masked" in (self.load, self.file_state)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the unit runs."""
+        return self.active in ("active", "reloading", "refreshing")
+
+    @property
+    def starts_at_boot(self) -> bool:
+        """Whether the unit is enabled."""
+        return self.file_state in ("enabled", "enabled-runtime")
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its last run ended with an error."""
+        return self.active == "failed" or self.result not in ("", "success")
+
+
+def unit_state(name: str, limit_s: float | None = None) -> UnitState:
+    """The present state of a unit; systemd has `limit_s` to answer, by default 4 s. Raises GpufanError."""
+    found = unit_properties(name, *_KEYS, limit_s=QUERY_TIMEOUT_S if limit_s is None else limit_s)
+    command = re.search(r"argv\[\]=(.*?) ;", found["ExecStart"])
+    return UnitState(
+        name=name,
+        load=found["LoadState"],
+        active=found["ActiveState"],
+        sub=found["SubState"],
+        file_state=found["UnitFileState"],
+        result=found["Result"],
+        status=found["StatusText"],
+        since=found["StateChangeTimestamp"],
+        pid=_number(found["MainPID"]),
+        restarts=_number(found["NRestarts"]),
+        user=found["User"],
+        capabilities=tuple(found["CapabilityBoundingSet"].split()),
+        command=command[1] if command else "",
+        drop_ins=found["DropInPaths"],
+        needs_reload=found["NeedDaemonReload"] == "yes",
+    )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0

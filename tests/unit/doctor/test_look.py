@@ -1,0 +1,101 @@
+"""What the doctor finds in files below a root folder of the test."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpufan.doctor import look, root_folder
+from gpufan.doctor.facts import Rival, XServer
+from gpufan.doctor.look_processes import autostarts, rivals, x_servers
+from gpufan.doctor.look_xorg import xorg_files
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(root_folder, "ROOT", tmp_path)
+    return tmp_path
+
+
+def process(root: Path, pid: int, *words: str, cgroup: str = "0::/user.slice/x.scope\n") -> None:
+    (root / f"proc/{pid}").mkdir(parents=True)
+    (root / f"proc/{pid}/cmdline").write_text("\0".join(words) + "\0")
+    (root / f"proc/{pid}/cgroup").write_text(cgroup)
+
+
+def test_rivals_are_found_with_their_units(tmp_path: Path) -> None:
+    process(tmp_path, 5, "python3", "/usr/bin/coolgpus", cgroup="0::/system.slice/fans.service\n")
+    process(tmp_path, 40, "/usr/bin/lactd", "daemon", cgroup="1:name=systemd:/\n0::/system.slice/lactd.service\n")
+    process(tmp_path, 300, "/usr/bin/python3", "/usr/bin/gwe")
+    process(tmp_path, 301, "bash", "/home/a/nfancurve/temp.sh")
+    assert rivals() == (
+        Rival("coolgpus", "fans.service", 5, True),
+        Rival("LACT", "lactd.service", 40, False),
+        Rival("GreenWithEnvy", None, 300, False),
+        Rival("nfancurve", None, 301, True),
+    )
+
+
+def test_a_program_with_a_rival_among_its_arguments_is_no_rival(tmp_path: Path) -> None:
+    process(tmp_path, 5, "vim", "coolgpus")
+    process(tmp_path, 6, "grep", "-r", "lactd")
+    (tmp_path / "proc/7").mkdir()  # a thread of the kernel, or gone
+    assert rivals() == ()
+
+
+def test_x_servers_of_gpufan_differ_from_others(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process(tmp_path, 5, "/usr/lib/xorg/Xorg", ":0", "-seat", "seat0")
+    process(tmp_path, 6, "/usr/bin/Xorg", ":90", "-config", f"{run}/own-xserver/xorg.conf")
+    assert x_servers(run) == (XServer(5, ":0", False), XServer(6, ":90", True))
+
+
+@pytest.mark.parametrize(
+    ("entry", "rc", "counts"),
+    [
+        ("Exec=nvidia-settings -l", "0/GPUFanControlState=1\n", True),
+        ("Exec=nvidia-settings -l", "0/XVideoSyncToDisplay=1\n", False),
+        ("Exec=nvidia-settings -a [fan:0]/GPUTargetFanSpeed=60", "", True),
+        ("Exec=nvidia-settings -l\nHidden=true", "0/GPUFanControlState=1\n", False),
+        ("Exec=firefox", "0/GPUFanControlState=1\n", False),
+    ],
+)
+def test_an_autostart_of_nvidia_settings_is_found_if_it_sets_fans(
+    tmp_path: Path, entry: str, rc: str, counts: bool
+) -> None:
+    folder = tmp_path / "home/alice/.config/autostart"
+    folder.mkdir(parents=True)
+    (folder / "x.desktop").write_text(f"[Desktop Entry]\n{entry}\n")
+    (tmp_path / "home/alice/.nvidia-settings-rc").write_text(rc)
+    assert bool(autostarts()) is counts
+
+
+def test_coolbits_are_found_in_every_file_of_x(tmp_path: Path) -> None:
+    for path, text in (
+        (
+            "etc/X11/xorg.conf",
+            'Section "Device"\nIdentifier "a"\nDriver "nvidia"\nOption "Cool Bits" "8"\nEndSection\n',
+        ),
+        ("etc/X11/xorg.conf.d/20.conf", 'Section "OutputClass"\nIdentifier "b"\nOption "Coolbits" "28"\nEndSection\n'),
+        ("usr/share/X11/xorg.conf.d/10.conf", 'Section "Device'),
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    files = {file.path: file for file in xorg_files([])}
+    assert files["/etc/X11/xorg.conf"].coolbits == ((4, "8"),)
+    assert files["/etc/X11/xorg.conf.d/20.conf"].coolbits == ((3, "28"),)
+    assert "quote is not closed" in (files["/usr/share/X11/xorg.conf.d/10.conf"].error or "")
+
+
+@pytest.mark.parametrize("program", ["gpufan", "elsewhere/gpufan", "pytest"])
+def test_the_command_in_remedies_works_after_sudo(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("gpufan", "elsewhere/gpufan"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(look, "_SUDO_PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / program)])
+    expected = {"gpufan": "gpufan", "elsewhere/gpufan": f"{tmp_path}/elsewhere/gpufan"}
+    assert look.command() == expected.get(program, f"{sys.executable} -m gpufan")
