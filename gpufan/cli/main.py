@@ -63,7 +63,7 @@ def _print_versions(context: click.Context, _parameter: click.Parameter, is_aske
     is_eager=True,
     expose_value=False,
     callback=_print_versions,
-    help="Show the versions of gpufan, the driver, its Python binding and Python.",
+    help="Show all versions.",
 )
 def cli() -> None:
     """Fan control for NVIDIA cards: cool, quiet, and never left standing still.

@@ -31,7 +31,7 @@ def _address(text: str) -> tuple[str, int]:
     "--textfile", metavar="FILE.prom", help="Write to this file instead, for the textfile collector of node_exporter."
 )
 @click.option(
-    "--every", "every_s", type=options.FloatRange(1, 3600), metavar="SECONDS", default=15.0, help="Time between writes."
+    "--every", "every_s", type=options.FloatRange(1, 3600), metavar="SECONDS", default=15, help="Time between writes."
 )
 @click.option("--once", is_flag=True, help="Write the file once, and end.")
 @options.runtime_dir

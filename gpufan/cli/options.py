@@ -115,15 +115,11 @@ backend = click.option(
     help="How fans are set; auto uses NVML for every card where that works, and X for the others.",
 )
 display = click.option(
-    "--display",
-    metavar=":N",
-    envvar="GPUFAN_DISPLAY",
-    show_default="start an X server when needed",
-    help="Use this running X server, with the cookie in XAUTHORITY.",
+    "--display", metavar=":N", envvar="GPUFAN_DISPLAY", show_default="start one if needed", help="Use this X server."
 )
 config = file("--config", "config_path", show_default=f"{DEFAULT_PATH}, if it exists", help="The settings file.")
 runtime_dir = file(
-    "--runtime-dir", envvar="GPUFAN_RUNTIME_DIR", metavar="FOLDER", default=RUNTIME_FOLDER, help="Folder of snapshots."
+    "--runtime-dir", envvar="GPUFAN_RUNTIME_DIR", metavar="FOLDER", default=RUNTIME_FOLDER, help="Folder of live state."
 )
 simulate = click.option(
     "--simulate",

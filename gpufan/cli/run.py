@@ -32,7 +32,7 @@ def _time_scale(text: str) -> float:
 def _number(flag: str, key: str, metavar: str, help: str) -> Callable[[Any], Any]:
     """An option that sets `key`, with the bounds and the default that the settings file has."""
     kind = options.FloatRange(*limits(key))
-    return click.option(flag, key, type=kind, metavar=metavar, default=getattr(DEFAULTS, key), help=help)
+    return click.option(flag, key, type=kind, metavar=metavar, default=f"{getattr(DEFAULTS, key):g}", help=help)
 
 
 @click.command(

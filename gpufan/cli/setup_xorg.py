@@ -16,7 +16,7 @@ from gpufan.xorg import setup
 
 @click.command("setup-xorg", cls=Command)
 @options.file("--output", default="/etc/X11/xorg.conf", help="The file to create or change.")
-@click.option("--coolbits", type=click.IntRange(1, 31), default=4, help="Coolbits to set; 4 allows fan control.")
+@click.option("--coolbits", type=click.IntRange(1, 31), metavar="N", default=4, help="Coolbits; 4 allows fan control.")
 @click.option("--edid", is_flag=True, help="Simulate a monitor, for an X server that does not start without one.")
 @click.option("--dry-run", is_flag=True, help="Show the difference and change nothing.")
 @click.option("--restore", is_flag=True, help="Restore the file as it was before the first run.")

@@ -28,12 +28,7 @@ from gpufan.tune.show import panels, print_config, print_outcomes, print_proposa
 @options.curve("curves", multiple=True, help="A curve to compare. Repeatable.")
 @options.target("targets_c", multiple=True, help="A target temperature to compare. Repeatable.")
 @click.option("--profile", type=click.Choice(options.PROFILES), default="dual-1080ti", help="The simulated machine.")
-@options.file(
-    "--fitted",
-    "recording",
-    metavar="RECORDING",
-    help="Simulate the cards in this recording of `gpufan run --record` instead, as `gpufan tune` learns them.",
-)
+@options.file("--fitted", "recording", metavar="RECORDING", help="Simulate the cards of this recording instead.")
 @options.gpu
 @options.workload(show_default="epochs, or the recorded power", help="The load of the cards.")
 @click.option("--inlet", "inlet_c", type=options.FloatRange(0, 60), metavar="°C", help="Temperature of the inlet air.")
@@ -53,19 +48,18 @@ def simulate(
     """Compare curves and targets on simulated cards: how hot, how loud, how restless.
 
     The comparison includes the default curve and the driver's own control. With several cards, the result is that of
-    the worst card, and the sound of all together. Nothing of this machine is touched.
+    the worst card, and the sound of all together. A RECORDING is a file of `gpufan run --record`; its cards are
+    simulated as `gpufan tune` learns them. Nothing of this machine is touched.
     """
-    if recording is None:
-        options.refuse(["gpus"], "goes with --fitted: add that, or leave it out")
-    else:
-        options.refuse(["profile"], "and --fitted exclude each other: leave out one")
     if duration_s > 24 * 3600:
         raise InputError("--duration: at most a day can be simulated")
     if output is not None:
         plot.check_output(output)
     if recording is None:
+        options.refuse(["gpus"], "goes with --fitted: add that, or leave it out")
         make_box = boxes.simulated_boxes(profile, workload, inlet_c)
     else:
+        options.refuse(["profile"], "and --fitted exclude each other: leave out one")
         make_box = boxes.fitted_boxes(recording, gpus, workload if options.is_given("workload") else None, inlet_c)
     compared = settings_to_compare(curves, targets_c)
     outcomes = [replay(make_box(), name, settings, duration_s) for name, settings in compared.items()]
@@ -77,16 +71,11 @@ def simulate(
 @click.command(cls=Command)
 @click.argument("recording", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--minutes", type=options.FloatRange(1, 24 * 60), default=10, help="How long to watch, without a recording."
+    "--minutes", type=options.FloatRange(1, 24 * 60), metavar="N", default=10, help="Time to watch without a recording."
 )
 @options.gpu
 @click.option(
-    "--limit",
-    "limit_c",
-    type=options.FloatRange(50, 85),
-    metavar="°C",
-    default=80,
-    help="Highest temperature that the proposal may reach.",
+    "--limit", "limit_c", type=options.FloatRange(50, 85), metavar="°C", default=80, help="Highest temperature allowed."
 )
 @options.plot
 @options.simulate

@@ -1,10 +1,10 @@
 """What `list`, `status` and a simulated run print when they are done."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]]) -> None:
     """Print a paragraph for each card; a reading of None stands for a card that does not answer."""
     for info, reading in cards:
-        click.echo(f"{info.index}  {info.name}")
+        print(f"{info.index}  {info.name}")
         if reading is None:
-            click.echo("   it does not answer: look for Xid in `dmesg`; a reboot may bring it back")
+            print("   it does not answer: look for Xid in `dmesg`; a reboot may bring it back")
             continue
         rows = [
             ("UUID", info.uuid),
@@ -38,7 +38,7 @@ def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]]) -> None:
             ("control", _control(info)),
         ]
         for name, text in rows:
-            click.echo(f"   {name:9}{text}")
+            print(f"   {name:9}{text}")
 
 
 def _control(info: GpuInfo) -> str:
@@ -54,15 +54,15 @@ def print_status(path: Path, *, as_json: bool) -> None:
     """Print the snapshot in `path`. Raises GpufanError if there is none, or if it is stale."""
     taken = snapshot.read(path)
     if as_json:
-        click.echo(msgspec.json.encode(taken))
+        print(msgspec.json.encode(taken).decode())
     else:
         dry = ", dry run" if taken.dry_run else ""
-        click.echo(f"gpufan {taken.version}, process {taken.pid}, every {taken.interval_s:g} s{dry}")
+        print(f"gpufan {taken.version}, process {taken.pid}, every {taken.interval_s:g} s{dry}")
         if taken.reload_refused is not None:
-            click.echo(refused_settings(taken.reload_refused))
+            print(refused_settings(taken.reload_refused))
         for gpu in taken.gpus:
-            click.echo(card_line(gpu))
-            click.echo(f"  {_details(gpu)}")
+            print(card_line(gpu))
+            print(f"  {_details(gpu)}")
     complaint = snapshot.complaint(taken)
     if complaint is not None:
         raise GpufanError(complaint)
@@ -91,15 +91,15 @@ def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
 
     With `keys`, print those alone, and what they mean.
     """
-    click.echo(f"file: {settings.path or f'none ({DEFAULT_PATH} is not there)'}")
+    print(f"file: {settings.path or f'none ({DEFAULT_PATH} is not there)'}")
     shown = [key for key in config.RUN_KEYS if not keys or key in keys]
     _print_values("every card", [(key, settings.resolve(key)) for key in shown])
     for number, table in enumerate(settings.tables, 1):
         heading = f"[[gpu]] {number}, cards that match {config.toml(table.match)}"
         _print_values(heading, [(key, settings.resolve(key, [number])) for key in shown if key in config.CARD_KEYS])
     for key in keys:
-        click.echo()
-        click.echo(click.wrap_text(f"{key}: {config.about(key)}", 80, subsequent_indent="  "))
+        print()
+        print(textwrap.fill(f"{key}: {config.about(key)}", 80, subsequent_indent="  "))
 
 
 def _print_values(heading: str, values: Sequence[tuple[str, Value]]) -> None:
@@ -107,9 +107,9 @@ def _print_values(heading: str, values: Sequence[tuple[str, Value]]) -> None:
         return
     rows = [(key, config.shown(key, value), origin) for key, (value, origin) in values]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    click.echo(f"\n{heading}")
+    print(f"\n{heading}")
     for key, text, origin in rows:
-        click.echo(f"  {key:{widths[0]}}  {text:{widths[1]}}  {origin}")
+        print(f"  {key:{widths[0]}}  {text:{widths[1]}}  {origin}")
 
 
 def _details(gpu: GpuState) -> str:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import click
 import msgspec
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
@@ -318,7 +317,7 @@ class JsonView:
     def show(self, look: Look) -> None:
         """Write the snapshot if it is another than the last one."""
         if look.snapshot is not None and look.snapshot != self._last:
-            click.echo(msgspec.json.encode(look.snapshot))
+            print(msgspec.json.encode(look.snapshot).decode(), flush=True)
         self._last = look.snapshot
 
     def close(self) -> None:

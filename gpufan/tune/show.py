@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 
-import click
 from rich.console import Console
 from rich.table import Table
 
@@ -43,23 +42,23 @@ def print_proposal(proposal: Proposal) -> None:
     card, console = proposal.fit.card, Console()
     temperatures_c = [reading.temperature_c for reading in card.readings]
     seen = f"{min(temperatures_c):g}..{max(temperatures_c):g} °C"
-    click.echo(f"{card.label}: {len(temperatures_c)} readings in {card.seconds / 60:.0f} min, {seen}\n")
+    print(f"{card.label}: {len(temperatures_c)} readings in {card.seconds / 60:.0f} min, {seen}\n")
     _print_fit(proposal.fit)
     for gap in gaps(proposal.fit):
         console.print(f"note: {gap}", markup=False, highlight=False)
-    click.echo()
+    print()
     _print_candidates(proposal.candidates)
-    click.echo()
+    print()
     console.print(proposal.reason, markup=False, highlight=False)
-    click.echo()
+    print()
 
 
 def print_config(proposals: Sequence[Proposal]) -> None:
     """Print the lines for the settings file that apply the proposals, and where they belong."""
     changes = [proposal.config() for proposal in proposals if proposal.best is not None]
     if changes:
-        click.echo(f"for {DEFAULT_PATH}, and then `sudo systemctl reload gpufan`:\n")
-        click.echo("\n".join(changes), nl=False)
+        print(f"for {DEFAULT_PATH}, and then `sudo systemctl reload gpufan`:\n")
+        print("\n".join(changes), end="")
 
 
 def panels(outcomes: Sequence[Outcome], limit_c: float, card: str = "") -> list[Panel]:
