@@ -43,3 +43,9 @@ def test_help_loads_none_of_the_commands_that_it_lists() -> None:
     ours = {"gpufan.cli", "gpufan.cli.main", "gpufan.cli.command", "gpufan.errors"}
     assert {name for name in loaded if name.startswith("gpufan.") and not name.startswith("gpufan.system")} == ours
     assert not loaded & {"jinja2", "msgspec", "pynvml", "rich", "sqlite3"}
+
+
+def test_no_command_needs_an_extra_before_it_runs() -> None:
+    loaded = loaded_by("gpufan.cli.man", then="gpufan.cli.man.page('gpufan.1')")
+    assert "gpufan.cli.tune" in loaded
+    assert not loaded & {"matplotlib", "numpy", "prometheus_client", "scipy"}
