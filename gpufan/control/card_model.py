@@ -64,8 +64,10 @@ class ModelTunables:
 
 TUNABLES = ModelTunables()
 
-_LOWEST_DUTY = 0.05
-"""Below this share of full duty the resistance is that of this duty."""
+
+def _over_half(duty_percent: float) -> float:
+    """The duty over half duty. A duty below 5 % counts as 5 %, so that the resistance stays finite."""
+    return max(duty_percent, 5.0) / 50
 
 
 class Learnt(NamedTuple):
@@ -108,10 +110,6 @@ class CardModel:
             (self._x[_FLOW], self._x[_EXPONENT], self._x[_CAPACITY], self._x[_DIE]), (flow, exponent, capacity, die)
         )
 
-    def die_c(self, power_w: float) -> float:
-        """Temperature of a die that has settled at `power_w`, without the noise of readings, °C."""
-        return self._x[_SINK] + self._x[_DIE] * power_w
-
     @property
     def growth_s(self) -> float:
         """Time in which the quietest way to a limit raises the duty by a factor of e, s.
@@ -120,11 +118,6 @@ class CardModel:
         the duty follows the costate to the power 1 / (5 - exponent).
         """
         return (5 - self._x[_EXPONENT]) * self.resistance(50) * self.capacity
-
-    @property
-    def inlet_c(self) -> float:
-        """Temperature of the air that the card takes in, °C."""
-        return self._x[_INLET]
 
     @property
     def capacity(self) -> float:
@@ -137,8 +130,8 @@ class CardModel:
 
     def resistance(self, duty_percent: float) -> float:
         """Thermal resistance from heatsink to inlet air, K/W."""
-        relative = max(duty_percent / 100, _LOWEST_DUTY) / 0.5
-        return thermal_resistance(self.tunables.resistance_floor, self._flow_at_half, self._x[_EXPONENT], relative)
+        floor, exponent = self.tunables.resistance_floor, self._x[_EXPONENT]
+        return thermal_resistance(floor, self._flow_at_half, exponent, _over_half(duty_percent))
 
     def power(self, temperature_c: float, duty_percent: float) -> float:
         """Constant power in W at which the die stays at `temperature_c`."""
@@ -179,7 +172,6 @@ class CardModel:
         changes only one row of the covariance.
         """
         x, p, tunables = self._x, self._p, self.tunables
-        relative = max(duty_percent / 100, _LOWEST_DUTY) / 0.5
         resistance, capacity = self.resistance(duty_percent), self.capacity
         flow_w = (x[_SINK] - x[_INLET]) / resistance
         share = remaining_share(elapsed_s, resistance * capacity)
@@ -189,7 +181,7 @@ class CardModel:
             share,
             1 - share,
             by_resistance,
-            -by_resistance * math.log(relative),
+            -by_resistance * math.log(_over_half(duty_percent)),
             -elapsed_s * (power_w - flow_w) / capacity,
             0.0,
         )

@@ -1,11 +1,11 @@
 """`gpufan run --simulate`: the same workers on the cards of a simulated box, in simulated time."""
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gpufan import __version__
 from gpufan.config.settings import Source
@@ -14,14 +14,12 @@ from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.publish import OpenView, Publish, recording, snapshot_file
 from gpufan.daemon.run import named_by, warn_unmatched
 from gpufan.daemon.snapshot_file import snapshot_now
+from gpufan.daemon.summary import CardSummary
 from gpufan.daemon.worker import Worker
 from gpufan.daemon.workers import make_workers
+from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.system.lock import controller_lock
 from gpufan.system.signals import StopInbox
-
-if TYPE_CHECKING:
-    from gpufan.daemon.summary import CardSummary
-    from gpufan.gpu.simulated import SimulatedBox
 
 
 @dataclass(frozen=True)
@@ -40,14 +38,11 @@ def run_simulation(
     record: Path | None,
     options: SimulationOptions,
     open_view: OpenView,
-) -> list[tuple[str, "CardSummary"]]:
+) -> list[tuple[str, CardSummary]]:
     """Control the cards of a simulated box, and touch nothing of this machine. Returns label and summary of each card.
 
     Without a `runtime_folder` there is neither lock nor snapshot, without `record` no recording. Raises InputError.
     """
-    from gpufan.daemon.summary import CardSummary
-    from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
-
     inbox = StopInbox()
     inbox.catch_signals()
     settings = source.read()
@@ -81,15 +76,15 @@ def run_simulation(
 
 
 def simulate(
-    box: "SimulatedBox",
+    box: SimulatedBox,
     workers: Sequence[Worker],
     sinks: Sequence[Publish],
     inbox: StopInbox,
     *,
-    interval_s: float,
     duration_s: float | None,
-    time_scale: float,
-    dry_run: bool,
+    interval_s: float = 1.0,
+    time_scale: float = math.inf,
+    dry_run: bool = False,
 ) -> None:
     """Run `workers` one after the other over a simulated box, `time_scale` simulated seconds per second."""
     start_s = time.monotonic()

@@ -53,14 +53,6 @@ def simulated_rows(profile: str, duration_s: float) -> list[Row]:
     """Rows of a simulated box in training, under the default curve."""
     found: list[Row] = []
     box = SimulatedBox(PROFILES[profile], WORKLOADS["epochs"])
-    simulate(
-        box,
-        make_workers(box.gpus, lambda _: CardSettings()),
-        [lambda snapshot: found.extend(rows(snapshot))],
-        StopInbox(),
-        interval_s=1.0,
-        duration_s=duration_s,
-        time_scale=math.inf,
-        dry_run=False,
-    )
+    workers = make_workers(box.gpus, lambda _: CardSettings())
+    simulate(box, workers, [lambda snapshot: found.extend(rows(snapshot))], StopInbox(), duration_s=duration_s)
     return found

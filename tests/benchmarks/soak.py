@@ -7,7 +7,6 @@ own.
 """
 
 import json
-import math
 import os
 import re
 import sys
@@ -54,10 +53,7 @@ def soak(folder: Path, ticks: int) -> dict[str, int]:
             workers,
             [report.publish, SnapshotFile(folder / "state.json").write, watch],
             StopInbox(),
-            interval_s=1,
             duration_s=WARM_UP_TICKS + ticks,
-            time_scale=math.inf,
-            dry_run=False,
         )
         report.close()
     (memory_kb, descriptors), (memory_end_kb, descriptors_end) = sizes

@@ -36,6 +36,21 @@ def taught(plant: Plant, seconds: int = 1500, learnt: Learnt | None = None) -> C
     return model
 
 
+def sink_c(model: CardModel) -> float:
+    """Estimated temperature of the heatsink, °C."""
+    return model._x[0]
+
+
+def inlet_c(model: CardModel) -> float:
+    """Estimated temperature of the inlet air, °C."""
+    return model._x[1]
+
+
+def die_k(model: CardModel, power_w: float) -> float:
+    """How much the die is warmer than the heatsink at a steady `power_w`, K."""
+    return model.learnt.values[3] * power_w
+
+
 def hot_model() -> CardModel:
     """One whose card is at 75 °C under 200 W."""
     model = CardModel()
@@ -44,12 +59,12 @@ def hot_model() -> CardModel:
 
 
 def highest_c(model: CardModel, powers_w: list[float], duty: float) -> float:
-    """Highest temperature of the die at the end of a step, if `duty` stays."""
-    sink_c, highest_c = model.die_c(0), -math.inf
+    """Highest temperature of the die at the end of a step, at constant `duty`."""
+    now_c, highest_c = sink_c(model), -math.inf
     for power_w in powers_w:
-        end_c = model.inlet_c + power_w * model.resistance(duty)
-        sink_c = end_c + (sink_c - end_c) * math.exp(-STEP_S / (model.resistance(duty) * model.capacity))
-        highest_c = max(highest_c, sink_c + model.die_c(power_w) - model.die_c(0))
+        end_c = inlet_c(model) + power_w * model.resistance(duty)
+        now_c = end_c + (now_c - end_c) * math.exp(-STEP_S / (model.resistance(duty) * model.capacity))
+        highest_c = max(highest_c, now_c + die_k(model, power_w))
     return highest_c
 
 
@@ -86,12 +101,12 @@ def test_the_heatsink_is_soon_known_whether_or_not_the_card_had_just_begun_to_wo
         card.advance(0.5)
         card.advance(0.5)
         model.learn(1, card.read().temperature_c or 0, 230, card.speed_percent)
-    assert model.die_c(0) == pytest.approx(card.sink_c, abs=2)
-    assert model.inlet_c > 20
+    assert sink_c(model) == pytest.approx(card.sink_c, abs=2)
+    assert inlet_c(model) > 20
 
 
 def test_the_air_that_a_card_takes_in_is_learnt() -> None:
-    assert taught(PLANTS["warm"]).inlet_c - taught(PLANTS["nominal"]).inlet_c == pytest.approx(11, abs=2.5)
+    assert inlet_c(taught(PLANTS["warm"])) - inlet_c(taught(PLANTS["nominal"])) == pytest.approx(11, abs=2.5)
 
 
 def test_what_was_learnt_is_less_in_doubt_than_before() -> None:
@@ -204,8 +219,7 @@ def test_a_lower_duty_will_do_where_it_grows_than_where_it_stays() -> None:
 
 def test_a_heatsink_is_as_cool_as_a_jump_of_power_asks_for() -> None:
     model = hot_model()
-    sink_c = model.sink_for_jump_c(82, 200, 100)
-    assert sink_c + model.die_c(200) - model.die_c(0) == pytest.approx(82)
+    assert model.sink_for_jump_c(82, 200, 100) + die_k(model, 200) == pytest.approx(82)
 
 
 def test_no_heatsink_is_kept_cool_for_more_than_full_fans_can_hold() -> None:
@@ -216,5 +230,5 @@ def test_no_heatsink_is_kept_cool_for_more_than_full_fans_can_hold() -> None:
 
 def test_a_limit_of_the_heatsink_holds_whatever_the_die_may() -> None:
     model = hot_model()
-    assert model.stays_under(200, [0.0], 100, sink_limit_c=model.die_c(0))
-    assert not model.stays_under(200, [200.0] * 40, 23, sink_limit_c=model.die_c(0) - 5)
+    assert model.stays_under(200, [0.0], 100, sink_limit_c=sink_c(model))
+    assert not model.stays_under(200, [200.0] * 40, 23, sink_limit_c=sink_c(model) - 5)
