@@ -1,10 +1,10 @@
-"""Benchmarks: each compares with peers or a bound in the same run, and prints a table."""
+"""Benchmarks. Each compares gpufan with other programs or with a bound in the same run, and prints a table."""
 
 from collections.abc import Sequence
 
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table that reads well as it is and in a README; all columns but text ones to the right."""
+    """A table in Markdown, aligned as text too; columns of numbers are right-aligned."""
     widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
     numeric = [all(row[i][:1].isdigit() or row[i][:1] in "-" for row in rows) for i in range(len(headings))]
 

@@ -1,9 +1,9 @@
-"""How quiet one could be at best: perfect foresight by dynamic programming, for one card that shares no air.
+"""The bound for one card that shares no air: the least sound with perfect foresight, by dynamic programming.
 
-It knows the card and every watt of the hour to come. It may raise the duty at once and lower it by two points a
-second, every change has its price, and it has the least mean of rpm^5, price included, among all ways to keep the
-temperature under a limit. That temperature is the heatsink's plus what the load, without its noise, puts the die above
-it: the noise moves the die by a degree or two for a second, which no fan can help, so no law is judged by it.
+The plan knows the card and the power of the hour to come. It may raise the duty at once and lower it by two points a
+second, and each change has a price. Of all plans that stay under a temperature limit it has the least mean of rpm^5,
+price included. The temperature is that of the heatsink plus the rise of the die under the load without its noise. The
+noise moves the die by a degree or two for a second, and no fan can prevent that, so no law is judged by it.
 """
 
 import math
@@ -21,14 +21,14 @@ from tests.benchmarks import family
 STEP_S = 5
 
 FALL_PERCENT_PER_S = 2.0
-"""As in gpufan's own laws."""
+"""The same as in gpufan's laws."""
 
 CHANGE_PRICE_S = 0.08
-"""A point of change costs as much as so many seconds at full speed. Without a price the plan swings with every short
-job, for half a decibel; with it, it finds the one duty that serves a row of them."""
+"""Price of a change by one point: the sound energy of this time at full speed, s. Without a price the plan swings with
+every short job, to gain half a decibel; with a price it finds one duty for a series of them."""
 
 LIMITS_C = (28, 36, 44, 60, 68, 72, 76, 80, 84)
-"""Limits to find bounds for, °C; in between they are interpolated. From 84 on cards drop their clocks."""
+"""Limits with a bound, °C; bounds between them are interpolated. From 84 °C cards lower their clocks."""
 
 Array = NDArray[np.float64]
 
@@ -38,12 +38,12 @@ class Plan:
     """The quietest hour under a limit."""
 
     duties: Array
-    """Percent, one for each step."""
+    """Duty of each step, percent."""
     full_scale_rpm: float
 
     @property
     def energy(self) -> float:
-        """Mean energy of the sound, as a share of that at full speed."""
+        """Mean sound energy, as a share of that at full speed."""
         return float(np.mean((self.duties / 100) ** 5))
 
     @property
@@ -53,13 +53,13 @@ class Plan:
 
     @property
     def cost(self) -> float:
-        """What the plan has the least of: the energy and the price of all changes."""
+        """The cost that the plan minimises: the energy and the price of all changes."""
         changes = np.abs(np.diff(self.duties)).sum()
         return self.energy + CHANGE_PRICE_S * float(changes) / (len(self.duties) * STEP_S)
 
     @property
     def swings(self) -> int:
-        """As the benchmark counts them for laws."""
+        """Number of swings, counted as for laws."""
         swings = Swings()
         for duty in self.duties:
             swings.add(float(duty))
@@ -71,24 +71,24 @@ class Bound:
     """The least sound at every limit, for one box and one workload."""
 
     lowest_c: float
-    """The lowest limit that can be kept at all: the peak with full fans, °C."""
+    """The lowest limit that is possible: the peak with full fans, °C."""
     limits_c: Sequence[float]
     sounds_db: Sequence[float]
     swings: Sequence[int]
 
     def sound_db_at(self, limit_c: float) -> float:
-        """dB(A); infinite where full fans break the limit. Under the first limit it stays what it is there."""
+        """Sound in dB(A); infinite if full fans exceed the limit. Below the first limit it is constant."""
         if limit_c < self.lowest_c - 0.1 or not self.limits_c:
             return math.inf
         return float(np.interp(limit_c, self.limits_c, self.sounds_db))
 
     def swings_at(self, limit_c: float) -> int:
-        """Swings at the limit next to it."""
+        """Swings at the nearest limit."""
         return min(zip(self.limits_c, self.swings, strict=True), key=lambda at: abs(at[0] - limit_c), default=(0, 0))[1]
 
 
 class DieOffset:
-    """What the load alone, without its noise, puts the die above the heatsink, as the simulated card models it."""
+    """Rise of the die over the heatsink under the load without its noise, as in the simulated card."""
 
     def __init__(self, plant: Plant, workload: Workload) -> None:
         self._plant = plant
@@ -96,7 +96,7 @@ class DieOffset:
         self.kelvin = 0.0
 
     def advance(self, now_s: float, seconds: float) -> None:
-        """Let `seconds` pass from `now_s` on."""
+        """Let `seconds` pass from `now_s`."""
         plant = self._plant
         asked_w = min(max(self._workload(now_s), 8.0), plant.power_limit_w)
         end_k = asked_w * plant.die_resistance
@@ -105,16 +105,16 @@ class DieOffset:
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """What a card has to work at, and what that does to its die."""
+    """The load of one card for an hour."""
 
     powers_w: Array
-    """Of each step, noise included."""
+    """Power of each step, noise included."""
     offsets_k: Array
-    """Of the die over the heatsink, at every step's beginning and at the end."""
+    """Rise of the die over the heatsink, at the beginning of each step and at the end."""
 
 
 def hour(plant: Plant, workload: Workload, seed: int, seconds: int = family.HOUR_S, card: int = 0) -> Hour:
-    """What card number `card` of a box of that seed draws, as long as it does not drop its clocks."""
+    """The load of card number `card` of a box with `seed`, without lowered clocks."""
     gpu = SimulatedGpu(card, "card", replace(plant, target_c=1e6, slowdown_c=10**6), workload, seed)
     offset = DieOffset(plant, workload)
     powers_w, offsets_k = [], [0.0]
@@ -130,11 +130,11 @@ def hour(plant: Plant, workload: Workload, seed: int, seconds: int = family.HOUR
 
 
 class Problem:
-    """One card and its hour. Several limits are solved at once: the first axis of most arrays is the limit's.
+    """One card and its hour. Several limits are solved at once; the limit is the first axis of most arrays.
 
-    Heatsink temperatures are a grid of their own at each step: from what full fans would have brought it to, to the
-    hottest that full fans can still keep to the limit from there on. So every point of the grid has a finite cost.
-    Grids are finer towards the top, where most of the hour is spent.
+    Each step has its own grid of heatsink temperatures. It goes from the temperature that full fans would have reached
+    to the highest from which full fans can still hold the limit. So each point of the grid has a finite cost. The grid
+    is finer near the top, where the card is most of the hour.
     """
 
     def __init__(
@@ -149,11 +149,11 @@ class Problem:
         burden: Array | float = 0.0,
         dilution_exponent: float = 0.0,
     ) -> None:
-        """The grid has so many `temperatures`, and duties `spacing` points apart: like laws, it has whole percents.
+        """The grid has `temperatures` points, and duties `spacing` points apart: whole percents by default, as in laws.
 
-        `price_s` is what `CHANGE_PRICE_S` says. `warming_k` is what a neighbour adds to the air at each step, and
-        `burden` what each W that leaves the card at half duty costs a neighbour then, in shares of the energy of a
-        step at full speed.
+        `price_s` is described at `CHANGE_PRICE_S`. `warming_k` is the warming of the inlet air by a neighbour at each
+        step. `burden` is the cost for a neighbour of each W that leaves the card at half duty, as a share of the energy
+        of a step at full speed.
         """
         self.plant = plant
         self.load = load
@@ -174,11 +174,11 @@ class Problem:
         self._exhaust = np.array([dilution(d, dilution_exponent) for d in self.duty]) / rest
 
     def peaks_c(self) -> Array:
-        """The peak at each duty, held for the hour."""
+        """The peak at each constant duty, °C."""
         return np.max(self._constant() + self.load.offsets_k[:, None], axis=0)
 
     def exhaust_w(self, duties: Array) -> Array:
-        """Heat that leaves the card at each step of a plan, as if at half duty, W."""
+        """Heat that leaves the card at each step of a plan, converted to half duty, W."""
         sink_c, result = self.start_c, []
         for k, column in enumerate(np.searchsorted(self.duty, duties - 1e-6)):
             after_c = self._end_c[k, column] + (sink_c - self._end_c[k, column]) * self._decay[column]
@@ -187,7 +187,7 @@ class Problem:
         return np.array(result)
 
     def plans(self, limits_c: Iterable[float]) -> dict[float, Plan]:
-        """The best plan for each limit in °C, leaving out those that even full fans break."""
+        """The best plan for each limit in °C; limits that full fans exceed are left out."""
         tops_c = {limit_c: self._highest(limit_c - self.load.offsets_k) for limit_c in limits_c}
         kept = {limit_c: top_c for limit_c, top_c in tops_c.items() if self.start_c <= top_c[0]}
         if not kept:
@@ -196,14 +196,14 @@ class Problem:
         return {c: Plan(self.duty[row], self.plant.full_scale_rpm) for c, row in zip(kept, chosen, strict=True)}
 
     def _constant(self) -> Array:
-        """Where the heatsink goes at each duty, held for the hour: one row a step."""
+        """Temperature of the heatsink at each constant duty: one row for each step."""
         path = [np.full(len(self.duty), self.start_c)]
         for end_c in self._end_c:
             path.append(end_c + (path[-1] - end_c) * self._decay)
         return np.array(path)
 
     def _highest(self, limit_c: Array) -> Array:
-        """The hottest that the heatsink may be at each step, so that full fans can keep to the limit from there on."""
+        """Highest temperature of the heatsink at each step from which full fans can still hold the limit."""
         top_c = limit_c.copy()
         for k in range(self.steps - 1, -1, -1):
             end_c = self._end_c[k, -1]
@@ -211,7 +211,7 @@ class Problem:
         return top_c
 
     def _solve(self, tops_c: Array) -> NDArray[np.intp]:
-        """Backward over what each heatsink temperature and duty will cost, then forward along the cheapest."""
+        """Find the cost of each heatsink temperature and duty backward in time, then the cheapest duties forward."""
         constant_c = self._constant()
         self._limit_c = tops_c + 1e-6
         self._top_c = np.minimum(tops_c, constant_c[:, 0])
@@ -223,7 +223,7 @@ class Problem:
         for k in range(self.steps - 1, -1, -1):
             sink_c = self._top_c[:, k, None] - self._width_k[:, k, None] * self._shares
             cost = self._cost(k, sink_c, value)
-            # Up to any duty, or down by a few cells; the window of those is put together from ever wider ones.
+            # A rise to any duty, or a fall by a few cells; the window of falls is built from ever wider windows.
             value = np.minimum.accumulate((cost + climb)[..., ::-1], axis=-1)[..., ::-1] - climb
             reach = 0
             while reach < self._fall_cells:
@@ -248,7 +248,7 @@ class Problem:
         return np.array(chosen).T
 
     def _cost(self, k: int, sink_c: Array, value: Array) -> Array:
-        """What each duty costs from step k on from each temperature, infinite where it would break the limit."""
+        """Cost of each duty from step k at each temperature; infinite if it exceeds the limit."""
         after_c = self._end_c[k] + (sink_c[..., None] - self._end_c[k]) * self._decay
         share = np.clip((self._top_c[:, k + 1, None, None] - after_c) / self._width_k[:, k + 1, None, None], 0, 1)
         cell = np.minimum((np.sqrt(share) * (len(self._shares) - 1)).astype(np.intp), len(self._shares) - 2)
@@ -265,12 +265,12 @@ class Problem:
 
 
 def bound(workload: str, number: int) -> Bound:
-    """For the single card of box `number` at `workload`."""
+    """The bound for the single card of box `number` under `workload`."""
     (plant,) = family.draw(number).plants
     load = hour(plant, family.load(workload, number, 0), number)
     problem = Problem(plant, load)
     hottest_c, *_, coolest_c = problem.peaks_c()
-    # From the first limit on that the lowest duty keeps there is nothing more to ask.
+    # Above the first limit that the lowest duty holds, the bound does not change.
     limits_c = [coolest_c + 0.2, *(c for c in LIMITS_C if coolest_c + 0.2 < c < hottest_c + 8)]
     found = problem.plans(limits_c)
     plans = [found[c] for c in sorted(found)]

@@ -1,13 +1,13 @@
-"""How well a law could do at best that does not know what comes: what perfect foresight has over all laws.
+"""The best possible law without foresight: how much of the distance to the bound no law can close.
 
     python -m tests.benchmarks.causal [--boxes N] [--price S]... [--bounds FILE]
 
-For queues of random jobs on a card alone. The bound of `bound.py` knows each job of the hour before it comes. Here the
-card is known and how jobs are drawn, but not which come: value iteration finds the duty of least mean cost for every
-heatsink temperature, every duty, and every time that a job or a pause has lasted. Changes have the same price and
-falls the same speed as there. The target may be exceeded, at a price: no law can promise what a job of any length asks.
+For queues of random jobs on a single card. The bound of `bound.py` knows each job of the hour in advance. The law here
+knows the card and the distribution of the jobs, but not the next job. Value iteration finds the duty of least mean cost
+for each heatsink temperature, each duty, and each age of a job or pause. Changes have the same price, and falls the
+same speed, as there. The target may be exceeded at a price, because no law can hold it for a job of any length.
 
-It learns nothing and knows all, so it is better than a law can be that must find out what card it has.
+This law need not learn the card, so a law that must learn it cannot be better.
 """
 
 import argparse
@@ -26,23 +26,23 @@ from tests.benchmarks.control import bounds, judge, over, run
 from tests.benchmarks.laws import HOLDING, TARGET_C
 
 PAUSES_S, JOBS_S, JOBS_W, IDLE_W = (5, 600), (20, 1200), (100, 240), 12.0
-"""How `family.queue` draws: lengths evenly in their logarithm, powers evenly."""
+"""The distribution in `family.queue`: uniform in the logarithm of the length, and in the power."""
 
 POWERS = 7
-"""Jobs are solved for so many powers; in between, values are interpolated."""
+"""Number of powers for which jobs are solved; values between them are interpolated."""
 
 TEMPERATURES, SPACING, ROUNDS = 64, 2.0, 300
-"""Heatsink temperatures of the grid, points from duty to duty, and rounds of value iteration."""
+"""Number of heatsink temperatures in the grid, points from duty to duty, and rounds of value iteration."""
 
 MARGIN_C, OVER_PRICE, MOST_OVER_K = 0.2, 0.2, 6.0
-"""It aims so far under the target; a step costs so much of one at full speed for each K above that; the grid ends so
-many K above it."""
+"""The aim is `MARGIN_C` below the target. Each K above the aim costs `OVER_PRICE` of the sound energy of a step at full
+speed. The grid ends `MOST_OVER_K` above the aim."""
 
 NAME = "best without foresight"
 
 
 def stages(shortest_s: float, longest_s: float) -> list[tuple[int, int, float]]:
-    """A stay in stages: first step, how many steps, and how likely it is in each of them to end then."""
+    """A job or pause in stages: first step, number of steps, and probability that it ends in each of these steps."""
     shares = (np.arange(200_000) + 0.5) / 200_000
     lengths = np.exp(math.log(shortest_s) + shares * math.log(longest_s / shortest_s)) / STEP_S
     ends = np.bincount(np.maximum(np.round(lengths).astype(int), 1)) / len(shares)
@@ -54,7 +54,7 @@ def stages(shortest_s: float, longest_s: float) -> list[tuple[int, int, float]]:
 
 
 class Policy:
-    """The duty of least mean cost on one card, for every state of it and of the queue."""
+    """The duty of least mean cost on one card, for each state of the card and of the queue."""
 
     def __init__(
         self,
@@ -64,9 +64,9 @@ class Policy:
         rounds: int = ROUNDS,
         price_s: float = CHANGE_PRICE_S,
     ) -> None:
-        """Find the values by `rounds` of value iteration on a grid of so many `temperatures`.
+        """Find the values by `rounds` of value iteration on a grid of `temperatures` points.
 
-        `price_s` is what a point of change costs, in seconds at full speed.
+        `price_s` is the price of a change by one point, in seconds at full speed.
         """
         self.plant = plant
         low, high = plant.duty_range
@@ -84,17 +84,17 @@ class Policy:
         self._iterate(rounds)
 
     def _limit_c(self, power_w: float) -> float:
-        """Of the heatsink at that power."""
+        """Limit of the heatsink at `power_w`, °C."""
         return TARGET_C - MARGIN_C - self.plant.die_resistance * power_w
 
     def _after_c(self, sink_c: Array | float, power_w: float) -> Array:
-        """Heatsink temperatures a step later, one column for each duty."""
+        """Temperature of the heatsink after a step, one column for each duty."""
         end_c = self.plant.inlet_c + power_w * self._rest
         after_c: Array = end_c + (sink_c - end_c) * self._decay
         return after_c
 
     def _cell(self, power: int, sink_c: Array) -> tuple[Array, Array]:
-        """The cell of the grid of a power in which temperatures lie, and where in it."""
+        """The cells of the grid of a power that contain the temperatures, and the positions in them."""
         top_c = self._limit_c(self._powers_w[power]) + MOST_OVER_K
         share = np.clip((top_c - sink_c) / (top_c - self.plant.inlet_c), 0, 1)
         cell = np.minimum((share ** (1 / 1.5) * (len(self._shares) - 1)).astype(np.intp), len(self._shares) - 2)
@@ -110,7 +110,7 @@ class Policy:
         return penalty
 
     def _cheapest(self, cost: Array) -> Array:
-        """The least cost from each duty: up to any other, or down by a few."""
+        """The least cost from each duty: a rise to any duty, or a fall by a few cells."""
         climb = self._price * self._duty
         value: Array = np.minimum.accumulate((cost + climb)[..., ::-1], axis=-1)[..., ::-1] - climb
         for cells in range(1, self._fall + 1):
@@ -144,14 +144,14 @@ class Policy:
                     for power in range(1, POWERS + 1)
                 ]
             )
-            # Only differences matter: the mean cost of a step is left out.
+            # Only differences matter, so the mean cost of a step is subtracted.
             least = new_pause.min()
             pause, jobs = new_pause - least, jobs - least
         self._pause, self._job = pause, jobs
 
     @staticmethod
     def _mixed(stays: Array, ends: Array, stages: list[tuple[int, int, float]]) -> Array:
-        """Mean value after a step: the stay goes on, perhaps in its next stage, or ends."""
+        """Mean value after a step: the job or pause continues, perhaps in its next stage, or ends."""
         column = (len(stages), *[1] * (stays.ndim - 1))
         widths = np.array([width for _, width, _ in stages]).reshape(column)
         hazards = np.array([hazard for *_, hazard in stages]).reshape(column)
@@ -160,7 +160,7 @@ class Policy:
         return mixed
 
     def plan(self, workload: Workload, load: Hour) -> tuple[Plan, float]:
-        """What it does in an hour, and the peak of the die that comes of it, °C."""
+        """The plan of the policy for an hour, and the peak of the die, °C."""
         sink_c, at, since, last_w = self.plant.inlet_c + 5, 0, 0, -1.0
         duties, peak_c = [], 0.0
         for k, power_w in enumerate(load.powers_w):
@@ -176,7 +176,7 @@ class Policy:
         return Plan(np.array(duties), self.plant.full_scale_rpm), peak_c
 
     def _cost(self, sink_c: float, asked_w: float, since: int) -> Array:
-        """Of each duty, after `since` steps of a load of `asked_w`."""
+        """Cost of each duty after `since` steps of a load of `asked_w`."""
         after_c = self._after_c(sink_c, asked_w)
         stages = self._pauses if asked_w == IDLE_W else self._jobs
         stage = bisect_right([first for first, *_ in stages], since) - 1
@@ -190,7 +190,7 @@ class Policy:
             part = min(max(place - below, 0.0), 1.0)
 
             def value(job: int) -> Array:
-                # As far under the limit of that power as under its own.
+                # The same distance below the limit of that power as below its own limit.
                 like_c = after_c + self._limit_c(self._powers_w[job + 1]) - self._limit_c(asked_w)
                 return self._at(self._job[job], self._cell(job + 1, like_c))
 
@@ -199,26 +199,28 @@ class Policy:
 
 
 def outcome(number: int, price_s: float) -> dict[str, float]:
-    """Of box `number` where changes have that price, as the control benchmark has it."""
+    """Outcome of box `number` with changes at `price_s`, in the form of the control benchmark."""
     (plant,) = family.draw(number).plants
     workload = family.load("queue", number, 0)
     plan, peak_c = Policy(plant, price_s=price_s).plan(workload, hour(plant, workload, number))
-    # What such a card would do at the driver's own limit is not modelled, and not compared.
+    # The driver's own limit is not modelled here, so such cards are not compared.
     throttled = 100.0 * (peak_c >= plant.target_c)
     return {"quiet_peak_c": peak_c, "sound_db": plan.sound_db, "swings": plan.swings, "throttled_percent": throttled}
 
 
 def main() -> None:
-    """Compare it with ours and print the table."""
+    """Compare it with the target law of gpufan, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--boxes", type=int, default=family.PLANTS, help="of the family (default %(default)s)")
+    parser.add_argument(
+        "--boxes", type=int, default=family.PLANTS, help="number of boxes of the family (default %(default)s)"
+    )
     parser.add_argument(
         "--price",
         type=float,
         action="append",
-        help=f"of a point of change, in seconds at full speed; may be repeated (default {CHANGE_PRICE_S})",
+        help=f"price of a change by one point, in seconds at full speed; repeatable (default {CHANGE_PRICE_S})",
     )
-    parser.add_argument("--bounds", type=Path, help="where bounds are kept, as in the control benchmark")
+    parser.add_argument("--bounds", type=Path, help="file for bounds, as in the control benchmark")
     arguments = parser.parse_args()
     numbers = [number for number in range(1, arguments.boxes + 1) if not family.draw(number).coupling]
     with ProcessPoolExecutor() as pool:

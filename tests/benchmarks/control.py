@@ -1,10 +1,10 @@
-"""How cool, how quiet and how restless: gpufan beside other laws and beside perfect foresight.
+"""How cool, quiet and steady gpufan is, compared with other laws and with perfect foresight.
 
     python -m tests.benchmarks.control [--plants N] [--law NAME]... [--workload NAME]... [--json FILE] [--bounds FILE]
 
-Every law runs an hour of every workload on the nominal card and on N boxes drawn around it (seeded). Laws read whole
-degrees and set whole percents, as they would on a real card, each at its own interval. The bounds of `bound.py` are
-kept in a file and worked out again only when what goes into them has changed.
+Each law runs an hour of each workload on the nominal card and on N boxes drawn around it (seeded). As on a real card,
+laws read whole degrees and set whole percents, each at its own interval. The bounds of `bound.py` are stored in a file
+and computed again only after a change of the code that they depend on.
 """
 
 import argparse
@@ -32,10 +32,10 @@ from tests.benchmarks.family import HOUR_S, NAMES, PLANTS, SEED
 from tests.benchmarks.laws import HOLDING, LAWS, TARGET_C
 
 MARGIN_C = 3.0
-"""So much above the target is too hot ..."""
+"""A card further above the target is too hot, °C."""
 
 PATIENCE_S = 10
-"""... for longer than this."""
+"""A card may be too hot for this long, s."""
 
 Outcome = dict[str, float]
 Results = dict[str, dict[str, dict[int, Outcome]]]
@@ -43,7 +43,7 @@ Results = dict[str, dict[str, dict[int, Outcome]]]
 
 
 def run(law: str, workload: str, number: int, *, noise: bool = True) -> Outcome:
-    """One hour of one law in one box. Of two cards it is the hotter, the more restless, and the mean of their sound."""
+    """One hour of a law in a box. Of two cards the hotter and the more restless count, and the mean of their sound."""
     box = family.build(number, workload)
     if not noise:
         for gpu in box.gpus:
@@ -72,7 +72,7 @@ def run(law: str, workload: str, number: int, *, noise: bool = True) -> Outcome:
 
 
 class _Card:
-    """One card of a run: its law, and what is noted of it."""
+    """One card of a run: its law and its results."""
 
     def __init__(self, gpu: simulated.SimulatedGpu, law: str, box: list[Worker]) -> None:
         self.gpu = gpu
@@ -92,7 +92,7 @@ class _Card:
             self.late_swings.add(gpu.speed_percent if gpu.manual_percent is None else gpu.manual_percent)
 
     def watch(self, begun_s: float) -> None:
-        """Note where half a second that began at `begun_s` has led."""
+        """Record the state after the half second that began at `begun_s`."""
         self._offset.advance(begun_s, 0.5)
         self.quiet_peak_c = max(self.quiet_peak_c, self.gpu.sink_c + self._offset.kelvin)
         self._hot_s = self._hot_s + 0.5 if self.gpu.die_c > TARGET_C + MARGIN_C else 0.0
@@ -100,7 +100,7 @@ class _Card:
 
 
 def measure(pool: Executor, laws: Iterable[str], workloads: Sequence[str], plants: int) -> Results:
-    """Results by law, workload and number: the nominal card is 0."""
+    """Results by law, workload and number of the box; the nominal card has number 0."""
     futures = {
         law: {w: {number: pool.submit(run, law, w, number) for number in range(plants + 1)} for w in workloads}
         for law in laws
@@ -111,13 +111,13 @@ def measure(pool: Executor, laws: Iterable[str], workloads: Sequence[str], plant
 
 
 def cycling(pool: Executor, law: str, plants: int) -> int:
-    """Boxes where fans go up and down again in the second half of a steady load, with all noise taken away."""
+    """Number of boxes whose fans still go up and down in the second half of a steady load without noise."""
     futures = [pool.submit(run, law, "step", number, noise=False) for number in range(plants + 1)]
     return sum(future.result()["late_swings"] > 1 for future in futures)
 
 
 def bounds(pool: Executor, file: Path | None, workloads: Sequence[str], plants: int) -> dict[str, dict[int, Bound]]:
-    """Bounds by workload and number, from the file where it has them."""
+    """Bounds by workload and number of the box, from `file` if they are there."""
     file = file or Path(tempfile.gettempdir()) / "gpufan-bounds.json"
     known = _read(file)
     modules = [simulated, thermal, family, bound]
@@ -133,7 +133,7 @@ def bounds(pool: Executor, file: Path | None, workloads: Sequence[str], plants: 
         for key, future in new.items():
             known[key] = asdict(future.result())
     finally:
-        # What was found is not lost with Ctrl-C, nor what others have added to the file meanwhile.
+        # Ctrl-C must not lose the bounds so far, nor those that another process has added to the file.
         part = file.with_suffix(f".{os.getpid()}")
         part.write_text(json.dumps(_read(file) | known))
         part.replace(file)
@@ -146,30 +146,30 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _digest(modules: Sequence[ModuleType]) -> str:
-    """Names what is written in `modules`, so that a bound is found again only if nothing has changed there."""
+    """A digest of the source of `modules`: a stored bound counts only if none of them has changed."""
     return hashlib.sha256("".join(Path(str(m.__file__)).read_text() for m in modules).encode()).hexdigest()[:12]
 
 
 def judge(law: str, outcome: Outcome, best: Bound) -> None:
-    """Set beside perfect foresight at the same peak temperature; a law that holds a target may be as hot as that."""
+    """Compare `outcome` with perfect foresight at the same peak temperature, or at the target of a law that has one."""
     limit_c = max(outcome["quiet_peak_c"], TARGET_C) if law in HOLDING else outcome["quiet_peak_c"]
     outcome["holdable"] = best.lowest_c <= TARGET_C
     outcome["bound_db"] = best.sound_db_at(limit_c)
     outcome["bound_swings"] = best.swings_at(limit_c)
-    # A card that drops its clocks pays for its quiet with work.
+    # A card with lowered clocks is quieter because it works less.
     comparable = outcome["holdable"] and not outcome["throttled_percent"] and math.isfinite(outcome["bound_db"])
     outcome["above_db"] = outcome["sound_db"] - outcome["bound_db"] if comparable else math.nan
     outcome["spare_swings"] = 1.5 * outcome["bound_swings"] + 2 - outcome["swings"]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The value that `share` of all are not above."""
+    """The value that `share` of all values do not exceed."""
     ordered = sorted(values)
     return ordered[min(math.ceil(share * len(ordered)), len(ordered)) - 1] if ordered else math.nan
 
 
 def over(family: Iterable[Outcome]) -> tuple[float, float]:
-    """Median and worst tenth of the sound above the bound, dB(A); NaN where too few boxes can be compared."""
+    """Median and worst tenth of the sound above the bound, dB(A); NaN if too few boxes are comparable."""
     all_above = [o["above_db"] for o in family]
     above = [db for db in all_above if not math.isnan(db)]
     if 2 * len(above) < len(all_above) or not above:
@@ -178,7 +178,7 @@ def over(family: Iterable[Outcome]) -> tuple[float, float]:
 
 
 def holdable(outcomes: dict[int, Outcome]) -> list[Outcome]:
-    """Of the drawn boxes, those where perfect foresight can hold the target."""
+    """The drawn boxes in which perfect foresight can hold the target."""
     return [outcome for number, outcome in outcomes.items() if number and outcome["holdable"]]
 
 
@@ -186,7 +186,7 @@ FAMILY_HEADINGS = ("boxes", f"s > {TARGET_C + MARGIN_C:g} °C", "above bound", "
 
 
 def of_family(law: dict[str, dict[int, Outcome]], workloads: Iterable[str]) -> tuple[str, ...]:
-    """A law over the drawn boxes: how many, how long too hot, how far from the bound, how many too restless."""
+    """A law over the drawn boxes: their number, time too hot, distance to the bound, boxes that are too restless."""
     boxes = [o for w in workloads for o in holdable(law[w])]
     steady = [o for w in workloads if w == "step" for o in holdable(law[w])]
     return (
@@ -199,7 +199,7 @@ def of_family(law: dict[str, dict[int, Outcome]], workloads: Iterable[str]) -> t
 
 
 def by_workload(results: Results, best: dict[str, dict[int, Bound]]) -> str:
-    """A table of each law at each workload, on the nominal card and on the drawn boxes."""
+    """A table of each law and workload, on the nominal card and on the drawn boxes."""
     rows = []
     for workload, ideal in best.items():
         peak_c = min(TARGET_C, max(ideal[0].limits_c))
@@ -224,7 +224,7 @@ def by_law(results: Results) -> str:
 
 
 def aims(results: Results, cycles: int | None) -> str:
-    """What was to be reached, and whether it is; `cycles` is what `cycling` found, if it was asked."""
+    """The aims, and whether they are met; `cycles` is the result of `cycling`, None if it did not run."""
     checks: list[tuple[str, bool]] = []
     if "gpufan" in results and "coolgpus" in results:
         checks += _curve_aims(results)
@@ -278,17 +278,17 @@ def _target_aims(ours: dict[str, dict[int, Outcome]]) -> list[tuple[str, bool]]:
 
 
 def main() -> None:
-    """Measure, print the table, write the JSON."""
+    """Measure, print the tables, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--plants", type=int, default=PLANTS, help="boxes around the nominal card (default %(default)s)"
     )
-    parser.add_argument("--law", action="append", choices=LAWS, metavar="NAME", help="only this law; may be repeated")
-    parser.add_argument("--workload", action="append", choices=NAMES, metavar="NAME", help="only this workload; so too")
-    parser.add_argument("--json", type=Path, help="write all results to this file")
+    parser.add_argument("--law", action="append", choices=LAWS, metavar="NAME", help="only this law; repeatable")
     parser.add_argument(
-        "--bounds", type=Path, help="where bounds are kept (default: in the folder for temporary files)"
+        "--workload", action="append", choices=NAMES, metavar="NAME", help="only this workload; repeatable"
     )
+    parser.add_argument("--json", type=Path, help="write all results to this file")
+    parser.add_argument("--bounds", type=Path, help="file for bounds (default: in the folder for temporary files)")
     arguments = parser.parse_args()
     workloads = arguments.workload or list(NAMES)
     with ProcessPoolExecutor() as pool:

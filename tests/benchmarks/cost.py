@@ -1,10 +1,10 @@
-"""What control costs: gpufan beside the barest loop there can be, and beside two tools from PyPI.
+"""The cost of control: gpufan compared with a minimal loop and with two tools from PyPI.
 
     python -m tests.benchmarks.cost [--json FILE] [--quick]
 
-All of them run for real, each on its own, over the NVML double: 2 and 16 cards under load, a tick a second (coolgpus:
-every five), output to a file. A GPU-tick is one reading of one card and all that follows from it. Processor time is
-counted between two moments while the loop runs, so that no start is in it, and includes that of children.
+Each program runs alone over the NVML double: 2 and 16 cards under load, one tick a second (coolgpus: every five
+seconds), output to a file. A GPU-tick is one reading of one card and all work that follows from it. Processor time is
+measured while the loop runs, without the start, and includes that of child processes.
 """
 
 import argparse
@@ -30,12 +30,12 @@ HOUSE = (Gpufan(), BarestLoop())
 PEERS = (Coolgpus(), Chnvml())
 
 Results = dict[str, dict[int, dict[str, list[float]]]]
-"""By contender, number of cards and quantity: what every run gave."""
+"""By contender, number of cards and quantity: the value of each run."""
 
 
 @contextmanager
 def box_under_load(cards: int) -> Iterator[Place]:
-    """So many GTX 1080 Ti, four minutes into an epoch."""
+    """A box of `cards` GTX 1080 Ti, four minutes into an epoch."""
     with folder_in_memory() as folder:
         double = NvmlDouble(folder, SimulatedBox(Profile("GTX 1080 Ti", (Plant(),) * cards), WORKLOADS["epochs"]))
         double.advance(240)
@@ -43,14 +43,14 @@ def box_under_load(cards: int) -> Iterator[Place]:
 
 
 def plain_environment() -> dict[str, str]:
-    """Ours, but for what makes Python unlike an installed one; bytecode is kept, and none of it in the tree."""
+    """This environment without Python's variables; bytecode is stored outside the source tree."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     return {**plain, "PYTHONPYCACHEPREFIX": f"{FETCHED}/bytecode"}
 
 
 @contextmanager
 def running(contender: Contender, place: Place) -> Iterator[list[int]]:
-    """Run `contender`; its process groups, which end with the block."""
+    """Run `contender` until the end of the block. Yields its process groups."""
     with (place.folder / "output").open("w") as output:
         environment = {**plain_environment(), **contender.environment(place)}
         processes = [
@@ -66,12 +66,12 @@ def running(contender: Contender, place: Place) -> Iterator[list[int]]:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(5)
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # chnvml's workers outlive it
+                os.killpg(process.pid, signal.SIGKILL)  # chnvml leaves its workers behind
             process.wait()
 
 
 def await_first_set(contender: Contender, place: Place) -> None:
-    """Return when `contender` has set a fan. Raises RuntimeError with its output if it does not."""
+    """Wait until `contender` has set a fan. Raises RuntimeError with its output if it does not."""
     try:
         wait_for(lambda: contender.first_set_ns(place), 10)
     except TimeoutError:
@@ -80,7 +80,7 @@ def await_first_set(contender: Contender, place: Place) -> None:
 
 
 def start_s(contender: Contender, cards: int) -> float:
-    """Seconds from exec until the first fan is set."""
+    """Time from exec until the first fan is set, s."""
     with box_under_load(cards) as place:
         before_ns = time.monotonic_ns()
         with running(contender, place):
@@ -89,7 +89,7 @@ def start_s(contender: Contender, cards: int) -> float:
 
 
 def steady(contender: Contender, cards: int, ticks: int) -> dict[str, float]:
-    """Use of processor, memory and files while the loop runs for `ticks` ticks."""
+    """Processor time, memory and open files while the loop runs for `ticks` ticks."""
     with box_under_load(cards) as place, running(contender, place) as groups:
         await_first_set(contender, place)
         _let_pass(place, 2.5)
@@ -114,7 +114,7 @@ def _let_pass(place: Place, seconds: float) -> None:
 
 
 def soak(ticks: int) -> dict[str, int]:
-    """How much gpufan grows over `ticks` ticks, its clock sped up."""
+    """Growth of gpufan over `ticks` ticks with a fast clock."""
     command = [sys.executable, "-m", "tests.benchmarks.soak", str(ticks)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     growth: dict[str, int] = json.loads(done.stdout)
@@ -122,7 +122,7 @@ def soak(ticks: int) -> dict[str, int]:
 
 
 def measure(ticks: int, runs: int, starts: int) -> tuple[Results, dict[str, str]]:
-    """What every contender costs, and why one is missing. The runs of gpufan and the barest loop alternate."""
+    """The costs of each contender, and why one is missing. Runs of gpufan and the barest loop alternate."""
     results: Results = {}
     missing: dict[str, str] = {}
     for contender in (*HOUSE, *PEERS):
@@ -133,7 +133,7 @@ def measure(ticks: int, runs: int, starts: int) -> tuple[Results, dict[str, str]
             continue
         results[contender.name] = {cards: {"start_s": []} for cards in CARDS}
         for cards in CARDS:
-            start_s(contender, cards)  # once in vain: compiles, fills the file cache
+            start_s(contender, cards)  # not counted: it compiles, and fills the file cache
             results[contender.name][cards]["start_s"] = [start_s(contender, cards) for _ in range(starts)]
     present = [contender for contender in (*HOUSE, *PEERS) if contender.name in results]
     for number in range(runs):
@@ -152,11 +152,11 @@ def median(results: Results, name: str, cards: int, quantity: str) -> float:
 
 
 Row = tuple[str, Callable[[str], str], str, bool | None]
-"""Heading, text for a contender, the bound, and whether gpufan keeps it."""
+"""Heading, text for a contender, the bound, and whether gpufan meets it (None: no bound)."""
 
 
 def rows(results: Results, growth: dict[str, int]) -> Iterator[Row]:
-    """The table, row by row."""
+    """Yield the rows of the table."""
 
     def cell(cards: int, quantity: str, form: str) -> Callable[[str], str]:
         def text(name: str) -> str:
@@ -194,7 +194,7 @@ def rows(results: Results, growth: dict[str, int]) -> Iterator[Row]:
 
 
 def table(results: Results, growth: dict[str, int]) -> str:
-    """What was measured, with what gpufan was to reach."""
+    """The results, with the bounds for gpufan."""
     names = [contender.name for contender in (*HOUSE, *PEERS) if contender.name in results]
     verdict = {True: "met", False: "MISSED", None: ""}
     lines = [
@@ -205,7 +205,7 @@ def table(results: Results, growth: dict[str, int]) -> str:
 
 
 def notes(missing: dict[str, str]) -> str:
-    """What must be known of the peers to read the table."""
+    """Notes on the other tools for the reader of the table."""
     return "\n".join(
         f"{contender.name} is missing: {missing[contender.name]}" if contender.name in missing else contender.note
         for contender in PEERS
@@ -216,7 +216,7 @@ def main() -> None:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write all results to this file")
-    parser.add_argument("--quick", action="store_true", help="a few ticks of everything: for a look, not for a result")
+    parser.add_argument("--quick", action="store_true", help="a few ticks only: to try the benchmark, not for a result")
     arguments = parser.parse_args()
     quick = arguments.quick
     growth = soak(10_000 if quick else 100_000)

@@ -1,6 +1,6 @@
-"""The systems that laws are judged on: the nominal card, 200 boxes drawn around it, and what they have to work at.
+"""The boxes of the benchmarks: the nominal card, 200 boxes drawn around it, and their loads.
 
-Everything is seeded: a number names the same box and the same load on every machine.
+All draws are seeded: a number stands for the same box and the same load on every machine.
 """
 
 import math
@@ -16,11 +16,11 @@ SEED = 1080
 PLANTS = 200
 
 NAMES = (*WORKLOADS, "queue")
-"""Every workload: those of the simulated box, and a queue of random jobs."""
+"""All workloads: those of the simulated box, and a queue of random jobs."""
 
 
 def draw(number: int) -> Profile:
-    """Box `number` of the family: 0 is the nominal card, every fourth has two cards that share air."""
+    """Box `number` of the family: 0 is the nominal card; every fourth box has two cards that share air."""
     if number == 0:
         return Profile("card", (Plant(),))
     rng = random.Random(f"{SEED}/{number}")
@@ -28,7 +28,7 @@ def draw(number: int) -> Profile:
     if number % 4:
         return Profile("card", (_card(rng, inlet_c),))
     plants = (_card(rng, inlet_c), _card(rng, inlet_c))
-    # Card 1 blows at card 0. Guesses, like the coupling of the simulated boxes.
+    # Card 1 blows at card 0. The coupling is a guess, as in the simulated boxes.
     coupling = ((0.0, rng.uniform(0.01, 0.05)), (0.0, 0.0))
     return Profile("pair", plants, coupling, dilution_exponent=rng.uniform(0, 1))
 
@@ -36,7 +36,7 @@ def draw(number: int) -> Profile:
 def _card(rng: random.Random, inlet_c: float) -> Plant:
     nominal = Plant()
     exponent = rng.uniform(0.4, 1.0)
-    # All agree with the nominal card at half duty, where the published operating points lie.
+    # All cards are near the nominal card at half duty, where the published operating points are.
     flow = nominal.resistance_flow * 0.5 ** (exponent - nominal.resistance_exponent) * rng.uniform(0.9, 1.1)
     return replace(
         nominal,
@@ -52,13 +52,13 @@ def _card(rng: random.Random, inlet_c: float) -> Plant:
 
 
 def load(workload: str, number: int, card: int) -> Workload:
-    """What card `card` of box `number` has to do. Loads change at full 5 s only."""
+    """The load of card `card` of box `number`. Loads change only at multiples of 5 s."""
     return WORKLOADS[workload] if workload in WORKLOADS else queue(number, card)
 
 
 @cache
 def queue(number: int, card: int) -> Workload:
-    """Jobs of 20 s to 20 min at 100 to 240 W, after pauses of 5 s to 10 min at 12 W; short ones as likely as long."""
+    """Jobs of 20 s to 20 min at 100 to 240 W, after pauses of 5 s to 10 min at 12 W; uniform in the logarithm."""
     rng = random.Random(f"{SEED}/{number}/queue/{card}")
     starts_s: list[float] = []
     powers_w: list[float] = []
@@ -72,7 +72,7 @@ def queue(number: int, card: int) -> Workload:
 
 
 def build(number: int, workload: str) -> SimulatedBox:
-    """Box `number` at work."""
+    """Box `number` under `workload`."""
     box = SimulatedBox(draw(number), load(workload, number, 0), seed=number)
     for card, gpu in enumerate(box.gpus):
         gpu.workload = load(workload, number, card)

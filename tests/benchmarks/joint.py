@@ -1,7 +1,7 @@
-"""Two cards planned at once, as a referee over `pair.py`: perfect foresight whose state are both heatsinks.
+"""A check of `pair.py`: perfect foresight for two cards at once, with both heatsinks as the state.
 
-Duties may change at will and for nothing, since a state with both duties would be too large. So, but for the grid, no
-plan is quieter that keeps to a limit on changes or pays for them.
+Duties may change freely, because a state with both duties too would be too large. So, except for the error of the
+grid, no plan with limited or paid changes is quieter.
 """
 
 import numpy as np
@@ -13,15 +13,15 @@ from tests.benchmarks.pair import Pair
 
 
 def energy(pair: Pair, limit_c: float, rows: int = 20, columns: int = 14, duties: int = 12) -> float:
-    """Least mean energy of the sound of both cards, in shares of that at full speed; infinite if full fans are too hot.
+    """Least mean sound energy of both cards as a share of that at full speed; infinite if full fans are too hot.
 
-    `rows` and `columns` are temperatures of cards 0 and 1 in the grid.
+    `rows` and `columns` are the numbers of temperatures of cards 0 and 1 in the grid.
     """
     return _Joint(pair, limit_c, np.linspace(0, 1, rows) ** 2, np.linspace(0, 1, columns) ** 2, duties).solve()
 
 
 class _Joint:
-    """A row is a temperature of card 0, a column one of card 1, from the coolest to the hottest that can be borne."""
+    """The grid: rows are temperatures of card 0, columns of card 1, from the coolest to the hottest allowed."""
 
     def __init__(self, pair: Pair, limit_c: float, rows: Array, columns: Array, duties: int) -> None:
         self.pair = pair
@@ -34,7 +34,7 @@ class _Joint:
         self._grid_of_upper(limits[0])
 
     def solve(self) -> float:
-        """Backward for what is to come, then forward along the cheapest with whole percents."""
+        """Find the cost of each state backward in time, then the cheapest duties in whole percents forward."""
         value = np.zeros((len(self.rows), len(self.columns)))
         values = [value]
         for k in range(self.steps - 1, -1, -1):
@@ -90,7 +90,7 @@ class _Joint:
         return self.lower_top[k] - self.lower_width[k] * self.columns
 
     def _lower_step(self, k: int, sink_c: Array, duty: Array) -> tuple[Array, Array]:
-        """Where each temperature of card 1 goes with each duty, and by how many K that warms card 0's air."""
+        """Temperature of card 1 after a step for each start and duty, and the warming of card 0's inlet air, K."""
         plant = self.pair.plants[1]
         rest, decay = _card(plant, duty)
         end_c = plant.inlet_c + self.powers_w[1][k] * rest
@@ -99,12 +99,12 @@ class _Joint:
         return after_c, self.pair.coupling * exhaust_w * [dilution(d, self.pair.dilution_exponent) for d in duty]
 
     def _between(self, k: int, lower_c: Array, of_columns: Array) -> Array:
-        """Interpolate what is known for each column at step k, the last axis, to temperatures of card 1."""
+        """Interpolate values of the columns (last axis) at step k to temperatures of card 1."""
         column, part = _locate((self.lower_top[k] - lower_c) / self.lower_width[k], self.columns)
         return of_columns[..., column] * (1 - part) + of_columns[..., column + 1] * part
 
     def _cost(self, k: int, upper_c: Array, lower_c: Array, duty: Array, value: Array) -> Array:
-        """Cost of (row, column, card 1's duty, card 0's duty) from step k on; infinite where a limit is broken."""
+        """Cost of (row, column, card 1's duty, card 0's duty) from step k; infinite if a limit is exceeded."""
         rest, decay = _card(self.pair.plants[0], duty)
         lower_after_c, warming_k = self._lower_step(k, lower_c, duty)
         top_c, width_k, limit_c, future = (
@@ -125,13 +125,13 @@ class _Joint:
 
 
 def _card(plant: Plant, duty: Array) -> tuple[Array, Array]:
-    """Resistance from heatsink to air, K/W, and what is left of a difference after a step, at each duty."""
+    """Resistance from heatsink to air, K/W, and the remaining share of a difference after a step, at each duty."""
     rest = np.array([plant.resistance(d) for d in duty]) - plant.die_resistance
     return rest, np.exp(-STEP_S / (rest * plant.heat_capacity))
 
 
 def _paths(start_c: float, end_c: Array, decay: Array) -> Array:
-    """Where the heatsink goes at each of some constant duties: one row a duty."""
+    """Temperature of the heatsink over time at each constant duty: one row for each duty."""
     path = [np.full(len(decay), start_c)]
     for each in end_c:
         path.append(each + (path[-1] - each) * decay)
@@ -139,7 +139,7 @@ def _paths(start_c: float, end_c: Array, decay: Array) -> Array:
 
 
 def _locate(share: Array, grid: Array) -> tuple[NDArray[np.intp], Array]:
-    """Cell of a share of 0..1 in a grid of squares, and how far into it."""
+    """Cell of a share (0..1) in a grid of squares, and the position in it."""
     share = np.clip(share, 0, 1)
     cell = np.minimum((np.sqrt(share) * (len(grid) - 1)).astype(np.intp), len(grid) - 2)
     return cell, (share - grid[cell]) / (grid[cell + 1] - grid[cell])

@@ -1,7 +1,7 @@
-"""Laws to compare: ours, those of other tools with their published defaults, and no law at all.
+"""The laws to compare: those of gpufan, those of other tools with their published defaults, and constant duties.
 
-Where a law has no default for a plant like this (its gains, its table), that is said, and it gets the best that a rule
-or our own curve gives.
+If a law has no default for such a card (gains, a table), its docstring says so, and it gets gains by a tuning rule or
+gpufan's curve.
 """
 
 from collections.abc import Callable
@@ -12,22 +12,22 @@ from gpufan.daemon.worker import Worker
 from gpufan.gpu.simulated import SimulatedGpu
 
 TARGET_C = 80.0
-"""What every law that holds a temperature is told to hold."""
+"""The target of each law that holds a temperature, °C."""
 
 Step = Callable[[SimulatedGpu, int], None]
-"""What a law does with a card at a second."""
+"""Applies a law to a card at a time in s."""
 
 Rule = Callable[[float], float]
-"""From a temperature in °C to a duty in percent; those below the card's lowest mean the lowest."""
+"""From a temperature in °C to a duty in percent; a duty below the card's lowest counts as the lowest."""
 
-# SIMC (Skogestad 2003) for the nominal card at 62 % and 230 W: 0.47 K a point, a time constant of 66 s, 3 s of delay,
-# and a closed loop of 20 s, since a tighter one would jump by tens of points with every whole degree.
+# SIMC (Skogestad 2003) for the nominal card at 62 % and 230 W: 0.47 K per point, a time constant of 66 s, a delay of
+# 3 s, and a closed loop of 20 s; a faster loop would jump by tens of points with each whole degree.
 GAIN = 66 / (0.47 * (20 + 3))
 INTEGRAL_S = min(66, 4 * (20 + 3))
 
 
 def gpufan(settings: CardSettings, box: list[Worker]) -> Step:
-    """Ours, through the same worker that keeps real cards, and that knows the others of its box."""
+    """The law of gpufan, in the same worker that controls real cards; it knows the workers of its box."""
     worker: Worker | None = None
 
     def step(gpu: SimulatedGpu, second: int) -> None:
@@ -42,17 +42,17 @@ def gpufan(settings: CardSettings, box: list[Worker]) -> Step:
 
 
 def stock() -> Step:
-    """The driver's own law, as the simulated card models it."""
+    """The law of the stock driver, as in the simulated card."""
     return lambda gpu, second: None
 
 
 def constant(duty: int) -> Step:
-    """The same duty whatever happens."""
+    """A constant duty."""
     return lambda gpu, second: gpu.set_duty(duty)
 
 
 def follow(rule: Rule, interval_s: int = 1) -> Step:
-    """Read the temperature every `interval_s` and set what the rule says."""
+    """Read the temperature every `interval_s` and set the duty of `rule`."""
 
     def step(gpu: SimulatedGpu, second: int) -> None:
         if second % interval_s == 0:
@@ -65,7 +65,7 @@ def follow(rule: Rule, interval_s: int = 1) -> Step:
 
 
 def coolgpus() -> Rule:
-    """coolgpus 0.23: 30..99 % over 55..80 °C with 2 °C of hysteresis; every 5 s."""
+    """coolgpus 0.23: 30..99 % over 55..80 °C with a hysteresis of 2 °C; every 5 s."""
     duty = 0
 
     def line(temperature_c: float) -> int:
@@ -86,7 +86,7 @@ def nfancurve() -> Rule:
 
 
 def coolercontrol() -> Rule:
-    """CoolerControl's default function, no change under 2 points; it has no default curve, so ours."""
+    """CoolerControl's default function: no change below 2 points. It has no default curve, so it gets gpufan's."""
     duty = 0.0
 
     def rule(temperature_c: float) -> float:
@@ -99,7 +99,7 @@ def coolercontrol() -> Rule:
 
 
 def openbmc_stepwise() -> Rule:
-    """phosphor-pid-control's stepwise, with the 1 °C of hysteresis of its example and our curve as a table by 5 °C."""
+    """phosphor-pid-control's stepwise: a hysteresis of 1 °C as in its example, and gpufan's curve in steps of 5 °C."""
     last_c = 0.0
 
     def rule(temperature_c: float) -> float:
@@ -125,12 +125,12 @@ def openbmc_pid() -> Rule:
 
 
 def klipper_watermark() -> Rule:
-    """Klipper's temperature_fan: full from 2 °C over the target on, off from 2 °C under it on."""
+    """Klipper's temperature_fan: full from 2 °C above the target, off from 2 °C below it."""
     return _two_point(TARGET_C + 2, TARGET_C - 2)
 
 
 def klipper_pid() -> Rule:
-    """Klipper's temperature_fan: integrates only while the output is in range, no change under 5 points for 4 s.
+    """Klipper's temperature_fan: integrates only while the output is in range; no change below 5 points for 4 s.
 
     Gains by SIMC, no derivative.
     """
@@ -154,12 +154,12 @@ def klipper_pid() -> Rule:
 
 
 def linux_bang_bang() -> Rule:
-    """The kernel's bang_bang: on at the trip point, off from 2 °C (a usual hysteresis) under it on."""
+    """The kernel's bang_bang: on at the trip point, off from 2 °C (a usual hysteresis) below it."""
     return _two_point(TARGET_C, TARGET_C - 2)
 
 
 def linux_step_wise() -> Rule:
-    """The kernel's step_wise: over the trip point and rising one state up, under it and falling one down.
+    """The kernel's step_wise: one state up if above the trip point and rising, one down if below it and falling.
 
     Ten states over the card's range; polled every second.
     """
@@ -178,10 +178,10 @@ def linux_step_wise() -> Rule:
 
 
 def linux_power_allocator() -> Rule:
-    """The kernel's power_allocator with its estimated gains, turned round: there it is power that gives way.
+    """The kernel's power_allocator with its estimated gains, inverted: the original lowers power.
 
-    Sustained is half duty; it switches on 10 °C under the target, integrates only over it, and its gains are the
-    sustained duty over those 10 °C when over the target, twice that when under, and a tenth of this for the integral.
+    The sustained duty is 50 %. The law switches on 10 °C below the target and integrates only above it. Its gain is the
+    sustained duty over 10 °C above the target, twice that below, and a tenth of that for the integral.
     """
     integral = 0.0
 
@@ -234,9 +234,9 @@ LAWS: dict[str, Callable[[list[Worker]], Step]] = {
     "constant 62 %": lambda _: constant(62),
     "constant 100 %": lambda _: constant(100),
 }
-"""By name: the law for a card whose box has these workers so far."""
+"""By name: the law for a card, given the workers of its box so far."""
 if find_spec("gpufan.control.target_law"):
     LAWS = {"gpufan --target 80": lambda box: gpufan(CardSettings(target_c=TARGET_C), box), **LAWS}
 
 HOLDING = ("gpufan --target 80",)
-"""Laws that were told to hold `TARGET_C`: they may be as hot as that, and are compared with a bound that is."""
+"""Laws with `TARGET_C` as their target: they may reach it, and are compared with the bound at that temperature."""

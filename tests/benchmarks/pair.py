@@ -1,9 +1,9 @@
-"""How quiet two cards could be at best where card 1 blows at card 0: perfect foresight for both.
+"""The bound for two cards where card 1 blows at card 0: the least sound with perfect foresight for both.
 
-Each card's plan is the best for what the other does: card 0 for the air that card 1 leaves it, card 1 with a charge on
-every W that it blows at card 0, which is what that costs card 0. The two are taken in turn until neither gains.
-`joint.py` plans both cards at once, with duties that may change at will for nothing, which is too slow to do for the
-whole family; where it was done, it gained a tenth of a decibel.
+The plan of each card is the best for the plan of the other. Card 0 breathes the air that card 1 warms. Card 1 pays for
+each W that it blows at card 0 what that W costs card 0. The two are planned in turn until neither gains. `joint.py`
+plans both cards at once with free changes of duty; that is too slow for all boxes of the family, and gained a tenth of
+a decibel in the boxes where it was tried.
 """
 
 from dataclasses import dataclass
@@ -18,29 +18,29 @@ from tests.benchmarks.bound import CHANGE_PRICE_S, LIMITS_C, Array, Bound, Hour,
 TEMPERATURES = 48
 ROUNDS = 3
 GAIN = 0.01
-"""Rounds end when the cost has not fallen by this share."""
+"""The rounds end when a round lowers the cost by less than this share."""
 
 PROBE_K = 0.5
-"""What the air of card 0 is cooled by to see what that saves."""
+"""Cooling of card 0's air by which the value of cooler air is measured, K."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two cards and their hour."""
+    """Two cards and their loads for an hour."""
 
     plants: tuple[Plant, ...]
     loads: tuple[Hour, ...]
     coupling: float
-    """K for each W that leaves card 1 at half duty."""
+    """Warming of card 0's inlet by each W that leaves card 1 at half duty, K/W."""
     dilution_exponent: float
 
     def upper(self, exhaust_w: Array, price_s: float) -> Problem:
-        """Card 0 in the air that card 1 leaves it."""
+        """Card 0 in the air that card 1 warms."""
         warming_k = self.coupling * exhaust_w
         return Problem(self.plants[0], self.loads[0], price_s=price_s, warming_k=warming_k, temperatures=TEMPERATURES)
 
     def lower(self, charge: Array, price_s: float) -> Problem:
-        """Card 1, charged for each K by which it warms the other's air."""
+        """Card 1, which pays `charge` for each K by which it warms card 0's air."""
         return Problem(
             self.plants[1],
             self.loads[1],
@@ -57,7 +57,7 @@ class Pair:
         return float(max(lower.peaks_c()[-1], self.upper(exhaust_w, 0).peaks_c()[-1]))
 
     def plans(self, limit_c: float, price_s: float = CHANGE_PRICE_S) -> tuple[Plan, Plan] | None:
-        """The best plans for cards 0 and 1, or None where full fans break the limit."""
+        """The best plans for cards 0 and 1; None if full fans exceed the limit."""
         lower = self.lower(np.zeros(1), price_s)
         best: tuple[Plan, Plan] | None = None
         charge: Array | None = None
@@ -68,7 +68,7 @@ class Pair:
             exhaust_w = lower.exhaust_w(own.duties)
             theirs = self.upper(exhaust_w, price_s).plans([limit_c]).get(limit_c)
             if theirs is None and charge is None:
-                # Card 0 cannot bear what card 1 would do for itself alone: begin with the coolest air there is.
+                # The best plan of card 1 alone makes card 0 too hot: start with the coolest possible air.
                 exhaust_w = lower.exhaust_w(np.full(lower.steps, lower.duty[-1]))
                 own = Plan(np.full(lower.steps, lower.duty[-1]), own.full_scale_rpm)
                 theirs = self.upper(exhaust_w, price_s).plans([limit_c]).get(limit_c)
@@ -88,7 +88,7 @@ class Pair:
         return best
 
     def _charge(self, plan: Plan, exhaust_w: Array, limit_c: float, price_s: float) -> Array:
-        """What a K costs card 0 at each step: most where it is loudest, in all what cooler air would save it."""
+        """Cost of 1 K for card 0 at each step: proportional to its sound; the sum is what cooler air would save."""
         cooler = self.upper(exhaust_w - PROBE_K / self.coupling, price_s).plans([limit_c])[limit_c]
         saved = max(plan.energy - cooler.energy, 0) / PROBE_K
         energy: Array = (plan.duties / 100) ** 5
@@ -96,7 +96,7 @@ class Pair:
 
 
 def build(number: int, workload: str, seconds: int = family.HOUR_S) -> Pair:
-    """The two cards of box `number` at `workload`."""
+    """The two cards of box `number` under `workload`."""
     profile = family.draw(number)
     loads = (
         hour(plant, family.load(workload, number, card), number, seconds, card)
@@ -106,7 +106,7 @@ def build(number: int, workload: str, seconds: int = family.HOUR_S) -> Pair:
 
 
 def bound(workload: str, number: int) -> Bound:
-    """For the pair of box `number` at `workload`: mean sound of the two, and swings of the more restless."""
+    """The bound for the pair of box `number` under `workload`: mean sound of both, swings of the more restless."""
     pair = build(number, workload)
     coolest_c = pair.lowest_c()
     found: dict[float, tuple[Plan, Plan]] = {}
@@ -115,7 +115,7 @@ def bound(workload: str, number: int) -> Bound:
         if plans:
             found[limit_c] = plans
         if plans and all(plan.duties.max() == plan.duties.min() for plan in plans):
-            # The lowest duty is enough, and there is nothing more to ask.
+            # The lowest duty is enough, so the bound does not change at higher limits.
             break
     sounds_db = [
         sound_db(float(np.mean([plan.energy for plan in plans])) ** 0.2 * plans[0].full_scale_rpm)

@@ -1,4 +1,4 @@
-"""What a process costs, from outside: processor time, memory, wakeups, open files. A group counts as one."""
+"""Processor time, memory, wakeups and open files of process groups, read from /proc."""
 
 import os
 import time
@@ -12,15 +12,15 @@ _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
 class Usage(NamedTuple):
-    """What a group of processes has used so far, and holds now."""
+    """Resources of a group of processes: used so far, or held now."""
 
     cpu_s: float
-    """User and system time, children that have ended included."""
+    """User and system time, including children that have ended."""
     wakeups: int
-    """Voluntary context switches of all threads that live."""
+    """Voluntary context switches of all running threads."""
     rss_mb: float
     pss_mb: float
-    """Resident memory, pages that n processes share counted as 1/n."""
+    """Resident memory; a page that n processes share counts as 1/n."""
     descriptors: int
 
 
@@ -38,7 +38,7 @@ def usage(groups: Iterable[int]) -> Usage:
 
 
 def _fields(folder: Path) -> list[str]:
-    """What stands in stat (proc(5)) from the state on; the name before it may hold spaces."""
+    """The fields of stat (proc(5)) from the state on; the name before them may contain spaces."""
     return (folder / "stat").read_text().rpartition(")")[2].split()
 
 
@@ -59,7 +59,7 @@ def cpu_s(pid: int) -> float:
 
 
 def _number(file: Path, name: str) -> int:
-    """The number behind `name:`; 0 where there is none, as for the memory of a zombie."""
+    """The number after `name:`; 0 if there is none, as for the memory of a zombie."""
     for line in file.read_text().splitlines():
         if line.startswith(name + ":"):
             return int(line.split()[1])

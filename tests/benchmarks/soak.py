@@ -1,9 +1,8 @@
-"""Runs gpufan's parts through very many ticks in this process, and prints by how much it has grown.
+"""Runs gpufan for very many ticks in this process, and prints the growth of the process.
 
     python -m tests.benchmarks.soak TICKS
 
-Loop, worker, NVML binding, snapshot file and log are real, only the clock is not. `cost` runs it in a process of its
-own.
+Worker, NVML binding, snapshot file and log are real; the clock is simulated. `cost` runs it in its own process.
 """
 
 import json
@@ -20,16 +19,16 @@ from gpufan.daemon.workers import make_workers
 from gpufan.gpu.nvml import NvmlBox
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.system.signals import StopInbox
-from gpufan.terminal.log import LogReport
+from gpufan.terminal.log import ChangeLog, log_to
 from tests.benchmarks.peers import folder_in_memory
 from tests.doubles.nvml import NvmlDouble
 
 WARM_UP_TICKS = 2000
-"""So many are left out: caches and windows fill."""
+"""Ticks that are not counted, because caches and windows fill."""
 
 
 def size() -> tuple[int, int]:
-    """Memory of our own in kB (the double's map and its log are shared memory), and open files."""
+    """Anonymous memory in kB (without the double's map and log, which are shared memory), and open files."""
     status = Path("/proc/self/status").read_text()
     anonymous = re.search(r"^RssAnon:\s+([0-9]+) kB", status, re.MULTILINE)
     assert anonymous
@@ -37,7 +36,7 @@ def size() -> tuple[int, int]:
 
 
 def soak(folder: Path, ticks: int) -> dict[str, int]:
-    """How much `ticks` ticks of two cards make this process grow."""
+    """Growth of this process over `ticks` ticks of two cards."""
     sizes: list[tuple[int, int]] = []
 
     def watch(snapshot: Snapshot) -> None:
@@ -45,17 +44,15 @@ def soak(folder: Path, ticks: int) -> dict[str, int]:
             sizes.append(size())
 
     box = SimulatedBox(PROFILES["dual-1080ti"], WORKLOADS["sweep"])
-    with NvmlDouble(folder, box).install() as double, open(os.devnull, "w") as log:
+    with NvmlDouble(folder, box).install() as double, open(os.devnull, "w") as log, log_to(log):
         workers = make_workers(NvmlBox().gpus, lambda _: CardSettings())
-        report = LogReport(log)
         simulate(
-            double,  # its time passes as a simulated box's does
+            double,  # it advances as a simulated box does
             workers,
-            [report.publish, SnapshotFile(folder / "state.json").write, watch],
+            [ChangeLog().publish, SnapshotFile(folder / "state.json").write, watch],
             StopInbox(),
             duration_s=WARM_UP_TICKS + ticks,
         )
-        report.close()
     (memory_kb, descriptors), (memory_end_kb, descriptors_end) = sizes
     return {
         "ticks": ticks,

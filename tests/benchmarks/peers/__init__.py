@@ -1,6 +1,6 @@
-"""What is measured side by side: gpufan, the barest loop, and two tools from PyPI that are fetched when needed.
+"""The contenders of the cost benchmark: gpufan, the barest loop, and two tools that are fetched from PyPI.
 
-Each starts on a box of cards, and says how many GPU-ticks it has made there and when it first set a fan.
+Each starts on a box of cards, and reports how many GPU-ticks it has made and when it first set a fan.
 """
 
 import os
@@ -17,12 +17,12 @@ from pathlib import Path
 from tests.doubles.nvml import Kind, NvmlDouble
 
 FETCHED = Path(tempfile.gettempdir()) / f"gpufan-peers-{os.getuid()}"
-"""Peers, and bytecode, from one run of the benchmark to the next."""
+"""Folder for the other tools and bytecode, used again by the next run."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a contender runs: its cards, and an empty folder for what it writes."""
+    """The surroundings of a contender: its cards, and an empty folder for its files."""
 
     double: NvmlDouble
     folder: Path
@@ -33,30 +33,30 @@ class Place:
 
 
 class Contender(ABC):
-    """One way to control fans, at one tick a second."""
+    """A program that controls fans, with one tick a second."""
 
     name: str
     interval_s = 1.0
     note = ""
 
     def prepare(self) -> None:
-        """Fetch what is needed. Raises CalledProcessError."""
+        """Fetch the program if necessary. Raises CalledProcessError."""
         return  # most need nothing
 
     @abstractmethod
     def commands(self, place: Place) -> list[list[str]]:
-        """What to run, all at once."""
+        """The commands to run at the same time."""
 
     def environment(self, place: Place) -> dict[str, str]:
-        """What to change in the environment."""
+        """Variables to set in the environment."""
         return place.double.environment()
 
     def gpu_ticks(self, place: Place) -> int:
-        """How often a card was read so far, over all cards."""
+        """Number of readings so far, over all cards."""
         return sum(place.double.calls(card)[Kind.TEMPERATURE] for card in place.cards)
 
     def first_set_ns(self, place: Place) -> int | None:
-        """When the first fan was set, on the clock of time.monotonic_ns; None if none was yet."""
+        """Time of the first set of a fan on the clock of time.monotonic_ns; None before that."""
         log = place.double.log()
         return log[0].time_ns if log else None
 
@@ -79,11 +79,11 @@ class Coolgpus(Contender):
     name = "coolgpus"
     interval_s = 5.0
     note = (
-        "coolgpus is a lower bound: nvidia-smi and nvidia-settings are shell scripts of a few lines here, and its X"
-        " servers, one a card, are not there at all; its cards stay at one temperature, so that it sets them once"
+        "the figures of coolgpus are a lower bound: nvidia-smi and nvidia-settings are short shell scripts here, its X"
+        " servers (one per card) are missing, and the temperature is constant, so it sets each card only once"
     )
 
-    # The real programs connect to the driver or to X first, which costs more than all that is done here.
+    # The real programs connect to the driver or to X first, which costs more than these scripts.
     _STAND_INS = {  # noqa: RUF012  # never written to
         "nvidia-smi": "case $* in *pci.bus_id*) printf '{buses}';; *) echo >>{folder}/read; echo 66;; esac",
         "nvidia-settings": "case $2 in *Target*) echo >>{folder}/set;; esac",
@@ -116,7 +116,7 @@ class Coolgpus(Contender):
 
 class Chnvml(Contender):
     name = "chnvml"
-    note = "chnvml (caioh-nvml-gpu-control) runs two processes a card; its memory and CPU are the sum over all of them"
+    note = "chnvml (caioh-nvml-gpu-control) runs two processes per card; its memory and CPU are the sum of all"
 
     def prepare(self) -> None:
         self._folder = fetch("caioh-nvml-gpu-control==2.2.0.0")
@@ -131,7 +131,7 @@ class Chnvml(Contender):
 
 
 def fetch(requirement: str) -> Path:
-    """Install `requirement` from PyPI into a folder of its own, once; only ever run, never part of this tree."""
+    """Install `requirement` from PyPI into its own folder, once. It is only run, and never part of this tree."""
     folder = FETCHED / requirement
     if not folder.exists():
         draft = folder.with_name(f"{requirement}.{os.getpid()}")
@@ -143,7 +143,7 @@ def fetch(requirement: str) -> Path:
 
 @contextmanager
 def folder_in_memory() -> Iterator[Path]:
-    """An empty folder that lies in memory where there is such a place, as /run/gpufan does."""
+    """An empty folder, in memory like /run/gpufan if the system has /dev/shm."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="gpufan-", dir=memory if memory.is_dir() else None) as name:
         yield Path(name)

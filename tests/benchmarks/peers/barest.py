@@ -1,4 +1,4 @@
-"""The barest loop there can be: read each card's temperature, set every fan, sleep a second. It never gives back."""
+"""A minimal loop: read each card's temperature, set every fan, sleep for a second. It never releases the fans."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What laws are measured against: the family of boxes, and how quiet perfect foresight is."""
+"""The family of boxes, and the bound of perfect foresight."""
 
 import math
 from functools import cache
@@ -23,7 +23,7 @@ def best(workload: Workload, seconds: int = 600, plant: Plant | None = None, **g
 
 
 def replayed(plan: Plan, workload: Workload, plant: Plant | None = None) -> tuple[CardSummary, float]:
-    """What the plan comes to on the simulated card, and its peak as the plan counts it."""
+    """The summary of the plan on the simulated card, and its peak as the plan predicts it."""
     plant = plant or Plant()
     box = SimulatedBox(Profile("card", (plant,)), workload, seed=0)
     gpu, offset, peak_c = box.gpus[0], DieOffset(plant, workload), 0.0
@@ -49,29 +49,29 @@ def test_a_finer_grid_finds_nothing_better(workload: str) -> None:
 
 
 @pytest.mark.parametrize("workload", ["epochs", "sweep"])
-def test_the_plan_does_on_the_simulated_card_what_it_promises(workload: str) -> None:
+def test_the_plan_has_the_predicted_peak_and_sound_on_the_simulated_card(workload: str) -> None:
     plan = best(WORKLOADS[workload])
     summary, peak_c = replayed(plan, WORKLOADS[workload])
     assert summary.sound_db == pytest.approx(plan.sound_db, abs=0.2)
     assert peak_c == pytest.approx(LIMIT_C, abs=0.3)
 
 
-def test_steady_load_ends_at_the_duty_that_just_holds_the_limit() -> None:
+def test_a_steady_load_ends_at_the_lowest_duty_that_holds_the_limit() -> None:
     plan = best(heavy, seconds=1800)
     assert 25 + 230 * Plant().resistance(plan.duties[-60]) == pytest.approx(LIMIT_C, abs=1)
     assert plan.swings <= 1
 
 
-def test_a_price_on_changes_makes_for_a_steady_fan() -> None:
+def test_a_price_on_changes_makes_the_fan_steady() -> None:
     assert best(WORKLOADS["sweep"]).swings <= 2 < 5 < best(WORKLOADS["sweep"], price_s=0).swings
 
 
-def test_falls_are_as_slow_as_a_law_may_make_them() -> None:
+def test_the_duty_falls_no_faster_than_a_law_may() -> None:
     duties = best(lambda t: 230.0 if t < 400 else 12.0).duties
     assert min(np.diff(duties)) >= -2 * STEP_S
 
 
-def test_a_limit_that_full_fans_break_has_no_plan() -> None:
+def test_a_limit_that_full_fans_exceed_has_no_plan() -> None:
     hot = Plant(inlet_c=60)
     assert not Problem(hot, hour(hot, heavy, 0, 600)).plans([LIMIT_C])
 
@@ -98,19 +98,19 @@ def test_no_law_does_better_at_the_same_peak(law: str, workload: str, number: in
     assert plan and 10 * math.log10(cost / next(iter(plan.values())).cost) > -0.1
 
 
-def test_power_is_what_the_card_draws_noise_and_all() -> None:
+def test_the_power_includes_the_noise() -> None:
     powers = hour(Plant(power_noise_w=20), heavy, 1, 600).powers_w
     assert np.mean(powers) == pytest.approx(225, abs=5)  # cut at the card's limit of 250 W
     assert np.std(powers) > 4
 
 
-def test_between_limits_the_bound_is_interpolated_and_beyond_them_it_stays() -> None:
+def test_the_bound_is_interpolated_between_limits_and_constant_beyond_them() -> None:
     bound = Bound(77, [78, 80], [50, 48], [3, 1])
     assert [bound.sound_db_at(c) for c in (76, 77, 79, 99)] == [math.inf, 50, 49, 48]
     assert [bound.swings_at(c) for c in (77, 99)] == [3, 1]
 
 
-def test_a_card_lets_its_fans_work_for_a_neighbour_that_it_warms() -> None:
+def test_a_card_runs_its_fans_faster_for_a_neighbour_that_it_warms() -> None:
     upper, lower = Plant(inlet_c=30), Plant()
     cards = (upper, lower), (hour(upper, heavy, 0, 300), hour(lower, heavy, 0, 300))
     alone, beside = (pair.Pair(*cards, coupling, dilution_exponent=1).plans(LIMIT_C) for coupling in (1e-6, 0.03))
@@ -120,7 +120,7 @@ def test_a_card_lets_its_fans_work_for_a_neighbour_that_it_warms() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "workload"), [(4, "epochs"), (4, "sweep"), (8, "sweep"), (8, "queue")])
-def test_planning_both_cards_at_once_gains_nothing(number: int, workload: str) -> None:
+def test_planning_both_cards_at_once_gains_almost_nothing(number: int, workload: str) -> None:
     cards = pair.build(number, workload, 1800)
     plans = cards.plans(LIMIT_C, price_s=0)
     assert plans
@@ -136,7 +136,7 @@ def test_number_0_is_the_nominal_card() -> None:
     assert family.draw(0).plants == (Plant(),)
 
 
-def test_a_quarter_of_the_family_are_pairs_that_share_air() -> None:
+def test_a_quarter_of_the_boxes_have_two_cards_that_share_air() -> None:
     pairs = [family.draw(n) for n in range(1, 201) if family.draw(n).coupling]
     assert len(pairs) == 50
     assert all(len(pair.plants) == 2 and pair.coupling[0][1] > 0 for pair in pairs)

@@ -1,4 +1,4 @@
-"""The benchmark's best law without foresight: between perfect foresight and laws that must learn the card."""
+"""The best law without foresight: worse than perfect foresight, better than laws that must learn the card."""
 
 import math
 
@@ -10,7 +10,7 @@ from tests.benchmarks.bound import STEP_S, Problem, hour
 from tests.benchmarks.causal import Policy, stages
 
 
-def test_stays_are_as_long_as_the_queue_draws_them() -> None:
+def test_jobs_and_pauses_are_as_long_as_the_queue_draws_them() -> None:
     going_on, mean_s = 1.0, 0.0
     for _, steps, hazard in stages(20, 1200):
         for _ in range(steps):

@@ -1,4 +1,4 @@
-"""The control benchmark: laws of other tools as their tools have them, and the judgement over them."""
+"""The control benchmark: the laws of other tools, and how laws are judged."""
 
 import math
 
@@ -10,7 +10,7 @@ from tests.benchmarks.control import judge, over, percentile
 
 
 @pytest.mark.parametrize(("temperature_c", "duty"), [(30, 20), (31, 35), (65, 70), (75, 85), (76, 100)])
-def test_nfancurve_goes_by_steps(temperature_c: float, duty: float) -> None:
+def test_nfancurve_has_steps(temperature_c: float, duty: float) -> None:
     assert laws.nfancurve()(temperature_c) == duty
 
 
@@ -19,23 +19,23 @@ def test_coolgpus_falls_only_when_two_degrees_cooler() -> None:
     assert [rule(c) for c in (50, 70, 69, 68, 67, 66)] == [30, 71, 71, 71, 68, 65]
 
 
-def test_coolercontrol_leaves_out_changes_under_two_points() -> None:
+def test_coolercontrol_makes_no_change_below_two_points() -> None:
     rule = laws.coolercontrol()
     assert [rule(c) for c in (50, 52, 53)] == pytest.approx([30, 30, 32.4])
 
 
-def test_two_point_laws_stay_as_they_are_in_between() -> None:
+def test_two_point_laws_do_not_change_between_their_points() -> None:
     rule = laws.klipper_watermark()
     assert [rule(c) for c in (81, 82, 79, 78, 81)] == [0, 100, 100, 0, 0]
 
 
-def test_step_wise_moves_only_with_the_temperature() -> None:
+def test_step_wise_changes_only_when_the_temperature_changes() -> None:
     rule = laws.linux_step_wise()
     assert [rule(c) for c in (80, 81, 81, 79, 79)] == pytest.approx([30.7, 38.4, 38.4, 30.7, 30.7])
 
 
 @pytest.mark.parametrize("rule", [laws.openbmc_pid, laws.klipper_pid])
-def test_pid_laws_run_full_when_long_too_hot_and_low_when_long_cool(rule: object) -> None:
+def test_pid_laws_reach_full_duty_when_too_hot_and_the_lowest_when_cool(rule: object) -> None:
     assert callable(rule)
     law = rule()
     assert [law(c) for c in [90] * 60][-1] >= 100
@@ -55,20 +55,20 @@ def test_a_law_is_compared_at_its_own_peak() -> None:
     assert result["above_db"] == pytest.approx(1)
 
 
-def test_a_law_that_holds_a_target_has_to_use_it() -> None:
+def test_a_law_with_a_target_is_compared_at_the_target() -> None:
     result = outcome()
     judge(laws.HOLDING[0], result, BOUND)
     assert result["above_db"] == pytest.approx(2)
     assert result["spare_swings"] == -1
 
 
-def test_a_card_that_drops_its_clocks_is_not_compared() -> None:
+def test_a_card_that_lowers_its_clock_is_not_compared() -> None:
     result = outcome(throttled_percent=1)
     judge("coolgpus", result, BOUND)
     assert math.isnan(result["above_db"])
 
 
-def test_a_box_whose_full_fans_do_not_hold_the_target_is_left_out() -> None:
+def test_a_box_in_which_full_fans_cannot_hold_the_target_is_left_out() -> None:
     result = outcome(quiet_peak_c=90)
     judge("coolgpus", result, Bound(88, [], [], []))
     assert not result["holdable"]

@@ -1,4 +1,4 @@
-"""What is believed of a card: learnt from readings, within bounds whatever they are, and asked what a duty does."""
+"""The card model: it learns from readings, stays within its bounds, and predicts the effect of a duty."""
 
 import math
 from copy import deepcopy
@@ -15,12 +15,12 @@ from gpufan.gpu.simulated import Plant, Profile, SimulatedBox, SimulatedGpu
 moments = st.tuples(
     st.floats(0, 15), st.integers(1, 130), st.floats(0, 2000), st.floats(0, 200) | st.sampled_from((23.0, 50.0, 100.0))
 )
-"""Seconds, °C, W and percent, as far as the law lets them through."""
+"""Seconds, °C, W and percent, within the limits of the law."""
 
 
 @cache
 def taught(plant: Plant, seconds: int = 1500, learnt: Learnt | None = None) -> CardModel:
-    """A model that has watched `plant` at work, with a fan that moves now and then."""
+    """A model that has learnt from `plant` at work, with a fan that moves now and then."""
     gpu = (box := SimulatedBox(Profile("card", (plant,)), lambda t: 230.0 if t % 300 < 200 else 60.0)).gpus[0]
     model = CardModel(learnt)
     for second in range(seconds):
@@ -52,7 +52,7 @@ def die_k(model: CardModel, power_w: float) -> float:
 
 
 def hot_model() -> CardModel:
-    """One whose card is at 75 °C under 200 W."""
+    """A model whose card is at 75 °C under 200 W."""
     model = CardModel()
     model.anchor(75, 200)
     return model
@@ -85,13 +85,13 @@ def test_the_resistance_of_a_card_is_learnt(plant: Plant) -> None:
 
 
 @pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
-def test_the_heat_capacity_is_learnt_within_three_of_its_deviations(plant: Plant) -> None:
+def test_the_heat_capacity_is_learnt_within_three_deviations(plant: Plant) -> None:
     learnt = taught(plant).learnt
     assert abs(learnt.values[2] - math.log(plant.heat_capacity / 350)) < 3 * learnt.deviations[2]
 
 
 @pytest.mark.parametrize("settled", [False, True])
-def test_the_heatsink_is_soon_known_whether_or_not_the_card_had_just_begun_to_work(settled: bool) -> None:
+def test_the_temperature_of_the_heatsink_is_known_after_12_s_whether_or_not_the_die_had_settled(settled: bool) -> None:
     card = SimulatedGpu(0, "card", Plant(), lambda t: 230.0, 1)
     if settled:
         card.die_c = card.sink_c + 230 * card.plant.die_resistance
@@ -105,23 +105,23 @@ def test_the_heatsink_is_soon_known_whether_or_not_the_card_had_just_begun_to_wo
     assert inlet_c(model) > 20
 
 
-def test_the_air_that_a_card_takes_in_is_learnt() -> None:
+def test_the_inlet_temperature_is_learnt() -> None:
     assert inlet_c(taught(PLANTS["warm"])) - inlet_c(taught(PLANTS["nominal"])) == pytest.approx(11, abs=2.5)
 
 
-def test_what_was_learnt_is_less_in_doubt_than_before() -> None:
+def test_learning_reduces_the_uncertainty() -> None:
     before, after = CardModel().learnt.deviations, taught(Plant()).learnt.deviations
     assert all(b > a for b, a in zip(before, after, strict=True))
 
 
-def test_what_an_earlier_run_learnt_is_believed_but_no_more_than_a_cleaning_leaves_true() -> None:
+def test_values_of_an_earlier_run_are_used_with_at_least_a_quarter_of_the_first_uncertainty() -> None:
     learnt = taught(PLANTS["heavy"]).learnt
     again = CardModel(learnt).learnt
     assert again.values == learnt.values
     assert all(a >= b / 4 for a, b in zip(again.deviations, CardModel().learnt.deviations, strict=True))
 
 
-def test_values_that_no_card_has_are_cut_to_their_bounds() -> None:
+def test_stored_values_that_no_card_has_are_limited_to_their_bounds() -> None:
     absurd = CardModel(Learnt((1e300, -1e300, 50.0, -3.0), (1e300, 1e-300, 1.0, 1.0)))
     assert absurd.learnt.values == (1.2, 0.3, 1.5, 0.0)
     assert absurd.stays_under(80, [20.0] * 60, 100, absurd.growth_s)
@@ -133,7 +133,7 @@ def numbers(model: CardModel) -> list[float]:
 
 @settings(max_examples=20)
 @given(st.lists(moments, min_size=1, max_size=40))
-def test_nothing_believed_leaves_its_bounds_and_doubt_stays_positive(
+def test_values_stay_within_their_bounds_and_variances_positive_for_any_readings(
     readings: list[tuple[float, float, float, float]],
 ) -> None:
     model = CardModel()
@@ -149,20 +149,20 @@ def test_nothing_believed_leaves_its_bounds_and_doubt_stays_positive(
         assert all(model._p[i][i] > 0 for i in range(6))
 
 
-def test_one_odd_reading_does_not_overthrow_what_hundreds_have_taught() -> None:
+def test_one_odd_reading_hardly_changes_a_model_that_has_learnt_from_hundreds() -> None:
     model = deepcopy(taught(Plant()))
     before = model.resistance(60)
     model.learn(1.0, 130, 60, 60)
     assert model.resistance(60) == pytest.approx(before, rel=0.03)
 
 
-def test_a_card_that_changes_is_learnt_anew() -> None:
+def test_a_change_of_the_card_is_learnt() -> None:
     dusty = replace(Plant(), resistance_flow=0.14)
     model = taught(dusty, 3000, taught(Plant()).learnt)
     assert model.resistance(60) + model.learnt.values[3] == pytest.approx(dusty.resistance(60), rel=0.08)
 
 
-def test_days_without_a_load_leave_no_more_doubt_than_an_unknown_card() -> None:
+def test_after_days_without_load_the_uncertainty_is_not_above_that_of_an_unknown_card() -> None:
     model = CardModel()
     model.anchor(30, 12)
     for _ in range(3000):
@@ -171,31 +171,29 @@ def test_days_without_a_load_leave_no_more_doubt_than_an_unknown_card() -> None:
 
 
 @given(st.floats(20, 600), st.floats(60, 95))
-def test_the_duty_for_a_power_keeps_the_card_where_it_was_asked_to(power_w: float, temperature_c: float) -> None:
+def test_the_duty_for_a_power_holds_the_temperature_at_that_power(power_w: float, temperature_c: float) -> None:
     model = hot_model()
     duty = model.duty_for(power_w, temperature_c)
     if 5 <= duty <= 1000:
         assert model.power(temperature_c, duty) == pytest.approx(power_w)
 
 
-def test_no_duty_keeps_what_no_air_flow_can() -> None:
+def test_a_temperature_that_no_air_flow_can_hold_needs_an_infinite_duty() -> None:
     assert CardModel().duty_for(1000, 40) == math.inf
     assert CardModel().duty_for(0, 40) == 0
 
 
 @settings(max_examples=20)
 @given(st.lists(st.sampled_from((0.0, 60.0, 150.0, 250.0, 400.0)), min_size=1, max_size=40), st.integers(23, 100))
-def test_a_limit_is_kept_if_no_step_ends_above_it_but_for_what_no_fan_can_change(
-    powers_w: list[float], duty: float
-) -> None:
+def test_a_limit_holds_if_no_step_ends_above_it_with_some_ease_at_first(powers_w: list[float], duty: float) -> None:
     model = hot_model()
     highest = highest_c(model, powers_w, duty)
     assert model.stays_under(highest + 0.01, powers_w, duty)
-    # What comes within seconds is let pass, by 0.6 K at first.
+    # The limit is 0.6 K higher at first.
     assert not model.stays_under(highest - 0.61, powers_w, duty)
 
 
-def test_much_later_not_a_tenth_of_a_degree_is_let_pass() -> None:
+def test_minutes_later_the_limit_has_no_ease() -> None:
     model = hot_model()
     powers_w = [0.0] * 20 + [230.0] * 40
     highest = highest_c(model, powers_w, 50)
@@ -203,12 +201,12 @@ def test_much_later_not_a_tenth_of_a_degree_is_let_pass() -> None:
 
 
 @given(st.lists(st.floats(0, 400), min_size=1, max_size=20), st.integers(60, 90), st.integers(23, 99))
-def test_what_a_duty_keeps_under_a_higher_one_does_too(powers_w: list[float], limit_c: float, duty: float) -> None:
+def test_a_limit_that_a_duty_holds_is_held_by_a_higher_duty(powers_w: list[float], limit_c: float, duty: float) -> None:
     model = hot_model()
     assert model.stays_under(limit_c, powers_w, duty) <= model.stays_under(limit_c, powers_w, duty + 1)
 
 
-def test_a_lower_duty_will_do_where_it_grows_than_where_it_stays() -> None:
+def test_a_growing_duty_can_start_lower_than_a_constant_duty() -> None:
     model = hot_model()
 
     def least(growth_s: float) -> int:
@@ -217,18 +215,18 @@ def test_a_lower_duty_will_do_where_it_grows_than_where_it_stays() -> None:
     assert least(model.growth_s) < least(math.inf) - 3
 
 
-def test_a_heatsink_is_as_cool_as_a_jump_of_power_asks_for() -> None:
+def test_a_jump_of_power_from_the_highest_sink_temperature_reaches_the_limit() -> None:
     model = hot_model()
     assert model.sink_for_jump_c(82, 200, 100) + die_k(model, 200) == pytest.approx(82)
 
 
-def test_no_heatsink_is_kept_cool_for_more_than_full_fans_can_hold() -> None:
+def test_a_jump_to_more_power_than_the_duty_can_hold_counts_as_the_power_that_it_can_hold() -> None:
     model = hot_model()
     for duty in (60, 100):
         assert model.sink_for_jump_c(82, 1e4, duty) == model.sink_for_jump_c(82, model.power(82, duty), duty)
 
 
-def test_a_limit_of_the_heatsink_holds_whatever_the_die_may() -> None:
+def test_the_limit_of_the_heatsink_holds_even_if_the_limit_of_the_die_is_far_away() -> None:
     model = hot_model()
     assert model.stays_under(200, [0.0], 100, sink_limit_c=sink_c(model))
     assert not model.stays_under(200, [200.0] * 40, 23, sink_limit_c=sink_c(model) - 5)

@@ -1,4 +1,4 @@
-"""The recording: what is written is read, nobody's file is harmed, and bad rows are named by file and line."""
+"""The recording: rows are read as they were written, other files stay unchanged, errors name file and line."""
 
 import os
 from pathlib import Path
@@ -42,13 +42,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "recording.csv"
 
 
-def test_what_is_written_is_read(path: Path) -> None:
+def test_rows_are_read_as_they_were_written(path: Path) -> None:
     write(path, SNAPSHOT, SNAPSHOT)
     assert list(read(path)) == rows(SNAPSHOT) * 2
     assert next(read(path)) == ROW
 
 
-def test_the_file_is_text_that_a_person_can_read(path: Path) -> None:
+def test_the_file_is_readable_text(path: Path) -> None:
     write(path, SNAPSHOT)
     line = path.read_text().splitlines()[1]
     assert line == (
@@ -57,18 +57,18 @@ def test_the_file_is_text_that_a_person_can_read(path: Path) -> None:
     )
 
 
-def test_real_cards_are_dated_by_the_clock() -> None:
+def test_rows_of_real_cards_have_the_time_of_day() -> None:
     snapshot = snapshot_now((gpu_state(),), interval_s=1)
     assert rows(snapshot)[0].time_s == snapshot.time_s
 
 
-def test_what_is_not_known_stays_empty(path: Path) -> None:
+def test_an_unknown_value_is_an_empty_cell(path: Path) -> None:
     lost = gpu_state(control="lost", temperature_c=None, power_w=None, duty_percent=None, fans=())
     write(path, snapshot_now((lost,), interval_s=1))
     assert next(read(path))[3:8] == (None,) * 5
 
 
-def test_the_first_fan_that_tells_its_speed_speaks_for_the_card() -> None:
+def test_the_first_fan_that_reports_its_speed_counts() -> None:
     fans = (FanReading(None, 40, True), FanReading(41, 40, True, 1990))
     row = rows(snapshot_now((gpu_state(fans=fans),), interval_s=1))[0]
     assert (row.speed_percent, row.speed_rpm) == (41, 1990)
@@ -79,34 +79,34 @@ def test_a_reason_of_several_lines_stays_one_row(path: Path) -> None:
     assert [row.reason for row in read(path)] == ['two lines, "quoted"?']
 
 
-def test_a_second_run_goes_on_where_the_first_ended(path: Path) -> None:
+def test_a_second_run_appends_to_the_recording(path: Path) -> None:
     write(path, SNAPSHOT)
     write(path, SNAPSHOT)
     assert path.read_text() == HEADER + to_csv(rows(SNAPSHOT)) * 2
 
 
-def test_what_a_killed_run_left_of_a_row_is_no_row(path: Path) -> None:
+def test_an_incomplete_last_row_is_skipped_and_removed(path: Path) -> None:
     path.write_text(HEADER + to_csv([ROW]) + "13.5,GPU-1")
     assert list(read(path)) == [ROW]
     write(path, SNAPSHOT)
     assert list(read(path)) == [ROW, *rows(SNAPSHOT)]
 
 
-def test_what_a_killed_run_left_of_the_header_is_begun_anew(path: Path) -> None:
+def test_an_incomplete_header_is_written_again(path: Path) -> None:
     path.write_text(HEADER[:20])
     write(path, SNAPSHOT)
     assert list(read(path)) == rows(SNAPSHOT)
 
 
 @pytest.mark.parametrize("content", [b"dear diary\n", b"\0\xff" * 900, HEADER.encode()[:-1] + b",more\n"])
-def test_a_file_with_other_content_is_refused_and_left_as_it_is(path: Path, content: bytes) -> None:
+def test_a_file_with_other_content_is_refused_and_unchanged(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match="not a recording: name a new file"):
         RecordingFile(path)
     assert path.read_bytes() == content
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_pipe_or_a_folder_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(InputError, match="is not a file"):
         RecordingFile(tmp_path / "pipe")
@@ -116,7 +116,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
         RecordingFile(tmp_path / "missing" / "recording.csv")
 
 
-def test_a_full_disk_costs_rows_but_never_half_a_row(path: Path) -> None:
+def test_on_a_full_disk_rows_are_lost_but_never_incomplete(path: Path) -> None:
     with RecordingFile(path) as recording:
         recording.write(SNAPSHOT)
         with disk_with_room_for(path.stat().st_size + 30), pytest.raises(OSError, match="No space left"):
@@ -125,7 +125,7 @@ def test_a_full_disk_costs_rows_but_never_half_a_row(path: Path) -> None:
     assert list(read(path)) == rows(SNAPSHOT) * 2
 
 
-def test_a_recording_that_was_deleted_is_noticed(path: Path) -> None:
+def test_writing_to_a_deleted_recording_raises(path: Path) -> None:
     with RecordingFile(path) as recording:
         path.unlink()
         with pytest.raises(FileNotFoundError):
@@ -154,7 +154,7 @@ GOOD = to_csv([ROW]).encode()
         (HEADER.encode() + b"1" * 100_000 + b"\n", "line 2 has 1 values"),
     ],
 )
-def test_what_is_wrong_is_named_with_file_and_line(path: Path, content: bytes, words: str) -> None:
+def test_an_error_names_file_line_and_cause(path: Path, content: bytes, words: str) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError) as error:
         list(read(path))
@@ -163,21 +163,21 @@ def test_what_is_wrong_is_named_with_file_and_line(path: Path, content: bytes, w
     assert "\n" not in str(error.value)
 
 
-def test_recordings_may_be_joined(path: Path) -> None:
+def test_joined_recordings_are_read(path: Path) -> None:
     path.write_text((HEADER + to_csv([ROW])) * 2)
     assert list(read(path)) == [ROW, ROW]
 
 
-def test_a_recording_that_came_through_another_system_is_read(path: Path) -> None:
+def test_a_recording_with_windows_line_ends_is_read(path: Path) -> None:
     path.write_bytes((HEADER + to_csv([ROW])).replace("\n", "\r\n").encode())
     assert list(read(path)) == [ROW]
 
 
 EARLIER = HEADER.replace(",pci", "") + to_csv([ROW]).replace(f",{ROW.pci}", "")
-"""What a gpufan has recorded that kept no PCI addresses yet."""
+"""A recording without the column `pci`, as an earlier gpufan wrote it."""
 
 
-def test_a_recording_without_pci_addresses_is_read_and_gone_on_with(path: Path) -> None:
+def test_a_recording_without_pci_addresses_is_read_and_appended_to(path: Path) -> None:
     path.write_text(EARLIER)
     assert list(read(path)) == [ROW._replace(pci="")]
     write(path, SNAPSHOT)
@@ -186,7 +186,7 @@ def test_a_recording_without_pci_addresses_is_read_and_gone_on_with(path: Path) 
     assert list(read(path)) == [ROW._replace(pci=""), *rows(SNAPSHOT) * 2]
 
 
-def test_a_file_that_cannot_be_read_is_named(path: Path) -> None:
+def test_the_error_for_an_unreadable_file_names_it(path: Path) -> None:
     with pytest.raises(InputError, match=r"recording.csv cannot be read: No such file"):
         list(read(path))
 

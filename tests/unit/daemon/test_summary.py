@@ -1,4 +1,4 @@
-"""What a simulated run came to, on series made by hand."""
+"""Totals of a card over a run, on series made by hand."""
 
 import pytest
 from hypothesis import given
@@ -43,18 +43,18 @@ def test_swings_are_rises_and_falls_of_five_points_between_turning_points(
 
 
 @given(st.lists(st.integers(0, 100)))
-def test_each_swing_takes_five_points_of_variation(series: list[float]) -> None:
+def test_each_swing_adds_at_least_five_points_of_variation(series: list[float]) -> None:
     result = swings(series)
     assert 5 * result.count <= result.variation
 
 
 @given(st.lists(st.integers(0, 100)))
-def test_a_series_turned_upside_down_swings_as_often(series: list[float]) -> None:
+def test_an_inverted_series_has_as_many_swings(series: list[float]) -> None:
     assert swings(series).count == swings([100 - duty for duty in series]).count
 
 
 @given(st.lists(st.integers(0, 100)).map(sorted))
-def test_a_series_that_only_rises_swings_once_at_most(series: list[float]) -> None:
+def test_a_series_that_only_rises_has_one_swing_at_most(series: list[float]) -> None:
     assert swings(series).count == (1 if series and series[-1] - series[0] >= 5 else 0)
 
 
@@ -63,12 +63,12 @@ def gpu() -> SimulatedGpu:
     return SimulatedGpu(0, "card", Plant(), lambda t: 230.0, seed=1)
 
 
-def test_nothing_seen_is_silence(gpu: SimulatedGpu) -> None:
+def test_a_summary_without_readings_is_silent(gpu: SimulatedGpu) -> None:
     summary = CardSummary(gpu)
     assert (summary.sound_db, summary.throttled_percent, summary.hot_s) == (0, 0, 0)
 
 
-def test_a_steady_fan_sounds_as_it_does(gpu: SimulatedGpu) -> None:
+def test_the_mean_sound_of_a_steady_fan_is_its_sound(gpu: SimulatedGpu) -> None:
     summary = CardSummary(gpu)
     gpu.speed_percent = 50
     for _ in range(10):
@@ -76,7 +76,7 @@ def test_a_steady_fan_sounds_as_it_does(gpu: SimulatedGpu) -> None:
     assert summary.sound_db == pytest.approx(sound_db(2400))
 
 
-def test_half_the_time_at_the_same_speed_is_three_decibel_less(gpu: SimulatedGpu) -> None:
+def test_half_the_time_at_the_same_speed_is_three_decibels_less(gpu: SimulatedGpu) -> None:
     summary = CardSummary(gpu)
     for percent in (50, 0):
         gpu.speed_percent = percent
@@ -84,7 +84,7 @@ def test_half_the_time_at_the_same_speed_is_three_decibel_less(gpu: SimulatedGpu
     assert summary.sound_db == pytest.approx(44.5 - 3.01, abs=0.01)
 
 
-def test_seconds_above_83_degrees_and_the_peak_are_kept(gpu: SimulatedGpu) -> None:
+def test_the_peak_and_the_seconds_above_83_degrees_are_recorded(gpu: SimulatedGpu) -> None:
     summary = CardSummary(gpu)
     for die_c in (80, 83, 83.1, 90, 70):
         gpu.die_c = die_c
@@ -92,7 +92,7 @@ def test_seconds_above_83_degrees_and_the_peak_are_kept(gpu: SimulatedGpu) -> No
     assert (summary.peak_c, summary.hot_s) == (90, 4)
 
 
-def test_throughput_lost_is_the_share_of_clocks_dropped(gpu: SimulatedGpu) -> None:
+def test_lost_throughput_is_the_mean_drop_of_the_clock(gpu: SimulatedGpu) -> None:
     summary = CardSummary(gpu)
     for clock in (1.0, 1.0, 1.0, 0.8):
         gpu.clock = clock
@@ -100,7 +100,7 @@ def test_throughput_lost_is_the_share_of_clocks_dropped(gpu: SimulatedGpu) -> No
     assert summary.throttled_percent == pytest.approx(5)
 
 
-def test_swings_are_of_what_was_set_and_else_of_what_the_driver_does(gpu: SimulatedGpu) -> None:
+def test_swings_count_the_duty_set_or_else_the_speed_under_the_driver(gpu: SimulatedGpu) -> None:
     summary = CardSummary(gpu)
     summary.add(1)
     gpu.set_duty(60)

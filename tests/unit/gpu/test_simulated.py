@@ -1,4 +1,4 @@
-"""The simulated cards: physics that agree with what was published, and numbers that do not depend on how one steps."""
+"""The simulated cards: they agree with published measurements, and do not depend on the length of the steps."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,14 +29,12 @@ def settled_c(duty: int, power_w: float, plant: Plant | None = None) -> float:
     ("duty", "power_w", "inlet_c", "die_c"),
     [
         (62, 230, 25, 79.8),
-        # The reviews do not tell the air at the inlet; these are what the model needs to agree with them.
+        # The reviews do not give the inlet temperature; the model needs these to agree with them.
         (56, 177, 39, 84),
         (66, 220, 31, 82),
     ],
 )
-def test_a_card_settles_where_published_measurements_do(
-    duty: int, power_w: float, inlet_c: float, die_c: float
-) -> None:
+def test_a_card_settles_at_published_temperatures(duty: int, power_w: float, inlet_c: float, die_c: float) -> None:
     assert settled_c(duty, power_w, Plant(inlet_c=inlet_c, target_c=95)) == pytest.approx(die_c, abs=0.6)
 
 
@@ -72,7 +70,7 @@ def test_readings_are_whole_degrees() -> None:
         assert temperature_c == int(temperature_c or 0)
 
 
-def test_every_fan_of_a_card_is_told() -> None:
+def test_every_fan_of_a_card_has_a_reading() -> None:
     assert len(box(Plant(fan_count=3)).gpus[0].read().fans) == 3
 
 
@@ -86,7 +84,7 @@ def test_fans_are_manual_from_set_to_release() -> None:
     assert hands == [False, True, False]
 
 
-def test_left_to_the_driver_a_busy_card_reaches_84_degrees_and_drops_its_clocks() -> None:
+def test_under_the_stock_driver_a_busy_card_reaches_84_degrees_and_lowers_its_clock() -> None:
     one = box()
     summary = CardSummary(one.gpus[0])
     for _ in range(1800):
@@ -97,7 +95,7 @@ def test_left_to_the_driver_a_busy_card_reaches_84_degrees_and_drops_its_clocks(
     assert one.gpus[0].power_w < 230
 
 
-def test_a_card_tells_whether_heat_throttles_it() -> None:
+def test_a_card_reports_whether_heat_throttles_it() -> None:
     one = box()
     told = []
     for _ in range(2):
@@ -106,7 +104,7 @@ def test_a_card_tells_whether_heat_throttles_it() -> None:
     assert told == ["none", "heat"]
 
 
-def test_a_card_kept_cool_loses_no_throughput() -> None:
+def test_a_cool_card_loses_no_throughput() -> None:
     one = box()
     one.gpus[0].set_duty(100)
     summary = CardSummary(one.gpus[0])
@@ -117,7 +115,7 @@ def test_a_card_kept_cool_loses_no_throughput() -> None:
     assert one.gpus[0].power_w == 230
 
 
-def test_clocks_come_back_when_the_card_cools() -> None:
+def test_the_clock_rises_again_when_the_card_cools() -> None:
     one = box()
     one.advance(1800)
     assert one.gpus[0].clock < 1
@@ -156,7 +154,9 @@ def test_heat_of_one_card_warms_the_inlet_of_the_other_only() -> None:
 
 
 @pytest.mark.parametrize(("duty", "exponent", "warming_k"), [(50, 1, 6.9), (100, 0, 6.9), (100, 1, 3.45)])
-def test_a_faster_fan_blows_thinner_heat_at_its_neighbour(duty: int, exponent: float, warming_k: float) -> None:
+def test_a_faster_fan_dilutes_the_heat_that_it_blows_at_its_neighbour(
+    duty: int, exponent: float, warming_k: float
+) -> None:
     pair = box(Plant(), Plant(target_c=120), coupling=((0, 0.03), (0, 0)), dilution_exponent=exponent)
     pair.gpus[0].set_duty(80)
     pair.gpus[1].set_duty(duty)
@@ -185,7 +185,7 @@ def test_two_cards_do_not_share_their_noise() -> None:
 
 
 def largest_difference_k(first: SimulatedBox, second: SimulatedBox, seconds: int) -> float:
-    """Between a box advanced by a second at a time and one by ten tenths."""
+    """Difference between a box that advances in seconds and a box that advances in tenths."""
     largest = 0.0
     for _ in range(seconds):
         first.advance(1)
@@ -210,7 +210,7 @@ def test_the_length_of_the_steps_does_not_matter_when_the_load_jumps() -> None:
 
 
 @pytest.mark.parametrize("step_s", [0.1, 0.25, 0.5, 1])
-def test_the_driver_moves_its_fan_by_a_point_a_second_however_one_steps(step_s: float) -> None:
+def test_the_driver_moves_its_fan_by_a_point_a_second_for_any_length_of_step(step_s: float) -> None:
     one = box()
     gpu = one.gpus[0]
     gpu.die_c = gpu.sink_c = 80
@@ -220,7 +220,7 @@ def test_the_driver_moves_its_fan_by_a_point_a_second_however_one_steps(step_s: 
 
 
 @given(st.lists(st.floats(0.001, 1e9), min_size=1, max_size=20), st.integers(0, 100), st.floats(8, 250))
-def test_steps_of_any_length_stay_between_the_air_and_what_the_load_could_reach(
+def test_for_any_length_of_step_the_temperature_stays_between_the_air_and_the_steady_temperature(
     steps: list[float], duty: int, power_w: float
 ) -> None:
     plant = Plant()
@@ -232,7 +232,7 @@ def test_steps_of_any_length_stay_between_the_air_and_what_the_load_could_reach(
 
 
 @pytest.mark.parametrize(("name", "profile"), PROFILES.items())
-def test_every_profile_is_a_box_that_could_stand_somewhere(name: str, profile: Profile) -> None:
+def test_every_profile_is_a_plausible_box(name: str, profile: Profile) -> None:
     some = SimulatedBox(profile, WORKLOADS["epochs"])
     cards = len(profile.plants)
     assert profile.name.startswith("NVIDIA ")
@@ -261,6 +261,6 @@ def test_at_full_speed_no_profile_gets_too_hot_under_any_load(
     assert all(20 < gpu.die_c < gpu.plant.target_c for gpu in some.gpus)
 
 
-def test_a_standing_fan_hardly_cools() -> None:
+def test_a_fan_that_stands_still_hardly_cools() -> None:
     assert Plant().resistance(0) == Plant().resistance_still
     assert replace(Plant(), resistance_still=3.0).resistance(0) == 3.0
