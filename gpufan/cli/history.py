@@ -1,5 +1,6 @@
-"""The commands that record and show the past: `gpufan keep-history`, `gpufan history` and `gpufan report`."""
+"""The commands that record and show the history: `gpufan keep-history`, `gpufan history` and `gpufan report`."""
 
+import sys
 import time
 from itertools import islice
 from pathlib import Path
@@ -10,7 +11,8 @@ from gpufan.cli import options
 from gpufan.cli.command import Command
 from gpufan.daemon.recording import HEADER, to_csv
 from gpufan.history import DEFAULT_FOLDER
-from gpufan.history.reader import Past, Span
+from gpufan.history.local_time import parse_day
+from gpufan.history.reader import HistoryReader, TimeRange
 from gpufan.system.paths import SNAPSHOT
 
 _state_option = options.file(
@@ -27,9 +29,11 @@ def keep_history(state_dir: Path, runtime_dir: Path) -> None:
 
     It needs no rights except to write to its folder. install-service installs it as a service of its own.
     """
-    from gpufan.history.keeper import keep
+    from gpufan.history.recorder import record_history
+    from gpufan.terminal.log import log_to
 
-    keep(runtime_dir / SNAPSHOT, state_dir, lambda text: click.echo(f"gpufan: {text}", err=True))
+    with log_to(sys.stderr):
+        record_history(runtime_dir / SNAPSHOT, state_dir)
 
 
 @click.command(cls=Command)
@@ -50,21 +54,21 @@ def history(
         options.refuse(["as_csv"], "and --events exclude each other: leave out one")
     if day is not None:
         options.refuse(["last_s"], "and --day exclude each other: leave out one")
-    from gpufan.history import daily as days
+    from gpufan.history import tables
 
-    wanted = None if day is None else days.read_day(day)
-    with Past(state_dir) as past:
-        cards = past.cards(gpus)
-        span = wanted or _until_now(past, last_s)
+    day_range = None if day is None else parse_day(day)
+    with HistoryReader(state_dir) as reader:
+        cards = reader.cards(gpus)
+        time_range = day_range or _until_now(reader, last_s)
         if as_csv:
             click.echo(HEADER, nl=False)
-            rows = past.readings(cards, span)
-            while some := list(islice(rows, 1000)):
-                click.echo(to_csv(some), nl=False)
+            rows = reader.readings(cards, time_range)
+            while batch := list(islice(rows, 1000)):
+                click.echo(to_csv(batch), nl=False)
         elif as_events:
-            days.print_events(cards, past.events(cards, span))
+            tables.print_events(cards, reader.events(cards, time_range))
         else:
-            days.print_days(past, cards, span)
+            tables.print_days(reader, cards, time_range)
 
 
 @click.command(cls=Command)
@@ -78,16 +82,16 @@ def report(output: Path, last_s: float | None, gpus: tuple[str, ...], state_dir:
     An HTML page is a single file, to be opened in a browser, sent or printed. This needs the extra `plot`:
     pip install 'gpufan[plot]'
     """
-    from gpufan.history.page import SUFFIXES, write_report
     from gpufan.history.plot import check_output
+    from gpufan.history.report import SUFFIXES, write_report
 
     check_output(output, SUFFIXES)
-    with Past(state_dir) as past:
-        write_report(past, past.cards(gpus), _until_now(past, last_s), output)
+    with HistoryReader(state_dir) as reader:
+        write_report(reader, reader.cards(gpus), _until_now(reader, last_s), output)
     click.echo(f"wrote {output}")
 
 
-def _until_now(past: Past, last_s: float | None) -> Span:
+def _until_now(reader: HistoryReader, last_s: float | None) -> TimeRange:
     """The whole history, or its last `last_s` seconds."""
-    span = past.span()
-    return span if last_s is None else span._replace(begin_s=time.time() - last_s)
+    time_range = reader.time_range()
+    return time_range if last_s is None else time_range._replace(begin_s=time.time() - last_s)

@@ -1,10 +1,10 @@
-"""History: what the cards did in the last week, kept by a process of its own and told as tables, CSV and pages.
+"""History: what the cards did in the last week, recorded by a process of its own, shown as tables, CSV and reports.
 
-`keeper` reads the snapshots, `events` finds in them what is worth a line, `store` keeps both in an SQLite file, `past`
-reads it, and `days` and `page` tell of it. Nothing here is part of the daemon, and nothing here can hold it up.
+`recorder` reads the snapshots of the daemon, `events` detects the events in them, `writer` stores both in SQLite, and
+`reader` reads them again for `tables` and `report`. The daemon imports none of this, and nothing here can delay it.
 """
 
 from pathlib import Path
 
 DEFAULT_FOLDER = Path("/var/lib/gpufan/history")
-FILE = "history.sqlite"
+FILE_NAME = "history.sqlite"

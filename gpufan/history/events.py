@@ -1,130 +1,149 @@
-"""What is worth a line in a week's history: found by comparing each snapshot with the one before. Pure of files."""
+"""Detects events by comparing each snapshot with the one before. No files, no clock."""
 
 from dataclasses import dataclass
+from enum import Enum
 
+from gpufan.core.gpu import Throttle
+from gpufan.core.reasons import Group
 from gpufan.core.sentences import reason_sentence, refused_settings, state_sentence
 from gpufan.core.snapshot import GpuState, Snapshot
 
-TROUBLES = ("fail-safe", "fault", "lost", "hang")
-"""Kinds of a card's state that are told as an event that lasts, from its first tick to its last."""
 
-TOGETHER_S = 90.0
-"""Overrides and errors of one card that are no further apart than this, s, are told as one event with a count. A lost
-card is asked again after 60 s at the latest."""
+class EventKind(str, Enum):
+    """What happened. The values are stored in the database, so they must not change."""
 
-_LONGEST_TEXT = 300
-"""Characters of a reason that are kept."""
+    FAIL_SAFE = "fail-safe"
+    FAULT = "fault"
+    LOST = "lost"
+    HANG = "hang"
+    THROTTLED = "throttled"
+    """Heat lowered the clocks of the card."""
+    OVERRIDE = "override"
+    """The fans were read back other than set."""
+    ERROR = "error"
+    CONTROL = "control"
+    """Control of the fans changed, without a fault."""
+    SETTINGS = "settings"
+    RESTART = "restart"
+    RELOAD = "reload"
+    """A reload of the settings was refused."""
+    CLOCK = "clock"
+    """The wall clock was set."""
+    GAP = "gap"
+    """There are no readings."""
+
+
+TROUBLES = {
+    Group.FAIL_SAFE: EventKind.FAIL_SAFE,
+    Group.FAULT: EventKind.FAULT,
+    Group.LOST: EventKind.LOST,
+    Group.HANG: EventKind.HANG,
+}
+"""Causes that are an event from their first tick to their last."""
+
+MERGE_WITHIN_S = 90.0
+"""Overrides of one card, and errors of one card, that are at most this far apart, s, are one event with a count. A lost
+card is tried again after 60 s at the latest."""
+
+_MAX_TEXT = 300
+"""Longer texts are cut to this number of characters."""
 
 
 @dataclass
 class Event:
-    """Something that happened, once or several times, or for a while."""
+    """Something that happened once, several times, or for a while."""
 
     begin_s: float
     """Seconds since the epoch."""
     uuid: str
-    """Of the card; empty where it concerns all."""
-    kind: str
-    """One of `TROUBLES`, or `throttled`, `override`, `error`, `control`, `settings`, `restart`, `reload`, `clock`,
-    `gap`."""
+    """UUID of the card; empty where the event concerns all cards."""
+    kind: EventKind
     end_s: float
+    """Seconds since the epoch; `begin_s` where the event has no duration."""
     text: str
     count: int = 1
 
 
-class Watcher:
-    """Compares snapshots as they come; `take` hands over what is new."""
+class EventDetector:
+    """Compares each snapshot with the one before."""
 
     def __init__(self) -> None:
+        self.changed: dict[tuple[float, str, EventKind], Event] = {}
+        """New events, and those that have changed since the owner last cleared this."""
         self._last: Snapshot | None = None
-        self._under_way: dict[tuple[str, str], Event] = {}
-        self._changed: dict[tuple[float, str, str], Event] = {}
+        self._open: dict[tuple[str, EventKind], Event] = {}
+        """The latest event of each card and kind, while it can still change."""
 
-    def see(self, snapshot: Snapshot) -> None:
-        """Take the next snapshot."""
+    def add(self, snapshot: Snapshot) -> None:
+        """Compare the next snapshot with the one before."""
         last, self._last = self._last, snapshot
-        self._end("", "gap")
-        if last is None:
-            before: dict[str, GpuState] = {}
-        else:
+        self._open.pop(("", EventKind.GAP), None)
+        before: dict[str, GpuState] = {}
+        restarted = False
+        if last is not None:
             before = {gpu.uuid: gpu for gpu in last.gpus}
-            self._compare(last, snapshot)
-        restarted = last is not None and last.pid != snapshot.pid
+            restarted = snapshot.pid != last.pid
+            self._compare_runs(last, snapshot, restarted)
         for gpu in snapshot.gpus:
-            self._see_card(before.get(gpu.uuid), gpu, snapshot.time_s, restarted)
+            self._check_state(gpu, snapshot.time_s)
+            if gpu.uuid in before:
+                self._compare_cards(before[gpu.uuid], gpu, snapshot.time_s, restarted)
 
-    def miss(self, begin_s: float, now_s: float, text: str) -> None:
-        """There has been no snapshot since `begin_s`; `text` says why."""
-        self._last_for("", "gap", begin_s, text, now_s)
+    def add_gap(self, begin_s: float, now_s: float, text: str) -> None:
+        """There has been no new snapshot since `begin_s`; `text` says why."""
+        self._extend("", EventKind.GAP, begin_s, now_s, text)
 
-    def take(self) -> list[Event]:
-        """What began or went on since the last time; what goes on comes again, with the same beginning."""
-        events, self._changed = list(self._changed.values()), {}
-        return events
-
-    def _compare(self, last: Snapshot, snapshot: Snapshot) -> None:
+    def _compare_runs(self, last: Snapshot, snapshot: Snapshot, restarted: bool) -> None:
         now_s = snapshot.time_s
-        if snapshot.pid != last.pid:
-            self._happen("", "restart", now_s, f"gpufan {snapshot.version} started, process {snapshot.pid}")
+        if restarted:
+            self._add("", EventKind.RESTART, now_s, f"gpufan {snapshot.version} started, process {snapshot.pid}")
         elif snapshot.clock_steps > last.clock_steps:
-            way = "back" if snapshot.clock_step_s < 0 else "forward"
-            self._happen("", "clock", now_s, f"the clock was set {way} by {abs(snapshot.clock_step_s):.0f} s")
+            direction = "back" if snapshot.clock_step_s < 0 else "forward"
+            self._add(
+                "", EventKind.CLOCK, now_s, f"the clock was set {direction} by {abs(snapshot.clock_step_s):.0f} s"
+            )
         if snapshot.reload_refused not in (None, last.reload_refused):
-            self._happen("", "reload", now_s, refused_settings(snapshot.reload_refused))
+            self._add("", EventKind.RELOAD, now_s, refused_settings(snapshot.reload_refused))
 
-    def _see_card(self, last: GpuState | None, gpu: GpuState, now_s: float, restarted: bool) -> None:
-        group = gpu.reason.cause.group
-        for kind in TROUBLES:
-            self._last_while(group.value == kind, gpu, kind, now_s, state_sentence(gpu))
-        self._last_while(gpu.throttle == "heat", gpu, "throttled", now_s, "heat has lowered the clocks")
-        if last is None:
-            return
+    def _check_state(self, gpu: GpuState, now_s: float) -> None:
+        """Begin, continue or end the events that last as long as the state of the card."""
+        active: dict[EventKind, str] = {}
+        if gpu.reason.cause.group in TROUBLES:
+            active[TROUBLES[gpu.reason.cause.group]] = state_sentence(gpu)
+        if gpu.throttle == Throttle.HEAT.value:
+            active[EventKind.THROTTLED] = "heat has lowered the clocks"
+        for kind in (*TROUBLES.values(), EventKind.THROTTLED):
+            if kind in active:
+                self._extend(gpu.uuid, kind, now_s, now_s, active[kind])
+            else:
+                self._open.pop((gpu.uuid, kind), None)
+
+    def _compare_cards(self, last: GpuState, gpu: GpuState, now_s: float, restarted: bool) -> None:
         if gpu.settings != last.settings:
-            self._happen(gpu.uuid, "settings", now_s, f"{last.settings} -> {gpu.settings}")
-        if gpu.control is not last.control and not {group.value, last.reason.cause.group.value} & {*TROUBLES, "start"}:
+            self._add(gpu.uuid, EventKind.SETTINGS, now_s, f"{last.settings} -> {gpu.settings}")
+        # Starts and troubles imply a change of control.
+        groups = {last.reason.cause.group, gpu.reason.cause.group}
+        if gpu.control is not last.control and not groups & {*TROUBLES, Group.START}:
             text = f"{last.control.value} -> {gpu.control.value}: {state_sentence(gpu)}"
-            self._happen(gpu.uuid, "control", now_s, text)
+            self._add(gpu.uuid, EventKind.CONTROL, now_s, text)
         # The counters of a new process begin at 0.
         overrides = gpu.overrides - (0 if restarted else last.overrides)
         errors = gpu.errors - (0 if restarted else last.errors)
         if overrides > 0:
-            self._count(gpu.uuid, "override", now_s, overrides, reason_sentence(gpu.fault or gpu.reason))
+            text = reason_sentence(gpu.fault or gpu.reason)
+            self._extend(gpu.uuid, EventKind.OVERRIDE, now_s, now_s, text, times=overrides)
         if errors > 0:
-            self._count(gpu.uuid, "error", now_s, errors, state_sentence(gpu))
+            self._extend(gpu.uuid, EventKind.ERROR, now_s, now_s, state_sentence(gpu), times=errors)
 
-    def _last_while(self, true: bool, gpu: GpuState, kind: str, now_s: float, text: str) -> None:
-        if true:
-            self._last_for(gpu.uuid, kind, now_s, text, now_s)
-        else:
-            self._end(gpu.uuid, kind)
+    def _add(self, uuid: str, kind: EventKind, now_s: float, text: str) -> None:
+        """Add an event without duration."""
+        self.changed[now_s, uuid, kind] = Event(now_s, uuid, kind, now_s, text[:_MAX_TEXT])
 
-    def _last_for(self, uuid: str, kind: str, begin_s: float, text: str, now_s: float) -> None:
-        """Begin an event, or let the one under way go on until now."""
-        event = self._under_way.get((uuid, kind))
-        if event is None:
-            event = self._begin(uuid, kind, begin_s, text)
-        # The clock may have been set back.
-        event.end_s = max(event.end_s, now_s)
-        self._put(event)
-
-    def _count(self, uuid: str, kind: str, now_s: float, times: int, text: str) -> None:
-        event = self._under_way.get((uuid, kind))
-        if event is None or abs(now_s - event.end_s) > TOGETHER_S:
-            event = self._begin(uuid, kind, now_s, text)
-            event.count = 0
-        event.end_s = max(event.end_s, now_s)
-        event.count += times
-        self._put(event)
-
-    def _happen(self, uuid: str, kind: str, now_s: float, text: str) -> None:
-        self._put(Event(now_s, uuid, kind, now_s, text[:_LONGEST_TEXT]))
-
-    def _begin(self, uuid: str, kind: str, begin_s: float, text: str) -> Event:
-        event = self._under_way[uuid, kind] = Event(begin_s, uuid, kind, begin_s, text[:_LONGEST_TEXT])
-        return event
-
-    def _end(self, uuid: str, kind: str) -> None:
-        self._under_way.pop((uuid, kind), None)
-
-    def _put(self, event: Event) -> None:
-        self._changed[event.begin_s, event.uuid, event.kind] = event
+    def _extend(self, uuid: str, kind: EventKind, begin_s: float, now_s: float, text: str, *, times: int = 0) -> None:
+        """Let the open event last until now, and add `times` to its count; begin an event where none is open."""
+        event = self._open.get((uuid, kind))
+        if event is None or (times and abs(now_s - event.end_s) > MERGE_WITHIN_S):
+            event = self._open[uuid, kind] = Event(begin_s, uuid, kind, begin_s, text[:_MAX_TEXT], count=0)
+        event.count = max(event.count + times, 1)
+        event.end_s = max(event.end_s, now_s)  # the clock may have been set back
+        self.changed[event.begin_s, uuid, kind] = event

@@ -1,9 +1,9 @@
-"""Pictures: quantities over time in stacked panels, and a curve with the points where a card lived.
+"""Plots with matplotlib: measurements over time in stacked panels, and a curve with the points where a card was.
 
-matplotlib draws them; it comes with `pip install 'gpufan[plot]'`, and is loaded only by who asks for a picture. What
-is drawn is told in plain numbers, so that a simulation, a recording and a history are drawn alike:
+matplotlib comes with `pip install 'gpufan[plot]'`, and is imported only when a plot is made. All input is plain
+numbers, so that simulations, recordings and the history look alike:
 
-    check_output(path)  # before the work, not after it
+    check_output(path)  # before long work
     figure = time_panels([Panel("temperature", "°C", [Series("curve", times_s, temperatures_c)])])
     save(figure, path)
 """
@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError, MissingExtra
-from gpufan.system.files import write_output as put
+from gpufan.system.files import write_output
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Told apart by the colour-blind too (Okabe and Ito, Color Universal Design, 2008)."""
+"""Distinct for colour-blind people too (Okabe and Ito, Color Universal Design, 2008)."""
 
 _GREY = "#777777"
 
@@ -41,48 +41,46 @@ _STYLE: dict[str, Any] = {
     "grid.linewidth": 0.8,
     "lines.linewidth": 1.4,
     "legend.frameon": False,
-    "text.parse_math": False,  # a card's name is no formula, whatever stands in it
-    "svg.fonttype": "none",  # text stays text: to be searched, read aloud and copied
-    "svg.hashsalt": "gpufan",  # the same picture is the same file
+    "text.parse_math": False,  # the name of a card is never a formula
+    "svg.fonttype": "none",  # text stays text, to be searched, read aloud and copied
+    "svg.hashsalt": "gpufan",  # the same plot gives the same file
 }
 
 _WIDTH_IN, _PANEL_IN, _DPI = 9.0, 1.9, 120
 
 _LEGEND_LETTERS = 130
-
-_SUFFIXES = {".svg": "svg", ".png": "png"}
+"""Letters that fit into one line of a legend."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line of a panel. Lines of one name have one colour in all panels."""
+    """One line of a panel. Lines with the same name have the same colour in all panels."""
 
     name: str
     times_s: Sequence[float]
     values: Sequence[float | None]
-    """None leaves a gap."""
+    """None is a gap."""
     band: tuple[Sequence[float | None], Sequence[float | None]] | None = None
-    """The least and the most that each value stands for, where it is a mean."""
+    """Lowest and highest value at each time, where `values` are means."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One quantity over time."""
+    """One measurement over time."""
 
     quantity: str
-    """What the axis says: `temperature`."""
+    """Label of the axis: `temperature`."""
     unit: str
-    """`°C`"""
     series: Sequence[Series]
     levels: Sequence[tuple[float, str]] = ()
-    """Values to be marked by a line across, each with what it means: `(80, "limit")`."""
+    """Horizontal lines, each with a label: `(80, "limit")`."""
     limits: tuple[float, float] | None = None
-    """Ends of the axis; None lets the values choose."""
+    """Ends of the axis; None fits them to the values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happened, shown across all panels: as a line, or as a stripe where it lasted."""
+    """An event, drawn across all panels as a line, or as a stripe where it has a duration."""
 
     begin_s: float
     end_s: float
@@ -91,16 +89,13 @@ class Mark:
 
 
 def check_output(path: Path, suffixes: Sequence[str] = (".svg", ".png")) -> None:
-    """Make sure that a picture can be written to `path`.
-
-    Raises InputError for another suffix than `suffixes`, a folder that is not there, or without matplotlib.
-    """
+    """Raise InputError where a plot cannot be written to `path`: wrong suffix, no such folder, or no matplotlib."""
     if path.suffix.lower() not in suffixes:
-        kinds = " or ".join(suffix[1:].upper() for suffix in suffixes)
-        raise InputError(f"{path}: it is written as {kinds}: name a file that ends in {' or '.join(suffixes)}")
-    is_other = path.exists() and not path.is_file()
-    if is_other or not path.parent.is_dir():
-        raise InputError(f"{path} cannot be written: {'it is not a file' if is_other else 'no such folder'}")
+        raise InputError(f"{path}: unknown format: name a file that ends in {' or '.join(suffixes)}")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} cannot be written: it is not a file")
+    if not path.parent.is_dir():
+        raise InputError(f"{path} cannot be written: no such folder")
     if find_spec("matplotlib") is None:
         raise MissingExtra("pictures need", "matplotlib", "plot")
 
@@ -108,7 +103,7 @@ def check_output(path: Path, suffixes: Sequence[str] = (".svg", ".png")) -> None
 def time_panels(
     panels: Sequence[Panel], *, title: str = "", wall_clock: bool = False, marks: Sequence[Mark] = ()
 ) -> "Figure":
-    """Stacked panels over one time axis: from the first moment on, or with `wall_clock` by local date and time.
+    """Stacked panels over one time axis: time since the first value, or with `wall_clock` local date and time.
 
     Times are in s; with `wall_clock` since the epoch.
     """
@@ -118,44 +113,46 @@ def time_panels(
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH_IN, _PANEL_IN * len(panels) + 0.8), layout="constrained")
         axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
-        names = list(dict.fromkeys(series.name for panel in panels for series in panel.series))
-        times_s = [series.times_s for panel in panels for series in panel.series if len(series.times_s)]
-        first_s = min((times[0] for times in times_s), default=0.0)
-        last_s = max((times[-1] for times in times_s), default=0.0)
-        in_hours = last_s - first_s > 2 * 3600
+        all_series = [series for panel in panels for series in panel.series]
+        names = list(dict.fromkeys(series.name for series in all_series))
+        first_s = min((series.times_s[0] for series in all_series if series.times_s), default=0.0)
+        last_s = max((series.times_s[-1] for series in all_series if series.times_s), default=0.0)
+        unit, unit_s = ("h", 3600) if last_s - first_s > 2 * 3600 else ("min", 60)
 
-        def places(times_s: Sequence[float]) -> list[Any]:
+        def positions(times_s: Sequence[float]) -> list[Any]:
             if wall_clock:
                 return [datetime.fromtimestamp(t, timezone.utc).astimezone() for t in times_s]
-            return [(t - first_s) / (3600 if in_hours else 60) for t in times_s]
+            return [(t - first_s) / unit_s for t in times_s]
 
         handles: dict[str, Any] = {}
         for panel, area in zip(panels, axes, strict=True):
             for series in panel.series:
-                x = places(series.times_s)
+                x = positions(series.times_s)
                 colour = _COLOURS[names.index(series.name) % len(_COLOURS)]
                 (handles[series.name],) = area.plot(x, _numbers(series.values), color=colour)
                 if series.band is not None:
                     area.fill_between(x, *map(_numbers, series.band), color=colour, alpha=0.25, linewidth=0)
-            _mark_levels(area, panel.levels)
+            for value, label in panel.levels:
+                area.axhline(value, color=_GREY, linewidth=0.9, linestyle=(0, (4, 3)))
+                at = area.get_yaxis_transform()  # x is a share of the width, y a value
+                area.text(0.998, value, label, transform=at, ha="right", va="bottom", fontsize=8, color=_GREY)
             area.set_ylabel(f"{panel.quantity}, {panel.unit}")
             area.margins(x=0)
             if panel.limits is not None:
                 area.set_ylim(panel.limits)
         for mark in marks:
-            # Its edge shows it where it lasted for less than a pixel.
-            begin, end = places([mark.begin_s, mark.end_s])
+            begin, end = positions([mark.begin_s, mark.end_s])
+            # The edge is visible even where the stripe is narrower than a pixel.
+            face, edge = f"{mark.colour}40", f"{mark.colour}a0"
             for area in axes:
-                face, edge = f"{mark.colour}40", f"{mark.colour}a0"
                 handles[mark.name] = area.axvspan(begin, end, facecolor=face, edgecolor=edge, zorder=0.9)
         if wall_clock:
-            _date_axis(axes[-1])
+            _set_date_axis(axes[-1])
         else:
-            axes[-1].set_xlabel(f"time, {'h' if in_hours else 'min'}")
+            axes[-1].set_xlabel(f"time, {unit}")
         figure.align_ylabels(list(axes))
         axes[0].set_title(title, loc="left")
         if len(handles) > 1:
-            # About as many names as fit beside each other.
             columns = max(_LEGEND_LETTERS // (max(map(len, handles)) + 8), 1)
             figure.legend(handles.values(), handles, loc="outside upper center", ncols=min(len(handles), columns))
         return figure
@@ -164,10 +161,7 @@ def time_panels(
 def curve_with_points(
     curve: Curve | None, points: Iterable[tuple[float, float]], *, target_c: float | None = None, title: str = ""
 ) -> "Figure":
-    """`curve`, and `points` of °C and percent where a card was: the larger the dot, the longer it was there.
-
-    `target_c` is the temperature that was to be held, where it was that and no curve.
-    """
+    """`curve` or `target_c`, and `points` of °C and percent: the larger a dot, the more points are there."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -176,80 +170,56 @@ def curve_with_points(
         area = figure.subplots()
         counts = Counter((round(temperature_c), round(duty)) for temperature_c, duty in points)
         if counts:
-            longest = max(counts.values())
-            # A tenth of the time is a tenth of the area, but nothing is too small to be seen.
-            sizes = [max(300 * count / longest, 6) for count in counts.values()]
+            # The area is proportional to the count, but every dot can be seen.
+            sizes = [max(300 * count / max(counts.values()), 6) for count in counts.values()]
             x, y = zip(*counts, strict=True)
             area.scatter(x, y, s=sizes, color=_COLOURS[0], alpha=0.5, linewidths=0)
             area.scatter([], [], s=30, color=_COLOURS[0], alpha=0.5, linewidths=0, label="where the card was")
         if curve is not None:
             numbers = [(t, d) for t, d in curve.points if d is not None]
-            low, high = min((20.0, *(t for t, _ in counts))), max((95.0, *(t for t, _ in counts)))
-            # Flat outside its points; below one that says auto the fans are the driver's.
-            start = [] if numbers[0] != curve.points[0] else [(min(low, numbers[0][0]), numbers[0][1])]
-            shape = [*start, *numbers, (max(high, numbers[-1][0]), numbers[-1][1])]
+            seen_c = [temperature_c for temperature_c, _ in counts]
+            all_c = sorted({min([20.0, *seen_c]), *(t for t, _ in numbers), max([95.0, *seen_c])})
+            # Below a first point that says auto there is no duty.
+            shape = [(t, duty) for t in all_c if (duty := curve.duty_at(t)) is not None]
             area.plot(*zip(*shape, strict=True), color=_COLOURS[1], label="curve")
             area.plot(*zip(*numbers, strict=True), "o", color=_COLOURS[1], markersize=4)
         if target_c is not None:
             area.axvline(target_c, color=_COLOURS[1], label=f"target {target_c:g} °C")
-        area.set_xlabel("temperature, °C")
-        area.set_ylabel("duty, %")
-        area.set_ylim(0, 104)
+        area.set(xlabel="temperature, °C", ylabel="duty, %", ylim=(0, 104))
         area.set_title(title, loc="left")
         if counts and (curve is not None or target_c is not None):
             figure.legend(loc="outside upper center", ncols=2)
         return figure
 
 
-def render(figure: "Figure", kind: str) -> bytes:
-    """`figure` as a file of `kind` `svg` or `png`."""
+def render(figure: "Figure", format: str) -> bytes:
+    """Content of a file with `figure`; `format` is `svg` or `png`."""
     import matplotlib
 
     data = io.BytesIO()
     with matplotlib.rc_context(_STYLE):
-        # No date, so that the same picture is the same file.
-        figure.savefig(data, format=kind, dpi=_DPI, metadata={"Date": None} if kind == "svg" else {})
+        # No date, so that the same plot gives the same file.
+        figure.savefig(data, format=format, dpi=_DPI, metadata={"Date": None} if format == "svg" else {})
     return data.getvalue()
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write `figure` to `path`, as its suffix says. Raises InputError as `check_output`, or GpufanError."""
-    check_output(path)
-    put(path, render(figure, _SUFFIXES[path.suffix.lower()]))
+    """Write `figure` to `path`, in the format of its suffix. Raises GpufanError."""
+    write_output(path, render(figure, path.suffix.lower().removeprefix(".")))
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:
     return [math.nan if value is None else value for value in values]
 
 
-def _mark_levels(area: "Axes", levels: Sequence[tuple[float, str]]) -> None:
-    for value, meaning in levels:
-        area.axhline(value, color=_GREY, linewidth=0.9, linestyle=(0, (4, 3)))
-        area.annotate(
-            meaning,
-            (1, value),
-            xycoords=("axes fraction", "data"),
-            xytext=(-2, 2),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8,
-            color=_GREY,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
-        )
-
-
-def _date_axis(area: "Axes") -> None:
+def _set_date_axis(area: "Axes") -> None:
+    """Write dates as everywhere in gpufan: `11-22`, and in the corner `2026-11`."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     here = datetime.now(timezone.utc).astimezone().tzinfo
     locator = AutoDateLocator(tz=here)
+    ticks = ["%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M", "%S.%f"]
+    corners = ["", "%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%d", "%Y-%m-%d %H:%M"]
+    zeros = ["", "%Y", "%m-%d", "%m-%d", "%H:%M", "%H:%M"]
     area.xaxis.set_major_locator(locator)
-    area.xaxis.set_major_formatter(
-        ConciseDateFormatter(
-            locator,
-            here,
-            ["%Y", "%Y-%m", "%m-%d", "%H:%M", "%H:%M", "%S.%f"],
-            offset_formats=["", "%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%d", "%Y-%m-%d %H:%M"],
-            zero_formats=["", "%Y", "%m-%d", "%m-%d", "%H:%M", "%H:%M"],
-        )
-    )
+    area.xaxis.set_major_formatter(ConciseDateFormatter(locator, here, ticks, corners, zero_formats=zeros))

@@ -1,4 +1,4 @@
-"""The unit files of the services, made from the templates in `systemd/`."""
+"""The unit files, made from the templates in `systemd/`."""
 
 import shutil
 from collections.abc import Iterable
@@ -13,31 +13,27 @@ XSERVER = "gpufan-xserver.service"
 
 @dataclass(frozen=True)
 class CompanionService:
-    """A service that reads the snapshot of gpufan. The fans do not depend on it."""
+    """A service beside the controller, which reads what that publishes; the fans do not depend on it."""
 
     name: str
-    """Name of its option of `install-service`."""
-    is_default: bool
-    """Whether a first install includes it without its option."""
-    module: str = ""
-    """A module that it needs and that only `extra` of gpufan installs."""
-    extra: str = ""
+    """As its option of `install-service` is called."""
+    is_usual: bool
+    """Whether it is installed where nobody has said otherwise."""
+    extra: str | None = None
+    """The extra of gpufan that it needs."""
 
     @property
     def unit(self) -> str:
-        """Name of its unit."""
+        """Its name for systemd."""
         return f"gpufan-{self.name}.service"
 
     @property
     def path(self) -> str:
-        """Path of its unit file."""
+        """Where its unit file lies."""
         return str(UNIT_FOLDER / self.unit)
 
 
-COMPANIONS = (
-    CompanionService("history", is_default=True),
-    CompanionService("exporter", is_default=False, module="prometheus_client", extra="metrics"),
-)
+COMPANIONS = (CompanionService("history", is_usual=True), CompanionService("exporter", is_usual=False, extra="metrics"))
 
 
 def unit_files(
@@ -48,10 +44,10 @@ def unit_files(
     xauthority: str | None = None,
     companions: Iterable[CompanionService] = (),
 ) -> dict[str, str]:
-    """Text of every unit file, by path.
+    """Text by path of every unit.
 
-    `gpufan` is the command to start. With `xserver` it also keeps an X server. `xauthority` is the path of the cookie
-    file of an X server that runs already.
+    `gpufan` is the command, with which an X server is kept if `xserver` says so; one that runs already lets in whoever
+    has the cookie in the file `xauthority`.
     """
     modprobe = shutil.which("nvidia-modprobe", path="/usr/sbin:/usr/bin:/sbin:/bin")
     values = {"gpufan": gpufan, "config": config, "modprobe": modprobe, "xserver": xserver}

@@ -94,11 +94,11 @@ def watch(
 
 def recent(folder: Path) -> list[Row]:
     """The last ten minutes as the history in `folder` has them; nothing where none is kept, or it may not be read."""
-    from gpufan.history.reader import Past, Span  # SQLite, for this alone
+    from gpufan.history.reader import HistoryReader, TimeRange  # SQLite, for this alone
 
     now_s = time.time()
-    with suppress(GpufanError), Past(folder) as past:
-        return list(past.readings(past.cards(), Span(now_s - SPAN_S, now_s)))
+    with suppress(GpufanError), HistoryReader(folder) as reader:
+        return list(reader.readings(reader.cards(), TimeRange(now_s - SPAN_S, now_s)))
     return []
 
 

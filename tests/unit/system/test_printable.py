@@ -16,12 +16,12 @@ from gpufan.doctor.judge import examine
 from gpufan.errors import DriverError
 from gpufan.gpu import x11
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
-from gpufan.history.reader import Past
+from gpufan.history.reader import HistoryReader
 from gpufan.xorg.client import Connection, Display
 from gpufan.xorg.server_log import find_cause
 from tests.doubles.nvcontrol_server import NvControlServer
 from tests.unit.builders import gpu_state
-from tests.unit.history.kept import Kept
+from tests.unit.history.recorded import RecordedRun
 
 EVIL = "GTX\x1b]0;owned\x07\x1b[2J\x9b1m\u202eiT 1080"
 TAMED = "GTX?]0;owned??[2J?1m?iT 1080"
@@ -40,13 +40,13 @@ def a_recording(folder: Path) -> str:
 
 
 def a_history(folder: Path) -> str:
-    kept = Kept(folder)
-    kept.seconds(11)
-    kept.keeper.close()
-    with closing(sqlite3.connect(kept.path)) as connection, connection:
+    run = RecordedRun(folder)
+    run.seconds(11)
+    run.recorder.close()
+    with closing(sqlite3.connect(run.path)) as connection, connection:
         connection.execute("UPDATE card SET label = ?", (EVIL,))
-    with Past(folder) as past:
-        return past.cards()[0].label
+    with HistoryReader(folder) as reader:
+        return reader.cards()[0].label
 
 
 def the_name_of_a_card_over_x(folder: Path) -> str:

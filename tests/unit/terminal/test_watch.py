@@ -17,7 +17,7 @@ from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.system import systemctl as systemd
 from gpufan.terminal.watch import History, LineView, Look, TableView, recent, unit_text, watch
 from tests.unit.builders import gpu_state
-from tests.unit.history.kept import Kept
+from tests.unit.history.recorded import RecordedRun
 
 _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -99,14 +99,14 @@ def test_what_is_older_than_ten_minutes_is_forgotten() -> None:
 def test_the_lines_begin_with_what_the_history_of_the_service_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = Kept(tmp_path)
+    recorded = RecordedRun(tmp_path)
     for temperature_c in (81.0, 50.0, 60.0):
-        kept.seconds(300, temperature_c=temperature_c)
-    kept.keeper.close()
-    monkeypatch.setattr(time, "time", lambda: kept.wall_s)
+        recorded.seconds(300, temperature_c=temperature_c)
+    recorded.recorder.close()
+    monkeypatch.setattr(time, "time", lambda: recorded.wall_s)
     history = History()
     history.fill(recent(tmp_path))
-    history.add(at(kept.wall_s + 1, uuid=gpu_state().uuid, temperature_c=70.0))
+    history.add(at(recorded.wall_s + 1, uuid=gpu_state().uuid, temperature_c=70.0))
     drawn = history.highest(gpu_state().uuid, lambda gpu: gpu.temperature_c, 6)
     assert drawn == [50.0, 50.0, 60.0, 60.0, 60.0, 70.0]
 

@@ -1,0 +1,127 @@
+"""The plots of one card in a report: its values over time with its events, and where it was on its curve."""
+
+import io
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpufan.core.curve import Curve
+from gpufan.core.thermal import sound_db
+from gpufan.errors import InputError
+from gpufan.history.aggregate import Aggregate, Aggregator
+from gpufan.history.day_totals import fan_rpm
+from gpufan.history.events import TROUBLES, Event, EventKind
+from gpufan.history.plot import Mark, Panel, Series, curve_with_points, render, time_panels
+from gpufan.history.reader import Card, Period, TimeRange
+from gpufan.system.files import write_output
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_POINTS = 1500
+"""A line has at most this many points: more than a screen has pixels for."""
+
+_TROUBLE, _DISTURBANCE = ("fail-safe, fault or lost", "#D81B60"), ("override or error", "#8E6BBF")
+_MARKS = {
+    **dict.fromkeys(TROUBLES.values(), _TROUBLE),
+    EventKind.THROTTLED: ("throttled by heat", "#E69F00"),
+    EventKind.GAP: ("no readings", "#777777"),
+    EventKind.OVERRIDE: _DISTURBANCE,
+    EventKind.ERROR: _DISTURBANCE,
+}
+"""Name and colour of the events that are drawn. The others are only in the list."""
+
+
+def line(values: Iterable[tuple[float, float, Aggregate]], name: str, step_s: float) -> Series:
+    """A line through values, each with its time and its duration in seconds.
+
+    It has one point for each `step_s`, with lowest and highest value, and a break where more than three steps lack.
+    """
+    times_s: list[float] = []
+    points: list[Aggregator] = []
+    for time_s, seconds, value in values:
+        begin_s = time_s // step_s * step_s
+        if times_s and begin_s - times_s[-1] > 3 * step_s:
+            times_s.append(times_s[-1] + step_s)
+            points.append(Aggregator())
+        if not times_s or begin_s != times_s[-1]:
+            times_s.append(begin_s)
+            points.append(Aggregator())
+        points[-1].add(value, seconds)
+    return Series(name, times_s, [p.mean for p in points], ([p.lowest for p in points], [p.highest for p in points]))
+
+
+def card_over_time(
+    periods: Sequence[Period], events: Iterable[Event], time_range: TimeRange, min_step_s: float, title: str = ""
+) -> "Figure | None":
+    """Temperature, duty, power and sound, as far as they are known; None where none is.
+
+    The points of a line are at least `min_step_s` apart, s.
+    """
+    step_s = max(math.ceil((time_range.end_s - time_range.begin_s) / MAX_POINTS), min_step_s)
+
+    def series(measurement: str, name: str) -> Series:
+        return line(((p.time_s, p.seconds, getattr(p, measurement)) for p in periods), name, step_s)
+
+    panels = [
+        Panel("temperature", "°C", [series("temperature_c", "read")]),
+        # The same scale in all reports, so that a small change looks small.
+        Panel("fans", "%", [series("speed_percent", "read"), series("duty_percent", "set")], limits=(0, 104)),
+        Panel("power", "W", [series("power_w", "read")]),
+        Panel("sound", "dB(A)", [line(((p.time_s, p.seconds, _sound(p)) for p in periods), "read", step_s)]),
+    ]
+    marks = [
+        Mark(max(event.begin_s, time_range.begin_s), min(event.end_s, time_range.end_s), *_MARKS[event.kind])
+        for event in events
+        if event.kind in _MARKS
+    ]
+    known = [panel for panel in panels if any(value is not None for s in panel.series for value in s.values)]
+    return time_panels(known, title=title, wall_clock=True, marks=marks) if known else None
+
+
+def card_on_its_curve(card: Card, periods: Iterable[Period], title: str = "") -> "Figure | None":
+    """The curve or target that `card` follows, and a point for each period; None where no point is known."""
+    points = []
+    for period in periods:
+        duty = period.speed_percent.mean if period.duty_percent.mean is None else period.duty_percent.mean
+        if period.temperature_c.mean is not None and duty is not None:
+            points.append((period.temperature_c.mean, duty))
+    curve, target_c = curve_and_target(card.settings)
+    return curve_with_points(curve, points, target_c=target_c, title=title) if points else None
+
+
+def curve_and_target(settings: str) -> tuple[Curve | None, float | None]:
+    """The curve, or the target in °C, of `str(CardSettings)`. Both are None for any other text.
+
+    >>> curve_and_target("target 78 °C")
+    (None, 78.0)
+    """
+    if target := re.fullmatch(r"target ([0-9]+(?:\.[0-9]+)?) °C", settings):
+        return None, float(target[1])
+    try:
+        return Curve.parse(settings.removeprefix("curve ")), None
+    except InputError:
+        return None, None
+
+
+def save_png(figures: Sequence["Figure"], path: Path) -> None:
+    """Write the figures as one image, one below the other. Raises GpufanError."""
+    from PIL import Image  # a dependency of matplotlib
+
+    images = [Image.open(io.BytesIO(render(figure, "png"))) for figure in figures]
+    canvas = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
+    top = 0
+    for image in images:
+        canvas.paste(image, (0, top))
+        top += image.height
+    data = io.BytesIO()
+    canvas.save(data, "PNG")
+    write_output(path, data.getvalue())
+
+
+def _sound(period: Period) -> Aggregate:
+    """Estimated sound, dB(A); unknown while the fans stand still."""
+    rpm = fan_rpm(period)
+    return Aggregate.single(None if rpm is None else sound_db(rpm) or None)

@@ -1,0 +1,52 @@
+"""The tables of the history, and how its file is recognized. `writer` writes it, `reader` reads it."""
+
+import sqlite3
+
+APPLICATION_ID = 0x67706668
+"""`gpfh` in the header of the file distinguishes a history from other SQLite files."""
+
+SCHEMA_VERSION = 1
+
+MEASUREMENTS = ("temperature_c", "power_w", "duty_percent", "speed_percent", "speed_rpm")
+"""Columns of `second`. In `minute` they are weighted means, with columns for the lowest and the highest value."""
+
+SCHEMA = f"""
+CREATE TABLE card (
+    id INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, number INTEGER NOT NULL, name TEXT NOT NULL, pci TEXT NOT NULL,
+    label TEXT NOT NULL, settings TEXT NOT NULL
+);
+CREATE TABLE reason (
+    id INTEGER PRIMARY KEY, control TEXT NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL, UNIQUE (control, kind, text)
+);
+CREATE TABLE second (
+    time_s REAL NOT NULL, card INTEGER NOT NULL, seconds REAL NOT NULL,
+    {", ".join(f"{column} REAL" for column in MEASUREMENTS)}, reason INTEGER NOT NULL,
+    PRIMARY KEY (time_s, card)
+) WITHOUT ROWID;
+CREATE TABLE minute (
+    time_s INTEGER NOT NULL, card INTEGER NOT NULL, control TEXT NOT NULL, kind TEXT NOT NULL,
+    seconds REAL NOT NULL, hot_s REAL NOT NULL, throttled_s REAL NOT NULL,
+    {", ".join(f"{column} REAL, {column}_min REAL, {column}_max REAL" for column in MEASUREMENTS)},
+    PRIMARY KEY (time_s, card, control, kind)
+) WITHOUT ROWID;
+CREATE TABLE event (
+    begin_s REAL NOT NULL, uuid TEXT NOT NULL, kind TEXT NOT NULL, end_s REAL NOT NULL, count INTEGER NOT NULL,
+    text TEXT NOT NULL, PRIMARY KEY (begin_s, uuid, kind)
+) WITHOUT ROWID;
+"""
+"""`kind` of a reason and of a minute is a `core.reasons.Group`, that of an event an `events.EventKind`."""
+
+
+def check_format(connection: sqlite3.Connection) -> None:
+    """Raise sqlite3.DatabaseError where the file is not a history, or has another format."""
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application_id != APPLICATION_ID:
+        raise sqlite3.DatabaseError("it is not a history of gpufan")
+    if version != SCHEMA_VERSION:
+        raise sqlite3.DatabaseError(f"it is from another version of gpufan (format {version})")
+
+
+def error_text(error: sqlite3.Error | UnicodeDecodeError) -> str:
+    """The message of SQLite. A damaged name raises UnicodeDecodeError or an error without message."""
+    return str(error) if isinstance(error, sqlite3.Error) and str(error) else "it is damaged"

@@ -1,0 +1,34 @@
+"""Dates and times of the local time zone: `2026-11-22` and `2026-11-22 03:12:05`."""
+
+import time
+
+from gpufan.errors import InputError
+from gpufan.history.reader import TimeRange
+
+
+def local_text(time_s: float, format: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """Local date and time of `time_s`, seconds since the epoch."""
+    return time.strftime(format, time.localtime(time_s))
+
+
+def date_text(time_s: float) -> str:
+    """Local date of `time_s`, seconds since the epoch."""
+    return local_text(time_s, "%Y-%m-%d")
+
+
+def day_range(date: str) -> TimeRange:
+    """From midnight to midnight, local time. Raises ValueError where `date` is not a date."""
+    year, month, day = time.strptime(date, "%Y-%m-%d")[:3]
+    # Not 24 hours: where the clocks change, a day has 23 or 25. mktime accepts the 32nd of a month.
+    return TimeRange(*(time.mktime((year, month, day + n, 0, 0, 0, 0, 0, -1)) for n in (0, 1)))
+
+
+def parse_day(text: str) -> TimeRange:
+    """Read `2026-11-22`, `today` or `yesterday`. Raises InputError."""
+    today = date_text(time.time())
+    # 12 hours before midnight is yesterday, also where the clocks change.
+    names = {"today": today, "yesterday": date_text(day_range(today).begin_s - 43200)}
+    try:
+        return day_range(names.get(text, text))
+    except (ValueError, OverflowError):
+        raise InputError(f"--day '{text}' is not a date: write it as 2026-11-22, today or yesterday") from None

@@ -1,0 +1,172 @@
+"""Records the history: reads the snapshot once a second, and writes what is new every ten seconds."""
+
+import logging
+import os
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gpufan.core.snapshot import Snapshot
+from gpufan.daemon import recording, snapshot_file
+from gpufan.errors import GpufanError
+from gpufan.history.events import EventDetector
+from gpufan.history.writer import HistoryWriter, Sample
+from gpufan.system.lock import LockHeld, acquire_lock
+
+POLL_S = 1.0
+"""Interval between two reads of the snapshot, s."""
+
+WRITE_INTERVAL_S = 10.0
+"""Interval between two writes, s. A kill loses at most this much; a shorter interval would keep the disk awake."""
+
+CLEANUP_INTERVAL_S = 3600.0
+"""Interval between two deletions of old rows, s."""
+
+MAX_WAITING = 1200
+"""While the disk is full, the latest samples wait in memory; at most this many."""
+
+_GAP_AFTER_S = 5.0
+"""Without a new snapshot for this long and two intervals of the daemon, s, there is a gap."""
+
+_log = logging.getLogger("gpufan.history")
+
+
+class HistoryRecorder:
+    """Turns snapshots into samples and events. It has no clock of its own."""
+
+    def __init__(self, writer: HistoryWriter, read_snapshot: Callable[[], Snapshot], monotonic_s: float) -> None:
+        """Continue the file of `writer`. `read_snapshot` returns the latest snapshot, or raises GpufanError."""
+        self._writer = writer
+        self._read_snapshot = read_snapshot
+        self._detector = EventDetector()
+        self._samples: deque[Sample] = deque(maxlen=MAX_WAITING)
+        self._last: Snapshot | None = None
+        self._new_at_s = monotonic_s
+        """When a new snapshot was last read, by the monotonic clock."""
+        self._write_at_s, self._cleanup_at_s = monotonic_s + WRITE_INTERVAL_S, monotonic_s
+        self._failing = False
+        self._last_reading_s: float | None = None
+        """Time of the newest reading, seconds since the epoch; None if there is none."""
+        with self._log_failures():
+            self._last_reading_s = writer.last_reading_s()
+
+    def tick(self, wall_s: float, monotonic_s: float) -> None:
+        """Read the snapshot, and write if it is time.
+
+        `wall_s` is the wall clock, which may be set; the monotonic clock includes the time asleep. Raises GpufanError
+        where the file is unusable and cannot be replaced.
+        """
+        problem = self._read(wall_s, monotonic_s)
+        if problem and self._last_reading_s is not None and monotonic_s - self._new_at_s > _gap_after_s(self._last):
+            self._detector.add_gap(self._last_reading_s, wall_s, problem)
+        if monotonic_s >= self._write_at_s:
+            self._write_at_s = monotonic_s + WRITE_INTERVAL_S
+            self.write()
+        if monotonic_s >= self._cleanup_at_s:
+            self._cleanup_at_s = monotonic_s + WRITE_INTERVAL_S
+            with self._log_failures():
+                self._writer.delete_old_rows(wall_s)
+                self._cleanup_at_s = monotonic_s + CLEANUP_INTERVAL_S
+
+    def write(self) -> None:
+        """Write what is new. Where that fails, it stays in memory for the next attempt."""
+        if not (self._samples or self._detector.changed):
+            return
+        with self._log_failures():
+            self._writer.write(self._samples, self._detector.changed.values())
+            self._samples.clear()
+            self._detector.changed.clear()
+            if self._failing:
+                _log.info("%s is written again", self._writer.path)
+            self._failing = False
+
+    def close(self) -> None:
+        """Write what is new, and close the file."""
+        self.write()
+        self._writer.close()
+
+    def _read(self, wall_s: float, monotonic_s: float) -> str:
+        """Record the snapshot if it is new. Returns why it is not; empty if it is."""
+        try:
+            snapshot = self._read_snapshot()
+        except GpufanError as error:
+            return "gpufan did not run" if isinstance(error.__context__, FileNotFoundError) else str(error)
+        if self._last is None:
+            # A daemon that was killed leaves its last snapshot.
+            is_new = abs(wall_s - snapshot.time_s) <= _gap_after_s(snapshot)
+        else:
+            is_new = snapshot.time_s != self._last.time_s
+        if not is_new:
+            return "gpufan hung, or was killed"
+        elapsed_s = monotonic_s - self._new_at_s
+        after_gap = self._last is None or elapsed_s > _gap_after_s(self._last)
+        last_s = self._last_reading_s
+        if after_gap and last_s is not None and snapshot.time_s > last_s + _gap_after_s(self._last):
+            self._detector.add_gap(last_s, snapshot.time_s, "no history was recorded")
+        seconds = snapshot.interval_s if after_gap else elapsed_s
+        for row, gpu in zip(recording.rows(snapshot), snapshot.gpus, strict=True):
+            self._samples.append(Sample(row._replace(time_s=snapshot.time_s), seconds, gpu))
+        self._detector.add(snapshot)
+        self._last, self._new_at_s, self._last_reading_s = snapshot, monotonic_s, snapshot.time_s
+        return ""
+
+    @contextmanager
+    def _log_failures(self) -> Iterator[None]:
+        """In this block, a file that cannot be written is logged once."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            if not self._failing:
+                _log.warning(
+                    "%s cannot be written: %s; tried again every %g s", self._writer.path, error, WRITE_INTERVAL_S
+                )
+            self._failing = True
+
+
+def _gap_after_s(snapshot: Snapshot | None) -> float:
+    """Without another snapshot for this long after `snapshot`, there is a gap."""
+    return _GAP_AFTER_S + (0.0 if snapshot is None else 2 * snapshot.interval_s)
+
+
+@contextmanager
+def recorder_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of the history in `folder`, which is created if need be. Raises GpufanError."""
+    try:
+        descriptor = acquire_lock(folder / "lock", 0o644)
+    except LockHeld as held:
+        raise GpufanError(
+            f"process {held} already records the history in {folder}: stop it, or name another folder with --state-dir"
+        ) from None
+    except OSError as error:
+        raise GpufanError(
+            f"{folder}/lock: {error.strerror}: name a folder that you can write to with --state-dir"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def record_history(snapshot_path: Path, folder: Path) -> None:
+    """Record until a signal arrives. Raises GpufanError where the folder cannot be used."""
+    from gpufan.system.signals import StopInbox
+
+    inbox = StopInbox()
+    inbox.catch_signals()
+    with recorder_lock(folder):
+        recorder = HistoryRecorder(HistoryWriter(folder), lambda: snapshot_file.read(snapshot_path), _monotonic_s())
+        try:
+            while True:
+                recorder.tick(time.time(), _monotonic_s())
+                if inbox.wait(POLL_S):
+                    break
+        finally:
+            recorder.close()
+
+
+def _monotonic_s() -> float:
+    """A clock that nobody sets, and that goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

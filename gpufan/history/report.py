@@ -1,0 +1,101 @@
+"""Writes a report of the history: an HTML page in one file, or a PNG."""
+
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpufan import __version__
+from gpufan.errors import GpufanError
+from gpufan.history.card_plots import card_on_its_curve, card_over_time, save_png
+from gpufan.history.day_totals import HEADINGS, NOTE, load_threshold_w, totals_by_date
+from gpufan.history.local_time import local_text
+from gpufan.history.plot import render
+from gpufan.history.reader import Card, HistoryReader, TimeRange
+from gpufan.history.tables import event_duration
+from gpufan.system.files import write_output
+from gpufan.system.resources import template
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".html", ".png")
+
+MAX_EVENTS = 300
+"""The page lists the latest events of a card, at most this many."""
+
+DETAIL_S = 2 * 3600.0
+"""Up to this length, s, the plot shows readings, as long as they are stored; beyond it, minutes."""
+
+
+def write_report(reader: HistoryReader, cards: Sequence[Card], time_range: TimeRange, path: Path) -> None:
+    """Write a report of `cards` in `time_range` to `path`, in the format of its suffix.
+
+    Raises GpufanError where there are no readings, or where `path` cannot be written.
+    """
+    stored = reader.time_range()
+    time_range = TimeRange(max(time_range.begin_s, stored.begin_s), min(time_range.end_s, stored.end_s))
+    begin, end = (local_text(time_s, "%Y-%m-%d %H:%M") for time_s in time_range)
+    as_png = path.suffix.lower() == ".png"
+    sections = [_section(reader, card, time_range, with_titles=as_png) for card in cards]
+    figures = [figure for s in sections for figure in (s["over_time"], s["on_curve"]) if figure is not None]
+    if not any(section["days"] for section in sections) or (as_png and not figures):
+        raise GpufanError(f"there are no readings since {begin}: leave out --last to report all that is stored")
+    if as_png:
+        save_png(figures, path)
+        return
+    html = template("templates/report.html.j2").render(
+        title=f"gpufan: {begin} to {end}",
+        sections=sections,
+        headings=HEADINGS,
+        note=NOTE,
+        events=reader.events([], time_range),
+        max_events=MAX_EVENTS,
+        version=__version__,
+        written=local_text(time.time()),
+        inline_svg=inline_svg,
+        local_text=local_text,
+        event_duration=event_duration,
+    )
+    write_output(path, html.encode(errors="replace"))
+
+
+def _section(reader: HistoryReader, card: Card, time_range: TimeRange, *, with_titles: bool) -> dict[str, Any]:
+    """What a report says of one card."""
+    minutes = list(reader.minutes(card, time_range))
+    in_detail = time_range.end_s - time_range.begin_s <= DETAIL_S
+    periods = list(reader.seconds(card, time_range)) if in_detail else minutes
+    events = reader.events([card], time_range)
+    threshold_w = load_threshold_w(reader.peak_power_w(card))
+    titles = (card.label, f"{card.label}: {card.settings}") if with_titles else ("", "")
+    return {
+        "card": card,
+        "load_threshold_w": threshold_w,
+        "days": totals_by_date(minutes, events, threshold_w),
+        "events": [event for event in events if event.uuid],
+        "over_time": card_over_time(periods, events, time_range, 5 if in_detail else 60, titles[0]),
+        "on_curve": card_on_its_curve(card, minutes, titles[1]),
+    }
+
+
+def inline_svg(figure: "Figure", prefix: str) -> str:
+    """`figure` as part of a page: its ids begin with `prefix`, and it has the colours of the page, light or dark."""
+    text = render(figure, "svg").decode()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", text)
+    for colour, replacement in _COLOURS.items():
+        text = text.replace(colour, replacement)
+    return text
+
+
+_COLOURS = {
+    "#ffffff": "none",
+    "#000000": "currentColor",
+    "#e4e4e4": "var(--grid)",
+    "#777777": "var(--grey)",
+    "#0072b2": "var(--blue)",
+    "#d55e00": "var(--red)",
+}
+"""Colours of `gpufan.history.plot`, and what they are on the page."""

@@ -1,0 +1,66 @@
+"""Prints the history in a terminal: a table of days for each card, or a list of events."""
+
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from gpufan.core.sentences import clock
+from gpufan.history.day_totals import HEADINGS, NOTE, load_threshold_w, totals_by_date
+from gpufan.history.events import Event
+from gpufan.history.local_time import local_text
+from gpufan.history.reader import Card, HistoryReader, TimeRange
+
+
+def print_days(reader: HistoryReader, cards: Sequence[Card], time_range: TimeRange) -> None:
+    """Print a table for each card, with a row for each day."""
+    console = Console(highlight=False)
+    for card in cards:
+        threshold_w = load_threshold_w(reader.peak_power_w(card))
+        events = reader.events([card], time_range)
+        totals = totals_by_date(reader.minutes(card, time_range), events, threshold_w)
+        console.print(Text(card.label, style="bold"), Text(f"· load: above {threshold_w:.0f} W", style="dim"))
+        if not totals:
+            console.print("  no readings in this time\n")
+            continue
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for heading in HEADINGS:
+            table.add_column(heading.replace(" ", "\n"), justify="right" if " " in heading else "left", no_wrap=True)
+        table.add_column("problems", style="yellow")
+        for date, day in totals.items():
+            table.add_row(date, *day.cells, "\n".join(day.problems))
+        console.print(table)
+        console.print()
+    console.print(Text(NOTE, style="dim"))
+
+
+def print_events(cards: Sequence[Card], events: Iterable[Event]) -> None:
+    """Print each event, in order: wrapped on a terminal, else one line each, for programs."""
+    labels = {card.info.uuid: f"{card.label}: " for card in cards} | {"": ""}
+    console = Console(highlight=False)
+    rows = [(local_text(event.begin_s), labels[event.uuid] + event_text(event)) for event in events]
+    if not rows:
+        console.print("no events in this time")
+    elif console.is_terminal:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        for when, text in rows:
+            table.add_row(Text(when, style="dim", no_wrap=True), Text(text))
+        console.print(table)
+    else:
+        for when, text in rows:
+            console.print(Text(f"{when}  {text}"), soft_wrap=True)
+
+
+def event_text(event: Event) -> str:
+    """`fail-safe for 0:04:10: no temperature`, `override 3x in 0:01:00: ...`."""
+    duration = event_duration(event)
+    return f"{event.kind.value}{duration and ' '}{duration}: {event.text}"
+
+
+def event_duration(event: Event) -> str:
+    """`for 0:04:10`, `3x in 0:01:00`; empty for an event without duration that happened once."""
+    seconds = event.end_s - event.begin_s
+    if event.count > 1:
+        return f"{event.count}x in {clock(seconds)}" if seconds >= 1 else f"{event.count}x"
+    return f"for {clock(seconds)}" if seconds >= 1 else ""

@@ -1,0 +1,228 @@
+"""Writes the history: readings, minutes and events. Replaces a damaged file, and deletes old rows."""
+
+import logging
+import sqlite3
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from gpufan.core.gpu import Throttle
+from gpufan.core.snapshot import GpuState
+from gpufan.daemon.recording import Row
+from gpufan.daemon.summary import HOT_C
+from gpufan.errors import GpufanError
+from gpufan.history import FILE_NAME
+from gpufan.history.database import APPLICATION_ID, MEASUREMENTS, SCHEMA, SCHEMA_VERSION, check_format, error_text
+from gpufan.history.events import Event
+
+T = TypeVar("T")
+
+SECONDS_RETENTION_S = 86400.0
+"""Readings are stored for this long, s. A row has about 45 bytes."""
+
+MINUTES_RETENTION_S = 7 * 86400.0
+"""Minutes and events are stored for this long, s. The row of a minute has about 120 bytes: 5 MB a card in all."""
+
+# Where the clock was wrong for a while, rows never become too old. So their number is limited as well.
+MAX_SECOND_ROWS = 100_000
+"""For each card. A day has 86,400 seconds, and old rows are deleted once an hour."""
+MAX_MINUTE_ROWS = 30_000
+"""For each card. A week has 10,080 minutes, and a minute has a row for each group of causes in it."""
+MAX_EVENT_ROWS = 10_000
+"""For all cards together."""
+
+MAX_DAMAGED_FILES = 9
+"""This many damaged files stay; the next one replaces the last."""
+
+_log = logging.getLogger("gpufan.history")
+
+
+def _merge(column: str) -> str:
+    """SQL that merges a value into mean, lowest and highest of the minute. An unknown value changes nothing."""
+    return (
+        f"{column} = coalesce((minute.{column} * minute.seconds + excluded.{column} * excluded.seconds)"
+        f" / (minute.seconds + excluded.seconds), minute.{column}, excluded.{column}),"
+        f" {column}_min = coalesce(min(minute.{column}_min, excluded.{column}_min),"
+        f" minute.{column}_min, excluded.{column}_min),"
+        f" {column}_max = coalesce(max(minute.{column}_max, excluded.{column}_max),"
+        f" minute.{column}_max, excluded.{column}_max)"
+    )
+
+
+# SQLite computes each right-hand side from the old row, so a mean is weighted with the seconds before this reading.
+_ADD_TO_MINUTE = (
+    f"INSERT INTO minute VALUES (?, (SELECT id FROM card WHERE uuid = ?){', ?' * (5 + 3 * len(MEASUREMENTS))})"
+    " ON CONFLICT (time_s, card, control, kind) DO UPDATE SET"
+    " seconds = seconds + excluded.seconds, hot_s = hot_s + excluded.hot_s,"
+    f" throttled_s = throttled_s + excluded.throttled_s, {', '.join(map(_merge, MEASUREMENTS))}"
+)
+
+
+_ADD_SECOND = (
+    f"INSERT OR REPLACE INTO second VALUES (?, (SELECT id FROM card WHERE uuid = ?), ?{', ?' * len(MEASUREMENTS)},"
+    " (SELECT id FROM reason WHERE control = ? AND kind = ? AND text = ?))"
+)
+
+_ADD_CARD = (
+    "INSERT INTO card (uuid, number, name, pci, label, settings) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (uuid) DO UPDATE SET number = excluded.number, name = excluded.name, pci = excluded.pci,"
+    " label = excluded.label, settings = excluded.settings"
+)
+
+
+class Sample(NamedTuple):
+    """One reading of a card, and the seconds for which it counts."""
+
+    row: Row
+    seconds: float
+    gpu: GpuState
+
+
+class HistoryWriter:
+    """Opens the file for the first write, and opens it again after it was removed, replaced or damaged."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE_NAME
+        self._connection: sqlite3.Connection | None = None
+        self._inode = 0
+
+    def last_reading_s(self) -> float | None:
+        """Time of the newest reading, seconds since the epoch; None if there is none. Raises sqlite3.Error."""
+        last_s: float | None
+        (last_s,) = self._run(lambda connection: connection.execute("SELECT max(time_s) FROM second").fetchone())
+        return last_s
+
+    def write(self, samples: Collection[Sample], events: Collection[Event]) -> None:
+        """Write all or nothing. An event that was written before is replaced. Raises sqlite3.Error."""
+        self._run(lambda connection: _write(connection, samples, events))
+
+    def delete_old_rows(self, now_s: float) -> None:
+        """Delete what is too old at `now_s`, seconds since the epoch. Raises sqlite3.Error."""
+        self._run(lambda connection: _delete_old_rows(connection, now_s))
+
+    def close(self) -> None:
+        """Close the file."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):  # the disk may be full
+                connection.close()
+
+    def _run(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `action`; if the file turns out to be damaged, move it away and run `action` with a new file."""
+        try:
+            return action(self._open())
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            self.close()
+            # Subclasses of DatabaseError are about a full disk and the like; the file is sound then.
+            if type(error) not in (sqlite3.DatabaseError, UnicodeDecodeError):
+                raise
+            self._move_away(error_text(error))
+            return action(self._open())
+
+    def _open(self) -> sqlite3.Connection:
+        """The open file, created if need be. Raises sqlite3.Error."""
+        if self._connection is None or self._inode != _inode(self.path):  # it was removed or replaced
+            self.close()
+            connection = sqlite3.connect(self.path)
+            try:
+                _prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection, self._inode = connection, _inode(self.path)
+        return self._connection
+
+    def _move_away(self, problem: str) -> None:
+        """Rename an unusable file and its journal. Raises GpufanError."""
+        names = [f"{FILE_NAME}.damaged-{number}" for number in range(1, MAX_DAMAGED_FILES + 1)]
+        name = next((name for name in names if not self.path.with_name(name).exists()), names[-1])
+        target = self.path.with_name(name)
+        try:
+            for suffix in ("-wal", "-shm"):
+                with suppress(FileNotFoundError):
+                    Path(f"{self.path}{suffix}").replace(f"{target}{suffix}")
+            self.path.replace(target)
+        except OSError as error:
+            raise GpufanError(f"{self.path}: {problem}; it cannot be renamed: {error.strerror}") from error
+        _log.warning("%s: %s; it was renamed to %s, and a new history begins", self.path, problem, name)
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Create the tables, or check those that are there. Raises sqlite3.DatabaseError."""
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables:
+        check_format(connection)
+        (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if result != "ok":
+            raise sqlite3.DatabaseError(result)
+    # WAL: readers do not delay the writer. NORMAL: a power failure can lose the last commits, but never the file.
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA journal_size_limit = 4194304")
+    if not tables:
+        connection.executescript(
+            f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        )
+
+
+def _write(connection: sqlite3.Connection, samples: Collection[Sample], events: Collection[Event]) -> None:
+    cards = {gpu.uuid: (gpu.uuid, gpu.index, gpu.name, gpu.pci, gpu.label, gpu.settings) for _, _, gpu in samples}
+    reasons = {(row.control, row.kind, row.reason) for row, _, _ in samples}
+    with connection:
+        connection.executemany(_ADD_CARD, cards.values())
+        connection.executemany("INSERT OR IGNORE INTO reason VALUES (NULL, ?, ?, ?)", reasons)
+        connection.executemany(_ADD_SECOND, map(_second, samples))
+        connection.executemany(_ADD_TO_MINUTE, map(_minute, samples))
+        connection.executemany(
+            "INSERT OR REPLACE INTO event VALUES (?, ?, ?, ?, ?, ?)",
+            [(e.begin_s, e.uuid, e.kind.value, e.end_s, e.count, e.text) for e in events],
+        )
+
+
+def _second(sample: Sample) -> tuple[object, ...]:
+    row = sample.row
+    reason = (row.control, row.kind, row.reason)
+    return (round(row.time_s, 3), row.uuid, round(sample.seconds, 3), *_measurements(row), *reason)
+
+
+def _minute(sample: Sample) -> tuple[object, ...]:
+    row, seconds = sample.row, sample.seconds
+    hot_s = seconds if row.temperature_c is not None and row.temperature_c > HOT_C else 0.0
+    throttled_s = seconds if sample.gpu.throttle == Throttle.HEAT.value else 0.0
+    statistics = [value for value in _measurements(row) for _ in ("mean", "lowest", "highest")]
+    time_s = int(row.time_s // 60 * 60)
+    return (time_s, row.uuid, row.control, row.kind, seconds, hot_s, throttled_s, *statistics)
+
+
+def _measurements(row: Row) -> list[float | None]:
+    return [getattr(row, column) for column in MEASUREMENTS]
+
+
+def _delete_old_rows(connection: sqlite3.Connection, now_s: float) -> None:
+    with connection:
+        (cards,) = connection.execute("SELECT count(*) FROM card").fetchone()
+        for table, key, time, oldest_s, limit in (
+            # To the minute, so that `HistoryReader.readings` can continue with whole minutes.
+            ("second", "time_s, card", "time_s", (now_s - SECONDS_RETENTION_S) // 60 * 60, MAX_SECOND_ROWS * cards),
+            ("minute", "time_s, card, control, kind", "time_s", now_s - MINUTES_RETENTION_S, MAX_MINUTE_ROWS * cards),
+            ("event", "begin_s, uuid, kind", "end_s", now_s - MINUTES_RETENTION_S, MAX_EVENT_ROWS),
+        ):
+            connection.execute(f"DELETE FROM {table} WHERE {time} < ?", (oldest_s,))
+            (rows,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+            if rows > limit:
+                # The rows whose time is furthest from now go first.
+                connection.execute(
+                    f"DELETE FROM {table} WHERE ({key}) IN"
+                    f" (SELECT {key} FROM {table} ORDER BY abs({time} - ?) DESC LIMIT ?)",
+                    (now_s, rows - limit),
+                )
+        connection.execute("DELETE FROM reason WHERE id NOT IN (SELECT reason FROM second)")
+
+
+def _inode(path: Path) -> int:
+    """Inode of the file; 0 where it does not exist."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0

@@ -1,0 +1,94 @@
+"""The command `gpufan history`: tables, events, CSV and wrong input."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gpufan.cli.main import main
+from gpufan.daemon import recording
+from gpufan.history.events import Event, EventKind
+from gpufan.history.tables import event_text
+from tests.unit.builders import gpu_state
+from tests.unit.history.recorded import RecordedRun
+
+
+@pytest.fixture
+def gpufan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs the command in this process: exit status, what it printed, and what it complained of."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["gpufan", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (Event(5, "", EventKind.RESTART, 5, "gpufan started"), "restart: gpufan started"),
+        (Event(5, "", EventKind.GAP, 65, "gpufan did not run"), "gap for 0:01:00: gpufan did not run"),
+        (Event(5, "", EventKind.ERROR, 5, "refused", 2), "error 2x: refused"),
+        (Event(5, "", EventKind.ERROR, 65, "refused", 7), "error 7x in 0:01:00: refused"),
+    ],
+)
+def test_an_event_is_one_line_of_text(event: Event, text: str) -> None:
+    assert event_text(event) == text
+
+
+def test_csv_is_a_recording(run: RecordedRun, gpufan: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    run.seconds(20, message="a, reason; with °")
+    status, out, err = gpufan("history", "--csv", "--state-dir", str(run.folder))
+    assert (status, err) == (0, "")
+    (tmp_path / "history.csv").write_text(out)
+    found = list(recording.read(tmp_path / "history.csv"))
+    assert len(found) == 20
+    assert (found[0].reason, found[0].pci) == ("a, reason; with °", gpu_state().pci)
+
+
+@pytest.mark.usefixtures("in_utc")
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_table_of_days_fits_the_terminal(
+    run: RecordedRun, gpufan: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    run.seconds(30, overrides=3)
+    run.seconds(30, group="fail-safe", overrides=1000, errors=17, throttle="heat", temperature_c=91.0)
+    _, out, _ = gpufan("history", "--state-dir", str(run.folder))
+    assert max(map(len, out.splitlines())) <= columns
+    assert "2026-11-22" in out
+    assert "fail-safe 0:00:30" in out
+    assert "\x1b" not in out
+
+
+def test_events_are_lines_with_card_and_reason(run: RecordedRun, gpufan: Callable[..., tuple[int, str, str]]) -> None:
+    run.seconds(30)
+    run.seconds(30, group="fail-safe")
+    status, out, _ = gpufan("history", "--events", "--state-dir", str(run.folder))
+    assert status == 0
+    assert out.endswith("  0 GTX 1080 Ti: fail-safe for 0:00:29: no temperature: full speed\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--day", "soon"], ["--day", "soon", "2026-11-22"]),
+        (["--day", "today", "--last", "1h"], ["--day", "--last", "leave out one"]),
+        (["--csv", "--events"], ["--csv", "--events", "leave out one"]),
+        (["--last", "soon"], ["--last", "soon", "30m"]),
+        (["--gpu", "RTX"], ["--gpu RTX", "no such card", "0 GTX 1080 Ti (00000000:0A:00.0)"]),
+    ],
+)
+def test_bad_input_is_one_line(
+    run: RecordedRun, gpufan: Callable[..., tuple[int, str, str]], arguments: list[str], words: list[str]
+) -> None:
+    run.seconds(20)
+    status, out, err = gpufan("history", *arguments, "--state-dir", str(run.folder))
+    assert (status, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert [word for word in words if word not in err] == []
