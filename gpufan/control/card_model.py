@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gpufan.core.thermal import approach, remaining_share, speed_for_resistance, thermal_resistance
+from gpufan.core.thermal import (
+    SOUND_EXPONENT,
+    approach,
+    remaining_share,
+    speed_for_resistance,
+    thermal_resistance,
+)
 
 STEP_S = 5.0
 """Predictions, and the power that they are made from, are in steps of this length, s."""
@@ -26,7 +32,7 @@ _SINK, _INLET, _FLOW, _EXPONENT, _CAPACITY, _DIE = _STATES = range(6)
 class ModelTunables:
     """All constants of `CardModel`."""
 
-    # What is learnt.
+    # The learnt values.
     start: State = (0.0, 28.0, 0.0, 0.75, 0.0, 0.05)
     """Values of an unknown card."""
     deviation: State = (2.0, 6.0, 0.25, 0.15, 0.4, 0.012)
@@ -71,7 +77,7 @@ def _over_half(duty_percent: float) -> float:
 
 
 class Learnt(NamedTuple):
-    """What is stored of a card's model from one run to the next."""
+    """The part of a card's model that is stored from one run to the next."""
 
     values: tuple[float, float, float, float]
     """The last four of `State`."""
@@ -114,10 +120,10 @@ class CardModel:
     def growth_s(self) -> float:
         """Time in which the quietest way to a limit raises the duty by a factor of e, s.
 
-        Minimise the sound, rpm^5, on the way to a limit: the costate grows with the time constant of the heatsink, and
-        the duty follows the costate to the power 1 / (5 - exponent).
+        To minimise the sound energy on the way to a limit, the costate grows with the time constant of the heatsink,
+        and the duty with the costate to the power 1 / (`SOUND_EXPONENT` - exponent).
         """
-        return (5 - self._x[_EXPONENT]) * self.resistance(50) * self.capacity
+        return (SOUND_EXPONENT - self._x[_EXPONENT]) * self.resistance(50) * self.capacity
 
     @property
     def capacity(self) -> float:

@@ -1,4 +1,4 @@
-"""What the load of a card does: its level, its jobs and pauses, and whether it repeats. Nothing here knows of fans."""
+"""The load of a card: its level, its jobs and pauses, and whether it repeats. Nothing here knows of fans."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class LoadTunables:
 
 
 class Load:
-    """The power of the last minutes, and what follows from it for the next.
+    """The power of the last minutes, and the prediction for the next.
 
     A load that repeats is expected to repeat once more. Any other load is expected to stay at its level: as long as the
     jobs before if these were alike, else as long again as it has lasted.

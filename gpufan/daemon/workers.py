@@ -6,21 +6,20 @@ from gpufan.control.card_model import Learnt
 from gpufan.core.gpu import Gpu
 from gpufan.daemon.worker import SettingsFor, Worker
 
-_NOTHING_LEARNT: Mapping[str, Learnt] = {}
-
 
 def make_workers(
     gpus: Sequence[Gpu],
     settings_for: SettingsFor,
     *,
     dry_run: bool = False,
-    learnt: Mapping[str, Learnt] = _NOTHING_LEARNT,
+    learnt: Mapping[str, Learnt] | None = None,
 ) -> list[Worker]:
     """Make a worker for each card of `gpus`; each worker knows the others, so that neighbours help each other.
 
     `learnt` maps the UUID of a card to the model that an earlier run learnt of it.
     """
-    workers = [Worker(gpu, settings_for, dry_run=dry_run, learnt=learnt.get(gpu.info.uuid)) for gpu in gpus]
+    known = learnt or {}
+    workers = [Worker(gpu, settings_for, dry_run=dry_run, learnt=known.get(gpu.info.uuid)) for gpu in gpus]
     for worker in workers:
         worker.box = workers
     return workers

@@ -1,4 +1,4 @@
-"""A box of cards that exists only as numbers: a thermal model per card, its fans, and what the stock driver would do.
+"""A simulated box: a thermal model of each card, its fans, and the behaviour of the stock driver.
 
 It has the same protocol as real cards. Time passes only in `SimulatedBox.advance`. The formulas are in
 `gpufan.core.thermal`; the constants of a GTX 1080 Ti and their sources are:
@@ -55,7 +55,7 @@ class Plant:
     heat_capacity: float = 350.0
     """Heat capacity of the heatsink, J/K."""
     inlet_c: float = 25.0
-    """Temperature of the air that the card takes in, °C."""
+    """Temperature of the inlet air, °C."""
     sensor_noise_c: float = 0.0
     """Standard deviation of the reading before it is rounded to whole degrees, °C."""
     power_noise_w: float = 0.0
@@ -208,7 +208,7 @@ class Profile:
     cards share no air."""
     dilution_exponent: float = 0.0
     """How much a faster fan dilutes the heat that it blows at other cards: the warming is proportional to
-    (0.5 / duty)^exponent. 0: not at all; 1: the other card takes in a fixed share of the exhaust air. A guess."""
+    (0.5 / duty)^exponent. 0: not at all; 1: the other card breathes a fixed share of the exhaust air. A guess."""
 
 
 _1080TI = Plant()

@@ -23,7 +23,7 @@ _AUDIBLE_DB = 0.5
 _UNSURE_K = 3.0
 """If a peak may be so much higher than predicted, the prediction is too uncertain for a proposal, K."""
 
-# Limits below (the first three) or above which a recording leaves something open; `gaps` says what.
+# Limits below (the first three) or above which a recording leaves something open; `gaps` names it.
 _SHORT_S = 300.0
 _NARROW_DUTY = 15.0
 _NARROW_POWER_W = 80.0
