@@ -31,7 +31,7 @@ def ansible(output: Path, force: bool) -> None:
     They install gpufan with its settings and its service on every machine; a second run changes nothing. The playbook
     says how to start it. An inventory and settings that exist already are not replaced.
     """
-    missing = {name: data for name, data in playbook.beginnings().items() if not os.path.lexists(output / name)}
+    missing = {name: data for name, data in playbook.user_files().items() if not os.path.lexists(output / name)}
     _write(output, playbook.contents() | missing, force)
 
 

@@ -46,105 +46,83 @@ class Group(str, Enum):
 class Cause(str, Enum):
     """The cause of a card's duty, or of having none. In brackets: the numbers of `Reason` that belong to it."""
 
-    START = "start"
+    group: Group
+
+    def __new__(cls, value: str, group: Group) -> "Cause":
+        """A cause with its class."""
+        member = str.__new__(cls, value)
+        member._value_, member.group = value, group
+        return member
+
+    START = "start", Group.START
     """The card has not been read yet."""
 
-    CURVE = "curve"
+    CURVE = "curve", Group.CURVE
     """The duty is the curve's [curve_percent]."""
-    CURVE_MINIMUM = "curve-minimum"
+    CURVE_MINIMUM = "curve-minimum", Group.LIMIT
     """The curve is below the lowest duty of the card [curve_percent, limit_percent]."""
-    CURVE_MAXIMUM = "curve-maximum"
+    CURVE_MAXIMUM = "curve-maximum", Group.LIMIT
     """The curve is above the highest duty of the card [curve_percent, limit_percent]."""
-    SLOWING = "slowing"
+    SLOWING = "slowing", Group.HOLD
     """The fans slow down at a limited rate [curve_percent]."""
-    HYSTERESIS = "hysteresis"
+    HYSTERESIS = "hysteresis", Group.HOLD
     """The card has not cooled enough to slow the fans down [curve_percent, difference_c]."""
-    COOLING = "cooling"
+    COOLING = "cooling", Group.HOLD
     """The card has not been cool for long enough to slow the fans down [curve_percent, seconds]."""
-    SMALL_CHANGE = "small-change"
+    SMALL_CHANGE = "small-change", Group.HOLD
     """The curve is less than the smallest change away [curve_percent, change_percent]."""
-    AUTO = "auto"
+    AUTO = "auto", Group.AUTO
     """The curve leaves the fans to the driver [limit_c]."""
 
-    TARGET = "target"
+    TARGET = "target", Group.TARGET
     """The duty holds the target at this power [power_w, needed_percent, limit_c, change_percent]."""
-    TARGET_MINIMUM = "target-minimum"
+    TARGET_MINIMUM = "target-minimum", Group.LIMIT
     """Less than the lowest duty would hold the target [as TARGET, limit_percent]."""
-    BELOW_TARGET = "below-target"
+    BELOW_TARGET = "below-target", Group.TARGET
     """The card is cooler than the target [as TARGET, difference_c]."""
-    ABOVE_TARGET = "above-target"
+    ABOVE_TARGET = "above-target", Group.HOT
     """The card is warmer than the target [as TARGET, difference_c]."""
-    SETTLING = "settling"
+    SETTLING = "settling", Group.TARGET
     """The card is on its way to the target [as TARGET]."""
-    REPEATING = "repeating"
+    REPEATING = "repeating", Group.TARGET
     """The load repeats [as TARGET, seconds]."""
-    EXPECTED_LOAD = "expected-load"
+    EXPECTED_LOAD = "expected-load", Group.HOLD
     """More load may come [as TARGET]."""
-    NEIGHBOUR = "neighbour"
+    NEIGHBOUR = "neighbour", Group.NEIGHBOUR
     """Another card takes in this one's heat [as TARGET]."""
 
-    NEAR_SLOWDOWN = "near-slowdown"
+    NEAR_SLOWDOWN = "near-slowdown", Group.FULL
     """The card is close to its slowdown threshold [temperature_c]."""
 
-    NO_TEMPERATURE = "no-temperature"
+    NO_TEMPERATURE = "no-temperature", Group.FAIL_SAFE
     """The temperature cannot be read [tick, ticks while the duty stays]."""
-    ABSURD_TEMPERATURE = "absurd-temperature"
+    ABSURD_TEMPERATURE = "absurd-temperature", Group.FAIL_SAFE
     """No die has such a temperature [temperature_c; tick, ticks while the duty stays]."""
-    RETURNING_TEMPERATURE = "returning-temperature"
+    RETURNING_TEMPERATURE = "returning-temperature", Group.FAIL_SAFE
     """Readings are valid again, but not yet for long enough [ticks]."""
-    FROZEN_TEMPERATURE = "frozen-temperature"
+    FROZEN_TEMPERATURE = "frozen-temperature", Group.FAIL_SAFE
     """The temperature does not follow the power [temperature_c, seconds, power_w]."""
 
-    UNCONTROLLABLE = "uncontrollable"
+    UNCONTROLLABLE = "uncontrollable", Group.UNCONTROLLABLE
     """The fans cannot be set [message]."""
-    FAN_TAKEN = "fan-taken"
+    FAN_TAKEN = "fan-taken", Group.FAULT
     """Another program took a fan from the driver [fan]."""
-    FAN_RELEASED = "fan-released"
+    FAN_RELEASED = "fan-released", Group.FAULT
     """Another program gave a fan back to the driver [fan]."""
-    OTHER_TARGET = "other-target"
+    OTHER_TARGET = "other-target", Group.FAULT
     """A fan has another target than was set [fan, found_percent, set_percent]."""
-    FAN_SLOW = "fan-slow"
+    FAN_SLOW = "fan-slow", Group.FAULT
     """A fan does not reach its target [fan, found_percent, set_percent, seconds]."""
-    FAN_FAST = "fan-fast"
+    FAN_FAST = "fan-fast", Group.FAULT
     """The driver runs a fan faster than was set [fan, found_percent]."""
-    REFUSED = "refused"
+    REFUSED = "refused", Group.FAULT
     """The driver refused to set the fans [message]."""
-    LOST = "lost"
+    LOST = "lost", Group.LOST
     """The card does not answer [message]."""
-    X_LOST = "x-lost"
+    X_LOST = "x-lost", Group.LOST
     """The card answers, but the X server over which its fans are set does not [message]."""
-    HANG = "hang"
+    HANG = "hang", Group.HANG
     """A call to the card has not returned [seconds]."""
-
-    @property
-    def group(self) -> Group:
-        """The class of this cause."""
-        return _GROUPS[self]
-
-
-_CAUSES = {
-    Group.START: (Cause.START,),
-    Group.CURVE: (Cause.CURVE,),
-    Group.TARGET: (Cause.TARGET, Cause.BELOW_TARGET, Cause.SETTLING, Cause.REPEATING),
-    Group.HOLD: (Cause.SLOWING, Cause.HYSTERESIS, Cause.COOLING, Cause.SMALL_CHANGE, Cause.EXPECTED_LOAD),
-    Group.HOT: (Cause.ABOVE_TARGET,),
-    Group.NEIGHBOUR: (Cause.NEIGHBOUR,),
-    Group.LIMIT: (Cause.CURVE_MINIMUM, Cause.CURVE_MAXIMUM, Cause.TARGET_MINIMUM),
-    Group.AUTO: (Cause.AUTO,),
-    Group.FULL: (Cause.NEAR_SLOWDOWN,),
-    Group.FAIL_SAFE: (
-        *(Cause.NO_TEMPERATURE, Cause.ABSURD_TEMPERATURE),
-        *(Cause.RETURNING_TEMPERATURE, Cause.FROZEN_TEMPERATURE),
-    ),
-    Group.UNCONTROLLABLE: (Cause.UNCONTROLLABLE,),
-    Group.FAULT: (
-        *(Cause.FAN_TAKEN, Cause.FAN_RELEASED, Cause.OTHER_TARGET),
-        *(Cause.FAN_SLOW, Cause.FAN_FAST, Cause.REFUSED),
-    ),
-    Group.LOST: (Cause.LOST, Cause.X_LOST),
-    Group.HANG: (Cause.HANG,),
-}
-_GROUPS = {cause: group for group, causes in _CAUSES.items() for cause in causes}
 
 
 class Remedy(str, Enum):

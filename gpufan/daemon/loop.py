@@ -1,56 +1,47 @@
-"""The loop that joins sense, decide, act and report: a thread per card, and one that watches over them.
+"""The loop that joins sense, decide, act and report: a thread for each card, and one that supervises them.
 
-The main thread does nothing but wait for a reason to stop, so that no card, file or terminal that hangs can keep a
-signal from being answered.
+The main thread only waits for a reason to stop: a card, file or terminal that hangs cannot delay a signal.
 """
 
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from gpufan.core.reasons import Cause, Control, Reason
-from gpufan.core.snapshot import GpuState, Snapshot
+from gpufan.core.snapshot import GpuState
+from gpufan.daemon.publish import Publish
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import SettingsFor, Worker
 from gpufan.errors import GpuLost, NotGivenBack
 from gpufan.system.signals import StopInbox
 
-if TYPE_CHECKING:
-    pass
-
 HANG_S = 5.0
-"""A tick that takes longer is taken for a call that will never come back, s."""
+"""A tick that takes longer counts as a call that hangs, s."""
 
 ALL_LOST_S = 60.0
-"""With no card left for so long, only a new process may find them again, s."""
+"""The run ends when no card has answered for this long, s: a new process may find them again."""
 
 STOP_S = 1.5
-"""For all cards together to give their fans back, s; two seconds are promised."""
+"""Time for all cards together to give their fans back, s. Two seconds are promised."""
 
 _GRACE_S = 0.02
-"""A card's tick begins without waiting for the card before when that takes longer than this, s."""
+"""A card waits for the card before it no longer than this, s."""
 
 _JUMP_S = 2.0
-"""A tick that comes so much too late, or a wall clock that moved by so much: the machine slept, or was set."""
-
-
-Publish = Callable[[Snapshot], None]
-"""Takes a snapshot somewhere. Called from one thread; what it raises is an error of ours."""
-
+"""The machine slept if a tick is late by more than this, s; the wall clock was set if it moved by more."""
 
 Reload = Callable[[], tuple[float, SettingsFor]]
-"""Reads the settings again: the interval in s, and how each card is to be kept. Raises for a file that is refused."""
+"""Reads the settings again; returns the interval in s, and the settings of each card. Raises if they are refused."""
 
 
 class _Relay:
-    """Runs the threads of one tick close upon each other, because to wake up costs more than to tick.
+    """Runs the threads of one tick directly one after the other, because a wake-up costs more than a tick.
 
-    The first sleeps until the tick is due, and each wakes the next when it is done. None depends on that: where the
-    one before hangs, the next begins `_GRACE_S` after the tick was due.
+    The first thread sleeps until the tick is due, and each wakes the next one. If a thread hangs, the next one starts
+    `_GRACE_S` after the tick was due.
     """
 
     def __init__(self, runners: int) -> None:
@@ -60,39 +51,39 @@ class _Relay:
             turn.acquire()
 
     def wait(self, place: int, due_s: float) -> bool:
-        """Sleep until it is the turn of the runner at `place` in the tick due at `due_s`; False after the end."""
+        """Sleep until the turn of the thread at `place` in the tick due at `due_s`; False after the end."""
         latest_s = due_s + (_GRACE_S if place else 0)
         while not self._ended:
             left_s = latest_s - time.monotonic()
-            # A turn that was given late belongs to the tick before.
+            # A turn that came late belongs to the tick before.
             if left_s <= 0 or (self._turns[place].acquire(timeout=left_s) and time.monotonic() >= due_s):
                 return not self._ended
         return False
 
     def done(self, place: int) -> None:
-        """The runner at `place` is done with this tick."""
+        """The thread at `place` has finished this tick."""
         if place + 1 < len(self._turns):
             self._wake(place + 1)
 
     def end(self) -> None:
-        """Wake all, for the last time."""
+        """Wake all threads for the last time."""
         self._ended = True
         for place in range(len(self._turns)):
             self._wake(place)
 
     def _wake(self, place: int) -> None:
-        with suppress(RuntimeError):  # it has been given its turn already
+        with suppress(RuntimeError):  # it is its turn already
             self._turns[place].release()
 
 
 class _Clock:
-    """Watches the clock on the wall against the time since boot."""
+    """Compares the wall clock with the time since boot."""
 
     def __init__(self) -> None:
         self._boot_s, self._wall_s = _clocks()
 
     def look(self) -> tuple[float, float, float]:
-        """Seconds since boot, seconds since the last look, and by how many the wall clock was set meanwhile, or 0."""
+        """Seconds since boot, since the last call, and by which the wall clock was set meanwhile (0 if it was not)."""
         boot_s, wall_s = _clocks()
         elapsed_s = boot_s - self._boot_s
         step_s = wall_s - self._wall_s - elapsed_s
@@ -101,14 +92,14 @@ class _Clock:
 
 
 class _Tracked:
-    """A worker, its thread, and what others need to know of them."""
+    """A worker, its thread, and their state."""
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.thread: threading.Thread | None = None
         self.busy_since_s: float | None = None
         self.ticked_s = time.monotonic()
-        self.given_back = False
+        self.released = False
         self.stop_error: Exception | None = None
 
     @property
@@ -133,16 +124,16 @@ class _Tracked:
 
     @property
     def is_done(self) -> bool:
-        """Whether the fans were given back, and nothing is under way that could take them again."""
-        return self.given_back and (self.thread is None or not self.thread.is_alive())
+        """Whether the fans were given back, and no call is under way that could set them again."""
+        return self.released and (self.thread is None or not self.thread.is_alive())
 
     def stop(self) -> None:
-        """Give the card's fans back, and note how that went."""
+        """Give the card's fans back; `stop_error` is the error, if any."""
         try:
             self.worker.stop()
-        except Exception as error:  # told at the end; the other cards come first
+        except Exception as error:  # reported at the end, after the other cards
             self.stop_error = error
-        self.given_back = True
+        self.released = True
 
 
 class Daemon:
@@ -180,7 +171,7 @@ class Daemon:
                 tracked.thread = self._start(inbox, self._work, place, tracked, start_s)
             self._start(inbox, self._supervise, inbox, start_s)
             inbox.wait(duration_s)
-        except BaseException as error:  # first of all the fans
+        except BaseException as error:  # raised again after the fans are given back
             ended_by = error
         self._stopping()
         if failed := self._give_back():
@@ -193,7 +184,7 @@ class Daemon:
         def run() -> None:
             try:
                 target(*arguments)
-            except BaseException as error:  # whatever it is, it ends the run
+            except BaseException as error:  # any error ends the run
                 inbox.fail(error)
 
         thread = threading.Thread(target=run, daemon=True)
@@ -201,7 +192,7 @@ class Daemon:
         return thread
 
     def _work(self, place: int, tracked: _Tracked, due_s: float) -> None:
-        """One card's loop. Leaving it, however, gives the card's fans back."""
+        """The loop of one card. However it ends, it gives the card's fans back."""
         clock = _Clock()
         try:
             while self._relay.wait(place, due_s):
@@ -217,14 +208,14 @@ class Daemon:
             tracked.stop()
 
     def _supervise(self, inbox: StopInbox, due_s: float) -> None:
-        """Publish every tick, reload when that is wished for, and end the run when no card has been left for long."""
+        """Publish every tick, reload on request, and end the run when no card has answered for long."""
         last_seen_s = time.monotonic()
         clock, clock_steps, clock_step_s = _Clock(), 0, 0.0
         while self._relay.wait(len(self._tracked), due_s):
             if step_s := clock.look()[2]:
                 clock_steps, clock_step_s = clock_steps + 1, step_s
             if inbox.pop_reload_request() and self._reload is not None:
-                self._take_on(self._reload)
+                self._apply(self._reload)
             states = tuple(tracked.state for tracked in self._tracked)
             if any(state.control is not Control.LOST for state in states):
                 last_seen_s = time.monotonic()
@@ -242,12 +233,12 @@ class Daemon:
                 publish(snapshot)
             due_s = self._next(due_s)
 
-    def _take_on(self, reload: Reload) -> None:
-        """Hand new settings to the workers, or keep the old ones; each takes them on in its own thread."""
+    def _apply(self, reload: Reload) -> None:
+        """Pass new settings to the workers, which use them from their next tick on; or keep the old ones."""
         try:
             self._interval_s, settings_for = reload()
-        except Exception as error:  # whatever a file makes of us must not end control
-            # A path need not be text that can be written out.
+        except Exception as error:  # no file may end control
+            # A path may contain bytes that are not text.
             self._reload_refused = str(error).encode(errors="replace").decode() or type(error).__name__
             return
         self._reload_refused = None
@@ -255,26 +246,26 @@ class Daemon:
             tracked.worker.follow(settings_for)
 
     def _next(self, due_s: float) -> float:
-        """When the tick after the one due at `due_s` is due; one that was missed is not made up for."""
+        """When the tick after the one due at `due_s` is due. Missed ticks are skipped."""
         return max(due_s, time.monotonic() - self._interval_s) + self._interval_s
 
     def _give_back(self) -> list[str]:
-        """Stop every worker: each gives its own card back. For one that hangs, another thread tries.
+        """Stop every worker, which gives its own card back; for a worker that hangs, another thread tries.
 
-        What could not be given back, and why.
+        Returns a line for each card that could not be given back.
         """
         self._relay.end()
         deadline_s = time.monotonic() + STOP_S
         for tracked in self._tracked:
             if tracked.thread is not None:
                 tracked.thread.join(max(deadline_s - 0.5 - time.monotonic(), 0))
-        rescues = [threading.Thread(target=t.stop, daemon=True) for t in self._tracked if not t.given_back]
+        rescues = [threading.Thread(target=t.stop, daemon=True) for t in self._tracked if not t.released]
         for rescue in rescues:
             rescue.start()
         for rescue in rescues:
             rescue.join(max(deadline_s - time.monotonic(), 0))
         for tracked in self._tracked:
-            # A set that is still under way would undo the rescue; where it ends in time, its thread gives back.
+            # A call that still sets the fans would undo the rescue; if it ends in time, its own thread gives back.
             if tracked.thread is not None:
                 tracked.thread.join(max(deadline_s - time.monotonic(), 0))
         return [

@@ -64,7 +64,8 @@ class Worker:
         self._settings_for = self._followed = settings_for
         self._dry_run = dry_run
         self._info: GpuInfo | None = None
-        self._settings = CardSettings()
+        self._target_c: float | None = None
+        self._settings_text = ""
         self._controller: Controller
         self._learnt = learnt
         self.box: Sequence[Worker] = ()
@@ -162,7 +163,8 @@ class Worker:
             self._controller = Controller(
                 settings, info.duty_range, info.slowdown_c, self.learnt if same else None, info.power_limit_w
             )
-        self._info, self._followed, self._settings = info, settings_for, settings
+        self._info, self._followed = info, settings_for
+        self._target_c, self._settings_text = settings.target_c, str(settings)
         self._neighbours = [
             worker
             for worker in self.box
@@ -336,8 +338,8 @@ class Worker:
             errors=sum(msgspec.structs.astuple(self._errors)),
             name=info.name,
             slowdown_c=info.slowdown_c,
-            settings="" if self._info is None else str(self._settings),
-            target_c=self._settings.target_c,
+            settings=self._settings_text,
+            target_c=self._target_c,
             throttle=None if reading is None else reading.throttle,
             throttled_s=round(self._throttled_s, 3),
             fail_safe_s=round(self._fail_safe_s, 3),

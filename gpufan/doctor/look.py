@@ -21,7 +21,7 @@ from gpufan.doctor.look_xorg import xorg_files
 from gpufan.doctor.root_folder import below_root, text_of
 from gpufan.errors import GpufanError, NoAnswer
 from gpufan.gpu import addresses
-from gpufan.service import rivals as conflicts
+from gpufan.service import conflicts
 from gpufan.service.units import COMPANIONS, SERVICE
 from gpufan.system import systemctl
 from gpufan.system.background import BackgroundCall

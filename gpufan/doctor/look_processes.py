@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gpufan.doctor.facts import Rival, XServer
 from gpufan.doctor.root_folder import below_root, text_of
-from gpufan.service import rivals as conflicts
+from gpufan.service import conflicts
 
 _INTERPRETERS = re.compile(r"(?:python|perl|bash|dash|sh)[\d.]*")
 _SERVICE_OF = re.compile(r"/system\.slice/(?:.*/)?([^/\n]+\.service)$", re.MULTILINE)

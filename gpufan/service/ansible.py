@@ -1,4 +1,4 @@
-"""The playbook and the role for Ansible, from `templates/ansible/`."""
+"""Files for Ansible, from `templates/ansible/`: a playbook, a role, and first versions of the user's own files."""
 
 from gpufan.config.schema import render
 from gpufan.system.resources import resource
@@ -13,12 +13,12 @@ FILES = (
 
 
 def contents() -> dict[str, bytes]:
-    """Playbook and role, by path in the folder."""
+    """Content of playbook and role, by path."""
     return {name: resource(f"templates/ansible/{name}").read_bytes() for name in FILES}
 
 
-def beginnings() -> dict[str, bytes]:
-    """What is the user's to go on with: the list of boxes, and settings for them."""
+def user_files() -> dict[str, bytes]:
+    """Content of the files that the user edits, by path: the list of boxes, and their settings."""
     return {
         "inventory.ini": resource("templates/ansible/inventory.ini").read_bytes(),
         "config.toml": render().encode(),

@@ -1,20 +1,19 @@
-"""Install: each change is written down before it is made, and undone if a later one fails."""
+"""Install the service. Each change is noted in the manifest before it is made, and undone if a later one fails."""
 
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from gpufan.errors import GpufanError
-from gpufan.service import install_settings as settings
-from gpufan.service import manifest
-from gpufan.service import root_copy as code
+from gpufan.service import config_file, manifest, root_copy
 from gpufan.service.disabled_unit import DisabledUnit
+from gpufan.service.manifest import Manifest
 from gpufan.service.plan import Plan
 from gpufan.service.proof import prove_control
 from gpufan.service.units import SERVICE, CompanionService
@@ -24,96 +23,88 @@ from gpufan.system.paths import RUNTIME_FOLDER
 from gpufan.system.systemctl import journal_lines, stop_and_disable, systemctl, unit_properties
 
 START_S = 30.0
-"""For the service to become active, s."""
+"""Time limit for the service to become active, s."""
 COMPANION_S = 2.0
-"""How long a companion must have lasted to count as started, s."""
+"""A companion service counts as started when it has run for this time, s."""
 
 Say = Callable[[str], None]
+AddUndo = Callable[..., None]
+"""Registers a function and its arguments, to be called if a later step fails."""
 
 
-class Undo:
-    """Steps that take changes back, the last one first, if the block they belong to fails."""
-
-    def __init__(self, say: Say) -> None:
-        self._say = say
-        self._steps: list[Callable[[], object]] = []
-
-    def add(self, step: Callable[..., object], *arguments: object) -> None:
-        """Call `step` with `arguments` on failure."""
-        self._steps.append(partial(step, *arguments))
-
-    def __enter__(self) -> "Undo":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            return
+@contextmanager
+def undone_on_failure(say: Say) -> Iterator[AddUndo]:
+    """If the block fails, call what it has registered, last one first. Errors of these calls are reported to `say`."""
+    steps: list[Callable[[], object]] = []
+    try:
+        yield lambda step, *arguments: steps.append(partial(step, *arguments))
+    except BaseException:
         with signals.ignored():
-            while self._steps:
-                self._take_back(self._steps.pop())
-
-    def _take_back(self, step: Callable[[], object]) -> None:
-        try:
-            step()
-        except Exception as error:  # whatever it is, the steps before still have to be taken back
-            with suppress(OSError, ValueError):  # the terminal may be gone
-                self._say(f"not undone: {error}")
+            for step in reversed(steps):
+                try:
+                    step()
+                except Exception as error:  # whatever it is, the remaining steps are needed
+                    with suppress(OSError, ValueError):  # the terminal may be gone
+                        say(f"not undone: {error}")
+        raise
 
 
 def install(plan: Plan, say: Say) -> None:
-    """Do what `plan` says. Raises what failed, when all of it is undone."""
-    restarts, starting = plan.restarts, plan.starting
+    """Do what `plan` says. If a step fails, all before it are undone, and its error is raised."""
+    restarts, started_companions = plan.restarts, plan.started_companions
     before = manifest.load()
-    now = manifest.load() or manifest.Manifest()
-    _end_in_order()
-    os.umask(0o022)  # what is made here is root's alone to write, and everybody's to read
-    with Undo(say) as undo:
-        undo.add(_restore_manifest, before)
+    now = manifest.load() or Manifest()
+    _exit_at_signals()
+    os.umask(0o022)  # only root may write the new files, everybody may read them
+    with undone_on_failure(say) as undo:
+        undo(_restore_manifest, before)
         if plan.is_active:
-            undo.add(systemctl, "start", SERVICE)
-        _stop_rivals(plan, undo)
-        if plan.to_prove:
+            undo(systemctl, "start", SERVICE)
+        for rival in plan.rivals if plan.options.start else ():
+            undo(rival.start)
+            rival.stop()
+        if plan.gpus_to_prove:
             _prove_control(plan, say)
-        for taken in plan.taken:
-            now.take(taken)
-        now.copied = now.copied or plan.copy_because is not None
-        for file in (*map(Path, plan.units), *plan.at_hand):
+        for unit in plan.disabled:
+            now.add_disabled(unit)
+        now.copied = now.copied or plan.copy_reason is not None
+        for file in (*map(Path, plan.units), *plan.command_files):
             now.add_file(file)
         if restarts:
             now.digest = plan.digest
         now.save()
-        if plan.copy_because:
+        if plan.copy_reason:
             _copy_code(undo)
         if plan.config_text is not None:
-            _write(settings.CONFIG, plan.config_text, undo)
-        undo.add(systemctl, "daemon-reload")
+            _write(config_file.CONFIG, plan.config_text, undo)
+        undo(systemctl, "daemon-reload")
         for path, text in plan.units.items():
             _write(Path(path), text, undo)
-        for taken in plan.taken:
-            _put_aside(taken, plan.options.start, undo)
+        for unit in plan.disabled:
+            _disable(unit, plan.options.start, undo)
         systemctl("daemon-reload")
         _enable(restarts, undo)
     shutil.rmtree(_old_copy(), ignore_errors=True)
-    # The fans are in hand by now, and nothing that fails below may change that.
-    _attempt(say, _drop, plan.dropped, now)
+    # The fans are under control now, and a failure below does not change that.
+    _attempt(say, _remove_companions, plan.removed_companions, now)
     for companion in plan.companions:
-        _attempt(say, _enable_companion, companion, companion in starting)
-    _attempt(say, _check_companions, starting)
-    for file, what in plan.at_hand.items():
-        _attempt(say, _place, file, what)
+        _attempt(say, _enable_companion, companion, companion in started_companions)
+    _attempt(say, _check_companions, started_companions)
+    for file, content in plan.command_files.items():
+        _attempt(say, _write_command_file, file, content)
 
 
 def _attempt(say: Say, step: Callable[..., None], *arguments: object) -> None:
     try:
         step(*arguments)
     except (GpufanError, OSError) as error:
-        say(f"warning: {error}; the fans are kept all the same")
+        say(f"warning: {error}; the fans are under control all the same")
 
 
-def _drop(companions: list[CompanionService], now: manifest.Manifest) -> None:
+def _remove_companions(companions: list[CompanionService], now: Manifest) -> None:
     for companion in companions:
         stop_and_disable(companion.unit)
-        manifest.put_back(Path(companion.path), now.files.pop(companion.path))
+        manifest.write_content(Path(companion.path), now.files.pop(companion.path))
         now.save()
     if companions:
         systemctl("daemon-reload")
@@ -127,28 +118,28 @@ def _enable_companion(companion: CompanionService, starts: bool) -> None:
 
 
 def _check_companions(started: list[CompanionService]) -> None:
-    """Raise GpufanError where one has not lasted."""
+    """Raise GpufanError if one of them has ended."""
     if started:
         time.sleep(COMPANION_S)
-    down = [c.unit for c in started if unit_properties(c.unit, "ActiveState")["ActiveState"] != "active"]
-    if down:
-        raise GpufanError(f"{', '.join(down)} does not stay up: see `journalctl -u {down[0]}`")
+    ended = [c.unit for c in started if unit_properties(c.unit, "ActiveState")["ActiveState"] != "active"]
+    if ended:
+        raise GpufanError(f"{', '.join(ended)} does not stay active: see `journalctl -u {ended[0]}`")
 
 
-def _place(path: Path, what: manifest.Before) -> None:
+def _write_command_file(path: Path, content: manifest.Content) -> None:
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    manifest.put_back(path, what)
+    manifest.write_content(path, content)
 
 
-def _end_in_order() -> None:
-    """Let a lost connection or a kill undo what was done, and give back a fan that was just moved."""
+def _exit_at_signals() -> None:
+    """Let a lost connection or a kill raise SystemExit, so that changes are undone and fans are given back."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: sys.exit(128 + received))
 
 
-def _restore_manifest(before: manifest.Manifest | None) -> None:
+def _restore_manifest(before: Manifest | None) -> None:
     if before is None:
-        manifest.forget()
+        manifest.delete()
     else:
         before.save()
 
@@ -156,72 +147,62 @@ def _restore_manifest(before: manifest.Manifest | None) -> None:
 def _prove_control(plan: Plan, say: Say) -> None:
     assert plan.cards is not None
     with controller_lock(RUNTIME_FOLDER, say):
-        plan.cards.start_x_server(plan.to_prove)
-        prove_control(plan.to_prove, say)
-    plan.cards.stop_x_server()  # the service has one of its own, and there may be room for one only
+        plan.cards.start_x_server(plan.gpus_to_prove)
+        prove_control(plan.gpus_to_prove, say)
+    plan.cards.stop_x_server()  # the service starts its own X server, and the driver may allow only one
 
 
-def _stop_rivals(plan: Plan, undo: Undo) -> None:
-    if plan.options.start:
-        for rival in plan.rivals:
-            undo.add(rival.start)
-            rival.stop()
-
-
-def _copy_code(undo: Undo) -> None:
-    """Put a fresh copy in the place of the one before, which stays aside until all has gone well."""
-    undo.add(shutil.rmtree, code.draft_folder(), True)
-    draft = code.make_copy()
-    old = _old_copy()
-    if old.exists() and not code.COPY.exists():  # an install was killed right between the two renames below
-        old.rename(code.COPY)
-    if old.exists():
-        shutil.rmtree(old)
-    undo.add(_swap_back, old, code.COPY.exists())
-    if code.COPY.exists():
-        code.COPY.rename(old)
-    draft.rename(code.COPY)
+def _copy_code(undo: AddUndo) -> None:
+    """Replace the copy of gpufan. The old copy is renamed, and removed at the end of the install."""
+    copy, old = root_copy.COPY, _old_copy()
+    undo(shutil.rmtree, root_copy.draft_folder(), True)
+    draft = root_copy.make_copy()
+    # Without a copy, an old one comes from an install that was killed between the two renames.
+    undo(_restore_copy, copy.exists() or old.exists())
+    if copy.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        copy.rename(old)
+    draft.rename(copy)
 
 
 def _old_copy() -> Path:
-    return code.COPY.with_name(code.COPY.name + ".old")
+    return root_copy.COPY.with_name(f"{root_copy.COPY.name}.old")
 
 
-def _swap_back(old: Path, was_there: bool) -> None:
-    if was_there and not old.exists():  # nothing has been moved yet
-        return
-    shutil.rmtree(code.COPY, ignore_errors=True)
-    if was_there:
-        old.rename(code.COPY)
+def _restore_copy(was_there: bool) -> None:
+    if _old_copy().exists():
+        shutil.rmtree(root_copy.COPY, ignore_errors=True)
+        _old_copy().rename(root_copy.COPY)
+    elif not was_there:
+        shutil.rmtree(root_copy.COPY, ignore_errors=True)
 
 
-def _write(path: Path, text: str, undo: Undo) -> None:
+def _write(path: Path, text: str, undo: AddUndo) -> None:
     if files.read_if_exists(path) == text.encode():
         return
     if not path.parent.exists():
         path.parent.mkdir(mode=0o755, parents=True)
-        undo.add(path.parent.rmdir)
-    undo.add(manifest.put_back, path, manifest.look(path))
+        undo(path.parent.rmdir)
+    undo(manifest.write_content, path, manifest.read_content(path))
     files.replace(path, text.encode())
 
 
-def _put_aside(taken: DisabledUnit, stop: bool, undo: Undo) -> None:
-    undo.add(taken.start)
-    if stop:
-        taken.stop()
-    undo.add(taken.enable)
-    taken.disable()
+def _disable(unit: DisabledUnit, stops: bool, undo: AddUndo) -> None:
+    undo(unit.start)
+    if stops:
+        unit.stop()
+    undo(unit.enable)
+    unit.disable()
 
 
-def _enable(restarts: bool, undo: Undo) -> None:
+def _enable(restarts: bool, undo: AddUndo) -> None:
     if unit_properties(SERVICE, "UnitFileState")["UnitFileState"] != "enabled":
-        undo.add(systemctl, "disable", "--quiet", SERVICE)
+        undo(systemctl, "disable", "--quiet", SERVICE)
         systemctl("enable", "--quiet", SERVICE)
-    if not restarts:
-        return
-    undo.add(systemctl, "stop", SERVICE)
-    systemctl("restart", "--no-block", SERVICE)
-    _wait_until_active()
+    if restarts:
+        undo(systemctl, "stop", SERVICE)
+        systemctl("restart", "--no-block", SERVICE)
+        _wait_until_active()
 
 
 def _wait_until_active() -> None:
@@ -232,15 +213,14 @@ def _wait_until_active() -> None:
         state = unit_properties(SERVICE, "ActiveState", "SubState", "StatusText", "StatusErrno")
         if state["ActiveState"] == "active":
             return
-        refused = state["StatusErrno"] not in ("", "0")
-        if refused or state["ActiveState"] == "failed" or state["SubState"] == "auto-restart":
-            reason = state["StatusText"] if refused else _last_words(since)
-            raise GpufanError(f"{SERVICE} does not start: {reason}; what was changed is undone")
+        is_refused = state["StatusErrno"] not in ("", "0")
+        if is_refused or state["ActiveState"] == "failed" or state["SubState"] == "auto-restart":
+            reason = state["StatusText"] if is_refused else _last_log_lines(since)
+            raise GpufanError(f"{SERVICE} does not start: {reason}; all changes are undone")
         time.sleep(0.1)
-    raise GpufanError(f"{SERVICE} is not active after {START_S:g} s: {_last_words(since)}; what was changed is undone")
+    raise GpufanError(f"{SERVICE} is not active after {START_S:g} s: {_last_log_lines(since)}; all changes are undone")
 
 
-def _last_words(since: str) -> str:
-    """What the service has said last, by the journal."""
+def _last_log_lines(since: str) -> str:
     lines = journal_lines(SERVICE, 3, since)
-    return "; ".join(dict.fromkeys(lines)) or f"the journal has nothing; look at `systemctl status {SERVICE}`"
+    return "; ".join(dict.fromkeys(lines)) or f"the journal has no line; look at `systemctl status {SERVICE}`"

@@ -1,4 +1,4 @@
-"""What an install has changed, written down before each change, so that it can be put back after whatever happened."""
+"""The manifest: what an install changes, saved before each change, so that an uninstall can restore it."""
 
 from pathlib import Path
 
@@ -13,33 +13,33 @@ FORMAT = 1
 
 
 class Special(msgspec.Struct, frozen=True):
-    """What stood in the place of a file and was not text: a symbolic link, or any bytes."""
+    """A symbolic link, or a file that is no text."""
 
     link: str | None = None
     data: bytes = b""
 
 
-Before = str | Special | None
-"""What stood in the place of a file; None where nothing did."""
+Content = str | Special | None
+"""What is at a path: text, a `Special`, or nothing."""
 
 
 class Manifest(msgspec.Struct):
-    """What to put back."""
+    """Everything that an uninstall has to restore."""
 
     format: int = FORMAT
-    files: dict[str, Before] = {}
-    """Files written, with what stood there before."""
-    taken: dict[str, DisabledUnit] = {}
-    """Units put aside, by name."""
+    files: dict[str, Content] = {}
+    """Files that were written, with their content before."""
+    disabled: dict[str, DisabledUnit] = msgspec.field(name="taken", default_factory=dict)
+    """Units that were disabled, by name."""
     folders: list[str] = []
-    """Folders made for those files, each before those in it."""
+    """Folders that were created for the files, each before its subfolders."""
     copied: bool = False
-    """Whether the code that runs is a copy made for it."""
+    """Whether the service runs a copy of gpufan."""
     digest: str | None = None
-    """Of the code that the services were last started with."""
+    """Digest of the code that the services were last started with."""
 
     def save(self) -> None:
-        """Write it. Raises GpufanError."""
+        """Write it to `PATH`. Raises GpufanError."""
         try:
             PATH.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         except OSError as error:
@@ -47,20 +47,20 @@ class Manifest(msgspec.Struct):
         files.replace(PATH, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
 
     def add_file(self, path: Path) -> None:
-        """Add a file that is about to be written. What stood there before the first install counts."""
+        """Add a file before it is written. Its content before the first install counts. Raises GpufanError."""
         if str(path) not in self.files:
-            self.files[str(path)] = look(path)
+            self.files[str(path)] = read_content(path)
             made = [str(folder) for folder in reversed(path.parents) if not folder.exists()]
             self.folders += [folder for folder in made if folder not in self.folders]
 
-    def take(self, taken: DisabledUnit) -> None:
-        """Add a unit. What it was before the first install counts, unless somebody has enabled it since."""
-        if taken.is_in_use or taken.unit not in self.taken:
-            self.taken[taken.unit] = taken
+    def add_disabled(self, unit: DisabledUnit) -> None:
+        """Add a unit. Its state before the first install counts, unless somebody has enabled it since."""
+        if unit.is_in_use or unit.unit not in self.disabled:
+            self.disabled[unit.unit] = unit
 
 
-def look(path: Path) -> Before:
-    """What stands at `path`. Raises GpufanError."""
+def read_content(path: Path) -> Content:
+    """What is at `path`. Raises GpufanError."""
     if path.is_symlink():
         return Special(link=str(path.readlink()))
     data = files.read_if_exists(path)
@@ -72,38 +72,40 @@ def look(path: Path) -> Before:
         return Special(data=data)
 
 
-def put_back(path: Path, before: Before) -> None:
-    """Make `path` what it was. Raises GpufanError."""
-    if before is None:
+def write_content(path: Path, content: Content) -> None:
+    """Make `content` what is at `path`. Raises GpufanError."""
+    if content is None:
         files.remove(path)
-    elif isinstance(before, str):
-        files.replace(path, before.encode())
-    elif before.link is None:
-        files.replace(path, before.data)
+    elif isinstance(content, str):
+        files.replace(path, content.encode())
+    elif content.link is None:
+        files.replace(path, content.data)
     else:
         files.remove(path)
         try:
-            path.symlink_to(before.link)
+            path.symlink_to(content.link)
         except OSError as error:
-            raise GpufanError(f"cannot link {path} to {before.link} again: {error.strerror}") from error
+            raise GpufanError(f"cannot link {path} to {content.link}: {error.strerror}") from error
 
 
 def load() -> Manifest | None:
-    """The manifest of what is installed, or None. Raises GpufanError."""
+    """The saved manifest; None if gpufan is not installed as a service. Raises GpufanError."""
     data = files.read_if_exists(PATH)
     if data is None:
         return None
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
     except msgspec.DecodeError as error:
-        raise GpufanError(f"{PATH} is damaged ({error}): put the files it names back by hand, then remove it") from None
+        raise GpufanError(
+            f"{PATH} is damaged ({error}): restore the files that it names by hand, then remove it"
+        ) from None
     if manifest.format != FORMAT:
-        raise GpufanError(f"{PATH} was written by a newer gpufan: use that one")
+        raise GpufanError(f"{PATH} was written by a newer gpufan: use that version")
     return manifest
 
 
-def forget() -> None:
-    """Remove the manifest, and its folder unless something else lies in it. Raises GpufanError."""
+def delete() -> None:
+    """Remove the saved manifest, and its folder if that is then empty. Raises GpufanError."""
     if PATH.parent.is_dir():
         files.remove(PATH)
         if not any(PATH.parent.iterdir()):

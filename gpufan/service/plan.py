@@ -1,32 +1,31 @@
-"""What an install will do, found out by looking only: nothing here changes anything."""
+"""What an install would do, found by looking only: nothing here changes the box."""
 
 import difflib
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from gpufan.config.settings import RunSettings
 from gpufan.core.curve import Curve
 from gpufan.core.gpu import Gpu
 from gpufan.core.selection import select, split_controllable
-from gpufan.errors import GpufanError, InputError, NoPermission, NotControllable
+from gpufan.errors import GpufanError, InputError, MissingExtra, NoPermission, NotControllable
 from gpufan.gpu.cards import Cards, open_cards
-from gpufan.service import install_settings as settings
-from gpufan.service import manifest
-from gpufan.service import rivals as found
-from gpufan.service import root_copy as code
+from gpufan.service import config_file, conflicts, exposure, manifest, root_copy
+from gpufan.service.conflicts import Service
 from gpufan.service.disabled_unit import DisabledUnit
+from gpufan.service.manifest import Content, Manifest, Special
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER, CompanionService, unit_files
-from gpufan.system import files
-from gpufan.system import systemctl as systemd
+from gpufan.system import files, systemctl
 from gpufan.system.paths import RUNTIME_FOLDER, command_link
 
 
 @dataclass(frozen=True)
 class InstallOptions:
-    """What `gpufan install-service` was asked for."""
+    """Options of `gpufan install-service`."""
 
     curve: Curve | None = None
     target_c: float | None = None
@@ -36,261 +35,262 @@ class InstallOptions:
     start: bool = True
     check: bool = True
     companions: Mapping[str, bool] = field(default_factory=dict)
-    """Companions to have or not, by name; the others stay as they are."""
+    """Companion services to install or to remove, by name; the others stay as they are."""
     shell_files: Mapping[Path, str] = field(default_factory=dict)
-    """Texts for where shells look for them."""
+    """Manual pages and completion: texts by path."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is about to be done."""
+    """Everything that an install will do."""
 
     options: InstallOptions
     cards: Cards | None
-    """The driver, held open until `close`; None where it is not to be looked at."""
-    to_prove: Sequence[Gpu]
-    """Cards whose fans are to be moved; none where the service has them in hand already."""
+    """Open until `close`; None with `--skip-check`."""
+    gpus_to_prove: Sequence[Gpu]
+    """Cards whose fans are moved as a proof; none if the service controls them already."""
     config_text: str | None
-    """What to write as configuration; None where the file there stays."""
-    copy_because: str | None
-    """Why a copy of the code has to be made; None where none has."""
+    """Text of the settings file; None if there is a file, which stays."""
+    copy_reason: str | None
+    """Why gpufan is copied; None if it is not."""
     is_active: bool
     """Whether the service runs already."""
     is_enabled: bool
-    """Whether it is started at boot already."""
-    keeps_code: bool
-    """Whether what would run is what was installed before."""
+    """Whether the service starts at boot already."""
+    has_same_code: bool
+    """Whether the service would run the same code as before."""
     digest: str | None
-    """Of that, where it can be told."""
+    """Digest of that code; None if it cannot be read."""
     units: dict[str, str]
+    """Text of every unit file, by path."""
     companions: dict[CompanionService, bool]
-    """Those to have, and whether each is active and enabled."""
-    dropped: list[CompanionService]
-    """Those to be taken away."""
-    at_hand: dict[Path, manifest.Before]
-    """Manual pages, completion and the link to the program, as far as they are to be written."""
+    """Companion services to install, and whether each is active and enabled."""
+    removed_companions: list[CompanionService]
+    command_files: dict[Path, Content]
+    """Manual pages, completion and the link to the command, where they differ from what is there."""
     rivals: list[DisabledUnit]
     display_manager: DisabledUnit | None
     people: list[str]
+    """Users whose session on the screen ends with the display manager."""
     notes: list[str]
 
     @property
     def restarts(self) -> bool:
-        """Whether the service is to be started, or started anew since something about it changes."""
+        """Whether the service is started or restarted."""
         return self._starts(self.is_active, (SERVICE, XSERVER))
 
     @property
-    def starting(self) -> list[CompanionService]:
-        """The companions to be started, or started anew."""
+    def started_companions(self) -> list[CompanionService]:
+        """Companion services that are started or restarted."""
         return [companion for companion, active in self.companions.items() if self._starts(active, [companion.unit])]
 
     def _starts(self, is_active: bool, units: Sequence[str]) -> bool:
         same_units = all(_text(path) == text for path, text in self.units.items() if Path(path).name in units)
-        return self.options.start and not (is_active and self.keeps_code and same_units)
+        return self.options.start and not (is_active and self.has_same_code and same_units)
 
     def close(self) -> None:
-        """Let go of the driver."""
+        """Close the driver."""
         if self.cards is not None:
             self.cards.close()
 
     @property
-    def taken(self) -> list[DisabledUnit]:
-        """All units that are put aside."""
+    def disabled(self) -> list[DisabledUnit]:
+        """All units that are disabled."""
         return [*self.rivals, *([self.display_manager] if self.display_manager else [])]
 
     def lines(self) -> list[str]:
-        """What will be done, in words and in order."""
+        """One line about each step, in order."""
         stops = "stop and disable" if self.options.start else "disable"
         lines = [f"{stops} {rival.unit}, which sets the same fans" for rival in self.rivals]
         lines += [
-            f"move the fans of {gpu.info.label} by a step, read back, and give them back" for gpu in self.to_prove
+            f"move the fans of {gpu.info.label} by a step, read back, and give them back" for gpu in self.gpus_to_prove
         ]
-        if self.copy_because:
-            lines.append(f"copy gpufan to {code.COPY}, for root alone to write, since {self.copy_because}")
+        if self.copy_reason:
+            lines.append(f"copy gpufan to {root_copy.COPY}, writable by root only, because {self.copy_reason}")
         if self.config_text is not None:
-            lines.append(f"write {settings.CONFIG}")
-        lines += [line for path, text in self.units.items() for line in _writing(path, text)]
+            lines.append(f"write {config_file.CONFIG}")
+        lines += [line for path, text in self.units.items() for line in _unit_lines(path, text)]
         if self.display_manager:
             lines.append(f"{stops} {self.display_manager.unit}, the display manager")
-        if self.restarts:
-            lines.append(f"enable {SERVICE} and {'restart' if self.is_active else 'start'} it")
-        elif not (self.is_active and self.is_enabled):
-            lines.append(f"enable {SERVICE}")
-        starting = self.starting
+        lines += _start_lines(SERVICE, self.is_active, self.is_active and self.is_enabled, self.restarts)
         for companion, is_active in self.companions.items():
-            if companion in starting:
-                lines.append(f"enable {companion.unit} and {'restart' if is_active else 'start'} it")
-            elif not is_active:
-                lines.append(f"enable {companion.unit}")
-        lines += [f"stop and remove {companion.unit}" for companion in self.dropped]
-        lines += [_placing(path, wanted) for path, wanted in self.at_hand.items()]
+            lines += _start_lines(companion.unit, is_active, is_active, companion in self.started_companions)
+        lines += [f"stop and remove {companion.unit}" for companion in self.removed_companions]
+        lines += [
+            f"link {path} to {content.link}" if isinstance(content, Special) else f"write {path}"
+            for path, content in self.command_files.items()
+        ]
         return lines
 
 
 def make_plan(options: InstallOptions) -> Plan:
-    """Look at the box. Raises GpufanError or InputError with what stands in the way of a service."""
+    """Examine the box. Raises GpufanError or InputError if the service cannot be installed."""
     check_rights()
     is_active, is_enabled = _state(SERVICE)
-    services = found.services()
-    rivals = [service for service in services if service.runs(found.RIVALS) and service.unit != SERVICE]
+    services = conflicts.services()
+    rivals = [service for service in services if service.runs(conflicts.RIVALS) and service.unit != SERVICE]
     config_text, wanted = _configuration(options, rivals)
-    was = manifest.load()
-    companions, dropped = _companions(options, was)
+    before = manifest.load()
+    companions, removed_companions = _companions(options, before)
     cards = open_cards(wanted.backend, wanted.display, RUNTIME_FOLDER) if options.check else None
-    gpus = _usable(cards, wanted.gpus) if cards else []
-    copy_because = code.exposure()
-    if copy_because:
-        code.check_copy()
-    current = copy_because is not None and code.copy_is_current()
-    if settings.CONFIG.exists():
-        settings.check_owner(settings.CONFIG)
-    command = code.copied_command() if copy_because else code.command()
-    digest = code.digest()
-    at_hand, at_hand_notes = _at_hand(options, code.launcher(copied=bool(copy_because)), was)
-    manager = None if options.keep_display_manager else found.display_manager()
-    taken_manager = DisabledUnit.of(manager) if manager else None
+    gpus = _controllable(cards, wanted.gpus) if cards else []
+    digest = root_copy.sources_digest()
+    copy_reason = exposure.installation_exposure()
+    is_copied, copies = copy_reason is not None, False
+    if is_copied:
+        root_copy.check_copy()
+        copies = not root_copy.copy_is_current(digest)
+    if config_file.CONFIG.exists():
+        config_file.check_owner(config_file.CONFIG)
+    command_files, command_notes = _command_files(options, root_copy.launcher(copied=is_copied), before)
+    manager = None if options.keep_display_manager else conflicts.display_manager()
+    disabled_manager = DisabledUnit.of(manager) if manager else None
     return Plan(
         options=options,
         cards=cards,
-        to_prove=[] if is_active else gpus,
+        gpus_to_prove=[] if is_active else gpus,
         config_text=config_text,
-        copy_because=None if current else copy_because,
+        copy_reason=copy_reason if copies else None,
         is_active=is_active,
         is_enabled=is_enabled,
-        keeps_code=was is not None and digest is not None and digest == was.digest and (current or not copy_because),
+        has_same_code=before is not None and digest is not None and digest == before.digest and not copies,
         digest=digest,
         units=unit_files(
-            command,
-            str(settings.CONFIG),
+            root_copy.command(copied=is_copied),
+            str(config_file.CONFIG),
             xserver=wanted.display is None and any(gpu.info.backend == "x11" for gpu in gpus),
             xauthority=None if wanted.display is None else _xauthority(),
             companions=companions,
         ),
         companions=companions,
-        dropped=dropped,
-        at_hand=at_hand,
-        rivals=[taken for rival in rivals if (taken := DisabledUnit.of(rival.unit)).is_in_use],
-        display_manager=taken_manager if taken_manager and taken_manager.is_in_use else None,
-        people=found.people_at_the_screen() if taken_manager else [],
-        notes=[*_notes(services), *at_hand_notes],
+        removed_companions=removed_companions,
+        command_files=command_files,
+        rivals=[unit for rival in rivals if (unit := DisabledUnit.of(rival.unit)).is_in_use],
+        display_manager=disabled_manager if disabled_manager and disabled_manager.is_in_use else None,
+        people=conflicts.people_at_the_screen() if disabled_manager else [],
+        notes=[*_notes(services), *command_notes],
     )
 
 
 def check_rights() -> None:
-    """Raise GpufanError where a service can be neither installed nor removed."""
+    """Raise GpufanError if no service can be installed or removed here."""
     if os.geteuid() != 0:
         raise NoPermission("only root can install a service: run this with sudo")
-    if not systemd.is_running():
+    if not systemctl.is_running():
         raise GpufanError("systemd does not run this box, so gpufan can be no service: `sudo gpufan run` works")
-    for folder in (systemd.UNIT_FOLDER, settings.CONFIG.parent, manifest.PATH.parent):
-        there = _first_that_exists(folder)
-        if not os.access(there, os.W_OK):
-            raise GpufanError(f"{there} is read-only: mount it writable, and try again")
+    for folder in (systemctl.UNIT_FOLDER, config_file.CONFIG.parent, manifest.PATH.parent):
+        existing = _existing_parent(folder)
+        if not os.access(existing, os.W_OK):
+            raise GpufanError(f"{existing} is read-only: mount it writable, and try again")
 
 
-def _first_that_exists(folder: Path) -> Path:
-    return next(parent for parent in (folder, *folder.parents) if parent.exists())
+def _existing_parent(path: Path) -> Path:
+    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def _state(unit: str) -> tuple[bool, bool]:
     """Whether `unit` is active, and whether it is enabled."""
-    state = systemd.unit_properties(unit, "ActiveState", "UnitFileState")
+    state = systemctl.unit_properties(unit, "ActiveState", "UnitFileState")
     return state["ActiveState"] == "active", state["UnitFileState"] == "enabled"
 
 
 def _xauthority() -> str | None:
-    """The cookie file for an X server that runs already: of this install, or of the one before."""
-    kept = re.search(r"(?:^|\s)XAUTHORITY=(\S+)", systemd.unit_properties(SERVICE, "Environment")["Environment"])
-    return os.environ.get("XAUTHORITY") or (kept[1] if kept else None)
+    """Path of the cookie file of a running X server: from the environment, or from the unit of the last install."""
+    environment = systemctl.unit_properties(SERVICE, "Environment")["Environment"]
+    installed = re.search(r"(?:^|\s)XAUTHORITY=(\S+)", environment)
+    return os.environ.get("XAUTHORITY") or (installed[1] if installed else None)
 
 
 def _companions(
-    options: InstallOptions, was: manifest.Manifest | None
+    options: InstallOptions, before: Manifest | None
 ) -> tuple[dict[CompanionService, bool], list[CompanionService]]:
-    """Companions to have, each with whether it is active, and those to be taken away. Raises InputError."""
-    wanted, dropped = {}, []
+    """Companion services to install, each with whether it is active, and those to remove. Raises InputError."""
+    wanted, removed = {}, []
     for companion in COMPANIONS:
-        is_there = was is not None and companion.path in was.files
-        stays = is_there if was is not None else companion.is_usual
-        if options.companions.get(companion.name, stays):
-            if companion.extra:
-                code.check_extra(companion.extra, f"--{companion.name}")
+        is_installed = before is not None and companion.path in before.files
+        default = companion.is_default if before is None else is_installed
+        if options.companions.get(companion.name, default):
+            if companion.module and find_spec(companion.module) is None:
+                raise MissingExtra(f"--{companion.name} needs", companion.module, companion.extra)
             wanted[companion] = all(_state(companion.unit))
-        elif is_there:
-            dropped.append(companion)
-    return wanted, dropped
+        elif is_installed:
+            removed.append(companion)
+    return wanted, removed
 
 
-def _at_hand(
-    options: InstallOptions, launcher: Path | None, was: manifest.Manifest | None
-) -> tuple[dict[Path, manifest.Before], list[str]]:
-    """What to write of it, and notes on what is left out."""
-    wanted: dict[Path, manifest.Before] = dict(options.shell_files)
+def _command_files(
+    options: InstallOptions, launcher: Path | None, before: Manifest | None
+) -> tuple[dict[Path, Content], list[str]]:
+    """Files to write for the shell, and notes on those that are left out."""
+    wanted: dict[Path, Content] = dict(options.shell_files)
     notes = []
-    if launcher is not None and launcher != command_link():
-        is_ours = was is not None and str(command_link()) in was.files
-        if is_ours or not os.path.lexists(command_link()):
-            wanted[command_link()] = manifest.Special(link=str(launcher))
+    link = command_link()
+    if launcher is not None and launcher != link:
+        is_ours = before is not None and str(link) in before.files
+        if is_ours or not os.path.lexists(link):
+            wanted[link] = Special(link=str(launcher))
         else:
-            notes.append(f"{command_link()} is not of this installation and stays: the service's own is {launcher}")
+            notes.append(f"{link} is not of this installation and stays; the program of the service is {launcher}")
     for path in list(wanted):
-        if not os.access(there := _first_that_exists(path.parent), os.W_OK):
+        if not os.access(existing := _existing_parent(path.parent), os.W_OK):
             del wanted[path]
-            notes.append(f"{path} is left out, since {there} is read-only")
-    return {path: what for path, what in wanted.items() if manifest.look(path) != what}, notes
+            notes.append(f"{path} is left out, since {existing} is read-only")
+    return {path: content for path, content in wanted.items() if manifest.read_content(path) != content}, notes
 
 
-def _placing(path: Path, wanted: manifest.Before) -> str:
-    if isinstance(wanted, manifest.Special):
-        return f"link {path} to {wanted.link}"
-    return f"write {path}"
-
-
-def _configuration(options: InstallOptions, rivals: Sequence[found.Service]) -> tuple[str | None, RunSettings]:
-    """Text to write, or None, and what it says for all cards together."""
-    says_something = options.curve is not None or options.target_c is not None or bool(options.gpus)
+def _configuration(options: InstallOptions, rivals: Sequence[Service]) -> tuple[str | None, RunSettings]:
+    """Text of the settings file, None if there is a file, and the settings for the run. Raises InputError."""
+    has_settings = options.curve is not None or options.target_c is not None or bool(options.gpus)
     if options.config is not None:
-        if says_something:
-            raise InputError("--config says all that --curve, --target and --gpu say: give one or the others")
-        wanted = settings.check_config(options.config)
+        if has_settings:
+            raise InputError("--config excludes --curve, --target and --gpu: write those settings into the file")
+        wanted = config_file.check_config(options.config)
         text = options.config.read_text("utf-8")
     else:
         curve, hysteresis_c = options.curve, None
         coolgpus = next((rival for rival in rivals if rival.runs(["coolgpus"])), None)
         if curve is None and options.target_c is None and coolgpus is not None:
-            curve, hysteresis_c = found.coolgpus_curve(coolgpus.words)
-        text, wanted = settings.new_config(curve, hysteresis_c, options.target_c, options.gpus)
-    if not settings.CONFIG.exists():
+            curve, hysteresis_c = conflicts.coolgpus_curve(coolgpus.words)
+        text, wanted = config_file.new_config(curve, hysteresis_c, options.target_c, options.gpus)
+    config = config_file.CONFIG
+    if not config.exists():
         return text, wanted
-    asked = options.config is not None or says_something
-    if asked and settings.CONFIG.read_text("utf-8") != text:
-        raise InputError(f"{settings.CONFIG} is there already and says something else: edit it, or move it away")
-    return None, settings.check_config(settings.CONFIG)
+    if (options.config is not None or has_settings) and config.read_text("utf-8") != text:
+        raise InputError(f"{config} exists already with other settings: edit it, or move it away")
+    return None, config_file.check_config(config)
 
 
-def _usable(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
+def _controllable(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
     """The cards to control. Raises InputError or NotControllable."""
-    usable, obstacles = split_controllable(select(cards.gpus, wanted))
-    if not usable:
-        raise NotControllable(f"no card here has fans that can be set: {'; '.join(obstacles)}")
-    return usable
+    controllable, reasons = split_controllable(select(cards.gpus, wanted))
+    if not controllable:
+        raise NotControllable(f"no card here has fans that can be set: {'; '.join(reasons)}")
+    return controllable
 
 
-def _notes(services: Sequence[found.Service]) -> list[str]:
+def _notes(services: Sequence[Service]) -> list[str]:
     notes = []
     for service in services:
-        if program := service.runs(found.OTHERS):
-            notes.append(f"{service.unit} runs: see to it that {found.OTHERS[program]} leaves the cards' fans alone")
-    if count := found.containers_with_gpus():
+        if program := service.runs(conflicts.OTHERS):
+            notes.append(
+                f"{service.unit} runs: make sure that {conflicts.OTHERS[program]} leaves the cards' fans alone"
+            )
+    if count := conflicts.containers_with_gpus():
         processes = "1 process" if count == 1 else f"{count} processes"
         notes.append(
-            f"{processes} in containers have a card open: on some set-ups `systemctl daemon-reload`, which is"
-            " about to run, takes cards away from running containers"
+            f"{processes} in containers use a card: on some set-ups `systemctl daemon-reload`, which will run,"
+            " takes cards away from running containers"
         )
     return notes
 
 
-def _writing(path: str, text: str) -> list[str]:
+def _start_lines(unit: str, is_active: bool, is_complete: bool, starts: bool) -> list[str]:
+    if starts:
+        return [f"enable {unit} and {'restart' if is_active else 'start'} it"]
+    return [] if is_complete else [f"enable {unit}"]
+
+
+def _unit_lines(path: str, text: str) -> list[str]:
     before = _text(path)
     if before is None:
         return [f"write {path}"]

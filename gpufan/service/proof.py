@@ -1,4 +1,4 @@
-"""The proof that this box lets us set fans: each is moved by a step one can see, read back, and given back."""
+"""Prove that gpufan can set the fans of this box: move them by a visible step, read back, and give them back."""
 
 import threading
 import time
@@ -7,73 +7,72 @@ from functools import partial
 
 from gpufan.core.gpu import Gpu, Reading
 from gpufan.daemon.read_back import TARGET_TOLERANCE, release_verified
-from gpufan.errors import GpuError
+from gpufan.errors import GpuError, NoAnswer
 from gpufan.system import signals
 from gpufan.system.background import call_with_timeout
 
 STEP_PERCENT = 15
 MOVED_PERCENT = 5
-"""A fan that has moved by so many points has obeyed."""
+"""A fan whose speed has changed by this many points has obeyed."""
 PATIENCE_S = 6.0
-"""For every fan of a card to have moved, s."""
+"""Time limit for all fans of a card to obey, s."""
 _CALL_S = 5.0
 _LATE_S = 20.0
-"""For a set that has not come back in time, s."""
+"""How long a call that sets fans is waited for before they are given back, s."""
 _POLL_S = 0.2
 
 
 def prove_control(gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
-    """Move and give back the fans of every card. Raises GpuError, NoAnswer or NoPermission for the first that fails."""
+    """Move and give back the fans of every card. Raises GpuError, NoAnswer or NoPermission for the first failure."""
     for gpu in gpus:
         try:
             say(f"{gpu.info.label}: {prove_card(gpu)}")
-        except GpuError as error:
-            raise GpuError(f"{gpu.info.label}: {error}") from error
+        except (GpuError, NoAnswer) as error:
+            raise type(error)(f"{gpu.info.label}: {error}") from error
 
 
 def prove_card(gpu: Gpu) -> str:
     """Move and give back the fans of one card; returns how they moved. Raises GpuError, NoAnswer or NoPermission."""
     before = call_with_timeout(_CALL_S, gpu.read)
     duty_percent = _visible_step(before, gpu.info.duty_range)
-    # Nothing may come between taking and giving back.
-    with signals.deferred() as ends:
-        _move_and_release(gpu, before, duty_percent, ends)
+    with signals.deferred() as received:  # an end in between would leave the fans in manual mode
+        _move_and_release(gpu, before, duty_percent, received)
     count = len(before.fans)
     fans = "its fan" if count == 1 else f"its {count} fans"
     return f"{fans} went from {_speed(before)} to {duty_percent} % and back to the driver"
 
 
-def _move_and_release(gpu: Gpu, before: Reading, duty_percent: int, ends: Sequence[int]) -> None:
+def _move_and_release(gpu: Gpu, before: Reading, duty_percent: int, received: Sequence[int]) -> None:
     is_set = threading.Event()
 
-    def take() -> None:
+    def set_duty() -> None:
         try:
             gpu.set_duty(duty_percent)
         finally:
             is_set.set()
 
     try:
-        call_with_timeout(_CALL_S, take)
-        _wait_until_moved(gpu, before, duty_percent, ends)
+        call_with_timeout(_CALL_S, set_duty)
+        _wait_until_moved(gpu, before, duty_percent, received)
     finally:
-        # A set that is late must not come after the fans are given back.
+        # A late call must not set the fans after they are given back.
         is_set.wait(_LATE_S)
         call_with_timeout(2 * _CALL_S, partial(release_verified, gpu))
 
 
 def _visible_step(reading: Reading, duty_range: tuple[int, int]) -> int:
-    """A duty well above the present speed, or below where there is nothing above."""
+    """A duty well above the present speed, or below it if the fans are near full speed."""
     low, high = duty_range
     speed = max((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), default=low)
     wanted = speed + STEP_PERCENT
     return max(wanted, low) if wanted <= high else max(min(speed, high) - STEP_PERCENT, low)
 
 
-def _wait_until_moved(gpu: Gpu, before: Reading, duty_percent: int, ends: Sequence[int]) -> None:
-    """Return also as soon as `ends` holds anything."""
+def _wait_until_moved(gpu: Gpu, before: Reading, duty_percent: int, received: Sequence[int]) -> None:
+    """Wait until all fans obey, or until `received` holds a signal. Raises GpuError after `PATIENCE_S`."""
     end_s = time.monotonic() + PATIENCE_S
     while problem := _problem(before, call_with_timeout(_CALL_S, gpu.read), duty_percent):
-        if ends:
+        if received:
             return
         if time.monotonic() > end_s:
             raise GpuError(f"{problem}, {PATIENCE_S:g} s after it was set to {duty_percent} %")
@@ -81,7 +80,7 @@ def _wait_until_moved(gpu: Gpu, before: Reading, duty_percent: int, ends: Sequen
 
 
 def _problem(before: Reading, now: Reading, duty_percent: int) -> str | None:
-    """What is not as it should be after the set, or None."""
+    """The first fan that does not obey, in words; None if all do."""
     for number, (old, fan) in enumerate(zip(before.fans, now.fans, strict=False)):
         if fan.manual is False:
             return f"fan {number} stays with the driver"

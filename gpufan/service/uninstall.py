@@ -1,4 +1,4 @@
-"""Uninstall: the fans are given back first, then all that installs have changed is put back."""
+"""Uninstall the service: give the fans back first, then restore everything that installs have changed."""
 
 import os
 import shutil
@@ -7,10 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from gpufan.errors import GpufanError
-from gpufan.service import install_settings as settings
-from gpufan.service import manifest
-from gpufan.service import root_copy as code
+from gpufan.service import config_file, manifest, root_copy
 from gpufan.service.disabled_unit import DisabledUnit
+from gpufan.service.manifest import Manifest
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
 from gpufan.system import files
 from gpufan.system.systemctl import stop_and_disable, systemctl, unit_properties
@@ -19,91 +18,89 @@ Say = Callable[[str], None]
 
 
 def plan_uninstall(*, purge: bool) -> list[str]:
-    """What `uninstall` would do, in words and in order; nothing here changes anything. Raises GpufanError."""
-    was = manifest.load()
+    """One line about each step of `uninstall`, in order; nothing is changed. Raises GpufanError."""
+    installed = manifest.load()
     lines = []
-    if was is not None:
+    if installed is not None:
         lines.append(f"stop {SERVICE}, which gives the fans back to the driver")
-        lines += [f"stop {unit}" for unit in _others(was)]
-        lines += [f"remove {path}" if before is None else f"put {path} back" for path, before in was.files.items()]
-        lines += [f"put {name} back as it was" for name in was.taken]
-        lines += [f"remove {code.COPY}"] if was.copied else []
+        lines += [f"stop {unit}" for unit in _companions(installed)]
+        lines += [f"remove {path}" if before is None else f"restore {path}" for path, before in installed.files.items()]
+        lines += [f"restore {name}" for name in installed.disabled]
+        lines += [f"remove {root_copy.COPY}"] if installed.copied else []
     if purge:
-        lines += [f"remove {path}" for path in (settings.CONFIG, *_state()) if path.exists()]
+        lines += [f"remove {path}" for path in _user_data()]
     return lines
 
 
 def uninstall(say: Say, *, purge: bool) -> bool:
-    """Put back all that an install has changed; False if there was nothing. Raises GpufanError for what failed."""
+    """Restore everything that installs have changed; False if there was nothing. Raises GpufanError for failures."""
     os.umask(0o022)
-    was = manifest.load()
-    if was is None:
+    installed = manifest.load()
+    if installed is None:
         return _purge(say) if purge else False
-    # In this order: the fans are given back before anything else could want them.
-    for unit in (SERVICE, XSERVER, *_others(was)):
+    # In this order: the fans are given back before another program could set them.
+    for unit in (SERVICE, XSERVER, *_companions(installed)):
         stop_and_disable(unit)
-    result = unit_properties(SERVICE, "Result")["Result"]
-    # `restore` reads back what it has given back, and its failure is the unit's.
-    given_back = result == "success"
-    say(f"stopped {SERVICE}; " + ("the fans are the driver's" if given_back else "see `gpufan list` for the fans"))
-    for path, before in was.files.items():
-        manifest.put_back(Path(path), before)
-        say(f"removed {path}" if before is None else f"put {path} back as it was")
-    for folder in reversed(was.folders):
-        with suppress(OSError):  # something else lies there
+    # `restore` in the unit verifies that the fans are given back, and its failure is the result of the unit.
+    given_back = unit_properties(SERVICE, "Result")["Result"] == "success"
+    say(f"stopped {SERVICE}; " + ("the driver controls the fans" if given_back else "`gpufan list` shows the fans"))
+    for path, before in installed.files.items():
+        manifest.write_content(Path(path), before)
+        say(f"removed {path}" if before is None else f"restored {path}")
+    for folder in reversed(installed.folders):
+        with suppress(OSError):  # it has other content
             Path(folder).rmdir()
     systemctl("daemon-reload")
-    for unit in (SERVICE, *_others(was)):
-        with suppress(GpufanError):  # of what never failed there is nothing to forget
+    for unit in (SERVICE, *_companions(installed)):
+        with suppress(GpufanError):  # the unit has never failed
             systemctl("reset-failed", unit)
-    failed = {name: problem for name, taken in was.taken.items() if (problem := _put_back(taken, say))}
+    failed = {name: problem for name, unit in installed.disabled.items() if (problem := _restore(unit, say))}
     if failed:
-        manifest.Manifest(taken={name: was.taken[name] for name in failed}).save()
+        Manifest(disabled={name: installed.disabled[name] for name in failed}).save()
     else:
-        manifest.forget()
-    if was.copied:
-        shutil.rmtree(code.COPY, ignore_errors=True)
-        say(f"removed {code.COPY}")
+        manifest.delete()
+    if installed.copied:
+        shutil.rmtree(root_copy.COPY, ignore_errors=True)
+        say(f"removed {root_copy.COPY}")
     if purge and not failed:
         _purge(say)
-    elif kept := [str(path) for path in (settings.CONFIG, *_state()) if path.exists()]:
-        say(f"kept {', '.join(kept)}; --purge removes what is kept")
+    elif kept := _user_data():
+        say(f"kept {', '.join(map(str, kept))}; --purge removes that too")
     if failed:
-        raise GpufanError(
-            f"all is put back, but {'; '.join(failed.values())}: see to that, then run this again for the rest"
-        )
+        raise GpufanError(f"not restored: {'; '.join(failed.values())}; repair that, then run this again")
     return True
 
 
-def _others(was: manifest.Manifest) -> list[str]:
-    return [companion.unit for companion in COMPANIONS if companion.path in was.files]
+def _companions(installed: Manifest) -> list[str]:
+    return [companion.unit for companion in COMPANIONS if companion.path in installed.files]
 
 
-def _state() -> list[Path]:
-    """Where state may lie: that of root, and that of the users whom systemd makes up (systemd.exec(5))."""
-    folder = manifest.PATH.parent
-    return [folder, folder.parent / "private" / folder.name]
+def _user_data() -> list[Path]:
+    """Existing settings and state: of root, and of the dynamic users of systemd (systemd.exec(5))."""
+    state = manifest.PATH.parent
+    return [path for path in (config_file.CONFIG, state, state.parent / "private" / state.name) if path.exists()]
 
 
 def _purge(say: Say) -> bool:
-    """Remove configuration and state; False if there was none."""
-    found = [path for path in (settings.CONFIG, *_state()) if path.exists()]
+    """Remove settings and state; False if there were none."""
+    found = _user_data()
     for path in found:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             files.remove(path)
         say(f"removed {path}")
-    with suppress(OSError):  # something else lies there
-        settings.CONFIG.parent.rmdir()
+    with suppress(OSError):  # it has other content
+        config_file.CONFIG.parent.rmdir()
     return bool(found)
 
 
-def _put_back(taken: DisabledUnit, say: Say) -> str | None:
+def _restore(unit: DisabledUnit, say: Say) -> str | None:
+    """Returns None on success, else the problem."""
     try:
-        taken.enable()
-        taken.start()
+        unit.enable()
+        unit.start()
     except (GpufanError, OSError) as error:
-        return f"{taken.unit} could not be: {error}"
-    say(f"put {taken.unit} back as it was")
+        return f"{unit.unit}: {error}"
+    say(f"restored {unit.unit}")
     return None

@@ -1,4 +1,4 @@
-"""The unit files, made from the templates in `systemd/`."""
+"""The unit files of the services, made from the templates in `systemd/`."""
 
 import shutil
 from collections.abc import Iterable
@@ -13,27 +13,31 @@ XSERVER = "gpufan-xserver.service"
 
 @dataclass(frozen=True)
 class CompanionService:
-    """A service beside the controller, which reads what that publishes; the fans do not depend on it."""
+    """A service that reads the snapshot of gpufan. The fans do not depend on it."""
 
     name: str
-    """As its option of `install-service` is called."""
-    is_usual: bool
-    """Whether it is installed where nobody has said otherwise."""
-    extra: str | None = None
-    """The extra of gpufan that it needs."""
+    """Name of its option of `install-service`."""
+    is_default: bool
+    """Whether a first install includes it without its option."""
+    module: str = ""
+    """A module that it needs and that only `extra` of gpufan installs."""
+    extra: str = ""
 
     @property
     def unit(self) -> str:
-        """Its name for systemd."""
+        """Name of its unit."""
         return f"gpufan-{self.name}.service"
 
     @property
     def path(self) -> str:
-        """Where its unit file lies."""
+        """Path of its unit file."""
         return str(UNIT_FOLDER / self.unit)
 
 
-COMPANIONS = (CompanionService("history", is_usual=True), CompanionService("exporter", is_usual=False, extra="metrics"))
+COMPANIONS = (
+    CompanionService("history", is_default=True),
+    CompanionService("exporter", is_default=False, module="prometheus_client", extra="metrics"),
+)
 
 
 def unit_files(
@@ -44,10 +48,10 @@ def unit_files(
     xauthority: str | None = None,
     companions: Iterable[CompanionService] = (),
 ) -> dict[str, str]:
-    """Text by path of every unit.
+    """Text of every unit file, by path.
 
-    `gpufan` is the command, with which an X server is kept if `xserver` says so; one that runs already lets in whoever
-    has the cookie in the file `xauthority`.
+    `gpufan` is the command to start. With `xserver` it also keeps an X server. `xauthority` is the path of the cookie
+    file of an X server that runs already.
     """
     modprobe = shutil.which("nvidia-modprobe", path="/usr/sbin:/usr/bin:/sbin:/bin")
     values = {"gpufan": gpufan, "config": config, "modprobe": modprobe, "xserver": xserver}

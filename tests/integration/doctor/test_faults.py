@@ -24,7 +24,7 @@ from gpufan.daemon.worker import Worker
 from gpufan.doctor import look, root_folder
 from gpufan.gpu.cards import open_cards
 from gpufan.gpu.nvml import NvmlGpu
-from gpufan.service import proof as check
+from gpufan.service import proof
 from gpufan.system import unit_state
 from gpufan.system.lock import controller_lock
 from tests.doubles.nvml import IGNORES, JAMS, Kind, NvmlDouble, wait_for
@@ -322,7 +322,7 @@ def test_the_fans_are_moved_on_request_and_given_back(box: Box) -> None:
 
 
 def test_a_fan_that_does_not_obey_is_found_without_a_running_gpufan(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(proof, "PATIENCE_S", 0.3)
     box.double.cards[1].fans[0].stuck = IGNORES
     _, found = box.doctor("--try-fans", "--config", box.config())
     assert found["fans"]["card"] == 1

@@ -1,11 +1,11 @@
-"""Install and uninstall over a `systemctl` that only remembers; under the real one they run in integration/systemd."""
+"""Install and uninstall with a systemctl of ours, a folder in place of /, and the NVML double."""
 
 import os
 import re
 import signal
 import sys
 from contextlib import suppress
-from importlib.metadata import PackagePath, PathDistribution
+from importlib.metadata import Distribution, PackageNotFoundError, PackagePath, PathDistribution, distribution
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,13 +15,8 @@ from gpufan.cli import main as cli
 from gpufan.errors import GpufanError
 from gpufan.gpu.cards import XSERVER_FOLDER
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
-from gpufan.service import install, manifest, plan, units
-from gpufan.service import install_settings as settings
-from gpufan.service import proof as check
-from gpufan.service import rivals as found
-from gpufan.service import root_copy as code
-from gpufan.system import paths
-from gpufan.system import systemctl as systemd
+from gpufan.service import config_file, conflicts, exposure, install, manifest, plan, proof, root_copy, units
+from gpufan.system import paths, systemctl
 from tests.doubles import xorg
 from tests.doubles.nvml import AUTO, IGNORES, NvmlDouble
 
@@ -73,23 +68,23 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "systemctl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(systemd, "BOOTED", tmp_path)
+    monkeypatch.setattr(systemctl, "BOOTED", tmp_path)
     monkeypatch.setattr(manifest, "PATH", tmp_path / "var/install.json")
-    monkeypatch.setattr(settings, "CONFIG", tmp_path / "etc/config.toml")
-    for module in (systemd, units):
+    monkeypatch.setattr(config_file, "CONFIG", tmp_path / "etc/config.toml")
+    for module in (systemctl, units):
         monkeypatch.setattr(module, "UNIT_FOLDER", tmp_path / "units")
-    monkeypatch.setattr(systemd.links_to, "__defaults__", (tmp_path / "units",))
+    monkeypatch.setattr(systemctl.links_to, "__defaults__", (tmp_path / "units",))
     for module in (plan, install):
         monkeypatch.setattr(module, "RUNTIME_FOLDER", tmp_path / "run")
     monkeypatch.setattr(paths, "PREFIX", tmp_path / "usr")
     monkeypatch.setattr(install, "START_S", 0.3)
     monkeypatch.setattr(install, "COMPANION_S", 0.0)
-    monkeypatch.setattr(check, "_POLL_S", 0.02)
-    monkeypatch.setattr(install, "_end_in_order", lambda: None)
-    monkeypatch.setattr(code, "exposure", lambda: None)
-    monkeypatch.setattr(code, "digest", lambda: "same")  # which takes a look at every file of Python's
-    monkeypatch.setattr(code, "COPY", tmp_path / "opt/gpufan")
-    monkeypatch.setattr(settings, "check_owner", lambda _: None)
+    monkeypatch.setattr(proof, "_POLL_S", 0.02)
+    monkeypatch.setattr(install, "_exit_at_signals", lambda: None)
+    monkeypatch.setattr(exposure, "installation_exposure", lambda: None)
+    monkeypatch.setattr(root_copy, "sources_digest", lambda: "same")  # which would read every file of Python
+    monkeypatch.setattr(root_copy, "COPY", tmp_path / "opt/gpufan")
+    monkeypatch.setattr(config_file, "check_owner", lambda _: None)
     double = NvmlDouble(tmp_path, SimulatedBox(PROFILES["dual-1080ti"], WORKLOADS["idle"]))
     with double.install(), double.live(20):
         yield Box(tmp_path, double)
@@ -186,7 +181,7 @@ def test_a_second_install_finds_nothing_to_do(box: Box, capsys: pytest.CaptureFi
 
 def test_other_code_is_what_a_second_install_starts(box: Box, monkeypatch: pytest.MonkeyPatch):
     box.call("install-service", "--yes")
-    monkeypatch.setattr(code, "digest", lambda: "other")
+    monkeypatch.setattr(root_copy, "sources_digest", lambda: "other")
     (box.root / "calls").unlink()
     box.call("install-service", "--yes")
     calls = (box.root / "calls").read_text()
@@ -195,7 +190,7 @@ def test_other_code_is_what_a_second_install_starts(box: Box, monkeypatch: pytes
 
 
 def test_pages_completion_and_the_program_are_where_a_shell_looks(box: Box, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(code, "launcher", lambda *, copied: Path("/opt/gpufan/bin/gpufan"))
+    monkeypatch.setattr(root_copy, "launcher", lambda *, copied: Path("/opt/gpufan/bin/gpufan"))
     before = box.state()
     box.call("install-service", "--yes")
     assert (box.root / "usr/bin/gpufan").readlink() == Path("/opt/gpufan/bin/gpufan")
@@ -212,7 +207,7 @@ def test_pages_completion_and_the_program_are_where_a_shell_looks(box: Box, monk
 def test_a_program_of_the_same_name_stays(
     box: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(code, "launcher", lambda *, copied: Path("/opt/gpufan/bin/gpufan"))
+    monkeypatch.setattr(root_copy, "launcher", lambda *, copied: Path("/opt/gpufan/bin/gpufan"))
     program = box.root / "usr/bin/gpufan"
     program.parent.mkdir(parents=True)
     program.write_text("mine")
@@ -277,31 +272,36 @@ def test_a_companion_that_is_not_wanted_stays_away_until_it_is(box: Box, capsys:
 
 
 def test_a_companion_that_lacks_its_extra_is_refused_with_the_remedy(box: Box, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(code, "_is_installed", lambda name: name != "prometheus-client")
+    monkeypatch.setattr(plan, "find_spec", lambda _: None)
     said = box.refused("install-service", "--yes", "--exporter")
     assert re.search(
-        "--exporter needs prometheus-client, which is not installed: `.*/pip install prometheus-client`", said
+        r"--exporter needs prometheus_client, which is not installed: .*/pip install 'gpufan\[metrics\]'", said
     )
 
 
 def test_the_copy_takes_an_extra_along_where_it_is_installed(monkeypatch: pytest.MonkeyPatch):
     def names() -> set[str]:
-        return {found.metadata["Name"].lower() for found in code._distributions()}
+        return {found.metadata["Name"].lower().replace("-", "_") for found in root_copy._distributions()}
 
-    assert {"click", "prometheus_client"} <= {name.replace("-", "_") for name in names()}
-    monkeypatch.setattr(code, "_is_installed", lambda _: False)
+    def without_extras(name: str) -> Distribution:
+        if name.startswith("prometheus"):
+            raise PackageNotFoundError
+        return distribution(name)
+
+    assert {"click", "prometheus_client"} <= names()
+    monkeypatch.setattr(root_copy, "distribution", without_extras)
     assert "click" in names()
-    assert not {"prometheus-client", "prometheus_client", "pytest"} & names()
+    assert not {"prometheus_client", "pytest"} & names()
 
 
-@pytest.mark.parametrize(("status", "words"), [("1", "failed: exit status 1"), ("0", "does not stay up")])
+@pytest.mark.parametrize(("status", "words"), [("1", "failed: exit status 1"), ("0", "does not stay active")])
 def test_a_companion_that_fails_is_a_warning_and_harms_nothing(
     status: str, words: str, box: Box, capsys: pytest.CaptureFixture[str]
 ):
     (box.root / "fails-gpufan-history.service").write_text(status)
     box.call("install-service", "--yes")
     said = capsys.readouterr().out
-    assert re.search(f"warning: .*gpufan-history.service {words}.*; the fans are kept all the same", said)
+    assert re.search(f"warning: .*gpufan-history.service {words}.*; the fans are under control all the same", said)
     assert {"active/gpufan.service", "units/gpufan-history.service"} <= box.state()
     assert "usr/share/man/man1/gpufan.1" in box.state()
     box.call("uninstall-service")
@@ -328,7 +328,7 @@ def test_uninstall_says_first_what_it_would_do(box: Box, capsys: pytest.CaptureF
         "  stop gpufan.service, which gives the fans back to the driver",
         "  stop gpufan-history.service",
     ]
-    for what in (f"remove {box.root}/units/gpufan.service", "put lightdm.service back", f"remove {settings.CONFIG}"):
+    for what in (f"remove {box.root}/units/gpufan.service", "restore lightdm.service", f"remove {config_file.CONFIG}"):
         assert any(line.startswith(f"  {what}") for line in lines)
 
 
@@ -341,7 +341,7 @@ def test_state_stays_unless_purged(box: Box, capsys: pytest.CaptureFixture[str])
             (box.root / name).touch()
         box.call("uninstall-service", *arguments)
         assert ("var/learnt/GPU-1.json" in box.state()) is not bool(arguments)
-    assert "--purge removes what is kept" in capsys.readouterr().out
+    assert "--purge removes that too" in capsys.readouterr().out
     assert box.state() == before | {"private"}
 
 
@@ -406,19 +406,19 @@ def test_what_stands_in_the_way_is_said_and_changes_nothing(box: Box, monkeypatc
     with monkeypatch.context() as closed:
         closed.setattr(sys, "stdin", None)
         assert "add --yes" in box.refused("install-service")
-    monkeypatch.setattr(found, "people_at_the_screen", lambda: ["alice"])
+    monkeypatch.setattr(conflicts, "people_at_the_screen", lambda: ["alice"])
     assert "alice would be logged out" in box.refused("install-service")
     assert "no such card" in box.refused("install-service", "--yes", "--gpu", "9")
     mine = box.root / "mine.toml"
     mine.write_text("curv = 1\n")
     assert "curv" in box.refused("install-service", "--yes", "--config", str(mine))
-    assert "--config says all" in box.refused(
+    assert "--config excludes" in box.refused(
         "install-service", "--yes", "--config", str(mine), "--curve", "40:30,80:100"
     )
     mine.write_text("dry_run = true\n")
-    assert "dry_run keeps" in box.refused("install-service", "--yes", "--config", str(mine))
+    assert "with dry_run" in box.refused("install-service", "--yes", "--config", str(mine))
     box.double.cards[0].fans[0].stuck = IGNORES
-    monkeypatch.setattr(check, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(proof, "PATIENCE_S", 0.3)
     assert "stays with the driver" in box.refused("install-service", "--yes")
     for card in box.double.cards[:2]:
         card.fan_count = 0
@@ -429,7 +429,7 @@ def test_a_configuration_that_says_something_else_is_kept(box: Box):
     box.call("install-service", "--yes", "--curve", "40:30,80:100")
     box.call("install-service", "--yes", "--curve", "40:30,80:100")
     box.double.let_go()
-    with pytest.raises(Exception, match="says something else"):
+    with pytest.raises(Exception, match="exists already with other settings"):
         box.call("install-service", "--yes", "--curve", "50:30,80:100")
 
 
@@ -440,7 +440,7 @@ def test_a_service_can_be_given_a_target_which_a_rival_s_curve_does_not_replace(
     text = (box.root / "etc/config.toml").read_text()
     assert "\ntarget_c = 78\n" in text
     assert "\ncurve = " not in text
-    assert "--config says all" in box.refused("install-service", "--yes", "--config", __file__, "--target", "78")
+    assert "--config excludes" in box.refused("install-service", "--yes", "--config", __file__, "--target", "78")
 
 
 def test_nothing_keeps_the_steps_before_from_being_taken_back():
@@ -456,11 +456,11 @@ def test_nothing_keeps_the_steps_before_from_being_taken_back():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(os.getpid(), number)
 
-    with pytest.raises(GpufanError, match="first"), install.Undo(gone) as undo:
-        undo.add(done.append, "rival")
-        undo.add(fail, OSError("no"))
-        undo.add(fail, ValueError("no"))
-        undo.add(end)
+    with pytest.raises(GpufanError, match="first"), install.undone_on_failure(gone) as undo:
+        undo(done.append, "rival")
+        undo(fail, OSError("no"))
+        undo(fail, ValueError("no"))
+        undo(end)
         raise GpufanError("first")
     assert done == ["rival"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -470,10 +470,10 @@ def test_nothing_keeps_the_steps_before_from_being_taken_back():
 def test_the_copy_in_use_outlives_an_upgrade_that_fails(
     failing: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(code, "COPY", tmp_path / "gpufan")
-    monkeypatch.setattr(code, "make_copy", lambda: (code.draft_folder().mkdir(), code.draft_folder())[1])
-    code.COPY.mkdir()
-    (code.COPY / "good").touch()
+    monkeypatch.setattr(root_copy, "COPY", tmp_path / "gpufan")
+    monkeypatch.setattr(root_copy, "make_copy", lambda: (root_copy.draft_folder().mkdir(), root_copy.draft_folder())[1])
+    root_copy.COPY.mkdir()
+    (root_copy.COPY / "good").touch()
     calls: list[Path] = []
     rename = Path.rename
 
@@ -484,23 +484,23 @@ def test_the_copy_in_use_outlives_an_upgrade_that_fails(
         return rename(path, to)
 
     monkeypatch.setattr(Path, "rename", rename_or_fail)
-    with suppress(OSError, GpufanError), install.Undo(print) as undo:
+    with suppress(OSError, GpufanError), install.undone_on_failure(print) as undo:
         install._copy_code(undo)
         if failing is None:
             raise GpufanError("later")
-    assert (code.COPY / "good").exists()
+    assert (root_copy.COPY / "good").exists()
     assert sorted(os.listdir(tmp_path)) == ["gpufan"]
 
 
 def test_a_copy_put_aside_by_an_install_that_was_killed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(code, "COPY", tmp_path / "gpufan")
-    monkeypatch.setattr(code, "make_copy", lambda: (code.draft_folder().mkdir(), code.draft_folder())[1])
+    monkeypatch.setattr(root_copy, "COPY", tmp_path / "gpufan")
+    monkeypatch.setattr(root_copy, "make_copy", lambda: (root_copy.draft_folder().mkdir(), root_copy.draft_folder())[1])
     (tmp_path / "gpufan.old").mkdir()
     (tmp_path / "gpufan.old/good").touch()
-    with suppress(GpufanError), install.Undo(print) as undo:
+    with suppress(GpufanError), install.undone_on_failure(print) as undo:
         install._copy_code(undo)
         raise GpufanError("later")
-    assert (code.COPY / "good").exists()
+    assert (root_copy.COPY / "good").exists()
 
 
 def test_what_is_installed_is_roots_alone_to_write_whatever_the_umask(box: Box):
@@ -517,10 +517,10 @@ def test_a_unit_that_cannot_be_put_back_is_not_forgotten(box: Box):
     script = box.root / "systemctl"
     text = script.read_text()
     script.write_text(text.replace("start | restart)", '"start") echo no >&2; exit 1 ;;\nrestart)'))
-    with pytest.raises(GpufanError, match=r"lightdm.service could not be: .* run this again"):
+    with pytest.raises(GpufanError, match=r"not restored: lightdm.service: .* run this again"):
         box.call("uninstall-service")
     assert "units/gpufan.service" not in box.state()
-    assert list(manifest.load().taken) == ["lightdm.service"]
+    assert list(manifest.load().disabled) == ["lightdm.service"]
     script.write_text(text)
     box.call("uninstall-service")
     assert "active/lightdm.service" in box.state()
@@ -536,7 +536,7 @@ def test_a_damaged_manifest_is_not_believed(box: Box):
 
 
 def test_without_root_or_systemd_there_is_no_service(box: Box, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(systemd, "BOOTED", box.root / "no")
+    monkeypatch.setattr(systemctl, "BOOTED", box.root / "no")
     assert "systemd does not run this box" in box.refused("install-service", "--yes")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert "sudo" in box.refused("uninstall-service")
@@ -544,28 +544,30 @@ def test_without_root_or_systemd_there_is_no_service(box: Box, monkeypatch: pyte
 
 @pytest.mark.slow
 def test_the_copy_runs_and_is_made_anew_only_when_something_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(code, "COPY", tmp_path / "gpufan")
-    monkeypatch.setattr(code, "_root_python", lambda: Path(getattr(sys, "_base_executable", sys.executable)))
+    monkeypatch.setattr(root_copy, "COPY", tmp_path / "gpufan")
+    monkeypatch.setattr(root_copy, "_root_python", lambda: Path(getattr(sys, "_base_executable", sys.executable)))
     exposed: list[Path] = []
     monkeypatch.setattr(
-        code, "first_exposure", lambda paths, **_: next((f"{path} is bad" for path in paths if path in exposed), None)
+        root_copy,
+        "first_exposure",
+        lambda paths, **_: next((f"{path} is bad" for path in paths if path in exposed), None),
     )
-    code.check_copy()
-    assert not code.copy_is_current()
-    code.make_copy().rename(code.COPY)
-    assert code.copy_is_current()
-    exposed.append(code.COPY)
-    assert not code.copy_is_current()
+    root_copy.check_copy()
+    assert not root_copy.copy_is_current(root_copy.sources_digest())
+    root_copy.make_copy().rename(root_copy.COPY)
+    assert root_copy.copy_is_current(root_copy.sources_digest())
+    exposed.append(root_copy.COPY)
+    assert not root_copy.copy_is_current(root_copy.sources_digest())
     exposed[:] = [tmp_path]
-    with pytest.raises(GpufanError, match=f"no copy can be kept safe in {tmp_path}: {tmp_path} is bad"):
-        code.check_copy()
+    with pytest.raises(GpufanError, match=f"no copy can be safe in {tmp_path}: {tmp_path} is bad"):
+        root_copy.check_copy()
     exposed.clear()
-    assert (code.COPY / "bin/gpufan").read_text().startswith(f"#!{code.COPY}/bin/python3 -I\n")
-    (code.COPY / code._MARK).write_text("older")
-    assert not code.copy_is_current()
-    (code.COPY / code._MARK).unlink()
-    with pytest.raises(Exception, match="is there already"):
-        code.check_copy()
+    assert (root_copy.COPY / "bin/gpufan").read_text().startswith(f"#!{root_copy.COPY}/bin/python3 -I\n")
+    (root_copy.COPY / root_copy._MARK).write_text("older")
+    assert not root_copy.copy_is_current(root_copy.sources_digest())
+    (root_copy.COPY / root_copy._MARK).unlink()
+    with pytest.raises(Exception, match="exists already"):
+        root_copy.check_copy()
 
 
 def test_the_copy_takes_nothing_along_that_leads_out_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -576,9 +578,9 @@ def test_the_copy_takes_nothing_along_that_leads_out_of_it(tmp_path: Path, monke
     files = [PackagePath("_editable_impl_gpufan.pth"), PackagePath("needed.py")]
     for file in files:
         file.dist = PathDistribution(tmp_path / "site/gpufan.dist-info")
-    monkeypatch.setattr(code, "_distributions", lambda: [SimpleNamespace(files=files)])
-    assert not [name for name in code._sources() if name.endswith(".pth")]
-    assert "needed.py" in code._sources()
+    monkeypatch.setattr(root_copy, "_distributions", lambda: [SimpleNamespace(files=files)])
+    assert not [name for name in root_copy._sources() if name.endswith(".pth")]
+    assert "needed.py" in root_copy._sources()
 
 
 @pytest.mark.parametrize("exposed", ["draft", "path"])
@@ -588,19 +590,21 @@ def test_a_copy_that_would_run_the_code_of_others_is_refused_unrun(
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     folder = tmp_path / "gpufan.new" if exposed == "draft" else theirs
-    monkeypatch.setattr(code, "COPY", tmp_path / "gpufan")
-    monkeypatch.setattr(code, "_root_python", lambda: Path(getattr(sys, "_base_executable", sys.executable)))
-    monkeypatch.setattr(code, "first_exposure", lambda paths: next((f"{p} is bad" for p in paths if p == folder), None))
+    monkeypatch.setattr(root_copy, "COPY", tmp_path / "gpufan")
+    monkeypatch.setattr(root_copy, "_root_python", lambda: Path(getattr(sys, "_base_executable", sys.executable)))
+    monkeypatch.setattr(
+        root_copy, "first_exposure", lambda paths: next((f"{p} is bad" for p in paths if p == folder), None)
+    )
     ran: list[tuple[str, ...]] = []
-    run = code._run
-    monkeypatch.setattr(code, "_run", lambda *words: (ran.append(words), f"{theirs}\n" + run(*words))[1])
+    run = root_copy._run
+    monkeypatch.setattr(root_copy, "_run", lambda *words: (ran.append(words), f"{theirs}\n" + run(*words))[1])
     with pytest.raises(GpufanError, match=f"not root's: {folder} is bad"):
-        code.make_copy()
+        root_copy.make_copy()
     assert not [words for words in ran if "-m" in words or "-S" not in words]
 
 
 def test_no_interpreter_of_roots_own_is_said(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(code, "_is_writable_by_others", lambda _: True)
-    assert code.exposure() is not None
+    monkeypatch.setattr(exposure, "_is_writable_by_others", lambda _: True)
+    assert exposure.installation_exposure() is not None
     with pytest.raises(Exception, match="no python3"):
-        code.check_copy()
+        root_copy.check_copy()

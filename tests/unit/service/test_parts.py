@@ -8,24 +8,22 @@ import pytest
 
 from gpufan.errors import GpuError, GpufanError, InputError, NoAnswer
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox, SimulatedGpu
-from gpufan.service import proof as check
-from gpufan.service import rivals as found
-from gpufan.service import root_copy as code
+from gpufan.service import conflicts, exposure, proof, root_copy
 from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.service.units import COMPANIONS, unit_files
-from gpufan.system import systemctl as systemd
+from gpufan.system import systemctl
 
 
 def test_every_way_to_run_coolgpus_is_recognised():
     for command in ("/usr/bin/coolgpus --temp 20", "/usr/bin/python3 /opt/bin/coolgpus", "python3 -u /opt/coolgpus"):
-        assert found.Service("x.service", tuple(command.split())).runs(found.RIVALS) == "coolgpus"
-    assert found.Service("x.service", ("/usr/bin/coolgpus-exporter",)).runs(found.RIVALS) is None
+        assert conflicts.Service("x.service", tuple(command.split())).runs(conflicts.RIVALS) == "coolgpus"
+    assert conflicts.Service("x.service", ("/usr/bin/coolgpus-exporter",)).runs(conflicts.RIVALS) is None
 
 
 def test_nfancurve_is_recognised_by_more_than_the_name_of_its_script():
     for unit, word in (("nfancurve.service", "/usr/bin/temp.sh"), ("x.service", "/opt/nfancurve/temp.sh")):
-        assert found.Service(unit, ("/bin/bash", word)).runs(found.RIVALS) == "nfancurve"
-    assert found.Service("cpu-log.service", ("/usr/local/bin/temp.sh",)).runs(found.RIVALS) is None
+        assert conflicts.Service(unit, ("/bin/bash", word)).runs(conflicts.RIVALS) == "nfancurve"
+    assert conflicts.Service("cpu-log.service", ("/usr/local/bin/temp.sh",)).runs(conflicts.RIVALS) is None
 
 
 @pytest.mark.parametrize(
@@ -39,7 +37,7 @@ def test_nfancurve_is_recognised_by_more_than_the_name_of_its_script():
 )
 def test_an_interpreter_is_one_word_of_a_unit(path: str, word: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "executable", path)
-    assert code.command() == f"{word} -I -m gpufan"
+    assert root_copy.command(copied=False) == f"{word} -I -m gpufan"
 
 
 @pytest.mark.parametrize(
@@ -53,14 +51,14 @@ def test_an_interpreter_is_one_word_of_a_unit(path: str, word: str, monkeypatch:
     ],
 )
 def test_coolgpus_options_become_a_curve(words: str, curve: str | None, hysteresis_c: float | None):
-    taken, taken_hysteresis_c = found.coolgpus_curve(tuple(words.split()))
+    taken, taken_hysteresis_c = conflicts.coolgpus_curve(tuple(words.split()))
     assert (str(taken) if taken else None, taken_hysteresis_c) == (curve, hysteresis_c)
 
 
 @pytest.mark.parametrize("words", ["coolgpus --temp 1 2 3 --speed 1 2", "coolgpus --hyst much", "coolgpus --temp a b"])
 def test_coolgpus_options_that_make_no_curve_are_refused(words: str):
     with pytest.raises(InputError):
-        found.coolgpus_curve(tuple(words.split()))
+        conflicts.coolgpus_curve(tuple(words.split()))
 
 
 LOGINCTL = """#!/bin/sh
@@ -77,37 +75,37 @@ def test_only_people_at_the_screen_count(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     (tmp_path / "loginctl").write_text(LOGINCTL)
     (tmp_path / "loginctl").chmod(0o755)
-    assert found.people_at_the_screen() == ["alice"]
+    assert conflicts.people_at_the_screen() == ["alice"]
     monkeypatch.setenv("PATH", "/nowhere")
-    assert found.people_at_the_screen() == []
+    assert conflicts.people_at_the_screen() == []
 
 
 def test_a_systemd_that_hangs_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(systemd, "TIMEOUT_S", 0.02)
-    monkeypatch.setattr(found, "QUERY_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(systemctl, "TIMEOUT_S", 0.02)
+    monkeypatch.setattr(conflicts, "QUERY_TIMEOUT_S", 0.02)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     for program in ("systemctl", "loginctl"):
         (tmp_path / program).write_text("#!/bin/sh\nexec sleep 60\n")
         (tmp_path / program).chmod(0o755)
     for call in (
-        found.services,
-        found.display_manager,
-        lambda: systemd.stop_and_disable("gpufan.service"),
+        conflicts.services,
+        conflicts.display_manager,
+        lambda: systemctl.stop_and_disable("gpufan.service"),
         lambda: DisabledUnit.of("lightdm.service"),
         DisabledUnit("lightdm.service", active=True, links={}).enable,
         DisabledUnit("lightdm.service", active=True, links={}).start,
     ):
         with pytest.raises(GpufanError, match=r"^systemctl [^=]+ has not answered for 0\.02 s$"):
             call()
-    assert found.people_at_the_screen() == []
+    assert conflicts.people_at_the_screen() == []
 
 
 def test_a_python_that_hangs_holds_no_install_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(systemd, "TIMEOUT_S", 0.02)
+    monkeypatch.setattr(systemctl, "TIMEOUT_S", 0.02)
     with pytest.raises(GpufanError, match=r"^sleep 60 has not answered for 0\.02 s$"):
-        code._run("sleep", "60")
+        root_copy._run("sleep", "60")
     with pytest.raises(GpufanError, match=r"^/nowhere/python3 cannot be run: No such file or directory$"):
-        code._run("/nowhere/python3")
+        root_copy._run("/nowhere/python3")
 
 
 def test_only_processes_in_containers_with_a_card_open_count(tmp_path: Path):
@@ -120,7 +118,7 @@ def test_only_processes_in_containers_with_a_card_open_count(tmp_path: Path):
         (tmp_path / pid / "cgroup").write_text(group)
         (tmp_path / pid / "fd/3").symlink_to(opened)
     (tmp_path / "13").mkdir()
-    assert found.containers_with_gpus(tmp_path) == 1
+    assert conflicts.containers_with_gpus(tmp_path) == 1
 
 
 def test_the_cookie_of_an_x_server_reaches_the_service():
@@ -135,7 +133,7 @@ def test_links_of_a_unit_are_its_aliases_and_where_it_is_wanted(tmp_path: Path):
     (tmp_path / "graphical.target.wants/lightdm.service").symlink_to("/lib/systemd/system/lightdm.service")
     (tmp_path / "graphical.target.wants/other.service").symlink_to("/lib/systemd/system/other.service")
     (tmp_path / "lightdm.service").write_text("[Service]\n")
-    assert systemd.links_to("lightdm.service", tmp_path) == {
+    assert systemctl.links_to("lightdm.service", tmp_path) == {
         str(tmp_path / "display-manager.service"): "/lib/systemd/system/lightdm.service",
         str(tmp_path / "graphical.target.wants/lightdm.service"): "/lib/systemd/system/lightdm.service",
     }
@@ -174,15 +172,15 @@ def card() -> SimulatedGpu:
 def test_the_proof_moves_a_fan_by_a_step_and_gives_it_back(speed: int, duty: int):
     gpu, said = card(), []
     gpu.speed_percent = gpu.driver_percent = speed
-    check.prove_control([Obedient(gpu)], said.append)
+    proof.prove_control([Obedient(gpu)], said.append)
     assert said == [f"0 GTX 1080 Ti: its fan went from {speed} % to {duty} % and back to the driver"]
     assert gpu.manual_percent is None
 
 
 def test_the_proof_fails_on_a_card_that_does_not_obey(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(check, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(proof, "PATIENCE_S", 0.3)
     with pytest.raises(GpuError, match="fan 0 stays with the driver"):
-        check.prove_control([Deaf(card())], print)
+        proof.prove_control([Deaf(card())], print)
 
 
 class Slow(Obedient):
@@ -207,7 +205,7 @@ def test_the_proof_ends_only_when_the_fans_are_given_back(number: signal.Signals
     before = signal.signal(number, end)
     try:
         with pytest.raises(SystemExit) as ended:
-            check.prove_control([slow, slow], print)
+            proof.prove_control([slow, slow], print)
         assert signal.getsignal(number) is end
     finally:
         signal.signal(number, before)
@@ -218,25 +216,25 @@ def test_the_proof_ends_only_when_the_fans_are_given_back(number: signal.Signals
 
 @pytest.mark.slow
 def test_the_proof_waits_for_a_set_that_is_late(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(check, "_CALL_S", 0.1)
+    monkeypatch.setattr(proof, "_CALL_S", 0.1)
     gpu = card()
     slow = Slow(gpu)
     slow.number = 0  # which kills nothing
     with pytest.raises(NoAnswer):
-        check.prove_control([slow], print)
+        proof.prove_control([slow], print)
     time.sleep(0.4)
     assert gpu.manual_percent is None
 
 
 def test_code_that_others_can_write_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(code, "_HIDDEN", [Path("/home")])
-    assert code.first_exposure([Path("/usr/bin/env")]) is None
-    # Below a folder of everybody's, whatever its own mode.
-    assert "/tmp is writable" in str(code.first_exposure([Path("/tmp/x")]) or code.first_exposure([Path("/tmp")]))
-    # Of a folder alone what lies in it does not count.
-    assert code.first_exposure([Path("/")], below=False) is None
-    assert code.first_exposure([tmp_path / "none"], below=False) is not None
-    assert code.first_exposure([Path("/home/a/venv")]) == "/home/a/venv lies in /home"
+    monkeypatch.setattr(exposure, "_HIDDEN", [Path("/home")])
+    assert exposure.first_exposure([Path("/usr/bin/env")]) is None
+    # A file in a folder that everybody can write is exposed, whatever its own mode is.
+    assert "/tmp is writable" in str(exposure.first_exposure([Path("/tmp/x")]))
+    # With below=False the content of a folder does not count.
+    assert exposure.first_exposure([Path("/")], below=False) is None
+    assert exposure.first_exposure([tmp_path / "none"], below=False) is not None
+    assert exposure.first_exposure([Path("/home/a/venv")]) == "/home/a/venv lies in /home"
 
 
 @pytest.mark.parametrize("xserver", [False, True])
@@ -262,13 +260,13 @@ def test_bytes_that_are_no_text_are_shown_as_such(programs: Path, program: str):
     (programs / program).write_text(r"#!/bin/sh" + "\n" + r'printf "Id=\377x\n"' + "\n")
     (programs / program).chmod(0o755)
     found_text = (
-        systemd.unit_properties("x", "Id")["Id"] if program == "systemctl" else systemd.journal_lines("x", 1)[0]
+        systemctl.unit_properties("x", "Id")["Id"] if program == "systemctl" else systemctl.journal_lines("x", 1)[0]
     )
     assert found_text.endswith("\ufffdx")
 
 
 def test_a_logind_that_hangs_is_not_waited_for(programs: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(found, "QUERY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(conflicts, "QUERY_TIMEOUT_S", 0.05)
     (programs / "loginctl").write_text("#!/bin/sh\nexec sleep 60\n")
     (programs / "loginctl").chmod(0o755)
-    assert found.people_at_the_screen() == []
+    assert conflicts.people_at_the_screen() == []

@@ -1,8 +1,9 @@
-"""What is on this box that a service has to do with: display manager, rivals, people at the screen, containers."""
+"""Find what an install affects: other fan controllers, the display manager, users at the screen, containers."""
 
 import re
 import subprocess
-from collections.abc import Iterable
+from argparse import ArgumentError, ArgumentParser
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from gpufan.errors import GpufanError, InputError
 from gpufan.system.systemctl import QUERY_TIMEOUT_S, run_program, systemctl, unit_properties
 
 RIVALS = {"coolgpus", "nvfancontrol", "nfancurve", "chnvml", "nvidia-fan-control", "nvidia_fan_control.py"}
-"""Programs that do nothing but set the fans of NVIDIA cards."""
+"""Programs that only set the fans of NVIDIA cards."""
 
 OTHERS = {
     "lactd": "LACT",
@@ -20,23 +21,23 @@ OTHERS = {
     "tuxclockerd": "TuxClocker",
     "gwe": "GreenWithEnvy",
 }
-"""Programs that may set them among other things, which must not be stopped for that."""
+"""Programs that also do other things, so an install does not stop them; and their names for people."""
 
 _NFANCURVE_SCRIPT = "temp.sh"
-"""What nfancurve is started by: a name that others use too."""
+"""The script of nfancurve; other programs use this name too."""
 
 _CONTAINER = re.compile(r"docker|containerd|libpod|podman|crio|kubepods|lxc")
 
 
 @dataclass(frozen=True)
 class Service:
-    """A unit and the command that it runs."""
+    """A unit and the words of its command."""
 
     unit: str
     words: tuple[str, ...]
 
     def runs(self, programs: Iterable[str]) -> str | None:
-        """The first of `programs` that the command is, itself or as a script."""
+        """The first of `programs` that the command starts, directly or as a script; None if it starts no other."""
         names = {Path(word).name for word in self.words[:3]}
         if _NFANCURVE_SCRIPT in names and any("nfancurve" in name for name in (self.unit, *self.words[:3])):
             names.add("nfancurve")
@@ -44,19 +45,19 @@ class Service:
 
 
 def display_manager() -> str | None:
-    """The unit that `display-manager.service` stands for, by its own name."""
+    """The unit behind the alias `display-manager.service`; None if there is none."""
     state = unit_properties("display-manager.service", "Id", "LoadState", limit_s=QUERY_TIMEOUT_S)
     return state["Id"] if state["LoadState"] == "loaded" else None
 
 
 def services() -> list[Service]:
-    """Every service that systemd has loaded, with its command."""
+    """Every loaded service with its command."""
     text = systemctl("show", "--type=service", "--all", "--property=Id,ExecStart", "*")
     return parse_services(text)
 
 
 def parse_services(text: str) -> list[Service]:
-    r"""Read what `systemctl show` prints of many units.
+    r"""Parse the output of `systemctl show` for many units.
 
     >>> parse_services("Id=a.service\nExecStart={ path=/bin/a ; argv[]=/bin/a -x ; ignore_errors=no }\n")
     [Service(unit='a.service', words=('/bin/a', '-x'))]
@@ -70,41 +71,35 @@ def parse_services(text: str) -> list[Service]:
     return found
 
 
-def coolgpus_curve(words: tuple[str, ...]) -> tuple[Curve | None, float | None]:
-    """Curve and hysteresis in °C that a command of coolgpus asks for; None for what it leaves out.
+def coolgpus_curve(words: Sequence[str]) -> tuple[Curve | None, float | None]:
+    """Curve and hysteresis in °C that a command of coolgpus sets; None if it leaves them out.
 
-    Raises InputError where it makes no curve.
+    Raises InputError if they are not valid.
 
     >>> curve, hysteresis_c = coolgpus_curve(("coolgpus", "--temp", "17", "84", "--speed", "15", "99", "--hyst", "3"))
     >>> str(curve), hysteresis_c
     ('17:15,84:99', 3.0)
     """
-    options: dict[str, list[str]] = {}
-    values: list[str] = []
-    for word in words:
-        if word.startswith("--"):
-            name, _, value = word.partition("=")
-            values = options.setdefault(name, [value] if value else [])
-        else:
-            values.append(word)
-    hysteresis = options.get("--hyst")
-    temperatures = options.get("--temp", ["55", "80"])
-    speeds = options.get("--speed", ["30", "99"])
-    curve = None
-    if "--temp" in options or "--speed" in options:
-        if len(temperatures) != len(speeds):
-            raise InputError(
-                f"coolgpus has {len(temperatures)} temperatures and {len(speeds)} speeds: give a curve with --curve"
-            )
-        curve = Curve.parse(",".join(f"{t}:{d}" for t, d in zip(temperatures, speeds, strict=True)))
+    parser = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--temp", nargs="+")
+    parser.add_argument("--speed", nargs="+")
+    parser.add_argument("--hyst", type=float)
     try:
-        return curve, float(hysteresis[0]) if hysteresis else None
-    except ValueError:
-        raise InputError(f"coolgpus has --hyst {hysteresis}: give a curve with --curve") from None
+        options, _ = parser.parse_known_args(words)
+    except ArgumentError as error:
+        raise InputError(f"coolgpus has wrong options, {error}: give a curve with --curve") from None
+    if options.temp is None and options.speed is None:
+        return None, options.hyst
+    temperatures, speeds = options.temp or ["55", "80"], options.speed or ["30", "99"]  # coolgpus' own defaults
+    if len(temperatures) != len(speeds):
+        raise InputError(
+            f"coolgpus has {len(temperatures)} temperatures and {len(speeds)} speeds: give a curve with --curve"
+        )
+    return Curve.parse(",".join(map(":".join, zip(temperatures, speeds, strict=True)))), options.hyst
 
 
 def people_at_the_screen() -> list[str]:
-    """Names of those who are logged in graphically; none where there is no logind to ask."""
+    """Names of users with a graphical session; none if logind does not answer."""
     try:
         text = _loginctl("list-sessions", "--no-legend")
         sessions = [line.split()[0] for line in text.splitlines() if line.strip()]
@@ -126,13 +121,13 @@ def _loginctl(*arguments: str) -> str:
 
 
 def containers_with_gpus(proc: Path = Path("/proc")) -> int:
-    """Number of processes in containers that have a card open."""
+    """Number of processes in containers that use a card."""
     count = 0
     for folder in proc.glob("[0-9]*"):
         try:
             if _CONTAINER.search((folder / "cgroup").read_text()) and _has_card_open(folder):
                 count += 1
-        except OSError:  # it ended meanwhile
+        except OSError:  # the process has ended
             continue
     return count
 

@@ -1,0 +1,51 @@
+"""Find files of the service that users other than root can write, or that its sandbox hides."""
+
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import gpufan
+
+_HIDDEN = [Path(name) for name in ("/home", "/root", "/run/user", "/tmp", "/var/tmp")]
+"""Folders that the sandbox hides, or that all users share."""
+
+
+def installation_exposure() -> str | None:
+    """Why a service of root must not run this installation of gpufan; None if it may."""
+    roots = [sys.executable, *(entry for entry in sys.path if entry), str(Path(gpufan.__file__).parent)]
+    return first_exposure([Path(root) for root in roots if Path(root).exists()])
+
+
+def first_exposure(paths: Iterable[Path], *, below: bool = True) -> str | None:
+    """The first problem in `paths` and in the folders above them, and with `below` in all that they contain.
+
+    A problem is a file that a user other than root can write, or that the sandbox hides; None if there is none.
+    """
+    seen: set[Path] = set()
+    for path in paths:
+        for place in dict.fromkeys((path.absolute(), path.resolve())):
+            hidden = next((folder for folder in _HIDDEN if place.is_relative_to(folder)), None)
+            if hidden is not None:
+                return f"{place} lies in {hidden}"
+            for part in (*place.parents, *(_tree(place) if below else [place])):
+                if part not in seen and os.path.lexists(part) and _is_writable_by_others(part):
+                    return f"{part} is writable by users other than root"
+                seen.add(part)
+    return None
+
+
+def _tree(path: Path) -> Iterator[Path]:
+    yield path
+    if path.is_dir():
+        yield from path.rglob("*")
+
+
+def _is_writable_by_others(path: Path) -> bool:
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        return status.st_uid != 0
+    # The group root has no other members.
+    group = status.st_mode & stat.S_IWGRP and status.st_gid != 0
+    return status.st_uid != 0 or bool(group or status.st_mode & stat.S_IWOTH)
