@@ -3,13 +3,7 @@
 from gpufan.config.schema import render
 from gpufan.system.resources import resource
 
-FILES = (
-    "playbook.yml",
-    "roles/gpufan/defaults/main.yml",
-    "roles/gpufan/handlers/main.yml",
-    "roles/gpufan/meta/main.yml",
-    "roles/gpufan/tasks/main.yml",
-)
+FILES = ("playbook.yml", *(f"roles/gpufan/{part}/main.yml" for part in ("defaults", "handlers", "meta", "tasks")))
 
 
 def contents() -> dict[str, bytes]:

@@ -91,7 +91,7 @@ def install(plan: Plan, say: Say) -> None:
         _attempt(say, _enable_companion, companion, companion in started_companions)
     _attempt(say, _check_companions, started_companions)
     for file, content in plan.command_files.items():
-        _attempt(say, _write_command_file, file, content)
+        _attempt(say, manifest.write_content, file, content)
 
 
 def _attempt(say: Say, step: Callable[..., None], *arguments: object) -> None:
@@ -124,11 +124,6 @@ def _check_companions(started: list[CompanionService]) -> None:
     ended = [c.unit for c in started if unit_properties(c.unit, "ActiveState")["ActiveState"] != "active"]
     if ended:
         raise GpufanError(f"{', '.join(ended)} does not stay active: see `journalctl -u {ended[0]}`")
-
-
-def _write_command_file(path: Path, content: manifest.Content) -> None:
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    manifest.write_content(path, content)
 
 
 def _exit_at_signals() -> None:

@@ -40,10 +40,7 @@ class Manifest(msgspec.Struct):
 
     def save(self) -> None:
         """Write it to `PATH`. Raises GpufanError."""
-        try:
-            PATH.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        except OSError as error:
-            raise GpufanError(f"cannot write {PATH.parent}: {error.strerror}") from error
+        _create_folder(PATH.parent)
         files.replace(PATH, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
 
     def add_file(self, path: Path) -> None:
@@ -73,10 +70,12 @@ def read_content(path: Path) -> Content:
 
 
 def write_content(path: Path, content: Content) -> None:
-    """Make `content` what is at `path`. Raises GpufanError."""
+    """Make `content` what is at `path`, in a folder that is created if need be. Raises GpufanError."""
     if content is None:
         files.remove(path)
-    elif isinstance(content, str):
+        return
+    _create_folder(path.parent)
+    if isinstance(content, str):
         files.replace(path, content.encode())
     elif content.link is None:
         files.replace(path, content.data)
@@ -86,6 +85,13 @@ def write_content(path: Path, content: Content) -> None:
             path.symlink_to(content.link)
         except OSError as error:
             raise GpufanError(f"cannot link {path} to {content.link}: {error.strerror}") from error
+
+
+def _create_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise GpufanError(f"cannot create {folder}: {error.strerror}") from error
 
 
 def load() -> Manifest | None:

@@ -72,8 +72,10 @@ def create(path: Path, data: bytes, like: Path | None = None) -> None:
 def remove(path: Path) -> None:
     """Remove a file if it exists, and sync. Raises GpufanError."""
     try:
-        path.unlink(missing_ok=True)
+        path.unlink()
         _sync_folder(path.parent)
+    except FileNotFoundError:
+        pass
     except OSError as error:
         raise GpufanError(f"cannot remove {path}: {error.strerror}") from error
 

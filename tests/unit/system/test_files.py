@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpufan.errors import GpufanError, InputError
-from gpufan.system.files import read_file, write_files
+from gpufan.system.files import read_file, remove, write_files
 
 CONTENTS = {"a.json": b"1", "sub/b.yml": b"2"}
 
@@ -54,3 +54,7 @@ def test_a_folder_that_cannot_be_created_is_an_error_for_people(tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(GpufanError, match=r"file/folder"):
         write_files(tmp_path / "file" / "folder", CONTENTS)
+
+
+def test_removing_a_file_whose_folder_is_gone_is_no_error(tmp_path: Path) -> None:
+    remove(tmp_path / "gone" / "file")
