@@ -1,4 +1,4 @@
-"""What both live tables are drawn with: a table of the cards, and a line of bars."""
+"""The parts that both live tables consist of: the table of the cards, and a line of bars."""
 
 import sys
 import termios
@@ -10,13 +10,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gpufan.core.gpu import FanReading
 from gpufan.core.reasons import Group
 from gpufan.core.sentences import duty_text, notes, state_sentence
 from gpufan.core.snapshot import GpuState
 
 SCALE_C = (30, 90)
-"""What the lowest and the highest bar of a temperature stand for, °C."""
+"""Temperatures of the lowest and the highest bar, °C."""
 
 _BARS = "▁▂▃▄▅▆▇█"
 _STYLE = {
@@ -26,32 +25,27 @@ _STYLE = {
 
 
 def cards_table(gpus: Sequence[GpuState], below: Callable[[GpuState], RenderableType]) -> Table:
-    """A row for each card: what was read, what was set and why, and under that what `below` draws of it."""
+    """A row for each card: its readings, its duty and why; under these what `below` returns for it."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
     table.add_column("GPU", no_wrap=True)
-    table.add_column("°C", justify="right", no_wrap=True)
-    table.add_column("W", justify="right", no_wrap=True)
-    table.add_column("set", justify="right", no_wrap=True)
-    table.add_column("read", justify="right", no_wrap=True)
+    for heading in ("°C", "W", "set", "read"):
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("why", ratio=1)
     for gpu in gpus:
+        style = _STYLE.get(gpu.reason.cause.group, "")
         table.add_row(
             Text(gpu.label),
-            _whole(gpu.temperature_c),
-            _whole(gpu.power_w),
+            _number(gpu.temperature_c),
+            _number(gpu.power_w),
             duty_text(gpu),
-            " ".join(_speed(fan) for fan in gpu.fans) or "-",
-            RichGroup(Text("; ".join([state_sentence(gpu), *notes(gpu)]), style=_style(gpu)), below(gpu)),
+            " ".join(_number(fan.speed_percent) for fan in gpu.fans) or "-",
+            RichGroup(Text("; ".join([state_sentence(gpu), *notes(gpu)]), style=style), below(gpu)),
         )
     return table
 
 
-def _style(gpu: GpuState) -> str:
-    return _STYLE.get(gpu.reason.cause.group, "")
-
-
 def bars(values: Iterable[float | None], low: float, high: float) -> str:
-    """A bar for each of `values` between `low` and `high`, and a gap for None.
+    """A bar for each value on a scale from `low` to `high`, and a gap for None.
 
     >>> bars([30, 60, None, 89, 120], 30, 90)
     '▁▅ ██'
@@ -67,16 +61,12 @@ def bars(values: Iterable[float | None], low: float, high: float) -> str:
 
 
 def hide_control_characters() -> None:
-    """Keep the terminal from echoing `^C`, which would shift the last table by a line. Harmless if it stays so."""
+    """Prevent the terminal from echoing `^C`, which would shift the last table. Not reverted: it is harmless."""
     with suppress(OSError, ValueError, termios.error):
         attributes = termios.tcgetattr(sys.stdin.fileno())
         attributes[3] &= ~termios.ECHOCTL
         termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, attributes)
 
 
-def _speed(fan: FanReading) -> str:
-    return "-" if fan.speed_percent is None else str(fan.speed_percent)
-
-
-def _whole(value: float | None) -> str:
+def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.0f}"

@@ -1,4 +1,4 @@
-"""What `list`, `status` and a simulated run print when they are done."""
+"""The texts and tables that `list`, `status`, `config show` and a simulated run print once."""
 
 import textwrap
 from collections.abc import Sequence
@@ -9,21 +9,24 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from gpufan.config import schema as config
+from gpufan.config import schema
 from gpufan.config.settings import DEFAULT_PATH, Settings, Value
 from gpufan.core.gpu import FanReading, GpuInfo, Reading
 from gpufan.core.pci import PciAddress
 from gpufan.core.sentences import card_line, notes, refused_settings
-from gpufan.core.snapshot import GpuState
-from gpufan.daemon import snapshot_file as snapshot
+from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError
 
 if TYPE_CHECKING:
     from gpufan.daemon.summary import CardSummary
 
+_BACKENDS = {"nvml": "through NVML, as root", "x11": "over X (NV-CONTROL), as root", "simulated": "simulated"}
+_SETTERS = {True: "set by a program", False: "controlled by the driver", None: "set by whom is unknown"}
+"""By `FanReading.manual`."""
+
 
 def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]]) -> None:
-    """Print a paragraph for each card; a reading of None stands for a card that does not answer."""
+    """Print a paragraph for each card. A card without a reading does not answer."""
     for info, reading in cards:
         print(f"{info.index}  {info.name}")
         if reading is None:
@@ -41,37 +44,42 @@ def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]]) -> None:
             print(f"   {name:9}{text}")
 
 
+def _fans(info: GpuInfo, reading: Reading) -> str:
+    if not info.fan_count:
+        return "none"
+    low, high = info.duty_range
+    count = "1 fan" if info.fan_count == 1 else f"{info.fan_count} fans"
+    return f"{count}, {low}..{high} %, {_speeds(reading.fans)}, {_SETTERS[reading.fans[0].manual]}"
+
+
 def _control(info: GpuInfo) -> str:
     if info.uncontrollable_reason is not None:
         return f"none: {info.uncontrollable_reason}"
-    way = {"nvml": "through NVML, as root", "x11": "over X (NV-CONTROL), as root", "simulated": "simulated"}[
-        info.backend
-    ]
-    return f"{way}: {info.backend_reason}" if info.backend_reason else way
+    reason = f": {info.backend_reason}" if info.backend_reason else ""
+    return _BACKENDS[info.backend] + reason
 
 
 def print_status(path: Path, *, as_json: bool) -> None:
-    """Print the snapshot in `path`. Raises GpufanError if there is none, or if it is stale."""
-    taken = snapshot.read(path)
+    """Print the snapshot in `path`. Raises GpufanError if there is none, or if it is out of date."""
+    snapshot = snapshot_file.read(path)
     if as_json:
-        print(msgspec.json.encode(taken).decode())
+        print(msgspec.json.encode(snapshot).decode())
     else:
-        dry = ", dry run" if taken.dry_run else ""
-        print(f"gpufan {taken.version}, process {taken.pid}, every {taken.interval_s:g} s{dry}")
-        if taken.reload_refused is not None:
-            print(refused_settings(taken.reload_refused))
-        for gpu in taken.gpus:
+        dry = ", dry run" if snapshot.dry_run else ""
+        print(f"gpufan {snapshot.version}, process {snapshot.pid}, every {snapshot.interval_s:g} s{dry}")
+        if snapshot.reload_refused is not None:
+            print(refused_settings(snapshot.reload_refused))
+        for gpu in snapshot.gpus:
+            readings = [_value(gpu.power_w, "W"), _speeds(gpu.fans)] if gpu.fans else ["no reading"]
             print(card_line(gpu))
-            print(f"  {_details(gpu)}")
-    complaint = snapshot.complaint(taken)
-    if complaint is not None:
+            print(f"  {', '.join([*readings, *notes(gpu)])}")
+    if complaint := snapshot_file.complaint(snapshot):
         raise GpufanError(complaint)
 
 
 def print_summary(summaries: Sequence[tuple[str, "CardSummary"]]) -> None:
-    """Print what a simulated run came to."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("GPU")
+    """Print the results of a simulated run, by card."""
+    table = Table("GPU", box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("peak °C", "s above 83 °C", "dB(A)", "swings", "throttled"):
         table.add_column(heading, justify="right")
     for label, summary in summaries:
@@ -87,44 +95,29 @@ def print_summary(summaries: Sequence[tuple[str, "CardSummary"]]) -> None:
 
 
 def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
-    """Print every value in effect, and where it came from: for all cards, then for those that each table fits.
+    """Print every value in effect and its origin: for all cards, then for the cards of each table of the file.
 
-    With `keys`, print those alone, and what they mean.
+    With `keys`, print only these, and their meaning.
     """
-    print(f"file: {settings.path or f'none ({DEFAULT_PATH} is not there)'}")
-    shown = [key for key in config.RUN_KEYS if not keys or key in keys]
+    print(f"file: {settings.path or f'none ({DEFAULT_PATH} does not exist)'}")
+    shown = [key for key in schema.RUN_KEYS if not keys or key in keys]
     _print_values("every card", [(key, settings.resolve(key)) for key in shown])
     for number, table in enumerate(settings.tables, 1):
-        heading = f"[[gpu]] {number}, cards that match {config.toml(table.match)}"
-        _print_values(heading, [(key, settings.resolve(key, [number])) for key in shown if key in config.CARD_KEYS])
+        heading = f"[[gpu]] {number}, cards that match {schema.toml(table.match)}"
+        _print_values(heading, [(key, settings.resolve(key, [number])) for key in shown if key in schema.CARD_KEYS])
     for key in keys:
         print()
-        print(textwrap.fill(f"{key}: {config.about(key)}", 80, subsequent_indent="  "))
+        print(textwrap.fill(f"{key}: {schema.about(key)}", 80, subsequent_indent="  "))
 
 
 def _print_values(heading: str, values: Sequence[tuple[str, Value]]) -> None:
     if not values:
         return
-    rows = [(key, config.shown(key, value), origin) for key, (value, origin) in values]
+    rows = [(key, schema.shown(key, value), origin) for key, (value, origin) in values]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     print(f"\n{heading}")
     for key, text, origin in rows:
         print(f"  {key:{widths[0]}}  {text:{widths[1]}}  {origin}")
-
-
-def _details(gpu: GpuState) -> str:
-    """What is known beside the duty and its reason."""
-    parts = [_value(gpu.power_w, "W"), _speeds(gpu.fans)] if gpu.fans else ["no reading"]
-    return ", ".join([*parts, *notes(gpu)])
-
-
-def _fans(info: GpuInfo, reading: Reading) -> str:
-    if not info.fan_count:
-        return "none"
-    low, high = info.duty_range
-    count = "1 fan" if info.fan_count == 1 else f"{info.fan_count} fans"
-    hands = {True: "set by a program", False: "controlled by the driver", None: "by whom is not told"}
-    return f"{count}, {low}..{high} %, {_speeds(reading.fans)}, {hands[reading.fans[0].manual]}"
 
 
 def _speeds(fans: Sequence[FanReading]) -> str:
@@ -132,4 +125,4 @@ def _speeds(fans: Sequence[FanReading]) -> str:
 
 
 def _value(value: float | None, unit: str) -> str:
-    return "not told" if value is None else f"{value:g} {unit}"
+    return "unknown" if value is None else f"{value:g} {unit}"

@@ -1,8 +1,7 @@
-"""`gpufan status --watch`: on terminals of any size, in a pipe, and whatever becomes of the run that it watches."""
+"""`gpufan status --watch`: on terminals of any size, in a pipe, and while gpufan stops and starts."""
 
 import io
 import re
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,8 +13,8 @@ from rich.console import Console
 
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
-from gpufan.system import systemctl as systemd
-from gpufan.terminal.watch import History, LineView, Look, TableView, recent, unit_text, watch
+from gpufan.system import systemctl
+from gpufan.terminal.watch import History, LineView, Moment, TableView, Unit, recent_rows, service_unit, watch
 from tests.unit.builders import gpu_state
 from tests.unit.history.recorded import RecordedRun
 
@@ -27,25 +26,25 @@ def at(time_s: float, *, cards: int = 1, simulated_s: float | None = None, **cha
     return msgspec.structs.replace(snapshot_now(states, interval_s=1, simulated_s=simulated_s), time_s=time_s)
 
 
-def screen(*looks: Look, width: int = 80, height: int = 24) -> list[str]:
-    """The table after the last of `looks`, line by line, without colours."""
+def screen(*moments: Moment, width: int = 80, height: int = 24) -> list[str]:
+    """The lines of the table after the last of `moments`, without colours."""
     stream = io.StringIO()
     view = TableView(Console(file=stream, width=width, height=height, force_terminal=True, _environ={}))
-    for look in looks[:-1]:
-        if look.snapshot is not None:
-            view.history.add(look.snapshot)  # to draw takes its time
-    view.show(looks[-1])
+    for moment in moments[:-1]:
+        if moment.snapshot is not None:
+            view.history.add(moment.snapshot)  # drawing each moment would be slow
+    view.show(moments[-1])
     drawn = stream.getvalue()
     view.close()
     return [_CONTROL_SEQUENCE.sub("", line).rstrip() for line in drawn.replace("\r", "\n").splitlines()]
 
 
-def seen(*snapshots: Snapshot, trouble: str | None = None, unit: str | None = None) -> list[Look]:
-    return [Look(snapshot, trouble, unit) for snapshot in snapshots]
+def seen(*snapshots: Snapshot, complaint: str | None = None, unit: Unit | None = None) -> list[Moment]:
+    return [Moment(snapshot, complaint, unit) for snapshot in snapshots]
 
 
 def ends_after(looks: int, then: Sequence[Callable[[], object]] = ()) -> Callable[[float], None]:
-    """In place of sleep: does what happens between two looks, and is Ctrl-C in the end."""
+    """A replacement for sleep: calls one of `then` each time, and raises Ctrl-C after `looks` times."""
     happenings = list(then)
     left = looks
 
@@ -71,7 +70,7 @@ def test_the_table_fits_into_any_terminal(width: int, cards: int) -> None:
 
 
 @pytest.mark.parametrize(("width", "bars"), [(80, 30), (120, 60), (200, 60)])
-def test_ten_minutes_fill_the_line_at_any_width(width: int, bars: int) -> None:
+def test_the_bars_of_ten_minutes_fill_the_line(width: int, bars: int) -> None:
     lines = screen(*seen(*[at(1000 + i) for i in range(600)]), width=width)
     assert [line.count("▆") for line in lines if "°C ▆" in line] == [bars]
 
@@ -82,47 +81,44 @@ def test_a_card_shows_temperature_duty_and_power_with_their_ranges() -> None:
     assert re.search(r"°C +\S{10} 40..49\n +% +▃{10} 30\n +W +▄{10} 100..109", text)
 
 
-def test_a_bar_is_the_highest_reading_of_its_time() -> None:
+def test_a_bar_is_the_highest_reading_of_its_part() -> None:
     history = History()
     for second, temperature_c in enumerate([40.0, 80.0, 40.0, None, 50.0]):
         history.add(at(1200 + second, temperature_c=temperature_c))
-    assert history.highest("GPU-0", lambda gpu: gpu.temperature_c, 30)[-2:] == [None, 80]
+    assert history.maxima("GPU-0", lambda gpu: gpu.temperature_c, 30)[-2:] == [None, 80]
 
 
-def test_what_is_older_than_ten_minutes_is_forgotten() -> None:
+def test_readings_older_than_ten_minutes_are_forgotten() -> None:
     history = History()
     for second in (0, 30, 601):
         history.add(at(1200 + second))
-    assert [value for value in history.highest("GPU-0", lambda gpu: gpu.power_w, 600) if value] == [229.7, 229.7]
+    assert [value for value in history.maxima("GPU-0", lambda gpu: gpu.power_w, 600) if value] == [229.7, 229.7]
 
 
-def test_the_lines_begin_with_what_the_history_of_the_service_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_bars_begin_with_the_history_of_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = RecordedRun(tmp_path)
     for temperature_c in (81.0, 50.0, 60.0):
         recorded.seconds(300, temperature_c=temperature_c)
     recorded.recorder.close()
     monkeypatch.setattr(time, "time", lambda: recorded.wall_s)
-    history = History()
-    history.fill(recent(tmp_path))
+    history = History(recent_rows(tmp_path))
     history.add(at(recorded.wall_s + 1, uuid=gpu_state().uuid, temperature_c=70.0))
-    drawn = history.highest(gpu_state().uuid, lambda gpu: gpu.temperature_c, 6)
+    drawn = history.maxima(gpu_state().uuid, lambda gpu: gpu.temperature_c, 6)
     assert drawn == [50.0, 50.0, 60.0, 60.0, 60.0, 70.0]
 
 
-def test_without_a_history_the_lines_begin_empty(tmp_path: Path) -> None:
-    assert recent(tmp_path / "none") == []
+def test_without_a_history_the_bars_begin_empty(tmp_path: Path) -> None:
+    assert recent_rows(tmp_path / "none") == []
 
 
-def test_a_clock_that_was_set_back_begins_the_lines_anew() -> None:
+def test_a_clock_that_was_set_back_empties_the_bars() -> None:
     history = History()
     history.add(at(5000))
     history.add(at(1200))
-    assert len([value for value in history.highest("GPU-0", lambda gpu: gpu.power_w, 60) if value]) == 1
+    assert len([value for value in history.maxima("GPU-0", lambda gpu: gpu.power_w, 60) if value]) == 1
 
 
-def test_a_snapshot_that_stays_the_same_takes_no_more_room() -> None:
+def test_an_unchanged_snapshot_is_stored_once() -> None:
     history = History()
     for _ in range(10):
         history.add(at(1200))
@@ -130,38 +126,38 @@ def test_a_snapshot_that_stays_the_same_takes_no_more_room() -> None:
 
 
 @pytest.mark.parametrize(("height", "units"), [(20, ["°C"]), (24, ["°C", "%", "W"])])
-def test_many_cards_on_a_low_terminal_keep_their_temperature(height: int, units: list[str]) -> None:
+def test_many_cards_on_a_low_terminal_show_only_temperature(height: int, units: list[str]) -> None:
     lines = screen(*seen(at(1000, cards=4)), height=height)
     assert len(lines) <= height
     assert [line.split()[0] for line in lines if line.split()[0] in ("°C", "%", "W")] == units * 4
 
 
-def test_the_headline_tells_which_run_and_since_when() -> None:
+def test_the_headline_names_the_process_and_its_age() -> None:
     snapshot = msgspec.structs.replace(at(5000), started_s=1091.0, pid=4711)
     assert "process 4711 · up 1:05:09" in screen(*seen(snapshot))[0]
 
 
-def test_what_systemd_says_stands_above_the_cards() -> None:
-    lines = screen(*seen(at(1000), unit="gpufan.service: active (running), since Sunday"))
+def test_the_unit_is_shown_above_the_cards() -> None:
+    lines = screen(*seen(at(1000), unit=Unit("gpufan.service: active (running), since Sunday", True)))
     assert lines[1].startswith("gpufan.service: active (running), since Sunday")
 
 
-def test_trouble_is_told_and_the_cards_are_shown_as_they_were() -> None:
-    lines = screen(*seen(at(1000), trouble="nothing new since noon"))
+def test_a_complaint_is_shown_above_the_last_known_cards() -> None:
+    lines = screen(*seen(at(1000), complaint="nothing new since noon"))
     assert "nothing new since noon" in lines
     assert any("62 %" in line for line in lines)
 
 
-def test_without_a_snapshot_the_table_waits() -> None:
-    assert "no gpufan is running" in screen(Look(None, "no gpufan is running", None))
+def test_without_a_snapshot_only_the_complaint_is_shown() -> None:
+    assert "no gpufan is running" in screen(Moment(None, "no gpufan is running"))
 
 
-def test_settings_that_were_refused_are_told() -> None:
+def test_refused_settings_are_shown() -> None:
     snapshot = msgspec.structs.replace(at(1000), reload_refused="hold_s = x")
-    assert "settings not reloaded: hold_s = x" in screen(*seen(snapshot))
+    assert "settings not reloaded, the old ones stay: hold_s = x" in screen(*seen(snapshot))
 
 
-def test_a_card_that_is_lost_leaves_a_gap() -> None:
+def test_a_lost_card_leaves_a_gap() -> None:
     lost = {"control": "lost", "temperature_c": None, "power_w": None, "duty_percent": None, "fans": ()}
     lines = screen(*seen(at(1000), at(1020, **lost), at(1040)))
     assert any(line.endswith("▆ ▆ 74") for line in lines)
@@ -187,7 +183,7 @@ def test_in_a_pipe_each_change_is_a_line(tmp_path: Path, capsys: pytest.CaptureF
     ] * 2
 
 
-def test_a_run_that_ends_and_begins_again_is_told_once_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_end_and_a_new_start_are_one_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = SnapshotFile(tmp_path / "state.json")
     path = tmp_path / "state.json"
     happenings = [file.remove, lambda: None, lambda: file.write(at(time.time(), duty_percent=70))]
@@ -200,13 +196,13 @@ def test_a_run_that_ends_and_begins_again_is_told_once_each(tmp_path: Path, caps
     ]
 
 
-def test_a_snapshot_that_gets_old_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_outdated_snapshot_is_reported_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     SnapshotFile(tmp_path / "state.json").write(at(time.time() - 100))
     lines = run(tmp_path / "state.json", ends_after(5), capsys)
     assert sum("nothing new since" in line for line in lines) == 1
 
 
-def test_a_snapshot_that_is_none_is_told_and_waited_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_after_a_damaged_snapshot_the_next_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "state.json"
     path.write_text("{")
     happenings = [lambda: SnapshotFile(path).write(at(time.time()))]
@@ -214,15 +210,16 @@ def test_a_snapshot_that_is_none_is_told_and_waited_out(tmp_path: Path, capsys: 
     assert ["is not a snapshot" in line for line in lines] == [True, False]
 
 
-def test_what_systemd_says_is_a_line_when_it_changes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_change_of_the_unit_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     view = LineView()
-    for unit in (None, "active", "active", None, "active", "failed"):
-        view.show(Look(None, None, unit))
+    active, failed = Unit("active", True), Unit("failed", False)
+    for unit in (None, active, active, None, active, failed):
+        view.show(Moment(None, unit=unit))
     view.close()
     assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["active", "failed"]
 
 
-def test_for_programs_each_snapshot_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_with_json_each_snapshot_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = SnapshotFile(tmp_path / "state.json")
     snapshots = [at(time.time() + i) for i in range(2)]
     file.write(snapshots[0])
@@ -231,7 +228,7 @@ def test_for_programs_each_snapshot_is_a_line(tmp_path: Path, capsys: pytest.Cap
     assert [msgspec.json.decode(line, type=Snapshot) for line in lines] == snapshots
 
 
-# ---- what systemd says ----
+# ---- the unit ----
 
 
 def systemd_says(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
@@ -239,63 +236,63 @@ def systemd_says(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> 
     (folder / "systemctl").write_text(f"#!/bin/sh\n{script}\n")
     (folder / "systemctl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    monkeypatch.setattr(systemd, "BOOTED", folder)
+    monkeypatch.setattr(systemctl, "BOOTED", folder)
 
 
 @pytest.mark.parametrize(
-    ("properties", "text"),
+    ("properties", "unit"),
     [
         (
             "LoadState=loaded\nActiveState=active\nSubState=running\nResult=success\nNRestarts=0\n"
             "StateChangeTimestamp=Sun 2026-11-22 16:10:03 UTC",
-            "gpufan.service: active (running), since Sun 2026-11-22 16:10:03 UTC",
+            Unit("gpufan.service: active (running), since Sun 2026-11-22 16:10:03 UTC", True),
         ),
         (
             "LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nResult=exit-code\nNRestarts=3\n"
             "StateChangeTimestamp=",
-            "gpufan.service: activating (auto-restart), started again 3x, last result: exit-code",
+            Unit("gpufan.service: activating (auto-restart), restarts: 3, last result: exit-code", False),
         ),
         ("LoadState=not-found\nActiveState=inactive", None),
-        ("LoadState=masked\nActiveState=inactive", "gpufan.service: masked"),
+        ("LoadState=masked\nActiveState=inactive", Unit("gpufan.service: masked", False)),
     ],
 )
-def test_the_unit_is_told_in_a_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, properties: str, text: str | None
+def test_the_unit_is_described_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, properties: str, unit: Unit | None
 ) -> None:
     systemd_says(monkeypatch, tmp_path, f"cat <<'END'\n{properties}\nEND")
-    assert unit_text() == text
+    assert service_unit() == unit
 
 
-def test_a_systemd_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("gpufan.terminal.watch._UNIT_LIMIT_S", 0.05)
+def test_a_slow_systemd_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("gpufan.terminal.watch._SERVICE_LIMIT_S", 0.05)
     systemd_says(monkeypatch, tmp_path, "exec sleep 10")
-    assert "has not answered for 0.05 s" in (unit_text() or "")
+    assert "has not answered for 0.05 s" in service_unit().text
 
 
-def test_a_systemctl_that_cannot_be_run_stops_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_broken_systemctl_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     systemd_says(monkeypatch, tmp_path, "")
     (tmp_path / "systemctl").write_text("no program")
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "systemctl cannot be run: Exec format error" in (unit_text() or "")
+    assert "systemctl cannot be run: Exec format error" in service_unit().text
 
 
-def test_a_machine_without_systemd_has_nothing_to_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_systemd_there_is_no_unit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert unit_text() is None
+    assert service_unit() is None
 
 
-def test_what_systemd_says_of_the_service_goes_with_its_snapshot(
+def test_the_unit_is_shown_once_systemd_has_answered(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     systemd_says(monkeypatch, tmp_path, "echo LoadState=loaded; echo ActiveState=failed; echo SubState=failed")
-    lines: list[str] = []
-    told = threading.Event()
-    monkeypatch.setattr(LineView, "show", lambda _, look: (lines.append(look.unit), look.unit and told.set()))
+    units: list[Unit | None] = []
+    monkeypatch.setattr(LineView, "show", lambda _, moment: units.append(moment.unit))
 
     def pause(_: float) -> None:
-        if told.wait(0.01):
+        time.sleep(0.01)
+        if units[-1] is not None:
             raise KeyboardInterrupt
 
     watch(tmp_path / "state.json", service=True, pause=pause)
-    assert lines[0] is None
-    assert lines[-1] == "gpufan.service: failed (failed)"
+    assert units[0] is None
+    assert units[-1] == Unit("gpufan.service: failed (failed)", False)
