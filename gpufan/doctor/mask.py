@@ -46,9 +46,10 @@ class Mask:
         for uuid in self._uuids:
             self._replace("GPU", uuid)
         # Longer names first, since they may contain shorter names.
-        names = [(name, "host") for name in (host, host.partition(".")[0])]
-        names += [(user, self._replace("user", user)) for user in sorted(users, key=len, reverse=True) if user]
-        self._names = [(_word(name), word) for name, word in names if len(name) > 1 and name.lower() not in _TOO_COMMON]
+        users = sorted(filter(_is_private, set(users)), key=lambda user: (-len(user), user))
+        names = [(name, "host") for name in (host, host.partition(".")[0]) if _is_private(name)]
+        names += [(user, self._replace("user", user)) for user in users]
+        self._names = [(_word(name), replacement) for name, replacement in names]
 
     def __call__(self, text: str) -> str:
         """Return `text` without private words."""
@@ -92,3 +93,7 @@ class Mask:
 
 def _word(name: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", re.IGNORECASE)
+
+
+def _is_private(name: str) -> bool:
+    return len(name) > 1 and name.lower() not in _TOO_COMMON

@@ -1,7 +1,6 @@
-"""Twelve faults, each planted on a box where all else is well: `gpufan doctor` finds it and names what to do.
+"""Faults on an otherwise healthy box: `gpufan doctor` finds each one and names the remedy.
 
-The box is a folder in place of /, a `systemctl` that says what a file tells it, cards on the double, and, where only a
-running gpufan can know, the real loop over them.
+The box is a folder in place of /, a `systemctl` that prints a file, cards of the double, and the real control loop.
 """
 
 import json
@@ -166,25 +165,25 @@ def run(box: Box) -> Iterator[Callable[..., Running]]:
 Run = Callable[..., Running]
 
 
-def test_on_a_box_where_all_is_well_nothing_else_is_said(box: Box, run: Run) -> None:
+def test_a_healthy_box_has_no_findings(box: Box, run: Run) -> None:
     run("ours", "ours")
     assert box.doctor() == (0, {})
 
 
-def test_a_rival_that_runs(box: Box, run: Run) -> None:
+def test_a_running_rival(box: Box, run: Run) -> None:
     run("ours", "ours")
     box.start(321, "/usr/bin/python3", "/usr/local/bin/coolgpus", "--temp", "20", unit="fans.service")
     box.finds("rivals", "problem", "coolgpus (fans.service)", "sudo systemctl disable --now fans.service")
 
 
-def test_coolbits_that_are_missing(box: Box, run: Run) -> None:
+def test_missing_coolbits(box: Box, run: Run) -> None:
     run("ours", "ours")
     box.write("etc/gpufan/config.toml", 'backend = "x11"\ndisplay = ":0"\n')
     box.write("etc/X11/xorg.conf", XORG_CONF)
     box.finds("coolbits", "problem", "Coolbits is missing in /etc/X11/xorg.conf", "setup-xorg")
 
 
-def test_a_library_that_does_not_fit_the_kernel_module(box: Box) -> None:
+def test_a_library_of_another_version_than_the_kernel_module(box: Box) -> None:
     box.double.map.init_error = pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH
     pynvml.nvmlShutdown()
     box.unit(ActiveState="activating", SubState="start", StatusText="of different versions: reboot")
@@ -214,14 +213,14 @@ def test_no_rights_for_the_service(box: Box, run: Run) -> None:
     box.finds("service", "problem", "runs as alice", "sudo systemctl edit gpufan")
 
 
-def test_a_unit_that_is_masked(box: Box) -> None:
+def test_a_masked_unit(box: Box) -> None:
     box.unit(LoadState="masked", UnitFileState="masked", ActiveState="inactive", SubState="dead", MainPID="0")
     status, found = box.doctor()
     assert (status, found["service"]["level"]) == (1, "problem")
     assert "sudo systemctl unmask gpufan" in found["service"]["remedies"]
 
 
-def test_a_snapshot_that_is_stale(box: Box) -> None:
+def test_a_stale_snapshot(box: Box) -> None:
     stale = msgspec.structs.replace(snapshot_now((gpu_state(),), interval_s=1), time_s=time.time() - 90)
     SnapshotFile(box.runtime / "state.json").write(stale)
     box.finds("snapshot", "problem", "90 s old, so process", f"sudo kill -9 {os.getpid()}")
@@ -240,14 +239,14 @@ def test_a_fan_that_does_not_follow(
     box.finds("fans", "problem", f"do not follow: {fault}", "doctor --try-fans")
 
 
-def test_a_card_that_is_lost(box: Box, run: Run) -> None:
+def test_a_lost_card(box: Box, run: Run) -> None:
     loop = run("ours", "ours")
     box.double.cards[1].lost = 1
     loop.wait_for_control(1, "lost")
     box.finds("fans", "problem", "GTX 1080 Ti: lost", "dmesg")
 
 
-def test_a_card_that_is_lost_while_no_gpufan_runs(box: Box) -> None:
+def test_a_lost_card_while_no_gpufan_runs(box: Box) -> None:
     box.double.cards[1].lost = 1
     assert box.doctor()[1]["fans"]["remedies"][-1] == "sudo reboot"
 
@@ -276,7 +275,7 @@ def test_an_x_server_that_does_not_start(box: Box, run: Run) -> None:
         (88, "with the fans at 100 %: clean it", "sudo nvidia-smi -i 0 -pl 120"),
     ],
 )
-def test_a_card_that_is_throttled(box: Box, run: Run, temperature_c: int, advice: str, remedy: str) -> None:
+def test_a_throttled_card(box: Box, run: Run, temperature_c: int, advice: str, remedy: str) -> None:
     card = box.double.cards[0]
     card.temperature, card.throttle_reasons = temperature_c, pynvml.nvmlClocksEventReasonSwThermalSlowdown
     run("ours", "ours")
@@ -293,11 +292,11 @@ def test_a_clock_that_jumped(box: Box, run: Run, monkeypatch: pytest.MonkeyPatch
     box.finds("clock", "warning", "once since gpufan started, last back by 3600 s", "sudo timedatectl set-ntp true")
 
 
-# ---- what else it does ----
+# ---- hangs, proofs and bundles ----
 
 
 @pytest.mark.parametrize("call", [Kind.HANDLE, Kind.TEMPERATURE])
-def test_a_card_that_hangs_holds_up_nobody(box: Box, monkeypatch: pytest.MonkeyPatch, call: Kind) -> None:
+def test_a_hanging_card_delays_no_other_finding(box: Box, monkeypatch: pytest.MonkeyPatch, call: Kind) -> None:
     monkeypatch.setattr(look, "LIMIT_S", 2.4)  # of which the cards get 0.2
     box.double.cards[1].hang[call] = 1
     begin_s = time.monotonic()
@@ -307,21 +306,21 @@ def test_a_card_that_hangs_holds_up_nobody(box: Box, monkeypatch: pytest.MonkeyP
     assert found["fans"]["text"].endswith("the card does not answer the driver; a reboot may bring it back")
 
 
-def test_a_systemd_that_hangs_holds_up_nobody(box: Box, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_systemd_is_reported(box: Box, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run("ours", "ours")
     monkeypatch.setattr(unit_state, "QUERY_TIMEOUT_S", 0.1)
     box.script("systemctl", "#!/bin/sh\nexec /bin/sleep 60\n")
     box.finds("service", "warning", "has not answered for 0.1 s", "systemctl status gpufan")
 
 
-def test_the_fans_are_moved_on_request_and_given_back(box: Box) -> None:
+def test_on_request_the_fans_are_moved_and_given_back(box: Box) -> None:
     assert "proven: its 2 fans went from" in box.shown("--try-fans", "--config", box.config())
     moved = {call.card for call in box.double.log() if call.operation == Kind.SET_FAN}
     assert moved == {0, 1}
     assert [fans(box.double, card) for card in (0, 1)] == [[None, None]] * 2
 
 
-def test_a_fan_that_does_not_obey_is_found_without_a_running_gpufan(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_running_gpufan_a_stuck_fan_is_found(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proof, "PATIENCE_S", 0.3)
     box.double.cards[1].fans[0].stuck = IGNORES
     _, found = box.doctor("--try-fans", "--config", box.config())
@@ -329,7 +328,7 @@ def test_a_fan_that_does_not_obey_is_found_without_a_running_gpufan(box: Box, mo
     assert "its fans do not obey: fan 0 stays with the driver" in found["fans"]["text"]
 
 
-def test_the_fans_are_not_moved_while_another_gpufan_has_them(box: Box, gpufan: Command) -> None:
+def test_fans_that_another_gpufan_controls_are_not_moved(box: Box, gpufan: Command) -> None:
     with controller_lock(box.runtime, print):
         status, out, err = gpufan("doctor", "--try-fans", "--config", box.config())
     assert (status, out) == (1, "")
@@ -342,9 +341,7 @@ def test_only_root_may_move_the_fans(box: Box, gpufan: Command, monkeypatch: pyt
     assert gpufan("doctor", "--try-fans") == (1, "", "gpufan: only root can move fans: run this with sudo\n")
 
 
-def test_a_bundle_is_written_beside_the_report_and_not_twice(
-    box: Box, run: Run, gpufan: Command, tmp_path: Path
-) -> None:
+def test_a_bundle_is_written_once(box: Box, run: Run, gpufan: Command, tmp_path: Path) -> None:
     run("ours", "ours")
     status, out, _ = gpufan("doctor", "--bundle", str(tmp_path / "b.tar.gz"))
     assert status == 0

@@ -36,7 +36,7 @@ def driver(*cards: Card, version: str = "580.95") -> Driver:
 
 
 def published(**changes: object) -> Published:
-    """The snapshot of a gpufan that keeps one card."""
+    """The snapshot of a gpufan that controls one card."""
     return Published(snapshot_now((gpu_state(**changes),), interval_s=1.0))
 
 
@@ -125,7 +125,7 @@ CASES = {
     ),
     "no card": (replace(IDLE, pci=(), driver=Driver(error="none")), ("card", "problem", "run --simulate")),
     # card by card
-    "silent": (replace(IDLE, driver=driver(Card(INFO, None))), ("fans", "problem", "dmesg")),
+    "no answer": (replace(IDLE, driver=driver(Card(INFO, None))), ("fans", "problem", "dmesg")),
     "left in manual mode": (
         replace(IDLE, driver=driver(Card(INFO, Reading(40.0, 100.0, (MANUAL_FAN,))))),
         ("fans", "problem", "sudo gpufan restore"),
@@ -171,11 +171,11 @@ CASES = {
         replace(WELL, published=published(control="driver", duty_percent=None)),
         ("fans", "ok", None),
     ),
-    "not kept": (
+    "not selected": (
         replace(WELL, published=Published(snapshot_now((), interval_s=1.0))),
         ("fans", "ok", None),
     ),
-    "not kept, and not the driver's": (
+    "not selected, in manual mode": (
         replace(
             WELL,
             published=Published(snapshot_now((), interval_s=1.0)),
@@ -187,7 +187,7 @@ CASES = {
     "power brake": (replace(WELL, published=published(throttle="power-brake")), ("heat", "warning", "nvidia-smi -q")),
     "slowed by hardware": (replace(WELL, published=published(throttle="hardware")), ("heat", "warning", "nvidia-smi")),
     "at its power limit": (replace(WELL, published=published(throttle="power-cap")), ("heat", "ok", None)),
-    "hot and nobody cares": (
+    "hot without gpufan": (
         replace(IDLE, driver=driver(Card(INFO, Reading(88.0, 200.0, (DRIVERS_FAN,), "heat")))),
         ("heat", "problem", "sudo gpufan run"),
     ),
@@ -219,8 +219,8 @@ CASES = {
         replace(WELL, systemd=Systemd(service=SERVICE, companions=(HISTORY,))),
         ("companions", "ok", None),
     ),
-    "started anew": (unit(restarts=3), ("service", "warning", "journalctl")),
-    "started anew for a late driver": (unit(restarts=1), ("service", "ok", None)),
+    "restarted often": (unit(restarts=3), ("service", "warning", "journalctl")),
+    "restarted once": (unit(restarts=1), ("service", "ok", None)),
     # settings and snapshot
     "wrong file": (replace(WELL, errors={"settings": "unknown key"}), ("config", "problem", "sudoedit /etc/gpufan")),
     "a dry run": (
@@ -246,7 +246,7 @@ CASES = {
         replace(WELL, rivals=(Rival("coolgpus", None, 7, True),)),
         ("rivals", "problem", "sudo kill 7"),
     ),
-    "another": (
+    "another rival": (
         replace(WELL, rivals=(Rival("LACT", "lactd.service", 7, False),)),
         ("rivals", "warning", "systemctl disable --now lactd.service"),
     ),
