@@ -133,7 +133,7 @@ def test_a_bad_file_is_refused_in_log_and_status_and_the_old_settings_stay(daemo
     assert daemon.wait_for_refusal() == mistake
     status = CliRunner().invoke(cli, ["status", "--runtime-dir", str(daemon.runtime)])
     assert f"settings not reloaded, the old ones stay: {mistake}\n" in status.output
-    assert f"settings not reloaded, the old ones stay: {mistake}\n" in daemon.log.read_text()
+    wait_for(lambda: f"settings not reloaded, the old ones stay: {mistake}\n" in daemon.log.read_text())
     assert daemon.targets == [60, 60]
     assert daemon.given_back() == []
 
