@@ -1,38 +1,25 @@
 """Mean, lowest and highest value of a measurement, and how those of several periods are combined."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
 class Aggregate(NamedTuple):
-    """A measurement during a period. All three are None where it is not known."""
+    """A measurement during a period."""
 
-    mean: float | None
-    lowest: float | None
-    highest: float | None
-
-    @classmethod
-    def single(cls, value: float | None) -> "Aggregate":
-        """Aggregate of one value."""
-        return cls(value, value, value)
+    mean: float
+    lowest: float
+    highest: float
 
 
-class Aggregator:
-    """Combines the aggregates of several periods. The mean is weighted with their durations."""
+def combine(values: Iterable[tuple[Aggregate | None, float]]) -> Aggregate | None:
+    """Combine aggregates, each with its duration in seconds, which weights the mean. None is unknown.
 
-    def __init__(self) -> None:
-        self.mean: float | None = None
-        self.lowest: float | None = None
-        self.highest: float | None = None
-        self._seconds = 0.0
-
-    def add(self, value: Aggregate, seconds: float) -> None:
-        """Add `value`, which lasted for `seconds`. An unknown value changes nothing."""
-        if value.mean is None or value.lowest is None or value.highest is None or seconds <= 0:
-            return
-        self._seconds += seconds
-        if self.mean is None or self.lowest is None or self.highest is None:
-            self.mean, self.lowest, self.highest = value
-        else:
-            self.mean += (value.mean - self.mean) * seconds / self._seconds
-            self.lowest = min(self.lowest, value.lowest)
-            self.highest = max(self.highest, value.highest)
+    >>> combine([(Aggregate(60, 50, 70), 1.0), (None, 5.0), (Aggregate(80, 75, 88), 3.0)])
+    Aggregate(mean=75.0, lowest=50, highest=88)
+    """
+    known = [(value, seconds) for value, seconds in values if value is not None and seconds > 0]
+    if not known:
+        return None
+    mean = sum(value.mean * seconds for value, seconds in known) / sum(seconds for _, seconds in known)
+    return Aggregate(mean, min(value.lowest for value, _ in known), max(value.highest for value, _ in known))

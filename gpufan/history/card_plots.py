@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gpufan.core.curve import Curve
 from gpufan.core.thermal import sound_db
 from gpufan.errors import InputError
-from gpufan.history.aggregate import Aggregate, Aggregator
+from gpufan.history.aggregate import Aggregate, combine
 from gpufan.history.day_totals import fan_rpm
 from gpufan.history.events import TROUBLES, Event, EventKind
 from gpufan.history.plot import Mark, Panel, Series, curve_with_points, render, time_panels
@@ -34,27 +34,26 @@ _MARKS = {
 """Name and colour of the events that are drawn. The others are only in the list."""
 
 
-def line(values: Iterable[tuple[float, float, Aggregate]], name: str, step_s: float) -> Series:
+def line(values: Iterable[tuple[float, float, Aggregate | None]], name: str, step_s: float) -> Series:
     """A line through values, each with its time and its duration in seconds.
 
     It has one point for each `step_s`, with lowest and highest value, and a break where more than three steps lack.
     """
-    times_s: list[float] = []
-    points: list[Aggregator] = []
+    steps: dict[float, list[tuple[Aggregate | None, float]]] = {}
+    last_s = math.inf
     for time_s, seconds, value in values:
         begin_s = time_s // step_s * step_s
-        if times_s and begin_s - times_s[-1] > 3 * step_s:
-            times_s.append(times_s[-1] + step_s)
-            points.append(Aggregator())
-        if not times_s or begin_s != times_s[-1]:
-            times_s.append(begin_s)
-            points.append(Aggregator())
-        points[-1].add(value, seconds)
-    return Series(name, times_s, [p.mean for p in points], ([p.lowest for p in points], [p.highest for p in points]))
+        if begin_s - last_s > 3 * step_s:
+            steps[last_s + step_s] = []
+        steps.setdefault(begin_s, []).append((value, seconds))
+        last_s = begin_s
+    points = [combine(step) or (None, None, None) for step in steps.values()]
+    means, lowest, highest = ([point[n] for point in points] for n in range(3))
+    return Series(name, list(steps), means, (lowest, highest))
 
 
 def card_over_time(
-    periods: Sequence[Period], events: Iterable[Event], time_range: TimeRange, min_step_s: float, title: str = ""
+    card: Card, periods: Sequence[Period], events: Iterable[Event], time_range: TimeRange, min_step_s: float
 ) -> "Figure | None":
     """Temperature, duty, power and sound, as far as they are known; None where none is.
 
@@ -78,17 +77,18 @@ def card_over_time(
         if event.kind in _MARKS
     ]
     known = [panel for panel in panels if any(value is not None for s in panel.series for value in s.values)]
-    return time_panels(known, title=title, wall_clock=True, marks=marks) if known else None
+    return time_panels(known, title=card.label, wall_clock=True, marks=marks) if known else None
 
 
-def card_on_its_curve(card: Card, periods: Iterable[Period], title: str = "") -> "Figure | None":
+def card_on_its_curve(card: Card, periods: Iterable[Period]) -> "Figure | None":
     """The curve or target that `card` follows, and a point for each period; None where no point is known."""
-    points = []
-    for period in periods:
-        duty = period.speed_percent.mean if period.duty_percent.mean is None else period.duty_percent.mean
-        if period.temperature_c.mean is not None and duty is not None:
-            points.append((period.temperature_c.mean, duty))
+    points = [
+        (period.temperature_c.mean, duty.mean)
+        for period in periods
+        if period.temperature_c is not None and (duty := period.duty_percent or period.speed_percent) is not None
+    ]
     curve, target_c = curve_and_target(card.settings)
+    title = f"{card.label}: {card.settings}"
     return curve_with_points(curve, points, target_c=target_c, title=title) if points else None
 
 
@@ -121,7 +121,8 @@ def save_png(figures: Sequence["Figure"], path: Path) -> None:
     write_output(path, data.getvalue())
 
 
-def _sound(period: Period) -> Aggregate:
+def _sound(period: Period) -> Aggregate | None:
     """Estimated sound, dB(A); unknown while the fans stand still."""
     rpm = fan_rpm(period)
-    return Aggregate.single(None if rpm is None else sound_db(rpm) or None)
+    level = 0.0 if rpm is None else sound_db(rpm)
+    return Aggregate(level, level, level) if level else None

@@ -1,12 +1,14 @@
 """Totals of a card for a day: recorded time, temperature, duty, sound, energy, and problems. No output."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from gpufan.core.sentences import clock
 from gpufan.core.thermal import SOUND_EXPONENT, mean_sound_db
 from gpufan.daemon.summary import HOT_C
 from gpufan.gpu.simulated import Plant
-from gpufan.history.aggregate import Aggregate, Aggregator
+from gpufan.history.aggregate import Aggregate, combine
 from gpufan.history.events import Event, EventKind
 from gpufan.history.local_time import date_text, day_range
 from gpufan.history.reader import Period, TimeRange
@@ -31,53 +33,41 @@ def load_threshold_w(peak_power_w: float) -> float:
 
 def fan_rpm(period: Period) -> float | None:
     """Mean speed of the fans, rpm; estimated from percent where the card reports no rpm; None without either."""
-    if period.speed_rpm.mean is not None:
+    if period.speed_rpm is not None:
         return max(period.speed_rpm.mean, 0.0)  # a driver may report anything
-    return None if period.speed_percent.mean is None else max(period.speed_percent.mean, 0.0) / 100 * FULL_SCALE_RPM
+    return None if period.speed_percent is None else max(period.speed_percent.mean, 0.0) / 100 * FULL_SCALE_RPM
 
 
 class DayTotals:
     """Totals of one card for a day, or for any other set of periods."""
 
-    def __init__(self, load_threshold_w: float = 50.0) -> None:
-        """`load_threshold_w` is the power above which the card counts as under load, W."""
-        self._load_threshold_w = load_threshold_w
-        self.seen_s = self.load_s = self.hot_s = self.throttled_s = self.fail_safe_s = 0.0
-        self.energy_kwh = 0.0
-        self.temperature_c, self.duty_percent = Aggregator(), Aggregator()
-        self._sound_energy = Aggregator()
-        self.overrides = self.errors = self.gaps = 0
+    def __init__(
+        self, periods: Sequence[Period], load_threshold_w: float, events: Iterable[Event], time_range: TimeRange
+    ) -> None:
+        """The card counts as under load above `load_threshold_w`. Of an event, the part in `time_range` counts."""
+        begin_s, end_s = time_range
+        self.seen_s = sum(period.seconds for period in periods)
+        self.hot_s = sum(period.hot_s for period in periods)
+        self.throttled_s = sum(period.throttled_s for period in periods)
+        self.fail_safe_s = sum(period.fail_safe_s for period in periods)
+        powers = [(period.power_w.mean, period.seconds) for period in periods if period.power_w is not None]
+        self.load_s = sum(seconds for power_w, seconds in powers if power_w > load_threshold_w)
+        self.energy_kwh = sum(power_w * seconds for power_w, seconds in powers) / 3.6e6
+        self.temperature_c = combine((period.temperature_c, period.seconds) for period in periods)
+        self.duty_percent = combine((period.duty_percent, period.seconds) for period in periods)
+        speeds = [(rpm, period.seconds) for period in periods if (rpm := fan_rpm(period)) is not None]
+        speeds_s = sum(seconds for _, seconds in speeds)
+        energy = sum(rpm**SOUND_EXPONENT * seconds for rpm, seconds in speeds)
+        self.sound_db = mean_sound_db(energy / speeds_s) if speeds_s else None
+        """Energy mean over time, dB(A), estimated; None where the speed of the fans is not known."""
+        counts: Counter[EventKind] = Counter()
         self.gaps_s = 0.0
-
-    def add(self, period: Period) -> None:
-        """Add the measurements of a period."""
-        seconds, power_w, rpm = period.seconds, period.power_w.mean, fan_rpm(period)
-        self.seen_s += seconds
-        self.hot_s += period.hot_s
-        self.throttled_s += period.throttled_s
-        self.fail_safe_s += period.fail_safe_s
-        if power_w is not None:
-            self.load_s += seconds * (power_w > self._load_threshold_w)
-            self.energy_kwh += power_w * seconds / 3.6e6
-        self.temperature_c.add(period.temperature_c, seconds)
-        self.duty_percent.add(period.duty_percent, seconds)
-        self._sound_energy.add(Aggregate.single(None if rpm is None else rpm**SOUND_EXPONENT), seconds)
-
-    def add_event(self, event: Event, time_range: TimeRange) -> None:
-        """Add the part of an event that lies in `time_range`."""
-        begins_here = time_range.begin_s <= event.begin_s < time_range.end_s
-        if event.kind is EventKind.OVERRIDE:
-            self.overrides += event.count * begins_here
-        elif event.kind is EventKind.ERROR:
-            self.errors += event.count * begins_here
-        elif event.kind is EventKind.GAP:
-            self.gaps += begins_here
-            self.gaps_s += max(min(event.end_s, time_range.end_s) - max(event.begin_s, time_range.begin_s), 0.0)
-
-    @property
-    def sound_db(self) -> float | None:
-        """Energy mean of the sound over time, dB(A), estimated; None where the speed of the fans is not known."""
-        return None if self._sound_energy.mean is None else mean_sound_db(self._sound_energy.mean)
+        for event in events:
+            counts[event.kind] += event.count * (begin_s <= event.begin_s < end_s)
+            if event.kind is EventKind.GAP:
+                self.gaps_s += max(min(event.end_s, end_s) - max(event.begin_s, begin_s), 0.0)
+        self.overrides, self.errors = counts[EventKind.OVERRIDE], counts[EventKind.ERROR]
+        self.gaps = counts[EventKind.GAP]
 
     @property
     def problems(self) -> list[str]:
@@ -97,23 +87,20 @@ class DayTotals:
         return (
             f"{self.seen_s / 3600:.1f}",
             f"{self.load_s / 3600:.1f}",
-            *(
-                "-" if value is None else f"{value:.0f}"
-                for total in (self.temperature_c, self.duty_percent)
-                for value in (total.mean, total.highest)
-            ),
+            *_mean_and_highest(self.temperature_c),
+            *_mean_and_highest(self.duty_percent),
             "-" if self.sound_db is None else f"{self.sound_db:.1f}",
             f"{self.energy_kwh:.2f}",
         )
 
 
+def _mean_and_highest(value: Aggregate | None) -> tuple[str, str]:
+    return ("-", "-") if value is None else (f"{value.mean:.0f}", f"{value.highest:.0f}")
+
+
 def totals_by_date(periods: Iterable[Period], events: Sequence[Event], load_threshold_w: float) -> dict[str, DayTotals]:
     """Totals of one card for each local date that has readings: `2026-11-22`."""
-    totals: dict[str, DayTotals] = {}
-    for period in periods:
-        totals.setdefault(date_text(period.time_s), DayTotals(load_threshold_w)).add(period)
-    for date, day in totals.items():
-        time_range = day_range(date)
-        for event in events:
-            day.add_event(event, time_range)
-    return totals
+    return {
+        date: DayTotals(list(group), load_threshold_w, events, day_range(date))
+        for date, group in groupby(periods, lambda period: date_text(period.time_s))
+    }

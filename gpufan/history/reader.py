@@ -54,7 +54,7 @@ class Card:
 
 
 class Period(NamedTuple):
-    """A card during a minute, during the part of a minute with one group of causes, or during one reading."""
+    """A card during the part of a minute with one group of causes, or during one reading. None is unknown."""
 
     time_s: float
     """Its beginning, seconds since the epoch."""
@@ -63,11 +63,11 @@ class Period(NamedTuple):
     """Seconds above `HOT_C`; this and the next two are 0 for a reading."""
     throttled_s: float
     fail_safe_s: float
-    temperature_c: Aggregate
-    power_w: Aggregate
-    duty_percent: Aggregate
-    speed_percent: Aggregate
-    speed_rpm: Aggregate
+    temperature_c: Aggregate | None
+    power_w: Aggregate | None
+    duty_percent: Aggregate | None
+    speed_percent: Aggregate | None
+    speed_rpm: Aggregate | None
 
 
 class HistoryReader:
@@ -167,7 +167,8 @@ class HistoryReader:
             " WHERE card = ? AND time_s >= ? AND time_s < ? ORDER BY time_s"
         )
         for row in self._rows(_PERIOD, query, (card.id, *time_range)):
-            yield Period(*row[:5], *(Aggregate(*row[n : n + 3]) for n in range(5, len(row), 3)))
+            values = (row[n : n + 3] for n in range(5, len(row), 3))
+            yield Period(*row[:5], *(None if None in value else Aggregate(*value) for value in values))
 
     def _open(self) -> sqlite3.Connection:
         try:

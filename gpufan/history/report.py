@@ -38,7 +38,7 @@ def write_report(reader: HistoryReader, cards: Sequence[Card], time_range: TimeR
     time_range = TimeRange(max(time_range.begin_s, stored.begin_s), min(time_range.end_s, stored.end_s))
     begin, end = (local_text(time_s, "%Y-%m-%d %H:%M") for time_s in time_range)
     as_png = path.suffix.lower() == ".png"
-    sections = [_section(reader, card, time_range, with_titles=as_png) for card in cards]
+    sections = [_section(reader, card, time_range) for card in cards]
     figures = [figure for s in sections for figure in (s["over_time"], s["on_curve"]) if figure is not None]
     if not any(section["days"] for section in sections) or (as_png and not figures):
         raise GpufanError(f"there are no readings since {begin}: leave out --last to report all that is stored")
@@ -61,21 +61,20 @@ def write_report(reader: HistoryReader, cards: Sequence[Card], time_range: TimeR
     write_output(path, html.encode(errors="replace"))
 
 
-def _section(reader: HistoryReader, card: Card, time_range: TimeRange, *, with_titles: bool) -> dict[str, Any]:
+def _section(reader: HistoryReader, card: Card, time_range: TimeRange) -> dict[str, Any]:
     """What a report says of one card."""
     minutes = list(reader.minutes(card, time_range))
     in_detail = time_range.end_s - time_range.begin_s <= DETAIL_S
     periods = list(reader.seconds(card, time_range)) if in_detail else minutes
     events = reader.events([card], time_range)
     threshold_w = load_threshold_w(reader.peak_power_w(card))
-    titles = (card.label, f"{card.label}: {card.settings}") if with_titles else ("", "")
     return {
         "card": card,
         "load_threshold_w": threshold_w,
         "days": totals_by_date(minutes, events, threshold_w),
         "events": [event for event in events if event.uuid],
-        "over_time": card_over_time(periods, events, time_range, 5 if in_detail else 60, titles[0]),
-        "on_curve": card_on_its_curve(card, minutes, titles[1]),
+        "over_time": card_over_time(card, periods, events, time_range, 5 if in_detail else 60),
+        "on_curve": card_on_its_curve(card, minutes),
     }
 
 

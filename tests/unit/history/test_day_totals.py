@@ -15,35 +15,34 @@ from gpufan.history.reader import HistoryReader, Period, TimeRange
 from tests.unit.history.recorded import NOON_S, RecordedRun
 
 
+def same(value: float) -> Aggregate:
+    return Aggregate(value, value, value)
+
+
 def minute(**changes: object) -> Period:
-    return Period(NOON_S, 60.0, 0.0, 0.0, 0.0, *(Aggregate.single(None),) * 5)._replace(**changes)
+    return Period(NOON_S, 60.0, 0.0, 0.0, 0.0, *(None,) * 5)._replace(**changes)
 
 
 def day_of(*minutes: Period) -> DayTotals:
-    day = DayTotals(load_threshold_w=100)
-    for period in minutes:
-        day.add(period)
-    return day
+    return DayTotals(minutes, 100, [], TimeRange(NOON_S, NOON_S + 86400))
 
 
 def test_a_mean_is_weighted_with_time() -> None:
     day = day_of(
-        minute(temperature_c=Aggregate(60, 50, 70), duty_percent=Aggregate.single(40)),
-        minute(temperature_c=Aggregate(80, 75, 88), duty_percent=Aggregate.single(100), seconds=20.0),
+        minute(temperature_c=Aggregate(60, 50, 70), duty_percent=same(40)),
+        minute(temperature_c=Aggregate(80, 75, 88), duty_percent=same(100), seconds=20.0),
     )
-    assert (day.temperature_c.mean, day.temperature_c.highest) == (65, 88)
-    assert (day.duty_percent.mean, day.duty_percent.highest) == (55, 100)
+    assert (day.temperature_c, day.duty_percent) == (Aggregate(65, 50, 88), Aggregate(55, 40, 100))
 
 
 def test_unknown_values_stay_unknown() -> None:
     day = day_of(minute())
-    for total in (day.temperature_c, day.duty_percent):
-        assert (total.mean, total.highest) == (None, None)
+    assert (day.temperature_c, day.duty_percent) == (None, None)
     assert (day.sound_db, day.energy_kwh, day.load_s, day.problems) == (None, 0, 0, [])
 
 
 def test_energy_is_power_over_time_and_load_is_power_above_the_threshold() -> None:
-    day = day_of(*[minute(power_w=Aggregate.single(power_w)) for power_w in (250.0, 50.0)] * 30)
+    day = day_of(*[minute(power_w=same(power_w)) for power_w in (250.0, 50.0)] * 30)
     assert day.energy_kwh == pytest.approx(0.150)
     assert (day.load_s, day.seen_s) == (1800, 3600)
 
@@ -54,22 +53,22 @@ def test_the_load_threshold_is_a_third_of_the_peak_power(peak_w: float, threshol
 
 
 def test_sound_is_an_energy_mean_and_is_estimated_from_percent_without_rpm() -> None:
-    assert day_of(minute(speed_rpm=Aggregate.single(2400))).sound_db == pytest.approx(sound_db(2400))
-    assert day_of(minute(speed_percent=Aggregate.single(50))).sound_db == pytest.approx(sound_db(2400))
-    half = day_of(minute(speed_rpm=Aggregate.single(2400)), minute(speed_rpm=Aggregate.single(0)))
+    assert day_of(minute(speed_rpm=same(2400))).sound_db == pytest.approx(sound_db(2400))
+    assert day_of(minute(speed_percent=same(50))).sound_db == pytest.approx(sound_db(2400))
+    half = day_of(minute(speed_rpm=same(2400)), minute(speed_rpm=same(0)))
     assert half.sound_db == pytest.approx(sound_db(2400) - 3.01, abs=0.01)
 
 
 def test_problems_are_durations_and_counts() -> None:
-    day = day_of(minute(hot_s=5.0, throttled_s=65.0), minute(fail_safe_s=3.0, seconds=3.0))
-    for event in (
+    minutes = [minute(hot_s=5.0, throttled_s=65.0), minute(fail_safe_s=3.0, seconds=3.0)]
+    events = [
         Event(NOON_S, "a", EventKind.OVERRIDE, NOON_S, "", 4),
         Event(NOON_S, "a", EventKind.ERROR, NOON_S, "", 2),
         Event(NOON_S - 100, "", EventKind.GAP, NOON_S + 20, ""),
         Event(NOON_S + 30, "", EventKind.GAP, NOON_S + 40, ""),
         Event(NOON_S - 1, "a", EventKind.OVERRIDE, NOON_S, "", 4),
-    ):
-        day.add_event(event, TimeRange(NOON_S, NOON_S + 100))
+    ]
+    day = DayTotals(minutes, 100, events, TimeRange(NOON_S, NOON_S + 100))
     assert day.problems == [
         *("over 83 °C 0:00:05", "throttled 0:01:05", "fail-safe 0:00:03", "overrides 4", "errors 2"),
         "gaps 1 (0:00:30)",

@@ -183,7 +183,7 @@ def test_a_card_without_readings_has_events_but_no_plots(tmp_path: Path) -> None
         minutes = list(reader.minutes(card, reader.time_range()))
         assert minutes
         for periods in (minutes, []):
-            assert card_over_time(periods, [], reader.time_range(), 60) is None
+            assert card_over_time(card, periods, [], reader.time_range(), 60) is None
             assert card_on_its_curve(card, periods) is None
     assert report(run, "--output", str(tmp_path / "report.html")).exit_code == 0
     assert "a call to the card" in (tmp_path / "report.html").read_text()
