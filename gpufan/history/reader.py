@@ -3,7 +3,6 @@
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Any, NamedTuple
@@ -26,7 +25,6 @@ from gpufan.system.printable import printable
 _Time = Annotated[float, Meta(ge=0, lt=1e10)]
 _Seconds = Annotated[float, Meta(ge=0, le=1e10)]
 _Measured = Annotated[float, Meta(ge=-1e12, le=1e12)] | None
-_CARD = tuple[int, str, int, str, str, str, str]
 _TIME_RANGE = tuple[_Time | None, _Time | None]
 _POWER = tuple[_Measured]
 _PERIOD = GenericAlias(tuple, (_Time, *(_Seconds,) * 4, *(_Measured,) * 3 * len(MEASUREMENTS)))
@@ -41,16 +39,24 @@ class TimeRange(NamedTuple):
     end_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
+class Card(NamedTuple):
     """A card of the history."""
 
     id: int
     """Number of the card in the database."""
-    info: GpuInfo
+    uuid: str
+    number: int
+    """Index of the card in NVML."""
+    name: str
+    pci: str
     label: str
     settings: str
     """What its fans followed last: `curve 50:30,83:100` or `target 78 °C`; empty where that is not known."""
+
+    def matches(self, name: str) -> bool:
+        """Whether `name` names this card, as `--gpu` does."""
+        info = GpuInfo(self.uuid, self.pci, self.number, self.name, 0, (0, 100), slowdown_c=None, backend="")
+        return matches(info, name)
 
 
 class Period(NamedTuple):
@@ -84,23 +90,15 @@ class HistoryReader:
         Raises InputError for a name that matches no card, GpufanError where the history is empty.
         """
         query = "SELECT id, uuid, number, name, pci, label, settings FROM card ORDER BY number, id"
-        cards = [
-            Card(
-                id,
-                GpuInfo(uuid, pci, index, name, fan_count=0, duty_range=(0, 100), slowdown_c=None, backend=""),
-                label,
-                settings,
-            )
-            for id, uuid, index, name, pci, label, settings in self._rows(_CARD, query)
-        ]
+        cards: list[Card] = list(self._rows(Card, query))
         if not cards:
             raise self._empty()
         names = list(names)
         for name in names:
-            if not any(matches(card.info, name) for card in cards):
-                known = ", ".join(f"{card.label} ({card.info.pci})" for card in cards)
+            if not any(card.matches(name) for card in cards):
+                known = ", ".join(f"{card.label} ({card.pci})" for card in cards)
                 raise InputError(f"--gpu {name}: no such card; the history has {known}")
-        return [card for card in cards if not names or any(matches(card.info, name) for name in names)]
+        return [card for card in cards if not names or any(card.matches(name) for name in names)]
 
     def time_range(self) -> TimeRange:
         """From the beginning of the first minute to the end of the last. Raises GpufanError where there is none."""
@@ -141,11 +139,11 @@ class HistoryReader:
             for time_s, card_id, *values in self._rows(_READING, query, (begin_s, end_s)):
                 if card_id in by_id:
                     card = by_id[card_id]
-                    yield Row._make((time_s, card.info.uuid, card.label, *values, card.info.pci))
+                    yield Row._make((time_s, card.uuid, card.label, *values, card.pci))
 
     def events(self, cards: Iterable[Card], time_range: TimeRange) -> list[Event]:
         """Events of `cards` and of all cards together that touch `time_range`, in the order of their beginning."""
-        uuids = {"", *(card.info.uuid for card in cards)}
+        uuids = {"", *(card.uuid for card in cards)}
         query = (
             "SELECT begin_s, uuid, kind, end_s, text, count FROM event WHERE end_s >= ? AND begin_s < ?"
             " ORDER BY begin_s"
@@ -207,7 +205,7 @@ class HistoryReader:
             raise
         return connection
 
-    def _rows(self, row_type: Any, query: str, values: Iterable[object] = ()) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, row_type: Any, query: str, values: Iterable[object] = ()) -> Iterator[Any]:
         """Rows of the query. Raises GpufanError where the file cannot be read, or a row is not of `row_type`."""
         try:
             for row in self._connection.execute(query, tuple(values)):

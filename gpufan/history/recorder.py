@@ -15,6 +15,7 @@ from gpufan.errors import GpufanError
 from gpufan.history.events import EventDetector
 from gpufan.history.writer import HistoryWriter, Sample
 from gpufan.system.lock import LockHeld, acquire_lock
+from gpufan.system.signals import StopInbox
 
 POLL_S = 1.0
 """Interval between two reads of the snapshot, s."""
@@ -152,8 +153,6 @@ def recorder_lock(folder: Path) -> Iterator[None]:
 
 def record_history(snapshot_path: Path, folder: Path) -> None:
     """Record until a signal arrives. Raises GpufanError where the folder cannot be used."""
-    from gpufan.system.signals import StopInbox
-
     inbox = StopInbox()
     inbox.catch_signals()
     with recorder_lock(folder):

@@ -37,7 +37,7 @@ def print_days(reader: HistoryReader, cards: Sequence[Card], time_range: TimeRan
 
 def print_events(cards: Sequence[Card], events: Iterable[Event]) -> None:
     """Print each event, in order: wrapped on a terminal, else one line each, for programs."""
-    labels = {card.info.uuid: f"{card.label}: " for card in cards} | {"": ""}
+    labels = {card.uuid: f"{card.label}: " for card in cards} | {"": ""}
     console = Console(highlight=False)
     rows = [(local_text(event.begin_s), labels[event.uuid] + event_text(event)) for event in events]
     if not rows:

@@ -2,7 +2,7 @@
 
 import logging
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -50,24 +50,25 @@ def _merge(column: str) -> str:
     )
 
 
+# The statements take the values of `_values` by name.
+_ADD_CARD = (
+    "INSERT INTO card VALUES (NULL, :uuid, :number, :name, :pci, :label, :settings)"
+    " ON CONFLICT (uuid) DO UPDATE SET number = excluded.number, name = excluded.name, pci = excluded.pci,"
+    " label = excluded.label, settings = excluded.settings"
+)
+_ADD_REASON = "INSERT OR IGNORE INTO reason VALUES (NULL, :control, :kind, :reason)"
+_ADD_SECOND = (
+    "INSERT OR REPLACE INTO second VALUES (:time_s, (SELECT id FROM card WHERE uuid = :uuid), :seconds,"
+    f" {', '.join(f':{column}' for column in MEASUREMENTS)},"
+    " (SELECT id FROM reason WHERE control = :control AND kind = :kind AND text = :reason))"
+)
 # SQLite computes each right-hand side from the old row, so a mean is weighted with the seconds before this reading.
 _ADD_TO_MINUTE = (
-    f"INSERT INTO minute VALUES (?, (SELECT id FROM card WHERE uuid = ?){', ?' * (5 + 3 * len(MEASUREMENTS))})"
+    "INSERT INTO minute VALUES (:minute_s, (SELECT id FROM card WHERE uuid = :uuid), :control, :kind, :seconds, :hot_s,"
+    f" :throttled_s, {', '.join(f':{column}, :{column}, :{column}' for column in MEASUREMENTS)})"
     " ON CONFLICT (time_s, card, control, kind) DO UPDATE SET"
     " seconds = seconds + excluded.seconds, hot_s = hot_s + excluded.hot_s,"
     f" throttled_s = throttled_s + excluded.throttled_s, {', '.join(map(_merge, MEASUREMENTS))}"
-)
-
-
-_ADD_SECOND = (
-    f"INSERT OR REPLACE INTO second VALUES (?, (SELECT id FROM card WHERE uuid = ?), ?{', ?' * len(MEASUREMENTS)},"
-    " (SELECT id FROM reason WHERE control = ? AND kind = ? AND text = ?))"
-)
-
-_ADD_CARD = (
-    "INSERT INTO card (uuid, number, name, pci, label, settings) VALUES (?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (uuid) DO UPDATE SET number = excluded.number, name = excluded.name, pci = excluded.pci,"
-    " label = excluded.label, settings = excluded.settings"
 )
 
 
@@ -93,7 +94,7 @@ class HistoryWriter:
         (last_s,) = self._run(lambda connection: connection.execute("SELECT max(time_s) FROM second").fetchone())
         return last_s
 
-    def write(self, samples: Collection[Sample], events: Collection[Event]) -> None:
+    def write(self, samples: Iterable[Sample], events: Iterable[Event]) -> None:
         """Write all or nothing. An event that was written before is replaced. Raises sqlite3.Error."""
         self._run(lambda connection: _write(connection, samples, events))
 
@@ -166,37 +167,30 @@ def _prepare(connection: sqlite3.Connection) -> None:
         )
 
 
-def _write(connection: sqlite3.Connection, samples: Collection[Sample], events: Collection[Event]) -> None:
-    cards = {gpu.uuid: (gpu.uuid, gpu.index, gpu.name, gpu.pci, gpu.label, gpu.settings) for _, _, gpu in samples}
-    reasons = {(row.control, row.kind, row.reason) for row, _, _ in samples}
+def _write(connection: sqlite3.Connection, samples: Iterable[Sample], events: Iterable[Event]) -> None:
+    values = [_values(sample) for sample in samples]
     with connection:
-        connection.executemany(_ADD_CARD, cards.values())
-        connection.executemany("INSERT OR IGNORE INTO reason VALUES (NULL, ?, ?, ?)", reasons)
-        connection.executemany(_ADD_SECOND, map(_second, samples))
-        connection.executemany(_ADD_TO_MINUTE, map(_minute, samples))
+        for statement in (_ADD_CARD, _ADD_REASON, _ADD_SECOND, _ADD_TO_MINUTE):
+            connection.executemany(statement, values)
         connection.executemany(
             "INSERT OR REPLACE INTO event VALUES (?, ?, ?, ?, ?, ?)",
             [(e.begin_s, e.uuid, e.kind.value, e.end_s, e.count, e.text) for e in events],
         )
 
 
-def _second(sample: Sample) -> tuple[object, ...]:
-    row = sample.row
-    reason = (row.control, row.kind, row.reason)
-    return (round(row.time_s, 3), row.uuid, round(sample.seconds, 3), *_measurements(row), *reason)
-
-
-def _minute(sample: Sample) -> tuple[object, ...]:
-    row, seconds = sample.row, sample.seconds
-    hot_s = seconds if row.temperature_c is not None and row.temperature_c > HOT_C else 0.0
-    throttled_s = seconds if sample.gpu.throttle == Throttle.HEAT.value else 0.0
-    statistics = [value for value in _measurements(row) for _ in ("mean", "lowest", "highest")]
-    time_s = int(row.time_s // 60 * 60)
-    return (time_s, row.uuid, row.control, row.kind, seconds, hot_s, throttled_s, *statistics)
-
-
-def _measurements(row: Row) -> list[float | None]:
-    return [getattr(row, column) for column in MEASUREMENTS]
+def _values(sample: Sample) -> dict[str, object]:
+    row, seconds, gpu = sample
+    return {
+        **row._asdict(),
+        "time_s": round(row.time_s, 3),
+        "minute_s": int(row.time_s // 60 * 60),
+        "seconds": round(seconds, 3),
+        "hot_s": seconds if row.temperature_c is not None and row.temperature_c > HOT_C else 0.0,
+        "throttled_s": seconds if gpu.throttle == Throttle.HEAT.value else 0.0,
+        "number": gpu.index,
+        "name": gpu.name,
+        "settings": gpu.settings,
+    }
 
 
 def _delete_old_rows(connection: sqlite3.Connection, now_s: float) -> None:

@@ -137,7 +137,7 @@ def test_cards_are_selected_as_in_other_commands(run: RecordedRun) -> None:
         run.second(gpu_state(), other)
     with HistoryReader(run.folder) as reader:
         for names, indices in (((), [0, 1]), (("1",), [1]), (("rtx",), [1]), (("0a:00.0", "GPU-2222"), [0, 1])):
-            assert [card.info.index for card in reader.cards(names)] == indices, names
+            assert [card.number for card in reader.cards(names)] == indices, names
 
 
 @pytest.mark.parametrize(
