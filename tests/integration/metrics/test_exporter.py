@@ -1,4 +1,4 @@
-"""`gpufan exporter` and `gpufan status --watch` as processes: how they begin, and how they end."""
+"""`gpufan exporter` and `gpufan status --watch` as processes: how they start and how they end."""
 
 import os
 import pty
@@ -63,7 +63,7 @@ def test_the_file_is_removed_at_a_signal(folder: Path) -> None:
 
 
 @SIGNALS
-def test_watching_in_a_pipe_ends_well_at_a_signal(folder: Path, number: int) -> None:
+def test_watching_in_a_pipe_ends_without_an_error_at_a_signal(folder: Path, number: int) -> None:
     with gpufan(folder, "status", "--watch") as process:
         assert process.stdout is not None
         assert b"0 GTX 1080 Ti: 62 % at 74" in process.stdout.readline()

@@ -1,4 +1,4 @@
-"""The real Prometheus asks the real exporter, of a run on the simulated box and of one in all trouble that there is."""
+"""The real Prometheus scrapes the real exporter: of a simulated run, and of a run with every kind of trouble."""
 
 import json
 import socket
@@ -160,7 +160,7 @@ def test_every_alert_is_raised_where_there_is_trouble_and_none_where_all_is_well
     assert raised() == wanted
 
 
-def test_every_alert_says_which_card_of_which_box(box: tuple[Prometheus, dict[str, str], Trouble]) -> None:
+def test_every_alert_names_its_box(box: tuple[Prometheus, dict[str, str], Trouble]) -> None:
     prometheus, _, trouble = box
     eventually(lambda: prometheus.ask("alerts")["alerts"], trouble.get_worse)
     for alert in prometheus.ask("alerts")["alerts"]:
@@ -170,7 +170,7 @@ def test_every_alert_says_which_card_of_which_box(box: tuple[Prometheus, dict[st
     assert {rule["health"] for rule in rules} == {"ok"}
 
 
-def test_no_expression_of_the_dashboard_comes_back_empty(box: tuple[Prometheus, dict[str, str], Trouble]) -> None:
+def test_every_expression_of_the_dashboard_has_a_result(box: tuple[Prometheus, dict[str, str], Trouble]) -> None:
     prometheus, addresses, trouble = box
     expressions = [
         target["expr"] for panel in json.loads(contents()[DASHBOARD])["panels"] for target in panel.get("targets", ())
@@ -183,7 +183,7 @@ def test_no_expression_of_the_dashboard_comes_back_empty(box: tuple[Prometheus, 
         eventually(lambda asked=expression: prometheus.query(asked), trouble.get_worse)
 
 
-def test_the_boxes_to_choose_from_are_those_that_are_scraped(
+def test_the_selectable_boxes_are_the_scraped_ones(
     box: tuple[Prometheus, dict[str, str], Trouble],
 ) -> None:
     prometheus, addresses, trouble = box

@@ -12,7 +12,7 @@ FOLDER = "/srv/deploy"
 
 
 def play(rig: Rig, *options: str) -> dict[str, int]:
-    """Run the playbook on the box itself; how many tasks came to what."""
+    """Run the playbook on the box itself; number of tasks by result."""
     command = [
         *("env", "ANSIBLE_HOME=/tmp/ansible", "ANSIBLE_REMOTE_TEMP=/tmp/ansible/tmp", "ANSIBLE_PIPELINING=1"),
         *(f"PYTHONPATH={ANSIBLE}", "python3", f"{ANSIBLE}/bin/ansible-playbook", f"{FOLDER}/playbook.yml"),
@@ -25,7 +25,7 @@ def play(rig: Rig, *options: str) -> dict[str, int]:
     return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", recap[1])}
 
 
-def test_a_playbook_installs_changes_and_then_leaves_alone(rig: Rig):
+def test_a_playbook_installs_then_updates_then_changes_nothing(rig: Rig):
     rig.run(GPUFAN, "deploy", "ansible", "--output", FOLDER)
     rig.run("sed", "-i", "s/^  hosts: gpufan$/  hosts: all/", f"{FOLDER}/playbook.yml")
     rig.run("sh", "-c", f"mv {WHEELS}/gpufan-*.whl {FOLDER}")

@@ -34,7 +34,7 @@ def refused(rig: Rig, *command: str) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
-def test_install_uninstall_and_install_again_leave_what_they_say(rig: Rig):
+def test_install_and_uninstall_leave_only_the_files_that_they_name(rig: Rig):
     before = rig.changes()
     said = rig.install("--curve", "40:30,80:100")
     assert "its fan went from" in said
@@ -59,7 +59,7 @@ def test_install_uninstall_and_install_again_leave_what_they_say(rig: Rig):
     assert rig.changes() == before
 
 
-def test_the_program_its_pages_and_its_completion_are_where_everybody_finds_them(rig: Rig):
+def test_every_user_finds_the_command_its_manual_page_and_its_completion(rig: Rig):
     rig.install()
     as_user = ("setpriv", "--reuid=user", "--clear-groups")
     assert rig.run(*as_user, "sh", "-c", "command -v gpufan").stdout == "/usr/local/bin/gpufan\n"
@@ -68,7 +68,7 @@ def test_the_program_its_pages_and_its_completion_are_where_everybody_finds_them
     assert "bash_complete" in rig.run("cat", "/usr/local/share/bash-completion/completions/gpufan").stdout
 
 
-def test_a_history_is_kept_and_outlives_an_uninstall(rig: Rig):
+def test_the_history_stays_until_it_is_purged(rig: Rig):
     rig.install()
     file = "/var/lib/gpufan/history/history.sqlite"
     wait_for(lambda: rig.run("test", "-s", file, check=False).returncode == 0, 10)
@@ -81,7 +81,7 @@ def test_a_history_is_kept_and_outlives_an_uninstall(rig: Rig):
     assert rig.run("ls", "/var/lib/private").stdout == ""
 
 
-def test_a_newer_install_upgrades_an_older_one(rig: Rig):
+def test_a_new_version_replaces_the_old_copy_and_unit(rig: Rig):
     rig.install()
     pid = rig.show("gpufan.service", "MainPID")
     rig.run("sh", "-c", f"sed -i '$a # newer' {VENV}/lib/python3*/site-packages/gpufan/core/curve.py")
@@ -94,7 +94,7 @@ def test_a_newer_install_upgrades_an_older_one(rig: Rig):
     assert "# newer" in rig.run("sh", "-c", "cat /opt/gpufan/lib/python3*/site-packages/gpufan/core/curve.py").stdout
 
 
-def test_a_real_lightdm_makes_way_and_comes_back(boot: Boot):
+def test_lightdm_is_disabled_until_gpufan_is_uninstalled(boot: Boot):
     rig = boot(target="graphical.target")
     wait_for(lambda: rig.show("lightdm.service", "ActiveState") == "active", 20)
     before = rig.changes()
@@ -109,7 +109,7 @@ def test_a_real_lightdm_makes_way_and_comes_back(boot: Boot):
     assert rig.changes() == before
 
 
-def test_a_rival_makes_way_and_leaves_its_curve(rig: Rig):
+def test_a_rival_is_disabled_and_its_curve_is_used(rig: Rig):
     rig.write("/usr/local/bin/coolgpus", "#!/bin/sh\nexec sleep infinity\n", "755")
     rig.write("/etc/systemd/system/fans.service", COOLGPUS)
     rig.run("systemctl", "enable", "--now", "fans.service")
@@ -124,7 +124,7 @@ def test_a_rival_makes_way_and_leaves_its_curve(rig: Rig):
     assert rig.changes() == before
 
 
-def test_what_cannot_be_installed_changes_nothing(rig: Rig):
+def test_an_install_that_fails_changes_nothing(rig: Rig):
     assert "add --yes" in refused(rig, GPUFAN, "install-service")
     assert "sudo" in refused(rig, "setpriv", "--reuid=user", "--clear-groups", GPUFAN, "install-service", "--yes")
     hidden = f"mount -t tmpfs none /run && exec {GPUFAN} install-service --yes"
@@ -150,7 +150,7 @@ def test_what_cannot_be_installed_changes_nothing(rig: Rig):
     assert rig.show("gpufan.service", "LoadState") != "loaded"
 
 
-def test_dry_run_says_all_and_does_nothing(rig: Rig):
+def test_a_dry_run_lists_the_steps_and_changes_nothing(rig: Rig):
     with rig.unchanged():
         said = rig.run(GPUFAN, "install-service", "--dry-run").stdout
     assert "write /etc/systemd/system/gpufan.service" in said
@@ -158,7 +158,7 @@ def test_dry_run_says_all_and_does_nothing(rig: Rig):
     assert rig.double.log() == []
 
 
-def test_an_installation_of_roots_own_is_not_copied(rig: Rig):
+def test_an_installation_of_root_is_not_copied(rig: Rig):
     rig.run("sh", "-c", f"cp -r {VENV} /srv/venv && chown -R root: /srv/venv")
     said = rig.run("/srv/venv/bin/python", "-I", "-m", "gpufan", "install-service", "--yes").stdout
     assert "/opt/gpufan" not in said
@@ -166,7 +166,7 @@ def test_an_installation_of_roots_own_is_not_copied(rig: Rig):
     assert rig.run("test", "-e", "/opt/gpufan", check=False).returncode == 1
 
 
-def test_no_start_waits_for_the_next_boot(boot: Boot):
+def test_with_no_start_the_service_starts_at_the_next_boot(boot: Boot):
     rig = boot(target="graphical.target")
     rig.install("--no-start", "--skip-check")
     assert policies(rig) == [AUTO, AUTO]
@@ -176,7 +176,7 @@ def test_no_start_waits_for_the_next_boot(boot: Boot):
     wait_for(lambda: policies(rig) == [MANUAL, MANUAL], 10)
 
 
-def test_a_driver_that_comes_late_is_waited_for_quietly(rig: Rig):
+def test_the_service_waits_for_a_late_driver_without_restarts(rig: Rig):
     rig.install()
     rig.without_driver()
     rig.reboot(lambda: setattr(rig.double.map, "init_error", 9))  # which comes up all the same

@@ -58,14 +58,14 @@ def short_watchdog(installed: Rig):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
-def test_fans_go_back_to_the_driver_at_once_after(number: signal.Signals, installed: Rig, measured: Measured):
+def test_after_a_kill_the_driver_controls_the_fans_at_once(number: signal.Signals, installed: Rig, measured: Measured):
     pid = installed.host_pid()
     seconds = die(installed, lambda: os.kill(pid, number))
     measured(f"after {number.name}", seconds)
     assert seconds <= AFTER_KILL_S
 
 
-def test_fans_go_back_to_the_driver_when_the_daemon_hangs(installed: Rig, short_watchdog: None, measured: Measured):
+def test_after_a_hang_the_driver_controls_the_fans(installed: Rig, short_watchdog: None, measured: Measured):
     pid = installed.host_pid()
     seconds = die(installed, lambda: os.kill(pid, signal.SIGSTOP))
     measured(f"after SIGSTOP, WatchdogSec={WATCHDOG_S}", seconds)
@@ -99,7 +99,7 @@ def test_lost_cards_end_the_daemon_and_a_new_one_finds_them(installed: Rig):
     assert "no card has answered" in installed.journal()
 
 
-def test_stopping_gives_the_fans_back_and_starting_takes_them(installed: Rig):
+def test_a_stop_gives_the_fans_back_and_a_start_sets_them(installed: Rig):
     installed.run("systemctl", "stop", "gpufan.service")
     assert policies(installed) == [AUTO, AUTO]
     assert installed.show("gpufan.service", "Result") == "success"
@@ -107,10 +107,10 @@ def test_stopping_gives_the_fans_back_and_starting_takes_them(installed: Rig):
     assert policies(installed) == [MANUAL, MANUAL]
 
 
-def test_what_was_learnt_of_the_cards_is_kept_when_it_stops(installed: Rig):
+def test_learnt_data_of_the_cards_is_saved_at_a_stop(installed: Rig):
     installed.write("/etc/gpufan/config.toml", "target_c = 78\n")
     installed.run("systemctl", "restart", "gpufan.service")
-    wait_for(lambda: "at 78 °C" in installed.run("gpufan", "status", check=False).stdout, 10)
+    wait_for(lambda: '"target_c":78' in installed.run("gpufan", "status", "--json", check=False).stdout, 10)
     installed.run("systemctl", "stop", "gpufan.service")
     found = installed.run("sh", "-c", "stat -c '%A %U %n' /var/lib/gpufan/learnt /var/lib/gpufan/learnt/*").stdout
     folder, *files = found.splitlines()
@@ -121,7 +121,7 @@ def test_what_was_learnt_of_the_cards_is_kept_when_it_stops(installed: Rig):
     installed.run("systemctl", "start", "gpufan.service")
 
 
-def test_reboot_brings_it_back(installed: Rig):
+def test_the_service_starts_after_a_reboot(installed: Rig):
     installed.reboot()
     wait_for(lambda: installed.show("gpufan.service", "ActiveState") == "active", 20)
     assert policies(installed) == [MANUAL, MANUAL]
@@ -135,7 +135,7 @@ def test_fans_follow_the_temperature(installed: Rig):
     card.by_hand = 0
 
 
-def test_the_units_are_tight_and_the_service_lets_every_card_through(installed: Rig):
+def test_the_sandbox_is_tight_and_still_allows_every_card(installed: Rig):
     texts = unit_files("/usr/bin/true", "/etc/gpufan/config.toml", xserver=True, companions=COMPANIONS)
     units = {Path(path).name: text for path, text in texts.items()}
     for name, text in units.items():
@@ -156,7 +156,7 @@ def test_the_units_are_tight_and_the_service_lets_every_card_through(installed: 
         assert opened == f"{error}\n", node
 
 
-def test_reload_takes_new_settings_and_refuses_broken_ones_without_letting_go(installed: Rig):
+def test_a_reload_applies_good_settings_and_refuses_bad_ones_under_control(installed: Rig):
     pid = installed.show("gpufan.service", "MainPID")
     seen = len(installed.double.log())
     installed.write("/etc/gpufan/config.toml", 'curve = "20:50,80:100"\n')

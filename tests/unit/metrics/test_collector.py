@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: what they tell, that Prometheus takes them, and that no client can hold up another."""
+"""Metrics for Prometheus: their values, that Prometheus accepts them, and that no client delays another."""
 
 import errno
 import http.client
@@ -60,10 +60,10 @@ def value(path: Path, name: str, **labels: str) -> float | None:
     return samples(path).get((name, frozenset(labels.items())))
 
 
-# ---- what they tell ----
+# ---- the values ----
 
 
-def test_a_card_tells_temperature_power_and_duty_in_base_units(tmp_path: Path) -> None:
+def test_temperature_power_and_duty_of_a_card_are_in_base_units(tmp_path: Path) -> None:
     path = written(tmp_path, gpu_state(slowdown_c=93))
     assert value(path, "gpufan_gpu_temperature_celsius") == 74
     assert value(path, "gpufan_gpu_slowdown_temperature_celsius") == 93
@@ -74,21 +74,21 @@ def test_a_card_tells_temperature_power_and_duty_in_base_units(tmp_path: Path) -
     assert value(path, "gpufan_fan_speed_rpm", fan="0") == 2950
 
 
-def test_every_sample_of_a_card_names_it(tmp_path: Path) -> None:
+def test_every_sample_of_a_card_has_the_labels_of_the_card(tmp_path: Path) -> None:
     families = text_string_to_metric_families(generate_latest(registry(written(tmp_path))).decode())
     of_cards = [sample for family in families for sample in family.samples if "_gpu_" in sample.name]
     assert len(of_cards) > 20
     assert all(CARD.items() <= sample.labels.items() for sample in of_cards)
 
 
-def test_what_is_not_known_is_not_told(tmp_path: Path) -> None:
+def test_unknown_values_are_absent(tmp_path: Path) -> None:
     fan = FanReading(None, None, None)
     path = written(tmp_path, gpu_state(temperature_c=None, power_w=None, duty_percent=None, fans=(fan,)))
     absent = ("temperature", "power", "duty", "speed", "target", "slowdown", "throttle{")
     assert not [name for name, _ in samples(path) if any(f"_{word}_" in name for word in absent)]
 
 
-def test_one_state_one_kind_and_one_cause_hold_at_a_time(tmp_path: Path) -> None:
+def test_one_control_one_kind_and_one_throttle_reason_is_1_at_a_time(tmp_path: Path) -> None:
     path = written(tmp_path, gpu_state(control="released", group="fault", throttle="heat"))
     holding = [(name, dict(labels)) for (name, labels), number in samples(path).items() if number == 1]
     assert ("gpufan_gpu_control", {"state": "released"}) in holding
@@ -99,7 +99,7 @@ def test_one_state_one_kind_and_one_cause_hold_at_a_time(tmp_path: Path) -> None
     assert value(path, "gpufan_gpu_control", state="ours") == 0
 
 
-def test_counters_are_told_by_kind(tmp_path: Path) -> None:
+def test_errors_are_counted_by_kind(tmp_path: Path) -> None:
     counts = Errors(refused=1, unreadable=2, lost=3, not_given_back=4)
     path = written(tmp_path, gpu_state(overrides=5, errors_by_kind=counts, fail_safe_s=6.5, throttled_s=7.5))
     assert value(path, "gpufan_gpu_overrides_total") == 5
@@ -111,13 +111,13 @@ def test_counters_are_told_by_kind(tmp_path: Path) -> None:
     assert value(path, "gpufan_gpu_throttled_seconds_total") == 7.5
 
 
-def test_settings_backend_and_versions_are_told(tmp_path: Path) -> None:
+def test_settings_backend_and_versions_are_labels(tmp_path: Path) -> None:
     path = written(tmp_path, gpu_state(settings="curve 50:30,83:100"), version="9.9")
     assert value(path, "gpufan_gpu_config_info", backend="nvml", settings="curve 50:30,83:100") == 1
     assert ("gpufan_build_info", "9.9") in [(name, dict(labels).get("version")) for name, labels in samples(path)]
 
 
-def test_what_concerns_the_whole_run_is_told(tmp_path: Path) -> None:
+def test_the_run_has_metrics_of_its_own(tmp_path: Path) -> None:
     path = written(tmp_path, started_s=1.5e9, interval_s=2.0, dry_run=True, clock_steps=3, reload_refused="a mistake")
     assert value(path, "gpufan_start_time_seconds") == 1.5e9
     assert value(path, "gpufan_interval_seconds") == 2
@@ -126,13 +126,13 @@ def test_what_concerns_the_whole_run_is_told(tmp_path: Path) -> None:
     assert value(path, "gpufan_reload_refused") == 1
 
 
-def test_a_snapshot_in_time_means_that_gpufan_is_up(tmp_path: Path) -> None:
+def test_with_a_fresh_snapshot_gpufan_is_up(tmp_path: Path) -> None:
     path = written(tmp_path, age_s=3)
     assert value(path, "gpufan_up") == 1
     assert value(path, "gpufan_snapshot_age_seconds") == pytest.approx(3, abs=1)
 
 
-def test_a_stale_snapshot_tells_its_age_and_nothing_of_the_cards(tmp_path: Path) -> None:
+def test_a_stale_snapshot_has_an_age_and_no_metrics_of_cards(tmp_path: Path) -> None:
     path = written(tmp_path, age_s=100)
     assert value(path, "gpufan_up") == 0
     assert value(path, "gpufan_snapshot_age_seconds") == pytest.approx(100, abs=1)
@@ -140,7 +140,7 @@ def test_a_stale_snapshot_tells_its_age_and_nothing_of_the_cards(tmp_path: Path)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"\xff", b'{"format":2}'])
-def test_without_a_snapshot_gpufan_is_down_and_the_metrics_are_whole(tmp_path: Path, content: bytes | None) -> None:
+def test_without_a_snapshot_gpufan_is_down_and_the_metrics_are_valid(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "state.json"
     if content is not None:
         path.write_bytes(content)
@@ -153,12 +153,12 @@ ODD = 'an "odd"\n\\n} name{} = 1 # é😀\t\x7f'
 @pytest.mark.slow
 @given(name=st.text(st.characters(codec="utf-8"), max_size=30))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
-def test_any_name_of_a_card_comes_through(tmp_path: Path, name: str) -> None:
-    test_an_odd_name_of_a_card_comes_through(tmp_path, name)
+def test_any_name_of_a_card_is_exported(tmp_path: Path, name: str) -> None:
+    test_an_odd_name_of_a_card_is_exported(tmp_path, name)
 
 
 @pytest.mark.parametrize("name", ["", ODD])
-def test_an_odd_name_of_a_card_comes_through(tmp_path: Path, name: str) -> None:
+def test_an_odd_name_of_a_card_is_exported(tmp_path: Path, name: str) -> None:
     made = registry(written(tmp_path, gpu_state(name=name, settings=name)))
     for text, parse in (
         (generate_latest(made), text_string_to_metric_families),
@@ -168,7 +168,7 @@ def test_an_odd_name_of_a_card_comes_through(tmp_path: Path, name: str) -> None:
         assert names == {printable(name)}
 
 
-def test_prometheus_finds_no_fault_with_the_metrics(tmp_path: Path) -> None:
+def test_promtool_accepts_the_metrics(tmp_path: Path) -> None:
     gpus = (gpu_state(name=ODD, throttle="none"), gpu_state(index=1, uuid="GPU-2", pci="1", fans=()))
     for path in (written(tmp_path, *gpus), tmp_path / "none"):
         checked = subprocess.run(
@@ -212,18 +212,18 @@ def test_metrics_are_served_as_text_and_as_openmetrics(server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/favicon.ico", "/metrics/", "/metricsx", "/../etc/passwd"])
-def test_nothing_else_is_served(server: Server, path: str) -> None:
+def test_every_other_path_is_not_found(server: Server, path: str) -> None:
     status, _, body = request(server, "GET", path)
     assert status == 404
     assert b"gpufan_up" not in body
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
-def test_nothing_is_taken(server: Server, method: str) -> None:
+@pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
+def test_other_methods_are_refused(server: Server, method: str) -> None:
     assert request(server, method, "/metrics")[0] == 501
 
 
-def test_a_slow_client_holds_up_no_other(server: Server) -> None:
+def test_a_slow_client_delays_no_other(server: Server) -> None:
     with socket.create_connection(server.server_address[:2], 5) as slow:
         slow.sendall(b"GET /met")
         began_s = time.monotonic()
@@ -231,7 +231,7 @@ def test_a_slow_client_holds_up_no_other(server: Server) -> None:
         assert time.monotonic() - began_s < serving.CLIENT_TIMEOUT_S / 2
 
 
-def test_a_slow_client_is_hung_up_on(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_client_is_disconnected(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     assert serving._Handler.timeout == serving.CLIENT_TIMEOUT_S
     monkeypatch.setattr(serving._Handler, "timeout", 0.05)
     with socket.create_connection(server.server_address[:2], 5) as slow:
@@ -239,7 +239,7 @@ def test_a_slow_client_is_hung_up_on(server: Server, monkeypatch: pytest.MonkeyP
         assert slow.recv(1) == b""
 
 
-def test_a_client_that_goes_away_is_no_fault(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_client_that_disconnects_is_not_reported(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_connection(server.server_address[:2], 5) as gone:
         gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # ends with a reset
         gone.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
@@ -247,14 +247,14 @@ def test_a_client_that_goes_away_is_no_fault(server: Server, capfd: pytest.Captu
     assert capfd.readouterr().err == ""
 
 
-def test_a_port_that_is_taken_is_an_error_for_people(server: Server, tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error_with_the_remedy(server: Server, tmp_path: Path) -> None:
     host, port = server.server_address[:2]
     with pytest.raises(GpufanError, match=rf"cannot listen on 127.0.0.1:{port}: Address already in use.*--listen"):
         Server((str(host), port), registry(tmp_path))
 
 
 @pytest.mark.parametrize("host", ["..", "a" * 80, "999.1.1.1"])
-def test_a_host_that_is_none_is_bad_input(tmp_path: Path, host: str) -> None:
+def test_an_unknown_host_is_an_input_error(tmp_path: Path, host: str) -> None:
     with pytest.raises(InputError, match="there is no host"):
         Server((host, 0), registry(tmp_path))
 
@@ -273,12 +273,12 @@ def test_an_address_is_read(text: str, address: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "10835", "localhost", "::1:80", "a:b", "a:65536", "a:-1", "[x]:1", "a b:1"])
-def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
+def test_a_wrong_address_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(InputError, match=r"write it as 127\.0\.0\.1:10835"):
         _address(text)
 
 
-def test_metrics_are_for_this_machine_alone_unless_told_otherwise() -> None:
+def test_by_default_metrics_are_served_to_this_machine_only() -> None:
     (listen,) = [option for option in exporter.params if option.name == "listen"]
     assert isinstance(listen, click.Option)
     assert listen.default == "127.0.0.1:10835"
@@ -306,7 +306,7 @@ def ended_after(sleeps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[f
         yield slept
 
 
-def test_the_file_is_whole_and_for_everyone_to_read(tmp_path: Path) -> None:
+def test_the_file_is_complete_and_readable_by_everybody(tmp_path: Path) -> None:
     file = tmp_path / "gpufan.prom"
     write_textfile(file, written(tmp_path), None, fail)
     assert "gpufan_up 1.0\n" in file.read_text()
@@ -314,7 +314,7 @@ def test_the_file_is_whole_and_for_everyone_to_read(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["gpufan.prom", "state.json"]
 
 
-def test_the_file_is_written_again_and_again_and_goes_with_the_exporter(
+def test_the_file_is_updated_and_removed_when_the_exporter_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = written(tmp_path)
@@ -326,9 +326,7 @@ def test_the_file_is_written_again_and_again_and_goes_with_the_exporter(
     assert not (tmp_path / "gpufan.prom").exists()
 
 
-def test_a_file_that_cannot_be_written_is_complained_of_once_and_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_is_reported_once_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes = [False, False, True, False, False]
 
     def replace(file: Path, data: bytes) -> None:
@@ -343,7 +341,7 @@ def test_a_file_that_cannot_be_written_is_complained_of_once_and_tried_again(
     assert complaints == [f"{tmp_path}/gpufan.prom cannot be written: No space left on device; trying again"] * 2
 
 
-def test_a_file_that_cannot_be_written_once_is_an_error(tmp_path: Path) -> None:
+def test_a_failed_single_write_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(GpufanError, match=r"gpufan\.prom cannot be written: No such file or directory"):
         write_textfile(tmp_path / "none" / "gpufan.prom", tmp_path, None, fail)
 
@@ -362,7 +360,7 @@ def test_a_file_that_cannot_be_written_once_is_an_error(tmp_path: Path) -> None:
         (["--textfile", "a.prom", "--once", "--every", "5"], "exclude each other"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(arguments: list[str], complaint: str) -> None:
+def test_options_that_exclude_each_other_are_refused(arguments: list[str], complaint: str) -> None:
     with pytest.raises((InputError, click.BadParameter)) as refused:
         cli.main(["exporter", *arguments], standalone_mode=False)
     assert complaint in str(refused.value)
@@ -375,7 +373,7 @@ def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) 
         cli.main(["exporter"], standalone_mode=False)
 
 
-def test_a_crowd_of_clients_is_let_in_at_once(tmp_path: Path) -> None:
+def test_100_clients_can_connect_at_once(tmp_path: Path) -> None:
     with Server(("127.0.0.1", 0), registry(tmp_path / "state.json")) as server, ExitStack() as crowd:
         address = ("127.0.0.1", server.socket.getsockname()[1])
         for _ in range(100):  # and none is accepted yet

@@ -1,4 +1,4 @@
-"""What looks after many boxes: alert rules that fire when they should and not else, and a dashboard that is whole."""
+"""Files for monitoring: alert rules that fire only when they should, and a valid dashboard."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def expressions() -> list[str]:
 # ---- alerts ----
 
 
-def test_prometheus_takes_the_rules() -> None:
+def test_promtool_accepts_the_rules() -> None:
     done = subprocess.run(
         [require("promtool", "prometheus"), "check", "rules", "--lint=all", "--lint-fatal", str(RULES)],
         capture_output=True,
@@ -109,7 +109,7 @@ def test_each_alert_fires_when_it_should_and_no_other(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_alert_has_been_seen_to_fire() -> None:
+def test_every_alert_has_a_case_in_which_it_fires() -> None:
     assert {alert for alert, _, _ in CASES.values()} - {None} == set(re.findall(r"alert: (\w+)", RULES.read_text()))
 
 
@@ -125,7 +125,7 @@ def test_no_two_panels_overlap_and_none_is_too_wide() -> None:
         assert beside or above, (one, other)
 
 
-def test_every_panel_has_a_number_of_its_own_and_is_explained() -> None:
+def test_every_panel_has_a_unique_number_and_a_description() -> None:
     found = json.loads(contents()[DASHBOARD])["panels"]
     assert len({panel["id"] for panel in found}) == len(found)
     assert all(panel["title"] and panel["description"] for panel in panels())
@@ -159,7 +159,7 @@ def test_the_data_source_is_a_variable_everywhere() -> None:
             assert place["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
 
 
-def test_dashboard_and_alerts_ask_only_for_metrics_that_there_are(tmp_path: Path) -> None:
+def test_dashboard_and_alerts_use_only_metrics_that_exist(tmp_path: Path) -> None:
     card = gpu_state(throttle="none", slowdown_c=93)
     SnapshotFile(tmp_path / "state.json").write(snapshot_now((card,), interval_s=1))
     told = set(re.findall(r"^(gpufan_\w+)", generate_latest(registry(tmp_path / "state.json")).decode(), re.MULTILINE))

@@ -1,4 +1,4 @@
-"""`gpufan deploy ansible`: what it writes, and what ansible-lint says of it; it is run in integration/systemd."""
+"""The files of `gpufan deploy ansible`; integration/systemd runs the playbook."""
 
 import os
 import re
@@ -35,7 +35,7 @@ def test_every_file_of_the_templates_is_written(tmp_path: Path) -> None:
     assert there == {*FILES, "inventory.ini"}
 
 
-def test_what_the_user_changed_stays_unless_forced(tmp_path: Path) -> None:
+def test_files_that_the_user_changed_are_replaced_only_with_force(tmp_path: Path) -> None:
     deploy(tmp_path)
     for name in ("inventory.ini", "config.toml", "playbook.yml"):
         (tmp_path / name).write_text("mine")
@@ -48,14 +48,14 @@ def test_what_the_user_changed_stays_unless_forced(tmp_path: Path) -> None:
     assert [(tmp_path / name).read_text() for name in ("inventory.ini", "config.toml")] == ["mine", "mine"]
 
 
-def test_an_inventory_that_is_a_link_stays_one_wherever_it_leads(tmp_path: Path) -> None:
+def test_an_inventory_that_is_a_link_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "inventory.ini").symlink_to("not/here/yet")
     assert deploy(tmp_path, "--force").exit_code == 0
     assert (tmp_path / "inventory.ini").is_symlink()
 
 
 @pytest.mark.slow
-def test_ansible_lint_has_nothing_to_complain_of(tmp_path: Path) -> None:
+def test_ansible_lint_accepts_the_playbook(tmp_path: Path) -> None:
     programs = Path(sys.executable).parent
     path = f"{programs}:{os.environ['PATH']}"
     lint = shutil.which("ansible-lint", path=path) or require("ansible-lint", "ansible-lint")

@@ -1,4 +1,4 @@
-"""The runtime folder's lock: one controller at a time, and no lock file that outlives its process's claim."""
+"""The lock of the controller: one process at a time, and free again when that process ends."""
 
 import errno
 import fcntl
@@ -17,7 +17,7 @@ def nothing_to_warn_of(text: str) -> None:
     raise AssertionError(text)
 
 
-def test_a_second_controller_is_refused_and_told_whose_the_fans_are(tmp_path: Path) -> None:
+def test_a_second_controller_is_refused_with_the_number_of_the_first(tmp_path: Path) -> None:
     with (
         controller_lock(tmp_path, nothing_to_warn_of),
         pytest.raises(GpufanError, match=rf"another gpufan \(process {os.getpid()}\) controls the fans"),
@@ -67,13 +67,13 @@ def test_a_child_process_does_not_keep_the_lock(tmp_path: Path) -> None:
         child.wait()
 
 
-def test_a_shorter_process_number_leaves_nothing_of_a_longer_one(tmp_path: Path) -> None:
+def test_a_shorter_process_number_replaces_a_longer_one_completely(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("99999999999999\n")
     with controller_lock(tmp_path, nothing_to_warn_of):
         assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
 
 
-def test_the_folder_is_made_if_need_be(tmp_path: Path) -> None:
+def test_the_folder_is_created_if_need_be(tmp_path: Path) -> None:
     with controller_lock(tmp_path / "run" / "gpufan", nothing_to_warn_of):
         assert (tmp_path / "run" / "gpufan" / "lock").exists()
 
@@ -84,7 +84,7 @@ def test_without_a_folder_there_is_no_lock() -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EDQUOT])
-def test_a_file_system_in_the_way_is_warned_of_and_control_goes_on(
+def test_an_error_of_the_file_system_is_only_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(*_: object) -> int:
@@ -98,7 +98,7 @@ def test_a_file_system_in_the_way_is_warned_of_and_control_goes_on(
         ]
 
 
-def test_a_file_system_without_locks_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_locks_is_only_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
@@ -110,7 +110,7 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path: Path, monkeypatch: p
         ]
 
 
-def test_a_file_in_place_of_the_folder_is_warned_of(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_only_a_warning(tmp_path: Path) -> None:
     (tmp_path / "gpufan").write_text("")
     warnings: list[str] = []
     with controller_lock(tmp_path / "gpufan", warnings.append):
@@ -127,7 +127,7 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])
-def test_who_may_not_write_there_is_told_to_be_root(
+def test_a_user_without_rights_is_told_to_use_sudo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(*_: object) -> int:

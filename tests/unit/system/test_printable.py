@@ -1,4 +1,4 @@
-"""What others have written comes to the terminal as text, whichever way it comes, and gives it no orders."""
+"""Text from outside reaches the terminal without control characters, in every command that shows it."""
 
 import sqlite3
 from collections.abc import Callable
@@ -85,5 +85,5 @@ def the_name_of_a_file(_: Path) -> str:
         *(the_log_of_an_x_server, the_name_of_a_process, the_name_of_a_file),
     ],
 )
-def test_what_others_have_written_gives_the_terminal_no_orders(way: Callable[[Path], str], tmp_path: Path) -> None:
+def test_text_from_outside_does_not_control_the_terminal(way: Callable[[Path], str], tmp_path: Path) -> None:
     assert way(tmp_path) == TAMED

@@ -1,4 +1,4 @@
-"""What `gpufan --version` says of the driver."""
+"""The versions that `gpufan --version` prints."""
 
 from pathlib import Path
 
@@ -22,12 +22,12 @@ _GCC = "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n"
         ("", None),
     ],
 )
-def test_the_driver_tells_its_version(text: str, found: str | None, tmp_path: Path) -> None:
+def test_the_version_of_the_driver_is_found(text: str, found: str | None, tmp_path: Path) -> None:
     (tmp_path / "version").write_text(text)
     assert version.driver_version(tmp_path / "version") == found
 
 
-def test_without_driver_and_binding_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_driver_and_a_missing_binding_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(_: str) -> str:
         raise version.metadata.PackageNotFoundError
 
