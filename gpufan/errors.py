@@ -16,20 +16,20 @@ class InputError(GpufanError):
 
 
 class MissingExtra(InputError):
-    """What was asked for takes packages that come only with an extra of gpufan."""
+    """A package is missing that only an extra of gpufan installs."""
 
-    def __init__(self, what: str, package: str, extra: str) -> None:
-        """`what` takes `package`, which `extra` brings; `what` is the subject of a sentence, with its verb."""
+    def __init__(self, who_needs: str, package: str, extra: str) -> None:
+        """`who_needs` is subject and verb of the message, such as `pictures need`; `extra` installs `package`."""
         import sysconfig  # slow, and needed nowhere else
 
         pip = Path(sysconfig.get_path("scripts"), "pip")
-        # The copy that a service runs has no pip: extras go where that was copied from.
+        # The copy that a service runs has no pip: an extra is installed where the copy was made from.
         remedy = f"{pip} install" if pip.exists() else "use the gpufan of your clone, after .venv/bin/pip install"
-        super().__init__(f"{what} {package}, which is not installed: {remedy} 'gpufan[{extra}]'")
+        super().__init__(f"{who_needs} {package}, which is not installed: {remedy} 'gpufan[{extra}]'")
 
 
 class DriverError(GpufanError):
-    """The driver, its library or its permission stands in the way of every card alike."""
+    """The driver, its library or a missing permission prevents access to all cards."""
 
 
 class NoPermission(DriverError):
@@ -37,11 +37,11 @@ class NoPermission(DriverError):
 
 
 class GpuError(GpufanError):
-    """A request to one card failed; the next one may not."""
+    """A request to one card failed; the next request may succeed."""
 
 
 class NotGivenBack(GpufanError):
-    """Fans are still in manual mode although they were to be given back."""
+    """Fans are still in manual mode after an attempt to give them back."""
 
 
 class NoAnswer(GpufanError):

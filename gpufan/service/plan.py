@@ -69,7 +69,8 @@ class Plan:
     command_files: dict[Path, Content]
     """Manual pages, completion and the link to the command, where they differ from what is there."""
     rivals: list[DisabledUnit]
-    display_manager: DisabledUnit | None
+    display_managers: list[DisabledUnit]
+    """One, or none."""
     people: list[str]
     """Users whose session on the screen ends with the display manager."""
     notes: list[str]
@@ -96,7 +97,7 @@ class Plan:
     @property
     def disabled(self) -> list[DisabledUnit]:
         """All units that are disabled."""
-        return [*self.rivals, *([self.display_manager] if self.display_manager else [])]
+        return [*self.rivals, *self.display_managers]
 
     def lines(self) -> list[str]:
         """One line about each step, in order."""
@@ -110,8 +111,7 @@ class Plan:
         if self.config_text is not None:
             lines.append(f"write {config_file.CONFIG}")
         lines += [line for path, text in self.units.items() for line in _unit_lines(path, text)]
-        if self.display_manager:
-            lines.append(f"{stops} {self.display_manager.unit}, the display manager")
+        lines += [f"{stops} {manager.unit}, the display manager" for manager in self.display_managers]
         lines += _start_lines(SERVICE, self.is_active, self.is_active and self.is_enabled, self.restarts)
         for companion, is_active in self.companions.items():
             lines += _start_lines(companion.unit, is_active, is_active, companion in self.started_companions)
@@ -144,7 +144,6 @@ def make_plan(options: InstallOptions) -> Plan:
         config_file.check_owner(config_file.CONFIG)
     command_files, command_notes = _command_files(options, root_copy.launcher(copied=is_copied), before)
     manager = None if options.keep_display_manager else conflicts.display_manager()
-    disabled_manager = DisabledUnit.of(manager) if manager else None
     return Plan(
         options=options,
         cards=cards,
@@ -165,11 +164,15 @@ def make_plan(options: InstallOptions) -> Plan:
         companions=companions,
         removed_companions=removed_companions,
         command_files=command_files,
-        rivals=[unit for rival in rivals if (unit := DisabledUnit.of(rival.unit)).is_in_use],
-        display_manager=disabled_manager if disabled_manager and disabled_manager.is_in_use else None,
-        people=conflicts.people_at_the_screen() if disabled_manager else [],
+        rivals=_units_in_use([rival.unit for rival in rivals]),
+        display_managers=_units_in_use([manager] if manager else []),
+        people=conflicts.people_at_the_screen() if manager else [],
         notes=[*_notes(services), *command_notes],
     )
+
+
+def _units_in_use(names: Sequence[str]) -> list[DisabledUnit]:
+    return [unit for name in names if (unit := DisabledUnit.of(name)).is_in_use]
 
 
 def check_rights() -> None:
