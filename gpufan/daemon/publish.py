@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
 
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.snapshot_file import SnapshotFile
@@ -15,20 +14,6 @@ _log = logging.getLogger(__name__)
 
 Publish = Callable[[Snapshot], None]
 """Receives every snapshot, from one thread. An error that it raises is a bug, and ends the run."""
-
-
-class View(Protocol):
-    """Shows a run to people."""
-
-    def publish(self, snapshot: Snapshot) -> None:
-        """Show the next snapshot."""
-
-    def close(self) -> None:
-        """Show the rest, and stop."""
-
-
-OpenView = Callable[[str], View]
-"""Opens the view of a run with this title."""
 
 
 def warn_once(write: Publish, path: Path) -> Publish:

@@ -13,8 +13,9 @@ from gpufan.core.selection import select, split_controllable
 from gpufan.core.sentences import refused_settings
 from gpufan.daemon import learnt
 from gpufan.daemon.loop import Daemon
-from gpufan.daemon.publish import OpenView, in_background, recording, snapshot_file, warn_once
+from gpufan.daemon.publish import in_background, recording, snapshot_file, warn_once
 from gpufan.daemon.sd_notify import Notifier
+from gpufan.daemon.view import OpenView
 from gpufan.daemon.worker import SettingsFor
 from gpufan.daemon.workers import make_workers
 from gpufan.errors import GpufanError, InputError, NoAnswer, NotControllable, NotGivenBack

@@ -11,10 +11,11 @@ from gpufan import __version__
 from gpufan.config.settings import Source
 from gpufan.core.selection import select
 from gpufan.core.snapshot import Snapshot
-from gpufan.daemon.publish import OpenView, Publish, recording, snapshot_file
+from gpufan.daemon.publish import Publish, recording, snapshot_file
 from gpufan.daemon.run import named_by, warn_unmatched
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.summary import CardSummary
+from gpufan.daemon.view import OpenView
 from gpufan.daemon.worker import Worker
 from gpufan.daemon.workers import make_workers
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox

@@ -13,6 +13,7 @@ from pathlib import Path
 from gpufan.errors import GpufanError
 from gpufan.service import config_file, manifest, root_copy
 from gpufan.service.disabled_unit import DisabledUnit
+from gpufan.service.file_content import read_content, write_content
 from gpufan.service.manifest import Manifest
 from gpufan.service.plan import Plan
 from gpufan.service.proof import prove_control
@@ -91,7 +92,7 @@ def install(plan: Plan, say: Say) -> None:
         _attempt(say, _enable_companion, companion, companion in started_companions)
     _attempt(say, _check_companions, started_companions)
     for file, content in plan.command_files.items():
-        _attempt(say, manifest.write_content, file, content)
+        _attempt(say, write_content, file, content)
 
 
 def _attempt(say: Say, step: Callable[..., None], *arguments: object) -> None:
@@ -104,7 +105,7 @@ def _attempt(say: Say, step: Callable[..., None], *arguments: object) -> None:
 def _remove_companions(companions: list[CompanionService], now: Manifest) -> None:
     for companion in companions:
         stop_and_disable(companion.unit)
-        manifest.write_content(Path(companion.path), now.files.pop(companion.path))
+        write_content(Path(companion.path), now.files.pop(companion.path))
         now.save()
     if companions:
         systemctl("daemon-reload")
@@ -178,7 +179,7 @@ def _write(path: Path, text: str, undo: AddUndo) -> None:
     if not path.parent.exists():
         path.parent.mkdir(mode=0o755, parents=True)
         undo(path.parent.rmdir)
-    undo(manifest.write_content, path, manifest.read_content(path))
+    undo(write_content, path, read_content(path))
     files.replace(path, text.encode())
 
 

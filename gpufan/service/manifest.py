@@ -6,21 +6,11 @@ import msgspec
 
 from gpufan.errors import GpufanError
 from gpufan.service.disabled_unit import DisabledUnit
+from gpufan.service.file_content import Content, create_folder, read_content
 from gpufan.system import files
 
 PATH = Path("/var/lib/gpufan/install.json")
 FORMAT = 1
-
-
-class Special(msgspec.Struct, frozen=True):
-    """A symbolic link, or a file that is no text."""
-
-    link: str | None = None
-    data: bytes = b""
-
-
-Content = str | Special | None
-"""What is at a path: text, a `Special`, or nothing."""
 
 
 class Manifest(msgspec.Struct):
@@ -40,7 +30,7 @@ class Manifest(msgspec.Struct):
 
     def save(self) -> None:
         """Write it to `PATH`. Raises GpufanError."""
-        _create_folder(PATH.parent)
+        create_folder(PATH.parent)
         files.replace(PATH, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
 
     def add_file(self, path: Path) -> None:
@@ -54,44 +44,6 @@ class Manifest(msgspec.Struct):
         """Add a unit. Its state before the first install counts, unless somebody has enabled it since."""
         if unit.is_in_use or unit.unit not in self.disabled:
             self.disabled[unit.unit] = unit
-
-
-def read_content(path: Path) -> Content:
-    """What is at `path`. Raises GpufanError."""
-    if path.is_symlink():
-        return Special(link=str(path.readlink()))
-    data = files.read_if_exists(path)
-    if data is None:
-        return None
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return Special(data=data)
-
-
-def write_content(path: Path, content: Content) -> None:
-    """Make `content` what is at `path`, in a folder that is created if need be. Raises GpufanError."""
-    if content is None:
-        files.remove(path)
-        return
-    _create_folder(path.parent)
-    if isinstance(content, str):
-        files.replace(path, content.encode())
-    elif content.link is None:
-        files.replace(path, content.data)
-    else:
-        files.remove(path)
-        try:
-            path.symlink_to(content.link)
-        except OSError as error:
-            raise GpufanError(f"cannot link {path} to {content.link}: {error.strerror}") from error
-
-
-def _create_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    except OSError as error:
-        raise GpufanError(f"cannot create {folder}: {error.strerror}") from error
 
 
 def load() -> Manifest | None:

@@ -17,7 +17,8 @@ from gpufan.gpu.cards import Cards, open_cards
 from gpufan.service import config_file, conflicts, exposure, manifest, root_copy
 from gpufan.service.conflicts import Service
 from gpufan.service.disabled_unit import DisabledUnit
-from gpufan.service.manifest import Content, Manifest, Special
+from gpufan.service.file_content import Content, Special, read_content
+from gpufan.service.manifest import Manifest
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER, CompanionService, unit_files
 from gpufan.system import files, systemctl
 from gpufan.system.paths import RUNTIME_FOLDER, command_link
@@ -133,7 +134,7 @@ def make_plan(options: InstallOptions) -> Plan:
     before = manifest.load()
     companions, removed_companions = _companions(options, before)
     cards = open_cards(wanted.backend, wanted.display, RUNTIME_FOLDER) if options.check else None
-    gpus = _controllable(cards, wanted.gpus) if cards else []
+    gpus = _cards_to_control(cards, wanted.gpus) if cards else []
     digest = root_copy.sources_digest()
     copy_reason = exposure.installation_exposure()
     is_copied, copies = copy_reason is not None, False
@@ -238,7 +239,7 @@ def _command_files(
         if not os.access(existing := _existing_parent(path.parent), os.W_OK):
             del wanted[path]
             notes.append(f"{path} is left out, since {existing} is read-only")
-    return {path: content for path, content in wanted.items() if manifest.read_content(path) != content}, notes
+    return {path: content for path, content in wanted.items() if read_content(path) != content}, notes
 
 
 def _configuration(options: InstallOptions, rivals: Sequence[Service]) -> tuple[str | None, RunSettings]:
@@ -263,7 +264,7 @@ def _configuration(options: InstallOptions, rivals: Sequence[Service]) -> tuple[
     return None, config_file.check_config(config)
 
 
-def _controllable(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
+def _cards_to_control(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
     """The cards to control. Raises InputError or NotControllable."""
     controllable, reasons = split_controllable(select(cards.gpus, wanted))
     if not controllable:

@@ -9,6 +9,7 @@ from pathlib import Path
 from gpufan.errors import GpufanError
 from gpufan.service import config_file, manifest, root_copy
 from gpufan.service.disabled_unit import DisabledUnit
+from gpufan.service.file_content import write_content
 from gpufan.service.manifest import Manifest
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
 from gpufan.system import files
@@ -45,7 +46,7 @@ def uninstall(say: Say, *, purge: bool) -> bool:
     given_back = unit_properties(SERVICE, "Result")["Result"] == "success"
     say(f"stopped {SERVICE}; " + ("the driver controls the fans" if given_back else "`gpufan list` shows the fans"))
     for path, before in installed.files.items():
-        manifest.write_content(Path(path), before)
+        write_content(Path(path), before)
         say(f"removed {path}" if before is None else f"restored {path}")
     for folder in reversed(installed.folders):
         with suppress(OSError):  # it has other content

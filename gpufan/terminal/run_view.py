@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gpufan.daemon.publish import OpenView, View
+from gpufan.daemon.view import OpenView, View
 from gpufan.terminal.log import ChangeLog, log_to
 
 

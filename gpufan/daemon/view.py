@@ -1,0 +1,20 @@
+"""The protocol of a view, which shows a run to people. The views themselves are in `terminal/`."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from gpufan.core.snapshot import Snapshot
+
+
+class View(Protocol):
+    """Shows a run to people."""
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Show the next snapshot."""
+
+    def close(self) -> None:
+        """Show the rest, and stop."""
+
+
+OpenView = Callable[[str], View]
+"""Opens the view of a run with this title."""

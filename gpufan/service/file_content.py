@@ -1,0 +1,58 @@
+"""The content of a path as an install saves and restores it: text, other data, a symbolic link, or nothing."""
+
+from pathlib import Path
+
+import msgspec
+
+from gpufan.errors import GpufanError
+from gpufan.system import files
+
+
+class Special(msgspec.Struct, frozen=True):
+    """A symbolic link, or a file that is no text."""
+
+    link: str | None = None
+    data: bytes = b""
+
+
+Content = str | Special | None
+"""What is at a path: text, a `Special`, or nothing."""
+
+
+def read_content(path: Path) -> Content:
+    """The content of `path`, to be saved in the manifest. Raises GpufanError."""
+    if path.is_symlink():
+        return Special(link=str(path.readlink()))
+    data = files.read_if_exists(path)
+    if data is None:
+        return None
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return Special(data=data)
+
+
+def write_content(path: Path, content: Content) -> None:
+    """Write `content` to `path`, whose folder is created if need be; None removes the file. Raises GpufanError."""
+    if content is None:
+        files.remove(path)
+        return
+    create_folder(path.parent)
+    if isinstance(content, str):
+        files.replace(path, content.encode())
+    elif content.link is None:
+        files.replace(path, content.data)
+    else:
+        files.remove(path)
+        try:
+            path.symlink_to(content.link)
+        except OSError as error:
+            raise GpufanError(f"cannot link {path} to {content.link}: {error.strerror}") from error
+
+
+def create_folder(folder: Path) -> None:
+    """Create a folder and its parents, if need be. Raises GpufanError."""
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise GpufanError(f"cannot create {folder}: {error.strerror}") from error
