@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 
@@ -70,6 +70,13 @@ class FanReading(msgspec.Struct, frozen=True, gc=False):
     speed_rpm: _Integer | None = None
 
 
+class Sensed(NamedTuple):
+    """The part of a reading that every tick needs. None: it could not be read."""
+
+    temperature_c: float | None
+    power_w: float | None
+
+
 class Reading(msgspec.Struct, frozen=True):
     """One reading of a card."""
 
@@ -104,8 +111,14 @@ class Gpu(Protocol):
         Raises GpuLost; any other value that cannot be read is None in the result.
         """
 
+    def sense(self) -> Sensed:
+        """Read temperature and power only: the lean part of `read`. Raises GpuLost."""
+
     def observe(self) -> Reading:
         """Read the card as `read` does, but never start an X server for it. Raises GpuLost."""
+
+    def reopen(self) -> None:
+        """Drop the handle of the card, so that the next call opens it anew. Never fails."""
 
     def set_duty(self, duty_percent: int) -> None:
         """Put every fan of the card into manual mode and set it to `duty_percent`.
@@ -126,9 +139,17 @@ class Gpu(Protocol):
 class SingleBackend:
     """Base class of the cards that have no other backend to switch to."""
 
+    def sense(self: Gpu) -> Sensed:
+        """Temperature and power of a whole reading. Raises GpuLost."""
+        reading = self.read()
+        return Sensed(reading.temperature_c, reading.power_w)
+
     def observe(self: Gpu) -> Reading:
         """Read the card; nothing has to be started for it. Raises GpuLost."""
         return self.read()
+
+    def reopen(self) -> None:
+        """Do nothing: there is no handle."""
 
     def fall_back(self, reason: str) -> FallBack:
         """Do nothing: there is no other backend."""

@@ -6,7 +6,7 @@ until the control loop finds by reading back that they do not obey, and calls `f
 
 from dataclasses import replace
 
-from gpufan.core.gpu import FallBack, Gpu, GpuInfo, Reading
+from gpufan.core.gpu import FallBack, Gpu, GpuInfo, Reading, Sensed
 from gpufan.errors import DriverError, FansOutOfReach, GpuLost
 from gpufan.gpu.nvml import NvmlGpu, driver_reason
 from gpufan.gpu.x_server import SharedXServer
@@ -49,6 +49,15 @@ class AutoGpu:
             if not self._nvml_released:
                 raise
             return self._nvml.read()
+
+    def sense(self) -> Sensed:
+        """Read temperature and power. Raises GpuLost."""
+        return self._nvml.sense()
+
+    def reopen(self) -> None:
+        """Drop the handles of both backends."""
+        self._nvml.reopen()
+        self._x = None
 
     def observe(self) -> Reading:
         """Read the card through NVML, which needs no X server. Raises GpuLost."""

@@ -1,7 +1,8 @@
 """Threads for calls that may hang: a call with a time limit, and a writer that never blocks its caller."""
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from queue import Queue
 from typing import Generic, TypeVar
 
@@ -39,6 +40,24 @@ class BackgroundCall(Generic[T]):
 def call_with_timeout(timeout_s: float, call: Callable[[], T]) -> T:
     """Result of `call`. Raises what it raises, and NoAnswer if it takes longer than `timeout_s`."""
     return BackgroundCall(call).result(timeout_s)
+
+
+def call_all(timeout_s: float, calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
+    """Run `calls` at the same time; for each its result, or its error, which is NoAnswer after `timeout_s`.
+
+    A call that hangs delays the others not at all, and the caller by `timeout_s` once.
+    """
+    running = [BackgroundCall(call) for call in calls]
+    deadline_s = time.monotonic() + timeout_s
+    results: list[T | Exception] = []
+    for call in running:
+        try:
+            results.append(call.result(max(deadline_s - time.monotonic(), 0)))
+        except NoAnswer:
+            results.append(NoAnswer(f"no answer within {timeout_s:g} s"))
+        except Exception as error:  # it belongs to the caller, beside the results of the other calls
+            results.append(error)
+    return results
 
 
 class BackgroundWriter(Generic[T]):

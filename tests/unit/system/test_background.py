@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from gpufan.errors import NoAnswer
-from gpufan.system.background import BackgroundWriter, call_with_timeout
+from gpufan.system.background import BackgroundWriter, call_all, call_with_timeout
 
 LONG_S = 30
 """For calls that return at once; only a failing test waits this long."""
@@ -95,3 +95,14 @@ def test_after_the_first_error_no_more_items_are_written(error: Exception) -> No
     assert written == [1]
     assert not writer.busy
     writer.put(3)
+
+
+def test_calls_at_the_same_time_are_waited_for_once_and_answer_each_for_itself() -> None:
+    hang = threading.Event()
+    try:
+        first, second, third, fourth = call_all(0.1, [hang.wait, lambda: 7, hang.wait, lambda: 1 // 0])
+    finally:
+        hang.set()
+    assert isinstance(first, NoAnswer) and isinstance(third, NoAnswer)
+    assert second == 7
+    assert isinstance(fourth, ZeroDivisionError)
