@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from statistics import fmean
@@ -25,7 +26,7 @@ from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from tests.doubles import require
 
 DRIVER = "580.95"
-SOURCE = Path(__file__).with_name("nvml.c")
+SOURCES = [Path(__file__).with_name(name) for name in ("nvml.c", "call.h")]
 SONAME = "libnvidia-ml.so.1"
 FLAGS = ("-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", f"-Wl,-soname,{SONAME}")
 
@@ -65,14 +66,25 @@ change but the fan stands still."""
 
 # __slots__ makes a misspelt field an error rather than a new attribute.
 class Fan(ctypes.Structure):
-    """Speeds in percent. `target` is what was set, `driver_target` what the driver wants in auto."""
+    """Speeds in percent. `target` is what was set, `driver_target` what the driver wants in auto.
+
+    `floor`: the driver raises every lower target to it. `cap`: the speed ends there, whatever the target. `ramp`:
+    points per second; 0 is the ramp of the plant. `rpm_percent`: the true speed as a share of the reported one.
+    """
 
     __slots__ = ()
-    _fields_ = [(name, ctypes.c_int32) for name in ("speed", "target", "driver_target", "policy", "rpm", "stuck")]
+    _fields_ = [
+        *((name, ctypes.c_int32) for name in ("speed", "target", "driver_target", "policy", "rpm", "stuck")),
+        *((name, ctypes.c_int32) for name in ("floor", "cap", "ramp", "rpm_percent")),
+    ]
 
 
 class Card(ctypes.Structure):
-    """Temperatures in °C, duties in percent. With `by_hand` the test sets temperature and power, not the plant."""
+    """Temperatures in °C, duties in percent. With `by_hand` the test sets temperature and power, not the plant.
+
+    A card that is `absent` is not listed, and is lost for those who have it open. The next `odd_calls` of a kind return
+    `odd_error`; all calls of a kind return `error`.
+    """
 
     __slots__ = ()
     _fields_ = [
@@ -80,12 +92,17 @@ class Card(ctypes.Structure):
         ("pci", ctypes.c_char * 32),
         ("name", ctypes.c_char * 96),
         *((name, ctypes.c_int32) for name in ("fan_count", "min_duty", "max_duty", "slowdown", "shutdown", "maximum")),
-        *((name, ctypes.c_int32) for name in ("temperature", "power_mw", "power_limit_mw", "lost", "by_hand")),
+        *(
+            (name, ctypes.c_int32)
+            for name in ("temperature", "power_mw", "power_limit_mw", "lost", "by_hand", "absent")
+        ),
         ("throttle_reasons", ctypes.c_uint64),
         ("fans", Fan * FANS),
         ("error", ctypes.c_int32 * len(Kind)),
         ("delay_us", ctypes.c_int32 * len(Kind)),
         ("hang", ctypes.c_int32 * len(Kind)),
+        ("odd_calls", ctypes.c_int32 * len(Kind)),
+        ("odd_error", ctypes.c_int32 * len(Kind)),
         ("calls", ctypes.c_uint64 * len(Kind)),
     ]
 
@@ -100,7 +117,10 @@ class _Entry(ctypes.Structure):
 
 
 class Map(ctypes.Structure):
-    """The content of the shared file, as nvml.c declares it."""
+    """The content of the shared file, as call.h declares it.
+
+    With `list_at_init` NVML lists the cards that were present at nvmlInit, else those present now.
+    """
 
     __slots__ = ()
     _fields_ = [
@@ -108,6 +128,7 @@ class Map(ctypes.Structure):
         ("size", ctypes.c_uint32),
         ("driver", ctypes.c_char * 80),
         *((name, ctypes.c_int32) for name in ("card_count", "init_error", "not_permitted", "asks_capability")),
+        *((name, ctypes.c_int32) for name in ("list_at_init", "starts", "stale_error")),
         ("log_count", ctypes.c_uint64),
         ("cards", Card * CARDS),
         ("log", _Entry * LOG),
@@ -131,13 +152,15 @@ def build(driver: str = DRIVER, folder: Path | None = None) -> Path:
     numbers = [int(part) for part in driver.split(".")[:2]]
     define = f"-DDRIVER={numbers[0] * 1000 + numbers[1]}"
     if folder is None:
-        digest = hashlib.sha256(SOURCE.read_bytes() + " ".join((define, *FLAGS)).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(
+            b"".join(map(Path.read_bytes, SOURCES)) + " ".join((define, *FLAGS)).encode()
+        ).hexdigest()[:16]
         folder = Path(tempfile.gettempdir()) / f"gpufan-nvml-{os.getuid()}" / digest
         if (folder / SONAME).exists():
             return folder / SONAME
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f"{SONAME}.{os.getpid()}.{threading.get_ident()}"
-    command = [require("cc", "gcc"), *FLAGS, define, str(SOURCE), "-o", str(draft)]
+    command = [require("cc", "gcc"), *FLAGS, define, str(SOURCES[0]), "-o", str(draft)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     draft.replace(folder / SONAME)
@@ -153,15 +176,32 @@ def wait_for(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
         time.sleep(0.002)
 
 
+@dataclass
+class Rival:
+    """Another program that sets every fan of `card` to `percent` every `every_s` seconds."""
+
+    card: int
+    percent: int
+    every_s: float = 0.9
+    pid: int = 1
+    """Process number in the log."""
+    due_s: float = 0.0
+    """Time until the next set, s."""
+
+
 class NvmlDouble:
     """The cards of one machine behind NVML, in the shared file `folder`/nvml.
 
     `box` is the physics; the map is the truth about fans, and about everything else while no plant runs.
     """
 
+    rivals: list[Rival]
+    """Other programs that set fans while time passes."""
+
     def __init__(self, folder: Path, box: SimulatedBox | None = None, driver: str = DRIVER) -> None:
         self.box = box or SimulatedBox(PROFILES["dual-1080ti"], WORKLOADS["idle"])
         self.library = build(driver)
+        self._loaded = ctypes.CDLL(str(self.library))
         self.path = folder / "nvml"
         with self.path.open("w+b") as file:
             file.truncate(ctypes.sizeof(Map))
@@ -178,8 +218,10 @@ class NvmlDouble:
             card.power_limit_mw = round(gpu.plant.power_limit_w * 1000)
             for fan in card.fans:
                 fan.target = fan.speed = round(gpu.speed_percent)
+                fan.cap = fan.rpm_percent = 100
         # Not rounded: a slow ramp would never get to the next percent.
         self._speeds = [[gpu.speed_percent] * FANS for gpu in self.box.gpus]
+        self.rivals = []
         self._write()
         self.map.magic, self.map.size = MAGIC, ctypes.sizeof(Map)
 
@@ -191,7 +233,7 @@ class NvmlDouble:
     @contextmanager
     def install(self) -> Iterator["NvmlDouble"]:
         """Let the pynvml of this process use this double; at the end release every hung call."""
-        library = ctypes.CDLL(str(self.library))
+        library = self._loaded
         before = pynvml.nvmlLib, os.environ.get("GPUFAN_NVML_DOUBLE")
         _shut_down(library)
         _point_pynvml_at(library, str(self.path))
@@ -211,6 +253,25 @@ class NvmlDouble:
         """How often each kind of call was made on `card`, by all processes."""
         return dict(zip(Kind, self.cards[card].calls, strict=True))
 
+    def odd(self, card: int, kind: Kind, error: int, calls: int = 1) -> None:
+        """Let the next `calls` calls of `kind` on `card` return `error`."""
+        self.cards[card].odd_error[kind], self.cards[card].odd_calls[kind] = error, calls
+
+    def restart(
+        self, *, error: int = pynvml.NVML_ERROR_UNINITIALIZED, init_error: int = 0, manual: bool = False
+    ) -> None:
+        """Restart the driver: calls of every process return `error` until it shuts NVML down and initialises it anew.
+
+        That returns `init_error`, until the test sets `map.init_error` to 0. The fans are in auto afterwards, or stay
+        as they are if `manual`.
+        """
+        self.map.stale_error, self.map.init_error = error, init_error
+        self.map.starts += 1
+        if not manual:
+            for card in self.cards:
+                for fan in card.fans:
+                    fan.policy = AUTO
+
     def log(self) -> list[SetCall]:
         """The last 65536 calls to set a fan, in order."""
         found = []
@@ -227,19 +288,29 @@ class NvmlDouble:
         steps = max(math.ceil(seconds / 0.5), 1)
         for _ in range(steps):
             for gpu, card, speeds in zip(self.box.gpus, self.cards, self._speeds, strict=False):
-                ramp = gpu.plant.ramp_percent_per_s * seconds / steps
                 for i, fan in enumerate(card.fans):
+                    ramp = (fan.ramp or gpu.plant.ramp_percent_per_s) * seconds / steps
                     if round(speeds[i]) != fan.speed:
                         speeds[i] = fan.speed  # the test has set it
                     if fan.stuck != JAMS:
-                        target = fan.target if fan.policy == MANUAL else gpu.driver_percent
+                        target = min(fan.target if fan.policy == MANUAL else gpu.driver_percent, fan.cap)
                         speeds[i] += min(max(target - speeds[i], -ramp), ramp)
                     fan.speed = round(speeds[i])
                 # The plant has one air flow per card: the mean of its fans.
-                flow = fmean(speeds[: card.fan_count] or [gpu.driver_percent])
+                flows = [speed * fan.rpm_percent / 100 for speed, fan in zip(speeds, card.fans, strict=True)]
+                flow = fmean(flows[: card.fan_count] or [gpu.driver_percent])
                 gpu.speed_percent = gpu.manual_percent = flow
             self.box.advance(seconds / steps)
+            for rival in self.rivals:
+                self._let_set(rival, seconds / steps)
         self._write()
+
+    def _let_set(self, rival: Rival, seconds: float) -> None:
+        rival.due_s -= seconds
+        while rival.due_s <= 0:
+            rival.due_s += rival.every_s
+            for fan in range(self.cards[rival.card].fan_count):
+                self._loaded.rival_sets(ctypes.byref(self.map), rival.card, fan, rival.percent, rival.pid)
 
     @contextmanager
     def live(self, speed: float = 1.0) -> Iterator[None]:
@@ -266,7 +337,7 @@ class NvmlDouble:
         for gpu, card, speeds in zip(self.box.gpus, self.cards, self._speeds, strict=False):
             for fan, speed in zip(card.fans, speeds, strict=True):
                 fan.driver_target = round(gpu.driver_percent)
-                fan.rpm = round(speed / 100 * gpu.plant.full_scale_rpm)
+                fan.rpm = round(speed / 100 * gpu.plant.full_scale_rpm * fan.rpm_percent / 100)
             if card.by_hand:
                 continue
             reading = gpu.read()

@@ -3,125 +3,7 @@
  * Every call reads the map anew, so a test can lose, hang or overheat a card under a live daemon. No lock is held while a
  * call is delayed or hangs. DRIVER is the driver's major * 1000 + minor; what an older driver lacks is not compiled.
  */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <linux/capability.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
-#ifndef DRIVER
-#define DRIVER 580095
-#endif
-
-enum { SUCCESS, UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, NO_PERMISSION, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7,
-       DRIVER_NOT_LOADED = 9, GPU_IS_LOST = 15, VERSION_MISMATCH = 25 };
-enum { AUTO, MANUAL };
-
-/* From here to the end of Map: mirrored field by field in __init__.py. */
-enum { CARDS = 16, FANS = 4, LOG = 65536 };
-enum { HANDLE, DESCRIBE, FAN_COUNT, RANGE, THRESHOLD, TEMPERATURE, POWER, THROTTLE, GET_FAN, GET_TARGET, GET_POLICY, RPM,
-       SET_FAN, SET_DEFAULT, SET_POLICY, KINDS };
-enum { MOVES, IGNORES, JAMS }; /* stuck; that a jammed fan stands still is up to the plant */
-
-typedef _Atomic int32_t Int;
-typedef _Atomic uint64_t Count;
-
-typedef struct {
-    Int speed, target, driver_target, policy, rpm, stuck;
-} Fan;
-
-typedef struct {
-    char uuid[96], pci[32], name[96];
-    Int fan_count, min_duty, max_duty, slowdown, shutdown, maximum;
-    Int temperature, power_mw, power_limit_mw, lost, by_hand;
-    Count throttle_reasons;
-    Fan fans[FANS];
-    Int error[KINDS], delay_us[KINDS], hang[KINDS];
-    Count calls[KINDS];
-} Card;
-
-typedef struct {
-    Count number; /* from 1; written last, so that a reader knows that the entry is complete */
-    int64_t time_ns;
-    int32_t pid, card, fan, operation, value, result;
-} Entry;
-
-typedef struct {
-    uint32_t magic, size;
-    char driver[80];
-    Int card_count, init_error, not_permitted, asks_capability;
-    Count log_count;
-    Card cards[CARDS];
-    Entry log[LOG];
-} Map;
-
-#define MAGIC 0x314d564e /* NVM1 */
-
-typedef void *Handle; /* the card's index + 1: no pointer, so that a stale one is harmless */
-
-typedef struct {
-    Map *map;
-    Card *card;
-    Fan *fan;
-    int result;
-} Call;
-
-static Map *_Atomic current; /* NULL before nvmlInit */
-static unsigned users;
-static pthread_mutex_t users_lock = PTHREAD_MUTEX_INITIALIZER;
-
-/* ---- the way into every call ---- */
-
-static void nap(int64_t microseconds) {
-    struct timespec left = {microseconds / 1000000, microseconds % 1000000 * 1000};
-    while (nanosleep(&left, &left)) {
-    }
-}
-
-static Call enter(Handle device, int kind) {
-    Map *map = current;
-    if (!map)
-        return (Call){.result = UNINITIALIZED};
-    uintptr_t index = (uintptr_t)device - 1;
-    if (index >= (uintptr_t)map->card_count)
-        return (Call){.result = INVALID_ARGUMENT};
-    Card *card = &map->cards[index];
-    card->calls[kind]++;
-    while (card->hang[kind])
-        nap(1000);
-    if (card->delay_us[kind] > 0)
-        nap(card->delay_us[kind]);
-    return (Call){map, card, NULL, card->lost ? GPU_IS_LOST : card->error[kind]};
-}
-
-static Call enter_fan(Handle device, int kind, unsigned fan) {
-    Call c = enter(device, kind);
-    if (c.result)
-        return c;
-    unsigned count = c.card->fan_count;
-    if (fan < count && fan < FANS)
-        c.fan = &c.card->fans[fan];
-    else
-        c.result = count ? INVALID_ARGUMENT : NOT_SUPPORTED;
-    return c;
-}
-
-#define GIVE(entered, out, expression) \
-    do { \
-        Call c = entered; \
-        if (!c.result) \
-            *(out) = (expression); \
-        return c.result; \
-    } while (0)
+#include "call.h"
 
 static int copy(const char *text, char *buffer, unsigned length) {
     if (strlen(text) >= length)
@@ -151,8 +33,13 @@ static int init(void) {
     if (!users) {
         Map *map = open_map();
         result = map ? map->init_error : DRIVER_NOT_LOADED;
-        if (!result)
+        if (!result) {
+            start = map->starts;
+            listed = 0;
+            for (int slot = 0; slot < map->card_count; slot++)
+                listed |= !map->cards[slot].absent << slot;
             current = map;
+        }
     }
     users += !result;
     pthread_mutex_unlock(&users_lock);
@@ -186,14 +73,16 @@ const char *nvmlErrorString(int result) {
 }
 
 int nvmlSystemGetDriverVersion(char *version, unsigned length) {
-    Map *map = current;
-    return map ? copy(map->driver, version, length) : UNINITIALIZED;
+    int result;
+    Map *map = initialised(&result);
+    return map ? copy(map->driver, version, length) : result;
 }
 
 int nvmlSystemGetNVMLVersion(char *version, unsigned length) {
-    Map *map = current;
+    int result;
+    Map *map = initialised(&result);
     if (!map)
-        return UNINITIALIZED;
+        return result;
     char text[90];
     snprintf(text, sizeof text, "13.%s", map->driver);
     return copy(text, version, length);
@@ -214,42 +103,65 @@ static Address address(const char *text) {
     return a;
 }
 
-static int handle_of(unsigned index, Handle *device) {
-    Handle handle = (Handle)((uintptr_t)index + 1);
+/* Whether NVML lists the card in `slot`: as it is now, or as it was at nvmlInit. */
+static int is_listed(Map *map, int slot) {
+    return map->list_at_init ? listed >> slot & 1 : !map->cards[slot].absent;
+}
+
+static int handle_of(int slot, Handle *device) {
+    Handle handle = (Handle)((uintptr_t)start * SLOTS + slot + 1);
     GIVE(enter(handle, HANDLE), device, handle);
 }
 
 int nvmlDeviceGetCount_v2(unsigned *count) {
-    Map *map = current;
+    int result;
+    Map *map = initialised(&result);
     if (!map)
-        return UNINITIALIZED;
-    *count = map->card_count;
+        return result;
+    *count = 0;
+    for (int slot = 0; slot < map->card_count; slot++)
+        *count += is_listed(map, slot);
     return SUCCESS;
 }
 
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, Handle *device) { return handle_of(index, device); }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, Handle *device) {
+    int result;
+    Map *map = initialised(&result);
+    for (int slot = 0; map && slot < map->card_count; slot++)
+        if (is_listed(map, slot) && !index--)
+            return handle_of(slot, device);
+    return map ? INVALID_ARGUMENT : result;
+}
 
 int nvmlDeviceGetHandleByUUID(const char *uuid, Handle *device) {
-    Map *map = current;
-    for (int i = 0; map && i < map->card_count; i++)
-        if (!strcmp(map->cards[i].uuid, uuid))
-            return handle_of(i, device);
-    return map ? NOT_FOUND : UNINITIALIZED;
+    int result;
+    Map *map = initialised(&result);
+    for (int slot = 0; map && slot < map->card_count; slot++)
+        if (is_listed(map, slot) && !strcmp(map->cards[slot].uuid, uuid))
+            return handle_of(slot, device);
+    return map ? NOT_FOUND : result;
 }
 
 int nvmlDeviceGetHandleByPciBusId_v2(const char *pci, Handle *device) {
-    Map *map = current;
+    int result;
+    Map *map = initialised(&result);
     Address wanted = address(pci);
-    for (int i = 0; map && i < map->card_count; i++) {
-        Address has = address(map->cards[i].pci);
-        if (has.domain == wanted.domain && has.bus == wanted.bus && has.device == wanted.device)
-            return handle_of(i, device);
+    for (int slot = 0; map && slot < map->card_count; slot++) {
+        Address has = address(map->cards[slot].pci);
+        if (is_listed(map, slot) && has.domain == wanted.domain && has.bus == wanted.bus && has.device == wanted.device)
+            return handle_of(slot, device);
     }
-    return map ? NOT_FOUND : UNINITIALIZED;
+    return map ? NOT_FOUND : result;
 }
 
 int nvmlDeviceGetIndex(Handle device, unsigned *index) {
-    GIVE(enter(device, DESCRIBE), index, (unsigned)(c.card - c.map->cards));
+    Call c = enter(device, DESCRIBE);
+    if (c.result)
+        return c.result;
+    *index = 0;
+    for (int slot = 0; slot < c.card - c.map->cards; slot++)
+        *index += is_listed(c.map, slot);
+    return SUCCESS;
 }
 
 int nvmlDeviceGetUUID(Handle device, char *buffer, unsigned length) {
@@ -377,15 +289,13 @@ static Call enter_set(Handle device, int kind, unsigned fan) {
     return c;
 }
 
-static int leave_set(Call c, int kind, unsigned fan, int value) {
-    if (!c.card)
-        return c.result;
+static int write_log(Call c, int kind, int pid, unsigned fan, int value) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     uint64_t number = ++c.map->log_count;
     Entry *entry = &c.map->log[(number - 1) % LOG];
     entry->time_ns = now.tv_sec * 1000000000LL + now.tv_nsec;
-    entry->pid = getpid();
+    entry->pid = pid;
     entry->card = c.card - c.map->cards;
     entry->fan = fan;
     entry->operation = kind;
@@ -393,6 +303,24 @@ static int leave_set(Call c, int kind, unsigned fan, int value) {
     entry->result = c.result;
     entry->number = number;
     return c.result;
+}
+
+static int leave_set(Call c, int kind, unsigned fan, int value) {
+    return c.card ? write_log(c, kind, getpid(), fan, value) : c.result;
+}
+
+static void move(Fan *fan, int percent) {
+    if (fan->stuck == IGNORES)
+        return;
+    fan->target = percent < fan->floor ? fan->floor : percent;
+    fan->policy = MANUAL;
+}
+
+/* What another program, `pid`, does: it sets a fan of the card in `slot`. Not NVML; Python calls it with its own map. */
+void rival_sets(Map *map, int slot, unsigned fan, int percent, int pid) {
+    Call c = {map, &map->cards[slot], &map->cards[slot].fans[fan], SUCCESS};
+    move(c.fan, percent);
+    write_log(c, SET_FAN, pid, fan, percent);
 }
 
 int nvmlDeviceGetMinMaxFanSpeed(Handle device, unsigned *least, unsigned *most) {
@@ -408,10 +336,8 @@ int nvmlDeviceSetFanSpeed_v2(Handle device, unsigned fan, unsigned percent) {
     Call c = enter_set(device, SET_FAN, fan);
     if (!c.result && (percent < (unsigned)c.card->min_duty || percent > (unsigned)c.card->max_duty))
         c.result = INVALID_ARGUMENT;
-    if (!c.result && c.fan->stuck != IGNORES) {
-        c.fan->target = percent;
-        c.fan->policy = MANUAL;
-    }
+    if (!c.result)
+        move(c.fan, percent);
     return leave_set(c, SET_FAN, fan, percent);
 }
 
