@@ -55,7 +55,7 @@ def install_service(
 ) -> None:
     """Control the fans from boot on, with a systemd service.
 
-    Tests the fans first, then shows the changes and asks. `gpufan uninstall-service` reverts them.
+    Shows the changes and asks. Tests the fans before it changes anything else. `gpufan uninstall-service` reverts all.
     """
     companions = {"history": history, "exporter": exporter}
     wanted = InstallOptions(
