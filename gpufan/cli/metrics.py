@@ -36,9 +36,9 @@ def _address(text: str) -> tuple[str, int]:
 @click.option("--once", is_flag=True, help="Write the file once, and end.")
 @options.runtime_dir
 def exporter(listen: tuple[str, int], textfile: Path | None, every_s: float, once: bool, runtime_dir: Path) -> None:
-    """Serve what the running gpufan does to Prometheus: temperatures, duties, states, errors.
+    """Serve temperatures, duties, states and errors of the running gpufan as metrics for Prometheus.
 
-    It only reads the snapshot of gpufan, needs no rights, and goes on when gpufan restarts.
+    The exporter only reads the snapshot of gpufan. It needs no rights, and keeps running when gpufan restarts.
     """
     if textfile is None:
         options.refuse(["every_s", "once"], "goes with --textfile: add that, or leave it out")

@@ -61,7 +61,7 @@ DEFAULTS = RunKeys(**_CARD_DEFAULTS, gpus=(), backend="auto", interval_s=1.0, dr
 """The built-in settings. None here means that there is none; `UNSET` says what happens then."""
 
 EXAMPLES = msgspec.structs.replace(DEFAULTS, target_c=78.0, min_duty_percent=30, display=":0", duration_s=3600.0)
-"""A value for every key: the built-in setting, or else an example."""
+"""A value for every key: the built-in setting, or an example if there is none."""
 
 _COMMAND_LINE_ONLY = ("simulate", "workload", "time_scale", "record", "runtime_dir", "config", "debug")
 """Options of `run` that a file must not set: they would turn a service into a simulation, or hide its state."""
@@ -70,7 +70,7 @@ _K = TypeVar("_K", bound=CardKeys)
 
 
 def parse(text: bytes) -> tuple[RunKeys, tuple[CardTable, ...]]:
-    """Read the text of a file. Raises InputError, which names the key or line and says what is allowed."""
+    """Parse the text of a settings file. Raises InputError that names the key or line, and the allowed values."""
     try:
         content = msgspec.toml.decode(text)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:  # the latter two: not UTF-8, absurd nesting
@@ -104,7 +104,7 @@ def limits(key: str) -> tuple[Any, Any]:
 
 
 def about(key: str) -> str:
-    """What `key` means, and its bounds, as text without line breaks."""
+    """Explain `key` and its bounds in one line of text."""
     return ABOUT[key] + (f" From {_bounds(key)}." if key in _numbers() else "")
 
 
@@ -142,7 +142,7 @@ def _read(keys: type[_K], table: Mapping[str, Any], where: str) -> _K:
 
 
 def _unknown(keys: type[CardKeys], key: str) -> str:
-    """What is wrong with `key`, which is none of `keys`."""
+    """Explain why `key`, which is not in `keys`, cannot be used."""
     if key in _COMMAND_LINE_ONLY:
         return f"{key} is only an option of the command line, --{key.replace('_', '-')}"
     if key == "match":
@@ -157,7 +157,7 @@ def _unknown(keys: type[CardKeys], key: str) -> str:
 
 
 def _expected(key: str) -> str:
-    """What may be written after `key =`, in words."""
+    """Describe the values that `key` accepts."""
     if key in EXPECTED:
         return EXPECTED[key]
     if key not in _numbers():
@@ -173,7 +173,7 @@ def _bounds(key: str) -> str:
 
 @cache
 def _numbers() -> dict[str, Any]:
-    """What msgspec knows of each key that takes a number: its type and its bounds."""
+    """The msgspec type of each key that takes a number, which has its bounds."""
     struct: Any = msgspec.inspect.type_info(RunKeys)
     kinds = msgspec.inspect.IntType, msgspec.inspect.FloatType
     return {field.name: kind for field in struct.fields for kind in field.type.types if isinstance(kind, kinds)}

@@ -77,7 +77,7 @@ class Settings:
         return RunSettings(tuple(str(name) for name in gpus), *others)
 
     def unmatched_tables(self, cards: Sequence[GpuInfo]) -> list[str]:
-        """A line for each table and each neighbour that matches none of `cards`."""
+        """A warning for each table, and for each name of a neighbour, that matches none of `cards`."""
         names = [(f"[[gpu]] {number}: match =", table.match) for number, table in enumerate(self.tables, 1)]
         neighbours = [name for keys in (self.file, *self.tables) for name in keys.neighbours or ()]
         return [
@@ -98,7 +98,7 @@ class Source:
     options: RunKeys = NOTHING
 
     def read(self) -> Settings:
-        """Read the file, if there is one. Raises InputError, which names file and key and says what is allowed."""
+        """Read the file, if there is one. Raises InputError that names file and key, and the allowed values."""
         if self.path is None:
             return Settings(options=self.options)
         try:

@@ -96,7 +96,7 @@ class Load:
 
     @property
     def new(self) -> bool:
-        """Whether too few pauses were seen to know how long they last."""
+        """Whether fewer than three pauses were seen, so that their usual length is unknown."""
         return len(self._pauses_s) < 3
 
     @property

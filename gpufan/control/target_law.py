@@ -38,7 +38,7 @@ def for_neighbours(duties_percent: Iterable[int], highest_percent: int) -> float
 
 
 def _worth_s(duty_percent: float) -> float:
-    """How long a duty must be enough so that falling to it pays, s."""
+    """A fall to a duty pays only if that duty is enough for this time, s."""
     return TUNABLES.worth_s / (max(duty_percent, 1.0) / 100) ** 4
 
 
@@ -53,7 +53,10 @@ def _bins_worth(duty_percent: float) -> int:
 
 
 def _least(low: float, high: float, is_enough: Callable[[float], bool]) -> float:
-    """The lowest duty that is enough, if all above it are; `high` if none is."""
+    """Bisect for the lowest duty from `low` to `high` for which `is_enough` holds; `high` if it holds for none.
+
+    Requires that every duty above one that is enough is enough too.
+    """
     if is_enough(low):
         return low
     while high - low > 0.4:
@@ -278,7 +281,7 @@ class TargetLaw:
         return self._saturated_s >= TUNABLES.saturated_s
 
     def _count_saturated(self, elapsed_s: float, temperature_c: float, speed_percent: float | None) -> None:
-        """Count the seconds for which full speed has not been enough."""
+        """Add `elapsed_s` to the time at full speed and above the target; any other reading sets that time to 0."""
         high = self._limits[1]
         hot = temperature_c > self._target_c + TUNABLES.floor_from_c and self.local_demand_percent >= high
         slow = speed_percent is not None and speed_percent < high - TUNABLES.slow_fan_percent

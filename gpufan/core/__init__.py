@@ -1,1 +1,1 @@
-"""Values that every room speaks: curves, PCI addresses, readings, card settings, snapshots. No I/O."""
+"""Values that all packages share: curves, PCI addresses, readings, card settings, snapshots. No I/O."""

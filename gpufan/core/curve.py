@@ -1,4 +1,4 @@
-"""Curve: the breakpoints of duty over temperature that a person writes down, and the line between them."""
+"""The fan curve: breakpoints of duty over temperature, and straight lines between them."""
 
 import math
 from bisect import bisect_right
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from gpufan.errors import InputError
 
 MAX_TEMPERATURE_C = 110
-"""No NVIDIA card runs on past this; a breakpoint above it is a typing error."""
+"""No NVIDIA card runs at a higher temperature, °C. A breakpoint above it is a typing error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
     """Duty in percent over temperature in °C: linear between breakpoints, flat outside them.
 
-    A duty of None stands for `auto`: from its temperature up to the next breakpoint the fan is the driver's. It may
-    stand only at the first breakpoint, before one with a number.
+    A duty of None stands for `auto`: below the next breakpoint the driver controls the fan. Only the first breakpoint
+    may be `auto`, and the next must have a number.
 
     >>> curve = Curve.parse("50:30, 70:50, 80:100")
     >>> curve.duty_at(60), curve.duty_at(20), curve.duty_at(95)
@@ -54,7 +54,7 @@ class Curve:
         return next(duty for _, duty in self.points if duty is not None)
 
     def duty_at(self, temperature_c: float) -> float | None:
-        """Duty in percent, or None where the curve leaves the fan to the driver. NaN counts as hot."""
+        """Duty in percent; None if the curve leaves the fan to the driver. NaN gives the highest duty."""
         points = self.points
         if not temperature_c < points[-1][0]:
             return points[-1][1]
@@ -76,7 +76,7 @@ def _temperature(point: tuple[float, float | None]) -> float:
 
 
 def _digits(value: float) -> str:
-    """As short as it can be read back exactly."""
+    """The shortest text that parses to exactly the same number."""
     return repr(float(value)).removesuffix(".0")
 
 

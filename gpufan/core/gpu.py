@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple, Protocol
 import msgspec
 
 ASSUMED_DUTY_RANGE = (30, 100)
-"""For a card that does not report its range, percent: the lowest duty of consumer cards is 23 to 30 %."""
+"""The range of a card that does not report one, percent. The lowest duty of consumer cards is 23 to 30 %."""
 
 NO_FAN = "it has no fan of its own that the driver knows of"
 """The `uncontrollable_reason` of a card without fans."""
@@ -15,13 +15,13 @@ NO_FAN = "it has no fan of its own that the driver knows of"
 
 @dataclass(frozen=True, slots=True)
 class GpuInfo:
-    """The properties of a card, which do not change while it is open."""
+    """The properties of a card. They do not change while the card is open."""
 
     uuid: str
     pci: str
     """PCI address as NVML prints it, hexadecimal: `00000000:0A:00.0`."""
     index: int
-    """NVML's index; for people only, since it can change with a reboot."""
+    """NVML's index of the card. It may change at a reboot, so it is for people only."""
     name: str
     fan_count: int
     duty_range: tuple[int, int]
@@ -50,7 +50,7 @@ class Throttle(str, Enum):
     POWER_BRAKE = "power-brake"
     """An external signal, for example from the power supply."""
     HARDWARE = "hardware"
-    """Heat or power: the card does not say which."""
+    """Heat or power: the card does not report which of them."""
     POWER_CAP = "power-cap"
     """The power limit, which a busy card reaches in normal operation."""
     NONE = "none"
@@ -61,7 +61,7 @@ _Integer = Annotated[int, msgspec.Meta(ge=-(2**32), le=2**32)]
 
 
 class FanReading(msgspec.Struct, frozen=True, gc=False):
-    """One fan, read back. A value that the driver does not report is None."""
+    """The state of one fan that was read back. A value that the driver does not report is None."""
 
     speed_percent: _Integer | None
     target_percent: _Integer | None
@@ -85,7 +85,7 @@ class Reading(msgspec.Struct, frozen=True):
     power_w: float | None
     fans: tuple[FanReading, ...]
     throttle: Throttle | None = None
-    """The most serious reason; None if the card does not report it."""
+    """The most serious reason for lower clocks; None if the card does not report it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +95,20 @@ class FallBack:
     switched: bool
     """Whether the fans are set through another backend from now on."""
     x_error: str = ""
-    """Why the fans cannot be set over X; empty if that was not tried, or works. Text for people."""
+    """Why the fans cannot be set over X; empty if they can, or if that was not tried. Text for people."""
 
 
 class Gpu(Protocol):
-    """One card. A call may block for ever if the hardware does; each card is used by one thread at a time."""
+    """One card. If the hardware hangs, a call may block for ever. Only one thread uses a card at a time."""
 
     @property
     def info(self) -> GpuInfo:
-        """The properties of the card; the same object as long as they are the same."""
+        """The properties of the card. The object is replaced only when a property changes."""
 
     def read(self) -> Reading:
         """Read temperature, power and fans.
 
-        Raises GpuLost; any other value that cannot be read is None in the result.
+        Raises GpuLost if the card does not answer. A value that cannot be read is None.
         """
 
     def sense(self) -> Sensed:
@@ -123,7 +123,7 @@ class Gpu(Protocol):
     def set_duty(self, duty_percent: int) -> None:
         """Put every fan of the card into manual mode and set it to `duty_percent`.
 
-        Raises GpuError, GpuLost or NoPermission. Success is proven by reading back only.
+        Raises GpuError, GpuLost or NoPermission. Only reading back proves that the fans obey.
         """
 
     def release(self) -> None:
@@ -133,7 +133,7 @@ class Gpu(Protocol):
         """
 
     def fall_back(self, reason: str) -> FallBack:
-        """Switch to another backend, because the fans do not obey: `reason`. May wait for an X server to start."""
+        """Switch to another backend because the fans do not obey (`reason`). May wait for an X server to start."""
 
 
 class SingleBackend:

@@ -74,17 +74,17 @@ class PciAddress:
 
     @property
     def nvml(self) -> str:
-        """As NVML prints it: hexadecimal, upper case, eight digits of domain."""
+        """The address as NVML prints it: hexadecimal, upper case, eight digits of domain."""
         return f"{self.domain:08X}:{self.bus:02X}:{self.device:02X}.{self.function}"
 
     @property
     def lspci(self) -> str:
-        """As `lspci -D` and sysfs print it: hexadecimal, lower case."""
+        """The address as `lspci -D` and sysfs print it: hexadecimal, lower case."""
         return f"{self.domain:04x}:{self.bus:02x}:{self.device:02x}.{self.function}"
 
     @property
     def xorg(self) -> str:
-        """As BusID in xorg.conf: decimal, the domain only if it is not 0."""
+        """The address as a BusID of xorg.conf: decimal, with the domain only if it is not 0."""
         domain = f"@{self.domain}" if self.domain else ""
         return f"PCI:{self.bus}{domain}:{self.device}:{self.function}"
 

@@ -1,4 +1,4 @@
-"""Why a card's fans do what they do: who controls them, the cause, its numbers. `sentences.py` makes text of these."""
+"""Who controls the fans of a card, and why: causes and their numbers. `sentences.py` turns them into text."""
 
 from enum import Enum
 from typing import Annotated
@@ -15,7 +15,7 @@ class Control(str, Enum):
 
     OURS = "ours"
     DRIVER = "driver"
-    """The driver, by intent: the curve says auto, a dry run, or a card whose fans cannot be set."""
+    """The driver, as intended: the curve says auto, this is a dry run, or the fans cannot be set."""
     RELEASED = "released"
     """The driver, after a fault."""
     LOST = "lost"
@@ -23,15 +23,15 @@ class Control(str, Enum):
 
 
 class Group(str, Enum):
-    """Classes of causes, for colours, metrics and the history."""
+    """Groups of causes, for colours, metrics and the history."""
 
     START = "start"
     CURVE = "curve"
     TARGET = "target"
     HOLD = "hold"
-    """The duty is higher than needed now, so that the fans stay calm."""
+    """The duty is higher than needed now, so that the fans change speed less often."""
     HOT = "hot"
-    """Feedback above the target."""
+    """The card is warmer than the target."""
     NEIGHBOUR = "neighbour"
     LIMIT = "limit"
     AUTO = "auto"
@@ -44,12 +44,12 @@ class Group(str, Enum):
 
 
 class Cause(str, Enum):
-    """The cause of a card's duty, or of having none. In brackets: the numbers of `Reason` that belong to it."""
+    """Why a card has its duty, or none. In brackets: the fields of `Reason` that belong to the cause."""
 
     group: Group
 
     def __new__(cls, value: str, group: Group) -> "Cause":
-        """A cause with its class."""
+        """A cause with its group."""
         member = str.__new__(cls, value)
         member._value_, member.group = value, group
         return member
@@ -58,7 +58,7 @@ class Cause(str, Enum):
     """The card has not been read yet."""
 
     CURVE = "curve", Group.CURVE
-    """The duty is the curve's [curve_percent]."""
+    """The duty is on the curve [curve_percent]."""
     CURVE_MINIMUM = "curve-minimum", Group.LIMIT
     """The curve is below the lowest duty of the card [curve_percent, limit_percent]."""
     CURVE_MAXIMUM = "curve-maximum", Group.LIMIT
@@ -70,7 +70,7 @@ class Cause(str, Enum):
     COOLING = "cooling", Group.HOLD
     """The card has not been cool for long enough to slow the fans down [curve_percent, seconds]."""
     SMALL_CHANGE = "small-change", Group.HOLD
-    """The curve is less than the smallest change away [curve_percent, change_percent]."""
+    """The change to the duty on the curve would be too small [curve_percent, change_percent]."""
     AUTO = "auto", Group.AUTO
     """The curve leaves the fans to the driver [limit_c]."""
 
@@ -110,11 +110,11 @@ class Cause(str, Enum):
     FAN_RELEASED = "fan-released", Group.FAULT
     """Another program gave a fan back to the driver [fan]."""
     OTHER_TARGET = "other-target", Group.FAULT
-    """A fan has another target than was set [fan, found_percent, set_percent]."""
+    """The target of a fan differs from the duty that was set [fan, found_percent, set_percent]."""
     FAN_SLOW = "fan-slow", Group.FAULT
     """A fan does not reach its target [fan, found_percent, set_percent, seconds]."""
     FAN_FAST = "fan-fast", Group.FAULT
-    """The driver runs a fan faster than was set [fan, found_percent]."""
+    """The driver runs a fan faster than the duty that was set [fan, found_percent]."""
     REFUSED = "refused", Group.FAULT
     """The driver refused to set the fans [message]."""
     LOST = "lost", Group.LOST
@@ -141,13 +141,13 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     cause: Cause
     temperature_c: _Number = None
     limit_c: _Number = None
-    """The temperature that is held, or below which the driver has the fans, °C."""
+    """The target; or the temperature below which the driver controls the fans. °C."""
     difference_c: _Number = None
     power_w: _Number = None
     curve_percent: _Integer = None
-    """The duty on the curve; None where the curve says auto."""
+    """The duty on the curve; None if the curve says auto."""
     needed_percent: _Number = None
-    """The duty that would hold the target at this power for ever; over 100 where no duty does."""
+    """The duty that would hold the target if this power lasted for ever; over 100 if no duty can."""
     change_percent: _Integer = None
     limit_percent: _Integer = None
     fan: _Integer = None
@@ -155,8 +155,8 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     set_percent: _Integer = None
     seconds: _Number = None
     tick: _Integer = None
-    """Number of this bad reading in a row."""
+    """How many readings in a row were bad so far."""
     ticks: _Integer = None
-    """Number of readings in a row after which the temperature counts as lost, or as valid again."""
+    """How many readings in a row make the temperature count as lost, or as valid again."""
     message: str = ""
-    """The driver's words."""
+    """The error message of the driver, or why the fans cannot be set."""

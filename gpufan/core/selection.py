@@ -1,4 +1,4 @@
-"""Which cards a name stands for, and which of them can be controlled."""
+"""Select cards by name, and separate those whose fans can be set."""
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -14,7 +14,7 @@ G = TypeVar("G", bound=Gpu)
 def select(gpus: Sequence[G], names: Iterable[str], names_from: str = "--gpu") -> list[G]:
     """The cards that match one of `names`, in the order of `gpus`; all cards if there are no names.
 
-    Raises InputError for a name that matches no card; `names_from` says in its message where the name is from.
+    Raises InputError for a name that matches no card. `names_from` is the option or key of the names, for the message.
     """
     names = list(names)
     for name in names:
@@ -25,7 +25,10 @@ def select(gpus: Sequence[G], names: Iterable[str], names_from: str = "--gpu") -
 
 
 def matches(info: GpuInfo, text: str) -> bool:
-    """Whether `text` names the card: UUID or its beginning, PCI address, index, or part of the name with * and ?."""
+    """Whether `text` is the UUID of the card or its beginning, its PCI address, its index, or part of its name.
+
+    In a name, * matches any letters and ? any letter.
+    """
     text = text.strip()
     if text.isdecimal() and len(text) < 10:
         return info.index == int(text)
@@ -37,12 +40,12 @@ def matches(info: GpuInfo, text: str) -> bool:
     except InputError:
         pattern = text.lower().replace("[", "[[]")
         return bool(text) and fnmatchcase(info.name.lower(), f"*{pattern}*")
-    # The address of a card that does not answer, or that was recorded, is unknown.
+    # A card that does not answer, or that comes from a recording, may have no address.
     return bool(info.pci) and address == PciAddress.parse(info.pci)
 
 
 def split_controllable(gpus: Sequence[G]) -> tuple[list[G], list[str]]:
-    """The cards whose fans can be set; and a line for each other card: its label, and why not."""
+    """The cards whose fans can be set, and for each other card a line with its label and the reason."""
     controllable = [gpu for gpu in gpus if gpu.info.uncontrollable_reason is None]
     others = [gpu.info for gpu in gpus if gpu.info.uncontrollable_reason is not None]
     return controllable, [f"{info.label}: {info.uncontrollable_reason}" for info in others]

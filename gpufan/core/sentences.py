@@ -1,4 +1,4 @@
-"""English for people: the one place where causes, states and times become text."""
+"""Turns causes, states and times into English text for people. No other module does."""
 
 from gpufan.core.reasons import Cause, Control, Reason, Remedy
 from gpufan.core.snapshot import GpuState
@@ -41,7 +41,7 @@ _SENTENCES = {
 
 
 def reason_sentence(reason: Reason) -> str:
-    """The cause with its numbers and units.
+    """Describe a cause with its numbers and units.
 
     >>> reason_sentence(Reason(Cause.BELOW_TARGET, power_w=230, needed_percent=86, limit_c=78, change_percent=-9,
     ...     difference_c=1))
@@ -75,7 +75,7 @@ def _change(percent: int) -> str:
 
 
 def state_sentence(gpu: GpuState) -> str:
-    """Why the fans of a card do what they do, what is wrong with them, and what gpufan does about it."""
+    """Explain the duty of a card, a fault of its fans, and what gpufan does about the fault."""
     parts = [reason_sentence(gpu.reason)]
     if gpu.control is Control.RELEASED:
         if gpu.release_error:
@@ -95,25 +95,25 @@ def state_sentence(gpu: GpuState) -> str:
 
 
 def refused_settings(reload_refused: str) -> str:
-    """Why a reload changed nothing."""
+    """Explain why a reload changed nothing."""
     return f"settings not reloaded, the old ones stay: {reload_refused}"
 
 
 def duty_text(gpu: GpuState) -> str:
-    """`62 %`, `auto` while the driver decides, `lost`."""
+    """The duty as text: `62 %`; `auto` while the driver decides; `lost` if the card does not answer."""
     if gpu.control is Control.LOST:
         return "lost"
     return "auto" if gpu.duty_percent is None else f"{gpu.duty_percent} %"
 
 
 def card_line(gpu: GpuState) -> str:
-    """The state in one line: `0 GTX 1080 Ti: 62 % at 74 °C: the curve gives 62 %`."""
+    """The state of a card in one line: `0 GTX 1080 Ti: 62 % at 74 °C: the curve gives 62 %`."""
     at = "" if gpu.temperature_c is None else f" at {gpu.temperature_c:g} °C"
     return f"{gpu.label}: {duty_text(gpu)}{at}: {state_sentence(gpu)}"
 
 
 def notes(gpu: GpuState) -> list[str]:
-    """Faults since the start: `read back wrong 3 times`, `errors 4`, `throttled by heat 0:01:05`."""
+    """Describe faults since the start: `read back wrong 3 times`, `errors 4`, `throttled by heat 0:01:05`."""
     found = []
     if gpu.overrides:
         found.append(f"read back wrong {gpu.overrides} times")

@@ -1,4 +1,4 @@
-"""What the daemon publishes after every tick: the state of each card, and of the run."""
+"""The snapshot that the daemon publishes after every tick: the state of each card, and of the run."""
 
 from typing import Annotated
 
@@ -9,14 +9,14 @@ from gpufan.core.gpu import FanReading
 from gpufan.core.reasons import Control, Reason, Remedy
 
 FORMAT = 2
-"""Raised when a field changes its meaning or is removed. A new optional field does not raise it."""
+"""Increased when a field changes its meaning or is removed, but not for a new optional field."""
 
 _Time = Annotated[float, Meta(ge=0, lt=1e10)]
 """Seconds since the epoch, or a duration in seconds."""
 
 _Count = Annotated[int, Meta(ge=0, le=10**12)]
 _Measured = Annotated[float, Meta(ge=-1e12, le=1e12)] | None
-"""The bounds exceed what any card reports, so that readers of a snapshot can calculate with its values."""
+"""No card reports a value outside the bounds. Any value within them is safe to calculate with."""
 
 
 class Errors(msgspec.Struct, frozen=True, gc=False):
@@ -27,7 +27,7 @@ class Errors(msgspec.Struct, frozen=True, gc=False):
     unreadable: _Count = 0
     """Readings without a temperature."""
     lost: _Count = 0
-    """Times that the card did not answer."""
+    """How many times the card did not answer."""
     not_given_back: _Count = 0
     """Failed attempts to give the fans back."""
 
@@ -44,42 +44,42 @@ class GpuState(msgspec.Struct, frozen=True):
     temperature_c: _Measured
     power_w: _Measured
     duty_percent: _Count | None
-    """The duty set, percent; None while the driver decides."""
+    """The duty that gpufan sets, percent; None while the driver decides."""
     fans: tuple[FanReading, ...]
     reason: Reason
-    """Why this duty; in control `released`, `lost`: why gpufan does not control the fans."""
+    """Why the card has this duty. If `control` is `released` or `lost`: why gpufan does not control the fans."""
     overrides: _Count
-    """How often the fans were read back other than set, and were set again."""
+    """How often the fans that were read back differed from the duty set, so that they were set again."""
     errors: _Count
     """The sum of `errors_by_kind`."""
     fault: Reason | None = None
-    """How the fans that were read back differ from what was set; None where they do not."""
+    """How the fans that were read back differ from the duty set; None if they do not."""
     remedy: Remedy | None = None
-    """What gpufan does about it; None where nothing needs doing."""
+    """What gpufan does about the fault; None if nothing needs to be done."""
     retry_after_s: _Measured = None
     """Seconds until the next try, with `Remedy.RETRY`."""
     x_error: str = ""
-    """Why the fans cannot be set over X, where that was tried."""
+    """Why the fans cannot be set over X; empty if they can, or if that was not tried."""
     release_error: str = ""
-    """Why the fans could not be given back to the driver, where that failed."""
+    """Why the fans could not be given back to the driver; empty if that did not fail."""
     tick_age_s: float = 0.0
     """Seconds since the last tick of this card."""
     backend_reason: str = ""
-    """Why this backend and not NVML; empty for NVML."""
+    """Why the fans are not set through NVML; empty if they are."""
     name: str = ""
     """Model of the card, as the driver calls it."""
     slowdown_c: int | None = None
-    """Temperature at which the card slows itself down, °C; None where it does not say."""
+    """Temperature at which the card slows itself down, °C; None if the card does not report it."""
     settings: str = ""
-    """What the fans follow, for people: `curve 50:30,83:100`, or `target 78 °C`."""
+    """The curve or target that the fans follow, for people: `curve 50:30,83:100`, or `target 78 °C`."""
     target_c: _Measured = None
-    """The temperature that is held, °C; None where the fans follow a curve."""
+    """The temperature that is held, °C; None if the fans follow a curve."""
     throttle: str | None = None
-    """What lowers the card's clocks: a value of `gpu.Throttle`; None if it does not report it."""
+    """Why the card lowers its clocks: a value of `gpu.Throttle`; None if the card does not report it."""
     throttled_s: _Time = 0.0
     """Seconds since the start in which heat has lowered the clocks."""
     fail_safe_s: _Time = 0.0
-    """Seconds since the start in the fail-safe: the temperature was in doubt."""
+    """Seconds since the start in which the temperature was in doubt, so that the fail-safe was active."""
     errors_by_kind: Errors = Errors()
 
 
@@ -97,10 +97,10 @@ class Snapshot(msgspec.Struct, frozen=True):
     simulated_s: _Time | None = None
     """Simulated seconds since the start; None for real cards."""
     reload_refused: str | None = None
-    """Why the settings of the last reload were refused; None where they were accepted."""
+    """Why the settings of the last reload were refused; None if they were accepted."""
     started_s: _Time | None = None
     """When the run began, seconds since the epoch."""
     clock_steps: _Count = 0
     """How often the wall clock was set since the start."""
     clock_step_s: Annotated[float, Meta(ge=-1e10, le=1e10)] = 0.0
-    """The last change of the wall clock, s; negative where it was set back."""
+    """The last change of the wall clock, s; negative if it was set back."""

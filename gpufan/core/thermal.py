@@ -1,14 +1,14 @@
 """The physics of a card cooled by air: its thermal resistance, how it warms up, and how loud its fans are.
 
-Formulas only, each in this one place. The constants of a card are in `gpufan.gpu.simulated` (the card as it is) and in
-`gpufan.control.card_model` (the card as the target law knows it).
+Formulas only, each in this one place. The constants of a card are in `gpufan.gpu.simulated` (the simulated card) and in
+`gpufan.control.card_model` (the estimate of the target law).
 """
 
 import math
 from collections.abc import Iterable
 
 SOUND_EXPONENT = 5
-"""The sound power of a fan grows with this power of its speed.
+"""The sound power of a fan is proportional to its speed raised to this exponent.
 
 Least squares over the three measurements named at `sound_db` gives 5.05.
 """
@@ -33,7 +33,7 @@ def thermal_resistance(floor: float, flow: float, exponent: float, speed: float)
 
 
 def speed_for_resistance(floor: float, flow: float, exponent: float, resistance: float) -> float:
-    """Speed at which `thermal_resistance` is `resistance` K/W; infinite where no air flow is enough.
+    """Speed at which `thermal_resistance` is `resistance` K/W; infinite if no air flow is enough.
 
     >>> round(speed_for_resistance(0.08, 0.108, 0.8, 0.268), 2)
     0.5
@@ -42,7 +42,7 @@ def speed_for_resistance(floor: float, flow: float, exponent: float, resistance:
 
 
 def remaining_share(seconds: float, time_constant_s: float) -> float:
-    """Share of a difference that is left after `seconds`, 0..1, where it falls by a factor of e in `time_constant_s`.
+    """Share of a temperature difference that is left after `seconds`, 0..1: e^(-seconds / time_constant_s).
 
     The time constant of a heatsink is its resistance (K/W) times its heat capacity (J/K).
     """
@@ -50,9 +50,9 @@ def remaining_share(seconds: float, time_constant_s: float) -> float:
 
 
 def approach(value: float, end: float, remaining: float) -> float:
-    """Value of a first-order node that started at `value` and moves towards a constant `end`.
+    """Temperature after a time step, which starts at `value` and approaches a constant `end` exponentially.
 
-    `remaining` is the `remaining_share` of the time step. The result is exact, so a step of any length is stable.
+    `remaining` is the `remaining_share` of the step. The result is exact, so a step of any length is stable.
 
     >>> approach(20, 80, 0.25)
     65.0
@@ -70,7 +70,7 @@ def sound_db(rpm: float) -> float:
 
 
 def mean_sound_db(mean_energy: float) -> float:
-    """Energy mean of the sound in dB(A), from the mean of rpm^`SOUND_EXPONENT` over time."""
+    """Energy mean of the sound over time, dB(A). `mean_energy` is the mean over time of rpm^`SOUND_EXPONENT`."""
     return sound_db(math.pow(mean_energy, 1 / SOUND_EXPONENT))
 
 

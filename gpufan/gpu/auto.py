@@ -30,7 +30,7 @@ class AutoGpu:
 
     @property
     def info(self) -> GpuInfo:
-        """The properties of the card; the same object as long as they are the same."""
+        """The properties of the card. The object is replaced only when a property changes."""
         if self._x_reason is None:
             return self._nvml.info
         source = self._nvml.info if self._x is None else self._x.info
@@ -99,7 +99,7 @@ class AutoGpu:
         return FallBack(switched=True)
 
     def _backend(self) -> Gpu:
-        """The card as the backend opened it that sets the fans. Raises GpuLost."""
+        """The card in the backend that sets its fans now; opens it if needed. Raises GpuLost."""
         if self._x_reason is None:
             return self._nvml
         if self._x is None:

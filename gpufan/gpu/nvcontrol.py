@@ -26,7 +26,7 @@ class Request(IntEnum):
 
 
 class Target(IntEnum):
-    """What has attributes: `NV_CTRL_TARGET_TYPE_...` of NVCtrl.h. A cooler is a fan."""
+    """Kinds of objects with attributes: `NV_CTRL_TARGET_TYPE_...` of NVCtrl.h. A cooler is a fan."""
 
     GPU = 1
     COOLER = 5
@@ -63,7 +63,7 @@ class Numbers(IntEnum):
 class NvControl:
     """A connection to NV-CONTROL. A request raises DriverError if the connection fails, GpuError if it is refused.
 
-    An attribute that its target does not have is None.
+    The methods return None if the target does not have the attribute.
     """
 
     def __init__(self, display: Display, limit_s: float = LIMIT_S) -> None:
@@ -85,7 +85,7 @@ class NvControl:
         return int(count)
 
     def number(self, target: Target, number: int, attribute: Number) -> int | None:
-        """Value of an attribute."""
+        """Read an attribute that is a number. `number` is the index of the target."""
         reply = self._ask(Request.QueryAttribute, target, number, attribute)
         there, value = struct.unpack_from("=Ii", reply, 8)
         return value if there else None
@@ -97,12 +97,12 @@ class NvControl:
         return (low, high) if there and kind == _ATTRIBUTE_TYPE_RANGE and 0 <= low < high <= 100 else None
 
     def text(self, target: Target, number: int, attribute: Text) -> str | None:
-        """Value of an attribute."""
+        """Read an attribute that is a string."""
         data = self._data(Request.QueryStringAttribute, target, number, attribute)
         return None if data is None else printable(data.rstrip(b"\0").decode(errors="replace"))
 
     def numbers(self, target: Target, number: int, attribute: Numbers) -> tuple[int, ...] | None:
-        """Value of an attribute."""
+        """Read an attribute that is a list of numbers."""
         data = self._data(Request.QueryBinaryData, target, number, attribute)
         # The first number is the count of the others.
         return None if data is None else struct.unpack(f"={len(data) // 4}I", data[: len(data) & ~3])[1:]

@@ -1,4 +1,4 @@
-"""Files for Ansible, from `templates/ansible/`: a playbook, a role, and first versions of the user's own files."""
+"""Files for Ansible, from `templates/ansible/`: a playbook, a role, and files that the user then edits."""
 
 from gpufan.config.schema import render
 from gpufan.system.resources import resource

@@ -15,13 +15,13 @@ CONFIG = DEFAULT_PATH
 def new_config(
     curve: Curve | None, hysteresis_c: float | None, target_c: float | None, gpus: Sequence[str]
 ) -> tuple[str, RunSettings]:
-    """Text of a file that sets the given values and explains all other keys, and its settings for the run."""
+    """Text of a file that sets the given values and explains all other keys; and the settings for the run in it."""
     keys = RunKeys(curve=curve, hysteresis_c=hysteresis_c, target_c=target_c, gpus=tuple(gpus) or None)
     return render(keys), Settings(file=keys).run_settings()
 
 
 def check_config(path: Path) -> RunSettings:
-    """Settings of the file for the run. Raises InputError if `run` would refuse it, or set no fans."""
+    """The settings for the run in a file. Raises InputError if `gpufan run` would refuse it, or set no fans with it."""
     settings = Source(path, required=True).read().run_settings()
     if settings.dry_run:
         raise InputError(f"{path}: with dry_run the service would set no fans: remove it")

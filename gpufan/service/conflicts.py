@@ -21,7 +21,7 @@ OTHERS = {
     "tuxclockerd": "TuxClocker",
     "gwe": "GreenWithEnvy",
 }
-"""Programs that also do other things, so an install does not stop them; and their names for people."""
+"""Programs that also have other tasks, so an install does not stop them. The values are their names for people."""
 
 _NFANCURVE_SCRIPT = "temp.sh"
 """The script of nfancurve; other programs use this name too."""
@@ -37,7 +37,7 @@ class Service:
     words: tuple[str, ...]
 
     def runs(self, programs: Iterable[str]) -> str | None:
-        """The first of `programs` that the command starts, directly or as a script; None if it starts no other."""
+        """The first of `programs` that the command starts, directly or as a script; None if it starts none of them."""
         names = {Path(word).name for word in self.words[:3]}
         if _NFANCURVE_SCRIPT in names and any("nfancurve" in name for name in (self.unit, *self.words[:3])):
             names.add("nfancurve")
@@ -72,7 +72,7 @@ def parse_services(text: str) -> list[Service]:
 
 
 def coolgpus_curve(words: Sequence[str]) -> tuple[Curve | None, float | None]:
-    """Curve and hysteresis in °C that a command of coolgpus sets; None if it leaves them out.
+    """Curve and hysteresis in °C that a command of coolgpus sets. Each is None if the command does not set it.
 
     Raises InputError if they are not valid.
 
@@ -99,7 +99,7 @@ def coolgpus_curve(words: Sequence[str]) -> tuple[Curve | None, float | None]:
 
 
 def people_at_the_screen() -> list[str]:
-    """Names of users with a graphical session; none if logind does not answer."""
+    """Names of users with a graphical session; empty if logind does not answer."""
     try:
         text = _loginctl("list-sessions", "--no-legend")
         sessions = [line.split()[0] for line in text.splitlines() if line.strip()]

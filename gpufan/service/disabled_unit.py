@@ -14,33 +14,33 @@ class DisabledUnit(msgspec.Struct, frozen=True):
     unit: str
     active: bool
     links: dict[str, str]
-    """Symbolic links that make systemd start it, path to destination."""
+    """Symbolic links that make systemd start the unit: destination by path."""
 
     @classmethod
     def of(cls, unit: str) -> "DisabledUnit":
-        """`unit` in its present state. Raises GpufanError."""
+        """The unit named `unit` in its present state. Raises GpufanError."""
         active = unit_properties(unit, "ActiveState")["ActiveState"] in ("active", "activating", "reloading")
         return cls(unit, active, links_to(unit))
 
     @property
     def is_in_use(self) -> bool:
-        """Whether it is active or enabled."""
+        """Whether the unit is active or enabled."""
         return self.active or bool(self.links)
 
     def stop(self) -> None:
-        """Stop it now. Raises GpufanError."""
+        """Stop the unit now, if it was active. Raises GpufanError."""
         if self.active:
             systemctl("stop", self.unit)
 
     def disable(self) -> None:
-        """Disable its start at boot. Raises GpufanError."""
+        """Remove the links, so that the unit does not start at boot. Raises GpufanError."""
         # Not `systemctl disable`: `enable` would not restore links that came with a package.
         for path in self.links:
             Path(path).unlink(missing_ok=True)
         systemctl("daemon-reload")
 
     def enable(self) -> None:
-        """Create the links again, except those that somebody has created meanwhile. Raises OSError or GpufanError."""
+        """Create the links again. Links that somebody has created meanwhile stay. Raises OSError or GpufanError."""
         for path, target in self.links.items():
             if not os.path.lexists(path):
                 Path(path).parent.mkdir(exist_ok=True)
@@ -48,6 +48,6 @@ class DisabledUnit(msgspec.Struct, frozen=True):
         systemctl("daemon-reload")
 
     def start(self) -> None:
-        """Start it, if it was active before. Raises GpufanError."""
+        """Start the unit, if it was active before. Raises GpufanError."""
         if self.active:
             systemctl("start", self.unit)

@@ -19,9 +19,10 @@ def installation_exposure() -> str | None:
 
 
 def first_exposure(paths: Iterable[Path], *, below: bool = True) -> str | None:
-    """The first problem in `paths` and in the folders above them, and with `below` in all that they contain.
+    """Describe the first exposed file or folder; None if there is none.
 
-    A problem is a file that a user other than root can write, or that the sandbox hides; None if there is none.
+    Exposed means that a user other than root can write it, or that the sandbox of the service hides it. `paths` and
+    the folders above them are checked. With `below`, the content of folders in `paths` is checked too.
     """
     seen: set[Path] = set()
     for path in paths:
@@ -46,6 +47,6 @@ def _is_writable_by_others(path: Path) -> bool:
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
         return status.st_uid != 0
-    # The group root has no other members.
+    # The only member of the group root is root.
     group = status.st_mode & stat.S_IWGRP and status.st_gid != 0
     return status.st_uid != 0 or bool(group or status.st_mode & stat.S_IWOTH)

@@ -1,4 +1,4 @@
-"""The content of a path as an install saves and restores it: text, other data, a symbolic link, or nothing."""
+"""The content of a path that an install saves and restores: text, other data, a symbolic link, or nothing."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ from gpufan.system import files
 
 
 class Special(msgspec.Struct, frozen=True):
-    """A symbolic link, or a file that is no text."""
+    """A symbolic link, or a file that is not text."""
 
     link: str | None = None
     data: bytes = b""
 
 
 Content = str | Special | None
-"""What is at a path: text, a `Special`, or nothing."""
+"""The content of a path: text, a `Special`, or None if nothing is there."""
 
 
 def read_content(path: Path) -> Content:
@@ -33,7 +33,10 @@ def read_content(path: Path) -> Content:
 
 
 def write_content(path: Path, content: Content) -> None:
-    """Write `content` to `path`, whose folder is created if need be; None removes the file. Raises GpufanError."""
+    """Write `content` to `path`, or remove the file if `content` is None. Creates missing folders.
+
+    Raises GpufanError.
+    """
     if content is None:
         files.remove(path)
         return
@@ -51,7 +54,7 @@ def write_content(path: Path, content: Content) -> None:
 
 
 def create_folder(folder: Path) -> None:
-    """Create a folder and its parents, if need be. Raises GpufanError."""
+    """Create a folder and its parents, if they do not exist. Raises GpufanError."""
     try:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     except OSError as error:

@@ -1,4 +1,7 @@
-"""Install the service. Each change is noted in the manifest before it is made, and undone if a later one fails."""
+"""Install the service. The manifest records each change before it is made.
+
+If a step fails before the service is active, all changes are undone.
+"""
 
 import os
 import shutil
@@ -35,7 +38,7 @@ AddUndo = Callable[..., None]
 
 @contextmanager
 def undone_on_failure(say: Say) -> Iterator[AddUndo]:
-    """If the block fails, call what it has registered, last one first. Errors of these calls are reported to `say`."""
+    """If the block fails, call the functions that it has registered, last one first; `say` receives their errors."""
     steps: list[Callable[[], object]] = []
     try:
         yield lambda step, *arguments: steps.append(partial(step, *arguments))
@@ -44,14 +47,14 @@ def undone_on_failure(say: Say) -> Iterator[AddUndo]:
             for step in reversed(steps):
                 try:
                     step()
-                except Exception as error:  # whatever it is, the remaining steps are needed
+                except Exception as error:  # of any kind: the remaining steps must run
                     with suppress(OSError, ValueError):  # the terminal may be gone
                         say(f"not undone: {error}")
         raise
 
 
 def install(plan: Plan, say: Say) -> None:
-    """Do what `plan` says. If a step fails, all before it are undone, and its error is raised."""
+    """Carry out `plan`. If a step fails before the service is active, undo all changes and raise its error."""
     restarts, started_companions = plan.restarts, plan.started_companions
     before = manifest.load()
     now = manifest.load() or Manifest()
@@ -86,7 +89,7 @@ def install(plan: Plan, say: Say) -> None:
         systemctl("daemon-reload")
         _enable(restarts, undo)
     shutil.rmtree(_old_copy(), ignore_errors=True)
-    # The fans are under control now, and a failure below does not change that.
+    # The fans are under control now. A failure below does not change that, so it is only a warning.
     _attempt(say, _remove_companions, plan.removed_companions, now)
     for companion in plan.companions:
         _attempt(say, _enable_companion, companion, companion in started_companions)
@@ -119,7 +122,7 @@ def _enable_companion(companion: CompanionService, starts: bool) -> None:
 
 
 def _check_companions(started: list[CompanionService]) -> None:
-    """Raise GpufanError if one of them has ended."""
+    """Raise GpufanError if one of the services has ended soon after its start."""
     if started:
         time.sleep(COMPANION_S)
     ended = [c.unit for c in started if unit_properties(c.unit, "ActiveState")["ActiveState"] != "active"]
@@ -128,7 +131,7 @@ def _check_companions(started: list[CompanionService]) -> None:
 
 
 def _exit_at_signals() -> None:
-    """Let a lost connection or a kill raise SystemExit, so that changes are undone and fans are given back."""
+    """Raise SystemExit at SIGTERM and SIGHUP, so that changes are undone and fans are given back."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: sys.exit(128 + received))
 
@@ -153,7 +156,7 @@ def _copy_code(undo: AddUndo) -> None:
     copy, old = root_copy.COPY, _old_copy()
     undo(shutil.rmtree, root_copy.draft_folder(), True)
     draft = root_copy.make_copy()
-    # Without a copy, an old one comes from an install that was killed between the two renames.
+    # If only the old copy exists, an earlier install was killed between the two renames.
     undo(_restore_copy, copy.exists() or old.exists())
     if copy.exists():
         shutil.rmtree(old, ignore_errors=True)

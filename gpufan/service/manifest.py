@@ -18,7 +18,7 @@ class Manifest(msgspec.Struct):
 
     format: int = FORMAT
     files: dict[str, Content] = {}
-    """Files that were written, with their content before."""
+    """Files that were written, with the content that each had before."""
     disabled: dict[str, DisabledUnit] = msgspec.field(name="taken", default_factory=dict)
     """Units that were disabled, by name."""
     folders: list[str] = []
@@ -29,19 +29,22 @@ class Manifest(msgspec.Struct):
     """Digest of the code that the services were last started with."""
 
     def save(self) -> None:
-        """Write it to `PATH`. Raises GpufanError."""
+        """Write the manifest to `PATH`. Raises GpufanError."""
         create_folder(PATH.parent)
         files.replace(PATH, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
 
     def add_file(self, path: Path) -> None:
-        """Add a file before it is written. Its content before the first install counts. Raises GpufanError."""
+        """Record the content of a file before it is written. A file that is recorded already keeps its first content.
+
+        Raises GpufanError.
+        """
         if str(path) not in self.files:
             self.files[str(path)] = read_content(path)
             made = [str(folder) for folder in reversed(path.parents) if not folder.exists()]
             self.folders += [folder for folder in made if folder not in self.folders]
 
     def add_disabled(self, unit: DisabledUnit) -> None:
-        """Add a unit. Its state before the first install counts, unless somebody has enabled it since."""
+        """Record a unit. A unit that is recorded already keeps its first state, unless it is in use again."""
         if unit.is_in_use or unit.unit not in self.disabled:
             self.disabled[unit.unit] = unit
 
@@ -63,7 +66,7 @@ def load() -> Manifest | None:
 
 
 def delete() -> None:
-    """Remove the saved manifest, and its folder if that is then empty. Raises GpufanError."""
+    """Remove the saved manifest, and its folder if the folder is then empty. Raises GpufanError."""
     if PATH.parent.is_dir():
         files.remove(PATH)
         if not any(PATH.parent.iterdir()):

@@ -1,4 +1,4 @@
-"""What an install would do, found by looking only: nothing here changes the box."""
+"""Plan an install: find out what it would do. Nothing here changes the box."""
 
 import difflib
 import os
@@ -36,9 +36,9 @@ class InstallOptions:
     start: bool = True
     check: bool = True
     companions: Mapping[str, bool] = field(default_factory=dict)
-    """Companion services to install or to remove, by name; the others stay as they are."""
+    """Whether to install (True) or remove (False) a companion service, by its name. The others stay unchanged."""
     shell_files: Mapping[Path, str] = field(default_factory=dict)
-    """Manual pages and completion: texts by path."""
+    """Manual pages and shell completion: the text of each file, by path."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Plan:
     cards: Cards | None
     """Open until `close`; None with `--skip-check`."""
     gpus_to_prove: Sequence[Gpu]
-    """Cards whose fans are moved as a proof; none if the service controls them already."""
+    """Cards whose fans are moved to prove that they obey; empty if the service controls them already."""
     config_text: str | None
-    """Text of the settings file; None if there is a file, which stays."""
+    """Text of the settings file to write; None if a file exists, which stays unchanged."""
     copy_reason: str | None
     """Why gpufan is copied; None if it is not."""
     is_active: bool
@@ -61,19 +61,19 @@ class Plan:
     has_same_code: bool
     """Whether the service would run the same code as before."""
     digest: str | None
-    """Digest of that code; None if it cannot be read."""
+    """Digest of the code that the service would run; None if the code cannot be read."""
     units: dict[str, str]
     """Text of every unit file, by path."""
     companions: dict[CompanionService, bool]
     """Companion services to install, and whether each is active and enabled."""
     removed_companions: list[CompanionService]
     command_files: dict[Path, Content]
-    """Manual pages, completion and the link to the command, where they differ from what is there."""
+    """Manual pages, completion and the link to the command, without those that are already up to date."""
     rivals: list[DisabledUnit]
     display_managers: list[DisabledUnit]
-    """One, or none."""
+    """The display manager to disable; empty if there is none."""
     people: list[str]
-    """Users whose session on the screen ends with the display manager."""
+    """Users whose graphical session ends when the display manager stops."""
     notes: list[str]
 
     @property
@@ -91,17 +91,17 @@ class Plan:
         return self.options.start and not (is_active and self.has_same_code and same_units)
 
     def close(self) -> None:
-        """Close the driver."""
+        """Close the cards."""
         if self.cards is not None:
             self.cards.close()
 
     @property
     def disabled(self) -> list[DisabledUnit]:
-        """All units that are disabled."""
+        """All units that the install disables."""
         return [*self.rivals, *self.display_managers]
 
     def lines(self) -> list[str]:
-        """One line about each step, in order."""
+        """A line for each step, in order."""
         stops = "stop and disable" if self.options.start else "disable"
         lines = [f"{stops} {rival.unit}, which sets the same fans" for rival in self.rivals]
         lines += [
@@ -125,7 +125,7 @@ class Plan:
 
 
 def make_plan(options: InstallOptions) -> Plan:
-    """Examine the box. Raises GpufanError or InputError if the service cannot be installed."""
+    """Examine the box and plan the install. Raises GpufanError or InputError if the service cannot be installed."""
     check_rights()
     is_active, is_enabled = _state(SERVICE)
     services = conflicts.services()
@@ -208,7 +208,10 @@ def _xauthority() -> str | None:
 def _companions(
     options: InstallOptions, before: Manifest | None
 ) -> tuple[dict[CompanionService, bool], list[CompanionService]]:
-    """Companion services to install, each with whether it is active, and those to remove. Raises InputError."""
+    """Companion services to install (with True for each that is active and enabled), and those to remove.
+
+    Raises InputError.
+    """
     wanted, removed = {}, []
     for companion in COMPANIONS:
         is_installed = before is not None and companion.path in before.files
@@ -243,7 +246,7 @@ def _command_files(
 
 
 def _configuration(options: InstallOptions, rivals: Sequence[Service]) -> tuple[str | None, RunSettings]:
-    """Text of the settings file, None if there is a file, and the settings for the run. Raises InputError."""
+    """Text of the settings file (None if a file exists), and the settings for the run. Raises InputError."""
     has_settings = options.curve is not None or options.target_c is not None or bool(options.gpus)
     if options.config is not None:
         if has_settings:
@@ -265,7 +268,7 @@ def _configuration(options: InstallOptions, rivals: Sequence[Service]) -> tuple[
 
 
 def _cards_to_control(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
-    """The cards to control. Raises InputError or NotControllable."""
+    """The cards that match `wanted` and whose fans can be set. Raises InputError or NotControllable."""
     controllable, reasons = split_controllable(select(cards.gpus, wanted))
     if not controllable:
         raise NotControllable(f"no card here has fans that can be set: {'; '.join(reasons)}")

@@ -1,4 +1,4 @@
-"""Prove that gpufan can set the fans of this box: move them by a visible step, read back, and give them back."""
+"""Prove that gpufan can set the fans of this box: move them by a visible step, read them, and give them back."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ PATIENCE_S = 6.0
 """Time limit for all fans of a card to obey, s."""
 _CALL_S = 5.0
 _LATE_S = 20.0
-"""How long a call that sets fans is waited for before they are given back, s."""
+"""Longest wait for a call that sets fans, before the fans are given back, s."""
 _POLL_S = 0.2
 
 
@@ -32,10 +32,13 @@ def prove_control(gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
 
 
 def prove_card(gpu: Gpu) -> str:
-    """Move and give back the fans of one card; returns how they moved. Raises GpuError, NoAnswer or NoPermission."""
+    """Move the fans of one card and give them back; returns how they moved.
+
+    Raises GpuError, NoAnswer or NoPermission.
+    """
     before = call_with_timeout(_CALL_S, gpu.read)
     duty_percent = _visible_step(before, gpu.info.duty_range)
-    with signals.deferred() as received:  # an end in between would leave the fans in manual mode
+    with signals.deferred() as received:  # a signal in between would leave the fans in manual mode
         _move_and_release(gpu, before, duty_percent, received)
     count = len(before.fans)
     fans = "its fan" if count == 1 else f"its {count} fans"
@@ -80,7 +83,7 @@ def _wait_until_moved(gpu: Gpu, before: Reading, duty_percent: int, received: Se
 
 
 def _problem(before: Reading, now: Reading, duty_percent: int) -> str | None:
-    """The first fan that does not obey, in words; None if all do."""
+    """A sentence about the first fan that does not obey; None if all obey."""
     for number, (old, fan) in enumerate(zip(before.fans, now.fans, strict=False)):
         if fan.manual is False:
             return f"fan {number} stays with the driver"

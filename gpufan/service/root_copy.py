@@ -1,6 +1,6 @@
 """A copy of gpufan that only root can write, for a service whose installation belongs to a user.
 
-It is made of the installed files, without network. Nothing in it runs before all of it is checked.
+The copy is made from the installed files, without network. None of its code runs before all of it is checked.
 """
 
 import hashlib
@@ -19,14 +19,14 @@ from gpufan.system.systemctl import quoted, run_program
 
 COPY = Path("/opt/gpufan")
 _MARK = ".copied-by-gpufan"
-"""In the copy: the digest of its sources."""
+"""File in the copy that contains the digest of its sources."""
 _PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 _METRICS = re.compile(r"""extra\s*==\s*["']metrics["']""")
-"""The condition of requirements that are copied if they are installed."""
+"""Condition of the requirements of the extra `metrics`. They are copied if they are installed."""
 
 
 def command(*, copied: bool) -> str:
-    """The command of the copy or of this installation, safe from environment variables and user folders."""
+    """The command of the copy or of this installation; it ignores environment variables and user folders."""
     return f"{COPY / 'bin/python3' if copied else quoted(sys.executable)} -I -m gpufan"
 
 
@@ -59,7 +59,7 @@ def copy_is_current(digest: str | None) -> bool:
 
 
 def sources_digest() -> str | None:
-    """Identifies this installation; the same for a copy of it. None if it cannot be read."""
+    """Digest of the files of this installation; a copy of them has the same. None if they cannot be read."""
     try:
         return _digest(_sources())
     except (GpufanError, OSError):
@@ -90,9 +90,9 @@ def make_copy() -> Path:
 
 
 def _check_draft(draft: Path) -> None:
-    """Raise GpufanError if the copy would run code that others than root can write. None of its code runs here."""
+    """Raise GpufanError if the copy would run code that users other than root can write. Runs none of that code."""
     python = draft / "bin/python3"
-    # First without the packages, since Python runs code of theirs when it adds them to its path.
+    # First without the packages (-S): when Python adds them to its path, it runs some of their code.
     exposure = (
         first_exposure([draft]) or first_exposure(_import_path(python, "-S")) or first_exposure(_import_path(python))
     )
@@ -104,7 +104,7 @@ def _check_draft(draft: Path) -> None:
 
 
 def _make_environment(folder: Path, python: Path) -> None:
-    """Make a virtual environment: a link to an interpreter, and its settings. Debian has venv in a separate package."""
+    """Make a virtual environment without the module venv, which Debian has in a separate package."""
     (folder / "bin").mkdir()
     (folder / "bin/python3").symlink_to(python)
     (folder / "pyvenv.cfg").write_text(f"home = {python.parent}\ninclude-system-site-packages = false\n")
@@ -114,7 +114,7 @@ def _make_environment(folder: Path, python: Path) -> None:
 
 
 def _root_python() -> Path:
-    """An interpreter of the running version that only root can write, with its library. Raises GpufanError."""
+    """A Python of the running version that, like its library, only root can write. Raises GpufanError."""
     base = Path(getattr(sys, "_base_executable", sys.executable))
     for candidate in (base.resolve(), Path("/usr/bin") / _PYTHON, Path("/usr/local/bin") / _PYTHON):
         # The file is checked before it runs.
@@ -139,7 +139,7 @@ def _import_path(python: Path, *options: str) -> list[Path]:
 def _sources() -> dict[str, Path]:
     """Every file to copy, by its name below site-packages. Raises GpufanError."""
     found = {str(file): Path(str(file.locate())) for installed in _distributions() for file in installed.files or ()}
-    # Listed here too, since an editable installation does not list them.
+    # An editable installation does not list these files.
     folders = {
         "gpufan": Path(gpufan.__file__).parent,
         "gpufan/systemd": resource("systemd/gpufan.service.j2").parent,
@@ -174,7 +174,7 @@ def _distributions() -> list[Distribution]:
         try:
             found[name] = distribution(name)
         except PackageNotFoundError:
-            if condition:  # which does not hold here
+            if condition:  # the condition does not hold here
                 continue
             raise GpufanError(f"{name}, which gpufan needs, is not installed: install gpufan again") from None
         if found[name].files is None:

@@ -19,7 +19,7 @@ Say = Callable[[str], None]
 
 
 def plan_uninstall(*, purge: bool) -> list[str]:
-    """One line about each step of `uninstall`, in order; nothing is changed. Raises GpufanError."""
+    """A line for each step of `uninstall`, in order; nothing is changed. Raises GpufanError."""
     installed = manifest.load()
     lines = []
     if installed is not None:
@@ -34,7 +34,10 @@ def plan_uninstall(*, purge: bool) -> list[str]:
 
 
 def uninstall(say: Say, *, purge: bool) -> bool:
-    """Restore everything that installs have changed; False if there was nothing. Raises GpufanError for failures."""
+    """Restore everything that installs have changed; returns False if there was nothing to restore.
+
+    Raises GpufanError for failures.
+    """
     os.umask(0o022)
     installed = manifest.load()
     if installed is None:
@@ -42,14 +45,14 @@ def uninstall(say: Say, *, purge: bool) -> bool:
     # In this order: the fans are given back before another program could set them.
     for unit in (SERVICE, XSERVER, *_companions(installed)):
         stop_and_disable(unit)
-    # `restore` in the unit verifies that the fans are given back, and its failure is the result of the unit.
+    # The unit runs `gpufan restore` when it stops. If that fails, the unit's Result is not success.
     given_back = unit_properties(SERVICE, "Result")["Result"] == "success"
     say(f"stopped {SERVICE}; " + ("the driver controls the fans" if given_back else "`gpufan list` shows the fans"))
     for path, before in installed.files.items():
         write_content(Path(path), before)
         say(f"removed {path}" if before is None else f"restored {path}")
     for folder in reversed(installed.folders):
-        with suppress(OSError):  # it has other content
+        with suppress(OSError):  # the folder has other content
             Path(folder).rmdir()
     systemctl("daemon-reload")
     for unit in (SERVICE, *_companions(installed)):
@@ -77,13 +80,13 @@ def _companions(installed: Manifest) -> list[str]:
 
 
 def _user_data() -> list[Path]:
-    """Existing settings and state: of root, and of the dynamic users of systemd (systemd.exec(5))."""
+    """The paths of settings and state that exist: of root, and of dynamic users of systemd (systemd.exec(5))."""
     state = manifest.PATH.parent
     return [path for path in (config_file.CONFIG, state, state.parent / "private" / state.name) if path.exists()]
 
 
 def _purge(say: Say) -> bool:
-    """Remove settings and state; False if there were none."""
+    """Remove settings and state; returns False if there were none."""
     found = _user_data()
     for path in found:
         if path.is_dir():
@@ -91,13 +94,13 @@ def _purge(say: Say) -> bool:
         else:
             files.remove(path)
         say(f"removed {path}")
-    with suppress(OSError):  # it has other content
+    with suppress(OSError):  # the folder has other content
         config_file.CONFIG.parent.rmdir()
     return bool(found)
 
 
 def _restore(unit: DisabledUnit, say: Say) -> str | None:
-    """Returns None on success, else the problem."""
+    """Enable and start `unit` again. Returns None on success, else the problem."""
     try:
         unit.enable()
         unit.start()

@@ -16,21 +16,21 @@ class CompanionService:
     """A service that reads the snapshot of gpufan. The fans do not depend on it."""
 
     name: str
-    """Name of its option of `install-service`."""
+    """Name of the option of `install-service` that includes the service."""
     is_default: bool
-    """Whether a first install includes it without its option."""
+    """Whether the first install includes the service even without its option."""
     module: str = ""
-    """A module that it needs and that only `extra` of gpufan installs."""
+    """A Python module that the service needs; only gpufan's extra `extra` installs it."""
     extra: str = ""
 
     @property
     def unit(self) -> str:
-        """Name of its unit."""
+        """Name of the unit."""
         return f"gpufan-{self.name}.service"
 
     @property
     def path(self) -> str:
-        """Path of its unit file."""
+        """Path of the unit file."""
         return str(UNIT_FOLDER / self.unit)
 
 
@@ -50,8 +50,8 @@ def unit_files(
 ) -> dict[str, str]:
     """Text of every unit file, by path.
 
-    `gpufan` is the command to start. With `xserver` it also keeps an X server. `xauthority` is the path of the cookie
-    file of an X server that runs already.
+    `gpufan` is the command to start, `config` the path of the settings file. With `xserver`, a unit runs gpufan's own
+    X server. `xauthority` is the path of the cookie file of an X server that runs already.
     """
     modprobe = shutil.which("nvidia-modprobe", path="/usr/sbin:/usr/bin:/sbin:/bin")
     values = {"gpufan": gpufan, "config": config, "modprobe": modprobe, "xserver": xserver}

@@ -22,7 +22,7 @@ class BackgroundCall(Generic[T]):
         self._thread.start()
 
     def result(self, timeout_s: float) -> T:
-        """Result of the call. Raises what the call raises, and NoAnswer if it runs for `timeout_s` from now."""
+        """Wait at most `timeout_s` for the result. Raises the error of the call, or NoAnswer if it still runs then."""
         self._thread.join(timeout_s)
         for error in self._errors:
             raise error
@@ -33,12 +33,12 @@ class BackgroundCall(Generic[T]):
     def _run(self) -> None:
         try:
             self._results.append(self._call())
-        except BaseException as error:  # every error belongs to the caller
+        except BaseException as error:  # `result` raises it again
             self._errors.append(error)
 
 
 def call_with_timeout(timeout_s: float, call: Callable[[], T]) -> T:
-    """Result of `call`. Raises what it raises, and NoAnswer if it takes longer than `timeout_s`."""
+    """Result of `call`. Raises the error of `call`, or NoAnswer if it takes longer than `timeout_s`."""
     return BackgroundCall(call).result(timeout_s)
 
 
@@ -63,8 +63,8 @@ def call_all(timeout_s: float, calls: Sequence[Callable[[], T]]) -> list[T | Exc
 class BackgroundWriter(Generic[T]):
     """Passes items to `write` in its own thread, so that the caller never waits.
 
-    For output: a stopped terminal or a pipe that nobody reads may block for ever. More than 100 waiting items are
-    dropped, and after the first error of `write` all are.
+    For output: a stopped terminal, or a pipe that nobody reads, may block for ever. While 100 items wait, new items
+    are dropped. After the first error of `write`, all items are dropped.
     """
 
     _BACKLOG = 100
@@ -76,7 +76,7 @@ class BackgroundWriter(Generic[T]):
         self._thread.start()
 
     def put(self, item: T) -> None:
-        """Hand over `item`; returns at once."""
+        """Queue `item` for `write`; returns at once."""
         if self._queue.qsize() < self._BACKLOG:
             self._queue.put_nowait(item)
 

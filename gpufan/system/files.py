@@ -16,7 +16,7 @@ _SIZE_LIMIT_BYTES = 1 << 20
 
 
 def read_file(path: Path) -> bytes:
-    """Content of a regular file. Raises OSError, also for a pipe, which could block, and for a file over 1 MiB."""
+    """Content of a regular file. Raises OSError; also for a pipe, which could block, and for a file over 1 MiB."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -28,7 +28,7 @@ def read_file(path: Path) -> bytes:
 
 
 def read_if_exists(path: Path) -> bytes | None:
-    """Content of a regular file; None where there is no file. Raises GpufanError."""
+    """Content of a regular file; None if there is no file. Raises GpufanError."""
     try:
         return read_file(path)
     except FileNotFoundError:
@@ -38,7 +38,7 @@ def read_if_exists(path: Path) -> bytes | None:
 
 
 def real_path(path: Path) -> Path:
-    """Follow symbolic links, also to a file that does not exist yet. Raises InputError."""
+    """Path of a file after all symbolic links; the file itself need not exist yet. Raises InputError."""
     try:
         real = path.absolute().resolve()
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
@@ -53,7 +53,7 @@ def real_path(path: Path) -> Path:
 
 
 def check_writable(path: Path) -> None:
-    """Raise GpufanError where files beside `path` cannot be written."""
+    """Raise GpufanError if files in the folder of `path` cannot be written."""
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise GpufanError(f"no permission to write {path}: run this with sudo, or look first with --dry-run")
 
@@ -65,7 +65,7 @@ def replace(path: Path, data: bytes, like: Path | None = None) -> None:
 
 def create(path: Path, data: bytes, like: Path | None = None) -> None:
     """As `replace`, for a file that must not exist yet. Raises FileExistsError or GpufanError."""
-    # Unlike a rename, a link fails where the name exists.
+    # Unlike a rename, a link fails if the name exists.
     _write(path, data, like, os.link)
 
 
@@ -102,7 +102,7 @@ def _write(path: Path, data: bytes, like: Path | None, move: Callable[[str, Path
 
 
 def _copy_mode_and_owner(source: Path | None, path: str) -> None:
-    """Also extended attributes. Without a source: readable by everybody, writable by the owner."""
+    """Copy mode, owner and extended attributes. Without a source, everybody can read and the owner can write."""
     if source is None:
         Path(path).chmod(0o644)
         return
@@ -121,7 +121,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def replace_unsynced(path: Path, data: bytes) -> None:
-    """Replace a file in one step, cheaply and readable by everybody. Raises OSError; the file is then unchanged.
+    """Replace a file in one step, without a sync; everybody can read it. Raises OSError; the file is then unchanged.
 
     For content that is written again and again. After a power failure the file may be empty.
     """
@@ -129,7 +129,7 @@ def replace_unsynced(path: Path, data: bytes) -> None:
     try:
         try:
             file = temporary.open("xb")
-        except FileExistsError:  # from a process that was killed, or somebody's link
+        except FileExistsError:  # left by a killed process, or another user's link
             temporary.unlink()
             file = temporary.open("xb")
         with file:
@@ -153,13 +153,13 @@ def _temporary_of(path: Path) -> Path:
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes], *, force: bool = False) -> list[str]:
-    """Write files into `folder`, which is created if need be; returns a line about each.
+    """Write files into `folder`, which is created if it does not exist; returns a line about each file.
 
-    `contents` maps paths below `folder` to content. Raises InputError, with nothing changed, where a file exists with
-    other content and `force` is not set; GpufanError where a file cannot be written.
+    `contents` maps paths below `folder` to content. Raises InputError if a file would lose other content and `force` is
+    not set; nothing is changed then. Raises GpufanError if a file cannot be written.
     """
     before = {name: read_if_exists(folder / name) for name in contents}
-    # A link that leads nowhere is the user's as well.
+    # A link to a file that does not exist belongs to the user too.
     differing = [
         str(folder / name) for name, data in contents.items() if before[name] != data and os.path.lexists(folder / name)
     ]
@@ -181,7 +181,10 @@ def write_files(folder: Path, contents: Mapping[str, bytes], *, force: bool = Fa
 
 
 def write_output(path: Path, data: bytes) -> None:
-    """Write or replace a file that the user asked for, such as a picture. Raises GpufanError; the file is unchanged."""
+    """Write a file that the user asked for, such as a picture.
+
+    Raises GpufanError; an existing file is then unchanged.
+    """
     real = path.resolve()
     if real.exists():
         replace(real, data, like=real)

@@ -1,4 +1,4 @@
-"""Locks, each a file that one process holds: the lock of the controller, so that only one sets the fans."""
+"""Lock files. The lock of the controller makes sure that only one gpufan sets the fans."""
 
 import fcntl
 import logging
@@ -13,16 +13,16 @@ _log = logging.getLogger(__name__)
 
 
 class LockHeld(Exception):
-    """Another process holds the lock; the text is its process number, or `unknown`. For callers, not for people."""
+    """Another process holds the lock. The text is the number of that process, or `unknown`; callers catch it."""
 
 
 def acquire_lock(path: Path, mode: int) -> int:
-    """A descriptor of the file `path` that holds its lock until it is closed. The file contains our process number.
+    """Lock the file `path` and write our process number into it. Returns a descriptor: closing it ends the lock.
 
-    File (with `mode`) and folder are created if need be. Raises LockHeld or OSError.
+    A missing folder is created, and a missing file with `mode`. Raises LockHeld or OSError.
     """
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    # O_NONBLOCK and O_NOFOLLOW: a pipe or a link of somebody's at this path is an error.
+    # O_NONBLOCK and O_NOFOLLOW: a pipe or a link at this path is an error.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,7 +40,7 @@ def acquire_lock(path: Path, mode: int) -> int:
 
 @contextmanager
 def controller_lock(folder: Path | None, warn: Callable[[str], None] = _log.warning) -> Iterator[None]:
-    """Hold the lock in `folder`, which is created if need be; None means no lock.
+    """Hold the lock in `folder`, which is created if it does not exist; None means no lock.
 
     Raises GpufanError if another process holds the lock, NoPermission if only root may hold it. Other errors of the
     file system (read-only, full) are reported to `warn` only: control of the fans is more important than the lock.

@@ -1,13 +1,13 @@
-"""Where gpufan has its files."""
+"""Paths of gpufan's files."""
 
 from pathlib import Path
 
 RUNTIME_FOLDER = Path("/run/gpufan")
 SNAPSHOT = "state.json"
 PREFIX = Path("/usr/local")
-"""For what an administrator installs (Filesystem Hierarchy Standard)."""
+"""Folder for programs that the administrator installs (Filesystem Hierarchy Standard)."""
 
 
 def command_link() -> Path:
-    """The command `gpufan` for every user, and for sudo."""
+    """Path at which every user, and sudo, finds the command `gpufan`."""
     return PREFIX / "bin/gpufan"

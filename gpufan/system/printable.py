@@ -4,7 +4,7 @@ from typing import Any
 
 
 def printable(text: str) -> str:
-    r"""`text` in one line, without control characters, escape sequences and changes of direction.
+    r"""Make one line of `text`, in which no character controls the terminal or changes the writing direction.
 
     >>> printable("GTX\x1b[2J 1080\nTi")
     'GTX?[2J 1080 Ti'
@@ -15,7 +15,7 @@ def printable(text: str) -> str:
 
 
 def printable_values(value: Any) -> Any:
-    """A JSON value with every string made printable; keys stay unchanged."""
+    """A JSON value in which every string is printable; keys stay unchanged."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict):

@@ -24,7 +24,7 @@ _SELECT_LIMIT_S = 86400.0
 
 @contextmanager
 def deferred() -> Iterator[list[int]]:
-    """Collect the numbers of stop signals in the list, and raise them again after the block."""
+    """Collect the numbers of stop signals in a list during the block, and raise these signals again after it."""
     received: list[int] = []
     with _handler(lambda number, _: received.append(number)):
         yield received
@@ -58,8 +58,8 @@ def _handler(handler: Callable[[int, FrameType | None], None] | signal.Handlers)
 class StopInbox:
     """Receives reasons to stop, which are signal numbers or exceptions, and requests to reload.
 
-    A pipe wakes the waiting thread, and a signal writes to it at once (`signal.set_wakeup_fd`). Without it, a signal
-    just before the wait would be noticed only after the wait: Python runs handlers between two bytecodes.
+    A pipe wakes the waiting thread, and a signal writes to the pipe at once (`signal.set_wakeup_fd`). Without the pipe,
+    a signal just before the wait would be noticed only after the wait: Python runs handlers between two bytecodes.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class StopInbox:
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def catch_signals(self) -> None:
-        """Let stop signals end the wait. A hang-up that is ignored stays so, as under nohup."""
+        """Make stop signals end the wait. If SIGHUP is ignored, it stays ignored, as under nohup."""
         for number in STOP_SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda received, _frame: self._reasons.append(received))
@@ -77,7 +77,7 @@ class StopInbox:
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
     def reload_on_hang_up(self) -> None:
-        """Let SIGHUP request a reload of the settings, unless there is a terminal that can hang up."""
+        """Make SIGHUP request a reload of the settings. With a terminal it still stops: the terminal was closed."""
         if not _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self._request_reload)
 
@@ -92,13 +92,13 @@ class StopInbox:
         return True
 
     def fail(self, error: BaseException) -> None:
-        """Stop because of `error`; from any thread."""
+        """Add `error` as a reason to stop. Any thread may call it."""
         self._reasons.append(error)
         with suppress(BlockingIOError):  # the pipe is full, so the thread wakes anyway
             os.write(self._waker, b"!")
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait for a reason to stop; False if there was none in time. Raises the reason if it is an exception."""
+        """Wait for a reason to stop; False if none came in time. Raises the reason if it is an exception."""
         end_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
         while not self._reasons:
             left_s = end_s - time.monotonic()

@@ -1,4 +1,4 @@
-"""Ask and command systemd, with `systemctl` and the links below /etc; run other programs with a time limit."""
+"""Query and control systemd through `systemctl`, and run other programs with a time limit."""
 
 import re
 import shutil
@@ -11,9 +11,9 @@ from gpufan.errors import GpufanError
 UNIT_FOLDER = Path("/etc/systemd/system")
 BOOTED = Path("/run/systemd/system")
 QUERY_TIMEOUT_S = 4.0
-"""For a question that somebody waits for, s."""
+"""Time limit for a query while a person waits, s."""
 TIMEOUT_S = 120.0
-"""For all other programs, s. systemd itself gives a unit 90 s to start or to stop."""
+"""Time limit for all other programs, s. systemd itself gives a unit 90 s to start or to stop."""
 
 
 def is_running() -> bool:
@@ -22,7 +22,7 @@ def is_running() -> bool:
 
 
 def run_program(command: Sequence[str], limit_s: float | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run `command` for at most `limit_s` seconds, by default `TIMEOUT_S`. Its output may hold any bytes.
+    """Run `command` for at most `limit_s` seconds, by default `TIMEOUT_S`. Its output may contain any bytes.
 
     Raises GpufanError if it cannot be run or takes longer.
     """
@@ -40,7 +40,7 @@ def _without_options(command: Sequence[str]) -> str:
 
 
 def systemctl(*arguments: str, limit_s: float | None = None) -> str:
-    """Output of `systemctl`. Raises GpufanError with its complaint, or as `run_program`."""
+    """Run `systemctl` and return its output. Raises GpufanError if it fails, cannot be run or takes too long."""
     command = ["systemctl", "--no-pager", "--no-ask-password", *arguments]
     done = run_program(command, limit_s)
     if done.returncode != 0:
@@ -50,14 +50,17 @@ def systemctl(*arguments: str, limit_s: float | None = None) -> str:
 
 
 def unit_properties(unit: str, *keys: str, limit_s: float | None = None) -> dict[str, str]:
-    """Properties of `unit`; one that systemd does not know is empty. Raises GpufanError as `systemctl`."""
+    """The properties `keys` of `unit`; a property that systemd does not know is empty. Raises GpufanError."""
     text = systemctl("show", unit, f"--property={','.join(keys)}", limit_s=limit_s)
     found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     return {key: found.get(key, "") for key in keys}
 
 
 def journal_lines(unit: str, count: int, since: str | None = None) -> list[str]:
-    """The last lines that `unit` wrote, since a time in journalctl's notation; none where they cannot be read."""
+    """The last `count` lines of `unit` in the journal; empty if the journal cannot be read.
+
+    `since` limits them to lines after that time, in journalctl's notation.
+    """
     command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={count}"]
     command += [] if since is None else [f"--since={since}"]
     command.append(f"_SYSTEMD_UNIT={unit}")
@@ -69,7 +72,7 @@ def journal_lines(unit: str, count: int, since: str | None = None) -> list[str]:
 
 
 def quoted(text: str) -> str:
-    """`text` as one word of a unit file, see systemd.service(5) and systemd.unit(5)."""
+    """Quote `text` as one word of a unit file, see systemd.service(5) and systemd.unit(5)."""
     text = text.replace("%", "%%")
     if not re.search(r"[\s\"'\\;]", text):
         return text
@@ -85,7 +88,7 @@ def stop_and_disable(unit: str) -> None:
 
 
 def links_to(unit: str, folder: Path = UNIT_FOLDER) -> dict[str, str]:
-    """Symbolic links below `folder` to `unit`, path to destination: its aliases, and what starts it."""
+    """Symbolic links below `folder` to `unit` (destination by path): its aliases, and the links that start it."""
     return {
         str(path): str(path.readlink())
         for path in sorted(folder.rglob("*"))

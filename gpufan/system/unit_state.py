@@ -29,11 +29,11 @@ class UnitState:
     restarts: int = 0
     user: str = ""
     capabilities: tuple[str, ...] = ()
-    """Those that the unit may have; empty if systemd does not report them."""
+    """The capabilities that the unit may have; empty if systemd does not report them."""
     command: str = ""
     drop_ins: str = ""
     needs_reload: bool = False
-    """Whether its files changed after systemd read them."""
+    """Whether the files of the unit changed after systemd read them."""
 
     @property
     def exists(self) -> bool:
@@ -62,7 +62,7 @@ class UnitState:
 
 
 def unit_state(name: str, limit_s: float | None = None) -> UnitState:
-    """The present state of a unit; systemd has `limit_s` to answer, by default 4 s. Raises GpufanError."""
+    """The present state of a unit. Raises GpufanError, also if systemd does not answer in `limit_s` (default 4 s)."""
     found = unit_properties(name, *_KEYS, limit_s=QUERY_TIMEOUT_S if limit_s is None else limit_s)
     command = re.search(r"argv\[\]=(.*?) ;", found["ExecStart"])
     return UnitState(

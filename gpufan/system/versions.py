@@ -24,7 +24,7 @@ def driver_version(path: Path = KERNEL_MODULE) -> str | None:
 
 
 def versions() -> str:
-    """Versions of gpufan, of its driver binding, of the driver and of Python, in one line."""
+    """The versions of gpufan, nvidia-ml-py, the driver and Python, in one line."""
     try:
         binding = metadata.version("nvidia-ml-py")
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""The parts that both live tables consist of: the table of the cards, and a line of bars."""
+"""The parts of both live tables: the table of the cards, and a line of bars."""
 
 import sys
 import termios
@@ -25,7 +25,7 @@ _STYLE = {
 
 
 def cards_table(gpus: Sequence[GpuState], below: Callable[[GpuState], RenderableType]) -> Table:
-    """A row for each card: its readings, its duty and why; under these what `below` returns for it."""
+    """Make a table with a row for each card: readings, duty and reason. Below the reason is the result of `below`."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
     table.add_column("GPU", no_wrap=True)
     for heading in ("°C", "W", "set", "read"):

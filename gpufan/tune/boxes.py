@@ -1,4 +1,4 @@
-"""The boxes that settings are tried on: a simulated profile, or recorded cards as the plants fitted to them."""
+"""The boxes on which settings are tried: a simulated profile, or plants that were fitted to recorded cards."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -48,7 +48,7 @@ class FittedBox(SimulatedBox):
 
 
 def simulated_boxes(profile: str, workload: str, inlet_c: float | None) -> Callable[[], SimulatedBox]:
-    """Return a function that makes the box of `profile`, with inlet air of `inlet_c` if that is given."""
+    """Return a function that makes the box `profile` under `workload`. `inlet_c` replaces its inlet temperature."""
     chosen = PROFILES[profile]
     chosen = replace(chosen, plants=tuple(_with_inlet(plant, inlet_c) for plant in chosen.plants))
     return partial(SimulatedBox, chosen, WORKLOADS[workload])

@@ -154,7 +154,7 @@ def fit(card: RecordedCard) -> Fit:
 
 
 class _Usual(NamedTuple):
-    """The usual work of a card in the recording."""
+    """How a card usually worked in the recording: its fan speed, and the power of the other cards."""
 
     duty: float
     """Median fan speed, 0..1."""
@@ -164,7 +164,7 @@ class _Usual(NamedTuple):
 
     @classmethod
     def of(cls, card: RecordedCard) -> "_Usual":
-        """The usual work of `card`."""
+        """Compute these values from the readings of `card`."""
         powers_w, others_w = ([r.power_w for r in card.readings], [r.others_w for r in card.readings])
         duty = max(statistics.median(r.speed_percent for r in card.readings) / 100, 0.05)
         if min(powers_w) == max(powers_w):

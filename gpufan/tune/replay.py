@@ -18,7 +18,7 @@ INTERVAL_S = 1.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a setting. Of several cards the worst counts, and the sound of all together."""
+    """The outcome of a setting. Of several cards, each value is that of the worst card, but the sound is of all."""
 
     name: str
     peak_c: float
@@ -31,13 +31,13 @@ class Outcome:
     """Throughput lost to lower clocks, percent; None if unknown."""
     times_s: Sequence[float]
     temperature_c: Sequence[float]
-    """Of the hottest card at `times_s`; `duty_percent` too. `sounds_db` is of all cards together, dB(A)."""
+    """`temperature_c` and `duty_percent` at `times_s` are of the hottest card; `sounds_db` is of all cards, dB(A)."""
     duty_percent: Sequence[float]
     sounds_db: Sequence[float]
 
 
 def settings_to_compare(curves: Sequence[Curve], targets_c: Sequence[float]) -> dict[str, CardSettings | None]:
-    """Settings by name: those asked for, then the default curve and the stock driver (None) to compare them with."""
+    """Settings by name: `curves` and `targets_c`, then for comparison the default curve and the stock driver (None)."""
     asked = [CardSettings(curve) for curve in curves if curve != DEFAULT_CURVE]
     asked += [CardSettings(target_c=target_c) for target_c in targets_c]
     return {str(settings): settings for settings in asked} | {"default curve": CardSettings(), "stock driver": None}
