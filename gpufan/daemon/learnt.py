@@ -1,4 +1,4 @@
-"""Files with what the target law has learnt of each card, one per UUID. Losing them does no harm."""
+"""Files in which the target law saves what it has learnt of each card, one per UUID. Losing them does no harm."""
 
 import math
 import os
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from gpufan.daemon.worker import Worker
 
 SAVE_S = 600.0
-"""Seconds from one save to the next. A crash loses what was learnt since."""
+"""Seconds from one save to the next. A crash loses what was learnt since the last save."""
 
 READ_TIMEOUT_S = 1.0
-"""For all files to be read, s. A disk that hangs must not delay control."""
+"""Time limit for reading all files, s. A disk that hangs must not delay control."""
 
 _FORMAT = 1
-"""Raised when a number changes its meaning. Then the files of older versions are ignored."""
+"""Increased when a number changes its meaning. Files with another format are ignored."""
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,7 +42,7 @@ def default_folder() -> Path:
 
 
 def read_all(folder: Path, uuids: Iterable[str]) -> dict[str, Learnt]:
-    """What was learnt of the cards `uuids`, by UUID, without the unknown ones. Nothing if the disk hangs."""
+    """What was learnt of the cards `uuids`, by UUID. Cards without a valid file are left out; all if the disk hangs."""
     try:
         return call_with_timeout(
             READ_TIMEOUT_S, lambda: {uuid: known for uuid in uuids if (known := read(folder, uuid))}
@@ -52,7 +52,7 @@ def read_all(folder: Path, uuids: Iterable[str]) -> dict[str, Learnt]:
 
 
 def read(folder: Path, uuid: str) -> Learnt | None:
-    """What was learnt of the card `uuid`; None if there is no file, or no valid one."""
+    """What was learnt of the card `uuid`; None if there is no valid file."""
     if not _is_file_name(uuid):
         return None
     try:
@@ -73,7 +73,7 @@ def write(folder: Path, uuid: str, learnt: Learnt) -> None:
 
 
 def _is_file_name(uuid: str) -> bool:
-    """Whether `uuid`, which may be any text of the driver, is safe as the name of a file."""
+    """Whether `uuid` is safe as the name of a file. The driver may report any text as a UUID."""
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9:.-]{0,99}", uuid) is not None
 
 
@@ -86,7 +86,7 @@ class Saver:
         self._saved_s: float | None = None
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Save if the last save is `SAVE_S` ago. Raises OSError."""
+        """Save if `SAVE_S` seconds have passed since the last save or the first call. Raises OSError."""
         if self._saved_s is None or not 0 <= snapshot.time_s - self._saved_s < SAVE_S:
             first, self._saved_s = self._saved_s is None, snapshot.time_s
             if not first:

@@ -1,6 +1,6 @@
-"""The loop that joins sense, decide, act and report: a thread for each card, and one that supervises them.
+"""The control loop: a thread for each card, and one that supervises them and publishes their states.
 
-The main thread only waits for a reason to stop: a card, file or terminal that hangs cannot delay a signal.
+The main thread only waits for a reason to stop, so a card, file or terminal that hangs cannot delay a signal.
 """
 
 import threading
@@ -28,20 +28,20 @@ STOP_S = 1.5
 """Time for all cards together to give their fans back, s. Two seconds are promised."""
 
 _GRACE_S = 0.02
-"""A card waits for the card before it no longer than this, s."""
+"""A card waits for the card before it at most this long, s."""
 
 _JUMP_S = 2.0
-"""The machine slept if a tick is late by more than this, s; the wall clock was set if it moved by more."""
+"""If a tick is late by more than this, s, the machine slept. If the wall clock jumps by more, it was set."""
 
 Reload = Callable[[], tuple[float, SettingsFor]]
-"""Reads the settings again; returns the interval in s, and the settings of each card. Raises if they are refused."""
+"""Reads the settings again; returns the interval in s and the settings of each card. Raises if it refuses them."""
 
 
 class _Relay:
-    """Runs the threads of one tick directly one after the other, because a wake-up costs more than a tick.
+    """Runs the threads one directly after the other in each tick, because a wake-up by a timer costs more than a tick.
 
-    The first thread sleeps until the tick is due, and each wakes the next one. If a thread hangs, the next one starts
-    `_GRACE_S` after the tick was due.
+    The first thread sleeps until the tick is due, and each thread wakes the next one. If a thread hangs, the
+    next one starts `_GRACE_S` after the tick was due.
     """
 
     def __init__(self, runners: int) -> None:
@@ -55,13 +55,13 @@ class _Relay:
         latest_s = due_s + (_GRACE_S if place else 0)
         while not self._ended:
             left_s = latest_s - time.monotonic()
-            # A turn that came late belongs to the tick before.
+            # A turn that comes before `due_s` belongs to the tick before.
             if left_s <= 0 or (self._turns[place].acquire(timeout=left_s) and time.monotonic() >= due_s):
                 return not self._ended
         return False
 
     def done(self, place: int) -> None:
-        """The thread at `place` has finished this tick."""
+        """Wake the next thread: the thread at `place` has finished this tick."""
         if place + 1 < len(self._turns):
             self._wake(place + 1)
 
@@ -72,7 +72,7 @@ class _Relay:
             self._wake(place)
 
     def _wake(self, place: int) -> None:
-        with suppress(RuntimeError):  # it is its turn already
+        with suppress(RuntimeError):  # the thread was woken already
             self._turns[place].release()
 
 
@@ -83,7 +83,7 @@ class _Clock:
         self._boot_s, self._wall_s = _clocks()
 
     def look(self) -> tuple[float, float, float]:
-        """Seconds since boot, since the last call, and by which the wall clock was set meanwhile (0 if it was not)."""
+        """Seconds since boot, seconds since the last call, and the step of the wall clock since then (0: none)."""
         boot_s, wall_s = _clocks()
         elapsed_s = boot_s - self._boot_s
         step_s = wall_s - self._wall_s - elapsed_s
@@ -92,7 +92,7 @@ class _Clock:
 
 
 class _Tracked:
-    """A worker, its thread, and their state."""
+    """A worker with its thread, and the state of both."""
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
@@ -128,7 +128,7 @@ class _Tracked:
         return self.released and (self.thread is None or not self.thread.is_alive())
 
     def stop(self) -> None:
-        """Give the card's fans back; `stop_error` is the error, if any."""
+        """Give the card's fans back; an error is stored in `stop_error`."""
         try:
             self.worker.stop()
         except Exception as error:  # reported at the end, after the other cards
@@ -137,7 +137,7 @@ class _Tracked:
 
 
 class Daemon:
-    """Runs workers in real time until told to stop."""
+    """Runs workers in real time until there is a reason to stop."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class Daemon:
     def run(self, inbox: StopInbox, duration_s: float | None = None) -> None:
         """Run for `duration_s`, or until `inbox` has a reason to stop; then give every fan back.
 
-        Raises the error that ended the run, or NotGivenBack naming the cards that could not be given back.
+        Raises the error that ended the run, or NotGivenBack with the cards whose fans could not be given back.
         """
         ended_by: BaseException | None = None
         try:
@@ -234,7 +234,7 @@ class Daemon:
             due_s = self._next(due_s)
 
     def _apply(self, reload: Reload) -> None:
-        """Pass new settings to the workers, which use them from their next tick on; or keep the old ones."""
+        """Read new settings and pass them to the workers, for their next tick. Keep the old ones if that fails."""
         try:
             self._interval_s, settings_for = reload()
         except Exception as error:  # no file may end control
@@ -250,9 +250,9 @@ class Daemon:
         return max(due_s, time.monotonic() - self._interval_s) + self._interval_s
 
     def _give_back(self) -> list[str]:
-        """Stop every worker, which gives its own card back; for a worker that hangs, another thread tries.
+        """Stop every worker, so that it gives its fans back. If a worker hangs, another thread tries to.
 
-        Returns a line for each card that could not be given back.
+        Returns a line for each card whose fans could not be given back.
         """
         self._relay.end()
         deadline_s = time.monotonic() + STOP_S
@@ -265,7 +265,7 @@ class Daemon:
         for rescue in rescues:
             rescue.join(max(deadline_s - time.monotonic(), 0))
         for tracked in self._tracked:
-            # A call that still sets the fans would undo the rescue; if it ends in time, its own thread gives back.
+            # A call that still sets the fans would undo the rescue; if it ends in time, its own thread gives them back.
             if tracked.thread is not None:
                 tracked.thread.join(max(deadline_s - time.monotonic(), 0))
         return [

@@ -1,4 +1,4 @@
-"""Where snapshots go: a view for people, the snapshot file, a recording. None of them holds up control."""
+"""Receivers of snapshots: the snapshot file and a recording. None of them delays control."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ Publish = Callable[[Snapshot], None]
 
 
 def warn_once(write: Publish, path: Path) -> Publish:
-    """`write`, which logs an OSError instead of raising it: once, until a write succeeds again."""
+    """Wrap `write`: an OSError is logged, not raised. Further errors are not logged until a write succeeds."""
     failed = False
 
     def publish(snapshot: Snapshot) -> None:
@@ -35,7 +35,7 @@ def warn_once(write: Publish, path: Path) -> Publish:
 
 @contextmanager
 def snapshot_file(folder: Path | None) -> Iterator[list[Publish]]:
-    """Write snapshots to the file in `folder`, and remove it after the block; None: no file."""
+    """Write snapshots to a file in `folder` during the block, and remove it afterwards. None writes no file."""
     if folder is None:
         yield []
         return
@@ -49,7 +49,7 @@ def snapshot_file(folder: Path | None) -> Iterator[list[Publish]]:
 
 @contextmanager
 def recording(path: Path | None) -> Iterator[list[Publish]]:
-    """Append a row for each card and tick to the recording in `path`; None: no recording. Raises InputError."""
+    """Append a row for each card and tick to the recording in `path`. None records nothing. Raises InputError."""
     if path is None:
         yield []
         return
@@ -61,7 +61,7 @@ def recording(path: Path | None) -> Iterator[list[Publish]]:
 
 @contextmanager
 def in_background(sinks: Sequence[Publish]) -> Iterator[list[Publish]]:
-    """Run each of `sinks` in its own thread: a disk that hangs delays neither control, nor the end of the run."""
+    """Run each of `sinks` in its own thread: a disk that hangs delays neither control nor the end of the run."""
     writers = [BackgroundWriter(sink) for sink in sinks]
     try:
         yield [writer.put for writer in writers]

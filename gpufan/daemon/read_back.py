@@ -1,11 +1,11 @@
-"""Compares the fans as they are read back with what was set: success is what was read back, not what was sent."""
+"""Compares the fans that are read back with the duty that was set: only this proves that a fan obeys."""
 
 from gpufan.core.gpu import FanReading, Gpu, Reading
 from gpufan.core.reasons import Cause, Reason
 from gpufan.errors import GpuError, GpuLost
 
 TARGET_TOLERANCE = 2
-"""Points by which a target read back may differ from the one set, since drivers round."""
+"""Points by which a target that is read back may differ from the duty set, since drivers round."""
 
 SETTLE_S = 15.0
 """Time that a fan has to reach its target, s."""
@@ -37,34 +37,34 @@ def _first_manual(reading: Reading) -> int | None:
 
 
 class ReadBack:
-    """Remembers what was set on one card, and says where its fans differ from that."""
+    """Remembers the duty set on one card, and finds fans that differ from it."""
 
     def __init__(self) -> None:
         self._known = False
         self._duty_percent: int | None = None
         self._settled_at_s = 0.0
         self.proven = False
-        """Whether the fans were once found as set after the time to settle."""
+        """Whether the fans have once had the duty set after the time to settle."""
 
     def forget(self) -> None:
-        """What was set is not known any more."""
+        """Forget the duty that was set: it is not known any more."""
         self._known = False
 
     def differs(self, duty_percent: int | None) -> bool:
-        """Whether `duty_percent`, None for the driver, is other than what was set."""
+        """Whether `duty_percent` (None: the driver) differs from the duty that was set last."""
         return not self._known or duty_percent != self._duty_percent
 
     def wrote(self, now_s: float, duty_percent: int | None) -> None:
-        """`duty_percent` was set at `now_s`; None: the fans were given back."""
+        """Remember that `duty_percent` was set at `now_s`; None means that the fans were given back."""
         before = self._duty_percent if self._known else None
-        # A small change does not restart the time to settle: else a jammed fan could hide behind many of them.
+        # A small change does not restart the time to settle: many small changes would hide a jammed fan.
         if before is None or duty_percent is None or abs(duty_percent - before) > SETTLE_TOLERANCE:
             self._settled_at_s = now_s + SETTLE_S
         self._known = True
         self._duty_percent = duty_percent
 
     def check(self, now_s: float, reading: Reading) -> Reason | None:
-        """The first fault of a fan; None where all are as set, or where what was set is not known."""
+        """The first fault of a fan; None if all fans are as set, or if the duty that was set is not known."""
         if not self._known:
             return None
         for number, fan in enumerate(reading.fans):
@@ -75,7 +75,7 @@ class ReadBack:
         return None
 
     def faster(self, now_s: float, reading: Reading) -> Reason | None:
-        """The first settled fan that the driver runs faster than was set. That is no fault."""
+        """The first settled fan that the driver runs faster than the duty set. That is not a fault."""
         if self._duty_percent is None or not self._is_settled(now_s):
             return None
         for number, fan in enumerate(reading.fans):

@@ -18,7 +18,7 @@ from gpufan.errors import InputError
 from gpufan.system.printable import printable
 
 _LONGEST_LINE = 4096
-"""Bytes. A file with a longer line is no recording; the limit keeps such a line out of memory."""
+"""Bytes. A file with a longer line is not a recording; the limit keeps such a line out of memory."""
 
 
 class Row(NamedTuple):
@@ -46,7 +46,7 @@ _NUMBERS = Row._fields[3:8]
 
 HEADER = ",".join(Row._fields) + "\n"
 _HEADERS = (HEADER, ",".join(Row._fields[:-1]) + "\n")
-"""The second is the header of recordings before the column `pci`."""
+"""The second is the header of older recordings, without the column `pci`."""
 
 
 def rows(snapshot: Snapshot) -> list[Row]:
@@ -122,7 +122,7 @@ class RecordingFile:
             self._append(HEADER)
 
     def write(self, snapshot: Snapshot) -> None:
-        """Append a row for each card. Raises OSError; then nothing was written."""
+        """Append a row for each card. Raises OSError; then no row was written."""
         if not os.fstat(self._file).st_nlink:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         self._append(to_csv(rows(snapshot)))

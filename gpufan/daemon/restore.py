@@ -1,4 +1,4 @@
-"""`gpufan restore` and `gpufan list`: give fans back, or look at the cards, without a run."""
+"""`gpufan restore` and `gpufan list`: give fans back to the driver, or show the cards, without controlling them."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ from gpufan.system.lock import controller_lock
 from gpufan.system.paths import SNAPSHOT
 
 CARD_TIMEOUT_S = 5.0
-"""For one card to answer, s."""
+"""Time limit for one card to answer, s."""
 
 _log = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ _log = logging.getLogger(__name__)
 def restore(names: Sequence[str], runtime_folder: Path, source: Source) -> list[str]:
     """Give the fans of every card in `names`, or of all, back to the driver; returns a line for each.
 
-    `source` says which backend and display to use. Raises InputError, DriverError, or GpufanError that names every card
-    where it failed.
+    `source` says which backend and display to use. Raises InputError, DriverError, or GpufanError with every card whose
+    fans were not given back.
     """
     from gpufan.gpu.cards import open_cards
 
@@ -47,7 +47,7 @@ def restore(names: Sequence[str], runtime_folder: Path, source: Source) -> list[
         cards.start_x_server(chosen)
         usable, uncontrollable = split_controllable(chosen)
         lines = [f"{line}: nothing to give back" for line in uncontrollable]
-        # At the same time: a card that hangs must not use up the time of the others.
+        # All cards at the same time: a card that hangs must not use up the time of the others.
         for gpu, call in [(gpu, BackgroundCall(partial(_release, gpu))) for gpu in usable]:
             try:
                 call.result(3 * CARD_TIMEOUT_S)
@@ -86,7 +86,7 @@ def describe_cards(
 ) -> list[tuple[GpuInfo, Reading | None]]:
     """Description and reading of every card in `names`, or of all; the reading of a card that hangs is None.
 
-    With a `profile` the cards are simulated. If gpufan runs, its snapshot in `runtime_folder` tells which cards need X.
+    With a `profile` the cards are simulated. If gpufan runs, its snapshot in `runtime_folder` shows which cards need X.
     Raises InputError, DriverError or GpufanError.
     """
     if profile is not None:

@@ -27,9 +27,9 @@ _log = logging.getLogger(__name__)
 
 
 def run_cards(source: Source, runtime_folder: Path, record: Path | None, open_view: OpenView) -> None:
-    """Control real cards until a signal or the end of the duration; a service reads `source` again at SIGHUP.
+    """Control real cards until a signal or the end of the duration. A service reads `source` again at SIGHUP.
 
-    Lock and snapshot are in `runtime_folder`; the file `record` gets a row for each card and tick.
+    Lock and snapshot are in `runtime_folder`. A row for each card and tick is appended to the file `record`.
     Raises InputError, DriverError, NotControllable, or the error that ended the run.
     """
     inbox = StopInbox()
@@ -116,11 +116,11 @@ def _reload(source: Source, started: RunSettings, gpus: Sequence[Gpu]) -> tuple[
 
 
 def named_by(settings: Settings) -> str:
-    """Where the cards to control are named, for an error."""
+    """The option or key that names the cards to control, for error messages."""
     return "--gpu" if settings.resolve("gpus").origin == COMMAND_LINE else f"{settings.path}: gpus:"
 
 
 def warn_unmatched(settings: Settings, gpus: Sequence[Gpu]) -> None:
-    """Log each table and each neighbour of the settings that is no card of this box."""
+    """Log a warning for each table, and each name of a neighbour, that matches no card of this box."""
     for line in settings.unmatched_tables([gpu.info for gpu in gpus]):
         _log.warning("%s", line)

@@ -20,16 +20,16 @@ GRACE_S = 6.0
 """A tick may be later than its interval by this much, s. After a longer time the card counts as lost."""
 
 HOLD_BACK_S = 60
-"""Time between two starts that fail, s."""
+"""A start that failed waits this long before it ends, s."""
 
 START_REFUSED = errno.ECANCELED
-"""The unit's StatusErrno while a start is held back; its StatusText is then the reason."""
+"""The StatusErrno of the unit while a failed start waits; its StatusText is then the reason."""
 
 DRIVER_NODE = Path("/dev/nvidiactl")
 
 
 class Stoppable(Protocol):
-    """Receives reasons to stop."""
+    """An object that receives reasons to stop."""
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a reason to stop; False if none came."""
@@ -47,7 +47,7 @@ class Notifier:
 
     @classmethod
     def from_environment(cls) -> "Notifier | None":
-        """A notifier for the socket that the service manager named; None without a service manager."""
+        """A notifier for the socket that the service manager has named; None without a service manager."""
         address = os.environ.get("NOTIFY_SOCKET", "")
         return cls(address) if address.startswith(("/", "@")) else None
 
@@ -57,7 +57,7 @@ class Notifier:
             self._socket.sendto("\n".join(assignments).encode(), self._address)
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Send the status; once, that the daemon is ready; and that it is alive, unless a card's ticks are late."""
+        """Send the status, and that the daemon is alive unless a card's ticks are late. Send once that it is ready."""
         message = [f"STATUS={status_text(snapshot)}"]
         if not self.ready and is_ready(snapshot):
             self.ready = True
@@ -71,9 +71,10 @@ class Notifier:
         self.send("STOPPING=1", "STATUS=giving the fans back to the driver")
 
     def hold_back(self, error: GpufanError, inbox: Stoppable) -> None:
-        """End a daemon that could not start, after a minute: systemd then starts it again, without a crash loop.
+        """Wait a minute, then end a daemon that could not start. systemd starts it again, without a crash loop.
 
-        Where the driver is not loaded, wait until it is, since only a new process may open it. Raises SystemExit.
+        If the driver is not loaded, wait until it is loaded, then end: only a new process can open it. Raises
+        SystemExit.
         """
         awaits_driver = isinstance(error, DriverError) and not DRIVER_NODE.exists()
         while True:
@@ -97,7 +98,7 @@ def status_text(snapshot: Snapshot) -> str:
 
 
 def is_ready(snapshot: Snapshot) -> bool:
-    """Whether every card had a tick, and at least one has its fans read back as set."""
+    """Whether every card has had a tick, and the fans of at least one card were read back as set."""
     return all(gpu.reason.cause is not Cause.START for gpu in snapshot.gpus) and any(
         _is_verified(gpu) for gpu in snapshot.gpus
     )

@@ -1,4 +1,4 @@
-"""`gpufan run --simulate`: the same workers on the cards of a simulated box, in simulated time."""
+"""`gpufan run --simulate`: the workers of a real run control the cards of a simulated box, in simulated time."""
 
 import math
 import time
@@ -40,9 +40,10 @@ def run_simulation(
     options: SimulationOptions,
     open_view: OpenView,
 ) -> list[tuple[str, CardSummary]]:
-    """Control the cards of a simulated box, and touch nothing of this machine. Returns label and summary of each card.
+    """Control the cards of a simulated box, and no real card. Returns label and summary of each card.
 
-    Without a `runtime_folder` there is neither lock nor snapshot, without `record` no recording. Raises InputError.
+    If `runtime_folder` is None, there is no lock and no snapshot. If `record` is None, there is no recording. Raises
+    InputError.
     """
     inbox = StopInbox()
     inbox.catch_signals()
@@ -87,7 +88,10 @@ def simulate(
     time_scale: float = math.inf,
     dry_run: bool = False,
 ) -> None:
-    """Run `workers` one after the other over a simulated box, `time_scale` simulated seconds per second."""
+    """Let `workers` control a simulated `box`, one worker after the other in each tick.
+
+    `time_scale` simulated seconds take one second.
+    """
     start_s = time.monotonic()
     now_s = 0.0
     try:

@@ -1,4 +1,4 @@
-"""The snapshot file: written by the daemon, read by everything that looks on."""
+"""The snapshot file: the daemon writes it, and all other commands read it."""
 
 import os
 import time
@@ -17,7 +17,7 @@ _STARTED_S = time.time()
 
 
 class SnapshotFile:
-    """Writes snapshots. A failure is for the caller to report; the next write tries anew."""
+    """Writes snapshots. After an error the next write tries again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -42,7 +42,7 @@ def snapshot_now(
     clock_steps: int = 0,
     clock_step_s: float = 0.0,
 ) -> Snapshot:
-    """A snapshot of this process, now."""
+    """A snapshot of this process, with the present time."""
     return Snapshot(
         format=FORMAT,
         version=__version__,
@@ -67,7 +67,7 @@ class _Header(msgspec.Struct):
 
 
 def read(path: Path) -> Snapshot:
-    """Read the snapshot of a running daemon. Raises GpufanError where there is none, or none that can be trusted."""
+    """Read the snapshot of a daemon. Raises GpufanError if there is no snapshot, or if it is not valid."""
     try:
         content = printable_values(msgspec.json.decode(read_file(path)))
         header = msgspec.convert(content, _Header)
@@ -77,7 +77,7 @@ def read(path: Path) -> Snapshot:
             )
         snapshot = msgspec.convert(content, Snapshot)
         for gpu in snapshot.gpus:
-            state_sentence(gpu)  # raises where a number is missing
+            state_sentence(gpu)  # raises TypeError if a number is missing
     except FileNotFoundError:
         raise GpufanError(f"no gpufan is running (no {path}): start it with `sudo gpufan run`") from None
     except OSError as error:
@@ -93,7 +93,7 @@ def is_orphan(snapshot: Snapshot) -> bool:
 
 
 def stale_s(snapshot: Snapshot) -> float | None:
-    """Age of `snapshot` in seconds if it is older than a running daemon would leave it; else None."""
+    """Age of `snapshot` in seconds if it is too old to come from a running daemon; else None."""
     # A snapshot from the future was written before the clock was set back.
     age_s = abs(time.time() - snapshot.time_s)
     return age_s if age_s > 5 + 2 * snapshot.interval_s else None

@@ -1,4 +1,4 @@
-"""Totals of one card over a run: how hot, how loud and how restless it was, and how much throughput it lost."""
+"""Totals of one card over a run: temperature, sound, changes of the duty, and lost throughput."""
 
 import math
 
@@ -9,7 +9,7 @@ HOT_C = 83.0
 """Just below the temperature at which a GTX 1080 Ti lowers its clock, °C."""
 
 SWING_PERCENT = 5
-"""A smaller change of the duty between turning points is no swing, points."""
+"""A smaller change of the duty between turning points is not a swing, points."""
 
 
 class Swings:

@@ -13,7 +13,7 @@ class View(Protocol):
         """Show the next snapshot."""
 
     def close(self) -> None:
-        """Show the rest, and stop."""
+        """Show what is still waiting, and stop."""
 
 
 OpenView = Callable[[str], View]

@@ -28,7 +28,7 @@ _SILENT_S = 30.0
 """The demand of a card whose last tick is older than this does not count for its neighbours, s."""
 
 SettingsFor = Callable[[GpuInfo], CardSettings]
-"""Returns the settings of a card. Pure: the same for the same card."""
+"""Returns the settings of a card: always the same for the same card."""
 
 
 class Backoff:
@@ -81,16 +81,17 @@ class Worker:
         self._throttled_s = 0.0
         self._fail_safe_s = 0.0
         self._release_error: str | None = None
-        """Why fans that were to be given back are still in manual mode; None where they are not."""
+        """Why the fans could not be given back to the driver; None if that did not fail."""
         self._wait_until_s = -math.inf
         self._wait_lost = Backoff(1, 60)
         self._wait_released = Backoff(5, 60)
         self.state = self._state(Control.DRIVER, Decision(None, Reason(Cause.START)))
 
     def tick(self, now_s: float, *, force_write: bool = False) -> None:
-        """Do what is due at `now_s`. `force_write` sets the fans even if the duty is the same as before.
+        """Read the card at `now_s`, decide, and set the fans if needed.
 
-        Raises NoPermission if the very first set is refused for that, and any error of our own.
+        `force_write` sets the fans even if the duty is the same as before. Raises NoPermission if the first attempt to
+        set the fans is not permitted. Any other error is a bug.
         """
         self._count_time(now_s)
         if force_write:
@@ -118,22 +119,22 @@ class Worker:
             self._lose(now_s, error)
 
     def follow(self, settings_for: SettingsFor) -> None:
-        """Use other settings from the next tick on, with the fans under control. Any thread may call it."""
+        """Use other settings from the next tick on; the fans stay under control. Any thread may call it."""
         self._settings_for = settings_for
 
     @property
     def learnt(self) -> Learnt | None:
-        """What is known of the card; None if no target was ever held. Any thread may ask."""
+        """What was learnt of the card; None if no target was ever held. Any thread may read it."""
         return self._learnt if self._info is None else self._controller.learnt
 
     @property
     def local_demand_percent(self) -> int | None:
-        """The duty for the card's own heat; None where gpufan does not control its fans. Any thread may ask."""
+        """The duty for the card's own heat; None if gpufan does not control its fans. Any thread may read it."""
         return None if self.state.duty_percent is None else self._controller.local_demand_percent
 
     @property
     def saturated(self) -> bool:
-        """Whether full fans leave the card too hot, so that all others help. Any thread may ask."""
+        """Whether the card is too hot at full fan speed, so that all other cards help it. Any thread may read it."""
         return self.state.control is Control.OURS and self._controller.saturated
 
     def stop(self) -> None:
@@ -150,7 +151,7 @@ class Worker:
             # Without permission nothing was ever set.
 
     def _adopt_card_and_settings(self) -> None:
-        """Start with a card that was found or found again, or adopt new settings."""
+        """Make a controller for a card that was found or found again, or pass new settings to it."""
         settings_for = self._settings_for
         info = self.gpu.info
         if info is self._info and settings_for is self._followed:
@@ -173,7 +174,7 @@ class Worker:
 
     def _decide(self, now_s: float, reading: Reading) -> Decision:
         speed_percent = next((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), None)
-        # A card that was saturated once may take in this one's heat, listed or not.
+        # A card that was saturated once may be warmed by this one, even if it is not listed: it stays a neighbour.
         others = (worker for worker in self.box if worker is not self and worker not in self._neighbours)
         self._neighbours += [worker for worker in others if worker.saturated]
         demands_percent = [
@@ -184,7 +185,7 @@ class Worker:
         return self._controller.decide(now_s, reading.temperature_c, reading.power_w, speed_percent, demands_percent)
 
     def _act(self, now_s: float, decision: Decision, reading: Reading, force_write: bool) -> None:
-        """Write the duty where needed, and judge what was read back."""
+        """Check the fans that were read back, and write the duty if needed."""
         fault = self._read_back.check(now_s, reading)
         if fault is not None:
             self._overrides += 1
@@ -203,9 +204,9 @@ class Worker:
             self.state = self._state(control, decision, reading, fault=fault, remedy=Remedy.SET_AGAIN)
 
     def _write(self, now_s: float, duty_percent: int | None) -> Reason | None:
-        """Set the fans, or give them to the driver; returns the fault if that is refused.
+        """Set the fans, or give them to the driver; returns the fault if the driver refuses.
 
-        Raises GpuLost, and NoPermission before anything was ever permitted.
+        Raises GpuLost. Raises NoPermission if no attempt was ever permitted.
         """
         if self._stopped:
             return None
@@ -227,9 +228,9 @@ class Worker:
         return None
 
     def _give_up(self, now_s: float, reading: Reading, fault: Reason) -> None:
-        """Give fans that do not obey back to the driver, for some time; or switch to the other backend."""
+        """Give fans that do not obey back to the driver. Switch to another backend, or try again after a wait."""
         self._release()
-        # Where the fans obeyed once, this backend works, and the fault is another.
+        # If the fans have obeyed once, this backend works, and the fault has another cause.
         result = None if self._read_back.proven else self.gpu.fall_back(reason_sentence(fault))
         nothing = Decision(None, fault)
         if result is not None and result.switched:
@@ -249,7 +250,7 @@ class Worker:
         )
 
     def _wait_released_on(self, reading: Reading) -> None:
-        """Let a tick pass while the driver has the fans after a fault."""
+        """Set nothing in this tick: after a fault the driver controls the fans until the wait ends."""
         if self._release_error is not None:
             self._release()
         last = self.state
@@ -263,7 +264,7 @@ class Worker:
         )
 
     def _release(self) -> None:
-        """Give the fans back; `_release_error` says why that failed, if it did. Raises GpuLost."""
+        """Give the fans back; store an error in `_release_error`. Raises GpuLost."""
         self._release_error = None
         try:
             release_verified(self.gpu)
@@ -275,7 +276,7 @@ class Worker:
 
     def _lose(self, now_s: float, error: GpuLost) -> None:
         if self.state.control is Control.OURS:
-            # Perhaps only its readings are lost: then the driver should have the fans.
+            # Perhaps only the readings fail: then the driver should control the fans.
             with suppress(GpuError, NoPermission):
                 self.gpu.release()
         wait_s = self._wait_lost.next_s()
@@ -287,7 +288,7 @@ class Worker:
         self.state = self._state(Control.LOST, Decision(None, reason), remedy=Remedy.RETRY, retry_after_s=wait_s)
 
     def _start_over(self, wait_until_s: float) -> None:
-        """Forget what was set; after `wait_until_s` everything starts again."""
+        """Forget the duty that was set, and set no fans before `wait_until_s`."""
         self._wait_until_s = wait_until_s
         self._failures = 0
         self._read_back.forget()
@@ -298,7 +299,7 @@ class Worker:
         self._errors = msgspec.structs.replace(self._errors, **{kind: getattr(self._errors, kind) + 1})
 
     def _count_time(self, now_s: float) -> None:
-        """Add the time since the last tick to the state that it had."""
+        """Add the time since the last tick to the totals of the states that the card was in."""
         elapsed_s, self._last_s = now_s - self._last_s, now_s
         if 0 < elapsed_s <= _GAP_S:
             self._fail_safe_s += elapsed_s * (self.state.reason.cause.group is Group.FAIL_SAFE)

@@ -1,4 +1,4 @@
-"""Makes the workers of one box, for real and simulated cards alike."""
+"""Makes the workers of one box. The cards may be real or simulated."""
 
 from collections.abc import Mapping, Sequence
 

@@ -8,7 +8,7 @@ from gpufan.system.lock import controller_lock
 from gpufan.system.signals import StopInbox
 
 ENVIRONMENT_FILE = "environment"
-"""In the folder of the X server: the environment that a process needs to use it."""
+"""File in the folder of the X server: the environment variables with which a process can use it."""
 
 
 def run_xserver(folder: Path, announce: Callable[[str], None]) -> None:

@@ -1,6 +1,6 @@
-"""History: what the cards did in the last week, recorded by a process of its own, shown as tables, CSV and reports.
+"""The history of the last week: a separate process records it; it is shown as tables, CSV and reports.
 
-`recorder` reads the snapshots of the daemon, `events` detects the events in them, `writer` stores both in SQLite, and
+`recorder` reads the snapshots of the daemon, `events` detects events in them, `writer` stores both in SQLite, and
 `reader` reads them again for `tables` and `report`. The daemon imports none of this, and nothing here can delay it.
 """
 

@@ -1,4 +1,4 @@
-"""Mean, lowest and highest value of a measurement, and how those of several periods are combined."""
+"""Mean, lowest and highest value of a measurement in a period, and how to combine several periods."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -13,7 +13,7 @@ class Aggregate(NamedTuple):
 
 
 def combine(values: Iterable[tuple[Aggregate | None, float]]) -> Aggregate | None:
-    """Combine aggregates, each with its duration in seconds, which weights the mean. None is unknown.
+    """Combine aggregates. Each has a duration in seconds, which weights its mean. None is unknown.
 
     >>> combine([(Aggregate(60, 50, 70), 1.0), (None, 5.0), (Aggregate(80, 75, 88), 3.0)])
     Aggregate(mean=75.0, lowest=50, highest=88)

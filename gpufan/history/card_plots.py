@@ -1,4 +1,4 @@
-"""The plots of one card in a report: its values over time with its events, and where it was on its curve."""
+"""The plots of one card in a report: its values and events over time, and its points on its curve."""
 
 import io
 import math
@@ -31,13 +31,13 @@ _MARKS = {
     EventKind.OVERRIDE: _DISTURBANCE,
     EventKind.ERROR: _DISTURBANCE,
 }
-"""Name and colour of the events that are drawn. The others are only in the list."""
+"""Name and colour of the events that are drawn. Other events are only in the list."""
 
 
 def line(values: Iterable[tuple[float, float, Aggregate | None]], name: str, step_s: float) -> Series:
     """A line through values, each with its time and its duration in seconds.
 
-    It has one point for each `step_s`, with lowest and highest value, and a break where more than three steps lack.
+    It has one point for each `step_s`, with lowest and highest value. More than three missing steps make a break.
     """
     steps: dict[float, list[tuple[Aggregate | None, float]]] = {}
     last_s = math.inf
@@ -55,7 +55,7 @@ def line(values: Iterable[tuple[float, float, Aggregate | None]], name: str, ste
 def card_over_time(
     card: Card, periods: Sequence[Period], events: Iterable[Event], time_range: TimeRange, min_step_s: float
 ) -> "Figure | None":
-    """Temperature, duty, power and sound, as far as they are known; None where none is.
+    """Plot temperature, duty, power and sound over time, without those that are unknown; None if all are unknown.
 
     The points of a line are at least `min_step_s` apart, s.
     """
@@ -81,7 +81,7 @@ def card_over_time(
 
 
 def card_on_its_curve(card: Card, periods: Iterable[Period]) -> "Figure | None":
-    """The curve or target that `card` follows, and a point for each period; None where no point is known."""
+    """Plot the curve or target that `card` follows, and a point for each period; None if no point is known."""
     points = [
         (period.temperature_c.mean, duty.mean)
         for period in periods
@@ -93,7 +93,7 @@ def card_on_its_curve(card: Card, periods: Iterable[Period]) -> "Figure | None":
 
 
 def curve_and_target(settings: str) -> tuple[Curve | None, float | None]:
-    """The curve, or the target in °C, of `str(CardSettings)`. Both are None for any other text.
+    """Parse the curve, or the target in °C, from `str(CardSettings)`. Both are None for any other text.
 
     >>> curve_and_target("target 78 °C")
     (None, 78.0)
@@ -107,7 +107,7 @@ def curve_and_target(settings: str) -> tuple[Curve | None, float | None]:
 
 
 def save_png(figures: Sequence["Figure"], path: Path) -> None:
-    """Write the figures as one image, one below the other. Raises GpufanError."""
+    """Write one PNG image in which the figures are below each other. Raises GpufanError."""
     from PIL import Image  # a dependency of matplotlib
 
     images = [Image.open(io.BytesIO(render(figure, "png"))) for figure in figures]

@@ -1,4 +1,4 @@
-"""The tables of the history, and how its file is recognized. `writer` writes it, `reader` reads it."""
+"""The tables of the history, and the check of its file. `writer` writes the file, `reader` reads it."""
 
 import sqlite3
 
@@ -38,7 +38,7 @@ CREATE TABLE event (
 
 
 def check_format(connection: sqlite3.Connection) -> None:
-    """Raise sqlite3.DatabaseError where the file is not a history, or has another format."""
+    """Raise sqlite3.DatabaseError if the file is not a history, or has another format."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application_id != APPLICATION_ID:
@@ -48,5 +48,5 @@ def check_format(connection: sqlite3.Connection) -> None:
 
 
 def error_text(error: sqlite3.Error | UnicodeDecodeError) -> str:
-    """The message of SQLite. A damaged name raises UnicodeDecodeError or an error without message."""
+    """The message of SQLite; for an error without one, that the file is damaged."""
     return str(error) if isinstance(error, sqlite3.Error) and str(error) else "it is damaged"

@@ -14,17 +14,17 @@ from gpufan.history.local_time import date_text, day_range
 from gpufan.history.reader import Period, TimeRange
 
 FULL_SCALE_RPM = Plant().full_scale_rpm
-"""Speed at 100 % where a card reports no rpm: that of a GTX 1080 Ti Founders Edition."""
+"""Speed at 100 % of a card that reports no rpm: that of a GTX 1080 Ti Founders Edition."""
 
 HEADINGS = ("day", "seen h", "load h", "mean °C", "max °C", "mean %", "max %", "sound dB(A)", "energy kWh")
-"""Names and units of a date and of `DayTotals.cells`."""
+"""Headings with units: for the date, then for `DayTotals.cells`."""
 
 NOTE = "seen: time with readings; %: duty set; sound: estimated, on the scale of a GTX 1080 Ti Founders Edition"
 """Explains `HEADINGS`."""
 
 
 def load_threshold_w(peak_power_w: float) -> float:
-    """Power above which a card with this peak power counts as under load, W.
+    """Power above which a card counts as under load, W, if its highest power is `peak_power_w`.
 
     A third of the peak, and at least 50 W: an idle GTX 1080 Ti with a CUDA context draws more than one without.
     """
@@ -32,7 +32,7 @@ def load_threshold_w(peak_power_w: float) -> float:
 
 
 def fan_rpm(period: Period) -> float | None:
-    """Mean speed of the fans, rpm; estimated from percent where the card reports no rpm; None without either."""
+    """Mean speed of the fans, rpm. It is estimated from percent if the card reports no rpm; None without percent."""
     if period.speed_rpm is not None:
         return max(period.speed_rpm.mean, 0.0)  # a driver may report anything
     return None if period.speed_percent is None else max(period.speed_percent.mean, 0.0) / 100 * FULL_SCALE_RPM
@@ -44,7 +44,7 @@ class DayTotals:
     def __init__(
         self, periods: Sequence[Period], load_threshold_w: float, events: Iterable[Event], time_range: TimeRange
     ) -> None:
-        """The card counts as under load above `load_threshold_w`. Of an event, the part in `time_range` counts."""
+        """The card counts as under load above `load_threshold_w`. Only the part of an event in `time_range` counts."""
         begin_s, end_s = time_range
         self.seen_s = sum(period.seconds for period in periods)
         self.hot_s = sum(period.hot_s for period in periods)
@@ -59,7 +59,7 @@ class DayTotals:
         speeds_s = sum(seconds for _, seconds in speeds)
         energy = sum(rpm**SOUND_EXPONENT * seconds for rpm, seconds in speeds)
         self.sound_db = mean_sound_db(energy / speeds_s) if speeds_s else None
-        """Energy mean over time, dB(A), estimated; None where the speed of the fans is not known."""
+        """Estimated energy mean over time, dB(A); None if the speed of the fans is not known."""
         counts: Counter[EventKind] = Counter()
         self.gaps_s = 0.0
         for event in events:
@@ -71,7 +71,7 @@ class DayTotals:
 
     @property
     def problems(self) -> list[str]:
-        """Durations and counts of all that went wrong: `fail-safe 0:01:05`, `overrides 3`."""
+        """Durations and counts of problems: `fail-safe 0:01:05`, `overrides 3`."""
         durations = {f"over {HOT_C:g} °C": self.hot_s, "throttled": self.throttled_s, "fail-safe": self.fail_safe_s}
         counts = {"overrides": self.overrides, "errors": self.errors}
         return [

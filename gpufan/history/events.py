@@ -1,4 +1,4 @@
-"""Detects events by comparing each snapshot with the one before. No files, no clock."""
+"""Detects events: compares each snapshot with the one before. No files, no clock."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -10,7 +10,7 @@ from gpufan.core.snapshot import GpuState, Snapshot
 
 
 class EventKind(str, Enum):
-    """What happened. The values are stored in the database, so they must not change."""
+    """Kinds of events. The values are stored in the database, so they must not change."""
 
     FAIL_SAFE = "fail-safe"
     FAULT = "fault"
@@ -19,7 +19,7 @@ class EventKind(str, Enum):
     THROTTLED = "throttled"
     """Heat lowered the clocks of the card."""
     OVERRIDE = "override"
-    """The fans were read back other than set."""
+    """The fans that were read back differed from the duty set."""
     ERROR = "error"
     CONTROL = "control"
     """Control of the fans changed, without a fault."""
@@ -39,11 +39,13 @@ TROUBLES = {
     Group.LOST: EventKind.LOST,
     Group.HANG: EventKind.HANG,
 }
-"""Causes that are an event from their first tick to their last."""
+"""Groups of causes that are an event, which lasts from their first tick to their last."""
 
 MERGE_WITHIN_S = 90.0
-"""Overrides of one card, and errors of one card, that are at most this far apart, s, are one event with a count. A lost
-card is tried again after 60 s at the latest."""
+"""Overrides (or errors) of one card that are at most this far apart, s, are one event with a count.
+
+A lost card is tried again after 60 s at the latest.
+"""
 
 _MAX_TEXT = 300
 """Longer texts are cut to this number of characters."""
@@ -51,15 +53,15 @@ _MAX_TEXT = 300
 
 @dataclass
 class Event:
-    """Something that happened once, several times, or for a while."""
+    """An event that happened once, several times, or for a while."""
 
     begin_s: float
     """Seconds since the epoch."""
     uuid: str
-    """UUID of the card; empty where the event concerns all cards."""
+    """UUID of the card; empty if the event concerns all cards."""
     kind: EventKind
     end_s: float
-    """Seconds since the epoch; `begin_s` where the event has no duration."""
+    """Seconds since the epoch; `begin_s` if the event has no duration."""
     text: str
     count: int = 1
 
@@ -69,13 +71,13 @@ class EventDetector:
 
     def __init__(self) -> None:
         self.changed: dict[tuple[float, str, EventKind], Event] = {}
-        """New events, and those that have changed since the owner last cleared this."""
+        """Events that are new or have changed since the owner last cleared this."""
         self._last: Snapshot | None = None
         self._open: dict[tuple[str, EventKind], Event] = {}
         """The latest event of each card and kind, while it can still change."""
 
     def add(self, snapshot: Snapshot) -> None:
-        """Compare the next snapshot with the one before."""
+        """Detect the events between the last snapshot and `snapshot`."""
         last, self._last = self._last, snapshot
         self._open.pop(("", EventKind.GAP), None)
         before: dict[str, GpuState] = {}
@@ -90,7 +92,7 @@ class EventDetector:
                 self._compare_cards(before[gpu.uuid], gpu, snapshot.time_s, restarted)
 
     def add_gap(self, begin_s: float, now_s: float, text: str) -> None:
-        """There has been no new snapshot since `begin_s`; `text` says why."""
+        """Add or extend the event that there has been no new snapshot since `begin_s`; `text` says why."""
         self._extend("", EventKind.GAP, begin_s, now_s, text)
 
     def _compare_runs(self, last: Snapshot, snapshot: Snapshot, restarted: bool) -> None:
@@ -140,7 +142,7 @@ class EventDetector:
         self.changed[now_s, uuid, kind] = Event(now_s, uuid, kind, now_s, text[:_MAX_TEXT])
 
     def _extend(self, uuid: str, kind: EventKind, begin_s: float, now_s: float, text: str, *, times: int = 0) -> None:
-        """Let the open event last until now, and add `times` to its count; begin an event where none is open."""
+        """Extend the open event until `now_s`, and add `times` to its count. If none is open, begin one."""
         event = self._open.get((uuid, kind))
         if event is None or (times and abs(now_s - event.end_s) > MERGE_WITHIN_S):
             event = self._open[uuid, kind] = Event(begin_s, uuid, kind, begin_s, text[:_MAX_TEXT], count=0)

@@ -17,16 +17,16 @@ def date_text(time_s: float) -> str:
 
 
 def day_range(date: str) -> TimeRange:
-    """From midnight to midnight, local time. Raises ValueError where `date` is not a date."""
+    """The day `date` from midnight to midnight, local time. Raises ValueError if `date` is not a date."""
     year, month, day = time.strptime(date, "%Y-%m-%d")[:3]
-    # Not 24 hours: where the clocks change, a day has 23 or 25. mktime accepts the 32nd of a month.
+    # Not 24 hours: a day on which the clocks change has 23 or 25. mktime accepts the 32nd of a month.
     return TimeRange(*(time.mktime((year, month, day + n, 0, 0, 0, 0, 0, -1)) for n in (0, 1)))
 
 
 def parse_day(text: str) -> TimeRange:
     """Read `2026-11-22`, `today` or `yesterday`. Raises InputError."""
     today = date_text(time.time())
-    # 12 hours before midnight is yesterday, also where the clocks change.
+    # 12 hours before midnight is yesterday, even if the clocks change.
     names = {"today": today, "yesterday": date_text(day_range(today).begin_s - 43200)}
     try:
         return day_range(names.get(text, text))

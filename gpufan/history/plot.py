@@ -1,7 +1,7 @@
-"""Plots with matplotlib: measurements over time in stacked panels, and a curve with the points where a card was.
+"""Plots with matplotlib: measurements over time in stacked panels, and a curve with the points of a card.
 
 matplotlib comes with `pip install 'gpufan[plot]'`, and is imported only when a plot is made. All input is plain
-numbers, so that simulations, recordings and the history look alike:
+numbers, so that the plots of simulations, recordings and the history look the same:
 
     check_output(path)  # before long work
     figure = time_panels([Panel("temperature", "°C", [Series("curve", times_s, temperatures_c)])])
@@ -61,7 +61,7 @@ class Series:
     values: Sequence[float | None]
     """None is a gap."""
     band: tuple[Sequence[float | None], Sequence[float | None]] | None = None
-    """Lowest and highest value at each time, where `values` are means."""
+    """Lowest and highest value at each time, if `values` are means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +75,12 @@ class Panel:
     levels: Sequence[tuple[float, str]] = ()
     """Horizontal lines, each with a label: `(80, "limit")`."""
     limits: tuple[float, float] | None = None
-    """Ends of the axis; None fits them to the values."""
+    """Lower and upper end of the axis; None fits them to the values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """An event, drawn across all panels as a line, or as a stripe where it has a duration."""
+    """An event. It is drawn across all panels: as a line, or as a stripe if it has a duration."""
 
     begin_s: float
     end_s: float
@@ -89,7 +89,7 @@ class Mark:
 
 
 def check_output(path: Path, suffixes: Sequence[str] = (".svg", ".png")) -> None:
-    """Raise InputError where a plot cannot be written to `path`: wrong suffix, no such folder, or no matplotlib."""
+    """Raise InputError if a plot cannot be written to `path`: wrong suffix, no such folder, or no matplotlib."""
     if path.suffix.lower() not in suffixes:
         raise InputError(f"{path}: unknown format: name a file that ends in {' or '.join(suffixes)}")
     if path.exists() and not path.is_file():
@@ -103,9 +103,9 @@ def check_output(path: Path, suffixes: Sequence[str] = (".svg", ".png")) -> None
 def time_panels(
     panels: Sequence[Panel], *, title: str = "", wall_clock: bool = False, marks: Sequence[Mark] = ()
 ) -> "Figure":
-    """Stacked panels over one time axis: time since the first value, or with `wall_clock` local date and time.
+    """Draw stacked panels over one time axis. It shows the time since the first value.
 
-    Times are in s; with `wall_clock` since the epoch.
+    With `wall_clock` all times are seconds since the epoch, and the axis shows local date and time.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -142,7 +142,7 @@ def time_panels(
                 area.set_ylim(panel.limits)
         for mark in marks:
             begin, end = positions([mark.begin_s, mark.end_s])
-            # The edge is visible even where the stripe is narrower than a pixel.
+            # The edge is visible even if the stripe is narrower than a pixel.
             face, edge = f"{mark.colour}40", f"{mark.colour}a0"
             for area in axes:
                 handles[mark.name] = area.axvspan(begin, end, facecolor=face, edgecolor=edge, zorder=0.9)
@@ -161,7 +161,7 @@ def time_panels(
 def curve_with_points(
     curve: Curve | None, points: Iterable[tuple[float, float]], *, target_c: float | None = None, title: str = ""
 ) -> "Figure":
-    """`curve` or `target_c`, and `points` of °C and percent: the larger a dot, the more points are there."""
+    """Draw `curve` or `target_c`, and `points` of °C and percent: a larger dot stands for more points."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -193,7 +193,7 @@ def curve_with_points(
 
 
 def render(figure: "Figure", format: str) -> bytes:
-    """Content of a file with `figure`; `format` is `svg` or `png`."""
+    """The content of an image file with `figure`; `format` is `svg` or `png`."""
     import matplotlib
 
     data = io.BytesIO()
@@ -213,7 +213,7 @@ def _numbers(values: Sequence[float | None]) -> list[float]:
 
 
 def _set_date_axis(area: "Axes") -> None:
-    """Write dates as everywhere in gpufan: `11-22`, and in the corner `2026-11`."""
+    """Format dates as all of gpufan does: `11-22`, and in the corner `2026-11`."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     here = datetime.now(timezone.utc).astimezone().tzinfo

@@ -1,4 +1,4 @@
-"""Reads the history: cards, periods, readings and events. Read-only, with or without a running recorder."""
+"""Reads the history: cards, periods, readings and events. Never writes; the recorder may run or not."""
 
 import os
 import sqlite3
@@ -33,7 +33,7 @@ _EVENT = tuple[_Time, str, EventKind, _Time, str, int]
 
 
 class TimeRange(NamedTuple):
-    """Seconds since the epoch; the end is not part of it."""
+    """Seconds since the epoch. The end does not belong to the range."""
 
     begin_s: float
     end_s: float
@@ -51,19 +51,19 @@ class Card(NamedTuple):
     pci: str
     label: str
     settings: str
-    """What its fans followed last: `curve 50:30,83:100` or `target 78 °C`; empty where that is not known."""
+    """The curve or target that its fans followed last: `curve 50:30,83:100`, `target 78 °C`; empty if unknown."""
 
     def matches(self, name: str) -> bool:
-        """Whether `name` names this card, as `--gpu` does."""
+        """Whether `name` is a name of this card, by the rules of `--gpu`."""
         info = GpuInfo(self.uuid, self.pci, self.number, self.name, 0, (0, 100), slowdown_c=None, backend="")
         return matches(info, name)
 
 
 class Period(NamedTuple):
-    """A card during the part of a minute with one group of causes, or during one reading. None is unknown."""
+    """The values of a card in one reading, or in the part of a minute with one group of causes. None is unknown."""
 
     time_s: float
-    """Its beginning, seconds since the epoch."""
+    """Beginning of the period, seconds since the epoch."""
     seconds: float
     hot_s: float
     """Seconds above `HOT_C`; this and the next two are 0 for a reading."""
@@ -77,17 +77,18 @@ class Period(NamedTuple):
 
 
 class HistoryReader:
-    """The history in a folder, open until the end of the `with` block."""
+    """Reads the history in a folder. Use it in a `with` block."""
 
     def __init__(self, folder: Path) -> None:
-        """Open it. Raises GpufanError where there is none, or where it cannot be read."""
+        """Open the history. Raises GpufanError if there is none, or if it cannot be read."""
         self._path = folder / FILE_NAME
         self._connection = self._open()
 
     def cards(self, names: Iterable[str] = ()) -> list[Card]:
-        """The cards that match one of `names` (as `--gpu` does), in the order of their indices; all if none is given.
+        """The cards that match one of `names` by the rules of `--gpu`, in the order of their indices.
 
-        Raises InputError for a name that matches no card, GpufanError where the history is empty.
+        All cards if there are no names. Raises InputError for a name that matches no card, GpufanError if the history
+        is empty.
         """
         query = "SELECT id, uuid, number, name, pci, label, settings FROM card ORDER BY number, id"
         cards: list[Card] = list(self._rows(Card, query))
@@ -101,32 +102,32 @@ class HistoryReader:
         return [card for card in cards if not names or any(card.matches(name) for name in names)]
 
     def time_range(self) -> TimeRange:
-        """From the beginning of the first minute to the end of the last. Raises GpufanError where there is none."""
+        """From the beginning of the first minute to the end of the last. Raises GpufanError if there are no minutes."""
         begin_s, end_s = next(self._rows(_TIME_RANGE, "SELECT min(time_s), max(time_s) FROM minute"))
         if begin_s is None:
             raise self._empty()
         return TimeRange(begin_s, end_s + 60)
 
     def minutes(self, card: Card, time_range: TimeRange) -> Iterator[Period]:
-        """Minutes that begin in `time_range`, in order; several periods for a minute with several groups of causes."""
+        """Periods of the minutes that begin in `time_range`, in order: one for each group of causes in a minute."""
         durations = f"hot_s, throttled_s, seconds * (kind = '{Group.FAIL_SAFE.value}')"
         return self._periods("minute", durations, "{0}, {0}_min, {0}_max", card, time_range)
 
     def seconds(self, card: Card, time_range: TimeRange) -> Iterator[Period]:
-        """Readings in `time_range`, in order. They are stored for a day."""
+        """Periods of the readings in `time_range`, in order. Readings are stored for a day."""
         return self._periods("second", "0, 0, 0", "{0}, {0}, {0}", card, time_range)
 
     def peak_power_w(self, card: Card) -> float:
-        """Highest power of the card in the whole history, W; 0 where it is not known."""
+        """Highest power of the card in the whole history, W; 0 if it is not known."""
         query = "SELECT max(power_w_max) FROM minute WHERE card = ?"
         (power_w,) = next(self._rows(_POWER, query, (card.id,)))
         return power_w or 0.0
 
     def readings(self, cards: Iterable[Card], time_range: TimeRange) -> Iterator[Row]:
-        """Rows of a recording, in order: every reading while it is stored, and before that the mean of each minute."""
+        """Rows as in a recording, in order: the mean of each old minute, then every reading that is still stored."""
         by_id = {card.id: card for card in cards}
         ((first_s, _),) = self._rows(_TIME_RANGE, "SELECT min(time_s), NULL FROM second")
-        # Old readings are deleted by the minute, so no minute is returned both ways.
+        # Old readings are deleted in whole minutes, so no minute is returned twice.
         seconds_from_s = time_range.end_s if first_s is None else max(first_s // 60 * 60, time_range.begin_s)
         for source, begin_s, end_s in (
             ("'' FROM minute", time_range.begin_s, min(seconds_from_s, time_range.end_s)),
@@ -142,7 +143,10 @@ class HistoryReader:
                     yield Row._make((time_s, card.uuid, card.label, *values, card.pci))
 
     def events(self, cards: Iterable[Card], time_range: TimeRange) -> list[Event]:
-        """Events of `cards` and of all cards together that touch `time_range`, in the order of their beginning."""
+        """Events that overlap `time_range`, in the order of their beginning.
+
+        They concern one of `cards`, or all cards of the box.
+        """
         uuids = {"", *(card.uuid for card in cards)}
         query = (
             "SELECT begin_s, uuid, kind, end_s, text, count FROM event WHERE end_s >= ? AND begin_s < ?"
@@ -183,7 +187,7 @@ class HistoryReader:
         if not self._path.is_file():
             raise GpufanError(f"{self._path} is not a file: name another folder with --state-dir")
         # Without a recorder and without permission to write, SQLite cannot create the file that coordinates readers and
-        # writer. Nobody writes then, so the file can be opened as one that does not change.
+        # writer. Nobody writes then, so the file can be opened as immutable.
         for mode in ("mode=ro", "mode=ro&immutable=1"):
             try:
                 return self._connect(mode)
@@ -206,7 +210,7 @@ class HistoryReader:
         return connection
 
     def _rows(self, row_type: Any, query: str, values: Iterable[object] = ()) -> Iterator[Any]:
-        """Rows of the query. Raises GpufanError where the file cannot be read, or a row is not of `row_type`."""
+        """Rows of the query. Raises GpufanError if the file cannot be read, or if a row is not of `row_type`."""
         try:
             for row in self._connection.execute(query, tuple(values)):
                 yield msgspec.convert(row, row_type)

@@ -1,4 +1,4 @@
-"""Records the history: reads the snapshot once a second, and writes what is new every ten seconds."""
+"""Records the history: reads the snapshot once a second, and writes new samples and events every ten seconds."""
 
 import logging
 import os
@@ -21,25 +21,25 @@ POLL_S = 1.0
 """Interval between two reads of the snapshot, s."""
 
 WRITE_INTERVAL_S = 10.0
-"""Interval between two writes, s. A kill loses at most this much; a shorter interval would keep the disk awake."""
+"""Interval between two writes, s. A kill loses at most this time. A shorter interval would keep the disk awake."""
 
 CLEANUP_INTERVAL_S = 3600.0
 """Interval between two deletions of old rows, s."""
 
 MAX_WAITING = 1200
-"""While the disk is full, the latest samples wait in memory; at most this many."""
+"""While the disk is full, at most this many of the latest samples wait in memory."""
 
 _GAP_AFTER_S = 5.0
-"""Without a new snapshot for this long and two intervals of the daemon, s, there is a gap."""
+"""There is a gap if no new snapshot comes within this time plus two intervals of the daemon, s."""
 
 _log = logging.getLogger("gpufan.history")
 
 
 class HistoryRecorder:
-    """Turns snapshots into samples and events. It has no clock of its own."""
+    """Turns snapshots into samples and events. Times are arguments."""
 
     def __init__(self, writer: HistoryWriter, read_snapshot: Callable[[], Snapshot], monotonic_s: float) -> None:
-        """Continue the file of `writer`. `read_snapshot` returns the latest snapshot, or raises GpufanError."""
+        """Continue the history of `writer`. `read_snapshot` returns the latest snapshot, or raises GpufanError."""
         self._writer = writer
         self._read_snapshot = read_snapshot
         self._detector = EventDetector()
@@ -55,10 +55,10 @@ class HistoryRecorder:
             self._last_reading_s = writer.last_reading_s()
 
     def tick(self, wall_s: float, monotonic_s: float) -> None:
-        """Read the snapshot, and write if it is time.
+        """Read the snapshot, and write if a write is due.
 
-        `wall_s` is the wall clock, which may be set; the monotonic clock includes the time asleep. Raises GpufanError
-        where the file is unusable and cannot be replaced.
+        `wall_s` is the wall clock, which may be set. The monotonic clock goes on while the machine sleeps. Raises
+        GpufanError if the file is unusable and cannot be replaced.
         """
         problem = self._read(wall_s, monotonic_s)
         if problem and self._last_reading_s is not None and monotonic_s - self._new_at_s > _gap_after_s(self._last):
@@ -73,7 +73,7 @@ class HistoryRecorder:
                 self._cleanup_at_s = monotonic_s + CLEANUP_INTERVAL_S
 
     def write(self) -> None:
-        """Write what is new. Where that fails, it stays in memory for the next attempt."""
+        """Write new samples and events. If that fails, they stay in memory for the next attempt."""
         if not (self._samples or self._detector.changed):
             return
         with self._log_failures():
@@ -85,12 +85,12 @@ class HistoryRecorder:
             self._failing = False
 
     def close(self) -> None:
-        """Write what is new, and close the file."""
+        """Write new samples and events, and close the file."""
         self.write()
         self._writer.close()
 
     def _read(self, wall_s: float, monotonic_s: float) -> str:
-        """Record the snapshot if it is new. Returns why it is not; empty if it is."""
+        """Record the snapshot if it is new, and return an empty text. Else return why there is no new snapshot."""
         try:
             snapshot = self._read_snapshot()
         except GpufanError as error:
@@ -116,7 +116,7 @@ class HistoryRecorder:
 
     @contextmanager
     def _log_failures(self) -> Iterator[None]:
-        """In this block, a file that cannot be written is logged once."""
+        """Log an sqlite3.Error of the block. Further errors are not logged until a write succeeds."""
         try:
             yield
         except sqlite3.Error as error:
@@ -128,13 +128,13 @@ class HistoryRecorder:
 
 
 def _gap_after_s(snapshot: Snapshot | None) -> float:
-    """Without another snapshot for this long after `snapshot`, there is a gap."""
+    """Time after `snapshot` without another one, s, that counts as a gap."""
     return _GAP_AFTER_S + (0.0 if snapshot is None else 2 * snapshot.interval_s)
 
 
 @contextmanager
 def recorder_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of the history in `folder`, which is created if need be. Raises GpufanError."""
+    """Hold the lock of the history in `folder`, which is created if it does not exist. Raises GpufanError."""
     try:
         descriptor = acquire_lock(folder / "lock", 0o644)
     except LockHeld as held:
@@ -152,7 +152,7 @@ def recorder_lock(folder: Path) -> Iterator[None]:
 
 
 def record_history(snapshot_path: Path, folder: Path) -> None:
-    """Record until a signal arrives. Raises GpufanError where the folder cannot be used."""
+    """Record until a signal arrives. Raises GpufanError if the folder cannot be used."""
     inbox = StopInbox()
     inbox.catch_signals()
     with recorder_lock(folder):

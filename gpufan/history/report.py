@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 SUFFIXES = (".html", ".png")
 
 MAX_EVENTS = 300
-"""The page lists the latest events of a card, at most this many."""
+"""The page lists at most this many events of a card, the latest ones."""
 
 DETAIL_S = 2 * 3600.0
-"""Up to this length, s, the plot shows readings, as long as they are stored; beyond it, minutes."""
+"""A time range up to this length, s, is plotted from readings, a longer one from minutes."""
 
 
 def write_report(reader: HistoryReader, cards: Sequence[Card], time_range: TimeRange, path: Path) -> None:
     """Write a report of `cards` in `time_range` to `path`, in the format of its suffix.
 
-    Raises GpufanError where there are no readings, or where `path` cannot be written.
+    Raises GpufanError if there are no readings, or if `path` cannot be written.
     """
     stored = reader.time_range()
     time_range = TimeRange(max(time_range.begin_s, stored.begin_s), min(time_range.end_s, stored.end_s))
@@ -62,7 +62,7 @@ def write_report(reader: HistoryReader, cards: Sequence[Card], time_range: TimeR
 
 
 def _section(reader: HistoryReader, card: Card, time_range: TimeRange) -> dict[str, Any]:
-    """What a report says of one card."""
+    """The section of one card: the values for the template of the page."""
     minutes = list(reader.minutes(card, time_range))
     in_detail = time_range.end_s - time_range.begin_s <= DETAIL_S
     periods = list(reader.seconds(card, time_range)) if in_detail else minutes
@@ -79,7 +79,7 @@ def _section(reader: HistoryReader, card: Card, time_range: TimeRange) -> dict[s
 
 
 def inline_svg(figure: "Figure", prefix: str) -> str:
-    """`figure` as part of a page: its ids begin with `prefix`, and it has the colours of the page, light or dark."""
+    """`figure` as SVG for a page: its ids begin with `prefix`, and its colours are those of the page, light or dark."""
     text = render(figure, "svg").decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -97,4 +97,4 @@ _COLOURS = {
     "#0072b2": "var(--blue)",
     "#d55e00": "var(--red)",
 }
-"""Colours of `gpufan.history.plot`, and what they are on the page."""
+"""Colours of `gpufan.history.plot`, and the colours that replace them on the page."""

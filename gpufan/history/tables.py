@@ -36,7 +36,7 @@ def print_days(reader: HistoryReader, cards: Sequence[Card], time_range: TimeRan
 
 
 def print_events(cards: Sequence[Card], events: Iterable[Event]) -> None:
-    """Print each event, in order: wrapped on a terminal, else one line each, for programs."""
+    """Print the events in order. A terminal wraps long events; in other output each event is one line, for programs."""
     labels = {card.uuid: f"{card.label}: " for card in cards} | {"": ""}
     console = Console(highlight=False)
     rows = [(local_text(event.begin_s), labels[event.uuid] + event_text(event)) for event in events]
@@ -53,13 +53,13 @@ def print_events(cards: Sequence[Card], events: Iterable[Event]) -> None:
 
 
 def event_text(event: Event) -> str:
-    """`fail-safe for 0:04:10: no temperature`, `override 3x in 0:01:00: ...`."""
+    """Describe an event: `fail-safe for 0:04:10: no temperature`, `override 3x in 0:01:00: ...`."""
     duration = event_duration(event)
     return f"{event.kind.value}{duration and ' '}{duration}: {event.text}"
 
 
 def event_duration(event: Event) -> str:
-    """`for 0:04:10`, `3x in 0:01:00`; empty for an event without duration that happened once."""
+    """Describe how long or how often: `for 0:04:10`, `3x in 0:01:00`; empty for once without duration."""
     seconds = event.end_s - event.begin_s
     if event.count > 1:
         return f"{event.count}x in {clock(seconds)}" if seconds >= 1 else f"{event.count}x"

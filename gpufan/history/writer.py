@@ -22,9 +22,12 @@ SECONDS_RETENTION_S = 86400.0
 """Readings are stored for this long, s. A row has about 45 bytes."""
 
 MINUTES_RETENTION_S = 7 * 86400.0
-"""Minutes and events are stored for this long, s. The row of a minute has about 120 bytes: 5 MB a card in all."""
+"""Minutes and events are stored for this long, s. A row of a minute has about 120 bytes.
 
-# Where the clock was wrong for a while, rows never become too old. So their number is limited as well.
+Readings and minutes of a card have 5 MB together.
+"""
+
+# If the clock was wrong for a while, some rows never become too old. So the number of rows is limited too.
 MAX_SECOND_ROWS = 100_000
 """For each card. A day has 86,400 seconds, and old rows are deleted once an hour."""
 MAX_MINUTE_ROWS = 30_000
@@ -33,13 +36,13 @@ MAX_EVENT_ROWS = 10_000
 """For all cards together."""
 
 MAX_DAMAGED_FILES = 9
-"""This many damaged files stay; the next one replaces the last."""
+"""At most this many damaged files are kept; a further one replaces the last."""
 
 _log = logging.getLogger("gpufan.history")
 
 
 def _merge(column: str) -> str:
-    """SQL that merges a value into mean, lowest and highest of the minute. An unknown value changes nothing."""
+    """SQL that merges a reading into the mean, lowest and highest value of a minute. NULL changes nothing."""
     return (
         f"{column} = coalesce((minute.{column} * minute.seconds + excluded.{column} * excluded.seconds)"
         f" / (minute.seconds + excluded.seconds), minute.{column}, excluded.{column}),"
@@ -81,7 +84,7 @@ class Sample(NamedTuple):
 
 
 class HistoryWriter:
-    """Opens the file for the first write, and opens it again after it was removed, replaced or damaged."""
+    """Writes to the file, which is opened when it is needed, and again after it was removed, replaced or damaged."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
@@ -95,11 +98,11 @@ class HistoryWriter:
         return last_s
 
     def write(self, samples: Iterable[Sample], events: Iterable[Event]) -> None:
-        """Write all or nothing. An event that was written before is replaced. Raises sqlite3.Error."""
+        """Write all samples and events, or nothing. Replaces events that were written before. Raises sqlite3.Error."""
         self._run(lambda connection: _write(connection, samples, events))
 
     def delete_old_rows(self, now_s: float) -> None:
-        """Delete what is too old at `now_s`, seconds since the epoch. Raises sqlite3.Error."""
+        """Delete rows that are too old at `now_s`, seconds since the epoch. Raises sqlite3.Error."""
         self._run(lambda connection: _delete_old_rows(connection, now_s))
 
     def close(self) -> None:
@@ -110,19 +113,19 @@ class HistoryWriter:
                 connection.close()
 
     def _run(self, action: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `action`; if the file turns out to be damaged, move it away and run `action` with a new file."""
+        """Run `action`. If the file is damaged, move it away and run `action` with a new file."""
         try:
             return action(self._open())
         except (sqlite3.Error, UnicodeDecodeError) as error:
             self.close()
-            # Subclasses of DatabaseError are about a full disk and the like; the file is sound then.
+            # Subclasses of DatabaseError mean a full disk or the like: the file is not damaged then.
             if type(error) not in (sqlite3.DatabaseError, UnicodeDecodeError):
                 raise
             self._move_away(error_text(error))
             return action(self._open())
 
     def _open(self) -> sqlite3.Connection:
-        """The open file, created if need be. Raises sqlite3.Error."""
+        """The open file, which is created if it does not exist. Raises sqlite3.Error."""
         if self._connection is None or self._inode != _inode(self.path):  # it was removed or replaced
             self.close()
             connection = sqlite3.connect(self.path)
@@ -150,7 +153,7 @@ class HistoryWriter:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """Create the tables, or check those that are there. Raises sqlite3.DatabaseError."""
+    """Create the tables, or check the existing ones. Raises sqlite3.DatabaseError."""
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables:
         check_format(connection)
