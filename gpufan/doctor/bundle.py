@@ -1,4 +1,4 @@
-"""The support bundle: one archive with all that explains a fault, without private data."""
+"""The support bundle: one archive with all files that can explain a fault, without private data."""
 
 import getpass
 import io
@@ -33,11 +33,11 @@ _SIZE_LIMIT = 256 * 1024
 """Bytes of one file; only the end of a longer file is included."""
 
 _FIRST_PERSON = 1000
-"""Lower user ids belong to programs."""
+"""The user id of the first person; lower ones belong to programs."""
 
 
 def check_free(path: Path) -> None:
-    """Raise InputError if `path` exists, or if its folder does not."""
+    """Raise InputError if `path` exists, or if its folder does not exist."""
     if os.path.lexists(path):
         raise InputError(f"{path} is there already: give another name, or remove it")
     if not path.absolute().parent.is_dir():
@@ -45,7 +45,7 @@ def check_free(path: Path) -> None:
 
 
 def write_bundle(path: Path, facts: Facts, report: Report) -> None:
-    """Write a new archive that only its owner can read. Raises InputError if `path` exists, and GpufanError."""
+    """Write a new archive that only its owner can read. Raises GpufanError, or InputError if `path` exists."""
     mask = Mask(socket.gethostname(), _people(), _uuids(facts))
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as archive:
@@ -71,7 +71,7 @@ def write_bundle(path: Path, facts: Facts, report: Report) -> None:
 
 
 def _masked(report: Report, mask: Mask) -> Report:
-    """The report without private data. Masked before its lines are broken: a break could split a private word."""
+    """Mask the private data in a report. This comes before lines are wrapped, which could split a private word."""
     findings = [
         replace(f, text=mask(f.text), remedies=tuple(map(mask, f.remedies)), uuid=f.uuid and mask(f.uuid))
         for f in report.findings
@@ -80,10 +80,10 @@ def _masked(report: Report, mask: Mask) -> Report:
 
 
 def _masked_content(name: str, text: str, mask: Mask) -> str:
-    """Content of a file without private data."""
+    """Mask the private data in the content of a file."""
     if name.endswith(".json"):
         with suppress(msgspec.DecodeError):
-            # Decoded, since an escape such as \n would hide where a word begins.
+            # Decoded first: an escape such as \n would hide where a word begins.
             return _json(mask.json(msgspec.json.decode(text)))
     return mask(text)
 
@@ -93,7 +93,7 @@ def _json(value: object) -> str:
 
 
 def _contents(facts: Facts, report: Report) -> Iterator[tuple[str, str]]:
-    """Name and text of every file."""
+    """Name and text of every file in the archive."""
     yield "doctor.json", _json(report)
     shown = io.StringIO()
     print_report(report, Console(file=shown, width=100, no_color=True, highlight=False))
@@ -109,7 +109,7 @@ def _contents(facts: Facts, report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _files(facts: Facts) -> Iterator[tuple[str, Path]]:
-    """Name in the archive, and path."""
+    """Name in the archive, and path on the box, of every file to include."""
     yield "config.toml", facts.config
     yield SNAPSHOT, facts.runtime_folder / SNAPSHOT
     for folder in (XSERVER_FOLDER, "xserver"):

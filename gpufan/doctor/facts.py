@@ -1,4 +1,4 @@
-"""The facts about a box, as values. A fact that could not be found out is None or empty."""
+"""The facts about a box, as values. An unknown fact is None or empty."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,11 +38,11 @@ class Driver:
 
     module_version: str | None = None
     library_version: str | None = None
-    """Of the NVML library in this process."""
+    """Version of the NVML library in this process."""
     error: str | None = None
     """Why NVML does not work; None if it works."""
     error_code: int | None = None
-    """NVML's number of that error."""
+    """NVML's number of the error."""
     cards: tuple[Card, ...] = ()
 
 
@@ -64,11 +64,11 @@ class Rival:
     """The service that runs it; None for a process that somebody started."""
     pid: int | None
     exclusive: bool
-    """Whether it does nothing else than to set the fans of NVIDIA cards."""
+    """Whether its only task is to set the fans of NVIDIA cards."""
 
     @property
     def stop(self) -> str:
-        """The command that stops it."""
+        """The command that stops the program."""
         return f"sudo systemctl disable --now {quote(self.unit)}" if self.unit else f"sudo kill {self.pid}"
 
 
@@ -97,7 +97,7 @@ class XorgFile:
 
 @dataclass(frozen=True)
 class Systemd:
-    """The units that matter here."""
+    """The units that concern gpufan."""
 
     service: UnitState
     companions: tuple[UnitState, ...] = ()
@@ -108,13 +108,13 @@ class Systemd:
 
 @dataclass(frozen=True)
 class Published:
-    """The snapshot of a gpufan."""
+    """The published snapshot, and whether it is up to date."""
 
     snapshot: Snapshot
     orphan: bool = False
     """Whether the process that wrote it has ended."""
     stale: bool = False
-    """Whether it is older than a running gpufan would leave it, or from the future."""
+    """Whether it is too old to come from a running gpufan, or from the future."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Facts:
     proofs: tuple[Proof, ...] = ()
     rivals: tuple[Rival, ...] = ()
     autostarts: tuple[str, ...] = ()
-    """Files that start nvidia-settings, which sets fans, with a desktop."""
+    """Files that start nvidia-settings at the login to a desktop, so that it sets fans."""
     x_servers: tuple[XServer, ...] = ()
     xorg_files: tuple[XorgFile, ...] = ()
     systemd: Systemd | None = None
@@ -149,16 +149,16 @@ class Facts:
     published: Published | None = None
     """None if there is no snapshot."""
     errors: Mapping[str, str] = field(default_factory=dict)
-    """Why facts could not be found out, by the name of the field."""
+    """Why a fact is unknown, by the name of its field."""
 
     @property
     def has_cards(self) -> bool:
-        """Whether there is an NVIDIA card, or a gpufan that simulates one."""
+        """Whether this box has an NVIDIA card, or there is a snapshot, which may be of simulated cards."""
         return bool(self.pci or self.driver.cards or self.published)
 
     @property
     def live(self) -> Snapshot | None:
-        """The snapshot, if its gpufan runs."""
+        """The snapshot, if the gpufan that wrote it still runs."""
         published = self.published
         return None if published is None or published.orphan or published.stale else published.snapshot
 
@@ -169,12 +169,12 @@ class Facts:
 
     @property
     def service(self) -> UnitState | None:
-        """The unit of gpufan; None as for `systemd`."""
+        """The unit of gpufan; None if `systemd` is None."""
         return self.systemd.service if self.systemd else None
 
     @property
     def display_manager(self) -> str | None:
-        """As in `systemd`."""
+        """The unit of the display manager, if it is active."""
         return self.systemd.display_manager if self.systemd else None
 
     @property

@@ -1,4 +1,4 @@
-"""The findings of the doctor and their report. How they look is in `show.py`."""
+"""The findings of the doctor, and the report that contains them. `show.py` prints them."""
 
 from collections.abc import Iterable
 from enum import Enum
@@ -6,7 +6,7 @@ from enum import Enum
 import msgspec
 
 FORMAT = 1
-"""Raised when a field changes its meaning or is removed. New optional fields and new checks do not raise it."""
+"""Increased when a field changes its meaning or is removed, but not for new optional fields and new checks."""
 
 GROUPS = {
     "driver": ("driver", "rights"),
@@ -40,7 +40,7 @@ class Finding(msgspec.Struct, frozen=True):
     card: int | None = None
     """Index of the card; None if the check is not about one card."""
     uuid: str | None = None
-    """UUID of that card; None also if the card has not reported it."""
+    """UUID of the card; None also if the card has not reported it."""
 
 
 def ok(check: str, text: str) -> Finding:
@@ -71,7 +71,7 @@ class Report(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, version: str, time_s: float, findings: Iterable[Finding]) -> "Report":
-        """Group the findings, and find the worst level."""
+        """Make the report: sort the findings by heading, and find the worst level."""
         headings = list(GROUPS)
         ordered = sorted(findings, key=lambda finding: headings.index(finding.group))
         levels = [Level.OK, *(finding.level for finding in ordered)]

@@ -1,4 +1,4 @@
-"""Make the report of the facts. Pure, as the modules `judge_*` with the judgements are."""
+"""Make the report from the facts. The modules `judge_*` make the findings. All of these are pure."""
 
 import msgspec
 
@@ -12,12 +12,12 @@ from gpufan.system.printable import printable
 
 
 def examine(facts: Facts) -> Report:
-    """All findings about the box."""
+    """Make the report with all findings about the box."""
     findings = [_printable(f) for judge in (judge_driver, judge_cards, judge_service, judge_box) for f in judge(facts)]
     return Report.of(facts.version, facts.time_s, findings)
 
 
 def _printable(finding: Finding) -> Finding:
-    """Any user can give a process or a file a name with control characters."""
+    """Replace control characters: any user can put them into the name of a process or a file."""
     text, remedies = printable(finding.text), tuple(map(printable, finding.remedies))
     return msgspec.structs.replace(finding, text=text, remedies=remedies)

@@ -11,7 +11,7 @@ _FANS_BIT = 4
 """The bit of Coolbits that lets programs set fans."""
 
 _JUDGED_ELSEWHERE = {"driver", "systemd", "settings", "published"}
-"""Facts whose errors belong to findings about driver and service."""
+"""Facts whose errors are reported in findings about driver and service."""
 
 
 def judge_box(facts: Facts) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Judge each card: does it answer, do its fans obey, is it too hot. Pure."""
+"""Judge each card: whether it answers, whether its fans obey, and whether it is too hot. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from gpufan.doctor.judge_driver import KERNEL_LOG
 from gpufan.gpu.cards import XSERVER_FOLDER
 
 _FULL_PERCENT = 95
-"""From this duty on, more speed hardly cools more."""
+"""From this duty on, a higher fan speed hardly cools more."""
 
 _RESTART = "sudo systemctl restart gpufan"
 _INSTALL_X = "sudo apt install xserver-xorg-core xserver-xorg-video-nvidia"
@@ -62,12 +62,12 @@ def _cases(facts: Facts) -> Iterator[_Case]:
     for index in sorted({*states, *cards}):
         card, state = cards.get(index), states.get(index)
         if card and state and card.info.uuid and state.uuid and card.info.uuid != state.uuid:
-            state = None  # the driver has numbered the cards again since
+            state = None  # the driver has renumbered the cards since the snapshot
         yield _Case(facts, index, card, state)
 
 
 def _name(case: _Case) -> str:
-    """The name before a finding; empty for a card that has never answered."""
+    """The name of the card, which begins its findings; empty if the card has never answered."""
     if not case.uuid:
         return ""
     label = case.state.label if case.state else case.card.info.label if case.card else ""
@@ -80,7 +80,7 @@ def _judge(case: _Case) -> Iterator[Finding]:
         yield _x_fails(case, state.reason.message)
     elif state is not None and state.control is Control.LOST:
         text = f"lost: {reason_sentence(state.reason)}; gpufan tries again, but the card may need a reboot"
-        # If the card answers us, it will answer a new process of the service too.
+        # If the card answers this process, it will answer a new process of the service too.
         answers = case.facts.service_controls_fans and card is not None and card.reading is not None
         yield problem("fans", text, *([_RESTART] if answers else []), KERNEL_LOG, "sudo reboot")
     elif card is not None and card.reading is None:
@@ -187,7 +187,7 @@ def _heat(case: _Case) -> Finding:
 
 
 def _throttled(case: _Case, at: str) -> Finding:
-    """The card lowers its clocks because of heat: more air helps while the fans have a reserve, then less power."""
+    """Judge a card that lowers its clocks because of heat: more fan speed helps first, then less power."""
     duty_percent = case.state.duty_percent if case.state else None
     speeds = [fan.speed_percent for fan in case.seen.fans if fan.speed_percent is not None]
     fans_percent = duty_percent if duty_percent is not None else max(speeds, default=0)

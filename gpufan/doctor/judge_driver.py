@@ -22,7 +22,7 @@ _INSTALL = {
     "fedora": "sudo dnf install akmod-nvidia",
     "arch": "sudo pacman -S nvidia-open",
 }
-"""By ID in /etc/os-release, for cards that the newest branch supports."""
+"""The command that installs the newest branch, by ID in /etc/os-release."""
 
 _INSTALL_LAST_BRANCH = {
     "debian": "sudo apt install nvidia-driver",
@@ -31,7 +31,7 @@ _INSTALL_LAST_BRANCH = {
 }
 _GO_BACK = {
     **_INSTALL_LAST_BRANCH,
-    # A newer branch on Debian is from NVIDIA's own packages, which this holds back.
+    # A newer branch on Debian is from NVIDIA's own packages. This pins them to the last branch.
     "debian": f"sudo apt install nvidia-driver-pinning-{LAST_BRANCH} && sudo apt upgrade --allow-downgrades",
 }
 _LIST_CARDS = "lspci -nnk -d 10de:"
@@ -118,7 +118,7 @@ def _is_listed(facts: Facts, card: PciCard) -> bool:
 
 
 def _is_dropped(facts: Facts, card: PciCard) -> bool:
-    """Whether the installed driver branch no longer supports the card."""
+    """Whether the installed driver branch is too new to support the card."""
     return card.device_id in BEFORE_TURING and _branch(facts) > LAST_BRANCH and not _is_listed(facts, card)
 
 

@@ -1,4 +1,4 @@
-"""Gather the facts. Every fact has its own thread, so a driver or a program that hangs delays no other fact."""
+"""Gather the facts. Each fact has its own thread, so a driver or a program that hangs does not delay the others."""
 
 import os
 import re
@@ -39,7 +39,7 @@ _CAP_SYS_ADMIN = 21
 
 
 def gather(runtime_folder: Path, config: Path | None, proofs: tuple[Proof, ...] = ()) -> Facts:
-    """All facts that can be found out within `LIMIT_S` seconds. Changes nothing."""
+    """Gather all facts that are available within `LIMIT_S` seconds. Changes nothing."""
     source = settings_source(config)
     looks: dict[str, Callable[[], Any]] = {
         "driver": lambda: look_at_driver(LIMIT_S - 2),
@@ -81,7 +81,7 @@ def gather(runtime_folder: Path, config: Path | None, proofs: tuple[Proof, ...] 
 
 
 def settings_source(config: Path | None) -> Source:
-    """The config file `config`, which must exist, or the default one, which need not."""
+    """The source of the settings: `config`, which must exist, or the default file, which may be missing."""
     return Source(config or below_root(DEFAULT_PATH), required=config is not None)
 
 
@@ -137,7 +137,7 @@ def _systemd() -> Systemd | None:
 
 
 def _unit(name: str) -> UnitState:
-    """State of a unit of gpufan; its status is its last line in the journal if it has reported none."""
+    """State of a unit of gpufan. If an inactive unit has no status, its last line in the journal replaces it."""
     unit = unit_state(name)
     if unit.status or unit.is_active or not unit.exists:
         return unit

@@ -22,7 +22,7 @@ def look_at_driver(limit_s: float) -> Driver:
     """The driver and its cards; a card that does not answer within `limit_s` seconds has no reading."""
     module_version = versions.driver_version(below_root(versions.KERNEL_MODULE))
     try:
-        # NVML opens one card after the other here; reading opens a late card again.
+        # NVML opens the cards one after the other. `read` opens a card again that was too late.
         box = NvmlBox(limit_s / 8)
     except DriverError as error:
         cause = error.__cause__
@@ -47,7 +47,7 @@ def _look_at_card(gpu: NvmlGpu) -> Card:
 
 
 def _loaded_library() -> str | None:
-    """Version of the NVML library in this process, from its file name: known even if the library reports an error."""
+    """Version of the NVML library in this process, from its file name. It is known even if the library fails."""
     try:
         match = _LIBRARY.search(Path("/proc/self/maps").read_text())
     except OSError:

@@ -1,4 +1,4 @@
-"""Find what else sets fans or holds the cards: rival programs, autostarts of nvidia-settings, X servers."""
+"""Find other programs that set fans or use the cards: rivals, autostarts of nvidia-settings, X servers."""
 
 import re
 from collections.abc import Iterator
@@ -40,19 +40,22 @@ def _processes() -> Iterator[tuple[Path, tuple[str, ...]]]:
     """Folder in /proc and command of each process, by process number."""
     for folder in sorted(below_root("/proc").glob("[0-9]*"), key=lambda folder: int(folder.name)):
         words = tuple(word for word in text_of(folder / "cmdline").split("\0") if word)
-        if words:  # else it is a thread of the kernel, or has ended
+        if words:  # an empty command is a kernel thread, or has ended
             yield folder, words
 
 
 def _rival_program(words: tuple[str, ...]) -> str | None:
-    """The rival that a command runs. An editor of such a file is none: arguments count only after an interpreter."""
+    """The name of the rival that a command runs; None if it runs none.
+
+    Arguments count only after an interpreter: an editor that has opened the script of a rival is not a rival.
+    """
     if not _INTERPRETERS.fullmatch(Path(words[0]).name):
         words = words[:1]
     return conflicts.Service("", words).runs(sorted({*conflicts.RIVALS, *conflicts.OTHERS}))
 
 
 def autostarts() -> tuple[str, ...]:
-    """Files that start nvidia-settings with a desktop, where its command or its settings set fans."""
+    """Files that start nvidia-settings at the login to a desktop, if its command or its settings set fans."""
     homes = [*below_root("/home").glob("*"), below_root("/root")]
     loads_fans = any(_FAN_SETTING.search(text_of(home / ".nvidia-settings-rc")) for home in homes)
     folders = [below_root("/etc/xdg/autostart"), *(home / ".config/autostart" for home in homes)]

@@ -16,7 +16,7 @@ _XORG_CONF = Path("/etc/X11/xorg.conf")
 
 
 def xorg_files(cards: Sequence[PciAddress]) -> tuple[XorgFile, ...]:
-    """Every file that the X server reads, for a box with `cards`."""
+    """Every configuration file that the X server reads on a box with `cards`."""
     paths = [path for folder in setup.SNIPPET_FOLDERS for path in sorted(below_root(folder).glob("*.conf"))]
     files = [_xorg_file(path, incomplete=False) for path in paths]
     main = below_root(_XORG_CONF)

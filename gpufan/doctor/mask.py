@@ -14,7 +14,7 @@ _HEX = "[0-9a-fA-F]"
 _UUID = rf"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}"
 
 _PATTERNS = {
-    # The config file accepts the beginning of a UUID, so it is masked too.
+    # The config file accepts the beginning of a UUID, so that is masked too.
     "GPU": re.compile(rf"\b(?:GPU|MIG)-{_HEX}{{4}}[0-9a-fA-F-]{{0,32}}", re.IGNORECASE),
     "UUID": re.compile(rf"\b{_UUID}\b"),
     "mail": re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,9}"),
@@ -29,17 +29,17 @@ _SECRET = re.compile(
         (?:\\?"?[ \t]{0,9}[=:][ \t]{0,9}\\?"?|\\?"[ \t]{1,9}\\?"))([^\s"',;\\]+)""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""The name of a secret and its value: `token=..`, `"token": ".."`, `Option "Serial" ".."`; quotes may be escaped."""
+"""Name and value of a secret: `token=..`, `"token": ".."`, `Option "Serial" ".."`. Quotes may be escaped."""
 
 _TOO_COMMON = {"root", "localhost", "gpu", "nvidia", "gpufan", "linux", "debian", "ubuntu", "user", "host", "home"}
-"""Names that identify nobody, and that are common words in the texts."""
+"""Names that are not masked: they identify nobody, and are common words in the texts."""
 
 
 class Mask:
     """Masks the texts of one box. The same word has the same replacement everywhere, such as `user-1`."""
 
     def __init__(self, host: str, users: Iterable[str], uuids: Iterable[str] = ()) -> None:
-        """`uuids` are the complete UUIDs of the cards, to which a beginning of a UUID is matched."""
+        """`uuids` are the complete UUIDs of the cards. The beginning of a UUID gets the replacement of the whole."""
         self._replacements: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
         self._uuids = [uuid.lower() for uuid in uuids]

@@ -1,4 +1,4 @@
-"""Move the fans of each card to prove that they obey. The only part of the doctor that changes anything."""
+"""Move the fans of each card to prove that they obey. No other part of the doctor changes anything."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The root folder of the box that the doctor examines. Tests put another folder in its place."""
+"""The root folder of the box that the doctor examines. Tests replace it by another folder."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ ROOT = Path("/")
 
 
 def below_root(path: Path | str) -> Path:
-    """The place of the absolute `path` below the root folder."""
+    """Path of the absolute `path` below the root folder."""
     return ROOT / Path(path).relative_to("/")
 
 

@@ -1,4 +1,4 @@
-"""Print the findings for people: below headings, aligned, each remedy on its own line, ready to paste."""
+"""Print the findings for people: below headings, and with each remedy on its own line, ready to paste."""
 
 import textwrap
 from collections import Counter
@@ -22,7 +22,7 @@ _WIDEST = 120
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Print all findings, and a line that sums them up."""
+    """Print all findings, and a line with their count."""
     for group, findings in groupby(report.findings, key=lambda finding: finding.group):
         console.print(Text(group.capitalize(), style="bold"))
         for finding in findings:
@@ -38,7 +38,7 @@ def _print_finding(finding: Finding, console: Console) -> None:
     lines = textwrap.wrap(finding.text, width - len(head), break_long_words=False, break_on_hyphens=False) or [""]
     for number, line in enumerate(lines):
         text = Text(" " * len(head) if number else head, style="" if number else style)
-        # The terminal breaks a long line itself, so a copied path or command has no break in it.
+        # The terminal wraps a long line itself, so a copied path or command contains no line break.
         console.print(text.append(line, style="not bold default"), soft_wrap=True)
     fits = all(len(head) + 4 + len(remedy) <= width for remedy in finding.remedies)
     indent = len(head) + 4 if fits else 6

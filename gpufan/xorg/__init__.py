@@ -1,1 +1,1 @@
-"""X without cards: reading and editing xorg.conf, our own X server, and a small X client."""
+"""The X Window System: edit xorg.conf, run gpufan's own X server, and a small X client. Cards are in `gpu/`."""

@@ -17,7 +17,7 @@ _WILD = 65535
 
 
 def write_cookie(path: Path, cookie: bytes) -> None:
-    """Write a file with `cookie` for every display, readable by its owner only. Raises OSError."""
+    """Write a cookie file with `cookie` for every display. Only its owner can read it. Raises OSError."""
     fields = (b"", b"", SCHEME, cookie)
     entry = struct.pack(">H", _WILD) + b"".join(struct.pack(">H", len(field)) + field for field in fields)
     path.unlink(missing_ok=True)  # an existing file would keep its mode
@@ -26,7 +26,7 @@ def write_cookie(path: Path, cookie: bytes) -> None:
 
 
 def find_cookie(path: Path, display_number: int) -> bytes:
-    """The cookie for a display of this machine; empty if the file has none. Raises OSError."""
+    """The cookie in a cookie file for a display of this machine; empty if the file has none. Raises OSError."""
     here = socket.gethostname().encode()
     found = b""
     for family, address, number, scheme, cookie in _entries(path.read_bytes()):

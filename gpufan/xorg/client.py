@@ -1,6 +1,6 @@
 """A small X client: it connects with a cookie, finds an extension, and makes requests that have a reply.
 
-python-xlib is not used: it has no time limit, so that a server that hangs would block it for ever, and an exception
+python-xlib is not used, because it has no time limit: a server that hangs would block it for ever. Also, an exception
 inside a call leaves its display locked. The layouts are those of the X Window System Protocol, X Version 11, chapter 8
 and appendix B.
 """
@@ -21,10 +21,10 @@ from gpufan.system.printable import printable
 from gpufan.xorg.authority import SCHEME, find_cookie
 
 LIMIT_S = 3.0
-"""For one call, s. A server usually answers within a millisecond, and while it sets a mode within a second."""
+"""Time limit for one call, s. A server usually answers in a millisecond; while it sets a mode, in a second."""
 
 _LONGEST_REPLY = 1 << 20
-"""Bytes; every reply to our requests is far shorter."""
+"""Limit in bytes. Every reply to our requests is far shorter."""
 
 _QUERY_EXTENSION = 98
 _ERROR, _REPLY, _GENERIC_EVENT = 0, 1, 35
@@ -32,12 +32,12 @@ _ERROR_NAMES = {1: "BadRequest", 2: "BadValue", 8: "BadMatch", 10: "BadAccess", 
 
 
 def socket_path(number: int) -> str:
-    """The socket of the server of a display."""
+    """Path of the socket of the X server on display `number`."""
     return f"/tmp/.X11-unix/X{number}"
 
 
 class RequestRefused(Exception):
-    """The server answered a request with an error. The connection can be used further. Always caught in gpufan."""
+    """The server answered a request with an error. The connection stays usable. gpufan always catches this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Display:
 
     @classmethod
     def parse(cls, name: str) -> "Display":
-        """Parse `:0` or `:0.0`; the cookie file is $XAUTHORITY, or ~/.Xauthority.
+        """Parse `:0` or `:0.0`. The cookie file is $XAUTHORITY, or else ~/.Xauthority.
 
         Raises InputError.
 
@@ -92,7 +92,7 @@ class Connection:
         return opcode if present else None
 
     def request(self, opcode: int, minor: int, body: bytes) -> bytes:
-        """Send a request and return its reply, whose first 32 bytes are the fixed part.
+        """Send a request and return its reply. The first 32 bytes of a reply are its fixed part.
 
         Raises RequestRefused or DriverError.
         """
@@ -108,7 +108,7 @@ class Connection:
 
     @contextlib.contextmanager
     def _call(self) -> Iterator[None]:
-        """Limit the time of the block; close the connection if it fails, except with RequestRefused."""
+        """Limit the time of the block. If it fails, close the connection, except after RequestRefused."""
         self._ends_s = time.monotonic() + self._limit_s
         try:
             yield
@@ -129,7 +129,7 @@ class Connection:
         return left_s
 
     def _connect(self) -> None:
-        """Connect to the socket in /tmp; if a private /tmp hides it, to the abstract socket of the same name."""
+        """Connect to the socket in /tmp. If a private /tmp hides it, connect to the abstract socket of that name."""
         path = socket_path(self.display.number)
         for address in (path, "\0" + path):
             self._socket.settimeout(self._left_s())
@@ -160,7 +160,7 @@ class Connection:
             )
 
     def _answer(self) -> bytes:
-        """The next reply. Events, which are not asked for, are ignored. Raises RequestRefused for an error."""
+        """Wait for the reply to the last request, and ignore events. Raises RequestRefused for an error."""
         while True:
             head = self._receive(32)
             kind, detail, sequence, words = struct.unpack_from("=BBHI", head)
@@ -188,7 +188,7 @@ class Connection:
 
 
 def _cookie(display: Display) -> bytes:
-    """The cookie for `display`; empty if it cannot be read: some servers accept clients without a cookie."""
+    """The cookie for `display`; empty if it cannot be read. Some servers accept clients without a cookie."""
     if display.authority is None:
         return b""
     try:

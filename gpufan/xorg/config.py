@@ -1,10 +1,13 @@
-"""xorg.conf as text: parsed as the X server parses it, and edited without changing anything else. No I/O.
+"""xorg.conf as text: parse it as the X server does, and edit it without changing anything else. No I/O.
 
 Bytes are decoded as Latin-1, so that every byte is one character, and any file can be encoded again unchanged.
 
-Some rules of the server are surprising: it reads tokens, not lines, so that a section may be on one line; a carriage
-return ends a comment; case, `_`, space and tab do not count in names; the last of repeated entries in a section is
-valid, but the first of two sections with the same name.
+Some rules of the server are surprising:
+
+* It reads tokens, not lines, so a whole section may be on one line.
+* A carriage return ends a comment.
+* Case, `_`, space and tab do not count in names.
+* If a section repeats an entry, the last one is valid. If two sections have the same name, the first one is valid.
 """
 
 import re
@@ -33,7 +36,7 @@ _BASES = {"": (10, "d"), "0": (8, "o"), "0x": (16, "x"), "0X": (16, "x")}
 
 
 def same_name(text: str) -> str:
-    """Return a name in the form in which the server compares names.
+    """Normalize a name as the server does: two names are the same if their results are equal.
 
     >>> same_name("Cool_Bits") == same_name("coolbits")
     True
@@ -42,7 +45,7 @@ def same_name(text: str) -> str:
 
 
 def readable(text: str) -> str:
-    """Return a part of the file as UTF-8, for messages."""
+    """Decode a part of the file as UTF-8, for messages."""
     return text.encode("latin-1").decode(errors="backslashreplace")
 
 
@@ -72,7 +75,7 @@ class Token(NamedTuple):
     kind: str
     """`word`, `string`, `number` or `mark`."""
     text: str
-    """Without the quotes of a string."""
+    """The text, for a string without its quotes."""
     start: int
     end: int
 
@@ -81,7 +84,7 @@ class Statement(NamedTuple):
     """A keyword and the tokens up to the next keyword."""
 
     keyword: str
-    """In the form of `same_name`."""
+    """Normalized by `same_name`."""
     arguments: tuple[Token, ...]
     start: int
     in_subsection: bool = False
@@ -99,7 +102,7 @@ class Section:
     """From `Section` to `EndSection`."""
 
     kind: str
-    """In the form of `same_name`: `device`, `screen`."""
+    """Normalized by `same_name`: `device`, `screen`."""
     statements: tuple[Statement, ...]
     start: int
     end: int
@@ -107,7 +110,7 @@ class Section:
 
 
 class Config:
-    """One file. Every method that reads an entry raises InputError if the server could not read it either."""
+    """One file. Every method that reads an entry raises InputError if the server could not read that entry."""
 
     def __init__(self, data: bytes, name: str) -> None:
         """Parse `data`; `name` is used in messages. Raises InputError with line and column."""
@@ -140,7 +143,7 @@ class Config:
         return found
 
     def string(self, section: Section, keyword: str) -> Token | None:
-        """Return the string of the valid entry `keyword`; None if there is none."""
+        """Return the string of the last entry `keyword`, which is the valid one; None if there is none."""
         return next(reversed(self.strings(section, keyword)), None)
 
     def identifier(self, section: Section) -> str:
@@ -175,7 +178,7 @@ class Config:
             if kind in ("blank", "comment"):
                 continue
             if kind == "string":
-                # The server would read the rest of the line as the string, which is hardly intended.
+                # The server would take the rest of the line as the string. That is hardly intended.
                 if len(text) == 1 or not text.endswith('"'):
                     raise self.error(match.start(), "this quote is not closed on its line")
                 text = text[1:-1]
@@ -238,7 +241,7 @@ class Config:
 
 
 class Editor:
-    """Changes to a file, collected and then made at once, with the file's own line ends and indentation."""
+    """Collects changes to a file, and then makes all of them, with the line ends and indentation of the file."""
 
     def __init__(self, config: Config) -> None:
         self._text = config.text
@@ -254,7 +257,7 @@ class Editor:
         self._changes[start, end] = text
 
     def add_entry(self, section: Section, entry: str) -> None:
-        """Add an entry at the end of a section, unless it was added already."""
+        """Add an entry at the end of a section, unless the same entry was added already."""
         entries = self._entries.setdefault(section.end, [])
         if entry not in entries:
             entries.append(entry)
@@ -280,11 +283,11 @@ class Editor:
         start = len(self._text[:end].rstrip(" \t"))
         if self._text[:start].endswith("\n"):
             return start, start, "".join(self._indents[end] + entry + self._line_end for entry in entries)
-        # There is something else before it on its line.
+        # Other text is before `EndSection` on its line.
         return end, end, (" " if start == end else "") + "".join(entry + " " for entry in entries)
 
     def _indent(self, section: Section) -> str:
-        """Return the blanks before the last entry that begins a line."""
+        """Return the indentation of the last entry of the section that begins a line."""
         for statement in reversed(section.statements):
             before = self._text[: statement.start]
             indent = before[len(before.rstrip(" \t")) :]

@@ -1,6 +1,6 @@
-"""The smallest change of an xorg.conf with which X can set the fans of every NVIDIA card. Files are written in `setup`.
+"""Make the smallest change of an xorg.conf with which X can set the fans of every NVIDIA card.
 
-Each card then has a Device with Coolbits, a Screen, and a place in the layout.
+Each card then has a Device with Coolbits, a Screen, and a place in the layout. `setup` writes the file.
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,7 +44,7 @@ class NewScreen(NamedTuple):
 
 
 def edit(config: Config, cards: Iterable[PciAddress], wanted: Wanted) -> Edited:
-    """Change `config` so that X can set the fans of all `cards`; an empty one becomes a complete file.
+    """Change `config` so that X can set the fans of all `cards`. An empty file becomes a complete one.
 
     Raises InputError, with line and column, for what the X server could not read.
     """
@@ -67,7 +67,7 @@ class _Edit:
         self.serving: dict[PciAddress, list[str]] = {card: [] for card in cards}
         """Identifiers of the Devices of each card."""
         self.new_devices: dict[str, str] = {}
-        """BusID by identifier."""
+        """BusID of each new Device, by its identifier."""
         self.new_screens: list[NewScreen] = []
 
     def run(self) -> Edited:
@@ -116,7 +116,10 @@ class _Edit:
         return [card for card, devices in self.serving.items() if not devices]
 
     def address(self, device: Section, is_nvidia: bool) -> PciAddress | None:
-        """Return the address in BusID; None if there is none. Raises InputError for a wrong one of an NVIDIA card."""
+        """Return the address in the BusID of a Device; None without a valid BusID.
+
+        Raises InputError if the BusID of an NVIDIA Device is not valid.
+        """
         token = self.config.string(device, "busid")
         if token is None:
             return None
@@ -128,7 +131,7 @@ class _Edit:
             return None
 
     def set_coolbits(self, device: Section) -> None:
-        """Set the bits in every Coolbits that concerns this Device; add Coolbits to the Device if there is none."""
+        """Set the wanted bits in every Coolbits that is for this Device. If there is none, add one to the Device."""
         screens = self.screens_of([self.config.identifier(device)])
         in_device = self.raise_coolbits(device)
         in_screens = [self.raise_coolbits(screen) for screen in screens]
@@ -136,7 +139,10 @@ class _Edit:
             self.editor.add_entry(device, f'Option "Coolbits" "{self.wanted.coolbits}"')
 
     def raise_coolbits(self, section: Section) -> bool:
-        """Set the bits in each Coolbits of a section and its Monitors; return whether the section has Coolbits."""
+        """Set the wanted bits in every Coolbits of a section and its Monitors.
+
+        Return whether the section itself has Coolbits.
+        """
         # An option of the Monitor overrides that of the Device.
         for place in (section, *self.monitors_of(section)):
             for name, value in self.config.options(place, "coolbits"):
@@ -179,7 +185,10 @@ class _Edit:
                     self.editor.add_entry(device, f'BusID "{card.xorg}"')
 
     def add_screens(self) -> list[str]:
-        """Add a Screen for each card that has none, and put it into the layout; return the screens of a new layout."""
+        """Add a Screen for each card that has none, and add these Screens to the layout.
+
+        If there is no layout, return the identifiers of the Screens for a new one; else return an empty list.
+        """
         names, devices = self.placed()
         taken = {same_name(self.config.identifier(screen)) for screen in self.screens}
         missing = []
@@ -202,7 +211,7 @@ class _Edit:
         return []
 
     def placed(self) -> tuple[list[str], set[str]]:
-        """Return the screens of the layout, and the Devices that X uses or that are declared inactive."""
+        """Return the Screens in the layout, and the Devices that X uses or that are declared inactive, by name."""
         names = self.config.strings(self.layout, "screen") if self.layout else []
         screens = [screen for name in names for screen in self.named(self.screens, name.text)[:1]]
         if not names:
@@ -216,7 +225,7 @@ class _Edit:
         return [name.text for name in names], devices
 
     def implied_screen(self, taken: set[str]) -> list[str]:
-        """Return the screen that X used without a layout, so that the new layout has it too."""
+        """Return the Screen that X uses without a layout, so that the new layout keeps it. Add it if there is none."""
         if self.screens:
             return [self.config.identifier(self.screens[0])]
         if not self.devices:
@@ -227,7 +236,7 @@ class _Edit:
         return [identifier]
 
     def add_to_layout(self, layout: Section, names: list[str], missing: list[str]) -> None:
-        """Add screens to the right of those of a layout, with numbers if those have numbers."""
+        """Add the Screens `missing` to a layout, to the right of `names`, with numbers if those have numbers."""
         entries = [statement for statement in layout.statements if statement.keyword == "screen"]
         numbers = [int(entry.arguments[0].text) for entry in entries if _is_number(entry.arguments[0])]
         number = max([*numbers, len(names) - 1]) + 1
@@ -245,7 +254,7 @@ class _Edit:
         return [screen for screen in self.screens if not wanted.isdisjoint(self.devices_of(screen))]
 
     def devices_of(self, screen: Section) -> set[str]:
-        """Return the names of the Devices that a Screen uses: the first of the file if it names none."""
+        """Return the names of the Devices that a Screen uses. If it names none, it uses the first in the file."""
         named = [token.text for token in self.config.strings(screen, "device")]
         if not named:
             named = [*(self.config.identifier(device) for device in self.devices[:1]), *self.new_devices][:1]
@@ -257,7 +266,7 @@ class _Edit:
         return [m for name in self.config.strings(screen, "monitor") for m in self.named(monitors, name.text)]
 
     def named(self, sections: Sequence[Section], name: str) -> list[Section]:
-        """Return the sections of that name."""
+        """Return the sections whose Identifier is `name`."""
         return [section for section in sections if same_name(self.config.identifier(section)) == same_name(name)]
 
     def note(self, section: Section, text: str) -> None:

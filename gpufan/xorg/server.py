@@ -1,8 +1,9 @@
-"""Our own X server, for drivers that can set fans only over X: without screen, input and terminal.
+"""Our own X server, for drivers that can set fans only over X. It has no screen, no input and no terminal.
 
 It does not disturb other X servers. Its display is a free number from 90 up, because display managers expect low
-numbers to be free; with -displayfd Xorg writes no lock file, so its socket is the only trace. It opens no network port,
-does not switch the virtual terminal (-novtswitch -sharevts), and accepts only clients that have its cookie.
+numbers to be free. With -displayfd Xorg writes no lock file, so only the socket shows that a number is used. The server
+opens no network port, does not switch the virtual terminal (-novtswitch -sharevts), and accepts only clients that have
+its cookie.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ from gpufan.xorg.server_log import find_cause
 
 _NUMBERS = range(90, 190)
 _STOP_LIMIT_S = 5.0
-"""For the server to end after SIGTERM; it usually needs 0.03 s."""
+"""Time limit for the server to end after SIGTERM, s. It usually needs 0.03 s."""
 
 _DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
@@ -35,8 +36,10 @@ ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
-"""Run in the child before Xorg. The kernel signals a child when the thread that started it ends, not the process, so
-the server is started by the thread that waits for its end. (A preexec_fn is not safe in a process with threads.)"""
+"""Program of the child, which then becomes Xorg. It makes the kernel end Xorg when the thread that started it ends.
+
+So the thread that waits for the end of Xorg also starts it. A preexec_fn is not safe in a process with threads.
+"""
 
 _BASE_CONFIG = b"""\
 # The X server that gpufan runs to set fans; this file is written at every start.
@@ -54,8 +57,8 @@ EndSection
 
 
 def headless_config(addresses: Sequence[PciAddress]) -> str:
-    """Text of an xorg.conf with which our own server can set the fans of the cards at `addresses`."""
-    # Not above: these modules are slow to load, and most machines never need them.
+    """Make an xorg.conf with which our own server can set the fans of the cards at `addresses`."""
+    # Imported late: these modules are slow to load, and most machines never need them.
     from gpufan.xorg.config import Config
     from gpufan.xorg.edit import Wanted, edit
 
@@ -65,7 +68,7 @@ def headless_config(addresses: Sequence[PciAddress]) -> str:
 class HeadlessServer:
     """One X server, which runs from `start` to `stop`. If it dies, it is started again after a wait.
 
-    While it does not run `display` raises, so that its cards are reported as out of reach.
+    While it does not run, `display` raises DriverError. The fans of its cards then count as out of reach.
     """
 
     def __init__(
@@ -76,10 +79,10 @@ class HeadlessServer:
         ready_limit_s: float = 30.0,
         retry_s: tuple[float, float] = (1.0, 60.0),
     ) -> None:
-        """`config` is the text of its xorg.conf. `folder` is created; it gets xorg.conf, cookie and log.
+        """`config` is the text of its xorg.conf. `folder` is created for xorg.conf, cookie and log.
 
-        The wait after its death doubles each time, from the first to the second of `retry_s`, seconds. It is the first
-        again after the server has lived longer than the second.
+        `retry_s` is the shortest and the longest wait before the server is started again, s. The wait doubles with each
+        start. It is the shortest again after the server has run for longer than the longest wait.
         """
         self._config = config
         self._folder = folder
@@ -89,7 +92,7 @@ class HeadlessServer:
         self._cookie = os.urandom(16)  # `secrets` would load OpenSSL for the same
         self._changed = threading.Condition()
         self._state: Display | str | None = None
-        """The display of the server, or why it does not run; None until the first start has succeeded or failed."""
+        """The display, or why the server does not run; None until the first start has succeeded or failed."""
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="x server", daemon=True)
@@ -107,13 +110,13 @@ class HeadlessServer:
             raise DriverError(self._state or "the X server is not ready yet")
 
     def begin(self) -> None:
-        """Start without waiting; a second call is harmless."""
+        """Start the server, and return at once. A second call is harmless."""
         with self._changed:
             if self._thread.ident is None:
                 self._thread.start()
 
     def start(self) -> None:
-        """Start, and return when a client could connect. Raises DriverError if the first start fails."""
+        """Start the server, and wait until a client can connect. Raises DriverError if the first start fails."""
         self.begin()
         with self._changed:
             self._changed.wait_for(lambda: self._state is not None)
@@ -123,7 +126,7 @@ class HeadlessServer:
             raise DriverError(state)
 
     def stop(self) -> None:
-        """End the server and wait for its end, for a limited time; a second call is harmless."""
+        """End the server, and wait a limited time for its end. A second call is harmless."""
         with self._changed:
             self._stopping.set()
             process = self._process
@@ -140,7 +143,7 @@ class HeadlessServer:
         self.stop()
 
     def _run(self) -> None:
-        """Start the server, wait for its end, and start it again, until `stop`."""
+        """Start the server and wait for its end, again and again until `stop`."""
         first_s, last_s = self._retry_s
         wait_s = first_s
         while not self._stopping.is_set():
@@ -151,7 +154,7 @@ class HeadlessServer:
                 status = process.wait()
                 _clear(display.number)
                 problem = f"the X server on {display} has died ({_ended(status)})"
-            except Exception as error:  # of any kind: if this thread ended, the server would never start again
+            except Exception as error:  # of any kind: without this thread the server would never start again
                 problem = str(error)
             if time.monotonic() - began_s > last_s:
                 wait_s = first_s
@@ -201,7 +204,7 @@ class HeadlessServer:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     pass_fds=[ready_write],
-                    # Ctrl-C at our terminal must not end it: the fans are given back over it first.
+                    # Ctrl-C in the terminal must not end the server: gpufan needs it to give the fans back.
                     start_new_session=True,
                 )
             problem = self._unready(ready, display)
@@ -220,7 +223,7 @@ class HeadlessServer:
         return [str(display), "-displayfd", str(ready_write), *files, *quiet]
 
     def _unready(self, ready: int, display: Display) -> str | None:
-        """Wait until a client can connect: None, or why none can."""
+        """Wait until a client can connect. Returns None on success, else the reason."""
         if not select.select([ready], [], [], self._ready_limit_s)[0]:
             return f"it was not ready after {self._ready_limit_s:g} s"
         if not os.read(ready, 1):
@@ -241,7 +244,7 @@ class HeadlessServer:
 
 
 def _in_use(number: int) -> bool:
-    """Whether a socket or a lock file of a display exists."""
+    """Whether a socket or a lock file of display `number` exists."""
     return os.path.lexists(socket_path(number)) or os.path.lexists(f"/tmp/.X{number}-lock")
 
 

@@ -1,4 +1,4 @@
-"""Why an X server failed to start: the decisive line of its log, and the remedy. Works on text; reads no files."""
+"""Find out why an X server failed to start: the decisive line of its log, and the remedy. Reads no files."""
 
 import re
 
@@ -40,7 +40,7 @@ _NOISE = re.compile(
 
 
 def find_cause(text: str) -> str | None:
-    """The cause and its remedy, from the log and the standard error of the server; None if there is no error in them.
+    """Find the cause and its remedy in log and standard error of the server; None if they contain no error.
 
     >>> find_cause("[ 14.8] (EE) No devices detected.")
     'No devices detected: check BusID: it is decimal, where lspci and nvidia-smi print hexadecimal'

@@ -1,8 +1,8 @@
-"""`gpufan setup-xorg`: plan the change of xorg.conf, write it, and undo it. What to change is decided in `edit`.
+"""`gpufan setup-xorg`: plan the change of xorg.conf, write it, and undo it. `edit` decides the change.
 
-From the first run until `--restore` there is a file beside xorg.conf: `FILE.gpufan-original`, its content before the
-first run, or `FILE.gpufan-created` if it did not exist. Any other content that is replaced is backed up as
-`FILE.gpufan-1`, `-2` and so on.
+The first run backs up xorg.conf as `FILE.gpufan-original`, or creates the marker `FILE.gpufan-created` if there was no
+xorg.conf. `--restore` removes this file. Later runs back up the content that they replace as `FILE.gpufan-1`, `-2` and
+so on.
 """
 
 import difflib
@@ -21,7 +21,7 @@ from gpufan.xorg.edid import PRETENDED_EDID
 from gpufan.xorg.edit import Wanted, edit
 
 SNIPPET_FOLDERS = Path("/usr/share/X11/xorg.conf.d"), Path("/etc/X11/xorg.conf.d")
-"""In the order in which the X server reads them, before xorg.conf."""
+"""The X server reads these folders in this order, before xorg.conf."""
 EDID_NAME = "gpufan-edid.bin"
 
 _CREATED = b"gpufan setup-xorg created the file beside this one; --restore removes both\n"
@@ -29,10 +29,10 @@ _CREATED = b"gpufan setup-xorg created the file beside this one; --restore remov
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A planned change of xorg.conf. A content of None means that there is no file."""
+    """A planned change of xorg.conf. If `before` or `after` is None, there is no file then."""
 
     path: Path
-    """With symbolic links resolved."""
+    """Path of xorg.conf, with symbolic links resolved."""
     before: bytes | None
     after: bytes | None
     edid: bytes | None = None
@@ -41,7 +41,7 @@ class Change:
 
     @property
     def edid_path(self) -> Path:
-        """The EDID file."""
+        """Path of the EDID file."""
         return self.path.with_name(EDID_NAME)
 
     @property
@@ -52,7 +52,7 @@ class Change:
         )
 
     def difference(self) -> bytes:
-        """Return the unified difference."""
+        """Return the difference in the unified format."""
         name = os.fsencode(self.path)
         lines = difflib.diff_bytes(
             difflib.unified_diff,
@@ -71,7 +71,7 @@ def plan_setup(
     pretend_monitor: bool = False,
     snippet_folders: Sequence[Path] = (),
 ) -> Change:
-    """Plan the change with which X can set the fans of `cards`; nothing is written.
+    """Plan the change with which X can set the fans of `cards`. Nothing is written.
 
     Raises InputError, with line and column, for a file that the X server could not read.
     """
@@ -88,7 +88,7 @@ def plan_setup(
 
 
 def apply_setup(change: Change) -> Path | None:
-    """Back the file up, then write it; return the backup, or None if none was needed.
+    """Back up the file, then write it. Return the path of the backup; None if no backup was needed.
 
     Raises GpufanError; the file is then unchanged.
     """
@@ -106,7 +106,7 @@ def apply_setup(change: Change) -> Path | None:
 
 
 def plan_restore(output: Path) -> Change | None:
-    """Plan to undo every run since the first; None if there is nothing to undo. Nothing is written."""
+    """Plan to undo all runs; None if there is nothing to undo. Nothing is written."""
     path = files.real_path(output)
     first_backup = _first_backup(path)
     if first_backup is None:
@@ -116,7 +116,7 @@ def plan_restore(output: Path) -> Change | None:
 
 
 def apply_restore(change: Change) -> Path | None:
-    """Restore the original, or remove the file if there was none; return the backup of the content replaced.
+    """Restore the original file, or remove the file if there was none. Return the backup of the replaced content.
 
     Raises GpufanError; the file is then unchanged.
     """
@@ -131,14 +131,14 @@ def apply_restore(change: Change) -> Path | None:
         files.replace(change.path, change.after, like=first_backup)
     if files.read_if_exists(change.edid_path) == PRETENDED_EDID and EDID_NAME.encode() not in (change.after or b""):
         files.remove(change.edid_path)
-    # Last: a second attempt needs it as long as the file is not restored.
+    # Last: if the restore fails before, a second attempt needs this backup.
     if first_backup is not None:
         files.remove(first_backup)
     return backup
 
 
 def snippet_notes(folders: Iterable[Path], config: Config, coolbits: int) -> list[str]:
-    """Return a note for each section of xorg.conf.d that concerns `config`; the server reads xorg.conf.d first."""
+    """Return notes on the files in `folders` (xorg.conf.d) that affect `config`: the server reads them first."""
     notes = []
     for folder in folders:
         for path in sorted(folder.glob("*.conf")):
