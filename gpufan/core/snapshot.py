@@ -64,6 +64,8 @@ class GpuState(msgspec.Struct, frozen=True):
     """Why the fans could not be given back to the driver; empty if that did not fail."""
     tick_age_s: float = 0.0
     """Seconds since the last tick of this card."""
+    uncontrolled_s: _Time = 0.0
+    """Seconds since the card was last under control."""
     backend_reason: str = ""
     """Why the fans are not set through NVML; empty if they are."""
     name: str = ""

@@ -16,20 +16,21 @@ from gpufan.errors import DriverError, GpufanError
 
 _log = logging.getLogger(__name__)
 
-GRACE_S = 6.0
-"""A tick may be later than its interval by this much, s. After a longer time the card counts as lost."""
+UNCONTROLLED_S = 70.0
+"""The watchdog is not pinged after this long without any card under control, s: longer than the daemon itself waits
+before it ends."""
 
 HOLD_BACK_S = 60
-"""A start that failed waits this long before it ends, s."""
+"""Time between two starts that fail, s."""
 
 START_REFUSED = errno.ECANCELED
-"""The StatusErrno of the unit while a failed start waits; its StatusText is then the reason."""
+"""The unit's StatusErrno while a start is held back; its StatusText is then the reason."""
 
 DRIVER_NODE = Path("/dev/nvidiactl")
 
 
 class Stoppable(Protocol):
-    """An object that receives reasons to stop."""
+    """Receives reasons to stop."""
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a reason to stop; False if none came."""
@@ -47,7 +48,7 @@ class Notifier:
 
     @classmethod
     def from_environment(cls) -> "Notifier | None":
-        """A notifier for the socket that the service manager has named; None without a service manager."""
+        """A notifier for the socket that the service manager named; None without a service manager."""
         address = os.environ.get("NOTIFY_SOCKET", "")
         return cls(address) if address.startswith(("/", "@")) else None
 
@@ -57,12 +58,12 @@ class Notifier:
             self._socket.sendto("\n".join(assignments).encode(), self._address)
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Send the status, and that the daemon is alive unless a card's ticks are late. Send once that it is ready."""
+        """Send the status; once, that the daemon is ready; and that it is alive while a card is under control."""
         message = [f"STATUS={status_text(snapshot)}"]
         if not self.ready and is_ready(snapshot):
             self.ready = True
             message += ["READY=1", "ERRNO=0"]
-        if all(ticks_in_time(gpu, snapshot.interval_s) for gpu in snapshot.gpus):
+        if min((gpu.uncontrolled_s for gpu in snapshot.gpus), default=0.0) <= UNCONTROLLED_S:
             message.append("WATCHDOG=1")
         self.send(*message)
 
@@ -71,10 +72,9 @@ class Notifier:
         self.send("STOPPING=1", "STATUS=giving the fans back to the driver")
 
     def hold_back(self, error: GpufanError, inbox: Stoppable) -> None:
-        """Wait a minute, then end a daemon that could not start. systemd starts it again, without a crash loop.
+        """End a daemon that could not start, after a minute: systemd then starts it again, without a crash loop.
 
-        If the driver is not loaded, wait until it is loaded, then end: only a new process can open it. Raises
-        SystemExit.
+        Where the driver is not loaded, wait until it is, since only a new process may open it. Raises SystemExit.
         """
         awaits_driver = isinstance(error, DriverError) and not DRIVER_NODE.exists()
         while True:
@@ -98,15 +98,10 @@ def status_text(snapshot: Snapshot) -> str:
 
 
 def is_ready(snapshot: Snapshot) -> bool:
-    """Whether every card has had a tick, and the fans of at least one card were read back as set."""
+    """Whether every card had a tick, and at least one has its fans read back as set."""
     return all(gpu.reason.cause is not Cause.START for gpu in snapshot.gpus) and any(
         _is_verified(gpu) for gpu in snapshot.gpus
     )
-
-
-def ticks_in_time(gpu: GpuState, interval_s: float) -> bool:
-    """Whether the card's last tick is recent enough. A lost card has no ticks."""
-    return gpu.control is Control.LOST or gpu.tick_age_s <= interval_s + GRACE_S
 
 
 def _is_verified(gpu: GpuState) -> bool:

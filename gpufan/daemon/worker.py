@@ -16,10 +16,20 @@ from gpufan.core.selection import matches
 from gpufan.core.sentences import reason_sentence
 from gpufan.core.snapshot import Errors, GpuState
 from gpufan.daemon.read_back import ReadBack, release_verified
+from gpufan.daemon.recovery import Backoff, Recovery
 from gpufan.errors import FansOutOfReach, GpuError, GpuLost, NoPermission
 
 FAILURES = 3
-"""The fans are given back to the driver after this many ticks in a row with a fault."""
+"""The fans are given back to the driver after this many ticks in a row in which they did not obey."""
+
+FANS_EVERY_S = 3.0
+"""Fans, their rpm and the clocks are read this often while nothing is odd, s. Temperature and power: every tick."""
+
+CONTESTED_S = 30.0
+"""A card counts as contested for this long after another program has changed its fans, s."""
+
+OTHER_BACKEND_S = 600.0
+"""Time between two tries to reach fans that do not move over another backend, s."""
 
 _GAP_S = 15.0
 """A longer time between ticks does not count as time spent in a state, s: the machine slept."""
@@ -28,29 +38,7 @@ _SILENT_S = 30.0
 """The demand of a card whose last tick is older than this does not count for its neighbours, s."""
 
 SettingsFor = Callable[[GpuInfo], CardSettings]
-"""Returns the settings of a card: always the same for the same card."""
-
-
-class Backoff:
-    """Waits that double from `first_s` to `last_s` seconds.
-
-    >>> backoff = Backoff(20, 60)
-    >>> backoff.next_s(), backoff.next_s(), backoff.next_s()
-    (20, 40, 60)
-    """
-
-    def __init__(self, first_s: float, last_s: float) -> None:
-        self._first_s = self._wait_s = first_s
-        self.last_s = last_s
-
-    def next_s(self) -> float:
-        """Seconds to wait now."""
-        wait_s, self._wait_s = self._wait_s, min(self._wait_s * 2, self.last_s)
-        return wait_s
-
-    def reset(self) -> None:
-        """Start again with the first wait."""
-        self._wait_s = self._first_s
+"""Returns the settings of a card. Pure: the same for the same card."""
 
 
 class Worker:
@@ -72,8 +60,10 @@ class Worker:
         """The workers of all cards of the box."""
         self._neighbours: list[Worker] = []
         self._read_back = ReadBack()
+        self._reading: Reading | None = None
+        self._fans_read_s = -math.inf
         self._permitted = False
-        self._stopped = False
+        self.stopped = False
         self._failures = 0
         self._overrides = 0
         self._errors = Errors()
@@ -81,17 +71,20 @@ class Worker:
         self._throttled_s = 0.0
         self._fail_safe_s = 0.0
         self._release_error: str | None = None
-        """Why the fans could not be given back to the driver; None if that did not fail."""
+        """Why fans that were to be given back are still in manual mode; None where they are not."""
         self._wait_until_s = -math.inf
-        self._wait_lost = Backoff(1, 60)
+        self._wait_lost = Backoff(1, 5)
         self._wait_released = Backoff(5, 60)
+        self._other_backend_at_s = -math.inf
+        self._x_error = ""
+        self._contested_s = -math.inf
+        self.recovery = Recovery()
         self.state = self._state(Control.DRIVER, Decision(None, Reason(Cause.START)))
 
     def tick(self, now_s: float, *, force_write: bool = False) -> None:
-        """Read the card at `now_s`, decide, and set the fans if needed.
+        """Do what is due at `now_s`. `force_write` sets the fans even if the duty is the same as before.
 
-        `force_write` sets the fans even if the duty is the same as before. Raises NoPermission if the first attempt to
-        set the fans is not permitted. Any other error is a bug.
+        Raises NoPermission if the very first set is refused for that, and any error of our own.
         """
         self._count_time(now_s)
         if force_write:
@@ -100,7 +93,7 @@ class Worker:
         if waiting and self.state.control is Control.LOST:
             return
         try:
-            reading = (self.gpu.observe if self._dry_run else self.gpu.read)()
+            reading = self._read(now_s, force_write)
             if reading.temperature_c is None:
                 self._count_error("unreadable")
             self._wait_lost.reset()
@@ -117,30 +110,50 @@ class Worker:
                 self._act(now_s, decision, reading, force_write)
         except GpuLost as error:
             self._lose(now_s, error)
+        if self.recovery.reopen_is_due(now_s, self.state):
+            self.gpu.reopen()
+
+    def recheck(self, now_s: float) -> None:
+        """Between two ticks: set the fans again if another program has changed them. Raises what `tick` raises."""
+        if self.stopped or self._dry_run or self.state.control is not Control.OURS or self.state.duty_percent is None:
+            return
+        try:
+            self._read_back.check(now_s, self.gpu.read())
+            if self._read_back.rival is not None:
+                self._contested_s = now_s
+                self._overrides += 1
+                self._write(now_s, self.state.duty_percent)
+        except GpuLost as error:
+            self._lose(now_s, error)
+
+    @property
+    def contested(self) -> bool:
+        """Whether another program sets the fans too."""
+        return self._last_s - self._contested_s < CONTESTED_S
 
     def follow(self, settings_for: SettingsFor) -> None:
-        """Use other settings from the next tick on; the fans stay under control. Any thread may call it."""
+        """Use other settings from the next tick on, with the fans under control. Any thread may call it."""
         self._settings_for = settings_for
 
     @property
     def learnt(self) -> Learnt | None:
-        """What was learnt of the card; None if no target was ever held. Any thread may read it."""
+        """What is known of the card; None if no target was ever held. Any thread may ask."""
         return self._learnt if self._info is None else self._controller.learnt
 
     @property
     def local_demand_percent(self) -> int | None:
-        """The duty for the card's own heat; None if gpufan does not control its fans. Any thread may read it."""
+        """The duty for the card's own heat; None where gpufan does not control its fans. Any thread may ask."""
         return None if self.state.duty_percent is None else self._controller.local_demand_percent
 
     @property
     def saturated(self) -> bool:
-        """Whether the card is too hot at full fan speed, so that all other cards help it. Any thread may read it."""
+        """Whether full fans leave the card too hot, so that all others help. Any thread may ask."""
         return self.state.control is Control.OURS and self._controller.saturated
 
     def stop(self) -> None:
         """Give the fans back, and never set them again. Raises GpuError, GpuLost or NoPermission."""
         # A tick that hung may return in its own thread while this runs in another.
-        self._stopped = True
+        self.stopped = True
         if self._dry_run or self.gpu.info.uncontrollable_reason is not None:
             return
         try:
@@ -150,8 +163,20 @@ class Worker:
                 raise
             # Without permission nothing was ever set.
 
+    def _read(self, now_s: float, force: bool) -> Reading:
+        """Read temperature and power; the fans as well if that is due. Raises GpuLost."""
+        if self._dry_run:
+            return self.gpu.observe()
+        due = force or self._reading is None or now_s - self._fans_read_s >= FANS_EVERY_S
+        if due or not (self._read_back.at_rest and self.state.control in (Control.OURS, Control.DRIVER)):
+            self._reading, self._fans_read_s = self.gpu.read(), now_s
+            return self._reading
+        assert self._reading is not None
+        sensed = self.gpu.sense()
+        return Reading(sensed.temperature_c, sensed.power_w, self._reading.fans, self._reading.throttle)
+
     def _adopt_card_and_settings(self) -> None:
-        """Make a controller for a card that was found or found again, or pass new settings to it."""
+        """Start with a card that was found or found again, or adopt new settings."""
         settings_for = self._settings_for
         info = self.gpu.info
         if info is self._info and settings_for is self._followed:
@@ -174,7 +199,7 @@ class Worker:
 
     def _decide(self, now_s: float, reading: Reading) -> Decision:
         speed_percent = next((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), None)
-        # A card that was saturated once may be warmed by this one, even if it is not listed: it stays a neighbour.
+        # A card that was saturated once may take in this one's heat, listed or not.
         others = (worker for worker in self.box if worker is not self and worker not in self._neighbours)
         self._neighbours += [worker for worker in others if worker.saturated]
         demands_percent = [
@@ -185,30 +210,65 @@ class Worker:
         return self._controller.decide(now_s, reading.temperature_c, reading.power_w, speed_percent, demands_percent)
 
     def _act(self, now_s: float, decision: Decision, reading: Reading, force_write: bool) -> None:
-        """Check the fans that were read back, and write the duty if needed."""
-        fault = self._read_back.check(now_s, reading)
-        if fault is not None:
-            self._overrides += 1
-        if fault is not None or force_write or self._read_back.differs(decision.duty_percent):
-            fault = self._write(now_s, decision.duty_percent) or fault
-        self._failures = self._failures + 1 if fault else 0
-        if fault is not None and self._failures >= FAILURES:
-            self._give_up(now_s, reading, fault)
+        """Write the duty where needed, and judge the fans that were read back."""
+        read_back = self._read_back
+        if self._fans_read_s == now_s:
+            read_back.check(now_s, reading)
+        if read_back.still is not None and decision.duty_percent is not None:
+            # The other fans of the card must do its work.
+            decision = Decision(self.gpu.info.duty_range[1], decision.reason)
+        fault = read_back.fault
+        if read_back.rival is not None:
+            self._contested_s = now_s
+        other = read_back.rival or read_back.disobeyed
+        self._overrides += other is not None
+        refused = None
+        if other is not None or force_write or read_back.differs(decision.duty_percent):
+            refused = self._write(now_s, decision.duty_percent)
+        disobeyed = refused or (None if other is None or other is read_back.rival else other)
+        self._failures = self._failures + 1 if disobeyed else 0
+        if disobeyed is not None and self._failures >= FAILURES:
+            self._give_up(now_s, reading, disobeyed)
             return
+        if (slow := read_back.slow) is not None:
+            if read_back.driver_is_faster:
+                self._give_up(now_s, reading, slow)
+                return
+            if self._switched_backend(now_s, decision, reading, slow):
+                return
         if now_s > self._wait_until_s + self._wait_released.last_s:
             self._wait_released.reset()
         control = Control.DRIVER if decision.duty_percent is None else Control.OURS
-        if fault is None:
-            self.state = self._state(control, decision, reading, fault=self._read_back.faster(now_s, reading))
-        else:
-            self.state = self._state(control, decision, reading, fault=fault, remedy=Remedy.SET_AGAIN)
+        self.state = self._state(
+            control,
+            decision,
+            reading,
+            fault=refused or fault or read_back.remark,
+            remedy=Remedy.SET_AGAIN if refused or other else None,
+            x_error=self._x_error if fault is slow else "",
+        )
+
+    def _switched_backend(self, now_s: float, decision: Decision, reading: Reading, slow: Reason) -> bool:
+        """Try another backend for fans that have never moved. If there is none, they keep their duty: it may help."""
+        if self._read_back.proven or now_s < self._other_backend_at_s:
+            return False
+        self._other_backend_at_s = now_s + OTHER_BACKEND_S
+        self._release()
+        result = self.gpu.fall_back(reason_sentence(slow))
+        self._x_error = result.x_error
+        if not result.switched:
+            self._write(now_s, decision.duty_percent)
+            return False
+        self._start_over(now_s)
+        self.state = self._state(Control.RELEASED, Decision(None, slow), reading, remedy=Remedy.OTHER_BACKEND)
+        return True
 
     def _write(self, now_s: float, duty_percent: int | None) -> Reason | None:
-        """Set the fans, or give them to the driver; returns the fault if the driver refuses.
+        """Set the fans, or give them to the driver; returns the fault if that is refused.
 
-        Raises GpuLost. Raises NoPermission if no attempt was ever permitted.
+        Raises GpuLost, and NoPermission before anything was ever permitted.
         """
-        if self._stopped:
+        if self.stopped:
             return None
         try:
             if duty_percent is None:
@@ -225,12 +285,14 @@ class Worker:
             return Reason(Cause.REFUSED, message=str(error))
         self._permitted = True
         self._read_back.wrote(now_s, duty_percent)
+        # Read back at once: a later change is another program's, and no disobedience.
+        self._read_back.check(now_s, self.gpu.read())
         return None
 
     def _give_up(self, now_s: float, reading: Reading, fault: Reason) -> None:
-        """Give fans that do not obey back to the driver. Switch to another backend, or try again after a wait."""
+        """Give fans that do not obey back to the driver, for some time; or switch to the other backend."""
         self._release()
-        # If the fans have obeyed once, this backend works, and the fault has another cause.
+        # Where the fans obeyed once, this backend works, and the fault is another.
         result = None if self._read_back.proven else self.gpu.fall_back(reason_sentence(fault))
         nothing = Decision(None, fault)
         if result is not None and result.switched:
@@ -250,7 +312,7 @@ class Worker:
         )
 
     def _wait_released_on(self, reading: Reading) -> None:
-        """Set nothing in this tick: after a fault the driver controls the fans until the wait ends."""
+        """Let a tick pass while the driver has the fans after a fault."""
         if self._release_error is not None:
             self._release()
         last = self.state
@@ -264,7 +326,7 @@ class Worker:
         )
 
     def _release(self) -> None:
-        """Give the fans back; store an error in `_release_error`. Raises GpuLost."""
+        """Give the fans back; `_release_error` says why that failed, if it did. Raises GpuLost."""
         self._release_error = None
         try:
             release_verified(self.gpu)
@@ -276,7 +338,7 @@ class Worker:
 
     def _lose(self, now_s: float, error: GpuLost) -> None:
         if self.state.control is Control.OURS:
-            # Perhaps only the readings fail: then the driver should control the fans.
+            # Perhaps only its readings are lost: then the driver should have the fans.
             with suppress(GpuError, NoPermission):
                 self.gpu.release()
         wait_s = self._wait_lost.next_s()
@@ -288,7 +350,7 @@ class Worker:
         self.state = self._state(Control.LOST, Decision(None, reason), remedy=Remedy.RETRY, retry_after_s=wait_s)
 
     def _start_over(self, wait_until_s: float) -> None:
-        """Forget the duty that was set, and set no fans before `wait_until_s`."""
+        """Forget what was set; after `wait_until_s` everything starts again."""
         self._wait_until_s = wait_until_s
         self._failures = 0
         self._read_back.forget()
@@ -299,7 +361,7 @@ class Worker:
         self._errors = msgspec.structs.replace(self._errors, **{kind: getattr(self._errors, kind) + 1})
 
     def _count_time(self, now_s: float) -> None:
-        """Add the time since the last tick to the totals of the states that the card was in."""
+        """Add the time since the last tick to the state that it had."""
         elapsed_s, self._last_s = now_s - self._last_s, now_s
         if 0 < elapsed_s <= _GAP_S:
             self._fail_safe_s += elapsed_s * (self.state.reason.cause.group is Group.FAIL_SAFE)

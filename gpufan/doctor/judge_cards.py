@@ -154,6 +154,13 @@ def _controlled_fans(case: _Case, state: GpuState) -> Finding:
         return problem("fans", text, try_fans, KERNEL_LOG)
     if state.reason.cause.group is Group.FAIL_SAFE:
         return warning("fans", f"fail-safe: {reason}", f"{command} list", KERNEL_LOG)
+    if state.fault is not None and state.fault.cause is Cause.FAN_STILL:
+        text = f"{reason_sentence(state.fault)}, so the others of the card run at full speed: free it, or replace it"
+        return problem("fans", text, f"{command} status")
+    if state.fault is not None and state.fault.cause is Cause.FAN_SLOW:
+        x_error = f"; over X it fails too: {state.x_error}" if state.x_error else ""
+        text = f"{reason_sentence(state.fault)}: dust, a limit of the card, or a broken fan{x_error}"
+        return warning("fans", text, f"{command} status")
     if state.overrides:
         times = "once" if state.overrides == 1 else f"{state.overrides} times"
         now = f"; now: {reason_sentence(state.fault)}" if state.fault else ""

@@ -52,7 +52,10 @@ class AutoGpu:
 
     def sense(self) -> Sensed:
         """Read temperature and power. Raises GpuLost."""
-        return self._nvml.sense()
+        if self._x_reason is None:
+            return self._nvml.sense()
+        reading = self.read()
+        return Sensed(reading.temperature_c, reading.power_w)
 
     def reopen(self) -> None:
         """Drop the handles of both backends."""

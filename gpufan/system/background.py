@@ -21,6 +21,15 @@ class BackgroundCall(Generic[T]):
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the call has returned or raised."""
+        return bool(self._results or self._errors)
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until the call has returned or raised, for at most `timeout_s` seconds."""
+        self._thread.join(timeout_s)
+
     def result(self, timeout_s: float) -> T:
         """Wait at most `timeout_s` for the result. Raises the error of the call, or NoAnswer if it still runs then."""
         self._thread.join(timeout_s)
@@ -51,12 +60,11 @@ def call_all(timeout_s: float, calls: Sequence[Callable[[], T]]) -> list[T | Exc
     deadline_s = time.monotonic() + timeout_s
     results: list[T | Exception] = []
     for call in running:
+        call.wait(max(deadline_s - time.monotonic(), 0))
         try:
-            results.append(call.result(max(deadline_s - time.monotonic(), 0)))
-        except NoAnswer:
-            results.append(NoAnswer(f"no answer within {timeout_s:g} s"))
+            results.append(call.result(0))
         except Exception as error:  # it belongs to the caller, beside the results of the other calls
-            results.append(error)
+            results.append(error if call.is_done else NoAnswer(f"no answer within {timeout_s:g} s"))
     return results
 
 

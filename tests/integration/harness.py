@@ -125,10 +125,7 @@ def running(*workers: Worker, publish: Sequence[Callable[[Snapshot], None]] = ()
         yield run
     finally:
         run.stop()
-        run.daemon._relay.end()  # lest one that is broken goes on under the next test
-        for tracked in run.daemon._tracked:
-            if tracked.thread is not None:
-                tracked.thread.join(0.5)
+        run.daemon._ended.set()  # a broken one must not go on under the next test
 
 
 def workers(*cards: int) -> list[Worker]:

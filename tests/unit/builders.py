@@ -3,11 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
-from gpufan.core.gpu import FanReading, GpuInfo, Reading, SingleBackend
+from gpufan.core.gpu import FanReading, GpuInfo, Reading, Sensed, SingleBackend
 from gpufan.core.reasons import Cause, Control, Group, Reason
 from gpufan.core.snapshot import GpuState
 
@@ -70,24 +71,46 @@ class FakeGpu(SingleBackend):
         self.set_error: Exception | None = None
         self.release_errors: list[Exception] = []
         """Raised one after the other by the next releases."""
+        self.floor_percent = 0
+        self.rpm: list[int] | None = None
+        self.speed_lag = 0
+        """For this many reads after a set the fans are where they were before."""
+        self._lagging, self._before = 0, 23
         self.deaf_releases = 0
         """So many of the next releases do nothing."""
 
     @property
     def written(self) -> list[int | str]:
-        """All but the reads."""
-        return [call for call in self.calls if call != "read"]
+        """Every duty and every release."""
+        return [call for call in self.calls if call not in ("read", "sense", "reopen")]
 
     def read(self) -> Reading:
         self.calls.append("read")
         if self.read_error:
             raise self.read_error
-        return Reading(self.temperature_c, self.power_w, tuple(self.fans), self.throttle)
+        fans = self.fans
+        if self._lagging > 0:
+            self._lagging -= 1
+            fans = [msgspec.structs.replace(fan, speed_percent=self._before) for fan in fans]
+        if self.rpm is not None:
+            fans = [msgspec.structs.replace(fan, speed_rpm=rpm) for fan, rpm in zip(fans, self.rpm, strict=True)]
+        return Reading(self.temperature_c, self.power_w, tuple(fans), self.throttle)
+
+    def sense(self) -> Sensed:
+        self.calls.append("sense")
+        if self.read_error:
+            raise self.read_error
+        return Sensed(self.temperature_c, self.power_w)
+
+    def reopen(self) -> None:
+        self.calls.append("reopen")
 
     def set_duty(self, duty_percent: int) -> None:
         self.calls.append(duty_percent)
         if self.set_error:
             raise self.set_error
+        self._lagging, self._before = self.speed_lag, self.fans[0].speed_percent or 0
+        duty_percent = max(duty_percent, self.floor_percent)
         self.fans = [FanReading(duty_percent, duty_percent, True)] * self.info.fan_count
 
     def release(self) -> None:

@@ -140,7 +140,7 @@ def test_when_no_card_has_answered_for_long_the_run_ends(
         lose(double, 0)
         second(double, 1)
         run.join()
-        assert "no card has answered for 0.1 s" in str(run.error)
+        assert "no card was under control for 0.1 s" in str(run.error)
         double.let_go()
 
 
@@ -205,23 +205,20 @@ def test_a_fault_of_our_own_in_the_control_of_one_card_gives_every_card_back(
         assert (fans(double, 0), fans(double, 1)) == (DRIVERS, DRIVERS)
 
 
-def test_a_thread_that_cannot_be_started_gives_the_cards_before_it_back(
+def test_a_thread_that_cannot_be_started_ends_the_run_and_gives_the_cards_back(
     double: NvmlDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = Daemon._start
+    def fail(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
 
-    def fail_at_the_second(self: Daemon, inbox: object, target: object, *arguments: object) -> object:
-        if double.log():
-            raise RuntimeError("can't start new thread")
-        thread = start(self, inbox, target, *arguments)
-        wait_for(double.log)
-        return thread
-
-    monkeypatch.setattr(Daemon, "_start", fail_at_the_second)
     with running(*workers(0, 1)) as run:
+        run.wait_for_control(1, "ours")
+        monkeypatch.setattr(Daemon, "_start", fail)
+        hang(double, 0, Kind.TEMPERATURE)
         run.join()
-        assert isinstance(run.error, RuntimeError)
-        assert fans(double, 0) == DRIVERS
+        assert "can't start new thread" in str(run.error)
+        assert fans(double, 1) == DRIVERS
+        double.let_go()
 
 
 def test_a_fault_of_our_own_in_a_report_gives_every_card_back(double: NvmlDouble) -> None:

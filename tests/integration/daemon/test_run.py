@@ -172,7 +172,7 @@ def test_when_all_cards_are_lost_for_long_the_exit_status_is_1(
     double.cards[0].lost = double.cards[1].lost = 1
     status, _, err = gpufan("run", "--interval", "0.1")
     assert status == 1
-    assert "no card has answered for 0.1 s" in one_line(err)
+    assert "no card was under control for 0.1 s" in one_line(err)
 
 
 def test_under_nohup_a_hangup_is_ignored(double: NvmlDouble, start: Start) -> None:

@@ -111,12 +111,12 @@ def test_a_set_counts_as_verified_as_far_as_the_driver_tells(gpu: GpuState):
     assert notify.is_ready(snapshot(gpu))
 
 
-def test_the_watchdog_is_fed_only_while_every_card_ticks(manager: socket.socket):
+def test_the_watchdog_is_pinged_while_a_card_is_under_control_and_a_minute_longer(manager: socket.socket):
     notifier = Notifier(manager.getsockname())
-    late = state(index=1, tick_age_s=1 + notify.GRACE_S + 0.1)
-    for gpus, fed in (((OURS, OURS), True), ((OURS, LOST), True), ((OURS, late), False), ((LOST,), True)):
+    gone = msgspec.structs.replace(LOST, uncontrolled_s=71.0)
+    for gpus, pinged in (((OURS, OURS), True), ((OURS, gone), True), ((LOST,), True), ((gone, gone), False)):
         notifier.publish(snapshot(*gpus))
-        assert ("WATCHDOG=1" in told(manager)) is fed, gpus
+        assert ("WATCHDOG=1" in told(manager)) is pinged, gpus
 
 
 def test_status_names_every_card_in_one_line():

@@ -9,10 +9,12 @@ from gpufan.control.card_model import CardModel, Learnt
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.gpu import FallBack, FanReading
+from gpufan.core.reasons import Cause, Reason
 from gpufan.core.sentences import state_sentence
 from gpufan.core.snapshot import Errors
 from gpufan.daemon.read_back import release_verified
-from gpufan.daemon.worker import FAILURES, Backoff, SettingsFor, Worker
+from gpufan.daemon.recovery import Backoff
+from gpufan.daemon.worker import FAILURES, FANS_EVERY_S, SettingsFor, Worker
 from gpufan.errors import GpuError, GpuLost, NoPermission
 from gpufan.gpu.simulated import PROFILES, Plant, Profile, SimulatedBox
 from tests.unit.builders import FakeGpu
@@ -76,10 +78,20 @@ def test_a_decision_that_changes_is_written_at_once() -> None:
     assert gpu.written == [70]
 
 
-def test_the_card_is_read_once_a_tick() -> None:
+def test_while_nothing_is_odd_the_fans_are_read_every_few_seconds_only() -> None:
     gpu = FakeGpu()
-    run(Worker(gpu, CURVE), 0, 5)
-    assert gpu.calls.count("read") == 5
+    worker = ticking(gpu, 3)
+    run(worker, 3, 63)
+    assert gpu.calls.count("read") == 60 / FANS_EVERY_S
+    assert gpu.calls.count("sense") == 60 - 60 / FANS_EVERY_S
+
+
+def test_after_a_write_the_fans_are_read_at_once_and_until_they_have_come_to_rest() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu, 3)
+    gpu.temperature_c, gpu.speed_lag = 70, 5
+    run(worker, 3, 8)
+    assert gpu.calls == ["read", 70, "read", "read", "read", "read", "read"]
 
 
 def test_a_dry_run_writes_nothing_and_says_what_it_would() -> None:
@@ -144,11 +156,13 @@ def test_a_target_that_the_driver_rounded_is_left(off: int) -> None:
         (FanReading(30, 30, False), "another program gave fan 1 back to the driver"),
     ],
 )
-def test_what_something_else_changed_is_set_right_and_counted(fan: FanReading, reason: str) -> None:
+def test_what_another_program_changed_is_set_again_when_the_fans_are_read_and_counted(
+    fan: FanReading, reason: str
+) -> None:
     gpu = FakeGpu()
     worker = ticking(gpu)
     gpu.fans[1] = fan
-    worker.tick(1)
+    run(worker, 1, 1 + int(FANS_EVERY_S))
     assert gpu.written == [30]
     assert (worker.state.overrides, worker.state.control) == (1, "ours")
     assert state_sentence(worker.state) == f"the curve gives 30 %; set again: {reason}"
@@ -158,7 +172,7 @@ def test_fans_that_something_else_takes_from_the_driver_are_given_back() -> None
     gpu = FakeGpu()
     worker = ticking(gpu, settings=AUTO)
     gpu.fans[0] = FanReading(80, 80, True)
-    worker.tick(1)
+    run(worker, 1, 1 + int(FANS_EVERY_S))
     assert gpu.written == ["release"]
     assert "another program took fan 0 from the driver" in state_sentence(worker.state)
 
@@ -171,21 +185,92 @@ def test_a_driver_that_tells_neither_target_nor_hands_is_believed() -> None:
     assert gpu.written == []
 
 
-def test_a_fan_has_time_to_come_to_its_duty() -> None:
+@pytest.mark.parametrize("percent_per_s", [1, 3, 30])
+def test_a_fan_that_moves_towards_its_duty_is_waited_for_however_slow_it_is(percent_per_s: int) -> None:
     gpu = FakeGpu()
-    worker = ticking(gpu)
-    gpu.fans[0] = FanReading(0, 30, True)
-    run(worker, 1, 15)
-    assert gpu.written == []
+    gpu.temperature_c = 80
+    worker = Worker(gpu, CURVE)
+    for now_s in range(80):
+        speed = min(23 + percent_per_s * now_s, 90)
+        worker.tick(now_s)
+        gpu.fans = [FanReading(speed, 90, True)] * 2
+    assert gpu.written == [90]
+    assert state_sentence(worker.state) == "the curve gives 90 %"
 
 
-def test_a_fan_that_has_not_come_to_its_duty_in_time_is_set_again() -> None:
+def at_rest_below(gpu: FakeGpu, speed_percent: int, *, moved: bool, before_percent: int = 23) -> Worker:
+    """A worker that set 90 % half a minute ago, on fans that stay at `speed_percent`."""
+    gpu.temperature_c = 80
+    gpu.fans = [FanReading(before_percent, before_percent, False)] * 2
+    gpu.speed_lag = 1
+    worker = Worker(gpu, CURVE)
+    worker.tick(0)
+    for now_s in range(1, 16):
+        gpu.fans = [FanReading(speed_percent - 5 if moved and now_s < 3 else speed_percent, 90, True)] * 2
+        worker.tick(now_s)
+    return worker
+
+
+def test_a_fan_that_tops_out_below_its_duty_keeps_it_and_the_state_says_so() -> None:
+    gpu = FakeGpu()
+    worker = at_rest_below(gpu, 55, moved=True)
+    assert gpu.written == [90]
+    assert (worker.state.control, worker.state.fault) == (
+        "ours",
+        Reason(Cause.FAN_SLOW, fan=0, found_percent=55, set_percent=90),
+    )
+
+
+def test_fans_that_the_driver_ran_faster_are_given_back_to_it() -> None:
+    gpu = FakeGpu()
+    worker = at_rest_below(gpu, 40, moved=True, before_percent=60)
+    assert gpu.written == [90, "release"]
+    assert worker.state.control == "released"
+
+
+def test_fans_that_never_moved_keep_their_duty_where_there_is_no_other_backend() -> None:
+    gpu = FakeGpu()
+    gpu.fall_back = lambda reason: FallBack(switched=False, x_error="no Xorg here")
+    worker = at_rest_below(gpu, 23, moved=False)
+    assert gpu.written == [90, "release", 90]
+    assert (worker.state.control, worker.state.x_error) == ("ours", "no Xorg here")
+
+
+def test_a_higher_target_that_the_driver_insists_on_is_a_bound_and_no_fault() -> None:
+    gpu = FakeGpu()
+    gpu.floor_percent = 50
+    worker = Worker(gpu, CURVE)
+    run(worker, 0, 30)
+    assert set(gpu.written) == {30} and len(gpu.written) <= 2
+    assert (worker.state.control, worker.state.fault) == ("ours", Reason(Cause.FAN_FLOOR, fan=0, limit_percent=50))
+
+
+def test_a_fan_that_stands_still_sends_the_others_of_its_card_to_full_speed() -> None:
+    gpu = FakeGpu()
+    gpu.temperature_c = 60
+    worker = Worker(gpu, CURVE)
+    gpu.rpm = [2000, 2000]
+    run(worker, 0, 10)
+    gpu.rpm = [2000, 0]
+    run(worker, 10, 30)
+    assert worker.state.duty_percent == 100
+    assert worker.state.fault == Reason(Cause.FAN_STILL, fan=1, found_percent=100, seconds=10.0)
+    gpu.rpm = [2000, 4000]
+    run(worker, 30, 60)
+    assert (worker.state.duty_percent, worker.state.fault) == (50, None)
+
+
+def test_a_card_without_a_temperature_is_opened_anew_after_longer_and_longer_waits() -> None:
     gpu = FakeGpu()
     worker = ticking(gpu)
-    gpu.fans[0] = FanReading(19, 30, True)
-    run(worker, 1, 16)
-    assert gpu.written == [30]
-    assert state_sentence(worker.state).endswith("set again: fan 0 runs at 19 %, 15 s after it was set to 30 %")
+    gpu.temperature_c = None
+    opened_at = []
+    for now_s in range(1, 60):
+        gpu.calls.clear()
+        worker.tick(now_s)
+        if "reopen" in gpu.calls:
+            opened_at.append(now_s)
+    assert opened_at == [3, 9, 21, 45]
 
 
 def test_a_fan_within_ten_points_of_its_duty_is_left() -> None:
@@ -235,14 +320,35 @@ def test_fans_that_refuse_three_times_are_given_back_with_the_reason() -> None:
     assert state_sentence(state) == "given back to the driver: the driver refused; trying again after 5 s"
 
 
-def test_fans_that_something_else_keeps_taking_are_left_to_it() -> None:
+def test_a_program_that_keeps_setting_the_fans_is_answered_by_setting_them_again_for_ever() -> None:
     gpu = FakeGpu()
     worker = ticking(gpu)
-    for now_s in range(1, 4):
+    for now_s in range(1, 60):
         gpu.fans[0] = FanReading(50, 50, True)
         worker.tick(now_s)
-    assert gpu.written == [30, 30, 30, "release"]
-    assert worker.state.control == "released"
+    assert set(gpu.written) == {30}
+    assert (worker.state.control, worker.contested) == ("ours", True)
+
+
+def test_between_ticks_a_contested_card_is_set_again_as_soon_as_a_read_differs() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.fans[0] = FanReading(50, 50, True)
+    run(worker, 1, 1 + int(FANS_EVERY_S))
+    gpu.calls.clear()
+    worker.recheck(10.1)
+    assert gpu.written == []
+    gpu.fans[0] = FanReading(50, 50, True)
+    worker.recheck(10.2)
+    assert gpu.written == [30]
+
+
+def test_a_card_is_contested_no_longer_once_nobody_else_has_set_its_fans_for_long() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.fans[0] = FanReading(50, 50, True)
+    run(worker, 1, 50)
+    assert not worker.contested
 
 
 def test_a_success_in_between_begins_the_count_of_failures_anew() -> None:
@@ -304,7 +410,7 @@ def test_giving_back_that_fails_too_is_told() -> None:
     )
 
 
-def test_a_lost_card_is_asked_again_after_longer_and_longer_waits() -> None:
+def test_a_lost_card_is_asked_again_after_waits_of_up_to_five_seconds() -> None:
     gpu = FakeGpu()
     gpu.read_error = GpuLost("the card is gone")
     worker = Worker(gpu, CURVE)
@@ -314,7 +420,7 @@ def test_a_lost_card_is_asked_again_after_longer_and_longer_waits() -> None:
         worker.tick(now_s)
         if gpu.calls:
             asked_at.append(now_s)
-    assert asked_at == [0, 1, 3, 7, 15, 31, 63, 123, 183, 243]
+    assert asked_at[:6] == [0, 1, 3, 7, 12, 17]
 
 
 def test_a_lost_card_is_told_as_lost() -> None:
@@ -600,7 +706,7 @@ def test_seconds_are_counted_while_heat_throttles(throttle: str | None, seconds:
     run(worker, 0, 11)
     gpu.throttle = "none"
     run(worker, 11, 20)
-    assert worker.state.throttled_s == pytest.approx(seconds + bool(seconds))
+    assert worker.state.throttled_s == pytest.approx(seconds, abs=FANS_EVERY_S)
 
 
 def test_seconds_are_counted_in_the_fail_safe() -> None:
