@@ -9,7 +9,7 @@ import msgspec
 ASSUMED_DUTY_RANGE = (30, 100)
 """The range of a card that does not report one, percent. The lowest duty of consumer cards is 23 to 30 %."""
 
-NO_FAN = "it has no fan of its own that the driver knows of"
+NO_FAN = "the driver reports no fan"
 """The `uncontrollable_reason` of a card without fans."""
 
 

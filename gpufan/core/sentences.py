@@ -15,8 +15,8 @@ _SENTENCES = {
     Cause.AUTO: "below {limit_c:g} °C the curve leaves the fans to the driver",
     Cause.TARGET: "{needed}",
     Cause.TARGET_MINIMUM: "{needed}; {limit_percent} % is the lowest duty of this card",
-    Cause.BELOW_TARGET: "{needed}; it is {difference_c:.3g} °C below, so {change}",
-    Cause.ABOVE_TARGET: "{needed}; it is {difference_c:.3g} °C above, so {change}",
+    Cause.BELOW_TARGET: "{needed}; the card is {difference_c:.3g} °C below, so {change}",
+    Cause.ABOVE_TARGET: "{needed}; the card is {difference_c:.3g} °C above, so {change}",
     Cause.SETTLING: "{needed}; {change} for now",
     Cause.REPEATING: "{needed}; {change}, since the load repeats every {seconds:g} s",
     Cause.EXPECTED_LOAD: "{needed}; {change} for load that may come",
@@ -47,7 +47,7 @@ def reason_sentence(reason: Reason) -> str:
 
     >>> reason_sentence(Reason(Cause.BELOW_TARGET, power_w=230, needed_percent=86, limit_c=78, change_percent=-9,
     ...     difference_c=1))
-    '230 W would take 86 % to hold 78 °C; it is 1 °C below, so 9 less'
+    '230 W would take 86 % to hold 78 °C; the card is 1 °C below, so 9 less'
     """
     template = _SENTENCES[reason.cause]
     numbers = {name: getattr(reason, name) for name in reason.__struct_fields__}
@@ -90,7 +90,7 @@ def state_sentence(gpu: GpuState) -> str:
     if gpu.x_error and gpu.reason.cause is not Cause.X_LOST:
         parts.append(f"over X it fails too: {gpu.x_error}")
     if gpu.remedy is Remedy.OTHER_BACKEND:
-        parts.append("from now on over X")
+        parts.append("gpufan now sets the fans over X")
     elif gpu.remedy is Remedy.RETRY and gpu.retry_after_s is not None:
         parts.append(f"trying again after {gpu.retry_after_s:g} s")
     return "; ".join(parts)
@@ -115,10 +115,10 @@ def card_line(gpu: GpuState) -> str:
 
 
 def notes(gpu: GpuState) -> list[str]:
-    """Describe faults since the start: `read back wrong 3 times`, `errors 4`, `throttled by heat 0:01:05`."""
+    """Describe faults since the start: `fans set again 3 times`, `errors 4`, `throttled by heat 0:01:05`."""
     found = []
     if gpu.overrides:
-        found.append(f"read back wrong {gpu.overrides} times")
+        found.append(f"fans set again {gpu.overrides} times")
     if gpu.errors:
         found.append(f"errors {gpu.errors}")
     if gpu.throttle == "heat" or gpu.throttled_s:

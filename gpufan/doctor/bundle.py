@@ -39,9 +39,9 @@ _FIRST_PERSON = 1000
 def check_free(path: Path) -> None:
     """Raise InputError if `path` exists, or if its folder does not exist."""
     if os.path.lexists(path):
-        raise InputError(f"{path} is there already: give another name, or remove it")
+        raise InputError(f"{path} exists already: give another name, or remove it")
     if not path.absolute().parent.is_dir():
-        raise InputError(f"{path.absolute().parent} is no folder: give the name of a file in one")
+        raise InputError(f"{path.absolute().parent} is not a folder: name a file in an existing folder")
 
 
 def write_bundle(path: Path, facts: Facts, report: Report) -> None:

@@ -21,7 +21,7 @@ def judge_box(facts: Facts) -> Iterator[Finding]:
     yield _display(facts)
     yield from _coolbits(facts)
     for fact in sorted(facts.errors.keys() - _JUDGED_ELSEWHERE):
-        text = f"{fact.replace('_', ' ')} could not be found out: {facts.errors[fact]}"
+        text = f"the check of {fact.replace('_', ' ')} failed: {facts.errors[fact]}"
         yield warning("time", text, "ps -eo pid,stat,wchan:20,args | grep ' D'")
 
 
@@ -45,7 +45,7 @@ def _rivals(facts: Facts) -> Iterator[Finding]:
             text = f"{name} may set the same fans: switch off its fan control, or stop it"
             yield warning("rivals", text, rival.stop)
     for path in facts.autostarts:
-        text = f"{path} starts nvidia-settings with every desktop, and that sets fans"
+        text = f"{path} starts nvidia-settings with every desktop, and nvidia-settings sets fans"
         yield warning("rivals", text, f"sudo mv {quote(path)} {quote(f'{path}.off')}")
     if not facts.rivals and not facts.autostarts:
         yield ok("rivals", "no other program that sets fans is running")
@@ -95,7 +95,7 @@ def _coolbits(facts: Facts) -> Iterator[Finding]:
     weak = [(path, line, value) for path, line, value in options if with_bits(value, _FANS_BIT) != value]
     if incomplete or not found:
         place = incomplete[0] if incomplete else "every file of X"
-        text = f"Coolbits is missing in {place} for a card, but display = in {facts.config} makes gpufan set fans there"
+        text = f"Coolbits is missing in {place} for a card, but by {facts.config} gpufan sets fans over this X server"
         yield problem("coolbits", text, f"sudo {facts.command} setup-xorg", *restart_x)
     elif not weak:
         yield ok("coolbits", found)

@@ -164,7 +164,7 @@ def _controlled_fans(case: _Case, state: GpuState) -> Finding:
     if state.overrides:
         times = "once" if state.overrides == 1 else f"{state.overrides} times"
         now = f"; now: {reason_sentence(state.fault)}" if state.fault else ""
-        text = f"its fans were {times} read back other than set, and were set again{now}"
+        text = f"its fans did not stay as set; gpufan set them again {times}{now}"
         return warning("fans", text, f"{command} status", "sudo fuser -v /dev/nvidiactl")
     if state.duty_percent is None or state.control is Control.DRIVER:
         return ok("fans", f"the driver controls its fans: {reason}")

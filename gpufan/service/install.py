@@ -102,7 +102,7 @@ def _attempt(say: Say, step: Callable[..., None], *arguments: object) -> None:
     try:
         step(*arguments)
     except (GpufanError, OSError) as error:
-        say(f"warning: {error}; the fans are under control all the same")
+        say(f"warning: {error}; gpufan controls the fans nevertheless")
 
 
 def _remove_companions(companions: list[CompanionService], now: Manifest) -> None:

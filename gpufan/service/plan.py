@@ -105,7 +105,8 @@ class Plan:
         stops = "stop and disable" if self.options.start else "disable"
         lines = [f"{stops} {rival.unit}, which sets the same fans" for rival in self.rivals]
         lines += [
-            f"move the fans of {gpu.info.label} by a step, read back, and give them back" for gpu in self.gpus_to_prove
+            f"move the fans of {gpu.info.label} by a step, check that they obey, and give them back"
+            for gpu in self.gpus_to_prove
         ]
         if self.copy_reason:
             lines.append(f"copy gpufan to {root_copy.COPY}, writable by root only, because {self.copy_reason}")
@@ -181,7 +182,9 @@ def check_rights() -> None:
     if os.geteuid() != 0:
         raise NoPermission("only root can install a service: run this with sudo")
     if not systemctl.is_running():
-        raise GpufanError("systemd does not run this box, so gpufan can be no service: `sudo gpufan run` works")
+        raise GpufanError(
+            "systemd does not run this box, so gpufan cannot be a service: start it with `sudo gpufan run`"
+        )
     for folder in (systemctl.UNIT_FOLDER, config_file.CONFIG.parent, manifest.PATH.parent):
         existing = _existing_parent(folder)
         if not os.access(existing, os.W_OK):
@@ -237,11 +240,11 @@ def _command_files(
         if is_ours or not os.path.lexists(link):
             wanted[link] = Special(link=str(launcher))
         else:
-            notes.append(f"{link} is not of this installation and stays; the program of the service is {launcher}")
+            notes.append(f"{link} does not belong to this installation and stays; use {launcher}")
     for path in list(wanted):
         if not os.access(existing := _existing_parent(path.parent), os.W_OK):
             del wanted[path]
-            notes.append(f"{path} is left out, since {existing} is read-only")
+            notes.append(f"{path} is not written, since {existing} is read-only")
     return {path: content for path, content in wanted.items() if read_content(path) != content}, notes
 
 
@@ -283,10 +286,10 @@ def _notes(services: Sequence[Service]) -> list[str]:
                 f"{service.unit} runs: make sure that {conflicts.OTHERS[program]} leaves the cards' fans alone"
             )
     if count := conflicts.containers_with_gpus():
-        processes = "1 process" if count == 1 else f"{count} processes"
+        processes = "1 process in a container uses" if count == 1 else f"{count} processes in containers use"
         notes.append(
-            f"{processes} in containers use a card: on some set-ups `systemctl daemon-reload`, which will run,"
-            " takes cards away from running containers"
+            f"{processes} a card: the install runs `systemctl daemon-reload`, which on some set-ups takes cards"
+            " away from running containers"
         )
     return notes
 

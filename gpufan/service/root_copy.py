@@ -41,13 +41,11 @@ def launcher(*, copied: bool) -> Path | None:
 def check_copy() -> None:
     """Raise GpufanError if no copy can be made."""
     if COPY.exists() and not (COPY / _MARK).exists():
-        raise GpufanError(
-            f"{COPY} exists already and is not from gpufan: `sudo chown -R root: {COPY}`, or move it away"
-        )
+        raise GpufanError(f"{COPY} exists already and is not from gpufan: move it away")
     _root_python()
     if exposure := first_exposure([COPY.parent], below=False):
         raise GpufanError(
-            f"no copy can be safe in {COPY.parent}: {exposure}; `sudo chown root:` and `sudo chmod go-w` that"
+            f"a copy in {COPY.parent} would not be safe: {exposure}; run `sudo chown root:` and `sudo chmod go-w` on it"
         )
     _distributions()
 
@@ -98,8 +96,8 @@ def _check_draft(draft: Path) -> None:
     )
     if exposure:
         raise GpufanError(
-            f"the copy would run code that is not root's: {exposure}; `sudo chown -R root:` and `chmod -R go-w` that,"
-            " or install gpufan with /usr/bin/python3 into a virtual environment of root"
+            f"the copy would run code that other users can change: {exposure}; run `sudo chown -R root:` and"
+            " `sudo chmod -R go-w` on it, or install gpufan with /usr/bin/python3 into a virtual environment of root"
         )
 
 

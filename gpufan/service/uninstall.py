@@ -47,7 +47,8 @@ def uninstall(say: Say, *, purge: bool) -> bool:
         stop_and_disable(unit)
     # The unit runs `gpufan restore` when it stops. If that fails, the unit's Result is not success.
     given_back = unit_properties(SERVICE, "Result")["Result"] == "success"
-    say(f"stopped {SERVICE}; " + ("the driver controls the fans" if given_back else "`gpufan list` shows the fans"))
+    fans = "the driver controls the fans" if given_back else "check with `gpufan list` whether the fans were given back"
+    say(f"stopped {SERVICE}; {fans}")
     for path, before in installed.files.items():
         write_content(Path(path), before)
         say(f"removed {path}" if before is None else f"restored {path}")

@@ -403,7 +403,7 @@ def test_a_card_without_fans_is_left_alone_and_the_other_controlled(double: Nvml
     double.cards[0].fan_count = 0
     status, out, err = gpufan("run", "--duration", "0.1s")
     assert (status, err, cards_set(double)) == (0, "", {1})
-    assert "not controlled: 0 GTX 1080 Ti: it has no fan of its own" in out
+    assert "not controlled: 0 GTX 1080 Ti: the driver reports no fan" in out
 
 
 @pytest.mark.parametrize("driver", ["470.256", "510.47"])

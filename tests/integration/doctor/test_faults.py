@@ -352,4 +352,4 @@ def test_a_bundle_is_written_once(box: Box, run: Run, gpufan: Command, tmp_path:
         assert "gpufan-bundle/state.json" in archive.getnames()
     status, out, err = gpufan("doctor", "--bundle", str(tmp_path / "b.tar.gz"))
     assert (status, out) == (2, "")
-    assert "is there already" in err
+    assert "exists already" in err

@@ -32,7 +32,7 @@ STEEP = CardSettings(Curve.parse("50:30,80:60,82:90"), target_c=80)
 
 REASON = re.compile(
     r"\d+ W (would take \d+ % to hold [\d.]+ °C|is more than full fans can hold at [\d.]+ °C)"
-    r"(; \d+ % is the lowest duty of this card|; it is [\d.]+ °C (above|below), so \d+ (more|less)"
+    r"(; \d+ % is the lowest duty of this card|; the card is [\d.]+ °C (above|below), so \d+ (more|less)"
     r"|; \d+ (more|less)( for a neighbour that takes in its heat| for load that may come| for now"
     r"|, since the load repeats every \d+ s))?"
 )
@@ -489,7 +489,7 @@ def test_the_reason_tells_power_need_and_excess() -> None:
     decision = law.decide(7, 82, 60)
     assert decision.reason.cause.group == "hot"
     assert re.fullmatch(
-        r"60 W would take \d+ % to hold 80 °C; it is 2 °C above, so \d+ more", reason_sentence(decision.reason)
+        r"60 W would take \d+ % to hold 80 °C; the card is 2 °C above, so \d+ more", reason_sentence(decision.reason)
     )
 
 

@@ -168,9 +168,9 @@ def test_an_existing_file_is_not_overwritten(facts: Facts, tmp_path: Path, link:
         (tmp_path / "x.tar.gz").symlink_to(tmp_path / "elsewhere")
     else:
         (tmp_path / "x.tar.gz").write_text("mine")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists already"):
         bundle.check_free(tmp_path / "x.tar.gz")
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists already"):
         write(facts, tmp_path)
     assert not (tmp_path / "elsewhere").exists()
     assert link or (tmp_path / "x.tar.gz").read_text() == "mine"
@@ -198,7 +198,7 @@ def test_a_bundle_can_be_written_where_files_have_no_owners(
 
 
 def test_the_folder_of_a_bundle_must_exist(facts: Facts, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         bundle.check_free(tmp_path / "none/x.tar.gz")
     with pytest.raises(GpufanError, match="cannot write"):
         write(facts, tmp_path, "none/x.tar.gz")

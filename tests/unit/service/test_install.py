@@ -99,7 +99,7 @@ def test_a_read_only_usr_local_is_left_out(
     monkeypatch.setattr(os, "access", lambda path, mode: path != box.root / "usr" and access(path, mode))
     (box.root / "usr").mkdir()
     box.call("install-service", "--yes")
-    assert "left out, since" in capsys.readouterr().err
+    assert "not written, since" in capsys.readouterr().err
     assert list((box.root / "usr").iterdir()) == []
     assert "active/gpufan.service" in box.state()
 
@@ -150,7 +150,7 @@ def test_a_companion_service_that_fails_is_only_a_warning(
     (box.root / "fails-gpufan-history.service").write_text(status)
     box.call("install-service", "--yes")
     said = capsys.readouterr().out
-    assert re.search(f"warning: .*gpufan-history.service {words}.*; the fans are under control all the same", said)
+    assert re.search(f"warning: .*gpufan-history.service {words}.*; gpufan controls the fans nevertheless", said)
     assert {"active/gpufan.service", "units/gpufan-history.service"} <= box.state()
     assert "usr/share/man/man1/gpufan.1" in box.state()
     box.call("uninstall-service")

@@ -78,7 +78,7 @@ def test_the_copy_runs_and_is_current_until_something_changes(tmp_path: Path, mo
     exposed.append(root_copy.COPY)
     assert not root_copy.copy_is_current(root_copy.sources_digest())
     exposed[:] = [tmp_path]
-    with pytest.raises(GpufanError, match=f"no copy can be safe in {tmp_path}: {tmp_path} is bad"):
+    with pytest.raises(GpufanError, match=f"a copy in {tmp_path} would not be safe: {tmp_path} is bad"):
         root_copy.check_copy()
     exposed.clear()
     assert (root_copy.COPY / "bin/gpufan").read_text().startswith(f"#!{root_copy.COPY}/bin/python3 -I\n")
@@ -104,7 +104,7 @@ def test_a_copy_that_would_run_code_of_other_users_is_refused_before_it_runs(
     ran: list[tuple[str, ...]] = []
     run = root_copy._run
     monkeypatch.setattr(root_copy, "_run", lambda *words: (ran.append(words), f"{theirs}\n" + run(*words))[1])
-    with pytest.raises(GpufanError, match=f"not root's: {folder} is bad"):
+    with pytest.raises(GpufanError, match=f"that other users can change: {folder} is bad"):
         root_copy.make_copy()
     assert not [words for words in ran if "-m" in words or "-S" not in words]
 

@@ -44,7 +44,7 @@ def test_a_foreign_command_of_the_same_name_stays(
     program.write_text("mine")
     box.call("install-service", "--yes")
     assert program.read_text() == "mine"
-    assert f"{program} is not of this installation and stays" in capsys.readouterr().err
+    assert f"{program} does not belong to this installation and stays" in capsys.readouterr().err
     box.call("uninstall-service")
     assert program.read_text() == "mine"
 

@@ -79,7 +79,7 @@ def test_the_table_tells_what_is_set_what_is_read_and_why() -> None:
 @pytest.mark.parametrize(
     ("changes", "note"),
     [
-        ({"overrides": 3}, "read back wrong 3 times"),
+        ({"overrides": 3}, "fans set again 3 times"),
         ({"errors": 4}, "errors 4"),
         ({"throttled_s": 65.0, "throttle": "none"}, "throttled by heat 0:01:05"),
         ({"throttle": "heat"}, "throttled by heat now, 0:00:00"),
