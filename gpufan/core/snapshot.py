@@ -84,6 +84,16 @@ class GpuState(msgspec.Struct, frozen=True):
     """Seconds since the start in which the temperature was in doubt, so that the fail-safe was active."""
     errors_by_kind: Errors = Errors()
 
+    def says_more_than(self, before: "GpuState") -> bool:
+        """Whether control, cause, duty, fault or temperature are other than in the state `before`."""
+        return (
+            self.temperature_c != before.temperature_c
+            or self.duty_percent != before.duty_percent
+            or self.control is not before.control
+            or self.reason.cause is not before.reason.cause
+            or self.fault != before.fault
+        )
+
 
 class Snapshot(msgspec.Struct, frozen=True):
     """All cards after a tick."""

@@ -36,6 +36,9 @@ ALL_LOST_S = 60.0
 STOP_S = 1.5
 """Time for all cards together to give their fans back, s. Two seconds are promised."""
 
+PUBLISH_S = 2.0
+"""A snapshot is published at least this often, s."""
+
 RECHECK_S = 0.15
 """Interval at which a card is checked while another program sets its fans too, s."""
 
@@ -154,11 +157,14 @@ class Daemon:
         *,
         interval_s: float,
         dry_run: bool = False,
+        every_tick: bool = True,
         stopping: Callable[[], None] = lambda: None,
         reload: Reload | None = None,
         reload_driver: Callable[[], None] | None = None,
     ) -> None:
-        """`stopping` is called once, before the fans are given back.
+        """`every_tick`: publish after every tick; else only what is new, and at least every `PUBLISH_S` seconds.
+
+        `stopping` is called once, before the fans are given back.
 
         `reload_driver` unloads NVML and loads it again; it may raise a GpufanError.
         """
@@ -168,6 +174,8 @@ class Daemon:
         self._sinks = sinks
         self._interval_s = interval_s
         self._dry_run = dry_run
+        self._every_tick = every_tick
+        self._published_s, self._news = -math.inf, 0
         self._stopping = stopping
         self._reload = reload
         self._reload_refused: str | None = None
@@ -282,6 +290,10 @@ class Daemon:
                 _log.warning("NVML cannot be loaded again: %s", error)
 
     def _publish(self) -> None:
+        news = sum(card.worker.news + card.hangs for card in self._cards)
+        if not self._every_tick and news == self._news and self._now_s - self._published_s < PUBLISH_S:
+            return
+        self._published_s, self._news = self._now_s, news
         snapshot = snapshot_now(
             tuple(card.state(self._now_s) for card in self._cards),
             interval_s=self._interval_s,

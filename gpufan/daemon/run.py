@@ -75,6 +75,7 @@ def _control(
         known = learnt.read_all(folder_of_learnt, [gpu.info.uuid for gpu in usable])
         workers = make_workers(usable, settings.for_card, dry_run=run.dry_run, learnt=known)
         saver = learnt.Saver(folder_of_learnt, workers)
+        recorded = bool(rows)
         if not run.dry_run:
             rows.append(warn_once(saver.publish, saver.folder))
         title = "dry run: nothing is set" if run.dry_run else "ctrl-c gives the fans back to the driver"
@@ -88,6 +89,7 @@ def _control(
             sinks,
             interval_s=run.interval_s,
             dry_run=run.dry_run,
+            every_tick=recorded or view.every_tick,
             reload=partial(_reload, source, run, cards.gpus),
             stopping=notifier.stopping if notifier else lambda: None,
         )

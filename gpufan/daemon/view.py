@@ -9,6 +9,9 @@ from gpufan.core.snapshot import Snapshot
 class View(Protocol):
     """Shows a run to people."""
 
+    every_tick: bool
+    """Whether it shows every tick, or only what is new."""
+
     def publish(self, snapshot: Snapshot) -> None:
         """Show the next snapshot."""
 

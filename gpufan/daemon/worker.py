@@ -11,10 +11,11 @@ from gpufan.control.controller import Controller
 from gpufan.control.law import Decision
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import Gpu, GpuInfo, Reading
-from gpufan.core.reasons import Cause, Control, Group, Reason, Remedy
+from gpufan.core.reasons import Cause, Control, Reason, Remedy
 from gpufan.core.selection import matches
 from gpufan.core.sentences import reason_sentence
-from gpufan.core.snapshot import Errors, GpuState
+from gpufan.core.snapshot import GpuState
+from gpufan.daemon.counters import Counters
 from gpufan.daemon.read_back import ReadBack, release_verified
 from gpufan.daemon.recovery import Backoff, Recovery
 from gpufan.errors import FansOutOfReach, GpuError, GpuLost, NoPermission
@@ -30,9 +31,6 @@ CONTESTED_S = 30.0
 
 OTHER_BACKEND_S = 600.0
 """Time between two tries to reach fans that do not move over another backend, s."""
-
-_GAP_S = 15.0
-"""A longer time between ticks does not count as time spent in a state, s: the machine slept."""
 
 _SILENT_S = 30.0
 """The demand of a card whose last tick is older than this does not count for its neighbours, s."""
@@ -65,11 +63,8 @@ class Worker:
         self._permitted = False
         self.stopped = False
         self._failures = 0
-        self._overrides = 0
-        self._errors = Errors()
-        self._last_s = math.inf
-        self._throttled_s = 0.0
-        self._fail_safe_s = 0.0
+        self._counters = Counters()
+        self._last_s = -math.inf
         self._release_error: str | None = None
         """Why fans that were to be given back are still in manual mode; None where they are not."""
         self._wait_until_s = -math.inf
@@ -79,6 +74,8 @@ class Worker:
         self._x_error = ""
         self._contested_s = -math.inf
         self.recovery = Recovery()
+        self.news = 0
+        """Counts the states that say more than the one before."""
         self.state = self._state(Control.DRIVER, Decision(None, Reason(Cause.START)))
 
     def tick(self, now_s: float, *, force_write: bool = False) -> None:
@@ -86,7 +83,8 @@ class Worker:
 
         Raises NoPermission if the very first set is refused for that, and any error of our own.
         """
-        self._count_time(now_s)
+        before, self._last_s = self.state, now_s
+        self._counters.count_time(now_s, before)
         if force_write:
             self._wait_until_s = -math.inf
         waiting = now_s < self._wait_until_s
@@ -95,7 +93,7 @@ class Worker:
         try:
             reading = self._read(now_s, force_write)
             if reading.temperature_c is None:
-                self._count_error("unreadable")
+                self._counters.count_error("unreadable")
             self._wait_lost.reset()
             self._adopt_card_and_settings()
             decision = self._decide(now_s, reading)
@@ -112,6 +110,7 @@ class Worker:
             self._lose(now_s, error)
         if self.recovery.reopen_is_due(now_s, self.state):
             self.gpu.reopen()
+        self.news += self.state.says_more_than(before)
 
     def recheck(self, now_s: float) -> None:
         """Between two ticks: set the fans again if another program has changed them. Raises what `tick` raises."""
@@ -121,7 +120,7 @@ class Worker:
             self._read_back.check(now_s, self.gpu.read())
             if self._read_back.rival is not None:
                 self._contested_s = now_s
-                self._overrides += 1
+                self._counters.overrides += 1
                 self._write(now_s, self.state.duty_percent)
         except GpuLost as error:
             self._lose(now_s, error)
@@ -221,7 +220,7 @@ class Worker:
         if read_back.rival is not None:
             self._contested_s = now_s
         other = read_back.rival or read_back.disobeyed
-        self._overrides += other is not None
+        self._counters.overrides += other is not None
         refused = None
         if other is not None or force_write or read_back.differs(decision.duty_percent):
             refused = self._write(now_s, decision.duty_percent)
@@ -281,7 +280,7 @@ class Worker:
             if isinstance(error, NoPermission) and not self._permitted:
                 raise
             self._read_back.forget()
-            self._count_error("refused")
+            self._counters.count_error("refused")
             return Reason(Cause.REFUSED, message=str(error))
         self._permitted = True
         self._read_back.wrote(now_s, duty_percent)
@@ -333,7 +332,7 @@ class Worker:
         except GpuLost:
             raise
         except (GpuError, NoPermission) as error:
-            self._count_error("not_given_back")
+            self._counters.count_error("not_given_back")
             self._release_error = str(error)
 
     def _lose(self, now_s: float, error: GpuLost) -> None:
@@ -343,7 +342,7 @@ class Worker:
                 self.gpu.release()
         wait_s = self._wait_lost.next_s()
         self._start_over(now_s + wait_s)
-        self._count_error("lost")
+        self._counters.count_error("lost")
         reason = Reason(Cause.LOST, message=str(error))
         if isinstance(error, FansOutOfReach):
             reason = Reason(Cause.X_LOST, message=error.x_error)
@@ -356,16 +355,6 @@ class Worker:
         self._read_back.forget()
         if self._info is not None:
             self._controller.forget()
-
-    def _count_error(self, kind: str) -> None:
-        self._errors = msgspec.structs.replace(self._errors, **{kind: getattr(self._errors, kind) + 1})
-
-    def _count_time(self, now_s: float) -> None:
-        """Add the time since the last tick to the state that it had."""
-        elapsed_s, self._last_s = now_s - self._last_s, now_s
-        if 0 < elapsed_s <= _GAP_S:
-            self._fail_safe_s += elapsed_s * (self.state.reason.cause.group is Group.FAIL_SAFE)
-            self._throttled_s += elapsed_s * (self.state.throttle == "heat")
 
     def _state(
         self,
@@ -397,14 +386,14 @@ class Worker:
             retry_after_s=retry_after_s,
             x_error=x_error,
             release_error=(self._release_error or "") if control is Control.RELEASED else "",
-            overrides=self._overrides,
-            errors=sum(msgspec.structs.astuple(self._errors)),
+            overrides=self._counters.overrides,
+            errors=sum(msgspec.structs.astuple(self._counters.errors)),
             name=info.name,
             slowdown_c=info.slowdown_c,
             settings=self._settings_text,
             target_c=self._target_c,
             throttle=None if reading is None else reading.throttle,
-            throttled_s=round(self._throttled_s, 3),
-            fail_safe_s=round(self._fail_safe_s, 3),
-            errors_by_kind=self._errors,
+            throttled_s=round(self._counters.throttled_s, 3),
+            fail_safe_s=round(self._counters.fail_safe_s, 3),
+            errors_by_kind=self._counters.errors,
         )

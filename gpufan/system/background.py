@@ -2,8 +2,8 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from queue import Queue
 from typing import Generic, TypeVar
 
 from gpufan.errors import NoAnswer
@@ -69,7 +69,7 @@ def call_all(timeout_s: float, calls: Sequence[Callable[[], T]]) -> list[T | Exc
 
 
 class BackgroundWriter(Generic[T]):
-    """Passes items to `write` in its own thread, so that the caller never waits.
+    """Passes items to `write` in a thread, so that the caller never waits. There is a thread only while items wait.
 
     For output: a stopped terminal, or a pipe that nobody reads, may block for ever. While 100 items wait, new items
     are dropped. After the first error of `write`, all items are dropped.
@@ -79,28 +79,41 @@ class BackgroundWriter(Generic[T]):
 
     def __init__(self, write: Callable[[T], None]) -> None:
         self._write = write
-        self._queue: Queue[T | None] = Queue()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._items: deque[T] = deque()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self.is_broken = False
+        """Whether `write` has failed: the reader is gone, or the stream is closed."""
 
     def put(self, item: T) -> None:
         """Queue `item` for `write`; returns at once."""
-        if self._queue.qsize() < self._BACKLOG:
-            self._queue.put_nowait(item)
+        with self._lock:
+            if self.is_broken or len(self._items) >= self._BACKLOG:
+                return
+            self._items.append(item)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, daemon=True)
+                self._thread.start()
 
     def close(self, timeout_s: float) -> None:
         """Wait until all items are written, for at most `timeout_s` seconds."""
-        self._queue.put(None)
-        self._thread.join(timeout_s)
+        if (thread := self._thread) is not None:
+            thread.join(timeout_s)
 
     @property
-    def busy(self) -> bool:
-        """Whether the thread still runs; if `write` blocks, it may do so for ever."""
-        return self._thread.is_alive()
+    def is_busy(self) -> bool:
+        """Whether items are still being written; if `write` blocks, it may be so for ever."""
+        return self._thread is not None
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
+        while True:
+            with self._lock:
+                if not self._items:
+                    self._thread = None
+                    return
+                item = self._items.popleft()
             try:
                 self._write(item)
-            except (OSError, ValueError):  # the reader is gone, or the stream is closed
-                return
+            except (OSError, ValueError):
+                self.is_broken = True
+                self._items.clear()

@@ -35,6 +35,8 @@ class LiveTable:
         self._frames: BackgroundWriter[Snapshot | str] = BackgroundWriter(self._draw)
         self._write_line, log.write_line = log.write_line, self._frames.put
 
+    every_tick = True
+
     def publish(self, snapshot: Snapshot) -> None:
         """Draw the snapshot, unless the last one was drawn just now."""
         now_s = time.monotonic()
@@ -46,7 +48,7 @@ class LiveTable:
         """Leave the last table on the terminal. Later log lines appear below it."""
         self._log.write_line = self._write_line
         self._frames.close(0.5)
-        if not self._frames.busy:
+        if not self._frames.is_busy:
             with suppress(OSError, ValueError):  # the terminal may be gone
                 self._live.stop()
 

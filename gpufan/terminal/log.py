@@ -53,7 +53,7 @@ class LogHandler(logging.Handler):
     @property
     def is_read(self) -> bool:
         """Whether somebody still reads the stream, as far as that is known."""
-        return self._writer.busy
+        return not self._writer.is_broken
 
     def close(self) -> None:
         """Write the rest, for half a second at most."""
@@ -97,6 +97,8 @@ class ChangeLog:
     def __init__(self, logger: logging.Logger | None = None) -> None:
         self._logger = logger or logging.getLogger("gpufan.cards")
         self._last: dict[int, tuple[Control, int | None, int]] = {}
+
+    every_tick = False
 
     def publish(self, snapshot: Snapshot) -> None:
         """Log what has changed since the snapshot before."""

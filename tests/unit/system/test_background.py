@@ -50,7 +50,7 @@ def test_all_items_are_written_in_order_before_close_returns() -> None:
         writer.put(item)
     writer.close(LONG_S)
     assert written == list(range(50))
-    assert not writer.busy
+    assert not writer.is_busy
 
 
 def test_items_are_written_in_another_thread() -> None:
@@ -72,7 +72,7 @@ def test_put_never_waits_for_a_hanging_write_and_surplus_items_are_dropped(stuck
     for item in range(10_000):
         writer.put(item)
     writer.close(0.01)
-    assert writer.busy
+    assert writer.is_busy
     stuck.set()
     writer.close(LONG_S)
     # There may be room for one more item when the first is written.
@@ -93,7 +93,7 @@ def test_after_the_first_error_no_more_items_are_written(error: Exception) -> No
     writer.put(2)
     writer.close(LONG_S)
     assert written == [1]
-    assert not writer.busy
+    assert not writer.is_busy
     writer.put(3)
 
 
