@@ -97,7 +97,9 @@ class BackgroundWriter(Generic[T]):
 
     def close(self, timeout_s: float) -> None:
         """Wait until all items are written, for at most `timeout_s` seconds."""
-        if (thread := self._thread) is not None:
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
             thread.join(timeout_s)
 
     @property
