@@ -51,16 +51,19 @@ class AutoGpu:
             return self._nvml.read()
 
     def sense(self) -> Sensed:
-        """Read temperature and power. Raises GpuLost."""
+        """Read temperature and power. Raises GpuLost, as `read` does."""
         if self._x_reason is None:
             return self._nvml.sense()
-        reading = self.read()
-        return Sensed(reading.temperature_c, reading.power_w)
+        try:
+            return self._backend().sense()
+        except GpuLost:
+            if not self._nvml_released:
+                raise
+            return self._nvml.sense()
 
     def reopen(self) -> None:
-        """Drop the handles of both backends."""
-        self._nvml.reopen()
-        self._x = None
+        """Drop the handle of NVML, and the connection to the X server."""
+        (self._nvml if self._x is None else self._x).reopen()
 
     def observe(self) -> Reading:
         """Read the card through NVML, which needs no X server. Raises GpuLost."""

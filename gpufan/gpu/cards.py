@@ -17,6 +17,9 @@ from gpufan.xorg.client import Display
 XSERVER_FOLDER = "own-xserver"
 """Where our own X server has its files, in the runtime folder; `gpufan xserver` uses another."""
 
+RELOAD_TIMEOUT_S = 2.0
+"""For NVML to be loaded anew, s."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cards:
@@ -41,6 +44,14 @@ class Cards:
         for gpu in over_x:
             with suppress(NoAnswer):
                 call_with_timeout(self.timeout_s, gpu.read)  # from now on its info says whether its fans can be set
+
+    def reload_driver(self) -> None:
+        """Shut NVML down and load it anew; every card opens anew at its next call.
+
+        Raises DriverError, and NoAnswer after 2 s, while NVML may still be loading.
+        """
+        if self.nvml is not None:
+            call_with_timeout(RELOAD_TIMEOUT_S, self.nvml.reload)
 
     def stop_x_server(self) -> None:
         """End our own X server."""

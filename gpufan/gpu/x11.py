@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
-from gpufan.core.gpu import ASSUMED_DUTY_RANGE, NO_FAN, FanReading, Gpu, GpuInfo, Reading, SingleBackend
+from gpufan.core.gpu import ASSUMED_DUTY_RANGE, NO_FAN, FanReading, Gpu, GpuInfo, Reading, Sensed, SingleBackend
 from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError, FansOutOfReach, GpuError, NotControllable
 from gpufan.gpu.nvcontrol import Number, Numbers, NvControl, Target, Text
@@ -18,6 +18,7 @@ _NO_COOLBITS = (
     'its X server does not let fans be set: put Option "Coolbits" "4" into the Device section of the card in that'
     " server's xorg.conf, and restart it"
 )
+_UNKNOWN = Sensed(None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,13 @@ class X11Gpu(SingleBackend):
         self._sensor = sensor
         self._limit_s = limit_s
         self._link: tuple[NvControl, _ServerCard] | None = None
+
+    def sense(self) -> Sensed:
+        """Read temperature and power. Raises GpuLost, also if only the X server does not answer."""
+        sensed = _UNKNOWN if self._sensor is None else self._sensor.sense()
+        with self._linked() as (control, card):
+            x_temperature_c = _number(control, Target.GPU, card.number, Number.GPU_CORE_TEMPERATURE)
+        return Sensed(x_temperature_c, sensed.power_w) if sensed.temperature_c is None else sensed
 
     def read(self) -> Reading:
         """Read the fans over X, temperature and power through NVML if it knows the card. Raises GpuLost."""
@@ -85,6 +93,12 @@ class X11Gpu(SingleBackend):
         if self.info.uncontrollable_reason is None:
             with self._linked() as (control, card):
                 control.set(Target.GPU, card.number, Number.GPU_COOLER_MANUAL_CONTROL, 0)
+
+    def reopen(self) -> None:
+        """Close the connection and drop the handle of NVML, so that the next call opens both anew. Never fails."""
+        self.close()
+        if self._sensor is not None:
+            self._sensor.reopen()
 
     def close(self) -> None:
         """Close the connection; the next call connects again."""

@@ -1,12 +1,14 @@
-"""Values of a card besides its temperature, read with the real pynvml."""
+"""Cards of the double, read and opened with the real pynvml."""
 
 from collections.abc import Callable
 
 import pynvml
 import pytest
 
-from gpufan.gpu.nvml import NvmlGpu
-from tests.doubles.nvml import Kind, NvmlDouble
+from gpufan.errors import DriverError, GpuError, GpuLost
+from gpufan.gpu.nvml import NvmlBox, NvmlGpu
+from gpufan.system.background import BackgroundCall
+from tests.doubles.nvml import Kind, NvmlDouble, wait_for
 
 SW_HEAT, HW_HEAT = 0x20, 0x40
 HARDWARE, POWER_BRAKE, POWER_CAP, IDLE = 0x8, 0x80, 0x4, 0x1
@@ -35,11 +37,136 @@ def test_the_most_serious_reason_for_low_clocks_is_read(
     assert NvmlGpu(0).read().throttle == throttle
 
 
-def test_a_card_that_does_not_support_throttle_reasons_is_asked_once(double: NvmlDouble) -> None:
-    double.cards[0].error[Kind.THROTTLE] = pynvml.NVML_ERROR_NOT_SUPPORTED
+# ---- values that cannot be read ----
+
+
+@pytest.mark.parametrize("kind", [Kind.THROTTLE, Kind.POWER, Kind.RPM], ids=lambda kind: kind.name)
+def test_a_value_that_never_answered_is_asked_for_in_every_60th_read(double: NvmlDouble, kind: Kind) -> None:
+    double.cards[0].fan_count = 1
+    double.cards[0].error[kind] = pynvml.NVML_ERROR_NOT_SUPPORTED
     gpu = NvmlGpu(0)
-    assert [gpu.read().throttle for _ in range(3)] == [None] * 3
-    assert double.calls(0)[Kind.THROTTLE] == 1
+    for asked in (1, 2):
+        for _ in range(60):
+            gpu.read()
+        assert double.calls(0)[kind] == asked
+
+
+@pytest.mark.parametrize("kind", [Kind.TEMPERATURE, Kind.POWER, Kind.GET_POLICY], ids=lambda kind: kind.name)
+def test_one_odd_error_does_not_switch_a_value_off(double: NvmlDouble, kind: Kind) -> None:
+    gpu = NvmlGpu(0)
+    before = gpu.read()
+    double.odd(0, kind, pynvml.NVML_ERROR_NOT_SUPPORTED, calls=2)
+    assert gpu.read() != before
+    gpu.read()
+    assert gpu.read() == before
+
+
+def test_the_lean_read_asks_for_temperature_and_power_only(double: NvmlDouble) -> None:
+    gpu = NvmlGpu(0)
+    gpu.open()
+    before = double.calls(0)
+    assert gpu.sense() == (60, 150)
+    after = double.calls(0)
+    assert {kind for kind in Kind if after[kind] != before[kind]} == {Kind.TEMPERATURE, Kind.POWER}
+
+
+# ---- a card that is lost ----
+
+CODES = [
+    pynvml.NVML_ERROR_UNINITIALIZED,
+    pynvml.NVML_ERROR_NOT_FOUND,
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
+    pynvml.NVML_ERROR_TIMEOUT,
+    pynvml.NVML_ERROR_GPU_IS_LOST,
+    pynvml.NVML_ERROR_IN_USE,
+    pynvml.NVML_ERROR_UNKNOWN,
+]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_card_that_cannot_be_opened_is_lost_whatever_the_error(double: NvmlDouble, code: int) -> None:
+    for kind in (Kind.HANDLE, Kind.DESCRIBE, Kind.FAN_COUNT):
+        double.cards[0].error[kind] = code
+        gpu = NvmlGpu(0)
+        with pytest.raises(GpuLost):
+            gpu.read()
+        double.cards[0].error[kind] = 0
+        assert gpu.sense() == (60, 150)
+
+
+@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_UNINITIALIZED, pynvml.NVML_ERROR_UNKNOWN])
+@pytest.mark.parametrize(
+    "call",
+    [NvmlGpu.sense, NvmlGpu.read, NvmlGpu.release, lambda gpu: gpu.set_duty(50)],
+    ids=["sense", "read", "release", "set_duty"],
+)
+def test_after_a_restart_of_the_driver_a_card_is_lost_until_nvml_is_loaded_anew(
+    double: NvmlDouble, call: Callable[[NvmlGpu], object], code: int
+) -> None:
+    box = NvmlBox()
+    gpu = box.gpus[0]
+    gpu.read()
+    info = gpu.info
+    double.restart(error=code)
+    for _ in range(2):
+        with pytest.raises(GpuLost):
+            call(gpu)
+    box.reload()
+    call(gpu)
+    assert gpu.sense() == (60, 150)
+    assert gpu.info is info, "the same card with the same properties"
+
+
+def test_a_refused_set_of_a_card_that_can_be_read_is_no_loss(double: NvmlDouble) -> None:
+    double.cards[0].error[Kind.SET_FAN] = pynvml.NVML_ERROR_UNKNOWN
+    gpu = NvmlGpu(0)
+    with pytest.raises(GpuError, match="the driver refused: Unknown Error") as refused:
+        gpu.set_duty(50)
+    assert not isinstance(refused.value, GpuLost)
+
+
+def test_a_driver_that_does_not_start_again_is_an_error_until_it_does(double: NvmlDouble) -> None:
+    box = NvmlBox()
+    double.restart(init_error=pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+    with pytest.raises(DriverError, match="kernel module is not loaded"):
+        box.reload()
+    with pytest.raises(GpuLost):
+        box.gpus[0].read()
+    double.map.init_error = 0
+    box.reload()
+    assert box.gpus[0].sense() == (60, 150)
+
+
+def test_a_card_that_was_reopened_has_a_new_handle_of_the_same_card(double: NvmlDouble) -> None:
+    gpu = NvmlGpu(1)
+    gpu.open()
+    info, opened = gpu.info, double.calls(1)[Kind.HANDLE]
+    gpu.reopen()
+    assert (gpu.sense(), double.calls(1)[Kind.HANDLE], gpu.info is info) == ((60, 150), opened + 1, True)
+
+
+def test_a_card_that_changed_places_with_another_is_known_by_its_uuid(double: NvmlDouble) -> None:
+    gpu = NvmlGpu(0)
+    gpu.open()
+    first, second = double.cards[:2]
+    first.uuid, second.uuid, second.temperature = second.uuid, first.uuid, 70
+    gpu.reopen()
+    assert (gpu.sense(), gpu.info.pci) == ((70, 150), second.pci.decode())
+
+
+def test_while_a_card_hangs_in_opening_another_thread_is_refused_at_once(double: NvmlDouble) -> None:
+    double.cards[0].hang[Kind.HANDLE] = 1
+    gpu = NvmlGpu(0)
+    opening = BackgroundCall(gpu.open)
+    wait_for(lambda: double.calls(0)[Kind.HANDLE])
+    with pytest.raises(GpuLost, match="the driver is still opening it"):
+        gpu.read()
+    double.let_go()
+    opening.result(5)
+    assert gpu.sense() == (60, 150)
+
+
+# ---- properties ----
 
 
 def test_the_power_limit_is_read(double: NvmlDouble) -> None:

@@ -1,0 +1,142 @@
+"""The values of a card that NVML reads again and again, each into a buffer that is made once.
+
+pynvml's own functions make a buffer for each call, or share one between threads (GetFanControlPolicy_v2), and need
+several times as long.
+"""
+
+import math
+from ctypes import byref, c_int, c_uint, c_ulonglong
+from functools import partial
+from typing import Any
+
+import pynvml
+from pynvml import NVMLError
+
+from gpufan.core.gpu import FanReading, Reading, Sensed, Throttle
+from gpufan.errors import GpuLost
+
+GONE = {
+    pynvml.NVML_ERROR_UNINITIALIZED,
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
+    pynvml.NVML_ERROR_GPU_IS_LOST,
+    pynvml.NVML_ERROR_RESET_REQUIRED,
+    pynvml.NVML_ERROR_GPU_NOT_FOUND,
+}
+"""These errors say that the card or the library is gone. Other errors may say so, too: see `Sensors.sense`."""
+
+ABSENT = {pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND}
+"""The driver or the card does not have the value or the function."""
+
+_ASK_EVERY = 60
+"""A value that never answered is asked for in one of this many reads."""
+
+_THROTTLES = (
+    (
+        pynvml.nvmlClocksThrottleReasonSwThermalSlowdown | pynvml.nvmlClocksThrottleReasonHwThermalSlowdown,
+        Throttle.HEAT,
+    ),
+    (pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown, Throttle.POWER_BRAKE),
+    (pynvml.nvmlClocksThrottleReasonHwSlowdown, Throttle.HARDWARE),
+    (pynvml.nvmlClocksThrottleReasonSwPowerCap, Throttle.POWER_CAP),
+)
+"""Bits of NVML's mask, the most serious first."""
+
+
+class _Value:
+    """One number of a card. One that answered once is asked for in every read, whatever errors it reports later."""
+
+    def __init__(self, function: str, handle: Any, *arguments: int, into: Any = None, field: str = "") -> None:
+        """`into` is the buffer that `function` fills; with `field`, the number is this field of it."""
+        call = getattr(pynvml.nvmlLib, function, None)
+        buffer = c_uint() if into is None else into
+        # A partial and a number without a field name: every read takes this way.
+        self._call = partial(call, handle, *arguments, byref(buffer)) if call else None
+        self._number = c_int.from_buffer(buffer, getattr(type(buffer), field).offset) if field else buffer
+        self._left_out = 0.0 if call else math.inf
+        """The number of reads in which the value is not asked for."""
+        self.answered = False
+
+    def read(self) -> int | None:
+        """The number now, or None if it cannot be read. Raises GpuLost."""
+        if self._left_out or self._call is None:
+            self._left_out -= 1
+            return None
+        code = self._call()
+        if not code:
+            self.answered = True
+            value: int = self._number.value
+            return value
+        if code in GONE:
+            raise GpuLost(f"the card is gone: {words(NVMLError(code))}")
+        if code in ABSENT and not self.answered:
+            self._left_out = _ASK_EVERY - 1
+        return None
+
+
+class Sensors:
+    """The values of one card, as long as its handle is valid."""
+
+    def __init__(self, handle: Any, fan_count: int) -> None:
+        self.handle = handle
+        temperature = pynvml.c_nvmlTemperature_v1_t()
+        temperature.version = pynvml.nvmlTemperature_v1
+        temperature.sensorType = pynvml.NVML_TEMPERATURE_GPU
+        self._temperature = _Value("nvmlDeviceGetTemperatureV", handle, into=temperature, field="temperature")
+        # For drivers before 565.57; CUDA 14 drops it.
+        self._old_temperature = _Value("nvmlDeviceGetTemperature", handle, pynvml.NVML_TEMPERATURE_GPU)
+        self._power_mw = _Value("nvmlDeviceGetPowerUsage", handle)
+        # The name before driver 535.43.
+        throttle = "nvmlDeviceGetCurrentClocksThrottleReasons"
+        if hasattr(pynvml.nvmlLib, "nvmlDeviceGetCurrentClocksEventReasons"):
+            throttle = "nvmlDeviceGetCurrentClocksEventReasons"
+        self._throttle = _Value(throttle, handle, into=c_ulonglong())
+        self._fans = [
+            (
+                _Value("nvmlDeviceGetFanSpeed_v2", handle, fan),
+                _Value("nvmlDeviceGetTargetFanSpeed", handle, fan),
+                _Value("nvmlDeviceGetFanControlPolicy_v2", handle, fan),
+                _rpm(handle, fan),
+            )
+            for fan in range(fan_count)
+        ]
+
+    def sense(self) -> Sensed:
+        """Temperature and power. Raises GpuLost, also if power was read before and neither can be read now."""
+        temperature_c = self._temperature.read()
+        if temperature_c is None:
+            temperature_c = self._old_temperature.read()
+        power_mw = self._power_mw.read()
+        if power_mw is not None:
+            return Sensed(temperature_c, power_mw / 1000)
+        if temperature_c is None and self._power_mw.answered:
+            raise GpuLost("the card is gone: its temperature and its power cannot be read any more")
+        return Sensed(temperature_c, None)
+
+    def read(self) -> Reading:
+        """All values. Raises GpuLost."""
+        temperature_c, power_w = self.sense()
+        fans = []
+        for speed, target, policy, rpm in self._fans:
+            speed_percent, target_percent, policy_now = speed.read(), target.read(), policy.read()
+            manual = None if policy_now is None else policy_now == pynvml.NVML_FAN_POLICY_MANUAL
+            fans.append(FanReading(speed_percent, target_percent, manual, rpm.read()))
+        return Reading(temperature_c, power_w, tuple(fans), _worst_throttle(self._throttle.read()))
+
+
+def words(error: Exception) -> str:
+    """The text of an error of NVML or pynvml, to stand within a sentence."""
+    return str(error).rstrip(".")
+
+
+def _rpm(handle: Any, fan: int) -> _Value:
+    speed = pynvml.c_nvmlFanSpeedInfo_t()
+    speed.version = pynvml.nvmlFanSpeedInfo_v1
+    speed.fan = fan
+    return _Value("nvmlDeviceGetFanSpeedRPM", handle, into=speed, field="speed")
+
+
+def _worst_throttle(mask: int | None) -> Throttle | None:
+    if mask is None:
+        return None
+    return next((name for bits, name in _THROTTLES if mask & bits), Throttle.NONE)
