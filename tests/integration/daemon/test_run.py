@@ -396,7 +396,7 @@ def test_a_box_whose_cards_have_no_fan_is_told_in_one_line(double: NvmlDouble, g
         card.fan_count, card.error[Kind.FAN_COUNT] = 0, error
     status, _, err = gpufan("run")
     assert status == 1
-    assert "no card here has fans that can be set: 0 GTX 1080 Ti: it has no fan" in one_line(err)
+    assert "no card here has fans that can be set: 0 GTX 1080 Ti: the driver reports no fan" in one_line(err)
 
 
 def test_a_card_without_fans_is_left_alone_and_the_other_controlled(double: NvmlDouble, gpufan: Command) -> None:
