@@ -216,20 +216,20 @@ class Worker:
         if read_back.still is not None and decision.duty_percent is not None:
             # The other fans of the card must do its work.
             decision = Decision(self.gpu.info.duty_range[1], decision.reason)
-        fault = read_back.fault
-        if read_back.rival is not None:
+        fault, slow = read_back.fault, read_back.slow
+        rival, disobeyed = read_back.rival, read_back.disobeyed
+        if rival is not None:
             self._contested_s = now_s
-        other = read_back.rival or read_back.disobeyed
-        self._counters.overrides += other is not None
+        self._counters.overrides += (rival or disobeyed) is not None
         refused = None
-        if other is not None or force_write or read_back.differs(decision.duty_percent):
+        if rival or disobeyed or force_write or read_back.differs(decision.duty_percent):
             refused = self._write(now_s, decision.duty_percent)
-        disobeyed = refused or (None if other is None or other is read_back.rival else other)
+        disobeyed = refused or disobeyed
         self._failures = self._failures + 1 if disobeyed else 0
         if disobeyed is not None and self._failures >= FAILURES:
             self._give_up(now_s, reading, disobeyed)
             return
-        if (slow := read_back.slow) is not None:
+        if slow is not None:
             if read_back.driver_is_faster:
                 self._give_up(now_s, reading, slow)
                 return
@@ -243,7 +243,7 @@ class Worker:
             decision,
             reading,
             fault=refused or fault or read_back.remark,
-            remedy=Remedy.SET_AGAIN if refused or other else None,
+            remedy=Remedy.SET_AGAIN if rival or disobeyed else None,
             x_error=self._x_error if fault is slow else "",
         )
 

@@ -72,6 +72,7 @@ class FakeGpu(SingleBackend):
         self.release_errors: list[Exception] = []
         """Raised one after the other by the next releases."""
         self.floor_percent = 0
+        self.deaf_fans: set[int] = set()
         self.rpm: list[int] | None = None
         self.speed_lag = 0
         """For this many reads after a set the fans are where they were before."""
@@ -111,7 +112,8 @@ class FakeGpu(SingleBackend):
             raise self.set_error
         self._lagging, self._before = self.speed_lag, self.fans[0].speed_percent or 0
         duty_percent = max(duty_percent, self.floor_percent)
-        self.fans = [FanReading(duty_percent, duty_percent, True)] * self.info.fan_count
+        obeying = FanReading(duty_percent, duty_percent, True)
+        self.fans = [fan if number in self.deaf_fans else obeying for number, fan in enumerate(self.fans)]
 
     def release(self) -> None:
         self.calls.append("release")

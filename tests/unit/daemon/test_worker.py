@@ -981,3 +981,14 @@ def test_the_speed_that_is_read_is_what_is_learnt_from() -> None:
         return learnt_of(worker)
 
     assert after(100) != after(None)
+
+
+def test_a_rival_at_one_fan_does_not_hide_that_another_ignores_what_is_set() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.temperature_c = 60
+    gpu.deaf_fans = {1}
+    for now_s in range(1, 8):
+        worker.tick(now_s)
+        gpu.fans[0] = FanReading(80, 80, True)
+    assert worker.state.control == "released"
