@@ -307,7 +307,8 @@ def test_fans_that_do_not_obey_three_times_are_given_back_to_the_driver(
     disobey(double.cards[0])
     bench.tick(2, force_write=True)
     assert bench.state.control == "ours"
-    bench.tick()
+    # A setting that was there before and is gone counts as another program's once.
+    bench.tick(2 if disobey is ignore else 1)
     assert (bench.state.control, bench.state.reason.cause.group, fans(double, 0)) == ("released", "fault", DRIVERS)
     assert "trying again after 5 s" in state_sentence(bench.state)
 
