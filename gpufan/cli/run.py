@@ -11,6 +11,7 @@ from gpufan.cli.command import Command
 from gpufan.config.schema import DEFAULTS, limits
 from gpufan.config.settings import Source
 from gpufan.daemon.restore import restore as restore_fans
+from gpufan.daemon.restore import restore_taken
 from gpufan.daemon.run import run_cards
 from gpufan.daemon.xserver import run_xserver
 from gpufan.errors import InputError
@@ -108,15 +109,23 @@ def run(
 
 @click.command(cls=Command)
 @options.gpu
+@click.option(
+    "--taken", "only_taken", is_flag=True, help="Only the cards whose fans a killed gpufan set; the service uses this."
+)
 @options.backend
 @options.display
 @options.config
 @options.runtime_dir
-def restore(gpus: tuple[str, ...], config_path: Path | None, runtime_dir: Path, **settings: Any) -> None:
+def restore(
+    gpus: tuple[str, ...], only_taken: bool, config_path: Path | None, runtime_dir: Path, **settings: Any
+) -> None:
     """Give every fan back to the driver. This may be repeated."""
     source = options.settings_source(config_path, options.given_keys(settings))
+    if only_taken:
+        options.refuse(["gpus"], "names cards, and --taken does so too: leave one out")
     with log_to_stderr():
-        for line in restore_fans(gpus, runtime_dir, source):
+        lines = restore_taken(runtime_dir, source) if only_taken else restore_fans(gpus, runtime_dir, source)
+        for line in lines:
             click.echo(line)
 
 

@@ -9,19 +9,25 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import msgspec
+
 from gpufan.config.settings import Settings, Source
 from gpufan.core.gpu import Gpu, GpuInfo, Reading
 from gpufan.core.selection import select, split_controllable
-from gpufan.daemon import snapshot_file
+from gpufan.daemon import snapshot_file, taken
 from gpufan.daemon.read_back import release_verified
 from gpufan.daemon.snapshot_file import SnapshotFile
 from gpufan.errors import GpuError, GpufanError, InputError, NoAnswer
+from gpufan.gpu import release_fans
 from gpufan.system.background import BackgroundCall, call_with_timeout
+from gpufan.system.files import remove_unsynced
 from gpufan.system.lock import controller_lock
-from gpufan.system.paths import SNAPSHOT
+from gpufan.system.paths import SNAPSHOT, TAKEN
 
 CARD_TIMEOUT_S = 5.0
 """Time limit for one card to answer, s."""
+
+_NOT_GIVEN_BACK = "fans not given back to the driver: "
 
 _log = logging.getLogger(__name__)
 
@@ -40,9 +46,10 @@ def restore(names: Sequence[str], runtime_folder: Path, source: Source) -> list[
         _log.warning("%s; gpufan goes on without this file", error)
         run = Settings(options=source.options).run_settings()
     failed = []
-    # A daemon that systemd has killed may still hold the lock, while it hangs in the driver.
-    lock_folder = None if os.environ.get("EXIT_CODE") in ("killed", "dumped") else runtime_folder
-    with controller_lock(lock_folder), closing(open_cards(run.backend, run.display, runtime_folder)) as cards:
+    with (
+        controller_lock(_lock_folder(runtime_folder)),
+        closing(open_cards(run.backend, run.display, runtime_folder)) as cards,
+    ):
         chosen = select(cards.gpus, names)
         cards.start_x_server(chosen)
         usable, uncontrollable = split_controllable(chosen)
@@ -55,12 +62,54 @@ def restore(names: Sequence[str], runtime_folder: Path, source: Source) -> list[
             except GpufanError as error:
                 failed.append(f"{gpu.info.label}: {error}")
     if failed:
-        raise GpufanError(f"fans not given back to the driver: {'; '.join(failed)}")
+        raise GpufanError(_NOT_GIVEN_BACK + "; ".join(failed))
     if not names:
-        # The snapshot of a killed gpufan is no longer true.
-        with suppress(OSError):
-            SnapshotFile(runtime_folder / SNAPSHOT).remove()
+        _remove_traces(runtime_folder)
     return lines
+
+
+def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
+    """Give the fans back that a run has set and not given back; returns a line for each card.
+
+    No other card is opened. Raises GpufanError that names every card where it failed.
+    """
+    path = runtime_folder / TAKEN
+    lines: list[str] = []
+    failed: list[str] = []
+    with controller_lock(_lock_folder(runtime_folder)):
+        cards = taken.read(path)
+        over_x = [card for card in cards if card.backend == "x11"]
+        over_nvml = [card for card in cards if card.backend != "x11"]
+        reasons = release_fans.release([msgspec.to_builtins(card) for card in over_nvml])
+        for card in over_nvml:
+            if card.uuid in reasons:
+                failed.append(f"{card.label}: {reasons[card.uuid]}")
+            else:
+                lines.append(f"{card.label}: the driver controls its fans")
+    if over_x:
+        # All have the same X server. It needs its cookie file, which the process knew that set the fans.
+        os.environ.setdefault("XAUTHORITY", over_x[0].xauthority or "")
+        options = msgspec.structs.replace(source.options, backend="x11", display=over_x[0].display)
+        try:
+            lines += restore([card.uuid for card in over_x], runtime_folder, replace(source, options=options))
+        except GpufanError as error:
+            failed.append(str(error).removeprefix(_NOT_GIVEN_BACK))
+    if failed:
+        raise GpufanError(_NOT_GIVEN_BACK + "; ".join(failed))
+    _remove_traces(runtime_folder)
+    return lines
+
+
+def _lock_folder(runtime_folder: Path) -> Path | None:
+    """None in a unit whose process systemd has killed: while that hangs in the driver, it still holds the lock."""
+    return None if os.environ.get("EXIT_CODE") in ("killed", "dumped") else runtime_folder
+
+
+def _remove_traces(runtime_folder: Path) -> None:
+    """Remove snapshot and record of a killed gpufan, which are no longer true."""
+    with suppress(OSError):
+        SnapshotFile(runtime_folder / SNAPSHOT).remove()
+        remove_unsynced(runtime_folder / TAKEN)
 
 
 def _release(gpu: Gpu) -> None:

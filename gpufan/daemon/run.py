@@ -12,15 +12,18 @@ from gpufan.core.gpu import Gpu
 from gpufan.core.selection import select, split_controllable
 from gpufan.core.sentences import refused_settings
 from gpufan.daemon import learnt
+from gpufan.daemon.guardian import guardian
 from gpufan.daemon.loop import Daemon
 from gpufan.daemon.publish import in_background, recording, snapshot_file, warn_once
 from gpufan.daemon.sd_notify import Notifier
+from gpufan.daemon.taken import Taken
 from gpufan.daemon.view import OpenView
 from gpufan.daemon.worker import SettingsFor
 from gpufan.daemon.workers import make_workers
 from gpufan.errors import GpufanError, InputError, NoAnswer, NotControllable, NotGivenBack
 from gpufan.system.background import call_with_timeout
 from gpufan.system.lock import controller_lock
+from gpufan.system.paths import TAKEN
 from gpufan.system.signals import StopInbox
 
 _log = logging.getLogger(__name__)
@@ -60,6 +63,12 @@ def _control(
         run = settings.run_settings()
         folder = None if run.dry_run else runtime_folder
         stack.enter_context(controller_lock(folder))
+        taken = None
+        if not run.dry_run:
+            record_of_taken = (runtime_folder / TAKEN).absolute()
+            if notifier is None:  # else the service manager gives the fans back
+                stack.enter_context(guardian(record_of_taken))
+            taken = stack.enter_context(Taken(record_of_taken, run.display))
         cards = stack.enter_context(closing(open_cards(run.backend, run.display, runtime_folder)))
         chosen = select(cards.gpus, run.gpus, named_by(settings))
         if not run.dry_run:
@@ -73,7 +82,7 @@ def _control(
 
         folder_of_learnt = learnt.default_folder()
         known = learnt.read_all(folder_of_learnt, [gpu.info.uuid for gpu in usable])
-        workers = make_workers(usable, settings.for_card, dry_run=run.dry_run, learnt=known)
+        workers = make_workers(usable, settings.for_card, dry_run=run.dry_run, learnt=known, taken=taken)
         saver = learnt.Saver(folder_of_learnt, workers)
         recorded = bool(rows)
         if not run.dry_run:

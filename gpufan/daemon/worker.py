@@ -18,6 +18,7 @@ from gpufan.core.snapshot import GpuState
 from gpufan.daemon.counters import Counters
 from gpufan.daemon.read_back import ReadBack, release_verified
 from gpufan.daemon.recovery import Backoff, Recovery
+from gpufan.daemon.taken import Taken
 from gpufan.errors import FansOutOfReach, GpuError, GpuLost, NoPermission
 
 FAILURES = 3
@@ -43,12 +44,19 @@ class Worker:
     """Controls one card. `state` is the result of the last tick; any thread may read it."""
 
     def __init__(
-        self, gpu: Gpu, settings_for: SettingsFor, *, dry_run: bool = False, learnt: Learnt | None = None
+        self,
+        gpu: Gpu,
+        settings_for: SettingsFor,
+        *,
+        dry_run: bool = False,
+        learnt: Learnt | None = None,
+        taken: Taken | None = None,
     ) -> None:
-        """`learnt` is what an earlier run learnt of the card."""
+        """`learnt` is what an earlier run learnt of the card; `taken` records the cards whose fans are set."""
         self.gpu = gpu
         self._settings_for = self._followed = settings_for
         self._dry_run = dry_run
+        self._taken = taken
         self._info: GpuInfo | None = None
         self._target_c: float | None = None
         self._settings_text = ""
@@ -273,6 +281,8 @@ class Worker:
             if duty_percent is None:
                 self.gpu.release()
             else:
+                if self._taken is not None:
+                    self._taken.add(self.gpu.info)
                 self.gpu.set_duty(duty_percent)
         except GpuLost:
             raise
@@ -334,6 +344,9 @@ class Worker:
         except (GpuError, NoPermission) as error:
             self._counters.count_error("not_given_back")
             self._release_error = str(error)
+            return
+        if self._taken is not None:
+            self._taken.remove(self.gpu.info.uuid)
 
     def _lose(self, now_s: float, error: GpuLost) -> None:
         if self.state.control is Control.OURS:

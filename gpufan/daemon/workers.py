@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from gpufan.control.card_model import Learnt
 from gpufan.core.gpu import Gpu
+from gpufan.daemon.taken import Taken
 from gpufan.daemon.worker import SettingsFor, Worker
 
 
@@ -13,13 +14,15 @@ def make_workers(
     *,
     dry_run: bool = False,
     learnt: Mapping[str, Learnt] | None = None,
+    taken: Taken | None = None,
 ) -> list[Worker]:
     """Make a worker for each card of `gpus`; each worker knows the others, so that neighbours help each other.
 
-    `learnt` maps the UUID of a card to the model that an earlier run learnt of it.
+    `learnt` maps the UUID of a card to the model that an earlier run learnt of it. `taken` records the cards whose fans
+    are set.
     """
     known = learnt or {}
-    workers = [Worker(gpu, settings_for, dry_run=dry_run, learnt=known.get(gpu.info.uuid)) for gpu in gpus]
+    workers = [Worker(gpu, settings_for, dry_run=dry_run, learnt=known.get(gpu.info.uuid), taken=taken) for gpu in gpus]
     for worker in workers:
         worker.box = workers
     return workers

@@ -120,8 +120,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def replace_unsynced(path: Path, data: bytes) -> None:
-    """Replace a file in one step, without a sync; everybody can read it. Raises OSError; the file is then unchanged.
+def replace_unsynced(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Replace a file in one step, without a sync. Raises OSError; the file is then unchanged.
 
     For content that is written again and again. After a power failure the file may be empty.
     """
@@ -133,7 +133,7 @@ def replace_unsynced(path: Path, data: bytes) -> None:
             temporary.unlink()
             file = temporary.open("xb")
         with file:
-            os.fchmod(file.fileno(), 0o644)  # whatever the umask is
+            os.fchmod(file.fileno(), mode)  # whatever the umask is
             file.write(data)
         temporary.replace(path)
     except OSError:

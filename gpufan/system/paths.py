@@ -4,6 +4,8 @@ from pathlib import Path
 
 RUNTIME_FOLDER = Path("/run/gpufan")
 SNAPSHOT = "state.json"
+TAKEN = "taken.json"
+"""The record of the cards whose fans a run has set; both are in the runtime folder."""
 PREFIX = Path("/usr/local")
 """Folder for programs that the administrator installs (Filesystem Hierarchy Standard)."""
 

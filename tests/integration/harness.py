@@ -2,12 +2,13 @@
 
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,31 @@ class Program:
             return all(None not in fans(self._double, card) for card in cards)
 
         wait_for(controls)
+
+    def guardians(self) -> list[Path]:
+        """The guardians of this process, as folders of /proc."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                parent = (folder / "stat").read_text().rsplit(")", 1)[1].split()[1]
+                if int(parent) == self.process.pid and (folder / "comm").read_text() == "gpufan-guardian\n":
+                    found.append(folder)
+        return found
+
+    def guardian(self) -> Path:
+        """The guardian of this process, as a folder of /proc."""
+        wait_for(self.guardians)
+        return self.guardians()[0]
+
+    def guardians_line(self) -> str:
+        """The line that the guardian writes to standard error when it has given the fans back."""
+        return f"gpufan: process {self.process.pid} has ended; its guardian has given the fans back to the driver\n"
+
+    def kill_with_guardian(self) -> None:
+        """Kill this process in such a way that nobody gives the fans back."""
+        os.kill(int(self.guardian().name), signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
 
     def signal(self, number: int) -> float:
         """Send signal `number`; the time of that, s on the monotonic clock."""

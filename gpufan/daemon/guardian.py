@@ -1,0 +1,115 @@
+"""The guardian: a child process that gives the fans back if gpufan is killed where no service manager does that.
+
+It is a shell, because a shell that waits needs 0.3 MB of memory of its own and a Python needs 5 MB. It sleeps in `read`
+on a pipe, whose other end only gpufan has. The pipe ends when gpufan dies. If a thread of the killed gpufan still hangs
+in the driver, the pipe stays open; but then the main thread dies, and at that the kernel sends a signal.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+from gpufan.errors import NoAnswer
+from gpufan.gpu import release_fans
+from gpufan.system.background import call_with_timeout
+from gpufan.system.paths import SNAPSHOT
+
+_log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+
+# $1: the Python interpreter, $2: the script, $3: the record, $4: the number of our process, $5: the snapshot.
+_SCRIPT = """
+trap '' HUP INT QUIT TERM TSTP TTIN TTOU ALRM USR2 PIPE
+trap : USR1
+exec >&2
+echo gpufan-guardian >/proc/$$/comm
+read -r word
+[ "$word" = end ] && exit
+if [ "$word" = again ]; then
+    exec 2>/dev/null
+    read -r word
+fi
+trap '' USR1
+if [ -e "$3" ] && "$1" -I -S "$2" "$3"; then
+    rm -f "$5"
+    echo "gpufan: process $4 has ended; its guardian has given the fans back to the driver"
+fi
+"""
+"""`read` returns without a word when the pipe ends, or at the signal USR1. The word `end`: all fans were given back;
+`again`: some were not, and an error says so already."""
+
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
+_OOM_ADJUST = b"-500"
+
+
+@contextmanager
+def guardian(record: Path) -> Iterator[None]:
+    """Have a guardian over the cards in `record` during this block. Call it before any thread is started.
+
+    If the record still exists at the end of the block, the guardian tries to give its cards back when this process
+    ends. Where it succeeds, it removes the record, and the snapshot beside it, which is no longer true.
+    """
+    with _spared_by_oom_killer():
+        try:
+            pid, pipe = _start(record)
+        except OSError as error:
+            _log.warning("no guardian: %s; if gpufan is killed, run `sudo gpufan restore`", error)
+            yield
+            return
+        try:
+            yield
+        finally:
+            _end(pid, pipe, record)
+
+
+def _start(record: Path) -> tuple[int, int]:
+    """Start the guardian of this process; returns its process number, and our end of its pipe. Raises OSError."""
+    arguments = [sys.executable, release_fans.__file__, str(record), str(os.getpid()), str(record.with_name(SNAPSHOT))]
+    prctl = ctypes.CDLL(None).prctl
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()  # Ctrl-C and a terminal that closes signal the process group
+            prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
+            os.dup2(read_end, 0)
+            os.execv("/bin/sh", ["sh", "-c", _SCRIPT, "sh", *arguments])
+        finally:
+            os._exit(127)
+    os.close(read_end)
+    return pid, write_end
+
+
+def _end(pid: int, pipe: int, record: Path) -> None:
+    """Let the guardian go, unless there are cards in the record."""
+    with suppress(OSError):  # somebody has killed it
+        if record.exists():
+            os.write(pipe, b"again\n")
+            return  # the pipe ends with this process; a call that hangs may set fans until then
+        os.write(pipe, b"end\n")
+    os.close(pipe)
+    with suppress(NoAnswer, ChildProcessError):
+        call_with_timeout(0.5, partial(os.waitpid, pid, 0))
+
+
+@contextmanager
+def _spared_by_oom_killer() -> Iterator[None]:
+    """Ask the kernel to end other processes first when memory is short. Only root may ask for this."""
+    before = None
+    with suppress(OSError):
+        before = _OOM_SCORE.read_bytes()
+        if int(before) > int(_OOM_ADJUST):
+            _OOM_SCORE.write_bytes(_OOM_ADJUST)
+    try:
+        yield
+    finally:
+        if before is not None:
+            with suppress(OSError):
+                _OOM_SCORE.write_bytes(before)

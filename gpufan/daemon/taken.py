@@ -1,0 +1,123 @@
+"""The record `taken.json` of the cards whose fans a run has set and not given back, for when that run is killed.
+
+`gpufan restore --taken`, the guardian and the script `gpu/release_fans.py` read it.
+"""
+
+import logging
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from gpufan.core.gpu import GpuInfo
+from gpufan.errors import GpufanError, NotGivenBack
+from gpufan.system.files import read_file, remove_unsynced, replace_unsynced
+from gpufan.system.printable import printable_values
+
+_log = logging.getLogger(__name__)
+
+
+class TakenCard(msgspec.Struct, frozen=True):
+    """A card whose fans were set. `gpu/release_fans.py` uses these names, too."""
+
+    uuid: str
+    pci: str
+    label: str
+    backend: str
+    fan_count: int
+    display: str | None
+    """The X server of the settings; None if there is none. Only for a card whose fans are set over X."""
+    xauthority: str | None
+    """The cookie file of that X server, if it is not the one in the home folder."""
+
+
+class _Record(msgspec.Struct, frozen=True):
+    cards: tuple[TakenCard, ...]
+
+
+def read(path: Path) -> tuple[TakenCard, ...]:
+    """The cards in the record `path`; none if there is no file. Raises GpufanError if it cannot be read."""
+    try:
+        return msgspec.convert(printable_values(msgspec.json.decode(read_file(path))), _Record).cards
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise GpufanError(f"cannot read {path}: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
+        raise GpufanError(f"{path} is damaged: {error}: run `sudo gpufan restore`") from error
+
+
+class Taken:
+    """Writes the record. Any thread may call it. A file that cannot be written is logged once and stops nothing.
+
+    At the end of a `with` block the record of this run is removed, unless the run could not give every fan back.
+    """
+
+    def __init__(self, path: Path, display: str | None) -> None:
+        """Go on with the cards that an earlier run has left in the record. `display` is the X server to use, if any."""
+        self._path = path
+        self._display = display
+        self._lock = threading.Lock()
+        self._infos: dict[str, GpuInfo] = {}
+        self._warned = False
+        self._left_over: dict[str, TakenCard] = {}
+        """The cards that an earlier run has set, by UUID."""
+        try:
+            self._left_over = {card.uuid: card for card in read(path)}
+        except GpufanError as error:
+            self._warn(error)
+
+    def add(self, info: GpuInfo) -> None:
+        """Record a card, before its fans are set. Writes the file only if it is not up to date, or gone."""
+        if self._infos.get(info.uuid) is info and self._path.exists():
+            return
+        with self._lock:
+            self._infos[info.uuid] = info
+            self._write()
+
+    def remove(self, uuid: str) -> None:
+        """Remove a card from the record, after its fans were given back."""
+        if uuid not in self._infos:
+            return
+        with self._lock:
+            del self._infos[uuid]
+            self._left_over.pop(uuid, None)
+            self._write()
+
+    def close(self) -> None:
+        """Remove every card of this run, and the file if no earlier run has left a card in it."""
+        with self._lock:
+            for uuid in self._infos:
+                self._left_over.pop(uuid, None)
+            self._infos.clear()
+            self._write()
+
+    def __enter__(self) -> "Taken":
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        if not isinstance(error, NotGivenBack):
+            self.close()
+
+    def _write(self) -> None:
+        cards = self._left_over | {uuid: self._card(info) for uuid, info in self._infos.items()}
+        try:
+            if cards:
+                self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                replace_unsynced(self._path, msgspec.json.encode(_Record(tuple(cards.values()))), 0o600)
+            else:
+                remove_unsynced(self._path)
+        except OSError as error:
+            self._warn(error)
+
+    def _card(self, info: GpuInfo) -> TakenCard:
+        display = self._display if info.backend == "x11" else None
+        xauthority = None if display is None else os.environ.get("XAUTHORITY")
+        return TakenCard(info.uuid, info.pci, info.label, info.backend, info.fan_count, display, xauthority)
+
+    def _warn(self, error: Exception) -> None:
+        if not self._warned:
+            _log.warning("%s: %s; if gpufan is killed, run `sudo gpufan restore`", self._path, error)
+        self._warned = True
