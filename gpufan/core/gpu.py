@@ -71,7 +71,7 @@ class FanReading(msgspec.Struct, frozen=True, gc=False):
 
 
 class Sensed(NamedTuple):
-    """The part of a reading that every tick needs. None: it could not be read."""
+    """The part of a reading that every tick needs. A value that could not be read is None."""
 
     temperature_c: float | None
     power_w: float | None
@@ -112,13 +112,13 @@ class Gpu(Protocol):
         """
 
     def sense(self) -> Sensed:
-        """Read temperature and power only: the lean part of `read`. Raises GpuLost."""
+        """Read only temperature and power, which is cheaper than `read`. Raises GpuLost."""
 
     def observe(self) -> Reading:
         """Read the card as `read` does, but never start an X server for it. Raises GpuLost."""
 
     def reopen(self) -> None:
-        """Drop the handle of the card, so that the next call opens it anew. Never fails."""
+        """Drop the handle of the card, so that the next call opens the card anew. Never fails."""
 
     def set_duty(self, duty_percent: int) -> None:
         """Put every fan of the card into manual mode and set it to `duty_percent`.
@@ -140,7 +140,7 @@ class SingleBackend:
     """Base class of the cards that have no other backend to switch to."""
 
     def sense(self: Gpu) -> Sensed:
-        """Temperature and power of a whole reading. Raises GpuLost."""
+        """Read the whole card, and return temperature and power. Raises GpuLost."""
         reading = self.read()
         return Sensed(reading.temperature_c, reading.power_w)
 

@@ -112,7 +112,7 @@ class Cause(str, Enum):
     OTHER_TARGET = "other-target", Group.FAULT
     """The target of a fan differs from the duty that was set [fan, found_percent, set_percent]."""
     FAN_SLOW = "fan-slow", Group.FAULT
-    """A fan is at rest below its target [fan, found_percent, set_percent]."""
+    """A fan stays below its target [fan, found_percent, set_percent]."""
     FAN_STILL = "fan-still", Group.FAULT
     """A fan does not turn although it is set to [fan, found_percent, seconds]."""
     FAN_FLOOR = "fan-floor", Group.LIMIT

@@ -85,7 +85,7 @@ class GpuState(msgspec.Struct, frozen=True):
     errors_by_kind: Errors = Errors()
 
     def says_more_than(self, before: "GpuState") -> bool:
-        """Whether control, cause, duty, fault or temperature are other than in the state `before`."""
+        """Whether control, cause, duty, fault or temperature differ from those in the state `before`."""
         return (
             self.temperature_c != before.temperature_c
             or self.duty_percent != before.duty_percent

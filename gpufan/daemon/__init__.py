@@ -1,1 +1,1 @@
-"""The loop that joins sense, decide, act and report: workers, threads, sd_notify, and `gpufan run` itself."""
+"""Control the cards: workers, the loop that runs them, messages to systemd, and `gpufan run` itself."""

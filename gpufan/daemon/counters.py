@@ -1,4 +1,4 @@
-"""What is counted of one card since the start: errors, overrides, time throttled by heat, time in the fail-safe."""
+"""Counters of one card since the start: errors, overrides, time throttled by heat, time in the fail-safe."""
 
 import math
 
@@ -17,7 +17,7 @@ class Counters:
     def __init__(self) -> None:
         self.errors = Errors()
         self.overrides = 0
-        """How often the fans were read back other than set, and were set again."""
+        """How often the fans that were read back differed from the duty set, so that they were set again."""
         self.throttled_s = 0.0
         self.fail_safe_s = 0.0
         self._last_s = math.inf

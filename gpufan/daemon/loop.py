@@ -1,8 +1,8 @@
-"""The loop that joins sense, decide, act and report.
+"""The control loop.
 
-One thread, the ticker, ticks every card and then publishes, one after the other. The main thread supervises: it waits
-for a reason to stop, and looks whether a call hangs. A call that has not returned within `HANG_S` is left behind with
-its thread; a new ticker goes on with the rest at once. The card is ticked again as soon as its call returns.
+One thread, the ticker, ticks the cards one after the other, and then publishes their states. The main thread waits for
+a reason to stop, and checks whether a call hangs. If a call has not returned within `HANG_S`, its thread is abandoned,
+and a new ticker continues with the other cards at once. The card is ticked again as soon as its call returns.
 """
 
 import logging
@@ -25,13 +25,13 @@ from gpufan.system.background import call_all
 from gpufan.system.signals import StopInbox
 
 HANG_S = 2.0
-"""A call that takes longer hangs, s."""
+"""A call that takes longer counts as a call that hangs, s."""
 
 RELOAD_DRIVER_S = 8.0
-"""NVML is unloaded and loaded again when a card has been without a reading for this long, s; then after twice that."""
+"""NVML is loaded again if a card has had no reading for this long, s. The time doubles with each attempt."""
 
 ALL_LOST_S = 60.0
-"""The run ends when no card has been under control for this long, s: a new process may reach them again."""
+"""The run ends if no card has been under control for this long, s: a new process may reach the cards again."""
 
 STOP_S = 1.5
 """Time for all cards together to give their fans back, s. Two seconds are promised."""
@@ -40,10 +40,10 @@ PUBLISH_S = 2.0
 """A snapshot is published at least this often, s."""
 
 RECHECK_S = 0.15
-"""Interval at which a card is checked while another program sets its fans too, s."""
+"""Interval between two checks of a card whose fans another program sets too, s."""
 
 _JUMP_S = 2.0
-"""The machine slept if a tick is late by more than this, s; the wall clock was set if it moved by more."""
+"""If a tick is late by more than this, s, the machine slept. If the wall clock jumps by more, it was set."""
 
 Reload = Callable[[], tuple[float, SettingsFor]]
 """Reads the settings again; returns the interval in s, and the settings of each card. Raises if they are refused."""
@@ -60,7 +60,7 @@ class _Clock:
         self._boot_s, self._wall_s = _clocks()
 
     def look(self) -> tuple[float, float, float]:
-        """Seconds since boot, since the last call, and by which the wall clock was set meanwhile (0 if it was not)."""
+        """Seconds since boot, seconds since the last call, and the step of the wall clock since then (0: none)."""
         boot_s, wall_s = _clocks()
         elapsed_s = boot_s - self._boot_s
         step_s = wall_s - self._wall_s - elapsed_s
@@ -74,7 +74,7 @@ class _Clock:
 
 
 class _Step:
-    """One call of a pass that may hang, made by one thread at a time."""
+    """One call of a pass. It may hang; only one thread at a time makes it. A pass is one tick of all cards."""
 
     def __init__(self, call: Callable[..., None]) -> None:
         self._call = call
@@ -85,12 +85,12 @@ class _Step:
 
     @property
     def hangs(self) -> bool:
-        """Whether its call has not returned in time."""
+        """Whether the call has not returned within `HANG_S`."""
         busy_since_s = self.busy_since_s
         return busy_since_s is not None and time.monotonic() - busy_since_s >= HANG_S
 
     def run(self, pass_number: int, *arguments: object) -> None:
-        """Make the call, once a pass, and not while another thread makes it."""
+        """Make the call, unless it was already made in this pass, or another thread still makes it."""
         with self._lock:
             if self.busy_since_s is not None or self._pass_number == pass_number:
                 return
@@ -114,12 +114,12 @@ class _Card(_Step):
         try:
             self.worker.tick(now_s, force_write=force_write)
         finally:
-            if self.worker.stopped:  # while the call hung: it may have set a fan after that
+            if self.worker.stopped:  # it was stopped while this call hung, and the call may have set a fan after that
                 with suppress(GpufanError):
                     self.worker.stop()
 
     def state(self, now_s: float) -> GpuState:
-        """The state of the card, also while its call hangs."""
+        """The state of the card; while its call hangs, a state that says so."""
         ages = {
             "tick_age_s": round(time.monotonic() - self.done_s, 3),
             "uncontrolled_s": round(self.worker.recovery.uncontrolled_s(now_s), 3),
@@ -141,14 +141,14 @@ class _Card(_Step):
         )
 
     def stop(self, deadline_s: float) -> None:
-        """Give the fans back. A tick that is under way is waited for until `deadline_s`."""
+        """Give the fans back. Before that, wait until a running tick ends, but not longer than until `deadline_s`."""
         while self.busy_since_s is not None and time.monotonic() < deadline_s:
             time.sleep(0.005)
         self.worker.stop()
 
 
 class Daemon:
-    """Runs workers in real time until told to stop."""
+    """Runs workers in real time until there is a reason to stop."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ class Daemon:
         reload: Reload | None = None,
         reload_driver: Callable[[], None] | None = None,
     ) -> None:
-        """`every_tick`: publish after every tick; else only what is new, and at least every `PUBLISH_S` seconds.
+        """With `every_tick`, publish after every tick; else only new states, and at least every `PUBLISH_S` seconds.
 
         `stopping` is called once, before the fans are given back.
 
@@ -184,9 +184,9 @@ class Daemon:
         self._inbox: StopInbox
         self._ended = threading.Event()
         self._epoch = 0
-        """Number of the present ticker. Others were left behind, and end when their call returns."""
+        """Number of the present ticker. The others were abandoned; each ends when its call returns."""
         self._current: _Step | None = None
-        """The step that the present ticker makes."""
+        """The step that the present ticker makes now."""
         self._pass_number = 0
         self._clock = _Clock()
         self._now_s, self._force_write = 0.0, False
@@ -195,7 +195,7 @@ class Daemon:
     def run(self, inbox: StopInbox, duration_s: float | None = None) -> None:
         """Run for `duration_s`, or until `inbox` has a reason to stop; then give every fan back.
 
-        Raises the error that ended the run, or NotGivenBack naming the cards that could not be given back.
+        Raises the error that ended the run, or NotGivenBack with the cards whose fans could not be given back.
         """
         self._inbox = inbox
         ended_by: BaseException | None = None
@@ -217,16 +217,16 @@ class Daemon:
             raise ended_by
 
     def _time_to_look_s(self) -> float:
-        """Seconds until the present call would hang. Between calls no later: a call starts at the earliest now."""
+        """Seconds until the present call counts as hanging; `HANG_S` without a call, since the next has not begun."""
         busy_since_s = None if self._current is None else self._current.busy_since_s
         return HANG_S if busy_since_s is None else busy_since_s + HANG_S - time.monotonic()
 
     def _leave_behind(self) -> None:
-        """Go on without the ticker, whose call hangs: with the rest of its pass at once, then with a new ticker."""
+        """Abandon the ticker, whose call hangs. Finish its pass at once, then start a new ticker."""
         self._epoch += 1
         self._current = None
         for card in self._cards:
-            # At the same time, since others may hang as well.
+            # All at the same time, since calls of other cards may hang too.
             self._start(card.run, self._pass_number, self._now_s, self._force_write)
         self._start(self._tick, self._epoch, time.monotonic() + self._interval_s)
 
@@ -240,7 +240,7 @@ class Daemon:
         threading.Thread(target=run, daemon=True).start()
 
     def _tick(self, epoch: int, due_s: float) -> None:
-        """The ticker: one pass after the other. Missed passes are skipped."""
+        """The ticker: make one pass after the other. Missed passes are skipped."""
         while self._wait_until(epoch, due_s):
             self._pass_number += 1
             self._now_s, elapsed_s, step_s = self._clock.look()
@@ -256,13 +256,13 @@ class Daemon:
             due_s = max(due_s, time.monotonic() - self._interval_s) + self._interval_s
 
     def _make(self, epoch: int, step: _Step, *arguments: object) -> bool:
-        """Make a step of the present pass; False if this ticker was left behind meanwhile."""
+        """Make a step of the present pass. Returns False if this ticker was abandoned meanwhile."""
         self._current = step
         step.run(self._pass_number, *arguments)
         return self._epoch == epoch
 
     def _wait_until(self, epoch: int, due_s: float) -> bool:
-        """Wait for the next pass, and check contested cards meanwhile; False after the end."""
+        """Wait for the next pass, and check contested cards meanwhile. Returns False if this ticker must end."""
         while (left_s := due_s - time.monotonic()) > 0:
             contested = [card.worker for card in self._cards if card.worker.contested and card.busy_since_s is None]
             if self._ended.wait(min(left_s, RECHECK_S) if contested else left_s):
@@ -272,7 +272,7 @@ class Daemon:
         return self._epoch == epoch and not self._ended.is_set()
 
     def _supervise(self) -> None:
-        """Apply new settings, and take the stronger remedies for cards without control."""
+        """Apply new settings. If cards are without control for long, load NVML again, or end the run."""
         if self._inbox.pop_reload_request() and self._reload is not None:
             self._apply(self._reload)
         workers = [card.worker for card in self._cards]
@@ -306,7 +306,7 @@ class Daemon:
             publish(snapshot)
 
     def _apply(self, reload: Reload) -> None:
-        """Pass new settings to the workers, which use them from their next tick on; or keep the old ones."""
+        """Read new settings and pass them to the workers, for their next tick. Keep the old ones if that fails."""
         try:
             self._interval_s, settings_for = reload()
         except Exception as error:  # no file may end control
@@ -318,14 +318,14 @@ class Daemon:
             card.worker.follow(settings_for)
 
     def _release_all(self) -> list[str]:
-        """Give the fans of every card back, all at the same time; returns a line for each card where that failed."""
+        """Give the fans of all cards back at the same time. Returns a line for each card where that failed."""
         self._epoch += 1
         self._ended.set()
         deadline_s = time.monotonic() + STOP_S
         calls = [partial(card.stop, deadline_s - STOP_S / 3) for card in self._cards]
         results = call_all(STOP_S, calls)
         for card in self._cards:
-            # A call that still sets the fans would undo the release; its thread gives back once more when it returns.
+            # A call that still sets the fans would undo the release. When it returns, its thread gives them back again.
             while card.busy_since_s is not None and time.monotonic() < deadline_s:
                 time.sleep(0.005)
         return [

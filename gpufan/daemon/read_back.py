@@ -1,6 +1,6 @@
-"""Judges the fans as they are read back: whether they have what was set, and whether they turn.
+"""Judges the fans that are read back: whether they have the duty that was set, and whether they turn.
 
-Success is what was read back, not what was sent; and what is measured (speed, rpm) counts more than an echo.
+Only reading back proves success. A measured value (speed, rpm) counts more than one that the driver only repeats.
 """
 
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from gpufan.core.reasons import Cause, Reason
 from gpufan.errors import GpuError, GpuLost
 
 TARGET_TOLERANCE = 2
-"""Points by which a target read back may differ from the one set, since drivers round."""
+"""Points by which a target that is read back may differ from the duty set, since drivers round."""
 
 SPEED_TOLERANCE = 10
 """Points by which the speed of a fan may differ from its target."""
 
 REST_S = 10.0
-"""A fan that has come no nearer to its target for this long is at rest, s. The slowest known ramp is 3 points/s."""
+"""A fan is at rest if it comes no nearer to its target for this long, s. The slowest known ramp is 3 points/s."""
 
 STILL_SHARE = 0.1
-"""A fan with less than this share of the rpm that its duty gave before stands still."""
+"""A fan stands still if its rpm is less than this share of the rpm that its speed in percent gave before."""
 
 STILL_DUTY_PERCENT = 20
 """Below this duty some fans stop by design."""
@@ -49,52 +49,52 @@ def _first_manual(reading: Reading) -> int | None:
 
 @dataclass
 class _Fan:
-    """What is known of one fan. Duties and speeds in percent."""
+    """The known properties and the last state of one fan. Duties and speeds are in percent."""
 
     confirmed: bool = False
-    """Whether it was read back as set since the last write."""
+    """Whether the fan was read back as set since the last write."""
     unconfirmed_target: int | None = None
-    """The other target that was read back after the last write."""
+    """The target that was read back after the last write, if it was not the one set."""
     floor: int | None = None
-    """The lowest target that the driver accepts for this fan, learnt; None if none is known."""
+    """The lowest target that the driver accepts for this fan, as far as it was seen; None if it was not."""
     driver_speed: int | None = None
-    """Speed when the driver had the fan last."""
+    """Last speed under control of the driver."""
     speed: int | None = None
     progress_s: float = 0.0
     """When the fan was last near its target, or came nearer to it."""
     obeyed: bool = False
-    """Whether its speed has ever followed a write."""
+    """Whether the speed of the fan has ever followed a write."""
     rpm_per_percent: float = 0.0
-    """The highest ever seen."""
+    """The highest value ever seen."""
     turned_s: float = 0.0
     """When the fan was last seen turning, or was set above `STILL_DUTY_PERCENT`."""
 
 
 class ReadBack:
-    """Remembers what was set on one card, and judges its fans."""
+    """Remembers the duty that was set on one card, and judges its fans."""
 
     def __init__(self) -> None:
         self._known = False
         self._duty_percent: int | None = None
         self._fans: list[_Fan] = []
         self.rival: Reason | None = None
-        """How another program changed a fan since it was read back as set."""
+        """How another program has changed a fan after it was read back as set."""
         self.disobeyed: Reason | None = None
-        """How a fan ignores what was set."""
+        """How a fan differs from the duty set, if it has not been read back as set since the write."""
         self.slow: Reason | None = None
-        """A fan at rest below its target: it does its best."""
+        """A fan that is at rest below its target."""
         self.still: Reason | None = None
         """A fan that stands still although it was set to turn."""
         self.remark: Reason | None = None
-        """A limit of the driver that is no fault."""
+        """A limit of the driver, which is not a fault."""
 
     def forget(self) -> None:
-        """What was set is not known any more."""
+        """Forget the duty that was set: it is not known any more."""
         self._known = False
         self.rival = self.disobeyed = self.slow = self.still = self.remark = None
 
     def differs(self, duty_percent: int | None) -> bool:
-        """Whether `duty_percent`, None for the driver, is other than what was set."""
+        """Whether `duty_percent` (None: the driver) differs from the duty that was set last."""
         return not self._known or duty_percent != self._duty_percent
 
     @property
@@ -109,7 +109,7 @@ class ReadBack:
 
     @property
     def driver_is_faster(self) -> bool:
-        """Whether a fan was clearly faster when the driver had it."""
+        """Whether a fan was clearly faster under control of the driver."""
         return any(
             fan.driver_speed is not None and fan.speed is not None and fan.driver_speed > fan.speed + SPEED_TOLERANCE
             for fan in self._fans
@@ -117,25 +117,25 @@ class ReadBack:
 
     @property
     def at_rest(self) -> bool:
-        """Whether every fan is at its target, and nothing is odd: then it need not be read at every tick."""
+        """Whether all fans are at their targets without a fault, so that they need not be read at every tick."""
         return self._known and self.fault is None and all(fan.confirmed and self._reached(fan) for fan in self._fans)
 
     def wrote(self, now_s: float, duty_percent: int | None) -> None:
-        """`duty_percent` was set at `now_s`; None: the fans were given back."""
+        """Remember that `duty_percent` was set at `now_s`; None means that the fans were given back."""
         was_set = self._known and self._duty_percent is not None
         was_turning = was_set and (self._duty_percent or 0) >= STILL_DUTY_PERCENT
         self._known = True
         self._duty_percent = duty_percent
         for fan in self._fans:
             fan.confirmed = False
-            # A fan that already stays behind its target must not hide behind a duty that changes all the time.
+            # A write does not restart the wait: a duty that changes all the time would hide a slow fan.
             if not was_set:
                 fan.progress_s = now_s
             if not was_turning:
                 fan.turned_s = now_s
 
     def check(self, now_s: float, reading: Reading) -> Reason | None:
-        """Judge the fans of a reading at `now_s`; returns the most serious fault."""
+        """Judge the fans in a reading made at `now_s`; returns the most serious fault."""
         while len(self._fans) < len(reading.fans):
             self._fans.append(_Fan(progress_s=now_s, turned_s=now_s))
         self.rival = self.disobeyed = self.slow = self.still = self.remark = None
@@ -150,7 +150,7 @@ class ReadBack:
         return self.fault
 
     def _judge_settings(self, number: int, fan: _Fan, read: FanReading) -> None:
-        """Compare policy and target with what was set. A change after a confirmation is somebody else's."""
+        """Compare manual mode and target with the duty set. After a confirmation, another program makes a change."""
         duty, target = self._duty_percent, read.target_percent
         fault = None
         if duty is None:
@@ -162,13 +162,13 @@ class ReadBack:
             if target == fan.floor and target > duty:
                 self.remark = self.remark or Reason(Cause.FAN_FLOOR, fan=number, limit_percent=target)
             elif not fan.confirmed and target > duty and target == fan.unconfirmed_target:
-                # Twice the same higher target right after a write: a bound of the driver.
+                # The same higher target twice after a write: it is the lowest that the driver accepts.
                 fan.floor = target
                 self.remark = self.remark or Reason(Cause.FAN_FLOOR, fan=number, limit_percent=target)
             else:
                 fault = Reason(Cause.OTHER_TARGET, fan=number, found_percent=target, set_percent=duty)
         if target is not None and fan.floor is not None and target < fan.floor:
-            fan.floor = None  # the driver was only late
+            fan.floor = None  # it was no limit: the driver was only late
         if fault is None:
             fan.confirmed = True
         elif fan.confirmed:
@@ -178,7 +178,7 @@ class ReadBack:
             self.disobeyed = self.disobeyed or fault
 
     def _judge_speed(self, now_s: float, number: int, fan: _Fan, read: FanReading, duty: int) -> None:
-        """Compare the measured speed with the duty: moving, at rest, or standing still."""
+        """Judge by the measured speed whether the fan moves to its target, is at rest, or stands still."""
         speed, before = read.speed_percent, fan.speed
         if speed is not None and before is not None and abs(speed - duty) < abs(before - duty):
             fan.progress_s = now_s
@@ -194,7 +194,7 @@ class ReadBack:
             self.remark = self.remark or Reason(Cause.FAN_FAST, fan=number, found_percent=speed)
 
     def _judge_rotation(self, now_s: float, number: int, fan: _Fan, read: FanReading, duty: int) -> None:
-        """Only rpm shows a standing fan: its percent are those commanded."""
+        """Judge by rpm whether the fan stands still. Its percent do not show that: they follow the duty set."""
         rpm, speed = read.speed_rpm, read.speed_percent
         if rpm is None or not speed:
             fan.turned_s = now_s

@@ -1,13 +1,14 @@
-"""How long a card has been without control, and when the next remedy is due. Outcome counts, not error codes.
+"""How long a card has been without control, and when the next remedy is due. Results count, not error codes.
 
-The ladder: try again (`worker.py`), open the card anew (here), load NVML again and start a new process (`loop.py`).
+The remedies, in order: try again (`worker.py`), open the card anew (here), load NVML again, and start a new process
+(both in `loop.py`).
 """
 
 from gpufan.core.reasons import Cause, Control
 from gpufan.core.snapshot import GpuState
 
 REOPEN_S = 3.0
-"""A card is opened anew after this long without control, s; then after twice that, and so on up to a minute."""
+"""A card without control is opened anew after this time, s. The time doubles with each attempt, up to a minute."""
 
 
 class Backoff:
@@ -33,7 +34,7 @@ class Backoff:
 
 
 class Recovery:
-    """Watches the state of one card."""
+    """Measures how long one card is without control, or without a temperature."""
 
     def __init__(self) -> None:
         self._controlled_s: float | None = None
@@ -50,9 +51,9 @@ class Recovery:
         return 0.0 if self._sensed_s is None else max(now_s - self._sensed_s, 0.0)
 
     def reopen_is_due(self, now_s: float, state: GpuState) -> bool:
-        """Take note of the state after a tick; returns whether to open the card anew now."""
+        """Record the state after a tick. Returns whether the card must be opened anew now."""
         controlled = state.control in (Control.OURS, Control.DRIVER)
-        if state.control is Control.RELEASED:  # fans that do not obey are with the driver on purpose
+        if state.control is Control.RELEASED:  # fans that do not obey are given to the driver on purpose
             controlled = not state.release_error and state.reason.cause is not Cause.REFUSED
         sensed = state.temperature_c is not None
         if controlled or self._controlled_s is None:

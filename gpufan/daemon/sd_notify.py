@@ -17,20 +17,22 @@ from gpufan.errors import DriverError, GpufanError
 _log = logging.getLogger(__name__)
 
 UNCONTROLLED_S = 70.0
-"""The watchdog is not pinged after this long without any card under control, s: longer than the daemon itself waits
-before it ends."""
+"""After this time without any card under control, s, the daemon no longer sends that it is alive.
+
+It is longer than `ALL_LOST_S`, after which the daemon ends by itself.
+"""
 
 HOLD_BACK_S = 60
-"""Time between two starts that fail, s."""
+"""A start that failed waits this long before it ends, s."""
 
 START_REFUSED = errno.ECANCELED
-"""The unit's StatusErrno while a start is held back; its StatusText is then the reason."""
+"""The StatusErrno of the unit while a failed start waits; its StatusText is then the reason."""
 
 DRIVER_NODE = Path("/dev/nvidiactl")
 
 
 class Stoppable(Protocol):
-    """Receives reasons to stop."""
+    """An object that receives reasons to stop."""
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait for a reason to stop; False if none came."""
@@ -48,7 +50,7 @@ class Notifier:
 
     @classmethod
     def from_environment(cls) -> "Notifier | None":
-        """A notifier for the socket that the service manager named; None without a service manager."""
+        """A notifier for the socket that the service manager has named; None without a service manager."""
         address = os.environ.get("NOTIFY_SOCKET", "")
         return cls(address) if address.startswith(("/", "@")) else None
 
@@ -58,7 +60,7 @@ class Notifier:
             self._socket.sendto("\n".join(assignments).encode(), self._address)
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Send the status; once, that the daemon is ready; and that it is alive while a card is under control."""
+        """Send the status, and that the daemon is alive while a card is under control. Send once that it is ready."""
         message = [f"STATUS={status_text(snapshot)}"]
         if not self.ready and is_ready(snapshot):
             self.ready = True
@@ -72,9 +74,10 @@ class Notifier:
         self.send("STOPPING=1", "STATUS=giving the fans back to the driver")
 
     def hold_back(self, error: GpufanError, inbox: Stoppable) -> None:
-        """End a daemon that could not start, after a minute: systemd then starts it again, without a crash loop.
+        """Wait a minute, then end a daemon that could not start. systemd starts it again, without a crash loop.
 
-        Where the driver is not loaded, wait until it is, since only a new process may open it. Raises SystemExit.
+        If the driver is not loaded, wait until it is loaded, then end: only a new process can open it. Raises
+        SystemExit.
         """
         awaits_driver = isinstance(error, DriverError) and not DRIVER_NODE.exists()
         while True:
@@ -98,7 +101,7 @@ def status_text(snapshot: Snapshot) -> str:
 
 
 def is_ready(snapshot: Snapshot) -> bool:
-    """Whether every card had a tick, and at least one has its fans read back as set."""
+    """Whether every card has had a tick, and the fans of at least one card were read back as set."""
     return all(gpu.reason.cause is not Cause.START for gpu in snapshot.gpus) and any(
         _is_verified(gpu) for gpu in snapshot.gpus
     )

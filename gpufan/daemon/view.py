@@ -10,7 +10,7 @@ class View(Protocol):
     """Shows a run to people."""
 
     every_tick: bool
-    """Whether it shows every tick, or only what is new."""
+    """Whether the view shows every tick, or only new states."""
 
     def publish(self, snapshot: Snapshot) -> None:
         """Show the next snapshot."""

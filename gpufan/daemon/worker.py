@@ -25,19 +25,19 @@ FAILURES = 3
 """The fans are given back to the driver after this many ticks in a row in which they did not obey."""
 
 FANS_EVERY_S = 3.0
-"""Fans, their rpm and the clocks are read this often while nothing is odd, s. Temperature and power: every tick."""
+"""Interval between two readings of fans without a fault, s. Temperature and power are read at every tick."""
 
 CONTESTED_S = 30.0
 """A card counts as contested for this long after another program has changed its fans, s."""
 
 OTHER_BACKEND_S = 600.0
-"""Time between two tries to reach fans that do not move over another backend, s."""
+"""Time between two attempts to set fans that do not move through another backend, s."""
 
 _SILENT_S = 30.0
 """The demand of a card whose last tick is older than this does not count for its neighbours, s."""
 
 SettingsFor = Callable[[GpuInfo], CardSettings]
-"""Returns the settings of a card. Pure: the same for the same card."""
+"""Returns the settings of a card: always the same for the same card."""
 
 
 class Worker:
@@ -74,7 +74,7 @@ class Worker:
         self._counters = Counters()
         self._last_s = -math.inf
         self._release_error: str | None = None
-        """Why fans that were to be given back are still in manual mode; None where they are not."""
+        """Why the fans could not be given back to the driver; None if that did not fail."""
         self._wait_until_s = -math.inf
         self._wait_lost = Backoff(1, 5)
         self._wait_released = Backoff(5, 60)
@@ -83,13 +83,14 @@ class Worker:
         self._contested_s = -math.inf
         self.recovery = Recovery()
         self.news = 0
-        """Counts the states that say more than the one before."""
+        """Number of states that contained something new, see `GpuState.says_more_than`."""
         self.state = self._state(Control.DRIVER, Decision(None, Reason(Cause.START)))
 
     def tick(self, now_s: float, *, force_write: bool = False) -> None:
-        """Do what is due at `now_s`. `force_write` sets the fans even if the duty is the same as before.
+        """Read the card at `now_s`, decide, and set the fans if needed.
 
-        Raises NoPermission if the very first set is refused for that, and any error of our own.
+        `force_write` sets the fans even if the duty is the same as before. Raises NoPermission if the first attempt to
+        set the fans is not permitted. Any other error is a bug.
         """
         before, self._last_s = self.state, now_s
         self._counters.count_time(now_s, before)
@@ -121,7 +122,7 @@ class Worker:
         self.news += self.state.says_more_than(before)
 
     def recheck(self, now_s: float) -> None:
-        """Between two ticks: set the fans again if another program has changed them. Raises what `tick` raises."""
+        """Set the fans again if another program has changed them since the tick. Raises the errors of `tick`."""
         if self.stopped or self._dry_run or self.state.control is not Control.OURS or self.state.duty_percent is None:
             return
         try:
@@ -139,22 +140,22 @@ class Worker:
         return self._last_s - self._contested_s < CONTESTED_S
 
     def follow(self, settings_for: SettingsFor) -> None:
-        """Use other settings from the next tick on, with the fans under control. Any thread may call it."""
+        """Use other settings from the next tick on; the fans stay under control. Any thread may call it."""
         self._settings_for = settings_for
 
     @property
     def learnt(self) -> Learnt | None:
-        """What is known of the card; None if no target was ever held. Any thread may ask."""
+        """What was learnt of the card; None if no target was ever held. Any thread may read it."""
         return self._learnt if self._info is None else self._controller.learnt
 
     @property
     def local_demand_percent(self) -> int | None:
-        """The duty for the card's own heat; None where gpufan does not control its fans. Any thread may ask."""
+        """The duty for the card's own heat; None if gpufan does not control its fans. Any thread may read it."""
         return None if self.state.duty_percent is None else self._controller.local_demand_percent
 
     @property
     def saturated(self) -> bool:
-        """Whether full fans leave the card too hot, so that all others help. Any thread may ask."""
+        """Whether the card is too hot at full fan speed, so that all other cards help it. Any thread may read it."""
         return self.state.control is Control.OURS and self._controller.saturated
 
     def stop(self) -> None:
@@ -171,7 +172,7 @@ class Worker:
             # Without permission nothing was ever set.
 
     def _read(self, now_s: float, force: bool) -> Reading:
-        """Read temperature and power; the fans as well if that is due. Raises GpuLost."""
+        """Read temperature and power, and also the fans if that is due. Raises GpuLost."""
         if self._dry_run:
             return self.gpu.observe()
         due = force or self._reading is None or now_s - self._fans_read_s >= FANS_EVERY_S
@@ -183,7 +184,7 @@ class Worker:
         return Reading(sensed.temperature_c, sensed.power_w, self._reading.fans, self._reading.throttle)
 
     def _adopt_card_and_settings(self) -> None:
-        """Start with a card that was found or found again, or adopt new settings."""
+        """Make a controller for a card that was found or found again, or pass new settings to it."""
         settings_for = self._settings_for
         info = self.gpu.info
         if info is self._info and settings_for is self._followed:
@@ -206,7 +207,7 @@ class Worker:
 
     def _decide(self, now_s: float, reading: Reading) -> Decision:
         speed_percent = next((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), None)
-        # A card that was saturated once may take in this one's heat, listed or not.
+        # A card that was saturated once may be warmed by this one, even if it is not listed: it stays a neighbour.
         others = (worker for worker in self.box if worker is not self and worker not in self._neighbours)
         self._neighbours += [worker for worker in others if worker.saturated]
         demands_percent = [
@@ -217,12 +218,12 @@ class Worker:
         return self._controller.decide(now_s, reading.temperature_c, reading.power_w, speed_percent, demands_percent)
 
     def _act(self, now_s: float, decision: Decision, reading: Reading, force_write: bool) -> None:
-        """Write the duty where needed, and judge the fans that were read back."""
+        """Judge the fans that were read back, and write the duty if needed."""
         read_back = self._read_back
         if self._fans_read_s == now_s:
             read_back.check(now_s, reading)
         if read_back.still is not None and decision.duty_percent is not None:
-            # The other fans of the card must do its work.
+            # The other fans of the card must replace the one that stands still.
             decision = Decision(self.gpu.info.duty_range[1], decision.reason)
         fault, slow = read_back.fault, read_back.slow
         rival, disobeyed = read_back.rival, read_back.disobeyed
@@ -256,7 +257,10 @@ class Worker:
         )
 
     def _switched_backend(self, now_s: float, decision: Decision, reading: Reading, slow: Reason) -> bool:
-        """Try another backend for fans that have never moved. If there is none, they keep their duty: it may help."""
+        """Try another backend for fans that have never moved; returns whether it is in use now.
+
+        Without another backend the fans keep their duty, which may still help.
+        """
         if self._read_back.proven or now_s < self._other_backend_at_s:
             return False
         self._other_backend_at_s = now_s + OTHER_BACKEND_S
@@ -271,9 +275,9 @@ class Worker:
         return True
 
     def _write(self, now_s: float, duty_percent: int | None) -> Reason | None:
-        """Set the fans, or give them to the driver; returns the fault if that is refused.
+        """Set the fans, or give them to the driver; returns the fault if the driver refuses.
 
-        Raises GpuLost, and NoPermission before anything was ever permitted.
+        Raises GpuLost. Raises NoPermission if no attempt was ever permitted.
         """
         if self.stopped:
             return None
@@ -294,14 +298,14 @@ class Worker:
             return Reason(Cause.REFUSED, message=str(error))
         self._permitted = True
         self._read_back.wrote(now_s, duty_percent)
-        # Read back at once: a later change is another program's, and no disobedience.
+        # Read back at once. A change that comes later is then known to be made by another program.
         self._read_back.check(now_s, self.gpu.read())
         return None
 
     def _give_up(self, now_s: float, reading: Reading, fault: Reason) -> None:
-        """Give fans that do not obey back to the driver, for some time; or switch to the other backend."""
+        """Give fans that do not obey back to the driver. Switch to another backend, or try again after a wait."""
         self._release()
-        # Where the fans obeyed once, this backend works, and the fault is another.
+        # If the fans have obeyed once, this backend works, and the fault has another cause.
         result = None if self._read_back.proven else self.gpu.fall_back(reason_sentence(fault))
         nothing = Decision(None, fault)
         if result is not None and result.switched:
@@ -321,7 +325,7 @@ class Worker:
         )
 
     def _wait_released_on(self, reading: Reading) -> None:
-        """Let a tick pass while the driver has the fans after a fault."""
+        """Set nothing in this tick: after a fault the driver controls the fans until the wait ends."""
         if self._release_error is not None:
             self._release()
         last = self.state
@@ -335,7 +339,7 @@ class Worker:
         )
 
     def _release(self) -> None:
-        """Give the fans back; `_release_error` says why that failed, if it did. Raises GpuLost."""
+        """Give the fans back; store an error in `_release_error`. Raises GpuLost."""
         self._release_error = None
         try:
             release_verified(self.gpu)
@@ -350,7 +354,7 @@ class Worker:
 
     def _lose(self, now_s: float, error: GpuLost) -> None:
         if self.state.control is Control.OURS:
-            # Perhaps only its readings are lost: then the driver should have the fans.
+            # Perhaps only the readings fail: then the driver should control the fans.
             with suppress(GpuError, NoPermission):
                 self.gpu.release()
         wait_s = self._wait_lost.next_s()
@@ -362,7 +366,7 @@ class Worker:
         self.state = self._state(Control.LOST, Decision(None, reason), remedy=Remedy.RETRY, retry_after_s=wait_s)
 
     def _start_over(self, wait_until_s: float) -> None:
-        """Forget what was set; after `wait_until_s` everything starts again."""
+        """Forget the duty that was set, and set no fans before `wait_until_s`."""
         self._wait_until_s = wait_until_s
         self._failures = 0
         self._read_back.forget()

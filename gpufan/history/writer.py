@@ -218,7 +218,7 @@ def _delete_old_rows(connection: sqlite3.Connection, now_s: float) -> None:
 
 
 def _inode(path: Path) -> int:
-    """Inode of the file; 0 where it does not exist."""
+    """Inode of the file; 0 if it does not exist."""
     try:
         return path.stat().st_ino
     except OSError:

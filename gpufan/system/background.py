@@ -52,9 +52,9 @@ def call_with_timeout(timeout_s: float, call: Callable[[], T]) -> T:
 
 
 def call_all(timeout_s: float, calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
-    """Run `calls` at the same time; for each its result, or its error, which is NoAnswer after `timeout_s`.
+    """Run `calls` at the same time. Returns the result or the error of each; the error is NoAnswer after `timeout_s`.
 
-    A call that hangs delays the others not at all, and the caller by `timeout_s` once.
+    Calls that hang do not delay the others, and they delay the caller by `timeout_s` in total.
     """
     running = [BackgroundCall(call) for call in calls]
     deadline_s = time.monotonic() + timeout_s
@@ -63,7 +63,7 @@ def call_all(timeout_s: float, calls: Sequence[Callable[[], T]]) -> list[T | Exc
         call.wait(max(deadline_s - time.monotonic(), 0))
         try:
             results.append(call.result(0))
-        except Exception as error:  # it belongs to the caller, beside the results of the other calls
+        except Exception as error:  # returned beside the results of the other calls
             results.append(error if call.is_done else NoAnswer(f"no answer within {timeout_s:g} s"))
     return results
 
@@ -104,7 +104,7 @@ class BackgroundWriter(Generic[T]):
 
     @property
     def is_busy(self) -> bool:
-        """Whether items are still being written; if `write` blocks, it may be so for ever."""
+        """Whether items are still being written. If `write` blocks, this may never end."""
         return self._thread is not None
 
     def _run(self) -> None:
