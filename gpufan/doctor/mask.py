@@ -25,11 +25,19 @@ _PATTERNS = {
 _IPV6 = re.compile(rf"(?<![\w:]){_HEX}{{0,4}}(?::{_HEX}{{0,4}}){{2,7}}(?![\w:])")
 _HOME = re.compile(r"(?<=/home/)[^/\s\"':,;]+")
 _SECRET = re.compile(
-    r"""((?:serial|password|passwd|secret|token|cookie|api-?key)[\w-]{0,20}\#?(?:\ no|\ number)?
+    r"""((?:serial|password|passwd|secret|token|cookie|api[_-]?key)[\w-]{0,20}\#?(?:\ no|\ number)?
         (?:\\?"?[ \t]{0,9}[=:][ \t]{0,9}\\?"?|\\?"[ \t]{1,9}\\?"))([^\s"',;\\]+)""",
     re.VERBOSE | re.IGNORECASE,
 )
 """Name and value of a secret: `token=..`, `"token": ".."`, `Option "Serial" ".."`. Quotes may be escaped."""
+
+_SECRET_NAME = r"[\w-]{0,40}(?:key|pass|passphrase|passwd|password|pwd|token|secret|credentials?)(?:[_-][\w-]{0,40})?"
+_VARIABLE = re.compile(
+    rf"""(?<=")({_SECRET_NAME}=)([^"\n]+) | (?<=')({_SECRET_NAME}=)([^'\n]+)
+        | (?<![\w-])({_SECRET_NAME}=|--{_SECRET_NAME}[ \t])("[^"\n]+"|'[^'\n]+'|[^\s"']+)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""A variable or an option with a secret, with quotes around the value or around all: `"API_KEY=a b"`, `--db-pass x`."""
 
 _TOO_COMMON = {"root", "localhost", "gpu", "nvidia", "gpufan", "linux", "debian", "ubuntu", "user", "host", "home"}
 """Names that are not masked: they identify nobody, and are common words in the texts."""
@@ -53,6 +61,7 @@ class Mask:
 
     def __call__(self, text: str) -> str:
         """Return `text` without private words."""
+        text = _VARIABLE.sub(self._replace_variable, text)
         text = _SECRET.sub(lambda match: match[1] + self._replace("secret", match[2]), text)
         for kind, pattern in _PATTERNS.items():
             text = pattern.sub(partial(self._replace_match, kind), text)
@@ -68,6 +77,10 @@ class Mask:
         if isinstance(value, dict):
             return {self(key): self.json(item) for key, item in value.items()}
         return [self.json(item) for item in value] if isinstance(value, list) else value
+
+    def _replace_variable(self, match: re.Match[str]) -> str:
+        name, value = filter(None, match.groups())
+        return name + self._replace("secret", value)
 
     def _replace_match(self, kind: str, match: re.Match[str]) -> str:
         return self._replace(kind, match[0])

@@ -74,6 +74,26 @@ def test_texts_without_secrets_stay_unchanged(mask: Mask, text: str) -> None:
     assert mask(text) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("Environment=API_KEY=hunter2 A=b", "Environment=API_KEY=secret-1 A=b"),
+        ('Environment="FOO_PASS=hunter2, and more" A=b', 'Environment="FOO_PASS=secret-1" A=b'),
+        ("Environment='MY_SECRET_ID=a b'", "Environment='MY_SECRET_ID=secret-1'"),
+        ('GITHUB_TOKEN="a b"', "GITHUB_TOKEN=secret-1"),
+        ("db_pwd=a;b", "db_pwd=secret-1"),
+        ("ExecStart=/bin/x --db-pass hunter2 --key=y z", "ExecStart=/bin/x --db-pass secret-1 --key=secret-2 z"),
+        ("SetCredential=name:hunter2", "SetCredential=secret-1"),
+        (
+            "KeyringMode=private PassEnvironment=A XAUTHORITY=/run/x",
+            "KeyringMode=private PassEnvironment=A XAUTHORITY=/run/x",
+        ),
+    ],
+)
+def test_secrets_in_variables_and_options_are_masked(mask: Mask, text: str, clean: str) -> None:
+    assert mask(text) == clean
+
+
 @pytest.fixture
 def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Facts:
     """A box on which every file is full of private data."""
@@ -211,7 +231,9 @@ def test_the_bundle_contains_the_end_of_a_long_log(facts: Facts, tmp_path: Path)
     assert text.endswith(b"end\n") and b"begin" not in text
 
 
-@pytest.mark.parametrize("odd", ["x", "a.", "token ", "0:", "a-", "@", "serial", ' "', "GPU-aaaa"])
+@pytest.mark.parametrize(
+    "odd", ["x", "a.", "token ", "0:", "a-", "@", "serial", ' "', "GPU-aaaa", "key_", "a-key", '"pass=', "--token "]
+)
 def test_masking_is_fast_for_any_text(mask: Mask, odd: str) -> None:
     begin_s = time.process_time()
     mask(odd * (60_000 // len(odd)))
