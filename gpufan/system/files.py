@@ -5,7 +5,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -183,15 +183,37 @@ def write_files(folder: Path, contents: Mapping[str, bytes], *, force: bool = Fa
 def write_output(path: Path, data: bytes) -> None:
     """Write a file that the user asked for, such as a picture.
 
-    Raises GpufanError; an existing file is then unchanged.
+    Raises GpufanError; an existing file is then unchanged. A link of another user is not followed: in a
+    folder such as /tmp it could lead to any file of ours.
     """
-    real = path.resolve()
+    try:
+        real = path.resolve()
+        foreign = next((link for link in _links_of(path.absolute()) if not _is_trusted(link)), None)
+    except RuntimeError:
+        raise GpufanError(f"cannot write {path}: its symbolic links form a circle") from None
+    if foreign is not None:
+        raise GpufanError(f"cannot write {path}: {foreign} is a link of another user: remove it, or use another folder")
     if real.exists():
         replace(real, data, like=real)
         return
     try:
-        real.write_bytes(data)
+        # A link that appears after the check is an error here.
+        descriptor = os.open(real, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
     except OSError as error:
         with suppress(OSError):
             real.unlink()  # an incomplete file is of no use
         raise GpufanError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _links_of(path: Path) -> Iterator[Path]:
+    """Every symbolic link on the way to the file `path`. Raises RecursionError where they form a circle."""
+    for part in (*reversed(path.parents), path):
+        if part.is_symlink():
+            yield part
+            yield from _links_of(part.parent / part.readlink())
+
+
+def _is_trusted(link: Path) -> bool:
+    return link.lstat().st_uid in (0, os.geteuid())

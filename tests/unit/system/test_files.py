@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpufan.errors import GpufanError, InputError
-from gpufan.system.files import read_file, remove, write_files
+from gpufan.system.files import read_file, remove, write_files, write_output
 
 CONTENTS = {"a.json": b"1", "sub/b.yml": b"2"}
 
@@ -58,3 +58,31 @@ def test_a_folder_that_cannot_be_created_is_an_error_for_people(tmp_path: Path) 
 
 def test_removing_a_file_whose_folder_is_gone_is_no_error(tmp_path: Path) -> None:
     remove(tmp_path / "gone" / "file")
+
+
+@pytest.mark.parametrize("place", ["a.svg", "folder/a.svg", "ours.svg"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_link_of_another_user_is_not_followed(tmp_path: Path, place: str) -> None:
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim/a.svg").write_text("precious")
+    (tmp_path / "ours.svg").symlink_to("a.svg")
+    for link, target in (("a.svg", "victim/a.svg"), ("folder", "victim")):
+        (tmp_path / link).symlink_to(target)
+        os.chown(tmp_path / link, 1234, -1, follow_symlinks=False)
+    with pytest.raises(GpufanError, match="is a link of another user"):
+        write_output(tmp_path / place, b"new")
+    assert (tmp_path / "victim/a.svg").read_text() == "precious"
+
+
+def test_a_link_that_appears_after_the_check_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.svg").symlink_to("victim")
+    monkeypatch.setattr(Path, "resolve", lambda path: path)  # as if there was no link yet
+    with pytest.raises(GpufanError, match="cannot write"):
+        write_output(tmp_path / "a.svg", b"new")
+    assert not (tmp_path / "victim").exists()
+
+
+def test_an_output_behind_a_circle_of_links_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.svg").symlink_to("a.svg")
+    with pytest.raises(GpufanError, match="circle"):
+        write_output(tmp_path / "a.svg", b"new")
