@@ -8,6 +8,7 @@ from pathlib import Path
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.snapshot_file import SnapshotFile
 from gpufan.system.background import BackgroundWriter
+from gpufan.system.lock import ControllerLock
 from gpufan.system.paths import SNAPSHOT
 
 _log = logging.getLogger(__name__)
@@ -34,14 +35,23 @@ def warn_once(write: Publish, path: Path) -> Publish:
 
 
 @contextmanager
-def snapshot_file(folder: Path | None) -> Iterator[list[Publish]]:
-    """Write snapshots to a file in `folder` during the block, and remove it afterwards. None writes no file."""
+def snapshot_file(folder: Path | None, lock: ControllerLock | None) -> Iterator[list[Publish]]:
+    """Write snapshots to a file in `folder` during the block, and remove it afterwards. None writes no file.
+
+    If somebody has removed the folder with file and `lock`, the next write creates all of them again.
+    """
     if folder is None:
         yield []
         return
     file = SnapshotFile(folder / SNAPSHOT)
+
+    def write(snapshot: Snapshot) -> None:
+        if lock is not None:
+            lock.renew()
+        file.write(snapshot)
+
     try:
-        yield [warn_once(file.write, folder / SNAPSHOT)]
+        yield [warn_once(write, folder / SNAPSHOT)]
     finally:
         with suppress(OSError):
             file.remove()

@@ -62,7 +62,7 @@ def _control(
         settings = source.read()
         run = settings.run_settings()
         folder = None if run.dry_run else runtime_folder
-        stack.enter_context(controller_lock(folder))
+        lock = stack.enter_context(controller_lock(folder))
         taken = None
         if not run.dry_run:
             record_of_taken = (runtime_folder / TAKEN).absolute()
@@ -89,7 +89,7 @@ def _control(
             rows.append(warn_once(saver.publish, saver.folder))
         title = "dry run: nothing is set" if run.dry_run else "ctrl-c gives the fans back to the driver"
         view = stack.enter_context(closing(open_view(f"gpufan {__version__} · {title}")))
-        sinks = [view.publish, *stack.enter_context(snapshot_file(folder))]
+        sinks = [view.publish, *stack.enter_context(snapshot_file(folder, lock))]
         sinks.extend(stack.enter_context(in_background(rows)))
         if notifier is not None:
             sinks.append(notifier.publish)

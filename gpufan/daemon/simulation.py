@@ -58,12 +58,12 @@ def run_simulation(
             summary.add(run.interval_s)
 
     with ExitStack() as stack:
-        stack.enter_context(controller_lock(runtime_folder))
+        lock = stack.enter_context(controller_lock(runtime_folder))
         rows = stack.enter_context(recording(record))
         title = f"gpufan {__version__} · simulated {options.profile}, {options.workload}"
         view = stack.enter_context(closing(open_view(title)))
         warn_unmatched(settings, box.gpus)
-        sinks = [add_to_summaries, view.publish, *stack.enter_context(snapshot_file(runtime_folder)), *rows]
+        sinks = [add_to_summaries, view.publish, *stack.enter_context(snapshot_file(runtime_folder, lock)), *rows]
         simulate(
             box,
             make_workers(chosen, settings.for_card, dry_run=run.dry_run),

@@ -80,7 +80,7 @@ class Mask:
 
     def _replace_variable(self, match: re.Match[str]) -> str:
         name, value = filter(None, match.groups())
-        return name + self._replace("secret", value)
+        return f"{name}{self._replace('secret', value)}"
 
     def _replace_match(self, kind: str, match: re.Match[str]) -> str:
         return self._replace(kind, match[0])

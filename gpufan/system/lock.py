@@ -1,5 +1,6 @@
 """Lock files. The lock of the controller makes sure that only one gpufan sets the fans."""
 
+import errno
 import fcntl
 import logging
 import os
@@ -38,29 +39,66 @@ def acquire_lock(path: Path, mode: int) -> int:
     return descriptor
 
 
+class ControllerLock:
+    """The lock of the process that sets the fans, as a file in its folder."""
+
+    def __init__(self, path: Path) -> None:
+        """Acquire the lock. Raises LockHeld or OSError."""
+        self._path = path
+        # For root only: whoever can open the file can hold the lock and prevent control.
+        self._descriptor = acquire_lock(path, 0o600)
+
+    def renew(self) -> None:
+        """If somebody has removed the file or its folder, create and lock it again.
+
+        Raises OSError, or GpufanError where this process cannot go on: another one has the lock by now, or only the
+        service manager can create the folder, since the sandbox of the service makes all around it read-only.
+        """
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._descriptor), self._path.lstat()):
+                return
+        try:
+            descriptor = acquire_lock(self._path, 0o600)
+        except LockHeld as held:
+            raise _refusal(held) from None
+        except OSError as error:
+            if error.errno != errno.EROFS:
+                raise
+            raise GpufanError(f"{self._path.parent} was removed: gpufan has to start again to get it back") from error
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+
+    def close(self) -> None:
+        """Release the lock."""
+        os.close(self._descriptor)
+
+
+def _refusal(held: LockHeld) -> GpufanError:
+    return GpufanError(
+        f"another gpufan (process {held}) controls the fans: stop it first, with"
+        f" `sudo systemctl stop gpufan` or `sudo kill {held}`"
+    )
+
+
 @contextmanager
-def controller_lock(folder: Path | None, warn: Callable[[str], None] = _log.warning) -> Iterator[None]:
+def controller_lock(folder: Path | None, warn: Callable[[str], None] = _log.warning) -> Iterator[ControllerLock | None]:
     """Hold the lock in `folder`, which is created if it does not exist; None means no lock.
 
     Raises GpufanError if another process holds the lock, NoPermission if only root may hold it. Other errors of the
     file system (read-only, full) are reported to `warn` only: control of the fans is more important than the lock.
     """
-    descriptor = None
+    lock = None
     if folder is not None:
         try:
-            # For root only: whoever can open the file can hold the lock and prevent control.
-            descriptor = acquire_lock(folder / "lock", 0o600)
+            lock = ControllerLock(folder / "lock")
         except LockHeld as held:
-            raise GpufanError(
-                f"another gpufan (process {held}) controls the fans: stop it first, with"
-                f" `sudo systemctl stop gpufan` or `sudo kill {held}`"
-            ) from None
+            raise _refusal(held) from None
         except PermissionError:
             raise NoPermission(f"only root can set fans, and write to {folder}: run this with sudo") from None
         except OSError as error:
             warn(f"{folder}/lock: {error.strerror}; gpufan continues without a lock: make sure that no other one runs")
     try:
-        yield
+        yield lock
     finally:
-        if descriptor is not None:
-            os.close(descriptor)
+        if lock is not None:
+            lock.close()

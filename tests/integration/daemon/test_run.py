@@ -296,6 +296,20 @@ def test_a_snapshot_that_cannot_be_written_any_more_is_told_once_and_control_goe
     assert (status, out.count("state.json cannot be written: Not a directory; control goes on")) == (0, 1)
 
 
+def test_a_removed_folder_is_created_again_and_a_second_run_is_refused(
+    start: Start, gpufan: Command, folder: Path
+) -> None:
+    program = start()
+    program.wait_until_it_controls(0, 1)
+    wait_for(lambda: (folder / "state.json").exists())
+    shutil.rmtree(folder)
+    wait_for(lambda: (folder / "state.json").exists())
+    status, _, err = gpufan("run")
+    assert (status, "another gpufan" in one_line(err)) == (1, True)
+    program.signal(signal.SIGTERM)
+    assert program.end()[0] == 0
+
+
 def mounted(double: NvmlDouble, folder: Path, options: str, fill: str) -> subprocess.CompletedProcess[str]:
     """`gpufan run` for a moment, its runtime folder a file system of its own mounted with `options`."""
     folder.mkdir()

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,25 @@ def test_another_process_holds_the_lock_until_it_is_killed(tmp_path: Path) -> No
         holder.kill()
     with controller_lock(tmp_path, nothing_to_warn_of):
         assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_removed_lock_and_folder_are_created_again_and_still_refuse_a_second_controller(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with controller_lock(folder, nothing_to_warn_of) as lock:
+        assert lock is not None
+        lock.renew()
+        shutil.rmtree(folder)
+        lock.renew()
+        with pytest.raises(GpufanError, match="another gpufan"), controller_lock(folder, nothing_to_warn_of):
+            pass
+        (folder / "lock").unlink()
+        with (
+            controller_lock(folder, nothing_to_warn_of),
+            pytest.raises(GpufanError, match="another gpufan"),
+        ):
+            lock.renew()
+    with controller_lock(folder, nothing_to_warn_of):
+        pass
 
 
 def test_a_child_process_does_not_keep_the_lock(tmp_path: Path) -> None:
