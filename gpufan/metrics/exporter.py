@@ -1,7 +1,9 @@
 """Publish the metrics: over HTTP, or in a file for node_exporter. Their values come from `collector`."""
 
+import io
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,13 +20,25 @@ from gpufan.metrics.collector import registry
 from gpufan.system.files import remove_unsynced, replace_unsynced
 
 CLIENT_TIMEOUT_S = 5.0
-"""A client that neither sends nor receives for this time is disconnected, s."""
+"""For a client to send its request, and again to receive the answer, s."""
+CLIENTS = 32
+"""Clients that are served at the same time."""
+CROWD_S = 1.0
+"""While there are more clients, all that are served are disconnected if none of them is done within this time, s."""
+_REQUEST_BYTES = 16384
+"""For a request with its headers; Prometheus sends about 300 bytes."""
 
 
 class _Handler(MetricsHandler):
     timeout = CLIENT_TIMEOUT_S
     server_version = f"gpufan/{__version__}"
     sys_version = ""
+
+    def setup(self) -> None:
+        """Read the request. Raises OSError if it is too slow or too long; http.server would accept 6 MB of headers."""
+        super().setup()
+        self.rfile = io.BytesIO(_read_request(self.connection, self.timeout))
+        self.connection.settimeout(self.timeout)
 
     def do_GET(self) -> None:
         if urlsplit(self.path).path == "/metrics":
@@ -33,15 +47,33 @@ class _Handler(MetricsHandler):
             self.send_error(404, explain="The metrics are at /metrics.")
 
 
+def _read_request(connection: socket.socket, timeout_s: float) -> bytes:
+    """The request up to its empty line. Raises OSError if it is too slow or too long."""
+    end_s = time.monotonic() + timeout_s
+    request = b""
+    while b"\r\n\r\n" not in request:
+        left_s = end_s - time.monotonic()
+        if left_s <= 0 or len(request) >= _REQUEST_BYTES:
+            raise TimeoutError
+        connection.settimeout(left_s)
+        received = connection.recv(_REQUEST_BYTES - len(request))
+        if not received:
+            break
+        request += received
+    return request
+
+
 # Not prometheus_client.start_http_server: it serves every path, waits for slow clients without limit and asks the name
 # service for the name of this machine, which may take long.
 class Server(ThreadingHTTPServer):
-    """An HTTP server with a thread for each client, so that no client waits for another."""
+    """An HTTP server with a thread for each of at most `CLIENTS` clients."""
 
     request_queue_size = 128  # with the usual 5, a client of a crowd would have to try again a second later
 
     def __init__(self, listen: tuple[str, int], metrics: CollectorRegistry) -> None:
         """`listen` is host and port. Raises InputError for an unknown host, GpufanError for a port that is in use."""
+        self._free = threading.Semaphore(CLIENTS)
+        self._connections: set[socket.socket] = set()
         host, port = listen
         try:
             found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -58,6 +90,31 @@ class Server(ThreadingHTTPServer):
     def server_bind(self) -> None:
         """Bind without a request to the name service, which http.server would make."""
         TCPServer.server_bind(self)
+
+    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]  # TCP
+        """Serve a client in a thread of its own, as soon as fewer than `CLIENTS` are served."""
+        if not self._free.acquire(timeout=CROWD_S):
+            for connection in self._connections.copy():
+                with suppress(OSError):  # the client is gone already
+                    connection.shutdown(socket.SHUT_RDWR)
+            self._free.acquire()
+        self._connections.add(request)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread can be started
+            self._forget(request)
+            raise
+
+    def process_request_thread(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        """Serve a client in the thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._forget(request)
+
+    def _forget(self, request: socket.socket) -> None:
+        self._connections.discard(request)
+        self._free.release()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Report nothing: a client may disconnect at any time."""

@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -237,6 +238,50 @@ def test_a_slow_client_is_disconnected(server: Server, monkeypatch: pytest.Monke
     with socket.create_connection(server.server_address[:2], 5) as slow:
         slow.sendall(b"GET /met")
         assert slow.recv(1) == b""
+
+
+def test_80_clients_that_drip_are_disconnected_and_delay_nobody_for_long(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving._Handler, "timeout", 1.0)
+    monkeypatch.setattr(serving, "CROWD_S", 0.2)
+    before = threading.active_count()
+    with ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(server.server_address[:2], 5)) for _ in range(80)]
+        begun_s = time.monotonic()
+        seen = [0]
+        asked = stack.enter_context(ThreadPoolExecutor(1)).submit(request, server, "GET", "/metrics")
+        while clients:
+            assert time.monotonic() - begun_s < 5, "a drop within each time limit holds a connection for ever"
+            seen.append(threading.active_count() - before)
+            clients = [client for client in clients if _drips(client)]
+            time.sleep(0.05)
+        assert asked.result(5)[0] == 200
+    assert max(seen) <= serving.CLIENTS + 1  # and the thread of this test
+
+
+def _drips(client: socket.socket) -> bool:
+    """Send one more byte; False once the server has disconnected."""
+    try:
+        client.sendall(b"G")
+        client.setblocking(False)
+        return client.recv(1) != b""
+    except BlockingIOError:
+        client.settimeout(5)
+        return True
+    except OSError:
+        return False
+
+
+def test_headers_of_6_megabytes_are_not_read(server: Server) -> None:
+    with socket.create_connection(server.server_address[:2], 5) as client, suppress(ConnectionError):
+        client.sendall(b"GET /metrics HTTP/1.0\r\n")
+        with suppress(ConnectionError):
+            for _ in range(99):
+                client.sendall(b"A: " + b"a" * 60_000 + b"\r\n")
+            client.sendall(b"\r\n")
+        assert client.recv(1) == b""
+    assert request(server, "GET", "/metrics")[0] == 200
 
 
 def test_a_client_that_disconnects_is_not_reported(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
