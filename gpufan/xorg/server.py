@@ -1,9 +1,9 @@
 """Our own X server, for drivers that can set fans only over X. It has no screen, no input and no terminal.
 
-It does not disturb other X servers. Its display is a free number from 90 up, because display managers expect low
-numbers to be free. With -displayfd Xorg writes no lock file, so only the socket shows that a number is used. The server
-opens no network port, does not switch the virtual terminal (-novtswitch -sharevts), and accepts only clients that have
-its cookie.
+It does not disturb other X servers. Its display is the first free number from 90 up, because display managers expect
+low numbers to be free. If another server takes that number first, Xorg chooses one itself. With -displayfd Xorg neither
+writes nor reads lock files, so only the socket shows that a number is used. The server opens no network port, does not
+switch the virtual terminal (-novtswitch -sharevts), and accepts only clients that have its cookie.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError
@@ -25,7 +26,8 @@ from gpufan.xorg.authority import write_cookie
 from gpufan.xorg.client import Connection, Display, socket_path
 from gpufan.xorg.server_log import find_cause
 
-_NUMBERS = range(90, 190)
+_NUMBERS = range(90, 59_536)
+"""Displays to try; no TCP port belongs to a higher one."""
 _STOP_LIMIT_S = 5.0
 """Time limit for the server to end after SIGTERM, s. It usually needs 0.03 s."""
 
@@ -86,6 +88,7 @@ class HeadlessServer:
         """
         self._config = config
         self._folder = folder
+        self._authority = folder / "Xauthority"
         self._program = program
         self._ready_limit_s = ready_limit_s
         self._retry_s = retry_s
@@ -177,29 +180,29 @@ class HeadlessServer:
             raise DriverError(f"no {self._program} here: install the X server (Debian: xserver-xorg-core)")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self._folder / "xorg.conf").write_text(self._config)
-        authority = self._folder / "Xauthority"
-        write_cookie(authority, self._cookie)
-        for number in _NUMBERS:
-            if _in_use(number):
-                continue
+        write_cookie(self._authority, self._cookie)
+        free = next((number for number in _NUMBERS if not os.path.lexists(socket_path(number))), None)
+        for number in (free, None):
             if self.log.exists():
                 self.log.replace(self.log.with_suffix(".log.old"))
-            display = Display(number, authority)
-            process = self._spawn(program, display)
-            if process is not None:
-                return display, process
-        raise DriverError(f"no display from :{_NUMBERS[0]} to :{_NUMBERS[-1]} is free: remove stale /tmp/.X11-unix/X*")
+            started = self._spawn(program, number)
+            if started is not None:
+                return started
+        raise DriverError("no display is free: remove stale sockets /tmp/.X11-unix/X*")
 
-    def _spawn(self, program: str, display: Display) -> "subprocess.Popen[bytes] | None":
-        """Start the server on `display`; None if another server took that display first. Raises DriverError."""
+    def _spawn(self, program: str, number: int | None) -> "tuple[Display, subprocess.Popen[bytes]] | None":
+        """Start the server on the display `number`, or if it is None on one that the server chooses.
+
+        Returns None if another server took that display first. Raises DriverError.
+        """
         ready, ready_write = os.pipe()
         child = [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid())]
-        with os.fdopen(ready, "rb"), (self._folder / "Xorg.out").open("wb") as output:
+        with os.fdopen(ready, "rb") as ready_file, (self._folder / "Xorg.out").open("wb") as output:
             with os.fdopen(ready_write, "wb"), self._changed:
                 if self._stopping.is_set():
                     raise DriverError("the X server is stopped")
                 self._process = process = subprocess.Popen(
-                    [*child, program, *self._options(display, ready_write)],
+                    [*child, program, *self._options(number, ready_write)],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -207,32 +210,35 @@ class HeadlessServer:
                     # Ctrl-C in the terminal must not end the server: gpufan needs it to give the fans back.
                     start_new_session=True,
                 )
-            problem = self._unready(ready, display)
-        if problem is None:
-            return process
+            started = self._wait_until_ready(ready_file)
+        if isinstance(started, Display):
+            return started, process
         _end(process)
         text = self._output()
         if "Cannot establish any listening sockets" in text:
             return None
-        raise DriverError(f"the X server did not start: {find_cause(text) or problem + f', see {self.log}'}")
+        raise DriverError(f"the X server did not start: {find_cause(text) or started + f', see {self.log}'}")
 
-    def _options(self, display: Display, ready_write: int) -> list[str]:
-        files = ["-config", f"{self._folder}/xorg.conf", "-auth", str(display.authority), "-logfile", str(self.log)]
+    def _options(self, number: int | None, ready_write: int) -> list[str]:
+        files = ["-config", f"{self._folder}/xorg.conf", "-auth", str(self._authority), "-logfile", str(self.log)]
         # Without -noreset Xorg 21.1 hangs on SIGTERM once a client has left.
         quiet = ["-noreset", "-nolisten", "tcp", "-novtswitch", "-sharevts"]
-        return [str(display), "-displayfd", str(ready_write), *files, *quiet]
+        display = [] if number is None else [f":{number}"]
+        return [*display, "-displayfd", str(ready_write), *files, *quiet]
 
-    def _unready(self, ready: int, display: Display) -> str | None:
-        """Wait until a client can connect. Returns None on success, else the reason."""
+    def _wait_until_ready(self, ready: IO[bytes]) -> Display | str:
+        """Wait until a client can connect. Returns the display that the server reports, or the reason why none can."""
         if not select.select([ready], [], [], self._ready_limit_s)[0]:
             return f"it was not ready after {self._ready_limit_s:g} s"
-        if not os.read(ready, 1):
+        number = ready.readline()
+        if not number:
             return "it ended at once"
+        display = Display(int(number), self._authority)
         try:
             Connection(display).close()
         except DriverError as error:
             return str(error)
-        return None
+        return display
 
     def _output(self) -> str:
         """Standard error of the server, then its log."""
@@ -241,11 +247,6 @@ class HeadlessServer:
             with contextlib.suppress(OSError):
                 text += path.read_text(errors="replace")
         return text
-
-
-def _in_use(number: int) -> bool:
-    """Whether a socket or a lock file of display `number` exists."""
-    return os.path.lexists(socket_path(number)) or os.path.lexists(f"/tmp/.X{number}-lock")
 
 
 def _clear(number: int) -> None:

@@ -152,13 +152,29 @@ def test_a_display_with_an_existing_socket_is_not_used(start: Start) -> None:
             path.unlink()
 
 
-def test_a_display_taken_at_the_last_moment_is_skipped(start: Start) -> None:
+def test_if_the_display_is_taken_at_the_last_moment_the_server_chooses_another(start: Start) -> None:
     """An abstract socket is not visible in the folder, like that of a server that is just starting."""
     number = start("probe").display().number
     with socket.socket(socket.AF_UNIX) as other:
         taken = take_display_above(number, other, "\0/tmp/.X11-unix/X{}")
         other.listen()
-        assert start().display().number not in (number, taken)
+        server = start()
+        assert server.display().number not in (number, taken)
+        Connection(server.display()).close()
+
+
+def test_planted_locks_and_sockets_do_not_use_up_the_displays(start: Start) -> None:
+    planted = [
+        Path(name.format(number)) for number in range(90, 200) for name in ("/tmp/.X{}-lock", "/tmp/.X11-unix/X{}")
+    ]
+    planted = [path for path in planted if not os.path.lexists(path)]
+    try:
+        for path in planted:
+            path.write_text("      4711\n")
+        Connection(start().display()).close()
+    finally:
+        for path in planted:
+            path.unlink()
 
 
 def test_stop_leaves_no_process_and_no_socket(start: Start, tmp_path: Path) -> None:
