@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpufan.errors import GpufanError
+from gpufan.errors import GpufanError, InputError
 
 UNIT_FOLDER = Path("/etc/systemd/system")
 BOOTED = Path("/run/systemd/system")
@@ -72,7 +72,12 @@ def journal_lines(unit: str, count: int, since: str | None = None) -> list[str]:
 
 
 def quoted(text: str) -> str:
-    """Quote `text` as one word of a unit file, see systemd.service(5) and systemd.unit(5)."""
+    """`text` as one word of a unit file, see systemd.service(5) and systemd.unit(5).
+
+    Raises InputError for a line break or another control character, which could end the line of the unit.
+    """
+    if not text.isprintable():
+        raise InputError(f"{text!r} has a control character, which no unit file can have: rename that path")
     text = text.replace("%", "%%")
     if not re.search(r"[\s\"'\\;]", text):
         return text

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from gpufan.errors import InputError
 from gpufan.service import root_copy
 from gpufan.service.units import COMPANIONS, unit_files
 
@@ -23,6 +24,12 @@ def test_the_unit_sets_the_cookie_file_of_an_x_server():
     for cookie, line in (("/run/x/:0", "XAUTHORITY=/run/x/:0"), ("/run/my x", '"XAUTHORITY=/run/my x"')):
         (text,) = unit_files("/usr/bin/gpufan", "/etc/gpufan/config.toml", xauthority=cookie).values()
         assert f"\nEnvironment={line}\n" in text
+
+
+@pytest.mark.parametrize("odd", ["\n", "\r", "\x1b", "\0"])
+def test_a_cookie_file_with_a_control_character_in_its_path_is_refused(odd: str):
+    with pytest.raises(InputError, match="control character"):
+        unit_files("/usr/bin/gpufan", "/etc/gpufan/config.toml", xauthority=f"/x{odd}ExecStart=/bin/evil")
 
 
 @pytest.mark.parametrize(
