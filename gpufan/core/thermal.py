@@ -50,7 +50,7 @@ def remaining_share(seconds: float, time_constant_s: float) -> float:
 
 
 def approach(value: float, end: float, remaining: float) -> float:
-    """Temperature after a time step, which starts at `value` and approaches a constant `end` exponentially.
+    """Value after a time step in which it moves exponentially from `value` towards a constant `end`.
 
     `remaining` is the `remaining_share` of the step. The result is exact, so a step of any length is stable.
 

@@ -1,8 +1,8 @@
-"""The guardian: a child process that gives the fans back if gpufan is killed where no service manager does that.
+"""The guardian: a child process that gives the fans back if gpufan is killed and no service manager does so.
 
-It is a shell, because a shell that waits needs 0.3 MB of memory of its own and a Python needs 5 MB. It sleeps in `read`
-on a pipe, whose other end only gpufan has. The pipe ends when gpufan dies. If a thread of the killed gpufan still hangs
-in the driver, the pipe stays open; but then the main thread dies, and at that the kernel sends a signal.
+It is a shell: a shell that waits needs 0.3 MB of memory, a Python process 5 MB. It waits in `read` on a pipe, and only
+gpufan has the other end, so the pipe ends when gpufan dies. If a thread of a killed gpufan still hangs in the driver,
+the pipe stays open. But the main thread has died then, and the kernel sends the guardian a signal.
 """
 
 import ctypes
@@ -42,8 +42,10 @@ if [ -e "$3" ] && "$1" -I -S "$2" "$3"; then
     echo "gpufan: process $4 has ended; its guardian has given the fans back to the driver"
 fi
 """
-"""`read` returns without a word when the pipe ends, or at the signal USR1. The word `end`: all fans were given back;
-`again`: some were not, and an error says so already."""
+"""`read` returns without a word when the pipe ends, or at the signal USR1.
+
+The word `end` means that all fans were given back. `again` means that some were not; gpufan has reported them already.
+"""
 
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _OOM_ADJUST = b"-500"
@@ -51,10 +53,10 @@ _OOM_ADJUST = b"-500"
 
 @contextmanager
 def guardian(record: Path) -> Iterator[None]:
-    """Have a guardian over the cards in `record` during this block. Call it before any thread is started.
+    """Run a guardian for the cards in `record` during this block. Call it before any thread is started.
 
-    If the record still exists at the end of the block, the guardian tries to give its cards back when this process
-    ends. Where it succeeds, it removes the record, and the snapshot beside it, which is no longer true.
+    If the record still exists at the end of the block, the guardian tries to give the fans back when this process ends.
+    If it succeeds, it removes the record, and the snapshot beside it, which is no longer true.
     """
     with _spared_by_oom_killer():
         try:
@@ -88,11 +90,11 @@ def _start(record: Path) -> tuple[int, int]:
 
 
 def _end(pid: int, pipe: int, record: Path) -> None:
-    """Let the guardian go, unless there are cards in the record."""
+    """End the guardian, unless there are cards in the record."""
     with suppress(OSError):  # somebody has killed it
         if record.exists():
             os.write(pipe, b"again\n")
-            return  # the pipe ends with this process; a call that hangs may set fans until then
+            return  # the pipe ends with this process; until then a call that hangs may still set fans
         os.write(pipe, b"end\n")
     os.close(pipe)
     with suppress(NoAnswer, ChildProcessError):

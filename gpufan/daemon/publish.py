@@ -38,7 +38,7 @@ def warn_once(write: Publish, path: Path) -> Publish:
 def snapshot_file(folder: Path | None, lock: ControllerLock | None) -> Iterator[list[Publish]]:
     """Write snapshots to a file in `folder` during the block, and remove it afterwards. None writes no file.
 
-    If somebody has removed the folder with file and `lock`, the next write creates all of them again.
+    If somebody has removed the folder, the next write creates folder, `lock` and file again.
     """
     if folder is None:
         yield []

@@ -90,7 +90,7 @@ class RecordingFile:
     """Writes a new recording, or appends to one. After an error the next write tries again."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file. Raises InputError if it cannot be written, or holds anything but a recording."""
+        """Open the file. Raises InputError if it cannot be written, or if it is not a recording."""
         self.path = path
         try:
             # O_NONBLOCK: opening a pipe must not wait for its reader.

@@ -69,9 +69,9 @@ def restore(names: Sequence[str], runtime_folder: Path, source: Source) -> list[
 
 
 def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
-    """Give the fans back that a run has set and not given back; returns a line for each card.
+    """Give the fans back that a killed run has set; returns a line for each card.
 
-    No other card is opened. Raises GpufanError that names every card where it failed.
+    No other card is opened. Raises GpufanError with every card whose fans were not given back.
     """
     path = runtime_folder / TAKEN
     lines: list[str] = []
@@ -87,7 +87,7 @@ def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
             else:
                 lines.append(f"{card.label}: the driver controls its fans")
     if over_x:
-        # All have the same X server. It needs its cookie file, which the process knew that set the fans.
+        # All of them use the same X server. Its cookie file is the one of the process that set the fans.
         os.environ.setdefault("XAUTHORITY", over_x[0].xauthority or "")
         options = msgspec.structs.replace(source.options, backend="x11", display=over_x[0].display)
         try:
@@ -101,7 +101,7 @@ def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
 
 
 def _lock_folder(runtime_folder: Path) -> Path | None:
-    """None in a unit whose process systemd has killed: while that hangs in the driver, it still holds the lock."""
+    """Folder of the lock; None if systemd has killed the daemon: it may hang in the driver and still hold the lock."""
     return None if os.environ.get("EXIT_CODE") in ("killed", "dumped") else runtime_folder
 
 

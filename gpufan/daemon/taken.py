@@ -1,4 +1,4 @@
-"""The record `taken.json` of the cards whose fans a run has set and not given back, for when that run is killed.
+"""The record `taken.json`: the cards whose fans a run has set and not given back. It is used if the run is killed.
 
 `gpufan restore --taken`, the guardian and the script `gpu/release_fans.py` read it.
 """
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class TakenCard(msgspec.Struct, frozen=True):
-    """A card whose fans were set. `gpu/release_fans.py` uses these names, too."""
+    """A card whose fans were set. `gpu/release_fans.py` uses the same names."""
 
     uuid: str
     pci: str
@@ -38,7 +38,7 @@ class _Record(msgspec.Struct, frozen=True):
 
 
 def read(path: Path) -> tuple[TakenCard, ...]:
-    """The cards in the record `path`; none if there is no file. Raises GpufanError if it cannot be read."""
+    """The cards in the record `path`; empty if there is no file. Raises GpufanError if it cannot be read."""
     try:
         return msgspec.convert(printable_values(msgspec.json.decode(read_file(path))), _Record).cards
     except FileNotFoundError:
@@ -50,13 +50,13 @@ def read(path: Path) -> tuple[TakenCard, ...]:
 
 
 class Taken:
-    """Writes the record. Any thread may call it. A file that cannot be written is logged once and stops nothing.
+    """Writes the record. Any thread may call it. If the file cannot be written, this is logged once; the run goes on.
 
     At the end of a `with` block the record of this run is removed, unless the run could not give every fan back.
     """
 
     def __init__(self, path: Path, display: str | None) -> None:
-        """Go on with the cards that an earlier run has left in the record. `display` is the X server to use, if any."""
+        """Keep the cards that an earlier run has left in the record. `display` is the X server to use, if any."""
         self._path = path
         self._display = display
         self._lock = threading.Lock()
@@ -70,7 +70,7 @@ class Taken:
             self._warn(error)
 
     def add(self, info: GpuInfo) -> None:
-        """Record a card, before its fans are set. Writes the file only if it is not up to date, or gone."""
+        """Record a card, before its fans are set. Writes the file only if it has changed, or was removed."""
         if self._infos.get(info.uuid) is info and self._path.exists():
             return
         with self._lock:

@@ -183,8 +183,8 @@ def write_files(folder: Path, contents: Mapping[str, bytes], *, force: bool = Fa
 def write_output(path: Path, data: bytes) -> None:
     """Write a file that the user asked for, such as a picture.
 
-    Raises GpufanError; an existing file is then unchanged. A link of another user is not followed: in a
-    folder such as /tmp it could lead to any file of ours.
+    Raises GpufanError; an existing file is then unchanged. A link of another user is an error: in a folder such as
+    /tmp it could point to any file of ours.
     """
     try:
         real = path.resolve()
@@ -208,7 +208,7 @@ def write_output(path: Path, data: bytes) -> None:
 
 
 def _links_of(path: Path) -> Iterator[Path]:
-    """Every symbolic link on the way to the file `path`. Raises RecursionError where they form a circle."""
+    """Every symbolic link on the way to the file `path`. Raises RecursionError if they form a circle."""
     for part in (*reversed(path.parents), path):
         if part.is_symlink():
             yield part

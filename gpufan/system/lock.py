@@ -33,14 +33,14 @@ def acquire_lock(path: Path, mode: int) -> int:
         if isinstance(error, BlockingIOError):
             raise LockHeld(pid or "unknown") from None
         raise
-    with suppress(OSError):  # the disk may be full; the lock is held all the same
+    with suppress(OSError):  # the disk may be full; the lock is held nevertheless
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
 
 
 class ControllerLock:
-    """The lock of the process that sets the fans, as a file in its folder."""
+    """The lock of the process that sets the fans: a file in the runtime folder."""
 
     def __init__(self, path: Path) -> None:
         """Acquire the lock. Raises LockHeld or OSError."""
@@ -51,8 +51,8 @@ class ControllerLock:
     def renew(self) -> None:
         """If somebody has removed the file or its folder, create and lock it again.
 
-        Raises OSError, or GpufanError where this process cannot go on: another one has the lock by now, or only the
-        service manager can create the folder, since the sandbox of the service makes all around it read-only.
+        Raises OSError. Raises GpufanError if this process must end: another process has the lock by now, or only the
+        service manager can create the folder, because the sandbox of the service makes the folder above read-only.
         """
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(self._descriptor), self._path.lstat()):
@@ -64,7 +64,7 @@ class ControllerLock:
         except OSError as error:
             if error.errno != errno.EROFS:
                 raise
-            raise GpufanError(f"{self._path.parent} was removed: gpufan has to start again to get it back") from error
+            raise GpufanError(f"{self._path.parent} was removed: start gpufan again, which creates it") from error
         os.close(self._descriptor)
         self._descriptor = descriptor
 

@@ -72,7 +72,7 @@ def journal_lines(unit: str, count: int, since: str | None = None) -> list[str]:
 
 
 def quoted(text: str) -> str:
-    """`text` as one word of a unit file, see systemd.service(5) and systemd.unit(5).
+    """Quote `text` as one word of a unit file, see systemd.service(5) and systemd.unit(5).
 
     Raises InputError for a line break or another control character, which could end the line of the unit.
     """

@@ -27,7 +27,7 @@ from gpufan.xorg.client import Connection, Display, socket_path
 from gpufan.xorg.server_log import find_cause
 
 _NUMBERS = range(90, 59_536)
-"""Displays to try; no TCP port belongs to a higher one."""
+"""Numbers of displays to try. A higher number would have no TCP port."""
 _STOP_LIMIT_S = 5.0
 """Time limit for the server to end after SIGTERM, s. It usually needs 0.03 s."""
 
@@ -191,7 +191,7 @@ class HeadlessServer:
         raise DriverError("no display is free: remove stale sockets /tmp/.X11-unix/X*")
 
     def _spawn(self, program: str, number: int | None) -> "tuple[Display, subprocess.Popen[bytes]] | None":
-        """Start the server on the display `number`, or if it is None on one that the server chooses.
+        """Start the server on the display `number`. With None, the server chooses the display.
 
         Returns None if another server took that display first. Raises DriverError.
         """
@@ -227,7 +227,7 @@ class HeadlessServer:
         return [*display, "-displayfd", str(ready_write), *files, *quiet]
 
     def _wait_until_ready(self, ready: IO[bytes]) -> Display | str:
-        """Wait until a client can connect. Returns the display that the server reports, or the reason why none can."""
+        """Wait until a client can connect. Returns the display of the server, or the reason of a failure."""
         if not select.select([ready], [], [], self._ready_limit_s)[0]:
             return f"it was not ready after {self._ready_limit_s:g} s"
         number = ready.readline()
