@@ -64,7 +64,7 @@ class ControllerLock:
         except OSError as error:
             if error.errno != errno.EROFS:
                 raise
-            raise GpufanError(f"{self._path.parent} was removed: start gpufan again, which creates it") from error
+            raise GpufanError(f"{self._path.parent} was removed: gpufan must start again to create it") from error
         os.close(self._descriptor)
         self._descriptor = descriptor
 

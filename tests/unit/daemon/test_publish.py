@@ -38,5 +38,5 @@ def test_in_the_sandbox_of_the_service_a_removed_folder_ends_the_run(
     with controller_lock(folder) as lock, snapshot_file(folder, lock) as (publish,):
         shutil.rmtree(folder)
         monkeypatch.setattr(locks, "acquire_lock", refuse)
-        with pytest.raises(GpufanError, match="was removed: gpufan has to start again"):
+        with pytest.raises(GpufanError, match="was removed: gpufan must start again to create it"):
             publish(SNAPSHOT)
