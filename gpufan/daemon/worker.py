@@ -3,8 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-
-import msgspec
+from typing import Any
 
 from gpufan.control.card_model import Learnt
 from gpufan.control.controller import Controller
@@ -12,10 +11,11 @@ from gpufan.control.law import Decision
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import Gpu, GpuInfo, Reading
 from gpufan.core.reasons import Cause, Control, Reason, Remedy
-from gpufan.core.selection import matches
 from gpufan.core.sentences import reason_sentence
 from gpufan.core.snapshot import GpuState
+from gpufan.daemon.card_state import card_state
 from gpufan.daemon.counters import Counters
+from gpufan.daemon.neighbours import Neighbours
 from gpufan.daemon.read_back import ReadBack, release_verified
 from gpufan.daemon.recovery import Backoff, Recovery
 from gpufan.daemon.taken import Taken
@@ -32,9 +32,6 @@ CONTESTED_S = 30.0
 
 OTHER_BACKEND_S = 600.0
 """Time between two attempts to set fans that do not move through another backend, s."""
-
-_SILENT_S = 30.0
-"""The demand of a card whose last tick is older than this does not count for its neighbours, s."""
 
 SettingsFor = Callable[[GpuInfo], CardSettings]
 """Returns the settings of a card: always the same for the same card."""
@@ -64,7 +61,7 @@ class Worker:
         self._learnt = learnt
         self.box: Sequence[Worker] = ()
         """The workers of all cards of the box."""
-        self._neighbours: list[Worker] = []
+        self._neighbours = Neighbours()
         self._read_back = ReadBack()
         self._reading: Reading | None = None
         self._fans_read_s = -math.inf
@@ -72,7 +69,7 @@ class Worker:
         self.stopped = False
         self._failures = 0
         self._counters = Counters()
-        self._last_s = -math.inf
+        self.last_s = -math.inf
         self._release_error: str | None = None
         """Why the fans could not be given back to the driver; None if that did not fail."""
         self._wait_until_s = -math.inf
@@ -92,7 +89,7 @@ class Worker:
         `force_write` sets the fans even if the duty is the same as before. Raises NoPermission if the first attempt to
         set the fans is not permitted. Any other error is a bug.
         """
-        before, self._last_s = self.state, now_s
+        before, self.last_s = self.state, now_s
         self._counters.count_time(now_s, before)
         if force_write:
             self._wait_until_s = -math.inf
@@ -137,7 +134,7 @@ class Worker:
     @property
     def contested(self) -> bool:
         """Whether another program sets the fans too."""
-        return self._last_s - self._contested_s < CONTESTED_S
+        return self.last_s - self._contested_s < CONTESTED_S
 
     def follow(self, settings_for: SettingsFor) -> None:
         """Use other settings from the next tick on; the fans stay under control. Any thread may call it."""
@@ -199,22 +196,11 @@ class Worker:
             )
         self._info, self._followed = info, settings_for
         self._target_c, self._settings_text = settings.target_c, str(settings)
-        self._neighbours = [
-            worker
-            for worker in self.box
-            if worker is not self and any(matches(worker.gpu.info, str(name)) for name in settings.neighbours)
-        ]
+        self._neighbours.follow([str(name) for name in settings.neighbours])
 
     def _decide(self, now_s: float, reading: Reading) -> Decision:
         speed_percent = next((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), None)
-        # A card that was saturated once may be warmed by this one, even if it is not listed: it stays a neighbour.
-        others = (worker for worker in self.box if worker is not self and worker not in self._neighbours)
-        self._neighbours += [worker for worker in others if worker.saturated]
-        demands_percent = [
-            demand
-            for worker in self._neighbours
-            if now_s - worker._last_s <= _SILENT_S and (demand := worker.local_demand_percent) is not None
-        ]
+        demands_percent = self._neighbours.demands_percent(now_s, self, self.box)
         return self._controller.decide(now_s, reading.temperature_c, reading.power_w, speed_percent, demands_percent)
 
     def _act(self, now_s: float, decision: Decision, reading: Reading, force_write: bool) -> None:
@@ -373,44 +359,16 @@ class Worker:
         if self._info is not None:
             self._controller.forget()
 
-    def _state(
-        self,
-        control: Control,
-        decision: Decision,
-        reading: Reading | None = None,
-        *,
-        fault: Reason | None = None,
-        remedy: Remedy | None = None,
-        retry_after_s: float | None = None,
-        x_error: str = "",
-    ) -> GpuState:
-        info = self.gpu.info
-        return GpuState(
-            uuid=info.uuid,
-            pci=info.pci,
-            index=info.index,
-            label=info.label,
-            backend=info.backend,
-            backend_reason=info.backend_reason,
-            control=control,
-            temperature_c=None if reading is None else reading.temperature_c,
-            power_w=None if reading is None else reading.power_w,
-            duty_percent=decision.duty_percent,
-            fans=() if reading is None else reading.fans,
-            reason=decision.reason,
-            fault=fault,
-            remedy=remedy,
-            retry_after_s=retry_after_s,
-            x_error=x_error,
+    def _state(self, control: Control, decision: Decision, reading: Reading | None = None, **details: Any) -> GpuState:
+        """The state after a tick. `details`: fault, remedy, retry_after_s, x_error."""
+        return card_state(
+            self.gpu.info,
+            self._counters,
+            control,
+            decision,
+            reading,
             release_error=(self._release_error or "") if control is Control.RELEASED else "",
-            overrides=self._counters.overrides,
-            errors=sum(msgspec.structs.astuple(self._counters.errors)),
-            name=info.name,
-            slowdown_c=info.slowdown_c,
             settings=self._settings_text,
             target_c=self._target_c,
-            throttle=None if reading is None else reading.throttle,
-            throttled_s=round(self._counters.throttled_s, 3),
-            fail_safe_s=round(self._counters.fail_safe_s, 3),
-            errors_by_kind=self._counters.errors,
+            **details,
         )
