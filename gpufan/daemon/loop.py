@@ -18,6 +18,7 @@ import msgspec
 from gpufan.core.reasons import Cause, Control, Reason
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon.publish import Publish
+from gpufan.daemon.recovery import Backoff
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import SettingsFor, Worker
 from gpufan.errors import GpufanError, GpuLost, NoAnswer, NotGivenBack
@@ -28,7 +29,10 @@ HANG_S = 2.0
 """A call that takes longer counts as a call that hangs, s."""
 
 RELOAD_DRIVER_S = 8.0
-"""NVML is loaded again if a card has had no reading for this long, s. The time doubles with each attempt."""
+"""NVML is loaded again when a card has not been read for this long, s; then after twice that, and so on."""
+
+ALL_BLIND_S = 3.0
+"""As `RELOAD_DRIVER_S`, when no card can be read, s; then again and again."""
 
 ALL_LOST_S = 60.0
 """The run ends if no card has been under control for this long, s: a new process may reach the cards again."""
@@ -180,7 +184,8 @@ class Daemon:
         self._reload = reload
         self._reload_refused: str | None = None
         self._reload_driver = reload_driver
-        self._driver_wait_s = RELOAD_DRIVER_S
+        self._driver_wait = Backoff(RELOAD_DRIVER_S, 600)
+        self._driver_due_s, self._driver_reloaded_s = math.inf, -math.inf
         self._inbox: StopInbox
         self._ended = threading.Event()
         self._epoch = 0
@@ -278,16 +283,29 @@ class Daemon:
         workers = [card.worker for card in self._cards]
         if min(worker.recovery.uncontrolled_s(self._now_s) for worker in workers) >= ALL_LOST_S:
             raise GpuLost(f"no card was under control for {ALL_LOST_S:g} s; a new process may reach them again")
-        blind_s = max(worker.recovery.blind_s(self._now_s) for worker in workers)
-        if blind_s < RELOAD_DRIVER_S:
-            self._driver_wait_s = RELOAD_DRIVER_S
-        elif blind_s >= self._driver_wait_s and self._reload_driver and not any(card.hangs for card in self._cards):
-            self._driver_wait_s = 2 * blind_s
-            _log.warning("a card has not been read for %.0f s: NVML is loaded again", blind_s)
-            try:
-                self._reload_driver()
-            except GpufanError as error:
-                _log.warning("NVML cannot be loaded again: %s", error)
+        self._reload_driver_if_due([worker.recovery.blind_s(self._now_s) for worker in workers])
+
+    def _reload_driver_if_due(self, blind_s: Sequence[float]) -> None:
+        """Load NVML again for cards that have not been read for `blind_s` seconds each."""
+        longest_s = max(blind_s)
+        if longest_s == 0:
+            self._driver_wait.reset()
+            self._driver_due_s = math.inf
+            return
+        if self._driver_due_s == math.inf:
+            self._driver_due_s = self._now_s - longest_s + self._driver_wait.next_s()
+        due_s = self._driver_due_s
+        if min(blind_s) > 0:  # there is no card that a reload could disturb
+            due_s = min(due_s, max(self._now_s - longest_s, self._driver_reloaded_s) + ALL_BLIND_S)
+        if self._now_s < due_s or self._reload_driver is None or any(card.hangs for card in self._cards):
+            return
+        self._driver_reloaded_s = self._now_s
+        self._driver_due_s = self._now_s + self._driver_wait.next_s()
+        _log.warning("a card has not been read for %.0f s: NVML is loaded again", longest_s)
+        try:
+            self._reload_driver()
+        except GpufanError as error:
+            _log.warning("NVML cannot be loaded again: %s", error)
 
     def _publish(self) -> None:
         news = sum(card.worker.news + card.hangs for card in self._cards)

@@ -100,6 +100,7 @@ def _control(
             dry_run=run.dry_run,
             every_tick=recorded or view.every_tick,
             reload=partial(_reload, source, run, cards.gpus),
+            reload_driver=None if run.dry_run else cards.reload_driver,
             stopping=notifier.stopping if notifier else lambda: None,
         )
         daemon.run(inbox, run.duration_s)

@@ -81,11 +81,13 @@ class Enough(Exception):
 class Running:
     """A daemon that runs in a thread of the test's process."""
 
-    def __init__(self, workers: Sequence[Worker], publish: Sequence[Callable[[Snapshot], None]]) -> None:
+    def __init__(
+        self, workers: Sequence[Worker], publish: Sequence[Callable[[Snapshot], None]], **options: Any
+    ) -> None:
         self.snapshots: list[Snapshot] = []
         self.error: BaseException | None = None
         self._inbox = StopInbox()
-        self.daemon = Daemon(workers, [self.snapshots.append, *publish], interval_s=INTERVAL_S)
+        self.daemon = Daemon(workers, [self.snapshots.append, *publish], interval_s=INTERVAL_S, **options)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -119,9 +121,9 @@ class Running:
 
 
 @contextmanager
-def running(*workers: Worker, publish: Sequence[Callable[[Snapshot], None]] = ()) -> Iterator[Running]:
-    """Run `workers` until the end of the block."""
-    run = Running(workers, publish)
+def running(*workers: Worker, publish: Sequence[Callable[[Snapshot], None]] = (), **options: Any) -> Iterator[Running]:
+    """Run `workers` until the end of the block. `options` are those of `Daemon`."""
+    run = Running(workers, publish, **options)
     try:
         yield run
     finally:

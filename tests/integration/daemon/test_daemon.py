@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pynvml
@@ -14,6 +15,7 @@ from gpufan.daemon import loop as daemon
 from gpufan.daemon.loop import Daemon
 from gpufan.daemon.worker import Worker
 from gpufan.errors import GpufanError
+from gpufan.gpu.cards import open_cards
 from gpufan.gpu.nvml import NvmlBox
 from tests.doubles.nvml import AUTO, Kind, NvmlDouble, wait_for
 from tests.integration.harness import INTERVAL_S, fans, running, sets, settings, workers
@@ -299,3 +301,20 @@ def test_a_clock_that_jumps_cuts_the_wait_for_a_lost_card_short(
         double.cards[0].lost = 0
         monkeypatch.setattr(daemon, "_clocks", lambda: (clocks()[0], clocks()[1] + 3600))
         wait_for(lambda: "ours" in run.states(0), timeout_s=0.5)
+
+
+# ---- the driver is restarted under the daemon ----
+
+
+@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_UNINITIALIZED, pynvml.NVML_ERROR_UNKNOWN])
+def test_after_a_restart_of_the_driver_the_cards_are_under_control_again(
+    double: NvmlDouble, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    monkeypatch.setattr(daemon, "ALL_BLIND_S", 0.1)
+    cards = open_cards("nvml", None, Path("/nonexistent"))
+    with running(*(Worker(gpu, settings()) for gpu in cards.gpus), reload_driver=cards.reload_driver) as run:
+        run.wait_for_control(0, "ours")
+        double.restart(error=code)
+        double.cards[0].temperature = 71
+        wait_for(lambda: fans(double, 0) == [71, 71])
+        run.wait_for_control(1, "ours")
