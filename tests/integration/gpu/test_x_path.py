@@ -64,17 +64,20 @@ def test_fans_are_controlled_over_x_and_given_back_before_the_x_server_ends(
 
 
 @pytest.mark.slow
-def test_the_x_server_of_a_killed_gpufan_ends_and_restore_uses_another(tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [["restore"], ["restore", "--taken"]], ids=" ".join)
+def test_the_x_server_of_a_killed_gpufan_ends_and_restore_uses_another(tmp_path: Path, arguments: list[str]) -> None:
     box = old(tmp_path)
     with box.running("run", *CURVE) as process:
         box.wait_for_states(("x11", "ours"), ("x11", "ours"))
         process.kill()
-        process.wait()
+        _, err = process.communicate(timeout=8)  # and the guardian has ended
+        assert err.count("its fans were set over X: run `sudo gpufan restore`") == 2
         wait_for(lambda: not box.xorgs())
     assert box.fans() == [[60, 60]] * 2
-    status, out, err = box.gpufan("restore")
+    status, out, err = box.gpufan(*arguments)
     assert (status, err, out.count("the driver controls its fans")) == (0, "", 2)
     assert (box.fans(), box.xorgs()) == ([DRIVERS] * 2, [])
+    assert not (box.runtime / "taken.json").exists()
 
 
 def test_without_xorg_one_line_reports_it_if_all_cards_need_it(inside: Command, tmp_path: Path) -> None:
@@ -114,6 +117,32 @@ def test_the_server_of_the_display_option_is_used_with_the_cookie_in_xauthority(
             assert (box.fans(), box.xorgs()) == ([[60, 60]] * 2, [])
             assert end(process) == (0, "")
         assert box.fans() == [DRIVERS] * 2
+
+
+@pytest.mark.slow
+def test_after_a_kill_restore_taken_uses_the_server_and_the_cookie_of_the_run(tmp_path: Path) -> None:
+    box = old(tmp_path)
+    with NvControlServer(xorg.mapped_box(box.double.map), tmp_path) as server:
+        with box.running("run", *CURVE, "--display", server.name, XAUTHORITY=str(server.authority)) as process:
+            box.wait_for_states(("x11", "ours"), ("x11", "ours"))
+            process.kill()
+            process.communicate(timeout=8)
+        assert box.fans() == [[60, 60]] * 2
+        status, out, err = box.gpufan("restore", "--taken")
+        assert (status, err, out.count("the driver controls its fans")) == (0, "", 2)
+    assert (box.fans(), box.xorgs()) == ([DRIVERS] * 2, [])
+
+
+@pytest.mark.slow
+def test_after_a_kill_restore_taken_gives_back_cards_over_nvml_and_over_x(tmp_path: Path) -> None:
+    box = ignoring(tmp_path)
+    with box.running("run", *CURVE) as process:
+        box.wait_for_states(("x11", "ours"), ("nvml", "ours"))
+        process.kill()
+        process.communicate(timeout=8)
+    assert box.fans() == [[60, 60], DRIVERS]
+    assert box.gpufan("restore", "--taken")[0] == 0
+    assert box.fans() == [DRIVERS] * 2
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["run", "--backend", "x11"], ["restore"]], ids=" ".join)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pynvml import NVML_ERROR_UNKNOWN
 
 from gpufan.service.units import COMPANIONS, unit_files
 from tests.doubles.nvml import AUTO, MANUAL, Kind, wait_for
@@ -105,6 +106,24 @@ def test_a_stop_gives_the_fans_back_and_a_start_sets_them(installed: Rig):
     assert installed.show("gpufan.service", "Result") == "success"
     installed.run("systemctl", "start", "gpufan.service")
     assert policies(installed) == [MANUAL, MANUAL]
+
+
+def test_a_card_that_the_service_does_not_control_is_left_alone_by_a_kill_and_a_stop(installed: Rig):
+    installed.write("/etc/gpufan/config.toml", "gpus = [0]\n")
+    installed.run("systemctl", "restart", "gpufan.service")
+    for fan in installed.double.cards[1].fans:
+        fan.policy, fan.target = MANUAL, 55  # another program's
+    installed.double.cards[1].error[Kind.SET_DEFAULT] = NVML_ERROR_UNKNOWN
+    pid = int(installed.show("gpufan.service", "MainPID"))
+    os.kill(installed.host_pid(), signal.SIGKILL)
+    wait_until_active(installed, pid)
+    installed.run("systemctl", "stop", "gpufan.service")
+    assert installed.show("gpufan.service", "Result") == "success"
+    assert policies(installed) == [AUTO, MANUAL]
+    assert installed.double.cards[1].fans[0].target == 55
+    installed.double.cards[1].error[Kind.SET_DEFAULT] = 0
+    installed.write("/etc/gpufan/config.toml", "")
+    installed.run("systemctl", "start", "gpufan.service")
 
 
 def test_learnt_data_of_the_cards_is_saved_at_a_stop(installed: Rig):
