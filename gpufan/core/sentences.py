@@ -121,6 +121,8 @@ def notes(gpu: GpuState) -> list[str]:
         found.append(f"fans set again {gpu.overrides} times")
     if gpu.errors:
         found.append(f"errors {gpu.errors}")
+    if gpu.uncontrolled_s >= 10:
+        found.append(f"without control for {clock(gpu.uncontrolled_s)}")
     if gpu.throttle == "heat" or gpu.throttled_s:
         found.append(f"throttled by heat {'now, ' if gpu.throttle == 'heat' else ''}{clock(gpu.throttled_s)}")
     return found

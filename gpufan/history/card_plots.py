@@ -12,7 +12,7 @@ from gpufan.core.thermal import sound_db
 from gpufan.errors import InputError
 from gpufan.history.aggregate import Aggregate, combine
 from gpufan.history.day_totals import fan_rpm
-from gpufan.history.events import TROUBLES, Event, EventKind
+from gpufan.history.events import FAN_FAULTS, TROUBLES, Event, EventKind
 from gpufan.history.plot import Mark, Panel, Series, curve_with_points, render, time_panels
 from gpufan.history.reader import Card, Period, TimeRange
 from gpufan.system.files import write_output
@@ -25,7 +25,7 @@ MAX_POINTS = 1500
 
 _TROUBLE, _DISTURBANCE = ("fail-safe, fault or lost", "#D81B60"), ("override or error", "#8E6BBF")
 _MARKS = {
-    **dict.fromkeys(TROUBLES.values(), _TROUBLE),
+    **dict.fromkeys((*TROUBLES.values(), *FAN_FAULTS.values()), _TROUBLE),
     EventKind.THROTTLED: ("throttled by heat", "#E69F00"),
     EventKind.GAP: ("no readings", "#777777"),
     EventKind.OVERRIDE: _DISTURBANCE,

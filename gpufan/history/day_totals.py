@@ -61,18 +61,23 @@ class DayTotals:
         self.sound_db = mean_sound_db(energy / speeds_s) if speeds_s else None
         """Estimated energy mean over time, dB(A); None if the speed of the fans is not known."""
         counts: Counter[EventKind] = Counter()
-        self.gaps_s = 0.0
+        durations_s = dict.fromkeys(EventKind, 0.0)
         for event in events:
             counts[event.kind] += event.count * (begin_s <= event.begin_s < end_s)
-            if event.kind is EventKind.GAP:
-                self.gaps_s += max(min(event.end_s, end_s) - max(event.begin_s, begin_s), 0.0)
+            durations_s[event.kind] += max(min(event.end_s, end_s) - max(event.begin_s, begin_s), 0.0)
         self.overrides, self.errors = counts[EventKind.OVERRIDE], counts[EventKind.ERROR]
-        self.gaps = counts[EventKind.GAP]
+        self.gaps, self.gaps_s = counts[EventKind.GAP], durations_s[EventKind.GAP]
+        self.fan_still_s = durations_s[EventKind.FAN_STILL]
 
     @property
     def problems(self) -> list[str]:
         """Durations and counts of problems: `fail-safe 0:01:05`, `overrides 3`."""
-        durations = {f"over {HOT_C:g} °C": self.hot_s, "throttled": self.throttled_s, "fail-safe": self.fail_safe_s}
+        durations = {
+            f"over {HOT_C:g} °C": self.hot_s,
+            "throttled": self.throttled_s,
+            "fail-safe": self.fail_safe_s,
+            "fan still": self.fan_still_s,
+        }
         counts = {"overrides": self.overrides, "errors": self.errors}
         return [
             *(f"{name} {clock(seconds)}" for name, seconds in durations.items() if seconds),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from gpufan.core.gpu import Throttle
-from gpufan.core.reasons import Group
+from gpufan.core.reasons import Cause, Group
 from gpufan.core.sentences import reason_sentence, refused_settings, state_sentence
 from gpufan.core.snapshot import GpuState, Snapshot
 
@@ -14,6 +14,8 @@ class EventKind(str, Enum):
 
     FAIL_SAFE = "fail-safe"
     FAULT = "fault"
+    FAN_STILL = "fan-still"
+    FAN_SLOW = "fan-slow"
     LOST = "lost"
     HANG = "hang"
     THROTTLED = "throttled"
@@ -40,6 +42,11 @@ TROUBLES = {
     Group.HANG: EventKind.HANG,
 }
 """Groups of causes that are an event, which lasts from their first tick to their last."""
+
+FAN_FAULTS = {Cause.FAN_STILL: EventKind.FAN_STILL, Cause.FAN_SLOW: EventKind.FAN_SLOW}
+"""Faults of a fan under control that are an event."""
+
+_LASTING = (*TROUBLES.values(), *FAN_FAULTS.values(), EventKind.THROTTLED)
 
 MERGE_WITHIN_S = 90.0
 """Overrides (or errors) of one card that are at most this far apart, s, are one event with a count.
@@ -112,9 +119,11 @@ class EventDetector:
         active: dict[EventKind, str] = {}
         if gpu.reason.cause.group in TROUBLES:
             active[TROUBLES[gpu.reason.cause.group]] = state_sentence(gpu)
+        if gpu.fault is not None and gpu.fault.cause in FAN_FAULTS:
+            active[FAN_FAULTS[gpu.fault.cause]] = reason_sentence(gpu.fault)
         if gpu.throttle == Throttle.HEAT.value:
             active[EventKind.THROTTLED] = "heat has lowered the clocks"
-        for kind in (*TROUBLES.values(), EventKind.THROTTLED):
+        for kind in _LASTING:
             if kind in active:
                 self._extend(gpu.uuid, kind, now_s, now_s, active[kind])
             else:

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from gpufan import __version__
 from gpufan.core.gpu import Throttle
 from gpufan.core.reasons import Control, Group
+from gpufan.core.severity import FAULT_CAUSES
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError
@@ -103,15 +104,21 @@ def _states(run: Snapshot) -> Iterator[Metric]:
     config = InfoMetricFamily("gpufan_gpu_config", "Backend and settings of the card.", labels=CARD_LABELS)
     control = _gauge("gpufan_gpu_control", "Who controls the fans: 1 for one state, 0 for the others.", "state")
     reason = _gauge("gpufan_gpu_reason", "Kind of reason for the duty: 1 for one kind, 0 for the others.", "kind")
+    fault = _gauge("gpufan_gpu_fault", "Whether the fans have this fault.", "cause")
+    uncontrolled = _gauge("gpufan_gpu_uncontrolled_seconds", "Time since the card was last under control.")
     throttle = _gauge("gpufan_gpu_throttle", "Main cause of low clocks: 1 for one cause, 0 for the others.", "reason")
     for gpu in run.gpus:
         labels = _labels(gpu)
         config.add_metric(labels, {"backend": gpu.backend, "settings": gpu.settings})
         _add_states(control, labels, CONTROLS, gpu.control.value)
         _add_states(reason, labels, KINDS, gpu.reason.cause.group.value)
+        present = {gpu.reason.cause, gpu.fault and gpu.fault.cause}
+        for cause in FAULT_CAUSES:
+            fault.add_metric([*labels, cause.value], cause in present)
+        uncontrolled.add_metric(labels, gpu.uncontrolled_s)
         if gpu.throttle is not None:
             _add_states(throttle, labels, tuple(reason.value for reason in Throttle), gpu.throttle)
-    yield from (config, control, reason, throttle)
+    yield from (config, control, reason, fault, uncontrolled, throttle)
 
 
 def _counts(run: Snapshot) -> Iterator[Metric]:

@@ -12,16 +12,21 @@ from rich.text import Text
 
 from gpufan.core.reasons import Group
 from gpufan.core.sentences import duty_text, notes, state_sentence
+from gpufan.core.severity import Severity, reason_severity, severity
 from gpufan.core.snapshot import GpuState
 
 SCALE_C = (30, 90)
 """Temperatures of the lowest and the highest bar, °C."""
 
 _BARS = "▁▂▃▄▅▆▇█"
-_STYLE = {
-    **dict.fromkeys((Group.FAIL_SAFE, Group.FAULT, Group.LOST, Group.HANG), "bold red"),
-    Group.FULL: "yellow",
-}
+
+
+def style(gpu: GpuState) -> str:
+    """The style of the text about a card: red for a problem and a doubtful reason, yellow for a lesser one."""
+    worst = severity(gpu)
+    if worst is Severity.PROBLEM or reason_severity(gpu):
+        return "bold red"
+    return "yellow" if worst or gpu.reason.cause.group is Group.FULL else ""
 
 
 def cards_table(gpus: Sequence[GpuState], below: Callable[[GpuState], RenderableType]) -> Table:
@@ -32,14 +37,13 @@ def cards_table(gpus: Sequence[GpuState], below: Callable[[GpuState], Renderable
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("why", ratio=1)
     for gpu in gpus:
-        style = _STYLE.get(gpu.reason.cause.group, "")
         table.add_row(
             Text(gpu.label),
             _number(gpu.temperature_c),
             _number(gpu.power_w),
             duty_text(gpu),
             " ".join(_number(fan.speed_percent) for fan in gpu.fans) or "-",
-            RichGroup(Text("; ".join([state_sentence(gpu), *notes(gpu)]), style=style), below(gpu)),
+            RichGroup(Text("; ".join([state_sentence(gpu), *notes(gpu)]), style=style(gpu)), below(gpu)),
         )
     return table
 

@@ -7,18 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from gpufan.core.reasons import Cause, Control, Group
+from gpufan.core.reasons import Cause, Control
 from gpufan.core.sentences import card_line, clock
+from gpufan.core.severity import Severity, severity
 from gpufan.core.snapshot import Snapshot
 from gpufan.system.background import BackgroundWriter
 
-_LEVELS = {
-    Group.FAIL_SAFE: logging.WARNING,
-    Group.FAULT: logging.WARNING,
-    Group.LOST: logging.ERROR,
-    Group.HANG: logging.ERROR,
-}
-"""The level of a card's state; all others are information."""
+_LEVELS = {Severity.FINE: logging.INFO, Severity.WARNING: logging.WARNING, Severity.PROBLEM: logging.ERROR}
 
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 """Levels as in syslog, which the journal reads at the start of a line (sd-daemon(3))."""
@@ -92,7 +87,7 @@ def log_to_stderr() -> Iterator[None]:
 
 
 class ChangeLog:
-    """Logs a line when a card's duty, its control or the level of its reason changes."""
+    """Logs a line when a card's duty, its control or its severity changes."""
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
         self._logger = logger or logging.getLogger("gpufan.cards")
@@ -105,7 +100,7 @@ class ChangeLog:
         for gpu in snapshot.gpus:
             if gpu.reason.cause is Cause.START:
                 continue
-            level = _LEVELS.get(gpu.reason.cause.group, logging.INFO)
+            level = _LEVELS[severity(gpu)]
             key = (gpu.control, gpu.duty_percent, level)
             if self._last.get(gpu.index) != key:
                 self._last[gpu.index] = key

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gpufan.config import schema
 from gpufan.config.settings import DEFAULT_PATH, Settings, Value
@@ -16,6 +17,7 @@ from gpufan.core.pci import PciAddress
 from gpufan.core.sentences import card_line, notes, refused_settings
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError
+from gpufan.terminal.drawing import style
 
 if TYPE_CHECKING:
     from gpufan.daemon.summary import CardSummary
@@ -65,13 +67,14 @@ def print_status(path: Path, *, as_json: bool) -> None:
     if as_json:
         print(msgspec.json.encode(snapshot).decode())
     else:
+        console = Console()
         dry = ", dry run" if snapshot.dry_run else ""
         print(f"gpufan {snapshot.version}, process {snapshot.pid}, every {snapshot.interval_s:g} s{dry}")
         if snapshot.reload_refused is not None:
             print(refused_settings(snapshot.reload_refused))
         for gpu in snapshot.gpus:
             readings = [_value(gpu.power_w, "W"), _speeds(gpu.fans)] if gpu.fans else ["no reading"]
-            print(card_line(gpu))
+            console.print(Text(card_line(gpu), style=style(gpu)), soft_wrap=True)
             print(f"  {', '.join([*readings, *notes(gpu)])}")
     if complaint := snapshot_file.complaint(snapshot):
         raise GpufanError(complaint)

@@ -15,6 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from gpufan.core.reasons import Cause, Reason
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.metrics.dashboard import ALERTS, DASHBOARD, contents
 from tests.doubles import require
@@ -40,6 +41,9 @@ class Trouble:
             {"control": "lost", "group": "lost", "temperature_c": None, "fans": ()},
             {"control": "released", "group": "fault"},
             {"temperature_c": 92.0, "slowdown_c": 93},
+            {"uncontrolled_s": 300.0},
+            {"fault": Reason(Cause.FAN_STILL, fan=0, found_percent=100, seconds=10.0)},
+            {"fault": Reason(Cause.FAN_SLOW, fan=0, found_percent=40, set_percent=62)},
             {"overrides": 10 * self._written, "throttle": "heat", "throttled_s": 1000.0 * self._written},
         )
         states = tuple(
@@ -155,7 +159,7 @@ def test_every_alert_is_raised_where_there_is_trouble_and_none_where_all_is_well
         }
 
     wanted = {(rule["name"], addresses["gone" if rule["name"] == "GpufanDown" else "trouble"]) for rule in rules}
-    assert len(wanted) == 8
+    assert len(wanted) == 11
     eventually(lambda: wanted <= raised(), trouble.get_worse)
     assert raised() == wanted
 

@@ -67,10 +67,12 @@ def test_problems_are_durations_and_counts() -> None:
         Event(NOON_S - 100, "", EventKind.GAP, NOON_S + 20, ""),
         Event(NOON_S + 30, "", EventKind.GAP, NOON_S + 40, ""),
         Event(NOON_S - 1, "a", EventKind.OVERRIDE, NOON_S, "", 4),
+        Event(NOON_S + 90, "a", EventKind.FAN_STILL, NOON_S + 500, ""),
     ]
     day = DayTotals(minutes, 100, events, TimeRange(NOON_S, NOON_S + 100))
     assert day.problems == [
-        *("over 83 °C 0:00:05", "throttled 0:01:05", "fail-safe 0:00:03", "overrides 4", "errors 2"),
+        *("over 83 °C 0:00:05", "throttled 0:01:05", "fail-safe 0:00:03", "fan still 0:00:10"),
+        *("overrides 4", "errors 2"),
         "gaps 1 (0:00:30)",
     ]
 

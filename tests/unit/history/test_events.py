@@ -35,6 +35,18 @@ def test_a_trouble_is_one_event_from_its_first_tick_to_its_last(run: RecordedRun
     ]
 
 
+def test_a_fan_that_stands_still_is_an_event_until_it_turns(run: RecordedRun) -> None:
+    slow = Reason(Cause.FAN_SLOW, fan=1, found_percent=0, set_percent=62)
+    still = Reason(Cause.FAN_STILL, fan=1, found_percent=62, seconds=10.0)
+    run.seconds(10, fault=slow)
+    run.seconds(20, fault=still)
+    run.seconds(5)
+    assert run.events("kind", "text", "end_s - begin_s") == [
+        ("fan-slow", reason_sentence(slow), 9.0),
+        ("fan-still", reason_sentence(still), 19.0),
+    ]
+
+
 def test_a_trouble_that_returns_is_another_event(run: RecordedRun) -> None:
     for _ in range(2):
         run.seconds(3, group="fail-safe")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -26,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gpufan.cli.main import cli
 from gpufan.cli.metrics import _address, exporter
 from gpufan.core.gpu import FanReading
+from gpufan.core.reasons import Cause, Reason
 from gpufan.core.snapshot import Errors
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.errors import GpufanError, InputError
@@ -98,6 +100,35 @@ def test_one_control_one_kind_and_one_throttle_reason_is_1_at_a_time(tmp_path: P
     for name in ("control", "reason", "throttle"):
         assert sum(held == f"gpufan_gpu_{name}" for held, _ in holding) == 1
     assert value(path, "gpufan_gpu_control", state="ours") == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fault": Reason(Cause.FAN_STILL, fan=1, found_percent=100, seconds=10.0)},
+        {"control": "released", "reason": Reason(Cause.FAN_STILL, fan=1, found_percent=100, seconds=10.0)},
+    ],
+)
+def test_a_fault_of_the_fans_is_1_and_every_other_fault_is_0(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = written(tmp_path, gpu_state(**changes))
+    faults = {
+        dict(labels)["cause"]: number for (name, labels), number in samples(path).items() if name == "gpufan_gpu_fault"
+    }
+    assert {cause for cause, number in faults.items() if number} == {"fan-still"}
+    assert faults.keys() >= {
+        "fan-slow",
+        "fan-floor",
+        "fan-fast",
+        "other-target",
+        "fan-taken",
+        "fan-released",
+        "refused",
+    }
+
+
+def test_the_time_without_control_is_exported(tmp_path: Path) -> None:
+    assert value(written(tmp_path), "gpufan_gpu_uncontrolled_seconds") == 0
+    assert value(written(tmp_path, gpu_state(uncontrolled_s=12.5)), "gpufan_gpu_uncontrolled_seconds") == 12.5
 
 
 def test_errors_are_counted_by_kind(tmp_path: Path) -> None:

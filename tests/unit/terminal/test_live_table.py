@@ -10,10 +10,12 @@ from rich.console import Console
 
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import FanReading
+from gpufan.core.reasons import Cause, Reason
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
+from gpufan.terminal.drawing import style
 from gpufan.terminal.live_table import LiveTable
 from gpufan.terminal.log import log_to
 from tests.unit.builders import gpu_state
@@ -83,11 +85,29 @@ def test_the_table_tells_what_is_set_what_is_read_and_why() -> None:
         ({"errors": 4}, "errors 4"),
         ({"throttled_s": 65.0, "throttle": "none"}, "throttled by heat 0:01:05"),
         ({"throttle": "heat"}, "throttled by heat now, 0:00:00"),
+        ({"uncontrolled_s": 65.0}, "without control for 0:01:05"),
     ],
 )
 def test_the_table_tells_what_has_not_gone_smoothly(changes: dict[str, object], note: str) -> None:
     assert note not in " ".join(screen((gpu_state(),)))
     assert note in " ".join(screen((gpu_state(message="because", **changes),)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ""),
+        ({"group": "full"}, "yellow"),
+        ({"group": "fail-safe"}, "bold red"),
+        ({"group": "lost"}, "bold red"),
+        ({"fault": Reason(Cause.FAN_STILL, fan=1, found_percent=100, seconds=10.0)}, "bold red"),
+        ({"fault": Reason(Cause.FAN_SLOW, fan=1, found_percent=40, set_percent=62)}, "yellow"),
+        ({"fault": Reason(Cause.FAN_FLOOR, fan=1, limit_percent=40)}, ""),
+        ({"uncontrolled_s": 65.0}, "bold red"),
+    ],
+)
+def test_a_problem_is_red_and_a_lesser_fault_yellow(changes: dict[str, object], expected: str) -> None:
+    assert style(gpu_state(**changes)) == expected
 
 
 def test_the_headline_tells_simulated_time() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gpufan.core.sentences import card_line
+from gpufan.core.reasons import Cause, Reason
+from gpufan.core.sentences import card_line, reason_sentence
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.terminal.log import ChangeLog, log_to
@@ -25,6 +26,17 @@ def log(*ticks: GpuState | tuple[GpuState, ...], simulated: bool = True) -> list
             together = states if isinstance(states, tuple) else (states,)
             changes.publish(snapshot_now(together, interval_s=1, simulated_s=second if simulated else None))
     return stream.getvalue().splitlines()
+
+
+def journal(folder: Path, monkeypatch: pytest.MonkeyPatch, state: GpuState) -> list[str]:
+    """Lines for one snapshot of `state`, as the journal gets them."""
+    with (folder / "journal").open("w+", encoding="utf-8") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        with log_to(stream):
+            ChangeLog().publish(snapshot_now((state,), interval_s=1))
+        stream.seek(0)
+        return stream.read().splitlines()
 
 
 LINE = card_line(gpu_state())
@@ -89,13 +101,34 @@ def test_a_line_tells_duty_temperature_and_why(changes: dict[str, object], line:
 def test_the_journal_gets_a_priority_and_no_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, priority: int
 ) -> None:
-    with (tmp_path / "journal").open("w+", encoding="utf-8") as stream:
-        status = os.fstat(stream.fileno())
-        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
-        with log_to(stream):
-            ChangeLog().publish(snapshot_now((gpu_state(group=kind),), interval_s=1))
-        stream.seek(0)
-        assert stream.read() == f"<{priority}>{card_line(gpu_state(group=kind))}\n"
+    lines = journal(tmp_path, monkeypatch, gpu_state(group=kind))
+    assert lines == [f"<{priority}>{card_line(gpu_state(group=kind))}"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "priority"),
+    [
+        (Reason(Cause.FAN_STILL, fan=1, found_percent=100, seconds=10.0), 3),
+        (Reason(Cause.FAN_SLOW, fan=1, found_percent=40, set_percent=62), 4),
+        (Reason(Cause.FAN_FLOOR, fan=1, limit_percent=40), 6),
+    ],
+)
+def test_the_journal_gets_the_priority_of_the_fault_of_a_fan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Reason, priority: int
+) -> None:
+    (line,) = journal(tmp_path, monkeypatch, gpu_state(fault=fault))
+    assert line.startswith(f"<{priority}>0 GTX 1080 Ti: ")
+    assert line.endswith(reason_sentence(fault))
+
+
+def test_a_fault_that_comes_or_goes_is_written_at_once() -> None:
+    still = gpu_state(fault=Reason(Cause.FAN_STILL, fan=1, found_percent=62, seconds=10.0))
+    assert len(log(gpu_state(), still, still, gpu_state())) == 3
+
+
+def test_targets_that_another_program_changes_all_the_time_are_not_written() -> None:
+    changed = gpu_state(fault=Reason(Cause.OTHER_TARGET, fan=0, found_percent=30, set_percent=62))
+    assert len(log(*[gpu_state(), changed] * 5)) == 1
 
 
 def test_a_stream_that_is_not_the_journals_gets_no_priority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

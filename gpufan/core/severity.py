@@ -1,0 +1,48 @@
+"""How serious the state of a card is. Colours, log levels, events and findings follow from it."""
+
+from enum import IntEnum
+
+from gpufan.core.reasons import Cause, Control, Group
+from gpufan.core.snapshot import GpuState
+
+UNCONTROLLED_S = 60.0
+"""A card that was not under control for this long is a problem, s."""
+
+
+class Severity(IntEnum):
+    """From the best to the worst."""
+
+    FINE = 0
+    WARNING = 1
+    PROBLEM = 2
+
+
+_OF_GROUP = {
+    Group.FAIL_SAFE: Severity.WARNING,
+    Group.FAULT: Severity.WARNING,
+    Group.LOST: Severity.PROBLEM,
+    Group.HANG: Severity.PROBLEM,
+}
+
+_OF_FAULT = {Cause.FAN_STILL: Severity.PROBLEM, Cause.FAN_SLOW: Severity.WARNING}
+"""Faults that last. Fans that are set again either obey, or the card is released and the fault is its reason."""
+
+FAULT_CAUSES = tuple(cause for cause in Cause if cause.group is Group.FAULT or cause is Cause.FAN_FLOOR)
+"""Every cause that `GpuState.fault` can have."""
+
+
+def reason_severity(gpu: GpuState) -> Severity:
+    """How serious the reason of the duty is."""
+    return _OF_GROUP.get(gpu.reason.cause.group, Severity.FINE)
+
+
+def fault_severity(gpu: GpuState) -> Severity:
+    """How serious the fault of the fans is."""
+    return Severity.FINE if gpu.fault is None else _OF_FAULT.get(gpu.fault.cause, Severity.FINE)
+
+
+def severity(gpu: GpuState) -> Severity:
+    """How serious the state is: the worst of reason, fault and time without control."""
+    if gpu.uncontrolled_s >= UNCONTROLLED_S or (gpu.control is Control.RELEASED and gpu.release_error):
+        return Severity.PROBLEM
+    return max(reason_severity(gpu), fault_severity(gpu))
