@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from gpufan.gpu import addresses
+
 # Many tests start gpufan as a process. Where bytecode is not to lie beside the sources it goes elsewhere, since without
 # any each of them would compile the whole program first, and every worker of pytest all tests.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
@@ -30,6 +32,12 @@ def state_directories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     """A folder for each time that this is asked."""
     base = tmp_path_factory.mktemp("state")
     return (base / str(number) for number in count())
+
+
+@pytest.fixture(autouse=True)
+def no_cards_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel lists the cards of the machine; a double has others."""
+    monkeypatch.setattr(addresses, "DRIVER_FOLDER", Path("/nonexistent"))
 
 
 @pytest.fixture(autouse=True)

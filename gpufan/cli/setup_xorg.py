@@ -8,7 +8,7 @@ import click
 from gpufan.cli import options
 from gpufan.cli.command import Command
 from gpufan.core.pci import PciAddress
-from gpufan.gpu.addresses import find_addresses
+from gpufan.gpu.cards import find_addresses
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.system import files
 from gpufan.xorg import setup

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from gpufan.config.schema import CARD_KEYS, DEFAULTS, NOTHING, CardKeys, CardTable, RunKeys, parse, toml
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import GpuInfo
-from gpufan.core.selection import matches
+from gpufan.core.selection import matches, may_match
 from gpufan.errors import InputError
 from gpufan.system.files import read_file
 
@@ -83,7 +83,7 @@ class Settings:
         return [
             f"{self.path}: {where} {toml(name)} matches no card here"
             for where, name in [*names, *(("neighbours:", name) for name in dict.fromkeys(neighbours))]
-            if not any(matches(info, str(name)) for info in cards)
+            if not any(may_match(info, str(name)) for info in cards)
         ]
 
 

@@ -44,6 +44,19 @@ def matches(info: GpuInfo, text: str) -> bool:
     return bool(info.pci) and address == PciAddress.parse(info.pci)
 
 
+def may_match(info: GpuInfo, text: str) -> bool:
+    """Whether `text` names the card, or may name it as soon as its UUID, name or address is known."""
+    if matches(info, text):
+        return True
+    if text.strip().isdecimal():
+        return False
+    try:
+        PciAddress.parse(text)
+    except InputError:
+        return not info.uuid
+    return not info.pci
+
+
 def split_controllable(gpus: Sequence[G]) -> tuple[list[G], list[str]]:
     """The cards whose fans can be set, and for each other card a line with its label and the reason."""
     controllable = [gpu for gpu in gpus if gpu.info.uncontrollable_reason is None]

@@ -17,9 +17,9 @@ from gpufan.core.selection import select, split_controllable
 from gpufan.daemon import snapshot_file, taken
 from gpufan.daemon.read_back import release_verified
 from gpufan.daemon.snapshot_file import SnapshotFile
-from gpufan.errors import GpuError, GpufanError, InputError, NoAnswer
+from gpufan.errors import GpuError, GpufanError, GpuLost, InputError, NoAnswer
 from gpufan.gpu import release_fans
-from gpufan.system.background import BackgroundCall, call_with_timeout
+from gpufan.system.background import call_all, call_with_timeout
 from gpufan.system.files import remove_unsynced
 from gpufan.system.lock import controller_lock
 from gpufan.system.paths import SNAPSHOT, TAKEN
@@ -48,19 +48,21 @@ def restore(names: Sequence[str], runtime_folder: Path, source: Source) -> list[
     failed = []
     with (
         controller_lock(_lock_folder(runtime_folder)),
-        closing(open_cards(run.backend, run.display, runtime_folder)) as cards,
+        closing(open_cards(run.backend, run.display, runtime_folder, names)) as cards,
     ):
         chosen = select(cards.gpus, names)
         cards.start_x_server(chosen)
         usable, uncontrollable = split_controllable(chosen)
         lines = [f"{line}: nothing to give back" for line in uncontrollable]
         # All cards at the same time: a card that hangs must not use up the time of the others.
-        for gpu, call in [(gpu, BackgroundCall(partial(_release, gpu))) for gpu in usable]:
-            try:
-                call.result(3 * CARD_TIMEOUT_S)
+        results = call_all(3 * CARD_TIMEOUT_S, [partial(_release, gpu) for gpu in usable])
+        for gpu, result in zip(usable, results, strict=True):
+            if result is None:
                 lines.append(f"{gpu.info.label}: the driver controls its fans")
-            except GpufanError as error:
-                failed.append(f"{gpu.info.label}: {error}")
+            elif isinstance(result, GpufanError):
+                failed.append(f"{gpu.info.label}: {result}")
+            else:
+                raise result
     if failed:
         raise GpufanError(_NOT_GIVEN_BACK + "; ".join(failed))
     if not names:
@@ -116,6 +118,10 @@ def _release(gpu: Gpu) -> None:
     """Give the fans of `gpu` back, over X if NVML does not move them. Raises GpufanError."""
     try:
         call_with_timeout(CARD_TIMEOUT_S, partial(release_verified, gpu))
+    except GpuLost:
+        # Its driver may have restarted, or may be slow in opening it.
+        gpu.reopen()
+        call_with_timeout(CARD_TIMEOUT_S, partial(release_verified, gpu))
     except NoAnswer:
         raise
     except GpuError as error:
@@ -143,15 +149,17 @@ def describe_cards(
 
         box = SimulatedBox(PROFILES[profile], WORKLOADS["idle"])
         return [(gpu.info, gpu.read()) for gpu in select(box.gpus, names)]
-    from gpufan.gpu.cards import open_cards
+    from gpufan.gpu.cards import open_cards, read_all
 
     cards_of: list[tuple[GpuInfo, Reading | None]] = []
     backend_reasons = _backend_reasons(runtime_folder) if backend == "auto" else {}
-    with TemporaryDirectory(prefix="gpufan-") as folder, closing(open_cards(backend, display, Path(folder))) as cards:
-        for gpu in select(cards.gpus, names):
-            reading = None
-            with suppress(NoAnswer):
-                reading = call_with_timeout(CARD_TIMEOUT_S, gpu.observe)
+    with (
+        TemporaryDirectory(prefix="gpufan-") as folder,
+        closing(open_cards(backend, display, Path(folder), names)) as cards,
+    ):
+        chosen = select(cards.gpus, names)
+        readings = read_all([gpu.observe for gpu in chosen])
+        for gpu, reading in zip(chosen, readings, strict=True):
             info = gpu.info
             if info.uuid in backend_reasons:
                 info = replace(info, backend="x11", backend_reason=backend_reasons[info.uuid])

@@ -69,7 +69,7 @@ def _control(
             if notifier is None:  # else the service manager gives the fans back
                 stack.enter_context(guardian(record_of_taken))
             taken = stack.enter_context(Taken(record_of_taken, run.display))
-        cards = stack.enter_context(closing(open_cards(run.backend, run.display, runtime_folder)))
+        cards = stack.enter_context(closing(open_cards(run.backend, run.display, runtime_folder, run.gpus)))
         chosen = select(cards.gpus, run.gpus, named_by(settings))
         if not run.dry_run:
             cards.start_x_server(chosen)

@@ -16,7 +16,7 @@ def run_xserver(folder: Path, announce: Callable[[str], None]) -> None:
 
     Raises DriverError if it cannot be started, GpufanError if there is no card or another process uses `folder`.
     """
-    from gpufan.gpu.addresses import find_addresses
+    from gpufan.gpu.cards import find_addresses
     from gpufan.xorg.server import HeadlessServer, headless_config
 
     inbox = StopInbox()

@@ -42,7 +42,7 @@ def gather(runtime_folder: Path, config: Path | None, proofs: tuple[Proof, ...] 
     """Gather all facts that are available within `LIMIT_S` seconds. Changes nothing."""
     source = settings_source(config)
     looks: dict[str, Callable[[], Any]] = {
-        "driver": lambda: look_at_driver(LIMIT_S - 2),
+        "driver": look_at_driver,
         "systemd": _systemd,
         "published": partial(_published, runtime_folder / SNAPSHOT),
         "settings": source.read,

@@ -1,9 +1,7 @@
 """Ask the NVIDIA driver, which may hang, for its versions and its cards."""
 
 import re
-import time
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 from pynvml import NVMLError
@@ -11,39 +9,29 @@ from pynvml import NVMLError
 from gpufan.doctor.facts import Card, Driver
 from gpufan.doctor.root_folder import below_root
 from gpufan.errors import DriverError, NoAnswer
-from gpufan.gpu.nvml import NvmlBox, NvmlGpu
+from gpufan.gpu.cards import read_all
+from gpufan.gpu.nvml_box import NvmlBox
 from gpufan.system import versions
-from gpufan.system.background import BackgroundCall, call_with_timeout
+from gpufan.system.background import call_with_timeout
 
 _LIBRARY = re.compile(r"libnvidia-ml\.so\.(\d+\.\d+(?:\.\d+)?)$", re.MULTILINE)
 
 
-def look_at_driver(limit_s: float) -> Driver:
-    """The driver and its cards; a card that does not answer within `limit_s` seconds has no reading."""
+def look_at_driver() -> Driver:
+    """The driver and its cards. All cards are read at the same time; one that does not answer has no reading."""
     module_version = versions.driver_version(below_root(versions.KERNEL_MODULE))
     try:
-        # NVML opens the cards one after the other. `read` opens a card again that was too late.
-        box = NvmlBox(limit_s / 8)
+        box = NvmlBox()
     except DriverError as error:
         cause = error.__cause__
         code = cause.value if isinstance(cause, NVMLError) else None
         return Driver(module_version, _loaded_library(), str(error), code)
-    calls = [(gpu, BackgroundCall(partial(_look_at_card, gpu))) for gpu in box.gpus]
-    end_s = time.monotonic() + limit_s / 2
-    cards = []
-    for gpu, call in calls:
-        try:
-            cards.append(call.result(max(end_s - time.monotonic(), 0)))
-        except NoAnswer:
-            cards.append(Card(gpu.info, None))
+    readings = read_all([gpu.read for gpu in box.gpus])
+    # Reading completes the info of a card that opened late.
+    cards = tuple(Card(gpu.info, reading) for gpu, reading in zip(box.gpus, readings, strict=True))
     with suppress(NoAnswer):
         call_with_timeout(1.0, box.close)
-    return Driver(module_version, _loaded_library() or box.driver_version, cards=tuple(cards))
-
-
-def _look_at_card(gpu: NvmlGpu) -> Card:
-    reading = gpu.read()  # reading may open the card, and complete its info
-    return Card(gpu.info, reading)
+    return Driver(module_version, _loaded_library() or box.driver_version, cards=cards)
 
 
 def _loaded_library() -> str | None:

@@ -22,7 +22,7 @@ def prove_fans(runtime_folder: Path, config: Path | None) -> tuple[Proof, ...]:
     settings = settings_source(config).read().run_settings()
     proofs = []
     with controller_lock(runtime_folder, lambda _: None):
-        cards = open_cards(settings.backend, settings.display, runtime_folder)
+        cards = open_cards(settings.backend, settings.display, runtime_folder, settings.gpus)
         try:
             usable, _ = split_controllable(select(cards.gpus, settings.gpus))
             cards.start_x_server(usable)

@@ -1,44 +1,46 @@
-"""The PCI addresses of NVIDIA's cards: as the driver reports them, or without a driver as the kernel lists them."""
+"""NVIDIA's cards as the kernel lists them: their PCI addresses, UUIDs and models, without opening a card."""
 
-from contextlib import closing, suppress
+import re
 from pathlib import Path
 
 from gpufan.core.pci import PciAddress
-from gpufan.errors import DriverError, GpufanError
-from gpufan.gpu.nvml import NvmlBox
 
 PCI_FOLDER = Path("/sys/bus/pci/devices")
+
+DRIVER_FOLDER = Path("/sys/bus/pci/drivers/nvidia")
+"""Has a link for each card that NVIDIA's kernel module drives; a card that is given to a virtual machine has none."""
+
+CARDS_FOLDER = Path("/proc/driver/nvidia/gpus")
+"""Here NVIDIA's kernel module describes each of its cards, in a folder named after its address."""
 
 _NVIDIA = "0x10de"
 _DISPLAY_CLASSES = "0x0300", "0x0302"
 """VGA controller, and 3D controller: a card without a connector."""
 
 
-def find_addresses(nvml: NvmlBox | None = None, pci_folder: Path = PCI_FOLDER) -> list[PciAddress]:
-    """The addresses of the cards that answer through NVML; if none does, of all cards on the PCI bus.
-
-    NVML is loaded for the call if `nvml` is None. Raises GpufanError if there are no cards.
-    """
-    if nvml is None:
-        with suppress(DriverError), closing(NvmlBox()) as box:
-            return find_addresses(box, pci_folder)
-    addresses = (nvml.addresses if nvml else []) or bus_addresses(pci_folder)
-    if not addresses:
-        raise GpufanError("no NVIDIA card found: look at `lspci -d 10de:`, or try --simulate dual-1080ti")
-    return addresses
-
-
 def bus_addresses(pci_folder: Path = PCI_FOLDER) -> list[PciAddress]:
-    """The addresses of NVIDIA's display devices on the PCI bus."""
+    """The addresses of NVIDIA's display devices on the PCI bus, whatever drives them."""
     return [
         PciAddress.parse(device.name)
         for device in sorted(pci_folder.glob("*:*:*.*"))
-        if _attribute(device, "vendor") == _NVIDIA and _attribute(device, "class").startswith(_DISPLAY_CLASSES)
+        if _text(device / "vendor").lower() == _NVIDIA and _text(device / "class").startswith(_DISPLAY_CLASSES)
     ]
 
 
-def _attribute(device: Path, name: str) -> str:
+def driven_addresses() -> list[PciAddress]:
+    """The addresses of the cards that NVIDIA's kernel module drives, sorted; none where sysfs is not mounted."""
+    return sorted(PciAddress.parse(link.name) for link in DRIVER_FOLDER.glob("*:*:*.*"))
+
+
+def identity(address: PciAddress) -> tuple[str, str]:
+    """UUID and model of a card; empty where the kernel module does not know them, as before the first use of a card."""
+    known = dict(re.findall(r"^([^:]+):[ \t]*(.+)$", _text(CARDS_FOLDER / address.lspci / "information"), re.MULTILINE))
+    uuid = known.get("GPU UUID", "?")
+    return ("", "") if "?" in uuid else (uuid, known.get("Model", ""))
+
+
+def _text(file: Path) -> str:
     try:
-        return (device / name).read_text().strip().lower()
+        return file.read_text(errors="replace").strip()
     except OSError:
         return ""

@@ -1,36 +1,41 @@
 """The cards of this machine, opened with the backend that the settings name."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpufan.core.gpu import Gpu
-from gpufan.errors import DriverError, InputError, NoAnswer
-from gpufan.gpu.addresses import find_addresses
+from gpufan.core.gpu import Gpu, Reading
+from gpufan.core.pci import PciAddress
+from gpufan.errors import DriverError, GpufanError, InputError, NoAnswer
+from gpufan.gpu.addresses import PCI_FOLDER, bus_addresses
 from gpufan.gpu.auto import AutoGpu
-from gpufan.gpu.nvml import NvmlBox
+from gpufan.gpu.nvml import NvmlGpu
+from gpufan.gpu.nvml_box import NvmlBox
 from gpufan.gpu.x_server import SharedXServer
-from gpufan.system.background import call_with_timeout
+from gpufan.system.background import call_all, call_with_timeout
 from gpufan.xorg.client import Display
 
 XSERVER_FOLDER = "own-xserver"
 """Where our own X server has its files, in the runtime folder; `gpufan xserver` uses another."""
 
+READ_TIMEOUT_S = 2.0
+"""For all cards together to be read at the same time, s."""
+
 RELOAD_TIMEOUT_S = 2.0
 """For NVML to be loaded anew, s."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cards:
     """The cards of this machine and the libraries and servers behind them, open until `close`."""
 
     gpus: Sequence[Gpu]
-    """In the order of NVML's index."""
+    """All cards, in the order of NVML's index; new cards follow. Those that are not named are not open."""
     nvml: NvmlBox | None
     x_server: SharedXServer | None
-    timeout_s: float
-    """For one card to answer, s."""
+    adopt: Callable[[NvmlGpu], Gpu] | None
+    """Gives a new card its backend. None: the X server knows only the cards that it started with."""
 
     def start_x_server(self, gpus: Sequence[Gpu]) -> None:
         """Start the X server if the fans of some of `gpus` are set over X, and find these cards on it.
@@ -41,9 +46,18 @@ class Cards:
         if self.x_server is None or not over_x:
             return
         self.x_server.start()
-        for gpu in over_x:
-            with suppress(NoAnswer):
-                call_with_timeout(self.timeout_s, gpu.read)  # from now on its info says whether its fans can be set
+        read_all([gpu.read for gpu in over_x])  # from now on `info` says whether the fans can be set
+
+    def find_new(self) -> list[Gpu]:
+        """Open and return named cards that have appeared since the last call; may last 2 s.
+
+        A card that has come back is not new: it goes on as the same object.
+        """
+        if self.nvml is None or self.adopt is None:
+            return []
+        new = [self.adopt(gpu) for gpu in self.nvml.find_new()]
+        self.gpus = [*self.gpus, *new]
+        return new
 
     def reload_driver(self) -> None:
         """Shut NVML down and load it anew; every card opens anew at its next call.
@@ -67,8 +81,8 @@ class Cards:
                 call_with_timeout(1.0, self.nvml.close)
 
 
-def open_cards(backend: str, display: str | None, runtime_folder: Path, timeout_s: float = 5.0) -> Cards:
-    """Open every card with `backend`: `auto`, `nvml` or `x11`; wait `timeout_s` seconds for each at most.
+def open_cards(backend: str, display: str | None, runtime_folder: Path, names: Sequence[str] = ()) -> Cards:
+    """Open the cards that `names` may mean, or all, with `backend`: `auto`, `nvml` or `x11`.
 
     `display` names a running X server to use; if it is None, our own is started when it is needed, and has its files
     below `runtime_folder`. Raises InputError, DriverError or GpufanError.
@@ -76,30 +90,57 @@ def open_cards(backend: str, display: str | None, runtime_folder: Path, timeout_
     if backend == "nvml":
         if display is not None:
             raise InputError("--display goes with --backend auto or x11: NVML needs no X server")
-        box = NvmlBox(timeout_s)
-        return Cards(box.gpus, box, None, timeout_s)
+        box = NvmlBox(names)
+        return Cards(list(box.gpus), box, None, lambda gpu: gpu)
     existing = None if display is None else Display.parse(display)
     folder = runtime_folder / XSERVER_FOLDER
     if backend == "auto":
-        box = NvmlBox(timeout_s)
+        box = NvmlBox(names)
         server = SharedXServer(existing, folder, box.addresses)
-        return Cards([AutoGpu(gpu, server) for gpu in box.gpus], box, server, timeout_s)
-    return _open_over_x(existing, folder, timeout_s)
+        return Cards([AutoGpu(gpu, server) for gpu in box.gpus], box, server, lambda gpu: AutoGpu(gpu, server))
+    return _open_over_x(existing, folder, names)
 
 
-def _open_over_x(existing: Display | None, folder: Path, timeout_s: float) -> Cards:
-    """Open all cards over X, and through NVML as well if it works: it reads temperature and power."""
+def _open_over_x(existing: Display | None, folder: Path, names: Sequence[str]) -> Cards:
+    """Open cards over X, and through NVML as well if it works: it reads temperature and power."""
     from gpufan.gpu import x11
 
     nvml: NvmlBox | None
     try:
-        nvml = NvmlBox(timeout_s)
+        nvml = NvmlBox(names)
     except DriverError:
         nvml = None
     server = SharedXServer(existing, folder, find_addresses(nvml))
     try:
         server.start()
-        return Cards(x11.open_cards(server.display, nvml.gpus if nvml else []), nvml, server, timeout_s)
+        return Cards(x11.open_cards(server.display, nvml.gpus if nvml else []), nvml, server, None)
     except BaseException:
         server.stop()
         raise
+
+
+def read_all(reads: Sequence[Callable[[], Reading]]) -> list[Reading | None]:
+    """Result of each of `reads`, all at the same time; None for a card that does not answer within 2 s.
+
+    Raises what a call raises, other than NoAnswer.
+    """
+    readings: list[Reading | None] = []
+    for result in call_all(READ_TIMEOUT_S, reads):
+        if isinstance(result, Exception) and not isinstance(result, NoAnswer):
+            raise result
+        readings.append(result if isinstance(result, Reading) else None)
+    return readings
+
+
+def find_addresses(nvml: NvmlBox | None = None, pci_folder: Path = PCI_FOLDER) -> list[PciAddress]:
+    """The addresses of the cards that are open through NVML; if none is, of all cards on the PCI bus.
+
+    NVML is loaded for the call if `nvml` is None. Raises GpufanError if there are no cards.
+    """
+    if nvml is None:
+        with suppress(DriverError), closing(NvmlBox()) as box:
+            return find_addresses(box, pci_folder)
+    addresses = (nvml.addresses if nvml else []) or bus_addresses(pci_folder)
+    if not addresses:
+        raise GpufanError("no NVIDIA card found: look at `lspci -d 10de:`, or try --simulate dual-1080ti")
+    return addresses

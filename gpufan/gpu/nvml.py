@@ -6,7 +6,7 @@ calls and takes over a second to load again. What is read again and again is in 
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ctypes import c_uint
 from dataclasses import replace
@@ -17,23 +17,14 @@ from pynvml import NVMLError
 
 from gpufan.core.gpu import ASSUMED_DUTY_RANGE, NO_FAN, GpuInfo, Reading, Sensed, SingleBackend
 from gpufan.core.pci import PciAddress
-from gpufan.errors import DriverError, GpuError, GpuLost, NoAnswer, NoPermission
+from gpufan.core.selection import may_match
+from gpufan.errors import GpuError, GpuLost, NoPermission
+from gpufan.gpu.addresses import identity
 from gpufan.gpu.sensors import ABSENT, GONE, Sensors, words
-from gpufan.system.background import BackgroundCall
 from gpufan.system.printable import printable
 
 FIRST_DRIVER = "515.43"
 """The first driver that can set fans through NVML (nvmlDeviceSetFanSpeed_v2)."""
-
-_NO_DRIVER = {
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver found (no libnvidia-ml.so.1): install it,"
-    " or try `gpufan run --simulate`",
-    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA kernel module is not loaded: `sudo modprobe nvidia`,"
-    " or reboot after installing the driver",
-    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA library and the loaded kernel module are of different"
-    " versions, as after an update: reboot",
-    pynvml.NVML_ERROR_NO_PERMISSION: "no permission to talk to the NVIDIA driver: run as root, or check /dev/nvidia*",
-}
 
 _Call = Callable[..., Any]
 
@@ -41,12 +32,12 @@ _Call = Callable[..., Any]
 class NvmlGpu(SingleBackend):
     """One card. It is opened when it is first used, and again after it was lost."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, pci: str = "") -> None:
         self.info = GpuInfo(
             uuid="",
-            pci="",
+            pci=pci,
             index=index,
-            name="card that does not answer",
+            name="card",
             fan_count=0,
             duty_range=ASSUMED_DUTY_RANGE,
             slowdown_c=None,
@@ -67,6 +58,8 @@ class NvmlGpu(SingleBackend):
         if not opening.acquire(blocking=False):
             raise GpuLost("the card does not answer: the driver is still opening it")
         try:
+            if not self.info.uuid:
+                self.info = replace(self.info, name="card that does not answer")  # until it does
             handle, uuid = self._handle()
             info = self._describe(handle, uuid)
             if info != self.info:  # else it stays the same object
@@ -77,6 +70,26 @@ class NvmlGpu(SingleBackend):
         finally:
             opening.release()
         return sensors
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the card has answered, and was not lost since."""
+        return self._sensors is not None
+
+    def may_be(self, names: Sequence[str]) -> bool:
+        """Whether one of `names` may mean the card, as far as that is known before it is open; True without names."""
+        if not names:
+            return True
+        if self.info.pci and not self.info.uuid:
+            uuid, name = identity(PciAddress.parse(self.info.pci))
+            self.info = replace(self.info, uuid=uuid, name=name or self.info.name)
+        return any(may_match(self.info, name) for name in names)
+
+    def move(self, pci: str) -> None:
+        """Expect the card at the address `pci` from now on."""
+        if pci != self.info.pci:
+            self.info = replace(self.info, pci=pci)
+            self.reopen()
 
     def reopen(self) -> None:
         """Drop the handle, so that the next call opens the card anew. Never fails."""
@@ -163,58 +176,6 @@ class NvmlGpu(SingleBackend):
             uncontrollable_reason=driver_reason() or (None if fan_count else NO_FAN),
             power_limit_w=None if power_limit_mw is None else power_limit_mw / 1000,
         )
-
-
-class NvmlBox:
-    """NVML, loaded, and all cards that the driver knows, including those that do not answer."""
-
-    def __init__(self, timeout_s: float = 5.0) -> None:
-        """Load the library and open every card, `timeout_s` seconds for each at most. Raises DriverError."""
-        self._loading = threading.Lock()
-        self.driver_version, count = _load()
-        if count == 0:
-            raise DriverError("the NVIDIA driver runs but knows no card: look at `lspci -d 10de:` and `dmesg`")
-        self.gpus = [NvmlGpu(index) for index in range(count)]
-        for pending in [BackgroundCall(gpu.open) for gpu in self.gpus]:
-            with suppress(NoAnswer):  # the first read raises it again
-                pending.result(timeout_s)
-
-    @property
-    def addresses(self) -> list[PciAddress]:
-        """The addresses of the cards that answer."""
-        return [PciAddress.parse(gpu.info.pci) for gpu in self.gpus if gpu.info.pci]
-
-    def reload(self) -> None:
-        """Shut NVML down and load it anew; every card opens anew at its next call.
-
-        Raises DriverError, and NoAnswer at once if another thread is still doing the same.
-        """
-        if not self._loading.acquire(blocking=False):
-            raise NoAnswer("the NVIDIA driver does not answer: NVML is still being loaded anew")
-        try:
-            with suppress(NVMLError):
-                while True:  # NVML counts how often it was loaded
-                    pynvml.nvmlShutdown()
-            _load()
-        finally:
-            for gpu in self.gpus:
-                gpu.reopen()
-            self._loading.release()
-
-    def close(self) -> None:
-        """Unload NVML."""
-        with suppress(NVMLError):  # after a restart of the driver it may be unloaded already
-            pynvml.nvmlShutdown()
-
-
-def _load() -> tuple[str, int]:
-    """Load NVML; returns the version of the driver, and the number of its cards. Raises DriverError."""
-    try:
-        pynvml.nvmlInit()
-        return _text(pynvml.nvmlSystemGetDriverVersion()), pynvml.nvmlDeviceGetCount()
-    except NVMLError as error:
-        known = _NO_DRIVER.get(error.value)
-        raise DriverError(known or f"the NVIDIA driver does not answer: {words(error)}") from error
 
 
 def driver_reason() -> str | None:

@@ -16,7 +16,7 @@ from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.simulation import simulate
 from gpufan.daemon.snapshot_file import SnapshotFile
 from gpufan.daemon.workers import make_workers
-from gpufan.gpu.nvml import NvmlBox
+from gpufan.gpu.nvml_box import NvmlBox
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.system.signals import StopInbox
 from gpufan.terminal.log import ChangeLog, log_to

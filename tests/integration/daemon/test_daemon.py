@@ -16,7 +16,7 @@ from gpufan.daemon.loop import Daemon
 from gpufan.daemon.worker import Worker
 from gpufan.errors import GpufanError
 from gpufan.gpu.cards import open_cards
-from gpufan.gpu.nvml import NvmlBox
+from gpufan.gpu.nvml_box import NvmlBox
 from tests.doubles.nvml import AUTO, Kind, NvmlDouble, wait_for
 from tests.integration.harness import INTERVAL_S, fans, running, sets, settings, workers
 

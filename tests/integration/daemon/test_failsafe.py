@@ -11,7 +11,7 @@ from gpufan.core.reasons import Cause, Reason
 from gpufan.core.sentences import state_sentence
 from gpufan.daemon.worker import FANS_EVERY_S, Worker
 from gpufan.errors import GpuError
-from gpufan.gpu.nvml import NvmlBox
+from gpufan.gpu.nvml_box import NvmlBox
 from tests.doubles.nvml import AUTO, IGNORES, JAMS, MANUAL, MOVES, Card, Kind, NvmlDouble
 from tests.integration.harness import Bench, fans, sets, settings
 

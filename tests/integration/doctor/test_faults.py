@@ -260,7 +260,7 @@ def test_a_wrong_key_in_the_config_file(box: Box, run: Run) -> None:
 
 
 def test_an_x_server_that_does_not_start(box: Box, run: Run) -> None:
-    cards = open_cards("auto", None, box.runtime / "own-xserver", 1)
+    cards = open_cards("auto", None, box.runtime / "own-xserver")
     for fan in box.double.cards[0].fans:
         fan.stuck = IGNORES
     try:

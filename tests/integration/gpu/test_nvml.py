@@ -6,7 +6,8 @@ import pynvml
 import pytest
 
 from gpufan.errors import DriverError, GpuError, GpuLost
-from gpufan.gpu.nvml import NvmlBox, NvmlGpu
+from gpufan.gpu.nvml import NvmlGpu
+from gpufan.gpu.nvml_box import NvmlBox
 from gpufan.system.background import BackgroundCall
 from tests.doubles.nvml import Kind, NvmlDouble, wait_for
 

@@ -31,7 +31,7 @@ def controlling(box: XBox, display: str | None = None) -> Iterator[Running]:
     """A daemon for the cards of `box`; at the end it gives the fans back, and its X server ends."""
     with ExitStack() as stack:
         stack.enter_context(box.double.install())
-        cards = open_cards("auto", display, box.runtime, 5)
+        cards = open_cards("auto", display, box.runtime)
         stack.callback(cards.close)
         run = stack.enter_context(running(*(Worker(gpu, settings()) for gpu in cards.gpus)))
         wait_for_states(run, *CONTROLLED)

@@ -7,8 +7,8 @@ import pytest
 
 from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError, GpufanError
-from gpufan.gpu import addresses
-from gpufan.gpu.addresses import find_addresses
+from gpufan.gpu import cards
+from gpufan.gpu.cards import find_addresses
 from tests.doubles.nvml import Kind, NvmlDouble
 
 
@@ -33,7 +33,7 @@ def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> None:
         raise DriverError("no driver")
 
-    monkeypatch.setattr(addresses, "NvmlBox", missing)
+    monkeypatch.setattr(cards, "NvmlBox", missing)
 
 
 ON_THE_BUS = [PciAddress(0, 0x0B, 0, 0), PciAddress(0, 0x42, 0, 0)]

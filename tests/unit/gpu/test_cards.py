@@ -76,7 +76,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
             stack.enter_context(double.install())
             server = stack.enter_context(NvControlServer(mapped_box(double.map), tmp_path, order=[1, 0]))
             monkeypatch.setenv("XAUTHORITY", str(server.authority))
-            cards = open_cards(backend, server.name, tmp_path / "x", 5)
+            cards = open_cards(backend, server.name, tmp_path / "x")
             stack.callback(cards.close)
             return Bench(double, cards, server)
 
@@ -168,7 +168,7 @@ def test_backend_x11_sets_nothing_through_nvml(bench: Open) -> None:
 
 def test_backend_nvml_rejects_a_display(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--display goes with --backend auto or x11"):
-        open_cards("nvml", ":0", tmp_path, 5)
+        open_cards("nvml", ":0", tmp_path)
 
 
 @pytest.mark.parametrize("driver", [OLD, DRIVER])
@@ -310,7 +310,7 @@ def trace(folder: Path, driver: str, seconds: int) -> list[tuple[int | None, flo
     seen = []
     with double.install(), NvControlServer(mapped_box(double.map), folder) as server, pytest.MonkeyPatch.context() as m:
         m.setenv("XAUTHORITY", str(server.authority))
-        cards = open_cards("auto", server.name, folder, 5)
+        cards = open_cards("auto", server.name, folder)
         workers = [Worker(gpu, lambda _: CardSettings()) for gpu in cards.gpus]
         for second in range(seconds):
             for worker in workers:

@@ -10,7 +10,8 @@ import pytest
 
 from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError, FansOutOfReach, GpuLost
-from gpufan.gpu.nvml import NvmlBox, NvmlGpu
+from gpufan.gpu.nvml import NvmlGpu
+from gpufan.gpu.nvml_box import NvmlBox
 from gpufan.gpu.x_server import SharedXServer
 from gpufan.xorg import server as xorg_server
 from gpufan.xorg.client import Display

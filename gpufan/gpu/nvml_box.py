@@ -1,0 +1,154 @@
+"""NVML itself: loading it, loading it anew, and which cards it knows. A single card is in `nvml`."""
+
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+
+import pynvml
+from pynvml import NVMLError
+
+from gpufan.core.gpu import GpuInfo
+from gpufan.core.pci import PciAddress
+from gpufan.core.selection import matches
+from gpufan.errors import DriverError, NoAnswer
+from gpufan.gpu.addresses import driven_addresses
+from gpufan.gpu.nvml import NvmlGpu
+from gpufan.gpu.sensors import words
+from gpufan.system.background import BackgroundCall
+from gpufan.system.printable import printable
+
+_NO_DRIVER = {
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver found (no libnvidia-ml.so.1): install it,"
+    " or try `gpufan run --simulate`",
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA kernel module is not loaded: `sudo modprobe nvidia`,"
+    " or reboot after installing the driver",
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA library and the loaded kernel module are of different"
+    " versions, as after an update: reboot",
+    pynvml.NVML_ERROR_NO_PERMISSION: "no permission to talk to the NVIDIA driver: run as root, or check /dev/nvidia*",
+}
+
+OPEN_TIMEOUT_S = 2.0
+"""Cards that open at the same time are waited for as long as one of them answers within this time, s."""
+
+
+class NvmlBox:
+    """NVML, loaded, and all cards that the driver knows.
+
+    Only named cards are opened, since NVML cannot close a single card again. Which cards the names mean, the kernel
+    says: it lists the addresses, and describes each card that was in use before. A card that may be meant is opened.
+    """
+
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        """Load NVML, and open the cards that `names` may mean, or all. Raises DriverError.
+
+        A card that hangs delays this by 2 s, however many do; it may answer later.
+        """
+        self._names = names
+        self._loading = threading.Lock()
+        self.driver_version, self._count = _load()
+        if self._count == 0:
+            raise DriverError("the NVIDIA driver runs but knows no card: look at `lspci -d 10de:` and `dmesg`")
+        self._driven = driven_addresses()
+        if len(self._driven) != self._count:  # such as in a container, which has only some of the cards
+            self._driven = []
+        addresses = [address.nvml for address in self._driven] or [""] * self._count
+        self.gpus = [NvmlGpu(index, pci) for index, pci in enumerate(addresses)]
+        _open_named(self.gpus, names)
+
+    @property
+    def addresses(self) -> list[PciAddress]:
+        """The addresses of the cards that are open."""
+        return [PciAddress.parse(gpu.info.pci) for gpu in self.gpus if gpu.is_open]
+
+    def find_new(self) -> list[NvmlGpu]:
+        """Open and return named cards that have appeared since the last call. May last 2 s, as opening does.
+
+        A known card that has come back, even at another address, opens anew at its next call. NVML may not know a new
+        card before it is loaded anew. An index names no new card: it counts the cards of the start.
+        """
+        names = [name for name in self._names if not name.strip().isdecimal()]
+        if self._names and not names:
+            return []
+        candidates = self._appeared()
+        _open_named(candidates, names)
+        new = []
+        for gpu in candidates:
+            known = next((known for known in self.gpus if _same(known.info, gpu.info)), None)
+            if known is not None:
+                known.move(gpu.info.pci)
+            elif gpu.info.pci and (not names or any(matches(gpu.info, name) for name in names)):
+                new.append(gpu)
+        self.gpus += new
+        return new
+
+    def _appeared(self) -> list[NvmlGpu]:
+        """The cards that are listed now and were not at the last look; where only their number is known, all."""
+        if self._driven:
+            before, self._driven = self._driven, driven_addresses() or self._driven
+            return [NvmlGpu(i, address.nvml) for i, address in enumerate(self._driven) if address not in before]
+        count = self._count
+        with suppress(NVMLError):
+            self._count = pynvml.nvmlDeviceGetCount()
+        return [NvmlGpu(index) for index in range(self._count)] if self._count > count else []
+
+    def reload(self) -> None:
+        """Shut NVML down and load it anew; every card opens anew at its next call.
+
+        Raises DriverError, and NoAnswer at once if another thread is still doing the same.
+        """
+        if not self._loading.acquire(blocking=False):
+            raise NoAnswer("the NVIDIA driver does not answer: NVML is still being loaded anew")
+        try:
+            with suppress(NVMLError):
+                while True:  # NVML counts how often it was loaded
+                    pynvml.nvmlShutdown()
+            _load()
+        finally:
+            for gpu in self.gpus:
+                gpu.reopen()
+            self._loading.release()
+
+    def close(self) -> None:
+        """Unload NVML."""
+        with suppress(NVMLError):  # after a restart of the driver it may be unloaded already
+            pynvml.nvmlShutdown()
+
+
+def _load() -> tuple[str, int]:
+    """Load NVML; returns the version of the driver, and the number of its cards. Raises DriverError."""
+    try:
+        pynvml.nvmlInit()
+        return printable(pynvml.nvmlSystemGetDriverVersion()), pynvml.nvmlDeviceGetCount()
+    except NVMLError as error:
+        known = _NO_DRIVER.get(error.value)
+        raise DriverError(known or f"the NVIDIA driver does not answer: {words(error)}") from error
+
+
+def _open_named(gpus: Sequence[NvmlGpu], names: Sequence[str]) -> None:
+    """Open those of `gpus` that `names` may mean, or all, at the same time.
+
+    Returns when all have answered, or when none has for 2 s.
+    """
+    answers: SimpleQueue[None] = SimpleQueue()
+
+    def open_one(gpu: NvmlGpu) -> None:
+        try:
+            if gpu.may_be(names):
+                gpu.open()
+        finally:  # an error is raised again by the first read
+            answers.put(None)
+
+    for gpu in gpus:
+        BackgroundCall(partial(open_one, gpu))
+    with suppress(Empty):
+        for _ in gpus:
+            answers.get(timeout=OPEN_TIMEOUT_S)
+
+
+def _same(known: GpuInfo, found: GpuInfo) -> bool:
+    """Whether both are the same card: by UUID, or by address if one of the UUIDs is unknown."""
+    if known.uuid and found.uuid:
+        return known.uuid == found.uuid
+    return bool(found.pci) and known.pci == found.pci
