@@ -90,6 +90,8 @@ def _control(
         title = "dry run: nothing is set" if run.dry_run else "ctrl-c gives the fans back to the driver"
         view = stack.enter_context(closing(open_view(f"gpufan {__version__} · {title}")))
         sinks = [view.publish, *stack.enter_context(snapshot_file(folder, lock))]
+        if taken is not None:
+            sinks.append(lambda _: taken.renew())
         sinks.extend(stack.enter_context(in_background(rows)))
         if notifier is not None:
             sinks.append(notifier.publish)

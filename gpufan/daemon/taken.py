@@ -86,6 +86,12 @@ class Taken:
             self._left_over.pop(uuid, None)
             self._write()
 
+    def renew(self) -> None:
+        """Write the record again if somebody has removed it."""
+        if self._infos and not self._path.exists():
+            with self._lock:
+                self._write()
+
     def close(self) -> None:
         """Remove every card of this run, and the file if no earlier run has left a card in it."""
         with self._lock:

@@ -157,7 +157,8 @@ def make_plan(options: InstallOptions) -> Plan:
         has_same_code=before is not None and digest is not None and digest == before.digest and not copies,
         digest=digest,
         units=unit_files(
-            root_copy.command(copied=is_copied),
+            root_copy.interpreter(copied=is_copied),
+            root_copy.release_script(copied=is_copied),
             str(config_file.CONFIG),
             xserver=wanted.display is None and any(gpu.info.backend == "x11" for gpu in gpus),
             xauthority=None if wanted.display is None else _xauthority(),

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import gpufan
 from gpufan.errors import GpufanError
+from gpufan.gpu import release_fans
 from gpufan.service.exposure import first_exposure
 from gpufan.system.resources import resource
-from gpufan.system.systemctl import quoted, run_program
+from gpufan.system.systemctl import run_program
 
 COPY = Path("/opt/gpufan")
 _MARK = ".copied-by-gpufan"
@@ -25,9 +26,16 @@ _METRICS = re.compile(r"""extra\s*==\s*["']metrics["']""")
 """Condition of the requirements of the extra `metrics`. They are copied if they are installed."""
 
 
-def command(*, copied: bool) -> str:
-    """The command of the copy or of this installation; it ignores environment variables and user folders."""
-    return f"{COPY / 'bin/python3' if copied else quoted(sys.executable)} -I -m gpufan"
+def interpreter(*, copied: bool) -> str:
+    """Path of the Python interpreter of the copy, or of this installation."""
+    return str(COPY / "bin/python3") if copied else sys.executable
+
+
+def release_script(*, copied: bool) -> str:
+    """Path of `gpu/release_fans.py` in the copy, or in this installation. Any Python can run it."""
+    if copied:
+        return str(COPY / "lib" / _PYTHON / "site-packages/gpufan/gpu/release_fans.py")
+    return release_fans.__file__
 
 
 def launcher(*, copied: bool) -> Path | None:

@@ -1,14 +1,25 @@
 """The unit files of the services, made from the templates in `systemd/`."""
 
+import shlex
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gpufan.system.paths import RUNTIME_FOLDER, TAKEN
 from gpufan.system.resources import template
 from gpufan.system.systemctl import UNIT_FOLDER, quoted
 
 SERVICE = "gpufan.service"
 XSERVER = "gpufan-xserver.service"
+
+_MAKE_NODES = (
+    "{modprobe} -c 255 -c 0; "
+    "for minor in $(sed -n 's/^Device Minor:[[:space:]]*//p' /proc/driver/nvidia/gpus/*/information); "
+    "do {modprobe} -c $minor; done"
+)
+"""Loads the driver and creates the device node of every card."""
+
+_PYTHON_IS_BROKEN = "echo 'gpufan cannot start, since its Python does not work any more: install gpufan again' >&2"
 
 
 @dataclass(frozen=True)
@@ -41,7 +52,8 @@ COMPANIONS = (
 
 
 def unit_files(
-    gpufan: str,
+    python: str,
+    release_script: str,
     config: str,
     *,
     xserver: bool = False,
@@ -50,11 +62,29 @@ def unit_files(
 ) -> dict[str, str]:
     """Text of every unit file, by path.
 
-    `gpufan` is the command to start, `config` the path of the settings file. With `xserver`, a unit runs gpufan's own
-    X server. `xauthority` is the path of the cookie file of an X server that runs already.
+    `python` is the interpreter with gpufan; without it any other gives the fans back with `release_script`. `xserver`
+    adds the unit that runs an X server. `xauthority` is the path of the cookie file of an X server that runs already.
+    Raises InputError if a path has a control character.
     """
+    gpufan = f"{quoted(python)} -I -m gpufan"
+    # After an upgrade of the distribution the interpreter is gone, or finds no packages.
+    works = f"{shlex.quote(python)} -I -c 'import gpufan, msgspec' 2>/dev/null"
+    restore = f"{shlex.quote(python)} -I -m gpufan restore --taken --config {shlex.quote(config)}"
+    release = f"/usr/bin/python3 -I {shlex.quote(release_script)} {RUNTIME_FOLDER / TAKEN}"
     modprobe = shutil.which("nvidia-modprobe", path="/usr/sbin:/usr/bin:/sbin:/bin")
-    values = {"gpufan": gpufan, "config": config, "modprobe": modprobe, "xserver": xserver}
-    values["xauthority"] = xauthority and quoted(f"XAUTHORITY={xauthority}")
+    values = {
+        "gpufan": gpufan,
+        "config": config,
+        "xserver": xserver,
+        "xauthority": xauthority and quoted(f"XAUTHORITY={xauthority}"),
+        "make_nodes": modprobe and _shell(_MAKE_NODES.format(modprobe=modprobe)),
+        "check_python": _shell(f"if ! {works}; then {_PYTHON_IS_BROKEN}; sleep 55; exit 1; fi"),
+        "restore": _shell(f"if {works}; then exec {restore}; else exec {release}; fi"),
+    }
     names = [SERVICE, *([XSERVER] if xserver else []), *(companion.unit for companion in companions)]
     return {str(UNIT_FOLDER / name): template(f"systemd/{name}.j2").render(values) for name in names}
+
+
+def _shell(script: str) -> str:
+    """A command of a unit that runs `script`."""
+    return f"/bin/sh -c {quoted(script.replace('$', '$$'))}"

@@ -303,7 +303,7 @@ def test_a_removed_folder_is_created_again_and_a_second_run_is_refused(
     program.wait_until_it_controls(0, 1)
     wait_for(lambda: (folder / "state.json").exists())
     shutil.rmtree(folder)
-    wait_for(lambda: (folder / "state.json").exists())
+    wait_for(lambda: {"state.json", "taken.json"} <= set(os.listdir(folder) if folder.exists() else ()))
     status, _, err = gpufan("run")
     assert (status, "another gpufan" in one_line(err)) == (1, True)
     program.signal(signal.SIGTERM)

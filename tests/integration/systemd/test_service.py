@@ -3,9 +3,11 @@
 An out-of-memory kill is a SIGKILL.
 """
 
+import ctypes
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +17,13 @@ from pynvml import NVML_ERROR_UNKNOWN
 
 from gpufan.service.units import COMPANIONS, unit_files
 from tests.doubles.nvml import AUTO, MANUAL, Kind, wait_for
+from tests.integration.systemd.conftest import Boot
 from tests.integration.systemd.rig import Rig
 
 pytestmark = pytest.mark.systemd
 Measured = Callable[[str, float], None]
 
+PTRACE_SEIZE, PTRACE_INTERRUPT = 0x4206, 0x4207  # sys/ptrace.h
 AFTER_KILL_S = 2.0
 WATCHDOG_S = 3
 """In place of the unit's own, so that the test takes seconds."""
@@ -126,6 +130,77 @@ def test_a_card_that_the_service_does_not_control_is_left_alone_by_a_kill_and_a_
     installed.run("systemctl", "start", "gpufan.service")
 
 
+def test_a_stop_of_a_hung_daemon_takes_at_most_5_s_and_gives_the_fans_back(installed: Rig, measured: Measured):
+    stop_thread(installed.host_pid())
+    start_s = time.monotonic()
+    installed.run("systemctl", "stop", "gpufan.service")
+    seconds = time.monotonic() - start_s
+    measured("systemctl stop of a hung daemon", seconds)
+    assert policies(installed) == [AUTO, AUTO]
+    assert seconds <= 5
+    installed.run("systemctl", "start", "gpufan.service")
+
+
+def stop_thread(pid: int) -> None:
+    """Stop the main thread, which handles signals. Unlike after SIGSTOP, systemd cannot make it go on."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for request in (PTRACE_SEIZE, PTRACE_INTERRUPT):
+        assert libc.ptrace(request, pid, None, None) == 0, os.strerror(ctypes.get_errno())
+    os.waitpid(pid, 0)
+    # Its end is reported to this process first, and to systemd once this process has seen it.
+    threading.Thread(target=os.waitpid, args=(pid, 0), daemon=True).start()
+
+
+@pytest.mark.parametrize("sandbox", ["", "ReadOnlyPaths=/run\nReadWritePaths=/run/gpufan\n"], ids=["rw", "ro"])
+def test_a_removed_runtime_folder_is_back_with_snapshot_lock_and_record(
+    installed: Rig, measured: Measured, sandbox: str
+):
+    installed.drop_in(f"[Service]\n{sandbox}")
+    start_s = time.monotonic()
+    installed.run("rm", "-r", "/run/gpufan")
+    wait_for(lambda: installed.run("gpufan", "status", check=False).returncode == 0, 10)
+    measured("snapshot after rm -r /run/gpufan", time.monotonic() - start_s)
+    refused = installed.run("gpufan", "run", check=False)
+    assert (refused.returncode, "another gpufan" in refused.stderr) == (1, True)
+    wait_for(lambda: policies(installed) == [MANUAL, MANUAL])
+    assert installed.run("cat", "/run/gpufan/taken.json").stdout.count('"uuid"') == 2
+    installed.drop_in("")
+
+
+def test_without_its_interpreter_the_fans_are_given_back_and_a_start_is_tried_once_a_minute(
+    installed: Rig, measured: Measured
+):
+    installed.run("systemctl", "reset-failed", "gpufan.service")
+    installed.run("mv", "/opt/gpufan/bin/python3", "/opt/gpufan/bin/gone")
+    start_s = time.monotonic()
+    os.kill(installed.host_pid(), signal.SIGKILL)
+    wait_for(lambda: policies(installed) == [AUTO, AUTO], 5)
+    measured("after SIGKILL, interpreter gone", time.monotonic() - start_s)
+    wait_for(lambda: installed.show("gpufan.service", "SubState") == "start-pre", 10)
+    time.sleep(5)
+    assert installed.show("gpufan.service", "SubState") == "start-pre"
+    assert installed.show("gpufan.service", "NRestarts") == "1"
+    assert installed.journal().count("its Python does not work any more") == 1
+    installed.run("mv", "/opt/gpufan/bin/gone", "/opt/gpufan/bin/python3")
+    installed.run("systemctl", "restart", "gpufan.service")
+    assert policies(installed) == [MANUAL, MANUAL]
+
+
+def test_the_device_node_of_every_card_is_made_at_the_start(boot: Boot):
+    rig = boot()
+    rig.run("mount", "-t", "tmpfs", "driver", "/proc/driver")
+    for minor in range(3):
+        rig.write(f"/proc/driver/nvidia/gpus/0000:0{minor}:00.0/information", f"Device Minor: \t {minor}\n")
+    modprobe = (
+        '#!/bin/sh\nwhile [ "$1" = -c ]; do\n'
+        "n=/dev/nvidia$2; [ $2 = 255 ] && n=/dev/nvidiactl\n"
+        "[ -e $n ] || mknod $n c 195 $2; shift 2; done\n"
+    )
+    rig.write("/usr/bin/nvidia-modprobe", modprobe, "755")
+    rig.install()
+    assert rig.run("stat", "-c", "%t:%T", "/dev/nvidia2").stdout == "c3:2\n"
+
+
 def test_learnt_data_of_the_cards_is_saved_at_a_stop(installed: Rig):
     installed.write("/etc/gpufan/config.toml", "target_c = 78\n")
     installed.run("systemctl", "restart", "gpufan.service")
@@ -155,7 +230,7 @@ def test_fans_follow_the_temperature(installed: Rig):
 
 
 def test_the_sandbox_is_tight_and_still_allows_every_card(installed: Rig):
-    texts = unit_files("/usr/bin/true", "/etc/gpufan/config.toml", xserver=True, companions=COMPANIONS)
+    texts = unit_files("/usr/bin/true", "/x", "/etc/gpufan/config.toml", xserver=True, companions=COMPANIONS)
     units = {Path(path).name: text for path, text in texts.items()}
     for name, text in units.items():
         installed.write(f"/tmp/{name}", text)

@@ -1,20 +1,31 @@
-"""The unit files."""
+"""The unit files, and the shell commands in them."""
 
-import sys
+import re
+import shlex
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from gpufan.errors import InputError
-from gpufan.service import root_copy
+from gpufan.service import units
 from gpufan.service.units import COMPANIONS, unit_files
+
+SCRIPT = "/opt/gpufan/release_fans.py"
+CONFIG = "/etc/gpufan/config.toml"
+
+
+def service(python: str = "/usr/bin/python3", script: str = SCRIPT, xauthority: str | None = None) -> str:
+    """Text of the unit gpufan.service."""
+    (text,) = unit_files(python, script, CONFIG, xauthority=xauthority).values()
+    return text
 
 
 @pytest.mark.parametrize("xserver", [False, True])
 def test_unit_files_contain_no_template_syntax(xserver: bool):
-    command = "/opt/gpufan/bin/python3 -I -m gpufan"
-    units = unit_files(command, "/etc/gpufan/config.toml", xserver=xserver, companions=COMPANIONS)
-    assert len(units) == 1 + xserver + len(COMPANIONS)
-    for text in units.values():
+    texts = unit_files("/opt/gpufan/bin/python3", SCRIPT, CONFIG, xserver=xserver, companions=COMPANIONS)
+    assert len(texts) == 1 + xserver + len(COMPANIONS)
+    for text in texts.values():
         assert "{" not in text
         assert text.endswith("\n")
         assert "\n\n\n" not in text
@@ -22,14 +33,13 @@ def test_unit_files_contain_no_template_syntax(xserver: bool):
 
 def test_the_unit_sets_the_cookie_file_of_an_x_server():
     for cookie, line in (("/run/x/:0", "XAUTHORITY=/run/x/:0"), ("/run/my x", '"XAUTHORITY=/run/my x"')):
-        (text,) = unit_files("/usr/bin/gpufan", "/etc/gpufan/config.toml", xauthority=cookie).values()
-        assert f"\nEnvironment={line}\n" in text
+        assert f"\nEnvironment={line}\n" in service(xauthority=cookie)
 
 
 @pytest.mark.parametrize("odd", ["\n", "\r", "\x1b", "\0"])
 def test_a_cookie_file_with_a_control_character_in_its_path_is_refused(odd: str):
     with pytest.raises(InputError, match="control character"):
-        unit_files("/usr/bin/gpufan", "/etc/gpufan/config.toml", xauthority=f"/x{odd}ExecStart=/bin/evil")
+        service(xauthority=f"/x{odd}ExecStart=/bin/evil")
 
 
 @pytest.mark.parametrize(
@@ -41,6 +51,62 @@ def test_a_cookie_file_with_a_control_character_in_its_path_is_refused(odd: str)
         ('/opt/a"b\\c/python3', '"/opt/a\\"b\\\\c/python3"'),
     ],
 )
-def test_the_interpreter_is_quoted_as_one_word_of_a_unit(path: str, word: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys, "executable", path)
-    assert root_copy.command(copied=False) == f"{word} -I -m gpufan"
+def test_the_interpreter_is_quoted_as_one_word_of_a_unit(path: str, word: str):
+    assert f"\nExecStart={word} -I -m gpufan run --config {CONFIG}\n" in service(path)
+
+
+def run(text: str, key: str, path: str = "/usr/bin:/bin") -> "subprocess.CompletedProcess[str]":
+    """Run the last command `key` of a unit, as systemd would."""
+    line = re.findall(rf"^{key}=[-+]*(.*)$", text, re.MULTILINE)[-1]
+    words = shlex.split(line.replace("%%", "%").replace("$$", "$"))
+    return subprocess.run(words, env={"PATH": path}, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def odd_folder(tmp_path: Path) -> Path:
+    """With a program `sleep` that does not wait."""
+    folder = tmp_path / "my %h $HOME 'n"
+    folder.mkdir()
+    program(folder / "sleep", "echo sleep $1")
+    return folder
+
+
+def program(path: Path, script: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_with_a_working_interpreter_the_service_starts_and_ends_with_it(odd_folder: Path):
+    python = program(odd_folder / "python", '[ "$2" = -c ] || echo "$@"')
+    text = service(str(python), str(odd_folder / "release.py"))
+    assert run(text, "ExecStartPre").returncode == 0
+    assert run(text, "ExecStopPost").stdout == f"-I -m gpufan restore --taken --config {CONFIG}\n"
+
+
+@pytest.mark.parametrize("script", [None, "echo 'No module named gpufan' >&2; exit 1"])
+def test_without_a_working_interpreter_the_start_waits_and_another_python_gives_the_fans_back(
+    odd_folder: Path, script: str | None
+):
+    python = odd_folder / "python"
+    if script is not None:
+        program(python, script)
+    release = odd_folder / "release.py"
+    release.write_text("import sys\nprint(sys.flags.isolated, sys.argv[1:])\nsys.exit(3)")
+    text = service(str(python), str(release))
+    start = run(text, "ExecStartPre", f"{odd_folder}:/usr/bin:/bin")
+    assert (start.returncode, start.stdout) == (1, "sleep 55\n")
+    assert start.stderr == "gpufan cannot start, since its Python does not work any more: install gpufan again\n"
+    stop = run(text, "ExecStopPost")
+    assert (stop.returncode, stop.stdout) == (3, "1 ['/run/gpufan/taken.json']\n")
+
+
+def test_the_device_node_of_every_card_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    modprobe = program(tmp_path / "nvidia-modprobe", "echo $@")
+    for number, minor in enumerate((0, 2, 11)):
+        (tmp_path / f"gpus/{number}").mkdir(parents=True)
+        (tmp_path / f"gpus/{number}/information").write_text(f"Model: \t\t X\nDevice Minor: \t {minor}\n")
+    monkeypatch.setattr(units.shutil, "which", lambda *_, **__: str(modprobe))
+    text = service().replace("/proc/driver/nvidia/gpus", str(tmp_path / "gpus"))
+    text = text.replace("\nExecStartPre=/bin/sh", "\n# ")  # only the first remains
+    assert run(text, "ExecStartPre").stdout == "-c 255 -c 0\n-c 0\n-c 2\n-c 11\n"
