@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from gpufan.core.gpu import Gpu, Reading
-from gpufan.daemon.read_back import TARGET_TOLERANCE, release_verified
+from gpufan.daemon.read_back import STILL_DUTY_PERCENT, STILL_SHARE, TARGET_TOLERANCE, release_verified
 from gpufan.errors import GpuError, NoAnswer
 from gpufan.system import signals
 from gpufan.system.background import call_with_timeout
@@ -68,7 +68,9 @@ def _visible_step(reading: Reading, duty_range: tuple[int, int]) -> int:
     low, high = duty_range
     speed = max((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), default=low)
     wanted = speed + STEP_PERCENT
-    return max(wanted, low) if wanted <= high else max(min(speed, high) - STEP_PERCENT, low)
+    if wanted > high:
+        return max(min(speed, high) - STEP_PERCENT, low)
+    return max(wanted, low, min(STILL_DUTY_PERCENT, high))
 
 
 def _wait_until_moved(gpu: Gpu, before: Reading, duty_percent: int, received: Sequence[int]) -> None:
@@ -83,18 +85,23 @@ def _wait_until_moved(gpu: Gpu, before: Reading, duty_percent: int, received: Se
 
 
 def _problem(before: Reading, now: Reading, duty_percent: int) -> str | None:
-    """A sentence about the first fan that does not obey; None if all obey."""
+    """A sentence about the first fan that does not obey or does not turn; None if all do.
+
+    The percent of a fan are often those commanded; only its rpm show that it turns.
+    """
+    fastest_rpm = max((fan.speed_rpm or 0 for fan in now.fans), default=0)
     for number, (old, fan) in enumerate(zip(before.fans, now.fans, strict=False)):
         if fan.manual is False:
             return f"fan {number} stays with the driver"
         if fan.target_percent is not None and abs(fan.target_percent - duty_percent) > TARGET_TOLERANCE:
             return f"fan {number} has a target of {fan.target_percent} %"
-        if fan.speed_percent is None or old.speed_percent is None:
-            continue
-        direction = 1 if duty_percent > old.speed_percent else -1
-        moved = (fan.speed_percent - old.speed_percent) * direction
-        if moved < min(MOVED_PERCENT, abs(duty_percent - old.speed_percent)):
-            return f"fan {number} runs at {fan.speed_percent} % as before"
+        if fan.speed_percent is not None and old.speed_percent is not None:
+            direction = 1 if duty_percent > old.speed_percent else -1
+            moved = (fan.speed_percent - old.speed_percent) * direction
+            if moved < min(MOVED_PERCENT, abs(duty_percent - old.speed_percent)):
+                return f"fan {number} runs at {fan.speed_percent} % as before"
+        if fan.speed_rpm is not None and fan.speed_rpm <= STILL_SHARE * fastest_rpm:
+            return f"fan {number} stands still at {fan.speed_rpm} rpm"
     return None
 
 

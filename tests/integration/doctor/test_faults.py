@@ -5,6 +5,7 @@ The box is a folder in place of /, a `systemctl` that prints a file, cards of th
 
 import json
 import os
+import re
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -328,6 +329,18 @@ def test_without_a_running_gpufan_a_stuck_fan_is_found(box: Box, monkeypatch: py
     _, found = box.doctor("--try-fans", "--config", box.config())
     assert found["fans"]["card"] == 1
     assert "its fans do not obey: fan 0 stays with the driver" in found["fans"]["text"]
+
+
+@pytest.mark.parametrize("rpm_percent", [0, 8])
+def test_a_dead_fan_is_not_proven_although_its_percent_follow(
+    box: Box, monkeypatch: pytest.MonkeyPatch, rpm_percent: int
+) -> None:
+    monkeypatch.setattr(proof, "PATIENCE_S", 0.5)
+    box.double.cards[1].fans[1].rpm_percent = rpm_percent
+    status, found = box.doctor("--try-fans", "--config", box.config())
+    assert (status, found["fans"]["level"], found["fans"]["card"]) == (1, "problem", 1)
+    assert re.search(r"fan 1 stands still at \d+ rpm, .* after it was set to 38 %", found["fans"]["text"])
+    assert fans(box.double, 1) == [None, None]
 
 
 def test_fans_that_another_gpufan_controls_are_not_moved(box: Box, gpufan: Command) -> None:

@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from gpufan.core.gpu import FanReading, Reading
+from gpufan.daemon.read_back import STILL_DUTY_PERCENT
 from gpufan.errors import GpuError, NoAnswer
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox, SimulatedGpu
 from gpufan.service import proof
@@ -53,6 +55,33 @@ def test_the_proof_fails_on_a_card_that_does_not_obey(monkeypatch: pytest.Monkey
     monkeypatch.setattr(proof, "PATIENCE_S", 0.3)
     with pytest.raises(GpuError, match="fan 0 stays with the driver"):
         proof.prove_control([Deaf(card())], print)
+
+
+def fans(*rpm: int | None, percent: int = 23) -> Reading:
+    return Reading(40.0, 100.0, tuple(FanReading(percent, percent, True, each) for each in rpm))
+
+
+@pytest.mark.parametrize(
+    ("rpm", "problem"),
+    [
+        ((1800, 1750), None),
+        ((1800, 400), None),
+        ((1800, 0), "fan 1 stands still at 0 rpm"),
+        ((170, 1800), "fan 0 stands still at 170 rpm"),
+        ((0, 0), "fan 0 stands still at 0 rpm"),
+        ((None, 0), "fan 1 stands still at 0 rpm"),
+        ((None, None), None),
+        ((1800, None), None),
+    ],
+)
+def test_a_fan_with_less_than_a_tenth_of_its_siblings_rpm_stands_still(
+    rpm: tuple[int | None, ...], problem: str | None
+):
+    assert proof._problem(fans(*rpm), fans(*rpm, percent=38), 38) == problem
+
+
+def test_a_fan_that_stands_still_at_low_duty_is_moved_to_a_duty_at_which_it_must_turn():
+    assert proof._visible_step(fans(0, percent=0), (0, 100)) == STILL_DUTY_PERCENT
 
 
 class Slow(Obedient):
