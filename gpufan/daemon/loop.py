@@ -19,6 +19,7 @@ from gpufan.core.reasons import Cause, Control, Reason
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon.publish import Publish
 from gpufan.daemon.recovery import Backoff
+from gpufan.daemon.rivals import RivalLog
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import SettingsFor, Worker
 from gpufan.errors import GpufanError, GpuLost, NoAnswer, NotGivenBack
@@ -194,6 +195,7 @@ class Daemon:
         """The step that the present ticker makes now."""
         self._pass_number = 0
         self._clock = _Clock()
+        self._rivals = RivalLog()
         self._now_s, self._force_write = 0.0, False
         self._clock_steps, self._clock_step_s = 0, 0.0
 
@@ -281,6 +283,8 @@ class Daemon:
         if self._inbox.pop_reload_request() and self._reload is not None:
             self._apply(self._reload)
         workers = [card.worker for card in self._cards]
+        for worker in workers:
+            self._rivals.note(self._now_s, worker.gpu.info.label, worker.contested)
         if min(worker.recovery.uncontrolled_s(self._now_s) for worker in workers) >= ALL_LOST_S:
             raise GpuLost(f"no card was under control for {ALL_LOST_S:g} s; a new process may reach them again")
         self._reload_driver_if_due([worker.recovery.blind_s(self._now_s) for worker in workers])

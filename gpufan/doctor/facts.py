@@ -137,6 +137,8 @@ class Facts:
     driver: Driver = field(default_factory=Driver)
     proofs: tuple[Proof, ...] = ()
     rivals: tuple[Rival, ...] = ()
+    other_setter: str = ""
+    """The program that may set fans besides gpufan: `probably coolgpus (process 4711)`; empty if none is found."""
     autostarts: tuple[str, ...] = ()
     """Files that start nvidia-settings at the login to a desktop, so that it sets fans."""
     x_servers: tuple[XServer, ...] = ()

@@ -8,7 +8,7 @@ import msgspec
 from gpufan.control.controller import DEFAULT_SLOWDOWN_C, SLOWDOWN_MARGIN_C
 from gpufan.core.gpu import Reading, Throttle
 from gpufan.core.reasons import Cause, Control, Group
-from gpufan.core.sentences import reason_sentence
+from gpufan.core.sentences import clock, reason_sentence
 from gpufan.core.snapshot import GpuState
 from gpufan.doctor.facts import Card, Facts
 from gpufan.doctor.findings import Finding, ok, problem, warning
@@ -79,7 +79,8 @@ def _judge(case: _Case) -> Iterator[Finding]:
     if state is not None and state.reason.cause is Cause.X_LOST:
         yield _x_fails(case, state.reason.message)
     elif state is not None and state.control is Control.LOST:
-        text = f"lost: {reason_sentence(state.reason)}; gpufan tries again, but the card may need a reboot"
+        text = f"lost for {clock(state.uncontrolled_s)}: {reason_sentence(state.reason)}; gpufan tries again,"
+        text += " but the card may need a reboot"
         # If the card answers this process, it will answer a new process of the service too.
         answers = case.facts.service_controls_fans and card is not None and card.reading is not None
         yield problem("fans", text, *([_RESTART] if answers else []), KERNEL_LOG, "sudo reboot")
@@ -142,7 +143,14 @@ def _controlled_fans(case: _Case, state: GpuState) -> Finding:
     """The fans of a card that the running gpufan controls."""
     command = case.facts.command
     reason = reason_sentence(state.reason)
+    fault = "" if state.fault is None else reason_sentence(state.fault)
+    if state.fault is not None and state.fault.cause is Cause.FAN_STILL:
+        text = f"{fault}, so the others of the card run at full speed: free it, or replace it"
+        return problem("fans", text, f"{command} status")
     if state.control is Control.RELEASED:
+        if state.release_error:
+            text = f"nobody controls its fans: {reason}; giving them back to the driver fails: {state.release_error}"
+            return problem("fans", text, *([_RESTART] if case.facts.service_controls_fans else []), KERNEL_LOG)
         if state.x_error:
             return _x_fails(case, state.x_error)
         if state.reason.cause is Cause.REFUSED:
@@ -154,23 +162,22 @@ def _controlled_fans(case: _Case, state: GpuState) -> Finding:
         return problem("fans", text, try_fans, KERNEL_LOG)
     if state.reason.cause.group is Group.FAIL_SAFE:
         return warning("fans", f"fail-safe: {reason}", f"{command} list", KERNEL_LOG)
-    if state.fault is not None and state.fault.cause is Cause.FAN_STILL:
-        text = f"{reason_sentence(state.fault)}, so the others of the card run at full speed: free it, or replace it"
-        return problem("fans", text, f"{command} status")
     if state.fault is not None and state.fault.cause is Cause.FAN_SLOW:
         x_error = f"; over X it fails too: {state.x_error}" if state.x_error else ""
-        text = f"{reason_sentence(state.fault)}: dust, a limit of the card, or a broken fan{x_error}"
+        text = f"{fault}: dust, a limit of the card, or a broken fan{x_error}"
         return warning("fans", text, f"{command} status")
     if state.overrides:
         times = "once" if state.overrides == 1 else f"{state.overrides} times"
-        now = f"; now: {reason_sentence(state.fault)}" if state.fault else ""
-        text = f"its fans did not stay as set; gpufan set them again {times}{now}"
-        return warning("fans", text, f"{command} status", "sudo fuser -v /dev/nvidiactl")
+        setter = f"; another program may set them: {case.facts.other_setter}" if case.facts.other_setter else ""
+        now = f"; now: {fault}" if fault else ""
+        text = f"its fans did not stay as set; gpufan set them again {times}{setter}{now}"
+        stops = (rival.stop for rival in case.facts.rivals)
+        return warning("fans", text, *stops, f"{command} status", "sudo fuser -v /dev/nvidiactl")
     if state.duty_percent is None or state.control is Control.DRIVER:
         return ok("fans", f"the driver controls its fans: {reason}")
     speeds = " ".join("?" if fan.speed_percent is None else f"{fan.speed_percent} %" for fan in state.fans)
     backend = _BACKENDS.get(state.backend, state.backend)
-    return ok("fans", f"{backend}: set to {state.duty_percent} %, read back {speeds}")
+    return ok("fans", f"{backend}: set to {state.duty_percent} %, read back {speeds}" + (fault and f"; {fault}"))
 
 
 def _heat(case: _Case) -> Finding:

@@ -16,7 +16,7 @@ from gpufan.config.settings import DEFAULT_PATH, Source
 from gpufan.daemon import snapshot_file
 from gpufan.doctor.facts import Facts, PciCard, Proof, Published, Systemd
 from gpufan.doctor.look_driver import look_at_driver
-from gpufan.doctor.look_processes import autostarts, rivals, x_servers
+from gpufan.doctor.look_processes import autostarts, other_setter, rivals, x_servers
 from gpufan.doctor.look_xorg import xorg_files
 from gpufan.doctor.root_folder import below_root, text_of
 from gpufan.errors import GpufanError, NoAnswer
@@ -48,6 +48,7 @@ def gather(runtime_folder: Path, config: Path | None, proofs: tuple[Proof, ...] 
         "settings": source.read,
         "pci": pci_cards,
         "rivals": rivals,
+        "other_setter": partial(other_setter, runtime_folder / SNAPSHOT),
         "autostarts": autostarts,
         "x_servers": partial(x_servers, runtime_folder),
         "xorg_files": lambda: xorg_files([card.address for card in pci_cards()]),

@@ -1,14 +1,19 @@
 """Find other programs that set fans or use the cards: rivals, autostarts of nvidia-settings, X servers."""
 
+import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from gpufan.core.fan_programs import OTHERS, RIVALS, fan_program
+from gpufan.daemon import snapshot_file
+from gpufan.daemon.rivals import likely_rival
 from gpufan.doctor.facts import Rival, XServer
 from gpufan.doctor.root_folder import below_root, text_of
-from gpufan.service import conflicts
+from gpufan.errors import GpufanError
+from gpufan.system.processes import PROC, processes
 
-_INTERPRETERS = re.compile(r"(?:python|perl|bash|dash|sh)[\d.]*")
 _SERVICE_OF = re.compile(r"/system\.slice/(?:.*/)?([^/\n]+\.service)$", re.MULTILINE)
 _FAN_SETTING = re.compile(r"GPUFanControlState=1|GPUTargetFanSpeed", re.IGNORECASE)
 _SWITCHED_OFF = re.compile(r"^(Hidden=true|X-GNOME-Autostart-enabled=false)$", re.MULTILINE)
@@ -17,41 +22,32 @@ _SWITCHED_OFF = re.compile(r"^(Hidden=true|X-GNOME-Autostart-enabled=false)$", r
 def rivals() -> tuple[Rival, ...]:
     """The running programs that set fans."""
     found = []
-    for folder, words in _processes():
-        if program := _rival_program(words):
-            unit = _SERVICE_OF.search(text_of(folder / "cgroup"))
-            name, exclusive = conflicts.OTHERS.get(program, program), program in conflicts.RIVALS
-            found.append(Rival(name, unit[1] if unit else None, int(folder.name), exclusive))
+    for process in processes(below_root(PROC)):
+        if program := fan_program(process.words):
+            unit = _SERVICE_OF.search(text_of(process.folder / "cgroup"))
+            name, exclusive = OTHERS.get(program, program), program in RIVALS
+            found.append(Rival(name, unit[1] if unit else None, process.pid, exclusive))
     return tuple(found)
+
+
+def other_setter(snapshot: Path) -> str:
+    """The programs that may set fans besides this process and the gpufan of `snapshot`; empty if none is found."""
+    ours = {os.getpid()}
+    with suppress(GpufanError):
+        ours.add(snapshot_file.read(snapshot).pid)
+    return likely_rival(ours, below_root(PROC))
 
 
 def x_servers(runtime_folder: Path) -> tuple[XServer, ...]:
     """The running X servers. Those of gpufan have files in `runtime_folder`."""
     found = []
-    for folder, words in _processes():
+    for process in processes(below_root(PROC)):
+        words = process.words
         if Path(words[0]).name in ("Xorg", "X"):
             display = next((word for word in words[1:] if re.fullmatch(r":\d+", word)), None)
             ours = any(word.startswith(str(runtime_folder)) for word in words)
-            found.append(XServer(int(folder.name), display, ours))
+            found.append(XServer(process.pid, display, ours))
     return tuple(found)
-
-
-def _processes() -> Iterator[tuple[Path, tuple[str, ...]]]:
-    """Folder in /proc and command of each process, by process number."""
-    for folder in sorted(below_root("/proc").glob("[0-9]*"), key=lambda folder: int(folder.name)):
-        words = tuple(word for word in text_of(folder / "cmdline").split("\0") if word)
-        if words:  # an empty command is a kernel thread, or has ended
-            yield folder, words
-
-
-def _rival_program(words: tuple[str, ...]) -> str | None:
-    """The name of the rival that a command runs; None if it runs none.
-
-    Arguments count only after an interpreter: an editor that has opened the script of a rival is not a rival.
-    """
-    if not _INTERPRETERS.fullmatch(Path(words[0]).name):
-        words = words[:1]
-    return conflicts.Service("", words).runs(sorted({*conflicts.RIVALS, *conflicts.OTHERS}))
 
 
 def autostarts() -> tuple[str, ...]:

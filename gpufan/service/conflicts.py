@@ -8,23 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpufan.core.curve import Curve
+from gpufan.core.fan_programs import started_program
 from gpufan.errors import GpufanError, InputError
+from gpufan.system.processes import has_open
 from gpufan.system.systemctl import QUERY_TIMEOUT_S, run_program, systemctl, unit_properties
-
-RIVALS = {"coolgpus", "nvfancontrol", "nfancurve", "chnvml", "nvidia-fan-control", "nvidia_fan_control.py"}
-"""Programs that only set the fans of NVIDIA cards."""
-
-OTHERS = {
-    "lactd": "LACT",
-    "coolercontrold": "CoolerControl",
-    "fan2go": "fan2go",
-    "tuxclockerd": "TuxClocker",
-    "gwe": "GreenWithEnvy",
-}
-"""Programs that also have other tasks, so an install does not stop them. The values are their names for people."""
-
-_NFANCURVE_SCRIPT = "temp.sh"
-"""The script of nfancurve; other programs use this name too."""
 
 _CONTAINER = re.compile(r"docker|containerd|libpod|podman|crio|kubepods|lxc")
 
@@ -38,10 +25,7 @@ class Service:
 
     def runs(self, programs: Iterable[str]) -> str | None:
         """The first of `programs` that the command starts, directly or as a script; None if it starts none of them."""
-        names = {Path(word).name for word in self.words[:3]}
-        if _NFANCURVE_SCRIPT in names and any("nfancurve" in name for name in (self.unit, *self.words[:3])):
-            names.add("nfancurve")
-        return next((program for program in programs if program in names), None)
+        return started_program(self.words, programs, self.unit)
 
 
 def display_manager() -> str | None:
@@ -125,12 +109,7 @@ def containers_with_gpus(proc: Path = Path("/proc")) -> int:
     count = 0
     for folder in proc.glob("[0-9]*"):
         try:
-            if _CONTAINER.search((folder / "cgroup").read_text()) and _has_card_open(folder):
-                count += 1
+            count += bool(_CONTAINER.search((folder / "cgroup").read_text())) and has_open(folder, "/dev/nvidia")
         except OSError:  # the process has ended
             continue
     return count
-
-
-def _has_card_open(folder: Path) -> bool:
-    return any(str(link.readlink()).startswith("/dev/nvidia") for link in (folder / "fd").iterdir())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gpufan.config.settings import RunSettings
 from gpufan.core.curve import Curve
+from gpufan.core.fan_programs import OTHERS, RIVALS
 from gpufan.core.gpu import Gpu
 from gpufan.core.selection import select, split_controllable
 from gpufan.errors import GpufanError, InputError, MissingExtra, NoPermission, NotControllable
@@ -130,7 +131,7 @@ def make_plan(options: InstallOptions) -> Plan:
     check_rights()
     is_active, is_enabled = _state(SERVICE)
     services = conflicts.services()
-    rivals = [service for service in services if service.runs(conflicts.RIVALS) and service.unit != SERVICE]
+    rivals = [service for service in services if service.runs(RIVALS) and service.unit != SERVICE]
     config_text, wanted = _configuration(options, rivals)
     before = manifest.load()
     companions, removed_companions = _companions(options, before)
@@ -282,10 +283,8 @@ def _cards_to_control(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
 def _notes(services: Sequence[Service]) -> list[str]:
     notes = []
     for service in services:
-        if program := service.runs(conflicts.OTHERS):
-            notes.append(
-                f"{service.unit} runs: make sure that {conflicts.OTHERS[program]} leaves the cards' fans alone"
-            )
+        if program := service.runs(OTHERS):
+            notes.append(f"{service.unit} runs: make sure that {OTHERS[program]} leaves the cards' fans alone")
     if count := conflicts.containers_with_gpus():
         processes = "1 process in a container uses" if count == 1 else f"{count} processes in containers use"
         notes.append(

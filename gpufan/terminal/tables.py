@@ -67,17 +67,24 @@ def print_status(path: Path, *, as_json: bool) -> None:
     if as_json:
         print(msgspec.json.encode(snapshot).decode())
     else:
-        console = Console()
         dry = ", dry run" if snapshot.dry_run else ""
         print(f"gpufan {snapshot.version}, process {snapshot.pid}, every {snapshot.interval_s:g} s{dry}")
         if snapshot.reload_refused is not None:
             print(refused_settings(snapshot.reload_refused))
         for gpu in snapshot.gpus:
             readings = [_value(gpu.power_w, "W"), _speeds(gpu.fans)] if gpu.fans else ["no reading"]
-            console.print(Text(card_line(gpu), style=style(gpu)), soft_wrap=True)
+            print(_styled(card_line(gpu), style(gpu)))
             print(f"  {', '.join([*readings, *notes(gpu)])}")
     if complaint := snapshot_file.complaint(snapshot):
         raise GpufanError(complaint)
+
+
+def _styled(text: str, style: str) -> str:
+    """The text in the colours of a terminal, or as it is if standard output is none."""
+    console = Console()
+    with console.capture() as capture:  # `print` writes it: rich would end the program when a pipe breaks
+        console.print(Text(text, style=style), soft_wrap=True, end="")
+    return capture.get()
 
 
 def print_summary(summaries: Sequence[tuple[str, "CardSummary"]]) -> None:

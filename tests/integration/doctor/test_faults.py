@@ -242,6 +242,15 @@ def test_a_fan_that_is_jammed(box: Box, run: Run, monkeypatch: pytest.MonkeyPatc
     box.finds("fans", "warning", "fan 0 stays at 23 % although it is set to 60 %", "gpufan status")
 
 
+def test_a_fan_that_stands_still(box: Box, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_back, "REST_S", 0.3)
+    loop = run("ours", "ours")
+    box.double.cards[1].fans[1].rpm_percent = 0
+    wait_for(lambda: loop.snapshots[-1].gpus[1].duty_percent == 100)
+    wait_for(lambda: loop.snapshots[-1].gpus[1].fault is not None)
+    box.finds("fans", "problem", "fan 1 has stood still for 0.3 s", "gpufan status")
+
+
 def test_a_lost_card(box: Box, run: Run) -> None:
     loop = run("ours", "ours")
     box.double.cards[1].lost = 1

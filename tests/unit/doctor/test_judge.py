@@ -29,6 +29,8 @@ FANLESS = Card(replace(INFO, fan_count=0, uncontrollable_reason="it has no fan")
 SERVICE = UnitState("gpufan.service", "loaded", "active", "running", "enabled", "success", pid=os.getpid())
 HISTORY = replace(SERVICE, name="gpufan-history.service")
 JAMMED = Reason(Cause.FAN_SLOW, fan=0, found_percent=0, set_percent=60, seconds=15)
+STILL = Reason(Cause.FAN_STILL, fan=1, found_percent=100, seconds=10.0)
+FLOOR = Reason(Cause.FAN_FLOOR, fan=1, limit_percent=40)
 
 
 def driver(*cards: Card, version: str = "580.95") -> Driver:
@@ -167,6 +169,21 @@ CASES = {
     ),
     "fail-safe": (replace(WELL, published=published(group="fail-safe")), ("fans", "warning", "gpufan list")),
     "overridden": (replace(WELL, published=published(overrides=3)), ("fans", "warning", "gpufan status")),
+    "overridden by a rival": (
+        replace(WELL, published=published(overrides=3), rivals=(Rival("coolgpus", None, 7, True),)),
+        ("fans", "warning", "sudo kill 7"),
+    ),
+    "a fan that stands still": (replace(WELL, published=published(fault=STILL)), ("fans", "problem", "gpufan status")),
+    "a fan that stands still, in the fail-safe": (
+        replace(WELL, published=published(fault=STILL, group="fail-safe")),
+        ("fans", "problem", "gpufan status"),
+    ),
+    "a slow fan": (replace(WELL, published=published(fault=JAMMED)), ("fans", "warning", "gpufan status")),
+    "a floor of the driver": (replace(WELL, published=published(fault=FLOOR)), ("fans", "ok", None)),
+    "controlled by nobody": (
+        replace(WELL, published=published(control="released", message="refused", release_error="refused too")),
+        ("fans", "problem", "sudo systemctl restart gpufan"),
+    ),
     "the driver's by the curve": (
         replace(WELL, published=published(control="driver", duty_percent=None)),
         ("fans", "ok", None),
@@ -297,6 +314,26 @@ def test_a_finding_that_is_not_ok_has_a_remedy(name: str) -> None:
     for finding in examine(CASES[name][0]).findings:
         assert finding.level is Level.OK or finding.remedies, finding
         assert finding.text
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        (
+            replace(WELL, published=published(overrides=3), other_setter="probably coolgpus (process 4711)"),
+            "set them again 3 times; another program may set them: probably coolgpus (process 4711)",
+        ),
+        (replace(WELL, published=published(fault=STILL)), "fan 1 has stood still for 10 s"),
+        (replace(WELL, published=published(fault=FLOOR)), "read back 61 %; the driver runs fan 1 at 40 % at least"),
+        (replace(WELL, published=published(group="lost", control="lost", uncontrolled_s=65.0)), "lost for 0:01:05: "),
+        (
+            replace(WELL, published=published(control="released", message="refused", release_error="gone")),
+            "nobody controls its fans: refused; giving them back to the driver fails: gone",
+        ),
+    ],
+)
+def test_a_finding_about_fans_names_the_fault(facts: Facts, words: str) -> None:
+    assert words in found(facts, "fans")[0].text
 
 
 def test_a_card_that_a_newer_driver_supports_is_not_too_old() -> None:

@@ -1,13 +1,15 @@
 """What the doctor finds in files below a root folder of the test."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.doctor import look, root_folder
 from gpufan.doctor.facts import Rival, XServer
-from gpufan.doctor.look_processes import autostarts, rivals, x_servers
+from gpufan.doctor.look_processes import autostarts, other_setter, rivals, x_servers
 from gpufan.doctor.look_xorg import xorg_files
 
 
@@ -41,6 +43,14 @@ def test_a_program_with_a_rival_among_its_arguments_is_no_rival(tmp_path: Path) 
     process(tmp_path, 6, "grep", "-r", "lactd")
     (tmp_path / "proc/7").mkdir()  # a thread of the kernel, or gone
     assert rivals() == ()
+
+
+def test_another_program_that_may_set_fans_is_neither_this_process_nor_the_gpufan_that_runs(tmp_path: Path) -> None:
+    SnapshotFile(tmp_path / "state.json").write(snapshot_now((), interval_s=1))
+    process(tmp_path, os.getpid(), "python3", "/usr/bin/coolgpus")
+    assert other_setter(tmp_path / "state.json") == ""
+    process(tmp_path, 4711, "python3", "/usr/bin/coolgpus")
+    assert other_setter(tmp_path / "state.json") == "probably coolgpus (process 4711)"
 
 
 def test_x_servers_of_gpufan_differ_from_others(tmp_path: Path) -> None:

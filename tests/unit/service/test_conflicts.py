@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gpufan.core.fan_programs import RIVALS
 from gpufan.errors import GpufanError, InputError
 from gpufan.service import conflicts
 from gpufan.service.disabled_unit import DisabledUnit
@@ -12,14 +13,14 @@ from gpufan.system import systemctl
 
 def test_every_way_to_run_coolgpus_is_recognised():
     for command in ("/usr/bin/coolgpus --temp 20", "/usr/bin/python3 /opt/bin/coolgpus", "python3 -u /opt/coolgpus"):
-        assert conflicts.Service("x.service", tuple(command.split())).runs(conflicts.RIVALS) == "coolgpus"
-    assert conflicts.Service("x.service", ("/usr/bin/coolgpus-exporter",)).runs(conflicts.RIVALS) is None
+        assert conflicts.Service("x.service", tuple(command.split())).runs(RIVALS) == "coolgpus"
+    assert conflicts.Service("x.service", ("/usr/bin/coolgpus-exporter",)).runs(RIVALS) is None
 
 
 def test_nfancurve_is_recognised_only_with_its_own_name_in_the_command():
     for unit, word in (("nfancurve.service", "/usr/bin/temp.sh"), ("x.service", "/opt/nfancurve/temp.sh")):
-        assert conflicts.Service(unit, ("/bin/bash", word)).runs(conflicts.RIVALS) == "nfancurve"
-    assert conflicts.Service("cpu-log.service", ("/usr/local/bin/temp.sh",)).runs(conflicts.RIVALS) is None
+        assert conflicts.Service(unit, ("/bin/bash", word)).runs(RIVALS) == "nfancurve"
+    assert conflicts.Service("cpu-log.service", ("/usr/local/bin/temp.sh",)).runs(RIVALS) is None
 
 
 @pytest.mark.parametrize(

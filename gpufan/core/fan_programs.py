@@ -1,0 +1,57 @@
+"""Other programs that set the fans of NVIDIA cards, and how a command shows that it runs one of them."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+RIVALS = {"coolgpus", "nvfancontrol", "nfancurve", "chnvml", "nvidia-fan-control", "nvidia_fan_control.py"}
+"""Programs that only set the fans of NVIDIA cards."""
+
+OTHERS = {
+    "lactd": "LACT",
+    "coolercontrold": "CoolerControl",
+    "fan2go": "fan2go",
+    "tuxclockerd": "TuxClocker",
+    "gwe": "GreenWithEnvy",
+}
+"""Programs that also have other tasks, so an install does not stop them. The values are their names for people."""
+
+READERS = {"nvidia-smi", "nvidia-persistenced", "nv-hostengine", "dcgm-exporter", "nvtop"}
+"""Programs that have cards open, and never set fans."""
+
+_NFANCURVE_SCRIPT = "temp.sh"
+"""The script of nfancurve; other programs use this name too."""
+
+_INTERPRETERS = re.compile(r"(?:python|perl|bash|dash|sh)[\d.]*")
+
+
+def started_program(words: Sequence[str], programs: Iterable[str], unit: str = "") -> str | None:
+    """The first of `programs` that a command of a unit starts, directly or as a script; None if it starts none."""
+    names = {Path(word).name for word in words[:3]}
+    if _NFANCURVE_SCRIPT in names and any("nfancurve" in name for name in (unit, *words[:3])):
+        names.add("nfancurve")
+    return next((program for program in programs if program in names), None)
+
+
+def fan_program(words: Sequence[str]) -> str | None:
+    """The program that sets fans and that a running command is; None if it is none.
+
+    Arguments count only after an interpreter: an editor that has opened the script of a rival is not a rival.
+
+    >>> fan_program(["/usr/bin/python3", "/usr/bin/coolgpus", "--kill"]), fan_program(["vim", "coolgpus"])
+    ('coolgpus', None)
+    """
+    if not _INTERPRETERS.fullmatch(Path(words[0]).name):
+        words = words[:1]
+    return started_program(words, sorted({*RIVALS, *OTHERS}))
+
+
+def program_name(words: Sequence[str]) -> str:
+    """The name of a command for people: of its script if an interpreter runs one.
+
+    >>> program_name(["/usr/bin/python3", "/home/a/train.py", "--fast"]), program_name(["/usr/bin/python3", "-i"])
+    ('train.py', 'python3')
+    """
+    if _INTERPRETERS.fullmatch(Path(words[0]).name) and len(words) > 1 and not words[1].startswith("-"):
+        words = words[1:]
+    return Path(words[0]).name

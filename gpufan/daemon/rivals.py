@@ -1,0 +1,80 @@
+"""Names the program that probably sets the fans of a card besides gpufan. Nothing is done against it."""
+
+import logging
+import math
+import os
+import threading
+from collections.abc import Container
+from functools import partial
+from pathlib import Path
+
+from gpufan.core.fan_programs import OTHERS, READERS, fan_program, program_name
+from gpufan.errors import NoAnswer
+from gpufan.system.background import call_with_timeout
+from gpufan.system.printable import printable
+from gpufan.system.processes import PROC, Process, has_open, processes
+
+AGAIN_S = 60.0
+"""Shortest time between two messages about a card, s."""
+
+LOOK_S = 2.0
+"""Time limit of the search, s."""
+
+_MOST_NAMED = 3
+
+_log = logging.getLogger(__name__)
+
+
+class RivalLog:
+    """Logs a message when another program begins to set the fans of a card."""
+
+    def __init__(self) -> None:
+        self._contested: set[str] = set()
+        self._logged_s: dict[str, float] = {}
+
+    def note(self, now_s: float, card: str, contested: bool) -> None:
+        """Note at `now_s` whether `card` is contested. Returns at once; the search has its own thread."""
+        if not contested:
+            self._contested.discard(card)
+        elif card not in self._contested:
+            self._contested.add(card)
+            if now_s - self._logged_s.get(card, -math.inf) >= AGAIN_S:
+                self._logged_s[card] = now_s
+                threading.Thread(target=_log_rival, args=(card,), daemon=True).start()
+
+
+def _log_rival(card: str) -> None:
+    try:
+        found = call_with_timeout(LOOK_S, partial(likely_rival, {os.getpid()}))
+    except NoAnswer:
+        found = ""
+    _log.warning("another program sets the fans of %s: %s", card, found or "which one is unknown; see `gpufan doctor`")
+
+
+def likely_rival(ours: Container[int | None], proc: Path = PROC) -> str:
+    """Name the programs that may set fans: `probably coolgpus (process 4711)`; empty if none is found.
+
+    These are the known fan controllers. If none runs, they are the programs of root that have a card open, since only
+    root can set fans. The processes `ours`, and those that they have started, do not count. Without the right to trace
+    processes, as in the service, only programs with as few rights can be seen to have a card open.
+    """
+    others = [process for process in processes(proc) if process.pid not in ours and process.parent not in ours]
+    if known := [_named(process, program) for process in others if (program := fan_program(process.words))]:
+        return f"probably {_joined(known)}"
+    users = [_named(process, name) for process in others if (name := _user_of_cards(process))]
+    return f"perhaps {_joined(users)}" if users else ""
+
+
+def _user_of_cards(process: Process) -> str | None:
+    name = program_name(process.words)
+    may_set = name not in READERS and process.is_roots
+    return name if may_set and has_open(process.folder, "/dev/nvidia") else None
+
+
+def _named(process: Process, program: str) -> str:
+    return f"{printable(OTHERS.get(program, program))} (process {process.pid})"
+
+
+def _joined(names: list[str]) -> str:
+    more = f" or {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return " or ".join(names[:_MOST_NAMED]) + more

@@ -1,0 +1,59 @@
+"""The processes of the box, as /proc shows them. One that may not be read, or that ends meanwhile, is left out."""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from gpufan.system.files import read_file
+
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process and its command. Threads of the kernel have no command, so they are no processes here."""
+
+    folder: Path
+    """Its folder in /proc."""
+    words: tuple[str, ...]
+
+    @property
+    def pid(self) -> int:
+        """Process number."""
+        return int(self.folder.name)
+
+    @property
+    def parent(self) -> int | None:
+        """Number of the process that started it; None if that is unknown."""
+        with suppress(OSError):
+            if found := re.search(rb"^PPid:\s*(\d+)$", read_file(self.folder / "status"), re.MULTILINE):
+                return int(found[1])
+        return None
+
+    @property
+    def is_roots(self) -> bool:
+        """Whether it runs as root."""
+        with suppress(OSError):
+            return self.folder.stat().st_uid == 0
+        return False
+
+
+def processes(proc: Path = PROC) -> Iterator[Process]:
+    """Every process, by its number. A read of /proc may hang, as long as a call of the process into a driver does."""
+    for folder in sorted(proc.glob("[0-9]*"), key=lambda folder: int(folder.name)):
+        with suppress(OSError):
+            words = read_file(folder / "cmdline").decode("utf-8", "replace").split("\0")
+            if words := [word for word in words if word]:
+                yield Process(folder, tuple(words))
+
+
+def has_open(folder: Path, prefix: str) -> bool:
+    """Whether the process of a folder in /proc has a file open whose path begins with `prefix`."""
+    with suppress(OSError):
+        for link in (folder / "fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                if str(link.readlink()).startswith(prefix):
+                    return True
+    return False
