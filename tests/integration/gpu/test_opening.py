@@ -175,6 +175,16 @@ def test_cards_that_open_slowly_one_after_the_other_are_waited_for(
         assert all(gpu.info.uuid for gpu in box.gpus)
 
 
+def test_restore_gives_a_card_back_that_opens_slowly(
+    double: NvmlDouble, gpufan: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpufan.gpu.nvml_box.OPEN_TIMEOUT_S", 0.05)
+    double.cards[0].delay_us[Kind.HANDLE] = 300_000
+    double.cards[0].fans[0].policy = MANUAL
+    assert gpufan("restore")[0] == 0
+    assert fans(double, 0) == [None, None]
+
+
 # ---- hands off ----
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpufan.core.selection import select
+from gpufan.core.selection import may_match, select
 from gpufan.errors import InputError
 from tests.unit.builders import FakeGpu
 
@@ -69,6 +69,14 @@ def test_a_name_that_matches_no_card_is_an_error_that_lists_the_cards(text: str)
         f"--gpu {text}: no such card; this box has 0 GTX 1080 Ti (00000000:0A:00.0),"
         " 1 GTX 1080 Ti (00000000:41:00.0), 2 TITAN Xp (00010000:81:00.0), 3 card that does not answer (not answering)"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "indices"),
+    [("1", [1]), ("GPU-aaaa2", [1, 3]), ("titan", [2, 3]), ("0a:00.0", [0, 3]), ("3", [3]), ("4", [])],
+)
+def test_a_card_of_which_nothing_but_its_index_is_known_may_have_any_other_name(text: str, indices: list[int]) -> None:
+    assert [gpu.info.index for gpu in CARDS if may_match(gpu.info, text)] == indices
 
 
 @given(st.text(alphabet="0123456789abcdefGPUCI:.-@ ²é", max_size=12))

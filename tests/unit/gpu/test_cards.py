@@ -237,12 +237,14 @@ def test_a_card_released_through_nvml_is_set_again_over_the_next_server(bench: O
     box.server.close()
     gpu.release()
     assert [fan.manual for fan in gpu.read().fans] == [False, False]
+    assert gpu.sense() == (60, 150)
     with NvControlServer(mapped_box(box.double.map), tmp_path, numbers=[number]) as again:
         gpu.set_duty(80)
         assert fans(box.double, 0) == [80, 80]
         again.drop()
-    with pytest.raises(GpuLost, match=r"no X server|has gone|does not answer"):
-        gpu.read()
+    for read in (gpu.read, gpu.sense):
+        with pytest.raises(GpuLost, match=r"no X server|has gone|does not answer"):
+            read()
 
 
 def test_a_card_that_nvml_cannot_give_back_either_is_reported(bench: Open) -> None:

@@ -257,6 +257,20 @@ def test_after_a_broken_connection_the_card_is_lost_once_and_then_connected_agai
     assert cards[0].read().fans
 
 
+def test_the_lean_read_equals_the_full_one(server: NvControlServer, cards: list[X11Gpu]) -> None:
+    for card in (cards[0], alone(server)[0]):
+        reading = card.read()
+        assert card.sense() == (reading.temperature_c, reading.power_w)
+
+
+def test_a_card_that_was_reopened_connects_anew(cards: list[X11Gpu], server: NvControlServer) -> None:
+    cards[0].read()
+    connections = server.connections
+    cards[0].reopen()
+    assert cards[0].read().fans
+    assert server.connections == connections + 1
+
+
 def test_the_next_call_finds_a_new_server_that_numbers_its_cards_differently(
     plant: SimulatedBox, tmp_path: Path
 ) -> None:
@@ -292,8 +306,10 @@ def test_without_a_server_the_fans_are_reported_as_out_of_reach(server: NvContro
 
     cards = x11.open_cards(locate, plant.gpus, LIMIT_S)
     dead = True
-    with pytest.raises(FansOutOfReach, match=r"fans out of reach: the X server on :90 has died"):
-        cards[0].read()
+    cards[0].reopen()
+    for read in (cards[0].read, cards[0].sense):
+        with pytest.raises(FansOutOfReach, match=r"fans out of reach: the X server on :90 has died"):
+            read()
 
 
 def test_events_are_ignored(cards: list[X11Gpu], server: NvControlServer, plant: SimulatedBox) -> None:
