@@ -8,6 +8,7 @@ the pipe stays open. But the main thread has died then, and the kernel sends the
 import ctypes
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -24,12 +25,15 @@ _log = logging.getLogger(__name__)
 
 _PR_SET_PDEATHSIG = 1
 
+_SHELL = "/bin/sh"
+
 # $1: the Python interpreter, $2: the script, $3: the record, $4: the number of our process, $5: the snapshot.
 _SCRIPT = """
 trap '' HUP INT QUIT TERM TSTP TTIN TTOU ALRM USR2 PIPE
 trap : USR1
-exec >&2
 echo gpufan-guardian >/proc/$$/comm
+echo ready
+exec >&2
 read -r word
 [ "$word" = end ] && exit
 if [ "$word" = again ]; then
@@ -47,13 +51,16 @@ fi
 The word `end` means that all fans were given back. `again` means that some were not; gpufan has reported them already.
 """
 
+_READY_LIMIT_S = 1.0
+"""For the guardian to be ready; it usually needs 0.002 s."""
+
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _OOM_ADJUST = b"-500"
 
 
 @contextmanager
 def guardian(record: Path) -> Iterator[None]:
-    """Run a guardian for the cards in `record` during this block. Call it before any thread is started.
+    """Run a guardian for the cards in `record` during this block. Call it in the main thread.
 
     If the record still exists at the end of the block, the guardian tries to give the fans back when this process ends.
     If it succeeds, it removes the record, and the snapshot beside it, which is no longer true.
@@ -76,16 +83,26 @@ def _start(record: Path) -> tuple[int, int]:
     arguments = [sys.executable, release_fans.__file__, str(record), str(os.getpid()), str(record.with_name(SNAPSHOT))]
     prctl = ctypes.CDLL(None).prctl
     read_end, write_end = os.pipe()
+    ready, ready_write = os.pipe()
     pid = os.fork()
-    if pid == 0:
+    if pid == 0:  # nothing here may need a lock: another thread may have held it at the fork
         try:
             os.setsid()  # Ctrl-C and a terminal that closes signal the process group
             prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
             os.dup2(read_end, 0)
-            os.execv("/bin/sh", ["sh", "-c", _SCRIPT, "sh", *arguments])
+            os.dup2(ready_write, 1)
+            os.execv(_SHELL, ["sh", "-c", _SCRIPT, "sh", *arguments])
         finally:
             os._exit(127)
     os.close(read_end)
+    os.close(ready_write)
+    # Before it is ready, the signal at our death would end it.
+    ended = select.select([ready], [], [], _READY_LIMIT_S)[0] and not os.read(ready, 1)
+    os.close(ready)
+    if ended:
+        os.close(write_end)
+        os.waitpid(pid, 0)
+        raise OSError(f"{_SHELL} does not start")
     return pid, write_end
 
 

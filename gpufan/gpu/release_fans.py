@@ -2,10 +2,12 @@
 
     python3 -I release_fans.py RECORD [LIBRARY]
 
-RECORD is the file that `daemon/taken.py` writes. This is a plain script: any Python from 3.9 on can run it, also where
+RECORD is the file that `daemon/taken.py` writes. This is a plain script: any Python from 3.7 on can run it, also where
 the interpreter or the packages of gpufan are broken. Exit status 0: every fan of the recorded cards was given back.
 Exit status 1: one line on standard error names the cards where that failed, and why.
 """
+
+from __future__ import annotations
 
 import ctypes
 import json

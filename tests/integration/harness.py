@@ -136,6 +136,17 @@ def workers(*cards: int) -> list[Worker]:
     return [Worker(NvmlGpu(card), settings()) for card in cards]
 
 
+def guardians(parent: int) -> list[Path]:
+    """The guardians of the process `parent`, as folders of /proc."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            lines = (folder / "status").read_text().splitlines()
+            if {"Name:\tgpufan-guardian", f"PPid:\t{parent}"} <= set(lines):
+                found.append(folder)
+    return found
+
+
 class Program:
     """`gpufan` as a process on the double."""
 
@@ -159,20 +170,10 @@ class Program:
 
         wait_for(controls)
 
-    def guardians(self) -> list[Path]:
-        """The guardians of this process, as folders of /proc."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                parent = (folder / "stat").read_text().rsplit(")", 1)[1].split()[1]
-                if int(parent) == self.process.pid and (folder / "comm").read_text() == "gpufan-guardian\n":
-                    found.append(folder)
-        return found
-
     def guardian(self) -> Path:
         """The guardian of this process, as a folder of /proc."""
-        wait_for(self.guardians)
-        return self.guardians()[0]
+        (guardian,) = guardians(self.process.pid)
+        return guardian
 
     def guardians_line(self) -> str:
         """The line that the guardian writes to standard error when it has given the fans back."""

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,11 +12,12 @@ from pathlib import Path
 import pynvml
 import pytest
 
+from gpufan.daemon.guardian import guardian
 from gpufan.daemon.taken import Taken, read
 from gpufan.gpu import release_fans
 from gpufan.gpu.nvml import NvmlGpu
 from tests.doubles.nvml import MANUAL, Kind, NvmlDouble, wait_for
-from tests.integration.harness import Program, fans, given_back_after_s
+from tests.integration.harness import Program, fans, given_back_after_s, guardians
 
 DRIVERS = [None, None]
 
@@ -110,14 +110,32 @@ with guardian(Path({str(record)!r})):
     assert not record.exists()
 
 
+def test_the_guardian_is_ready_for_the_signal_of_the_kernel_before_the_run_goes_on(tmp_path: Path) -> None:
+    with guardian(tmp_path / "taken.json"):
+        (folder,) = guardians(os.getpid())
+        caught = next(line for line in (folder / "status").read_text().splitlines() if line.startswith("SigCgt"))
+        assert int(caught.split()[1], 16) >> signal.SIGUSR1 - 1 & 1
+    assert not folder.exists()
+
+
+def test_without_a_shell_a_warning_says_so_and_the_fans_are_controlled(
+    double: NvmlDouble, gpufan: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpufan.daemon.guardian._SHELL", "/none/sh")
+    status, out, err = gpufan("run", "--duration", "0.1s")
+    assert (status, err) == (0, "")
+    assert "no guardian: /none/sh does not start; if gpufan is killed, run `sudo gpufan restore`" in out
+    assert [call for call in double.log() if call.operation == Kind.SET_FAN]
+
+
 def test_a_clean_end_leaves_neither_guardian_nor_record(double: NvmlDouble, start: Start, folder: Path) -> None:
     program = start()
     program.wait_until_it_controls(0, 1)
-    guardian = program.guardian()
+    child = program.guardian()
     assert (folder / "taken.json").stat().st_mode & 0o777 == 0o600
     program.signal(signal.SIGTERM)
     status, _, err = program.end()
-    assert (status, err, guardian.exists(), (folder / "taken.json").exists()) == (0, "", False, False)
+    assert (status, err, child.exists(), (folder / "taken.json").exists()) == (0, "", False, False)
     assert {call.pid for call in double.log()} == {program.process.pid}
 
 
@@ -125,14 +143,14 @@ def test_ctrl_c_in_the_process_group_does_not_reach_the_guardian(double: NvmlDou
     double.cards[0].delay_us[Kind.SET_DEFAULT] = 200_000
     program = start(start_new_session=True)
     program.wait_until_it_controls(0, 1)
-    guardian = program.guardian()
+    child = program.guardian()
     os.killpg(program.process.pid, signal.SIGINT)
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
-        os.kill(int(guardian.name), number)
+        os.kill(int(child.name), number)
     wait_for(lambda: double.calls(0)[Kind.SET_DEFAULT])
-    assert guardian.exists()
+    assert child.exists()
     assert program.end()[0] == 0
-    assert not guardian.exists()
+    assert not child.exists()
 
 
 def test_fans_that_a_run_could_not_give_back_are_given_back_by_the_guardian(
@@ -140,7 +158,7 @@ def test_fans_that_a_run_could_not_give_back_are_given_back_by_the_guardian(
 ) -> None:
     program = start()
     program.wait_until_it_controls(0, 1)
-    guardian = program.guardian()
+    child = program.guardian()
     hang_in_set(double)
     program.signal(signal.SIGTERM)
     status, _, err = program.end()
@@ -149,7 +167,7 @@ def test_fans_that_a_run_could_not_give_back_are_given_back_by_the_guardian(
         "gpufan: fans not given back to the driver: 0 GTX 1080 Ti: the card does not answer\n"
         + program.guardians_line(),
     )
-    wait_for(lambda: not guardian.exists())
+    wait_for(lambda: not child.exists())
     assert not (folder / "taken.json").exists()
     assert fans(double, 0) == DRIVERS
 
@@ -159,13 +177,13 @@ def test_a_run_that_sets_nothing_has_no_guardian(double: NvmlDouble, start: Star
     program = start(*arguments)
     assert program.process.stdout is not None
     program.process.stdout.readline()
-    assert program.guardians() == []
+    assert guardians(program.process.pid) == []
 
 
 def test_under_a_service_manager_there_is_no_guardian(double: NvmlDouble, start: Start, tmp_path: Path) -> None:
     program = start(env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
     program.wait_until_it_controls(0, 1)
-    assert program.guardians() == []
+    assert guardians(program.process.pid) == []
 
 
 def test_a_killed_guardian_does_not_disturb_the_run(double: NvmlDouble, start: Start) -> None:
@@ -180,12 +198,12 @@ def test_a_killed_guardian_does_not_disturb_the_run(double: NvmlDouble, start: S
 def test_the_guardian_has_less_than_1_mb_of_private_memory_and_sleeps(double: NvmlDouble, start: Start) -> None:
     program = start()
     program.wait_until_it_controls(0, 1)
-    guardian = program.guardian()
-    lines = (guardian / "smaps_rollup").read_text().splitlines()
+    child = program.guardian()
+    lines = (child / "smaps_rollup").read_text().splitlines()
     assert sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) < 1000
 
     def switches() -> list[str]:
-        return [line for line in (guardian / "status").read_text().splitlines() if "ctxt_switches" in line]
+        return [line for line in (child / "status").read_text().splitlines() if "ctxt_switches" in line]
 
     before = switches()
     wait_for(lambda: len(double.log()) and double.calls(0)[Kind.TEMPERATURE] > 10)
@@ -359,7 +377,7 @@ def test_a_record_that_somebody_removed_is_written_again_before_the_next_set(
 ) -> None:
     program = start()
     program.wait_until_it_controls(0, 1)
-    shutil.rmtree(folder)
+    (folder / "taken.json").unlink()
     double.cards[0].temperature = 90
     wait_for(lambda: fans(double, 0) == [100, 100])
     killed_s = program.signal(signal.SIGKILL)
