@@ -96,11 +96,14 @@ class TestClock:
         waits = self._shared[_WAITS:].tolist()
         until_ns = dict(zip(waits[::2], waits[1::2], strict=True))
         try:
-            for thread in os.listdir(f"/proc/{pid}/task"):
+            threads = os.listdir(f"/proc/{pid}/task")
+            for thread in threads:
                 with open(f"/proc/{pid}/task/{thread}/stat") as file:
                     state = file.read().rpartition(")")[2].split()[0]
-                if state == "Z":
-                    return None
+                if state in "ZX":  # this thread has ended
+                    if len(threads) == 1:
+                        return None
+                    continue
                 limit_ns = until_ns.get(int(thread))
                 sleeps = state == "S" if limit_ns is None else limit_ns > self._shared[_ELAPSED]
                 if not sleeps and state not in "tT":

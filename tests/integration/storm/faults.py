@@ -178,12 +178,13 @@ def _capped(rng: random.Random) -> Fault:
     cap, fan = rng.choice([40, 55]), rng.randrange(2)
 
     def begin(double: NvmlDouble, card: int, _: Load) -> None:
-        double.cards[card].fans[fan].cap = cap
+        # A fan that already turns faster does not slow down.
+        double.cards[card].fans[fan].cap = max(cap, double.cards[card].fans[fan].speed)
 
     def end(double: NvmlDouble, card: int, _: Load) -> None:
         double.cards[card].fans[fan].cap = 100
 
-    return Fault(f"fan {fan} ends at {cap} %", (30, 50), begin, end, Demand.CONTROL, level_c=78)
+    return Fault(f"fan {fan} turns no faster than {cap} %", (30, 50), begin, end, Demand.CONTROL, level_c=78)
 
 
 def _floored(rng: random.Random) -> Fault:

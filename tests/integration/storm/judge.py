@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpufan.core.reasons import Control
+from gpufan.core.sentences import state_sentence
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError
@@ -57,12 +58,10 @@ class Judge:
         if (invariant, index, occasion) in self._known:
             return
         self._known.add((invariant, index, occasion))
-        card = None
+        card = None if index is None else self._scene.cards[index]
         if index is not None:
-            card = self._scene.cards[index]
             gpu = self._said().get(index)
-            says = "nothing" if gpu is None else f"{gpu.control.value}, {gpu.reason.cause.value}"
-            text += f"; it says: {says}" + (f", fault {gpu.fault.cause.value}" if gpu and gpu.fault else "")
+            text += f"; it says: {'nothing' if gpu is None else state_sentence(gpu)}"
         self.findings.append(Finding(invariant, self._scene.now_s, index, fault or self._around(card), text))
 
     def look(self, *, running: bool, started_s: float) -> None:
@@ -106,8 +105,10 @@ class Judge:
     def _around(self, card: Card | None) -> str:
         """The last fault of `card`, or of the driver if that was later."""
         scene = self._scene
-        if card is None or scene.restarted_s > card.began_s or scene.driver_back_s is not None:
+        if card is None:
             return scene.driver_fault
+        if scene.restarted_s > card.began_s or scene.driver_back_s is not None:
+            return f"{card.last_fault}, {scene.driver_fault}"
         return card.last_fault
 
     def _said(self) -> dict[int, GpuState]:
