@@ -1,4 +1,4 @@
-"""Processor time, memory, wakeups and open files of process groups, read from /proc."""
+"""Processor time, memory, threads, wakeups and open files of process groups, read from /proc."""
 
 import os
 import time
@@ -22,12 +22,13 @@ class Usage(NamedTuple):
     pss_mb: float
     """Resident memory; a page that n processes share counts as 1/n."""
     descriptors: int
+    threads: int
 
 
 def usage(groups: Iterable[int]) -> Usage:
     """Usage of all processes in the process groups `groups`."""
     wanted = set(groups)
-    total = Usage(0, 0, 0, 0, 0)
+    total = Usage(0, 0, 0, 0, 0, 0)
     for folder in _PROC.iterdir():
         if folder.name.isdecimal():
             with suppress(OSError):  # it has just ended
@@ -43,13 +44,15 @@ def _fields(folder: Path) -> list[str]:
 
 
 def _usage(folder: Path, fields: list[str]) -> Usage:
+    tasks = list((folder / "task").iterdir())
     ended_children_s = (int(fields[13]) + int(fields[14])) * _TICK_S
     return Usage(
         cpu_s(int(folder.name)) + ended_children_s,
-        sum(_number(task / "status", "voluntary_ctxt_switches") for task in (folder / "task").iterdir()),
+        sum(_number(task / "status", "voluntary_ctxt_switches") for task in tasks),
         _number(folder / "status", "VmRSS") / 1024,
         _number(folder / "smaps_rollup", "Pss") / 1024,
         len(os.listdir(folder / "fd")),
+        len(tasks),
     )
 
 

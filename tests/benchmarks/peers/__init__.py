@@ -1,12 +1,14 @@
-"""The contenders of the cost benchmark: gpufan, the barest loop, and two tools that are fetched from PyPI.
+"""The contenders of the cost benchmark: gpufan, the bare loop, and two tools that are fetched from PyPI.
 
-Each starts on a box of cards, and reports how many GPU-ticks it has made and when it first set a fan.
+Each starts on a box of cards, and reports when it first set a fan.
 """
 
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.doubles.nvml import Kind, NvmlDouble
+from tests.doubles.nvml import NvmlDouble
 
 FETCHED = Path(tempfile.gettempdir()) / f"gpufan-peers-{os.getuid()}"
 """Folder for the other tools and bytecode, used again by the next run."""
@@ -51,10 +53,6 @@ class Contender(ABC):
         """Variables to set in the environment."""
         return place.double.environment()
 
-    def gpu_ticks(self, place: Place) -> int:
-        """Number of readings so far, over all cards."""
-        return sum(place.double.calls(card)[Kind.TEMPERATURE] for card in place.cards)
-
     def first_set_ns(self, place: Place) -> int | None:
         """Time of the first set of a fan on the clock of time.monotonic_ns; None before that."""
         log = place.double.log()
@@ -68,11 +66,29 @@ class Gpufan(Contender):
         return [[str(Path(sys.executable).with_name("gpufan")), "run", "--runtime-dir", str(place.folder / "run")]]
 
 
-class BarestLoop(Contender):
-    name = "barest loop"
+class GpufanService(Gpufan):
+    """With a status line and a sign of life for systemd at each tick, as the service has them."""
+
+    name = "gpufan as a service"
+
+    def environment(self, place: Place) -> dict[str, str]:
+        path = place.folder / "notify"
+        receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        receiver.bind(str(path))
+
+        def receive() -> None:
+            while receiver.recv(65536):
+                pass
+
+        threading.Thread(target=receive, daemon=True).start()
+        return {**super().environment(place), "NOTIFY_SOCKET": str(path)}
+
+
+class BareLoop(Contender):
+    name = "bare loop"
 
     def commands(self, place: Place) -> list[list[str]]:
-        return [[sys.executable, str(Path(__file__).with_name("barest.py"))]]
+        return [[sys.executable, str(Path(__file__).with_name("bare.py"))]]
 
 
 class Coolgpus(Contender):
@@ -85,7 +101,7 @@ class Coolgpus(Contender):
 
     # The real programs connect to the driver or to X first, which costs more than these scripts.
     _STAND_INS = {  # noqa: RUF012  # never written to
-        "nvidia-smi": "case $* in *pci.bus_id*) printf '{buses}';; *) echo >>{folder}/read; echo 66;; esac",
+        "nvidia-smi": "case $* in *pci.bus_id*) printf '{buses}';; *) echo 66;; esac",
         "nvidia-settings": "case $2 in *Target*) echo >>{folder}/set;; esac",
         "Xorg": "",
         "pgrep": "exit 1",
@@ -105,9 +121,6 @@ class Coolgpus(Contender):
 
     def environment(self, place: Place) -> dict[str, str]:
         return {"PATH": f"{place.folder}:{os.environ['PATH']}", "TMPDIR": str(place.folder)}
-
-    def gpu_ticks(self, place: Place) -> int:
-        return (place.folder / "read").stat().st_size
 
     def first_set_ns(self, place: Place) -> int | None:
         path = place.folder / "set"
