@@ -59,6 +59,11 @@ class TestClock:
         """Time since the start, s."""
         return self._shared[_ELAPSED] / 1e9
 
+    @property
+    def wall_time(self) -> str:
+        """The wall clock of a process on this clock: hours, minutes and seconds."""
+        return time.strftime("%T", time.localtime((self._shared[_REALTIME] + self._shared[_ELAPSED]) / 1e9))
+
     def since_start_s(self, monotonic_ns: int) -> float:
         """A time of CLOCK_MONOTONIC as a process on this clock reads it, in s since the start."""
         return (monotonic_ns - self._shared[_MONOTONIC]) / 1e9

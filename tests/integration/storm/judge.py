@@ -35,13 +35,15 @@ class Finding:
 
     invariant: int
     time_s: float
+    clock: str
+    """The wall clock of gpufan, as in its log."""
     card: int | None
     fault: str
     text: str
 
     def __str__(self) -> str:
         card = "" if self.card is None else f" card {self.card}"
-        return f"({self.invariant}) at {self.time_s:.1f} s{card}, {self.fault}: {self.text}"
+        return f"({self.invariant}) at {self.time_s:.1f} s ({self.clock}){card}, {self.fault}: {self.text}"
 
 
 class Judge:
@@ -62,7 +64,8 @@ class Judge:
         if index is not None:
             gpu = self._said().get(index)
             text += f"; it says: {'nothing' if gpu is None else state_sentence(gpu)}"
-        self.findings.append(Finding(invariant, self._scene.now_s, index, fault or self._around(card), text))
+        now_s, clock = self._scene.now_s, self._scene.clock.wall_time
+        self.findings.append(Finding(invariant, now_s, clock, index, fault or self._around(card), text))
 
     def look(self, *, running: bool, started_s: float) -> None:
         """Check all cards. `running`: whether gpufan runs, and is not asked to end."""
