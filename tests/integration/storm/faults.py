@@ -71,6 +71,7 @@ class Fault:
     """Time until the demand must be met, s."""
     level_c: float | None = None
     """Temperature that the card approaches meanwhile, °C; None: any."""
+    hangs: bool = False
 
 
 def draw(rng: random.Random) -> Fault:
@@ -104,7 +105,7 @@ def _hang(rng: random.Random) -> Fault:
     def end(double: NvmlDouble, card: int, _: Load) -> None:
         double.cards[card].hang[kind] = 0
 
-    return Fault(f"{kind.name} hangs", (1, 25), begin, end)
+    return Fault(f"{kind.name} hangs", (1, 25), begin, end, hangs=True)
 
 
 def _code(rng: random.Random) -> Fault:

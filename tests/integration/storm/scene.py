@@ -151,6 +151,9 @@ class Scene:
             self.double.map.init_error, self.driver_back_s, self.restarted_s = 0, None, self.now_s
             for card in self.cards:
                 card.owes_in(self.now_s, RECOVERY_S)
+        if any(card.fault and card.fault.hangs and card.began_s < self.restarted_s for card in self.cards):
+            for card in self.cards:  # NVML cannot be shut down while a call hangs
+                card.owes_in(self.now_s, RECOVERY_S)
         if self.left and self.now_s >= self._next_restart_s:
             self._restart_driver()
         return ended
