@@ -52,6 +52,10 @@ class GpuLost(GpuError, NoAnswer):
     """The card no longer answers: it fell off the bus or needs a reset."""
 
 
+class ResetRequired(GpuLost):
+    """The card does not answer before it is reset."""
+
+
 class FansOutOfReach(GpuLost):
     """The fans of a card are set over X, and the X server does not answer; the card itself may."""
 

@@ -34,6 +34,8 @@ COMMANDS = {
     ],
     "Rarely": [
         LazyCommand("restore", "gpufan.cli.run:restore", "Give every fan back to the driver."),
+        LazyCommand("pause", "gpufan.cli.pause:pause", "Close a card for a while, so that it can be reset."),
+        LazyCommand("resume", "gpufan.cli.pause:resume", "End a pause before its time."),
         LazyCommand("setup-xorg", "gpufan.cli.setup_xorg:setup_xorg", "Prepare xorg.conf, for drivers that need X."),
         LazyCommand("xserver", "gpufan.cli.run:xserver", "Run a headless X server that can set fans."),
         LazyCommand("keep-history", "gpufan.cli.history:keep_history", "Record a history, as the service does."),

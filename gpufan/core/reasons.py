@@ -15,7 +15,7 @@ class Control(str, Enum):
 
     OURS = "ours"
     DRIVER = "driver"
-    """The driver, as intended: the curve says auto, this is a dry run, or the fans cannot be set."""
+    """The driver, as intended: the curve says auto, the card is paused, it has no settable fan, or in a dry run."""
     RELEASED = "released"
     """The driver, after a fault."""
     LOST = "lost"
@@ -35,6 +35,8 @@ class Group(str, Enum):
     NEIGHBOUR = "neighbour"
     LIMIT = "limit"
     AUTO = "auto"
+    PAUSED = "paused"
+    """A person has paused the card, for another program."""
     FULL = "full"
     FAIL_SAFE = "fail-safe"
     UNCONTROLLABLE = "uncontrollable"
@@ -103,6 +105,11 @@ class Cause(str, Enum):
     FROZEN_TEMPERATURE = "frozen-temperature", Group.FAIL_SAFE
     """The temperature does not follow the power [temperature_c, seconds, power_w]."""
 
+    CLOSING = "closing", Group.PAUSED
+    """The card is to be paused; the driver controls its fans, but gpufan still has the card open [seconds]."""
+    PAUSED = "paused", Group.PAUSED
+    """The card is paused: the driver controls its fans, and gpufan does not have the card open [seconds]."""
+
     UNCONTROLLABLE = "uncontrollable", Group.UNCONTROLLABLE
     """The fans cannot be set [message]."""
     FAN_TAKEN = "fan-taken", Group.FAULT
@@ -123,6 +130,8 @@ class Cause(str, Enum):
     """The driver refused to set the fans [message]."""
     LOST = "lost", Group.LOST
     """The card does not answer [message]."""
+    RESET_REQUIRED = "reset-required", Group.LOST
+    """The card does not answer before it is reset [message]."""
     X_LOST = "x-lost", Group.LOST
     """The card answers, but the X server over which its fans are set does not [message]."""
     HANG = "hang", Group.HANG

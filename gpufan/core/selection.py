@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from gpufan.core.gpu import Gpu, GpuInfo
+from gpufan.core.gpu import Gpu
 from gpufan.core.pci import PciAddress
 from gpufan.errors import InputError
 
@@ -24,7 +24,27 @@ def select(gpus: Sequence[G], names: Iterable[str], names_from: str = "--gpu") -
     return [gpu for gpu in gpus if not names or any(matches(gpu.info, name) for name in names)]
 
 
-def matches(info: GpuInfo, text: str) -> bool:
+class Named(Protocol):
+    """A description or a state of a card."""
+
+    @property
+    def uuid(self) -> str:
+        """See `GpuInfo`."""
+
+    @property
+    def pci(self) -> str:
+        """See `GpuInfo`."""
+
+    @property
+    def index(self) -> int:
+        """See `GpuInfo`."""
+
+    @property
+    def name(self) -> str:
+        """See `GpuInfo`."""
+
+
+def matches(info: Named, text: str) -> bool:
     """Whether `text` is the UUID of the card or its beginning, its PCI address, its index, or part of its name.
 
     In a name, * matches any letters and ? any letter.
@@ -44,7 +64,7 @@ def matches(info: GpuInfo, text: str) -> bool:
     return bool(info.pci) and address == PciAddress.parse(info.pci)
 
 
-def may_match(info: GpuInfo, text: str) -> bool:
+def may_match(info: Named, text: str) -> bool:
     """Whether `text` names the card, or may name it as soon as its UUID, name or address is known."""
     if matches(info, text):
         return True

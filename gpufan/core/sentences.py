@@ -1,6 +1,6 @@
 """Turns causes, states and times into English text for people. No other module does."""
 
-from gpufan.core.reasons import Cause, Control, Reason, Remedy
+from gpufan.core.reasons import Cause, Control, Group, Reason, Remedy
 from gpufan.core.snapshot import GpuState
 
 _SENTENCES = {
@@ -27,6 +27,8 @@ _SENTENCES = {
     Cause.RETURNING_TEMPERATURE: "the temperature is back, and counts again after {ticks} readings: full speed",
     Cause.FROZEN_TEMPERATURE: "the temperature has been {temperature_c:g} °C for {seconds:.0f} s, while power changed"
     " by {power_w:.0f} W: full speed",
+    Cause.CLOSING: "to be paused: gpufan closes it once no call to another card hangs",
+    Cause.PAUSED: "paused for another {left}: the driver controls its fans",
     Cause.UNCONTROLLABLE: "{message}",
     Cause.FAN_TAKEN: "another program took fan {fan} from the driver",
     Cause.FAN_RELEASED: "another program gave fan {fan} back to the driver",
@@ -37,6 +39,7 @@ _SENTENCES = {
     Cause.FAN_FAST: "the driver runs fan {fan} at {found_percent} %",
     Cause.REFUSED: "{message}",
     Cause.LOST: "{message}",
+    Cause.RESET_REQUIRED: "{message}",
     Cause.X_LOST: "its fans are out of reach: {message}",
     Cause.HANG: "a call to the card has not returned for over {seconds:g} s",
 }
@@ -56,6 +59,7 @@ def reason_sentence(reason: Reason) -> str:
     if "{needed}" in template:
         numbers["needed"] = _needed(reason)
         numbers["change"] = _change(reason.change_percent or 0)
+    numbers["left"] = clock(reason.seconds or 0)
     numbers["then"] = ": full speed" if reason.tick is None else f" ({reason.tick} of {reason.ticks}): the duty stays"
     return template.format(**numbers)
 
@@ -102,9 +106,11 @@ def refused_settings(reload_refused: str) -> str:
 
 
 def duty_text(gpu: GpuState) -> str:
-    """The duty as text: `62 %`; `auto` while the driver decides; `lost` if the card does not answer."""
+    """The duty as text: `62 %`; `auto` while the driver decides; `lost` if the card does not answer; or `paused`."""
     if gpu.control is Control.LOST:
         return "lost"
+    if gpu.reason.cause.group is Group.PAUSED:
+        return "paused"
     return "auto" if gpu.duty_percent is None else f"{gpu.duty_percent} %"
 
 

@@ -1,4 +1,4 @@
-"""Makes the published state of one card from what its worker knows."""
+"""Makes the published state of one card from what is known of it."""
 
 from typing import Any
 
@@ -6,9 +6,10 @@ import msgspec
 
 from gpufan.control.law import Decision
 from gpufan.core.gpu import GpuInfo, Reading
-from gpufan.core.reasons import Control
+from gpufan.core.reasons import Cause, Control, Reason
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon.counters import Counters
+from gpufan.errors import FansOutOfReach, GpuLost, ResetRequired
 
 
 def card_state(
@@ -38,3 +39,26 @@ def card_state(
         errors_by_kind=counters.errors,
         **details,
     )
+
+
+def hanging_state(last: GpuState, seconds: float) -> GpuState:
+    """The state of a card whose call has not returned for `seconds`; `last` is its state before."""
+    return msgspec.structs.replace(
+        last,
+        control=Control.LOST,
+        reason=Reason(Cause.HANG, seconds=seconds),
+        fault=None,
+        remedy=None,
+        retry_after_s=None,
+        temperature_c=None,
+        power_w=None,
+        duty_percent=None,
+        fans=(),
+    )
+
+
+def lost_reason(error: GpuLost) -> Reason:
+    """Why a card is lost."""
+    if isinstance(error, FansOutOfReach):
+        return Reason(Cause.X_LOST, message=error.x_error)
+    return Reason(Cause.RESET_REQUIRED if isinstance(error, ResetRequired) else Cause.LOST, message=str(error))

@@ -15,25 +15,21 @@ from functools import partial
 
 import msgspec
 
-from gpufan.core.reasons import Cause, Control, Reason
 from gpufan.core.snapshot import GpuState
+from gpufan.daemon.card_state import hanging_state
+from gpufan.daemon.pause import Pauses
 from gpufan.daemon.publish import Publish
-from gpufan.daemon.recovery import Backoff
+from gpufan.daemon.recovery import DriverReload
 from gpufan.daemon.rivals import RivalLog
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import SettingsFor, Worker
 from gpufan.errors import GpufanError, GpuLost, NoAnswer, NotGivenBack
 from gpufan.system.background import call_all
 from gpufan.system.signals import StopInbox
+from gpufan.system.uevents import Uevents
 
 HANG_S = 2.0
 """A call that takes longer counts as a call that hangs, s."""
-
-RELOAD_DRIVER_S = 8.0
-"""NVML is loaded again when a card has not been read for this long, s; then after twice that, and so on."""
-
-ALL_BLIND_S = 3.0
-"""As `RELOAD_DRIVER_S`, when no card can be read, s; then again and again."""
 
 ALL_LOST_S = 60.0
 """The run ends if no card has been under control for this long, s: a new process may reach the cards again."""
@@ -43,6 +39,9 @@ STOP_S = 1.5
 
 PUBLISH_S = 2.0
 """A snapshot is published at least this often, s."""
+
+RECOUNT_S = 30.0
+"""Interval between two searches for new cards, s."""
 
 RECHECK_S = 0.15
 """Interval between two checks of a card whose fans another program sets too, s."""
@@ -111,13 +110,18 @@ class _Step:
 class _Card(_Step):
     """The ticks of one card."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, pauses: Pauses) -> None:
         super().__init__(self._tick)
         self.worker = worker
+        self._pauses = pauses
 
     def _tick(self, now_s: float, force_write: bool) -> None:
+        left_s = self._pauses.left_s(self.worker.gpu.info, now_s)
         try:
-            self.worker.tick(now_s, force_write=force_write)
+            if left_s > 0:
+                self.worker.pause(now_s, left_s)
+            else:
+                self.worker.tick(now_s, force_write=force_write)
         finally:
             if self.worker.stopped:  # it was stopped while this call hung, and the call may have set a fan after that
                 with suppress(GpufanError):
@@ -131,19 +135,7 @@ class _Card(_Step):
         }
         if not self.hangs:
             return msgspec.structs.replace(self.worker.state, **ages)
-        return msgspec.structs.replace(
-            self.worker.state,
-            control=Control.LOST,
-            reason=Reason(Cause.HANG, seconds=HANG_S),
-            fault=None,
-            remedy=None,
-            retry_after_s=None,
-            temperature_c=None,
-            power_w=None,
-            duty_percent=None,
-            fans=(),
-            **ages,
-        )
+        return msgspec.structs.replace(hanging_state(self.worker.state, HANG_S), **ages)
 
     def stop(self, deadline_s: float) -> None:
         """Give the fans back. Before that, wait until a running tick ends, but not longer than until `deadline_s`."""
@@ -166,16 +158,22 @@ class Daemon:
         stopping: Callable[[], None] = lambda: None,
         reload: Reload | None = None,
         reload_driver: Callable[[], None] | None = None,
+        find_new: Callable[[], Sequence[Worker]] = tuple,
+        pauses: Pauses | None = None,
     ) -> None:
         """With `every_tick`, publish after every tick; else only new states, and at least every `PUBLISH_S` seconds.
 
         `stopping` is called once, before the fans are given back.
 
-        `reload_driver` unloads NVML and loads it again; it may raise a GpufanError.
+        `reload_driver` unloads NVML, which closes all cards, and loads it again; it may raise a GpufanError.
+
+        `find_new` makes workers for cards that have appeared since its last call.
         """
-        self._cards = [_Card(worker) for worker in workers]
+        self._pauses = pauses or Pauses(None)
+        self._cards = [_Card(worker, self._pauses) for worker in workers]
         self._supervision = _Step(self._supervise)
         self._publishing = _Step(self._publish)
+        self._finding = _Step(self._find)
         self._sinks = sinks
         self._interval_s = interval_s
         self._dry_run = dry_run
@@ -183,10 +181,14 @@ class Daemon:
         self._published_s, self._news = -math.inf, 0
         self._stopping = stopping
         self._reload = reload
+        self._settings_for: SettingsFor | None = None
+        """The settings of the last reload; None before."""
         self._reload_refused: str | None = None
-        self._reload_driver = reload_driver
-        self._driver_wait = Backoff(RELOAD_DRIVER_S, 600)
-        self._driver_due_s, self._driver_reloaded_s = math.inf, -math.inf
+        self._driver_reload = DriverReload(reload_driver)
+        self._reloaded = False
+        """Whether NVML was loaded again since the last pass, so that all fans must be set again."""
+        self._find_new = find_new
+        self._uevents = Uevents()
         self._inbox: StopInbox
         self._ended = threading.Event()
         self._epoch = 0
@@ -197,6 +199,7 @@ class Daemon:
         self._clock = _Clock()
         self._rivals = RivalLog()
         self._now_s, self._force_write = 0.0, False
+        self._recount_at_s = self._clock.now_s() + RECOUNT_S
         self._clock_steps, self._clock_step_s = 0, 0.0
 
     def run(self, inbox: StopInbox, duration_s: float | None = None) -> None:
@@ -251,7 +254,9 @@ class Daemon:
         while self._wait_until(epoch, due_s):
             self._pass_number += 1
             self._now_s, elapsed_s, step_s = self._clock.look()
-            self._force_write = elapsed_s > self._interval_s + _JUMP_S or step_s != 0
+            self._force_write = self._reloaded or elapsed_s > self._interval_s + _JUMP_S or step_s != 0
+            self._reloaded = False
+            self._pauses.look()
             if step_s:
                 self._clock_steps, self._clock_step_s = self._clock_steps + 1, step_s
             for card in self._cards:
@@ -259,8 +264,21 @@ class Daemon:
                     return
             if not (self._make(epoch, self._supervision) and self._make(epoch, self._publishing)):
                 return
+            if self._recount_is_due() and not self._make(epoch, self._finding):
+                return
             self._current = None
             due_s = max(due_s, time.monotonic() - self._interval_s) + self._interval_s
+            if self._reloaded:
+                due_s = time.monotonic()
+
+    def _recount_is_due(self) -> bool:
+        """Whether to look for new cards in this pass: now and then, and when a card has appeared."""
+        if self._uevents.card_appeared():
+            self._driver_reload.hurry()  # perhaps a lost card has returned
+        elif self._now_s < self._recount_at_s:
+            return False
+        self._recount_at_s = self._now_s + RECOUNT_S
+        return True
 
     def _make(self, epoch: int, step: _Step, *arguments: object) -> bool:
         """Make a step of the present pass. Returns False if this ticker was abandoned meanwhile."""
@@ -287,29 +305,22 @@ class Daemon:
             self._rivals.note(self._now_s, worker.gpu.info.label, worker.contested)
         if min(worker.recovery.uncontrolled_s(self._now_s) for worker in workers) >= ALL_LOST_S:
             raise GpuLost(f"no card was under control for {ALL_LOST_S:g} s; a new process may reach them again")
-        self._reload_driver_if_due([worker.recovery.blind_s(self._now_s) for worker in workers])
+        if any(card.busy_since_s is not None for card in self._cards):
+            return  # NVML cannot be unloaded during a call
+        is_wanted = any(worker.paused and not worker.closed for worker in workers)
+        blind_s = [worker.recovery.blind_s(self._now_s) for worker in workers]
+        if self._driver_reload.run_if_due(self._now_s, blind_s, is_wanted=is_wanted):
+            self._reloaded = True
+            for worker in workers:
+                worker.closed = worker.paused
 
-    def _reload_driver_if_due(self, blind_s: Sequence[float]) -> None:
-        """Load NVML again for cards that have not been read for `blind_s` seconds each."""
-        longest_s = max(blind_s)
-        if longest_s == 0:
-            self._driver_wait.reset()
-            self._driver_due_s = math.inf
-            return
-        if self._driver_due_s == math.inf:
-            self._driver_due_s = self._now_s - longest_s + self._driver_wait.next_s()
-        due_s = self._driver_due_s
-        if min(blind_s) > 0:  # there is no card that a reload could disturb
-            due_s = min(due_s, max(self._now_s - longest_s, self._driver_reloaded_s) + ALL_BLIND_S)
-        if self._now_s < due_s or self._reload_driver is None or any(card.hangs for card in self._cards):
-            return
-        self._driver_reloaded_s = self._now_s
-        self._driver_due_s = self._now_s + self._driver_wait.next_s()
-        _log.warning("a card has not been read for %.0f s: NVML is loaded again", longest_s)
-        try:
-            self._reload_driver()
-        except GpufanError as error:
-            _log.warning("NVML cannot be loaded again: %s", error)
+    def _find(self) -> None:
+        """Control cards that have appeared, from the next pass on."""
+        for worker in self._find_new():
+            if self._settings_for is not None:
+                worker.follow(self._settings_for)
+            _log.info("%s has appeared, and is controlled from now on", worker.gpu.info.label)
+            self._cards = [*self._cards, _Card(worker, self._pauses)]
 
     def _publish(self) -> None:
         news = sum(card.worker.news + card.hangs for card in self._cards)
@@ -330,14 +341,14 @@ class Daemon:
     def _apply(self, reload: Reload) -> None:
         """Read new settings and pass them to the workers, for their next tick. Keep the old ones if that fails."""
         try:
-            self._interval_s, settings_for = reload()
+            self._interval_s, self._settings_for = reload()
         except Exception as error:  # no file may end control
             # A path may contain bytes that are not text.
             self._reload_refused = str(error).encode(errors="replace").decode() or type(error).__name__
             return
         self._reload_refused = None
         for card in self._cards:
-            card.worker.follow(settings_for)
+            card.worker.follow(self._settings_for)
 
     def _release_all(self) -> list[str]:
         """Give the fans of all cards back at the same time. Returns a line for each card where that failed."""

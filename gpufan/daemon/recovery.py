@@ -1,14 +1,27 @@
 """How long a card has been without control, and when the next remedy is due. Results count, not error codes.
 
-The remedies, in order: try again (`worker.py`), open the card anew (here), load NVML again, and start a new process
-(both in `loop.py`).
+The remedies, in order: try again (`worker.py`), open the card anew, load NVML again (both here), and start a new
+process (`loop.py`).
 """
 
-from gpufan.core.reasons import Cause, Control
+import logging
+import math
+from collections.abc import Callable, Sequence
+
+from gpufan.core.reasons import Cause, Control, Group
 from gpufan.core.snapshot import GpuState
+from gpufan.errors import GpufanError
 
 REOPEN_S = 3.0
 """A card without control is opened anew after this time, s. The time doubles with each attempt, up to a minute."""
+
+RELOAD_DRIVER_S = 8.0
+"""NVML is loaded again when a card has not been read for this long, s; then after twice that, and so on."""
+
+ALL_BLIND_S = 3.0
+"""As `RELOAD_DRIVER_S`, when no card can be read, s; then again and again."""
+
+_log = logging.getLogger(__name__)
 
 
 class Backoff:
@@ -55,7 +68,8 @@ class Recovery:
         controlled = state.control in (Control.OURS, Control.DRIVER)
         if state.control is Control.RELEASED:  # fans that do not obey are given to the driver on purpose
             controlled = not state.release_error and state.reason.cause is not Cause.REFUSED
-        sensed = state.temperature_c is not None
+        # A paused card is not read.
+        sensed = state.temperature_c is not None or state.reason.cause.group is Group.PAUSED
         if controlled or self._controlled_s is None:
             self._controlled_s = now_s
         if sensed or self._sensed_s is None:
@@ -66,3 +80,52 @@ class Recovery:
             return False
         self._reopen_at_s = now_s + self._wait.next_s()
         return not (controlled and sensed)
+
+
+class DriverReload:
+    """Unloads NVML and loads it again: when cards cannot be read for long, and to close paused cards."""
+
+    def __init__(self, reload: Callable[[], None] | None) -> None:
+        """`reload` does it, or raises a GpufanError; None if there is no NVML."""
+        self._reload = reload
+        self._wait = Backoff(RELOAD_DRIVER_S, 600)
+        self._due_s, self._reloaded_s = math.inf, -math.inf
+        self._failed_s = -math.inf
+
+    def hurry(self) -> None:
+        """Begin again with short waits."""
+        self._wait.reset()
+        self._due_s = math.inf
+
+    def run_if_due(self, now_s: float, blind_s: Sequence[float], *, is_wanted: bool) -> bool:
+        """Load NVML again if that is due; returns whether it was done.
+
+        `blind_s`: for how long each card has not been read. `is_wanted`: whether a card waits to be closed.
+        """
+        if is_wanted and now_s - self._failed_s >= RELOAD_DRIVER_S:
+            return self._run(now_s)
+        longest_s = max(blind_s)
+        if longest_s == 0:
+            self.hurry()
+            return False
+        if self._due_s == math.inf:
+            self._due_s = now_s - longest_s + self._wait.next_s()
+        due_s = self._due_s
+        if min(blind_s) > 0:  # there is no card that a reload could disturb
+            due_s = min(due_s, max(now_s - longest_s, self._reloaded_s) + ALL_BLIND_S)
+        if now_s < due_s or self._reload is None:
+            return False
+        self._reloaded_s = now_s
+        self._due_s = now_s + self._wait.next_s()
+        _log.warning("a card has not been read for %.0f s: NVML is loaded again", longest_s)
+        return self._run(now_s)
+
+    def _run(self, now_s: float) -> bool:
+        try:
+            if self._reload is not None:
+                self._reload()
+        except GpufanError as error:
+            self._failed_s = now_s
+            _log.warning("NVML cannot be loaded again: %s", error)
+            return False
+        return True

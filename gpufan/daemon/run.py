@@ -14,16 +14,17 @@ from gpufan.core.sentences import refused_settings
 from gpufan.daemon import learnt
 from gpufan.daemon.guardian import guardian
 from gpufan.daemon.loop import Daemon
+from gpufan.daemon.pause import Pauses
 from gpufan.daemon.publish import in_background, recording, snapshot_file, warn_once
 from gpufan.daemon.sd_notify import Notifier
 from gpufan.daemon.taken import Taken
 from gpufan.daemon.view import OpenView
-from gpufan.daemon.worker import SettingsFor
+from gpufan.daemon.worker import SettingsFor, Worker
 from gpufan.daemon.workers import make_workers
 from gpufan.errors import GpufanError, InputError, NoAnswer, NotControllable, NotGivenBack
 from gpufan.system.background import call_with_timeout
 from gpufan.system.lock import controller_lock
-from gpufan.system.paths import TAKEN
+from gpufan.system.paths import PAUSE, TAKEN
 from gpufan.system.signals import StopInbox
 
 _log = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ def _control(
         folder = None if run.dry_run else runtime_folder
         lock = stack.enter_context(controller_lock(folder))
         taken = None
+        pauses = stack.enter_context(Pauses(None if run.dry_run else runtime_folder / PAUSE))
         if not run.dry_run:
             record_of_taken = (runtime_folder / TAKEN).absolute()
             if notifier is None:  # else the service manager gives the fans back
@@ -81,8 +83,13 @@ def _control(
         warn_unmatched(settings, cards.gpus)
 
         folder_of_learnt = learnt.default_folder()
-        known = learnt.read_all(folder_of_learnt, [gpu.info.uuid for gpu in usable])
-        workers = make_workers(usable, settings.for_card, dry_run=run.dry_run, learnt=known, taken=taken)
+        workers: list[Worker] = []
+
+        def add_workers(gpus: Sequence[Gpu]) -> list[Worker]:
+            known = learnt.read_all(folder_of_learnt, [gpu.info.uuid for gpu in gpus])
+            return make_workers(gpus, settings.for_card, box=workers, dry_run=run.dry_run, learnt=known, taken=taken)
+
+        add_workers(usable)
         saver = learnt.Saver(folder_of_learnt, workers)
         recorded = bool(rows)
         if not run.dry_run:
@@ -103,6 +110,8 @@ def _control(
             every_tick=recorded or view.every_tick,
             reload=partial(_reload, source, run, cards.gpus),
             reload_driver=None if run.dry_run else cards.reload_driver,
+            find_new=lambda: add_workers(split_controllable(cards.find_new())[0]),
+            pauses=pauses,
             stopping=notifier.stopping if notifier else lambda: None,
         )
         daemon.run(inbox, run.duration_s)
@@ -110,7 +119,7 @@ def _control(
             with suppress(NoAnswer, OSError):  # a full or hanging disk was logged before
                 call_with_timeout(0.5, saver.save)
     if not run.dry_run:
-        _log.info("fans given back to the driver: %s", ", ".join(gpu.info.label for gpu in usable))
+        _log.info("fans given back to the driver: %s", ", ".join(worker.gpu.info.label for worker in workers))
 
 
 def _reload(source: Source, started: RunSettings, gpus: Sequence[Gpu]) -> tuple[float, SettingsFor]:

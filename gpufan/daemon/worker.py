@@ -13,13 +13,13 @@ from gpufan.core.gpu import Gpu, GpuInfo, Reading
 from gpufan.core.reasons import Cause, Control, Reason, Remedy
 from gpufan.core.sentences import reason_sentence
 from gpufan.core.snapshot import GpuState
-from gpufan.daemon.card_state import card_state
+from gpufan.daemon.card_state import card_state, lost_reason
 from gpufan.daemon.counters import Counters
 from gpufan.daemon.neighbours import Neighbours
 from gpufan.daemon.read_back import ReadBack, release_verified
 from gpufan.daemon.recovery import Backoff, Recovery
 from gpufan.daemon.taken import Taken
-from gpufan.errors import FansOutOfReach, GpuError, GpuLost, NoPermission
+from gpufan.errors import GpuError, GpuLost, NoPermission
 
 FAILURES = 3
 """The fans are given back to the driver after this many ticks in a row in which they did not obey."""
@@ -67,6 +67,8 @@ class Worker:
         self._fans_read_s = -math.inf
         self._permitted = False
         self.stopped = False
+        self.paused = self.closed = False
+        """Whether the fans were given back for a pause; whether then the owner of the worker has closed the card."""
         self._failures = 0
         self._counters = Counters()
         self.last_s = -math.inf
@@ -90,6 +92,7 @@ class Worker:
         set the fans is not permitted. Any other error is a bug.
         """
         before, self.last_s = self.state, now_s
+        self.paused = self.closed = False
         self._counters.count_time(now_s, before)
         if force_write:
             self._wait_until_s = -math.inf
@@ -114,6 +117,27 @@ class Worker:
                 self._act(now_s, decision, reading, force_write)
         except GpuLost as error:
             self._lose(now_s, error)
+        if self.recovery.reopen_is_due(now_s, self.state):
+            self.gpu.reopen()
+        self.news += self.state.says_more_than(before)
+
+    def pause(self, now_s: float, left_s: float) -> None:
+        """Do this instead of a tick while the card is paused, for another `left_s` seconds.
+
+        The fans are given back to the driver; after that the card is left alone. A card that does not answer is paused
+        too: perhaps it is paused because of that.
+        """
+        before, self.last_s = self.state, now_s
+        if not self.paused:
+            if not self._dry_run and self.gpu.info.uncontrollable_reason is None:
+                with suppress(GpuLost):
+                    self._release()
+            self._start_over(-math.inf)
+            self._reading = None
+            self.paused = self._release_error is None
+        cause = Cause.PAUSED if self.closed else Cause.CLOSING
+        control = Control.DRIVER if self.paused else Control.RELEASED
+        self.state = self._state(control, Decision(None, Reason(cause, seconds=round(left_s))))
         if self.recovery.reopen_is_due(now_s, self.state):
             self.gpu.reopen()
         self.news += self.state.says_more_than(before)
@@ -159,7 +183,7 @@ class Worker:
         """Give the fans back, and never set them again. Raises GpuError, GpuLost or NoPermission."""
         # A tick that hung may return in its own thread while this runs in another.
         self.stopped = True
-        if self._dry_run or self.gpu.info.uncontrollable_reason is not None:
+        if self.paused or self._dry_run or self.gpu.info.uncontrollable_reason is not None:
             return
         try:
             release_verified(self.gpu)
@@ -346,10 +370,9 @@ class Worker:
         wait_s = self._wait_lost.next_s()
         self._start_over(now_s + wait_s)
         self._counters.count_error("lost")
-        reason = Reason(Cause.LOST, message=str(error))
-        if isinstance(error, FansOutOfReach):
-            reason = Reason(Cause.X_LOST, message=error.x_error)
-        self.state = self._state(Control.LOST, Decision(None, reason), remedy=Remedy.RETRY, retry_after_s=wait_s)
+        self.state = self._state(
+            Control.LOST, Decision(None, lost_reason(error)), remedy=Remedy.RETRY, retry_after_s=wait_s
+        )
 
     def _start_over(self, wait_until_s: float) -> None:
         """Forget the duty that was set, and set no fans before `wait_until_s`."""

@@ -12,17 +12,22 @@ def make_workers(
     gpus: Sequence[Gpu],
     settings_for: SettingsFor,
     *,
+    box: list[Worker] | None = None,
     dry_run: bool = False,
     learnt: Mapping[str, Learnt] | None = None,
     taken: Taken | None = None,
 ) -> list[Worker]:
     """Make a worker for each card of `gpus`; each worker knows the others, so that neighbours help each other.
 
+    `box` are the workers of the box so far; the new ones are added to it.
+
     `learnt` maps the UUID of a card to the model that an earlier run learnt of it. `taken` records the cards whose fans
     are set.
     """
     known = learnt or {}
     workers = [Worker(gpu, settings_for, dry_run=dry_run, learnt=known.get(gpu.info.uuid), taken=taken) for gpu in gpus]
+    box = [] if box is None else box
+    box += workers
     for worker in workers:
-        worker.box = workers
+        worker.box = box
     return workers

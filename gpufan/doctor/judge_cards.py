@@ -8,6 +8,7 @@ import msgspec
 from gpufan.control.controller import DEFAULT_SLOWDOWN_C, SLOWDOWN_MARGIN_C
 from gpufan.core.gpu import Reading, Throttle
 from gpufan.core.reasons import Cause, Control, Group
+from gpufan.core.selection import matches
 from gpufan.core.sentences import clock, reason_sentence
 from gpufan.core.snapshot import GpuState
 from gpufan.doctor.facts import Card, Facts
@@ -55,15 +56,23 @@ def judge_cards(facts: Facts) -> Iterator[Finding]:
 
 def _cases(facts: Facts) -> Iterator[_Case]:
     live = facts.live
-    states = {state.index: state for state in live.gpus} if live else {}
-    cards = {card.info.index: card for card in facts.driver.cards}
-    if live and live.simulated_s is not None:
-        cards = {}  # the simulation has its own cards
-    for index in sorted({*states, *cards}):
-        card, state = cards.get(index), states.get(index)
-        if card and state and card.info.uuid and state.uuid and card.info.uuid != state.uuid:
-            state = None  # the driver has renumbered the cards since the snapshot
-        yield _Case(facts, index, card, state)
+    states = list(live.gpus) if live else []
+    is_simulated = live is not None and live.simulated_s is not None  # the simulation has its own cards
+    cases = []
+    for card in () if is_simulated else facts.driver.cards:
+        state = next((state for state in states if _is_same(card, state)), None)
+        if state is not None:
+            states.remove(state)
+        cases.append(_Case(facts, card.info.index, card, state))
+    cases += [_Case(facts, state.index, None, state) for state in states]
+    yield from sorted(cases, key=lambda case: case.index)
+
+
+def _is_same(card: Card, state: GpuState) -> bool:
+    """The driver numbers its cards anew when one goes or comes, so an index counts only where a UUID is unknown."""
+    if card.info.uuid and state.uuid:
+        return card.info.uuid == state.uuid
+    return card.info.index == state.index
 
 
 def _name(case: _Case) -> str:
@@ -71,13 +80,17 @@ def _name(case: _Case) -> str:
     if not case.uuid:
         return ""
     label = case.state.label if case.state else case.card.info.label if case.card else ""
-    return label.removeprefix(f"{case.index} ") + ": "
+    return label.removeprefix(f"{label.split()[0]} ") + ": "
 
 
 def _judge(case: _Case) -> Iterator[Finding]:
     state, card = case.state, case.card
     if state is not None and state.reason.cause is Cause.X_LOST:
         yield _x_fails(case, state.reason.message)
+    elif state is not None and state.reason.cause is Cause.RESET_REQUIRED:
+        yield _reset(case)
+    elif state is not None and state.reason.cause.group is Group.PAUSED:
+        yield ok("fans", f"{reason_sentence(state.reason)}; `sudo {case.facts.command} resume` ends that")
     elif state is not None and state.control is Control.LOST:
         text = f"lost for {clock(state.uncontrolled_s)}: {reason_sentence(state.reason)}; gpufan tries again,"
         text += " but the card may need a reboot"
@@ -90,6 +103,14 @@ def _judge(case: _Case) -> Iterator[Finding]:
     else:
         yield _fans(case)
         yield _heat(case)
+
+
+def _reset(case: _Case) -> Finding:
+    """No process may have the card open while it is reset."""
+    text = "lost: the card needs a reset; end the programs that use it, then let gpufan close it for a moment"
+    gpufan, card = f"sudo {case.facts.command}", f"--gpu {case.uuid}"
+    reset = f"sudo nvidia-smi --gpu-reset -i {case.uuid}"
+    return problem("fans", text, f"{gpufan} pause {card}", reset, f"{gpufan} resume {card}", KERNEL_LOG, "sudo reboot")
 
 
 def _x_fails(case: _Case, error: str) -> Finding:
@@ -131,12 +152,24 @@ def _fans(case: _Case) -> Finding:
 
 def _unselected_fans(case: _Case, is_manual: bool) -> Finding:
     """The fans of a card that the running gpufan does not control."""
+    if not is_manual and not _is_excluded(case):
+        text = "gpufan does not control this card, although its settings include it: it finds a new card within 30 s;"
+        return warning("fans", f"{text} if that does not help, restart it", _RESTART)
     if not is_manual:
         return ok("fans", "gpufan does not control this card; the driver controls its fans")
     text = "its fans are in manual mode, but gpufan does not control this card: add it to the config file,"
     text += " or give its fans back to the driver"
     restore = f"sudo systemctl stop gpufan; sudo {case.facts.command} restore; sudo systemctl start gpufan"
     return warning("fans", text, case.facts.edit_config, restore)
+
+
+def _is_excluded(case: _Case) -> bool:
+    """Whether the settings exclude the card. Only of the service it is known that it follows the config file."""
+    assert case.card is not None  # a card that gpufan does not control is known from the driver only
+    names = case.facts.settings.run_settings().gpus
+    # An index names a card of the time when gpufan was started.
+    named = any(matches(case.card.info, name) for name in names if not name.isdecimal())
+    return not case.facts.service_controls_fans or bool(names and not named)
 
 
 def _controlled_fans(case: _Case, state: GpuState) -> Finding:

@@ -20,7 +20,7 @@ from gpufan.core.pci import PciAddress
 from gpufan.core.selection import may_match
 from gpufan.errors import GpuError, GpuLost, NoPermission
 from gpufan.gpu.addresses import identity
-from gpufan.gpu.sensors import ABSENT, GONE, Sensors, words
+from gpufan.gpu.sensors import ABSENT, GONE, Sensors, lost, words
 from gpufan.system.printable import printable
 
 FIRST_DRIVER = "515.43"
@@ -66,7 +66,7 @@ class NvmlGpu(SingleBackend):
                 self.info = info
             self._sensors = sensors = Sensors(handle, info.fan_count)
         except (NVMLError, UnicodeDecodeError) as error:
-            raise GpuLost(f"the card does not answer: {words(error)}") from error
+            raise lost("the card does not answer", error) from error
         finally:
             opening.release()
         return sensors
@@ -137,7 +137,7 @@ class NvmlGpu(SingleBackend):
         # A handle that has become invalid has no error code of its own; but nothing can be read through it either.
         if failed.value in GONE or (failed.value not in ABSENT and self.sense().temperature_c is None):
             self._sensors = None
-            raise GpuLost(f"the card is gone: {words(failed)}") from failed
+            raise lost("the card is gone", failed) from failed
         raise GpuError(f"the driver refused: {words(failed)}") from failed
 
     def _handle(self) -> tuple[Any, str]:
@@ -196,7 +196,7 @@ def _optional(call: _Call, handle: Any, *values: int) -> Any:
         return None
     except NVMLError as error:
         if error.value in GONE:
-            raise GpuLost(f"the card is gone: {words(error)}") from error
+            raise lost("the card is gone", error) from error
         return None
 
 
@@ -207,7 +207,7 @@ def _fan_count(handle: Any) -> int:
     except NVMLError as error:
         if error.value in ABSENT:
             return 0
-        raise GpuLost(f"the card does not report its fans: {words(error)}") from error
+        raise lost("the card does not report its fans", error) from error
     return count
 
 

@@ -13,7 +13,7 @@ import pynvml
 from pynvml import NVMLError
 
 from gpufan.core.gpu import FanReading, Reading, Sensed, Throttle
-from gpufan.errors import GpuLost
+from gpufan.errors import GpuLost, ResetRequired
 
 GONE = {
     pynvml.NVML_ERROR_UNINITIALIZED,
@@ -68,7 +68,7 @@ class _Value:
             value: int = self._number.value
             return value
         if code in GONE:
-            raise GpuLost(f"the card is gone: {words(NVMLError(code))}")
+            raise lost("the card is gone", NVMLError(code))
         if code in ABSENT and not self.answered:
             self._left_out = _ASK_EVERY - 1
         return None
@@ -122,6 +122,12 @@ class Sensors:
             manual = None if policy_now is None else policy_now == pynvml.NVML_FAN_POLICY_MANUAL
             fans.append(FanReading(speed_percent, target_percent, manual, rpm.read()))
         return Reading(temperature_c, power_w, tuple(fans), _worst_throttle(self._throttle.read()))
+
+
+def lost(what: str, error: Exception) -> GpuLost:
+    """The error to raise when a call to a card has failed with `error`."""
+    kind = ResetRequired if getattr(error, "value", None) == pynvml.NVML_ERROR_RESET_REQUIRED else GpuLost
+    return kind(f"{what}: {words(error)}")
 
 
 def words(error: Exception) -> str:

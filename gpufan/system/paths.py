@@ -4,6 +4,7 @@ from pathlib import Path
 
 RUNTIME_FOLDER = Path("/run/gpufan")
 SNAPSHOT = "state.json"
+PAUSE = "pause.json"
 TAKEN = "taken.json"
 """The record of the cards whose fans a run has set; both are in the runtime folder."""
 PREFIX = Path("/usr/local")

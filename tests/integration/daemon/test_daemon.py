@@ -12,6 +12,7 @@ import pytest
 from gpufan.control.controller import Controller
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import loop as daemon
+from gpufan.daemon import recovery
 from gpufan.daemon.loop import Daemon
 from gpufan.daemon.worker import Worker
 from gpufan.errors import GpufanError
@@ -310,7 +311,7 @@ def test_a_clock_that_jumps_cuts_the_wait_for_a_lost_card_short(
 def test_after_a_restart_of_the_driver_the_cards_are_under_control_again(
     double: NvmlDouble, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    monkeypatch.setattr(daemon, "ALL_BLIND_S", 0.1)
+    monkeypatch.setattr(recovery, "ALL_BLIND_S", 0.1)
     cards = open_cards("nvml", None, Path("/nonexistent"))
     with running(*(Worker(gpu, settings()) for gpu in cards.gpus), reload_driver=cards.reload_driver) as run:
         run.wait_for_control(0, "ours")

@@ -54,6 +54,9 @@ WELL = Facts(
 IDLE = replace(WELL, published=None)
 """No gpufan runs."""
 BY_HAND = replace(WELL, systemd=None)
+ANOTHER_CARD = Settings(file=RunKeys(gpus=("GPU-99999999",)))
+PAUSED = Reason(Cause.PAUSED, seconds=90)
+RESET_REQUIRED = Reason(Cause.RESET_REQUIRED, message="the card is gone: GPU requires reset")
 OVER_X = Settings(file=RunKeys(backend="x11", display=":0"))
 
 
@@ -189,8 +192,24 @@ CASES = {
         ("fans", "ok", None),
     ),
     "not selected": (
-        replace(WELL, published=Published(snapshot_now((), interval_s=1.0))),
+        replace(WELL, published=Published(snapshot_now((), interval_s=1.0)), settings=ANOTHER_CARD),
         ("fans", "ok", None),
+    ),
+    "not selected, by a gpufan that somebody has started": (
+        replace(BY_HAND, published=Published(snapshot_now((), interval_s=1.0))),
+        ("fans", "ok", None),
+    ),
+    "selected, but nobody controls it": (
+        replace(WELL, published=Published(snapshot_now((), interval_s=1.0))),
+        ("fans", "warning", "sudo systemctl restart gpufan"),
+    ),
+    "paused": (
+        replace(WELL, published=published(control="driver", reason=PAUSED, temperature_c=None, fans=())),
+        ("fans", "ok", None),
+    ),
+    "needs a reset": (
+        replace(WELL, published=published(control="lost", reason=RESET_REQUIRED)),
+        ("fans", "problem", f"sudo gpufan pause --gpu {INFO.uuid}"),
     ),
     "not selected, in manual mode": (
         replace(
@@ -375,7 +394,15 @@ def test_a_hot_card_with_full_fans_needs_less_power() -> None:
 
 def test_the_state_of_another_card_with_the_same_index_is_ignored() -> None:
     other = replace(WELL, published=published(uuid="GPU-99999999-2222-3333-4444-555555555555", control="released"))
-    assert found(other, "fans")[0].level is Level.OK
+    card, lost = found(other, "fans")
+    assert (card.uuid, "does not control this card" in card.text) == (INFO.uuid, True)
+    assert lost.uuid == "GPU-99999999-2222-3333-4444-555555555555"
+
+
+def test_a_card_is_recognised_although_the_driver_has_numbered_it_anew() -> None:
+    renumbered = replace(WELL, driver=driver(Card(replace(INFO, index=3), CARD.reading)))
+    (finding,) = found(renumbered, "fans")
+    assert (finding.level, finding.card, finding.text[:24]) == (Level.OK, 3, "GTX 1080 Ti: through NVM")
 
 
 def test_in_a_simulation_only_the_simulated_cards_are_judged() -> None:
