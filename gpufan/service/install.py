@@ -19,7 +19,7 @@ from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.service.file_content import read_content, write_content
 from gpufan.service.manifest import Manifest
 from gpufan.service.plan import Plan
-from gpufan.service.proof import prove_control
+from gpufan.service.proof import guarded, prove_control
 from gpufan.service.units import SERVICE, CompanionService
 from gpufan.system import files, signals
 from gpufan.system.lock import controller_lock
@@ -37,19 +37,26 @@ AddUndo = Callable[..., None]
 
 
 @contextmanager
-def undone_on_failure(say: Say) -> Iterator[AddUndo]:
-    """If the block fails, call the functions that it has registered, last one first; `say` receives their errors."""
+def undone_on_failure(say: Say, at_last: Callable[[], object] = lambda: None) -> Iterator[AddUndo]:
+    """If the block fails, call the functions that it has registered, last one first; `say` receives their errors.
+
+    `at_last` is called if none of them has failed.
+    """
     steps: list[Callable[[], object]] = []
     try:
         yield lambda step, *arguments: steps.append(partial(step, *arguments))
     except BaseException:
         with signals.ignored():
+            is_undone = True
             for step in reversed(steps):
                 try:
                     step()
                 except Exception as error:  # of any kind: the remaining steps must run
+                    is_undone = False
                     with suppress(OSError, ValueError):  # the terminal may be gone
-                        say(f"not undone: {error}")
+                        say(f"not undone: {error}; try `sudo gpufan uninstall-service`")
+            if is_undone:
+                at_last()
         raise
 
 
@@ -60,8 +67,13 @@ def install(plan: Plan, say: Say) -> None:
     now = manifest.load() or Manifest()
     _exit_at_signals()
     os.umask(0o022)  # only root may write the new files, everybody may read them
-    with undone_on_failure(say) as undo:
-        undo(_restore_manifest, before)
+    for unit in plan.disabled:
+        now.add_disabled(unit)
+    now.copied = now.copied or plan.copy_reason is not None
+    for file in (*map(Path, plan.units), *plan.command_files):
+        now.add_file(file)
+    with undone_on_failure(say, partial(_restore_manifest, before)) as undo:
+        now.save()
         if plan.is_active:
             undo(systemctl, "start", SERVICE)
         for rival in plan.rivals if plan.options.start else ():
@@ -69,14 +81,6 @@ def install(plan: Plan, say: Say) -> None:
             rival.stop()
         if plan.gpus_to_prove:
             _prove_control(plan, say)
-        for unit in plan.disabled:
-            now.add_disabled(unit)
-        now.copied = now.copied or plan.copy_reason is not None
-        for file in (*map(Path, plan.units), *plan.command_files):
-            now.add_file(file)
-        if restarts:
-            now.digest = plan.digest
-        now.save()
         if plan.copy_reason:
             _copy_code(undo)
         if plan.config_text is not None:
@@ -88,7 +92,7 @@ def install(plan: Plan, say: Say) -> None:
             _disable(unit, plan.options.start, undo)
         systemctl("daemon-reload")
         _enable(restarts, undo)
-    shutil.rmtree(_old_copy(), ignore_errors=True)
+    shutil.rmtree(root_copy.old_folder(), ignore_errors=True)
     # The fans are under control now. A failure below does not change that, so it is only a warning.
     _attempt(say, _remove_companions, plan.removed_companions, now)
     for companion in plan.companions:
@@ -96,6 +100,9 @@ def install(plan: Plan, say: Say) -> None:
     _attempt(say, _check_companions, started_companions)
     for file, content in plan.command_files.items():
         _attempt(say, write_content, file, content)
+    if restarts:
+        now.digest = plan.digest
+        _attempt(say, now.save)
 
 
 def _attempt(say: Say, step: Callable[..., None], *arguments: object) -> None:
@@ -147,13 +154,14 @@ def _prove_control(plan: Plan, say: Say) -> None:
     assert plan.cards is not None
     with controller_lock(RUNTIME_FOLDER, say):
         plan.cards.start_x_server(plan.gpus_to_prove)
-        prove_control(plan.gpus_to_prove, say)
+        with guarded(RUNTIME_FOLDER, plan.gpus_to_prove):
+            prove_control(plan.gpus_to_prove, say)
     plan.cards.stop_x_server()  # the service starts its own X server, and the driver may allow only one
 
 
 def _copy_code(undo: AddUndo) -> None:
     """Replace the copy of gpufan. The old copy is renamed, and removed at the end of the install."""
-    copy, old = root_copy.COPY, _old_copy()
+    copy, old = root_copy.COPY, root_copy.old_folder()
     undo(shutil.rmtree, root_copy.draft_folder(), True)
     draft = root_copy.make_copy()
     # If only the old copy exists, an earlier install was killed between the two renames.
@@ -164,14 +172,10 @@ def _copy_code(undo: AddUndo) -> None:
     draft.rename(copy)
 
 
-def _old_copy() -> Path:
-    return root_copy.COPY.with_name(f"{root_copy.COPY.name}.old")
-
-
 def _restore_copy(was_there: bool) -> None:
-    if _old_copy().exists():
+    if root_copy.old_folder().exists():
         shutil.rmtree(root_copy.COPY, ignore_errors=True)
-        _old_copy().rename(root_copy.COPY)
+        root_copy.old_folder().rename(root_copy.COPY)
     elif not was_there:
         shutil.rmtree(root_copy.COPY, ignore_errors=True)
 

@@ -1,5 +1,6 @@
 """The manifest: what an install changes, saved before each change, so that an uninstall can restore it."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,10 @@ from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.service.file_content import Content, create_folder, read_content
 from gpufan.system import files
 
-PATH = Path("/var/lib/gpufan/install.json")
+PATH = Path("/var/lib/gpufan-install/install.json")
+"""Not in the StateDirectory of the service, which `systemctl clean` removes."""
+OLD_PATH = Path("/var/lib/gpufan/install.json")
+"""Where gpufan 0.1 saved it."""
 FORMAT = 1
 
 
@@ -32,6 +36,7 @@ class Manifest(msgspec.Struct):
         """Write the manifest to `PATH`. Raises GpufanError."""
         create_folder(PATH.parent)
         files.replace(PATH, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
+        files.remove(OLD_PATH)
 
     def add_file(self, path: Path) -> None:
         """Record the content of a file before it is written. A file that is recorded already keeps its first content.
@@ -44,30 +49,32 @@ class Manifest(msgspec.Struct):
             self.folders += [folder for folder in made if folder not in self.folders]
 
     def add_disabled(self, unit: DisabledUnit) -> None:
-        """Record a unit. A unit that is recorded already keeps its first state, unless it is in use again."""
-        if unit.is_in_use or unit.unit not in self.disabled:
-            self.disabled[unit.unit] = unit
+        """Record a unit. What an earlier install has recorded stays: it may have been killed before it was done."""
+        first = self.disabled.get(unit.unit, unit)
+        self.disabled[unit.unit] = DisabledUnit(unit.unit, first.active or unit.active, first.links | unit.links)
 
 
 def load() -> Manifest | None:
     """The saved manifest; None if gpufan is not installed as a service. Raises GpufanError."""
-    data = files.read_if_exists(PATH)
+    path = PATH if PATH.exists() else OLD_PATH
+    data = files.read_if_exists(path)
     if data is None:
         return None
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
     except msgspec.DecodeError as error:
         raise GpufanError(
-            f"{PATH} is damaged ({error}): restore the files that it names by hand, then remove it"
+            f"{path} is damaged ({error}): restore the files that it names by hand, then remove it"
         ) from None
     if manifest.format != FORMAT:
-        raise GpufanError(f"{PATH} was written by a newer gpufan: use that version")
+        raise GpufanError(f"{path} was written by a newer gpufan: use that version")
     return manifest
 
 
 def delete() -> None:
     """Remove the saved manifest, and its folder if the folder is then empty. Raises GpufanError."""
-    if PATH.parent.is_dir():
-        files.remove(PATH)
-        if not any(PATH.parent.iterdir()):
-            PATH.parent.rmdir()
+    for path in (PATH, OLD_PATH):
+        files.remove_temporaries(path)
+        files.remove(path)
+        with suppress(OSError):  # there is no such folder, or it has other content
+            path.parent.rmdir()

@@ -2,14 +2,19 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 from gpufan.core.gpu import Gpu, Reading
+from gpufan.daemon.guardian import guardian
 from gpufan.daemon.read_back import STILL_DUTY_PERCENT, STILL_SHARE, TARGET_TOLERANCE, release_verified
+from gpufan.daemon.taken import Taken
 from gpufan.errors import GpuError, NoAnswer
 from gpufan.system import signals
 from gpufan.system.background import call_with_timeout
+from gpufan.system.paths import TAKEN
 
 STEP_PERCENT = 15
 MOVED_PERCENT = 5
@@ -20,6 +25,16 @@ _CALL_S = 5.0
 _LATE_S = 20.0
 """Longest wait for a call that sets fans, before the fans are given back, s."""
 _POLL_S = 0.2
+
+
+@contextmanager
+def guarded(runtime_folder: Path, gpus: Sequence[Gpu]) -> Iterator[None]:
+    """Have the fans of `gpus` given back if this process is killed during the block."""
+    record = runtime_folder / TAKEN
+    with guardian(record), Taken(record, None) as taken:
+        for gpu in gpus:
+            taken.add(gpu.info)
+        yield
 
 
 def prove_control(gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:

@@ -77,6 +77,16 @@ def draft_folder() -> Path:
     return COPY.with_name(f"{COPY.name}.new")
 
 
+def old_folder() -> Path:
+    """Where the old copy is, until an install with a new one is complete."""
+    return COPY.with_name(f"{COPY.name}.old")
+
+
+def folders() -> list[Path]:
+    """All folders that an install may have made. The copy itself is the last."""
+    return [draft_folder(), old_folder(), COPY]
+
+
 def make_copy() -> Path:
     """Make a new copy in `draft_folder` and test it. Raises GpufanError."""
     draft = draft_folder()

@@ -9,7 +9,7 @@ from pathlib import Path
 from gpufan.errors import GpufanError
 from gpufan.service import config_file, manifest, root_copy
 from gpufan.service.disabled_unit import DisabledUnit
-from gpufan.service.file_content import write_content
+from gpufan.service.file_content import Content, write_content
 from gpufan.service.manifest import Manifest
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
 from gpufan.system import files
@@ -27,7 +27,7 @@ def plan_uninstall(*, purge: bool) -> list[str]:
         lines += [f"stop {unit}" for unit in _companions(installed)]
         lines += [f"remove {path}" if before is None else f"restore {path}" for path, before in installed.files.items()]
         lines += [f"restore {name}" for name in installed.disabled]
-        lines += [f"remove {root_copy.COPY}"] if installed.copied else []
+        lines += [f"remove {folder}" for folder in root_copy.folders() if installed.copied and folder.exists()]
     if purge:
         lines += [f"remove {path}" for path in _user_data()]
     return lines
@@ -41,38 +41,54 @@ def uninstall(say: Say, *, purge: bool) -> bool:
     os.umask(0o022)
     installed = manifest.load()
     if installed is None:
+        manifest.delete()  # a killed install or uninstall may have left its folder
         return _purge(say) if purge else False
+    failures: list[str] = []
+
+    def attempt(step: Callable[..., object], *arguments: object) -> bool:
+        """Make a step. A failure must not prevent the other steps."""
+        try:
+            step(*arguments)
+        except (GpufanError, OSError) as error:
+            failures.append(str(error))
+            return False
+        return True
+
     # In this order: the fans are given back before another program could set them.
     for unit in (SERVICE, XSERVER, *_companions(installed)):
-        stop_and_disable(unit)
+        attempt(stop_and_disable, unit)
     # The unit runs `gpufan restore` when it stops. If that fails, the unit's Result is not success.
-    given_back = unit_properties(SERVICE, "Result")["Result"] == "success"
+    given_back = not failures and unit_properties(SERVICE, "Result")["Result"] == "success"
     fans = "the driver controls the fans" if given_back else "check with `gpufan list` whether the fans were given back"
     say(f"stopped {SERVICE}; {fans}")
-    for path, before in installed.files.items():
-        write_content(Path(path), before)
-        say(f"removed {path}" if before is None else f"restored {path}")
-    for folder in reversed(installed.folders):
+    for path, before in list(installed.files.items()):
+        if attempt(_restore_file, Path(path), before):
+            del installed.files[path]
+            say(f"removed {path}" if before is None else f"restored {path}")
+    attempt(files.remove_temporaries, config_file.CONFIG)
+    for made in reversed(installed.folders):
         with suppress(OSError):  # the folder has other content
-            Path(folder).rmdir()
-    systemctl("daemon-reload")
-    for unit in (SERVICE, *_companions(installed)):
+            Path(made).rmdir()
+    attempt(systemctl, "daemon-reload")
+    for unit in (SERVICE, XSERVER, *_companions(installed)):
         with suppress(GpufanError):  # the unit has never failed
             systemctl("reset-failed", unit)
-    failed = {name: problem for name, unit in installed.disabled.items() if (problem := _restore(unit, say))}
-    if failed:
-        Manifest(disabled={name: installed.disabled[name] for name in failed}).save()
-    else:
-        manifest.delete()
+    for name, disabled in list(installed.disabled.items()):
+        if attempt(_restore_unit, disabled, say):
+            del installed.disabled[name]
     if installed.copied:
-        shutil.rmtree(root_copy.COPY, ignore_errors=True)
-        say(f"removed {root_copy.COPY}")
-    if purge and not failed:
+        for folder in filter(Path.exists, root_copy.folders()):
+            # After a failure the copy stays, so that its command can be run again.
+            if not (failures and folder == root_copy.COPY) and attempt(shutil.rmtree, folder):
+                say(f"removed {folder}")
+    if failures:
+        attempt(installed.save)
+        raise GpufanError(f"not restored: {'; '.join(failures)}; repair that, then run this again")
+    manifest.delete()
+    if purge:
         _purge(say)
     elif kept := _user_data():
         say(f"kept {', '.join(map(str, kept))}; --purge removes that too")
-    if failed:
-        raise GpufanError(f"not restored: {'; '.join(failed.values())}; repair that, then run this again")
     return True
 
 
@@ -82,7 +98,7 @@ def _companions(installed: Manifest) -> list[str]:
 
 def _user_data() -> list[Path]:
     """The paths of settings and state that exist: of root, and of dynamic users of systemd (systemd.exec(5))."""
-    state = manifest.PATH.parent
+    state = manifest.OLD_PATH.parent
     return [path for path in (config_file.CONFIG, state, state.parent / "private" / state.name) if path.exists()]
 
 
@@ -100,12 +116,16 @@ def _purge(say: Say) -> bool:
     return bool(found)
 
 
-def _restore(unit: DisabledUnit, say: Say) -> str | None:
-    """Enable and start `unit` again. Returns None on success, else the problem."""
-    try:
-        unit.enable()
-        unit.start()
-    except (GpufanError, OSError) as error:
-        return f"{unit.unit}: {error}"
+def _restore_file(path: Path, before: Content) -> None:
+    files.remove_temporaries(path)
+    write_content(path, before)
+
+
+def _restore_unit(unit: DisabledUnit, say: Say) -> None:
+    """Enable and start a unit as before. Raises GpufanError or OSError."""
+    if unit_properties(unit.unit, "LoadState")["LoadState"] == "not-found":
+        say(f"{unit.unit} is no longer installed")
+        return
+    unit.enable()
+    unit.start()
     say(f"restored {unit.unit}")
-    return None

@@ -1,6 +1,7 @@
 """Read files, and write them completely or not at all. Links, modes, owners and backups of the user are never lost."""
 
 import errno
+import glob
 import os
 import shutil
 import stat
@@ -78,6 +79,12 @@ def remove(path: Path) -> None:
         pass
     except OSError as error:
         raise GpufanError(f"cannot remove {path}: {error.strerror}") from error
+
+
+def remove_temporaries(path: Path) -> None:
+    """Remove the temporary files of a `replace` of `path` that was killed. Raises GpufanError."""
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 8}"):  # as tempfile.mkstemp names them
+        remove(temporary)
 
 
 def _write(path: Path, data: bytes, like: Path | None, move: Callable[[str, Path], None]) -> None:

@@ -24,7 +24,12 @@ case $verb in
 show)
     case $* in *--type=service*) cat services; exit ;; esac
     [ ! -e "active/$unit" ] && echo ActiveState=inactive || echo ActiveState=active
-    [ -e "units/$unit" ] || [ -L "units/$unit" ] && echo LoadState=loaded || echo LoadState=not-found
+    state=loaded
+    case $unit in
+    gpufan* | display-manager*) [ -e "units/$unit" ] || [ -L "units/$unit" ] || state=not-found ;;
+    *) [ ! -e "gone-$unit" ] || state=not-found ;;
+    esac
+    echo LoadState=$state
     [ ! -L "units/multi-user.target.wants/$unit" ] && echo UnitFileState=disabled || echo UnitFileState=enabled
     [ "$unit" != display-manager.service ] || echo Id=lightdm.service
     echo Result=success
@@ -74,7 +79,8 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(systemctl, "BOOTED", tmp_path)
-    monkeypatch.setattr(manifest, "PATH", tmp_path / "var/install.json")
+    monkeypatch.setattr(manifest, "PATH", tmp_path / "var-install/install.json")
+    monkeypatch.setattr(manifest, "OLD_PATH", tmp_path / "var/install.json")
     monkeypatch.setattr(config_file, "CONFIG", tmp_path / "etc/config.toml")
     for module in (systemctl, units):
         monkeypatch.setattr(module, "UNIT_FOLDER", tmp_path / "units")

@@ -1,5 +1,6 @@
 """Uninstall reverts what installs have changed."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.unit.service.conftest import Box
 def test_uninstall_reverts_an_install(box: Box, capsys: pytest.CaptureFixture[str]):
     before = box.state()
     box.call("install-service", "--yes", "--curve", "40:30,80:100")
-    changed = {"active/gpufan.service", "units/gpufan.service", "etc/config.toml", "var/install.json"}
+    changed = {"active/gpufan.service", "units/gpufan.service", "etc/config.toml", "var-install/install.json"}
     assert changed <= box.state()
     assert not {"active/lightdm.service", "units/display-manager.service"} & box.state()
     said = capsys.readouterr().out
@@ -117,7 +118,9 @@ def test_a_unit_that_cannot_be_restored_is_tried_again_by_the_next_uninstall(box
     script = box.root / "systemctl"
     text = script.read_text()
     script.write_text(text.replace("start | restart)", '"start") echo no >&2; exit 1 ;;\nrestart)'))
-    with pytest.raises(GpufanError, match=r"not restored: lightdm.service: .* run this again"):
+    with pytest.raises(
+        GpufanError, match=r"not restored: systemctl start lightdm.service failed: no; .* run this again"
+    ):
         box.call("uninstall-service")
     assert "units/gpufan.service" not in box.state()
     assert list(manifest.load().disabled) == ["lightdm.service"]
@@ -125,6 +128,76 @@ def test_a_unit_that_cannot_be_restored_is_tried_again_by_the_next_uninstall(box
     box.call("uninstall-service")
     assert "active/lightdm.service" in box.state()
     assert manifest.load() is None
+
+
+def test_a_file_that_cannot_be_restored_does_not_prevent_the_rest(box: Box, capsys: pytest.CaptureFixture[str]):
+    before = box.state()
+    box.call("install-service", "--yes")
+    page = box.root / "usr/share/man/man1/gpufan.1"
+    page.unlink()
+    page.mkdir()
+    (page / "other").touch()
+    with pytest.raises(GpufanError, match=r"not restored: cannot remove .*/man1/gpufan\.1: .* run this again"):
+        box.call("uninstall-service")
+    assert "active/lightdm.service" in box.state()
+    assert "units/gpufan.service" not in box.state()
+    assert list(manifest.load().files) == [str(page)]
+    (page / "other").unlink()
+    page.rmdir()
+    box.call("uninstall-service", "--purge")
+    assert box.state() == before
+
+
+def test_a_folder_of_manual_pages_that_is_gone_does_not_prevent_an_uninstall(box: Box):
+    before = box.state()
+    box.call("install-service", "--yes")
+    shutil.rmtree(box.root / "usr/share/man")
+    box.call("uninstall-service", "--purge")
+    assert box.state() == before
+
+
+def test_a_display_manager_that_was_removed_meanwhile_does_not_prevent_an_uninstall(
+    box: Box, capsys: pytest.CaptureFixture[str]
+):
+    box.call("install-service", "--yes")
+    (box.root / "gone-lightdm.service").touch()
+    box.call("uninstall-service")
+    assert "lightdm.service is no longer installed" in capsys.readouterr().out
+    assert manifest.load() is None
+
+
+def test_copies_of_a_killed_install_are_removed(box: Box):
+    box.call("install-service", "--yes")
+    installed = manifest.load()
+    installed.copied = True
+    installed.save()
+    for name in ("gpufan", "gpufan.new", "gpufan.old"):
+        (box.root / "opt" / name / "bin").mkdir(parents=True)
+    box.call("uninstall-service")
+    assert list((box.root / "opt").iterdir()) == []
+
+
+def test_a_manifest_of_an_older_version_is_found_and_moved(box: Box):
+    before = box.state()
+    box.call("install-service", "--yes")
+    for _ in range(2):
+        manifest.OLD_PATH.parent.mkdir()
+        manifest.PATH.rename(manifest.OLD_PATH)
+        (box.root / "units/gpufan.service").write_text("changed")
+        box.call("install-service", "--yes")
+        assert manifest.PATH.exists()
+        assert not manifest.OLD_PATH.exists()
+        manifest.OLD_PATH.parent.rmdir()
+    manifest.OLD_PATH.parent.mkdir()
+    manifest.PATH.rename(manifest.OLD_PATH)
+    box.call("uninstall-service", "--purge")
+    assert box.state() == before
+
+
+def test_a_service_is_installed_also_after_systemctl_clean(box: Box):
+    box.call("install-service", "--yes")
+    shutil.rmtree(manifest.OLD_PATH.parent, ignore_errors=True)  # the StateDirectory
+    assert manifest.load() is not None
 
 
 def test_a_damaged_or_newer_manifest_is_refused(box: Box):

@@ -1,0 +1,141 @@
+"""An install that is killed at any moment can be repeated, and undone."""
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from gpufan.service import exposure, manifest, plan, root_copy
+from tests.unit.service.conftest import Box
+
+INSTALL = ("install-service", "--yes", "--skip-check", "--curve", "40:30,80:100")
+UNINSTALL = ("uninstall-service", "--purge")
+SLOW = pytest.mark.parametrize("slow", [False, pytest.param(True, marks=pytest.mark.slow)])
+CHANGES = {"os.rename", "os.remove", "os.link", "os.symlink", "os.mkdir", "os.rmdir", "os.chmod", "shutil.rmtree"}
+
+
+def changes_the_box(event: str, arguments: Sequence[object]) -> bool:
+    """Whether an audit event of Python is a write, or a command to systemd."""
+    if event == "open":
+        return bool(int(str(arguments[2])) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+    if event == "subprocess.Popen":
+        return "show" not in list(arguments[1])  # type: ignore[call-overload]
+    return event in CHANGES
+
+
+def run(box: Box, command: Sequence[str], kill_at: int = 0) -> int:
+    """Run gpufan in a child, which is killed before its change number `kill_at`. Returns how many changes it began."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        count = 0
+
+        def look(event: str, arguments: Sequence[object]) -> None:
+            nonlocal count
+            if changes_the_box(event, arguments):
+                os.write(writer, b".")
+                count += 1
+                if count == kill_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        status = 1
+        try:
+            sys.addaudithook(look)
+            box.call(*command)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with open(reader, "rb") as began:
+        count = len(began.read())
+    _, status = os.waitpid(child, 0)
+    assert status == 0 or (kill_at and os.WTERMSIG(status) == signal.SIGKILL)
+    return count
+
+
+@pytest.fixture
+def copying_box(box: Box, monkeypatch: pytest.MonkeyPatch) -> Box:
+    """Where the service needs a copy of gpufan, and a rival sets the same fans."""
+
+    def make_copy() -> Path:
+        draft = root_copy.draft_folder()
+        shutil.rmtree(draft, ignore_errors=True)
+        (draft / "bin").mkdir(parents=True)
+        (draft / root_copy._MARK).write_text("same")
+        return draft
+
+    monkeypatch.setattr(exposure, "installation_exposure", lambda: "it is a test")
+    monkeypatch.setattr(root_copy, "check_copy", lambda: None)
+    monkeypatch.setattr(root_copy, "copy_is_current", lambda _: (root_copy.COPY / root_copy._MARK).exists())
+    monkeypatch.setattr(root_copy, "make_copy", make_copy)
+    monkeypatch.setattr(plan, "check_rights", lambda: None)
+    (box.root / "opt").mkdir()
+    (box.root / "services").write_text(
+        "Id=fans.service\nExecStart={ path=/usr/bin/coolgpus ; argv[]=/usr/bin/coolgpus ; ignore_errors=no }\n"
+    )
+    (box.root / "active/fans.service").touch()
+    return box
+
+
+def points(count: int, slow: bool) -> range:
+    """About 25 of the changes, or 4."""
+    return range(1, count + 1, max(count // (25 if slow else 3), 1))
+
+
+@SLOW
+def test_a_killed_install_can_be_undone_and_repeated(copying_box: Box, slow: bool):
+    box = copying_box
+    before = box.state()
+    count = run(box, INSTALL)
+    complete = box.state()
+    assert count >= 40
+    assert {"active/gpufan.service", "opt/gpufan/bin"} <= complete
+    assert not {"active/lightdm.service", "active/fans.service"} & complete
+    run(box, UNINSTALL)
+    assert box.state() == before
+    for point in points(count, slow):
+        for repeats in (False, True):
+            run(box, INSTALL, kill_at=point)
+            if repeats:
+                run(box, INSTALL)
+                assert complete <= box.state(), f"killed at change {point}, then repeated"
+            run(box, UNINSTALL)
+            assert box.state() == before, f"killed at change {point}, then {'repeated and ' * repeats}undone"
+
+
+@SLOW
+def test_a_killed_uninstall_can_be_repeated(copying_box: Box, slow: bool):
+    box = copying_box
+    before = box.state()
+    run(box, INSTALL)
+    count = run(box, UNINSTALL)
+    for point in points(count, slow):
+        run(box, INSTALL)
+        run(box, UNINSTALL, kill_at=point)
+        run(box, UNINSTALL)
+        assert box.state() == before, f"killed at change {point}"
+
+
+@SLOW
+def test_a_killed_update_restarts_the_service_when_it_is_repeated(
+    copying_box: Box, monkeypatch: pytest.MonkeyPatch, slow: bool
+):
+    box = copying_box
+    monkeypatch.setattr(root_copy, "copy_is_current", lambda _: True)
+    run(box, INSTALL)
+    monkeypatch.setattr(root_copy, "sources_digest", lambda: "newer")
+    count = run(box, INSTALL)
+    assert count >= 10
+    for point in points(count, slow):
+        monkeypatch.setattr(root_copy, "sources_digest", lambda point=point: f"newer {point}")
+        run(box, INSTALL, kill_at=point)
+        is_complete = manifest.load().digest == f"newer {point}"
+        calls = box.root / "calls"
+        calls.unlink()
+        run(box, INSTALL)
+        assert ("restart --no-block gpufan.service" in calls.read_text()) is not is_complete
