@@ -22,6 +22,8 @@ def check(config_path: Path | None) -> None:
     settings = source.read()
     verdict = "no mistake found" if settings.path else "no such file, so the built-in settings are in effect"
     click.echo(f"{source.path}: {verdict}")
+    for line in settings.indices():
+        click.echo(f"warning: {line}; `gpufan list` shows it", err=True)
 
 
 @config.command(cls=Command)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from gpufan.config.schema import CARD_KEYS, DEFAULTS, NOTHING, CardKeys, CardTable, RunKeys, parse, toml
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import GpuInfo
-from gpufan.core.selection import matches, may_match
+from gpufan.core.selection import is_index, matches, may_match
 from gpufan.errors import InputError
 from gpufan.system.files import read_file
 
@@ -78,12 +78,27 @@ class Settings:
 
     def unmatched_tables(self, cards: Sequence[GpuInfo]) -> list[str]:
         """A warning for each table, and for each name of a neighbour, that matches none of `cards`."""
-        names = [(f"[[gpu]] {number}: match =", table.match) for number, table in enumerate(self.tables, 1)]
-        neighbours = [name for keys in (self.file, *self.tables) for name in keys.neighbours or ()]
         return [
             f"{self.path}: {where} {toml(name)} matches no card here"
-            for where, name in [*names, *(("neighbours:", name) for name in dict.fromkeys(neighbours))]
+            for where, name in self._names()
             if not any(may_match(info, str(name)) for info in cards)
+        ]
+
+    def indices(self) -> list[str]:
+        """A line for each index in the file: after a reboot it may be the index of another card."""
+        names = [*(("gpus:", name) for name in self.file.gpus or ()), *self._names()]
+        return [
+            f"{self.path}: {where} {toml(name)} may be the index of another card after a reboot: use the card's UUID"
+            for where, name in names
+            if is_index(str(name))
+        ]
+
+    def _names(self) -> list[tuple[str, str | int]]:
+        """Every card that a table or a list of neighbours names, after the place where it does."""
+        neighbours = [name for keys in (self.file, *self.tables) for name in keys.neighbours or ()]
+        return [
+            *((f"[[gpu]] {number}: match =", table.match) for number, table in enumerate(self.tables, 1)),
+            *(("neighbours:", name) for name in dict.fromkeys(neighbours)),
         ]
 
 

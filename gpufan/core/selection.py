@@ -44,13 +44,18 @@ class Named(Protocol):
         """See `GpuInfo`."""
 
 
+def is_index(text: str) -> bool:
+    """Whether a name of cards is an index: a number that depends on the order in which the driver finds the cards."""
+    return text.strip().isdecimal() and len(text.strip()) < 10
+
+
 def matches(info: Named, text: str) -> bool:
     """Whether `text` is the UUID of the card or its beginning, its PCI address, its index, or part of its name.
 
     In a name, * matches any letters and ? any letter.
     """
     text = text.strip()
-    if text.isdecimal() and len(text) < 10:
+    if is_index(text):
         return info.index == int(text)
     # `GPU-` alone would match every card.
     if text.lower().startswith("gpu-") and len(text) >= 8:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from gpufan.config.settings import RunSettings
+from gpufan.config.settings import RunSettings, Settings
 from gpufan.core.curve import Curve
 from gpufan.core.fan_programs import OTHERS, RIVALS
 from gpufan.core.gpu import Gpu
@@ -132,11 +132,13 @@ def make_plan(options: InstallOptions) -> Plan:
     is_active, is_enabled = _state(SERVICE)
     services = conflicts.services()
     rivals = [service for service in services if service.runs(RIVALS) and service.unit != SERVICE]
-    config_text, wanted = _configuration(options, rivals)
     before = manifest.load()
     companions, removed_companions = _companions(options, before)
-    cards = open_cards(wanted.backend, wanted.display, RUNTIME_FOLDER) if options.check else None
-    gpus = _cards_to_control(cards, wanted.gpus) if cards else []
+    present = _present_settings(options)
+    names = options.gpus or present.gpus
+    cards = open_cards(present.backend, present.display, RUNTIME_FOLDER, names) if options.check else None
+    gpus = _cards_to_control(cards, names) if cards else []
+    config_text, wanted = _configuration(options, rivals, cards)
     digest = root_copy.sources_digest()
     copy_reason = exposure.installation_exposure()
     is_copied, copies = copy_reason is not None, False
@@ -250,24 +252,41 @@ def _command_files(
     return {path: content for path, content in wanted.items() if read_content(path) != content}, notes
 
 
-def _configuration(options: InstallOptions, rivals: Sequence[Service]) -> tuple[str | None, RunSettings]:
-    """Text of the settings file (None if a file exists), and the settings for the run. Raises InputError."""
-    has_settings = options.curve is not None or options.target_c is not None or bool(options.gpus)
+def _present_settings(options: InstallOptions) -> RunSettings:
+    """Settings of the given file, or of the file that exists, or the built-in ones. Raises InputError."""
+    if options.config is not None and _has_settings(options):
+        raise InputError("--config excludes --curve, --target and --gpu: write those settings into the file")
+    file = options.config or (config_file.CONFIG if config_file.CONFIG.exists() else None)
+    return Settings().run_settings() if file is None else config_file.check_config(file)
+
+
+def _has_settings(options: InstallOptions) -> bool:
+    return options.curve is not None or options.target_c is not None or bool(options.gpus)
+
+
+def _configuration(
+    options: InstallOptions, rivals: Sequence[Service], cards: Cards | None
+) -> tuple[str | None, RunSettings]:
+    """Text of the settings file (None if a file exists), and the settings for the run. Raises InputError.
+
+    The cards that the options name are written as UUIDs, unless they are not open.
+    """
     if options.config is not None:
-        if has_settings:
-            raise InputError("--config excludes --curve, --target and --gpu: write those settings into the file")
         wanted = config_file.check_config(options.config)
-        text = options.config.read_text("utf-8")
+        texts = [options.config.read_text("utf-8")]
     else:
         curve, hysteresis_c = options.curve, None
         coolgpus = next((rival for rival in rivals if rival.runs(["coolgpus"])), None)
         if curve is None and options.target_c is None and coolgpus is not None:
             curve, hysteresis_c = conflicts.coolgpus_curve(coolgpus.words)
-        text, wanted = config_file.new_config(curve, hysteresis_c, options.target_c, options.gpus)
+        uuids = [gpu.info.uuid for gpu in select(cards.gpus, options.gpus)] if cards and options.gpus else options.gpus
+        text, wanted = config_file.new_config(curve, hysteresis_c, options.target_c, uuids)
+        # An older gpufan wrote the names as they were given.
+        texts = [text, config_file.new_config(curve, hysteresis_c, options.target_c, options.gpus)[0]]
     config = config_file.CONFIG
     if not config.exists():
-        return text, wanted
-    if (options.config is not None or has_settings) and config.read_text("utf-8") != text:
+        return texts[0], wanted
+    if (options.config is not None or _has_settings(options)) and config.read_text("utf-8") not in texts:
         raise InputError(f"{config} exists already with other settings: edit it, or move it away")
     return None, config_file.check_config(config)
 

@@ -294,6 +294,14 @@ def test_a_simulation_reports_tables_and_neighbours_that_match_no_card(gpufan: R
     assert 'match = "0b:00.0" matches no card here' in out and 'neighbours: "9" matches no card here' in out
 
 
+def test_the_check_of_a_file_warns_of_indices(gpufan: Run, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('gpus = [0, "GTX"]\n')
+    checked = gpufan("config", "check", "--config", str(tmp_path / "c.toml"))
+    assert checked.status == 0
+    assert "warning: " in checked.err and "gpus: 0 may be the index of another card after a reboot" in checked.err
+    assert "GTX" not in checked.err
+
+
 def test_debug_shows_a_traceback_of_a_failure(gpufan: Run, tmp_path: Path) -> None:
     result = gpufan("status", "--runtime-dir", str(tmp_path), "--debug")
     assert result.status == 1

@@ -142,6 +142,17 @@ def test_a_missing_neighbour_is_reported() -> None:
     ]
 
 
+def test_every_index_is_reported() -> None:
+    tables = (CardTable(match="1", neighbours=("GTX", 7)), CardTable(match="GPU-12345678"), CardTable(match="08:00.0"))
+    found = Settings(Path("f"), RunKeys(gpus=(0, "GTX", "2"), neighbours=("0a:00.0",)), tables)
+    cards = [
+        line.removesuffix(" may be the index of another card after a reboot: use the card's UUID")
+        for line in found.indices()
+    ]
+    assert cards == ["f: gpus: 0", 'f: gpus: "2"', 'f: [[gpu]] 1: match = "1"', "f: neighbours: 7"]
+    assert Settings(Path("f"), RunKeys(gpus=("GTX",)), tables[1:]).indices() == []
+
+
 def test_a_card_that_does_not_answer_matches_no_table() -> None:
     silent = dataclasses.replace(CARD, uuid="", pci="", name="card that does not answer")
     found = Settings(tables=(CardTable(match=CARD.uuid, hold_s=7.0), CardTable(match=CARD.pci, hold_s=8.0)))

@@ -263,6 +263,10 @@ CASES = {
         replace(WELL, settings=Settings(file=RunKeys(dry_run=True))),
         ("config", "warning", "sudoedit /etc/gpufan"),
     ),
+    "an index in the settings": (
+        replace(WELL, settings=Settings(file=RunKeys(gpus=(0,)))),
+        ("config", "warning", "sudoedit /etc/gpufan"),
+    ),
     "active without snapshot": (IDLE, ("snapshot", "problem", "sudo systemctl restart gpufan")),
     "nothing runs": (replace(IDLE, systemd=None), ("snapshot", "warning", "sudo gpufan run")),
     "unreadable": (

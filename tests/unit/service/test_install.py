@@ -231,6 +231,17 @@ def test_an_existing_settings_file_with_other_settings_is_kept(box: Box):
         box.call("install-service", "--yes", "--curve", "50:30,80:100")
 
 
+@pytest.mark.parametrize("name", ["1", "41:00.0", "GPU-00000001-0000-4000-8000-000000000001"])
+def test_the_settings_file_names_cards_by_uuid(box: Box, name: str):
+    box.call("install-service", "--yes", "--gpu", name)
+    path = box.root / "etc/config.toml"
+    assert '\ngpus = ["GPU-00000001-0000-4000-8000-000000000001"]\n' in path.read_text()
+    box.call("install-service", "--yes", "--gpu", name)
+    # A file of an older version has the name as it was given.
+    path.write_text(path.read_text().replace("GPU-00000001-0000-4000-8000-000000000001", name))
+    box.call("install-service", "--yes", "--gpu", name)
+
+
 def test_a_target_is_written_instead_of_the_curve_of_a_rival(box: Box):
     (box.root / "services").write_text(COOLGPUS)
     (box.root / "active/fans.service").touch()
