@@ -24,6 +24,30 @@ def select(gpus: Sequence[G], names: Iterable[str], names_from: str = "--gpu") -
     return [gpu for gpu in gpus if not names or any(matches(gpu.info, name) for name in names)]
 
 
+def select_present(gpus: Sequence[G], names: Iterable[str], names_from: str) -> tuple[list[G], list[str]]:
+    """As `select`, but with the absent UUIDs and PCI addresses apart if another of `names` matches a card.
+
+    A card that has fallen off the bus must not keep the others from being controlled.
+    """
+    names = list(names)
+    absent = [name for name in names if _is_lasting(name) and not any(matches(gpu.info, name) for gpu in gpus)]
+    present = [name for name in names if name not in absent]
+    if not present:
+        return select(gpus, names, names_from), []
+    return select(gpus, present, names_from), absent
+
+
+def _is_lasting(name: str) -> bool:
+    """Whether `name` is a UUID or a PCI address: such names stay right while the card is away."""
+    if name.strip().lower().startswith("gpu-"):
+        return True
+    try:
+        PciAddress.parse(name)
+    except InputError:
+        return False
+    return True
+
+
 class Named(Protocol):
     """A description or a state of a card."""
 

@@ -46,6 +46,9 @@ RECOUNT_S = 30.0
 RECHECK_S = 0.15
 """Interval between two checks of a card whose fans another program sets too, s."""
 
+_REST_S = 0.1
+"""Time for the rest of a pass after a card was left behind, s. Cards that take longer are left out of the next pass."""
+
 _JUMP_S = 2.0
 """If a tick is late by more than this, s, the machine slept. If the wall clock jumps by more, it was set."""
 
@@ -238,7 +241,7 @@ class Daemon:
         for card in self._cards:
             # All at the same time, since calls of other cards may hang too.
             self._start(card.run, self._pass_number, self._now_s, self._force_write)
-        self._start(self._tick, self._epoch, time.monotonic() + self._interval_s)
+        self._start(self._tick, self._epoch, time.monotonic() + _REST_S)
 
     def _start(self, call: Callable[..., None], *arguments: object) -> None:
         def run() -> None:
@@ -323,6 +326,8 @@ class Daemon:
             self._cards = [*self._cards, _Card(worker, self._pauses)]
 
     def _publish(self) -> None:
+        if self._ended.is_set():
+            return
         news = sum(card.worker.news + card.hangs for card in self._cards)
         if not self._every_tick and news == self._news and self._now_s - self._published_s < PUBLISH_S:
             return
@@ -357,9 +362,9 @@ class Daemon:
         deadline_s = time.monotonic() + STOP_S
         calls = [partial(card.stop, deadline_s - STOP_S / 3) for card in self._cards]
         results = call_all(STOP_S, calls)
-        for card in self._cards:
+        for step in (*self._cards, self._publishing):
             # A call that still sets the fans would undo the release. When it returns, its thread gives them back again.
-            while card.busy_since_s is not None and time.monotonic() < deadline_s:
+            while step.busy_since_s is not None and time.monotonic() < deadline_s:
                 time.sleep(0.005)
         return [
             f"{card.worker.gpu.info.label}: {_release_error(result)}"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpufan.core.selection import may_match, select
+from gpufan.core.selection import may_match, select, select_present
 from gpufan.errors import InputError
 from tests.unit.builders import FakeGpu
 
@@ -85,3 +85,14 @@ def test_any_text_selects_cards_or_raises_input_error(text: str) -> None:
         assert chosen(text)
     except InputError as error:
         assert "no such card" in str(error)
+
+
+def test_an_absent_uuid_or_address_does_not_keep_the_others_from_being_selected() -> None:
+    names = [CARDS[0].info.uuid, "GPU-99999999-0000", "ff:00.0"]
+    assert select_present(CARDS, names, "gpus:") == ([CARDS[0]], ["GPU-99999999-0000", "ff:00.0"])
+
+
+@pytest.mark.parametrize("names", [["GPU-99999999-0000"], ["0", "Tesla"], ["7"]])
+def test_a_wrong_name_and_the_only_card_if_it_is_absent_are_refused(names: list[str]) -> None:
+    with pytest.raises(InputError, match="no such card"):
+        select_present(CARDS, names, "gpus:")
