@@ -9,7 +9,7 @@ from pathlib import Path
 from gpufan import __version__
 from gpufan.config.settings import COMMAND_LINE, RunSettings, Settings, Source
 from gpufan.core.gpu import Gpu
-from gpufan.core.selection import select_present, split_controllable
+from gpufan.core.selection import select, select_present, split_controllable
 from gpufan.core.sentences import refused_settings
 from gpufan.daemon import learnt
 from gpufan.daemon.guardian import guardian
@@ -72,9 +72,7 @@ def _control(
                 stack.enter_context(guardian(record_of_taken))
             taken = stack.enter_context(Taken(record_of_taken, run.display))
         cards = stack.enter_context(closing(open_cards(run.backend, run.display, runtime_folder, run.gpus)))
-        chosen, absent = select_present(cards.gpus, run.gpus, named_by(settings))
-        for name in absent:
-            _log.warning("%s %s: no such card at present; the others are controlled", named_by(settings), name)
+        chosen = _select(cards.gpus, settings)
         if not run.dry_run:
             cards.start_x_server(chosen)
         usable, uncontrollable = split_controllable(chosen)
@@ -138,6 +136,17 @@ def _reload(source: Source, started: RunSettings, gpus: Sequence[Gpu]) -> tuple[
     warn_unmatched(settings, gpus)
     _log.info("settings reloaded from %s", settings.path or "the command line alone")
     return run.interval_s, settings.for_card
+
+
+def _select(gpus: Sequence[Gpu], settings: Settings) -> list[Gpu]:
+    """The cards to control. A service starts although a card that its settings name is away. Raises InputError."""
+    names = settings.run_settings().gpus
+    if settings.resolve("gpus").origin == COMMAND_LINE:
+        return select(gpus, names, named_by(settings))
+    chosen, absent = select_present(gpus, names, named_by(settings))
+    for name in absent:
+        _log.warning("%s %s: no such card at present; the others are controlled", named_by(settings), name)
+    return chosen
 
 
 def named_by(settings: Settings) -> str:

@@ -605,3 +605,15 @@ def test_lines_to_anything_else_carry_the_time(
     lines = gpufan("run", "--duration", "0.1s")[1].splitlines()
     assert lines
     assert all(re.match(r"[0-9]{2}:[0-9]{2}:[0-9]{2} ([01] GTX 1080 Ti|fans given back)", line) for line in lines)
+
+
+def test_a_service_controls_the_other_cards_while_one_that_its_settings_name_is_away(
+    double: NvmlDouble, gpufan: Command, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    present = "GPU-00000001-0000-4000-8000-000000000000"
+    config.write_text(f'gpus = ["{present}", "GPU-99999999-0000-4000-8000-000000000000"]\n')
+    status, out, _ = gpufan("run", "--config", str(config), "--duration", "0.2s")
+    assert status == 0
+    assert "GPU-99999999-0000-4000-8000-000000000000: no such card at present" in out
+    assert {call.card for call in double.log()} == {0}
