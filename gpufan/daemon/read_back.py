@@ -59,6 +59,8 @@ class _Fan:
     """The lowest target that the driver accepts for this fan, as far as it was seen; None if it was not."""
     driver_speed: int | None = None
     """Last speed under control of the driver."""
+    top_speed: int = 0
+    """Highest speed that the fan has risen to since the driver had it."""
     speed: int | None = None
     progress_s: float = 0.0
     """When the fan was last near its target, or came nearer to it."""
@@ -109,10 +111,12 @@ class ReadBack:
 
     @property
     def driver_is_faster(self) -> bool:
-        """Whether a fan was clearly faster under control of the driver."""
+        """Whether a fan was clearly faster under control of the driver than it has ever been since.
+
+        A fan that was as fast under gpufan and is slower now has a limit that the driver cannot exceed either.
+        """
         return any(
-            fan.driver_speed is not None and fan.speed is not None and fan.driver_speed > fan.speed + SPEED_TOLERANCE
-            for fan in self._fans
+            fan.driver_speed is not None and fan.driver_speed > fan.top_speed + SPEED_TOLERANCE for fan in self._fans
         )
 
     @property
@@ -145,7 +149,7 @@ class ReadBack:
             if self._known and self._duty_percent is not None:
                 self._judge_speed(now_s, number, fan, read, self._duty_percent)
             elif not read.manual:
-                fan.driver_speed = read.speed_percent
+                fan.driver_speed, fan.top_speed = read.speed_percent, 0
             fan.speed = read.speed_percent
         return self.fault
 
@@ -180,6 +184,8 @@ class ReadBack:
     def _judge_speed(self, now_s: float, number: int, fan: _Fan, read: FanReading, duty: int) -> None:
         """Judge by the measured speed whether the fan moves to its target, is at rest, or stands still."""
         speed, before = read.speed_percent, fan.speed
+        if speed is not None and before is not None and speed > before:
+            fan.top_speed = max(fan.top_speed, speed)
         if speed is not None and before is not None and abs(speed - duty) < abs(before - duty):
             fan.progress_s = now_s
             fan.obeyed = True

@@ -992,3 +992,16 @@ def test_a_rival_at_one_fan_does_not_hide_that_another_ignores_what_is_set() -> 
         worker.tick(now_s)
         gpu.fans[0] = FanReading(80, 80, True)
     assert worker.state.control == "released"
+
+
+def test_a_fan_that_was_fast_under_gpufan_and_is_slower_now_is_not_given_back() -> None:
+    gpu = FakeGpu()
+    gpu.temperature_c = 80
+    gpu.fans = [FanReading(60, 60, False)] * 2
+    worker = Worker(gpu, CURVE)
+    run(worker, 0, 20)
+    for now_s in range(20, 50):
+        gpu.fans = [FanReading(40, 90, True)] * 2
+        worker.tick(now_s)
+    assert gpu.written == [90]
+    assert worker.state.control == "ours"
