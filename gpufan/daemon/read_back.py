@@ -116,7 +116,8 @@ class ReadBack:
         A fan that was as fast under gpufan and is slower now has a limit that the driver cannot exceed either.
         """
         return any(
-            fan.driver_speed is not None and fan.driver_speed > fan.top_speed + SPEED_TOLERANCE for fan in self._fans
+            fan.driver_speed is not None and fan.driver_speed > max(fan.top_speed, fan.speed or 0) + SPEED_TOLERANCE
+            for fan in self._fans
         )
 
     @property
