@@ -181,7 +181,8 @@ class Daemon:
         self._interval_s = interval_s
         self._dry_run = dry_run
         self._every_tick = every_tick
-        self._published_s, self._news = -math.inf, 0
+        self._published_s = -math.inf
+        self._news: tuple[object, ...] = ()
         self._stopping = stopping
         self._reload = reload
         self._settings_for: SettingsFor | None = None
@@ -328,7 +329,8 @@ class Daemon:
     def _publish(self) -> None:
         if self._ended.is_set():
             return
-        news = sum(card.worker.news + card.hangs for card in self._cards)
+        cards = sum(card.worker.news + card.hangs for card in self._cards)
+        news = cards, len(self._cards), self._reload_refused, self._clock_steps
         if not self._every_tick and news == self._news and self._now_s - self._published_s < PUBLISH_S:
             return
         self._published_s, self._news = self._now_s, news

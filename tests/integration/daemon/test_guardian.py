@@ -234,7 +234,16 @@ def test_the_script_gives_back_exactly_the_recorded_cards_and_removes_the_record
     assert script(double, record) == (0, "")
 
 
-@pytest.mark.parametrize("kind", [Kind.HANDLE, Kind.DESCRIBE, Kind.FAN_COUNT, Kind.SET_DEFAULT, Kind.SET_POLICY])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        Kind.SET_DEFAULT,
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in (Kind.HANDLE, Kind.DESCRIBE, Kind.FAN_COUNT, Kind.SET_POLICY)
+        ),
+    ],
+)
 def test_a_card_that_hangs_does_not_keep_the_script_from_the_others(
     double: NvmlDouble, tmp_path: Path, kind: Kind
 ) -> None:
