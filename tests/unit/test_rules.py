@@ -1,6 +1,7 @@
 """Rules of the house that import-linter cannot state: what a process loads, and how programs are run."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,9 @@ PACKAGE = Path(gpufan.__file__).parent
 def loaded_by(*modules: str, then: str = "pass") -> set[str]:
     """Names of all modules in a fresh interpreter after importing `modules` and running the statement `then`."""
     program = f"import sys, {', '.join(modules)}; {then}; print(*sys.modules)"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    # Coverage starts itself in every Python process, and loads modules of its own.
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=plain)
     return set(result.stdout.split())
 
 
