@@ -81,6 +81,16 @@ def test_the_history_stays_until_it_is_purged(rig: Rig):
     assert rig.run("ls", "/var/lib/private").stdout == ""
 
 
+def test_after_systemctl_clean_the_service_is_still_installed_and_can_be_uninstalled(rig: Rig):
+    before = rig.changes()
+    rig.install()
+    rig.run("systemctl", "stop", "gpufan.service", "gpufan-history.service")
+    rig.run("systemctl", "clean", "--what=state", "gpufan.service")
+    assert rig.run("test", "-e", f"/{STATE}", check=False).returncode == 1
+    rig.run("gpufan", "uninstall-service", "--purge")
+    assert rig.changes() == before
+
+
 def test_a_new_version_replaces_the_old_copy_and_unit(rig: Rig):
     rig.install()
     pid = rig.show("gpufan.service", "MainPID")

@@ -25,8 +25,8 @@ Measured = Callable[[str, float], None]
 
 PTRACE_SEIZE, PTRACE_INTERRUPT = 0x4206, 0x4207  # sys/ptrace.h
 AFTER_KILL_S = 2.0
-WATCHDOG_S = 3
-"""In place of the unit's own, so that the test takes seconds."""
+WATCHDOG_S = 6
+"""In place of the unit's own, so that the test takes seconds. A snapshot every 2 s, and 2 s for a call, are less."""
 
 
 def policies(rig: Rig) -> list[int]:
@@ -101,7 +101,7 @@ def test_lost_cards_end_the_daemon_and_a_new_one_finds_them(installed: Rig):
     for card in installed.double.cards[:2]:
         card.lost = 0
     wait_until_active(installed, pid)
-    assert "no card has answered" in installed.journal()
+    assert "no card was under control for 2 s" in installed.journal()
 
 
 def test_a_stop_gives_the_fans_back_and_a_start_sets_them(installed: Rig):
