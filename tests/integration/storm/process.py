@@ -19,6 +19,15 @@ END_S = 5.0
 
 START_AGAIN_S = 1.0
 
+LAUNCHER = """
+import pathlib, sys
+from gpufan.gpu import addresses
+addresses.DRIVER_FOLDER, addresses.CARDS_FOLDER = [pathlib.Path(sys.argv.pop(1)) for _ in range(2)]
+from gpufan.cli.main import main
+main()
+"""
+"""gpufan, but with the kernel's lists of cards in other folders."""
+
 SIGNALS = (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL, signal.SIGHUP, signal.SIGSTOP)
 
 
@@ -91,7 +100,8 @@ class Storm:
     def _start(self) -> None:
         self.scene.clock.forget_ended()
         uuids = [self.scene.double.cards[card].uuid.decode() for card in CARDS]
-        command = [sys.executable, "-m", "gpufan", "run", "--backend", "nvml", "--curve", CURVE]
+        folders_of_kernel = [str(self.scene.driver_folder), str(self.scene.cards_folder)]
+        command = [sys.executable, "-c", LAUNCHER, *folders_of_kernel, "run", "--backend", "nvml", "--curve", CURVE]
         command += ["--hysteresis", "0", "--hold", "0", *(part for uuid in uuids for part in ("--gpu", uuid))]
         plain = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "INVOCATION_ID")}
         folders = {"GPUFAN_RUNTIME_DIR": str(self._folder / "run"), "STATE_DIRECTORY": str(self._folder / "state")}

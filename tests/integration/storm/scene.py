@@ -1,6 +1,7 @@
 """The cards of the storm, their loads, and the faults that come and go. Nothing here knows of gpufan's process."""
 
 import random
+import shutil
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +98,8 @@ class Scene:
             for fan in card.fans:
                 fan.ramp = rng.randint(3, 30)
         self._set_foreign()
+        self.driver_folder, self.cards_folder = folder / "driver", folder / "gpus"
+        self._list_cards()
 
     @property
     def now_s(self) -> float:
@@ -117,10 +120,26 @@ class Scene:
         self.double.advance(seconds)
         self.fresh_second = int(self.now_s) != self._second
         self._second = int(self.now_s)
+        if self.fresh_second:
+            self._list_cards()
         for index, card in enumerate(self.cards):
             if self.fresh_second:
                 self._move(index, card)
             card.recent_c.append(card.load.true_c)
+
+    def _list_cards(self) -> None:
+        """List the cards as the kernel does in /sys/bus/pci/drivers/nvidia and /proc/driver/nvidia/gpus."""
+        for folder in (self.driver_folder, self.cards_folder):
+            for index in range(len(self.cards) + 1):
+                double = self.double.cards[index]
+                card = folder / f"0000:{index + 1:02x}:00.0"
+                if double.absent or self.driver_back_s is not None:
+                    shutil.rmtree(card, ignore_errors=True)
+                elif not card.exists():
+                    card.mkdir(parents=True)
+                    (card / "information").write_text(
+                        f"Model: \t\t {double.name.decode()}\nGPU UUID: \t {double.uuid.decode()}\n"
+                    )
 
     def _move(self, index: int, card: Card) -> None:
         load, double = card.load, self.double.cards[index]
