@@ -72,6 +72,8 @@ class Fault:
     level_c: float | None = None
     """Temperature that the card approaches meanwhile, °C; None: any."""
     hangs: bool = False
+    is_relative: bool = False
+    """To find it, one must have seen the card without it."""
 
 
 def draw(rng: random.Random) -> Fault:
@@ -210,7 +212,7 @@ def _still(rng: random.Random) -> Fault:
         double.cards[card].fans[0].rpm_percent = 100
 
     name = f"fan 0 turns at {rpm_percent} % of what it reports"
-    return Fault(name, (30, 40), begin, end, Demand.OTHERS_FULL, patience_s=20, level_c=60)
+    return Fault(name, (30, 40), begin, end, Demand.OTHERS_FULL, patience_s=20, level_c=60, is_relative=rpm_percent > 0)
 
 
 def _slow(rng: random.Random) -> Fault:

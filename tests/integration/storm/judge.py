@@ -145,7 +145,7 @@ class Judge:
                 target = sum(fan.target if fan.policy == MANUAL else 0 for fan in fans) / len(fans)
                 card.means.append((target, low + TOLERANCE))
             elif card.fault and now_s - max(card.began_s, started_s, self._scene.restarted_s) > card.fault.patience_s:
-                self._demand_safety(index, card, demand)
+                self._demand_safety(index, card, demand, started_s)
 
     def _demand_control(self, index: int, card: Card) -> None:
         now_s = self._scene.now_s
@@ -161,13 +161,15 @@ class Judge:
                 text = f"{self._seen(index)} after {CALM_S:g} s without a fault; {most:.0f} % is enough"
                 self.find(11, index, text, occasion=card.began_s)
 
-    def _demand_safety(self, index: int, card: Card, demand: Demand) -> None:
+    def _demand_safety(self, index: int, card: Card, demand: Demand, started_s: float) -> None:
         fans, out_s = self._scene.fans(index), self._scene.now_s - card.safe_s
         text = ""
         if demand is Demand.SAFETY and out_s > RECOVERY_S:
             text = f"for {out_s:.1f} s"
         elif demand is Demand.FULL and any(fan.policy == MANUAL and fan.target < 100 for fan in fans):
             text = "while the temperature is in doubt"
+        elif card.fault and card.fault.is_relative and max(started_s, self._scene.restarted_s) > card.began_s - 10:
+            return
         elif demand is Demand.OTHERS_FULL and (fans[1].policy == AUTO or fans[1].target < 100):
             text = "while fan 0 stands still"
         if text:

@@ -120,8 +120,6 @@ class Scene:
         self.double.advance(seconds)
         self.fresh_second = int(self.now_s) != self._second
         self._second = int(self.now_s)
-        if self.fresh_second:
-            self._list_cards()
         for index, card in enumerate(self.cards):
             if self.fresh_second:
                 self._move(index, card)
@@ -175,6 +173,7 @@ class Scene:
                 card.owes_in(self.now_s, RECOVERY_S)
         if self.left and self.now_s >= self._next_restart_s:
             self._restart_driver()
+        self._list_cards()
         return ended
 
     def _begin(self, index: int, card: Card) -> None:
