@@ -22,6 +22,9 @@ CALM_S = 40.0
 LIE_S = 8.0
 """The snapshot is true after this time, s."""
 
+SILENT_S = 5.0
+"""gpufan calls some card at least this often, s."""
+
 TOLERANCE = 5
 """Points by which a target may differ from the curve: gpufan leaves out small changes."""
 
@@ -54,6 +57,7 @@ class Judge:
         self._scene = scene
         self._snapshot = runtime_folder / SNAPSHOT
         self._known: set[tuple[int, int | None, float]] = set()
+        self._calls, self._called_s = 0, 0.0
 
     def find(self, invariant: int, index: int | None, text: str, *, fault: str = "", occasion: float) -> None:
         """Note a finding unless its occasion is known."""
@@ -73,6 +77,7 @@ class Judge:
             self._look_at(index, card, running and self._scene.driver_back_s is None, started_s)
         if self._scene.fresh_second:
             self._compare_snapshot(running)
+        self._look_for_calls(running)
         self._look_at_foreign()
 
     def judge_mean(self, index: int) -> None:
@@ -192,6 +197,15 @@ class Judge:
             elif now_s > card.true_s + LIE_S:
                 text = f"the snapshot says for {LIE_S:g} s that the card is controlled"
                 self.find(10, index, text, occasion=card.held_s)
+
+    def _look_for_calls(self, running: bool) -> None:
+        """While it runs, gpufan calls some card every few seconds; NVML counts no calls that find it restarted."""
+        scene = self._scene
+        can_call = running and scene.driver_back_s is None and scene.now_s > max(c.due_s for c in scene.cards)
+        if not can_call or scene.calls != self._calls:
+            self._calls, self._called_s = scene.calls, scene.now_s
+        elif scene.now_s - self._called_s > SILENT_S:
+            self.find(3, None, f"no call to any card for {SILENT_S:g} s", occasion=self._called_s)
 
     def _look_at_foreign(self) -> None:
         calls = dict(zip(Kind, self._scene.double.cards[FOREIGN].calls, strict=True))

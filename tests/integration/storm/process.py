@@ -118,14 +118,11 @@ class Storm:
         self._start_s, self._stopping = self.scene.now_s, ""
         self._stop_by_s = self._resume_s = float("inf")
         # To load its modules costs the process real time only.
-        before, end_s = self._calls(), time.monotonic() + 20
-        while self._calls() == before and self._process.poll() is None and time.monotonic() < end_s:
+        before, end_s = self.scene.calls, time.monotonic() + 20
+        while self.scene.calls == before and self._process.poll() is None and time.monotonic() < end_s:
             time.sleep(0.002)
         for card in self.scene.cards:
             card.owes_in(self.scene.now_s, HEALTHY_S)
-
-    def _calls(self) -> int:
-        return sum(sum(self.scene.double.cards[card].calls) for card in CARDS)
 
     def _send_signal(self) -> None:
         if self._process is None or self._stopping:

@@ -110,6 +110,11 @@ class Scene:
         """Whether all faults have happened and ended."""
         return not self.left and self.driver_back_s is None and not any(card.fault for card in self.cards)
 
+    @property
+    def calls(self) -> int:
+        """How many calls to gpufan's cards NVML has got."""
+        return sum(sum(self.double.cards[card].calls) for card in CARDS)
+
     def fans(self, index: int) -> list[Fan]:
         """The fans of a card."""
         return list(self.double.cards[index].fans[:2])
