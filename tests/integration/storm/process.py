@@ -43,6 +43,11 @@ class Storm:
         """How often the process ended in which way."""
         self.last_end = "none"
         self.log = folder / "stderr"
+        self._settings = folder / "config.toml"
+        uuids = [self.scene.double.cards[card].uuid.decode() for card in CARDS]
+        self._settings.write_text(
+            f'gpus = {uuids}\nbackend = "nvml"\ncurve = "{CURVE}"\nhysteresis_c = 0\nhold_s = 0\n'
+        )
         self._process: subprocess.Popen[bytes] | None = None
         self._start_s = 0.0
         self._stopping = ""
@@ -99,10 +104,8 @@ class Storm:
 
     def _start(self) -> None:
         self.scene.clock.forget_ended()
-        uuids = [self.scene.double.cards[card].uuid.decode() for card in CARDS]
         folders_of_kernel = [str(self.scene.driver_folder), str(self.scene.cards_folder)]
-        command = [sys.executable, "-c", LAUNCHER, *folders_of_kernel, "run", "--backend", "nvml", "--curve", CURVE]
-        command += ["--hysteresis", "0", "--hold", "0", *(part for uuid in uuids for part in ("--gpu", uuid))]
+        command = [sys.executable, "-c", LAUNCHER, *folders_of_kernel, "run", "--config", str(self._settings)]
         plain = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "INVOCATION_ID")}
         folders = {"GPUFAN_RUNTIME_DIR": str(self._folder / "run"), "STATE_DIRECTORY": str(self._folder / "state")}
         doubles = {**self.scene.double.environment(), **self.scene.clock.environment()}
