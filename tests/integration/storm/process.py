@@ -19,6 +19,9 @@ END_S = 5.0
 
 START_AGAIN_S = 1.0
 
+RECOUNT_S = 33.0
+"""A card that was away when gpufan started is under control this long after its return, s."""
+
 LAUNCHER = """
 import pathlib, sys
 from gpufan.gpu import addresses
@@ -50,6 +53,8 @@ class Storm:
         )
         self._process: subprocess.Popen[bytes] | None = None
         self._start_s = 0.0
+        self._away: set[int] = set()
+        """Cards that were absent when the process started."""
         self._stopping = ""
         """The signal that is to end the process; empty if there was none."""
         self._stop_by_s = self._resume_s = float("inf")
@@ -92,6 +97,9 @@ class Storm:
             self._resume_s = float("inf")
         for index in scene.let_faults_begin_and_end():
             self.judge.judge_mean(index)
+            if index in self._away:
+                self._away.remove(index)
+                scene.cards[index].owes_in(scene.now_s, RECOUNT_S)
         running = self._process is not None and not self._stopping and self._resume_s == float("inf")
         self.judge.look(running=running, started_s=self._start_s)
 
@@ -119,6 +127,7 @@ class Storm:
                 start_new_session=True,
             )
         self._start_s, self._stopping = self.scene.now_s, ""
+        self._away = {index for index in CARDS if self.scene.double.cards[index].absent}
         self._stop_by_s = self._resume_s = float("inf")
         # To load its modules costs the process real time only.
         before, end_s = self.scene.calls, time.monotonic() + 20
@@ -150,7 +159,8 @@ class Storm:
         self.last_end = f"status {status} after {after}"
         self.ends[self.last_end] += 1
         controlled = self.judge.controlled()
-        if not self._stopping and controlled and self.scene.driver_back_s is None:
+        recovering = self.scene.driver_back_s is not None or self.scene.now_s < self.scene.restarted_s + RECOVERY_S
+        if not self._stopping and controlled and not recovering:
             text = f"the process ended with status {status} although cards {controlled} were controlled"
             self.judge.find(3, None, text, occasion=max(card.began_s for card in self.scene.cards))
         if self._stopping == "SIGKILL":
