@@ -43,7 +43,7 @@ PUBLISH_S = 2.0
 RECOUNT_S = 30.0
 """Interval between two searches for new cards, s."""
 
-RECHECK_S = 0.15
+RECHECK_S = 0.1
 """Interval between two checks of a card whose fans another program sets too, s."""
 
 _REST_S = 0.1
@@ -111,18 +111,20 @@ class _Step:
 
 
 class _Card(_Step):
-    """The ticks of one card."""
+    """The ticks of one card, and the checks between them."""
 
     def __init__(self, worker: Worker, pauses: Pauses) -> None:
         super().__init__(self._tick)
         self.worker = worker
         self._pauses = pauses
 
-    def _tick(self, now_s: float, force_write: bool) -> None:
+    def _tick(self, now_s: float, force_write: bool, recheck: bool = False) -> None:
         left_s = self._pauses.left_s(self.worker.gpu.info, now_s)
         try:
             if left_s > 0:
                 self.worker.pause(now_s, left_s)
+            elif recheck:
+                self.worker.recheck(now_s)
             else:
                 self.worker.tick(now_s, force_write=force_write)
         finally:
@@ -293,11 +295,14 @@ class Daemon:
     def _wait_until(self, epoch: int, due_s: float) -> bool:
         """Wait for the next pass, and check contested cards meanwhile. Returns False if this ticker must end."""
         while (left_s := due_s - time.monotonic()) > 0:
-            contested = [card.worker for card in self._cards if card.worker.contested and card.busy_since_s is None]
+            contested = [card for card in self._cards if card.worker.contested and card.busy_since_s is None]
             if self._ended.wait(min(left_s, RECHECK_S) if contested else left_s):
                 return False
-            for worker in contested:
-                worker.recheck(self._clock.now_s())
+            self._pass_number += bool(contested)
+            for card in contested:
+                self._now_s = self._clock.now_s()
+                if not self._make(epoch, card, self._now_s, False, True):
+                    return False
         return self._epoch == epoch and not self._ended.is_set()
 
     def _supervise(self) -> None:

@@ -47,6 +47,13 @@ def _first_manual(reading: Reading) -> int | None:
     return next((number for number, fan in enumerate(reading.fans) if fan.manual), None)
 
 
+def _speed_of_driver(read: FanReading) -> int | None:
+    """Speed that the driver wants and has reached, %. A fan that was just given back may still be faster."""
+    if read.speed_percent is None or read.target_percent is None:
+        return read.speed_percent
+    return min(read.speed_percent, read.target_percent)
+
+
 @dataclass
 class _Fan:
     """The known properties and the last state of one fan. Duties and speeds are in percent."""
@@ -58,7 +65,7 @@ class _Fan:
     floor: int | None = None
     """The lowest target that the driver accepts for this fan, as far as it was seen; None if it was not."""
     driver_speed: int | None = None
-    """Last speed under control of the driver."""
+    """Last speed that the driver wanted and reached."""
     top_speed: int = 0
     """Highest speed that the fan has risen to since the driver had it."""
     speed: int | None = None
@@ -150,7 +157,7 @@ class ReadBack:
             if self._known and self._duty_percent is not None:
                 self._judge_speed(now_s, number, fan, read, self._duty_percent)
             elif not read.manual:
-                fan.driver_speed, fan.top_speed = read.speed_percent, 0
+                fan.driver_speed, fan.top_speed = _speed_of_driver(read), 0
             fan.speed = read.speed_percent
         return self.fault
 

@@ -1,5 +1,6 @@
 """The loop in real time, cards on the double: calls that hang, clocks that jump, faults of our own."""
 
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -75,6 +76,21 @@ def test_while_one_card_hangs_the_other_is_controlled_on_time(double: NvmlDouble
             assert double.log()[-1].time_ns / 1e9 - changed_s < INTERVAL_S + 0.1
         assert set(run.states(1)) <= {"driver", "ours"}
         double.let_go()
+
+
+def test_a_contested_card_that_hangs_between_two_ticks_holds_up_no_other(
+    double: NvmlDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = threading.Event()
+    contested, other = workers(0, 1)
+    monkeypatch.setattr(daemon, "RECHECK_S", 0.01)
+    monkeypatch.setattr(Worker, "contested", property(lambda self: self is contested))
+    monkeypatch.setattr(contested, "recheck", lambda _now_s: let_go.wait())
+    with running(contested, other) as run:
+        run.wait_for_control(0, "lost")
+        double.cards[1].temperature = 63
+        wait_for(lambda: fans(double, 1) == [63, 63])
+        let_go.set()
 
 
 def test_while_one_card_hangs_snapshots_go_on(double: NvmlDouble) -> None:

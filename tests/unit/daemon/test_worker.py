@@ -1005,3 +1005,15 @@ def test_a_fan_that_was_fast_under_gpufan_and_is_slower_now_is_not_given_back() 
         worker.tick(now_s)
     assert gpu.written == [90]
     assert worker.state.control == "ours"
+
+
+def test_a_capped_fan_that_still_slowed_down_at_the_start_is_not_given_back() -> None:
+    gpu = FakeGpu()
+    gpu.temperature_c = 80
+    gpu.fans = [FanReading(96, 34, False)] * 2
+    worker = Worker(gpu, CURVE)
+    for now_s in range(30):
+        worker.tick(now_s)
+        gpu.fans = [FanReading(73, 90, True)] * 2
+    assert gpu.written == [90]
+    assert worker.state.control == "ours"
