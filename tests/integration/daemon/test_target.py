@@ -37,7 +37,7 @@ def test_a_simulated_box_is_held_at_the_target_and_says_why(gpufan: Command) -> 
         *("--duration", "25m", "--target", "78"),
     )
     assert (status, err) == (0, "")
-    assert re.search(r"\d+ W needs \d+ at 78 °C", out)
+    assert re.search(r"\d+ W would take \d+ % to hold 78 °C", out)
     peaks_c = [float(peak) for peak in re.findall(r"^\d GTX 1080 Ti +([\d.]+)", out, re.MULTILINE)]
     assert len(peaks_c) == 2 and max(peaks_c) < 80
 

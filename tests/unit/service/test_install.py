@@ -214,8 +214,8 @@ def test_an_install_that_is_refused_says_why_and_changes_nothing(box: Box, monke
     mine.write_text("dry_run = true\n")
     assert "with dry_run" in box.refused("install-service", "--yes", "--config", str(mine))
     monkeypatch.setattr(proof, "PATIENCE_S", 0.5)
-    box.double.cards[0].fans[1].rpm_percent = 0
-    assert "0 GTX 1080 Ti: fan 1 stands still at 0 rpm" in box.refused("install-service", "--yes")
+    box.double.cards[0].fans[0].rpm_percent = 0
+    assert "0 GTX 1080 Ti: fan 0 stands still at 0 rpm" in box.refused("install-service", "--yes")
     box.double.cards[0].fans[0].stuck = IGNORES
     assert "stays with the driver" in box.refused("install-service", "--yes")
     for card in box.double.cards[:2]:
