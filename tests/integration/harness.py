@@ -87,7 +87,7 @@ class Running:
         self.snapshots: list[Snapshot] = []
         self.error: BaseException | None = None
         self._inbox = StopInbox()
-        self.daemon = Daemon(workers, [self.snapshots.append, *publish], interval_s=INTERVAL_S, **options)
+        self.daemon = Daemon(workers, [*publish, self.snapshots.append], interval_s=INTERVAL_S, **options)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 

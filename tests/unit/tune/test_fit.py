@@ -77,7 +77,7 @@ def test_nine_tenths_of_the_intervals_are_right_and_every_peak_is_predicted_in_a
             held[name] += low <= value(plant) <= high
         real_c, predicted_c = held_out_peaks_c(plant, found.plant)
         assert predicted_c == pytest.approx(real_c, abs=1.5)
-    # Of 20 intervals with a probability of 90 %, fewer than 13 are right for one of 8 constants under one of 2 workloads
+    # Of 20 intervals with a probability of 90 %, fewer than 13 are right for one of 8 constants and 2 workloads
     # in 0.7 % of all times.
     assert min(held.values()) >= 13, held
 
