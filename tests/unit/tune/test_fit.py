@@ -77,9 +77,8 @@ def test_nine_tenths_of_the_intervals_are_right_and_every_peak_is_predicted_in_a
             held[name] += low <= value(plant) <= high
         real_c, predicted_c = held_out_peaks_c(plant, found.plant)
         assert predicted_c == pytest.approx(real_c, abs=1.5)
-    # Of 20 intervals with a probability of 90 %, fewer than 13 are right for one of 8 constants and 2 workloads
-    # in 0.7 % of all times.
-    assert min(held.values()) >= 13, held
+    # Of 20 intervals with a probability of 90 %, fewer than 15 are right once in a hundred times.
+    assert min(held.values()) >= 15, held
 
 
 @pytest.mark.slow
