@@ -69,6 +69,10 @@ class _Fan:
     top_speed: int = 0
     """Highest speed that the fan has risen to since the driver had it."""
     speed: int | None = None
+    changed_s: float = 0.0
+    """When the speed last changed, or the fan was last set."""
+    settled: bool = False
+    """Whether the fan has the duty that was set, or has not moved for `REST_S`."""
     progress_s: float = 0.0
     """When the fan was last near its target, or came nearer to it."""
     obeyed: bool = False
@@ -130,7 +134,7 @@ class ReadBack:
     @property
     def at_rest(self) -> bool:
         """Whether all fans are at their targets without a fault, so that they need not be read at every tick."""
-        return self._known and self.fault is None and all(fan.confirmed and self._reached(fan) for fan in self._fans)
+        return self._known and self.fault is None and all(fan.confirmed and fan.settled for fan in self._fans)
 
     def wrote(self, now_s: float, duty_percent: int | None) -> None:
         """Remember that `duty_percent` was set at `now_s`; None means that the fans were given back."""
@@ -139,7 +143,8 @@ class ReadBack:
         self._known = True
         self._duty_percent = duty_percent
         for fan in self._fans:
-            fan.confirmed = False
+            fan.confirmed = fan.settled = False
+            fan.changed_s = now_s
             # A write does not restart the wait: a duty that changes all the time would hide a slow fan.
             if not was_set:
                 fan.progress_s = now_s
@@ -158,7 +163,10 @@ class ReadBack:
                 self._judge_speed(now_s, number, fan, read, self._duty_percent)
             elif not read.manual:
                 fan.driver_speed, fan.top_speed = _speed_of_driver(read), 0
+            if fan.speed != read.speed_percent:
+                fan.changed_s = now_s
             fan.speed = read.speed_percent
+            fan.settled = now_s - fan.changed_s >= REST_S or self._has_duty(fan)
         return self.fault
 
     def _judge_settings(self, number: int, fan: _Fan, read: FanReading) -> None:
@@ -219,6 +227,5 @@ class ReadBack:
         elif now_s - fan.turned_s >= REST_S:
             self.still = self.still or Reason(Cause.FAN_STILL, fan=number, found_percent=speed, seconds=REST_S)
 
-    def _reached(self, fan: _Fan) -> bool:
-        duty = self._duty_percent
-        return duty is None or fan.speed is None or abs(fan.speed - max(duty, fan.floor or 0)) <= SPEED_TOLERANCE
+    def _has_duty(self, fan: _Fan) -> bool:
+        return fan.speed is None or (self._duty_percent is not None and abs(fan.speed - self._duty_percent) <= 1)

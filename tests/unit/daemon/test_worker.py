@@ -86,12 +86,15 @@ def test_while_nothing_is_odd_the_fans_are_read_every_few_seconds_only() -> None
     assert gpu.calls.count("sense") == 60 - 60 / FANS_EVERY_S
 
 
-def test_after_a_write_the_fans_are_read_at_once_and_until_they_have_come_to_rest() -> None:
+@pytest.mark.parametrize(("temperature_c", "duty_percent"), [(70, 70), (53, 36)])
+def test_after_a_write_the_fans_are_read_at_once_and_until_they_have_come_to_rest(
+    temperature_c: float, duty_percent: int
+) -> None:
     gpu = FakeGpu()
     worker = ticking(gpu, 3)
-    gpu.temperature_c, gpu.speed_lag = 70, 5
+    gpu.temperature_c, gpu.speed_lag = temperature_c, 5
     run(worker, 3, 8)
-    assert gpu.calls == ["read", 70, "read", "read", "read", "read", "read"]
+    assert gpu.calls == ["read", duty_percent, "read", "read", "read", "read", "read"]
 
 
 def test_a_dry_run_writes_nothing_and_says_what_it_would() -> None:
@@ -172,7 +175,7 @@ def test_fans_that_something_else_takes_from_the_driver_are_given_back() -> None
     gpu = FakeGpu()
     worker = ticking(gpu, settings=AUTO)
     gpu.fans[0] = FanReading(80, 80, True)
-    run(worker, 1, 1 + int(FANS_EVERY_S))
+    worker.tick(1)
     assert gpu.written == ["release"]
     assert "another program took fan 0 from the driver" in state_sentence(worker.state)
 
