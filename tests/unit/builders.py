@@ -11,6 +11,10 @@ from gpufan.core.curve import Curve
 from gpufan.core.gpu import FanReading, GpuInfo, Reading, Sensed, SingleBackend
 from gpufan.core.reasons import Cause, Control, Group, Reason
 from gpufan.core.snapshot import GpuState
+from gpufan.gpu.simulated import Plant
+
+LIGHT = Plant(heat_capacity=350.0, die_time_constant_s=1.5)
+"""A card whose heatsink is less than half as heavy as that of the nominal card, so that jobs of minutes matter."""
 
 
 @st.composite

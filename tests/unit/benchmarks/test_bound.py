@@ -12,19 +12,20 @@ from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox, Worklo
 from tests.benchmarks import family, joint, pair
 from tests.benchmarks.bound import CHANGE_PRICE_S, STEP_S, Bound, DieOffset, Plan, Problem, hour
 from tests.benchmarks.control import run
+from tests.unit.builders import LIGHT
 
 LIMIT_C = 80.0
 
 
 @cache
 def best(workload: Workload, seconds: int = 600, plant: Plant | None = None, **grid: float) -> Plan:
-    plant = plant or Plant()
+    plant = plant or LIGHT
     return Problem(plant, hour(plant, workload, 0, seconds), **grid).plans([LIMIT_C])[LIMIT_C]
 
 
 def replayed(plan: Plan, workload: Workload, plant: Plant | None = None) -> tuple[CardSummary, float]:
     """The summary of the plan on the simulated card, and its peak as the plan predicts it."""
-    plant = plant or Plant()
+    plant = plant or LIGHT
     box = SimulatedBox(Profile("card", (plant,)), workload, seed=0)
     gpu, offset, peak_c = box.gpus[0], DieOffset(plant, workload), 0.0
     summary = CardSummary(gpu)
@@ -58,7 +59,7 @@ def test_the_plan_has_the_predicted_peak_and_sound_on_the_simulated_card(workloa
 
 def test_a_steady_load_ends_at_the_lowest_duty_that_holds_the_limit() -> None:
     plan = best(heavy, seconds=1800)
-    assert 25 + 230 * Plant().resistance(plan.duties[-60]) == pytest.approx(LIMIT_C, abs=1)
+    assert 25 + 230 * LIGHT.resistance(plan.duties[-60]) == pytest.approx(LIMIT_C, abs=1)
     assert plan.swings <= 1
 
 

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from gpufan.gpu.simulated import Plant
 from tests.benchmarks import family
 from tests.benchmarks.bound import STEP_S, Problem, hour
 from tests.benchmarks.causal import Policy, stages
+from tests.unit.builders import LIGHT
 
 
 def test_jobs_and_pauses_are_as_long_as_the_queue_draws_them() -> None:
@@ -21,8 +21,8 @@ def test_jobs_and_pauses_are_as_long_as_the_queue_draws_them() -> None:
 
 def test_it_is_no_better_than_perfect_foresight_at_the_peak_that_it_reaches() -> None:
     workload = family.load("queue", 6, 0)
-    load = hour(Plant(), workload, 0, seconds=1500)
-    plan, peak_c = Policy(Plant(), temperatures=24, rounds=60).plan(workload, load)
-    best = Problem(Plant(), load).plans([peak_c + 0.1])[peak_c + 0.1]
+    load = hour(LIGHT, workload, 0, seconds=1500)
+    plan, peak_c = Policy(LIGHT, temperatures=24, rounds=60).plan(workload, load)
+    best = Problem(LIGHT, load).plans([peak_c + 0.1])[peak_c + 0.1]
     assert best.cost <= plan.cost <= 2 * best.cost
     assert 79 < peak_c < 81

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gpufan.control.card_model import STEP_S, CardModel, Learnt
 from gpufan.gpu.simulated import Plant, Profile, SimulatedBox, SimulatedGpu
+from tests.unit.builders import LIGHT
 
 moments = st.tuples(
     st.floats(0, 15), st.integers(1, 130), st.floats(0, 2000), st.floats(0, 200) | st.sampled_from((23.0, 50.0, 100.0))
@@ -69,11 +70,11 @@ def highest_c(model: CardModel, powers_w: list[float], duty: float) -> float:
 
 
 PLANTS = {
-    "nominal": Plant(),
-    "light": replace(Plant(), heat_capacity=200.0),
-    "heavy": replace(Plant(), heat_capacity=650.0),
-    "warm": replace(Plant(), inlet_c=36.0),
-    "big": replace(Plant(), resistance_flow=0.085),
+    "nominal": LIGHT,
+    "light": replace(LIGHT, heat_capacity=200.0),
+    "heavy": replace(LIGHT, heat_capacity=650.0),
+    "warm": replace(LIGHT, inlet_c=36.0),
+    "big": replace(LIGHT, resistance_flow=0.085),
 }
 
 
@@ -92,7 +93,7 @@ def test_the_heat_capacity_is_learnt_within_three_deviations(plant: Plant) -> No
 
 @pytest.mark.parametrize("settled", [False, True])
 def test_the_temperature_of_the_heatsink_is_known_after_12_s_whether_or_not_the_die_had_settled(settled: bool) -> None:
-    card = SimulatedGpu(0, "card", Plant(), lambda t: 230.0, 1)
+    card = SimulatedGpu(0, "card", LIGHT, lambda t: 230.0, 1)
     if settled:
         card.die_c = card.sink_c + 230 * card.plant.die_resistance
     model = CardModel()
@@ -110,7 +111,7 @@ def test_the_inlet_temperature_is_learnt() -> None:
 
 
 def test_learning_reduces_the_uncertainty() -> None:
-    before, after = CardModel().learnt.deviations, taught(Plant()).learnt.deviations
+    before, after = CardModel().learnt.deviations, taught(LIGHT).learnt.deviations
     assert all(b > a for b, a in zip(before, after, strict=True))
 
 
@@ -150,15 +151,15 @@ def test_values_stay_within_their_bounds_and_variances_positive_for_any_readings
 
 
 def test_one_odd_reading_hardly_changes_a_model_that_has_learnt_from_hundreds() -> None:
-    model = deepcopy(taught(Plant()))
+    model = deepcopy(taught(LIGHT))
     before = model.resistance(60)
     model.learn(1.0, 130, 60, 60)
     assert model.resistance(60) == pytest.approx(before, rel=0.03)
 
 
 def test_a_change_of_the_card_is_learnt() -> None:
-    dusty = replace(Plant(), resistance_flow=0.14)
-    model = taught(dusty, 3000, taught(Plant()).learnt)
+    dusty = replace(LIGHT, resistance_flow=0.14)
+    model = taught(dusty, 3000, taught(LIGHT).learnt)
     assert model.resistance(60) + model.learnt.values[3] == pytest.approx(dusty.resistance(60), rel=0.08)
 
 

@@ -106,7 +106,7 @@ def pair(number: int) -> list[Fit]:
 
 
 def test_the_heat_of_other_cards_is_predicted_to_warm_the_inlet_air() -> None:
-    stretch = [reading._replace(others_w=200) for reading in card().readings]
+    stretch = [reading._replace(others_w=200) for reading in card(record(minutes=20)).readings]
     alone, beside = (predict(FittedPlant(coupling=coupling), stretch)[-1] for coupling in (0, 0.02))
     assert beside - alone == pytest.approx(4, abs=0.1)
 

@@ -14,14 +14,15 @@ from gpufan.tune.fit import fit
 from gpufan.tune.propose import Proposal, curve_through, gaps, propose
 from gpufan.tune.recorded_cards import collect
 from gpufan.tune.replay import replay
-from tests.unit.tune.recorded import NOMINAL, WARM, card, fitted, record
+from tests.unit.builders import LIGHT
+from tests.unit.tune.recorded import WARM, card, fitted, record
 
 LOUD = CardSettings(Curve.parse("0:90"))
 
 
 @cache
 def proposal(
-    limit_c: float = 80, present: CardSettings = LOUD, plant: Plant = NOMINAL, workload: str = "epochs"
+    limit_c: float = 80, present: CardSettings = LOUD, plant: Plant = LIGHT, workload: str = "epochs"
 ) -> Proposal:
     return propose(fitted(plant, workload, minutes=6), present, limit_c)
 
@@ -30,9 +31,9 @@ def proposal(
 @pytest.mark.parametrize("workload", ["epochs", "sweep"])
 @pytest.mark.parametrize("limit_c", [72, 80])
 def test_the_card_stays_under_the_limit_with_the_proposed_setting(workload: str, limit_c: float) -> None:
-    best = propose(fitted(workload=workload), LOUD, limit_c).best
+    best = propose(fitted(LIGHT, workload), LOUD, limit_c).best
     assert best is not None
-    box = SimulatedBox(Profile("", (NOMINAL,)), WORKLOADS[workload])
+    box = SimulatedBox(Profile("", (LIGHT,)), WORKLOADS[workload])
     outcome = replay(box, "", best, 600)
     assert outcome.peak_c < limit_c + 0.5
 
@@ -76,7 +77,7 @@ def test_a_card_that_was_idle_gets_no_proposal() -> None:
 
 @pytest.mark.slow
 def test_two_minutes_are_too_short_for_a_proposal_near_the_limit() -> None:
-    tight = fitted(replace(NOMINAL, inlet_c=34), minutes=2)
+    tight = fitted(replace(LIGHT, inlet_c=34), minutes=2)
     found = propose(tight, LOUD, 80)
     assert (found.best, found.reason) == (
         None,
