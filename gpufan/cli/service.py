@@ -65,8 +65,7 @@ def install_service(
         shell_files=_shell_files(),
         **chosen,
     )
-    plan = make_plan(wanted)
-    try:
+    with make_plan(wanted) as plan:
         lines = plan.lines()
         _show("This would be done" if dry_run else "This will be done", lines or ["nothing: all is as it should be"])
         for note in plan.notes:
@@ -76,8 +75,6 @@ def install_service(
         if not yes:
             _confirm(plan.people)
         install(plan, click.echo)
-    finally:
-        plan.close()
     if no_start:
         click.echo("gpufan is installed; it starts at the next boot")
     else:

@@ -116,7 +116,7 @@ def _files(facts: Facts) -> Iterator[tuple[str, Path]]:
         for log in ("xorg.conf", "Xorg.log", "Xorg.out"):
             yield f"{folder}/{log}", facts.runtime_folder / folder / log
     units = below_root(systemctl.UNIT_FOLDER)
-    for unit in (SERVICE, XSERVER, *(companion.unit for companion in COMPANIONS)):
+    for unit in (SERVICE, XSERVER, *(companion.unit_name for companion in COMPANIONS)):
         for path in (units / unit, *sorted(units.glob(f"{unit}.d/*.conf"))):
             yield f"units/{path.relative_to(units)}", path
     for file in facts.xorg_files:

@@ -128,7 +128,7 @@ def _published(path: Path) -> Published | None:
 def _systemd() -> Systemd | None:
     if not below_root(systemctl.BOOTED).is_dir() or shutil.which("systemctl") is None:
         return None
-    service, *companions = map(_unit, (SERVICE, *(companion.unit for companion in COMPANIONS)))
+    service, *companions = map(_unit, (SERVICE, *(companion.unit_name for companion in COMPANIONS)))
     manager = conflicts.display_manager()
     return Systemd(
         service,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpufan.config.schema import RunKeys, render
-from gpufan.config.settings import DEFAULT_PATH, RunSettings, Settings, Source
+from gpufan.config.settings import DEFAULT_PATH, RunSettings, Source
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
 from gpufan.service.exposure import first_exposure
@@ -12,12 +12,9 @@ from gpufan.service.exposure import first_exposure
 CONFIG = DEFAULT_PATH
 
 
-def new_config(
-    curve: Curve | None, hysteresis_c: float | None, target_c: float | None, gpus: Sequence[str]
-) -> tuple[str, RunSettings]:
-    """Text of a file that sets the given values and explains all other keys; and the settings for the run in it."""
-    keys = RunKeys(curve=curve, hysteresis_c=hysteresis_c, target_c=target_c, gpus=tuple(gpus) or None)
-    return render(keys), Settings(file=keys).run_settings()
+def new_config(curve: Curve | None, hysteresis_c: float | None, target_c: float | None, gpus: Sequence[str]) -> str:
+    """Text of a settings file that sets the given values and explains all other keys."""
+    return render(RunKeys(curve=curve, hysteresis_c=hysteresis_c, target_c=target_c, gpus=tuple(gpus) or None))
 
 
 def check_config(path: Path) -> RunSettings:

@@ -17,8 +17,8 @@ _CONTAINER = re.compile(r"docker|containerd|libpod|podman|crio|kubepods|lxc")
 
 
 @dataclass(frozen=True)
-class Service:
-    """A unit and the words of its command."""
+class ServiceCommand:
+    """A service unit and the words of its command."""
 
     unit: str
     words: tuple[str, ...]
@@ -34,24 +34,24 @@ def display_manager() -> str | None:
     return state["Id"] if state["LoadState"] == "loaded" else None
 
 
-def services() -> list[Service]:
-    """Every loaded service with its command."""
+def service_commands() -> list[ServiceCommand]:
+    """The command of every loaded service."""
     text = systemctl("show", "--type=service", "--all", "--property=Id,ExecStart", "*")
-    return parse_services(text)
+    return parse_service_commands(text)
 
 
-def parse_services(text: str) -> list[Service]:
+def parse_service_commands(text: str) -> list[ServiceCommand]:
     r"""Parse the output of `systemctl show` for many units.
 
-    >>> parse_services("Id=a.service\nExecStart={ path=/bin/a ; argv[]=/bin/a -x ; ignore_errors=no }\n")
-    [Service(unit='a.service', words=('/bin/a', '-x'))]
+    >>> parse_service_commands("Id=a.service\nExecStart={ path=/bin/a ; argv[]=/bin/a -x ; ignore_errors=no }\n")
+    [ServiceCommand(unit='a.service', words=('/bin/a', '-x'))]
     """
     found = []
     for block in text.split("\n\n"):
         unit = re.search(r"^Id=(.+)$", block, re.MULTILINE)
         command = re.search(r"^ExecStart=\{.*?argv\[\]=(.*?) ;", block, re.MULTILINE)
         if unit and command:
-            found.append(Service(unit[1], tuple(command[1].split())))
+            found.append(ServiceCommand(unit[1], tuple(command[1].split())))
     return found
 
 

@@ -18,9 +18,9 @@ from gpufan.service import config_file, manifest, root_copy
 from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.service.file_content import read_content, write_content
 from gpufan.service.manifest import Manifest
-from gpufan.service.plan import Plan
+from gpufan.service.plan import Plan, UnitStart
 from gpufan.service.proof import guarded, prove_control
-from gpufan.service.units import SERVICE, CompanionService
+from gpufan.service.units import SERVICE, CompanionUnit
 from gpufan.system import files, signals
 from gpufan.system.lock import controller_lock
 from gpufan.system.paths import RUNTIME_FOLDER
@@ -62,7 +62,6 @@ def undone_on_failure(say: Say, at_last: Callable[[], object] = lambda: None) ->
 
 def install(plan: Plan, say: Say) -> None:
     """Carry out `plan`. If a step fails before the service is active, undo all changes and raise its error."""
-    restarts, started_companions = plan.restarts, plan.started_companions
     before = manifest.load()
     now = manifest.load() or Manifest()
     _exit_at_signals()
@@ -74,7 +73,7 @@ def install(plan: Plan, say: Say) -> None:
         now.add_file(file)
     with undone_on_failure(say, partial(_restore_manifest, before)) as undo:
         now.save()
-        if plan.is_active:
+        if plan.service.is_active:
             undo(systemctl, "start", SERVICE)
         for rival in plan.rivals if plan.options.start else ():
             undo(rival.start)
@@ -91,16 +90,16 @@ def install(plan: Plan, say: Say) -> None:
         for unit in plan.disabled:
             _disable(unit, plan.options.start, undo)
         systemctl("daemon-reload")
-        _enable(restarts, undo)
+        _enable(plan.service, undo)
     shutil.rmtree(root_copy.old_folder(), ignore_errors=True)
     # The fans are under control now. A failure below does not change that, so it is only a warning.
     _attempt(say, _remove_companions, plan.removed_companions, now)
     for companion in plan.companions:
-        _attempt(say, _enable_companion, companion, companion in started_companions)
-    _attempt(say, _check_companions, started_companions)
+        _attempt(say, _enable_companion, companion)
+    _attempt(say, _check_companions, [companion.unit for companion in plan.companions if companion.starts])
     for file, content in plan.command_files.items():
         _attempt(say, write_content, file, content)
-    if restarts:
+    if plan.service.starts:
         now.digest = plan.digest
         _attempt(say, now.save)
 
@@ -112,27 +111,27 @@ def _attempt(say: Say, step: Callable[..., None], *arguments: object) -> None:
         say(f"warning: {error}; gpufan controls the fans nevertheless")
 
 
-def _remove_companions(companions: list[CompanionService], now: Manifest) -> None:
+def _remove_companions(companions: list[CompanionUnit], now: Manifest) -> None:
     for companion in companions:
-        stop_and_disable(companion.unit)
-        write_content(Path(companion.path), now.files.pop(companion.path))
+        stop_and_disable(companion.unit_name)
+        write_content(Path(companion.unit_path), now.files.pop(companion.unit_path))
         now.save()
     if companions:
         systemctl("daemon-reload")
 
 
-def _enable_companion(companion: CompanionService, starts: bool) -> None:
-    if unit_properties(companion.unit, "UnitFileState")["UnitFileState"] != "enabled":
+def _enable_companion(companion: UnitStart) -> None:
+    if not companion.is_enabled:
         systemctl("enable", "--quiet", companion.unit)
-    if starts:
+    if companion.starts:
         systemctl("restart", companion.unit)
 
 
-def _check_companions(started: list[CompanionService]) -> None:
-    """Raise GpufanError if one of the services has ended soon after its start."""
+def _check_companions(started: list[str]) -> None:
+    """Raise GpufanError if one of the units has ended soon after its start."""
     if started:
         time.sleep(COMPANION_S)
-    ended = [c.unit for c in started if unit_properties(c.unit, "ActiveState")["ActiveState"] != "active"]
+    ended = [unit for unit in started if unit_properties(unit, "ActiveState")["ActiveState"] != "active"]
     if ended:
         raise GpufanError(f"{', '.join(ended)} does not stay active: see `journalctl -u {ended[0]}`")
 
@@ -198,11 +197,11 @@ def _disable(unit: DisabledUnit, stops: bool, undo: AddUndo) -> None:
     unit.disable()
 
 
-def _enable(restarts: bool, undo: AddUndo) -> None:
-    if unit_properties(SERVICE, "UnitFileState")["UnitFileState"] != "enabled":
+def _enable(service: UnitStart, undo: AddUndo) -> None:
+    if not service.is_enabled:
         undo(systemctl, "disable", "--quiet", SERVICE)
         systemctl("enable", "--quiet", SERVICE)
-    if restarts:
+    if service.starts:
         undo(systemctl, "stop", SERVICE)
         systemctl("restart", "--no-block", SERVICE)
         _wait_until_active()

@@ -3,7 +3,8 @@
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,14 +14,14 @@ from gpufan.core.curve import Curve
 from gpufan.core.fan_programs import OTHERS, RIVALS
 from gpufan.core.gpu import Gpu
 from gpufan.core.selection import select, split_controllable
-from gpufan.errors import GpufanError, InputError, MissingExtra, NoPermission, NotControllable
+from gpufan.errors import DriverError, GpufanError, InputError, MissingExtra, NoAnswer, NoPermission, NotControllable
 from gpufan.gpu.cards import Cards, open_cards
 from gpufan.service import config_file, conflicts, exposure, manifest, root_copy
-from gpufan.service.conflicts import Service
+from gpufan.service.conflicts import ServiceCommand
 from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.service.file_content import Content, Special, read_content
 from gpufan.service.manifest import Manifest
-from gpufan.service.units import COMPANIONS, SERVICE, XSERVER, CompanionService, unit_files
+from gpufan.service.units import COMPANIONS, SERVICE, XSERVER, CompanionUnit, unit_files
 from gpufan.system import files, systemctl
 from gpufan.system.paths import RUNTIME_FOLDER, command_link
 
@@ -43,31 +44,44 @@ class InstallOptions:
 
 
 @dataclass(frozen=True)
+class UnitStart:
+    """A unit that the install enables, and may start."""
+
+    unit: str
+    is_active: bool
+    """Whether the unit runs already."""
+    is_enabled: bool
+    """Whether the unit starts at boot already."""
+    starts: bool
+    """Whether the install starts or restarts the unit."""
+
+    def lines(self) -> list[str]:
+        """A line that says what the install does with the unit; none if it does nothing."""
+        if self.starts:
+            return [f"enable {self.unit} and {'restart' if self.is_active else 'start'} it"]
+        return [] if self.is_enabled else [f"enable {self.unit}"]
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that an install will do."""
 
     options: InstallOptions
     cards: Cards | None
-    """Open until `close`; None with `--skip-check`."""
+    """Open as long as the block of `make_plan`; None if the install needs no card."""
     gpus_to_prove: Sequence[Gpu]
     """Cards whose fans are moved to prove that they obey; empty if the service controls them already."""
     config_text: str | None
     """Text of the settings file to write; None if a file exists, which stays unchanged."""
     copy_reason: str | None
     """Why gpufan is copied; None if it is not."""
-    is_active: bool
-    """Whether the service runs already."""
-    is_enabled: bool
-    """Whether the service starts at boot already."""
-    has_same_code: bool
-    """Whether the service would run the same code as before."""
     digest: str | None
     """Digest of the code that the service would run; None if the code cannot be read."""
     units: dict[str, str]
     """Text of every unit file, by path."""
-    companions: dict[CompanionService, bool]
-    """Companion services to install, and whether each is active and enabled."""
-    removed_companions: list[CompanionService]
+    service: UnitStart
+    companions: list[UnitStart]
+    removed_companions: list[CompanionUnit]
     command_files: dict[Path, Content]
     """Manual pages, completion and the link to the command, without those that are already up to date."""
     rivals: list[DisabledUnit]
@@ -76,25 +90,6 @@ class Plan:
     people: list[str]
     """Users whose graphical session ends when the display manager stops."""
     notes: list[str]
-
-    @property
-    def restarts(self) -> bool:
-        """Whether the service is started or restarted."""
-        return self._starts(self.is_active, (SERVICE, XSERVER))
-
-    @property
-    def started_companions(self) -> list[CompanionService]:
-        """Companion services that are started or restarted."""
-        return [companion for companion, active in self.companions.items() if self._starts(active, [companion.unit])]
-
-    def _starts(self, is_active: bool, units: Sequence[str]) -> bool:
-        same_units = all(_text(path) == text for path, text in self.units.items() if Path(path).name in units)
-        return self.options.start and not (is_active and self.has_same_code and same_units)
-
-    def close(self) -> None:
-        """Close the cards."""
-        if self.cards is not None:
-            self.cards.close()
 
     @property
     def disabled(self) -> list[DisabledUnit]:
@@ -115,10 +110,8 @@ class Plan:
             lines.append(f"write {config_file.CONFIG}")
         lines += [line for path, text in self.units.items() for line in _unit_lines(path, text)]
         lines += [f"{stops} {manager.unit}, the display manager" for manager in self.display_managers]
-        lines += _start_lines(SERVICE, self.is_active, self.is_active and self.is_enabled, self.restarts)
-        for companion, is_active in self.companions.items():
-            lines += _start_lines(companion.unit, is_active, is_active, companion in self.started_companions)
-        lines += [f"stop and remove {companion.unit}" for companion in self.removed_companions]
+        lines += [line for start in (self.service, *self.companions) for line in start.lines()]
+        lines += [f"stop and remove {companion.unit_name}" for companion in self.removed_companions]
         lines += [
             f"link {path} to {content.link}" if isinstance(content, Special) else f"write {path}"
             for path, content in self.command_files.items()
@@ -126,19 +119,24 @@ class Plan:
         return lines
 
 
-def make_plan(options: InstallOptions) -> Plan:
-    """Examine the box and plan the install. Raises GpufanError or InputError if the service cannot be installed."""
+@contextmanager
+def make_plan(options: InstallOptions) -> Iterator[Plan]:
+    """Examine the box and plan the install. The cards that the plan needs are open during the block.
+
+    Raises GpufanError or InputError if the service cannot be installed.
+    """
     check_rights()
-    is_active, is_enabled = _state(SERVICE)
-    services = conflicts.services()
-    rivals = [service for service in services if service.runs(RIVALS) and service.unit != SERVICE]
+    settings = _settings(options)
+    names = options.gpus or settings.gpus
+    with _open_cards(options, settings, names) as cards:
+        yield _plan(options, settings, cards, _cards_to_control(cards, names) if cards and options.check else [])
+
+
+def _plan(options: InstallOptions, settings: RunSettings, cards: Cards | None, gpus: Sequence[Gpu]) -> Plan:
+    service_commands = conflicts.service_commands()
+    rivals = [command for command in service_commands if command.runs(RIVALS) and command.unit != SERVICE]
     before = manifest.load()
     companions, removed_companions = _companions(options, before)
-    present = _present_settings(options)
-    names = options.gpus or present.gpus
-    cards = open_cards(present.backend, present.display, RUNTIME_FOLDER, names) if options.check else None
-    gpus = _cards_to_control(cards, names) if cards else []
-    config_text, wanted = _configuration(options, rivals, cards)
     digest = root_copy.sources_digest()
     copy_reason = exposure.installation_exposure()
     is_copied, copies = copy_reason is not None, False
@@ -149,31 +147,40 @@ def make_plan(options: InstallOptions) -> Plan:
         config_file.check_owner(config_file.CONFIG)
     command_files, command_notes = _command_files(options, root_copy.launcher(copied=is_copied), before)
     manager = None if options.keep_display_manager else conflicts.display_manager()
+    units = unit_files(
+        root_copy.interpreter(copied=is_copied),
+        root_copy.release_script(copied=is_copied),
+        str(config_file.CONFIG),
+        xserver=settings.display is None and any(gpu.info.backend == "x11" for gpu in gpus),
+        xauthority=None if settings.display is None else _xauthority(),
+        companions=companions,
+    )
+    has_same_code = before is not None and digest is not None and digest == before.digest and not copies
+
+    def start(unit: str, *other_units: str) -> UnitStart:
+        """How to start `unit`: again if its code, its file or the file of one of `other_units` changes."""
+        is_active, is_enabled = _state(unit)
+        same_files = all(_text(path) == text for path, text in units.items() if Path(path).name in (unit, *other_units))
+        starts = options.start and not (is_active and has_same_code and same_files)
+        return UnitStart(unit, is_active, is_enabled, starts)
+
+    service = start(SERVICE, XSERVER)
     return Plan(
         options=options,
         cards=cards,
-        gpus_to_prove=[] if is_active else gpus,
-        config_text=config_text,
+        gpus_to_prove=[] if service.is_active else gpus,
+        config_text=_config_text(options, rivals, cards),
         copy_reason=copy_reason if copies else None,
-        is_active=is_active,
-        is_enabled=is_enabled,
-        has_same_code=before is not None and digest is not None and digest == before.digest and not copies,
         digest=digest,
-        units=unit_files(
-            root_copy.interpreter(copied=is_copied),
-            root_copy.release_script(copied=is_copied),
-            str(config_file.CONFIG),
-            xserver=wanted.display is None and any(gpu.info.backend == "x11" for gpu in gpus),
-            xauthority=None if wanted.display is None else _xauthority(),
-            companions=companions,
-        ),
-        companions=companions,
+        units=units,
+        service=service,
+        companions=[start(companion.unit_name) for companion in companions],
         removed_companions=removed_companions,
         command_files=command_files,
         rivals=_units_in_use([rival.unit for rival in rivals]),
         display_managers=_units_in_use([manager] if manager else []),
         people=conflicts.people_at_the_screen() if manager else [],
-        notes=[*_notes(services), *command_notes],
+        notes=[*_notes(service_commands), *command_notes],
     )
 
 
@@ -212,21 +219,16 @@ def _xauthority() -> str | None:
     return os.environ.get("XAUTHORITY") or (installed[1] if installed else None)
 
 
-def _companions(
-    options: InstallOptions, before: Manifest | None
-) -> tuple[dict[CompanionService, bool], list[CompanionService]]:
-    """Companion services to install (with True for each that is active and enabled), and those to remove.
-
-    Raises InputError.
-    """
-    wanted, removed = {}, []
+def _companions(options: InstallOptions, before: Manifest | None) -> tuple[list[CompanionUnit], list[CompanionUnit]]:
+    """Companion services to install, and those to remove. Raises InputError."""
+    wanted, removed = [], []
     for companion in COMPANIONS:
-        is_installed = before is not None and companion.path in before.files
+        is_installed = before is not None and companion.unit_path in before.files
         default = companion.is_default if before is None else is_installed
         if options.companions.get(companion.name, default):
             if companion.module and find_spec(companion.module) is None:
                 raise MissingExtra(f"--{companion.name} needs", companion.module, companion.extra)
-            wanted[companion] = all(_state(companion.unit))
+            wanted.append(companion)
         elif is_installed:
             removed.append(companion)
     return wanted, removed
@@ -252,7 +254,7 @@ def _command_files(
     return {path: content for path, content in wanted.items() if read_content(path) != content}, notes
 
 
-def _present_settings(options: InstallOptions) -> RunSettings:
+def _settings(options: InstallOptions) -> RunSettings:
     """Settings of the given file, or of the file that exists, or the built-in ones. Raises InputError."""
     if options.config is not None and _has_settings(options):
         raise InputError("--config excludes --curve, --target and --gpu: write those settings into the file")
@@ -264,31 +266,54 @@ def _has_settings(options: InstallOptions) -> bool:
     return options.curve is not None or options.target_c is not None or bool(options.gpus)
 
 
-def _configuration(
-    options: InstallOptions, rivals: Sequence[Service], cards: Cards | None
-) -> tuple[str | None, RunSettings]:
-    """Text of the settings file (None if a file exists), and the settings for the run. Raises InputError.
+def _open_cards(
+    options: InstallOptions, settings: RunSettings, names: Sequence[str]
+) -> AbstractContextManager[Cards | None]:
+    """Open the cards, unless they need no proof and the options name them by UUID, if at all.
 
-    The cards that the options name are written as UUIDs, unless they are not open.
+    Raises InputError, DriverError or GpufanError.
     """
+    if not options.check and all(name.lower().startswith("gpu-") for name in options.gpus):
+        return nullcontext()
+    try:
+        return closing(open_cards(settings.backend, settings.display, RUNTIME_FOLDER, names))
+    except DriverError as error:
+        if options.check:
+            raise
+        named = ", ".join(options.gpus)
+        raise InputError(f"--gpu {named}: give UUIDs, since they cannot be looked up here: {error}") from error
+
+
+def _config_text(options: InstallOptions, rivals: Sequence[ServiceCommand], cards: Cards | None) -> str | None:
+    """Text of the settings file to write; None if one exists already. Raises InputError if that has other settings."""
     if options.config is not None:
-        wanted = config_file.check_config(options.config)
         texts = [options.config.read_text("utf-8")]
     else:
         curve, hysteresis_c = options.curve, None
         coolgpus = next((rival for rival in rivals if rival.runs(["coolgpus"])), None)
         if curve is None and options.target_c is None and coolgpus is not None:
             curve, hysteresis_c = conflicts.coolgpus_curve(coolgpus.words)
-        uuids = [gpu.info.uuid for gpu in select(cards.gpus, options.gpus)] if cards and options.gpus else options.gpus
-        text, wanted = config_file.new_config(curve, hysteresis_c, options.target_c, uuids)
-        # An older gpufan wrote the names as they were given.
-        texts = [text, config_file.new_config(curve, hysteresis_c, options.target_c, options.gpus)[0]]
-    config = config_file.CONFIG
-    if not config.exists():
-        return texts[0], wanted
-    if (options.config is not None or _has_settings(options)) and config.read_text("utf-8") not in texts:
-        raise InputError(f"{config} exists already with other settings: edit it, or move it away")
-    return None, config_file.check_config(config)
+        # An older gpufan wrote the names of the cards as they were given.
+        texts = [
+            config_file.new_config(curve, hysteresis_c, options.target_c, gpus)
+            for gpus in (_uuids(options.gpus, cards), options.gpus)
+        ]
+    if not config_file.CONFIG.exists():
+        return texts[0]
+    if (options.config is not None or _has_settings(options)) and config_file.CONFIG.read_text("utf-8") not in texts:
+        raise InputError(f"{config_file.CONFIG} exists already with other settings: edit it, or move it away")
+    return None
+
+
+def _uuids(names: Sequence[str], cards: Cards | None) -> Sequence[str]:
+    """The UUIDs of the cards in `names`; without open cards these are UUIDs already. Raises InputError or NoAnswer."""
+    if not names or cards is None:
+        return names
+    chosen = select(cards.gpus, names)
+    for gpu in chosen:
+        if not gpu.info.uuid:
+            raise NoAnswer(f"{gpu.info.label}, so its UUID is unknown: give the UUID with --gpu, or reboot first")
+    return [gpu.info.uuid for gpu in chosen]
 
 
 def _cards_to_control(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
@@ -299,11 +324,11 @@ def _cards_to_control(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
     return controllable
 
 
-def _notes(services: Sequence[Service]) -> list[str]:
+def _notes(service_commands: Sequence[ServiceCommand]) -> list[str]:
     notes = []
-    for service in services:
-        if program := service.runs(OTHERS):
-            notes.append(f"{service.unit} runs: make sure that {OTHERS[program]} leaves the cards' fans alone")
+    for command in service_commands:
+        if program := command.runs(OTHERS):
+            notes.append(f"{command.unit} runs: make sure that {OTHERS[program]} leaves the cards' fans alone")
     if count := conflicts.containers_with_gpus():
         processes = "1 process in a container uses" if count == 1 else f"{count} processes in containers use"
         notes.append(
@@ -311,12 +336,6 @@ def _notes(services: Sequence[Service]) -> list[str]:
             " away from running containers"
         )
     return notes
-
-
-def _start_lines(unit: str, is_active: bool, is_complete: bool, starts: bool) -> list[str]:
-    if starts:
-        return [f"enable {unit} and {'restart' if is_active else 'start'} it"]
-    return [] if is_complete else [f"enable {unit}"]
 
 
 def _unit_lines(path: str, text: str) -> list[str]:

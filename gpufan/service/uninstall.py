@@ -93,7 +93,7 @@ def uninstall(say: Say, *, purge: bool) -> bool:
 
 
 def _companions(installed: Manifest) -> list[str]:
-    return [companion.unit for companion in COMPANIONS if companion.path in installed.files]
+    return [companion.unit_name for companion in COMPANIONS if companion.unit_path in installed.files]
 
 
 def _user_data() -> list[Path]:

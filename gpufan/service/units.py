@@ -23,8 +23,8 @@ _PYTHON_IS_BROKEN = "echo 'gpufan cannot start, since its Python does not work a
 
 
 @dataclass(frozen=True)
-class CompanionService:
-    """A service that reads the snapshot of gpufan. The fans do not depend on it."""
+class CompanionUnit:
+    """The unit of a companion service, which reads the snapshot of gpufan. The fans do not depend on it."""
 
     name: str
     """Name of the option of `install-service` that includes the service."""
@@ -35,19 +35,19 @@ class CompanionService:
     extra: str = ""
 
     @property
-    def unit(self) -> str:
-        """Name of the unit."""
+    def unit_name(self) -> str:
+        """Name of the unit, such as `gpufan-history.service`."""
         return f"gpufan-{self.name}.service"
 
     @property
-    def path(self) -> str:
+    def unit_path(self) -> str:
         """Path of the unit file."""
-        return str(UNIT_FOLDER / self.unit)
+        return str(UNIT_FOLDER / self.unit_name)
 
 
 COMPANIONS = (
-    CompanionService("history", is_default=True),
-    CompanionService("exporter", is_default=False, module="prometheus_client", extra="metrics"),
+    CompanionUnit("history", is_default=True),
+    CompanionUnit("exporter", is_default=False, module="prometheus_client", extra="metrics"),
 )
 
 
@@ -58,7 +58,7 @@ def unit_files(
     *,
     xserver: bool = False,
     xauthority: str | None = None,
-    companions: Iterable[CompanionService] = (),
+    companions: Iterable[CompanionUnit] = (),
 ) -> dict[str, str]:
     """Text of every unit file, by path.
 
@@ -81,7 +81,7 @@ def unit_files(
         "check_python": _shell(f"if ! {works}; then {_PYTHON_IS_BROKEN}; sleep 55; exit 1; fi"),
         "restore": _shell(f"if {works}; then exec {restore}; else exec {release}; fi"),
     }
-    names = [SERVICE, *([XSERVER] if xserver else []), *(companion.unit for companion in companions)]
+    names = [SERVICE, *([XSERVER] if xserver else []), *(companion.unit_name for companion in companions)]
     return {str(UNIT_FOLDER / name): template(f"systemd/{name}.j2").render(values) for name in names}
 
 

@@ -235,7 +235,7 @@ def test_the_sandbox_is_tight_and_still_allows_every_card(installed: Rig):
     for name, text in units.items():
         installed.write(f"/tmp/{name}", text)
         assert installed.run("systemd-analyze", "verify", f"/tmp/{name}").stderr == ""
-    for name in ("gpufan.service", *(companion.unit for companion in COMPANIONS)):
+    for name in ("gpufan.service", *(companion.unit_name for companion in COMPANIONS)):
         security = installed.run("systemd-analyze", "security", "--offline=true", "--no-pager", f"/tmp/{name}").stdout
         exposure = re.search(rf"Overall exposure level for {name}: ([0-9.]+)", security)
         assert exposure, security

@@ -13,14 +13,14 @@ from gpufan.system import systemctl
 
 def test_every_way_to_run_coolgpus_is_recognised():
     for command in ("/usr/bin/coolgpus --temp 20", "/usr/bin/python3 /opt/bin/coolgpus", "python3 -u /opt/coolgpus"):
-        assert conflicts.Service("x.service", tuple(command.split())).runs(RIVALS) == "coolgpus"
-    assert conflicts.Service("x.service", ("/usr/bin/coolgpus-exporter",)).runs(RIVALS) is None
+        assert conflicts.ServiceCommand("x.service", tuple(command.split())).runs(RIVALS) == "coolgpus"
+    assert conflicts.ServiceCommand("x.service", ("/usr/bin/coolgpus-exporter",)).runs(RIVALS) is None
 
 
 def test_nfancurve_is_recognised_only_with_its_own_name_in_the_command():
     for unit, word in (("nfancurve.service", "/usr/bin/temp.sh"), ("x.service", "/opt/nfancurve/temp.sh")):
-        assert conflicts.Service(unit, ("/bin/bash", word)).runs(RIVALS) == "nfancurve"
-    assert conflicts.Service("cpu-log.service", ("/usr/local/bin/temp.sh",)).runs(RIVALS) is None
+        assert conflicts.ServiceCommand(unit, ("/bin/bash", word)).runs(RIVALS) == "nfancurve"
+    assert conflicts.ServiceCommand("cpu-log.service", ("/usr/local/bin/temp.sh",)).runs(RIVALS) is None
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_systemd_that_hangs_is_an_error_after_the_time_limit(tmp_path: Path, m
         (tmp_path / program).write_text("#!/bin/sh\nexec sleep 60\n")
         (tmp_path / program).chmod(0o755)
     for call in (
-        conflicts.services,
+        conflicts.service_commands,
         conflicts.display_manager,
         lambda: systemctl.stop_and_disable("gpufan.service"),
         lambda: DisabledUnit.of("lightdm.service"),

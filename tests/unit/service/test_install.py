@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from pynvml import NVML_ERROR_DRIVER_NOT_LOADED
 
 from gpufan.errors import GpufanError
+from gpufan.gpu import nvml_box
 from gpufan.gpu.cards import XSERVER_FOLDER
 from gpufan.service import conflicts, install, plan, proof, root_copy
 from gpufan.system import systemctl
 from tests.doubles import xorg
-from tests.doubles.nvml import AUTO, IGNORES, NvmlDouble
+from tests.doubles.nvml import AUTO, IGNORES, Kind, NvmlDouble
 from tests.unit.service.conftest import SYSTEMCTL, Box
 
 COOLGPUS = """Id=fans.service
@@ -231,15 +233,32 @@ def test_an_existing_settings_file_with_other_settings_is_kept(box: Box):
         box.call("install-service", "--yes", "--curve", "50:30,80:100")
 
 
+@pytest.mark.parametrize("more", [(), ("--skip-check",)])
 @pytest.mark.parametrize("name", ["1", "41:00.0", "GPU-00000001-0000-4000-8000-000000000001"])
-def test_the_settings_file_names_cards_by_uuid(box: Box, name: str):
-    box.call("install-service", "--yes", "--gpu", name)
+def test_the_settings_file_names_cards_by_uuid(box: Box, name: str, more: tuple[str, ...]):
+    box.call("install-service", "--yes", "--gpu", name, *more)
     path = box.root / "etc/config.toml"
     assert '\ngpus = ["GPU-00000001-0000-4000-8000-000000000001"]\n' in path.read_text()
     box.call("install-service", "--yes", "--gpu", name)
     # A file of an older version has the name as it was given.
     path.write_text(path.read_text().replace("GPU-00000001-0000-4000-8000-000000000001", name))
     box.call("install-service", "--yes", "--gpu", name)
+    assert not more or not any(call.operation == Kind.SET_FAN for call in box.double.log())
+
+
+def test_where_no_driver_runs_cards_are_named_by_uuid_only(box: Box):
+    box.double.map.init_error = NVML_ERROR_DRIVER_NOT_LOADED
+    said = box.refused("install-service", "--yes", "--skip-check", "--gpu", "GPU-12345678", "--gpu", "1")
+    assert said.startswith("--gpu GPU-12345678, 1: give UUIDs, since they cannot be looked up here: the NVIDIA kernel")
+    box.call("install-service", "--yes", "--skip-check", "--gpu", "GPU-12345678")
+    assert '\ngpus = ["GPU-12345678"]\n' in (box.root / "etc/config.toml").read_text()
+
+
+def test_a_card_whose_uuid_is_unknown_is_not_written_down(box: Box, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(nvml_box, "OPEN_TIMEOUT_S", 0.1)
+    box.double.cards[1].hang[Kind.HANDLE] = 1
+    said = box.refused("install-service", "--yes", "--skip-check", "--gpu", "1")
+    assert said == "1 card that does not answer, so its UUID is unknown: give the UUID with --gpu, or reboot first"
 
 
 def test_a_target_is_written_instead_of_the_curve_of_a_rival(box: Box):
