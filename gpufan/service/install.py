@@ -91,7 +91,8 @@ def install(plan: Plan, say: Say) -> None:
             _disable(unit, plan.options.start, undo)
         systemctl("daemon-reload")
         _enable(plan.service, undo)
-    shutil.rmtree(root_copy.old_folder(), ignore_errors=True)
+    for folder in (root_copy.draft_folder(), root_copy.aside_folder()):
+        shutil.rmtree(folder, ignore_errors=True)
     # The fans are under control now. A failure below does not change that, so it is only a warning.
     _attempt(say, _remove_companions, plan.removed_companions, now)
     for companion in plan.companions:
@@ -159,24 +160,29 @@ def _prove_control(plan: Plan, say: Say) -> None:
 
 
 def _copy_code(undo: AddUndo) -> None:
-    """Replace the copy of gpufan. The old copy is renamed, and removed at the end of the install."""
-    copy, old = root_copy.COPY, root_copy.old_folder()
-    undo(shutil.rmtree, root_copy.draft_folder(), True)
-    draft = root_copy.make_copy()
-    # If only the old copy exists, an earlier install was killed between the two renames.
-    undo(_restore_copy, copy.exists() or old.exists())
+    """Replace the copy of gpufan. The old copy is then in the folder of the draft until the end of the install."""
+    copy, draft, aside = root_copy.COPY, root_copy.draft_folder(), root_copy.aside_folder()
+    undo(shutil.rmtree, draft, True)
+    root_copy.make_copy()
     if copy.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        copy.rename(old)
-    draft.rename(copy)
+        shutil.rmtree(aside, ignore_errors=True)
+    elif aside.exists():  # an earlier install was killed between two renames
+        aside.rename(copy)
+    if copy.exists():
+        undo(_restore_copy, copy.stat().st_ino)
+        root_copy.exchange_with_draft()
+    else:
+        undo(shutil.rmtree, copy, True)
+        draft.rename(copy)
 
 
-def _restore_copy(was_there: bool) -> None:
-    if root_copy.old_folder().exists():
+def _restore_copy(inode: int) -> None:
+    """Restore the old copy, whose folder has this inode number."""
+    if root_copy.aside_folder().exists():
         shutil.rmtree(root_copy.COPY, ignore_errors=True)
-        root_copy.old_folder().rename(root_copy.COPY)
-    elif not was_there:
-        shutil.rmtree(root_copy.COPY, ignore_errors=True)
+        root_copy.aside_folder().rename(root_copy.COPY)
+    elif root_copy.COPY.stat().st_ino != inode:
+        root_copy.exchange_with_draft()
 
 
 def _write(path: Path, text: str, undo: AddUndo) -> None:

@@ -3,6 +3,7 @@
 The copy is made from the installed files, without network. None of its code runs before all of it is checked.
 """
 
+import ctypes
 import hashlib
 import re
 import shutil
@@ -19,6 +20,7 @@ from gpufan.system.resources import resource
 from gpufan.system.systemctl import run_program
 
 COPY = Path("/opt/gpufan")
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 _MARK = ".copied-by-gpufan"
 """File in the copy that contains the digest of its sources."""
 _PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
@@ -73,21 +75,34 @@ def sources_digest() -> str | None:
 
 
 def draft_folder() -> Path:
-    """Where a new copy is made, before it replaces the old one."""
+    """Where a new copy is made; after it has replaced the old one, the old one is there."""
     return COPY.with_name(f"{COPY.name}.new")
 
 
-def old_folder() -> Path:
-    """Where the old copy is, until an install with a new one is complete."""
+def aside_folder() -> Path:
+    """Where the old copy is for a moment, if the file system cannot exchange two folders in one step."""
     return COPY.with_name(f"{COPY.name}.old")
 
 
 def folders() -> list[Path]:
     """All folders that an install may have made. The copy itself is the last."""
-    return [draft_folder(), old_folder(), COPY]
+    return [draft_folder(), aside_folder(), COPY]
 
 
-def make_copy() -> Path:
+def exchange_with_draft() -> None:
+    """Exchange the folders of the copy and the draft. Raises OSError.
+
+    This is one step: the service may need its copy at any moment, and this process may be killed at any moment.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(_AT_FDCWD, bytes(draft_folder()), _AT_FDCWD, bytes(COPY), _RENAME_EXCHANGE) != 0:
+        # The file system cannot do that, such as NFS.
+        COPY.rename(aside_folder())
+        draft_folder().rename(COPY)
+        aside_folder().rename(draft_folder())
+
+
+def make_copy() -> None:
     """Make a new copy in `draft_folder` and test it. Raises GpufanError."""
     draft = draft_folder()
     shutil.rmtree(draft, ignore_errors=True)
@@ -102,7 +117,6 @@ def make_copy() -> Path:
     _check_draft(draft)
     _run(python, "-I", "-S", "-m", "compileall", "-q", "-j0", "-s", draft, "-p", COPY, site)
     _run(draft / "bin/python3", "-I", "-m", "gpufan", "--version")
-    return draft
 
 
 def _check_draft(draft: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import Distribution, PackageNotFoundError, PackagePath, PathDistribution, distribution
 from pathlib import Path
@@ -73,7 +74,8 @@ def test_the_copy_runs_and_is_current_until_something_changes(tmp_path: Path, mo
     )
     root_copy.check_copy()
     assert not root_copy.copy_is_current(root_copy.sources_digest())
-    root_copy.make_copy().rename(root_copy.COPY)
+    root_copy.make_copy()
+    root_copy.draft_folder().rename(root_copy.COPY)
     assert root_copy.copy_is_current(root_copy.sources_digest())
     exposed.append(root_copy.COPY)
     assert not root_copy.copy_is_current(root_copy.sources_digest())
@@ -116,14 +118,34 @@ def test_without_an_interpreter_of_root_there_is_no_copy(monkeypatch: pytest.Mon
         root_copy.check_copy()
 
 
-@pytest.mark.parametrize("failing", [None, 0, 1])
-def test_the_old_copy_survives_an_upgrade_that_fails(
-    failing: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """An upgrade of a copy in which the file `good` is. It fails after the copy was replaced, at the latest."""
     monkeypatch.setattr(root_copy, "COPY", tmp_path / "gpufan")
-    monkeypatch.setattr(root_copy, "make_copy", lambda: (root_copy.draft_folder().mkdir(), root_copy.draft_folder())[1])
+    monkeypatch.setattr(root_copy, "make_copy", lambda: root_copy.draft_folder().mkdir())
     root_copy.COPY.mkdir()
     (root_copy.COPY / "good").touch()
+
+    def fail() -> None:
+        with suppress(OSError, GpufanError), install.undone_on_failure(print) as undo:
+            install._copy_code(undo)
+            assert not (root_copy.COPY / "good").exists()
+            raise GpufanError("later")
+        assert (root_copy.COPY / "good").exists()
+        assert os.listdir(tmp_path) == ["gpufan"]
+
+    return fail
+
+
+def test_the_old_copy_survives_an_upgrade_that_fails(upgrade: Callable[[], None], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Path, "rename", None)  # it is replaced in one step
+    upgrade()
+
+
+@pytest.mark.parametrize("failing", [None, 0, 1, 2])
+def test_the_old_copy_survives_where_folders_can_only_be_renamed(
+    upgrade: Callable[[], None], failing: int | None, monkeypatch: pytest.MonkeyPatch
+):
     calls: list[Path] = []
     rename = Path.rename
 
@@ -133,21 +155,11 @@ def test_the_old_copy_survives_an_upgrade_that_fails(
             raise OSError(18, "Invalid cross-device link")
         return rename(path, to)
 
+    monkeypatch.setattr(root_copy, "_RENAME_EXCHANGE", 64)  # an unknown flag is refused
     monkeypatch.setattr(Path, "rename", rename_or_fail)
-    with suppress(OSError, GpufanError), install.undone_on_failure(print) as undo:
-        install._copy_code(undo)
-        if failing is None:
-            raise GpufanError("later")
-    assert (root_copy.COPY / "good").exists()
-    assert sorted(os.listdir(tmp_path)) == ["gpufan"]
+    upgrade()
 
 
-def test_the_old_copy_of_an_install_that_was_killed_is_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(root_copy, "COPY", tmp_path / "gpufan")
-    monkeypatch.setattr(root_copy, "make_copy", lambda: (root_copy.draft_folder().mkdir(), root_copy.draft_folder())[1])
-    (tmp_path / "gpufan.old").mkdir()
-    (tmp_path / "gpufan.old/good").touch()
-    with suppress(GpufanError), install.undone_on_failure(print) as undo:
-        install._copy_code(undo)
-        raise GpufanError("later")
-    assert (root_copy.COPY / "good").exists()
+def test_the_old_copy_of_an_install_that_was_killed_between_two_renames_is_restored(upgrade: Callable[[], None]):
+    root_copy.COPY.rename(root_copy.aside_folder())
+    upgrade()
