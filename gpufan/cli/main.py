@@ -1,9 +1,11 @@
 """The command `gpufan`: the table of its commands, and how an error ends the process."""
 
+import errno
 import io
 import os
 import sys
 from contextlib import suppress
+from typing import TextIO
 
 import click
 
@@ -85,26 +87,53 @@ def main() -> None:
         status = cli.main(standalone_mode=False) or 0
         sys.stdout.flush()
     except click.ClickException as error:
-        status, message = error.exit_code, " ".join(error.format_message().split())
+        status, message = error.exit_code, _usage_message(error)
     except click.Abort:
         status, message = 130, "interrupted"
-    except BrokenPipeError:
-        # The reader of our output is gone; the interpreter must not try to flush it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
     except Exception as error:
         if "--debug" in sys.argv:
             import traceback  # slow, and needed nowhere else
 
             traceback.print_exc()
-        status = 1
-        message = f"{type(error).__name__}: {error} (this is a bug: --debug shows where)"
-        if isinstance(error, GpufanError):
-            status, message = error.exit_status, str(error)
+        status, message = _explain(error)
     if message:
         with suppress(OSError):  # the terminal may be gone
             print(f"gpufan: {printable(message)}", file=sys.stderr)
+    _flush(sys.stdout, sys.stderr)
     sys.exit(status)
+
+
+def _usage_message(error: click.ClickException) -> str:
+    """The message of click in one line, as gpufan writes messages; where it names no remedy, with that."""
+    text = " ".join(error.format_message().split()).removesuffix(".")
+    # A wrong value has its remedy, and so has a name that is much like another: "Did you mean ...?"
+    if isinstance(error, click.UsageError) and not isinstance(error, click.BadParameter) and not text.endswith("?"):
+        text += ": --help shows what is possible"
+    return text[:1].lower() + text[1:]
+
+
+_OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of a write to standard output: a full disk or quota, a file that is too long, a terminal that is gone."""
+
+
+def _explain(error: Exception) -> tuple[int, str | None]:
+    """Exit status and message of a failed command; no message if the reader of its output is gone."""
+    if isinstance(error, GpufanError):
+        return error.exit_status, str(error)
+    if isinstance(error, BrokenPipeError):
+        return 1, None
+    if isinstance(error, OSError) and error.filename is None and error.errno in _OUTPUT_ERRORS:
+        return 1, f"the output cannot be written: {error.strerror}"
+    return 1, f"{type(error).__name__}: {error} (this is a bug: --debug shows where)"
+
+
+def _flush(*streams: TextIO) -> None:
+    """Write the rest of each stream. If that fails, drop it: the interpreter would complain and change the status."""
+    for stream in streams:
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _open_closed_streams() -> None:

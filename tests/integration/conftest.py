@@ -1,6 +1,5 @@
 """Doubles with cards set by hand, and `gpufan` on them: in this process, and as one of its own."""
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -48,10 +47,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def gpufan(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., tuple[int, str, str]]]:
+) -> Callable[..., tuple[int, str, str]]:
     """Runs the command in this process: exit status, standard output and standard error."""
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = [signal.getsignal(number) for number in numbers]
     monkeypatch.setenv("GPUFAN_RUNTIME_DIR", str(folder))
 
     def run(*arguments: str) -> tuple[int, str, str]:
@@ -60,9 +57,7 @@ def gpufan(
             main()
         return (ended.value.code, *capfd.readouterr())
 
-    yield run
-    for number, handler in zip(numbers, before, strict=True):
-        signal.signal(number, handler)
+    return run
 
 
 @pytest.fixture

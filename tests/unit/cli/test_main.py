@@ -1,12 +1,13 @@
 """The command line: what a person types, what comes back, and with which exit status."""
 
+import io
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -36,10 +37,8 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def gpufan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """Runs the command in this process, and puts signals back to what they were."""
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    handlers = [signal.getsignal(number) for number in numbers]
+def gpufan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command in this process."""
     monkeypatch.delenv("GPUFAN_RUNTIME_DIR", raising=False)
 
     def run(*arguments: str) -> Result:
@@ -50,10 +49,7 @@ def gpufan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
         assert isinstance(code, int)
         return Result(code, *capsys.readouterr())
 
-    yield run
-    signal.set_wakeup_fd(-1)
-    for number, handler in zip(numbers, handlers, strict=True):
-        signal.signal(number, handler)
+    return run
 
 
 SIMULATED = ("run", "--simulate", "--time-scale", "max", "--duration")
@@ -285,7 +281,7 @@ def test_an_error_is_one_line_without_control_characters(gpufan: Run) -> None:
 
 
 def test_a_missing_argument_gives_one_line_with_the_choices(gpufan: Run) -> None:
-    assert gpufan("completion").err == "gpufan: Missing argument '{bash|fish|zsh}'. Choose from: bash, fish, zsh\n"
+    assert gpufan("completion").err == "gpufan: missing argument '{bash|fish|zsh}'. Choose from: bash, fish, zsh\n"
 
 
 def test_a_simulation_reports_tables_and_neighbours_that_match_no_card(gpufan: Run, tmp_path: Path) -> None:
@@ -323,26 +319,64 @@ def test_a_bug_gives_one_line_and_a_traceback_only_with_debug(
     assert ("Traceback" in result.err) is bool(debug)
 
 
-def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nonsense"], "no such command 'nonsense': --help shows what is possible"),
+        (["config", "zzz"], "no such command 'zzz': --help shows what is possible"),
+        (["run", "--zzz"], "no such option '--zzz': --help shows what is possible"),
+        (["run", "--target"], "option '--target' requires an argument: --help shows what is possible"),
+        (["run", "--targt", "80"], "no such option '--targt'. Did you mean '--target'?"),
+    ],
+    ids=str,
+)
+def test_a_wrong_command_line_names_the_remedy(gpufan: Run, arguments: list[str], message: str) -> None:
+    assert gpufan(*arguments) == (2, "", f"gpufan: {message}\n")
+
+
+@contextmanager
+def stream(
+    name: str, target: str | int, monkeypatch: pytest.MonkeyPatch, *, is_buffered: bool = True
+) -> Iterator[None]:
+    """Make `target` the standard stream `name`. It is closed at the end, as the interpreter closes its streams."""
+    with (
+        open(target, "wb", -1 if is_buffered else 0) as file,
+        io.TextIOWrapper(file, write_through=not is_buffered) as text,
+        monkeypatch.context() as patch,
+    ):
+        patch.setattr(sys, name, text)
+        yield
+
+
+@pytest.mark.parametrize("arguments", [["list", "--simulate"], ["--help"], ["simulate", "--duration", "1s"]], ids=str)
+@pytest.mark.parametrize("is_buffered", [True, False])
+def test_output_that_cannot_be_written_gives_one_line(
+    gpufan: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], is_buffered: bool
+) -> None:
+    with stream("stdout", "/dev/full", monkeypatch, is_buffered=is_buffered):
+        result = gpufan(*arguments)
+    assert result == (1, "", "gpufan: the output cannot be written: No space left on device\n")
+
+
+def test_a_message_that_cannot_be_written_does_not_change_the_exit_status(
+    gpufan: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stream("stderr", "/dev/full", monkeypatch):
+        assert gpufan("nonsense").status == 2
+
+
+def test_a_closed_pipe_is_no_error(gpufan: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    try:
-        result = subprocess.run(
-            [sys.executable, "-m", "gpufan", "list", "--simulate"], stdout=writer, stderr=subprocess.PIPE, check=False
-        )
-    finally:
-        os.close(writer)
-    assert result.stderr == b""
+    with stream("stdout", writer, monkeypatch):
+        assert gpufan("list", "--simulate") == (1, "", "")
 
 
-def test_output_without_unicode_gets_replacement_characters() -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "gpufan", *SIMULATED, "1m"],
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
-        capture_output=True,
-        encoding="ascii",
-        check=False,
-    )
-    assert (result.returncode, result.stderr) == (0, "")
-    assert "0:00:00 0 GTX 1080 Ti: 30 % at 30" in result.stdout
-    assert "throttled" in result.stdout
+def test_output_without_unicode_gets_replacement_characters(gpufan: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    with io.TextIOWrapper(written, encoding="ascii") as text, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", text)
+        assert gpufan(*SIMULATED, "1m") == (0, "", "")
+        out = written.getvalue().decode("ascii")
+    assert "0:00:00 0 GTX 1080 Ti: 30 % at 30" in out
+    assert "throttled" in out
