@@ -22,7 +22,7 @@ def check(config_path: Path | None) -> None:
     settings = source.read()
     verdict = "no mistake found" if settings.path else "no such file, so the built-in settings are in effect"
     click.echo(f"{source.path}: {verdict}")
-    for line in settings.indices():
+    for line in settings.index_warnings():
         click.echo(f"warning: {line}; `gpufan list` shows it", err=True)
 
 

@@ -8,8 +8,10 @@ import click
 from gpufan import __version__
 from gpufan.cli.command import Command
 from gpufan.cli.main import cli
-from gpufan.config.schema import DEFAULTS, EXAMPLES, SECTIONS, about, shown, toml
+from gpufan.config.descriptions import about
+from gpufan.config.schema import DEFAULTS, EXAMPLES, SECTIONS
 from gpufan.config.settings import DEFAULT_PATH
+from gpufan.config.toml_text import toml, toml_or_words
 from gpufan.system.resources import template
 
 PAGES = ("gpufan.1", "gpufan.toml.5")
@@ -79,4 +81,4 @@ def _options(context: click.Context) -> list[tuple[str, str]]:
 
 def _key(name: str) -> tuple[str, str, str]:
     """A key of the settings file with an example, its meaning, and its value where it is not set."""
-    return f"{name} = {toml(getattr(EXAMPLES, name))}", about(name), shown(name, getattr(DEFAULTS, name))
+    return f"{name} = {toml(getattr(EXAMPLES, name))}", about(name), toml_or_words(name, getattr(DEFAULTS, name))

@@ -1,7 +1,9 @@
 """What the keys of the settings file mean, in words: for the file itself, `config show`, errors and gpufan.toml(5).
 
-Bounds and defaults are in `schema.py`.
+The bounds that the texts name, and the defaults, are in `schema.py`.
 """
+
+from gpufan.config.schema import DEFAULTS, is_number, is_whole_number, limits
 
 ABOUT = {
     "target_c": "Hold the card at this temperature in °C or below, with the least sound; the curve applies only above"
@@ -39,11 +41,28 @@ UNSET = {
 """What happens where a key is not set."""
 
 _CARDS = 'a list of UUIDs, PCI addresses, indices or names, such as ["0", "GTX 1080 Ti"]'
-EXPECTED = {
+_EXPECTED = {
+    "curve": f'text such as "{DEFAULTS.curve}"',
+    "display": 'text such as ":0"',
     "neighbours": _CARDS,
     "gpus": _CARDS,
     "backend": '"auto" or "nvml" or "x11"',
     "dry_run": "true or false",
     "match": 'a UUID, PCI address, index or name, such as match = "GTX 1080 Ti"',
 }
-"""What may be written as the value of a key that takes neither a number nor any text."""
+"""What may be written as the value of a key that takes no number."""
+
+
+def about(key: str) -> str:
+    """Explain `key` and its bounds in one line of text."""
+    return ABOUT[key] + (f" From {_bounds(key)}." if is_number(key) else "")
+
+
+def expected(key: str) -> str:
+    """Describe the values that `key` accepts: `a number from 50 to 90`."""
+    return f"a {'whole ' * is_whole_number(key)}number from {_bounds(key)}" if is_number(key) else _EXPECTED[key]
+
+
+def _bounds(key: str) -> str:
+    low, high = limits(key)
+    return f"{low:.10g} to {high:.10g}"

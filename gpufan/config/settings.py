@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpufan.config.schema import CARD_KEYS, DEFAULTS, NOTHING, CardKeys, CardTable, RunKeys, parse, toml
+from gpufan.config.schema import CARD_KEYS, DEFAULTS, NOTHING, CardKeys, CardTable, RunKeys
+from gpufan.config.toml_text import parse, toml
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import GpuInfo
 from gpufan.core.selection import is_index, matches, may_match
@@ -84,8 +85,8 @@ class Settings:
             if not any(may_match(info, str(name)) for info in cards)
         ]
 
-    def indices(self) -> list[str]:
-        """A line for each index in the file: after a reboot it may be the index of another card."""
+    def index_warnings(self) -> list[str]:
+        """A warning for each index in the file: after a reboot it may be the index of another card."""
         names = [*(("gpus:", name) for name in self.file.gpus or ()), *self._names()]
         return [
             f"{self.path}: {where} {toml(name)} may be the index of another card after a reboot: use the card's UUID"

@@ -96,7 +96,7 @@ def _config(facts: Facts) -> Finding:
     cards = [card.info for card in facts.driver.cards]
     if cards and (unmatched := settings.unmatched_tables(cards)):
         return warning("config", unmatched[0], edit, f"{facts.command} list")
-    if indices := settings.indices():
+    if indices := settings.index_warnings():
         return warning("config", indices[0], edit, f"{facts.command} list")
     if settings.run_settings().dry_run:
         return warning("config", f"{facts.config}: with dry_run = true gpufan sets no fans", edit)

@@ -1,6 +1,6 @@
 """Files for Ansible, from `templates/ansible/`: a playbook, a role, and files that the user then edits."""
 
-from gpufan.config.schema import render
+from gpufan.config.toml_text import render
 from gpufan.system.resources import resource
 
 FILES = ("playbook.yml", *(f"roles/gpufan/{part}/main.yml" for part in ("defaults", "handlers", "meta", "tasks")))

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpufan.config.schema import RunKeys, render
+from gpufan.config.schema import RunKeys
 from gpufan.config.settings import DEFAULT_PATH, RunSettings, Source
+from gpufan.config.toml_text import render
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
 from gpufan.service.exposure import first_exposure

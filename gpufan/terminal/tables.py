@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gpufan.config import schema
+from gpufan.config.descriptions import about
+from gpufan.config.schema import CARD_KEYS, RUN_KEYS
 from gpufan.config.settings import DEFAULT_PATH, Settings, Value
+from gpufan.config.toml_text import toml, toml_or_words
 from gpufan.core.gpu import FanReading, GpuInfo, Reading
 from gpufan.core.pci import PciAddress
 from gpufan.core.sentences import card_line, notes, refused_settings
@@ -110,20 +112,20 @@ def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
     With `keys`, print only these, and their meaning.
     """
     print(f"file: {settings.path or f'none ({DEFAULT_PATH} does not exist)'}")
-    shown = [key for key in schema.RUN_KEYS if not keys or key in keys]
+    shown = [key for key in RUN_KEYS if not keys or key in keys]
     _print_values("every card", [(key, settings.resolve(key)) for key in shown])
     for number, table in enumerate(settings.tables, 1):
-        heading = f"[[gpu]] {number}, cards that match {schema.toml(table.match)}"
-        _print_values(heading, [(key, settings.resolve(key, [number])) for key in shown if key in schema.CARD_KEYS])
+        heading = f"[[gpu]] {number}, cards that match {toml(table.match)}"
+        _print_values(heading, [(key, settings.resolve(key, [number])) for key in shown if key in CARD_KEYS])
     for key in keys:
         print()
-        print(textwrap.fill(f"{key}: {schema.about(key)}", 80, subsequent_indent="  "))
+        print(textwrap.fill(f"{key}: {about(key)}", 80, subsequent_indent="  "))
 
 
 def _print_values(heading: str, values: Sequence[tuple[str, Value]]) -> None:
     if not values:
         return
-    rows = [(key, schema.shown(key, value), origin) for key, (value, origin) in values]
+    rows = [(key, toml_or_words(key, value), origin) for key, (value, origin) in values]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     print(f"\n{heading}")
     for key, text, origin in rows:

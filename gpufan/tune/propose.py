@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gpufan.config.schema import toml
+from gpufan.config.toml_text import toml
 from gpufan.core.card_settings import DEFAULT_CURVE, CardSettings
 from gpufan.core.curve import Curve
 from gpufan.tune.boxes import FittedBox

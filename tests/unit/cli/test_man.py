@@ -8,7 +8,9 @@ import pytest
 
 from gpufan.cli.main import cli
 from gpufan.cli.man import PAGES, commands, page, roff
-from gpufan.config import schema as config
+from gpufan.config.descriptions import about
+from gpufan.config.schema import EXAMPLES, RUN_KEYS
+from gpufan.config.toml_text import toml
 from tests.doubles import require
 
 
@@ -36,8 +38,8 @@ def test_every_command_and_option_is_on_the_page() -> None:
 
 def test_every_key_is_on_the_page_of_the_settings_file() -> None:
     text = shown(page("gpufan.toml.5"))
-    for key in config.RUN_KEYS:
-        assert f" {key} = {config.toml(getattr(config.EXAMPLES, key))} {config.about(key).replace('`', '')}" in text
+    for key in RUN_KEYS:
+        assert f" {key} = {toml(getattr(EXAMPLES, key))} {about(key).replace('`', '')}" in text
     assert "Where not set: the card's own, or 30 where that is under 20." in text
 
 

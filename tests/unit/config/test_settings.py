@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from gpufan.cli import options as cli_options
 from gpufan.cli.main import cli
 from gpufan.cli.run import run as run_command
-from gpufan.config import schema as config
-from gpufan.config.descriptions import ABOUT
-from gpufan.config.schema import DEFAULTS, NOTHING, CardTable, RunKeys, parse, render
+from gpufan.config.descriptions import ABOUT, about
+from gpufan.config.schema import DEFAULTS, NOTHING, RUN_KEYS, CardTable, RunKeys
 from gpufan.config.settings import Settings, Source
+from gpufan.config.toml_text import _COMMAND_LINE_ONLY, parse, render
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
@@ -147,10 +147,10 @@ def test_every_index_is_reported() -> None:
     found = Settings(Path("f"), RunKeys(gpus=(0, "GTX", "2"), neighbours=("0a:00.0",)), tables)
     cards = [
         line.removesuffix(" may be the index of another card after a reboot: use the card's UUID")
-        for line in found.indices()
+        for line in found.index_warnings()
     ]
     assert cards == ["f: gpus: 0", 'f: gpus: "2"', 'f: [[gpu]] 1: match = "1"', "f: neighbours: 7"]
-    assert Settings(Path("f"), RunKeys(gpus=("GTX",)), tables[1:]).indices() == []
+    assert Settings(Path("f"), RunKeys(gpus=("GTX",)), tables[1:]).index_warnings() == []
 
 
 def test_a_card_that_does_not_answer_matches_no_table() -> None:
@@ -171,11 +171,11 @@ FILE_ONLY = {"neighbours"}
 
 def test_every_option_of_run_is_a_key_or_only_for_the_command_line() -> None:
     options = {parameter.name for parameter in run_command.params if parameter.expose_value}
-    keys = {*config.RUN_KEYS, *config._COMMAND_LINE_ONLY} - {"debug", "config"}
+    keys = {*RUN_KEYS, *_COMMAND_LINE_ONLY} - {"debug", "config"}
     assert options - {"config_path"} == keys - FILE_ONLY
 
 
-@pytest.mark.parametrize("key", config.RUN_KEYS)
+@pytest.mark.parametrize("key", RUN_KEYS)
 def test_the_file_template_shows_and_explains_every_key(key: str) -> None:
     lines = render().splitlines()
     number = next(n for n, line in enumerate(lines) if re.match(rf"#{key} = \S", line))
@@ -191,7 +191,7 @@ def test_the_file_template_shows_the_built_in_settings() -> None:
     shown = re.sub(r"^#(?=\w+ = |\[\[)", "", render(), flags=re.MULTILINE)
     keys, tables = parse(shown.encode())
     assert keys == RunKeys(
-        **{key: getattr(DEFAULTS, key) for key in config.RUN_KEYS}
+        **{key: getattr(DEFAULTS, key) for key in RUN_KEYS}
         | {"target_c": 78.0, "min_duty_percent": 30, "display": ":0", "duration_s": 3600.0}
     )
     assert tables[0].match == "GTX 1080 Ti"
@@ -246,7 +246,7 @@ def test_show_prints_every_setting_and_its_origin(file: Path) -> None:
     lines = [line.split() for line in command("config", "show", "--config", file).output.splitlines()]
     every, table = lines[: lines.index([])], lines[lines.index([]) :]
     assert ["file:", str(file)] in every
-    everyone = [line for line in table if "[[gpu]]" not in line][: len(config.RUN_KEYS) + 2]
+    everyone = [line for line in table if "[[gpu]]" not in line][: len(RUN_KEYS) + 2]
     assert ["hysteresis_c", "4", "file"] in everyone
     assert ["hold_s", "120", "built-in"] in everyone
     assert ["gpus", "all", "built-in"] in everyone
@@ -268,10 +268,10 @@ def test_show_of_a_key_also_prints_its_meaning(file: Path) -> None:
     assert "hold_s" in refused.output
 
 
-@pytest.mark.parametrize("key", ["match", *config.RUN_KEYS])
+@pytest.mark.parametrize("key", ["match", *RUN_KEYS])
 def test_every_key_is_explained(key: str) -> None:
-    assert config.about(key).endswith(".")
-    assert set(ABOUT) == {"match", *config.RUN_KEYS}
+    assert about(key).endswith(".")
+    assert set(ABOUT) == {"match", *RUN_KEYS}
 
 
 def test_a_simulation_reads_no_file_except_one_that_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

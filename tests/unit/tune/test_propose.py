@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from gpufan.config import schema as config
+from gpufan.config.toml_text import parse
 from gpufan.core.card_settings import DEFAULT_CURVE, CardSettings
 from gpufan.core.curve import Curve
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
@@ -87,7 +87,7 @@ def test_two_minutes_are_too_short_for_a_proposal_near_the_limit() -> None:
 
 def test_the_lines_for_the_settings_file_set_the_proposal() -> None:
     found = proposal()
-    _, (table,) = config.parse(found.config().encode())
+    _, (table,) = parse(found.config().encode())
     assert table.match == card().uuid
     assert found.best is not None
     assert (table.curve == found.best.curve) or (table.target_c == found.best.target_c)
