@@ -22,11 +22,16 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, section by section."""
-        options = [parameter for parameter in self.get_params(ctx) if isinstance(parameter, click.Option)]
-        rows = {option.name: row for option in options if (row := option.get_help_record(ctx))}
+        rows = option_rows(ctx)
         sections = {title: [rows.pop(name) for name in names] for title, names in self.sections.items()}
         sections["Other" if sections else "Options"] = list(rows.values())
         _write_sections(formatter, sections)
+
+
+def option_rows(context: click.Context) -> dict[str, tuple[str, str]]:
+    """Spelling and explanation of each option of a command, by its name."""
+    options = [parameter for parameter in context.command.get_params(context) if isinstance(parameter, click.Option)]
+    return {str(option.name): row for option in options if (row := option.get_help_record(context))}
 
 
 class Group(click.Group, Command):

@@ -1,10 +1,12 @@
-"""The command `gpufan completion`, and the scripts that it prints."""
+"""Completion by the shell: the command `gpufan completion`, the scripts that it prints, and names of cards."""
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import CompletionItem, get_completion_class
 
 from gpufan.cli.command import Command
 from gpufan.cli.main import cli
+from gpufan.errors import GpufanError
+from gpufan.system.paths import RUNTIME_FOLDER, SNAPSHOT
 
 SHELLS = ("bash", "fish", "zsh")
 
@@ -26,3 +28,16 @@ def script(shell: str) -> str:
     generator = kind(cli, {}, "gpufan", "_GPUFAN_COMPLETE")
     # Not `source()`: for bash that runs the bash of this machine, to ask for its version.
     return generator.source_template % generator.source_vars()
+
+
+def complete_card(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Cards of the running gpufan, by index and UUID. The driver is not asked, since it may hang."""
+    from gpufan.daemon import snapshot_file
+
+    try:
+        gpus = snapshot_file.read(context.params.get("runtime_dir", RUNTIME_FOLDER) / SNAPSHOT).gpus
+    except GpufanError:
+        return []
+    # No PCI addresses: bash splits a word at each colon.
+    names = [(str(gpu.index), f"{gpu.label} {gpu.pci}") for gpu in gpus] + [(gpu.uuid, gpu.label) for gpu in gpus]
+    return [CompletionItem(name, help=about) for name, about in names if name.startswith(incomplete)]

@@ -32,7 +32,7 @@ def ansible(output: Path, force: bool) -> None:
     says how to start it. An inventory and settings that exist already are not replaced.
     """
     missing = {name: data for name, data in playbook.user_files().items() if not os.path.lexists(output / name)}
-    _write(output, playbook.contents() | missing, force)
+    _write_and_list(output, playbook.contents() | missing, force)
 
 
 @click.command(cls=Command)
@@ -43,9 +43,10 @@ def dashboard(output: Path, force: bool) -> None:
 
     Both use the metrics of `gpufan exporter`.
     """
-    _write(output, charts.contents(), force)
+    _write_and_list(output, charts.contents(), force)
 
 
-def _write(folder: Path, contents: Mapping[str, bytes], force: bool) -> None:
+def _write_and_list(folder: Path, contents: Mapping[str, bytes], force: bool) -> None:
+    """Write the files into `folder`, and print a line for each."""
     for line in write_files(folder, contents, force=force):
         click.echo(line)

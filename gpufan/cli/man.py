@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import click
 
 from gpufan import __version__
-from gpufan.cli.command import Command
+from gpufan.cli.command import Command, option_rows
 from gpufan.cli.main import cli
 from gpufan.config.descriptions import about
 from gpufan.config.schema import DEFAULTS, EXAMPLES, SECTIONS
@@ -31,18 +31,23 @@ def page(name: str) -> str:
     """The page `name` of `PAGES`, for groff or mandoc."""
     root = click.Context(cli, info_name="gpufan", **cli.context_settings)
     contexts = list(commands(root))
+    common = option_rows(root)
     parameters = [parameter for context in contexts for parameter in context.command.params]
     return template(f"templates/{name}.j2").render(
         version=__version__,
         roff=roff,
         about=cli.help,
-        common=_options(root),
+        common=common.values(),
         commands=[
-            (_usage(context), context.command.help, [row for row in _options(context) if row not in _options(root)])
+            (
+                _usage(context),
+                context.command.help,
+                [row for name, row in option_rows(context).items() if name not in common],
+            )
             for context in contexts
         ],
         environment=sorted({(found.envvar, found.opts[0]) for found in parameters if isinstance(found.envvar, str)}),
-        sections={title: [_key(key) for key in keys] for title, keys in SECTIONS.items()},
+        sections={title: [_key_entry(key) for key in keys] for title, keys in SECTIONS.items()},
         match=about("match"),
         path=str(DEFAULT_PATH),
     )
@@ -73,12 +78,6 @@ def _usage(context: click.Context) -> str:
     return " ".join([context.command_path, *context.command.collect_usage_pieces(context)])
 
 
-def _options(context: click.Context) -> list[tuple[str, str]]:
-    """Spelling and explanation of each option."""
-    options = [found for found in context.command.get_params(context) if isinstance(found, click.Option)]
-    return [row for option in options if (row := option.get_help_record(context))]
-
-
-def _key(name: str) -> tuple[str, str, str]:
+def _key_entry(name: str) -> tuple[str, str, str]:
     """A key of the settings file with an example, its meaning, and its value where it is not set."""
     return f"{name} = {toml(getattr(EXAMPLES, name))}", about(name), toml_or_words(name, getattr(DEFAULTS, name))

@@ -11,7 +11,7 @@ from gpufan.errors import InputError, MissingExtra
 from gpufan.system.paths import SNAPSHOT
 
 
-def _address(text: str) -> tuple[str, int]:
+def _listen_address(text: str) -> tuple[str, int]:
     """Read `HOST:PORT`; an empty host means every address of this machine. Raises InputError."""
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]\s]*)):([0-9]{1,5})", text)
     if match is None or int(match[3]) > 65535:
@@ -23,7 +23,7 @@ def _address(text: str) -> tuple[str, int]:
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    type=options.parsed(_address),
+    type=options.parsed(_listen_address),
     default="127.0.0.1:10835",
     help="Where to serve the metrics, at /metrics. Whoever reaches the address can read them: there is no password.",
 )

@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
-from click.shell_completion import CompletionItem
 
-from gpufan.config.schema import NOTHING, RunKeys, limits
+from gpufan.cli.completion import complete_card
+from gpufan.config.schema import DEFAULTS, NOTHING, RunKeys, limits
 from gpufan.config.settings import DEFAULT_PATH, Source
 from gpufan.core.curve import Curve
-from gpufan.errors import GpufanError, InputError
-from gpufan.system.paths import RUNTIME_FOLDER, SNAPSHOT
+from gpufan.errors import InputError
+from gpufan.system.paths import RUNTIME_FOLDER
 
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -78,19 +78,6 @@ def settings_source(path: Path | None, options: RunKeys = NOTHING) -> Source:
     return Source(path or DEFAULT_PATH, required=path is not None, options=options)
 
 
-def _complete_card(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Cards of the running gpufan, by index and UUID. The driver is not asked, since it may hang."""
-    from gpufan.daemon import snapshot_file
-
-    try:
-        gpus = snapshot_file.read(context.params.get("runtime_dir", RUNTIME_FOLDER) / SNAPSHOT).gpus
-    except GpufanError:
-        return []
-    # No PCI addresses: bash splits a word at each colon.
-    names = [(str(gpu.index), f"{gpu.label} {gpu.pci}") for gpu in gpus] + [(gpu.uuid, gpu.label) for gpu in gpus]
-    return [CompletionItem(name, help=about) for name, about in names if name.startswith(incomplete)]
-
-
 # Kinds of options, of which each command says the rest.
 file = partial(click.option, type=click.Path(path_type=Path, readable=False), metavar="FILE")
 duration = partial(click.option, type=parsed(_read_duration_s), metavar="90s|30m|1h")
@@ -98,13 +85,20 @@ curve = partial(click.option, "--curve", type=parsed(Curve.parse), metavar="T:D,
 target = partial(click.option, "--target", type=FloatRange(*limits("target_c")), metavar="°C")
 workload = partial(click.option, "--workload", type=click.Choice(WORKLOADS), default="epochs")
 
+
+def number(flag: str, key: str, metavar: str, help: str) -> Callable[[Any], Any]:
+    """An option that sets `key`, with the bounds and the default that the settings file has."""
+    default = f"{getattr(DEFAULTS, key):g}"
+    return click.option(flag, key, type=FloatRange(*limits(key)), metavar=metavar, default=default, help=help)
+
+
 # Options that are the same in every command.
 gpu = click.option(
     "--gpu",
     "gpus",
     multiple=True,
     metavar="CARD",
-    shell_complete=_complete_card,
+    shell_complete=complete_card,
     show_default="all cards",
     help="Only this card: UUID, PCI address, index or name. Repeatable.",
 )

@@ -1,6 +1,5 @@
 """The commands that set fans: `gpufan run`, `gpufan restore` and `gpufan xserver`."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +29,6 @@ def _time_scale(text: str) -> float:
     return scale
 
 
-def _number(flag: str, key: str, metavar: str, help: str) -> Callable[[Any], Any]:
-    """An option that sets `key`, with the bounds and the default that the settings file has."""
-    kind = options.FloatRange(*limits(key))
-    return click.option(flag, key, type=kind, metavar=metavar, default=f"{getattr(DEFAULTS, key):g}", help=help)
-
-
 @click.command(
     cls=Command,
     sections={
@@ -59,9 +52,9 @@ def _number(flag: str, key: str, metavar: str, help: str) -> Callable[[Any], Any
     show_default="the card's own, or 30 where that is under 20",
     help="Lowest duty ever set.",
 )
-@_number("--hysteresis", "hysteresis_c", "°C", "How much a card must cool before its fans slow down.")
-@_number("--hold", "hold_s", "SECONDS", "How long it must stay that cool.")
-@_number("--interval", "interval_s", "SECONDS", "Time between readings.")
+@options.number("--hysteresis", "hysteresis_c", "°C", "How much a card must cool before its fans slow down.")
+@options.number("--hold", "hold_s", "SECONDS", "How long it must stay that cool.")
+@options.number("--interval", "interval_s", "SECONDS", "Time between readings.")
 @options.gpu
 @options.backend
 @options.display

@@ -67,7 +67,9 @@ def install_service(
     )
     with make_plan(wanted) as plan:
         lines = plan.lines()
-        _show("This would be done" if dry_run else "This will be done", lines or ["nothing: all is as it should be"])
+        _echo_list(
+            "This would be done" if dry_run else "This will be done", lines or ["nothing: all is as it should be"]
+        )
         for note in plan.notes:
             click.echo(f"note: {note}", err=True)
         if dry_run or not lines:
@@ -93,7 +95,7 @@ def _shell_files() -> dict[Path, str]:
     }
 
 
-def _show(title: str, lines: Sequence[str]) -> None:
+def _echo_list(title: str, lines: Sequence[str]) -> None:
     click.echo("\n  ".join([f"{title}:", *lines]))
 
 
@@ -113,6 +115,8 @@ def uninstall_service(purge: bool, dry_run: bool) -> None:
     """Give the fans back to the driver and revert all changes of install-service."""
     check_rights()
     if dry_run:
-        _show("This would be done", plan_uninstall(purge=purge) or ["nothing: gpufan is not installed as a service"])
+        _echo_list(
+            "This would be done", plan_uninstall(purge=purge) or ["nothing: gpufan is not installed as a service"]
+        )
     elif not uninstall(click.echo, purge=purge):
         click.echo("gpufan is not installed as a service: nothing to put back")

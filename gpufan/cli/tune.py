@@ -107,7 +107,7 @@ def tune(
     elif simulate is not None:
         rows, source = row_sources.simulated_rows(simulate, minutes * 60), f"the simulated {simulate}"
     else:
-        rows, source = _watch(runtime_dir / SNAPSHOT, minutes), "the running gpufan"
+        rows, source = _watch_with_progress(runtime_dir / SNAPSHOT, minutes), "the running gpufan"
     proposals = []
     for card in choose(collect(rows), gpus, source):
         proposals.append(propose(fit(card), settings.for_card(card.info), limit_c))
@@ -120,7 +120,7 @@ def tune(
         plot.save(plot.time_panels(drawn), output)
 
 
-def _watch(path: Path, minutes: float) -> list[Row]:
+def _watch_with_progress(path: Path, minutes: float) -> list[Row]:
     """Readings of the running gpufan during `minutes`, with a progress bar on a terminal."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

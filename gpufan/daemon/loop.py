@@ -25,6 +25,7 @@ from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import SettingsFor, Worker
 from gpufan.errors import GpufanError, GpuLost, NoAnswer, NotGivenBack
 from gpufan.system.background import call_all
+from gpufan.system.clock import since_boot_s
 from gpufan.system.signals import StopInbox
 from gpufan.system.uevents import Uevents
 
@@ -386,4 +387,4 @@ def _release_error(result: object) -> str:
 
 def _clocks() -> tuple[float, float]:
     """Seconds since boot, sleep included, and seconds since the epoch."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME), time.time()
+    return since_boot_s(), time.time()

@@ -20,6 +20,7 @@ from gpufan.core.sentences import card_line, clock
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError, InputError, NoPermission
+from gpufan.system.clock import since_boot_s
 from gpufan.system.files import read_file, remove_unsynced, replace_unsynced
 from gpufan.system.paths import PAUSE, SNAPSHOT
 
@@ -103,7 +104,7 @@ def pause(names: Sequence[str], runtime_folder: Path, for_s: float) -> list[str]
     if any(gpu.backend == "x11" for gpu in _running(runtime_folder).gpus):
         # The X server has all cards open, as long as it runs.
         raise GpufanError("fans are set over an X server, which has every card open: stop gpufan and the X server")
-    until_s = time.clock_gettime(time.CLOCK_BOOTTIME) + for_s
+    until_s = since_boot_s() + for_s
     _write(runtime_folder, _ends(runtime_folder) | {_key(gpu): until_s for gpu in cards})
     found = _wait(runtime_folder, cards, lambda gpu: gpu.reason.cause is Cause.PAUSED)
     if late := [card_line(gpu) for gpu in found if gpu.reason.cause is not Cause.PAUSED]:

@@ -1,10 +1,8 @@
 """The plots of one card in a report: its values and events over time, and its points on its curve."""
 
-import io
 import math
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpufan.core.curve import Curve
@@ -13,9 +11,8 @@ from gpufan.errors import InputError
 from gpufan.history.aggregate import Aggregate, combine
 from gpufan.history.day_totals import fan_rpm
 from gpufan.history.events import FAN_FAULTS, TROUBLES, Event, EventKind
-from gpufan.history.plot import Mark, Panel, Series, curve_with_points, render, time_panels
+from gpufan.history.plot import Mark, Panel, Series, curve_with_points, time_panels
 from gpufan.history.reader import Card, Period, TimeRange
-from gpufan.system.files import write_output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -104,21 +101,6 @@ def curve_and_target(settings: str) -> tuple[Curve | None, float | None]:
         return Curve.parse(settings.removeprefix("curve ")), None
     except InputError:
         return None, None
-
-
-def save_png(figures: Sequence["Figure"], path: Path) -> None:
-    """Write one PNG image in which the figures are below each other. Raises GpufanError."""
-    from PIL import Image  # a dependency of matplotlib
-
-    images = [Image.open(io.BytesIO(render(figure, "png"))) for figure in figures]
-    canvas = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
-    top = 0
-    for image in images:
-        canvas.paste(image, (0, top))
-        top += image.height
-    data = io.BytesIO()
-    canvas.save(data, "PNG")
-    write_output(path, data.getvalue())
 
 
 def _sound(period: Period) -> Aggregate | None:

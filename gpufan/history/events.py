@@ -5,7 +5,7 @@ from enum import Enum
 
 from gpufan.core.gpu import Throttle
 from gpufan.core.reasons import Cause, Group
-from gpufan.core.sentences import reason_sentence, refused_settings, state_sentence
+from gpufan.core.sentences import clock, reason_sentence, refused_settings, state_sentence
 from gpufan.core.snapshot import GpuState, Snapshot
 
 
@@ -71,6 +71,19 @@ class Event:
     """Seconds since the epoch; `begin_s` if the event has no duration."""
     text: str
     count: int = 1
+
+    @property
+    def duration_text(self) -> str:
+        """How long or how often: `for 0:04:10`, `3x in 0:01:00`; empty for once without duration."""
+        seconds = self.end_s - self.begin_s
+        if self.count > 1:
+            return f"{self.count}x in {clock(seconds)}" if seconds >= 1 else f"{self.count}x"
+        return f"for {clock(seconds)}" if seconds >= 1 else ""
+
+    @property
+    def summary(self) -> str:
+        """Kind, duration and cause: `fail-safe for 0:04:10: no temperature`, `override 3x in 0:01:00: ...`."""
+        return f"{self.kind.value} {self.duration_text}".rstrip() + f": {self.text}"
 
 
 class EventDetector:

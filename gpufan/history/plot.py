@@ -208,6 +208,21 @@ def save(figure: "Figure", path: Path) -> None:
     write_output(path, render(figure, path.suffix.lower().removeprefix(".")))
 
 
+def save_as_column(figures: Sequence["Figure"], path: Path) -> None:
+    """Write `figures` below each other into one PNG image. Raises GpufanError."""
+    from PIL import Image  # a dependency of matplotlib
+
+    images = [Image.open(io.BytesIO(render(figure, "png"))) for figure in figures]
+    canvas = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
+    top = 0
+    for image in images:
+        canvas.paste(image, (0, top))
+        top += image.height
+    data = io.BytesIO()
+    canvas.save(data, "PNG")
+    write_output(path, data.getvalue())
+
+
 def _numbers(values: Sequence[float | None]) -> list[float]:
     return [math.nan if value is None else value for value in values]
 

@@ -14,6 +14,7 @@ from gpufan.daemon import recording, snapshot_file
 from gpufan.errors import GpufanError
 from gpufan.history.events import EventDetector
 from gpufan.history.writer import HistoryWriter, Sample
+from gpufan.system.clock import since_boot_s
 from gpufan.system.lock import LockHeld, acquire_lock
 from gpufan.system.signals import StopInbox
 
@@ -156,16 +157,11 @@ def record_history(snapshot_path: Path, folder: Path) -> None:
     inbox = StopInbox()
     inbox.catch_signals()
     with recorder_lock(folder):
-        recorder = HistoryRecorder(HistoryWriter(folder), lambda: snapshot_file.read(snapshot_path), _monotonic_s())
+        recorder = HistoryRecorder(HistoryWriter(folder), lambda: snapshot_file.read(snapshot_path), since_boot_s())
         try:
             while True:
-                recorder.tick(time.time(), _monotonic_s())
+                recorder.tick(time.time(), since_boot_s())
                 if inbox.wait(POLL_S):
                     break
         finally:
             recorder.close()
-
-
-def _monotonic_s() -> float:
-    """A clock that nobody sets, and that goes on while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from gpufan import __version__
 from gpufan.errors import GpufanError
-from gpufan.history.card_plots import card_on_its_curve, card_over_time, save_png
+from gpufan.history.card_plots import card_on_its_curve, card_over_time
 from gpufan.history.day_totals import HEADINGS, NOTE, load_threshold_w, totals_by_date
 from gpufan.history.local_time import local_text
-from gpufan.history.plot import render
+from gpufan.history.plot import render, save_as_column
 from gpufan.history.reader import Card, HistoryReader, TimeRange
-from gpufan.history.tables import event_duration
 from gpufan.system.files import write_output
 from gpufan.system.resources import template
 
@@ -43,7 +42,7 @@ def write_report(reader: HistoryReader, cards: Sequence[Card], time_range: TimeR
     if not any(section["days"] for section in sections) or (as_png and not figures):
         raise GpufanError(f"there are no readings since {begin}: leave out --last to report all that is stored")
     if as_png:
-        save_png(figures, path)
+        save_as_column(figures, path)
         return
     html = template("templates/report.html.j2").render(
         title=f"gpufan: {begin} to {end}",
@@ -56,7 +55,6 @@ def write_report(reader: HistoryReader, cards: Sequence[Card], time_range: TimeR
         written=local_text(time.time()),
         inline_svg=inline_svg,
         local_text=local_text,
-        event_duration=event_duration,
     )
     write_output(path, html.encode(errors="replace"))
 

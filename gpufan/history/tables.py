@@ -6,7 +6,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gpufan.core.sentences import clock
 from gpufan.history.day_totals import HEADINGS, NOTE, load_threshold_w, totals_by_date
 from gpufan.history.events import Event
 from gpufan.history.local_time import local_text
@@ -39,7 +38,7 @@ def print_events(cards: Sequence[Card], events: Iterable[Event]) -> None:
     """Print the events in order. A terminal wraps long events; in other output each event is one line, for programs."""
     labels = {card.uuid: f"{card.label}: " for card in cards} | {"": ""}
     console = Console(highlight=False)
-    rows = [(local_text(event.begin_s), labels[event.uuid] + event_text(event)) for event in events]
+    rows = [(local_text(event.begin_s), labels[event.uuid] + event.summary) for event in events]
     if not rows:
         console.print("no events in this time")
     elif console.is_terminal:
@@ -50,17 +49,3 @@ def print_events(cards: Sequence[Card], events: Iterable[Event]) -> None:
     else:
         for when, text in rows:
             console.print(Text(f"{when}  {text}"), soft_wrap=True)
-
-
-def event_text(event: Event) -> str:
-    """Describe an event: `fail-safe for 0:04:10: no temperature`, `override 3x in 0:01:00: ...`."""
-    duration = event_duration(event)
-    return f"{event.kind.value}{duration and ' '}{duration}: {event.text}"
-
-
-def event_duration(event: Event) -> str:
-    """Describe how long or how often: `for 0:04:10`, `3x in 0:01:00`; empty for once without duration."""
-    seconds = event.end_s - event.begin_s
-    if event.count > 1:
-        return f"{event.count}x in {clock(seconds)}" if seconds >= 1 else f"{event.count}x"
-    return f"for {clock(seconds)}" if seconds >= 1 else ""

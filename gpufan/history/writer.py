@@ -41,7 +41,7 @@ MAX_DAMAGED_FILES = 9
 _log = logging.getLogger("gpufan.history")
 
 
-def _merge(column: str) -> str:
+def _merge_sql(column: str) -> str:
     """SQL that merges a reading into the mean, lowest and highest value of a minute. NULL changes nothing."""
     return (
         f"{column} = coalesce((minute.{column} * minute.seconds + excluded.{column} * excluded.seconds)"
@@ -53,7 +53,7 @@ def _merge(column: str) -> str:
     )
 
 
-# The statements take the values of `_values` by name.
+# The statements take the values of `_statement_values` by name.
 _ADD_CARD = (
     "INSERT INTO card VALUES (NULL, :uuid, :number, :name, :pci, :label, :settings)"
     " ON CONFLICT (uuid) DO UPDATE SET number = excluded.number, name = excluded.name, pci = excluded.pci,"
@@ -71,7 +71,7 @@ _ADD_TO_MINUTE = (
     f" :throttled_s, {', '.join(f':{column}, :{column}, :{column}' for column in MEASUREMENTS)})"
     " ON CONFLICT (time_s, card, control, kind) DO UPDATE SET"
     " seconds = seconds + excluded.seconds, hot_s = hot_s + excluded.hot_s,"
-    f" throttled_s = throttled_s + excluded.throttled_s, {', '.join(map(_merge, MEASUREMENTS))}"
+    f" throttled_s = throttled_s + excluded.throttled_s, {', '.join(map(_merge_sql, MEASUREMENTS))}"
 )
 
 
@@ -171,7 +171,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 def _write(connection: sqlite3.Connection, samples: Iterable[Sample], events: Iterable[Event]) -> None:
-    values = [_values(sample) for sample in samples]
+    values = [_statement_values(sample) for sample in samples]
     with connection:
         for statement in (_ADD_CARD, _ADD_REASON, _ADD_SECOND, _ADD_TO_MINUTE):
             connection.executemany(statement, values)
@@ -181,7 +181,7 @@ def _write(connection: sqlite3.Connection, samples: Iterable[Sample], events: It
         )
 
 
-def _values(sample: Sample) -> dict[str, object]:
+def _statement_values(sample: Sample) -> dict[str, object]:
     row, seconds, gpu = sample
     return {
         **row._asdict(),

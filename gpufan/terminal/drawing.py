@@ -21,7 +21,7 @@ SCALE_C = (30, 90)
 _BARS = "▁▂▃▄▅▆▇█"
 
 
-def style(gpu: GpuState) -> str:
+def card_style(gpu: GpuState) -> str:
     """The style of the text about a card: red for a problem and a doubtful reason, yellow for a lesser one."""
     worst = severity(gpu)
     if worst is Severity.PROBLEM or reason_severity(gpu):
@@ -43,7 +43,7 @@ def cards_table(gpus: Sequence[GpuState], below: Callable[[GpuState], Renderable
             _number(gpu.power_w),
             duty_text(gpu),
             " ".join(_number(fan.speed_percent) for fan in gpu.fans) or "-",
-            RichGroup(Text("; ".join([state_sentence(gpu), *notes(gpu)]), style=style(gpu)), below(gpu)),
+            RichGroup(Text("; ".join([state_sentence(gpu), *notes(gpu)]), style=card_style(gpu)), below(gpu)),
         )
     return table
 

@@ -19,7 +19,7 @@ from gpufan.core.pci import PciAddress
 from gpufan.core.sentences import card_line, notes, refused_settings
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError
-from gpufan.terminal.drawing import style
+from gpufan.terminal.drawing import card_style
 
 if TYPE_CHECKING:
     from gpufan.daemon.summary import CardSummary
@@ -75,7 +75,7 @@ def print_status(path: Path, *, as_json: bool) -> None:
             print(refused_settings(snapshot.reload_refused))
         for gpu in snapshot.gpus:
             readings = [_value(gpu.power_w, "W"), _speeds(gpu.fans)] if gpu.fans else ["no reading"]
-            print(_styled(card_line(gpu), style(gpu)))
+            print(_styled(card_line(gpu), card_style(gpu)))
             print(f"  {', '.join([*readings, *notes(gpu)])}")
     if complaint := snapshot_file.complaint(snapshot):
         raise GpufanError(complaint)

@@ -9,7 +9,6 @@ import pytest
 from gpufan.cli.main import main
 from gpufan.daemon import recording
 from gpufan.history.events import Event, EventKind
-from gpufan.history.tables import event_text
 from tests.unit.builders import gpu_state
 from tests.unit.history.recorded import RecordedRun
 
@@ -38,7 +37,7 @@ def gpufan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     ],
 )
 def test_an_event_is_one_line_of_text(event: Event, text: str) -> None:
-    assert event_text(event) == text
+    assert event.summary == text
 
 
 def test_csv_is_a_recording(run: RecordedRun, gpufan: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:

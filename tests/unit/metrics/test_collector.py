@@ -25,7 +25,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from gpufan.cli.main import cli
-from gpufan.cli.metrics import _address, exporter
+from gpufan.cli.metrics import _listen_address, exporter
 from gpufan.core.gpu import FanReading
 from gpufan.core.reasons import Cause, Reason
 from gpufan.core.snapshot import Errors
@@ -345,13 +345,13 @@ def test_an_unknown_host_is_an_input_error(tmp_path: Path, host: str) -> None:
     ],
 )
 def test_an_address_is_read(text: str, address: tuple[str, int]) -> None:
-    assert _address(text) == address
+    assert _listen_address(text) == address
 
 
 @pytest.mark.parametrize("text", ["", "10835", "localhost", "::1:80", "a:b", "a:65536", "a:-1", "[x]:1", "a b:1"])
 def test_a_wrong_address_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(InputError, match=r"write it as 127\.0\.0\.1:10835"):
-        _address(text)
+        _listen_address(text)
 
 
 def test_by_default_metrics_are_served_to_this_machine_only() -> None:

@@ -15,7 +15,7 @@ from gpufan.core.snapshot import GpuState
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
-from gpufan.terminal.drawing import style
+from gpufan.terminal.drawing import card_style
 from gpufan.terminal.live_table import LiveTable
 from gpufan.terminal.log import log_to
 from tests.unit.builders import gpu_state
@@ -107,7 +107,7 @@ def test_the_table_tells_what_has_not_gone_smoothly(changes: dict[str, object], 
     ],
 )
 def test_a_problem_is_red_and_a_lesser_fault_yellow(changes: dict[str, object], expected: str) -> None:
-    assert style(gpu_state(**changes)) == expected
+    assert card_style(gpu_state(**changes)) == expected
 
 
 def test_the_headline_tells_simulated_time() -> None:
