@@ -86,9 +86,11 @@ def quoted(text: str) -> str:
 
 
 def stop_and_disable(unit: str) -> None:
-    """Stop and disable `unit`, if it exists. Raises GpufanError."""
-    if unit_properties(unit, "LoadState")["LoadState"] == "loaded":
+    """Stop and disable `unit`, if it exists. It may run although its files are faulty by now. Raises GpufanError."""
+    state = unit_properties(unit, "LoadState", "UnitFileState")
+    if state["LoadState"] != "not-found":
         systemctl("stop", unit)
+    if state["UnitFileState"].startswith("enabled"):
         systemctl("disable", "--quiet", unit)
 
 

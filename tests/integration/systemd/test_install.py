@@ -91,6 +91,20 @@ def test_after_systemctl_clean_the_service_is_still_installed_and_can_be_uninsta
     assert rig.changes() == before
 
 
+def test_a_service_whose_files_are_faulty_by_now_is_stopped_by_an_uninstall(rig: Rig):
+    before = rig.changes()
+    rig.install()
+    rig.write("/etc/systemd/system/gpufan.service.d/broken.conf", "[Service]\nType=oneshot\nRestart=always\n")
+    rig.run("systemctl", "daemon-reload")
+    assert rig.show("gpufan.service", "LoadState") == "bad-setting"
+    assert policies(rig) == [MANUAL, MANUAL]
+    rig.run("gpufan", "uninstall-service", "--purge")
+    assert policies(rig) == [AUTO, AUTO]
+    assert rig.run("pgrep", "-f", "gpufan run", check=False).returncode == 1
+    rig.run("rm", "-r", "/etc/systemd/system/gpufan.service.d")
+    assert rig.changes() == before
+
+
 def test_a_new_version_replaces_the_old_copy_and_unit(rig: Rig):
     rig.install()
     pid = rig.show("gpufan.service", "MainPID")

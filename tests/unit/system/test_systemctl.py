@@ -29,3 +29,28 @@ def test_links_of_a_unit_are_its_aliases_and_where_it_is_wanted(tmp_path: Path):
         str(tmp_path / "display-manager.service"): "/lib/systemd/system/lightdm.service",
         str(tmp_path / "graphical.target.wants/lightdm.service"): "/lib/systemd/system/lightdm.service",
     }
+
+
+@pytest.mark.parametrize(
+    ("load", "file_state", "commands"),
+    [
+        ("loaded", "enabled", ["stop x.service", "disable --quiet x.service"]),
+        ("loaded", "disabled", ["stop x.service"]),
+        ("bad-setting", "enabled", ["stop x.service", "disable --quiet x.service"]),
+        ("masked", "masked", ["stop x.service"]),
+        ("not-found", "", []),
+    ],
+)
+def test_a_unit_is_stopped_whatever_has_happened_to_its_files(
+    load: str, file_state: str, commands: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    script = tmp_path / "systemctl"
+    script.write_text(
+        f'#!/bin/sh\nshift 2\n[ $1 != show ] || exec printf "LoadState={load}\\nUnitFileState={file_state}\\n"\n'
+        f'echo "$@" >>{tmp_path}/commands\n'
+    )
+    script.chmod(0o755)
+    (tmp_path / "commands").touch()
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    systemctl.stop_and_disable("x.service")
+    assert (tmp_path / "commands").read_text().splitlines() == commands
