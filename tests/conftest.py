@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gpufan.gpu import addresses
+from gpufan.gpu import kernel_cards
 
 # Many tests start gpufan as a process. Where bytecode is not to lie beside the sources it goes elsewhere, since without
 # any each of them would compile the whole program first, and every worker of pytest all tests.
@@ -37,7 +37,7 @@ def state_directories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
 @pytest.fixture(autouse=True)
 def no_cards_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel lists the cards of the machine; a double has others."""
-    monkeypatch.setattr(addresses, "DRIVER_FOLDER", Path("/nonexistent"))
+    monkeypatch.setattr(kernel_cards, "DRIVER_FOLDER", Path("/nonexistent"))
 
 
 @pytest.fixture(autouse=True)

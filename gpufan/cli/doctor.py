@@ -10,7 +10,7 @@ from gpufan.cli import options
 from gpufan.cli.command import Command
 from gpufan.doctor.bundle import check_free, write_bundle
 from gpufan.doctor.findings import Level
-from gpufan.doctor.judge import examine
+from gpufan.doctor.judge import judge
 from gpufan.doctor.look import gather
 from gpufan.doctor.prove_fans import prove_fans
 from gpufan.doctor.show import print_report
@@ -31,7 +31,7 @@ def doctor(try_fans: bool, as_json: bool, bundle: Path | None, config_path: Path
         check_free(bundle)
     proofs = prove_fans(runtime_dir, config_path) if try_fans else ()
     facts = gather(runtime_dir, config_path, proofs)
-    report = examine(facts)
+    report = judge(facts)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report)))
     else:

@@ -67,7 +67,7 @@ class Rival:
     """Whether its only task is to set the fans of NVIDIA cards."""
 
     @property
-    def stop(self) -> str:
+    def stop_command(self) -> str:
         """The command that stops the program."""
         return f"sudo systemctl disable --now {quote(self.unit)}" if self.unit else f"sudo kill {self.pid}"
 

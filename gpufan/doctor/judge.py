@@ -11,9 +11,9 @@ from gpufan.doctor.judge_service import judge_service
 from gpufan.system.printable import printable
 
 
-def examine(facts: Facts) -> Report:
+def judge(facts: Facts) -> Report:
     """Make the report with all findings about the box."""
-    findings = [_printable(f) for judge in (judge_driver, judge_cards, judge_service, judge_box) for f in judge(facts)]
+    findings = [_printable(f) for part in (judge_driver, judge_cards, judge_service, judge_box) for f in part(facts)]
     return Report.of(facts.version, facts.time_s, findings)
 
 

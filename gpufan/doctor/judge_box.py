@@ -40,10 +40,10 @@ def _rivals(facts: Facts) -> Iterator[Finding]:
     for rival in facts.rivals:
         name = f"{rival.name} ({rival.unit or f'process {rival.pid}'})"
         if rival.exclusive:
-            yield problem("rivals", f"{name} sets the same fans: stop it", rival.stop)
+            yield problem("rivals", f"{name} sets the same fans: stop it", rival.stop_command)
         else:
             text = f"{name} may set the same fans: switch off its fan control, or stop it"
-            yield warning("rivals", text, rival.stop)
+            yield warning("rivals", text, rival.stop_command)
     for path in facts.autostarts:
         text = f"{path} starts nvidia-settings with every desktop, and nvidia-settings sets fans"
         yield warning("rivals", text, f"sudo mv {quote(path)} {quote(f'{path}.off')}")

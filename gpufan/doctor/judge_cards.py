@@ -140,7 +140,7 @@ def _fans(case: _Case) -> Finding:
         rivals = case.facts.rivals
         setter = ", ".join(rival.name for rival in rivals) or "a program that was killed"
         text = f"its fans are in manual mode, but no gpufan controls them; they were set by {setter}"
-        return problem("fans", text, *(rival.stop for rival in rivals), f"sudo {command} restore")
+        return problem("fans", text, *(rival.stop_command for rival in rivals), f"sudo {command} restore")
     count = "1 fan" if info.fan_count == 1 else f"{info.fan_count} fans"
     prove = f"to prove it, run `sudo {command} doctor --try-fans`"
     if info.uncontrollable_reason is None:
@@ -204,7 +204,7 @@ def _controlled_fans(case: _Case, state: GpuState) -> Finding:
         setter = f"; another program may set them: {case.facts.other_setter}" if case.facts.other_setter else ""
         now = f"; now: {fault}" if fault else ""
         text = f"its fans did not stay as set; gpufan set them again {times}{setter}{now}"
-        stops = (rival.stop for rival in case.facts.rivals)
+        stops = (rival.stop_command for rival in case.facts.rivals)
         return warning("fans", text, *stops, f"{command} status", "sudo fuser -v /dev/nvidiactl")
     if state.duty_percent is None or state.control is Control.DRIVER:
         return ok("fans", f"the driver controls its fans: {reason}")

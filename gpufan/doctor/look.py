@@ -20,7 +20,7 @@ from gpufan.doctor.look_processes import autostarts, other_setter, rivals, x_ser
 from gpufan.doctor.look_xorg import xorg_files
 from gpufan.doctor.root_folder import below_root, text_of
 from gpufan.errors import GpufanError, NoAnswer
-from gpufan.gpu import addresses
+from gpufan.gpu import kernel_cards
 from gpufan.service import conflicts
 from gpufan.service.units import COMPANIONS, SERVICE
 from gpufan.system import systemctl
@@ -55,7 +55,7 @@ def gather(runtime_folder: Path, config: Path | None, proofs: tuple[Proof, ...] 
         "has_xorg": lambda: shutil.which("Xorg") is not None,
         "has_sys_admin": _has_sys_admin,
         "distribution": _distribution,
-        "command": command,
+        "command": gpufan_command,
     }
     end_s = time.monotonic() + LIMIT_S
     calls = {field: BackgroundCall(look) for field, look in looks.items()}
@@ -86,7 +86,7 @@ def settings_source(config: Path | None) -> Source:
     return Source(config or below_root(DEFAULT_PATH), required=config is not None)
 
 
-def command() -> str:
+def gpufan_command() -> str:
     """The command that runs this gpufan, also after `sudo`, which searches only the folders of the system."""
     program = Path(sys.argv[0])
     if program.name != "gpufan":
@@ -99,9 +99,9 @@ def command() -> str:
 
 def pci_cards() -> tuple[PciCard, ...]:
     """The NVIDIA display devices with their kernel drivers. Raises OSError or ValueError."""
-    folder = below_root(addresses.PCI_FOLDER)
+    folder = below_root(kernel_cards.PCI_FOLDER)
     found = []
-    for address in addresses.bus_addresses(folder):
+    for address in kernel_cards.bus_addresses(folder):
         device = folder / address.lspci
         driver = (device / "driver").readlink().name if (device / "driver").is_symlink() else None
         found.append(PciCard(address, int((device / "device").read_text(), 16), driver))

@@ -8,8 +8,8 @@ from pathlib import Path
 from gpufan.core.gpu import Gpu, Reading
 from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError, GpufanError, InputError, NoAnswer
-from gpufan.gpu.addresses import PCI_FOLDER, bus_addresses
 from gpufan.gpu.auto import AutoGpu
+from gpufan.gpu.kernel_cards import PCI_FOLDER, bus_addresses
 from gpufan.gpu.nvml import NvmlGpu
 from gpufan.gpu.nvml_box import NvmlBox
 from gpufan.gpu.x_server import SharedXServer

@@ -19,8 +19,9 @@ from gpufan.core.gpu import ASSUMED_DUTY_RANGE, NO_FAN, GpuInfo, Reading, Sensed
 from gpufan.core.pci import PciAddress
 from gpufan.core.selection import may_match
 from gpufan.errors import GpuError, GpuLost, NoPermission
-from gpufan.gpu.addresses import identity
-from gpufan.gpu.sensors import ABSENT, GONE, Sensors, lost, words
+from gpufan.gpu.kernel_cards import uuid_and_model
+from gpufan.gpu.nvml_errors import ABSENT, GONE, error_text, lost_error
+from gpufan.gpu.sensors import Sensors
 from gpufan.system.printable import printable
 
 FIRST_DRIVER = "515.43"
@@ -66,7 +67,7 @@ class NvmlGpu(SingleBackend):
                 self.info = info
             self._sensors = sensors = Sensors(handle, info.fan_count)
         except (NVMLError, UnicodeDecodeError) as error:
-            raise lost("the card does not answer", error) from error
+            raise lost_error("the card does not answer", error) from error
         finally:
             opening.release()
         return sensors
@@ -81,7 +82,7 @@ class NvmlGpu(SingleBackend):
         if not names:
             return True
         if self.info.pci and not self.info.uuid:
-            uuid, name = identity(PciAddress.parse(self.info.pci))
+            uuid, name = uuid_and_model(PciAddress.parse(self.info.pci))
             self.info = replace(self.info, uuid=uuid, name=name or self.info.name)
         return any(may_match(self.info, name) for name in names)
 
@@ -137,8 +138,8 @@ class NvmlGpu(SingleBackend):
         # A handle that has become invalid has no error code of its own; but nothing can be read through it either.
         if failed.value in GONE or (failed.value not in ABSENT and self.sense().temperature_c is None):
             self._sensors = None
-            raise lost("the card is gone", failed) from failed
-        raise GpuError(f"the driver refused: {words(failed)}") from failed
+            raise lost_error("the card is gone", failed) from failed
+        raise GpuError(f"the driver refused: {error_text(failed)}") from failed
 
     def _handle(self) -> tuple[Any, str]:
         """A new handle, and the UUID of the card. Raises NVMLError or UnicodeDecodeError."""
@@ -196,7 +197,7 @@ def _optional(call: _Call, handle: Any, *values: int) -> Any:
         return None
     except NVMLError as error:
         if error.value in GONE:
-            raise lost("the card is gone", error) from error
+            raise lost_error("the card is gone", error) from error
         return None
 
 
@@ -207,7 +208,7 @@ def _fan_count(handle: Any) -> int:
     except NVMLError as error:
         if error.value in ABSENT:
             return 0
-        raise lost("the card does not report its fans", error) from error
+        raise lost_error("the card does not report its fans", error) from error
     return count
 
 

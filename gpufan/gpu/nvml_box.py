@@ -13,21 +13,11 @@ from gpufan.core.gpu import GpuInfo
 from gpufan.core.pci import PciAddress
 from gpufan.core.selection import matches
 from gpufan.errors import DriverError, NoAnswer
-from gpufan.gpu.addresses import driven_addresses
+from gpufan.gpu.kernel_cards import driven_addresses
 from gpufan.gpu.nvml import NvmlGpu
-from gpufan.gpu.sensors import words
+from gpufan.gpu.nvml_errors import driver_error
 from gpufan.system.background import BackgroundCall
 from gpufan.system.printable import printable
-
-_NO_DRIVER = {
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver found (no libnvidia-ml.so.1): install it,"
-    " or try `gpufan run --simulate`",
-    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA kernel module is not loaded: `sudo modprobe nvidia`,"
-    " or reboot after installing the driver",
-    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA library and the loaded kernel module are of different"
-    " versions, as after an update: reboot",
-    pynvml.NVML_ERROR_NO_PERMISSION: "no permission to talk to the NVIDIA driver: run as root, or check /dev/nvidia*",
-}
 
 OPEN_TIMEOUT_S = 2.0
 """Cards that open at the same time are waited for as long as one of them answers within this time, s."""
@@ -122,8 +112,7 @@ def _load() -> tuple[str, int]:
         pynvml.nvmlInit()
         return printable(pynvml.nvmlSystemGetDriverVersion()), pynvml.nvmlDeviceGetCount()
     except NVMLError as error:
-        known = _NO_DRIVER.get(error.value)
-        raise DriverError(known or f"the NVIDIA driver does not answer: {words(error)}") from error
+        raise driver_error(error) from error
 
 
 def _open_named(gpus: Sequence[NvmlGpu], names: Sequence[str]) -> None:

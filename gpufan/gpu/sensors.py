@@ -13,20 +13,8 @@ import pynvml
 from pynvml import NVMLError
 
 from gpufan.core.gpu import FanReading, Reading, Sensed, Throttle
-from gpufan.errors import GpuLost, ResetRequired
-
-GONE = {
-    pynvml.NVML_ERROR_UNINITIALIZED,
-    pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
-    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
-    pynvml.NVML_ERROR_GPU_IS_LOST,
-    pynvml.NVML_ERROR_RESET_REQUIRED,
-    pynvml.NVML_ERROR_GPU_NOT_FOUND,
-}
-"""These errors say that the card or the library is gone. Other errors may say so, too: see `Sensors.sense`."""
-
-ABSENT = {pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND}
-"""The driver or the card does not have the value or the function."""
+from gpufan.errors import GpuLost
+from gpufan.gpu.nvml_errors import ABSENT, GONE, lost_error
 
 _ASK_EVERY = 60
 """A value that never answered is asked for in one of this many reads."""
@@ -68,7 +56,7 @@ class _Value:
             value: int = self._number.value
             return value
         if code in GONE:
-            raise lost("the card is gone", NVMLError(code))
+            raise lost_error("the card is gone", NVMLError(code))
         if code in ABSENT and not self.answered:
             self._left_out = _ASK_EVERY - 1
         return None
@@ -122,17 +110,6 @@ class Sensors:
             manual = None if policy_now is None else policy_now == pynvml.NVML_FAN_POLICY_MANUAL
             fans.append(FanReading(speed_percent, target_percent, manual, rpm.read()))
         return Reading(temperature_c, power_w, tuple(fans), _worst_throttle(self._throttle.read()))
-
-
-def lost(what: str, error: Exception) -> GpuLost:
-    """The error to raise when a call to a card has failed with `error`."""
-    kind = ResetRequired if getattr(error, "value", None) == pynvml.NVML_ERROR_RESET_REQUIRED else GpuLost
-    return kind(f"{what}: {words(error)}")
-
-
-def words(error: Exception) -> str:
-    """The text of an error of NVML or pynvml, to stand within a sentence."""
-    return str(error).rstrip(".")
 
 
 def _rpm(handle: Any, fan: int) -> _Value:

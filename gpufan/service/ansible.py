@@ -6,7 +6,7 @@ from gpufan.system.resources import resource
 FILES = ("playbook.yml", *(f"roles/gpufan/{part}/main.yml" for part in ("defaults", "handlers", "meta", "tasks")))
 
 
-def contents() -> dict[str, bytes]:
+def playbook_files() -> dict[str, bytes]:
     """Content of playbook and role, by path."""
     return {name: resource(f"templates/ansible/{name}").read_bytes() for name in FILES}
 

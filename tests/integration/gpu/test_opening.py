@@ -12,7 +12,7 @@ import pytest
 from gpufan.core.gpu import Gpu
 from gpufan.doctor.look_driver import look_at_driver
 from gpufan.errors import GpuLost, NoAnswer
-from gpufan.gpu import addresses, cards
+from gpufan.gpu import cards, kernel_cards
 from gpufan.gpu.cards import Cards, open_cards
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
 from tests.doubles.nvml import MANUAL, Kind, NvmlDouble, wait_for
@@ -71,8 +71,8 @@ def kernel_lists(double: NvmlDouble, tmp_path: Path, monkeypatch: pytest.MonkeyP
     driven, described = tmp_path / "driven", tmp_path / "described"
     driven.mkdir()
     (driven / "new_id").touch()
-    monkeypatch.setattr(addresses, "DRIVER_FOLDER", driven)
-    monkeypatch.setattr(addresses, "CARDS_FOLDER", described)
+    monkeypatch.setattr(kernel_cards, "DRIVER_FOLDER", driven)
+    monkeypatch.setattr(kernel_cards, "CARDS_FOLDER", described)
 
     def put(*numbers: int, in_use: bool = True) -> None:
         for link in driven.glob("*:*"):

@@ -24,8 +24,8 @@ RECOUNT_S = 33.0
 
 LAUNCHER = """
 import pathlib, sys
-from gpufan.gpu import addresses
-addresses.DRIVER_FOLDER, addresses.CARDS_FOLDER = [pathlib.Path(sys.argv.pop(1)) for _ in range(2)]
+from gpufan.gpu import kernel_cards
+kernel_cards.DRIVER_FOLDER, kernel_cards.CARDS_FOLDER = [pathlib.Path(sys.argv.pop(1)) for _ in range(2)]
 from gpufan.cli.main import main
 main()
 """

@@ -20,7 +20,7 @@ from gpufan.core.gpu import GpuInfo, Reading
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.doctor import bundle, root_folder
 from gpufan.doctor.facts import Card, Driver, Facts, Published, Systemd, XorgFile
-from gpufan.doctor.judge import examine
+from gpufan.doctor.judge import judge
 from gpufan.doctor.mask import Mask
 from gpufan.errors import GpufanError, InputError
 from gpufan.system import systemctl
@@ -137,7 +137,7 @@ def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Facts:
 
 
 def write(facts: Facts, tmp_path: Path, name: str = "x.tar.gz") -> Path:
-    bundle.write_bundle(tmp_path / name, facts, examine(facts))
+    bundle.write_bundle(tmp_path / name, facts, judge(facts))
     return tmp_path / name
 
 

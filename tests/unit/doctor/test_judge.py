@@ -15,7 +15,7 @@ from gpufan.core.reasons import Cause, Reason
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.doctor.facts import Card, Driver, Facts, PciCard, Proof, Published, Rival, Systemd, XorgFile, XServer
 from gpufan.doctor.findings import Finding, Level
-from gpufan.doctor.judge import examine
+from gpufan.doctor.judge import judge
 from gpufan.system.unit_state import UnitState
 from tests.unit.builders import FakeGpu, gpu_state
 
@@ -61,7 +61,7 @@ OVER_X = Settings(file=RunKeys(backend="x11", display=":0"))
 
 
 def found(facts: Facts, check: str) -> list[Finding]:
-    return [finding for finding in examine(facts).findings if finding.check == check]
+    return [finding for finding in judge(facts).findings if finding.check == check]
 
 
 def nvml_error(code: int, **changes: object) -> Driver:
@@ -334,7 +334,7 @@ def test_a_finding_has_a_level_and_the_command_that_helps(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_finding_that_is_not_ok_has_a_remedy(name: str) -> None:
-    for finding in examine(CASES[name][0]).findings:
+    for finding in judge(CASES[name][0]).findings:
         assert finding.level is Level.OK or finding.remedies, finding
         assert finding.text
 
@@ -364,14 +364,14 @@ def test_a_card_that_a_newer_driver_supports_is_not_too_old() -> None:
 
 
 def test_a_machine_without_card_and_driver_is_advised_to_simulate() -> None:
-    report = examine(Facts())
+    report = judge(Facts())
     assert report.level is Level.PROBLEM
     assert "gpufan run --simulate --time-scale 60" in [command for f in report.findings for command in f.remedies]
     assert {finding.check for finding in report.findings} >= {"driver", "card", "service", "config", "snapshot"}
 
 
 def test_a_healthy_box_is_ok() -> None:
-    assert examine(WELL).level is Level.OK
+    assert judge(WELL).level is Level.OK
 
 
 def test_a_snapshot_from_the_future_means_that_the_clock_was_set_back() -> None:
@@ -411,13 +411,13 @@ def test_a_card_is_recognised_although_the_driver_has_numbered_it_anew() -> None
 
 def test_in_a_simulation_only_the_simulated_cards_are_judged() -> None:
     snapshot = snapshot_now((gpu_state(label="0 simulated", uuid="GPU-sim"),), interval_s=1.0, simulated_s=5.0)
-    report = examine(replace(WELL, published=Published(snapshot)))
+    report = judge(replace(WELL, published=Published(snapshot)))
     assert [finding.uuid for finding in report.findings if finding.check == "fans"] == ["GPU-sim"]
 
 
 def test_a_remedy_runs_no_command_hidden_in_a_name() -> None:
     facts = Facts(autostarts=("/home/eve/a; reboot.desktop",), rivals=(Rival("fans", "a;reboot.service", 7, True),))
-    remedies = [remedy for found in examine(facts).findings if found.check == "rivals" for remedy in found.remedies]
+    remedies = [remedy for found in judge(facts).findings if found.check == "rivals" for remedy in found.remedies]
     assert remedies == [
         "sudo systemctl disable --now 'a;reboot.service'",
         "sudo mv '/home/eve/a; reboot.desktop' '/home/eve/a; reboot.desktop.off'",

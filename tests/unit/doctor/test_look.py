@@ -108,4 +108,4 @@ def test_the_command_in_remedies_works_after_sudo(
     monkeypatch.setattr(look, "_SUDO_PATH", str(tmp_path))
     monkeypatch.setattr(sys, "argv", [str(tmp_path / program)])
     expected = {"gpufan": "gpufan", "elsewhere/gpufan": f"{tmp_path}/elsewhere/gpufan"}
-    assert look.command() == expected.get(program, f"{sys.executable} -m gpufan")
+    assert look.gpufan_command() == expected.get(program, f"{sys.executable} -m gpufan")

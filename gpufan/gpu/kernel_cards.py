@@ -32,7 +32,7 @@ def driven_addresses() -> list[PciAddress]:
     return sorted(PciAddress.parse(link.name) for link in DRIVER_FOLDER.glob("*:*:*.*"))
 
 
-def identity(address: PciAddress) -> tuple[str, str]:
+def uuid_and_model(address: PciAddress) -> tuple[str, str]:
     """UUID and model of a card; empty where the kernel module does not know them, as before the first use of a card."""
     known = dict(re.findall(r"^([^:]+):[ \t]*(.+)$", _text(CARDS_FOLDER / address.lspci / "information"), re.MULTILINE))
     uuid = known.get("GPU UUID", "?")

@@ -1,0 +1,46 @@
+"""Errors of NVML: what they mean for a card or for the driver, and the gpufan errors made of them."""
+
+import pynvml
+from pynvml import NVMLError
+
+from gpufan.errors import DriverError, GpuLost, ResetRequired
+
+GONE = {
+    pynvml.NVML_ERROR_UNINITIALIZED,
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
+    pynvml.NVML_ERROR_GPU_IS_LOST,
+    pynvml.NVML_ERROR_RESET_REQUIRED,
+    pynvml.NVML_ERROR_GPU_NOT_FOUND,
+}
+"""Codes that say that the card or the library is gone. Other codes may mean this too: see `Sensors.sense`."""
+
+ABSENT = {pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND}
+"""Codes that say that the driver or the card does not have the value or the function."""
+
+_REMEDIES = {
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver found (no libnvidia-ml.so.1): install it,"
+    " or try `gpufan run --simulate`",
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA kernel module is not loaded: `sudo modprobe nvidia`,"
+    " or reboot after installing the driver",
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA library and the loaded kernel module are of different"
+    " versions, as after an update: reboot",
+    pynvml.NVML_ERROR_NO_PERMISSION: "no permission to talk to the NVIDIA driver: run as root, or check /dev/nvidia*",
+}
+"""Message for an error of the driver as a whole, by code."""
+
+
+def error_text(error: Exception) -> str:
+    """The text of an error of NVML or pynvml, without the full stop."""
+    return str(error).rstrip(".")
+
+
+def lost_error(what: str, error: Exception) -> GpuLost:
+    """The error to raise when a call to a card has failed with `error`; `what` begins its text."""
+    kind = ResetRequired if getattr(error, "value", None) == pynvml.NVML_ERROR_RESET_REQUIRED else GpuLost
+    return kind(f"{what}: {error_text(error)}")
+
+
+def driver_error(error: NVMLError) -> DriverError:
+    """The error to raise when NVML cannot be loaded because of `error`."""
+    return DriverError(_REMEDIES.get(error.value) or f"the NVIDIA driver does not answer: {error_text(error)}")
