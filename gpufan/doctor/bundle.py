@@ -71,7 +71,7 @@ def write_bundle(path: Path, facts: Facts, report: Report) -> None:
 
 
 def _masked(report: Report, mask: Mask) -> Report:
-    """Mask the private data in a report. This comes before lines are wrapped, which could split a private word."""
+    """Mask the private data in a report, before its lines are wrapped: a wrap could split a private word."""
     findings = [
         replace(f, text=mask(f.text), remedies=tuple(map(mask, f.remedies)), uuid=f.uuid and mask(f.uuid))
         for f in report.findings
@@ -125,7 +125,7 @@ def _files(facts: Facts) -> Iterator[tuple[str, Path]]:
 
 
 def _versions() -> Iterator[str]:
-    """A line for each program and library that matters. Without the host name, so not `uname -a`."""
+    """A line for each program and library that matters. The host name, as in `uname -a`, is not among them."""
     yield versions()
     system = os.uname()
     yield f"{system.sysname} {system.release} {system.machine}"

@@ -34,7 +34,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Driver:
-    """The NVIDIA driver: kernel module and library."""
+    """The NVIDIA driver, which consists of a kernel module and a library, and its cards."""
 
     module_version: str | None = None
     library_version: str | None = None
@@ -155,7 +155,7 @@ class Facts:
 
     @property
     def has_cards(self) -> bool:
-        """Whether this box has an NVIDIA card, or there is a snapshot, which may be of simulated cards."""
+        """Whether the box has an NVIDIA card or a snapshot; the snapshot may be of simulated cards."""
         return bool(self.pci or self.driver.cards or self.published)
 
     @property

@@ -14,7 +14,7 @@ GROUPS = {
     "service": ("service", "companions", "config", "snapshot"),
     "box": ("clock", "rivals", "display", "coolbits", "time"),
 }
-"""The checks below each heading, in the order of the report."""
+"""The checks below each heading of the report."""
 
 _GROUP_OF = {check: group for group, checks in GROUPS.items() for check in checks}
 
@@ -54,7 +54,7 @@ def warning(check: str, text: str, *remedies: str) -> Finding:
 
 
 def problem(check: str, text: str, *remedies: str) -> Finding:
-    """A finding that keeps gpufan from its work, or that harms a card."""
+    """A finding that prevents fan control, or that can harm a card."""
     return Finding(_GROUP_OF[check], check, Level.PROBLEM, text, remedies)
 
 

@@ -77,7 +77,7 @@ def _display(facts: Facts) -> Finding:
 
 
 def _coolbits(facts: Facts) -> Iterator[Finding]:
-    """The files of the user's own X server matter only if gpufan sets fans over that server."""
+    """Judge the files of the user's own X server. They matter only if gpufan sets fans over that server."""
     over_x = _needs_x(facts)
     matters = over_x and facts.settings.run_settings().display is not None
     for file in facts.xorg_files:

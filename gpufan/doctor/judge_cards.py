@@ -69,14 +69,14 @@ def _cases(facts: Facts) -> Iterator[_Case]:
 
 
 def _is_same(card: Card, state: GpuState) -> bool:
-    """The driver numbers its cards anew when one goes or comes, so an index counts only where a UUID is unknown."""
+    """Whether both are the same card: by UUID, or by index if a UUID is unknown, since an index may change."""
     if card.info.uuid and state.uuid:
         return card.info.uuid == state.uuid
     return card.info.index == state.index
 
 
 def _name(case: _Case) -> str:
-    """The name of the card, which begins its findings; empty if the card has never answered."""
+    """The name of the card and a colon, for the beginning of its findings; empty if the card has never answered."""
     if not case.uuid:
         return ""
     label = case.state.label if case.state else case.card.info.label if case.card else ""
@@ -106,7 +106,7 @@ def _judge(case: _Case) -> Iterator[Finding]:
 
 
 def _reset(case: _Case) -> Finding:
-    """No process may have the card open while it is reset."""
+    """The card needs a reset. During the reset no process may have it open."""
     text = "lost: the card needs a reset; end the programs that use it, then let gpufan close it for a moment"
     gpufan, card = f"sudo {case.facts.command}", f"--gpu {case.uuid}"
     reset = f"sudo nvidia-smi --gpu-reset -i {case.uuid}"
@@ -164,7 +164,7 @@ def _unselected_fans(case: _Case, is_manual: bool) -> Finding:
 
 
 def _is_excluded(case: _Case) -> bool:
-    """Whether the settings exclude the card. Only of the service it is known that it follows the config file."""
+    """Whether the settings exclude the card. A gpufan that is not the service may have any settings."""
     assert case.card is not None  # a card that gpufan does not control is known from the driver only
     names = case.facts.settings.run_settings().gpus
     # An index names a card of the time when gpufan was started.
@@ -234,7 +234,7 @@ def _heat(case: _Case) -> Finding:
 
 
 def _throttled(case: _Case, at: str) -> Finding:
-    """Judge a card that lowers its clocks because of heat: more fan speed helps first, then less power."""
+    """Judge a card that lowers its clocks because of heat. First more fan speed helps, then less power."""
     duty_percent = case.state.duty_percent if case.state else None
     speeds = [fan.speed_percent for fan in case.seen.fans if fan.speed_percent is not None]
     fans_percent = duty_percent if duty_percent is not None else max(speeds, default=0)

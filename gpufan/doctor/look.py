@@ -82,7 +82,7 @@ def gather(runtime_folder: Path, config: Path | None, proofs: tuple[Proof, ...] 
 
 
 def settings_source(config: Path | None) -> Source:
-    """The source of the settings: `config`, which must exist, or the default file, which may be missing."""
+    """Where the settings come from: `config`, which must exist, or else the default file, which may be missing."""
     return Source(config or below_root(DEFAULT_PATH), required=config is not None)
 
 

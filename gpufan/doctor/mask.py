@@ -47,7 +47,7 @@ class Mask:
     """Masks the texts of one box. The same word has the same replacement everywhere, such as `user-1`."""
 
     def __init__(self, host: str, users: Iterable[str], uuids: Iterable[str] = ()) -> None:
-        """`uuids` are the complete UUIDs of the cards. The beginning of a UUID gets the replacement of the whole."""
+        """`uuids` are the UUIDs of the cards. The beginning of one has the same replacement as the complete UUID."""
         self._replacements: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
         self._uuids = [uuid.lower() for uuid in uuids]

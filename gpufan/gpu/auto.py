@@ -13,7 +13,7 @@ from gpufan.gpu.x_server import SharedXServer
 
 
 class AutoGpu:
-    """One card, open through NVML, and over X as soon as that is needed."""
+    """One card. It is opened through NVML, and also over X once its fans must be set over X."""
 
     def __init__(self, nvml: NvmlGpu, server: SharedXServer) -> None:
         self._nvml = nvml
@@ -86,7 +86,7 @@ class AutoGpu:
             self._nvml_released = True
 
     def fall_back(self, reason: str) -> FallBack:
-        """Set the fans over X from the next call on, because NVML does not move them: `reason`.
+        """Set the fans over X from the next call on. `reason` says why NVML does not move them.
 
         Starts an X server if there is none, and waits for it.
         """
@@ -105,7 +105,7 @@ class AutoGpu:
         return FallBack(switched=True)
 
     def _backend(self) -> Gpu:
-        """The card in the backend that sets its fans now; opens it if needed. Raises GpuLost."""
+        """The backend that sets the fans now, with the card open. Raises GpuLost."""
         if self._x_reason is None:
             return self._nvml
         if self._x is None:

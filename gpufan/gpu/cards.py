@@ -28,7 +28,7 @@ RELOAD_TIMEOUT_S = 2.0
 
 @dataclass(slots=True)
 class Cards:
-    """The cards of this machine and the libraries and servers behind them, open until `close`."""
+    """The cards of this machine, NVML and the X server. All are open until `close`."""
 
     gpus: Sequence[Gpu]
     """All cards, in the order of NVML's index; new cards follow. Those that are not named are not open."""
@@ -60,9 +60,9 @@ class Cards:
         return new
 
     def reload_driver(self) -> None:
-        """Shut NVML down and load it anew; every card opens anew at its next call.
+        """Shut NVML down and load it again; every card opens again at its next call.
 
-        Raises DriverError, and NoAnswer after 2 s, while NVML may still be loading.
+        Raises DriverError, or NoAnswer after 2 s; NVML may still be loading then.
         """
         if self.nvml is not None:
             call_with_timeout(RELOAD_TIMEOUT_S, self.nvml.reload)
@@ -102,7 +102,7 @@ def open_cards(backend: str, display: str | None, runtime_folder: Path, names: S
 
 
 def _open_over_x(existing: Display | None, folder: Path, names: Sequence[str]) -> Cards:
-    """Open cards over X, and through NVML as well if it works: it reads temperature and power."""
+    """Open cards over X, and through NVML too if it works, which reads temperature and power."""
     from gpufan.gpu import x11
 
     nvml: NvmlBox | None
@@ -120,9 +120,9 @@ def _open_over_x(existing: Display | None, folder: Path, names: Sequence[str]) -
 
 
 def read_all(reads: Sequence[Callable[[], Reading]]) -> list[Reading | None]:
-    """Result of each of `reads`, all at the same time; None for a card that does not answer within 2 s.
+    """Call all `reads` at the same time. Returns the reading of each card; None if it does not answer within 2 s.
 
-    Raises what a call raises, other than NoAnswer.
+    Raises the error of a call, except NoAnswer.
     """
     readings: list[Reading | None] = []
     for result in call_all(READ_TIMEOUT_S, reads):
@@ -133,9 +133,9 @@ def read_all(reads: Sequence[Callable[[], Reading]]) -> list[Reading | None]:
 
 
 def find_addresses(nvml: NvmlBox | None = None, pci_folder: Path = PCI_FOLDER) -> list[PciAddress]:
-    """The addresses of the cards that are open through NVML; if none is, of all cards on the PCI bus.
+    """The addresses of the cards that are open in `nvml`, or of all cards on the PCI bus if none is open.
 
-    NVML is loaded for the call if `nvml` is None. Raises GpufanError if there are no cards.
+    If `nvml` is None, NVML is loaded for the call. Raises GpufanError if there are no cards.
     """
     if nvml is None:
         with suppress(DriverError), closing(NvmlBox()) as box:

@@ -51,7 +51,7 @@ class NvmlGpu(SingleBackend):
     def open(self) -> Sensors:
         """Open the card if it is not open, and read its properties into `info`.
 
-        Raises GpuLost if that fails in whatever way, and at once if another thread is still waiting for the driver.
+        Raises GpuLost after any failure, or at once if another thread is still opening the card.
         """
         if self._sensors is not None:
             return self._sensors
@@ -78,7 +78,7 @@ class NvmlGpu(SingleBackend):
         return self._sensors is not None
 
     def may_be(self, names: Sequence[str]) -> bool:
-        """Whether one of `names` may mean the card, as far as that is known before it is open; True without names."""
+        """Whether one of `names` means the card, or may mean it as long as it is not open; True without names."""
         if not names:
             return True
         if self.info.pci and not self.info.uuid:
@@ -123,7 +123,7 @@ class NvmlGpu(SingleBackend):
         self._every_fan(pynvml.nvmlDeviceSetDefaultFanSpeed_v2)
 
     def _every_fan(self, call: _Call, *values: int) -> None:
-        """Make `call` for every fan, then raise for the first that failed. Raises GpuError, GpuLost or NoPermission."""
+        """Make `call` for every fan. Raises GpuError, GpuLost or NoPermission at the end, if a fan has failed."""
         sensors = self.open()
         failed: NVMLError | None = None
         for fan in range(self.info.fan_count):
@@ -202,7 +202,7 @@ def _optional(call: _Call, handle: Any, *values: int) -> Any:
 
 
 def _fan_count(handle: Any) -> int:
-    """The number of fans. Raises GpuLost if it cannot be read: with a wrong 0 the fans would never be set."""
+    """The number of fans. Raises GpuLost if it cannot be read: 0 would mean that there is no fan to set."""
     try:
         count: int = pynvml.nvmlDeviceGetNumFans(handle)
     except NVMLError as error:

@@ -26,14 +26,14 @@ OPEN_TIMEOUT_S = 2.0
 class NvmlBox:
     """NVML, loaded, and all cards that the driver knows.
 
-    Only named cards are opened, since NVML cannot close a single card again. Which cards the names mean, the kernel
-    says: it lists the addresses, and describes each card that was in use before. A card that may be meant is opened.
+    Only named cards are opened, since NVML cannot close a single card again. The kernel lists the address of each card,
+    and the UUID and the model of each card that was in use before. If a card may be a named one, it is opened.
     """
 
     def __init__(self, names: Sequence[str] = ()) -> None:
         """Load NVML, and open the cards that `names` may mean, or all. Raises DriverError.
 
-        A card that hangs delays this by 2 s, however many do; it may answer later.
+        Cards that hang delay this by 2 s in total. They may answer later.
         """
         self._names = names
         self._loading = threading.Lock()
@@ -55,8 +55,9 @@ class NvmlBox:
     def find_new(self) -> list[NvmlGpu]:
         """Open and return named cards that have appeared since the last call. May last 2 s, as opening does.
 
-        A known card that has come back, even at another address, opens anew at its next call. NVML may not know a new
-        card before it is loaded anew. An index names no new card: it counts the cards of the start.
+        A card that has come back is not new, even at another address; it opens again at its next call. NVML may have to
+        be loaded again before it knows a new card. Indices in the names count the cards at the start, so they name no
+        new card.
         """
         names = [name for name in self._names if not name.strip().isdecimal()]
         if self._names and not names:
@@ -74,7 +75,7 @@ class NvmlBox:
         return new
 
     def _appeared(self) -> list[NvmlGpu]:
-        """The cards that are listed now and were not at the last look; where only their number is known, all."""
+        """The cards that the last call did not list. Where only their number is known: all, if it has grown."""
         if self._driven:
             before, self._driven = self._driven, driven_addresses() or self._driven
             return [NvmlGpu(i, address.nvml) for i, address in enumerate(self._driven) if address not in before]
@@ -84,9 +85,9 @@ class NvmlBox:
         return [NvmlGpu(index) for index in range(self._count)] if self._count > count else []
 
     def reload(self) -> None:
-        """Shut NVML down and load it anew; every card opens anew at its next call.
+        """Shut NVML down and load it again; every card opens again at its next call.
 
-        Raises DriverError, and NoAnswer at once if another thread is still doing the same.
+        Raises DriverError, or NoAnswer at once if another thread is still loading NVML.
         """
         if not self._loading.acquire(blocking=False):
             raise NoAnswer("the NVIDIA driver does not answer: NVML is still being loaded anew")
@@ -116,9 +117,9 @@ def _load() -> tuple[str, int]:
 
 
 def _open_named(gpus: Sequence[NvmlGpu], names: Sequence[str]) -> None:
-    """Open those of `gpus` that `names` may mean, or all, at the same time.
+    """Open all of `gpus` that `names` may mean at the same time; all if there are no names.
 
-    Returns when all have answered, or when none has for 2 s.
+    Returns when all have answered, or when none has answered for 2 s.
     """
     answers: SimpleQueue[None] = SimpleQueue()
 

@@ -27,9 +27,9 @@ _AUTO, _MANUAL = 0, 1
 
 
 def release(cards: list[dict[str, Any]], library: str = _LIBRARY, timeout_s: float = TIMEOUT_S) -> dict[str, str]:
-    """Give every fan of `cards`, which are entries of a record, back; returns the reason for each UUID that failed.
+    """Give every fan of `cards` back; returns the reason of each failure, by UUID.
 
-    Raises LookupError or TypeError if `cards` are not such entries.
+    `cards` are entries of a record. Raises LookupError or TypeError if they are not.
     """
     reasons = {card["uuid"]: f"no answer within {timeout_s:g} s" for card in cards}
 
@@ -52,7 +52,7 @@ def release(cards: list[dict[str, Any]], library: str = _LIBRARY, timeout_s: flo
 
 
 def _release_card(nvml: ctypes.CDLL, card: dict[str, Any]) -> str:
-    """Why the fans of `card` are not given back; empty if they are, or if the card is no longer in this machine.
+    """Give the fans of `card` back. Returns why that failed; empty if it did not, or if the card is no longer there.
 
     Raises AttributeError if NVML lacks a function.
     """

@@ -17,7 +17,7 @@ from gpufan.errors import GpuLost
 from gpufan.gpu.nvml_errors import ABSENT, GONE, lost_error
 
 _ASK_EVERY = 60
-"""A value that never answered is asked for in one of this many reads."""
+"""A value that has never answered is asked for again after this number of reads."""
 
 _THROTTLES = (
     (
@@ -32,17 +32,17 @@ _THROTTLES = (
 
 
 class _Value:
-    """One number of a card. One that answered once is asked for in every read, whatever errors it reports later."""
+    """One number of a card. Once it has answered, every read asks for it again, even after errors."""
 
     def __init__(self, function: str, handle: Any, *arguments: int, into: Any = None, field: str = "") -> None:
-        """`into` is the buffer that `function` fills; with `field`, the number is this field of it."""
+        """`function` fills the buffer `into`; the number is the whole buffer, or its field `field`."""
         call = getattr(pynvml.nvmlLib, function, None)
         buffer = c_uint() if into is None else into
         # A partial and a number without a field name: every read takes this way.
         self._call = partial(call, handle, *arguments, byref(buffer)) if call else None
         self._number = c_int.from_buffer(buffer, getattr(type(buffer), field).offset) if field else buffer
         self._left_out = 0.0 if call else math.inf
-        """The number of reads in which the value is not asked for."""
+        """The number of reads until the value is asked for again."""
         self.answered = False
 
     def read(self) -> int | None:

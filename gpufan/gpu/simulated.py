@@ -228,7 +228,7 @@ PROFILES = {
 
 
 def dilution(speed_percent: float, exponent: float) -> float:
-    """How much a card warms its neighbours per W at `speed_percent`, relative to half speed.
+    """By which factor a card warms its neighbours more per W at `speed_percent` than at half speed.
 
     >>> dilution(20, 0), dilution(25, 1), dilution(50, 1), dilution(100, 1)
     (1.0, 2.0, 1.0, 0.5)

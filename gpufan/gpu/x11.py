@@ -23,7 +23,7 @@ _UNKNOWN = Sensed(None, None)
 
 @dataclass(frozen=True, slots=True)
 class _ServerCard:
-    """A card as one X server numbers it; another server may use other numbers."""
+    """A card with the numbers that one X server has given it and its fans."""
 
     number: int
     uuid: str | None
@@ -48,7 +48,7 @@ class X11Gpu(SingleBackend):
         self._link: tuple[NvControl, _ServerCard] | None = None
 
     def sense(self) -> Sensed:
-        """Read temperature and power. Raises GpuLost, also if only the X server does not answer."""
+        """Read temperature and power. Raises GpuLost, even if only the X server does not answer."""
         sensed = _UNKNOWN if self._sensor is None else self._sensor.sense()
         with self._linked() as (control, card):
             x_temperature_c = _number(control, Target.GPU, card.number, Number.GPU_CORE_TEMPERATURE)

@@ -19,7 +19,7 @@ def new_config(curve: Curve | None, hysteresis_c: float | None, target_c: float 
 
 
 def check_config(path: Path) -> RunSettings:
-    """The settings for the run in a file. Raises InputError if `gpufan run` would refuse it, or set no fans with it."""
+    """Read the settings of a file. Raises InputError if they are wrong, or if the service would set no fans."""
     settings = Source(path, required=True).read().run_settings()
     if settings.dry_run:
         raise InputError(f"{path}: with dry_run the service would set no fans: remove it")

@@ -18,7 +18,7 @@ class DisabledUnit(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, unit: str) -> "DisabledUnit":
-        """The unit named `unit` in its present state. Raises GpufanError."""
+        """Read the present state of `unit`. Raises GpufanError."""
         active = unit_properties(unit, "ActiveState")["ActiveState"] in ("active", "activating", "reloading")
         return cls(unit, active, links_to(unit))
 
@@ -40,7 +40,7 @@ class DisabledUnit(msgspec.Struct, frozen=True):
         systemctl("daemon-reload")
 
     def enable(self) -> None:
-        """Create the links again. Links that somebody has created meanwhile stay. Raises OSError or GpufanError."""
+        """Create the links again, unless there is something at their path now. Raises OSError or GpufanError."""
         for path, target in self.links.items():
             if not os.path.lexists(path):
                 Path(path).parent.mkdir(exist_ok=True)

@@ -38,9 +38,9 @@ AddUndo = Callable[..., None]
 
 @contextmanager
 def undone_on_failure(say: Say, at_last: Callable[[], object] = lambda: None) -> Iterator[AddUndo]:
-    """If the block fails, call the functions that it has registered, last one first; `say` receives their errors.
+    """Yields a function that registers an undo step. If the block fails, the steps are called in reverse order.
 
-    `at_last` is called if none of them has failed.
+    `say` gets a line for each step that fails. `at_last` is called after the steps if none has failed.
     """
     steps: list[Callable[[], object]] = []
     try:
@@ -160,7 +160,7 @@ def _prove_control(plan: Plan, say: Say) -> None:
 
 
 def _copy_code(undo: AddUndo) -> None:
-    """Replace the copy of gpufan. The old copy is then in the folder of the draft until the end of the install."""
+    """Replace the copy of gpufan. For an undo, the old copy stays in the draft folder until the end of the install."""
     copy, draft, aside = root_copy.COPY, root_copy.draft_folder(), root_copy.aside_folder()
     undo(shutil.rmtree, draft, True)
     root_copy.make_copy()
@@ -177,7 +177,7 @@ def _copy_code(undo: AddUndo) -> None:
 
 
 def _restore_copy(inode: int) -> None:
-    """Restore the old copy, whose folder has this inode number."""
+    """Put the old copy back; `inode` is the inode number of its folder."""
     if root_copy.aside_folder().exists():
         shutil.rmtree(root_copy.COPY, ignore_errors=True)
         root_copy.aside_folder().rename(root_copy.COPY)
@@ -186,6 +186,7 @@ def _restore_copy(inode: int) -> None:
 
 
 def _write(path: Path, text: str, undo: AddUndo) -> None:
+    """Write a file, unless it has this text already."""
     if files.read_if_exists(path) == text.encode():
         return
     if not path.parent.exists():

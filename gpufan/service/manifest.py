@@ -39,17 +39,14 @@ class Manifest(msgspec.Struct):
         files.remove(OLD_PATH)
 
     def add_file(self, path: Path) -> None:
-        """Record the content of a file before it is written. A file that is recorded already keeps its first content.
-
-        Raises GpufanError.
-        """
+        """Record the present content of a file, unless an earlier install has recorded it. Raises GpufanError."""
         if str(path) not in self.files:
             self.files[str(path)] = read_content(path)
             made = [str(folder) for folder in reversed(path.parents) if not folder.exists()]
             self.folders += [folder for folder in made if folder not in self.folders]
 
     def add_disabled(self, unit: DisabledUnit) -> None:
-        """Record a unit. What an earlier install has recorded stays: it may have been killed before it was done."""
+        """Record a unit. Links and activity from an earlier record stay: that install may have been killed midway."""
         first = self.disabled.get(unit.unit, unit)
         self.disabled[unit.unit] = DisabledUnit(unit.unit, first.active or unit.active, first.links | unit.links)
 

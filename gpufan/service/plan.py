@@ -158,7 +158,7 @@ def _plan(options: InstallOptions, settings: RunSettings, cards: Cards | None, g
     has_same_code = before is not None and digest is not None and digest == before.digest and not copies
 
     def start(unit: str, *other_units: str) -> UnitStart:
-        """How to start `unit`: again if its code, its file or the file of one of `other_units` changes."""
+        """Plan a start of `unit`, if it does not run, or if its code, its file or that of `other_units` changes."""
         is_active, is_enabled = _state(unit)
         same_files = all(_text(path) == text for path, text in units.items() if Path(path).name in (unit, *other_units))
         starts = options.start and not (is_active and has_same_code and same_files)
@@ -237,7 +237,7 @@ def _companions(options: InstallOptions, before: Manifest | None) -> tuple[list[
 def _command_files(
     options: InstallOptions, launcher: Path | None, before: Manifest | None
 ) -> tuple[dict[Path, Content], list[str]]:
-    """Files to write for the shell, and notes on those that are left out."""
+    """Manual pages, completion and command link to write, and notes on those that are left out."""
     wanted: dict[Path, Content] = dict(options.shell_files)
     notes = []
     link = command_link()
@@ -269,7 +269,7 @@ def _has_settings(options: InstallOptions) -> bool:
 def _open_cards(
     options: InstallOptions, settings: RunSettings, names: Sequence[str]
 ) -> AbstractContextManager[Cards | None]:
-    """Open the cards, unless they need no proof and the options name them by UUID, if at all.
+    """Open the cards, if their fans are to be moved or their UUIDs are needed; else there are no cards.
 
     Raises InputError, DriverError or GpufanError.
     """
@@ -306,7 +306,7 @@ def _config_text(options: InstallOptions, rivals: Sequence[ServiceCommand], card
 
 
 def _uuids(names: Sequence[str], cards: Cards | None) -> Sequence[str]:
-    """The UUIDs of the cards in `names`; without open cards these are UUIDs already. Raises InputError or NoAnswer."""
+    """The UUIDs of the cards in `names`; if no cards are open, `names` are UUIDs. Raises InputError or NoAnswer."""
     if not names or cards is None:
         return names
     chosen = select(cards.gpus, names)

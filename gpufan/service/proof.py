@@ -29,7 +29,7 @@ _POLL_S = 0.2
 
 @contextmanager
 def guarded(runtime_folder: Path, gpus: Sequence[Gpu]) -> Iterator[None]:
-    """Have the fans of `gpus` given back if this process is killed during the block."""
+    """During the block, a guardian process gives the fans of `gpus` back if this process is killed."""
     record = runtime_folder / TAKEN
     with guardian(record), Taken(record, None) as taken:
         for gpu in gpus:
@@ -38,7 +38,7 @@ def guarded(runtime_folder: Path, gpus: Sequence[Gpu]) -> Iterator[None]:
 
 
 def prove_control(gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
-    """Move and give back the fans of every card. Raises GpuError, NoAnswer or NoPermission for the first failure."""
+    """Move and give back the fans of every card. Raises GpuError, NoAnswer or NoPermission at the first that fails."""
     for gpu in gpus:
         try:
             say(f"{gpu.info.label}: {prove_card(gpu)}")
@@ -102,7 +102,7 @@ def _wait_until_moved(gpu: Gpu, before: Reading, duty_percent: int, received: Se
 def _problem(before: Reading, now: Reading, duty_percent: int) -> str | None:
     """A sentence about the first fan that does not obey or does not turn; None if all do.
 
-    The percent of a fan are often those commanded; only its rpm show that it turns.
+    A fan often reports the percent that it was set to; only its rpm show that it turns.
     """
     fastest_rpm = max((fan.speed_rpm or 0 for fan in now.fans), default=0)
     for number, (old, fan) in enumerate(zip(before.fans, now.fans, strict=False)):

@@ -75,12 +75,12 @@ def sources_digest() -> str | None:
 
 
 def draft_folder() -> Path:
-    """Where a new copy is made; after it has replaced the old one, the old one is there."""
+    """The folder of a new copy until it replaces the old one, and of the old copy afterwards."""
     return COPY.with_name(f"{COPY.name}.new")
 
 
 def aside_folder() -> Path:
-    """Where the old copy is for a moment, if the file system cannot exchange two folders in one step."""
+    """The folder of the old copy for a moment, where the file system cannot exchange two folders in one step."""
     return COPY.with_name(f"{COPY.name}.old")
 
 
@@ -92,7 +92,7 @@ def folders() -> list[Path]:
 def exchange_with_draft() -> None:
     """Exchange the folders of the copy and the draft. Raises OSError.
 
-    This is one step: the service may need its copy at any moment, and this process may be killed at any moment.
+    This is one step, since the service needs its copy even if this process is killed.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(_AT_FDCWD, bytes(draft_folder()), _AT_FDCWD, bytes(COPY), _RENAME_EXCHANGE) != 0:
@@ -144,7 +144,7 @@ def _make_environment(folder: Path, python: Path) -> None:
 
 
 def _root_python() -> Path:
-    """A Python of the running version that, like its library, only root can write. Raises GpufanError."""
+    """A Python of the running version. Only root can write it and its library. Raises GpufanError."""
     base = Path(getattr(sys, "_base_executable", sys.executable))
     for candidate in (base.resolve(), Path("/usr/bin") / _PYTHON, Path("/usr/local/bin") / _PYTHON):
         # The file is checked before it runs.

@@ -46,7 +46,7 @@ def uninstall(say: Say, *, purge: bool) -> bool:
     failures: list[str] = []
 
     def attempt(step: Callable[..., object], *arguments: object) -> bool:
-        """Make a step. A failure must not prevent the other steps."""
+        """Make a step; returns whether it succeeded. A failure must not prevent the other steps."""
         try:
             step(*arguments)
         except (GpufanError, OSError) as error:
@@ -97,7 +97,7 @@ def _companions(installed: Manifest) -> list[str]:
 
 
 def _user_data() -> list[Path]:
-    """The paths of settings and state that exist: of root, and of dynamic users of systemd (systemd.exec(5))."""
+    """The existing settings and state. The state of dynamic users is in `private` (DynamicUser= in systemd.exec(5))."""
     state = manifest.OLD_PATH.parent
     return [path for path in (config_file.CONFIG, state, state.parent / "private" / state.name) if path.exists()]
 

@@ -62,8 +62,8 @@ def unit_files(
 ) -> dict[str, str]:
     """Text of every unit file, by path.
 
-    `python` is the interpreter with gpufan; without it any other gives the fans back with `release_script`. `xserver`
-    adds the unit that runs an X server. `xauthority` is the path of the cookie file of an X server that runs already.
+    `python` is the interpreter that has gpufan. If it stops working, the system's Python gives the fans back with
+    `release_script`. `xserver` adds the unit of our own X server; `xauthority` is the cookie file of another X server.
     Raises InputError if a path has a control character.
     """
     gpufan = f"{quoted(python)} -I -m gpufan"

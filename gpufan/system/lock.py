@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 class LockHeld(Exception):
-    """Another process holds the lock. The text is the number of that process, or `unknown`; callers catch it."""
+    """Another process holds the lock. The text is the number of that process, or `unknown`."""
 
 
 def acquire_lock(path: Path, mode: int) -> int:
@@ -51,8 +51,8 @@ class ControllerLock:
     def renew(self) -> None:
         """If somebody has removed the file or its folder, create and lock it again.
 
-        Raises OSError. Raises GpufanError if this process must end: another process has the lock by now, or only the
-        service manager can create the folder, because the sandbox of the service makes the folder above read-only.
+        Raises OSError, or GpufanError if this process must end. It must end if another process has the lock by now, or
+        if the sandbox of the service makes the parent folder read-only, so that only systemd can create the folder.
         """
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(self._descriptor), self._path.lstat()):

@@ -6,7 +6,7 @@ RUNTIME_FOLDER = Path("/run/gpufan")
 SNAPSHOT = "state.json"
 PAUSE = "pause.json"
 TAKEN = "taken.json"
-"""The record of the cards whose fans a run has set; both are in the runtime folder."""
+"""Files in the runtime folder: the published state, the paused cards, and the cards whose fans were set."""
 PREFIX = Path("/usr/local")
 """Folder for programs that the administrator installs (Filesystem Hierarchy Standard)."""
 

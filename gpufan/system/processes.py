@@ -13,7 +13,7 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True)
 class Process:
-    """A process and its command. Threads of the kernel have no command, so they are no processes here."""
+    """A process and its command. Threads of the kernel, which have no command, are left out."""
 
     folder: Path
     """Its folder in /proc."""
@@ -41,7 +41,7 @@ class Process:
 
 
 def processes(proc: Path = PROC) -> Iterator[Process]:
-    """Every process, by its number. A read of /proc may hang, as long as a call of the process into a driver does."""
+    """Every process, sorted by number. A read of /proc may hang while the process hangs in a call to a driver."""
     for folder in sorted(proc.glob("[0-9]*"), key=lambda folder: int(folder.name)):
         with suppress(OSError):
             words = read_file(folder / "cmdline").decode("utf-8", "replace").split("\0")
@@ -50,7 +50,7 @@ def processes(proc: Path = PROC) -> Iterator[Process]:
 
 
 def has_open(folder: Path, prefix: str) -> bool:
-    """Whether the process of a folder in /proc has a file open whose path begins with `prefix`."""
+    """Whether a process has a file open whose path begins with `prefix`; `folder` is its folder in /proc."""
     with suppress(OSError):
         for link in (folder / "fd").iterdir():
             with suppress(OSError):  # closed meanwhile

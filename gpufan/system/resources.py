@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def resource(name: str) -> Path:
-    """Path of a file such as `templates/xorg.conf.j2`, installed or in the source tree.
+    """Path of the file `name`, such as `templates/xorg.conf.j2`: of the installation, or in the source tree.
 
     Raises GpufanError if the installation lacks it.
     """

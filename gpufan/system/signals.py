@@ -58,8 +58,8 @@ def _handler(handler: Callable[[int, FrameType | None], None] | signal.Handlers)
 class StopInbox:
     """Receives reasons to stop, which are signal numbers or exceptions, and requests to reload.
 
-    A pipe wakes the waiting thread, and a signal writes to the pipe at once (`signal.set_wakeup_fd`). Without the pipe,
-    a signal just before the wait would be noticed only after the wait: Python runs handlers between two bytecodes.
+    A signal writes to a pipe (`signal.set_wakeup_fd`), which ends the wait. A Python handler alone may run just before
+    the wait begins; then it would not end it.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class StopInbox:
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def catch_signals(self) -> None:
-        """Make stop signals end the wait. If SIGHUP is ignored, it stays ignored, as under nohup."""
+        """Make stop signals end the wait. A SIGHUP that is ignored, as under nohup, stays ignored."""
         for number in STOP_SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda received, _frame: self._reasons.append(received))
@@ -77,7 +77,7 @@ class StopInbox:
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
     def reload_on_hang_up(self) -> None:
-        """Make SIGHUP request a reload of the settings. With a terminal it still stops: the terminal was closed."""
+        """Make SIGHUP request a reload of the settings, unless there is a terminal: then it means that it was closed."""
         if not _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self._request_reload)
 
@@ -92,7 +92,7 @@ class StopInbox:
         return True
 
     def fail(self, error: BaseException) -> None:
-        """Add `error` as a reason to stop. Any thread may call it."""
+        """Add `error` as a reason to stop. Any thread may call this."""
         self._reasons.append(error)
         with suppress(BlockingIOError):  # the pipe is full, so the thread wakes anyway
             os.write(self._waker, b"!")

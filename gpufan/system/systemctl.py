@@ -86,7 +86,7 @@ def quoted(text: str) -> str:
 
 
 def stop_and_disable(unit: str) -> None:
-    """Stop and disable `unit`, if it exists. It may run although its files are faulty by now. Raises GpufanError."""
+    """Stop and disable `unit`, if it exists, even if its files are faulty by now. Raises GpufanError."""
     state = unit_properties(unit, "LoadState", "UnitFileState")
     if state["LoadState"] != "not-found":
         systemctl("stop", unit)
