@@ -77,7 +77,7 @@ class StopInbox:
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
     def reload_on_hang_up(self) -> None:
-        """Make SIGHUP request a reload of the settings, unless there is a terminal: then it means that it was closed."""
+        """Make SIGHUP request a reload of the settings. With a terminal it still stops: the terminal was closed."""
         if not _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self._request_reload)
 

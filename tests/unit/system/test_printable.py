@@ -12,7 +12,7 @@ from gpufan.daemon import recording
 from gpufan.daemon import snapshot_file as snapshot
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.doctor.facts import Facts, Rival
-from gpufan.doctor.judge import examine
+from gpufan.doctor.judge import judge
 from gpufan.errors import DriverError
 from gpufan.gpu import x11
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
@@ -70,12 +70,12 @@ def the_log_of_an_x_server(_: Path) -> str:
 
 def the_name_of_a_process(_: Path) -> str:
     facts = Facts(rivals=(Rival(EVIL, None, 7, exclusive=True),))
-    return next(found.text for found in examine(facts).findings if found.check == "rivals").partition(" (")[0]
+    return next(found.text for found in judge(facts).findings if found.check == "rivals").partition(" (")[0]
 
 
 def the_name_of_a_file(_: Path) -> str:
     facts = Facts(autostarts=(EVIL,))
-    return next(found.text for found in examine(facts).findings if found.check == "rivals").partition(" starts")[0]
+    return next(found.text for found in judge(facts).findings if found.check == "rivals").partition(" starts")[0]
 
 
 @pytest.mark.parametrize(
