@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gpufan.gpu import kernel_cards
+from gpufan.xorg import server
 
 # Many tests start gpufan as a process. Where bytecode is not to lie beside the sources it goes elsewhere, since without
 # any each of them would compile the whole program first, and every worker of pytest all tests.
@@ -19,12 +20,19 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     sys.dont_write_bytecode = False
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
+# X servers that several processes of pytest start at the same time must not race for one display.
+server._NUMBERS = range(1000 + 10 * (os.getpid() % 5000), server._NUMBERS.stop)
 
 # Started in the background, by nohup or a shell without job control, we ignore what the tests are about, and so would
 # every process that they start.
 for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _handler)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """The number of processes for `-n auto`: many tests wait, so two more than there are processors."""
+    return len(os.sched_getaffinity(0)) + 2
 
 
 @pytest.fixture(scope="session")
