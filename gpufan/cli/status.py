@@ -18,7 +18,7 @@ def status(as_json: bool, watch: bool, runtime_dir: Path) -> None:
     if watch:
         from gpufan.terminal.watch import watch as watch_snapshots
 
-        watch_snapshots(runtime_dir / SNAPSHOT, service=runtime_dir == RUNTIME_FOLDER, as_json=as_json)
+        watch_snapshots(runtime_dir / SNAPSHOT, of_service=runtime_dir == RUNTIME_FOLDER, as_json=as_json)
         return
     from gpufan.terminal.tables import print_status
 

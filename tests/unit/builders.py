@@ -1,17 +1,21 @@
 """What the unit tests are made of: strategies for settings and readings, a card in memory, and ready-made states."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import strategies as st
 
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.gpu import FanReading, GpuInfo, Reading, Sensed, SingleBackend
 from gpufan.core.reasons import Cause, Control, Group, Reason
-from gpufan.core.snapshot import GpuState
+from gpufan.core.snapshot import GpuState, Snapshot
+from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.gpu.simulated import Plant
+from gpufan.system import systemctl
 
 LIGHT = Plant(heat_capacity=350.0, die_time_constant_s=1.5)
 """A card whose heatsink is less than half as heavy as that of the nominal card, so that jobs of minutes matter."""
@@ -172,3 +176,17 @@ def gpu_state(*, group: str | None = None, message: str | None = None, **changes
             **changes,
         }
     )
+
+
+def snapshot_at(time_s: float, *, cards: int = 1, simulated_s: float | None = None, **changes: object) -> Snapshot:
+    """A snapshot of that time with several cards under control, but for `changes`."""
+    states = tuple(gpu_state(**{"index": i, "uuid": f"GPU-{i}", **changes}) for i in range(cards))
+    return msgspec.structs.replace(snapshot_now(states, interval_s=1, simulated_s=simulated_s), time_s=time_s)
+
+
+def put_systemctl(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
+    """Put a systemctl in the way that runs `script`."""
+    (folder / "systemctl").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr(systemctl, "BOOTED", folder)

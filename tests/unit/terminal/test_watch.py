@@ -12,18 +12,12 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from gpufan.core.snapshot import Snapshot
-from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
-from gpufan.system import systemctl
-from gpufan.terminal.watch import History, LineView, Moment, TableView, Unit, recent_rows, service_unit, watch
-from tests.unit.builders import gpu_state
-from tests.unit.history.recorded import RecordedRun
+from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.terminal.service_state import ServiceState
+from gpufan.terminal.watch import LineView, Moment, TableView, watch
+from tests.unit.builders import put_systemctl, snapshot_at
 
 _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-def at(time_s: float, *, cards: int = 1, simulated_s: float | None = None, **changes: object) -> Snapshot:
-    states = tuple(gpu_state(**{"index": i, "uuid": f"GPU-{i}", **changes}) for i in range(cards))
-    return msgspec.structs.replace(snapshot_now(states, interval_s=1, simulated_s=simulated_s), time_s=time_s)
 
 
 def screen(*moments: Moment, width: int = 80, height: int = 24) -> list[str]:
@@ -32,15 +26,15 @@ def screen(*moments: Moment, width: int = 80, height: int = 24) -> list[str]:
     view = TableView(Console(file=stream, width=width, height=height, force_terminal=True, _environ={}))
     for moment in moments[:-1]:
         if moment.snapshot is not None:
-            view.history.add(moment.snapshot)  # drawing each moment would be slow
+            view.readings.add(moment.snapshot)  # drawing each moment would be slow
     view.show(moments[-1])
     drawn = stream.getvalue()
     view.close()
     return [_CONTROL_SEQUENCE.sub("", line).rstrip() for line in drawn.replace("\r", "\n").splitlines()]
 
 
-def seen(*snapshots: Snapshot, complaint: str | None = None, unit: Unit | None = None) -> list[Moment]:
-    return [Moment(snapshot, complaint, unit) for snapshot in snapshots]
+def seen(*snapshots: Snapshot, complaint: str | None = None, service: ServiceState | None = None) -> list[Moment]:
+    return [Moment(snapshot, complaint, service) for snapshot in snapshots]
 
 
 def ends_after(looks: int, then: Sequence[Callable[[], object]] = ()) -> Callable[[float], None]:
@@ -65,85 +59,41 @@ def ends_after(looks: int, then: Sequence[Callable[[], object]] = ()) -> Callabl
 @pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
 @pytest.mark.parametrize("cards", [1, 2, 4])
 def test_the_table_fits_into_any_terminal(width: int, cards: int) -> None:
-    lines = screen(*seen(*[at(1000 + i, cards=cards) for i in range(0, 700, 5)]), width=width, height=40)
+    lines = screen(*seen(*[snapshot_at(1000 + i, cards=cards) for i in range(0, 700, 5)]), width=width, height=40)
     assert max(cell_len(line) for line in lines) <= width
 
 
 @pytest.mark.parametrize(("width", "bars"), [(80, 30), (120, 60), (200, 60)])
 def test_the_bars_of_ten_minutes_fill_the_line(width: int, bars: int) -> None:
-    lines = screen(*seen(*[at(1000 + i) for i in range(600)]), width=width)
+    lines = screen(*seen(*[snapshot_at(1000 + i) for i in range(600)]), width=width)
     assert [line.count("▆") for line in lines if "°C ▆" in line] == [bars]
 
 
 def test_a_card_shows_temperature_duty_and_power_with_their_ranges() -> None:
-    snapshots = [at(1000 + 20 * i, temperature_c=40 + i, duty_percent=30, power_w=100 + i) for i in range(10)]
+    snapshots = [snapshot_at(1000 + 20 * i, temperature_c=40 + i, duty_percent=30, power_w=100 + i) for i in range(10)]
     text = "\n".join(screen(*seen(*snapshots)))
     assert re.search(r"°C +\S{10} 40..49\n +% +▃{10} 30\n +W +▄{10} 100..109", text)
 
 
-def test_a_bar_is_the_highest_reading_of_its_part() -> None:
-    history = History()
-    for second, temperature_c in enumerate([40.0, 80.0, 40.0, None, 50.0]):
-        history.add(at(1200 + second, temperature_c=temperature_c))
-    assert history.maxima("GPU-0", lambda gpu: gpu.temperature_c, 30)[-2:] == [None, 80]
-
-
-def test_readings_older_than_ten_minutes_are_forgotten() -> None:
-    history = History()
-    for second in (0, 30, 601):
-        history.add(at(1200 + second))
-    assert [value for value in history.maxima("GPU-0", lambda gpu: gpu.power_w, 600) if value] == [229.7, 229.7]
-
-
-def test_the_bars_begin_with_the_history_of_the_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded = RecordedRun(tmp_path)
-    for temperature_c in (81.0, 50.0, 60.0):
-        recorded.seconds(300, temperature_c=temperature_c)
-    recorded.recorder.close()
-    monkeypatch.setattr(time, "time", lambda: recorded.wall_s)
-    history = History(recent_rows(tmp_path))
-    history.add(at(recorded.wall_s + 1, uuid=gpu_state().uuid, temperature_c=70.0))
-    drawn = history.maxima(gpu_state().uuid, lambda gpu: gpu.temperature_c, 6)
-    assert drawn == [50.0, 50.0, 60.0, 60.0, 60.0, 70.0]
-
-
-def test_without_a_history_the_bars_begin_empty(tmp_path: Path) -> None:
-    assert recent_rows(tmp_path / "none") == []
-
-
-def test_a_clock_that_was_set_back_empties_the_bars() -> None:
-    history = History()
-    history.add(at(5000))
-    history.add(at(1200))
-    assert len([value for value in history.maxima("GPU-0", lambda gpu: gpu.power_w, 60) if value]) == 1
-
-
-def test_an_unchanged_snapshot_is_stored_once() -> None:
-    history = History()
-    for _ in range(10):
-        history.add(at(1200))
-    assert len(history._readings["GPU-0"]) == 1
-
-
 @pytest.mark.parametrize(("height", "units"), [(20, ["°C"]), (24, ["°C", "%", "W"])])
 def test_many_cards_on_a_low_terminal_show_only_temperature(height: int, units: list[str]) -> None:
-    lines = screen(*seen(at(1000, cards=4)), height=height)
+    lines = screen(*seen(snapshot_at(1000, cards=4)), height=height)
     assert len(lines) <= height
     assert [line.split()[0] for line in lines if line.split()[0] in ("°C", "%", "W")] == units * 4
 
 
 def test_the_headline_names_the_process_and_its_age() -> None:
-    snapshot = msgspec.structs.replace(at(5000), started_s=1091.0, pid=4711)
+    snapshot = msgspec.structs.replace(snapshot_at(5000), started_s=1091.0, pid=4711)
     assert "process 4711 · up 1:05:09" in screen(*seen(snapshot))[0]
 
 
-def test_the_unit_is_shown_above_the_cards() -> None:
-    lines = screen(*seen(at(1000), unit=Unit("gpufan.service: active (running), since Sunday", True)))
-    assert lines[1].startswith("gpufan.service: active (running), since Sunday")
+def test_the_service_is_shown_above_the_cards() -> None:
+    service = ServiceState("gpufan.service: active (running), since Sunday", True)
+    assert screen(*seen(snapshot_at(1000), service=service))[1].startswith(service.text)
 
 
 def test_a_complaint_is_shown_above_the_last_known_cards() -> None:
-    lines = screen(*seen(at(1000), complaint="nothing new since noon"))
+    lines = screen(*seen(snapshot_at(1000), complaint="nothing new since noon"))
     assert "nothing new since noon" in lines
     assert any("62 %" in line for line in lines)
 
@@ -153,13 +103,13 @@ def test_without_a_snapshot_only_the_complaint_is_shown() -> None:
 
 
 def test_refused_settings_are_shown() -> None:
-    snapshot = msgspec.structs.replace(at(1000), reload_refused="hold_s = x")
+    snapshot = msgspec.structs.replace(snapshot_at(1000), reload_refused="hold_s = x")
     assert "settings not reloaded, the old ones stay: hold_s = x" in screen(*seen(snapshot))
 
 
 def test_a_lost_card_leaves_a_gap() -> None:
     lost = {"control": "lost", "temperature_c": None, "power_w": None, "duty_percent": None, "fans": ()}
-    lines = screen(*seen(at(1000), at(1020, **lost), at(1040)))
+    lines = screen(*seen(snapshot_at(1000), snapshot_at(1020, **lost), snapshot_at(1040)))
     assert any(line.endswith("▆ ▆ 74") for line in lines)
 
 
@@ -175,8 +125,8 @@ def test_in_a_pipe_each_change_is_a_line(tmp_path: Path, capsys: pytest.CaptureF
     file = SnapshotFile(tmp_path / "state.json")
     now_s = time.time()
     duties = [62, 62, 65]
-    file.write(at(now_s, cards=2))
-    happenings = [lambda duty=duty: file.write(at(now_s, cards=2, duty_percent=duty)) for duty in duties]
+    file.write(snapshot_at(now_s, cards=2))
+    happenings = [lambda duty=duty: file.write(snapshot_at(now_s, cards=2, duty_percent=duty)) for duty in duties]
     lines = run(tmp_path / "state.json", ends_after(5, happenings), capsys)
     assert [line.split(" ", 1)[1].split(" at ")[0] for line in lines] == ["0 GTX 1080 Ti: 62 %"] * 2 + [
         "0 GTX 1080 Ti: 65 %"
@@ -186,8 +136,8 @@ def test_in_a_pipe_each_change_is_a_line(tmp_path: Path, capsys: pytest.CaptureF
 def test_an_end_and_a_new_start_are_one_line_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = SnapshotFile(tmp_path / "state.json")
     path = tmp_path / "state.json"
-    happenings = [file.remove, lambda: None, lambda: file.write(at(time.time(), duty_percent=70))]
-    file.write(at(time.time()))
+    happenings = [file.remove, lambda: None, lambda: file.write(snapshot_at(time.time(), duty_percent=70))]
+    file.write(snapshot_at(time.time()))
     lines = run(tmp_path / "state.json", ends_after(6, happenings), capsys)
     assert [" ".join(line.split()[1:7]) for line in lines] == [
         "0 GTX 1080 Ti: 62 %",
@@ -197,7 +147,7 @@ def test_an_end_and_a_new_start_are_one_line_each(tmp_path: Path, capsys: pytest
 
 
 def test_an_outdated_snapshot_is_reported_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    SnapshotFile(tmp_path / "state.json").write(at(time.time() - 100))
+    SnapshotFile(tmp_path / "state.json").write(snapshot_at(time.time() - 100))
     lines = run(tmp_path / "state.json", ends_after(5), capsys)
     assert sum("nothing new since" in line for line in lines) == 1
 
@@ -205,94 +155,41 @@ def test_an_outdated_snapshot_is_reported_once(tmp_path: Path, capsys: pytest.Ca
 def test_after_a_damaged_snapshot_the_next_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "state.json"
     path.write_text("{")
-    happenings = [lambda: SnapshotFile(path).write(at(time.time()))]
+    happenings = [lambda: SnapshotFile(path).write(snapshot_at(time.time()))]
     lines = run(path, ends_after(3, happenings), capsys)
     assert ["is not a snapshot" in line for line in lines] == [True, False]
 
 
-def test_a_change_of_the_unit_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_change_of_the_service_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     view = LineView()
-    active, failed = Unit("active", True), Unit("failed", False)
-    for unit in (None, active, active, None, active, failed):
-        view.show(Moment(None, unit=unit))
+    active, failed = ServiceState("active", True), ServiceState("failed", False)
+    for state in (None, active, active, None, active, failed):
+        view.show(Moment(None, service=state))
     view.close()
     assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["active", "failed"]
 
 
 def test_with_json_each_snapshot_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = SnapshotFile(tmp_path / "state.json")
-    snapshots = [at(time.time() + i) for i in range(2)]
+    snapshots = [snapshot_at(time.time() + i) for i in range(2)]
     file.write(snapshots[0])
     happenings = [lambda: None, lambda: file.write(snapshots[1])]
     lines = run(tmp_path / "state.json", ends_after(4, happenings), capsys, as_json=True)
     assert [msgspec.json.decode(line, type=Snapshot) for line in lines] == snapshots
 
 
-# ---- the unit ----
-
-
-def systemd_says(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
-    """Put a systemctl in the way that runs `script`."""
-    (folder / "systemctl").write_text(f"#!/bin/sh\n{script}\n")
-    (folder / "systemctl").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    monkeypatch.setattr(systemctl, "BOOTED", folder)
-
-
-@pytest.mark.parametrize(
-    ("properties", "unit"),
-    [
-        (
-            "LoadState=loaded\nActiveState=active\nSubState=running\nResult=success\nNRestarts=0\n"
-            "StateChangeTimestamp=Sun 2026-11-22 16:10:03 UTC",
-            Unit("gpufan.service: active (running), since Sun 2026-11-22 16:10:03 UTC", True),
-        ),
-        (
-            "LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nResult=exit-code\nNRestarts=3\n"
-            "StateChangeTimestamp=",
-            Unit("gpufan.service: activating (auto-restart), restarts: 3, last result: exit-code", False),
-        ),
-        ("LoadState=not-found\nActiveState=inactive", None),
-        ("LoadState=masked\nActiveState=inactive", Unit("gpufan.service: masked", False)),
-    ],
-)
-def test_the_unit_is_described_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, properties: str, unit: Unit | None
-) -> None:
-    systemd_says(monkeypatch, tmp_path, f"cat <<'END'\n{properties}\nEND")
-    assert service_unit() == unit
-
-
-def test_a_slow_systemd_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("gpufan.terminal.watch._SERVICE_LIMIT_S", 0.05)
-    systemd_says(monkeypatch, tmp_path, "exec sleep 10")
-    assert "has not answered for 0.05 s" in service_unit().text
-
-
-def test_a_broken_systemctl_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    systemd_says(monkeypatch, tmp_path, "")
-    (tmp_path / "systemctl").write_text("no program")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "systemctl cannot be run: Exec format error" in service_unit().text
-
-
-def test_without_systemd_there_is_no_unit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert service_unit() is None
-
-
-def test_the_unit_is_shown_once_systemd_has_answered(
+def test_the_service_is_shown_once_systemd_has_answered(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    systemd_says(monkeypatch, tmp_path, "echo LoadState=loaded; echo ActiveState=failed; echo SubState=failed")
-    units: list[Unit | None] = []
-    monkeypatch.setattr(LineView, "show", lambda _, moment: units.append(moment.unit))
+    put_systemctl(monkeypatch, tmp_path, "echo LoadState=loaded; echo ActiveState=failed; echo SubState=failed")
+    states: list[ServiceState | None] = []
+    monkeypatch.setattr(LineView, "show", lambda _, moment: states.append(moment.service))
 
     def pause(_: float) -> None:
         time.sleep(0.01)
-        if units[-1] is not None:
+        if states[-1] is not None:
             raise KeyboardInterrupt
 
-    watch(tmp_path / "state.json", service=True, pause=pause)
-    assert units[0] is None
-    assert units[-1] == Unit("gpufan.service: failed (failed)", False)
+    watch(tmp_path / "state.json", of_service=True, pause=pause)
+    assert states[0] is None
+    assert states[-1] == ServiceState("gpufan.service: failed (failed)", False)

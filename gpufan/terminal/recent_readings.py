@@ -1,0 +1,102 @@
+"""The readings of the last ten minutes, and lines of bars that show them. Older readings are in `history/`."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.text import Text
+
+from gpufan.core.snapshot import GpuState, Snapshot
+from gpufan.daemon.recording import Row
+from gpufan.errors import GpufanError
+from gpufan.terminal.drawing import bars
+
+_SPAN_S = 600.0
+"""Time span of the bars, s."""
+
+_BARS = (30, 60)
+"""Numbers of bars in a line, so that each bar stands for the same number of seconds; the largest that fits is used."""
+
+Quantity = Callable[[GpuState | Row], float | None]
+"""A value of a card's state, or of a row of its history; None if it is unknown."""
+
+
+class RecentReadings:
+    """Readings of each card in the last ten minutes."""
+
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        """`rows` are from before the first snapshot, the oldest first."""
+        self._latest_s = -math.inf
+        self._readings: dict[str, deque[tuple[float, GpuState | Row]]] = {}
+        for row in rows:
+            self._readings.setdefault(row.uuid, deque()).append((row.time_s, row))
+            self._latest_s = row.time_s
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Add the next snapshot, unless it is the same as before."""
+        now_s = snapshot.time_s if snapshot.simulated_s is None else snapshot.simulated_s
+        if now_s < self._latest_s:  # the clock was set back, or another simulation began
+            self._readings.clear()
+        elif now_s == self._latest_s:
+            return
+        self._latest_s = now_s
+        for gpu in snapshot.gpus:
+            readings = self._readings.setdefault(gpu.uuid, deque())
+            readings.append((now_s, gpu))
+            while readings[0][0] <= now_s - _SPAN_S:
+                readings.popleft()
+
+    def extremes(self, uuid: str, quantity: Quantity) -> tuple[float, float] | None:
+        """The lowest and the highest value; None if no value is known."""
+        values = [value for _, gpu in self._readings.get(uuid, ()) if (value := quantity(gpu)) is not None]
+        return (min(values), max(values)) if values else None
+
+    def maxima(self, uuid: str, quantity: Quantity, count: int) -> list[float | None]:
+        """The highest value in each of `count` equal parts of the ten minutes, the oldest first; None if unknown."""
+        part_s = _SPAN_S / count
+        last = math.floor(self._latest_s / part_s)
+        found: list[float | None] = [None] * count
+        for time_s, gpu in self._readings.get(uuid, ()):
+            place = math.floor(time_s / part_s) - last + count - 1
+            value = quantity(gpu)
+            if value is not None and place >= 0:
+                found[place] = max(value, found[place] or -math.inf)
+        return found
+
+
+@dataclass(frozen=True)
+class BarLine:
+    """One quantity of one card: its unit, as many bars as fit, the lowest and the highest value."""
+
+    readings: RecentReadings
+    uuid: str
+    unit: str
+    quantity: Quantity
+    scale: tuple[float, float]
+    """Values of the lowest and the highest bar; a higher value extends the scale."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        room = options.max_width - len("°C  100..999")
+        count = max((count for count in _BARS if count <= room), default=max(room, 1))
+        extremes = self.readings.extremes(self.uuid, self.quantity) or ()
+        low, high = self.scale
+        line = Text(f"{self.unit:2} ", style="dim", no_wrap=True, overflow="crop")
+        values = self.readings.maxima(self.uuid, self.quantity, count)
+        line.append(bars(values, low, max(high, *extremes)), style="not dim cyan")
+        line.append(" " + "..".join(dict.fromkeys(f"{value:.0f}" for value in extremes)))
+        yield line
+
+
+def recent_rows(folder: Path) -> list[Row]:
+    """The last ten minutes of the history in `folder`; empty if there is none, or if it cannot be read."""
+    from gpufan.history.reader import HistoryReader, TimeRange  # needs SQLite, which only this function uses
+
+    now_s = time.time()
+    with suppress(GpufanError), HistoryReader(folder) as reader:
+        return list(reader.readings(reader.cards(), TimeRange(now_s - _SPAN_S, now_s)))
+    return []

@@ -1,0 +1,50 @@
+"""The state of the service in one line, whatever systemd answers."""
+
+from pathlib import Path
+
+import pytest
+
+from gpufan.terminal.service_state import ServiceState, service_state
+from tests.unit.builders import put_systemctl
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        (
+            "LoadState=loaded\nActiveState=active\nSubState=running\nResult=success\nNRestarts=0\n"
+            "StateChangeTimestamp=Sun 2026-11-22 16:10:03 UTC",
+            ServiceState("gpufan.service: active (running), since Sun 2026-11-22 16:10:03 UTC", True),
+        ),
+        (
+            "LoadState=loaded\nActiveState=activating\nSubState=auto-restart\nResult=exit-code\nNRestarts=3\n"
+            "StateChangeTimestamp=",
+            ServiceState("gpufan.service: activating (auto-restart), restarts: 3, last result: exit-code", False),
+        ),
+        ("LoadState=not-found\nActiveState=inactive", None),
+        ("LoadState=masked\nActiveState=inactive", ServiceState("gpufan.service: masked", False)),
+    ],
+)
+def test_the_unit_is_described_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, properties: str, expected: ServiceState | None
+) -> None:
+    put_systemctl(monkeypatch, tmp_path, f"cat <<'END'\n{properties}\nEND")
+    assert service_state() == expected
+
+
+def test_a_slow_systemd_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("gpufan.terminal.service_state._LIMIT_S", 0.05)
+    put_systemctl(monkeypatch, tmp_path, "exec sleep 10")
+    assert "has not answered for 0.05 s" in service_state().text
+
+
+def test_a_broken_systemctl_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    put_systemctl(monkeypatch, tmp_path, "")
+    (tmp_path / "systemctl").write_text("no program")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "systemctl cannot be run: Exec format error" in service_state().text
+
+
+def test_without_systemd_there_is_no_unit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert service_state() is None
