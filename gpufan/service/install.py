@@ -8,8 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,8 +19,9 @@ from gpufan.service.file_content import read_content, write_content
 from gpufan.service.manifest import Manifest
 from gpufan.service.plan import Plan, UnitStart
 from gpufan.service.proof import guarded, prove_control
+from gpufan.service.steps import AddUndo, Say, failure, undone_on_failure
 from gpufan.service.units import SERVICE, CompanionUnit
-from gpufan.system import files, signals
+from gpufan.system import files
 from gpufan.system.lock import controller_lock
 from gpufan.system.paths import RUNTIME_FOLDER
 from gpufan.system.systemctl import journal_lines, stop_and_disable, systemctl, unit_properties
@@ -30,34 +30,6 @@ START_S = 30.0
 """Time limit for the service to become active, s."""
 COMPANION_S = 2.0
 """A companion service counts as started when it has run for this time, s."""
-
-Say = Callable[[str], None]
-AddUndo = Callable[..., None]
-"""Registers a function and its arguments, to be called if a later step fails."""
-
-
-@contextmanager
-def undone_on_failure(say: Say, at_last: Callable[[], object] = lambda: None) -> Iterator[AddUndo]:
-    """Yields a function that registers an undo step. If the block fails, the steps are called in reverse order.
-
-    `say` gets a line for each step that fails. `at_last` is called after the steps if none has failed.
-    """
-    steps: list[Callable[[], object]] = []
-    try:
-        yield lambda step, *arguments: steps.append(partial(step, *arguments))
-    except BaseException:
-        with signals.ignored():
-            is_undone = True
-            for step in reversed(steps):
-                try:
-                    step()
-                except Exception as error:  # of any kind: the remaining steps must run
-                    is_undone = False
-                    with suppress(OSError, ValueError):  # the terminal may be gone
-                        say(f"not undone: {error}; try `sudo gpufan uninstall-service`")
-            if is_undone:
-                at_last()
-        raise
 
 
 def install(plan: Plan, say: Say) -> None:
@@ -91,7 +63,7 @@ def install(plan: Plan, say: Say) -> None:
             _disable(unit, plan.options.start, undo)
         systemctl("daemon-reload")
         _enable(plan.service, undo)
-    for folder in (root_copy.draft_folder(), root_copy.aside_folder()):
+    for folder in root_copy.leftovers():
         shutil.rmtree(folder, ignore_errors=True)
     # The fans are under control now. A failure below does not change that, so it is only a warning.
     _attempt(say, _remove_companions, plan.removed_companions, now)
@@ -109,7 +81,7 @@ def _attempt(say: Say, step: Callable[..., None], *arguments: object) -> None:
     try:
         step(*arguments)
     except (GpufanError, OSError) as error:
-        say(f"warning: {error}; gpufan controls the fans nevertheless")
+        say(f"warning: {failure(error)}; gpufan controls the fans nevertheless")
 
 
 def _remove_companions(companions: list[CompanionUnit], now: Manifest) -> None:
@@ -138,9 +110,13 @@ def _check_companions(started: list[str]) -> None:
 
 
 def _exit_at_signals() -> None:
-    """Raise SystemExit at SIGTERM and SIGHUP, so that changes are undone and fans are given back."""
+    """Raise SystemExit at SIGTERM and SIGHUP, so that changes are undone and fans are given back.
+
+    A SIGHUP that is ignored, as under nohup, stays ignored.
+    """
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda received, _frame: sys.exit(128 + received))
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda received, _frame: sys.exit(128 + received))
 
 
 def _restore_manifest(before: Manifest | None) -> None:

@@ -2,7 +2,7 @@
 
 import difflib
 import os
-import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -214,9 +214,9 @@ def _state(unit: str) -> tuple[bool, bool]:
 
 def _xauthority() -> str | None:
     """Path of the cookie file of a running X server: from the environment, or from the unit of the last install."""
-    environment = systemctl.unit_properties(SERVICE, "Environment")["Environment"]
-    installed = re.search(r"(?:^|\s)XAUTHORITY=(\S+)", environment)
-    return os.environ.get("XAUTHORITY") or (installed[1] if installed else None)
+    words = shlex.split(systemctl.unit_properties(SERVICE, "Environment")["Environment"])
+    installed = dict(word.split("=", 1) for word in words if "=" in word)
+    return os.environ.get("XAUTHORITY") or installed.get("XAUTHORITY")
 
 
 def _companions(options: InstallOptions, before: Manifest | None) -> tuple[list[CompanionUnit], list[CompanionUnit]]:

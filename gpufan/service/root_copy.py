@@ -22,7 +22,7 @@ from gpufan.system.systemctl import run_program
 COPY = Path("/opt/gpufan")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 _MARK = ".copied-by-gpufan"
-"""File in the copy that contains the digest of its sources."""
+"""File in a copy. It contains the digest of the sources once the copy is complete."""
 _PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 _METRICS = re.compile(r"""extra\s*==\s*["']metrics["']""")
 """Condition of the requirements of the extra `metrics`. They are copied if they are installed."""
@@ -50,8 +50,9 @@ def launcher(*, copied: bool) -> Path | None:
 
 def check_copy() -> None:
     """Raise GpufanError if no copy can be made."""
-    if COPY.exists() and not (COPY / _MARK).exists():
-        raise GpufanError(f"{COPY} exists already and is not from gpufan: move it away")
+    for folder in (COPY, draft_folder(), aside_folder()):
+        if _is_foreign(folder):
+            raise GpufanError(f"{folder} exists already and is not from gpufan: move it away")
     _root_python()
     if exposure := first_exposure([COPY.parent], below=False):
         raise GpufanError(
@@ -84,9 +85,19 @@ def aside_folder() -> Path:
     return COPY.with_name(f"{COPY.name}.old")
 
 
-def folders() -> list[Path]:
-    """All folders that an install may have made. The copy itself is the last."""
-    return [draft_folder(), aside_folder(), COPY]
+def own_folders() -> list[Path]:
+    """The existing folders that an install has made. The copy itself is the last."""
+    return [folder for folder in (draft_folder(), aside_folder(), COPY) if folder.exists() and not _is_foreign(folder)]
+
+
+def leftovers() -> list[Path]:
+    """The folders of `own_folders` that nobody needs after an install."""
+    return [folder for folder in own_folders() if folder != COPY]
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether the folder has content that is not from gpufan."""
+    return folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists()
 
 
 def exchange_with_draft() -> None:
@@ -103,9 +114,11 @@ def exchange_with_draft() -> None:
 
 
 def make_copy() -> None:
-    """Make a new copy in `draft_folder` and test it. Raises GpufanError."""
+    """Make a new copy in `draft_folder` and test it. Raises GpufanError or OSError."""
     draft = draft_folder()
     shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    (draft / _MARK).touch()
     python = _root_python()
     site = draft / "lib" / _PYTHON / "site-packages"
     sources = _sources()

@@ -11,11 +11,10 @@ from gpufan.service import config_file, manifest, root_copy
 from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.service.file_content import Content, write_content
 from gpufan.service.manifest import Manifest
+from gpufan.service.steps import Say, failure
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
 from gpufan.system import files
 from gpufan.system.systemctl import stop_and_disable, systemctl, unit_properties
-
-Say = Callable[[str], None]
 
 
 def plan_uninstall(*, purge: bool) -> list[str]:
@@ -27,7 +26,7 @@ def plan_uninstall(*, purge: bool) -> list[str]:
         lines += [f"stop {unit}" for unit in _companions(installed)]
         lines += [f"remove {path}" if before is None else f"restore {path}" for path, before in installed.files.items()]
         lines += [f"restore {name}" for name in installed.disabled]
-        lines += [f"remove {folder}" for folder in root_copy.folders() if installed.copied and folder.exists()]
+        lines += [f"remove {folder}" for folder in root_copy.own_folders() if installed.copied]
     if purge:
         lines += [f"remove {path}" for path in _user_data()]
     return lines
@@ -50,7 +49,7 @@ def uninstall(say: Say, *, purge: bool) -> bool:
         try:
             step(*arguments)
         except (GpufanError, OSError) as error:
-            failures.append(str(error))
+            failures.append(failure(error))
             return False
         return True
 
@@ -76,11 +75,10 @@ def uninstall(say: Say, *, purge: bool) -> bool:
     for name, disabled in list(installed.disabled.items()):
         if attempt(_restore_unit, disabled, say):
             del installed.disabled[name]
-    if installed.copied:
-        for folder in filter(Path.exists, root_copy.folders()):
-            # After a failure the copy stays, so that its command can be run again.
-            if not (failures and folder == root_copy.COPY) and attempt(shutil.rmtree, folder):
-                say(f"removed {folder}")
+    for folder in root_copy.own_folders() if installed.copied else ():
+        # After a failure the copy stays, so that its command can be run again.
+        if not (failures and folder == root_copy.COPY) and attempt(shutil.rmtree, folder):
+            say(f"removed {folder}")
     if failures:
         attempt(installed.save)
         raise GpufanError(f"not restored: {'; '.join(failures)}; repair that, then run this again")

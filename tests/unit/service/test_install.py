@@ -1,5 +1,6 @@
 """Install the service on a box of the test."""
 
+import errno
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from gpufan.errors import GpufanError
 from gpufan.gpu import nvml_box
 from gpufan.gpu.cards import XSERVER_FOLDER
 from gpufan.service import conflicts, install, plan, proof, root_copy
+from gpufan.service.steps import undone_on_failure
 from gpufan.system import systemctl
 from tests.doubles import xorg
 from tests.doubles.nvml import AUTO, IGNORES, Kind, NvmlDouble
@@ -44,16 +46,15 @@ def test_cards_that_need_x_are_proven_over_x_and_get_its_unit(
 def test_a_configured_display_adds_its_cookie_file_to_the_unit(box: Box, monkeypatch: pytest.MonkeyPatch):
     (box.root / "etc").mkdir()
     (box.root / "etc/config.toml").write_text('display = ":0"\n')
-    monkeypatch.setenv("XAUTHORITY", "/run/x/:0")
+    monkeypatch.setenv("XAUTHORITY", "/run/my x/:0")
     box.call("install-service", "--yes")
-    assert "\nEnvironment=XAUTHORITY=/run/x/:0\n" in (box.root / "units/gpufan.service").read_text()
+    assert '\nEnvironment="XAUTHORITY=/run/my x/:0"\n' in (box.root / "units/gpufan.service").read_text()
     monkeypatch.delenv("XAUTHORITY")
+    environment = """Environment=A=b "XAUTHORITY=/run/my x/:0" C=d"""
     script = box.root / "systemctl"
-    script.write_text(
-        SYSTEMCTL.replace("echo Result=success", "echo Environment=A=b XAUTHORITY=/run/x/:0; echo Result=success")
-    )
+    script.write_text(SYSTEMCTL.replace("echo Result=success", f"echo '{environment}'; echo Result=success"))
     box.call("install-service", "--yes")
-    assert "\nEnvironment=XAUTHORITY=/run/x/:0\n" in (box.root / "units/gpufan.service").read_text()
+    assert '\nEnvironment="XAUTHORITY=/run/my x/:0"\n' in (box.root / "units/gpufan.service").read_text()
 
 
 def test_a_second_install_finds_nothing_to_do(box: Box, capsys: pytest.CaptureFixture[str]):
@@ -284,7 +285,7 @@ def test_every_step_is_undone_whatever_fails_meanwhile():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(os.getpid(), number)
 
-    with pytest.raises(GpufanError, match="first"), install.undone_on_failure(gone) as undo:
+    with pytest.raises(GpufanError, match="first"), undone_on_failure(gone) as undo:
         undo(done.append, "rival")
         undo(fail, OSError("no"))
         undo(fail, ValueError("no"))
@@ -292,6 +293,28 @@ def test_every_step_is_undone_whatever_fails_meanwhile():
         raise GpufanError("first")
     assert done == ["rival"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_error_of_the_file_system_is_one_line_after_all_is_undone():
+    done: list[str] = []
+    said = r"^cannot change /opt/gpufan: No space left on device; all changes are undone$"
+    with pytest.raises(GpufanError, match=said), undone_on_failure(print) as undo:
+        undo(done.append, "undone")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/opt/gpufan")
+    assert done == ["undone"]
+
+
+def test_a_hang_up_does_not_end_an_install_under_nohup():
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGHUP)]
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        install._exit_at_signals()
+        os.kill(os.getpid(), signal.SIGHUP)
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def test_only_root_can_write_installed_files_whatever_the_umask_is(box: Box):

@@ -65,7 +65,9 @@ def copying_box(box: Box, monkeypatch: pytest.MonkeyPatch) -> Box:
     def make_copy() -> None:
         draft = root_copy.draft_folder()
         shutil.rmtree(draft, ignore_errors=True)
-        (draft / "bin").mkdir(parents=True)
+        draft.mkdir()
+        (draft / root_copy._MARK).touch()
+        (draft / "bin").mkdir()
         (draft / root_copy._MARK).write_text(str(root_copy.sources_digest()))
 
     monkeypatch.setattr(exposure, "installation_exposure", lambda: "it is a test")

@@ -12,6 +12,7 @@ import pytest
 
 from gpufan.errors import GpufanError
 from gpufan.service import exposure, install, root_copy
+from gpufan.service.steps import undone_on_failure
 from gpufan.system import systemctl
 
 
@@ -127,7 +128,7 @@ def upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Non
     (root_copy.COPY / "good").touch()
 
     def fail() -> None:
-        with suppress(OSError, GpufanError), install.undone_on_failure(print) as undo:
+        with suppress(OSError, GpufanError), undone_on_failure(print) as undo:
             install._copy_code(undo)
             assert not (root_copy.COPY / "good").exists()
             raise GpufanError("later")

@@ -173,8 +173,23 @@ def test_copies_of_a_killed_install_are_removed(box: Box):
     installed.save()
     for name in ("gpufan", "gpufan.new", "gpufan.old"):
         (box.root / "opt" / name / "bin").mkdir(parents=True)
+        (box.root / "opt" / name / root_copy._MARK).touch()
     box.call("uninstall-service")
     assert list((box.root / "opt").iterdir()) == []
+
+
+def test_folders_of_the_user_beside_the_copy_stay(box: Box):
+    mine = box.root / "opt/gpufan.old/mine"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    box.call("install-service", "--yes")
+    installed = manifest.load()
+    installed.copied = True
+    installed.save()
+    with pytest.raises(GpufanError, match=r"gpufan\.old exists already and is not from gpufan: move it away"):
+        root_copy.check_copy()
+    box.call("uninstall-service")
+    assert mine.exists()
 
 
 def test_a_manifest_of_an_older_version_is_found_and_moved(box: Box):
