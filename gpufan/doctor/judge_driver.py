@@ -100,14 +100,11 @@ def _card_on_the_bus(facts: Facts, card: PciCard) -> Iterator[Finding]:
     elif card.driver == "nouveau":
         text = f"the nouveau driver has {card.address}, and cannot set its fans: install NVIDIA's driver, and reboot"
         yield problem("card", text, _install(facts), "sudo reboot")
+    elif facts.driver.error is not None or "driver" in facts.errors:
+        return  # the finding about the driver is for every card
     elif card.driver is None:
         yield problem("card", f"{card.address} has no kernel driver", _LIST_CARDS, _install(facts), KERNEL_LOG)
-    elif (
-        facts.driver.error is None
-        and "driver" not in facts.errors
-        and not _is_listed(facts, card)
-        and all(c.info.pci for c in facts.driver.cards)
-    ):
+    elif not _is_listed(facts, card) and all(listed.info.pci for listed in facts.driver.cards):
         # A listed card without an address may be this one: it does not answer, and has a finding of its own.
         text = f"{card.address} is on the PCI bus, but the driver does not list it"
         yield problem("card", text, KERNEL_LOG, "sudo reboot")

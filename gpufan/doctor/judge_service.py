@@ -111,13 +111,11 @@ def _snapshot(facts: Facts) -> Finding:
     if error := facts.errors.get("published"):
         return problem("snapshot", error, _RESTART)
     if published is None:
-        if not facts.has_cards:
-            return ok("snapshot", "no gpufan is running")
         if facts.service is not None and facts.service.is_active:
-            return problem(
-                "snapshot", f"the service is active, but {facts.runtime_folder} has no snapshot", _LOG, _RESTART
-            )
-        return warning("snapshot", "no gpufan is running, so the driver controls the fans", run)
+            text = f"the service is active, but {facts.runtime_folder} has no snapshot"
+            return problem("snapshot", text, _LOG, _RESTART)
+        # Why no gpufan is running is a finding about the service.
+        return ok("snapshot", "no gpufan is running, so the driver controls the fans")
     snapshot, age_s = published.snapshot, facts.time_s - published.snapshot.time_s
     if published.orphan:
         text = f"process {snapshot.pid} ended without giving the fans back to the driver"

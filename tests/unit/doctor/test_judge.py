@@ -104,7 +104,7 @@ CASES = {
         ("card", "problem", "sudo apt install nvidia-driver-580"),
     ),
     "no kernel driver": (
-        replace(IDLE, pci=(PciCard(ADDRESS, 0x1B06, None),), driver=Driver(error="none")),
+        replace(IDLE, pci=(PciCard(ADDRESS, 0x1B06, None),), driver=driver()),
         ("card", "problem", "lspci -nnk -d 10de:"),
     ),
     "a virtual machine's": (replace(IDLE, pci=(PciCard(ADDRESS, 0x1B06, "vfio-pci"),)), ("card", "ok", None)),
@@ -268,7 +268,6 @@ CASES = {
         ("config", "warning", "sudoedit /etc/gpufan"),
     ),
     "active without snapshot": (IDLE, ("snapshot", "problem", "sudo systemctl restart gpufan")),
-    "nothing runs": (replace(IDLE, systemd=None), ("snapshot", "warning", "sudo gpufan run")),
     "unreadable": (
         replace(WELL, published=None, errors={"published": "of another version"}),
         ("snapshot", "problem", "sudo systemctl restart gpufan"),
@@ -357,6 +356,26 @@ def test_a_finding_that_is_not_ok_has_a_remedy(name: str) -> None:
 )
 def test_a_finding_about_fans_names_the_fault(facts: Facts, words: str) -> None:
     assert words in found(facts, "fans")[0].text
+
+
+@pytest.mark.parametrize(
+    ("facts", "check"),
+    [
+        (replace(IDLE, systemd=None), "service"),
+        (unit(active="inactive", pid=0), "service"),
+        (unit(load="not-found", active="inactive"), "service"),
+        (
+            replace(
+                WELL,
+                pci=(PciCard(ADDRESS, 0x1B06, None),),
+                driver=nvml_error(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND),
+            ),
+            "driver",
+        ),
+    ],
+)
+def test_a_cause_is_found_once(facts: Facts, check: str) -> None:
+    assert [finding.check for finding in judge(facts).findings if finding.level is not Level.OK] == [check]
 
 
 def test_a_card_that_a_newer_driver_supports_is_not_too_old() -> None:
