@@ -123,11 +123,13 @@ def restore(
 
 
 @click.command(cls=Command)
+@options.config
 @options.runtime_dir
-def xserver(runtime_dir: Path) -> None:
-    """Run a headless X server that can set fans, until stopped.
+def xserver(config_path: Path | None, runtime_dir: Path) -> None:
+    """Run a headless X server that can set the fans of the cards in the settings, until stopped.
 
     Only for drivers that set fans through X; `gpufan run` starts one when it needs one.
     """
+    gpus = options.settings_source(config_path).read().run_settings().gpus
     with log_to_stderr():
-        run_xserver(runtime_dir / "xserver", click.echo)
+        run_xserver(runtime_dir / "xserver", gpus, click.echo)

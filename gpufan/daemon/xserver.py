@@ -1,6 +1,6 @@
 """`gpufan xserver`: a headless X server that can set fans, as a process of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from gpufan.daemon.sd_notify import Notifier
@@ -11,17 +11,18 @@ ENVIRONMENT_FILE = "environment"
 """File in the folder of the X server: the environment variables with which a process can use it."""
 
 
-def run_xserver(folder: Path, announce: Callable[[str], None]) -> None:
-    """Run the X server until a signal. Its files are in `folder`; `announce` receives the line that says how to use it.
+def run_xserver(folder: Path, gpus: Sequence[str], announce: Callable[[str], None]) -> None:
+    """Run the X server for the cards named in `gpus`, or for all, until a signal. Its files are in `folder`.
 
-    Raises DriverError if it cannot be started, GpufanError if there is no card or another process uses `folder`.
+    `announce` receives the line that says how to use it. Raises DriverError if the server cannot be started,
+    GpufanError if there is no card or another process uses `folder`.
     """
     from gpufan.gpu.cards import find_addresses
     from gpufan.xorg.server import HeadlessServer, headless_config
 
     inbox = StopInbox()
     inbox.catch_signals()
-    with controller_lock(folder), HeadlessServer(headless_config(find_addresses()), folder) as server:
+    with controller_lock(folder), HeadlessServer(headless_config(find_addresses(names=gpus)), folder) as server:
         display = server.display()
         (folder / ENVIRONMENT_FILE).write_text(f"GPUFAN_DISPLAY={display}\nXAUTHORITY={display.authority}\n")
         if notifier := Notifier.from_environment():

@@ -112,9 +112,10 @@ def _files(facts: Facts) -> Iterator[tuple[str, Path]]:
     """Name in the archive, and path on the box, of every file to include."""
     yield "config.toml", facts.config
     yield SNAPSHOT, facts.runtime_folder / SNAPSHOT
-    for folder in (XSERVER_FOLDER, "xserver"):
+    run = facts.runtime_folder
+    for folder in (run / XSERVER_FOLDER, run / "xserver", run.with_name(f"{run.name}-xserver") / "xserver"):
         for log in ("xorg.conf", "Xorg.log", "Xorg.out"):
-            yield f"{folder}/{log}", facts.runtime_folder / folder / log
+            yield f"{folder.relative_to(run.parent)}/{log}", folder / log
     units = below_root(systemctl.UNIT_FOLDER)
     for unit in (SERVICE, XSERVER, *(companion.unit_name for companion in COMPANIONS)):
         for path in (units / unit, *sorted(units.glob(f"{unit}.d/*.conf"))):

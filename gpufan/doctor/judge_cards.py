@@ -14,7 +14,6 @@ from gpufan.core.snapshot import GpuState
 from gpufan.doctor.facts import Card, Facts
 from gpufan.doctor.findings import Finding, ok, problem, warning
 from gpufan.doctor.judge_driver import KERNEL_LOG
-from gpufan.gpu.cards import XSERVER_FOLDER
 
 _FULL_PERCENT = 95
 """From this duty on, a higher fan speed hardly cools more."""
@@ -115,7 +114,8 @@ def _reset(case: _Case) -> Finding:
 
 def _x_fails(case: _Case, error: str) -> Finding:
     install = [] if case.facts.has_xorg else [_INSTALL_X]
-    log = f"sudo tail -n 30 {case.facts.runtime_folder}/{XSERVER_FOLDER}/Xorg.log"
+    # The server is gpufan's own or that of gpufan-xserver.service. Only root can read its folder.
+    log = f"sudo sh -c 'tail -n 30 {case.facts.runtime_folder}*/*xserver/Xorg.log'"
     restart = [_RESTART] if case.facts.service_controls_fans else []
     return problem("fans", f"its fans can only be set over X, and that fails: {error}", *install, log, *restart)
 

@@ -132,14 +132,16 @@ def read_all(reads: Sequence[Callable[[], Reading]]) -> list[Reading | None]:
     return readings
 
 
-def find_addresses(nvml: NvmlBox | None = None, pci_folder: Path = PCI_FOLDER) -> list[PciAddress]:
-    """The addresses of the cards that are open in `nvml`, or of all cards on the PCI bus if none is open.
+def find_addresses(
+    nvml: NvmlBox | None = None, names: Sequence[str] = (), pci_folder: Path = PCI_FOLDER
+) -> list[PciAddress]:
+    """The addresses of the cards that are open in `nvml` and named; if there are none, of all cards on the PCI bus.
 
-    If `nvml` is None, NVML is loaded for the call. Raises GpufanError if there are no cards.
+    If `nvml` is None, NVML is loaded for the call, with `names`. Raises GpufanError if there are no cards.
     """
     if nvml is None:
-        with suppress(DriverError), closing(NvmlBox()) as box:
-            return find_addresses(box, pci_folder)
+        with suppress(DriverError), closing(NvmlBox(names)) as box:
+            return find_addresses(box, pci_folder=pci_folder)
     addresses = (nvml.addresses if nvml else []) or bus_addresses(pci_folder)
     if not addresses:
         raise GpufanError("no NVIDIA card found: look at `lspci -d 10de:`, or try --simulate dual-1080ti")

@@ -49,8 +49,8 @@ class NvmlBox:
 
     @property
     def addresses(self) -> list[PciAddress]:
-        """The addresses of the cards that are open."""
-        return [PciAddress.parse(gpu.info.pci) for gpu in self.gpus if gpu.is_open]
+        """The addresses of the cards that are open and, if there are names, named."""
+        return [PciAddress.parse(gpu.info.pci) for gpu in self.gpus if gpu.is_open and _is_named(gpu, self._names)]
 
     def find_new(self) -> list[NvmlGpu]:
         """Open and return named cards that have appeared since the last call. May last 2 s, as opening does.
@@ -69,7 +69,7 @@ class NvmlBox:
             known = next((known for known in self.gpus if _same(known.info, gpu.info)), None)
             if known is not None:
                 known.move(gpu.info.pci)
-            elif gpu.info.pci and (not names or any(matches(gpu.info, name) for name in names)):
+            elif gpu.info.pci and _is_named(gpu, names):
                 new.append(gpu)
         self.gpus += new
         return new
@@ -135,6 +135,11 @@ def _open_named(gpus: Sequence[NvmlGpu], names: Sequence[str]) -> None:
     with suppress(Empty):
         for _ in gpus:
             answers.get(timeout=OPEN_TIMEOUT_S)
+
+
+def _is_named(gpu: NvmlGpu, names: Sequence[str]) -> bool:
+    """Whether one of `names` means the card; True without names."""
+    return not names or any(matches(gpu.info, name) for name in names)
 
 
 def _same(known: GpuInfo, found: GpuInfo) -> bool:

@@ -256,6 +256,15 @@ def test_xserver_runs_a_server_that_run_can_use_and_ends_it_at_its_end(tmp_path:
     assert box.xorgs() == []
 
 
+def test_xserver_opens_only_the_cards_in_the_settings(tmp_path: Path) -> None:
+    box = old(tmp_path)
+    (tmp_path / "config.toml").write_text('gpus = ["GPU-00000001-0000-4000-8000-000000000001"]\n')
+    with box.running("xserver", "--config", str(tmp_path / "config.toml")) as server:
+        assert server.stdout.readline().startswith("X server on ")
+        assert re.findall("BusID +(.+)", (box.runtime / "xserver/xorg.conf").read_text()) == ['"PCI:65:0:0"']
+        assert end(server) == (0, "")
+
+
 def test_xserver_that_cannot_start_reports_why_in_one_line(inside: Command, tmp_path: Path) -> None:
     status, out, err = inside(old(tmp_path), "xserver", PATH="")
     assert (status, out) == (1, "")

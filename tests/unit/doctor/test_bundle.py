@@ -111,6 +111,7 @@ def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Facts:
             "etc/X11/xorg.conf",
             f"etc/X11/xorg.conf.d/{USER}.conf",
             "run/own-xserver/Xorg.log",
+            "run-xserver/xserver/Xorg.log",  # of gpufan-xserver.service
         ),
         *(
             "etc/systemd/system/gpufan.service",
@@ -154,7 +155,8 @@ def test_the_bundle_contains_findings_files_and_log(facts: Facts, tmp_path: Path
         files = {member.name.removeprefix("gpufan-bundle/"): member for member in archive}
         assert set(files) == {
             *("doctor.json", "doctor.txt", "versions.txt", "log.txt", "config.toml", "state.json", "driver/version"),
-            *("own-xserver/Xorg.log", "units/gpufan.service", "units/gpufan.service.d/a.conf"),
+            *("run/own-xserver/Xorg.log", "run-xserver/xserver/Xorg.log"),
+            *("units/gpufan.service", "units/gpufan.service.d/a.conf"),
             *("xorg/etc/X11/xorg.conf", "xorg/etc/X11/xorg.conf.d/user-1.conf"),
         }
         report = json.load(archive.extractfile(files["doctor.json"]))
@@ -227,7 +229,7 @@ def test_the_folder_of_a_bundle_must_exist(facts: Facts, tmp_path: Path) -> None
 def test_the_bundle_contains_the_end_of_a_long_log(facts: Facts, tmp_path: Path) -> None:
     (tmp_path / "run/own-xserver/Xorg.log").write_text("begin\n" + "x" * bundle._SIZE_LIMIT + "\nend\n")
     with tarfile.open(write(facts, tmp_path)) as archive:
-        text = archive.extractfile("gpufan-bundle/own-xserver/Xorg.log").read()
+        text = archive.extractfile("gpufan-bundle/run/own-xserver/Xorg.log").read()
     assert text.endswith(b"end\n") and b"begin" not in text
 
 

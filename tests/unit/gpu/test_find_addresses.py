@@ -30,7 +30,7 @@ def pci_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing() -> None:
+    def missing(_: object) -> None:
         raise DriverError("no driver")
 
     monkeypatch.setattr(cards, "NvmlBox", missing)
