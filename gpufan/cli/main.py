@@ -30,6 +30,7 @@ COMMANDS = {
         LazyCommand("install-service", "gpufan.cli.service:install_service", "Start gpufan at every boot."),
         LazyCommand("uninstall-service", "gpufan.cli.service:uninstall_service", "Remove the service and its traces."),
         LazyCommand("config", "gpufan.cli.config:config", "Check and show the settings."),
+        LazyCommand("alerts", "gpufan.cli.alerts:alerts", "Send messages when a card needs help."),
         LazyCommand("exporter", "gpufan.cli.metrics:exporter", "Serve metrics to Prometheus."),
         LazyCommand("dashboard", "gpufan.cli.deploy:dashboard", "Write a Grafana dashboard and Prometheus alerts."),
         LazyCommand("deploy", "gpufan.cli.deploy:deploy", "Install gpufan on many machines, with Ansible."),

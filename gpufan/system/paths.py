@@ -7,6 +7,8 @@ SNAPSHOT = "state.json"
 PAUSE = "pause.json"
 TAKEN = "taken.json"
 """Files in the runtime folder: the published state, the paused cards, and the cards whose fans were set."""
+ALERTS_SETTINGS = Path("/etc/gpufan/alerts.toml")
+"""Receivers of messages, with secrets in their URLs."""
 PREFIX = Path("/usr/local")
 """Folder for programs that the administrator installs (Filesystem Hierarchy Standard)."""
 

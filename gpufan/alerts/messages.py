@@ -1,0 +1,169 @@
+"""The messages: troubles of a card or of gpufan itself, and their text. No files, no clock."""
+
+import time
+from enum import Enum
+
+import msgspec
+
+from gpufan.core.sentences import clock
+
+
+class Trouble(str, Enum):
+    """What a message can be about. The values are words of the settings file."""
+
+    THROTTLED = "throttled"
+    """Heat lowers the clocks of the card."""
+    HOT = "hot"
+    """The card is within the margin below its slowdown temperature, where fans run at full speed."""
+    LOST = "lost"
+    """The card does not answer, or gpufan no longer lists it."""
+    FAIL_SAFE = "fail-safe"
+    """The temperature cannot be read, or cannot be true."""
+    FAN_STILL = "fan-still"
+    """A fan does not turn."""
+    NOT_FOLLOWING = "not-following"
+    """A fan stays too slow, or another program sets it too."""
+    GIVEN_BACK = "given-back"
+    """The fans were given back to the driver, after a fault."""
+    NO_CONTROLLER = "no-controller"
+    """gpufan does not run, or it hangs."""
+    SETTINGS_REFUSED = "settings-refused"
+    """A reload of the settings was refused."""
+
+
+class Phase(str, Enum):
+    """When in the course of a trouble a message is sent."""
+
+    BEGAN = "began"
+    LASTS = "lasts"
+    """The trouble lasts; the message is repeated."""
+    OVER = "over"
+    TEST = "test"
+    """There is no trouble: somebody tests the way of the messages."""
+
+
+_HEADLINES = {
+    Trouble.THROTTLED: "heat slows the card down",
+    Trouble.HOT: "the card is close to its slowdown temperature",
+    Trouble.LOST: "the card does not answer",
+    Trouble.FAIL_SAFE: "the temperature of the card is in doubt",
+    Trouble.FAN_STILL: "a fan does not turn",
+    Trouble.NOT_FOLLOWING: "a fan does not follow gpufan",
+    Trouble.GIVEN_BACK: "gpufan has given the fans back to the driver",
+    Trouble.NO_CONTROLLER: "no gpufan controls the fans",
+    Trouble.SETTINGS_REFUSED: "gpufan refused its new settings",
+}
+
+_REMEDIES = {
+    Trouble.THROTTLED: "look for dust and for warm air at the inlet. If the fans are not at full speed, choose a lower"
+    " target or a steeper curve. `gpufan status` shows the fans.",
+    Trouble.HOT: "look for dust, for a fan that stands still, and for warm air at the inlet. If the fans are at full"
+    " speed already, reduce the load or the power limit (`nvidia-smi -pl`).",
+    Trouble.LOST: "look for `Xid` in `sudo dmesg`; a reboot may bring the card back. If the card was removed on"
+    " purpose: `sudo systemctl restart gpufan-alerts`.",
+    Trouble.FAIL_SAFE: "nothing at once: the fans keep their duty at first, then run at full speed. If it lasts, look"
+    " at `gpufan doctor` and restart the driver.",
+    Trouble.FAN_STILL: "look at the fan: free it or replace it. Until then the other fans of the card run at full"
+    " speed.",
+    Trouble.NOT_FOLLOWING: "run `gpufan doctor`: it names another program that sets the fans. If there is none, look"
+    " for dust or for a worn-out fan.",
+    Trouble.GIVEN_BACK: "run `gpufan doctor`: it says why the fans do not obey. gpufan tries again by itself.",
+    Trouble.NO_CONTROLLER: "run `systemctl status gpufan`; `sudo systemctl restart gpufan` starts it again, and"
+    " `sudo gpufan restore` gives the fans back to the driver.",
+    Trouble.SETTINGS_REFUSED: "run `gpufan config check`, mend the file, then `sudo systemctl reload gpufan`.",
+}
+
+ABOUT = {
+    Trouble.THROTTLED: "heat lowers the clocks of a card",
+    Trouble.HOT: "a card is within 5 °C of its slowdown temperature",
+    Trouble.LOST: "a card does not answer, or has vanished",
+    Trouble.FAIL_SAFE: "the temperature of a card is in doubt",
+    Trouble.FAN_STILL: "a fan does not turn",
+    Trouble.NOT_FOLLOWING: "a fan stays too slow, or another program sets it too",
+    Trouble.GIVEN_BACK: "the fans of a card were given back to the driver",
+    Trouble.NO_CONTROLLER: "gpufan does not run, or it hangs",
+    Trouble.SETTINGS_REFUSED: "a reload of the settings was refused",
+}
+"""What each trouble means, for the settings file."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One message, as values. Scripts receive these fields as JSON, with `title` and `text`."""
+
+    phase: Phase
+    trouble: Trouble | None
+    """None for a test."""
+    box: str
+    """Host name."""
+    card: str = ""
+    """Index and model of the card; empty if the trouble concerns all cards."""
+    uuid: str = ""
+    detail: str = ""
+    """The state of the card or of gpufan, as a sentence with numbers."""
+    since_s: float
+    """When the trouble began, seconds since the epoch."""
+    time_s: float
+    """Time of the message; when the trouble ended, if it is over. Seconds since the epoch."""
+    times: int = 1
+    """How often the trouble has come back soon after its end, and was reported, plus 1."""
+
+
+def title(message: Message) -> str:
+    """The message in one line: `gpufan on box: 0 GTX 1080 Ti: a fan does not turn`."""
+    words = [f"gpufan on {message.box}", message.card, _phase_word(message), _headline(message)]
+    return ": ".join(filter(None, words))
+
+
+def text(message: Message) -> str:
+    """The message for a person: box, card, what, since when, and what to do."""
+    where = f"{message.card} in {message.box}" if message.card else message.box
+    if message.trouble is None:
+        return f"This is a test of the messages of gpufan on {where}, sent at {_when(message.time_s)}."
+    lasted = clock(max(message.time_s - message.since_s, 0.0))
+    if message.phase is Phase.OVER:
+        return (
+            f"Over, {where}: {_headline(message)}.\n"
+            f"From {_when(message.since_s)} to {_when(message.time_s)}, for {lasted}.\n"
+            f"Now: {message.detail}"
+        )
+    lines = [
+        f"{where}: {_headline(message)}.",
+        f"Since {_when(message.since_s)}, for {lasted}.",
+        f"Now: {message.detail}",
+        f"What to do: {_REMEDIES[message.trouble]}",
+    ]
+    if message.times > 1:
+        lines.insert(2, f"It has come back: this is report {message.times}.")
+    return "\n".join(lines)
+
+
+def as_json(message: Message) -> bytes:
+    """The message for a script."""
+    fields = {**msgspec.structs.asdict(message), "title": title(message), "text": text(message)}
+    return msgspec.json.encode(fields)
+
+
+def environment(message: Message) -> dict[str, str]:
+    """The message as environment variables of a script."""
+    return {
+        "GPUFAN_ALERT_PHASE": message.phase.value,
+        "GPUFAN_ALERT_TROUBLE": message.trouble.value if message.trouble else "",
+        "GPUFAN_ALERT_BOX": message.box,
+        "GPUFAN_ALERT_CARD": message.card,
+        "GPUFAN_ALERT_UUID": message.uuid,
+        "GPUFAN_ALERT_SINCE": str(int(message.since_s)),
+        "GPUFAN_ALERT_TITLE": title(message),
+        "GPUFAN_ALERT_TEXT": text(message),
+    }
+
+
+def _headline(message: Message) -> str:
+    return _HEADLINES[message.trouble] if message.trouble else "test message"
+
+
+def _phase_word(message: Message) -> str:
+    return {Phase.LASTS: "still", Phase.OVER: "over"}.get(message.phase, "")
+
+
+def _when(time_s: float) -> str:
+    return time.strftime("%F %T %Z", time.localtime(time_s))

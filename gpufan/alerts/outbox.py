@@ -1,0 +1,146 @@
+"""The messages that wait for one receiver: in memory, bounded, tried again after growing waits."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from gpufan.alerts.messages import Message, title
+from gpufan.alerts.receivers import NotDelivered, Receiver
+
+_log = logging.getLogger("gpufan.alerts")
+
+CAPACITY = 500
+"""While a receiver does not answer, at most this many messages wait for it; then the oldest is dropped."""
+FIRST_WAIT_S = 5.0
+LONGEST_WAIT_S = 300.0
+GIVE_UP_S = 86400.0
+"""A message that could not be delivered for this time, s, is dropped."""
+
+
+class Outbox:
+    """The queue of one receiver. Times are arguments, by a clock that nobody sets."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[float, Message]] = deque()
+        self._wait_s = FIRST_WAIT_S
+        self._next_try_s = 0.0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, message: Message, now_s: float) -> int:
+        """Add a message; returns how many old ones were dropped for it."""
+        self._waiting.append((now_s, message))
+        dropped = 0
+        while len(self._waiting) > CAPACITY or now_s - self._waiting[0][0] > GIVE_UP_S:
+            self._waiting.popleft()
+            dropped += 1
+        return dropped
+
+    def wait_s(self, now_s: float) -> float | None:
+        """Time until the next attempt, s; None if nothing waits."""
+        return max(self._next_try_s - now_s, 0.0) if self._waiting else None
+
+    def first(self) -> tuple[float, Message]:
+        """The oldest message, and when it was added."""
+        return self._waiting[0]
+
+    def delivered(self, entry: tuple[float, Message]) -> None:
+        """Remove `entry`, which was delivered."""
+        if entry in self._waiting:  # it may have been dropped meanwhile
+            self._waiting.remove(entry)
+        self._wait_s, self._next_try_s = FIRST_WAIT_S, 0.0
+
+    def failed(self, now_s: float) -> float:
+        """Wait before the next attempt; returns the time to wait, s."""
+        wait_s, self._wait_s = self._wait_s, min(2 * self._wait_s, LONGEST_WAIT_S)
+        self._next_try_s = now_s + wait_s
+        return wait_s
+
+
+class Courier:
+    """Delivers the messages of one receiver in a thread of its own, so that no receiver delays another."""
+
+    def __init__(self, receiver: Receiver, clock: Callable[[], float] = time.monotonic) -> None:
+        self._receiver = receiver
+        self._clock = clock
+        self._outbox = Outbox()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def put(self, message: Message) -> None:
+        """Queue a message; returns at once."""
+        with self._changed:
+            dropped = self._outbox.put(message, self._clock())
+            self._changed.notify()
+        if dropped:
+            _log.warning("%s: %d old messages dropped, since it does not accept any", self._receiver.name, dropped)
+
+    def begin_close(self) -> None:
+        """Try each waiting message once more, then end."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+
+    def join(self, timeout_s: float) -> int:
+        """Wait for the end, at most `timeout_s`; returns how many messages are lost."""
+        self._thread.join(timeout_s)
+        return len(self._outbox)
+
+    def _run(self) -> None:
+        while (entry := self._next()) is not None:
+            try:
+                self._receiver.send(entry[1])
+            except NotDelivered as error:
+                self._note_failure(error)
+                if self._closing:
+                    return
+            except Exception as error:  # a bug must not silence this receiver; its text may have a secret
+                self._note_failure(NotDelivered(f"internal error, {type(error).__name__}"))
+                if self._closing:
+                    return
+            else:
+                self._note_success(entry)
+
+    def _next(self) -> tuple[float, Message] | None:
+        """Wait for the next entry to deliver; None at the end."""
+        with self._changed:
+            while True:
+                wait_s = self._outbox.wait_s(self._clock())
+                if wait_s == 0 or (self._closing and wait_s is not None):
+                    return self._outbox.first()
+                if self._closing:
+                    return None
+                self._changed.wait(wait_s)
+
+    def _note_failure(self, error: NotDelivered) -> None:
+        with self._changed:
+            wait_s = self._outbox.failed(self._clock())
+        if not self._failing:
+            _log.warning(
+                "%s: not delivered: %s; trying again after %g s, then less often", self._receiver.name, error, wait_s
+            )
+        self._failing = True
+
+    def _note_success(self, entry: tuple[float, Message]) -> None:
+        with self._changed:
+            self._outbox.delivered(entry)
+        if self._failing:
+            _log.info("%s: accepts messages again", self._receiver.name)
+        self._failing = False
+        _log.info("%s: sent: %s", self._receiver.name, title(entry[1]))
+
+
+def close_all(couriers: Sequence[Courier], timeout_s: float) -> None:
+    """End all couriers within `timeout_s`, and log how many messages are lost."""
+    end_s = time.monotonic() + timeout_s
+    for courier in couriers:
+        courier.begin_close()
+    lost = sum(courier.join(max(end_s - time.monotonic(), 0.0)) for courier in couriers)
+    if lost:
+        _log.warning("messages that were not delivered and are lost: %d", lost)

@@ -1,0 +1,204 @@
+"""The receivers of messages: a URL of Apprise, or a script. Each is a program with a time limit."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from gpufan.alerts import messages
+from gpufan.alerts.deliver import MISSING, UNKNOWN, Answer, Request
+from gpufan.alerts.messages import Message, Phase, Trouble
+from gpufan.alerts.settings import AlertSettings
+from gpufan.errors import GpufanError, InputError, MissingExtra
+
+SCRIPT_S = 30.0
+"""Time limit for a script, s."""
+DELIVERY_S = 90.0
+"""Time limit for the delivery to one URL, s."""
+
+_NOBODY = 65534
+_HOST_SCHEMES = re.compile(r"(mailto|json|xml|form|ntfy|gotify|matrix|mmost|rocket|xmpp|signal|mqtt|apprise)s?")
+"""Schemes in whose URLs the host is a host. In those of many others, such as tgram, it is a secret."""
+_HOST = re.compile(r"localhost|[a-z0-9-]+(\.[a-z0-9-]+)*\.[a-z]{2,12}|[0-9.]{7,15}|[0-9a-f:]{2,39}")
+
+_KINDS = {Phase.OVER: "success", Phase.TEST: "info"}
+_FAILURES = {Trouble.LOST, Trouble.FAN_STILL, Trouble.HOT, Trouble.NO_CONTROLLER}
+"""Troubles that Apprise shows in red; the others are warnings."""
+
+
+class NotDelivered(GpufanError):
+    """A receiver did not accept a message. The text has no secret."""
+
+
+class Receiver(Protocol):
+    """Somebody who gets messages."""
+
+    @property
+    def name(self) -> str:
+        """Name for people, without secrets."""
+
+    def send(self, message: Message) -> None:
+        """Deliver a message. May last as long as the time limit. Raises NotDelivered."""
+
+
+@dataclass(frozen=True)
+class UrlReceiver:
+    """A receiver behind a URL of Apprise."""
+
+    number: int
+    """Position in the settings file, from 1 on."""
+    url: str = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Number, scheme and host."""
+        return f"urls {self.number} ({masked(self.url)})"
+
+    def send(self, message: Message) -> None:
+        """Deliver a message with Apprise. Raises NotDelivered."""
+        kind = _KINDS.get(message.phase) or ("failure" if message.trouble in _FAILURES else "warning")
+        request = Request([self.url], messages.title(message), messages.text(message), kind)
+        reason = _deliver(request).reason
+        if reason:
+            raise NotDelivered(reason)
+
+
+@dataclass(frozen=True)
+class ScriptReceiver:
+    """A program of the user."""
+
+    path: str
+
+    @property
+    def name(self) -> str:
+        """Path of the program."""
+        return self.path
+
+    def send(self, message: Message) -> None:
+        """Run the program. Raises NotDelivered."""
+        options = {"stdout": subprocess.DEVNULL, **_without_rights()}
+        status, _ = _run([self.path], messages.as_json(message), SCRIPT_S, messages.environment(message), options)
+        if status != 0:
+            raise NotDelivered(f"exit status {status}" if status > 0 else f"ended by signal {-status}")
+
+
+def receivers(settings: AlertSettings) -> list[Receiver]:
+    """All receivers of the settings."""
+    urls = [UrlReceiver(number, url) for number, url in enumerate(settings.urls, 1)]
+    return [*urls, *map(ScriptReceiver, settings.scripts)]
+
+
+def check(settings: AlertSettings, name: Path) -> None:
+    """Raise InputError that names all receivers in the file `name` that cannot work. Sends nothing."""
+    mistakes = [f"urls: entry {number}: {problem}" for number, problem in url_problems(settings.urls)]
+    mistakes += [
+        f"on_event: entry {number}: {problem}"
+        for number, script in enumerate(settings.scripts, 1)
+        if (problem := _script_problem(Path(script)))
+    ]
+    if mistakes:
+        raise InputError(f"{name}: {'; '.join(mistakes)}")
+
+
+def url_problems(urls: Sequence[str]) -> list[tuple[int, str]]:
+    """Positions, from 1 on, of the URLs that Apprise does not understand, each with a problem.
+
+    Raises MissingExtra or GpufanError.
+    """
+    if not urls:
+        return []
+    if find_spec("apprise") is None:
+        raise MissingExtra("messages need", "apprise", "alerts")
+    try:
+        answer = _deliver(Request(list(urls)))
+    except NotDelivered as error:
+        raise GpufanError(f"the URLs cannot be checked: {error}") from None
+    if answer.reason and not answer.bad:
+        raise GpufanError(f"the URLs cannot be checked: {answer.reason}")
+    return [(place + 1, f"{masked(urls[place])} is no URL that Apprise understands") for place in answer.bad]
+
+
+def masked(url: str) -> str:
+    """Scheme and host of a URL. The host is left out where it may be a secret."""
+    scheme, separator, _ = url.partition("://")
+    if not separator or not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9+.-]{0,19}", scheme):
+        return "..."
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        host = ""
+    is_shown = _HOST_SCHEMES.fullmatch(scheme.lower()) and _HOST.fullmatch(host)
+    return f"{scheme}://{host if is_shown else '...'}"
+
+
+def _script_problem(script: Path) -> str | None:
+    """Why a script must not or cannot be run; None if it can."""
+    hidden = "; the service sees no home folders and nothing in /tmp"
+    try:
+        status = script.stat()
+    except OSError as error:
+        return f"{script}: {error.strerror}{hidden}"
+    if not script.is_file() or not status.st_mode & 0o111:
+        return f"{script} is not a program: `chmod +x` makes it one"
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+        return f"{script}: others can write it: `sudo chown root: {script} && sudo chmod 755 {script}`"
+    return None
+
+
+def _deliver(request: Request) -> Answer:
+    """Have a process of its own carry out `request`. Raises NotDelivered if it does not answer, or MissingExtra."""
+    command = [sys.executable, "-I", "-m", "gpufan.alerts.deliver"]
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    status, output = _run(command, msgspec.json.encode(request), DELIVERY_S, {}, quiet)
+    try:
+        answer = msgspec.json.decode(output or b"", type=Answer)
+    except msgspec.DecodeError:
+        raise NotDelivered(f"{UNKNOWN}; exit status {status}") from None
+    if answer.reason == MISSING:
+        raise MissingExtra("messages need", "apprise", "alerts")
+    return answer
+
+
+def _run(
+    command: list[str], data: bytes, limit_s: float, environment: Mapping[str, str], options: Mapping[str, Any]
+) -> tuple[int, bytes | None]:
+    """Exit status and standard output of a program that reads `data`. `options` are those of Popen.
+
+    Raises NotDelivered if the program cannot be run, or lasts longer than `limit_s`.
+    """
+    secret = ("CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET")
+    inherited = {name: value for name, value in os.environ.items() if name not in secret}
+    variables = {**inherited, **environment}
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, env=variables, cwd="/", start_new_session=True, **options
+        )
+    except OSError as error:
+        raise NotDelivered(f"{command[0]} cannot be run: {error.strerror}") from None
+    with process:
+        try:
+            output, _ = process.communicate(data, timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            # All that it has started ends with it.
+            os.killpg(process.pid, signal.SIGKILL)
+            raise NotDelivered(f"no end within {limit_s:g} s") from None
+    return process.returncode, output
+
+
+def _without_rights() -> dict[str, Any]:
+    """Options that let a program of root run as the user who called sudo, or as nobody."""
+    if os.geteuid() != 0:
+        return {}
+    sudo = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
+    is_person = all(word.isdecimal() and word != "0" for word in sudo)
+    user, group = (int(sudo[0]), int(sudo[1])) if is_person else (_NOBODY, _NOBODY)
+    return {"user": user, "group": group, "extra_groups": []}

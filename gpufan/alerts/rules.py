@@ -1,0 +1,178 @@
+"""The rules: snapshots and times in, messages out. No files, no clock, no network."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gpufan.alerts.messages import Message, Phase, Trouble
+from gpufan.control.controller import DEFAULT_SLOWDOWN_C, SLOWDOWN_MARGIN_C
+from gpufan.core.gpu import Throttle
+from gpufan.core.reasons import Cause, Control, Group
+from gpufan.core.sentences import card_line, refused_settings
+from gpufan.core.snapshot import GpuState, Snapshot
+
+FLICKER_S = 15.0
+"""A trouble that has not been reported yet may be absent for this time, s, and still counts as lasting."""
+
+OVER_AFTER_S = 120.0
+"""A reported trouble is over when it has been absent for this time, s. The time doubles each time it comes back."""
+
+_FOLLOWING_FAULTS = (Cause.FAN_SLOW, Cause.FAN_TAKEN, Cause.FAN_RELEASED, Cause.OTHER_TARGET)
+
+
+class Key(NamedTuple):
+    """A trouble of a card; the UUID is empty if the trouble concerns all cards."""
+
+    uuid: str
+    trouble: Trouble
+
+
+class Found(NamedTuple):
+    """A trouble that is present now."""
+
+    card: str
+    detail: str
+
+
+@dataclass
+class _Episode:
+    """A trouble from its first sign until it is over."""
+
+    found: Found
+    since_s: float
+    """Seconds since the epoch."""
+    began_s: float
+    """By the monotonic clock."""
+    times: int
+    """This is report number `times` of a trouble that comes back again and again."""
+    said_s: float | None = None
+    """When its last message was made, by the monotonic clock; None if none was."""
+    absent_since: tuple[float, float] | None = None
+    """Since when it is absent: seconds since the epoch, and by the monotonic clock; None while it is present."""
+
+
+class Rules:
+    """Decides which messages to send. Times are arguments: wall clock (seconds since the epoch) and monotonic clock."""
+
+    def __init__(self, box: str, after_s: Mapping[Trouble, float], repeat_after_s: float) -> None:
+        """`after_s` has the troubles to report, with the time that each must last before its first message."""
+        self._box = box
+        self._after_s = after_s
+        self._repeat_after_s = repeat_after_s
+        self._episodes: dict[Key, _Episode] = {}
+        self._cards: dict[str, str] = {}
+        """Labels of all cards that were ever listed, by UUID."""
+        self._ended: dict[Key, tuple[float, int]] = {}
+        """The last reported episode of a trouble: its end by the monotonic clock, and its `times`."""
+
+    def see(self, snapshot: Snapshot, monotonic_s: float) -> list[Message]:
+        """The messages that are due after a new snapshot."""
+        self._cards |= {gpu.uuid: gpu.label for gpu in snapshot.gpus}
+        present = dict(self._find(snapshot))
+        unread = {gpu.uuid for gpu in snapshot.gpus if gpu.reason.cause is Cause.START}
+        lines = {gpu.uuid: card_line(gpu) for gpu in snapshot.gpus}
+        messages: list[Message] = []
+        for key in [*present, *(key for key in self._episodes if key not in present)]:
+            if key.uuid in unread:  # its state is unknown
+                continue
+            calm = lines.get(key.uuid) or "; ".join(lines.values())
+            messages += self._advance(key, present.get(key), calm, snapshot.time_s, monotonic_s)
+        return messages
+
+    def miss(self, problem: str, wall_s: float, monotonic_s: float) -> list[Message]:
+        """The messages that are due although there is no new snapshot; `problem` says why there is none.
+
+        The state of the cards is unknown, so no other trouble begins or ends.
+        """
+        key = Key("", Trouble.NO_CONTROLLER)
+        if key.trouble not in self._after_s:
+            return []
+        return list(self._advance(key, Found("", problem), "", wall_s, monotonic_s))
+
+    def _find(self, snapshot: Snapshot) -> Iterator[tuple[Key, Found]]:
+        """The troubles in a snapshot that are to be reported."""
+        for gpu in snapshot.gpus:
+            for trouble in _troubles(gpu):
+                if trouble in self._after_s:
+                    yield Key(gpu.uuid, trouble), Found(gpu.label, card_line(gpu))
+        listed = {gpu.uuid for gpu in snapshot.gpus}
+        for uuid, label in self._cards.items():
+            if uuid not in listed and Trouble.LOST in self._after_s:
+                yield Key(uuid, Trouble.LOST), Found(label, "gpufan no longer lists this card")
+        if snapshot.reload_refused is not None and Trouble.SETTINGS_REFUSED in self._after_s:
+            yield Key("", Trouble.SETTINGS_REFUSED), Found("", refused_settings(snapshot.reload_refused))
+
+    def _advance(
+        self, key: Key, found: Found | None, calm: str, wall_s: float, monotonic_s: float
+    ) -> Iterator[Message]:
+        """Begin, continue or end the episode of `key`; `calm` is the state to report when it is over."""
+        episode = self._episodes.get(key)
+        if found is not None:
+            if episode is None:
+                episode = _Episode(found, wall_s, monotonic_s, self._times(key, monotonic_s))
+                self._episodes[key] = episode
+            episode.found, episode.absent_since = found, None
+            said_s = episode.said_s
+            if said_s is None and monotonic_s - episode.began_s >= self._after_s[key.trouble]:
+                yield self._message(key, episode, Phase.BEGAN, found.detail, wall_s)
+                episode.said_s = monotonic_s
+            elif said_s is not None and monotonic_s - said_s >= self._repeat_after_s:
+                yield self._message(key, episode, Phase.LASTS, found.detail, wall_s)
+                episode.said_s = monotonic_s
+        elif episode is not None:
+            episode.absent_since = episode.absent_since or (wall_s, monotonic_s)
+            end_s, absent_s = episode.absent_since
+            if monotonic_s - absent_s >= self._over_after_s(episode):
+                del self._episodes[key]
+                if episode.said_s is not None:
+                    self._ended[key] = monotonic_s, episode.times
+                    yield self._message(key, episode, Phase.OVER, calm, end_s)
+
+    def _times(self, key: Key, monotonic_s: float) -> int:
+        ended_s, times = self._ended.get(key, (0.0, 0))
+        return times + 1 if times and monotonic_s - ended_s < self._repeat_after_s else 1
+
+    def _over_after_s(self, episode: _Episode) -> float:
+        """How long the trouble must be absent to be over. Else a trouble that comes and goes would flood people."""
+        if episode.said_s is None:
+            return FLICKER_S
+        return min(OVER_AFTER_S * 2.0 ** min(episode.times - 1, 20), max(self._repeat_after_s, OVER_AFTER_S))
+
+    def _message(self, key: Key, episode: _Episode, phase: Phase, detail: str, time_s: float) -> Message:
+        return Message(
+            phase=phase,
+            trouble=key.trouble,
+            box=self._box,
+            card=episode.found.card,
+            uuid=key.uuid,
+            detail=detail,
+            since_s=episode.since_s,
+            time_s=time_s,
+            times=episode.times,
+        )
+
+
+def _troubles(gpu: GpuState) -> Iterator[Trouble]:
+    """The troubles of a card."""
+    if gpu.control is Control.LOST:
+        yield Trouble.LOST
+    elif gpu.control is Control.RELEASED:
+        yield Trouble.GIVEN_BACK
+    if gpu.reason.cause.group is Group.FAIL_SAFE:
+        yield Trouble.FAIL_SAFE
+    elif gpu.temperature_c is not None and gpu.temperature_c >= _full_speed_from_c(gpu.slowdown_c):
+        yield Trouble.HOT
+    if gpu.throttle == Throttle.HEAT.value:
+        yield Trouble.THROTTLED
+    if gpu.fault is not None:
+        if gpu.fault.cause is Cause.FAN_STILL:
+            yield Trouble.FAN_STILL
+        elif gpu.fault.cause in _FOLLOWING_FAULTS:
+            yield Trouble.NOT_FOLLOWING
+
+
+def _full_speed_from_c(slowdown_c: int | None) -> float:
+    """Temperature from which the fans of a card run at full speed, °C; the controller has the same rule."""
+    if slowdown_c is None or not 60 <= slowdown_c <= 120:
+        slowdown_c = DEFAULT_SLOWDOWN_C
+    return slowdown_c - SLOWDOWN_MARGIN_C

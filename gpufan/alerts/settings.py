@@ -1,0 +1,183 @@
+"""The file alerts.toml: its keys, their bounds and defaults, and how its text is read and written.
+
+It holds secrets, so no message here repeats a URL.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gpufan.alerts.messages import ABOUT, Trouble
+from gpufan.errors import InputError
+from gpufan.system.files import read_file
+from gpufan.system.resources import template
+
+AFTER_S: Mapping[Trouble, float] = {
+    Trouble.THROTTLED: 120,
+    Trouble.HOT: 60,
+    Trouble.LOST: 60,
+    Trouble.FAIL_SAFE: 60,
+    Trouble.FAN_STILL: 30,
+    Trouble.NOT_FOLLOWING: 120,
+    Trouble.GIVEN_BACK: 120,
+    Trouble.NO_CONTROLLER: 120,
+    Trouble.SETTINGS_REFUSED: 0,
+}
+"""How long each trouble must last before its first message, s, unless the file says otherwise."""
+
+REPEAT_AFTER_S = 6 * 3600.0
+_AFTER_BOUNDS_S = (0, 86400)
+_REPEAT_BOUNDS_S = (600, 30 * 86400)
+
+_KEYS = ("urls", "on_event", "troubles", "repeat_after_s", "after_s")
+_TROUBLES = [trouble.value for trouble in Trouble]
+
+
+@dataclass(frozen=True)
+class AlertSettings:
+    """The settings of the messages."""
+
+    urls: tuple[str, ...] = field(default=(), repr=False)
+    """Receivers, as Apprise writes them. Secret."""
+    scripts: tuple[str, ...] = ()
+    """Absolute paths of programs to run."""
+    after_s: Mapping[Trouble, float] = field(default_factory=lambda: dict(AFTER_S))
+    """The troubles to report, with the time that each must last before its first message."""
+    repeat_after_s: float = REPEAT_AFTER_S
+
+
+def read(path: Path, name: Path | None = None) -> AlertSettings:
+    """Read the file `path`, which messages call `name`. Raises InputError that names all mistakes, with their lines."""
+    name = name or path
+    try:
+        return parse(read_file(path))
+    except FileNotFoundError:
+        raise InputError(
+            f"{name}: no such file: `sudo gpufan install-service --alerts URL` writes it, --config names another one"
+        ) from None
+    except PermissionError:
+        raise InputError(f"{name}: only root may read it, since it holds secrets: run this with sudo") from None
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def parse(data: bytes) -> AlertSettings:
+    """Parse the text of the file. Raises InputError that names all mistakes, with their lines."""
+    try:
+        text = data.decode("utf-8-sig")
+        content = msgspec.toml.decode(text)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # the latter two: not UTF-8, absurd nesting
+        raise InputError(f"this is not TOML: {error}") from error
+    mistakes = list(_mistakes(content, text))
+    if mistakes:
+        raise InputError("; ".join(mistakes))
+    chosen = content.get("troubles", _TROUBLES)
+    after_s = {**AFTER_S, **{Trouble(key): float(value) for key, value in content.get("after_s", {}).items()}}
+    return AlertSettings(
+        urls=tuple(content.get("urls", ())),
+        scripts=tuple(content.get("on_event", ())),
+        after_s={trouble: after_s[trouble] for trouble in Trouble if trouble.value in chosen},
+        repeat_after_s=float(content.get("repeat_after_s", REPEAT_AFTER_S)),
+    )
+
+
+def render(urls: Sequence[str]) -> str:
+    """Text of a file that sends to `urls`, and explains all other keys in comments."""
+    return template("templates/alerts.toml.j2").render(
+        urls=[msgspec.json.encode(url).decode() for url in urls],
+        troubles=[(trouble.value, f"{AFTER_S[trouble]:g}", ABOUT[trouble]) for trouble in Trouble],
+        repeat_after_s=f"{REPEAT_AFTER_S:g}",
+    )
+
+
+def check_url(url: str) -> str | None:
+    """What is wrong with a URL, without the URL itself; None if its form is right."""
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", url):
+        return "write a URL such as mailto://user:password@example.org"
+    if not url.isprintable() or " " in url:
+        return "it has a space or a control character: write them as %20 and the like"
+    return None
+
+
+def _mistakes(content: Mapping[str, Any], text: str) -> Iterator[str]:
+    """Everything that is wrong in the content of a file, each with its line."""
+    for key, value in content.items():
+        where = _line(text, key)
+        if key not in _KEYS:
+            yield f"{where}unknown key {_shown(key)}: {_near(key, _KEYS)}"
+        elif key == "after_s":
+            yield from _table_mistakes(value, text, where)
+        elif problem := _problem(key, value):
+            yield f"{where}{key}: {problem}"
+    if not (content.get("urls") or content.get("on_event")):
+        yield "no receiver: write at least one URL into urls, or one script into on_event"
+
+
+def _problem(key: str, value: Any) -> str | None:
+    """What is wrong with the value of `key`; None if nothing is."""
+    if key == "repeat_after_s":
+        return _number_problem(value, _REPEAT_BOUNDS_S)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        examples = {"urls": "mailto://user:password@example.org", "on_event": "/usr/local/bin/script"}
+        return f'write a list of texts, such as ["{examples.get(key, Trouble.LOST.value)}"]'
+    if key == "troubles":
+        unknown = [item for item in value if item not in _TROUBLES]
+        if unknown:
+            return f"unknown {_shown(unknown[0])}: {_near(unknown[0], _TROUBLES)}"
+        return None if value else f"the list is empty, so nothing would be reported: choose from {', '.join(_TROUBLES)}"
+    check = check_url if key == "urls" else _script_problem
+    for number, item in enumerate(value, 1):
+        if problem := check(item):
+            return f"entry {number}: {problem}"
+    return None
+
+
+def _script_problem(script: str) -> str | None:
+    if not script.startswith("/") or not script.isprintable():
+        return "write the absolute path of a program, without arguments"
+    return None
+
+
+def _table_mistakes(value: Any, text: str, where: str) -> Iterator[str]:
+    if not isinstance(value, dict):
+        yield f"{where}after_s: write a table, headed [after_s], with lines such as lost = 60"
+        return
+    for key, seconds in value.items():
+        where = _line(text, key)
+        if key not in _TROUBLES:
+            yield f"{where}after_s: unknown {_shown(key)}: {_near(key, _TROUBLES)}"
+        elif problem := _number_problem(seconds, _AFTER_BOUNDS_S):
+            yield f"{where}after_s: {key}: {problem}"
+
+
+def _number_problem(value: Any, bounds: tuple[float, float]) -> str | None:
+    low, high = bounds
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        return f"write a number of seconds from {low:g} to {high:.10g}"
+    return None
+
+
+def _near(word: str, known: Sequence[str]) -> str:
+    import difflib  # only a mistake needs it
+
+    near = difflib.get_close_matches(word, known, 1, 0.5)
+    return f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
+
+
+def _shown(word: str) -> str:
+    """A word that may be misspelled. Other texts may be secrets at the wrong place, and are not shown."""
+    return f"'{word}'" if re.fullmatch(r"[a-z_-]{1,24}", word) else "word"
+
+
+def _line(text: str, key: str) -> str:
+    """`line 3: ` for the first line that sets `key` or begins its table; empty if there is none."""
+    quoted = rf"""["']?{re.escape(key)}["']?"""
+    pattern = re.compile(rf"\s*(?:\[\s*{quoted}\s*\]|(?:after_s\s*\.\s*)?{quoted}\s*[.=])")
+    lines = [number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)]
+    return f"line {lines[0]}: " if lines else ""

@@ -1,0 +1,81 @@
+"""The commands `gpufan alerts run`, `alerts test` and `alerts check`."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from gpufan.alerts import settings
+from gpufan.alerts.settings import AlertSettings
+from gpufan.cli import options
+from gpufan.cli.command import Command, Group
+from gpufan.errors import GpufanError
+from gpufan.system.paths import ALERTS_SETTINGS, SNAPSHOT
+
+_config_option = options.file(
+    "--config", "config_path", show_default=str(ALERTS_SETTINGS), help="The file with receivers and rules."
+)
+
+
+@click.group(cls=Group)
+def alerts() -> None:
+    """Send messages by mail, chat or web hook when a card needs help, and when it is over.
+
+    `sudo gpufan install-service --alerts URL` sets it up: it writes /etc/gpufan/alerts.toml, which explains all
+    settings, and starts a service without rights. Then `sudo gpufan alerts test` sends a test message.
+
+    Apprise delivers the messages; https://github.com/caronc/apprise/wiki has the URL of each kind of receiver. This
+    needs the extra `alerts`: pip install 'gpufan[alerts]'
+    """
+
+
+@alerts.command(cls=Command)
+@_config_option
+@options.runtime_dir
+def run(config_path: Path | None, runtime_dir: Path) -> None:
+    """Watch the running gpufan and send messages, until stopped.
+
+    It only reads the snapshot of gpufan. install-service --alerts installs it as a service of its own.
+    """
+    chosen = _read(config_path)
+    from gpufan.alerts.watch import send_alerts
+    from gpufan.terminal.log import log_to
+
+    with log_to(sys.stderr):
+        send_alerts(runtime_dir / SNAPSHOT, chosen)
+
+
+@alerts.command(cls=Command)
+@_config_option
+def test(config_path: Path | None) -> None:
+    """Send a test message to all receivers.
+
+    A line for each receiver shows whether it accepted the message, else why not.
+    """
+    chosen = _read(config_path)
+    from gpufan.alerts.watch import send_test
+
+    if failed := send_test(chosen, click.echo):
+        raise GpufanError(f"{failed} of {len(chosen.urls) + len(chosen.scripts)} receivers did not get the message")
+
+
+@alerts.command(cls=Command)
+@_config_option
+def check(config_path: Path | None) -> None:
+    """Look for mistakes in the file, and send nothing."""
+    _read(config_path)
+    click.echo(f"{config_path or ALERTS_SETTINGS}: no mistake found")
+
+
+def _read(path: Path | None) -> AlertSettings:
+    """The settings, checked. Raises InputError that names all mistakes, or MissingExtra."""
+    from gpufan.alerts.receivers import check as check_receivers
+
+    name = path or ALERTS_SETTINGS
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    # systemd gives the service a copy, since the service may not read the file itself.
+    source = Path(credentials, name.name) if path is None and credentials else name
+    chosen = settings.read(source, name)
+    check_receivers(chosen, name)
+    return chosen
