@@ -54,6 +54,8 @@ def read(path: Path, name: Path | None = None) -> AlertSettings:
     """Read the file `path`, which messages call `name`. Raises InputError that names all mistakes, with their lines."""
     name = name or path
     try:
+        if path.stat().st_mode & 0o004:
+            raise InputError(f"everybody can read it, and it holds secrets: `sudo chmod 640 {path}`")
         return parse(read_file(path))
     except FileNotFoundError:
         raise InputError(

@@ -7,11 +7,14 @@ from typing import Any
 
 import click
 
+from gpufan.alerts import settings as alert_settings
+from gpufan.alerts.receivers import url_problems
 from gpufan.cli import options
 from gpufan.cli.command import Command
 from gpufan.cli.completion import script
 from gpufan.cli.man import page
 from gpufan.errors import InputError
+from gpufan.service import config_file
 from gpufan.service.install import install
 from gpufan.service.plan import InstallOptions, check_rights, make_plan
 from gpufan.service.uninstall import plan_uninstall, uninstall
@@ -25,7 +28,7 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would 
     cls=Command,
     sections={
         "Settings of the service": ("curve", "target_c", "gpus", "config"),
-        "What to install": ("history", "exporter", "keep_display_manager"),
+        "What to install": ("history", "exporter", "alerts", "no_alerts", "keep_display_manager"),
         "How to install": ("dry_run", "yes", "no_start", "skip_check"),
     },
 )
@@ -39,6 +42,13 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would 
 @click.option(
     "--exporter/--no-exporter", default=None, show_default="as before, at first no", help="Also serve metrics."
 )
+@click.option(
+    "--alerts",
+    metavar="URL|-",
+    help="Also send messages to this receiver when a card needs help; - asks for the URL, which then gets into no log."
+    " `gpufan alerts --help` says which URLs there are.",
+)
+@click.option("--no-alerts", is_flag=True, help="Send no messages any more.")
 @click.option("--keep-display-manager", is_flag=True, help="Do not disable the display manager.")
 @_dry_run_option
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
@@ -47,6 +57,8 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would 
 def install_service(
     history: bool | None,
     exporter: bool | None,
+    alerts: str | None,
+    no_alerts: bool,
     dry_run: bool,
     yes: bool,
     no_start: bool,
@@ -57,11 +69,18 @@ def install_service(
 
     Shows the changes and asks. Tests the fans before it changes anything else. `gpufan uninstall-service` reverts all.
     """
-    companions = {"history": history, "exporter": exporter}
+    if no_alerts:
+        options.refuse(["alerts"], "and --no-alerts exclude each other: leave out one")
+    companions = {
+        "history": history,
+        "exporter": exporter,
+        "alerts": False if no_alerts else (alerts is not None or None),
+    }
     wanted = InstallOptions(
         start=not no_start,
         check=not skip_check,
         companions={name: value for name, value in companions.items() if value is not None},
+        alerts_text=None if alerts is None else _alerts_text(alerts),
         shell_files=_shell_files(),
         **chosen,
     )
@@ -81,6 +100,28 @@ def install_service(
         click.echo("gpufan is installed; it starts at the next boot")
     else:
         click.echo("gpufan is in control: `gpufan status` shows it, `sudo gpufan uninstall-service` takes it back")
+    if alerts is not None:
+        click.echo("to test the messages: `sudo gpufan alerts test`")
+
+
+def _alerts_text(url: str) -> str | None:
+    """Text of a new alerts.toml with `url`; `-` asks for it. None if the file has this URL already.
+
+    Raises InputError for a wrong URL, or if the file lacks it; no message contains the URL.
+    """
+    check_rights()
+    if url == "-":
+        is_terminal = sys.stdin is not None and sys.stdin.isatty()
+        url = click.prompt("URL of the receiver", hide_input=True) if is_terminal else sys.stdin.readline().strip()
+    problem = alert_settings.check_url(url) or next((text for _, text in url_problems([url])), None)
+    if problem:
+        raise InputError(f"--alerts: {problem}")
+    file = config_file.ALERTS
+    if not file.exists():
+        return alert_settings.render([url])
+    if url not in alert_settings.read(file).urls:
+        raise InputError(f"{file} exists already, without this URL: add it to urls in that file, or move the file away")
+    return None
 
 
 def _shell_files() -> dict[Path, str]:

@@ -9,8 +9,12 @@ from gpufan.config.toml_text import render
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
 from gpufan.service.exposure import first_exposure
+from gpufan.system.paths import ALERTS_SETTINGS
 
 CONFIG = DEFAULT_PATH
+ALERTS = ALERTS_SETTINGS
+ALERTS_MODE = 0o640
+"""It holds secrets. Both files are in one folder."""
 
 
 def new_config(curve: Curve | None, hysteresis_c: float | None, target_c: float | None, gpus: Sequence[str]) -> str:

@@ -56,6 +56,8 @@ def install(plan: Plan, say: Say) -> None:
             _copy_code(undo)
         if plan.config_text is not None:
             _write(config_file.CONFIG, plan.config_text, undo)
+        if plan.options.alerts_text is not None:
+            _write(config_file.ALERTS, plan.options.alerts_text, undo, config_file.ALERTS_MODE)
         undo(systemctl, "daemon-reload")
         for path, text in plan.units.items():
             _write(Path(path), text, undo)
@@ -161,7 +163,7 @@ def _restore_copy(inode: int) -> None:
         root_copy.exchange_with_draft()
 
 
-def _write(path: Path, text: str, undo: AddUndo) -> None:
+def _write(path: Path, text: str, undo: AddUndo, mode: int = 0o644) -> None:
     """Write a file, unless it has this text already."""
     if files.read_if_exists(path) == text.encode():
         return
@@ -169,7 +171,7 @@ def _write(path: Path, text: str, undo: AddUndo) -> None:
         path.parent.mkdir(mode=0o755, parents=True)
         undo(path.parent.rmdir)
     undo(write_content, path, read_content(path))
-    files.replace(path, text.encode())
+    files.replace(path, text.encode(), mode=mode)
 
 
 def _disable(unit: DisabledUnit, stops: bool, undo: AddUndo) -> None:

@@ -39,6 +39,8 @@ class InstallOptions:
     check: bool = True
     companions: Mapping[str, bool] = field(default_factory=dict)
     """Whether to install (True) or remove (False) a companion service, by its name. The others stay unchanged."""
+    alerts_text: str | None = field(default=None, repr=False)
+    """Text of the file with the receivers of messages, which holds secrets; None if it is not to be written."""
     shell_files: Mapping[Path, str] = field(default_factory=dict)
     """Manual pages and shell completion: the text of each file, by path."""
 
@@ -108,6 +110,8 @@ class Plan:
             lines.append(f"copy gpufan to {root_copy.COPY}, writable by root only, because {self.copy_reason}")
         if self.config_text is not None:
             lines.append(f"write {config_file.CONFIG}")
+        if self.options.alerts_text is not None:
+            lines.append(f"write {config_file.ALERTS}, which only root can read")
         lines += [line for path, text in self.units.items() for line in _unit_lines(path, text)]
         lines += [f"{stops} {manager.unit}, the display manager" for manager in self.display_managers]
         lines += [line for start in (self.service, *self.companions) for line in start.lines()]

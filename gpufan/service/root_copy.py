@@ -24,8 +24,8 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 _MARK = ".copied-by-gpufan"
 """File in a copy. It contains the digest of the sources once the copy is complete."""
 _PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-_METRICS = re.compile(r"""extra\s*==\s*["']metrics["']""")
-"""Condition of the requirements of the extra `metrics`. They are copied if they are installed."""
+_EXTRAS = re.compile(r"""extra\s*==\s*["'](alerts|metrics)["']""")
+"""Condition of the requirements of the extras that companions need. They are copied if they are installed."""
 
 
 def interpreter(*, copied: bool) -> str:
@@ -212,7 +212,7 @@ def _distributions() -> list[Distribution]:
     while wanted:
         requirement, _, condition = wanted.pop().partition(";")
         name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
-        if name in found or ("extra" in condition and not _METRICS.search(condition)):
+        if name in found or ("extra" in condition and not _EXTRAS.search(condition)):
             continue
         try:
             found[name] = distribution(name)

@@ -64,7 +64,8 @@ def uninstall(say: Say, *, purge: bool) -> bool:
         if attempt(_restore_file, Path(path), before):
             del installed.files[path]
             say(f"removed {path}" if before is None else f"restored {path}")
-    attempt(files.remove_temporaries, config_file.CONFIG)
+    for file in (config_file.CONFIG, config_file.ALERTS):
+        attempt(files.remove_temporaries, file)
     for made in reversed(installed.folders):
         with suppress(OSError):  # the folder has other content
             Path(made).rmdir()
@@ -97,7 +98,8 @@ def _companions(installed: Manifest) -> list[str]:
 def _user_data() -> list[Path]:
     """The existing settings and state. The state of dynamic users is in `private` (DynamicUser= in systemd.exec(5))."""
     state = manifest.OLD_PATH.parent
-    return [path for path in (config_file.CONFIG, state, state.parent / "private" / state.name) if path.exists()]
+    paths = (config_file.CONFIG, config_file.ALERTS, state, state.parent / "private" / state.name)
+    return [path for path in paths if path.exists()]
 
 
 def _purge(say: Say) -> bool:

@@ -48,6 +48,7 @@ class CompanionUnit:
 COMPANIONS = (
     CompanionUnit("history", is_default=True),
     CompanionUnit("exporter", is_default=False, module="prometheus_client", extra="metrics"),
+    CompanionUnit("alerts", is_default=False, module="apprise", extra="alerts"),
 )
 
 

@@ -59,15 +59,18 @@ def check_writable(path: Path) -> None:
         raise GpufanError(f"no permission to write {path}: run this with sudo, or look first with --dry-run")
 
 
-def replace(path: Path, data: bytes, like: Path | None = None) -> None:
-    """Replace a file in one step and sync it to disk, with mode and owner of `like`. Raises GpufanError."""
-    _write(path, data, like, os.replace)
+def replace(path: Path, data: bytes, like: Path | None = None, mode: int = 0o644) -> None:
+    """Replace a file in one step and sync it to disk, with mode and owner of `like`, else with `mode`.
+
+    Raises GpufanError.
+    """
+    _write(path, data, like, os.replace, mode)
 
 
 def create(path: Path, data: bytes, like: Path | None = None) -> None:
     """As `replace`, for a file that must not exist yet. Raises FileExistsError or GpufanError."""
     # Unlike a rename, a link fails if the name exists.
-    _write(path, data, like, os.link)
+    _write(path, data, like, os.link, 0o644)
 
 
 def remove(path: Path) -> None:
@@ -87,13 +90,16 @@ def remove_temporaries(path: Path) -> None:
         remove(temporary)
 
 
-def _write(path: Path, data: bytes, like: Path | None, move: Callable[[str, Path], None]) -> None:
+def _write(path: Path, data: bytes, like: Path | None, move: Callable[[str, Path], None], mode: int) -> None:
     temporary = ""
     try:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-            _copy_mode_and_owner(like, temporary)
+            if like is None:
+                Path(temporary).chmod(mode)
+            else:
+                _copy_mode_and_owner(like, temporary)
             file.flush()
             os.fsync(file.fileno())
         move(temporary, path)
@@ -108,11 +114,8 @@ def _write(path: Path, data: bytes, like: Path | None, move: Callable[[str, Path
                 Path(temporary).unlink(missing_ok=True)
 
 
-def _copy_mode_and_owner(source: Path | None, path: str) -> None:
-    """Copy mode, owner and extended attributes. Without a source, everybody can read and the owner can write."""
-    if source is None:
-        Path(path).chmod(0o644)
-        return
+def _copy_mode_and_owner(source: Path, path: str) -> None:
+    """Copy mode, owner and extended attributes."""
     status = source.stat()
     os.chown(path, status.st_uid, status.st_gid)
     shutil.copystat(source, path)

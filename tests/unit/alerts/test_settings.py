@@ -110,9 +110,15 @@ def test_a_file_that_is_missing_or_no_text_is_named(tmp_path: Path):
     file = tmp_path / "alerts.toml"
     with pytest.raises(InputError, match=f"^{file}: no such file: .*--alerts URL"):
         read(file)
+    file.write_text(f'urls = ["{MAIL}"]')
+    with pytest.raises(InputError, match=f"^{file}: everybody can read it, .*: `sudo chmod 640 {file}`"):
+        read(file)
+    file.chmod(0o640)
+    assert read(file).urls == (MAIL,)
     file.write_bytes(b"\xff")
     with pytest.raises(InputError, match=r"^/etc/gpufan/alerts\.toml: this is not TOML"):
         read(file, Path("/etc/gpufan/alerts.toml"))
+    tmp_path.chmod(0o700)
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
         read(tmp_path)
 

@@ -82,6 +82,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(manifest, "PATH", tmp_path / "var-install/install.json")
     monkeypatch.setattr(manifest, "OLD_PATH", tmp_path / "var/install.json")
     monkeypatch.setattr(config_file, "CONFIG", tmp_path / "etc/config.toml")
+    monkeypatch.setattr(config_file, "ALERTS", tmp_path / "etc/alerts.toml")
     for module in (systemctl, units):
         monkeypatch.setattr(module, "UNIT_FOLDER", tmp_path / "units")
     monkeypatch.setattr(systemctl.links_to, "__defaults__", (tmp_path / "units",))
