@@ -94,18 +94,18 @@ class Courier:
 
     def _run(self) -> None:
         while (entry := self._next()) is not None:
+            is_last_attempt = self._closing
             try:
                 self._receiver.send(entry[1])
             except NotDelivered as error:
                 self._note_failure(error)
-                if self._closing:
-                    return
             except Exception as error:  # a bug must not silence this receiver; its text may have a secret
                 self._note_failure(NotDelivered(f"internal error, {type(error).__name__}"))
-                if self._closing:
-                    return
             else:
                 self._note_success(entry)
+                continue
+            if is_last_attempt:
+                return
 
     def _next(self) -> tuple[float, Message] | None:
         """Wait for the next entry to deliver; None at the end."""

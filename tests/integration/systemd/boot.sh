@@ -45,6 +45,8 @@ mkdir -p .old
 pivot_root . .old
 umount -l /.old
 rmdir /.old
+# As nspawn does it: systemd mounts the credentials of a unit in another namespace.
+mount --make-rshared /
 # What reaches the host's kernel is kept out of reach. CAP_SYS_ADMIN stays: DevicePolicy= is a BPF program.
 exec env -i container=rig PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     setpriv --bounding-set -sys_module,-sys_rawio,-sys_time,-syslog,-mac_admin,-mac_override \

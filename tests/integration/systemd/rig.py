@@ -87,9 +87,9 @@ def debian_root() -> Path:
 
 
 def _applies(requirement: str) -> bool:
-    """Whether it is one of gpufan or of its metrics, for the Python of the suite."""
+    """Whether it is one of gpufan, or of an extra that a companion service needs, for the Python of the suite."""
     condition = requirement.partition(";")[2]
-    return not condition or "metrics" in condition
+    return not condition or any(f"extra == '{extra}'" in condition.replace('"', "'") for extra in ("alerts", "metrics"))
 
 
 def _mirror() -> str:

@@ -53,6 +53,7 @@ def test_of_a_url_only_scheme_and_host_are_shown(url: str, shown: str):
 
 
 def test_only_urls_that_apprise_understands_pass_the_check():
+    pytest.importorskip("apprise")
     urls = ("json://localhost/hunter2", "nothing://hunter2", "mailto://me:hunter2@example.org", "tgram://hunter2")
     check(AlertSettings(urls=(urls[0], urls[2])), FILE)
     with pytest.raises(InputError) as error:
@@ -179,6 +180,7 @@ def test_a_delivery_that_crashes_or_hangs_is_not_delivered(tmp_path: Path, monke
 
 
 def test_the_process_of_a_delivery_writes_nothing_but_its_answer():
+    pytest.importorskip("apprise")
     request = msgspec.json.encode(Request(["json://127.0.0.1:1/hunter2", "nothing://hunter2"], "title", "text"))
     command = [sys.executable, "-I", "-m", "gpufan.alerts.deliver"]
     done = subprocess.run(command, input=request, capture_output=True, check=False, timeout=60)

@@ -10,6 +10,8 @@ import pytest
 from gpufan.alerts import settings
 from tests.unit.service.conftest import Box
 
+pytest.importorskip("apprise")
+
 URL = "json://me:hunter2@127.0.0.1:1/hunter2"
 
 

@@ -1,0 +1,276 @@
+"""Messages from a running `gpufan alerts run` to a real SMTP server and a real web hook on the loopback."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
+from tests.doubles.nvml import wait_for
+from tests.unit.builders import gpu_state
+
+pytest.importorskip("apprise")
+pytest.importorskip("aiosmtpd")
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Message as MessageHandler
+
+SECRET = "hunter2"
+LIMIT_S = 30
+
+
+class Mailbox(MessageHandler):
+    """Keeps every mail; the server is real."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mails: list[Message] = []
+
+    def handle_message(self, message: Message) -> None:
+        self.mails.append(message)
+
+    def subjects(self) -> list[str]:
+        return [" ".join(str(mail["Subject"]).split()) for mail in self.mails]
+
+
+@pytest.fixture
+def mail() -> Iterator[tuple[Mailbox, str]]:
+    """A mail server, and the URL of a receiver behind it."""
+    box = Mailbox()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = Controller(box, hostname="127.0.0.1", port=port)
+    server.start()
+    yield box, f"mailto://127.0.0.1:{port}?from=gpufan@example.org&to=me@example.org"
+    server.stop()
+
+
+class Hook:
+    """A web hook that can be down, slow, or refuse; it keeps what it accepted."""
+
+    def __init__(self) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.attempts = 0
+        self.status = 200
+        self.free = threading.Event()
+        self.free.set()
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.attempts += 1
+                hook.free.wait(LIMIT_S)
+                if hook.status == 200:
+                    hook.bodies.append(json.loads(body))
+                self.send_response(hook.status, f"token {SECRET}")
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"json://me:{SECRET}@127.0.0.1:{self.server.server_port}/{SECRET}?+X-Token={SECRET}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def titles(self) -> list[str]:
+        return [body["title"] for body in self.bodies]
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    found = Hook()
+    yield found
+    found.free.set()
+    found.server.shutdown()
+    found.server.server_close()
+
+
+class Box:
+    """A snapshot that a thread renews ten times a second, as a gpufan with a card that this test sets does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = SnapshotFile(folder / "state.json")
+        self.state = gpu_state()
+        self.alive = True
+        self._ended = threading.Event()
+        self.write()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def write(self) -> None:
+        self.file.write(snapshot_now((self.state,), interval_s=1))
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.1):
+            if self.alive:
+                self.write()
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Box]:
+    found = Box(tmp_path)
+    yield found
+    found.close()
+
+
+def settings(folder: Path, *urls: str, extra: str = "") -> Path:
+    file = folder / "alerts.toml"
+    at_once = "\n".join(f"{name} = 0" for name in ("lost", "fan-still", "throttled", "no-controller"))
+    file.write_text(f"urls = {json.dumps(urls)}\n{extra}\n[after_s]\n{at_once}\n")
+    file.chmod(0o640)
+    return file
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "gpufan", "alerts", *map(str, arguments)]
+
+
+@contextmanager
+def running(box: Box, file: Path) -> Iterator[Callable[[], str]]:
+    """`gpufan alerts run` in this block; call the result to end it, for its log."""
+    arguments = command("run", "--config", file, "--runtime-dir", box.folder)
+    with ExitStack() as stack:
+        process = stack.enter_context(subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True))
+        stack.callback(process.kill)
+
+        def end() -> str:
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=LIMIT_S)
+            assert process.returncode == 0
+            return log
+
+        yield end
+
+
+def test_a_trouble_arrives_by_mail_and_by_web_hook_with_all_that_matters(
+    box: Box, mail: tuple[Mailbox, str], hook: Hook
+) -> None:
+    mails, url = mail
+    with running(box, settings(box.folder, url, hook.url)) as end:
+        box.state = gpu_state(group="lost", control="lost")
+        wait_for(lambda: mails.mails and hook.bodies, LIMIT_S)
+        log = end()
+    (subject,) = mails.subjects()
+    assert subject.endswith(": 0 GTX 1080 Ti: the card does not answer")
+    text = mails.mails[0].get_payload(decode=True).decode()
+    for part in (os.uname().nodename, "0 GTX 1080 Ti", "the card is gone", "Since ", "What to do: "):
+        assert part in text
+    assert hook.bodies[0]["title"] == subject
+    assert hook.bodies[0]["type"] == "failure"
+    assert log.count("sent: gpufan on ") == 2
+    assert SECRET not in log
+
+
+def test_a_gpufan_that_ends_is_reported(box: Box, hook: Hook) -> None:
+    with running(box, settings(box.folder, hook.url)):
+        box.alive = False
+        box.close()
+        box.file.remove()
+        wait_for(lambda: hook.titles(), LIMIT_S)
+    assert hook.titles()[0].endswith(": no gpufan controls the fans")
+
+
+@pytest.mark.slow
+def test_a_receiver_that_is_down_gets_everything_later_and_no_secret_is_logged(
+    box: Box, mail: tuple[Mailbox, str], hook: Hook
+) -> None:
+    mails, url = mail
+    hook.status = 503
+    with running(box, settings(box.folder, url, hook.url)) as end:
+        box.state = gpu_state(group="lost", control="lost", throttle="heat")
+        wait_for(lambda: len(mails.mails) == 2 and hook.attempts >= 1, LIMIT_S)
+        assert hook.bodies == []
+        hook.status = 200
+        wait_for(lambda: len(hook.bodies) == 2, LIMIT_S)
+        log = end()
+    assert hook.titles() == mails.subjects()
+    assert "urls 2 (json://127.0.0.1): not delivered: the receiver has an error of its own" in log
+    assert "urls 2 (json://127.0.0.1): accepts messages again" in log
+    assert SECRET not in log
+
+
+@pytest.mark.slow
+def test_a_receiver_that_hangs_delays_no_other_and_not_the_end(box: Box, mail: tuple[Mailbox, str], hook: Hook) -> None:
+    mails, url = mail
+    hook.free.clear()
+    with running(box, settings(box.folder, hook.url, url)) as end:
+        box.state = gpu_state(group="lost", control="lost")
+        wait_for(lambda: mails.mails and hook.attempts, LIMIT_S)
+        start_s = time.monotonic()
+        log = end()
+        assert time.monotonic() - start_s < LIMIT_S / 2
+    assert SECRET not in log
+
+
+@pytest.mark.slow
+def test_a_stop_still_delivers_what_waits(box: Box, hook: Hook) -> None:
+    hook.status = 503
+    with running(box, settings(box.folder, hook.url)) as end:
+        box.state = gpu_state(group="lost", control="lost")
+        wait_for(lambda: hook.attempts, LIMIT_S)
+        hook.status = 200
+        end()
+    assert len(hook.bodies) == 1
+
+
+def test_a_script_that_fails_is_logged_and_another_is_run(box: Box, hook: Hook) -> None:
+    with running(box, settings(box.folder, hook.url, extra='on_event = ["/bin/true", "/bin/false"]')) as end:
+        box.state = gpu_state(group="lost", control="lost")
+        wait_for(lambda: hook.bodies, LIMIT_S)
+        log = end()
+    assert "/bin/true: sent: gpufan on " in log
+    assert "/bin/false: not delivered: exit status 1" in log
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=LIMIT_S)
+
+
+def test_a_test_message_shows_who_accepted_it(tmp_path: Path, mail: tuple[Mailbox, str], hook: Hook) -> None:
+    mails, url = mail
+    file = settings(tmp_path, url, hook.url, extra='on_event = ["/bin/true"]')
+    done = run("test", "--config", file)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "urls 1 (mailto://127.0.0.1): sent\nurls 2 (json://127.0.0.1): sent\n/bin/true: sent\n"
+    assert mails.subjects() == [f"gpufan on {os.uname().nodename}: test message"]
+    hook.status = 401
+    done = run("test", "--config", file)
+    assert done.returncode == 1
+    assert "urls 2 (json://127.0.0.1): not delivered: the receiver refuses the user or password\n" in done.stdout
+    assert done.stderr == "gpufan: 1 of 3 receivers did not get the message\n"
+    assert SECRET not in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["run", "test", "check"])
+def test_every_command_refuses_a_file_with_mistakes(tmp_path: Path, verb: str) -> None:
+    file = settings(tmp_path, f"nothing://{SECRET}")
+    done = run(verb, "--config", file)
+    said = f"gpufan: {file}: urls: entry 1: nothing://... is no URL that Apprise understands\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+
+
+def test_the_service_reads_the_copy_that_systemd_made_for_it(tmp_path: Path, hook: Hook) -> None:
+    settings(tmp_path, hook.url)
+    environment = {**os.environ, "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    done = subprocess.run(
+        command("check"), env=environment, capture_output=True, text=True, check=False, timeout=LIMIT_S
+    )
+    assert done.stdout == "/etc/gpufan/alerts.toml: no mistake found\n"
