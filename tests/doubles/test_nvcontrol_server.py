@@ -53,10 +53,11 @@ def test_python_xlib_reads_the_range_of_a_cooler(xlib: Any) -> None:
 
 
 def test_python_xlib_sets_a_fan_and_gives_it_back(xlib: Any, plant: SimulatedBox) -> None:
+    driver_percent = round(plant.gpus[1].driver_percent)
     assert not xlib.nvcontrol_set_fan_duty(nv.Cooler(0), 70), "without manual control the driver declines"
     assert xlib.nvcontrol_set_cooler_manual_control_enabled(nv.Gpu(1), True)
     assert xlib.nvcontrol_set_fan_duty(nv.Cooler(0), 70)
-    assert plant.gpus[1].manual_percent == 32, "its second fan is still where the driver left it"
+    assert plant.gpus[1].manual_percent == driver_percent < 70, "its second fan is still where the driver left it"
     assert xlib.nvcontrol_set_fan_duty(nv.Cooler(1), 70)
     assert plant.gpus[1].manual_percent == 70
     plant.advance(10)
