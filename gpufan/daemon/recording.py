@@ -101,7 +101,7 @@ class RecordingFile:
                 self.close()
                 raise
         except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror}") from error
+            raise InputError(f"{path} cannot be written: {error.strerror}; choose another --record") from error
 
     def _find_end(self) -> None:
         """Cut the file after its last complete row, and write the header if there is none."""

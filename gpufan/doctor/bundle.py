@@ -67,7 +67,7 @@ def write_bundle(path: Path, facts: Facts, report: Report) -> None:
     except OSError as error:
         with suppress(OSError):
             path.unlink()  # an incomplete archive is of no use
-        raise GpufanError(f"cannot write {path}: {error.strerror}") from error
+        raise GpufanError(f"cannot write {path}: {error.strerror}; choose another --bundle") from error
 
 
 def _masked(report: Report, mask: Mask) -> Report:

@@ -139,7 +139,7 @@ def write_textfile(file: Path, snapshot_path: Path, every_s: float | None, warn:
         try:
             replace_unsynced(file, generate_latest(metrics))
         except OSError as error:
-            raise GpufanError(f"{file} cannot be written: {error.strerror}") from error
+            raise GpufanError(f"{file} cannot be written: {error.strerror}; choose another --textfile") from error
         return
     has_failed = False
     with _until_a_signal():

@@ -195,7 +195,7 @@ def _units_in_use(names: Sequence[str]) -> list[DisabledUnit]:
 def check_rights() -> None:
     """Raise GpufanError if no service can be installed or removed here."""
     if os.geteuid() != 0:
-        raise NoPermission("only root can install a service: run this with sudo")
+        raise NoPermission("only root can install or remove a service: run this with sudo")
     if not systemctl.is_running():
         raise GpufanError(
             "systemd does not run this box, so gpufan cannot be a service: start it with `sudo gpufan run`"

@@ -184,14 +184,14 @@ def write_files(folder: Path, contents: Mapping[str, bytes], *, force: bool = Fa
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise GpufanError(f"cannot create {path.parent}: {error.strerror}") from error
+            raise GpufanError(f"cannot create {path.parent}: {error.strerror}; choose another --output") from error
         replace(path, data)
         lines.append(f"wrote {path}")
     return lines
 
 
 def write_output(path: Path, data: bytes) -> None:
-    """Write a file that the user asked for, such as a picture.
+    """Write the file that the user named with --output, such as a picture.
 
     Raises GpufanError; an existing file is then unchanged. A link of another user is an error: in a folder such as
     /tmp it could point to any file of ours.
@@ -214,7 +214,7 @@ def write_output(path: Path, data: bytes) -> None:
     except OSError as error:
         with suppress(OSError):
             real.unlink()  # an incomplete file is of no use
-        raise GpufanError(f"cannot write {path}: {error.strerror}") from error
+        raise GpufanError(f"cannot write {path}: {error.strerror}; choose another --output") from error
 
 
 def _links_of(path: Path) -> Iterator[Path]:
