@@ -76,9 +76,9 @@ def answer(request: Request) -> Answer:
     logger.setLevel(logging.DEBUG)
     try:
         return _with_apprise(request, log)
-    except ModuleNotFoundError:
-        return Answer(reason=MISSING)
     except Exception as error:  # of any kind: its text may have a secret
+        if isinstance(error, ModuleNotFoundError) and error.name == "apprise":
+            return Answer(reason=MISSING)
         return Answer(reason=phrase([*log.lines, str(error)]))
 
 

@@ -25,8 +25,11 @@ def alerts() -> None:
     `sudo gpufan install-service --alerts URL` sets it up: it writes /etc/gpufan/alerts.toml, which explains all
     settings, and starts a service without rights. Then `sudo gpufan alerts test` sends a test message.
 
-    Apprise delivers the messages; https://github.com/caronc/apprise/wiki has the URL of each kind of receiver. This
-    needs the extra `alerts`: pip install 'gpufan[alerts]'
+    URL is the receiver: mailto://user:password@example.org for mail, ntfy://ntfy.sh/topic, tgram://token/chat for
+    Telegram, slack://token-a/token-b/token-c, discord://id/token, jsons://example.org/path for a web hook, and many
+    more: https://github.com/caronc/apprise/wiki
+
+    Apprise delivers the messages. It comes with the extra `alerts`: pip install 'gpufan[alerts]'
     """
 
 
