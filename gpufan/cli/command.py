@@ -29,7 +29,7 @@ class Command(click.Command):
 
 
 def option_rows(context: click.Context) -> dict[str, tuple[str, str]]:
-    """Spelling and explanation of each option of a command, by its name."""
+    """Spelling and explanation of each option of the command in `context`, by the name of its parameter."""
     options = [parameter for parameter in context.command.get_params(context) if isinstance(parameter, click.Option)]
     return {str(option.name): row for option in options if (row := option.get_help_record(context))}
 
@@ -38,14 +38,15 @@ class Group(click.Group, Command):
     """A command with commands below it; it shows its help when none of them is given."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the options of the group itself."""
+        """Read the options of the group itself; without any argument, act as with --help."""
         return super().parse_args(ctx, args or ["--help"])
 
 
 class LazyCommand(click.Command):
-    """Stands in lists and completion for the command `place`, `module:attribute`, which is imported when it is used."""
+    """A command that is imported only when it is used. Lists and completion need no more than its short help."""
 
     def __init__(self, name: str, place: str, short_help: str) -> None:
+        """`place` is `module:attribute`."""
         super().__init__(name, short_help=short_help)
         self.place = place
 
@@ -64,7 +65,7 @@ class LazyGroup(Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that `args` begin with, loaded, and the arguments after its name."""
+        """Import the command that `args` begin with. Returns its name, the command, and the other arguments."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, pkgutil.resolve_name(command.place) if isinstance(command, LazyCommand) else command, rest
 

@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def _usage_message(error: click.ClickException) -> str:
-    """The message of click in one line, as gpufan writes messages; where it names no remedy, with that."""
+    """The message about a wrong command line, in one line and with a remedy."""
     text = " ".join(error.format_message().split()).removesuffix(".")
     # A wrong value has its remedy, and so has a name that is much like another: "Did you mean ...?"
     if isinstance(error, click.UsageError) and not isinstance(error, click.BadParameter) and not text.endswith("?"):
@@ -129,7 +129,7 @@ def _explain(error: Exception) -> tuple[int, str | None]:
 
 
 def _flush(*streams: TextIO) -> None:
-    """Write the rest of each stream. If that fails, drop it: the interpreter would complain and change the status."""
+    """Write the rest of each stream. If that fails, /dev/null gets it: else the interpreter would fail at its end."""
     for stream in streams:
         try:
             stream.flush()

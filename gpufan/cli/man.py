@@ -28,7 +28,7 @@ def man(name: str) -> None:
 
 
 def page(name: str) -> str:
-    """The page `name` of `PAGES`, for groff or mandoc."""
+    """Text of the page `name`, for groff or mandoc."""
     root = click.Context(cli, info_name="gpufan", **cli.context_settings)
     contexts = list(commands(root))
     common = option_rows(root)
@@ -54,7 +54,7 @@ def page(name: str) -> str:
 
 
 def commands(parent: click.Context) -> Iterator[click.Context]:
-    """A context for every command below `parent`, in the order of `--help`; those of a group follow the group."""
+    """The contexts of all commands below `parent`, in the order of `--help`; a group is before its commands."""
     group = parent.command
     if not isinstance(group, click.Group):
         return
@@ -67,7 +67,7 @@ def commands(parent: click.Context) -> Iterator[click.Context]:
 
 
 def roff(text: str) -> str:
-    """`text` with every character literal to roff, what stands between ` in bold, and paragraphs."""
+    """Convert `text` for roff: backquotes make bold, an empty line begins a paragraph, all else is literal."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq").replace("'", "\\(aq")
     text = re.sub(r"`([^`]*)`", r"\\fB\1\\fP", text)
     paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]

@@ -21,7 +21,7 @@ _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parsed(parse: Callable[[str], Any]) -> Callable[[object], Any]:
-    """A type of option whose text `parse` reads; click adds the name of the option to an InputError."""
+    """The type of an option whose value `parse` reads. If it raises InputError, the message names the option."""
 
     @wraps(parse)
     def convert(text: object) -> Any:
@@ -34,7 +34,7 @@ def parsed(parse: Callable[[str], Any]) -> Callable[[object], Any]:
 
 
 class FloatRange(click.FloatRange):
-    """A range of numbers without NaN, which click lets through."""
+    """A range of numbers. Unlike click's own it refuses NaN."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read `value` as a number within the range."""
@@ -62,14 +62,14 @@ def is_given(name: str) -> bool:
 
 
 def refuse(names: Iterable[str], reason: str) -> None:
-    """Raise InputError where an option of one of the names was given; `reason` follows its spelling."""
+    """Raise InputError if an option in `names` was given. The message is its spelling and `reason`."""
     for parameter in click.get_current_context().command.params:
         if parameter.name in names and is_given(parameter.name):
             raise InputError(f"{parameter.opts[0]} {reason}")
 
 
 def given_keys(options: Mapping[str, Any]) -> RunKeys:
-    """The settings among `options` that were given."""
+    """Those of `options` that were given, as settings. `options` maps keys to values."""
     return RunKeys(**{name: value for name, value in options.items() if is_given(name)})
 
 

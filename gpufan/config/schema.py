@@ -78,7 +78,7 @@ def limits(key: str) -> tuple[Any, Any]:
 
 @cache
 def _numbers() -> dict[str, Any]:
-    """The msgspec type of each key that takes a number, which has its bounds."""
+    """The msgspec type of each key that takes a number. The type has the bounds."""
     struct: Any = msgspec.inspect.type_info(RunKeys)
     kinds = msgspec.inspect.IntType, msgspec.inspect.FloatType
     return {field.name: kind for field in struct.fields for kind in field.type.types if isinstance(kind, kinds)}

@@ -55,7 +55,7 @@ class Settings:
     """The options of the command line."""
 
     def resolve(self, key: str, tables: Sequence[int] = ()) -> Value:
-        """The value of `key`, for a card that matches the tables with these numbers; the first table is 1."""
+        """The value of `key`, for a card that matches `tables`; these are numbers, and the first table is 1."""
         layers: list[tuple[str, CardKeys]] = [(COMMAND_LINE, self.options)]
         layers += [(f"[[gpu]] {number}", self.tables[number - 1]) for number in reversed(tables)]
         layers += [(FILE, self.file), (BUILT_IN, DEFAULTS)]
@@ -95,7 +95,7 @@ class Settings:
         ]
 
     def _names(self) -> list[tuple[str, str | int]]:
-        """Every card that a table or a list of neighbours names, after the place where it does."""
+        """The names of cards in tables and lists of neighbours, each after its place: `[[gpu]] 1: match =`."""
         neighbours = [name for keys in (self.file, *self.tables) for name in keys.neighbours or ()]
         return [
             *((f"[[gpu]] {number}: match =", table.match) for number, table in enumerate(self.tables, 1)),

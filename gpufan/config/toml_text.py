@@ -1,4 +1,4 @@
-"""Reads and writes the text of the settings file. A mistake is reported with what is right in its place."""
+"""Reads and writes the text of the settings file. The message about a mistake says what to write instead."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -54,7 +54,7 @@ def toml(value: Any) -> str:
 
 
 def toml_or_words(key: str, value: Any) -> str:
-    """`value` of `key` as TOML writes it, or in words what happens where it is not set."""
+    """`value` of `key` as TOML writes it. For a value that is not set: what happens then, in words."""
     return UNSET[key] if value in (None, ()) else toml(value)
 
 

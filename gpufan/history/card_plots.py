@@ -31,10 +31,10 @@ _MARKS = {
 """Name and colour of the events that are drawn. Other events are only in the list."""
 
 
-def line(values: Iterable[tuple[float, float, Aggregate | None]], name: str, step_s: float) -> Series:
-    """A line through values, each with its time and its duration in seconds.
+def line_of_means(values: Iterable[tuple[float, float, Aggregate | None]], name: str, step_s: float) -> Series:
+    """Combine values, each with its time and its duration in seconds, into one point for each `step_s`.
 
-    It has one point for each `step_s`, with lowest and highest value. More than three missing steps make a break.
+    A point has mean, lowest and highest value. The line has a break where more than three steps are missing.
     """
     steps: dict[float, list[tuple[Aggregate | None, float]]] = {}
     last_s = math.inf
@@ -59,14 +59,14 @@ def card_over_time(
     step_s = max(math.ceil((time_range.end_s - time_range.begin_s) / MAX_POINTS), min_step_s)
 
     def series(measurement: str, name: str) -> Series:
-        return line(((p.time_s, p.seconds, getattr(p, measurement)) for p in periods), name, step_s)
+        return line_of_means(((p.time_s, p.seconds, getattr(p, measurement)) for p in periods), name, step_s)
 
     panels = [
         Panel("temperature", "°C", [series("temperature_c", "read")]),
         # The same scale in all reports, so that a small change looks small.
         Panel("fans", "%", [series("speed_percent", "read"), series("duty_percent", "set")], limits=(0, 104)),
         Panel("power", "W", [series("power_w", "read")]),
-        Panel("sound", "dB(A)", [line(((p.time_s, p.seconds, _sound(p)) for p in periods), "read", step_s)]),
+        Panel("sound", "dB(A)", [line_of_means(((p.time_s, p.seconds, _sound(p)) for p in periods), "read", step_s)]),
     ]
     marks = [
         Mark(max(event.begin_s, time_range.begin_s), min(event.end_s, time_range.end_s), *_MARKS[event.kind])

@@ -48,5 +48,5 @@ def check_format(connection: sqlite3.Connection) -> None:
 
 
 def error_text(error: sqlite3.Error | UnicodeDecodeError) -> str:
-    """The message of SQLite; for an error without one, that the file is damaged."""
+    """The message of SQLite. For an error without a message: `it is damaged`."""
     return str(error) if isinstance(error, sqlite3.Error) and str(error) else "it is damaged"

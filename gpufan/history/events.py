@@ -112,7 +112,7 @@ class EventDetector:
                 self._compare_cards(before[gpu.uuid], gpu, snapshot.time_s, restarted)
 
     def add_gap(self, begin_s: float, now_s: float, text: str) -> None:
-        """Add or extend the event that there has been no new snapshot since `begin_s`; `text` says why."""
+        """Add the event that no snapshot has come since `begin_s`, or extend it until `now_s`; `text` says why."""
         self._extend("", EventKind.GAP, begin_s, now_s, text)
 
     def _compare_runs(self, last: Snapshot, snapshot: Snapshot, restarted: bool) -> None:

@@ -228,7 +228,7 @@ def _numbers(values: Sequence[float | None]) -> list[float]:
 
 
 def _set_date_axis(area: "Axes") -> None:
-    """Format dates as all of gpufan does: `11-22`, and in the corner `2026-11`."""
+    """Format dates by ISO 8601 as in all of gpufan: `11-22` on the axis, and `2026-11` at its end."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     here = datetime.now(timezone.utc).astimezone().tzinfo

@@ -117,7 +117,7 @@ class HistoryRecorder:
 
     @contextmanager
     def _log_failures(self) -> Iterator[None]:
-        """Log an sqlite3.Error of the block. Further errors are not logged until a write succeeds."""
+        """Suppress and log an sqlite3.Error of the block. The next ones are not logged until a write succeeds."""
         try:
             yield
         except sqlite3.Error as error:

@@ -77,7 +77,7 @@ def _section(reader: HistoryReader, card: Card, time_range: TimeRange) -> dict[s
 
 
 def inline_svg(figure: "Figure", prefix: str) -> str:
-    """`figure` as SVG for a page: its ids begin with `prefix`, and its colours are those of the page, light or dark."""
+    """Convert `figure` to SVG for a page. Its ids begin with `prefix`; its colours follow the light or dark page."""
     text = render(figure, "svg").decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -84,7 +84,7 @@ class Sample(NamedTuple):
 
 
 class HistoryWriter:
-    """Writes to the file, which is opened when it is needed, and again after it was removed, replaced or damaged."""
+    """Writes to the file. Opens it when it is needed, and again if it was removed, replaced or damaged."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME

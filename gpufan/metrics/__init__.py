@@ -1,1 +1,1 @@
-"""Metrics for Prometheus, made from the snapshot by a process of its own; and what to do with them there."""
+"""Metrics for Prometheus, made from the snapshot in a separate process; dashboard and alert rules for them."""

@@ -22,7 +22,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def card_style(gpu: GpuState) -> str:
-    """The style of the text about a card: red for a problem and a doubtful reason, yellow for a lesser one."""
+    """The style of the text about a card: red for a problem, a fault or the fail-safe, yellow for lesser ones."""
     worst = severity(gpu)
     if worst is Severity.PROBLEM or reason_severity(gpu):
         return "bold red"

@@ -47,7 +47,7 @@ class LogHandler(logging.Handler):
 
     @property
     def is_read(self) -> bool:
-        """Whether somebody still reads the stream, as far as that is known."""
+        """False once a write has failed because nobody reads the stream any more."""
         return not self._writer.is_broken
 
     def close(self) -> None:
@@ -61,10 +61,9 @@ class LogHandler(logging.Handler):
 
 
 @contextmanager
-def log_to(stream: TextIO, logger: logging.Logger | None = None) -> Iterator[LogHandler]:
+def log_to(stream: TextIO) -> Iterator[LogHandler]:
     """Write the log of gpufan to `stream` in this block, from level INFO on."""
-    logger = logger or logging.getLogger("gpufan")
-    handler = LogHandler(stream)
+    logger, handler = logging.getLogger("gpufan"), LogHandler(stream)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:

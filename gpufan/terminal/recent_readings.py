@@ -30,7 +30,7 @@ class RecentReadings:
     """Readings of each card in the last ten minutes."""
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
-        """`rows` are from before the first snapshot, the oldest first."""
+        """Begin with `rows`, which are older than the first snapshot; the oldest row is first."""
         self._latest_s = -math.inf
         self._readings: dict[str, deque[tuple[float, GpuState | Row]]] = {}
         for row in rows:
@@ -57,7 +57,7 @@ class RecentReadings:
         return (min(values), max(values)) if values else None
 
     def maxima(self, uuid: str, quantity: Quantity, count: int) -> list[float | None]:
-        """The highest value in each of `count` equal parts of the ten minutes, the oldest first; None if unknown."""
+        """The highest value in each of `count` parts of the ten minutes, the oldest first; None where unknown."""
         part_s = _SPAN_S / count
         last = math.floor(self._latest_s / part_s)
         found: list[float | None] = [None] * count

@@ -82,7 +82,7 @@ def print_status(path: Path, *, as_json: bool) -> None:
 
 
 def _styled(text: str, style: str) -> str:
-    """The text in the colours of a terminal, or as it is if standard output is none."""
+    """Add colours to `text` if standard output is a terminal."""
     console = Console()
     with console.capture() as capture:  # `print` writes it: rich would end the program when a pipe breaks
         console.print(Text(text, style=style), soft_wrap=True, end="")

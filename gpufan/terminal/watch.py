@@ -1,4 +1,4 @@
-"""`gpufan status --watch`: shows the snapshot again and again, with the last ten minutes and the state of the service.
+"""`gpufan status --watch`: shows each new snapshot, with the last ten minutes and the state of the service.
 
 It only reads, so it cannot disturb gpufan, and it continues when gpufan restarts.
 """

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from gpufan.cli.main import cli
 from gpufan.core.curve import Curve
 from gpufan.history.aggregate import Aggregate
-from gpufan.history.card_plots import card_on_its_curve, card_over_time, curve_and_target, line
+from gpufan.history.card_plots import card_on_its_curve, card_over_time, curve_and_target, line_of_means
 from gpufan.history.reader import HistoryReader
 from tests.unit.builders import gpu_state
 from tests.unit.history.recorded import NOON_S, RecordedRun
@@ -136,14 +136,14 @@ def test_without_readings_there_is_an_error_and_no_file(run: RecordedRun, monkey
 
 def test_a_line_has_the_peaks_and_breaks_at_gaps() -> None:
     values = [(60.0 * n, 60.0, Aggregate(60, 50, 97 if n == 7 else 70)) for n in (*range(10), *range(40, 50))]
-    found = line(values, "read", 300)
+    found = line_of_means(values, "read", 300)
     assert found.times_s == [0, 300, 600, 2400, 2700]
     assert list(found.values) == [60, 60, None, 60, 60]
     assert found.band == ([50, 50, None, 50, 50], [70, 97, None, 70, 70])
 
 
 def test_a_line_is_weighted_with_time() -> None:
-    found = line([(0.0, 1.0, Aggregate(0, 0, 0)), (1.0, 3.0, Aggregate(100, 100, 100))], "read", 60)
+    found = line_of_means([(0.0, 1.0, Aggregate(0, 0, 0)), (1.0, 3.0, Aggregate(100, 100, 100))], "read", 60)
     assert list(found.values) == [75]
 
 
