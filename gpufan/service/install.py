@@ -4,11 +4,11 @@ If a step fails before the service is active, all changes are undone.
 """
 
 import os
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -66,7 +66,8 @@ def install(plan: Plan, say: Say) -> None:
         systemctl("daemon-reload")
         _enable(plan.service, undo)
     for folder in root_copy.leftovers():
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            root_copy.remove(folder)
     # The fans are under control now. A failure below does not change that, so it is only a warning.
     _attempt(say, _remove_companions, plan.removed_companions, now)
     for companion in plan.companions:
@@ -140,24 +141,24 @@ def _prove_control(plan: Plan, say: Say) -> None:
 def _copy_code(undo: AddUndo) -> None:
     """Replace the copy of gpufan. For an undo, the old copy stays in the draft folder until the end of the install."""
     copy, draft, aside = root_copy.COPY, root_copy.draft_folder(), root_copy.aside_folder()
-    undo(shutil.rmtree, draft, True)
+    undo(root_copy.remove, draft)
     root_copy.make_copy()
     if copy.exists():
-        shutil.rmtree(aside, ignore_errors=True)
+        root_copy.remove(aside)
     elif aside.exists():  # an earlier install was killed between two renames
         aside.rename(copy)
     if copy.exists():
         undo(_restore_copy, copy.stat().st_ino)
         root_copy.exchange_with_draft()
     else:
-        undo(shutil.rmtree, copy, True)
+        undo(root_copy.remove, copy)
         draft.rename(copy)
 
 
 def _restore_copy(inode: int) -> None:
     """Put the old copy back; `inode` is the inode number of its folder."""
     if root_copy.aside_folder().exists():
-        shutil.rmtree(root_copy.COPY, ignore_errors=True)
+        root_copy.remove(root_copy.COPY)
         root_copy.aside_folder().rename(root_copy.COPY)
     elif root_copy.COPY.stat().st_ino != inode:
         root_copy.exchange_with_draft()

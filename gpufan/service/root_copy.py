@@ -95,6 +95,21 @@ def leftovers() -> list[Path]:
     return [folder for folder in own_folders() if folder != COPY]
 
 
+def remove(folder: Path) -> None:
+    """Remove a folder of `own_folders`, if it exists. Raises OSError.
+
+    Its mark goes last: a removal that was killed can be repeated.
+    """
+    if not folder.exists():
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != _MARK:
+            path.unlink()
+    shutil.rmtree(folder)
+
+
 def _is_foreign(folder: Path) -> bool:
     """Whether the folder has content that is not from gpufan."""
     return folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists()
@@ -116,7 +131,7 @@ def exchange_with_draft() -> None:
 def make_copy() -> None:
     """Make a new copy in `draft_folder` and test it. Raises GpufanError or OSError."""
     draft = draft_folder()
-    shutil.rmtree(draft, ignore_errors=True)
+    remove(draft)
     draft.mkdir()
     (draft / _MARK).touch()
     python = _root_python()

@@ -78,7 +78,7 @@ def uninstall(say: Say, *, purge: bool) -> bool:
             del installed.disabled[name]
     for folder in root_copy.own_folders() if installed.copied else ():
         # After a failure the copy stays, so that its command can be run again.
-        if not (failures and folder == root_copy.COPY) and attempt(shutil.rmtree, folder):
+        if not (failures and folder == root_copy.COPY) and attempt(root_copy.remove, folder):
             say(f"removed {folder}")
     if failures:
         attempt(installed.save)

@@ -1,54 +1,96 @@
 """A box to install on: a folder in place of /, a systemctl of ours, and the NVML double."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gpufan.cli import main as cli
+from gpufan.cli import service as service_commands
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.service import config_file, exposure, install, manifest, plan, proof, root_copy, units
 from gpufan.system import paths, systemctl
 from tests.doubles.nvml import AUTO, NvmlDouble
 
-SYSTEMCTL = """#!/bin/sh
-# State: a file ACTIVE/unit for each active unit. What is said of units is what install asks for, hundreds of times: so
-# it calls no program where the shell will do.
-cd "${0%/*}"
-while case "$1" in --*) ;; *) false ;; esac; do shift; done
-verb=$1 unit=$2
-[ "$unit" != --quiet ] || unit=$3
-[ "$unit" != --no-block ] || unit=$3
-echo "$*" >>calls
-case $verb in
-show)
-    case $* in *--type=service*) cat services; exit ;; esac
-    [ ! -e "active/$unit" ] && echo ActiveState=inactive || echo ActiveState=active
-    state=loaded
-    case $unit in
-    gpufan* | display-manager*) [ -e "units/$unit" ] || [ -L "units/$unit" ] || state=not-found ;;
-    *) [ ! -e "gone-$unit" ] || state=not-found ;;
-    esac
-    echo LoadState=$state
-    [ ! -L "units/multi-user.target.wants/$unit" ] && echo UnitFileState=disabled || echo UnitFileState=enabled
-    [ "$unit" != display-manager.service ] || echo Id=lightdm.service
-    echo Result=success
-    [ ! -e broken ] || printf "StatusErrno=125\\nStatusText=%s\\n" "$(cat broken)" ;;
-start | restart)
-    [ ! -e "fails-$unit" ] || exit "$(cat "fails-$unit")"
-    [ ! -e broken ] || [ "$unit" != gpufan.service ] || exit 0
-    : >"active/$unit" ;;
-stop) rm -f "active/$unit" ;;
-enable) ln -s "units/$unit" "units/multi-user.target.wants/$unit" ;;
-disable) rm -f "units/multi-user.target.wants/$unit" ;;
-reset-failed) echo "Unit $unit not loaded." >&2; exit 1 ;;
-esac
-"""
+page, script = cache(service_commands.page), cache(service_commands.script)
+
+
+class Systemctl:
+    """`systemctl`, without a process of its own. The state is in files, so that it outlives a killed install.
+
+    There is a file active/UNIT for each active unit. A file fails-UNIT has the exit status of a start. While there is a
+    file `broken`, gpufan.service does not start, and the file says why.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.units = root / "units"
+        self.properties: dict[str, str] = {"Result": "success"}
+        """Properties of every unit."""
+        self.refused: tuple[str, ...] = ()
+        """Commands that fail."""
+        self.ignored: tuple[str, ...] = ()
+        """Commands that do nothing."""
+
+    def run(self, command: Sequence[str], **_: object) -> "subprocess.CompletedProcess[str]":
+        """Run a command as `subprocess.run` does. No other program is installed."""
+        if command[0] != "systemctl":
+            raise FileNotFoundError(2, "No such file or directory", command[0])
+        verb, *words = (word for word in command[1:] if word not in ("--no-pager", "--no-ask-password"))
+        unit = next((word for word in words if not word.startswith("--")), "")
+        if verb == "show":
+            text = (self.root / "services").read_text() if unit == "*" else self.show(unit)
+            return subprocess.CompletedProcess(command, 0, text, "")
+        sys.audit("systemctl", verb, unit)
+        with (self.root / "calls").open("a") as calls:
+            print(verb, *words, file=calls)
+        status, error = (1, "no") if f"{verb} {unit}" in self.refused else (0, "")
+        if not status and f"{verb} {unit}" not in self.ignored:
+            status, error = self.change(verb, unit)
+        return subprocess.CompletedProcess(command, status, "", error)
+
+    def show(self, unit: str) -> str:
+        exists = os.path.lexists(self.units / unit) or not unit.startswith(("gpufan", "display-manager"))
+        found = self.properties | {
+            "Id": "lightdm.service" if unit == "display-manager.service" else unit,
+            "ActiveState": "active" if (self.root / "active" / unit).exists() else "inactive",
+            "LoadState": "loaded" if exists and not (self.root / f"gone-{unit}").exists() else "not-found",
+            "UnitFileState": "enabled" if self.link(unit).is_symlink() else "disabled",
+        }
+        if (self.root / "broken").exists():
+            found |= {"StatusErrno": "125", "StatusText": (self.root / "broken").read_text()}
+        return "".join(f"{key}={value}\n" for key, value in found.items())
+
+    def change(self, verb: str, unit: str) -> tuple[int, str]:
+        """Exit status and standard error of a command that changes something."""
+        active, fails = self.root / "active" / unit, self.root / f"fails-{unit}"
+        if verb in ("start", "restart"):
+            if fails.exists():
+                return int(fails.read_text()), ""
+            if unit != "gpufan.service" or not (self.root / "broken").exists():
+                active.touch()
+        elif verb == "stop":
+            active.unlink(missing_ok=True)
+        elif verb == "enable":
+            self.link(unit).symlink_to(f"../{unit}")
+        elif verb == "disable":
+            self.link(unit).unlink(missing_ok=True)
+        elif verb == "reset-failed":
+            return 1, f"Unit {unit} not loaded."
+        return 0, ""
+
+    def link(self, unit: str) -> Path:
+        return self.units / "multi-user.target.wants" / unit
 
 
 class Box:
     def __init__(self, root: Path, double: NvmlDouble) -> None:
-        self.root, self.double = root, double
+        self.root, self.double, self.systemctl = root, double, Systemctl(root)
 
     def call(self, *arguments: str) -> None:
         cli.cli.main(arguments, standalone_mode=False)
@@ -74,9 +116,11 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "active/lightdm.service").touch()
     (tmp_path / "units/display-manager.service").symlink_to("/lib/systemd/system/lightdm.service")
     (tmp_path / "services").write_text("")
-    (tmp_path / "systemctl").write_text(SYSTEMCTL)
-    (tmp_path / "systemctl").chmod(0o755)
+    (tmp_path / "systemctl").touch(0o755)  # which is found, and not run
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # which is slow
+    monkeypatch.setattr(service_commands, "page", page)
+    monkeypatch.setattr(service_commands, "script", script)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(systemctl, "BOOTED", tmp_path)
     monkeypatch.setattr(manifest, "PATH", tmp_path / "var-install/install.json")
@@ -99,4 +143,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(config_file, "check_owner", lambda _: None)
     double = NvmlDouble(tmp_path, SimulatedBox(PROFILES["dual-1080ti"], WORKLOADS["idle"]))
     with double.install(), double.live(20):
-        yield Box(tmp_path, double)
+        box = Box(tmp_path, double)
+        programs = SimpleNamespace(**{**vars(subprocess), "run": box.systemctl.run})
+        monkeypatch.setattr(systemctl, "subprocess", programs)
+        yield box
