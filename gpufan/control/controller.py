@@ -9,13 +9,16 @@ from gpufan.control.curve_law import CurveLaw, duty_range
 from gpufan.control.law import Decision, Law
 from gpufan.control.sensor_guard import SensorGuard
 from gpufan.core.card_settings import CardSettings
-from gpufan.core.reasons import Group
+from gpufan.core.reasons import Cause, Group
 
 SLOWDOWN_MARGIN_C = 5
 """Fans are at full speed from this many °C below the temperature at which the card slows itself down."""
 
 DEFAULT_SLOWDOWN_C = 90
 """Slowdown threshold assumed where the card reports none, or an absurd one, °C."""
+
+_STEADY = {Cause.CURVE, Cause.CURVE_MINIMUM, Cause.CURVE_MAXIMUM, Cause.SMALL_CHANGE, Cause.HYSTERESIS, Cause.AUTO}
+"""Under a curve, a duty with one of these causes does not change as long as the temperature does not."""
 
 
 class Controller:
@@ -66,6 +69,11 @@ class Controller:
     def saturated(self) -> bool:
         """Whether the card stays too hot at full speed, so that only the fans of others can help."""
         return self._law.saturated
+
+    @property
+    def steady(self) -> bool:
+        """Whether the same temperature gives the same decision again, whatever the time."""
+        return self._settings.target_c is None and self._last is not None and self._last.reason.cause in _STEADY
 
     def decide(
         self,

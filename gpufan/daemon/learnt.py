@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,9 @@ import msgspec
 
 from gpufan.control.card_model import Learnt
 from gpufan.core.snapshot import Snapshot
+from gpufan.daemon.publish import warn_once
 from gpufan.errors import NoAnswer
-from gpufan.system.background import call_with_timeout
+from gpufan.system.background import BackgroundWriter, call_with_timeout
 from gpufan.system.files import read_file, replace_unsynced
 
 if TYPE_CHECKING:
@@ -78,22 +79,31 @@ def _is_file_name(uuid: str) -> bool:
 
 
 class Saver:
-    """Writes what was learnt of the cards of a run, every `SAVE_S` seconds and at the end."""
+    """Writes what was learnt of the cards of a run, every `SAVE_S` seconds and at the end, in a thread of its own."""
 
     def __init__(self, folder: Path, workers: Sequence["Worker"]) -> None:
-        self.folder = folder
         self._workers = workers
         self._saved_s: float | None = None
 
-    def publish(self, snapshot: Snapshot) -> None:
-        """Save if `SAVE_S` seconds have passed since the last save or the first call. Raises OSError."""
-        if self._saved_s is None or not 0 <= snapshot.time_s - self._saved_s < SAVE_S:
-            first, self._saved_s = self._saved_s is None, snapshot.time_s
-            if not first:
-                self.save()
+        def write_all(learnt_by_uuid: Mapping[str, Learnt]) -> None:
+            for uuid, known in learnt_by_uuid.items():
+                write(folder, uuid, known)
 
-    def save(self) -> None:
-        """Save now. Raises OSError."""
-        for worker in self._workers:
-            if worker.learnt is not None:
-                write(self.folder, worker.gpu.info.uuid, worker.learnt)
+        self._writer = BackgroundWriter(warn_once(write_all, folder))
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Save if `SAVE_S` seconds have passed since the last save or the first call."""
+        if self._saved_s is None:
+            self._saved_s = snapshot.time_s
+        elif not 0 <= snapshot.time_s - self._saved_s < SAVE_S:
+            self._saved_s = snapshot.time_s
+            self._save()
+
+    def close(self) -> None:
+        """Save what is known at the end. Waits at most half a second for the disk."""
+        self._save()
+        self._writer.close(0.5)
+
+    def _save(self) -> None:
+        if known := {worker.gpu.info.uuid: learnt for worker in self._workers if (learnt := worker.learnt) is not None}:
+            self._writer.put(known)

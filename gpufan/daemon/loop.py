@@ -1,36 +1,30 @@
 """The control loop.
 
 One thread, the ticker, ticks the cards one after the other, and then publishes their states. The main thread waits for
-a reason to stop, and checks whether a call hangs. If a call has not returned within `HANG_S`, its thread is abandoned,
-and a new ticker continues with the other cards at once. The card is ticked again as soon as its call returns.
+a reason to stop, and checks whether a call hangs. If a call has not returned within `passes.HANG_S`, its thread is
+abandoned, and a new ticker continues with the other cards at once. The card is ticked again as soon as its call
+returns.
 """
 
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-import msgspec
-
-from gpufan.core.snapshot import GpuState
-from gpufan.daemon.card_state import hanging_state
+from gpufan.daemon.passes import Card, Pass, Step
 from gpufan.daemon.pause import Pauses
 from gpufan.daemon.publish import Publish
 from gpufan.daemon.recovery import DriverReload
 from gpufan.daemon.rivals import RivalLog
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import SettingsFor, Worker
-from gpufan.errors import GpufanError, GpuLost, NoAnswer, NotGivenBack
+from gpufan.errors import GpuLost, NoAnswer, NotGivenBack
 from gpufan.system.background import call_all
 from gpufan.system.clock import since_boot_s
 from gpufan.system.signals import StopInbox
 from gpufan.system.uevents import Uevents
-
-HANG_S = 2.0
-"""A call that takes longer counts as a call that hangs, s."""
 
 ALL_LOST_S = 60.0
 """The run ends if no card has been under control for this long, s: a new process may reach the cards again."""
@@ -38,8 +32,8 @@ ALL_LOST_S = 60.0
 STOP_S = 1.5
 """Time for all cards together to give their fans back, s. Two seconds are promised."""
 
-PUBLISH_S = 2.0
-"""A snapshot is published at least this often, s."""
+LOOK_S = 2.0
+"""While nothing happens, a snapshot is published at this interval, and all else than cards is looked at, s."""
 
 RECOUNT_S = 30.0
 """Interval between two searches for new cards, s."""
@@ -66,88 +60,21 @@ class _Clock:
 
     def __init__(self) -> None:
         self._boot_s, self._wall_s = _clocks()
+        self.steps = 0
+        """How often the wall clock was set."""
+        self.step_s = 0.0
+        """The last change of the wall clock, s; negative if it was set back."""
 
-    def look(self) -> tuple[float, float, float]:
-        """Seconds since boot, seconds since the last call, and the step of the wall clock since then (0: none)."""
+    def look(self) -> tuple[float, float, bool]:
+        """Seconds since boot, seconds since the last call, and whether the wall clock was set since then."""
         boot_s, wall_s = _clocks()
         elapsed_s = boot_s - self._boot_s
         step_s = wall_s - self._wall_s - elapsed_s
         self._boot_s, self._wall_s = boot_s, wall_s
-        return boot_s, elapsed_s, step_s if abs(step_s) > _JUMP_S else 0.0
-
-    @staticmethod
-    def now_s() -> float:
-        """Seconds since boot."""
-        return _clocks()[0]
-
-
-class _Step:
-    """One call of a pass. It may hang; only one thread at a time makes it. A pass is one tick of all cards."""
-
-    def __init__(self, call: Callable[..., None]) -> None:
-        self._call = call
-        self._lock = threading.Lock()
-        self._pass_number = 0
-        self.busy_since_s: float | None = None
-        self.done_s = time.monotonic()
-
-    @property
-    def hangs(self) -> bool:
-        """Whether the call has not returned within `HANG_S`."""
-        busy_since_s = self.busy_since_s
-        return busy_since_s is not None and time.monotonic() - busy_since_s >= HANG_S
-
-    def run(self, pass_number: int, *arguments: object) -> None:
-        """Make the call, unless it was already made in this pass, or another thread still makes it."""
-        with self._lock:
-            if self.busy_since_s is not None or self._pass_number == pass_number:
-                return
-            self._pass_number = pass_number
-            self.busy_since_s = time.monotonic()
-        try:
-            self._call(*arguments)
-        finally:
-            self.done_s = time.monotonic()
-            self.busy_since_s = None
-
-
-class _Card(_Step):
-    """The ticks of one card, and the checks between them."""
-
-    def __init__(self, worker: Worker, pauses: Pauses) -> None:
-        super().__init__(self._tick)
-        self.worker = worker
-        self._pauses = pauses
-
-    def _tick(self, now_s: float, force_write: bool, recheck: bool = False) -> None:
-        left_s = self._pauses.left_s(self.worker.gpu.info, now_s)
-        try:
-            if left_s > 0:
-                self.worker.pause(now_s, left_s)
-            elif recheck:
-                self.worker.recheck(now_s)
-            else:
-                self.worker.tick(now_s, force_write=force_write)
-        finally:
-            if self.worker.stopped:  # it was stopped while this call hung, and the call may have set a fan after that
-                with suppress(GpufanError):
-                    self.worker.stop()
-
-    def state(self, now_s: float) -> GpuState:
-        """The state of the card; while its call hangs, a state that says so."""
-        ages = {
-            "tick_age_s": round(time.monotonic() - self.done_s, 3),
-            "uncontrolled_s": round(self.worker.recovery.uncontrolled_s(now_s), 3),
-        }
-        if not self.hangs:
-            return msgspec.structs.replace(self.worker.state, **ages)
-        return msgspec.structs.replace(hanging_state(self.worker.state, HANG_S), **ages)
-
-    def stop(self, deadline_s: float) -> None:
-        """Give the fans back. Before that, wait until a running tick ends, but not longer than until `deadline_s`."""
-        while self.busy_since_s is not None and time.monotonic() < deadline_s:
-            time.sleep(0.005)
-        self.worker.stop()
+        was_set = abs(step_s) > _JUMP_S
+        if was_set:
+            self.steps, self.step_s = self.steps + 1, step_s
+        return boot_s, elapsed_s, was_set
 
 
 class Daemon:
@@ -167,7 +94,7 @@ class Daemon:
         find_new: Callable[[], Sequence[Worker]] = tuple,
         pauses: Pauses | None = None,
     ) -> None:
-        """With `every_tick`, publish after every tick; else only new states, and at least every `PUBLISH_S` seconds.
+        """With `every_tick`, publish after every tick; else only new states, and at least every `LOOK_S` seconds.
 
         `stopping` is called once, before the fans are given back.
 
@@ -176,15 +103,14 @@ class Daemon:
         `find_new` makes workers for cards that have appeared since its last call.
         """
         self._pauses = pauses or Pauses(None)
-        self._cards = [_Card(worker, self._pauses) for worker in workers]
-        self._supervision = _Step(self._supervise)
-        self._publishing = _Step(self._publish)
-        self._finding = _Step(self._find)
+        self._cards = [Card(worker, self._pauses) for worker in workers]
+        self._supervision = Step(self._supervise)
+        self._publishing = Step(self._publish)
+        self._finding = Step(self._find)
         self._sinks = sinks
         self._interval_s = interval_s
         self._dry_run = dry_run
         self._every_tick = every_tick
-        self._published_s = -math.inf
         self._news: tuple[object, ...] = ()
         self._stopping = stopping
         self._reload = reload
@@ -197,17 +123,17 @@ class Daemon:
         self._find_new = find_new
         self._uevents = Uevents()
         self._inbox: StopInbox
-        self._ended = threading.Event()
+        self._has_ended = False
         self._epoch = 0
         """Number of the present ticker. The others were abandoned; each ends when its call returns."""
-        self._current: _Step | None = None
+        self._waiting = Step(lambda _: None)
+        self._current = self._waiting
         """The step that the present ticker makes now."""
-        self._pass_number = 0
         self._clock = _Clock()
+        self._pass = Pass(0, 0.0)
         self._rivals = RivalLog()
-        self._now_s, self._force_write = 0.0, False
-        self._recount_at_s = self._clock.now_s() + RECOUNT_S
-        self._clock_steps, self._clock_step_s = 0, 0.0
+        self._look_at_s = -math.inf
+        self._recount_at_s = _clocks()[0] + RECOUNT_S
 
     def run(self, inbox: StopInbox, duration_s: float | None = None) -> None:
         """Run for `duration_s`, or until `inbox` has a reason to stop; then give every fan back.
@@ -219,10 +145,10 @@ class Daemon:
         end_s = math.inf if duration_s is None else time.monotonic() + duration_s
         try:
             self._start(self._tick, self._epoch, time.monotonic())
-            while not inbox.wait(max(min(self._time_to_look_s(), end_s - time.monotonic()), 0)):
+            while not inbox.wait(max(min(self._current.left_s, end_s - time.monotonic()), 0)):
                 if time.monotonic() >= end_s:
                     break
-                if self._current is not None and self._current.hangs:
+                if self._current.hangs:
                     self._leave_behind()
         except BaseException as error:  # raised again after the fans are given back
             ended_by = error
@@ -233,18 +159,12 @@ class Daemon:
         if ended_by is not None:
             raise ended_by
 
-    def _time_to_look_s(self) -> float:
-        """Seconds until the present call counts as hanging; `HANG_S` without a call, since the next has not begun."""
-        busy_since_s = None if self._current is None else self._current.busy_since_s
-        return HANG_S if busy_since_s is None else busy_since_s + HANG_S - time.monotonic()
-
     def _leave_behind(self) -> None:
         """Abandon the ticker, whose call hangs. Finish its pass at once, then start a new ticker."""
         self._epoch += 1
-        self._current = None
+        self._current = self._waiting
         for card in self._cards:
-            # All at the same time, since calls of other cards may hang too.
-            self._start(card.run, self._pass_number, self._now_s, self._force_write)
+            self._start(card.run, self._pass)  # all at the same time, since calls of other cards may hang too
         self._start(self._tick, self._epoch, time.monotonic() + _REST_S)
 
     def _start(self, call: Callable[..., None], *arguments: object) -> None:
@@ -259,94 +179,102 @@ class Daemon:
     def _tick(self, epoch: int, due_s: float) -> None:
         """The ticker: make one pass after the other. Missed passes are skipped."""
         while self._wait_until(epoch, due_s):
-            self._pass_number += 1
-            self._now_s, elapsed_s, step_s = self._clock.look()
-            self._force_write = self._reloaded or elapsed_s > self._interval_s + _JUMP_S or step_s != 0
+            now_s, elapsed_s, clock_was_set = self._clock.look()
+            force_write = self._reloaded or clock_was_set or elapsed_s > self._interval_s + _JUMP_S
             self._reloaded = False
-            self._pauses.look()
-            if step_s:
-                self._clock_steps, self._clock_step_s = self._clock_steps + 1, step_s
-            for card in self._cards:
-                if not self._make(epoch, card, self._now_s, self._force_write):
+            self._pass = this = Pass(self._pass.number + 1, now_s, force_write, now_s >= self._look_at_s)
+            for step in self._steps(this):
+                if not self._make(epoch, step, this):
                     return
-            if not (self._make(epoch, self._supervision) and self._make(epoch, self._publishing)):
-                return
-            if self._recount_is_due() and not self._make(epoch, self._finding):
-                return
-            self._current = None
+            self._current = self._waiting
             due_s = max(due_s, time.monotonic() - self._interval_s) + self._interval_s
             if self._reloaded:
                 due_s = time.monotonic()
 
-    def _recount_is_due(self) -> bool:
+    def _steps(self, this: Pass) -> Iterator[Step]:
+        """The steps of a pass. While the cards stay as they are, only their ticks, and the others every `LOOK_S`."""
+        if this.is_look:
+            self._look_at_s = this.now_s + LOOK_S
+        self._pauses.look()
+        yield from self._cards
+        quiet = all(card.is_quiet for card in self._cards)
+        if this.is_look or self._every_tick or not quiet or self._inbox.reload_requested:
+            yield self._supervision
+            yield self._publishing
+        if this.is_look and self._recount_is_due(this.now_s):
+            yield self._finding
+
+    def _recount_is_due(self, now_s: float) -> bool:
         """Whether to look for new cards in this pass: now and then, and when a card has appeared."""
         if self._uevents.card_appeared():
             self._driver_reload.hurry()  # perhaps a lost card has returned
-        elif self._now_s < self._recount_at_s:
+        elif now_s < self._recount_at_s:
             return False
-        self._recount_at_s = self._now_s + RECOUNT_S
+        self._recount_at_s = now_s + RECOUNT_S
         return True
 
-    def _make(self, epoch: int, step: _Step, *arguments: object) -> bool:
-        """Make a step of the present pass. Returns False if this ticker was abandoned meanwhile."""
+    def _make(self, epoch: int, step: Step, this: Pass) -> bool:
+        """Make a step of a pass. Returns False if this ticker was abandoned meanwhile."""
         self._current = step
-        step.run(self._pass_number, *arguments)
+        step.run(this)
         return self._epoch == epoch
 
     def _wait_until(self, epoch: int, due_s: float) -> bool:
         """Wait for the next pass, and check contested cards meanwhile. Returns False if this ticker must end."""
         while (left_s := due_s - time.monotonic()) > 0:
             contested = [card for card in self._cards if card.worker.contested and card.busy_since_s is None]
-            if self._ended.wait(min(left_s, RECHECK_S) if contested else left_s):
+            time.sleep(min(left_s, RECHECK_S) if contested else left_s)
+            if self._epoch != epoch:
                 return False
-            self._pass_number += bool(contested)
-            for card in contested:
-                self._now_s = self._clock.now_s()
-                if not self._make(epoch, card, self._now_s, False, True):
+            if contested:
+                self._pass = this = Pass(self._pass.number + 1, _clocks()[0], is_recheck=True)
+                if not all(self._make(epoch, card, this) for card in contested):
                     return False
-        return self._epoch == epoch and not self._ended.is_set()
+        return self._epoch == epoch
 
-    def _supervise(self) -> None:
+    def _supervise(self, this: Pass) -> None:
         """Apply new settings. If cards are without control for long, load NVML again, or end the run."""
-        if self._inbox.pop_reload_request() and self._reload is not None:
+        if self._inbox.reload_requested and self._reload is not None:
+            self._inbox.reload_requested = False
             self._apply(self._reload)
-        workers = [card.worker for card in self._cards]
+        now_s, workers = this.now_s, [card.worker for card in self._cards]
         for worker in workers:
-            self._rivals.note(self._now_s, worker.gpu.info.label, worker.contested)
-        if min(worker.recovery.uncontrolled_s(self._now_s) for worker in workers) >= ALL_LOST_S:
+            self._rivals.note(now_s, worker.gpu.info.label, worker.contested)
+        if min(worker.recovery.uncontrolled_s(now_s) for worker in workers) >= ALL_LOST_S:
             raise GpuLost(f"no card was under control for {ALL_LOST_S:g} s; a new process may reach them again")
         if any(card.busy_since_s is not None for card in self._cards):
             return  # NVML cannot be unloaded during a call
         is_wanted = any(worker.paused and not worker.closed for worker in workers)
-        blind_s = [worker.recovery.blind_s(self._now_s) for worker in workers]
-        if self._driver_reload.run_if_due(self._now_s, blind_s, is_wanted=is_wanted):
+        blind_s = [worker.recovery.blind_s(now_s) for worker in workers]
+        if self._driver_reload.run_if_due(now_s, blind_s, is_wanted=is_wanted):
             self._reloaded = True
             for worker in workers:
                 worker.closed = worker.paused
 
-    def _find(self) -> None:
+    def _find(self, _: Pass) -> None:
         """Control cards that have appeared, from the next pass on."""
         for worker in self._find_new():
             if self._settings_for is not None:
                 worker.follow(self._settings_for)
             _log.info("%s has appeared, and is controlled from now on", worker.gpu.info.label)
-            self._cards = [*self._cards, _Card(worker, self._pauses)]
+            self._cards = [*self._cards, Card(worker, self._pauses)]
 
-    def _publish(self) -> None:
-        if self._ended.is_set():
+    def _publish(self, this: Pass) -> None:
+        """Publish the states, if they say something new or if that is due."""
+        if self._has_ended:
             return
         cards = sum(card.worker.news + card.hangs for card in self._cards)
-        news = cards, len(self._cards), self._reload_refused, self._clock_steps
-        if not self._every_tick and news == self._news and self._now_s - self._published_s < PUBLISH_S:
+        news = cards, len(self._cards), self._reload_refused, self._clock.steps
+        if news == self._news and not (self._every_tick or this.is_look):
             return
-        self._published_s, self._news = self._now_s, news
+        self._news = news
         snapshot = snapshot_now(
-            tuple(card.state(self._now_s) for card in self._cards),
+            tuple(card.state(this.now_s) for card in self._cards),
             interval_s=self._interval_s,
             dry_run=self._dry_run,
             reload_refused=self._reload_refused,
-            clock_steps=self._clock_steps,
-            clock_step_s=self._clock_step_s,
+            clock_steps=self._clock.steps,
+            clock_step_s=self._clock.step_s,
         )
         for publish in self._sinks:
             publish(snapshot)
@@ -366,7 +294,7 @@ class Daemon:
     def _release_all(self) -> list[str]:
         """Give the fans of all cards back at the same time. Returns a line for each card where that failed."""
         self._epoch += 1
-        self._ended.set()
+        self._has_ended = True
         deadline_s = time.monotonic() + STOP_S
         calls = [partial(card.stop, deadline_s - STOP_S / 3) for card in self._cards]
         results = call_all(STOP_S, calls)

@@ -55,12 +55,14 @@ class Pauses:
         """Read the file if it has changed. A file that is damaged, or another user's, pauses nothing."""
         if self._path is None:
             return
-        try:
-            status = self._path.lstat()
-            version = (status.st_mtime_ns, status.st_ino)
-        except OSError:
+        status = None
+        if os.access(self._path, os.F_OK):  # usually there is no file, and an exception needs three times as long
+            with suppress(OSError):
+                status = self._path.lstat()
+        if status is None:
             self._version, self._until_s = None, {}
             return
+        version = (status.st_mtime_ns, status.st_ino)
         if version == self._version:
             return
         self._version, self._until_s = version, {}

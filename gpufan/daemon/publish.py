@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.snapshot_file import SnapshotFile
@@ -13,25 +14,27 @@ from gpufan.system.paths import SNAPSHOT
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 Publish = Callable[[Snapshot], None]
 """Receives every snapshot, from one thread. An error that it raises is a bug, and ends the run."""
 
 
-def warn_once(write: Publish, path: Path) -> Publish:
+def warn_once(write: Callable[[T], None], path: Path) -> Callable[[T], None]:
     """Wrap `write`: an OSError is logged, not raised. Further errors are not logged until a write succeeds."""
     failed = False
 
-    def publish(snapshot: Snapshot) -> None:
+    def write_or_warn(item: T) -> None:
         nonlocal failed
         try:
-            write(snapshot)
+            write(item)
             failed = False
         except OSError as error:
             if not failed:
                 _log.warning("%s cannot be written: %s; control goes on", path, error.strerror)
             failed = True
 
-    return publish
+    return write_or_warn
 
 
 @contextmanager

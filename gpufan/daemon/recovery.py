@@ -63,6 +63,10 @@ class Recovery:
         """Seconds since the card last reported a temperature, or since the first tick."""
         return 0.0 if self._sensed_s is None else max(now_s - self._sensed_s, 0.0)
 
+    def controlled(self, now_s: float) -> None:
+        """Record that the card is under control, as it was at the last `reopen_is_due`."""
+        self._controlled_s = self._sensed_s = now_s
+
     def reopen_is_due(self, now_s: float, state: GpuState) -> bool:
         """Record the state after a tick. Returns whether the card must be opened anew now."""
         controlled = state.control in (Control.OURS, Control.DRIVER)

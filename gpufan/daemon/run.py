@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -15,14 +15,13 @@ from gpufan.daemon import learnt
 from gpufan.daemon.guardian import guardian
 from gpufan.daemon.loop import Daemon
 from gpufan.daemon.pause import Pauses
-from gpufan.daemon.publish import in_background, recording, snapshot_file, warn_once
+from gpufan.daemon.publish import in_background, recording, snapshot_file
 from gpufan.daemon.sd_notify import Notifier
 from gpufan.daemon.taken import Taken
 from gpufan.daemon.view import OpenView
 from gpufan.daemon.worker import SettingsFor, Worker
 from gpufan.daemon.workers import make_workers
-from gpufan.errors import GpufanError, InputError, NoAnswer, NotControllable, NotGivenBack
-from gpufan.system.background import call_with_timeout
+from gpufan.errors import GpufanError, InputError, NotControllable, NotGivenBack
 from gpufan.system.lock import controller_lock
 from gpufan.system.paths import PAUSE, TAKEN
 from gpufan.system.signals import StopInbox
@@ -90,16 +89,14 @@ def _control(
             return make_workers(gpus, settings.for_card, box=workers, dry_run=run.dry_run, learnt=known, taken=taken)
 
         add_workers(usable)
-        saver = learnt.Saver(folder_of_learnt, workers)
-        recorded = bool(rows)
-        if not run.dry_run:
-            rows.append(warn_once(saver.publish, saver.folder))
         title = "dry run: nothing is set" if run.dry_run else "ctrl-c gives the fans back to the driver"
         view = stack.enter_context(closing(open_view(f"gpufan {__version__} · {title}")))
         sinks = [view.publish, *stack.enter_context(snapshot_file(folder, lock))]
         if taken is not None:
             sinks.append(lambda _: taken.renew())
         sinks.extend(stack.enter_context(in_background(rows)))
+        if not run.dry_run:
+            sinks.append(stack.enter_context(closing(learnt.Saver(folder_of_learnt, workers))).publish)
         if notifier is not None:
             sinks.append(notifier.publish)
         daemon = Daemon(
@@ -107,7 +104,7 @@ def _control(
             sinks,
             interval_s=run.interval_s,
             dry_run=run.dry_run,
-            every_tick=recorded or view.every_tick,
+            every_tick=bool(rows) or view.every_tick,
             reload=partial(_reload, source, run, cards.gpus),
             reload_driver=None if run.dry_run else cards.reload_driver,
             find_new=lambda: add_workers(split_controllable(cards.find_new())[0]),
@@ -115,9 +112,6 @@ def _control(
             stopping=notifier.stopping if notifier else lambda: None,
         )
         daemon.run(inbox, run.duration_s)
-        if not run.dry_run:
-            with suppress(NoAnswer, OSError):  # a full or hanging disk was logged before
-                call_with_timeout(0.5, saver.save)
     if not run.dry_run:
         _log.info("fans given back to the driver: %s", ", ".join(worker.gpu.info.label for worker in workers))
 

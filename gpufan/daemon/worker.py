@@ -5,18 +5,20 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+
 from gpufan.control.card_model import Learnt
 from gpufan.control.controller import Controller
 from gpufan.control.law import Decision
 from gpufan.core.card_settings import CardSettings
-from gpufan.core.gpu import Gpu, GpuInfo, Reading
+from gpufan.core.gpu import FallBack, Gpu, GpuInfo, Reading
 from gpufan.core.reasons import Cause, Control, Reason, Remedy
 from gpufan.core.sentences import reason_sentence
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon.card_state import card_state, lost_reason
 from gpufan.daemon.counters import Counters
+from gpufan.daemon.fans import Fans
 from gpufan.daemon.neighbours import Neighbours
-from gpufan.daemon.read_back import ReadBack, release_verified
 from gpufan.daemon.recovery import Backoff, Recovery
 from gpufan.daemon.taken import Taken
 from gpufan.errors import GpuError, GpuLost, NoPermission
@@ -26,6 +28,9 @@ FAILURES = 3
 
 FANS_EVERY_S = 3.0
 """Interval between two readings of fans without a fault, s. Temperature and power are read at every tick."""
+
+SAME_POWER_W = 25.0
+"""A smaller change of the power needs no new decision under a curve, W. The sensor guard looks for twice as much."""
 
 CONTESTED_S = 30.0
 """A card counts as contested for this long after another program has changed its fans, s."""
@@ -53,7 +58,6 @@ class Worker:
         self.gpu = gpu
         self._settings_for = self._followed = settings_for
         self._dry_run = dry_run
-        self._taken = taken
         self._info: GpuInfo | None = None
         self._target_c: float | None = None
         self._settings_text = ""
@@ -62,18 +66,19 @@ class Worker:
         self.box: Sequence[Worker] = ()
         """The workers of all cards of the box."""
         self._neighbours = Neighbours()
-        self._read_back = ReadBack()
         self._reading: Reading | None = None
         self._fans_read_s = -math.inf
-        self._permitted = False
-        self.stopped = False
+        self._steady = False
+        """Whether the same temperature would give the same state again."""
+        self.quiet = False
+        """Whether the last tick had nothing to do: the card is as it was at the tick before."""
         self.paused = self.closed = False
         """Whether the fans were given back for a pause; whether then the owner of the worker has closed the card."""
         self._failures = 0
         self._counters = Counters()
+        self._fans = Fans(gpu, self._counters, taken)
+        self._read_back = self._fans.read_back
         self.last_s = -math.inf
-        self._release_error: str | None = None
-        """Why the fans could not be given back to the driver; None if that did not fail."""
         self._wait_until_s = -math.inf
         self._wait_lost = Backoff(1, 5)
         self._wait_released = Backoff(5, 60)
@@ -91,16 +96,19 @@ class Worker:
         `force_write` sets the fans even if the duty is the same as before. Raises NoPermission if the first attempt to
         set the fans is not permitted. Any other error is a bug.
         """
-        before, self.last_s = self.state, now_s
+        before, self.last_s, self.quiet = self.state, now_s, False
         self.paused = self.closed = False
-        self._counters.count_time(now_s, before)
         if force_write:
             self._wait_until_s = -math.inf
         waiting = now_s < self._wait_until_s
-        if waiting and self.state.control is Control.LOST:
+        if waiting and before.control is Control.LOST:
             return
         try:
-            reading = self._read(now_s, force_write)
+            last, reading = self._reading, self._read(now_s, force_write)
+            if self._fans_read_s != now_s and self._needs_no_decision(last, reading):
+                self._stay(now_s, reading)
+                return
+            self._counters.count_time(now_s, before)
             if reading.temperature_c is None:
                 self._counters.count_error("unreadable")
             self._wait_lost.reset()
@@ -115,8 +123,31 @@ class Worker:
                 self._wait_released_on(reading)
             else:
                 self._act(now_s, decision, reading, force_write)
+            self._steady = self._controller.steady and self.state.remedy is None
         except GpuLost as error:
             self._lose(now_s, error)
+        self._finish(now_s, before)
+
+    def _needs_no_decision(self, last: Reading | None, reading: Reading) -> bool:
+        """Whether the decision that followed the reading `last` holds for `reading` too."""
+        return (
+            self._steady
+            and last is not None
+            and reading.temperature_c == last.temperature_c
+            and abs((reading.power_w or 0) - (last.power_w or 0)) < SAME_POWER_W
+            and self._settings_for is self._followed
+            and self.gpu.info is self._info
+        )
+
+    def _stay(self, now_s: float, reading: Reading) -> None:
+        """Do this instead of a decision: the card is as it was at the tick before."""
+        self.quiet = True
+        self.recovery.controlled(now_s)
+        if reading.power_w != self.state.power_w:
+            self.state = msgspec.structs.replace(self.state, power_w=reading.power_w)
+
+    def _finish(self, now_s: float, before: GpuState) -> None:
+        """End a tick: open the card anew if it was without control for long, and count a state that is new."""
         if self.recovery.reopen_is_due(now_s, self.state):
             self.gpu.reopen()
         self.news += self.state.says_more_than(before)
@@ -127,20 +158,18 @@ class Worker:
         The fans are given back to the driver; after that the card is left alone. A card that does not answer is paused
         too: perhaps it is paused because of that.
         """
-        before, self.last_s = self.state, now_s
+        before, self.last_s, self.quiet = self.state, now_s, False
         if not self.paused:
             if not self._dry_run and self.gpu.info.uncontrollable_reason is None:
                 with suppress(GpuLost):
-                    self._release()
+                    self._fans.release()
             self._start_over(-math.inf)
             self._reading = None
-            self.paused = self._release_error is None
+            self.paused = not self._fans.release_error
         cause = Cause.PAUSED if self.closed else Cause.CLOSING
         control = Control.DRIVER if self.paused else Control.RELEASED
         self.state = self._state(control, Decision(None, Reason(cause, seconds=round(left_s))))
-        if self.recovery.reopen_is_due(now_s, self.state):
-            self.gpu.reopen()
-        self.news += self.state.says_more_than(before)
+        self._finish(now_s, before)
 
     def recheck(self, now_s: float) -> None:
         """Set the fans again if another program has changed them since the tick. Raises the errors of `tick`."""
@@ -151,7 +180,7 @@ class Worker:
             if self._read_back.rival is not None:
                 self._contested_s = now_s
                 self._counters.overrides += 1
-                self._write(now_s, self.state.duty_percent)
+                self._fans.set(now_s, self.state.duty_percent)
         except GpuLost as error:
             self._lose(now_s, error)
 
@@ -179,30 +208,29 @@ class Worker:
         """Whether the card is too hot at full fan speed, so that all other cards help it. Any thread may read it."""
         return self.state.control is Control.OURS and self._controller.saturated
 
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return self._fans.stopped
+
     def stop(self) -> None:
         """Give the fans back, and never set them again. Raises GpuError, GpuLost or NoPermission."""
-        # A tick that hung may return in its own thread while this runs in another.
-        self.stopped = True
         if self.paused or self._dry_run or self.gpu.info.uncontrollable_reason is not None:
-            return
-        try:
-            release_verified(self.gpu)
-        except NoPermission:
-            if self._permitted:
-                raise
-            # Without permission nothing was ever set.
+            self._fans.stopped = True
+        else:
+            self._fans.stop()
 
     def _read(self, now_s: float, force: bool) -> Reading:
         """Read temperature and power, and also the fans if that is due. Raises GpuLost."""
-        if self._dry_run:
-            return self.gpu.observe()
-        due = force or self._reading is None or now_s - self._fans_read_s >= FANS_EVERY_S
-        if due or not (self._read_back.at_rest and self.state.control in (Control.OURS, Control.DRIVER)):
-            self._reading, self._fans_read_s = self.gpu.read(), now_s
-            return self._reading
-        assert self._reading is not None
-        sensed = self.gpu.sense()
-        return Reading(sensed.temperature_c, sensed.power_w, self._reading.fans, self._reading.throttle)
+        last = self._reading
+        at_rest = self._read_back.at_rest and self.state.control in (Control.OURS, Control.DRIVER)
+        if last is None or force or not at_rest or now_s - self._fans_read_s >= FANS_EVERY_S:
+            reading, self._fans_read_s = self.gpu.observe() if self._dry_run else self.gpu.read(), now_s
+        else:
+            temperature_c, power_w = self.gpu.sense()
+            reading = Reading(temperature_c, power_w, last.fans, last.throttle)
+        self._reading = reading
+        return reading
 
     def _adopt_card_and_settings(self) -> None:
         """Make a controller for a card that was found or found again, or pass new settings to it."""
@@ -242,7 +270,7 @@ class Worker:
         self._counters.overrides += (rival or disobeyed) is not None
         refused = None
         if rival or disobeyed or force_write or read_back.differs(decision.duty_percent):
-            refused = self._write(now_s, decision.duty_percent)
+            refused = self._fans.set(now_s, decision.duty_percent)
         disobeyed = refused or disobeyed
         self._failures = self._failures + 1 if disobeyed else 0
         if disobeyed is not None and self._failures >= FAILURES:
@@ -252,8 +280,11 @@ class Worker:
             if read_back.driver_is_faster:
                 self._give_up(now_s, reading, slow)
                 return
-            if self._switched_backend(now_s, decision, reading, slow):
-                return
+            if not read_back.proven and now_s >= self._other_backend_at_s:
+                self._other_backend_at_s = now_s + OTHER_BACKEND_S
+                if self._switched_backend(now_s, reading, slow):
+                    return
+                self._fans.set(now_s, decision.duty_percent)  # the duty may still help
         if now_s > self._wait_until_s + self._wait_released.last_s:
             self._wait_released.reset()
         control = Control.DRIVER if decision.duty_percent is None else Control.OURS
@@ -266,78 +297,39 @@ class Worker:
             x_error=self._x_error if fault is slow else "",
         )
 
-    def _switched_backend(self, now_s: float, decision: Decision, reading: Reading, slow: Reason) -> bool:
-        """Try another backend for fans that have never moved; returns whether it is in use now.
-
-        Without another backend the fans keep their duty, which may still help.
-        """
-        if self._read_back.proven or now_s < self._other_backend_at_s:
-            return False
-        self._other_backend_at_s = now_s + OTHER_BACKEND_S
-        self._release()
-        result = self.gpu.fall_back(reason_sentence(slow))
-        self._x_error = result.x_error
-        if not result.switched:
-            self._write(now_s, decision.duty_percent)
-            return False
-        self._start_over(now_s)
-        self.state = self._state(Control.RELEASED, Decision(None, slow), reading, remedy=Remedy.OTHER_BACKEND)
-        return True
-
-    def _write(self, now_s: float, duty_percent: int | None) -> Reason | None:
-        """Set the fans, or give them to the driver; returns the fault if the driver refuses.
-
-        Raises GpuLost. Raises NoPermission if no attempt was ever permitted.
-        """
-        if self.stopped:
-            return None
-        try:
-            if duty_percent is None:
-                self.gpu.release()
-            else:
-                if self._taken is not None:
-                    self._taken.add(self.gpu.info)
-                self.gpu.set_duty(duty_percent)
-        except GpuLost:
-            raise
-        except (GpuError, NoPermission) as error:
-            if isinstance(error, NoPermission) and not self._permitted:
-                raise
-            self._read_back.forget()
-            self._counters.count_error("refused")
-            return Reason(Cause.REFUSED, message=str(error))
-        self._permitted = True
-        self._read_back.wrote(now_s, duty_percent)
-        # Read back at once. A change that comes later is then known to be made by another program.
-        self._read_back.check(now_s, self.gpu.read())
-        return None
-
     def _give_up(self, now_s: float, reading: Reading, fault: Reason) -> None:
         """Give fans that do not obey back to the driver. Switch to another backend, or try again after a wait."""
-        self._release()
-        # If the fans have obeyed once, this backend works, and the fault has another cause.
-        result = None if self._read_back.proven else self.gpu.fall_back(reason_sentence(fault))
-        nothing = Decision(None, fault)
-        if result is not None and result.switched:
-            self._start_over(now_s)
-            self._wait_released.reset()
-            self.state = self._state(Control.RELEASED, nothing, reading, remedy=Remedy.OTHER_BACKEND)
+        if self._switched_backend(now_s, reading, fault):
             return
         wait_s = self._wait_released.next_s()
         self._start_over(now_s + wait_s)
         self.state = self._state(
             Control.RELEASED,
-            nothing,
+            Decision(None, fault),
             reading,
             remedy=Remedy.RETRY,
             retry_after_s=wait_s,
-            x_error="" if result is None else result.x_error,
+            x_error=self._x_error,
         )
+
+    def _switched_backend(self, now_s: float, reading: Reading, fault: Reason) -> bool:
+        """Give the fans back; returns whether another backend sets them from now on.
+
+        If the fans have obeyed once, this backend works, and the fault has another cause.
+        """
+        self._fans.release()
+        result = FallBack(False) if self._read_back.proven else self.gpu.fall_back(reason_sentence(fault))
+        self._x_error = result.x_error
+        if result.switched:
+            self._start_over(now_s)
+            self._wait_released.reset()
+            self.state = self._state(Control.RELEASED, Decision(None, fault), reading, remedy=Remedy.OTHER_BACKEND)
+        return result.switched
 
     def _wait_released_on(self, reading: Reading) -> None:
         """Set nothing in this tick: after a fault the driver controls the fans until the wait ends."""
-        if self._release_error is not None:
-            self._release()
+        if self._fans.release_error:
+            self._fans.release()
         last = self.state
         self.state = self._state(
             Control.RELEASED,
@@ -347,20 +339,6 @@ class Worker:
             retry_after_s=last.retry_after_s,
             x_error=last.x_error,
         )
-
-    def _release(self) -> None:
-        """Give the fans back; store an error in `_release_error`. Raises GpuLost."""
-        self._release_error = None
-        try:
-            release_verified(self.gpu)
-        except GpuLost:
-            raise
-        except (GpuError, NoPermission) as error:
-            self._counters.count_error("not_given_back")
-            self._release_error = str(error)
-            return
-        if self._taken is not None:
-            self._taken.remove(self.gpu.info.uuid)
 
     def _lose(self, now_s: float, error: GpuLost) -> None:
         if self.state.control is Control.OURS:
@@ -390,7 +368,7 @@ class Worker:
             control,
             decision,
             reading,
-            release_error=(self._release_error or "") if control is Control.RELEASED else "",
+            release_error=self._fans.release_error if control is Control.RELEASED else "",
             settings=self._settings_text,
             target_c=self._target_c,
             **details,

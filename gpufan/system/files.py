@@ -5,7 +5,6 @@ import glob
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,8 @@ from gpufan.errors import GpufanError, InputError
 
 _SIZE_LIMIT_BYTES = 1 << 20
 """Larger than any file that gpufan writes, and than any settings."""
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 def read_file(path: Path) -> bytes:
@@ -91,6 +92,8 @@ def remove_temporaries(path: Path) -> None:
 
 
 def _write(path: Path, data: bytes, like: Path | None, move: Callable[[str, Path], None], mode: int) -> None:
+    import tempfile  # slow, and the control loop does not need it
+
     temporary = ""
     try:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -135,31 +138,34 @@ def replace_unsynced(path: Path, data: bytes, mode: int = 0o644) -> None:
 
     For content that is written again and again. After a power failure the file may be empty.
     """
-    temporary = _temporary_of(path)
+    temporary = _temporary_name(path)
     try:
         try:
-            file = temporary.open("xb")
+            descriptor = os.open(temporary, _NEW_FILE, mode)
         except FileExistsError:  # left by a killed process, or another user's link
-            temporary.unlink()
-            file = temporary.open("xb")
-        with file:
-            os.fchmod(file.fileno(), mode)  # whatever the umask is
-            file.write(data)
-        temporary.replace(path)
+            Path(temporary).unlink()
+            descriptor = os.open(temporary, _NEW_FILE, mode)
+        try:
+            os.fchmod(descriptor, mode)  # whatever the umask is
+            while data:  # a disk that becomes full accepts a part first
+                data = data[os.write(descriptor, data) :]
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)  # noqa: PTH105  # Path.replace makes a new Path: slow, and Python stores its words
     except OSError:
         with suppress(OSError):
-            temporary.unlink()
+            Path(temporary).unlink()
         raise
 
 
 def remove_unsynced(path: Path) -> None:
     """Remove a file that `replace_unsynced` has written, and its temporary file. Raises OSError."""
-    _temporary_of(path).unlink(missing_ok=True)
+    Path(_temporary_name(path)).unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 
-def _temporary_of(path: Path) -> Path:
-    return Path(f"{path}.new")
+def _temporary_name(path: Path) -> str:
+    return f"{path}.new"
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes], *, force: bool = False) -> list[str]:

@@ -22,7 +22,8 @@ def acquire_lock(path: Path, mode: int) -> int:
 
     A missing folder is created, and a missing file with `mode`. Raises LockHeld or OSError.
     """
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with suppress(FileExistsError):  # something else than a folder: the next line raises what it is
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     # O_NONBLOCK and O_NOFOLLOW: a pipe or a link at this path is an error.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
     try:
@@ -54,9 +55,8 @@ class ControllerLock:
         Raises OSError, or GpufanError if this process must end. It must end if another process has the lock by now, or
         if the sandbox of the service makes the parent folder read-only, so that only systemd can create the folder.
         """
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(self._descriptor), self._path.lstat()):
-                return
+        if os.fstat(self._descriptor).st_nlink:
+            return
         try:
             descriptor = acquire_lock(self._path, 0o600)
         except LockHeld as held:

@@ -63,7 +63,8 @@ class StopInbox:
     """
 
     def __init__(self) -> None:
-        self._reload_requested = False
+        self.reload_requested = False
+        """Whether a reload was requested; whoever makes it sets this to False before."""
         self._reasons: deque[int | BaseException] = deque()
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -82,14 +83,7 @@ class StopInbox:
             signal.signal(signal.SIGHUP, self._request_reload)
 
     def _request_reload(self, *_: object) -> None:
-        self._reload_requested = True
-
-    def pop_reload_request(self) -> bool:
-        """Whether a reload was requested since the last call."""
-        if not self._reload_requested:
-            return False
-        self._reload_requested = False
-        return True
+        self.reload_requested = True
 
     def fail(self, error: BaseException) -> None:
         """Add `error` as a reason to stop. Any thread may call this."""

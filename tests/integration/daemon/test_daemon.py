@@ -13,7 +13,7 @@ import pytest
 from gpufan.control.controller import Controller
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import loop as daemon
-from gpufan.daemon import recovery
+from gpufan.daemon import passes, recovery
 from gpufan.daemon.loop import Daemon
 from gpufan.daemon.worker import Worker
 from gpufan.errors import GpufanError
@@ -28,7 +28,7 @@ DRIVERS = [None, None]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Seconds become tenths where a test would wait for them."""
-    monkeypatch.setattr(daemon, "HANG_S", 0.15)
+    monkeypatch.setattr(passes, "HANG_S", 0.15)
     monkeypatch.setattr(daemon, "STOP_S", 0.55)
 
 
@@ -100,6 +100,26 @@ def test_while_one_card_hangs_snapshots_go_on(double: NvmlDouble) -> None:
         seen = len(run.snapshots)
         wait_for(lambda: len(run.snapshots) > seen + 5)
         double.let_go()
+
+
+def test_while_the_cards_stay_as_they_are_a_snapshot_is_published_now_and_then_and_news_at_once(
+    double: NvmlDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "LOOK_S", 0.5)
+    with running(*workers(0, 1), every_tick=False) as run:
+        wait_for(lambda: fans(double, 0) == fans(double, 1) == [60, 60])
+        for card in double.cards[:2]:
+            for fan in card.fans[:2]:
+                fan.speed = 60
+        wait_for(lambda: all(card.worker.quiet for card in run.daemon._cards))
+        seen, ticks = len(run.snapshots), double.calls(1)[Kind.TEMPERATURE]
+        wait_for(lambda: len(run.snapshots) == seen + 2)
+        assert run.snapshots[-1].time_s - run.snapshots[-2].time_s >= 0.4
+        assert double.calls(1)[Kind.TEMPERATURE] - ticks > 4
+        monkeypatch.setattr(daemon, "LOOK_S", 1000)
+        wait_for(lambda: len(run.snapshots) > seen + 2)
+        double.cards[1].temperature = 66
+        wait_for(lambda: run.snapshots[-1].gpus[1].temperature_c == 66)
 
 
 def test_the_end_gives_the_other_cards_back_in_time_and_names_the_one_that_hangs_at_that(double: NvmlDouble) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pynvml
 import pytest
 
-from gpufan.daemon import loop
+from gpufan.daemon import loop, passes
 from gpufan.daemon import pause as pauses
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.nvml import NvmlGpu
@@ -200,7 +200,7 @@ def test_a_new_card_is_controlled_from_the_next_tick_on(
 
 def test_a_search_that_hangs_delays_no_card(double: NvmlDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "RECOUNT_S", 0.1)
-    monkeypatch.setattr(loop, "HANG_S", 0.15)
+    monkeypatch.setattr(passes, "HANG_S", 0.15)
     double.cards[1].hang[Kind.HANDLE] = 1
 
     def find_new() -> list[Worker]:

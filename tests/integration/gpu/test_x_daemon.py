@@ -12,6 +12,7 @@ import pytest
 from gpufan.core.reasons import Cause
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon import loop as daemon
+from gpufan.daemon import passes
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.cards import open_cards
 from gpufan.xorg import server as xorg_server
@@ -53,7 +54,7 @@ def wait_for_states(run: Running, *wanted: tuple[str, str]) -> GpuState:
 def test_while_the_x_server_hangs_its_card_is_lost_and_the_other_controlled_on_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "HANG_S", 0.1)
+    monkeypatch.setattr(passes, "HANG_S", 0.1)
     box = ignoring(tmp_path)
     with NvControlServer(xorg.mapped_box(box.double.map), tmp_path) as server:
         monkeypatch.setenv("XAUTHORITY", str(server.authority))

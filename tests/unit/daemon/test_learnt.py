@@ -1,6 +1,7 @@
 """What was learnt of a card, as files: whatever lies there, reading and writing neither wait nor reach elsewhere."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -105,6 +106,21 @@ def test_a_file_that_makes_no_sense_is_as_good_as_none(tmp_path: Path, text: byt
     assert learnt.read(tmp_path, UUID) is None
 
 
+class WriteAtOnce:
+    """Writes in the thread of the caller."""
+
+    def __init__(self, write: Callable[[object], None]) -> None:
+        self.put = write
+
+    def close(self, timeout_s: float) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learnt, "BackgroundWriter", WriteAtOnce)
+
+
 def keeper(folder: Path, settings: CardSettings) -> Saver:
     """One of a card that has been controlled for a moment."""
     worker = Worker(FakeGpu(), lambda _: settings)
@@ -136,5 +152,5 @@ def test_a_clock_that_was_set_back_does_not_stop_the_saving(tmp_path: Path) -> N
 
 
 def test_a_card_that_follows_a_curve_leaves_what_is_kept_alone(tmp_path: Path) -> None:
-    keeper(tmp_path / "none", CardSettings()).save()
+    keeper(tmp_path / "none", CardSettings()).close()
     assert not (tmp_path / "none").exists()

@@ -86,6 +86,71 @@ def test_while_nothing_is_odd_the_fans_are_read_every_few_seconds_only() -> None
     assert gpu.calls.count("sense") == 60 - 60 / FANS_EVERY_S
 
 
+def test_a_card_that_stays_as_it_is_needs_no_decision_until_its_fans_are_read_again() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu, 3)
+    quiet = []
+    for now_s in range(3, 9):
+        gpu.power_w = 100.0 + now_s
+        worker.tick(now_s)
+        quiet.append(worker.quiet)
+        assert worker.state.power_w == 100.0 + now_s
+        assert worker.recovery.uncontrolled_s(now_s) == worker.recovery.blind_s(now_s) == 0
+    assert quiet == [False, True, True] * 2
+
+
+@pytest.mark.parametrize(("temperature_c", "power_w"), [(41.0, 100.0), (None, 100.0), (40.0, 126.0), (40.0, 74.0)])
+def test_another_temperature_or_a_much_different_power_is_decided_on_at_once(
+    temperature_c: float | None, power_w: float
+) -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu, 4)
+    gpu.temperature_c, gpu.power_w = temperature_c, power_w
+    worker.tick(4)
+    assert not worker.quiet
+
+
+def test_new_settings_count_at_the_next_tick_of_a_card_that_stays_as_it_is() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu, 4)
+    worker.follow(along("30:70"))
+    worker.tick(4)
+    assert gpu.written == [70]
+
+
+def test_a_card_whose_fans_are_on_their_way_down_is_decided_on_at_every_tick() -> None:
+    gpu = FakeGpu()
+    settings = CardSettings(Curve.parse("50:30,80:90"), hysteresis_c=3, hold_s=10, slew_percent_per_s=2)
+    worker = ticking(gpu, settings=lambda _: settings)
+    gpu.temperature_c = 80
+    run(worker, 1, 4)
+    gpu.temperature_c = 60
+    duties = []
+    for now_s in range(4, 40):
+        worker.tick(now_s)
+        duties.append(worker.state.duty_percent)
+    assert (duties[8], duties[-1]) == (90, 50)
+    assert max(before - after for before, after in pairwise(duties)) <= 4  # two points a second, in steps of three
+
+
+def test_a_card_that_follows_a_target_is_decided_on_at_every_tick() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu, 4, settings=lambda _: CardSettings(target_c=70))
+    for now_s in range(4, 10):
+        worker.tick(now_s)
+        assert not worker.quiet
+
+
+def test_that_fans_were_set_again_is_said_for_one_tick() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu, 3)
+    gpu.fans = [FanReading(60, 60, True)] * 2
+    worker.tick(3)
+    assert worker.state.remedy == "set-again"
+    worker.tick(4)
+    assert worker.state.remedy is None
+
+
 @pytest.mark.parametrize(("temperature_c", "duty_percent"), [(70, 70), (53, 36)])
 def test_after_a_write_the_fans_are_read_at_once_and_until_they_have_come_to_rest(
     temperature_c: float, duty_percent: int

@@ -49,13 +49,12 @@ def test_without_a_reason_the_wait_ends_at_its_time_limit(inbox: StopInbox) -> N
     assert 0.05 <= time.monotonic() - start_s < 1
 
 
-def test_a_reload_is_requested_once_and_is_no_reason_to_stop(inbox: StopInbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reload_is_requested_and_is_no_reason_to_stop(inbox: StopInbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpufan.system.signals._has_terminal", lambda: False)
     inbox.reload_on_hang_up()
     os.kill(os.getpid(), signal.SIGHUP)
     assert not inbox.wait(0.05)
-    assert inbox.pop_reload_request()
-    assert not inbox.pop_reload_request()
+    assert inbox.reload_requested
 
 
 def test_a_hang_up_of_a_terminal_is_a_reason_to_stop(inbox: StopInbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +71,7 @@ def test_under_nohup_a_hang_up_has_no_effect(inbox: StopInbox, monkeypatch: pyte
     inbox.reload_on_hang_up()
     os.kill(os.getpid(), signal.SIGHUP)
     assert not inbox.wait(0)
-    assert not inbox.pop_reload_request()
+    assert not inbox.reload_requested
 
 
 def test_a_stop_signal_is_delivered_after_the_block_that_defers_it() -> None:

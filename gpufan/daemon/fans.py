@@ -1,0 +1,79 @@
+"""Acts on the fans of one card: sets them, gives them back, and reads back the result."""
+
+from gpufan.core.gpu import Gpu
+from gpufan.core.reasons import Cause, Reason
+from gpufan.daemon.counters import Counters
+from gpufan.daemon.read_back import ReadBack, release_verified
+from gpufan.daemon.taken import Taken
+from gpufan.errors import GpuError, GpuLost, NoPermission
+
+
+class Fans:
+    """The fans of one card."""
+
+    def __init__(self, gpu: Gpu, counters: Counters, taken: Taken | None) -> None:
+        """`taken` records the cards whose fans are set; None if there is no record."""
+        self._gpu = gpu
+        self._counters = counters
+        self._taken = taken
+        self._permitted = False
+        """Whether the driver has ever let us set the fans."""
+        self.read_back = ReadBack()
+        self.release_error = ""
+        """Why the fans could not be given back to the driver; empty if that did not fail."""
+        self.stopped = False
+
+    def set(self, now_s: float, duty_percent: int | None) -> Reason | None:
+        """Set the fans, or give them to the driver; returns the fault if the driver refuses. Does nothing after `stop`.
+
+        Raises GpuLost. Raises NoPermission if no attempt was ever permitted.
+        """
+        if self.stopped:
+            return None
+        try:
+            if duty_percent is None:
+                self._gpu.release()
+            else:
+                if self._taken is not None:
+                    self._taken.add(self._gpu.info)
+                self._gpu.set_duty(duty_percent)
+        except GpuLost:
+            raise
+        except (GpuError, NoPermission) as error:
+            if isinstance(error, NoPermission) and not self._permitted:
+                raise
+            self.read_back.forget()
+            self._counters.count_error("refused")
+            return Reason(Cause.REFUSED, message=str(error))
+        self._permitted = True
+        self.read_back.wrote(now_s, duty_percent)
+        # Read back at once. A change that comes later is then known to be made by another program.
+        self.read_back.check(now_s, self._gpu.read())
+        return None
+
+    def release(self) -> None:
+        """Give the fans back to the driver; store an error in `release_error`. Raises GpuLost."""
+        self.release_error = ""
+        try:
+            release_verified(self._gpu)
+        except GpuLost:
+            raise
+        except (GpuError, NoPermission) as error:
+            self._counters.count_error("not_given_back")
+            self.release_error = str(error)
+            return
+        if self._taken is not None:
+            self._taken.remove(self._gpu.info.uuid)
+
+    def stop(self) -> None:
+        """Give the fans back, and never set them again. Raises GpuError, GpuLost or NoPermission.
+
+        A call of `set` that hung may return in its own thread while this runs in another.
+        """
+        self.stopped = True
+        try:
+            release_verified(self._gpu)
+        except NoPermission:
+            if self._permitted:
+                raise
+            # Without permission nothing was ever set.

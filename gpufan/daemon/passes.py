@@ -1,0 +1,110 @@
+"""The passes of the control loop. A pass is a tick of every card, and the steps that follow. A step may hang."""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+import msgspec
+
+from gpufan.core.snapshot import GpuState
+from gpufan.daemon.card_state import hanging_state
+from gpufan.daemon.pause import Pauses
+from gpufan.daemon.worker import Worker
+from gpufan.errors import GpufanError
+
+HANG_S = 2.0
+"""A call that takes longer counts as a call that hangs, s."""
+
+
+class Pass(NamedTuple):
+    """What the steps of one pass have in common."""
+
+    number: int
+    now_s: float
+    """Seconds since boot, sleep included."""
+    force_write: bool = False
+    """Whether to set all fans, although their duties have not changed."""
+    is_look: bool = False
+    """Whether all else is looked at too, and a snapshot is published although it may say nothing new."""
+    is_recheck: bool = False
+    """Whether only the fans of contested cards are checked, between two ticks."""
+
+
+class Step:
+    """One call of a pass. It may hang; only one thread at a time makes it."""
+
+    def __init__(self, call: Callable[[Pass], None]) -> None:
+        self._call = call
+        self._lock = threading.Lock()
+        self._pass_number = 0
+        self.busy_since_s: float | None = None
+        self.done_s = time.monotonic()
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until the call counts as hanging; `HANG_S` without a call, since the next has not begun."""
+        busy_since_s = self.busy_since_s
+        return HANG_S if busy_since_s is None else busy_since_s + HANG_S - time.monotonic()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the call has not returned within `HANG_S`."""
+        return self.left_s <= 0
+
+    def run(self, this: Pass) -> None:
+        """Make the call, unless it was already made in this pass, or another thread still makes it."""
+        with self._lock:
+            if self.busy_since_s is not None or self._pass_number == this.number:
+                return
+            self._pass_number = this.number
+            self.busy_since_s = time.monotonic()
+        try:
+            self._call(this)
+        finally:
+            self.done_s = time.monotonic()
+            self.busy_since_s = None
+
+
+class Card(Step):
+    """The ticks of one card, and the checks between them."""
+
+    def __init__(self, worker: Worker, pauses: Pauses) -> None:
+        super().__init__(self._tick)
+        self.worker = worker
+        self._pauses = pauses
+
+    def _tick(self, this: Pass) -> None:
+        left_s = self._pauses.left_s(self.worker.gpu.info, this.now_s)
+        try:
+            if left_s > 0:
+                self.worker.pause(this.now_s, left_s)
+            elif this.is_recheck:
+                self.worker.recheck(this.now_s)
+            else:
+                self.worker.tick(this.now_s, force_write=this.force_write)
+        finally:
+            if self.worker.stopped:  # it was stopped while this call hung, and the call may have set a fan after that
+                with suppress(GpufanError):
+                    self.worker.stop()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the last tick had nothing to do."""
+        return self.worker.quiet and self.busy_since_s is None
+
+    def state(self, now_s: float) -> GpuState:
+        """The state of the card; while its call hangs, a state that says so."""
+        state = self.worker.state
+        return msgspec.structs.replace(
+            hanging_state(state, HANG_S) if self.hangs else state,
+            tick_age_s=round(time.monotonic() - self.done_s, 3),
+            uncontrolled_s=round(self.worker.recovery.uncontrolled_s(now_s), 3),
+        )
+
+    def stop(self, deadline_s: float) -> None:
+        """Give the fans back. Before that, wait until a running tick ends, but not longer than until `deadline_s`."""
+        while self.busy_since_s is not None and time.monotonic() < deadline_s:
+            time.sleep(0.005)
+        self.worker.stop()
