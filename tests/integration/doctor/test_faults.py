@@ -18,10 +18,11 @@ import pynvml
 import pytest
 
 from gpufan.daemon import loop as daemon
-from gpufan.daemon import read_back
+from gpufan.daemon import read_back, worker
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.daemon.worker import Worker
 from gpufan.doctor import look, root_folder
+from gpufan.gpu import cards, nvml_box
 from gpufan.gpu.cards import open_cards
 from gpufan.gpu.nvml import NvmlGpu
 from gpufan.service import proof
@@ -244,6 +245,7 @@ def test_a_fan_that_is_jammed(box: Box, run: Run, monkeypatch: pytest.MonkeyPatc
 
 def test_a_fan_that_stands_still(box: Box, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_back, "REST_S", 0.3)
+    monkeypatch.setattr(worker, "FANS_EVERY_S", 0.1)
     loop = run("ours", "ours")
     box.double.cards[1].fans[1].rpm_percent = 0
     wait_for(lambda: loop.snapshots[-1].gpus[1].duty_percent == 100)
@@ -270,14 +272,14 @@ def test_a_wrong_key_in_the_config_file(box: Box, run: Run) -> None:
 
 
 def test_an_x_server_that_does_not_start(box: Box, run: Run) -> None:
-    cards = open_cards("auto", None, box.runtime / "own-xserver")
+    opened = open_cards("auto", None, box.runtime / "own-xserver")
     for fan in box.double.cards[0].fans:
         fan.stuck = IGNORES
     try:
-        run("released", "ours", workers=[Worker(gpu, settings()) for gpu in cards.gpus])
+        run("released", "ours", workers=[Worker(gpu, settings()) for gpu in opened.gpus])
         box.finds("fans", "problem", "over X, and that fails: no Xorg here", "sudo apt install xserver-xorg-core")
     finally:
-        cards.close()
+        opened.close()
 
 
 @pytest.mark.parametrize(
@@ -309,11 +311,12 @@ def test_a_clock_that_jumped(box: Box, run: Run, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("call", [Kind.HANDLE, Kind.TEMPERATURE])
 def test_a_hanging_card_delays_no_other_finding(box: Box, monkeypatch: pytest.MonkeyPatch, call: Kind) -> None:
-    monkeypatch.setattr(look, "LIMIT_S", 2.4)  # of which the cards get 0.2
+    monkeypatch.setattr(nvml_box, "OPEN_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(cards, "READ_TIMEOUT_S", 0.2)
     box.double.cards[1].hang[call] = 1
     begin_s = time.monotonic()
     _, found = box.doctor()
-    assert time.monotonic() - begin_s < 2.4
+    assert time.monotonic() - begin_s < look.LIMIT_S
     assert found["fans"]["card"] == 1
     assert found["fans"]["text"].endswith("the card does not answer the driver; a reboot may bring it back")
 
@@ -344,7 +347,7 @@ def test_without_a_running_gpufan_a_stuck_fan_is_found(box: Box, monkeypatch: py
 def test_a_dead_fan_is_not_proven_although_its_percent_follow(
     box: Box, monkeypatch: pytest.MonkeyPatch, rpm_percent: int
 ) -> None:
-    monkeypatch.setattr(proof, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(proof, "PATIENCE_S", 0.3)
     box.double.cards[1].fans[1].rpm_percent = rpm_percent
     status, found = box.doctor("--try-fans", "--config", box.config())
     assert (status, found["fans"]["level"], found["fans"]["card"]) == (1, "problem", 1)

@@ -256,6 +256,7 @@ def test_xserver_runs_a_server_that_run_can_use_and_ends_it_at_its_end(tmp_path:
     assert box.xorgs() == []
 
 
+@pytest.mark.slow
 def test_xserver_opens_only_the_cards_in_the_settings(tmp_path: Path) -> None:
     box = old(tmp_path)
     (tmp_path / "config.toml").write_text('gpus = ["GPU-00000001-0000-4000-8000-000000000001"]\n')

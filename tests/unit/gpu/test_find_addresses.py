@@ -44,6 +44,12 @@ def test_the_addresses_are_those_that_nvml_reports(tmp_path: Path, pci_folder: P
         assert find_addresses(pci_folder=pci_folder) == [PciAddress(0, 0x0A, 0, 0), PciAddress(0, 0x41, 0, 0)]
 
 
+def test_only_named_cards_count(tmp_path: Path, pci_folder: Path) -> None:
+    with NvmlDouble(tmp_path).install():
+        found = find_addresses(names=["GPU-00000001-0000-4000-8000-000000000001"], pci_folder=pci_folder)
+    assert found == [PciAddress(0, 0x41, 0, 0)]
+
+
 @pytest.mark.usefixtures("no_driver")
 def test_without_a_driver_they_are_those_on_the_pci_bus(pci_folder: Path) -> None:
     assert find_addresses(pci_folder=pci_folder) == ON_THE_BUS

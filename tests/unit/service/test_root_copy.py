@@ -101,6 +101,7 @@ def test_a_copy_that_would_run_code_of_other_users_is_refused_before_it_runs(
     folder = tmp_path / "gpufan.new" if exposed == "draft" else theirs
     monkeypatch.setattr(root_copy, "COPY", tmp_path / "gpufan")
     monkeypatch.setattr(root_copy, "_root_python", lambda: Path(getattr(sys, "_base_executable", sys.executable)))
+    monkeypatch.setattr(root_copy, "_sources", lambda: {"test.py": Path(__file__)})
     monkeypatch.setattr(
         root_copy, "first_exposure", lambda paths: next((f"{p} is bad" for p in paths if p == folder), None)
     )
