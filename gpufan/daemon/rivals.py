@@ -12,7 +12,7 @@ from gpufan.core.fan_programs import OTHERS, READERS, fan_program, program_name
 from gpufan.errors import NoAnswer
 from gpufan.system.background import call_with_timeout
 from gpufan.system.printable import printable
-from gpufan.system.processes import PROC, Process, has_open, processes
+from gpufan.system.processes import PROC, Process, processes
 
 AGAIN_S = 60.0
 """Shortest time between two messages about a card, s."""
@@ -68,7 +68,7 @@ def likely_rival(ours: Container[int | None], proc: Path = PROC) -> str:
 def _user_of_cards(process: Process) -> str | None:
     name = program_name(process.words)
     may_set = name not in READERS and process.is_roots
-    return name if may_set and has_open(process.folder, "/dev/nvidia") else None
+    return name if may_set and process.has_open("/dev/nvidia") else None
 
 
 def _named(process: Process, program: str) -> str:

@@ -19,12 +19,13 @@ from rich.console import Console
 from gpufan.doctor.facts import Facts
 from gpufan.doctor.findings import Report
 from gpufan.doctor.mask import Mask
-from gpufan.doctor.root_folder import below_root, text_of
+from gpufan.doctor.root_folder import below_root
 from gpufan.doctor.show import print_report
 from gpufan.errors import GpufanError, InputError
 from gpufan.gpu.cards import XSERVER_FOLDER
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
 from gpufan.system import systemctl
+from gpufan.system.files import text_of
 from gpufan.system.paths import SNAPSHOT
 from gpufan.system.versions import versions
 

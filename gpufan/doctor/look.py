@@ -18,13 +18,14 @@ from gpufan.doctor.facts import Facts, PciCard, Proof, Published, Systemd
 from gpufan.doctor.look_driver import look_at_driver
 from gpufan.doctor.look_processes import autostarts, other_setter, rivals, x_servers
 from gpufan.doctor.look_xorg import xorg_files
-from gpufan.doctor.root_folder import below_root, text_of
+from gpufan.doctor.root_folder import below_root
 from gpufan.errors import GpufanError, NoAnswer
 from gpufan.gpu import kernel_cards
 from gpufan.service import conflicts
 from gpufan.service.units import COMPANIONS, SERVICE
 from gpufan.system import systemctl
 from gpufan.system.background import BackgroundCall
+from gpufan.system.files import text_of
 from gpufan.system.paths import SNAPSHOT
 from gpufan.system.unit_state import UnitState, unit_state
 

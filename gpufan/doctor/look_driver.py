@@ -13,6 +13,7 @@ from gpufan.gpu.cards import read_all
 from gpufan.gpu.nvml_box import NvmlBox
 from gpufan.system import versions
 from gpufan.system.background import call_with_timeout
+from gpufan.system.files import text_of
 
 _LIBRARY = re.compile(r"libnvidia-ml\.so\.(\d+\.\d+(?:\.\d+)?)$", re.MULTILINE)
 
@@ -36,8 +37,5 @@ def look_at_driver() -> Driver:
 
 def _loaded_library() -> str | None:
     """Version of the NVML library in this process, from its file name. It is known even if the library fails."""
-    try:
-        match = _LIBRARY.search(Path("/proc/self/maps").read_text())
-    except OSError:
-        return None
+    match = _LIBRARY.search(text_of(Path("/proc/self/maps")))
     return match[1] if match else None

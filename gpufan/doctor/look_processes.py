@@ -10,8 +10,9 @@ from gpufan.core.fan_programs import OTHERS, RIVALS, fan_program
 from gpufan.daemon import snapshot_file
 from gpufan.daemon.rivals import likely_rival
 from gpufan.doctor.facts import Rival, XServer
-from gpufan.doctor.root_folder import below_root, text_of
+from gpufan.doctor.root_folder import below_root
 from gpufan.errors import GpufanError
+from gpufan.system.files import text_of
 from gpufan.system.processes import PROC, processes
 
 _SERVICE_OF = re.compile(r"/system\.slice/(?:.*/)?([^/\n]+\.service)$", re.MULTILINE)

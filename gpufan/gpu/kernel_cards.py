@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from gpufan.core.pci import PciAddress
+from gpufan.system.files import text_of
 
 PCI_FOLDER = Path("/sys/bus/pci/devices")
 
@@ -23,7 +24,8 @@ def bus_addresses(pci_folder: Path = PCI_FOLDER) -> list[PciAddress]:
     return [
         PciAddress.parse(device.name)
         for device in sorted(pci_folder.glob("*:*:*.*"))
-        if _text(device / "vendor").lower() == _NVIDIA and _text(device / "class").startswith(_DISPLAY_CLASSES)
+        if text_of(device / "vendor").strip().lower() == _NVIDIA
+        and text_of(device / "class").startswith(_DISPLAY_CLASSES)
     ]
 
 
@@ -34,13 +36,8 @@ def driven_addresses() -> list[PciAddress]:
 
 def uuid_and_model(address: PciAddress) -> tuple[str, str]:
     """UUID and model of a card; empty where the kernel module does not know them, as before the first use of a card."""
-    known = dict(re.findall(r"^([^:]+):[ \t]*(.+)$", _text(CARDS_FOLDER / address.lspci / "information"), re.MULTILINE))
+    known = dict(
+        re.findall(r"^([^:]+):[ \t]*(.+)$", text_of(CARDS_FOLDER / address.lspci / "information"), re.MULTILINE)
+    )
     uuid = known.get("GPU UUID", "?")
     return ("", "") if "?" in uuid else (uuid, known.get("Model", ""))
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(errors="replace").strip()
-    except OSError:
-        return ""

@@ -10,7 +10,8 @@ from pathlib import Path
 from gpufan.core.curve import Curve
 from gpufan.core.fan_programs import started_program
 from gpufan.errors import GpufanError, InputError
-from gpufan.system.processes import has_open
+from gpufan.system.files import text_of
+from gpufan.system.processes import PROC, processes
 from gpufan.system.systemctl import QUERY_TIMEOUT_S, run_program, systemctl, unit_properties
 
 _CONTAINER = re.compile(r"docker|containerd|libpod|podman|crio|kubepods|lxc")
@@ -104,12 +105,9 @@ def _loginctl(*arguments: str) -> str:
     return done.stdout
 
 
-def containers_with_gpus(proc: Path = Path("/proc")) -> int:
+def containers_with_gpus(proc: Path = PROC) -> int:
     """Number of processes in containers that use a card."""
-    count = 0
-    for folder in proc.glob("[0-9]*"):
-        try:
-            count += bool(_CONTAINER.search((folder / "cgroup").read_text())) and has_open(folder, "/dev/nvidia")
-        except OSError:  # the process has ended
-            continue
-    return count
+    return sum(
+        _CONTAINER.search(text_of(process.folder / "cgroup")) is not None and process.has_open("/dev/nvidia")
+        for process in processes(proc)
+    )

@@ -29,6 +29,14 @@ def read_file(path: Path) -> bytes:
     return content
 
 
+def text_of(path: Path) -> str:
+    """Text of a file, such as one of /proc; empty if it cannot be read."""
+    try:
+        return read_file(path).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
 def read_if_exists(path: Path) -> bytes | None:
     """Content of a regular file; None if there is no file. Raises GpufanError."""
     try:

@@ -39,6 +39,15 @@ class Process:
             return self.folder.stat().st_uid == 0
         return False
 
+    def has_open(self, prefix: str) -> bool:
+        """Whether it has a file open whose path begins with `prefix`."""
+        with suppress(OSError):
+            for link in (self.folder / "fd").iterdir():
+                with suppress(OSError):  # closed meanwhile
+                    if str(link.readlink()).startswith(prefix):
+                        return True
+        return False
+
 
 def processes(proc: Path = PROC) -> Iterator[Process]:
     """Every process, sorted by number. A read of /proc may hang while the process hangs in a call to a driver."""
@@ -47,13 +56,3 @@ def processes(proc: Path = PROC) -> Iterator[Process]:
             words = read_file(folder / "cmdline").decode("utf-8", "replace").split("\0")
             if words := [word for word in words if word]:
                 yield Process(folder, tuple(words))
-
-
-def has_open(folder: Path, prefix: str) -> bool:
-    """Whether a process has a file open whose path begins with `prefix`; `folder` is its folder in /proc."""
-    with suppress(OSError):
-        for link in (folder / "fd").iterdir():
-            with suppress(OSError):  # closed meanwhile
-                if str(link.readlink()).startswith(prefix):
-                    return True
-    return False

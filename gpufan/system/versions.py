@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 from gpufan import __version__
-from gpufan.system.files import read_file
+from gpufan.system.files import text_of
 
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 """The version text of the loaded driver."""
@@ -14,12 +14,8 @@ KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
 def driver_version(path: Path = KERNEL_MODULE) -> str | None:
     """Version of the loaded kernel module, such as `580.65.06`; None if no module is loaded."""
-    try:
-        text = read_file(path).decode("utf-8", "replace")
-    except OSError:
-        return None
     # "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May ..", or "Open Kernel Module for x86_64".
-    match = re.search(r"^NVRM version:.*?\s(\d+\.\d+(?:\.\d+)?)\s", text, re.MULTILINE)
+    match = re.search(r"^NVRM version:.*?\s(\d+\.\d+(?:\.\d+)?)\s", text_of(path), re.MULTILINE)
     return match[1] if match else None
 
 

@@ -169,7 +169,7 @@ def test_cards_that_open_slowly_one_after_the_other_are_waited_for(
     eight: NvmlDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gpufan.gpu.nvml_box.OPEN_TIMEOUT_S", 0.5)
-    for number, card in enumerate(eight.cards[:8]):
+    for number, card in enumerate(eight.cards[:4]):
         card.delay_us[Kind.HANDLE] = 200_000 * number
     with closing(open_cards("nvml", None, tmp_path)) as box:
         assert all(gpu.info.uuid for gpu in box.gpus)

@@ -90,6 +90,7 @@ def test_only_container_processes_that_use_a_card_are_counted(tmp_path: Path):
         ("12", "0::/user.slice/session-1.scope\n", "/dev/nvidia0"),
     ):
         (tmp_path / pid / "fd").mkdir(parents=True)
+        (tmp_path / pid / "cmdline").write_text("python\0train.py\0")
         (tmp_path / pid / "cgroup").write_text(group)
         (tmp_path / pid / "fd/3").symlink_to(opened)
     (tmp_path / "13").mkdir()

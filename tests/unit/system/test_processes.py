@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from gpufan.system.processes import PROC, has_open, processes
+from gpufan.system.processes import PROC, Process, processes
 
 
 def test_this_process_is_listed_with_its_command_parent_and_owner() -> None:
@@ -16,12 +16,12 @@ def test_this_process_is_listed_with_its_command_parent_and_owner() -> None:
 
 def test_an_open_file_of_a_process_is_found_by_the_begin_of_its_path(tmp_path: Path) -> None:
     folder = PROC / str(os.getpid())
-    assert not has_open(folder, f"{tmp_path}/nvidia")
+    assert not Process(folder, ()).has_open(f"{tmp_path}/nvidia")
     with (tmp_path / "nvidia0").open("w"):
-        assert has_open(folder, f"{tmp_path}/nvidia")
+        assert Process(folder, ()).has_open(f"{tmp_path}/nvidia")
 
 
 def test_a_process_that_has_ended_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "7").mkdir()
     assert list(processes(tmp_path)) == []
-    assert not has_open(tmp_path / "8", "/")
+    assert not Process(tmp_path / "8", ()).has_open("/")
