@@ -11,7 +11,7 @@ numbers, so that the plots of simulations, recordings and the history look the s
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.util import find_spec
@@ -114,7 +114,8 @@ def time_panels(
         figure = Figure(figsize=(_WIDTH_IN, _PANEL_IN * len(panels) + 0.8), layout="constrained")
         axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
         all_series = [series for panel in panels for series in panel.series]
-        names = list(dict.fromkeys(series.name for series in all_series))
+        names = dict.fromkeys(series.name for series in all_series)
+        colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(names)}
         first_s = min((series.times_s[0] for series in all_series if series.times_s), default=0.0)
         last_s = max((series.times_s[-1] for series in all_series if series.times_s), default=0.0)
         unit, unit_s = ("h", 3600) if last_s - first_s > 2 * 3600 else ("min", 60)
@@ -126,20 +127,7 @@ def time_panels(
 
         handles: dict[str, Any] = {}
         for panel, area in zip(panels, axes, strict=True):
-            for series in panel.series:
-                x = positions(series.times_s)
-                colour = _COLOURS[names.index(series.name) % len(_COLOURS)]
-                (handles[series.name],) = area.plot(x, _numbers(series.values), color=colour)
-                if series.band is not None:
-                    area.fill_between(x, *map(_numbers, series.band), color=colour, alpha=0.25, linewidth=0)
-            for value, label in panel.levels:
-                area.axhline(value, color=_GREY, linewidth=0.9, linestyle=(0, (4, 3)))
-                at = area.get_yaxis_transform()  # x is a share of the width, y a value
-                area.text(0.998, value, label, transform=at, ha="right", va="bottom", fontsize=8, color=_GREY)
-            area.set_ylabel(f"{panel.quantity}, {panel.unit}")
-            area.margins(x=0)
-            if panel.limits is not None:
-                area.set_ylim(panel.limits)
+            handles |= _draw_panel(area, panel, positions, colours)
         for mark in marks:
             begin, end = positions([mark.begin_s, mark.end_s])
             # The edge is visible even if the stripe is narrower than a pixel.
@@ -156,6 +144,28 @@ def time_panels(
             columns = max(_LEGEND_LETTERS // (max(map(len, handles)) + 8), 1)
             figure.legend(handles.values(), handles, loc="outside upper center", ncols=min(len(handles), columns))
         return figure
+
+
+def _draw_panel(
+    area: "Axes", panel: Panel, positions: Callable[[Sequence[float]], list[Any]], colours: Mapping[str, str]
+) -> dict[str, Any]:
+    """Draw one panel. Returns the line of each series by its name, for the legend."""
+    handles = {}
+    for series in panel.series:
+        x, colour = positions(series.times_s), colours[series.name]
+        (handles[series.name],) = area.plot(x, _numbers(series.values), color=colour)
+        if series.band is not None:
+            lowest, highest = map(_numbers, series.band)
+            area.fill_between(x, lowest, highest, color=colour, alpha=0.25, linewidth=0)
+    for value, label in panel.levels:
+        area.axhline(value, color=_GREY, linewidth=0.9, linestyle=(0, (4, 3)))
+        at = area.get_yaxis_transform()  # x is a share of the width, y a value
+        area.text(0.998, value, label, transform=at, ha="right", va="bottom", fontsize=8, color=_GREY)
+    area.set_ylabel(f"{panel.quantity}, {panel.unit}")
+    area.margins(x=0)
+    if panel.limits is not None:
+        area.set_ylim(panel.limits)
+    return handles
 
 
 def curve_with_points(

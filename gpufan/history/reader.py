@@ -31,6 +31,9 @@ _PERIOD = GenericAlias(tuple, (_Time, *(_Seconds,) * 4, *(_Measured,) * 3 * len(
 _READING = GenericAlias(tuple, (_Time, int, *(_Measured,) * len(MEASUREMENTS), str, str, str))
 _EVENT = tuple[_Time, str, EventKind, _Time, str, int]
 
+_REMEDY = "move it away, and a new history begins"
+"""For a file that cannot be used."""
+
 
 class TimeRange(NamedTuple):
     """Seconds since the epoch. The end does not belong to the range."""
@@ -194,7 +197,7 @@ class HistoryReader:
             except sqlite3.OperationalError as error:
                 problem = str(error)
             except sqlite3.DatabaseError as error:
-                raise GpufanError(f"cannot use {self._path}: {error}") from error
+                raise GpufanError(f"cannot use {self._path}: {error}; {_REMEDY}") from error
         raise GpufanError(f"cannot read {self._path}: {problem}")
 
     def _connect(self, mode: str) -> sqlite3.Connection:
@@ -217,7 +220,7 @@ class HistoryReader:
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise GpufanError(f"cannot read more of {self._path}: {error_text(error)}") from error
         except msgspec.ValidationError as error:
-            raise GpufanError(f"{self._path} is damaged: {error}; move it away, and a new history begins") from error
+            raise GpufanError(f"{self._path} is damaged: {error}; {_REMEDY}") from error
 
     def _empty(self) -> GpufanError:
         return GpufanError(f"{self._path} is still empty: try again in a minute, and check that gpufan runs")
