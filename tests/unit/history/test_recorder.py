@@ -300,7 +300,7 @@ def test_the_lock_is_free_after_its_recorder_ended(tmp_path: Path) -> None:
 
 def test_a_file_in_place_of_the_folder_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(GpufanError, match=r"file/lock: File exists: .*--state-dir"), recorder_lock(tmp_path / "file"):
+    with pytest.raises(GpufanError, match=r"lock: Not a directory: .*--state-dir"), recorder_lock(tmp_path / "file"):
         pass
 
 
