@@ -22,8 +22,8 @@ import numpy as np
 from gpufan.gpu.simulated import Plant, Workload
 from tests.benchmarks import family, markdown
 from tests.benchmarks.bound import CHANGE_PRICE_S, FALL_PERCENT_PER_S, STEP_S, Array, Bound, Hour, Plan, hour
-from tests.benchmarks.control import bounds, judge, over, run
-from tests.benchmarks.laws import HOLDING, TARGET_C
+from tests.benchmarks.control.own import bounds, judge, over, run
+from tests.benchmarks.laws import OURS, TARGET_C
 
 PAUSES_S, JOBS_S, JOBS_W, IDLE_W = (5, 600), (20, 1200), (100, 240), 12.0
 """The distribution in `family.queue`: uniform in the logarithm of the length, and in the power."""
@@ -224,19 +224,19 @@ def main() -> None:
     arguments = parser.parse_args()
     numbers = [number for number in range(1, arguments.boxes + 1) if not family.draw(number).coupling]
     with ProcessPoolExecutor() as pool:
-        best: dict[int, Bound] = bounds(pool, arguments.bounds, ["queue"], arguments.boxes)["queue"]
+        best: dict[int, Bound] = bounds(pool, arguments.bounds, ["queue"], numbers)["queue"]
         numbers = [number for number in numbers if best[number].lowest_c <= TARGET_C]
         count = len(numbers)
         found = {
             f"{NAME}, {price_s:g} s": list(pool.map(outcome, numbers, [price_s] * count))
             for price_s in arguments.price or [CHANGE_PRICE_S]
         } | {
-            HOLDING[0]: list(pool.map(run, [HOLDING[0]] * count, ["queue"] * count, numbers)),
+            OURS: list(pool.map(run, [OURS] * count, ["queue"] * count, numbers)),
         }
     rows = []
     for name, outcomes in found.items():
         for number, result in zip(numbers, outcomes, strict=True):
-            judge(HOLDING[0], result, best[number])
+            judge(OURS, result, best[number])
         median_db, tenth_db = over(outcomes)
         restless = sum(result["spare_swings"] < 0 for result in outcomes)
         swings = sum(result["swings"] for result in outcomes)

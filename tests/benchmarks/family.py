@@ -11,6 +11,17 @@ from functools import cache
 
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox, Workload
 
+NOMINAL = Plant(
+    resistance_floor=0.08,
+    resistance_flow=0.108,
+    resistance_exponent=0.8,
+    die_resistance=0.05,
+    heat_capacity=350.0,
+    inlet_c=25.0,
+)
+"""The card around which the boxes are drawn. It stays as it was when the boxes were first drawn, also where a later
+measurement changes the simulated card."""
+
 HOUR_S = 3600
 SEED = 1080
 PLANTS = 200
@@ -24,7 +35,7 @@ def draw(number: int) -> Profile:
     if number == 0:
         return Profile("card", (Plant(),))
     rng = random.Random(f"{SEED}/{number}")
-    inlet_c = Plant().inlet_c + rng.uniform(0, 12)
+    inlet_c = NOMINAL.inlet_c + rng.uniform(0, 12)
     if number % 4:
         return Profile("card", (_card(rng, inlet_c),))
     plants = (_card(rng, inlet_c), _card(rng, inlet_c))
@@ -34,15 +45,14 @@ def draw(number: int) -> Profile:
 
 
 def _card(rng: random.Random, inlet_c: float) -> Plant:
-    nominal = Plant()
     exponent = rng.uniform(0.4, 1.0)
     # All cards are near the nominal card at half duty, where the published operating points are.
-    flow = nominal.resistance_flow * 0.5 ** (exponent - nominal.resistance_exponent) * rng.uniform(0.9, 1.1)
+    flow = NOMINAL.resistance_flow * 0.5 ** (exponent - NOMINAL.resistance_exponent) * rng.uniform(0.9, 1.1)
     return replace(
-        nominal,
+        NOMINAL,
         resistance_exponent=exponent,
         resistance_flow=flow,
-        heat_capacity=nominal.heat_capacity * 2 ** rng.uniform(-1, 1),
+        heat_capacity=NOMINAL.heat_capacity * 2 ** rng.uniform(-1, 1),
         die_time_constant_s=rng.uniform(0.8, 2.5),
         inlet_c=inlet_c,
         sensor_noise_c=rng.choice((0.0, 0.3)),

@@ -5,14 +5,14 @@ gpufan's curve.
 """
 
 from collections.abc import Callable
-from importlib.util import find_spec
 
 from gpufan.core.card_settings import DEFAULT_CURVE, CardSettings
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.simulated import SimulatedGpu
+from tests.benchmarks.control.reference import Reference
 
 TARGET_C = 80.0
-"""The target of each law that holds a temperature, °C."""
+"""The target of the laws of other tools, °C."""
 
 Step = Callable[[SimulatedGpu, int], None]
 """Applies a law to a card at a time in s."""
@@ -218,25 +218,42 @@ def _curve(temperature_c: float) -> float:
     return duty
 
 
-LAWS: dict[str, Callable[[list[Worker]], Step]] = {
-    "gpufan": lambda box: gpufan(CardSettings(), box),
-    "coolgpus": lambda _: follow(coolgpus(), 5),
-    "nfancurve": lambda _: follow(nfancurve(), 5),
-    "CoolerControl": lambda _: follow(coolercontrol()),
-    "OpenBMC stepwise": lambda _: follow(openbmc_stepwise()),
-    "OpenBMC PID": lambda _: follow(openbmc_pid()),
-    "Klipper watermark": lambda _: follow(klipper_watermark()),
-    "Klipper PID": lambda _: follow(klipper_pid()),
-    "Linux bang_bang": lambda _: follow(linux_bang_bang()),
-    "Linux step_wise": lambda _: follow(linux_step_wise()),
-    "Linux power_allocator": lambda _: follow(linux_power_allocator()),
-    "stock driver": lambda _: stock(),
-    "constant 62 %": lambda _: constant(62),
-    "constant 100 %": lambda _: constant(100),
-}
-"""By name: the law for a card, given the workers of its box so far."""
-if find_spec("gpufan.control.target_law"):
-    LAWS = {"gpufan --target 80": lambda box: gpufan(CardSettings(target_c=TARGET_C), box), **LAWS}
+def reference(target_c: float) -> Step:
+    """PI with feed-forward of power, see `control/reference.py`."""
+    law: Reference | None = None
 
-HOLDING = ("gpufan --target 80",)
-"""Laws with `TARGET_C` as their target: they may reach it, and are compared with the bound at that temperature."""
+    def step(gpu: SimulatedGpu, second: int) -> None:
+        nonlocal law
+        if law is None:
+            law = Reference(target_c, gpu.plant.duty_range, gpu.plant.power_limit_w)
+        reading = gpu.read()
+        assert reading.temperature_c is not None
+        gpu.set_duty(law.decide(second, reading.temperature_c, reading.power_w))
+
+    return step
+
+
+OURS, REFERENCE, CURVE, FULL = "gpufan, target", "PI + feed-forward", "gpufan, default curve", "constant 100 %"
+
+LAWS: dict[str, Callable[[list[Worker], float], Step]] = {
+    OURS: lambda box, target_c: gpufan(CardSettings(target_c=target_c), box),
+    REFERENCE: lambda _, target_c: reference(target_c),
+    CURVE: lambda box, _: gpufan(CardSettings(), box),
+    "coolgpus": lambda *_: follow(coolgpus(), 5),
+    "stock driver": lambda *_: stock(),
+    FULL: lambda *_: constant(100),
+    "nfancurve": lambda *_: follow(nfancurve(), 5),
+    "CoolerControl": lambda *_: follow(coolercontrol()),
+    "OpenBMC stepwise": lambda *_: follow(openbmc_stepwise()),
+    "OpenBMC PID": lambda *_: follow(openbmc_pid()),
+    "Klipper watermark": lambda *_: follow(klipper_watermark()),
+    "Klipper PID": lambda *_: follow(klipper_pid()),
+    "Linux bang_bang": lambda *_: follow(linux_bang_bang()),
+    "Linux step_wise": lambda *_: follow(linux_step_wise()),
+    "Linux power_allocator": lambda *_: follow(linux_power_allocator()),
+    "constant 62 %": lambda *_: constant(62),
+}
+"""By name: the law for a card, given the workers of its box so far, and the target in °C of a law that has one."""
+
+HOLDING = (OURS, REFERENCE)
+"""Laws with a target: they may reach it, and are compared with the bound at that temperature."""

@@ -11,7 +11,7 @@ from gpufan.daemon.summary import CardSummary
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox, Workload
 from tests.benchmarks import family, joint, pair
 from tests.benchmarks.bound import CHANGE_PRICE_S, STEP_S, Bound, DieOffset, Plan, Problem, hour
-from tests.benchmarks.control import run
+from tests.benchmarks.control.own import run
 from tests.unit.builders import LIGHT
 
 LIMIT_C = 80.0

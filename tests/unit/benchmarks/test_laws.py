@@ -6,7 +6,7 @@ import pytest
 
 from tests.benchmarks import laws
 from tests.benchmarks.bound import Bound
-from tests.benchmarks.control import judge, over, percentile
+from tests.benchmarks.control.own import judge, over, percentile
 
 
 @pytest.mark.parametrize(("temperature_c", "duty"), [(30, 20), (31, 35), (65, 70), (75, 85), (76, 100)])

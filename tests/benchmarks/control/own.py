@@ -1,6 +1,6 @@
 """How cool, quiet and steady gpufan is, compared with other laws and with perfect foresight.
 
-    python -m tests.benchmarks.control [--plants N] [--law NAME]... [--workload NAME]... [--json FILE] [--bounds FILE]
+    python -m tests.benchmarks.control.own [--plants N] [--law NAME]... [--workload NAME]... [--json FILE]
 
 Each law runs an hour of each workload on the nominal card and on N boxes drawn around it (seeded). As on a real card,
 laws read whole degrees and set whole percents, each at its own interval. The bounds of `bound.py` are stored in a file
@@ -28,28 +28,31 @@ from gpufan.daemon.worker import Worker
 from gpufan.gpu import simulated
 from tests.benchmarks import bound, family, markdown, pair
 from tests.benchmarks.bound import Bound, DieOffset
+from tests.benchmarks.control.measure import OVER_K, Outcome, Recorder, combined
 from tests.benchmarks.family import HOUR_S, NAMES, PLANTS, SEED
-from tests.benchmarks.laws import HOLDING, LAWS, TARGET_C
-
-MARGIN_C = 3.0
-"""A card further above the target is too hot, °C."""
+from tests.benchmarks.laws import CURVE, FULL, HOLDING, LAWS, OURS, TARGET_C
 
 PATIENCE_S = 10
 """A card may be too hot for this long, s."""
 
-Outcome = dict[str, float]
-Results = dict[str, dict[str, dict[int, Outcome]]]
+Figures = dict[str, float]
+Results = dict[str, dict[str, dict[int, Figures]]]
 """By law, workload and number of the box."""
 
 
-def run(law: str, workload: str, number: int, *, noise: bool = True) -> Outcome:
+def run(law: str, workload: str, number: int, *, noise: bool = True) -> Figures:
+    """One hour of a law in a box, with `TARGET_C`."""
+    return measured(law, workload, number, TARGET_C, noise=noise)[0]
+
+
+def measured(law: str, workload: str, number: int, target_c: float, *, noise: bool = True) -> tuple[Figures, Outcome]:
     """One hour of a law in a box. Of two cards the hotter and the more restless count, and the mean of their sound."""
     box = family.build(number, workload)
     if not noise:
         for gpu in box.gpus:
             gpu.plant = replace(gpu.plant, sensor_noise_c=0.0, power_noise_w=0.0)
     workers: list[Worker] = []
-    cards = [_Card(gpu, law, workers) for gpu in box.gpus]
+    cards = [_Card(gpu, law, workers, target_c) for gpu in box.gpus]
     for second in range(HOUR_S):
         for card in cards:
             card.act(second)
@@ -58,7 +61,7 @@ def run(law: str, workload: str, number: int, *, noise: bool = True) -> Outcome:
             for card in cards:
                 card.watch(second + half)
     energies = [(10 ** (card.summary.sound_db / 10)) for card in cards]
-    return {
+    figures = {
         "peak_c": max(card.summary.peak_c for card in cards),
         "quiet_peak_c": max(card.quiet_peak_c for card in cards),
         "hot_s": max(card.summary.hot_s for card in cards),
@@ -69,14 +72,17 @@ def run(law: str, workload: str, number: int, *, noise: bool = True) -> Outcome:
         "late_swings": max(card.late_swings.count for card in cards),
         "throttled_percent": max(card.summary.throttled_percent for card in cards),
     }
+    return figures, combined([card.recorder.outcome() for card in cards])
 
 
 class _Card:
     """One card of a run: its law and its results."""
 
-    def __init__(self, gpu: simulated.SimulatedGpu, law: str, box: list[Worker]) -> None:
+    def __init__(self, gpu: simulated.SimulatedGpu, law: str, box: list[Worker], target_c: float) -> None:
         self.gpu = gpu
-        self.step = LAWS[law](box)
+        self.step = LAWS[law](box, target_c)
+        self.recorder = Recorder(HOUR_S)
+        self._too_hot_c = target_c + OVER_K
         self.summary = CardSummary(gpu)
         self.late_swings = Swings()
         self.longest_hot_s = 0.0
@@ -87,15 +93,17 @@ class _Card:
     def act(self, second: int) -> None:
         self.step(self.gpu, second)
         self.summary.add(1)
+        gpu = self.gpu
+        duty_percent = gpu.speed_percent if gpu.manual_percent is None else gpu.manual_percent
+        self.recorder.add(gpu.die_c, gpu.speed_rpm, duty_percent, throttled=gpu.clock < 1)
         if second >= HOUR_S / 2:
-            gpu = self.gpu
-            self.late_swings.add(gpu.speed_percent if gpu.manual_percent is None else gpu.manual_percent)
+            self.late_swings.add(duty_percent)
 
     def watch(self, begun_s: float) -> None:
         """Record the state after the half second that began at `begun_s`."""
         self._offset.advance(begun_s, 0.5)
         self.quiet_peak_c = max(self.quiet_peak_c, self.gpu.sink_c + self._offset.kelvin)
-        self._hot_s = self._hot_s + 0.5 if self.gpu.die_c > TARGET_C + MARGIN_C else 0.0
+        self._hot_s = self._hot_s + 0.5 if self.gpu.die_c > self._too_hot_c else 0.0
         self.longest_hot_s = max(self.longest_hot_s, self._hot_s)
 
 
@@ -116,7 +124,9 @@ def cycling(pool: Executor, law: str, plants: int) -> int:
     return sum(future.result()["late_swings"] > 1 for future in futures)
 
 
-def bounds(pool: Executor, file: Path | None, workloads: Sequence[str], plants: int) -> dict[str, dict[int, Bound]]:
+def bounds(
+    pool: Executor, file: Path | None, workloads: Sequence[str], numbers: Sequence[int]
+) -> dict[str, dict[int, Bound]]:
     """Bounds by workload and number of the box, from `file` if they are there."""
     file = file or Path(tempfile.gettempdir()) / "gpufan-bounds.json"
     known = _read(file)
@@ -124,7 +134,7 @@ def bounds(pool: Executor, file: Path | None, workloads: Sequence[str], plants: 
     sources = {False: _digest(modules), True: _digest([*modules, pair])}
     new: dict[str, Future[Bound]] = {}
     found: dict[str, dict[int, str]] = {w: {} for w in workloads}
-    for workload, number in product(workloads, range(plants + 1)):
+    for workload, number in product(workloads, numbers):
         coupled = bool(family.draw(number).coupling)
         found[workload][number] = key = f"{sources[coupled]}/{workload}/{number}"
         if key not in known:
@@ -150,10 +160,10 @@ def _digest(modules: Sequence[ModuleType]) -> str:
     return hashlib.sha256("".join(Path(str(m.__file__)).read_text() for m in modules).encode()).hexdigest()[:12]
 
 
-def judge(law: str, outcome: Outcome, best: Bound) -> None:
+def judge(law: str, outcome: Figures, best: Bound, target_c: float = TARGET_C) -> None:
     """Compare `outcome` with perfect foresight at the same peak temperature, or at the target of a law that has one."""
-    limit_c = max(outcome["quiet_peak_c"], TARGET_C) if law in HOLDING else outcome["quiet_peak_c"]
-    outcome["holdable"] = best.lowest_c <= TARGET_C
+    limit_c = max(outcome["quiet_peak_c"], target_c) if law in HOLDING else outcome["quiet_peak_c"]
+    outcome["holdable"] = best.lowest_c <= target_c
     outcome["bound_db"] = best.sound_db_at(limit_c)
     outcome["bound_swings"] = best.swings_at(limit_c)
     # A card with lowered clocks is quieter because it works less.
@@ -168,7 +178,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(math.ceil(share * len(ordered)), len(ordered)) - 1] if ordered else math.nan
 
 
-def over(family: Iterable[Outcome]) -> tuple[float, float]:
+def over(family: Iterable[Figures]) -> tuple[float, float]:
     """Median and worst tenth of the sound above the bound, dB(A); NaN if too few boxes are comparable."""
     all_above = [o["above_db"] for o in family]
     above = [db for db in all_above if not math.isnan(db)]
@@ -177,15 +187,15 @@ def over(family: Iterable[Outcome]) -> tuple[float, float]:
     return percentile(above, 0.5), percentile(above, 0.9)
 
 
-def holdable(outcomes: dict[int, Outcome]) -> list[Outcome]:
+def holdable(outcomes: dict[int, Figures]) -> list[Figures]:
     """The drawn boxes in which perfect foresight can hold the target."""
     return [outcome for number, outcome in outcomes.items() if number and outcome["holdable"]]
 
 
-FAMILY_HEADINGS = ("boxes", f"s > {TARGET_C + MARGIN_C:g} °C", "above bound", "worst tenth", "restless", "hunting")
+FAMILY_HEADINGS = ("boxes", f"s > {TARGET_C + OVER_K:g} °C", "above bound", "worst tenth", "restless", "hunting")
 
 
-def of_family(law: dict[str, dict[int, Outcome]], workloads: Iterable[str]) -> tuple[str, ...]:
+def of_family(law: dict[str, dict[int, Figures]], workloads: Iterable[str]) -> tuple[str, ...]:
     """A law over the drawn boxes: their number, time too hot, distance to the bound, boxes that are too restless."""
     boxes = [o for w in workloads for o in holdable(law[w])]
     steady = [o for w in workloads if w == "step" for o in holdable(law[w])]
@@ -226,19 +236,19 @@ def by_law(results: Results) -> str:
 def aims(results: Results, cycles: int | None) -> str:
     """The aims, and whether they are met; `cycles` is the result of `cycling`, None if it did not run."""
     checks: list[tuple[str, bool]] = []
-    if "gpufan" in results and "coolgpus" in results:
+    if CURVE in results and "coolgpus" in results:
         checks += _curve_aims(results)
-    if HOLDING[0] in results:
-        checks += _target_aims(results[HOLDING[0]])
+    if OURS in results:
+        checks += _target_aims(results[OURS])
     if cycles is not None:
         checks.append((f"target: no limit cycle in steady load ({cycles} boxes have one)", not cycles))
     return "\n".join(f"{'met   ' if met else 'MISSED'} {aim}" for aim, met in checks)
 
 
 def _curve_aims(results: Results) -> list[tuple[str, bool]]:
-    ours, peer = results["gpufan"], results["coolgpus"]
+    ours, peer = results[CURVE], results["coolgpus"]
     nominal = {w: outcomes[0] for w, outcomes in ours.items()}
-    full = results.get("constant 100 %", {})
+    full = results.get(FULL, {})
     hot_s = [o["hot_s"] for w in full for n, o in ours[w].items() if not full[w][n]["hot_s"]]
     aims = {
         "epochs": [
@@ -256,14 +266,14 @@ def _curve_aims(results: Results) -> list[tuple[str, bool]]:
     ]
 
 
-def _target_aims(ours: dict[str, dict[int, Outcome]]) -> list[tuple[str, bool]]:
+def _target_aims(ours: dict[str, dict[int, Figures]]) -> list[tuple[str, bool]]:
     boxes = [o for outcomes in ours.values() for o in [outcomes[0], *holdable(outcomes)] if o["holdable"]]
     median, tenth = over(boxes)
     hottest_s = max(o["too_hot_s"] for o in boxes)
     many = sum(o["spare_swings"] < 0 for o in boxes)
     checks = [
         (
-            f"target: never {MARGIN_C:g} K too hot for more than {PATIENCE_S} s ({hottest_s:.0f})",
+            f"target: never {OVER_K:g} K too hot for more than {PATIENCE_S} s ({hottest_s:.0f})",
             hottest_s <= PATIENCE_S,
         ),
         (f"target: within 0.5 dB(A) of the bound in the median ({median:.2f})", median <= 0.5),
@@ -292,10 +302,10 @@ def main() -> None:
     arguments = parser.parse_args()
     workloads = arguments.workload or list(NAMES)
     with ProcessPoolExecutor() as pool:
-        best = bounds(pool, arguments.bounds, workloads, arguments.plants)
+        best = bounds(pool, arguments.bounds, workloads, range(arguments.plants + 1))
         results = measure(pool, arguments.law or list(LAWS), workloads, arguments.plants)
-        steady = HOLDING[0] in results and "step" in workloads
-        cycles = cycling(pool, HOLDING[0], arguments.plants) if steady else None
+        steady = OURS in results and "step" in workloads
+        cycles = cycling(pool, OURS, arguments.plants) if steady else None
     for law, rows in results.items():
         for workload, outcomes in rows.items():
             for number, outcome in outcomes.items():
