@@ -2,14 +2,12 @@
 
 import sys
 import time
-from itertools import islice
 from pathlib import Path
 
 import click
 
 from gpufan.cli import options
 from gpufan.cli.command import Command
-from gpufan.daemon.recording import HEADER, to_csv
 from gpufan.history import DEFAULT_FOLDER
 from gpufan.history.local_time import parse_day
 from gpufan.history.reader import HistoryReader, TimeRange
@@ -61,10 +59,7 @@ def history(
         cards = reader.cards(gpus)
         time_range = day_range or _until_now(reader, last_s)
         if as_csv:
-            click.echo(HEADER, nl=False)
-            rows = reader.readings(cards, time_range)
-            while batch := list(islice(rows, 1000)):
-                click.echo(to_csv(batch), nl=False)
+            tables.print_csv(reader.readings(cards, time_range))
         elif as_events:
             tables.print_events(cards, reader.events(cards, time_range))
         else:

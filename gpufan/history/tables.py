@@ -1,11 +1,13 @@
-"""Prints the history in a terminal: a table of days for each card, or a list of events."""
+"""Prints the history in a terminal: a table of days for each card, a list of events, or readings as CSV."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gpufan.daemon.recording import HEADER, Row, to_csv
 from gpufan.history.day_totals import HEADINGS, NOTE, load_threshold_w, totals_by_date
 from gpufan.history.events import Event
 from gpufan.history.local_time import local_text
@@ -49,3 +51,10 @@ def print_events(cards: Sequence[Card], events: Iterable[Event]) -> None:
     else:
         for when, text in rows:
             console.print(Text(f"{when}  {text}"), soft_wrap=True)
+
+
+def print_csv(rows: Iterator[Row]) -> None:
+    """Print `rows` in the format of a recording, a thousand at a time."""
+    print(HEADER, end="")
+    while batch := list(islice(rows, 1000)):
+        print(to_csv(batch), end="")
