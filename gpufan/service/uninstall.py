@@ -53,8 +53,9 @@ def uninstall(say: Say, *, purge: bool) -> bool:
             return False
         return True
 
+    units = (SERVICE, XSERVER, *_companions(installed))
     # In this order: the fans are given back before another program could set them.
-    for unit in (SERVICE, XSERVER, *_companions(installed)):
+    for unit in units:
         attempt(stop_and_disable, unit)
     # The unit runs `gpufan restore` when it stops. If that fails, the unit's Result is not success.
     given_back = not failures and unit_properties(SERVICE, "Result")["Result"] == "success"
@@ -70,7 +71,7 @@ def uninstall(say: Say, *, purge: bool) -> bool:
         with suppress(OSError):  # the folder has other content
             Path(made).rmdir()
     attempt(systemctl, "daemon-reload")
-    for unit in (SERVICE, XSERVER, *_companions(installed)):
+    for unit in units:
         with suppress(GpufanError):  # the unit has never failed
             systemctl("reset-failed", unit)
     for name, disabled in list(installed.disabled.items()):

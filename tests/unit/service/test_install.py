@@ -156,6 +156,7 @@ def test_a_companion_service_that_fails_is_only_a_warning(
     assert "usr/share/man/man1/gpufan.1" in box.state()
     box.call("uninstall-service")
     assert not HISTORY & box.state()
+    assert "reset-failed gpufan-history.service\n" in (box.root / "calls").read_text()
 
 
 def test_without_the_service_no_companion_service_is_started(box: Box):
