@@ -20,11 +20,11 @@ from gpufan.service.manifest import Manifest
 from gpufan.service.plan import Plan, UnitStart
 from gpufan.service.proof import guarded, prove_control
 from gpufan.service.steps import AddUndo, Say, failure, undone_on_failure
-from gpufan.service.units import SERVICE, CompanionUnit
+from gpufan.service.units import SERVICE
 from gpufan.system import files
 from gpufan.system.lock import controller_lock
 from gpufan.system.paths import RUNTIME_FOLDER
-from gpufan.system.systemctl import journal_lines, stop_and_disable, systemctl, unit_properties
+from gpufan.system.systemctl import UNIT_FOLDER, journal_lines, stop_and_disable, systemctl, unit_properties
 
 START_S = 30.0
 """Time limit for the service to become active, s."""
@@ -69,7 +69,7 @@ def install(plan: Plan, say: Say) -> None:
         with suppress(OSError):
             root_copy.remove(folder)
     # The fans are under control now. A failure below does not change that, so it is only a warning.
-    _attempt(say, _remove_companions, plan.removed_companions, now)
+    _attempt(say, _remove_units, plan.removed_units, now)
     for companion in plan.companions:
         _attempt(say, _enable_companion, companion)
     _attempt(say, _check_companions, [companion.unit for companion in plan.companions if companion.starts])
@@ -87,12 +87,13 @@ def _attempt(say: Say, step: Callable[..., None], *arguments: object) -> None:
         say(f"warning: {failure(error)}; gpufan controls the fans nevertheless")
 
 
-def _remove_companions(companions: list[CompanionUnit], now: Manifest) -> None:
-    for companion in companions:
-        stop_and_disable(companion.unit_name)
-        write_content(Path(companion.unit_path), now.files.pop(companion.unit_path))
+def _remove_units(units: list[str], now: Manifest) -> None:
+    for unit in units:
+        stop_and_disable(unit)
+        path = UNIT_FOLDER / unit
+        write_content(path, now.files.pop(str(path)))
         now.save()
-    if companions:
+    if units:
         systemctl("daemon-reload")
 
 

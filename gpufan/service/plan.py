@@ -83,7 +83,8 @@ class Plan:
     """Text of every unit file, by path."""
     service: UnitStart
     companions: list[UnitStart]
-    removed_companions: list[CompanionUnit]
+    removed_units: list[str]
+    """Units of an earlier install that are not needed any more, by name."""
     command_files: dict[Path, Content]
     """Manual pages, completion and the link to the command, without those that are already up to date."""
     rivals: list[DisabledUnit]
@@ -115,7 +116,7 @@ class Plan:
         lines += [line for path, text in self.units.items() for line in _unit_lines(path, text)]
         lines += [f"{stops} {manager.unit}, the display manager" for manager in self.display_managers]
         lines += [line for start in (self.service, *self.companions) for line in start.lines()]
-        lines += [f"stop and remove {companion.unit_name}" for companion in self.removed_companions]
+        lines += [f"stop and remove {unit}" for unit in self.removed_units]
         lines += [
             f"link {path} to {content.link}" if isinstance(content, Special) else f"write {path}"
             for path, content in self.command_files.items()
@@ -140,7 +141,7 @@ def _plan(options: InstallOptions, settings: RunSettings, cards: Cards | None, g
     service_commands = conflicts.service_commands()
     rivals = [command for command in service_commands if command.runs(RIVALS) and command.unit != SERVICE]
     before = manifest.load()
-    companions, removed_companions = _companions(options, before)
+    companions = _companions(options, before)
     digest = root_copy.sources_digest()
     copy_reason = exposure.installation_exposure()
     is_copied, copies = copy_reason is not None, False
@@ -151,11 +152,13 @@ def _plan(options: InstallOptions, settings: RunSettings, cards: Cards | None, g
         config_file.check_owner(config_file.CONFIG)
     command_files, command_notes = _command_files(options, root_copy.launcher(copied=is_copied), before)
     manager = None if options.keep_display_manager else conflicts.display_manager()
+    installed_units = _installed_units(before)
+    needs_x = any(gpu.info.backend == "x11" for gpu in gpus) if options.check else XSERVER in installed_units
     units = unit_files(
         root_copy.interpreter(copied=is_copied),
         root_copy.release_script(copied=is_copied),
         str(config_file.CONFIG),
-        xserver=settings.display is None and any(gpu.info.backend == "x11" for gpu in gpus),
+        xserver=needs_x and settings.display is None,
         xauthority=None if settings.display is None else _xauthority(),
         companions=companions,
     )
@@ -179,7 +182,7 @@ def _plan(options: InstallOptions, settings: RunSettings, cards: Cards | None, g
         units=units,
         service=service,
         companions=[start(companion.unit_name) for companion in companions],
-        removed_companions=removed_companions,
+        removed_units=[unit for unit in installed_units if str(systemctl.UNIT_FOLDER / unit) not in units],
         command_files=command_files,
         rivals=_units_in_use([rival.unit for rival in rivals]),
         display_managers=_units_in_use([manager] if manager else []),
@@ -223,9 +226,15 @@ def _xauthority() -> str | None:
     return os.environ.get("XAUTHORITY") or installed.get("XAUTHORITY")
 
 
-def _companions(options: InstallOptions, before: Manifest | None) -> tuple[list[CompanionUnit], list[CompanionUnit]]:
-    """Companion services to install, and those to remove. Raises InputError."""
-    wanted, removed = [], []
+def _installed_units(before: Manifest | None) -> list[str]:
+    """Names of the units of an earlier install."""
+    files = map(Path, before.files if before else ())
+    return [path.name for path in files if path.parent == systemctl.UNIT_FOLDER]
+
+
+def _companions(options: InstallOptions, before: Manifest | None) -> list[CompanionUnit]:
+    """Companion services to install. Raises InputError."""
+    wanted = []
     for companion in COMPANIONS:
         is_installed = before is not None and companion.unit_path in before.files
         default = companion.is_default if before is None else is_installed
@@ -233,9 +242,7 @@ def _companions(options: InstallOptions, before: Manifest | None) -> tuple[list[
             if companion.module and find_spec(companion.module) is None:
                 raise MissingExtra(f"--{companion.name} needs", companion.module, companion.extra)
             wanted.append(companion)
-        elif is_installed:
-            removed.append(companion)
-    return wanted, removed
+    return wanted
 
 
 def _command_files(

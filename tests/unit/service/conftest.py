@@ -127,7 +127,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(manifest, "OLD_PATH", tmp_path / "var/install.json")
     monkeypatch.setattr(config_file, "CONFIG", tmp_path / "etc/config.toml")
     monkeypatch.setattr(config_file, "ALERTS", tmp_path / "etc/alerts.toml")
-    for module in (systemctl, units):
+    for module in (systemctl, units, install):
         monkeypatch.setattr(module, "UNIT_FOLDER", tmp_path / "units")
     monkeypatch.setattr(systemctl.links_to, "__defaults__", (tmp_path / "units",))
     for module in (plan, install):

@@ -28,7 +28,7 @@ ExecStart={ path=/usr/bin/lactd ; argv[]=/usr/bin/lactd daemon ; ignore_errors=n
 """
 
 
-def test_cards_that_need_x_are_proven_over_x_and_get_its_unit(
+def test_cards_that_need_x_are_proven_over_x_and_get_its_unit_until_a_driver_needs_none(
     box: Box, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     (box.root / "old").mkdir()
@@ -41,6 +41,12 @@ def test_cards_that_need_x_are_proven_over_x_and_get_its_unit(
         assert [card.fans[0].policy for card in old.cards[:2]] == [AUTO, AUTO]
         assert "units/gpufan-xserver.service" in box.state()
         assert xorg.running(box.root / "run" / XSERVER_FOLDER) == []
+    box.call("install-service", "--yes", "--skip-check")
+    assert "units/gpufan-xserver.service" in box.state()
+    box.call("install-service", "--yes")
+    assert "stop and remove gpufan-xserver.service" in capsys.readouterr().out
+    assert "units/gpufan-xserver.service" not in box.state()
+    assert "xserver" not in (box.root / "units/gpufan.service").read_text()
 
 
 def test_a_configured_display_adds_its_cookie_file_to_the_unit(box: Box, monkeypatch: pytest.MonkeyPatch):
