@@ -16,7 +16,8 @@ from gpufan.cli.man import page
 from gpufan.errors import InputError
 from gpufan.service import config_file
 from gpufan.service.install import install
-from gpufan.service.plan import InstallOptions, check_rights, make_plan
+from gpufan.service.install_options import InstallOptions
+from gpufan.service.plan import check_rights, make_plan
 from gpufan.service.uninstall import plan_uninstall, uninstall
 from gpufan.system import paths
 

@@ -3,46 +3,27 @@
 import difflib
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from gpufan.config.settings import RunSettings, Settings
-from gpufan.core.curve import Curve
+from gpufan.config.settings import RunSettings
 from gpufan.core.fan_programs import OTHERS, RIVALS
 from gpufan.core.gpu import Gpu
 from gpufan.core.selection import select, split_controllable
-from gpufan.errors import DriverError, GpufanError, InputError, MissingExtra, NoAnswer, NoPermission, NotControllable
+from gpufan.errors import DriverError, GpufanError, InputError, MissingExtra, NoPermission, NotControllable
 from gpufan.gpu.cards import Cards, open_cards
 from gpufan.service import config_file, conflicts, exposure, manifest, root_copy
 from gpufan.service.conflicts import ServiceCommand
 from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.service.file_content import Content, Special, read_content
+from gpufan.service.install_options import InstallOptions
 from gpufan.service.manifest import Manifest
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER, CompanionUnit, unit_files
 from gpufan.system import files, systemctl
 from gpufan.system.paths import RUNTIME_FOLDER, command_link
-
-
-@dataclass(frozen=True)
-class InstallOptions:
-    """Options of `gpufan install-service`."""
-
-    curve: Curve | None = None
-    target_c: float | None = None
-    config: Path | None = None
-    gpus: tuple[str, ...] = ()
-    keep_display_manager: bool = False
-    start: bool = True
-    check: bool = True
-    companions: Mapping[str, bool] = field(default_factory=dict)
-    """Whether to install (True) or remove (False) a companion service, by its name. The others stay unchanged."""
-    alerts_text: str | None = field(default=None, repr=False)
-    """Text of the file with the receivers of messages, which holds secrets; None if it is not to be written."""
-    shell_files: Mapping[Path, str] = field(default_factory=dict)
-    """Manual pages and shell completion: the text of each file, by path."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +112,7 @@ def make_plan(options: InstallOptions) -> Iterator[Plan]:
     Raises GpufanError or InputError if the service cannot be installed.
     """
     check_rights()
-    settings = _settings(options)
+    settings = config_file.settings_for(options)
     names = options.gpus or settings.gpus
     with _open_cards(options, settings, names) as cards:
         yield _plan(options, settings, cards, _cards_to_control(cards, names) if cards and options.check else [])
@@ -176,7 +157,7 @@ def _plan(options: InstallOptions, settings: RunSettings, cards: Cards | None, g
         options=options,
         cards=cards,
         gpus_to_prove=[] if service.is_active else gpus,
-        config_text=_config_text(options, rivals, cards),
+        config_text=config_file.text_to_write(options, rivals, cards),
         copy_reason=copy_reason if copies else None,
         digest=digest,
         units=units,
@@ -265,18 +246,6 @@ def _command_files(
     return {path: content for path, content in wanted.items() if read_content(path) != content}, notes
 
 
-def _settings(options: InstallOptions) -> RunSettings:
-    """Settings of the given file, or of the file that exists, or the built-in ones. Raises InputError."""
-    if options.config is not None and _has_settings(options):
-        raise InputError("--config excludes --curve, --target and --gpu: write those settings into the file")
-    file = options.config or (config_file.CONFIG if config_file.CONFIG.exists() else None)
-    return Settings().run_settings() if file is None else config_file.check_config(file)
-
-
-def _has_settings(options: InstallOptions) -> bool:
-    return options.curve is not None or options.target_c is not None or bool(options.gpus)
-
-
 def _open_cards(
     options: InstallOptions, settings: RunSettings, names: Sequence[str]
 ) -> AbstractContextManager[Cards | None]:
@@ -293,38 +262,6 @@ def _open_cards(
             raise
         named = ", ".join(options.gpus)
         raise InputError(f"--gpu {named}: give UUIDs, since they cannot be looked up here: {error}") from error
-
-
-def _config_text(options: InstallOptions, rivals: Sequence[ServiceCommand], cards: Cards | None) -> str | None:
-    """Text of the settings file to write; None if one exists already. Raises InputError if that has other settings."""
-    if options.config is not None:
-        texts = [options.config.read_text("utf-8")]
-    else:
-        curve, hysteresis_c = options.curve, None
-        coolgpus = next((rival for rival in rivals if rival.runs(["coolgpus"])), None)
-        if curve is None and options.target_c is None and coolgpus is not None:
-            curve, hysteresis_c = conflicts.coolgpus_curve(coolgpus.words)
-        # An older gpufan wrote the names of the cards as they were given.
-        texts = [
-            config_file.new_config(curve, hysteresis_c, options.target_c, gpus)
-            for gpus in (_uuids(options.gpus, cards), options.gpus)
-        ]
-    if not config_file.CONFIG.exists():
-        return texts[0]
-    if (options.config is not None or _has_settings(options)) and config_file.CONFIG.read_text("utf-8") not in texts:
-        raise InputError(f"{config_file.CONFIG} exists already with other settings: edit it, or move it away")
-    return None
-
-
-def _uuids(names: Sequence[str], cards: Cards | None) -> Sequence[str]:
-    """The UUIDs of the cards in `names`; if no cards are open, `names` are UUIDs. Raises InputError or NoAnswer."""
-    if not names or cards is None:
-        return names
-    chosen = select(cards.gpus, names)
-    for gpu in chosen:
-        if not gpu.info.uuid:
-            raise NoAnswer(f"{gpu.info.label}, so its UUID is unknown: give the UUID with --gpu, or reboot first")
-    return [gpu.info.uuid for gpu in chosen]
 
 
 def _cards_to_control(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
