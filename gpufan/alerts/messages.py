@@ -5,7 +5,7 @@ from enum import Enum
 
 import msgspec
 
-from gpufan.core.sentences import clock
+from gpufan.core.sentences import h_mm_ss
 
 
 class Trouble(str, Enum):
@@ -119,7 +119,7 @@ def text(message: Message) -> str:
     where = f"{message.card} in {message.box}" if message.card else message.box
     if message.trouble is None:
         return f"This is a test of the messages of gpufan on {where}, sent at {_when(message.time_s)}."
-    lasted = clock(max(message.time_s - message.since_s, 0.0))
+    lasted = h_mm_ss(max(message.time_s - message.since_s, 0.0))
     if message.phase is Phase.OVER:
         return (
             f"Over, {where}: {_headline(message)}.\n"

@@ -59,7 +59,7 @@ def reason_sentence(reason: Reason) -> str:
     if "{needed}" in template:
         numbers["needed"] = _needed(reason)
         numbers["change"] = _change(reason.change_percent or 0)
-    numbers["left"] = clock(reason.seconds or 0)
+    numbers["left"] = h_mm_ss(reason.seconds or 0)
     numbers["then"] = ": full speed" if reason.tick is None else f" ({reason.tick} of {reason.ticks}): the duty stays"
     return template.format(**numbers)
 
@@ -128,13 +128,13 @@ def notes(gpu: GpuState) -> list[str]:
     if gpu.errors:
         found.append(f"errors {gpu.errors}")
     if gpu.uncontrolled_s >= 10:
-        found.append(f"without control for {clock(gpu.uncontrolled_s)}")
+        found.append(f"without control for {h_mm_ss(gpu.uncontrolled_s)}")
     if gpu.throttle == "heat" or gpu.throttled_s:
-        found.append(f"throttled by heat {'now, ' if gpu.throttle == 'heat' else ''}{clock(gpu.throttled_s)}")
+        found.append(f"throttled by heat {'now, ' if gpu.throttle == 'heat' else ''}{h_mm_ss(gpu.throttled_s)}")
     return found
 
 
-def clock(seconds: float) -> str:
+def h_mm_ss(seconds: float) -> str:
     """Hours, minutes and seconds: `1:05:09`."""
     whole_s = int(seconds)
     return f"{whole_s // 3600}:{whole_s // 60 % 60:02}:{whole_s % 60:02}"

@@ -16,7 +16,7 @@ import msgspec
 from gpufan.core.gpu import GpuInfo
 from gpufan.core.reasons import Cause, Group
 from gpufan.core.selection import matches
-from gpufan.core.sentences import card_line, clock
+from gpufan.core.sentences import card_line, h_mm_ss
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError, InputError, NoPermission
@@ -113,7 +113,7 @@ def pause(names: Sequence[str], runtime_folder: Path, for_s: float) -> list[str]
         text = "; ".join(late)
         raise GpufanError(f"not paused yet: {text}; gpufan goes on trying, and `sudo gpufan resume` ends that")
     return [
-        f"{gpu.label}: paused for {clock(for_s)}: the driver controls its fans, gpufan has closed it" for gpu in found
+        f"{gpu.label}: paused for {h_mm_ss(for_s)}: the driver controls its fans, gpufan has closed it" for gpu in found
     ]
 
 

@@ -9,7 +9,7 @@ from gpufan.control.controller import DEFAULT_SLOWDOWN_C, SLOWDOWN_MARGIN_C
 from gpufan.core.gpu import Reading, Throttle
 from gpufan.core.reasons import Cause, Control, Group
 from gpufan.core.selection import matches
-from gpufan.core.sentences import clock, reason_sentence
+from gpufan.core.sentences import h_mm_ss, reason_sentence
 from gpufan.core.snapshot import GpuState
 from gpufan.doctor.facts import Card, Facts
 from gpufan.doctor.findings import Finding, ok, problem, warning
@@ -91,7 +91,7 @@ def _judge(case: _Case) -> Iterator[Finding]:
     elif state is not None and state.reason.cause.group is Group.PAUSED:
         yield ok("fans", f"{reason_sentence(state.reason)}; `sudo {case.facts.command} resume` ends that")
     elif state is not None and state.control is Control.LOST:
-        text = f"lost for {clock(state.uncontrolled_s)}: {reason_sentence(state.reason)}; gpufan tries again,"
+        text = f"lost for {h_mm_ss(state.uncontrolled_s)}: {reason_sentence(state.reason)}; gpufan tries again,"
         text += " but the card may need a reboot"
         # If the card answers this process, it will answer a new process of the service too.
         answers = case.facts.service_controls_fans and card is not None and card.reading is not None

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from gpufan.core.sentences import clock
+from gpufan.core.sentences import h_mm_ss
 from gpufan.core.thermal import SOUND_EXPONENT, mean_sound_db
 from gpufan.daemon.summary import HOT_C
 from gpufan.gpu.simulated import Plant
@@ -80,10 +80,10 @@ class DayTotals:
         }
         counts = {"overrides": self.overrides, "errors": self.errors}
         return [
-            *(f"{name} {clock(seconds)}" for name, seconds in durations.items() if seconds),
+            *(f"{name} {h_mm_ss(seconds)}" for name, seconds in durations.items() if seconds),
             *(f"{name} {count}" for name, count in counts.items() if count),
             # A gap that began on the day before is not in the count.
-            *([f"gaps {max(self.gaps, 1)} ({clock(self.gaps_s)})"] if self.gaps_s else []),
+            *([f"gaps {max(self.gaps, 1)} ({h_mm_ss(self.gaps_s)})"] if self.gaps_s else []),
         ]
 
     @property

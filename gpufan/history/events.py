@@ -5,7 +5,7 @@ from enum import Enum
 
 from gpufan.core.gpu import Throttle
 from gpufan.core.reasons import Cause, Group
-from gpufan.core.sentences import clock, reason_sentence, refused_settings, state_sentence
+from gpufan.core.sentences import h_mm_ss, reason_sentence, refused_settings, state_sentence
 from gpufan.core.snapshot import GpuState, Snapshot
 
 
@@ -77,8 +77,8 @@ class Event:
         """How long or how often: `for 0:04:10`, `3x in 0:01:00`; empty for once without duration."""
         seconds = self.end_s - self.begin_s
         if self.count > 1:
-            return f"{self.count}x in {clock(seconds)}" if seconds >= 1 else f"{self.count}x"
-        return f"for {clock(seconds)}" if seconds >= 1 else ""
+            return f"{self.count}x in {h_mm_ss(seconds)}" if seconds >= 1 else f"{self.count}x"
+        return f"for {h_mm_ss(seconds)}" if seconds >= 1 else ""
 
     @property
     def summary(self) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from gpufan.core.sentences import clock
+from gpufan.core.sentences import h_mm_ss
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.system.background import BackgroundWriter
 from gpufan.terminal.drawing import SCALE_C, bars, cards_table, hide_control_characters
@@ -62,7 +62,7 @@ class LiveTable:
         self._live.update(Group(headline, cards_table(frame.gpus, self._line)), refresh=True)
 
     def _headline(self, snapshot: Snapshot) -> str:
-        return self._title if snapshot.simulated_s is None else f"{self._title} · {clock(snapshot.simulated_s)}"
+        return self._title if snapshot.simulated_s is None else f"{self._title} · {h_mm_ss(snapshot.simulated_s)}"
 
     def _line(self, gpu: GpuState) -> Text:
         return Text(bars(self._history[gpu.index], *SCALE_C), style="cyan")

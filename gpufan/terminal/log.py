@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from gpufan.core.reasons import Cause, Control
-from gpufan.core.sentences import card_line, clock
+from gpufan.core.sentences import card_line, h_mm_ss
 from gpufan.core.severity import Severity, severity
 from gpufan.core.snapshot import Snapshot
 from gpufan.system.background import BackgroundWriter
@@ -40,7 +40,7 @@ class LogHandler(logging.Handler):
         if self._journal:
             start = f"<{_PRIORITIES[record.levelno]}>"
         elif simulated_s is not None:
-            start = f"{clock(simulated_s)} "
+            start = f"{h_mm_ss(simulated_s)} "
         else:
             start = time.strftime("%H:%M:%S ", time.localtime(record.created))
         self.write_line(start + record.getMessage())

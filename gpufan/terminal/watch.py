@@ -17,7 +17,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from gpufan.core.sentences import clock, refused_settings
+from gpufan.core.sentences import h_mm_ss, refused_settings
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon import snapshot_file
 from gpufan.daemon.recording import Row
@@ -131,9 +131,9 @@ def _headline(snapshot: Snapshot | None) -> str:
         return f"{parts[0]} · Ctrl-C ends this view, and does not stop gpufan"
     parts.append(f"gpufan {snapshot.version}, process {snapshot.pid}")
     if snapshot.simulated_s is not None:
-        parts.append(f"simulated {clock(snapshot.simulated_s)}")
+        parts.append(f"simulated {h_mm_ss(snapshot.simulated_s)}")
     elif snapshot.started_s is not None:
-        parts.append(f"up {clock(max(snapshot.time_s - snapshot.started_s, 0))}")
+        parts.append(f"up {h_mm_ss(max(snapshot.time_s - snapshot.started_s, 0))}")
     if snapshot.dry_run:
         parts.append("dry run")
     return " · ".join([*parts, "bars: 10 minutes"])
