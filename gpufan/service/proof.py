@@ -11,7 +11,7 @@ from gpufan.core.gpu import Gpu, Reading
 from gpufan.daemon.guardian import guardian
 from gpufan.daemon.read_back import STILL_DUTY_PERCENT, STILL_SHARE, TARGET_TOLERANCE, release_verified
 from gpufan.daemon.taken import Taken
-from gpufan.errors import GpuError, NoAnswer
+from gpufan.errors import GpuError, GpufanError, NoAnswer
 from gpufan.system import signals
 from gpufan.system.background import call_with_timeout
 from gpufan.system.paths import TAKEN
@@ -38,12 +38,14 @@ def guarded(runtime_folder: Path, gpus: Sequence[Gpu]) -> Iterator[None]:
 
 
 def prove_control(gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
-    """Move and give back the fans of every card. Raises GpuError, NoAnswer or NoPermission at the first that fails."""
+    """Move and give back the fans of every card. Raises GpufanError at the first card that fails."""
     for gpu in gpus:
         try:
             say(f"{gpu.info.label}: {prove_card(gpu)}")
         except (GpuError, NoAnswer) as error:
-            raise type(error)(f"{gpu.info.label}: {error}") from error
+            raise GpufanError(
+                f"{gpu.info.label}: {error}: look at `gpufan doctor`, or name other cards with --gpu"
+            ) from error
 
 
 def prove_card(gpu: Gpu) -> str:
