@@ -8,8 +8,8 @@ import click
 from gpufan.cli import options
 from gpufan.cli.command import Command
 from gpufan.core.pci import PciAddress
-from gpufan.gpu.cards import find_addresses
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
+from gpufan.gpu.x_server import addresses_for_x_server
 from gpufan.system import files
 from gpufan.xorg import setup
 
@@ -38,7 +38,7 @@ def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: 
             return
     else:
         if simulate is None:
-            cards = find_addresses()
+            cards = addresses_for_x_server()
         else:
             box = SimulatedBox(PROFILES[simulate], WORKLOADS["idle"])
             cards = [PciAddress.parse(gpu.info.pci) for gpu in box.gpus]

@@ -17,12 +17,12 @@ def run_xserver(folder: Path, gpus: Sequence[str], announce: Callable[[str], Non
     `announce` receives the line that says how to use it. Raises DriverError if the server cannot be started,
     GpufanError if there is no card or another process uses `folder`.
     """
-    from gpufan.gpu.cards import find_addresses
+    from gpufan.gpu.x_server import addresses_for_x_server
     from gpufan.xorg.server import HeadlessServer, headless_config
 
     inbox = StopInbox()
     inbox.catch_signals()
-    with controller_lock(folder), HeadlessServer(headless_config(find_addresses(names=gpus)), folder) as server:
+    with controller_lock(folder), HeadlessServer(headless_config(addresses_for_x_server(names=gpus)), folder) as server:
         display = server.display()
         (folder / ENVIRONMENT_FILE).write_text(f"GPUFAN_DISPLAY={display}\nXAUTHORITY={display.authority}\n")
         if notifier := Notifier.from_environment():

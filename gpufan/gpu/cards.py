@@ -1,18 +1,16 @@
 """The cards of this machine, opened with the backend that the settings name."""
 
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpufan.core.gpu import Gpu, Reading
-from gpufan.core.pci import PciAddress
-from gpufan.errors import DriverError, GpufanError, InputError, NoAnswer
+from gpufan.errors import DriverError, InputError, NoAnswer
 from gpufan.gpu.auto import AutoGpu
-from gpufan.gpu.kernel_cards import PCI_FOLDER, bus_addresses
 from gpufan.gpu.nvml import NvmlGpu
 from gpufan.gpu.nvml_box import NvmlBox
-from gpufan.gpu.x_server import SharedXServer
+from gpufan.gpu.x_server import SharedXServer, addresses_for_x_server
 from gpufan.system.background import call_all, call_with_timeout
 from gpufan.xorg.client import Display
 
@@ -110,7 +108,7 @@ def _open_over_x(existing: Display | None, folder: Path, names: Sequence[str]) -
         nvml = NvmlBox(names)
     except DriverError:
         nvml = None
-    server = SharedXServer(existing, folder, find_addresses(nvml))
+    server = SharedXServer(existing, folder, addresses_for_x_server(nvml))
     try:
         server.start()
         return Cards(x11.open_cards(server.display, nvml.gpus if nvml else []), nvml, server, None)
@@ -130,19 +128,3 @@ def read_all(reads: Sequence[Callable[[], Reading]]) -> list[Reading | None]:
             raise result
         readings.append(result if isinstance(result, Reading) else None)
     return readings
-
-
-def find_addresses(
-    nvml: NvmlBox | None = None, names: Sequence[str] = (), pci_folder: Path = PCI_FOLDER
-) -> list[PciAddress]:
-    """The addresses of the cards that are open in `nvml` and named; if there are none, of all cards on the PCI bus.
-
-    If `nvml` is None, NVML is loaded for the call, with `names`. Raises GpufanError if there are no cards.
-    """
-    if nvml is None:
-        with suppress(DriverError), closing(NvmlBox(names)) as box:
-            return find_addresses(box, pci_folder=pci_folder)
-    addresses = (nvml.addresses if nvml else []) or bus_addresses(pci_folder)
-    if not addresses:
-        raise GpufanError("no NVIDIA card found: look at `lspci -d 10de:`, or try --simulate dual-1080ti")
-    return addresses

@@ -2,12 +2,15 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpufan.core.gpu import Gpu
 from gpufan.core.pci import PciAddress
-from gpufan.errors import DriverError, FansOutOfReach, GpuError
+from gpufan.errors import DriverError, FansOutOfReach, GpuError, GpufanError
+from gpufan.gpu.kernel_cards import PCI_FOLDER, bus_addresses
+from gpufan.gpu.nvml_box import NvmlBox
 from gpufan.xorg.client import Display
 
 if TYPE_CHECKING:
@@ -83,3 +86,19 @@ class SharedXServer:
             if self._own is None:
                 self._own = HeadlessServer(headless_config(self._addresses), self._folder)
             return self._own
+
+
+def addresses_for_x_server(
+    nvml: NvmlBox | None = None, names: Sequence[str] = (), pci_folder: Path = PCI_FOLDER
+) -> list[PciAddress]:
+    """The addresses of the cards that are open in `nvml` and named; if there are none, of all cards on the PCI bus.
+
+    If `nvml` is None, NVML is loaded for the call, with `names`. Raises GpufanError if there are no cards.
+    """
+    if nvml is None:
+        with suppress(DriverError), closing(NvmlBox(names)) as box:
+            return addresses_for_x_server(box, pci_folder=pci_folder)
+    addresses = (nvml.addresses if nvml else []) or bus_addresses(pci_folder)
+    if not addresses:
+        raise GpufanError("no NVIDIA card found: look at `lspci -d 10de:`, or try --simulate dual-1080ti")
+    return addresses

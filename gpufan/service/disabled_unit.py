@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from gpufan.system.systemctl import links_to, systemctl, unit_properties
+from gpufan.system.systemctl import UNIT_FOLDER, systemctl, unit_properties
 
 
 class DisabledUnit(msgspec.Struct, frozen=True):
@@ -20,7 +20,7 @@ class DisabledUnit(msgspec.Struct, frozen=True):
     def of(cls, unit: str) -> "DisabledUnit":
         """Read the present state of `unit`. Raises GpufanError."""
         active = unit_properties(unit, "ActiveState")["ActiveState"] in ("active", "activating", "reloading")
-        return cls(unit, active, links_to(unit))
+        return cls(unit, active, _links_to(unit))
 
     @property
     def is_in_use(self) -> bool:
@@ -51,3 +51,12 @@ class DisabledUnit(msgspec.Struct, frozen=True):
         """Start the unit, if it was active before. Raises GpufanError."""
         if self.active:
             systemctl("start", self.unit)
+
+
+def _links_to(unit: str) -> dict[str, str]:
+    """Symbolic links to `unit` (destination by path): its aliases, and those that start it."""
+    return {
+        str(path): str(path.readlink())
+        for path in sorted(UNIT_FOLDER.rglob("*"))
+        if path.is_symlink() and path.readlink().name == unit
+    }

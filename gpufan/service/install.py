@@ -19,7 +19,7 @@ from gpufan.service.file_content import read_content, write_content
 from gpufan.service.manifest import Manifest
 from gpufan.service.plan import Plan, UnitStart
 from gpufan.service.proof import guarded, prove_control
-from gpufan.service.steps import AddUndo, Say, failure, undone_on_failure
+from gpufan.service.steps import AddUndo, Say, undone_on_failure, why_failed
 from gpufan.service.units import SERVICE
 from gpufan.system import files
 from gpufan.system.lock import controller_lock
@@ -84,7 +84,7 @@ def _attempt(say: Say, step: Callable[..., None], *arguments: object) -> None:
     try:
         step(*arguments)
     except (GpufanError, OSError) as error:
-        say(f"warning: {failure(error)}; gpufan controls the fans nevertheless")
+        say(f"warning: {why_failed(error)}; gpufan controls the fans nevertheless")
 
 
 def _remove_units(units: list[str], now: Manifest) -> None:

@@ -32,18 +32,18 @@ def undone_on_failure(say: Say, at_last: Callable[[], object] = lambda: None) ->
                 except Exception as undo_error:  # of any kind: the remaining steps must run
                     is_undone = False
                     with suppress(OSError, ValueError):  # the terminal may be gone
-                        say(f"not undone: {failure(undo_error)}; try `sudo gpufan uninstall-service`")
+                        say(f"not undone: {why_failed(undo_error)}; try `sudo gpufan uninstall-service`")
             if is_undone:
                 at_last()
         if isinstance(error, OSError):
-            raise GpufanError(f"{failure(error)}{'; all changes are undone' * is_undone}") from error
+            raise GpufanError(f"{why_failed(error)}{'; all changes are undone' * is_undone}") from error
         raise
 
 
-def failure(error: Exception) -> str:
+def why_failed(error: Exception) -> str:
     """Why a step has failed, in words for a person.
 
-    >>> failure(PermissionError(13, "Permission denied", "/opt/gpufan"))
+    >>> why_failed(PermissionError(13, "Permission denied", "/opt/gpufan"))
     'cannot change /opt/gpufan: Permission denied'
     """
     if isinstance(error, OSError) and error.filename is not None:

@@ -11,7 +11,7 @@ from gpufan.service import config_file, manifest, root_copy
 from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.service.file_content import Content, write_content
 from gpufan.service.manifest import Manifest
-from gpufan.service.steps import Say, failure
+from gpufan.service.steps import Say, why_failed
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
 from gpufan.system import files
 from gpufan.system.systemctl import stop_and_disable, systemctl, unit_properties
@@ -49,7 +49,7 @@ def uninstall(say: Say, *, purge: bool) -> bool:
         try:
             step(*arguments)
         except (GpufanError, OSError) as error:
-            failures.append(failure(error))
+            failures.append(why_failed(error))
             return False
         return True
 

@@ -1,13 +1,15 @@
 """The unit files of the services, made from the templates in `systemd/`."""
 
+import re
 import shlex
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gpufan.errors import InputError
 from gpufan.system.paths import RUNTIME_FOLDER, TAKEN
 from gpufan.system.resources import template
-from gpufan.system.systemctl import UNIT_FOLDER, quoted
+from gpufan.system.systemctl import UNIT_FOLDER
 
 SERVICE = "gpufan.service"
 XSERVER = "gpufan-xserver.service"
@@ -67,7 +69,7 @@ def unit_files(
     `release_script`. `xserver` adds the unit of our own X server; `xauthority` is the cookie file of another X server.
     Raises InputError if a path has a control character.
     """
-    gpufan = f"{quoted(python)} -I -m gpufan"
+    gpufan = f"{_quoted(python)} -I -m gpufan"
     # After an upgrade of the distribution the interpreter is gone, or finds no packages.
     works = f"{shlex.quote(python)} -I -c 'import gpufan, msgspec' 2>/dev/null"
     restore = f"{shlex.quote(python)} -I -m gpufan restore --taken --config {shlex.quote(config)}"
@@ -77,7 +79,7 @@ def unit_files(
         "gpufan": gpufan,
         "config": config,
         "xserver": xserver,
-        "xauthority": xauthority and quoted(f"XAUTHORITY={xauthority}"),
+        "xauthority": xauthority and _quoted(f"XAUTHORITY={xauthority}"),
         "make_nodes": modprobe and _shell(_MAKE_NODES.format(modprobe=modprobe)),
         "check_python": _shell(f"if ! {works}; then {_PYTHON_IS_BROKEN}; sleep 55; exit 1; fi"),
         "restore": _shell(f"if {works}; then exec {restore}; else exec {release}; fi"),
@@ -88,4 +90,18 @@ def unit_files(
 
 def _shell(script: str) -> str:
     """A command of a unit that runs `script`."""
-    return f"/bin/sh -c {quoted(script.replace('$', '$$'))}"
+    return f"/bin/sh -c {_quoted(script.replace('$', '$$'))}"
+
+
+def _quoted(text: str) -> str:
+    """Quote `text` as one word of a unit file, see systemd.service(5) and systemd.unit(5).
+
+    Raises InputError for a line break or another control character, which could end the line of the unit.
+    """
+    if not text.isprintable():
+        raise InputError(f"{text!r} has a control character, which no unit file can have: rename that path")
+    text = text.replace("%", "%%")
+    if not re.search(r"[\s\"'\\;]", text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

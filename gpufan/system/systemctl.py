@@ -1,12 +1,11 @@
 """Query and control systemd through `systemctl`, and run other programs with a time limit."""
 
-import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpufan.errors import GpufanError, InputError
+from gpufan.errors import GpufanError
 
 UNIT_FOLDER = Path("/etc/systemd/system")
 BOOTED = Path("/run/systemd/system")
@@ -71,20 +70,6 @@ def journal_lines(unit: str, count: int, since: str | None = None) -> list[str]:
     return [line.removeprefix("gpufan: ") for line in done.stdout.splitlines()]
 
 
-def quoted(text: str) -> str:
-    """Quote `text` as one word of a unit file, see systemd.service(5) and systemd.unit(5).
-
-    Raises InputError for a line break or another control character, which could end the line of the unit.
-    """
-    if not text.isprintable():
-        raise InputError(f"{text!r} has a control character, which no unit file can have: rename that path")
-    text = text.replace("%", "%%")
-    if not re.search(r"[\s\"'\\;]", text):
-        return text
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
 def stop_and_disable(unit: str) -> None:
     """Stop and disable `unit`, if it exists, even if its files are faulty by now. Raises GpufanError."""
     state = unit_properties(unit, "LoadState", "UnitFileState")
@@ -92,12 +77,3 @@ def stop_and_disable(unit: str) -> None:
         systemctl("stop", unit)
     if state["UnitFileState"].startswith("enabled"):
         systemctl("disable", "--quiet", unit)
-
-
-def links_to(unit: str, folder: Path = UNIT_FOLDER) -> dict[str, str]:
-    """Symbolic links below `folder` to `unit` (destination by path): its aliases, and the links that start it."""
-    return {
-        str(path): str(path.readlink())
-        for path in sorted(folder.rglob("*"))
-        if path.is_symlink() and path.readlink().name == unit
-    }

@@ -13,7 +13,7 @@ import pytest
 from gpufan.cli import main as cli
 from gpufan.cli import service as service_commands
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
-from gpufan.service import config_file, exposure, install, manifest, plan, proof, root_copy, units
+from gpufan.service import config_file, disabled_unit, exposure, install, manifest, plan, proof, root_copy, units
 from gpufan.system import paths, systemctl
 from tests.doubles.nvml import AUTO, NvmlDouble
 
@@ -127,9 +127,8 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(manifest, "OLD_PATH", tmp_path / "var/install.json")
     monkeypatch.setattr(config_file, "CONFIG", tmp_path / "etc/config.toml")
     monkeypatch.setattr(config_file, "ALERTS", tmp_path / "etc/alerts.toml")
-    for module in (systemctl, units, install):
+    for module in (systemctl, units, install, disabled_unit):
         monkeypatch.setattr(module, "UNIT_FOLDER", tmp_path / "units")
-    monkeypatch.setattr(systemctl.links_to, "__defaults__", (tmp_path / "units",))
     for module in (plan, install):
         monkeypatch.setattr(module, "RUNTIME_FOLDER", tmp_path / "run")
     monkeypatch.setattr(paths, "PREFIX", tmp_path / "usr")

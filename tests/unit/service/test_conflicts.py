@@ -6,7 +6,7 @@ import pytest
 
 from gpufan.core.fan_programs import RIVALS
 from gpufan.errors import GpufanError, InputError
-from gpufan.service import conflicts
+from gpufan.service import conflicts, disabled_unit
 from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.system import systemctl
 
@@ -95,3 +95,16 @@ def test_only_container_processes_that_use_a_card_are_counted(tmp_path: Path):
         (tmp_path / pid / "fd/3").symlink_to(opened)
     (tmp_path / "13").mkdir()
     assert conflicts.containers_with_gpus(tmp_path) == 1
+
+
+def test_links_of_a_unit_are_its_aliases_and_where_it_is_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(disabled_unit, "UNIT_FOLDER", tmp_path)
+    (tmp_path / "graphical.target.wants").mkdir()
+    (tmp_path / "display-manager.service").symlink_to("/lib/systemd/system/lightdm.service")
+    (tmp_path / "graphical.target.wants/lightdm.service").symlink_to("/lib/systemd/system/lightdm.service")
+    (tmp_path / "graphical.target.wants/other.service").symlink_to("/lib/systemd/system/other.service")
+    (tmp_path / "lightdm.service").write_text("[Service]\n")
+    assert disabled_unit._links_to("lightdm.service") == {
+        str(tmp_path / "display-manager.service"): "/lib/systemd/system/lightdm.service",
+        str(tmp_path / "graphical.target.wants/lightdm.service"): "/lib/systemd/system/lightdm.service",
+    }

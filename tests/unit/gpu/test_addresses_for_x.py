@@ -7,8 +7,8 @@ import pytest
 
 from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError, GpufanError
-from gpufan.gpu import cards
-from gpufan.gpu.cards import find_addresses
+from gpufan.gpu import x_server
+from gpufan.gpu.x_server import addresses_for_x_server
 from tests.doubles.nvml import Kind, NvmlDouble
 
 
@@ -33,7 +33,7 @@ def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(_: object) -> None:
         raise DriverError("no driver")
 
-    monkeypatch.setattr(cards, "NvmlBox", missing)
+    monkeypatch.setattr(x_server, "NvmlBox", missing)
 
 
 ON_THE_BUS = [PciAddress(0, 0x0B, 0, 0), PciAddress(0, 0x42, 0, 0)]
@@ -41,18 +41,18 @@ ON_THE_BUS = [PciAddress(0, 0x0B, 0, 0), PciAddress(0, 0x42, 0, 0)]
 
 def test_the_addresses_are_those_that_nvml_reports(tmp_path: Path, pci_folder: Path) -> None:
     with NvmlDouble(tmp_path).install():
-        assert find_addresses(pci_folder=pci_folder) == [PciAddress(0, 0x0A, 0, 0), PciAddress(0, 0x41, 0, 0)]
+        assert addresses_for_x_server(pci_folder=pci_folder) == [PciAddress(0, 0x0A, 0, 0), PciAddress(0, 0x41, 0, 0)]
 
 
 def test_only_named_cards_count(tmp_path: Path, pci_folder: Path) -> None:
     with NvmlDouble(tmp_path).install():
-        found = find_addresses(names=["GPU-00000001-0000-4000-8000-000000000001"], pci_folder=pci_folder)
+        found = addresses_for_x_server(names=["GPU-00000001-0000-4000-8000-000000000001"], pci_folder=pci_folder)
     assert found == [PciAddress(0, 0x41, 0, 0)]
 
 
 @pytest.mark.usefixtures("no_driver")
 def test_without_a_driver_they_are_those_on_the_pci_bus(pci_folder: Path) -> None:
-    assert find_addresses(pci_folder=pci_folder) == ON_THE_BUS
+    assert addresses_for_x_server(pci_folder=pci_folder) == ON_THE_BUS
 
 
 def test_if_no_card_answers_they_are_those_on_the_pci_bus(tmp_path: Path, pci_folder: Path) -> None:
@@ -60,10 +60,10 @@ def test_if_no_card_answers_they_are_those_on_the_pci_bus(tmp_path: Path, pci_fo
     for card in double.cards:
         card.error[Kind.HANDLE] = pynvml.NVML_ERROR_GPU_IS_LOST
     with double.install():
-        assert find_addresses(pci_folder=pci_folder) == ON_THE_BUS
+        assert addresses_for_x_server(pci_folder=pci_folder) == ON_THE_BUS
 
 
 @pytest.mark.usefixtures("no_driver")
 def test_a_machine_without_a_card_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(GpufanError, match="no NVIDIA card found"):
-        find_addresses(pci_folder=tmp_path)
+        addresses_for_x_server(pci_folder=tmp_path)
