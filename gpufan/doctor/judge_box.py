@@ -65,7 +65,7 @@ def _display(facts: Facts) -> Finding:
     manager = facts.display_manager
     servers = [server for server in facts.x_servers if not server.ours]
     names = [f"display manager {manager}"] if manager else []
-    names += [f"X server {server.display or ''} (process {server.pid})" for server in servers]
+    names += [" ".join(filter(None, ("X server", server.display, f"(process {server.pid})"))) for server in servers]
     if not names:
         return ok("display", "no display manager and no X server except gpufan's own")
     has_own = any(server.ours for server in facts.x_servers)

@@ -115,7 +115,7 @@ def _snapshot(facts: Facts) -> Finding:
             text = f"the service is active, but {facts.runtime_folder} has no snapshot"
             return problem("snapshot", text, _LOG, _RESTART)
         # Why no gpufan is running is a finding about the service.
-        return ok("snapshot", "no gpufan is running, so the driver controls the fans")
+        return ok("snapshot", "no gpufan is running")
     snapshot, age_s = published.snapshot, facts.time_s - published.snapshot.time_s
     if published.orphan:
         text = f"process {snapshot.pid} ended without giving the fans back to the driver"

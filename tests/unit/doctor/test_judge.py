@@ -368,10 +368,17 @@ def test_a_finding_about_fans_names_the_fault(facts: Facts, words: str) -> None:
             ),
             "driver",
         ),
+        (replace(Facts(), driver=nvml_error(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)), "card"),
     ],
 )
 def test_a_cause_is_found_once(facts: Facts, check: str) -> None:
     assert [finding.check for finding in judge(facts).findings if finding.level is not Level.OK] == [check]
+
+
+def test_an_x_server_is_named_with_its_display_if_that_is_known() -> None:
+    servers = (XServer(9, ":0", False), XServer(10, None, False))
+    text = found(replace(WELL, x_servers=servers), "display")[0].text
+    assert text == "X server :0 (process 9), X server (process 10): does not disturb gpufan"
 
 
 def test_a_card_that_a_newer_driver_supports_is_not_too_old() -> None:
