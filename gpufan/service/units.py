@@ -78,6 +78,7 @@ def unit_files(
     values = {
         "gpufan": gpufan,
         "config": config,
+        "companion": template("systemd/companion.j2").render().rstrip(),
         "xserver": xserver,
         "xauthority": xauthority and _quoted(f"XAUTHORITY={xauthority}"),
         "make_nodes": modprobe and _shell(_MAKE_NODES.format(modprobe=modprobe)),
