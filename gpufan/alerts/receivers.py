@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -149,9 +150,18 @@ def _script_problem(script: Path) -> str | None:
         return f"{script}: {error.strerror}{hidden}"
     if not script.is_file() or not status.st_mode & 0o111:
         return f"{script} is not a program: `chmod +x` makes it one"
-    if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
-        return f"{script}: others can write it: `sudo chown root: {script} && sudo chmod 755 {script}`"
+    real = script.resolve()
+    exposed = next((path for path in (real, *real.parents) if _others_can_write(path)), None)
+    if exposed:
+        return f"{script}: others can write {exposed}: `sudo chown root: {exposed} && sudo chmod 755 {exposed}`"
     return None
+
+
+def _others_can_write(path: Path) -> bool:
+    """Whether somebody else than root and this user can replace `path`, or a file of ours in it."""
+    status = path.stat()
+    is_shared = status.st_mode & 0o022 and not (path.is_dir() and status.st_mode & stat.S_ISVTX)
+    return status.st_uid not in (0, os.geteuid()) or bool(is_shared)
 
 
 def _deliver(request: Request) -> Answer:

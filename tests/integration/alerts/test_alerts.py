@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
-from tests.doubles.nvml import wait_for
+from tests.doubles.nvml import NvmlDouble, wait_for
+from tests.integration.harness import Program
 from tests.unit.builders import gpu_state
 
 pytest.importorskip("apprise")
@@ -177,6 +178,19 @@ def test_a_trouble_arrives_by_mail_and_by_web_hook_with_all_that_matters(
     assert hook.bodies[0]["type"] == "failure"
     assert log.count("sent: gpufan on ") == 2
     assert SECRET not in log
+
+
+def test_a_card_of_a_real_run_that_is_lost_is_reported(
+    double: NvmlDouble, start: Callable[..., Program], folder: Path, tmp_path: Path, hook: Hook
+) -> None:
+    start().wait_until_it_controls(0, 1)
+    arguments = command("run", "--config", settings(tmp_path, hook.url), "--runtime-dir", folder)
+    with subprocess.Popen(arguments, stderr=subprocess.DEVNULL) as process:
+        double.cards[1].lost = 1
+        wait_for(lambda: hook.bodies, LIMIT_S)
+        process.terminate()
+        assert process.wait(LIMIT_S) == 0
+    assert hook.titles()[0].endswith(": 1 GTX 1080 Ti: the card does not answer")
 
 
 def test_a_gpufan_that_ends_is_reported(box: Box, hook: Hook) -> None:

@@ -131,8 +131,11 @@ def test_a_script_never_runs_as_root(folder: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_script_that_others_can_write_or_nobody_can_run_is_refused(folder: Path):
     receiver = script(folder, "true")
+    with pytest.raises(InputError, match=f"others can write {folder}: "):
+        check(AlertSettings(scripts=(receiver.path,)), FILE)
+    folder.chmod(0o755)
     check(AlertSettings(scripts=(receiver.path,)), FILE)
-    for mode, problem in ((0o777, "others can write it"), (0o644, "is not a program")):
+    for mode, problem in ((0o777, f"others can write {receiver.path}: "), (0o644, "is not a program")):
         Path(receiver.path).chmod(mode)
         with pytest.raises(InputError, match=problem):
             check(AlertSettings(scripts=(receiver.path,)), FILE)
