@@ -8,7 +8,7 @@ from rich.console import Console
 
 from gpufan.cli import options
 from gpufan.cli.command import Command
-from gpufan.doctor.bundle import check_free, write_bundle
+from gpufan.doctor.bundle import check_bundle_path, write_bundle
 from gpufan.doctor.findings import Level
 from gpufan.doctor.judge import judge
 from gpufan.doctor.look import gather
@@ -28,7 +28,7 @@ def doctor(try_fans: bool, as_json: bool, bundle: Path | None, config_path: Path
     Changes nothing, needs no root, and ends within seconds. The exit status is 1 when there is a problem.
     """
     if bundle is not None:
-        check_free(bundle)
+        check_bundle_path(bundle)
     proofs = prove_fans(runtime_dir, config_path) if try_fans else ()
     facts = gather(runtime_dir, config_path, proofs)
     report = judge(facts)

@@ -37,7 +37,7 @@ _FIRST_PERSON = 1000
 """The user id of the first person; lower ones belong to programs."""
 
 
-def check_free(path: Path) -> None:
+def check_bundle_path(path: Path) -> None:
     """Raise InputError if `path` exists, or if its folder does not exist."""
     if os.path.lexists(path):
         raise InputError(f"{path} exists already: give another name, or remove it")
@@ -63,7 +63,7 @@ def write_bundle(path: Path, facts: Facts, report: Report) -> None:
                     os.fchown(descriptor, int(os.environ["SUDO_UID"]), -1)
             file.write(data.getvalue())
     except FileExistsError:
-        check_free(path)
+        check_bundle_path(path)
         raise
     except OSError as error:
         with suppress(OSError):

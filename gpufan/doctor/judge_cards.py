@@ -47,9 +47,9 @@ class _Case:
 def judge_cards(facts: Facts) -> Iterator[Finding]:
     """Findings about every card that the driver lists or a gpufan controls."""
     for case in _cases(facts):
-        for finding in _judge(case):
+        for finding in _judge_card(case):
             yield msgspec.structs.replace(
-                finding, text=_name(case) + finding.text, card=case.index, uuid=case.uuid or None
+                finding, text=_card_name(case) + finding.text, card=case.index, uuid=case.uuid or None
             )
 
 
@@ -74,7 +74,7 @@ def _is_same(card: Card, state: GpuState) -> bool:
     return card.info.index == state.index
 
 
-def _name(case: _Case) -> str:
+def _card_name(case: _Case) -> str:
     """The name of the card and a colon, for the beginning of its findings; empty if the card has never answered."""
     if not case.uuid:
         return ""
@@ -82,12 +82,12 @@ def _name(case: _Case) -> str:
     return label.removeprefix(f"{label.split()[0]} ") + ": "
 
 
-def _judge(case: _Case) -> Iterator[Finding]:
+def _judge_card(case: _Case) -> Iterator[Finding]:
     state, card = case.state, case.card
     if state is not None and state.reason.cause is Cause.X_LOST:
-        yield _x_fails(case, state.reason.message)
+        yield _x_has_failed(case, state.reason.message)
     elif state is not None and state.reason.cause is Cause.RESET_REQUIRED:
-        yield _reset(case)
+        yield _needs_reset(case)
     elif state is not None and state.reason.cause.group is Group.PAUSED:
         yield ok("fans", f"{reason_sentence(state.reason)}; `sudo {case.facts.command} resume` ends that")
     elif state is not None and state.control is Control.LOST:
@@ -100,11 +100,11 @@ def _judge(case: _Case) -> Iterator[Finding]:
         text = "lost: the card does not answer the driver; a reboot may bring it back"
         yield problem("fans", text, KERNEL_LOG, "sudo reboot")
     else:
-        yield _fans(case)
-        yield _heat(case)
+        yield _judge_fans(case)
+        yield _judge_heat(case)
 
 
-def _reset(case: _Case) -> Finding:
+def _needs_reset(case: _Case) -> Finding:
     """The card needs a reset. During the reset no process may have it open."""
     text = "lost: the card needs a reset; end the programs that use it, then let gpufan close it for a moment"
     gpufan, card = f"sudo {case.facts.command}", f"--gpu {case.uuid}"
@@ -112,7 +112,7 @@ def _reset(case: _Case) -> Finding:
     return problem("fans", text, f"{gpufan} pause {card}", reset, f"{gpufan} resume {card}", KERNEL_LOG, "sudo reboot")
 
 
-def _x_fails(case: _Case, error: str) -> Finding:
+def _x_has_failed(case: _Case, error: str) -> Finding:
     install = [] if case.facts.has_xorg else [_INSTALL_X]
     # The server is gpufan's own or that of gpufan-xserver.service. Only root can read its folder.
     log = f"sudo sh -c 'tail -n 30 {case.facts.runtime_folder}*/*xserver/Xorg.log'"
@@ -120,7 +120,7 @@ def _x_fails(case: _Case, error: str) -> Finding:
     return problem("fans", f"its fans can only be set over X, and that fails: {error}", *install, log, *restart)
 
 
-def _fans(case: _Case) -> Finding:
+def _judge_fans(case: _Case) -> Finding:
     command = case.facts.command
     for proof in case.facts.proofs:
         if proof.uuid == case.uuid:
@@ -185,7 +185,7 @@ def _controlled_fans(case: _Case, state: GpuState) -> Finding:
             text = f"nobody controls its fans: {reason}; giving them back to the driver fails: {state.release_error}"
             return problem("fans", text, *([_RESTART] if case.facts.service_controls_fans else []), KERNEL_LOG)
         if state.x_error:
-            return _x_fails(case, state.x_error)
+            return _x_has_failed(case, state.x_error)
         if state.reason.cause is Cause.REFUSED:
             return problem("fans", f"the driver refuses to set its fans: {reason}", KERNEL_LOG, f"{command} list")
         try_fans = f"sudo {command} doctor --try-fans"
@@ -213,7 +213,7 @@ def _controlled_fans(case: _Case, state: GpuState) -> Finding:
     return ok("fans", f"{backend}: set to {state.duty_percent} %, read back {speeds}" + (fault and f"; {fault}"))
 
 
-def _heat(case: _Case) -> Finding:
+def _judge_heat(case: _Case) -> Finding:
     seen, throttle = case.seen, case.seen.throttle
     if seen.temperature_c is None:
         text = "its temperature cannot be read" + (", so gpufan runs its fans at full speed" if case.state else "")

@@ -45,7 +45,7 @@ def judge_driver(facts: Facts) -> Iterator[Finding]:
         yield from _card_on_the_bus(facts, card)
     if not facts.pci and not facts.driver.cards:
         text = "there is no NVIDIA card on the PCI bus; try gpufan with a simulated card"
-        yield problem("card", text, _LIST_CARDS, _simulate(facts))
+        yield problem("card", text, _LIST_CARDS, _simulate_command(facts))
 
 
 def _driver(facts: Facts) -> Finding:
@@ -61,13 +61,13 @@ def _driver(facts: Facts) -> Finding:
     if driver.error_code == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
         if module:
             text = f"kernel module {module} is loaded, but the NVML library is missing"
-            return problem("driver", text, _install(facts))
+            return problem("driver", text, _install_command(facts))
         if not facts.pci:
             return ok("driver", "no NVIDIA driver is installed, and no card needs one")
-        return problem("driver", "no NVIDIA driver is installed", _install(facts))
+        return problem("driver", "no NVIDIA driver is installed", _install_command(facts))
     if any(_is_dropped(facts, card) for card in facts.pci):
-        text = f"driver branch {_branch(facts)} supports no card older than Turing, and this box has one"
-        return problem("driver", text, *_go_back(facts))
+        text = f"driver branch {_driver_branch(facts)} supports no card older than Turing, and this box has one"
+        return problem("driver", text, *_last_branch_commands(facts))
     if driver.error_code == pynvml.NVML_ERROR_DRIVER_NOT_LOADED:
         return problem("driver", "the NVIDIA kernel module is not loaded", "sudo modprobe nvidia", KERNEL_LOG)
     if driver.error_code == pynvml.NVML_ERROR_NO_PERMISSION:
@@ -94,16 +94,16 @@ def _card_on_the_bus(facts: Facts, card: PciCard) -> Iterator[Finding]:
     if card.driver == "vfio-pci":
         yield ok("card", f"{card.address} belongs to a virtual machine")
     elif _is_dropped(facts, card):
-        text = f"{card.address} (10de:{card.device_id:04x}) is older than Turing: driver branch {_branch(facts)}"
+        text = f"{card.address} (10de:{card.device_id:04x}) is older than Turing: driver branch {_driver_branch(facts)}"
         text += f" does not support it, {LAST_BRANCH} is the last branch that does"
-        yield problem("card", text, *_go_back(facts))
+        yield problem("card", text, *_last_branch_commands(facts))
     elif card.driver == "nouveau":
         text = f"the nouveau driver has {card.address}, and cannot set its fans: install NVIDIA's driver, and reboot"
-        yield problem("card", text, _install(facts), "sudo reboot")
+        yield problem("card", text, _install_command(facts), "sudo reboot")
     elif facts.driver.error is not None or "driver" in facts.errors:
         return  # the finding about the driver is for every card
     elif card.driver is None:
-        yield problem("card", f"{card.address} has no kernel driver", _LIST_CARDS, _install(facts), KERNEL_LOG)
+        yield problem("card", f"{card.address} has no kernel driver", _LIST_CARDS, _install_command(facts), KERNEL_LOG)
     elif not _is_listed(facts, card) and all(listed.info.pci for listed in facts.driver.cards):
         # A listed card without an address may be this one: it does not answer, and has a finding of its own.
         text = f"{card.address} is on the PCI bus, but the driver does not list it"
@@ -116,22 +116,22 @@ def _is_listed(facts: Facts, card: PciCard) -> bool:
 
 def _is_dropped(facts: Facts, card: PciCard) -> bool:
     """Whether the installed driver branch is too new to support the card."""
-    return card.device_id in BEFORE_TURING and _branch(facts) > LAST_BRANCH and not _is_listed(facts, card)
+    return card.device_id in BEFORE_TURING and _driver_branch(facts) > LAST_BRANCH and not _is_listed(facts, card)
 
 
-def _go_back(facts: Facts) -> tuple[str, ...]:
+def _last_branch_commands(facts: Facts) -> tuple[str, ...]:
     return _GO_BACK.get(facts.distribution, _LIST_CARDS), "sudo reboot"
 
 
-def _branch(facts: Facts) -> int:
+def _driver_branch(facts: Facts) -> int:
     """Branch of the driver, such as 580; 0 without a driver."""
     return int((facts.driver.module_version or facts.driver.library_version or "0").partition(".")[0])
 
 
-def _install(facts: Facts) -> str:
+def _install_command(facts: Facts) -> str:
     old = any(card.device_id in BEFORE_TURING for card in facts.pci)
     return (_INSTALL_LAST_BRANCH if old else _INSTALL).get(facts.distribution, _LIST_CARDS)
 
 
-def _simulate(facts: Facts) -> str:
+def _simulate_command(facts: Facts) -> str:
     return f"{facts.command} run --simulate --time-scale 60"

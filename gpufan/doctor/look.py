@@ -45,7 +45,7 @@ def gather(runtime_folder: Path, config: Path | None, proofs: tuple[Proof, ...] 
     looks: dict[str, Callable[[], Any]] = {
         "driver": look_at_driver,
         "systemd": _systemd,
-        "published": partial(_published, runtime_folder / SNAPSHOT),
+        "published": partial(_published_snapshot, runtime_folder / SNAPSHOT),
         "settings": source.read,
         "pci": pci_cards,
         "rivals": rivals,
@@ -119,7 +119,7 @@ def _distribution() -> str:
     return match[1] if match else ""
 
 
-def _published(path: Path) -> Published | None:
+def _published_snapshot(path: Path) -> Published | None:
     if not path.exists():
         return None
     snapshot = snapshot_file.read(path)
@@ -129,7 +129,7 @@ def _published(path: Path) -> Published | None:
 def _systemd() -> Systemd | None:
     if not below_root(systemctl.BOOTED).is_dir() or shutil.which("systemctl") is None:
         return None
-    service, *companions = map(_unit, (SERVICE, *(companion.unit_name for companion in COMPANIONS)))
+    service, *companions = map(_gpufan_unit, (SERVICE, *(companion.unit_name for companion in COMPANIONS)))
     manager = conflicts.display_manager()
     return Systemd(
         service,
@@ -138,7 +138,7 @@ def _systemd() -> Systemd | None:
     )
 
 
-def _unit(name: str) -> UnitState:
+def _gpufan_unit(name: str) -> UnitState:
     """State of a unit of gpufan. If an inactive unit has no status, its last line in the journal replaces it."""
     unit = unit_state(name)
     if unit.status or unit.is_active or not unit.exists:

@@ -57,7 +57,7 @@ class Mask:
         users = sorted(filter(_is_private, set(users)), key=lambda user: (-len(user), user))
         names = [(name, "host") for name in (host, host.partition(".")[0]) if _is_private(name)]
         names += [(user, self._replace("user", user)) for user in users]
-        self._names = [(_word(name), replacement) for name, replacement in names]
+        self._names = [(_name_pattern(name), replacement) for name, replacement in names]
 
     def __call__(self, text: str) -> str:
         """Return `text` without private words."""
@@ -104,7 +104,7 @@ class Mask:
         return self._replace("IP", text)
 
 
-def _word(name: str) -> re.Pattern[str]:
+def _name_pattern(name: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", re.IGNORECASE)
 
 

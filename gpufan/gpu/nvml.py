@@ -148,7 +148,7 @@ class NvmlGpu(SingleBackend):
             handle = pynvml.nvmlDeviceGetHandleByPciBusId(known.pci)
         else:
             handle = pynvml.nvmlDeviceGetHandleByIndex(known.index)
-        uuid = _text(pynvml.nvmlDeviceGetUUID(handle))
+        uuid = _printable_text(pynvml.nvmlDeviceGetUUID(handle))
         if known.uuid in ("", uuid):
             return handle, uuid
         # Another card is at the address. This search comes last: NVML may open other cards in its course.
@@ -161,18 +161,18 @@ class NvmlGpu(SingleBackend):
         if fan_count < known.fan_count:
             # Believing the smaller number would leave some fans in manual mode.
             raise GpuLost(f"the card reports {fan_count} fans; it has {known.fan_count}")
-        name = _optional(pynvml.nvmlDeviceGetName, handle) or "NVIDIA card"
-        slowdown_c = _optional(
+        name = _optional_value(pynvml.nvmlDeviceGetName, handle) or "NVIDIA card"
+        slowdown_c = _optional_value(
             pynvml.nvmlDeviceGetTemperatureThreshold, handle, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
         )
-        power_limit_mw = _optional(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+        power_limit_mw = _optional_value(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
         return replace(
             known,
             uuid=uuid,
-            pci=_text(pynvml.nvmlDeviceGetPciInfo(handle).busId),
-            name=_text(name),
+            pci=_printable_text(pynvml.nvmlDeviceGetPciInfo(handle).busId),
+            name=_printable_text(name),
             fan_count=fan_count,
-            duty_range=_optional(_duty_range, handle) or known.duty_range,
+            duty_range=_optional_value(_duty_range, handle) or known.duty_range,
             slowdown_c=slowdown_c or known.slowdown_c,
             uncontrollable_reason=driver_reason() or (None if fan_count else NO_FAN),
             power_limit_w=None if power_limit_mw is None else power_limit_mw / 1000,
@@ -185,11 +185,11 @@ def driver_reason() -> str | None:
         return None
     version = ""
     with suppress(NVMLError):
-        version = f" {_text(pynvml.nvmlSystemGetDriverVersion())}"
+        version = f" {_printable_text(pynvml.nvmlSystemGetDriverVersion())}"
     return f"driver{version} cannot set fans through NVML, {FIRST_DRIVER} is the first that can: the X path is needed"
 
 
-def _optional(call: _Call, handle: Any, *values: int) -> Any:
+def _optional_value(call: _Call, handle: Any, *values: int) -> Any:
     """Result of `call`; None if it failed. Raises GpuLost."""
     try:
         return call(handle, *values)
@@ -225,5 +225,5 @@ def _not_permitted() -> str:
     return "the driver refuses to let even root set fans: it asks for CAP_SYS_ADMIN, which a container may lack"
 
 
-def _text(value: str | bytes) -> str:
+def _printable_text(value: str | bytes) -> str:
     return printable(value.decode(errors="replace") if isinstance(value, bytes) else value)

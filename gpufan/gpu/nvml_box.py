@@ -37,7 +37,7 @@ class NvmlBox:
         """
         self._names = names
         self._loading = threading.Lock()
-        self.driver_version, self._count = _load()
+        self.driver_version, self._count = _load_nvml()
         if self._count == 0:
             raise DriverError("the NVIDIA driver runs but knows no card: look at `lspci -d 10de:` and `dmesg`")
         self._driven = driven_addresses()
@@ -66,7 +66,7 @@ class NvmlBox:
         _open_named(candidates, names)
         new = []
         for gpu in candidates:
-            known = next((known for known in self.gpus if _same(known.info, gpu.info)), None)
+            known = next((known for known in self.gpus if _is_same_card(known.info, gpu.info)), None)
             if known is not None:
                 known.move(gpu.info.pci)
             elif gpu.info.pci and _is_named(gpu, names):
@@ -95,7 +95,7 @@ class NvmlBox:
             with suppress(NVMLError):
                 while True:  # NVML counts how often it was loaded
                     pynvml.nvmlShutdown()
-            _load()
+            _load_nvml()
         finally:
             for gpu in self.gpus:
                 gpu.reopen()
@@ -107,7 +107,7 @@ class NvmlBox:
             pynvml.nvmlShutdown()
 
 
-def _load() -> tuple[str, int]:
+def _load_nvml() -> tuple[str, int]:
     """Load NVML; returns the version of the driver, and the number of its cards. Raises DriverError."""
     try:
         pynvml.nvmlInit()
@@ -142,7 +142,7 @@ def _is_named(gpu: NvmlGpu, names: Sequence[str]) -> bool:
     return not names or any(matches(gpu.info, name) for name in names)
 
 
-def _same(known: GpuInfo, found: GpuInfo) -> bool:
+def _is_same_card(known: GpuInfo, found: GpuInfo) -> bool:
     """Whether both are the same card: by UUID, or by address if one of the UUIDs is unknown."""
     if known.uuid and found.uuid:
         return known.uuid == found.uuid

@@ -58,9 +58,9 @@ def _release_card(nvml: ctypes.CDLL, card: dict[str, Any]) -> str:
     """
     nvml.nvmlErrorString.restype = ctypes.c_char_p
     handle, fan_count, policy = ctypes.c_void_p(), ctypes.c_uint(card["fan_count"]), ctypes.c_uint()
-    code = nvml.nvmlInit_v2() or _find(nvml, card, handle)
+    code = nvml.nvmlInit_v2() or _find_card(nvml, card, handle)
     if code:
-        return "" if code == _NOT_FOUND else _words(nvml, code)
+        return "" if code == _NOT_FOUND else _error_text(nvml, code)
     nvml.nvmlDeviceGetNumFans(handle, ctypes.byref(fan_count))
     set_policy = getattr(nvml, "nvmlDeviceSetFanControlPolicy", None)
     get_policy = getattr(nvml, "nvmlDeviceGetFanControlPolicy_v2", None)
@@ -70,13 +70,13 @@ def _release_card(nvml: ctypes.CDLL, card: dict[str, Any]) -> str:
         if set_policy is not None and set_policy(handle, fan, _AUTO) == 0:
             code = 0
         if code:
-            reason = reason or _words(nvml, code)
+            reason = reason or _error_text(nvml, code)
         elif get_policy is not None and get_policy(handle, fan, ctypes.byref(policy)) == 0 and policy.value == _MANUAL:
             reason = reason or f"fan {fan} is still in manual mode"
     return reason
 
 
-def _find(nvml: ctypes.CDLL, card: dict[str, Any], handle: ctypes.c_void_p) -> int:
+def _find_card(nvml: ctypes.CDLL, card: dict[str, Any], handle: ctypes.c_void_p) -> int:
     """Write the handle of `card` into `handle`; returns NVML's error code."""
     # To search for a UUID, NVML opens every card, and one of them may hang. So look at the known address first.
     uuid = ctypes.create_string_buffer(96)
@@ -88,7 +88,7 @@ def _find(nvml: ctypes.CDLL, card: dict[str, Any], handle: ctypes.c_void_p) -> i
     return code
 
 
-def _words(nvml: ctypes.CDLL, code: int) -> str:
+def _error_text(nvml: ctypes.CDLL, code: int) -> str:
     return (nvml.nvmlErrorString(code) or b"").decode(errors="replace") or f"NVML error {code}"
 
 

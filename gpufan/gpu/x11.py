@@ -51,26 +51,26 @@ class X11Gpu(SingleBackend):
         """Read temperature and power. Raises GpuLost, even if only the X server does not answer."""
         sensed = _UNKNOWN if self._sensor is None else self._sensor.sense()
         with self._linked() as (control, card):
-            x_temperature_c = _number(control, Target.GPU, card.number, Number.GPU_CORE_TEMPERATURE)
+            x_temperature_c = _read_number(control, Target.GPU, card.number, Number.GPU_CORE_TEMPERATURE)
         return Sensed(x_temperature_c, sensed.power_w) if sensed.temperature_c is None else sensed
 
     def read(self) -> Reading:
         """Read the fans over X, temperature and power through NVML if it knows the card. Raises GpuLost."""
         sensed = Reading(None, None, ()) if self._sensor is None else self._sensor.read()
         with self._linked() as (control, card):
-            manual = _number(control, Target.GPU, card.number, Number.GPU_COOLER_MANUAL_CONTROL)
+            manual = _read_number(control, Target.GPU, card.number, Number.GPU_COOLER_MANUAL_CONTROL)
             fans = tuple(
                 FanReading(
-                    speed_percent=_number(control, Target.COOLER, cooler, Number.THERMAL_COOLER_CURRENT_LEVEL),
-                    target_percent=_number(control, Target.COOLER, cooler, Number.THERMAL_COOLER_LEVEL),
+                    speed_percent=_read_number(control, Target.COOLER, cooler, Number.THERMAL_COOLER_CURRENT_LEVEL),
+                    target_percent=_read_number(control, Target.COOLER, cooler, Number.THERMAL_COOLER_LEVEL),
                     manual=None if manual is None else bool(manual),
-                    speed_rpm=_number(control, Target.COOLER, cooler, Number.THERMAL_COOLER_SPEED),
+                    speed_rpm=_read_number(control, Target.COOLER, cooler, Number.THERMAL_COOLER_SPEED),
                 )
                 for cooler in card.coolers
             )
             temperature_c = sensed.temperature_c
             if temperature_c is None:
-                temperature_c = _number(control, Target.GPU, card.number, Number.GPU_CORE_TEMPERATURE)
+                temperature_c = _read_number(control, Target.GPU, card.number, Number.GPU_CORE_TEMPERATURE)
             return Reading(temperature_c, sensed.power_w, fans, sensed.throttle)
 
     def set_duty(self, duty_percent: int) -> None:
@@ -202,7 +202,7 @@ def _with_coolers(control: NvControl, card: _ServerCard, info: GpuInfo) -> GpuIn
     )
 
 
-def _number(control: NvControl, target: Target, number: int, attribute: Number) -> int | None:
+def _read_number(control: NvControl, target: Target, number: int, attribute: Number) -> int | None:
     """Value of an attribute; None also if the server refuses the request."""
     try:
         return control.number(target, number, attribute)

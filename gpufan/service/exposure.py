@@ -30,14 +30,14 @@ def first_exposure(paths: Iterable[Path], *, below: bool = True) -> str | None:
             hidden = next((folder for folder in _HIDDEN if place.is_relative_to(folder)), None)
             if hidden is not None:
                 return f"{place} lies in {hidden}"
-            for part in (*place.parents, *(_tree(place) if below else [place])):
+            for part in (*place.parents, *(_paths_below(place) if below else [place])):
                 if part not in seen and os.path.lexists(part) and _is_writable_by_others(part):
                     return f"{part} is writable by users other than root"
                 seen.add(part)
     return None
 
 
-def _tree(path: Path) -> Iterator[Path]:
+def _paths_below(path: Path) -> Iterator[Path]:
     yield path
     if path.is_dir():
         yield from path.rglob("*")

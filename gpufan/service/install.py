@@ -34,8 +34,8 @@ COMPANION_S = 2.0
 
 def install(plan: Plan, say: Say) -> None:
     """Carry out `plan`. If a step fails before the service is active, undo all changes and raise its error."""
-    before = manifest.load()
-    now = manifest.load() or Manifest()
+    before = manifest.load_manifest()
+    now = manifest.load_manifest() or Manifest()
     _exit_at_signals()
     os.umask(0o022)  # only root may write the new files, everybody may read them
     for unit in plan.disabled:
@@ -53,34 +53,34 @@ def install(plan: Plan, say: Say) -> None:
         if plan.gpus_to_prove:
             _prove_control(plan, say)
         if plan.copy_reason:
-            _copy_code(undo)
+            _replace_copy(undo)
         if plan.config_text is not None:
-            _write(config_file.CONFIG, plan.config_text, undo)
+            _write_file(config_file.CONFIG, plan.config_text, undo)
         if plan.options.alerts_text is not None:
-            _write(config_file.ALERTS, plan.options.alerts_text, undo, config_file.ALERTS_MODE)
+            _write_file(config_file.ALERTS, plan.options.alerts_text, undo, config_file.ALERTS_MODE)
         undo(systemctl, "daemon-reload")
         for path, text in plan.units.items():
-            _write(Path(path), text, undo)
+            _write_file(Path(path), text, undo)
         for unit in plan.disabled:
-            _disable(unit, plan.options.start, undo)
+            _disable_unit(unit, plan.options.start, undo)
         systemctl("daemon-reload")
-        _enable(plan.service, undo)
+        _enable_service(plan.service, undo)
     for folder in root_copy.leftovers():
         with suppress(OSError):
-            root_copy.remove(folder)
+            root_copy.remove_folder(folder)
     # The fans are under control now. A failure below does not change that, so it is only a warning.
-    _attempt(say, _remove_units, plan.removed_units, now)
+    _warn_on_failure(say, _remove_units, plan.removed_units, now)
     for companion in plan.companions:
-        _attempt(say, _enable_companion, companion)
-    _attempt(say, _check_companions, [companion.unit for companion in plan.companions if companion.starts])
+        _warn_on_failure(say, _enable_companion, companion)
+    _warn_on_failure(say, _check_companions, [companion.unit for companion in plan.companions if companion.starts])
     for file, content in plan.command_files.items():
-        _attempt(say, write_content, file, content)
+        _warn_on_failure(say, write_content, file, content)
     if plan.service.starts:
         now.digest = plan.digest
-        _attempt(say, now.save)
+        _warn_on_failure(say, now.save)
 
 
-def _attempt(say: Say, step: Callable[..., None], *arguments: object) -> None:
+def _warn_on_failure(say: Say, step: Callable[..., None], *arguments: object) -> None:
     try:
         step(*arguments)
     except (GpufanError, OSError) as error:
@@ -125,7 +125,7 @@ def _exit_at_signals() -> None:
 
 def _restore_manifest(before: Manifest | None) -> None:
     if before is None:
-        manifest.delete()
+        manifest.delete_manifest()
     else:
         before.save()
 
@@ -139,33 +139,33 @@ def _prove_control(plan: Plan, say: Say) -> None:
     plan.cards.stop_x_server()  # the service starts its own X server, and the driver may allow only one
 
 
-def _copy_code(undo: AddUndo) -> None:
+def _replace_copy(undo: AddUndo) -> None:
     """Replace the copy of gpufan. For an undo, the old copy stays in the draft folder until the end of the install."""
     copy, draft, aside = root_copy.COPY, root_copy.draft_folder(), root_copy.aside_folder()
-    undo(root_copy.remove, draft)
+    undo(root_copy.remove_folder, draft)
     root_copy.make_copy()
     if copy.exists():
-        root_copy.remove(aside)
+        root_copy.remove_folder(aside)
     elif aside.exists():  # an earlier install was killed between two renames
         aside.rename(copy)
     if copy.exists():
         undo(_restore_copy, copy.stat().st_ino)
         root_copy.exchange_with_draft()
     else:
-        undo(root_copy.remove, copy)
+        undo(root_copy.remove_folder, copy)
         draft.rename(copy)
 
 
 def _restore_copy(inode: int) -> None:
     """Put the old copy back; `inode` is the inode number of its folder."""
     if root_copy.aside_folder().exists():
-        root_copy.remove(root_copy.COPY)
+        root_copy.remove_folder(root_copy.COPY)
         root_copy.aside_folder().rename(root_copy.COPY)
     elif root_copy.COPY.stat().st_ino != inode:
         root_copy.exchange_with_draft()
 
 
-def _write(path: Path, text: str, undo: AddUndo, mode: int = 0o644) -> None:
+def _write_file(path: Path, text: str, undo: AddUndo, mode: int = 0o644) -> None:
     """Write a file, unless it has this text already."""
     if files.read_if_exists(path) == text.encode():
         return
@@ -176,7 +176,7 @@ def _write(path: Path, text: str, undo: AddUndo, mode: int = 0o644) -> None:
     files.replace(path, text.encode(), mode=mode)
 
 
-def _disable(unit: DisabledUnit, stops: bool, undo: AddUndo) -> None:
+def _disable_unit(unit: DisabledUnit, stops: bool, undo: AddUndo) -> None:
     undo(unit.start)
     if stops:
         unit.stop()
@@ -184,7 +184,7 @@ def _disable(unit: DisabledUnit, stops: bool, undo: AddUndo) -> None:
     unit.disable()
 
 
-def _enable(service: UnitStart, undo: AddUndo) -> None:
+def _enable_service(service: UnitStart, undo: AddUndo) -> None:
     if not service.is_enabled:
         undo(systemctl, "disable", "--quiet", SERVICE)
         systemctl("enable", "--quiet", SERVICE)

@@ -51,7 +51,7 @@ class Manifest(msgspec.Struct):
         self.disabled[unit.unit] = DisabledUnit(unit.unit, first.active or unit.active, first.links | unit.links)
 
 
-def load() -> Manifest | None:
+def load_manifest() -> Manifest | None:
     """The saved manifest; None if gpufan is not installed as a service. Raises GpufanError."""
     path = PATH if PATH.exists() else OLD_PATH
     data = files.read_if_exists(path)
@@ -68,7 +68,7 @@ def load() -> Manifest | None:
     return manifest
 
 
-def delete() -> None:
+def delete_manifest() -> None:
     """Remove the saved manifest, and its folder if the folder is then empty. Raises GpufanError."""
     for path in (PATH, OLD_PATH):
         files.remove_temporaries(path)

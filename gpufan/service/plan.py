@@ -115,13 +115,13 @@ def make_plan(options: InstallOptions) -> Iterator[Plan]:
     settings = config_file.settings_for(options)
     names = options.gpus or settings.gpus
     with _open_cards(options, settings, names) as cards:
-        yield _plan(options, settings, cards, _cards_to_control(cards, names) if cards and options.check else [])
+        yield _examine_box(options, settings, cards, _cards_to_control(cards, names) if cards and options.check else [])
 
 
-def _plan(options: InstallOptions, settings: RunSettings, cards: Cards | None, gpus: Sequence[Gpu]) -> Plan:
+def _examine_box(options: InstallOptions, settings: RunSettings, cards: Cards | None, gpus: Sequence[Gpu]) -> Plan:
     service_commands = conflicts.service_commands()
     rivals = [command for command in service_commands if command.runs(RIVALS) and command.unit != SERVICE]
-    before = manifest.load()
+    before = manifest.load_manifest()
     companions = _companions(options, before)
     digest = root_copy.sources_digest()
     copy_reason = exposure.installation_exposure()
@@ -147,8 +147,10 @@ def _plan(options: InstallOptions, settings: RunSettings, cards: Cards | None, g
 
     def start(unit: str, *other_units: str) -> UnitStart:
         """Plan a start of `unit`, if it does not run, or if its code, its file or that of `other_units` changes."""
-        is_active, is_enabled = _state(unit)
-        same_files = all(_text(path) == text for path, text in units.items() if Path(path).name in (unit, *other_units))
+        is_active, is_enabled = _is_active_and_enabled(unit)
+        same_files = all(
+            _present_text(path) == text for path, text in units.items() if Path(path).name in (unit, *other_units)
+        )
         starts = options.start and not (is_active and has_same_code and same_files)
         return UnitStart(unit, is_active, is_enabled, starts)
 
@@ -194,7 +196,7 @@ def _existing_parent(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
-def _state(unit: str) -> tuple[bool, bool]:
+def _is_active_and_enabled(unit: str) -> tuple[bool, bool]:
     """Whether `unit` is active, and whether it is enabled."""
     state = systemctl.unit_properties(unit, "ActiveState", "UnitFileState")
     return state["ActiveState"] == "active", state["UnitFileState"] == "enabled"
@@ -287,7 +289,7 @@ def _notes(service_commands: Sequence[ServiceCommand]) -> list[str]:
 
 
 def _unit_lines(path: str, text: str) -> list[str]:
-    before = _text(path)
+    before = _present_text(path)
     if before is None:
         return [f"write {path}"]
     if before == text:
@@ -296,6 +298,6 @@ def _unit_lines(path: str, text: str) -> list[str]:
     return [f"change {path}:", *(f"    {line}" for line in difference)]
 
 
-def _text(path: str) -> str | None:
+def _present_text(path: str) -> str | None:
     data = files.read_if_exists(Path(path))
     return None if data is None else data.decode("utf-8", "replace")

@@ -59,7 +59,7 @@ def prove_card(gpu: Gpu) -> str:
         _move_and_release(gpu, before, duty_percent, received)
     count = len(before.fans)
     fans = "its fan" if count == 1 else f"its {count} fans"
-    return f"{fans} went from {_speed(before)} to {duty_percent} % and back to the driver"
+    return f"{fans} went from {_speed_text(before)} to {duty_percent} % and back to the driver"
 
 
 def _move_and_release(gpu: Gpu, before: Reading, duty_percent: int, received: Sequence[int]) -> None:
@@ -93,7 +93,7 @@ def _visible_step(reading: Reading, duty_range: tuple[int, int]) -> int:
 def _wait_until_moved(gpu: Gpu, before: Reading, duty_percent: int, received: Sequence[int]) -> None:
     """Wait until all fans obey, or until `received` holds a signal. Raises GpuError after `PATIENCE_S`."""
     end_s = time.monotonic() + PATIENCE_S
-    while problem := _problem(before, call_with_timeout(_CALL_S, gpu.read), duty_percent):
+    while problem := _fan_problem(before, call_with_timeout(_CALL_S, gpu.read), duty_percent):
         if received:
             return
         if time.monotonic() > end_s:
@@ -101,7 +101,7 @@ def _wait_until_moved(gpu: Gpu, before: Reading, duty_percent: int, received: Se
         time.sleep(_POLL_S)
 
 
-def _problem(before: Reading, now: Reading, duty_percent: int) -> str | None:
+def _fan_problem(before: Reading, now: Reading, duty_percent: int) -> str | None:
     """A sentence about the first fan that does not obey or does not turn; None if all do.
 
     A fan often reports the percent that it was set to; only its rpm show that it turns.
@@ -122,6 +122,6 @@ def _problem(before: Reading, now: Reading, duty_percent: int) -> str | None:
     return None
 
 
-def _speed(reading: Reading) -> str:
+def _speed_text(reading: Reading) -> str:
     speeds = [fan.speed_percent for fan in reading.fans if fan.speed_percent is not None]
     return f"{max(speeds)} %" if speeds else "an unknown speed"

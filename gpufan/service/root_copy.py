@@ -70,7 +70,7 @@ def copy_is_current(digest: str | None) -> bool:
 def sources_digest() -> str | None:
     """Digest of the files of this installation; a copy of them has the same. None if they cannot be read."""
     try:
-        return _digest(_sources())
+        return _digest_of(_sources())
     except (GpufanError, OSError):
         return None
 
@@ -95,7 +95,7 @@ def leftovers() -> list[Path]:
     return [folder for folder in own_folders() if folder != COPY]
 
 
-def remove(folder: Path) -> None:
+def remove_folder(folder: Path) -> None:
     """Remove a folder of `own_folders`, if it exists. Raises OSError.
 
     Its mark goes last: a removal that was killed can be repeated.
@@ -131,7 +131,7 @@ def exchange_with_draft() -> None:
 def make_copy() -> None:
     """Make a new copy in `draft_folder` and test it. Raises GpufanError or OSError."""
     draft = draft_folder()
-    remove(draft)
+    remove_folder(draft)
     draft.mkdir()
     (draft / _MARK).touch()
     python = _root_python()
@@ -141,10 +141,10 @@ def make_copy() -> None:
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, site / name)
     _make_environment(draft, python)
-    (draft / _MARK).write_text(_digest(sources))
+    (draft / _MARK).write_text(_digest_of(sources))
     _check_draft(draft)
-    _run(python, "-I", "-S", "-m", "compileall", "-q", "-j0", "-s", draft, "-p", COPY, site)
-    _run(draft / "bin/python3", "-I", "-m", "gpufan", "--version")
+    _run_checked(python, "-I", "-S", "-m", "compileall", "-q", "-j0", "-s", draft, "-p", COPY, site)
+    _run_checked(draft / "bin/python3", "-I", "-m", "gpufan", "--version")
 
 
 def _check_draft(draft: Path) -> None:
@@ -190,7 +190,7 @@ def _root_python() -> Path:
 
 def _import_path(python: Path, *options: str) -> list[Path]:
     """Folders and archives from which `python` imports."""
-    lines = _run(python, "-I", *options, "-c", r"import sys; print(*sys.path, sep='\n')").splitlines()
+    lines = _run_checked(python, "-I", *options, "-c", r"import sys; print(*sys.path, sep='\n')").splitlines()
     return [Path(line) for line in lines if line and Path(line).exists()]
 
 
@@ -213,7 +213,7 @@ def _belongs_into_copy(name: Path) -> bool:
     return name.suffix not in (".pyc", ".pth") and not name.is_absolute() and ".." not in name.parts
 
 
-def _digest(sources: dict[str, Path]) -> str:
+def _digest_of(sources: dict[str, Path]) -> str:
     digest = hashlib.sha256(str(_root_python()).encode())
     for name, path in sorted(sources.items()):
         digest.update(f"{name}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
@@ -241,7 +241,7 @@ def _distributions() -> list[Distribution]:
     return list(found.values())
 
 
-def _run(*command: str | Path) -> str:
+def _run_checked(*command: str | Path) -> str:
     done = run_program([str(word) for word in command])
     if done.returncode != 0:
         raise GpufanError(f"{' '.join(map(str, command))} failed: {done.stderr.strip() or done.returncode}")

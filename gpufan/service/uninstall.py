@@ -19,7 +19,7 @@ from gpufan.system.systemctl import stop_and_disable, systemctl, unit_properties
 
 def plan_uninstall(*, purge: bool) -> list[str]:
     """A line for each step of `uninstall`, in order; nothing is changed. Raises GpufanError."""
-    installed = manifest.load()
+    installed = manifest.load_manifest()
     lines = []
     if installed is not None:
         lines.append(f"stop {SERVICE}, which gives the fans back to the driver")
@@ -38,9 +38,9 @@ def uninstall(say: Say, *, purge: bool) -> bool:
     Raises GpufanError for failures.
     """
     os.umask(0o022)
-    installed = manifest.load()
+    installed = manifest.load_manifest()
     if installed is None:
-        manifest.delete()  # a killed install or uninstall may have left its folder
+        manifest.delete_manifest()  # a killed install or uninstall may have left its folder
         return _purge(say) if purge else False
     failures: list[str] = []
 
@@ -79,12 +79,12 @@ def uninstall(say: Say, *, purge: bool) -> bool:
             del installed.disabled[name]
     for folder in root_copy.own_folders() if installed.copied else ():
         # After a failure the copy stays, so that its command can be run again.
-        if not (failures and folder == root_copy.COPY) and attempt(root_copy.remove, folder):
+        if not (failures and folder == root_copy.COPY) and attempt(root_copy.remove_folder, folder):
             say(f"removed {folder}")
     if failures:
         attempt(installed.save)
         raise GpufanError(f"not restored: {'; '.join(failures)}; repair that, then run this again")
-    manifest.delete()
+    manifest.delete_manifest()
     if purge:
         _purge(say)
     elif kept := _user_data():

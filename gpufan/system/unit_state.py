@@ -74,8 +74,8 @@ def unit_state(name: str, limit_s: float | None = None) -> UnitState:
         result=found["Result"],
         status=found["StatusText"],
         since=found["StateChangeTimestamp"],
-        pid=_number(found["MainPID"]),
-        restarts=_number(found["NRestarts"]),
+        pid=_number_or_0(found["MainPID"]),
+        restarts=_number_or_0(found["NRestarts"]),
         user=found["User"],
         capabilities=tuple(found["CapabilityBoundingSet"].split()),
         command=command[1] if command else "",
@@ -84,5 +84,5 @@ def unit_state(name: str, limit_s: float | None = None) -> UnitState:
     )
 
 
-def _number(text: str) -> int:
+def _number_or_0(text: str) -> int:
     return int(text) if text.isdecimal() else 0

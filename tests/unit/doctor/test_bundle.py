@@ -191,7 +191,7 @@ def test_an_existing_file_is_not_overwritten(facts: Facts, tmp_path: Path, link:
     else:
         (tmp_path / "x.tar.gz").write_text("mine")
     with pytest.raises(InputError, match="exists already"):
-        bundle.check_free(tmp_path / "x.tar.gz")
+        bundle.check_bundle_path(tmp_path / "x.tar.gz")
     with pytest.raises(InputError, match="exists already"):
         write(facts, tmp_path)
     assert not (tmp_path / "elsewhere").exists()
@@ -221,7 +221,7 @@ def test_a_bundle_can_be_written_where_files_have_no_owners(
 
 def test_the_folder_of_a_bundle_must_exist(facts: Facts, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a folder"):
-        bundle.check_free(tmp_path / "none/x.tar.gz")
+        bundle.check_bundle_path(tmp_path / "none/x.tar.gz")
     with pytest.raises(GpufanError, match="cannot write"):
         write(facts, tmp_path, "none/x.tar.gz")
 

@@ -64,7 +64,7 @@ def copying_box(box: Box, monkeypatch: pytest.MonkeyPatch) -> Box:
 
     def make_copy() -> None:
         draft = root_copy.draft_folder()
-        root_copy.remove(draft)
+        root_copy.remove_folder(draft)
         draft.mkdir()
         (draft / root_copy._MARK).touch()
         (draft / "bin").mkdir()
@@ -137,7 +137,7 @@ def test_a_killed_update_leaves_the_service_its_copy_and_can_be_repeated(
         monkeypatch.setattr(root_copy, "sources_digest", lambda point=point: f"newer {point}")
         run(box, INSTALL, kill_at=point)
         assert (copy / "bin").exists(), f"killed at change {point}"
-        is_complete = manifest.load().digest == f"newer {point}"
+        is_complete = manifest.load_manifest().digest == f"newer {point}"
         calls = box.root / "calls"
         calls.write_text("")
         run(box, INSTALL)

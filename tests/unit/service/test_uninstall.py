@@ -121,11 +121,11 @@ def test_a_unit_that_cannot_be_restored_is_tried_again_by_the_next_uninstall(box
     ):
         box.call("uninstall-service")
     assert "units/gpufan.service" not in box.state()
-    assert list(manifest.load().disabled) == ["lightdm.service"]
+    assert list(manifest.load_manifest().disabled) == ["lightdm.service"]
     box.systemctl.refused = ()
     box.call("uninstall-service")
     assert "active/lightdm.service" in box.state()
-    assert manifest.load() is None
+    assert manifest.load_manifest() is None
 
 
 def test_a_file_that_cannot_be_restored_does_not_prevent_the_rest(box: Box, capsys: pytest.CaptureFixture[str]):
@@ -139,7 +139,7 @@ def test_a_file_that_cannot_be_restored_does_not_prevent_the_rest(box: Box, caps
         box.call("uninstall-service")
     assert "active/lightdm.service" in box.state()
     assert "units/gpufan.service" not in box.state()
-    assert list(manifest.load().files) == [str(page)]
+    assert list(manifest.load_manifest().files) == [str(page)]
     (page / "other").unlink()
     page.rmdir()
     box.call("uninstall-service", "--purge")
@@ -161,12 +161,12 @@ def test_a_display_manager_that_was_removed_meanwhile_does_not_prevent_an_uninst
     (box.root / "gone-lightdm.service").touch()
     box.call("uninstall-service")
     assert "lightdm.service is no longer installed" in capsys.readouterr().out
-    assert manifest.load() is None
+    assert manifest.load_manifest() is None
 
 
 def test_copies_of_a_killed_install_are_removed(box: Box):
     box.call("install-service", "--yes")
-    installed = manifest.load()
+    installed = manifest.load_manifest()
     installed.copied = True
     installed.save()
     for name in ("gpufan", "gpufan.new", "gpufan.old"):
@@ -181,7 +181,7 @@ def test_folders_of_the_user_beside_the_copy_stay(box: Box):
     mine.parent.mkdir(parents=True)
     mine.touch()
     box.call("install-service", "--yes")
-    installed = manifest.load()
+    installed = manifest.load_manifest()
     installed.copied = True
     installed.save()
     with pytest.raises(GpufanError, match=r"gpufan\.old exists already and is not from gpufan: move it away"):
@@ -210,7 +210,7 @@ def test_a_manifest_of_an_older_version_is_found_and_moved(box: Box):
 def test_a_service_is_installed_also_after_systemctl_clean(box: Box):
     box.call("install-service", "--yes")
     shutil.rmtree(manifest.OLD_PATH.parent, ignore_errors=True)  # the StateDirectory
-    assert manifest.load() is not None
+    assert manifest.load_manifest() is not None
 
 
 def test_a_damaged_or_newer_manifest_is_refused(box: Box):
