@@ -77,7 +77,7 @@ def test_a_paused_card_is_given_back_and_left_alone_until_it_is_resumed(
 def test_the_other_card_is_set_again_within_two_seconds_if_closing_it_lets_the_driver_have_its_fans(
     double: NvmlDouble, start: Start, gpufan: Command, folder: Path
 ) -> None:
-    controlling(start, folder, "--interval", "5")
+    controlling(start, folder, "--interval", "3")
     before = len(double.log())
     assert gpufan("pause", "--gpu", "0")[0] == 0
     wait_for(lambda: [call.fan for call in double.log()[before:] if call.card == 1] == [0, 1], timeout_s=2)

@@ -115,7 +115,7 @@ def test_a_new_table_is_followed_by_its_card_alone(daemon: Daemon) -> None:
 def test_a_new_interval_holds_from_the_reload_on(daemon: Daemon) -> None:
     del daemon.arguments[3:5]
     daemon.start("interval_s = 0.1\n" + curve(60))
-    daemon.reload("interval_s = 0.2\n" + curve(60))
+    daemon.reload("interval_s = 0.2\n" + curve(75))
     wait_for(lambda: daemon.snapshot.interval_s == 0.2)
 
 
