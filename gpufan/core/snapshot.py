@@ -84,6 +84,11 @@ class GpuState(msgspec.Struct, frozen=True):
     """Seconds since the start in which the temperature was in doubt, so that the fail-safe was active."""
     errors_by_kind: Errors = Errors()
 
+    @property
+    def key(self) -> str:
+        """Distinguishes the card from others: its UUID; while that is unknown its PCI address, else its label."""
+        return self.uuid or self.pci or self.label
+
     def says_more_than(self, before: "GpuState") -> bool:
         """Whether control, cause, duty, fault or temperature differ from those in the state `before`."""
         return (

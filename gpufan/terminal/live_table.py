@@ -27,7 +27,7 @@ class LiveTable:
     def __init__(self, console: Console, title: str, log: LogHandler) -> None:
         self._title = title
         self._log = log
-        self._history: dict[int, deque[float | None]] = {}
+        self._history: dict[str, deque[float | None]] = {}
         self._drawn_s = -math.inf
         self._live = Live(console=console, auto_refresh=False)
         hide_control_characters()
@@ -57,7 +57,7 @@ class LiveTable:
             self._live.console.print(Text(frame, style="yellow"))
             return
         for gpu in frame.gpus:
-            self._history.setdefault(gpu.index, deque(maxlen=_HISTORY)).append(gpu.temperature_c)
+            self._history.setdefault(gpu.key, deque(maxlen=_HISTORY)).append(gpu.temperature_c)
         headline = Text(self._headline(frame), style="dim")
         self._live.update(Group(headline, cards_table(frame.gpus, self._line)), refresh=True)
 
@@ -65,4 +65,4 @@ class LiveTable:
         return self._title if snapshot.simulated_s is None else f"{self._title} · {h_mm_ss(snapshot.simulated_s)}"
 
     def _line(self, gpu: GpuState) -> Text:
-        return Text(bars(self._history[gpu.index], *SCALE_C), style="cyan")
+        return Text(bars(self._history[gpu.key], *SCALE_C), style="cyan")

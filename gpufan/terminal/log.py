@@ -90,7 +90,7 @@ class ChangeLog:
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
         self._logger = logger or logging.getLogger("gpufan.cards")
-        self._last: dict[int, tuple[Control, int | None, int]] = {}
+        self._last: dict[str, tuple[Control, int | None, int]] = {}
 
     every_tick = False
 
@@ -101,8 +101,8 @@ class ChangeLog:
                 continue
             level = _LEVELS[severity(gpu)]
             key = (gpu.control, gpu.duty_percent, level)
-            if self._last.get(gpu.index) != key:
-                self._last[gpu.index] = key
+            if self._last.get(gpu.key) != key:
+                self._last[gpu.key] = key
                 self._logger.log(level, "%s", card_line(gpu), extra={"simulated_s": snapshot.simulated_s})
 
     def close(self) -> None:

@@ -124,6 +124,14 @@ def test_temperatures_are_drawn_as_a_line_with_gaps_where_there_are_none(monkeyp
     assert any(line.endswith("▁▁▅ ██") for line in map(str.rstrip, lines))
 
 
+def test_cards_that_have_the_same_index_have_their_own_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that appears may get the index that another had before."""
+    monkeypatch.setattr("gpufan.terminal.live_table._FRAME_S", 0.0)
+    cards = gpu_state(temperature_c=30.0), gpu_state(uuid="GPU-2", temperature_c=89.0)
+    lines = [line.rstrip() for line in screen(cards, cards)]
+    assert any(line.endswith(" ▁▁") for line in lines) and any(line.endswith(" ██") for line in lines)
+
+
 def test_the_line_keeps_to_its_column_however_long_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpufan.terminal.live_table._FRAME_S", 0.0)
     lines = screen(*[(gpu_state(),)] * 60)

@@ -77,7 +77,7 @@ def test_a_state_that_comes_back_is_written_again() -> None:
 
 
 def test_each_card_is_written_for_itself() -> None:
-    other = gpu_state(index=1, label="1 GTX 1080 Ti")
+    other = gpu_state(index=1, uuid="", pci="", label="1 GTX 1080 Ti")  # not opened yet
     lines = log((gpu_state(), other), (gpu_state(duty_percent=65), other))
     assert [line.split()[1] for line in lines] == ["0", "1", "0"]
 
@@ -138,6 +138,12 @@ def test_a_stream_that_is_not_the_journals_gets_no_priority(tmp_path: Path, monk
             ChangeLog().publish(snapshot_now((gpu_state(),), interval_s=1))
         stream.seek(0)
         assert not stream.read().startswith("<")
+
+
+def test_cards_that_have_the_same_index_are_told_apart() -> None:
+    """A card that appears may get the index that another had before."""
+    cards = gpu_state(duty_percent=62), gpu_state(uuid="GPU-2", duty_percent=70)
+    assert log(cards, cards, cards) == [f"0:00:00 {card_line(card)}" for card in cards]
 
 
 def test_a_warning_is_written_with_the_time_of_day() -> None:
