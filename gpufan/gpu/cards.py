@@ -18,10 +18,10 @@ XSERVER_FOLDER = "own-xserver"
 """Where our own X server has its files, in the runtime folder; `gpufan xserver` uses another."""
 
 READ_TIMEOUT_S = 2.0
-"""For all cards together to be read at the same time, s."""
+"""Time limit for reading all cards at the same time, s."""
 
 RELOAD_TIMEOUT_S = 2.0
-"""For NVML to be loaded anew, s."""
+"""Time limit for loading NVML again, s."""
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Backend `nvml`: cards through the driver's management library, with its Python binding `pynvml`.
 
 Each card has one handle until it is lost: without a handle, and without persistence mode, the driver unloads between
-calls and takes over a second to load again. What is read again and again is in `sensors`.
+calls and takes over a second to load again. The values that are read at every tick are in `sensors`.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""NVML itself: loading it, loading it anew, and which cards it knows. A single card is in `nvml`."""
+"""NVML itself: load it, load it again, and find the cards that it knows. A single card is in `nvml`."""
 
 import threading
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from gpufan.system.background import BackgroundCall
 from gpufan.system.printable import printable
 
 OPEN_TIMEOUT_S = 2.0
-"""Cards that open at the same time are waited for as long as one of them answers within this time, s."""
+"""All cards open at the same time. The wait for them ends when none has answered for this time, s."""
 
 
 class NvmlBox:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 TIMEOUT_S = 2.0
-"""For all cards together, which run at the same time, s."""
+"""Time limit for all cards at the same time, s."""
 
 _LIBRARY = "libnvidia-ml.so.1"
 _NOT_FOUND = 6

@@ -1,4 +1,4 @@
-"""The values of a card that NVML reads again and again, each into a buffer that is made once.
+"""The values of a card that are read at every tick over NVML. Each has a buffer that is made once.
 
 pynvml's own functions make a buffer for each call, or share one between threads (GetFanControlPolicy_v2), and need
 several times as long.

@@ -35,7 +35,7 @@ _EMERGENCY_CLOCK = 0.5
 """At the slowdown threshold the hardware halves the clock."""
 
 _POWER_EXPONENT = 2.5
-"""Power over clock: it is linear in frequency, and the square of the voltage falls with frequency."""
+"""Exponent of power over clock. Power is proportional to frequency and to the square of the voltage."""
 
 _LEAKAGE_W = 8.0
 """Leakage and memory draw this power at any clock, W."""

@@ -17,7 +17,7 @@ from gpufan.system.paths import ALERTS_SETTINGS
 CONFIG = DEFAULT_PATH
 ALERTS = ALERTS_SETTINGS
 ALERTS_MODE = 0o640
-"""It holds secrets. Both files are in one folder."""
+"""Mode of the file `ALERTS`, which contains secrets."""
 
 
 def settings_for(options: InstallOptions) -> RunSettings:
