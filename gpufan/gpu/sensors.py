@@ -38,7 +38,7 @@ class _Value:
         """`function` fills the buffer `into`; the number is the whole buffer, or its field `field`."""
         call = getattr(pynvml.nvmlLib, function, None)
         buffer = c_uint() if into is None else into
-        # A partial and a number without a field name: every read takes this way.
+        # A partial, and a number without a field name, are the fastest.
         self._call = partial(call, handle, *arguments, byref(buffer)) if call else None
         self._number = c_int.from_buffer(buffer, getattr(type(buffer), field).offset) if field else buffer
         self._left_out = 0.0 if call else math.inf

@@ -104,13 +104,16 @@ def _user_data() -> list[Path]:
 
 
 def _purge(say: Say) -> bool:
-    """Remove settings and state; returns False if there were none."""
+    """Remove settings and state; returns False if there were none. Raises GpufanError."""
     found = _user_data()
     for path in found:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            files.remove(path)
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                files.remove(path)
+        except OSError as error:
+            raise GpufanError(f"{why_failed(error)}; repair that, then run this again") from error
         say(f"removed {path}")
     with suppress(OSError):  # the folder has other content
         config_file.CONFIG.parent.rmdir()

@@ -18,15 +18,24 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 def read_file(path: Path) -> bytes:
-    """Content of a regular file. Raises OSError; also for a pipe, which could block, and for a file over 1 MiB."""
+    """Content of a regular file. Raises OSError; also for a pipe, which could block, and for a file over 1 MiB.
+
+    A device is not opened: that alone can have an effect, such as the start of a watchdog.
+    """
+    _check_regular(path.stat())
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is not a file")
+        _check_regular(os.fstat(descriptor))
         content = file.read(_SIZE_LIMIT_BYTES + 1)
     if len(content) > _SIZE_LIMIT_BYTES:
         raise OSError(errno.EFBIG, "it is too large")
     return content
+
+
+def _check_regular(status: os.stat_result) -> None:
+    """Raise OSError unless it is the status of a regular file."""
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a file")
 
 
 def text_of(path: Path) -> str:

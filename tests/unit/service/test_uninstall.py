@@ -1,5 +1,6 @@
 """Uninstall reverts what installs have changed."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -87,6 +88,23 @@ def test_only_purge_removes_the_state(box: Box, capsys: pytest.CaptureFixture[st
         box.call("uninstall-service", *arguments)
         assert ("var/learnt/GPU-1.json" in box.state()) is not bool(arguments)
     assert "--purge removes that too" in capsys.readouterr().out
+    assert box.state() == before | {"private"}
+
+
+def test_a_purge_removes_a_state_folder_that_is_a_link_and_names_what_it_cannot_remove(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+):
+    def busy(*_: object, **__: object) -> None:
+        raise OSError(16, "Device or resource busy", "x")
+
+    before = box.state()
+    (box.root / "private/var").mkdir(parents=True)
+    (box.root / "var").symlink_to("private/var")
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "rmdir", busy)
+        with pytest.raises(GpufanError, match=r"^cannot change x: Device or resource busy; repair that, then run"):
+            box.call("uninstall-service", "--purge")
+    box.call("uninstall-service", "--purge")
     assert box.state() == before | {"private"}
 
 

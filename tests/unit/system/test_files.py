@@ -23,6 +23,13 @@ def test_only_a_regular_file_of_a_sensible_size_is_read(tmp_path: Path) -> None:
             read_file(path)
 
 
+def test_a_device_is_not_even_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "link").symlink_to("/dev/null")
+    monkeypatch.setattr(os, "open", None)
+    with pytest.raises(OSError, match="it is not a file"):
+        read_file(tmp_path / "link")
+
+
 def test_all_files_are_written_and_a_second_time_changes_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
     assert write_files(folder, CONTENTS) == [f"wrote {folder}/a.json", f"wrote {folder}/sub/b.yml"]
