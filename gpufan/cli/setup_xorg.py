@@ -1,6 +1,7 @@
 """The command `gpufan setup-xorg`."""
 
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -8,54 +9,117 @@ import click
 from gpufan.cli import options
 from gpufan.cli.command import Command
 from gpufan.core.pci import PciAddress
+from gpufan.errors import GpufanError
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.gpu.x_server import addresses_for_x_server
 from gpufan.system import files
-from gpufan.xorg import setup
+from gpufan.system.printable import printable
+from gpufan.xorg import box as xorg_box
+from gpufan.xorg import record, search, setup
+from gpufan.xorg.coolbits import FANS_BIT
 
 
 @click.command("setup-xorg", cls=Command)
-@options.file("--output", default="/etc/X11/xorg.conf", help="The file to create or change.")
-@click.option("--coolbits", type=click.IntRange(1, 31), metavar="N", default=4, help="Coolbits; 4 allows fan control.")
+@options.file("--output", show_default="the xorg.conf that X reads", help="The file to create or change.")
+@click.option(
+    "--coolbits", type=click.IntRange(1, 31), metavar="N", default=FANS_BIT, help="Coolbits; 4 allows fan control."
+)
 @click.option("--edid", is_flag=True, help="Simulate a monitor, for an X server that does not start without one.")
+@click.option("--layout", metavar="NAME", show_default="the one that X uses", help="The ServerLayout to complete.")
+@click.option("--yes", is_flag=True, help="Change the files although X will no longer use something as before.")
 @click.option("--dry-run", is_flag=True, help="Show the difference and change nothing.")
-@click.option("--restore", is_flag=True, help="Restore the file as it was before the first run.")
+@click.option("--restore", is_flag=True, help="Restore all files as they were before the first run.")
 @options.simulate
-def setup_xorg(output: Path, coolbits: int, edid: bool, dry_run: bool, restore: bool, simulate: str | None) -> None:
+@click.pass_context
+def setup_xorg(
+    context: click.Context,
+    output: Path | None,
+    coolbits: int,
+    edid: bool,
+    layout: str | None,
+    yes: bool,
+    dry_run: bool,
+    restore: bool,
+    simulate: str | None,
+) -> None:
     """Let X set the fans of every NVIDIA card, for drivers that have no other way.
 
-    Creates xorg.conf, or changes only what must change in it. Shows the difference and makes a backup.
+    Reads all files of X as one configuration, and changes only what must change in them. Shows the difference, and
+    backs up each file. If X cannot set the fans of a card, says why, with exit status 1.
     """
     # A simulation touches no file of this machine unless it is named.
-    dry_run |= simulate is not None and not options.is_given("output")
+    dry_run |= simulate is not None and output is None
+    path = output or search.main_file()
+    folders = search.snippet_folders()
     if not dry_run:
-        files.check_writable(files.real_path(output))
-    change: setup.Change | None
-    if restore:
-        change = setup.plan_restore(output)
-        if change is None:
-            click.echo(f"{output} has nothing to restore: gpufan has not changed it")
+        files.check_writable(files.real_path(path))
+    lock = record.lock([files.real_path(path).parent, *folders]) if not dry_run else nullcontext()
+    with lock:
+        if restore:
+            _restore(path, dry_run)
             return
-    else:
-        if simulate is None:
-            cards = addresses_for_x_server()
-        else:
-            box = SimulatedBox(PROFILES[simulate], WORKLOADS["idle"])
-            cards = [PciAddress.parse(gpu.info.pci) for gpu in box.gpus]
-        change = setup.plan_setup(output, cards, coolbits, edid, setup.SNIPPET_FOLDERS)
-        for note in change.notes:
-            click.echo(f"note: {note}", err=True)
-        if not change.is_needed:
-            click.echo(f"{output} needs no change")
-            return
-    click.echo(change.difference(), nl=False)
+        if not coolbits & FANS_BIT:
+            _warn(
+                f"--coolbits {coolbits} lacks {FANS_BIT}, with which fans are set: use --coolbits {coolbits | FANS_BIT}"
+            )
+        plan = setup.plan_setup(path, _find_box(simulate), folders, coolbits, edid, layout)
+        for note in plan.notes:
+            click.echo(f"note: {printable(note)}", err=True)
+        click.echo(setup.difference(plan.changes), nl=False)
+        if plan.plan.losses and not yes and not dry_run:
+            for loss in plan.plan.losses:
+                _warn(loss)
+            raise GpufanError("nothing was written: add --yes to accept this")
+        if plan.changes and not dry_run:
+            setup.write_setup(plan)
+            again = f" --output {shlex.quote(str(path))}" if output else ""
+            click.echo(f"wrote {' and '.join(str(change.path) for change in plan.changes)}")
+            click.echo(f"it applies from the next start of X; `gpufan setup-xorg --restore{again}` reverts it")
+    for line in plan.out_of_reach:
+        _warn(line)
+    if plan.out_of_reach:
+        context.exit(1)
+    if not plan.changes:
+        click.echo(f"{path} needs no change" if path.exists() else "X needs no change: the fans can be set already")
+
+
+def _find_box(simulate: str | None) -> xorg_box.Box:
+    """The graphics devices of this machine or of a simulation. Raises GpufanError if there is no card for X."""
+    if simulate is not None:
+        simulated = SimulatedBox(PROFILES[simulate], WORKLOADS["idle"])
+        return xorg_box.make_box([PciAddress.parse(gpu.info.pci) for gpu in simulated.gpus])
+    devices = xorg_box.graphics_devices()
+    box = xorg_box.make_box(addresses_for_x_server(), devices)
+    for device in box.others:
+        if device.is_nvidia:
+            reason = device.unusable or "NVIDIA's driver does not drive it"
+            click.echo(f"note: {device} is left out: {reason}", err=True)
+    if not box.cards:
+        raise GpufanError("no NVIDIA card is left for X: every one is left out")
+    return box
+
+
+def _restore(path: Path, dry_run: bool) -> None:
+    changes = setup.plan_restore(path)
+    if changes is None:
+        click.echo(f"{path} has nothing to restore: gpufan has not changed it")
+        return
+    changed_since = setup.users_changes(path, changes)
+    click.echo(setup.difference(changed_since or changes), nl=False)
+    if changed_since:
+        names = " and ".join(str(change.path) for change in changed_since)
+        raise GpufanError(f"{names} has changed since gpufan wrote it; nothing was restored: edit it by hand")
     if dry_run:
         return
-    backup = setup.apply_restore(change) if restore else setup.apply_setup(change)
-    done = f"wrote {output}"
-    if restore:
-        done = f"restored {output}" if change.after is not None else f"removed {output}, which gpufan had created"
-    click.echo(done + (f"; the file before is in {backup}" if backup else ""))
-    if not restore:
-        named = f" --output {shlex.quote(str(output))}" if options.is_given("output") else ""
-        click.echo(f"it applies from the next start of X; `gpufan setup-xorg --restore{named}` reverts it")
+    setup.write_restore(path, changes)
+    for change in changes:
+        if change.after is None:
+            click.echo(f"removed {change.path}, which gpufan had created")
+        else:
+            click.echo(f"restored {change.path}")
+    if not changes:
+        click.echo(f"{path} has nothing to restore: its content is the original")
+
+
+def _warn(text: str) -> None:
+    click.echo(f"gpufan: {printable(text)}", err=True)

@@ -5,7 +5,7 @@ from shlex import quote
 
 from gpufan.doctor.facts import Facts
 from gpufan.doctor.findings import Finding, ok, problem, warning
-from gpufan.xorg.config import with_bits
+from gpufan.xorg.coolbits import with_bits
 
 _FANS_BIT = 4
 """The bit of Coolbits that lets programs set fans."""

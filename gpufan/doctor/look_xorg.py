@@ -9,33 +9,34 @@ from gpufan.doctor.facts import XorgFile
 from gpufan.doctor.root_folder import below_root
 from gpufan.errors import GpufanError
 from gpufan.system.files import read_if_exists
-from gpufan.xorg import setup
-from gpufan.xorg.config import Config, readable
-
-_XORG_CONF = Path("/etc/X11/xorg.conf")
+from gpufan.xorg import search
+from gpufan.xorg.box import PCI_FOLDER, graphics_devices, make_box
+from gpufan.xorg.config import ConfigFile
+from gpufan.xorg.plan import Wanted, make_plan
+from gpufan.xorg.tokens import readable
 
 
 def xorg_files(cards: Sequence[PciAddress]) -> tuple[XorgFile, ...]:
     """Every configuration file that the X server reads on a box with `cards`."""
-    paths = [path for folder in setup.SNIPPET_FOLDERS for path in sorted(below_root(folder).glob("*.conf"))]
-    files = [_xorg_file(path, incomplete=False) for path in paths]
-    main = below_root(_XORG_CONF)
-    if main.exists():
-        incomplete = False
-        with suppress(GpufanError):  # `_xorg_file` reports the same error
-            incomplete = setup.plan_setup(main, cards).is_needed
-        files.append(_xorg_file(main, incomplete=incomplete))
-    return tuple(files)
+    folders, main = search.snippet_folders(below_root("/")), search.main_file(below_root("/"))
+    incomplete: set[str] = set()
+    with suppress(GpufanError):  # `_xorg_file` reports what is wrong with one file
+        configuration = search.read_configuration(main, folders)
+        box = make_box(cards, graphics_devices(below_root(PCI_FOLDER)))
+        incomplete = {name for name, _, _ in make_plan(configuration, box, Wanted()).changes}
+    paths = [*search.snippets(folders), *([main] if main.exists() else [])]
+    return tuple(_xorg_file(path, incomplete=str(path) in incomplete) for path in paths)
 
 
 def _xorg_file(path: Path, *, incomplete: bool) -> XorgFile:
     shown = f"/{path.relative_to(below_root('/'))}"
     try:
-        config = Config(read_if_exists(path) or b"", shown)
+        file = ConfigFile(read_if_exists(path) or b"", shown)
         coolbits = tuple(
-            (config.line(name.start), readable(value.text) if value else "")
-            for section in config.sections
-            for name, value in config.options(section, "coolbits")
+            (file.line(option.name.start), readable(option.value.text) if option.value else "")
+            for section in file.sections
+            for option in (section.option("coolbits"), *section.subsection_options("coolbits"))
+            if option is not None
         )
     except GpufanError as error:
         return XorgFile(shown, error=str(error))

@@ -5,7 +5,7 @@ import glob
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -82,13 +82,27 @@ def replace(path: Path, data: bytes, like: Path | None = None, mode: int = 0o644
 
     Raises GpufanError.
     """
-    _write(path, data, like, os.replace, mode)
+    import tempfile  # slow, and the control loop does not need it
 
-
-def create(path: Path, data: bytes, like: Path | None = None) -> None:
-    """As `replace`, for a file that must not exist yet. Raises FileExistsError or GpufanError."""
-    # Unlike a rename, a link fails if the name exists.
-    _write(path, data, like, os.link, 0o644)
+    temporary = ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=_temporary_prefix(path), dir=path.parent)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            if like is None:
+                Path(temporary).chmod(mode)
+            else:
+                _copy_mode_and_owner(like, temporary)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise GpufanError(f"cannot write {path}: {error.strerror}; it is unchanged") from error
+    finally:
+        if temporary:
+            with suppress(OSError):
+                Path(temporary).unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:
@@ -104,34 +118,14 @@ def remove(path: Path) -> None:
 
 def remove_temporaries(path: Path) -> None:
     """Remove the temporary files of a `replace` of `path` that was killed. Raises GpufanError."""
-    for temporary in path.parent.glob(f".{glob.escape(path.name)}.{'?' * 8}"):  # as tempfile.mkstemp names them
+    prefix = glob.escape(_temporary_prefix(path))
+    for temporary in path.parent.glob(f"{prefix}{'?' * 8}"):  # as tempfile.mkstemp names them
         remove(temporary)
 
 
-def _write(path: Path, data: bytes, like: Path | None, move: Callable[[str, Path], None], mode: int) -> None:
-    import tempfile  # slow, and the control loop does not need it
-
-    temporary = ""
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            if like is None:
-                Path(temporary).chmod(mode)
-            else:
-                _copy_mode_and_owner(like, temporary)
-            file.flush()
-            os.fsync(file.fileno())
-        move(temporary, path)
-        _sync_folder(path.parent)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise GpufanError(f"cannot write {path}: {error.strerror}; it is unchanged") from error
-    finally:
-        if temporary:
-            with suppress(OSError):
-                Path(temporary).unlink(missing_ok=True)
+def _temporary_prefix(path: Path) -> str:
+    """Return the beginning of the names of temporary files; no file of a user has such a name."""
+    return f".{path.name}.gpufan-"
 
 
 def _copy_mode_and_owner(source: Path, path: str) -> None:

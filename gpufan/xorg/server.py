@@ -43,28 +43,34 @@ if os.getppid() == int(sys.argv[1]):
 So the thread that waits for the end of Xorg also starts it. A preexec_fn is not safe in a process with threads.
 """
 
-_BASE_CONFIG = b"""\
-# The X server that gpufan runs to set fans; this file is written at every start.
-
-Section "ServerFlags"
-    Option "AutoAddDevices" "off"
-    Option "AutoAddGPU" "off"
-EndSection
-
-Section "Module"
-    Disable "glx"
-EndSection
-"""
-"""No input devices, no cards but those named, and no OpenGL, which would need 55 MB."""
+_LAYOUT = "gpufan own server"
+"""Name of the ServerLayout of our own configuration. The server is told it, because a snippet may have another one."""
 
 
 def headless_config(addresses: Sequence[PciAddress]) -> str:
-    """Make an xorg.conf with which our own server can set the fans of the cards at `addresses`."""
-    # Imported late: these modules are slow to load, and most machines never need them.
-    from gpufan.xorg.config import Config
-    from gpufan.xorg.edit import Wanted, edit
+    """Make an xorg.conf with which our own server can set the fans of the cards at `addresses`.
 
-    return edit(Config(_BASE_CONFIG, "xorg.conf"), addresses, Wanted()).data.decode("latin-1")
+    X reads the snippets in xorg.conf.d too, and before this file. So each name is one that no snippet has, and the X
+    screens count from 1: to a single screen with the number 0, X would add every Device of the snippets as a GPUDevice.
+    ServerFlags and Module replace those of the snippets: no input devices, no cards but those named, and no OpenGL,
+    which would need 55 MB.
+    """
+    names = [f"gpufan own {address}" for address in addresses]
+    sections = [
+        'Section "ServerFlags"\n    Option "AutoAddDevices" "off"\n    Option "AutoAddGPU" "off"\nEndSection\n',
+        'Section "Module"\n    Disable "glx"\nEndSection\n',
+    ]
+    for name, address in zip(names, addresses, strict=True):
+        sections += [
+            f'Section "Device"\n    Identifier "{name}"\n    Driver "nvidia"\n    BusID "{address.xorg}"\n'
+            '    Option "Coolbits" "4"\nEndSection\n',
+            f'Section "Screen"\n    Identifier "{name}"\n    Device "{name}"\n'
+            '    Option "AllowEmptyInitialConfiguration" "on"\nEndSection\n',
+        ]
+    entries = [f'    Screen {number} "{name}"' for number, name in enumerate(names, 1)]
+    entries[1:] = [f'{entry} RightOf "{before}"' for entry, before in zip(entries[1:], names, strict=False)]
+    sections.append("\n".join(['Section "ServerLayout"', f'    Identifier "{_LAYOUT}"', *entries, "EndSection\n"]))
+    return "# The X server that gpufan runs to set fans; this file is written at every start.\n\n" + "\n".join(sections)
 
 
 class HeadlessServer:
@@ -220,7 +226,16 @@ class HeadlessServer:
         raise DriverError(f"the X server did not start: {find_cause(text) or started + f', see {self.log}'}")
 
     def _options(self, number: int | None, ready_write: int) -> list[str]:
-        files = ["-config", f"{self._folder}/xorg.conf", "-auth", str(self._authority), "-logfile", str(self.log)]
+        files = [
+            "-config",
+            f"{self._folder}/xorg.conf",
+            "-layout",
+            _LAYOUT,
+            "-auth",
+            str(self._authority),
+            "-logfile",
+            str(self.log),
+        ]
         # Without -noreset Xorg 21.1 hangs on SIGTERM once a client has left.
         quiet = ["-noreset", "-nolisten", "tcp", "-novtswitch", "-sharevts"]
         display = [] if number is None else [f":{number}"]

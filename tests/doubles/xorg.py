@@ -17,7 +17,8 @@ from gpufan.core.gpu import FanReading, GpuInfo, Reading
 from gpufan.core.pci import PciAddress
 from gpufan.gpu.simulated import Plant
 from gpufan.xorg.authority import find_cookie
-from gpufan.xorg.config import Config, Section, same_name
+from gpufan.xorg.config import ConfigFile, Section
+from gpufan.xorg.tokens import same_name
 from tests.doubles import nvml
 from tests.doubles.nvcontrol_server import ABSENT, MANUAL, NvControlServer
 
@@ -93,30 +94,30 @@ def running(folder: Path) -> list[int]:
     return found
 
 
-def _served(config: Config, box: SimpleNamespace) -> tuple[list[int], list[int]]:
+def _served(config: ConfigFile, box: SimpleNamespace) -> tuple[list[int], list[int]]:
     """Indices of the cards with a Device and a Screen in `config`, and of those of them with Coolbits.
 
     Exits if NVIDIA's driver would not start.
     """
     cards = {PciAddress.parse(card.info.pci): card.info.index for card in box.gpus}
-    devices = {same_name(config.identifier(device)): device for device in config.of_kind("device")}
+    devices = {same_name(device.name): device for device in config.of_kind("device")}
     served, settable = [], []
     for screen in config.of_kind("screen"):
-        device = devices[same_name(config.strings(screen, "device")[-1].text)]
-        address = PciAddress.from_bus_id(config.strings(device, "busid")[-1].text)
-        if config.strings(device, "driver")[-1].text != "nvidia" or address not in cards:
+        device = devices[same_name(screen.value("device").text)]
+        address = PciAddress.from_bus_id(device.value("busid").text)
+        if device.value("driver").text != "nvidia" or address not in cards:
             sys.exit("(EE) No devices detected.")
-        if not _number(config, [screen, device], "allowemptyinitialconfiguration"):
+        if not _number([screen, device], "allowemptyinitialconfiguration"):
             sys.exit("(EE) Screen(s) found, but none have a usable configuration.")
         served.append(cards[address])
-        if _number(config, [screen, device], "coolbits") & FANS_BIT:
+        if _number([screen, device], "coolbits") & FANS_BIT:
             settable.append(cards[address])
     return served, settable
 
 
-def _number(config: Config, sections: list[Section], option: str) -> int:
-    values = [found.value.text for section in sections for found in config.options(section, option) if found.value]
-    return int({"on": "1", "true": "1"}.get(values[0].lower(), values[0])) if values else 0
+def _number(sections: list[Section], name: str) -> int:
+    options = [option for section in sections if (option := section.option(name)) and option.value]
+    return int({"on": "1", "true": "1"}.get(options[0].value.text.lower(), options[0].value.text)) if options else 0
 
 
 def main(arguments: list[str]) -> None:
@@ -126,7 +127,7 @@ def main(arguments: list[str]) -> None:
     config = Path(options["-config"])
     with Path(os.environ["GPUFAN_NVML_DOUBLE"]).open("r+b") as file:
         box = mapped_box(nvml.Map.from_buffer(mmap.mmap(file.fileno(), 0)))
-    served, settable = _served(Config(config.read_bytes(), str(config)), box)
+    served, settable = _served(ConfigFile(config.read_bytes(), str(config)), box)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         # From the last card to the first, so that its numbers are not NVML's.

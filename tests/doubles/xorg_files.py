@@ -1,4 +1,4 @@
-"""xorg.conf files for the tests: some realistic ones, and a strategy that generates any legal one.
+"""Configuration files of X for the tests: some realistic ones, and a strategy that generates legal sets of files.
 
 A generated file is a list of pieces, so that a test can compare the unchanged pieces without our parser.
 """
@@ -80,9 +80,10 @@ NVIDIA = (b"nvidia", b"NVIDIA", b"nvi_dia", b"N vidia")
 
 
 class _Writer:
-    def __init__(self, choice: random.Random, unknown: bool) -> None:
+    """Writes one file."""
+
+    def __init__(self, choice: random.Random) -> None:
         self.choice = choice
-        self.unknown = unknown
         self.pieces: list[Piece] = []
         self.eol = choice.choice((b"\n", b"\r\n"))
 
@@ -109,29 +110,36 @@ class _Writer:
 
     def begin(self, kind: bytes) -> None:
         self.entry(b"Section", b'"' + kind + b'"')
-        if self.unknown and self.choice.random() < 0.3:
-            self.entry(b"Flux", b'"1"', b"0x1f", b"-", b"3.5")
 
     def end(self) -> None:
         self.pieces.append(Piece("end", self.blank()))
         self.text(self.choice.choice((b"EndSection", b"endsection", b"End_Section")))
 
+    def maybe(self, probability: float) -> bool:
+        return self.choice.random() < probability
+
+    def seat(self) -> None:
+        if self.maybe(0.1):
+            self.entry(b"MatchSeat", self.choice.choice((b'"seat0"', b'"seat1"')))
+
     def coolbits(self, kind: str) -> None:
-        if self.choice.random() < 0.5:
+        if self.maybe(0.5):
             name = self.choice.choice((b"Coolbits", b"coolbits", b"Cool_Bits", b"COOL BITS"))
             self.option(name, self.choice.choice((b"0", b"4", b"8", b"28", b"0x1C", b"0x8", b"010")), kind)
 
     def device(self, number: int) -> None:
-        nvidia = self.choice.random() < 0.6
+        nvidia = self.maybe(0.7)
         self.begin(b"Device")
         entries = [lambda: self.entry(b"Identifier", b'"d%d"' % number)]
         driver = self.choice.choice(NVIDIA if nvidia else (b"intel", b"modesetting", b"nouveau"))
-        entries.append(lambda: self.entry(b"Driver", b'"' + driver + b'"'))
-        if self.choice.random() < 0.7:
+        if self.maybe(0.85):
+            entries.append(lambda: self.entry(b"Driver", b'"' + driver + b'"'))
+        if self.maybe(0.7):
             entries.append(lambda: self.entry(b"BusID", b'"' + self.choice.choice(BUS_IDS) + b'"'))
         entries.append(lambda: self.entry(b"VideoRam", b"0x100"))
         entries.append(lambda: self.option(b"NoLogo", b"on"))
-        entries.append(lambda: self.coolbits("coolbits" if nvidia else "text"))
+        entries.append(lambda: self.coolbits("coolbits"))
+        entries.append(self.seat)
         self.choice.shuffle(entries)
         for entry in entries:
             entry()
@@ -140,13 +148,17 @@ class _Writer:
     def screen(self, number: int, devices: int) -> None:
         self.begin(b"Screen")
         self.entry(b"Identifier", b'"s%d"' % number)
-        if devices and self.choice.random() < 0.9:
+        if devices and self.maybe(0.9):
             self.entry(b"Device", b'"D_%d"' % self.choice.randrange(devices))
+        if devices and self.maybe(0.1):
+            self.entry(b"GPUDevice", b'"d%d"' % self.choice.randrange(devices))
         self.entry(b"Monitor", b'"m"')
+        self.seat()
         self.coolbits("coolbits")
-        if self.choice.random() < 0.5:
+        if self.maybe(0.5):
             self.entry(b"SubSection", b'"Display"')
             self.entry(b"Depth", b"24")
+            self.coolbits("coolbits")
             self.entry(b"EndSubSection")
         self.end()
 
@@ -158,13 +170,28 @@ class _Writer:
         self.coolbits("coolbits")
         self.end()
 
-    def layout(self, screens: int) -> None:
+    def layout(self, name: bytes, screens: int, inactive: int) -> None:
         self.begin(b"ServerLayout")
-        self.entry(b"Identifier", b'"l"')
-        for number in range(screens):
-            self.entry(b"Screen", *([b"%d" % number] if self.choice.random() < 0.5 else []), b'"S %d"' % number)
-            if number and self.choice.random() < 0.5:
+        self.entry(b"Identifier", b'"' + name + b'"')
+        for number in self.choice.sample(range(screens), self.choice.randrange(screens + 1)):
+            self.entry(b"Screen", *([b"%d" % number] if self.maybe(0.5) else []), b'"S %d"' % number)
+            if number and self.maybe(0.5):
                 self.entry(b"RightOf", b'"s0"')
+        if inactive and self.maybe(0.1):
+            self.entry(b"Inactive", b'"d%d"' % self.choice.randrange(inactive))
+        self.seat()
+        self.end()
+
+    def output_class(self) -> None:
+        self.begin(b"OutputClass")
+        self.entry(b"Identifier", b'"o"')
+        if self.maybe(0.8):
+            self.entry(b"MatchDriver", self.choice.choice((b'"nvidia-drm"', b'"amdgpu|nvidia-drm"', b'"i915"')))
+        if self.maybe(0.5):
+            self.entry(b"Driver", b'"nvidia"')
+        if self.maybe(0.2):
+            self.option(b"PrimaryGPU", b"yes")
+        self.coolbits("text")
         self.end()
 
     def others(self) -> None:
@@ -173,27 +200,33 @@ class _Writer:
         self.entry(b"MatchIsPointer", b'"on"')
         self.option(b"Coolbits", b"1")
         self.end()
-        if self.unknown:
-            self.begin(b"Flux Capacitor")
-            self.entry(b"SubSection", b'"x"')
-            self.entry(b"EndSubSection")
-            self.end()
 
 
-@st.composite
-def legal_files(draw: st.DrawFn, unknown: bool = True) -> list[Piece]:
-    """A legal file; with sections and keywords that no server knows, if `unknown`."""
-    # A seed, because `st.randoms` is ten times slower.
-    choice = random.Random(draw(st.integers(0, 2**32)))
-    writer = _Writer(choice, unknown)
+def file_sets(most_snippets: int = 3) -> st.SearchStrategy[list[list[Piece]]]:
+    """Sets of files as `make_file_set` makes them. From a seed, because `st.randoms` is ten times slower."""
+    return st.integers(0, 2**32).map(lambda seed: make_file_set(seed, most_snippets))
+
+
+def make_file_set(seed: int, most_snippets: int = 3) -> list[list[Piece]]:
+    """Make the snippets and, as the last, xorg.conf of one configuration. References go from file to file."""
+    choice = random.Random(seed)
+    writers = [_Writer(choice) for _ in range(choice.randrange(most_snippets + 1) + 1)]
     devices, screens = choice.randrange(4), choice.randrange(4)
-    jobs = [lambda number=number: writer.device(number) for number in range(devices)]
-    jobs += [lambda number=number: writer.screen(number, devices) for number in range(screens)]
-    jobs += [writer.monitor, writer.others]
-    if screens and choice.random() < 0.7:
-        jobs.append(lambda: writer.layout(choice.randrange(1, screens + 1)))
+    jobs = [lambda writer, number=number: writer.device(number) for number in range(devices)]
+    if devices and choice.random() < 0.2:
+        jobs.append(lambda writer: writer.device(choice.randrange(devices)))
+    jobs += [lambda writer, number=number: writer.screen(number, devices) for number in range(screens)]
+    if screens and choice.random() < 0.2:
+        jobs.append(lambda writer: writer.screen(choice.randrange(screens), devices))
+    jobs += [_Writer.monitor, _Writer.others]
+    if choice.random() < 0.4:
+        jobs.append(_Writer.output_class)
+    for name in (b"l", b"m"):
+        if choice.random() < 0.5:
+            jobs.append(lambda writer, name=name: writer.layout(name, screens, devices))
     choice.shuffle(jobs)
     for job in jobs:
-        job()
-    writer.text(choice.choice((b"", b"\n", b"  ", b"\r\n", b" # end")))
-    return writer.pieces
+        job(choice.choice(writers))
+    for writer in writers:
+        writer.text(choice.choice((b"", b"\n", b"  ", b"\r\n", b" # end")))
+    return [writer.pieces for writer in writers]

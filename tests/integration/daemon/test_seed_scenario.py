@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gpufan.xorg.authority import write_cookie
 from gpufan.xorg.client import Connection, Display
-from gpufan.xorg.config import Config
+from gpufan.xorg.config import ConfigFile
 from tests.doubles import require
 from tests.doubles.nvml import wait_for
 from tests.integration.gpu.x_box import CURVE, XBox, end
@@ -51,10 +51,10 @@ def test_seed_scenario(tmp_path: Path) -> None:
         status, out, err = box.gpufan("setup-xorg", "--output", str(path))
         assert (status, err) == (0, "")
         assert "+++ " in out and f"wrote {path}" in out
-        config = Config(path.read_bytes(), "xorg.conf")
+        config = ConfigFile(path.read_bytes(), "xorg.conf")
         devices = config.of_kind("device")
-        assert [config.strings(device, "busid")[0].text for device in devices] == ["PCI:10:0:0", "PCI:65:0:0"]
-        assert [config.options(device, "coolbits")[0].value.text for device in devices] == ["4", "4"]
+        assert [device.value("busid").text for device in devices] == ["PCI:10:0:0", "PCI:65:0:0"]
+        assert [device.option("coolbits").value.text for device in devices] == ["4", "4"]
         assert box.gpufan("setup-xorg", "--output", str(path))[1] == f"{path} needs no change\n"
 
         with box.double.live(speed=20), box.running("run", *CURVE) as process:

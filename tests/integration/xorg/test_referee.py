@@ -1,98 +1,151 @@
-"""The real X server reads our files. It cannot only check a file, but it reads the file before it looks for cards.
+"""The real X server judges our files: what it makes of them before and after `setup-xorg`, and what it refuses."""
 
-Without a card it ends at once, and its messages distinguish a syntax error from a missing driver.
-"""
-
-import os
-import shutil
-import subprocess
+import re
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 
 from gpufan.core.pci import PciAddress
-from gpufan.xorg.config import Config
-from gpufan.xorg.edit import Wanted, edit
-from tests.doubles.xorg_files import SAMPLES, legal_files
+from gpufan.xorg import keywords, screens
+from gpufan.xorg.box import graphics_devices, make_box
+from gpufan.xorg.config import ConfigFile
+from gpufan.xorg.configuration import Configuration
+from gpufan.xorg.plan import Wanted, make_plan
+from gpufan.xorg.search import read_configuration
+from gpufan.xorg.server import headless_config
+from tests.doubles.xorg_cases import CHANGES, GIVEN, NEEDS_YES, NO_CHANGE, OWN, REFUSES, Case, device, layout, screen
+from tests.doubles.xorg_files import SAMPLES, make_file_set
+from tests.doubles.xorg_machine import Machine, Screen, Verdict
 
+NVIDIA = "0x10de"
 CARDS = [PciAddress.parse(text) for text in ("0a:00.0", "41:00.0", "1:01:00.0")]
-COMPLAINTS = "Parse error", "Data incomplete", "Error parsing", "Problem parsing"
+CASES = [
+    *(pytest.param(case, id=name) for name, case in GIVEN.items()),
+    *(pytest.param(case, id=name, marks=pytest.mark.slow) for name, case in OWN.items()),
+]
 
 
-class Verdict(NamedTuple):
-    complaints: list[str]
-    """Errors of the file itself."""
-    log: str
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "machine")
 
 
-@pytest.fixture(scope="session")
-def referee(tmp_path_factory):
-    """Lets Xorg read a file; skipped if Xorg is missing, but not in CI."""
-    server = Path("/usr/lib/xorg/Xorg")
-    found = str(server) if server.exists() else shutil.which("Xorg")
-    if found is None:
-        missing = "Xorg is missing: apt-get install xserver-xorg-core"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    folder = tmp_path_factory.mktemp("xorg")
-    (folder / "snippets").mkdir()
-
-    def judge(data: bytes) -> Verdict:
-        config, log = folder / "xorg.conf", folder / "log"
-        config.write_bytes(data)
-        arguments = ["-config", config, "-configdir", folder / "snippets", "-logfile", log]
-        quiet = ["-noreset", "-novtswitch", "-sharevts"]
-        with subprocess.Popen([found, ":97", *arguments, *quiet], stderr=subprocess.PIPE) as server:
-            try:
-                _, said = server.communicate(timeout=10)
-            except subprocess.TimeoutExpired:
-                # It uses a card of this machine, so it has read the file.
-                server.terminate()
-                _, said = server.communicate(timeout=10)
-        text = log.read_text("latin-1") if log.exists() else ""
-        lines = (said.decode("latin-1") + text).splitlines()
-        assert any(str(config) in line for line in lines), f"the server did not read the file: {lines}"
-        return Verdict([line for line in lines if any(complaint in line for complaint in COMPLAINTS)], text)
-
-    return judge
+def ours(machine: Machine, layout_name: str | None = None) -> screens.Server:
+    """What our own rules make of the files of a machine."""
+    folders = [machine.folder / "usr/share/X11/xorg.conf.d", machine.folder / "etc/X11/xorg.conf.d"]
+    configuration = read_configuration(machine.folder / "etc/X11/xorg.conf", folders)
+    devices = graphics_devices(machine.folder / "sys/bus/pci/devices")
+    box = make_box([found.address for found in devices if found.is_nvidia], devices)
+    return screens.servers(configuration, box, layout_name)[0]
 
 
-def edited(data: bytes, wanted: Wanted | None = None) -> bytes:
-    return edit(Config(data, "xorg.conf"), CARDS, wanted or Wanted()).data
+def same(server: screens.Server, verdict: Verdict) -> bool:
+    """Whether X and our rules agree."""
+    expected = []
+    for x in server.screens:
+        name = x.screen.name if x.screen else "Default Screen Section"
+        expected.append(Screen(name, x.number, x.device.name if x.device else "", ()))
+    helpers = [name for found in verdict.screens for name in found.gpu_devices]
+    return (
+        [found._replace(gpu_devices=()) for found in verdict.screens] == expected
+        and helpers == [found.name for found in server.gpu_devices]
+        and list(verdict.inactive) == [found.name for found in server.inactive]
+    )
 
 
-def test_server_reads_our_file_and_misses_only_the_driver(referee):
-    verdict = referee(edited(b""))
-    assert verdict.complaints == []
-    assert 'Failed to load module "nvidia"' in verdict.log
+@pytest.mark.parametrize("case", CASES)
+def test_x_sees_before_and_after_what_the_command_says(machine: Machine, case: Case) -> None:
+    machine.write(case.files)
+    for found in case.devices:
+        machine.add_device(*found)
+    before = machine.contents()
+    chosen = case.arguments[1] if "--layout" in case.arguments else None
+    options = ["-seat", "seat0", *(["-layout", chosen] if chosen else [])]
+    verdict = machine.xorg(*options)
+    if case.outcome == REFUSES:
+        assert verdict.complaints
+        assert not verdict.screens
+    elif case.files:
+        assert same(ours(machine, chosen), verdict)
 
+    status, output = machine.gpufan("setup-xorg", *case.arguments)
+    expected = {NO_CHANGE: 0, CHANGES: 0, REFUSES: 2, NEEDS_YES: 1}[case.outcome]
+    assert status == (1 if case.out_of_reach else expected), output
+    assert case.out_of_reach in output
+    assert ("wrote /" in output) == (case.outcome == CHANGES)
+    if case.outcome != CHANGES:
+        assert machine.contents() == before
+        return
 
-def test_server_sees_every_screen_that_the_layout_names(referee):
-    log = referee(edited(b"")).log
-    for number, card in enumerate(CARDS):
-        assert f'|-->Screen "Screen {card}" ({number})' in log
-        assert f'|   |-->Device "NVIDIA {card}"' in log
-
-
-def test_server_reads_a_file_with_a_pretended_monitor(referee):
-    assert referee(edited(b"", Wanted(edid="/etc/X11/gpufan-edid.bin"))).complaints == []
+    verdict = machine.xorg(*options)
+    server = ours(machine, chosen)
+    assert not verdict.complaints
+    assert same(server, verdict)
+    if not case.out_of_reach and len(verdict.fans) == len(server.screens):
+        by_number = sorted(server.screens, key=lambda x: x.number)
+        assert all(fan == "on" for fan, x in zip(verdict.fans, by_number, strict=True) if x.driver == screens.NVIDIA)
+    again = machine.contents()
+    assert "wrote" not in machine.gpufan("setup-xorg", *case.arguments)[1]
+    assert machine.contents() == again
+    assert machine.gpufan("setup-xorg", "--restore")[0] == 0
+    assert machine.contents() == before
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
-def test_server_reads_each_sample_after_the_edit_as_before(referee, sample):
-    assert referee(SAMPLES[sample]).complaints == []
-    assert referee(edited(SAMPLES[sample])).complaints == []
+def test_x_accepts_each_sample_after_the_change_as_before(machine: Machine, sample: str) -> None:
+    for data in (SAMPLES[sample], changed(SAMPLES[sample])):
+        machine.path("xorg.conf").write_bytes(data)
+        verdict = machine.xorg()
+        assert not verdict.complaints
+        assert verdict.screens
 
 
-def test_referee_sees_a_syntax_error(referee):
-    assert "Parse error on line 2 of section Device" in referee(b'Section "Device"\nEndSektion\n').complaints[0]
+def changed(data: bytes, wanted: Wanted | None = None) -> bytes:
+    configuration = Configuration((ConfigFile(data, "xorg.conf"),), "xorg.conf")
+    return make_plan(configuration, make_box(CARDS), wanted or Wanted()).after.files[0].data
+
+
+def test_x_accepts_a_file_with_a_pretended_monitor(machine: Machine) -> None:
+    machine.path("xorg.conf").write_bytes(changed(b"", Wanted(edid="/etc/X11/gpufan-edid.bin")))
+    assert not machine.xorg().complaints
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(legal_files(unknown=False))
-def test_server_reads_generated_files_after_the_edit_as_before(referee, pieces):
-    data = b"".join(piece.data for piece in pieces)
-    assert referee(data).complaints == []
-    assert referee(edited(data)).complaints == []
+def test_x_sees_generated_sets_of_files_as_our_rules_do(machine: Machine) -> None:
+    for place, address in enumerate(("0000:0a:00.0", "0000:41:00.0", "0001:01:00.0")):
+        machine.add_device(address, NVIDIA, "nvidia", boot_vga=place == 0)
+    for seed in range(60):
+        *snippets, main = ["".join(p.data.decode("latin-1") for p in pieces) for pieces in make_file_set(seed)]
+        for name, text in {**{f"{place}.conf": text for place, text in enumerate(snippets)}, "xorg.conf": main}.items():
+            machine.path(name).write_bytes(text.encode("latin-1"))
+        server = ours(machine)
+        verdict = machine.xorg("-seat", "seat0")
+        assert same(server, verdict), f"seed {seed}"
+        for path in map(Path, machine.contents()):
+            path.unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", keywords.SECTIONS)
+def test_x_knows_the_keywords_of_our_table_and_no_others(machine: Machine, kind: str) -> None:
+    for keyword, pattern in {**keywords.SECTIONS[kind], "keyword": "s"}.items():
+        if keyword == "mode" and kind != "dri":
+            continue
+        kinds = next(k for k in ("s", "n", "nn", "nnn", "sn" + 8 * "n", "") if re.fullmatch(pattern, k))
+        value = "".join({"s": ' "on"', "n": " 01"}[token] for token in kinds)
+        identifier = "" if kind in keywords.UNNAMED or keyword == "identifier" else 'Identifier "i"\n'
+        identifier = "" if (kind, keyword) == ("screen", "driver") else identifier
+        machine.path("xorg.conf").write_text(f'Section "{kind}"\n{identifier}{keyword}{value}\nEndSection\n')
+        complaints = [line for line in machine.xorg().complaints if "Parse error" in line]
+        obsolete = keyword in ("rgbpath", "inputdevices")
+        assert bool(complaints) == (keyword == "keyword" or obsolete), f"{kind}: {keyword}{value}"
+
+
+def test_our_own_server_ignores_the_screens_of_foreign_snippets(machine: Machine) -> None:
+    """A layout, a Device of the same card, and one that X would add as a GPUDevice."""
+    foreign = device("gpufan", 10) + device("intel", 2, driver="modesetting") + screen("s", "intel") + layout("l", "s")
+    flags = 'Section "ServerFlags"\n Option "DefaultServerLayout" "l"\n Option "AutoAddGPU" "on"\nEndSection\n'
+    machine.write({"20-foreign.conf": foreign + flags, "xorg.conf": headless_config(CARDS[:1])})
+    verdict = machine.xorg("-layout", "gpufan own server")
+    assert verdict.screens == (Screen("gpufan own 0000:0a:00.0", 1, "gpufan own 0000:0a:00.0", ()),)
+    assert verdict.fans == ("on",)

@@ -87,14 +87,14 @@ def test_coolbits_are_found_in_every_file_of_x(tmp_path: Path) -> None:
             'Section "Device"\nIdentifier "a"\nDriver "nvidia"\nOption "Cool Bits" "8"\nEndSection\n',
         ),
         ("etc/X11/xorg.conf.d/20.conf", 'Section "OutputClass"\nIdentifier "b"\nOption "Coolbits" "28"\nEndSection\n'),
-        ("usr/share/X11/xorg.conf.d/10.conf", 'Section "Device'),
+        ("usr/share/X11/xorg.conf.d/10.conf", 'Section "Device"'),
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     files = {file.path: file for file in xorg_files([])}
     assert files["/etc/X11/xorg.conf"].coolbits == ((4, "8"),)
     assert files["/etc/X11/xorg.conf.d/20.conf"].coolbits == ((3, "28"),)
-    assert "quote is not closed" in (files["/usr/share/X11/xorg.conf.d/10.conf"].error or "")
+    assert "this Section is not closed" in (files["/usr/share/X11/xorg.conf.d/10.conf"].error or "")
 
 
 @pytest.mark.parametrize("program", ["gpufan", "elsewhere/gpufan", "pytest"])

@@ -15,7 +15,7 @@ from gpufan.gpu.nvml_box import NvmlBox
 from gpufan.gpu.x_server import SharedXServer
 from gpufan.xorg import server as xorg_server
 from gpufan.xorg.client import Display
-from gpufan.xorg.config import Config
+from gpufan.xorg.config import ConfigFile
 from gpufan.xorg.server import HeadlessServer, headless_config
 from tests.doubles import xorg
 from tests.doubles.nvcontrol_server import NvControlServer
@@ -61,12 +61,12 @@ def x_error(shared: SharedXServer) -> str:
 
 
 def test_the_config_of_our_own_server_has_all_cards_with_coolbits_and_needs_no_monitor() -> None:
-    config = Config(headless_config(CARDS).encode(), "xorg.conf")
+    config = ConfigFile(headless_config(CARDS).encode(), "xorg.conf")
     devices = config.of_kind("device")
-    assert [config.strings(device, "busid")[0].text for device in devices] == ["PCI:10:0:0", "PCI:65:0:0"]
-    assert [config.options(device, "coolbits")[0].value.text for device in devices] == ["4", "4"]
+    assert [device.value("busid").text for device in devices] == ["PCI:10:0:0", "PCI:65:0:0"]
+    assert [device.option("coolbits").value.text for device in devices] == ["4", "4"]
     screens = config.of_kind("screen")
-    assert all(config.options(screen, "allowemptyinitialconfiguration") for screen in screens)
+    assert all(screen.option("allowemptyinitialconfiguration") for screen in screens)
     assert len(screens) == 2
 
 

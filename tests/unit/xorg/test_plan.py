@@ -1,11 +1,16 @@
+"""The smallest change of one file. Sets of files and boxes with other cards are in `test_one_configuration`."""
+
 import difflib
+from typing import NamedTuple
 
 import pytest
 
 from gpufan.core.pci import PciAddress
 from gpufan.errors import InputError
-from gpufan.xorg.config import Config
-from gpufan.xorg.edit import Edited, Wanted, edit
+from gpufan.xorg.box import make_box
+from gpufan.xorg.config import ConfigFile
+from gpufan.xorg.configuration import Configuration
+from gpufan.xorg.plan import Wanted, make_plan
 from tests.doubles.xorg_files import SAMPLES
 
 ONE = PciAddress.parse("0a:00.0")
@@ -14,11 +19,21 @@ FAR = PciAddress.parse("0001:0a:00.0")
 
 FANS = Wanted()
 
+INTEL = b'Section "Device"\n  Identifier "intel"\n  Driver "modesetting"\n  BusID "PCI:0:2:0"\nEndSection\n'
 DEVICE = b'Section "Device"\n  Identifier "gpu"\n  Driver "nvidia"\n  BusID "PCI:10:0:0"\n%bEndSection\n'
 
 
+class Edited(NamedTuple):
+    data: bytes
+    notes: tuple[str, ...]
+    out_of_reach: list[str]
+
+
 def run(data: bytes, *cards: PciAddress, wanted: Wanted = FANS) -> Edited:
-    return edit(Config(data, "xorg.conf"), cards, wanted)
+    configuration = Configuration((ConfigFile(data, "xorg.conf"),), "xorg.conf")
+    plan = make_plan(configuration, make_box(cards), wanted)
+    assert plan.losses == []
+    return Edited(plan.after.files[0].data, tuple(plan.notes), [str(r) for r in plan.reaches if r.obstacle])
 
 
 def changes(data: bytes, *cards: PciAddress, wanted: Wanted = FANS) -> list[str]:
@@ -117,12 +132,21 @@ def test_layout_without_screen_numbers_gets_an_entry_without_number():
 
 
 def test_screen_outside_the_layout_is_added_to_it():
-    data = DEVICE % b'Option "Coolbits" "4"\n' + (
-        b'Section "Screen"\nIdentifier "s"\nDevice "gpu"\nEndSection\n'
-        b'Section "Screen"\nIdentifier "i"\nDevice "intel"\nEndSection\n'
-        b'Section "ServerLayout"\nIdentifier "l"\nScreen 0 "i"\nEndSection\n'
+    data = (
+        DEVICE % b'Option "Coolbits" "4"\n'
+        + INTEL
+        + (
+            b'Section "Screen"\nIdentifier "s"\nDevice "gpu"\nEndSection\n'
+            b'Section "Screen"\nIdentifier "i"\nDevice "intel"\nEndSection\n'
+            b'Section "ServerLayout"\nIdentifier "l"\nScreen 0 "i"\nEndSection\n'
+        )
     )
     assert changes(data, ONE) == ['+ Screen 1 "s" RightOf "i"']
+
+
+def test_screen_that_names_a_missing_device_has_the_first_device_as_for_the_server():
+    data = DEVICE % b"" + b'Section "Screen"\nIdentifier "s"\nDevice "typo"\nEndSection\n'
+    assert changes(data, ONE) == ['+   Option "Coolbits" "4"']
 
 
 def test_layout_named_by_server_flags_is_the_one_that_is_extended():
@@ -133,14 +157,6 @@ def test_layout_named_by_server_flags_is_the_one_that_is_extended():
     )
     result = run(data, ONE).data
     assert result.index(b"Screen 0 ") > result.index(b'Identifier "b"')
-
-
-def test_card_that_the_layout_declares_inactive_gets_no_screen():
-    data = DEVICE % b'Option "Coolbits" "4"\n' + (
-        b'Section "Screen"\nIdentifier "i"\nDevice "intel"\nEndSection\n'
-        b'Section "ServerLayout"\nIdentifier "l"\nScreen "i"\nInactive "gpu"\nEndSection\n'
-    )
-    assert run(data, ONE).data == data
 
 
 def test_intel_device_is_not_changed_and_keeps_its_screen():
@@ -156,18 +172,19 @@ def test_coolbits_in_an_intel_screen_is_not_changed():
     assert run(SAMPLES["intel first"] + screen, ONE).data.startswith(SAMPLES["intel first"] + screen)
 
 
-def test_card_of_another_driver_is_noted_and_gets_no_second_device():
+def test_card_of_another_driver_is_out_of_reach_and_gets_no_second_device():
     data = (DEVICE % b"").replace(b"nvidia", b"nouveau")
     result = run(data, ONE)
     assert result.data == data
-    assert result.notes == (
-        'xorg.conf:1: Device "gpu" gives card 0000:0a:00.0 to the driver nouveau: X cannot set its fans',
-    )
+    assert result.out_of_reach == [
+        'X cannot set the fans of 0000:0a:00.0: xorg.conf:1: Device "gpu" gives it to another driver: '
+        'change its Driver to "nvidia", or remove it'
+    ]
 
 
-def test_device_without_driver_at_the_address_of_a_card_is_an_nvidia_device():
+def test_device_without_driver_at_the_address_of_a_card_gets_one():
     data = b'Section "Device"\nIdentifier "x"\nBusID "PCI:10:0:0"\nEndSection\n'
-    assert changes(data, ONE) == ['+ Option "Coolbits" "4"']
+    assert changes(data, ONE) == ['+ Driver "nvidia"', '+ Option "Coolbits" "4"']
 
 
 def test_bus_id_that_is_not_decimal_is_an_error_with_its_place():

@@ -1,0 +1,181 @@
+"""Add the Devices, Screens and layout entries that cards without an X screen need. No I/O."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gpufan.core.pci import PciAddress
+from gpufan.system.resources import template
+from gpufan.xorg.box import Box
+from gpufan.xorg.config import ConfigFile, Section
+from gpufan.xorg.configuration import Configuration
+from gpufan.xorg.coolbits import output_class_bits
+from gpufan.xorg.editor import Edits
+from gpufan.xorg.reach import Obstacle, devices_of_cards, reach_of_cards
+from gpufan.xorg.screens import NVIDIA, Server, screen_device, servers
+from gpufan.xorg.tokens import same_name
+
+
+class _NewDevice(NamedTuple):
+    identifier: str
+    driver: str
+    bus_id: str
+    options: Sequence[tuple[str, str]]
+
+
+class _NewScreen(NamedTuple):
+    identifier: str
+    device: str
+    is_nvidia: bool
+
+
+def place_cards(
+    configuration: Configuration,
+    box: Box,
+    coolbits: int,
+    monitor: Sequence[tuple[str, str]],
+    layout_name: str | None,
+) -> Configuration:
+    """Give each card an X screen that has none and can be given one. The new sections go into the main file.
+
+    `coolbits` are the bits that new Devices get, `monitor` are further options of theirs.
+    """
+    found = servers(configuration, box, layout_name)
+    reaches = reach_of_cards(configuration, box, found, layout_name is not None)
+    missing = [reach.card for reach in reaches if reach.obstacle is Obstacle.UNPLACED]
+    if not missing:
+        return configuration
+    options = [("Coolbits", str(coolbits | output_class_bits(configuration))), *monitor]
+    return _Additions(configuration, box, found, options).make(missing)
+
+
+class _Additions:
+    def __init__(
+        self, configuration: Configuration, box: Box, found: Sequence[Server], options: Sequence[tuple[str, str]]
+    ) -> None:
+        self.configuration = configuration
+        self.box = box
+        self.server = found[0]
+        self.others = found[1:]
+        self.options = options
+        self.edits = Edits(configuration)
+        self.devices = devices_of_cards(configuration, box, found)
+        self.adopted: PciAddress | None = None
+        """The card whose new Device the first Screen of the layout has."""
+        self.new_devices: list[_NewDevice] = []
+        self.new_screens: list[_NewScreen] = []
+        self.names = {
+            kind: {same_name(section.name) for section in configuration.of_kind(kind)} for kind in ("device", "screen")
+        }
+
+    def make(self, missing: Sequence[PciAddress]) -> Configuration:
+        """Add all that `missing` need."""
+        present = self._present_screens(missing)
+        added = []
+        # The primary card first: X shows its first screen there.
+        for card in sorted(missing, key=lambda card: (card != self.box.primary, card)):
+            device = self._device(card)
+            if screen := self._screen(card, device):
+                added.append(screen)
+        self._pin_devices()
+        layout, names = self.server.layout, [*present, *added]
+        if layout is not None:
+            entries = layout.entries("screen")
+            self._extend_layout(layout, names if not entries else added)
+            names = []
+        text = template("templates/xorg.conf.j2").render(
+            new=not self._main.text,
+            devices=self.new_devices,
+            screens=self.new_screens,
+            layout=names,
+            layout_name=self.configuration.default_layout() or "gpufan",
+        )
+        self.edits.of(self._main).append(text)
+        return self.edits.apply()
+
+    @property
+    def _main(self) -> ConfigFile:
+        return next(file for file in self.configuration.files if file.name == self.configuration.main)
+
+    def _present_screens(self, missing: Sequence[PciAddress]) -> list[str]:
+        """Return the names of the X screens that the server has so far, so that a layout can list them.
+
+        A graphics device that X has found by itself gets a Device, and a screen that X has made up gets a Screen.
+        """
+        first = self.server.screens[0]
+        other = self.box.other(first.address)
+        device_name = first.device.name if first.device else ""
+        if first.device is None and other is not None and not other.unusable and other.has_modesetting:
+            device_name = self._free_name("device", f"{other.maker} {other.address}")
+            self.new_devices.append(_NewDevice(device_name, "modesetting", other.address.xorg, ()))
+        elif first.device is None:
+            if first.screen is None:
+                return []
+            # A Screen that names no Device has the first one.
+            self.adopted = next((card for card in missing if card == first.address), missing[0])
+            self._device(self.adopted)
+        if first.screen is not None:
+            return [first.screen.name]
+        name = self._free_name("screen", "Screen 0")
+        self.new_screens.append(_NewScreen(name, device_name, first.driver == NVIDIA))
+        return [name]
+
+    def _device(self, card: PciAddress) -> str:
+        """Return the name of the Device of a card; add one if it has none."""
+        for device in self.devices[card][:1]:
+            if device.value("driver") is None:
+                self.edits.add_entry(device, 'Driver "nvidia"')
+            if device.value("busid") is None:
+                self.edits.add_entry(device, f'BusID "{card.xorg}"')
+            return device.name
+        for new in self.new_devices:
+            if new.bus_id == card.xorg:
+                return new.identifier
+        name = self._free_name("device", f"NVIDIA {card}")
+        self.new_devices.append(_NewDevice(name, NVIDIA, card.xorg, self.options))
+        return name
+
+    def _screen(self, card: PciAddress, device: str) -> str | None:
+        """Return the name of a Screen to add to the layout for a card; None if the layout has its Screen already."""
+        if card == self.adopted:
+            return None
+        listed = [x.screen for server in (self.server, *self.others) for x in server.screens]
+        for screen in self.configuration.used("screen"):
+            own = screen_device(self.configuration, screen, self.server.seat)
+            if screen not in listed and own is not None and same_name(own.name) == same_name(device):
+                return screen.name
+        name = self._free_name("screen", f"Screen {card}")
+        self.new_screens.append(_NewScreen(name, device, True))
+        return name
+
+    def _pin_devices(self) -> None:
+        """With more than one Device, each one of NVIDIA's driver needs a BusID, and each one a Driver."""
+        for x in self.server.screens:
+            if x.device is None or x.address not in self.box.cards or x.fault is not None:
+                continue
+            if x.device.value("driver") is None:
+                self.edits.add_entry(x.device, 'Driver "nvidia"')
+            if x.device.value("busid") is None and x.address is not None:
+                self.edits.add_entry(x.device, f'BusID "{x.address.xorg}"')
+
+    def _extend_layout(self, layout: Section, names: Sequence[str]) -> None:
+        """Add Screens to a layout, to the right of those that it has, with numbers if those have numbers."""
+        entries = layout.entries("screen")
+        numbers = [x.number for x in self.server.screens] if entries else []
+        is_numbered = any(entry.arguments[0].kind == "number" for entry in entries)
+        number = max(numbers, default=-1) + 1
+        previous = entries[-1].strings[0].text if entries else None
+        for name in names:
+            entry = f'Screen {number} "{name}"' if is_numbered or not entries else f'Screen "{name}"'
+            if previous is not None:
+                entry += f' RightOf "{previous}"'
+            self.edits.add_entry(layout, entry)
+            number, previous = number + 1, name
+
+    def _free_name(self, kind: str, name: str) -> str:
+        """Return `name`, with a number if a section of the kind has it, and reserve it."""
+        free, number = name, 1
+        while same_name(free) in self.names[kind]:
+            number += 1
+            free = f"{name} #{number}"
+        self.names[kind].add(same_name(free))
+        return free

@@ -1,0 +1,145 @@
+"""The keywords that X knows in each kind of section, and what must follow each. A table; `config` uses it.
+
+It is the table of the server's own parser (release 21.1): a keyword that is not listed is an error there. What follows
+a keyword is a regular expression over one letter for each token: `s` a string in quotes, `n` a number, `c` a comma,
+`d` a dash. Names have the form that `config.same_name` returns.
+"""
+
+from collections.abc import Mapping
+
+
+def _each(pattern: str, words: str) -> dict[str, str]:
+    """Return a table in which the same must follow each of `words`."""
+    return dict.fromkeys(words.split(), pattern)
+
+
+_BOTH_SYNC = "n(dn)?(cn(dn)?)*c?"
+"""HorizSync and VertRefresh: numbers and ranges, with commas between them."""
+
+_TIMINGS = {
+    **_each("", "interlace +hsync -hsync +vsync -vsync composite +csync -csync doublescan bcast"),
+    "hskew": "n",
+    "vscan": "n",
+}
+_MODE = {
+    "dotclock": "n",
+    "htimings": "nnnn",
+    "vtimings": "nnnn",
+    "flags": "s+",
+    "hskew": "n",
+    "vscan": "n",
+}
+_DISPLAY = {
+    "viewport": "nn",
+    "virtual": "nn",
+    "visual": "s",
+    "black": "nnn",
+    "white": "nnn",
+    "depth": "n",
+    "fbbpp": "n",
+    "weight": "nnn",
+    "modes": "s*",
+    "option": "ss?",
+}
+_MATCHES = ("product", "vendor", "devicepath", "os", "pnpid", "usbid", "driver", "tag", "layout")
+_IS = ("keyboard", "pointer", "joystick", "tablet", "tabletpad", "touchpad", "touchscreen")
+BOOLEANS = {f"matchis{kind}" for kind in _IS}
+"""Keywords of an InputClass whose string must be a boolean."""
+
+_OPTION = {"option": "ss?"}
+_NAMED = {"identifier": "s", **_OPTION}
+
+SECTIONS: Mapping[str, Mapping[str, str]] = {
+    "files": {
+        **_each("s", "fontpath modulepath logfile xkbdir"),
+        **_each("[sncd]", "rgbpath inputdevices"),
+    },
+    "serverflags": {
+        **_each(
+            "",
+            "dontzap dontzoom disablevidmodeextension allownonlocalxvidtune disablemodindev allownonlocalmodindev"
+            " allowmouseopenfail",
+        ),
+        **_each("n", "blanktime standbytime suspendtime offtime"),
+        "defaultserverlayout": "s",
+        **_OPTION,
+    },
+    "pointer": {
+        **_each("", "emulate3buttons chordmiddle cleardtr clearrts alwayscore"),
+        **_each("n", "emulate3timeout baudrate samplerate resolution buttons"),
+        **_each("s", "protocol device port"),
+        "zaxismapping": "(nn)?",
+    },
+    "videoadaptor": {**_each("s", "vendorname boardname busid driver"), **_NAMED},
+    "device": {
+        **_each("s", "vendorname boardname chipset ramdac matchseat clockchip card driver busid"),
+        **_each("n", "videoram biosbase membase iobase chipid chiprev irq screen"),
+        "dacspeed": "n{1,4}",
+        "clocks": "n{0,128}",
+        **_NAMED,
+    },
+    "monitor": {
+        **_each("s", "vendorname modelname usemodes mode"),
+        "modeline": "sn{9}",
+        "displaysize": "nn",
+        "horizsync": _BOTH_SYNC,
+        "vertrefresh": _BOTH_SYNC,
+        "gamma": "n(nn)?",
+        **_NAMED,
+    },
+    "modes": {"identifier": "s", "modeline": "sn{9}", "mode": "s"},
+    "screen": {
+        **_each("s", "driver matchseat device monitor videoadaptor gpudevice"),
+        **_each("n", "defaultcolordepth defaultdepth defaultbpp defaultfbbpp"),
+        "virtual": "nn",
+        **_NAMED,
+    },
+    "inputdevice": {"driver": "s", **_NAMED},
+    "inputclass": {
+        "driver": "s",
+        **{prefix + kind: "s" for prefix in ("match", "nomatch") for kind in _MATCHES},
+        **dict.fromkeys(BOOLEANS, "s"),
+        **_NAMED,
+    },
+    "outputclass": {**_each("s", "driver modulepath matchdriver"), **_NAMED},
+    "module": _each("s", "load disable loaddriver"),
+    "serverlayout": {
+        **_each("s", "matchseat inactive"),
+        "inputdevice": "s+",
+        "screen": "n?s(nn|ssss)?",
+        **_NAMED,
+    },
+    "vendor": _NAMED,
+    "dri": {"group": "[sn]", "mode": "n"},
+    "extensions": _OPTION,
+}
+"""The keywords of each kind of section, apart from those that open or close something."""
+
+FOLLOWERS: Mapping[tuple[str, str], Mapping[str, str]] = {
+    ("serverlayout", "screen"): {
+        **_each("s", "rightof leftof above below"),
+        "relative": "snn",
+        "absolute": "nn",
+    },
+    ("pointer", "zaxismapping"): {"x": "", "y": ""},
+    ("monitor", "modeline"): _TIMINGS,
+    ("modes", "modeline"): _TIMINGS,
+}
+"""Keywords that are valid only directly after another keyword: one after a Screen, any number after a ModeLine."""
+
+SUBSECTIONS: Mapping[str, Mapping[str, str]] = {
+    "screen": _DISPLAY,
+    "module": _OPTION,
+    "videoadaptor": _NAMED,
+    "vendor": _OPTION,
+}
+"""The keywords of a SubSection in a kind of section, whatever its name."""
+
+MODE = _MODE
+"""The keywords of a Mode block, which EndMode closes, in a Monitor or a Modes section."""
+
+MAX_GPU_DEVICES = 4
+"""GPUDevice entries that one Screen may have."""
+
+UNNAMED = {"files", "serverflags", "pointer", "module", "dri", "extensions"}
+"""Kinds of sections that need no Identifier."""

@@ -1,0 +1,162 @@
+"""Divide the text of a configuration file into sections, and refuse what the X server refuses to parse. No I/O.
+
+The rules are in `keywords`. References between sections are checked in `configuration`.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from gpufan.errors import InputError
+from gpufan.xorg import keywords
+from gpufan.xorg.tokens import SourceText, Statement, boolean, readable, same_name
+
+_EXPECTED = {"s": "a value in quotes", "n": "a number"}
+_TITLES = {"section": "Section", "subsection": "SubSection", "mode": "Mode"}
+
+
+class ParsedSection(NamedTuple):
+    """One section of a file; offsets in characters."""
+
+    kind: str
+    """Normalized by `same_name`: `device`, `screen`."""
+    statements: tuple[Statement, ...]
+    start: int
+    end: int
+    """Offset of the word `EndSection`."""
+
+
+def parse(source: SourceText) -> Iterator[ParsedSection]:
+    """Return the sections of a file. Raises InputError, with line and column."""
+    statements = source.statements()
+    for opened in statements:
+        if opened.keyword != "section":
+            raise source.error(opened.start, "expected Section")
+        _check_arguments(source, opened, "s")
+        kind = same_name(opened.arguments[0].text)
+        if kind not in keywords.SECTIONS:
+            name = readable(opened.arguments[0].text)
+            problem = f'X knows no Section "{name}"{_suggestion(kind, keywords.SECTIONS)}'
+            raise source.error(opened.arguments[0].start, problem)
+        yield _Section(source, opened, kind).read(statements)
+
+
+class _Section:
+    """One section while it is read."""
+
+    def __init__(self, source: SourceText, opened: Statement, kind: str) -> None:
+        self.source = source
+        self.opened = opened
+        self.kind = kind
+        self.block: Statement | None = None
+        """The SubSection or Mode that is open."""
+        self.body: list[Statement] = []
+        self.followers: Mapping[str, str] = {}
+        """Keywords that are valid only at this place."""
+
+    def read(self, statements: Iterator[Statement]) -> ParsedSection:
+        """Read the statements up to EndSection."""
+        for entry in statements:
+            if entry.keyword != same_name(self._closing):
+                self._add(entry)
+                continue
+            _check_arguments(self.source, entry, "")
+            if self.block is None:
+                self._check_identifier()
+                return ParsedSection(self.kind, tuple(self.body), self.opened.start, entry.start)
+            if self.block.keyword == "mode":
+                self._check_mode(self.block)
+            self.block = None
+        raise self._unclosed()
+
+    def _add(self, entry: Statement) -> None:
+        allowed = self._allowed()
+        if entry.keyword in self.followers:
+            _check_arguments(self.source, entry, self.followers[entry.keyword])
+            if self.body[-1].keyword == "screen":
+                self.followers = {}
+        elif entry.keyword == "subsection" and self.block is None and self.kind in keywords.SUBSECTIONS:
+            _check_arguments(self.source, entry, "s")
+            self.block = entry
+        elif entry.keyword in allowed:
+            _check_arguments(self.source, entry, allowed[entry.keyword])
+            self._check_boolean(entry)
+            self.body.append(entry._replace(block=-1 if self.block is None else self.block.start))
+            self.followers = self._followers_of(entry)
+            if entry.keyword == "mode" and self.kind in ("monitor", "modes"):
+                self.block = entry
+        elif entry.keyword in ("section", "endsection", "subsection"):
+            raise self._unclosed()
+        else:
+            raise self._unknown(entry, [*allowed, same_name(self._closing)])
+
+    def _allowed(self) -> Mapping[str, str]:
+        if self.block is None:
+            return keywords.SECTIONS[self.kind]
+        return keywords.MODE if self.block.keyword == "mode" else keywords.SUBSECTIONS[self.kind]
+
+    def _followers_of(self, entry: Statement) -> Mapping[str, str]:
+        if entry.keyword == "screen" and (len(entry.strings) > 1 or entry.arguments[-1].kind != "string"):
+            return {}  # it has a position already
+        return keywords.FOLLOWERS.get((self.kind, entry.keyword), {}) if self.block is None else {}
+
+    @property
+    def _closing(self) -> str:
+        return f"End{_TITLES[(self.block or self.opened).keyword]}"
+
+    def _unclosed(self) -> InputError:
+        opened = self.block or self.opened
+        return self.source.error(
+            opened.start, f"this {_TITLES[opened.keyword]} is not closed: {self._closing} is missing"
+        )
+
+    def _unknown(self, entry: Statement, known: Iterable[str]) -> InputError:
+        title = _TITLES[(self.block or self.opened).keyword]
+        name = readable((self.block or self.opened).arguments[0].text)
+        return self.source.error(
+            entry.start,
+            f'X knows no keyword {readable(entry.word.text)} in {title} "{name}"{_suggestion(entry.keyword, known)}',
+        )
+
+    def _check_boolean(self, entry: Statement) -> None:
+        if entry.keyword in keywords.BOOLEANS and boolean(entry.arguments[0].text) is None:
+            raise self.source.error(entry.arguments[0].start, f"{readable(entry.word.text)} must be on or off")
+
+    def _check_mode(self, block: Statement) -> None:
+        present = {entry.keyword for entry in self.body if entry.block == block.start}
+        for keyword in ("dotclock", "htimings", "vtimings"):
+            if keyword not in present:
+                raise self.source.error(block.start, f"this Mode needs {keyword}")
+
+    def _check_identifier(self) -> None:
+        if self.kind in keywords.UNNAMED:
+            return
+        # An old Screen may have its name in the entry Driver.
+        words = ("identifier", "driver") if self.kind == "screen" else ("identifier",)
+        names = [entry for entry in self.body if entry.keyword in words and entry.block < 0]
+        if not names:
+            raise self.source.error(self.opened.start, "this Section needs an Identifier")
+        if len(names) > 1:
+            raise self.source.error(names[1].start, "this Section has an Identifier already")
+        gpu_devices = [entry for entry in self.body if entry.keyword == "gpudevice"]
+        if len(gpu_devices) > keywords.MAX_GPU_DEVICES:
+            raise self.source.error(gpu_devices[-1].start, f"more than {keywords.MAX_GPU_DEVICES} GPUDevices")
+
+
+def _check_arguments(source: SourceText, entry: Statement, pattern: str) -> None:
+    """Raise InputError unless the arguments match a pattern of `keywords`."""
+    kinds = "".join(token.kind[0] for token in entry.arguments)
+    if re.fullmatch(pattern, kinds):
+        return
+    word = readable(entry.word.text)
+    # The longest valid beginning shows where the fault is.
+    valid = next((end for end in reversed(range(len(kinds))) if re.fullmatch(pattern, kinds[:end])), None)
+    if valid is None:
+        raise source.error(entry.start, f"{word} needs {_EXPECTED.get(pattern[0], 'other values')}")
+    raise source.error(entry.arguments[valid].start, f"expected a keyword after the values of {word}")
+
+
+def _suggestion(word: str, known: Iterable[str]) -> str:
+    close = get_close_matches(word, known, 1)
+    return f": did you mean {close[0]}?" if close else ""

@@ -1,0 +1,254 @@
+"""The record of what `setup-xorg` has changed: backups, one lock for the whole command, and the way back.
+
+The record is the file `NAME.gpufan-record` beside the main file. For each changed file it has the digest of the
+original content and of all content that gpufan has written since. So it shows for each file whether its content is the
+original, ours, or the user's. What the user wrote is never reverted.
+
+The original stays beside each file as `NAME.gpufan-original`. It is the same inode under another name, so mode, owner,
+times and other hard links come back with it.
+"""
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Sequence
+from enum import Enum, auto
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from gpufan.errors import GpufanError
+from gpufan.system import files
+
+FORMAT = 1
+_LOCK_LIMIT_S = 10.0
+"""How long to wait for another `setup-xorg`, s."""
+
+
+class FileChange(NamedTuple):
+    """A change of one file. If `before` or `after` is None, there is no file then."""
+
+    path: Path
+    """With symbolic links resolved."""
+    before: bytes | None
+    after: bytes | None
+
+
+class State(Enum):
+    """Whose content a file has."""
+
+    ORIGINAL = auto()
+    OURS = auto()
+    USERS = auto()
+
+
+class FileRecord(msgspec.Struct):
+    """One file that gpufan has changed."""
+
+    path: str
+    original: str
+    """Digest of the original content; empty if there was no file."""
+    backup: str
+    """Path of the original content; empty if there was no file."""
+    written: list[str]
+    """Digests of all content that gpufan has written, the oldest first."""
+
+    def state(self, content: bytes | None) -> State:
+        """Return whose content this is."""
+        digest = _digest(content)
+        if digest == self.original:
+            return State.ORIGINAL
+        return State.OURS if digest in self.written else State.USERS
+
+
+class Record(msgspec.Struct):
+    """All files that gpufan has changed for one main file."""
+
+    format: int = FORMAT
+    files: list[FileRecord] = []
+
+    def of(self, path: Path) -> FileRecord | None:
+        """Return the record of one file."""
+        return next((record for record in self.files if record.path == str(path)), None)
+
+
+@contextlib.contextmanager
+def lock(folders: Sequence[Path]) -> Iterator[None]:
+    """Lock folders against other runs of `setup-xorg`. Raises GpufanError if a lock is not free within 10 s."""
+    end_s = time.monotonic() + _LOCK_LIMIT_S
+    with contextlib.ExitStack() as stack:
+        # Sorted, so that two runs cannot wait for each other.
+        for folder in sorted({folder.resolve() for folder in folders if folder.is_dir()}):
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > end_s:
+                        raise GpufanError(f"another process has locked {folder}: run this again later") from None
+                time.sleep(0.02)
+        yield
+
+
+def record_path(main: Path) -> Path:
+    """Return the path of the record for a main file, whose links are resolved."""
+    return _beside(main, "record")
+
+
+def load(main: Path) -> Record:
+    """Read the record; an empty one if there is none. Raises GpufanError."""
+    path = record_path(main)
+    data = files.read_if_exists(path)
+    if data is None:
+        return Record()
+    if path.stat().st_uid not in (0, os.geteuid()):
+        raise GpufanError(f"{path} belongs to another user, so it is not trusted: remove it")
+    try:
+        record = msgspec.json.decode(data, type=Record)
+    except msgspec.DecodeError as error:
+        raise GpufanError(
+            f"{path} is damaged ({error}): move it away, and restore the backups beside it by hand"
+        ) from None
+    if record.format != FORMAT:
+        raise GpufanError(f"{path} was written by a newer gpufan: use that version")
+    return record
+
+
+def write(main: Path, changes: Sequence[FileChange]) -> None:
+    """Make all changes, with backups and a record; or none of them. Raises GpufanError."""
+    _check(changes)
+    path = record_path(main)
+    files.remove_temporaries(path)
+    old = files.read_if_exists(path)
+    record = load(main)
+    record.files = [r for r in record.files if all(r.path != str(change.path) for change in changes)] + [
+        _next_record(record.of(change.path), change) for change in changes
+    ]
+    done: list[FileChange] = []
+    try:
+        # The record comes first: after a kill at any point it tells whose content each file has.
+        files.replace(path, _encode(record))
+        for change in changes:
+            _back_up(record.of(change.path), change)
+            done.append(change)
+            assert change.after is not None
+            files.replace(change.path, change.after, like=change.path if change.before is not None else None)
+    except BaseException:
+        with contextlib.suppress(GpufanError):
+            for change in reversed(done):
+                _undo(record.of(change.path), change)
+            files.remove(path) if old is None else files.replace(path, old)
+        raise
+
+
+def plan_restore(main: Path, record: Record) -> list[FileChange]:
+    """Return the changes that restore every file. Raises GpufanError if a backup is missing or has other content."""
+    changes = []
+    for entry in reversed(record.files):
+        path = Path(entry.path)
+        content = files.read_if_exists(path)
+        if entry.state(content) is State.ORIGINAL:
+            continue
+        original = files.read_if_exists(Path(entry.backup)) if entry.backup else None
+        if _digest(original) != entry.original:
+            raise GpufanError(
+                f"{entry.backup} is not the original of {path} any more: compare both, and remove {record_path(main)}"
+            )
+        changes.append(FileChange(path, content, original))
+    return changes
+
+
+def restore(main: Path, record: Record, changes: Sequence[FileChange]) -> None:
+    """Make the changes of `plan_restore`, and remove the record. Raises GpufanError."""
+    _check(changes)
+    for change in changes:
+        entry = record.of(change.path)
+        if change.after is None:
+            files.remove(change.path)
+        elif entry is not None:
+            _rename(Path(entry.backup), change.path)
+    for entry in record.files:
+        files.remove_temporaries(Path(entry.path))
+        # A kill may have left the backup of a file that was never changed.
+        if entry.backup and _digest(files.read_if_exists(Path(entry.backup))) == entry.original:
+            files.remove(Path(entry.backup))
+    files.remove_temporaries(record_path(main))
+    files.remove(record_path(main))
+
+
+def _check(changes: Sequence[FileChange]) -> None:
+    """Check that all changes can be made, and remove what a killed run has left. Raises GpufanError."""
+    for change in changes:
+        files.check_writable(change.path)
+        files.remove_temporaries(change.path)
+        if files.read_if_exists(change.path) != change.before:
+            raise GpufanError(f"{change.path} was changed by another program meanwhile: run this again")
+
+
+def _next_record(old: FileRecord | None, change: FileChange) -> FileRecord:
+    """Return the record of a file that is going to be changed."""
+    written = [_digest(change.after)]
+    if old is not None:
+        state = old.state(change.before)
+        if state is State.OURS:
+            return FileRecord(old.path, old.original, old.backup, [*old.written, *written])
+        if state is State.ORIGINAL:
+            return FileRecord(old.path, old.original, old.backup, written)
+    backup = "" if change.before is None else str(_free_backup(change.path))
+    return FileRecord(str(change.path), _digest(change.before), backup, written)
+
+
+def _back_up(record: FileRecord | None, change: FileChange) -> None:
+    """Give the original a second name, if it has none yet."""
+    if record is None or not record.backup or record.state(change.before) is not State.ORIGINAL:
+        return
+    if _digest(files.read_if_exists(Path(record.backup))) == record.original:
+        return  # of a run that was killed
+    try:
+        os.link(change.path, record.backup)
+    except OSError as error:
+        raise GpufanError(f"cannot write {record.backup}: {error.strerror}; {change.path} is unchanged") from error
+
+
+def _undo(record: FileRecord | None, change: FileChange) -> None:
+    """Undo a change that has been made or begun."""
+    if change.before is None:
+        files.remove(change.path)
+    elif record is not None and record.state(change.before) is State.ORIGINAL:
+        if os.path.lexists(record.backup):
+            _rename(Path(record.backup), change.path)
+    elif files.read_if_exists(change.path) != change.before:
+        files.replace(change.path, change.before, like=change.path)
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Rename a file in one step. Raises GpufanError."""
+    try:
+        source.replace(target)
+        # A rename between two names of one file leaves both.
+        source.unlink(missing_ok=True)
+    except OSError as error:
+        raise GpufanError(f"cannot write {target}: {error.strerror}; it is unchanged") from error
+
+
+def _free_backup(path: Path) -> Path:
+    """Return a path for the backup at which there is nothing yet."""
+    names = (_beside(path, "original"), *(_beside(path, str(number)) for number in range(1, 10_000)))
+    return next(name for name in names if not os.path.lexists(name))
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.name}.gpufan-{suffix}")
+
+
+def _encode(record: Record) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(record)) + b"\n"
+
+
+def _digest(content: bytes | None) -> str:
+    return "" if content is None else sha256(content).hexdigest()

@@ -1,0 +1,76 @@
+"""Find and read the configuration files of the X server, in the order in which X reads them."""
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from gpufan.errors import InputError
+from gpufan.system import files
+from gpufan.xorg.config import ConfigFile
+from gpufan.xorg.configuration import Configuration
+
+SYSTEM_FOLDERS = tuple(Path(root, "X11/xorg.conf.d") for root in ("/usr/share", "/usr/lib", "/usr/lib64"))
+"""Folders of snippets that packages install. X is built with one of them; the first that has any counts."""
+
+LOCAL_FOLDERS = Path("/etc/X11/xorg.conf.d"), Path("/usr/etc/X11/xorg.conf.d")
+"""Folders of snippets of the administrator; X reads the first one that has any."""
+
+DEFAULT_MAIN = Path("/etc/X11/xorg.conf")
+
+
+def snippet_folders(root: Path = Path("/")) -> list[Path]:
+    """Return the folders of snippets below `root`, in the order of X."""
+    return [folder for group in (SYSTEM_FOLDERS, LOCAL_FOLDERS) for folder in _first_used(group, root)]
+
+
+def main_file(root: Path = Path("/")) -> Path:
+    """Return the file that X reads after the snippets: the first that exists, else the usual one."""
+    host = platform.node()
+    names = [
+        *("etc/X11/xorg.conf", "etc/xorg.conf", f"usr/etc/X11/xorg.conf.{host}", "usr/etc/X11/xorg.conf"),
+        *(f"usr/lib/X11/xorg.conf.{host}", "usr/lib/X11/xorg.conf"),
+    ]
+    return next((root / name for name in names if (root / name).exists()), root / DEFAULT_MAIN.relative_to("/"))
+
+
+def snippets(folders: Sequence[Path]) -> list[Path]:
+    """Return the snippets in `folders`, in the order of X. X does not read hidden files."""
+    return [path for folder in folders for path in _snippets_of(folder)]
+
+
+def read_configuration(main: Path, folders: Sequence[Path]) -> Configuration:
+    """Read the snippets in `folders`, then `main`, which may be missing. `main` may be a snippet itself.
+
+    Raises InputError for what X refuses, GpufanError for a file that cannot be read.
+    """
+    paths = snippets(folders)
+    if _is_in(main, folders):
+        if main.suffix != ".conf":
+            raise InputError(f"{main}: X reads only files *.conf in this folder: choose another --output")
+        if main not in paths:
+            paths = sorted([*paths, main], key=lambda path: (_place(path, folders), bytes(path)))
+        usual = main_file()
+        paths += [usual] if usual.exists() else []
+    else:
+        paths.append(main)
+    parsed = [ConfigFile(files.read_if_exists(path) or b"", str(path)) for path in paths]
+    return Configuration(tuple(parsed), str(main))
+
+
+def _first_used(folders: Sequence[Path], root: Path) -> list[Path]:
+    below = [root / folder.relative_to("/") for folder in folders]
+    used = [folder for folder in below if _snippets_of(folder)]
+    return (used or [folder for folder in below if folder.is_dir()])[:1]
+
+
+def _snippets_of(folder: Path) -> list[Path]:
+    found = [path for path in folder.glob("*.conf") if len(path.name) > len(".conf") and path.is_file()]
+    return sorted((path for path in found if not path.name.startswith(".")), key=bytes)
+
+
+def _is_in(main: Path, folders: Sequence[Path]) -> bool:
+    return any(main.parent.resolve() == folder.resolve() for folder in folders)
+
+
+def _place(path: Path, folders: Sequence[Path]) -> int:
+    return next(i for i, folder in enumerate(folders) if path.parent.resolve() == folder.resolve())

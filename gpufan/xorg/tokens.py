@@ -1,0 +1,126 @@
+"""Text of the X server's configuration as tokens and statements, and its names and booleans. No I/O.
+
+Bytes are decoded as Latin-1, so that every byte is one character, and any file can be encoded again unchanged.
+
+Some rules of the server are surprising: it reads tokens, not lines, so a whole section may be on one line. A carriage
+return ends a comment and a string, but not a line. Case, `_`, space and tab do not count in names.
+"""
+
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from string import ascii_lowercase, ascii_uppercase
+from typing import NamedTuple
+
+from gpufan.errors import InputError
+
+_TOKEN = re.compile(
+    r"""
+      (?P<blank>[ \t\r\n]+)
+    | (?P<comment>\#[^\r\n]*)
+    | (?P<string>"[^"\r\n]*"?)
+    | (?P<number>0[xX][0-9a-fA-FxX.]*|[0-9][0-9.xX]*)
+    | (?P<comma>,(?![A-Za-z]))
+    | (?P<dash>-(?![A-Za-z]))
+    | (?P<word>[^ \t\r\n\#]+)
+    """,
+    re.VERBOSE,
+)
+_NAME_FORM = str.maketrans(ascii_uppercase, ascii_lowercase, " \t_")
+_BOOLEANS = dict.fromkeys(("", "1", "on", "true", "yes"), True) | dict.fromkeys(("0", "off", "false", "no"), False)
+
+
+def same_name(text: str) -> str:
+    """Normalize a name as the server does: two names are the same if their results are equal.
+
+    >>> same_name("Cool_Bits") == same_name("coolbits")
+    True
+    """
+    return text.translate(_NAME_FORM)
+
+
+def boolean(text: str) -> bool | None:
+    """Return the value of a boolean of the server; None if `text` is not a boolean."""
+    return _BOOLEANS.get(same_name(text))
+
+
+def readable(text: str) -> str:
+    """Decode a part of the text as UTF-8, for messages."""
+    return text.encode("latin-1").decode(errors="backslashreplace")
+
+
+class Token(NamedTuple):
+    """A token of the text; offsets in characters. Comments and blanks are not tokens."""
+
+    kind: str
+    """`word`, `string`, `number`, `comma` or `dash`."""
+    text: str
+    """The text, for a string without its quotes."""
+    start: int
+    end: int
+
+
+class Statement(NamedTuple):
+    """A keyword and the tokens up to the next keyword."""
+
+    word: Token
+    keyword: str
+    """The word, normalized by `same_name`."""
+    arguments: tuple[Token, ...]
+    block: int = -1
+    """Offset of the SubSection or Mode block that contains it; -1 if none does."""
+
+    @property
+    def start(self) -> int:
+        """Return the offset of the keyword."""
+        return self.word.start
+
+    @property
+    def strings(self) -> list[Token]:
+        """Return the arguments that are strings."""
+        return [token for token in self.arguments if token.kind == "string"]
+
+
+class SourceText:
+    """The text of one file, with its name for messages."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self.text = data.decode("latin-1")
+        self.name = name
+
+    @property
+    def data(self) -> bytes:
+        """Return the content of the file."""
+        return self.text.encode("latin-1")
+
+    def error(self, offset: int, message: str) -> InputError:
+        """Make an error that names file, line and column."""
+        line_start = self.text.rfind("\n", 0, offset) + 1
+        return InputError(f"{self.name}:{self.line(offset)}:{offset - line_start + 1}: {message}")
+
+    def line(self, offset: int) -> int:
+        """Return the number of the line at `offset`, from 1."""
+        return self.text.count("\n", 0, offset) + 1
+
+    def statements(self) -> Iterator[Statement]:
+        """Return all statements. Raises InputError."""
+        tokens = list(self._tokens())
+        words = [place for place, token in enumerate(tokens) if token.kind == "word"]
+        if tokens and tokens[0].kind != "word":
+            raise self.error(tokens[0].start, "expected Section")
+        for place, end in pairwise([*words, len(tokens)]):
+            yield Statement(tokens[place], same_name(tokens[place].text), tuple(tokens[place + 1 : end]))
+
+    def _tokens(self) -> Iterator[Token]:
+        nul = self.text.find("\0")
+        if nul >= 0:
+            raise self.error(nul, "a zero byte: this is not a text file")
+        for match in _TOKEN.finditer(self.text):
+            kind, text = str(match.lastgroup), match[0]
+            if kind in ("blank", "comment"):
+                continue
+            if kind == "string":
+                text = text[1:].removesuffix('"')
+            elif kind == "word" and '"' in text:
+                raise self.error(match.start() + text.index('"'), "a quote within a word: put a blank before it")
+            yield Token(kind, text, match.start(), match.end())

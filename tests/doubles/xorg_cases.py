@@ -1,0 +1,283 @@
+"""Configurations of X as people have them, each with the graphics devices of its box and what `setup-xorg` does."""
+
+from typing import NamedTuple
+
+_VENDORS = {
+    "nvidia": "0x10de",
+    "vfio-pci": "0x10de",
+    "i915": "0x8086",
+    "amdgpu": "0x1002",
+    "ast": "0x1a03",
+    "": "0x1a03",
+}
+
+# What the command does.
+NO_CHANGE, CHANGES, REFUSES, NEEDS_YES = "no change", "changes", "refuses", "needs yes"
+
+
+class Case(NamedTuple):
+    """One configuration."""
+
+    files: dict[str, str]
+    """Snippets and `xorg.conf`; a name with `/` is a file of a package."""
+    devices: tuple[tuple[str, str, str, bool], ...]
+    """Address, PCI vendor, kernel driver, and whether it is the boot VGA."""
+    outcome: str
+    out_of_reach: str = ""
+    """Part of the line about a card that is out of reach after it; empty if there is none."""
+    arguments: tuple[str, ...] = ()
+
+
+def section(kind: str, name: str, *lines: str) -> str:
+    body = "".join(f"    {line}\n" for line in ((f'Identifier "{name}"', *lines) if name else lines))
+    return f'Section "{kind}"\n{body}EndSection\n\n'
+
+
+def device(name: str, bus: int, *lines: str, driver: str = "nvidia") -> str:
+    return section("Device", name, f'Driver "{driver}"', f'BusID "PCI:{bus}:0:0"', *lines)
+
+
+def screen(name: str, device_name: str, *lines: str) -> str:
+    return section("Screen", name, f'Device "{device_name}"', *lines)
+
+
+def layout(name: str, *screens: str, more: tuple[str, ...] = ()) -> str:
+    entries = [f'Screen {i} "{s}"' + (f' RightOf "{screens[i - 1]}"' if i else "") for i, s in enumerate(screens)]
+    return section("ServerLayout", name, *entries, *more)
+
+
+def box(*drivers: str) -> tuple[tuple[str, str, str, bool], ...]:
+    """Devices by kernel driver; the first is the boot VGA. NVIDIA cards are at 01:00.0 and 41:00.0."""
+    cards = iter(("0000:01:00.0", "0000:41:00.0", "0000:61:00.0"))
+    others = iter(("0000:00:02.0", "0000:00:03.0"))
+    places = [next(cards if _VENDORS[driver] == "0x10de" else others) for driver in drivers]
+    return tuple((p, _VENDORS[d], d, i == 0) for i, (p, d) in enumerate(zip(places, drivers, strict=True)))
+
+
+FANS, ALL = 'Option "Coolbits" "4"', 'Option "Coolbits" "28"'
+WEAK = 'Option "Coolbits" "8"'
+ONE, TWO = box("nvidia"), box("nvidia", "nvidia")
+HYBRID = box("i915", "nvidia")
+A, B = device("a", 1), device("b", 65)
+INTEL = section("Device", "intel", 'Driver "modesetting"', 'BusID "PCI:0:2:0"')
+OUTPUT_CLASS = section("OutputClass", "nvidia", 'MatchDriver "nvidia-drm"', 'Driver "nvidia"', "{}")
+
+GIVEN = {
+    "a snippet that allows fans": Case(
+        {
+            "20-nvidia.conf": section("Device", "Nvidia Card", 'Driver "nvidia"', ALL)
+            + screen("Screen0", "Nvidia Card", 'Option "MetaModes" "nvidia-auto-select +0+0"')
+        },
+        ONE,
+        NO_CHANGE,
+    ),
+    "a snippet for the Intel GPU": Case(
+        {"20-intel.conf": section("Device", "Intel Graphics", 'Driver "intel"', 'BusID "PCI:0:2:0"')}, HYBRID, CHANGES
+    ),
+    "the Device in a snippet": Case(
+        {"10-nvidia.conf": device("NvidiaCard", 1), "xorg.conf": layout("l", "s") + screen("s", "NvidiaCard")},
+        ONE,
+        CHANGES,
+    ),
+    "an OutputClass with bits": Case({"xorg.conf": OUTPUT_CLASS.format(ALL)}, ONE, CHANGES),
+    "two seats": Case(
+        {
+            "xorg.conf": A
+            + screen("s", "a")
+            + layout("seat0", "s", more=('MatchSeat "seat0"',))
+            + B
+            + screen("t", "b")
+            + layout("seat1", "t", more=('MatchSeat "seat1"',))
+        },
+        TWO,
+        CHANGES,
+    ),
+    "a second Device without Driver": Case(
+        {
+            "xorg.conf": A
+            + section("Device", "b", 'BusID "PCI:65:0:0"')
+            + screen("s", "a")
+            + screen("t", "b")
+            + layout("l", "s", "t")
+        },
+        TWO,
+        CHANGES,
+    ),
+    "two Screens of one name": Case(
+        {"xorg.conf": A + B + screen("s", "a") + screen("s", "b") + layout("l", "s")}, TWO, CHANGES
+    ),
+    "an inactive card": Case(
+        {"xorg.conf": layout("l", "i", more=('Inactive "a"',)) + INTEL + screen("i", "intel") + A},
+        HYBRID,
+        NO_CHANGE,
+        "declares it Inactive: remove that line",
+    ),
+    "a Screen that does not exist": Case({"xorg.conf": A + layout("l", "nope")}, ONE, REFUSES),
+}
+
+OWN = {
+    "no file": Case({}, ONE, CHANGES),
+    "no file, two cards": Case({}, TWO, CHANGES),
+    "no file, Intel drives the screen": Case({}, HYBRID, CHANGES),
+    "no file, AMD drives the screen": Case({}, box("amdgpu", "nvidia", "nvidia"), CHANGES),
+    "no file, the BMC drives the screen": Case({}, box("ast", "nvidia"), CHANGES),
+    "no file, a GPU without driver drives the screen": Case({}, box("", "nvidia"), NEEDS_YES),
+    "no file, a screen that may go dark": Case({}, box("", "nvidia"), CHANGES, arguments=("--yes",)),
+    "a card of a virtual machine": Case({}, box("nvidia", "vfio-pci"), CHANGES),
+    "only input": Case({"10-input.conf": section("InputClass", "mouse", 'MatchIsPointer "on"')}, ONE, CHANGES),
+    "a snippet without the bit": Case({"20.conf": device("c", 1, WEAK) + screen("s", "c")}, ONE, CHANGES),
+    "a snippet of a package": Case({"/20.conf": A, "xorg.conf": screen("s", "a")}, ONE, CHANGES),
+    "layout in a snippet": Case({"20.conf": layout("l", "s") + screen("s", "a"), "xorg.conf": A + B}, TWO, CHANGES),
+    "Screen in a snippet": Case({"20.conf": screen("s", "a"), "xorg.conf": A + layout("l", "s")}, ONE, CHANGES),
+    "every section in a file of its own": Case(
+        {"10.conf": layout("l", "s"), "20.conf": screen("s", "a"), "30.conf": A}, ONE, CHANGES
+    ),
+    "a Device in a snippet and again in xorg.conf": Case(
+        {"20.conf": device("a", 1), "xorg.conf": device("A", 1, FANS) + screen("s", "a")}, ONE, CHANGES
+    ),
+    "Coolbits in the Screen": Case({"xorg.conf": A + screen("s", "a", FANS)}, ONE, NO_CHANGE),
+    "a weak Screen over a good Device": Case(
+        {"xorg.conf": device("a", 1, FANS) + screen("s", "a", WEAK)}, ONE, CHANGES
+    ),
+    "a weak Monitor over a good Device": Case(
+        {"xorg.conf": device("a", 1, FANS) + section("Monitor", "m", WEAK) + screen("s", "a", 'Monitor "m"')},
+        ONE,
+        CHANGES,
+    ),
+    "a good Screen over a weak Device": Case(
+        {"xorg.conf": device("a", 1, WEAK) + screen("s", "a", FANS)}, ONE, NO_CHANGE
+    ),
+    "the first of two equal options is weak": Case(
+        {"xorg.conf": device("a", 1, WEAK, FANS) + screen("s", "a")}, ONE, CHANGES
+    ),
+    "an OutputClass of a package with bits": Case({"/10.conf": OUTPUT_CLASS.format(WEAK)}, ONE, CHANGES),
+    "an OutputClass over which a Device goes": Case(
+        {"/10.conf": OUTPUT_CLASS.format(ALL), "xorg.conf": A + screen("s", "a")}, ONE, NO_CHANGE
+    ),
+    "a primary card by OutputClass": Case(
+        {
+            "/10.conf": OUTPUT_CLASS.format('Option "PrimaryGPU" "yes"'),
+            "xorg.conf": section("Device", "a", 'Driver "nvidia"') + screen("s", "a"),
+        },
+        HYBRID,
+        CHANGES,
+    ),
+    "a Device without BusID beside Intel": Case(
+        {"xorg.conf": section("Device", "a", 'Driver "nvidia"') + screen("s", "a")}, HYBRID, CHANGES
+    ),
+    "a first Device without Driver": Case(
+        {
+            "xorg.conf": section("Device", "a", 'BusID "PCI:1:0:0"')
+            + B
+            + screen("s", "a")
+            + screen("t", "b")
+            + layout("l", "s", "t")
+        },
+        TWO,
+        CHANGES,
+    ),
+    "an Intel Device without Driver": Case(
+        {"xorg.conf": section("Device", "x", 'BusID "PCI:0:2:0"')}, HYBRID, NO_CHANGE, "has no Driver, so X drops"
+    ),
+    "a Device of nouveau": Case(
+        {"xorg.conf": device("n", 1, driver="nouveau")}, ONE, NO_CHANGE, "gives it to another driver"
+    ),
+    "two Devices in a Screen": Case({"xorg.conf": A + B + screen("s", "a", 'Device "b"')}, TWO, CHANGES),
+    "two Devices of one name": Case(
+        {"xorg.conf": device("a", 1, FANS) + device("a", 65) + screen("s", "a")},
+        TWO,
+        NO_CHANGE,
+        "X ignores this Device",
+    ),
+    "a GPUDevice": Case(
+        {"xorg.conf": device("a", 1, FANS) + B + screen("s", "a", 'GPUDevice "b"')},
+        TWO,
+        NO_CHANGE,
+        "has it as a GPUDevice",
+    ),
+    "a Device that X adds as GPUDevice": Case({"xorg.conf": A + B + screen("s", "a")}, TWO, CHANGES),
+    "a GPUDevice of another maker that would be dropped": Case(
+        {"xorg.conf": A + INTEL + screen("s", "a")}, box("nvidia", "i915", "nvidia"), NEEDS_YES
+    ),
+    "two heads of one card": Case(
+        {
+            "xorg.conf": device("a", 1, "Screen 0")
+            + device("b", 1, "Screen 1")
+            + screen("s", "a")
+            + screen("t", "b")
+            + layout("l", "s", "t")
+        },
+        ONE,
+        CHANGES,
+    ),
+    "a Screen that names a missing Device": Case({"xorg.conf": A + screen("s", "typo")}, ONE, CHANGES),
+    "a Screen without Device": Case({"xorg.conf": section("Screen", "s") + layout("l", "s")}, ONE, CHANGES),
+    "a layout without Screen": Case({"xorg.conf": A + B + screen("s", "a") + layout("l")}, TWO, CHANGES),
+    "a layout that ServerFlags choose": Case(
+        {
+            "xorg.conf": A
+            + B
+            + screen("s", "a")
+            + screen("t", "b")
+            + layout("one", "s")
+            + layout("two", "t", "s")
+            + section("ServerFlags", "", 'Option "DefaultServerLayout" "two"')
+        },
+        TWO,
+        CHANGES,
+    ),
+    "ServerFlags in two files": Case(
+        {
+            "20.conf": section("ServerFlags", "", 'Option "DefaultServerLayout" "nope"'),
+            "xorg.conf": A
+            + screen("s", "a")
+            + layout("one", "s")
+            + section("ServerFlags", "", 'Option "BlankTime" "0"'),
+        },
+        ONE,
+        CHANGES,
+    ),
+    "two layouts for two servers": Case(
+        {
+            "xorg.conf": device("a", 1, FANS)
+            + B
+            + screen("s", "a")
+            + screen("t", "b")
+            + layout("one", "s")
+            + layout("two", "t")
+        },
+        TWO,
+        NO_CHANGE,
+        'ServerLayout "two" has it',
+    ),
+    "a layout that the user names": Case(
+        {"xorg.conf": A + B + screen("s", "a") + screen("t", "b") + layout("one", "s") + layout("two", "t")},
+        TWO,
+        CHANGES,
+        arguments=("--layout", "two"),
+    ),
+    "a seat that is not ours": Case(
+        {
+            "xorg.conf": device("a", 1, FANS)
+            + screen("s", "a")
+            + section("Device", "b", 'Driver "nvidia"', 'BusID "PCI:65:0:0"', 'MatchSeat "seat1"')
+        },
+        TWO,
+        NO_CHANGE,
+        "is for another seat",
+    ),
+    "bits without fans": Case({}, ONE, CHANGES, "does not contain 4", arguments=("--coolbits", "8")),
+    "a misspelt keyword": Case({"20.conf": section("Device", "a", 'Drivr "nvidia"')}, ONE, REFUSES),
+    "a misspelt section": Case({"xorg.conf": section("Devise", "a", 'Driver "nvidia"')}, ONE, REFUSES),
+    "a section that is not closed": Case({"xorg.conf": A + 'Section "Screen"\n Identifier "s"\n'}, ONE, REFUSES),
+    "a Device without Identifier": Case({"xorg.conf": section("Device", "", 'Driver "nvidia"')}, ONE, REFUSES),
+    "an inactive Device that does not exist": Case(
+        {"xorg.conf": A + layout("l", more=('Inactive "x"',))}, ONE, REFUSES
+    ),
+    "an InputDevice that does not exist": Case({"xorg.conf": A + layout("l", more=('InputDevice "x"',))}, ONE, REFUSES),
+    "an InputDevice without Driver": Case({"30.conf": section("InputDevice", "k"), "xorg.conf": A}, ONE, REFUSES),
+    "a default layout that does not exist": Case(
+        {"xorg.conf": A + layout("l") + section("ServerFlags", "", 'Option "DefaultServerLayout" "x"')}, ONE, REFUSES
+    ),
+    "a value without quotes": Case({"xorg.conf": section("Device", "a", "Driver nvidia")}, ONE, REFUSES),
+}

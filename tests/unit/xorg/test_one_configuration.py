@@ -1,0 +1,357 @@
+"""Several files as one configuration, and boxes with more than NVIDIA cards: what X makes of them, and the change."""
+
+import difflib
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from gpufan.core.pci import PciAddress
+from gpufan.errors import InputError
+from gpufan.xorg.box import Box, graphics_devices, make_box
+from gpufan.xorg.config import ConfigFile
+from gpufan.xorg.configuration import Configuration
+from gpufan.xorg.plan import Plan, Wanted, make_plan
+from gpufan.xorg.screens import Fault, servers
+
+A, B = PciAddress.parse("01:00.0"), PciAddress.parse("41:00.0")
+INTEL = PciAddress.parse("00:02.0")
+FANS = Wanted()
+
+
+def section(kind: str, name: str, *lines: str) -> str:
+    body = "".join(f"    {line}\n" for line in (f'Identifier "{name}"', *lines))
+    return f'Section "{kind}"\n{body}EndSection\n'
+
+
+def device(name: str, bus: int, *lines: str, driver: str = "nvidia") -> str:
+    return section("Device", name, f'Driver "{driver}"', f'BusID "PCI:{bus}:0:0"', *lines)
+
+
+def screen(name: str, device_name: str, *lines: str) -> str:
+    return section("Screen", name, f'Device "{device_name}"', *lines)
+
+
+def layout(name: str, *screens: str, more: tuple[str, ...] = ()) -> str:
+    return section("ServerLayout", name, *(f'Screen {i} "{s}"' for i, s in enumerate(screens)), *more)
+
+
+INTEL_DEVICE = section("Device", "intel", 'Driver "modesetting"', 'BusID "PCI:0:2:0"')
+TWO_CARDS = device("a", 1) + device("b", 65)
+
+
+class Result(NamedTuple):
+    plan: Plan
+    added: dict[str, list[str]]
+    """Lines that each changed file has gained, without indentation."""
+    out_of_reach: list[str]
+
+
+def configuration(*texts: str) -> Configuration:
+    """The last text is xorg.conf, those before it are snippets."""
+    names = [*(f"{number}.conf" for number in range(10, 9 + len(texts))), "xorg.conf"]
+    return Configuration(tuple(ConfigFile(t.encode(), n) for t, n in zip(texts, names, strict=True)), "xorg.conf")
+
+
+def box(*cards: PciAddress, primary: PciAddress | None = None) -> Box:
+    return Box(cards, primary or cards[0])
+
+
+def plan(*texts: str, on: Box, wanted: Wanted = FANS) -> Result:
+    made = make_plan(configuration(*texts), on, wanted)
+    again = make_plan(made.after, on, wanted)
+    assert again.changes == [], "a second run changes nothing"
+    added = {}
+    for name, before, after in made.changes:
+        lines = list(difflib.ndiff(before.decode().splitlines(), after.decode().splitlines()))
+        assert not [line for line in lines if line[0] == "-"], "only lines are added"
+        added[name] = [line[2:].strip() for line in lines if line[0] == "+"]
+    return Result(made, added, [str(reach) for reach in made.reaches if reach.obstacle])
+
+
+# One configuration of several files
+
+
+def test_a_snippet_that_sets_the_fan_bit_is_enough():
+    snippet = section("Device", "card", 'Driver "nvidia"', 'Option "Coolbits" "28"') + screen("s", "card")
+    assert plan(snippet, "", on=box(A)).added == {}
+
+
+def test_the_bit_goes_into_the_snippet_that_has_the_device():
+    result = plan(device("card", 1), layout("l", "s") + screen("s", "card"), on=box(A))
+    assert result.added == {"10.conf": ['Option "Coolbits" "4"']}
+
+
+def test_a_new_screen_goes_into_the_layout_of_a_snippet():
+    result = plan(layout("l", "s") + screen("s", "a"), TWO_CARDS, on=box(A, B))
+    assert result.added["10.conf"] == ['Screen 1 "Screen 0000:41:00.0" RightOf "s"']
+    assert 'Section "Screen"' in result.added["xorg.conf"]
+
+
+def test_the_first_section_of_a_name_is_the_one_that_counts():
+    result = plan(device("card", 1), device("CARD", 1, 'Option "Coolbits" "4"') + screen("s", "card"), on=box(A))
+    assert result.added == {"10.conf": ['Option "Coolbits" "4"']}
+
+
+def test_the_last_server_flags_are_the_ones_that_count():
+    flags = 'Section "ServerFlags"\n    Option "DefaultServerLayout" "{}"\nEndSection\n'
+    layouts = layout("one", "a") + layout("two", "b") + screen("a", "a") + screen("b", "b") + TWO_CARDS
+    found = servers(configuration(flags.format("one"), flags.format("two") + layouts), box(A, B))
+    assert found[0].layout.name == "two"
+
+
+def test_the_bits_of_an_output_class_are_part_of_those_of_a_new_device():
+    output_class = section("OutputClass", "nvidia", 'MatchDriver "nvidia-drm"', 'Option "Coolbits" "24"')
+    assert 'Option "Coolbits" "28"' in plan(output_class, "", on=box(A)).added["xorg.conf"]
+
+
+def test_the_bits_of_an_output_class_are_part_of_those_of_a_device_that_overrides_it():
+    output_class = section("OutputClass", "nvidia", 'Option "Coolbits" "8"')
+    result = plan(output_class, device("a", 1) + screen("s", "a"), on=box(A))
+    assert result.added == {"xorg.conf": ['Option "Coolbits" "12"']}
+
+
+def test_an_output_class_with_the_bit_is_enough_for_a_device():
+    output_class = section("OutputClass", "nvidia", 'MatchDriver "amdgpu|nvidia-drm"', 'Option "Coolbits" "28"')
+    assert plan(output_class, device("a", 1) + screen("s", "a"), on=box(A)).added == {}
+
+
+def test_an_output_class_for_other_drivers_does_not_count():
+    output_class = section("OutputClass", "amd", 'MatchDriver "amdgpu"', 'Option "Coolbits" "28"')
+    result = plan(output_class, device("a", 1) + screen("s", "a"), on=box(A))
+    assert result.added == {"xorg.conf": ['Option "Coolbits" "4"']}
+
+
+@pytest.mark.parametrize("place", ["monitor", "screen", "display"])
+def test_the_bit_is_set_where_a_stronger_option_lacks_it(place):
+    option = 'Option "Coolbits" "8"'
+    monitor = section("Monitor", "m", option if place == "monitor" else "")
+    lines = [option] if place == "screen" else []
+    lines += ['SubSection "Display"', "Depth 24", option, "EndSubSection"] if place == "display" else []
+    text = device("a", 1, 'Option "Coolbits" "4"') + monitor + screen("s", "a", 'Monitor "M"', *lines)
+    made = make_plan(configuration(text), box(A), Wanted())
+    assert made.after.files[0].text == text.replace('"8"', '"12"')
+
+
+def test_new_names_differ_from_those_of_every_file():
+    result = plan(device("NVIDIA 0000:41:00.0", 9, driver="amdgpu"), device("a", 1) + screen("s", "a"), on=box(A, B))
+    assert 'Identifier "NVIDIA 0000:41:00.0 #2"' in result.added["xorg.conf"]
+
+
+def test_a_new_layout_has_the_name_that_server_flags_choose():
+    flags = 'Section "ServerFlags"\n    Option "DefaultServerLayout" "mine"\nEndSection\n'
+    assert 'Identifier "mine"' in plan(flags, "", on=box(A)).added["xorg.conf"]
+
+
+# What X refuses after it has parsed the files
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (section("ServerLayout", "l", 'Screen "nope"'), '10.conf:3: X refuses "nope": no Screen has this name'),
+        (section("ServerLayout", "l", 'Inactive "x"'), '10.conf:3: X refuses "x": no Device has this name'),
+        (section("ServerLayout", "l", 'InputDevice "k"'), '10.conf:3: X refuses "k": no InputDevice has this name'),
+        (section("InputDevice", "k"), "10.conf:1: X refuses an InputDevice without Driver"),
+        (section("Monitor", "m", 'UseModes "u"') + screen("s", "d", 'Monitor "m"'), '10.conf:3: X refuses "u"'),
+        (screen("s", "d", 'VideoAdaptor "v"'), '10.conf:4: X refuses "v": no VideoAdaptor has this name'),
+        (
+            section("VideoAdaptor", "v") + screen("s", "d", 'VideoAdaptor "v"') + screen("t", "d", 'VideoAdaptor "V"'),
+            '10.conf:12: X refuses VideoAdaptor "V" in a second Screen',
+        ),
+        (
+            layout("l") + 'Section "ServerFlags"\n    DefaultServerLayout "m"\nEndSection\n',
+            '10.conf:4: X refuses DefaultServerLayout "m": no ServerLayout has it',
+        ),
+    ],
+)
+def test_a_reference_that_the_server_refuses_is_named_with_file_and_line(text, message):
+    with pytest.raises(InputError) as caught:
+        plan(text, "", on=box(A))
+    assert str(caught.value).startswith(message)
+
+
+def test_a_reference_into_a_later_file_is_valid():
+    result = plan(layout("l", "s"), screen("s", "a") + device("a", 1, 'Option "Coolbits" "4"'), on=box(A))
+    assert result.added == {}
+
+
+# Cards that have a Device, but no X screen of their own
+
+
+def test_a_second_screen_section_of_the_same_name_does_not_count():
+    text = TWO_CARDS + screen("s", "a") + screen("s", "b") + layout("l", "s")
+    assert 'Screen 1 "Screen 0000:41:00.0" RightOf "s"' in plan(text, on=box(A, B)).added["xorg.conf"]
+
+
+def test_a_second_device_without_driver_gets_one():
+    text = device("a", 1) + section("Device", "b", 'BusID "PCI:65:0:0"')
+    text += screen("s", "a") + screen("t", "b") + layout("l", "s", "t")
+    assert 'Driver "nvidia"' in make_plan(configuration(text), box(A, B), Wanted()).after.files[0].text[100:]
+    found = servers(configuration(text), box(A, B))
+    assert found[0].screens[1].fault is Fault.NO_DRIVER
+
+
+def test_a_first_device_without_driver_hides_all_other_screens_until_it_gets_one():
+    text = section("Device", "a", 'BusID "PCI:1:0:0"') + device("b", 65)
+    text += screen("s", "a") + screen("t", "b") + layout("l", "s", "t")
+    assert servers(configuration(text), box(A, B))[0].screens[1].fault is Fault.LOST
+    assert plan(text, on=box(A, B)).out_of_reach == []
+
+
+def test_a_device_of_another_maker_without_driver_hides_all_other_screens():
+    text = section("Device", "x", 'BusID "PCI:0:2:0"')
+    (line,) = plan(text, on=box(A, primary=INTEL)).out_of_reach
+    assert 'xorg.conf:1: Device "x" of the first X screen has no Driver' in line
+
+
+def test_of_two_devices_of_a_screen_the_last_one_counts():
+    text = TWO_CARDS + screen("s", "a", 'Device "b"')
+    result = plan(text, on=box(A, B))
+    assert result.out_of_reach == []
+    assert 'Screen 1 "Screen 0000:01:00.0" RightOf "s"' in result.added["xorg.conf"]
+
+
+def test_a_gpu_device_is_out_of_reach():
+    (line,) = plan(TWO_CARDS + screen("s", "a", 'GPUDevice "b"'), on=box(A, B)).out_of_reach
+    assert line.startswith('X cannot set the fans of 0000:41:00.0: xorg.conf:15: Screen "s" has it as a GPUDevice')
+
+
+def test_a_device_that_x_adds_as_gpu_device_by_itself_gets_a_screen():
+    assert plan(TWO_CARDS + screen("s", "a"), on=box(A, B)).out_of_reach == []
+
+
+def test_an_inactive_device_is_out_of_reach():
+    text = INTEL_DEVICE + device("a", 1) + screen("s", "intel") + layout("l", "s", more=('Inactive "a"',))
+    (line,) = plan(text, on=box(A, primary=INTEL)).out_of_reach
+    assert line.startswith('X cannot set the fans of 0000:01:00.0: xorg.conf:18: ServerLayout "l" declares it Inactive')
+
+
+def test_a_device_that_x_ignores_because_of_its_name_is_named():
+    text = device("a", 1) + device("A", 65) + screen("s", "a")
+    (line,) = plan(text, on=box(A, B)).out_of_reach
+    assert 'xorg.conf:7: X ignores this Device, because an earlier one is called "A" too' in line
+
+
+def test_two_heads_of_one_card_share_it():
+    text = device("a", 1, "Screen 0") + device("b", 1, "Screen 1")
+    text += screen("s", "a") + screen("t", "b") + layout("l", "s", "t")
+    found = servers(configuration(text), box(A))
+    assert [x.fault for x in found[0].screens] == [None, None]
+    assert plan(text, on=box(A)).added == {"xorg.conf": ['Option "Coolbits" "4"'] * 2}
+
+
+def test_a_second_device_of_one_card_gets_no_screen():
+    text = device("a", 1) + device("b", 1) + screen("s", "a") + screen("t", "b") + layout("l", "s", "t")
+    assert servers(configuration(text), box(A))[0].screens[1].fault is Fault.TAKEN
+
+
+def test_a_device_without_bus_id_means_the_primary_card():
+    text = section("Device", "d", 'Driver "nvidia"', 'Option "Coolbits" "4"') + screen("s", "d")
+    assert plan(text, on=box(A, primary=A)).added == {}
+    assert plan(text, on=box(A, primary=INTEL)).added == {"xorg.conf": ['BusID "PCI:1:0:0"']}
+
+
+# Seats, and layouts for several servers
+
+
+def test_a_card_of_another_seat_stays_there():
+    text = TWO_CARDS + screen("s", "a") + screen("t", "b")
+    text += layout("one", "s", more=('MatchSeat "seat0"',)) + layout("two", "t", more=('MatchSeat "seat1"',))
+    result = plan(text, on=box(A, B))
+    assert result.added == {"xorg.conf": ['Option "Coolbits" "4"'] * 2}
+    assert result.out_of_reach == []
+
+
+def test_a_card_in_a_layout_that_x_does_not_choose_is_asked_about():
+    text = TWO_CARDS + screen("s", "a") + screen("t", "b") + layout("one", "s") + layout("two", "t")
+    (line,) = plan(text, on=box(A, B)).out_of_reach
+    assert 'xorg.conf:24: ServerLayout "two" has it' in line
+    chosen = plan(text, on=box(A, B), wanted=Wanted(layout="ONE"))
+    assert chosen.out_of_reach == []
+    assert 'Screen 1 "t" RightOf "s"' in chosen.added["xorg.conf"]
+
+
+def test_a_layout_that_does_not_exist_is_an_input_error():
+    with pytest.raises(InputError, match='no ServerLayout is called "three": choose one of "one"'):
+        plan(layout("one"), on=box(A), wanted=Wanted(layout="three"))
+
+
+# GPUs of other makers
+
+
+@pytest.fixture
+def sysfs(tmp_path: Path):
+    def add(address: str, vendor: str, driver: str = "", boot_vga: str = "0", kind: str = "0x030000", **links: str):
+        folder = tmp_path / "devices" / address
+        folder.mkdir(parents=True)
+        for name, text in (("vendor", f"0x{vendor}\n"), ("class", kind), ("boot_vga", boot_vga)):
+            (folder / name).write_text(text)
+        for name, target in {"driver": driver, **links}.items():
+            if target:
+                (folder / name).symlink_to(tmp_path / target)
+        return tmp_path / "devices"
+
+    return add
+
+
+def test_the_gpu_that_drives_the_screen_stays_screen_0(sysfs):
+    sysfs("0000:00:02.0", "8086", "i915", boot_vga="1")
+    on = make_box([A], graphics_devices(sysfs("0000:01:00.0", "10de", "nvidia")))
+    result = plan("", on=on)
+    text = result.plan.after.files[0].text
+    assert text.index('BusID "PCI:0:2:0"') < text.index('BusID "PCI:1:0:0"')
+    assert [x.address for x in servers(result.plan.after, on)[0].screens] == [INTEL, A]
+    assert result.plan.losses == []
+    assert "drives the screen: it stays screen 0" in result.plan.notes[0]
+
+
+def test_the_device_of_a_snippet_keeps_screen_0(sysfs):
+    on = make_box([A], graphics_devices(sysfs("0000:00:02.0", "8086", "i915", boot_vga="1")))
+    result = plan(INTEL_DEVICE, "", on=on)
+    assert [x.address for x in servers(result.plan.after, on)[0].screens] == [INTEL, A]
+    assert set(result.added) == {"xorg.conf"}
+
+
+def test_a_screen_for_which_no_driver_is_known_is_a_loss(sysfs):
+    on = make_box([A], graphics_devices(sysfs("0000:03:00.0", "1a03", boot_vga="1")))
+    (loss,) = make_plan(configuration(""), on, Wanted()).losses
+    assert loss.startswith("X would no longer show screen 0 on 0000:03:00.0 (ASPEED)")
+
+
+def test_a_gpu_device_of_another_maker_that_would_be_dropped_is_a_loss():
+    text = device("a", 1) + INTEL_DEVICE + screen("s", "a")
+    (loss,) = make_plan(configuration(text), box(A, B), Wanted()).losses
+    assert loss == 'xorg.conf:6: X would no longer use Device "intel" as a GPUDevice'
+
+
+def test_the_primary_card_gets_screen_0():
+    made = make_plan(configuration(""), box(A, B, primary=B), Wanted())
+    assert [x.address for x in servers(made.after, box(A, B, primary=B))[0].screens] == [B, A]
+    assert made.losses == []
+
+
+def test_cards_of_virtual_machines_are_no_cards_of_the_box(sysfs):
+    sysfs("0000:01:00.0", "10de", "nvidia")
+    sysfs("0000:41:00.0", "10de", "vfio-pci")
+    folder = sysfs("0000:42:00.0", "10de", "nvidia", physfn="41")
+    (folder.parent / "41").mkdir()
+    on = make_box([A, B, PciAddress.parse("42:00.0")], graphics_devices(folder))
+    assert on.cards == (A,)
+    assert [(str(other), bool(other.unusable)) for other in on.others] == [
+        ("0000:41:00.0 (NVIDIA)", True),
+        ("0000:42:00.0 (NVIDIA)", True),
+    ]
+
+
+def test_devices_that_show_no_picture_are_none_of_the_box(sysfs):
+    sysfs("0000:01:00.1", "10de", kind="0x040300")
+    (sysfs("0000:00:02.0", "8086") / "not an address:1:1.1").mkdir()
+    folder = sysfs("0000:01:00.0", "10de")
+    assert [found.address for found in graphics_devices(folder)] == [INTEL, A]
+
+
+def test_an_output_class_can_make_a_card_primary():
+    output_class = section("OutputClass", "o", 'MatchDriver "nvidia-drm"', 'Option "PrimaryGPU" "yes"')
+    text = section("Device", "d", 'Driver "nvidia"', 'Option "Coolbits" "4"') + screen("s", "d")
+    assert plan(output_class, text, on=box(A, primary=INTEL)).added == {}
