@@ -27,6 +27,7 @@ class Row(NamedTuple):
     time_s: float
     """Seconds since the epoch; in a simulation, since its start."""
     uuid: str
+    """UUID of the card, or `GpuState.key` while it is unknown."""
     label: str
     temperature_c: float | None
     power_w: float | None
@@ -55,7 +56,7 @@ def rows(snapshot: Snapshot) -> list[Row]:
     return [
         Row(
             time_s,
-            gpu.uuid,
+            gpu.key,
             gpu.label,
             gpu.temperature_c,
             gpu.power_w,

@@ -65,7 +65,7 @@ class Event:
     begin_s: float
     """Seconds since the epoch."""
     uuid: str
-    """UUID of the card; empty if the event concerns all cards."""
+    """UUID of the card, or `GpuState.key` while it is unknown; empty if the event concerns all cards."""
     kind: EventKind
     end_s: float
     """Seconds since the epoch; `begin_s` if the event has no duration."""
@@ -103,13 +103,13 @@ class EventDetector:
         before: dict[str, GpuState] = {}
         restarted = False
         if last is not None:
-            before = {gpu.uuid: gpu for gpu in last.gpus}
+            before = {gpu.key: gpu for gpu in last.gpus}
             restarted = snapshot.pid != last.pid
             self._compare_runs(last, snapshot, restarted)
         for gpu in snapshot.gpus:
             self._check_state(gpu, snapshot.time_s)
-            if gpu.uuid in before:
-                self._compare_cards(before[gpu.uuid], gpu, snapshot.time_s, restarted)
+            if gpu.key in before:
+                self._compare_cards(before[gpu.key], gpu, snapshot.time_s, restarted)
 
     def add_gap(self, begin_s: float, now_s: float, text: str) -> None:
         """Add the event that no snapshot has come since `begin_s`, or extend it until `now_s`; `text` says why."""
@@ -138,26 +138,26 @@ class EventDetector:
             active[EventKind.THROTTLED] = "heat has lowered the clocks"
         for kind in _LASTING:
             if kind in active:
-                self._extend(gpu.uuid, kind, now_s, now_s, active[kind])
+                self._extend(gpu.key, kind, now_s, now_s, active[kind])
             else:
-                self._open.pop((gpu.uuid, kind), None)
+                self._open.pop((gpu.key, kind), None)
 
     def _compare_cards(self, last: GpuState, gpu: GpuState, now_s: float, restarted: bool) -> None:
         if gpu.settings != last.settings:
-            self._add(gpu.uuid, EventKind.SETTINGS, now_s, f"{last.settings} -> {gpu.settings}")
+            self._add(gpu.key, EventKind.SETTINGS, now_s, f"{last.settings} -> {gpu.settings}")
         # Starts and troubles imply a change of control.
         groups = {last.reason.cause.group, gpu.reason.cause.group}
         if gpu.control is not last.control and not groups & {*TROUBLES, Group.START}:
             text = f"{last.control.value} -> {gpu.control.value}: {state_sentence(gpu)}"
-            self._add(gpu.uuid, EventKind.CONTROL, now_s, text)
+            self._add(gpu.key, EventKind.CONTROL, now_s, text)
         # The counters of a new process begin at 0.
         overrides = gpu.overrides - (0 if restarted else last.overrides)
         errors = gpu.errors - (0 if restarted else last.errors)
         if overrides > 0:
             text = reason_sentence(gpu.fault or gpu.reason)
-            self._extend(gpu.uuid, EventKind.OVERRIDE, now_s, now_s, text, times=overrides)
+            self._extend(gpu.key, EventKind.OVERRIDE, now_s, now_s, text, times=overrides)
         if errors > 0:
-            self._extend(gpu.uuid, EventKind.ERROR, now_s, now_s, state_sentence(gpu), times=errors)
+            self._extend(gpu.key, EventKind.ERROR, now_s, now_s, state_sentence(gpu), times=errors)
 
     def _add(self, uuid: str, kind: EventKind, now_s: float, text: str) -> None:
         """Add an event without duration."""

@@ -46,22 +46,22 @@ class RecentReadings:
             return
         self._latest_s = now_s
         for gpu in snapshot.gpus:
-            readings = self._readings.setdefault(gpu.uuid, deque())
+            readings = self._readings.setdefault(gpu.key, deque())
             readings.append((now_s, gpu))
             while readings[0][0] <= now_s - _SPAN_S:
                 readings.popleft()
 
-    def extremes(self, uuid: str, quantity: Quantity) -> tuple[float, float] | None:
+    def extremes(self, card: str, quantity: Quantity) -> tuple[float, float] | None:
         """The lowest and the highest value; None if no value is known."""
-        values = [value for _, gpu in self._readings.get(uuid, ()) if (value := quantity(gpu)) is not None]
+        values = [value for _, gpu in self._readings.get(card, ()) if (value := quantity(gpu)) is not None]
         return (min(values), max(values)) if values else None
 
-    def maxima(self, uuid: str, quantity: Quantity, count: int) -> list[float | None]:
+    def maxima(self, card: str, quantity: Quantity, count: int) -> list[float | None]:
         """The highest value in each of `count` parts of the ten minutes, the oldest first; None where unknown."""
         part_s = _SPAN_S / count
         last = math.floor(self._latest_s / part_s)
         found: list[float | None] = [None] * count
-        for time_s, gpu in self._readings.get(uuid, ()):
+        for time_s, gpu in self._readings.get(card, ()):
             place = math.floor(time_s / part_s) - last + count - 1
             value = quantity(gpu)
             if value is not None and place >= 0:
@@ -74,7 +74,8 @@ class BarLine:
     """One quantity of one card: its unit, as many bars as fit, the lowest and the highest value."""
 
     readings: RecentReadings
-    uuid: str
+    card: str
+    """`GpuState.key` of the card."""
     unit: str
     quantity: Quantity
     scale: tuple[float, float]
@@ -83,10 +84,10 @@ class BarLine:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         room = options.max_width - len("°C  100..999")
         count = max((count for count in _BARS if count <= room), default=max(room, 1))
-        extremes = self.readings.extremes(self.uuid, self.quantity) or ()
+        extremes = self.readings.extremes(self.card, self.quantity) or ()
         low, high = self.scale
         line = Text(f"{self.unit:2} ", style="dim", no_wrap=True, overflow="crop")
-        values = self.readings.maxima(self.uuid, self.quantity, count)
+        values = self.readings.maxima(self.card, self.quantity, count)
         line.append(bars(values, low, max(high, *extremes)), style="not dim cyan")
         line.append(" " + "..".join(dict.fromkeys(f"{value:.0f}" for value in extremes)))
         yield line

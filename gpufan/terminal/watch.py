@@ -115,7 +115,7 @@ class TableView:
             quantities = _QUANTITIES if fits else _QUANTITIES[:1]
 
             def lines(gpu: GpuState) -> Group:
-                return Group(*(BarLine(self.readings, gpu.uuid, *quantity) for quantity in quantities))
+                return Group(*(BarLine(self.readings, gpu.key, *quantity) for quantity in quantities))
 
             parts.append(cards_table(snapshot.gpus, lines))
         self._live.update(Group(*parts), refresh=True)

@@ -35,6 +35,20 @@ def test_a_trouble_is_one_event_from_its_first_tick_to_its_last(run: RecordedRun
     ]
 
 
+def test_cards_that_have_never_answered_have_their_own_events(run: RecordedRun) -> None:
+    """Their UUIDs are unknown, so their PCI addresses distinguish them."""
+    pcis = ["00000000:41:00.0", "00000000:42:00.0"]
+    lost = [gpu_state(uuid="", pci=pci, group="lost", control="lost", temperature_c=None) for pci in pcis]
+    for _ in range(5):
+        run.second(gpu_state(), *lost)
+    run.second(gpu_state(), lost[1])
+    assert run.events("kind", "uuid", "end_s - begin_s") == [("lost", pcis[0], 4.0), ("lost", pcis[1], 5.0)]
+    assert run.rows("SELECT uuid, count(*) FROM card JOIN second ON card = id WHERE uuid LIKE '0%' GROUP BY id") == [
+        (pcis[0], 5),
+        (pcis[1], 6),
+    ]
+
+
 def test_a_fan_that_stands_still_is_an_event_until_it_turns(run: RecordedRun) -> None:
     slow = Reason(Cause.FAN_SLOW, fan=1, found_percent=0, set_percent=62)
     still = Reason(Cause.FAN_STILL, fan=1, found_percent=62, seconds=10.0)
