@@ -9,6 +9,7 @@ from gpufan.cli import options
 from gpufan.cli.command import Command
 from gpufan.errors import InputError, MissingExtra
 from gpufan.system.paths import SNAPSHOT
+from gpufan.terminal.log import log_to_stderr
 
 
 def _listen_address(text: str) -> tuple[str, int]:
@@ -49,11 +50,14 @@ def exporter(listen: tuple[str, int], textfile: Path | None, every_s: float, onc
     if once:
         options.refuse(["every_s"], "and --once exclude each other: leave out one")
     try:
-        from gpufan.metrics.exporter import serve, write_textfile
+        from gpufan.metrics.exporter import keep_textfile, serve, write_textfile
     except ModuleNotFoundError as error:
         raise MissingExtra("metrics need", str(error.name), "metrics") from None
     path = runtime_dir / SNAPSHOT
     if textfile is None:
         serve(listen, path, click.echo)
+    elif once:
+        write_textfile(textfile, path)
     else:
-        write_textfile(textfile, path, None if once else every_s, lambda text: click.echo(f"gpufan: {text}", err=True))
+        with log_to_stderr():
+            keep_textfile(textfile, path, every_s)

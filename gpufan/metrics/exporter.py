@@ -1,6 +1,7 @@
 """Publish the metrics: over HTTP, or in a file for node_exporter. Their values come from `collector`."""
 
 import io
+import logging
 import signal
 import socket
 import threading
@@ -27,6 +28,8 @@ CROWD_S = 1.0
 """While there are more clients, all that are served are disconnected if none of them is done within this time, s."""
 _REQUEST_BYTES = 16384
 """For a request with its headers; Prometheus sends about 300 bytes."""
+
+_log = logging.getLogger(__name__)
 
 
 class _Handler(MetricsHandler):
@@ -128,30 +131,30 @@ def serve(listen: tuple[str, int], snapshot_path: Path, say: Callable[[str], Non
         server.serve_forever()
 
 
-def write_textfile(file: Path, snapshot_path: Path, every_s: float | None, warn: Callable[[str], None]) -> None:
-    """Write the metrics of a snapshot to `file`: every `every_s` seconds until a signal, or once if that is None.
+def write_textfile(file: Path, snapshot_path: Path) -> None:
+    """Write the metrics of a snapshot to `file` once. Raises GpufanError."""
+    try:
+        replace_unsynced(file, generate_latest(registry(snapshot_path)))
+    except OSError as error:
+        raise GpufanError(f"{file} cannot be written: {error.strerror}; choose another --textfile") from error
 
-    A failed write is reported to `warn` and tried again; a single write raises GpufanError instead. After a signal the
-    file is removed, since nobody updates it any more.
+
+def keep_textfile(file: Path, snapshot_path: Path, interval_s: float) -> None:
+    """Write the metrics of a snapshot to `file` again and again until a signal.
+
+    A failed write is logged and tried again. After the signal the file is removed, since nobody updates it any more.
     """
-    metrics = registry(snapshot_path)
-    if every_s is None:
-        try:
-            replace_unsynced(file, generate_latest(metrics))
-        except OSError as error:
-            raise GpufanError(f"{file} cannot be written: {error.strerror}; choose another --textfile") from error
-        return
     has_failed = False
     with _until_a_signal():
         while True:
             try:
-                replace_unsynced(file, generate_latest(metrics))
+                write_textfile(file, snapshot_path)
                 has_failed = False
-            except OSError as error:
+            except GpufanError as error:
                 if not has_failed:
-                    warn(f"{file} cannot be written: {error.strerror}; trying again")
+                    _log.warning("%s; it is tried again", error)
                 has_failed = True
-            time.sleep(every_s)
+            time.sleep(interval_s)
     with suppress(OSError):
         remove_unsynced(file)
 
