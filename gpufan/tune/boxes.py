@@ -11,7 +11,8 @@ from typing import TypeVar
 from gpufan.core.thermal import approach, remaining_share
 from gpufan.daemon import recording
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, Plant, Profile, SimulatedBox, SimulatedGpu, Workload
-from gpufan.tune.fit import FittedPlant, fit
+from gpufan.tune.fit import fit
+from gpufan.tune.plant import FittedPlant
 from gpufan.tune.recorded_cards import Reading, RecordedCard, choose, collect
 
 _P = TypeVar("_P", bound=Plant)
@@ -28,8 +29,8 @@ class FittedBox(SimulatedBox):
         super().__init__(Profile("", tuple(plant for _, plant in cards)), workload or (lambda _: 0.0))
         self._others: list[Workload] = []
         self._coupling_k_per_w = [plant.coupling for _, plant in cards]
-        for gpu, (card, _) in zip(self.gpus, cards, strict=True):
-            _start_as(gpu, card)
+        for gpu, (card, plant) in zip(self.gpus, cards, strict=True):
+            _start_as(gpu, card, plant)
             if workload is None:
                 gpu.workload = _recorded(card, lambda reading: reading.power_w)
                 self._others.append(_recorded(card, lambda reading: reading.others_w))
@@ -77,11 +78,14 @@ def _with_inlet(plant: _P, inlet_c: float | None) -> _P:
     return plant if inlet_c is None else replace(plant, inlet_c=inlet_c)
 
 
-def _start_as(gpu: SimulatedGpu, card: RecordedCard) -> None:
+def _start_as(gpu: SimulatedGpu, card: RecordedCard, plant: FittedPlant) -> None:
     """Give `gpu` the identity of `card`, and the state of its first reading."""
     gpu.info = replace(card.info, slowdown_c=gpu.plant.slowdown_c)
+    from gpufan.tune.course import Course  # it needs scipy, which `simulate` does not
+
     first = card.readings[0]
-    gpu.die_c = gpu.sink_c = first.temperature_c
+    gpu.die_c = first.temperature_c
+    gpu.sink_c, gpu.case_heat_k = Course(card.stretches[0]).start(plant)
     gpu.speed_percent = gpu.driver_percent = first.speed_percent
     highest_w = max(reading.power_w for reading in card.readings)
     gpu.plant = replace(gpu.plant, power_limit_w=max(gpu.plant.power_limit_w, highest_w))

@@ -8,7 +8,8 @@ from gpufan.config.toml_text import toml
 from gpufan.core.card_settings import DEFAULT_CURVE, CardSettings
 from gpufan.core.curve import Curve
 from gpufan.tune.boxes import FittedBox
-from gpufan.tune.fit import Fit, FittedPlant
+from gpufan.tune.fit import Fit
+from gpufan.tune.plant import FittedPlant
 from gpufan.tune.replay import Outcome, recorded, replay
 
 TARGETS_BELOW_K = 6

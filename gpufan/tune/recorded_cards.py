@@ -24,6 +24,9 @@ _GAP_S = 10.0
 _SHORTEST_S = 60.0
 """A shorter stretch shows nothing of a heatsink, s."""
 
+_JUMP_W = 50.0
+"""A larger change of the power is a jump, W."""
+
 _MOST_W, _MOST_RPM, _MOST_PERCENT = 2000.0, 20_000.0, 200.0
 """Higher values of power and fan speed are not credible."""
 
@@ -72,7 +75,7 @@ class RecordedCard:
     @property
     def seconds(self) -> float:
         """Total length of the stretches, s."""
-        return sum(_seconds(stretch) for stretch in self.stretches)
+        return sum(seconds(stretch) for stretch in self.stretches)
 
     @property
     def full_scale_rpm(self) -> float | None:
@@ -124,10 +127,25 @@ def _stretches(readings: Iterable[Reading]) -> tuple[Stretch, ...]:
             found.append([])
         last_s = reading.time_s
         found[-1].append(reading)
-    return tuple(stretch for stretch in found if _seconds(stretch) >= _SHORTEST_S)
+    return tuple(_with_momentary_power(stretch) for stretch in found if seconds(stretch) >= _SHORTEST_S)
 
 
-def _seconds(stretch: Stretch) -> float:
+def _with_momentary_power(stretch: Stretch) -> Stretch:
+    """`stretch` with another power in the middle of each jump.
+
+    Many cards report the mean power of a second. In the middle of a jump this is neither the power before nor the power
+    after it. The temperature follows within a second, so the power after it counts.
+    """
+    found = list(stretch)
+    for before, (number, now), after in zip(stretch, enumerate(stretch[1:], 1), stretch[2:], strict=False):
+        jump_w = after.power_w - before.power_w
+        if abs(jump_w) > _JUMP_W and 0.05 < (now.power_w - before.power_w) / jump_w < 0.95:
+            found[number] = now._replace(power_w=after.power_w)
+    return found
+
+
+def seconds(stretch: Stretch) -> float:
+    """Length of `stretch`, s."""
     return stretch[-1].time_s - stretch[0].time_s
 
 

@@ -9,7 +9,8 @@ from rich.table import Table
 from gpufan.config.settings import DEFAULT_PATH
 from gpufan.daemon.summary import HOT_C
 from gpufan.history.plot import Panel, Series
-from gpufan.tune.fit import Fit, FittedPlant
+from gpufan.tune.fit import Fit
+from gpufan.tune.plant import FittedPlant
 from gpufan.tune.propose import Candidate, Proposal, gaps
 from gpufan.tune.replay import Outcome
 

@@ -2,6 +2,7 @@
 
 import builtins
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,9 @@ from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import Worker
 from gpufan.errors import GpufanError, InputError
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
-from gpufan.tune.fit import Fit, FittedPlant, fit, predict, steady_c
+from gpufan.tune.course import Course
+from gpufan.tune.fit import Fit, fit
+from gpufan.tune.plant import FittedPlant, steady_c
 from gpufan.tune.recorded_cards import RecordedCard, collect
 from gpufan.tune.replay import replay
 from tests.benchmarks import family
@@ -107,7 +110,7 @@ def pair(number: int) -> list[Fit]:
 
 def test_the_heat_of_other_cards_is_predicted_to_warm_the_inlet_air() -> None:
     stretch = [reading._replace(others_w=200) for reading in card(record(minutes=20)).readings]
-    alone, beside = (predict(FittedPlant(coupling=coupling), stretch)[-1] for coupling in (0, 0.02))
+    alone, beside = (Course(stretch).predict(FittedPlant(coupling=coupling))[-1] for coupling in (0, 0.02))
     assert beside - alone == pytest.approx(4, abs=0.1)
 
 
@@ -123,7 +126,7 @@ def test_the_temperature_of_the_heatsink_before_the_recording_makes_no_differenc
 
 def test_the_model_predicts_what_the_simulator_does() -> None:
     (stretch,) = card().stretches
-    misses = [r.temperature_c - p for r, p in zip(stretch[1:], predict(FittedPlant(), stretch), strict=True)]
+    misses = [r.temperature_c - p for r, p in zip(stretch[1:], Course(stretch).predict(FittedPlant()), strict=True)]
     assert max(map(abs, misses[3:])) < 2
     assert sum(map(abs, misses)) / len(misses) < 0.4
 
@@ -171,5 +174,7 @@ def test_without_scipy_the_error_names_the_package(monkeypatch: pytest.MonkeyPat
         return real_import(name, *others)
 
     monkeypatch.setattr(builtins, "__import__", without)
+    for module in ("course", "search"):
+        monkeypatch.delitem(sys.modules, f"gpufan.tune.{module}", raising=False)
     with pytest.raises(InputError, match=r"pip install 'gpufan\[tune\]'"):
         fit(card())

@@ -11,7 +11,7 @@ from gpufan.core.thermal import sound_db
 from gpufan.daemon.recording import Row
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, Plant, Profile, SimulatedBox
 from gpufan.tune.boxes import FittedBox, simulated_boxes
-from gpufan.tune.fit import FittedPlant
+from gpufan.tune.plant import FittedPlant
 from gpufan.tune.recorded_cards import RecordedCard, collect
 from gpufan.tune.replay import Outcome, recorded, replay, settings_to_compare
 from gpufan.tune.show import panels

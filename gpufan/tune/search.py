@@ -1,0 +1,82 @@
+"""The search for the plant that fits a recording best, by least squares. Needs numpy and scipy."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from gpufan.tune.course import Array, Course
+from gpufan.tune.plant import PARAMETERS, FittedPlant, Usual, plant_of
+from gpufan.tune.recorded_cards import Stretch
+
+_MODEL_K = 0.5
+"""Standard deviation of the error that a model of so few parts has on a real card, K."""
+
+_MODEL_S = 40.0
+"""Time for which such an error lasts, s: all readings within it count as one."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result of a search."""
+
+    usual: Usual
+    values: Array
+    """Values of `PARAMETERS`."""
+    covariance: Array
+
+    @property
+    def plant(self) -> FittedPlant:
+        """The plant that fits best."""
+        return plant_of(self.values, self.usual)
+
+    def draws(self, count: int) -> list[FittedPlant]:
+        """Plants that explain the recording about as well, drawn by their probability; the same every time."""
+        drawn = np.random.default_rng(1).multivariate_normal(self.values, self.covariance, count)
+        return [plant_of(values, self.usual) for values in drawn]
+
+
+def search(stretches: Sequence[Stretch], usual: Usual) -> Found:
+    """Find the plant that fits `stretches` best."""
+    courses = [Course(stretch) for stretch in stretches]
+    deviations = np.array(list(PARAMETERS.values()))
+    interval_s = statistics.median(after.time_s - before.time_s for s in stretches for before, after in pairwise(s))
+    repeated = max(_MODEL_S / interval_s, 1.0)
+
+    def errors(values: Array, reading_k: float) -> Array:
+        # No card is further away, and the numbers stay finite.
+        plant = plant_of(np.clip(values, -6 * deviations, 6 * deviations), usual)
+        return np.append(_misfits_k(courses, plant) / reading_k, values / deviations)
+
+    values, model_k = np.zeros(len(deviations)), _MODEL_K
+    # The weight of a reading depends on how well the model fits, so the second round uses the misfit of the first.
+    for _ in range(2):
+        result = least_squares(
+            errors,
+            values,
+            args=(model_k * repeated**0.5,),
+            method="lm",
+            x_scale=deviations,
+            xtol=1e-4,
+            ftol=1e-6,
+        )
+        values = result.x
+        model_k = max(root_mean_square(_misfits_k(courses, plant_of(values, usual))), _MODEL_K)
+    return Found(usual, values, np.linalg.inv(result.jac.T @ result.jac))
+
+
+def misfits_k(stretches: Sequence[Stretch], plant: FittedPlant) -> Array:
+    """Recorded minus predicted temperature at each reading of `stretches` but their first, K."""
+    return _misfits_k([Course(stretch) for stretch in stretches], plant)
+
+
+def root_mean_square(values: Array) -> float:
+    """Root of the mean square."""
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def _misfits_k(courses: Sequence[Course], plant: FittedPlant) -> Array:
+    return np.concatenate([course.temperature_c - course.predict(plant) for course in courses])
