@@ -31,7 +31,7 @@ def proposal(
 @pytest.mark.parametrize("workload", ["epochs", "sweep"])
 @pytest.mark.parametrize("limit_c", [72, 80])
 def test_the_card_stays_under_the_limit_with_the_proposed_setting(workload: str, limit_c: float) -> None:
-    best = propose(fitted(LIGHT, workload), LOUD, limit_c).best
+    best = propose(fitted(LIGHT, workload, minutes=20), LOUD, limit_c).best
     assert best is not None
     box = SimulatedBox(Profile("", (LIGHT,)), WORKLOADS[workload])
     outcome = replay(box, "", best, 600)
@@ -50,7 +50,7 @@ def test_the_proposal_is_the_quietest_setting_under_the_limit() -> None:
 
 @pytest.mark.slow
 def test_the_reason_says_what_the_proposal_gains() -> None:
-    assert re.search(r"keeps the card under 80 °C, [5-9]\.\d dB quieter than the present setting", proposal().reason)
+    assert re.search(r"keeps the card under 80 °C, (9|10)\.\d dB quieter than the present setting", proposal().reason)
     hot = proposal(present=CardSettings(Curve.parse("0:30,90:35")))
     assert hot.reason.endswith("keeps the card under 80 °C, which the present setting does not")
 
