@@ -120,9 +120,10 @@ def exchange_with_draft() -> None:
 
     This is one step, since the service needs its copy even if this process is killed.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(_AT_FDCWD, bytes(draft_folder()), _AT_FDCWD, bytes(COPY), _RENAME_EXCHANGE) != 0:
-        # The file system cannot do that, such as NFS.
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    paths = _AT_FDCWD, bytes(draft_folder()), _AT_FDCWD, bytes(COPY)
+    if renameat2 is None or renameat2(*paths, _RENAME_EXCHANGE) != 0:
+        # The C library or the file system cannot do that, such as NFS.
         COPY.rename(aside_folder())
         draft_folder().rename(COPY)
         aside_folder().rename(draft_folder())
