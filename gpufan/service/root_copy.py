@@ -5,6 +5,7 @@ The copy is made from the installed files, without network. None of its code run
 
 import ctypes
 import hashlib
+import os
 import re
 import shutil
 import sys
@@ -110,9 +111,11 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _is_foreign(folder: Path) -> bool:
-    """Whether the folder has content that is not from gpufan."""
-    return folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists()
+def _is_foreign(path: Path) -> bool:
+    """Whether there is something at `path` that is not from gpufan."""
+    if path.is_symlink() or not path.is_dir():
+        return os.path.lexists(path)
+    return any(path.iterdir()) and not (path / _MARK).exists()
 
 
 def exchange_with_draft() -> None:

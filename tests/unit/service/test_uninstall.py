@@ -204,8 +204,14 @@ def test_folders_of_the_user_beside_the_copy_stay(box: Box):
     installed.save()
     with pytest.raises(GpufanError, match=r"gpufan\.old exists already and is not from gpufan: move it away"):
         root_copy.check_copy()
+    root_copy.COPY.write_text("mine")
+    root_copy.draft_folder().symlink_to(mine.parent)
+    with pytest.raises(GpufanError, match=r"gpufan exists already and is not from gpufan: move it away"):
+        root_copy.check_copy()
     box.call("uninstall-service")
     assert mine.exists()
+    assert root_copy.COPY.exists()
+    assert root_copy.draft_folder().is_symlink()
 
 
 def test_a_manifest_of_an_older_version_is_found_and_moved(box: Box):
