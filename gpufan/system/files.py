@@ -34,6 +34,8 @@ def read_file(path: Path) -> bytes:
 
 def _check_regular(status: os.stat_result) -> None:
     """Raise OSError unless it is the status of a regular file."""
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is not a file")
 
