@@ -16,6 +16,7 @@ from gpufan.system.printable import printable
 COMMANDS = {
     "Every day": [
         LazyCommand("run", "gpufan.cli.run:run", "Control the fans until stopped."),
+        LazyCommand("set", "gpufan.cli.set_fans:set_fans", "Order what the fans do for now."),
         LazyCommand("status", "gpufan.cli.status:status", "Show what the running gpufan does, and why."),
         LazyCommand("list", "gpufan.cli.status:list_cards", "Show the cards, their fans and what controls them."),
         LazyCommand("doctor", "gpufan.cli.doctor:doctor", "Find what is wrong on this machine, and what to do."),

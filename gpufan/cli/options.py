@@ -18,6 +18,7 @@ from gpufan.errors import InputError
 from gpufan.system.paths import RUNTIME_FOLDER
 
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_S = 3650 * 86400.0
 
 
 def parsed(parse: Callable[[str], Any]) -> Callable[[object], Any]:
@@ -48,6 +49,8 @@ def _read_duration_s(text: str) -> float:
     seconds = float(match[1]) * _UNITS_S[match[2]] if match else 0.0
     if not seconds > 0:
         raise InputError(f"'{text}' is not a time: write it as 90s, 30m or 1h")
+    if seconds > _LONGEST_S:
+        raise InputError(f"'{text}' is too long: at most 3650d")
     return seconds
 
 

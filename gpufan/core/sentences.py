@@ -45,8 +45,8 @@ _SENTENCES = {
 }
 
 
-def reason_sentence(reason: Reason) -> str:
-    """Describe a cause with its numbers and units.
+def reason_sentence(reason: Reason, curve: str = "the curve") -> str:
+    """Describe a cause with its numbers and units. `curve` is the name of what gives the duty.
 
     >>> reason_sentence(Reason(Cause.BELOW_TARGET, power_w=230, needed_percent=86, limit_c=78, change_percent=-9,
     ...     difference_c=1))
@@ -55,7 +55,7 @@ def reason_sentence(reason: Reason) -> str:
     template = _SENTENCES[reason.cause]
     numbers = {name: getattr(reason, name) for name in reason.__struct_fields__}
     if "{curve}" in template:
-        numbers["curve"] = _curve(reason.curve_percent)
+        numbers["curve"] = _curve(curve, reason.curve_percent)
     if "{needed}" in template:
         numbers["needed"] = _needed(reason)
         numbers["change"] = _change(reason.change_percent or 0)
@@ -64,8 +64,8 @@ def reason_sentence(reason: Reason) -> str:
     return template.format(**numbers)
 
 
-def _curve(percent: int | None) -> str:
-    return "the curve leaves the fans to the driver" if percent is None else f"the curve gives {percent} %"
+def _curve(curve: str, percent: int | None) -> str:
+    return f"{curve} leaves the fans to the driver" if percent is None else f"{curve} gives {percent} %"
 
 
 def _needed(reason: Reason) -> str:
@@ -82,7 +82,11 @@ def _change(percent: int) -> str:
 
 def state_sentence(gpu: GpuState) -> str:
     """Explain the duty of a card, a fault of its fans, and what gpufan does about the fault."""
-    parts = [reason_sentence(gpu.reason)]
+    parts = [reason_sentence(gpu.reason, "the order" if gpu.order else "the curve")]
+    if gpu.order and gpu.reason.cause in (Cause.CURVE, Cause.AUTO):
+        parts = [order_sentence(gpu)]
+    elif gpu.order:
+        parts.append(order_sentence(gpu))
     if gpu.control is Control.RELEASED:
         if gpu.release_error:
             parts = [f"out of control: {parts[0]}; giving the fans back failed: {gpu.release_error}"]
@@ -98,6 +102,12 @@ def state_sentence(gpu: GpuState) -> str:
     elif gpu.remedy is Remedy.RETRY and gpu.retry_after_s is not None:
         parts.append(f"trying again after {gpu.retry_after_s:g} s")
     return "; ".join(parts)
+
+
+def order_sentence(gpu: GpuState) -> str:
+    """Describe the order for a card, and how long it lasts: `ordered: 60 %, for another 0:09:12`."""
+    lasts = "until cleared" if gpu.order_left_s is None else f"for another {h_mm_ss(gpu.order_left_s)}"
+    return f"ordered: {gpu.order}, {lasts}"
 
 
 def refused_settings(reload_refused: str) -> str:

@@ -83,6 +83,10 @@ class GpuState(msgspec.Struct, frozen=True):
     fail_safe_s: _Time = 0.0
     """Seconds since the start in which the temperature was in doubt, so that the fail-safe was active."""
     errors_by_kind: Errors = Errors()
+    order: str = ""
+    """What a person has ordered for the fans, for people: `60 %`; empty without an order."""
+    order_left_s: _Measured = None
+    """For how long the order still lasts, s; None for an order without an end, and without an order."""
 
     @property
     def key(self) -> str:
@@ -90,13 +94,14 @@ class GpuState(msgspec.Struct, frozen=True):
         return self.uuid or self.pci or self.label
 
     def says_more_than(self, before: "GpuState") -> bool:
-        """Whether control, cause, duty, fault or temperature differ from those in the state `before`."""
+        """Whether control, cause, duty, fault, order or temperature differ from those in the state `before`."""
         return (
             self.temperature_c != before.temperature_c
             or self.duty_percent != before.duty_percent
             or self.control is not before.control
             or self.reason.cause is not before.reason.cause
             or self.fault != before.fault
+            or self.order != before.order
         )
 
 

@@ -1,7 +1,6 @@
 """Files in which the target law saves what it has learnt of each card, one per UUID. Losing them does no harm."""
 
 import math
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from gpufan.daemon.publish import warn_once
 from gpufan.errors import NoAnswer
 from gpufan.system.background import BackgroundWriter, call_with_timeout
 from gpufan.system.files import read_file, replace_unsynced
+from gpufan.system.paths import state_folder
 
 if TYPE_CHECKING:
     from gpufan.daemon.worker import Worker
@@ -38,8 +38,8 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def default_folder() -> Path:
-    """The folder of the files: in the state directory that systemd gives to a service."""
-    return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/gpufan")) / "learnt"
+    """The folder of the files."""
+    return state_folder() / "learnt"
 
 
 def read_all(folder: Path, uuids: Iterable[str]) -> dict[str, Learnt]:

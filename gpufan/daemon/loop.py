@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from gpufan.daemon.orders import Orders
 from gpufan.daemon.passes import Card, Pass, Step
-from gpufan.daemon.pause import Pauses
 from gpufan.daemon.publish import Publish
 from gpufan.daemon.recovery import DriverReload
 from gpufan.daemon.rivals import RivalLog
@@ -92,7 +92,7 @@ class Daemon:
         reload: Reload | None = None,
         reload_driver: Callable[[], None] | None = None,
         find_new: Callable[[], Sequence[Worker]] = tuple,
-        pauses: Pauses | None = None,
+        orders: Orders | None = None,
     ) -> None:
         """With `every_tick`, publish after every tick; else only new states, and at least every `LOOK_S` seconds.
 
@@ -102,8 +102,8 @@ class Daemon:
 
         `find_new` makes workers for cards that have appeared since its last call.
         """
-        self._pauses = pauses or Pauses(None)
-        self._cards = [Card(worker, self._pauses) for worker in workers]
+        self._orders = orders or Orders(None)
+        self._cards = [Card(worker, self._orders) for worker in workers]
         self._supervision = Step(self._supervise)
         self._publishing = Step(self._publish)
         self._finding = Step(self._find)
@@ -195,7 +195,7 @@ class Daemon:
         """The steps of a pass. While the cards stay as they are, only their ticks, and the others every `LOOK_S`."""
         if this.is_look:
             self._look_at_s = this.now_s + LOOK_S
-        self._pauses.look()
+        self._orders.look()
         yield from self._cards
         quiet = all(card.is_quiet for card in self._cards)
         if this.is_look or self._every_tick or not quiet or self._inbox.reload_requested:
@@ -257,7 +257,7 @@ class Daemon:
             if self._settings_for is not None:
                 worker.follow(self._settings_for)
             _log.info("%s has appeared, and is controlled from now on", worker.gpu.info.label)
-            self._cards = [*self._cards, Card(worker, self._pauses)]
+            self._cards = [*self._cards, Card(worker, self._orders)]
 
     def _publish(self, this: Pass) -> None:
         """Publish the states, if they say something new or if that is due."""

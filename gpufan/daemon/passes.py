@@ -10,7 +10,7 @@ import msgspec
 
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon.card_state import hanging_state
-from gpufan.daemon.pause import Pauses
+from gpufan.daemon.orders import Orders
 from gpufan.daemon.worker import Worker
 from gpufan.errors import GpufanError
 
@@ -70,13 +70,14 @@ class Step:
 class Card(Step):
     """The ticks of one card, and the checks between them."""
 
-    def __init__(self, worker: Worker, pauses: Pauses) -> None:
+    def __init__(self, worker: Worker, orders: Orders) -> None:
         super().__init__(self._tick)
         self.worker = worker
-        self._pauses = pauses
+        self._orders = orders
 
     def _tick(self, this: Pass) -> None:
-        left_s = self._pauses.left_s(self.worker.gpu.info, this.now_s)
+        left_s = self._orders.pause_left_s(self.worker.gpu.info, this.now_s)
+        self.worker.obey(*self._orders.order(self.worker.gpu.info, this.now_s))
         try:
             if left_s > 0:
                 self.worker.pause(this.now_s, left_s)
@@ -101,6 +102,7 @@ class Card(Step):
             hanging_state(state, HANG_S) if self.hangs else state,
             tick_age_s=round(time.monotonic() - self.done_s, 3),
             uncontrolled_s=round(self.worker.recovery.uncontrolled_s(now_s), 3),
+            order_left_s=self.worker.order_left_s,
         )
 
     def stop(self, deadline_s: float) -> None:

@@ -14,7 +14,7 @@ from gpufan.core.sentences import refused_settings
 from gpufan.daemon import learnt
 from gpufan.daemon.guardian import guardian
 from gpufan.daemon.loop import Daemon
-from gpufan.daemon.pause import Pauses
+from gpufan.daemon.orders import Orders
 from gpufan.daemon.publish import in_background, recording, snapshot_file
 from gpufan.daemon.sd_notify import Notifier
 from gpufan.daemon.taken import Taken
@@ -23,7 +23,7 @@ from gpufan.daemon.worker import SettingsFor, Worker
 from gpufan.daemon.workers import make_workers
 from gpufan.errors import GpufanError, InputError, NotControllable, NotGivenBack
 from gpufan.system.lock import controller_lock
-from gpufan.system.paths import PAUSE, TAKEN
+from gpufan.system.paths import ORDERS, TAKEN
 from gpufan.system.signals import StopInbox
 
 _log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def _control(
         folder = None if run.dry_run else runtime_folder
         lock = stack.enter_context(controller_lock(folder))
         taken = None
-        pauses = stack.enter_context(Pauses(None if run.dry_run else runtime_folder / PAUSE))
+        orders = stack.enter_context(Orders(None if run.dry_run else runtime_folder / ORDERS))
         if not run.dry_run:
             record_of_taken = (runtime_folder / TAKEN).absolute()
             if notifier is None:  # else the service manager gives the fans back
@@ -108,7 +108,7 @@ def _control(
             reload=partial(_reload, source, run, cards.gpus),
             reload_driver=None if run.dry_run else cards.reload_driver,
             find_new=lambda: add_workers(split_controllable(cards.find_new())[0]),
-            pauses=pauses,
+            orders=orders,
             stopping=notifier.stopping if notifier else lambda: None,
         )
         daemon.run(inbox, run.duration_s)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from gpufan.config.order import Order
 from gpufan.control.card_model import Learnt
 from gpufan.control.controller import Controller
 from gpufan.control.law import Decision
@@ -56,7 +57,12 @@ class Worker:
     ) -> None:
         """`learnt` is what an earlier run learnt of the card; `taken` records the cards whose fans are set."""
         self.gpu = gpu
-        self._settings_for = self._followed = settings_for
+        self._settings_for = settings_for
+        self._followed: SettingsFor | None = None
+        """The settings that the controller has; None if new ones or a new order wait for the next tick."""
+        self._order: Order | None = None
+        self.order_left_s: float | None = None
+        """For how long the order still lasts, s; None for an order without an end, and without an order."""
         self._dry_run = dry_run
         self._info: GpuInfo | None = None
         self._target_c: float | None = None
@@ -193,6 +199,15 @@ class Worker:
         """Use other settings from the next tick on; the fans stay under control. Any thread may call it."""
         self._settings_for = settings_for
 
+    def obey(self, order: Order | None, left_s: float | None = None) -> None:
+        """Follow `order` from the next tick on, in place of curve or target in the settings, for another `left_s`.
+
+        Without an order the settings are followed.
+        """
+        self.order_left_s = None if left_s is None else round(left_s, 3)
+        if order != self._order:
+            self._order, self._followed = order, None
+
     @property
     def learnt(self) -> Learnt | None:
         """What was learnt of the card; None if no target was ever held. Any thread may read it."""
@@ -239,6 +254,8 @@ class Worker:
         if info is self._info and settings_for is self._followed:
             return
         settings = settings_for(info)
+        if self._order is not None:
+            settings = self._order.applied_to(settings)
         if info is self._info:
             self._controller.follow(settings)
         else:
@@ -247,7 +264,8 @@ class Worker:
                 settings, info.duty_range, info.slowdown_c, self.learnt if same else None, info.power_limit_w
             )
         self._info, self._followed = info, settings_for
-        self._target_c, self._settings_text = settings.target_c, str(settings)
+        self._target_c = settings.target_c
+        self._settings_text = str(settings) if self._order is None else f"ordered: {self._order}"
         self._neighbours.follow([str(name) for name in settings.neighbours])
 
     def _decide(self, now_s: float, reading: Reading) -> Decision:
@@ -371,5 +389,7 @@ class Worker:
             release_error=self._fans.release_error if control is Control.RELEASED else "",
             settings=self._settings_text,
             target_c=self._target_c,
+            order="" if self._order is None else str(self._order),
+            order_left_s=self.order_left_s,
             **details,
         )

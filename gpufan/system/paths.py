@@ -1,12 +1,13 @@
 """Paths of gpufan's files."""
 
+import os
 from pathlib import Path
 
 RUNTIME_FOLDER = Path("/run/gpufan")
 SNAPSHOT = "state.json"
-PAUSE = "pause.json"
+ORDERS = "orders.json"
 TAKEN = "taken.json"
-"""Files in the runtime folder: the published state, the paused cards, and the cards whose fans were set."""
+"""Files in the runtime folder: the published state, orders of persons, and the cards whose fans were set."""
 ALERTS_SETTINGS = Path("/etc/gpufan/alerts.toml")
 """Receivers of messages, with secrets in their URLs."""
 PREFIX = Path("/usr/local")
@@ -16,3 +17,8 @@ PREFIX = Path("/usr/local")
 def command_link() -> Path:
     """Path at which every user, and sudo, finds the command `gpufan`."""
     return PREFIX / "bin/gpufan"
+
+
+def state_folder() -> Path:
+    """Folder of files that outlast a restart: the state directory that systemd gives to a service."""
+    return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/gpufan"))

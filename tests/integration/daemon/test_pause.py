@@ -12,10 +12,10 @@ import pynvml
 import pytest
 
 from gpufan.daemon import loop, passes
-from gpufan.daemon import pause as pauses
+from gpufan.daemon import running as running_daemon
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.nvml import NvmlGpu
-from gpufan.system.paths import PAUSE, SNAPSHOT
+from gpufan.system.paths import ORDERS, SNAPSHOT
 from gpufan.system.uevents import Uevents
 from tests.doubles.nvml import Kind, NvmlDouble, wait_for
 from tests.integration.harness import CURVE, Program, fans, running, settings, workers
@@ -105,12 +105,12 @@ def test_the_end_of_the_daemon_ends_the_pause_and_leaves_the_card_alone(
 ) -> None:
     program = controlling(start, folder)
     assert gpufan("pause", "--gpu", "0")[0] == 0
-    assert (folder / PAUSE).stat().st_mode & 0o777 == 0o600
+    assert (folder / ORDERS).stat().st_mode & 0o777 == 0o600
     before = calls(double, 0)
     program.signal(signal.SIGTERM)
     assert program.end()[0] == 0
     assert calls(double, 0) == before
-    assert not (folder / PAUSE).exists()
+    assert not (folder / ORDERS).exists()
     assert fans(double, 1) == DRIVERS
 
 
@@ -118,9 +118,9 @@ def test_a_pause_that_a_killed_daemon_has_left_does_not_count(
     double: NvmlDouble, start: Start, gpufan: Command, folder: Path
 ) -> None:
     folder.mkdir()
-    (folder / PAUSE).write_text(json.dumps({"until_s": {double.cards[0].uuid.decode(): 1e9}}))
+    (folder / ORDERS).write_text(json.dumps({"cards": {double.cards[0].uuid.decode(): {"paused_until_s": 1e9}}}))
     controlling(start, folder)
-    assert not (folder / PAUSE).exists()
+    assert not (folder / ORDERS).exists()
 
 
 def test_a_card_that_needs_a_reset_can_be_paused_and_doctor_says_how(
@@ -150,7 +150,7 @@ def test_while_a_call_to_another_card_hangs_the_command_says_that_the_card_is_no
     controlling(start, folder)
     double.cards[1].hang[Kind.TEMPERATURE] = 1
     wait_for(lambda: states(folder)[1]["reason"]["cause"] == "hang")
-    monkeypatch.setattr(pauses, "WAIT_S", 0.5)
+    monkeypatch.setattr(running_daemon, "WAIT_S", 0.5)
     status, _, err = gpufan("pause", "--gpu", "0")
     assert (status, fans(double, 0)) == (1, DRIVERS)
     assert "gpufan closes it once no call to another card hangs" in err

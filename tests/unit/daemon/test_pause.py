@@ -1,21 +1,14 @@
-"""A paused card in a time of its own; the file that says which cards are paused; when NVML is loaded again."""
+"""A paused card in a time of its own; when NVML is loaded again."""
 
-import os
-from pathlib import Path
-
-import msgspec
 import pytest
 
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.sentences import duty_text, state_sentence
-from gpufan.daemon.pause import Pauses
 from gpufan.daemon.recovery import ALL_BLIND_S, RELOAD_DRIVER_S, DriverReload
 from gpufan.daemon.worker import Worker
 from gpufan.errors import GpuError, GpufanError, GpuLost, NoAnswer, ResetRequired
 from tests.unit.builders import FakeGpu
-
-UUID = FakeGpu().info.uuid
 
 
 def controlling(gpu: FakeGpu) -> Worker:
@@ -94,57 +87,6 @@ def test_the_end_does_not_touch_a_paused_card() -> None:
     gpu.calls.clear()
     worker.stop()
     assert gpu.calls == []
-
-
-# ---- the file ----
-
-
-def write(path: Path, **until_s: float) -> None:
-    path.with_suffix(".new").write_bytes(msgspec.json.encode({"until_s": until_s}))
-    path.with_suffix(".new").replace(path)
-
-
-def left_s(pauses: Pauses, now_s: float = 100.0) -> float:
-    pauses.look()
-    return pauses.left_s(FakeGpu().info, now_s)
-
-
-def test_a_card_is_paused_until_the_time_in_the_file(tmp_path: Path) -> None:
-    pauses = Pauses(tmp_path / "pause.json")
-    assert left_s(pauses) == 0
-    write(tmp_path / "pause.json", **{UUID: 160.0, "GPU-other": 900.0})
-    assert [left_s(pauses, now_s) for now_s in (100, 159, 160, 161)] == [60, 1, 0, 0]
-    write(tmp_path / "pause.json", **{"GPU-other": 900.0})
-    assert left_s(pauses) == 0
-
-
-def test_a_card_without_a_uuid_is_paused_by_its_address(tmp_path: Path) -> None:
-    write(tmp_path / "pause.json", **{FakeGpu().info.pci: 160.0})
-    assert left_s(Pauses(tmp_path / "pause.json")) == 60
-
-
-def test_without_the_file_no_card_is_paused_any_more(tmp_path: Path) -> None:
-    pauses = Pauses(tmp_path / "pause.json")
-    write(tmp_path / "pause.json", **{UUID: 160.0})
-    assert left_s(pauses) == 60
-    (tmp_path / "pause.json").unlink()
-    assert left_s(pauses) == 0
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"until_s": 7}', b"\xff" * 9, b"[" * 100_000])
-def test_a_damaged_file_pauses_nothing_and_is_reported_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
-) -> None:
-    (tmp_path / "pause.json").write_bytes(content)
-    pauses = Pauses(tmp_path / "pause.json")
-    assert [left_s(pauses) for _ in range(3)] == [0, 0, 0]
-    assert len(caplog.records) == 1
-
-
-def test_a_file_of_another_user_pauses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "pause.json", **{UUID: 160.0})
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    assert left_s(Pauses(tmp_path / "pause.json")) == 0
 
 
 # ---- NVML ----

@@ -1,0 +1,42 @@
+"""The command `gpufan set`."""
+
+from pathlib import Path
+
+import click
+
+from gpufan.cli import options
+from gpufan.cli.command import Command
+from gpufan.config.order import SYNTAX, order_of
+from gpufan.daemon import set_fans as orders
+from gpufan.errors import InputError
+
+
+@click.command("set", cls=Command)
+@click.argument("words", metavar="[60|auto|max|target °C|curve T:D,...]", nargs=-1)
+@options.gpu
+@options.duration("--for", "for_s", show_default="until cleared", help="The order ends by itself after this time.")
+@click.option("--keep", is_flag=True, help="Keep the order when gpufan or the machine is started anew.")
+@click.option("--clear", is_flag=True, help="End the order: gpufan follows its settings again.")
+@options.runtime_dir
+def set_fans(
+    words: tuple[str, ...], gpus: tuple[str, ...], for_s: float | None, keep: bool, clear: bool, runtime_dir: Path
+) -> None:
+    """Order what the fans do for now, without a change of the settings.
+
+    `sudo gpufan set max --for 10m` runs the fans at full speed for ten minutes, `set 40 --gpu 0` runs those of card 0
+    at 40 % until `set --clear`. `set auto` leaves the fans to the driver, `set target 75` holds 75 °C with the least
+    sound, and `set curve 50:30,83:100` follows this curve.
+
+    An order ends with --clear, after --for, and when gpufan is started anew, unless --keep is given. A new order
+    replaces the one before. Whatever is ordered: the duty is never below the lowest of the card, fans go to full speed
+    close to the slowdown threshold of the card, and when the temperature is in doubt. `gpufan status` shows the order.
+    """
+    if clear:
+        options.refuse(["words", "for_s", "keep"], "is for a new order, and --clear ends one: leave one of them out")
+        lines = orders.clear(gpus, runtime_dir)
+    elif not words:
+        raise InputError(f"nothing is ordered: write {SYNTAX}, or --clear")
+    else:
+        lines = orders.set_fans(order_of(words), gpus, runtime_dir, for_s=for_s, keep=keep)
+    for line in lines:
+        click.echo(line)

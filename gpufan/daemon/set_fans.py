@@ -1,0 +1,84 @@
+"""`gpufan set`: order what the fans of the running gpufan do, in place of its settings."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from gpufan.config.order import Order
+from gpufan.core.sentences import card_line
+from gpufan.core.snapshot import GpuState
+from gpufan.daemon import orders
+from gpufan.daemon.running import WAIT_S, card_key, controlled_cards, wait_until
+from gpufan.errors import GpufanError
+from gpufan.system.clock import since_boot_s
+
+
+def set_fans(
+    order: Order, names: Sequence[str], runtime_folder: Path, *, for_s: float | None = None, keep: bool = False
+) -> list[str]:
+    """Give `order` for the cards in `names`, or all, and wait until the daemon follows it.
+
+    It ends after `for_s` seconds; None for never. With `keep` it outlasts restarts of the daemon. It replaces the order
+    before. Returns a line for each card. Raises InputError or GpufanError, also if the daemon has not done it in time.
+    """
+
+    def is_obeyed(gpu: GpuState) -> bool:
+        left_s = gpu.order_left_s
+        if gpu.order != str(order) or (left_s is None) != (for_s is None):
+            return False
+        return left_s is None or for_s is None or for_s - 2 * WAIT_S < left_s <= for_s
+
+    cards = controlled_cards(names, runtime_folder)
+    until_s = None if for_s is None else since_boot_s() + for_s
+    _write(runtime_folder, cards, order.text, until_s)
+    kept = orders.KeptOrder(order.text, for_s, None if for_s is None else time.time() + for_s) if keep else None
+    _write_kept(cards, kept)
+    found, late = wait_until(runtime_folder, cards, is_obeyed)
+    if late:
+        raise GpufanError(f"not followed yet: {'; '.join(map(card_line, late))}: look at `gpufan status`")
+    return [card_line(gpu) for gpu in found]
+
+
+def clear(names: Sequence[str], runtime_folder: Path) -> list[str]:
+    """End the orders for the cards in `names`, or for all, and wait until the daemon follows its settings again.
+
+    Returns a line for each card. Raises InputError or GpufanError, also if the daemon has not done it in time.
+    """
+    cards = controlled_cards(names, runtime_folder)
+    _write(runtime_folder, cards, "", None)
+    _write_kept(cards, None)
+    found, late = wait_until(runtime_folder, cards, lambda gpu: not gpu.order)
+    if late:
+        raise GpufanError(f"still followed: {'; '.join(map(card_line, late))}: look at `gpufan status`")
+    return [card_line(gpu) for gpu in found]
+
+
+def _write(runtime_folder: Path, cards: Sequence[GpuState], text: str, until_s: float | None) -> None:
+    """Write the order for each of `cards`. Raises GpufanError."""
+    before = orders.read(runtime_folder)
+    changed = {
+        key: replace(before.get(key, orders.CardOrders()), order=text, order_until_s=until_s)
+        for key in map(card_key, cards)
+    }
+    orders.write(runtime_folder, before | changed)
+
+
+def _write_kept(cards: Sequence[GpuState], kept: orders.KeptOrder | None) -> None:
+    """Write the order to keep for each of `cards`; None keeps none. Raises GpufanError."""
+    try:
+        before = orders.read_kept()
+        is_damaged = False
+    except GpufanError:
+        before, is_damaged = {}, True
+    keys = [card_key(gpu) for gpu in cards]
+    after = {key: order for key, order in before.items() if key not in keys}
+    if kept is not None:
+        after |= dict.fromkeys(keys, kept)
+    if after == before and not is_damaged:
+        return
+    try:
+        orders.write_kept(after)
+    except GpufanError as error:
+        raise type(error)(f"followed, but what is kept for the next start is unchanged: {error}") from error

@@ -1,0 +1,112 @@
+"""`gpufan set` at a running `gpufan run`."""
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gpufan.system.paths import ORDERS
+from tests.doubles.nvml import NvmlDouble, wait_for
+from tests.integration.daemon.test_pause import Command, Start, controlling, states
+from tests.integration.harness import CURVE, fans
+
+DRIVERS = [None, None]
+Both = Callable[[], tuple[list[int | None], list[int | None]]]
+
+
+@pytest.fixture
+def both(double: NvmlDouble) -> Both:
+    """What the fans of both cards were set to."""
+    return lambda: (fans(double, 0), fans(double, 1))
+
+
+def test_an_order_is_followed_and_cleared(start: Start, gpufan: Command, folder: Path, both: Both) -> None:
+    controlling(start, folder)
+    assert gpufan("set", "80", "--gpu", "0") == (
+        0,
+        "0 GTX 1080 Ti: 80 % at 60 °C: ordered: 80 %, until cleared\n",
+        "",
+    )
+    assert both() == ([80, 80], [60, 60])
+    assert (folder / ORDERS).stat().st_mode & 0o777 == 0o600
+    assert gpufan("set", "max", "--for", "10m")[1].count("100 % at 60 °C: ordered: 100 %, for another 0:0") == 2
+    assert both() == ([100, 100], [100, 100])
+    assert "ordered: 100 %, for another 0:09:5" in " ".join(gpufan("status")[1].split())
+    assert [(card["order"], 590 < card["order_left_s"] <= 600) for card in states(folder)] == [("100 %", True)] * 2
+    assert gpufan("set", "auto", "--gpu", "1")[0] == 0
+    assert both() == ([100, 100], DRIVERS)
+    assert gpufan("set", "target", "75", "--gpu", "1")[0] == 0
+    assert states(folder)[1]["target_c"] == 75
+    status, out, _ = gpufan("set", "--clear")
+    assert (status, out.count("GTX 1080 Ti"), "ordered" in out) == (0, 2, False)
+    wait_for(lambda: both()[0][0] in range(60, 98))  # as slowly as the settings want it
+
+
+def test_an_order_ends_by_itself(start: Start, gpufan: Command, folder: Path, both: Both) -> None:
+    controlling(start, folder)
+    assert gpufan("set", "61", "--for", "1s")[0] == 0
+    assert both() == ([61, 61], [61, 61])
+    wait_for(lambda: [card["order"] for card in states(folder)] == ["", ""])
+
+
+def test_only_an_order_to_keep_outlasts_a_new_start(start: Start, gpufan: Command, folder: Path, both: Both) -> None:
+    program = controlling(start, folder)
+    assert gpufan("set", "70", "--gpu", "0", "--keep")[0] == gpufan("set", "90", "--gpu", "1")[0] == 0
+    program.kill_with_guardian()
+    program = start("--curve", CURVE)
+    wait_for(lambda: both() == ([70, 70], [60, 60]))
+    wait_for(lambda: [card["order"] for card in states(folder)] == ["70 %", ""])
+    assert gpufan("set", "--clear")[0] == 0
+    program.signal(signal.SIGTERM)
+    assert program.end()[0] == 0
+    assert not (folder / ORDERS).exists()
+    start("--curve", CURVE)
+    wait_for(lambda: both() == ([60, 60], [60, 60]))
+
+
+def test_an_order_outlasts_a_reload_and_a_pause(
+    double: NvmlDouble, start: Start, gpufan: Command, folder: Path, both: Both
+) -> None:
+    program = controlling(start, folder)
+    assert gpufan("set", "70", "--gpu", "0")[0] == 0
+    assert gpufan("pause", "--gpu", "0")[0] == 0
+    assert both()[0] == DRIVERS
+    assert gpufan("resume", "--gpu", "0")[0] == 0
+    program.signal(signal.SIGHUP)
+    double.cards[1].temperature = 71
+    wait_for(lambda: both() == ([70, 70], [71, 71]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["set"], "nothing is ordered: write 60, auto, max"),
+        (["set", "fast"], "'fast' is not a number"),
+        (["set", "60", "--clear"], "leave one of them out"),
+        (["set", "--clear", "--for", "10m"], "--for is for a new order"),
+        (["set", "60", "--for", "99999d"], "is too long: at most 3650d"),
+        (["set", "60", "--gpu", "7"], "--gpu 7: gpufan controls no such card; it controls 0 GTX 1080 Ti"),
+    ],
+)
+def test_what_cannot_be_ordered_changes_nothing(
+    start: Start, gpufan: Command, folder: Path, both: Both, arguments: list[str], message: str
+) -> None:
+    controlling(start, folder)
+    status, _, err = gpufan(*arguments)
+    assert (status, message in err, err.count("\n")) == (2, True, 1)
+    assert not (folder / ORDERS).exists()
+
+
+def test_without_a_running_gpufan_the_command_says_so(gpufan: Command) -> None:
+    status, _, err = gpufan("set", "60")
+    assert (status, "no gpufan is running" in err) == (1, True)
+
+
+def test_a_damaged_file_is_replaced_by_the_next_order(start: Start, gpufan: Command, folder: Path, both: Both) -> None:
+    controlling(start, folder)
+    (folder / ORDERS).write_text("{")
+    assert gpufan("set", "70")[0] == 0
+    assert both() == ([70, 70], [70, 70])
+    assert json.loads((folder / ORDERS).read_bytes())["cards"]
