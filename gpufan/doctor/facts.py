@@ -30,6 +30,7 @@ class Card:
     info: GpuInfo
     reading: Reading | None
     """None if the card does not answer."""
+    needs_reset: bool = False
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,12 @@ class _Case:
         return (self.card.info.uuid if self.card else "") or (self.state.uuid if self.state else "")
 
     @property
+    def needs_reset(self) -> bool:
+        if self.state is not None:
+            return self.state.reason.cause is Cause.RESET_REQUIRED
+        return self.card is not None and self.card.needs_reset
+
+    @property
     def seen(self) -> GpuState | Reading:
         """Temperature, power, fans and throttle: from gpufan, or else from the driver."""
         return self.state or (self.card and self.card.reading) or Reading(None, None, ())
@@ -86,8 +92,8 @@ def _judge_card(case: _Case) -> Iterator[Finding]:
     state, card = case.state, case.card
     if state is not None and state.reason.cause is Cause.X_LOST:
         yield _x_has_failed(case, state.reason.message)
-    elif state is not None and state.reason.cause is Cause.RESET_REQUIRED:
-        yield _needs_reset(case)
+    elif case.needs_reset:
+        yield _reset_card(case)
     elif state is not None and state.reason.cause.group is Group.PAUSED:
         yield ok("fans", f"{reason_sentence(state.reason)}; `sudo {case.facts.command} resume` ends that")
     elif state is not None and state.control is Control.LOST:
@@ -104,12 +110,15 @@ def _judge_card(case: _Case) -> Iterator[Finding]:
         yield _judge_heat(case)
 
 
-def _needs_reset(case: _Case) -> Finding:
+def _reset_card(case: _Case) -> Finding:
     """The card needs a reset. During the reset no process may have it open."""
-    text = "lost: the card needs a reset; end the programs that use it, then let gpufan close it for a moment"
-    gpufan, card = f"sudo {case.facts.command}", f"--gpu {case.uuid}"
-    reset = f"sudo nvidia-smi --gpu-reset -i {case.uuid}"
-    return problem("fans", text, f"{gpufan} pause {card}", reset, f"{gpufan} resume {card}", KERNEL_LOG, "sudo reboot")
+    text = "lost: the card needs a reset; end the programs that use it"
+    gpufan, uuid = f"sudo {case.facts.command}", case.uuid
+    commands = [f"sudo nvidia-smi --gpu-reset -i {uuid or case.index}"]
+    if case.state is not None:
+        text += ", then let gpufan close it for a moment"
+        commands = [f"{gpufan} pause --gpu {uuid}", *commands, f"{gpufan} resume --gpu {uuid}"]
+    return problem("fans", text, *commands, KERNEL_LOG, "sudo reboot")
 
 
 def _x_has_failed(case: _Case, error: str) -> Finding:

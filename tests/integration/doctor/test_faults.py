@@ -265,6 +265,13 @@ def test_a_lost_card_while_no_gpufan_runs(box: Box) -> None:
     assert box.doctor()[1]["fans"]["remedies"][-1] == "sudo reboot"
 
 
+def test_a_card_that_needs_a_reset_while_no_gpufan_runs(box: Box) -> None:
+    box.double.cards[1].error[Kind.TEMPERATURE] = pynvml.NVML_ERROR_RESET_REQUIRED
+    found = box.doctor()[1]["fans"]
+    assert found["remedies"][0] == f"sudo nvidia-smi --gpu-reset -i {box.double.cards[1].uuid.decode()}"
+    assert not any("pause" in remedy for remedy in found["remedies"])
+
+
 def test_a_wrong_key_in_the_config_file(box: Box, run: Run) -> None:
     run("ours", "ours")
     box.write("etc/gpufan/config.toml", "hysteresys_c = 4\n")

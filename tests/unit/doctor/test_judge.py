@@ -211,6 +211,10 @@ CASES = {
         replace(WELL, published=published(control="lost", reason=RESET_REQUIRED)),
         ("fans", "problem", f"sudo gpufan pause --gpu {INFO.uuid}"),
     ),
+    "needs a reset, and no gpufan runs": (
+        replace(IDLE, driver=driver(Card(INFO, None, needs_reset=True))),
+        ("fans", "problem", f"sudo nvidia-smi --gpu-reset -i {INFO.uuid}"),
+    ),
     "not selected, in manual mode": (
         replace(
             WELL,
