@@ -1,6 +1,7 @@
 """The command `gpufan setup-xorg`."""
 
 import shlex
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -62,25 +63,28 @@ def setup_xorg(
             _warn(
                 f"--coolbits {coolbits} lacks {FANS_BIT}, with which fans are set: use --coolbits {coolbits | FANS_BIT}"
             )
-        plan = setup.plan_setup(path, _find_box(simulate), folders, coolbits, edid, layout)
+        box = _find_box(simulate)
+        plan = setup.plan_setup(path, box, folders, coolbits, edid, layout)
         for note in plan.notes:
             click.echo(f"note: {printable(note)}", err=True)
         click.echo(setup.difference(plan.changes), nl=False)
-        if plan.plan.losses and not yes and not dry_run:
-            for loss in plan.plan.losses:
-                _warn(loss)
-            raise GpufanError("nothing was written: add --yes to accept this")
+        for loss in plan.plan.losses:
+            _warn(loss)
         if plan.changes and not dry_run:
+            if plan.plan.losses and not yes:
+                raise GpufanError("nothing was written: configure this in a file of X first, or accept it with --yes")
             setup.write_setup(plan)
             again = f" --output {shlex.quote(str(path))}" if output else ""
             click.echo(f"wrote {' and '.join(str(change.path) for change in plan.changes)}")
             click.echo(f"it applies from the next start of X; `gpufan setup-xorg --restore{again}` reverts it")
+            # What counts is what is in the files now.
+            plan = setup.plan_setup(path, box, folders, coolbits, edid, layout)
+        elif not plan.changes and not plan.out_of_reach:
+            click.echo(f"{path} needs no change" if path.exists() else "X needs no change: the fans can be set already")
     for line in plan.out_of_reach:
         _warn(line)
     if plan.out_of_reach:
         context.exit(1)
-    if not plan.changes:
-        click.echo(f"{path} needs no change" if path.exists() else "X needs no change: the fans can be set already")
 
 
 def _find_box(simulate: str | None) -> xorg_box.Box:
@@ -89,14 +93,18 @@ def _find_box(simulate: str | None) -> xorg_box.Box:
         simulated = SimulatedBox(PROFILES[simulate], WORKLOADS["idle"])
         return xorg_box.make_box([PciAddress.parse(gpu.info.pci) for gpu in simulated.gpus])
     devices = xorg_box.graphics_devices()
+    _name_left_out([device for device in devices if device.unusable], "")
     box = xorg_box.make_box(addresses_for_x_server(), devices)
-    for device in box.others:
-        if device.is_nvidia:
-            reason = device.unusable or "NVIDIA's driver does not drive it"
-            click.echo(f"note: {device} is left out: {reason}", err=True)
+    _name_left_out([device for device in box.others if not device.unusable], "NVIDIA's driver does not drive it")
     if not box.cards:
-        raise GpufanError("no NVIDIA card is left for X: every one is left out")
+        raise GpufanError("no NVIDIA card is left for X")
     return box
+
+
+def _name_left_out(devices: Iterable[xorg_box.GraphicsDevice], reason: str) -> None:
+    for device in devices:
+        if device.is_nvidia:
+            click.echo(f"note: {device} is left out: {device.unusable or reason}", err=True)
 
 
 def _restore(path: Path, dry_run: bool) -> None:

@@ -11,6 +11,7 @@ from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError, FansOutOfReach, GpuError, GpufanError
 from gpufan.gpu.kernel_cards import PCI_FOLDER, bus_addresses
 from gpufan.gpu.nvml_box import NvmlBox
+from gpufan.xorg.box import graphics_devices
 from gpufan.xorg.client import Display
 
 if TYPE_CHECKING:
@@ -98,7 +99,10 @@ def addresses_for_x_server(
     if nvml is None:
         with suppress(DriverError), closing(NvmlBox(names)) as box:
             return addresses_for_x_server(box, pci_folder=pci_folder)
-    addresses = (nvml.addresses if nvml else []) or bus_addresses(pci_folder)
+    addresses = nvml.addresses if nvml else []
+    if not addresses:
+        unusable = {device.address for device in graphics_devices(pci_folder) if device.unusable}
+        addresses = [address for address in bus_addresses(pci_folder) if address not in unusable]
     if not addresses:
         raise GpufanError("no NVIDIA card found: look at `lspci -d 10de:`, or try --simulate dual-1080ti")
     return addresses

@@ -11,7 +11,7 @@ from gpufan.xorg.configuration import Configuration
 from gpufan.xorg.coolbits import output_class_bits
 from gpufan.xorg.editor import Edits
 from gpufan.xorg.reach import Obstacle, devices_of_cards, reach_of_cards
-from gpufan.xorg.screens import NVIDIA, Server, screen_device, servers
+from gpufan.xorg.screens import NVIDIA, Fault, Server, primary, screen_device, servers
 from gpufan.xorg.tokens import same_name
 
 
@@ -72,7 +72,8 @@ class _Additions:
         present = self._present_screens(missing)
         added = []
         # The primary card first: X shows its first screen there.
-        for card in sorted(missing, key=lambda card: (card != self.box.primary, card)):
+        first = primary(self.configuration, self.box)
+        for card in sorted(missing, key=lambda card: (card != first, card)):
             device = self._device(card)
             if screen := self._screen(card, device):
                 added.append(screen)
@@ -102,6 +103,8 @@ class _Additions:
         A graphics device that X has found by itself gets a Device, and a screen that X has made up gets a Screen.
         """
         first = self.server.screens[0]
+        if first.address is not None and any(server.on(first.address) for server in self.others):
+            return []  # another seat has it
         other = self.box.other(first.address)
         device_name = first.device.name if first.device else ""
         if first.device is None and other is not None and not other.unusable and other.has_modesetting:
@@ -148,14 +151,17 @@ class _Additions:
         return name
 
     def _pin_devices(self) -> None:
-        """With more than one Device, each one of NVIDIA's driver needs a BusID, and each one a Driver."""
+        """Give each Device of an X screen the Driver and the BusID that it needs once it is not the only one."""
         for x in self.server.screens:
-            if x.device is None or x.address not in self.box.cards or x.fault is not None:
+            if x.device is None:
                 continue
-            if x.device.value("driver") is None:
+            address = x.address if x.fault is None and x.address in self.box.cards else None
+            if address is not None and x.device.value("driver") is None:
                 self.edits.add_entry(x.device, 'Driver "nvidia"')
-            if x.device.value("busid") is None and x.address is not None:
-                self.edits.add_entry(x.device, f'BusID "{x.address.xorg}"')
+            if x.fault is Fault.NO_BUS_ID and (other := self.box.only_other(x.driver)):
+                address = other.address
+            if address is not None and x.device.value("busid") is None:
+                self.edits.add_entry(x.device, f'BusID "{address.xorg}"')
 
     def _extend_layout(self, layout: Section, names: Sequence[str]) -> None:
         """Add Screens to a layout, to the right of those that it has, with numbers if those have numbers."""

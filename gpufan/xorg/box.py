@@ -31,6 +31,19 @@ _MODESETTING_DRIVERS = {
 }
 """Kernel drivers of graphics that the X driver `modesetting` works on."""
 
+_DRIVERS_OF_NVIDIA = {"nvidia", "nouveau", "nv", "modesetting", "fbdev", "vesa"}
+"""X drivers that can show a screen on an NVIDIA card."""
+
+_MAKERS_OF_DRIVERS = {
+    "intel": "Intel",
+    "amdgpu": "AMD",
+    "radeon": "AMD",
+    "ati": "AMD",
+    "ast": "ASPEED",
+    "mga": "Matrox",
+}
+"""X drivers that are for the devices of one maker, other than NVIDIA's."""
+
 
 @dataclass(frozen=True, slots=True)
 class GraphicsDevice:
@@ -68,6 +81,21 @@ class Box:
     def other(self, address: PciAddress | None) -> GraphicsDevice | None:
         """Return the device at `address` if it is none of the cards."""
         return next((device for device in self.others if device.address == address), None)
+
+    def only_other(self, driver: str) -> GraphicsDevice | None:
+        """Return the only device that an X driver is for; None if there are several, or none."""
+        maker = _MAKERS_OF_DRIVERS.get(driver)
+        found = [device for device in self.others if device.maker == maker and not device.unusable]
+        return found[0] if len(found) == 1 else None
+
+    def can_show(self, driver: str, address: PciAddress | None) -> bool:
+        """Whether an X driver can show a screen on the device at `address`. Where it is not known, it is assumed."""
+        if address in self.cards:
+            return driver in ("", *_DRIVERS_OF_NVIDIA)
+        if driver == "nvidia":
+            return False
+        other, maker = self.other(address), _MAKERS_OF_DRIVERS.get(driver)
+        return other is None or maker is None or other.maker == maker
 
 
 def graphics_devices(pci_folder: Path = PCI_FOLDER) -> list[GraphicsDevice]:

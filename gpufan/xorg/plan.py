@@ -108,16 +108,25 @@ def _set_options(configuration: Configuration, box: Box, wanted: Wanted) -> Conf
 
 def _set_coolbits(configuration: Configuration, edits: Edits, x: XScreen, device: Section, bits: int) -> None:
     deciding_ones = deciding(configuration, x.screen, device)
-    setting = deciding_ones.setting
-    if setting is None or setting.section.kind == "outputclass":
-        # An OutputClass is for all cards, and its file often belongs to a package: so the Device overrides it.
-        value = bits_of(setting) if setting else 0
+    setting, own = deciding_ones.setting, _own_section(x, device)
+    value = bits_of(setting) if setting else 0
+    # An OutputClass is for all cards, and a file of a package is not ours: a stronger section overrides both.
+    if setting is None or setting.section.kind == "outputclass" or (_is_packaged(setting.section) and own is x.screen):
         if value & bits != bits:
-            edits.add_entry(device, f'Option "Coolbits" "{value | bits}"')
+            edits.add_entry(own, f'Option "Coolbits" "{value | bits}"')
     else:
         _raise(edits, setting, bits)
     for setting in deciding_ones.of_depths:
         _raise(edits, setting, bits)
+
+
+def _own_section(x: XScreen, device: Section) -> Section:
+    """Return the Device, or its Screen if only the file of the Device belongs to a package."""
+    return x.screen if x.screen and _is_packaged(device) and not _is_packaged(x.screen) else device
+
+
+def _is_packaged(section: Section) -> bool:
+    return section.file.name.startswith("/usr/")
 
 
 def _raise(edits: Edits, setting: Setting, bits: int) -> None:
@@ -153,8 +162,11 @@ def _losses(box: Box, before: Sequence[Server], after: Sequence[Server]) -> list
     """Return a sentence for each screen and GPUDevice that X used before, and would no longer use as before."""
     losses = []
     for old, new in zip(before, after, strict=False):
+        of_other_seats = {x.address for server in after if server is not new for x in server.screens}
         for place, x in enumerate(old.screens):
-            if x.fault is None and (len(new.screens) <= place or not _is_same(x, new.screens[place])):
+            if x.fault is not None or x.address in of_other_seats:
+                continue
+            if len(new.screens) <= place or not _is_same(x, new.screens[place]):
                 losses.append(f"X would no longer show screen {place} on {box.other(x.address) or x.address}")
         names = [x.device.name for x in new.screens if x.device] + [device.name for device in new.gpu_devices]
         for device in old.gpu_devices:

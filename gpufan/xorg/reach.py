@@ -10,7 +10,7 @@ from gpufan.xorg.box import Box
 from gpufan.xorg.config import Section
 from gpufan.xorg.configuration import Configuration
 from gpufan.xorg.coolbits import FANS_BIT, bits_of, deciding
-from gpufan.xorg.screens import NVIDIA, Server, bus_address, can_show, driver_of, primary
+from gpufan.xorg.screens import NVIDIA, Server, bus_address, driver_of, primary
 from gpufan.xorg.tokens import Statement, readable, same_name
 
 
@@ -105,7 +105,7 @@ def _obstacle(
     in_use = [*(x.device for x in server.screens if x.device), *server.gpu_devices]
     if card == primary(configuration, box):
         # A Device of another driver without BusID means this card too.
-        devices = [*devices, *(d for d in in_use if d.value("busid") is None and can_show(box, driver_of(d), card))]
+        devices = [*devices, *(d for d in in_use if d.value("busid") is None and box.can_show(driver_of(d), card))]
     for device in devices:
         if driver_of(device) not in (NVIDIA, ""):
             return Reach(card, Obstacle.OTHER_DRIVER, device)

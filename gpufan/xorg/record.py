@@ -82,17 +82,25 @@ def lock(folders: Sequence[Path]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         # Sorted, so that two runs cannot wait for each other.
         for folder in sorted({folder.resolve() for folder in folders if folder.is_dir()}):
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            stack.callback(os.close, descriptor)
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
+            try:
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                stack.callback(os.close, descriptor)
+                while not _try_lock(descriptor):
                     if time.monotonic() > end_s:
-                        raise GpufanError(f"another process has locked {folder}: run this again later") from None
-                time.sleep(0.02)
+                        raise GpufanError(f"another process has locked {folder}: run this again later")
+                    time.sleep(0.02)
+            except OSError as error:
+                raise GpufanError(f"cannot lock {folder}: {error.strerror}") from error
         yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Lock an open folder. Returns False if another process has locked it; raises OSError."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def record_path(main: Path) -> Path:

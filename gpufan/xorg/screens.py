@@ -18,8 +18,6 @@ from gpufan.xorg.keywords import MAX_GPU_DEVICES
 from gpufan.xorg.tokens import Statement, boolean, same_name
 
 NVIDIA = "nvidia"
-_OTHER_DRIVERS = {"nouveau", "nv", "modesetting", "fbdev", "vesa"}
-"""Other X drivers that can show a screen on an NVIDIA card."""
 
 
 class Fault(Enum):
@@ -30,7 +28,7 @@ class Fault(Enum):
     NO_BUS_ID = auto()
     """Its Device has no BusID, and the primary device is not for this driver."""
     NO_CARD = auto()
-    """The device at its BusID, or the primary device, is not for its driver."""
+    """The device at its BusID is not for its driver."""
     TAKEN = auto()
     """Another Device has the same graphics device."""
     LOST = auto()
@@ -169,13 +167,6 @@ def driver_of(device: Section | None) -> str:
     return same_name(driver.text) if driver else ""
 
 
-def can_show(box: Box, driver: str, address: PciAddress | None) -> bool:
-    """Whether an X driver can show a screen on the device at `address`. For other makers' devices it is assumed."""
-    if address in box.cards:
-        return driver in (NVIDIA, "", *_OTHER_DRIVERS)
-    return driver != NVIDIA
-
-
 def _address(configuration: Configuration, box: Box, device: Section | None) -> PciAddress | None:
     if device is None or device.value("busid") is None:
         return primary(configuration, box)
@@ -204,7 +195,7 @@ def _claim(configuration: Configuration, box: Box, screens: list[XScreen], helpe
         claimed.update(
             address
             for device in helpers[place]
-            if (address := _address(configuration, box, device)) and can_show(box, driver_of(device), address)
+            if (address := _address(configuration, box, device)) and box.can_show(driver_of(device), address)
         )
 
 
@@ -212,9 +203,9 @@ def _fault(box: Box, x: XScreen, follows: bool, claimed: set[PciAddress]) -> Fau
     """Return why an X screen gets no graphics device; None if it gets one."""
     if follows and x.is_automatic:
         return Fault.NO_DRIVER
-    if not can_show(box, x.driver, x.address):
+    if not box.can_show(x.driver, x.address):
         has_bus_id = x.device is not None and x.device.value("busid") is not None
-        return Fault.NO_CARD if has_bus_id or x.driver != NVIDIA else Fault.NO_BUS_ID
+        return Fault.NO_CARD if has_bus_id else Fault.NO_BUS_ID
     if x.address in claimed and (x.device is None or _head(x.device) == 0):
         return Fault.TAKEN
     return None

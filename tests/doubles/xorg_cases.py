@@ -124,6 +124,7 @@ OWN = {
     "no file, a GPU without driver drives the screen": Case({}, box("", "nvidia"), NEEDS_YES),
     "no file, a screen that may go dark": Case({}, box("", "nvidia"), CHANGES, arguments=("--yes",)),
     "a card of a virtual machine": Case({}, box("nvidia", "vfio-pci"), CHANGES),
+    "only cards of virtual machines": Case({}, box("vfio-pci", "vfio-pci"), NEEDS_YES),
     "only input": Case({"10-input.conf": section("InputClass", "mouse", 'MatchIsPointer "on"')}, ONE, CHANGES),
     "a snippet without the bit": Case({"20.conf": device("c", 1, WEAK) + screen("s", "c")}, ONE, CHANGES),
     "a snippet of a package": Case({"/20.conf": A, "xorg.conf": screen("s", "a")}, ONE, CHANGES),

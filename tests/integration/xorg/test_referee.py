@@ -1,11 +1,13 @@
 """The real X server judges our files: what it makes of them before and after `setup-xorg`, and what it refuses."""
 
+import random
 import re
 from pathlib import Path
 
 import pytest
 
 from gpufan.core.pci import PciAddress
+from gpufan.errors import InputError
 from gpufan.xorg import keywords, screens
 from gpufan.xorg.box import graphics_devices, make_box
 from gpufan.xorg.config import ConfigFile
@@ -125,6 +127,40 @@ def test_x_sees_generated_sets_of_files_as_our_rules_do(machine: Machine) -> Non
             path.unlink()
 
 
+def mutated(text: str, choice: random.Random) -> str:
+    """The text with one word changed, removed, moved or doubled."""
+    words = re.findall(r'"[^"\n]*"|#[^\n]*|[^\s"#]+|\s+', text)
+    place = choice.randrange(len(words))
+    words[place] = choice.choice(
+        (
+            "",
+            words[place][:-1],
+            words[place] + choice.choice('xq"1 #'),
+            words[place] + words[choice.randrange(len(words))],
+            choice.choice((" 5 ", ' "x" ', " - ", " , ", " Foo ", " Option ", " Screen ")) + words[place],
+        )
+    )
+    return "".join(words)
+
+
+@pytest.mark.slow
+def test_we_refuse_what_x_refuses_of_files_with_one_mistake(machine: Machine) -> None:
+    choice = random.Random(17)
+    texts = ["".join(case.files.values()) for case in (*GIVEN.values(), *OWN.values()) if case.files]
+    texts += [data.decode("latin-1") for data in SAMPLES.values() if data]
+    for _ in range(150):
+        text = mutated(choice.choice(texts), choice)
+        machine.path("xorg.conf").write_bytes(text.encode("latin-1"))
+        verdict = machine.xorg("-seat", "seat0")
+        try:
+            ours(machine)
+        except InputError as error:
+            # X complains of an Option without a name, but goes on.
+            assert verdict.complaints, f"{error}\n{text}"
+        else:
+            assert verdict.screens, f"{verdict.complaints}\n{text}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", keywords.SECTIONS)
 def test_x_knows_the_keywords_of_our_table_and_no_others(machine: Machine, kind: str) -> None:
@@ -149,3 +185,18 @@ def test_our_own_server_ignores_the_screens_of_foreign_snippets(machine: Machine
     verdict = machine.xorg("-layout", "gpufan own server")
     assert verdict.screens == (Screen("gpufan own 0000:0a:00.0", 1, "gpufan own 0000:0a:00.0", ()),)
     assert verdict.fans == ("on",)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cards", [CARDS[:1], CARDS])
+def test_our_own_server_has_its_screens_beside_any_snippets(machine: Machine, cards: list[PciAddress]) -> None:
+    names = [f"gpufan own {card}" for card in cards]
+    for seed in range(15):
+        for place, pieces in enumerate(make_file_set(seed)):
+            machine.path(f"{place}.conf").write_bytes(b"".join(piece.data for piece in pieces))
+        machine.write({"xorg.conf": headless_config(cards)})
+        verdict = machine.xorg("-layout", "gpufan own server")
+        assert verdict.screens == tuple(Screen(name, place, name, ()) for place, name in enumerate(names, 1))
+        assert set(verdict.fans) == {"on"}
+        for path in map(Path, machine.contents()):
+            path.unlink()

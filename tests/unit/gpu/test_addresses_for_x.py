@@ -55,6 +55,12 @@ def test_without_a_driver_they_are_those_on_the_pci_bus(pci_folder: Path) -> Non
     assert addresses_for_x_server(pci_folder=pci_folder) == ON_THE_BUS
 
 
+@pytest.mark.usefixtures("no_driver")
+def test_a_card_that_is_reserved_for_a_virtual_machine_is_none_of_them(pci_folder: Path) -> None:
+    (pci_folder / "0000:42:00.0/driver").symlink_to("../../drivers/vfio-pci")
+    assert addresses_for_x_server(pci_folder=pci_folder) == ON_THE_BUS[:1]
+
+
 def test_if_no_card_answers_they_are_those_on_the_pci_bus(tmp_path: Path, pci_folder: Path) -> None:
     double = NvmlDouble(tmp_path)
     for card in double.cards:

@@ -133,6 +133,20 @@ def test_the_bit_is_set_where_a_stronger_option_lacks_it(place):
     assert made.after.files[0].text == text.replace('"8"', '"12"')
 
 
+@pytest.mark.parametrize("device_option", ["", 'Option "Coolbits" "8"'])
+def test_the_file_of_a_package_is_left_alone_if_the_screen_is_in_another_file(device_option):
+    files = (
+        ConfigFile(device("a", 1, device_option).encode(), "/usr/a.conf"),
+        ConfigFile(screen("s", "a").encode(), "x"),
+    )
+    made = make_plan(Configuration(files, "x"), box(A), FANS)
+    bits = "12" if device_option else "4"
+    assert [(name, b'Option "Coolbits" "%b"' % bits.encode() in after) for name, _, after in made.changes] == [
+        ("x", True)
+    ]
+    assert make_plan(made.after, box(A), FANS).changes == []
+
+
 def test_new_names_differ_from_those_of_every_file():
     result = plan(device("NVIDIA 0000:41:00.0", 9, driver="amdgpu"), device("a", 1) + screen("s", "a"), on=box(A, B))
     assert 'Identifier "NVIDIA 0000:41:00.0 #2"' in result.added["xorg.conf"]
@@ -263,6 +277,14 @@ def test_a_card_of_another_seat_stays_there():
     assert result.out_of_reach == []
 
 
+def test_the_only_screen_section_is_not_taken_from_the_seat_that_has_it():
+    text = TWO_CARDS + screen("t", "b") + layout("two", "t", more=('MatchSeat "seat1"',))
+    made = make_plan(configuration(text), box(A, B), FANS)
+    assert [x.address for x in servers(made.after, box(A, B))[0].screens] == [A]
+    assert [x.address for x in servers(made.after, box(A, B))[1].screens] == [B]
+    assert (made.losses, [reach.obstacle for reach in made.reaches]) == ([], [None, None])
+
+
 def test_a_card_in_a_layout_that_x_does_not_choose_is_asked_about():
     text = TWO_CARDS + screen("s", "a") + screen("t", "b") + layout("one", "s") + layout("two", "t")
     (line,) = plan(text, on=box(A, B)).out_of_reach
@@ -323,6 +345,14 @@ def test_a_gpu_device_of_another_maker_that_would_be_dropped_is_a_loss():
     text = device("a", 1) + INTEL_DEVICE + screen("s", "a")
     (loss,) = make_plan(configuration(text), box(A, B), Wanted()).losses
     assert loss == 'xorg.conf:6: X would no longer use Device "intel" as a GPUDevice'
+
+
+def test_a_device_of_another_maker_without_bus_id_keeps_its_gpu_when_cards_are_added(sysfs):
+    sysfs("0000:00:02.0", "8086", "i915")
+    on = make_box([A], graphics_devices(sysfs("0000:01:00.0", "10de", "nvidia", boot_vga="1")))
+    result = plan(section("Device", "Intel Graphics", 'Driver "intel"'), "", on=on)
+    assert result.added["10.conf"] == ['BusID "PCI:0:2:0"']
+    assert [x.address for x in servers(result.plan.after, on)[0].screens] == [INTEL, A]
 
 
 def test_the_primary_card_gets_screen_0():
