@@ -1,0 +1,147 @@
+"""The text of the settings file: what it says of each key, what is read from it, and what is said of a mistake."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpufan.cli.run import run as run_command
+from gpufan.config.descriptions import ABOUT, about
+from gpufan.config.schema import DEFAULTS, NOTHING, RUN_KEYS, CardTable, RunKeys
+from gpufan.config.settings import Source
+from gpufan.config.toml_text import _COMMAND_LINE_ONLY, parse, render
+from gpufan.core.curve import Curve
+from gpufan.errors import InputError
+
+MISTAKES = {
+    "curve = 50:30": "this is not TOML: Expected newline or end of document after a statement (at line 1, column 11)",
+    "hold_s = 1\nhold_s = 2 ": "this is not TOML: Cannot overwrite a value (at line 2, column 11)",
+    "hysterisis = 3": 'unknown key "hysterisis": did you mean hysteresis_c?',
+    "min_duty = 3": 'unknown key "min_duty": did you mean min_duty_percent?',
+    "[[gpu]]\nmatch = 0\ncrve = 1": '[[gpu]] 1: unknown key "crve": did you mean curve?',
+    "zzz = 1": 'unknown key "zzz": the keys are target_c, curve, hysteresis_c, hold_s, min_duty_percent, neighbours,'
+    " gpus, backend, display, interval_s, dry_run, duration_s",
+    "hold_s = 9999": "hold_s = 9999: write a number from 0 to 3600",
+    "hold_s = -1": "hold_s = -1: write a number from 0 to 3600",
+    "hold_s = nan": "hold_s = nan: write a number from 0 to 3600",
+    "hold_s = true": "hold_s = true: write a number from 0 to 3600",
+    'interval_s = "1"': 'interval_s = "1": write a number from 0.1 to 5',
+    "min_duty_percent = 30.0": "min_duty_percent = 30.0: write a whole number from 0 to 100",
+    "duration_s = inf": "duration_s = inf: write a number from 1 to 31536000",
+    "dry_run = 1": "dry_run = 1: write true or false",
+    'backend = "nvm"': 'backend = "nvm": write "auto" or "nvml" or "x11"',
+    "display = 0": 'display = 0: write text such as ":0"',
+    'gpus = "0"': 'gpus = "0": write a list of UUIDs, PCI addresses, indices or names, such as ["0", "GTX 1080 Ti"]',
+    "curve = 60": 'curve = 60: write text such as "50:30,75:50,80:64,83:100"',
+    'curve = "60:50,55:70"': "curve point 2 '55:70': temperatures must rise, and 55 does not come after 60",
+    "[gpu]\nmatch = 0": "gpu: write a table for each card, headed [[gpu]] with two brackets",
+    "[[gpu]]\nmatch = 0\n[[gpu]]\nhold_s = 1": "[[gpu]] 2: no match in it: write a UUID, PCI address, index or name,"
+    ' such as match = "GTX 1080 Ti"',
+    '[[gpu]]\nmatch = ""': '[[gpu]] 1: match = "": write a UUID, PCI address, index or name, such as'
+    ' match = "GTX 1080 Ti"',
+    "[[gpu]]\nmatch = 0\ninterval_s = 1": "[[gpu]] 1: interval_s is for all cards together: write it above the first"
+    " [[gpu]]",
+    "match = 0": "match belongs below a line with [[gpu]]",
+    'simulate = "1080ti"': "simulate is only an option of the command line, --simulate",
+    "runtime_dir = 1": "runtime_dir is only an option of the command line, --runtime-dir",
+}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "config.toml"
+
+
+@pytest.mark.parametrize(("text", "message"), MISTAKES.items())
+def test_a_mistake_is_reported_with_file_key_or_line_and_what_is_allowed(file: Path, text: str, message: str) -> None:
+    file.write_text(text)
+    with pytest.raises(InputError) as caught:
+        Source(file, required=True).read()
+    assert str(caught.value) == f"{file}: {message}"
+
+
+@pytest.mark.parametrize("text", [b"\xff", b"a=" + b"[" * 5000, b"a=" + b"9" * 5000, b"\xef\xbb\xbfhold_s = 1"])
+def test_text_that_is_not_toml_is_refused(text: bytes) -> None:
+    with pytest.raises(InputError, match="this is not TOML"):
+        parse(text)
+
+
+@given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
+def test_any_text_is_either_read_or_refused(text: bytes) -> None:
+    try:
+        parse(text)
+    except InputError as error:
+        assert str(error)
+
+
+FILE_ONLY = {"neighbours"}
+"""An option would say the same of every card."""
+
+
+def test_every_option_of_run_is_a_key_or_only_for_the_command_line() -> None:
+    options = {parameter.name for parameter in run_command.params if parameter.expose_value}
+    keys = {*RUN_KEYS, *_COMMAND_LINE_ONLY} - {"debug", "config"}
+    assert options - {"config_path"} == keys - FILE_ONLY
+
+
+@pytest.mark.parametrize("key", RUN_KEYS)
+def test_the_file_template_shows_and_explains_every_key(key: str) -> None:
+    lines = render().splitlines()
+    number = next(n for n, line in enumerate(lines) if re.match(rf"#{key} = \S", line))
+    assert lines[number - 1].startswith("# ")
+
+
+def test_the_file_template_sets_nothing_and_fits_80_columns() -> None:
+    assert parse(render().encode()) == (NOTHING, ())
+    assert max(len(line) for line in render().splitlines()) <= 80
+
+
+def test_the_file_template_shows_the_built_in_settings() -> None:
+    shown = re.sub(r"^#(?=\w+ = |\[\[)", "", render(), flags=re.MULTILINE)
+    keys, tables = parse(shown.encode())
+    assert keys == RunKeys(
+        **{key: getattr(DEFAULTS, key) for key in RUN_KEYS}
+        | {"target_c": 78.0, "min_duty_percent": 30, "display": ":0", "duration_s": 3600.0}
+    )
+    assert tables[0].match == "GTX 1080 Ti"
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8) | st.integers(0, 99)
+CARD_VALUES = {
+    "curve": st.sampled_from([Curve.parse("50:30"), Curve.parse("0:auto,50.5:30,80:100")]),
+    "hysteresis_c": st.floats(0, 30),
+    "hold_s": st.floats(0, 3600),
+    "min_duty_percent": st.integers(0, 100),
+}
+RUN_VALUES = CARD_VALUES | {
+    "backend": st.sampled_from(["auto", "nvml", "x11"]),
+    "display": st.sampled_from([":0", "unix:8"]),
+    "gpus": st.lists(NAMES, max_size=3).map(tuple),
+    "interval_s": st.floats(0.1, 5),
+    "dry_run": st.booleans(),
+    "duration_s": st.floats(1, 365 * 86400),
+}
+
+
+@given(
+    st.fixed_dictionaries({}, optional=RUN_VALUES).map(lambda values: RunKeys(**values)),
+    st.lists(
+        st.fixed_dictionaries({"match": NAMES}, optional=CARD_VALUES).map(lambda values: CardTable(**values)),
+        max_size=3,
+    ).map(tuple),
+)
+def test_settings_that_are_written_are_read_back_the_same(keys: RunKeys, tables: tuple[CardTable, ...]) -> None:
+    assert parse(render(keys, tables).encode()) == (keys, tables)
+
+
+def test_characters_that_toml_forbids_are_escaped() -> None:
+    keys = RunKeys(display='"\\\x7f\n\x00')
+    assert parse(render(keys).encode()) == (keys, ())
+
+
+@pytest.mark.parametrize("key", ["match", *RUN_KEYS])
+def test_every_key_is_explained(key: str) -> None:
+    assert about(key).endswith(".")
+    assert set(ABOUT) == {"match", *RUN_KEYS}
