@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gpufan.alerts.messages import Message, Phase, Trouble
-from gpufan.control.controller import DEFAULT_SLOWDOWN_C, SLOWDOWN_MARGIN_C
-from gpufan.core.gpu import Throttle
-from gpufan.core.reasons import Cause, Control, Group
+from gpufan.core.news import News, news
 from gpufan.core.sentences import card_line, refused_settings
 from gpufan.core.snapshot import GpuState, Snapshot
 
@@ -17,7 +15,16 @@ FLICKER_S = 15.0
 OVER_AFTER_S = 120.0
 """A reported trouble is over when it has been absent for this time, s. The time doubles each time it comes back."""
 
-_FOLLOWING_FAULTS = (Cause.FAN_SLOW, Cause.FAN_TAKEN, Cause.FAN_RELEASED, Cause.OTHER_TARGET)
+_TROUBLES = {
+    News.THROTTLED: Trouble.THROTTLED,
+    News.HOT: Trouble.HOT,
+    News.LOST: Trouble.LOST,
+    News.FAIL_SAFE: Trouble.FAIL_SAFE,
+    News.FAN_STILL: Trouble.FAN_STILL,
+    News.NOT_FOLLOWING: Trouble.NOT_FOLLOWING,
+    News.ANOTHER_WRITER: Trouble.NOT_FOLLOWING,
+    News.GIVEN_BACK: Trouble.GIVEN_BACK,
+}
 
 
 class Key(NamedTuple):
@@ -68,13 +75,13 @@ class Rules:
     def see(self, snapshot: Snapshot, monotonic_s: float) -> list[Message]:
         """The messages that are due after a new snapshot."""
         self._cards |= {gpu.uuid: gpu.label for gpu in snapshot.gpus}
-        present = dict(self._find(snapshot))
-        unread = {gpu.uuid for gpu in snapshot.gpus if gpu.reason.cause is Cause.START}
+        judged = {gpu.uuid: _troubles(gpu) for gpu in snapshot.gpus}
+        present = dict(self._find(snapshot, judged))
         lines = {gpu.uuid: card_line(gpu) for gpu in snapshot.gpus}
         messages: list[Message] = []
         for key in [*present, *(key for key in self._episodes if key not in present)]:
-            if key.uuid in unread:  # its state is unknown
-                continue
+            if key.uuid and key not in present and key.trouble not in judged.get(key.uuid, ()):
+                continue  # unknown: for example whether heat slows down a card that does not answer
             calm = lines.get(key.uuid) or "; ".join(lines.values())
             messages += self._advance(key, present.get(key), calm, snapshot.time_s, monotonic_s)
         return messages
@@ -89,15 +96,14 @@ class Rules:
             return []
         return list(self._advance(key, Found("", problem), "", wall_s, monotonic_s))
 
-    def _find(self, snapshot: Snapshot) -> Iterator[tuple[Key, Found]]:
-        """The troubles in a snapshot that are to be reported."""
+    def _find(self, snapshot: Snapshot, judged: Mapping[str, Mapping[Trouble, bool]]) -> Iterator[tuple[Key, Found]]:
+        """The troubles in a snapshot that are to be reported. `judged` are the results of `_troubles`, by UUID."""
         for gpu in snapshot.gpus:
-            for trouble in _troubles(gpu):
-                if trouble in self._after_s:
+            for trouble, is_present in judged[gpu.uuid].items():
+                if is_present and trouble in self._after_s:
                     yield Key(gpu.uuid, trouble), Found(gpu.label, card_line(gpu))
-        listed = {gpu.uuid for gpu in snapshot.gpus}
         for uuid, label in self._cards.items():
-            if uuid not in listed and Trouble.LOST in self._after_s:
+            if uuid not in judged and Trouble.LOST in self._after_s:
                 yield Key(uuid, Trouble.LOST), Found(label, "gpufan no longer lists this card")
         if snapshot.reload_refused is not None and Trouble.SETTINGS_REFUSED in self._after_s:
             yield Key("", Trouble.SETTINGS_REFUSED), Found("", refused_settings(snapshot.reload_refused))
@@ -152,27 +158,10 @@ class Rules:
         )
 
 
-def _troubles(gpu: GpuState) -> Iterator[Trouble]:
-    """The troubles of a card."""
-    if gpu.control is Control.LOST:
-        yield Trouble.LOST
-    elif gpu.control is Control.RELEASED:
-        yield Trouble.GIVEN_BACK
-    if gpu.reason.cause.group is Group.FAIL_SAFE:
-        yield Trouble.FAIL_SAFE
-    elif gpu.temperature_c is not None and gpu.temperature_c >= _full_speed_from_c(gpu.slowdown_c):
-        yield Trouble.HOT
-    if gpu.throttle == Throttle.HEAT.value:
-        yield Trouble.THROTTLED
-    if gpu.fault is not None:
-        if gpu.fault.cause is Cause.FAN_STILL:
-            yield Trouble.FAN_STILL
-        elif gpu.fault.cause in _FOLLOWING_FAULTS:
-            yield Trouble.NOT_FOLLOWING
-
-
-def _full_speed_from_c(slowdown_c: int | None) -> float:
-    """Temperature from which the fans of a card run at full speed, °C; the controller has the same rule."""
-    if slowdown_c is None or not 60 <= slowdown_c <= 120:
-        slowdown_c = DEFAULT_SLOWDOWN_C
-    return slowdown_c - SLOWDOWN_MARGIN_C
+def _troubles(gpu: GpuState) -> Mapping[Trouble, bool]:
+    """For each trouble of a card whether it is present; without the troubles that the state says nothing about."""
+    found: dict[Trouble, bool] = {}
+    for kind, is_present in news(gpu).items():
+        if trouble := _TROUBLES.get(kind):
+            found[trouble] = found.get(trouble, False) or is_present
+    return found

@@ -10,12 +10,7 @@ from gpufan.control.law import Decision, Law
 from gpufan.control.sensor_guard import SensorGuard
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.reasons import Cause, Group
-
-SLOWDOWN_MARGIN_C = 5
-"""Fans are at full speed from this many °C below the temperature at which the card slows itself down."""
-
-DEFAULT_SLOWDOWN_C = 90
-"""Slowdown threshold assumed where the card reports none, or an absurd one, °C."""
+from gpufan.core.thermal import full_speed_from_c
 
 _STEADY = {Cause.CURVE, Cause.CURVE_MINIMUM, Cause.CURVE_MAXIMUM, Cause.SMALL_CHANGE, Cause.HYSTERESIS, Cause.AUTO}
 """Under a curve, a duty with one of these causes does not change as long as the temperature does not."""
@@ -36,9 +31,7 @@ class Controller:
 
         `learnt` is what an earlier run learnt of this card. `power_limit_w` is the most that it draws, if known.
         """
-        if slowdown_c is None or not 60 <= slowdown_c <= 120:
-            slowdown_c = DEFAULT_SLOWDOWN_C
-        self._full_at_c = slowdown_c - SLOWDOWN_MARGIN_C
+        self._full_at_c = full_speed_from_c(slowdown_c)
         self._card_range = card_range
         self._guard = SensorGuard()
         self._learnt = learnt

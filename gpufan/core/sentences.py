@@ -1,5 +1,6 @@
 """Turns causes, states and times into English text for people. No other module does."""
 
+from gpufan.core.news import News
 from gpufan.core.reasons import Cause, Control, Group, Reason, Remedy
 from gpufan.core.snapshot import GpuState
 
@@ -43,6 +44,21 @@ _SENTENCES = {
     Cause.X_LOST: "its fans are out of reach: {message}",
     Cause.HANG: "a call to the card has not returned for over {seconds:g} s",
 }
+
+_NEWS = {
+    News.THROTTLED: ("throttled by heat", "no longer throttled by heat"),
+    News.HOT: ("close to its slowdown temperature", "no longer close to its slowdown temperature"),
+    News.FULL_FANS: ("full fans are not enough", "full fans are enough again"),
+    News.LOST: ("lost", "back"),
+    News.FAIL_SAFE: ("no credible temperature", "the temperature is credible again"),
+    News.FAN_STILL: ("a fan stands still", "no fan stands still any more"),
+    News.NOT_FOLLOWING: ("a fan does not follow", "the fans follow again"),
+    News.ANOTHER_WRITER: ("another program sets the fans", "no other program sets the fans any more"),
+    News.GIVEN_BACK: ("out of control", "under control again"),
+    News.PAUSED: ("paused", "no longer paused"),
+    News.UNCONTROLLABLE: ("the fans cannot be set", "the fans can be set again"),
+}
+"""How the log says that news is present, and that it is over."""
 
 
 def reason_sentence(reason: Reason, curve: str = "the curve") -> str:
@@ -126,8 +142,28 @@ def duty_text(gpu: GpuState) -> str:
 
 def card_line(gpu: GpuState) -> str:
     """The state of a card in one line: `0 GTX 1080 Ti: 62 % at 74 °C: the curve gives 62 %`."""
+    return f"{gpu.label}: {_duty_line(gpu)}"
+
+
+def _duty_line(gpu: GpuState) -> str:
     at = "" if gpu.temperature_c is None else f" at {gpu.temperature_c:g} °C"
-    return f"{gpu.label}: {duty_text(gpu)}{at}: {state_sentence(gpu)}"
+    return f"{duty_text(gpu)}{at}: {state_sentence(gpu)}"
+
+
+def news_line(gpu: GpuState, news: News, how_often: str = "") -> str:
+    """Say that `news` is present: `0 GTX 1080 Ti: throttled by heat: 100 % at 84 °C: the curve gives 100 %`."""
+    state = state_sentence(gpu) if _NEWS[news][0] == duty_text(gpu) else _duty_line(gpu)
+    return f"{gpu.label}: {_NEWS[news][0]}{how_often}: {state}"
+
+
+def no_news_line(gpu: GpuState, news: News, how_long: str = "") -> str:
+    """Say that `news` is over: `0 GTX 1080 Ti: back after 0:00:31: 62 % at 74 °C: the curve gives 62 %`."""
+    return f"{gpu.label}: {_NEWS[news][1]}{how_long}: {_duty_line(gpu)}"
+
+
+def settings_line(gpu: GpuState, before: str) -> str:
+    """Say that the fans of a card follow other settings than `before`."""
+    return f"{gpu.label}: {gpu.settings} instead of {before}"
 
 
 def notes(gpu: GpuState) -> list[str]:

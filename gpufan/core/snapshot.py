@@ -87,6 +87,8 @@ class GpuState(msgspec.Struct, frozen=True):
     """What a person has ordered for the fans, for people: `60 %`; empty without an order."""
     order_left_s: _Measured = None
     """For how long the order still lasts, s; None for an order without an end, and without an order."""
+    contested: bool = False
+    """Whether another program has changed the fans a short time ago."""
 
     @property
     def key(self) -> str:
@@ -94,7 +96,7 @@ class GpuState(msgspec.Struct, frozen=True):
         return self.uuid or self.pci or self.label
 
     def says_more_than(self, before: "GpuState") -> bool:
-        """Whether control, cause, duty, fault, order or temperature differ from those in the state `before`."""
+        """Whether control, cause, duty, fault, order, rivals or temperature differ from the state `before`."""
         return (
             self.temperature_c != before.temperature_c
             or self.duty_percent != before.duty_percent
@@ -102,6 +104,7 @@ class GpuState(msgspec.Struct, frozen=True):
             or self.reason.cause is not before.reason.cause
             or self.fault != before.fault
             or self.order != before.order
+            or self.contested is not before.contested
         )
 
 

@@ -13,6 +13,12 @@ SOUND_EXPONENT = 5
 Least squares over the three measurements named at `sound_db` gives 5.05.
 """
 
+SLOWDOWN_MARGIN_C = 5
+"""Fans are at full speed from this many °C below the temperature at which the card slows itself down."""
+
+DEFAULT_SLOWDOWN_C = 90
+"""Slowdown temperature assumed where the card reports none, or an absurd one, °C."""
+
 _REFERENCE_RPM, _REFERENCE_DB = 2400, 44.5
 _AUDIBLE_RPM = 100
 """A fan that turns more slowly than this is silent."""
@@ -58,6 +64,17 @@ def approach(value: float, end: float, remaining: float) -> float:
     65.0
     """
     return end + (value - end) * remaining
+
+
+def full_speed_from_c(slowdown_c: float | None) -> float:
+    """Temperature from which the fans run at full speed, °C. `slowdown_c` is what the card reports; None if nothing.
+
+    >>> full_speed_from_c(96), full_speed_from_c(None)
+    (91, 85)
+    """
+    if slowdown_c is None or not 60 <= slowdown_c <= 120:
+        slowdown_c = DEFAULT_SLOWDOWN_C
+    return slowdown_c - SLOWDOWN_MARGIN_C
 
 
 def sound_db(rpm: float) -> float:

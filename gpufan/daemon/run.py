@@ -88,7 +88,9 @@ def _control(
             known = learnt.read_all(folder_of_learnt, [gpu.info.uuid for gpu in gpus])
             return make_workers(gpus, settings.for_card, box=workers, dry_run=run.dry_run, learnt=known, taken=taken)
 
-        add_workers(usable)
+        for worker in add_workers(usable):
+            info = worker.gpu.info
+            _log.info("%s: %s, %s", info.label, "dry run" if run.dry_run else "controlled", settings.for_card(info))
         title = "dry run: nothing is set" if run.dry_run else "ctrl-c gives the fans back to the driver"
         view = stack.enter_context(closing(open_view(f"gpufan {__version__} · {title}")))
         sinks = [view.publish, *stack.enter_context(snapshot_file(folder, lock))]

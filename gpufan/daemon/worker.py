@@ -387,6 +387,7 @@ class Worker:
             decision,
             reading,
             release_error=self._fans.release_error if control is Control.RELEASED else "",
+            contested=self.contested,
             settings=self._settings_text,
             target_c=self._target_c,
             order="" if self._order is None else str(self._order),

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gpufan.control.controller import DEFAULT_SLOWDOWN_C, SLOWDOWN_MARGIN_C
 from gpufan.core.gpu import Reading, Throttle
 from gpufan.core.reasons import Cause, Control, Group
 from gpufan.core.selection import matches
 from gpufan.core.sentences import h_mm_ss, reason_sentence
 from gpufan.core.snapshot import GpuState
+from gpufan.core.thermal import DEFAULT_SLOWDOWN_C, full_speed_from_c
 from gpufan.doctor.facts import Card, Facts
 from gpufan.doctor.findings import Finding, ok, problem, warning
 from gpufan.doctor.judge_driver import KERNEL_LOG
@@ -239,7 +239,7 @@ def _judge_heat(case: _Case) -> Finding:
     slowdown_c = (case.state and case.state.slowdown_c) or (case.card and case.card.info.slowdown_c)
     limit_c = slowdown_c or DEFAULT_SLOWDOWN_C
     limit = f"the card slows down at {limit_c} °C" if slowdown_c else f"its limit is unknown, {limit_c} °C is assumed"
-    return ok("heat", f"{at}; full fans at {limit_c - SLOWDOWN_MARGIN_C} °C, {limit}")
+    return ok("heat", f"{at}; full fans at {full_speed_from_c(limit_c):g} °C, {limit}")
 
 
 def _throttled(case: _Case, at: str) -> Finding:

@@ -13,7 +13,7 @@ from gpufan.core.sentences import h_mm_ss
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.system.background import BackgroundWriter
 from gpufan.terminal.drawing import SCALE_C, bars, cards_table, hide_control_characters
-from gpufan.terminal.log import LogHandler
+from gpufan.terminal.log import ChangeLog, LogHandler
 
 _HISTORY = 36
 """Number of temperatures in the line below a card."""
@@ -27,6 +27,7 @@ class LiveTable:
     def __init__(self, console: Console, title: str, log: LogHandler) -> None:
         self._title = title
         self._log = log
+        self._changes = ChangeLog()
         self._history: dict[str, deque[float | None]] = {}
         self._drawn_s = -math.inf
         self._live = Live(console=console, auto_refresh=False)
@@ -38,7 +39,8 @@ class LiveTable:
     every_tick = True
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Draw the snapshot, unless the last one was drawn just now."""
+        """Draw the snapshot, unless the last one was drawn just now. What is news is logged, above the table."""
+        self._changes.publish(snapshot)
         now_s = time.monotonic()
         if now_s - self._drawn_s >= _FRAME_S:
             self._drawn_s = now_s

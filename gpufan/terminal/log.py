@@ -1,22 +1,39 @@
-"""Log lines for the journal, a file or a pipe: a handler for `logging`, and a line for each change of a card."""
+"""Log lines for the journal, a file or a pipe: a handler for `logging`, and a line for each change that is news."""
 
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TextIO
 
+from gpufan.core.news import News, news
 from gpufan.core.reasons import Cause, Control
-from gpufan.core.sentences import card_line, h_mm_ss
+from gpufan.core.sentences import card_line, h_mm_ss, news_line, no_news_line, settings_line
 from gpufan.core.severity import Severity, severity
-from gpufan.core.snapshot import Snapshot
+from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.system.background import BackgroundWriter
 
-_LEVELS = {Severity.FINE: logging.INFO, Severity.WARNING: logging.WARNING, Severity.PROBLEM: logging.ERROR}
+LINE_EVERY_S = 60.0
+"""Shortest time between two lines about the same card and kind of news, s."""
+
+LONGEST_WAIT_S = 600.0
+"""Longest time between two lines about news that comes and goes all the time, s."""
+
+FLICKER_S = 15.0
+"""News that comes and goes all the time counts as present until it has been absent for this long, s."""
+
+_STATE_LEVELS = {Severity.FINE: logging.INFO, Severity.WARNING: logging.WARNING, Severity.PROBLEM: logging.ERROR}
+
+_NEWS_LEVELS = {News.LOST: logging.ERROR, News.FAN_STILL: logging.ERROR, News.PAUSED: logging.INFO}
+"""News of any other kind is a warning."""
 
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 """Levels as in syslog, which the journal reads at the start of a line (sd-daemon(3))."""
+
+_log = logging.getLogger("gpufan.cards")
 
 
 class LogHandler(logging.Handler):
@@ -85,28 +102,125 @@ def log_to_stderr() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-class ChangeLog:
-    """Logs a line when a card's duty, its control or its severity changes."""
+@dataclass
+class _Topic:
+    """One kind of news about one card. Levels are those of `logging`, and 0 while the news is absent."""
 
-    def __init__(self, logger: logging.Logger | None = None) -> None:
-        self._logger = logger or logging.getLogger("gpufan.cards")
+    level: int = 0
+    present_level: int = 0
+    """The level when the news was last present."""
+    began_s: float = 0.0
+    """When the news first began since a line has said that it is over."""
+    changed_s: float = 0.0
+    began_times: int = 0
+    """How often the news has begun since the last line."""
+    logged_level: int = 0
+    """The level of the last line."""
+    logged_s: float = -math.inf
+    logged_end_s: float = -math.inf
+    """When the last line was written that the news is over."""
+    wait_s: float = LINE_EVERY_S
+
+    def note(self, now_s: float, level: int) -> None:
+        """Note the level at `now_s`."""
+        if level == self.level:
+            return
+        if self.level == 0:
+            if self.logged_level == 0 and self.began_times == 0:
+                self.began_s = now_s
+            self.began_times += 1
+        self.level, self.changed_s = level, now_s
+        self.present_level = level or self.present_level
+
+    def line_due(self, now_s: float) -> tuple[int, str] | None:
+        """Level of the line to write now, and how long the news has lasted or how often it has begun; None if none.
+
+        The first end is written at once. News that comes and goes gets a line less and less often until it is calm.
+        """
+        if self.level == self.logged_level and self.began_times == 0:
+            return None
+        more = self.began_times - (self.level > 0 and self.logged_level == 0)
+        calm_s = now_s - self.changed_s
+        last_s = self.logged_end_s if self.level == 0 and more == 0 else self.logged_s
+        if now_s - last_s < (LINE_EVERY_S if calm_s >= LINE_EVERY_S else self.wait_s):
+            return None
+        level, words = self.level, ""
+        if more > 0:
+            level = self.present_level if calm_s < FLICKER_S else level
+            words = f" ({more} more {'time' if more == 1 else 'times'} in {h_mm_ss(now_s - self.logged_s)})"
+        elif self.logged_level > 0:
+            words = f" {'after' if level == 0 else 'for'} {h_mm_ss(self.changed_s - self.began_s)}"
+        self.wait_s = min(2 * self.wait_s, LONGEST_WAIT_S) if more > 0 else LINE_EVERY_S
+        self.logged_level, self.logged_s, self.began_times = level, now_s, 0
+        if level == 0:
+            self.logged_end_s = now_s
+        return level, words
+
+
+class StateLog:
+    """Logs the state of a card when its duty, its control or its severity has changed."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
         self._last: dict[str, tuple[Control, int | None, int]] = {}
 
-    every_tick = False
-
     def publish(self, snapshot: Snapshot) -> None:
-        """Log what has changed since the snapshot before."""
+        """Log the states that have changed since the snapshot before."""
         for gpu in snapshot.gpus:
             if gpu.reason.cause is Cause.START:
                 continue
-            level = _LEVELS[severity(gpu)]
-            key = (gpu.control, gpu.duty_percent, level)
-            if self._last.get(gpu.key) != key:
-                self._last[gpu.key] = key
+            level = _STATE_LEVELS[severity(gpu)]
+            state = gpu.control, gpu.duty_percent, level
+            if self._last.get(gpu.key) != state:
+                self._last[gpu.key] = state
                 self._logger.log(level, "%s", card_line(gpu), extra={"simulated_s": snapshot.simulated_s})
+
+
+class ChangeLog:
+    """Logs a line when something changes that a person would want to know, see `core/news.py`.
+
+    For each card and kind of news there is at most one line a minute. It says how often the news has begun meanwhile.
+    A dry run also logs each duty, since it is there to say what would be set.
+    """
+
+    every_tick = False
+
+    def __init__(self) -> None:
+        self._topics: dict[tuple[str, News], _Topic] = {}
+        self._states = StateLog(_log)
+        self._settings: dict[str, str] = {}
+        """What the fans of each card follow."""
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Log what has changed since the snapshot before."""
+        now_s = time.monotonic() if snapshot.simulated_s is None else snapshot.simulated_s
+
+        def log(level: int, line: str) -> None:
+            _log.log(level, "%s", line, extra={"simulated_s": snapshot.simulated_s})
+
+        if snapshot.dry_run:
+            self._states.publish(snapshot)
+        for gpu in snapshot.gpus:
+            for kind, is_present in news(gpu).items():
+                topic = self._topics.setdefault((gpu.pci or gpu.key, kind), _Topic())
+                topic.note(now_s, _level(kind, gpu) if is_present else 0)
+                if (due := topic.line_due(now_s)) is not None:
+                    level, words = due
+                    line = news_line(gpu, kind, words) if level else no_news_line(gpu, kind, words)
+                    log(level or logging.INFO, line)
+            if gpu.settings and gpu.settings != self._settings.setdefault(gpu.key, gpu.settings):
+                log(logging.INFO, settings_line(gpu, self._settings[gpu.key]))
+                self._settings[gpu.key] = gpu.settings
 
     def close(self) -> None:
         """Do nothing: the handler has the stream."""
+
+
+def _level(kind: News, gpu: GpuState) -> int:
+    """How serious news that is present is, as a level of `logging`."""
+    if kind is News.GIVEN_BACK and severity(gpu) is Severity.PROBLEM:
+        return logging.ERROR
+    return _NEWS_LEVELS.get(kind, logging.WARNING)
 
 
 def _is_journal(stream: TextIO) -> bool:

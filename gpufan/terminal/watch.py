@@ -24,7 +24,7 @@ from gpufan.daemon.recording import Row
 from gpufan.errors import GpufanError
 from gpufan.history import DEFAULT_FOLDER
 from gpufan.terminal.drawing import SCALE_C, cards_table, hide_control_characters
-from gpufan.terminal.log import ChangeLog, LogHandler
+from gpufan.terminal.log import LogHandler, StateLog
 from gpufan.terminal.recent_readings import BarLine, Quantity, RecentReadings, recent_rows
 from gpufan.terminal.service_state import ServiceState, ServiceStateReader
 
@@ -146,7 +146,7 @@ class LineView:
         self._log = logging.Logger("status", logging.INFO)
         self._handler = LogHandler(sys.stdout)
         self._log.addHandler(self._handler)
-        self._changes = ChangeLog(self._log)
+        self._states = StateLog(self._log)
         self._complaint: str | None = None
         self._service: ServiceState | None = None
 
@@ -160,7 +160,7 @@ class LineView:
             self._log.warning("%s", moment.complaint)
         self._complaint, self._service = moment.complaint, moment.service or self._service
         if moment.snapshot is not None:
-            self._changes.publish(moment.snapshot)
+            self._states.publish(moment.snapshot)
 
     def close(self) -> None:
         """Write the rest."""

@@ -153,7 +153,9 @@ REASONS = {
 
 def gpu_state(*, group: str | None = None, message: str | None = None, **changes: Any) -> GpuState:
     """A card under control, but for `changes`. With a `message`, the group is one whose reasons have a message."""
-    if message is None:
+    if "reason" in changes:
+        reason = changes.pop("reason")
+    elif message is None:
         reason = REASONS[Group(group or "hold")]
     else:
         reason = Reason(Cause.LOST if group == "lost" else Cause.REFUSED, message=message)

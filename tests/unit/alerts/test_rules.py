@@ -110,6 +110,17 @@ def test_another_program_that_sets_the_fans_is_reported(cause: Cause):
     assert Bench().see(121, gpu) == [(120, "began", "not-following")]
 
 
+def test_another_program_is_reported_although_its_changes_are_undone_between_the_ticks():
+    assert Bench().see(121, gpu_state(contested=True)) == [(120, "began", "not-following")]
+
+
+def test_what_a_lost_card_does_not_say_is_not_over():
+    bench = Bench()
+    bench.see(121, TROUBLED[Trouble.THROTTLED])
+    assert bench.see(1000, TROUBLED[Trouble.LOST]) == [(121 + 60, "began", "lost")]
+    assert bench.see(100, TROUBLED[Trouble.THROTTLED]) == []
+
+
 def test_a_trouble_that_flickers_counts_as_lasting_until_it_stays_away_for_longer():
     bench = Bench()
     said = []

@@ -217,16 +217,23 @@ def test_the_runtime_folder_may_come_from_the_environment(
     assert f"{tmp_path}/state.json" in gpufan("status").err
 
 
-def test_a_simulated_run_prints_changes_and_a_summary(gpufan: Run) -> None:
-    result = gpufan(*SIMULATED, "10m")
+def test_a_simulated_run_prints_a_summary_and_no_change_that_is_normal(gpufan: Run) -> None:
+    result = gpufan(*SIMULATED, "1h", "--target", "78")
     assert (result.status, result.err) == (0, "")
     lines = result.out.splitlines()
-    changes = [line for line in lines if re.match(r"\d:\d\d:\d\d [01] GTX 1080 Ti: \d+ % at \d+ °C: the curve", line)]
-    assert lines[0] == "0:00:00 0 GTX 1080 Ti: 30 % at 30 °C: the curve gives 30 %"
-    assert len(changes) == len(lines) - 3
-    assert 10 < len(changes) < 60
     assert re.split(r" {2,}", lines[-3].strip()) == ["GPU", "peak °C", "s above 83 °C", "dB(A)", "swings", "throttled"]
     assert [line.split("  ")[0] for line in lines[-2:]] == ["0 GTX 1080 Ti", "1 GTX 1080 Ti"]
+    assert len(lines) <= 40
+
+
+def test_an_idle_hour_writes_no_line(gpufan: Run) -> None:
+    result = gpufan(*SIMULATED, "1h", "--target", "78", "--workload", "idle")
+    assert result.out.splitlines()[0].split()[0] == "GPU"
+
+
+def test_a_simulated_run_prints_what_is_news(gpufan: Run) -> None:
+    lines = gpufan(*SIMULATED, "10m", "--curve", "0:30").out.splitlines()
+    assert re.match(r"0:0\d:\d\d [01] GTX 1080 Ti: throttled by heat: 30 % at 84 °C: the curve gives 30 %$", lines[0])
 
 
 def test_a_simulated_run_is_the_same_every_time(gpufan: Run) -> None:
@@ -376,7 +383,7 @@ def test_output_without_unicode_gets_replacement_characters(gpufan: Run, monkeyp
     written = io.BytesIO()
     with io.TextIOWrapper(written, encoding="ascii") as text, monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", text)
-        assert gpufan(*SIMULATED, "1m") == (0, "", "")
+        assert gpufan(*SIMULATED, "10m", "--curve", "0:30") == (0, "", "")
         out = written.getvalue().decode("ascii")
-    assert "0:00:00 0 GTX 1080 Ti: 30 % at 30" in out
+    assert "GTX 1080 Ti: throttled by heat: 30 % at 84 ?C" in out
     assert "throttled" in out

@@ -395,7 +395,7 @@ def test_a_program_that_keeps_setting_the_fans_is_answered_by_setting_them_again
         gpu.fans[0] = FanReading(50, 50, True)
         worker.tick(now_s)
     assert set(gpu.written) == {30}
-    assert (worker.state.control, worker.contested) == ("ours", True)
+    assert (worker.state.control, worker.contested, worker.state.contested) == ("ours", True, True)
 
 
 def test_between_ticks_a_contested_card_is_set_again_as_soon_as_a_read_differs() -> None:
@@ -417,6 +417,7 @@ def test_a_card_is_contested_no_longer_once_nobody_else_has_set_its_fans_for_lon
     gpu.fans[0] = FanReading(50, 50, True)
     run(worker, 1, 50)
     assert not worker.contested
+    assert not worker.state.contested
 
 
 def test_a_success_in_between_begins_the_count_of_failures_anew() -> None:

@@ -149,6 +149,14 @@ def test_a_warning_stands_above_the_table() -> None:
     assert any(line.endswith(" the snapshot cannot be written") for line in lines)
 
 
+def test_what_is_news_stands_above_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpufan.terminal.live_table._FRAME_S", 1e9)  # a tick that is not drawn is logged too
+    lines = screen((gpu_state(),), (gpu_state(throttle="heat"),), (gpu_state(),))
+    text = " ".join(" ".join(lines).split())
+    assert "0 GTX 1080 Ti: throttled by heat: 62 % at 74 °C: the curve gives 58 %" in text
+    assert "0 GTX 1080 Ti: no longer throttled by heat after" in text
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "koi8-r"])
 def test_a_console_that_does_not_speak_unicode_stops_nothing(encoding: str) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)

@@ -1,4 +1,4 @@
-"""The log: a line for what changed, and none for what did not."""
+"""The log: a line for what is news, and none for what is not."""
 
 import io
 import logging
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from gpufan.core.news import News
 from gpufan.core.reasons import Cause, Reason
-from gpufan.core.sentences import card_line, reason_sentence
+from gpufan.core.sentences import news_line, no_news_line
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.terminal.log import ChangeLog, log_to
@@ -28,122 +29,197 @@ def log(*ticks: GpuState | tuple[GpuState, ...], simulated: bool = True) -> list
     return stream.getvalue().splitlines()
 
 
-def journal(folder: Path, monkeypatch: pytest.MonkeyPatch, state: GpuState) -> list[str]:
-    """Lines for one snapshot of `state`, as the journal gets them."""
+def journal(folder: Path, monkeypatch: pytest.MonkeyPatch, *states: GpuState) -> list[str]:
+    """Lines for a snapshot of each of `states`, as the journal gets them."""
     with (folder / "journal").open("w+", encoding="utf-8") as stream:
         status = os.fstat(stream.fileno())
         monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        changes = ChangeLog()
         with log_to(stream):
-            ChangeLog().publish(snapshot_now((state,), interval_s=1))
+            for state in states:
+                changes.publish(snapshot_now((state,), interval_s=1))
         stream.seek(0)
         return stream.read().splitlines()
 
 
-LINE = card_line(gpu_state())
+FINE = gpu_state()
+HEAT = gpu_state(throttle="heat")
+LINE = news_line(HEAT, News.THROTTLED)
+ABOVE = Reason(
+    Cause.ABOVE_TARGET, power_w=300.0, needed_percent=120.0, limit_c=70.0, change_percent=0, difference_c=4.0
+)
+BEGINNINGS = {
+    News.THROTTLED: (HEAT, "throttled by heat: 62 % at 74 °C: the curve gives 58 %", 4),
+    News.HOT: (gpu_state(temperature_c=91.0, slowdown_c=96), "close to its slowdown temperature: 62 % at 91 °C", 4),
+    News.FULL_FANS: (gpu_state(reason=ABOVE, duty_percent=100), "full fans are not enough: 100 % at 74 °C: 300 W", 4),
+    News.LOST: (gpu_state(group="lost", control="lost", temperature_c=None), "lost: the card is gone", 3),
+    News.FAIL_SAFE: (gpu_state(group="fail-safe", temperature_c=None), "no credible temperature: 62 %: no temp", 4),
+    News.FAN_STILL: (gpu_state(fault=Reason(Cause.FAN_STILL, fan=1, found_percent=62, seconds=10.0)), "a fan sta", 3),
+    News.NOT_FOLLOWING: (
+        gpu_state(fault=Reason(Cause.FAN_SLOW, fan=1, found_percent=40, set_percent=62)),
+        "a fan does not follow: 62 % at 74 °C: the curve gives 58 %",
+        4,
+    ),
+    News.ANOTHER_WRITER: (gpu_state(contested=True), "another program sets the fans: 62 % at 74 °C", 4),
+    News.GIVEN_BACK: (gpu_state(group="fault", control="released"), "out of control: ", 4),
+    News.PAUSED: (
+        gpu_state(reason=Reason(Cause.PAUSED, seconds=600), control="driver", duty_percent=None, temperature_c=None),
+        "paused: paused for another 0:10:00: the driver controls its fans",
+        6,
+    ),
+    News.UNCONTROLLABLE: (
+        gpu_state(reason=Reason(Cause.UNCONTROLLABLE, message="it has no fans"), control="driver", duty_percent=None),
+        "the fans cannot be set: auto at 74 °C: it has no fans",
+        4,
+    ),
+}
+"""For each kind of news a state, how its line begins after the name of the card, and its priority in the journal."""
+
+KINDS = pytest.mark.parametrize("kind", News, ids=lambda kind: kind.value)
+
+
+def kinds(lines: list[str]) -> list[str]:
+    """The news in each line, between the first two colons that are followed by a space."""
+    return [line.split(": ")[1] for line in lines]
 
 
 def test_a_simulated_line_carries_simulated_time() -> None:
-    assert log(gpu_state()) == [f"0:00:00 {LINE}"]
+    assert log(HEAT) == [f"0:00:00 {LINE}"]
 
 
 def test_a_real_line_carries_the_time_of_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    (line,) = log(gpu_state(), simulated=False)
+    (line,) = log(HEAT, simulated=False)
     assert re.fullmatch(rf"\d\d:\d\d:\d\d {re.escape(LINE)}", line)
     assert abs(int(line[:2]) - time.localtime().tm_hour) in (0, 1, 23)
 
 
-def test_what_stays_is_written_once() -> None:
-    assert len(log(*[gpu_state()] * 10)) == 1
-
-
 @pytest.mark.parametrize(
     "changes",
-    [{"temperature_c": 75.0}, {"power_w": 10.0}, {"group": "full"}, {"group": "curve"}, {"fans": ()}],
-)
-def test_what_people_cannot_hear_is_not_written(changes: dict[str, object]) -> None:
-    assert len(log(gpu_state(), gpu_state(**changes))) == 1
-
-
-@pytest.mark.parametrize(
-    "changes", [{"duty_percent": 65}, {"control": "released"}, {"group": "fail-safe"}, {"group": "lost"}]
-)
-def test_a_change_of_duty_control_or_gravity_is_written(changes: dict[str, object]) -> None:
-    assert len(log(gpu_state(), gpu_state(**changes))) == 2
-
-
-def test_a_state_that_comes_back_is_written_again() -> None:
-    lines = log(gpu_state(), gpu_state(duty_percent=65), gpu_state())
-    assert [line.split()[0] for line in lines] == ["0:00:00", "0:00:01", "0:00:02"]
-
-
-def test_each_card_is_written_for_itself() -> None:
-    other = gpu_state(index=1, uuid="", pci="", label="1 GTX 1080 Ti")  # not opened yet
-    lines = log((gpu_state(), other), (gpu_state(duty_percent=65), other))
-    assert [line.split()[1] for line in lines] == ["0", "1", "0"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "line"),
     [
-        ({"duty_percent": None, "control": "driver"}, "0 GTX 1080 Ti: auto at 74 °C: because"),
-        ({"control": "lost", "temperature_c": None}, "0 GTX 1080 Ti: lost: because"),
-        ({"temperature_c": None}, "0 GTX 1080 Ti: 62 %: because"),
+        {"temperature_c": 75.0},
+        {"power_w": 10.0},
+        {"duty_percent": 65},
+        {"group": "full"},
+        {"group": "curve"},
+        {"group": "auto", "control": "driver", "duty_percent": None},
+        {"fans": ()},
+        {"throttle": "power-cap"},
+        {"fault": Reason(Cause.FAN_FLOOR, fan=1, limit_percent=40)},
     ],
 )
-def test_a_line_tells_duty_temperature_and_why(changes: dict[str, object], line: str) -> None:
-    assert log(gpu_state(group="fault", message="because", **changes)) == [f"0:00:00 {line}"]
+def test_normal_operation_is_not_written(changes: dict[str, object]) -> None:
+    assert log(FINE, gpu_state(**changes), FINE) == []
 
 
-@pytest.mark.parametrize(
-    ("kind", "priority"),
-    [("curve", 6), ("hold", 6), ("auto", 6), ("full", 6), ("fail-safe", 4), ("fault", 4), ("lost", 3), ("hang", 3)],
-)
-def test_the_journal_gets_a_priority_and_no_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, priority: int
+def test_cards_that_are_not_read_yet_are_not_written() -> None:
+    assert log(gpu_state(group="start", control="driver"), FINE) == []
+
+
+@KINDS
+def test_each_kind_of_news_is_a_line_when_it_begins_and_a_line_when_it_is_over(kind: News) -> None:
+    state, begins, _ = BEGINNINGS[kind]
+    began, over = log(FINE, *[state] * 10, *[FINE] * 10)
+    assert began.startswith(f"0:00:01 0 GTX 1080 Ti: {begins}")
+    assert over == "0:00:11 " + no_news_line(FINE, kind, " after 0:00:10")
+
+
+@KINDS
+def test_the_journal_gets_a_priority_and_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: News) -> None:
+    state, begins, priority = BEGINNINGS[kind]
+    (line,) = journal(tmp_path, monkeypatch, state)
+    assert line.startswith(f"<{priority}>0 GTX 1080 Ti: {begins}")
+
+
+def test_the_end_of_a_problem_is_no_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [line[:3] for line in journal(tmp_path, monkeypatch, BEGINNINGS[News.LOST][0], FINE)] == ["<3>", "<6>"]
+
+
+def test_a_card_that_stays_out_of_control_becomes_a_problem_after_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = journal(tmp_path, monkeypatch, gpu_state(group=kind))
-    assert lines == [f"<{priority}>{card_line(gpu_state(group=kind))}"]
+    states = [gpu_state(group="fault", control="released", uncontrolled_s=second) for second in range(120)]
+    lines = log(*states)
+    assert [line.split()[0] for line in lines] == ["0:00:00", "0:01:00"]
+    assert ": out of control for 0:01:00: " in lines[1]
+    assert [line[:3] for line in journal(tmp_path, monkeypatch, states[60])] == ["<3>"]
 
 
-@pytest.mark.parametrize(
-    ("fault", "priority"),
-    [
-        (Reason(Cause.FAN_STILL, fan=1, found_percent=100, seconds=10.0), 3),
-        (Reason(Cause.FAN_SLOW, fan=1, found_percent=40, set_percent=62), 4),
-        (Reason(Cause.FAN_FLOOR, fan=1, limit_percent=40), 6),
-    ],
-)
-def test_the_journal_gets_the_priority_of_the_fault_of_a_fan(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Reason, priority: int
-) -> None:
-    (line,) = journal(tmp_path, monkeypatch, gpu_state(fault=fault))
-    assert line.startswith(f"<{priority}>0 GTX 1080 Ti: ")
-    assert line.endswith(reason_sentence(fault))
+def test_what_is_unknown_of_a_lost_card_is_neither_news_nor_over() -> None:
+    lost = BEGINNINGS[News.LOST][0]
+    assert kinds(log(HEAT, lost, HEAT)) == ["throttled by heat", "lost", "back after 0:00:01"]
+    assert kinds(log(HEAT, lost, FINE))[2:] == ["no longer throttled by heat after 0:00:02", "back after 0:00:01"]
 
 
-def test_a_fault_that_comes_or_goes_is_written_at_once() -> None:
-    still = gpu_state(fault=Reason(Cause.FAN_STILL, fan=1, found_percent=62, seconds=10.0))
-    assert len(log(gpu_state(), still, still, gpu_state())) == 3
+@KINDS
+def test_news_that_comes_and_goes_is_a_line_a_minute_at_most_and_counted(kind: News) -> None:
+    lines = log(*[FINE, BEGINNINGS[kind][0]] * 300, *[FINE] * 90)
+    assert len(lines) <= 10
+    over = ": " + no_news_line(FINE, kind).split(": ")[1]
+    assert [over in line for line in lines] == [False, True, *[False] * (len(lines) - 3), True]
+    assert 1 + sum(int(count) for line in lines for count in re.findall(r"\((\d+) more times? in ", line)) == 300
 
 
-def test_targets_that_another_program_changes_all_the_time_are_not_written() -> None:
-    changed = gpu_state(fault=Reason(Cause.OTHER_TARGET, fan=0, found_percent=30, set_percent=62))
-    assert len(log(*[gpu_state(), changed] * 5)) == 1
+def test_news_that_came_once_and_went_while_no_line_was_due_is_counted_later() -> None:
+    lines = log(HEAT, FINE, HEAT, *[FINE] * 100)
+    assert kinds(lines) == [
+        "throttled by heat",
+        "no longer throttled by heat after 0:00:01",
+        "no longer throttled by heat (1 more time in 0:01:00)",
+    ]
+
+
+def test_an_end_is_written_at_once_although_the_beginning_was_just_written() -> None:
+    assert [line.split()[0] for line in log(FINE, HEAT, FINE)] == ["0:00:01", "0:00:02"]
+
+
+def test_each_card_and_kind_of_news_is_counted_for_itself() -> None:
+    other = gpu_state(index=1, uuid="GPU-2", pci="00000000:0B:00.0", label="1 GTX 1080 Ti", throttle="heat")
+    fine = gpu_state(index=1, uuid="GPU-2", pci="00000000:0B:00.0", label="1 GTX 1080 Ti")
+    lines = log((HEAT, fine), (HEAT, other), (BEGINNINGS[News.FAN_STILL][0], other))
+    assert [" ".join(line.split()[1:6]) for line in lines] == [
+        "0 GTX 1080 Ti: throttled",
+        "1 GTX 1080 Ti: throttled",
+        "0 GTX 1080 Ti: no",
+        "0 GTX 1080 Ti: a",
+    ]
+
+
+def test_a_card_is_back_although_its_uuid_became_known_only_then() -> None:
+    lost = {"group": "lost", "control": "lost", "temperature_c": None}
+    assert kinds(log(gpu_state(uuid="", **lost), FINE)) == ["lost", "back after 0:00:01"]
+
+
+def test_a_dry_run_writes_each_duty_that_would_be_set() -> None:
+    stream, changes = io.StringIO(), ChangeLog()
+    states = [gpu_state(duty_percent=duty, control="driver") for duty in (62, 62, 65, 62)]
+    with log_to(stream):
+        for second, state in enumerate(states):
+            changes.publish(snapshot_now((state,), interval_s=1, simulated_s=second, dry_run=True))
+    assert [line[:27] for line in stream.getvalue().splitlines()] == [
+        "0:00:00 0 GTX 1080 Ti: 62 %",
+        "0:00:02 0 GTX 1080 Ti: 65 %",
+        "0:00:03 0 GTX 1080 Ti: 62 %",
+    ]
+
+
+def test_new_settings_are_written_with_those_before() -> None:
+    lines = log(gpu_state(group="start"), gpu_state(settings="curve 50:30"), *[gpu_state(settings="target 75 °C")] * 3)
+    assert lines == ["0:00:02 0 GTX 1080 Ti: target 75 °C instead of curve 50:30"]
 
 
 def test_a_stream_that_is_not_the_journals_gets_no_priority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOURNAL_STREAM", "1:1")
     with (tmp_path / "log").open("w+", encoding="utf-8") as stream:
         with log_to(stream):
-            ChangeLog().publish(snapshot_now((gpu_state(),), interval_s=1))
+            ChangeLog().publish(snapshot_now((HEAT,), interval_s=1))
         stream.seek(0)
         assert not stream.read().startswith("<")
 
 
 def test_cards_that_have_the_same_index_are_told_apart() -> None:
     """A card that appears may get the index that another had before."""
-    cards = gpu_state(duty_percent=62), gpu_state(uuid="GPU-2", duty_percent=70)
-    assert log(cards, cards, cards) == [f"0:00:00 {card_line(card)}" for card in cards]
+    cards = HEAT, gpu_state(uuid="GPU-2", pci="00000000:0B:00.0", throttle="heat", duty_percent=70)
+    assert log(cards, cards, cards) == [f"0:00:00 {news_line(card, News.THROTTLED)}" for card in cards]
 
 
 def test_a_warning_is_written_with_the_time_of_day() -> None:
@@ -157,7 +233,7 @@ def test_a_reader_that_went_away_does_no_harm() -> None:
     stream = io.StringIO()
     with log_to(stream) as handler:
         stream.close()
-        ChangeLog().publish(snapshot_now((gpu_state(),), interval_s=1))
+        ChangeLog().publish(snapshot_now((HEAT,), interval_s=1))
         logging.getLogger("gpufan").warning("nobody reads this")
         handler.close()
         assert not handler.is_read
