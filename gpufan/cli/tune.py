@@ -21,7 +21,7 @@ from gpufan.tune.fit import fit
 from gpufan.tune.propose import propose
 from gpufan.tune.recorded_cards import choose, collect
 from gpufan.tune.replay import replay, settings_to_compare
-from gpufan.tune.show import panels, print_config, print_outcomes, print_proposal
+from gpufan.tune.show import panels, print_config, print_fit, print_outcomes, print_proposals
 
 
 @click.command(cls=Command)
@@ -78,6 +78,7 @@ def simulate(
     "--limit", "limit_c", type=options.FloatRange(50, 85), metavar="°C", default=80, help="Highest temperature allowed."
 )
 @options.plot
+@click.option("--verbose", is_flag=True, help="Show what was learnt of each card, and all settings that were tried.")
 @options.simulate
 @options.config
 @options.runtime_dir
@@ -87,11 +88,12 @@ def tune(
     gpus: tuple[str, ...],
     limit_c: float,
     output: Path | None,
+    verbose: bool,
     simulate: str | None,
     config_path: Path | None,
     runtime_dir: Path,
 ) -> None:
-    """Learn from a recording how each card cools, and propose the quietest settings that hold it under a limit.
+    """Learn from a recording how each card cools, and propose the quietest setting that holds it under a limit.
 
     RECORDING is a file of `gpufan run --record` or `gpufan history --csv`. Without it, the running gpufan is watched
     for some minutes, under the load that there is. Fans are not touched, no load is made, and root is not needed.
@@ -108,15 +110,17 @@ def tune(
         rows, source = row_sources.simulated_rows(simulate, minutes * 60), f"the simulated {simulate}"
     else:
         rows, source = _watch_with_progress(runtime_dir / SNAPSHOT, minutes), "the running gpufan"
-    proposals = []
-    for card in choose(collect(rows), gpus, source):
-        proposals.append(propose(fit(card), settings.for_card(card.info), limit_c))
-        print_proposal(proposals[-1])
+    cards = choose(collect(rows), gpus, source)
+    proposals = [propose(fit(card), settings.for_card(card.info), limit_c) for card in cards]
+    if verbose:
+        for proposal in proposals:
+            print_fit(proposal)
+    print_proposals(proposals)
     print_config(proposals)
     if output is not None:
         drawn = []
         for proposal in proposals:
-            drawn += panels([c.outcome for c in proposal.candidates], limit_c, f"{proposal.fit.card.label}\n")
+            drawn += panels([candidate.outcome for candidate in proposal.candidates], limit_c)
         plot.save(plot.time_panels(drawn), output)
 
 

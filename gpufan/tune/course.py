@@ -32,9 +32,12 @@ class Course:
         self._others_w = others_w[1:]
         self._speeds, self._speed_numbers = np.unique(speed_percent[1:], return_inverse=True)
 
-    def predict(self, plant: FittedPlant) -> Array:
-        """Temperature at each reading but the first, °C."""
-        return self._solve(plant)[0]
+    def predict(self, plant: FittedPlant, known: int | None = None) -> Array:
+        """Temperature at each reading but the first, °C.
+
+        The temperature of the heatsink at the start is that which fits best, to the first `known` readings if given.
+        """
+        return self._solve(plant, known)[0]
 
     def start(self, plant: FittedPlant) -> tuple[float, float]:
         """Temperature of the heatsink in °C, and warming of the inlet air by the card in K, at the first reading.
@@ -45,7 +48,7 @@ class Course:
         sink_c, case_k = self._solve(plant)[1]
         return float(sink_c), float(case_k)
 
-    def _solve(self, plant: FittedPlant) -> tuple[Array, Array]:
+    def _solve(self, plant: FittedPlant, known: int | None = None) -> tuple[Array, Array]:
         """Return the values of `predict` and of `start`."""
         resistances = np.array([plant.resistance(speed) - plant.die_resistance for speed in self._speeds])
         resistance = resistances[self._speed_numbers]
@@ -73,8 +76,9 @@ class Course:
         settled_k = max(settled_c - plant.inlet_c, 0.0) * case_share
         likely = np.array([settled_c, settled_k])
         certainty = np.array([_START_DEVIATION_K, max(settled_k / 2, 1e-3)]) ** -2.0
-        missing_k = left.T @ (self.temperature_c - base_c)
-        start = np.linalg.solve(left.T @ left + np.diag(certainty), missing_k + certainty * likely)
+        left_known = left[: known and known - 1]
+        missing_k = left_known.T @ (self.temperature_c - base_c)[: known and known - 1]
+        start = np.linalg.solve(left_known.T @ left_known + np.diag(certainty), missing_k + certainty * likely)
         return base_c + left @ start, start
 
 

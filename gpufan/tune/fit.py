@@ -18,7 +18,10 @@ _SEEN = 2 / 3
 """Share of the readings from which the rest is predicted."""
 
 _SHORTEST_S = 30.0
-"""A shorter piece of a stretch shows too little for this, s."""
+"""A shorter piece of a stretch shows too little to learn from, s."""
+
+_FEWEST = 10
+"""Fewer readings show too little to test a prediction."""
 
 _DRAWS = 400
 """Number of plants that represent the uncertainty of the fit."""
@@ -73,20 +76,16 @@ def fit(card: RecordedCard) -> Fit:
 
 def _unseen_k(stretches: Sequence[Stretch]) -> float | None:
     """The value of `Fit.unseen_k`."""
-    from gpufan.tune.search import misfits_k, root_mean_square, search
+    from gpufan.tune.search import root_mean_square, search, unseen_misfits_k
 
-    rest = round(_SEEN * sum(map(len, stretches)))
-    seen, unseen = [], []
+    count = round(_SEEN * sum(map(len, stretches)))
+    seen, rest = [], count
     for stretch in stretches:
         seen.append(stretch[:rest])
-        unseen.append(stretch[rest:])
         rest = max(rest - len(stretch), 0)
-    seen, unseen = _long(seen), _long(unseen)
-    if not seen or not unseen:
+    seen = [piece for piece in seen if piece and seconds(piece) >= _SHORTEST_S]
+    if not seen:
         return None
-    usual = Usual.of([reading for stretch in seen for reading in stretch])
-    return root_mean_square(misfits_k(unseen, search(seen, usual).plant))
-
-
-def _long(pieces: Sequence[Stretch]) -> list[Stretch]:
-    return [piece for piece in pieces if piece and seconds(piece) >= _SHORTEST_S]
+    usual = Usual.of([reading for piece in seen for reading in piece])
+    errors_k = unseen_misfits_k(stretches, search(seen, usual).plant, count)
+    return root_mean_square(errors_k) if len(errors_k) >= _FEWEST else None

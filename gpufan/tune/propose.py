@@ -1,7 +1,7 @@
 """Proposes settings for a fitted card: the quietest curve or target that stays under a limit."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gpufan.config.toml_text import toml
@@ -19,16 +19,19 @@ _IDLE_W = 50.0
 """A card that draws less shows nothing of its cooling, W."""
 
 _AUDIBLE_DB = 0.5
-"""A smaller gain is no reason to change a setting, dB(A)."""
+"""A smaller difference of sound is not heard, dB(A)."""
+
+_CALMER = 2
+"""So many swings less are a reason to change a setting that is as quiet."""
 
 _UNSURE_K = 3.0
-"""If a peak may be so much higher than predicted, the prediction is too uncertain for a proposal, K."""
+"""If predictions may be wrong by more, there is no proposal, K."""
 
 # Limits below (the first three) or above which a recording leaves something open; `gaps` names it.
 _SHORT_S = 300.0
 _NARROW_DUTY = 15.0
-_NARROW_POWER_W = 80.0
-_POOR_K = 0.8
+_NARROW_POWER_SHARE = 0.4
+_POOR_K = 1.5
 _WIDE_K_PER_W = 0.03
 
 
@@ -49,49 +52,77 @@ class Proposal:
 
     fit: Fit
     candidates: tuple[Candidate, ...]
-    """The recording, the present setting, then the settings that stay under the limit, the quietest last."""
-    best: CardSettings | None
-    """The setting to change to; None if no change is worthwhile, or the recording is not good enough."""
+    """The recording, the present setting, then the settings that were found to stay under the limit."""
+    best: Candidate | None
+    """The candidate to change to; None if no change is worthwhile, or the recording is not good enough."""
     reason: str
     """Why, for the person who reads it."""
 
     def config(self) -> str:
         """The lines for the settings file that set `best`."""
         assert self.best is not None
-        key, value = ("curve", self.best.curve) if self.best.target_c is None else ("target_c", self.best.target_c)
+        settings = self.best.settings
+        assert settings is not None
+        key, value = ("curve", settings.curve) if settings.target_c is None else ("target_c", settings.target_c)
         return f"[[gpu]]\nmatch = {toml(self.fit.card.uuid)}\n{key} = {toml(value)}\n"
 
 
 def propose(fit: Fit, present: CardSettings, limit_c: float) -> Proposal:
-    """Find the quietest setting that keeps the card at `limit_c` or below under its recorded load."""
+    """Find the quietest setting that keeps the card at `limit_c` or below under its recorded load.
+
+    Of settings that sound the same, it is the one with the fewest swings.
+    """
     bench = _Bench(fit, limit_c)
     now = bench.try_out(f"present: {present}", present)
-    candidates = [Candidate(None, recorded(fit.card), math.nan), now]
-    best = None
+    shown = [Candidate(None, recorded(fit.card), math.nan), now]
+    if obstacle := _obstacle(fit, bench, limit_c):
+        return Proposal(fit, tuple(shown), None, obstacle)
+    found = [candidate for candidate in (bench.quietest_curve(), bench.quietest_target()) if candidate]
+    shown += found
+    sure = [candidate for candidate in found if candidate.at_most_c - candidate.outcome.peak_c <= _UNSURE_K]
+    if not sure:
+        reason = f"it is not certain enough which setting keeps the card under {limit_c:g} °C: record for longer"
+        return Proposal(fit, tuple(shown), None, reason)
+    best = calmest_of_the_quietest(sure)
+    reason = f"{best.settings} keeps the card under {limit_c:g} °C, "
+    gain_db = now.outcome.sound_db - best.outcome.sound_db
+    if now.at_most_c > limit_c:
+        reason += f"which the present setting {'does' if now.outcome.peak_c > limit_c else 'may'} not"
+    elif gain_db >= _AUDIBLE_DB:
+        reason += f"{gain_db:.1f} dB quieter than the present setting"
+    elif gain_db > -_AUDIBLE_DB and best.outcome.swings <= now.outcome.swings - _CALMER:
+        reason += f"with {best.outcome.swings} swings instead of {now.outcome.swings}, as quiet as the present setting"
+    else:
+        reason = "no setting is clearly quieter or calmer than the present one: leave it as it is"
+        return Proposal(fit, tuple(shown), None, reason)
+    return Proposal(fit, tuple(shown), best, reason)
+
+
+def _obstacle(fit: Fit, bench: "_Bench", limit_c: float) -> str:
+    """Why nothing can be proposed, with the remedy; empty if nothing is in the way."""
     if bench.high_w < _IDLE_W:
-        reason = f"the card drew at most {bench.high_w:.0f} W: record it at work"
-    elif (full_c := bench.try_out("full speed", CardSettings(Curve(((0, 100),)))).outcome.peak_c) > limit_c:
-        reason = (
+        return f"the card drew at most {bench.high_w:.0f} W: record it at work"
+    if fit.unseen_k is None:
+        return "the recording is too short to test what is learnt from it: record 10 min or more"
+    if fit.unseen_k > _UNSURE_K:
+        return (
+            f"predictions are wrong by {fit.unseen_k:.1f} K, which is too much for a proposal: record for longer, while"
+            " only the load changes"
+        )
+    full_c = bench.try_out("full speed", CardSettings(Curve(((0, 100),)))).outcome.peak_c
+    if full_c > limit_c:
+        return (
             f"even at full fan speed the card reaches {full_c:.0f} °C: give it cooler air, or less power"
             " (`nvidia-smi --power-limit`)"
         )
-    else:
-        found = [candidate for candidate in (bench.quietest_curve(), bench.quietest_target()) if candidate]
-        found.sort(key=lambda candidate: -candidate.outcome.sound_db)
-        if not found or found[-1].at_most_c - found[-1].outcome.peak_c > _UNSURE_K:
-            reason = f"it is not certain enough which setting keeps the card under {limit_c:g} °C: record for longer"
-        else:
-            candidates += found
-            best = found[-1].settings
-            gain_db = now.outcome.sound_db - found[-1].outcome.sound_db
-            reason = f"{best} keeps the card under {limit_c:g} °C"
-            if now.at_most_c > limit_c:
-                reason += f", which the present setting {'does' if now.outcome.peak_c > limit_c else 'may'} not"
-            elif gain_db >= _AUDIBLE_DB:
-                reason += f", {gain_db:.1f} dB quieter than the present setting"
-            else:
-                best, reason = None, "no setting is clearly quieter than the present one: leave it as it is"
-    return Proposal(fit, tuple(candidates), best, reason)
+    return ""
+
+
+def calmest_of_the_quietest(candidates: Sequence[Candidate]) -> Candidate:
+    """The candidate with the fewest swings of those that sound like the quietest."""
+    least_db = min(candidate.outcome.sound_db for candidate in candidates)
+    quiet = [candidate for candidate in candidates if candidate.outcome.sound_db <= least_db + _AUDIBLE_DB]
+    return min(quiet, key=lambda candidate: (candidate.outcome.swings, candidate.outcome.sound_db))
 
 
 def gaps(fit: Fit) -> list[str]:
@@ -105,22 +136,23 @@ def gaps(fit: Fit) -> list[str]:
     if duty_high - duty_low < _NARROW_DUTY:
         found.append(
             f"the fans stayed at {_range(duty_low, duty_high)} %, so the effect of more air is assumed to be that of a"
-            " GTX 1080 Ti: record 10 min under load with --curve 20:45 and 10 min with --curve 20:85"
+            " typical card: record 10 min under load with --curve 20:45 and 10 min with --curve 20:85"
         )
-    if power_high - power_low < _NARROW_POWER_W:
+    if power_high - power_low < _NARROW_POWER_SHARE * power_high:
         found.append(
             f"the power stayed at {_range(power_low, power_high)} W, so warm air cannot be distinguished from a weak"
             " heatsink: record a pause of some minutes too"
         )
-    if fit.misfit_k > _POOR_K:
+    wrong_k = max(fit.misfit_k, fit.unseen_k or 0.0)
+    if wrong_k > _POOR_K:
         found.append(
-            f"the fit differs from the recording by {fit.misfit_k:.1f} K, so something beside the load changed, such as"
-            " the air: record again while only the load changes"
+            f"the fit is wrong by {wrong_k:.1f} K, so something beside the load changed, such as the air, or the load"
+            " changes faster than it was recorded: record again, once a second, while only the load changes"
         )
     low, high = fit.interval(lambda plant: plant.coupling)
     if high - low > _WIDE_K_PER_W and any(reading.others_w for reading in card.readings):
         found.append(
-            "the cards worked at the same times, so their heat cannot be separated, and the figures below hold only for"
+            "the cards worked at the same times, so their heat cannot be separated, and the proposal holds only for"
             " such times: record some minutes with only one card at work"
         )
     return found
@@ -161,7 +193,8 @@ class _Bench:
             return replay(FittedBox([(card, plant)]), name, settings, card.seconds, stop_above_c)
 
         outcome = run(self._fit.plant)
-        duty_when_hottest = outcome.duty_percent[outcome.temperature_c.index(outcome.peak_c)]
+        (trace,) = outcome.cards
+        duty_when_hottest = trace.duty_percent[trace.temperature_c.index(outcome.peak_c)]
         warm = run(self._fit.warm(self.high_w, duty_when_hottest))
         return Candidate(settings, outcome, max(warm.peak_c, outcome.peak_c))
 

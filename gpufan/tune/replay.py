@@ -17,6 +17,15 @@ INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
+class Trace:
+    """One card over time, at the `times_s` of its outcome."""
+
+    label: str
+    temperature_c: Sequence[float]
+    duty_percent: Sequence[float]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The outcome of a setting. Of several cards, each value is that of the worst card, but the sound is of all."""
 
@@ -30,10 +39,9 @@ class Outcome:
     throttled_percent: float | None
     """Throughput lost to lower clocks, percent; None if unknown."""
     times_s: Sequence[float]
-    temperature_c: Sequence[float]
-    """`temperature_c` and `duty_percent` at `times_s` are of the hottest card; `sounds_db` is of all cards, dB(A)."""
-    duty_percent: Sequence[float]
+    cards: Sequence[Trace]
     sounds_db: Sequence[float]
+    """Sound of all cards at `times_s`, dB(A)."""
 
 
 def settings_to_compare(curves: Sequence[Curve], targets_c: Sequence[float]) -> dict[str, CardSettings | None]:
@@ -64,18 +72,15 @@ def replay(
         if any(gpu.die_c > stop_above_c for gpu in box.gpus):
             break
         box.advance(INTERVAL_S)
-    hottest, trace = max(zip(summaries, traces, strict=True), key=lambda pair: pair[0].peak_c)
-    temperatures_c, duties_percent = zip(*trace, strict=True)
     return Outcome(
         name,
-        hottest.peak_c,
+        max(summary.peak_c for summary in summaries),
         max(summary.hot_s for summary in summaries),
         total_sound_db(summary.sound_db for summary in summaries),
         max(summary.swings.count for summary in summaries),
         max(summary.throttled_percent for summary in summaries),
         [second * INTERVAL_S for second in range(len(sounds_db))],
-        temperatures_c,
-        duties_percent,
+        [Trace(gpu.info.label, *zip(*trace, strict=True)) for gpu, trace in zip(box.gpus, traces, strict=True)],
         sounds_db,
     )
 
@@ -91,6 +96,7 @@ def recorded(card: RecordedCard) -> Outcome:
         duty_percent = reading.speed_percent if reading.duty_percent is None else reading.duty_percent
         summary.add_reading(elapsed_s, reading.temperature_c, rpm, duty_percent)
         trace.append((seconds, reading.temperature_c, reading.speed_percent, sound_db(rpm)))
+    times_s, temperatures_c, speeds_percent, sounds_db = zip(*trace, strict=True)
     return Outcome(
         "as recorded",
         summary.peak_c,
@@ -98,5 +104,7 @@ def recorded(card: RecordedCard) -> Outcome:
         summary.sound_db,
         summary.swings.count,
         None,
-        *zip(*trace, strict=True),
+        times_s,
+        [Trace(card.label, temperatures_c, speeds_percent)],
+        sounds_db,
     )

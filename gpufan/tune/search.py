@@ -18,6 +18,9 @@ _MODEL_K = 0.5
 _MODEL_S = 40.0
 """Time for which such an error lasts, s: all readings within it count as one."""
 
+_KNOWN_S = 60.0
+"""At the start of a stretch, the temperature is known for so long before it is predicted, s."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -71,6 +74,22 @@ def search(stretches: Sequence[Stretch], usual: Usual) -> Found:
 def misfits_k(stretches: Sequence[Stretch], plant: FittedPlant) -> Array:
     """Recorded minus predicted temperature at each reading of `stretches` but their first, K."""
     return _misfits_k([Course(stretch) for stretch in stretches], plant)
+
+
+def unseen_misfits_k(stretches: Sequence[Stretch], plant: FittedPlant, seen: int) -> Array:
+    """Recorded minus predicted temperature at each reading after the first `seen` readings of `stretches`, K.
+
+    How warm the heatsink was at the start of a stretch follows from its readings before those, or from its first
+    minute, which then does not count.
+    """
+    found = [np.empty(0)]
+    for stretch in stretches:
+        known = max(seen, sum(reading.time_s < stretch[0].time_s + _KNOWN_S for reading in stretch))
+        seen = max(seen - len(stretch), 0)
+        if known < len(stretch):
+            course = Course(stretch)
+            found.append((course.temperature_c - course.predict(plant, known))[known - 1 :])
+    return np.concatenate(found)
 
 
 def root_mean_square(values: Array) -> float:

@@ -127,9 +127,8 @@ def test_a_recording_gives_a_fit_and_a_proposal(gpufan: Command, recording: Path
     status, out, err = gpufan("tune", str(recording), *options)
     assert (status, err) == (0, "")
     for words in (
-        "1 GTX 1080 Ti: 241 readings in 4 min, 30..",
-        "inlet air",
-        "heat capacity C",
+        "learnt from 241 readings in 4 min, 30..",
+        "the last third was predicted from the first two within 0.",
         "note: the recording has only 4 min: record 10 min or more",
         "as recorded",
         "present: curve 0:90",
@@ -138,6 +137,7 @@ def test_a_recording_gives_a_fit_and_a_proposal(gpufan: Command, recording: Path
     ):
         assert words in " ".join(out.split())
     assert "0 GTX 1080 Ti" not in out
+    assert "heat capacity" not in out
     for words in ("as recorded", "present", "temperature, °C", "80 °C"):
         assert words in picture.read_text()
 
@@ -145,7 +145,28 @@ def test_a_recording_gives_a_fit_and_a_proposal(gpufan: Command, recording: Path
 def test_tune_works_on_a_simulated_box(gpufan: Command) -> None:
     status, out, err = gpufan("tune", "--simulate", "1080ti", "--minutes", "3")
     assert (status, err) == (0, "")
-    assert "0 GTX 1080 Ti: 181 readings in 3 min" in out
+    assert "learnt from 181 readings in 3 min" in out
+
+
+def test_all_cards_are_in_one_table_that_says_what_to_write(gpufan: Command, recording: Path) -> None:
+    status, out, err = gpufan("tune", str(recording))
+    assert (status, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    table, *others = out.split("\n\n")
+    assert re.findall(r"[01] GTX 1080 Ti|as recorded|present|proposed", table) == [
+        *("0 GTX 1080 Ti", "as recorded", "present", "proposed"),
+        *("1 GTX 1080 Ti", "as recorded", "present", "proposed"),
+    ]
+    assert out.count("peak °C") == 1
+    assert [text[:15] for text in others[:2]] == ["0 GTX 1080 Ti: ", "1 GTX 1080 Ti: "]
+    assert out.count("[[gpu]]") == 2
+
+
+def test_verbose_shows_what_was_learnt_and_all_settings_that_were_tried(gpufan: Command, recording: Path) -> None:
+    status, out, err = gpufan("tune", str(recording), "--gpu", "0", "--verbose")
+    assert (status, err) == (0, "")
+    for words in ("inlet air", "heat capacity C", "fans that stand still", "air warmed by the card", "s > 83 °C"):
+        assert words in out
 
 
 @pytest.mark.parametrize(

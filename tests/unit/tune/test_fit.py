@@ -5,6 +5,7 @@ import random
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from gpufan.daemon.recording import Row, rows
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import Worker
 from gpufan.errors import GpufanError, InputError
-from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
+from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox, SimulatedGpu
 from gpufan.tune.course import Course
 from gpufan.tune.fit import Fit, fit
 from gpufan.tune.plant import FittedPlant, steady_c
@@ -148,6 +149,59 @@ def test_the_fit_of_a_minute_has_wide_intervals(seconds: int) -> None:
     low, high = fit(card(record(minutes=seconds / 60))).interval(lambda plant: steady_c(plant, 230, 60))
     assert low < steady_c(Plant(), 230, 60) < high
     assert high - low > 4
+
+
+ZERO_RPM = replace(Plant(), duty_range=(0, 100), idle_duty=0.0, resistance_floor=0.07, resistance_flow=0.07)
+"""A card that stops its fans; it is cooled as well as an open-air card."""
+
+
+def jobs(t: float) -> float:
+    """Long pauses between jobs, W."""
+    return 200.0 if t % 1200 < 500 else 12.0
+
+
+@cache
+def with_pauses() -> Fit:
+    """The fit of a card whose fans stand still in pauses, in a case that warms slowly."""
+    plant = replace(ZERO_RPM, case_resistance=0.03)
+    gpu = SimulatedGpu(0, "NVIDIA GeForce GTX 1080 Ti", plant, jobs, 1)
+    found = []
+    for second in range(3600):
+        gpu.set_duty(0 if gpu.die_c < 45 else round(30 + gpu.die_c - 45))
+        reading = gpu.read()
+        (fan,) = reading.fans
+        values = (reading.temperature_c, reading.power_w, None, fan.speed_percent, fan.speed_rpm)
+        found.append(Row(second, "GPU-1", gpu.info.label, *values, "driver", "", ""))
+        gpu.advance(0.5)
+        gpu.advance(0.5)
+    return fit(card(found))
+
+
+def test_fans_that_stand_still_do_not_spoil_the_fit() -> None:
+    speeds = {reading.speed_percent for reading in with_pauses().card.readings}
+    assert 0 in speeds and max(speeds) > 45
+    plant = with_pauses().plant
+    assert plant.inlet_c == pytest.approx(25, abs=3)
+    assert plant.resistance_exponent == pytest.approx(0.8, abs=0.3)
+    assert plant.resistance_still == pytest.approx(0.8, abs=0.2)
+
+
+def test_air_that_a_card_warms_slowly_is_distinguished_from_its_heatsink() -> None:
+    plant = with_pauses().plant
+    assert plant.case_resistance == pytest.approx(0.03, abs=0.01)
+    assert plant.heat_capacity == pytest.approx(800, rel=0.2)
+    assert steady_c(plant, 230, 60) == pytest.approx(steady_c(replace(ZERO_RPM, case_resistance=0.03), 230, 60), abs=2)
+
+
+def test_the_error_is_that_of_a_part_which_the_fit_has_not_seen() -> None:
+    assert fitted().unseen_k == pytest.approx(fitted().misfit_k, abs=0.2)
+    later_warmer = [r._replace(temperature_c=r.temperature_c + 5 * (r.time_s > 400)) for r in record()]
+    found = fit(card(later_warmer)).unseen_k
+    assert found is not None and found > 3
+
+
+def test_a_recording_that_is_too_short_to_be_divided_has_no_such_error() -> None:
+    assert fit(card(record(minutes=1))).unseen_k is None
 
 
 def test_random_readings_have_a_large_misfit() -> None:

@@ -11,9 +11,9 @@ from gpufan.core.card_settings import DEFAULT_CURVE, CardSettings
 from gpufan.core.curve import Curve
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
 from gpufan.tune.fit import fit
-from gpufan.tune.propose import Proposal, curve_through, gaps, propose
+from gpufan.tune.propose import Candidate, Proposal, calmest_of_the_quietest, curve_through, gaps, propose
 from gpufan.tune.recorded_cards import collect
-from gpufan.tune.replay import replay
+from gpufan.tune.replay import Outcome, Trace, replay
 from tests.unit.builders import LIGHT
 from tests.unit.tune.recorded import WARM, card, fitted, record
 
@@ -34,7 +34,7 @@ def test_the_card_stays_under_the_limit_with_the_proposed_setting(workload: str,
     best = propose(fitted(LIGHT, workload, minutes=20), LOUD, limit_c).best
     assert best is not None
     box = SimulatedBox(Profile("", (LIGHT,)), WORKLOADS[workload])
-    outcome = replay(box, "", best, 600)
+    outcome = replay(box, "", best.settings, 600)
     assert outcome.peak_c < limit_c + 0.5
 
 
@@ -43,8 +43,8 @@ def test_the_proposal_is_the_quietest_setting_under_the_limit() -> None:
     found = proposal()
     outcomes = [candidate.outcome for candidate in found.candidates]
     assert [outcome.name for outcome in outcomes[:2]] == ["as recorded", "present: curve 0:90"]
-    assert found.candidates[-1].settings == found.best
-    assert min(outcome.sound_db for outcome in outcomes) == outcomes[-1].sound_db
+    assert found.best in found.candidates[2:]
+    assert found.best.outcome.sound_db == min(outcome.sound_db for outcome in outcomes)
     assert all(candidate.at_most_c <= 80 for candidate in found.candidates[2:])
 
 
@@ -59,8 +59,12 @@ def test_the_reason_says_what_the_proposal_gains() -> None:
 def test_a_present_setting_that_is_as_quiet_as_the_proposal_stays() -> None:
     present = proposal().best
     assert present is not None
-    again = proposal(present=present)
-    assert (again.best, again.reason) == (None, "no setting is clearly quieter than the present one: leave it as it is")
+    assert present.settings is not None
+    again = proposal(present=present.settings)
+    assert (again.best, again.reason) == (
+        None,
+        "no setting is clearly quieter or calmer than the present one: leave it as it is",
+    )
 
 
 def test_a_card_that_full_fans_cannot_cool_gets_a_remedy_and_no_proposal() -> None:
@@ -85,12 +89,47 @@ def test_two_minutes_are_too_short_for_a_proposal_near_the_limit() -> None:
     )
 
 
+def test_predictions_that_are_wrong_by_more_than_3_k_give_no_proposal() -> None:
+    later_warmer = [r._replace(temperature_c=r.temperature_c + 6 * (r.time_s > 400)) for r in record()]
+    found = propose(fit(card(later_warmer)), LOUD, 80)
+    assert found.best is None
+    assert re.match(r"predictions are wrong by [3-6]\.\d K, which is too much for a proposal", found.reason)
+
+
+def test_a_recording_that_is_too_short_to_be_tested_gives_no_proposal() -> None:
+    found = propose(fit(card(record(minutes=1))), LOUD, 80)
+    assert found.best is None
+    assert "too short to test what is learnt from it" in found.reason
+
+
+def candidate(name: str, sound_db: float, swings: int) -> Candidate:
+    outcome = Outcome(name, 79, 0, sound_db, swings, 0, [0], [Trace("", [79], [50])], [sound_db])
+    return Candidate(CardSettings(), outcome, 79.5)
+
+
+@pytest.mark.parametrize(
+    ("offers", "chosen"),
+    [
+        ([("curve", 40.0, 2), ("target", 39.6, 12)], "curve"),
+        ([("curve", 40.2, 2), ("target", 39.6, 12)], "target"),
+        ([("curve", 39.8, 3), ("target", 39.6, 3)], "target"),
+        ([("curve", 39.0, 9), ("target", 39.6, 0)], "curve"),
+    ],
+    ids=["calmer within 0.5 dB", "calmer but heard", "as calm", "quieter"],
+)
+def test_of_settings_that_sound_the_same_the_calmest_is_proposed(
+    offers: list[tuple[str, float, int]], chosen: str
+) -> None:
+    assert calmest_of_the_quietest([candidate(*offer) for offer in offers]).outcome.name == chosen
+
+
 def test_the_lines_for_the_settings_file_set_the_proposal() -> None:
     found = proposal()
     _, (table,) = parse(found.config().encode())
     assert table.match == card().uuid
     assert found.best is not None
-    assert (table.curve == found.best.curve) or (table.target_c == found.best.target_c)
+    assert found.best.settings is not None
+    assert (table.curve == found.best.settings.curve) or (table.target_c == found.best.settings.target_c)
 
 
 @pytest.mark.parametrize("limit_c", [50, 65.5, 85])

@@ -105,6 +105,26 @@ def test_of_a_long_recording_the_last_two_hours_count() -> None:
     assert (len(card.readings), card.readings[0].time_s) == (MOST_READINGS, 100)
 
 
+@pytest.mark.parametrize(
+    ("powers_w", "counts_w"),
+    [
+        ((30, 100, 200), 200),
+        ((200, 100, 30), 30),
+        ((30, 30, 200), 30),
+        ((30, 200, 200), 200),
+        ((200, 30, 200), 30),
+        ((180, 190, 200), 190),
+    ],
+    ids=["rise", "fall", "before a rise", "after a rise", "dip", "no jump"],
+)
+def test_the_mean_power_in_the_middle_of_a_jump_gives_way_to_the_power_after_it(
+    powers_w: tuple[float, ...], counts_w: float
+) -> None:
+    before, between, after = powers_w
+    (card,) = collect(row(t, power_w=before if t < 30 else between if t == 30 else after) for t in range(61))
+    assert card.readings[30].power_w == counts_w
+
+
 CARDS = collect([*MINUTE, *(r._replace(uuid="GPU-22222222", label="1 GTX 1080 Ti", pci="41:00.0") for r in MINUTE)])
 
 

@@ -13,7 +13,7 @@ from gpufan.gpu.simulated import PROFILES, WORKLOADS, Plant, Profile, SimulatedB
 from gpufan.tune.boxes import FittedBox, simulated_boxes
 from gpufan.tune.plant import FittedPlant
 from gpufan.tune.recorded_cards import RecordedCard, collect
-from gpufan.tune.replay import Outcome, recorded, replay, settings_to_compare
+from gpufan.tune.replay import Outcome, Trace, recorded, replay, settings_to_compare
 from gpufan.tune.show import panels
 from tests.unit.tune.recorded import EAGER, card, record
 
@@ -31,15 +31,16 @@ def test_equal_boxes_have_equal_outcomes() -> None:
 def test_an_outcome_has_a_value_for_each_second() -> None:
     outcome = replay(one_card(), "", DEFAULT, 60)
     assert outcome.times_s == list(range(61))
-    assert {len(v) for v in (outcome.temperature_c, outcome.duty_percent, outcome.sounds_db)} == {61}
-    assert outcome.peak_c == max(outcome.temperature_c)
+    (trace,) = outcome.cards
+    assert {len(v) for v in (trace.temperature_c, trace.duty_percent, outcome.sounds_db)} == {61}
+    assert outcome.peak_c == max(trace.temperature_c)
 
 
 def test_full_speed_is_the_coolest_and_the_loudest() -> None:
     full, default, stock = (replay(one_card(), "", setting, 900) for setting in (FULL, DEFAULT, STOCK))
     assert full.peak_c < default.peak_c < stock.peak_c
     assert full.sound_db > default.sound_db > stock.sound_db
-    assert full.duty_percent[-1] == 100
+    assert full.cards[0].duty_percent[-1] == 100
 
 
 def test_without_settings_the_driver_controls_the_fans() -> None:
@@ -116,21 +117,47 @@ def test_a_recording_is_measured_as_a_replay_is() -> None:
     assert outcome.throttled_percent is None
 
 
-def test_the_picture_has_a_line_for_each_setting_in_each_panel() -> None:
-    outcomes = [replay(one_card(), name, setting, 30) for name, setting in (("default", DEFAULT), ("stock", STOCK))]
+def test_the_picture_shows_every_card_and_has_a_line_for_each_setting_in_each_panel() -> None:
+    two = partial(SimulatedBox, PROFILES["dual-1080ti"], WORKLOADS["epochs"])
+    outcomes = [replay(two(), name, setting, 30) for name, setting in (("default", DEFAULT), ("full", FULL))]
     drawn = panels(outcomes, 80)
     assert [(panel.quantity, panel.unit) for panel in drawn] == [
-        ("temperature", "°C"),
-        ("duty", "%"),
-        ("sound", "dB(A)"),
+        ("0 GTX 1080 Ti\ntemperature", "°C"),
+        ("0 GTX 1080 Ti\nduty", "%"),
+        ("1 GTX 1080 Ti\ntemperature", "°C"),
+        ("1 GTX 1080 Ti\nduty", "%"),
+        ("all cards\nsound", "dB(A)"),
     ]
-    assert all([series.name for series in panel.series] == ["default", "stock"] for panel in drawn)
+    assert all([series.name for series in panel.series] == ["default", "full"] for panel in drawn)
+
+
+def test_a_louder_setting_is_never_drawn_with_slower_fans() -> None:
+    # Card 1 is the hottest under the curve, card 0 is the hottest under the target.
+    cards = [Trace("0 A", [70], [90]), Trace("1 A", [75], [40])], [Trace("0 A", [78], [50]), Trace("1 A", [70], [40])]
+    loud, quiet = (Outcome(name, 0, 0, 0, 0, 0, [0], traces, [50]) for name, traces in zip("ab", cards, strict=True))
+    duties = [panel for panel in panels([loud, quiet], 80) if panel.unit == "%"]
+    assert [[series.values for series in panel.series] for panel in duties] == [[[90], [50]], [[40], [40]]]
 
 
 def test_fans_that_stand_still_leave_a_gap_in_the_sound() -> None:
-    silent = Outcome("", 30, 0, 0, 0, 0, [0], [30], [0], [0.0])
-    value = panels([silent], 80)[2].series[0].values[0]
+    silent = Outcome("", 30, 0, 0, 0, 0, [0], [Trace("0 A", [30], [0])], [0.0])
+    value = panels([silent], 80)[-1].series[0].values[0]
     assert value is not None and value != value
+
+
+def test_a_recording_that_begins_under_load_is_replayed_no_hotter_than_it_was() -> None:
+    late = card([r for r in record(minutes=20, curve="0:60") if r.time_s >= 250])
+    assert late.readings[0].power_w == 230
+    outcome = replay(FittedBox([(late, FittedPlant())]), "", CardSettings(Curve.parse("0:60")), 600)
+    real_c = max(reading.temperature_c for reading in late.readings if reading.time_s <= 850)
+    assert outcome.peak_c == pytest.approx(real_c, abs=1)
+
+
+def test_air_that_had_warmed_before_the_recording_is_warm_in_the_replay() -> None:
+    plant = FittedPlant(case_resistance=0.04)
+    late = card([r for r in record(plant, minutes=30, curve="0:70") if r.time_s >= 1200])
+    gpu = FittedBox([(late, plant)]).gpus[0]
+    assert gpu.case_heat_k == pytest.approx(0.04 * 215, abs=2)
 
 
 def test_the_recorded_heat_of_other_cards_warms_the_inlet_air() -> None:
@@ -138,7 +165,7 @@ def test_the_recorded_heat_of_other_cards_warms_the_inlet_air() -> None:
     both = [r for pair in zip(first, [r._replace(uuid="GPU-2", power_w=200) for r in first], strict=True) for r in pair]
     cool, _ = collect(both)
     alone, beside = (
-        replay(FittedBox([(cool, FittedPlant(coupling=coupling))]), "", FULL, 1200).temperature_c[-1]
+        replay(FittedBox([(cool, FittedPlant(coupling=coupling))]), "", FULL, 1200).cards[0].temperature_c[-1]
         for coupling in (0, 0.02)
     )
     assert beside - alone == pytest.approx(4, abs=0.1)
