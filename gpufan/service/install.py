@@ -190,22 +190,27 @@ def _enable_service(service: UnitStart, undo: AddUndo) -> None:
         systemctl("enable", "--quiet", SERVICE)
     if service.starts:
         undo(systemctl, "stop", SERVICE)
+        before = unit_properties(SERVICE, "InvocationID")["InvocationID"]
         systemctl("restart", "--no-block", SERVICE)
-        _wait_until_active()
+        _wait_until_active(before)
 
 
-def _wait_until_active() -> None:
-    """Raise GpufanError with the reason if the service does not become active."""
+def _wait_until_active(before: str) -> None:
+    """Wait for a run of the service other than `before`, an InvocationID of systemd.
+
+    Raises GpufanError with the reason if it does not become active.
+    """
     since = f"@{time.time():.3f}"
     end_s = time.monotonic() + START_S
     while time.monotonic() < end_s:
-        state = unit_properties(SERVICE, "ActiveState", "SubState", "StatusText", "StatusErrno")
-        if state["ActiveState"] == "active":
-            return
-        is_refused = state["StatusErrno"] not in ("", "0")
-        if is_refused or state["ActiveState"] == "failed" or state["SubState"] == "auto-restart":
-            reason = state["StatusText"] if is_refused else _last_log_lines(since)
-            raise GpufanError(f"{SERVICE} does not start: {reason}; all changes are undone")
+        state = unit_properties(SERVICE, "InvocationID", "ActiveState", "SubState", "StatusText", "StatusErrno")
+        if state["InvocationID"] != before:
+            if state["ActiveState"] == "active":
+                return
+            is_refused = state["StatusErrno"] not in ("", "0")
+            if is_refused or state["ActiveState"] == "failed" or state["SubState"] == "auto-restart":
+                reason = state["StatusText"] if is_refused else _last_log_lines(since)
+                raise GpufanError(f"{SERVICE} does not start: {reason}; all changes are undone")
         time.sleep(0.1)
     raise GpufanError(f"{SERVICE} is not active after {START_S:g} s: {_last_log_lines(since)}; all changes are undone")
 

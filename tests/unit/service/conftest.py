@@ -23,8 +23,8 @@ page, script = cache(service_commands.page), cache(service_commands.script)
 class Systemctl:
     """`systemctl`, without a process of its own. The state is in files, so that it outlives a killed install.
 
-    There is a file active/UNIT for each active unit. A file fails-UNIT has the exit status of a start. While there is a
-    file `broken`, gpufan.service does not start, and the file says why.
+    There is a file active/UNIT for each active unit, and a file runs-UNIT that grows with each start. A file fails-UNIT
+    has the exit status of a start. While there is a file `broken`, gpufan.service does not start; the file says why.
     """
 
     def __init__(self, root: Path) -> None:
@@ -55,9 +55,11 @@ class Systemctl:
         return subprocess.CompletedProcess(command, status, "", error)
 
     def show(self, unit: str) -> str:
+        runs = self.root / f"runs-{unit}"
         exists = os.path.lexists(self.units / unit) or not unit.startswith(("gpufan", "display-manager"))
         found = self.properties | {
             "Id": "lightdm.service" if unit == "display-manager.service" else unit,
+            "InvocationID": runs.read_text() if runs.exists() else "",
             "ActiveState": "active" if (self.root / "active" / unit).exists() else "inactive",
             "LoadState": "loaded" if exists and not (self.root / f"gone-{unit}").exists() else "not-found",
             "UnitFileState": "enabled" if self.link(unit).is_symlink() else "disabled",
@@ -72,6 +74,8 @@ class Systemctl:
         if verb in ("start", "restart"):
             if fails.exists():
                 return int(fails.read_text()), ""
+            with (self.root / f"runs-{unit}").open("a") as runs:
+                runs.write("I")
             if unit != "gpufan.service" or not (self.root / "broken").exists():
                 active.touch()
         elif verb == "stop":

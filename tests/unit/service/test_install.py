@@ -203,6 +203,15 @@ def test_an_install_whose_service_never_becomes_active_is_undone(box: Box):
     assert "is not active after" in box.refused("install-service", "--yes")
 
 
+def test_an_update_waits_for_the_new_run_of_the_service(box: Box, monkeypatch: pytest.MonkeyPatch):
+    box.call("install-service", "--yes")
+    monkeypatch.setattr(root_copy, "sources_digest", lambda: "other")
+    box.systemctl.ignored = ("restart gpufan.service",)  # the old run is still active
+    box.double.let_go()
+    with pytest.raises(GpufanError, match="is not active after"):
+        box.call("install-service", "--yes")
+
+
 @pytest.mark.slow
 def test_an_install_that_is_refused_says_why_and_changes_nothing(box: Box, monkeypatch: pytest.MonkeyPatch):
     assert "add --yes" in box.refused("install-service")
