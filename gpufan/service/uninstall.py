@@ -83,7 +83,9 @@ def uninstall(say: Say, *, purge: bool) -> bool:
             say(f"removed {folder}")
     if failures:
         attempt(installed.save)
-        raise GpufanError(f"not restored: {'; '.join(failures)}; repair that, then run this again")
+        command = root_copy.launcher(copied=installed.copied) or "gpufan"
+        again = f"repair that, then run `sudo {command} uninstall-service` again"
+        raise GpufanError(f"not restored: {'; '.join(failures)}; {again}")
     manifest.delete_manifest()
     if purge:
         _purge(say)
@@ -113,7 +115,7 @@ def _purge(say: Say) -> bool:
             else:
                 files.remove(path)
         except OSError as error:
-            raise GpufanError(f"{why_failed(error)}; repair that, then run this again") from error
+            raise GpufanError(f"{why_failed(error)}: remove {path} by hand") from error
         say(f"removed {path}")
     with suppress(OSError):  # the folder has other content
         config_file.CONFIG.parent.rmdir()
