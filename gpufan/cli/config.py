@@ -1,17 +1,31 @@
-"""The commands `gpufan config check` and `gpufan config show`."""
+"""The commands `gpufan config check`, `show`, `set`, `unset` and `edit`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from gpufan.cli import options
 from gpufan.cli.command import Command, Group
+from gpufan.cli.completion import complete_card
 from gpufan.config.schema import RUN_KEYS
+from gpufan.config.settings import DEFAULT_PATH
+from gpufan.errors import GpufanError, InputError
+
+_key = click.Choice(RUN_KEYS)
+_card_option = click.option(
+    "--gpu",
+    "card",
+    metavar="CARD",
+    shell_complete=complete_card,
+    show_default="all cards",
+    help="Only for this card: UUID, PCI address, index or name.",
+)
 
 
 @click.group(cls=Group)
 def config() -> None:
-    """Check and show the settings."""
+    """Check, show and change the settings."""
 
 
 @config.command(cls=Command)
@@ -27,7 +41,7 @@ def check(config_path: Path | None) -> None:
 
 
 @config.command(cls=Command)
-@click.argument("keys", metavar="[KEY]...", nargs=-1, type=click.Choice(RUN_KEYS))
+@click.argument("keys", metavar="[KEY]...", nargs=-1, type=_key)
 @options.config
 def show(keys: tuple[str, ...], config_path: Path | None) -> None:
     """Show the settings in effect, and where each comes from.
@@ -37,3 +51,92 @@ def show(keys: tuple[str, ...], config_path: Path | None) -> None:
     from gpufan.terminal.tables import print_settings
 
     print_settings(options.settings_source(config_path).read(), keys)
+
+
+@config.command("set", cls=Command)
+@click.argument("key", type=_key, metavar="KEY")
+@click.argument("words", metavar="VALUE...", nargs=-1, required=True)
+@_card_option
+@options.config
+@options.runtime_dir
+def set_key(key: str, words: tuple[str, ...], card: str | None, config_path: Path | None, runtime_dir: Path) -> None:
+    """Change a key of the settings file, and reload the service.
+
+    `sudo gpufan config set target_c 75` sets a target for all cards, and with `--gpu 0` for card 0 only. Comments and
+    all other keys stay. `config show KEY` explains a key. The file is checked before it is replaced.
+    """
+    from gpufan.config.edit import value_of, with_key
+    from gpufan.daemon.known_cards import lasting_name
+
+    value = value_of(key, words)
+    if isinstance(value, list):
+        value = [lasting_name(name, runtime_dir) for name in value]
+    match = None if card is None else lasting_name(card, runtime_dir)
+    _change(config_path, lambda text: with_key(text, key, value, match))
+
+
+@config.command(cls=Command)
+@click.argument("key", type=_key, metavar="KEY")
+@_card_option
+@options.config
+@options.runtime_dir
+def unset(key: str, card: str | None, config_path: Path | None, runtime_dir: Path) -> None:
+    """Remove a key from the settings file, and reload the service.
+
+    Its line stays as a comment.
+    """
+    from gpufan.config.edit import without_key
+    from gpufan.daemon.known_cards import lasting_name
+
+    match = None if card is None else lasting_name(card, runtime_dir)
+    _change(config_path, lambda text: without_key(text, key, match))
+
+
+@config.command(cls=Command)
+@options.config
+def edit(config_path: Path | None) -> None:
+    """Edit a copy of the settings file, check it, and apply it.
+
+    Opens $VISUAL or $EDITOR. The difference is shown before the file is replaced and the service is reloaded.
+    """
+    from gpufan.config.change import replace_settings, text_to_change
+    from gpufan.config.edit import difference
+    from gpufan.config.toml_text import parse
+
+    path = config_path or DEFAULT_PATH
+    text = before = text_to_change(path)
+    while True:
+        text = click.edit(text, extension=".toml", require_save=False) or ""
+        try:
+            parse(text.encode())
+            lines, choices = difference(before, text), ["apply", "edit", "quit"]
+        except InputError as error:
+            lines, choices = [f"this is not applied: {error}"], ["edit", "quit"]
+        if not lines:
+            click.echo(f"{path}: nothing changed")
+            return
+        click.echo("\n".join(lines))
+        choice = click.prompt("What now", type=click.Choice(choices), default=choices[0], err=True)
+        if choice == "apply":
+            click.echo(f"{path}: changed; {replace_settings(path, text)}")
+            return
+        if choice == "quit":
+            raise GpufanError(f"{path}: nothing changed")
+
+
+def _change(config_path: Path | None, change: Callable[[str], str]) -> None:
+    """Change the settings file, and say what was done."""
+    from gpufan.config.change import replace_settings, text_to_change
+    from gpufan.config.edit import difference
+
+    path = config_path or DEFAULT_PATH
+    before = text_to_change(path)
+    try:
+        after = change(before)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    if after == before:
+        click.echo(f"{path}: nothing to change")
+        return
+    counts = replace_settings(path, after)
+    click.echo("\n".join([*difference(before, after), f"{path}: changed; {counts}"]))

@@ -33,8 +33,8 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would 
         "How to install": ("dry_run", "yes", "no_start", "skip_check"),
     },
 )
-@options.curve(help="Write this curve into a new settings file.")
-@options.target("target_c", help="Write this target into a new settings file; the curve applies only above it.")
+@options.curve(help="Write this curve into the settings file, and remove a target there.")
+@options.target("target_c", help="Write this target into the settings file; the curve applies only above it.")
 @options.gpu
 @options.file("--config", help="Install this settings file as /etc/gpufan/config.toml.")
 @click.option(

@@ -49,6 +49,8 @@ def toml(value: Any) -> str:
     """`value` as TOML writes it."""
     if isinstance(value, float):
         return repr(value).removesuffix(".0")
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml, value))}]"
     # JSON is TOML here, except that it does not escape this character.
     return msgspec.json.encode(str(value) if isinstance(value, Curve) else value).decode().replace("\x7f", "\\u007f")
 

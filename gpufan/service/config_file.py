@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from gpufan.config.change import present_text
+from gpufan.config.edit import with_key, without_key
 from gpufan.config.schema import RunKeys
 from gpufan.config.settings import DEFAULT_PATH, RunSettings, Settings, Source
-from gpufan.config.toml_text import render
+from gpufan.config.toml_text import parse, render
 from gpufan.core.selection import select
 from gpufan.errors import InputError, NoAnswer
 from gpufan.gpu.cards import Cards
@@ -29,24 +31,42 @@ def settings_for(options: InstallOptions) -> RunSettings:
 
 
 def text_to_write(options: InstallOptions, rivals: Sequence[ServiceCommand], cards: Cards | None) -> str | None:
-    """Text of the settings file to write; None if one exists already. Raises InputError if that has other settings."""
+    """Text of the settings file to write; None if the one that exists stays. Raises InputError.
+
+    The options change single keys of a file that exists.
+    """
+    if CONFIG.exists() and options.config is None:
+        return _changed_text(options, _uuids(options.gpus, cards))
     if options.config is not None:
-        texts = [options.config.read_text("utf-8")]
-    else:
-        curve, hysteresis_c = options.curve, None
-        coolgpus = next((rival for rival in rivals if rival.runs(["coolgpus"])), None)
-        if curve is None and options.target_c is None and coolgpus is not None:
-            curve, hysteresis_c = coolgpus_curve(coolgpus.words)
+        text = options.config.read_text("utf-8")
+        if CONFIG.exists() and CONFIG.read_text("utf-8") != text:
+            raise InputError(f"{CONFIG} exists already with other settings: edit it, or move it away")
+        return None if CONFIG.exists() else text
+    curve, hysteresis_c = options.curve, None
+    coolgpus = next((rival for rival in rivals if rival.runs(["coolgpus"])), None)
+    if curve is None and options.target_c is None and coolgpus is not None:
+        curve, hysteresis_c = coolgpus_curve(coolgpus.words)
+    gpus = tuple(_uuids(options.gpus, cards)) or None
+    return render(RunKeys(curve=curve, hysteresis_c=hysteresis_c, target_c=options.target_c, gpus=gpus))
+
+
+def _changed_text(options: InstallOptions, uuids: Sequence[str]) -> str | None:
+    """Text of the file that exists, with the settings in `options`; None if it has them. Raises InputError."""
+    before = text = present_text(CONFIG) or ""
+    file, _ = parse(text.encode())
+    wanted = {"curve": options.curve, "target_c": options.target_c, "gpus": tuple(uuids) or None}
+    for key, value in wanted.items():
         # An older gpufan wrote the names of the cards as they were given.
-        texts = [
-            render(RunKeys(curve=curve, hysteresis_c=hysteresis_c, target_c=options.target_c, gpus=tuple(gpus) or None))
-            for gpus in (_uuids(options.gpus, cards), options.gpus)
-        ]
-    if not CONFIG.exists():
-        return texts[0]
-    if (options.config is not None or options.has_settings) and CONFIG.read_text("utf-8") not in texts:
-        raise InputError(f"{CONFIG} exists already with other settings: edit it, or move it away")
-    return None
+        if value is not None and getattr(file, key) != value and not (key == "gpus" and file.gpus == options.gpus):
+            text = with_key(text, key, value)
+    if options.curve is not None and options.target_c is None:
+        text = without_key(text, "target_c")  # else the curve would apply only above the target
+    return None if text == before else text
+
+
+def config_mode() -> int:
+    """Mode of the settings file; readable by everybody if it does not exist yet."""
+    return CONFIG.stat().st_mode & 0o7777 if CONFIG.exists() else 0o644
 
 
 def check_config(path: Path) -> RunSettings:

@@ -55,7 +55,7 @@ def install(plan: Plan, say: Say) -> None:
         if plan.copy_reason:
             _replace_copy(undo)
         if plan.config_text is not None:
-            _write_file(config_file.CONFIG, plan.config_text, undo)
+            _write_file(config_file.CONFIG.resolve(), plan.config_text, undo, config_file.config_mode())
         if plan.options.alerts_text is not None:
             _write_file(config_file.ALERTS, plan.options.alerts_text, undo, config_file.ALERTS_MODE)
         undo(systemctl, "daemon-reload")
@@ -193,6 +193,8 @@ def _enable_service(service: UnitStart, undo: AddUndo) -> None:
         before = unit_properties(SERVICE, "InvocationID")["InvocationID"]
         systemctl("restart", "--no-block", SERVICE)
         _wait_until_active(before)
+    elif service.reloads:
+        systemctl("reload", SERVICE)
 
 
 def _wait_until_active(before: str) -> None:

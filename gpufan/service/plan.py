@@ -5,7 +5,7 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,11 +37,15 @@ class UnitStart:
     """Whether the unit starts at boot already."""
     starts: bool
     """Whether the install starts or restarts the unit."""
+    reloads: bool = False
+    """Whether the unit reads changed settings without a restart."""
 
     def lines(self) -> list[str]:
         """A line that says what the install does with the unit; none if it does nothing."""
         if self.starts:
             return [f"enable {self.unit} and {'restart' if self.is_active else 'start'} it"]
+        if self.reloads:
+            return [f"reload {self.unit}"]
         return [] if self.is_enabled else [f"enable {self.unit}"]
 
 
@@ -91,10 +95,10 @@ class Plan:
         if self.copy_reason:
             lines.append(f"copy gpufan to {root_copy.COPY}, writable by root only, because {self.copy_reason}")
         if self.config_text is not None:
-            lines.append(f"write {config_file.CONFIG}")
+            lines += _change_lines(str(config_file.CONFIG), self.config_text)
         if self.options.alerts_text is not None:
             lines.append(f"write {config_file.ALERTS}, which only root can read")
-        lines += [line for path, text in self.units.items() for line in _unit_lines(path, text)]
+        lines += [line for path, text in self.units.items() for line in _change_lines(path, text)]
         lines += [f"{stops} {manager.unit}, the display manager" for manager in self.display_managers]
         lines += [line for start in (self.service, *self.companions) for line in start.lines()]
         lines += [f"stop and remove {unit}" for unit in self.removed_units]
@@ -155,11 +159,14 @@ def _examine_box(options: InstallOptions, settings: RunSettings, cards: Cards | 
         return UnitStart(unit, is_active, is_enabled, starts)
 
     service = start(SERVICE, XSERVER)
+    config_text = config_file.text_to_write(options, rivals, cards)
+    if config_text is not None and service.is_active and options.start and not service.starts:
+        service = replace(service, starts=bool(options.gpus), reloads=not options.gpus)
     return Plan(
         options=options,
         cards=cards,
         gpus_to_prove=[] if service.is_active else gpus,
-        config_text=config_file.text_to_write(options, rivals, cards),
+        config_text=config_text,
         copy_reason=copy_reason if copies else None,
         digest=digest,
         units=units,
@@ -288,7 +295,7 @@ def _notes(service_commands: Sequence[ServiceCommand]) -> list[str]:
     return notes
 
 
-def _unit_lines(path: str, text: str) -> list[str]:
+def _change_lines(path: str, text: str) -> list[str]:
     before = _present_text(path)
     if before is None:
         return [f"write {path}"]

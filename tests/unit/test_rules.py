@@ -34,7 +34,7 @@ def test_control_loads_nothing_of_ours_but_core_and_the_errors() -> None:
 
 def test_the_daemon_loads_neither_templates_nor_tables_nor_x() -> None:
     loaded = loaded_by("gpufan.cli.run", "gpufan.daemon.run", "gpufan.gpu.nvml")
-    assert not loaded & {"jinja2", "rich", "Xlib", "prometheus_client", "matplotlib", "gpufan.gpu.simulated"}
+    assert not loaded & {"jinja2", "rich", "Xlib", "prometheus_client", "matplotlib", "tomlkit", "gpufan.gpu.simulated"}
 
 
 def test_a_simulation_does_not_load_the_driver() -> None:

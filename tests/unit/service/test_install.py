@@ -243,8 +243,41 @@ def test_an_existing_settings_file_with_other_settings_is_kept(box: Box):
     box.call("install-service", "--yes", "--curve", "40:30,80:100")
     box.call("install-service", "--yes", "--curve", "40:30,80:100")
     box.double.let_go()
-    with pytest.raises(Exception, match="exists already with other settings"):
-        box.call("install-service", "--yes", "--curve", "50:30,80:100")
+    other = box.root / "other.toml"
+    other.write_text("hold_s = 5\n")
+    assert "exists already with other settings" in box.refused("install-service", "--yes", "--config", str(other))
+
+
+def test_options_change_single_keys_of_an_existing_settings_file_and_the_service_is_reloaded(
+    box: Box, capsys: pytest.CaptureFixture[str]
+):
+    box.call("install-service", "--yes")
+    path = box.root / "etc/config.toml"
+    path.write_text("# mine\nhold_s = 60  # long\n")
+    path.chmod(0o640)
+    (box.root / "calls").unlink()
+    capsys.readouterr()
+    box.call("install-service", "--yes", "--target", "75")
+    shown = capsys.readouterr().out
+    assert ("    +target_c = 75" in shown, "  reload gpufan.service" in shown) == (True, True)
+    assert path.read_text() == "# mine\nhold_s = 60  # long\ntarget_c = 75\n"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert "reload gpufan.service\n" in (box.root / "calls").read_text()
+    box.call("install-service", "--yes", "--target", "75")
+    assert "nothing: all is as it should be" in capsys.readouterr().out
+    box.call("install-service", "--yes", "--curve", "50:30,83:100")
+    assert path.read_text() == '# mine\nhold_s = 60  # long\n# target_c = 75\ncurve = "50:30,83:100"\n'
+    box.call("install-service", "--yes", "--gpu", "1")
+    assert "restart --no-block gpufan.service\n" in (box.root / "calls").read_text()
+
+
+def test_an_existing_settings_file_with_a_mistake_is_not_changed(box: Box):
+    box.call("install-service", "--yes")
+    path = box.root / "etc/config.toml"
+    path.write_text("hold = 60\n")
+    box.double.let_go()
+    assert "unknown key" in box.refused("install-service", "--yes", "--target", "75")
+    assert path.read_text() == "hold = 60\n"
 
 
 @pytest.mark.parametrize("more", [(), ("--skip-check",)])

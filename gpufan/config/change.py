@@ -1,0 +1,73 @@
+"""Change a settings file: read its text, replace it, and let the service read it again."""
+
+import os
+from pathlib import Path
+
+from gpufan.config.edit import changed_keys
+from gpufan.config.settings import DEFAULT_PATH, RunSettings
+from gpufan.config.toml_text import parse, render
+from gpufan.errors import GpufanError, InputError, NoPermission
+from gpufan.system import systemctl
+from gpufan.system.files import read_if_exists, replace
+from gpufan.system.unit_state import unit_state
+
+SERVICE = "gpufan.service"
+RESTART_KEYS = frozenset(RunSettings._fields) - {"interval_s"}
+"""Keys that count only after a restart."""
+
+
+def present_text(path: Path) -> str | None:
+    """The text of the file; None if there is no file. Raises InputError or GpufanError."""
+    content = read_if_exists(path)
+    try:
+        return None if content is None else content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: this is not UTF-8: {error}") from error
+
+
+def text_to_change(path: Path) -> str:
+    """The text of the file; of a new one, in which every key is explained, if there is no file.
+
+    Raises InputError or GpufanError, NoPermission if this user may not change it.
+    """
+    text = present_text(path)
+    folder = path.resolve().parent
+    if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
+        raise NoPermission(f"only root can change {path}: run this with sudo")
+    return render() if text is None else text
+
+
+def replace_settings(path: Path, text: str) -> str:
+    """Check `text`, replace the file with it, and reload the service if it reads this file.
+
+    Returns a sentence that says when the change counts. Raises InputError or GpufanError; the file is then unchanged.
+    """
+    try:
+        parse(text.encode())
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    real = path.resolve()
+    before = present_text(real)
+    try:
+        real.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise GpufanError(f"cannot create {real.parent}: {error.strerror}") from error
+    replace(real, text.encode(), like=None if before is None else real)
+    return _apply(path, before or "", text)
+
+
+def _apply(path: Path, before: str, text: str) -> str:
+    """Reload the service, if it reads this file and that is enough. Returns what was done."""
+    if path.resolve() != DEFAULT_PATH.resolve() or not systemctl.is_running() or not unit_state(SERVICE).is_active:
+        return "it counts from the next start of gpufan on"
+    try:
+        keys = sorted(changed_keys(before, text) & RESTART_KEYS)
+    except InputError:  # the file before had a mistake
+        keys = ["it"]
+    if keys:
+        return f"to apply {' and '.join(keys)}: `sudo systemctl restart gpufan`"
+    try:
+        systemctl.systemctl("reload", SERVICE)
+    except GpufanError as error:
+        raise GpufanError(f"{path}: changed, but the service does not use it yet: {error}") from error
+    return "the service uses it from now on"

@@ -1,0 +1,48 @@
+"""The cards of this box as commands need them that change or check settings. No card is controlled here."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gpufan.core.pci import PciAddress
+from gpufan.core.selection import Named, is_index, matches
+from gpufan.daemon import snapshot_file
+from gpufan.errors import GpufanError, InputError
+from gpufan.system.paths import SNAPSHOT
+
+
+def lasting_name(name: str, runtime_folder: Path) -> str:
+    """The UUID of the card that `name` means, if `name` is an index or a PCI address; else `name` itself.
+
+    Raises InputError if there is no such card, or if its UUID is not known.
+    """
+    if not is_index(name) and not _is_address(name):
+        return name
+    cards = _cards(runtime_folder)
+    named = [card for card in cards if matches(card, name)]
+    if len(named) == 1 and named[0].uuid:
+        return named[0].uuid
+    if len(named) > 1:  # digits in the name of several cards
+        return name
+    raise InputError(f"{name}: the UUID of this card is not known here: `gpufan list` shows it, if a driver runs")
+
+
+def _cards(runtime_folder: Path) -> Sequence[Named]:
+    """The cards as the driver knows them; without it, those in the last snapshot."""
+    from gpufan.daemon.restore import describe_cards  # loads the driver's library
+
+    try:
+        return [info for info, _ in describe_cards((), None, "nvml", None, runtime_folder)]
+    except GpufanError:
+        pass
+    try:
+        return snapshot_file.read(runtime_folder / SNAPSHOT).gpus
+    except GpufanError:
+        return []
+
+
+def _is_address(name: str) -> bool:
+    try:
+        PciAddress.parse(name)
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,186 @@
+"""`gpufan config set`, `unset` and `edit`."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gpufan.cli.main import cli
+from gpufan.config import change
+from gpufan.core.gpu import GpuInfo
+from gpufan.daemon import known_cards
+from gpufan.system import systemctl
+from gpufan.system.unit_state import UnitState
+from tests.unit.builders import FakeGpu
+
+UUID = FakeGpu().info.uuid
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "etc/config.toml"
+    path.parent.mkdir()
+    path.write_text("# mine\nhold_s = 60  # long\n")
+    path.chmod(0o640)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def cards(monkeypatch: pytest.MonkeyPatch) -> list[GpuInfo]:
+    """The cards that the driver knows."""
+    found = [FakeGpu().info]
+    monkeypatch.setattr(known_cards, "_cards", lambda _: found)
+    return found
+
+
+def config(file: Path, *arguments: str, typed: str = "") -> Result:
+    return CliRunner().invoke(cli, ["config", *arguments, "--config", str(file)], input=typed)
+
+
+def test_a_key_is_set_and_unset_and_the_difference_is_shown(file: Path) -> None:
+    result = config(file, "set", "target_c", "75")
+    assert result.output == (
+        f" hold_s = 60  # long\n+target_c = 75\n{file}: changed; it counts from the next start of gpufan on\n"
+    )
+    assert file.read_text() == "# mine\nhold_s = 60  # long\ntarget_c = 75\n"
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert config(file, "set", "target_c", "75").output == f"{file}: nothing to change\n"
+    assert "-target_c = 75\n+# target_c = 75\n" in config(file, "unset", "target_c").output
+    assert config(file, "unset", "target_c").output == f"{file}: nothing to change\n"
+
+
+def test_a_card_is_written_down_as_its_uuid(file: Path) -> None:
+    assert config(file, "set", "target_c", "75", "--gpu", "0").exit_code == 0
+    assert file.read_text().endswith(f'\n[[gpu]]\nmatch = "{UUID}"\ntarget_c = 75\n')
+    assert config(file, "set", "target_c", "70", "--gpu", "0a:00.0").exit_code == 0
+    assert file.read_text().endswith(f'\n[[gpu]]\nmatch = "{UUID}"\ntarget_c = 70\n')
+    assert config(file, "set", "gpus", "0", "1080 Ti").exit_code == 0
+    assert f'gpus = ["{UUID}", "1080 Ti"]\n' in file.read_text()
+    assert config(file, "unset", "target_c", "--gpu", "0").exit_code == 0
+    assert "# target_c = 70" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["set", "target_c", "95"], "target_c = 95: write a number from 50 to 90"),
+        (["set", "target_c", "75", "--gpu", "7"], "7: the UUID of this card is not known here"),
+        (["set", "interval_s", "1", "--gpu", "0"], "interval_s is for all cards together: leave out --gpu"),
+        (["unset", "target_c", "--gpu", "0"], "there is no [[gpu]] table with match"),
+    ],
+)
+def test_what_cannot_be_set_changes_nothing(file: Path, arguments: list[str], message: str) -> None:
+    before = file.read_bytes()
+    result = config(file, *arguments)
+    assert message in str(result.exception)
+    assert getattr(result.exception, "exit_status", None) == 2
+    assert file.read_bytes() == before
+
+
+def test_a_file_that_does_not_exist_is_made_with_all_keys_explained(file: Path) -> None:
+    file.unlink()
+    file.parent.rmdir()
+    assert config(file, "set", "target_c", "75").exit_code == 0
+    assert "\ntarget_c = 75\n" in file.read_text()
+    assert "# Hold the card at this temperature" in file.read_text()
+
+
+def test_a_link_to_the_file_stays_a_link(file: Path) -> None:
+    link = file.with_name("link.toml")
+    link.symlink_to(file)
+    assert config(link, "set", "target_c", "75").exit_code == 0
+    assert link.is_symlink()
+    assert "target_c = 75" in file.read_text()
+
+
+def test_a_user_who_may_not_write_the_file_reads_what_to_do(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(change.os, "access", lambda *_: False)
+    assert str(config(file, "set", "target_c", "75").exception) == f"only root can change {file}: run this with sudo"
+
+
+# ---- the service ----
+
+
+@pytest.fixture
+def service(file: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The calls of `systemctl` while a service runs that reads the file."""
+    calls: list[tuple[str, ...]] = []
+    monkeypatch.setattr(change, "DEFAULT_PATH", file)
+    monkeypatch.setattr(systemctl, "is_running", lambda: True)
+    monkeypatch.setattr(change, "unit_state", lambda name: UnitState(name, "loaded", "active"))
+    monkeypatch.setattr(systemctl, "systemctl", lambda *words: calls.append(words) or "")
+    return calls
+
+
+def test_the_service_is_reloaded(file: Path, service: list[tuple[str, ...]]) -> None:
+    assert "the service uses it from now on" in config(file, "set", "target_c", "75").output
+    assert service == [("reload", "gpufan.service")]
+
+
+def test_a_key_that_needs_a_restart_is_named_and_nothing_is_reloaded(
+    file: Path, service: list[tuple[str, ...]]
+) -> None:
+    assert "to apply backend: `sudo systemctl restart gpufan`" in config(file, "set", "backend", "nvml").output
+    assert service == []
+
+
+# ---- the editor ----
+
+
+@pytest.fixture
+def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """An editor that writes one text after the other."""
+    script = tmp_path / "editor.py"
+    script.write_text(
+        "import pathlib, sys\nfolder = pathlib.Path(sys.argv[1])\n"
+        "text = sorted(folder.iterdir())[0]\npathlib.Path(sys.argv[2]).write_text(text.read_text())\ntext.unlink()\n"
+    )
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    monkeypatch.setenv("VISUAL", shlex.join([sys.executable, str(script), str(folder)]))
+
+    class Texts(list[str]):
+        def append(self, text: str) -> None:
+            super().append(text)
+            (folder / f"{len(self)}").write_text(text)
+
+    return Texts()
+
+
+def test_an_edited_copy_replaces_the_file_after_its_difference_was_seen(file: Path, editor: list[str]) -> None:
+    editor.append("# mine\nhold_s = 70  # long\n")
+    result = config(file, "edit", typed="apply\n")
+    assert "-hold_s = 60  # long\n+hold_s = 70  # long\n" in result.output
+    assert file.read_text() == "# mine\nhold_s = 70  # long\n"
+    assert file.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_mistake_can_be_mended_in_the_editor(file: Path, editor: list[str]) -> None:
+    editor.append("hold = 70\n")
+    editor.append("hold_s = 70\n")
+    result = config(file, "edit", typed="edit\napply\n")
+    assert 'this is not applied: unknown key "hold"' in result.output
+    assert file.read_text() == "hold_s = 70\n"
+
+
+@pytest.mark.parametrize("typed", ["quit\n", ""])
+def test_without_consent_the_file_stays(file: Path, editor: list[str], typed: str) -> None:
+    before = file.read_bytes()
+    for text in ("hold_s = 70\n", "hold = 70\n"):
+        editor.append(text)
+        assert config(file, "edit", typed=typed).exit_code == 1
+        assert file.read_bytes() == before
+
+
+def test_an_edit_without_a_change_says_so(file: Path, editor: list[str]) -> None:
+    editor.append(file.read_text())
+    assert config(file, "edit").output == f"{file}: nothing changed\n"
+
+
+def test_an_editor_that_fails_leaves_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISUAL", "false")
+    before = file.read_bytes()
+    assert config(file, "edit").exit_code == 1
+    assert file.read_bytes() == before

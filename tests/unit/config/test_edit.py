@@ -1,0 +1,117 @@
+"""Single keys of a settings file are changed, and all else stays as it is."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpufan.config.edit import changed_keys, difference, value_of, with_key, without_key
+from gpufan.config.schema import DEFAULTS, EXAMPLES, RUN_KEYS
+from gpufan.config.toml_text import parse, render, toml
+from gpufan.errors import InputError
+
+MINE = """\
+# Under the desk.
+curve = "50:30,83:100"  # quiet
+
+# The upper card.
+[[gpu]]
+match = "1080 Ti"   # both
+target_c = 70 # hot
+
+# end
+"""
+
+
+@pytest.mark.parametrize("key", RUN_KEYS)
+def test_a_key_of_the_explained_file_is_set_where_it_is_explained(key: str) -> None:
+    value = {"gpus": ["GPU-a"], "neighbours": ["GPU-a"]}.get(key, str(EXAMPLES.curve) if key == "curve" else None)
+    value = getattr(EXAMPLES, key) if value is None else value
+    before = render()
+    after = with_key(before, key, value)
+    assert len(difference(before, after)) <= 4
+    assert [line for line in after.splitlines() if line not in before.splitlines()] == [f"{key} = {toml(value)}"]
+    again = without_key(after, key)
+    assert parse(again.encode()) == parse(before.encode())
+    assert with_key(again, key, value) == after
+
+
+def test_comments_and_order_of_a_file_of_the_user_survive() -> None:
+    text = with_key(MINE, "curve", "60:40,83:100")
+    assert text == MINE.replace("50:30,83:100", "60:40,83:100")
+    assert with_key(text, "hold_s", 60) == text.replace("# quiet\n", "# quiet\nhold_s = 60\n")
+    assert with_key(MINE, "target_c", 75, "1080 ti") == MINE.replace("70 # hot", "75 # hot")
+    assert with_key(MINE, "hold_s", 5, "GPU-1") == MINE + '\n[[gpu]]\nmatch = "GPU-1"\nhold_s = 5\n'
+    assert without_key(MINE, "target_c", "1080 Ti") == MINE.replace("target_c = 70 # hot", "# target_c = 70 # hot")
+    assert without_key(MINE, "curve") == MINE.replace("curve =", "# curve =")
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# only this", "hold_s = 5", '[[gpu]]\nmatch = "x"'])
+def test_a_key_is_added_to_any_file(text: str) -> None:
+    for match in (None, "x", "GPU-1"):
+        file, tables = parse(with_key(text, "target_c", 75, match).encode())
+        assert 75 in (file.target_c, *(table.target_c for table in tables))
+
+
+def test_a_line_of_a_list_that_looks_like_a_comment_is_not_mistaken_for_one() -> None:
+    text = 'gpus = [\n"a",\n#hold_s = 5\n]\n'
+    assert parse(with_key(text, "hold_s", 7).encode())[0].hold_s == 7
+
+
+def test_a_table_written_on_one_line_is_changed_too() -> None:
+    text = 'gpu = [{match = "x", target_c = 70}]\n'
+    assert with_key(text, "target_c", 75, "x") == text.replace("70", "75")
+    with pytest.raises(InputError, match=re.escape("headed [[gpu]]")):
+        with_key(text, "target_c", 75, "y")
+
+
+@pytest.mark.parametrize(
+    ("key", "words", "match", "message"),
+    [
+        ("target_c", ["warm"], None, "target_c = warm: write a number from 50 to 90"),
+        ("target_c", ["95"], None, "target_c = 95: write a number from 50 to 90"),
+        ("target_c", ["nan"], None, "target_c = nan: write a number from 50 to 90"),
+        ("target_c", ["1e999"], None, "target_c = inf: write a number from 50 to 90"),
+        ("target_c", ["70", "80"], None, "target_c: write one value, a number from 50 to 90"),
+        ("min_duty_percent", ["30.5"], None, "min_duty_percent = 30.5: write a whole number from 0 to 100"),
+        ("dry_run", ["yes"], None, 'dry_run = "yes": write true or false'),
+        ("curve", ["60:50,55:70"], None, "curve point 2 '55:70'"),
+        ("interval_s", ["1"], "0", "interval_s is for all cards together: leave out --gpu"),
+        ("target_c", ["75"], "", '[[gpu]] 2: match = "": write'),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_refused(key: str, words: list[str], match: str | None, message: str) -> None:
+    with pytest.raises(InputError) as raised:
+        with_key(MINE, key, value_of(key, words), match)
+    assert message in str(raised.value)
+
+
+def test_a_file_with_a_mistake_is_not_changed() -> None:
+    for text in ("hold = 1\n", "= 5", "[[gpu]]\nhold_s = 1"):
+        with pytest.raises(InputError):
+            with_key(text, "target_c", 75)
+        with pytest.raises(InputError):
+            without_key(text, "target_c")
+
+
+def test_removing_a_key_that_is_not_set_changes_nothing() -> None:
+    assert without_key(MINE, "hold_s") == MINE
+    with pytest.raises(InputError, match=r"no \[\[gpu\]\] table with match"):
+        without_key(MINE, "hold_s", "GPU-1")
+
+
+def test_the_keys_that_differ_are_known() -> None:
+    assert changed_keys(MINE, with_key(MINE, "gpus", ["0"])) == {"gpus"}
+    assert changed_keys(MINE, with_key(MINE, "hold_s", 9, "1080 Ti")) == {"gpu"}
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=20), st.integers(50, 90))
+def test_any_comment_and_any_name_survive(text: str, target_c: int) -> None:
+    file = f"hold_s = 5\n# {text}\n" if text.isprintable() else "hold_s = 5\n"
+    changed = with_key(file, "target_c", target_c)
+    assert changed.startswith(file.split("\n")[0])
+    assert f"# {text}\n" in changed or not text.isprintable()
+    if text.strip():
+        assert parse(with_key(file, "target_c", target_c, text).encode())[1][0].match == text
+    assert DEFAULTS.target_c is None
