@@ -16,7 +16,7 @@ from gpufan.gpu.x_server import addresses_for_x_server
 from gpufan.system import files
 from gpufan.system.printable import printable
 from gpufan.xorg import box as xorg_box
-from gpufan.xorg import record, search, setup
+from gpufan.xorg import search, setup
 from gpufan.xorg.coolbits import FANS_BIT
 
 
@@ -54,8 +54,9 @@ def setup_xorg(
     folders = search.snippet_folders()
     if not dry_run:
         files.check_writable(files.real_path(path))
-    lock = record.lock([files.real_path(path).parent, *folders]) if not dry_run else nullcontext()
-    with lock:
+    with nullcontext() if dry_run else setup.lock(path, folders):
+        if not dry_run:
+            setup.remove_leftovers(path, folders)
         if restore:
             _restore(path, dry_run)
             return
@@ -64,26 +65,26 @@ def setup_xorg(
                 f"--coolbits {coolbits} lacks {FANS_BIT}, with which fans are set: use --coolbits {coolbits | FANS_BIT}"
             )
         box = _find_box(simulate)
-        plan = setup.plan_setup(path, box, folders, coolbits, edid, layout)
-        for note in plan.notes:
+        change = setup.plan_setup(path, box, folders, coolbits, edid, layout)
+        for note in change.notes:
             click.echo(f"note: {printable(note)}", err=True)
-        click.echo(setup.difference(plan.changes), nl=False)
-        for loss in plan.plan.losses:
+        click.echo(setup.difference(change.changes), nl=False)
+        for loss in change.plan.losses:
             _warn(loss)
-        if plan.changes and not dry_run:
-            if plan.plan.losses and not yes:
+        if change.changes and not dry_run:
+            if change.plan.losses and not yes:
                 raise GpufanError("nothing was written: configure this in a file of X first, or accept it with --yes")
-            setup.write_setup(plan)
+            setup.write_setup(change)
             again = f" --output {shlex.quote(str(path))}" if output else ""
-            click.echo(f"wrote {' and '.join(str(change.path) for change in plan.changes)}")
+            click.echo(f"wrote {' and '.join(str(file.path) for file in change.changes)}")
             click.echo(f"it applies from the next start of X; `gpufan setup-xorg --restore{again}` reverts it")
             # What counts is what is in the files now.
-            plan = setup.plan_setup(path, box, folders, coolbits, edid, layout)
-        elif not plan.changes and not plan.out_of_reach:
+            change = setup.plan_setup(path, box, folders, coolbits, edid, layout)
+        elif not change.changes and not change.out_of_reach:
             click.echo(f"{path} needs no change" if path.exists() else "X needs no change: the fans can be set already")
-    for line in plan.out_of_reach:
+    for line in change.out_of_reach:
         _warn(line)
-    if plan.out_of_reach:
+    if change.out_of_reach:
         context.exit(1)
 
 

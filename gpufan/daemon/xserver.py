@@ -18,7 +18,8 @@ def run_xserver(folder: Path, gpus: Sequence[str], announce: Callable[[str], Non
     GpufanError if there is no card or another process uses `folder`.
     """
     from gpufan.gpu.x_server import addresses_for_x_server
-    from gpufan.xorg.server import HeadlessServer, headless_config
+    from gpufan.xorg.headless_config import headless_config
+    from gpufan.xorg.server import HeadlessServer
 
     inbox = StopInbox()
     inbox.catch_signals()

@@ -81,7 +81,8 @@ class SharedXServer:
             server.stop()
 
     def _own_server(self) -> "HeadlessServer":
-        from gpufan.xorg.server import HeadlessServer, headless_config
+        from gpufan.xorg.headless_config import headless_config
+        from gpufan.xorg.server import HeadlessServer
 
         with self._lock:
             if self._own is None:

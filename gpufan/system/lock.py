@@ -1,11 +1,12 @@
-"""Lock files. The lock of the controller makes sure that only one gpufan sets the fans."""
+"""Locks. The lock of the controller makes sure that only one gpufan sets the fans."""
 
 import errno
 import fcntl
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from gpufan.errors import GpufanError, NoPermission
@@ -102,3 +103,34 @@ def controller_lock(folder: Path | None, warn: Callable[[str], None] = _log.warn
     finally:
         if lock is not None:
             lock.close()
+
+
+@contextmanager
+def folder_locks(folders: Iterable[Path], limit_s: float = 10.0) -> Iterator[None]:
+    """Hold a lock on each of `folders` that exists. It leaves no file behind.
+
+    Raises GpufanError if a lock is not free within `limit_s`.
+    """
+    end_s = time.monotonic() + limit_s
+    with ExitStack() as stack:
+        # Sorted, so that two processes cannot wait for each other.
+        for folder in sorted({folder.resolve() for folder in folders if folder.is_dir()}):
+            try:
+                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                stack.callback(os.close, descriptor)
+                while not _try_lock(descriptor):
+                    if time.monotonic() > end_s:
+                        raise GpufanError(f"another process has locked {folder}: run this again later")
+                    time.sleep(0.02)
+            except OSError as error:
+                raise GpufanError(f"cannot lock {folder}: {error.strerror}") from error
+        yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    """Lock an open folder. Returns False if another process has locked it; raises OSError."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -11,7 +11,7 @@ from gpufan.xorg.configuration import Configuration
 from gpufan.xorg.coolbits import output_class_bits
 from gpufan.xorg.editor import Edits
 from gpufan.xorg.reach import Obstacle, devices_of_cards, reach_of_cards
-from gpufan.xorg.screens import NVIDIA, Fault, Server, primary, screen_device, servers
+from gpufan.xorg.screens import NVIDIA, Fault, Server, make_servers, primary, screen_device
 from gpufan.xorg.tokens import same_name
 
 
@@ -39,7 +39,7 @@ def place_cards(
 
     `coolbits` are the bits that new Devices get, `monitor` are further options of theirs.
     """
-    found = servers(configuration, box, layout_name)
+    found = make_servers(configuration, box, layout_name)
     reaches = reach_of_cards(configuration, box, found, layout_name is not None)
     missing = [reach.card for reach in reaches if reach.obstacle is Obstacle.UNPLACED]
     if not missing:
@@ -103,7 +103,7 @@ class _Additions:
         A graphics device that X has found by itself gets a Device, and a screen that X has made up gets a Screen.
         """
         first = self.server.screens[0]
-        if first.address is not None and any(server.on(first.address) for server in self.others):
+        if first.address is not None and any(server.on_card(first.address) for server in self.others):
             return []  # another seat has it
         other = self.box.other(first.address)
         device_name = first.device.name if first.device else ""
@@ -141,7 +141,7 @@ class _Additions:
         """Return the name of a Screen to add to the layout for a card; None if the layout has its Screen already."""
         if card == self.adopted:
             return None
-        listed = [x.screen for server in (self.server, *self.others) for x in server.screens]
+        listed = [x_screen.screen for server in (self.server, *self.others) for x_screen in server.screens]
         for screen in self.configuration.used("screen"):
             own = screen_device(self.configuration, screen, self.server.seat)
             if screen not in listed and own is not None and same_name(own.name) == same_name(device):
@@ -152,21 +152,21 @@ class _Additions:
 
     def _pin_devices(self) -> None:
         """Give each Device of an X screen the Driver and the BusID that it needs once it is not the only one."""
-        for x in self.server.screens:
-            if x.device is None:
+        for x_screen in self.server.screens:
+            if x_screen.device is None:
                 continue
-            address = x.address if x.fault is None and x.address in self.box.cards else None
-            if address is not None and x.device.value("driver") is None:
-                self.edits.add_entry(x.device, 'Driver "nvidia"')
-            if x.fault is Fault.NO_BUS_ID and (other := self.box.only_other(x.driver)):
+            address = x_screen.address if x_screen.fault is None and x_screen.address in self.box.cards else None
+            if address is not None and x_screen.device.value("driver") is None:
+                self.edits.add_entry(x_screen.device, 'Driver "nvidia"')
+            if x_screen.fault is Fault.NO_BUS_ID and (other := self.box.only_other(x_screen.driver)):
                 address = other.address
-            if address is not None and x.device.value("busid") is None:
-                self.edits.add_entry(x.device, f'BusID "{address.xorg}"')
+            if address is not None and x_screen.device.value("busid") is None:
+                self.edits.add_entry(x_screen.device, f'BusID "{address.xorg}"')
 
     def _extend_layout(self, layout: Section, names: Sequence[str]) -> None:
         """Add Screens to a layout, to the right of those that it has, with numbers if those have numbers."""
         entries = layout.entries("screen")
-        numbers = [x.number for x in self.server.screens] if entries else []
+        numbers = [x_screen.number for x_screen in self.server.screens] if entries else []
         is_numbered = any(entry.arguments[0].kind == "number" for entry in entries)
         number = max(numbers, default=-1) + 1
         previous = entries[-1].strings[0].text if entries else None

@@ -23,7 +23,7 @@ class Setting(NamedTuple):
     option: Option
 
 
-class Deciding(NamedTuple):
+class DecidingCoolbits(NamedTuple):
     """The settings that decide for an X screen: Screen over Monitor over Device over OutputClass."""
 
     setting: Setting | None
@@ -77,7 +77,7 @@ def bits_of(setting: Setting) -> int:
     return value
 
 
-def deciding(configuration: Configuration, screen: Section | None, device: Section | None) -> Deciding:
+def deciding_coolbits(configuration: Configuration, screen: Section | None, device: Section | None) -> DecidingCoolbits:
     """Return the settings of Coolbits that decide for an X screen."""
     sections = [section for section in (screen, device) if section is not None]
     if screen is not None:
@@ -87,8 +87,8 @@ def deciding(configuration: Configuration, screen: Section | None, device: Secti
     options = [Setting(screen, option) for option in screen.subsection_options("coolbits")] if screen else []
     for section in [*sections, *reversed(output_classes(configuration))]:
         if option := section.option("coolbits"):
-            return Deciding(Setting(section, option), options)
-    return Deciding(None, options)
+            return DecidingCoolbits(Setting(section, option), options)
+    return DecidingCoolbits(None, options)
 
 
 def output_classes(configuration: Configuration) -> list[Section]:

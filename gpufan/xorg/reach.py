@@ -9,7 +9,7 @@ from gpufan.errors import InputError
 from gpufan.xorg.box import Box
 from gpufan.xorg.config import Section
 from gpufan.xorg.configuration import Configuration
-from gpufan.xorg.coolbits import FANS_BIT, bits_of, deciding
+from gpufan.xorg.coolbits import FANS_BIT, bits_of, deciding_coolbits
 from gpufan.xorg.screens import NVIDIA, Server, bus_address, driver_of, primary
 from gpufan.xorg.tokens import Statement, readable, same_name
 
@@ -56,14 +56,16 @@ class Reach:
 
 
 def reach_of_cards(
-    configuration: Configuration, box: Box, found: Sequence[Server], layout_is_chosen: bool
+    configuration: Configuration, box: Box, servers: Sequence[Server], layout_is_chosen: bool
 ) -> list[Reach]:
     """Return the reach of each card. `layout_is_chosen`: the user named the ServerLayout. Raises InputError."""
-    devices = devices_of_cards(configuration, box, found)
+    devices = devices_of_cards(configuration, box, servers)
     reaches = []
     for card in box.cards:
-        reach = _on_screens(configuration, card, found) or _obstacle(configuration, box, card, devices[card], found[0])
-        layout = None if layout_is_chosen else _other_layout(configuration, card, found)
+        reach = _on_screens(configuration, card, servers) or _obstacle(
+            configuration, box, card, devices[card], servers[0]
+        )
+        layout = None if layout_is_chosen else _other_layout(configuration, card, servers)
         if reach is None and layout is not None:
             reach = Reach(card, Obstacle.OTHER_LAYOUT, layout)
         reaches.append(reach or Reach(card, Obstacle.UNPLACED))
@@ -71,14 +73,17 @@ def reach_of_cards(
 
 
 def devices_of_cards(
-    configuration: Configuration, box: Box, found: Sequence[Server]
+    configuration: Configuration, box: Box, servers: Sequence[Server]
 ) -> dict[PciAddress, list[Section]]:
     """Return the Devices that stand for each card, without those that X ignores.
 
     An NVIDIA Device that has no BusID, and of which X makes no use, counts for the first card without another Device.
     """
     devices = configuration.used("device")
-    placed = {card: [x.device for server in found for x in server.on(card) if x.device] for card in box.cards}
+    placed = {
+        card: [x_screen.device for server in servers for x_screen in server.on_card(card) if x_screen.device]
+        for card in box.cards
+    }
     by_card = {card: [d for d in devices if _is_at(d, card) or d in placed[card]] for card in box.cards}
     working = [device for on_card in by_card.values() for device in on_card]
     loose = [d for d in devices if d not in working and d.value("busid") is None and driver_of(d) == NVIDIA]
@@ -87,14 +92,14 @@ def devices_of_cards(
     return by_card
 
 
-def _on_screens(configuration: Configuration, card: PciAddress, found: Sequence[Server]) -> Reach | None:
+def _on_screens(configuration: Configuration, card: PciAddress, servers: Sequence[Server]) -> Reach | None:
     """Return the reach of a card by its X screens; None if it has none."""
-    screens = [x for server in found for x in server.on(card)]
-    for x in screens:
-        settings = deciding(configuration, x.screen, x.device)
+    screens = [x_screen for server in servers for x_screen in server.on_card(card)]
+    for x_screen in screens:
+        settings = deciding_coolbits(configuration, x_screen.screen, x_screen.device)
         if not settings.allow_fans:
             weak = next((s for s in (settings.setting, *settings.of_depths) if s and not bits_of(s) & FANS_BIT), None)
-            return Reach(card, Obstacle.WEAK, weak.section if weak else x.device)
+            return Reach(card, Obstacle.WEAK, weak.section if weak else x_screen.device)
     return Reach(card, None) if screens else None
 
 
@@ -102,7 +107,7 @@ def _obstacle(
     configuration: Configuration, box: Box, card: PciAddress, devices: Sequence[Section], server: Server
 ) -> Reach | None:
     """Return why the server cannot be given an X screen on a card; None if it can."""
-    in_use = [*(x.device for x in server.screens if x.device), *server.gpu_devices]
+    in_use = [*(x_screen.device for x_screen in server.screens if x_screen.device), *server.gpu_devices]
     if card == primary(configuration, box):
         # A Device of another driver without BusID means this card too.
         devices = [*devices, *(d for d in in_use if d.value("busid") is None and box.can_show(driver_of(d), card))]
@@ -111,9 +116,9 @@ def _obstacle(
             return Reach(card, Obstacle.OTHER_DRIVER, device)
         if server.layout and (entry := _entry(server.layout, "inactive", device)):
             return Reach(card, Obstacle.INACTIVE, server.layout, entry)
-        for x in server.screens:
-            if x.screen and (entry := _entry(x.screen, "gpudevice", device)):
-                return Reach(card, Obstacle.GPU_DEVICE, x.screen, entry)
+        for x_screen in server.screens:
+            if x_screen.screen and (entry := _entry(x_screen.screen, "gpudevice", device)):
+                return Reach(card, Obstacle.GPU_DEVICE, x_screen.screen, entry)
         seat = device.value("matchseat")
         if seat is not None and same_name(seat.text) != same_name(server.seat):
             return Reach(card, Obstacle.OTHER_SEAT, device)
@@ -127,9 +132,9 @@ def _obstacle(
     return None
 
 
-def _other_layout(configuration: Configuration, card: PciAddress, found: Sequence[Server]) -> Section | None:
+def _other_layout(configuration: Configuration, card: PciAddress, servers: Sequence[Server]) -> Section | None:
     """Return a ServerLayout that has the card, and that no server uses by itself."""
-    used = [server.layout for server in found]
+    used = [server.layout for server in servers]
     for layout in configuration.used("serverlayout"):
         if layout in used:
             continue

@@ -1,4 +1,4 @@
-"""The record of what `setup-xorg` has changed: backups, one lock for the whole command, and the way back.
+"""The record of what `setup-xorg` has changed: originals, digests, and the way back.
 
 The record is the file `NAME.gpufan-record` beside the main file. For each changed file it has the digest of the
 original content and of all content that gpufan has written since. So it shows for each file whether its content is the
@@ -9,10 +9,8 @@ times and other hard links come back with it.
 """
 
 import contextlib
-import fcntl
 import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from enum import Enum, auto
 from hashlib import sha256
 from pathlib import Path
@@ -24,8 +22,6 @@ from gpufan.errors import GpufanError
 from gpufan.system import files
 
 FORMAT = 1
-_LOCK_LIMIT_S = 10.0
-"""How long to wait for another `setup-xorg`, s."""
 
 
 class FileChange(NamedTuple):
@@ -75,34 +71,6 @@ class Record(msgspec.Struct):
         return next((record for record in self.files if record.path == str(path)), None)
 
 
-@contextlib.contextmanager
-def lock(folders: Sequence[Path]) -> Iterator[None]:
-    """Lock folders against other runs of `setup-xorg`. Raises GpufanError if a lock is not free within 10 s."""
-    end_s = time.monotonic() + _LOCK_LIMIT_S
-    with contextlib.ExitStack() as stack:
-        # Sorted, so that two runs cannot wait for each other.
-        for folder in sorted({folder.resolve() for folder in folders if folder.is_dir()}):
-            try:
-                descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                stack.callback(os.close, descriptor)
-                while not _try_lock(descriptor):
-                    if time.monotonic() > end_s:
-                        raise GpufanError(f"another process has locked {folder}: run this again later")
-                    time.sleep(0.02)
-            except OSError as error:
-                raise GpufanError(f"cannot lock {folder}: {error.strerror}") from error
-        yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    """Lock an open folder. Returns False if another process has locked it; raises OSError."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def record_path(main: Path) -> Path:
     """Return the path of the record for a main file, whose links are resolved."""
     return _beside(main, "record")
@@ -131,7 +99,6 @@ def write(main: Path, changes: Sequence[FileChange]) -> None:
     """Make all changes, with backups and a record; or none of them. Raises GpufanError."""
     _check(changes)
     path = record_path(main)
-    files.remove_temporaries(path)
     old = files.read_if_exists(path)
     record = load(main)
     record.files = [r for r in record.files if all(r.path != str(change.path) for change in changes)] + [
@@ -147,9 +114,10 @@ def write(main: Path, changes: Sequence[FileChange]) -> None:
             assert change.after is not None
             files.replace(change.path, change.after, like=change.path if change.before is not None else None)
     except BaseException:
-        with contextlib.suppress(GpufanError):
-            for change in reversed(done):
+        for change in reversed(done):
+            with contextlib.suppress(GpufanError):
                 _undo(record.of(change.path), change)
+        with contextlib.suppress(GpufanError):
             files.remove(path) if old is None else files.replace(path, old)
         raise
 
@@ -164,9 +132,8 @@ def plan_restore(main: Path, record: Record) -> list[FileChange]:
             continue
         original = files.read_if_exists(Path(entry.backup)) if entry.backup else None
         if _digest(original) != entry.original:
-            raise GpufanError(
-                f"{entry.backup} is not the original of {path} any more: compare both, and remove {record_path(main)}"
-            )
+            state = "is missing" if original is None else f"is not the original of {path} any more"
+            raise GpufanError(f"{entry.backup} {state}: edit {path} by hand, and remove {record_path(main)}")
         changes.append(FileChange(path, content, original))
     return changes
 
@@ -181,19 +148,16 @@ def restore(main: Path, record: Record, changes: Sequence[FileChange]) -> None:
         elif entry is not None:
             _rename(Path(entry.backup), change.path)
     for entry in record.files:
-        files.remove_temporaries(Path(entry.path))
         # A kill may have left the backup of a file that was never changed.
         if entry.backup and _digest(files.read_if_exists(Path(entry.backup))) == entry.original:
             files.remove(Path(entry.backup))
-    files.remove_temporaries(record_path(main))
     files.remove(record_path(main))
 
 
 def _check(changes: Sequence[FileChange]) -> None:
-    """Check that all changes can be made, and remove what a killed run has left. Raises GpufanError."""
+    """Check that all changes can be made. Raises GpufanError."""
     for change in changes:
         files.check_writable(change.path)
-        files.remove_temporaries(change.path)
         if files.read_if_exists(change.path) != change.before:
             raise GpufanError(f"{change.path} was changed by another program meanwhile: run this again")
 

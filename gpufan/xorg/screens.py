@@ -68,16 +68,16 @@ class Server:
     """Devices that only help the first X screen; they have no X screen of their own."""
     inactive: tuple[Section, ...] = ()
 
-    def on(self, address: PciAddress) -> list[XScreen]:
+    def on_card(self, address: PciAddress) -> list[XScreen]:
         """Return the X screens that NVIDIA's driver shows on the card at `address`.
 
         A screen without a Device does not count: X finds its driver only if the kernel module is loaded before X.
         """
-        found = [x for x in self.screens if x.address == address and x.device is not None]
-        return [x for x in found if x.fault is None and x.driver == NVIDIA]
+        found = [x_screen for x_screen in self.screens if x_screen.address == address and x_screen.device is not None]
+        return [x_screen for x_screen in found if x_screen.fault is None and x_screen.driver == NVIDIA]
 
 
-def servers(configuration: Configuration, box: Box, layout_name: str | None = None) -> list[Server]:
+def make_servers(configuration: Configuration, box: Box, layout_name: str | None = None) -> list[Server]:
     """Return the X servers that the configuration is for: one for each seat, that of the default seat first.
 
     `layout_name` is the ServerLayout of the default seat; None lets X choose. Raises InputError for what X refuses.
@@ -183,14 +183,14 @@ def _claim(configuration: Configuration, box: Box, screens: list[XScreen], helpe
     if screens[0].is_automatic:
         if screens[0].address in box.cards:
             screens[0] = replace(screens[0], driver=chosen_driver(configuration))
-        screens[1:] = [replace(x, fault=Fault.LOST) for x in screens[1:]]
+        screens[1:] = [replace(x_screen, fault=Fault.LOST) for x_screen in screens[1:]]
     claimed: set[PciAddress] = set()
-    for place, x in enumerate(screens):
-        if x.fault is None:
-            fault = _fault(box, x, place > 0, claimed)
-            screens[place] = replace(x, fault=fault)
-            if fault is None and x.address is not None:
-                claimed.add(x.address)
+    for place, x_screen in enumerate(screens):
+        if x_screen.fault is None:
+            fault = _fault(box, x_screen, place > 0, claimed)
+            screens[place] = replace(x_screen, fault=fault)
+            if fault is None and x_screen.address is not None:
+                claimed.add(x_screen.address)
         # X serves the GPUDevices of a Screen before the next Screen.
         claimed.update(
             address
@@ -199,14 +199,14 @@ def _claim(configuration: Configuration, box: Box, screens: list[XScreen], helpe
         )
 
 
-def _fault(box: Box, x: XScreen, follows: bool, claimed: set[PciAddress]) -> Fault | None:
+def _fault(box: Box, x_screen: XScreen, follows: bool, claimed: set[PciAddress]) -> Fault | None:
     """Return why an X screen gets no graphics device; None if it gets one."""
-    if follows and x.is_automatic:
+    if follows and x_screen.is_automatic:
         return Fault.NO_DRIVER
-    if not box.can_show(x.driver, x.address):
-        has_bus_id = x.device is not None and x.device.value("busid") is not None
+    if not box.can_show(x_screen.driver, x_screen.address):
+        has_bus_id = x_screen.device is not None and x_screen.device.value("busid") is not None
         return Fault.NO_CARD if has_bus_id else Fault.NO_BUS_ID
-    if x.address in claimed and (x.device is None or _head(x.device) == 0):
+    if x_screen.address in claimed and (x_screen.device is None or _head(x_screen.device) == 0):
         return Fault.TAKEN
     return None
 

@@ -16,14 +16,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError
 from gpufan.xorg.authority import write_cookie
 from gpufan.xorg.client import Connection, Display, socket_path
+from gpufan.xorg.headless_config import LAYOUT
 from gpufan.xorg.server_log import find_cause
 
 _NUMBERS = range(90, 59_536)
@@ -42,35 +41,6 @@ if os.getppid() == int(sys.argv[1]):
 
 So the thread that waits for the end of Xorg also starts it. A preexec_fn is not safe in a process with threads.
 """
-
-_LAYOUT = "gpufan own server"
-"""Name of the ServerLayout of our own configuration. The server is told it, because a snippet may have another one."""
-
-
-def headless_config(addresses: Sequence[PciAddress]) -> str:
-    """Make an xorg.conf with which our own server can set the fans of the cards at `addresses`.
-
-    X reads the snippets in xorg.conf.d too, and before this file. So each name is one that no snippet has, and the X
-    screens count from 1: to a single screen with the number 0, X would add every Device of the snippets as a GPUDevice.
-    ServerFlags and Module replace those of the snippets: no input devices, no cards but those named, and no OpenGL,
-    which would need 55 MB.
-    """
-    names = [f"gpufan own {address}" for address in addresses]
-    sections = [
-        'Section "ServerFlags"\n    Option "AutoAddDevices" "off"\n    Option "AutoAddGPU" "off"\nEndSection\n',
-        'Section "Module"\n    Disable "glx"\nEndSection\n',
-    ]
-    for name, address in zip(names, addresses, strict=True):
-        sections += [
-            f'Section "Device"\n    Identifier "{name}"\n    Driver "nvidia"\n    BusID "{address.xorg}"\n'
-            '    Option "Coolbits" "4"\nEndSection\n',
-            f'Section "Screen"\n    Identifier "{name}"\n    Device "{name}"\n'
-            '    Option "AllowEmptyInitialConfiguration" "on"\nEndSection\n',
-        ]
-    entries = [f'    Screen {number} "{name}"' for number, name in enumerate(names, 1)]
-    entries[1:] = [f'{entry} RightOf "{before}"' for entry, before in zip(entries[1:], names, strict=False)]
-    sections.append("\n".join(['Section "ServerLayout"', f'    Identifier "{_LAYOUT}"', *entries, "EndSection\n"]))
-    return "# The X server that gpufan runs to set fans; this file is written at every start.\n\n" + "\n".join(sections)
 
 
 class HeadlessServer:
@@ -226,20 +196,12 @@ class HeadlessServer:
         raise DriverError(f"the X server did not start: {find_cause(text) or started + f', see {self.log}'}")
 
     def _options(self, number: int | None, ready_write: int) -> list[str]:
-        files = [
-            "-config",
-            f"{self._folder}/xorg.conf",
-            "-layout",
-            _LAYOUT,
-            "-auth",
-            str(self._authority),
-            "-logfile",
-            str(self.log),
-        ]
+        config = ["-config", f"{self._folder}/xorg.conf", "-layout", LAYOUT]
+        files = ["-auth", str(self._authority), "-logfile", str(self.log)]
         # Without -noreset Xorg 21.1 hangs on SIGTERM once a client has left.
         quiet = ["-noreset", "-nolisten", "tcp", "-novtswitch", "-sharevts"]
         display = [] if number is None else [f":{number}"]
-        return [*display, "-displayfd", str(ready_write), *files, *quiet]
+        return [*display, "-displayfd", str(ready_write), *config, *files, *quiet]
 
     def _wait_until_ready(self, ready: IO[bytes]) -> Display | str:
         """Wait until a client can connect. Returns the display of the server, or the reason of a failure."""

@@ -3,18 +3,20 @@
 import difflib
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
 from gpufan.errors import GpufanError, InputError
 from gpufan.system import files
+from gpufan.system.lock import folder_locks
 from gpufan.xorg import record
 from gpufan.xorg.box import Box
 from gpufan.xorg.edid import PRETENDED_EDID
 from gpufan.xorg.plan import Plan, Wanted, make_plan
 from gpufan.xorg.record import FileChange, State
-from gpufan.xorg.search import read_configuration
+from gpufan.xorg.search import read_configuration, snippets
 
 EDID_NAME = "gpufan-edid.bin"
 
@@ -33,6 +35,19 @@ class Setup:
     def out_of_reach(self) -> list[str]:
         """Return a sentence for each card whose fans X cannot set after the change."""
         return [str(reach) for reach in self.plan.reaches if reach.obstacle is not None]
+
+
+def lock(output: Path, folders: Sequence[Path]) -> AbstractContextManager[None]:
+    """Lock the folders of all files of X against other runs. Raises GpufanError if they are not free within 10 s."""
+    return folder_locks([files.real_path(output).parent, *folders])
+
+
+def remove_leftovers(output: Path, folders: Sequence[Path]) -> None:
+    """Remove the temporary files of runs that were killed. Raises GpufanError."""
+    main = files.real_path(output)
+    paths = [main, main.with_name(EDID_NAME), record.record_path(main)]
+    for path in [*paths, *(snippet.resolve() for snippet in snippets(folders))]:
+        files.remove_temporaries(path)
 
 
 def plan_setup(
@@ -109,6 +124,10 @@ _BY_HAND = {
 
 def _change(path: Path, before: bytes, after: bytes) -> FileChange:
     real = files.real_path(path)
+    try:
+        str(real).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{real}: this name is not UTF-8, and cannot be recorded: rename the file") from None
     held = files.read_if_exists(real)
     if (held or b"") != before:
         raise GpufanError(f"{path} was changed by another program meanwhile: run this again")

@@ -12,9 +12,9 @@ from gpufan.xorg import keywords, screens
 from gpufan.xorg.box import graphics_devices, make_box
 from gpufan.xorg.config import ConfigFile
 from gpufan.xorg.configuration import Configuration
+from gpufan.xorg.headless_config import headless_config
 from gpufan.xorg.plan import Wanted, make_plan
 from gpufan.xorg.search import read_configuration
-from gpufan.xorg.server import headless_config
 from tests.doubles.xorg_cases import CHANGES, GIVEN, NEEDS_YES, NO_CHANGE, OWN, REFUSES, Case, device, layout, screen
 from tests.doubles.xorg_files import SAMPLES, make_file_set
 from tests.doubles.xorg_machine import Machine, Screen, Verdict
@@ -38,7 +38,7 @@ def ours(machine: Machine, layout_name: str | None = None) -> screens.Server:
     configuration = read_configuration(machine.folder / "etc/X11/xorg.conf", folders)
     devices = graphics_devices(machine.folder / "sys/bus/pci/devices")
     box = make_box([found.address for found in devices if found.is_nvidia], devices)
-    return screens.servers(configuration, box, layout_name)[0]
+    return screens.make_servers(configuration, box, layout_name)[0]
 
 
 def same(server: screens.Server, verdict: Verdict) -> bool:

@@ -16,7 +16,8 @@ from gpufan.gpu.x_server import SharedXServer
 from gpufan.xorg import server as xorg_server
 from gpufan.xorg.client import Display
 from gpufan.xorg.config import ConfigFile
-from gpufan.xorg.server import HeadlessServer, headless_config
+from gpufan.xorg.headless_config import headless_config
+from gpufan.xorg.server import HeadlessServer
 from tests.doubles import xorg
 from tests.doubles.nvcontrol_server import NvControlServer
 from tests.doubles.nvml import NvmlDouble, wait_for

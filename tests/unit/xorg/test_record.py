@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from gpufan.cli.setup_xorg import setup_xorg
 from gpufan.errors import GpufanError
+from gpufan.system.lock import folder_locks
 from gpufan.xorg import record, search
 from tests.doubles.xorg_files import SAMPLES
 
@@ -170,8 +171,7 @@ def test_a_full_disk_leaves_every_file_and_no_record(
     with pytest.raises(GpufanError, match=r"cannot write .*: No space left on device"):
         command(output)
     monkeypatch.undo()
-    left = {name: data for name, data in content(output).items() if not name.startswith(".")}
-    assert {name: left.get(name) for name in before} == before
+    assert content(output) == before
 
 
 @pytest.mark.parametrize(
@@ -219,10 +219,22 @@ def test_overlapping_runs_of_setup_and_restore_lose_no_original(output: Path, sn
         assert content(output) == before
 
 
-def test_a_lock_that_is_never_free_is_an_error(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "_LOCK_LIMIT_S", 0.05)
-    with record.lock([output.parent]), pytest.raises(GpufanError, match=f"another process has locked {output.parent}"):
-        command(output)
+def test_a_lock_that_is_never_free_is_an_error(output: Path) -> None:
+    with (
+        folder_locks([output.parent]),
+        pytest.raises(GpufanError, match=f"another process has locked {output.parent}"),
+        folder_locks([output.parent], limit_s=0.05),
+    ):
+        pass
+
+
+def test_what_a_killed_run_has_left_is_removed_even_if_nothing_is_to_be_changed(output: Path, snippet: Path) -> None:
+    command(output)
+    before = content(output)
+    for path in (output, snippet):
+        path.with_name(f".{path.name}.gpufan-abcd1234").touch()
+    assert "needs no change" in command(output).stdout
+    assert content(output) == before
 
 
 def test_a_file_of_the_user_with_the_name_of_a_temporary_file_stays(output: Path) -> None:
