@@ -15,9 +15,6 @@ from gpufan.core.sentences import duty_text, notes, state_sentence
 from gpufan.core.severity import Severity, reason_severity, severity
 from gpufan.core.snapshot import GpuState
 
-SCALE_C = (30, 90)
-"""Temperatures of the lowest and the highest bar, °C."""
-
 _BARS = "▁▂▃▄▅▆▇█"
 
 

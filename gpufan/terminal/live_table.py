@@ -1,8 +1,7 @@
-"""The live table of a run on a terminal: every card, its duty and why, and the temperature of its last seconds."""
+"""The live table of a run on a terminal: every card, its duty and why, and its temperature in the last ten minutes."""
 
 import math
 import time
-from collections import deque
 from contextlib import suppress
 
 from rich.console import Console, Group
@@ -12,11 +11,9 @@ from rich.text import Text
 from gpufan.core.sentences import h_mm_ss
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.system.background import BackgroundWriter
-from gpufan.terminal.drawing import SCALE_C, bars, cards_table, hide_control_characters
+from gpufan.terminal.drawing import cards_table, hide_control_characters
 from gpufan.terminal.log import ChangeLog, LogHandler
-
-_HISTORY = 36
-"""Number of temperatures in the line below a card."""
+from gpufan.terminal.recent_readings import TEMPERATURE, BarLine, RecentReadings
 
 _FRAME_S = 0.1
 
@@ -28,7 +25,7 @@ class LiveTable:
         self._title = title
         self._log = log
         self._changes = ChangeLog()
-        self._history: dict[str, deque[float | None]] = {}
+        self._readings = RecentReadings()
         self._drawn_s = -math.inf
         self._live = Live(console=console, auto_refresh=False)
         hide_control_characters()
@@ -58,13 +55,12 @@ class LiveTable:
         if isinstance(frame, str):
             self._live.console.print(Text(frame, style="yellow"))
             return
-        for gpu in frame.gpus:
-            self._history.setdefault(gpu.key, deque(maxlen=_HISTORY)).append(gpu.temperature_c)
+        self._readings.add(frame)
         headline = Text(self._headline(frame), style="dim")
         self._live.update(Group(headline, cards_table(frame.gpus, self._line)), refresh=True)
 
     def _headline(self, snapshot: Snapshot) -> str:
         return self._title if snapshot.simulated_s is None else f"{self._title} · {h_mm_ss(snapshot.simulated_s)}"
 
-    def _line(self, gpu: GpuState) -> Text:
-        return Text(bars(self._history[gpu.key], *SCALE_C), style="cyan")
+    def _line(self, gpu: GpuState) -> BarLine:
+        return BarLine(self._readings, gpu.key, TEMPERATURE)

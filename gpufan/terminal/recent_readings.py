@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.text import Text
@@ -69,6 +70,22 @@ class RecentReadings:
         return found
 
 
+class BarScale(NamedTuple):
+    """How a quantity is drawn."""
+
+    unit: str
+    quantity: Quantity
+    low: float
+    """Value of the lowest bar."""
+    high: float
+    """Value of the highest bar; a higher value extends the scale."""
+
+
+TEMPERATURE = BarScale("°C", lambda gpu: gpu.temperature_c, 30, 90)
+DUTY = BarScale("%", lambda gpu: gpu.duty_percent, 0, 100)
+POWER = BarScale("W", lambda gpu: gpu.power_w, 0, 250)
+
+
 @dataclass(frozen=True)
 class BarLine:
     """One quantity of one card: its unit, as many bars as fit, the lowest and the highest value."""
@@ -76,19 +93,16 @@ class BarLine:
     readings: RecentReadings
     card: str
     """`GpuState.key` of the card."""
-    unit: str
-    quantity: Quantity
-    scale: tuple[float, float]
-    """Values of the lowest and the highest bar; a higher value extends the scale."""
+    scale: BarScale
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         room = options.max_width - len("°C  100..999")
         count = max((count for count in _BARS if count <= room), default=max(room, 1))
-        extremes = self.readings.extremes(self.card, self.quantity) or ()
-        low, high = self.scale
-        line = Text(f"{self.unit:2} ", style="dim", no_wrap=True, overflow="crop")
-        values = self.readings.maxima(self.card, self.quantity, count)
-        line.append(bars(values, low, max(high, *extremes)), style="not dim cyan")
+        unit, quantity, low, high = self.scale
+        extremes = self.readings.extremes(self.card, quantity) or ()
+        line = Text(f"{unit:2} ", style="dim", no_wrap=True, overflow="crop")
+        values = self.readings.maxima(self.card, quantity, count)
+        line.append(bars(values, low, max((high, *extremes))), style="not dim cyan")
         line.append(" " + "..".join(dict.fromkeys(f"{value:.0f}" for value in extremes)))
         yield line
 

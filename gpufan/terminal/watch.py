@@ -23,9 +23,9 @@ from gpufan.daemon import snapshot_file
 from gpufan.daemon.recording import Row
 from gpufan.errors import GpufanError
 from gpufan.history import DEFAULT_FOLDER
-from gpufan.terminal.drawing import SCALE_C, cards_table, hide_control_characters
+from gpufan.terminal.drawing import cards_table, hide_control_characters
 from gpufan.terminal.log import LogHandler, StateLog
-from gpufan.terminal.recent_readings import BarLine, Quantity, RecentReadings, recent_rows
+from gpufan.terminal.recent_readings import DUTY, POWER, TEMPERATURE, BarLine, RecentReadings, recent_rows
 from gpufan.terminal.service_state import ServiceState, ServiceStateReader
 
 _POLL_S = 0.5
@@ -80,12 +80,8 @@ def _moment(path: Path, service: ServiceState | None) -> Moment:
     return Moment(snapshot, snapshot_file.complaint(snapshot), service)
 
 
-_QUANTITIES: tuple[tuple[str, Quantity, tuple[float, float]], ...] = (
-    ("°C", lambda gpu: gpu.temperature_c, SCALE_C),
-    ("%", lambda gpu: gpu.duty_percent, (0, 100)),
-    ("W", lambda gpu: gpu.power_w, (0, 250)),
-)
-"""Unit, quantity and scale of each line."""
+_SCALES = (TEMPERATURE, DUTY, POWER)
+"""One line of bars for each."""
 
 
 class TableView:
@@ -111,11 +107,11 @@ class TableView:
                 parts.append(Text(refused_settings(snapshot.reload_refused), style="yellow"))
             self.readings.add(snapshot)
             # A card has up to two rows of text above its lines. If that is too high, only temperature is drawn.
-            fits = len(parts) + 1 + len(snapshot.gpus) * (2 + len(_QUANTITIES)) < self._console.height
-            quantities = _QUANTITIES if fits else _QUANTITIES[:1]
+            fits = len(parts) + 1 + len(snapshot.gpus) * (2 + len(_SCALES)) < self._console.height
+            scales = _SCALES if fits else _SCALES[:1]
 
             def lines(gpu: GpuState) -> Group:
-                return Group(*(BarLine(self.readings, gpu.key, *quantity) for quantity in quantities))
+                return Group(*(BarLine(self.readings, gpu.key, scale) for scale in scales))
 
             parts.append(cards_table(snapshot.gpus, lines))
         self._live.update(Group(*parts), refresh=True)

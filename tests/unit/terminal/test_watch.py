@@ -113,6 +113,11 @@ def test_a_lost_card_leaves_a_gap() -> None:
     assert any(line.endswith("▆ ▆ 74") for line in lines)
 
 
+def test_a_card_that_has_never_answered_has_empty_lines() -> None:
+    lost = {"control": "lost", "temperature_c": None, "power_w": None, "duty_percent": None, "fans": ()}
+    assert [line.strip() for line in screen(*seen(snapshot_at(1000, **lost)))][-3:] == ["°C", "%", "W"]
+
+
 # ---- in a pipe ----
 
 
