@@ -45,7 +45,7 @@ def judge_driver(facts: Facts) -> Iterator[Finding]:
         yield from _card_on_the_bus(facts, card)
     if not facts.pci and not facts.driver.cards:
         text = "there is no NVIDIA card on the PCI bus; try gpufan with a simulated card"
-        yield problem("card", text, _LIST_CARDS, _simulate_command(facts))
+        yield problem("card", text, _LIST_CARDS, f"{facts.command} run --simulate --time-scale 60")
 
 
 def _driver(facts: Facts) -> Finding:
@@ -131,7 +131,3 @@ def _driver_branch(facts: Facts) -> int:
 def _install_command(facts: Facts) -> str:
     old = any(card.device_id in BEFORE_TURING for card in facts.pci)
     return (_INSTALL_LAST_BRANCH if old else _INSTALL).get(facts.distribution, _LIST_CARDS)
-
-
-def _simulate_command(facts: Facts) -> str:
-    return f"{facts.command} run --simulate --time-scale 60"
