@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from gpufan.core.curve import Curve
 from gpufan.errors import InputError
 from gpufan.system.paths import RUNTIME_FOLDER
 
-_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_UNITS_S = 1, 86400, 3600, 60, 1
+"""Of the parts of a duration: a number without a unit; d, h, m and s."""
+
 _LONGEST_S = 3650 * 86400.0
 
 
@@ -35,20 +38,59 @@ def parsed(parse: Callable[[str], Any]) -> Callable[[object], Any]:
 
 
 class FloatRange(click.FloatRange):
-    """A range of numbers. Unlike click's own it refuses NaN."""
+    """A range of numbers. Unlike click's own it is described in words, and it refuses NaN."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read `value` as a number within the range."""
-        number = super().convert(value, param, ctx)
-        return self.fail(f"{value} is not a number", param, ctx) if math.isnan(number) else number
+        with suppress(click.BadParameter):
+            number = super().convert(value, param, ctx)
+            if self.accepts(number):
+                return number
+        return self.fail(f"{value}: write a {self.numbers} from {self._describe_range()}", param, ctx)
+
+    numbers = "number"
+
+    def accepts(self, number: float) -> bool:
+        """Whether a number within the range is accepted."""
+        return not math.isnan(number)
+
+    def _describe_range(self) -> str:
+        """The range in words; click writes this into the help."""
+        return f"{self.min:g} to {self.max:g}"
+
+
+class IntRange(FloatRange):
+    """A range of whole numbers."""
+
+    numbers = "whole number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read `value` as a whole number within the range."""
+        return int(super().convert(value, param, ctx))
+
+    def accepts(self, number: float) -> bool:
+        """Whether the number is whole."""
+        return number.is_integer()
+
+
+class FilePath(click.Path):
+    """A path that is not empty: an empty one would mean the present folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read `value` as a path."""
+        if not str(value):
+            self.fail("it is empty: name a file or folder", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def _read_duration_s(text: str) -> float:
-    """Read `90s`, `30m` or `1h` as seconds. Raises InputError."""
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smhd]?)", text.strip())
-    seconds = float(match[1]) * _UNITS_S[match[2]] if match else 0.0
+    """Read `90`, `90s`, `30m` or `1h30m` as seconds. Raises InputError."""
+    number = r"([0-9]+(?:\.[0-9]+)?)\s*"
+    match = re.fullmatch(rf"{number}|(?:{number}d\s*)?(?:{number}h\s*)?(?:{number}m\s*)?(?:{number}s)?", text.strip())
+    parts = match.groups() if match else ()
+    seconds = sum(float(part or 0) * unit_s for part, unit_s in zip(parts, _UNITS_S, strict=False))
     if not seconds > 0:
-        raise InputError(f"'{text}' is not a time: write it as 90s, 30m or 1h")
+        raise InputError(f"'{text}' is not a time: write it as 90s, 30m or 1h30m")
     if seconds > _LONGEST_S:
         raise InputError(f"'{text}' is too long: at most 3650d")
     return seconds
@@ -82,8 +124,8 @@ def settings_source(path: Path | None, options: RunKeys = NOTHING) -> Source:
 
 
 # Kinds of options, of which each command says the rest.
-file = partial(click.option, type=click.Path(path_type=Path, readable=False), metavar="FILE")
-duration = partial(click.option, type=parsed(_read_duration_s), metavar="90s|30m|1h")
+file = partial(click.option, type=FilePath(path_type=Path, readable=False), metavar="FILE")
+duration = partial(click.option, type=parsed(_read_duration_s), metavar="90s|30m|1h30m")
 curve = partial(click.option, "--curve", type=parsed(Curve.parse), metavar="T:D,...")
 target = partial(click.option, "--target", type=FloatRange(*limits("target_c")), metavar="°C")
 workload = partial(click.option, "--workload", type=click.Choice(WORKLOADS), default="epochs")

@@ -47,7 +47,7 @@ def _time_scale(text: str) -> float:
 @click.option(
     "--min-duty",
     "min_duty_percent",
-    type=click.IntRange(*limits("min_duty_percent")),
+    type=options.IntRange(*limits("min_duty_percent")),
     metavar="PERCENT",
     show_default="the card's own, or 30 where that is under 20",
     help="Lowest duty ever set.",

@@ -23,7 +23,7 @@ from gpufan.xorg.coolbits import FANS_BIT
 @click.command("setup-xorg", cls=Command)
 @options.file("--output", show_default="the xorg.conf that X reads", help="The file to create or change.")
 @click.option(
-    "--coolbits", type=click.IntRange(1, 31), metavar="N", default=FANS_BIT, help="Coolbits; 4 allows fan control."
+    "--coolbits", type=options.IntRange(1, 31), metavar="N", default=FANS_BIT, help="Coolbits; 4 allows fan control."
 )
 @click.option("--edid", is_flag=True, help="Simulate a monitor, for an X server that does not start without one.")
 @click.option("--layout", metavar="NAME", show_default="the one that X uses", help="The ServerLayout to complete.")

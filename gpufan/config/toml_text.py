@@ -1,5 +1,6 @@
 """Reads and writes the text of the settings file. The message about a mistake says what to write instead."""
 
+from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ _K = TypeVar("_K", bound=CardKeys)
 def parse(text: bytes) -> tuple[RunKeys, tuple[CardTable, ...]]:
     """Parse the text of a settings file. Raises InputError that names the key or line, and the allowed values."""
     try:
-        content = msgspec.toml.decode(text)
+        content = msgspec.toml.decode(text.removeprefix(BOM_UTF8))  # editors on Windows write this mark
     except (msgspec.DecodeError, ValueError, RecursionError) as error:  # the latter two: not UTF-8, absurd nesting
         raise InputError(f"this is not TOML: {error}") from error
     tables = content.pop("gpu", [])

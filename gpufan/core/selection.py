@@ -69,8 +69,11 @@ class Named(Protocol):
 
 
 def is_index(text: str) -> bool:
-    """Whether a name of cards is an index: a number that depends on the order in which the driver finds the cards."""
-    return text.strip().isdecimal() and len(text.strip()) < 10
+    """Whether a name of cards is an index: a number that depends on the order in which the driver finds the cards.
+
+    No box has a hundred cards, so that a longer number is part of a name: `1080`.
+    """
+    return text.strip().isdecimal() and len(text.strip()) <= 2
 
 
 def matches(info: Named, text: str) -> bool:
@@ -97,7 +100,7 @@ def may_match(info: Named, text: str) -> bool:
     """Whether `text` names the card, or may name it as soon as its UUID, name or address is known."""
     if matches(info, text):
         return True
-    if text.strip().isdecimal():
+    if is_index(text):
         return False
     try:
         PciAddress.parse(text)

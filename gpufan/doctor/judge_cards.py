@@ -7,7 +7,7 @@ import msgspec
 
 from gpufan.core.gpu import Reading, Throttle
 from gpufan.core.reasons import Cause, Control, Group
-from gpufan.core.selection import matches
+from gpufan.core.selection import is_index, matches
 from gpufan.core.sentences import h_mm_ss, reason_sentence
 from gpufan.core.snapshot import GpuState
 from gpufan.core.thermal import DEFAULT_SLOWDOWN_C, full_speed_from_c
@@ -177,7 +177,7 @@ def _is_excluded(case: _Case) -> bool:
     assert case.card is not None  # a card that gpufan does not control is known from the driver only
     names = case.facts.settings.run_settings().gpus
     # An index names a card of the time when gpufan was started.
-    named = any(matches(case.card.info, name) for name in names if not name.isdecimal())
+    named = any(matches(case.card.info, name) for name in names if not is_index(name))
     return not case.facts.service_controls_fans or bool(names and not named)
 
 

@@ -11,7 +11,7 @@ from pynvml import NVMLError
 
 from gpufan.core.gpu import GpuInfo
 from gpufan.core.pci import PciAddress
-from gpufan.core.selection import matches
+from gpufan.core.selection import is_index, matches
 from gpufan.errors import DriverError, NoAnswer
 from gpufan.gpu.kernel_cards import driven_addresses
 from gpufan.gpu.nvml import NvmlGpu
@@ -59,7 +59,7 @@ class NvmlBox:
         be loaded again before it knows a new card. Indices in the names count the cards at the start, so they name no
         new card.
         """
-        names = [name for name in self._names if not name.strip().isdecimal()]
+        names = [name for name in self._names if not is_index(name)]
         if self._names and not names:
             return []
         candidates = self._appeared()

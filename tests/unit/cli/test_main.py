@@ -138,13 +138,28 @@ def test_all_versions_are_shown_in_one_line(gpufan: Run) -> None:
         (["run", "--simulate", "--time-scale", "nan"], ["--time-scale", "nan", "max"]),
         (["run", "--interval", "0"], ["--interval", "0.1"]),
         (["run", "--interval", "6"], ["--interval", "5"]),
-        (["run", "--interval", "often"], ["--interval", "often"]),
         ([*SIMULATED, "1m", "--interval", "nan"], ["--interval", "nan"]),
         ([*SIMULATED, "1m", "--hold", "nan"], ["--hold", "nan"]),
         ([*SIMULATED, "1m", "--hysteresis", "nan"], ["--hysteresis", "nan"]),
         (["run", "--hysteresis", "-1"], ["--hysteresis", "0"]),
         (["run", "--hold", "-1"], ["--hold", "0"]),
         (["run", "--min-duty", "101"], ["--min-duty", "100"]),
+        (["run", "--target", "5"], ["--target", "5: write a number from 50 to 90"]),
+        (["run", "--interval", "often"], ["--interval", "often: write a number from 0.1 to 5"]),
+        (["run", "--min-duty", "50.5"], ["--min-duty", "50.5: write a whole number from 0 to 100"]),
+        (["setup-xorg", "--coolbits", "many"], ["--coolbits", "many: write a whole number from 1 to 31"]),
+        (["simulate", "--inlet", "99"], ["--inlet", "99: write a number from 0 to 60"]),
+        *[
+            ([*SIMULATED, text], [f"'{text}' is not a time", "1h30m"])
+            for text in ("1h30", "30m1h", "1h1h", "0h0m", "h")
+        ],
+        (["status", "--runtime-dir", ""], ["--runtime-dir", "empty"]),
+        ([*SIMULATED, "1s", "--runtime-dir", ""], ["--runtime-dir", "empty"]),
+        ([*SIMULATED, "1s", "--record", ""], ["--record", "empty"]),
+        (["config", "check", "--config", ""], ["--config", "empty"]),
+        (["history", "--state-dir", ""], ["--state-dir", "empty"]),
+        (["report", "--output", ""], ["--output", "empty"]),
+        (["tune", ""], ["RECORDING", "empty"]),
         (["run", "--time-scale", "60"], ["--time-scale", "--simulate"]),
         (["run", "--workload", "step"], ["--workload", "--simulate"]),
         ([*SIMULATED, "1m", "--gpu", "7"], ["--gpu 7", "no such card", "0 GTX 1080 Ti (00000000:0A:00.0)"]),
@@ -240,9 +255,16 @@ def test_a_simulated_run_is_the_same_every_time(gpufan: Run) -> None:
     assert gpufan(*SIMULATED, "3m") == gpufan(*SIMULATED, "3m")
 
 
-@pytest.mark.parametrize("duration", ["60", "60s", "1m", "1.0m", "1 m"])
+@pytest.mark.parametrize("duration", ["60", "60s", "1m", "1.0m", "1 m", "0h1m", "0m60s", "0d 0.5m 30s"])
 def test_a_duration_may_be_written_in_any_unit(gpufan: Run, duration: str) -> None:
     assert gpufan(*SIMULATED, duration) == gpufan(*SIMULATED, "1m")
+
+
+def test_the_help_says_ranges_in_words(gpufan: Run) -> None:
+    text = " ".join(gpufan("run", "--help").out.split())
+    assert "[50 to 90]" in text
+    assert "[default: 120; 0 to 3600]" in text
+    assert "<=" not in text
 
 
 def test_a_simulated_dry_run_sets_nothing(gpufan: Run) -> None:

@@ -156,7 +156,7 @@ def test_a_simulation_reads_no_file_except_one_that_is_named(file: Path, monkeyp
 
 def test_a_given_option_overrides_the_file_and_a_default_does_not(file: Path) -> None:
     file.write_text("min_duty_percent = 77\ngpus = [1]")
-    quick = ("run", "--simulate", "--duration", "1s", "--time-scale", "max", "--config", file)
+    quick = ("run", "--simulate", "--dry-run", "--duration", "1s", "--time-scale", "max", "--config", file)
     assert "1 GTX 1080 Ti: 77 %" in command(*quick).output
     assert "0 GTX 1080 Ti: 66 %" in command(*quick, "--min-duty", "66", "--gpu", "0").output
 

@@ -62,10 +62,14 @@ def test_a_mistake_is_reported_with_file_key_or_line_and_what_is_allowed(file: P
     assert str(caught.value) == f"{file}: {message}"
 
 
-@pytest.mark.parametrize("text", [b"\xff", b"a=" + b"[" * 5000, b"a=" + b"9" * 5000, b"\xef\xbb\xbfhold_s = 1"])
+@pytest.mark.parametrize("text", [b"\xff", b"a=" + b"[" * 5000, b"a=" + b"9" * 5000])
 def test_text_that_is_not_toml_is_refused(text: bytes) -> None:
     with pytest.raises(InputError, match="this is not TOML"):
         parse(text)
+
+
+def test_a_byte_order_mark_is_skipped() -> None:
+    assert parse(b"\xef\xbb\xbfhold_s = 1") == parse(b"hold_s = 1")
 
 
 @given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))

@@ -45,6 +45,8 @@ def chosen(*wanted: str) -> list[int]:
         ("GTX 1080 Ti", [0, 1]),
         ("NVIDIA", [0, 1, 2]),
         ("3", [3]),
+        ("1080", [0, 1]),
+        (" 1080 ", [0, 1]),
     ],
 )
 def test_a_card_is_selected_by_index_uuid_pci_address_or_name(text: str, indices: list[int]) -> None:
@@ -60,7 +62,7 @@ def test_each_card_is_selected_once_in_the_order_of_the_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["4", "-1", "", " ", "GPU-", "GPU-cccc", "GPU-aaa", "0b:00.0", "0a:00.1", "PCI:0:10:0", "RTX"]
+    "text", ["4", "80", "2080", "-1", "", " ", "GPU-", "GPU-cccc", "GPU-aaa", "0b:00.0", "0a:00.1", "PCI:0:10:0", "RTX"]
 )
 def test_a_name_that_matches_no_card_is_an_error_that_lists_the_cards(text: str) -> None:
     with pytest.raises(InputError) as caught:
@@ -73,7 +75,15 @@ def test_a_name_that_matches_no_card_is_an_error_that_lists_the_cards(text: str)
 
 @pytest.mark.parametrize(
     ("text", "indices"),
-    [("1", [1]), ("GPU-aaaa2", [1, 3]), ("titan", [2, 3]), ("0a:00.0", [0, 3]), ("3", [3]), ("4", [])],
+    [
+        ("1", [1]),
+        ("GPU-aaaa2", [1, 3]),
+        ("titan", [2, 3]),
+        ("0a:00.0", [0, 3]),
+        ("3", [3]),
+        ("4", []),
+        ("1080", [0, 1, 3]),
+    ],
 )
 def test_a_card_of_which_nothing_but_its_index_is_known_may_have_any_other_name(text: str, indices: list[int]) -> None:
     assert [gpu.info.index for gpu in CARDS if may_match(gpu.info, text)] == indices
