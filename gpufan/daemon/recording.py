@@ -15,10 +15,14 @@ from gpufan.core.pci import PciAddress
 from gpufan.core.sentences import state_sentence
 from gpufan.core.snapshot import Snapshot
 from gpufan.errors import InputError
+from gpufan.system.files import path_behind_links
 from gpufan.system.printable import printable
 
 _LONGEST_LINE = 4096
 """Bytes. A file with a longer line is not a recording; the limit keeps such a line out of memory."""
+
+_APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+"""To open a recording. A pipe must not wait for its reader; a link that appears after the check is an error."""
 
 
 class Row(NamedTuple):
@@ -94,8 +98,7 @@ class RecordingFile:
         """Open the file. Raises InputError if it cannot be written, or if it is not a recording."""
         self.path = path
         try:
-            # O_NONBLOCK: opening a pipe must not wait for its reader.
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+            self._file = os.open(path_behind_links(path), _APPEND, 0o644)
             try:
                 self._find_end()
             except BaseException:

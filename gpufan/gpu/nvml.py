@@ -20,7 +20,7 @@ from gpufan.core.pci import PciAddress
 from gpufan.core.selection import may_match
 from gpufan.errors import GpuError, GpuLost, NoPermission
 from gpufan.gpu.kernel_cards import uuid_and_model
-from gpufan.gpu.nvml_errors import ABSENT, GONE, error_text, lost_error
+from gpufan.gpu.nvml_errors import ABSENCES, ABSENT, GONE, error_text, lost_error
 from gpufan.gpu.sensors import Sensors
 from gpufan.system.printable import printable
 
@@ -202,14 +202,16 @@ def _optional_value(call: _Call, handle: Any, *values: int) -> Any:
 
 
 def _fan_count(handle: Any) -> int:
-    """The number of fans. Raises GpuLost if it cannot be read: 0 would mean that there is no fan to set."""
-    try:
-        count: int = pynvml.nvmlDeviceGetNumFans(handle)
-    except NVMLError as error:
-        if error.value in ABSENT:
-            return 0
-        raise lost_error("the card does not report its fans", error) from error
-    return count
+    """The number of fans. Raises GpuLost if it cannot be read: with a wrong 0 the fans would never be set."""
+    for _ in range(ABSENCES):
+        try:
+            count: int = pynvml.nvmlDeviceGetNumFans(handle)
+        except NVMLError as error:
+            if error.value not in ABSENT:
+                raise lost_error("the card does not report its fans", error) from error
+        else:
+            return count
+    return 0
 
 
 def _duty_range(handle: Any) -> tuple[int, int] | None:

@@ -18,6 +18,9 @@ GONE = {
 ABSENT = {pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND}
 """Codes that say that the driver or the card does not have the value or the function."""
 
+ABSENCES = 3
+"""So many of these errors in a row say that the card does not have the value. A single one may be odd."""
+
 _REMEDIES = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver found (no libnvidia-ml.so.1): install it,"
     " or try `gpufan run --simulate`",

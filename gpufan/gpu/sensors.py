@@ -14,10 +14,10 @@ from pynvml import NVMLError
 
 from gpufan.core.gpu import FanReading, Reading, Sensed, Throttle
 from gpufan.errors import GpuLost
-from gpufan.gpu.nvml_errors import ABSENT, GONE, lost_error
+from gpufan.gpu.nvml_errors import ABSENCES, ABSENT, GONE, lost_error
 
 _ASK_EVERY = 60
-"""A value that has never answered is asked for again after this number of reads."""
+"""A value that the card does not have is asked for again after this number of reads."""
 
 _THROTTLES = (
     (
@@ -43,6 +43,7 @@ class _Value:
         self._number = c_int.from_buffer(buffer, getattr(type(buffer), field).offset) if field else buffer
         self._left_out = 0.0 if call else math.inf
         """The number of reads until the value is asked for again."""
+        self._absences = 0
         self.answered = False
 
     def read(self) -> int | None:
@@ -58,7 +59,9 @@ class _Value:
         if code in GONE:
             raise lost_error("the card is gone", NVMLError(code))
         if code in ABSENT and not self.answered:
-            self._left_out = _ASK_EVERY - 1
+            self._absences += 1
+            if self._absences >= ABSENCES:
+                self._left_out = _ASK_EVERY - 1
         return None
 
 

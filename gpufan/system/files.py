@@ -212,16 +212,12 @@ def write_files(folder: Path, contents: Mapping[str, bytes], *, force: bool = Fa
 def write_output(path: Path, data: bytes) -> None:
     """Write the file that the user named with --output, such as a picture.
 
-    Raises GpufanError; an existing file is then unchanged. A link of another user is an error: in a folder such as
-    /tmp it could point to any file of ours.
+    Raises GpufanError; an existing file is then unchanged.
     """
     try:
-        real = path.resolve()
-        foreign = next((link for link in _links_of(path.absolute()) if not _is_trusted(link)), None)
-    except RuntimeError:
-        raise GpufanError(f"cannot write {path}: its symbolic links form a circle") from None
-    if foreign is not None:
-        raise GpufanError(f"cannot write {path}: {foreign} is a link of another user: remove it, or use another folder")
+        real = path_behind_links(path)
+    except OSError as error:
+        raise GpufanError(f"cannot write {path}: {error.strerror}") from error
     if real.exists():
         replace(real, data, like=real)
         return
@@ -234,6 +230,22 @@ def write_output(path: Path, data: bytes) -> None:
         with suppress(OSError):
             real.unlink()  # an incomplete file is of no use
         raise GpufanError(f"cannot write {path}: {error.strerror}; choose another --output") from error
+
+
+def path_behind_links(path: Path) -> Path:
+    """The path of a file after all symbolic links; the file itself need not exist yet.
+
+    Raises OSError if the links form a circle, or if one belongs to another user than us or root: in a folder such as
+    /tmp it could point to any file of ours.
+    """
+    try:
+        real = path.resolve()
+        foreign = next((link for link in _links_of(path.absolute()) if not _is_trusted(link)), None)
+    except RuntimeError:
+        raise OSError(errno.ELOOP, "its symbolic links form a circle") from None
+    if foreign is not None:
+        raise OSError(errno.EPERM, f"{foreign} is a link of another user: remove it, or use another folder")
+    return real
 
 
 def _links_of(path: Path) -> Iterator[Path]:

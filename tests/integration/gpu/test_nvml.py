@@ -42,11 +42,11 @@ def test_the_most_serious_reason_for_low_clocks_is_read(
 
 
 @pytest.mark.parametrize("kind", [Kind.THROTTLE, Kind.POWER, Kind.RPM], ids=lambda kind: kind.name)
-def test_a_value_that_never_answered_is_asked_for_in_every_60th_read(double: NvmlDouble, kind: Kind) -> None:
+def test_a_value_that_never_answered_is_soon_asked_for_in_every_60th_read_only(double: NvmlDouble, kind: Kind) -> None:
     double.cards[0].fan_count = 1
     double.cards[0].error[kind] = pynvml.NVML_ERROR_NOT_SUPPORTED
     gpu = NvmlGpu(0)
-    for asked in (1, 2):
+    for asked in (3, 4):
         for _ in range(60):
             gpu.read()
         assert double.calls(0)[kind] == asked
@@ -60,6 +60,24 @@ def test_one_odd_error_does_not_switch_a_value_off(double: NvmlDouble, kind: Kin
     assert gpu.read() != before
     gpu.read()
     assert gpu.read() == before
+
+
+@pytest.mark.parametrize("kind", [Kind.TEMPERATURE, Kind.POWER, Kind.GET_POLICY, Kind.RPM], ids=lambda kind: kind.name)
+def test_odd_errors_at_the_start_do_not_switch_a_value_off(double: NvmlDouble, kind: Kind) -> None:
+    expected = NvmlGpu(0).read()
+    gpu = NvmlGpu(0)
+    gpu.open()
+    double.odd(0, kind, pynvml.NVML_ERROR_NOT_SUPPORTED, calls=2)
+    for _ in range(3):
+        reading = gpu.read()
+    assert reading == expected
+
+
+def test_odd_errors_at_the_start_do_not_take_the_fans_from_a_card(double: NvmlDouble) -> None:
+    double.odd(0, Kind.FAN_COUNT, pynvml.NVML_ERROR_NOT_SUPPORTED, calls=2)
+    gpu = NvmlGpu(0)
+    gpu.open()
+    assert (gpu.info.fan_count, gpu.info.uncontrollable_reason) == (2, None)
 
 
 def test_the_lean_read_asks_for_temperature_and_power_only(double: NvmlDouble) -> None:

@@ -8,6 +8,7 @@ import pytest
 from gpufan.core.gpu import FanReading
 from gpufan.core.sentences import state_sentence
 from gpufan.core.snapshot import Snapshot
+from gpufan.daemon import recording
 from gpufan.daemon.recording import HEADER, RecordingFile, Row, read, rows, to_csv
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.errors import InputError
@@ -32,9 +33,9 @@ ROW = Row(
 
 
 def write(path: Path, *snapshots: Snapshot) -> None:
-    with RecordingFile(path) as recording:
+    with RecordingFile(path) as file:
         for snapshot in snapshots:
-            recording.write(snapshot)
+            file.write(snapshot)
 
 
 @pytest.fixture
@@ -116,20 +117,41 @@ def test_a_pipe_or_a_folder_is_refused(tmp_path: Path) -> None:
         RecordingFile(tmp_path / "missing" / "recording.csv")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link to another user")
+def test_a_link_of_another_user_is_refused_and_one_of_our_own_is_followed(tmp_path: Path) -> None:
+    target, link = tmp_path / "target.csv", tmp_path / "recording.csv"
+    link.symlink_to(target)
+    write(link, SNAPSHOT)
+    assert list(read(target)) == rows(SNAPSHOT)
+    target.unlink()
+    os.chown(link, 1234, -1, follow_symlinks=False)
+    with pytest.raises(InputError, match=r"cannot be written: .*recording\.csv is a link of another user"):
+        RecordingFile(link)
+    assert not target.exists()
+
+
+def test_a_link_that_appears_after_the_check_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.symlink_to("victim")
+    monkeypatch.setattr(recording, "path_behind_links", lambda path: path)  # as if there was no link yet
+    with pytest.raises(InputError, match="Too many levels of symbolic links"):
+        RecordingFile(path)
+    assert not path.exists()
+
+
 def test_on_a_full_disk_rows_are_lost_but_never_incomplete(path: Path) -> None:
-    with RecordingFile(path) as recording:
-        recording.write(SNAPSHOT)
+    with RecordingFile(path) as file:
+        file.write(SNAPSHOT)
         with disk_with_room_for(path.stat().st_size + 30), pytest.raises(OSError, match="No space left"):
-            recording.write(SNAPSHOT)
-        recording.write(SNAPSHOT)
+            file.write(SNAPSHOT)
+        file.write(SNAPSHOT)
     assert list(read(path)) == rows(SNAPSHOT) * 2
 
 
 def test_writing_to_a_deleted_recording_raises(path: Path) -> None:
-    with RecordingFile(path) as recording:
+    with RecordingFile(path) as file:
         path.unlink()
         with pytest.raises(FileNotFoundError):
-            recording.write(SNAPSHOT)
+            file.write(SNAPSHOT)
 
 
 GOOD = to_csv([ROW]).encode()
