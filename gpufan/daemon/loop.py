@@ -3,7 +3,7 @@
 One thread, the ticker, ticks the cards one after the other, and then publishes their states. The main thread waits for
 a reason to stop, and checks whether a call hangs. If a call has not returned within `passes.HANG_S`, its thread is
 abandoned, and a new ticker continues with the other cards at once. The card is ticked again as soon as its call
-returns.
+returns. The first ticks are made at the same time, since a card that hangs from the start has used up time before.
 """
 
 import logging
@@ -42,7 +42,7 @@ RECHECK_S = 0.1
 """Interval between two checks of a card whose fans another program sets too, s."""
 
 _REST_S = 0.1
-"""Time for the rest of a pass after a card was left behind, s. Cards that take longer are left out of the next pass."""
+"""Time for the ticks of all cards at once, s. The pass goes on without cards that take longer."""
 
 _JUMP_S = 2.0
 """If a tick is late by more than this, s, the machine slept. If the wall clock jumps by more, it was set."""
@@ -144,12 +144,13 @@ class Daemon:
         ended_by: BaseException | None = None
         end_s = math.inf if duration_s is None else time.monotonic() + duration_s
         try:
-            self._start(self._tick, self._epoch, time.monotonic())
+            self._pass = Pass(1, _clocks()[0], is_look=True)
+            self._tick_all_at_once()
             while not inbox.wait(max(min(self._current.left_s, end_s - time.monotonic()), 0)):
                 if time.monotonic() >= end_s:
                     break
                 if self._current.hangs:
-                    self._leave_behind()
+                    self._tick_all_at_once()
         except BaseException as error:  # raised again after the fans are given back
             ended_by = error
         self._stopping()
@@ -159,37 +160,44 @@ class Daemon:
         if ended_by is not None:
             raise ended_by
 
-    def _leave_behind(self) -> None:
-        """Abandon the ticker, whose call hangs. Finish its pass at once, then start a new ticker."""
+    def _tick_all_at_once(self) -> None:
+        """Make the ticks that are missing in this pass in a thread each, and start a new ticker for the rest of it.
+
+        At the start, when some cards may hang, and when a call hangs. The present ticker, if any, is abandoned.
+        """
         self._epoch += 1
         self._current = self._waiting
-        for card in self._cards:
-            self._start(card.run, self._pass)  # all at the same time, since calls of other cards may hang too
-        self._start(self._tick, self._epoch, time.monotonic() + _REST_S)
+        threads = [self._start(card.run, self._pass) for card in self._cards]
+        deadline_s = time.monotonic() + _REST_S
+        for thread in threads:
+            thread.join(max(deadline_s - time.monotonic(), 0))
+        self._start(self._tick, self._epoch)
 
-    def _start(self, call: Callable[..., None], *arguments: object) -> None:
+    def _start(self, call: Callable[..., None], *arguments: object) -> threading.Thread:
         def run() -> None:
             try:
                 call(*arguments)
             except BaseException as error:  # any error ends the run
                 self._inbox.fail(error)
 
-        threading.Thread(target=run, daemon=True).start()
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        return thread
 
-    def _tick(self, epoch: int, due_s: float) -> None:
-        """The ticker: make one pass after the other. Missed passes are skipped."""
-        while self._wait_until(epoch, due_s):
-            now_s, elapsed_s, clock_was_set = self._clock.look()
-            force_write = self._reloaded or clock_was_set or elapsed_s > self._interval_s + _JUMP_S
-            self._reloaded = False
-            self._pass = this = Pass(self._pass.number + 1, now_s, force_write, now_s >= self._look_at_s)
-            for step in self._steps(this):
-                if not self._make(epoch, step, this):
-                    return
+    def _tick(self, epoch: int) -> None:
+        """The ticker: finish the present pass, then make one pass after the other. Missed passes are skipped."""
+        due_s = time.monotonic()
+        while all(self._make(epoch, step, self._pass) for step in self._steps(self._pass)):
             self._current = self._waiting
             due_s = max(due_s, time.monotonic() - self._interval_s) + self._interval_s
             if self._reloaded:
                 due_s = time.monotonic()
+            if not self._wait_until(epoch, due_s):
+                return
+            now_s, elapsed_s, clock_was_set = self._clock.look()
+            force_write = self._reloaded or clock_was_set or elapsed_s > self._interval_s + _JUMP_S
+            self._reloaded = False
+            self._pass = Pass(self._pass.number + 1, now_s, force_write, now_s >= self._look_at_s)
 
     def _steps(self, this: Pass) -> Iterator[Step]:
         """The steps of a pass. While the cards stay as they are, only their ticks, and the others every `LOOK_S`."""
@@ -214,9 +222,10 @@ class Daemon:
         return True
 
     def _make(self, epoch: int, step: Step, this: Pass) -> bool:
-        """Make a step of a pass. Returns False if this ticker was abandoned meanwhile."""
-        self._current = step
-        step.run(this)
+        """Make a step of a pass, unless another thread does. Returns False if this ticker was abandoned meanwhile."""
+        if step.busy_since_s is None:
+            self._current = step
+            step.run(this)
         return self._epoch == epoch
 
     def _wait_until(self, epoch: int, due_s: float) -> bool:

@@ -57,6 +57,16 @@ def test_a_card_whose_call_hangs_is_reported_lost_and_taken_up_again_when_it_ret
         wait_for(lambda: fans(double, 0) == [61, 61])
 
 
+def test_a_card_that_hangs_in_its_first_tick_does_not_delay_the_others(
+    double: NvmlDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passes, "HANG_S", 1000)
+    double.cards[0].hang[Kind.TEMPERATURE] = 1
+    with running(*workers(0, 1)):
+        wait_for(lambda: fans(double, 1) == [60, 60])
+        double.let_go()
+
+
 def test_a_call_that_is_merely_slow_is_not_taken_for_one_that_hangs(double: NvmlDouble) -> None:
     double.cards[0].delay_us[Kind.TEMPERATURE] = 50_000
     with running(*workers(0)) as run:

@@ -25,6 +25,12 @@ LIE_S = 8.0
 SILENT_S = 5.0
 """gpufan calls some card at least this often, s."""
 
+WATCHDOG_S = 15.0
+"""WatchdogSec of the unit: a service that controls a card says more often that it is alive, s."""
+
+UNCONTROLLED_S = 75.0
+"""A service without any card under control for so long says no more that it is alive, s."""
+
 TOLERANCE = 5
 """Points by which a target may differ from the curve: gpufan leaves out small changes."""
 
@@ -58,6 +64,7 @@ class Judge:
         self._snapshot = runtime_folder / SNAPSHOT
         self._known: set[tuple[int, int | None, float]] = set()
         self._calls, self._called_s = 0, 0.0
+        self._pinged_s = 0.0
 
     def find(self, invariant: int, index: int | None, text: str, *, fault: str = "", occasion: float) -> None:
         """Note a finding unless its occasion is known."""
@@ -79,6 +86,19 @@ class Judge:
             self._compare_snapshot(running)
         self._look_for_calls(running)
         self._look_at_foreign()
+
+    def look_at_watchdog(self, *, running: bool, pinged: bool) -> None:
+        """Check that a service says that it is alive as long as it controls a card, and not for long after that."""
+        now_s = self._scene.now_s
+        if pinged or not running or not self.controlled():
+            self._pinged_s = now_s
+        elif now_s - self._pinged_s > WATCHDOG_S:
+            text = f"no sign of life for {WATCHDOG_S:g} s although cards {self.controlled()} are controlled"
+            self.find(11, None, text, occasion=self._pinged_s)
+        held_s = max(card.held_s for card in self._scene.cards)
+        if pinged and now_s - held_s > UNCONTROLLED_S:
+            text = f"a sign of life although no card was controlled for {now_s - held_s:.0f} s"
+            self.find(11, None, text, occasion=held_s)
 
     def judge_mean(self, index: int) -> None:
         """Check the mean target after a fault in which another program set the fans."""

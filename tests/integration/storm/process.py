@@ -1,12 +1,18 @@
-"""gpufan as a process in the storm: started whenever it has ended, as a service manager does, and hit by signals."""
+"""gpufan as a process in the storm: started whenever it has ended, as a service manager does, and hit by signals.
+
+Each process is either a service, which sends messages to its service manager and whose fans that manager gives back
+when it has ended, or a run in a terminal, which has a guardian.
+"""
 
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from tests.integration.storm.judge import HEALTHY_S, Finding, Judge
@@ -25,11 +31,17 @@ RECOUNT_S = 33.0
 LAUNCHER = """
 import pathlib, sys
 from gpufan.gpu import kernel_cards
-kernel_cards.DRIVER_FOLDER, kernel_cards.CARDS_FOLDER = [pathlib.Path(sys.argv.pop(1)) for _ in range(2)]
+from gpufan.daemon import sd_notify
+kernel = pathlib.Path(sys.argv.pop(1))
+kernel_cards.DRIVER_FOLDER, kernel_cards.CARDS_FOLDER = kernel / "driver", kernel / "gpus"
+sd_notify.DRIVER_NODE = kernel / "node"
 from gpufan.cli.main import main
 main()
 """
-"""gpufan, but with the kernel's lists of cards in other folders."""
+"""gpufan, but with the kernel's lists of cards and the node of the driver in another folder."""
+
+RESTORE_S = 8.0
+"""Time limit for `gpufan restore --taken`, real s."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL, signal.SIGKILL, signal.SIGHUP, signal.SIGSTOP)
 
@@ -57,6 +69,9 @@ class Storm:
         """Cards that were absent when the process started."""
         self._stopping = ""
         """The signal that is to end the process; empty if there was none."""
+        self._is_service = False
+        self._messages = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._messages.bind(str(folder / "notify"))
         self._stop_by_s = self._resume_s = float("inf")
         self._next_signal_s = self._rng.uniform(20, 60)
 
@@ -102,6 +117,7 @@ class Storm:
                 scene.cards[index].owes_in(scene.now_s, RECOUNT_S)
         running = self._process is not None and not self._stopping and self._resume_s == float("inf")
         self.judge.look(running=running, started_s=self._start_s)
+        self.judge.look_at_watchdog(running=running and self._is_service, pinged=self._was_pinged())
 
     def close(self) -> None:
         """End the process, whatever it does."""
@@ -109,18 +125,19 @@ class Storm:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+        self._messages.close()
 
     def _start(self) -> None:
         self.scene.clock.forget_ended()
-        folders_of_kernel = [str(self.scene.driver_folder), str(self.scene.cards_folder)]
-        command = [sys.executable, "-c", LAUNCHER, *folders_of_kernel, "run", "--config", str(self._settings)]
-        plain = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "INVOCATION_ID")}
-        folders = {"GPUFAN_RUNTIME_DIR": str(self._folder / "run"), "STATE_DIRECTORY": str(self._folder / "state")}
-        doubles = {**self.scene.double.environment(), **self.scene.clock.environment()}
+        self._is_service = self._rng.random() < 0.5
+        self._was_pinged()  # by the process before
+        environment = self._environment(**self.scene.clock.environment())
+        if self._is_service:
+            environment["NOTIFY_SOCKET"] = str(self._folder / "notify")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command,
-                env={**plain, **folders, **doubles},
+                self._command("run"),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -135,6 +152,22 @@ class Storm:
             time.sleep(0.002)
         for card in self.scene.cards:
             card.owes_in(self.scene.now_s, HEALTHY_S)
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-c", LAUNCHER, str(self._folder), *arguments, "--config", str(self._settings)]
+
+    def _environment(self, **more: str) -> dict[str, str]:
+        plain = {name: value for name, value in os.environ.items() if name not in ("NOTIFY_SOCKET", "INVOCATION_ID")}
+        folders = {"GPUFAN_RUNTIME_DIR": str(self._folder / "run"), "STATE_DIRECTORY": str(self._folder / "state")}
+        return {**plain, **folders, **self.scene.double.environment(), **more}
+
+    def _was_pinged(self) -> bool:
+        """Whether the process has sent since the last call that it is alive."""
+        pinged = False
+        with suppress(BlockingIOError):
+            while True:
+                pinged |= b"WATCHDOG=1" in self._messages.recv(65536)
+        return pinged
 
     def _send_signal(self) -> None:
         if self._process is None or self._stopping:
@@ -163,7 +196,11 @@ class Storm:
         if not self._stopping and controlled and not recovering:
             text = f"the process ended with status {status} although cards {controlled} were controlled"
             self.judge.find(3, None, text, occasion=max(card.began_s for card in self.scene.cards))
-        if self._stopping == "SIGKILL":
+        if self._is_service:  # as ExecStopPost of the unit
+            with self.log.open("ab") as log, suppress(subprocess.TimeoutExpired):
+                command = self._command("restore", "--taken")
+                subprocess.run(command, env=self._environment(), stdout=log, stderr=log, timeout=RESTORE_S)
+        elif self._stopping == "SIGKILL":
             end_s = time.monotonic() + 3  # the guardian needs real time
             while self.judge.set_by(pid) and time.monotonic() < end_s:
                 time.sleep(0.01)

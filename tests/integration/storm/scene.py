@@ -98,7 +98,7 @@ class Scene:
             for fan in card.fans:
                 fan.ramp = rng.randint(3, 30)
         self._set_foreign()
-        self.driver_folder, self.cards_folder = folder / "driver", folder / "gpus"
+        self._driver_folder, self._cards_folder, self._node = folder / "driver", folder / "gpus", folder / "node"
         self._list_cards()
 
     @property
@@ -131,8 +131,15 @@ class Scene:
             card.recent_c.append(card.load.true_c)
 
     def _list_cards(self) -> None:
-        """List the cards as the kernel does in /sys/bus/pci/drivers/nvidia and /proc/driver/nvidia/gpus."""
-        for folder in (self.driver_folder, self.cards_folder):
+        """List the cards as the kernel does in /sys/bus/pci/drivers/nvidia and /proc/driver/nvidia/gpus.
+
+        As long as its driver is there, there is also its node, as /dev/nvidiactl.
+        """
+        if self.driver_back_s is None:
+            self._node.touch()
+        else:
+            self._node.unlink(missing_ok=True)
+        for folder in (self._driver_folder, self._cards_folder):
             for index in range(len(self.cards) + 1):
                 double = self.double.cards[index]
                 card = folder / f"0000:{index + 1:02x}:00.0"
