@@ -174,10 +174,11 @@ def test_fans_that_a_run_could_not_give_back_are_given_back_by_the_guardian(
 
 
 @pytest.mark.parametrize("arguments", [["--dry-run"], ["--simulate"]], ids=" ".join)
-def test_a_run_that_sets_nothing_has_no_guardian(double: NvmlDouble, start: Start, arguments: list[str]) -> None:
+def test_a_run_that_sets_nothing_has_no_guardian(
+    double: NvmlDouble, start: Start, folder: Path, arguments: list[str]
+) -> None:
     program = start(*arguments)
-    assert program.process.stdout is not None
-    program.process.stdout.readline()
+    wait_for(lambda: double.calls(0)[Kind.GET_FAN] or (folder / "state.json").exists())
     assert guardians(program.process.pid) == []
 
 
