@@ -16,7 +16,7 @@ RESTART_KEYS = frozenset(RunSettings._fields) - {"interval_s"}
 """Keys that count only after a restart."""
 
 
-def present_text(path: Path) -> str | None:
+def text_before_change(path: Path) -> str | None:
     """The text of the file; None if there is no file. Raises InputError or GpufanError."""
     content = read_if_exists(path)
     try:
@@ -30,7 +30,7 @@ def text_to_change(path: Path) -> str:
 
     Raises InputError or GpufanError, NoPermission if this user may not change it.
     """
-    text = present_text(path)
+    text = text_before_change(path)
     folder = path.resolve().parent
     if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
         raise NoPermission(f"only root can change {path}: run this with sudo")
@@ -47,7 +47,7 @@ def replace_settings(path: Path, text: str) -> str:
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     real = path.resolve()
-    before = present_text(real)
+    before = text_before_change(real)
     try:
         real.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     except OSError as error:

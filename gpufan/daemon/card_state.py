@@ -57,7 +57,7 @@ def hanging_state(last: GpuState, seconds: float) -> GpuState:
     )
 
 
-def lost_reason(error: GpuLost) -> Reason:
+def lost_state_reason(error: GpuLost) -> Reason:
     """Why a card is lost."""
     if isinstance(error, FansOutOfReach):
         return Reason(Cause.X_LOST, message=error.x_error)

@@ -47,7 +47,7 @@ def _first_manual(reading: Reading) -> int | None:
     return next((number for number, fan in enumerate(reading.fans) if fan.manual), None)
 
 
-def _speed_of_driver(read: FanReading) -> int | None:
+def _driver_speed_read_back(read: FanReading) -> int | None:
     """Speed that the driver wants and has reached, %. A fan that was just given back may still be faster."""
     if read.speed_percent is None or read.target_percent is None:
         return read.speed_percent
@@ -162,7 +162,7 @@ class ReadBack:
             if self._known and self._duty_percent is not None:
                 self._judge_speed(now_s, number, fan, read, self._duty_percent)
             elif not read.manual:
-                fan.driver_speed, fan.top_speed = _speed_of_driver(read), 0
+                fan.driver_speed, fan.top_speed = _driver_speed_read_back(read), 0
             if fan.speed != read.speed_percent:
                 fan.changed_s = now_s
             fan.speed = read.speed_percent

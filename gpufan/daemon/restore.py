@@ -66,7 +66,7 @@ def restore(names: Sequence[str], runtime_folder: Path, source: Source) -> list[
     if failed:
         raise GpufanError(_NOT_GIVEN_BACK + "; ".join(failed))
     if not names:
-        _remove_traces(runtime_folder)
+        _forget_restored_run(runtime_folder)
     return lines
 
 
@@ -98,7 +98,7 @@ def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
             failed.append(str(error).removeprefix(_NOT_GIVEN_BACK))
     if failed:
         raise GpufanError(_NOT_GIVEN_BACK + "; ".join(failed))
-    _remove_traces(runtime_folder)
+    _forget_restored_run(runtime_folder)
     return lines
 
 
@@ -107,7 +107,7 @@ def _lock_folder(runtime_folder: Path) -> Path | None:
     return None if os.environ.get("EXIT_CODE") in ("killed", "dumped") else runtime_folder
 
 
-def _remove_traces(runtime_folder: Path) -> None:
+def _forget_restored_run(runtime_folder: Path) -> None:
     """Remove snapshot and record of a killed gpufan, which are no longer true."""
     with suppress(OSError):
         SnapshotFile(runtime_folder / SNAPSHOT).remove()

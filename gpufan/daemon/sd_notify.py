@@ -61,7 +61,7 @@ class Notifier:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Send the status, and that the daemon is alive while a card is under control. Send once that it is ready."""
-        message = [f"STATUS={status_text(snapshot)}"]
+        message = [f"STATUS={sd_notify_status(snapshot)}"]
         if not self.ready and is_ready(snapshot):
             self.ready = True
             message += ["READY=1", "ERRNO=0"]
@@ -92,7 +92,7 @@ class Notifier:
                 raise SystemExit(error.exit_status)
 
 
-def status_text(snapshot: Snapshot) -> str:
+def sd_notify_status(snapshot: Snapshot) -> str:
     """Every card's duty and temperature in one line: `0 GTX 1080 Ti 62 % at 74 °C | 1 GTX 1080 Ti lost`."""
     texts = [_card_text(gpu) for gpu in snapshot.gpus]
     if snapshot.reload_refused:

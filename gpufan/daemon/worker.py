@@ -16,7 +16,7 @@ from gpufan.core.gpu import FallBack, Gpu, GpuInfo, Reading
 from gpufan.core.reasons import Cause, Control, Reason, Remedy
 from gpufan.core.sentences import reason_sentence
 from gpufan.core.snapshot import GpuState
-from gpufan.daemon.card_state import card_state, lost_reason
+from gpufan.daemon.card_state import card_state, lost_state_reason
 from gpufan.daemon.counters import Counters
 from gpufan.daemon.fans import Fans
 from gpufan.daemon.neighbours import Neighbours
@@ -367,7 +367,7 @@ class Worker:
         self._start_over(now_s + wait_s)
         self._counters.count_error("lost")
         self.state = self._state(
-            Control.LOST, Decision(None, lost_reason(error)), remedy=Remedy.RETRY, retry_after_s=wait_s
+            Control.LOST, Decision(None, lost_state_reason(error)), remedy=Remedy.RETRY, retry_after_s=wait_s
         )
 
     def _start_over(self, wait_until_s: float) -> None:

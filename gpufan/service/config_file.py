@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpufan.config.change import present_text
+from gpufan.config.change import text_before_change
 from gpufan.config.edit import with_key, without_key
 from gpufan.config.schema import RunKeys
 from gpufan.config.settings import DEFAULT_PATH, RunSettings, Settings, Source
@@ -52,7 +52,7 @@ def text_to_write(options: InstallOptions, rivals: Sequence[ServiceCommand], car
 
 def _changed_text(options: InstallOptions, uuids: Sequence[str]) -> str | None:
     """Text of the file that exists, with the settings in `options`; None if it has them. Raises InputError."""
-    before = text = present_text(CONFIG) or ""
+    before = text = text_before_change(CONFIG) or ""
     file, _ = parse(text.encode())
     wanted = {"curve": options.curve, "target_c": options.target_c, "gpus": tuple(uuids) or None}
     for key, value in wanted.items():

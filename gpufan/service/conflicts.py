@@ -12,7 +12,7 @@ from gpufan.core.fan_programs import started_program
 from gpufan.errors import GpufanError, InputError
 from gpufan.system.files import text_of
 from gpufan.system.processes import PROC, processes
-from gpufan.system.systemctl import QUERY_TIMEOUT_S, run_program, systemctl, unit_properties
+from gpufan.system.systemctl import QUERY_TIMEOUT_S, run_program, systemctl, systemctl_show
 
 _CONTAINER = re.compile(r"docker|containerd|libpod|podman|crio|kubepods|lxc")
 
@@ -31,7 +31,7 @@ class ServiceCommand:
 
 def display_manager() -> str | None:
     """The unit behind the alias `display-manager.service`; None if there is none."""
-    state = unit_properties("display-manager.service", "Id", "LoadState", limit_s=QUERY_TIMEOUT_S)
+    state = systemctl_show("display-manager.service", "Id", "LoadState", limit_s=QUERY_TIMEOUT_S)
     return state["Id"] if state["LoadState"] == "loaded" else None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from gpufan.system.systemctl import UNIT_FOLDER, systemctl, unit_properties
+from gpufan.system.systemctl import UNIT_FOLDER, systemctl, systemctl_show
 
 
 class DisabledUnit(msgspec.Struct, frozen=True):
@@ -19,7 +19,7 @@ class DisabledUnit(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, unit: str) -> "DisabledUnit":
         """Read the present state of `unit`. Raises GpufanError."""
-        active = unit_properties(unit, "ActiveState")["ActiveState"] in ("active", "activating", "reloading")
+        active = systemctl_show(unit, "ActiveState")["ActiveState"] in ("active", "activating", "reloading")
         return cls(unit, active, _links_to(unit))
 
     @property

@@ -24,7 +24,7 @@ from gpufan.service.units import SERVICE
 from gpufan.system import files
 from gpufan.system.lock import controller_lock
 from gpufan.system.paths import RUNTIME_FOLDER
-from gpufan.system.systemctl import UNIT_FOLDER, journal_lines, stop_and_disable, systemctl, unit_properties
+from gpufan.system.systemctl import UNIT_FOLDER, journal_lines, stop_and_disable, systemctl, systemctl_show
 
 START_S = 30.0
 """Time limit for the service to become active, s."""
@@ -108,7 +108,7 @@ def _check_companions(started: list[str]) -> None:
     """Raise GpufanError if one of the units has ended soon after its start."""
     if started:
         time.sleep(COMPANION_S)
-    ended = [unit for unit in started if unit_properties(unit, "ActiveState")["ActiveState"] != "active"]
+    ended = [unit for unit in started if systemctl_show(unit, "ActiveState")["ActiveState"] != "active"]
     if ended:
         raise GpufanError(f"{', '.join(ended)} does not stay active: see `journalctl -u {ended[0]}`")
 
@@ -190,7 +190,7 @@ def _enable_service(service: UnitStart, undo: AddUndo) -> None:
         systemctl("enable", "--quiet", SERVICE)
     if service.starts:
         undo(systemctl, "stop", SERVICE)
-        before = unit_properties(SERVICE, "InvocationID")["InvocationID"]
+        before = systemctl_show(SERVICE, "InvocationID")["InvocationID"]
         systemctl("restart", "--no-block", SERVICE)
         _wait_until_active(before)
     elif service.reloads:
@@ -205,7 +205,7 @@ def _wait_until_active(before: str) -> None:
     since = f"@{time.time():.3f}"
     end_s = time.monotonic() + START_S
     while time.monotonic() < end_s:
-        state = unit_properties(SERVICE, "InvocationID", "ActiveState", "SubState", "StatusText", "StatusErrno")
+        state = systemctl_show(SERVICE, "InvocationID", "ActiveState", "SubState", "StatusText", "StatusErrno")
         if state["InvocationID"] != before:
             if state["ActiveState"] == "active":
                 return

@@ -205,13 +205,13 @@ def _existing_parent(path: Path) -> Path:
 
 def _is_active_and_enabled(unit: str) -> tuple[bool, bool]:
     """Whether `unit` is active, and whether it is enabled."""
-    state = systemctl.unit_properties(unit, "ActiveState", "UnitFileState")
+    state = systemctl.systemctl_show(unit, "ActiveState", "UnitFileState")
     return state["ActiveState"] == "active", state["UnitFileState"] == "enabled"
 
 
 def _xauthority() -> str | None:
     """Path of the cookie file of a running X server: from the environment, or from the unit of the last install."""
-    words = shlex.split(systemctl.unit_properties(SERVICE, "Environment")["Environment"])
+    words = shlex.split(systemctl.systemctl_show(SERVICE, "Environment")["Environment"])
     installed = dict(word.split("=", 1) for word in words if "=" in word)
     return os.environ.get("XAUTHORITY") or installed.get("XAUTHORITY")
 

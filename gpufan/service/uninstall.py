@@ -14,7 +14,7 @@ from gpufan.service.manifest import Manifest
 from gpufan.service.steps import Say, why_failed
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
 from gpufan.system import files
-from gpufan.system.systemctl import stop_and_disable, systemctl, unit_properties
+from gpufan.system.systemctl import stop_and_disable, systemctl, systemctl_show
 
 
 def plan_uninstall(*, purge: bool) -> list[str]:
@@ -58,7 +58,7 @@ def uninstall(say: Say, *, purge: bool) -> bool:
     for unit in units:
         attempt(stop_and_disable, unit)
     # The unit runs `gpufan restore` when it stops. If that fails, the unit's Result is not success.
-    given_back = not failures and unit_properties(SERVICE, "Result")["Result"] == "success"
+    given_back = not failures and systemctl_show(SERVICE, "Result")["Result"] == "success"
     fans = "the driver controls the fans" if given_back else "check with `gpufan list` whether the fans were given back"
     say(f"stopped {SERVICE}; {fans}")
     for path, before in list(installed.files.items()):
@@ -129,7 +129,7 @@ def _restore_file(path: Path, before: Content) -> None:
 
 def _restore_unit(unit: DisabledUnit, say: Say) -> None:
     """Enable and start a unit as before. Raises GpufanError or OSError."""
-    if unit_properties(unit.unit, "LoadState")["LoadState"] == "not-found":
+    if systemctl_show(unit.unit, "LoadState")["LoadState"] == "not-found":
         say(f"{unit.unit} is no longer installed")
         return
     unit.enable()

@@ -48,7 +48,7 @@ def systemctl(*arguments: str, limit_s: float | None = None) -> str:
     return done.stdout
 
 
-def unit_properties(unit: str, *keys: str, limit_s: float | None = None) -> dict[str, str]:
+def systemctl_show(unit: str, *keys: str, limit_s: float | None = None) -> dict[str, str]:
     """The properties `keys` of `unit`; a property that systemd does not know is empty. Raises GpufanError."""
     text = systemctl("show", unit, f"--property={','.join(keys)}", limit_s=limit_s)
     found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
@@ -72,7 +72,7 @@ def journal_lines(unit: str, count: int, since: str | None = None) -> list[str]:
 
 def stop_and_disable(unit: str) -> None:
     """Stop and disable `unit`, if it exists, even if its files are faulty by now. Raises GpufanError."""
-    state = unit_properties(unit, "LoadState", "UnitFileState")
+    state = systemctl_show(unit, "LoadState", "UnitFileState")
     if state["LoadState"] != "not-found":
         systemctl("stop", unit)
     if state["UnitFileState"].startswith("enabled"):

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from gpufan.system.systemctl import QUERY_TIMEOUT_S, unit_properties
+from gpufan.system.systemctl import QUERY_TIMEOUT_S, systemctl_show
 
 _KEYS = (
     *("LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "StatusText", "StateChangeTimestamp"),
@@ -63,7 +63,7 @@ class UnitState:
 
 def unit_state(name: str, limit_s: float | None = None) -> UnitState:
     """The present state of a unit. Raises GpufanError, also if systemd does not answer in `limit_s` (default 4 s)."""
-    found = unit_properties(name, *_KEYS, limit_s=QUERY_TIMEOUT_S if limit_s is None else limit_s)
+    found = systemctl_show(name, *_KEYS, limit_s=QUERY_TIMEOUT_S if limit_s is None else limit_s)
     command = re.search(r"argv\[\]=(.*?) ;", found["ExecStart"])
     return UnitState(
         name=name,

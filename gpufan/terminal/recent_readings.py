@@ -107,7 +107,7 @@ class BarLine:
         yield line
 
 
-def recent_rows(folder: Path) -> list[Row]:
+def recent_readings(folder: Path) -> list[Row]:
     """The last ten minutes of the history in `folder`; empty if there is none, or if it cannot be read."""
     from gpufan.history.reader import HistoryReader, TimeRange  # needs SQLite, which only this function uses
 

@@ -25,7 +25,7 @@ from gpufan.errors import GpufanError
 from gpufan.history import DEFAULT_FOLDER
 from gpufan.terminal.drawing import cards_table, hide_control_characters
 from gpufan.terminal.log import LogHandler, StateLog
-from gpufan.terminal.recent_readings import DUTY, POWER, TEMPERATURE, BarLine, RecentReadings, recent_rows
+from gpufan.terminal.recent_readings import DUTY, POWER, TEMPERATURE, BarLine, RecentReadings, recent_readings
 from gpufan.terminal.service_state import ServiceState, ServiceStateReader
 
 _POLL_S = 0.5
@@ -68,7 +68,7 @@ def _view(as_json: bool, of_service: bool) -> "TableView | LineView | JsonView":
     if as_json:
         return JsonView()
     if sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
-        return TableView(Console(), recent_rows(DEFAULT_FOLDER) if of_service else [])
+        return TableView(Console(), recent_readings(DEFAULT_FOLDER) if of_service else [])
     return LineView()
 
 

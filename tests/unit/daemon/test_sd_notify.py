@@ -120,7 +120,7 @@ def test_the_watchdog_is_pinged_while_a_card_is_under_control_and_a_minute_longe
 
 
 def test_status_names_every_card_in_one_line():
-    assert notify.status_text(snapshot(OURS, LOST)) == "0 GTX 1080 Ti 62 % at 74 °C | 1 GTX 1080 Ti lost"
+    assert notify.sd_notify_status(snapshot(OURS, LOST)) == "0 GTX 1080 Ti 62 % at 74 °C | 1 GTX 1080 Ti lost"
 
 
 class Inbox:

@@ -15,7 +15,7 @@ def test_output_that_is_no_text_is_decoded_with_replacement_characters(
     for program in ("systemctl", "journalctl"):
         (tmp_path / program).write_text("#!/bin/sh\n" + r'printf "Id=\377x\n"' + "\n")
         (tmp_path / program).chmod(0o755)
-    assert systemctl.unit_properties("x", "Id") == {"Id": "\ufffdx"}
+    assert systemctl.systemctl_show("x", "Id") == {"Id": "\ufffdx"}
     assert systemctl.journal_lines("x", 1) == ["Id=\ufffdx"]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gpufan.terminal.recent_readings import RecentReadings, recent_rows
+from gpufan.terminal.recent_readings import RecentReadings, recent_readings
 from tests.unit.builders import gpu_state, snapshot_at
 from tests.unit.history.recorded import RecordedRun
 
@@ -30,14 +30,14 @@ def test_the_bars_begin_with_the_history_of_the_service(tmp_path: Path, monkeypa
         recorded.seconds(300, temperature_c=temperature_c)
     recorded.recorder.close()
     monkeypatch.setattr(time, "time", lambda: recorded.wall_s)
-    readings = RecentReadings(recent_rows(tmp_path))
+    readings = RecentReadings(recent_readings(tmp_path))
     readings.add(snapshot_at(recorded.wall_s + 1, uuid=gpu_state().uuid, temperature_c=70.0))
     drawn = readings.maxima(gpu_state().uuid, lambda gpu: gpu.temperature_c, 6)
     assert drawn == [50.0, 50.0, 60.0, 60.0, 60.0, 70.0]
 
 
 def test_without_a_history_the_bars_begin_empty(tmp_path: Path) -> None:
-    assert recent_rows(tmp_path / "none") == []
+    assert recent_readings(tmp_path / "none") == []
 
 
 def test_a_clock_that_was_set_back_empties_the_bars() -> None:
