@@ -4,16 +4,16 @@ import math
 import time
 from contextlib import suppress
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from gpufan.core.sentences import h_mm_ss
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.system.background import BackgroundWriter
-from gpufan.terminal.drawing import cards_table, hide_control_characters
+from gpufan.terminal.drawing import cards_table, fitting, hide_control_characters
 from gpufan.terminal.log import ChangeLog, LogHandler
-from gpufan.terminal.recent_readings import TEMPERATURE, BarLine, RecentReadings
+from gpufan.terminal.recent_readings import TEMPERATURE, BarLine, RecentReadings, scales_row
 
 _FRAME_S = 0.1
 
@@ -57,10 +57,16 @@ class LiveTable:
             return
         self._readings.add(frame)
         headline = Text(self._headline(frame), style="dim")
-        self._live.update(Group(headline, cards_table(frame.gpus, self._line)), refresh=True)
+        footer = scales_row([TEMPERATURE])
+        screens: list[RenderableType] = [
+            Group(headline, cards_table(frame.gpus, self._line), footer),
+            Group(headline, cards_table(frame.gpus, self._line, reason="ellipsis"), footer),
+            Group(headline, cards_table(frame.gpus, lambda _: (), reason="ellipsis")),
+        ]
+        self._live.update(fitting(self._live.console, screens), refresh=True)
 
     def _headline(self, snapshot: Snapshot) -> str:
         return self._title if snapshot.simulated_s is None else f"{self._title} · {h_mm_ss(snapshot.simulated_s)}"
 
-    def _line(self, gpu: GpuState) -> BarLine:
-        return BarLine(self._readings, gpu.key, TEMPERATURE)
+    def _line(self, gpu: GpuState) -> list[BarLine]:
+        return [BarLine(self._readings, gpu.key, TEMPERATURE)]

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +84,11 @@ class BarScale(NamedTuple):
 TEMPERATURE = BarScale("°C", lambda gpu: gpu.temperature_c, 30, 90)
 DUTY = BarScale("%", lambda gpu: gpu.duty_percent, 0, 100)
 POWER = BarScale("W", lambda gpu: gpu.power_w, 0, 250)
+
+
+def scales_row(scales: Sequence[BarScale]) -> Text:
+    """What the lowest and the highest bar stand for."""
+    return Text(f"bars: 10 minutes, {', '.join(f'{s.low:g} to {s.high:g} {s.unit}' for s in scales)}", style="dim")
 
 
 @dataclass(frozen=True)

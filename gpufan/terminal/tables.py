@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import msgspec
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from gpufan.config.descriptions import about
 from gpufan.config.schema import CARD_KEYS, RUN_KEYS
@@ -19,7 +18,7 @@ from gpufan.core.pci import PciAddress
 from gpufan.core.sentences import card_line, notes, refused_settings
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError
-from gpufan.terminal.drawing import card_style
+from gpufan.terminal.drawing import cards_table, rpm_text, settings_row
 
 if TYPE_CHECKING:
     from gpufan.daemon.summary import CardSummary
@@ -73,20 +72,18 @@ def print_status(path: Path, *, as_json: bool) -> None:
         print(f"gpufan {snapshot.version}, process {snapshot.pid}, every {snapshot.interval_s:g} s{dry}")
         if snapshot.reload_refused is not None:
             print(refused_settings(snapshot.reload_refused))
-        for gpu in snapshot.gpus:
-            readings = [_value(gpu.power_w, "W"), _speeds(gpu.fans)] if gpu.fans else ["no reading"]
-            print(_styled(card_line(gpu), card_style(gpu)))
-            print(f"  {', '.join([*readings, *notes(gpu)])}")
+        console = Console()
+        if console.is_terminal:
+            with console.capture() as capture:  # `print` writes it: rich would end the program when a pipe breaks
+                console.print(cards_table(snapshot.gpus, lambda gpu: [settings_row(gpu)]))
+            print(capture.get(), end="")
+        else:
+            for gpu in snapshot.gpus:
+                speeds = [_speeds(gpu.fans), rpm_text(gpu.fans)] if gpu.fans else ["no reading"]
+                print(card_line(gpu))
+                print(f"  {', '.join(filter(None, [_value(gpu.power_w, 'W'), *speeds, gpu.settings, *notes(gpu)]))}")
     if complaint := snapshot_file.complaint(snapshot):
         raise GpufanError(complaint)
-
-
-def _styled(text: str, style: str) -> str:
-    """Add colours to `text` if standard output is a terminal."""
-    console = Console()
-    with console.capture() as capture:  # `print` writes it: rich would end the program when a pipe breaks
-        console.print(Text(text, style=style), soft_wrap=True, end="")
-    return capture.get()
 
 
 def print_summary(summaries: Sequence[tuple[str, "CardSummary"]]) -> None:

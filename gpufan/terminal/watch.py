@@ -8,13 +8,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from gpufan.core.sentences import h_mm_ss, refused_settings
@@ -23,9 +24,17 @@ from gpufan.daemon import snapshot_file
 from gpufan.daemon.recording import Row
 from gpufan.errors import GpufanError
 from gpufan.history import DEFAULT_FOLDER
-from gpufan.terminal.drawing import cards_table, hide_control_characters
+from gpufan.terminal.drawing import cards_table, fitting, hide_control_characters, settings_row
 from gpufan.terminal.log import LogHandler, StateLog
-from gpufan.terminal.recent_readings import DUTY, POWER, TEMPERATURE, BarLine, RecentReadings, recent_readings
+from gpufan.terminal.recent_readings import (
+    DUTY,
+    POWER,
+    TEMPERATURE,
+    BarLine,
+    RecentReadings,
+    recent_readings,
+    scales_row,
+)
 from gpufan.terminal.service_state import ServiceState, ServiceStateReader
 
 _POLL_S = 0.5
@@ -106,15 +115,25 @@ class TableView:
             if snapshot.reload_refused is not None:
                 parts.append(Text(refused_settings(snapshot.reload_refused), style="yellow"))
             self.readings.add(snapshot)
-            # A card has up to two rows of text above its lines. If that is too high, only temperature is drawn.
-            fits = len(parts) + 1 + len(snapshot.gpus) * (2 + len(_SCALES)) < self._console.height
-            scales = _SCALES if fits else _SCALES[:1]
+            screens = [Group(*parts, cards) for cards in self._tables(snapshot.gpus)]
+        else:
+            screens = [Group(*parts)]
+        self._live.update(fitting(self._console, screens), refresh=True)
 
-            def lines(gpu: GpuState) -> Group:
-                return Group(*(BarLine(self.readings, gpu.key, scale) for scale in scales))
+    def _tables(self, gpus: Sequence[GpuState]) -> Iterator[Group]:
+        """The table of the cards, the highest first."""
 
-            parts.append(cards_table(snapshot.gpus, lines))
-        self._live.update(Group(*parts), refresh=True)
+        def bar_lines(gpu: GpuState) -> list[RenderableType]:
+            return [BarLine(self.readings, gpu.key, scale) for scale in _SCALES]
+
+        def with_scales(table: Table, count: int) -> Group:
+            return Group(table, scales_row(_SCALES[:count]))
+
+        yield with_scales(cards_table(gpus, lambda gpu: [settings_row(gpu), *bar_lines(gpu)]), 3)
+        yield with_scales(cards_table(gpus, bar_lines), 3)
+        yield with_scales(cards_table(gpus, lambda gpu: bar_lines(gpu)[:1]), 1)
+        yield with_scales(cards_table(gpus, lambda gpu: bar_lines(gpu)[:1], reason="ellipsis"), 1)
+        yield Group(cards_table(gpus, lambda _: (), reason="ellipsis"))
 
     def close(self) -> None:
         """Leave the last table on the terminal."""
@@ -132,7 +151,7 @@ def _headline(snapshot: Snapshot | None) -> str:
         parts.append(f"up {h_mm_ss(max(snapshot.time_s - snapshot.started_s, 0))}")
     if snapshot.dry_run:
         parts.append("dry run")
-    return " · ".join([*parts, "bars: 10 minutes"])
+    return " · ".join(parts)
 
 
 class LineView:

@@ -204,7 +204,9 @@ def test_status_shows_each_card_and_the_reason_for_its_duty(gpufan: Run, tmp_pat
     SnapshotFile(tmp_path / "state.json").write(snapshot_now((gpu_state(overrides=2),), interval_s=1))
     result = gpufan("status", "--runtime-dir", str(tmp_path))
     assert (result.status, result.err) == (0, "")
-    assert result.out.endswith(f"{card_line(gpu_state())}\n  229.7 W, at 61 %, fans set again 2 times\n")
+    assert result.out.endswith(
+        f"{card_line(gpu_state())}\n  229.7 W, at 61 %, fan at 2950 rpm, fans set again 2 times\n"
+    )
 
 
 def test_status_as_json_is_the_unchanged_snapshot(gpufan: Run, tmp_path: Path) -> None:

@@ -144,6 +144,21 @@ def test_frames_come_no_faster_than_eyes_follow(monkeypatch: pytest.MonkeyPatch)
     assert {text for line in lines for text in re.findall(r"\d+ %", line)} == {"30 %"}
 
 
+def test_eight_cards_fit_into_24_rows() -> None:
+    stream = io.StringIO()
+    cards = tuple(gpu_state(index=i, uuid=f"GPU-{i}", label=f"{i} GTX 1080 Ti") for i in range(8))
+    with log_to(io.StringIO()) as handler:
+        console = Console(file=stream, width=80, height=24, force_terminal=True, _environ={})
+        table = LiveTable(console, "gpufan · a title", handler)
+        table.publish(snapshot_now(cards, interval_s=1))
+        table._frames.close(10)
+        lines = _CONTROL_SEQUENCE.sub("", stream.getvalue()).splitlines()
+        table.close()
+    assert len(lines) < 24
+    assert all(any(line.startswith(card.label) for line in lines) for card in cards)
+    assert lines[-1].rstrip() == "bars: 10 minutes, 30 to 90 °C"
+
+
 def test_a_warning_stands_above_the_table() -> None:
     lines = screen((gpu_state(),), warn="the snapshot cannot be written")
     assert any(line.endswith(" the snapshot cannot be written") for line in lines)

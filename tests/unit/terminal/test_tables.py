@@ -1,16 +1,25 @@
 """What `gpufan status` prints of a card: a problem in red on a terminal, and plain text in a pipe."""
 
+import re
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
+from gpufan.core.gpu import FanReading
 from gpufan.core.reasons import Cause, Reason
 from gpufan.core.sentences import card_line
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
+from gpufan.terminal.drawing import rpm_text, temperature_style
 from gpufan.terminal.tables import print_status
 from tests.unit.builders import gpu_state
 
-STILL = gpu_state(fault=Reason(Cause.FAN_STILL, fan=1, found_percent=100, seconds=10.0), uncontrolled_s=65.0)
+STILL = gpu_state(
+    fault=Reason(Cause.FAN_STILL, fan=1, found_percent=100, seconds=10.0),
+    uncontrolled_s=65.0,
+    settings="target 78 °C",
+    fans=(FanReading(61, 62, True, 2950), FanReading(61, 62, True, 0)),
+)
 
 
 @pytest.fixture
@@ -19,18 +28,54 @@ def snapshot(tmp_path: Path) -> Path:
     return tmp_path / "state.json"
 
 
+def status_on_a_terminal(snapshot: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    print_status(snapshot, as_json=False)
+    return capsys.readouterr().out
+
+
 def test_status_in_a_pipe_is_plain_text(snapshot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_status(snapshot, as_json=False)
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == card_line(STILL)
-    assert lines[2].endswith("without control for 0:01:05")
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        card_line(STILL),
+        "  229.7 W, at 61 % 61 %, fans at 2950 0 rpm, target 78 °C, without control for 0:01:05",
+    ]
+
+
+def test_status_on_a_terminal_is_the_table_with_rpm_and_settings(
+    snapshot: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", status_on_a_terminal(snapshot, capsys, monkeypatch)).splitlines()
+    assert lines[1].split() == ["GPU", "°C", "W", "set", "read", "why"]
+    assert re.match(r"0 GTX 1080 Ti +74 +230 +62 % +61 61 +the curve gives 58 %", lines[2])
+    assert lines[-1].strip() == "target 78 °C; fans at 2950 0 rpm"
+    assert max(map(cell_len, lines)) <= 80
 
 
 def test_status_on_a_terminal_shows_a_standing_fan_in_red(
     snapshot: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    print_status(snapshot, as_json=False)
-    assert f"\x1b[1;31m{card_line(STILL)}\x1b[0m\n" in capsys.readouterr().out
+    assert "\x1b[1;31mthe curve gives 58 %" in status_on_a_terminal(snapshot, capsys, monkeypatch)
+
+
+def test_fans_whose_rpm_the_driver_does_not_report_have_none_in_status() -> None:
+    assert rpm_text((FanReading(61, 62, True), FanReading(60, 62, True))) == ""
+    assert rpm_text((FanReading(61, 62, True, 2950),)) == "fan at 2950 rpm"
+
+
+@pytest.mark.parametrize(
+    ("changes", "style"),
+    [
+        ({"temperature_c": 60.0}, "green"),
+        ({"temperature_c": 83.0, "slowdown_c": 96}, "yellow"),
+        ({"temperature_c": 91.0, "slowdown_c": 96}, "bold red"),
+        ({"temperature_c": 85.0}, "bold red"),  # without a threshold of its own: 90 °C
+        ({"temperature_c": 60.0, "throttle": "heat"}, "bold red"),
+        ({"temperature_c": None}, ""),
+    ],
+)
+def test_a_temperature_has_the_colour_of_its_distance_to_the_slowdown(changes: dict[str, object], style: str) -> None:
+    assert temperature_style(gpu_state(**changes)) == style

@@ -82,6 +82,27 @@ def test_many_cards_on_a_low_terminal_show_only_temperature(height: int, units: 
     assert [line.split()[0] for line in lines if line.split()[0] in ("°C", "%", "W")] == units * 4
 
 
+@pytest.mark.parametrize(("height", "bar_lines"), [(24, 8), (12, 0)])
+def test_eight_cards_fit_into_a_terminal_of_24_rows(height: int, bar_lines: int) -> None:
+    service = ServiceState("gpufan.service: active (running), since Sunday", True)
+    lines = screen(*seen(snapshot_at(1000, cards=8), service=service), height=height)
+    assert len(lines) < height
+    assert sum("62 %" in line for line in lines) == 8
+    assert sum(line.split()[0] == "°C" for line in lines) == bar_lines
+
+
+def test_the_bars_have_a_scale() -> None:
+    assert screen(*seen(snapshot_at(1000)))[-1] == "bars: 10 minutes, 30 to 90 °C, 0 to 100 %, 0 to 250 W"
+    assert screen(*seen(snapshot_at(1000, cards=8)))[-1] == "bars: 10 minutes, 30 to 90 °C"
+
+
+def test_a_high_terminal_shows_the_settings_and_rpm_too() -> None:
+    assert any(
+        line.endswith("target 78 °C; fan at 2950 rpm")
+        for line in screen(*seen(snapshot_at(1, settings="target 78 °C")))
+    )
+
+
 def test_the_headline_names_the_process_and_its_age() -> None:
     snapshot = msgspec.structs.replace(snapshot_at(5000), started_s=1091.0, pid=4711)
     assert "process 4711 · up 1:05:09" in screen(*seen(snapshot))[0]
@@ -115,7 +136,7 @@ def test_a_lost_card_leaves_a_gap() -> None:
 
 def test_a_card_that_has_never_answered_has_empty_lines() -> None:
     lost = {"control": "lost", "temperature_c": None, "power_w": None, "duty_percent": None, "fans": ()}
-    assert [line.strip() for line in screen(*seen(snapshot_at(1000, **lost)))][-3:] == ["°C", "%", "W"]
+    assert [line.strip() for line in screen(*seen(snapshot_at(1000, **lost)))][-4:-1] == ["°C", "%", "W"]
 
 
 # ---- in a pipe ----
