@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pynvml
@@ -186,6 +187,25 @@ def test_under_nohup_a_hangup_is_ignored(double: NvmlDouble, start: Start) -> No
     wait_for(lambda: fans(double, 0) == [100, 100])
     program.signal(signal.SIGTERM)
     assert program.end()[0] == 0
+
+
+def test_the_last_table_stands_above_the_line_that_the_fans_were_given_back(double: NvmlDouble, start: Start) -> None:
+    terminal, its_end = pty.openpty()
+    program = start(stdout=its_end, env={"TERM": "xterm", "COLUMNS": "100", "LINES": "30"})
+    os.close(its_end)
+    program.wait_until_it_controls(0, 1)
+    program.signal(signal.SIGINT)
+    shown = b""
+    with suppress(OSError):  # the other end is closed
+        while chunk := os.read(terminal, 65536):
+            shown += chunk
+    os.close(terminal)
+    assert program.process.wait(5) == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    above, _, after = text.rpartition("fans given back to the driver: 0 GTX 1080 Ti, 1 GTX 1080 Ti")
+    table = above.rpartition("why")[2]
+    assert re.search("1 GTX 1080 Ti +60 .*bars: 10 minutes", table, re.DOTALL)
+    assert after.strip() == ""
 
 
 # ---- output that nobody takes ----
