@@ -19,6 +19,7 @@ from gpufan.core.reasons import Cause, Reason
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.metrics.dashboard import ALERTS, DASHBOARD, contents
 from tests.doubles import require
+from tests.doubles.nvml import wait_for
 from tests.unit.builders import gpu_state
 
 pytestmark = pytest.mark.slow
@@ -138,9 +139,8 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Prometheus, 
     with ExitStack() as stack:
         trouble = Trouble(folder / "trouble")
         trouble.get_worse()
-        simulated = gpufan(stack, "run", "--simulate", "--runtime-dir", str(folder / "well"))
-        assert simulated.stdout is not None
-        simulated.stdout.readline()  # it is under way
+        gpufan(stack, "run", "--simulate", "--runtime-dir", str(folder / "well"))
+        wait_for((folder / "well" / "state.json").exists)
         addresses = {name: exporter(stack, folder / name) for name in ("well", "trouble", "gone")}
         prometheus = Prometheus(folder, list(addresses.values()), stack)
         eventually(prometheus.is_up, trouble.get_worse)
