@@ -59,7 +59,7 @@ class Fit:
 def fit(card: RecordedCard) -> Fit:
     """Fit a plant to `card`. Raises GpufanError if there are too few readings, MissingExtra without scipy."""
     try:
-        from gpufan.tune.search import misfits_k, root_mean_square, search
+        from gpufan.tune.search import search
     except ImportError:
         raise MissingExtra("a fit needs", "scipy", "tune") from None
     if not card.stretches:
@@ -70,8 +70,7 @@ def fit(card: RecordedCard) -> Fit:
     found = search(card.stretches, Usual.of(card.readings))
     full_scale_rpm = card.full_scale_rpm or Plant().full_scale_rpm
     plant, *draws = (replace(plant, full_scale_rpm=full_scale_rpm) for plant in (found.plant, *found.draws(_DRAWS)))
-    misfit_k = root_mean_square(misfits_k(card.stretches, plant))
-    return Fit(card, plant, tuple(draws), misfit_k, _unseen_k(card.stretches))
+    return Fit(card, plant, tuple(draws), found.misfit_k, _unseen_k(card.stretches))
 
 
 def _unseen_k(stretches: Sequence[Stretch]) -> float | None:

@@ -46,7 +46,7 @@ PARAMETERS = {
     "resistance": 0.6,
     "floor_share": 1.0,
     "exponent": 0.3,
-    "die_resistance": 0.5,
+    "die_resistance": 0.4,
     "die_time": 0.5,
     "heat_capacity": 0.5,
     "inlet": 6.0,

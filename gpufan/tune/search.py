@@ -30,6 +30,8 @@ class Found:
     values: Array
     """Values of `PARAMETERS`."""
     covariance: Array
+    misfit_k: float
+    """Root mean square of recorded minus predicted temperature, K."""
 
     @property
     def plant(self) -> FittedPlant:
@@ -49,34 +51,25 @@ def search(stretches: Sequence[Stretch], usual: Usual) -> Found:
     interval_s = statistics.median(after.time_s - before.time_s for s in stretches for before, after in pairwise(s))
     repeated = max(_MODEL_S / interval_s, 1.0)
 
-    def errors(values: Array, reading_k: float) -> Array:
-        # No card is further away, and the numbers stay finite.
+    def misfits_k(values: Array) -> Array:
+        # No card is further away than the limits, and the numbers stay finite.
         plant = plant_of(np.clip(values, -6 * deviations, 6 * deviations), usual)
-        return np.append(_misfits_k(courses, plant) / reading_k, values / deviations)
+        return np.concatenate([course.temperature_c - course.predict(plant) for course in courses])
 
-    values, model_k = np.zeros(len(deviations)), _MODEL_K
+    def errors(values: Array, reading_k: float) -> Array:
+        return np.append(misfits_k(values) / reading_k, values / deviations)
+
+    values, misfit_k = np.zeros(len(deviations)), 0.0
     # The weight of a reading depends on how well the model fits, so the second round uses the misfit of the first.
     for _ in range(2):
-        result = least_squares(
-            errors,
-            values,
-            args=(model_k * repeated**0.5,),
-            method="lm",
-            x_scale=deviations,
-            xtol=1e-4,
-            ftol=1e-6,
-        )
-        values = result.x
-        model_k = max(root_mean_square(_misfits_k(courses, plant_of(values, usual))), _MODEL_K)
-    return Found(usual, values, np.linalg.inv(result.jac.T @ result.jac))
+        reading_k = max(misfit_k, _MODEL_K) * repeated**0.5
+        found = least_squares(errors, values, args=(reading_k,), method="lm", x_scale=deviations, xtol=1e-4, ftol=1e-6)
+        values = found.x
+        misfit_k = root_mean_square(misfits_k(values))
+    return Found(usual, values, np.linalg.inv(found.jac.T @ found.jac), misfit_k)
 
 
-def misfits_k(stretches: Sequence[Stretch], plant: FittedPlant) -> Array:
-    """Recorded minus predicted temperature at each reading of `stretches` but their first, K."""
-    return _misfits_k([Course(stretch) for stretch in stretches], plant)
-
-
-def unseen_misfits_k(stretches: Sequence[Stretch], plant: FittedPlant, seen: int) -> Array:
+def unseen_misfits_k(stretches: Sequence[Stretch], plant: FittedPlant, seen: int = 0) -> Array:
     """Recorded minus predicted temperature at each reading after the first `seen` readings of `stretches`, K.
 
     How warm the heatsink was at the start of a stretch follows from its readings before those, or from its first
@@ -95,7 +88,3 @@ def unseen_misfits_k(stretches: Sequence[Stretch], plant: FittedPlant, seen: int
 def root_mean_square(values: Array) -> float:
     """Root of the mean square."""
     return float(np.sqrt(np.mean(values**2)))
-
-
-def _misfits_k(courses: Sequence[Course], plant: FittedPlant) -> Array:
-    return np.concatenate([course.temperature_c - course.predict(plant) for course in courses])

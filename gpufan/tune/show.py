@@ -65,7 +65,7 @@ def _learnt_from(fit: Fit) -> str:
     text += f", {min(temperatures_c):g}..{max(temperatures_c):g} °C"
     if fit.unseen_k is None:
         return text
-    return f"{text}; the last third was predicted from the first two within {fit.unseen_k:.1f} K"
+    return f"{text}; the last third was predicted from the first two with an error of {fit.unseen_k:.1f} K"
 
 
 def print_fit(proposal: Proposal) -> None:

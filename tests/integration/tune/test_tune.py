@@ -128,7 +128,7 @@ def test_a_recording_gives_a_fit_and_a_proposal(gpufan: Command, recording: Path
     assert (status, err) == (0, "")
     for words in (
         "learnt from 241 readings in 4 min, 30..",
-        "the last third was predicted from the first two within 0.",
+        "the last third was predicted from the first two with an error of 0.",
         "note: the recording has only 4 min: record 10 min or more",
         "as recorded",
         "present: curve 0:90",

@@ -81,7 +81,7 @@ def test_a_card_that_was_idle_gets_no_proposal() -> None:
 
 @pytest.mark.slow
 def test_two_minutes_are_too_short_for_a_proposal_near_the_limit() -> None:
-    tight = fitted(replace(LIGHT, inlet_c=34), minutes=2)
+    tight = fitted(replace(LIGHT, inlet_c=36), minutes=2)
     found = propose(tight, LOUD, 80)
     assert (found.best, found.reason) == (
         None,
