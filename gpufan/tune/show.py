@@ -41,15 +41,14 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
 
 def print_proposals(proposals: Sequence[Proposal]) -> None:
     """Print one table of all cards: as recorded, now and as proposed; then, for each card, why."""
-    table = _table("card", "", "peak °C", "at most", "dB(A)", "swings")
+    table = _table("", "peak °C", "at most", "dB(A)", "swings")
     for proposal in proposals:
-        was, now, *_ = proposal.candidates
-        for label, candidate in ((proposal.fit.card.label, was), ("", now), ("", proposal.best)):
+        table.add_row(proposal.fit.card.label)
+        for candidate in (*proposal.candidates[:2], proposal.best):
             if candidate is not None:
-                name = candidate.outcome.name
-                name = f"proposed: {name}" if candidate is proposal.best else name
-                peak_c, at_most, _, *values = _cells(candidate)
-                table.add_row(label, name, peak_c, at_most, *values)
+                peak_c, at_most, _, *others = _cells(candidate)
+                name = f"{'proposed: ' if candidate is proposal.best else ''}{candidate.outcome.name}"
+                table.add_row(name, peak_c, at_most, *others)
     console = Console()
     console.print(table)
     for proposal in proposals:
