@@ -30,12 +30,15 @@ def status(as_json: bool, watch: bool, runtime_dir: Path) -> None:
 @options.backend
 @options.display
 @options.simulate
+@click.option("--json", "as_json", is_flag=True, help="Print the cards as JSON.")
 @options.runtime_dir
 def list_cards(
-    gpus: tuple[str, ...], backend: str, display: str | None, simulate: str | None, runtime_dir: Path
+    gpus: tuple[str, ...], backend: str, display: str | None, simulate: str | None, as_json: bool, runtime_dir: Path
 ) -> None:
     """Show the cards, their fans and what controls them."""
-    from gpufan.daemon.restore import describe_cards
-    from gpufan.terminal.tables import print_cards
+    from gpufan.daemon.restore import controllers, describe_cards
+    from gpufan.terminal.tables import print_cards, print_cards_as_json
 
-    print_cards(describe_cards(gpus, simulate, backend, display, runtime_dir))
+    print_them = print_cards_as_json if as_json else print_cards
+    pids = controllers(runtime_dir) if simulate is None else {}
+    print_them(describe_cards(gpus, simulate, backend, display, runtime_dir), pids)

@@ -13,7 +13,9 @@ import msgspec
 
 from gpufan.config.settings import Settings, Source
 from gpufan.core.gpu import Gpu, GpuInfo, Reading
+from gpufan.core.reasons import Control
 from gpufan.core.selection import select, split_controllable
+from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import snapshot_file, taken
 from gpufan.daemon.read_back import release_verified
 from gpufan.daemon.snapshot_file import SnapshotFile
@@ -167,12 +169,24 @@ def describe_cards(
     return cards_of
 
 
+def controllers(runtime_folder: Path) -> dict[str, int]:
+    """UUIDs of the cards whose fans a running gpufan sets, and the number of its process."""
+    if (snapshot := _live_snapshot(runtime_folder)) is None:
+        return {}
+    return {gpu.uuid: snapshot.pid for gpu in snapshot.gpus if gpu.control is Control.OURS}
+
+
 def _backend_reasons(runtime_folder: Path) -> dict[str, str]:
     """UUIDs of the cards whose fans a running gpufan sets over X, and why."""
-    try:
-        snapshot = snapshot_file.read(runtime_folder / SNAPSHOT)
-    except GpufanError:
-        return {}
-    if snapshot_file.stale_s(snapshot) is not None:
+    if (snapshot := _live_snapshot(runtime_folder)) is None:
         return {}
     return {gpu.uuid: gpu.backend_reason for gpu in snapshot.gpus if gpu.backend_reason}
+
+
+def _live_snapshot(runtime_folder: Path) -> Snapshot | None:
+    """The snapshot of the gpufan that runs; None if none runs."""
+    with suppress(GpufanError):
+        snapshot = snapshot_file.read(runtime_folder / SNAPSHOT)
+        if snapshot_file.complaint(snapshot) is None:
+            return snapshot
+    return None

@@ -38,7 +38,9 @@ _FIRST_PERSON = 1000
 
 
 def check_bundle_path(path: Path) -> None:
-    """Raise InputError if `path` exists, or if its folder does not exist."""
+    """Raise InputError if `path` exists, promises another format, or if its folder does not exist."""
+    if path.suffix and not path.name.lower().endswith((".tar.gz", ".tgz")):
+        raise InputError(f"{path}: a bundle is a .tar.gz file: give it a name that ends so")
     if os.path.lexists(path):
         raise InputError(f"{path} exists already: give another name, or remove it")
     if not path.absolute().parent.is_dir():

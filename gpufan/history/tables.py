@@ -13,9 +13,13 @@ from gpufan.history.events import Event
 from gpufan.history.local_time import local_text
 from gpufan.history.reader import Card, HistoryReader, TimeRange
 
+_YOUNG_S = 600.0
+"""A history up to this long, s, says so: its hours and energy are still near 0."""
+
 
 def print_days(reader: HistoryReader, cards: Sequence[Card], time_range: TimeRange) -> None:
-    """Print a table for each card, with a row for each day."""
+    """Print a table for each card, with a row for each day. Raises GpufanError if the history is still empty."""
+    stored = reader.time_range()
     console = Console(highlight=False)
     for card in cards:
         threshold_w = load_threshold_w(reader.peak_power_w(card))
@@ -34,6 +38,9 @@ def print_days(reader: HistoryReader, cards: Sequence[Card], time_range: TimeRan
         console.print(table)
         console.print()
     console.print(Text(NOTE, style="dim"))
+    if stored.end_s - stored.begin_s <= _YOUNG_S:
+        begin_s = next((row.time_s for row in reader.readings(reader.cards(), stored)), stored.begin_s)
+        console.print(f"this history is a few minutes old: it begins at {local_text(begin_s)}")
 
 
 def print_events(cards: Sequence[Card], events: Iterable[Event]) -> None:

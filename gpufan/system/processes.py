@@ -11,6 +11,15 @@ from gpufan.system.files import read_file
 PROC = Path("/proc")
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process exists and has not ended. One that has ended stays in /proc until its parent asks for it."""
+    try:
+        _, _, fields = read_file(PROC / str(pid) / "stat").rpartition(b") ")  # its name may contain anything
+    except OSError:
+        return False
+    return fields[:1] not in (b"Z", b"X")
+
+
 @dataclass(frozen=True)
 class Process:
     """A process and its command. Threads of the kernel, which have no command, are left out."""

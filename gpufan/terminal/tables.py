@@ -1,7 +1,8 @@
 """The texts and tables that `list`, `status`, `config show` and a simulated run print once."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,25 @@ _SETTERS = {True: "set by a program", False: "controlled by the driver", None: "
 """By `FanReading.manual`."""
 
 
-def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]]) -> None:
-    """Print a paragraph for each card. A card without a reading does not answer."""
+def print_cards_as_json(cards: Sequence[tuple[GpuInfo, Reading | None]], controllers: Mapping[str, int]) -> None:
+    """Print a list of the cards as JSON; the arguments are those of `print_cards`."""
+    content = [
+        {
+            **asdict(info),
+            "answers": reading is not None,
+            **({} if reading is None else msgspec.structs.asdict(reading)),
+            "controlled_by_pid": controllers.get(info.uuid),
+        }
+        for info, reading in cards
+    ]
+    print(msgspec.json.encode(content).decode())
+
+
+def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]], controllers: Mapping[str, int]) -> None:
+    """Print a paragraph for each card. A card without a reading does not answer.
+
+    `controllers`: UUIDs of the cards whose fans a gpufan sets, and the number of its process.
+    """
     for info, reading in cards:
         print(f"{info.index}  {info.name}")
         if reading is None:
@@ -39,7 +57,7 @@ def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]]) -> None:
             ("UUID", info.uuid),
             ("PCI", f"{info.pci}, in xorg.conf {PciAddress.parse(info.pci).xorg}"),
             ("now", f"{_value(reading.temperature_c, '°C')}, {_value(reading.power_w, 'W')}"),
-            ("fans", _fans(info, reading)),
+            ("fans", _fans(info, reading, controllers.get(info.uuid))),
             ("slowdown", _value(info.slowdown_c, "°C")),
             ("control", _control(info)),
         ]
@@ -47,12 +65,15 @@ def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]]) -> None:
             print(f"   {name:9}{text}")
 
 
-def _fans(info: GpuInfo, reading: Reading) -> str:
+def _fans(info: GpuInfo, reading: Reading, controller: int | None) -> str:
     if not info.fan_count:
         return "none"
     low, high = info.duty_range
     count = "1 fan" if info.fan_count == 1 else f"{info.fan_count} fans"
-    return f"{count}, {low}..{high} %, {_speeds(reading.fans)}, {_SETTERS[reading.fans[0].manual]}"
+    setter = _SETTERS[reading.fans[0].manual]
+    if controller is not None:
+        setter = f"controlled by gpufan (process {controller}){', over X' if info.backend == 'x11' else ''}"
+    return f"{count}, {low}..{high} %, {_speeds(reading.fans)}, {setter}"
 
 
 def _control(info: GpuInfo) -> str:

@@ -208,6 +208,28 @@ def test_the_last_table_stands_above_the_line_that_the_fans_were_given_back(doub
     assert after.strip() == ""
 
 
+def test_list_says_which_gpufan_controls_a_card_and_as_json_too(
+    double: NvmlDouble, start: Start, gpufan: Command
+) -> None:
+    program = start("--gpu", "0")
+    program.wait_until_it_controls(0)
+    wait_for(lambda: gpufan("status")[0] == 0)
+    _, out, _ = gpufan("list")
+    pid = program.process.pid
+    assert [line.rpartition(" %, ")[2] for line in out.splitlines() if line.startswith("   fans")] == [
+        f"controlled by gpufan (process {pid})",
+        "controlled by the driver",
+    ]
+    cards = json.loads(gpufan("list", "--json")[1])
+    assert [(card["index"], card["controlled_by_pid"], card["temperature_c"]) for card in cards] == [
+        (0, pid, 60),
+        (1, None, 60),
+    ]
+    program.signal(signal.SIGTERM)
+    assert program.end()[0] == 0
+    assert "gpufan" not in gpufan("list")[1]
+
+
 # ---- output that nobody takes ----
 
 

@@ -240,3 +240,14 @@ def test_masking_is_fast_for_any_text(mask: Mask, odd: str) -> None:
     begin_s = time.process_time()
     mask(odd * (60_000 // len(odd)))
     assert time.process_time() - begin_s < 0.5
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.gz", "x.txt", "x.tar.xz", "x.tar.gz.zip"])
+def test_a_name_that_promises_another_format_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=f"{name}: a bundle is a .tar.gz file"):
+        bundle.check_bundle_path(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.tgz", "X.TAR.GZ", "x"])
+def test_a_name_that_promises_this_format_or_none_is_accepted(tmp_path: Path, name: str) -> None:
+    bundle.check_bundle_path(tmp_path / name)

@@ -91,3 +91,13 @@ def test_bad_input_is_one_line(
     assert (status, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert [word for word in words if word not in err] == []
+
+
+@pytest.mark.usefixtures("in_utc")
+def test_a_history_of_the_first_minutes_says_so(run: RecordedRun, gpufan: Callable[..., tuple[int, str, str]]) -> None:
+    run.seconds(200)
+    young = "this history is a few minutes old: it begins at 2026-11-22 12:00:01\n"
+    assert gpufan("history", "--state-dir", str(run.folder))[1].endswith(young)
+    run.wall_s += 3600
+    run.seconds(100)
+    assert "minutes old" not in gpufan("history", "--state-dir", str(run.folder))[1]

@@ -1,10 +1,11 @@
 """Processes as the real /proc shows them."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
-from gpufan.system.processes import PROC, Process, processes
+from gpufan.system.processes import PROC, Process, is_alive, processes
 
 
 def test_this_process_is_listed_with_its_command_parent_and_owner() -> None:
@@ -25,3 +26,13 @@ def test_a_process_that_has_ended_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "7").mkdir()
     assert list(processes(tmp_path)) == []
     assert not Process(tmp_path / "8", ()).has_open("/")
+
+
+def test_a_process_that_has_ended_but_was_not_waited_for_is_not_alive() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        assert is_alive(process.pid)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # wait for its end, but leave it in /proc
+        assert (PROC / str(process.pid)).exists()
+        assert not is_alive(process.pid)
+    assert not is_alive(process.pid)

@@ -1,5 +1,6 @@
 """What `gpufan status` prints of a card: a problem in red on a terminal, and plain text in a pipe."""
 
+import json
 import re
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from gpufan.core.reasons import Cause, Reason
 from gpufan.core.sentences import card_line
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.terminal.drawing import rpm_text, temperature_style
-from gpufan.terminal.tables import print_status
-from tests.unit.builders import gpu_state
+from gpufan.terminal.tables import print_cards, print_cards_as_json, print_status
+from tests.unit.builders import FakeGpu, gpu_state
 
 STILL = gpu_state(
     fault=Reason(Cause.FAN_STILL, fan=1, found_percent=100, seconds=10.0),
@@ -79,3 +80,16 @@ def test_fans_whose_rpm_the_driver_does_not_report_have_none_in_status() -> None
 )
 def test_a_temperature_has_the_colour_of_its_distance_to_the_slowdown(changes: dict[str, object], style: str) -> None:
     assert temperature_style(gpu_state(**changes)) == style
+
+
+def test_list_says_that_gpufan_sets_the_fans_over_x(capsys: pytest.CaptureFixture[str]) -> None:
+    gpu = FakeGpu(backend="x11")
+    print_cards([(gpu.info, gpu.read())], {gpu.info.uuid: 4711})
+    assert "at 23 % 23 %, controlled by gpufan (process 4711), over X\n" in capsys.readouterr().out
+
+
+def test_a_card_that_does_not_answer_is_listed_as_json_without_readings(capsys: pytest.CaptureFixture[str]) -> None:
+    info = FakeGpu().info
+    print_cards_as_json([(info, None)], {})
+    (card,) = json.loads(capsys.readouterr().out)
+    assert (card["uuid"], card["answers"], "temperature_c" in card) == (info.uuid, False, False)
