@@ -14,6 +14,7 @@ import tomlkit
 from tomlkit.items import AoT, Item
 
 from gpufan.config.descriptions import expected
+from gpufan.config.mistakes import SettingsError
 from gpufan.config.schema import CARD_KEYS, RUN_KEYS, is_number
 from gpufan.config.toml_text import parse, toml
 from gpufan.errors import InputError
@@ -66,7 +67,7 @@ def with_key(text: str, key: str, value: Any, match: str | None = None) -> str:
             raise InputError("gpu is a list on one line: write a table for each card, headed [[gpu]]")
         else:
             changed = f"{text.rstrip()}\n\n[[gpu]]\nmatch = {toml(match)}\n{key} = {toml(value)}\n".lstrip()
-    return _checked(changed)
+    return _changed(changed)
 
 
 def without_key(text: str, key: str, match: str | None = None) -> str:
@@ -85,7 +86,7 @@ def without_key(text: str, key: str, match: str | None = None) -> str:
     index = next(number for number, (name, _) in enumerate(body) if name is not None and name.key == key)
     item = body[index][1]
     body[index] = (None, tomlkit.comment(f"{key} = {toml(item.unwrap())}{_comment_behind(item)}"))
-    return _checked(document.as_string())
+    return _changed(document.as_string())
 
 
 def difference(before: str, after: str) -> list[str]:
@@ -110,6 +111,14 @@ def _checked(text: str) -> str:
     """`text`, if it has no mistake. Raises InputError."""
     parse(text.encode())
     return text
+
+
+def _changed(text: str) -> str:
+    """`text`, if it has no mistake. Raises InputError without a line, since no file has this text."""
+    try:
+        return _checked(text)
+    except SettingsError as error:
+        raise InputError(error.mistakes[0].text) from error
 
 
 def _set_at_top(text: str, key: str, value: Any) -> str:

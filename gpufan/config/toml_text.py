@@ -1,12 +1,12 @@
 """Reads and writes the text of the settings file. The message about a mistake says what to write instead."""
 
-from codecs import BOM_UTF8
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from gpufan.config.descriptions import UNSET, about, expected
+from gpufan.config.mistakes import Mistake, SettingsError, decode_lines, key_lines
 from gpufan.config.schema import CARD_KEYS, EXAMPLES, NOTHING, RUN_KEYS, SECTIONS, CardKeys, CardTable, RunKeys
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
@@ -19,16 +19,24 @@ _K = TypeVar("_K", bound=CardKeys)
 
 
 def parse(text: bytes) -> tuple[RunKeys, tuple[CardTable, ...]]:
-    """Parse the text of a settings file. Raises InputError that names the key or line, and the allowed values."""
-    try:
-        content = msgspec.toml.decode(text.removeprefix(BOM_UTF8))  # editors on Windows write this mark
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:  # the latter two: not UTF-8, absurd nesting
-        raise InputError(f"this is not TOML: {error}") from error
+    """Parse the text of a settings file. Raises SettingsError that names lines, keys and the allowed values."""
+    content, lines, mistakes = decode_lines(text)
+    found: list[tuple[int, str, str]] = []
     tables = content.pop("gpu", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise InputError("gpu: write a table for each card, headed [[gpu]] with two brackets")
-    file = _parse_table(RunKeys, content, "")
-    return file, tuple(_parse_table(CardTable, table, f"[[gpu]] {number}: ") for number, table in enumerate(tables, 1))
+        found.append((0, "gpu", "gpu: write a table for each card, headed [[gpu]] with two brackets"))
+        tables = []
+    file = _parse_table(RunKeys, content, 0, found)
+    cards = [_parse_table(CardTable, table, number, found) for number, table in enumerate(tables, 1)]
+    if found:
+        line_of = key_lines(lines)
+        # A line that is not TOML may be the missing match.
+        found = [(table, key, text) for table, key, text in found if key or not mistakes]
+        mistakes += [Mistake(line_of.get((table, key)), text) for table, key, text in found]
+    if mistakes:
+        raise SettingsError(sorted(mistakes, key=lambda mistake: mistake.line or 0))
+    assert file is not None  # else there was a mistake
+    return file, tuple(card for card in cards if card is not None)
 
 
 def render(keys: RunKeys = NOTHING, tables: Sequence[CardTable] = ()) -> str:
@@ -61,24 +69,31 @@ def toml_or_words(key: str, value: Any) -> str:
     return UNSET[key] if value in (None, ()) else toml(value)
 
 
-def _parse_table(keys: type[_K], table: Mapping[str, Any], where: str) -> _K:
-    """The settings in `table`. Raises InputError, whose text begins with `where`."""
+def _parse_table(
+    keys: type[_K], table: Mapping[str, Any], number: int, mistakes: list[tuple[int, str, str]]
+) -> _K | None:
+    """The settings in table `number`; 0 is for the keys above all tables.
+
+    With mistakes the result is None. They are added to `mistakes`: number of the table, key, and text.
+    """
     types = {field.name: field.type for field in msgspec.structs.fields(keys)}
+    where = f"[[gpu]] {number}: " if number else ""
     values: dict[str, Any] = {}
+    count = len(mistakes)
     for key, value in table.items():
-        if key not in types:
-            raise InputError(where + _why_unusable(keys, key))
         try:
+            if key not in types:
+                raise InputError(_why_unusable(keys, key))
             is_curve = key == "curve"
             values[key] = Curve.parse(msgspec.convert(value, str)) if is_curve else msgspec.convert(value, types[key])
         except InputError as error:
-            raise InputError(f"{where}{error}") from error
-        except msgspec.ValidationError as error:
+            mistakes.append((number, key, f"{where}{error}"))
+        except msgspec.ValidationError:
             written = str(value) if isinstance(value, float) else toml(value)
-            raise InputError(f"{where}{key} = {written[:60]}: write {expected(key)}") from error
-    if keys is CardTable and "match" not in values:
-        raise InputError(f"{where}no match in it: write {expected('match')}")
-    return keys(**values)
+            mistakes.append((number, key, f"{where}{key} = {written[:60]}: write {expected(key)}"))
+    if keys is CardTable and "match" not in table:
+        mistakes.append((number, "", f"{where}no match in it: write {expected('match')}"))
+    return keys(**values) if len(mistakes) == count else None
 
 
 def _why_unusable(keys: type[CardKeys], key: str) -> str:

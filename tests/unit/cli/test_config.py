@@ -161,7 +161,7 @@ def test_a_mistake_can_be_mended_in_the_editor(file: Path, editor: list[str]) ->
     editor.append("hold = 70\n")
     editor.append("hold_s = 70\n")
     result = config(file, "edit", typed="edit\napply\n")
-    assert 'this is not applied: unknown key "hold"' in result.output
+    assert 'this is not applied: line 1: unknown key "hold"' in result.output
     assert file.read_text() == "hold_s = 70\n"
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gpufan.cli.run import run as run_command
 from gpufan.config.descriptions import ABOUT, about
+from gpufan.config.mistakes import SettingsError
 from gpufan.config.schema import DEFAULTS, NOTHING, RUN_KEYS, CardTable, RunKeys
 from gpufan.config.settings import Source
 from gpufan.config.toml_text import _COMMAND_LINE_ONLY, parse, render
@@ -16,36 +17,36 @@ from gpufan.core.curve import Curve
 from gpufan.errors import InputError
 
 MISTAKES = {
-    "curve = 50:30": "this is not TOML: Expected newline or end of document after a statement (at line 1, column 11)",
-    "hold_s = 1\nhold_s = 2 ": "this is not TOML: Cannot overwrite a value (at line 2, column 11)",
-    "hysterisis = 3": 'unknown key "hysterisis": did you mean hysteresis_c?',
-    "min_duty = 3": 'unknown key "min_duty": did you mean min_duty_percent?',
-    "[[gpu]]\nmatch = 0\ncrve = 1": '[[gpu]] 1: unknown key "crve": did you mean curve?',
-    "zzz = 1": 'unknown key "zzz": the keys are target_c, curve, hysteresis_c, hold_s, min_duty_percent, neighbours,'
-    " gpus, backend, display, interval_s, dry_run, duration_s",
-    "hold_s = 9999": "hold_s = 9999: write a number from 0 to 3600",
-    "hold_s = -1": "hold_s = -1: write a number from 0 to 3600",
-    "hold_s = nan": "hold_s = nan: write a number from 0 to 3600",
-    "hold_s = true": "hold_s = true: write a number from 0 to 3600",
-    'interval_s = "1"': 'interval_s = "1": write a number from 0.1 to 5',
-    "min_duty_percent = 30.0": "min_duty_percent = 30.0: write a whole number from 0 to 100",
-    "duration_s = inf": "duration_s = inf: write a number from 1 to 31536000",
-    "dry_run = 1": "dry_run = 1: write true or false",
-    'backend = "nvm"': 'backend = "nvm": write "auto" or "nvml" or "x11"',
-    "display = 0": 'display = 0: write text such as ":0"',
-    'gpus = "0"': 'gpus = "0": write a list of UUIDs, PCI addresses, indices or names, such as ["0", "GTX 1080 Ti"]',
-    "curve = 60": 'curve = 60: write text such as "50:30,75:50,80:64,83:100"',
-    'curve = "60:50,55:70"': "curve point 2 '55:70': temperatures must rise, and 55 does not come after 60",
-    "[gpu]\nmatch = 0": "gpu: write a table for each card, headed [[gpu]] with two brackets",
-    "[[gpu]]\nmatch = 0\n[[gpu]]\nhold_s = 1": "[[gpu]] 2: no match in it: write a UUID, PCI address, index or name,"
-    ' such as match = "GTX 1080 Ti"',
-    '[[gpu]]\nmatch = ""': '[[gpu]] 1: match = "": write a UUID, PCI address, index or name, such as'
-    ' match = "GTX 1080 Ti"',
-    "[[gpu]]\nmatch = 0\ninterval_s = 1": "[[gpu]] 1: interval_s is for all cards together: write it above the first"
-    " [[gpu]]",
-    "match = 0": "match belongs below a line with [[gpu]]",
-    'simulate = "1080ti"': "simulate is only an option of the command line, --simulate",
-    "runtime_dir = 1": "runtime_dir is only an option of the command line, --runtime-dir",
+    "curve = 50:30": "line 1: this is not TOML: Expected newline or end of document after a statement",
+    "hold_s = 1\nhold_s = 2 ": "line 2: this is not TOML: Cannot overwrite a value",
+    "hysterisis = 3": 'line 1: unknown key "hysterisis": did you mean hysteresis_c?',
+    "min_duty = 3": 'line 1: unknown key "min_duty": did you mean min_duty_percent?',
+    "[[gpu]]\nmatch = 0\ncrve = 1": 'line 3: [[gpu]] 1: unknown key "crve": did you mean curve?',
+    "zzz = 1": 'line 1: unknown key "zzz": the keys are target_c, curve, hysteresis_c, hold_s, '
+    "min_duty_percent, neighbours, gpus, backend, display, interval_s, dry_run, duration_s",
+    "hold_s = 9999": "line 1: hold_s = 9999: write a number from 0 to 3600",
+    "hold_s = -1": "line 1: hold_s = -1: write a number from 0 to 3600",
+    "hold_s = nan": "line 1: hold_s = nan: write a number from 0 to 3600",
+    "hold_s = true": "line 1: hold_s = true: write a number from 0 to 3600",
+    'interval_s = "1"': 'line 1: interval_s = "1": write a number from 0.1 to 5',
+    "min_duty_percent = 30.0": "line 1: min_duty_percent = 30.0: write a whole number from 0 to 100",
+    "duration_s = inf": "line 1: duration_s = inf: write a number from 1 to 31536000",
+    "dry_run = 1": "line 1: dry_run = 1: write true or false",
+    'backend = "nvm"': 'line 1: backend = "nvm": write "auto" or "nvml" or "x11"',
+    "display = 0": 'line 1: display = 0: write text such as ":0"',
+    'gpus = "0"': 'line 1: gpus = "0": write a list of UUIDs, PCI addresses, indices or names, such as ["0", "GTX '
+    '1080 Ti"]',
+    "curve = 60": 'line 1: curve = 60: write text such as "50:30,75:50,80:64,83:100"',
+    'curve = "60:50,55:70"': "line 1: curve point 2 '55:70': temperatures must rise, and 55 does not come after 60",
+    "[gpu]\nmatch = 0": "line 1: gpu: write a table for each card, headed [[gpu]] with two brackets",
+    "[[gpu]]\nmatch = 0\n[[gpu]]\nhold_s = 1": "line 3: [[gpu]] 2: no match in it: write a UUID, PCI address, index or name, such as match = "
+    '"GTX 1080 Ti"',
+    '[[gpu]]\nmatch = ""': 'line 2: [[gpu]] 1: match = "": write a UUID, PCI address, index or name, such as match = "GTX '
+    '1080 Ti"',
+    "[[gpu]]\nmatch = 0\ninterval_s = 1": "line 3: [[gpu]] 1: interval_s is for all cards together: write it above the first [[gpu]]",
+    "match = 0": "line 1: match belongs below a line with [[gpu]]",
+    'simulate = "1080ti"': "line 1: simulate is only an option of the command line, --simulate",
+    "runtime_dir = 1": "line 1: runtime_dir is only an option of the command line, --runtime-dir",
 }
 
 
@@ -149,3 +150,51 @@ def test_characters_that_toml_forbids_are_escaped() -> None:
 def test_every_key_is_explained(key: str) -> None:
     assert about(key).endswith(".")
     assert set(ABOUT) == {"match", *RUN_KEYS}
+
+
+MANY = """hold_s = 9999
+curve = 50:30
+
+[[gpu]]
+match = "x"
+target_c = 95
+neighbours = [
+  1.5,
+]
+hold_s = 7
+
+[[gpu]]
+min_duty_percent = 500
+"""
+
+
+def test_every_mistake_is_named_with_its_line() -> None:
+    with pytest.raises(SettingsError) as raised:
+        parse(MANY.encode())
+    assert [(mistake.line, mistake.text.split(":")[0]) for mistake in raised.value.mistakes] == [
+        (1, "hold_s = 9999"),
+        (2, "this is not TOML"),
+        (6, "[[gpu]] 1"),
+        (7, "[[gpu]] 1"),
+        (13, "[[gpu]] 2"),
+    ]
+    assert str(raised.value).endswith("; and 2 more: see `gpufan config check`")
+    with pytest.raises(SettingsError) as raised:
+        parse(MANY.replace("curve = 50:30", "").encode())
+    assert (12, "[[gpu]] 2: no match in it") in [
+        (mistake.line, mistake.text.rpartition(": write")[0]) for mistake in raised.value.mistakes
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("hold_s = 1\n[[gpu]\nmatch = 0\nhold_s = 9999", 2),
+        ("hold_s = 1\ngpus = [\n1,\n2\n", 2),
+        ('hold_s = 9999\n\ncurve = """\n50:30\n', 3),
+    ],
+)
+def test_behind_a_line_that_cannot_be_left_out_no_mistake_is_invented(text: str, line: int) -> None:
+    with pytest.raises(SettingsError) as raised:
+        parse(text.encode())
+    assert [mistake.line for mistake in raised.value.mistakes] == [line]

@@ -1,0 +1,95 @@
+"""Mistakes in the text of a settings file, with their lines. `toml_text.py` says what the keys may be."""
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import msgspec
+
+from gpufan.errors import InputError
+
+_SHOWN = 3
+"""An error message names this many mistakes; `gpufan config check` names all."""
+_MOST = 50
+"""The search for lines that are not TOML ends after this many."""
+_NOT_TOML = msgspec.DecodeError, ValueError, RecursionError
+"""Errors of the decoder; the latter two for a number of 5000 digits, and for absurd nesting."""
+
+
+class Mistake(NamedTuple):
+    """Something in the file that cannot be used, or that is surely not meant."""
+
+    line: int | None
+    """None where the line is not known."""
+    text: str
+
+    def __str__(self) -> str:
+        return self.text if self.line is None else f"line {self.line}: {self.text}"
+
+
+class SettingsError(InputError):
+    """A settings file with mistakes."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        """`mistakes` has at least one."""
+        more = len(mistakes) - _SHOWN
+        shown = [*map(str, mistakes[:_SHOWN]), *([f"and {more} more: see `gpufan config check`"] if more > 0 else [])]
+        super().__init__("; ".join(shown))
+        self.mistakes = mistakes
+
+
+def decode_lines(text: bytes) -> tuple[dict[str, Any], list[str], list[Mistake]]:
+    """The content of the lines that are TOML, these lines, and a mistake for each other line, which is left empty.
+
+    A byte-order mark is skipped. Behind a line that cannot be left out there is no content.
+    """
+    mistakes: list[Mistake] = []
+    try:
+        lines = text.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        return {}, [], [Mistake(text[: error.start].count(b"\n") + 1, "this is not TOML: it is not UTF-8")]
+    while True:
+        try:
+            return msgspec.toml.decode("\n".join(lines)), lines, mistakes
+        except _NOT_TOML as error:
+            place = re.search(r" \(at line (\d+), column \d+\)$", str(error))
+            number = int(place[1]) if place else _unfinished_line(lines)
+            why = str(error)[: place.start()] if place else str(error).removesuffix(" (at end of document)")
+            mistakes.append(Mistake(number, f"this is not TOML: {why}"))
+            line = lines[number - 1].strip()
+            if place is None or not line or line.startswith("[") or len(mistakes) == _MOST:
+                return {}, [], mistakes
+            lines[number - 1] = ""
+
+
+def key_lines(lines: Sequence[str]) -> dict[tuple[int, str], int]:
+    """The line of each key, by the number of its `[[gpu]]` table (0 above all tables) and its name.
+
+    A table itself has the name `""`. The lines must be TOML.
+    """
+    found: dict[tuple[int, str], int] = {}
+    table = first = 0
+    for end in range(len(lines)):
+        try:
+            content = msgspec.toml.decode("\n".join(lines[first : end + 1]))
+        except _NOT_TOML:  # the value goes on in the next line
+            continue
+        for key, value in content.items():
+            if key != "gpu" or not isinstance(value, list):
+                found.setdefault((table, key), first + 1)
+                continue
+            for keys in value:
+                table += 1
+                found |= dict.fromkeys([(table, name) for name in ("", *keys)], first + 1)
+        first = end + 1
+    return found
+
+
+def _unfinished_line(lines: Sequence[str]) -> int:
+    """The line at which an unfinished value begins."""
+    for number in range(len(lines), 1, -1):
+        with suppress(*_NOT_TOML):
+            msgspec.toml.decode("\n".join(lines[: number - 1]))
+            return number
+    return 1
