@@ -11,6 +11,7 @@ from gpufan.cli.completion import complete_card
 from gpufan.config.schema import RUN_KEYS
 from gpufan.config.settings import DEFAULT_PATH
 from gpufan.errors import GpufanError, InputError
+from gpufan.system.files import read_file
 
 _key = click.Choice(RUN_KEYS)
 _card_option = click.option(
@@ -31,13 +32,28 @@ def config() -> None:
 @config.command(cls=Command)
 @options.config
 def check(config_path: Path | None) -> None:
-    """Look for mistakes in the settings file, and change nothing."""
+    """Find all mistakes in the settings file, and change nothing.
+
+    It also warns of what is allowed but surely not meant, such as a name that fits no card of this box.
+    """
+    from gpufan.config.lint import surely_not_meant
+    from gpufan.config.mistakes import SettingsError
+    from gpufan.daemon.known_cards import known_cards
+
     source = options.settings_source(config_path)
-    settings = source.read()
+    try:
+        settings = source.read()
+    except SettingsError as error:
+        if len(error.mistakes) == 1:
+            raise
+        for mistake in error.mistakes:
+            click.echo(f"{source.path}: {mistake}")
+        raise InputError(f"{source.path}: {len(error.mistakes)} mistakes") from error
     verdict = "no mistake found" if settings.path else "no such file, so the built-in settings are in effect"
     click.echo(f"{source.path}: {verdict}")
-    for line in settings.index_warnings():
-        click.echo(f"warning: {line}; `gpufan list` shows it", err=True)
+    if settings.path is not None:
+        for mistake in surely_not_meant(settings, read_file(settings.path), known_cards(settings.run_settings().gpus)):
+            click.echo(f"warning: {source.path}: {mistake}", err=True)
 
 
 @config.command(cls=Command)

@@ -31,11 +31,11 @@ class Mistake(NamedTuple):
 class SettingsError(InputError):
     """A settings file with mistakes."""
 
-    def __init__(self, mistakes: Sequence[Mistake]) -> None:
-        """`mistakes` has at least one."""
+    def __init__(self, mistakes: Sequence[Mistake], where: str = "") -> None:
+        """`mistakes` has at least one; `where` begins the message."""
         more = len(mistakes) - _SHOWN
         shown = [*map(str, mistakes[:_SHOWN]), *([f"and {more} more: see `gpufan config check`"] if more > 0 else [])]
-        super().__init__("; ".join(shown))
+        super().__init__(where + "; ".join(shown))
         self.mistakes = mistakes
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gpufan.config.mistakes import SettingsError
 from gpufan.config.schema import CARD_KEYS, DEFAULTS, NOTHING, CardKeys, CardTable, RunKeys
 from gpufan.config.toml_text import parse, toml
 from gpufan.core.card_settings import CardSettings
@@ -125,6 +126,6 @@ class Source:
             return Settings(options=self.options)
         except OSError as error:
             raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
-        except InputError as error:
-            raise InputError(f"{self.path}: {error}") from error
+        except SettingsError as error:
+            raise SettingsError(error.mistakes, f"{self.path}: ") from error
         return Settings(self.path, file, tables, self.options)

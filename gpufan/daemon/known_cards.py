@@ -1,8 +1,11 @@
 """The cards of this box as commands need them that change or check settings. No card is controlled here."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from gpufan.core.gpu import GpuInfo
 from gpufan.core.pci import PciAddress
 from gpufan.core.selection import Named, is_index, matches
 from gpufan.daemon import snapshot_file
@@ -28,14 +31,24 @@ def lasting_name(name: str, runtime_folder: Path) -> str:
 
 def _cards(runtime_folder: Path) -> Sequence[Named]:
     """The cards as the driver knows them; without it, those in the last snapshot."""
-    from gpufan.daemon.restore import describe_cards  # loads the driver's library
-
-    try:
-        return [info for info, _ in describe_cards((), None, "nvml", None, runtime_folder)]
-    except GpufanError:
-        pass
+    if cards := known_cards(()):
+        return cards
     try:
         return snapshot_file.read(runtime_folder / SNAPSHOT).gpus
+    except GpufanError:
+        return []
+
+
+def known_cards(names: Sequence[str]) -> list[GpuInfo]:
+    """The cards of this box; only those in `names`, if there are any, are opened. Empty if no driver answers."""
+    from gpufan.gpu.cards import open_cards  # loads the driver's library
+
+    try:
+        with (
+            TemporaryDirectory(prefix="gpufan-") as folder,
+            closing(open_cards("nvml", None, Path(folder), names)) as cards,
+        ):
+            return [gpu.info for gpu in cards.gpus]
     except GpufanError:
         return []
 

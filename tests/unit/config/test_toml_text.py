@@ -39,11 +39,12 @@ MISTAKES = {
     "curve = 60": 'line 1: curve = 60: write text such as "50:30,75:50,80:64,83:100"',
     'curve = "60:50,55:70"': "line 1: curve point 2 '55:70': temperatures must rise, and 55 does not come after 60",
     "[gpu]\nmatch = 0": "line 1: gpu: write a table for each card, headed [[gpu]] with two brackets",
-    "[[gpu]]\nmatch = 0\n[[gpu]]\nhold_s = 1": "line 3: [[gpu]] 2: no match in it: write a UUID, PCI address, index or name, such as match = "
-    '"GTX 1080 Ti"',
-    '[[gpu]]\nmatch = ""': 'line 2: [[gpu]] 1: match = "": write a UUID, PCI address, index or name, such as match = "GTX '
-    '1080 Ti"',
-    "[[gpu]]\nmatch = 0\ninterval_s = 1": "line 3: [[gpu]] 1: interval_s is for all cards together: write it above the first [[gpu]]",
+    "[[gpu]]\nmatch = 0\n[[gpu]]\nhold_s = 1": "line 3: [[gpu]] 2: no match in it: write a UUID, PCI address,"
+    ' index or name, such as match = "GTX 1080 Ti"',
+    '[[gpu]]\nmatch = ""': 'line 2: [[gpu]] 1: match = "": write a UUID, PCI address, index or name,'
+    ' such as match = "GTX 1080 Ti"',
+    "[[gpu]]\nmatch = 0\ninterval_s = 1": "line 3: [[gpu]] 1: interval_s is for all cards together: write it"
+    " above the first [[gpu]]",
     "match = 0": "line 1: match belongs below a line with [[gpu]]",
     'simulate = "1080ti"': "line 1: simulate is only an option of the command line, --simulate",
     "runtime_dir = 1": "line 1: runtime_dir is only an option of the command line, --runtime-dir",

@@ -1,0 +1,88 @@
+"""Settings that are allowed but surely not meant: names that fit no card, values that gpufan will not follow."""
+
+from collections.abc import Iterator, Sequence
+
+from gpufan.config.mistakes import Mistake, decode_lines, key_lines
+from gpufan.config.schema import CARD_KEYS, CardKeys
+from gpufan.config.settings import DEFAULT_PATH, Settings
+from gpufan.config.toml_text import toml
+from gpufan.control.curve_law import duty_range
+from gpufan.control.target_tunables import TUNABLES
+from gpufan.core.gpu import GpuInfo
+from gpufan.core.selection import is_index, matches, may_match
+from gpufan.core.thermal import full_speed_from_c
+
+_ANY_CARD = GpuInfo(uuid="", pci="", index=-1, name="", fan_count=1, duty_range=(20, 100), slowdown_c=None, backend="")
+"""Stands for the cards of a box that are not known: no card is given a lower duty than this one."""
+
+
+def surely_not_meant(settings: Settings, text: bytes, cards: Sequence[GpuInfo]) -> list[Mistake]:
+    """Everything in the file that is surely not meant, by line. `cards` are those of the box; empty if not known."""
+    lines = key_lines(decode_lines(text)[1])
+    found: list[tuple[int, str, str]] = []
+    for number, keys in ((0, settings.file), *enumerate(settings.tables, 1)):
+        where = f"[[gpu]] {number}: " if number else ""
+        match = [str(settings.tables[number - 1].match)] if number else []
+        here = [card for card in cards if not match or matches(card, match[0])]
+        abouts = [
+            *_values(settings, number, keys, here),
+            *_names(settings, keys, match, cards),
+            *_itself(keys, match, here, cards),
+        ]
+        found += [(number, key, where + about) for key, about in abouts]
+    return sorted((Mistake(lines.get((number, key)), about) for number, key, about in found), key=_line)
+
+
+def _line(mistake: Mistake) -> int:
+    return mistake.line or 0
+
+
+def _values(settings: Settings, number: int, keys: CardKeys, cards: Sequence[GpuInfo]) -> Iterator[tuple[str, str]]:
+    """Keys of a table whose values are not followed as they are, each with what happens on the first such card."""
+    for card in [card for card in cards if card.uuid] or [_ANY_CARD]:
+        highest_c = full_speed_from_c(card.slowdown_c) - TUNABLES.floor_to_c
+        floor = duty_range(card.duty_range, settings.resolve("min_duty_percent", [number] if number else []).value)[0]
+        on = " or more, depending on the card" if card is _ANY_CARD else f" on {card.label}"
+        found = []
+        if keys.target_c is not None and keys.target_c > highest_c:
+            on_target = " on a card whose slowdown threshold is not known" if card is _ANY_CARD else on
+            found.append(("target_c", f"target_c = {keys.target_c:g} is cut to {highest_c:g} °C{on_target}"))
+        if keys.curve is not None and keys.curve.lowest_duty < floor:
+            found.append(("curve", f"curve: its lowest duty, {keys.curve.lowest_duty:g} %, is raised to {floor} %{on}"))
+        if keys.min_duty_percent not in (None, floor):
+            found.append(("min_duty_percent", f"min_duty_percent = {keys.min_duty_percent} becomes {floor} %{on}"))
+        if found:
+            yield from found
+            break
+    if number and all(getattr(keys, key) is None for key in CARD_KEYS):
+        yield "", "this table sets nothing"
+    if not number and settings.path == DEFAULT_PATH:
+        if settings.file.dry_run:
+            yield "dry_run", "dry_run = true: the service sets no fans"
+        if settings.file.duration_s is not None:
+            yield "duration_s", "duration_s: the service ends after this time, and is started again"
+
+
+def _names(
+    settings: Settings, keys: CardKeys, match: Sequence[str], cards: Sequence[GpuInfo]
+) -> Iterator[tuple[str, str]]:
+    """Keys of a table with names that fit no card, or that may fit another card after a reboot."""
+    gpus: Sequence[str | int] = () if match else settings.file.gpus or ()
+    for key, names in (("match", match), ("neighbours", keys.neighbours or ()), ("gpus", gpus)):
+        for name in names:
+            if cards and not any(may_match(card, str(name)) for card in cards):
+                yield key, f"{key}: {toml(name)} matches no card here"
+            elif is_index(str(name)):
+                text = "may be the index of another card after a reboot: use the card's UUID, see `gpufan list`"
+                yield key, f"{key}: {toml(name)} {text}"
+
+
+def _itself(
+    keys: CardKeys, match: Sequence[str], here: Sequence[GpuInfo], cards: Sequence[GpuInfo]
+) -> Iterator[tuple[str, str]]:
+    """The key `neighbours` for each name that means the card of the table itself. `here` are the cards of the table."""
+    for name in map(str, keys.neighbours or ()):
+        named = [card for card in cards if matches(card, name)]
+        same_word = [name.strip().lower()] == [each.strip().lower() for each in match]
+        if (same_word and len(named) < 2) or (len(named) == 1 and list(here) == named):
+            yield "neighbours", f"neighbours: {toml(name)} is the card itself: name the cards that it warms"

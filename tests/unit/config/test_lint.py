@@ -1,0 +1,112 @@
+"""What is allowed in a settings file but surely not meant is named with its line."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gpufan.cli.main import cli
+from gpufan.config.lint import surely_not_meant
+from gpufan.config.settings import DEFAULT_PATH, Settings
+from gpufan.config.toml_text import parse, render
+from gpufan.core.gpu import GpuInfo
+from tests.unit.builders import FakeGpu
+
+UPPER = replace(FakeGpu().info, slowdown_c=95)
+LOWER = replace(UPPER, uuid="GPU-22222222-2222-3333-4444-555555555555", pci="00000000:0B:00.0", index=1)
+LOW = replace(UPPER, duty_range=(0, 100), slowdown_c=None)
+
+
+def found(text: str, *cards: GpuInfo, path: Path = Path("f")) -> list[str]:
+    file, tables = parse(text.encode())
+    return [str(each) for each in surely_not_meant(Settings(path, file, tables), text.encode(), cards)]
+
+
+@pytest.mark.parametrize(
+    ("text", "cards", "warnings"),
+    [
+        ("\ntarget_c = 90", (UPPER,), ["line 2: target_c = 90 is cut to 87 °C on 0 GTX 1080 Ti"]),
+        ("target_c = 87", (UPPER,), []),
+        (
+            "target_c = 90",
+            (),
+            ["line 1: target_c = 90 is cut to 82 °C on a card whose slowdown threshold is not known"],
+        ),
+        (
+            'curve = "50:0,83:100"',
+            (UPPER,),
+            ["line 1: curve: its lowest duty, 0 %, is raised to 23 % on 0 GTX 1080 Ti"],
+        ),
+        (
+            'curve = "50:25,83:100"',
+            (LOW,),
+            ["line 1: curve: its lowest duty, 25 %, is raised to 30 % on 0 GTX 1080 Ti"],
+        ),
+        ('curve = "50:25,83:100"', (UPPER,), []),
+        ('curve = "50:0,83:100"\nmin_duty_percent = 0', (LOW,), []),
+        (
+            'curve = "50:0,83:100"',
+            (),
+            ["line 1: curve: its lowest duty, 0 %, is raised to 20 % or more, depending on the card"],
+        ),
+        ("min_duty_percent = 10", (UPPER,), ["line 1: min_duty_percent = 10 becomes 23 % on 0 GTX 1080 Ti"]),
+        ("min_duty_percent = 40", (UPPER,), []),
+        (
+            '[[gpu]]\nmatch = "1080 Ti"\n\n[[gpu]]\nmatch = "2080 Ti"\nhold_s = 1',
+            (UPPER, LOWER),
+            ["line 1: [[gpu]] 1: this table sets nothing", 'line 5: [[gpu]] 2: match: "2080 Ti" matches no card here'],
+        ),
+        ('gpus = ["GTX 1080 Ti", "RTX"]', (UPPER,), ['line 1: gpus: "RTX" matches no card here']),
+        ('neighbours = [\n"RTX"\n]', (UPPER,), ['line 1: neighbours: "RTX" matches no card here']),
+        (
+            f'[[gpu]]\nmatch = "{UPPER.uuid}"\nneighbours = ["0a:00.0"]',
+            (UPPER, LOWER),
+            ['line 3: [[gpu]] 1: neighbours: "0a:00.0" is the card itself: name the cards that it warms'],
+        ),
+        (
+            '[[gpu]]\nmatch = "GPU-11111111"\nneighbours = ["gpu-11111111"]',
+            (),
+            ['line 3: [[gpu]] 1: neighbours: "gpu-11111111" is the card itself: name the cards that it warms'],
+        ),
+        ('[[gpu]]\nmatch = "1080 Ti"\nneighbours = ["1080 Ti"]', (UPPER, LOWER), []),
+        (f'[[gpu]]\nmatch = "{UPPER.uuid}"\nneighbours = ["0b:00.0"]', (UPPER, LOWER), []),
+        (render(), (UPPER, LOWER), []),
+        ("", (), []),
+    ],
+)
+def test_a_setting_that_is_surely_not_meant_is_named(
+    text: str, cards: tuple[GpuInfo, ...], warnings: list[str]
+) -> None:
+    assert found(text, *cards) == warnings
+
+
+def test_a_service_that_would_not_do_its_work_is_named() -> None:
+    text = "dry_run = true\nduration_s = 60"
+    assert found(text) == []
+    assert [line.split(":")[0] for line in found(text, path=DEFAULT_PATH)] == ["line 1", "line 2"]
+
+
+def test_an_index_is_named() -> None:
+    assert found('gpus = ["0"]\n[[gpu]]\nmatch = 1\nhold_s = 1', UPPER, LOWER) == [
+        f"{place} may be the index of another card after a reboot: use the card's UUID, see `gpufan list`"
+        for place in ('line 1: gpus: "0"', 'line 3: [[gpu]] 1: match: "1"')
+    ]
+
+
+def test_check_prints_every_mistake_and_every_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpufan.daemon.known_cards.known_cards", lambda _: [UPPER])
+    file = tmp_path / "config.toml"
+    file.write_text("hold_s = 9999\ntarget_c = 20\n")
+    result = CliRunner().invoke(cli, ["config", "check", "--config", str(file)])
+    assert result.output == (
+        f"{file}: line 1: hold_s = 9999: write a number from 0 to 3600\n"
+        f"{file}: line 2: target_c = 20: write a number from 50 to 90\n"
+    )
+    assert (str(result.exception), getattr(result.exception, "exit_status", None)) == (f"{file}: 2 mistakes", 2)
+    file.write_text("target_c = 90\n")
+    result = CliRunner().invoke(cli, ["config", "check", "--config", str(file)])
+    assert result.output == (
+        f"{file}: no mistake found\nwarning: {file}: line 1: target_c = 90 is cut to 87 °C on 0 GTX 1080 Ti\n"
+    )
+    assert result.exit_code == 0
