@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from gpufan.alerts.messages import Message, Phase, Trouble
 from gpufan.core.news import News, news
-from gpufan.core.sentences import card_line, refused_settings
+from gpufan.core.sentences import card_line, settings_sentence
 from gpufan.core.snapshot import GpuState, Snapshot
 
 FLICKER_S = 15.0
@@ -105,8 +105,8 @@ class Rules:
         for uuid, label in self._cards.items():
             if uuid not in judged and Trouble.LOST in self._after_s:
                 yield Key(uuid, Trouble.LOST), Found(label, "gpufan no longer lists this card")
-        if snapshot.reload_refused is not None and Trouble.SETTINGS_REFUSED in self._after_s:
-            yield Key("", Trouble.SETTINGS_REFUSED), Found("", refused_settings(snapshot.reload_refused))
+        if (refused := settings_sentence(snapshot)) and Trouble.SETTINGS_REFUSED in self._after_s:
+            yield Key("", Trouble.SETTINGS_REFUSED), Found("", refused)
 
     def _advance(
         self, key: Key, found: Found | None, calm: str, wall_s: float, monotonic_s: float

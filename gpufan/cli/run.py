@@ -9,6 +9,7 @@ from gpufan.cli import options
 from gpufan.cli.command import Command
 from gpufan.config.schema import DEFAULTS, limits
 from gpufan.config.settings import Source
+from gpufan.daemon.last_good import read_or_fall_back
 from gpufan.daemon.restore import restore as restore_fans
 from gpufan.daemon.restore import restore_taken
 from gpufan.daemon.run import run_cards
@@ -130,6 +131,6 @@ def xserver(config_path: Path | None, runtime_dir: Path) -> None:
 
     Only for drivers that set fans through X; `gpufan run` starts one when it needs one.
     """
-    gpus = options.settings_source(config_path).read().run_settings().gpus
     with log_to_stderr():
-        run_xserver(runtime_dir / "xserver", gpus, click.echo)
+        settings, _, _ = read_or_fall_back(options.settings_source(config_path))
+        run_xserver(runtime_dir / "xserver", settings.run_settings().gpus, click.echo)

@@ -22,7 +22,7 @@ def status(as_json: bool, watch: bool, runtime_dir: Path) -> None:
         return
     from gpufan.terminal.tables import print_status
 
-    print_status(runtime_dir / SNAPSHOT, as_json=as_json)
+    print_status(runtime_dir / SNAPSHOT, of_service=runtime_dir == RUNTIME_FOLDER, as_json=as_json)
 
 
 @click.command("list", cls=Command)

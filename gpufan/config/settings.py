@@ -4,7 +4,7 @@ A later source overrides an earlier one. Which keys a file may have is in `schem
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,6 +54,8 @@ class Settings:
     tables: tuple[CardTable, ...] = ()
     options: RunKeys = NOTHING
     """The options of the command line."""
+    content: bytes | None = field(default=None, repr=False, compare=False)
+    """The content of the file; None if none was read."""
 
     def resolve(self, key: str, tables: Sequence[int] = ()) -> Value:
         """The value of `key`, for a card that matches `tables`; these are numbers, and the first table is 1."""
@@ -119,7 +121,8 @@ class Source:
         if self.path is None:
             return Settings(options=self.options)
         try:
-            file, tables = parse(read_file(self.path))
+            content = read_file(self.path)
+            file, tables = parse(content)
         except FileNotFoundError:
             if self.required:
                 raise InputError(f"{self.path}: no such file") from None
@@ -128,4 +131,4 @@ class Source:
             raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
         except SettingsError as error:
             raise SettingsError(error.mistakes, f"{self.path}: ") from error
-        return Settings(self.path, file, tables, self.options)
+        return Settings(self.path, file, tables, self.options, content)

@@ -2,7 +2,7 @@
 
 from gpufan.core.news import News
 from gpufan.core.reasons import Cause, Control, Group, Reason, Remedy
-from gpufan.core.snapshot import GpuState
+from gpufan.core.snapshot import GpuState, SettingsInUse, Snapshot
 
 _SENTENCES = {
     Cause.START: "not read yet",
@@ -124,6 +124,16 @@ def order_sentence(gpu: GpuState) -> str:
     """Describe the order for a card, and how long it lasts: `ordered: 60 %, for another 0:09:12`."""
     lasts = "until cleared" if gpu.order_left_s is None else f"for another {h_mm_ss(gpu.order_left_s)}"
     return f"ordered: {gpu.order}, {lasts}"
+
+
+def settings_sentence(snapshot: Snapshot) -> str | None:
+    """Explain which settings are in use, and why, after the file was refused; None if it is in use."""
+    if snapshot.reload_refused is not None:
+        return refused_settings(snapshot.reload_refused)
+    if snapshot.settings_in_use is SettingsInUse.CHOSEN:
+        return None
+    used = "last good" if snapshot.settings_in_use is SettingsInUse.LAST_GOOD else "built-in"
+    return f"settings not used, but the {used} ones: {snapshot.settings_refused}"
 
 
 def refused_settings(reload_refused: str) -> str:

@@ -1,5 +1,6 @@
 """The snapshot that the daemon publishes after every tick: the state of each card, and of the run."""
 
+from enum import Enum
 from typing import Annotated
 
 import msgspec
@@ -108,6 +109,16 @@ class GpuState(msgspec.Struct, frozen=True):
         )
 
 
+class SettingsInUse(str, Enum):
+    """Which settings the run follows."""
+
+    CHOSEN = "chosen"
+    """Those of the file and the command line."""
+    LAST_GOOD = "last-good"
+    """Those of the last run of the service whose file had no mistake."""
+    BUILT_IN = "built-in"
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """All cards after a tick."""
 
@@ -123,6 +134,9 @@ class Snapshot(msgspec.Struct, frozen=True):
     """Simulated seconds since the start; None for real cards."""
     reload_refused: str | None = None
     """Why the settings of the last reload were refused; None if they were accepted."""
+    settings_in_use: SettingsInUse = SettingsInUse.CHOSEN
+    settings_refused: str | None = None
+    """Why the settings file was not used at the start; None if it was, or if it is used by now."""
     started_s: _Time | None = None
     """When the run began, seconds since the epoch."""
     clock_steps: _Count = 0

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from gpufan.core.snapshot import SettingsInUse
 from gpufan.daemon.orders import Orders
 from gpufan.daemon.passes import Card, Pass, Step
 from gpufan.daemon.publish import Publish
@@ -93,12 +94,16 @@ class Daemon:
         reload_driver: Callable[[], None] | None = None,
         find_new: Callable[[], Sequence[Worker]] = tuple,
         orders: Orders | None = None,
+        settings_in_use: SettingsInUse = SettingsInUse.CHOSEN,
+        settings_refused: str | None = None,
     ) -> None:
         """With `every_tick`, publish after every tick; else only new states, and at least every `LOOK_S` seconds.
 
         `stopping` is called once, before the fans are given back.
 
         `reload_driver` unloads NVML, which closes all cards, and loads it again; it may raise a GpufanError.
+
+        `settings_refused` says why the settings file was not used at the start, and `settings_in_use` what is instead.
 
         `find_new` makes workers for cards that have appeared since its last call.
         """
@@ -117,6 +122,7 @@ class Daemon:
         self._settings_for: SettingsFor | None = None
         """The settings of the last reload; None before."""
         self._reload_refused: str | None = None
+        self._settings_in_use, self._settings_refused = settings_in_use, settings_refused
         self._driver_reload = DriverReload(reload_driver)
         self._reloaded = False
         """Whether NVML was loaded again since the last pass, so that all fans must be set again."""
@@ -273,7 +279,7 @@ class Daemon:
         if self._has_ended:
             return
         cards = sum(card.worker.news + card.hangs for card in self._cards)
-        news = cards, len(self._cards), self._reload_refused, self._clock.steps
+        news = cards, len(self._cards), self._reload_refused, self._settings_refused, self._clock.steps
         if news == self._news and not (self._every_tick or this.is_look):
             return
         self._news = news
@@ -282,6 +288,8 @@ class Daemon:
             interval_s=self._interval_s,
             dry_run=self._dry_run,
             reload_refused=self._reload_refused,
+            settings_in_use=self._settings_in_use,
+            settings_refused=self._settings_refused,
             clock_steps=self._clock.steps,
             clock_step_s=self._clock.step_s,
         )
@@ -296,7 +304,8 @@ class Daemon:
             # A path may contain bytes that are not text.
             self._reload_refused = str(error).encode(errors="replace").decode() or type(error).__name__
             return
-        self._reload_refused = None
+        self._reload_refused = self._settings_refused = None
+        self._settings_in_use = SettingsInUse.CHOSEN
         for card in self._cards:
             card.worker.follow(self._settings_for)
 

@@ -1,7 +1,7 @@
 """`gpufan run` on real cards: open them, connect the parts, and release everything at the end."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,8 @@ from gpufan.config.settings import COMMAND_LINE, RunSettings, Settings, Source
 from gpufan.core.gpu import Gpu
 from gpufan.core.selection import select, select_present, split_controllable
 from gpufan.core.sentences import refused_settings
-from gpufan.daemon import learnt
+from gpufan.core.snapshot import SettingsInUse
+from gpufan.daemon import last_good, learnt
 from gpufan.daemon.guardian import guardian
 from gpufan.daemon.loop import Daemon
 from gpufan.daemon.orders import Orders
@@ -59,7 +60,7 @@ def _control(
 
     with ExitStack() as stack:
         rows = stack.enter_context(recording(record))
-        settings = source.read()
+        settings, in_use, refused = _read_settings(source, is_service=notifier is not None)
         run = settings.run_settings()
         folder = None if run.dry_run else runtime_folder
         lock = stack.enter_context(controller_lock(folder))
@@ -101,16 +102,20 @@ def _control(
             sinks.append(stack.enter_context(closing(learnt.Saver(folder_of_learnt, workers))).publish)
         if notifier is not None:
             sinks.append(notifier.publish)
+        keep = stack.enter_context(last_good.saver()) if notifier is not None else lambda _: None
+        keep(settings)
         daemon = Daemon(
             workers,
             sinks,
             interval_s=run.interval_s,
             dry_run=run.dry_run,
             every_tick=bool(rows) or view.every_tick,
-            reload=partial(_reload, source, run, cards.gpus),
+            reload=partial(_reload, source, run, cards.gpus, keep),
             reload_driver=None if run.dry_run else cards.reload_driver,
             find_new=lambda: add_workers(split_controllable(cards.find_new())[0]),
             orders=orders,
+            settings_in_use=in_use,
+            settings_refused=refused,
             stopping=notifier.stopping if notifier else lambda: None,
         )
         daemon.run(inbox, run.duration_s)
@@ -118,7 +123,19 @@ def _control(
         _log.info("fans given back to the driver: %s", ", ".join(worker.gpu.info.label for worker in workers))
 
 
-def _reload(source: Source, started: RunSettings, gpus: Sequence[Gpu]) -> tuple[float, SettingsFor]:
+def _read_settings(source: Source, *, is_service: bool) -> tuple[Settings, SettingsInUse, str | None]:
+    """The settings to start with, which ones these are, and why those of the file are not used.
+
+    A service starts in any case: a mistake in a file must not leave the fans to the driver. Raises InputError.
+    """
+    if not is_service:
+        return source.read(), SettingsInUse.CHOSEN, None
+    return last_good.read_or_fall_back(source)
+
+
+def _reload(
+    source: Source, started: RunSettings, gpus: Sequence[Gpu], keep: Callable[[Settings], None]
+) -> tuple[float, SettingsFor]:
     """Read `source` again; returns the interval and the settings of each card. Raises InputError, after logging it."""
     try:
         settings = source.read()
@@ -129,6 +146,7 @@ def _reload(source: Source, started: RunSettings, gpus: Sequence[Gpu]) -> tuple[
     except Exception as error:
         _log.warning("%s", refused_settings(str(error)))
         raise
+    keep(settings)
     warn_unmatched(settings, gpus)
     _log.info("settings reloaded from %s", settings.path or "the command line alone")
     return run.interval_s, settings.for_card

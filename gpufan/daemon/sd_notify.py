@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gpufan.core.reasons import Cause, Control
-from gpufan.core.sentences import duty_text
+from gpufan.core.sentences import duty_text, settings_sentence
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon.read_back import TARGET_TOLERANCE
 from gpufan.errors import DriverError, GpufanError
@@ -95,8 +95,8 @@ class Notifier:
 def sd_notify_status(snapshot: Snapshot) -> str:
     """Every card's duty and temperature in one line: `0 GTX 1080 Ti 62 % at 74 °C | 1 GTX 1080 Ti lost`."""
     texts = [_card_text(gpu) for gpu in snapshot.gpus]
-    if snapshot.reload_refused:
-        texts.insert(0, f"old settings; the new ones were refused: {snapshot.reload_refused}")
+    if trouble := settings_sentence(snapshot):
+        texts.insert(0, trouble)
     return " | ".join(texts)
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from gpufan import __version__
 from gpufan.core.sentences import state_sentence
-from gpufan.core.snapshot import FORMAT, GpuState, Snapshot
+from gpufan.core.snapshot import FORMAT, GpuState, SettingsInUse, Snapshot
 from gpufan.errors import GpufanError
 from gpufan.system.files import read_file, remove_unsynced, replace_unsynced
 from gpufan.system.printable import printable_values
@@ -40,6 +40,8 @@ def snapshot_now(
     dry_run: bool = False,
     simulated_s: float | None = None,
     reload_refused: str | None = None,
+    settings_in_use: SettingsInUse = SettingsInUse.CHOSEN,
+    settings_refused: str | None = None,
     clock_steps: int = 0,
     clock_step_s: float = 0.0,
 ) -> Snapshot:
@@ -54,6 +56,8 @@ def snapshot_now(
         gpus=gpus,
         simulated_s=simulated_s,
         reload_refused=reload_refused,
+        settings_in_use=settings_in_use,
+        settings_refused=settings_refused,
         started_s=_STARTED_S,
         clock_steps=clock_steps,
         clock_step_s=round(clock_step_s, 3),
@@ -67,8 +71,12 @@ class _Header(msgspec.Struct):
     version: str
 
 
+class NotRunning(GpufanError):
+    """There is no snapshot, so no daemon is running."""
+
+
 def read(path: Path) -> Snapshot:
-    """Read the snapshot of a daemon. Raises GpufanError if there is no snapshot, or if it is not valid."""
+    """Read the snapshot of a daemon. Raises NotRunning if there is no snapshot, GpufanError if it is not valid."""
     try:
         content = printable_values(msgspec.json.decode(read_file(path)))
         header = msgspec.convert(content, _Header)
@@ -80,7 +88,7 @@ def read(path: Path) -> Snapshot:
         for gpu in snapshot.gpus:
             state_sentence(gpu)  # raises TypeError if a number is missing
     except FileNotFoundError:
-        raise GpufanError(f"no gpufan is running (no {path}): start it with `sudo gpufan run`") from None
+        raise NotRunning(f"no gpufan is running (no {path}): start it with `sudo gpufan run`") from None
     except OSError as error:
         raise GpufanError(f"cannot read {path}: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:

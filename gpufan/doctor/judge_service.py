@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from shlex import quote
 
 from gpufan.config.settings import DEFAULT_PATH
+from gpufan.core.sentences import settings_sentence
 from gpufan.doctor.facts import Facts
 from gpufan.doctor.findings import Finding, ok, problem, warning
 from gpufan.system.unit_state import UnitState
@@ -87,12 +88,12 @@ def _last_status(unit: UnitState) -> str:
 
 def _config(facts: Facts) -> Finding:
     settings, live, edit = facts.settings, facts.live, facts.edit_config
+    in_use = None if live is None else settings_sentence(live)
     if error := facts.errors.get("settings"):
         option = "" if facts.config == DEFAULT_PATH else f" --config {quote(str(facts.config))}"
-        return problem("config", error, edit, f"{facts.command} config check{option}")
-    if live is not None and live.reload_refused is not None:
-        text = f"gpufan refused the last reload and uses the settings from before: {live.reload_refused}"
-        return problem("config", text, edit, "sudo systemctl reload gpufan")
+        return problem("config", in_use or error, edit, f"{facts.command} config check{option}")
+    if in_use:
+        return problem("config", in_use, edit, "sudo systemctl reload gpufan")
     cards = [card.info for card in facts.driver.cards]
     if cards and (unmatched := settings.unmatched_tables(cards)):
         return warning("config", unmatched[0], edit, f"{facts.command} list")

@@ -5,7 +5,7 @@ from enum import Enum
 
 from gpufan.core.gpu import Throttle
 from gpufan.core.reasons import Cause, Group
-from gpufan.core.sentences import h_mm_ss, reason_sentence, refused_settings, state_sentence
+from gpufan.core.sentences import h_mm_ss, reason_sentence, settings_sentence, state_sentence
 from gpufan.core.snapshot import GpuState, Snapshot
 
 
@@ -124,8 +124,8 @@ class EventDetector:
             self._add(
                 "", EventKind.CLOCK, now_s, f"the clock was set {direction} by {abs(snapshot.clock_step_s):.0f} s"
             )
-        if snapshot.reload_refused not in (None, last.reload_refused):
-            self._add("", EventKind.RELOAD, now_s, refused_settings(snapshot.reload_refused))
+        if (trouble := settings_sentence(snapshot)) not in (None, settings_sentence(last)):
+            self._add("", EventKind.RELOAD, now_s, str(trouble))
 
     def _check_state(self, gpu: GpuState, now_s: float) -> None:
         """Begin, continue or end the events that last as long as the state of the card."""

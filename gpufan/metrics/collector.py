@@ -74,8 +74,9 @@ def _run_metrics(run: Snapshot) -> Iterator[Metric]:
     yield GaugeMetricFamily("gpufan_interval_seconds", "Time between two readings of a card.", run.interval_s)
     yield GaugeMetricFamily("gpufan_dry_run", "Whether gpufan only shows what it would set.", run.dry_run)
     yield CounterMetricFamily("gpufan_clock_steps", "Times that the wall clock was set.", run.clock_steps)
-    is_refused = run.reload_refused is not None
-    yield GaugeMetricFamily("gpufan_reload_refused", "Whether the last reload found wrong settings.", is_refused)
+    is_refused = run.reload_refused is not None or run.settings_refused is not None
+    about = "Whether the settings of the start or of the last reload were refused."
+    yield GaugeMetricFamily("gpufan_reload_refused", about, is_refused)
 
 
 def _readings(run: Snapshot) -> Iterator[Metric]:

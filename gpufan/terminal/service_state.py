@@ -3,12 +3,12 @@
 import math
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gpufan.errors import GpufanError, NoAnswer
 from gpufan.system import systemctl
 from gpufan.system.background import BackgroundCall
-from gpufan.system.unit_state import unit_state
+from gpufan.system.unit_state import UnitState, unit_state
 
 _SERVICE = "gpufan.service"
 _INTERVAL_S = 5.0
@@ -22,6 +22,8 @@ class ServiceState:
 
     text: str
     is_active: bool
+    why_not_running: str = field(default="", compare=False)
+    """Why no gpufan runs, and what to do."""
 
 
 class ServiceStateReader:
@@ -49,11 +51,12 @@ def service_state() -> ServiceState | None:
     try:
         state = unit_state(_SERVICE, _LIMIT_S)
     except GpufanError as error:
-        return ServiceState(f"{_SERVICE}: {error}", is_active=False) if systemctl.is_running() else None
+        return _state(f"{_SERVICE}: {error}", "look at `systemctl status gpufan`") if systemctl.is_running() else None
     if not state.exists:
         return None
     if state.load != "loaded":
-        return ServiceState(f"{_SERVICE}: {state.load}", is_active=False)
+        remedy = "sudo systemctl unmask gpufan" if state.is_masked else "systemctl status gpufan"
+        return _state(f"{_SERVICE}: {state.load}", f"`{remedy}`")
     parts = [f"{_SERVICE}: {state.active} ({state.sub})"]
     if state.since:
         parts.append(f"since {state.since}")
@@ -61,4 +64,18 @@ def service_state() -> ServiceState | None:
         parts.append(f"restarts: {state.restarts}")
     if state.has_failed and state.result:
         parts.append(f"last result: {state.result}")
-    return ServiceState(", ".join(parts), state.is_active)
+    why = f": {state.status}" if state.status else ""
+    return _state(", ".join(parts), _remedy(state), why=why, is_active=state.is_active)
+
+
+def _state(text: str, remedy: str, *, why: str = "", is_active: bool = False) -> ServiceState:
+    return ServiceState(text, is_active, f"no gpufan is running: {text}{why}; {remedy}")
+
+
+def _remedy(state: UnitState) -> str:
+    """What helps where the service runs no gpufan."""
+    if state.has_failed or state.sub == "auto-restart":
+        return "`sudo journalctl -u gpufan -n 30` shows why, `sudo systemctl restart gpufan` tries again"
+    if state.active == "inactive":
+        return "start it with `sudo systemctl start gpufan`"
+    return "`sudo journalctl -u gpufan -n 30` shows more"

@@ -16,10 +16,11 @@ from gpufan.config.settings import DEFAULT_PATH, Settings, Value
 from gpufan.config.toml_text import toml, toml_or_words
 from gpufan.core.gpu import FanReading, GpuInfo, Reading
 from gpufan.core.pci import PciAddress
-from gpufan.core.sentences import card_line, notes, refused_settings
+from gpufan.core.sentences import card_line, notes, settings_sentence
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError
 from gpufan.terminal.drawing import cards_table, rpm_text, settings_row
+from gpufan.terminal.service_state import service_state
 
 if TYPE_CHECKING:
     from gpufan.daemon.summary import CardSummary
@@ -83,16 +84,23 @@ def _control(info: GpuInfo) -> str:
     return _BACKENDS[info.backend] + reason
 
 
-def print_status(path: Path, *, as_json: bool) -> None:
-    """Print the snapshot in `path`. Raises GpufanError if there is none, or if it is out of date."""
-    snapshot = snapshot_file.read(path)
+def print_status(path: Path, *, as_json: bool, of_service: bool = False) -> None:
+    """Print the snapshot in `path`. Raises GpufanError if there is none, or if it is out of date.
+
+    `of_service` says that the service writes it: where there is none, systemd says why.
+    """
+    try:
+        snapshot = snapshot_file.read(path)
+    except snapshot_file.NotRunning as error:
+        service = service_state() if of_service else None
+        raise GpufanError(service.why_not_running) if service else error from error
     if as_json:
         print(msgspec.json.encode(snapshot).decode())
     else:
         dry = ", dry run" if snapshot.dry_run else ""
         print(f"gpufan {snapshot.version}, process {snapshot.pid}, every {snapshot.interval_s:g} s{dry}")
-        if snapshot.reload_refused is not None:
-            print(refused_settings(snapshot.reload_refused))
+        if trouble := settings_sentence(snapshot):
+            print(trouble)
         console = Console()
         if console.is_terminal:
             with console.capture() as capture:  # `print` writes it: rich would end the program when a pipe breaks

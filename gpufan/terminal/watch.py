@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gpufan.core.sentences import h_mm_ss, refused_settings
+from gpufan.core.sentences import h_mm_ss, settings_sentence
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon import snapshot_file
 from gpufan.daemon.recording import Row
@@ -84,6 +84,8 @@ def _view(as_json: bool, of_service: bool) -> "TableView | LineView | JsonView":
 def _moment(path: Path, service: ServiceState | None) -> Moment:
     try:
         snapshot = snapshot_file.read(path)
+    except snapshot_file.NotRunning as error:
+        return Moment(None, service.why_not_running if service else str(error), service)
     except GpufanError as error:
         return Moment(None, str(error), service)
     return Moment(snapshot, snapshot_file.complaint(snapshot), service)
@@ -112,8 +114,8 @@ class TableView:
         if moment.complaint is not None:
             parts.append(Text(moment.complaint, style="bold red"))
         if snapshot is not None:
-            if snapshot.reload_refused is not None:
-                parts.append(Text(refused_settings(snapshot.reload_refused), style="yellow"))
+            if trouble := settings_sentence(snapshot):
+                parts.append(Text(trouble, style="yellow"))
             self.readings.add(snapshot)
             screens = [Group(*parts, cards) for cards in self._tables(snapshot.gpus)]
         else:

@@ -3,6 +3,7 @@
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from gpufan.cli.main import cli
 from gpufan.core.snapshot import Snapshot
+from gpufan.daemon import last_good
 from gpufan.daemon import snapshot_file as snapshot
 from tests.doubles.nvml import AUTO, MANUAL, Kind, NvmlDouble, SetCall, wait_for
 
@@ -43,8 +45,9 @@ class Daemon:
         self.environment = os.environ | double.environment()
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, text: str) -> None:
-        self.file.write_text(text)
+    def start(self, text: str | None, duty: int = 60) -> None:
+        if text is not None:
+            self.file.write_text(text)
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *self.arguments],
@@ -54,7 +57,7 @@ class Daemon:
                 stdout=log,
                 stderr=log,
             )
-        self.wait_for_targets(60, 60)
+        self.wait_for_targets(duty, duty)
         wait_for((self.runtime / "state.json").exists)
 
     def reload(self, text: str) -> None:
@@ -129,7 +132,7 @@ def test_an_option_counts_more_than_a_new_file(daemon: Daemon) -> None:
 def test_a_bad_file_is_refused_in_log_and_status_and_the_old_settings_stay(daemon: Daemon) -> None:
     daemon.start(curve(60))
     daemon.reload(curve(75) + "hold = 3")
-    mistake = f'{daemon.file}: unknown key "hold": did you mean hold_s?'
+    mistake = f'{daemon.file}: line 2: unknown key "hold": did you mean hold_s?'
     assert daemon.wait_for_refusal() == mistake
     status = CliRunner().invoke(cli, ["status", "--runtime-dir", str(daemon.runtime)])
     assert f"settings not reloaded, the old ones stay: {mistake}\n" in status.output
@@ -201,3 +204,68 @@ def test_the_hang_up_of_a_terminal_stops_and_gives_the_fans_back(daemon: Daemon)
     os.close(terminal)
     wait_for(lambda: daemon.targets == [AUTO, AUTO])
     os.waitpid(child, 0)
+
+
+# ---- a service whose file has a mistake at the start ----
+
+BUILT_IN = 38
+"""The duty of the built-in curve at 60 °C, percent."""
+
+
+@pytest.fixture
+def service(daemon: Daemon, tmp_path: Path) -> Iterator[Daemon]:
+    """The same as a service manager starts it that waits for a message."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        daemon.environment["NOTIFY_SOCKET"] = str(tmp_path / "notify")
+        yield daemon
+
+
+def kept() -> Path:
+    return last_good.path()
+
+
+def test_a_mistake_at_the_start_leaves_the_last_good_settings_in_use(service: Daemon) -> None:
+    service.start(curve(60))
+    assert service.stop() == 0
+    assert kept().stat().st_mode & 0o777 == 0o600
+    before = kept().read_bytes()
+    service.start("hold = 3")
+    mistake = f'{service.file}: line 1: unknown key "hold": did you mean hold_s?'
+    wait_for(lambda: service.snapshot.settings_in_use == "last-good")
+    assert service.snapshot.settings_refused == mistake
+    status = CliRunner().invoke(cli, ["status", "--runtime-dir", str(service.runtime)])
+    assert f"settings not used, but the last good ones: {mistake}\n" in status.output
+    assert f"{mistake}; the last good settings are used instead" in service.log.read_text()
+    assert kept().read_bytes() == before
+    service.reload(curve(75))
+    service.wait_for_targets(75, 75)
+    wait_for(lambda: service.snapshot.settings_in_use == "chosen")
+    assert service.snapshot.settings_refused is None
+    wait_for(lambda: kept().read_bytes() != before)
+
+
+@pytest.mark.parametrize("content", [None, b"{", b'{"format": 0, "text": ""}', b'{"format": 1, "text": "hold = 1"}'])
+def test_without_last_good_settings_the_built_in_ones_are_used(service: Daemon, content: bytes | None) -> None:
+    if content is not None:
+        kept().parent.mkdir(parents=True, exist_ok=True)
+        kept().write_bytes(content)
+    service.start("curve = 60", BUILT_IN)
+    wait_for(lambda: service.snapshot.settings_in_use == "built-in")
+    assert service.stop() == 0
+
+
+def test_a_file_that_is_gone_stops_no_service(service: Daemon) -> None:
+    service.start(None, BUILT_IN)
+    wait_for(lambda: service.snapshot.settings_refused == f"{service.file}: no such file")
+    assert service.stop() == 0
+
+
+def test_a_run_by_hand_ends_at_a_mistake(daemon: Daemon) -> None:
+    daemon.file.write_text("hold = 3")
+    done = subprocess.run(
+        [sys.executable, *daemon.arguments], env=daemon.environment, capture_output=True, text=True, timeout=20
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert 'line 1: unknown key "hold"' in done.stderr
+    assert not kept().exists()

@@ -9,7 +9,7 @@ from gpufan.alerts.messages import Message, Phase, Trouble, text, title
 from gpufan.alerts.rules import FLICKER_S, OVER_AFTER_S, Rules
 from gpufan.alerts.settings import AFTER_S, REPEAT_AFTER_S
 from gpufan.core.reasons import Cause, Reason
-from gpufan.core.snapshot import GpuState, Snapshot
+from gpufan.core.snapshot import GpuState, SettingsInUse, Snapshot
 from gpufan.daemon.snapshot_file import snapshot_now
 from tests.unit.builders import gpu_state
 
@@ -220,6 +220,13 @@ def test_refused_settings_are_reported_at_once_with_the_mistake():
     assert bench.see(10, FINE, reload_refused="unknown key curv") == [(0, "began", "settings-refused")]
     assert "unknown key curv" in bench.said[0].detail
     assert bench.see(200, FINE) == [(10 + OVER_AFTER_S, "over", "settings-refused")]
+
+
+def test_a_start_with_other_settings_than_those_of_the_file_is_reported_at_once():
+    bench = Bench()
+    run = {"settings_in_use": SettingsInUse.LAST_GOOD, "settings_refused": "unknown key curv"}
+    assert bench.see(10, FINE, **run) == [(0, "began", "settings-refused")]
+    assert "settings not used, but the last good ones: unknown key curv" in bench.said[0].detail
 
 
 def test_a_message_names_box_card_trouble_time_and_remedy():

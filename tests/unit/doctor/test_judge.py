@@ -4,6 +4,7 @@ import os
 import time
 from dataclasses import replace
 
+import msgspec
 import pynvml
 import pytest
 
@@ -12,6 +13,7 @@ from gpufan.config.settings import Settings
 from gpufan.core.gpu import FanReading, Reading
 from gpufan.core.pci import PciAddress
 from gpufan.core.reasons import Cause, Reason
+from gpufan.core.snapshot import SettingsInUse
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.doctor.facts import Card, Driver, Facts, PciCard, Proof, Published, Rival, Systemd, XorgFile, XServer
 from gpufan.doctor.findings import Finding, Level
@@ -52,6 +54,16 @@ WELL = Facts(
     published=published(),
 )
 IDLE = replace(WELL, published=None)
+REFUSED = replace(
+    WELL,
+    published=replace(
+        WELL.published,
+        snapshot=msgspec.structs.replace(
+            WELL.published.snapshot, settings_in_use=SettingsInUse.BUILT_IN, settings_refused="unknown key"
+        ),
+    ),
+)
+"""The file had a mistake at the start, and has none now."""
 """No gpufan runs."""
 BY_HAND = replace(WELL, systemd=None)
 ANOTHER_CARD = Settings(file=RunKeys(gpus=("GPU-99999999",)))
@@ -263,6 +275,7 @@ CASES = {
     "restarted once": (unit(restarts=1), ("service", "ok", None)),
     # settings and snapshot
     "wrong file": (replace(WELL, errors={"settings": "unknown key"}), ("config", "problem", "sudoedit /etc/gpufan")),
+    "wrong file at the start": (REFUSED, ("config", "problem", "sudo systemctl reload gpufan")),
     "a dry run": (
         replace(WELL, settings=Settings(file=RunKeys(dry_run=True))),
         ("config", "warning", "sudoedit /etc/gpufan"),
