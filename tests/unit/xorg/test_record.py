@@ -1,7 +1,9 @@
 """The record of `setup-xorg`: whatever happens, nothing that a user wrote is lost."""
 
+import contextlib
 import errno
 import os
+import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from gpufan.cli.setup_xorg import setup_xorg
 from gpufan.errors import GpufanError
 from gpufan.system.lock import folder_locks
 from gpufan.xorg import record, search
-from tests.doubles.xorg_files import SAMPLES
+from tests.doubles.xorg_files import SAMPLES, make_file_set
 
 ORIGINAL = SAMPLES["nvidia-xconfig"]
 SNIPPET = b'Section "Device"\n Identifier "a"\n Driver "nvidia"\n BusID "PCI:10:0:0"\nEndSection\n'
@@ -315,3 +317,27 @@ def test_a_file_that_changes_between_plan_and_write_is_not_overwritten(
     with pytest.raises(GpufanError, match="changed by another program"):
         command(output)
     assert output.read_bytes() == b"# of another program\n"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_sequence_of_edits_setups_and_restores_loses_what_the_user_wrote(output: Path, seed: int) -> None:
+    choice = random.Random(seed)
+    paths = [output, *(output.parent / "xorg.conf.d" / name for name in ("10.conf", "20.conf"))]
+    mine: dict[Path, bytes] = {}
+    for _ in range(14):
+        path = choice.choice(paths)
+        action = choice.choice(("write", "write", "append", "remove", "setup", "setup", "restore"))
+        if action == "write" or (action == "append" and path.exists()):
+            data = b"".join(piece.data for piece in make_file_set(choice.randrange(10**6))[-1])
+            mine[path] = (path.read_bytes() if action == "append" else data) + b"\n# %d\n" % choice.randrange(10**9)
+            path.write_bytes(mine[path])
+        elif action == "remove":
+            path.unlink(missing_ok=True)
+            mine.pop(path, None)
+        else:
+            untouched = [path for path, data in mine.items() if path.read_bytes() == data]
+            with contextlib.suppress(GpufanError):
+                command(output, *(["--restore"] if action == "restore" else ["--yes"]))
+            assert set(mine.values()) <= set(content(output).values()), "nothing of the user is lost"
+            if action == "restore":
+                assert all(path.read_bytes() == mine[path] for path in untouched), "nothing of the user is reverted"
