@@ -116,6 +116,13 @@ def test_an_output_class_with_the_bit_is_enough_for_a_device():
     assert plan(output_class, device("a", 1) + screen("s", "a"), on=box(A)).added == {}
 
 
+def test_the_last_output_class_is_the_one_that_counts():
+    classes = [section("OutputClass", name, f'Option "Coolbits" "{bits}"') for name, bits in (("a", 4), ("b", 8))]
+    assert plan(*classes, device("a", 1) + screen("s", "a"), on=box(A)).added == {
+        "xorg.conf": ['Option "Coolbits" "12"']
+    }
+
+
 def test_an_output_class_for_other_drivers_does_not_count():
     output_class = section("OutputClass", "amd", 'MatchDriver "amdgpu"', 'Option "Coolbits" "28"')
     result = plan(output_class, device("a", 1) + screen("s", "a"), on=box(A))

@@ -13,16 +13,17 @@ from click.testing import CliRunner
 
 from gpufan.cli.setup_xorg import setup_xorg
 from gpufan.errors import GpufanError
+from gpufan.system import files
 from gpufan.system.lock import folder_locks
 from gpufan.xorg import record, search
 from tests.doubles.xorg_files import SAMPLES, make_file_set
 
 ORIGINAL = SAMPLES["nvidia-xconfig"]
-SNIPPET = b'Section "Device"\n Identifier "a"\n Driver "nvidia"\n BusID "PCI:10:0:0"\nEndSection\n'
-LAYOUT = (
-    b'Section "Screen"\n Identifier "s"\n Device "a"\nEndSection\n'
+SNIPPET = (
+    b'Section "Device"\n Identifier "a"\n Driver "nvidia"\n BusID "PCI:10:0:0"\nEndSection\n'
     b'Section "ServerLayout"\n Identifier "l"\n Screen 0 "s"\nEndSection\n'
 )
+SCREEN = b'Section "Screen"\n Identifier "s"\n Device "a"\nEndSection\n'
 
 
 @pytest.fixture
@@ -36,8 +37,8 @@ def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def snippet(output: Path) -> Path:
-    """A snippet that has the Device of the first card, while xorg.conf has its Screen."""
-    output.write_bytes(LAYOUT)
+    """A snippet that has the layout and the Device of the first card, while xorg.conf has its Screen."""
+    output.write_bytes(SCREEN)
     path = output.parent / "xorg.conf.d/20.conf"
     path.write_bytes(SNIPPET)
     return path
@@ -79,7 +80,7 @@ def test_restore_gives_back_every_file_with_its_times_and_links(output: Path, sn
     result = command(output)
     assert f"note: {output} has another hard link, which does not change with it" in result.stderr
     assert snippet.read_bytes() != SNIPPET
-    assert (tmp_path / "other name").read_bytes() == LAYOUT
+    assert (tmp_path / "other name").read_bytes() == SCREEN
     command(output, "--restore")
     assert content(output) == before
     assert (output.stat().st_ino, output.stat().st_mtime_ns) == (inode, 10**18)
@@ -203,12 +204,33 @@ def test_after_a_kill_at_any_step_nothing_is_lost_and_the_next_runs_clear_up(
         status = status_of(in_child(die))
         assert status in (0, -signal.SIGKILL)
         assert set(before) <= set(content(output)), "every file is there at any time"
+        search.read_configuration(output, [snippet.parent])  # raises if X would refuse it
         command(output)
         command(output, "--restore")
         assert content(output) == before
         if status == 0:
             return
     pytest.fail("the command has more steps than this test")
+
+
+def test_after_a_kill_of_a_second_run_the_content_of_the_first_one_is_still_ours(output: Path) -> None:
+    output.write_bytes(ORIGINAL)
+    command(output)
+
+    def die() -> None:
+        replace = files.replace
+
+        def replace_only_the_record(path: Path, *rest: object, **more: object) -> None:
+            if path == output:
+                os._exit(9)
+            replace(path, *rest, **more)
+
+        files.replace = replace_only_the_record
+        command(output, "--coolbits", "12")
+
+    assert status_of(in_child(die)) == 9
+    command(output, "--restore")
+    assert content(output) == {"xorg.conf": ORIGINAL}
 
 
 def test_overlapping_runs_of_setup_and_restore_lose_no_original(output: Path, snippet: Path) -> None:
