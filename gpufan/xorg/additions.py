@@ -77,7 +77,7 @@ class _Additions:
             device = self._device(card)
             if screen := self._screen(card, device):
                 added.append(screen)
-        self._pin_devices()
+        self._complete_devices()
         layout, names = self.server.layout, [*present, *added]
         if layout is not None:
             entries = layout.entries("screen")
@@ -90,7 +90,7 @@ class _Additions:
             layout=names,
             layout_name=self.configuration.default_layout() or "gpufan",
         )
-        self.edits.of(self._main).append(text)
+        self.edits.editor_of(self._main).append(text)
         return self.edits.apply()
 
     @property
@@ -105,7 +105,7 @@ class _Additions:
         first = self.server.screens[0]
         if first.address is not None and any(server.on_card(first.address) for server in self.others):
             return []  # another seat has it
-        other = self.box.other(first.address)
+        other = self.box.other_at(first.address)
         device_name = first.device.name if first.device else ""
         if first.device is None and other is not None and not other.unusable and other.has_modesetting:
             device_name = self._free_name("device", f"{other.maker} {other.address}")
@@ -150,7 +150,7 @@ class _Additions:
         self.new_screens.append(_NewScreen(name, device, True))
         return name
 
-    def _pin_devices(self) -> None:
+    def _complete_devices(self) -> None:
         """Give each Device of an X screen the Driver and the BusID that it needs once it is not the only one."""
         for x_screen in self.server.screens:
             if x_screen.device is None:

@@ -78,7 +78,7 @@ class Box:
     others: tuple[GraphicsDevice, ...] = ()
     """Devices other than `cards`."""
 
-    def other(self, address: PciAddress | None) -> GraphicsDevice | None:
+    def other_at(self, address: PciAddress | None) -> GraphicsDevice | None:
         """Return the device at `address` if it is none of the cards."""
         return next((device for device in self.others if device.address == address), None)
 
@@ -94,7 +94,7 @@ class Box:
             return driver in ("", *_DRIVERS_OF_NVIDIA)
         if driver == "nvidia":
             return False
-        other, maker = self.other(address), _MAKERS_OF_DRIVERS.get(driver)
+        other, maker = self.other_at(address), _MAKERS_OF_DRIVERS.get(driver)
         return other is None or maker is None or other.maker == maker
 
 

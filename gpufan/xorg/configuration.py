@@ -60,7 +60,7 @@ class Configuration:
         return list(first.values())
 
     def suitable(self, kind: str, seat: str) -> Iterator[Section]:
-        """Return the sections of one kind that a server on `seat` chooses from where no name is given."""
+        """Return the sections of one kind from which a server on `seat` chooses where no name is given."""
         for section in self.of_kind(kind):
             wanted = section.value("matchseat")
             if wanted is None or same_name(wanted.text) == same_name(seat):
@@ -87,7 +87,7 @@ class Configuration:
         return None
 
     def layout(self, seat: str, name: str | None = None) -> Section | None:
-        """Return the ServerLayout of a server on `seat`; None if X makes one of the first Screen.
+        """Return the ServerLayout of a server on `seat`; None if there is none, so that X shows the first Screen.
 
         `name` is that of its option -layout. Raises InputError if there is no layout of that name.
         """

@@ -69,13 +69,13 @@ class Edits:
         self._configuration = configuration
         self._editors: dict[str, Editor] = {}
 
-    def of(self, file: ConfigFile) -> Editor:
+    def editor_of(self, file: ConfigFile) -> Editor:
         """Return the editor of one file."""
         return self._editors.setdefault(file.name, Editor(file))
 
     def add_entry(self, section: Section, entry: str) -> None:
         """Add an entry at the end of a section."""
-        self.of(section.file).add_entry(section, entry)
+        self.editor_of(section.file).add_entry(section, entry)
 
     def apply(self) -> Configuration:
         """Return the configuration with all changes made."""

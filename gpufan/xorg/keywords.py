@@ -1,4 +1,4 @@
-"""The keywords that X knows in each kind of section, and what must follow each. A table; `config` uses it.
+"""The keywords that X knows in each kind of section, and what must follow each. A table, which `parser` uses.
 
 It is the table of the server's own parser (release 21.1): a keyword that is not listed is an error there. What follows
 a keyword is a regular expression over one letter for each token: `s` a string in quotes, `n` a number, `c` a comma,
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 
 def _each(pattern: str, words: str) -> dict[str, str]:
-    """Return a table in which the same must follow each of `words`."""
+    """Return a table that maps each of `words` to `pattern`."""
     return dict.fromkeys(words.split(), pattern)
 
 

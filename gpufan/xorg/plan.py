@@ -115,7 +115,7 @@ def _set_options(configuration: Configuration, box: Box, wanted: Wanted) -> Conf
 
 def _set_coolbits(configuration: Configuration, edits: Edits, x_screen: XScreen, device: Section, bits: int) -> None:
     deciding = deciding_coolbits(configuration, x_screen.screen, device)
-    setting, own = deciding.setting, _own_section(x_screen, device)
+    setting, own = deciding.setting, _section_for_option(x_screen, device)
     value = bits_of(setting) if setting else 0
     # An OutputClass is for all cards, and a file of a package is not ours: a stronger section overrides both.
     if (
@@ -131,8 +131,8 @@ def _set_coolbits(configuration: Configuration, edits: Edits, x_screen: XScreen,
         _raise(edits, setting, bits)
 
 
-def _own_section(x_screen: XScreen, device: Section) -> Section:
-    """Return the Device, or its Screen if only the file of the Device belongs to a package."""
+def _section_for_option(x_screen: XScreen, device: Section) -> Section:
+    """Return the section for a new option: the Device, or its Screen if only the file of the Device is of a package."""
     return x_screen.screen if x_screen.screen and _is_packaged(device) and not _is_packaged(x_screen.screen) else device
 
 
@@ -143,7 +143,7 @@ def _is_packaged(section: Section) -> bool:
 def _raise(edits: Edits, setting: Setting, bits: int) -> None:
     """Set the bits in an existing option."""
     bits_of(setting)  # raises InputError if it is not a number
-    token, editor = setting.option.value, edits.of(setting.section.file)
+    token, editor = setting.option.value, edits.editor_of(setting.section.file)
     if token is None:
         end = setting.option.name.end
         editor.replace(end, end, f' "{bits}"')
@@ -179,7 +179,7 @@ def _losses(box: Box, before: Sequence[Server], after: Sequence[Server]) -> list
                 continue
             if len(new.screens) <= place or not _is_same(x_screen, new.screens[place]):
                 losses.append(
-                    f"X would no longer show screen {place} on {box.other(x_screen.address) or x_screen.address}"
+                    f"X would no longer show screen {place} on {box.other_at(x_screen.address) or x_screen.address}"
                 )
         if old.layout and old.layout.option("allownvidiagpuscreens") and len(new.screens) > len(old.screens):
             losses.append(f"{old.layout.place}: the cards get X screens, so PRIME render offload to them ends")
@@ -222,7 +222,7 @@ def _notes(configuration: Configuration, box: Box, wanted: Wanted) -> list[str]:
     if server.layout is not configuration.layout(server.seat):
         notes.append(f'X uses ServerLayout "{wanted.layout}" only if it is started with `-layout "{wanted.layout}"`')
     first = server.screens[0]
-    other = box.other(primary(configuration, box))
+    other = box.other_at(primary(configuration, box))
     if other is not None and first.device is None and other.has_modesetting:
         notes.append(f"{other} drives the screen: it stays screen 0, now with the X driver modesetting")
     return notes

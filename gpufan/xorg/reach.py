@@ -33,7 +33,7 @@ class Obstacle(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What X can do with one card."""
+    """Whether X can set the fans of one card, and if not, why."""
 
     card: PciAddress
     obstacle: Obstacle | None
@@ -58,7 +58,7 @@ class Reach:
 def reach_of_cards(
     configuration: Configuration, box: Box, servers: Sequence[Server], layout_is_chosen: bool
 ) -> list[Reach]:
-    """Return the reach of each card. `layout_is_chosen`: the user named the ServerLayout. Raises InputError."""
+    """Return the reach of each card. `layout_is_chosen`: the user has named the ServerLayout. Raises InputError."""
     devices = devices_of_cards(configuration, box, servers)
     reaches = []
     for card in box.cards:

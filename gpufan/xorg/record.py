@@ -1,4 +1,4 @@
-"""The record of what `setup-xorg` has changed: originals, digests, and the way back.
+"""The record of what `setup-xorg` has changed, with the originals: write files, and restore them.
 
 The record is the file `NAME.gpufan-record` beside the main file. For each changed file it has the digest of the
 original content and of all content that gpufan has written since. So it shows for each file whether its content is the
@@ -66,8 +66,8 @@ class Record(msgspec.Struct):
     format: int = FORMAT
     files: list[FileRecord] = []
 
-    def of(self, path: Path) -> FileRecord | None:
-        """Return the record of one file."""
+    def find(self, path: Path) -> FileRecord | None:
+        """Return the record of one file; None if gpufan has not changed it."""
         return next((record for record in self.files if record.path == str(path)), None)
 
 
@@ -101,22 +101,24 @@ def write(main: Path, changes: Sequence[FileChange]) -> None:
     path = record_path(main)
     old = files.read_if_exists(path)
     record = load(main)
+    for change in changes:
+        _set_aside(record.find(change.path), change)
     record.files = [r for r in record.files if all(r.path != str(change.path) for change in changes)] + [
-        _next_record(record.of(change.path), change) for change in changes
+        _next_record(record.find(change.path), change) for change in changes
     ]
     done: list[FileChange] = []
     try:
         # The record comes first: after a kill at any point it tells whose content each file has.
         files.replace(path, _encode(record))
         for change in changes:
-            _back_up(record.of(change.path), change)
+            _back_up(record.find(change.path), change)
             done.append(change)
             assert change.after is not None
             files.replace(change.path, change.after, like=change.path if change.before is not None else None)
     except BaseException:
         for change in reversed(done):
             with contextlib.suppress(GpufanError):
-                _undo(record.of(change.path), change)
+                _undo(record.find(change.path), change)
         with contextlib.suppress(GpufanError):
             files.remove(path) if old is None else files.replace(path, old)
         raise
@@ -142,7 +144,7 @@ def restore(main: Path, record: Record, changes: Sequence[FileChange]) -> None:
     """Make the changes of `plan_restore`, and remove the record. Raises GpufanError."""
     _check(changes)
     for change in changes:
-        entry = record.of(change.path)
+        entry = record.find(change.path)
         if change.after is None:
             files.remove(change.path)
         elif entry is not None:
@@ -171,7 +173,7 @@ def _next_record(old: FileRecord | None, change: FileChange) -> FileRecord:
             return FileRecord(old.path, old.original, old.backup, [*old.written, *written])
         if state is State.ORIGINAL:
             return FileRecord(old.path, old.original, old.backup, written)
-    backup = "" if change.before is None else str(_free_backup(change.path))
+    backup = "" if change.before is None else str(_free_name(change.path, "original"))
     return FileRecord(str(change.path), _digest(change.before), backup, written)
 
 
@@ -208,9 +210,17 @@ def _rename(source: Path, target: Path) -> None:
         raise GpufanError(f"cannot write {target}: {error.strerror}; it is unchanged") from error
 
 
-def _free_backup(path: Path) -> Path:
-    """Return a path for the backup at which there is nothing yet."""
-    names = (_beside(path, "original"), *(_beside(path, str(number)) for number in range(1, 10_000)))
+def _set_aside(record: FileRecord | None, change: FileChange) -> None:
+    """Rename the older original of a file that the user has written since: that content is the original from now on."""
+    if record is None or record.state(change.before) is not State.USERS:
+        return
+    if record.backup and os.path.lexists(record.backup):
+        _rename(Path(record.backup), _free_name(change.path))
+
+
+def _free_name(path: Path, *suffixes: str) -> Path:
+    """Return a path for an original at which there is nothing yet: with one of `suffixes`, else with a number."""
+    names = (_beside(path, suffix) for suffix in (*suffixes, *map(str, range(1, 10_000))))
     return next(name for name in names if not os.path.lexists(name))
 
 

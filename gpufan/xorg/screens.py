@@ -206,12 +206,12 @@ def _fault(box: Box, x_screen: XScreen, follows: bool, claimed: set[PciAddress])
     if not box.can_show(x_screen.driver, x_screen.address):
         has_bus_id = x_screen.device is not None and x_screen.device.value("busid") is not None
         return Fault.NO_CARD if has_bus_id else Fault.NO_BUS_ID
-    if x_screen.address in claimed and (x_screen.device is None or _head(x_screen.device) == 0):
+    if x_screen.address in claimed and (x_screen.device is None or _head_number(x_screen.device) == 0):
         return Fault.TAKEN
     return None
 
 
-def _head(device: Section) -> int:
+def _head_number(device: Section) -> int:
     """Return the number in the entry Screen of a Device: several Devices of one card have different numbers."""
     return next((int(entry.arguments[0].text) for entry in reversed(device.entries("screen")) if _is_number(entry)), 0)
 

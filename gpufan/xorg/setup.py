@@ -102,7 +102,7 @@ def plan_restore(output: Path) -> list[FileChange] | None:
 def users_changes(output: Path, changes: Sequence[FileChange]) -> list[FileChange]:
     """Return those changes of a restore that would revert what the user has written since."""
     held = record.load(files.real_path(output))
-    return [c for c in changes if (entry := held.of(c.path)) and entry.state(c.before) is State.USERS]
+    return [c for c in changes if (entry := held.find(c.path)) and entry.state(c.before) is State.USERS]
 
 
 def write_restore(output: Path, changes: Sequence[FileChange]) -> None:

@@ -148,7 +148,8 @@ def test_what_the_user_wrote_since_is_the_original_of_the_next_change(output: Pa
     command(output)
     command(output, "--restore")
     assert output.read_bytes() == mine
-    assert ORIGINAL in content(output).values(), "the older original is not lost either"
+    assert content(output) == {"xorg.conf": mine, "xorg.conf.gpufan-1": ORIGINAL}, "the older original is not lost"
+    assert "has nothing to restore" in command(output, "--restore").stdout
 
 
 def test_a_change_back_by_hand_is_no_change_of_the_user(output: Path) -> None:
