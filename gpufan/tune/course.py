@@ -69,17 +69,21 @@ class Course:
         die_c = _approach(die_left, sink_c + power_w * plant.die_resistance, die_start_c)
 
         base_c, left = die_c[:, 0], die_c[:, 1:]
-        # Both values are likely to be those of a card that has settled at any power with the present temperature.
-        settled_c = self._first.temperature_c - self._first.power_w * plant.die_resistance
-        first_resistance = plant.resistance(self._first.speed_percent) - plant.die_resistance
-        case_share = plant.case_resistance / (plant.case_resistance + first_resistance)
-        settled_k = max(settled_c - plant.inlet_c, 0.0) * case_share
-        likely = np.array([settled_c, settled_k])
-        certainty = np.array([_START_DEVIATION_K, max(settled_k / 2, 1e-3)]) ** -2.0
-        left_known = left[: known and known - 1]
-        missing_k = left_known.T @ (self.temperature_c - base_c)[: known and known - 1]
-        start = np.linalg.solve(left_known.T @ left_known + np.diag(certainty), missing_k + certainty * likely)
+        fitted = slice(None if known is None else known - 1)
+        start = self._best_start(plant, left[fitted], (self.temperature_c - base_c)[fitted])
         return base_c + left @ start, start
+
+    def _best_start(self, plant: FittedPlant, left: Array, missing_k: Array) -> Array:
+        """The values of `start` with which `left`, times these values, explains `missing_k` best."""
+        # Both are likely to be those of a card that has settled, at any power, with the present temperature.
+        sink_c = self._first.temperature_c - self._first.power_w * plant.die_resistance
+        resistance = plant.resistance(self._first.speed_percent) - plant.die_resistance
+        case_share = plant.case_resistance / (plant.case_resistance + resistance)
+        case_k = max(sink_c - plant.inlet_c, 0.0) * case_share
+        certainty = np.array([_START_DEVIATION_K, max(case_k / 2, 1e-3)]) ** -2.0
+        likely = np.array([sink_c, case_k])
+        start: Array = np.linalg.solve(left.T @ left + np.diag(certainty), left.T @ missing_k + certainty * likely)
+        return start
 
 
 def _approach(left: Array, ends: Array, start: Any) -> Array:
