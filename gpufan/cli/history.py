@@ -74,8 +74,8 @@ def history(
 def report(output: Path, last_s: float | None, gpus: tuple[str, ...], state_dir: Path) -> None:
     """Write temperature, fans, power, sound and events of the cards over time, and the time spent on their curves.
 
-    An HTML page is a single file, to be opened in a browser, sent or printed. This needs the extra `plot`:
-    pip install 'gpufan[plot]'
+    An HTML page is a single file, to be opened in a browser, sent or printed. A PNG needs the extra `plot`, and the
+    plots of a page have more detail with it: pip install 'gpufan[plot]'
     """
     from gpufan.history.plot import check_output
     from gpufan.history.report import SUFFIXES, write_report

@@ -52,7 +52,15 @@ def line_of_means(values: Iterable[tuple[float, float, Aggregate | None]], name:
 def card_over_time(
     card: Card, periods: Sequence[Period], events: Iterable[Event], time_range: TimeRange, min_step_s: float
 ) -> "Figure | None":
-    """Plot temperature, duty, power and sound over time, without those that are unknown; None if all are unknown.
+    """Plot `panels_over_time` with matplotlib; None if all is unknown."""
+    panels, marks = panels_over_time(periods, events, time_range, min_step_s)
+    return time_panels(panels, title=card.label, wall_clock=True, marks=marks) if panels else None
+
+
+def panels_over_time(
+    periods: Sequence[Period], events: Iterable[Event], time_range: TimeRange, min_step_s: float
+) -> tuple[list[Panel], list[Mark]]:
+    """Temperature, duty, power and sound over time, without those that are unknown, and the events.
 
     The points of a line are at least `min_step_s` apart, s.
     """
@@ -74,7 +82,7 @@ def card_over_time(
         if event.kind in _MARKS
     ]
     known = [panel for panel in panels if any(value is not None for s in panel.series for value in s.values)]
-    return time_panels(known, title=card.label, wall_clock=True, marks=marks) if known else None
+    return known, marks
 
 
 def card_on_its_curve(card: Card, periods: Iterable[Period]) -> "Figure | None":

@@ -88,15 +88,23 @@ class Mark:
     colour: str
 
 
+def has_matplotlib() -> bool:
+    """Whether matplotlib is installed."""
+    return find_spec("matplotlib") is not None
+
+
 def check_output(path: Path, suffixes: Sequence[str] = (".svg", ".png")) -> None:
-    """Raise InputError if a plot cannot be written to `path`: wrong suffix, no such folder, or no matplotlib."""
+    """Raise InputError if a plot cannot be written to `path`: wrong suffix, no such folder, or no matplotlib.
+
+    An HTML page needs no matplotlib.
+    """
     if path.suffix.lower() not in suffixes:
         raise InputError(f"{path}: unknown format: name a file that ends in {' or '.join(suffixes)}")
     if path.exists() and not path.is_file():
         raise InputError(f"{path} cannot be written: it is not a file")
     if not path.parent.is_dir():
         raise InputError(f"{path} cannot be written: no such folder")
-    if find_spec("matplotlib") is None:
+    if path.suffix.lower() != ".html" and not has_matplotlib():
         raise MissingExtra("pictures need", "matplotlib", "plot")
 
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from gpufan import __version__
 from gpufan.errors import GpufanError
-from gpufan.history.card_plots import card_on_its_curve, card_over_time
+from gpufan.history.card_plots import card_on_its_curve, card_over_time, panels_over_time
 from gpufan.history.day_totals import HEADINGS, NOTE, load_threshold_w, totals_by_date
 from gpufan.history.local_time import local_text
-from gpufan.history.plot import render, save_as_column
+from gpufan.history.plain_svg import panels_svg
+from gpufan.history.plot import has_matplotlib, render, save_as_column
 from gpufan.history.reader import Card, HistoryReader, TimeRange
 from gpufan.system.files import write_output
 from gpufan.system.resources import template
@@ -38,7 +39,7 @@ def write_report(reader: HistoryReader, cards: Sequence[Card], time_range: TimeR
     begin, end = (local_text(time_s, "%Y-%m-%d %H:%M") for time_s in time_range)
     as_png = path.suffix.lower() == ".png"
     sections = [_section(reader, card, time_range) for card in cards]
-    figures = [figure for s in sections for figure in (s["over_time"], s["on_curve"]) if figure is not None]
+    figures = [figure for s in sections for figure in (s["over_time"], s["on_curve"]) if figure]
     if not any(section["days"] for section in sections) or (as_png and not figures):
         raise GpufanError(f"there are no readings since {begin}: leave out --last to report all that is stored")
     if as_png:
@@ -54,6 +55,7 @@ def write_report(reader: HistoryReader, cards: Sequence[Card], time_range: TimeR
         version=__version__,
         written=local_text(time.time()),
         inline_svg=inline_svg,
+        has_matplotlib=has_matplotlib(),
         local_text=local_text,
     )
     write_output(path, html.encode(errors="replace"))
@@ -63,21 +65,34 @@ def _section(reader: HistoryReader, card: Card, time_range: TimeRange) -> dict[s
     """The section of one card: the values for the template of the page."""
     minutes = list(reader.minutes(card, time_range))
     in_detail = time_range.end_s - time_range.begin_s <= DETAIL_S
+    min_step_s = 5 if in_detail else 60
     periods = list(reader.seconds(card, time_range)) if in_detail else minutes
     events = reader.events([card], time_range)
     threshold_w = load_threshold_w(reader.peak_power_w(card))
+    if has_matplotlib():
+        over_time: Figure | str | None = card_over_time(card, periods, events, time_range, min_step_s)
+        on_curve = card_on_its_curve(card, minutes)
+    else:
+        panels, marks = panels_over_time(periods, events, time_range, min_step_s)
+        over_time = panels_svg(panels, marks, time_range) if panels else None
+        on_curve = None
     return {
         "card": card,
         "load_threshold_w": threshold_w,
         "days": totals_by_date(minutes, events, threshold_w),
         "events": [event for event in events if event.uuid],
-        "over_time": card_over_time(card, periods, events, time_range, 5 if in_detail else 60),
-        "on_curve": card_on_its_curve(card, minutes),
+        "over_time": over_time,
+        "on_curve": on_curve,
     }
 
 
-def inline_svg(figure: "Figure", prefix: str) -> str:
-    """Convert `figure` to SVG for a page. Its ids begin with `prefix`; its colours follow the light or dark page."""
+def inline_svg(figure: "Figure | str", prefix: str) -> str:
+    """Convert `figure` to SVG for a page, unless it is SVG already.
+
+    Its ids begin with `prefix`; its colours follow the light or dark page.
+    """
+    if isinstance(figure, str):
+        return figure
     text = render(figure, "svg").decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -248,6 +248,17 @@ def test_a_pipe_that_nobody_reads_stops_neither_control_nor_the_end(double: Nvml
     os.close(read_end)
 
 
+def test_a_full_disk_behind_the_log_stops_neither_control_nor_the_end(double: NvmlDouble, start: Start) -> None:
+    with open("/dev/full", "w") as full:
+        program = start(stdout=full)
+    program.wait_until_it_controls(0, 1)
+    double.cards[0].temperature = 90
+    wait_for(lambda: fans(double, 0) == [100, 100])
+    sent_s = program.signal(signal.SIGTERM)
+    assert (program.process.wait(4), program.process.stderr.read()) == (0, "")
+    assert given_back_after_s(double, 0, sent_s) < 2
+
+
 def test_a_pipe_whose_reader_has_gone_stops_neither_control_nor_the_end(double: NvmlDouble, start: Start) -> None:
     program = start()
     program.wait_until_it_controls(0, 1)

@@ -1,17 +1,23 @@
 """The command `gpufan report`: a page in one file, or a PNG."""
 
+import importlib.util
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
 
 from gpufan.cli.main import cli
 from gpufan.core.curve import Curve
+from gpufan.history import plot
 from gpufan.history.aggregate import Aggregate
 from gpufan.history.card_plots import card_on_its_curve, card_over_time, curve_and_target, line_of_means
-from gpufan.history.reader import HistoryReader
+from gpufan.history.plain_svg import panels_svg, scale
+from gpufan.history.plot import Mark, Panel, Series
+from gpufan.history.reader import HistoryReader, TimeRange
 from tests.unit.builders import gpu_state
 from tests.unit.history.recorded import NOON_S, RecordedRun
 
@@ -109,6 +115,65 @@ def test_a_page_shows_days_events_and_causes(run: RecordedRun) -> None:
     page = (run.folder / "report.html").read_text()
     for words in ("fail-safe", "for 0:00:59", "no temperature &lt;script", "temperature, °C", "sound, dB(A)", "kWh"):
         assert words in page, words
+
+
+@pytest.fixture
+def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the copy that the service runs: matplotlib can be neither found nor imported."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(plot, "find_spec", lambda name: None if name == "matplotlib" else find(name))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+def test_a_page_needs_no_matplotlib(run: RecordedRun) -> None:
+    result = report(run, "--output", str(run.folder / "report.html"))
+    assert result.exit_code == 0, result.output
+    page = (run.folder / "report.html").read_text()
+    elements = Elements()
+    elements.feed(page)
+    assert elements.open == []
+    assert {"svg", "polyline"} <= elements.tags
+    assert "script" not in elements.tags
+    for words in ("temperature, °C", "fans, %", "power, W", "sound, dB(A)", "12:00:", "gpufan[plot]", "fail-safe"):
+        assert words in page
+    drawing = ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + len("</svg>")])
+    for line in drawing.iter("{http://www.w3.org/2000/svg}polyline"):
+        for point in line.attrib["points"].split():
+            x, y = map(float, point.split(","))
+            assert 0 <= x <= 900
+            assert 0 <= y <= float(drawing.attrib["viewBox"].split()[3])
+
+
+@pytest.mark.usefixtures("without_matplotlib")
+def test_a_png_names_what_to_install(run: RecordedRun) -> None:
+    result = report(run, "--output", str(run.folder / "report.png"))
+    assert result.exit_code != 0
+    assert "matplotlib, which is not installed" in str(result.exception)
+    assert "gpufan[plot]" in str(result.exception)
+
+
+def test_a_value_above_the_limit_of_a_plain_panel_is_drawn_at_its_edge() -> None:
+    series = Series("read", [0, 1], [150.0, 104.0])
+    svg = panels_svg([Panel("fans", "%", [series], limits=(0, 104))], [], TimeRange(0, 1))
+    (y_first, y_second) = re.findall(r",([0-9.]+)", re.findall('<polyline points="([^"]+)"', svg)[0])
+    assert y_first == y_second
+    assert re.findall(r">([0-9]+)<", svg) == ["0", "50", "100"]
+
+
+def test_a_plain_line_breaks_where_readings_are_missing() -> None:
+    series = Series("read", [0, 1, 2, 3, 4], [50.0, 51.0, None, 53.0, 54.0])
+    svg = panels_svg([Panel("temperature", "°C", [series])], [Mark(1, 2, EVIL, "red")], TimeRange(0, 4))
+    assert svg.count("<polyline") == 2
+    assert EVIL not in svg
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "numbers"),
+    [(0, 104, [0, 50, 100, 150]), (30, 30, [30, 31]), (38.2, 38.4, [38, 39]), (12, 251.5, [0, 100, 200, 300])],
+)
+def test_a_plain_scale_has_round_numbers(low: float, high: float, numbers: list[int]) -> None:
+    assert scale(low, high) == numbers
 
 
 @pytest.mark.slow
