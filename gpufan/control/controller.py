@@ -7,6 +7,7 @@ import msgspec
 from gpufan.control.card_model import Learnt
 from gpufan.control.curve_law import CurveLaw, duty_range
 from gpufan.control.law import Decision, Law
+from gpufan.control.quiet_limit import QuietLimit
 from gpufan.control.sensor_guard import SensorGuard
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.reasons import Cause, Group
@@ -34,6 +35,7 @@ class Controller:
         self._full_at_c = full_speed_from_c(slowdown_c)
         self._card_range = card_range
         self._guard = SensorGuard()
+        self._quiet_limit = QuietLimit(self._full_at_c)
         self._learnt = learnt
         self._power_limit_w = power_limit_w
         self._settings = settings
@@ -56,12 +58,13 @@ class Controller:
             return None
         if self._last.reason.cause.group is Group.FAIL_SAFE:
             return self._last.duty_percent
-        return self._law.local_demand_percent
+        demand_percent = self._law.local_demand_percent
+        return None if demand_percent is None else min(demand_percent, self._highest_percent)
 
     @property
     def saturated(self) -> bool:
         """Whether the card stays too hot at full speed, so that only the fans of others can help."""
-        return self._law.saturated
+        return self._law.saturated and self._highest_percent == self._limits[1]
 
     @property
     def steady(self) -> bool:
@@ -84,7 +87,10 @@ class Controller:
         doubt = self._guard.judge(now_s, temperature_c, power_w)
         if doubt is None:
             assert temperature_c is not None  # else the guard had doubted it
+            if speed_percent is None and self._last is not None:
+                speed_percent = self._last.duty_percent  # in quiet hours it may be lower than the law knows
             decision = self._law.decide(now_s, temperature_c, power_w, speed_percent, neighbours_percent)
+            decision = self._quiet_limit.limited(decision, now_s, temperature_c, self._limits, self._settings.quiet)
         elif doubt.hot or self._last is None:
             full_percent = self._limits[1]
             self._law.force(now_s, full_percent)
@@ -117,6 +123,11 @@ class Controller:
     @property
     def _limits(self) -> tuple[int, int]:
         return duty_range(self._card_range, self._settings.min_duty_percent)
+
+    @property
+    def _highest_percent(self) -> int:
+        """The highest duty at the last reading: in quiet hours their limit."""
+        return self._quiet_limit.highest_percent(self._limits, self._settings.quiet)
 
     def _law_for(self, settings: CardSettings) -> Law:
         if settings.target_c is None:

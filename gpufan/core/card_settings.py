@@ -1,8 +1,9 @@
 """The settings for the fans of one card."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpufan.core.curve import Curve
+from gpufan.core.quiet_hours import Quiet, QuietHours
 
 DEFAULT_CURVE = Curve(((50, 30), (75, 50), (80, 64), (83, 100)))
 
@@ -27,6 +28,21 @@ class CardSettings:
     neighbours: tuple[str | int, ...] = ()
     """Names of the cards that this card warms. When a target is held, its fans run faster to help those cards."""
 
+    quiet_hours: tuple[QuietHours, ...] = ()
+    """When the fans are limited, in the order of the file."""
+    quiet: Quiet | None = None
+    """The quiet hours of this moment; None outside them. Its limit is exceeded only near the slowdown threshold."""
+
+    def in_quiet_hours(self, quiet: Quiet | None) -> "CardSettings":
+        """These settings, changed to what `quiet` demands."""
+        if quiet is None:
+            return self
+        return replace(self, quiet=quiet, target_c=self.target_c if quiet.target_c is None else quiet.target_c)
+
     def __str__(self) -> str:
-        """What the fans follow: `curve 50:30,75:50,80:64,83:100`, or `target 78 °C`."""
-        return f"curve {self.curve}" if self.target_c is None else f"target {self.target_c:g} °C"
+        """What the fans follow: `curve 50:30,75:50,80:64,83:100`, or `target 78 °C`, and quiet hours behind it."""
+        text = f"curve {self.curve}" if self.target_c is None else f"target {self.target_c:g} °C"
+        if self.quiet is None:
+            return text
+        limit = "" if self.quiet.max_duty_percent is None else f", at most {self.quiet.max_duty_percent} %"
+        return f"{text}{limit}, quiet hours until {self.quiet.until}"

@@ -94,7 +94,11 @@ class Cause(str, Enum):
     """Another card takes in this one's heat [as TARGET]."""
 
     NEAR_SLOWDOWN = "near-slowdown", Group.FULL
-    """The card is close to its slowdown threshold [temperature_c]."""
+    """The card is close to its slowdown threshold [temperature_c; limit_percent and until in quiet hours]."""
+    QUIET_HOURS = "quiet-hours", Group.LIMIT
+    """Quiet hours limit the duty [limit_percent, needed_percent, until]."""
+    QUIET_HOURS_HOT = "quiet-hours-hot", Group.FULL
+    """The card is so warm that the duty is above the limit of quiet hours [temperature_c, limit_percent, until]."""
 
     NO_TEMPERATURE = "no-temperature", Group.FAIL_SAFE
     """The temperature cannot be read [tick, ticks while the duty stays]."""
@@ -160,7 +164,10 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     curve_percent: _Integer = None
     """The duty on the curve; None if the curve says auto."""
     needed_percent: _Number = None
-    """The duty that would hold the target if this power lasted for ever; over 100 if no duty can."""
+    """The duty that would hold the target if this power lasted for ever; over 100 if no duty can.
+
+    With the causes of quiet hours: the duty without them.
+    """
     change_percent: _Integer = None
     limit_percent: _Integer = None
     fan: _Integer = None
@@ -171,5 +178,7 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How many readings in a row were bad so far."""
     ticks: _Integer = None
     """How many readings in a row make the temperature count as lost, or as valid again."""
+    until: str = ""
+    """The local time at which quiet hours end: `07:00`."""
     message: str = ""
     """The error message of the driver, or why the fans cannot be set."""

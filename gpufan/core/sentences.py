@@ -22,7 +22,10 @@ _SENTENCES = {
     Cause.REPEATING: "{needed}; {change}, since the load repeats every {seconds:g} s",
     Cause.EXPECTED_LOAD: "{needed}; {change} for load that may come",
     Cause.NEIGHBOUR: "{needed}; {change} for a neighbour that takes in its heat",
-    Cause.NEAR_SLOWDOWN: "{temperature_c:g} °C is too close to the card's slowdown threshold: full speed",
+    Cause.NEAR_SLOWDOWN: "{temperature_c:g} °C is too close to the card's slowdown threshold: full speed{quiet}",
+    Cause.QUIET_HOURS: "quiet hours until {until}: at most {limit_percent} % instead of {needed_percent:g} %",
+    Cause.QUIET_HOURS_HOT: "{temperature_c:g} °C is close to the card's slowdown threshold: more than the"
+    " {limit_percent} % of quiet hours until {until}",
     Cause.NO_TEMPERATURE: "no temperature{then}",
     Cause.ABSURD_TEMPERATURE: "a temperature of {temperature_c:g} °C is absurd{then}",
     Cause.RETURNING_TEMPERATURE: "the temperature is back, and counts again after {ticks} readings: full speed",
@@ -76,6 +79,8 @@ def reason_sentence(reason: Reason, curve: str = "the curve") -> str:
         numbers["needed"] = _needed(reason)
         numbers["change"] = _change(reason.change_percent or 0)
     numbers["left"] = h_mm_ss(reason.seconds or 0)
+    is_quiet = bool(reason.until)
+    numbers["quiet"] = f", although quiet hours until {reason.until} allow {reason.limit_percent} %" * is_quiet
     numbers["then"] = ": full speed" if reason.tick is None else f" ({reason.tick} of {reason.ticks}): the duty stays"
     return template.format(**numbers)
 

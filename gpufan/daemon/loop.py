@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from gpufan.core.snapshot import SettingsInUse
+from gpufan.daemon.instructions import SettingsFor
 from gpufan.daemon.orders import Orders
 from gpufan.daemon.passes import Card, Pass, Step
 from gpufan.daemon.publish import Publish
 from gpufan.daemon.recovery import DriverReload
 from gpufan.daemon.rivals import RivalLog
 from gpufan.daemon.snapshot_file import snapshot_now
-from gpufan.daemon.worker import SettingsFor, Worker
+from gpufan.daemon.worker import Worker
 from gpufan.errors import GpuLost, NoAnswer, NotGivenBack
 from gpufan.system.background import call_all
 from gpufan.system.clock import since_boot_s

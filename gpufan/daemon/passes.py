@@ -102,7 +102,7 @@ class Card(Step):
             hanging_state(state, HANG_S) if self.hangs else state,
             tick_age_s=round(time.monotonic() - self.done_s, 3),
             uncontrolled_s=round(self.worker.recovery.uncontrolled_s(now_s), 3),
-            order_left_s=self.worker.order_left_s,
+            order_left_s=self.worker.instructions.order_left_s,
         )
 
     def stop(self, deadline_s: float) -> None:

@@ -14,13 +14,14 @@ from gpufan.core.sentences import refused_settings
 from gpufan.core.snapshot import SettingsInUse
 from gpufan.daemon import last_good, learnt
 from gpufan.daemon.guardian import guardian
+from gpufan.daemon.instructions import SettingsFor
 from gpufan.daemon.loop import Daemon
 from gpufan.daemon.orders import Orders
 from gpufan.daemon.publish import in_background, recording, snapshot_file
 from gpufan.daemon.sd_notify import Notifier
 from gpufan.daemon.taken import Taken
 from gpufan.daemon.view import OpenView
-from gpufan.daemon.worker import SettingsFor, Worker
+from gpufan.daemon.worker import Worker
 from gpufan.daemon.workers import make_workers
 from gpufan.errors import GpufanError, InputError, NotControllable, NotGivenBack
 from gpufan.system.lock import controller_lock

@@ -33,6 +33,11 @@ class SimulationOptions:
     """Simulated seconds per second; infinity for as fast as possible."""
 
 
+def monday_at_midnight(now_s: float) -> time.struct_time:
+    """The local time in a simulation, which begins on a Monday at midnight: the same command has the same result."""
+    return time.gmtime(4 * 86400 + now_s)
+
+
 def run_simulation(
     source: Source,
     runtime_folder: Path | None,
@@ -66,7 +71,7 @@ def run_simulation(
         sinks = [add_to_summaries, view.publish, *stack.enter_context(snapshot_file(runtime_folder, lock)), *rows]
         simulate(
             box,
-            make_workers(chosen, settings.for_card, dry_run=run.dry_run),
+            make_workers(chosen, settings.for_card, dry_run=run.dry_run, wall_clock=monday_at_midnight),
             sinks,
             inbox,
             interval_s=run.interval_s,

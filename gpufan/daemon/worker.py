@@ -1,7 +1,7 @@
 """One card's tick: sense, decide, act, and publish the state. The time is an argument."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,7 +11,6 @@ from gpufan.config.order import Order
 from gpufan.control.card_model import Learnt
 from gpufan.control.controller import Controller
 from gpufan.control.law import Decision
-from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import FallBack, Gpu, GpuInfo, Reading
 from gpufan.core.reasons import Cause, Control, Reason, Remedy
 from gpufan.core.sentences import reason_sentence
@@ -19,6 +18,7 @@ from gpufan.core.snapshot import GpuState
 from gpufan.daemon.card_state import card_state, lost_state_reason
 from gpufan.daemon.counters import Counters
 from gpufan.daemon.fans import Fans
+from gpufan.daemon.instructions import Instructions, LocalTime, SettingsFor
 from gpufan.daemon.neighbours import Neighbours
 from gpufan.daemon.recovery import Backoff, Recovery
 from gpufan.daemon.taken import Taken
@@ -39,9 +39,6 @@ CONTESTED_S = 30.0
 OTHER_BACKEND_S = 600.0
 """Time between two attempts to set fans that do not move through another backend, s."""
 
-SettingsFor = Callable[[GpuInfo], CardSettings]
-"""Returns the settings of a card: always the same for the same card."""
-
 
 class Worker:
     """Controls one card. `state` is the result of the last tick; any thread may read it."""
@@ -54,19 +51,16 @@ class Worker:
         dry_run: bool = False,
         learnt: Learnt | None = None,
         taken: Taken | None = None,
+        wall_clock: LocalTime | None = None,
     ) -> None:
-        """`learnt` is what an earlier run learnt of the card; `taken` records the cards whose fans are set."""
+        """`learnt` is what an earlier run learnt of the card; `taken` records the cards whose fans are set.
+
+        `wall_clock` replaces the clock of this machine for quiet hours.
+        """
         self.gpu = gpu
-        self._settings_for = settings_for
-        self._followed: SettingsFor | None = None
-        """The settings that the controller has; None if new ones or a new order wait for the next tick."""
-        self._order: Order | None = None
-        self.order_left_s: float | None = None
-        """For how long the order still lasts, s; None for an order without an end, and without an order."""
+        self.instructions = Instructions(settings_for, wall_clock)
         self._dry_run = dry_run
         self._info: GpuInfo | None = None
-        self._target_c: float | None = None
-        self._settings_text = ""
         self._controller: Controller
         self._learnt = learnt
         self.box: Sequence[Worker] = ()
@@ -111,6 +105,7 @@ class Worker:
             return
         try:
             last, reading = self._reading, self._read(now_s, force_write)
+            self._adopt_card_and_settings(now_s)
             if self._fans_read_s != now_s and self._needs_no_decision(last, reading):
                 self._stay(now_s, reading)
                 return
@@ -118,7 +113,6 @@ class Worker:
             if reading.temperature_c is None:
                 self._counters.count_error("unreadable")
             self._wait_lost.reset()
-            self._adopt_card_and_settings()
             decision = self._decide(now_s, reading)
             if self._dry_run:
                 self.state = self._state(Control.DRIVER, decision, reading)
@@ -141,8 +135,6 @@ class Worker:
             and last is not None
             and reading.temperature_c == last.temperature_c
             and abs((reading.power_w or 0) - (last.power_w or 0)) < SAME_POWER_W
-            and self._settings_for is self._followed
-            and self.gpu.info is self._info
         )
 
     def _stay(self, now_s: float, reading: Reading) -> None:
@@ -197,16 +189,14 @@ class Worker:
 
     def follow(self, settings_for: SettingsFor) -> None:
         """Use other settings from the next tick on; the fans stay under control. Any thread may call it."""
-        self._settings_for = settings_for
+        self.instructions.follow(settings_for)
 
     def obey(self, order: Order | None, left_s: float | None = None) -> None:
         """Follow `order` from the next tick on, in place of curve or target in the settings, for another `left_s`.
 
         Without an order the settings are followed.
         """
-        self.order_left_s = None if left_s is None else round(left_s, 3)
-        if order != self._order:
-            self._order, self._followed = order, None
+        self.instructions.obey(order, left_s)
 
     @property
     def learnt(self) -> Learnt | None:
@@ -247,15 +237,12 @@ class Worker:
         self._reading = reading
         return reading
 
-    def _adopt_card_and_settings(self) -> None:
+    def _adopt_card_and_settings(self, now_s: float) -> None:
         """Make a controller for a card that was found or found again, or pass new settings to it."""
-        settings_for = self._settings_for
         info = self.gpu.info
-        if info is self._info and settings_for is self._followed:
+        if not self.instructions.update(info, now_s):
             return
-        settings = settings_for(info)
-        if self._order is not None:
-            settings = self._order.applied_to(settings)
+        settings = self.instructions.current
         if info is self._info:
             self._controller.follow(settings)
         else:
@@ -263,9 +250,8 @@ class Worker:
             self._controller = Controller(
                 settings, info.duty_range, info.slowdown_c, self.learnt if same else None, info.power_limit_w
             )
-        self._info, self._followed = info, settings_for
-        self._target_c = settings.target_c
-        self._settings_text = str(settings) if self._order is None else f"ordered: {self._order}"
+        self._info = info
+        self._steady = False
         self._neighbours.follow([str(name) for name in settings.neighbours])
 
     def _decide(self, now_s: float, reading: Reading) -> Decision:
@@ -388,9 +374,9 @@ class Worker:
             reading,
             release_error=self._fans.release_error if control is Control.RELEASED else "",
             contested=self.contested,
-            settings=self._settings_text,
-            target_c=self._target_c,
-            order="" if self._order is None else str(self._order),
-            order_left_s=self.order_left_s,
+            settings="" if self._info is None else str(self.instructions),
+            target_c=self.instructions.current.target_c,
+            order=self.instructions.order_text,
+            order_left_s=self.instructions.order_left_s,
             **details,
         )

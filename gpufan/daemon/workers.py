@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from gpufan.control.card_model import Learnt
 from gpufan.core.gpu import Gpu
+from gpufan.daemon.instructions import LocalTime, SettingsFor
 from gpufan.daemon.taken import Taken
-from gpufan.daemon.worker import SettingsFor, Worker
+from gpufan.daemon.worker import Worker
 
 
 def make_workers(
@@ -16,16 +17,27 @@ def make_workers(
     dry_run: bool = False,
     learnt: Mapping[str, Learnt] | None = None,
     taken: Taken | None = None,
+    wall_clock: LocalTime | None = None,
 ) -> list[Worker]:
     """Make a worker for each card of `gpus`; each worker knows the others, so that neighbours help each other.
 
     `box` are the workers of the box so far; the new ones are added to it.
 
     `learnt` maps the UUID of a card to the model that an earlier run learnt of it. `taken` records the cards whose fans
-    are set.
+    are set. `wall_clock` replaces the clock of this machine for quiet hours.
     """
     known = learnt or {}
-    workers = [Worker(gpu, settings_for, dry_run=dry_run, learnt=known.get(gpu.info.uuid), taken=taken) for gpu in gpus]
+    workers = [
+        Worker(
+            gpu,
+            settings_for,
+            dry_run=dry_run,
+            learnt=known.get(gpu.info.uuid),
+            taken=taken,
+            wall_clock=wall_clock,
+        )
+        for gpu in gpus
+    ]
     box = [] if box is None else box
     box += workers
     for worker in workers:

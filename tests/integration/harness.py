@@ -15,8 +15,9 @@ from typing import Any
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.snapshot import GpuState, Snapshot
+from gpufan.daemon.instructions import SettingsFor
 from gpufan.daemon.loop import Daemon
-from gpufan.daemon.worker import SettingsFor, Worker
+from gpufan.daemon.worker import Worker
 from gpufan.gpu.nvml import NvmlGpu
 from gpufan.system.signals import StopInbox
 from tests.doubles.nvml import AUTO, Kind, NvmlDouble, SetCall, wait_for

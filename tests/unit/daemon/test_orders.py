@@ -158,7 +158,7 @@ def test_a_new_order_with_the_same_words_changes_only_the_time() -> None:
     worker = controlled(gpu)
     tick(worker, "60", range(3, 9), left_s=10)
     tick(worker, "60", range(9, 12), left_s=500)
-    assert (gpu.written, worker.order_left_s) == ([60], 500)
+    assert (gpu.written, worker.instructions.order_left_s) == ([60], 500)
 
 
 def test_auto_gives_the_fans_to_the_driver() -> None:

@@ -1,0 +1,65 @@
+"""Quiet hours: at which local times the fans of a card are limited, and to what. The time is an argument."""
+
+from collections.abc import Sequence
+from time import struct_time
+from typing import NamedTuple
+
+DAY_MINUTES = 24 * 60
+
+
+class Quiet(NamedTuple):
+    """What quiet hours demand of a card now. At least one of the first two is not None."""
+
+    max_duty_percent: int | None
+    target_c: float | None
+    until: str
+    """The local time at which this changes: `07:00`."""
+
+
+class QuietHours(NamedTuple):
+    """A period of the day in local time."""
+
+    from_minute: int
+    """The first minute of the period, counted from midnight."""
+    to_minute: int
+    """The first minute after the period; if it is not above `from_minute`, the period ends on the next day."""
+    days: frozenset[int]
+    """The days on which the period begins; Monday is 0."""
+    max_duty_percent: int | None = None
+    """The highest duty; None for no limit."""
+    target_c: float | None = None
+    """The target in place of the curve or target of the day, °C; None changes neither."""
+
+    @property
+    def to(self) -> str:
+        """The end, as people write it."""
+        return f"{self.to_minute // 60:02}:{self.to_minute % 60:02}"
+
+    def covers(self, local: struct_time) -> bool:
+        """Whether `local` is in the period. Only what the clock shows counts, so a period may be cut or repeated.
+
+        >>> import time
+        >>> monday_at_six = time.gmtime(4 * 86400 + 6 * 3600)
+        >>> QuietHours(22 * 60, 7 * 60, frozenset({6})).covers(monday_at_six)
+        True
+        """
+        minute = local.tm_hour * 60 + local.tm_min
+        if self.from_minute < self.to_minute:
+            return local.tm_wday in self.days and self.from_minute <= minute < self.to_minute
+        begun_today = local.tm_wday in self.days and minute >= self.from_minute
+        return begun_today or ((local.tm_wday - 1) % 7 in self.days and minute < self.to_minute)
+
+
+def quiet_at(periods: Sequence[QuietHours], local: struct_time) -> Quiet | None:
+    """What `periods` demand at the local time `local`; None if none of them covers it.
+
+    If several do, the lowest limit and the lowest target count, until the first of these periods ends.
+    """
+    present = [period for period in periods if period.covers(local)]
+    if not present:
+        return None
+    minute = local.tm_hour * 60 + local.tm_min
+    first = min(present, key=lambda period: (period.to_minute - minute - 1) % DAY_MINUTES)
+    limits = [period.max_duty_percent for period in present if period.max_duty_percent is not None]
+    targets_c = [period.target_c for period in present if period.target_c is not None]
+    return Quiet(min(limits, default=None), min(targets_c, default=None), first.to)
