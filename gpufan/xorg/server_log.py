@@ -12,6 +12,7 @@ _KERNEL_MODULE = "load the kernel module with `modprobe nvidia` (`dmesg | grep -
 _KNOWN = [
     # Xorg 21.1 itself.
     (r"Parse error on line .*(?:\n.*)?", "correct that line"),
+    (r"Data incomplete in file .*(?:\n.*)?", "correct that file"),
     (r'Failed to load module "nvidia".*', "install the X driver of NVIDIA (Debian: xserver-xorg-video-nvidia)"),
     (r"(?:parse_vt_settings|xf86OpenConsole): Cannot .*", "run as root, on a machine with a console"),
     (r"Cannot establish any listening sockets", "stop the X server on that display"),

@@ -320,6 +320,11 @@ def test_the_current_log_and_the_previous_one_are_preserved(start: Start) -> Non
     ("driver", "extra", "words"),
     [
         ("dummy", 'Drivr "x"', r"Parse error on line 8 of section Device in file .*/xorg\.conf .*: correct that line"),
+        (
+            "dummy",
+            'EndSection\nSection "InputDevice"\n Identifier "k"',
+            r'Data incomplete in file .*/xorg\.conf InputDevice section "k" must have a Driver line: correct that file',
+        ),
         ("nvidia", "", r'Failed to load module "nvidia" .*: install the X driver of NVIDIA'),
         ("modesetting", 'BusID "PCI:10:0:0"', "No devices detected: check BusID: it is decimal"),
     ],

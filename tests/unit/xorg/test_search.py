@@ -1,0 +1,83 @@
+"""Which files X reads, and in which order."""
+
+from pathlib import Path
+
+import pytest
+
+from gpufan.errors import GpufanError, InputError
+from gpufan.xorg import search
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for folder in ("usr/share/X11/xorg.conf.d", "etc/X11/xorg.conf.d"):
+        (tmp_path / folder).mkdir(parents=True)
+    return tmp_path
+
+
+def files_read(root: Path, main: Path) -> list[str]:
+    found = search.read_configuration(main, search.snippet_folders(root))
+    return [str(Path(file.name).relative_to(root)) for file in found.files]
+
+
+def test_snippets_of_packages_come_first_then_those_of_the_user_then_xorg_conf(root: Path) -> None:
+    for name in (
+        "etc/X11/xorg.conf.d/20-b.conf",
+        "etc/X11/xorg.conf.d/10-c.conf",
+        "usr/share/X11/xorg.conf.d/90-a.conf",
+    ):
+        (root / name).touch()
+    assert files_read(root, search.main_file(root)) == [
+        "usr/share/X11/xorg.conf.d/90-a.conf",
+        "etc/X11/xorg.conf.d/10-c.conf",
+        "etc/X11/xorg.conf.d/20-b.conf",
+        "etc/X11/xorg.conf",
+    ]
+
+
+def test_hidden_files_folders_and_other_names_are_no_snippets(root: Path) -> None:
+    folder = root / "etc/X11/xorg.conf.d"
+    for name in (".10.conf", ".conf", "10.conf.gpufan-original", "10.CONF", "10"):
+        (folder / name).touch()
+    (folder / "20.conf").mkdir()
+    (folder / "30.conf").symlink_to("nowhere")
+    assert files_read(root, search.main_file(root)) == ["etc/X11/xorg.conf"]
+
+
+def test_a_folder_of_another_distribution_counts_where_the_usual_one_has_no_snippet(root: Path) -> None:
+    (root / "usr/lib/X11/xorg.conf.d").mkdir(parents=True)
+    (root / "usr/lib/X11/xorg.conf.d/10.conf").touch()
+    assert files_read(root, search.main_file(root))[0] == "usr/lib/X11/xorg.conf.d/10.conf"
+
+
+@pytest.mark.parametrize(
+    "name", ["etc/X11/xorg.conf", "etc/xorg.conf", "usr/etc/X11/xorg.conf", "usr/lib/X11/xorg.conf"]
+)
+def test_the_main_file_is_the_first_that_exists(root: Path, name: str) -> None:
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    for path in (name, "usr/lib/X11/xorg.conf"):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+    assert search.main_file(root) == root / name
+
+
+def test_an_output_among_the_snippets_is_read_once_in_its_place(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, usual = root / "etc/X11/xorg.conf.d", root / "etc/X11/xorg.conf"
+    monkeypatch.setattr(search, "main_file", lambda: usual)
+    for path in (folder / "10.conf", folder / "30.conf", usual):
+        path.touch()
+    snippets = [f"etc/X11/xorg.conf.d/{number}.conf" for number in (10, 20, 30)]
+    assert files_read(root, folder / "20.conf") == [*snippets, "etc/X11/xorg.conf"]
+    assert files_read(root, folder / "30.conf") == [*snippets[::2], "etc/X11/xorg.conf"]
+
+
+def test_an_output_among_the_snippets_that_x_would_not_read_is_an_input_error(root: Path) -> None:
+    with pytest.raises(InputError, match=r"X reads only files \*\.conf in this folder"):
+        files_read(root, root / "etc/X11/xorg.conf.d/20-gpufan")
+
+
+def test_a_snippet_that_cannot_be_read_is_named(root: Path) -> None:
+    path = root / "etc/X11/xorg.conf.d/10.conf"
+    path.write_bytes(b"#" * (2 << 20))
+    with pytest.raises(GpufanError, match=f"cannot read {path}: it is too large"):
+        files_read(root, search.main_file(root))
