@@ -11,8 +11,12 @@ from gpufan.daemon import set_fans as orders
 from gpufan.errors import InputError
 
 
+def _complete_words(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [word for word in ("auto", "max", "target", "curve") if word.startswith(incomplete)]
+
+
 @click.command("set", cls=Command)
-@click.argument("words", metavar="[60|auto|max|target °C|curve T:D,...]", nargs=-1)
+@click.argument("words", metavar="[60|auto|max|target °C|curve T:D,...]", nargs=-1, shell_complete=_complete_words)
 @options.gpu
 @options.duration("--for", "for_s", show_default="until cleared", help="The order ends by itself after this time.")
 @click.option("--keep", is_flag=True, help="Keep the order when gpufan or the machine is started anew.")

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from gpufan.config.edit import changed_keys
+from gpufan.config.schema import RUN_KEYS
 from gpufan.config.settings import DEFAULT_PATH, RunSettings
 from gpufan.config.toml_text import parse, render
 from gpufan.errors import GpufanError, InputError, NoPermission
@@ -54,6 +54,13 @@ def replace_settings(path: Path, text: str) -> str:
         raise GpufanError(f"cannot create {real.parent}: {error.strerror}") from error
     replace(real, text.encode(), like=None if before is None else real)
     return _apply(path, before or "", text)
+
+
+def changed_keys(before: str, after: str) -> set[str]:
+    """The keys for all cards together whose values differ; `gpu` stands for the tables. Raises InputError."""
+    (old, old_tables), (new, new_tables) = parse(before.encode()), parse(after.encode())
+    keys = {key for key in RUN_KEYS if getattr(old, key) != getattr(new, key)}
+    return keys | ({"gpu"} if old_tables != new_tables else set())
 
 
 def _apply(path: Path, before: str, text: str) -> str:

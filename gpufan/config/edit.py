@@ -15,7 +15,7 @@ from tomlkit.items import AoT, Item
 
 from gpufan.config.descriptions import expected
 from gpufan.config.mistakes import SettingsError
-from gpufan.config.schema import CARD_KEYS, RUN_KEYS, is_number
+from gpufan.config.schema import CARD_KEYS, is_number
 from gpufan.config.toml_text import parse, toml
 from gpufan.errors import InputError
 
@@ -93,13 +93,6 @@ def difference(before: str, after: str) -> list[str]:
     """The lines that differ, marked with - and +, with a line around them."""
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=1)
     return [line for line in lines if not line.startswith(("---", "+++", "@@"))]
-
-
-def changed_keys(before: str, after: str) -> set[str]:
-    """The keys for all cards together whose values differ; `gpu` stands for the tables. Raises InputError."""
-    (old, old_tables), (new, new_tables) = parse(before.encode()), parse(after.encode())
-    keys = {key for key in RUN_KEYS if getattr(old, key) != getattr(new, key)}
-    return keys | ({"gpu"} if old_tables != new_tables else set())
 
 
 def _check_place(key: str, match: str | None) -> None:

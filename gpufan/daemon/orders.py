@@ -8,7 +8,8 @@ from there at a start.
 import logging
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -21,10 +22,14 @@ from gpufan.errors import GpufanError, NoAnswer, NoPermission
 from gpufan.system.background import call_with_timeout
 from gpufan.system.clock import since_boot_s
 from gpufan.system.files import read_file, remove, remove_unsynced, replace, replace_unsynced
+from gpufan.system.lock import LockHeld, acquire_lock
 from gpufan.system.paths import ORDERS, state_folder
 
 READ_TIMEOUT_S = 1.0
 """Time limit for reading the orders to keep, s. A disk that hangs must not delay control."""
+
+LOCK_TIMEOUT_S = 2.0
+"""Time that a command waits for another that gives orders, s."""
 
 _Time = Annotated[float, Meta(ge=0, le=1e11)]
 """A time in seconds that can be published in a snapshot."""
@@ -136,6 +141,28 @@ class Orders:
 def kept_path() -> Path:
     """The file of the orders to keep."""
     return state_folder() / ORDERS
+
+
+@contextmanager
+def changing(runtime_folder: Path) -> Iterator[None]:
+    """Let no other command change the orders during the block. Raises GpufanError or NoPermission."""
+    end_s = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            descriptor = acquire_lock(runtime_folder / "orders.lock", 0o600)
+            break
+        except LockHeld as held:
+            if time.monotonic() > end_s:
+                raise GpufanError(f"another gpufan (process {held}) gives orders: try again") from None
+            time.sleep(0.02)
+        except PermissionError:
+            raise NoPermission("only root can give orders: run this with sudo") from None
+        except OSError as error:
+            raise GpufanError(f"cannot lock {runtime_folder / 'orders.lock'}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read(runtime_folder: Path) -> dict[str, CardOrders]:

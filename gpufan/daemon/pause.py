@@ -47,6 +47,7 @@ def resume(names: Sequence[str], runtime_folder: Path) -> list[str]:
 
 def _write(runtime_folder: Path, keys: Sequence[str], until_s: float) -> None:
     """Write when the pause of the cards ends. Raises GpufanError."""
-    cards = orders.read(runtime_folder)
-    changed = {key: replace(cards.get(key, orders.CardOrders()), paused_until_s=until_s) for key in keys}
-    orders.write(runtime_folder, cards | changed)
+    with orders.changing(runtime_folder):
+        cards = orders.read(runtime_folder)
+        changed = {key: replace(cards.get(key, orders.CardOrders()), paused_until_s=until_s) for key in keys}
+        orders.write(runtime_folder, cards | changed)

@@ -32,9 +32,10 @@ def set_fans(
 
     cards = controlled_cards(names, runtime_folder)
     until_s = None if for_s is None else since_boot_s() + for_s
-    _write(runtime_folder, cards, order.text, until_s)
     kept = orders.KeptOrder(order.text, for_s, None if for_s is None else time.time() + for_s) if keep else None
-    _write_kept(cards, kept)
+    with orders.changing(runtime_folder):
+        _write(runtime_folder, cards, order.text, until_s)
+        _write_kept(cards, kept)
     found, late = wait_until(runtime_folder, cards, is_obeyed)
     if late:
         raise GpufanError(f"not followed yet: {'; '.join(map(card_line, late))}: look at `gpufan status`")
@@ -47,8 +48,9 @@ def clear(names: Sequence[str], runtime_folder: Path) -> list[str]:
     Returns a line for each card. Raises InputError or GpufanError, also if the daemon has not done it in time.
     """
     cards = controlled_cards(names, runtime_folder)
-    _write(runtime_folder, cards, "", None)
-    _write_kept(cards, None)
+    with orders.changing(runtime_folder):
+        _write(runtime_folder, cards, "", None)
+        _write_kept(cards, None)
     found, late = wait_until(runtime_folder, cards, lambda gpu: not gpu.order)
     if late:
         raise GpufanError(f"still followed: {'; '.join(map(card_line, late))}: look at `gpufan status`")

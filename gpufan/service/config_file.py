@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpufan.config.change import text_before_change
-from gpufan.config.edit import with_key, without_key
 from gpufan.config.schema import RunKeys
 from gpufan.config.settings import DEFAULT_PATH, RunSettings, Settings, Source
 from gpufan.config.toml_text import parse, render
@@ -52,6 +51,8 @@ def text_to_write(options: InstallOptions, rivals: Sequence[ServiceCommand], car
 
 def _changed_text(options: InstallOptions, uuids: Sequence[str]) -> str | None:
     """Text of the file that exists, with the settings in `options`; None if it has them. Raises InputError."""
+    from gpufan.config.edit import with_key, without_key  # loads tomlkit, which only a change needs
+
     before = text = text_before_change(CONFIG) or ""
     file, _ = parse(text.encode())
     wanted = {"curve": options.curve, "target_c": options.target_c, "gpus": tuple(uuids) or None}

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from gpufan.daemon.orders import read_kept
 from gpufan.system.paths import ORDERS
 from tests.doubles.nvml import NvmlDouble, wait_for
 from tests.integration.daemon.test_pause import Command, Start, controlling, states
-from tests.integration.harness import CURVE, fans
+from tests.integration.harness import CURVE, Program, fans
 
 DRIVERS = [None, None]
 Both = Callable[[], tuple[list[int | None], list[int | None]]]
@@ -97,6 +98,17 @@ def test_what_cannot_be_ordered_changes_nothing(
     status, _, err = gpufan(*arguments)
     assert (status, message in err, err.count("\n")) == (2, True, 1)
     assert not (folder / ORDERS).exists()
+
+
+def test_orders_that_are_given_at_the_same_time_are_all_followed(
+    double: NvmlDouble, start: Start, folder: Path, both: Both
+) -> None:
+    controlling(start, folder)
+    commands = [["set", "71", "--gpu", "0", "--keep"], ["set", "72", "--gpu", "1", "--keep"]]
+    programs = [Program(double, folder, command) for command in commands]
+    assert [program.end()[0] for program in programs] == [0, 0]
+    assert both() == ([71, 71], [72, 72])
+    assert len(read_kept()) == 2
 
 
 def test_without_a_running_gpufan_the_command_says_so(gpufan: Command) -> None:

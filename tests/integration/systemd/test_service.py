@@ -262,6 +262,46 @@ def test_a_reload_applies_good_settings_and_refuses_bad_ones_under_control(insta
     wait_for(lambda: installed.double.cards[0].fans[0].target >= 50, 10)
     installed.write("/etc/gpufan/config.toml", "curv = 3\n")
     installed.run("systemctl", "reload", "gpufan.service")
-    wait_for(lambda: "refused" in installed.show("gpufan.service", "StatusText"), 10)
+    wait_for(lambda: "the old ones stay" in installed.show("gpufan.service", "StatusText"), 10)
     assert installed.show("gpufan.service", "MainPID") == pid
     assert all(call.operation == Kind.SET_FAN for call in installed.double.log()[seen:])
+    installed.write("/etc/gpufan/config.toml", "")
+    installed.run("systemctl", "reload", "gpufan.service")
+
+
+def test_orders_and_changes_of_the_settings_reach_the_service(installed: Rig):
+    """All of it from the service's own copy of gpufan, which has no pip."""
+    fan = installed.double.cards[1].fans[0]
+    assert "ordered: 77 %, for another 0:0" in installed.run("gpufan", "set", "77", "--gpu", "1", "--for", "10m").stdout
+    wait_for(lambda: fan.target == 77, 10)
+    assert installed.run("gpufan", "set", "66", "--keep").stdout.count("ordered: 66 %") == 2
+    installed.run("systemctl", "restart", "gpufan.service")
+    wait_for(lambda: fan.target == 66, 10)
+    assert installed.run("stat", "-c", "%a %U", "/var/lib/gpufan/orders.json").stdout == "600 root\n"
+    installed.run("gpufan", "set", "--clear")
+    pid = installed.show("gpufan.service", "MainPID")
+    assert "the service uses it from now on" in installed.run("gpufan", "config", "set", "target_c", "75").stdout
+    wait_for(lambda: '"target_c":75' in installed.run("gpufan", "status", "--json").stdout, 10)
+    assert "target_c" in installed.run("gpufan", "config", "unset", "target_c").stdout
+    assert installed.show("gpufan.service", "MainPID") == pid
+
+
+def test_a_start_with_a_mistake_in_the_settings_does_not_leave_the_fans_to_the_driver(installed: Rig):
+    installed.write("/etc/gpufan/config.toml", 'curve = "20:59,80:100"\n')
+    installed.run("systemctl", "restart", "gpufan.service")
+    kept = "/var/lib/gpufan/last-good-settings.json"
+    wait_for(lambda: installed.run("test", "-e", kept, check=False).returncode == 0)
+    installed.write("/etc/gpufan/config.toml", "curv = 3\n")
+    start_s = time.monotonic()
+    installed.run("systemctl", "restart", "gpufan.service")
+    assert time.monotonic() - start_s < 20
+    assert policies(installed) == [MANUAL, MANUAL]
+    assert installed.double.cards[0].fans[0].target >= 59
+    assert "but the last good ones" in installed.run("gpufan", "status").stdout
+    assert installed.run("stat", "-c", "%a %U", kept).stdout == "600 root\n"
+    installed.write("/etc/gpufan/config.toml", "")
+    installed.run("systemctl", "reload", "gpufan.service")
+    wait_for(lambda: "last good" not in installed.run("gpufan", "status").stdout, 10)
+    installed.run("systemctl", "stop", "gpufan.service")
+    assert "start it with `sudo systemctl start gpufan`" in installed.run("gpufan", "status", check=False).stderr
+    installed.run("systemctl", "start", "gpufan.service")

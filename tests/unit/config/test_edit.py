@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpufan.config.edit import changed_keys, difference, value_of, with_key, without_key
+from gpufan.config.change import changed_keys
+from gpufan.config.edit import difference, value_of, with_key, without_key
 from gpufan.config.schema import DEFAULTS, EXAMPLES, RUN_KEYS
 from gpufan.config.toml_text import parse, render, toml
 from gpufan.errors import InputError
