@@ -89,6 +89,10 @@ def set_key(key: str, words: tuple[str, ...], card: str | None, config_path: Pat
         value = [lasting_name(name, runtime_dir) for name in value]
     match = None if card is None else lasting_name(card, runtime_dir)
     _change(config_path, lambda text: with_key(text, key, value, match))
+    file = options.settings_source(config_path).read().file
+    if key == "curve" and match is None and file.target_c is not None:
+        note = f"note: target_c = {file.target_c:g} is set too, so the curve applies only above it"
+        click.echo(f"{note}: `sudo gpufan config unset target_c`", err=True)
 
 
 @config.command(cls=Command)

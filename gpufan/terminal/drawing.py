@@ -87,7 +87,8 @@ def fitting(console: Console, screens: Iterable[RenderableType]) -> RenderableTy
 
 def settings_row(gpu: GpuState) -> Text:
     """What the fans of a card follow, and how fast they turn: `target 78 °C; fans at 2950 2900 rpm`."""
-    return Text("; ".join(filter(None, [gpu.settings, rpm_text(gpu.fans)])), style="dim")
+    followed = "" if gpu.order else gpu.settings  # an order is in the row above
+    return Text("; ".join(filter(None, [followed, rpm_text(gpu.fans)])), style="dim")
 
 
 def rpm_text(fans: Sequence[FanReading]) -> str:

@@ -110,7 +110,8 @@ def print_status(path: Path, *, as_json: bool, of_service: bool = False) -> None
             for gpu in snapshot.gpus:
                 speeds = [_speeds(gpu.fans), rpm_text(gpu.fans)] if gpu.fans else ["no reading"]
                 print(card_line(gpu))
-                print(f"  {', '.join(filter(None, [_value(gpu.power_w, 'W'), *speeds, gpu.settings, *notes(gpu)]))}")
+                followed = "" if gpu.order else gpu.settings
+                print(f"  {', '.join(filter(None, [_value(gpu.power_w, 'W'), *speeds, followed, *notes(gpu)]))}")
     if complaint := snapshot_file.complaint(snapshot):
         raise GpufanError(complaint)
 

@@ -51,6 +51,14 @@ def test_a_key_is_set_and_unset_and_the_difference_is_shown(file: Path) -> None:
     assert config(file, "unset", "target_c").output == f"{file}: nothing to change\n"
 
 
+def test_a_curve_beside_a_target_is_explained(file: Path) -> None:
+    assert "note" not in config(file, "set", "curve", "50:30,83:100").output
+    assert "note" not in config(file, "set", "target_c", "75").output
+    assert "so the curve applies only above it: `sudo gpufan config unset target_c`" in (
+        config(file, "set", "curve", "50:40,83:100").output
+    )
+
+
 def test_a_card_is_written_down_as_its_uuid(file: Path) -> None:
     assert config(file, "set", "target_c", "75", "--gpu", "0").exit_code == 0
     assert file.read_text().endswith(f'\n[[gpu]]\nmatch = "{UUID}"\ntarget_c = 75\n')

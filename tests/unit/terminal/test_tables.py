@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from gpufan.core.gpu import FanReading
 from gpufan.core.reasons import Cause, Reason
 from gpufan.core.sentences import card_line
+from gpufan.core.snapshot import SettingsInUse
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.terminal.drawing import rpm_text, temperature_style
 from gpufan.terminal.tables import print_cards, print_cards_as_json, print_status
@@ -54,6 +55,30 @@ def test_status_on_a_terminal_is_the_table_with_rpm_and_settings(
     assert re.match(r"0 GTX 1080 Ti +74 +230 +62 % +61 61 +the curve gives 58 %", lines[2])
     assert lines[-1].strip() == "target 78 °C; fans at 2950 0 rpm"
     assert max(map(cell_len, lines)) <= 80
+
+
+def test_status_shows_an_order_and_its_rest_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ordered = gpu_state(
+        reason=Reason(Cause.CURVE, curve_percent=60), order="60 %", order_left_s=552.0, settings="ordered: 60 %"
+    )
+    path = tmp_path / "state.json"
+    SnapshotFile(path).write(snapshot_now((ordered,), interval_s=1))
+    print_status(path, as_json=False)
+    for out in (capsys.readouterr().out, status_on_a_terminal(path, capsys, monkeypatch)):
+        assert (out.count("ordered: 60 %, for another 0:09:12"), out.count("ordered")) == (1, 1)
+
+
+def test_status_shows_which_settings_are_in_use_in_place_of_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = snapshot_now(
+        (STILL,), interval_s=1, settings_in_use=SettingsInUse.BUILT_IN, settings_refused="f: line 3: a mistake"
+    )
+    SnapshotFile(tmp_path / "state.json").write(run)
+    print_status(tmp_path / "state.json", as_json=False)
+    assert "settings not used, but the built-in ones: f: line 3: a mistake\n" in capsys.readouterr().out
 
 
 def test_status_on_a_terminal_shows_a_standing_fan_in_red(
