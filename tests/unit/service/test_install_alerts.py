@@ -93,6 +93,6 @@ def test_an_install_that_fails_leaves_no_receivers(box: Box):
 
 def test_an_install_that_is_killed_while_it_writes_the_receivers_leaves_no_secret(box: Box):
     box.call("install-service", "--yes")
-    (box.root / "etc/.alerts.toml.abcdefgh").write_text(URL)  # as files.replace names it
+    (box.root / "etc/.alerts.toml.gpufan-abcdefgh").write_text(URL)  # as files.replace names it
     box.call("uninstall-service")
     assert not list((box.root / "etc").glob(".alerts.toml*"))
