@@ -132,5 +132,5 @@ def xserver(config_path: Path | None, runtime_dir: Path) -> None:
     Only for drivers that set fans through X; `gpufan run` starts one when it needs one.
     """
     with log_to_stderr():
-        settings, _, _ = read_or_fall_back(options.settings_source(config_path))
+        settings = read_or_fall_back(options.settings_source(config_path)).settings
         run_xserver(runtime_dir / "xserver", settings.run_settings().gpus, click.echo)

@@ -11,16 +11,20 @@ from gpufan.errors import InputError
 G = TypeVar("G", bound=Gpu)
 
 
+class NoSuchCard(InputError):
+    """A name matches no card of this box."""
+
+
 def select(gpus: Sequence[G], names: Iterable[str], names_from: str = "--gpu") -> list[G]:
     """The cards that match one of `names`, in the order of `gpus`; all cards if there are no names.
 
-    Raises InputError for a name that matches no card. `names_from` is the option or key of the names, for the message.
+    Raises NoSuchCard for a name that matches no card. `names_from` is the option or key of the names, for the message.
     """
     names = list(names)
     for name in names:
         if not any(matches(gpu.info, name) for gpu in gpus):
             known = ", ".join(f"{gpu.info.label} ({gpu.info.pci or 'not answering'})" for gpu in gpus)
-            raise InputError(f"{names_from} {name}: no such card; this box has {known}")
+            raise NoSuchCard(f"{names_from} {name}: no such card; this box has {known}")
     return [gpu for gpu in gpus if not names or any(matches(gpu.info, name) for name in names)]
 
 

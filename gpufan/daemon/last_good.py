@@ -2,9 +2,10 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -38,23 +39,51 @@ def path() -> Path:
     return state_folder() / "last-good-settings.json"
 
 
-def read_or_fall_back(source: Source) -> tuple[Settings, SettingsInUse, str | None]:
-    """The settings of `source`; if they are refused, the last good ones, else the built-in ones. Logs that as an error.
+class StartSettings(NamedTuple):
+    """The settings of a start."""
 
-    Also returns which settings these are, and why those of `source` were refused.
-    """
+    settings: Settings
+    in_use: SettingsInUse = SettingsInUse.CHOSEN
+    refused: str | None = None
+    """Why the settings file is not used; None if it is."""
+
+
+def read_or_fall_back(source: Source) -> StartSettings:
+    """The settings of `source`; if they are refused, the last good ones, else the built-in ones."""
     try:
-        return source.read(), SettingsInUse.CHOSEN, None
+        return StartSettings(source.read())
     except InputError as error:
-        refused = str(error).encode(errors="replace").decode()  # a path may contain bytes that are not text
-    try:
-        file, tables = call_with_timeout(READ_TIMEOUT_S, _read)
-        found, in_use = Settings(source.path, file, tables, source.options), SettingsInUse.LAST_GOOD
-    except (OSError, GpufanError):
-        found, in_use = Settings(options=source.options), SettingsInUse.BUILT_IN
+        refused = str(error)
+    if found := _last_good(source):
+        return _instead(found, SettingsInUse.LAST_GOOD, refused)
+    return _instead(Settings(options=source.options), SettingsInUse.BUILT_IN, refused)
+
+
+def with_other_cards(source: Source, refused: InputError, gpus: Sequence[str]) -> StartSettings | None:
+    """The last good settings, if they name other cards than `gpus`, of which none is here; else None.
+
+    The built-in settings are for all cards, so they do not replace a choice of cards.
+    """
+    found = _last_good(source)
+    if found is None or found.run_settings().gpus == tuple(gpus):
+        return None
+    return _instead(found, SettingsInUse.LAST_GOOD, str(refused))
+
+
+def _instead(settings: Settings, in_use: SettingsInUse, refused: str) -> StartSettings:
+    refused = refused.encode(errors="replace").decode()  # a path may contain bytes that are not text
     used = "last good" if in_use is SettingsInUse.LAST_GOOD else "built-in"
     _log.error("%s; the %s settings are used instead", refused, used)
-    return found, in_use, refused
+    return StartSettings(settings, in_use, refused)
+
+
+def _last_good(source: Source) -> Settings | None:
+    """The last good settings, with the options of `source`; None if there are none."""
+    try:
+        file, tables = call_with_timeout(READ_TIMEOUT_S, _read)
+    except (OSError, GpufanError):
+        return None
+    return Settings(source.path, file, tables, source.options)
 
 
 @contextmanager

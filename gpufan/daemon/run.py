@@ -9,12 +9,12 @@ from pathlib import Path
 from gpufan import __version__
 from gpufan.config.settings import COMMAND_LINE, RunSettings, Settings, Source
 from gpufan.core.gpu import Gpu
-from gpufan.core.selection import select, select_present, split_controllable
+from gpufan.core.selection import NoSuchCard, select, select_present, split_controllable
 from gpufan.core.sentences import refused_settings
-from gpufan.core.snapshot import SettingsInUse
-from gpufan.daemon import last_good, learnt
+from gpufan.daemon import learnt
 from gpufan.daemon.guardian import guardian
 from gpufan.daemon.instructions import SettingsFor
+from gpufan.daemon.last_good import StartSettings, read_or_fall_back, saver, with_other_cards
 from gpufan.daemon.loop import Daemon
 from gpufan.daemon.orders import Orders
 from gpufan.daemon.publish import in_background, recording, snapshot_file
@@ -42,7 +42,16 @@ def run_cards(source: Source, runtime_folder: Path, record: Path | None, open_vi
     inbox.reload_on_hang_up()
     notifier = Notifier.from_environment()
     try:
-        _control(source, runtime_folder, record, open_view, inbox, notifier)
+        start = StartSettings(source.read()) if notifier is None else read_or_fall_back(source)
+        try:
+            _control(source, start, runtime_folder, record, open_view, inbox, notifier)
+        except NoSuchCard as error:
+            # As a mistake in the file, a wrong name must not leave the fans to the driver.
+            gpus = start.settings.run_settings().gpus
+            other = None if notifier is None or start.refused else with_other_cards(source, error, gpus)
+            if other is None:
+                raise
+            _control(source, other, runtime_folder, record, open_view, inbox, notifier)
     except GpufanError as error:
         if notifier is not None and not notifier.ready and not isinstance(error, NotGivenBack):
             notifier.hold_back(error, inbox)
@@ -51,17 +60,19 @@ def run_cards(source: Source, runtime_folder: Path, record: Path | None, open_vi
 
 def _control(
     source: Source,
+    start: StartSettings,
     runtime_folder: Path,
     record: Path | None,
     open_view: OpenView,
     inbox: StopInbox,
     notifier: Notifier | None,
 ) -> None:
+    """Control the cards with the settings `start`, and with those of `source` after a reload."""
     from gpufan.gpu.cards import open_cards  # loads the driver's library, which a simulation does not need
 
     with ExitStack() as stack:
         rows = stack.enter_context(recording(record))
-        settings, in_use, refused = _read_settings(source, is_service=notifier is not None)
+        settings = start.settings
         run = settings.run_settings()
         folder = None if run.dry_run else runtime_folder
         lock = stack.enter_context(controller_lock(folder))
@@ -103,7 +114,7 @@ def _control(
             sinks.append(stack.enter_context(closing(learnt.Saver(folder_of_learnt, workers))).publish)
         if notifier is not None:
             sinks.append(notifier.publish)
-        keep = stack.enter_context(last_good.saver()) if notifier is not None else lambda _: None
+        keep = stack.enter_context(saver()) if notifier is not None else lambda _: None
         keep(settings)
         daemon = Daemon(
             workers,
@@ -115,23 +126,13 @@ def _control(
             reload_driver=None if run.dry_run else cards.reload_driver,
             find_new=lambda: add_workers(split_controllable(cards.find_new())[0]),
             orders=orders,
-            settings_in_use=in_use,
-            settings_refused=refused,
+            settings_in_use=start.in_use,
+            settings_refused=start.refused,
             stopping=notifier.stopping if notifier else lambda: None,
         )
         daemon.run(inbox, run.duration_s)
     if not run.dry_run:
         _log.info("fans given back to the driver: %s", ", ".join(worker.gpu.info.label for worker in workers))
-
-
-def _read_settings(source: Source, *, is_service: bool) -> tuple[Settings, SettingsInUse, str | None]:
-    """The settings to start with, which ones these are, and why those of the file are not used.
-
-    A service starts in any case: a mistake in a file must not leave the fans to the driver. Raises InputError.
-    """
-    if not is_service:
-        return source.read(), SettingsInUse.CHOSEN, None
-    return last_good.read_or_fall_back(source)
 
 
 def _reload(
@@ -154,7 +155,7 @@ def _reload(
 
 
 def _select(gpus: Sequence[Gpu], settings: Settings) -> list[Gpu]:
-    """The cards to control. A service starts although a card that its settings name is away. Raises InputError."""
+    """The cards to control. A service starts although a card that its settings name is away. Raises NoSuchCard."""
     names = settings.run_settings().gpus
     if settings.resolve("gpus").origin == COMMAND_LINE:
         return select(gpus, names, named_by(settings))

@@ -261,6 +261,27 @@ def test_a_file_that_is_gone_stops_no_service(service: Daemon) -> None:
     assert service.stop() == 0
 
 
+def test_a_wrong_name_of_a_card_at_the_start_leaves_the_last_good_settings_in_use(service: Daemon) -> None:
+    service.start(curve(60))
+    assert service.stop() == 0
+    service.start('gpus = ["GTX 1081"]')
+    wait_for(lambda: service.snapshot.settings_in_use == "last-good")
+    assert "GTX 1081: no such card; this box has" in (service.snapshot.settings_refused or "")
+    assert service.stop() == 0
+
+
+def test_a_choice_of_cards_that_are_all_away_is_not_replaced_by_all_cards(service: Daemon) -> None:
+    service.file.write_text('gpus = ["RTX 4090"]')
+    service.process = subprocess.Popen(
+        [sys.executable, *service.arguments], env=service.environment, stdout=subprocess.PIPE, text=True
+    )
+    assert service.process.stdout is not None
+    assert "RTX 4090: no such card" in service.process.stdout.readline()
+    assert service.stop() == 0
+    service.process.stdout.close()
+    assert service.double.log() == []
+
+
 def test_a_run_by_hand_ends_at_a_mistake(daemon: Daemon) -> None:
     daemon.file.write_text("hold = 3")
     done = subprocess.run(
