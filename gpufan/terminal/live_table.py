@@ -37,7 +37,7 @@ class LiveTable:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Draw the snapshot, unless the last one was drawn just now. What is news is logged, above the table."""
-        self._changes.publish(snapshot)
+        self._changes.publish_news(snapshot)
         now_s = time.monotonic()
         if now_s - self._drawn_s >= _FRAME_S:
             self._drawn_s = now_s

@@ -193,13 +193,17 @@ class ChangeLog:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Log what has changed since the snapshot before."""
+        if snapshot.dry_run:
+            self._states.publish(snapshot)
+        self.publish_news(snapshot)
+
+    def publish_news(self, snapshot: Snapshot) -> None:
+        """Log what has changed since the snapshot before, but no duty, for a view that shows the duties itself."""
         now_s = time.monotonic() if snapshot.simulated_s is None else snapshot.simulated_s
 
         def log(level: int, line: str) -> None:
             _log.log(level, "%s", line, extra={"simulated_s": snapshot.simulated_s})
 
-        if snapshot.dry_run:
-            self._states.publish(snapshot)
         for gpu in snapshot.gpus:
             for kind, is_present in news(gpu).items():
                 topic = self._topics.setdefault((gpu.pci or gpu.key, kind), _Topic())

@@ -172,6 +172,16 @@ def test_what_is_news_stands_above_the_table(monkeypatch: pytest.MonkeyPatch) ->
     assert "0 GTX 1080 Ti: no longer throttled by heat after" in text
 
 
+def test_the_duties_of_a_dry_run_are_in_the_table_only() -> None:
+    log = io.StringIO()
+    with log_to(log) as handler:
+        table = LiveTable(Console(file=io.StringIO(), width=80, force_terminal=True), "dry run", handler)
+        handler.write_line = lambda line: log.write(f"{line}\n")
+        table.publish(snapshot_now((gpu_state(),), interval_s=1, dry_run=True))
+        table.close()
+    assert log.getvalue() == ""
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "koi8-r"])
 def test_a_console_that_does_not_speak_unicode_stops_nothing(encoding: str) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)

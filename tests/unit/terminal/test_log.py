@@ -48,10 +48,13 @@ LINE = news_line(HEAT, News.THROTTLED)
 ABOVE = Reason(
     Cause.ABOVE_TARGET, power_w=300.0, needed_percent=120.0, limit_c=70.0, change_percent=0, difference_c=4.0
 )
+FULL_FANS = (
+    "full fans are not enough: 100 % at 74 °C: 300 W is more than full fans can hold at 70 °C; the card is 4 °C above"
+)
 BEGINNINGS = {
     News.THROTTLED: (HEAT, "throttled by heat: 62 % at 74 °C: the curve gives 58 %", 4),
     News.HOT: (gpu_state(temperature_c=91.0, slowdown_c=96), "close to its slowdown temperature: 62 % at 91 °C", 4),
-    News.FULL_FANS: (gpu_state(reason=ABOVE, duty_percent=100), "full fans are not enough: 100 % at 74 °C: 300 W", 4),
+    News.FULL_FANS: (gpu_state(reason=ABOVE, duty_percent=100), FULL_FANS, 4),
     News.LOST: (gpu_state(group="lost", control="lost", temperature_c=None), "lost: the card is gone", 3),
     News.FAIL_SAFE: (gpu_state(group="fail-safe", temperature_c=None), "no credible temperature: 62 %: no temp", 4),
     News.FAN_STILL: (gpu_state(fault=Reason(Cause.FAN_STILL, fan=1, found_percent=62, seconds=10.0)), "a fan sta", 3),
