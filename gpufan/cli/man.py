@@ -9,9 +9,9 @@ from gpufan import __version__
 from gpufan.cli.command import Command, option_rows
 from gpufan.cli.main import cli
 from gpufan.config.descriptions import about
-from gpufan.config.schema import DEFAULTS, EXAMPLES, SECTIONS
+from gpufan.config.schema import DEFAULTS, EXAMPLES, QUIET_EXAMPLE, SECTIONS
 from gpufan.config.settings import DEFAULT_PATH
-from gpufan.config.toml_text import toml, toml_or_words
+from gpufan.config.toml_text import quiet_values, toml, toml_or_words
 from gpufan.system.resources import template
 
 PAGES = ("gpufan.1", "gpufan.toml.5")
@@ -49,6 +49,9 @@ def page(name: str) -> str:
         environment=sorted({(found.envvar, found.opts[0]) for found in parameters if isinstance(found.envvar, str)}),
         sections={title: [_key_entry(key) for key in keys] for title, keys in SECTIONS.items()},
         match=about("match"),
+        quiet=[
+            (f"{key} = {toml(value)}", about(key)) for key, value in quiet_values(QUIET_EXAMPLE) if key != "target_c"
+        ],
         path=str(DEFAULT_PATH),
     )
 

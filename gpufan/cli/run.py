@@ -62,7 +62,11 @@ def _time_scale(text: str) -> float:
 @options.simulate
 @options.workload(help="The load of the simulated cards.")
 @click.option(
-    "--time-scale", metavar="X|max", type=options.parsed(_time_scale), default="1", help="Simulated seconds per second."
+    "--time-scale",
+    metavar="X|max",
+    type=options.parsed(_time_scale),
+    default="1",
+    help="Simulated seconds per second. The simulated clock begins on a Monday at 00:00.",
 )
 @click.option("--dry-run", is_flag=True, help="Read the cards and say what would be set, but set nothing.")
 @options.duration("--duration", "duration_s", show_default="never", help="Stop after this time.")

@@ -57,9 +57,9 @@ def replace_settings(path: Path, text: str) -> str:
 
 
 def changed_keys(before: str, after: str) -> set[str]:
-    """The keys for all cards together whose values differ; `gpu` stands for the tables. Raises InputError."""
+    """The keys for all cards together whose values differ, and the kinds of tables that differ. Raises InputError."""
     (old, old_tables), (new, new_tables) = parse(before.encode()), parse(after.encode())
-    keys = {key for key in RUN_KEYS if getattr(old, key) != getattr(new, key)}
+    keys = {key for key in (*RUN_KEYS, "quiet") if getattr(old, key) != getattr(new, key)}
     return keys | ({"gpu"} if old_tables != new_tables else set())
 
 

@@ -27,6 +27,12 @@ ABOUT = {
     "dry_run": "true reads the cards and says what would be set, but sets nothing. A change needs a restart.",
     "duration_s": "Stop after this many seconds; without it gpufan runs until stopped. A change needs a restart.",
     "match": "The cards that a table is for: by UUID, PCI address, index or part of the name, as in gpus.",
+    "from": "When quiet hours begin, in local time: hours and minutes with a colon between them.",
+    "to": 'When they end; if this is not later than from, on the next day. "24:00" is midnight.',
+    "days": "The days on which they begin, from mon to sun. Without it, every day.",
+    "max_duty_percent": "Highest duty in quiet hours, in percent. The lowest duty counts more, and so do a card that"
+    " nears its slowdown threshold, a temperature in doubt and a fan that stands still. There is no limit while the"
+    " curve leaves the fans to the driver.",
 }
 """What each key means, without its bounds."""
 
@@ -49,6 +55,9 @@ _EXPECTED = {
     "backend": '"auto" or "nvml" or "x11"',
     "dry_run": "true or false",
     "match": 'a UUID, PCI address, index or name, such as match = "GTX 1080 Ti"',
+    "from": 'a time of day, such as from = "22:00"',
+    "to": 'a time of day, such as to = "07:00"',
+    "days": 'a list of days, such as days = ["fri", "sat"]; the days are mon, tue, wed, thu, fri, sat, sun',
 }
 """What may be written as the value of a key that takes no number."""
 

@@ -14,7 +14,7 @@ import tomlkit
 from tomlkit.items import AoT, Item
 
 from gpufan.config.descriptions import expected
-from gpufan.config.mistakes import SettingsError
+from gpufan.config.mistakes import TABLES, SettingsError
 from gpufan.config.schema import CARD_KEYS, is_number
 from gpufan.config.toml_text import parse, toml
 from gpufan.errors import InputError
@@ -130,7 +130,7 @@ def _set_at_top(text: str, key: str, value: Any) -> str:
             if _content(changed) == _content(text) | _content(line):
                 return changed
     body = document.body
-    keys = [number for number, (name, item) in enumerate(body) if name is not None and name.key != "gpu"]
+    keys = [number for number, (name, item) in enumerate(body) if name is not None and name.key not in TABLES]
     index = keys[-1] + 1 if keys else 0
     if keys and not body[keys[-1]][1].trivia.trail:
         body[keys[-1]][1].trivia.trail = "\n"

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
-from gpufan.config.mistakes import Mistake, decode_lines, key_lines
-from gpufan.config.schema import CARD_KEYS, CardKeys
+from gpufan.config.mistakes import Mistake, decode_lines, key_lines, table_name
+from gpufan.config.schema import CARD_KEYS, CardKeys, QuietTable
 from gpufan.config.settings import DEFAULT_PATH, Settings
 from gpufan.config.toml_text import toml
 from gpufan.control.curve_law import duty_range
 from gpufan.control.target_tunables import TUNABLES
 from gpufan.core.gpu import GpuInfo
+from gpufan.core.quiet_hours import DAY_MINUTES
 from gpufan.core.selection import is_index, matches, may_match
 from gpufan.core.thermal import full_speed_from_c
 
@@ -19,9 +20,9 @@ _ANY_CARD = GpuInfo(uuid="", pci="", index=-1, name="", fan_count=1, duty_range=
 def surely_not_meant(settings: Settings, text: bytes, cards: Sequence[GpuInfo]) -> list[Mistake]:
     """Everything in the file that is surely not meant, by line. `cards` are those of the box; empty if not known."""
     lines = key_lines(decode_lines(text)[1])
-    found: list[tuple[int, str, str]] = []
+    found: list[tuple[str, str, str]] = []
     for number, keys in ((0, settings.file), *enumerate(settings.tables, 1)):
-        where = f"[[gpu]] {number}: " if number else ""
+        where = table_name("gpu", number) if number else ""
         match = [str(settings.tables[number - 1].match)] if number else []
         here = [card for card in cards if not match or matches(card, match[0])]
         abouts = [
@@ -29,8 +30,11 @@ def surely_not_meant(settings: Settings, text: bytes, cards: Sequence[GpuInfo]) 
             *_names(settings, keys, match, cards),
             *_itself(keys, match, here, cards),
         ]
-        found += [(number, key, where + about) for key, about in abouts]
-    return sorted((Mistake(lines.get((number, key)), about) for number, key, about in found), key=_line)
+        found += [(where, key, about) for key, about in abouts]
+    for number, hours in enumerate(settings.file.quiet or (), 1):
+        found += [(table_name("quiet", number), key, about) for key, about in _quiet(settings, number, hours, cards)]
+    named = [Mistake(lines.get((where, key)), f"{where}: {about}" if where else about) for where, key, about in found]
+    return sorted(named, key=_line)
 
 
 def _line(mistake: Mistake) -> int:
@@ -40,13 +44,9 @@ def _line(mistake: Mistake) -> int:
 def _values(settings: Settings, number: int, keys: CardKeys, cards: Sequence[GpuInfo]) -> Iterator[tuple[str, str]]:
     """Keys of a table whose values are not followed as they are, each with what happens on the first such card."""
     for card in [card for card in cards if card.uuid] or [_ANY_CARD]:
-        highest_c = full_speed_from_c(card.slowdown_c) - TUNABLES.floor_to_c
         floor = duty_range(card.duty_range, settings.resolve("min_duty_percent", [number] if number else []).value)[0]
-        on = " or more, depending on the card" if card is _ANY_CARD else f" on {card.label}"
-        found = []
-        if keys.target_c is not None and keys.target_c > highest_c:
-            on_target = " on a card whose slowdown threshold is not known" if card is _ANY_CARD else on
-            found.append(("target_c", f"target_c = {keys.target_c:g} is cut to {highest_c:g} °C{on_target}"))
+        on = _on(card)
+        found = _cut_target(keys.target_c, card)
         if keys.curve is not None and keys.curve.lowest_duty < floor:
             found.append(("curve", f"curve: its lowest duty, {keys.curve.lowest_duty:g} %, is raised to {floor} %{on}"))
         if keys.min_duty_percent not in (None, floor):
@@ -61,6 +61,20 @@ def _values(settings: Settings, number: int, keys: CardKeys, cards: Sequence[Gpu
             yield "dry_run", "dry_run = true: the service sets no fans"
         if settings.file.duration_s is not None:
             yield "duration_s", "duration_s: the service ends after this time, and is started again"
+
+
+def _on(card: GpuInfo) -> str:
+    """Where a duty is raised."""
+    return " or more, depending on the card" if card is _ANY_CARD else f" on {card.label}"
+
+
+def _cut_target(target_c: float | None, card: GpuInfo) -> list[tuple[str, str]]:
+    """A warning if the target is too close to the slowdown threshold of the card."""
+    highest_c = full_speed_from_c(card.slowdown_c) - TUNABLES.floor_to_c
+    if target_c is None or target_c <= highest_c:
+        return []
+    on = " on a card whose slowdown threshold is not known" if card is _ANY_CARD else _on(card)
+    return [("target_c", f"target_c = {target_c:g} is cut to {highest_c:g} °C{on}")]
 
 
 def _names(
@@ -86,3 +100,27 @@ def _itself(
         same_word = [name.strip().lower()] == [each.strip().lower() for each in match]
         if (same_word and len(named) < 2) or (len(named) == 1 and list(here) == named):
             yield "neighbours", f"neighbours: {toml(name)} is the card itself: name the cards that it warms"
+
+
+def _quiet(settings: Settings, number: int, hours: QuietTable, cards: Sequence[GpuInfo]) -> Iterator[tuple[str, str]]:
+    """Keys of quiet hours that are not followed as they are."""
+    for card in [card for card in cards if card.uuid] or [_ANY_CARD]:
+        found = _cut_target(hours.target_c, card)
+        floor = duty_range(card.duty_range, settings.for_card(card).min_duty_percent)[0]
+        if hours.max_duty_percent is not None and hours.max_duty_percent < floor:
+            text = f"max_duty_percent = {hours.max_duty_percent} is raised to {floor} %{_on(card)}"
+            found.append(("max_duty_percent", text))
+        if found:
+            yield from found
+            break
+    for other, earlier in enumerate((settings.file.quiet or ())[: number - 1], 1):
+        if _minutes(hours) & _minutes(earlier):
+            yield "", f"it overlaps [[quiet]] {other}: at such times the lowest values count"
+
+
+def _minutes(table: QuietTable) -> set[int]:
+    """The minutes of the week in which the hours of `table` are."""
+    hours = table.hours()
+    length = (hours.to_minute - hours.from_minute - 1) % DAY_MINUTES + 1
+    starts = [day * DAY_MINUTES + hours.from_minute for day in hours.days]
+    return {(start + minute) % (7 * DAY_MINUTES) for start in starts for minute in range(length)}

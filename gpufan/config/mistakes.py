@@ -9,6 +9,9 @@ import msgspec
 
 from gpufan.errors import InputError
 
+TABLES = "gpu", "quiet"
+"""The kinds of tables."""
+
 _SHOWN = 3
 """An error message names this many mistakes; `gpufan config check` names all."""
 _MOST = 50
@@ -63,24 +66,31 @@ def decode_lines(text: bytes) -> tuple[dict[str, Any], list[str], list[Mistake]]
             lines[number - 1] = ""
 
 
-def key_lines(lines: Sequence[str]) -> dict[tuple[int, str], int]:
-    """The line of each key, by the number of its `[[gpu]]` table (0 above all tables) and its name.
+def table_name(kind: str, number: int) -> str:
+    """The name of a table in messages: `[[gpu]] 1`."""
+    return f"[[{kind}]] {number}"
+
+
+def key_lines(lines: Sequence[str]) -> dict[tuple[str, str], int]:
+    """The line of each key, by its table (`[[gpu]] 1`, or `""` above all tables) and its name.
 
     A table itself has the name `""`. The lines must be TOML.
     """
-    found: dict[tuple[int, str], int] = {}
-    table = first = 0
+    found: dict[tuple[str, str], int] = {}
+    counts = dict.fromkeys(TABLES, 0)
+    table, first = "", 0
     for end in range(len(lines)):
         try:
             content = msgspec.toml.decode("\n".join(lines[first : end + 1]))
         except _NOT_TOML:  # the value goes on in the next line
             continue
         for key, value in content.items():
-            if key != "gpu" or not isinstance(value, list):
+            if key not in counts or not isinstance(value, list):
                 found.setdefault((table, key), first + 1)
                 continue
             for keys in value:
-                table += 1
+                counts[key] += 1
+                table = table_name(key, counts[key])
                 found |= dict.fromkeys([(table, name) for name in ("", *keys)], first + 1)
         first = end + 1
     return found

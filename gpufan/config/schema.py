@@ -4,27 +4,47 @@ What the keys mean is in `descriptions.py`, the text of the file in `toml_text.p
 """
 
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
+from gpufan.core.quiet_hours import QuietHours
 
 _CardName = Annotated[str, Meta(min_length=1)] | int
 """A name or UUID; an index may be written without quotes."""
+
+_Target = Annotated[float, Meta(ge=50, le=90)]
+_Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+DAYS: tuple[str, ...] = get_args(_Day)
 
 
 class CardKeys(msgspec.Struct, frozen=True, kw_only=True):
     """Settings that may differ from card to card. None means: not set here."""
 
-    target_c: Annotated[float, Meta(ge=50, le=90)] | None = None
+    target_c: _Target | None = None
     curve: Curve | None = None
     hysteresis_c: Annotated[float, Meta(ge=0, le=30)] | None = None
     hold_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
     min_duty_percent: Annotated[int, Meta(ge=0, le=100)] | None = None
     neighbours: tuple[_CardName, ...] | None = None
+
+
+class QuietTable(msgspec.Struct, frozen=True, kw_only=True):
+    """A `[[quiet]]` table: what fans may do at some hours. None means: not set here."""
+
+    begin: Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d\Z")] = msgspec.field(name="from")
+    end: Annotated[str, Meta(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)\Z")] = msgspec.field(name="to")
+    days: Annotated[tuple[_Day, ...], Meta(min_length=1)] | None = None
+    max_duty_percent: Annotated[int, Meta(ge=1, le=100)] | None = None
+    target_c: _Target | None = None
+
+    def hours(self) -> QuietHours:
+        """The same as numbers."""
+        days = frozenset(map(DAYS.index, self.days or DAYS))
+        return QuietHours(_minute(self.begin), _minute(self.end), days, self.max_duty_percent, self.target_c)
 
 
 class RunKeys(CardKeys, frozen=True, kw_only=True):
@@ -36,6 +56,8 @@ class RunKeys(CardKeys, frozen=True, kw_only=True):
     interval_s: Annotated[float, Meta(ge=0.1, le=5)] | None = None
     dry_run: bool | None = None
     duration_s: Annotated[float, Meta(ge=1, le=365 * 86400)] | None = None
+    quiet: tuple[QuietTable, ...] | None = None
+    """The `[[quiet]]` tables; only a file has them."""
 
 
 class CardTable(CardKeys, frozen=True, kw_only=True):
@@ -45,7 +67,8 @@ class CardTable(CardKeys, frozen=True, kw_only=True):
 
 
 CARD_KEYS = CardKeys.__struct_fields__
-RUN_KEYS = RunKeys.__struct_fields__
+RUN_KEYS = tuple(key for key in RunKeys.__struct_fields__ if key != "quiet")
+QUIET_KEYS = tuple(field.encode_name for field in msgspec.structs.fields(QuietTable))
 SECTIONS = {"The same for every card": CARD_KEYS, "All cards together": RUN_KEYS[len(CARD_KEYS) :]}
 """The keys by section of the file."""
 
@@ -58,6 +81,9 @@ DEFAULTS = RunKeys(**_CARD_DEFAULTS, gpus=(), backend="auto", interval_s=1.0, dr
 
 EXAMPLES = msgspec.structs.replace(DEFAULTS, target_c=78.0, min_duty_percent=30, display=":0", duration_s=3600.0)
 """A value for every key: the built-in setting, or an example if there is none."""
+
+QUIET_EXAMPLE = QuietTable(begin="22:00", end="07:00", days=("fri", "sat"), max_duty_percent=50, target_c=78.0)
+"""A value for every key of quiet hours."""
 
 
 def is_number(key: str) -> bool:
@@ -79,6 +105,18 @@ def limits(key: str) -> tuple[Any, Any]:
 @cache
 def _numbers() -> dict[str, Any]:
     """The msgspec type of each key that takes a number. The type has the bounds."""
-    struct: Any = msgspec.inspect.type_info(RunKeys)
+    structs: list[Any] = [msgspec.inspect.type_info(keys) for keys in (RunKeys, QuietTable)]
     kinds = msgspec.inspect.IntType, msgspec.inspect.FloatType
-    return {field.name: kind for field in struct.fields for kind in field.type.types if isinstance(kind, kinds)}
+    return {
+        field.name: kind
+        for struct in structs
+        for field in struct.fields
+        for kind in getattr(field.type, "types", ())
+        if isinstance(kind, kinds)
+    }
+
+
+def _minute(text: str) -> int:
+    """The minute of the day."""
+    hours, minutes = text.split(":")
+    return int(hours) * 60 + int(minutes)

@@ -3,7 +3,7 @@
 A later source overrides an earlier one. Which keys a file may have is in `schema.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from gpufan.config.schema import CARD_KEYS, DEFAULTS, NOTHING, CardKeys, CardTab
 from gpufan.config.toml_text import parse, toml
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import GpuInfo
+from gpufan.core.quiet_hours import QuietHours
 from gpufan.core.selection import is_index, matches, may_match
 from gpufan.errors import InputError
 from gpufan.system.files import read_file
@@ -73,7 +74,16 @@ class Settings:
     def for_card(self, info: GpuInfo) -> CardSettings:
         """The settings of one card."""
         tables = [number for number, table in enumerate(self.tables, 1) if matches(info, str(table.match))]
-        return CardSettings(**{key: self.resolve(key, tables).value for key in CARD_KEYS})
+        quiet_hours = tuple(self._quiet_hours())
+        return CardSettings(**{key: self.resolve(key, tables).value for key in CARD_KEYS}, quiet_hours=quiet_hours)
+
+    def _quiet_hours(self) -> Iterator[QuietHours]:
+        """The quiet hours of every card; without their target if the command line has a target or curve."""
+        for hours in (table.hours() for table in self.file.quiet or ()):
+            if self.options.target_c is None and self.options.curve is None:
+                yield hours
+            elif hours.max_duty_percent is not None:
+                yield hours._replace(target_c=None)
 
     def run_settings(self) -> RunSettings:
         """The settings for all cards together."""

@@ -1,13 +1,23 @@
 """Reads and writes the text of the settings file. The message about a mistake says what to write instead."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from gpufan.config.descriptions import UNSET, about, expected
-from gpufan.config.mistakes import Mistake, SettingsError, decode_lines, key_lines
-from gpufan.config.schema import CARD_KEYS, EXAMPLES, NOTHING, RUN_KEYS, SECTIONS, CardKeys, CardTable, RunKeys
+from gpufan.config.mistakes import Mistake, SettingsError, decode_lines, key_lines, table_name
+from gpufan.config.schema import (
+    CARD_KEYS,
+    EXAMPLES,
+    NOTHING,
+    QUIET_KEYS,
+    RUN_KEYS,
+    SECTIONS,
+    CardTable,
+    QuietTable,
+    RunKeys,
+)
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
 from gpufan.system.resources import template
@@ -15,27 +25,29 @@ from gpufan.system.resources import template
 _COMMAND_LINE_ONLY = ("simulate", "workload", "time_scale", "record", "runtime_dir", "config", "debug")
 """Options of `run` that a file must not set: they would turn a service into a simulation, or hide its state."""
 
-_K = TypeVar("_K", bound=CardKeys)
+_K = TypeVar("_K", RunKeys, CardTable, QuietTable)
 
 
 def parse(text: bytes) -> tuple[RunKeys, tuple[CardTable, ...]]:
     """Parse the text of a settings file. Raises SettingsError that names lines, keys and the allowed values."""
     content, lines, mistakes = decode_lines(text)
-    found: list[tuple[int, str, str]] = []
-    tables = content.pop("gpu", [])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        found.append((0, "gpu", "gpu: write a table for each card, headed [[gpu]] with two brackets"))
-        tables = []
-    file = _parse_table(RunKeys, content, 0, found)
-    cards = [_parse_table(CardTable, table, number, found) for number, table in enumerate(tables, 1)]
+    found: list[_Found] = []
+    card_tables = _tables(content, "gpu", "for each card", found)
+    quiet_tables = _tables(content, "quiet", "for each period", found)
+    file = _parse_table(RunKeys, content, "", found)
+    cards = [_parse_table(CardTable, table, where, found) for where, table in card_tables.items()]
+    quiet = [_parse_table(QuietTable, table, where, found) for where, table in quiet_tables.items()]
+    for where, hours in zip(quiet_tables, quiet, strict=True):
+        found += [] if hours is None else _mistakes_of_hours(hours, where)
     if found:
         line_of = key_lines(lines)
         # A line that is not TOML may be the missing match.
-        found = [(table, key, text) for table, key, text in found if key or not mistakes]
-        mistakes += [Mistake(line_of.get((table, key)), text) for table, key, text in found]
+        found = [each for each in found if each.key or not mistakes]
+        mistakes += [Mistake(line_of.get((each.where, each.key)), str(each)) for each in found]
     if mistakes:
         raise SettingsError(sorted(mistakes, key=lambda mistake: mistake.line or 0))
     assert file is not None  # else there was a mistake
+    file = msgspec.structs.replace(file, quiet=tuple(hours for hours in quiet if hours is not None) or None)
     return file, tuple(card for card in cards if card is not None)
 
 
@@ -51,7 +63,14 @@ def render(keys: RunKeys = NOTHING, tables: Sequence[CardTable] = ()) -> str:
         [f"{key} = {toml(value)}" for key in ("match", *CARD_KEYS) if (value := getattr(table, key)) is not None]
         for table in tables
     ]
-    return template("templates/config.toml.j2").render(sections=sections, tables=lines)
+    quiet = [[f"{key} = {toml(value)}" for key, value in quiet_values(hours)] for hours in keys.quiet or ()]
+    return template("templates/config.toml.j2").render(sections=sections, tables=lines, quiet=quiet)
+
+
+def quiet_values(hours: QuietTable) -> list[tuple[str, Any]]:
+    """The keys of a `[[quiet]]` table that are set, with their values."""
+    values = zip(QUIET_KEYS, msgspec.structs.astuple(hours), strict=True)
+    return [(key, value) for key, value in values if value is not None]
 
 
 def toml(value: Any) -> str:
@@ -69,43 +88,72 @@ def toml_or_words(key: str, value: Any) -> str:
     return UNSET[key] if value in (None, ()) else toml(value)
 
 
-def _parse_table(
-    keys: type[_K], table: Mapping[str, Any], number: int, mistakes: list[tuple[int, str, str]]
-) -> _K | None:
-    """The settings in table `number`; 0 is for the keys above all tables.
+class _Found(NamedTuple):
+    """A mistake whose line is not known yet."""
 
-    With mistakes the result is None. They are added to `mistakes`: number of the table, key, and text.
-    """
-    types = {field.name: field.type for field in msgspec.structs.fields(keys)}
-    where = f"[[gpu]] {number}: " if number else ""
+    where: str
+    """The table; empty above all tables."""
+    key: str
+    """Empty if the mistake is of the table itself."""
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}" if self.where else self.text
+
+
+def _tables(content: dict[str, Any], kind: str, what_for: str, found: list[_Found]) -> dict[str, dict[str, Any]]:
+    """Remove the tables of a kind from `content`. Returns them by name; a mistake is added to `found`."""
+    tables = content.pop(kind, [])
+    if isinstance(tables, list) and all(isinstance(table, dict) for table in tables):
+        return {table_name(kind, number): table for number, table in enumerate(tables, 1)}
+    found.append(_Found("", kind, f"{kind}: write a table {what_for}, headed [[{kind}]] with two brackets"))
+    return {}
+
+
+def _parse_table(keys: type[_K], table: Mapping[str, Any], where: str, found: list[_Found]) -> _K | None:
+    """The settings in a table, which is named `where`. With mistakes the result is None; they are added to `found`."""
+    fields = {field.encode_name: field for field in msgspec.structs.fields(keys) if field.name != "quiet"}
     values: dict[str, Any] = {}
-    count = len(mistakes)
+    mistakes: list[_Found] = []
     for key, value in table.items():
         try:
-            if key not in types:
-                raise InputError(_why_unusable(keys, key))
-            is_curve = key == "curve"
-            values[key] = Curve.parse(msgspec.convert(value, str)) if is_curve else msgspec.convert(value, types[key])
+            if key not in fields:
+                raise InputError(_why_unusable(tuple(fields), key))
+            parsed = Curve.parse(msgspec.convert(value, str)) if key == "curve" else None
+            values[fields[key].name] = parsed or msgspec.convert(value, fields[key].type)
         except InputError as error:
-            mistakes.append((number, key, f"{where}{error}"))
+            mistakes.append(_Found(where, key, str(error)))
         except msgspec.ValidationError:
             written = str(value) if isinstance(value, float) else toml(value)
-            mistakes.append((number, key, f"{where}{key} = {written[:60]}: write {expected(key)}"))
-    if keys is CardTable and "match" not in table:
-        mistakes.append((number, "", f"{where}no match in it: write {expected('match')}"))
-    return keys(**values) if len(mistakes) == count else None
+            mistakes.append(_Found(where, key, f"{key} = {written[:60]}: write {expected(key)}"))
+    missing = [key for key, field in fields.items() if field.required and key not in table]
+    mistakes += [_Found(where, "", f"no {key} in it: write {expected(key)}") for key in missing]
+    found += mistakes
+    return None if mistakes else keys(**values)
 
 
-def _why_unusable(keys: type[CardKeys], key: str) -> str:
-    """Explain why `key`, which is not in `keys`, cannot be used there."""
+def _mistakes_of_hours(hours: QuietTable, where: str) -> list[_Found]:
+    """Mistakes in a table whose single keys are right."""
+    found = []
+    if hours.begin == hours.end:
+        text = f'to = {toml(hours.end)} is the same time as from: for all day, write from = "00:00" and to = "24:00"'
+        found.append(_Found(where, "to", text))
+    if hours.max_duty_percent is None and hours.target_c is None:
+        found.append(_Found(where, "", "it demands nothing: write max_duty_percent, target_c or both"))
+    return found
+
+
+def _why_unusable(names: Sequence[str], key: str) -> str:
+    """Explain why `key` cannot be used in a table that has the keys `names`."""
     if key in _COMMAND_LINE_ONLY:
         return f"{key} is only an option of the command line, --{key.replace('_', '-')}"
-    if key == "match":
+    if key == "match" and "from" not in names:
         return "match belongs below a line with [[gpu]]"
     if key in RUN_KEYS:
-        return f"{key} is for all cards together: write it above the first [[gpu]]"
+        return f"{key} is for all cards together: write it above the first {'table' if 'from' in names else '[[gpu]]'}"
+    if key in QUIET_KEYS:
+        return f"{key} belongs below a line with [[quiet]]"
     import difflib  # only a mistake needs it
 
-    names = keys.__struct_fields__
     near = difflib.get_close_matches(key, names, 1, 0.5)
     return f"unknown key {toml(key)}: " + (f"did you mean {near[0]}?" if near else f"the keys are {', '.join(names)}")

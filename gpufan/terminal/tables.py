@@ -13,7 +13,7 @@ from rich.table import Table
 from gpufan.config.descriptions import about
 from gpufan.config.schema import CARD_KEYS, RUN_KEYS
 from gpufan.config.settings import DEFAULT_PATH, Settings, Value
-from gpufan.config.toml_text import toml, toml_or_words
+from gpufan.config.toml_text import quiet_values, toml, toml_or_words
 from gpufan.core.gpu import FanReading, GpuInfo, Reading
 from gpufan.core.pci import PciAddress
 from gpufan.core.sentences import card_line, notes, settings_sentence
@@ -134,7 +134,7 @@ def print_summary(summaries: Sequence[tuple[str, "CardSummary"]]) -> None:
 
 
 def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
-    """Print every value in effect and its origin: for all cards, then for the cards of each table of the file.
+    """Print every value in effect and its origin: for all cards, for the cards of each table, and for quiet hours.
 
     With `keys`, print only these, and their meaning.
     """
@@ -144,6 +144,9 @@ def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
     for number, table in enumerate(settings.tables, 1):
         heading = f"[[gpu]] {number}, cards that match {toml(table.match)}"
         _print_values(heading, [(key, settings.resolve(key, [number])) for key in shown if key in CARD_KEYS])
+    for number, hours in enumerate([] if keys else settings.file.quiet or [], 1):
+        origin = f"[[quiet]] {number}"
+        _print_values(f"{origin}, every card", [(key, Value(value, origin)) for key, value in quiet_values(hours)])
     for key in keys:
         print()
         print(textwrap.fill(f"{key}: {about(key)}", 80, subsequent_indent="  "))

@@ -9,7 +9,7 @@ import pytest
 from gpufan.cli.main import cli
 from gpufan.cli.man import PAGES, commands, page, roff
 from gpufan.config.descriptions import about
-from gpufan.config.schema import EXAMPLES, RUN_KEYS
+from gpufan.config.schema import EXAMPLES, QUIET_KEYS, RUN_KEYS
 from gpufan.config.toml_text import toml
 from tests.doubles import require
 
@@ -40,6 +40,8 @@ def test_every_key_is_on_the_page_of_the_settings_file() -> None:
     text = shown(page("gpufan.toml.5"))
     for key in RUN_KEYS:
         assert f" {key} = {toml(getattr(EXAMPLES, key))} {about(key).replace('`', '')}" in text
+    for key in QUIET_KEYS:
+        assert f" {key} = " in text
     assert "Where not set: the card's own, or 30 where that is under 20." in text
 
 

@@ -48,7 +48,10 @@ def test_comments_and_order_of_a_file_of_the_user_survive() -> None:
     assert without_key(MINE, "curve") == MINE.replace("curve =", "# curve =")
 
 
-@pytest.mark.parametrize("text", ["", "\n", "# only this", "hold_s = 5", '[[gpu]]\nmatch = "x"'])
+NIGHT = '[[quiet]]\nfrom = "22:00"\nto = "07:00"\nmax_duty_percent = 50'
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# only this", "hold_s = 5", '[[gpu]]\nmatch = "x"', NIGHT])
 def test_a_key_is_added_to_any_file(text: str) -> None:
     for match in (None, "x", "GPU-1"):
         file, tables = parse(with_key(text, "target_c", 75, match).encode())
@@ -105,6 +108,14 @@ def test_removing_a_key_that_is_not_set_changes_nothing() -> None:
 def test_the_keys_that_differ_are_known() -> None:
     assert changed_keys(MINE, with_key(MINE, "gpus", ["0"])) == {"gpus"}
     assert changed_keys(MINE, with_key(MINE, "hold_s", 9, "1080 Ti")) == {"gpu"}
+    assert changed_keys(MINE, MINE + NIGHT) == {"quiet"}
+
+
+def test_quiet_hours_stay_as_they_are() -> None:
+    assert with_key(f"{NIGHT}\n{MINE[MINE.index('[[gpu]]') :]}", "target_c", 75, "1080 Ti").startswith(f"{NIGHT}\n")
+    assert with_key(f'curve = "50:30"\n\n{NIGHT}\ntarget_c = 78\n', "target_c", 75) == (
+        f'curve = "50:30"\ntarget_c = 75\n\n{NIGHT}\ntarget_c = 78\n'
+    )
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=20), st.integers(50, 90))

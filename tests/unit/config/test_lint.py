@@ -18,6 +18,9 @@ LOWER = replace(UPPER, uuid="GPU-22222222-2222-3333-4444-555555555555", pci="000
 LOW = replace(UPPER, duty_range=(0, 100), slowdown_c=None)
 
 
+NIGHT = '[[quiet]]\nfrom = "22:00"\nto = "07:00"\nmax_duty_percent = 50\n'
+
+
 def found(text: str, *cards: GpuInfo, path: Path = Path("f")) -> list[str]:
     file, tables = parse(text.encode())
     return [str(each) for each in surely_not_meant(Settings(path, file, tables), text.encode(), cards)]
@@ -71,6 +74,38 @@ def found(text: str, *cards: GpuInfo, path: Path = Path("f")) -> list[str]:
         ),
         ('[[gpu]]\nmatch = "1080 Ti"\nneighbours = ["1080 Ti"]', (UPPER, LOWER), []),
         (f'[[gpu]]\nmatch = "{UPPER.uuid}"\nneighbours = ["0b:00.0"]', (UPPER, LOWER), []),
+        (NIGHT, (UPPER, LOWER), []),
+        (
+            NIGHT.replace("50", "20"),
+            (LOWER, LOW),
+            ["line 4: [[quiet]] 1: max_duty_percent = 20 is raised to 23 % on 1 GTX 1080 Ti"],
+        ),
+        (
+            f"min_duty_percent = 60\n{NIGHT}",
+            (),
+            ["line 5: [[quiet]] 1: max_duty_percent = 50 is raised to 60 % or more, depending on the card"],
+        ),
+        (
+            f"{NIGHT}target_c = 90",
+            (UPPER,),
+            ["line 5: [[quiet]] 1: target_c = 90 is cut to 87 °C on 0 GTX 1080 Ti"],
+        ),
+        (
+            f'{NIGHT}[[quiet]]\nfrom = "06:59"\nto = "08:00"\ntarget_c = 75',
+            (),
+            ["line 5: [[quiet]] 2: it overlaps [[quiet]] 1: at such times the lowest values count"],
+        ),
+        (f'{NIGHT}[[quiet]]\nfrom = "07:00"\nto = "08:00"\ntarget_c = 75', (), []),
+        (
+            f'{NIGHT}days = ["sun"]\n[[quiet]]\nfrom = "00:00"\nto = "08:00"\ndays = ["mon"]\ntarget_c = 75',
+            (),
+            ["line 6: [[quiet]] 2: it overlaps [[quiet]] 1: at such times the lowest values count"],
+        ),
+        (
+            f'{NIGHT}days = ["mon"]\n[[quiet]]\nfrom = "00:00"\nto = "08:00"\ndays = ["mon"]\ntarget_c = 75',
+            (),
+            [],
+        ),
         (render(), (UPPER, LOWER), []),
         ("", (), []),
     ],

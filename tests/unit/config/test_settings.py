@@ -1,5 +1,6 @@
 """The settings in effect: which source wins, what `gpufan config` says of it, and which file is read."""
 
+import csv
 import dataclasses
 import re
 from pathlib import Path
@@ -13,6 +14,8 @@ from gpufan.config.schema import DEFAULTS, RUN_KEYS, CardTable, RunKeys
 from gpufan.config.settings import Settings, Source
 from gpufan.config.toml_text import parse, render
 from gpufan.core.card_settings import CardSettings
+from gpufan.core.curve import Curve
+from gpufan.core.quiet_hours import QuietHours
 from gpufan.errors import InputError
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 
@@ -165,3 +168,45 @@ def test_an_error_about_a_missing_card_names_the_file(file: Path) -> None:
     file.write_text("gpus = [7]")
     result = command("run", "--simulate", "--duration", "1s", "--config", file)
     assert str(result.exception).startswith(f"{file}: gpus: 7: no such card; this box has 0 GTX 1080 Ti")
+
+
+NIGHT = '[[quiet]]\nfrom = "22:00"\nto = "07:00"\nmax_duty_percent = 50\n'
+
+
+def test_quiet_hours_are_those_of_every_card_in_the_order_of_the_file() -> None:
+    text = NIGHT + 'days = ["fri", "sun"]\n[[gpu]]\nmatch = 0\n[[quiet]]\nfrom = "12:30"\nto = "24:00"\ntarget_c = 75'
+    assert settings(text).for_card(CARD).quiet_hours == (
+        QuietHours(22 * 60, 7 * 60, frozenset({4, 6}), 50, None),
+        QuietHours(12 * 60 + 30, 24 * 60, frozenset(range(7)), None, 75.0),
+    )
+
+
+@pytest.mark.parametrize("option", [{"target_c": 70.0}, {"curve": Curve.parse("50:30")}])
+def test_a_target_or_curve_of_the_command_line_overrides_the_target_of_quiet_hours(option: dict[str, object]) -> None:
+    read = settings(f'{NIGHT}target_c = 80\n[[quiet]]\nfrom = "12:00"\nto = "13:00"\ntarget_c = 75', **option)
+    assert [(hours.max_duty_percent, hours.target_c) for hours in read.for_card(CARD).quiet_hours] == [(50, None)]
+
+
+def test_config_show_shows_quiet_hours(file: Path) -> None:
+    file.write_text(NIGHT + 'days = ["fri", "sat"]')
+    assert command("config", "show", "--config", file).output.endswith(
+        """
+[[quiet]] 1, every card
+  from              "22:00"         [[quiet]] 1
+  to                "07:00"         [[quiet]] 1
+  days              ["fri", "sat"]  [[quiet]] 1
+  max_duty_percent  50              [[quiet]] 1
+"""
+    )
+
+
+def test_quiet_hours_begin_and_end_in_a_simulated_night(file: Path, tmp_path: Path) -> None:
+    file.write_text('curve = "0:90"\n' + NIGHT)
+    rows = tmp_path / "rows.csv"
+    arguments = ["--simulate", "1080ti", "--workload", "idle", "--config", file, "--duration", "7h1m", "--interval", 5]
+    done = command("run", *arguments, "--time-scale", "max", "--record", rows, "--runtime-dir", tmp_path)
+    assert done.exit_code == 0
+    with rows.open() as lines:
+        duties = [(float(row["time_s"]), row["duty_percent"]) for row in csv.DictReader(lines)]
+    by_night = {duty for seconds, duty in duties if seconds < 7 * 3600}
+    assert (by_night, {duty for seconds, duty in duties if seconds >= 7 * 3600}) == ({"50"}, {"90"})

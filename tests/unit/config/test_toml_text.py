@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from gpufan.cli.run import run as run_command
 from gpufan.config.descriptions import ABOUT, about
 from gpufan.config.mistakes import SettingsError
-from gpufan.config.schema import DEFAULTS, NOTHING, RUN_KEYS, CardTable, RunKeys
+from gpufan.config.schema import DAYS, DEFAULTS, NOTHING, QUIET_KEYS, RUN_KEYS, CardTable, QuietTable, RunKeys
 from gpufan.config.settings import Source
 from gpufan.config.toml_text import _COMMAND_LINE_ONLY, parse, render
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
 
+HOURS = "[[quiet]]\nmax_duty_percent = 50\n"
+NIGHT = HOURS + 'from = "22:00"\nto = "07:00"\n'
 MISTAKES = {
     "curve = 50:30": "line 1: this is not TOML: Expected newline or end of document after a statement",
     "hold_s = 1\nhold_s = 2 ": "line 2: this is not TOML: Cannot overwrite a value",
@@ -45,6 +47,33 @@ MISTAKES = {
     ' such as match = "GTX 1080 Ti"',
     "[[gpu]]\nmatch = 0\ninterval_s = 1": "line 3: [[gpu]] 1: interval_s is for all cards together: write it"
     " above the first [[gpu]]",
+    '[[quiet]]\nto = "07:00"\ntarget_c = 75': "line 1: [[quiet]] 1: no from in it: write a time of day, such as"
+    ' from = "22:00"',
+    HOURS + 'from = "24:00"\nto = "07:00"': 'line 3: [[quiet]] 1: from = "24:00": write a time of day, such as'
+    ' from = "22:00"',
+    HOURS + 'from = 22:00:00\nto = "7:00"': 'line 3: [[quiet]] 1: from = "22:00:00": write a time of day, such as'
+    ' from = "22:00"; line 4: [[quiet]] 1: to = "7:00": write a time of day, such as to = "07:00"',
+    HOURS + 'from = "22:00"\nto = "22:00"': 'line 4: [[quiet]] 1: to = "22:00" is the same time as from:'
+    ' for all day, write from = "00:00" and to = "24:00"',
+    '[[quiet]]\nfrom = "22:00"\nto = "07:00"': "line 1: [[quiet]] 1: it demands nothing: write max_duty_percent,"
+    " target_c or both",
+    NIGHT + 'days = ["monday"]': 'line 5: [[quiet]] 1: days = ["monday"]: write a list of days, such as'
+    ' days = ["fri", "sat"]; the days are mon, tue, wed, thu, fri, sat, sun',
+    NIGHT + "days = []": "line 5: [[quiet]] 1: days = []: write a list of days, such as"
+    ' days = ["fri", "sat"]; the days are mon, tue, wed, thu, fri, sat, sun',
+    NIGHT + 'give_way = "power"': 'line 5: [[quiet]] 1: unknown key "give_way": the keys are from, to, days,'
+    " max_duty_percent, target_c",
+    NIGHT + "power_limit_w = 200": 'line 5: [[quiet]] 1: unknown key "power_limit_w": the keys are from, to, days,'
+    " max_duty_percent, target_c",
+    NIGHT + "max_duty = 50": 'line 5: [[quiet]] 1: unknown key "max_duty": did you mean max_duty_percent?',
+    NIGHT + "hold_s = 50": "line 5: [[quiet]] 1: hold_s is for all cards together: write it above the first table",
+    NIGHT + "match = 0": 'line 5: [[quiet]] 1: unknown key "match": the keys are from, to, days,'
+    " max_duty_percent, target_c",
+    '[[quiet]]\nmax_duty_percent = 0\nfrom = "22:00"\nto = "07:00"': "line 2: [[quiet]] 1: max_duty_percent = 0:"
+    " write a whole number from 1 to 100",
+    "[quiet]\ntarget_c = 75": "line 1: quiet: write a table for each period, headed [[quiet]] with two brackets",
+    "max_duty_percent = 50": "line 1: max_duty_percent belongs below a line with [[quiet]]",
+    '[[gpu]]\nmatch = 0\nto = "07:00"': "line 3: [[gpu]] 1: to belongs below a line with [[quiet]]",
     "match = 0": "line 1: match belongs below a line with [[gpu]]",
     'simulate = "1080ti"': "line 1: simulate is only an option of the command line, --simulate",
     "runtime_dir = 1": "line 1: runtime_dir is only an option of the command line, --runtime-dir",
@@ -109,7 +138,8 @@ def test_the_file_template_shows_the_built_in_settings() -> None:
     keys, tables = parse(shown.encode())
     assert keys == RunKeys(
         **{key: getattr(DEFAULTS, key) for key in RUN_KEYS}
-        | {"target_c": 78.0, "min_duty_percent": 30, "display": ":0", "duration_s": 3600.0}
+        | {"target_c": 78.0, "min_duty_percent": 30, "display": ":0", "duration_s": 3600.0},
+        quiet=(QuietTable(begin="22:00", end="07:00", max_duty_percent=50),),
     )
     assert tables[0].match == "GTX 1080 Ti"
 
@@ -128,6 +158,18 @@ RUN_VALUES = CARD_VALUES | {
     "interval_s": st.floats(0.1, 5),
     "dry_run": st.booleans(),
     "duration_s": st.floats(1, 365 * 86400),
+    "quiet": st.lists(
+        st.builds(
+            QuietTable,
+            begin=st.sampled_from(["00:00", "22:15", "23:59"]),
+            end=st.sampled_from(["00:01", "07:00", "24:00"]),
+            days=st.none() | st.lists(st.sampled_from(DAYS), min_size=1, max_size=3).map(tuple),
+            max_duty_percent=st.integers(1, 100),
+            target_c=st.none() | st.floats(50, 90),
+        ),
+        min_size=1,
+        max_size=3,
+    ).map(tuple),
 }
 
 
@@ -147,10 +189,10 @@ def test_characters_that_toml_forbids_are_escaped() -> None:
     assert parse(render(keys).encode()) == (keys, ())
 
 
-@pytest.mark.parametrize("key", ["match", *RUN_KEYS])
+@pytest.mark.parametrize("key", ["match", *RUN_KEYS, *QUIET_KEYS])
 def test_every_key_is_explained(key: str) -> None:
     assert about(key).endswith(".")
-    assert set(ABOUT) == {"match", *RUN_KEYS}
+    assert set(ABOUT) == {"match", *RUN_KEYS, *QUIET_KEYS}
 
 
 MANY = """hold_s = 9999
@@ -199,3 +241,15 @@ def test_behind_a_line_that_cannot_be_left_out_no_mistake_is_invented(text: str,
     with pytest.raises(SettingsError) as raised:
         parse(text.encode())
     assert [mistake.line for mistake in raised.value.mistakes] == [line]
+
+
+def test_a_line_is_that_of_its_own_table_where_kinds_of_tables_alternate() -> None:
+    text = NIGHT + "[[gpu]]\nmatch = 0\ntarget_c = 1\n" + NIGHT + "target_c = 1\n[[gpu]]\nhold_s = -1\n"
+    with pytest.raises(SettingsError) as raised:
+        parse(text.encode())
+    assert [str(mistake).split(":")[:2] for mistake in raised.value.mistakes] == [
+        ["line 7", " [[gpu]] 1"],
+        ["line 12", " [[quiet]] 2"],
+        ["line 13", " [[gpu]] 2"],
+        ["line 14", " [[gpu]] 2"],
+    ]
