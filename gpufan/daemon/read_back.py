@@ -100,10 +100,12 @@ class ReadBack:
         """A fan that stands still although it was set to turn."""
         self.remark: Reason | None = None
         """A limit of the driver, which is not a fault."""
+        self.at_rest = False
+        """Whether all fans are at their targets without a fault, so that they need not be read at every tick."""
 
     def forget(self) -> None:
         """Forget the duty that was set: it is not known any more."""
-        self._known = False
+        self._known = self.at_rest = False
         self.rival = self.disobeyed = self.slow = self.still = self.remark = None
 
     def differs(self, duty_percent: int | None) -> bool:
@@ -131,16 +133,11 @@ class ReadBack:
             for fan in self._fans
         )
 
-    @property
-    def at_rest(self) -> bool:
-        """Whether all fans are at their targets without a fault, so that they need not be read at every tick."""
-        return self._known and self.fault is None and all(fan.confirmed and fan.settled for fan in self._fans)
-
     def wrote(self, now_s: float, duty_percent: int | None) -> None:
         """Remember that `duty_percent` was set at `now_s`; None means that the fans were given back."""
         was_set = self._known and self._duty_percent is not None
         was_turning = was_set and (self._duty_percent or 0) >= STILL_DUTY_PERCENT
-        self._known = True
+        self._known, self.at_rest = True, False
         self._duty_percent = duty_percent
         for fan in self._fans:
             fan.confirmed = fan.settled = False
@@ -167,7 +164,9 @@ class ReadBack:
                 fan.changed_s = now_s
             fan.speed = read.speed_percent
             fan.settled = now_s - fan.changed_s >= REST_S or self._has_duty(fan)
-        return self.fault
+        fault = self.fault
+        self.at_rest = self._known and fault is None and all(fan.confirmed and fan.settled for fan in self._fans)
+        return fault
 
     def _judge_settings(self, number: int, fan: _Fan, read: FanReading) -> None:
         """Compare manual mode and target with the duty set. After a confirmation, another program makes a change."""
