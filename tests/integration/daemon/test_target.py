@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpufan.control.card_model import Learnt
-from gpufan.daemon import learnt
+from gpufan.daemon import learnt, recording
 from gpufan.daemon import snapshot_file as snapshot
 from tests.doubles.nvml import Kind, NvmlDouble, wait_for
 from tests.integration.harness import Program, fans
@@ -31,13 +31,15 @@ def kept(double: NvmlDouble, state_directory: Path, card: int = 0) -> Path:
 
 
 @pytest.mark.slow
-def test_a_simulated_box_is_held_at_the_target_and_says_why(gpufan: Command) -> None:
+def test_a_simulated_box_is_held_at_the_target_and_says_why(gpufan: Command, tmp_path: Path) -> None:
+    path = tmp_path / "recording.csv"
     status, out, err = gpufan(
         *("run", "--simulate", "--workload", "step", "--time-scale", "100000"),
-        *("--duration", "25m", "--target", "78"),
+        *("--duration", "25m", "--target", "78", "--record", str(path)),
     )
     assert (status, err) == (0, "")
-    assert re.search(r"\d+ W would take \d+ % to hold 78 °C", out)
+    last = list(recording.read(path))[-1]
+    assert re.match(r"\d+ W would take \d+ % to hold 78 °C", last.reason)
     peaks_c = [float(peak) for peak in re.findall(r"^\d GTX 1080 Ti +([\d.]+)", out, re.MULTILINE)]
     assert len(peaks_c) == 2 and max(peaks_c) < 80
 
