@@ -64,7 +64,7 @@ class Controller:
     @property
     def saturated(self) -> bool:
         """Whether the card stays too hot at full speed, so that only the fans of others can help."""
-        return self._law.saturated and self._highest_percent == self._limits[1]
+        return self._law.saturated
 
     @property
     def steady(self) -> bool:

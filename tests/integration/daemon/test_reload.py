@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -290,3 +291,18 @@ def test_a_run_by_hand_ends_at_a_mistake(daemon: Daemon) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert 'line 1: unknown key "hold"' in done.stderr
     assert not kept().exists()
+
+
+@pytest.mark.parametrize("end", ["24:00", "00:01"])
+def test_quiet_hours_count_by_the_clock_of_the_machine_and_end_with_a_reload(daemon: Daemon, end: str) -> None:
+    """On a machine where it is noon: the offset of the time zone is that of this moment."""
+    minutes = int(time.time()) // 60 % 1440 - 720
+    daemon.environment["TZ"] = f"XYZ{'+' if minutes > 0 else '-'}{abs(minutes) // 60}:{abs(minutes) % 60:02}"
+    night = f'[[quiet]]\nfrom = "00:00"\nto = "{end}"\nmax_duty_percent = 40\n'
+    is_quiet = end == "24:00"
+    daemon.start(curve(60) + night, 40 if is_quiet else 60)
+    status = CliRunner().invoke(cli, ["status", "--runtime-dir", str(daemon.runtime)])
+    assert ("quiet hours until 24:00: at most 40 % instead of 60 %" in status.output) is is_quiet
+    daemon.reload(curve(75))
+    daemon.wait_for_targets(75, 75)
+    assert daemon.given_back() == []

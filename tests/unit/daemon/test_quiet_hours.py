@@ -106,6 +106,12 @@ def test_an_order_counts_more_than_quiet_hours() -> None:
     assert card.at("23:02") == (50, "quiet hours until 07:00: at most 50 % instead of 90 %")
 
 
+def test_a_steady_card_with_an_order_needs_no_decision_in_quiet_hours() -> None:
+    card = Card("23:00")
+    card.worker.obey(Order.parse("80"))
+    assert card.tick(20).worker.quiet
+
+
 def test_quiet_hours_that_end_during_an_order_do_not_return_after_it() -> None:
     card = Card("06:59")
     card.worker.obey(Order.parse("80"))
