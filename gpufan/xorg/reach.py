@@ -10,7 +10,7 @@ from gpufan.xorg.box import Box
 from gpufan.xorg.config import Section
 from gpufan.xorg.configuration import Configuration
 from gpufan.xorg.coolbits import FANS_BIT, bits_of, deciding_coolbits
-from gpufan.xorg.screens import NVIDIA, Server, bus_address, driver_of, primary
+from gpufan.xorg.screens import NVIDIA, Fault, Server, bus_address, driver_of, primary
 from gpufan.xorg.tokens import Statement, readable, same_name
 
 
@@ -27,6 +27,7 @@ class Obstacle(Enum):
     )
     OTHER_SEAT = '{place}: Device "{name}" is for another seat, whose ServerLayout has no Screen for it: add one'
     FIRST_DRIVER = '{place}: Device "{name}" of the first X screen has no Driver, so X drops all others: add its Driver'
+    TAKEN = '{place}: Device "{name}" is for it, but another Device has it first: remove one of them'
     WEAK = '{place}: Coolbits of "{name}" does not contain {bit}, with which fans are set'
     UNPLACED = "no X screen shows it"
 
@@ -107,10 +108,7 @@ def _obstacle(
     configuration: Configuration, box: Box, card: PciAddress, devices: Sequence[Section], server: Server
 ) -> Reach | None:
     """Return why the server cannot be given an X screen on a card; None if it can."""
-    in_use = [*(x_screen.device for x_screen in server.screens if x_screen.device), *server.gpu_devices]
-    if card == primary(configuration, box):
-        # A Device of another driver without BusID means this card too.
-        devices = [*devices, *(d for d in in_use if d.value("busid") is None and box.can_show(driver_of(d), card))]
+    devices = [*devices, *_foreign_devices(configuration, box, card, server)]
     for device in devices:
         if driver_of(device) not in (NVIDIA, ""):
             return Reach(card, Obstacle.OTHER_DRIVER, device)
@@ -126,10 +124,22 @@ def _obstacle(
         for hidden in configuration.of_kind("device"):
             if _is_at(hidden, card):
                 return Reach(card, Obstacle.HIDDEN, hidden)
+    for x_screen in server.screens:
+        if x_screen.device and x_screen.address == card and x_screen.fault is Fault.TAKEN:
+            return Reach(card, Obstacle.TAKEN, x_screen.device)
     first = server.screens[0]
     if first.is_automatic and first.device is not None and first.address != card:
         return Reach(card, Obstacle.FIRST_DRIVER, first.device)
     return None
+
+
+def _foreign_devices(configuration: Configuration, box: Box, card: PciAddress, server: Server) -> list[Section]:
+    """Return the Devices of other drivers that the server uses for a card, by BusID or because the card is primary."""
+    in_use = [x_screen.device for x_screen in server.screens if x_screen.device and x_screen.address == card]
+    for device in server.gpu_devices:
+        if _is_at(device, card) or (device.value("busid") is None and card == primary(configuration, box)):
+            in_use.append(device)
+    return [d for d in in_use if driver_of(d) not in (NVIDIA, "") and box.can_show(driver_of(d), card)]
 
 
 def _other_layout(configuration: Configuration, card: PciAddress, servers: Sequence[Server]) -> Section | None:

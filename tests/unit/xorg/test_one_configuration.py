@@ -254,6 +254,12 @@ def test_a_device_that_x_ignores_because_of_its_name_is_named():
     assert 'xorg.conf:7: X ignores this Device, because an earlier one is called "A" too' in line
 
 
+def test_a_device_of_another_driver_counts_even_if_an_earlier_one_of_another_seat_has_its_name():
+    text = section("Device", "d", 'MatchSeat "seat1"') + device("d", 1, driver="modesetting") + device("a", 1)
+    (line,) = plan(text, on=box(A)).out_of_reach
+    assert 'xorg.conf:5: Device "d" gives it to another driver' in line
+
+
 def test_two_heads_of_one_card_share_it():
     text = device("a", 1, "Screen 0") + device("b", 1, "Screen 1")
     text += screen("s", "a") + screen("t", "b") + layout("l", "s", "t")

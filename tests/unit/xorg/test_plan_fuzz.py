@@ -26,7 +26,7 @@ ADDED = re.compile(
 QUOTED = re.compile(rb'"[^"\r\n]*"')
 NOT_FIXED = {
     *(Obstacle.OTHER_DRIVER, Obstacle.GPU_DEVICE, Obstacle.INACTIVE, Obstacle.HIDDEN),
-    *(Obstacle.OTHER_LAYOUT, Obstacle.OTHER_SEAT, Obstacle.FIRST_DRIVER),
+    *(Obstacle.OTHER_LAYOUT, Obstacle.OTHER_SEAT, Obstacle.FIRST_DRIVER, Obstacle.TAKEN),
 }
 
 few = settings(max_examples=150, deadline=None)
