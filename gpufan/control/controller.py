@@ -78,10 +78,13 @@ class Controller:
         power_w: float | None,
         speed_percent: float | None = None,
         neighbours_percent: Sequence[int] = (),
+        *,
+        throttled: bool = False,
     ) -> Decision:
         """Duty for a reading at `now_s`; None stands for a value that could not be read.
 
-        `neighbours_percent` are the local demands of the cards that take in this one's heat.
+        `neighbours_percent` are the local demands of the cards that take in this one's heat. `throttled`: whether the
+        card lowers its clocks for heat.
         """
         self._last_s = now_s
         doubt = self._guard.judge(now_s, temperature_c, power_w)
@@ -89,7 +92,9 @@ class Controller:
             assert temperature_c is not None  # else the guard had doubted it
             if speed_percent is None and self._last is not None:
                 speed_percent = self._last.duty_percent  # in quiet hours it may be lower than the law knows
-            decision = self._law.decide(now_s, temperature_c, power_w, speed_percent, neighbours_percent)
+            decision = self._law.decide(
+                now_s, temperature_c, power_w, speed_percent, neighbours_percent, throttled=throttled
+            )
             decision = self._quiet_limit.limited(decision, now_s, temperature_c, self._limits, self._settings.quiet)
         elif doubt.hot or self._last is None:
             full_percent = self._limits[1]

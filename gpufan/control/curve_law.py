@@ -65,6 +65,8 @@ class CurveLaw:
         power_w: float | None = None,
         speed_percent: float | None = None,
         neighbours_percent: Sequence[int] = (),
+        *,
+        throttled: bool = False,
     ) -> Decision:
         """See `Law.decide`; only time and temperature count."""
         elapsed_s = now_s - self._last_s

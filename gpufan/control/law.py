@@ -26,8 +26,12 @@ class Law(Protocol):
         power_w: float | None = None,
         speed_percent: float | None = None,
         neighbours_percent: Sequence[int] = (),
+        *,
+        throttled: bool = False,
     ) -> Decision:
         """Duty for a valid `temperature_c` at `now_s`; None stands for a value that is not known.
+
+        `throttled`: whether the card lowers its clocks for heat, perhaps at a place that has no sensor.
 
         `neighbours_percent` are the local demands of the cards that take in this one's heat. If time runs backwards,
         it counts as standing still.

@@ -1,71 +1,69 @@
-"""The target law: hold a card at or below a target temperature with the least sound, and learn the card meanwhile.
+"""The target law: hold a card at or below a target temperature with the least sound.
 
-Three parts:
+    ln(duty) = ln(duty that holds the target at the expected power) + RAMP_PER_K * (predicted - target) + trim
 
-* `CardModel` (`card_model.py`) estimates how the temperature follows from power and duty. It is an extended Kalman
-  filter: each reading corrects the estimate in proportion to its uncertainty.
-* `Load` (`load.py`) predicts the power: a load that repeats does so once more; any other goes on for as long again as
-  it has lasted.
-* `TargetLaw` looks ahead with both, and chooses the lowest duty that holds the target for that time. Well above the
-  target a floor under the duty counts instead: the curve, and feedback on the temperature.
+The first term is feed-forward: the expected power is the highest filtered power of the last `HOLD_S`, so that a short
+pause does not count. A model of the card, which learns from every reading, gives the duty and the temperature that the
+expected power leads to at once (`card_model.py`). The second term raises the fans as the card nears the target. The
+trim is a slow integral of the measured error, in case the model is wrong. Without power there is plain PI control:
 
-Sound power grows with the fifth power of fan speed, so an even speed moves the same heat with the least sound. One
-degree below the target costs about 0.8 dB(A) near 80 °C. A change is heard as well, so the fans do not follow a demand
-that will soon be undone.
+    ln(duty) = integral + FEEDBACK_PER_K * (temperature - target)
+
+Sound power grows with the fifth power of fan speed, so an even speed moves the same heat with the least sound. Fans
+rise to the demand within seconds and fall late: a lower duty must have been enough for `WORTH_S` / duty^4.
 """
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from itertools import cycle, islice
+from collections.abc import Iterable, Sequence
 
-from gpufan.control.card_model import STEP_S, CardModel, Learnt
+from gpufan.control.card_model import CardModel, Learnt
 from gpufan.control.law import Decision
-from gpufan.control.load import FUTURE_BINS, FUTURE_S, Load
-from gpufan.control.target_tunables import TUNABLES
+from gpufan.control.target_reason import Facts, explain
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.reasons import Cause, Reason
+from gpufan.core.thermal import approach, remaining_share
+
+MARGIN_K, FIRST_MARGIN_K = 0.3, 1.5
+"""The law aims this far below the target; the second decays by a factor of e per 50 s spent near the target."""
+
+POWER_FILTER_S = 14.0
+"""Time constant of the filter of power, s. Longer where readings scatter: some cards report moments, not means."""
+
+HOLD_S = 100.0
+
+RAMP_PER_K = 0.06
+"""A rise of the logarithm of the duty per K."""
+
+TRIM_S = 400.0
+"""Time constant of the trim, s. It stays within 0.15."""
+
+FEEDBACK_PER_K, FEEDBACK_S = 0.11, 100.0
+
+WORTH_S = 5.0
+"""A fall is worth its noise if it lasts for this over the fourth power of the duty: 30 s at 64 %, a minute at 54 %."""
+
+CREEP_PERCENT_PER_S = 0.025
+"""Small falls are made at this rate, which nobody hears; wider ones faster."""
+
+FLOOR_FROM_K, FLOOR_TO_K = 1.0, 4.0
+"""Above the target by the first, fans leave the lowest duty whatever the model says; by the second, they run fully."""
+
+THROTTLE_K = 3.0
+"""A card that lowers its clocks for heat (hotspot, memory) is held this much cooler until ten minutes later."""
+
+NEIGHBOUR_SHARE = 0.6
+"""Fans run at least at this share of the duty of a neighbour that takes in their card's heat."""
+
+_FILTER_S = 4.0
+_GAP_S = 15.0
+"""After a longer time without a reading nothing is known of the heatsink."""
 
 
 def for_neighbours(duties_percent: Iterable[int], highest_percent: int) -> float:
-    """The duty in percent at which a card's fans run for neighbours that take in its heat.
-
-    It is a share of their highest demand, and the highest duty if one of them demands that already.
-    """
+    """The duty in percent for neighbours: a share of their highest demand, or all where one demands all."""
     loudest = max(duties_percent, default=0)
-    return float(highest_percent) if loudest >= highest_percent else TUNABLES.neighbour_share * loudest
-
-
-def _worth_s(duty_percent: float) -> float:
-    """A fall to a duty pays only if that duty is enough for this time, s."""
-    return TUNABLES.worth_s / (max(duty_percent, 1.0) / 100) ** 4
-
-
-def _lowest_worthwhile(lasts_s: float) -> float:
-    """The lowest duty in percent that pays if it is enough for `lasts_s`; inverse of `_worth_s`."""
-    return 100 * math.pow(TUNABLES.worth_s / lasts_s, 0.25)
-
-
-def _bins_worth(duty_percent: float) -> int:
-    """How many bins of the load a duty must be enough for."""
-    return int(min(max(_worth_s(duty_percent), TUNABLES.shortest_fall_s), FUTURE_S) / STEP_S)
-
-
-def _least(low: float, high: float, is_enough: Callable[[float], bool]) -> float:
-    """Bisect for the lowest duty from `low` to `high` for which `is_enough` holds; `high` if it holds for none.
-
-    Requires that every duty above one that is enough is enough too.
-    """
-    if is_enough(low):
-        return low
-    while high - low > 0.4:
-        middle = (low + high) / 2
-        if is_enough(middle):
-            high = middle
-        else:
-            low = middle
-    return high
+    return float(highest_percent) if loudest >= highest_percent else NEIGHBOUR_SHARE * loudest
 
 
 class TargetLaw:
@@ -81,30 +79,26 @@ class TargetLaw:
     ) -> None:
         """`limits`: lowest and highest duty in percent. From `full_at_c` on the fans run at the highest.
 
-        `power_limit_w` is the card's power limit; None where it is not known.
+        Without the card's `power_limit_w`, power readings are not used.
         """
         self._full_at_c = full_at_c
+        self._limit_w = power_limit_w if power_limit_w is not None and 5 <= power_limit_w <= 2000 else None
         self.model = CardModel(learnt)
-        self._load = Load()
-        self.local_demand_percent: int = limits[0]
+        self.local_demand_percent = limits[0]
         """The duty for this card's own heat, percent, without help for neighbours."""
-        self._saturated_s = 0.0
-        self._power_limit_w = power_limit_w
-        # The highest power drawn for longer than one bin: replaces an unknown power limit.
-        self._highest_w = 0.0
-        self._last_s = math.inf
-        self._near_s = 0.0
-        # The latest readings, °C.
-        self._latest_c: deque[float] = deque(maxlen=TUNABLES.floor_readings)
+        self._trim = self._near_s = self._cooler_s = self._saturated_s = self._clock_s = 0.0
+        self._feedback, self._last_s = math.log(60.0), math.inf
+        # Filtered; the power as a share of the limit. None until there is a reading.
+        self._filtered_c: float | None = None
+        self._power: float | None = None
+        # The latest power, and how much power changes from reading to reading, mean of a minute.
+        self._latest = self._mean = self._scatter = 0.0
+        # Powers that may still become the highest of `HOLD_S`, falling; and the highest demand of each 5 s: (time, it).
+        self._peaks: deque[tuple[float, float]] = deque()
+        self._demands: deque[tuple[float, float]] = deque(maxlen=61)
         self._duty: int | None = None
         # The duty before it is rounded up, percent: for the card itself, and with help for neighbours.
         self._level = self._shared_level = 0.0
-        # The duty planned until the load's next bin is full; None where it must be planned anew.
-        self._planned: float | None = None
-        # Whether the model has followed the heatsink up to the last reading.
-        self._anchored = False
-        # How long ago the duty was last needed, s.
-        self._unneeded_s = 0.0
         self.follow(settings, limits)
 
     def decide(
@@ -114,210 +108,140 @@ class TargetLaw:
         power_w: float | None = None,
         speed_percent: float | None = None,
         neighbours_percent: Sequence[int] = (),
+        *,
+        throttled: bool = False,
     ) -> Decision:
-        """See `Law.decide`. An unknown power is estimated from the temperature."""
-        elapsed_s = now_s - self._last_s
-        self._last_s = now_s
-        if not elapsed_s > 0:
-            elapsed_s = 0.0
-        power_w = self._sense(elapsed_s, temperature_c, power_w, speed_percent)
-        if self._planned is None or self._duty is None:
-            self._planned = self._plan(power_w)
-        shared = for_neighbours(neighbours_percent, self._limits[1])
-        if elapsed_s > TUNABLES.noise_s:
-            self._latest_c.clear()
-        self._latest_c.append(temperature_c)
-        floor = self._over_temperature_floor(temperature_c if temperature_c >= self._full_at_c else min(self._latest_c))
-        self.local_demand_percent = math.ceil(max(self._planned, floor))
-        fall = self._settings.slew_percent_per_s * elapsed_s
-        self._level = max(self._planned, floor, self._level - fall)
-        self._shared_level = max(self._level, shared, self._shared_level - fall)
+        """See `Law.decide`."""
+        elapsed_s, self._last_s = now_s - self._last_s, now_s
+        if elapsed_s > _GAP_S:
+            self._filtered_c = None
+        elapsed_s = min(elapsed_s, _GAP_S) if elapsed_s > 0 else 0.0
+        self._clock_s += elapsed_s
+        if speed_percent is None or not 0 <= speed_percent <= 200:
+            speed_percent = self._duty or self._limits[0]
+        power = None
+        if self._limit_w is not None and power_w is not None and 0 <= power_w <= 4 * self._limit_w:
+            power = power_w / self._limit_w
+            self._expect(elapsed_s, temperature_c, power, speed_percent)
+        before_c = temperature_c if self._filtered_c is None else self._filtered_c
+        self._filtered_c = approach(before_c, temperature_c, remaining_share(elapsed_s, _FILTER_S))
+        self._cooler_s = 600.0 if throttled else max(self._cooler_s - elapsed_s, 0.0)
+        aim_c = self._target_c - (THROTTLE_K if self._cooler_s else 0.0)
+        over_k = self._filtered_c - aim_c
+        low, high = self._limits
+        demand = self._fed_back(elapsed_s, over_k) if power is None else self._planned(elapsed_s, over_k, aim_c)
+        floor: float = high if temperature_c >= self._full_at_c else low
+        if over_k > FLOOR_FROM_K:
+            rising = low + (high - low) * (over_k - FLOOR_FROM_K) / (FLOOR_TO_K - FLOOR_FROM_K)
+            floor = min(max(floor, rising, self._settings.curve.duty_at(self._filtered_c) or low), high)
+        self._move(elapsed_s, min(max(demand, low), high), floor, WORTH_S if power is not None else 0.0)
+        self.local_demand_percent = math.ceil(round(self._level, 6))
+        shared = for_neighbours(neighbours_percent, high)
+        self._shared_level = max(
+            self._level, shared, self._shared_level - self._settings.slew_percent_per_s * elapsed_s
+        )
         self._duty = math.ceil(round(self._shared_level, 6))
-        self._count_saturated(elapsed_s, temperature_c, speed_percent)
-        return self._explain(self._duty, temperature_c, power_w, floor, shared)
+
+        # While full speed would be enough in the end, the card needs no help: it may have been hot at the start.
+        hot = temperature_c > self._target_c + FLOOR_FROM_K and demand >= high and speed_percent >= high - 10
+        self._saturated_s = self._saturated_s + elapsed_s if hot and elapsed_s < _GAP_S else 0.0
+        if temperature_c >= self._full_at_c:
+            return Decision(self._duty, Reason(Cause.NEAR_SLOWDOWN, temperature_c=temperature_c))
+        needed = math.exp(self._feedback) if power is None else self.model.duty_for(power, self._target_c)
+        facts = Facts(
+            temperature_c, None if power is None else power_w, self._target_c, needed, self._limits, floor, shared
+        )
+        return Decision(self._duty, explain(self._duty, facts, self._settings.step_percent))
 
     def follow(self, settings: CardSettings, limits: tuple[int, int]) -> None:
         """See `Law.follow`; what was learnt stays."""
         assert settings.target_c is not None  # else the controller had chosen another law
-        self._settings = settings
-        self._limits = limits
-        self._target_c = min(settings.target_c, self._full_at_c - TUNABLES.floor_to_c)
-        self._level = min(max(self._level, limits[0]), limits[1])
-        self._shared_level = min(max(self._shared_level, limits[0]), limits[1])
-        self._planned = None
+        self._settings, self._limits = settings, limits
+        self._target_c = min(settings.target_c, self._full_at_c - FLOOR_TO_K)
+        levels = self._level, self._shared_level
+        self._level, self._shared_level = (min(max(level, limits[0]), limits[1]) for level in levels)
+        self._demands.clear()
 
     def force(self, now_s: float, duty_percent: int) -> None:
         """See `Law.force`. The reading was in doubt: nothing is learnt from it."""
-        self._last_s = now_s
-        self._duty = duty_percent
+        self.forget()
+        self._last_s, self._duty = now_s, duty_percent
         self._level = self._shared_level = duty_percent
-        self._saturated_s = 0.0
-        self._anchored = False
 
     def forget(self) -> None:
         """See `Law.forget`; what was learnt stays."""
-        self._duty = None
+        self._duty = self._filtered_c = None
         self._level = self._shared_level = self._limits[0]
         self._saturated_s = 0.0
-        self._anchored = False
-
-    def _sense(
-        self, elapsed_s: float, temperature_c: float, power_w: float | None, speed_percent: float | None
-    ) -> float:
-        """Update the estimates of card and load; return the power in W."""
-        self._near_s += elapsed_s * (temperature_c > self._target_c - TUNABLES.near_k)
-        if speed_percent is None or not 0 <= speed_percent <= TUNABLES.highest_speed_percent:
-            speed_percent = self._duty or self._limits[0]
-        if power_w is None or not 0 <= power_w <= TUNABLES.highest_power_w:
-            self._anchored = False
-            power_w = min(self.model.power(temperature_c, speed_percent), TUNABLES.highest_power_w)
-        if not self._anchored or elapsed_s > TUNABLES.gap_s:
-            self.model.anchor(temperature_c, power_w)
-            self._anchored = True
-            self._planned = None
-        elif elapsed_s > 0:
-            self.model.learn(elapsed_s, temperature_c, power_w, speed_percent)
-        if elapsed_s <= TUNABLES.gap_s and self._load.add(elapsed_s, power_w):
-            self._planned = None
-        return power_w
-
-    def _plan(self, power_w: float) -> float:
-        """The duty in percent to set now: the least that is enough, unless it is not enough for long enough."""
-        load = self._load
-        # The peaks of a repeating load are known to a tenth of a degree.
-        margin_c = 0.0 if load.period_w else TUNABLES.margin_c
-        aim_c = self._target_c - margin_c - TUNABLES.first_margin_c * math.exp(-self._near_s / TUNABLES.first_margin_s)
-        steady = load.at_work and load.level_s >= TUNABLES.steady_s
-        ease_s = TUNABLES.steady_ease_s if steady else self.model.tunables.ease_s
-        if load.level_s > STEP_S:
-            self._highest_w = max(self._highest_w, load.level_w)
-        jump_w = self._power_limit_w or self._highest_w
-        sink_limit_c = self.model.sink_for_jump_c(self._target_c + TUNABLES.jump_c, jump_w, self._limits[1])
-        stays_under = partial(self.model.stays_under, aim_c, ease_s=ease_s, sink_limit_c=sink_limit_c)
-        powers_w = self._expected(power_w)
-        least = self._needed(powers_w, stays_under)
-        if self._duty is None:
-            return least
-        needed = least > self._limits[0] and least >= self._level - TUNABLES.needed_percent
-        self._unneeded_s = 0.0 if needed else self._unneeded_s + STEP_S
-        if least > self._level:
-            return self._level + TUNABLES.rise_share * (least - self._level)
-        return self._fallen(least, powers_w, stays_under, steady=steady)
-
-    def _fallen(self, least: float, powers_w: list[float], stays_under: Callable[..., bool], *, steady: bool) -> float:
-        """The duty in percent to fall to, from one that is higher than the `least` that is enough."""
-        load = self._load
-        if self._waits():  # and falls only to what the last job would need if it returned at once
-            lasting = _least(least, self._level, lambda duty: stays_under(load.job_w, duty, self.model.growth_s))
-        else:
-            lasting = _least(least, self._level, lambda duty: stays_under(powers_w[: _bins_worth(duty)], duty))
-        seldom = self._unneeded_s >= TUNABLES.seldom_s
-        fall = TUNABLES.steady_fall_percent if steady else TUNABLES.fall_percent
-        if load.period_w or seldom or (not load.at_work and load.pause_s is not None):
-            fall = TUNABLES.regular_fall_percent
-        worthwhile = lasting <= self._level - fall
-        if not (load.period_w or seldom):
-            unneeded_s = min(TUNABLES.unneeded_s + self._unneeded_s, FUTURE_S)
-            lasting = min(max(lasting, _lowest_worthwhile(unneeded_s)), self._level)
-        if worthwhile:
-            return lasting
-        still_s = max(load.level_s, TUNABLES.creep_s) if load.at_work else TUNABLES.creep_s
-        creep_percent_per_s = TUNABLES.creep_percent_per_s * TUNABLES.creep_s / still_s
-        return max(lasting, self._level - creep_percent_per_s * STEP_S)
-
-    def _expected(self, power_w: float) -> list[float]:
-        """Expected power in W, bin by bin."""
-        if self._load.period_w:
-            return list(islice(cycle(self._load.period_w), FUTURE_BINS))
-        return [self._load.level_w if self._load.level_s else power_w] * FUTURE_BINS
-
-    def _needed(self, powers_w: list[float], stays_under: Callable[..., bool]) -> float:
-        """The least duty in percent that holds the target under `powers_w`, if later rises are allowed."""
-        growth_s = self.model.growth_s
-        period_w = self._load.period_w
-        if not period_w:
-            powers_w = powers_w[: math.ceil(self._load.rest_s / STEP_S)]
-        least = _least(*self._limits, lambda duty: stays_under(powers_w, duty, growth_s))
-        if period_w:
-            even = _least(least, self._limits[1], lambda duty: stays_under(powers_w, duty))
-            paused_s = STEP_S * sum(w < max(period_w) / 2 for w in period_w)
-            if _worth_s(even) >= TUNABLES.even_share * paused_s:
-                return even
-        return least
-
-    def _waits(self) -> bool:
-        """Whether the fans wait for a load that may return."""
-        load = self._load
-        if load.period_w:
-            return False
-        wait_s = TUNABLES.shortest_wait_s
-        if not load.at_work:
-            worth_s = _worth_s(self._level)
-            if load.pause_s is not None and load.pause_s <= TUNABLES.patience * worth_s:
-                wait_s = 1.1 * load.pause_s + STEP_S
-            elif load.new:
-                wait_s = min(max(2 * worth_s, wait_s), TUNABLES.longest_wait_s)
-        return load.level_s <= wait_s
-
-    def _over_temperature_floor(self, temperature_c: float) -> float:
-        """The lowest duty whatever the model says, percent: plain feedback above the target."""
-        low, high = self._limits
-        if temperature_c >= self._full_at_c:
-            return high
-        over_c = temperature_c - self._target_c
-        if over_c <= TUNABLES.floor_from_c:
-            return low
-        floor = low + (high - low) * (over_c - TUNABLES.floor_from_c) / (TUNABLES.floor_to_c - TUNABLES.floor_from_c)
-        return min(max(floor, self._settings.curve.duty_at(temperature_c) or low), high)
+        self._demands.clear()
 
     @property
     def learnt(self) -> Learnt:
-        """What is known of the card, after what an earlier run learnt."""
+        """See `Law.learnt`."""
         return self.model.learnt
 
     @property
     def saturated(self) -> bool:
         """See `Law.saturated`."""
-        return self._saturated_s >= TUNABLES.saturated_s
+        return self._saturated_s >= 10
 
-    def _count_saturated(self, elapsed_s: float, temperature_c: float, speed_percent: float | None) -> None:
-        """Add `elapsed_s` to the time at full speed and above the target; any other reading sets that time to 0."""
-        high = self._limits[1]
-        hot = temperature_c > self._target_c + TUNABLES.floor_from_c and self.local_demand_percent >= high
-        slow = speed_percent is not None and speed_percent < high - TUNABLES.slow_fan_percent
-        # While full speed would be enough in the end, the card needs no help: it may have been hot at the start.
-        if (
-            hot
-            and not slow
-            and elapsed_s <= TUNABLES.gap_s
-            and self.model.duty_for(self._load.level_w, self._target_c) >= high
-        ):
-            self._saturated_s += elapsed_s
-        else:
-            self._saturated_s = 0.0
+    def _expect(self, elapsed_s: float, temperature_c: float, power: float, speed_percent: float) -> None:
+        """Learn from a reading, and update the expected power."""
+        if self._power is None:
+            self._power = self._mean = self._latest = power
+        self._scatter = approach(self._scatter, abs(power - self._latest), remaining_share(elapsed_s, 60.0))
+        self._latest = power
+        # Single moments say little: the more power scatters, the longer is the mean that counts, s.
+        mean_s = 0.1 + 400 * self._scatter**2
+        self._mean = approach(self._mean, power, remaining_share(elapsed_s, mean_s))
+        self._power = approach(self._power, power, remaining_share(elapsed_s, POWER_FILTER_S + 2 * mean_s))
+        if self._filtered_c is None:
+            self.model.anchor(temperature_c, self._mean)
+        elif elapsed_s > 0:
+            self.model.learn(elapsed_s, temperature_c, self._mean, speed_percent)
+        while self._peaks and self._peaks[-1][1] <= self._power:
+            self._peaks.pop()
+        self._peaks.append((self._clock_s, self._power))
+        while self._peaks[0][0] < self._clock_s - HOLD_S:
+            self._peaks.popleft()
 
-    def _explain(self, duty: int, temperature_c: float, power_w: float, floor: float, shared: float) -> Decision:
-        low, high = self._limits
-        if temperature_c >= self._full_at_c:
-            return Decision(duty, Reason(Cause.NEAR_SLOWDOWN, temperature_c=temperature_c))
-        steady = self.model.duty_for(power_w, self._target_c)
-        change = duty - round(min(max(steady, low), high))
-        over_c = temperature_c - self._target_c
-        because = partial(Reason, power_w=power_w, needed_percent=steady, limit_c=self._target_c, change_percent=change)
-        if duty <= math.ceil(floor) and duty > low:
-            reason = because(Cause.ABOVE_TARGET, difference_c=over_c)
-        elif duty <= math.ceil(shared) and change > 0:
-            reason = because(Cause.NEIGHBOUR)
-        elif duty == low and steady <= low:
-            reason = because(Cause.TARGET_MINIMUM, limit_percent=low)
-        elif abs(change) < self._settings.step_percent:
-            reason = because(Cause.TARGET)
-        elif period_w := self._load.period_w:
-            reason = because(Cause.REPEATING, seconds=len(period_w) * STEP_S)
-        elif change > 0:
-            reason = because(Cause.EXPECTED_LOAD)
-        elif over_c < 0:
-            reason = because(Cause.BELOW_TARGET, difference_c=-over_c)
+    def _planned(self, elapsed_s: float, over_k: float, aim_c: float) -> float:
+        """The demand in percent by the model."""
+        self._near_s += elapsed_s * (over_k > -10)
+        aim_c -= MARGIN_K + FIRST_MARGIN_K * math.exp(-self._near_s / 50)
+        expected = self._peaks[0][1]
+        excess_k = min(max(self.model.die_c(expected) - aim_c, -25), 10)
+        demand = min(self.model.duty_for(expected, aim_c), 150.0) * math.exp(RAMP_PER_K * excess_k + self._trim)
+        # In a pause, and far from the target, the error says nothing about the model.
+        if (self._power or 0.0) > expected / 2 and abs(over_k) < 6 and self._limits[0] < demand < self._limits[1]:
+            trim = self._trim + RAMP_PER_K * (over_k + MARGIN_K) * elapsed_s / TRIM_S
+            self._trim = min(max(trim, -0.15), 0.15)
+        self._feedback = math.log(max(demand, self._limits[0], 1.0))  # in case the next power cannot be read
+        return demand
+
+    def _fed_back(self, elapsed_s: float, over_k: float) -> float:
+        """The demand in percent without a power reading."""
+        error = FEEDBACK_PER_K * max(over_k + MARGIN_K, -9)
+        demand = math.exp(min(self._feedback + error, 5.0))
+        if self._limits[0] < demand < self._limits[1]:
+            self._feedback += error * elapsed_s / FEEDBACK_S
+        return demand
+
+    def _move(self, elapsed_s: float, demand: float, floor: float, worth_s: float) -> None:
+        """Move the level: up to the demand, and down to a duty that has been enough for long enough."""
+        demands = self._demands
+        if demands and self._clock_s - demands[-1][0] < 5:
+            demands[-1] = (demands[-1][0], max(demands[-1][1], demand))
         else:
-            reason = because(Cause.SETTLING)
-        return Decision(duty, reason)
+            demands.append((self._clock_s, demand))
+        if self._duty is None:
+            self._level = demand
+        elif demand >= self._level:
+            self._level = approach(self._level, demand, remaining_share(elapsed_s, _FILTER_S))
+        else:
+            since_s = self._clock_s - min(max(worth_s / (self._level / 100) ** 4, 30.0 if worth_s else 0.0), 300.0)
+            enough = min(max([demand, *(highest for then_s, highest in demands if then_s >= since_s)]), self._level)
+            faster = 1 + ((self._level - enough) / (3 if worth_s else 40)) ** 2
+            fall = min(CREEP_PERCENT_PER_S * faster, self._settings.slew_percent_per_s) * elapsed_s
+            self._level = max(enough, self._level - fall)
+        self._level = max(self._level, floor)

@@ -77,7 +77,7 @@ class Cause(str, Enum):
     """The curve leaves the fans to the driver [limit_c]."""
 
     TARGET = "target", Group.TARGET
-    """The duty holds the target at this power [power_w, needed_percent, limit_c, change_percent]."""
+    """The duty holds the target at this power [power_w if it is known, needed_percent, limit_c, change_percent]."""
     TARGET_MINIMUM = "target-minimum", Group.LIMIT
     """Less than the lowest duty would hold the target [as TARGET, limit_percent]."""
     BELOW_TARGET = "below-target", Group.TARGET
@@ -86,8 +86,6 @@ class Cause(str, Enum):
     """The card is warmer than the target [as TARGET, difference_c]."""
     SETTLING = "settling", Group.TARGET
     """The card is on its way to the target [as TARGET]."""
-    REPEATING = "repeating", Group.TARGET
-    """The load repeats [as TARGET, seconds]."""
     EXPECTED_LOAD = "expected-load", Group.HOLD
     """More load may come [as TARGET]."""
     NEIGHBOUR = "neighbour", Group.NEIGHBOUR

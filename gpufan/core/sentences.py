@@ -19,7 +19,6 @@ _SENTENCES = {
     Cause.BELOW_TARGET: "{needed}; the card is {difference_c:.3g} °C below, so {change}",
     Cause.ABOVE_TARGET: "{needed}; the card is {difference_c:.3g} °C above, so {change}",
     Cause.SETTLING: "{needed}; {change} for now",
-    Cause.REPEATING: "{needed}; {change}, since the load repeats every {seconds:g} s",
     Cause.EXPECTED_LOAD: "{needed}; {change} for load that may come",
     Cause.NEIGHBOUR: "{needed}; {change} for a neighbour that takes in its heat",
     Cause.NEAR_SLOWDOWN: "{temperature_c:g} °C is too close to the card's slowdown threshold: full speed{quiet}",
@@ -92,6 +91,8 @@ def _curve(curve: str, percent: int | None) -> str:
 def _needed(reason: Reason) -> str:
     if reason.needed_percent is None:
         raise TypeError(f"{reason.cause.value} lacks needed_percent")
+    if reason.power_w is None:
+        return f"without power readings, {reason.needed_percent:.0f} % is found to hold {reason.limit_c:g} °C"
     if reason.needed_percent >= 100.5:
         return f"{reason.power_w:.0f} W is more than full fans can hold at {reason.limit_c:g} °C"
     return f"{reason.power_w:.0f} W would take {reason.needed_percent:.0f} % to hold {reason.limit_c:g} °C"

@@ -1,5 +1,6 @@
 """Files in which the target law saves what it has learnt of each card, one per UUID. Losing them does no harm."""
 
+import logging
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,13 +20,15 @@ from gpufan.system.paths import state_folder
 if TYPE_CHECKING:
     from gpufan.daemon.worker import Worker
 
+_log = logging.getLogger(__name__)
+
 SAVE_S = 600.0
 """Seconds from one save to the next. A crash loses what was learnt since the last save."""
 
 READ_TIMEOUT_S = 1.0
 """Time limit for reading all files, s. A disk that hangs must not delay control."""
 
-_FORMAT = 1
+_FORMAT = 2
 """Increased when a number changes its meaning. Files with another format are ignored."""
 
 
@@ -56,9 +59,13 @@ def read(folder: Path, uuid: str) -> Learnt | None:
     """What was learnt of the card `uuid`; None if there is no valid file."""
     if not _is_file_name(uuid):
         return None
+    path = folder / f"{uuid}.json"
     try:
-        content = msgspec.json.decode(read_file(folder / f"{uuid}.json"), type=_File)
+        content = msgspec.json.decode(read_file(path), type=_File)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if content.format < _FORMAT:
+        _log.warning("%s was written by an older gpufan and is ignored: the card is learnt anew", path)
         return None
     numbers = (*content.learnt.values, *content.learnt.deviations)
     sound = all(map(math.isfinite, numbers)) and min(content.learnt.deviations) > 0

@@ -1,5 +1,6 @@
 """The neighbours of a card: other cards of the box whose heat its fans help to remove."""
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -8,6 +9,11 @@ from gpufan.core.selection import matches
 
 _SILENT_S = 30.0
 """The demand of a card whose last tick is older than this does not count for its neighbours, s."""
+
+
+_HELP_S = 600.0
+"""A card that is not listed is helped until this long after it was last saturated, s. Help that is soon needed again
+lasts twice as long each time."""
 
 
 class Neighbour(Protocol):
@@ -32,6 +38,8 @@ class Neighbours:
         self._names: Sequence[str] = ()
         self._chosen: list[Neighbour] = []
         self._box_size = 0
+        # For each card that was helped: when the help ends, and how long it lasts, s.
+        self._helped: dict[Neighbour, tuple[float, float]] = {}
 
     def follow(self, names: Sequence[str]) -> None:
         """Choose anew, by the names of neighbours in the settings."""
@@ -45,11 +53,16 @@ class Neighbours:
             self._chosen = [
                 worker for worker in box if worker is not own and any(matches(worker.gpu.info, n) for n in self._names)
             ]
-        # A card that was saturated once may be warmed by this one, even if it is not listed: it stays a neighbour.
-        others = (worker for worker in box if worker is not own and worker not in self._chosen)
-        self._chosen += [worker for worker in others if worker.saturated]
+        # A saturated card may be warmed by this one even if it is not listed.
+        for worker in box:
+            if worker is not own and worker not in self._chosen and worker.saturated:
+                until_s, length_s = self._helped.get(worker, (-math.inf, _HELP_S))
+                if now_s >= until_s:
+                    length_s = 2 * length_s if now_s - until_s < _HELP_S else _HELP_S
+                self._helped[worker] = now_s + length_s, length_s
+        helped = [worker for worker, (until_s, _) in self._helped.items() if now_s < until_s]
         return [
             demand
-            for worker in self._chosen
+            for worker in (*self._chosen, *helped)
             if now_s - worker.last_s <= _SILENT_S and (demand := worker.local_demand_percent) is not None
         ]

@@ -11,7 +11,7 @@ from gpufan.config.order import Order
 from gpufan.control.card_model import Learnt
 from gpufan.control.controller import Controller
 from gpufan.control.law import Decision
-from gpufan.core.gpu import FallBack, Gpu, GpuInfo, Reading
+from gpufan.core.gpu import FallBack, Gpu, GpuInfo, Reading, Throttle
 from gpufan.core.reasons import Cause, Control, Reason, Remedy
 from gpufan.core.sentences import reason_sentence
 from gpufan.core.snapshot import GpuState
@@ -257,7 +257,14 @@ class Worker:
     def _decide(self, now_s: float, reading: Reading) -> Decision:
         speed_percent = next((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), None)
         demands_percent = self._neighbours.demands_percent(now_s, self, self.box)
-        return self._controller.decide(now_s, reading.temperature_c, reading.power_w, speed_percent, demands_percent)
+        return self._controller.decide(
+            now_s,
+            reading.temperature_c,
+            reading.power_w,
+            speed_percent,
+            demands_percent,
+            throttled=reading.throttle is Throttle.HEAT,
+        )
 
     def _act(self, now_s: float, decision: Decision, reading: Reading, force_write: bool) -> None:
         """Judge the fans that were read back, and write the duty if needed."""

@@ -66,6 +66,7 @@ class FakeGpu(SingleBackend):
                 "duty_range": (23, 100),
                 "slowdown_c": 96,
                 "backend": "nvml",
+                "power_limit_w": 250.0,
                 **info,
             }
         )

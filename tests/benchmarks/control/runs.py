@@ -6,6 +6,7 @@ from pathlib import Path
 from gpufan.control.controller import Controller
 from gpufan.control.curve_law import duty_range
 from gpufan.core.card_settings import CardSettings
+from gpufan.core.gpu import Throttle
 from tests.benchmarks import laws
 from tests.benchmarks.control import loads, plants
 from tests.benchmarks.control.measure import Outcome, Recorder
@@ -35,7 +36,13 @@ def _gpufan(card: Card, settings: CardSettings) -> Act:
 
     def act(second: int) -> None:
         reading = card.read()
-        decision = controller.decide(second, reading.temperature_c, reading.power_w, reading.fans[0].speed_percent)
+        decision = controller.decide(
+            second,
+            reading.temperature_c,
+            reading.power_w,
+            reading.fans[0].speed_percent,
+            throttled=reading.throttle is Throttle.HEAT,
+        )
         assert decision.duty_percent is not None
         card.set_duty(decision.duty_percent)
 

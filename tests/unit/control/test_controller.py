@@ -226,7 +226,7 @@ def test_an_hour_of_control_is_a_function_of_what_it_is_given() -> None:
 
 def reasons_at_a_target() -> list[str]:
     """Of a card that creeps up to 78 °C and stays there, falls when its load pauses, and comes back."""
-    subject, speed_percent, reasons = Controller(CardSettings(target_c=78.0), (23, 100), 93.0), 30.0, []
+    subject, speed_percent, reasons = Controller(CardSettings(target_c=78.0), (23, 100), 93.0, None, 250), 30.0, []
     temperatures = [*range(40, 79), *[78] * 200, *range(77, 60, -1), *range(61, 79), *[78] * 30]
     for second, temperature_c in enumerate(temperatures):
         decision = subject.decide(second, temperature_c, 60 if 238 < second < 256 else 230, speed_percent)
@@ -256,7 +256,7 @@ def holding(subject: Controller, temperatures: list[float], power_w: float = 150
 def test_from_a_curve_to_a_target_and_back_the_duty_stays_in_hand() -> None:
     curve = CardSettings(Curve.parse("50:30,80:90"))
     target = CardSettings(target_c=80)
-    subject = Controller(curve, (20, 100), 95)
+    subject = Controller(curve, (20, 100), 95, power_limit_w=250)
     before = holding(subject, [75.0] * 20)[-1].duty_percent
     subject.follow(target)
     falling = [subject.decide(20 + i, 60, 60).duty_percent for i in range(20)]

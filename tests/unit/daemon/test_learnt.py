@@ -72,7 +72,7 @@ def file_of(folder: Path) -> Path:
 
 
 def content(**changes: object) -> bytes:
-    return msgspec.json.encode({"format": 1, "uuid": UUID, "learnt": KNOWN, **changes})
+    return msgspec.json.encode({"format": 2, "uuid": UUID, "learnt": KNOWN, **changes})
 
 
 def test_what_is_in_the_tests_is_what_is_written(tmp_path: Path) -> None:
@@ -87,14 +87,14 @@ NONSENSE = {
     "other JSON": b"[1, 2]",
     "deep": b"[" * 4000,
     "of another card": content(uuid="GPU-99999999"),
-    "of an older format": content(format=0),
-    "of a newer format": content(format=2),
+    "of an older format": content(format=1),
+    "of a newer format": content(format=3),
     "with a key that is unknown": content(more=1),
     "with a number too few": content(learnt=[[0.1, 0.7, -0.2], [0.1] * 4]),
     "with words": content(learnt=[["a"] * 4, [0.1] * 4]),
-    "with NaN": content().replace(b"0.75", b"NaN"),
-    "with null": content().replace(b"0.75", b"null"),
-    "with infinity": content().replace(b"0.75", b"1e999"),
+    "with NaN": content().replace(b"0.7", b"NaN"),
+    "with null": content().replace(b"0.7", b"null"),
+    "with infinity": content().replace(b"0.7", b"1e999"),
     "with no doubt": content(learnt=[[0.1] * 4, [0.1, 0.0, 0.1, 0.1]]),
     "with negative doubt": content(learnt=[[0.1] * 4, [0.1, -0.1, 0.1, 0.1]]),
 }
@@ -104,6 +104,12 @@ NONSENSE = {
 def test_a_file_that_makes_no_sense_is_as_good_as_none(tmp_path: Path, text: bytes) -> None:
     file_of(tmp_path).write_bytes(text)
     assert learnt.read(tmp_path, UUID) is None
+
+
+def test_a_file_of_an_older_gpufan_is_named_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file_of(tmp_path).write_bytes(content(format=1))
+    learnt.read(tmp_path, UUID)
+    assert f"{UUID}.json was written by an older gpufan and is ignored" in caplog.text
 
 
 class WriteAtOnce:

@@ -8,7 +8,7 @@ import pytest
 from gpufan.control.card_model import CardModel, Learnt
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
-from gpufan.core.gpu import FallBack, FanReading
+from gpufan.core.gpu import FallBack, FanReading, Throttle
 from gpufan.core.reasons import Cause, Reason
 from gpufan.core.sentences import state_sentence
 from gpufan.core.snapshot import Errors
@@ -903,15 +903,15 @@ def helped() -> tuple[FakeGpu, Worker, Worker]:
     return other, hot, cool
 
 
-def test_a_card_that_needed_help_is_a_neighbour_from_then_on() -> None:
+def test_a_card_that_needed_help_is_a_neighbour_for_ten_minutes() -> None:
     other, hot, cool = helped()
     other.temperature_c = 80
-    together([hot, cool], 30, 90)
+    together([hot, cool], 30, 200)
     assert hot.local_demand_percent is not None and 60 < hot.local_demand_percent < 100
     assert cool.state.duty_percent == ceil(0.6 * hot.local_demand_percent)
 
 
-def test_help_comes_to_stay_where_it_is_needed() -> None:
+def test_help_that_is_needed_again_and_again_lasts_longer_each_time() -> None:
     # Card 1 blows at card 0, which full fans alone leave too hot.
     box = SimulatedBox(Profile("pair", (Plant(), Plant()), ((0.0, 0.06), (0.0, 0.0)), 1.0), lambda _: 150.0)
     box.gpus[0].workload = lambda _: 230.0
@@ -919,13 +919,14 @@ def test_help_comes_to_stay_where_it_is_needed() -> None:
     duties = []
     for worker in workers:
         worker.box = workers
-    for now_s in range(2400):
+    for now_s in range(9000):
         for worker in workers:
             worker.tick(now_s)
         box.advance(1)
         duties.append(workers[1].state.duty_percent or 0)
-    assert sum(later - earlier >= 20 for earlier, later in pairwise(duties)) == 1
-    assert box.gpus[0].die_c < 81
+        if now_s > 600:
+            assert box.gpus[0].die_c < 82.5
+    assert 1 <= sum(later - earlier >= 20 for earlier, later in pairwise(duties)) <= 4
 
 
 def test_a_card_whose_fans_do_not_obey_gets_no_help() -> None:
@@ -955,7 +956,7 @@ def test_a_card_that_hangs_asks_for_nothing() -> None:
 def test_help_ends_when_the_card_needs_it_no_more() -> None:
     other, hot, cool = helped()
     other.temperature_c, other.power_w = 60, 20
-    together([hot, cool], 30, 120)
+    together([hot, cool], 30, 400)
     assert cool.state.duty_percent == 23
 
 
@@ -983,15 +984,24 @@ def test_a_card_is_no_help_to_itself() -> None:
     assert "hot" in kinds and "neighbour" not in kinds
 
 
-def test_a_card_is_kept_cool_for_the_power_it_may_draw() -> None:
-    def duty(limit_w: float | None) -> int:
-        gpu = FakeGpu(power_limit_w=limit_w)
+def test_a_card_that_throttles_for_heat_is_held_cooler() -> None:
+    def duty(throttle: Throttle) -> int:
+        gpu = FakeGpu()
+        gpu.temperature_c, gpu.power_w, gpu.throttle = 79, 200, throttle
         worker = Worker(gpu, holding())
-        gpu.temperature_c, gpu.power_w = 79, 130
         run(worker, 0, 60)
         return worker.state.duty_percent or 0
 
-    assert duty(250) > duty(None)
+    assert duty(Throttle.HEAT) > duty(Throttle.POWER_CAP) + 5
+
+
+def test_ten_minutes_after_a_card_needed_help_it_is_no_neighbour_any_more() -> None:
+    other, hot, cool = helped()
+    other.temperature_c = 80
+    together([hot, cool], 30, 600)
+    assert cool.state.reason.cause.group == "neighbour"
+    together([hot, cool], 600, 800)
+    assert cool.state.duty_percent == 23
 
 
 def learnt_of(worker: Worker) -> Learnt:

@@ -1,0 +1,45 @@
+"""Why the target law chose a duty: the cause and its numbers. Nothing here decides."""
+
+import math
+from functools import partial
+from typing import NamedTuple
+
+from gpufan.core.reasons import Cause, Reason
+
+
+class Facts(NamedTuple):
+    """The numbers that a decision of the target law was made from."""
+
+    temperature_c: float
+    power_w: float | None
+    """None if it is not known."""
+    target_c: float
+    needed_percent: float
+    """The duty that would hold the target if this power lasted for ever."""
+    limits: tuple[int, int]
+    floor_percent: float
+    """The least duty at this temperature, whatever the model says."""
+    shared_percent: float
+    """The duty for neighbours that take in the card's heat."""
+
+
+def explain(duty: int, facts: Facts, step_percent: int) -> Reason:
+    """The reason of `duty`. A duty that differs from the needed one by less than `step_percent` counts as needed."""
+    low, high = facts.limits
+    needed = facts.needed_percent
+    change = duty - round(min(max(needed, low), high))
+    over_c = facts.temperature_c - facts.target_c
+    because = partial(
+        Reason, power_w=facts.power_w, needed_percent=needed, limit_c=facts.target_c, change_percent=change
+    )
+    if low < duty <= math.ceil(facts.floor_percent):
+        return because(Cause.ABOVE_TARGET, difference_c=over_c) if over_c > 0 else because(Cause.SETTLING)
+    if duty == low and needed <= low:
+        return because(Cause.TARGET_MINIMUM, limit_percent=low)
+    if change > 0 and duty <= math.ceil(facts.shared_percent):
+        return because(Cause.NEIGHBOUR)
+    if abs(change) < step_percent:
+        return because(Cause.TARGET)
+    if change > 0:
+        return because(Cause.EXPECTED_LOAD)
+    return because(Cause.BELOW_TARGET, difference_c=-over_c) if over_c < 0 else because(Cause.SETTLING)
