@@ -44,7 +44,7 @@ def _time_scale(text: str) -> float:
     help="Duty in percent over temperature in °C, linear between points. With 'auto' as the first duty the driver"
     " controls the fans below the second point.",
 )
-@options.target("target_c", help="Hold this temperature or less with the least sound; the curve applies only above it.")
+@options.target("target_c", help="Hold this temperature or less with the least sound, instead of following the curve.")
 @click.option(
     "--min-duty",
     "min_duty_percent",

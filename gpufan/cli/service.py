@@ -34,7 +34,9 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would 
     },
 )
 @options.curve(help="Write this curve into the settings file, and remove a target there.")
-@options.target("target_c", help="Write this target into the settings file; the curve applies only above it.")
+@options.target(
+    "target_c", help="Write this target into the settings file; the fans hold it instead of following the curve."
+)
 @options.gpu
 @options.file("--config", help="Install this settings file as /etc/gpufan/config.toml.")
 @click.option(

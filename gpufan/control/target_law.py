@@ -49,8 +49,8 @@ CREEP_PERCENT_PER_S = 0.025
 FLOOR_FROM_K, FLOOR_TO_K = 1.0, 4.0
 """Above the target by the first, fans leave the lowest duty whatever the model says; by the second, they run fully."""
 
-THROTTLE_K = 3.0
-"""A card that lowers its clocks for heat (hotspot, memory) is held this much cooler until ten minutes later."""
+THROTTLE_K = 4.0
+"""A card that lowers its clocks for heat (hotspot, memory) is held up to this much cooler, for about an hour."""
 
 NEIGHBOUR_SHARE = 0.6
 """Fans run at least at this share of the duty of a neighbour that takes in their card's heat."""
@@ -86,7 +86,7 @@ class TargetLaw:
         self.model = CardModel(learnt)
         self.local_demand_percent = limits[0]
         """The duty for this card's own heat, percent, without help for neighbours."""
-        self._trim = self._near_s = self._cooler_s = self._saturated_s = self._clock_s = 0.0
+        self._trim = self._near_s = self._cooler_k = self._saturated_s = self._clock_s = 0.0
         self._feedback, self._last_s = math.log(60.0), math.inf
         # Filtered; the power as a share of the limit. None until there is a reading.
         self._filtered_c: float | None = None
@@ -125,15 +125,16 @@ class TargetLaw:
             self._expect(elapsed_s, temperature_c, power, speed_percent)
         before_c = temperature_c if self._filtered_c is None else self._filtered_c
         self._filtered_c = approach(before_c, temperature_c, remaining_share(elapsed_s, _FILTER_S))
-        self._cooler_s = 600.0 if throttled else max(self._cooler_s - elapsed_s, 0.0)
-        aim_c = self._target_c - (THROTTLE_K if self._cooler_s else 0.0)
+        self._cooler_k = min(self._cooler_k + elapsed_s / 20, THROTTLE_K) if throttled else self._cooler_k
+        self._cooler_k *= remaining_share(elapsed_s, 3600.0)
+        aim_c = self._target_c - self._cooler_k
         over_k = self._filtered_c - aim_c
         low, high = self._limits
         demand = self._fed_back(elapsed_s, over_k) if power is None else self._planned(elapsed_s, over_k, aim_c)
         floor: float = high if temperature_c >= self._full_at_c else low
         if over_k > FLOOR_FROM_K:
             rising = low + (high - low) * (over_k - FLOOR_FROM_K) / (FLOOR_TO_K - FLOOR_FROM_K)
-            floor = min(max(floor, rising, self._settings.curve.duty_at(self._filtered_c) or low), high)
+            floor = min(max(floor, rising), high)
         self._move(elapsed_s, min(max(demand, low), high), floor, WORTH_S if power is not None else 0.0)
         self.local_demand_percent = math.ceil(round(self._level, 6))
         shared = for_neighbours(neighbours_percent, high)
@@ -192,9 +193,9 @@ class TargetLaw:
         self._scatter = approach(self._scatter, abs(power - self._latest), remaining_share(elapsed_s, 60.0))
         self._latest = power
         # Single moments say little: the more power scatters, the longer is the mean that counts, s.
-        mean_s = 0.1 + 400 * self._scatter**2
+        mean_s = 0.1 + 100 * self._scatter**2
         self._mean = approach(self._mean, power, remaining_share(elapsed_s, mean_s))
-        self._power = approach(self._power, power, remaining_share(elapsed_s, POWER_FILTER_S + 2 * mean_s))
+        self._power = approach(self._power, power, remaining_share(elapsed_s, POWER_FILTER_S + 8 * mean_s))
         if self._filtered_c is None:
             self.model.anchor(temperature_c, self._mean)
         elif elapsed_s > 0:
@@ -241,7 +242,7 @@ class TargetLaw:
         else:
             since_s = self._clock_s - min(max(worth_s / (self._level / 100) ** 4, 30.0 if worth_s else 0.0), 300.0)
             enough = min(max([demand, *(highest for then_s, highest in demands if then_s >= since_s)]), self._level)
-            faster = 1 + ((self._level - enough) / (3 if worth_s else 40)) ** 2
+            faster = 1 + ((self._level - enough) / 3) ** 2 if worth_s else 2.0
             fall = min(CREEP_PERCENT_PER_S * faster, self._settings.slew_percent_per_s) * elapsed_s
             self._level = max(enough, self._level - fall)
         self._level = max(self._level, floor)

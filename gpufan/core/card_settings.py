@@ -24,7 +24,7 @@ class CardSettings:
     min_duty_percent: int | None = None
     """Lowest duty ever set; None derives it from the card's range and the stall range."""
     target_c: float | None = None
-    """The temperature to hold with the least sound; the curve is used only above it. None follows the curve."""
+    """The temperature to hold with the least sound, instead of following the curve. None follows the curve."""
     neighbours: tuple[str | int, ...] = ()
     """Names of the cards that this card warms. When a target is held, its fans run faster to help those cards."""
 

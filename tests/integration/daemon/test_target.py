@@ -17,7 +17,7 @@ from tests.integration.harness import Program, fans
 Command = Callable[..., tuple[int, str, str]]
 Start = Callable[..., Program]
 
-LEARNT = Learnt((0.1, 0.7, -0.2, 0.04), (0.02, 0.05, 0.1, 0.006))
+LEARNT = Learnt((3.9, 0.7, 1.1, 12.0), (0.02, 0.05, 0.1, 1.0))
 
 
 def uuid(double: NvmlDouble, card: int = 0) -> str:
@@ -91,7 +91,7 @@ def test_a_folder_that_cannot_be_written_disturbs_neither_control_nor_the_end(
     (state_directory / "learnt").write_text("a file where the folder should be")
     program = start("--target", "78")
     program.wait_until_it_controls(0, 1)
-    double.cards[0].temperature = 82
+    double.cards[0].temperature = 84
     wait_for(lambda: fans(double, 0) == [100, 100])
     sent_s = program.signal(signal.SIGTERM)
     status, _, err = program.end()

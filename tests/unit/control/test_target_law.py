@@ -136,7 +136,7 @@ def test_one_reading_among_others_moves_no_fan_but_ten_do() -> None:
     law = TargetLaw(STEEP, (23, 100), 90, power_limit_w=250)
     duties = [law.decide(k, c, 60).duty_percent for k, c in enumerate([78] * 60 + [83] + [78] * 20 + [84] * 10)]
     assert max(duties[60:80]) - duties[59] <= 5
-    assert duties[-1] >= 90
+    assert duties[-1] >= 80
 
 
 @few
@@ -331,13 +331,13 @@ def test_after_a_bad_learnt_file_the_fans_come_to_rest() -> None:
     assert all(78.5 < die_c < 81 for die_c in bench.dies_c[-900:])
 
 
-def test_a_card_that_throttles_for_heat_is_held_cooler_until_ten_minutes_after() -> None:
+def test_a_card_that_throttles_for_heat_is_held_cooler_for_about_an_hour() -> None:
     bench = Bench(Plant(), steady(220)).run(1500)
     bench.throttled = True
     bench.run(600)
     assert all(79 - THROTTLE_K < die_c < 80.7 - THROTTLE_K for die_c in bench.dies_c[-120:])
     bench.throttled = False
-    bench.run(2400)
+    bench.run(7200)
     assert bench.dies_c[-1] > 78.5
 
 
