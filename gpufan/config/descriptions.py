@@ -7,7 +7,7 @@ from gpufan.config.schema import DEFAULTS, is_number, is_whole_number, limits
 
 ABOUT = {
     "target_c": "Hold the card at this temperature in °C or below, with the least sound, instead of following"
-    " the curve. If a curve is set in a later table or on the command line, and no target there, the curve is followed.",
+    " the curve. A curve that is set in a later table or on the command line, without a target there, is followed.",
     "curve": "Duty in percent over temperature in °C, linear between the points and flat outside them. Temperatures"
     " must rise, duties must not fall. `auto` as the first duty leaves the fans to the driver below the second point:"
     ' "0:auto,50:30,83:100".',

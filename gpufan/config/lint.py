@@ -7,7 +7,7 @@ from gpufan.config.schema import CARD_KEYS, CardKeys, QuietTable
 from gpufan.config.settings import DEFAULT_PATH, Settings
 from gpufan.config.toml_text import toml
 from gpufan.control.curve_law import duty_range
-from gpufan.control.target_tunables import TUNABLES
+from gpufan.control.target_law import FLOOR_TO_K
 from gpufan.core.gpu import GpuInfo
 from gpufan.core.quiet_hours import DAY_MINUTES
 from gpufan.core.selection import is_index, matches, may_match
@@ -70,7 +70,7 @@ def _on(card: GpuInfo) -> str:
 
 def _cut_target(target_c: float | None, card: GpuInfo) -> list[tuple[str, str]]:
     """A warning if the target is too close to the slowdown threshold of the card."""
-    highest_c = full_speed_from_c(card.slowdown_c) - TUNABLES.floor_to_c
+    highest_c = full_speed_from_c(card.slowdown_c) - FLOOR_TO_K
     if target_c is None or target_c <= highest_c:
         return []
     on = " on a card whose slowdown threshold is not known" if card is _ANY_CARD else _on(card)

@@ -29,12 +29,12 @@ def found(text: str, *cards: GpuInfo, path: Path = Path("f")) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "cards", "warnings"),
     [
-        ("\ntarget_c = 90", (UPPER,), ["line 2: target_c = 90 is cut to 87 °C on 0 GTX 1080 Ti"]),
-        ("target_c = 87", (UPPER,), []),
+        ("\ntarget_c = 90", (UPPER,), ["line 2: target_c = 90 is cut to 86 °C on 0 GTX 1080 Ti"]),
+        ("target_c = 86", (UPPER,), []),
         (
             "target_c = 90",
             (),
-            ["line 1: target_c = 90 is cut to 82 °C on a card whose slowdown threshold is not known"],
+            ["line 1: target_c = 90 is cut to 81 °C on a card whose slowdown threshold is not known"],
         ),
         (
             'curve = "50:0,83:100"',
@@ -142,6 +142,6 @@ def test_check_prints_every_mistake_and_every_warning(tmp_path: Path, monkeypatc
     file.write_text("target_c = 90\n")
     result = CliRunner().invoke(cli, ["config", "check", "--config", str(file)])
     assert result.output == (
-        f"{file}: no mistake found\nwarning: {file}: line 1: target_c = 90 is cut to 87 °C on 0 GTX 1080 Ti\n"
+        f"{file}: no mistake found\nwarning: {file}: line 1: target_c = 90 is cut to 86 °C on 0 GTX 1080 Ti\n"
     )
     assert result.exit_code == 0
