@@ -43,7 +43,7 @@ FEEDBACK_PER_K, FEEDBACK_S = 0.11, 100.0
 WORTH_S = 5.0
 """A fall is worth its noise if it lasts for this over the fourth power of the duty: 30 s at 64 %, a minute at 54 %."""
 
-CREEP_PERCENT_PER_S = 0.025
+CREEP_PERCENT_PER_S = 0.018
 """Small falls are made at this rate, which nobody hears; wider ones faster."""
 
 FLOOR_FROM_K, FLOOR_TO_K = 1.0, 4.0
