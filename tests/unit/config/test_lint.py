@@ -88,7 +88,7 @@ def found(text: str, *cards: GpuInfo, path: Path = Path("f")) -> list[str]:
         (
             f"{NIGHT}target_c = 90",
             (UPPER,),
-            ["line 5: [[quiet]] 1: target_c = 90 is cut to 87 °C on 0 GTX 1080 Ti"],
+            ["line 5: [[quiet]] 1: target_c = 90 is cut to 86 °C on 0 GTX 1080 Ti"],
         ),
         (
             f'{NIGHT}[[quiet]]\nfrom = "06:59"\nto = "08:00"\ntarget_c = 75',
