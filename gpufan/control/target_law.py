@@ -133,8 +133,7 @@ class TargetLaw:
         demand = self._fed_back(elapsed_s, over_k) if power is None else self._planned(elapsed_s, over_k, aim_c)
         floor: float = high if temperature_c >= self._full_at_c else low
         if over_k > FLOOR_FROM_K:
-            rising = low + (high - low) * (over_k - FLOOR_FROM_K) / (FLOOR_TO_K - FLOOR_FROM_K)
-            floor = min(max(floor, rising), high)
+            floor += (high - floor) * min((over_k - FLOOR_FROM_K) / (FLOOR_TO_K - FLOOR_FROM_K), 1)
         self._move(elapsed_s, min(max(demand, low), high), floor, WORTH_S if power is not None else 0.0)
         self.local_demand_percent = math.ceil(round(self._level, 6))
         shared = for_neighbours(neighbours_percent, high)
