@@ -17,7 +17,7 @@ def test_check_compares_the_file_with_the_cards_of_the_box(double: NvmlDouble, g
     assert (status, out) == (0, f"{file}: no mistake found\n")
     warnings = [line.removeprefix(f"warning: {file}: ") for line in err.splitlines()]
     assert [line.split(" may be ")[0] for line in warnings] == [
-        "line 1: target_c = 90 is cut to 85 °C on 0 GTX 1080 Ti",
+        "line 1: target_c = 90 is cut to 84 °C on 0 GTX 1080 Ti",
         'line 3: [[gpu]] 1: match: "RTX" matches no card here',
         'line 7: [[gpu]] 2: neighbours: "0"',
         'line 7: [[gpu]] 2: neighbours: "0" is the card itself: name the cards that it warms',

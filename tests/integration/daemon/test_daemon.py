@@ -239,10 +239,10 @@ def test_a_fault_of_our_own_in_the_control_of_one_card_gives_every_card_back(
 ) -> None:
     decide = Controller.decide
 
-    def fail_at_77(self: Controller, now_s: float, temperature_c: float | None, *others: Any) -> object:
+    def fail_at_77(self: Controller, now_s: float, temperature_c: float | None, *others: Any, **more: Any) -> object:
         if temperature_c == 77:
             raise fault("ours")
-        return decide(self, now_s, temperature_c, *others)
+        return decide(self, now_s, temperature_c, *others, **more)
 
     monkeypatch.setattr(Controller, "decide", fail_at_77)
     with running(*workers(0, 1)) as run:

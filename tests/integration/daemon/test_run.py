@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pynvml
 import pytest
@@ -155,10 +156,10 @@ def test_a_fault_of_our_own_gives_every_card_back_and_is_told_in_one_line(
 ) -> None:
     decide = Controller.decide
 
-    def fail_once_all_is_taken(self: Controller, *reading: object) -> object:
+    def fail_once_all_is_taken(self: Controller, *reading: Any, **more: Any) -> object:
         if cards_set(double) == {0, 1}:
             raise ZeroDivisionError("ours")
-        return decide(self, *reading)
+        return decide(self, *reading, **more)
 
     monkeypatch.setattr(Controller, "decide", fail_once_all_is_taken)
     status, _, err = gpufan("run", "--interval", "0.1")
