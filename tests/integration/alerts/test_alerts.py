@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from gpufan.core.reasons import Cause, Reason
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from tests.doubles.nvml import NvmlDouble, wait_for
 from tests.integration.harness import Program
@@ -209,7 +210,8 @@ def test_a_receiver_that_is_down_gets_everything_later_and_no_secret_is_logged(
     mails, url = mail
     hook.status = 503
     with running(box, settings(box.folder, url, hook.url)) as end:
-        box.state = gpu_state(group="lost", control="lost", throttle="heat")
+        still = Reason(Cause.FAN_STILL, fan=0, found_percent=62, seconds=12)
+        box.state = gpu_state(throttle="heat", fault=still)
         wait_for(lambda: len(mails.mails) == 2 and hook.attempts >= 1, LIMIT_S)
         assert hook.bodies == []
         hook.status = 200

@@ -103,7 +103,6 @@ def test_the_installed_command_runs_from_anywhere(installed: Path, tmp_path: Pat
     arguments = ("run", "--simulate", "--time-scale", "max", "--duration", "1m")
     result = run(installed / "gpufan", *arguments, folder=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
-    assert "the curve gives" in result.stdout
     assert "throttled" in result.stdout
 
 
