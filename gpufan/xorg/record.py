@@ -101,13 +101,14 @@ def write(main: Path, changes: Sequence[FileChange]) -> None:
     path = record_path(main)
     old = files.read_if_exists(path)
     record = load(main)
-    for change in changes:
-        _set_aside(record.find(change.path), change)
-    record.files = [r for r in record.files if all(r.path != str(change.path) for change in changes)] + [
-        _next_record(record.find(change.path), change) for change in changes
-    ]
+    set_aside: list[tuple[Path, Path]] = []
     done: list[FileChange] = []
     try:
+        for change in changes:
+            set_aside += _set_aside(record.find(change.path), change)
+        record.files = [r for r in record.files if all(r.path != str(change.path) for change in changes)] + [
+            _next_record(record.find(change.path), change) for change in changes
+        ]
         # The record comes first: after a kill at any point it tells whose content each file has.
         files.replace(path, _encode(record))
         for change in changes:
@@ -119,6 +120,9 @@ def write(main: Path, changes: Sequence[FileChange]) -> None:
         for change in reversed(done):
             with contextlib.suppress(GpufanError):
                 _undo(record.find(change.path), change)
+        for before, after in set_aside:
+            with contextlib.suppress(GpufanError):
+                _rename(after, before)
         with contextlib.suppress(GpufanError):
             files.remove(path) if old is None else files.replace(path, old)
         raise
@@ -210,12 +214,18 @@ def _rename(source: Path, target: Path) -> None:
         raise GpufanError(f"cannot write {target}: {error.strerror}; it is unchanged") from error
 
 
-def _set_aside(record: FileRecord | None, change: FileChange) -> None:
-    """Rename the older original of a file that the user has written since: that content is the original from now on."""
+def _set_aside(record: FileRecord | None, change: FileChange) -> list[tuple[Path, Path]]:
+    """Rename the older original of a file that the user has written since: that content is the original from now on.
+
+    Returns the names before and after, if there was such an original.
+    """
     if record is None or record.state(change.before) is not State.USERS:
-        return
-    if record.backup and os.path.lexists(record.backup):
-        _rename(Path(record.backup), _free_name(change.path))
+        return []
+    if not record.backup or not os.path.lexists(record.backup):
+        return []
+    names = Path(record.backup), _free_name(change.path)
+    _rename(*names)
+    return [names]
 
 
 def _free_name(path: Path, *suffixes: str) -> Path:

@@ -178,6 +178,28 @@ def test_a_full_disk_leaves_every_file_and_no_record(
     assert content(output) == before
 
 
+@pytest.mark.parametrize("works", range(4))
+def test_a_disk_that_is_full_after_some_writes_leaves_the_older_original_where_the_record_has_it(
+    output: Path, monkeypatch: pytest.MonkeyPatch, works: int
+) -> None:
+    output.write_bytes(ORIGINAL)
+    command(output)
+    output.write_bytes(ORIGINAL.replace(b'"8"', b'"16"'))
+    before, fsync, calls = content(output), os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == works + 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(GpufanError, match="No space left on device"):
+        command(output)
+    monkeypatch.undo()
+    assert content(output) == before
+
+
 @pytest.mark.parametrize(
     "name", ["replace", *(pytest.param(n, marks=pytest.mark.slow) for n in ("fsync", "link", "unlink"))]
 )
