@@ -235,29 +235,29 @@ def test_list_says_which_gpufan_controls_a_card_and_as_json_too(
 # ---- output that nobody takes ----
 
 
-@pytest.mark.slow
-def test_a_pipe_that_nobody_reads_stops_neither_control_nor_the_end(double: NvmlDouble, start: Start) -> None:
-    read_end, write_end = full_pipe()
-    program = start(stdout=write_end)
-    os.close(write_end)
+def controls_to_the_end(double: NvmlDouble, program: Program) -> None:
+    """Check that `program` reacts to heat, and gives the fans back at once when it is ended."""
     program.wait_until_it_controls(0, 1)
     double.cards[0].temperature = 90
     wait_for(lambda: fans(double, 0) == [100, 100])
     sent_s = program.signal(signal.SIGTERM)
     assert (program.process.wait(4), program.process.stderr.read()) == (0, "")
     assert given_back_after_s(double, 0, sent_s) < 2
+
+
+@pytest.mark.slow
+def test_a_pipe_that_nobody_reads_stops_neither_control_nor_the_end(double: NvmlDouble, start: Start) -> None:
+    read_end, write_end = full_pipe()
+    program = start(stdout=write_end)
+    os.close(write_end)
+    controls_to_the_end(double, program)
     os.close(read_end)
 
 
 def test_a_full_disk_behind_the_log_stops_neither_control_nor_the_end(double: NvmlDouble, start: Start) -> None:
     with open("/dev/full", "w") as full:
         program = start(stdout=full)
-    program.wait_until_it_controls(0, 1)
-    double.cards[0].temperature = 90
-    wait_for(lambda: fans(double, 0) == [100, 100])
-    sent_s = program.signal(signal.SIGTERM)
-    assert (program.process.wait(4), program.process.stderr.read()) == (0, "")
-    assert given_back_after_s(double, 0, sent_s) < 2
+    controls_to_the_end(double, program)
 
 
 def test_a_pipe_whose_reader_has_gone_stops_neither_control_nor_the_end(double: NvmlDouble, start: Start) -> None:
