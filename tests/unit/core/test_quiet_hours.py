@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
@@ -114,7 +114,7 @@ def test_of_periods_at_the_same_time_the_lowest_values_count_until_the_first_end
 def test_the_clock_on_the_wall_counts_in_nights_with_a_clock_change(
     day: tuple[int, int, int], expected: list[str]
 ) -> None:
-    noon = datetime(*day, 11, tzinfo=UTC)
+    noon = datetime(*day, 11, tzinfo=timezone.utc)
     assert quiet_hours_of_a_day([period("22:00", "07:00")], noon, 24) == expected
 
 
@@ -130,7 +130,7 @@ def test_the_clock_on_the_wall_counts_in_nights_with_a_clock_change(
 def test_a_period_is_cut_or_repeated_with_the_hour_of_a_clock_change(
     begin: str, end: str, in_march: list[str], in_october: list[str]
 ) -> None:
-    midnights = datetime(2026, 3, 28, 23, tzinfo=UTC), datetime(2026, 10, 24, 22, tzinfo=UTC)
+    midnights = datetime(2026, 3, 28, 23, tzinfo=timezone.utc), datetime(2026, 10, 24, 22, tzinfo=timezone.utc)
     found = [quiet_hours_of_a_day([period(begin, end)], midnight, 12) for midnight in midnights]
     assert found == [in_march, in_october]
 
