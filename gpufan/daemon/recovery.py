@@ -25,21 +25,22 @@ _log = logging.getLogger(__name__)
 
 
 class Backoff:
-    """Waits that double from `first_s` to `last_s` seconds.
+    """Waits in whole seconds that grow from `first_s` to `last_s` by the factor `growth`.
 
     >>> backoff = Backoff(20, 60)
     >>> backoff.next_s(), backoff.next_s(), backoff.next_s()
     (20, 40, 60)
     """
 
-    def __init__(self, first_s: float, last_s: float) -> None:
+    def __init__(self, first_s: float, last_s: float, growth: float = 2) -> None:
         self._first_s = self._wait_s = first_s
         self.last_s = last_s
+        self._growth = growth
 
     def next_s(self) -> float:
         """Seconds to wait now."""
-        wait_s, self._wait_s = self._wait_s, min(self._wait_s * 2, self.last_s)
-        return wait_s
+        wait_s, self._wait_s = self._wait_s, min(self._wait_s * self._growth, self.last_s)
+        return round(wait_s)
 
     def reset(self) -> None:
         """Start again with the first wait."""

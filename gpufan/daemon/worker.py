@@ -81,7 +81,8 @@ class Worker:
         self.last_s = -math.inf
         self._wait_until_s = -math.inf
         self._wait_lost = Backoff(1, 5)
-        self._wait_released = Backoff(5, 60)
+        # A fault of less than 40 s is over less than 10 s before the next attempt.
+        self._wait_released = Backoff(5, 60, growth=1.2)
         self._other_backend_at_s = -math.inf
         self._x_error = ""
         self._contested_s = -math.inf

@@ -342,15 +342,27 @@ def test_fans_that_obey_again_are_taken_again(
     assert "released" not in {bench.tick() or bench.state.control for _ in range(100)}
 
 
-def test_fans_that_do_not_obey_are_tried_again_after_waits_that_double_up_to_60_s(
+def test_fans_that_do_not_obey_are_tried_again_after_waits_that_grow_from_5_to_60_s(
     double: NvmlDouble, bench: Bench
 ) -> None:
     refuse(double.cards[0])
     double.cards[0].temperature = 61
-    given_back_s = bench.times_of(lambda: double.calls(0)[Kind.SET_DEFAULT], 300)
+    given_back_s = bench.times_of(lambda: double.calls(0)[Kind.SET_DEFAULT], 500)
     # Three tries, a second apart, follow each wait.
     waits_s = [later - earlier - 2 for earlier, later in pairwise(given_back_s)]
-    assert waits_s == [5, 10, 20, 40, 60, 60, 60]
+    assert waits_s[:16] == [5, 6, 7, 9, 10, 12, 15, 18, 21, 26, 31, 37, 45, 53, 60, 60]
+
+
+@pytest.mark.parametrize("fault_s", range(20, 40))
+def test_fans_that_did_not_obey_for_less_than_40_s_are_set_within_10_s_of_the_end_of_the_fault(
+    fault_s: int, double: NvmlDouble, bench: Bench
+) -> None:
+    refuse(double.cards[0])
+    double.cards[0].temperature = 61
+    bench.tick(fault_s)
+    obey(double.cards[0])
+    bench.tick(10)
+    assert bench.state.control == "ours"
 
 
 def test_while_fans_are_given_back_the_card_is_still_read(double: NvmlDouble, bench: Bench) -> None:

@@ -430,21 +430,6 @@ def test_a_success_in_between_begins_the_count_of_failures_anew() -> None:
     assert "release" not in gpu.written
 
 
-def test_fans_given_back_are_tried_again_after_longer_and_longer_waits() -> None:
-    gpu = FakeGpu()
-    gpu.set_error = GpuError("the driver refused")
-    worker = Worker(gpu, CURVE)
-    given_back_at = []
-    for now_s in range(400):
-        releases = gpu.calls.count("release")
-        worker.tick(now_s)
-        if gpu.calls.count("release") > releases:
-            given_back_at.append(now_s)
-    # Three ticks of trying (the first at once), then the wait.
-    waits = [later - earlier - 2 for earlier, later in pairwise(given_back_at)]
-    assert waits[:7] == [5, 10, 20, 40, 60, 60, 60]
-
-
 def test_while_the_fans_are_given_back_temperatures_are_still_told() -> None:
     gpu = FakeGpu()
     gpu.set_error = GpuError("the driver refused")
