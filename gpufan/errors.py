@@ -4,22 +4,22 @@ from pathlib import Path
 
 
 class GpufanError(Exception):
-    """Something failed at run time; `exit_status` is what the command ends with."""
+    """An error at run time. `exit_status` is the exit status of the command."""
 
     exit_status = 1
 
 
 class InputError(GpufanError):
-    """What the user gave is not usable; nothing was changed."""
+    """The input of the user is not usable. Nothing was changed."""
 
     exit_status = 2
 
 
 class MissingExtra(InputError):
-    """A package is missing that only an extra of gpufan installs."""
+    """A Python package is not installed. An extra of gpufan installs it."""
 
     def __init__(self, who_needs: str, package: str, extra: str) -> None:
-        """`who_needs` is subject and verb of the message, such as `pictures need`; `extra` installs `package`."""
+        """`who_needs` begins the message, such as `pictures need`. The extra `extra` installs the package `package`."""
         import sysconfig  # slow, and needed nowhere else
 
         pip = Path(sysconfig.get_path("scripts"), "pip")
@@ -53,16 +53,16 @@ class GpuLost(GpuError, NoAnswer):
 
 
 class ResetRequired(GpuLost):
-    """The card does not answer before it is reset."""
+    """The card does not answer until somebody resets it."""
 
 
 class FansOutOfReach(GpuLost):
-    """The fans of a card are set over X, and the X server does not answer; the card itself may."""
+    """The X server over which the fans of a card are set does not answer. The card itself may still answer."""
 
     def __init__(self, x_error: str) -> None:
         super().__init__(f"fans out of reach: {x_error}")
         self.x_error = x_error
-        """What the X server or the connection to it reports."""
+        """The error of the X server, or of the connection to it."""
 
 
 class NotControllable(GpuError):

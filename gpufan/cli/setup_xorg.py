@@ -53,7 +53,7 @@ def setup_xorg(
     path = output or search.main_file()
     folders = search.snippet_folders()
     if not dry_run:
-        files.check_writable(files.real_path(path))
+        files.check_folder_is_writable(search.real_config_file(path))
     with nullcontext() if dry_run else setup.lock(path, folders):
         if not dry_run:
             setup.remove_leftovers(path, folders)

@@ -8,7 +8,7 @@ from gpufan.config.settings import DEFAULT_PATH, RunSettings
 from gpufan.config.toml_text import parse, render
 from gpufan.errors import GpufanError, InputError, NoPermission
 from gpufan.system import systemctl
-from gpufan.system.files import read_if_exists, replace
+from gpufan.system.files import read_file_if_exists, replace
 from gpufan.system.unit_state import unit_state
 
 SERVICE = "gpufan.service"
@@ -18,7 +18,7 @@ RESTART_KEYS = frozenset(RunSettings._fields) - {"interval_s"}
 
 def text_before_change(path: Path) -> str | None:
     """The text of the file; None if there is no file. Raises InputError or GpufanError."""
-    content = read_if_exists(path)
+    content = read_file_if_exists(path)
     try:
         return None if content is None else content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -65,7 +65,11 @@ def changed_keys(before: str, after: str) -> set[str]:
 
 def _apply(path: Path, before: str, text: str) -> str:
     """Reload the service, if it reads this file and that is enough. Returns what was done."""
-    if path.resolve() != DEFAULT_PATH.resolve() or not systemctl.is_running() or not unit_state(SERVICE).is_active:
+    if (
+        path.resolve() != DEFAULT_PATH.resolve()
+        or not systemctl.systemd_is_running()
+        or not unit_state(SERVICE).is_active
+    ):
         return "it counts from the next start of gpufan on"
     try:
         keys = sorted(changed_keys(before, text) & RESTART_KEYS)

@@ -7,7 +7,7 @@ from gpufan.config.order import Order
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import GpuInfo
 from gpufan.core.quiet_hours import quiet_at
-from gpufan.system.clock import local_time
+from gpufan.system.clock import local_clock_time
 
 SettingsFor = Callable[[GpuInfo], CardSettings]
 """Returns the settings of a card: always the same for the same card."""
@@ -22,7 +22,7 @@ class Instructions:
     def __init__(self, settings_for: SettingsFor, wall_clock: LocalTime | None = None) -> None:
         """`wall_clock` is the clock on the wall without one."""
         self._settings_for = settings_for
-        self._wall_clock = wall_clock or (lambda _: local_time())
+        self._wall_clock = wall_clock or (lambda _: local_clock_time())
         self._given: tuple[SettingsFor, GpuInfo] | None = None
         """For what `settings` was called last; None if an order has begun or ended since then."""
         self._base = self.current = CardSettings()

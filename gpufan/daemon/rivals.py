@@ -67,7 +67,7 @@ def likely_rival(ours: Container[int | None], proc: Path = PROC) -> str:
 
 def _user_of_cards(process: Process) -> str | None:
     name = program_name(process.words)
-    may_set = name not in READERS and process.is_roots
+    may_set = name not in READERS and process.runs_as_root
     return name if may_set and process.has_open("/dev/nvidia") else None
 
 

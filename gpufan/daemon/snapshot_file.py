@@ -12,7 +12,7 @@ from gpufan.core.snapshot import FORMAT, GpuState, SettingsInUse, Snapshot
 from gpufan.errors import GpufanError
 from gpufan.system.files import read_file, remove_unsynced, replace_unsynced
 from gpufan.system.printable import printable_values
-from gpufan.system.processes import is_alive
+from gpufan.system.processes import process_is_alive
 
 _STARTED_S = time.time()
 
@@ -98,7 +98,7 @@ def read(path: Path) -> Snapshot:
 
 def is_orphan(snapshot: Snapshot) -> bool:
     """Whether the process that wrote `snapshot` has ended without giving the fans back."""
-    return not is_alive(snapshot.pid)
+    return not process_is_alive(snapshot.pid)
 
 
 def stale_s(snapshot: Snapshot) -> float | None:

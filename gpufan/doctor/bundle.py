@@ -25,7 +25,7 @@ from gpufan.errors import GpufanError, InputError
 from gpufan.gpu.cards import XSERVER_FOLDER
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
 from gpufan.system import systemctl
-from gpufan.system.files import text_of
+from gpufan.system.files import read_text_or_empty
 from gpufan.system.paths import SNAPSHOT
 from gpufan.system.versions import versions
 
@@ -134,7 +134,7 @@ def _versions() -> Iterator[str]:
     system = os.uname()
     yield f"{system.sysname} {system.release} {system.machine}"
     yield f"libc {' '.join(platform.libc_ver())}"
-    yield text_of(below_root("/etc/os-release"))
+    yield read_text_or_empty(below_root("/etc/os-release"))
     for name in ("click", "jinja2", "msgspec", "rich"):
         with suppress(metadata.PackageNotFoundError):
             yield f"{name} {metadata.version(name)}"

@@ -25,7 +25,7 @@ from gpufan.service import conflicts
 from gpufan.service.units import COMPANIONS, SERVICE
 from gpufan.system import systemctl
 from gpufan.system.background import BackgroundCall
-from gpufan.system.files import text_of
+from gpufan.system.files import read_text_or_empty
 from gpufan.system.paths import SNAPSHOT
 from gpufan.system.unit_state import UnitState, unit_state
 
@@ -110,12 +110,12 @@ def pci_cards() -> tuple[PciCard, ...]:
 
 
 def _has_sys_admin() -> bool | None:
-    match = re.search(r"^CapEff:\s*([0-9a-f]+)$", text_of(below_root("/proc/self/status")), re.MULTILINE)
+    match = re.search(r"^CapEff:\s*([0-9a-f]+)$", read_text_or_empty(below_root("/proc/self/status")), re.MULTILINE)
     return bool(int(match[1], 16) >> _CAP_SYS_ADMIN & 1) if match else None
 
 
 def _distribution() -> str:
-    match = re.search(r'^ID="?([\w.-]+)', text_of(below_root("/etc/os-release")), re.MULTILINE)
+    match = re.search(r'^ID="?([\w.-]+)', read_text_or_empty(below_root("/etc/os-release")), re.MULTILINE)
     return match[1] if match else ""
 
 

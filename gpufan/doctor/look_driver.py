@@ -14,7 +14,7 @@ from gpufan.gpu import cards
 from gpufan.gpu.nvml_box import NvmlBox
 from gpufan.system import versions
 from gpufan.system.background import call_all, call_with_timeout
-from gpufan.system.files import text_of
+from gpufan.system.files import read_text_or_empty
 
 _LIBRARY = re.compile(r"libnvidia-ml\.so\.(\d+\.\d+(?:\.\d+)?)$", re.MULTILINE)
 
@@ -47,5 +47,5 @@ def _card(info: GpuInfo, result: Reading | Exception) -> Card:
 
 def _loaded_library() -> str | None:
     """Version of the NVML library in this process, from its file name. It is known even if the library fails."""
-    match = _LIBRARY.search(text_of(Path("/proc/self/maps")))
+    match = _LIBRARY.search(read_text_or_empty(Path("/proc/self/maps")))
     return match[1] if match else None

@@ -12,7 +12,7 @@ from gpufan.daemon.rivals import likely_rival
 from gpufan.doctor.facts import Rival, XServer
 from gpufan.doctor.root_folder import below_root
 from gpufan.errors import GpufanError
-from gpufan.system.files import text_of
+from gpufan.system.files import read_text_or_empty
 from gpufan.system.processes import PROC, processes
 
 _SERVICE_OF = re.compile(r"/system\.slice/(?:.*/)?([^/\n]+\.service)$", re.MULTILINE)
@@ -25,7 +25,7 @@ def rivals() -> tuple[Rival, ...]:
     found = []
     for process in processes(below_root(PROC)):
         if program := fan_program(process.words):
-            unit = _SERVICE_OF.search(text_of(process.folder / "cgroup"))
+            unit = _SERVICE_OF.search(read_text_or_empty(process.folder / "cgroup"))
             name, exclusive = OTHERS.get(program, program), program in RIVALS
             found.append(Rival(name, unit[1] if unit else None, process.pid, exclusive))
     return tuple(found)
@@ -54,7 +54,7 @@ def x_servers(runtime_folder: Path) -> tuple[XServer, ...]:
 def autostarts() -> tuple[str, ...]:
     """Files that start nvidia-settings at the login to a desktop, if its command or its settings set fans."""
     homes = [*below_root("/home").glob("*"), below_root("/root")]
-    loads_fans = any(_FAN_SETTING.search(text_of(home / ".nvidia-settings-rc")) for home in homes)
+    loads_fans = any(_FAN_SETTING.search(read_text_or_empty(home / ".nvidia-settings-rc")) for home in homes)
     folders = [below_root("/etc/xdg/autostart"), *(home / ".config/autostart" for home in homes)]
     return tuple(str(path) for folder in folders for path in _autostarts_in(folder, loads_fans))
 
@@ -65,7 +65,7 @@ def _autostarts_in(folder: Path, loads_fans: bool) -> Iterator[Path]:
     except OSError:  # another user's home
         return
     for path in paths:
-        text = text_of(path)
+        text = read_text_or_empty(path)
         command = re.search(r"^Exec=(.*nvidia-settings.*)$", text, re.MULTILINE)
         if command and not _SWITCHED_OFF.search(text) and (loads_fans or _FAN_SETTING.search(command[1])):
             yield path

@@ -8,7 +8,7 @@ from gpufan.core.pci import PciAddress
 from gpufan.doctor.facts import XorgFile
 from gpufan.doctor.root_folder import below_root
 from gpufan.errors import GpufanError
-from gpufan.system.files import read_if_exists
+from gpufan.system.files import read_file_if_exists
 from gpufan.xorg import search
 from gpufan.xorg.box import PCI_FOLDER, graphics_devices, make_box
 from gpufan.xorg.config import ConfigFile
@@ -31,7 +31,7 @@ def xorg_files(cards: Sequence[PciAddress]) -> tuple[XorgFile, ...]:
 def _xorg_file(path: Path, *, incomplete: bool) -> XorgFile:
     shown = f"/{path.relative_to(below_root('/'))}"
     try:
-        file = ConfigFile(read_if_exists(path) or b"", shown)
+        file = ConfigFile(read_file_if_exists(path) or b"", shown)
         coolbits = tuple(
             (file.line(option.name.start), readable(option.value.text) if option.value else "")
             for section in file.sections

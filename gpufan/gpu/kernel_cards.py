@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from gpufan.core.pci import PciAddress
-from gpufan.system.files import text_of
+from gpufan.system.files import read_text_or_empty
 
 PCI_FOLDER = Path("/sys/bus/pci/devices")
 
@@ -24,8 +24,8 @@ def bus_addresses(pci_folder: Path = PCI_FOLDER) -> list[PciAddress]:
     return [
         PciAddress.parse(device.name)
         for device in sorted(pci_folder.glob("*:*:*.*"))
-        if text_of(device / "vendor").strip().lower() == _NVIDIA
-        and text_of(device / "class").startswith(_DISPLAY_CLASSES)
+        if read_text_or_empty(device / "vendor").strip().lower() == _NVIDIA
+        and read_text_or_empty(device / "class").startswith(_DISPLAY_CLASSES)
     ]
 
 
@@ -37,7 +37,9 @@ def driven_addresses() -> list[PciAddress]:
 def uuid_and_model(address: PciAddress) -> tuple[str, str]:
     """UUID and model of a card; empty where the kernel module does not know them, as before the first use of a card."""
     known = dict(
-        re.findall(r"^([^:]+):[ \t]*(.+)$", text_of(CARDS_FOLDER / address.lspci / "information"), re.MULTILINE)
+        re.findall(
+            r"^([^:]+):[ \t]*(.+)$", read_text_or_empty(CARDS_FOLDER / address.lspci / "information"), re.MULTILINE
+        )
     )
     uuid = known.get("GPU UUID", "?")
     return ("", "") if "?" in uuid else (uuid, known.get("Model", ""))

@@ -10,7 +10,7 @@ from pathlib import Path
 from gpufan.core.curve import Curve
 from gpufan.core.fan_programs import started_program
 from gpufan.errors import GpufanError, InputError
-from gpufan.system.files import text_of
+from gpufan.system.files import read_text_or_empty
 from gpufan.system.processes import PROC, processes
 from gpufan.system.systemctl import QUERY_TIMEOUT_S, run_program, systemctl, systemctl_show
 
@@ -108,6 +108,6 @@ def _loginctl(*arguments: str) -> str:
 def containers_with_gpus(proc: Path = PROC) -> int:
     """Number of processes in containers that use a card."""
     return sum(
-        _CONTAINER.search(text_of(process.folder / "cgroup")) is not None and process.has_open("/dev/nvidia")
+        _CONTAINER.search(read_text_or_empty(process.folder / "cgroup")) is not None and process.has_open("/dev/nvidia")
         for process in processes(proc)
     )

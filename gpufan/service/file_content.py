@@ -23,7 +23,7 @@ def read_content(path: Path) -> Content:
     """The content of `path`, to be saved in the manifest. Raises GpufanError."""
     if path.is_symlink():
         return Special(link=str(path.readlink()))
-    data = files.read_if_exists(path)
+    data = files.read_file_if_exists(path)
     if data is None:
         return None
     try:
@@ -40,7 +40,7 @@ def write_content(path: Path, content: Content) -> None:
     if content is None:
         files.remove(path)
         return
-    create_folder(path.parent)
+    files.create_folder(path.parent)
     if isinstance(content, str):
         files.replace(path, content.encode())
     elif content.link is None:
@@ -51,11 +51,3 @@ def write_content(path: Path, content: Content) -> None:
             path.symlink_to(content.link)
         except OSError as error:
             raise GpufanError(f"cannot link {path} to {content.link}: {error.strerror}") from error
-
-
-def create_folder(folder: Path) -> None:
-    """Create a folder and its parents, if they do not exist. Raises GpufanError."""
-    try:
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    except OSError as error:
-        raise GpufanError(f"cannot create {folder}: {error.strerror}") from error

@@ -4,8 +4,6 @@ If a step fails before the service is active, all changes are undone.
 """
 
 import os
-import signal
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,10 +19,10 @@ from gpufan.service.plan import Plan, UnitStart
 from gpufan.service.proof import guarded, prove_control
 from gpufan.service.steps import AddUndo, Say, undone_on_failure, why_failed
 from gpufan.service.units import SERVICE
-from gpufan.system import files
+from gpufan.system import files, signals
 from gpufan.system.lock import controller_lock
 from gpufan.system.paths import RUNTIME_FOLDER
-from gpufan.system.systemctl import UNIT_FOLDER, journal_lines, stop_and_disable, systemctl, systemctl_show
+from gpufan.system.systemctl import UNIT_FOLDER, journal_lines, systemctl, systemctl_show, systemctl_stop_and_disable
 
 START_S = 30.0
 """Time limit for the service to become active, s."""
@@ -36,7 +34,7 @@ def install(plan: Plan, say: Say) -> None:
     """Carry out `plan`. If a step fails before the service is active, undo all changes and raise its error."""
     before = manifest.load_manifest()
     now = manifest.load_manifest() or Manifest()
-    _exit_at_signals()
+    signals.exit_at_signals()
     os.umask(0o022)  # only root may write the new files, everybody may read them
     for unit in plan.disabled:
         now.add_disabled(unit)
@@ -89,7 +87,7 @@ def _warn_on_failure(say: Say, step: Callable[..., None], *arguments: object) ->
 
 def _remove_units(units: list[str], now: Manifest) -> None:
     for unit in units:
-        stop_and_disable(unit)
+        systemctl_stop_and_disable(unit)
         path = UNIT_FOLDER / unit
         write_content(path, now.files.pop(str(path)))
         now.save()
@@ -111,16 +109,6 @@ def _check_companions(started: list[str]) -> None:
     ended = [unit for unit in started if systemctl_show(unit, "ActiveState")["ActiveState"] != "active"]
     if ended:
         raise GpufanError(f"{', '.join(ended)} does not stay active: see `journalctl -u {ended[0]}`")
-
-
-def _exit_at_signals() -> None:
-    """Raise SystemExit at SIGTERM and SIGHUP, so that changes are undone and fans are given back.
-
-    A SIGHUP that is ignored, as under nohup, stays ignored.
-    """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda received, _frame: sys.exit(128 + received))
 
 
 def _restore_manifest(before: Manifest | None) -> None:
@@ -167,7 +155,7 @@ def _restore_copy(inode: int) -> None:
 
 def _write_file(path: Path, text: str, undo: AddUndo, mode: int = 0o644) -> None:
     """Write a file, unless it has this text already."""
-    if files.read_if_exists(path) == text.encode():
+    if files.read_file_if_exists(path) == text.encode():
         return
     if not path.parent.exists():
         path.parent.mkdir(mode=0o755, parents=True)

@@ -7,7 +7,7 @@ import msgspec
 
 from gpufan.errors import GpufanError
 from gpufan.service.disabled_unit import DisabledUnit
-from gpufan.service.file_content import Content, create_folder, read_content
+from gpufan.service.file_content import Content, read_content
 from gpufan.system import files
 
 PATH = Path("/var/lib/gpufan-install/install.json")
@@ -34,7 +34,7 @@ class Manifest(msgspec.Struct):
 
     def save(self) -> None:
         """Write the manifest to `PATH`. Raises GpufanError."""
-        create_folder(PATH.parent)
+        files.create_folder(PATH.parent)
         files.replace(PATH, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
         files.remove(OLD_PATH)
 
@@ -54,7 +54,7 @@ class Manifest(msgspec.Struct):
 def load_manifest() -> Manifest | None:
     """The saved manifest; None if gpufan is not installed as a service. Raises GpufanError."""
     path = PATH if PATH.exists() else OLD_PATH
-    data = files.read_if_exists(path)
+    data = files.read_file_if_exists(path)
     if data is None:
         return None
     try:

@@ -23,7 +23,7 @@ from gpufan.service.install_options import InstallOptions
 from gpufan.service.manifest import Manifest
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER, CompanionUnit, unit_files
 from gpufan.system import files, systemctl
-from gpufan.system.paths import RUNTIME_FOLDER, command_link
+from gpufan.system.paths import RUNTIME_FOLDER, command_link_path
 
 
 @dataclass(frozen=True)
@@ -189,18 +189,14 @@ def check_rights() -> None:
     """Raise GpufanError if no service can be installed or removed here."""
     if os.geteuid() != 0:
         raise NoPermission("only root can install or remove a service: run this with sudo")
-    if not systemctl.is_running():
+    if not systemctl.systemd_is_running():
         raise GpufanError(
             "systemd does not run this box, so gpufan cannot be a service: start it with `sudo gpufan run`"
         )
     for folder in (systemctl.UNIT_FOLDER, config_file.CONFIG.parent, manifest.PATH.parent):
-        existing = _existing_parent(folder)
+        existing = files.existing_parent(folder)
         if not os.access(existing, os.W_OK):
             raise GpufanError(f"{existing} is read-only: mount it writable, and try again")
-
-
-def _existing_parent(path: Path) -> Path:
-    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def _is_active_and_enabled(unit: str) -> tuple[bool, bool]:
@@ -218,8 +214,8 @@ def _xauthority() -> str | None:
 
 def _installed_units(before: Manifest | None) -> list[str]:
     """Names of the units of an earlier install."""
-    files = map(Path, before.files if before else ())
-    return [path.name for path in files if path.parent == systemctl.UNIT_FOLDER]
+    paths = map(Path, before.files if before else ())
+    return [path.name for path in paths if path.parent == systemctl.UNIT_FOLDER]
 
 
 def _companions(options: InstallOptions, before: Manifest | None) -> list[CompanionUnit]:
@@ -241,7 +237,7 @@ def _command_files(
     """Manual pages, completion and command link to write, and notes on those that are left out."""
     wanted: dict[Path, Content] = dict(options.shell_files)
     notes = []
-    link = command_link()
+    link = command_link_path()
     if launcher is not None and launcher != link:
         is_ours = before is not None and str(link) in before.files
         if is_ours or not os.path.lexists(link):
@@ -249,7 +245,7 @@ def _command_files(
         else:
             notes.append(f"{link} does not belong to this installation and stays; use {launcher}")
     for path in list(wanted):
-        if not os.access(existing := _existing_parent(path.parent), os.W_OK):
+        if not os.access(existing := files.existing_parent(path.parent), os.W_OK):
             del wanted[path]
             notes.append(f"{path} is not written, since {existing} is read-only")
     return {path: content for path, content in wanted.items() if read_content(path) != content}, notes
@@ -306,5 +302,5 @@ def _change_lines(path: str, text: str) -> list[str]:
 
 
 def _present_text(path: str) -> str | None:
-    data = files.read_if_exists(Path(path))
+    data = files.read_file_if_exists(Path(path))
     return None if data is None else data.decode("utf-8", "replace")

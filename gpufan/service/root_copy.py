@@ -18,7 +18,7 @@ from gpufan.errors import GpufanError
 from gpufan.gpu import release_fans
 from gpufan.service.exposure import first_exposure
 from gpufan.system.resources import resource
-from gpufan.system.systemctl import run_program
+from gpufan.system.systemctl import program_output
 
 COPY = Path("/opt/gpufan")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -147,8 +147,8 @@ def make_copy() -> None:
     _make_environment(draft, python)
     (draft / _MARK).write_text(_digest_of(sources))
     _check_draft(draft)
-    _run_checked(python, "-I", "-S", "-m", "compileall", "-q", "-j0", "-s", draft, "-p", COPY, site)
-    _run_checked(draft / "bin/python3", "-I", "-m", "gpufan", "--version")
+    program_output(python, "-I", "-S", "-m", "compileall", "-q", "-j0", "-s", draft, "-p", COPY, site)
+    program_output(draft / "bin/python3", "-I", "-m", "gpufan", "--version")
 
 
 def _check_draft(draft: Path) -> None:
@@ -194,7 +194,7 @@ def _root_python() -> Path:
 
 def _import_path(python: Path, *options: str) -> list[Path]:
     """Folders and archives from which `python` imports."""
-    lines = _run_checked(python, "-I", *options, "-c", r"import sys; print(*sys.path, sep='\n')").splitlines()
+    lines = program_output(python, "-I", *options, "-c", r"import sys; print(*sys.path, sep='\n')").splitlines()
     return [Path(line) for line in lines if line and Path(line).exists()]
 
 
@@ -243,10 +243,3 @@ def _distributions() -> list[Distribution]:
             raise GpufanError(f"{name} does not list its files: install gpufan with pip into an environment of its own")
         wanted += found[name].requires or ()
     return list(found.values())
-
-
-def _run_checked(*command: str | Path) -> str:
-    done = run_program([str(word) for word in command])
-    if done.returncode != 0:
-        raise GpufanError(f"{' '.join(map(str, command))} failed: {done.stderr.strip() or done.returncode}")
-    return done.stdout

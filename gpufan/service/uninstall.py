@@ -14,7 +14,7 @@ from gpufan.service.manifest import Manifest
 from gpufan.service.steps import Say, why_failed
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
 from gpufan.system import files
-from gpufan.system.systemctl import stop_and_disable, systemctl, systemctl_show
+from gpufan.system.systemctl import systemctl, systemctl_show, systemctl_stop_and_disable
 
 
 def plan_uninstall(*, purge: bool) -> list[str]:
@@ -56,7 +56,7 @@ def uninstall(say: Say, *, purge: bool) -> bool:
     units = (SERVICE, XSERVER, *_companions(installed))
     # In this order: the fans are given back before another program could set them.
     for unit in units:
-        attempt(stop_and_disable, unit)
+        attempt(systemctl_stop_and_disable, unit)
     # The unit runs `gpufan restore` when it stops. If that fails, the unit's Result is not success.
     given_back = not failures and systemctl_show(SERVICE, "Result")["Result"] == "success"
     fans = "the driver controls the fans" if given_back else "check with `gpufan list` whether the fans were given back"

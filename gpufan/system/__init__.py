@@ -1,1 +1,1 @@
-"""The operating system: files, background calls, signals, locks, systemctl, paths. No knowledge of GPUs."""
+"""The operating system: files, background calls, signals, locks, systemctl, paths. Nothing here is about cards."""

@@ -1,4 +1,4 @@
-"""Threads for calls that may hang: a call with a time limit, and a writer that never blocks its caller."""
+"""Threads for calls that may hang: calls with a time limit, and a writer that never blocks its caller."""
 
 import threading
 import time
@@ -31,7 +31,7 @@ class BackgroundCall(Generic[T]):
         self._thread.join(timeout_s)
 
     def result(self, timeout_s: float) -> T:
-        """Wait at most `timeout_s` for the result. Raises the error of the call, or NoAnswer if it still runs then."""
+        """Wait at most `timeout_s` seconds and return the result. Raises the error of the call, or NoAnswer."""
         self._thread.join(timeout_s)
         for error in self._errors:
             raise error
@@ -40,6 +40,7 @@ class BackgroundCall(Generic[T]):
         return self._results[0]
 
     def _run(self) -> None:
+        """Make the call in the thread, and store its result or its error."""
         try:
             self._results.append(self._call())
         except BaseException as error:  # `result` raises it again
@@ -47,14 +48,14 @@ class BackgroundCall(Generic[T]):
 
 
 def call_with_timeout(timeout_s: float, call: Callable[[], T]) -> T:
-    """Result of `call`. Raises the error of `call`, or NoAnswer if it takes longer than `timeout_s`."""
+    """Return the result of `call`. Raises the error of `call`, or NoAnswer after `timeout_s` seconds."""
     return BackgroundCall(call).result(timeout_s)
 
 
 def call_all(timeout_s: float, calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
-    """Run `calls` at the same time. Returns the result or the error of each; the error is NoAnswer after `timeout_s`.
+    """Run `calls` at the same time. Returns the result or the error of each; NoAnswer after `timeout_s` seconds.
 
-    Calls that hang do not delay the others, and they delay the caller by `timeout_s` in total.
+    A call that hangs does not delay the others. The caller waits for `timeout_s` at most.
     """
     running = [BackgroundCall(call) for call in calls]
     deadline_s = time.monotonic() + timeout_s
@@ -69,7 +70,7 @@ def call_all(timeout_s: float, calls: Sequence[Callable[[], T]]) -> list[T | Exc
 
 
 class BackgroundWriter(Generic[T]):
-    """Passes items to `write` in a thread, so that the caller never waits. There is a thread only while items wait.
+    """Calls `write` for each item in a thread, so that the caller never waits. The thread ends when no items are left.
 
     For output: a stopped terminal, or a pipe that nobody reads, may block for ever. While 100 items wait, new items
     are dropped. After the first error of `write`, all items are dropped.
@@ -83,10 +84,10 @@ class BackgroundWriter(Generic[T]):
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self.is_broken = False
-        """Whether `write` has failed: the reader is gone, or the stream is closed."""
+        """Whether `write` has failed, because the reader is gone or the stream is closed."""
 
     def put(self, item: T) -> None:
-        """Queue `item` for `write`; returns at once."""
+        """Queue `item` for `write`, and return at once."""
         with self._lock:
             if self.is_broken or len(self._items) >= self._BACKLOG:
                 return
@@ -104,10 +105,11 @@ class BackgroundWriter(Generic[T]):
 
     @property
     def is_busy(self) -> bool:
-        """Whether items are still being written. If `write` blocks, this may never end."""
+        """Whether items are still being written. It may stay True for ever if `write` blocks."""
         return self._thread is not None
 
     def _run(self) -> None:
+        """Write the queued items in the thread, until no items are left."""
         while True:
             with self._lock:
                 if not self._items:

@@ -1,14 +1,14 @@
-"""The clock for times that several processes compare or that must count while the machine sleeps, and local time."""
+"""Clocks: the seconds since boot, which all processes can compare, and the local time."""
 
 import time
 
 
 def since_boot_s() -> float:
-    """Seconds since boot, sleep included. Nobody can set this clock."""
+    """Return the seconds since boot, including the time that the machine slept. Nobody can set this clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def local_time() -> time.struct_time:
-    """The local time, in the time zone that the machine has now."""
+def local_clock_time() -> time.struct_time:
+    """Return the present local time. A change of the time zone counts at once."""
     time.tzset()  # else a change of the time zone would count only after a restart
     return time.localtime()

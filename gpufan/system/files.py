@@ -12,44 +12,44 @@ from pathlib import Path
 from gpufan.errors import GpufanError, InputError
 
 _SIZE_LIMIT_BYTES = 1 << 20
-"""Larger than any file that gpufan writes, and than any settings."""
+"""No file that gpufan writes, and no settings file, is larger."""
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 def read_file(path: Path) -> bytes:
-    """Content of a regular file. Raises OSError; also for a pipe, which could block, and for a file over 1 MiB.
+    """Return the content of a regular file. Raises OSError, also for a pipe, a device, and a file over 1 MiB.
 
-    A device is not opened: that alone can have an effect, such as the start of a watchdog.
+    A read of a pipe could block. A device is not even opened, since that could start a watchdog.
     """
-    _check_regular(path.stat())
+    _check_regular_file(path.stat())
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
-        _check_regular(os.fstat(descriptor))
+        _check_regular_file(os.fstat(descriptor))
         content = file.read(_SIZE_LIMIT_BYTES + 1)
     if len(content) > _SIZE_LIMIT_BYTES:
         raise OSError(errno.EFBIG, "it is too large")
     return content
 
 
-def _check_regular(status: os.stat_result) -> None:
-    """Raise OSError unless it is the status of a regular file."""
+def _check_regular_file(status: os.stat_result) -> None:
+    """Raise OSError unless `status` is that of a regular file."""
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is not a file")
 
 
-def text_of(path: Path) -> str:
-    """Text of a file, such as one of /proc; empty if it cannot be read."""
+def read_text_or_empty(path: Path) -> str:
+    """Return the text of a file, such as a file of /proc; empty if it cannot be read."""
     try:
         return read_file(path).decode("utf-8", "replace")
     except OSError:
         return ""
 
 
-def read_if_exists(path: Path) -> bytes | None:
-    """Content of a regular file; None if there is no file. Raises GpufanError."""
+def read_file_if_exists(path: Path) -> bytes | None:
+    """Return the content of a regular file; None if there is no file. Raises GpufanError."""
     try:
         return read_file(path)
     except FileNotFoundError:
@@ -58,31 +58,21 @@ def read_if_exists(path: Path) -> bytes | None:
         raise GpufanError(f"cannot read {path}: {error.strerror}") from error
 
 
-def real_path(path: Path) -> Path:
-    """Path of a file after all symbolic links; the file itself need not exist yet. Raises InputError."""
-    try:
-        real = path.absolute().resolve()
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
-        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    if real.is_symlink():
-        raise InputError(f"{path}: its symbolic links form a circle: remove them first")
-    if real.exists() and not real.is_file():
-        raise InputError(f"{path} is not a file: give the path of a file with --output")
-    if not real.parent.is_dir():
-        raise InputError(f"{real.parent} does not exist: install the X server (xserver-xorg-core), or create it")
-    return real
-
-
-def check_writable(path: Path) -> None:
-    """Raise GpufanError if files in the folder of `path` cannot be written."""
+def check_folder_is_writable(path: Path) -> None:
+    """Raise GpufanError if this user may not write to the folder of `path`."""
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise GpufanError(f"no permission to write {path}: run this with sudo, or look first with --dry-run")
 
 
-def replace(path: Path, data: bytes, like: Path | None = None, mode: int = 0o644) -> None:
-    """Replace a file in one step and sync it to disk, with mode and owner of `like`, else with `mode`.
+def existing_parent(path: Path) -> Path:
+    """Return `path` if it exists, else the nearest folder above it that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
 
-    Raises GpufanError.
+
+def replace(path: Path, data: bytes, like: Path | None = None, mode: int = 0o644) -> None:
+    """Replace a file in one step and sync it to disk. Raises GpufanError.
+
+    The new file gets mode and owner of the file `like`; without `like` it gets the mode `mode`.
     """
     import tempfile  # slow, and the control loop does not need it
 
@@ -107,8 +97,26 @@ def replace(path: Path, data: bytes, like: Path | None = None, mode: int = 0o644
                 Path(temporary).unlink(missing_ok=True)
 
 
+def rename(source: Path, target: Path) -> None:
+    """Rename a file in one step, or only remove `source` if both are names of one file. Raises GpufanError."""
+    try:
+        source.replace(target)
+        # A rename between two names of one file leaves both.
+        source.unlink(missing_ok=True)
+    except OSError as error:
+        raise GpufanError(f"cannot write {target}: {error.strerror}; it is unchanged") from error
+
+
+def create_folder(folder: Path) -> None:
+    """Create a folder and its parents, if they do not exist. Raises GpufanError."""
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise GpufanError(f"cannot create {folder}: {error.strerror}") from error
+
+
 def remove(path: Path) -> None:
-    """Remove a file if it exists, and sync. Raises GpufanError."""
+    """Remove a file if it exists, and sync the folder to disk. Raises GpufanError."""
     try:
         path.unlink()
         _sync_folder(path.parent)
@@ -119,19 +127,19 @@ def remove(path: Path) -> None:
 
 
 def remove_temporaries(path: Path) -> None:
-    """Remove the temporary files of a `replace` of `path` that was killed. Raises GpufanError."""
+    """Remove the temporary files that remain if `replace` of `path` was killed. Raises GpufanError."""
     prefix = glob.escape(_temporary_prefix(path))
     for temporary in path.parent.glob(f"{prefix}{'?' * 8}"):  # as tempfile.mkstemp names them
         remove(temporary)
 
 
 def _temporary_prefix(path: Path) -> str:
-    """Return the beginning of the names of temporary files; no file of a user has such a name."""
+    """Return the beginning of the names of temporary files for `path`. No file of a user has such a name."""
     return f".{path.name}.gpufan-"
 
 
 def _copy_mode_and_owner(source: Path, path: str) -> None:
-    """Copy mode, owner and extended attributes."""
+    """Give the file `path` the mode, owner and extended attributes of the file `source`."""
     status = source.stat()
     os.chown(path, status.st_uid, status.st_gid)
     shutil.copystat(source, path)
@@ -139,6 +147,7 @@ def _copy_mode_and_owner(source: Path, path: str) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
+    """Write the entries of `folder` to disk. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -147,9 +156,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def replace_unsynced(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace a file in one step, without a sync. Raises OSError; the file is then unchanged.
+    """Replace a file in one step, but do not sync it to disk. Raises OSError; the file is then unchanged.
 
-    For content that is written again and again. After a power failure the file may be empty.
+    This is for content that is written again and again. After a power failure the file may be empty.
     """
     temporary = _temporary_name(path)
     try:
@@ -172,22 +181,23 @@ def replace_unsynced(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def remove_unsynced(path: Path) -> None:
-    """Remove a file that `replace_unsynced` has written, and its temporary file. Raises OSError."""
+    """Remove a file that `replace_unsynced` has written, and the temporary file. Raises OSError."""
     Path(_temporary_name(path)).unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 
 def _temporary_name(path: Path) -> str:
+    """Return the path of the temporary file of `replace_unsynced`."""
     return f"{path}.new"
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes], *, force: bool = False) -> list[str]:
-    """Write files into `folder`, which is created if it does not exist; returns a line about each file.
+    """Write files into `folder`, and create the folder if needed. Returns a line of text about each file.
 
-    `contents` maps paths below `folder` to content. Raises InputError if a file would lose other content and `force` is
-    not set; nothing is changed then. Raises GpufanError if a file cannot be written.
+    `contents` maps paths below `folder` to content. Without `force`, raises InputError if a file has other content;
+    nothing is changed then. Raises GpufanError if a file cannot be written.
     """
-    before = {name: read_if_exists(folder / name) for name in contents}
+    before = {name: read_file_if_exists(folder / name) for name in contents}
     # A link to a file that does not exist belongs to the user too.
     differing = [
         str(folder / name) for name, data in contents.items() if before[name] != data and os.path.lexists(folder / name)
@@ -233,14 +243,14 @@ def write_output(path: Path, data: bytes) -> None:
 
 
 def path_behind_links(path: Path) -> Path:
-    """The path of a file after all symbolic links; the file itself need not exist yet.
+    """Return the path of a file after all symbolic links are followed. The file itself need not exist yet.
 
-    Raises OSError if the links form a circle, or if one belongs to another user than us or root: in a folder such as
-    /tmp it could point to any file of ours.
+    Raises OSError if the links form a circle, or if a link belongs neither to us nor to root: in a folder such as
+    /tmp, such a link could point to any file of ours.
     """
     try:
         real = path.resolve()
-        foreign = next((link for link in _links_of(path.absolute()) if not _is_trusted(link)), None)
+        foreign = next((link for link in _links_on_path(path.absolute()) if not _is_trusted_link(link)), None)
     except RuntimeError:
         raise OSError(errno.ELOOP, "its symbolic links form a circle") from None
     if foreign is not None:
@@ -248,13 +258,14 @@ def path_behind_links(path: Path) -> Path:
     return real
 
 
-def _links_of(path: Path) -> Iterator[Path]:
-    """Every symbolic link on the way to the file `path`. Raises RecursionError if they form a circle."""
+def _links_on_path(path: Path) -> Iterator[Path]:
+    """Return every symbolic link on the way to the file `path`. Raises RecursionError if the links form a circle."""
     for part in (*reversed(path.parents), path):
         if part.is_symlink():
             yield part
-            yield from _links_of(part.parent / part.readlink())
+            yield from _links_on_path(part.parent / part.readlink())
 
 
-def _is_trusted(link: Path) -> bool:
+def _is_trusted_link(link: Path) -> bool:
+    """Whether a symbolic link belongs to us or to root."""
     return link.lstat().st_uid in (0, os.geteuid())

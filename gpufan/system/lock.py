@@ -15,13 +15,13 @@ _log = logging.getLogger(__name__)
 
 
 class LockHeld(Exception):
-    """Another process holds the lock. The text is the number of that process, or `unknown`."""
+    """Another process holds the lock. The text of the error is the number of that process, or `unknown`."""
 
 
 def acquire_lock(path: Path, mode: int) -> int:
-    """Lock the file `path` and write our process number into it. Returns a descriptor: closing it ends the lock.
+    """Lock the file `path`, and write our process number into it. Returns a file descriptor; to unlock, close it.
 
-    A missing folder is created, and a missing file with `mode`. Raises LockHeld or OSError.
+    Creates the folder and the file if they are missing; the file gets `mode`. Raises LockHeld or OSError.
     """
     with suppress(FileExistsError):  # something else than a folder: the next line raises what it is
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def acquire_lock(path: Path, mode: int) -> int:
 
 
 class ControllerLock:
-    """The lock of the process that sets the fans: a file in the runtime folder."""
+    """The lock of the process that sets the fans. It is a file in the runtime folder."""
 
     def __init__(self, path: Path) -> None:
         """Acquire the lock. Raises LockHeld or OSError."""
@@ -51,17 +51,17 @@ class ControllerLock:
         self._descriptor = acquire_lock(path, 0o600)
 
     def renew(self) -> None:
-        """If somebody has removed the file or its folder, create and lock it again.
+        """Create and lock the file again, if somebody has removed it or its folder.
 
-        Raises OSError, or GpufanError if this process must end. It must end if another process has the lock by now, or
-        if the sandbox of the service makes the parent folder read-only, so that only systemd can create the folder.
+        Raises OSError, or GpufanError if this process must end. It must end if another process has the lock by now. It
+        must also end if the sandbox of the service makes /run read-only, so that only systemd can create the folder.
         """
         if os.fstat(self._descriptor).st_nlink:
             return
         try:
             descriptor = acquire_lock(self._path, 0o600)
         except LockHeld as held:
-            raise _refusal(held) from None
+            raise _lock_held_error(held) from None
         except OSError as error:
             if error.errno != errno.EROFS:
                 raise
@@ -74,7 +74,8 @@ class ControllerLock:
         os.close(self._descriptor)
 
 
-def _refusal(held: LockHeld) -> GpufanError:
+def _lock_held_error(held: LockHeld) -> GpufanError:
+    """Return the error for a person whose gpufan may not set fans, because another one does."""
     return GpufanError(
         f"another gpufan (process {held}) controls the fans: stop it first, with"
         f" `sudo systemctl stop gpufan` or `sudo kill {held}`"
@@ -83,17 +84,18 @@ def _refusal(held: LockHeld) -> GpufanError:
 
 @contextmanager
 def controller_lock(folder: Path | None, warn: Callable[[str], None] = _log.warning) -> Iterator[ControllerLock | None]:
-    """Hold the lock in `folder`, which is created if it does not exist; None means no lock.
+    """Hold the lock of the controller during the block, as a file in `folder`. If `folder` is None, there is no lock.
 
-    Raises GpufanError if another process holds the lock, NoPermission if only root may hold it. Other errors of the
-    file system (read-only, full) are reported to `warn` only: control of the fans is more important than the lock.
+    A missing folder is created. Raises GpufanError if another process holds the lock, NoPermission if only root may
+    hold it. Other errors of the file system (read-only, full) are only passed to `warn`: control of the fans is more
+    important than the lock.
     """
     lock = None
     if folder is not None:
         try:
             lock = ControllerLock(folder / "lock")
         except LockHeld as held:
-            raise _refusal(held) from None
+            raise _lock_held_error(held) from None
         except PermissionError:
             raise NoPermission(f"only root can set fans, and write to {folder}: run this with sudo") from None
         except OSError as error:
@@ -107,9 +109,9 @@ def controller_lock(folder: Path | None, warn: Callable[[str], None] = _log.warn
 
 @contextmanager
 def folder_locks(folders: Iterable[Path], limit_s: float = 10.0) -> Iterator[None]:
-    """Hold a lock on each of `folders` that exists. It leaves no file behind.
+    """Lock each of `folders` that exists, for the duration of the block. No file is created.
 
-    Raises GpufanError if a lock is not free within `limit_s`.
+    Raises GpufanError if another process does not unlock a folder within `limit_s` seconds.
     """
     end_s = time.monotonic() + limit_s
     with ExitStack() as stack:
@@ -118,7 +120,7 @@ def folder_locks(folders: Iterable[Path], limit_s: float = 10.0) -> Iterator[Non
             try:
                 descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 stack.callback(os.close, descriptor)
-                while not _try_lock(descriptor):
+                while not _try_to_lock(descriptor):
                     if time.monotonic() > end_s:
                         raise GpufanError(f"another process has locked {folder}: run this again later")
                     time.sleep(0.02)
@@ -127,8 +129,8 @@ def folder_locks(folders: Iterable[Path], limit_s: float = 10.0) -> Iterator[Non
         yield
 
 
-def _try_lock(descriptor: int) -> bool:
-    """Lock an open folder. Returns False if another process has locked it; raises OSError."""
+def _try_to_lock(descriptor: int) -> bool:
+    """Lock a folder that is open as `descriptor`. Returns False if another process has locked it. Raises OSError."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -14,11 +14,11 @@ PREFIX = Path("/usr/local")
 """Folder for programs that the administrator installs (Filesystem Hierarchy Standard)."""
 
 
-def command_link() -> Path:
-    """Path at which every user, and sudo, finds the command `gpufan`."""
+def command_link_path() -> Path:
+    """Return the path of the link through which every user, and sudo, finds the command `gpufan`."""
     return PREFIX / "bin/gpufan"
 
 
 def state_folder() -> Path:
-    """Folder of files that outlast a restart: the state directory that systemd gives to a service."""
+    """Return the folder of files that outlast a restart. systemd names it to a service as its state directory."""
     return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/gpufan"))

@@ -1,10 +1,10 @@
-"""Make text from outside safe to show: it must not control the terminal."""
+"""Make text from outside safe to show, so that it cannot control the terminal."""
 
 from typing import Any
 
 
 def printable(text: str) -> str:
-    r"""Make one line of `text`, in which no character controls the terminal or changes the writing direction.
+    r"""Return `text` as one line, without characters that control the terminal or change the writing direction.
 
     >>> printable("GTX\x1b[2J 1080\nTi")
     'GTX?[2J 1080 Ti'
@@ -15,7 +15,7 @@ def printable(text: str) -> str:
 
 
 def printable_values(value: Any) -> Any:
-    """A JSON value in which every string is printable; keys stay unchanged."""
+    """Return the JSON value `value` with every string made printable. Keys stay unchanged."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The processes of the box, as /proc shows them. One that may not be read, or that ends meanwhile, is left out."""
+"""The processes of the box, as /proc shows them. A process that cannot be read, or that has ended, is left out."""
 
 import re
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from gpufan.system.files import read_file
 PROC = Path("/proc")
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process exists and has not ended. One that has ended stays in /proc until its parent asks for it."""
+def process_is_alive(pid: int) -> bool:
+    """Whether the process `pid` runs. An ended process stays in /proc until its parent reads the exit status."""
     try:
         _, _, fields = read_file(PROC / str(pid) / "stat").rpartition(b") ")  # its name may contain anything
     except OSError:
@@ -22,34 +22,34 @@ def is_alive(pid: int) -> bool:
 
 @dataclass(frozen=True)
 class Process:
-    """A process and its command. Threads of the kernel, which have no command, are left out."""
+    """A process and the words of its command."""
 
     folder: Path
-    """Its folder in /proc."""
+    """The folder of the process in /proc."""
     words: tuple[str, ...]
 
     @property
     def pid(self) -> int:
-        """Process number."""
+        """The process number."""
         return int(self.folder.name)
 
     @property
     def parent(self) -> int | None:
-        """Number of the process that started it; None if that is unknown."""
+        """The number of the parent process; None if it is unknown."""
         with suppress(OSError):
             if found := re.search(rb"^PPid:\s*(\d+)$", read_file(self.folder / "status"), re.MULTILINE):
                 return int(found[1])
         return None
 
     @property
-    def is_roots(self) -> bool:
-        """Whether it runs as root."""
+    def runs_as_root(self) -> bool:
+        """Whether the process runs as root."""
         with suppress(OSError):
             return self.folder.stat().st_uid == 0
         return False
 
     def has_open(self, prefix: str) -> bool:
-        """Whether it has a file open whose path begins with `prefix`."""
+        """Whether the process has a file open whose path begins with `prefix`."""
         with suppress(OSError):
             for link in (self.folder / "fd").iterdir():
                 with suppress(OSError):  # closed meanwhile
@@ -59,7 +59,10 @@ class Process:
 
 
 def processes(proc: Path = PROC) -> Iterator[Process]:
-    """Every process, sorted by number. A read of /proc may hang while the process hangs in a call to a driver."""
+    """Return every process that has a command, sorted by number. Threads of the kernel have no command.
+
+    A read of /proc may hang while a process hangs in a call to a driver.
+    """
     for folder in sorted(proc.glob("[0-9]*"), key=lambda folder: int(folder.name)):
         with suppress(OSError):
             words = read_file(folder / "cmdline").decode("utf-8", "replace").split("\0")

@@ -13,7 +13,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def resource(name: str) -> Path:
-    """Path of the file `name`, such as `templates/xorg.conf.j2`: of the installation, or in the source tree.
+    """Return the path of the file `name`, such as `templates/xorg.conf.j2`, in the installation or the source tree.
 
     Raises GpufanError if the installation lacks it.
     """
@@ -26,7 +26,7 @@ def resource(name: str) -> Path:
 
 @cache
 def template(name: str) -> "jinja2.Template":
-    """The template in the file `name`. An unknown variable is an error; HTML pages escape their values."""
+    """Return the template in the file `name`. An unknown variable is an error; HTML pages escape their values."""
     # Imported late: it loads slowly, and few commands need it.
     import jinja2
 

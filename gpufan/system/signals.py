@@ -1,9 +1,10 @@
-"""Signals that would end or stop the program: deferred, ignored, or delivered to the main loop."""
+"""Signals that would end or stop the program: deferred, ignored, or collected as reasons to stop."""
 
 import math
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections import deque
@@ -24,9 +25,9 @@ _SELECT_LIMIT_S = 86400.0
 
 @contextmanager
 def deferred() -> Iterator[list[int]]:
-    """Collect the numbers of stop signals in a list during the block, and raise these signals again after it."""
+    """Defer stop signals: collect their numbers in a list during the block, and raise the signals after the block."""
     received: list[int] = []
-    with _handler(lambda number, _: received.append(number)):
+    with _signal_handler(lambda number, _: received.append(number)):
         yield received
     for number in received:
         signal.raise_signal(number)
@@ -34,13 +35,24 @@ def deferred() -> Iterator[list[int]]:
 
 @contextmanager
 def ignored() -> Iterator[None]:
-    """Ignore stop signals in this block, also in the programs that it starts."""
-    with _handler(signal.SIG_IGN):
+    """Ignore stop signals during the block, also in the programs that the block starts."""
+    with _signal_handler(signal.SIG_IGN):
         yield
 
 
+def exit_at_signals() -> None:
+    """Raise SystemExit at SIGTERM and SIGHUP, so that changes are undone and fans are given back.
+
+    A SIGHUP that is ignored, as under nohup, stays ignored.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda received, _frame: sys.exit(128 + received))
+
+
 @contextmanager
-def _handler(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
+def _signal_handler(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
+    """Handle stop signals with `handler` during the block. Does nothing outside of the main thread."""
     if threading.current_thread() is not threading.main_thread():  # signals interrupt the main thread only
         yield
         return
@@ -56,15 +68,15 @@ def _handler(handler: Callable[[int, FrameType | None], None] | signal.Handlers)
 
 
 class StopInbox:
-    """Receives reasons to stop, which are signal numbers or exceptions, and requests to reload.
+    """Receives reasons to stop (signal numbers or exceptions), and requests to reload the settings.
 
-    A signal writes to a pipe (`signal.set_wakeup_fd`), which ends the wait. A Python handler alone may run just before
-    the wait begins; then it would not end it.
+    A signal writes to a pipe (`signal.set_wakeup_fd`), and the pipe ends the wait. A Python handler alone would not
+    end the wait if it ran just before the wait began.
     """
 
     def __init__(self) -> None:
         self.reload_requested = False
-        """Whether a reload was requested; whoever makes it sets this to False before."""
+        """Whether a reload was requested. The code that reloads sets this to False first."""
         self._reasons: deque[int | BaseException] = deque()
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -78,11 +90,12 @@ class StopInbox:
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
     def reload_on_hang_up(self) -> None:
-        """Make SIGHUP request a reload of the settings. With a terminal it still stops: the terminal was closed."""
-        if not _has_terminal() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        """Make SIGHUP request a reload of the settings, except if it means that the terminal was closed."""
+        if not _terminal_sends_sighup() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self._request_reload)
 
     def _request_reload(self, *_: object) -> None:
+        """Handle SIGHUP."""
         self.reload_requested = True
 
     def fail(self, error: BaseException) -> None:
@@ -92,7 +105,10 @@ class StopInbox:
             os.write(self._waker, b"!")
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait for a reason to stop; False if none came in time. Raises the reason if it is an exception."""
+        """Wait at most `timeout_s` seconds for a reason to stop (None: for ever). Returns False if there was none.
+
+        Raises the reason if it is an exception.
+        """
         end_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
         while not self._reasons:
             left_s = end_s - time.monotonic()
@@ -106,8 +122,8 @@ class StopInbox:
         return True
 
 
-def _has_terminal() -> bool:
-    """Whether a terminal controls this process. A service has none."""
+def _terminal_sends_sighup() -> bool:
+    """Whether SIGHUP means that the terminal was closed: a terminal controls this process. A service has none."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:

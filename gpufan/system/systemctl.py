@@ -1,4 +1,4 @@
-"""Query and control systemd through `systemctl`, and run other programs with a time limit."""
+"""Query and control systemd through `systemctl`, read its journal, and run other programs with a time limit."""
 
 import shutil
 import subprocess
@@ -15,15 +15,15 @@ TIMEOUT_S = 120.0
 """Time limit for all other programs, s. systemd itself gives a unit 90 s to start or to stop."""
 
 
-def is_running() -> bool:
-    """Whether systemd is process 1 here (sd_booted(3))."""
+def systemd_is_running() -> bool:
+    """Whether systemd is process 1 of this box (sd_booted(3))."""
     return BOOTED.is_dir() and shutil.which("systemctl") is not None
 
 
 def run_program(command: Sequence[str], limit_s: float | None = None) -> "subprocess.CompletedProcess[str]":
     """Run `command` for at most `limit_s` seconds, by default `TIMEOUT_S`. Its output may contain any bytes.
 
-    Raises GpufanError if it cannot be run or takes longer.
+    Raises GpufanError if the program cannot be run, or does not end in time.
     """
     limit_s = TIMEOUT_S if limit_s is None else limit_s
     try:
@@ -31,34 +31,43 @@ def run_program(command: Sequence[str], limit_s: float | None = None) -> "subpro
     except OSError as error:
         raise GpufanError(f"{command[0]} cannot be run: {error.strerror}") from error
     except subprocess.TimeoutExpired:
-        raise GpufanError(f"{_without_options(command)} has not answered for {limit_s:g} s") from None
+        raise GpufanError(f"{_command_without_options(command)} has not answered for {limit_s:g} s") from None
 
 
-def _without_options(command: Sequence[str]) -> str:
+def program_output(*command: str | Path) -> str:
+    """Run a program and return its output. Raises GpufanError if the program fails or does not end in time."""
+    done = run_program([str(word) for word in command])
+    if done.returncode != 0:
+        raise GpufanError(f"{' '.join(map(str, command))} failed: {done.stderr.strip() or done.returncode}")
+    return done.stdout
+
+
+def _command_without_options(command: Sequence[str]) -> str:
+    """Return the command without its options, for a message."""
     return " ".join(word for word in command if not word.startswith("-"))
 
 
 def systemctl(*arguments: str, limit_s: float | None = None) -> str:
-    """Run `systemctl` and return its output. Raises GpufanError if it fails, cannot be run or takes too long."""
+    """Run `systemctl` and return its output. Raises GpufanError if it fails, or does not end within `limit_s`."""
     command = ["systemctl", "--no-pager", "--no-ask-password", *arguments]
     done = run_program(command, limit_s)
     if done.returncode != 0:
         complaint = " ".join((done.stderr or done.stdout).split()) or f"exit status {done.returncode}"
-        raise GpufanError(f"{_without_options(command)} failed: {complaint}")
+        raise GpufanError(f"{_command_without_options(command)} failed: {complaint}")
     return done.stdout
 
 
 def systemctl_show(unit: str, *keys: str, limit_s: float | None = None) -> dict[str, str]:
-    """The properties `keys` of `unit`; a property that systemd does not know is empty. Raises GpufanError."""
+    """Return the properties `keys` of `unit`. A property that systemd does not know is empty. Raises GpufanError."""
     text = systemctl("show", unit, f"--property={','.join(keys)}", limit_s=limit_s)
     found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     return {key: found.get(key, "") for key in keys}
 
 
 def journal_lines(unit: str, count: int, since: str | None = None) -> list[str]:
-    """The last `count` lines of `unit` in the journal; empty if the journal cannot be read.
+    """Return the last `count` lines of `unit` in the journal; no lines if the journal cannot be read.
 
-    `since` limits them to lines after that time, in journalctl's notation.
+    Lines before the time `since` are left out. `since` has the notation of journalctl.
     """
     command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={count}"]
     command += [] if since is None else [f"--since={since}"]
@@ -70,8 +79,8 @@ def journal_lines(unit: str, count: int, since: str | None = None) -> list[str]:
     return [line.removeprefix("gpufan: ") for line in done.stdout.splitlines()]
 
 
-def stop_and_disable(unit: str) -> None:
-    """Stop and disable `unit`, if it exists, even if its files are faulty by now. Raises GpufanError."""
+def systemctl_stop_and_disable(unit: str) -> None:
+    """Stop and disable `unit` if it exists, even if its unit file has an error. Raises GpufanError."""
     state = systemctl_show(unit, "LoadState", "UnitFileState")
     if state["LoadState"] != "not-found":
         systemctl("stop", unit)

@@ -1,11 +1,11 @@
-"""Messages of the kernel about devices that appear (uevents). Without a right to receive them there are none."""
+"""Messages of the kernel about devices that appear (uevents). A process that may not receive them gets none."""
 
 import errno
 import socket
 from contextlib import suppress
 
 _KERNEL_GROUP = 1
-"""Multicast group of the kernel's own messages; udev sends in others."""
+"""Multicast group of the messages of the kernel. udev sends to other groups."""
 
 _NETLINK_KOBJECT_UEVENT = 15
 _SIZE_BYTES = 8192
@@ -13,7 +13,7 @@ _SIZE_BYTES = 8192
 
 
 class Uevents:
-    """Receives uevents, and never waits for them."""
+    """Receives uevents, without waiting for them."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
@@ -23,7 +23,7 @@ class Uevents:
             self._socket.bind((0, _KERNEL_GROUP))
 
     def card_appeared(self) -> bool:
-        """Whether a PCI or display device has appeared since the last call, or messages were lost."""
+        """Whether a PCI or display device has appeared since the last call. True also if messages were lost."""
         if self._socket is None:
             return False
         appeared = False
@@ -38,15 +38,15 @@ class Uevents:
                 appeared = True  # too many messages came at once
                 continue
             # The sender is 0 for the kernel; a process may write to the socket, too.
-            appeared |= sender == 0 and names_new_card(message)
+            appeared |= sender == 0 and uevent_names_new_card(message)
 
 
-def names_new_card(message: bytes) -> bool:
-    r"""Whether a uevent says that a device of the subsystem PCI or DRM was added, or got a driver.
+def uevent_names_new_card(message: bytes) -> bool:
+    r"""Whether a uevent says that a PCI or DRM device was added, or was bound to a driver.
 
-    >>> names_new_card(b"bind@/devices/pci0/x\0ACTION=bind\0DEVPATH=/devices/pci0/x\0SUBSYSTEM=pci\0SEQNUM=7\0")
+    >>> uevent_names_new_card(b"bind@/devices/pci0/x\0ACTION=bind\0DEVPATH=/devices/pci0/x\0SUBSYSTEM=pci\0SEQNUM=7\0")
     True
-    >>> names_new_card(b"add@/devices/virtual/net/lo\0ACTION=add\0SUBSYSTEM=net\0SEQNUM=8\0")
+    >>> uevent_names_new_card(b"add@/devices/virtual/net/lo\0ACTION=add\0SUBSYSTEM=net\0SEQNUM=8\0")
     False
     """
     fields = message.split(b"\0")

@@ -13,7 +13,7 @@ _KEYS = (
 
 @dataclass(frozen=True)
 class UnitState:
-    """A unit in systemd's own words (org.freedesktop.systemd1(5)); a property that it does not report is empty."""
+    """The properties of a unit (org.freedesktop.systemd1(5)). A property that systemd does not report is empty."""
 
     name: str
     load: str
@@ -22,7 +22,7 @@ class UnitState:
     file_state: str = ""
     result: str = ""
     status: str = ""
-    """The last status that the daemon reported."""
+    """The last status text that the daemon sent to systemd."""
     since: str = ""
     """Local time of the last change of state."""
     pid: int = 0
@@ -37,7 +37,7 @@ class UnitState:
 
     @property
     def exists(self) -> bool:
-        """Whether systemd finds a file of the unit."""
+        """Whether systemd finds a unit file."""
         return self.load != "not-found"
 
     @property
@@ -57,12 +57,12 @@ class UnitState:
 
     @property
     def has_failed(self) -> bool:
-        """Whether its last run ended with an error."""
+        """Whether the last run of the unit ended with an error."""
         return self.active == "failed" or self.result not in ("", "success")
 
 
 def unit_state(name: str, limit_s: float | None = None) -> UnitState:
-    """The present state of a unit. Raises GpufanError, also if systemd does not answer in `limit_s` (default 4 s)."""
+    """Return the present state of a unit. Raises GpufanError; also if `limit_s` seconds (default 4) are not enough."""
     found = systemctl_show(name, *_KEYS, limit_s=QUERY_TIMEOUT_S if limit_s is None else limit_s)
     command = re.search(r"argv\[\]=(.*?) ;", found["ExecStart"])
     return UnitState(
@@ -74,8 +74,8 @@ def unit_state(name: str, limit_s: float | None = None) -> UnitState:
         result=found["Result"],
         status=found["StatusText"],
         since=found["StateChangeTimestamp"],
-        pid=_number_or_0(found["MainPID"]),
-        restarts=_number_or_0(found["NRestarts"]),
+        pid=_unit_property_number(found["MainPID"]),
+        restarts=_unit_property_number(found["NRestarts"]),
         user=found["User"],
         capabilities=tuple(found["CapabilityBoundingSet"].split()),
         command=command[1] if command else "",
@@ -84,5 +84,6 @@ def unit_state(name: str, limit_s: float | None = None) -> UnitState:
     )
 
 
-def _number_or_0(text: str) -> int:
+def _unit_property_number(text: str) -> int:
+    """Return the number in a property of a unit; 0 if systemd does not report it."""
     return int(text) if text.isdecimal() else 0

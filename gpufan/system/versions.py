@@ -1,4 +1,4 @@
-"""Versions for a bug report, found without a call to the driver, which may hang."""
+"""Versions of gpufan, the driver and Python, for a bug report. The driver is not called, since it may hang."""
 
 import platform
 import re
@@ -6,21 +6,21 @@ from importlib import metadata
 from pathlib import Path
 
 from gpufan import __version__
-from gpufan.system.files import text_of
+from gpufan.system.files import read_text_or_empty
 
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
-"""The version text of the loaded driver."""
+"""Here the loaded kernel module shows its version."""
 
 
 def driver_version(path: Path = KERNEL_MODULE) -> str | None:
-    """Version of the loaded kernel module, such as `580.65.06`; None if no module is loaded."""
+    """Return the version of NVIDIA's loaded kernel module, such as `580.65.06`; None if no module is loaded."""
     # "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May ..", or "Open Kernel Module for x86_64".
-    match = re.search(r"^NVRM version:.*?\s(\d+\.\d+(?:\.\d+)?)\s", text_of(path), re.MULTILINE)
+    match = re.search(r"^NVRM version:.*?\s(\d+\.\d+(?:\.\d+)?)\s", read_text_or_empty(path), re.MULTILINE)
     return match[1] if match else None
 
 
 def versions() -> str:
-    """The versions of gpufan, nvidia-ml-py, the driver and Python, in one line."""
+    """Return the versions of gpufan, nvidia-ml-py, the driver and Python, as one line of text."""
     try:
         binding = metadata.version("nvidia-ml-py")
     except metadata.PackageNotFoundError:

@@ -51,7 +51,11 @@ def service_state() -> ServiceState | None:
     try:
         state = unit_state(_SERVICE, _LIMIT_S)
     except GpufanError as error:
-        return _state(f"{_SERVICE}: {error}", "look at `systemctl status gpufan`") if systemctl.is_running() else None
+        return (
+            _state(f"{_SERVICE}: {error}", "look at `systemctl status gpufan`")
+            if systemctl.systemd_is_running()
+            else None
+        )
     if not state.exists:
         return None
     if state.load != "loaded":

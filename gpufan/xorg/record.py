@@ -79,7 +79,7 @@ def record_path(main: Path) -> Path:
 def load(main: Path) -> Record:
     """Read the record; an empty one if there is none. Raises GpufanError."""
     path = record_path(main)
-    data = files.read_if_exists(path)
+    data = files.read_file_if_exists(path)
     if data is None:
         return Record()
     if path.stat().st_uid not in (0, os.geteuid()):
@@ -99,7 +99,7 @@ def write(main: Path, changes: Sequence[FileChange]) -> None:
     """Make all changes, with backups and a record; or none of them. Raises GpufanError."""
     _check(changes)
     path = record_path(main)
-    old = files.read_if_exists(path)
+    old = files.read_file_if_exists(path)
     record = load(main)
     set_aside: list[tuple[Path, Path]] = []
     done: list[FileChange] = []
@@ -122,7 +122,7 @@ def write(main: Path, changes: Sequence[FileChange]) -> None:
                 _undo(record.find(change.path), change)
         for before, after in set_aside:
             with contextlib.suppress(GpufanError):
-                _rename(after, before)
+                files.rename(after, before)
         with contextlib.suppress(GpufanError):
             files.remove(path) if old is None else files.replace(path, old)
         raise
@@ -133,10 +133,10 @@ def plan_restore(main: Path, record: Record) -> list[FileChange]:
     changes = []
     for entry in reversed(record.files):
         path = Path(entry.path)
-        content = files.read_if_exists(path)
+        content = files.read_file_if_exists(path)
         if entry.state(content) is State.ORIGINAL:
             continue
-        original = files.read_if_exists(Path(entry.backup)) if entry.backup else None
+        original = files.read_file_if_exists(Path(entry.backup)) if entry.backup else None
         if _digest(original) != entry.original:
             state = "is missing" if original is None else f"is not the original of {path} any more"
             raise GpufanError(f"{entry.backup} {state}: edit {path} by hand, and remove {record_path(main)}")
@@ -152,10 +152,10 @@ def restore(main: Path, record: Record, changes: Sequence[FileChange]) -> None:
         if change.after is None:
             files.remove(change.path)
         elif entry is not None:
-            _rename(Path(entry.backup), change.path)
+            files.rename(Path(entry.backup), change.path)
     for entry in record.files:
         # A kill may have left the backup of a file that was never changed.
-        if entry.backup and _digest(files.read_if_exists(Path(entry.backup))) == entry.original:
+        if entry.backup and _digest(files.read_file_if_exists(Path(entry.backup))) == entry.original:
             files.remove(Path(entry.backup))
     files.remove(record_path(main))
 
@@ -163,8 +163,8 @@ def restore(main: Path, record: Record, changes: Sequence[FileChange]) -> None:
 def _check(changes: Sequence[FileChange]) -> None:
     """Check that all changes can be made. Raises GpufanError."""
     for change in changes:
-        files.check_writable(change.path)
-        if files.read_if_exists(change.path) != change.before:
+        files.check_folder_is_writable(change.path)
+        if files.read_file_if_exists(change.path) != change.before:
             raise GpufanError(f"{change.path} was changed by another program meanwhile: run this again")
 
 
@@ -185,7 +185,7 @@ def _back_up(record: FileRecord | None, change: FileChange) -> None:
     """Give the original a second name, if it has none yet."""
     if record is None or not record.backup or record.state(change.before) is not State.ORIGINAL:
         return
-    if _digest(files.read_if_exists(Path(record.backup))) == record.original:
+    if _digest(files.read_file_if_exists(Path(record.backup))) == record.original:
         return  # of a run that was killed
     try:
         os.link(change.path, record.backup)
@@ -199,19 +199,9 @@ def _undo(record: FileRecord | None, change: FileChange) -> None:
         files.remove(change.path)
     elif record is not None and record.state(change.before) is State.ORIGINAL:
         if os.path.lexists(record.backup):
-            _rename(Path(record.backup), change.path)
-    elif files.read_if_exists(change.path) != change.before:
+            files.rename(Path(record.backup), change.path)
+    elif files.read_file_if_exists(change.path) != change.before:
         files.replace(change.path, change.before, like=change.path)
-
-
-def _rename(source: Path, target: Path) -> None:
-    """Rename a file in one step. Raises GpufanError."""
-    try:
-        source.replace(target)
-        # A rename between two names of one file leaves both.
-        source.unlink(missing_ok=True)
-    except OSError as error:
-        raise GpufanError(f"cannot write {target}: {error.strerror}; it is unchanged") from error
 
 
 def _set_aside(record: FileRecord | None, change: FileChange) -> list[tuple[Path, Path]]:
@@ -224,7 +214,7 @@ def _set_aside(record: FileRecord | None, change: FileChange) -> list[tuple[Path
     if not record.backup or not os.path.lexists(record.backup):
         return []
     names = Path(record.backup), _free_name(change.path)
-    _rename(*names)
+    files.rename(*names)
     return [names]
 
 

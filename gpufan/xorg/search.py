@@ -53,8 +53,23 @@ def read_configuration(main: Path, folders: Sequence[Path]) -> Configuration:
         paths += [usual] if usual.exists() else []
     else:
         paths.append(main)
-    parsed = [ConfigFile(files.read_if_exists(path) or b"", str(path)) for path in paths]
+    parsed = [ConfigFile(files.read_file_if_exists(path) or b"", str(path)) for path in paths]
     return Configuration(tuple(parsed), str(main))
+
+
+def real_config_file(path: Path) -> Path:
+    """Return the path of a file of X after all symbolic links. The file need not exist yet. Raises InputError."""
+    try:
+        real = path.absolute().resolve()
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    if real.is_symlink():
+        raise InputError(f"{path}: its symbolic links form a circle: remove them first")
+    if real.exists() and not real.is_file():
+        raise InputError(f"{path} is not a file: give the path of a file with --output")
+    if not real.parent.is_dir():
+        raise InputError(f"{real.parent} does not exist: install the X server (xserver-xorg-core), or create it")
+    return real
 
 
 def _first_used(folders: Sequence[Path], root: Path) -> list[Path]:

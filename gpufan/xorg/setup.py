@@ -16,7 +16,7 @@ from gpufan.xorg.box import Box
 from gpufan.xorg.edid import PRETENDED_EDID
 from gpufan.xorg.plan import Plan, Wanted, make_plan
 from gpufan.xorg.record import FileChange, State
-from gpufan.xorg.search import read_configuration, snippets
+from gpufan.xorg.search import read_configuration, real_config_file, snippets
 
 EDID_NAME = "gpufan-edid.bin"
 
@@ -39,12 +39,12 @@ class Setup:
 
 def lock(output: Path, folders: Sequence[Path]) -> AbstractContextManager[None]:
     """Lock the folders of all files of X against other runs. Raises GpufanError if they are not free within 10 s."""
-    return folder_locks([files.real_path(output).parent, *folders])
+    return folder_locks([real_config_file(output).parent, *folders])
 
 
 def remove_leftovers(output: Path, folders: Sequence[Path]) -> None:
     """Remove the temporary files of runs that were killed. Raises GpufanError."""
-    main = files.real_path(output)
+    main = real_config_file(output)
     paths = [main, main.with_name(EDID_NAME), record.record_path(main)]
     for path in [*paths, *(snippet.resolve() for snippet in snippets(folders))]:
         files.remove_temporaries(path)
@@ -63,7 +63,7 @@ def plan_setup(
     `output` is the main file, `folders` are those of snippets. Raises InputError, with file and line, for what X
     refuses; GpufanError for a file that cannot be read.
     """
-    main = files.real_path(output)
+    main = real_config_file(output)
     edid = main.with_name(EDID_NAME) if pretend_monitor else None
     if edid is not None and set('"\r\n') & set(str(edid)):
         raise InputError(f"{edid}: this path cannot be written in xorg.conf: give another --output")
@@ -73,7 +73,7 @@ def plan_setup(
     # New sections come first: then other files never refer to a section that is not yet there.
     changed = sorted(plan.changes, key=lambda change: change[0] != configuration.main)
     changes = [_change(Path(name), before, after) for name, before, after in changed]
-    if edid is not None and (held := files.read_if_exists(edid)) != PRETENDED_EDID:
+    if edid is not None and (held := files.read_file_if_exists(edid)) != PRETENDED_EDID:
         changes.insert(0, FileChange(edid, held, PRETENDED_EDID))
     return Setup(main, plan, tuple(changes), (*plan.notes, *_notes(changes)))
 
@@ -88,7 +88,7 @@ def plan_restore(output: Path) -> list[FileChange] | None:
 
     Raises GpufanError if an original is missing.
     """
-    main = files.real_path(output)
+    main = real_config_file(output)
     held = record.load(main)
     if not held.files:
         for suffix in ("original", "created"):
@@ -101,13 +101,13 @@ def plan_restore(output: Path) -> list[FileChange] | None:
 
 def users_changes(output: Path, changes: Sequence[FileChange]) -> list[FileChange]:
     """Return those changes of a restore that would revert what the user has written since."""
-    held = record.load(files.real_path(output))
+    held = record.load(real_config_file(output))
     return [c for c in changes if (entry := held.find(c.path)) and entry.state(c.before) is State.USERS]
 
 
 def write_restore(output: Path, changes: Sequence[FileChange]) -> None:
     """Make the changes of `plan_restore`. Raises GpufanError."""
-    main = files.real_path(output)
+    main = real_config_file(output)
     record.restore(main, record.load(main), changes)
 
 
@@ -123,12 +123,12 @@ _BY_HAND = {
 
 
 def _change(path: Path, before: bytes, after: bytes) -> FileChange:
-    real = files.real_path(path)
+    real = real_config_file(path)
     try:
         str(real).encode()
     except UnicodeEncodeError:
         raise InputError(f"{real}: this name is not UTF-8, and cannot be recorded: rename the file") from None
-    held = files.read_if_exists(real)
+    held = files.read_file_if_exists(real)
     if (held or b"") != before:
         raise GpufanError(f"{path} was changed by another program meanwhile: run this again")
     return FileChange(real, held, after)

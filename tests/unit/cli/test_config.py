@@ -116,7 +116,7 @@ def service(file: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]
     """The calls of `systemctl` while a service runs that reads the file."""
     calls: list[tuple[str, ...]] = []
     monkeypatch.setattr(change, "DEFAULT_PATH", file)
-    monkeypatch.setattr(systemctl, "is_running", lambda: True)
+    monkeypatch.setattr(systemctl, "systemd_is_running", lambda: True)
     monkeypatch.setattr(change, "unit_state", lambda name: UnitState(name, "loaded", "active"))
     monkeypatch.setattr(systemctl, "systemctl", lambda *words: calls.append(words) or "")
     return calls

@@ -12,7 +12,7 @@ from gpufan.core.quiet_hours import QuietHours
 from gpufan.core.sentences import state_sentence
 from gpufan.daemon.simulation import monday_at_midnight
 from gpufan.daemon.worker import Worker
-from gpufan.system.clock import local_time
+from gpufan.system.clock import local_clock_time
 from tests.unit.builders import FakeGpu
 
 EVERY_DAY = frozenset(range(7))
@@ -167,6 +167,6 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("utc")
 def test_a_new_time_zone_counts_without_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert local_time().tm_gmtoff == 0
+    assert local_clock_time().tm_gmtoff == 0
     monkeypatch.setenv("TZ", "XYZ-5")
-    assert local_time().tm_gmtoff == 5 * 3600
+    assert local_clock_time().tm_gmtoff == 5 * 3600

@@ -14,7 +14,7 @@ US = 10
 
 @pytest.fixture(autouse=True)
 def all_are_roots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Process, "is_roots", True)
+    monkeypatch.setattr(Process, "runs_as_root", True)
 
 
 def process(proc: Path, pid: int, *words: str, opens: str | None = "/dev/nvidiactl", parent: int = 1) -> None:
@@ -46,7 +46,7 @@ def test_gpufan_its_children_and_programs_that_only_read_are_not_named(tmp_path:
 
 
 def test_programs_that_do_not_run_as_root_cannot_set_fans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Process, "is_roots", False)
+    monkeypatch.setattr(Process, "runs_as_root", False)
     process(tmp_path, 20, "python3", "train.py")
     assert likely_rival({US}, tmp_path) == ""
 

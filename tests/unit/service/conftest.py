@@ -14,7 +14,7 @@ from gpufan.cli import main as cli
 from gpufan.cli import service as service_commands
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.service import config_file, disabled_unit, exposure, install, manifest, plan, proof, root_copy, units
-from gpufan.system import paths, systemctl
+from gpufan.system import paths, signals, systemctl
 from tests.doubles.nvml import AUTO, NvmlDouble
 
 page, script = cache(service_commands.page), cache(service_commands.script)
@@ -139,7 +139,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(install, "START_S", 0.3)
     monkeypatch.setattr(install, "COMPANION_S", 0.0)
     monkeypatch.setattr(proof, "_POLL_S", 0.02)
-    monkeypatch.setattr(install, "_exit_at_signals", lambda: None)
+    monkeypatch.setattr(signals, "exit_at_signals", lambda: None)
     monkeypatch.setattr(exposure, "installation_exposure", lambda: None)
     monkeypatch.setattr(root_copy, "sources_digest", lambda: "same")  # which would read every file of Python
     monkeypatch.setattr(root_copy, "COPY", tmp_path / "opt/gpufan")

@@ -73,7 +73,7 @@ def test_a_systemd_that_hangs_is_an_error_after_the_time_limit(tmp_path: Path, m
     for call in (
         conflicts.service_commands,
         conflicts.display_manager,
-        lambda: systemctl.stop_and_disable("gpufan.service"),
+        lambda: systemctl.systemctl_stop_and_disable("gpufan.service"),
         lambda: DisabledUnit.of("lightdm.service"),
         DisabledUnit("lightdm.service", active=True, links={}).enable,
         DisabledUnit("lightdm.service", active=True, links={}).start,

@@ -13,7 +13,7 @@ from pynvml import NVML_ERROR_DRIVER_NOT_LOADED
 from gpufan.errors import GpufanError
 from gpufan.gpu import nvml_box
 from gpufan.gpu.cards import XSERVER_FOLDER
-from gpufan.service import conflicts, install, plan, proof, root_copy
+from gpufan.service import conflicts, plan, proof, root_copy
 from gpufan.service.steps import undone_on_failure
 from gpufan.system import systemctl
 from tests.doubles import xorg
@@ -348,19 +348,6 @@ def test_an_error_of_the_file_system_is_one_line_after_all_is_undone():
         undo(done.append, "undone")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/opt/gpufan")
     assert done == ["undone"]
-
-
-def test_a_hang_up_does_not_end_an_install_under_nohup():
-    before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGHUP)]
-    try:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        install._exit_at_signals()
-        os.kill(os.getpid(), signal.SIGHUP)
-        with pytest.raises(SystemExit):
-            os.kill(os.getpid(), signal.SIGTERM)
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
 
 
 def test_only_root_can_write_installed_files_whatever_the_umask_is(box: Box):

@@ -30,9 +30,9 @@ def test_files_that_others_can_write_are_found(tmp_path: Path, monkeypatch: pyte
 def test_a_python_that_hangs_or_is_missing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(systemctl, "TIMEOUT_S", 0.02)
     with pytest.raises(GpufanError, match=r"^sleep 60 has not answered for 0\.02 s$"):
-        root_copy._run_checked("sleep", "60")
+        systemctl.program_output("sleep", "60")
     with pytest.raises(GpufanError, match=r"^/nowhere/python3 cannot be run: No such file or directory$"):
-        root_copy._run_checked("/nowhere/python3")
+        systemctl.program_output("/nowhere/python3")
 
 
 def test_the_copy_includes_the_metrics_extra_if_it_is_installed(monkeypatch: pytest.MonkeyPatch):
@@ -106,8 +106,8 @@ def test_a_copy_that_would_run_code_of_other_users_is_refused_before_it_runs(
         root_copy, "first_exposure", lambda paths: next((f"{p} is bad" for p in paths if p == folder), None)
     )
     ran: list[tuple[str, ...]] = []
-    run = root_copy._run_checked
-    monkeypatch.setattr(root_copy, "_run_checked", lambda *words: (ran.append(words), f"{theirs}\n" + run(*words))[1])
+    run = root_copy.program_output
+    monkeypatch.setattr(root_copy, "program_output", lambda *words: (ran.append(words), f"{theirs}\n" + run(*words))[1])
     with pytest.raises(GpufanError, match=f"that other users can change: {folder} is bad"):
         root_copy.make_copy()
     assert not [words for words in ran if "-m" in words or "-S" not in words]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from gpufan.system.signals import StopInbox, deferred
+from gpufan.system.signals import StopInbox, deferred, exit_at_signals
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_without_a_reason_the_wait_ends_at_its_time_limit(inbox: StopInbox) -> N
 
 
 def test_a_reload_is_requested_and_is_no_reason_to_stop(inbox: StopInbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpufan.system.signals._has_terminal", lambda: False)
+    monkeypatch.setattr("gpufan.system.signals._terminal_sends_sighup", lambda: False)
     inbox.reload_on_hang_up()
     os.kill(os.getpid(), signal.SIGHUP)
     assert not inbox.wait(0.05)
@@ -58,14 +58,14 @@ def test_a_reload_is_requested_and_is_no_reason_to_stop(inbox: StopInbox, monkey
 
 
 def test_a_hang_up_of_a_terminal_is_a_reason_to_stop(inbox: StopInbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpufan.system.signals._has_terminal", lambda: True)
+    monkeypatch.setattr("gpufan.system.signals._terminal_sends_sighup", lambda: True)
     inbox.reload_on_hang_up()
     os.kill(os.getpid(), signal.SIGHUP)
     assert inbox.wait(5)
 
 
 def test_under_nohup_a_hang_up_has_no_effect(inbox: StopInbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpufan.system.signals._has_terminal", lambda: False)
+    monkeypatch.setattr("gpufan.system.signals._terminal_sends_sighup", lambda: False)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     inbox.catch_signals()
     inbox.reload_on_hang_up()
@@ -84,3 +84,16 @@ def test_a_stop_signal_is_delivered_after_the_block_that_defers_it() -> None:
         assert delivered == [signal.SIGTSTP]
     finally:
         signal.signal(signal.SIGTSTP, before)
+
+
+def test_a_hang_up_does_not_end_an_install_under_nohup() -> None:
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGHUP)]
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        exit_at_signals()
+        os.kill(os.getpid(), signal.SIGHUP)
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)

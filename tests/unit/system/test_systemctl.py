@@ -40,5 +40,5 @@ def test_a_unit_is_stopped_whatever_has_happened_to_its_files(
     script.chmod(0o755)
     (tmp_path / "commands").touch()
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    systemctl.stop_and_disable("x.service")
+    systemctl.systemctl_stop_and_disable("x.service")
     assert (tmp_path / "commands").read_text().splitlines() == commands

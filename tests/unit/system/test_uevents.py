@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from gpufan.system.uevents import Uevents, names_new_card
+from gpufan.system.uevents import Uevents, uevent_names_new_card
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from gpufan.system.uevents import Uevents, names_new_card
     ],
 )
 def test_only_a_device_that_may_be_a_card_counts(fields: str, is_new: bool) -> None:
-    assert names_new_card(b"add@/devices/x\0" + fields.replace(" ", "\0").encode() + b"\0SEQNUM=7\0") is is_new
+    assert uevent_names_new_card(b"add@/devices/x\0" + fields.replace(" ", "\0").encode() + b"\0SEQNUM=7\0") is is_new
 
 
 def test_without_a_right_to_listen_nothing_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
