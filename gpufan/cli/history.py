@@ -77,10 +77,10 @@ def report(output: Path, last_s: float | None, gpus: tuple[str, ...], state_dir:
     An HTML page is a single file, to be opened in a browser, sent or printed. A PNG needs the extra `plot`, and the
     plots of a page have more detail with it: pip install 'gpufan[plot]'
     """
-    from gpufan.history.plot import check_output
+    from gpufan.history.plot import check_plot_path
     from gpufan.history.report import SUFFIXES, write_report
 
-    check_output(output, SUFFIXES)
+    check_plot_path(output, SUFFIXES)
     with HistoryReader(state_dir) as reader:
         write_report(reader, reader.cards(gpus), _until_now(reader, last_s), output)
     click.echo(f"wrote {output}")

@@ -54,7 +54,7 @@ def simulate(
     if duration_s > 24 * 3600:
         raise InputError("--duration: at most a day can be simulated")
     if output is not None:
-        plot.check_output(output)
+        plot.check_plot_path(output)
     if recording is None:
         options.refuse(["gpus"], "goes with --fitted: add that, or leave it out")
         make_box = boxes.simulated_boxes(profile, workload, inlet_c)
@@ -65,7 +65,7 @@ def simulate(
     outcomes = [replay(make_box(), name, settings, duration_s) for name, settings in compared.items()]
     print_outcomes(outcomes)
     if output is not None:
-        plot.save(plot.time_panels(panels(outcomes, HOT_C)), output)
+        plot.save_figure(plot.draw_time_panels(panels(outcomes, HOT_C)), output)
 
 
 @click.command(cls=Command)
@@ -101,7 +101,7 @@ def tune(
     if recording is not None:
         options.refuse(["minutes", "simulate"], "has no meaning with a recording: leave out one of them")
     if output is not None:
-        plot.check_output(output)
+        plot.check_plot_path(output)
     settings = (options.settings_source(config_path) if simulate is None else Source(config_path, required=True)).read()
     rows: Iterable[Row]
     if recording is not None:
@@ -121,7 +121,7 @@ def tune(
         drawn = []
         for proposal in proposals:
             drawn += panels([candidate.outcome for candidate in proposal.candidates], limit_c)
-        plot.save(plot.time_panels(drawn), output)
+        plot.save_figure(plot.draw_time_panels(drawn), output)
 
 
 def _watch_with_progress(path: Path, minutes: float) -> list[Row]:

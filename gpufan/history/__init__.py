@@ -1,7 +1,7 @@
-"""The history of the last week: a separate process records it; it is shown as tables, CSV and reports.
+"""The history of the last week. A separate process records it; commands show it as tables, CSV and reports.
 
 `recorder` reads the snapshots of the daemon, `events` detects events in them, `writer` stores both in SQLite, and
-`reader` reads them again for `tables` and `report`. The daemon imports none of this, and nothing here can delay it.
+`reader` reads them again for `tables` and `report`. The daemon imports no file of this room, so none can delay it.
 """
 
 from pathlib import Path

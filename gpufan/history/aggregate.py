@@ -1,11 +1,11 @@
-"""Mean, lowest and highest value of a measurement in a period, and how to combine several periods."""
+"""The mean, lowest and highest value of a measurement in a period, and the same for several periods together."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
 
 class Aggregate(NamedTuple):
-    """A measurement during a period."""
+    """The mean, lowest and highest value of a measurement in a period."""
 
     mean: float
     lowest: float
@@ -13,7 +13,10 @@ class Aggregate(NamedTuple):
 
 
 def combine(values: Iterable[tuple[Aggregate | None, float]]) -> Aggregate | None:
-    """Combine aggregates. Each has a duration in seconds, which weights its mean. None is unknown.
+    """Combine the aggregates of several periods into one; None if all are unknown.
+
+    Each value is an aggregate, or None if it is unknown, and the duration of its period in seconds. Means are weighted
+    with the durations.
 
     >>> combine([(Aggregate(60, 50, 70), 1.0), (None, 5.0), (Aggregate(80, 75, 88), 3.0)])
     Aggregate(mean=75.0, lowest=50, highest=88)

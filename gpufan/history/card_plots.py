@@ -1,4 +1,4 @@
-"""The plots of one card in a report: its values and events over time, and its points on its curve."""
+"""The lines, marks and points in the plots of one card. They come from its periods and events in the history."""
 
 import math
 import re
@@ -9,10 +9,9 @@ from gpufan.core.curve import Curve
 from gpufan.core.thermal import sound_db
 from gpufan.errors import InputError
 from gpufan.history.aggregate import Aggregate, combine
-from gpufan.history.day_totals import fan_rpm
 from gpufan.history.events import FAN_FAULTS, TROUBLES, Event, EventKind
-from gpufan.history.plot import Mark, Panel, Series, curve_with_points, time_panels
-from gpufan.history.reader import Card, Period, TimeRange
+from gpufan.history.plot import Mark, Panel, Series, draw_curve_with_points, draw_time_panels
+from gpufan.history.reader import HistoryCard, Period, TimeRange
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,10 +30,11 @@ _MARKS = {
 """Name and colour of the events that are drawn. Other events are only in the list."""
 
 
-def line_of_means(values: Iterable[tuple[float, float, Aggregate | None]], name: str, step_s: float) -> Series:
-    """Combine values, each with its time and its duration in seconds, into one point for each `step_s`.
+def mean_series(values: Iterable[tuple[float, float, Aggregate | None]], name: str, step_s: float) -> Series:
+    """A line with one point for each step of `step_s` seconds, made from the time, duration and aggregate of periods.
 
-    A point has mean, lowest and highest value. The line has a break where more than three steps are missing.
+    The point shows the mean of the step, and its lowest and highest value as the band of the line. The line has a gap
+    where more than three steps are missing.
     """
     steps: dict[float, list[tuple[Aggregate | None, float]]] = {}
     last_s = math.inf
@@ -49,32 +49,33 @@ def line_of_means(values: Iterable[tuple[float, float, Aggregate | None]], name:
     return Series(name, list(steps), means, (lowest, highest))
 
 
-def card_over_time(
-    card: Card, periods: Sequence[Period], events: Iterable[Event], time_range: TimeRange, min_step_s: float
+def plot_card_over_time(
+    card: HistoryCard, periods: Sequence[Period], events: Iterable[Event], time_range: TimeRange, min_step_s: float
 ) -> "Figure | None":
-    """Plot `panels_over_time` with matplotlib; None if all is unknown."""
-    panels, marks = panels_over_time(periods, events, time_range, min_step_s)
-    return time_panels(panels, title=card.label, wall_clock=True, marks=marks) if panels else None
+    """Plot `card_panels` with matplotlib. Returns None if no value is known."""
+    panels, marks = card_panels(periods, events, time_range, min_step_s)
+    return draw_time_panels(panels, title=card.label, wall_clock=True, marks=marks) if panels else None
 
 
-def panels_over_time(
+def card_panels(
     periods: Sequence[Period], events: Iterable[Event], time_range: TimeRange, min_step_s: float
 ) -> tuple[list[Panel], list[Mark]]:
-    """Temperature, duty, power and sound over time, without those that are unknown, and the events.
+    """The panels of a card over time (temperature, fans, power, sound), and its events as marks.
 
-    The points of a line are at least `min_step_s` apart, s.
+    A panel without any known value is left out. The points of a line are at least `min_step_s` seconds apart.
     """
     step_s = max(math.ceil((time_range.end_s - time_range.begin_s) / MAX_POINTS), min_step_s)
 
     def series(measurement: str, name: str) -> Series:
-        return line_of_means(((p.time_s, p.seconds, getattr(p, measurement)) for p in periods), name, step_s)
+        return mean_series(((p.time_s, p.seconds, getattr(p, measurement)) for p in periods), name, step_s)
 
+    sounds = ((p.time_s, p.seconds, _sound_to_plot(p)) for p in periods)
     panels = [
         Panel("temperature", "°C", [series("temperature_c", "read")]),
         # The same scale in all reports, so that a small change looks small.
         Panel("fans", "%", [series("speed_percent", "read"), series("duty_percent", "set")], limits=(0, 104)),
         Panel("power", "W", [series("power_w", "read")]),
-        Panel("sound", "dB(A)", [line_of_means(((p.time_s, p.seconds, _sound(p)) for p in periods), "read", step_s)]),
+        Panel("sound", "dB(A)", [mean_series(sounds, "read", step_s)]),
     ]
     marks = [
         Mark(max(event.begin_s, time_range.begin_s), min(event.end_s, time_range.end_s), *_MARKS[event.kind])
@@ -85,22 +86,24 @@ def panels_over_time(
     return known, marks
 
 
-def card_on_its_curve(card: Card, periods: Iterable[Period]) -> "Figure | None":
-    """Plot the curve or target that `card` follows, and a point for each period; None if no point is known."""
+def plot_card_on_curve(card: HistoryCard, periods: Iterable[Period]) -> "Figure | None":
+    """Plot the curve or target of `card`, and a point for each period. Returns None if no point is known."""
     points = [
         (period.temperature_c.mean, duty.mean)
         for period in periods
         if period.temperature_c is not None and (duty := period.duty_percent or period.speed_percent) is not None
     ]
-    curve, target_c = curve_and_target(card.settings)
+    curve, target_c = curve_to_plot(card.settings)
     title = f"{card.label}: {card.settings}"
-    return curve_with_points(curve, points, target_c=target_c, title=title) if points else None
+    return draw_curve_with_points(curve, points, target_c=target_c, title=title) if points else None
 
 
-def curve_and_target(settings: str) -> tuple[Curve | None, float | None]:
-    """Parse the curve, or the target in °C, from `str(CardSettings)`. Both are None for any other text.
+def curve_to_plot(settings: str) -> tuple[Curve | None, float | None]:
+    """Parse `settings`, which is `str(CardSettings)`, and return the curve and the target, °C: the other is None.
 
-    >>> curve_and_target("target 78 °C")
+    Both are None if the text is neither a curve nor a target.
+
+    >>> curve_to_plot("target 78 °C")
     (None, 78.0)
     """
     if target := re.fullmatch(r"target ([0-9]+(?:\.[0-9]+)?) °C", settings):
@@ -111,8 +114,7 @@ def curve_and_target(settings: str) -> tuple[Curve | None, float | None]:
         return None, None
 
 
-def _sound(period: Period) -> Aggregate | None:
-    """Estimated sound, dB(A); unknown while the fans stand still."""
-    rpm = fan_rpm(period)
-    level = 0.0 if rpm is None else sound_db(rpm)
+def _sound_to_plot(period: Period) -> Aggregate | None:
+    """Estimated sound of the fans in `period`, dB(A). None if their speed is unknown, or if they stand still."""
+    level = 0.0 if period.fan_rpm is None else sound_db(period.fan_rpm)
     return Aggregate(level, level, level) if level else None

@@ -1,4 +1,4 @@
-"""The tables of the history, and the check of its file. `writer` writes the file, `reader` reads it."""
+"""The tables and the format of the SQLite file. `writer` writes the file, `reader` reads it."""
 
 import sqlite3
 
@@ -34,11 +34,11 @@ CREATE TABLE event (
     text TEXT NOT NULL, PRIMARY KEY (begin_s, uuid, kind)
 ) WITHOUT ROWID;
 """
-"""`kind` of a reason and of a minute is a `core.reasons.Group`, that of an event an `events.EventKind`."""
+"""In `reason` and `minute`, `kind` is a `core.reasons.Group`. In `event` it is an `events.EventKind`."""
 
 
-def check_format(connection: sqlite3.Connection) -> None:
-    """Raise sqlite3.DatabaseError if the file is not a history, or has another format."""
+def check_history_format(connection: sqlite3.Connection) -> None:
+    """Raise sqlite3.DatabaseError if the open file is not a history, or if it has another format than this code."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application_id != APPLICATION_ID:
@@ -47,6 +47,6 @@ def check_format(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(f"it is from another version of gpufan (format {version})")
 
 
-def error_text(error: sqlite3.Error | UnicodeDecodeError) -> str:
-    """The message of SQLite. For an error without a message: `it is damaged`."""
+def sqlite_error_text(error: sqlite3.Error | UnicodeDecodeError) -> str:
+    """The message of `error`; `it is damaged` for an error without a message or a text that is not UTF-8."""
     return str(error) if isinstance(error, sqlite3.Error) and str(error) else "it is damaged"

@@ -1,4 +1,4 @@
-"""Totals of a card for a day: recorded time, temperature, duty, sound, energy, and problems. No output."""
+"""Totals of a card for a day: recorded time, load, temperature, duty, sound, energy and problems. Prints nothing."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -7,35 +7,24 @@ from itertools import groupby
 from gpufan.core.sentences import h_mm_ss
 from gpufan.core.thermal import SOUND_EXPONENT, mean_sound_db
 from gpufan.daemon.summary import HOT_C
-from gpufan.gpu.simulated import Plant
 from gpufan.history.aggregate import Aggregate, combine
 from gpufan.history.events import Event, EventKind
 from gpufan.history.local_time import date_text, day_range
 from gpufan.history.reader import Period, TimeRange
 
-FULL_SCALE_RPM = Plant().full_scale_rpm
-"""Speed at 100 % of a card that reports no rpm: that of a GTX 1080 Ti Founders Edition."""
-
 HEADINGS = ("day", "seen h", "load h", "mean °C", "max °C", "mean %", "max %", "sound dB(A)", "energy kWh")
-"""Headings with units: for the date, then for `DayTotals.cells`."""
+"""The heading, with its unit, of the date and of each value in `DayTotals.cells`."""
 
 NOTE = "seen: time with readings; %: duty set; sound: estimated, on the scale of a GTX 1080 Ti Founders Edition"
-"""Explains `HEADINGS`."""
+"""A line below the table that explains `HEADINGS`."""
 
 
 def load_threshold_w(peak_power_w: float) -> float:
-    """Power above which a card counts as under load, W, if its highest power is `peak_power_w`.
+    """Power in W above which a card with the highest power `peak_power_w` counts as under load.
 
-    A third of the peak, and at least 50 W: an idle GTX 1080 Ti with a CUDA context draws more than one without.
+    It is a third of the highest power, and at least 50 W: a CUDA context alone raises the power of an idle GTX 1080 Ti.
     """
     return max(peak_power_w / 3, 50.0)
-
-
-def fan_rpm(period: Period) -> float | None:
-    """Mean speed of the fans, rpm. It is estimated from percent if the card reports no rpm; None without percent."""
-    if period.speed_rpm is not None:
-        return max(period.speed_rpm.mean, 0.0)  # a driver may report anything
-    return None if period.speed_percent is None else max(period.speed_percent.mean, 0.0) / 100 * FULL_SCALE_RPM
 
 
 class DayTotals:
@@ -44,7 +33,10 @@ class DayTotals:
     def __init__(
         self, periods: Sequence[Period], load_threshold_w: float, events: Iterable[Event], time_range: TimeRange
     ) -> None:
-        """The card counts as under load above `load_threshold_w`. Only the part of an event in `time_range` counts."""
+        """Compute the totals of `periods` and of the `events` in `time_range`.
+
+        The card counts as under load above `load_threshold_w`, W. Of a longer event only the part in the range counts.
+        """
         begin_s, end_s = time_range
         self.seen_s = sum(period.seconds for period in periods)
         self.hot_s = sum(period.hot_s for period in periods)
@@ -55,11 +47,11 @@ class DayTotals:
         self.energy_kwh = sum(power_w * seconds for power_w, seconds in powers) / 3.6e6
         self.temperature_c = combine((period.temperature_c, period.seconds) for period in periods)
         self.duty_percent = combine((period.duty_percent, period.seconds) for period in periods)
-        speeds = [(rpm, period.seconds) for period in periods if (rpm := fan_rpm(period)) is not None]
+        speeds = [(rpm, period.seconds) for period in periods if (rpm := period.fan_rpm) is not None]
         speeds_s = sum(seconds for _, seconds in speeds)
         energy = sum(rpm**SOUND_EXPONENT * seconds for rpm, seconds in speeds)
         self.sound_db = mean_sound_db(energy / speeds_s) if speeds_s else None
-        """Estimated energy mean over time, dB(A); None if the speed of the fans is not known."""
+        """Estimated sound of the fans, mean over time by energy, dB(A); None if their speed is not known."""
         counts: Counter[EventKind] = Counter()
         durations_s = dict.fromkeys(EventKind, 0.0)
         for event in events:
@@ -71,7 +63,7 @@ class DayTotals:
 
     @property
     def problems(self) -> list[str]:
-        """Durations and counts of problems: `fail-safe 0:01:05`, `overrides 3`."""
+        """A text for each problem, with its duration or its count: `fail-safe 0:01:05`, `overrides 3`."""
         durations = {
             f"over {HOT_C:g} °C": self.hot_s,
             "throttled": self.throttled_s,
@@ -88,23 +80,24 @@ class DayTotals:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """The values as text, in the order of `HEADINGS`, without the date."""
+        """The totals as texts for a row of a table, in the order of `HEADINGS`, without the date."""
         return (
             f"{self.seen_s / 3600:.1f}",
             f"{self.load_s / 3600:.1f}",
-            *_mean_and_highest(self.temperature_c),
-            *_mean_and_highest(self.duty_percent),
+            *_day_cells(self.temperature_c),
+            *_day_cells(self.duty_percent),
             "-" if self.sound_db is None else f"{self.sound_db:.1f}",
             f"{self.energy_kwh:.2f}",
         )
 
 
-def _mean_and_highest(value: Aggregate | None) -> tuple[str, str]:
+def _day_cells(value: Aggregate | None) -> tuple[str, str]:
+    """Mean and highest value as texts for a row of a table; `-` if they are unknown."""
     return ("-", "-") if value is None else (f"{value.mean:.0f}", f"{value.highest:.0f}")
 
 
 def totals_by_date(periods: Iterable[Period], events: Sequence[Event], load_threshold_w: float) -> dict[str, DayTotals]:
-    """Totals of one card for each local date that has readings: `2026-11-22`."""
+    """The totals of one card for each day with readings. The key is the local date: `2026-11-22`."""
     return {
         date: DayTotals(list(group), load_threshold_w, events, day_range(date))
         for date, group in groupby(periods, lambda period: date_text(period.time_s))

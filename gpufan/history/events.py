@@ -1,4 +1,4 @@
-"""Detects events: compares each snapshot with the one before. No files, no clock."""
+"""Detects the events of the history: compares each snapshot with the snapshot before. No files, no clock."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -41,17 +41,18 @@ TROUBLES = {
     Group.LOST: EventKind.LOST,
     Group.HANG: EventKind.HANG,
 }
-"""Groups of causes that are an event, which lasts from their first tick to their last."""
+"""The event for each group of causes that is a trouble. It lasts as long as the cause of the duty is in the group."""
 
 FAN_FAULTS = {Cause.FAN_STILL: EventKind.FAN_STILL, Cause.FAN_SLOW: EventKind.FAN_SLOW}
-"""Faults of a fan under control that are an event."""
+"""The event for each fault of a fan under control."""
 
 _LASTING = (*TROUBLES.values(), *FAN_FAULTS.values(), EventKind.THROTTLED)
+"""Events that last as long as a state of the card."""
 
 MERGE_WITHIN_S = 90.0
-"""Overrides (or errors) of one card that are at most this far apart, s, are one event with a count.
+"""Overrides of one card are one event with a count if at most this time is between them, s. So are errors.
 
-A lost card is tried again after 60 s at the latest.
+It is more than the 60 s after which a lost card is tried again.
 """
 
 _MAX_TEXT = 300
@@ -74,7 +75,7 @@ class Event:
 
     @property
     def duration_text(self) -> str:
-        """How long or how often: `for 0:04:10`, `3x in 0:01:00`; empty for once without duration."""
+        """The duration or the count of the event: `for 0:04:10`, `3x in 0:01:00`; empty if it has neither."""
         seconds = self.end_s - self.begin_s
         if self.count > 1:
             return f"{self.count}x in {h_mm_ss(seconds)}" if seconds >= 1 else f"{self.count}x"
@@ -82,22 +83,22 @@ class Event:
 
     @property
     def summary(self) -> str:
-        """Kind, duration and cause: `fail-safe for 0:04:10: no temperature`, `override 3x in 0:01:00: ...`."""
+        """The event in one line: `fail-safe for 0:04:10: no temperature`, `override 3x in 0:01:00: ...`."""
         return f"{self.kind.value} {self.duration_text}".rstrip() + f": {self.text}"
 
 
 class EventDetector:
-    """Compares each snapshot with the one before."""
+    """Detects events: compares each snapshot with the snapshot before."""
 
     def __init__(self) -> None:
         self.changed: dict[tuple[float, str, EventKind], Event] = {}
-        """Events that are new or have changed since the owner last cleared this."""
+        """The new and changed events. `HistoryRecorder` removes the events that it has written."""
         self._last: Snapshot | None = None
         self._open: dict[tuple[str, EventKind], Event] = {}
         """The latest event of each card and kind, while it can still change."""
 
     def add(self, snapshot: Snapshot) -> None:
-        """Detect the events between the last snapshot and `snapshot`."""
+        """Compare `snapshot` with the snapshot before, and add the events to `changed`."""
         last, self._last = self._last, snapshot
         self._open.pop(("", EventKind.GAP), None)
         before: dict[str, GpuState] = {}
@@ -112,10 +113,11 @@ class EventDetector:
                 self._compare_cards(before[gpu.key], gpu, snapshot.time_s, restarted)
 
     def add_gap(self, begin_s: float, now_s: float, text: str) -> None:
-        """Add the event that no snapshot has come since `begin_s`, or extend it until `now_s`; `text` says why."""
+        """Add the event that no snapshot was written since `begin_s`, or extend it to `now_s`. `text` says why."""
         self._extend("", EventKind.GAP, begin_s, now_s, text)
 
     def _compare_runs(self, last: Snapshot, snapshot: Snapshot, restarted: bool) -> None:
+        """Add the events of the run: a restart, a step of the clock, refused settings."""
         now_s = snapshot.time_s
         if restarted:
             self._add("", EventKind.RESTART, now_s, f"gpufan {snapshot.version} started, process {snapshot.pid}")
@@ -128,7 +130,7 @@ class EventDetector:
             self._add("", EventKind.RELOAD, now_s, str(trouble))
 
     def _check_state(self, gpu: GpuState, now_s: float) -> None:
-        """Begin, continue or end the events that last as long as the state of the card."""
+        """Begin, extend or end the events that last as long as a state of the card."""
         active: dict[EventKind, str] = {}
         if gpu.reason.cause.group in TROUBLES:
             active[TROUBLES[gpu.reason.cause.group]] = state_sentence(gpu)
@@ -143,6 +145,7 @@ class EventDetector:
                 self._open.pop((gpu.key, kind), None)
 
     def _compare_cards(self, last: GpuState, gpu: GpuState, now_s: float, restarted: bool) -> None:
+        """Add the events of a card: changes of settings and control, overrides, errors."""
         if gpu.settings != last.settings:
             self._add(gpu.key, EventKind.SETTINGS, now_s, f"{last.settings} -> {gpu.settings}")
         # Starts and troubles imply a change of control.
@@ -164,7 +167,10 @@ class EventDetector:
         self.changed[now_s, uuid, kind] = Event(now_s, uuid, kind, now_s, text[:_MAX_TEXT])
 
     def _extend(self, uuid: str, kind: EventKind, begin_s: float, now_s: float, text: str, *, times: int = 0) -> None:
-        """Extend the open event until `now_s`, and add `times` to its count. If none is open, begin one."""
+        """Extend the open event of this card and kind to `now_s`, and add `times` to its count.
+
+        Begin an event at `begin_s` if none is open, or if it is too old for another override or error.
+        """
         event = self._open.get((uuid, kind))
         if event is None or (times and abs(now_s - event.end_s) > MERGE_WITHIN_S):
             event = self._open[uuid, kind] = Event(begin_s, uuid, kind, begin_s, text[:_MAX_TEXT], count=0)

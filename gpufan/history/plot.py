@@ -1,11 +1,11 @@
-"""Plots with matplotlib: measurements over time in stacked panels, and a curve with the points of a card.
+"""Draws plots with matplotlib: panels of measurements over time, and a curve with the points of a card.
 
-matplotlib comes with `pip install 'gpufan[plot]'`, and is imported only when a plot is made. All input is plain
+`pip install 'gpufan[plot]'` installs matplotlib. It is imported only when a plot is drawn. The arguments are plain
 numbers, so that the plots of simulations, recordings and the history look the same:
 
-    check_output(path)  # before long work
-    figure = time_panels([Panel("temperature", "°C", [Series("curve", times_s, temperatures_c)])])
-    save(figure, path)
+    check_plot_path(path)  # before long work
+    figure = draw_time_panels([Panel("temperature", "°C", [Series("curve", times_s, temperatures_c)])])
+    save_figure(figure, path)
 """
 
 import io
@@ -59,7 +59,7 @@ class Series:
     name: str
     times_s: Sequence[float]
     values: Sequence[float | None]
-    """None is a gap."""
+    """The value at each time; None for a gap in the line."""
     band: tuple[Sequence[float | None], Sequence[float | None]] | None = None
     """Lowest and highest value at each time, if `values` are means."""
 
@@ -75,12 +75,12 @@ class Panel:
     levels: Sequence[tuple[float, str]] = ()
     """Horizontal lines, each with a label: `(80, "limit")`."""
     limits: tuple[float, float] | None = None
-    """Lower and upper end of the axis; None fits them to the values."""
+    """Lower and upper end of the axis; None if they depend on the values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """An event. It is drawn across all panels: as a line, or as a stripe if it has a duration."""
+    """An event in a plot. It is a line across all panels, or a stripe if it has a duration."""
 
     begin_s: float
     end_s: float
@@ -93,10 +93,10 @@ def has_matplotlib() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def check_output(path: Path, suffixes: Sequence[str] = (".svg", ".png")) -> None:
-    """Raise InputError if a plot cannot be written to `path`: wrong suffix, no such folder, or no matplotlib.
+def check_plot_path(path: Path, suffixes: Sequence[str] = (".svg", ".png")) -> None:
+    """Raise InputError if no plot can be written to `path`: its suffix is not in `suffixes`, or its folder is missing.
 
-    An HTML page needs no matplotlib.
+    Raises MissingExtra without matplotlib, unless `path` is an HTML page.
     """
     if path.suffix.lower() not in suffixes:
         raise InputError(f"{path}: unknown format: name a file that ends in {' or '.join(suffixes)}")
@@ -108,10 +108,10 @@ def check_output(path: Path, suffixes: Sequence[str] = (".svg", ".png")) -> None
         raise MissingExtra("pictures need", "matplotlib", "plot")
 
 
-def time_panels(
+def draw_time_panels(
     panels: Sequence[Panel], *, title: str = "", wall_clock: bool = False, marks: Sequence[Mark] = ()
 ) -> "Figure":
-    """Draw stacked panels over one time axis. It shows the time since the first value.
+    """Draw `panels` one below the other over one time axis, which shows the time since the first value.
 
     With `wall_clock` all times are seconds since the epoch, and the axis shows local date and time.
     """
@@ -157,13 +157,13 @@ def time_panels(
 def _draw_panel(
     area: "Axes", panel: Panel, positions: Callable[[Sequence[float]], list[Any]], colours: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Draw one panel. Returns the line of each series by its name, for the legend."""
+    """Draw `panel` into `area`. Returns the drawn line of each series by its name, for the legend."""
     handles = {}
     for series in panel.series:
         x, colour = positions(series.times_s), colours[series.name]
-        (handles[series.name],) = area.plot(x, _numbers(series.values), color=colour)
+        (handles[series.name],) = area.plot(x, _matplotlib_values(series.values), color=colour)
         if series.band is not None:
-            lowest, highest = map(_numbers, series.band)
+            lowest, highest = map(_matplotlib_values, series.band)
             area.fill_between(x, lowest, highest, color=colour, alpha=0.25, linewidth=0)
     for value, label in panel.levels:
         area.axhline(value, color=_GREY, linewidth=0.9, linestyle=(0, (4, 3)))
@@ -176,10 +176,10 @@ def _draw_panel(
     return handles
 
 
-def curve_with_points(
+def draw_curve_with_points(
     curve: Curve | None, points: Iterable[tuple[float, float]], *, target_c: float | None = None, title: str = ""
 ) -> "Figure":
-    """Draw `curve` or `target_c`, and `points` of °C and percent: a larger dot stands for more points."""
+    """Draw `curve` or `target_c`, and a dot for each of `points` (°C, percent). Many points make a larger dot."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -210,8 +210,8 @@ def curve_with_points(
         return figure
 
 
-def render(figure: "Figure", format: str) -> bytes:
-    """The content of an image file with `figure`; `format` is `svg` or `png`."""
+def render_figure(figure: "Figure", format: str) -> bytes:
+    """Return `figure` as the content of an image file. `format` is `svg` or `png`."""
     import matplotlib
 
     data = io.BytesIO()
@@ -221,16 +221,16 @@ def render(figure: "Figure", format: str) -> bytes:
     return data.getvalue()
 
 
-def save(figure: "Figure", path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
     """Write `figure` to `path`, in the format of its suffix. Raises GpufanError."""
-    write_output(path, render(figure, path.suffix.lower().removeprefix(".")))
+    write_output(path, render_figure(figure, path.suffix.lower().removeprefix(".")))
 
 
-def save_as_column(figures: Sequence["Figure"], path: Path) -> None:
-    """Write `figures` below each other into one PNG image. Raises GpufanError."""
+def save_figures(figures: Sequence["Figure"], path: Path) -> None:
+    """Write `figures` to `path` as one PNG image, one below the other. Raises GpufanError."""
     from PIL import Image  # a dependency of matplotlib
 
-    images = [Image.open(io.BytesIO(render(figure, "png"))) for figure in figures]
+    images = [Image.open(io.BytesIO(render_figure(figure, "png"))) for figure in figures]
     canvas = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
     top = 0
     for image in images:
@@ -241,12 +241,13 @@ def save_as_column(figures: Sequence["Figure"], path: Path) -> None:
     write_output(path, data.getvalue())
 
 
-def _numbers(values: Sequence[float | None]) -> list[float]:
+def _matplotlib_values(values: Sequence[float | None]) -> list[float]:
+    """Replace None by NaN, which matplotlib draws as a gap."""
     return [math.nan if value is None else value for value in values]
 
 
 def _set_date_axis(area: "Axes") -> None:
-    """Format dates by ISO 8601 as in all of gpufan: `11-22` on the axis, and `2026-11` at its end."""
+    """Write the dates on the time axis as ISO 8601 does: `11-22` at a tick, `2026-11` at the end of the axis."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     here = datetime.now(timezone.utc).astimezone().tzinfo

@@ -1,4 +1,4 @@
-"""Reads the history: cards, periods, readings and events. Never writes; the recorder may run or not."""
+"""Reads the history: its cards, periods, readings and events. Never writes. The recorder may run meanwhile."""
 
 import os
 import sqlite3
@@ -15,9 +15,10 @@ from gpufan.core.reasons import Group
 from gpufan.core.selection import matches
 from gpufan.daemon.recording import Row
 from gpufan.errors import GpufanError, InputError
+from gpufan.gpu.simulated import Plant
 from gpufan.history import FILE_NAME
 from gpufan.history.aggregate import Aggregate
-from gpufan.history.database import MEASUREMENTS, check_format, error_text
+from gpufan.history.database import MEASUREMENTS, check_history_format, sqlite_error_text
 from gpufan.history.events import Event, EventKind
 from gpufan.system.printable import printable
 
@@ -34,15 +35,18 @@ _EVENT = tuple[_Time, str, EventKind, _Time, str, int]
 _REMEDY = "move it away, and a new history begins"
 """For a file that cannot be used."""
 
+FULL_SCALE_RPM = Plant().full_scale_rpm
+"""Speed at 100 % of a card that reports no rpm: that of a GTX 1080 Ti Founders Edition."""
+
 
 class TimeRange(NamedTuple):
-    """Seconds since the epoch. The end does not belong to the range."""
+    """A range of time, in seconds since the epoch. The end does not belong to the range."""
 
     begin_s: float
     end_s: float
 
 
-class Card(NamedTuple):
+class HistoryCard(NamedTuple):
     """A card of the history."""
 
     id: int
@@ -57,19 +61,19 @@ class Card(NamedTuple):
     """The curve or target that its fans followed last: `curve 50:30,83:100`, `target 78 °C`; empty if unknown."""
 
     def matches(self, name: str) -> bool:
-        """Whether `name` is a name of this card, by the rules of `--gpu`."""
+        """Whether `name` stands for this card by the rules of the option `--gpu`."""
         info = GpuInfo(self.uuid, self.pci, self.number, self.name, 0, (0, 100), slowdown_c=None, backend="")
         return matches(info, name)
 
 
 class Period(NamedTuple):
-    """The values of a card in one reading, or in the part of a minute with one group of causes. None is unknown."""
+    """The values of a card in one reading, or in the part of a minute with one group of causes; None if unknown."""
 
     time_s: float
     """Beginning of the period, seconds since the epoch."""
     seconds: float
     hot_s: float
-    """Seconds above `HOT_C`; this and the next two are 0 for a reading."""
+    """Seconds above `HOT_C`. A reading has 0 here, and in the next two fields."""
     throttled_s: float
     fail_safe_s: float
     temperature_c: Aggregate | None
@@ -77,6 +81,13 @@ class Period(NamedTuple):
     duty_percent: Aggregate | None
     speed_percent: Aggregate | None
     speed_rpm: Aggregate | None
+
+    @property
+    def fan_rpm(self) -> float | None:
+        """Mean speed of the fans, rpm. Without rpm it is estimated from percent; None if that is unknown too."""
+        if self.speed_rpm is not None:
+            return max(self.speed_rpm.mean, 0.0)  # a driver may report anything
+        return None if self.speed_percent is None else max(self.speed_percent.mean, 0.0) / 100 * FULL_SCALE_RPM
 
 
 class HistoryReader:
@@ -87,14 +98,13 @@ class HistoryReader:
         self._path = folder / FILE_NAME
         self._connection = self._open()
 
-    def cards(self, names: Iterable[str] = ()) -> list[Card]:
-        """The cards that match one of `names` by the rules of `--gpu`, in the order of their indices.
+    def cards(self, names: Iterable[str] = ()) -> list[HistoryCard]:
+        """The cards that `names` stand for by the rules of `--gpu`, or all cards without names, in order of index.
 
-        All cards if there are no names. Raises InputError for a name that matches no card, GpufanError if the history
-        is empty.
+        Raises InputError for a name that matches no card, GpufanError if the history is empty.
         """
         query = "SELECT id, uuid, number, name, pci, label, settings FROM card ORDER BY number, id"
-        cards: list[Card] = list(self._rows(Card, query))
+        cards: list[HistoryCard] = list(self._rows(HistoryCard, query))
         if not cards:
             raise self._empty()
         names = list(names)
@@ -105,29 +115,29 @@ class HistoryReader:
         return [card for card in cards if not names or any(card.matches(name) for name in names)]
 
     def time_range(self) -> TimeRange:
-        """From the beginning of the first minute to the end of the last. Raises GpufanError if there are no minutes."""
+        """The time from the first to the last stored minute. Raises GpufanError if no minute is stored."""
         begin_s, end_s = next(self._rows(_TIME_RANGE, "SELECT min(time_s), max(time_s) FROM minute"))
         if begin_s is None:
             raise self._empty()
         return TimeRange(begin_s, end_s + 60)
 
-    def minutes(self, card: Card, time_range: TimeRange) -> Iterator[Period]:
-        """Periods of the minutes that begin in `time_range`, in order: one for each group of causes in a minute."""
+    def minutes(self, card: HistoryCard, time_range: TimeRange) -> Iterator[Period]:
+        """Yield the minutes that begin in `time_range`, in order. A minute has a period for each group of causes."""
         durations = f"hot_s, throttled_s, seconds * (kind = '{Group.FAIL_SAFE.value}')"
         return self._periods("minute", durations, "{0}, {0}_min, {0}_max", card, time_range)
 
-    def seconds(self, card: Card, time_range: TimeRange) -> Iterator[Period]:
-        """Periods of the readings in `time_range`, in order. Readings are stored for a day."""
+    def seconds(self, card: HistoryCard, time_range: TimeRange) -> Iterator[Period]:
+        """Yield the readings in `time_range` as periods, in order. Readings are stored for a day."""
         return self._periods("second", "0, 0, 0", "{0}, {0}, {0}", card, time_range)
 
-    def peak_power_w(self, card: Card) -> float:
+    def peak_power_w(self, card: HistoryCard) -> float:
         """Highest power of the card in the whole history, W; 0 if it is not known."""
         query = "SELECT max(power_w_max) FROM minute WHERE card = ?"
         (power_w,) = next(self._rows(_POWER, query, (card.id,)))
         return power_w or 0.0
 
-    def readings(self, cards: Iterable[Card], time_range: TimeRange) -> Iterator[Row]:
-        """Rows as in a recording, in order: the mean of each old minute, then every reading that is still stored."""
+    def readings(self, cards: Iterable[HistoryCard], time_range: TimeRange) -> Iterator[Row]:
+        """Yield rows as in a recording, in order: the means of the old minutes, then each reading that is stored."""
         by_id = {card.id: card for card in cards}
         ((first_s, _),) = self._rows(_TIME_RANGE, "SELECT min(time_s), NULL FROM second")
         # Old readings are deleted in whole minutes, so no minute is returned twice.
@@ -145,10 +155,10 @@ class HistoryReader:
                     card = by_id[card_id]
                     yield Row._make((time_s, card.uuid, card.label, *values, card.pci))
 
-    def events(self, cards: Iterable[Card], time_range: TimeRange) -> list[Event]:
-        """Events that overlap `time_range`, in the order of their beginning.
+    def events(self, cards: Iterable[HistoryCard], time_range: TimeRange) -> list[Event]:
+        """The events that overlap `time_range`, in the order of their beginning.
 
-        They concern one of `cards`, or all cards of the box.
+        The events of `cards`, and those that concern all cards of the box.
         """
         uuids = {"", *(card.uuid for card in cards)}
         query = (
@@ -164,8 +174,9 @@ class HistoryReader:
         self._connection.close()
 
     def _periods(
-        self, table: str, durations: str, statistics: str, card: Card, time_range: TimeRange
+        self, table: str, durations: str, statistics: str, card: HistoryCard, time_range: TimeRange
     ) -> Iterator[Period]:
+        """Yield the rows of `table` as periods. `durations` and `statistics` are the SQL of their columns."""
         columns = ", ".join(statistics.format(column) for column in MEASUREMENTS)
         query = (
             f"SELECT time_s, seconds, {durations}, {columns} FROM {table}"
@@ -176,6 +187,7 @@ class HistoryReader:
             yield Period(*row[:5], *(None if None in value else Aggregate(*value) for value in values))
 
     def _open(self) -> sqlite3.Connection:
+        """Open the file to read it, with a lock or as immutable. Raises GpufanError."""
         try:
             # O_NONBLOCK: a pipe would block until somebody writes to it.
             os.close(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
@@ -201,26 +213,27 @@ class HistoryReader:
         raise GpufanError(f"cannot read {self._path}: {problem}")
 
     def _connect(self, mode: str) -> sqlite3.Connection:
-        """Open the file. Raises sqlite3.Error, also for a file that is not a history."""
+        """Open the file in an SQLite `mode`. Raises sqlite3.Error, also for a file that is not a history."""
         connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?{mode}", uri=True)
         connection.text_factory = lambda data: printable(data.decode(errors="replace"))
         try:
             connection.execute("PRAGMA trusted_schema = OFF")
-            check_format(connection)
+            check_history_format(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
     def _rows(self, row_type: Any, query: str, values: Iterable[object] = ()) -> Iterator[Any]:
-        """Rows of the query. Raises GpufanError if the file cannot be read, or if a row is not of `row_type`."""
+        """Yield the rows of `query`. Raises GpufanError if the file cannot be read, or a row is not of `row_type`."""
         try:
             for row in self._connection.execute(query, tuple(values)):
                 yield msgspec.convert(row, row_type)
         except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise GpufanError(f"cannot read more of {self._path}: {error_text(error)}") from error
+            raise GpufanError(f"cannot read more of {self._path}: {sqlite_error_text(error)}") from error
         except msgspec.ValidationError as error:
             raise GpufanError(f"{self._path} is damaged: {error}; {_REMEDY}") from error
 
     def _empty(self) -> GpufanError:
+        """Return the error for a history without cards or minutes."""
         return GpufanError(f"{self._path} is still empty: try again in a minute, and check that gpufan runs")

@@ -28,19 +28,19 @@ CLEANUP_INTERVAL_S = 3600.0
 """Interval between two deletions of old rows, s."""
 
 MAX_WAITING = 1200
-"""While the disk is full, at most this many of the latest samples wait in memory."""
+"""Number of samples that wait in memory at most, while the disk is full. The latest samples wait."""
 
 _GAP_AFTER_S = 5.0
-"""There is a gap if no new snapshot comes within this time plus two intervals of the daemon, s."""
+"""There is a gap if no new snapshot is written within this time plus two intervals of the daemon, s."""
 
 _log = logging.getLogger("gpufan.history")
 
 
 class HistoryRecorder:
-    """Turns snapshots into samples and events. Times are arguments."""
+    """Makes samples and events of the snapshots, and writes them. It reads no clock: times are arguments."""
 
     def __init__(self, writer: HistoryWriter, read_snapshot: Callable[[], Snapshot], monotonic_s: float) -> None:
-        """Continue the history of `writer`. `read_snapshot` returns the latest snapshot, or raises GpufanError."""
+        """Continue the history that `writer` writes. `read_snapshot` returns the snapshot, or raises GpufanError."""
         self._writer = writer
         self._read_snapshot = read_snapshot
         self._detector = EventDetector()
@@ -56,14 +56,15 @@ class HistoryRecorder:
             self._last_reading_s = writer.last_reading_s()
 
     def tick(self, wall_s: float, monotonic_s: float) -> None:
-        """Read the snapshot, and write if a write is due.
+        """Read the snapshot. Write to the file, and delete old rows, if the time for that is reached.
 
         `wall_s` is the wall clock, which may be set. The monotonic clock goes on while the machine sleeps. Raises
         GpufanError if the file is unusable and cannot be replaced.
         """
         problem = self._read(wall_s, monotonic_s)
-        if problem and self._last_reading_s is not None and monotonic_s - self._new_at_s > _gap_after_s(self._last):
-            self._detector.add_gap(self._last_reading_s, wall_s, problem)
+        last_s, waited_s = self._last_reading_s, monotonic_s - self._new_at_s
+        if problem and last_s is not None and waited_s > self._gap_after_s(self._last):
+            self._detector.add_gap(last_s, wall_s, problem)
         if monotonic_s >= self._write_at_s:
             self._write_at_s = monotonic_s + WRITE_INTERVAL_S
             self.write()
@@ -91,22 +92,22 @@ class HistoryRecorder:
         self._writer.close()
 
     def _read(self, wall_s: float, monotonic_s: float) -> str:
-        """Record the snapshot if it is new, and return an empty text. Else return why there is no new snapshot."""
+        """Add a new snapshot to the samples and events that wait. Returns why there is none, or an empty text."""
         try:
             snapshot = self._read_snapshot()
         except GpufanError as error:
             return "gpufan did not run" if isinstance(error.__context__, FileNotFoundError) else str(error)
         if self._last is None:
             # A daemon that was killed leaves its last snapshot.
-            is_new = abs(wall_s - snapshot.time_s) <= _gap_after_s(snapshot)
+            is_new = abs(wall_s - snapshot.time_s) <= self._gap_after_s(snapshot)
         else:
             is_new = snapshot.time_s != self._last.time_s
         if not is_new:
             return "gpufan hung, or was killed"
         elapsed_s = monotonic_s - self._new_at_s
-        after_gap = self._last is None or elapsed_s > _gap_after_s(self._last)
+        after_gap = self._last is None or elapsed_s > self._gap_after_s(self._last)
         last_s = self._last_reading_s
-        if after_gap and last_s is not None and snapshot.time_s > last_s + _gap_after_s(self._last):
+        if after_gap and last_s is not None and snapshot.time_s > last_s + self._gap_after_s(self._last):
             self._detector.add_gap(last_s, snapshot.time_s, "no history was recorded")
         seconds = snapshot.interval_s if after_gap else elapsed_s
         for row, gpu in zip(recording.rows(snapshot), snapshot.gpus, strict=True):
@@ -115,9 +116,14 @@ class HistoryRecorder:
         self._last, self._new_at_s, self._last_reading_s = snapshot, monotonic_s, snapshot.time_s
         return ""
 
+    @staticmethod
+    def _gap_after_s(snapshot: Snapshot | None) -> float:
+        """How long after `snapshot` the next snapshot may be written before the time between them is a gap, s."""
+        return _GAP_AFTER_S + (0.0 if snapshot is None else 2 * snapshot.interval_s)
+
     @contextmanager
     def _log_failures(self) -> Iterator[None]:
-        """Suppress and log an sqlite3.Error of the block. The next ones are not logged until a write succeeds."""
+        """Suppress an sqlite3.Error of the block, and log the first error since the last successful write."""
         try:
             yield
         except sqlite3.Error as error:
@@ -128,14 +134,9 @@ class HistoryRecorder:
             self._failing = True
 
 
-def _gap_after_s(snapshot: Snapshot | None) -> float:
-    """Time after `snapshot` without another one, s, that counts as a gap."""
-    return _GAP_AFTER_S + (0.0 if snapshot is None else 2 * snapshot.interval_s)
-
-
 @contextmanager
 def recorder_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of the history in `folder`, which is created if it does not exist. Raises GpufanError."""
+    """Hold the lock of the history in `folder` during the block. Creates the folder. Raises GpufanError."""
     try:
         descriptor = acquire_lock(folder / "lock", 0o644)
     except LockHeld as held:
@@ -153,7 +154,7 @@ def recorder_lock(folder: Path) -> Iterator[None]:
 
 
 def record_history(snapshot_path: Path, folder: Path) -> None:
-    """Record until a signal arrives. Raises GpufanError if the folder cannot be used."""
+    """Record the snapshots in `snapshot_path` to `folder` until a signal arrives. Raises GpufanError."""
     inbox = StopInbox()
     inbox.catch_signals()
     with recorder_lock(folder):

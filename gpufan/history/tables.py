@@ -10,15 +10,15 @@ from rich.text import Text
 from gpufan.daemon.recording import HEADER, Row, to_csv
 from gpufan.history.day_totals import HEADINGS, NOTE, load_threshold_w, totals_by_date
 from gpufan.history.events import Event
-from gpufan.history.local_time import local_text
-from gpufan.history.reader import Card, HistoryReader, TimeRange
+from gpufan.history.local_time import local_time_text
+from gpufan.history.reader import HistoryCard, HistoryReader, TimeRange
 
 _YOUNG_S = 600.0
-"""A history up to this long, s, says so: its hours and energy are still near 0."""
+"""A note is printed for a history up to this length, s: its hours and energy are still near 0."""
 
 
-def print_days(reader: HistoryReader, cards: Sequence[Card], time_range: TimeRange) -> None:
-    """Print a table for each card, with a row for each day. Raises GpufanError if the history is still empty."""
+def print_days(reader: HistoryReader, cards: Sequence[HistoryCard], time_range: TimeRange) -> None:
+    """Print a table of days for each card. Raises GpufanError if the history is still empty."""
     stored = reader.time_range()
     console = Console(highlight=False)
     for card in cards:
@@ -40,14 +40,14 @@ def print_days(reader: HistoryReader, cards: Sequence[Card], time_range: TimeRan
     console.print(Text(NOTE, style="dim"))
     if stored.end_s - stored.begin_s <= _YOUNG_S:
         begin_s = next((row.time_s for row in reader.readings(reader.cards(), stored)), stored.begin_s)
-        console.print(f"this history is a few minutes old: it begins at {local_text(begin_s)}")
+        console.print(f"this history is a few minutes old: it begins at {local_time_text(begin_s)}")
 
 
-def print_events(cards: Sequence[Card], events: Iterable[Event]) -> None:
-    """Print the events in order. A terminal wraps long events; in other output each event is one line, for programs."""
+def print_events(cards: Sequence[HistoryCard], events: Iterable[Event]) -> None:
+    """Print `events` as a table on a terminal. In other output each event is one line, which a program can read."""
     labels = {card.uuid: f"{card.label}: " for card in cards} | {"": ""}
     console = Console(highlight=False)
-    rows = [(local_text(event.begin_s), labels[event.uuid] + event.summary) for event in events]
+    rows = [(local_time_text(event.begin_s), labels[event.uuid] + event.summary) for event in events]
     if not rows:
         console.print("no events in this time")
     elif console.is_terminal:
@@ -61,7 +61,7 @@ def print_events(cards: Sequence[Card], events: Iterable[Event]) -> None:
 
 
 def print_csv(rows: Iterator[Row]) -> None:
-    """Print `rows` in the format of a recording, a thousand at a time."""
+    """Print `rows` as CSV in the format of a recording."""
     print(HEADER, end="")
-    while batch := list(islice(rows, 1000)):
+    while batch := list(islice(rows, 1000)):  # a week of rows would need much memory
         print(to_csv(batch), end="")

@@ -1,4 +1,4 @@
-"""Writes the history: readings, minutes and events. Replaces a damaged file, and deletes old rows."""
+"""Writes the history: adds readings, minutes and events, deletes old rows, and replaces a damaged file."""
 
 import logging
 import sqlite3
@@ -13,16 +13,23 @@ from gpufan.daemon.recording import Row
 from gpufan.daemon.summary import HOT_C
 from gpufan.errors import GpufanError
 from gpufan.history import FILE_NAME
-from gpufan.history.database import APPLICATION_ID, MEASUREMENTS, SCHEMA, SCHEMA_VERSION, check_format, error_text
+from gpufan.history.database import (
+    APPLICATION_ID,
+    MEASUREMENTS,
+    SCHEMA,
+    SCHEMA_VERSION,
+    check_history_format,
+    sqlite_error_text,
+)
 from gpufan.history.events import Event
 
 T = TypeVar("T")
 
 SECONDS_RETENTION_S = 86400.0
-"""Readings are stored for this long, s. A row has about 45 bytes."""
+"""Readings are stored for this time, s. A row has about 45 bytes."""
 
 MINUTES_RETENTION_S = 7 * 86400.0
-"""Minutes and events are stored for this long, s. A row of a minute has about 120 bytes.
+"""Minutes and events are stored for this time, s. A row of a minute has about 120 bytes.
 
 Readings and minutes of a card have 5 MB together.
 """
@@ -36,13 +43,13 @@ MAX_EVENT_ROWS = 10_000
 """For all cards together."""
 
 MAX_DAMAGED_FILES = 9
-"""At most this many damaged files are kept; a further one replaces the last."""
+"""Number of damaged files that are stored at most. A further damaged file replaces the last of them."""
 
 _log = logging.getLogger("gpufan.history")
 
 
-def _merge_sql(column: str) -> str:
-    """SQL that merges a reading into the mean, lowest and highest value of a minute. NULL changes nothing."""
+def _add_to_minute_sql(column: str) -> str:
+    """The SQL that adds a reading to the mean, lowest and highest value in `column` of a minute, unless it is NULL."""
     return (
         f"{column} = coalesce((minute.{column} * minute.seconds + excluded.{column} * excluded.seconds)"
         f" / (minute.seconds + excluded.seconds), minute.{column}, excluded.{column}),"
@@ -53,7 +60,7 @@ def _merge_sql(column: str) -> str:
     )
 
 
-# The statements take the values of `_statement_values` by name.
+# The statements take the values of `_values_to_write` by name.
 _ADD_CARD = (
     "INSERT INTO card VALUES (NULL, :uuid, :number, :name, :pci, :label, :settings)"
     " ON CONFLICT (uuid) DO UPDATE SET number = excluded.number, name = excluded.name, pci = excluded.pci,"
@@ -71,7 +78,7 @@ _ADD_TO_MINUTE = (
     f" :throttled_s, {', '.join(f':{column}, :{column}, :{column}' for column in MEASUREMENTS)})"
     " ON CONFLICT (time_s, card, control, kind) DO UPDATE SET"
     " seconds = seconds + excluded.seconds, hot_s = hot_s + excluded.hot_s,"
-    f" throttled_s = throttled_s + excluded.throttled_s, {', '.join(map(_merge_sql, MEASUREMENTS))}"
+    f" throttled_s = throttled_s + excluded.throttled_s, {', '.join(map(_add_to_minute_sql, MEASUREMENTS))}"
 )
 
 
@@ -84,7 +91,7 @@ class Sample(NamedTuple):
 
 
 class HistoryWriter:
-    """Writes to the file. Opens it when it is needed, and again if it was removed, replaced or damaged."""
+    """Writes to the file of the history. Opens it for the first write, and again after it was removed or damaged."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
@@ -98,11 +105,14 @@ class HistoryWriter:
         return last_s
 
     def write(self, samples: Iterable[Sample], events: Iterable[Event]) -> None:
-        """Write all samples and events, or nothing. Replaces events that were written before. Raises sqlite3.Error."""
-        self._run(lambda connection: _write(connection, samples, events))
+        """Write all `samples` and `events`, or none. An event that was written before is replaced.
+
+        Raises sqlite3.Error.
+        """
+        self._run(lambda connection: _write_rows(connection, samples, events))
 
     def delete_old_rows(self, now_s: float) -> None:
-        """Delete rows that are too old at `now_s`, seconds since the epoch. Raises sqlite3.Error."""
+        """Delete the rows that are too old at `now_s`, seconds since the epoch. Raises sqlite3.Error."""
         self._run(lambda connection: _delete_old_rows(connection, now_s))
 
     def close(self) -> None:
@@ -113,7 +123,7 @@ class HistoryWriter:
                 connection.close()
 
     def _run(self, action: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `action`. If the file is damaged, move it away and run `action` with a new file."""
+        """Return the result of `action` with the open file. Replaces a damaged file, and runs `action` again then."""
         try:
             return action(self._open())
         except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -121,24 +131,31 @@ class HistoryWriter:
             # Subclasses of DatabaseError mean a full disk or the like: the file is not damaged then.
             if type(error) not in (sqlite3.DatabaseError, UnicodeDecodeError):
                 raise
-            self._move_away(error_text(error))
+            self._move_away(sqlite_error_text(error))
             return action(self._open())
 
     def _open(self) -> sqlite3.Connection:
-        """The open file, which is created if it does not exist. Raises sqlite3.Error."""
-        if self._connection is None or self._inode != _inode(self.path):  # it was removed or replaced
+        """Return the open file. Creates it if it does not exist. Raises sqlite3.Error."""
+        if self._connection is None or self._inode != self._inode_at_path():  # it was removed or replaced
             self.close()
             connection = sqlite3.connect(self.path)
             try:
-                _prepare(connection)
+                _prepare_for_writing(connection)
             except BaseException:
                 connection.close()
                 raise
-            self._connection, self._inode = connection, _inode(self.path)
+            self._connection, self._inode = connection, self._inode_at_path()
         return self._connection
 
+    def _inode_at_path(self) -> int:
+        """Inode of the file that is at `path` now; 0 if there is none."""
+        try:
+            return self.path.stat().st_ino
+        except OSError:
+            return 0
+
     def _move_away(self, problem: str) -> None:
-        """Rename an unusable file and its journal. Raises GpufanError."""
+        """Rename the unusable file and its journal. `problem` is for the log. Raises GpufanError."""
         names = [f"{FILE_NAME}.damaged-{number}" for number in range(1, MAX_DAMAGED_FILES + 1)]
         name = next((name for name in names if not self.path.with_name(name).exists()), names[-1])
         target = self.path.with_name(name)
@@ -152,11 +169,11 @@ class HistoryWriter:
         _log.warning("%s: %s; it was renamed to %s, and a new history begins", self.path, problem, name)
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
-    """Create the tables, or check the existing ones. Raises sqlite3.DatabaseError."""
+def _prepare_for_writing(connection: sqlite3.Connection) -> None:
+    """Check the tables of the file, or create them. Raises sqlite3.DatabaseError."""
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables:
-        check_format(connection)
+        check_history_format(connection)
         (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if result != "ok":
             raise sqlite3.DatabaseError(result)
@@ -170,8 +187,9 @@ def _prepare(connection: sqlite3.Connection) -> None:
         )
 
 
-def _write(connection: sqlite3.Connection, samples: Iterable[Sample], events: Iterable[Event]) -> None:
-    values = [_statement_values(sample) for sample in samples]
+def _write_rows(connection: sqlite3.Connection, samples: Iterable[Sample], events: Iterable[Event]) -> None:
+    """Write all `samples` and `events` in one transaction."""
+    values = [_values_to_write(sample) for sample in samples]
     with connection:
         for statement in (_ADD_CARD, _ADD_REASON, _ADD_SECOND, _ADD_TO_MINUTE):
             connection.executemany(statement, values)
@@ -181,7 +199,8 @@ def _write(connection: sqlite3.Connection, samples: Iterable[Sample], events: It
         )
 
 
-def _statement_values(sample: Sample) -> dict[str, object]:
+def _values_to_write(sample: Sample) -> dict[str, object]:
+    """The values of `sample`, by their names in the SQL statements."""
     row, seconds, gpu = sample
     return {
         **row._asdict(),
@@ -197,6 +216,7 @@ def _statement_values(sample: Sample) -> dict[str, object]:
 
 
 def _delete_old_rows(connection: sqlite3.Connection, now_s: float) -> None:
+    """Delete the rows that are too old at `now_s`, or too many, in one transaction."""
     with connection:
         (cards,) = connection.execute("SELECT count(*) FROM card").fetchone()
         for table, key, time, oldest_s, limit in (
@@ -215,11 +235,3 @@ def _delete_old_rows(connection: sqlite3.Connection, now_s: float) -> None:
                     (now_s, rows - limit),
                 )
         connection.execute("DELETE FROM reason WHERE id NOT IN (SELECT reason FROM second)")
-
-
-def _inode(path: Path) -> int:
-    """Inode of the file; 0 if it does not exist."""
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return 0

@@ -14,8 +14,8 @@ from gpufan.cli.main import cli
 from gpufan.core.curve import Curve
 from gpufan.history import plot
 from gpufan.history.aggregate import Aggregate
-from gpufan.history.card_plots import card_on_its_curve, card_over_time, curve_and_target, line_of_means
-from gpufan.history.plain_svg import panels_svg, scale
+from gpufan.history.card_plots import curve_to_plot, mean_series, plot_card_on_curve, plot_card_over_time
+from gpufan.history.plain_svg import panels_svg, svg_ticks
 from gpufan.history.plot import Mark, Panel, Series
 from gpufan.history.reader import HistoryReader, TimeRange
 from tests.unit.builders import gpu_state
@@ -173,7 +173,7 @@ def test_a_plain_line_breaks_where_readings_are_missing() -> None:
     [(0, 104, [0, 50, 100, 150]), (30, 30, [30, 31]), (38.2, 38.4, [38, 39]), (12, 251.5, [0, 100, 200, 300])],
 )
 def test_a_plain_scale_has_round_numbers(low: float, high: float, numbers: list[int]) -> None:
-    assert scale(low, high) == numbers
+    assert svg_ticks(low, high) == numbers
 
 
 @pytest.mark.slow
@@ -201,14 +201,14 @@ def test_without_readings_there_is_an_error_and_no_file(run: RecordedRun, monkey
 
 def test_a_line_has_the_peaks_and_breaks_at_gaps() -> None:
     values = [(60.0 * n, 60.0, Aggregate(60, 50, 97 if n == 7 else 70)) for n in (*range(10), *range(40, 50))]
-    found = line_of_means(values, "read", 300)
+    found = mean_series(values, "read", 300)
     assert found.times_s == [0, 300, 600, 2400, 2700]
     assert list(found.values) == [60, 60, None, 60, 60]
     assert found.band == ([50, 50, None, 50, 50], [70, 97, None, 70, 70])
 
 
 def test_a_line_is_weighted_with_time() -> None:
-    found = line_of_means([(0.0, 1.0, Aggregate(0, 0, 0)), (1.0, 3.0, Aggregate(100, 100, 100))], "read", 60)
+    found = mean_series([(0.0, 1.0, Aggregate(0, 0, 0)), (1.0, 3.0, Aggregate(100, 100, 100))], "read", 60)
     assert list(found.values) == [75]
 
 
@@ -228,7 +228,7 @@ def test_curve_and_target_are_those_that_the_card_followed_last(
 ) -> None:
     run.seconds(10, settings=settings)
     with HistoryReader(run.folder) as reader:
-        assert curve_and_target(reader.cards()[0].settings) == (curve, target_c)
+        assert curve_to_plot(reader.cards()[0].settings) == (curve, target_c)
 
 
 def test_a_card_without_readings_has_events_but_no_plots(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_card_without_readings_has_events_but_no_plots(tmp_path: Path) -> None
         minutes = list(reader.minutes(card, reader.time_range()))
         assert minutes
         for periods in (minutes, []):
-            assert card_over_time(card, periods, [], reader.time_range(), 60) is None
-            assert card_on_its_curve(card, periods) is None
+            assert plot_card_over_time(card, periods, [], reader.time_range(), 60) is None
+            assert plot_card_on_curve(card, periods) is None
     assert report(run, "--output", str(tmp_path / "report.html")).exit_code == 0
     assert "a call to the card" in (tmp_path / "report.html").read_text()
