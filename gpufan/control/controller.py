@@ -87,7 +87,7 @@ class Controller:
         card lowers its clocks for heat.
         """
         self._last_s = now_s
-        doubt = self._guard.judge(now_s, temperature_c, power_w)
+        doubt = self._guard.judge(now_s, temperature_c, power_w, throttled=throttled)
         if doubt is None:
             assert temperature_c is not None  # else the guard had doubted it
             if speed_percent is None and self._last is not None:

@@ -1,6 +1,7 @@
 """Judges the temperature sensor: which readings to trust, and when to count the card as hot."""
 
 import math
+from collections import deque
 from typing import NamedTuple
 
 from gpufan.core.reasons import Cause, Reason
@@ -13,12 +14,20 @@ PATIENCE_TICKS = 3
 
 FROZEN_S = 60.0
 FROZEN_POWER_W = 50.0
-"""A sensor has stopped if its temperature stays the same for `FROZEN_S` while power changes by more than this, W."""
+"""A sensor has stopped if its temperature stays the same for `FROZEN_S` while power jumps by more than this, W."""
 
 _BLOCK_S = 10.0
 _BLOCK_SAMPLES = 4
 """Power is averaged over blocks of this duration and number of readings. A training load jumps by more than 50 W within
 milliseconds around a steady mean, and then a constant reading in whole degrees is right."""
+
+_JUMP_BLOCKS = 4
+"""A change of power within this number of blocks is a jump. A slower change says nothing about the sensor: the fans, or
+the warming of the heatsink, can hold the temperature meanwhile."""
+
+_THROTTLED_SHARE = 0.4
+"""While heat lowers the clocks, the driver holds the temperature by the power. Then only a jump to less than this share
+of the power counts. At its base clock, the lowest clock then, a card draws more; in a pause of its load, less."""
 
 _GAP_S = 15.0
 """After a longer gap between readings (the machine slept) the count of still seconds starts again."""
@@ -41,10 +50,15 @@ class SensorGuard:
         self._last_s = math.nan
         self._temperature_c = math.nan
         self._still_s = 0.0
-        self._power = _PowerRange()
+        self._power = _PowerJumps()
 
-    def judge(self, now_s: float, temperature_c: float | None, power_w: float | None) -> Doubt | None:
-        """None if the reading at `now_s` can be trusted. A `temperature_c` of None stands for a failed read."""
+    def judge(
+        self, now_s: float, temperature_c: float | None, power_w: float | None, *, throttled: bool = False
+    ) -> Doubt | None:
+        """None if the reading at `now_s` can be trusted. A `temperature_c` of None stands for a failed read.
+
+        `throttled`: whether the card lowers its clocks for heat.
+        """
         elapsed_s, self._last_s = now_s - self._last_s, now_s
         if not elapsed_s >= 0:
             elapsed_s = math.inf
@@ -57,16 +71,16 @@ class SensorGuard:
         if temperature_c != self._temperature_c or elapsed_s > _GAP_S:
             self._temperature_c = temperature_c
             self._still_s = elapsed_s = 0.0
-            self._power = _PowerRange()
+            self._power = _PowerJumps()
         self._still_s += elapsed_s
-        self._power.add(elapsed_s, power_w)
-        if self._still_s < FROZEN_S or self._power.width_w <= FROZEN_POWER_W:
+        self._power.add(elapsed_s, power_w, throttled)
+        if self._still_s < FROZEN_S or self._power.largest_w <= FROZEN_POWER_W:
             return None
         reason = Reason(
             Cause.FROZEN_TEMPERATURE,
             temperature_c=temperature_c,
             seconds=round(self._still_s),
-            power_w=round(self._power.width_w),
+            power_w=round(self._power.largest_w),
         )
         return Doubt(True, reason)
 
@@ -82,27 +96,27 @@ class SensorGuard:
         return Doubt(True, Reason(cause, temperature_c))
 
 
-class _PowerRange:
-    """Range of the power, averaged over blocks."""
+class _PowerJumps:
+    """The largest jump of the power, averaged over blocks."""
 
     def __init__(self) -> None:
-        self._low_w = math.inf
-        self._high_w = -math.inf
+        self.largest_w = 0.0
+        self._means_w: deque[float] = deque(maxlen=_JUMP_BLOCKS)
+        self._throttled = False
+        """Whether heat has lowered the clocks at any time."""
         self._start_block()
 
-    @property
-    def width_w(self) -> float:
-        return self._high_w - self._low_w
-
-    def add(self, elapsed_s: float, power_w: float | None) -> None:
+    def add(self, elapsed_s: float, power_w: float | None, throttled: bool) -> None:
         self._seconds += elapsed_s
+        self._throttled = self._throttled or throttled
         if power_w is not None and math.isfinite(power_w):
             self._sum_w += power_w
             self._samples += 1
         if self._samples >= _BLOCK_SAMPLES and self._seconds >= _BLOCK_S:
-            mean_w = self._sum_w / self._samples
-            self._low_w = min(self._low_w, mean_w)
-            self._high_w = max(self._high_w, mean_w)
+            self._means_w.append(self._sum_w / self._samples)
+            low_w, high_w = min(self._means_w), max(self._means_w)
+            if not self._throttled or low_w < _THROTTLED_SHARE * high_w:
+                self.largest_w = max(self.largest_w, high_w - low_w)
             self._start_block()
 
     def _start_block(self) -> None:

@@ -7,18 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpufan.control.sensor_guard import Doubt, SensorGuard
+from gpufan.core.gpu import Throttle
 from gpufan.core.reasons import Cause, Reason
+from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from tests.unit.builders import anything
 
 ABSURD = (None, 0, 0.9, 131, -273, 1e9, math.nan, math.inf, -math.inf)
 
 
 def judge(
-    guard: SensorGuard, temperatures: list[float | None], powers: list[float | None] | None = None, start_s: int = 0
+    guard: SensorGuard,
+    temperatures: list[float | None],
+    powers: list[float | None] | None = None,
+    start_s: int = 0,
+    throttled: bool = False,
 ) -> list[Doubt | None]:
     """Doubts about a reading a second."""
     watts = powers or [100.0] * len(temperatures)
-    return [guard.judge(start_s + i, t, w) for i, (t, w) in enumerate(zip(temperatures, watts, strict=True))]
+    readings = enumerate(zip(temperatures, watts, strict=True))
+    return [guard.judge(start_s + i, t, w, throttled=throttled) for i, (t, w) in readings]
 
 
 def hot(doubts: list[Doubt | None]) -> list[bool | None]:
@@ -87,6 +94,54 @@ def test_a_sensor_that_moves_again_is_believed_at_once() -> None:
 @pytest.mark.parametrize("moved_w", [0, 20, 49])
 def test_power_that_hardly_moves_says_nothing_about_the_sensor(moved_w: float) -> None:
     assert judge(SensorGuard(), [70] * 200, [100.0] * 50 + [100.0 + moved_w] * 150) == [None] * 200
+
+
+@pytest.mark.parametrize("watts_per_s", [0.02, 0.2, 1])
+def test_power_that_changes_slowly_says_nothing_about_the_sensor(watts_per_s: float) -> None:
+    powers: list[float | None] = [100 + watts_per_s * second for second in range(200)]
+    assert judge(SensorGuard(), [78] * 200, powers) == [None] * 200
+
+
+def test_a_sensor_that_froze_before_a_slow_change_of_power_is_found_at_the_next_jump() -> None:
+    powers: list[float | None] = [100.0 + second for second in range(130)] + [60.0] * 40
+    doubts = hot(judge(SensorGuard(), [78] * 170, powers))
+    assert doubts[:130] == [None] * 130
+    assert doubts[-1] is True
+
+
+@pytest.mark.parametrize("regulated_w", [100, 120, 160])
+def test_a_card_that_the_driver_holds_at_its_own_limit_has_no_frozen_sensor(regulated_w: float) -> None:
+    powers: list[float | None] = [230.0 if second // 20 % 2 else regulated_w for second in range(600)]
+    assert judge(SensorGuard(), [84] * 600, powers, throttled=True) == [None] * 600
+
+
+def test_a_throttled_card_that_stays_hot_in_a_pause_of_its_load_has_a_frozen_sensor() -> None:
+    powers: list[float | None] = [180.0] * 100 + [60.0] * 30
+    doubts = judge(SensorGuard(), [84] * 130, powers, throttled=True)
+    assert hot(doubts)[-1] is True
+
+
+def test_a_throttled_card_is_judged_as_any_other_once_its_temperature_has_moved() -> None:
+    guard = SensorGuard()
+    judge(guard, [84] * 100, [180.0] * 100, throttled=True)
+    assert hot(judge(guard, [70] * 80, [180.0] * 20 + [100.0] * 60, start_s=100))[-1] is True
+
+
+@pytest.mark.parametrize("workload", ["epochs", "step"])
+@pytest.mark.parametrize("profile", ["1080ti", "quad-2080ti"])
+def test_sensors_of_simulated_cards_that_throttle_under_slow_fans_are_believed(profile: str, workload: str) -> None:
+    box = SimulatedBox(PROFILES[profile], WORKLOADS[workload])
+    guards = [SensorGuard() for _ in box.gpus]
+    throttled_s = 0
+    for second in range(1800):
+        for gpu, guard in zip(box.gpus, guards, strict=True):
+            gpu.set_duty(30)
+            reading = gpu.read()
+            throttled = reading.throttle is Throttle.HEAT
+            throttled_s += throttled
+            assert guard.judge(second, reading.temperature_c, reading.power_w, throttled=throttled) is None
+        box.advance(1)
+    assert throttled_s > 600
 
 
 @pytest.mark.parametrize("swing_w", [60, 100, 150, 240])
