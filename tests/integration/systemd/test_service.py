@@ -305,3 +305,39 @@ def test_a_start_with_a_mistake_in_the_settings_does_not_leave_the_fans_to_the_d
     installed.run("systemctl", "stop", "gpufan.service")
     assert "start it with `sudo systemctl start gpufan`" in installed.run("gpufan", "status", check=False).stderr
     installed.run("systemctl", "start", "gpufan.service")
+
+
+def test_quiet_hours_limit_the_fans_of_the_service_and_a_kill_still_gives_them_back(installed: Rig, measured: Measured):
+    night = '[[quiet]]\nfrom = "00:00"\nto = "24:00"\nmax_duty_percent = 40\n'
+    cards = installed.double.cards[:2]
+    for card in cards:
+        card.by_hand, card.temperature = 1, 70
+    installed.write("/etc/gpufan/config.toml", 'curve = "20:75,80:100"\n')
+    installed.run("systemctl", "restart", "gpufan.service")
+    wait_for(lambda: min(card.fans[0].target for card in cards) >= 75, 10)
+    installed.write("/etc/gpufan/config.toml", f'curve = "20:75,80:100"\n{night}')
+    installed.run("systemctl", "reload", "gpufan.service")
+    wait_for(lambda: [card.fans[0].target for card in cards] == [40, 40], 60)
+    seen = len(installed.double.log())
+    assert says_quiet_hours(installed)
+
+    pid = installed.host_pid()
+    seconds = die(installed, lambda: os.kill(pid, signal.SIGKILL))
+    measured("after SIGKILL in quiet hours", seconds)
+    assert seconds <= AFTER_KILL_S
+    wait_for(lambda: says_quiet_hours(installed), 10)
+    set_percent = [call.value for call in installed.double.log()[seen:] if call.operation == Kind.SET_FAN]
+    assert set_percent
+    assert max(set_percent) <= 40
+
+    cards[0].temperature = 92  # close to the slowdown threshold there is no limit
+    wait_for(lambda: cards[0].fans[0].target == 100, 10)
+    assert cards[1].fans[0].target == 40
+    installed.write("/etc/gpufan/config.toml", "")
+    installed.run("systemctl", "reload", "gpufan.service")
+    for card in cards:
+        card.by_hand = 0
+
+
+def says_quiet_hours(rig: Rig) -> bool:
+    return rig.run("gpufan", "status").stdout.count("quiet hours until 24:00: at most 40 %") == 2
