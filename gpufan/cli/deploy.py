@@ -43,7 +43,7 @@ def dashboard(output: Path, force: bool) -> None:
 
     Both use the metrics of `gpufan exporter`.
     """
-    _write_and_list(output, charts.contents(), force)
+    _write_and_list(output, charts.dashboard_files(), force)
 
 
 def _write_and_list(folder: Path, contents: Mapping[str, bytes], force: bool) -> None:

@@ -50,14 +50,14 @@ def exporter(listen: tuple[str, int], textfile: Path | None, every_s: float, onc
     if once:
         options.refuse(["every_s"], "and --once exclude each other: leave out one")
     try:
-        from gpufan.metrics.exporter import keep_textfile, serve, write_textfile
+        from gpufan.metrics.exporter import serve_metrics, update_metrics_textfile, write_metrics_textfile
     except ModuleNotFoundError as error:
         raise MissingExtra("metrics need", str(error.name), "metrics") from None
     path = runtime_dir / SNAPSHOT
     if textfile is None:
-        serve(listen, path, click.echo)
+        serve_metrics(listen, path, click.echo)
     elif once:
-        write_textfile(textfile, path)
+        write_metrics_textfile(textfile, path)
     else:
         with log_to_stderr():
-            keep_textfile(textfile, path, every_s)
+            update_metrics_textfile(textfile, path, every_s)

@@ -1,4 +1,4 @@
-"""Prometheus metrics made from the snapshot, which is read at each request.
+"""Makes Prometheus metrics of the snapshot, which is read again at each request.
 
 Names and units follow prometheus.io/docs/practices/naming: base units, ratios of 1, counters that end with `_total`.
 """
@@ -28,8 +28,8 @@ KINDS = tuple(group.value for group in Group)
 """Kinds of reasons that are always exported, with 0 where they do not apply."""
 
 
-def registry(path: Path) -> CollectorRegistry:
-    """A registry with the metrics of the snapshot file `path`, and with no others."""
+def metrics_registry(path: Path) -> CollectorRegistry:
+    """Return a registry with the metrics of the snapshot file `path`, and with no other metrics."""
     registry = CollectorRegistry()
     registry.register(SnapshotCollector(path))
     return registry
@@ -38,14 +38,14 @@ def registry(path: Path) -> CollectorRegistry:
 class SnapshotCollector(Collector):
     """Makes the metrics. It never fails: without a fresh snapshot `gpufan_up` is 0, and there are no metrics of cards.
 
-    An old temperature must be absent, since the card may be hotter by now.
+    An old temperature would mislead: the card may be hotter now.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric, from the snapshot as it is now."""
+        """Read the snapshot, and yield every metric."""
         try:
             snapshot = snapshot_file.read(self._path)
         except GpufanError:
@@ -57,16 +57,17 @@ class SnapshotCollector(Collector):
         if snapshot is not None:
             yield from _run_metrics(snapshot)
         if snapshot is not None and is_fresh:
-            yield from _readings(snapshot)
-            yield from _states(snapshot)
-            yield from _counts(snapshot)
+            yield from _reading_metrics(snapshot)
+            yield from _state_metrics(snapshot)
+            yield from _count_metrics(snapshot)
 
     def describe(self) -> Iterable[Metric]:
-        """No metrics are announced: they depend on the snapshot."""
+        """Return nothing: which metrics there are depends on the snapshot."""
         return ()
 
 
 def _run_metrics(run: Snapshot) -> Iterator[Metric]:
+    """Yield the metrics of gpufan itself: age of the snapshot, start, interval, clock steps, refused settings."""
     age_s = time.time() - run.time_s
     yield GaugeMetricFamily("gpufan_snapshot_age_seconds", "Time since the snapshot was written.", age_s)
     if run.started_s is not None:
@@ -79,7 +80,8 @@ def _run_metrics(run: Snapshot) -> Iterator[Metric]:
     yield GaugeMetricFamily("gpufan_reload_refused", about, is_refused)
 
 
-def _readings(run: Snapshot) -> Iterator[Metric]:
+def _reading_metrics(run: Snapshot) -> Iterator[Metric]:
+    """Yield the metrics of the readings of all cards: temperature, power, duty and fans."""
     temperature = _gauge("gpufan_gpu_temperature_celsius", "Temperature of the die.")
     slowdown = _gauge("gpufan_gpu_slowdown_temperature_celsius", "Temperature from which the card lowers its clocks.")
     power = _gauge("gpufan_gpu_power_watts", "Power that the card draws.")
@@ -88,20 +90,21 @@ def _readings(run: Snapshot) -> Iterator[Metric]:
     speed = _gauge("gpufan_fan_speed_ratio", "Speed that the fan reports, of full speed.", "fan")
     rpm = _gauge("gpufan_fan_speed_rpm", "Speed that the fan reports, revolutions per minute.", "fan")
     for gpu in run.gpus:
-        labels = _labels(gpu)
-        _add(temperature, labels, gpu.temperature_c)
-        _add(slowdown, labels, gpu.slowdown_c)
-        _add(power, labels, gpu.power_w)
-        _add(duty, labels, _ratio(gpu.duty_percent))
+        labels = _metric_labels(gpu)
+        _add_known_metric(temperature, labels, gpu.temperature_c)
+        _add_known_metric(slowdown, labels, gpu.slowdown_c)
+        _add_known_metric(power, labels, gpu.power_w)
+        _add_known_metric(duty, labels, _metric_ratio(gpu.duty_percent))
         for number, fan in enumerate(gpu.fans):
             fan_labels = [*labels, str(number)]
-            _add(target, fan_labels, _ratio(fan.target_percent))
-            _add(speed, fan_labels, _ratio(fan.speed_percent))
-            _add(rpm, fan_labels, fan.speed_rpm)
+            _add_known_metric(target, fan_labels, _metric_ratio(fan.target_percent))
+            _add_known_metric(speed, fan_labels, _metric_ratio(fan.speed_percent))
+            _add_known_metric(rpm, fan_labels, fan.speed_rpm)
     yield from (temperature, slowdown, power, duty, target, speed, rpm)
 
 
-def _states(run: Snapshot) -> Iterator[Metric]:
+def _state_metrics(run: Snapshot) -> Iterator[Metric]:
+    """Yield the metrics of the states of all cards: settings, control, reason, fault and throttle."""
     config = InfoMetricFamily("gpufan_gpu_config", "Backend and settings of the card.", labels=CARD_LABELS)
     control = _gauge("gpufan_gpu_control", "Who controls the fans: 1 for one state, 0 for the others.", "state")
     reason = _gauge("gpufan_gpu_reason", "Kind of reason for the duty: 1 for one kind, 0 for the others.", "kind")
@@ -109,26 +112,27 @@ def _states(run: Snapshot) -> Iterator[Metric]:
     uncontrolled = _gauge("gpufan_gpu_uncontrolled_seconds", "Time since the card was last under control.")
     throttle = _gauge("gpufan_gpu_throttle", "Main cause of low clocks: 1 for one cause, 0 for the others.", "reason")
     for gpu in run.gpus:
-        labels = _labels(gpu)
+        labels = _metric_labels(gpu)
         config.add_metric(labels, {"backend": gpu.backend, "settings": gpu.settings})
-        _add_states(control, labels, CONTROLS, gpu.control.value)
-        _add_states(reason, labels, KINDS, gpu.reason.cause.group.value)
+        _add_state_metrics(control, labels, CONTROLS, gpu.control.value)
+        _add_state_metrics(reason, labels, KINDS, gpu.reason.cause.group.value)
         present = {gpu.reason.cause, gpu.fault and gpu.fault.cause}
         for cause in FAULT_CAUSES:
             fault.add_metric([*labels, cause.value], cause in present)
         uncontrolled.add_metric(labels, gpu.uncontrolled_s)
         if gpu.throttle is not None:
-            _add_states(throttle, labels, tuple(reason.value for reason in Throttle), gpu.throttle)
+            _add_state_metrics(throttle, labels, tuple(reason.value for reason in Throttle), gpu.throttle)
     yield from (config, control, reason, fault, uncontrolled, throttle)
 
 
-def _counts(run: Snapshot) -> Iterator[Metric]:
+def _count_metrics(run: Snapshot) -> Iterator[Metric]:
+    """Yield the metrics that count events and seconds of all cards since the start."""
     overrides = _counter("gpufan_gpu_overrides", "Times that another program set the fans and gpufan set them again.")
     errors = _counter("gpufan_gpu_errors", "Requests that the card refused or did not answer.", "kind")
     fail_safe = _counter("gpufan_gpu_fail_safe_seconds", "Time in fail-safe, without a plausible temperature.")
     throttled = _counter("gpufan_gpu_throttled_seconds", "Time during which heat lowered the clocks.")
     for gpu in run.gpus:
-        labels = _labels(gpu)
+        labels = _metric_labels(gpu)
         overrides.add_metric(labels, gpu.overrides)
         for kind, count in msgspec.structs.asdict(gpu.errors_by_kind).items():
             errors.add_metric([*labels, kind.replace("_", "-")], count)
@@ -138,26 +142,32 @@ def _counts(run: Snapshot) -> Iterator[Metric]:
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    """Return a gauge with the labels of a card and with `labels`. `text` is its help text."""
     return GaugeMetricFamily(name, text, labels=(*CARD_LABELS, *labels))
 
 
 def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
+    """Return a counter with the labels of a card and with `labels`. `text` is its help text."""
     return CounterMetricFamily(name, text, labels=(*CARD_LABELS, *labels))
 
 
-def _labels(gpu: GpuState) -> list[str]:
+def _metric_labels(gpu: GpuState) -> list[str]:
+    """The values of `CARD_LABELS` for a card."""
     return [gpu.uuid, str(gpu.index), gpu.name, gpu.pci]
 
 
-def _add(metric: GaugeMetricFamily, labels: list[str], value: float | None) -> None:
+def _add_known_metric(metric: GaugeMetricFamily, labels: list[str], value: float | None) -> None:
+    """Add `value` to the metric, unless it is unknown."""
     if value is not None:
         metric.add_metric(labels, value)
 
 
-def _add_states(metric: GaugeMetricFamily, labels: list[str], known: tuple[str, ...], now: str) -> None:
+def _add_state_metrics(metric: GaugeMetricFamily, labels: list[str], known: tuple[str, ...], now: str) -> None:
+    """Add a value for each state to the metric: 1 for the state `now`, 0 for the other `known` states."""
     for state in dict.fromkeys((*known, now)):
         metric.add_metric([*labels, state], float(state == now))
 
 
-def _ratio(percent: int | None) -> float | None:
+def _metric_ratio(percent: int | None) -> float | None:
+    """Percent as a ratio of 1; None if unknown."""
     return None if percent is None else percent / 100

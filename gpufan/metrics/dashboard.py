@@ -1,4 +1,4 @@
-"""Files for monitoring many boxes: Prometheus alert rules, and a Grafana dashboard."""
+"""Makes the files for the monitoring of many boxes: a Grafana dashboard and Prometheus alert rules."""
 
 import json
 
@@ -8,8 +8,8 @@ DASHBOARD = "gpufan-grafana.json"
 ALERTS = "gpufan-alerts.yml"
 
 
-def contents() -> dict[str, bytes]:
-    """Content of both files, by file name."""
+def dashboard_files() -> dict[str, bytes]:
+    """Return the content of the dashboard and of the alert rules, by file name."""
     dashboard = json.loads(template("templates/grafana.json.j2").render())
     for number, panel in enumerate(dashboard["panels"], 1):
         panel["id"] = number

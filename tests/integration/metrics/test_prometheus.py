@@ -17,7 +17,7 @@ import pytest
 
 from gpufan.core.reasons import Cause, Reason
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
-from gpufan.metrics.dashboard import ALERTS, DASHBOARD, contents
+from gpufan.metrics.dashboard import ALERTS, DASHBOARD, dashboard_files
 from tests.doubles import require
 from tests.doubles.nvml import wait_for
 from tests.unit.builders import gpu_state
@@ -58,7 +58,7 @@ class Prometheus:
     """A server that scrapes and evaluates every second."""
 
     def __init__(self, folder: Path, targets: list[str], stack: ExitStack) -> None:
-        for name, data in contents().items():
+        for name, data in dashboard_files().items():
             (folder / name).write_bytes(data)
         config = {
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
@@ -177,7 +177,9 @@ def test_every_alert_names_its_box(box: tuple[Prometheus, dict[str, str], Troubl
 def test_every_expression_of_the_dashboard_has_a_result(box: tuple[Prometheus, dict[str, str], Trouble]) -> None:
     prometheus, addresses, trouble = box
     expressions = [
-        target["expr"] for panel in json.loads(contents()[DASHBOARD])["panels"] for target in panel.get("targets", ())
+        target["expr"]
+        for panel in json.loads(dashboard_files()[DASHBOARD])["panels"]
+        for target in panel.get("targets", ())
     ]
     assert len(expressions) > 15
     for expression in expressions:
@@ -191,7 +193,7 @@ def test_the_selectable_boxes_are_the_scraped_ones(
     box: tuple[Prometheus, dict[str, str], Trouble],
 ) -> None:
     prometheus, addresses, trouble = box
-    variables = json.loads(contents()[DASHBOARD])["templating"]["list"]
+    variables = json.loads(dashboard_files()[DASHBOARD])["templating"]["list"]
     assert [variable["query"]["query"] for variable in variables if variable["type"] == "query"] == [
         "label_values(gpufan_up, instance)"
     ]

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gpufan.core.gpu import FanReading
 from gpufan.core.reasons import Cause, Reason
 from gpufan.core.snapshot import Errors
-from gpufan.metrics.collector import registry
+from gpufan.metrics.collector import metrics_registry
 from gpufan.system.printable import printable
 from tests.doubles import require
 from tests.unit.builders import gpu_state
@@ -26,7 +26,7 @@ CARD = {"uuid": "GPU-11111111-2222-3333-4444-555555555555", "index": "0", "name"
 
 def samples(path: Path) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     """Every sample by its name and its labels without those that name the card."""
-    text = generate_latest(registry(path)).decode()
+    text = generate_latest(metrics_registry(path)).decode()
     return {
         (sample.name, frozenset(item for item in sample.labels.items() if item[0] not in CARD)): sample.value
         for family in text_string_to_metric_families(text)
@@ -53,7 +53,7 @@ def test_temperature_power_and_duty_of_a_card_are_in_base_units(tmp_path: Path) 
 
 
 def test_every_sample_of_a_card_has_the_labels_of_the_card(tmp_path: Path) -> None:
-    families = text_string_to_metric_families(generate_latest(registry(written(tmp_path))).decode())
+    families = text_string_to_metric_families(generate_latest(metrics_registry(written(tmp_path))).decode())
     of_cards = [sample for family in families for sample in family.samples if "_gpu_" in sample.name]
     assert len(of_cards) > 20
     assert all(CARD.items() <= sample.labels.items() for sample in of_cards)
@@ -166,7 +166,7 @@ def test_any_name_of_a_card_is_exported(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", ODD])
 def test_an_odd_name_of_a_card_is_exported(tmp_path: Path, name: str) -> None:
-    made = registry(written(tmp_path, gpu_state(name=name, settings=name)))
+    made = metrics_registry(written(tmp_path, gpu_state(name=name, settings=name)))
     for text, parse in (
         (generate_latest(made), text_string_to_metric_families),
         (generate_openmetrics(made), read_openmetrics),
@@ -180,7 +180,7 @@ def test_promtool_accepts_the_metrics(tmp_path: Path) -> None:
     for path in (written(tmp_path, *gpus), tmp_path / "none"):
         checked = subprocess.run(
             [require("promtool", "prometheus"), "check", "metrics"],
-            input=generate_latest(registry(path)),
+            input=generate_latest(metrics_registry(path)),
             capture_output=True,
             check=False,
         )

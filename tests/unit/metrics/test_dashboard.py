@@ -11,8 +11,8 @@ import pytest
 from prometheus_client import generate_latest
 
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
-from gpufan.metrics.collector import registry
-from gpufan.metrics.dashboard import DASHBOARD, contents
+from gpufan.metrics.collector import metrics_registry
+from gpufan.metrics.dashboard import DASHBOARD, dashboard_files
 from gpufan.system.resources import resource
 from tests.doubles import require
 from tests.unit.builders import gpu_state
@@ -22,7 +22,7 @@ CARD = 'instance="box",uuid="GPU-1",index="0",name="GTX",pci="1"'
 
 
 def panels() -> list[dict[str, Any]]:
-    return [panel for panel in json.loads(contents()[DASHBOARD])["panels"] if panel["type"] != "row"]
+    return [panel for panel in json.loads(dashboard_files()[DASHBOARD])["panels"] if panel["type"] != "row"]
 
 
 def expressions() -> list[str]:
@@ -123,7 +123,7 @@ def test_every_alert_has_a_case_in_which_it_fires() -> None:
 
 
 def test_no_two_panels_overlap_and_none_is_too_wide() -> None:
-    places = [panel["gridPos"] for panel in json.loads(contents()[DASHBOARD])["panels"]]
+    places = [panel["gridPos"] for panel in json.loads(dashboard_files()[DASHBOARD])["panels"]]
     assert all(place["x"] + place["w"] <= 24 for place in places)
     for one, other in combinations(places, 2):
         beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
@@ -132,7 +132,7 @@ def test_no_two_panels_overlap_and_none_is_too_wide() -> None:
 
 
 def test_every_panel_has_a_unique_number_and_a_description() -> None:
-    found = json.loads(contents()[DASHBOARD])["panels"]
+    found = json.loads(dashboard_files()[DASHBOARD])["panels"]
     assert len({panel["id"] for panel in found}) == len(found)
     assert all(panel["title"] and panel["description"] for panel in panels())
 
@@ -144,7 +144,7 @@ def test_grafana_knows_every_field_of_it() -> None:
     from grafana_foundation_sdk.models.dashboard import Dashboard
 
     register_default_plugins()
-    ours = json.loads(contents()[DASHBOARD])
+    ours = json.loads(dashboard_files()[DASHBOARD])
     theirs = json.loads(JSONEncoder().encode(Dashboard.from_json(ours)))
     assert missing(ours, theirs) == []
 
@@ -168,7 +168,9 @@ def test_the_data_source_is_a_variable_everywhere() -> None:
 def test_dashboard_and_alerts_use_only_metrics_that_exist(tmp_path: Path) -> None:
     card = gpu_state(throttle="none", slowdown_c=93)
     SnapshotFile(tmp_path / "state.json").write(snapshot_now((card,), interval_s=1))
-    told = set(re.findall(r"^(gpufan_\w+)", generate_latest(registry(tmp_path / "state.json")).decode(), re.MULTILINE))
+    told = set(
+        re.findall(r"^(gpufan_\w+)", generate_latest(metrics_registry(tmp_path / "state.json")).decode(), re.MULTILINE)
+    )
     asked = set(re.findall(r"gpufan_\w+", " ".join(expressions()) + RULES.read_text()))
     assert len(asked) > 10
     assert asked <= told

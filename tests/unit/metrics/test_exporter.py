@@ -21,16 +21,16 @@ from gpufan.cli.main import cli
 from gpufan.cli.metrics import _listen_address, exporter
 from gpufan.errors import GpufanError, InputError
 from gpufan.metrics import exporter as serving
-from gpufan.metrics.collector import registry
-from gpufan.metrics.exporter import Server, keep_textfile, write_textfile
+from gpufan.metrics.collector import metrics_registry
+from gpufan.metrics.exporter import ExporterServer, update_metrics_textfile, write_metrics_textfile
 from tests.unit.metrics.conftest import written
 
 # ---- over HTTP ----
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with Server(("127.0.0.1", 0), registry(written(tmp_path))) as server:
+def server(tmp_path: Path) -> Iterator[ExporterServer]:
+    with ExporterServer(("127.0.0.1", 0), metrics_registry(written(tmp_path))) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
@@ -38,7 +38,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
         thread.join()
 
 
-def request(server: Server, method: str, path: str, **headers: str) -> tuple[int, str, bytes]:
+def request(server: ExporterServer, method: str, path: str, **headers: str) -> tuple[int, str, bytes]:
     connection = http.client.HTTPConnection(*server.server_address[:2], timeout=5)
     try:
         connection.request(method, path, headers=headers)
@@ -48,7 +48,7 @@ def request(server: Server, method: str, path: str, **headers: str) -> tuple[int
         connection.close()
 
 
-def test_metrics_are_served_as_text_and_as_openmetrics(server: Server) -> None:
+def test_metrics_are_served_as_text_and_as_openmetrics(server: ExporterServer) -> None:
     status, kind, body = request(server, "GET", "/metrics")
     assert (status, kind) == (200, "text/plain")
     assert b"gpufan_up 1.0" in body
@@ -57,18 +57,18 @@ def test_metrics_are_served_as_text_and_as_openmetrics(server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/favicon.ico", "/metrics/", "/metricsx", "/../etc/passwd"])
-def test_every_other_path_is_not_found(server: Server, path: str) -> None:
+def test_every_other_path_is_not_found(server: ExporterServer, path: str) -> None:
     status, _, body = request(server, "GET", path)
     assert status == 404
     assert b"gpufan_up" not in body
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
-def test_other_methods_are_refused(server: Server, method: str) -> None:
+def test_other_methods_are_refused(server: ExporterServer, method: str) -> None:
     assert request(server, method, "/metrics")[0] == 501
 
 
-def test_a_slow_client_delays_no_other(server: Server) -> None:
+def test_a_slow_client_delays_no_other(server: ExporterServer) -> None:
     with socket.create_connection(server.server_address[:2], 5) as slow:
         slow.sendall(b"GET /met")
         began_s = time.monotonic()
@@ -76,18 +76,18 @@ def test_a_slow_client_delays_no_other(server: Server) -> None:
         assert time.monotonic() - began_s < serving.CLIENT_TIMEOUT_S / 2
 
 
-def test_a_slow_client_is_disconnected(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert serving._Handler.timeout == serving.CLIENT_TIMEOUT_S
-    monkeypatch.setattr(serving._Handler, "timeout", 0.05)
+def test_a_slow_client_is_disconnected(server: ExporterServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert serving._ExporterHandler.timeout == serving.CLIENT_TIMEOUT_S
+    monkeypatch.setattr(serving._ExporterHandler, "timeout", 0.05)
     with socket.create_connection(server.server_address[:2], 5) as slow:
         slow.sendall(b"GET /met")
         assert slow.recv(1) == b""
 
 
 def test_80_clients_that_drip_are_disconnected_and_delay_nobody_for_long(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: ExporterServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving._Handler, "timeout", 1.0)
+    monkeypatch.setattr(serving._ExporterHandler, "timeout", 1.0)
     monkeypatch.setattr(serving, "CROWD_S", 0.2)
     before = threading.active_count()
     with ExitStack() as stack:
@@ -117,7 +117,7 @@ def _drips(client: socket.socket) -> bool:
         return False
 
 
-def test_headers_of_6_megabytes_are_not_read(server: Server) -> None:
+def test_headers_of_6_megabytes_are_not_read(server: ExporterServer) -> None:
     with socket.create_connection(server.server_address[:2], 5) as client, suppress(ConnectionError):
         client.sendall(b"GET /metrics HTTP/1.0\r\n")
         with suppress(ConnectionError):
@@ -128,7 +128,7 @@ def test_headers_of_6_megabytes_are_not_read(server: Server) -> None:
     assert request(server, "GET", "/metrics")[0] == 200
 
 
-def test_a_client_that_disconnects_is_not_reported(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_client_that_disconnects_is_not_reported(server: ExporterServer, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_connection(server.server_address[:2], 5) as gone:
         gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # ends with a reset
         gone.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
@@ -136,16 +136,16 @@ def test_a_client_that_disconnects_is_not_reported(server: Server, capfd: pytest
     assert capfd.readouterr().err == ""
 
 
-def test_a_port_in_use_is_an_error_with_the_remedy(server: Server, tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error_with_the_remedy(server: ExporterServer, tmp_path: Path) -> None:
     host, port = server.server_address[:2]
     with pytest.raises(GpufanError, match=rf"cannot listen on 127.0.0.1:{port}: Address already in use.*--listen"):
-        Server((str(host), port), registry(tmp_path))
+        ExporterServer((str(host), port), metrics_registry(tmp_path))
 
 
 @pytest.mark.parametrize("host", ["..", "a" * 80, "999.1.1.1"])
 def test_an_unknown_host_is_an_input_error(tmp_path: Path, host: str) -> None:
     with pytest.raises(InputError, match="there is no host"):
-        Server((host, 0), registry(tmp_path))
+        ExporterServer((host, 0), metrics_registry(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def ended_after(sleeps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[f
 
 def test_the_file_is_complete_and_readable_by_everybody(tmp_path: Path) -> None:
     file = tmp_path / "gpufan.prom"
-    write_textfile(file, written(tmp_path))
+    write_metrics_textfile(file, written(tmp_path))
     assert "gpufan_up 1.0\n" in file.read_text()
     assert file.stat().st_mode & 0o777 == 0o644
     assert sorted(os.listdir(tmp_path)) == ["gpufan.prom", "state.json"]
@@ -206,7 +206,7 @@ def test_the_file_is_updated_and_removed_when_the_exporter_ends(
     replaced = []
     monkeypatch.setattr(serving, "replace_unsynced", lambda _, data: replaced.append(data))
     with ended_after(3, monkeypatch) as slept:
-        keep_textfile(tmp_path / "gpufan.prom", path, 15)
+        update_metrics_textfile(tmp_path / "gpufan.prom", path, 15)
     assert (len(replaced), slept) == (3, [15, 15, 15])
     assert not (tmp_path / "gpufan.prom").exists()
 
@@ -223,7 +223,7 @@ def test_a_failed_write_is_reported_once_and_tried_again(
     path = written(tmp_path)
     monkeypatch.setattr(serving, "replace_unsynced", replace)
     with ended_after(len(outcomes), monkeypatch), caplog.at_level(logging.WARNING):
-        keep_textfile(tmp_path / "gpufan.prom", path, 15)
+        update_metrics_textfile(tmp_path / "gpufan.prom", path, 15)
     (first, second) = caplog.messages
     assert first == second
     assert re.search(r"gpufan\.prom cannot be written: No space left on device.*; it is tried again$", first)
@@ -231,7 +231,7 @@ def test_a_failed_write_is_reported_once_and_tried_again(
 
 def test_a_failed_single_write_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(GpufanError, match=r"gpufan\.prom cannot be written: .*; choose another --textfile"):
-        write_textfile(tmp_path / "none" / "gpufan.prom", tmp_path)
+        write_metrics_textfile(tmp_path / "none" / "gpufan.prom", tmp_path)
 
 
 # ---- the command ----
@@ -262,7 +262,7 @@ def test_without_the_extra_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_100_clients_can_connect_at_once(tmp_path: Path) -> None:
-    with Server(("127.0.0.1", 0), registry(tmp_path / "state.json")) as server, ExitStack() as crowd:
+    with ExporterServer(("127.0.0.1", 0), metrics_registry(tmp_path / "state.json")) as server, ExitStack() as crowd:
         address = ("127.0.0.1", server.socket.getsockname()[1])
         for _ in range(100):  # and none is accepted yet
             crowd.enter_context(socket.create_connection(address, timeout=0.5))
