@@ -18,6 +18,8 @@ class News(str, Enum):
     """The card is so close to its slowdown temperature that its fans run at full speed."""
     FULL_FANS = "full-fans"
     """The card is warmer than its target, and full fans cannot hold the target at this power."""
+    QUIET_FANS = "quiet-fans"
+    """The card is warmer than its target, and quiet hours do not allow the duty that would help."""
     LOST = "lost"
     """The card does not answer, or its fans are out of reach."""
     FAIL_SAFE = "fail-safe"
@@ -36,9 +38,15 @@ class News(str, Enum):
     """The card has no fans that can be set."""
 
 
+_QUIET = (Cause.QUIET_HOURS, Cause.QUIET_HOURS_HOT)
+
 _FOLLOWING_FAULTS = (Cause.FAN_SLOW, Cause.FAN_TAKEN, Cause.FAN_RELEASED, Cause.OTHER_TARGET)
 
-_MORE_THAN_FULL_PERCENT = 100.5
+_BEYOND_PERCENT = 0.5
+"""A duty that is lower than needed by more than this, in percent, cannot hold the target."""
+
+_CLEARLY_WARMER_C = 2.0
+"""A card that is on its way to its target may be less than this above it, °C."""
 
 
 def news(gpu: GpuState) -> Mapping[News, bool]:
@@ -52,6 +60,7 @@ def news(gpu: GpuState) -> Mapping[News, bool]:
     found = {
         News.THROTTLED: gpu.throttle == Throttle.HEAT.value,
         News.FULL_FANS: group is Group.HOT and _is_beyond_full_fans(gpu),
+        News.QUIET_FANS: gpu.reason.cause in _QUIET and _is_above_target(gpu),
         News.LOST: False,
         News.FAIL_SAFE: group is Group.FAIL_SAFE,
         News.FAN_STILL: fault is Cause.FAN_STILL,
@@ -68,6 +77,17 @@ def news(gpu: GpuState) -> Mapping[News, bool]:
 
 
 def _is_beyond_full_fans(gpu: GpuState) -> bool:
-    """Whether full fans would not hold the target. The change from the needed duty, which is full speed, is then 0."""
-    reason = gpu.reason
-    return (reason.needed_percent or 0) >= _MORE_THAN_FULL_PERCENT and (reason.change_percent or 0) >= 0
+    """Whether the highest duty of the card does not hold the target.
+
+    It has its highest duty if its duty is below the needed one, although nothing lowers it (a change of 0).
+    """
+    needed_percent, duty_percent = gpu.reason.needed_percent, gpu.duty_percent
+    if needed_percent is None or duty_percent is None or (gpu.reason.change_percent or 0) < 0:
+        return False
+    return needed_percent - duty_percent > _BEYOND_PERCENT
+
+
+def _is_above_target(gpu: GpuState) -> bool:
+    if gpu.temperature_c is None or gpu.target_c is None:
+        return False
+    return gpu.temperature_c >= gpu.target_c + _CLEARLY_WARMER_C

@@ -51,6 +51,7 @@ _NEWS = {
     News.THROTTLED: ("throttled by heat", "no longer throttled by heat"),
     News.HOT: ("close to its slowdown temperature", "no longer close to its slowdown temperature"),
     News.FULL_FANS: ("full fans are not enough", "full fans are enough again"),
+    News.QUIET_FANS: ("too hot for the limit of quiet hours", "no longer too hot for quiet hours"),
     News.LOST: ("lost", "back"),
     News.FAIL_SAFE: ("no credible temperature", "the temperature is credible again"),
     News.FAN_STILL: ("a fan stands still", "no fan stands still any more"),

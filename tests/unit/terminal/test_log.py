@@ -7,6 +7,7 @@ import re
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gpufan.core.news import News
@@ -48,6 +49,8 @@ LINE = news_line(HEAT, News.THROTTLED)
 ABOVE = Reason(
     Cause.ABOVE_TARGET, power_w=300.0, needed_percent=120.0, limit_c=70.0, change_percent=0, difference_c=4.0
 )
+QUIET = Reason(Cause.QUIET_HOURS, limit_percent=40, needed_percent=66, until="07:00")
+ABOVE_RISING = msgspec.structs.replace(ABOVE, needed_percent=90.0, change_percent=-10)
 FULL_FANS = (
     "full fans are not enough: 100 % at 74 °C: 300 W is more than full fans can hold at 70 °C; the card is 4 °C above"
 )
@@ -55,6 +58,11 @@ BEGINNINGS = {
     News.THROTTLED: (HEAT, "throttled by heat: 62 % at 74 °C: the curve gives 58 %", 4),
     News.HOT: (gpu_state(temperature_c=91.0, slowdown_c=96), "close to its slowdown temperature: 62 % at 91 °C", 4),
     News.FULL_FANS: (gpu_state(reason=ABOVE, duty_percent=100), FULL_FANS, 4),
+    News.QUIET_FANS: (
+        gpu_state(reason=QUIET, duty_percent=40, target_c=70.0),
+        "too hot for the limit of quiet hours: 40 % at 74 °C: quiet hours until 07:00: at most 40 % instead of 66 %",
+        4,
+    ),
     News.LOST: (gpu_state(group="lost", control="lost", temperature_c=None), "lost: the card is gone", 3),
     News.FAIL_SAFE: (gpu_state(group="fail-safe", temperature_c=None), "no credible temperature: 62 %: no temp", 4),
     News.FAN_STILL: (gpu_state(fault=Reason(Cause.FAN_STILL, fan=1, found_percent=62, seconds=10.0)), "a fan sta", 3),
@@ -108,10 +116,19 @@ def test_a_real_line_carries_the_time_of_day(monkeypatch: pytest.MonkeyPatch) ->
         {"fans": ()},
         {"throttle": "power-cap"},
         {"fault": Reason(Cause.FAN_FLOOR, fan=1, limit_percent=40)},
+        {"reason": QUIET, "duty_percent": 40},  # a curve
+        {"reason": QUIET, "duty_percent": 40, "target_c": 73.0},
+        {"reason": ABOVE_RISING, "duty_percent": 80},
     ],
 )
 def test_normal_operation_is_not_written(changes: dict[str, object]) -> None:
     assert log(FINE, gpu_state(**changes), FINE) == []
+
+
+def test_fans_at_the_highest_duty_of_their_card_are_full_fans() -> None:
+    reason = msgspec.structs.replace(ABOVE, needed_percent=90.0)
+    (line,) = log(gpu_state(reason=reason, duty_percent=80))
+    assert "full fans are not enough: 80 % at 74 °C: 300 W would take 90 % to hold 70 °C" in line
 
 
 def test_cards_that_are_not_read_yet_are_not_written() -> None:
