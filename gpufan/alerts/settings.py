@@ -25,6 +25,7 @@ AFTER_S: Mapping[Trouble, float] = {
     Trouble.NOT_FOLLOWING: 120,
     Trouble.GIVEN_BACK: 120,
     Trouble.NO_CONTROLLER: 120,
+    Trouble.RESTARTS: 0,
     Trouble.SETTINGS_REFUSED: 0,
 }
 """How long each trouble must last before its first message, s, unless the file says otherwise."""
@@ -54,8 +55,8 @@ def read(path: Path, name: Path | None = None) -> AlertSettings:
     """Read the file `path`, which messages call `name`. Raises InputError that names all mistakes, with their lines."""
     name = name or path
     try:
-        if path.stat().st_mode & 0o004:
-            raise InputError(f"everybody can read it, and it holds secrets: `sudo chmod 640 {path}`")
+        if problem := exposure(path.stat().st_mode):
+            raise InputError(f"{problem}: `sudo chmod 640 {path}`")
         return parse(read_file(path))
     except FileNotFoundError:
         raise InputError(
@@ -67,6 +68,13 @@ def read(path: Path, name: Path | None = None) -> AlertSettings:
         raise InputError(f"{name}: cannot be read: {error.strerror}") from error
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
+
+
+def exposure(mode: int) -> str | None:
+    """What a file mode allows everybody to do with the file; None if nothing."""
+    if mode & 0o004:
+        return "everybody can read it, and it holds secrets"
+    return "everybody can write it, and so read what it sends" if mode & 0o002 else None
 
 
 def parse(data: bytes) -> AlertSettings:

@@ -148,6 +148,8 @@ class Facts:
     """None if systemd does not run the box, or if it has not answered."""
     config: Path = DEFAULT_PATH
     settings: Settings = field(default_factory=Settings)
+    alerts_exposure: str | None = None
+    """What everybody can do with the file of the messages, which holds secrets; None if nothing."""
     runtime_folder: Path = RUNTIME_FOLDER
     published: Published | None = None
     """None if there is no snapshot."""

@@ -11,7 +11,7 @@ FORMAT = 1
 GROUPS = {
     "driver": ("driver", "rights"),
     "cards": ("card", "fans", "heat"),
-    "service": ("service", "companions", "config", "snapshot"),
+    "service": ("service", "companions", "config", "messages", "snapshot"),
     "box": ("clock", "rivals", "display", "coolbits", "time"),
 }
 """The checks below each heading of the report."""

@@ -7,6 +7,7 @@ from gpufan.config.settings import DEFAULT_PATH
 from gpufan.core.sentences import settings_sentence
 from gpufan.doctor.facts import Facts
 from gpufan.doctor.findings import Finding, ok, problem, warning
+from gpufan.system.paths import ALERTS_SETTINGS
 from gpufan.system.unit_state import UnitState
 
 _MANY_RESTARTS = 3
@@ -24,6 +25,9 @@ def judge_service(facts: Facts) -> Iterator[Finding]:
     for unit in facts.systemd.companions if facts.systemd else ():
         yield _companion(unit)
     yield _config(facts)
+    if facts.alerts_exposure:
+        text = f"{ALERTS_SETTINGS}: {facts.alerts_exposure}"
+        yield warning("messages", text, f"sudo chmod 640 {ALERTS_SETTINGS}")
     yield _snapshot(facts)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gpufan import __version__
+from gpufan.alerts.settings import exposure
 from gpufan.config.settings import DEFAULT_PATH, Source
 from gpufan.daemon import snapshot_file
 from gpufan.doctor.facts import Facts, PciCard, Proof, Published, Systemd
@@ -26,7 +27,7 @@ from gpufan.service.units import COMPANIONS, SERVICE
 from gpufan.system import systemctl
 from gpufan.system.background import BackgroundCall
 from gpufan.system.files import read_text_or_empty
-from gpufan.system.paths import SNAPSHOT
+from gpufan.system.paths import ALERTS_SETTINGS, SNAPSHOT
 from gpufan.system.unit_state import UnitState, unit_state
 
 LIMIT_S = 10.0
@@ -47,6 +48,7 @@ def gather(runtime_folder: Path, config: Path | None, proofs: tuple[Proof, ...] 
         "systemd": _systemd,
         "published": partial(_published_snapshot, runtime_folder / SNAPSHOT),
         "settings": source.read,
+        "alerts_exposure": _alerts_exposure,
         "pci": pci_cards,
         "rivals": rivals,
         "other_setter": partial(other_setter, runtime_folder / SNAPSHOT),
@@ -107,6 +109,10 @@ def pci_cards() -> tuple[PciCard, ...]:
         driver = (device / "driver").readlink().name if (device / "driver").is_symlink() else None
         found.append(PciCard(address, int((device / "device").read_text(), 16), driver))
     return tuple(found)
+
+
+def _alerts_exposure() -> str | None:
+    return exposure(below_root(ALERTS_SETTINGS).stat().st_mode)
 
 
 def _has_sys_admin() -> bool | None:

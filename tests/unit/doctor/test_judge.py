@@ -284,6 +284,10 @@ CASES = {
         replace(WELL, settings=Settings(file=RunKeys(gpus=(0,)))),
         ("config", "warning", "sudoedit /etc/gpufan"),
     ),
+    "secrets that everybody can read": (
+        replace(WELL, alerts_exposure="everybody can read it"),
+        ("messages", "warning", "sudo chmod 640 /etc/gpufan/alerts.toml"),
+    ),
     "active without snapshot": (IDLE, ("snapshot", "problem", "sudo systemctl restart gpufan")),
     "unreadable": (
         replace(WELL, published=None, errors={"published": "of another version"}),

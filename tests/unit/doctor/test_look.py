@@ -53,6 +53,18 @@ def test_another_program_that_may_set_fans_is_neither_this_process_nor_the_gpufa
     assert other_setter(tmp_path / "state.json") == "probably coolgpus (process 4711)"
 
 
+@pytest.mark.parametrize(
+    ("mode", "found"), [(0o640, None), (0o600, None), (0o644, "can read it"), (0o604, "can read"), (0o642, "can write")]
+)
+def test_a_file_of_secrets_that_everybody_can_use_is_found(tmp_path: Path, mode: int, found: str | None) -> None:
+    file = tmp_path / "etc/gpufan/alerts.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("")
+    file.chmod(mode)
+    exposure = look.gather(tmp_path, None).alerts_exposure
+    assert exposure is None if found is None else found in str(exposure)
+
+
 def test_x_servers_of_gpufan_differ_from_others(tmp_path: Path) -> None:
     run = tmp_path / "run"
     process(tmp_path, 5, "/usr/lib/xorg/Xorg", ":0", "-seat", "seat0")
