@@ -27,6 +27,8 @@ class Trouble(str, Enum):
     """The fans were given back to the driver, after a fault."""
     NO_CONTROLLER = "no-controller"
     """gpufan does not run, or it hangs."""
+    RESTARTS = "restarts"
+    """gpufan crashes again and again, or is started anew again and again."""
     SETTINGS_REFUSED = "settings-refused"
     """A reload of the settings was refused."""
 
@@ -51,6 +53,7 @@ _HEADLINES = {
     Trouble.NOT_FOLLOWING: "a fan does not follow gpufan",
     Trouble.GIVEN_BACK: "gpufan has given the fans back to the driver",
     Trouble.NO_CONTROLLER: "no gpufan controls the fans",
+    Trouble.RESTARTS: "gpufan ends and starts again and again",
     Trouble.SETTINGS_REFUSED: "gpufan refused its new settings",
 }
 
@@ -70,6 +73,8 @@ _REMEDIES = {
     Trouble.GIVEN_BACK: "run `gpufan doctor`: it says why the fans do not obey. gpufan tries again by itself.",
     Trouble.NO_CONTROLLER: "run `systemctl status gpufan`; `sudo systemctl restart gpufan` starts it again, and"
     " `sudo gpufan restore` gives the fans back to the driver.",
+    Trouble.RESTARTS: "run `sudo journalctl -u gpufan -n 50`: it says why gpufan ended. Between two runs the driver"
+    " controls the fans.",
     Trouble.SETTINGS_REFUSED: "run `gpufan config check`, mend the file, then `sudo systemctl reload gpufan`.",
 }
 
@@ -82,6 +87,7 @@ ABOUT = {
     Trouble.NOT_FOLLOWING: "a fan stays too slow, or another program sets it too",
     Trouble.GIVEN_BACK: "the fans of a card were given back to the driver",
     Trouble.NO_CONTROLLER: "gpufan does not run, or it hangs",
+    Trouble.RESTARTS: "gpufan crashes again and again",
     Trouble.SETTINGS_REFUSED: "a reload of the settings was refused",
 }
 """What each trouble means, for the settings file."""

@@ -1,5 +1,6 @@
 """The rules: snapshots and times in, messages out. No files, no clock, no network."""
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,6 +15,10 @@ FLICKER_S = 15.0
 
 OVER_AFTER_S = 120.0
 """A reported trouble is over when it has been absent for this time, s. The time doubles each time it comes back."""
+
+MANY_RESTARTS = 3
+RESTARTS_WITHIN_S = 1800.0
+"""This number of restarts of gpufan within this time, s, is a trouble: it crashes again and again."""
 
 _TROUBLES = {
     News.THROTTLED: Trouble.THROTTLED,
@@ -71,9 +76,14 @@ class Rules:
         """Labels of all cards that were ever listed, by UUID."""
         self._ended: dict[Key, tuple[float, int]] = {}
         """The last reported episode of a trouble: its end by the monotonic clock, and its `times`."""
+        self._run: tuple[int, float | None] | None = None
+        """Process and start of the run that published last; None before the first snapshot."""
+        self._restarts_s: deque[float] = deque()
+        """When another run published for the first time, by the monotonic clock."""
 
     def see(self, snapshot: Snapshot, monotonic_s: float) -> list[Message]:
         """The messages that are due after a new snapshot."""
+        self._note_run(snapshot, monotonic_s)
         self._cards |= {gpu.uuid: gpu.label for gpu in snapshot.gpus}
         judged = {gpu.uuid: _troubles(gpu) for gpu in snapshot.gpus}
         present = dict(self._find(snapshot, judged))
@@ -85,6 +95,15 @@ class Rules:
             calm = lines.get(key.uuid) or "; ".join(lines.values())
             messages += self._advance(key, present.get(key), calm, snapshot.time_s, monotonic_s)
         return messages
+
+    def _note_run(self, snapshot: Snapshot, monotonic_s: float) -> None:
+        """Count a restart if another run publishes than before."""
+        run = snapshot.pid, snapshot.started_s
+        if self._run not in (None, run):
+            self._restarts_s.append(monotonic_s)
+        self._run = run
+        while self._restarts_s and monotonic_s - self._restarts_s[0] > RESTARTS_WITHIN_S:
+            self._restarts_s.popleft()
 
     def miss(self, problem: str, wall_s: float, monotonic_s: float) -> list[Message]:
         """The messages that are due although there is no new snapshot; `problem` says why there is none.
@@ -107,6 +126,9 @@ class Rules:
                 yield Key(uuid, Trouble.LOST), Found(label, "gpufan no longer lists this card")
         if (refused := settings_sentence(snapshot)) and Trouble.SETTINGS_REFUSED in self._after_s:
             yield Key("", Trouble.SETTINGS_REFUSED), Found("", refused)
+        if len(self._restarts_s) >= MANY_RESTARTS and Trouble.RESTARTS in self._after_s:
+            minutes = f"{RESTARTS_WITHIN_S / 60:g} minutes"
+            yield Key("", Trouble.RESTARTS), Found("", f"{len(self._restarts_s)} restarts in the last {minutes}")
 
     def _advance(
         self, key: Key, found: Found | None, calm: str, wall_s: float, monotonic_s: float

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from gpufan.alerts.messages import Message, Phase, Trouble, text, title
-from gpufan.alerts.rules import FLICKER_S, OVER_AFTER_S, Rules
+from gpufan.alerts.rules import FLICKER_S, MANY_RESTARTS, OVER_AFTER_S, RESTARTS_WITHIN_S, Rules
 from gpufan.alerts.settings import AFTER_S, REPEAT_AFTER_S
 from gpufan.core.reasons import Cause, Reason
 from gpufan.core.snapshot import GpuState, SettingsInUse, Snapshot
@@ -43,10 +44,8 @@ class Bench:
         return found
 
     def _snapshot(self, gpus: tuple[GpuState, ...], run: dict[str, Any]) -> Snapshot:
-        snapshot = snapshot_now(gpus, interval_s=1.0, **run)
-        return Snapshot(
-            **{name: getattr(snapshot, name) for name in snapshot.__struct_fields__} | {"time_s": NOON_S + self.now_s}
-        )
+        snapshot = snapshot_now(gpus, interval_s=1.0)
+        return msgspec.structs.replace(snapshot, time_s=NOON_S + self.now_s, **run)
 
 
 FINE = gpu_state()
@@ -195,6 +194,26 @@ def test_a_restart_of_gpufan_is_not_reported():
     bench.see(100, FINE)
     assert bench.miss(20) == []
     assert bench.see(100, gpu_state(group="start", control="driver", temperature_c=None), FINE) == []
+
+
+@pytest.mark.parametrize("lives_s", [2, 20, 500])
+@pytest.mark.parametrize("gap_s", [0, 1, 20])
+def test_a_gpufan_that_crashes_again_and_again_is_reported_although_it_publishes(lives_s: int, gap_s: int):
+    bench = Bench()
+    said = []
+    for run in range(MANY_RESTARTS + 1):
+        assert said == []
+        said = bench.see(lives_s, FINE, started_s=NOON_S + run) + bench.miss(gap_s)
+    assert said == [(MANY_RESTARTS * (lives_s + gap_s), "began", "restarts")]
+    assert bench.said[0].detail == "3 restarts in the last 30 minutes"
+    calm = bench.see(RESTARTS_WITHIN_S + 1000, FINE, started_s=NOON_S + MANY_RESTARTS)
+    assert [(phase, trouble) for _, phase, trouble in calm] == [("over", "restarts")]
+
+
+def test_restarts_now_and_then_are_not_reported():
+    bench = Bench(step_s=10)
+    for run in range(20):
+        assert bench.see(RESTARTS_WITHIN_S * 0.6, FINE, started_s=NOON_S + run) == []
 
 
 def test_a_card_that_is_not_read_yet_is_neither_over_nor_new():
