@@ -19,9 +19,9 @@ from gpufan.system.paths import SNAPSHOT
 from gpufan.tune import boxes, row_sources
 from gpufan.tune.fit import fit
 from gpufan.tune.propose import propose
-from gpufan.tune.recorded_cards import choose, collect
+from gpufan.tune.recorded_cards import choose_recorded, recorded_cards
 from gpufan.tune.replay import replay, settings_to_compare
-from gpufan.tune.show import panels, print_config, print_fit, print_outcomes, print_proposals
+from gpufan.tune.show import outcome_panels, print_config, print_fit, print_outcomes, print_proposals
 
 
 @click.command(cls=Command)
@@ -65,7 +65,7 @@ def simulate(
     outcomes = [replay(make_box(), name, settings, duration_s) for name, settings in compared.items()]
     print_outcomes(outcomes)
     if output is not None:
-        plot.save_figure(plot.draw_time_panels(panels(outcomes, HOT_C)), output)
+        plot.save_figure(plot.draw_time_panels(outcome_panels(outcomes, HOT_C)), output)
 
 
 @click.command(cls=Command)
@@ -110,7 +110,7 @@ def tune(
         rows, source = row_sources.simulated_rows(simulate, minutes * 60), f"the simulated {simulate}"
     else:
         rows, source = _watch_with_progress(runtime_dir / SNAPSHOT, minutes), "the running gpufan"
-    cards = choose(collect(rows), gpus, source)
+    cards = choose_recorded(recorded_cards(rows), gpus, source)
     proposals = [propose(fit(card), settings.for_card(card.info), limit_c) for card in cards]
     if verbose:
         for proposal in proposals:
@@ -120,7 +120,7 @@ def tune(
     if output is not None:
         drawn = []
         for proposal in proposals:
-            drawn += panels([candidate.outcome for candidate in proposal.candidates], limit_c)
+            drawn += outcome_panels([candidate.outcome for candidate in proposal.candidates], limit_c)
         plot.save_figure(plot.draw_time_panels(drawn), output)
 
 
@@ -129,4 +129,6 @@ def _watch_with_progress(path: Path, minutes: float) -> list[Row]:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("watching; ctrl-c ends it early", total=minutes * 60)
-        return row_sources.watch_running(path, minutes * 60, lambda seconds: progress.update(bar, completed=seconds))
+        return row_sources.rows_of_running_gpufan(
+            path, minutes * 60, lambda seconds: progress.update(bar, completed=seconds)
+        )

@@ -1,1 +1,1 @@
-"""Learn a card from a recording, and compare settings on it or on the simulated box."""
+"""Learns a card from a recording, and compares settings on the card so learnt or on a simulated box."""

@@ -1,45 +1,43 @@
-"""The boxes on which settings are tried: a simulated profile, or plants that were fitted to recorded cards."""
+"""Makes the boxes on which settings are tried: simulated boxes, and boxes of plants fitted to recorded cards."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from pathlib import Path
-from typing import TypeVar
 
 from gpufan.core.thermal import approach, remaining_share
 from gpufan.daemon import recording
-from gpufan.gpu.simulated import PROFILES, WORKLOADS, Plant, Profile, SimulatedBox, SimulatedGpu, Workload
+from gpufan.gpu.simulated import PROFILES, WORKLOADS, Profile, SimulatedBox, SimulatedGpu, Workload
 from gpufan.tune.fit import fit
-from gpufan.tune.plant import FittedPlant
-from gpufan.tune.recorded_cards import Reading, RecordedCard, choose, collect
-
-_P = TypeVar("_P", bound=Plant)
+from gpufan.tune.plant import FittedPlant, plant_with_inlet
+from gpufan.tune.recorded_cards import Reading, RecordedCard, choose_recorded, recorded_cards
 
 
 class FittedBox(SimulatedBox):
-    """Recorded cards as the plants fitted to them, under the recorded power or under `workload`.
+    """A box of recorded cards, in which the plant fitted to a card stands for the card.
 
-    The cards start at the recorded temperature. The heat of other cards arrives with the air: as in the recording, or
-    as much as `workload` makes. A recording repeats from its start when it ends.
+    The cards start at the recorded temperature. The inlet air is also warmed by the power of the other cards, as in the
+    recording or under the workload. A recording repeats from its start when it ends.
     """
 
     def __init__(self, cards: Sequence[tuple[RecordedCard, FittedPlant]], workload: Workload | None = None) -> None:
+        """Each card draws the power of `workload`, W, or without it the recorded power."""
         super().__init__(Profile("", tuple(plant for _, plant in cards)), workload or (lambda _: 0.0))
         self._others: list[Workload] = []
         self._coupling_k_per_w = [plant.coupling for _, plant in cards]
         for gpu, (card, plant) in zip(self.gpus, cards, strict=True):
-            _start_as(gpu, card, plant)
+            self._start_as_recorded(gpu, card, plant)
             if workload is None:
-                gpu.workload = _recorded(card, lambda reading: reading.power_w)
-                self._others.append(_recorded(card, lambda reading: reading.others_w))
+                gpu.workload = self._recorded_workload(card, lambda reading: reading.power_w)
+                self._others.append(self._recorded_workload(card, lambda reading: reading.others_w))
             else:
                 self._others.append(lambda time_s: workload(time_s) * (len(cards) - 1))
         self._others_w = [others(0.0) for others in self._others]
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass for every card."""
+        """Let `seconds` pass for every card, and warm its inlet air by the power of the other cards."""
         for number, gpu in enumerate(self.gpus):
             time_constant_s = gpu.plant.resistance(gpu.speed_percent) * gpu.plant.heat_capacity
             now_w = self._others[number](gpu.time_s)
@@ -47,52 +45,45 @@ class FittedBox(SimulatedBox):
             gpu.neighbour_heat_k = self._coupling_k_per_w[number] * self._others_w[number]
         super().advance(seconds)
 
+    @staticmethod
+    def _start_as_recorded(gpu: SimulatedGpu, card: RecordedCard, plant: FittedPlant) -> None:
+        """Give `gpu` the identity of `card`, and the state of its first reading."""
+        gpu.info = replace(card.info, slowdown_c=gpu.plant.slowdown_c)
+        from gpufan.tune.course import Course  # it needs scipy, which `simulate` does not
+
+        first = card.readings[0]
+        gpu.die_c = first.temperature_c
+        gpu.sink_c, gpu.case_heat_k = Course(card.stretches[0]).start(plant)
+        gpu.speed_percent = gpu.driver_percent = first.speed_percent
+        highest_w = max(reading.power_w for reading in card.readings)
+        gpu.plant = replace(gpu.plant, power_limit_w=max(gpu.plant.power_limit_w, highest_w))
+
+    @staticmethod
+    def _recorded_workload(card: RecordedCard, power_w: Callable[[Reading], float]) -> Workload:
+        """The recorded power of `card`, or of the other cards, as a function of time without gaps; it repeats."""
+        powers_w = [power_w(reading) for _, reading in card.steps()]
+        ends_s = list(accumulate(elapsed_s for elapsed_s, _ in card.steps()))
+        return lambda time_s: powers_w[min(bisect_right(ends_s, time_s % ends_s[-1]), len(powers_w) - 1)]
+
 
 def simulated_boxes(profile: str, workload: str, inlet_c: float | None) -> Callable[[], SimulatedBox]:
-    """Return a function that makes the box `profile` under `workload`. `inlet_c` replaces its inlet temperature."""
+    """Return a function that makes the simulated box `profile` under `workload`.
+
+    `inlet_c` replaces the inlet temperature of its cards, °C, unless it is None.
+    """
     chosen = PROFILES[profile]
-    chosen = replace(chosen, plants=tuple(_with_inlet(plant, inlet_c) for plant in chosen.plants))
+    chosen = replace(chosen, plants=tuple(plant_with_inlet(plant, inlet_c) for plant in chosen.plants))
     return partial(SimulatedBox, chosen, WORKLOADS[workload])
 
 
 def fitted_boxes(
     path: Path, names: Sequence[str], workload: str | None, inlet_c: float | None
 ) -> Callable[[], SimulatedBox]:
-    """Return a function that makes a `FittedBox` of the cards `names` (all if empty) of the recording `path`.
+    """Return a function that makes a `FittedBox` of the cards `names` in the recording `path`; of all without names.
 
-    Raises InputError or GpufanError.
+    They draw the power of `workload`, or else the recorded power. `inlet_c` replaces the fitted inlet temperature, °C,
+    unless it is None. Raises InputError or GpufanError.
     """
-    cards = choose(collect(recording.read(path)), names, str(path))
-    fitted = [(card, _with_inlet(fit(card).plant, inlet_c)) for card in cards]
+    cards = choose_recorded(recorded_cards(recording.read(path)), names, str(path))
+    fitted = [(card, plant_with_inlet(fit(card).plant, inlet_c)) for card in cards]
     return partial(FittedBox, fitted, WORKLOADS[workload] if workload else None)
-
-
-def steps(card: RecordedCard) -> Iterator[tuple[float, Reading]]:
-    """Yield each reading but the first of a stretch, and the seconds since the reading before."""
-    for stretch in card.stretches:
-        for before, after in pairwise(stretch):
-            yield after.time_s - before.time_s, after
-
-
-def _with_inlet(plant: _P, inlet_c: float | None) -> _P:
-    return plant if inlet_c is None else replace(plant, inlet_c=inlet_c)
-
-
-def _start_as(gpu: SimulatedGpu, card: RecordedCard, plant: FittedPlant) -> None:
-    """Give `gpu` the identity of `card`, and the state of its first reading."""
-    gpu.info = replace(card.info, slowdown_c=gpu.plant.slowdown_c)
-    from gpufan.tune.course import Course  # it needs scipy, which `simulate` does not
-
-    first = card.readings[0]
-    gpu.die_c = first.temperature_c
-    gpu.sink_c, gpu.case_heat_k = Course(card.stretches[0]).start(plant)
-    gpu.speed_percent = gpu.driver_percent = first.speed_percent
-    highest_w = max(reading.power_w for reading in card.readings)
-    gpu.plant = replace(gpu.plant, power_limit_w=max(gpu.plant.power_limit_w, highest_w))
-
-
-def _recorded(card: RecordedCard, value: Callable[[Reading], float]) -> Workload:
-    """Return `value` of `card` over time, without the gaps between stretches; it repeats at the end."""
-    values = [value(reading) for _, reading in steps(card)]
-    ends_s = list(accumulate(elapsed_s for elapsed_s, _ in steps(card)))
-    return lambda time_s: values[min(bisect_right(ends_s, time_s % ends_s[-1]), len(values) - 1)]

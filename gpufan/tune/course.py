@@ -1,9 +1,10 @@
-"""The temperature of a card over a stretch of its recording, as a plant predicts it. Needs numpy and scipy.
+"""Predicts the temperature of a card over a stretch of its recording from a plant. Needs numpy and scipy.
 
-Each step is that of `gpufan.core.thermal.approach`. All steps are solved at once, because a fit makes some hundred
-predictions.
+Each step is computed as in `gpufan.core.thermal.approach`. All steps are solved at once, because a fit makes some
+hundred predictions.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,14 @@ from gpufan.tune.recorded_cards import Stretch
 Array = NDArray[np.float64]
 
 _START_DEVIATION_K = 5.0
-"""Standard deviation of the heatsink's temperature at the start from that of a die that has settled, K."""
+"""Standard deviation of the heatsink temperature at the start from that of a card that has settled, K."""
+
+_KNOWN_S = 60.0
+"""The recorded temperature of this time at the start of a stretch is known to a prediction, s."""
 
 
 class Course:
-    """One stretch. Predicts the temperature at each reading but the first, from power and fan speed alone."""
+    """A stretch. Predicts the temperature at each reading but the first, from power and fan speed alone."""
 
     def __init__(self, stretch: Stretch) -> None:
         time_s, temperature_c, power_w, speed_percent, _, others_w, _ = map(np.array, zip(*stretch, strict=True))
@@ -33,40 +37,41 @@ class Course:
         self._speeds, self._speed_numbers = np.unique(speed_percent[1:], return_inverse=True)
 
     def predict(self, plant: FittedPlant, known: int | None = None) -> Array:
-        """Temperature at each reading but the first, °C.
+        """Predicted temperature at each reading but the first, °C.
 
-        The temperature of the heatsink at the start is that which fits best, to the first `known` readings if given.
+        For the heatsink at the start, the temperature is assumed with which the prediction fits the first `known`
+        readings best, or all readings without `known`.
         """
         return self._solve(plant, known)[0]
 
     def start(self, plant: FittedPlant) -> tuple[float, float]:
-        """Temperature of the heatsink in °C, and warming of the inlet air by the card in K, at the first reading.
+        """Temperature of the heatsink, °C, and warming of the inlet air by the card, K, at the first reading.
 
-        No reading shows them, and the card may have been at work before. They are chosen so that the prediction fits
-        best.
+        No reading shows these two values, and the card may have been at work before. So they are the values with which
+        the prediction fits the recording best.
         """
         sink_c, case_k = self._solve(plant)[1]
         return float(sink_c), float(case_k)
 
     def _solve(self, plant: FittedPlant, known: int | None = None) -> tuple[Array, Array]:
-        """Return the values of `predict` and of `start`."""
+        """Return the values of `predict` and the values of `start`."""
         resistances = np.array([plant.resistance(speed) - plant.die_resistance for speed in self._speeds])
         resistance = resistances[self._speed_numbers]
         sink_left = np.exp(-self._seconds / (resistance * plant.heat_capacity))
         case_left = np.exp(-self._seconds / plant.case_time_constant_s)
         die_left = np.exp(-self._seconds / plant.die_time_constant_s)
-        # The heatsinks of the others delay their heat about as much as this one does.
-        others_w = _approach(sink_left, self._others_w, self._first.others_w)
+        # The heatsinks of the other cards delay their heat about as much as the heatsink of this card.
+        others_w = _course_towards(sink_left, self._others_w, self._first.others_w)
 
-        # The temperature is linear in both values of the start. Column 0: the temperature if both are 0. Columns 1 and
-        # 2: what is left later of 1 K in the heatsink, and of 1 K in the inlet air.
+        # The temperature is linear in both values of the start. Column 0 is the temperature if both are 0. Columns 1
+        # and 2 are the rest that is left later of 1 K in the heatsink at the start, and of 1 K in the inlet air.
         power_w = np.zeros((len(resistance), 3))
         power_w[:, 0] = self._power_w
-        air_c = _approach(case_left, power_w * plant.case_resistance, np.array([0.0, 0.0, 1.0]))
+        air_c = _course_towards(case_left, power_w * plant.case_resistance, np.array([0.0, 0.0, 1.0]))
         air_c[:, 0] += plant.inlet_c + plant.coupling * others_w
-        sink_c = _approach(sink_left, air_c + power_w * resistance[:, None], np.array([0.0, 1.0, 0.0]))
+        sink_c = _course_towards(sink_left, air_c + power_w * resistance[:, None], np.array([0.0, 1.0, 0.0]))
         die_start_c = np.array([self._first.temperature_c, 0.0, 0.0])
-        die_c = _approach(die_left, sink_c + power_w * plant.die_resistance, die_start_c)
+        die_c = _course_towards(die_left, sink_c + power_w * plant.die_resistance, die_start_c)
 
         base_c, left = die_c[:, 0], die_c[:, 1:]
         fitted = slice(None if known is None else known - 1)
@@ -74,8 +79,8 @@ class Course:
         return base_c + left @ start, start
 
     def _best_start(self, plant: FittedPlant, left: Array, missing_k: Array) -> Array:
-        """The values of `start` with which `left`, times these values, explains `missing_k` best."""
-        # Both are likely to be those of a card that has settled, at any power, with the present temperature.
+        """The values of `start` for which the product with `left` is nearest to `missing_k`, K, by least squares."""
+        # Likely values are those of a card that has settled, at any power, with the present temperature.
         sink_c = self._first.temperature_c - self._first.power_w * plant.die_resistance
         resistance = plant.resistance(self._first.speed_percent) - plant.die_resistance
         case_share = plant.case_resistance / (plant.case_resistance + resistance)
@@ -86,8 +91,11 @@ class Course:
         return start
 
 
-def _approach(left: Array, ends: Array, start: Any) -> Array:
-    """Value after each step from `start` on: `left` is the `remaining_share` of each step, `ends` is where it goes."""
+def _course_towards(left: Array, ends: Array, start: Any) -> Array:
+    """The values that a quantity has after each step, if it is `start` before the first and approaches `ends`.
+
+    `left` is the `core.thermal.remaining_share` of each step.
+    """
     left_column = left if ends.ndim == 1 else left[:, None]
     right = (1 - left_column) * ends
     right[0] += left[0] * start
@@ -95,3 +103,19 @@ def _approach(left: Array, ends: Array, start: Any) -> Array:
     bands[1, :-1] = -left[1:]
     values: Array = solve_banded((1, 0), bands, right, check_finite=False)
     return values
+
+
+def prediction_errors_k(stretches: Sequence[Stretch], plant: FittedPlant, seen: int = 0) -> Array:
+    """Recorded minus predicted temperature at each reading after the first `seen` readings of `stretches`, K.
+
+    The temperature of the heatsink at the start of a stretch follows from the seen readings of the stretch. If they are
+    shorter than its first minute, it follows from that minute, which is then left out of the result.
+    """
+    found = [np.empty(0)]
+    for stretch in stretches:
+        known = max(seen, sum(reading.time_s < stretch[0].time_s + _KNOWN_S for reading in stretch))
+        seen = max(seen - len(stretch), 0)
+        if known < len(stretch):
+            course = Course(stretch)
+            found.append((course.temperature_c - course.predict(plant, known))[known - 1 :])
+    return np.concatenate(found)

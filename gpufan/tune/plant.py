@@ -1,4 +1,4 @@
-"""The plant that a fit searches for: its constants, and the parameters by which the search moves them.
+"""The plant that a fit finds: its constants, and the parameters of which the search varies the values.
 
 The model is that of `gpufan.gpu.simulated`. The heatsink receives the power and gives it to the inlet air through
 R(d) = R0 + R1·d^-n K/W, with the duty d in 0..1. The die is a little warmer. The inlet air is warmed by the other cards
@@ -6,18 +6,19 @@ of the recording, and slowly by the card itself.
 """
 
 import math
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TypeVar
 
 from gpufan.core.thermal import thermal_resistance
 from gpufan.gpu.simulated import Plant
-from gpufan.tune.recorded_cards import Reading
+from gpufan.tune.recorded_cards import UsualWork
+
+P = TypeVar("P", bound=Plant)
 
 _TYPICAL = replace(Plant(), resistance_floor=0.07, resistance_flow=0.068)
-"""What a card is like before its recording is known. Between heatsink and air at half speed it has 0.14 K/W; fits of
-five recorded cards give 0.06 to 0.25 K/W, and the simulated GTX 1080 Ti, a card with a blower, has 0.22 K/W."""
+"""The plant of a typical card, from which the search starts. Between heatsink and air at half speed it has 0.14 K/W.
+Fits of five recorded cards give 0.06 to 0.25 K/W. The simulated GTX 1080 Ti, a card with a blower, has 0.22 K/W."""
 
 _TYPICAL_INLET_C = 30.0
 """Inlet temperature of a card in a case, °C: between a cool room and the 39 °C that reviews suggest."""
@@ -31,15 +32,20 @@ _TYPICAL_CASE_RESISTANCE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class FittedPlant(Plant):
-    """A plant with other cards beside it."""
+    """A plant with other cards beside it, which warm its inlet air."""
 
     coupling: float = 0.0
-    """Warming of the inlet air by each W of other cards, after it has passed through their heatsinks, K/W."""
+    """Warming of the inlet air by each W that the heatsinks of other cards give to the air, K/W."""
 
 
 def steady_c(plant: Plant, power_w: float, duty_percent: float) -> float:
     """Temperature at which `plant` settles without other cards, °C."""
     return plant.inlet_c + power_w * (plant.resistance(duty_percent) + plant.case_resistance)
+
+
+def plant_with_inlet(plant: P, inlet_c: float | None) -> P:
+    """`plant` with the inlet temperature `inlet_c`, °C; unchanged if that is None."""
+    return plant if inlet_c is None else replace(plant, inlet_c=inlet_c)
 
 
 PARAMETERS = {
@@ -55,36 +61,16 @@ PARAMETERS = {
     "case_resistance": 0.02,
     "case_time": 0.6,
 }
-"""The parameters of `plant_of`, in their order, with the standard deviation of each before the recording.
+"""The parameters of `plant_from_parameters`, in their order, each with its standard deviation among cards.
 
-`inlet` (K) and `case_resistance` (K/W) are differences to the typical value. The others are logarithms of a factor to
-it: 0.5 is a factor of 1.65. `floor_share` belongs to the odds of that share, so that the share stays within 0..1.
+`inlet` (K) and `case_resistance` (K/W) are differences to the typical value. Each other parameter is the logarithm of
+the ratio to the typical value: 0.5 is a factor of 1.65. `floor_share` is the logarithm of a factor to the odds of that
+share, so that the share stays within 0..1.
 """
 
 
-class Usual(NamedTuple):
-    """How a card usually worked in the recording: its fan speed, and the power of the other cards."""
-
-    duty: float
-    """Median fan speed, 0..1."""
-    others_slope: float
-    others_w: float
-    """The power of the other cards is about `others_slope` times its own power plus `others_w`, W."""
-    alone: bool
-    """Whether no other card is in the recording."""
-
-    @classmethod
-    def of(cls, readings: Sequence[Reading]) -> "Usual":
-        """Compute these values from the readings of a card."""
-        powers_w, others_w = ([r.power_w for r in readings], [r.others_w for r in readings])
-        duty = max(statistics.median(r.speed_percent for r in readings) / 100, 0.05)
-        if min(powers_w) == max(powers_w):
-            return cls(duty, 0.0, statistics.fmean(others_w), alone=not any(others_w))
-        return cls(duty, *statistics.linear_regression(powers_w, others_w), alone=not any(others_w))
-
-
-def plant_of(values: Iterable[float], usual: Usual) -> FittedPlant:
-    """The plant for the values of `PARAMETERS`; all 0 is a typical card in a case.
+def plant_from_parameters(values: Iterable[float], usual: UsualWork) -> FittedPlant:
+    """The plant with these values of `PARAMETERS`. If all are 0, it is a typical card in a case.
 
     The parameters are chosen so that each shows in another way in a recording: the resistance between heatsink and air
     at the usual duty, the part of it that no air flow removes, its exponent, and so on. If all cards work at the same

@@ -1,7 +1,7 @@
-"""Proposes settings for a fitted card: the quietest curve or target that stays under a limit."""
+"""Proposes a setting for a fitted card: the quietest curve or target that stays under a limit."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpufan.config.toml_text import toml
@@ -10,24 +10,24 @@ from gpufan.core.curve import Curve
 from gpufan.tune.boxes import FittedBox
 from gpufan.tune.fit import Fit
 from gpufan.tune.plant import FittedPlant
-from gpufan.tune.replay import Outcome, recorded, replay
+from gpufan.tune.replay import Outcome, outcome_as_recorded, replay
 
 TARGETS_BELOW_K = 6
-"""Targets are tried from the limit down to this far below it, K."""
+"""Targets are tried from the limit down to the limit minus this value, K."""
 
 _IDLE_W = 50.0
-"""A card that draws less shows nothing of its cooling, W."""
+"""The recording of a card that drew less shows nothing of its cooling, W."""
 
 _AUDIBLE_DB = 0.5
-"""A smaller difference of sound is not heard, dB(A)."""
+"""Nobody hears a smaller difference of sound, dB(A)."""
 
 _CALMER = 2
-"""So many swings less are a reason to change a setting that is as quiet."""
+"""Difference of swings that is a reason to change to a setting with the same sound."""
 
 _UNSURE_K = 3.0
-"""If predictions may be wrong by more, there is no proposal, K."""
+"""There is no proposal if predictions may be wrong by more, K."""
 
-# Limits below (the first three) or above which a recording leaves something open; `gaps` names it.
+# `proposal_notes` has a note for a value below the first three of these limits, or above the others.
 _SHORT_S = 300.0
 _NARROW_DUTY = 15.0
 _NARROW_POWER_SHARE = 0.4
@@ -37,13 +37,13 @@ _WIDE_K_PER_W = 0.03
 
 @dataclass(frozen=True)
 class Candidate:
-    """A setting, and its outcome on the fitted card."""
+    """A setting that was tried, and its outcome on the fitted card."""
 
     settings: CardSettings | None
     """None for the recording itself."""
     outcome: Outcome
     at_most_c: float
-    """Peak on a plant warmer than 95 % of those that explain the recording, °C; NaN for the recording itself."""
+    """Peak on a plant warmer than 95 % of the plants that fit the recording, °C; NaN for the recording itself."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class Proposal:
 
     fit: Fit
     candidates: tuple[Candidate, ...]
-    """The recording, the present setting, then the settings that were found to stay under the limit."""
+    """The recording, the present setting, then the settings that stay under the limit."""
     best: Candidate | None
-    """The candidate to change to; None if no change is worthwhile, or the recording is not good enough."""
+    """The proposed candidate; None if no change is worthwhile, or if the recording is not good enough."""
     reason: str
-    """Why, for the person who reads it."""
+    """A sentence for the user: why it is proposed, or why nothing is proposed."""
 
     def config(self) -> str:
-        """The lines for the settings file that set `best`."""
+        """The lines for the settings file that set the proposed setting. There must be one."""
         assert self.best is not None
         settings = self.best.settings
         assert settings is not None
@@ -68,16 +68,16 @@ class Proposal:
 
 
 def propose(fit: Fit, present: CardSettings, limit_c: float) -> Proposal:
-    """Find the quietest setting that keeps the card at `limit_c` or below under its recorded load.
+    """Propose the quietest setting with which the card stays at `limit_c` or below under its recorded load.
 
-    Of settings that sound the same, it is the one with the fewest swings.
+    Of settings with the same sound, it is the setting with the fewest swings.
     """
-    bench = _Bench(fit, limit_c)
-    now = bench.try_out(f"present: {present}", present)
-    shown = [Candidate(None, recorded(fit.card), math.nan), now]
-    if obstacle := _obstacle(fit, bench, limit_c):
+    proposer = _Proposer(fit, limit_c)
+    now = proposer.try_setting(f"present: {present}", present)
+    shown = [Candidate(None, outcome_as_recorded(fit.card), math.nan), now]
+    if obstacle := _why_no_proposal(fit, proposer, limit_c):
         return Proposal(fit, tuple(shown), None, obstacle)
-    found = [candidate for candidate in (bench.quietest_curve(), bench.quietest_target()) if candidate]
+    found = [candidate for candidate in (proposer.quietest_curve(), proposer.quietest_target()) if candidate]
     shown += found
     sure = [candidate for candidate in found if candidate.at_most_c - candidate.outcome.peak_c <= _UNSURE_K]
     if not sure:
@@ -98,10 +98,10 @@ def propose(fit: Fit, present: CardSettings, limit_c: float) -> Proposal:
     return Proposal(fit, tuple(shown), best, reason)
 
 
-def _obstacle(fit: Fit, bench: "_Bench", limit_c: float) -> str:
-    """Why nothing can be proposed, with the remedy; empty if nothing is in the way."""
-    if bench.high_w < _IDLE_W:
-        return f"the card drew at most {bench.high_w:.0f} W: record it at work"
+def _why_no_proposal(fit: Fit, proposer: "_Proposer", limit_c: float) -> str:
+    """Return why nothing can be proposed, and the remedy; an empty text if a proposal is possible."""
+    if proposer.high_w < _IDLE_W:
+        return f"the card drew at most {proposer.high_w:.0f} W: record it at work"
     if fit.unseen_k is None:
         return "the recording is too short to test what is learnt from it: record 10 min or more"
     if fit.unseen_k > _UNSURE_K:
@@ -109,7 +109,7 @@ def _obstacle(fit: Fit, bench: "_Bench", limit_c: float) -> str:
             f"predictions are wrong by {fit.unseen_k:.1f} K, which is too much for a proposal: record for longer, while"
             " only the load changes"
         )
-    full_c = bench.try_out("full speed", CardSettings(Curve(((0, 100),)))).outcome.peak_c
+    full_c = proposer.try_setting("full speed", CardSettings(Curve(((0, 100),)))).outcome.peak_c
     if full_c > limit_c:
         return (
             f"even at full fan speed the card reaches {full_c:.0f} °C: give it cooler air, or less power"
@@ -119,29 +119,29 @@ def _obstacle(fit: Fit, bench: "_Bench", limit_c: float) -> str:
 
 
 def calmest_of_the_quietest(candidates: Sequence[Candidate]) -> Candidate:
-    """The candidate with the fewest swings of those that sound like the quietest."""
+    """Return the candidate with the fewest swings among the candidates that sound like the quietest candidate."""
     least_db = min(candidate.outcome.sound_db for candidate in candidates)
     quiet = [candidate for candidate in candidates if candidate.outcome.sound_db <= least_db + _AUDIBLE_DB]
     return min(quiet, key=lambda candidate: (candidate.outcome.swings, candidate.outcome.sound_db))
 
 
-def gaps(fit: Fit) -> list[str]:
-    """A line for each thing that the recording of a card cannot show, with the remedy."""
+def proposal_notes(fit: Fit) -> list[str]:
+    """Return a note for each weakness of the recording that makes the proposal less certain, with the remedy."""
     card = fit.card
-    duty_low, duty_high = _middle(reading.speed_percent for reading in card.readings)
-    power_low, power_high = _middle(reading.power_w for reading in card.readings)
+    duty_low, duty_high = card.usual_range(lambda reading: reading.speed_percent)
+    power_low, power_high = card.usual_range(lambda reading: reading.power_w)
     found = []
     if card.seconds < _SHORT_S:
         found.append(f"the recording has only {card.seconds / 60:.0f} min: record 10 min or more")
     if duty_high - duty_low < _NARROW_DUTY:
         found.append(
-            f"the fans stayed at {_range(duty_low, duty_high)} %, so the effect of more air is assumed to be that of a"
-            " typical card: record 10 min under load with --curve 20:45 and 10 min with --curve 20:85"
+            f"the fans stayed at {_note_range(duty_low, duty_high)} %, so the effect of more air is assumed to be that"
+            " of a typical card: record 10 min under load with --curve 20:45 and 10 min with --curve 20:85"
         )
     if power_high - power_low < _NARROW_POWER_SHARE * power_high:
         found.append(
-            f"the power stayed at {_range(power_low, power_high)} W, so warm air cannot be distinguished from a weak"
-            " heatsink: record a pause of some minutes too"
+            f"the power stayed at {_note_range(power_low, power_high)} W, so warm air cannot be distinguished from a"
+            " weak heatsink: record a pause of some minutes too"
         )
     wrong_k = max(fit.misfit_k, fit.unseen_k or 0.0)
     if wrong_k > _POOR_K:
@@ -158,10 +158,10 @@ def gaps(fit: Fit) -> list[str]:
     return found
 
 
-def curve_through(limit_c: float, duty_percent: float) -> Curve:
-    """A curve of the shape of the default curve, with `duty_percent` at `limit_c`.
+def proposed_curve(limit_c: float, duty_percent: float) -> Curve:
+    """Return a curve that has `duty_percent` at `limit_c`, °C, and the shape of the default curve.
 
-    >>> str(curve_through(80, 64))
+    >>> str(proposed_curve(80, 64))
     '50:30,75:50,80:64,83:100'
     """
     (low_c, low), (knee_c, knee), (top_c, top), (full_c, full) = DEFAULT_CURVE.points
@@ -177,16 +177,16 @@ def curve_through(limit_c: float, duty_percent: float) -> Curve:
     )
 
 
-class _Bench:
-    """Tries settings on the fitted plant, and on a warm one."""
+class _Proposer:
+    """Tries settings on the fitted plant, and on a warm plant that fits the recording too."""
 
     def __init__(self, fit: Fit, limit_c: float) -> None:
         self._fit = fit
         self._limit_c = limit_c
-        self.high_w = _middle(reading.power_w for reading in fit.card.readings)[1]
+        self.high_w = fit.card.usual_range(lambda reading: reading.power_w)[1]
 
-    def try_out(self, name: str, settings: CardSettings, stop_above_c: float = math.inf) -> Candidate:
-        """Replay the recording under `settings`, until the temperature is above `stop_above_c`."""
+    def try_setting(self, name: str, settings: CardSettings, stop_above_c: float = math.inf) -> Candidate:
+        """Replay the recording under `settings`, until it ends or the card is above `stop_above_c`, °C."""
         card = self._fit.card
 
         def run(plant: FittedPlant) -> Outcome:
@@ -199,32 +199,28 @@ class _Bench:
         return Candidate(settings, outcome, max(warm.peak_c, outcome.peak_c))
 
     def quietest_curve(self) -> Candidate | None:
-        """The curve with the lowest duty at the limit that stays under the limit; None if no curve does."""
+        """Find the curve with the lowest duty at the limit that stays under the limit; None if no curve does."""
         found = None
         low, high = 30, 100
         while low <= high:
             duty = (low + high) // 2
-            if tried := self._under_limit(CardSettings(curve_through(self._limit_c, duty))):
+            if tried := self._under_limit(CardSettings(proposed_curve(self._limit_c, duty))):
                 found, high = tried, duty - 1
             else:
                 low = duty + 1
         return found
 
     def quietest_target(self) -> Candidate | None:
-        """The highest target that stays under the limit; None if no target does."""
+        """Find the highest target that stays under the limit; None if no target does."""
         targets = (CardSettings(target_c=self._limit_c - below_k) for below_k in range(TARGETS_BELOW_K + 1))
         return next((tried for settings in targets if (tried := self._under_limit(settings))), None)
 
     def _under_limit(self, settings: CardSettings) -> Candidate | None:
-        tried = self.try_out(str(settings), settings, self._limit_c)
+        """Try `settings`, and return them as a candidate; None if they do not stay under the limit."""
+        tried = self.try_setting(str(settings), settings, self._limit_c)
         return tried if tried.at_most_c <= self._limit_c else None
 
 
-def _range(low: float, high: float) -> str:
+def _note_range(low: float, high: float) -> str:
+    """A range as text for a note: `45..60`, or `45` if both ends are the same."""
     return f"{low:.0f}" if round(low) == round(high) else f"{low:.0f}..{high:.0f}"
-
-
-def _middle(values: Iterable[float]) -> tuple[float, float]:
-    """Lowest and highest of `values` without the 2 % at either end."""
-    ordered = sorted(values)
-    return ordered[len(ordered) // 50], ordered[-1 - len(ordered) // 50]

@@ -1,11 +1,11 @@
-"""The cards of a recording: their complete and credible readings, in stretches without gaps."""
+"""The cards of a recording: their complete and credible readings, in stretches without gaps, and their usual work."""
 
 import math
 import statistics
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import NamedTuple, TypeGuard
 
 from gpufan.control.sensor_guard import VALID_C
@@ -16,13 +16,13 @@ from gpufan.errors import InputError
 from gpufan.gpu.simulated import Plant
 
 MOST_READINGS = 7200
-"""Only the last readings of each card count, so many at most: two hours at one a second."""
+"""Number of readings of each card that count at most: two hours of one reading a second. The last readings count."""
 
 _GAP_S = 10.0
-"""After a longer gap the work of the card in between is unknown, so a new stretch starts, s."""
+"""A new stretch starts after a longer time without reading, s, since the work of the card in that time is unknown."""
 
 _SHORTEST_S = 60.0
-"""A shorter stretch shows nothing of a heatsink, s."""
+"""A shorter stretch is left out, s: it shows nothing of a heatsink."""
 
 _JUMP_W = 50.0
 """A larger change of the power is a jump, W."""
@@ -32,7 +32,7 @@ _MOST_W, _MOST_RPM, _MOST_PERCENT = 2000.0, 20_000.0, 200.0
 
 
 class Reading(NamedTuple):
-    """One complete reading of one card."""
+    """A complete reading of a card."""
 
     time_s: float
     temperature_c: float
@@ -43,16 +43,37 @@ class Reading(NamedTuple):
     others_w: float
     """Power of all other cards of the recording, W."""
     full_scale_rpm: float | None
-    """Fan speed at 100 %, as it follows from this reading, rpm; None if unknown."""
+    """Fan speed at 100 %, computed from this reading, rpm; None if the reading has no credible rpm."""
 
 
 Stretch = Sequence[Reading]
-"""Readings in the order of time, without gaps."""
+"""Readings of a card in the order of time, without gaps."""
+
+
+class UsualWork(NamedTuple):
+    """How a card usually worked in a recording: its fan speed, and the power of the other cards."""
+
+    duty: float
+    """Median fan speed, 0..1."""
+    others_slope: float
+    others_w: float
+    """The power of the other cards is about `others_slope` times the power of this card plus `others_w`, W."""
+    alone: bool
+    """Whether no other card is in the recording."""
+
+    @classmethod
+    def of(cls, readings: Sequence[Reading]) -> "UsualWork":
+        """Compute the usual work from the readings of a card."""
+        powers_w, others_w = ([r.power_w for r in readings], [r.others_w for r in readings])
+        duty = max(statistics.median(r.speed_percent for r in readings) / 100, 0.05)
+        if min(powers_w) == max(powers_w):
+            return cls(duty, 0.0, statistics.fmean(others_w), alone=not any(others_w))
+        return cls(duty, *statistics.linear_regression(powers_w, others_w), alone=not any(others_w))
 
 
 @dataclass(frozen=True)
 class RecordedCard:
-    """One card of a recording."""
+    """A card of a recording."""
 
     uuid: str
     label: str
@@ -62,7 +83,7 @@ class RecordedCard:
 
     @property
     def info(self) -> GpuInfo:
-        """The card as far as it is known; its duty range is not, so that of a nominal card is assumed."""
+        """The identity of the card. A recording has no duty range, so the range of a GTX 1080 Ti is assumed."""
         index, _, name = self.label.partition(" ")
         number = int(index) if index.isdecimal() else 0
         return GpuInfo(self.uuid, self.pci, number, name or self.label, 1, Plant().duty_range, None, "recorded")
@@ -75,7 +96,7 @@ class RecordedCard:
     @property
     def seconds(self) -> float:
         """Total length of the stretches, s."""
-        return sum(seconds(stretch) for stretch in self.stretches)
+        return sum(map(stretch_s, self.stretches))
 
     @property
     def full_scale_rpm(self) -> float | None:
@@ -83,43 +104,61 @@ class RecordedCard:
         found = [reading.full_scale_rpm for reading in self.readings if reading.full_scale_rpm is not None]
         return statistics.median_high(found) if found else None
 
+    def steps(self) -> Iterator[tuple[float, Reading]]:
+        """Yield the readings in the order of time, each with the seconds since the reading before.
 
-def collect(rows: Iterable[Row]) -> list[RecordedCard]:
-    """Collect the cards of `rows`, in the order of their first rows. Incomplete and incredible rows are left out."""
+        The first reading of a stretch has no reading before it, and is left out.
+        """
+        for stretch in self.stretches:
+            for before, after in pairwise(stretch):
+                yield after.time_s - before.time_s, after
+
+    def usual_range(self, value: Callable[[Reading], float]) -> tuple[float, float]:
+        """Lowest and highest `value` of the readings, without the 2 % lowest and the 2 % highest values."""
+        ordered = sorted(map(value, self.readings))
+        return ordered[len(ordered) // 50], ordered[-1 - len(ordered) // 50]
+
+
+def recorded_cards(rows: Iterable[Row]) -> list[RecordedCard]:
+    """Return the cards of a recording in the order of their first rows.
+
+    Rows that are incomplete or not credible are left out.
+    """
     latest: dict[str, Row] = {}
     readings: defaultdict[str, deque[Reading]] = defaultdict(lambda: deque(maxlen=MOST_READINGS))
     for _, together in groupby(rows, key=lambda row: row.time_s):
-        tick = {row.uuid: row for row in together}  # a card counts once, even if its row is there twice
-        powers_w = {uuid: row.power_w if _credible(row.power_w, 0, _MOST_W) else 0.0 for uuid, row in tick.items()}
+        tick = {row.uuid: row for row in together}  # a row that is there twice counts once
+        powers_w = {uuid: row.power_w if _is_credible(row.power_w, 0, _MOST_W) else 0.0 for uuid, row in tick.items()}
         for uuid, row in tick.items():
             known_pci = latest[uuid].pci if uuid in latest else ""
             latest[uuid] = row._replace(pci=row.pci or known_pci)
-            reading = _reading(row, sum(powers_w.values()) - powers_w[uuid])
+            reading = _credible_reading(row, sum(powers_w.values()) - powers_w[uuid])
             if reading is not None:
                 readings[uuid].append(reading)
-    return [RecordedCard(uuid, row.label, _stretches(readings[uuid]), row.pci) for uuid, row in latest.items()]
+    return [RecordedCard(uuid, row.label, _into_stretches(readings[uuid]), row.pci) for uuid, row in latest.items()]
 
 
-def _reading(row: Row, others_w: float) -> Reading | None:
-    """The reading of `row`; None if it is incomplete or not credible."""
+def _credible_reading(row: Row, others_w: float) -> Reading | None:
+    """Return the reading in `row`; None if it is incomplete or not credible. The other cards draw `others_w`, W."""
     speed = row.duty_percent if row.speed_percent is None else row.speed_percent
     if not (
-        _credible(row.temperature_c, *VALID_C)
-        and _credible(row.power_w, 0, _MOST_W)
-        and _credible(speed, 0, _MOST_PERCENT)
+        _is_credible(row.temperature_c, *VALID_C)
+        and _is_credible(row.power_w, 0, _MOST_W)
+        and _is_credible(speed, 0, _MOST_PERCENT)
     ):
         return None
     # Whole percents are too coarse at low speed.
-    rpm = row.speed_rpm / speed * 100 if speed >= 20 and _credible(row.speed_rpm, 1, _MOST_RPM) else None
+    rpm = row.speed_rpm / speed * 100 if speed >= 20 and _is_credible(row.speed_rpm, 1, _MOST_RPM) else None
     return Reading(row.time_s, row.temperature_c, row.power_w, speed, row.duty_percent, others_w, rpm)
 
 
-def _credible(value: float | None, low: float, high: float) -> TypeGuard[float]:
+def _is_credible(value: float | None, low: float, high: float) -> TypeGuard[float]:
+    """Whether `value` is known and within these limits."""
     return value is not None and low <= value <= high
 
 
-def _stretches(readings: Iterable[Reading]) -> tuple[Stretch, ...]:
-    """Divide `readings` at their gaps; stretches that are too short are left out."""
+def _into_stretches(readings: Iterable[Reading]) -> tuple[Stretch, ...]:
+    """Divide the readings of a card into stretches without gaps. Stretches under `_SHORTEST_S` are left out."""
     found: list[list[Reading]] = []
     last_s = math.inf
     for reading in readings:
@@ -127,14 +166,14 @@ def _stretches(readings: Iterable[Reading]) -> tuple[Stretch, ...]:
             found.append([])
         last_s = reading.time_s
         found[-1].append(reading)
-    return tuple(_with_momentary_power(stretch) for stretch in found if seconds(stretch) >= _SHORTEST_S)
+    return tuple(_with_momentary_power(stretch) for stretch in found if stretch_s(stretch) >= _SHORTEST_S)
 
 
 def _with_momentary_power(stretch: Stretch) -> Stretch:
-    """`stretch` with another power in the middle of each jump.
+    """Return `stretch` with the power after each jump instead of the power in the middle of the jump.
 
-    Many cards report the mean power of a second. In the middle of a jump this is neither the power before nor the power
-    after it. The temperature follows within a second, so the power after it counts.
+    Many cards report the mean power of a second, which in a jump is between the power before and the power after it.
+    The temperature follows the power within a second.
     """
     found = list(stretch)
     for before, (number, now), after in zip(stretch, enumerate(stretch[1:], 1), stretch[2:], strict=False):
@@ -144,15 +183,15 @@ def _with_momentary_power(stretch: Stretch) -> Stretch:
     return found
 
 
-def seconds(stretch: Stretch) -> float:
+def stretch_s(stretch: Stretch) -> float:
     """Length of `stretch`, s."""
     return stretch[-1].time_s - stretch[0].time_s
 
 
-def choose(cards: Sequence[RecordedCard], names: Sequence[str], source: str) -> list[RecordedCard]:
-    """The cards that match one of `names`; all cards if there are no names.
+def choose_recorded(cards: Sequence[RecordedCard], names: Sequence[str], source: str) -> list[RecordedCard]:
+    """Return the cards that `names` stand for, or all cards without names.
 
-    Raises InputError for a name that matches no card; `source` is named there as the place of the search.
+    Raises InputError for a name that matches no card. `source` is where the cards are from, for the error.
     """
     if not cards:
         raise InputError(f"{source} has no rows: `gpufan run --record FILE` writes them")

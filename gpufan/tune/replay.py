@@ -1,4 +1,4 @@
-"""Runs settings on a box, through the same workers that control real cards, and measures the outcome."""
+"""Runs settings on a box, with the same workers that control real cards, and measures the outcome."""
 
 import math
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from gpufan.core.thermal import sound_db, total_sound_db
 from gpufan.daemon.summary import CardSummary, Summary
 from gpufan.daemon.workers import make_workers
 from gpufan.gpu.simulated import Plant, SimulatedBox
-from gpufan.tune.boxes import steps
 from gpufan.tune.recorded_cards import RecordedCard
 
 INTERVAL_S = 1.0
+"""Time between two ticks, s."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a setting. Of several cards, each value is that of the worst card, but the sound is of all."""
+    """The outcome of a setting. Of several cards, a value is that of the worst card; only the sound is of all cards."""
 
     name: str
     peak_c: float
@@ -37,7 +37,7 @@ class Outcome:
     """Mean over time, dB(A)."""
     swings: int
     throttled_percent: float | None
-    """Throughput lost to lower clocks, percent; None if unknown."""
+    """Throughput lost because of lower clocks, percent; None if unknown."""
     times_s: Sequence[float]
     cards: Sequence[Trace]
     sounds_db: Sequence[float]
@@ -45,18 +45,18 @@ class Outcome:
 
 
 def settings_to_compare(curves: Sequence[Curve], targets_c: Sequence[float]) -> dict[str, CardSettings | None]:
-    """Settings by name: `curves` and `targets_c`, then for comparison the default curve and the stock driver (None)."""
-    asked = [CardSettings(curve) for curve in curves if curve != DEFAULT_CURVE]
-    asked += [CardSettings(target_c=target_c) for target_c in targets_c]
-    return {str(settings): settings for settings in asked} | {"default curve": CardSettings(), "stock driver": None}
+    """The settings with `curves` and with `targets_c`, by name, then the default curve and the stock driver (None)."""
+    chosen = [CardSettings(curve) for curve in curves if curve != DEFAULT_CURVE]
+    chosen += [CardSettings(target_c=target_c) for target_c in targets_c]
+    return {str(settings): settings for settings in chosen} | {"default curve": CardSettings(), "stock driver": None}
 
 
 def replay(
     box: SimulatedBox, name: str, settings: CardSettings | None, duration_s: float, stop_above_c: float = math.inf
 ) -> Outcome:
-    """Control the cards of `box` by `settings` for `duration_s`, or until a card is above `stop_above_c`.
+    """Control the cards of `box` by `settings` for `duration_s`, or until a card is above `stop_above_c`, °C.
 
-    Without `settings` the simulated driver controls the fans.
+    If `settings` is None, the simulated driver controls the fans. Returns the outcome with the name `name`.
     """
     workers = [] if settings is None else make_workers(box.gpus, lambda _: settings)
     summaries = [CardSummary(gpu) for gpu in box.gpus]
@@ -85,12 +85,12 @@ def replay(
     )
 
 
-def recorded(card: RecordedCard) -> Outcome:
-    """Measure the recording of `card` as `replay` measures a run."""
+def outcome_as_recorded(card: RecordedCard) -> Outcome:
+    """Return the outcome of the recording of `card`, with the same values as the outcome of a replay."""
     summary = Summary()
     full_scale_rpm = card.full_scale_rpm or Plant().full_scale_rpm
     trace, seconds = [], 0.0
-    for elapsed_s, reading in steps(card):
+    for elapsed_s, reading in card.steps():
         seconds += elapsed_s
         rpm = reading.speed_percent / 100 * full_scale_rpm
         duty_percent = reading.speed_percent if reading.duty_percent is None else reading.duty_percent

@@ -1,4 +1,4 @@
-"""Rows of cards without a recording: from the snapshots of the running gpufan, or from a simulated box."""
+"""Makes the rows of a recording without its file: from snapshots of the running gpufan, or from a simulated box."""
 
 import math
 import time
@@ -15,16 +15,17 @@ from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.system.signals import StopInbox
 
 
-def watch_running(
+def rows_of_running_gpufan(
     path: Path,
     duration_s: float,
     elapsed: Callable[[float], None],
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Row]:
-    """Rows of the snapshots that appear in `path` during `duration_s`, or until Ctrl-C or the end of gpufan.
+    """Return the rows of the snapshots that gpufan writes to `path` during `duration_s`, or until Ctrl-C, or its end.
 
-    Calls `elapsed` with the seconds so far, about twice per snapshot. Raises GpufanError if no gpufan is running.
+    Calls `elapsed` about twice per snapshot with the seconds since the call. Raises GpufanError if no gpufan is
+    running.
     """
     found: list[Row] = []
     start_s = clock()
@@ -50,7 +51,7 @@ def watch_running(
 
 
 def simulated_rows(profile: str, duration_s: float) -> list[Row]:
-    """Rows of a simulated box in training, under the default curve."""
+    """Return the rows of the simulated box `profile` in training for `duration_s`, under the default curve."""
     found: list[Row] = []
     box = SimulatedBox(PROFILES[profile], WORKLOADS["epochs"])
     workers = make_workers(box.gpus, lambda _: CardSettings())

@@ -1,4 +1,4 @@
-"""Tables and pictures of `gpufan simulate` and `gpufan tune`."""
+"""Prints the tables of `gpufan simulate` and `gpufan tune`, and makes the panels of their pictures."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from gpufan.daemon.summary import HOT_C
 from gpufan.history.plot import Panel, Series
 from gpufan.tune.fit import Fit
 from gpufan.tune.plant import FittedPlant
-from gpufan.tune.propose import Candidate, Proposal, gaps
+from gpufan.tune.propose import Candidate, Proposal, proposal_notes
 from gpufan.tune.replay import Outcome
 
 _HOT = f"s > {HOT_C:g} °C"
@@ -32,33 +32,34 @@ _PARAMETERS: tuple[tuple[str, str, str, Callable[[FittedPlant], float]], ...] = 
 
 
 def print_outcomes(outcomes: Sequence[Outcome]) -> None:
-    """Print a row for each setting."""
-    table = _table("setting", "peak °C", _HOT, "dB(A)", "swings", "throttled")
+    """Print a table with a row for each setting and its outcome."""
+    table = _tune_table("setting", "peak °C", _HOT, "dB(A)", "swings", "throttled")
     for outcome in outcomes:
-        table.add_row(outcome.name, *_measures(outcome), f"{outcome.throttled_percent or 0:.1f} %")
+        table.add_row(outcome.name, *_outcome_cells(outcome), f"{outcome.throttled_percent or 0:.1f} %")
     Console().print(table)
 
 
 def print_proposals(proposals: Sequence[Proposal]) -> None:
-    """Print one table of all cards: as recorded, now and as proposed; then, for each card, why."""
-    table = _table("", "peak °C", "at most", "dB(A)", "swings")
+    """Print one table for all cards: as recorded, at present and as proposed. Then print the reasons for each card."""
+    table = _tune_table("", "peak °C", "at most", "dB(A)", "swings")
     for proposal in proposals:
         table.add_row(proposal.fit.card.label)
         for candidate in (*proposal.candidates[:2], proposal.best):
             if candidate is not None:
-                peak_c, at_most, _, *others = _cells(candidate)
+                peak_c, at_most, _, *others = _candidate_cells(candidate)
                 name = f"{'proposed: ' if candidate is proposal.best else ''}{candidate.outcome.name}"
                 table.add_row(name, peak_c, at_most, *others)
     console = Console()
     console.print(table)
     for proposal in proposals:
-        lines = [proposal.reason, _learnt_from(proposal.fit), *(f"note: {gap}" for gap in gaps(proposal.fit))]
+        notes = [f"note: {note}" for note in proposal_notes(proposal.fit)]
+        lines = [proposal.reason, _learnt_from_line(proposal.fit), *notes]
         console.print(f"\n{proposal.fit.card.label}: " + "\n".join(lines), markup=False, highlight=False)
     print()
 
 
-def _learnt_from(fit: Fit) -> str:
-    """What the fit was learnt from, and the root mean square of its errors where it had not seen the recording."""
+def _learnt_from_line(fit: Fit) -> str:
+    """The line about the recording of a card: its readings, and the error of the prediction of its last third."""
     temperatures_c = [reading.temperature_c for reading in fit.card.readings]
     text = f"learnt from {len(temperatures_c)} readings in {fit.card.seconds / 60:.0f} min"
     text += f", {min(temperatures_c):g}..{max(temperatures_c):g} °C"
@@ -68,18 +69,18 @@ def _learnt_from(fit: Fit) -> str:
 
 
 def print_fit(proposal: Proposal) -> None:
-    """Print the constants of a card, and all settings that were tried on it."""
+    """Print the fitted constants of a card, and all settings that were tried on the card."""
     fit = proposal.fit
-    table = _table(fit.card.label, "fitted", "90 % sure", "")
+    table = _tune_table(fit.card.label, "fitted", "90 % sure", "")
     alone = not any(reading.others_w for reading in fit.card.readings)
     for name, unit, digits, value in _PARAMETERS[: -1 if alone else None]:
         low, high = (format(end, digits) for end in fit.interval(value))
         table.add_row(name, format(value(fit.plant), digits), f"{low}..{high}", unit)
     table.add_row("misfit", f"{fit.misfit_k:.2f}", "", "K; rounding alone makes 0.29")
-    tried = _table("setting", "peak °C", "at most", _HOT, "dB(A)", "swings")
+    tried = _tune_table("setting", "peak °C", "at most", _HOT, "dB(A)", "swings")
     for candidate in proposal.candidates:
         # Without a column for throttling: it starts above every limit.
-        tried.add_row(candidate.outcome.name, *_cells(candidate))
+        tried.add_row(candidate.outcome.name, *_candidate_cells(candidate))
     console = Console()
     console.print(table)
     print()
@@ -88,15 +89,18 @@ def print_fit(proposal: Proposal) -> None:
 
 
 def print_config(proposals: Sequence[Proposal]) -> None:
-    """Print the lines for the settings file that apply the proposals, and where they belong."""
+    """Print the lines for the settings file that apply the proposals, and the path of this file."""
     changes = [proposal.config() for proposal in proposals if proposal.best is not None]
     if changes:
         print(f"for {DEFAULT_PATH}, and then `sudo systemctl reload gpufan`:\n")
         print("\n".join(changes), end="")
 
 
-def panels(outcomes: Sequence[Outcome], limit_c: float) -> list[Panel]:
-    """Temperature and duty of each card and the sound of all cards over time, to be drawn: a line for each outcome."""
+def outcome_panels(outcomes: Sequence[Outcome], limit_c: float) -> list[Panel]:
+    """The panels of a picture that compares outcomes: temperature and duty of each card, and the sound of all cards.
+
+    Each panel has a line for each outcome. A horizontal line is at `limit_c`, °C.
+    """
 
     def series(values: Callable[[Outcome], Sequence[float]]) -> list[Series]:
         return [Series(outcome.name, outcome.times_s, values(outcome)) for outcome in outcomes]
@@ -112,16 +116,19 @@ def panels(outcomes: Sequence[Outcome], limit_c: float) -> list[Panel]:
     return [*drawn, Panel(f"{'all cards' if len(labels) > 1 else labels[0]}\nsound", "dB(A)", sounds)]
 
 
-def _cells(candidate: Candidate) -> tuple[str, ...]:
-    peak_c, *others = _measures(candidate.outcome)
+def _candidate_cells(candidate: Candidate) -> tuple[str, ...]:
+    """The cells of `_outcome_cells`, with the column `at most` as the second."""
+    peak_c, *others = _outcome_cells(candidate.outcome)
     return peak_c, "" if math.isnan(candidate.at_most_c) else f"{candidate.at_most_c:.1f}", *others
 
 
-def _measures(outcome: Outcome) -> tuple[str, ...]:
+def _outcome_cells(outcome: Outcome) -> tuple[str, ...]:
+    """The cells of a row: peak, seconds above `HOT_C`, sound, swings."""
     return f"{outcome.peak_c:.1f}", f"{outcome.hot_s:.0f}", f"{outcome.sound_db:.1f}", str(outcome.swings)
 
 
-def _table(first: str, *headings: str) -> Table:
+def _tune_table(first: str, *headings: str) -> Table:
+    """An empty table with the heading `first` for texts and `headings` for numbers."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column(first, overflow="fold")
     for heading in headings:

@@ -259,7 +259,7 @@ class Time:
 
 
 def watched(folder: Path, given: Time, seconds: float) -> list[float]:
-    rows = row_sources.watch_running(folder / "state.json", seconds, lambda _: None, given.clock, given.sleep)
+    rows = row_sources.rows_of_running_gpufan(folder / "state.json", seconds, lambda _: None, given.clock, given.sleep)
     return [row.time_s for row in rows]
 
 
@@ -288,7 +288,7 @@ def test_ctrl_c_ends_the_watching_and_the_rows_so_far_count(running: SnapshotFil
         if given.now_s > 20:
             raise KeyboardInterrupt
 
-    assert len(row_sources.watch_running(folder / "state.json", 60, lambda _: None, given.clock, sleep)) == 21
+    assert len(row_sources.rows_of_running_gpufan(folder / "state.json", 60, lambda _: None, given.clock, sleep)) == 21
 
 
 def test_a_gpufan_that_is_not_running_cannot_be_watched(
@@ -308,7 +308,7 @@ def test_too_few_snapshots_of_the_running_gpufan_are_refused(
     running: SnapshotFile, gpufan: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = row_sources.rows(snapshot.read(folder / "state.json"))
-    monkeypatch.setattr(row_sources, "watch_running", lambda path, duration_s, elapsed: few)
+    monkeypatch.setattr(row_sources, "rows_of_running_gpufan", lambda path, duration_s, elapsed: few)
     status, out, err = gpufan("tune")
     assert (status, err) == (1, f"gpufan: {NOTHING}\n")
     assert out == ""

@@ -11,7 +11,7 @@ from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.simulated import WORKLOADS, Plant, SimulatedGpu
 from gpufan.tune.fit import Fit, fit
-from gpufan.tune.recorded_cards import RecordedCard, collect
+from gpufan.tune.recorded_cards import RecordedCard, recorded_cards
 
 NOMINAL = Plant()
 
@@ -37,7 +37,7 @@ def record(
 
 def card(found: Iterable[Row] = ()) -> RecordedCard:
     """The card of `found`, or of ten minutes of the nominal card."""
-    (only,) = collect(found or record())
+    (only,) = recorded_cards(found or record())
     return only
 
 

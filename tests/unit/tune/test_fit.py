@@ -20,7 +20,7 @@ from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox, Simula
 from gpufan.tune.course import Course
 from gpufan.tune.fit import Fit, fit
 from gpufan.tune.plant import FittedPlant, steady_c
-from gpufan.tune.recorded_cards import RecordedCard, collect
+from gpufan.tune.recorded_cards import RecordedCard, recorded_cards
 from gpufan.tune.replay import replay
 from tests.benchmarks import family
 from tests.unit.tune.recorded import card, fitted, record
@@ -106,7 +106,7 @@ def pair(number: int) -> list[Fit]:
             worker.tick(second)
         found += rows(snapshot_now(tuple(worker.state for worker in workers), interval_s=1, simulated_s=second))
         box.advance(1)
-    return [fit(card) for card in collect(found)]
+    return [fit(card) for card in recorded_cards(found)]
 
 
 def test_the_heat_of_other_cards_is_predicted_to_warm_the_inlet_air() -> None:

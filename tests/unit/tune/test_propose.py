@@ -11,8 +11,8 @@ from gpufan.core.card_settings import DEFAULT_CURVE, CardSettings
 from gpufan.core.curve import Curve
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
 from gpufan.tune.fit import fit
-from gpufan.tune.propose import Candidate, Proposal, calmest_of_the_quietest, curve_through, gaps, propose
-from gpufan.tune.recorded_cards import collect
+from gpufan.tune.propose import Candidate, Proposal, calmest_of_the_quietest, proposal_notes, propose, proposed_curve
+from gpufan.tune.recorded_cards import recorded_cards
 from gpufan.tune.replay import Outcome, Trace, replay
 from tests.unit.builders import LIGHT
 from tests.unit.tune.recorded import WARM, card, fitted, record
@@ -137,17 +137,17 @@ def test_the_lines_for_the_settings_file_set_the_proposal() -> None:
 @pytest.mark.parametrize("limit_c", [50, 65.5, 85])
 @pytest.mark.parametrize("duty", [20, 30, 47, 64, 99, 100])
 def test_a_curve_through_any_duty_is_valid_and_has_that_duty_at_the_limit(limit_c: float, duty: int) -> None:
-    curve = curve_through(limit_c, duty)
+    curve = proposed_curve(limit_c, duty)
     assert curve.duty_at(limit_c) == duty
     assert curve.points[-1] == (limit_c + 3, 100)
 
 
 def test_the_curve_through_the_default_duty_is_the_default_curve() -> None:
-    assert curve_through(80, 64) == DEFAULT_CURVE
+    assert proposed_curve(80, 64) == DEFAULT_CURVE
 
 
 def test_a_varied_recording_has_no_gaps() -> None:
-    assert gaps(fitted()) == []
+    assert proposal_notes(fitted()) == []
 
 
 @pytest.mark.parametrize(
@@ -160,17 +160,17 @@ def test_a_varied_recording_has_no_gaps() -> None:
     ids=lambda value: str(value),
 )
 def test_a_gap_in_a_recording_is_named_with_its_remedy(recording: dict[str, object], words: list[str]) -> None:
-    text = "\n".join(gaps(fitted(**recording)))  # type: ignore[arg-type]  # as fitted takes it
+    text = "\n".join(proposal_notes(fitted(**recording)))  # type: ignore[arg-type]  # as fitted takes it
     for word in words:
         assert word in text
 
 
 def test_a_poor_fit_is_named_as_a_gap() -> None:
     draught = [row._replace(temperature_c=row.temperature_c + 4 * (row.time_s // 60 % 2)) for row in record()]
-    assert "something beside the load changed" in gaps(fit(card(draught)))[-1]
+    assert "something beside the load changed" in proposal_notes(fit(card(draught)))[-1]
 
 
 def test_cards_that_worked_at_the_same_times_are_named_as_a_gap() -> None:
     both = [r for row in record() for r in (row, row._replace(uuid="GPU-2"))]
-    first, _ = collect(both)
-    assert "the cards worked at the same times" in gaps(fit(first))[-1]
+    first, _ = recorded_cards(both)
+    assert "the cards worked at the same times" in proposal_notes(fit(first))[-1]

@@ -11,7 +11,7 @@ from gpufan.daemon.recording import Row
 from gpufan.tune.course import Course
 from gpufan.tune.fit import Fit, fit
 from gpufan.tune.propose import propose
-from gpufan.tune.recorded_cards import RecordedCard, collect
+from gpufan.tune.recorded_cards import RecordedCard, recorded_cards
 from gpufan.tune.search import root_mean_square
 
 FOLDER = Path(__file__).parents[4] / "shared" / "traces"
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="there are no record
 def recorded(name: str) -> RecordedCard:
     with (FOLDER / f"{name}.csv").open(newline="") as file:
         rows = [[float(cell) if cell else None for cell in cells] for cells in list(csv.reader(file))[1:]]
-    (card,) = collect(
+    (card,) = recorded_cards(
         Row(time_s or 0.0, "GPU-1", "0 A", temperature_c, power_w, None, speed_percent, speed_rpm, "driver", "", "")
         for time_s, temperature_c, power_w, speed_percent, speed_rpm in rows
     )

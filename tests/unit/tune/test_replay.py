@@ -12,9 +12,9 @@ from gpufan.daemon.recording import Row
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, Plant, Profile, SimulatedBox
 from gpufan.tune.boxes import FittedBox, simulated_boxes
 from gpufan.tune.plant import FittedPlant
-from gpufan.tune.recorded_cards import RecordedCard, collect
-from gpufan.tune.replay import Outcome, Trace, recorded, replay, settings_to_compare
-from gpufan.tune.show import panels
+from gpufan.tune.recorded_cards import RecordedCard, recorded_cards
+from gpufan.tune.replay import Outcome, Trace, outcome_as_recorded, replay, settings_to_compare
+from gpufan.tune.show import outcome_panels
 from tests.unit.tune.recorded import EAGER, card, record
 
 DEFAULT = CardSettings()
@@ -75,7 +75,7 @@ def test_a_replay_ends_when_a_card_is_too_hot() -> None:
 def test_a_replay_of_a_recorded_card_agrees_with_the_recording() -> None:
     box = FittedBox([(card(), FittedPlant())])
     follows = CardSettings(Curve.parse(EAGER), hysteresis_c=1, hold_s=5)
-    outcome, measured = replay(box, "", follows, 600), recorded(card())
+    outcome, measured = replay(box, "", follows, 600), outcome_as_recorded(card())
     assert box.gpus[0].info.label == "0 GTX 1080 Ti"
     assert outcome.peak_c == pytest.approx(measured.peak_c, abs=0.7)
     assert outcome.sound_db == pytest.approx(measured.sound_db, abs=0.2)
@@ -89,7 +89,7 @@ def row(time_s: float, power_w: float) -> Row:
 def slow_card() -> RecordedCard:
     """A card whose power in W is the time in s, with a gap after 65 s."""
     times_s = [0, 5, 10, 60.5, 65, 70, 1000, 1005, 1060]
-    (only,) = collect(row(time_s, time_s) for time_s in [*times_s[:3], *range(15, 70, 5), *range(1000, 1065, 5)])
+    (only,) = recorded_cards(row(time_s, time_s) for time_s in [*times_s[:3], *range(15, 70, 5), *range(1000, 1065, 5)])
     return only
 
 
@@ -108,10 +108,10 @@ def test_a_recorded_power_above_the_nominal_limit_is_replayed() -> None:
 
 
 def test_a_recording_is_measured_as_a_replay_is() -> None:
-    (loud,) = collect(
+    (loud,) = recorded_cards(
         [row(t, 200)._replace(speed_percent=50, speed_rpm=2400, temperature_c=84 if t > 90 else 70) for t in range(101)]
     )
-    outcome = recorded(loud)
+    outcome = outcome_as_recorded(loud)
     assert (outcome.peak_c, outcome.hot_s, outcome.swings) == (84, 10, 0)
     assert outcome.sound_db == pytest.approx(sound_db(2400))
     assert outcome.throttled_percent is None
@@ -120,7 +120,7 @@ def test_a_recording_is_measured_as_a_replay_is() -> None:
 def test_the_picture_shows_every_card_and_has_a_line_for_each_setting_in_each_panel() -> None:
     two = partial(SimulatedBox, PROFILES["dual-1080ti"], WORKLOADS["epochs"])
     outcomes = [replay(two(), name, setting, 30) for name, setting in (("default", DEFAULT), ("full", FULL))]
-    drawn = panels(outcomes, 80)
+    drawn = outcome_panels(outcomes, 80)
     assert [(panel.quantity, panel.unit) for panel in drawn] == [
         ("0 GTX 1080 Ti\ntemperature", "°C"),
         ("0 GTX 1080 Ti\nduty", "%"),
@@ -135,13 +135,13 @@ def test_a_louder_setting_is_never_drawn_with_slower_fans() -> None:
     # Card 1 is the hottest under the curve, card 0 is the hottest under the target.
     cards = [Trace("0 A", [70], [90]), Trace("1 A", [75], [40])], [Trace("0 A", [78], [50]), Trace("1 A", [70], [40])]
     loud, quiet = (Outcome(name, 0, 0, 0, 0, 0, [0], traces, [50]) for name, traces in zip("ab", cards, strict=True))
-    duties = [panel for panel in panels([loud, quiet], 80) if panel.unit == "%"]
+    duties = [panel for panel in outcome_panels([loud, quiet], 80) if panel.unit == "%"]
     assert [[series.values for series in panel.series] for panel in duties] == [[[90], [50]], [[40], [40]]]
 
 
 def test_fans_that_stand_still_leave_a_gap_in_the_sound() -> None:
     silent = Outcome("", 30, 0, 0, 0, 0, [0], [Trace("0 A", [30], [0])], [0.0])
-    value = panels([silent], 80)[-1].series[0].values[0]
+    value = outcome_panels([silent], 80)[-1].series[0].values[0]
     assert value is not None and value != value
 
 
@@ -163,7 +163,7 @@ def test_air_that_had_warmed_before_the_recording_is_warm_in_the_replay() -> Non
 def test_the_recorded_heat_of_other_cards_warms_the_inlet_air() -> None:
     first = [row(second, 0)._replace(temperature_c=25, speed_percent=100) for second in range(1201)]
     both = [r for pair in zip(first, [r._replace(uuid="GPU-2", power_w=200) for r in first], strict=True) for r in pair]
-    cool, _ = collect(both)
+    cool, _ = recorded_cards(both)
     alone, beside = (
         replay(FittedBox([(cool, FittedPlant(coupling=coupling))]), "", FULL, 1200).cards[0].temperature_c[-1]
         for coupling in (0, 0.02)
