@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gpufan.gpu import kernel_cards
-from gpufan.xorg import server
+from gpufan.xorg import headless_server
 
 # Many tests start gpufan as a process. Where bytecode is not to lie beside the sources it goes elsewhere, since without
 # any each of them would compile the whole program first, and every worker of pytest all tests.
@@ -21,7 +21,7 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 
 # X servers that several processes of pytest start at the same time must not race for one display.
-server._NUMBERS = range(1000 + 10 * (os.getpid() % 5000), server._NUMBERS.stop)
+headless_server._NUMBERS = range(1000 + 10 * (os.getpid() % 5000), headless_server._NUMBERS.stop)
 
 # Started in the background, by nohup or a shell without job control, we ignore what the tests are about, and so would
 # every process that they start.

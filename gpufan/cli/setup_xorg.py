@@ -50,13 +50,13 @@ def setup_xorg(
     """
     # A simulation touches no file of this machine unless it is named.
     dry_run |= simulate is not None and output is None
-    path = output or search.main_file()
+    path = output or search.main_config_file()
     folders = search.snippet_folders()
     if not dry_run:
         files.check_folder_is_writable(search.real_config_file(path))
-    with nullcontext() if dry_run else setup.lock(path, folders):
+    with nullcontext() if dry_run else setup.lock_setup(path, folders):
         if not dry_run:
-            setup.remove_leftovers(path, folders)
+            setup.remove_setup_leftovers(path, folders)
         if restore:
             _restore(path, dry_run)
             return
@@ -68,7 +68,7 @@ def setup_xorg(
         change = setup.plan_setup(path, box, folders, coolbits, edid, layout)
         for note in change.notes:
             click.echo(f"note: {printable(note)}", err=True)
-        click.echo(setup.difference(change.changes), nl=False)
+        click.echo(setup.setup_difference(change.changes), nl=False)
         for loss in change.plan.losses:
             _warn(loss)
         if change.changes and not dry_run:
@@ -109,18 +109,18 @@ def _name_left_out(devices: Iterable[xorg_box.GraphicsDevice], reason: str) -> N
 
 
 def _restore(path: Path, dry_run: bool) -> None:
-    changes = setup.plan_restore(path)
+    changes = setup.plan_setup_restore(path)
     if changes is None:
         click.echo(f"{path} has nothing to restore: gpufan has not changed it")
         return
-    changed_since = setup.users_changes(path, changes)
-    click.echo(setup.difference(changed_since or changes), nl=False)
+    changed_since = setup.users_changes_since_setup(path, changes)
+    click.echo(setup.setup_difference(changed_since or changes), nl=False)
     if changed_since:
         names = " and ".join(str(change.path) for change in changed_since)
         raise GpufanError(f"{names} has changed since gpufan wrote it; nothing was restored: edit it by hand")
     if dry_run:
         return
-    setup.write_restore(path, changes)
+    setup.write_setup_restore(path, changes)
     for change in changes:
         if change.after is None:
             click.echo(f"removed {change.path}, which gpufan had created")

@@ -19,7 +19,7 @@ def run_xserver(folder: Path, gpus: Sequence[str], announce: Callable[[str], Non
     """
     from gpufan.gpu.x_server import addresses_for_x_server
     from gpufan.xorg.headless_config import headless_config
-    from gpufan.xorg.server import HeadlessServer
+    from gpufan.xorg.headless_server import HeadlessServer
 
     inbox = StopInbox()
     inbox.catch_signals()

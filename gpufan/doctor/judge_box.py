@@ -5,7 +5,7 @@ from shlex import quote
 
 from gpufan.doctor.facts import Facts
 from gpufan.doctor.findings import Finding, ok, problem, warning
-from gpufan.xorg.coolbits import with_bits
+from gpufan.xorg.coolbits import with_coolbits
 
 _FANS_BIT = 4
 """The bit of Coolbits that lets programs set fans."""
@@ -92,7 +92,7 @@ def _coolbits(facts: Facts) -> Iterator[Finding]:
         return
     restart_x = [f"sudo systemctl restart {facts.display_manager}"] if facts.display_manager else []
     incomplete = [file.path for file in facts.xorg_files if file.incomplete]
-    weak = [(path, line, value) for path, line, value in options if with_bits(value, _FANS_BIT) != value]
+    weak = [(path, line, value) for path, line, value in options if with_coolbits(value, _FANS_BIT) != value]
     if incomplete or not found:
         place = incomplete[0] if incomplete else "every file of X"
         text = f"Coolbits is missing in {place} for a card, but by {facts.config} gpufan sets fans over this X server"

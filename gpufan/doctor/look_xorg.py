@@ -13,12 +13,12 @@ from gpufan.xorg import search
 from gpufan.xorg.box import PCI_FOLDER, graphics_devices, make_box
 from gpufan.xorg.config import ConfigFile
 from gpufan.xorg.plan import Wanted, make_plan
-from gpufan.xorg.tokens import readable
+from gpufan.xorg.tokens import latin1_as_utf8
 
 
 def xorg_files(cards: Sequence[PciAddress]) -> tuple[XorgFile, ...]:
     """Every configuration file that the X server reads on a box with `cards`."""
-    folders, main = search.snippet_folders(below_root("/")), search.main_file(below_root("/"))
+    folders, main = search.snippet_folders(below_root("/")), search.main_config_file(below_root("/"))
     incomplete: set[str] = set()
     with suppress(GpufanError):  # `_xorg_file` reports what is wrong with one file
         configuration = search.read_configuration(main, folders)
@@ -33,7 +33,7 @@ def _xorg_file(path: Path, *, incomplete: bool) -> XorgFile:
     try:
         file = ConfigFile(read_file_if_exists(path) or b"", shown)
         coolbits = tuple(
-            (file.line(option.name.start), readable(option.value.text) if option.value else "")
+            (file.line(option.name.start), latin1_as_utf8(option.value.text) if option.value else "")
             for section in file.sections
             for option in (section.option("coolbits"), *section.subsection_options("coolbits"))
             if option is not None

@@ -16,7 +16,7 @@ from gpufan.xorg.client import Display
 
 if TYPE_CHECKING:
     from gpufan.gpu.x11 import X11Gpu
-    from gpufan.xorg.server import HeadlessServer
+    from gpufan.xorg.headless_server import HeadlessServer
 
 
 class SharedXServer:
@@ -82,7 +82,7 @@ class SharedXServer:
 
     def _own_server(self) -> "HeadlessServer":
         from gpufan.xorg.headless_config import headless_config
-        from gpufan.xorg.server import HeadlessServer
+        from gpufan.xorg.headless_server import HeadlessServer
 
         with self._lock:
             if self._own is None:

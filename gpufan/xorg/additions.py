@@ -1,4 +1,4 @@
-"""Add the Devices, Screens and layout entries that cards without an X screen need. No I/O."""
+"""Add sections to a configuration: the Devices, Screens and layout entries of cards without an X screen. No I/O."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,14 +8,16 @@ from gpufan.system.resources import template
 from gpufan.xorg.box import Box
 from gpufan.xorg.config import ConfigFile, Section
 from gpufan.xorg.configuration import Configuration
-from gpufan.xorg.coolbits import output_class_bits
+from gpufan.xorg.coolbits import output_class_coolbits
 from gpufan.xorg.editor import Edits
-from gpufan.xorg.reach import Obstacle, devices_of_cards, reach_of_cards
-from gpufan.xorg.screens import NVIDIA, Fault, Server, make_servers, primary, screen_device
-from gpufan.xorg.tokens import same_name
+from gpufan.xorg.reach import Obstacle, reach_of_cards
+from gpufan.xorg.screens import NVIDIA, Fault, ServerScreens, devices_of_cards, screens_of_servers
+from gpufan.xorg.tokens import normalized_name
 
 
 class _NewDevice(NamedTuple):
+    """A Device section to add."""
+
     identifier: str
     driver: str
     bus_id: str
@@ -23,34 +25,38 @@ class _NewDevice(NamedTuple):
 
 
 class _NewScreen(NamedTuple):
+    """A Screen section to add."""
+
     identifier: str
     device: str
     is_nvidia: bool
 
 
-def place_cards(
+def add_sections_for_cards(
     configuration: Configuration,
     box: Box,
     coolbits: int,
     monitor: Sequence[tuple[str, str]],
     layout_name: str | None,
 ) -> Configuration:
-    """Give each card an X screen that has none and can be given one. The new sections go into the main file.
+    """Add the sections for each card that has no X screen and can have one. They go into the main file.
 
-    `coolbits` are the bits that new Devices get, `monitor` are further options of theirs.
+    New Devices get the Coolbits `coolbits`, and the options `monitor`. Raises InputError.
     """
-    found = make_servers(configuration, box, layout_name)
+    found = screens_of_servers(configuration, box, layout_name)
     reaches = reach_of_cards(configuration, box, found, layout_name is not None)
     missing = [reach.card for reach in reaches if reach.obstacle is Obstacle.UNPLACED]
     if not missing:
         return configuration
-    options = [("Coolbits", str(coolbits | output_class_bits(configuration))), *monitor]
+    options = [("Coolbits", str(coolbits | output_class_coolbits(configuration))), *monitor]
     return _Additions(configuration, box, found, options).make(missing)
 
 
 class _Additions:
+    """Collects the new sections and the changes of those that exist."""
+
     def __init__(
-        self, configuration: Configuration, box: Box, found: Sequence[Server], options: Sequence[tuple[str, str]]
+        self, configuration: Configuration, box: Box, found: Sequence[ServerScreens], options: Sequence[tuple[str, str]]
     ) -> None:
         self.configuration = configuration
         self.box = box
@@ -64,15 +70,16 @@ class _Additions:
         self.new_devices: list[_NewDevice] = []
         self.new_screens: list[_NewScreen] = []
         self.names = {
-            kind: {same_name(section.name) for section in configuration.of_kind(kind)} for kind in ("device", "screen")
+            kind: {normalized_name(section.name) for section in configuration.of_kind(kind)}
+            for kind in ("device", "screen")
         }
 
     def make(self, missing: Sequence[PciAddress]) -> Configuration:
-        """Add all that `missing` need."""
+        """Return the configuration with all sections that the cards `missing` need."""
         present = self._present_screens(missing)
         added = []
         # The primary card first: X shows its first screen there.
-        first = primary(self.configuration, self.box)
+        first = self.box.primary_under(self.configuration)
         for card in sorted(missing, key=lambda card: (card != first, card)):
             device = self._device(card)
             if screen := self._screen(card, device):
@@ -95,12 +102,13 @@ class _Additions:
 
     @property
     def _main(self) -> ConfigFile:
+        """The file that the new sections go into."""
         return next(file for file in self.configuration.files if file.name == self.configuration.main)
 
     def _present_screens(self, missing: Sequence[PciAddress]) -> list[str]:
-        """Return the names of the X screens that the server has so far, so that a layout can list them.
+        """Return the name of the X screen that the server has so far, so that a layout can list it; perhaps none.
 
-        A graphics device that X has found by itself gets a Device, and a screen that X has made up gets a Screen.
+        If X itself has found its graphics device, a Device is added. If X itself has made its Screen, one is added.
         """
         first = self.server.screens[0]
         if first.address is not None and any(server.on_card(first.address) for server in self.others):
@@ -123,7 +131,7 @@ class _Additions:
         return [name]
 
     def _device(self, card: PciAddress) -> str:
-        """Return the name of the Device of a card; add one if it has none."""
+        """Return the name of the Device of a card. Add a Device if the card has none."""
         for device in self.devices[card][:1]:
             if device.value("driver") is None:
                 self.edits.add_entry(device, 'Driver "nvidia"')
@@ -138,20 +146,20 @@ class _Additions:
         return name
 
     def _screen(self, card: PciAddress, device: str) -> str | None:
-        """Return the name of a Screen to add to the layout for a card; None if the layout has its Screen already."""
+        """Return the name of the Screen to add to the layout for a card; None if the layout has that Screen already."""
         if card == self.adopted:
             return None
         listed = [x_screen.screen for server in (self.server, *self.others) for x_screen in server.screens]
         for screen in self.configuration.used("screen"):
-            own = screen_device(self.configuration, screen, self.server.seat)
-            if screen not in listed and own is not None and same_name(own.name) == same_name(device):
+            own = self.configuration.device_of_screen(screen, self.server.seat)
+            if screen not in listed and own is not None and normalized_name(own.name) == normalized_name(device):
                 return screen.name
         name = self._free_name("screen", f"Screen {card}")
         self.new_screens.append(_NewScreen(name, device, True))
         return name
 
     def _complete_devices(self) -> None:
-        """Give each Device of an X screen the Driver and the BusID that it needs once it is not the only one."""
+        """Add Driver and BusID to each Device of an X screen, which X needs once there are several Devices."""
         for x_screen in self.server.screens:
             if x_screen.device is None:
                 continue
@@ -164,7 +172,7 @@ class _Additions:
                 self.edits.add_entry(x_screen.device, f'BusID "{address.xorg}"')
 
     def _extend_layout(self, layout: Section, names: Sequence[str]) -> None:
-        """Add Screens to a layout, to the right of those that it has, with numbers if those have numbers."""
+        """Add Screens to a layout, to the right of its Screens. They get numbers if its Screens have numbers."""
         entries = layout.entries("screen")
         numbers = [x_screen.number for x_screen in self.server.screens] if entries else []
         is_numbered = any(entry.arguments[0].kind == "number" for entry in entries)
@@ -178,10 +186,10 @@ class _Additions:
             number, previous = number + 1, name
 
     def _free_name(self, kind: str, name: str) -> str:
-        """Return `name`, with a number if a section of the kind has it, and reserve it."""
+        """Return and reserve a name for a section of this kind: `name`, with a number if `name` is in use."""
         free, number = name, 1
-        while same_name(free) in self.names[kind]:
+        while normalized_name(free) in self.names[kind]:
             number += 1
             free = f"{name} #{number}"
-        self.names[kind].add(same_name(free))
+        self.names[kind].add(normalized_name(free))
         return free

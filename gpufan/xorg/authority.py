@@ -26,10 +26,10 @@ def write_cookie(path: Path, cookie: bytes) -> None:
 
 
 def find_cookie(path: Path, display_number: int) -> bytes:
-    """The cookie in a cookie file for a display of this machine; empty if the file has none. Raises OSError."""
+    """Return the cookie in a cookie file for a display of this machine; empty if there is none. Raises OSError."""
     here = socket.gethostname().encode()
     found = b""
-    for family, address, number, scheme, cookie in _entries(path.read_bytes()):
+    for family, address, number, scheme, cookie in _cookie_entries(path.read_bytes()):
         if family in (_LOCAL, _WILD) and number in (b"", b"%d" % display_number) and scheme == SCHEME:
             if family == _WILD or address == here:
                 return cookie
@@ -37,8 +37,8 @@ def find_cookie(path: Path, display_number: int) -> bytes:
     return found
 
 
-def _entries(data: bytes) -> Iterator[tuple[int, bytes, bytes, bytes, bytes]]:
-    """Family, address, display number, scheme and cookie of each entry, up to the first incomplete entry."""
+def _cookie_entries(data: bytes) -> Iterator[tuple[int, bytes, bytes, bytes, bytes]]:
+    """Return family, address, display number, scheme and cookie of each entry, up to the first incomplete entry."""
     start = 0
     try:
         while start < len(data):

@@ -1,4 +1,4 @@
-"""The graphics devices of the box, as far as the choices of the X server depend on them: sysfs, without opening one."""
+"""The graphics devices of the box that X can choose from, as sysfs lists them. No device is opened."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,9 @@ from pathlib import Path
 
 from gpufan.core.pci import PciAddress
 from gpufan.errors import InputError
+from gpufan.system.files import read_text_or_empty
+from gpufan.xorg.configuration import Configuration
+from gpufan.xorg.tokens import x_boolean
 
 PCI_FOLDER = Path("/sys/bus/pci/devices")
 
@@ -55,13 +58,13 @@ class GraphicsDevice:
     is_nvidia: bool
     is_vga: bool
     is_boot_vga: bool
-    """Whether the firmware showed its messages on it."""
+    """Whether the firmware showed its messages on this device."""
     kernel_driver: str
     """Empty if no driver is bound."""
     has_modesetting: bool
     """Whether the X driver `modesetting` works on it."""
     unusable: str
-    """Why an X server of this box cannot have it; empty if it can."""
+    """Why an X server of this box cannot use the device; empty if it can."""
 
     def __str__(self) -> str:
         return f"{self.address} ({self.maker})"
@@ -74,22 +77,33 @@ class Box:
     cards: tuple[PciAddress, ...]
     """NVIDIA cards whose fans X has to set."""
     primary: PciAddress | None
-    """The device that X uses where no BusID is given; None if the box has none."""
+    """Address of the primary device, unless an OutputClass chooses another one; None if the box has no device."""
     others: tuple[GraphicsDevice, ...] = ()
     """Devices other than `cards`."""
 
+    def primary_under(self, configuration: Configuration) -> PciAddress | None:
+        """Return the address of the device that X uses where no BusID is given, if X reads `configuration`.
+
+        An OutputClass with the option PrimaryGPU makes the first card the primary device.
+        """
+        for section in configuration.nvidia_output_classes():
+            option = section.option("primarygpu")
+            if self.cards and option and x_boolean(option.value.text if option.value else ""):
+                return self.cards[0]
+        return self.primary
+
     def other_at(self, address: PciAddress | None) -> GraphicsDevice | None:
-        """Return the device at `address` if it is none of the cards."""
+        """Return the device at `address`; None if there is none, or if it is one of `cards`."""
         return next((device for device in self.others if device.address == address), None)
 
     def only_other(self, driver: str) -> GraphicsDevice | None:
-        """Return the only device that an X driver is for; None if there are several, or none."""
+        """Return the only one of `others` that is made for an X driver; None if there are several, or none."""
         maker = _MAKERS_OF_DRIVERS.get(driver)
         found = [device for device in self.others if device.maker == maker and not device.unusable]
         return found[0] if len(found) == 1 else None
 
     def can_show(self, driver: str, address: PciAddress | None) -> bool:
-        """Whether an X driver can show a screen on the device at `address`. Where it is not known, it is assumed."""
+        """Whether an X driver can show a screen on the device at `address`. True if that is not known."""
         if address in self.cards:
             return driver in ("", *_DRIVERS_OF_NVIDIA)
         if driver == "nvidia":
@@ -102,39 +116,39 @@ def graphics_devices(pci_folder: Path = PCI_FOLDER) -> list[GraphicsDevice]:
     """Return all graphics devices on the PCI bus, in the order of their addresses."""
     found = []
     for folder in pci_folder.glob("*:*:*.*"):
-        kind = _text(folder / "class")
+        kind = read_text_or_empty(folder / "class").strip()
         if not kind.startswith(_DISPLAY_CLASS):
             continue
         try:
             address = PciAddress.parse(folder.name)
         except InputError:
             continue
-        vendor, driver = _text(folder / "vendor").lower(), _link_name(folder / "driver")
+        vendor, driver = read_text_or_empty(folder / "vendor").strip().lower(), _kernel_driver_of(folder)
         found.append(
             GraphicsDevice(
                 address=address,
                 maker=_MAKERS.get(vendor, vendor or "unknown maker"),
                 is_nvidia=vendor == _NVIDIA,
                 is_vga=kind.startswith(_VGA_CLASS),
-                is_boot_vga=_text(folder / "boot_vga") == "1",
+                is_boot_vga=read_text_or_empty(folder / "boot_vga").strip() == "1",
                 kernel_driver=driver,
                 has_modesetting=any(folder.glob("drm/card*")) or driver in _MODESETTING_DRIVERS,
-                unusable=_unusable_reason(folder, driver),
+                unusable=_unusable_device_reason(folder, driver),
             )
         )
     return sorted(found, key=lambda device: device.address)
 
 
 def make_box(cards: Sequence[PciAddress], devices: Sequence[GraphicsDevice] = ()) -> Box:
-    """Make the box of NVIDIA `cards`, without those that X cannot have; `devices` are all devices of the PCI bus."""
+    """Make the box of NVIDIA `cards`, without those that X cannot use. `devices` are all devices of the PCI bus."""
     unusable = {device.address for device in devices if device.unusable}
     usable = tuple(sorted({card for card in cards if card not in unusable}))
     others = tuple(device for device in devices if device.address not in usable)
-    return Box(usable, _primary(usable, devices), others)
+    return Box(usable, _primary_graphics_device(usable, devices), others)
 
 
-def _primary(cards: Sequence[PciAddress], devices: Sequence[GraphicsDevice]) -> PciAddress | None:
-    """Return the device that X treats as primary: the boot VGA, the only VGA, or the first one."""
+def _primary_graphics_device(cards: Sequence[PciAddress], devices: Sequence[GraphicsDevice]) -> PciAddress | None:
+    """Return the address of the primary device: the boot VGA, the only VGA, or the first device; None without any."""
     usable = [device for device in devices if not device.unusable]
     choices = (
         [device.address for device in devices if device.is_boot_vga],
@@ -144,23 +158,18 @@ def _primary(cards: Sequence[PciAddress], devices: Sequence[GraphicsDevice]) -> 
     return next((addresses[0] for addresses in choices if addresses), None)
 
 
-def _unusable_reason(folder: Path, driver: str) -> str:
-    if driver in _LENT_TO_GUESTS:
-        return f"it is bound to {driver}, for a virtual machine"
+def _unusable_device_reason(folder: Path, kernel_driver: str) -> str:
+    """Return why X cannot use the device with this folder in sysfs; empty if X can use it."""
+    if kernel_driver in _LENT_TO_GUESTS:
+        return f"it is bound to {kernel_driver}, for a virtual machine"
     if (folder / "physfn").exists():
         return "it is a virtual function of another card"
     return ""
 
 
-def _text(file: Path) -> str:
+def _kernel_driver_of(device: Path) -> str:
+    """Return the name of the kernel driver of the device with this folder in sysfs; empty if it has none."""
     try:
-        return file.read_text(errors="replace").strip()
-    except OSError:
-        return ""
-
-
-def _link_name(link: Path) -> str:
-    try:
-        return link.readlink().name
+        return (device / "driver").readlink().name
     except OSError:
         return ""

@@ -31,25 +31,25 @@ _ERROR, _REPLY, _GENERIC_EVENT = 0, 1, 35
 _ERROR_NAMES = {1: "BadRequest", 2: "BadValue", 8: "BadMatch", 10: "BadAccess", 11: "BadAlloc", 16: "BadLength"}
 
 
-def socket_path(number: int) -> str:
-    """Path of the socket of the X server on display `number`."""
+def display_socket_path(number: int) -> str:
+    """Return the path of the socket of the X server on the display `number`."""
     return f"/tmp/.X11-unix/X{number}"
 
 
 class RequestRefused(Exception):
-    """The server answered a request with an error. The connection stays usable. gpufan always catches this."""
+    """The server answered a request with an error. The connection can still be used. gpufan always catches this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """The display of an X server of this machine, and the file with its cookie."""
+    """A display of an X server of this machine, and the path of its cookie file."""
 
     number: int
     authority: Path | None = None
 
     @classmethod
     def parse(cls, name: str) -> "Display":
-        """Parse `:0` or `:0.0`. The cookie file is $XAUTHORITY, or else ~/.Xauthority.
+        """Parse the name of a display: `:0` or `:0.0`. The cookie file is $XAUTHORITY, or else ~/.Xauthority.
 
         Raises InputError.
 
@@ -82,12 +82,12 @@ class Connection:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with self._call():
             self._connect()
-            self._set_up(_cookie(display))
+            self._set_up(self._cookie())
 
     def extension(self, name: str) -> int | None:
-        """Major opcode of an extension; None if the server does not have it. Raises DriverError."""
+        """Return the major opcode of an extension; None if the server has no such extension. Raises DriverError."""
         text = name.encode()
-        reply = self.request(_QUERY_EXTENSION, 0, struct.pack("=HH", len(text), 0) + text + _padding(text))
+        reply = self.request(_QUERY_EXTENSION, 0, struct.pack("=HH", len(text), 0) + text + _request_padding(text))
         present, opcode = reply[8], reply[9]
         return opcode if present else None
 
@@ -108,7 +108,7 @@ class Connection:
 
     @contextlib.contextmanager
     def _call(self) -> Iterator[None]:
-        """Limit the time of the block. If it fails, close the connection, except after RequestRefused."""
+        """Limit the time of the block. If the block fails, close the connection, except after RequestRefused."""
         self._ends_s = time.monotonic() + self._limit_s
         try:
             yield
@@ -123,14 +123,24 @@ class Connection:
             raise
 
     def _left_s(self) -> float:
+        """Return the seconds that are left for the call. Raises TimeoutError if none are left."""
         left_s = self._ends_s - time.monotonic()
         if left_s <= 0:
             raise TimeoutError
         return left_s
 
+    def _cookie(self) -> bytes:
+        """Return the cookie for the display; empty if it cannot be read. Some servers need no cookie."""
+        if self.display.authority is None:
+            return b""
+        try:
+            return find_cookie(self.display.authority, self.display.number)
+        except OSError:
+            return b""
+
     def _connect(self) -> None:
-        """Connect to the socket in /tmp. If a private /tmp hides it, connect to the abstract socket of that name."""
-        path = socket_path(self.display.number)
+        """Connect to the socket in /tmp, or to the abstract socket of the same name if a private /tmp hides it."""
+        path = display_socket_path(self.display.number)
         for address in (path, "\0" + path):
             self._socket.settimeout(self._left_s())
             with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
@@ -145,9 +155,9 @@ class Connection:
         self._socket.sendall(
             struct.pack("=cxHHHHxx", order, 11, 0, len(scheme), len(cookie))
             + scheme
-            + _padding(scheme)
+            + _request_padding(scheme)
             + cookie
-            + _padding(cookie)
+            + _request_padding(cookie)
         )
         head = self._receive(8)
         accepted, reason_length, words = struct.unpack("=BB4xH", head)
@@ -175,6 +185,7 @@ class Connection:
             return head + rest
 
     def _receive(self, count: int) -> bytes:
+        """Wait for exactly `count` bytes and return them."""
         if count > _LONGEST_REPLY:
             raise ConnectionAbortedError(f"it announced an answer of {count} bytes")
         data = bytearray()
@@ -187,16 +198,6 @@ class Connection:
         return bytes(data)
 
 
-def _cookie(display: Display) -> bytes:
-    """The cookie for `display`; empty if it cannot be read. Some servers accept clients without a cookie."""
-    if display.authority is None:
-        return b""
-    try:
-        return find_cookie(display.authority, display.number)
-    except OSError:
-        return b""
-
-
-def _padding(data: bytes) -> bytes:
-    """Zero bytes that make the length of `data` a multiple of four."""
+def _request_padding(data: bytes) -> bytes:
+    """Return the zero bytes after `data` in a request, which make its length a multiple of four."""
     return bytes(-len(data) % 4)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 from gpufan.errors import InputError
 from gpufan.xorg.config import ConfigFile, Section
-from gpufan.xorg.tokens import Token, readable, same_name
+from gpufan.xorg.tokens import Token, latin1_as_utf8, normalized_name
 
 DEFAULT_SEAT = "seat0"
-"""The seat of an X server that is started without another one."""
+"""The seat of an X server that is started without the option -seat."""
 
-
+_KERNEL_DRIVER = "nvidia-drm"
 _TITLES = {
     "screen": "Screen",
     "device": "Device",
@@ -26,7 +26,7 @@ _TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The files that one X server reads. Raises InputError for what the server refuses after it has parsed them."""
+    """The files that one X server reads. Raises InputError for wrong references, which the server refuses."""
 
     files: tuple[ConfigFile, ...]
     main: str
@@ -45,38 +45,54 @@ class Configuration:
                     self._check_reference(section, entry.strings[0], kind)
 
     def of_kind(self, kind: str) -> list[Section]:
-        """Return the sections of one kind, in the order of X."""
+        """Return the sections of one kind, in the order in which X reads them."""
         return [section for file in self.files for section in file.of_kind(kind)]
 
     def named(self, kind: str, name: str) -> Section | None:
         """Return the section of this kind and name that X uses; None if there is none."""
-        return next((section for section in self.of_kind(kind) if same_name(section.name) == same_name(name)), None)
+        return next(
+            (section for section in self.of_kind(kind) if normalized_name(section.name) == normalized_name(name)), None
+        )
 
     def used(self, kind: str) -> list[Section]:
-        """Return the sections of one kind, without those that X ignores because an earlier one has their name."""
+        """Return the sections of one kind that X uses. X ignores a section if an earlier section has the same name."""
         first: dict[str, Section] = {}
         for section in self.of_kind(kind):
-            first.setdefault(same_name(section.name), section)
+            first.setdefault(normalized_name(section.name), section)
         return list(first.values())
 
     def suitable(self, kind: str, seat: str) -> Iterator[Section]:
-        """Return the sections of one kind from which a server on `seat` chooses where no name is given."""
+        """Return the sections of one kind for `seat`. A server on that seat uses the first one if no name is given."""
         for section in self.of_kind(kind):
             wanted = section.value("matchseat")
-            if wanted is None or same_name(wanted.text) == same_name(seat):
+            if wanted is None or normalized_name(wanted.text) == normalized_name(seat):
                 yield section
 
+    def device_of_screen(self, screen: Section | None, seat: str) -> Section | None:
+        """Return the Device that `screen` names. If there is no such Device, return the first Device for `seat`."""
+        name = screen.value("device") if screen else None
+        named = self.named("device", name.text) if name else None
+        return named or next(self.suitable("device", seat), None)
+
+    def nvidia_output_classes(self) -> list[Section]:
+        """Return the OutputClass sections for cards of NVIDIA's kernel driver. The last of them is the strongest."""
+        return [
+            section
+            for section in self.of_kind("outputclass")
+            if all(_KERNEL_DRIVER in entry.strings[0].text.split("|") for entry in section.entries("matchdriver"))
+        ]
+
     def seats(self) -> list[str]:
-        """Return the seats for which there are sections, the default seat first."""
+        """Return the names of all seats that sections name, the default seat first."""
         seats = {DEFAULT_SEAT: DEFAULT_SEAT}
         for kind in ("serverlayout", "screen", "device"):
             for section in self.of_kind(kind):
                 if wanted := section.value("matchseat"):
-                    seats.setdefault(same_name(wanted.text), wanted.text)
+                    seats.setdefault(normalized_name(wanted.text), wanted.text)
         return list(seats.values())
 
     def default_layout(self) -> str | None:
-        """Return the name of the ServerLayout that ServerFlags chooses; None if they choose none."""
+        """Return the name of the ServerLayout that ServerFlags chooses; None if it chooses none."""
         flags = self.of_kind("serverflags")[-1:]
         for section in flags:
             option, entry = section.option("defaultserverlayout"), section.value("defaultserverlayout")
@@ -87,9 +103,9 @@ class Configuration:
         return None
 
     def layout(self, seat: str, name: str | None = None) -> Section | None:
-        """Return the ServerLayout of a server on `seat`; None if there is none, so that X shows the first Screen.
+        """Return the ServerLayout of a server on `seat`; None if there is none. X then shows the first Screen.
 
-        `name` is that of its option -layout. Raises InputError if there is no layout of that name.
+        `name` is the value of the option -layout of the server. Raises InputError if no layout has that name.
         """
         first = next(self.suitable("serverlayout", seat), None)
         chosen = name or self.default_layout()
@@ -97,16 +113,18 @@ class Configuration:
             return first
         layouts = self.of_kind("serverlayout")
         for layout in layouts[layouts.index(first) :]:
-            if same_name(layout.name) == same_name(chosen):
+            if normalized_name(layout.name) == normalized_name(chosen):
                 return layout
         if name is not None:
-            names = ", ".join(f'"{readable(layout.name)}"' for layout in layouts)
+            names = ", ".join(f'"{latin1_as_utf8(layout.name)}"' for layout in layouts)
             raise InputError(f'no ServerLayout is called "{name}": choose one of {names}')
         flags = self.of_kind("serverflags")[-1]
-        raise InputError(f'{flags.place}: X refuses DefaultServerLayout "{readable(chosen)}": no ServerLayout has it')
+        raise InputError(
+            f'{flags.place}: X refuses DefaultServerLayout "{latin1_as_utf8(chosen)}": no ServerLayout has it'
+        )
 
     def with_content(self, contents: Mapping[str, bytes]) -> "Configuration":
-        """Return the configuration with other content of the files that `contents` names."""
+        """Return a configuration with the new contents of files, by the name of the file."""
         return replace(
             self,
             files=tuple(
@@ -115,7 +133,7 @@ class Configuration:
         )
 
     def _check_screen(self, screen: Section, adaptors: dict[str, Section]) -> None:
-        """Check the references of a Screen; `adaptors` maps each VideoAdaptor to the Screen that has it."""
+        """Raise InputError if a Screen has a wrong reference. `adaptors` maps each VideoAdaptor to its Screen."""
         wanted = screen.value("monitor")
         monitor = self.named("monitor", wanted.text) if wanted else None
         for entry in monitor.entries("usemodes") if monitor else ():
@@ -123,11 +141,12 @@ class Configuration:
         for entry in screen.entries("videoadaptor"):
             name = entry.strings[0]
             self._check_reference(screen, name, "videoadaptor")
-            if adaptors.setdefault(same_name(name.text), screen) is not screen:
+            if adaptors.setdefault(normalized_name(name.text), screen) is not screen:
                 place = f"{screen.file.name}:{screen.file.line(name.start)}"
-                raise InputError(f'{place}: X refuses VideoAdaptor "{readable(name.text)}" in a second Screen')
+                raise InputError(f'{place}: X refuses VideoAdaptor "{latin1_as_utf8(name.text)}" in a second Screen')
 
     def _check_reference(self, section: Section, name: Token, kind: str) -> None:
+        """Raise InputError if no section of this kind has the name that `section` refers to."""
         if self.named(kind, name.text) is None:
             place = f"{section.file.name}:{section.file.line(name.start)}"
-            raise InputError(f'{place}: X refuses "{readable(name.text)}": no {_TITLES[kind]} has this name')
+            raise InputError(f'{place}: X refuses "{latin1_as_utf8(name.text)}": no {_TITLES[kind]} has this name')

@@ -1,4 +1,4 @@
-"""Which Coolbits option decides for an X screen, and numbers with bits set. No I/O."""
+"""The option Coolbits: read its number, find the option that decides for an X screen, and set bits in it. No I/O."""
 
 import re
 from collections.abc import Sequence
@@ -6,25 +6,24 @@ from typing import NamedTuple
 
 from gpufan.xorg.config import Option, Section
 from gpufan.xorg.configuration import Configuration
-from gpufan.xorg.tokens import same_name
+from gpufan.xorg.editor import Edits
 
 FANS_BIT = 4
 """The bit of Coolbits with which fans can be set."""
 
-_KERNEL_DRIVER = "nvidia-drm"
 _INTEGER = re.compile(r"\s*(0[xX](?=[0-9a-fA-F])|0(?=[0-9])|)([0-9a-fA-F]{1,16})")
 _BASES = {"": (10, "d"), "0": (8, "o"), "0x": (16, "x"), "0X": (16, "x")}
 
 
 class Setting(NamedTuple):
-    """A Coolbits option and the section that it stands in."""
+    """A Coolbits option and its section."""
 
     section: Section
     option: Option
 
 
 class DecidingCoolbits(NamedTuple):
-    """The settings that decide for an X screen: Screen over Monitor over Device over OutputClass."""
+    """The settings that decide for an X screen. Screen overrides Monitor, Device and OutputClass, in this order."""
 
     setting: Setting | None
     """None if there is no Coolbits."""
@@ -36,14 +35,14 @@ class DecidingCoolbits(NamedTuple):
         """Whether fans can be set with every colour depth. Raises InputError."""
         if self.setting is None:
             return False
-        return all(bits_of(setting) & FANS_BIT for setting in (self.setting, *self.of_depths))
+        return all(coolbits_of(setting) & FANS_BIT for setting in (self.setting, *self.of_depths))
 
 
-def number(text: str) -> int | None:
-    """Return the number in `text` as the server reads it; None if it is not a whole number.
+def coolbits_number(text: str) -> int | None:
+    """Return the value of a Coolbits, as the server reads it; None if `text` is not a whole number.
 
-    >>> number("28"), number("0x1c"), number("034"), number("on"), number("08")
-    (28, 28, 28, None, None)
+    >>> [coolbits_number(text) for text in ("28", "0x1c", "034", "on", "08")]
+    [28, 28, 28, None, None]
     """
     match = _INTEGER.fullmatch(text)
     if match is None:
@@ -54,61 +53,84 @@ def number(text: str) -> int | None:
         return None
 
 
-def with_bits(text: str, bits: int) -> str | None:
-    """Return the number in `text` with `bits` set, in the same base; None if `text` is not a number.
+def with_coolbits(text: str, bits: int) -> str | None:
+    """Return the number `text` with `bits` set, in the same base; None if `text` is not a number.
 
-    >>> with_bits("8", 4), with_bits("0x18", 4), with_bits("010", 4), with_bits("28", 4), with_bits("on", 4)
-    ('12', '0x1c', '014', '28', None)
+    >>> [with_coolbits(text, 4) for text in ("8", "0x18", "010", "28", "on")]
+    ['12', '0x1c', '014', '28', None]
     """
-    value, match = number(text), _INTEGER.fullmatch(text)
+    value, match = coolbits_number(text), _INTEGER.fullmatch(text)
     if value is None or match is None:
         return None
     return text if value & bits == bits else match[1] + format(value | bits, _BASES[match[1]][1])
 
 
-def bits_of(setting: Setting) -> int:
-    """Return the value of a setting; 0 without a value. Raises InputError if the driver cannot read it."""
+def coolbits_of(setting: Setting) -> int:
+    """Return the number in a setting; 0 if the setting has no value. Raises InputError if the driver cannot read it."""
     token = setting.option.value
     if token is None:
         return 0
-    value = number(token.text)
+    value = coolbits_number(token.text)
     if value is None:
         raise setting.section.file.error(token.start, "Coolbits is not a whole number here: correct it or remove it")
     return value
 
 
 def deciding_coolbits(configuration: Configuration, screen: Section | None, device: Section | None) -> DecidingCoolbits:
-    """Return the settings of Coolbits that decide for an X screen."""
+    """Return the settings of Coolbits that decide for an X screen with these sections. None: X itself makes it."""
     sections = [section for section in (screen, device) if section is not None]
     if screen is not None:
         name = screen.value("monitor")
         monitor = configuration.named("monitor", name.text) if name else None
         sections[1:1] = [monitor] if monitor else []
     options = [Setting(screen, option) for option in screen.subsection_options("coolbits")] if screen else []
-    for section in [*sections, *reversed(output_classes(configuration))]:
+    for section in [*sections, *reversed(configuration.nvidia_output_classes())]:
         if option := section.option("coolbits"):
             return DecidingCoolbits(Setting(section, option), options)
     return DecidingCoolbits(None, options)
 
 
-def output_classes(configuration: Configuration) -> list[Section]:
-    """Return the OutputClass sections that apply to cards of NVIDIA's kernel driver, the strongest last."""
-    return [section for section in configuration.of_kind("outputclass") if _matches(section)]
-
-
-def output_class_bits(configuration: Configuration) -> int:
-    """Return the Coolbits that OutputClass sections set for a card without a Coolbits of its own."""
-    for section in reversed(output_classes(configuration)):
+def output_class_coolbits(configuration: Configuration) -> int:
+    """Return the Coolbits that OutputClass sections set for a card whose own sections set none; 0 if they set none."""
+    for section in reversed(configuration.nvidia_output_classes()):
         if option := section.option("coolbits"):
-            return bits_of(Setting(section, option))
+            return coolbits_of(Setting(section, option))
     return 0
 
 
-def _matches(section: Section) -> bool:
-    return all(_KERNEL_DRIVER in entry.strings[0].text.split("|") for entry in section.entries("matchdriver"))
+def set_coolbits(
+    configuration: Configuration, edits: Edits, screen: Section | None, device: Section, bits: int
+) -> None:
+    """Set `bits` in the settings of Coolbits that decide for an X screen with these sections. Raises InputError."""
+    deciding = deciding_coolbits(configuration, screen, device)
+    setting, own = deciding.setting, _section_for_coolbits(screen, device)
+    value = coolbits_of(setting) if setting else 0
+    # An OutputClass is for all cards, and a file of a package is not ours: a stronger section overrides both.
+    if setting is None or setting.section.kind == "outputclass" or (_is_of_package(setting.section) and own is screen):
+        if value & bits != bits:
+            edits.add_entry(own, f'Option "Coolbits" "{value | bits}"')
+    else:
+        _set_bits_in_option(edits, setting, bits)
+    for setting in deciding.of_depths:
+        _set_bits_in_option(edits, setting, bits)
 
 
-def chosen_driver(configuration: Configuration) -> str:
-    """Return the X driver that OutputClass sections choose for a card without Driver; empty if none does."""
-    drivers = [driver.text for section in output_classes(configuration) if (driver := section.value("driver"))]
-    return same_name(drivers[0]) if drivers else ""
+def _section_for_coolbits(screen: Section | None, device: Section) -> Section:
+    """Return the section for a new Coolbits: the Device, or the Screen if only the Device belongs to a package."""
+    return screen if screen and _is_of_package(device) and not _is_of_package(screen) else device
+
+
+def _is_of_package(section: Section) -> bool:
+    """Whether a package of the distribution owns the file of the section."""
+    return section.file.name.startswith("/usr/")
+
+
+def _set_bits_in_option(edits: Edits, setting: Setting, bits: int) -> None:
+    """Set `bits` in an existing option. Raises InputError if its value is not a number."""
+    coolbits_of(setting)
+    token, editor = setting.option.value, edits.editor_of(setting.section.file)
+    if token is None:
+        end = setting.option.name.end
+        editor.replace(end, end, f' "{bits}"')
+    elif (text := with_coolbits(token.text, bits)) != token.text:
+        editor.replace(token.start, token.end, f'"{text}"')

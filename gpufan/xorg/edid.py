@@ -1,4 +1,8 @@
-"""The EDID of a monitor that does not exist, for `setup-xorg --edid`."""
+"""The pretended monitor of `setup-xorg --edid`: its EDID, and the options with which X pretends it. No I/O."""
+
+from gpufan.xorg.config import Section
+from gpufan.xorg.editor import Edits
+from gpufan.xorg.tokens import normalized_name
 
 PRETENDED_EDID = bytes.fromhex(
     "00ffffffffffff00"  # header
@@ -17,3 +21,31 @@ PRETENDED_EDID = bytes.fromhex(
 """EDID 1.3 of a digital monitor, in the layout of VESA's E-EDID Standard, release A.
 
 The timing is VESA's DMT 0x10: 65 MHz, 1024 + 24 + 136 + 160 pixels, 768 + 3 + 6 + 29 lines, both syncs negative."""
+
+MonitorOptions = tuple[tuple[str, str], ...]
+"""Names and values of the options that pretend a monitor; empty if no monitor is to be pretended."""
+
+
+def monitor_options(edid_path: str | None) -> MonitorOptions:
+    """Return the options of a Device that pretend a monitor with this EDID file. Without a file, return none."""
+    if edid_path is None:
+        return ()
+    return ("ConnectedMonitor", "DFP-0"), ("CustomEDID", f"DFP-0:{edid_path}")
+
+
+def pretend_monitor(edits: Edits, screen: Section | None, device: Section, options: MonitorOptions) -> None:
+    """Add `options` to the Device of an X screen, unless the user already pretends another monitor there."""
+    if users_monitor_option(screen, device, options) is None:
+        for name, value in options:
+            if device.option(normalized_name(name)) is None:
+                edits.add_entry(device, f'Option "{name}" "{value}"')
+
+
+def users_monitor_option(screen: Section | None, device: Section, options: MonitorOptions) -> str | None:
+    """Return the name of an option with which the user pretends another monitor; None if there is none."""
+    for name, value in options:
+        for section in (device, *([screen] if screen else [])):
+            option = section.option(normalized_name(name))
+            if option and (option.value is None or option.value.text != value):
+                return name
+    return None

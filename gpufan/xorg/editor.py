@@ -1,4 +1,4 @@
-"""Change the text of a configuration file, and nothing else in it. No I/O."""
+"""Edit the text of configuration files: replace words, add entries, append sections. No I/O."""
 
 import re
 
@@ -7,7 +7,7 @@ from gpufan.xorg.configuration import Configuration
 
 
 class Editor:
-    """Collects changes to a file, and then makes all of them, with the line ends and indentation of the file."""
+    """Collects changes of one file, and then makes all of them, with the line ends and indentation of the file."""
 
     def __init__(self, file: ConfigFile) -> None:
         self._text = file.text
@@ -33,7 +33,7 @@ class Editor:
         self._tail += text
 
     def result(self) -> bytes:
-        """Return the file with all changes made."""
+        """Return the content of the file with all changes made."""
         result = self._text
         changes = [self._insertion(end, entries) for end, entries in self._entries.items()]
         changes += [(start, end, text) for (start, end), text in self._changes.items()]
@@ -45,7 +45,7 @@ class Editor:
         return (result + self._tail.replace("\n", self._line_end)).encode("latin-1")
 
     def _insertion(self, end: int, entries: list[str]) -> tuple[int, int, str]:
-        """Return the change that puts the entries before the `EndSection` at `end`."""
+        """Return start, end and text of the change that adds `entries` before the `EndSection` at the offset `end`."""
         start = len(self._text[:end].rstrip(" \t"))
         if self._text[:start].endswith("\n"):
             return start, start, "".join(self._indents[end] + entry + self._line_end for entry in entries)
@@ -53,7 +53,7 @@ class Editor:
         return end, end, (" " if start == end else "") + "".join(entry + " " for entry in entries)
 
     def _indent(self, section: Section) -> str:
-        """Return the indentation of the last entry of the section that begins a line."""
+        """Return the indentation of new entries: that of the last entry of the section that is first on its line."""
         for statement in reversed(section.statements):
             before = self._text[: statement.start]
             indent = before[len(before.rstrip(" \t")) :]
@@ -63,7 +63,7 @@ class Editor:
 
 
 class Edits:
-    """Changes to several files of a configuration."""
+    """Collects changes of several files of a configuration."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration

@@ -1,4 +1,4 @@
-"""The configuration file of our own X server. `server` runs this server."""
+"""The configuration file of our own X server. `headless_server` runs this server."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ LAYOUT = "gpufan own server"
 
 
 def headless_config(addresses: Sequence[PciAddress]) -> str:
-    """Make an xorg.conf with which our own server can set the fans of the cards at `addresses`.
+    """Return the text of an xorg.conf with which our own server can set the fans of the cards at `addresses`.
 
-    X reads the snippets in xorg.conf.d too, and before this file. So each name is one that no snippet has, and the X
-    screens count from 1: to a single screen with the number 0, X would add every Device of the snippets as a GPUDevice.
-    ServerFlags and Module replace those of the snippets: no input devices, no cards but those named, and no OpenGL,
+    X reads the snippets in xorg.conf.d before this file. So this file uses names that no snippet has. Its X screens
+    count from 1: to a single screen with the number 0, X would add every Device of the snippets as a GPUDevice. Its
+    ServerFlags and Module replace those of the snippets: X then uses no input devices, no other cards, and no OpenGL,
     which would need 55 MB.
     """
     names = [f"gpufan own {address}" for address in addresses]

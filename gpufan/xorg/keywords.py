@@ -1,15 +1,15 @@
-"""The keywords that X knows in each kind of section, and what must follow each. A table, which `parser` uses.
+"""The table of keywords that X knows in each kind of section, with the arguments of each. `parser` uses it.
 
-It is the table of the server's own parser (release 21.1): a keyword that is not listed is an error there. What follows
-a keyword is a regular expression over one letter for each token: `s` a string in quotes, `n` a number, `c` a comma,
-`d` a dash. Names have the form that `config.same_name` returns.
+It is the table of the server's own parser (release 21.1): a keyword that is not listed is an error there. The
+arguments are a regular expression with one letter for each token: `s` a string in quotes, `n` a number, `c` a comma,
+`d` a dash. Keywords have the form that `tokens.normalized_name` returns.
 """
 
 from collections.abc import Mapping
 
 
-def _each(pattern: str, words: str) -> dict[str, str]:
-    """Return a table that maps each of `words` to `pattern`."""
+def _keywords_with(pattern: str, words: str) -> dict[str, str]:
+    """Return a table in which each keyword in `words` has the arguments `pattern`."""
     return dict.fromkeys(words.split(), pattern)
 
 
@@ -17,7 +17,7 @@ _BOTH_SYNC = "n(dn)?(cn(dn)?)*c?"
 """HorizSync and VertRefresh: numbers and ranges, with commas between them."""
 
 _TIMINGS = {
-    **_each("", "interlace +hsync -hsync +vsync -vsync composite +csync -csync doublescan bcast"),
+    **_keywords_with("", "interlace +hsync -hsync +vsync -vsync composite +csync -csync doublescan bcast"),
     "hskew": "n",
     "vscan": "n",
 }
@@ -51,35 +51,35 @@ _NAMED = {"identifier": "s", **_OPTION}
 
 SECTIONS: Mapping[str, Mapping[str, str]] = {
     "files": {
-        **_each("s", "fontpath modulepath logfile xkbdir"),
-        **_each("[sncd]", "rgbpath inputdevices"),
+        **_keywords_with("s", "fontpath modulepath logfile xkbdir"),
+        **_keywords_with("[sncd]", "rgbpath inputdevices"),
     },
     "serverflags": {
-        **_each(
+        **_keywords_with(
             "",
             "dontzap dontzoom disablevidmodeextension allownonlocalxvidtune disablemodindev allownonlocalmodindev"
             " allowmouseopenfail",
         ),
-        **_each("n", "blanktime standbytime suspendtime offtime"),
+        **_keywords_with("n", "blanktime standbytime suspendtime offtime"),
         "defaultserverlayout": "s",
         **_OPTION,
     },
     "pointer": {
-        **_each("", "emulate3buttons chordmiddle cleardtr clearrts alwayscore"),
-        **_each("n", "emulate3timeout baudrate samplerate resolution buttons"),
-        **_each("s", "protocol device port"),
+        **_keywords_with("", "emulate3buttons chordmiddle cleardtr clearrts alwayscore"),
+        **_keywords_with("n", "emulate3timeout baudrate samplerate resolution buttons"),
+        **_keywords_with("s", "protocol device port"),
         "zaxismapping": "(nn)?",
     },
-    "videoadaptor": {**_each("s", "vendorname boardname busid driver"), **_NAMED},
+    "videoadaptor": {**_keywords_with("s", "vendorname boardname busid driver"), **_NAMED},
     "device": {
-        **_each("s", "vendorname boardname chipset ramdac matchseat clockchip card driver busid"),
-        **_each("n", "videoram biosbase membase iobase chipid chiprev irq screen"),
+        **_keywords_with("s", "vendorname boardname chipset ramdac matchseat clockchip card driver busid"),
+        **_keywords_with("n", "videoram biosbase membase iobase chipid chiprev irq screen"),
         "dacspeed": "n{1,4}",
         "clocks": "n{0,128}",
         **_NAMED,
     },
     "monitor": {
-        **_each("s", "vendorname modelname usemodes mode"),
+        **_keywords_with("s", "vendorname modelname usemodes mode"),
         "modeline": "sn{9}",
         "displaysize": "nn",
         "horizsync": _BOTH_SYNC,
@@ -89,8 +89,8 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
     },
     "modes": {"identifier": "s", "modeline": "sn{9}", "mode": "s"},
     "screen": {
-        **_each("s", "driver matchseat device monitor videoadaptor gpudevice"),
-        **_each("n", "defaultcolordepth defaultdepth defaultbpp defaultfbbpp"),
+        **_keywords_with("s", "driver matchseat device monitor videoadaptor gpudevice"),
+        **_keywords_with("n", "defaultcolordepth defaultdepth defaultbpp defaultfbbpp"),
         "virtual": "nn",
         **_NAMED,
     },
@@ -101,10 +101,10 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         **dict.fromkeys(BOOLEANS, "s"),
         **_NAMED,
     },
-    "outputclass": {**_each("s", "driver modulepath matchdriver"), **_NAMED},
-    "module": _each("s", "load disable loaddriver"),
+    "outputclass": {**_keywords_with("s", "driver modulepath matchdriver"), **_NAMED},
+    "module": _keywords_with("s", "load disable loaddriver"),
     "serverlayout": {
-        **_each("s", "matchseat inactive"),
+        **_keywords_with("s", "matchseat inactive"),
         "inputdevice": "s+",
         "screen": "n?s(nn|ssss)?",
         **_NAMED,
@@ -117,7 +117,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
 
 FOLLOWERS: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("serverlayout", "screen"): {
-        **_each("s", "rightof leftof above below"),
+        **_keywords_with("s", "rightof leftof above below"),
         "relative": "snn",
         "absolute": "nn",
     },

@@ -1,4 +1,4 @@
-"""Divide the text of a configuration file into sections, and refuse what the X server refuses to parse. No I/O.
+"""Parse the statements of a configuration file into sections, and refuse what the X server refuses. No I/O.
 
 The rules are in `keywords`. References between sections are checked in `configuration`.
 """
@@ -10,40 +10,40 @@ from typing import NamedTuple
 
 from gpufan.errors import InputError
 from gpufan.xorg import keywords
-from gpufan.xorg.tokens import SourceText, Statement, boolean, readable, same_name
+from gpufan.xorg.tokens import SourceText, Statement, latin1_as_utf8, normalized_name, x_boolean
 
 _EXPECTED = {"s": "a value in quotes", "n": "a number"}
 _TITLES = {"section": "Section", "subsection": "SubSection", "mode": "Mode"}
 
 
 class ParsedSection(NamedTuple):
-    """One section of a file; offsets in characters."""
+    """One section of a file. Offsets count characters."""
 
     kind: str
-    """Normalized by `same_name`: `device`, `screen`."""
+    """Normalized by `normalized_name`: `device`, `screen`."""
     statements: tuple[Statement, ...]
     start: int
     end: int
     """Offset of the word `EndSection`."""
 
 
-def parse(source: SourceText) -> Iterator[ParsedSection]:
-    """Return the sections of a file. Raises InputError, with line and column."""
+def parse_sections(source: SourceText) -> Iterator[ParsedSection]:
+    """Return the sections of a file. Raises InputError with line and column for what X refuses."""
     statements = source.statements()
     for opened in statements:
         if opened.keyword != "section":
             raise source.error(opened.start, "expected Section")
         _check_arguments(source, opened, "s")
-        kind = same_name(opened.arguments[0].text)
+        kind = normalized_name(opened.arguments[0].text)
         if kind not in keywords.SECTIONS:
-            name = readable(opened.arguments[0].text)
-            problem = f'X knows no Section "{name}"{_suggestion(kind, keywords.SECTIONS)}'
+            name = latin1_as_utf8(opened.arguments[0].text)
+            problem = f'X knows no Section "{name}"{_keyword_suggestion(kind, keywords.SECTIONS)}'
             raise source.error(opened.arguments[0].start, problem)
-        yield _Section(source, opened, kind).read(statements)
+        yield _SectionParser(source, opened, kind).read(statements)
 
 
-class _Section:
-    """One section while it is read."""
+class _SectionParser:
+    """Parses one section."""
 
     def __init__(self, source: SourceText, opened: Statement, kind: str) -> None:
         self.source = source
@@ -56,9 +56,9 @@ class _Section:
         """Keywords that are valid only at this place."""
 
     def read(self, statements: Iterator[Statement]) -> ParsedSection:
-        """Read the statements up to EndSection."""
+        """Parse the statements up to EndSection, and return the section."""
         for entry in statements:
-            if entry.keyword != same_name(self._closing):
+            if entry.keyword != normalized_name(self._closing):
                 self._add(entry)
                 continue
             _check_arguments(self.source, entry, "")
@@ -71,6 +71,7 @@ class _Section:
         raise self._unclosed()
 
     def _add(self, entry: Statement) -> None:
+        """Check one entry, and add it to the section or open the block that it begins."""
         allowed = self._allowed()
         if entry.keyword in self.followers:
             _check_arguments(self.source, entry, self.followers[entry.keyword])
@@ -89,47 +90,56 @@ class _Section:
         elif entry.keyword in ("section", "endsection", "subsection"):
             raise self._unclosed()
         else:
-            raise self._unknown(entry, [*allowed, same_name(self._closing)])
+            raise self._unknown(entry, [*allowed, normalized_name(self._closing)])
 
     def _allowed(self) -> Mapping[str, str]:
+        """Return the keywords that are valid now, with the pattern of their arguments."""
         if self.block is None:
             return keywords.SECTIONS[self.kind]
         return keywords.MODE if self.block.keyword == "mode" else keywords.SUBSECTIONS[self.kind]
 
     def _followers_of(self, entry: Statement) -> Mapping[str, str]:
+        """Return the keywords that are valid only directly after `entry`."""
         if entry.keyword == "screen" and (len(entry.strings) > 1 or entry.arguments[-1].kind != "string"):
             return {}  # it has a position already
         return keywords.FOLLOWERS.get((self.kind, entry.keyword), {}) if self.block is None else {}
 
     @property
     def _closing(self) -> str:
+        """The keyword that closes the section, or the block that is open."""
         return f"End{_TITLES[(self.block or self.opened).keyword]}"
 
     def _unclosed(self) -> InputError:
+        """Return the error for a section or block without its end."""
         opened = self.block or self.opened
         return self.source.error(
             opened.start, f"this {_TITLES[opened.keyword]} is not closed: {self._closing} is missing"
         )
 
     def _unknown(self, entry: Statement, known: Iterable[str]) -> InputError:
+        """Return the error for a keyword that X does not know here."""
         title = _TITLES[(self.block or self.opened).keyword]
-        name = readable((self.block or self.opened).arguments[0].text)
+        name = latin1_as_utf8((self.block or self.opened).arguments[0].text)
         return self.source.error(
             entry.start,
-            f'X knows no keyword {readable(entry.word.text)} in {title} "{name}"{_suggestion(entry.keyword, known)}',
+            f'X knows no keyword {latin1_as_utf8(entry.word.text)} in {title} "{name}"'
+            + _keyword_suggestion(entry.keyword, known),
         )
 
     def _check_boolean(self, entry: Statement) -> None:
-        if entry.keyword in keywords.BOOLEANS and boolean(entry.arguments[0].text) is None:
-            raise self.source.error(entry.arguments[0].start, f"{readable(entry.word.text)} must be on or off")
+        """Raise InputError if the keyword needs a boolean and has another value."""
+        if entry.keyword in keywords.BOOLEANS and x_boolean(entry.arguments[0].text) is None:
+            raise self.source.error(entry.arguments[0].start, f"{latin1_as_utf8(entry.word.text)} must be on or off")
 
     def _check_mode(self, block: Statement) -> None:
+        """Raise InputError if a Mode block lacks an entry."""
         present = {entry.keyword for entry in self.body if entry.block == block.start}
         for keyword in ("dotclock", "htimings", "vtimings"):
             if keyword not in present:
                 raise self.source.error(block.start, f"this Mode needs {keyword}")
 
     def _check_identifier(self) -> None:
+        """Raise InputError unless the section has exactly one name, and no more GPUDevices than X allows."""
         if self.kind in keywords.UNNAMED:
             return
         # An old Screen may have its name in the entry Driver.
@@ -145,11 +155,11 @@ class _Section:
 
 
 def _check_arguments(source: SourceText, entry: Statement, pattern: str) -> None:
-    """Raise InputError unless the arguments match a pattern of `keywords`."""
+    """Raise InputError unless the arguments of a keyword match `pattern`, which has the notation of `keywords`."""
     kinds = "".join(token.kind[0] for token in entry.arguments)
     if re.fullmatch(pattern, kinds):
         return
-    word = readable(entry.word.text)
+    word = latin1_as_utf8(entry.word.text)
     # The longest valid beginning shows where the fault is.
     valid = next((end for end in reversed(range(len(kinds))) if re.fullmatch(pattern, kinds[:end])), None)
     if valid is None:
@@ -157,6 +167,7 @@ def _check_arguments(source: SourceText, entry: Statement, pattern: str) -> None
     raise source.error(entry.arguments[valid].start, f"expected a keyword after the values of {word}")
 
 
-def _suggestion(word: str, known: Iterable[str]) -> str:
+def _keyword_suggestion(word: str, known: Iterable[str]) -> str:
+    """Return the end of an error message that names the most similar keyword; empty if none is similar."""
     close = get_close_matches(word, known, 1)
     return f": did you mean {close[0]}?" if close else ""

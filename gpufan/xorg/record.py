@@ -1,8 +1,8 @@
-"""The record of what `setup-xorg` has changed, with the originals: write files, and restore them.
+"""The record of the files that `setup-xorg` has changed: write files, save the originals, and restore them.
 
 The record is the file `NAME.gpufan-record` beside the main file. For each changed file it has the digest of the
-original content and of all content that gpufan has written since. So it shows for each file whether its content is the
-original, ours, or the user's. What the user wrote is never reverted.
+original content and of all content that gpufan has written since. So it shows whether the present content of a
+file is the original, ours, or the user's. Content of the user is never reverted.
 
 The original stays beside each file as `NAME.gpufan-original`. It is the same inode under another name, so mode, owner,
 times and other hard links come back with it.
@@ -25,7 +25,7 @@ FORMAT = 1
 
 
 class FileChange(NamedTuple):
-    """A change of one file. If `before` or `after` is None, there is no file then."""
+    """A change of one file: its content before and after. None means that the file does not exist."""
 
     path: Path
     """With symbolic links resolved."""
@@ -34,7 +34,7 @@ class FileChange(NamedTuple):
 
 
 class State(Enum):
-    """Whose content a file has."""
+    """The origin of the content of a file: from before the first run, from gpufan, or from the user since then."""
 
     ORIGINAL = auto()
     OURS = auto()
@@ -46,15 +46,15 @@ class FileRecord(msgspec.Struct):
 
     path: str
     original: str
-    """Digest of the original content; empty if there was no file."""
+    """Digest of the original content; empty if the file did not exist."""
     backup: str
-    """Path of the original content; empty if there was no file."""
+    """Path of the saved original; empty if the file did not exist."""
     written: list[str]
-    """Digests of all content that gpufan has written, the oldest first."""
+    """Digests of all contents that gpufan has written, the oldest first."""
 
     def state(self, content: bytes | None) -> State:
-        """Return whose content this is."""
-        digest = _digest(content)
+        """Return the origin of `content`."""
+        digest = _record_digest(content)
         if digest == self.original:
             return State.ORIGINAL
         return State.OURS if digest in self.written else State.USERS
@@ -72,12 +72,12 @@ class Record(msgspec.Struct):
 
 
 def record_path(main: Path) -> Path:
-    """Return the path of the record for a main file, whose links are resolved."""
-    return _beside(main, "record")
+    """Return the path of the record beside a main file. The links of `main` must be resolved."""
+    return main.with_name(f"{main.name}.gpufan-record")
 
 
-def load(main: Path) -> Record:
-    """Read the record; an empty one if there is none. Raises GpufanError."""
+def load_record(main: Path) -> Record:
+    """Read the record beside a main file. Without a file, return an empty record. Raises GpufanError."""
     path = record_path(main)
     data = files.read_file_if_exists(path)
     if data is None:
@@ -95,31 +95,31 @@ def load(main: Path) -> Record:
     return record
 
 
-def write(main: Path, changes: Sequence[FileChange]) -> None:
-    """Make all changes, with backups and a record; or none of them. Raises GpufanError."""
-    _check(changes)
+def write_changes(main: Path, changes: Sequence[FileChange]) -> None:
+    """Make all changes, save the originals, and write the record. If one step fails, undo all. Raises GpufanError."""
+    _check_changes(changes)
     path = record_path(main)
     old = files.read_file_if_exists(path)
-    record = load(main)
+    record = load_record(main)
     set_aside: list[tuple[Path, Path]] = []
     done: list[FileChange] = []
     try:
         for change in changes:
-            set_aside += _set_aside(record.find(change.path), change)
+            set_aside += _rename_older_original(record.find(change.path), change)
         record.files = [r for r in record.files if all(r.path != str(change.path) for change in changes)] + [
             _next_record(record.find(change.path), change) for change in changes
         ]
-        # The record comes first: after a kill at any point it tells whose content each file has.
-        files.replace(path, _encode(record))
+        # The record is written first: after a kill at any point it shows whose content each file has.
+        files.replace(path, _encode_record(record))
         for change in changes:
-            _back_up(record.find(change.path), change)
+            _back_up_original(record.find(change.path), change)
             done.append(change)
             assert change.after is not None
             files.replace(change.path, change.after, like=change.path if change.before is not None else None)
     except BaseException:
         for change in reversed(done):
             with contextlib.suppress(GpufanError):
-                _undo(record.find(change.path), change)
+                _undo_change(record.find(change.path), change)
         for before, after in set_aside:
             with contextlib.suppress(GpufanError):
                 files.rename(after, before)
@@ -128,8 +128,8 @@ def write(main: Path, changes: Sequence[FileChange]) -> None:
         raise
 
 
-def plan_restore(main: Path, record: Record) -> list[FileChange]:
-    """Return the changes that restore every file. Raises GpufanError if a backup is missing or has other content."""
+def changes_to_originals(main: Path, record: Record) -> list[FileChange]:
+    """Return the changes that restore every original. Raises GpufanError if an original is missing or was changed."""
     changes = []
     for entry in reversed(record.files):
         path = Path(entry.path)
@@ -137,16 +137,16 @@ def plan_restore(main: Path, record: Record) -> list[FileChange]:
         if entry.state(content) is State.ORIGINAL:
             continue
         original = files.read_file_if_exists(Path(entry.backup)) if entry.backup else None
-        if _digest(original) != entry.original:
+        if _record_digest(original) != entry.original:
             state = "is missing" if original is None else f"is not the original of {path} any more"
             raise GpufanError(f"{entry.backup} {state}: edit {path} by hand, and remove {record_path(main)}")
         changes.append(FileChange(path, content, original))
     return changes
 
 
-def restore(main: Path, record: Record, changes: Sequence[FileChange]) -> None:
-    """Make the changes of `plan_restore`, and remove the record. Raises GpufanError."""
-    _check(changes)
+def restore_originals(main: Path, record: Record, changes: Sequence[FileChange]) -> None:
+    """Make the changes of `changes_to_originals`, and remove the record. Raises GpufanError."""
+    _check_changes(changes)
     for change in changes:
         entry = record.find(change.path)
         if change.after is None:
@@ -155,13 +155,13 @@ def restore(main: Path, record: Record, changes: Sequence[FileChange]) -> None:
             files.rename(Path(entry.backup), change.path)
     for entry in record.files:
         # A kill may have left the backup of a file that was never changed.
-        if entry.backup and _digest(files.read_file_if_exists(Path(entry.backup))) == entry.original:
+        if entry.backup and _record_digest(files.read_file_if_exists(Path(entry.backup))) == entry.original:
             files.remove(Path(entry.backup))
     files.remove(record_path(main))
 
 
-def _check(changes: Sequence[FileChange]) -> None:
-    """Check that all changes can be made. Raises GpufanError."""
+def _check_changes(changes: Sequence[FileChange]) -> None:
+    """Raise GpufanError if one of the files cannot be written, or no longer has the content before the change."""
     for change in changes:
         files.check_folder_is_writable(change.path)
         if files.read_file_if_exists(change.path) != change.before:
@@ -169,23 +169,23 @@ def _check(changes: Sequence[FileChange]) -> None:
 
 
 def _next_record(old: FileRecord | None, change: FileChange) -> FileRecord:
-    """Return the record of a file that is going to be changed."""
-    written = [_digest(change.after)]
+    """Return the new record of a file, for a change that is about to be made."""
+    written = [_record_digest(change.after)]
     if old is not None:
         state = old.state(change.before)
         if state is State.OURS:
             return FileRecord(old.path, old.original, old.backup, [*old.written, *written])
         if state is State.ORIGINAL:
             return FileRecord(old.path, old.original, old.backup, written)
-    backup = "" if change.before is None else str(_free_name(change.path, "original"))
-    return FileRecord(str(change.path), _digest(change.before), backup, written)
+    backup = "" if change.before is None else str(_free_original_path(change.path, "original"))
+    return FileRecord(str(change.path), _record_digest(change.before), backup, written)
 
 
-def _back_up(record: FileRecord | None, change: FileChange) -> None:
-    """Give the original a second name, if it has none yet."""
+def _back_up_original(record: FileRecord | None, change: FileChange) -> None:
+    """Save the original by a second name for its file, if it is not saved yet. Raises GpufanError."""
     if record is None or not record.backup or record.state(change.before) is not State.ORIGINAL:
         return
-    if _digest(files.read_file_if_exists(Path(record.backup))) == record.original:
+    if _record_digest(files.read_file_if_exists(Path(record.backup))) == record.original:
         return  # of a run that was killed
     try:
         os.link(change.path, record.backup)
@@ -193,8 +193,8 @@ def _back_up(record: FileRecord | None, change: FileChange) -> None:
         raise GpufanError(f"cannot write {record.backup}: {error.strerror}; {change.path} is unchanged") from error
 
 
-def _undo(record: FileRecord | None, change: FileChange) -> None:
-    """Undo a change that has been made or begun."""
+def _undo_change(record: FileRecord | None, change: FileChange) -> None:
+    """Undo a change that was made or begun. Raises GpufanError."""
     if change.before is None:
         files.remove(change.path)
     elif record is not None and record.state(change.before) is State.ORIGINAL:
@@ -204,33 +204,31 @@ def _undo(record: FileRecord | None, change: FileChange) -> None:
         files.replace(change.path, change.before, like=change.path)
 
 
-def _set_aside(record: FileRecord | None, change: FileChange) -> list[tuple[Path, Path]]:
-    """Rename the older original of a file that the user has written since: that content is the original from now on.
+def _rename_older_original(record: FileRecord | None, change: FileChange) -> list[tuple[Path, Path]]:
+    """If the user has written a file since, rename its older original: the present content becomes the original.
 
-    Returns the names before and after, if there was such an original.
+    Returns the old and the new path if it was renamed; else nothing.
     """
     if record is None or record.state(change.before) is not State.USERS:
         return []
     if not record.backup or not os.path.lexists(record.backup):
         return []
-    names = Path(record.backup), _free_name(change.path)
+    names = Path(record.backup), _free_original_path(change.path)
     files.rename(*names)
     return [names]
 
 
-def _free_name(path: Path, *suffixes: str) -> Path:
-    """Return a path for an original at which there is nothing yet: with one of `suffixes`, else with a number."""
-    names = (_beside(path, suffix) for suffix in (*suffixes, *map(str, range(1, 10_000))))
+def _free_original_path(path: Path, *suffixes: str) -> Path:
+    """Return a free path for an original beside `path`. Its name ends with one of `suffixes`, else with a number."""
+    names = (path.with_name(f"{path.name}.gpufan-{suffix}") for suffix in (*suffixes, *map(str, range(1, 10_000))))
     return next(name for name in names if not os.path.lexists(name))
 
 
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(f"{path.name}.gpufan-{suffix}")
-
-
-def _encode(record: Record) -> bytes:
+def _encode_record(record: Record) -> bytes:
+    """Return the content of the record file."""
     return msgspec.json.format(msgspec.json.encode(record)) + b"\n"
 
 
-def _digest(content: bytes | None) -> str:
+def _record_digest(content: bytes | None) -> str:
+    """Return the digest of a content for the record; empty if the file does not exist."""
     return "" if content is None else sha256(content).hexdigest()

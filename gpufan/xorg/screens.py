@@ -1,9 +1,9 @@
-"""What an X server makes of a configuration: its layout, its X screens, and the graphics device that each gets.
+"""The X screens that an X server makes of a configuration, with the Device and the graphics device of each.
 
 The rules are those of the server, release 21.1. No I/O.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from itertools import chain
@@ -13,9 +13,8 @@ from gpufan.errors import InputError
 from gpufan.xorg.box import Box
 from gpufan.xorg.config import Section
 from gpufan.xorg.configuration import Configuration
-from gpufan.xorg.coolbits import chosen_driver, output_classes
 from gpufan.xorg.keywords import MAX_GPU_DEVICES
-from gpufan.xorg.tokens import Statement, boolean, same_name
+from gpufan.xorg.tokens import Statement
 
 NVIDIA = "nvidia"
 
@@ -41,28 +40,28 @@ class XScreen:
 
     number: int
     screen: Section | None
-    """None if X makes one up."""
+    """The Screen section; None if X makes the screen itself."""
     device: Section | None
-    """None if X makes one up."""
+    """The Device section; None if X finds the graphics device itself."""
     driver: str
-    """Normalized; empty if X has to find it."""
+    """Name of the X driver, normalized; empty if X must find the driver itself."""
     address: PciAddress | None
-    """The device that its BusID means; without a BusID the primary one. None if the box has none."""
+    """The address in the BusID; without a BusID, that of the primary device. None if the box has no device."""
     fault: Fault | None = None
 
     @property
     def is_automatic(self) -> bool:
-        """Whether X has to find its driver."""
+        """Whether X must find the driver itself."""
         return not self.driver
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """What one X server makes of a configuration."""
+class ServerScreens:
+    """The layout and the X screens of one X server."""
 
     seat: str
     layout: Section | None
-    """None if the configuration has no ServerLayout for it."""
+    """None if the configuration has no ServerLayout for this server."""
     screens: tuple[XScreen, ...]
     gpu_devices: tuple[Section, ...] = ()
     """Devices that only help the first X screen; they have no X screen of their own."""
@@ -71,86 +70,91 @@ class Server:
     def on_card(self, address: PciAddress) -> list[XScreen]:
         """Return the X screens that NVIDIA's driver shows on the card at `address`.
 
-        A screen without a Device does not count: X finds its driver only if the kernel module is loaded before X.
+        Screens without a Device are left out: X finds their driver only if the kernel module is loaded before X.
         """
         found = [x_screen for x_screen in self.screens if x_screen.address == address and x_screen.device is not None]
         return [x_screen for x_screen in found if x_screen.fault is None and x_screen.driver == NVIDIA]
 
 
-def make_servers(configuration: Configuration, box: Box, layout_name: str | None = None) -> list[Server]:
-    """Return the X servers that the configuration is for: one for each seat, that of the default seat first.
+def screens_of_servers(configuration: Configuration, box: Box, layout_name: str | None = None) -> list[ServerScreens]:
+    """Return the screens of each X server: there is one server for each seat, and the default seat comes first.
 
     `layout_name` is the ServerLayout of the default seat; None lets X choose. Raises InputError for what X refuses.
     """
     first, *seats = configuration.seats()
-    found = [make_server(configuration, box, first, layout_name)]
+    found = [_screens_of_server(configuration, box, first, layout_name)]
     # A seat that has no layout of its own has no server of its own.
     for seat in seats:
         layout = configuration.layout(seat)
         if layout is not None and layout.value("matchseat") is not None:
-            found.append(make_server(configuration, box, seat))
+            found.append(_screens_of_server(configuration, box, seat))
     return found
 
 
-def make_server(configuration: Configuration, box: Box, seat: str, layout_name: str | None = None) -> Server:
-    """Return what the server of one seat makes of the configuration."""
+def _screens_of_server(
+    configuration: Configuration, box: Box, seat: str, layout_name: str | None = None
+) -> ServerScreens:
+    """Return the screens of the X server of one seat."""
     layout = configuration.layout(seat, layout_name)
     chosen: list[tuple[int, Section | None]] = []
     for place, entry in enumerate(layout.entries("screen") if layout else ()):
-        number = int(entry.arguments[0].text) if _is_number(entry) else place
+        number = int(entry.arguments[0].text) if _begins_with_screen_number(entry) else place
         chosen.append((number, configuration.named("screen", entry.strings[0].text)))
     if not chosen:
         chosen = [(0, next(configuration.suitable("screen", seat), None))]
     screens: list[XScreen] = []
     helpers: list[list[Section]] = []
     for number, screen in chosen:
-        device = screen_device(configuration, screen, seat)
+        device = configuration.device_of_screen(screen, seat)
         # So X decides whether this is the only X screen.
         is_only = number == 0 and len(screens) + 1 == len(chosen)
-        screens.append(XScreen(number, screen, device, driver_of(device), _address(configuration, box, device)))
-        helpers.append(list(_gpu_devices(configuration, screen, device, seat if is_only else None)))
+        screens.append(
+            XScreen(
+                number, screen, device, device.driver if device else "", _screen_address(configuration, box, device)
+            )
+        )
+        helpers.append(list(_gpu_devices_of_screen(configuration, screen, device, seat if is_only else None)))
     inactive = [
         device
         for entry in (layout.entries("inactive") if layout else ())
         if (device := configuration.named("device", entry.strings[0].text))
     ]
-    _claim(configuration, box, screens, helpers)
-    return Server(seat, layout, tuple(screens), tuple(chain(*helpers)), tuple(inactive))
+    _assign_devices_to_screens(configuration, box, screens, helpers)
+    return ServerScreens(seat, layout, tuple(screens), tuple(chain(*helpers)), tuple(inactive))
 
 
-def primary(configuration: Configuration, box: Box) -> PciAddress | None:
-    """Return the graphics device that X uses where no BusID is given."""
-    for section in output_classes(configuration):
-        option = section.option("primarygpu")
-        if box.cards and option and boolean(option.value.text if option.value else ""):
-            return box.cards[0]
-    return box.primary
+def output_class_driver(configuration: Configuration) -> str:
+    """Return the X driver that OutputClass sections choose for a card without Driver; empty if they choose none."""
+    classes = configuration.nvidia_output_classes()
+    return next((section.driver for section in classes if section.value("driver")), "")
 
 
-def bus_address(device: Section) -> PciAddress | None:
-    """Return the address in the BusID of a Device; None without one. Raises InputError if it is not an address."""
-    token = device.value("busid")
-    if token is None or not token.text:
-        return None
-    try:
-        return PciAddress.from_bus_id(token.text)
-    except InputError as error:
-        raise device.file.error(token.start, str(error)) from None
+def devices_of_cards(
+    configuration: Configuration, box: Box, servers: Sequence[ServerScreens]
+) -> dict[PciAddress, list[Section]]:
+    """Return, for each card, the Devices that belong to it. Devices that X ignores are left out.
+
+    A Device of NVIDIA's driver without a BusID that X does not use belongs to the first card without another Device.
+    """
+    devices = configuration.used("device")
+    placed = {
+        card: [x_screen.device for server in servers for x_screen in server.on_card(card) if x_screen.device]
+        for card in box.cards
+    }
+    by_card = {card: [d for d in devices if d.is_at(card) or d in placed[card]] for card in box.cards}
+    working = [device for on_card in by_card.values() for device in on_card]
+    loose = [d for d in devices if d not in working and d.value("busid") is None and d.driver == NVIDIA]
+    for device, card in zip(loose, [card for card in box.cards if not by_card[card]], strict=False):
+        by_card[card].append(device)
+    return by_card
 
 
-def screen_device(configuration: Configuration, screen: Section | None, seat: str) -> Section | None:
-    """Return the Device of a Screen. Without one, or with one that does not exist, it is the first Device."""
-    name = screen.value("device") if screen else None
-    named = configuration.named("device", name.text) if name else None
-    return named or next(configuration.suitable("device", seat), None)
-
-
-def _gpu_devices(
+def _gpu_devices_of_screen(
     configuration: Configuration, screen: Section | None, device: Section | None, seat: str | None
 ) -> Iterator[Section]:
-    """Return the GPUDevices of a Screen; if it has none, those that X adds to the only X screen of `seat`.
+    """Return the GPUDevices of a Screen. If it names none and is the only X screen of `seat`, X adds other Devices.
 
-    `seat` is None for an X screen that is not the only one.
+    `seat` is None if the server has several X screens.
     """
     entries = screen.entries("gpudevice") if screen else []
     for entry in entries:
@@ -161,33 +165,33 @@ def _gpu_devices(
         yield from others[:MAX_GPU_DEVICES]
 
 
-def driver_of(device: Section | None) -> str:
-    """Return the Driver of a Device, normalized; empty if it has none."""
-    driver = device.value("driver") if device else None
-    return same_name(driver.text) if driver else ""
-
-
-def _address(configuration: Configuration, box: Box, device: Section | None) -> PciAddress | None:
+def _screen_address(configuration: Configuration, box: Box, device: Section | None) -> PciAddress | None:
+    """Return the address of the graphics device for an X screen with this Device. Raises InputError."""
     if device is None or device.value("busid") is None:
-        return primary(configuration, box)
+        return box.primary_under(configuration)
     try:
-        return bus_address(device)
+        return device.bus_id_address()
     except InputError:
-        if driver_of(device) in (NVIDIA, ""):
+        if device.driver in (NVIDIA, ""):
             raise
         return None
 
 
-def _claim(configuration: Configuration, box: Box, screens: list[XScreen], helpers: list[list[Section]]) -> None:
-    """Give each X screen its graphics device: mark in `screens` those that get none."""
+def _assign_devices_to_screens(
+    configuration: Configuration, box: Box, screens: list[XScreen], helpers: list[list[Section]]
+) -> None:
+    """Assign the graphics devices to X screens as X does. Each screen in `screens` without a device gets a fault.
+
+    `helpers` are the GPUDevices of each X screen.
+    """
     if screens[0].is_automatic:
         if screens[0].address in box.cards:
-            screens[0] = replace(screens[0], driver=chosen_driver(configuration))
+            screens[0] = replace(screens[0], driver=output_class_driver(configuration))
         screens[1:] = [replace(x_screen, fault=Fault.LOST) for x_screen in screens[1:]]
     claimed: set[PciAddress] = set()
     for place, x_screen in enumerate(screens):
         if x_screen.fault is None:
-            fault = _fault(box, x_screen, place > 0, claimed)
+            fault = _screen_fault(box, x_screen, place > 0, claimed)
             screens[place] = replace(x_screen, fault=fault)
             if fault is None and x_screen.address is not None:
                 claimed.add(x_screen.address)
@@ -195,27 +199,35 @@ def _claim(configuration: Configuration, box: Box, screens: list[XScreen], helpe
         claimed.update(
             address
             for device in helpers[place]
-            if (address := _address(configuration, box, device)) and box.can_show(driver_of(device), address)
+            if (address := _screen_address(configuration, box, device)) and box.can_show(device.driver, address)
         )
 
 
-def _fault(box: Box, x_screen: XScreen, follows: bool, claimed: set[PciAddress]) -> Fault | None:
-    """Return why an X screen gets no graphics device; None if it gets one."""
+def _screen_fault(box: Box, x_screen: XScreen, follows: bool, claimed: set[PciAddress]) -> Fault | None:
+    """Return why an X screen gets no graphics device; None if it gets one. `claimed` are the devices in use."""
     if follows and x_screen.is_automatic:
         return Fault.NO_DRIVER
     if not box.can_show(x_screen.driver, x_screen.address):
         has_bus_id = x_screen.device is not None and x_screen.device.value("busid") is not None
         return Fault.NO_CARD if has_bus_id else Fault.NO_BUS_ID
-    if x_screen.address in claimed and (x_screen.device is None or _head_number(x_screen.device) == 0):
+    if x_screen.address in claimed and (x_screen.device is None or _screen_number_in_device(x_screen.device) == 0):
         return Fault.TAKEN
     return None
 
 
-def _head_number(device: Section) -> int:
-    """Return the number in the entry Screen of a Device: several Devices of one card have different numbers."""
-    return next((int(entry.arguments[0].text) for entry in reversed(device.entries("screen")) if _is_number(entry)), 0)
+def _screen_number_in_device(device: Section) -> int:
+    """Return the number in the entry Screen of a Device; 0 without it. Devices of one card differ in this number."""
+    return next(
+        (
+            int(entry.arguments[0].text)
+            for entry in reversed(device.entries("screen"))
+            if _begins_with_screen_number(entry)
+        ),
+        0,
+    )
 
 
-def _is_number(entry: Statement) -> bool:
+def _begins_with_screen_number(entry: Statement) -> bool:
+    """Whether the first argument of an entry is the number of a screen."""
     first = entry.arguments[0]
     return first.kind == "number" and first.text.isdigit() and len(first.text) < 10

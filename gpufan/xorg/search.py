@@ -1,4 +1,4 @@
-"""Find and read the configuration files of the X server, in the order in which X reads them."""
+"""Find and read the files of X, snippets and xorg.conf, in the order in which X reads them."""
 
 import platform
 from collections.abc import Sequence
@@ -10,21 +10,21 @@ from gpufan.xorg.config import ConfigFile
 from gpufan.xorg.configuration import Configuration
 
 SYSTEM_FOLDERS = tuple(Path(root, "X11/xorg.conf.d") for root in ("/usr/share", "/usr/lib", "/usr/lib64"))
-"""Folders of snippets that packages install. X is built with one of them; the first that has any counts."""
+"""Folders of snippets that packages install. X uses one of them: the first that has a snippet."""
 
 LOCAL_FOLDERS = Path("/etc/X11/xorg.conf.d"), Path("/usr/etc/X11/xorg.conf.d")
-"""Folders of snippets of the administrator; X reads the first one that has any."""
+"""Folders of snippets of the administrator. X uses one of them: the first that has a snippet."""
 
 DEFAULT_MAIN = Path("/etc/X11/xorg.conf")
 
 
 def snippet_folders(root: Path = Path("/")) -> list[Path]:
-    """Return the folders of snippets below `root`, in the order of X."""
-    return [folder for group in (SYSTEM_FOLDERS, LOCAL_FOLDERS) for folder in _first_used(group, root)]
+    """Return the folders of snippets that X uses below `root`, in the order of X."""
+    return [folder for group in (SYSTEM_FOLDERS, LOCAL_FOLDERS) for folder in _first_used_folder(group, root)]
 
 
-def main_file(root: Path = Path("/")) -> Path:
-    """Return the file that X reads after the snippets: the first that exists, else the usual one."""
+def main_config_file(root: Path = Path("/")) -> Path:
+    """Return the path of the xorg.conf that X reads after the snippets. If there is none, return the usual path."""
     host = platform.node()
     names = [
         *("etc/X11/xorg.conf", "etc/xorg.conf", f"usr/etc/X11/xorg.conf.{host}", "usr/etc/X11/xorg.conf"),
@@ -34,22 +34,22 @@ def main_file(root: Path = Path("/")) -> Path:
 
 
 def snippets(folders: Sequence[Path]) -> list[Path]:
-    """Return the snippets in `folders`, in the order of X. X does not read hidden files."""
-    return [path for folder in folders for path in _snippets_of(folder)]
+    """Return the paths of the snippets in `folders`, in the order of X. X does not read hidden files."""
+    return [path for folder in folders for path in _snippets_in(folder)]
 
 
 def read_configuration(main: Path, folders: Sequence[Path]) -> Configuration:
-    """Read the snippets in `folders`, then `main`, which may be missing. `main` may be a snippet itself.
+    """Read the snippets in `folders`, then `main`. The file `main` may be missing, or may be one of the snippets.
 
     Raises InputError for what X refuses, GpufanError for a file that cannot be read.
     """
     paths = snippets(folders)
-    if _is_in(main, folders):
+    if _is_in_snippet_folder(main, folders):
         if main.suffix != ".conf":
             raise InputError(f"{main}: X reads only files *.conf in this folder: choose another --output")
         if main not in paths:
-            paths = sorted([*paths, main], key=lambda path: (_place(path, folders), bytes(path)))
-        usual = main_file()
+            paths = sorted([*paths, main], key=lambda path: (_snippet_folder_number(path, folders), bytes(path)))
+        usual = main_config_file()
         paths += [usual] if usual.exists() else []
     else:
         paths.append(main)
@@ -72,20 +72,24 @@ def real_config_file(path: Path) -> Path:
     return real
 
 
-def _first_used(folders: Sequence[Path], root: Path) -> list[Path]:
+def _first_used_folder(folders: Sequence[Path], root: Path) -> list[Path]:
+    """Return the first folder below `root` that has a snippet, else the first that exists; empty if none exists."""
     below = [root / folder.relative_to("/") for folder in folders]
-    used = [folder for folder in below if _snippets_of(folder)]
+    used = [folder for folder in below if _snippets_in(folder)]
     return (used or [folder for folder in below if folder.is_dir()])[:1]
 
 
-def _snippets_of(folder: Path) -> list[Path]:
+def _snippets_in(folder: Path) -> list[Path]:
+    """Return the paths of the snippets in one folder, sorted as X sorts them."""
     found = [path for path in folder.glob("*.conf") if len(path.name) > len(".conf") and path.is_file()]
     return sorted((path for path in found if not path.name.startswith(".")), key=bytes)
 
 
-def _is_in(main: Path, folders: Sequence[Path]) -> bool:
+def _is_in_snippet_folder(main: Path, folders: Sequence[Path]) -> bool:
+    """Whether the main file is in one of the folders of snippets."""
     return any(main.parent.resolve() == folder.resolve() for folder in folders)
 
 
-def _place(path: Path, folders: Sequence[Path]) -> int:
+def _snippet_folder_number(path: Path, folders: Sequence[Path]) -> int:
+    """Return the place of the folder of a snippet in the order of X."""
     return next(i for i, folder in enumerate(folders) if path.parent.resolve() == folder.resolve())

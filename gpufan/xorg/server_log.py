@@ -1,4 +1,4 @@
-"""Find out why an X server failed to start: the decisive line of its log, and the remedy. Reads no files."""
+"""Find in the log of an X server why it failed to start: the decisive line, and the remedy. Reads no files."""
 
 import re
 
@@ -40,19 +40,20 @@ _NOISE = re.compile(
 )
 
 
-def find_cause(text: str) -> str | None:
-    """Find the cause and its remedy in log and standard error of the server; None if they contain no error.
+def find_cause_in_log(text: str) -> str | None:
+    """Return the first error in `text` (log and standard error) with its remedy; None if there is no error.
 
-    >>> find_cause("[ 14.8] (EE) No devices detected.")
+    >>> find_cause_in_log("[ 14.8] (EE) No devices detected.")
     'No devices detected: check BusID: it is decimal, where lspci and nvidia-smi print hexadecimal'
     """
     text = re.sub(r"^\[ *[\d.]+\] ", "", text, flags=re.MULTILINE)
     for pattern, remedy in _KNOWN:
         if match := re.search(rf"^(?:\(EE\) )?({pattern})", text, re.MULTILINE):
-            return f"{_one_line(match[1])}: {remedy}"
+            return f"{_xorg_log_line(match[1])}: {remedy}"
     errors = (line.removeprefix("(EE)").strip() for line in text.splitlines() if line.startswith("(EE)"))
-    return next((_one_line(line) for line in errors if not _NOISE.search(line)), None)
+    return next((_xorg_log_line(line) for line in errors if not _NOISE.search(line)), None)
 
 
-def _one_line(text: str) -> str:
+def _xorg_log_line(text: str) -> str:
+    """Return a message of the log as one printable line, without the marks of Xorg."""
     return " ".join(printable(text).split()).removesuffix("(EE)").rstrip(". ")

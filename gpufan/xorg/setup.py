@@ -1,4 +1,4 @@
-"""`gpufan setup-xorg`: read the configuration of X, plan its change, and show, write or undo it."""
+"""`gpufan setup-xorg`: read the configuration of X, plan the change, show its difference, write it, or undo it."""
 
 import difflib
 import os
@@ -37,13 +37,13 @@ class Setup:
         return [str(reach) for reach in self.plan.reaches if reach.obstacle is not None]
 
 
-def lock(output: Path, folders: Sequence[Path]) -> AbstractContextManager[None]:
-    """Lock the folders of all files of X against other runs. Raises GpufanError if they are not free within 10 s."""
+def lock_setup(output: Path, folders: Sequence[Path]) -> AbstractContextManager[None]:
+    """Lock the folders of all files of X against other runs. Raises GpufanError if this is not possible within 10 s."""
     return folder_locks([real_config_file(output).parent, *folders])
 
 
-def remove_leftovers(output: Path, folders: Sequence[Path]) -> None:
-    """Remove the temporary files of runs that were killed. Raises GpufanError."""
+def remove_setup_leftovers(output: Path, folders: Sequence[Path]) -> None:
+    """Remove the temporary files of killed runs of `setup-xorg`. Raises GpufanError."""
     main = real_config_file(output)
     paths = [main, main.with_name(EDID_NAME), record.record_path(main)]
     for path in [*paths, *(snippet.resolve() for snippet in snippets(folders))]:
@@ -60,7 +60,7 @@ def plan_setup(
 ) -> Setup:
     """Plan the change with which X can set the fans of all cards of `box`. Nothing is written.
 
-    `output` is the main file, `folders` are those of snippets. Raises InputError, with file and line, for what X
+    `output` is the main file, `folders` are the folders of snippets. Raises InputError, with file and line, for what X
     refuses; GpufanError for a file that cannot be read.
     """
     main = real_config_file(output)
@@ -72,48 +72,48 @@ def plan_setup(
     plan = make_plan(configuration, box, wanted)
     # New sections come first: then other files never refer to a section that is not yet there.
     changed = sorted(plan.changes, key=lambda change: change[0] != configuration.main)
-    changes = [_change(Path(name), before, after) for name, before, after in changed]
+    changes = [_setup_change(Path(name), before, after) for name, before, after in changed]
     if edid is not None and (held := files.read_file_if_exists(edid)) != PRETENDED_EDID:
         changes.insert(0, FileChange(edid, held, PRETENDED_EDID))
-    return Setup(main, plan, tuple(changes), (*plan.notes, *_notes(changes)))
+    return Setup(main, plan, tuple(changes), (*plan.notes, *_setup_notes(changes)))
 
 
 def write_setup(setup: Setup) -> None:
-    """Write the changed files, with backups. Raises GpufanError; all files are then unchanged."""
-    record.write(setup.main, setup.changes)
+    """Write the changed files, and save the originals. Raises GpufanError; all files are then unchanged."""
+    record.write_changes(setup.main, setup.changes)
 
 
-def plan_restore(output: Path) -> list[FileChange] | None:
-    """Plan to undo all runs; None if there is nothing to undo. Nothing is written.
+def plan_setup_restore(output: Path) -> list[FileChange] | None:
+    """Return the changes that undo all runs of `setup-xorg`; None if there was none. Nothing is written.
 
     Raises GpufanError if an original is missing.
     """
     main = real_config_file(output)
-    held = record.load(main)
+    held = record.load_record(main)
     if not held.files:
         for suffix in ("original", "created"):
             old = main.with_name(f"{main.name}.gpufan-{suffix}")
             if os.path.lexists(old):
                 raise GpufanError(f"{old} is of gpufan 0.1, which has no record of what it wrote: {_BY_HAND[suffix]}")
         return None
-    return record.plan_restore(main, held)
+    return record.changes_to_originals(main, held)
 
 
-def users_changes(output: Path, changes: Sequence[FileChange]) -> list[FileChange]:
-    """Return those changes of a restore that would revert what the user has written since."""
-    held = record.load(real_config_file(output))
+def users_changes_since_setup(output: Path, changes: Sequence[FileChange]) -> list[FileChange]:
+    """Return those of `changes` (of `plan_setup_restore`) that would revert content of the user."""
+    held = record.load_record(real_config_file(output))
     return [c for c in changes if (entry := held.find(c.path)) and entry.state(c.before) is State.USERS]
 
 
-def write_restore(output: Path, changes: Sequence[FileChange]) -> None:
-    """Make the changes of `plan_restore`. Raises GpufanError."""
+def write_setup_restore(output: Path, changes: Sequence[FileChange]) -> None:
+    """Make the changes that `plan_setup_restore` has returned. Raises GpufanError."""
     main = real_config_file(output)
-    record.restore(main, record.load(main), changes)
+    record.restore_originals(main, record.load_record(main), changes)
 
 
-def difference(changes: Sequence[FileChange]) -> bytes:
-    """Return the differences of text files in the unified format."""
-    return b"".join(_difference(change) for change in changes if change.path.name != EDID_NAME)
+def setup_difference(changes: Sequence[FileChange]) -> bytes:
+    """Return the difference that the changes make in text files, in the unified format."""
+    return b"".join(_file_difference(change) for change in changes if change.path.name != EDID_NAME)
 
 
 _BY_HAND = {
@@ -122,7 +122,8 @@ _BY_HAND = {
 }
 
 
-def _change(path: Path, before: bytes, after: bytes) -> FileChange:
+def _setup_change(path: Path, before: bytes, after: bytes) -> FileChange:
+    """Return the change of a file. Raises InputError or GpufanError if the file no longer has the content `before`."""
     real = real_config_file(path)
     try:
         str(real).encode()
@@ -134,7 +135,8 @@ def _change(path: Path, before: bytes, after: bytes) -> FileChange:
     return FileChange(real, held, after)
 
 
-def _notes(changes: Sequence[FileChange]) -> list[str]:
+def _setup_notes(changes: Sequence[FileChange]) -> list[str]:
+    """Return warnings about files with another hard link, and about files of packages."""
     notes = []
     for change in changes:
         if change.before is not None and change.path.stat().st_nlink > 1:
@@ -144,7 +146,8 @@ def _notes(changes: Sequence[FileChange]) -> list[str]:
     return notes
 
 
-def _difference(change: FileChange) -> bytes:
+def _file_difference(change: FileChange) -> bytes:
+    """Return the difference that a change makes in one file, in the unified format."""
     name = os.fsencode(change.path)
     lines = difflib.diff_bytes(
         difflib.unified_diff,

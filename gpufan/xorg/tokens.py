@@ -1,4 +1,4 @@
-"""Text of the X server's configuration as tokens and statements, and its names and booleans. No I/O.
+"""The text of a configuration file of X as tokens and statements; names, booleans and encoding in it. No I/O.
 
 Bytes are decoded as Latin-1, so that every byte is one character, and any file can be encoded again unchanged.
 
@@ -30,27 +30,27 @@ _NAME_FORM = str.maketrans(ascii_uppercase, ascii_lowercase, " \t_")
 _BOOLEANS = dict.fromkeys(("", "1", "on", "true", "yes"), True) | dict.fromkeys(("0", "off", "false", "no"), False)
 
 
-def same_name(text: str) -> str:
-    """Normalize a name as the server does: two names are the same if their results are equal.
+def normalized_name(text: str) -> str:
+    """Return a name in the form in which the server compares names: lower case, without blanks and `_`.
 
-    >>> same_name("Cool_Bits") == same_name("coolbits")
+    >>> normalized_name("Cool_Bits") == normalized_name("coolbits")
     True
     """
     return text.translate(_NAME_FORM)
 
 
-def boolean(text: str) -> bool | None:
-    """Return the value of a boolean of the server; None if `text` is not a boolean."""
-    return _BOOLEANS.get(same_name(text))
+def x_boolean(text: str) -> bool | None:
+    """Return the boolean that the server reads in `text`; None if `text` is not a boolean."""
+    return _BOOLEANS.get(normalized_name(text))
 
 
-def readable(text: str) -> str:
-    """Decode a part of the text as UTF-8, for messages."""
+def latin1_as_utf8(text: str) -> str:
+    """Return `text`, which was decoded as Latin-1, decoded as UTF-8. It is for messages."""
     return text.encode("latin-1").decode(errors="backslashreplace")
 
 
 class Token(NamedTuple):
-    """A token of the text; offsets in characters. Comments and blanks are not tokens."""
+    """A token of the text. Offsets count characters. Comments and blanks are not tokens."""
 
     kind: str
     """`word`, `string`, `number`, `comma` or `dash`."""
@@ -65,10 +65,10 @@ class Statement(NamedTuple):
 
     word: Token
     keyword: str
-    """The word, normalized by `same_name`."""
+    """The word, normalized by `normalized_name`."""
     arguments: tuple[Token, ...]
     block: int = -1
-    """Offset of the SubSection or Mode block that contains it; -1 if none does."""
+    """Offset of the SubSection or Mode block that contains the statement; -1 outside of blocks."""
 
     @property
     def start(self) -> int:
@@ -94,7 +94,7 @@ class SourceText:
         return self.text.encode("latin-1")
 
     def error(self, offset: int, message: str) -> InputError:
-        """Make an error that names file, line and column."""
+        """Return an error whose message begins with file, line and column of `offset`."""
         line_start = self.text.rfind("\n", 0, offset) + 1
         return InputError(f"{self.name}:{self.line(offset)}:{offset - line_start + 1}: {message}")
 
@@ -103,15 +103,16 @@ class SourceText:
         return self.text.count("\n", 0, offset) + 1
 
     def statements(self) -> Iterator[Statement]:
-        """Return all statements. Raises InputError."""
+        """Return all statements of the file. Raises InputError."""
         tokens = list(self._tokens())
         words = [place for place, token in enumerate(tokens) if token.kind == "word"]
         if tokens and tokens[0].kind != "word":
             raise self.error(tokens[0].start, "expected Section")
         for place, end in pairwise([*words, len(tokens)]):
-            yield Statement(tokens[place], same_name(tokens[place].text), tuple(tokens[place + 1 : end]))
+            yield Statement(tokens[place], normalized_name(tokens[place].text), tuple(tokens[place + 1 : end]))
 
     def _tokens(self) -> Iterator[Token]:
+        """Return all tokens of the file. Raises InputError."""
         nul = self.text.find("\0")
         if nul >= 0:
             raise self.error(nul, "a zero byte: this is not a text file")

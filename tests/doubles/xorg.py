@@ -18,7 +18,7 @@ from gpufan.core.pci import PciAddress
 from gpufan.gpu.simulated import Plant
 from gpufan.xorg.authority import find_cookie
 from gpufan.xorg.config import ConfigFile, Section
-from gpufan.xorg.tokens import same_name
+from gpufan.xorg.tokens import normalized_name
 from tests.doubles import nvml
 from tests.doubles.nvcontrol_server import ABSENT, MANUAL, NvControlServer
 
@@ -100,10 +100,10 @@ def _served(config: ConfigFile, box: SimpleNamespace) -> tuple[list[int], list[i
     Exits if NVIDIA's driver would not start.
     """
     cards = {PciAddress.parse(card.info.pci): card.info.index for card in box.gpus}
-    devices = {same_name(device.name): device for device in config.of_kind("device")}
+    devices = {normalized_name(device.name): device for device in config.of_kind("device")}
     served, settable = [], []
     for screen in config.of_kind("screen"):
-        device = devices[same_name(screen.value("device").text)]
+        device = devices[normalized_name(screen.value("device").text)]
         address = PciAddress.from_bus_id(device.value("busid").text)
         if device.value("driver").text != "nvidia" or address not in cards:
             sys.exit("(EE) No devices detected.")

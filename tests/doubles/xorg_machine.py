@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from gpufan.errors import InputError
 from gpufan.xorg.config import ConfigFile
-from gpufan.xorg.coolbits import FANS_BIT, number
+from gpufan.xorg.coolbits import FANS_BIT, coolbits_number
 from tests.doubles import require
 
 _CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
@@ -161,7 +161,7 @@ def with_dummy_driver(data: bytes) -> bytes:
                 and entry.arguments[0].text.replace(" ", "").replace("_", "").lower() == "coolbits"
             ):
                 name, *values = entry.arguments
-                value = number(values[0].text) if values else 0
+                value = coolbits_number(values[0].text) if values else 0
                 changes.append((name.start, name.end, '"SWcursor"'))
                 changes += [(v.start, v.end, '"on"' if (value or 0) & FANS_BIT else '"off"') for v in values]
     text = file.text

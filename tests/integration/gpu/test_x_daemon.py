@@ -15,8 +15,8 @@ from gpufan.daemon import loop as daemon
 from gpufan.daemon import passes
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.cards import open_cards
-from gpufan.xorg import server as xorg_server
-from gpufan.xorg.server import HeadlessServer
+from gpufan.xorg import headless_server as xorg_server
+from gpufan.xorg.headless_server import HeadlessServer
 from tests.doubles import xorg
 from tests.doubles.nvcontrol_server import NvControlServer
 from tests.doubles.nvml import wait_for

@@ -32,16 +32,16 @@ def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path / "machine")
 
 
-def ours(machine: Machine, layout_name: str | None = None) -> screens.Server:
+def ours(machine: Machine, layout_name: str | None = None) -> screens.ServerScreens:
     """What our own rules make of the files of a machine."""
     folders = [machine.folder / "usr/share/X11/xorg.conf.d", machine.folder / "etc/X11/xorg.conf.d"]
     configuration = read_configuration(machine.folder / "etc/X11/xorg.conf", folders)
     devices = graphics_devices(machine.folder / "sys/bus/pci/devices")
     box = make_box([found.address for found in devices if found.is_nvidia], devices)
-    return screens.make_servers(configuration, box, layout_name)[0]
+    return screens.screens_of_servers(configuration, box, layout_name)[0]
 
 
-def same(server: screens.Server, verdict: Verdict) -> bool:
+def same(server: screens.ServerScreens, verdict: Verdict) -> bool:
     """Whether X and our rules agree."""
     expected = []
     for x in server.screens:

@@ -15,9 +15,9 @@ import pytest
 
 from gpufan.errors import DriverError
 from gpufan.gpu import x11
-from gpufan.xorg import server as xserver
+from gpufan.xorg import headless_server as xserver
 from gpufan.xorg.client import Connection, Display
-from gpufan.xorg.server import HeadlessServer
+from gpufan.xorg.headless_server import HeadlessServer
 from tests.doubles import require
 from tests.doubles.nvml import wait_for
 
@@ -220,7 +220,7 @@ def test_the_virtual_terminal_is_not_switched(start: Start) -> None:
 PARENT = """
 import sys, threading
 from pathlib import Path
-from gpufan.xorg.server import HeadlessServer
+from gpufan.xorg.headless_server import HeadlessServer
 server = HeadlessServer(sys.argv[1], Path(sys.argv[2]))
 thread = threading.Thread(target=server.start)
 thread.start()
@@ -349,7 +349,7 @@ def test_a_server_that_does_not_get_ready_is_ended(start: Start, tmp_path: Path)
 
 
 def test_a_server_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpufan.xorg.server._STOP_LIMIT_S", 0.1)
+    monkeypatch.setattr("gpufan.xorg.headless_server._STOP_LIMIT_S", 0.1)
     with HeadlessServer(DUMMY, tmp_path / "x"):
         (pid,) = processes(tmp_path / "x")
         os.kill(pid, signal.SIGSTOP)
@@ -365,7 +365,7 @@ def test_a_server_that_survives_sigkill_is_not_waited_for(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(xserver, "_STOP_LIMIT_S", 0.01)
     with InTheDriver(["sleep", "60"]) as process:
-        xserver._end(process)
+        xserver._end_server(process)
         assert process.poll() is None
         os.kill(process.pid, signal.SIGKILL)
 

@@ -13,11 +13,11 @@ from gpufan.errors import DriverError, FansOutOfReach, GpuLost
 from gpufan.gpu.nvml import NvmlGpu
 from gpufan.gpu.nvml_box import NvmlBox
 from gpufan.gpu.x_server import SharedXServer
-from gpufan.xorg import server as xorg_server
+from gpufan.xorg import headless_server as xorg_server
 from gpufan.xorg.client import Display
 from gpufan.xorg.config import ConfigFile
 from gpufan.xorg.headless_config import headless_config
-from gpufan.xorg.server import HeadlessServer
+from gpufan.xorg.headless_server import HeadlessServer
 from tests.doubles import xorg
 from tests.doubles.nvcontrol_server import NvControlServer
 from tests.doubles.nvml import NvmlDouble, wait_for

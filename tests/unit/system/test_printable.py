@@ -18,7 +18,7 @@ from gpufan.gpu import x11
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.history.reader import HistoryReader
 from gpufan.xorg.client import Connection, Display
-from gpufan.xorg.server_log import find_cause
+from gpufan.xorg.server_log import find_cause_in_log
 from tests.doubles.nvcontrol_server import NvControlServer
 from tests.unit.builders import gpu_state
 from tests.unit.history.recorded import RecordedRun
@@ -65,7 +65,7 @@ def what_an_x_server_says_to_strangers(folder: Path) -> str:
 
 
 def the_log_of_an_x_server(_: Path) -> str:
-    return find_cause(f"(EE) {EVIL}") or ""
+    return find_cause_in_log(f"(EE) {EVIL}") or ""
 
 
 def the_name_of_a_process(_: Path) -> str:

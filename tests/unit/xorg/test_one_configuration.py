@@ -12,7 +12,7 @@ from gpufan.xorg.box import Box, graphics_devices, make_box
 from gpufan.xorg.config import ConfigFile
 from gpufan.xorg.configuration import Configuration
 from gpufan.xorg.plan import Plan, Wanted, make_plan
-from gpufan.xorg.screens import Fault, make_servers
+from gpufan.xorg.screens import Fault, screens_of_servers
 
 A, B = PciAddress.parse("01:00.0"), PciAddress.parse("41:00.0")
 INTEL = PciAddress.parse("00:02.0")
@@ -96,7 +96,7 @@ def test_the_first_section_of_a_name_is_the_one_that_counts():
 def test_the_last_server_flags_are_the_ones_that_count():
     flags = 'Section "ServerFlags"\n    Option "DefaultServerLayout" "{}"\nEndSection\n'
     layouts = layout("one", "a") + layout("two", "b") + screen("a", "a") + screen("b", "b") + TWO_CARDS
-    found = make_servers(configuration(flags.format("one"), flags.format("two") + layouts), box(A, B))
+    found = screens_of_servers(configuration(flags.format("one"), flags.format("two") + layouts), box(A, B))
     assert found[0].layout.name == "two"
 
 
@@ -209,14 +209,14 @@ def test_a_second_device_without_driver_gets_one():
     text = device("a", 1) + section("Device", "b", 'BusID "PCI:65:0:0"')
     text += screen("s", "a") + screen("t", "b") + layout("l", "s", "t")
     assert 'Driver "nvidia"' in make_plan(configuration(text), box(A, B), Wanted()).after.files[0].text[100:]
-    found = make_servers(configuration(text), box(A, B))
+    found = screens_of_servers(configuration(text), box(A, B))
     assert found[0].screens[1].fault is Fault.NO_DRIVER
 
 
 def test_a_first_device_without_driver_hides_all_other_screens_until_it_gets_one():
     text = section("Device", "a", 'BusID "PCI:1:0:0"') + device("b", 65)
     text += screen("s", "a") + screen("t", "b") + layout("l", "s", "t")
-    assert make_servers(configuration(text), box(A, B))[0].screens[1].fault is Fault.LOST
+    assert screens_of_servers(configuration(text), box(A, B))[0].screens[1].fault is Fault.LOST
     assert plan(text, on=box(A, B)).out_of_reach == []
 
 
@@ -263,14 +263,14 @@ def test_a_device_of_another_driver_counts_even_if_an_earlier_one_of_another_sea
 def test_two_heads_of_one_card_share_it():
     text = device("a", 1, "Screen 0") + device("b", 1, "Screen 1")
     text += screen("s", "a") + screen("t", "b") + layout("l", "s", "t")
-    found = make_servers(configuration(text), box(A))
+    found = screens_of_servers(configuration(text), box(A))
     assert [x.fault for x in found[0].screens] == [None, None]
     assert plan(text, on=box(A)).added == {"xorg.conf": ['Option "Coolbits" "4"'] * 2}
 
 
 def test_a_second_device_of_one_card_gets_no_screen():
     text = device("a", 1) + device("b", 1) + screen("s", "a") + screen("t", "b") + layout("l", "s", "t")
-    assert make_servers(configuration(text), box(A))[0].screens[1].fault is Fault.TAKEN
+    assert screens_of_servers(configuration(text), box(A))[0].screens[1].fault is Fault.TAKEN
 
 
 def test_a_device_without_bus_id_means_the_primary_card():
@@ -293,8 +293,8 @@ def test_a_card_of_another_seat_stays_there():
 def test_the_only_screen_section_is_not_taken_from_the_seat_that_has_it():
     text = TWO_CARDS + screen("t", "b") + layout("two", "t", more=('MatchSeat "seat1"',))
     made = make_plan(configuration(text), box(A, B), FANS)
-    assert [x.address for x in make_servers(made.after, box(A, B))[0].screens] == [A]
-    assert [x.address for x in make_servers(made.after, box(A, B))[1].screens] == [B]
+    assert [x.address for x in screens_of_servers(made.after, box(A, B))[0].screens] == [A]
+    assert [x.address for x in screens_of_servers(made.after, box(A, B))[1].screens] == [B]
     assert (made.losses, [reach.obstacle for reach in made.reaches]) == ([], [None, None])
 
 
@@ -336,7 +336,7 @@ def test_the_gpu_that_drives_the_screen_stays_screen_0(sysfs):
     result = plan("", on=on)
     text = result.plan.after.files[0].text
     assert text.index('BusID "PCI:0:2:0"') < text.index('BusID "PCI:1:0:0"')
-    assert [x.address for x in make_servers(result.plan.after, on)[0].screens] == [INTEL, A]
+    assert [x.address for x in screens_of_servers(result.plan.after, on)[0].screens] == [INTEL, A]
     assert result.plan.losses == []
     assert "drives the screen: it stays screen 0" in result.plan.notes[0]
 
@@ -344,7 +344,7 @@ def test_the_gpu_that_drives_the_screen_stays_screen_0(sysfs):
 def test_the_device_of_a_snippet_keeps_screen_0(sysfs):
     on = make_box([A], graphics_devices(sysfs("0000:00:02.0", "8086", "i915", boot_vga="1")))
     result = plan(INTEL_DEVICE, "", on=on)
-    assert [x.address for x in make_servers(result.plan.after, on)[0].screens] == [INTEL, A]
+    assert [x.address for x in screens_of_servers(result.plan.after, on)[0].screens] == [INTEL, A]
     assert set(result.added) == {"xorg.conf"}
 
 
@@ -359,7 +359,7 @@ def test_render_offload_that_would_end_is_a_loss(sysfs):
     offload = section("ServerLayout", "layout", 'Option "AllowNVIDIAGPUScreens"')
     made = make_plan(configuration(offload, ""), on, FANS)
     assert made.losses == ["10.conf:1: the cards get X screens, so PRIME render offload to them ends"]
-    assert [x.address for x in make_servers(made.after, on)[0].screens] == [INTEL, A]
+    assert [x.address for x in screens_of_servers(made.after, on)[0].screens] == [INTEL, A]
 
 
 def test_a_gpu_device_of_another_maker_that_would_be_dropped_is_a_loss():
@@ -373,12 +373,12 @@ def test_a_device_of_another_maker_without_bus_id_keeps_its_gpu_when_cards_are_a
     on = make_box([A], graphics_devices(sysfs("0000:01:00.0", "10de", "nvidia", boot_vga="1")))
     result = plan(section("Device", "Intel Graphics", 'Driver "intel"'), "", on=on)
     assert result.added["10.conf"] == ['BusID "PCI:0:2:0"']
-    assert [x.address for x in make_servers(result.plan.after, on)[0].screens] == [INTEL, A]
+    assert [x.address for x in screens_of_servers(result.plan.after, on)[0].screens] == [INTEL, A]
 
 
 def test_the_primary_card_gets_screen_0():
     made = make_plan(configuration(""), box(A, B, primary=B), Wanted())
-    assert [x.address for x in make_servers(made.after, box(A, B, primary=B))[0].screens] == [B, A]
+    assert [x.address for x in screens_of_servers(made.after, box(A, B, primary=B))[0].screens] == [B, A]
     assert made.losses == []
 
 

@@ -11,10 +11,10 @@ from gpufan.errors import InputError
 from gpufan.xorg.box import Box, make_box
 from gpufan.xorg.config import ConfigFile
 from gpufan.xorg.configuration import Configuration
-from gpufan.xorg.coolbits import with_bits
+from gpufan.xorg.coolbits import with_coolbits
 from gpufan.xorg.plan import Plan, Wanted, make_plan
 from gpufan.xorg.reach import Obstacle
-from gpufan.xorg.screens import make_servers
+from gpufan.xorg.screens import screens_of_servers
 from tests.doubles.xorg_files import SAMPLES, Piece, file_sets
 
 CARDS = tuple(PciAddress.parse(text) for text in ("0a:00.0", "41:00.0", "1:01:00.0"))
@@ -52,7 +52,7 @@ def check_all_else_unchanged(pieces: list[Piece], result: bytes, is_main: bool) 
         if piece.kind == "coolbits":
             match = QUOTED.match(result, at)
             assert match
-            assert match[0] in (piece.data, f'"{with_bits(piece.data[1:-1].decode(), 4)}"'.encode())
+            assert match[0] in (piece.data, f'"{with_coolbits(piece.data[1:-1].decode(), 4)}"'.encode())
             at = match.end()
             continue
         before = piece.data
@@ -82,8 +82,8 @@ def check(file_set: list[list[Piece]], box: Box) -> None:
     again = make_plan(plan.after, box, Wanted())
     assert again.changes == [], "a second run changes nothing"
     assert again.reaches and [r.obstacle for r in again.reaches] == [r.obstacle for r in plan.reaches]
-    after = make_servers(plan.after, box)
-    for old, new in zip(make_servers(plan.before, box) if not plan.losses else (), after, strict=False):
+    after = screens_of_servers(plan.after, box)
+    for old, new in zip(screens_of_servers(plan.before, box) if not plan.losses else (), after, strict=False):
         elsewhere = {x.address for server in after if server is not new for x in server.screens}
         for place, x in enumerate(old.screens):
             if x.fault is None and x.address not in elsewhere:

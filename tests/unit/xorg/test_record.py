@@ -352,13 +352,15 @@ def test_a_file_that_changes_between_plan_and_write_is_not_overwritten(
     output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output.write_bytes(ORIGINAL)
-    load = record.load
+    load = record.load_record
 
     def load_late(main: Path) -> record.Record:
         output.write_bytes(b"# of another program\n")
         return load(main)
 
-    monkeypatch.setattr(record, "_check", lambda changes, check=record._check: (load_late(output), check(changes)))
+    monkeypatch.setattr(
+        record, "_check_changes", lambda changes, check=record._check_changes: (load_late(output), check(changes))
+    )
     with pytest.raises(GpufanError, match="changed by another program"):
         command(output)
     assert output.read_bytes() == b"# of another program\n"

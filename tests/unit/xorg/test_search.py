@@ -27,7 +27,7 @@ def test_snippets_of_packages_come_first_then_those_of_the_user_then_xorg_conf(r
         "usr/share/X11/xorg.conf.d/90-a.conf",
     ):
         (root / name).touch()
-    assert files_read(root, search.main_file(root)) == [
+    assert files_read(root, search.main_config_file(root)) == [
         "usr/share/X11/xorg.conf.d/90-a.conf",
         "etc/X11/xorg.conf.d/10-c.conf",
         "etc/X11/xorg.conf.d/20-b.conf",
@@ -41,13 +41,13 @@ def test_hidden_files_folders_and_other_names_are_no_snippets(root: Path) -> Non
         (folder / name).touch()
     (folder / "20.conf").mkdir()
     (folder / "30.conf").symlink_to("nowhere")
-    assert files_read(root, search.main_file(root)) == ["etc/X11/xorg.conf"]
+    assert files_read(root, search.main_config_file(root)) == ["etc/X11/xorg.conf"]
 
 
 def test_a_folder_of_another_distribution_counts_where_the_usual_one_has_no_snippet(root: Path) -> None:
     (root / "usr/lib/X11/xorg.conf.d").mkdir(parents=True)
     (root / "usr/lib/X11/xorg.conf.d/10.conf").touch()
-    assert files_read(root, search.main_file(root))[0] == "usr/lib/X11/xorg.conf.d/10.conf"
+    assert files_read(root, search.main_config_file(root))[0] == "usr/lib/X11/xorg.conf.d/10.conf"
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def test_the_main_file_is_the_first_that_exists(root: Path, name: str) -> None:
     for path in (name, "usr/lib/X11/xorg.conf"):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).touch()
-    assert search.main_file(root) == root / name
+    assert search.main_config_file(root) == root / name
 
 
 def test_an_output_among_the_snippets_is_read_once_in_its_place(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, usual = root / "etc/X11/xorg.conf.d", root / "etc/X11/xorg.conf"
-    monkeypatch.setattr(search, "main_file", lambda: usual)
+    monkeypatch.setattr(search, "main_config_file", lambda: usual)
     for path in (folder / "10.conf", folder / "30.conf", usual):
         path.touch()
     snippets = [f"etc/X11/xorg.conf.d/{number}.conf" for number in (10, 20, 30)]
@@ -80,4 +80,4 @@ def test_a_snippet_that_cannot_be_read_is_named(root: Path) -> None:
     path = root / "etc/X11/xorg.conf.d/10.conf"
     path.write_bytes(b"#" * (2 << 20))
     with pytest.raises(GpufanError, match=f"cannot read {path}: it is too large"):
-        files_read(root, search.main_file(root))
+        files_read(root, search.main_config_file(root))

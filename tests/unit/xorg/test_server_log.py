@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpufan.xorg.server_log import find_cause
+from gpufan.xorg.server_log import find_cause_in_log
 
 ENDING = """[    14.816] (EE)
 Fatal server error:
@@ -64,7 +64,7 @@ KNOWN = {
 @pytest.mark.parametrize("case", KNOWN)
 def test_a_known_cause_is_found_with_its_remedy(case: str) -> None:
     text, expected = KNOWN[case]
-    found = find_cause(text + ENDING)
+    found = find_cause_in_log(text + ENDING)
     assert found is not None
     assert found.startswith(expected)
     assert "\n" not in found
@@ -75,8 +75,8 @@ def test_an_unknown_cause_is_the_first_error_with_content() -> None:
         "[  4.7] (EE) dbus-core: error connecting to system bus\n"
         "[  4.8] (EE) NVIDIA(0): The widget is on fire.\n[  4.9] (EE) NVIDIA(0): Aborting\n"
     )
-    assert find_cause(text + ENDING) == "NVIDIA(0): The widget is on fire"
+    assert find_cause_in_log(text + ENDING) == "NVIDIA(0): The widget is on fire"
 
 
 def test_a_log_without_errors_has_no_cause() -> None:
-    assert find_cause(ENDING) is None
+    assert find_cause_in_log(ENDING) is None

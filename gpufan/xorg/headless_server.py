@@ -1,4 +1,4 @@
-"""Our own X server, for drivers that can set fans only over X. It has no screen, no input and no terminal.
+"""Start and stop our own X server, for drivers that can set fans only over X. It has no screen, input or terminal.
 
 It does not disturb other X servers. Its display is the first free number from 90 up, because display managers expect
 low numbers to be free. If another server takes that number first, Xorg chooses one itself. With -displayfd Xorg neither
@@ -21,9 +21,9 @@ from typing import IO
 
 from gpufan.errors import DriverError
 from gpufan.xorg.authority import write_cookie
-from gpufan.xorg.client import Connection, Display, socket_path
+from gpufan.xorg.client import Connection, Display, display_socket_path
 from gpufan.xorg.headless_config import LAYOUT
-from gpufan.xorg.server_log import find_cause
+from gpufan.xorg.server_log import find_cause_in_log
 
 _NUMBERS = range(90, 59_536)
 """Numbers of displays to try. A higher number would have no TCP port."""
@@ -44,9 +44,9 @@ So the thread that waits for the end of Xorg also starts it. A preexec_fn is not
 
 
 class HeadlessServer:
-    """One X server, which runs from `start` to `stop`. If it dies, it is started again after a wait.
+    """An X server that runs from `start` to `stop`. If the server dies, it is started again after a wait.
 
-    While it does not run, `display` raises DriverError. The fans of its cards then count as out of reach.
+    While the server does not run, `display` raises DriverError, and the fans of its cards count as out of reach.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class HeadlessServer:
         ready_limit_s: float = 30.0,
         retry_s: tuple[float, float] = (1.0, 60.0),
     ) -> None:
-        """`config` is the text of its xorg.conf. `folder` is created for xorg.conf, cookie and log.
+        """`config` is the text of xorg.conf. `folder` is created, and gets xorg.conf, cookie and log.
 
         `retry_s` is the shortest and the longest wait before the server is started again, s. The wait doubles with each
-        start. It is the shortest again after the server has run for longer than the longest wait.
+        start. After the server has run for longer than the longest wait, the wait is the shortest again.
         """
         self._config = config
         self._folder = folder
@@ -78,11 +78,11 @@ class HeadlessServer:
 
     @property
     def log(self) -> Path:
-        """The log of the server; the log of its previous start ends in `.old`."""
+        """The path of the log of the server. The log of the previous start has the same name and `.old`."""
         return self._folder / "Xorg.log"
 
     def display(self) -> Display:
-        """The display of the server. Raises DriverError with the reason while it does not run."""
+        """Return the display of the server. Raises DriverError with the reason while the server does not run."""
         with self._changed:
             if isinstance(self._state, Display):
                 return self._state
@@ -105,12 +105,12 @@ class HeadlessServer:
             raise DriverError(state)
 
     def stop(self) -> None:
-        """End the server, and wait a limited time for its end. A second call is harmless."""
+        """End the server, and wait for its end, a few seconds at most. A second call is harmless."""
         with self._changed:
             self._stopping.set()
             process = self._process
         if process is not None:
-            _end(process)
+            _end_server(process)
         if self._thread.is_alive():
             self._thread.join(_STOP_LIMIT_S)
 
@@ -122,7 +122,7 @@ class HeadlessServer:
         self.stop()
 
     def _run(self) -> None:
-        """Start the server and wait for its end, again and again until `stop`."""
+        """Start the server and wait for its end. Repeat this until `stop` is called."""
         first_s, last_s = self._retry_s
         wait_s = first_s
         while not self._stopping.is_set():
@@ -131,8 +131,8 @@ class HeadlessServer:
                 display, process = self._launch()
                 self._set_state(display)
                 status = process.wait()
-                _clear(display.number)
-                problem = f"the X server on {display} has died ({_ended(status)})"
+                _remove_stale_socket(display.number)
+                problem = f"the X server on {display} has died ({_how_server_ended(status)})"
             except Exception as error:  # of any kind: without this thread the server would never start again
                 problem = str(error)
             if time.monotonic() - began_s > last_s:
@@ -145,6 +145,7 @@ class HeadlessServer:
         self._set_state("the X server is stopped")
 
     def _set_state(self, state: Display | str) -> None:
+        """Publish the display, or why the server does not run, to all threads that wait."""
         with self._changed:
             self._state = state
             self._changed.notify_all()
@@ -157,7 +158,7 @@ class HeadlessServer:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self._folder / "xorg.conf").write_text(self._config)
         write_cookie(self._authority, self._cookie)
-        free = next((number for number in _NUMBERS if not os.path.lexists(socket_path(number))), None)
+        free = next((number for number in _NUMBERS if not os.path.lexists(display_socket_path(number))), None)
         for number in (free, None):
             if self.log.exists():
                 self.log.replace(self.log.with_suffix(".log.old"))
@@ -167,7 +168,7 @@ class HeadlessServer:
         raise DriverError("no display is free: remove stale sockets /tmp/.X11-unix/X*")
 
     def _spawn(self, program: str, number: int | None) -> "tuple[Display, subprocess.Popen[bytes]] | None":
-        """Start the server on the display `number`. With None, the server chooses the display.
+        """Start the server on the display `number`. If `number` is None, the server chooses the display.
 
         Returns None if another server took that display first. Raises DriverError.
         """
@@ -189,13 +190,14 @@ class HeadlessServer:
             started = self._wait_until_ready(ready_file)
         if isinstance(started, Display):
             return started, process
-        _end(process)
+        _end_server(process)
         text = self._output()
         if "Cannot establish any listening sockets" in text:
             return None
-        raise DriverError(f"the X server did not start: {find_cause(text) or started + f', see {self.log}'}")
+        raise DriverError(f"the X server did not start: {find_cause_in_log(text) or started + f', see {self.log}'}")
 
     def _options(self, number: int | None, ready_write: int) -> list[str]:
+        """Return the options of Xorg. It writes the display number to the descriptor `ready_write` when it is ready."""
         config = ["-config", f"{self._folder}/xorg.conf", "-layout", LAYOUT]
         files = ["-auth", str(self._authority), "-logfile", str(self.log)]
         # Without -noreset Xorg 21.1 hangs on SIGTERM once a client has left.
@@ -204,7 +206,7 @@ class HeadlessServer:
         return [*display, "-displayfd", str(ready_write), *config, *files, *quiet]
 
     def _wait_until_ready(self, ready: IO[bytes]) -> Display | str:
-        """Wait until a client can connect. Returns the display of the server, or the reason of a failure."""
+        """Wait until a client can connect. Returns the display of the server, or else why it is not ready."""
         if not select.select([ready], [], [], self._ready_limit_s)[0]:
             return f"it was not ready after {self._ready_limit_s:g} s"
         number = ready.readline()
@@ -218,7 +220,7 @@ class HeadlessServer:
         return display
 
     def _output(self) -> str:
-        """Standard error of the server, then its log."""
+        """Return the standard error of the server, followed by its log."""
         text = ""
         for path in (self._folder / "Xorg.out", self.log):
             with contextlib.suppress(OSError):
@@ -226,20 +228,21 @@ class HeadlessServer:
         return text
 
 
-def _clear(number: int) -> None:
-    """Remove the socket that a killed server leaves, so that the next one can have the same number.
+def _remove_stale_socket(number: int) -> None:
+    """Remove the socket that a killed server leaves, so that the next server can use the same display number.
 
-    A socket on which another server listens by now is not removed.
+    If another server listens on the socket by now, the socket stays.
     """
     with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
         try:
             probe.settimeout(1.0)
-            probe.connect(socket_path(number))
+            probe.connect(display_socket_path(number))
         except ConnectionRefusedError:
-            Path(socket_path(number)).unlink()
+            Path(display_socket_path(number)).unlink()
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _end_server(process: "subprocess.Popen[bytes]") -> None:
+    """Terminate the server; kill it if it does not end within `_STOP_LIMIT_S`."""
     process.terminate()
     try:
         process.wait(_STOP_LIMIT_S)
@@ -249,5 +252,6 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             process.wait(_STOP_LIMIT_S)
 
 
-def _ended(status: int) -> str:
+def _how_server_ended(status: int) -> str:
+    """Return the exit status of the server, or the signal that ended it, in words."""
     return f"exit status {status}" if status >= 0 else f"signal {signal.Signals(-status).name}"
