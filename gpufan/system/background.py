@@ -83,13 +83,13 @@ class BackgroundWriter(Generic[T]):
         self._items: deque[T] = deque()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self.is_broken = False
-        """Whether `write` has failed, because the reader is gone or the stream is closed."""
+        self.error: OSError | ValueError | None = None
+        """Why `write` has failed: for example because the reader is gone; None if it has not."""
 
     def put(self, item: T) -> None:
         """Queue `item` for `write`, and return at once."""
         with self._lock:
-            if self.is_broken or len(self._items) >= self._BACKLOG:
+            if self.error or len(self._items) >= self._BACKLOG:
                 return
             self._items.append(item)
             if self._thread is None:
@@ -118,6 +118,6 @@ class BackgroundWriter(Generic[T]):
                 item = self._items.popleft()
             try:
                 self._write(item)
-            except (OSError, ValueError):
-                self.is_broken = True
+            except (OSError, ValueError) as error:
+                self.error = error
                 self._items.clear()

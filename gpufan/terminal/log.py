@@ -63,9 +63,9 @@ class LogHandler(logging.Handler):
         self.write_line(start + record.getMessage())
 
     @property
-    def is_read(self) -> bool:
-        """False once a write has failed because nobody reads the stream any more."""
-        return not self._writer.is_broken
+    def write_error(self) -> OSError | ValueError | None:
+        """Why a write has failed, so that nothing more is written; None if none has."""
+        return self._writer.error
 
     def close(self) -> None:
         """Write the rest, for half a second at most."""

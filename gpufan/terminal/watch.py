@@ -57,8 +57,8 @@ def watch(
 ) -> None:
     """Show the snapshot in `path` until Ctrl-C: as a table on a terminal, as lines in a pipe, or as JSON.
 
-    `of_service` says that the service writes it: then its state and its history are shown too. Raises BrokenPipeError
-    when nobody reads the lines any more.
+    `of_service` says that the service writes it: then its state and its history are shown too. Raises OSError
+    when the lines cannot be written any more, and BrokenPipeError, one of these, when nobody reads them.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the cursor is shown again
     service = ServiceStateReader() if of_service else None
@@ -168,9 +168,9 @@ class LineView:
         self._service: ServiceState | None = None
 
     def show(self, moment: Moment) -> None:
-        """Write the changes since the moment before. Raises BrokenPipeError when nobody reads them any more."""
-        if not self._handler.is_read:
-            raise BrokenPipeError
+        """Write the changes since the moment before. Raises OSError if the one before could not be written."""
+        if error := self._handler.write_error:
+            raise error
         if moment.service is not None and moment.service != self._service:
             self._log.info("%s", moment.service.text)
         if moment.complaint is not None and moment.complaint != self._complaint:

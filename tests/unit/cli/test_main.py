@@ -379,7 +379,16 @@ def stream(
         yield
 
 
-@pytest.mark.parametrize("arguments", [["list", "--simulate"], ["--help"], ["simulate", "--duration", "1s"]], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", "--simulate"],
+        ["--help"],
+        ["simulate", "--duration", "1s"],
+        ["status", "--watch", "--runtime-dir", "/nowhere"],
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("is_buffered", [True, False])
 def test_output_that_cannot_be_written_gives_one_line(
     gpufan: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str], is_buffered: bool
