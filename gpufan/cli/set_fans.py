@@ -9,6 +9,8 @@ from gpufan.cli.command import Command
 from gpufan.config.order import SYNTAX, order_of
 from gpufan.daemon import set_fans as orders
 from gpufan.errors import InputError
+from gpufan.system.paths import RUNTIME_FOLDER
+from gpufan.terminal.service_state import systemd_explains
 
 
 def _complete_words(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -32,8 +34,10 @@ def set_fans(
     sound, and `set curve 50:30,83:100` follows this curve.
 
     An order ends with --clear, after --for, and when gpufan is started anew, unless --keep is given. A new order
-    replaces the one before. Whatever is ordered: the duty is never below the lowest of the card, fans go to full speed
-    close to the slowdown threshold of the card, and when the temperature is in doubt. `gpufan status` shows the order.
+    replaces the one before. While no gpufan is running, --clear ends the orders that are kept for its next start.
+
+    Whatever is ordered: the duty is never below the lowest of the card, fans go to full speed close to the slowdown
+    threshold of the card, and when the temperature is in doubt. `gpufan status` shows the order.
     """
     if clear:
         options.refuse(["words", "for_s", "keep"], "is for a new order, and --clear ends one: leave one of them out")
@@ -41,6 +45,8 @@ def set_fans(
     elif not words:
         raise InputError(f"nothing is ordered: write {SYNTAX}, or --clear")
     else:
-        lines = orders.set_fans(order_of(words), gpus, runtime_dir, for_s=for_s, keep=keep)
+        order = order_of(words)
+        with systemd_explains(runtime_dir == RUNTIME_FOLDER):
+            lines = orders.set_fans(order, gpus, runtime_dir, for_s=for_s, keep=keep)
     for line in lines:
         click.echo(line)

@@ -7,8 +7,10 @@ from msgspec.structs import replace
 
 from gpufan.core.reasons import Cause, Group
 from gpufan.core.sentences import card_line, h_mm_ss
+from gpufan.core.snapshot import GpuState
 from gpufan.daemon import orders
 from gpufan.daemon.running import card_key, controlled_cards, running_snapshot, wait_until
+from gpufan.daemon.snapshot_file import NotRunning
 from gpufan.errors import GpufanError
 from gpufan.system.clock import since_boot_s
 
@@ -18,7 +20,7 @@ def pause(names: Sequence[str], runtime_folder: Path, for_s: float) -> list[str]
 
     Returns a line for each card. Raises InputError or GpufanError, also if the daemon has not done it in time.
     """
-    cards = controlled_cards(names, runtime_folder)
+    cards = _cards_to("pause", names, runtime_folder)
     if any(gpu.backend == "x11" for gpu in running_snapshot(runtime_folder).gpus):
         # The X server has all cards open, as long as it runs.
         raise GpufanError("fans are set over an X server, which has every card open: stop gpufan and the X server")
@@ -37,12 +39,21 @@ def resume(names: Sequence[str], runtime_folder: Path) -> list[str]:
 
     Returns a line for each card. Raises InputError or GpufanError, also if the daemon has not done it in time.
     """
-    cards = controlled_cards(names, runtime_folder)
+    cards = _cards_to("resume", names, runtime_folder)
     _write(runtime_folder, [card_key(gpu) for gpu in cards], 0.0)
     found, late = wait_until(runtime_folder, cards, lambda gpu: gpu.reason.cause.group is not Group.PAUSED)
     if late:
         raise GpufanError(f"still paused: {'; '.join(map(card_line, late))}: look at `gpufan status`")
     return [card_line(gpu) for gpu in found]
+
+
+def _cards_to(verb: str, names: Sequence[str], runtime_folder: Path) -> list[GpuState]:
+    """The cards in `names`, or all, to `verb`. Raises InputError or GpufanError."""
+    try:
+        return controlled_cards(names, runtime_folder)
+    except NotRunning as error:
+        text = f"no gpufan is running, so no card is open or paused: there is nothing to {verb}"
+        raise GpufanError(text) from error
 
 
 def _write(runtime_folder: Path, keys: Sequence[str], until_s: float) -> None:

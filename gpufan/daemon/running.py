@@ -24,6 +24,14 @@ def running_snapshot(runtime_folder: Path) -> Snapshot:
     return snapshot
 
 
+def is_running(runtime_folder: Path) -> bool:
+    """Whether a daemon is alive, even one that hangs. Raises GpufanError if its snapshot cannot be read."""
+    try:
+        return not snapshot_file.is_orphan(snapshot_file.read(runtime_folder / SNAPSHOT))
+    except snapshot_file.NotRunning:
+        return False
+
+
 def controlled_cards(names: Sequence[str], runtime_folder: Path) -> list[GpuState]:
     """The cards of the running daemon that match one of `names`, or all. Raises InputError or GpufanError."""
     gpus = running_snapshot(runtime_folder).gpus

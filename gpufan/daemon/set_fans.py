@@ -10,9 +10,13 @@ from gpufan.config.order import Order
 from gpufan.core.sentences import card_line
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon import orders
-from gpufan.daemon.running import WAIT_S, card_key, controlled_cards, wait_until
-from gpufan.errors import GpufanError
+from gpufan.daemon.known_cards import known_cards
+from gpufan.daemon.running import WAIT_S, card_key, controlled_cards, is_running, wait_until
+from gpufan.errors import GpufanError, InputError
 from gpufan.system.clock import since_boot_s
+
+_LEAST_START = 8
+"""Number of letters with which the start of a UUID names a card."""
 
 
 def set_fans(
@@ -45,16 +49,45 @@ def set_fans(
 def clear(names: Sequence[str], runtime_folder: Path) -> list[str]:
     """End the orders for the cards in `names`, or for all, and wait until the daemon follows its settings again.
 
-    Returns a line for each card. Raises InputError or GpufanError, also if the daemon has not done it in time.
+    Without a daemon, only the orders that are kept for the next start end. Returns a line for each card. Raises
+    InputError or GpufanError, also if the daemon has not done it in time.
     """
+    if not is_running(runtime_folder):
+        return _clear_kept(names)
     cards = controlled_cards(names, runtime_folder)
     with orders.changing(runtime_folder):
         _write(runtime_folder, cards, "", None)
-        _write_kept(cards, None)
+        _write_kept(cards if names else None, None)
     found, late = wait_until(runtime_folder, cards, lambda gpu: not gpu.order)
     if late:
         raise GpufanError(f"still followed: {'; '.join(map(card_line, late))}: look at `gpufan status`")
     return [card_line(gpu) for gpu in found]
+
+
+def _clear_kept(names: Sequence[str]) -> list[str]:
+    """End the orders that are kept for the next start, for the cards in `names` or for all.
+
+    Returns a line for each. Raises InputError or GpufanError.
+    """
+    try:
+        kept = orders.read_kept()
+    except GpufanError as error:
+        if names:
+            raise GpufanError(f"{orders.kept_path()}: {error}") from error
+        kept = {}
+    present = {key for name in names for card in known_cards([name]) for key in (card.uuid, card.pci)}
+    ended = [key for key in kept if not names or key in present or any(_begins(key, name) for name in names)]
+    if names and not ended:
+        known = ", ".join(kept) or "no card"
+        raise InputError(f"--gpu {' '.join(names)}: no order is kept for this card; orders are kept for {known}")
+    orders.write_kept({key: order for key, order in kept.items() if key not in ended})
+    lines = [f"{key}: no longer ordered: {kept[key].order}" for key in ended]
+    return lines or ["no gpufan is running, and no order is kept for the next start"]
+
+
+def _begins(key: str, name: str) -> bool:
+    """Whether `name` is the start of a UUID: it names a card also after the card has vanished."""
+    return len(name) >= _LEAST_START and key.lower().startswith(name.lower())
 
 
 def _write(runtime_folder: Path, cards: Sequence[GpuState], text: str, until_s: float | None) -> None:
@@ -67,14 +100,17 @@ def _write(runtime_folder: Path, cards: Sequence[GpuState], text: str, until_s: 
     orders.write(runtime_folder, before | changed)
 
 
-def _write_kept(cards: Sequence[GpuState], kept: orders.KeptOrder | None) -> None:
-    """Write the order to keep for each of `cards`; None keeps none. Raises GpufanError."""
+def _write_kept(cards: Sequence[GpuState] | None, kept: orders.KeptOrder | None) -> None:
+    """Write the order to keep for each of `cards`; None keeps none. Raises GpufanError.
+
+    If `cards` is None, the order of every card is changed, also of those that have vanished.
+    """
     try:
         before = orders.read_kept()
         is_damaged = False
     except GpufanError:
         before, is_damaged = {}, True
-    keys = [card_key(gpu) for gpu in cards]
+    keys = list(before) if cards is None else [card_key(gpu) for gpu in cards]
     after = {key: order for key, order in before.items() if key not in keys}
     if kept is not None:
         after |= dict.fromkeys(keys, kept)

@@ -2,9 +2,11 @@
 
 import math
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from gpufan.daemon.snapshot_file import NotRunning
 from gpufan.errors import GpufanError, NoAnswer
 from gpufan.system import systemctl
 from gpufan.system.background import BackgroundCall
@@ -70,6 +72,16 @@ def service_state() -> ServiceState | None:
         parts.append(f"last result: {state.result}")
     why = f": {state.status}" if state.status else ""
     return _state(", ".join(parts), _remedy(state), why=why, is_active=state.is_active)
+
+
+@contextmanager
+def systemd_explains(of_service: bool) -> Iterator[None]:
+    """If no gpufan is running, let systemd say why, provided that the service should (`of_service`)."""
+    try:
+        yield
+    except NotRunning as error:
+        service = service_state() if of_service else None
+        raise GpufanError(service.why_not_running) if service else error from error
 
 
 def _state(text: str, remedy: str, *, why: str = "", is_active: bool = False) -> ServiceState:

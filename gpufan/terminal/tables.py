@@ -20,7 +20,7 @@ from gpufan.core.sentences import card_line, notes, settings_sentence
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError
 from gpufan.terminal.drawing import cards_table, rpm_text, settings_row
-from gpufan.terminal.service_state import service_state
+from gpufan.terminal.service_state import systemd_explains
 
 if TYPE_CHECKING:
     from gpufan.daemon.summary import CardSummary
@@ -89,11 +89,8 @@ def print_status(path: Path, *, as_json: bool, of_service: bool = False) -> None
 
     `of_service` says that the service writes it: where there is none, systemd says why.
     """
-    try:
+    with systemd_explains(of_service):
         snapshot = snapshot_file.read(path)
-    except snapshot_file.NotRunning as error:
-        service = service_state() if of_service else None
-        raise GpufanError(service.why_not_running) if service else error from error
     if as_json:
         print(msgspec.json.encode(snapshot).decode())
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpufan.daemon.orders import read_kept
+from gpufan.daemon.orders import KeptOrder, kept_path, read_kept, write_kept
 from gpufan.system.paths import ORDERS
 from tests.doubles.nvml import NvmlDouble, wait_for
 from tests.integration.daemon.test_pause import Command, Start, controlling, states
@@ -111,9 +111,58 @@ def test_orders_that_are_given_at_the_same_time_are_all_followed(
     assert len(read_kept()) == 2
 
 
-def test_without_a_running_gpufan_the_command_says_so(gpufan: Command) -> None:
-    status, _, err = gpufan("set", "60")
-    assert (status, "no gpufan is running" in err) == (1, True)
+@pytest.mark.parametrize("command", [["set", "60"], ["pause"], ["resume"]], ids=str)
+def test_without_a_running_gpufan_the_command_says_so(gpufan: Command, command: list[str]) -> None:
+    status, _, err = gpufan(*command)
+    assert (status, "no gpufan is running" in err, err.count("\n")) == (1, True, 1)
+
+
+def test_orders_that_are_kept_for_the_next_start_end_without_a_running_gpufan_too(
+    start: Start, gpufan: Command, folder: Path, both: Both
+) -> None:
+    program = controlling(start, folder)
+    assert gpufan("set", "70", "--keep")[0] == 0
+    first, second = (card["uuid"] for card in states(folder))
+    program.signal(signal.SIGTERM)
+    assert program.end()[0] == 0
+
+    assert gpufan("set", "--clear", "--gpu", "1") == (0, f"{second}: no longer ordered: 70\n", "")
+    assert list(read_kept()) == [first]
+    status, out, err = gpufan("set", "--clear", "--gpu", "1")
+    assert (status, out) == (2, "")
+    assert f"--gpu 1: no order is kept for this card; orders are kept for {first}\n" in err
+    start("--curve", CURVE)
+    wait_for(lambda: both() == ([70, 70], [60, 60]))
+
+
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_all_orders_end_without_a_running_gpufan(gpufan: Command, is_damaged: bool) -> None:
+    write_kept({"GPU-1": KeptOrder("70"), "GPU-2": KeptOrder("max")})
+    if is_damaged:
+        kept_path().write_text("{")
+    cleared = "GPU-1: no longer ordered: 70\nGPU-2: no longer ordered: max\n"
+    nothing = "no gpufan is running, and no order is kept for the next start\n"
+    assert gpufan("set", "--clear") == (0, nothing if is_damaged else cleared, "")
+    assert not kept_path().exists()
+    assert gpufan("set", "--clear") == (0, nothing, "")
+
+
+def test_after_a_kill_the_orders_that_are_kept_can_be_ended(start: Start, gpufan: Command, folder: Path) -> None:
+    program = controlling(start, folder)
+    assert gpufan("set", "70", "--keep", "--gpu", "1")[0] == 0
+    program.kill_with_guardian()
+    assert gpufan("set", "--clear")[0] == 0
+    assert read_kept() == {}
+
+
+def test_the_order_for_a_card_that_has_vanished_can_be_ended(start: Start, gpufan: Command, folder: Path) -> None:
+    gone = "GPU-99999999-0000-4000-8000-000000000000"
+    write_kept({gone: KeptOrder("70")})
+    assert gpufan("set", "--clear", "--gpu", gone) == (0, f"{gone}: no longer ordered: 70\n", "")
+    write_kept({gone: KeptOrder("70")})
+    controlling(start, folder)
+    assert gpufan("set", "--clear")[0] == 0
+    assert read_kept() == {}
 
 
 def test_a_damaged_file_is_replaced_by_the_next_order(start: Start, gpufan: Command, folder: Path, both: Both) -> None:
