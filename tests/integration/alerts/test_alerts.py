@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from gpufan.alerts import deliver, receivers
+from gpufan.alerts.deliver import Answer, Request
 from gpufan.core.reasons import Cause, Reason
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from tests.doubles.nvml import NvmlDouble, wait_for
@@ -145,31 +147,43 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "gpufan", "alerts", *map(str, arguments)]
 
 
+class Alerts:
+    """`gpufan alerts run` as a process."""
+
+    def __init__(self, box: Box, file: Path) -> None:
+        arguments = command("run", "--config", file, "--runtime-dir", box.folder)
+        self._log = box.folder / "log"
+        with self._log.open("w") as log:
+            self.process = subprocess.Popen(arguments, stderr=log)
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def end(self) -> str:
+        """Stop it; returns its log."""
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(LIMIT_S) == 0
+        return self.log()
+
+
 @contextmanager
-def running(box: Box, file: Path) -> Iterator[Callable[[], str]]:
-    """`gpufan alerts run` in this block; call the result to end it, for its log."""
-    arguments = command("run", "--config", file, "--runtime-dir", box.folder)
+def running(box: Box, file: Path) -> Iterator[Alerts]:
+    """`gpufan alerts run` in this block."""
     with ExitStack() as stack:
-        process = stack.enter_context(subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True))
-        stack.callback(process.kill)
-
-        def end() -> str:
-            process.send_signal(signal.SIGTERM)
-            _, log = process.communicate(timeout=LIMIT_S)
-            assert process.returncode == 0
-            return log
-
-        yield end
+        alerts = Alerts(box, file)
+        stack.enter_context(alerts.process)
+        stack.callback(alerts.process.kill)
+        yield alerts
 
 
 def test_a_trouble_arrives_by_mail_and_by_web_hook_with_all_that_matters(
     box: Box, mail: tuple[Mailbox, str], hook: Hook
 ) -> None:
     mails, url = mail
-    with running(box, settings(box.folder, url, hook.url)) as end:
+    with running(box, settings(box.folder, url, hook.url)) as alerts:
         box.state = gpu_state(group="lost", control="lost")
         wait_for(lambda: mails.mails and hook.bodies, LIMIT_S)
-        log = end()
+        log = alerts.end()
     (subject,) = mails.subjects()
     assert subject.endswith(": 0 GTX 1080 Ti: the card does not answer")
     text = mails.mails[0].get_payload(decode=True).decode()
@@ -194,6 +208,7 @@ def test_a_card_of_a_real_run_that_is_lost_is_reported(
     assert hook.titles()[0].endswith(": 1 GTX 1080 Ti: the card does not answer")
 
 
+@pytest.mark.slow
 def test_a_gpufan_that_ends_is_reported(box: Box, hook: Hook) -> None:
     with running(box, settings(box.folder, hook.url)):
         box.alive = False
@@ -209,14 +224,14 @@ def test_a_receiver_that_is_down_gets_everything_later_and_no_secret_is_logged(
 ) -> None:
     mails, url = mail
     hook.status = 503
-    with running(box, settings(box.folder, url, hook.url)) as end:
+    with running(box, settings(box.folder, url, hook.url)) as alerts:
         still = Reason(Cause.FAN_STILL, fan=0, found_percent=62, seconds=12)
         box.state = gpu_state(throttle="heat", fault=still)
         wait_for(lambda: len(mails.mails) == 2 and hook.attempts >= 1, LIMIT_S)
         assert hook.bodies == []
         hook.status = 200
         wait_for(lambda: len(hook.bodies) == 2, LIMIT_S)
-        log = end()
+        log = alerts.end()
     assert hook.titles() == mails.subjects()
     assert "urls 2 (json://127.0.0.1): not delivered: the receiver has an error of its own" in log
     assert "urls 2 (json://127.0.0.1): accepts messages again" in log
@@ -227,11 +242,11 @@ def test_a_receiver_that_is_down_gets_everything_later_and_no_secret_is_logged(
 def test_a_receiver_that_hangs_delays_no_other_and_not_the_end(box: Box, mail: tuple[Mailbox, str], hook: Hook) -> None:
     mails, url = mail
     hook.free.clear()
-    with running(box, settings(box.folder, hook.url, url)) as end:
+    with running(box, settings(box.folder, hook.url, url)) as alerts:
         box.state = gpu_state(group="lost", control="lost")
         wait_for(lambda: mails.mails and hook.attempts, LIMIT_S)
         start_s = time.monotonic()
-        log = end()
+        log = alerts.end()
         assert time.monotonic() - start_s < LIMIT_S / 2
     assert SECRET not in log
 
@@ -239,48 +254,58 @@ def test_a_receiver_that_hangs_delays_no_other_and_not_the_end(box: Box, mail: t
 @pytest.mark.slow
 def test_a_stop_still_delivers_what_waits(box: Box, hook: Hook) -> None:
     hook.status = 503
-    with running(box, settings(box.folder, hook.url)) as end:
+    with running(box, settings(box.folder, hook.url)) as alerts:
         box.state = gpu_state(group="lost", control="lost")
         wait_for(lambda: hook.attempts, LIMIT_S)
         hook.status = 200
-        end()
+        alerts.end()
     assert len(hook.bodies) == 1
 
 
-def test_a_script_that_fails_is_logged_and_another_is_run(box: Box, hook: Hook) -> None:
-    with running(box, settings(box.folder, hook.url, extra='on_event = ["/bin/true", "/bin/false"]')) as end:
+def test_a_script_that_fails_is_logged_and_another_is_run(box: Box) -> None:
+    with running(box, settings(box.folder, extra='on_event = ["/bin/true", "/bin/false"]')) as alerts:
         box.state = gpu_state(group="lost", control="lost")
-        wait_for(lambda: hook.bodies, LIMIT_S)
-        log = end()
-    assert "/bin/true: sent: gpufan on " in log
-    assert "/bin/false: not delivered: exit status 1" in log
+        wait_for(lambda: "/bin/true: sent: gpufan on " in alerts.log(), LIMIT_S)
+        wait_for(lambda: "/bin/false: not delivered: exit status 1" in alerts.log(), LIMIT_S)
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=LIMIT_S)
+@pytest.fixture
+def apprise_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deliver without a process of its own, in which Apprise needs half a second to load."""
+    one_at_a_time = threading.Lock()  # they share a log
+
+    def carry_out(request: Request) -> Answer:
+        with one_at_a_time:
+            return deliver.answer(request)
+
+    monkeypatch.setattr(receivers, "_deliver", carry_out)
 
 
-def test_a_test_message_shows_who_accepted_it(tmp_path: Path, mail: tuple[Mailbox, str], hook: Hook) -> None:
+@pytest.mark.usefixtures("apprise_in_this_process")
+def test_a_test_message_shows_who_accepted_it(
+    gpufan: Callable[..., tuple[int, str, str]], tmp_path: Path, mail: tuple[Mailbox, str], hook: Hook
+) -> None:
     mails, url = mail
-    file = settings(tmp_path, url, hook.url, extra='on_event = ["/bin/true"]')
-    done = run("test", "--config", file)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "urls 1 (mailto://127.0.0.1): sent\nurls 2 (json://127.0.0.1): sent\n/bin/true: sent\n"
+    file = str(settings(tmp_path, url, hook.url, extra='on_event = ["/bin/true"]'))
+    said = "urls 1 (mailto://127.0.0.1): sent\nurls 2 (json://127.0.0.1): sent\n/bin/true: sent\n"
+    assert gpufan("alerts", "test", "--config", file) == (0, said, "")
     assert mails.subjects() == [f"gpufan on {os.uname().nodename}: test message"]
     hook.status = 401
-    done = run("test", "--config", file)
-    assert done.returncode == 1
-    assert "urls 2 (json://127.0.0.1): not delivered: the receiver refuses the user or password\n" in done.stdout
-    assert done.stderr == "gpufan: 1 of 3 receivers did not get the message\n"
-    assert SECRET not in done.stdout
+    status, out, err = gpufan("alerts", "test", "--config", file)
+    assert status == 1
+    assert "urls 2 (json://127.0.0.1): not delivered: the receiver refuses the user or password\n" in out
+    assert err == "gpufan: 1 of 3 receivers did not get the message\n"
+    assert SECRET not in out
 
 
+@pytest.mark.usefixtures("apprise_in_this_process")
 @pytest.mark.parametrize("verb", ["run", "test", "check"])
-def test_every_command_refuses_a_file_with_mistakes(tmp_path: Path, verb: str) -> None:
+def test_every_command_refuses_a_file_with_mistakes(
+    gpufan: Callable[..., tuple[int, str, str]], tmp_path: Path, verb: str
+) -> None:
     file = settings(tmp_path, f"nothing://{SECRET}")
-    done = run(verb, "--config", file)
     said = f"gpufan: {file}: urls: entry 1: nothing://... is no URL that Apprise understands\n"
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+    assert gpufan("alerts", verb, "--config", str(file)) == (2, "", said)
 
 
 def test_the_service_reads_the_copy_that_systemd_made_for_it(tmp_path: Path, hook: Hook) -> None:

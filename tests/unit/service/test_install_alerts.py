@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from gpufan.alerts import settings
+from gpufan.alerts import deliver, receivers, settings
 from tests.unit.service.conftest import Box
 
 pytest.importorskip("apprise")
+
+
+@pytest.fixture(autouse=True)
+def apprise_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check URLs without a process of its own, in which Apprise needs half a second to load."""
+    monkeypatch.setattr(receivers, "_deliver", deliver.answer)
+
 
 URL = "json://me:hunter2@127.0.0.1:1/hunter2"
 
