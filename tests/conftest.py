@@ -13,6 +13,13 @@ import pytest
 from gpufan.gpu import kernel_cards
 from gpufan.xorg import headless_server
 
+# gpufan waits until much that it writes is on the disk. The folders of the tests are in memory, where that is at once.
+MEMORY = Path("/dev/shm")
+if "PYTEST_DEBUG_TEMPROOT" not in os.environ and os.access(MEMORY, os.W_OK):
+    _file_system = os.statvfs(MEMORY)
+    if not _file_system.f_flag & os.ST_NOEXEC and _file_system.f_bavail * _file_system.f_frsize > 2**30:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
+
 # Many tests start gpufan as a process. Where bytecode is not to lie beside the sources it goes elsewhere, since without
 # any each of them would compile the whole program first, and every worker of pytest all tests.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):

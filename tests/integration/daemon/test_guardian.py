@@ -154,6 +154,7 @@ def test_ctrl_c_in_the_process_group_does_not_reach_the_guardian(double: NvmlDou
     assert not child.exists()
 
 
+@pytest.mark.slow
 def test_fans_that_a_run_could_not_give_back_are_given_back_by_the_guardian(
     double: NvmlDouble, start: Start, folder: Path
 ) -> None:
@@ -236,16 +237,8 @@ def test_the_script_gives_back_exactly_the_recorded_cards_and_removes_the_record
     assert script(double, record) == (0, "")
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        Kind.SET_DEFAULT,
-        *(
-            pytest.param(kind, marks=pytest.mark.slow)
-            for kind in (Kind.HANDLE, Kind.DESCRIBE, Kind.FAN_COUNT, Kind.SET_POLICY)
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [Kind.SET_DEFAULT, Kind.HANDLE, Kind.DESCRIBE, Kind.FAN_COUNT, Kind.SET_POLICY])
 def test_a_card_that_hangs_does_not_keep_the_script_from_the_others(
     double: NvmlDouble, tmp_path: Path, kind: Kind
 ) -> None:

@@ -69,7 +69,10 @@ def mend(card: Card) -> None:
 @pytest.mark.parametrize(
     ("harm", "began", "over"),
     [
-        (throttled, "throttled by heat: 60 % at 60 °C: ", "no longer throttled by heat after 0:00:0"),
+        pytest.param(
+            *(throttled, "throttled by heat: 60 % at 60 °C: ", "no longer throttled by heat after 0:00:0"),
+            marks=pytest.mark.slow,  # it is over only after seconds without it
+        ),
         (lost, "lost: the card is gone: GPU is lost", "back after 0:00:0"),
         (unreadable, "no credible temperature: 60 %: no temperature", "the temperature is credible again after 0:00:0"),
     ],

@@ -74,10 +74,12 @@ def test_a_paused_card_is_given_back_and_left_alone_until_it_is_resumed(
     assert fans(double, 0) == [60, 60]
 
 
+@pytest.mark.slow
 def test_the_other_card_is_set_again_within_two_seconds_if_closing_it_lets_the_driver_have_its_fans(
     double: NvmlDouble, start: Start, gpufan: Command, folder: Path
 ) -> None:
-    controlling(start, folder, "--interval", "3")
+    start("--interval", "3").wait_until_it_controls(0, 1)
+    wait_for((folder / SNAPSHOT).exists)
     before = len(double.log())
     assert gpufan("pause", "--gpu", "0")[0] == 0
     wait_for(lambda: [call.fan for call in double.log()[before:] if call.card == 1] == [0, 1], timeout_s=2)
@@ -144,6 +146,7 @@ def test_a_card_that_needs_a_reset_can_be_paused_and_doctor_says_how(
     wait_for(lambda: fans(double, 0) == [60, 60])
 
 
+@pytest.mark.slow
 def test_while_a_call_to_another_card_hangs_the_command_says_that_the_card_is_not_closed(
     double: NvmlDouble, start: Start, gpufan: Command, monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
@@ -181,6 +184,7 @@ def test_a_new_card_is_controlled_from_the_next_tick_on(
     double: NvmlDouble, monkeypatch: pytest.MonkeyPatch, by_event: bool
 ) -> None:
     double.map.card_count = 1
+    monkeypatch.setattr(loop, "LOOK_S", 0.1)
     monkeypatch.setattr(loop, "RECOUNT_S", 1e6 if by_event else 0.1)
     monkeypatch.setattr(Uevents, "card_appeared", lambda _: by_event and double.map.card_count == 2)
     found = 1
@@ -199,6 +203,7 @@ def test_a_new_card_is_controlled_from_the_next_tick_on(
 
 
 def test_a_search_that_hangs_delays_no_card(double: NvmlDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "LOOK_S", 0.1)
     monkeypatch.setattr(loop, "RECOUNT_S", 0.1)
     monkeypatch.setattr(passes, "HANG_S", 0.15)
     double.cards[1].hang[Kind.HANDLE] = 1
@@ -235,6 +240,7 @@ def test_the_kernel_is_heard_when_a_card_appears(device: Path) -> None:
     assert not uevents.card_appeared()
 
 
+@pytest.mark.slow
 def test_gpufan_run_controls_a_new_card_at_once_and_a_returned_one_as_before(
     double: NvmlDouble, start: Start, folder: Path, device: Path
 ) -> None:

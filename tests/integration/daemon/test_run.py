@@ -89,7 +89,11 @@ def test_a_hangup_without_a_terminal_does_not_stop_control(double: NvmlDouble, s
 
 @pytest.mark.parametrize(
     "numbers",
-    [(signal.SIGTERM, signal.SIGHUP), (signal.SIGINT, signal.SIGTERM), (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)],
+    [
+        pytest.param((signal.SIGTERM, signal.SIGHUP), marks=pytest.mark.slow),
+        pytest.param((signal.SIGINT, signal.SIGTERM), marks=pytest.mark.slow),
+        (signal.SIGHUP, signal.SIGTERM, signal.SIGINT),
+    ],
     ids=lambda numbers: "+".join(number.name for number in numbers),
 )
 def test_signals_on_each_other_s_heels_give_every_card_back_within_2_s(
@@ -351,6 +355,7 @@ def test_a_snapshot_that_cannot_be_written_any_more_is_told_once_and_control_goe
     assert (status, out.count("state.json cannot be written: Not a directory; control goes on")) == (0, 1)
 
 
+@pytest.mark.slow
 def test_a_removed_folder_is_created_again_and_a_second_run_is_refused(
     start: Start, gpufan: Command, folder: Path
 ) -> None:

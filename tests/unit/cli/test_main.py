@@ -235,7 +235,7 @@ def test_the_runtime_folder_may_come_from_the_environment(
 
 
 def test_a_simulated_run_prints_a_summary_and_no_change_that_is_normal(gpufan: Run) -> None:
-    result = gpufan(*SIMULATED, "1h", "--target", "78")
+    result = gpufan(*SIMULATED, "20m", "--target", "78")
     assert (result.status, result.err) == (0, "")
     lines = result.out.splitlines()
     assert re.split(r" {2,}", lines[-3].strip()) == ["GPU", "peak °C", "s above 83 °C", "dB(A)", "swings", "throttled"]
@@ -244,7 +244,7 @@ def test_a_simulated_run_prints_a_summary_and_no_change_that_is_normal(gpufan: R
 
 
 def test_an_idle_hour_writes_no_line(gpufan: Run) -> None:
-    result = gpufan(*SIMULATED, "1h", "--target", "78", "--workload", "idle")
+    result = gpufan(*SIMULATED, "1h", "--target", "78", "--workload", "idle", "--interval", "5")
     assert result.out.splitlines()[0].split()[0] == "GPU"
 
 

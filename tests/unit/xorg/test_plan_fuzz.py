@@ -29,7 +29,7 @@ NOT_FIXED = {
     *(Obstacle.OTHER_LAYOUT, Obstacle.OTHER_SEAT, Obstacle.FIRST_DRIVER, Obstacle.TAKEN),
 }
 
-few = settings(max_examples=150, deadline=None)
+few = settings(max_examples=40, deadline=None)
 many = settings(max_examples=10_000, deadline=None)
 
 
