@@ -11,7 +11,7 @@ from gpufan.cli.command import Command
 from gpufan.doctor.bundle import check_bundle_path, write_bundle
 from gpufan.doctor.findings import Level
 from gpufan.doctor.judge import judge
-from gpufan.doctor.look import gather
+from gpufan.doctor.look import gather_facts
 from gpufan.doctor.prove_fans import prove_fans
 from gpufan.doctor.show import print_report
 
@@ -30,7 +30,7 @@ def doctor(try_fans: bool, as_json: bool, bundle: Path | None, config_path: Path
     if bundle is not None:
         check_bundle_path(bundle)
     proofs = prove_fans(runtime_dir, config_path) if try_fans else ()
-    facts = gather(runtime_dir, config_path, proofs)
+    facts = gather_facts(runtime_dir, config_path, proofs)
     report = judge(facts)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report)))

@@ -1,4 +1,5 @@
-"""`gpufan doctor`: finds what is wrong on this box, and names the commands that help.
+"""`gpufan doctor`: finds the faults of this box, and names the commands that mend them.
 
-`look` gathers facts, `judge` makes findings from them, `show` prints the findings. Facts and findings are plain values.
+`look` gathers facts, `judge` makes findings of the facts, `show` prints the findings. Facts and findings are plain
+values.
 """

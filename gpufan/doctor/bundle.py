@@ -1,11 +1,8 @@
-"""The support bundle: one archive with all files that can explain a fault, without private data."""
+"""Writes the support bundle: an archive of all files that can explain a fault, without private data."""
 
-import getpass
 import io
 import os
 import platform
-import pwd
-import socket
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,7 +10,6 @@ from importlib import metadata
 from pathlib import Path
 
 import msgspec
-from msgspec.structs import replace
 from rich.console import Console
 
 from gpufan.doctor.facts import Facts
@@ -31,14 +27,11 @@ from gpufan.system.versions import versions
 
 _LOG_LINES = 200
 _SIZE_LIMIT = 256 * 1024
-"""Bytes of one file; only the end of a longer file is included."""
-
-_FIRST_PERSON = 1000
-"""The user id of the first person; lower ones belong to programs."""
+"""Length of a file in the bundle at most, bytes. Of a longer file the end is included."""
 
 
 def check_bundle_path(path: Path) -> None:
-    """Raise InputError if `path` exists, promises another format, or if its folder does not exist."""
+    """Raise InputError if `path` exists, if it has the suffix of another format, or if its folder is missing."""
     if path.suffix and not path.name.lower().endswith((".tar.gz", ".tgz")):
         raise InputError(f"{path}: a bundle is a .tar.gz file: give it a name that ends so")
     if os.path.lexists(path):
@@ -48,12 +41,15 @@ def check_bundle_path(path: Path) -> None:
 
 
 def write_bundle(path: Path, facts: Facts, report: Report) -> None:
-    """Write a new archive that only its owner can read. Raises GpufanError, or InputError if `path` exists."""
-    mask = Mask(socket.gethostname(), _people(), _uuids(facts))
+    """Write the archive to the new file `path`, which only its owner can read. Raises GpufanError.
+
+    Raises InputError if `path` exists.
+    """
+    mask = Mask.of_box(facts)
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as archive:
-        for name, text in _contents(facts, _masked(report, mask)):
-            content = _masked_content(name, text, mask).encode("utf-8", "replace")
+        for name, text in _bundle_contents(facts, mask.report(report)):
+            content = _content_for_bundle(name, text, mask).encode("utf-8", "replace")
             member = tarfile.TarInfo(f"gpufan-bundle/{mask(name)}")
             member.size, member.mode, member.mtime = len(content), 0o600, int(facts.time_s)
             archive.addfile(member, io.BytesIO(content))
@@ -73,37 +69,29 @@ def write_bundle(path: Path, facts: Facts, report: Report) -> None:
         raise GpufanError(f"cannot write {path}: {error.strerror}; choose another --bundle") from error
 
 
-def _masked(report: Report, mask: Mask) -> Report:
-    """Mask the private data in a report, before its lines are wrapped: a wrap could split a private word."""
-    findings = [
-        replace(f, text=mask(f.text), remedies=tuple(map(mask, f.remedies)), uuid=f.uuid and mask(f.uuid))
-        for f in report.findings
-    ]
-    return replace(report, findings=tuple(findings))
-
-
-def _masked_content(name: str, text: str, mask: Mask) -> str:
-    """Mask the private data in the content of a file."""
+def _content_for_bundle(name: str, text: str, mask: Mask) -> str:
+    """Return the content `text` of the file `name` without private data."""
     if name.endswith(".json"):
         with suppress(msgspec.DecodeError):
-            # Decoded first: an escape such as \n would hide where a word begins.
-            return _json(mask.json(msgspec.json.decode(text)))
+            # Decoded first: an escape such as \n would hide the beginning of a word.
+            return _json_for_bundle(mask.json(msgspec.json.decode(text)))
     return mask(text)
 
 
-def _json(value: object) -> str:
+def _json_for_bundle(value: object) -> str:
+    """`value` as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(value)).decode()
 
 
-def _contents(facts: Facts, report: Report) -> Iterator[tuple[str, str]]:
-    """Name and text of every file in the archive."""
-    yield "doctor.json", _json(report)
+def _bundle_contents(facts: Facts, report: Report) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each file in the archive. `report` contains no private data."""
+    yield "doctor.json", _json_for_bundle(report)
     shown = io.StringIO()
     print_report(report, Console(file=shown, width=100, no_color=True, highlight=False))
     yield "doctor.txt", shown.getvalue()
-    yield "versions.txt", "\n".join(_versions()) + "\n"
+    yield "versions.txt", "\n".join(_versions_for_bundle()) + "\n"
     yield "log.txt", "\n".join(systemctl.journal_lines(SERVICE, _LOG_LINES))
-    for name, path in _files(facts):
+    for name, path in _files_for_bundle(facts):
         with suppress(OSError):
             if path.is_file():
                 with path.open("rb") as file:
@@ -111,8 +99,8 @@ def _contents(facts: Facts, report: Report) -> Iterator[tuple[str, str]]:
                     yield name, file.read(_SIZE_LIMIT).decode("utf-8", "replace")
 
 
-def _files(facts: Facts) -> Iterator[tuple[str, Path]]:
-    """Name in the archive, and path on the box, of every file to include."""
+def _files_for_bundle(facts: Facts) -> Iterator[tuple[str, Path]]:
+    """Yield the name in the archive and the path on the box of each file to include."""
     yield "config.toml", facts.config
     yield SNAPSHOT, facts.runtime_folder / SNAPSHOT
     run = facts.runtime_folder
@@ -128,8 +116,8 @@ def _files(facts: Facts) -> Iterator[tuple[str, Path]]:
     yield "driver/version", below_root("/proc/driver/nvidia/version")
 
 
-def _versions() -> Iterator[str]:
-    """A line for each program and library that matters. The host name, as in `uname -a`, is not among them."""
+def _versions_for_bundle() -> Iterator[str]:
+    """Yield a line for each program and library that may be the cause of a fault. None contains the host name."""
     yield versions()
     system = os.uname()
     yield f"{system.sysname} {system.release} {system.machine}"
@@ -140,20 +128,3 @@ def _versions() -> Iterator[str]:
             yield f"{name} {metadata.version(name)}"
     with suppress(GpufanError):
         yield systemctl.systemctl("--version", limit_s=systemctl.QUERY_TIMEOUT_S).partition("\n")[0]
-
-
-def _people() -> set[str]:
-    """Names and home folders of the users who can log in, and the name of the present user."""
-    people = {os.environ.get(name, "") for name in ("SUDO_USER", "USER", "LOGNAME")}
-    for person in pwd.getpwall():
-        if person.pw_uid >= _FIRST_PERSON:
-            people |= {person.pw_name, Path(person.pw_dir).name}
-    with suppress(KeyError, OSError):
-        people.add(getpass.getuser())
-    return people - {"nobody", "nonexistent"}
-
-
-def _uuids(facts: Facts) -> list[str]:
-    states = facts.published.snapshot.gpus if facts.published else ()
-    uuids = [*(card.info.uuid for card in facts.driver.cards), *(state.uuid for state in states)]
-    return [uuid for uuid in dict.fromkeys(uuids) if uuid]

@@ -1,4 +1,4 @@
-"""The facts about a box, as values. An unknown fact is None or empty."""
+"""The facts about a box as values: driver, cards, rivals, X servers, units, files. An unknown fact is None or empty."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class PciCard:
     address: PciAddress
     device_id: int
     driver: str | None
-    """Name of its kernel driver; None if it has none."""
+    """Name of the kernel driver that the card has; None if it has no driver."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Driver:
-    """The NVIDIA driver, which consists of a kernel module and a library, and its cards."""
+    """The NVIDIA driver (a kernel module and a library), and the cards that it lists."""
 
     module_version: str | None = None
     library_version: str | None = None
@@ -49,7 +49,7 @@ class Driver:
 
 @dataclass(frozen=True)
 class Proof:
-    """Result of the attempt to move the fans of a card."""
+    """The result of the attempt to move the fans of a card."""
 
     uuid: str
     text: str
@@ -62,14 +62,14 @@ class Rival:
 
     name: str
     unit: str | None
-    """The service that runs it; None for a process that somebody started."""
+    """The systemd unit of the program; None if somebody started the program."""
     pid: int | None
     exclusive: bool
     """Whether its only task is to set the fans of NVIDIA cards."""
 
     @property
     def stop_command(self) -> str:
-        """The command that stops the program."""
+        """The shell command that stops this other program."""
         return f"sudo systemctl disable --now {quote(self.unit)}" if self.unit else f"sudo kill {self.pid}"
 
 
@@ -93,7 +93,7 @@ class XorgFile:
     error: str | None = None
     """Why the X server cannot read the file."""
     incomplete: bool = False
-    """Whether `gpufan setup-xorg` would change it."""
+    """Whether `gpufan setup-xorg` would change the file."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,12 @@ class Systemd:
     companions: tuple[UnitState, ...] = ()
     """The installed companion services."""
     display_manager: str | None = None
-    """The unit of the display manager, if it is active."""
+    """The unit of the display manager; None if it is not active."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """The published snapshot, and whether it is up to date."""
+    """The snapshot that a gpufan has published, and whether it is up to date."""
 
     snapshot: Snapshot
     orphan: bool = False
@@ -120,7 +120,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Facts:
-    """All facts. The defaults describe a machine on which nothing is installed."""
+    """All facts about a box. The defaults are those of a box on which nothing is installed."""
 
     version: str = ""
     time_s: float = 0.0
@@ -149,7 +149,7 @@ class Facts:
     config: Path = DEFAULT_PATH
     settings: Settings = field(default_factory=Settings)
     alerts_exposure: str | None = None
-    """What everybody can do with the file of the messages, which holds secrets; None if nothing."""
+    """A sentence: everybody can read (or write) the settings of messages, which contain secrets. None if nobody can."""
     runtime_folder: Path = RUNTIME_FOLDER
     published: Published | None = None
     """None if there is no snapshot."""
@@ -163,26 +163,26 @@ class Facts:
 
     @property
     def live(self) -> Snapshot | None:
-        """The snapshot, if the gpufan that wrote it still runs."""
+        """The snapshot of the running gpufan; None if there is none, or if the gpufan that wrote it does not run."""
         published = self.published
         return None if published is None or published.orphan or published.stale else published.snapshot
 
     @property
     def edit_config(self) -> str:
-        """The command that edits the config file."""
+        """The shell command that edits the config file."""
         return f"sudoedit {quote(str(self.config))}"
 
     @property
     def service(self) -> UnitState | None:
-        """The unit of gpufan; None if `systemd` is None."""
+        """The state of the unit of gpufan; None if `systemd` is None."""
         return self.systemd.service if self.systemd else None
 
     @property
     def display_manager(self) -> str | None:
-        """The unit of the display manager, if it is active."""
+        """The unit of the display manager; None if it is not active."""
         return self.systemd.display_manager if self.systemd else None
 
     @property
     def service_controls_fans(self) -> bool:
-        """Whether the service wrote the snapshot."""
+        """Whether the process of the service wrote the snapshot."""
         return bool(self.service and self.published and self.service.pid == self.published.snapshot.pid)

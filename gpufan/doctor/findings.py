@@ -1,9 +1,12 @@
-"""The findings of the doctor, and the report that contains them. `show.py` prints them."""
+"""What a finding and a report of the doctor are. `show.py` prints them."""
 
 from collections.abc import Iterable
 from enum import Enum
 
 import msgspec
+from msgspec.structs import replace
+
+from gpufan.system.printable import printable
 
 FORMAT = 1
 """Increased when a field changes its meaning or is removed, but not for new optional fields and new checks."""
@@ -31,7 +34,7 @@ class Finding(msgspec.Struct, frozen=True):
     """The result of one check."""
 
     group: str
-    """The heading of the check."""
+    """The heading of the report under which the check is."""
     check: str
     level: Level
     text: str
@@ -42,24 +45,28 @@ class Finding(msgspec.Struct, frozen=True):
     uuid: str | None = None
     """UUID of the card; None also if the card has not reported it."""
 
+    def printable(self) -> "Finding":
+        """Return the finding without control characters. Any user can put them into the name of a process or file."""
+        return replace(self, text=printable(self.text), remedies=tuple(map(printable, self.remedies)))
+
 
 def ok(check: str, text: str) -> Finding:
-    """A finding that needs no action."""
+    """Make a finding that needs no action."""
     return Finding(_GROUP_OF[check], check, Level.OK, text)
 
 
 def warning(check: str, text: str, *remedies: str) -> Finding:
-    """A finding that may become a problem."""
+    """Make a finding that may become a problem."""
     return Finding(_GROUP_OF[check], check, Level.WARNING, text, remedies)
 
 
 def problem(check: str, text: str, *remedies: str) -> Finding:
-    """A finding that prevents fan control, or that can harm a card."""
+    """Make a finding that prevents fan control, or that can harm a card."""
     return Finding(_GROUP_OF[check], check, Level.PROBLEM, text, remedies)
 
 
 class Report(msgspec.Struct, frozen=True):
-    """All findings, grouped by heading."""
+    """All findings about a box, in the order of the headings."""
 
     format: int
     version: str
@@ -71,7 +78,7 @@ class Report(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, version: str, time_s: float, findings: Iterable[Finding]) -> "Report":
-        """Make the report: sort the findings by heading, and find the worst level."""
+        """Make the report: sort `findings` by heading, and find the worst level."""
         headings = list(GROUPS)
         ordered = sorted(findings, key=lambda finding: headings.index(finding.group))
         levels = [Level.OK, *(finding.level for finding in ordered)]

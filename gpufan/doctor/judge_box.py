@@ -1,4 +1,4 @@
-"""Judge the rest of the box: the clock, rivals, X servers and their files, programs that hang. Pure."""
+"""Judges the rest of the box: the clock, rivals, X servers and their files, checks that failed. Pure."""
 
 from collections.abc import Iterator
 from shlex import quote
@@ -11,21 +11,22 @@ _FANS_BIT = 4
 """The bit of Coolbits that lets programs set fans."""
 
 _JUDGED_ELSEWHERE = {"driver", "systemd", "settings", "published"}
-"""Facts whose errors are reported in findings about driver and service."""
+"""Facts whose errors are in the findings about driver and service."""
 
 
 def judge_box(facts: Facts) -> Iterator[Finding]:
-    """Findings about everything that is neither driver, card nor service."""
-    yield from _clock(facts)
-    yield from _rivals(facts)
-    yield _display(facts)
-    yield from _coolbits(facts)
+    """Yield the findings about everything that is neither driver, card nor service."""
+    yield from _judge_clock(facts)
+    yield from _judge_rivals(facts)
+    yield _judge_display(facts)
+    yield from _judge_coolbits(facts)
     for fact in sorted(facts.errors.keys() - _JUDGED_ELSEWHERE):
         text = f"the check of {fact.replace('_', ' ')} failed: {facts.errors[fact]}"
         yield warning("time", text, "ps -eo pid,stat,wchan:20,args | grep ' D'")
 
 
-def _clock(facts: Facts) -> Iterator[Finding]:
+def _judge_clock(facts: Facts) -> Iterator[Finding]:
+    """Judge the steps of the wall clock since gpufan started."""
     live = facts.live
     if live is None or not live.clock_steps:
         return
@@ -36,7 +37,8 @@ def _clock(facts: Facts) -> Iterator[Finding]:
     yield warning("clock", text, "timedatectl status", "sudo timedatectl set-ntp true")
 
 
-def _rivals(facts: Facts) -> Iterator[Finding]:
+def _judge_rivals(facts: Facts) -> Iterator[Finding]:
+    """Judge other programs that set fans, and the files that start such a program."""
     for rival in facts.rivals:
         name = f"{rival.name} ({rival.unit or f'process {rival.pid}'})"
         if rival.exclusive:
@@ -51,8 +53,8 @@ def _rivals(facts: Facts) -> Iterator[Finding]:
         yield ok("rivals", "no other program that sets fans is running")
 
 
-def _needs_x(facts: Facts) -> bool:
-    """Whether the fans of any card are set over X."""
+def _box_needs_x(facts: Facts) -> bool:
+    """Whether the fans of any card of the box can only be set over X, or are set over X by the settings."""
     live = facts.live
     if live is not None and any(gpu.backend == "x11" for gpu in live.gpus):
         return True
@@ -61,7 +63,8 @@ def _needs_x(facts: Facts) -> bool:
     return any(card.info.fan_count and card.info.uncontrollable_reason for card in facts.driver.cards)
 
 
-def _display(facts: Facts) -> Finding:
+def _judge_display(facts: Facts) -> Finding:
+    """Judge the display manager and the X servers that are not gpufan's own."""
     manager = facts.display_manager
     servers = [server for server in facts.x_servers if not server.ours]
     names = [f"display manager {manager}"] if manager else []
@@ -69,16 +72,16 @@ def _display(facts: Facts) -> Finding:
     if not names:
         return ok("display", "no display manager and no X server except gpufan's own")
     has_own = any(server.ours for server in facts.x_servers)
-    if not _needs_x(facts) or has_own or facts.settings.run_settings().display is not None:
+    if not _box_needs_x(facts) or has_own or facts.settings.run_settings().display is not None:
         return ok("display", f"{', '.join(names)}: does not disturb gpufan")
     text = f"{', '.join(names)} may hold the cards, and gpufan needs its own X server: stop it"
     stop = f"sudo systemctl disable --now {manager}" if manager else f"sudo kill {servers[0].pid}"
     return warning("display", text, stop, f"sudo {facts.command} install-service")
 
 
-def _coolbits(facts: Facts) -> Iterator[Finding]:
-    """Judge the files of the user's own X server. They matter only if gpufan sets fans over that server."""
-    over_x = _needs_x(facts)
+def _judge_coolbits(facts: Facts) -> Iterator[Finding]:
+    """Judge the configuration files of the user's X server. They matter only if gpufan sets fans over that server."""
+    over_x = _box_needs_x(facts)
     matters = over_x and facts.settings.run_settings().display is not None
     for file in facts.xorg_files:
         if file.error is not None:

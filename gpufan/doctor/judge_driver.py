@@ -1,4 +1,4 @@
-"""Judge the NVIDIA driver, the right to set fans, and the cards on the PCI bus. Pure."""
+"""Judges the NVIDIA driver, the right to set fans, and cards on the PCI bus that the driver does not list. Pure."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ _INSTALL = {
     "fedora": "sudo dnf install akmod-nvidia",
     "arch": "sudo pacman -S nvidia-open",
 }
-"""The command that installs the newest branch, by ID in /etc/os-release."""
+"""The command that installs the newest driver branch, by ID in /etc/os-release."""
 
 _INSTALL_LAST_BRANCH = {
     "debian": "sudo apt install nvidia-driver",
@@ -38,17 +38,18 @@ _LIST_CARDS = "lspci -nnk -d 10de:"
 
 
 def judge_driver(facts: Facts) -> Iterator[Finding]:
-    """Findings about the driver, and about cards that it does not control."""
-    yield _driver(facts)
-    yield from _rights(facts)
+    """Yield the findings about the driver, the right to set fans, and cards that the driver does not list."""
+    yield _judge_driver_state(facts)
+    yield from _judge_rights(facts)
     for card in facts.pci:
-        yield from _card_on_the_bus(facts, card)
+        yield from _judge_card_on_bus(facts, card)
     if not facts.pci and not facts.driver.cards:
         text = "there is no NVIDIA card on the PCI bus; try gpufan with a simulated card"
         yield problem("card", text, _LIST_CARDS, f"{facts.command} run --simulate --time-scale 60")
 
 
-def _driver(facts: Facts) -> Finding:
+def _judge_driver_state(facts: Facts) -> Finding:
+    """Judge whether the driver is installed, loaded, of one version and allowed for this user."""
     driver, unknown = facts.driver, facts.errors.get("driver")
     if unknown is not None:
         return problem("driver", f"the state of the driver is unknown: {unknown}", KERNEL_LOG, "sudo reboot")
@@ -61,13 +62,13 @@ def _driver(facts: Facts) -> Finding:
     if driver.error_code == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
         if module:
             text = f"kernel module {module} is loaded, but the NVML library is missing"
-            return problem("driver", text, _install_command(facts))
+            return problem("driver", text, _install_driver_command(facts))
         if not facts.pci:
             return ok("driver", "no NVIDIA driver is installed, and no card needs one")
-        return problem("driver", "no NVIDIA driver is installed", _install_command(facts))
-    if any(_is_dropped(facts, card) for card in facts.pci):
+        return problem("driver", "no NVIDIA driver is installed", _install_driver_command(facts))
+    if any(_driver_dropped(facts, card) for card in facts.pci):
         text = f"driver branch {_driver_branch(facts)} supports no card older than Turing, and this box has one"
-        return problem("driver", text, *_last_branch_commands(facts))
+        return problem("driver", text, *_install_last_branch_commands(facts))
     if driver.error_code == pynvml.NVML_ERROR_DRIVER_NOT_LOADED:
         return problem("driver", "the NVIDIA kernel module is not loaded", "sudo modprobe nvidia", KERNEL_LOG)
     if driver.error_code == pynvml.NVML_ERROR_NO_PERMISSION:
@@ -76,7 +77,8 @@ def _driver(facts: Facts) -> Finding:
     return problem("driver", driver.error, KERNEL_LOG, "sudo reboot")
 
 
-def _rights(facts: Facts) -> Iterator[Finding]:
+def _judge_rights(facts: Facts) -> Iterator[Finding]:
+    """Judge whether this process has the right to set fans."""
     if facts.user_id == 0 and facts.has_sys_admin is False:
         text = "root lacks CAP_SYS_ADMIN here, so the driver refuses to set fans: run gpufan outside the container,"
         text += " or give the container this capability"
@@ -90,44 +92,49 @@ def _rights(facts: Facts) -> Iterator[Finding]:
         yield warning("rights", text, f"sudo {facts.command} doctor", f"sudo {facts.command} run")
 
 
-def _card_on_the_bus(facts: Facts, card: PciCard) -> Iterator[Finding]:
+def _judge_card_on_bus(facts: Facts, card: PciCard) -> Iterator[Finding]:
+    """Judge a card on the PCI bus. Yields nothing if the driver lists it."""
     if card.driver == "vfio-pci":
         yield ok("card", f"{card.address} belongs to a virtual machine")
-    elif _is_dropped(facts, card):
+    elif _driver_dropped(facts, card):
         text = f"{card.address} (10de:{card.device_id:04x}) is older than Turing: driver branch {_driver_branch(facts)}"
         text += f" does not support it, {LAST_BRANCH} is the last branch that does"
-        yield problem("card", text, *_last_branch_commands(facts))
+        yield problem("card", text, *_install_last_branch_commands(facts))
     elif card.driver == "nouveau":
         text = f"the nouveau driver has {card.address}, and cannot set its fans: install NVIDIA's driver, and reboot"
-        yield problem("card", text, _install_command(facts), "sudo reboot")
+        yield problem("card", text, _install_driver_command(facts), "sudo reboot")
     elif facts.driver.error is not None or "driver" in facts.errors:
-        return  # the finding about the driver is for every card
+        return  # the finding about the driver is enough for all cards
     elif card.driver is None:
-        yield problem("card", f"{card.address} has no kernel driver", _LIST_CARDS, _install_command(facts), KERNEL_LOG)
-    elif not _is_listed(facts, card) and all(listed.info.pci for listed in facts.driver.cards):
-        # A listed card without an address may be this one: it does not answer, and has a finding of its own.
+        text = f"{card.address} has no kernel driver"
+        yield problem("card", text, _LIST_CARDS, _install_driver_command(facts), KERNEL_LOG)
+    elif not _driver_lists(facts, card) and all(listed.info.pci for listed in facts.driver.cards):
+        # A listed card without an address may be this card: it does not answer, and has a finding of its own.
         text = f"{card.address} is on the PCI bus, but the driver does not list it"
         yield problem("card", text, KERNEL_LOG, "sudo reboot")
 
 
-def _is_listed(facts: Facts, card: PciCard) -> bool:
+def _driver_lists(facts: Facts, card: PciCard) -> bool:
+    """Whether the driver lists a card with this PCI address."""
     return any(known.info.pci and PciAddress.parse(known.info.pci) == card.address for known in facts.driver.cards)
 
 
-def _is_dropped(facts: Facts, card: PciCard) -> bool:
-    """Whether the installed driver branch is too new to support the card."""
-    return card.device_id in BEFORE_TURING and _driver_branch(facts) > LAST_BRANCH and not _is_listed(facts, card)
+def _driver_dropped(facts: Facts, card: PciCard) -> bool:
+    """Whether the installed driver branch does not support the card any more."""
+    return card.device_id in BEFORE_TURING and _driver_branch(facts) > LAST_BRANCH and not _driver_lists(facts, card)
 
 
-def _last_branch_commands(facts: Facts) -> tuple[str, ...]:
+def _install_last_branch_commands(facts: Facts) -> tuple[str, ...]:
+    """The commands that replace a newer driver by the last branch that supports old cards."""
     return _GO_BACK.get(facts.distribution, _LIST_CARDS), "sudo reboot"
 
 
 def _driver_branch(facts: Facts) -> int:
-    """Branch of the driver, such as 580; 0 without a driver."""
+    """Branch of the installed driver, such as 580; 0 without a driver."""
     return int((facts.driver.module_version or facts.driver.library_version or "0").partition(".")[0])
 
 
-def _install_command(facts: Facts) -> str:
+def _install_driver_command(facts: Facts) -> str:
+    """The command that installs the newest driver branch that supports all cards on the bus."""
     old = any(card.device_id in BEFORE_TURING for card in facts.pci)
     return (_INSTALL_LAST_BRANCH if old else _INSTALL).get(facts.distribution, _LIST_CARDS)

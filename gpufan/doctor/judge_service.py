@@ -1,4 +1,4 @@
-"""Judge the service, its companions, its settings and the snapshot that it publishes. Pure."""
+"""Judges the service, its companions, its settings, the file of messages and the published snapshot. Pure."""
 
 from collections.abc import Iterator
 from shlex import quote
@@ -20,18 +20,19 @@ _LOG = "sudo journalctl -u gpufan -n 30"
 
 
 def judge_service(facts: Facts) -> Iterator[Finding]:
-    """Findings about everything that belongs to the service."""
-    yield _service(facts)
+    """Yield the findings about everything that belongs to the service."""
+    yield _judge_gpufan_service(facts)
     for unit in facts.systemd.companions if facts.systemd else ():
-        yield _companion(unit)
-    yield _config(facts)
+        yield _judge_companion(unit)
+    yield _judge_config(facts)
     if facts.alerts_exposure:
         text = f"{ALERTS_SETTINGS}: {facts.alerts_exposure}"
         yield warning("messages", text, f"sudo chmod 640 {ALERTS_SETTINGS}")
-    yield _snapshot(facts)
+    yield _judge_snapshot(facts)
 
 
-def _service(facts: Facts) -> Finding:
+def _judge_gpufan_service(facts: Facts) -> Finding:
+    """Judge whether the service of gpufan is installed, active and enabled."""
     install, run = f"sudo {facts.command} install-service", f"sudo {facts.command} run"
     unit, by_hand = facts.service, facts.live
     if not facts.has_cards and (unit is None or not unit.exists):
@@ -56,7 +57,7 @@ def _service(facts: Facts) -> Finding:
         text = f"lacks CAP_SYS_ADMIN, so it cannot set fans: change {unit.drop_ins or 'the unit'}"
         return problem("service", text, _EDIT_UNIT, _RESTART)
     if not unit.is_active:
-        return _inactive_service(unit)
+        return _judge_inactive_service(unit)
     if not unit.starts_at_boot:
         return warning("service", "active, but not started at boot", "sudo systemctl enable gpufan")
     if unit.needs_reload:
@@ -68,29 +69,33 @@ def _service(facts: Facts) -> Finding:
     return ok("service", f"enabled and active{changed}" + (f"; runs {unit.command}" if unit.command else ""))
 
 
-def _inactive_service(unit: UnitState) -> Finding:
+def _judge_inactive_service(unit: UnitState) -> Finding:
+    """Judge the service of gpufan if it is installed, but does not run."""
     if unit.active == "inactive" and not unit.has_failed:
         if unit.starts_at_boot:
             return problem("service", "enabled, but stopped", "sudo systemctl start gpufan")
         return warning("service", "installed, but stopped and not enabled", "sudo systemctl enable --now gpufan")
     state = unit.active if unit.sub in ("", unit.active) else f"{unit.active} ({unit.sub})"
     result = "" if unit.result in ("", "success") else f", result {unit.result}"
-    return problem("service", f"{state}{result}{_last_status(unit)}", _LOG, _RESTART)
+    return problem("service", f"{state}{result}{_judged_status(unit)}", _LOG, _RESTART)
 
 
-def _companion(unit: UnitState) -> Finding:
+def _judge_companion(unit: UnitState) -> Finding:
+    """Judge a companion service, such as the exporter."""
     if unit.is_active:
         return ok("companions", f"{unit.name} is active")
-    text = f"{unit.name} is {unit.active}{_last_status(unit)}; the fans do not depend on it"
+    text = f"{unit.name} is {unit.active}{_judged_status(unit)}; the fans do not depend on it"
     start, log = f"sudo systemctl enable --now {unit.name}", f"sudo journalctl -u {unit.name} -n 30"
     return warning("companions", text, start, log)
 
 
-def _last_status(unit: UnitState) -> str:
+def _judged_status(unit: UnitState) -> str:
+    """The last status that the unit has sent to systemd, for the end of a finding; empty without status."""
     return f": {unit.status}" if unit.status else ""
 
 
-def _config(facts: Facts) -> Finding:
+def _judge_config(facts: Facts) -> Finding:
+    """Judge the config file, and whether its settings are in use."""
     settings, live, edit = facts.settings, facts.live, facts.edit_config
     in_use = None if live is None else settings_sentence(live)
     if error := facts.errors.get("settings"):
@@ -110,7 +115,8 @@ def _config(facts: Facts) -> Finding:
     return ok("config", f"{facts.config}: no error")
 
 
-def _snapshot(facts: Facts) -> Finding:
+def _judge_snapshot(facts: Facts) -> Finding:
+    """Judge the snapshot: whether a gpufan writes it in time."""
     published = facts.published
     run, restore = f"sudo {facts.command} run", f"sudo {facts.command} restore"
     if error := facts.errors.get("published"):

@@ -1,4 +1,4 @@
-"""Gather the facts. Each fact has its own thread, so a driver or a program that hangs does not delay the others."""
+"""Gathers the facts. Each fact has its own thread, so a driver or a program that hangs delays no other fact."""
 
 import os
 import re
@@ -13,13 +13,18 @@ from typing import Any
 
 from gpufan import __version__
 from gpufan.alerts.settings import exposure
-from gpufan.config.settings import DEFAULT_PATH, Source
+from gpufan.config.settings import DEFAULT_PATH
 from gpufan.daemon import snapshot_file
 from gpufan.doctor.facts import Facts, PciCard, Proof, Published, Systemd
 from gpufan.doctor.look_driver import look_at_driver
-from gpufan.doctor.look_processes import autostarts, other_setter, rivals, x_servers
-from gpufan.doctor.look_xorg import xorg_files
-from gpufan.doctor.root_folder import below_root
+from gpufan.doctor.look_processes import (
+    look_for_autostarts,
+    look_for_other_setter,
+    look_for_rivals,
+    look_for_x_servers,
+)
+from gpufan.doctor.look_xorg import look_at_xorg_files
+from gpufan.doctor.root_folder import below_root, settings_below_root
 from gpufan.errors import GpufanError, NoAnswer
 from gpufan.gpu import kernel_cards
 from gpufan.service import conflicts
@@ -31,34 +36,34 @@ from gpufan.system.paths import ALERTS_SETTINGS, SNAPSHOT
 from gpufan.system.unit_state import UnitState, unit_state
 
 LIMIT_S = 10.0
-"""Time limit of each fact, counted from the common start, s."""
+"""Time limit of each fact, counted from the start of all, s."""
 
 _SUDO_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where sudo looks for a program on Debian (secure_path in sudoers(5))."""
+"""The folders in which sudo searches a program on Debian (secure_path in sudoers(5))."""
 
 _CAP_SYS_ADMIN = 21
 """Number of the capability (linux/capability.h)."""
 
 
-def gather(runtime_folder: Path, config: Path | None, proofs: tuple[Proof, ...] = ()) -> Facts:
-    """Gather all facts that are available within `LIMIT_S` seconds. Changes nothing."""
-    source = settings_source(config)
+def gather_facts(runtime_folder: Path, config: Path | None, proofs: tuple[Proof, ...] = ()) -> Facts:
+    """Gather all facts that can be known within `LIMIT_S` seconds. Changes nothing. `proofs` are facts already."""
+    source = settings_below_root(config)
     looks: dict[str, Callable[[], Any]] = {
         "driver": look_at_driver,
-        "systemd": _systemd,
-        "published": partial(_published_snapshot, runtime_folder / SNAPSHOT),
+        "systemd": _look_at_systemd,
+        "published": partial(_look_at_snapshot, runtime_folder / SNAPSHOT),
         "settings": source.read,
-        "alerts_exposure": _alerts_exposure,
-        "pci": pci_cards,
-        "rivals": rivals,
-        "other_setter": partial(other_setter, runtime_folder / SNAPSHOT),
-        "autostarts": autostarts,
-        "x_servers": partial(x_servers, runtime_folder),
-        "xorg_files": lambda: xorg_files([card.address for card in pci_cards()]),
+        "alerts_exposure": _look_at_alerts_file,
+        "pci": look_at_pci_cards,
+        "rivals": look_for_rivals,
+        "other_setter": partial(look_for_other_setter, runtime_folder / SNAPSHOT),
+        "autostarts": look_for_autostarts,
+        "x_servers": partial(look_for_x_servers, runtime_folder),
+        "xorg_files": lambda: look_at_xorg_files([card.address for card in look_at_pci_cards()]),
         "has_xorg": lambda: shutil.which("Xorg") is not None,
-        "has_sys_admin": _has_sys_admin,
-        "distribution": _distribution,
-        "command": gpufan_command,
+        "has_sys_admin": _look_for_sys_admin,
+        "distribution": _look_for_distribution,
+        "command": look_for_command,
     }
     end_s = time.monotonic() + LIMIT_S
     calls = {field: BackgroundCall(look) for field, look in looks.items()}
@@ -84,13 +89,8 @@ def gather(runtime_folder: Path, config: Path | None, proofs: tuple[Proof, ...] 
     )
 
 
-def settings_source(config: Path | None) -> Source:
-    """Where the settings come from: `config`, which must exist, or else the default file, which may be missing."""
-    return Source(config or below_root(DEFAULT_PATH), required=config is not None)
-
-
-def gpufan_command() -> str:
-    """The command that runs this gpufan, also after `sudo`, which searches only the folders of the system."""
+def look_for_command() -> str:
+    """Return the command that runs this gpufan. It also works after `sudo`, which searches in fewer folders."""
     program = Path(sys.argv[0])
     if program.name != "gpufan":
         return f"{sys.executable} -m gpufan"
@@ -100,8 +100,8 @@ def gpufan_command() -> str:
     return str(program.absolute())
 
 
-def pci_cards() -> tuple[PciCard, ...]:
-    """The NVIDIA display devices with their kernel drivers. Raises OSError or ValueError."""
+def look_at_pci_cards() -> tuple[PciCard, ...]:
+    """Return the NVIDIA display devices on the PCI bus, with their kernel drivers. Raises OSError or ValueError."""
     folder = below_root(kernel_cards.PCI_FOLDER)
     found = []
     for address in kernel_cards.bus_addresses(folder):
@@ -111,31 +111,36 @@ def pci_cards() -> tuple[PciCard, ...]:
     return tuple(found)
 
 
-def _alerts_exposure() -> str | None:
+def _look_at_alerts_file() -> str | None:
+    """Return `Facts.alerts_exposure`. Raises OSError without the file."""
     return exposure(below_root(ALERTS_SETTINGS).stat().st_mode)
 
 
-def _has_sys_admin() -> bool | None:
+def _look_for_sys_admin() -> bool | None:
+    """Return whether this process has the capability CAP_SYS_ADMIN; None if unknown."""
     match = re.search(r"^CapEff:\s*([0-9a-f]+)$", read_text_or_empty(below_root("/proc/self/status")), re.MULTILINE)
     return bool(int(match[1], 16) >> _CAP_SYS_ADMIN & 1) if match else None
 
 
-def _distribution() -> str:
+def _look_for_distribution() -> str:
+    """Return the ID of the distribution in /etc/os-release; empty if unknown."""
     match = re.search(r'^ID="?([\w.-]+)', read_text_or_empty(below_root("/etc/os-release")), re.MULTILINE)
     return match[1] if match else ""
 
 
-def _published_snapshot(path: Path) -> Published | None:
+def _look_at_snapshot(path: Path) -> Published | None:
+    """Return the snapshot in `path`; None if there is none. Raises GpufanError if it cannot be read."""
     if not path.exists():
         return None
     snapshot = snapshot_file.read(path)
     return Published(snapshot, snapshot_file.is_orphan(snapshot), snapshot_file.stale_s(snapshot) is not None)
 
 
-def _systemd() -> Systemd | None:
+def _look_at_systemd() -> Systemd | None:
+    """Return the states of the units that concern gpufan; None if systemd does not run this box."""
     if not below_root(systemctl.BOOTED).is_dir() or shutil.which("systemctl") is None:
         return None
-    service, *companions = map(_gpufan_unit, (SERVICE, *(companion.unit_name for companion in COMPANIONS)))
+    service, *companions = map(_look_at_unit, (SERVICE, *(companion.unit_name for companion in COMPANIONS)))
     manager = conflicts.display_manager()
     return Systemd(
         service,
@@ -144,8 +149,8 @@ def _systemd() -> Systemd | None:
     )
 
 
-def _gpufan_unit(name: str) -> UnitState:
-    """State of a unit of gpufan. If an inactive unit has no status, its last line in the journal replaces it."""
+def _look_at_unit(name: str) -> UnitState:
+    """Return the state of a unit of gpufan. If an inactive unit has no status, it is its last line in the journal."""
     unit = unit_state(name)
     if unit.status or unit.is_active or not unit.exists:
         return unit

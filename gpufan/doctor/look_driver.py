@@ -1,4 +1,4 @@
-"""Ask the NVIDIA driver, which may hang, for its versions and its cards."""
+"""Asks the NVIDIA driver for its versions and its cards. The driver may hang."""
 
 import re
 from contextlib import suppress
@@ -20,24 +20,24 @@ _LIBRARY = re.compile(r"libnvidia-ml\.so\.(\d+\.\d+(?:\.\d+)?)$", re.MULTILINE)
 
 
 def look_at_driver() -> Driver:
-    """The driver and its cards. All cards are read at the same time; one that does not answer has no reading."""
+    """Return the facts about the driver and its cards. A card that does not answer in time has no reading."""
     module_version = versions.driver_version(below_root(versions.KERNEL_MODULE))
     try:
         box = NvmlBox()
     except DriverError as error:
         cause = error.__cause__
         code = cause.value if isinstance(cause, NVMLError) else None
-        return Driver(module_version, _loaded_library(), str(error), code)
+        return Driver(module_version, _look_at_library(), str(error), code)
     results = call_all(cards.READ_TIMEOUT_S, [gpu.read for gpu in box.gpus])
     # Reading completes the info of a card that opened late.
-    found = tuple(_card(gpu.info, result) for gpu, result in zip(box.gpus, results, strict=True))
+    found = tuple(_card_that_was_read(gpu.info, result) for gpu, result in zip(box.gpus, results, strict=True))
     with suppress(NoAnswer):
         call_with_timeout(1.0, box.close)
-    return Driver(module_version, _loaded_library() or box.driver_version, cards=found)
+    return Driver(module_version, _look_at_library() or box.driver_version, cards=found)
 
 
-def _card(info: GpuInfo, result: Reading | Exception) -> Card:
-    """A card after the attempt to read it. Raises `result` if it is an error other than NoAnswer."""
+def _card_that_was_read(info: GpuInfo, result: Reading | Exception) -> Card:
+    """Return a card with its reading, if `result` is a reading. Raises `result` if it is no reading and no NoAnswer."""
     if isinstance(result, Reading):
         return Card(info, result)
     if not isinstance(result, NoAnswer):
@@ -45,7 +45,10 @@ def _card(info: GpuInfo, result: Reading | Exception) -> Card:
     return Card(info, None, needs_reset=isinstance(result, ResetRequired))
 
 
-def _loaded_library() -> str | None:
-    """Version of the NVML library in this process, from its file name. It is known even if the library fails."""
+def _look_at_library() -> str | None:
+    """Return the version of the NVML library in this process, even if the library fails; None if it is not loaded.
+
+    The name of its file contains the version.
+    """
     match = _LIBRARY.search(read_text_or_empty(Path("/proc/self/maps")))
     return match[1] if match else None

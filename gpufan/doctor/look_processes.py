@@ -1,4 +1,4 @@
-"""Find other programs that set fans or use the cards: rivals, autostarts of nvidia-settings, X servers."""
+"""Finds other programs that set fans or use the cards: rivals, autostarts of nvidia-settings, X servers."""
 
 import os
 import re
@@ -20,8 +20,8 @@ _FAN_SETTING = re.compile(r"GPUFanControlState=1|GPUTargetFanSpeed", re.IGNORECA
 _SWITCHED_OFF = re.compile(r"^(Hidden=true|X-GNOME-Autostart-enabled=false)$", re.MULTILINE)
 
 
-def rivals() -> tuple[Rival, ...]:
-    """The running programs that set fans."""
+def look_for_rivals() -> tuple[Rival, ...]:
+    """Return the running programs, other than gpufan, that set fans."""
     found = []
     for process in processes(below_root(PROC)):
         if program := fan_program(process.words):
@@ -31,16 +31,19 @@ def rivals() -> tuple[Rival, ...]:
     return tuple(found)
 
 
-def other_setter(snapshot: Path) -> str:
-    """The programs that may set fans besides this process and the gpufan of `snapshot`; empty if none is found."""
+def look_for_other_setter(snapshot: Path) -> str:
+    """Return the name of the program that may set fans besides gpufan; empty if there is none.
+
+    Neither this process counts, nor the gpufan that wrote the file `snapshot`.
+    """
     ours = {os.getpid()}
     with suppress(GpufanError):
         ours.add(snapshot_file.read(snapshot).pid)
     return likely_rival(ours, below_root(PROC))
 
 
-def x_servers(runtime_folder: Path) -> tuple[XServer, ...]:
-    """The running X servers. Those of gpufan have files in `runtime_folder`."""
+def look_for_x_servers(runtime_folder: Path) -> tuple[XServer, ...]:
+    """Return the running X servers. A server with files in `runtime_folder` is gpufan's own."""
     found = []
     for process in processes(below_root(PROC)):
         words = process.words
@@ -51,15 +54,19 @@ def x_servers(runtime_folder: Path) -> tuple[XServer, ...]:
     return tuple(found)
 
 
-def autostarts() -> tuple[str, ...]:
-    """Files that start nvidia-settings at the login to a desktop, if its command or its settings set fans."""
+def look_for_autostarts() -> tuple[str, ...]:
+    """Return the files that start nvidia-settings at the login to a desktop, if it then sets fans."""
     homes = [*below_root("/home").glob("*"), below_root("/root")]
     loads_fans = any(_FAN_SETTING.search(read_text_or_empty(home / ".nvidia-settings-rc")) for home in homes)
     folders = [below_root("/etc/xdg/autostart"), *(home / ".config/autostart" for home in homes)]
-    return tuple(str(path) for folder in folders for path in _autostarts_in(folder, loads_fans))
+    return tuple(str(path) for folder in folders for path in _look_for_autostarts_in(folder, loads_fans))
 
 
-def _autostarts_in(folder: Path, loads_fans: bool) -> Iterator[Path]:
+def _look_for_autostarts_in(folder: Path, loads_fans: bool) -> Iterator[Path]:
+    """Yield the files in `folder` that start nvidia-settings so that it sets fans.
+
+    With `loads_fans` its own settings set fans; else the command in the file must do so.
+    """
     try:
         paths = sorted(folder.glob("*.desktop"))
     except OSError:  # another user's home

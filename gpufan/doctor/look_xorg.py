@@ -1,4 +1,4 @@
-"""Find the Coolbits options in the configuration files of the X server."""
+"""Finds the Coolbits options in the configuration files of the X server."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,19 +16,20 @@ from gpufan.xorg.plan import Wanted, make_plan
 from gpufan.xorg.tokens import latin1_as_utf8
 
 
-def xorg_files(cards: Sequence[PciAddress]) -> tuple[XorgFile, ...]:
-    """Every configuration file that the X server reads on a box with `cards`."""
+def look_at_xorg_files(cards: Sequence[PciAddress]) -> tuple[XorgFile, ...]:
+    """Return each configuration file that the X server reads, with its Coolbits. `cards` are the cards of the box."""
     folders, main = search.snippet_folders(below_root("/")), search.main_config_file(below_root("/"))
     incomplete: set[str] = set()
-    with suppress(GpufanError):  # `_xorg_file` reports what is wrong with one file
+    with suppress(GpufanError):  # `_look_at_xorg_file` reports what is wrong with one file
         configuration = search.read_configuration(main, folders)
         box = make_box(cards, graphics_devices(below_root(PCI_FOLDER)))
         incomplete = {name for name, _, _ in make_plan(configuration, box, Wanted()).changes}
     paths = [*search.snippets(folders), *([main] if main.exists() else [])]
-    return tuple(_xorg_file(path, incomplete=str(path) in incomplete) for path in paths)
+    return tuple(_look_at_xorg_file(path, incomplete=str(path) in incomplete) for path in paths)
 
 
-def _xorg_file(path: Path, *, incomplete: bool) -> XorgFile:
+def _look_at_xorg_file(path: Path, *, incomplete: bool) -> XorgFile:
+    """Return the Coolbits options in the file `path`, or why the X server cannot read it."""
     shown = f"/{path.relative_to(below_root('/'))}"
     try:
         file = ConfigFile(read_file_if_exists(path) or b"", shown)

@@ -1,14 +1,25 @@
-"""Replace private words in texts: host and user names, addresses, UUIDs, serial numbers, passwords.
+"""Finds the private words of the box, and masks them in texts: names, addresses, UUIDs, serial numbers, passwords.
 
 Repetitions in the patterns are limited, so that masking is fast for any text.
 """
 
+import getpass
 import ipaddress
+import os
+import pwd
 import re
+import socket
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
+
+from gpufan.doctor.facts import Facts
+from gpufan.doctor.findings import Report
 
 _HEX = "[0-9a-fA-F]"
 _UUID = rf"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}"
@@ -42,22 +53,35 @@ _VARIABLE = re.compile(
 _TOO_COMMON = {"root", "localhost", "gpu", "nvidia", "gpufan", "linux", "debian", "ubuntu", "user", "host", "home"}
 """Names that are not masked: they identify nobody, and are common words in the texts."""
 
+_FIRST_PERSON = 1000
+"""The lowest user id of a person. Lower ids belong to programs."""
+
 
 class Mask:
-    """Masks the texts of one box. The same word has the same replacement everywhere, such as `user-1`."""
+    """Masks the texts of one box. A word has the same replacement in all texts, such as `user-1`."""
 
     def __init__(self, host: str, users: Iterable[str], uuids: Iterable[str] = ()) -> None:
-        """`uuids` are the UUIDs of the cards. The beginning of one has the same replacement as the complete UUID."""
+        """Mask these names of the host and of its users. `uuids` are the UUIDs of its cards.
+
+        The beginning of a UUID in a text has the same replacement as the complete UUID.
+        """
         self._replacements: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
         self._uuids = [uuid.lower() for uuid in uuids]
         for uuid in self._uuids:
             self._replace("GPU", uuid)
         # Longer names first, since they may contain shorter names.
-        users = sorted(filter(_is_private, set(users)), key=lambda user: (-len(user), user))
-        names = [(name, "host") for name in (host, host.partition(".")[0]) if _is_private(name)]
+        users = sorted(filter(_is_private_name, set(users)), key=lambda user: (-len(user), user))
+        names = [(name, "host") for name in (host, host.partition(".")[0]) if _is_private_name(name)]
         names += [(user, self._replace("user", user)) for user in users]
-        self._names = [(_name_pattern(name), replacement) for name, replacement in names]
+        self._names = [(_pattern_to_mask(name), replacement) for name, replacement in names]
+
+    @classmethod
+    def of_box(cls, facts: Facts) -> "Mask":
+        """The mask for the names of this host, of its users and of its cards in `facts`."""
+        states = facts.published.snapshot.gpus if facts.published else ()
+        uuids = [*(card.info.uuid for card in facts.driver.cards), *(state.uuid for state in states)]
+        return cls(socket.gethostname(), _private_users(), [uuid for uuid in dict.fromkeys(uuids) if uuid])
 
     def __call__(self, text: str) -> str:
         """Return `text` without private words."""
@@ -71,12 +95,20 @@ class Mask:
         return _HOME.sub(partial(self._replace_match, "user"), text)
 
     def json(self, value: Any) -> Any:
-        """A JSON value with every string masked."""
+        """Return the JSON value `value` with all its strings masked."""
         if isinstance(value, str):
             return self(value)
         if isinstance(value, dict):
             return {self(key): self.json(item) for key, item in value.items()}
         return [self.json(item) for item in value] if isinstance(value, list) else value
+
+    def report(self, report: Report) -> Report:
+        """Return `report` with all its texts masked. Do this before a text is wrapped, which may split a word."""
+        findings = [
+            replace(f, text=self(f.text), remedies=tuple(map(self, f.remedies)), uuid=f.uuid and self(f.uuid))
+            for f in report.findings
+        ]
+        return replace(report, findings=tuple(findings))
 
     def _replace_variable(self, match: re.Match[str]) -> str:
         name, value = filter(None, match.groups())
@@ -86,6 +118,7 @@ class Mask:
         return self._replace(kind, match[0])
 
     def _replace(self, kind: str, word: str) -> str:
+        """Return the replacement of a private word: `kind` and a number."""
         if word in self._replacements.values():  # it is masked already
             return word
         known = word.lower()
@@ -97,6 +130,7 @@ class Mask:
         return self._replacements[known]
 
     def _replace_ipv6(self, text: str) -> str:
+        """Return the replacement of `text` if it is an IPv6 address; else `text`."""
         try:
             ipaddress.IPv6Address(text)
         except ValueError:  # a time, or a PCI address
@@ -104,9 +138,22 @@ class Mask:
         return self._replace("IP", text)
 
 
-def _name_pattern(name: str) -> re.Pattern[str]:
+def _private_users() -> set[str]:
+    """Names and home folders of the users who can log in, and the name of the present user."""
+    names = {os.environ.get(variable, "") for variable in ("SUDO_USER", "USER", "LOGNAME")}
+    for user in pwd.getpwall():
+        if user.pw_uid >= _FIRST_PERSON:
+            names |= {user.pw_name, Path(user.pw_dir).name}
+    with suppress(KeyError, OSError):
+        names.add(getpass.getuser())
+    return names - {"nobody", "nonexistent"}
+
+
+def _pattern_to_mask(name: str) -> re.Pattern[str]:
+    """A pattern that finds `name`, but not as a part of a longer word."""
     return re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", re.IGNORECASE)
 
 
-def _is_private(name: str) -> bool:
+def _is_private_name(name: str) -> bool:
+    """Whether a host or user name is masked."""
     return len(name) > 1 and name.lower() not in _TOO_COMMON

@@ -1,11 +1,11 @@
-"""Move the fans of each card to prove that they obey. No other part of the doctor changes anything."""
+"""Moves the fans of each card to prove that they obey. No other file of the doctor changes anything."""
 
 import os
 from pathlib import Path
 
 from gpufan.core.selection import select, split_controllable
 from gpufan.doctor.facts import Proof
-from gpufan.doctor.look import settings_source
+from gpufan.doctor.root_folder import settings_below_root
 from gpufan.errors import GpufanError, NoPermission
 from gpufan.gpu.cards import open_cards
 from gpufan.service.proof import guarded, prove_card
@@ -13,13 +13,13 @@ from gpufan.system.lock import controller_lock
 
 
 def prove_fans(runtime_folder: Path, config: Path | None) -> tuple[Proof, ...]:
-    """Move the fans of every card that gpufan would control, and give them back to the driver.
+    """Move the fans of each card that gpufan would control, give them back to the driver, and return the results.
 
     Raises NoPermission without root, InputError or DriverError, and GpufanError while another gpufan controls the fans.
     """
     if os.geteuid() != 0:
         raise NoPermission("only root can move fans: run this with sudo")
-    settings = settings_source(config).read().run_settings()
+    settings = settings_below_root(config).read().run_settings()
     proofs = []
     with controller_lock(runtime_folder, lambda _: None):
         cards = open_cards(settings.backend, settings.display, runtime_folder, settings.gpus)

@@ -1,4 +1,4 @@
-"""Print the findings for people: below headings, and with each remedy on its own line, ready to paste."""
+"""Prints the findings below headings, with each remedy on its own line, ready to paste."""
 
 import textwrap
 from collections import Counter
@@ -27,10 +27,11 @@ def print_report(report: Report, console: Console) -> None:
         console.print(Text(group.capitalize(), style="bold"))
         for finding in findings:
             _print_finding(finding, console)
-    console.print(_summary(report))
+    _print_summary(report, console)
 
 
 def _print_finding(finding: Finding, console: Console) -> None:
+    """Print the text of a finding in lines that fit the terminal, and its remedies."""
     symbol, ascii_symbol, style = _MARKS[finding.level]
     name = finding.check if finding.card is None else f"{finding.check} {finding.card}"
     head = f"  {ascii_symbol if console.options.ascii_only else symbol} {finding.level.value:7} {name:11} "
@@ -46,13 +47,15 @@ def _print_finding(finding: Finding, console: Console) -> None:
         console.print(Text(" " * indent + remedy, style="cyan"), soft_wrap=True)
 
 
-def _summary(report: Report) -> Text:
+def _print_summary(report: Report, console: Console) -> None:
+    """Print the number of findings of each level."""
     counts = Counter(finding.level for finding in report.findings)
     if report.level is Level.OK:
-        return Text(f"All is well: {counts[Level.OK]} checks.", style="green")
+        console.print(Text(f"All is well: {counts[Level.OK]} checks.", style="green"))
+        return
     parts = [
         f"{counts[level]} {level.value}{'' if counts[level] == 1 else 's'}"
         for level in (Level.PROBLEM, Level.WARNING)
         if counts[level]
     ]
-    return Text(f"{' and '.join(parts)}, {counts[Level.OK]} ok.", style=_MARKS[report.level][2])
+    console.print(Text(f"{' and '.join(parts)}, {counts[Level.OK]} ok.", style=_MARKS[report.level][2]))

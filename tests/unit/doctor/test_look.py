@@ -9,8 +9,13 @@ import pytest
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.doctor import look, root_folder
 from gpufan.doctor.facts import Rival, XServer
-from gpufan.doctor.look_processes import autostarts, other_setter, rivals, x_servers
-from gpufan.doctor.look_xorg import xorg_files
+from gpufan.doctor.look_processes import (
+    look_for_autostarts,
+    look_for_other_setter,
+    look_for_rivals,
+    look_for_x_servers,
+)
+from gpufan.doctor.look_xorg import look_at_xorg_files
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +35,7 @@ def test_rivals_are_found_with_their_units(tmp_path: Path) -> None:
     process(tmp_path, 40, "/usr/bin/lactd", "daemon", cgroup="1:name=systemd:/\n0::/system.slice/lactd.service\n")
     process(tmp_path, 300, "/usr/bin/python3", "/usr/bin/gwe")
     process(tmp_path, 301, "bash", "/home/a/nfancurve/temp.sh")
-    assert rivals() == (
+    assert look_for_rivals() == (
         Rival("coolgpus", "fans.service", 5, True),
         Rival("LACT", "lactd.service", 40, False),
         Rival("GreenWithEnvy", None, 300, False),
@@ -42,15 +47,15 @@ def test_a_program_with_a_rival_among_its_arguments_is_no_rival(tmp_path: Path) 
     process(tmp_path, 5, "vim", "coolgpus")
     process(tmp_path, 6, "grep", "-r", "lactd")
     (tmp_path / "proc/7").mkdir()  # a thread of the kernel, or gone
-    assert rivals() == ()
+    assert look_for_rivals() == ()
 
 
 def test_another_program_that_may_set_fans_is_neither_this_process_nor_the_gpufan_that_runs(tmp_path: Path) -> None:
     SnapshotFile(tmp_path / "state.json").write(snapshot_now((), interval_s=1))
     process(tmp_path, os.getpid(), "python3", "/usr/bin/coolgpus")
-    assert other_setter(tmp_path / "state.json") == ""
+    assert look_for_other_setter(tmp_path / "state.json") == ""
     process(tmp_path, 4711, "python3", "/usr/bin/coolgpus")
-    assert other_setter(tmp_path / "state.json") == "probably coolgpus (process 4711)"
+    assert look_for_other_setter(tmp_path / "state.json") == "probably coolgpus (process 4711)"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +66,7 @@ def test_a_file_of_secrets_that_everybody_can_use_is_found(tmp_path: Path, mode:
     file.parent.mkdir(parents=True)
     file.write_text("")
     file.chmod(mode)
-    exposure = look.gather(tmp_path, None).alerts_exposure
+    exposure = look.gather_facts(tmp_path, None).alerts_exposure
     assert exposure is None if found is None else found in str(exposure)
 
 
@@ -69,7 +74,7 @@ def test_x_servers_of_gpufan_differ_from_others(tmp_path: Path) -> None:
     run = tmp_path / "run"
     process(tmp_path, 5, "/usr/lib/xorg/Xorg", ":0", "-seat", "seat0")
     process(tmp_path, 6, "/usr/bin/Xorg", ":90", "-config", f"{run}/own-xserver/xorg.conf")
-    assert x_servers(run) == (XServer(5, ":0", False), XServer(6, ":90", True))
+    assert look_for_x_servers(run) == (XServer(5, ":0", False), XServer(6, ":90", True))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +94,7 @@ def test_an_autostart_of_nvidia_settings_is_found_if_it_sets_fans(
     folder.mkdir(parents=True)
     (folder / "x.desktop").write_text(f"[Desktop Entry]\n{entry}\n")
     (tmp_path / "home/alice/.nvidia-settings-rc").write_text(rc)
-    assert bool(autostarts()) is counts
+    assert bool(look_for_autostarts()) is counts
 
 
 def test_coolbits_are_found_in_every_file_of_x(tmp_path: Path) -> None:
@@ -103,7 +108,7 @@ def test_coolbits_are_found_in_every_file_of_x(tmp_path: Path) -> None:
     ):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
-    files = {file.path: file for file in xorg_files([])}
+    files = {file.path: file for file in look_at_xorg_files([])}
     assert files["/etc/X11/xorg.conf"].coolbits == ((4, "8"),)
     assert files["/etc/X11/xorg.conf.d/20.conf"].coolbits == ((3, "28"),)
     assert "this Section is not closed" in (files["/usr/share/X11/xorg.conf.d/10.conf"].error or "")
@@ -120,4 +125,4 @@ def test_the_command_in_remedies_works_after_sudo(
     monkeypatch.setattr(look, "_SUDO_PATH", str(tmp_path))
     monkeypatch.setattr(sys, "argv", [str(tmp_path / program)])
     expected = {"gpufan": "gpufan", "elsewhere/gpufan": f"{tmp_path}/elsewhere/gpufan"}
-    assert look.gpufan_command() == expected.get(program, f"{sys.executable} -m gpufan")
+    assert look.look_for_command() == expected.get(program, f"{sys.executable} -m gpufan")
