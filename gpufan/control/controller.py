@@ -87,7 +87,8 @@ class Controller:
         card lowers its clocks for heat.
         """
         self._last_s = now_s
-        doubt = self._guard.judge(now_s, temperature_c, power_w, throttled=throttled)
+        duty_percent = None if self._last is None else self._last.duty_percent
+        doubt = self._guard.judge(now_s, temperature_c, power_w, duty_percent, throttled=throttled)
         if doubt is None:
             assert temperature_c is not None  # else the guard had doubted it
             if speed_percent is None and self._last is not None:

@@ -14,7 +14,7 @@ PATIENCE_TICKS = 3
 
 FROZEN_S = 60.0
 FROZEN_POWER_W = 50.0
-"""A sensor has stopped if its temperature stays the same for `FROZEN_S` while power jumps by more than this, W."""
+"""A sensor has stopped if its temperature stays the same for `FROZEN_S` while power changes by more than this, W."""
 
 _BLOCK_S = 10.0
 _BLOCK_SAMPLES = 4
@@ -22,8 +22,8 @@ _BLOCK_SAMPLES = 4
 milliseconds around a steady mean, and then a constant reading in whole degrees is right."""
 
 _JUMP_BLOCKS = 4
-"""A change of power within this number of blocks is a jump. A slower change says nothing about the sensor: the fans, or
-the warming of the heatsink, can hold the temperature meanwhile."""
+"""A change of power within this number of blocks is a jump, which no fans can balance. A slower change counts only
+while the duty stays the same: a target holds the temperature by the duty."""
 
 _THROTTLED_SHARE = 0.4
 """While heat lowers the clocks, the driver holds the temperature by the power. Then only a jump to less than this share
@@ -50,14 +50,20 @@ class SensorGuard:
         self._last_s = math.nan
         self._temperature_c = math.nan
         self._still_s = 0.0
-        self._power = _PowerJumps()
+        self._power = _PowerChanges()
 
     def judge(
-        self, now_s: float, temperature_c: float | None, power_w: float | None, *, throttled: bool = False
+        self,
+        now_s: float,
+        temperature_c: float | None,
+        power_w: float | None,
+        duty_percent: int | None = None,
+        *,
+        throttled: bool = False,
     ) -> Doubt | None:
-        """None if the reading at `now_s` can be trusted. A `temperature_c` of None stands for a failed read.
+        """Why the reading at `now_s` cannot be trusted; None if it can. `temperature_c` is None after a failed read.
 
-        `throttled`: whether the card lowers its clocks for heat.
+        `duty_percent`: the duty until now; None if it is unknown. `throttled`: whether heat lowers the clocks.
         """
         elapsed_s, self._last_s = now_s - self._last_s, now_s
         if not elapsed_s >= 0:
@@ -71,9 +77,9 @@ class SensorGuard:
         if temperature_c != self._temperature_c or elapsed_s > _GAP_S:
             self._temperature_c = temperature_c
             self._still_s = elapsed_s = 0.0
-            self._power = _PowerJumps()
+            self._power = _PowerChanges()
         self._still_s += elapsed_s
-        self._power.add(elapsed_s, power_w, throttled)
+        self._power.add(elapsed_s, power_w, duty_percent, throttled)
         if self._still_s < FROZEN_S or self._power.largest_w <= FROZEN_POWER_W:
             return None
         reason = Reason(
@@ -96,28 +102,39 @@ class SensorGuard:
         return Doubt(True, Reason(cause, temperature_c))
 
 
-class _PowerJumps:
-    """The largest jump of the power, averaged over blocks."""
+class _PowerChanges:
+    """The largest change of the power, averaged over blocks, that must have changed the temperature."""
 
     def __init__(self) -> None:
         self.largest_w = 0.0
         self._means_w: deque[float] = deque(maxlen=_JUMP_BLOCKS)
+        self._duty_percent: int | None = None
+        self._low_w, self._high_w = math.inf, -math.inf
+        """The lowest and the highest mean since the duty has changed."""
         self._throttled = False
         """Whether heat has lowered the clocks at any time."""
         self._start_block()
 
-    def add(self, elapsed_s: float, power_w: float | None, throttled: bool) -> None:
+    def add(self, elapsed_s: float, power_w: float | None, duty_percent: int | None, throttled: bool) -> None:
+        if duty_percent is None or duty_percent != self._duty_percent:
+            self._duty_percent = duty_percent
+            self._low_w, self._high_w = math.inf, -math.inf
         self._seconds += elapsed_s
         self._throttled = self._throttled or throttled
         if power_w is not None and math.isfinite(power_w):
             self._sum_w += power_w
             self._samples += 1
         if self._samples >= _BLOCK_SAMPLES and self._seconds >= _BLOCK_S:
-            self._means_w.append(self._sum_w / self._samples)
-            low_w, high_w = min(self._means_w), max(self._means_w)
-            if not self._throttled or low_w < _THROTTLED_SHARE * high_w:
-                self.largest_w = max(self.largest_w, high_w - low_w)
+            mean_w = self._sum_w / self._samples
+            self._means_w.append(mean_w)
+            self._low_w, self._high_w = min(self._low_w, mean_w), max(self._high_w, mean_w)
+            self._count(min(self._means_w), max(self._means_w))
+            self._count(self._low_w, self._high_w)
             self._start_block()
+
+    def _count(self, low_w: float, high_w: float) -> None:
+        if not self._throttled or low_w < _THROTTLED_SHARE * high_w:
+            self.largest_w = max(self.largest_w, high_w - low_w)
 
     def _start_block(self) -> None:
         self._seconds = 0.0

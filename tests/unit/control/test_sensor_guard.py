@@ -97,9 +97,17 @@ def test_power_that_hardly_moves_says_nothing_about_the_sensor(moved_w: float) -
 
 
 @pytest.mark.parametrize("watts_per_s", [0.02, 0.2, 1])
-def test_power_that_changes_slowly_says_nothing_about_the_sensor(watts_per_s: float) -> None:
-    powers: list[float | None] = [100 + watts_per_s * second for second in range(200)]
-    assert judge(SensorGuard(), [78] * 200, powers) == [None] * 200
+def test_power_that_changes_slowly_while_the_fans_move_says_nothing_about_the_sensor(watts_per_s: float) -> None:
+    guard = SensorGuard()
+    for second in range(200):
+        assert guard.judge(second, 78, 100 + watts_per_s * second, 40 + second // 10) is None
+
+
+@pytest.mark.parametrize("watts_per_s", [0.4, 1])
+def test_a_temperature_that_stays_while_power_changes_slowly_at_the_same_duty_is_frozen(watts_per_s: float) -> None:
+    guard = SensorGuard()
+    doubts = [guard.judge(second, 78, 100 + watts_per_s * second, 60) for second in range(200)]
+    assert hot(doubts)[-1] is True
 
 
 def test_a_sensor_that_froze_before_a_slow_change_of_power_is_found_at_the_next_jump() -> None:
