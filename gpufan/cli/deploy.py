@@ -10,7 +10,7 @@ import click
 from gpufan.cli import options
 from gpufan.cli.command import Command, Group
 from gpufan.metrics import dashboard as charts
-from gpufan.service.ansible import playbook_files, user_files
+from gpufan.service.ansible import ansible_user_files, playbook_files
 from gpufan.system.files import write_files
 
 _output_option = partial(options.file, "--output", metavar="FOLDER", help="Where to write the files.")
@@ -31,7 +31,7 @@ def ansible(output: Path, force: bool) -> None:
     They install gpufan with its settings and its service on every machine; a second run changes nothing. The playbook
     says how to start it. An inventory and settings that exist already are not replaced.
     """
-    missing = {name: data for name, data in user_files().items() if not os.path.lexists(output / name)}
+    missing = {name: data for name, data in ansible_user_files().items() if not os.path.lexists(output / name)}
     _write_and_list(output, playbook_files() | missing, force)
 
 

@@ -17,7 +17,8 @@ from gpufan.errors import InputError
 from gpufan.service import config_file
 from gpufan.service.install import install
 from gpufan.service.install_options import InstallOptions
-from gpufan.service.plan import check_rights, make_plan
+from gpufan.service.plan import make_plan
+from gpufan.service.rights import check_rights
 from gpufan.service.uninstall import plan_uninstall, uninstall
 from gpufan.system import paths
 

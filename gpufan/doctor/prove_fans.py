@@ -8,7 +8,7 @@ from gpufan.doctor.facts import Proof
 from gpufan.doctor.root_folder import settings_below_root
 from gpufan.errors import GpufanError, NoPermission
 from gpufan.gpu.cards import open_cards
-from gpufan.service.proof import guarded, prove_card
+from gpufan.service.proof import guarded_proof, prove_card
 from gpufan.system.lock import controller_lock
 
 
@@ -26,7 +26,7 @@ def prove_fans(runtime_folder: Path, config: Path | None) -> tuple[Proof, ...]:
         try:
             usable, _ = split_controllable(select(cards.gpus, settings.gpus))
             cards.start_x_server(usable)
-            with guarded(runtime_folder, usable):
+            with guarded_proof(runtime_folder, usable):
                 for gpu in usable:
                     try:
                         proofs.append(Proof(gpu.info.uuid, prove_card(gpu), obeyed=True))

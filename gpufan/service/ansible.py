@@ -7,12 +7,12 @@ FILES = ("playbook.yml", *(f"roles/gpufan/{part}/main.yml" for part in ("default
 
 
 def playbook_files() -> dict[str, bytes]:
-    """Content of playbook and role, by path."""
+    """Return the content of the playbook and the role, by path."""
     return {name: resource(f"templates/ansible/{name}").read_bytes() for name in FILES}
 
 
-def user_files() -> dict[str, bytes]:
-    """Content of the files that the user edits, by path: the list of boxes, and their settings."""
+def ansible_user_files() -> dict[str, bytes]:
+    """Return the content of the files that the user edits, by path: the list of boxes, and their settings."""
     return {
         "inventory.ini": resource("templates/ansible/inventory.ini").read_bytes(),
         "config.toml": render().encode(),

@@ -1,4 +1,4 @@
-"""The settings file of the service: its path, its text at the first install, and whether the service can use it."""
+"""The config file of the service: its path, the text that an install writes, and whether the service can use it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,21 +21,21 @@ ALERTS_MODE = 0o640
 """Mode of the file `ALERTS`, which contains secrets."""
 
 
-def settings_for(options: InstallOptions) -> RunSettings:
-    """Settings of the given file, or of the file that exists, or the built-in ones. Raises InputError."""
+def settings_of_service(options: InstallOptions) -> RunSettings:
+    """Return the settings in the file of --config, else in the existing file, else the defaults. Raises InputError."""
     if options.config is not None and options.has_settings:
         raise InputError("--config excludes --curve, --target and --gpu: write those settings into the file")
     file = options.config or (CONFIG if CONFIG.exists() else None)
-    return Settings().run_settings() if file is None else check_config(file)
+    return Settings().run_settings() if file is None else check_service_config(file)
 
 
-def text_to_write(options: InstallOptions, rivals: Sequence[ServiceCommand], cards: Cards | None) -> str | None:
-    """Text of the settings file to write; None if the one that exists stays. Raises InputError.
+def config_text_to_write(options: InstallOptions, rivals: Sequence[ServiceCommand], cards: Cards | None) -> str | None:
+    """Return the text of the config file to write; None if the existing file stays unchanged. Raises InputError.
 
-    The options change single keys of a file that exists.
+    If a file exists, the options change single keys in its text.
     """
     if CONFIG.exists() and options.config is None:
-        return _changed_text(options, _uuids(options.gpus, cards))
+        return _changed_config_text(options, _uuids_for_config_file(options.gpus, cards))
     if options.config is not None:
         text = options.config.read_text("utf-8")
         if CONFIG.exists() and CONFIG.read_text("utf-8") != text:
@@ -45,12 +45,12 @@ def text_to_write(options: InstallOptions, rivals: Sequence[ServiceCommand], car
     coolgpus = next((rival for rival in rivals if rival.runs(["coolgpus"])), None)
     if curve is None and options.target_c is None and coolgpus is not None:
         curve, hysteresis_c = coolgpus_curve(coolgpus.words)
-    gpus = tuple(_uuids(options.gpus, cards)) or None
+    gpus = tuple(_uuids_for_config_file(options.gpus, cards)) or None
     return render(RunKeys(curve=curve, hysteresis_c=hysteresis_c, target_c=options.target_c, gpus=gpus))
 
 
-def _changed_text(options: InstallOptions, uuids: Sequence[str]) -> str | None:
-    """Text of the file that exists, with the settings in `options`; None if it has them. Raises InputError."""
+def _changed_config_text(options: InstallOptions, uuids: Sequence[str]) -> str | None:
+    """Return the text of the existing file, changed to the settings in `options`; None if it has them already."""
     from gpufan.config.edit import with_key, without_key  # loads tomlkit, which only a change needs
 
     before = text = text_before_change(CONFIG) or ""
@@ -65,27 +65,27 @@ def _changed_text(options: InstallOptions, uuids: Sequence[str]) -> str | None:
     return None if text == before else text
 
 
-def config_mode() -> int:
-    """Mode of the settings file; readable by everybody if it does not exist yet."""
+def config_file_mode() -> int:
+    """Return the file mode of the config file. A new file is readable by everybody."""
     return CONFIG.stat().st_mode & 0o7777 if CONFIG.exists() else 0o644
 
 
-def check_config(path: Path) -> RunSettings:
-    """Read the settings of a file. Raises InputError if they are wrong, or if the service would set no fans."""
+def check_service_config(path: Path) -> RunSettings:
+    """Read the settings in a file. Raises InputError if they are wrong, or if a service with them would set no fans."""
     settings = Source(path, required=True).read().run_settings()
     if settings.dry_run:
         raise InputError(f"{path}: with dry_run the service would set no fans: remove it")
     return settings
 
 
-def check_owner(path: Path) -> None:
+def check_config_owner(path: Path) -> None:
     """Raise InputError if users other than root can write the file."""
     if exposure := first_exposure([path]):
         raise InputError(f"{exposure}: `sudo chown root: {path} && sudo chmod 644 {path}`")
 
 
-def _uuids(names: Sequence[str], cards: Cards | None) -> Sequence[str]:
-    """The UUIDs of the cards in `names`; if no cards are open, `names` are UUIDs. Raises InputError or NoAnswer."""
+def _uuids_for_config_file(names: Sequence[str], cards: Cards | None) -> Sequence[str]:
+    """Return the UUIDs of the cards `names`. Without open cards, `names` are UUIDs. Raises InputError or NoAnswer."""
     if not names or cards is None:
         return names
     chosen = select(cards.gpus, names)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpufan.core.curve import Curve
-from gpufan.core.fan_programs import started_program
+from gpufan.core.fan_programs import OTHERS, started_program
 from gpufan.errors import GpufanError, InputError
 from gpufan.system.files import read_text_or_empty
 from gpufan.system.processes import PROC, processes
@@ -19,32 +19,32 @@ _CONTAINER = re.compile(r"docker|containerd|libpod|podman|crio|kubepods|lxc")
 
 @dataclass(frozen=True)
 class ServiceCommand:
-    """A service unit and the words of its command."""
+    """A service unit, and its command as words."""
 
     unit: str
     words: tuple[str, ...]
 
     def runs(self, programs: Iterable[str]) -> str | None:
-        """The first of `programs` that the command starts, directly or as a script; None if it starts none of them."""
+        """Return the first of `programs` that the command starts, directly or as a script; None if it starts none."""
         return started_program(self.words, programs, self.unit)
 
 
 def display_manager() -> str | None:
-    """The unit behind the alias `display-manager.service`; None if there is none."""
+    """Return the name of the unit of the display manager; None if there is none."""
     state = systemctl_show("display-manager.service", "Id", "LoadState", limit_s=QUERY_TIMEOUT_S)
     return state["Id"] if state["LoadState"] == "loaded" else None
 
 
-def service_commands() -> list[ServiceCommand]:
-    """The command of every loaded service."""
+def commands_of_services() -> list[ServiceCommand]:
+    """Return the command of every loaded service. Raises GpufanError."""
     text = systemctl("show", "--type=service", "--all", "--property=Id,ExecStart", "*")
-    return parse_service_commands(text)
+    return parse_commands_of_services(text)
 
 
-def parse_service_commands(text: str) -> list[ServiceCommand]:
-    r"""Parse the output of `systemctl show` for many units.
+def parse_commands_of_services(text: str) -> list[ServiceCommand]:
+    r"""Return the command of each service in the output of `systemctl show`.
 
-    >>> parse_service_commands("Id=a.service\nExecStart={ path=/bin/a ; argv[]=/bin/a -x ; ignore_errors=no }\n")
+    >>> parse_commands_of_services("Id=a.service\nExecStart={ path=/bin/a ; argv[]=/bin/a -x ; ignore_errors=no }\n")
     [ServiceCommand(unit='a.service', words=('/bin/a', '-x'))]
     """
     found = []
@@ -57,9 +57,9 @@ def parse_service_commands(text: str) -> list[ServiceCommand]:
 
 
 def coolgpus_curve(words: Sequence[str]) -> tuple[Curve | None, float | None]:
-    """Curve and hysteresis in °C that a command of coolgpus sets. Each is None if the command does not set it.
+    """Return curve and hysteresis (°C) that a command of coolgpus sets. Each is None if the command does not set it.
 
-    Raises InputError if they are not valid.
+    Raises InputError if the options of the command are not valid.
 
     >>> curve, hysteresis_c = coolgpus_curve(("coolgpus", "--temp", "17", "84", "--speed", "15", "99", "--hyst", "3"))
     >>> str(curve), hysteresis_c
@@ -84,11 +84,11 @@ def coolgpus_curve(words: Sequence[str]) -> tuple[Curve | None, float | None]:
 
 
 def people_at_the_screen() -> list[str]:
-    """Names of users with a graphical session; empty if logind does not answer."""
+    """Return the names of users with a graphical session; empty if logind does not answer."""
     try:
-        text = _loginctl("list-sessions", "--no-legend")
+        text = _ask_loginctl("list-sessions", "--no-legend")
         sessions = [line.split()[0] for line in text.splitlines() if line.strip()]
-        found = [_loginctl("show-session", name, "-p", "Name", "-p", "Type", "-p", "Class") for name in sessions]
+        found = [_ask_loginctl("show-session", name, "-p", "Name", "-p", "Type", "-p", "Class") for name in sessions]
     except (GpufanError, subprocess.SubprocessError):
         return []
     people = set()
@@ -99,15 +99,31 @@ def people_at_the_screen() -> list[str]:
     return sorted(people)
 
 
-def _loginctl(*arguments: str) -> str:
+def _ask_loginctl(*arguments: str) -> str:
+    """Return the output of `loginctl`. Raises GpufanError or CalledProcessError."""
     done = run_program(["loginctl", "--no-pager", *arguments], QUERY_TIMEOUT_S)
     done.check_returncode()
     return done.stdout
 
 
 def containers_with_gpus(proc: Path = PROC) -> int:
-    """Number of processes in containers that use a card."""
+    """Return the number of processes that run in a container and use a card."""
     return sum(
         _CONTAINER.search(read_text_or_empty(process.folder / "cgroup")) is not None and process.has_open("/dev/nvidia")
         for process in processes(proc)
     )
+
+
+def conflict_notes(service_commands: Sequence[ServiceCommand]) -> list[str]:
+    """Return warnings about programs and containers that the install may disturb, or that may set the same fans."""
+    notes = []
+    for command in service_commands:
+        if program := command.runs(OTHERS):
+            notes.append(f"{command.unit} runs: make sure that {OTHERS[program]} leaves the cards' fans alone")
+    if count := containers_with_gpus():
+        processes = "1 process in a container uses" if count == 1 else f"{count} processes in containers use"
+        notes.append(
+            f"{processes} a card: the install runs `systemctl daemon-reload`, which on some set-ups takes cards"
+            " away from running containers"
+        )
+    return notes

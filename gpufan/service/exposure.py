@@ -1,4 +1,4 @@
-"""Find files of the service that users other than root can write, or that its sandbox hides."""
+"""Find exposed files: those that users other than root can write, or that the sandbox of the service hides."""
 
 import os
 import stat
@@ -13,16 +13,16 @@ _HIDDEN = [Path(name) for name in ("/home", "/root", "/run/user", "/tmp", "/var/
 
 
 def installation_exposure() -> str | None:
-    """Why a service of root must not run this installation of gpufan; None if it may."""
+    """Return why a service of root must not run this installation of gpufan; None if it may."""
     roots = [sys.executable, *(entry for entry in sys.path if entry), str(Path(gpufan.__file__).parent)]
     return first_exposure([Path(root) for root in roots if Path(root).exists()])
 
 
 def first_exposure(paths: Iterable[Path], *, below: bool = True) -> str | None:
-    """Describe the first exposed file or folder; None if there is none.
+    """Return a sentence about the first exposed file or folder; None if there is none.
 
-    Exposed means that a user other than root can write it, or that the sandbox of the service hides it. `paths` and
-    the folders above them are checked. With `below`, the content of folders in `paths` is checked too.
+    A file is exposed if a user other than root can write it, or if the sandbox of the service hides it. `paths` and
+    the folders above them are checked. If `below` is set, the content of folders in `paths` is checked too.
     """
     seen: set[Path] = set()
     for path in paths:
@@ -30,20 +30,22 @@ def first_exposure(paths: Iterable[Path], *, below: bool = True) -> str | None:
             hidden = next((folder for folder in _HIDDEN if place.is_relative_to(folder)), None)
             if hidden is not None:
                 return f"{place} lies in {hidden}"
-            for part in (*place.parents, *(_paths_below(place) if below else [place])):
+            for part in (*place.parents, *(_possibly_exposed_paths(place) if below else [place])):
                 if part not in seen and os.path.lexists(part) and _is_writable_by_others(part):
                     return f"{part} is writable by users other than root"
                 seen.add(part)
     return None
 
 
-def _paths_below(path: Path) -> Iterator[Path]:
+def _possibly_exposed_paths(path: Path) -> Iterator[Path]:
+    """Return `path`, and everything below it if it is a folder."""
     yield path
     if path.is_dir():
         yield from path.rglob("*")
 
 
 def _is_writable_by_others(path: Path) -> bool:
+    """Whether users other than root can write the file, or replace the symbolic link, at `path`."""
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
         return status.st_uid != 0

@@ -20,7 +20,7 @@ Content = str | Special | None
 
 
 def read_content(path: Path) -> Content:
-    """The content of `path`, to be saved in the manifest. Raises GpufanError."""
+    """Return the content of `path`, which the manifest saves. Raises GpufanError."""
     if path.is_symlink():
         return Special(link=str(path.readlink()))
     data = files.read_file_if_exists(path)
@@ -33,7 +33,7 @@ def read_content(path: Path) -> Content:
 
 
 def write_content(path: Path, content: Content) -> None:
-    """Write `content` to `path`, or remove the file if `content` is None. Creates missing folders.
+    """Restore `path`: write `content`, or remove the file if `content` is None. Creates missing folders.
 
     Raises GpufanError.
     """

@@ -9,7 +9,7 @@ from gpufan.core.curve import Curve
 
 @dataclass(frozen=True)
 class InstallOptions:
-    """What a person has asked the install to do."""
+    """The options that a person has given to the install."""
 
     curve: Curve | None = None
     target_c: float | None = None
@@ -19,13 +19,13 @@ class InstallOptions:
     start: bool = True
     check: bool = True
     companions: Mapping[str, bool] = field(default_factory=dict)
-    """Whether to install (True) or remove (False) a companion service, by its name. The others stay unchanged."""
+    """By the name of a companion service: True installs it, False removes it. A service without entry is unchanged."""
     alerts_text: str | None = field(default=None, repr=False)
-    """Text of the file with the receivers of messages, which holds secrets; None if it is not to be written."""
+    """Text of the file with the receivers of messages, which contains secrets; None if no file is written."""
     shell_files: Mapping[Path, str] = field(default_factory=dict)
     """Manual pages and shell completion: the text of each file, by path."""
 
     @property
     def has_settings(self) -> bool:
-        """Whether they set something in the settings file."""
+        """Whether the options change the settings file."""
         return self.curve is not None or self.target_c is not None or bool(self.gpus)

@@ -1,4 +1,4 @@
-"""The manifest: what an install changes, saved before each change, so that an uninstall can restore it."""
+"""The manifest: the list of all changes of an install, saved before each change. An uninstall restores them."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -8,12 +8,12 @@ import msgspec
 from gpufan.errors import GpufanError
 from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.service.file_content import Content, read_content
-from gpufan.system import files
+from gpufan.system import files, systemctl
 
 PATH = Path("/var/lib/gpufan-install/install.json")
-"""Not in the StateDirectory of the service, which `systemctl clean` removes."""
+"""This is not the StateDirectory of the service, since `systemctl clean` removes that."""
 OLD_PATH = Path("/var/lib/gpufan/install.json")
-"""Where gpufan 0.1 saved it."""
+"""Here gpufan 0.1 saved the manifest."""
 FORMAT = 1
 
 
@@ -30,7 +30,12 @@ class Manifest(msgspec.Struct):
     copied: bool = False
     """Whether the service runs a copy of gpufan."""
     digest: str | None = None
-    """Digest of the code that the services were last started with."""
+    """Digest of the code with which the services were started last; None if that is unknown."""
+
+    @property
+    def units(self) -> list[str]:
+        """The names of the units whose files were written."""
+        return [path.name for path in map(Path, self.files) if path.parent == systemctl.UNIT_FOLDER]
 
     def save(self) -> None:
         """Write the manifest to `PATH`. Raises GpufanError."""
@@ -46,13 +51,13 @@ class Manifest(msgspec.Struct):
             self.folders += [folder for folder in made if folder not in self.folders]
 
     def add_disabled(self, unit: DisabledUnit) -> None:
-        """Record a unit. Links and activity from an earlier record stay: that install may have been killed midway."""
+        """Record a unit. What an earlier install has recorded stays, since that install may have been killed midway."""
         first = self.disabled.get(unit.unit, unit)
         self.disabled[unit.unit] = DisabledUnit(unit.unit, first.active or unit.active, first.links | unit.links)
 
 
 def load_manifest() -> Manifest | None:
-    """The saved manifest; None if gpufan is not installed as a service. Raises GpufanError."""
+    """Read the saved manifest; None if gpufan is not installed as a service. Raises GpufanError."""
     path = PATH if PATH.exists() else OLD_PATH
     data = files.read_file_if_exists(path)
     if data is None:
@@ -68,8 +73,16 @@ def load_manifest() -> Manifest | None:
     return manifest
 
 
+def restore_manifest(before: Manifest | None) -> None:
+    """Save the manifest `before` again. If `before` is None, delete the saved manifest. Raises GpufanError."""
+    if before is None:
+        delete_manifest()
+    else:
+        before.save()
+
+
 def delete_manifest() -> None:
-    """Remove the saved manifest, and its folder if the folder is then empty. Raises GpufanError."""
+    """Remove the saved manifest, and then its folder if that is empty. Raises GpufanError."""
     for path in (PATH, OLD_PATH):
         files.remove_temporaries(path)
         files.remove(path)

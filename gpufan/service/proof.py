@@ -1,4 +1,4 @@
-"""Prove that gpufan can set the fans of this box: move them by a visible step, read them, and give them back."""
+"""Prove that gpufan can set the fans of this box: move them by a visible step, read them back, and release them."""
 
 import threading
 import time
@@ -12,9 +12,11 @@ from gpufan.daemon.guardian import guardian
 from gpufan.daemon.read_back import STILL_DUTY_PERCENT, STILL_SHARE, TARGET_TOLERANCE, release_verified
 from gpufan.daemon.taken import Taken
 from gpufan.errors import GpuError, GpufanError, NoAnswer
+from gpufan.gpu.cards import Cards
 from gpufan.system import signals
 from gpufan.system.background import call_with_timeout
-from gpufan.system.paths import TAKEN
+from gpufan.system.lock import controller_lock
+from gpufan.system.paths import RUNTIME_FOLDER, TAKEN
 
 STEP_PERCENT = 15
 MOVED_PERCENT = 5
@@ -23,13 +25,13 @@ PATIENCE_S = 6.0
 """Time limit for all fans of a card to obey, s."""
 _CALL_S = 5.0
 _LATE_S = 20.0
-"""Longest wait for a call that sets fans, before the fans are given back, s."""
+"""Longest wait for the end of a call that sets fans, s. After it the fans are given back."""
 _POLL_S = 0.2
 
 
 @contextmanager
-def guarded(runtime_folder: Path, gpus: Sequence[Gpu]) -> Iterator[None]:
-    """During the block, a guardian process gives the fans of `gpus` back if this process is killed."""
+def guarded_proof(runtime_folder: Path, gpus: Sequence[Gpu]) -> Iterator[None]:
+    """Guard a proof: if this process is killed during the block, a guardian process gives the fans of `gpus` back."""
     record = runtime_folder / TAKEN
     with guardian(record), Taken(record, None) as taken:
         for gpu in gpus:
@@ -37,8 +39,17 @@ def guarded(runtime_folder: Path, gpus: Sequence[Gpu]) -> Iterator[None]:
         yield
 
 
+def prove_control_under_lock(cards: Cards, gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
+    """Prove control of `gpus` while no other gpufan can set fans, with the X server they need. Raises GpufanError."""
+    with controller_lock(RUNTIME_FOLDER, say):
+        cards.start_x_server(gpus)
+        with guarded_proof(RUNTIME_FOLDER, gpus):
+            prove_control(gpus, say)
+    cards.stop_x_server()  # the service starts its own X server, and the driver may allow only one
+
+
 def prove_control(gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
-    """Move and give back the fans of every card. Raises GpufanError at the first card that fails."""
+    """Move the fans of every card, and give them back to the driver. Raises GpufanError for the first failure."""
     for gpu in gpus:
         try:
             say(f"{gpu.info.label}: {prove_card(gpu)}")
@@ -49,39 +60,41 @@ def prove_control(gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
 
 
 def prove_card(gpu: Gpu) -> str:
-    """Move the fans of one card and give them back; returns how they moved.
+    """Move the fans of one card, and give them back to the driver. Returns a sentence about how they moved.
 
     Raises GpuError, NoAnswer or NoPermission.
     """
     before = call_with_timeout(_CALL_S, gpu.read)
-    duty_percent = _visible_step(before, gpu.info.duty_range)
+    duty_percent = _duty_for_proof(before, gpu.info.duty_range)
     with signals.deferred() as received:  # a signal in between would leave the fans in manual mode
-        _move_and_release(gpu, before, duty_percent, received)
+        _prove_by_moving(gpu, before, duty_percent, received)
     count = len(before.fans)
     fans = "its fan" if count == 1 else f"its {count} fans"
-    return f"{fans} went from {_speed_text(before)} to {duty_percent} % and back to the driver"
+    return f"{fans} went from {_speed_before_proof(before)} to {duty_percent} % and back to the driver"
 
 
-def _move_and_release(gpu: Gpu, before: Reading, duty_percent: int, received: Sequence[int]) -> None:
+def _prove_by_moving(gpu: Gpu, before: Reading, duty_percent: int, received: Sequence[int]) -> None:
+    """Set the fans, wait until they move, and give them back, whatever happens. Raises GpuError or NoAnswer."""
     is_set = threading.Event()
 
-    def set_duty() -> None:
+    def set_proof_duty() -> None:
+        """Set the fans, and note that the call has ended."""
         try:
             gpu.set_duty(duty_percent)
         finally:
             is_set.set()
 
     try:
-        call_with_timeout(_CALL_S, set_duty)
-        _wait_until_moved(gpu, before, duty_percent, received)
+        call_with_timeout(_CALL_S, set_proof_duty)
+        _wait_for_proof(gpu, before, duty_percent, received)
     finally:
         # A late call must not set the fans after they are given back.
         is_set.wait(_LATE_S)
         call_with_timeout(2 * _CALL_S, partial(release_verified, gpu))
 
 
-def _visible_step(reading: Reading, duty_range: tuple[int, int]) -> int:
-    """A duty well above the present speed, or below it if the fans are near full speed."""
+def _duty_for_proof(reading: Reading, duty_range: tuple[int, int]) -> int:
+    """Return a duty in percent well above the present speed of the fans; below it if they are near full speed."""
     low, high = duty_range
     speed = max((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), default=low)
     wanted = speed + STEP_PERCENT
@@ -90,10 +103,10 @@ def _visible_step(reading: Reading, duty_range: tuple[int, int]) -> int:
     return max(wanted, low, min(STILL_DUTY_PERCENT, high))
 
 
-def _wait_until_moved(gpu: Gpu, before: Reading, duty_percent: int, received: Sequence[int]) -> None:
-    """Wait until all fans obey, or until `received` holds a signal. Raises GpuError after `PATIENCE_S`."""
+def _wait_for_proof(gpu: Gpu, before: Reading, duty_percent: int, received: Sequence[int]) -> None:
+    """Wait until all fans obey, or until `received` contains a signal. Raises GpuError after `PATIENCE_S` seconds."""
     end_s = time.monotonic() + PATIENCE_S
-    while problem := _fan_problem(before, call_with_timeout(_CALL_S, gpu.read), duty_percent):
+    while problem := _unmoved_fan(before, call_with_timeout(_CALL_S, gpu.read), duty_percent):
         if received:
             return
         if time.monotonic() > end_s:
@@ -101,10 +114,10 @@ def _wait_until_moved(gpu: Gpu, before: Reading, duty_percent: int, received: Se
         time.sleep(_POLL_S)
 
 
-def _fan_problem(before: Reading, now: Reading, duty_percent: int) -> str | None:
-    """A sentence about the first fan that does not obey or does not turn; None if all do.
+def _unmoved_fan(before: Reading, now: Reading, duty_percent: int) -> str | None:
+    """Return a sentence about the first fan that does not obey or does not turn; None if all fans do.
 
-    A fan often reports the percent that it was set to; only its rpm show that it turns.
+    Many fans report the percent that they were set to. Only the rpm shows that a fan turns.
     """
     fastest_rpm = max((fan.speed_rpm or 0 for fan in now.fans), default=0)
     for number, (old, fan) in enumerate(zip(before.fans, now.fans, strict=False)):
@@ -122,6 +135,7 @@ def _fan_problem(before: Reading, now: Reading, duty_percent: int) -> str | None
     return None
 
 
-def _speed_text(reading: Reading) -> str:
+def _speed_before_proof(reading: Reading) -> str:
+    """Return the speed of the fastest fan in words."""
     speeds = [fan.speed_percent for fan in reading.fans if fan.speed_percent is not None]
     return f"{max(speeds)} %" if speeds else "an unknown speed"

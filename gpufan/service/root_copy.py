@@ -1,6 +1,6 @@
-"""A copy of gpufan that only root can write, for a service whose installation belongs to a user.
+"""The root copy: a copy of gpufan that only root can write, for a service whose installation belongs to a user.
 
-The copy is made from the installed files, without network. None of its code runs before all of it is checked.
+The copy is made from the installed files, without network. Its code runs only after all of it is checked.
 """
 
 import ctypes
@@ -10,6 +10,7 @@ import re
 import shutil
 import sys
 import sysconfig
+from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import gpufan
 from gpufan.errors import GpufanError
 from gpufan.gpu import release_fans
 from gpufan.service.exposure import first_exposure
+from gpufan.service.steps import AddUndo
 from gpufan.system.resources import resource
 from gpufan.system.systemctl import program_output
 
@@ -26,80 +28,92 @@ _MARK = ".copied-by-gpufan"
 """File in a copy. It contains the digest of the sources once the copy is complete."""
 _PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 _EXTRAS = re.compile(r"""extra\s*==\s*["'](alerts|metrics)["']""")
-"""Condition of the requirements of the extras that companions need. They are copied if they are installed."""
+"""Condition in the requirements of the extras for companions. These packages are copied if they are installed."""
 
 
-def interpreter(*, copied: bool) -> str:
-    """Path of the Python interpreter of the copy, or of this installation."""
-    return str(COPY / "bin/python3") if copied else sys.executable
+@dataclass(frozen=True)
+class CopyPaths:
+    """Paths of the programs in the copy; without a copy, of the same programs in this installation."""
 
+    copied: bool
+    """Whether the service runs the copy."""
 
-def release_script(*, copied: bool) -> str:
-    """Path of `gpu/release_fans.py` in the copy, or in this installation. Any Python can run it."""
-    if copied:
-        return str(COPY / "lib" / _PYTHON / "site-packages/gpufan/gpu/release_fans.py")
-    return release_fans.__file__
+    @property
+    def interpreter(self) -> str:
+        """The Python interpreter."""
+        return str(COPY / "bin/python3") if self.copied else sys.executable
 
+    @property
+    def release_script(self) -> str:
+        """The file `gpu/release_fans.py`. Any Python can run it."""
+        if self.copied:
+            return str(COPY / "lib" / _PYTHON / "site-packages/gpufan/gpu/release_fans.py")
+        return release_fans.__file__
 
-def launcher(*, copied: bool) -> Path | None:
-    """The program `gpufan` of the copy or of this installation; None if users other than root can write it."""
-    if copied:
-        return COPY / "bin/gpufan"
-    path = Path(sysconfig.get_path("scripts"), "gpufan")
-    return path if path.exists() and first_exposure([path]) is None else None
+    @property
+    def launcher(self) -> Path | None:
+        """The program `gpufan`; None if users other than root can write it."""
+        if self.copied:
+            return COPY / "bin/gpufan"
+        path = Path(sysconfig.get_path("scripts"), "gpufan")
+        return path if path.exists() and first_exposure([path]) is None else None
 
 
 def check_copy() -> None:
     """Raise GpufanError if no copy can be made."""
-    for folder in (COPY, draft_folder(), aside_folder()):
-        if _is_foreign(folder):
+    for folder in (COPY, draft_copy_folder(), old_copy_folder()):
+        if _is_foreign_copy(folder):
             raise GpufanError(f"{folder} exists already and is not from gpufan: move it away")
     _root_python()
     if exposure := first_exposure([COPY.parent], below=False):
         raise GpufanError(
             f"a copy in {COPY.parent} would not be safe: {exposure}; run `sudo chown root:` and `sudo chmod go-w` on it"
         )
-    _distributions()
+    _distributions_to_copy()
 
 
 def copy_is_current(digest: str | None) -> bool:
-    """Whether there is a copy that only root can write and whose sources had `digest`."""
+    """Whether a copy exists that only root can write, and that was made from files with this digest."""
     mark = COPY / _MARK
     return mark.exists() and first_exposure([COPY]) is None and mark.read_text() == digest
 
 
-def sources_digest() -> str | None:
-    """Digest of the files of this installation; a copy of them has the same. None if they cannot be read."""
+def copied_files_digest() -> str | None:
+    """Return the digest of the files that a copy would have now; None if the files cannot be read."""
     try:
-        return _digest_of(_sources())
+        return _digest_of_copy(_files_to_copy())
     except (GpufanError, OSError):
         return None
 
 
-def draft_folder() -> Path:
-    """The folder of a new copy until it replaces the old one, and of the old copy afterwards."""
+def draft_copy_folder() -> Path:
+    """Return the folder in which a new copy is made. After the exchange it has the old copy."""
     return COPY.with_name(f"{COPY.name}.new")
 
 
-def aside_folder() -> Path:
-    """The folder of the old copy for a moment, where the file system cannot exchange two folders in one step."""
+def old_copy_folder() -> Path:
+    """Return the folder for the old copy during an exchange, if the file system needs several steps for that."""
     return COPY.with_name(f"{COPY.name}.old")
 
 
-def own_folders() -> list[Path]:
-    """The existing folders that an install has made. The copy itself is the last."""
-    return [folder for folder in (draft_folder(), aside_folder(), COPY) if folder.exists() and not _is_foreign(folder)]
+def copy_folders() -> list[Path]:
+    """Return the existing folders of copies that an install has made. `COPY` itself is the last."""
+    return [
+        folder
+        for folder in (draft_copy_folder(), old_copy_folder(), COPY)
+        if folder.exists() and not _is_foreign_copy(folder)
+    ]
 
 
-def leftovers() -> list[Path]:
-    """The folders of `own_folders` that nobody needs after an install."""
-    return [folder for folder in own_folders() if folder != COPY]
+def leftover_copy_folders() -> list[Path]:
+    """Return the folders of copies that nobody needs after an install: all except `COPY`."""
+    return [folder for folder in copy_folders() if folder != COPY]
 
 
-def remove_folder(folder: Path) -> None:
-    """Remove a folder of `own_folders`, if it exists. Raises OSError.
+def remove_copy_folder(folder: Path) -> None:
+    """Remove a folder of a copy, if it exists. Raises OSError.
 
-    Its mark goes last: a removal that was killed can be repeated.
+    The mark in the folder is removed last, so that a removal that was killed can be repeated.
     """
     if not folder.exists():
         return
@@ -111,52 +125,80 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _is_foreign(path: Path) -> bool:
-    """Whether there is something at `path` that is not from gpufan."""
+def _is_foreign_copy(path: Path) -> bool:
+    """Whether something exists at `path` that is not a copy made by gpufan."""
     if path.is_symlink() or not path.is_dir():
         return os.path.lexists(path)
     return any(path.iterdir()) and not (path / _MARK).exists()
 
 
-def exchange_with_draft() -> None:
-    """Exchange the folders of the copy and the draft. Raises OSError.
+def exchange_copy_with_draft() -> None:
+    """Exchange the folder of the copy with that of the draft. Raises OSError.
 
     This is one step, since the service needs its copy even if this process is killed.
     """
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
-    paths = _AT_FDCWD, bytes(draft_folder()), _AT_FDCWD, bytes(COPY)
+    paths = _AT_FDCWD, bytes(draft_copy_folder()), _AT_FDCWD, bytes(COPY)
     if renameat2 is None or renameat2(*paths, _RENAME_EXCHANGE) != 0:
         # The C library or the file system cannot do that, such as NFS.
-        COPY.rename(aside_folder())
-        draft_folder().rename(COPY)
-        aside_folder().rename(draft_folder())
+        COPY.rename(old_copy_folder())
+        draft_copy_folder().rename(COPY)
+        old_copy_folder().rename(draft_copy_folder())
 
 
 def make_copy() -> None:
-    """Make a new copy in `draft_folder` and test it. Raises GpufanError or OSError."""
-    draft = draft_folder()
-    remove_folder(draft)
+    """Make a new copy in the draft folder, and test it. Raises GpufanError or OSError."""
+    draft = draft_copy_folder()
+    remove_copy_folder(draft)
     draft.mkdir()
     (draft / _MARK).touch()
     python = _root_python()
     site = draft / "lib" / _PYTHON / "site-packages"
-    sources = _sources()
+    sources = _files_to_copy()
     for name, source in sources.items():
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, site / name)
-    _make_environment(draft, python)
-    (draft / _MARK).write_text(_digest_of(sources))
-    _check_draft(draft)
+    _make_copy_environment(draft, python)
+    (draft / _MARK).write_text(_digest_of_copy(sources))
+    _check_draft_copy(draft)
     program_output(python, "-I", "-S", "-m", "compileall", "-q", "-j0", "-s", draft, "-p", COPY, site)
     program_output(draft / "bin/python3", "-I", "-m", "gpufan", "--version")
 
 
-def _check_draft(draft: Path) -> None:
-    """Raise GpufanError if the copy would run code that users other than root can write. Runs none of that code."""
+def replace_copy(undo: AddUndo) -> None:
+    """Make a new copy and replace the old copy, which stays in the draft folder so that `undo` can restore it."""
+    copy, draft, aside = COPY, draft_copy_folder(), old_copy_folder()
+    undo(remove_copy_folder, draft)
+    make_copy()
+    if copy.exists():
+        remove_copy_folder(aside)
+    elif aside.exists():  # an earlier install was killed between two renames
+        aside.rename(copy)
+    if copy.exists():
+        undo(_restore_copy, copy.stat().st_ino)
+        exchange_copy_with_draft()
+    else:
+        undo(remove_copy_folder, copy)
+        draft.rename(copy)
+
+
+def _restore_copy(inode: int) -> None:
+    """Restore the old copy, whose folder has the inode number `inode`."""
+    if old_copy_folder().exists():
+        remove_copy_folder(COPY)
+        old_copy_folder().rename(COPY)
+    elif COPY.stat().st_ino != inode:
+        exchange_copy_with_draft()
+
+
+def _check_draft_copy(draft: Path) -> None:
+    """Raise GpufanError if the copy would run code that users other than root can write. That code is not run here."""
     python = draft / "bin/python3"
     # First without the packages (-S): when Python adds them to its path, it runs some of their code.
     exposure = (
-        first_exposure([draft]) or first_exposure(_import_path(python, "-S")) or first_exposure(_import_path(python))
+        first_exposure([draft])
+        or first_exposure(_import_path_of(python, "-S"))
+        or first_exposure(_import_path_of(python))
     )
     if exposure:
         raise GpufanError(
@@ -165,8 +207,8 @@ def _check_draft(draft: Path) -> None:
         )
 
 
-def _make_environment(folder: Path, python: Path) -> None:
-    """Make a virtual environment without the module venv, which Debian has in a separate package."""
+def _make_copy_environment(folder: Path, python: Path) -> None:
+    """Make a virtual environment in `folder`. The module venv is not used: Debian has it in a separate package."""
     (folder / "bin").mkdir()
     (folder / "bin/python3").symlink_to(python)
     (folder / "pyvenv.cfg").write_text(f"home = {python.parent}\ninclude-system-site-packages = false\n")
@@ -176,14 +218,14 @@ def _make_environment(folder: Path, python: Path) -> None:
 
 
 def _root_python() -> Path:
-    """A Python of the running version. Only root can write it and its library. Raises GpufanError."""
+    """Return the path of a Python of the running version that only root can write. Raises GpufanError."""
     base = Path(getattr(sys, "_base_executable", sys.executable))
     for candidate in (base.resolve(), Path("/usr/bin") / _PYTHON, Path("/usr/local/bin") / _PYTHON):
         # The file is checked before it runs.
         if (
             candidate.exists()
             and first_exposure([candidate]) is None
-            and first_exposure(_import_path(candidate, "-S")) is None
+            and first_exposure(_import_path_of(candidate, "-S")) is None
         ):
             return candidate
     raise GpufanError(
@@ -192,15 +234,17 @@ def _root_python() -> Path:
     )
 
 
-def _import_path(python: Path, *options: str) -> list[Path]:
-    """Folders and archives from which `python` imports."""
+def _import_path_of(python: Path, *options: str) -> list[Path]:
+    """Return the folders and archives from which `python` imports."""
     lines = program_output(python, "-I", *options, "-c", r"import sys; print(*sys.path, sep='\n')").splitlines()
     return [Path(line) for line in lines if line and Path(line).exists()]
 
 
-def _sources() -> dict[str, Path]:
-    """Every file to copy, by its name below site-packages. Raises GpufanError."""
-    found = {str(file): Path(str(file.locate())) for installed in _distributions() for file in installed.files or ()}
+def _files_to_copy() -> dict[str, Path]:
+    """Return the path of every file to copy, by its name below site-packages. Raises GpufanError."""
+    found = {
+        str(file): Path(str(file.locate())) for installed in _distributions_to_copy() for file in installed.files or ()
+    }
     # An editable installation does not list these files.
     folders = {
         "gpufan": Path(gpufan.__file__).parent,
@@ -213,19 +257,21 @@ def _sources() -> dict[str, Path]:
 
 
 def _belongs_into_copy(name: Path) -> bool:
+    """Whether a file of a package is copied."""
     # A .pth file adds folders to the import path, such as the source tree of an editable installation.
     return name.suffix not in (".pyc", ".pth") and not name.is_absolute() and ".." not in name.parts
 
 
-def _digest_of(sources: dict[str, Path]) -> str:
+def _digest_of_copy(sources: dict[str, Path]) -> str:
+    """Return the digest of the files `sources` and of the Python that runs them. Raises GpufanError or OSError."""
     digest = hashlib.sha256(str(_root_python()).encode())
     for name, path in sorted(sources.items()):
         digest.update(f"{name}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
     return f"{digest.hexdigest()}\n"
 
 
-def _distributions() -> list[Distribution]:
-    """The installed gpufan and everything that it requires. Raises GpufanError."""
+def _distributions_to_copy() -> list[Distribution]:
+    """Return the installed packages to copy: gpufan and all that it requires. Raises GpufanError."""
     found: dict[str, Distribution] = {}
     wanted = ["gpufan"]
     while wanted:

@@ -1,4 +1,4 @@
-"""Uninstall the service: give the fans back first, then restore everything that installs have changed."""
+"""Uninstall the service: give the fans back, restore everything that installs have changed, and purge user data."""
 
 import os
 import shutil
@@ -8,52 +8,51 @@ from pathlib import Path
 
 from gpufan.errors import GpufanError
 from gpufan.service import config_file, manifest, root_copy
-from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.service.file_content import Content, write_content
 from gpufan.service.manifest import Manifest
-from gpufan.service.steps import Say, why_failed
+from gpufan.service.steps import Say, why_step_failed
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
 from gpufan.system import files
 from gpufan.system.systemctl import systemctl, systemctl_show, systemctl_stop_and_disable
 
 
 def plan_uninstall(*, purge: bool) -> list[str]:
-    """A line for each step of `uninstall`, in order; nothing is changed. Raises GpufanError."""
+    """Return a line of text for each step of `uninstall`, in order. Nothing is changed. Raises GpufanError."""
     installed = manifest.load_manifest()
     lines = []
     if installed is not None:
         lines.append(f"stop {SERVICE}, which gives the fans back to the driver")
-        lines += [f"stop {unit}" for unit in _companions(installed)]
+        lines += [f"stop {unit}" for unit in _companions_to_stop(installed)]
         lines += [f"remove {path}" if before is None else f"restore {path}" for path, before in installed.files.items()]
         lines += [f"restore {name}" for name in installed.disabled]
-        lines += [f"remove {folder}" for folder in root_copy.own_folders() if installed.copied]
+        lines += [f"remove {folder}" for folder in root_copy.copy_folders() if installed.copied]
     if purge:
-        lines += [f"remove {path}" for path in _user_data()]
+        lines += [f"remove {path}" for path in _data_to_purge()]
     return lines
 
 
 def uninstall(say: Say, *, purge: bool) -> bool:
-    """Restore everything that installs have changed; returns False if there was nothing to restore.
+    """Restore everything that installs have changed; `purge` also removes settings and state.
 
-    Raises GpufanError for failures.
+    Returns False if there was nothing to do. Raises GpufanError if a step fails.
     """
     os.umask(0o022)
     installed = manifest.load_manifest()
     if installed is None:
         manifest.delete_manifest()  # a killed install or uninstall may have left its folder
-        return _purge(say) if purge else False
+        return _purge_data(say) if purge else False
     failures: list[str] = []
 
     def attempt(step: Callable[..., object], *arguments: object) -> bool:
-        """Make a step; returns whether it succeeded. A failure must not prevent the other steps."""
+        """Call `step`, and return whether it succeeded. A failure is recorded, and must not prevent the other steps."""
         try:
             step(*arguments)
         except (GpufanError, OSError) as error:
-            failures.append(why_failed(error))
+            failures.append(why_step_failed(error))
             return False
         return True
 
-    units = (SERVICE, XSERVER, *_companions(installed))
+    units = (SERVICE, XSERVER, *_companions_to_stop(installed))
     # In this order: the fans are given back before another program could set them.
     for unit in units:
         attempt(systemctl_stop_and_disable, unit)
@@ -62,7 +61,7 @@ def uninstall(say: Say, *, purge: bool) -> bool:
     fans = "the driver controls the fans" if given_back else "check with `gpufan list` whether the fans were given back"
     say(f"stopped {SERVICE}; {fans}")
     for path, before in list(installed.files.items()):
-        if attempt(_restore_file, Path(path), before):
+        if attempt(_uninstall_file, Path(path), before):
             del installed.files[path]
             say(f"removed {path}" if before is None else f"restored {path}")
     for file in (config_file.CONFIG, config_file.ALERTS):
@@ -75,39 +74,43 @@ def uninstall(say: Say, *, purge: bool) -> bool:
         with suppress(GpufanError):  # the unit has never failed
             systemctl("reset-failed", unit)
     for name, disabled in list(installed.disabled.items()):
-        if attempt(_restore_unit, disabled, say):
+        if attempt(disabled.restore, say):
             del installed.disabled[name]
-    for folder in root_copy.own_folders() if installed.copied else ():
+    for folder in root_copy.copy_folders() if installed.copied else ():
         # After a failure the copy stays, so that its command can be run again.
-        if not (failures and folder == root_copy.COPY) and attempt(root_copy.remove_folder, folder):
+        if not (failures and folder == root_copy.COPY) and attempt(root_copy.remove_copy_folder, folder):
             say(f"removed {folder}")
     if failures:
         attempt(installed.save)
-        command = root_copy.launcher(copied=installed.copied) or "gpufan"
+        command = root_copy.CopyPaths(installed.copied).launcher or "gpufan"
         again = f"repair that, then run `sudo {command} uninstall-service` again"
         raise GpufanError(f"not restored: {'; '.join(failures)}; {again}")
     manifest.delete_manifest()
     if purge:
-        _purge(say)
-    elif kept := _user_data():
+        _purge_data(say)
+    elif kept := _data_to_purge():
         say(f"kept {', '.join(map(str, kept))}; --purge removes that too")
     return True
 
 
-def _companions(installed: Manifest) -> list[str]:
+def _companions_to_stop(installed: Manifest) -> list[str]:
+    """Return the names of the installed companion units."""
     return [companion.unit_name for companion in COMPANIONS if companion.unit_path in installed.files]
 
 
-def _user_data() -> list[Path]:
-    """The existing settings and state. The state of dynamic users is in `private` (DynamicUser= in systemd.exec(5))."""
+def _data_to_purge() -> list[Path]:
+    """Return the paths of settings and state that exist.
+
+    The state of dynamic users is in `private` (DynamicUser= in systemd.exec(5)).
+    """
     state = manifest.OLD_PATH.parent
     paths = (config_file.CONFIG, config_file.ALERTS, state, state.parent / "private" / state.name)
     return [path for path in paths if path.exists()]
 
 
-def _purge(say: Say) -> bool:
-    """Remove settings and state; returns False if there were none. Raises GpufanError."""
-    found = _user_data()
+def _purge_data(say: Say) -> bool:
+    """Remove settings and state. Returns False if none existed. Raises GpufanError."""
+    found = _data_to_purge()
     for path in found:
         try:
             if path.is_dir() and not path.is_symlink():
@@ -115,23 +118,14 @@ def _purge(say: Say) -> bool:
             else:
                 files.remove(path)
         except OSError as error:
-            raise GpufanError(f"{why_failed(error)}: remove {path} by hand") from error
+            raise GpufanError(f"{why_step_failed(error)}: remove {path} by hand") from error
         say(f"removed {path}")
     with suppress(OSError):  # the folder has other content
         config_file.CONFIG.parent.rmdir()
     return bool(found)
 
 
-def _restore_file(path: Path, before: Content) -> None:
+def _uninstall_file(path: Path, before: Content) -> None:
+    """Restore the content that a file had before the install. Raises GpufanError."""
     files.remove_temporaries(path)
     write_content(path, before)
-
-
-def _restore_unit(unit: DisabledUnit, say: Say) -> None:
-    """Enable and start a unit as before. Raises GpufanError or OSError."""
-    if systemctl_show(unit.unit, "LoadState")["LoadState"] == "not-found":
-        say(f"{unit.unit} is no longer installed")
-        return
-    unit.enable()
-    unit.start()
-    say(f"restored {unit.unit}")

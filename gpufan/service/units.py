@@ -19,31 +19,31 @@ _MAKE_NODES = (
     "for minor in $(sed -n 's/^Device Minor:[[:space:]]*//p' /proc/driver/nvidia/gpus/*/information); "
     "do {modprobe} -c $minor; done"
 )
-"""Loads the driver and creates the device node of every card."""
+"""Shell commands that load the driver and create the device node of every card."""
 
 _PYTHON_IS_BROKEN = "echo 'gpufan cannot start, since its Python does not work any more: install gpufan again' >&2"
 
 
 @dataclass(frozen=True)
 class CompanionUnit:
-    """The unit of a companion service, which reads the snapshot of gpufan. The fans do not depend on it."""
+    """The unit of a companion service. Such a service reads the snapshot of gpufan; the fans do not depend on it."""
 
     name: str
     """Name of the option of `install-service` that includes the service."""
     is_default: bool
     """Whether the first install includes the service even without its option."""
     module: str = ""
-    """A Python module that the service needs; only gpufan's extra `extra` installs it."""
+    """A Python module that the service needs, and that only the extra `extra` of gpufan installs; empty for none."""
     extra: str = ""
 
     @property
     def unit_name(self) -> str:
-        """Name of the unit, such as `gpufan-history.service`."""
+        """The name of the unit, such as `gpufan-history.service`."""
         return f"gpufan-{self.name}.service"
 
     @property
     def unit_path(self) -> str:
-        """Path of the unit file."""
+        """The path of the unit file."""
         return str(UNIT_FOLDER / self.unit_name)
 
 
@@ -63,13 +63,13 @@ def unit_files(
     xauthority: str | None = None,
     companions: Iterable[CompanionUnit] = (),
 ) -> dict[str, str]:
-    """Text of every unit file, by path.
+    """Return the text of every unit file, by path.
 
-    `python` is the interpreter that has gpufan. If it stops working, the system's Python gives the fans back with
+    `python` is the interpreter that runs gpufan. If it no longer works, the system's Python gives the fans back with
     `release_script`. `xserver` adds the unit of our own X server; `xauthority` is the cookie file of another X server.
     Raises InputError if a path has a control character.
     """
-    gpufan = f"{_quoted(python)} -I -m gpufan"
+    gpufan = f"{_quoted_for_unit(python)} -I -m gpufan"
     # After an upgrade of the distribution the interpreter is gone, or finds no packages.
     works = f"{shlex.quote(python)} -I -c 'import gpufan, msgspec' 2>/dev/null"
     restore = f"{shlex.quote(python)} -I -m gpufan restore --taken --config {shlex.quote(config)}"
@@ -80,22 +80,22 @@ def unit_files(
         "config": config,
         "companion": template("systemd/companion.j2").render().rstrip(),
         "xserver": xserver,
-        "xauthority": xauthority and _quoted(f"XAUTHORITY={xauthority}"),
-        "make_nodes": modprobe and _shell(_MAKE_NODES.format(modprobe=modprobe)),
-        "check_python": _shell(f"if ! {works}; then {_PYTHON_IS_BROKEN}; sleep 55; exit 1; fi"),
-        "restore": _shell(f"if {works}; then exec {restore}; else exec {release}; fi"),
+        "xauthority": xauthority and _quoted_for_unit(f"XAUTHORITY={xauthority}"),
+        "make_nodes": modprobe and _unit_shell_command(_MAKE_NODES.format(modprobe=modprobe)),
+        "check_python": _unit_shell_command(f"if ! {works}; then {_PYTHON_IS_BROKEN}; sleep 55; exit 1; fi"),
+        "restore": _unit_shell_command(f"if {works}; then exec {restore}; else exec {release}; fi"),
     }
     names = [SERVICE, *([XSERVER] if xserver else []), *(companion.unit_name for companion in companions)]
     return {str(UNIT_FOLDER / name): template(f"systemd/{name}.j2").render(values) for name in names}
 
 
-def _shell(script: str) -> str:
-    """A command of a unit that runs `script`."""
-    return f"/bin/sh -c {_quoted(script.replace('$', '$$'))}"
+def _unit_shell_command(script: str) -> str:
+    """Return a command for a unit file that runs the shell script `script`."""
+    return f"/bin/sh -c {_quoted_for_unit(script.replace('$', '$$'))}"
 
 
-def _quoted(text: str) -> str:
-    """Quote `text` as one word of a unit file, see systemd.service(5) and systemd.unit(5).
+def _quoted_for_unit(text: str) -> str:
+    """Return `text` quoted as one word of a unit file, see systemd.service(5) and systemd.unit(5).
 
     Raises InputError for a line break or another control character, which could end the line of the unit.
     """

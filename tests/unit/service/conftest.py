@@ -133,7 +133,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(config_file, "ALERTS", tmp_path / "etc/alerts.toml")
     for module in (systemctl, units, install, disabled_unit):
         monkeypatch.setattr(module, "UNIT_FOLDER", tmp_path / "units")
-    for module in (plan, install):
+    for module in (plan, proof):
         monkeypatch.setattr(module, "RUNTIME_FOLDER", tmp_path / "run")
     monkeypatch.setattr(paths, "PREFIX", tmp_path / "usr")
     monkeypatch.setattr(install, "START_S", 0.3)
@@ -141,9 +141,9 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(proof, "_POLL_S", 0.02)
     monkeypatch.setattr(signals, "exit_at_signals", lambda: None)
     monkeypatch.setattr(exposure, "installation_exposure", lambda: None)
-    monkeypatch.setattr(root_copy, "sources_digest", lambda: "same")  # which would read every file of Python
+    monkeypatch.setattr(root_copy, "copied_files_digest", lambda: "same")  # which would read every file of Python
     monkeypatch.setattr(root_copy, "COPY", tmp_path / "opt/gpufan")
-    monkeypatch.setattr(config_file, "check_owner", lambda _: None)
+    monkeypatch.setattr(config_file, "check_config_owner", lambda _: None)
     double = NvmlDouble(tmp_path, SimulatedBox(PROFILES["dual-1080ti"], WORKLOADS["idle"]))
     with double.install(), double.live(20):
         box = Box(tmp_path, double)

@@ -71,7 +71,7 @@ def test_a_systemd_that_hangs_is_an_error_after_the_time_limit(tmp_path: Path, m
         (tmp_path / program).write_text("#!/bin/sh\nexec sleep 60\n")
         (tmp_path / program).chmod(0o755)
     for call in (
-        conflicts.service_commands,
+        conflicts.commands_of_services,
         conflicts.display_manager,
         lambda: systemctl.systemctl_stop_and_disable("gpufan.service"),
         lambda: DisabledUnit.of("lightdm.service"),
@@ -104,7 +104,7 @@ def test_links_of_a_unit_are_its_aliases_and_where_it_is_wanted(tmp_path: Path, 
     (tmp_path / "graphical.target.wants/lightdm.service").symlink_to("/lib/systemd/system/lightdm.service")
     (tmp_path / "graphical.target.wants/other.service").symlink_to("/lib/systemd/system/other.service")
     (tmp_path / "lightdm.service").write_text("[Service]\n")
-    assert disabled_unit._links_to("lightdm.service") == {
+    assert disabled_unit._links_to_unit("lightdm.service") == {
         str(tmp_path / "display-manager.service"): "/lib/systemd/system/lightdm.service",
         str(tmp_path / "graphical.target.wants/lightdm.service"): "/lib/systemd/system/lightdm.service",
     }

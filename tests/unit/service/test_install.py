@@ -76,7 +76,7 @@ def test_a_second_install_finds_nothing_to_do(box: Box, capsys: pytest.CaptureFi
 
 def test_a_second_install_restarts_the_services_if_the_code_has_changed(box: Box, monkeypatch: pytest.MonkeyPatch):
     box.call("install-service", "--yes")
-    monkeypatch.setattr(root_copy, "sources_digest", lambda: "other")
+    monkeypatch.setattr(root_copy, "copied_files_digest", lambda: "other")
     (box.root / "calls").unlink()
     box.call("install-service", "--yes")
     calls = (box.root / "calls").read_text()
@@ -85,7 +85,7 @@ def test_a_second_install_restarts_the_services_if_the_code_has_changed(box: Box
 
 
 def test_manual_pages_completion_and_the_command_are_where_a_shell_looks(box: Box, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(root_copy, "launcher", lambda *, copied: Path("/opt/gpufan/bin/gpufan"))
+    monkeypatch.setattr(root_copy.CopyPaths, "launcher", Path("/opt/gpufan/bin/gpufan"))
     before = box.state()
     box.call("install-service", "--yes")
     assert (box.root / "usr/bin/gpufan").readlink() == Path("/opt/gpufan/bin/gpufan")
@@ -205,7 +205,7 @@ def test_an_install_whose_service_never_becomes_active_is_undone(box: Box):
 
 def test_an_update_waits_for_the_new_run_of_the_service(box: Box, monkeypatch: pytest.MonkeyPatch):
     box.call("install-service", "--yes")
-    monkeypatch.setattr(root_copy, "sources_digest", lambda: "other")
+    monkeypatch.setattr(root_copy, "copied_files_digest", lambda: "other")
     box.systemctl.ignored = ("restart gpufan.service",)  # the old run is still active
     box.double.let_go()
     with pytest.raises(GpufanError, match="is not active after"):

@@ -63,12 +63,12 @@ def copying_box(box: Box, monkeypatch: pytest.MonkeyPatch) -> Box:
     """Where the service needs a copy of gpufan, and a rival sets the same fans."""
 
     def make_copy() -> None:
-        draft = root_copy.draft_folder()
-        root_copy.remove_folder(draft)
+        draft = root_copy.draft_copy_folder()
+        root_copy.remove_copy_folder(draft)
         draft.mkdir()
         (draft / root_copy._MARK).touch()
         (draft / "bin").mkdir()
-        (draft / root_copy._MARK).write_text(str(root_copy.sources_digest()))
+        (draft / root_copy._MARK).write_text(str(root_copy.copied_files_digest()))
 
     monkeypatch.setattr(exposure, "installation_exposure", lambda: "it is a test")
     monkeypatch.setattr(root_copy, "check_copy", lambda: None)
@@ -129,12 +129,12 @@ def test_a_killed_update_leaves_the_service_its_copy_and_can_be_repeated(
     box, copy = copying_box, root_copy.COPY
     run(box, INSTALL)
     complete = box.state()
-    monkeypatch.setattr(root_copy, "sources_digest", lambda: "newer")
+    monkeypatch.setattr(root_copy, "copied_files_digest", lambda: "newer")
     changes = run(box, INSTALL)
     assert len(changes) >= 20
     replaces = changes.index(RENAMEAT2) + 1
     for point in range(1, len(changes) + 1) if slow else range(replaces - 1, replaces + 4):
-        monkeypatch.setattr(root_copy, "sources_digest", lambda point=point: f"newer {point}")
+        monkeypatch.setattr(root_copy, "copied_files_digest", lambda point=point: f"newer {point}")
         run(box, INSTALL, kill_at=point)
         assert (copy / "bin").exists(), f"killed at change {point}"
         is_complete = manifest.load_manifest().digest == f"newer {point}"

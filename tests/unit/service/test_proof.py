@@ -79,11 +79,11 @@ def fans(*rpm: int | None, percent: int = 23) -> Reading:
 def test_a_fan_with_less_than_a_tenth_of_its_siblings_rpm_stands_still(
     rpm: tuple[int | None, ...], problem: str | None
 ):
-    assert proof._fan_problem(fans(*rpm), fans(*rpm, percent=38), 38) == problem
+    assert proof._unmoved_fan(fans(*rpm), fans(*rpm, percent=38), 38) == problem
 
 
 def test_a_fan_that_stands_still_at_low_duty_is_moved_to_a_duty_at_which_it_must_turn():
-    assert proof._visible_step(fans(0, percent=0), (0, 100)) == STILL_DUTY_PERCENT
+    assert proof._duty_for_proof(fans(0, percent=0), (0, 100)) == STILL_DUTY_PERCENT
 
 
 class Slow(Obedient):

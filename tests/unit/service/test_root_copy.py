@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from gpufan.errors import GpufanError
-from gpufan.service import exposure, install, root_copy
+from gpufan.service import exposure, root_copy
 from gpufan.service.steps import undone_on_failure
 from gpufan.system import systemctl
 
@@ -37,7 +37,7 @@ def test_a_python_that_hangs_or_is_missing_is_an_error(tmp_path: Path, monkeypat
 
 def test_the_copy_includes_the_metrics_extra_if_it_is_installed(monkeypatch: pytest.MonkeyPatch):
     def names() -> set[str]:
-        return {found.metadata["Name"].lower().replace("-", "_") for found in root_copy._distributions()}
+        return {found.metadata["Name"].lower().replace("-", "_") for found in root_copy._distributions_to_copy()}
 
     def without_extras(name: str) -> Distribution:
         if name.startswith("prometheus"):
@@ -58,9 +58,9 @@ def test_the_copy_includes_no_pth_file(tmp_path: Path, monkeypatch: pytest.Monke
     files = [PackagePath("_editable_impl_gpufan.pth"), PackagePath("needed.py")]
     for file in files:
         file.dist = PathDistribution(tmp_path / "site/gpufan.dist-info")
-    monkeypatch.setattr(root_copy, "_distributions", lambda: [SimpleNamespace(files=files)])
-    assert not [name for name in root_copy._sources() if name.endswith(".pth")]
-    assert "needed.py" in root_copy._sources()
+    monkeypatch.setattr(root_copy, "_distributions_to_copy", lambda: [SimpleNamespace(files=files)])
+    assert not [name for name in root_copy._files_to_copy() if name.endswith(".pth")]
+    assert "needed.py" in root_copy._files_to_copy()
 
 
 @pytest.mark.slow
@@ -74,19 +74,19 @@ def test_the_copy_runs_and_is_current_until_something_changes(tmp_path: Path, mo
         lambda paths, **_: next((f"{path} is bad" for path in paths if path in exposed), None),
     )
     root_copy.check_copy()
-    assert not root_copy.copy_is_current(root_copy.sources_digest())
+    assert not root_copy.copy_is_current(root_copy.copied_files_digest())
     root_copy.make_copy()
-    root_copy.draft_folder().rename(root_copy.COPY)
-    assert root_copy.copy_is_current(root_copy.sources_digest())
+    root_copy.draft_copy_folder().rename(root_copy.COPY)
+    assert root_copy.copy_is_current(root_copy.copied_files_digest())
     exposed.append(root_copy.COPY)
-    assert not root_copy.copy_is_current(root_copy.sources_digest())
+    assert not root_copy.copy_is_current(root_copy.copied_files_digest())
     exposed[:] = [tmp_path]
     with pytest.raises(GpufanError, match=f"a copy in {tmp_path} would not be safe: {tmp_path} is bad"):
         root_copy.check_copy()
     exposed.clear()
     assert (root_copy.COPY / "bin/gpufan").read_text().startswith(f"#!{root_copy.COPY}/bin/python3 -I\n")
     (root_copy.COPY / root_copy._MARK).write_text("older")
-    assert not root_copy.copy_is_current(root_copy.sources_digest())
+    assert not root_copy.copy_is_current(root_copy.copied_files_digest())
     (root_copy.COPY / root_copy._MARK).unlink()
     with pytest.raises(Exception, match="exists already"):
         root_copy.check_copy()
@@ -101,7 +101,7 @@ def test_a_copy_that_would_run_code_of_other_users_is_refused_before_it_runs(
     folder = tmp_path / "gpufan.new" if exposed == "draft" else theirs
     monkeypatch.setattr(root_copy, "COPY", tmp_path / "gpufan")
     monkeypatch.setattr(root_copy, "_root_python", lambda: Path(getattr(sys, "_base_executable", sys.executable)))
-    monkeypatch.setattr(root_copy, "_sources", lambda: {"test.py": Path(__file__)})
+    monkeypatch.setattr(root_copy, "_files_to_copy", lambda: {"test.py": Path(__file__)})
     monkeypatch.setattr(
         root_copy, "first_exposure", lambda paths: next((f"{p} is bad" for p in paths if p == folder), None)
     )
@@ -124,13 +124,13 @@ def test_without_an_interpreter_of_root_there_is_no_copy(monkeypatch: pytest.Mon
 def upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """An upgrade of a copy in which the file `good` is. It fails after the copy was replaced, at the latest."""
     monkeypatch.setattr(root_copy, "COPY", tmp_path / "gpufan")
-    monkeypatch.setattr(root_copy, "make_copy", lambda: root_copy.draft_folder().mkdir())
+    monkeypatch.setattr(root_copy, "make_copy", lambda: root_copy.draft_copy_folder().mkdir())
     root_copy.COPY.mkdir()
     (root_copy.COPY / "good").touch()
 
     def fail() -> None:
         with suppress(OSError, GpufanError), undone_on_failure(print) as undo:
-            install._replace_copy(undo)
+            root_copy.replace_copy(undo)
             assert not (root_copy.COPY / "good").exists()
             raise GpufanError("later")
         assert (root_copy.COPY / "good").exists()
@@ -163,5 +163,5 @@ def test_the_old_copy_survives_where_folders_can_only_be_renamed(
 
 
 def test_the_old_copy_of_an_install_that_was_killed_between_two_renames_is_restored(upgrade: Callable[[], None]):
-    root_copy.COPY.rename(root_copy.aside_folder())
+    root_copy.COPY.rename(root_copy.old_copy_folder())
     upgrade()

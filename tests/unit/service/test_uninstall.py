@@ -40,7 +40,7 @@ def test_a_foreign_unit_of_the_same_name_is_restored(box: Box, capsys: pytest.Ca
 def test_a_foreign_command_of_the_same_name_stays(
     box: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(root_copy, "launcher", lambda *, copied: Path("/opt/gpufan/bin/gpufan"))
+    monkeypatch.setattr(root_copy.CopyPaths, "launcher", Path("/opt/gpufan/bin/gpufan"))
     program = box.root / "usr/bin/gpufan"
     program.parent.mkdir(parents=True)
     program.write_text("mine")
@@ -209,13 +209,13 @@ def test_folders_of_the_user_beside_the_copy_stay(box: Box):
     with pytest.raises(GpufanError, match=r"gpufan\.old exists already and is not from gpufan: move it away"):
         root_copy.check_copy()
     root_copy.COPY.write_text("mine")
-    root_copy.draft_folder().symlink_to(mine.parent)
+    root_copy.draft_copy_folder().symlink_to(mine.parent)
     with pytest.raises(GpufanError, match=r"gpufan exists already and is not from gpufan: move it away"):
         root_copy.check_copy()
     box.call("uninstall-service")
     assert mine.exists()
     assert root_copy.COPY.exists()
-    assert root_copy.draft_folder().is_symlink()
+    assert root_copy.draft_copy_folder().is_symlink()
 
 
 def test_a_manifest_of_an_older_version_is_found_and_moved(box: Box):

@@ -1,0 +1,21 @@
+"""Check whether a service can be installed or removed here: root, systemd, and folders that are not read-only."""
+
+import os
+
+from gpufan.errors import GpufanError, NoPermission
+from gpufan.service import config_file, manifest
+from gpufan.system import files, systemctl
+
+
+def check_rights() -> None:
+    """Raise GpufanError if this user cannot install or remove a service on this box."""
+    if os.geteuid() != 0:
+        raise NoPermission("only root can install or remove a service: run this with sudo")
+    if not systemctl.systemd_is_running():
+        raise GpufanError(
+            "systemd does not run this box, so gpufan cannot be a service: start it with `sudo gpufan run`"
+        )
+    for folder in (systemctl.UNIT_FOLDER, config_file.CONFIG.parent, manifest.PATH.parent):
+        existing = files.existing_parent(folder)
+        if not os.access(existing, os.W_OK):
+            raise GpufanError(f"{existing} is read-only: mount it writable, and try again")
