@@ -94,7 +94,7 @@ def run(
         return
     options.refuse(["backend", "display"], "is for real cards: leave out that, or --simulate")
     from gpufan.daemon.simulation import SimulationOptions, run_simulation
-    from gpufan.terminal.tables import print_summary
+    from gpufan.terminal.tables import print_run_summary
 
     # A simulation depends on nothing of this machine: neither the default settings file nor the default folder.
     source = Source(config_path, required=True, options=given)
@@ -102,7 +102,7 @@ def run(
     simulation = SimulationOptions(simulate, workload, time_scale)
     with run_view() as open_view:
         summaries = run_simulation(source, folder, record, simulation, open_view)
-    print_summary(summaries)
+    print_run_summary(summaries)
 
 
 @click.command(cls=Command)

@@ -10,7 +10,7 @@ from gpufan.config.order import SYNTAX, order_of
 from gpufan.daemon import set_fans as orders
 from gpufan.errors import InputError
 from gpufan.system.paths import RUNTIME_FOLDER
-from gpufan.terminal.service_state import systemd_explains
+from gpufan.terminal.service_state import service_state_explains
 
 
 def _complete_words(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -46,7 +46,7 @@ def set_fans(
         raise InputError(f"nothing is ordered: write {SYNTAX}, or --clear")
     else:
         order = order_of(words)
-        with systemd_explains(runtime_dir == RUNTIME_FOLDER):
+        with service_state_explains(runtime_dir == RUNTIME_FOLDER):
             lines = orders.set_fans(order, gpus, runtime_dir, for_s=for_s, keep=keep)
     for line in lines:
         click.echo(line)

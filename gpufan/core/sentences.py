@@ -1,5 +1,8 @@
 """Turns causes, states and times into English text for people. No other module does."""
 
+from collections.abc import Sequence
+
+from gpufan.core.gpu import FanReading
 from gpufan.core.news import News
 from gpufan.core.reasons import Cause, Control, Group, Reason, Remedy
 from gpufan.core.snapshot import GpuState, SettingsInUse, Snapshot
@@ -155,6 +158,14 @@ def duty_text(gpu: GpuState) -> str:
     if gpu.reason.cause.group is Group.PAUSED:
         return "paused"
     return "auto" if gpu.duty_percent is None else f"{gpu.duty_percent} %"
+
+
+def rpm_text(fans: Sequence[FanReading]) -> str:
+    """The speed of fans as text: `fans at 2950 2900 rpm`; empty if the driver does not report it."""
+    speeds = ["?" if fan.speed_rpm is None else str(fan.speed_rpm) for fan in fans]
+    if all(speed == "?" for speed in speeds):
+        return ""
+    return f"{'fan' if len(speeds) == 1 else 'fans'} at {' '.join(speeds)} rpm"
 
 
 def card_line(gpu: GpuState) -> str:

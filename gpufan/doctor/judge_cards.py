@@ -77,7 +77,7 @@ def _judged_cards(facts: Facts) -> Iterator[_JudgedCard]:
 
 
 def _is_same_card(card: Card, state: GpuState) -> bool:
-    """Whether `card` and `state` have the same UUID; if one has no UUID, whether they have the same index."""
+    """Whether `card` and `state` have the same UUID. An index may change, so it counts only if a UUID is unknown."""
     if card.info.uuid and state.uuid:
         return card.info.uuid == state.uuid
     return card.info.index == state.index

@@ -1,1 +1,1 @@
-"""What a person sees in a terminal: log lines, live table, watch, tables."""
+"""Everything that a person sees in a terminal while gpufan runs: log lines, live table, watch, tables."""

@@ -1,4 +1,4 @@
-"""The parts of both live tables: the table of the cards, and a line of bars."""
+"""Draws the table of the cards for both live views and for `status`: its cells, rows and styles."""
 
 import sys
 import termios
@@ -11,21 +11,19 @@ from rich.console import Group as RichGroup
 from rich.table import Table
 from rich.text import Text
 
-from gpufan.core.gpu import FanReading, Throttle
+from gpufan.core.gpu import Throttle
 from gpufan.core.reasons import Group
-from gpufan.core.sentences import duty_text, notes, state_sentence
+from gpufan.core.sentences import duty_text, notes, rpm_text, state_sentence
 from gpufan.core.severity import Severity, reason_severity, severity
 from gpufan.core.snapshot import GpuState
 from gpufan.core.thermal import full_speed_from_c
 
 _WARM_C = 8
-"""A temperature is yellow from this many °C below full speed on."""
-
-_BARS = "▁▂▃▄▅▆▇█"
+"""A temperature is yellow from this difference below full fan speed on, K."""
 
 
 def card_style(gpu: GpuState) -> str:
-    """The style of the text about a card: red for a problem, a fault or the fail-safe, yellow for lesser ones."""
+    """The style of the text about a card: red for a problem, fault or fail-safe, yellow for a warning or full speed."""
     worst = severity(gpu)
     if worst is Severity.PROBLEM or reason_severity(gpu):
         return "bold red"
@@ -33,7 +31,7 @@ def card_style(gpu: GpuState) -> str:
 
 
 def temperature_style(gpu: GpuState) -> str:
-    """The style of the temperature of a card: red from where its fans run at full speed, yellow shortly below."""
+    """The style of the temperature of a card: red if it makes the fans run at full speed, yellow if it nearly does."""
     if gpu.temperature_c is None:
         return ""
     margin_c = full_speed_from_c(gpu.slowdown_c) - gpu.temperature_c
@@ -43,13 +41,13 @@ def temperature_style(gpu: GpuState) -> str:
 
 
 Below = Callable[[GpuState], Sequence[RenderableType]]
-"""The rows below the reason for the duty of a card."""
+"""Makes the rows below the row of a card."""
 
 
 def cards_table(gpus: Sequence[GpuState], below: Below, *, reason: Literal["fold", "ellipsis"] = "fold") -> Table:
-    """Make a table with a row for each card: readings, duty, reason, and the rows `below` it.
+    """Make a table with a row for each card: readings, duty, reason. The result of `below` stands below the reason.
 
-    A long `reason` is folded, or cut to one line.
+    `reason` says whether a long reason is folded, or cut to one line.
     """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
     table.add_column("GPU", no_wrap=True)
@@ -59,10 +57,10 @@ def cards_table(gpus: Sequence[GpuState], below: Below, *, reason: Literal["fold
     for gpu in gpus:
         table.add_row(
             Text(gpu.label),
-            Text(_number(gpu.temperature_c), style=temperature_style(gpu)),
-            _number(gpu.power_w),
+            Text(_number_cell(gpu.temperature_c), style=temperature_style(gpu)),
+            _number_cell(gpu.power_w),
             duty_text(gpu),
-            " ".join(_number(fan.speed_percent) for fan in gpu.fans) or "-",
+            " ".join(_number_cell(fan.speed_percent) for fan in gpu.fans) or "-",
             RichGroup(
                 Text(
                     "; ".join([state_sentence(gpu), *notes(gpu)]),
@@ -76,8 +74,8 @@ def cards_table(gpus: Sequence[GpuState], below: Below, *, reason: Literal["fold
     return table
 
 
-def fitting(console: Console, screens: Iterable[RenderableType]) -> RenderableType:
-    """The first of `screens` that is not higher than the terminal; else the last."""
+def highest_fitting(console: Console, screens: Iterable[RenderableType]) -> RenderableType:
+    """Return the highest of `screens` that fits the terminal, or else the last. They begin with the highest."""
     screen: RenderableType = ""
     for screen in screens:
         if len(console.render_lines(screen)) < console.height:
@@ -86,42 +84,19 @@ def fitting(console: Console, screens: Iterable[RenderableType]) -> RenderableTy
 
 
 def settings_row(gpu: GpuState) -> Text:
-    """What the fans of a card follow, and how fast they turn: `target 78 °C; fans at 2950 2900 rpm`."""
+    """The row about the settings of a card and the speed of its fans: `target 78 °C; fans at 2950 2900 rpm`."""
     followed = "" if gpu.order else gpu.settings  # an order is in the row above
     return Text("; ".join(filter(None, [followed, rpm_text(gpu.fans)])), style="dim")
 
 
-def rpm_text(fans: Sequence[FanReading]) -> str:
-    """How fast fans turn: `fans at 2950 2900 rpm`; empty if the driver does not report it."""
-    speeds = ["?" if fan.speed_rpm is None else str(fan.speed_rpm) for fan in fans]
-    if all(speed == "?" for speed in speeds):
-        return ""
-    return f"{'fan' if len(speeds) == 1 else 'fans'} at {' '.join(speeds)} rpm"
-
-
-def bars(values: Iterable[float | None], low: float, high: float) -> str:
-    """A bar for each value on a scale from `low` to `high`, and a gap for None.
-
-    >>> bars([30, 60, None, 89, 120], 30, 90)
-    '▁▅ ██'
-    """
-    line = ""
-    for value in values:
-        if value is None:
-            line += " "
-        else:
-            step = int((value - low) / (high - low) * len(_BARS))
-            line += _BARS[min(max(step, 0), len(_BARS) - 1)]
-    return line
-
-
-def hide_control_characters() -> None:
-    """Prevent the terminal from echoing `^C`, which would shift the last table. Not reverted: it is harmless."""
+def prepare_terminal_for_live_view() -> None:
+    """Set the terminal not to echo `^C`, which would shift the last table. The setting remains: it is harmless."""
     with suppress(OSError, ValueError, termios.error):
         attributes = termios.tcgetattr(sys.stdin.fileno())
         attributes[3] &= ~termios.ECHOCTL
         termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, attributes)
 
 
-def _number(value: float | None) -> str:
+def _number_cell(value: float | None) -> str:
+    """A value as text without decimals for a cell of the table; `-` if unknown."""
     return "-" if value is None else f"{value:.0f}"

@@ -1,4 +1,4 @@
-"""The live table of a run on a terminal: every card, its duty and why, and its temperature in the last ten minutes."""
+"""The live table of a run: each card, its duty with the reason, and its temperature in the last ten minutes."""
 
 import math
 import time
@@ -11,15 +11,16 @@ from rich.text import Text
 from gpufan.core.sentences import h_mm_ss
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.system.background import BackgroundWriter
-from gpufan.terminal.drawing import cards_table, fitting, hide_control_characters
+from gpufan.terminal.drawing import cards_table, highest_fitting, prepare_terminal_for_live_view
 from gpufan.terminal.log import ChangeLog, LogHandler
-from gpufan.terminal.recent_readings import TEMPERATURE, BarLine, RecentReadings, scales_row
+from gpufan.terminal.recent_readings import TEMPERATURE, BarLine, RecentReadings, bar_scales_row
 
 _FRAME_S = 0.1
+"""Shortest time between two drawings, s."""
 
 
 class LiveTable:
-    """Draws each snapshot over the one before, at most ten times a second. Log lines appear above the table."""
+    """Draws each snapshot over the last one, at most ten times a second. Log lines appear above the table."""
 
     def __init__(self, console: Console, title: str, log: LogHandler) -> None:
         self._title = title
@@ -28,7 +29,7 @@ class LiveTable:
         self._readings = RecentReadings()
         self._drawn_s = -math.inf
         self._live = Live(console=console, auto_refresh=False)
-        hide_control_characters()
+        prepare_terminal_for_live_view()
         self._live.start()
         self._frames: BackgroundWriter[Snapshot | str] = BackgroundWriter(self._draw)
         self._write_line, log.write_line = log.write_line, self._frames.put
@@ -36,7 +37,7 @@ class LiveTable:
     every_tick = True
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Draw the snapshot, unless the last one was drawn just now. What is news is logged, above the table."""
+        """Draw the snapshot, unless the last drawing is younger than `_FRAME_S`. Log the news, above the table."""
         self._changes.publish_news(snapshot)
         now_s = time.monotonic()
         if now_s - self._drawn_s >= _FRAME_S:
@@ -52,21 +53,24 @@ class LiveTable:
                 self._live.stop()
 
     def _draw(self, frame: Snapshot | str) -> None:
+        """Draw a snapshot as the table, or print a log line above the table."""
         if isinstance(frame, str):
             self._live.console.print(Text(frame, style="yellow"))
             return
         self._readings.add(frame)
         headline = Text(self._headline(frame), style="dim")
-        footer = scales_row([TEMPERATURE])
+        footer = bar_scales_row([TEMPERATURE])
         screens: list[RenderableType] = [
             Group(headline, cards_table(frame.gpus, self._line), footer),
             Group(headline, cards_table(frame.gpus, self._line, reason="ellipsis"), footer),
             Group(headline, cards_table(frame.gpus, lambda _: (), reason="ellipsis")),
         ]
-        self._live.update(fitting(self._live.console, screens), refresh=True)
+        self._live.update(highest_fitting(self._live.console, screens), refresh=True)
 
     def _headline(self, snapshot: Snapshot) -> str:
+        """The title of the run, with the simulated time if there is one."""
         return self._title if snapshot.simulated_s is None else f"{self._title} · {h_mm_ss(snapshot.simulated_s)}"
 
     def _line(self, gpu: GpuState) -> list[BarLine]:
+        """The line of bars below the row of a card."""
         return [BarLine(self._readings, gpu.key, TEMPERATURE)]

@@ -1,4 +1,4 @@
-"""Log lines for the journal, a file or a pipe: a handler for `logging`, and a line for each change that is news."""
+"""Writes log lines to the journal, a file or a pipe, and logs a line for each change of the cards that is news."""
 
 import logging
 import math
@@ -17,42 +17,42 @@ from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.system.background import BackgroundWriter
 
 LINE_EVERY_S = 60.0
-"""Shortest time between two lines about the same card and kind of news, s."""
+"""Shortest time between two lines about the same kind of news of a card, s."""
 
 LONGEST_WAIT_S = 600.0
-"""Longest time between two lines about news that comes and goes all the time, s."""
+"""Longest time between two lines about news that begins and ends again and again, s."""
 
 FLICKER_S = 15.0
-"""News that comes and goes all the time counts as present until it has been absent for this long, s."""
+"""News that begins and ends again and again is logged as over only after it was absent for this time, s."""
 
 _STATE_LEVELS = {Severity.FINE: logging.INFO, Severity.WARNING: logging.WARNING, Severity.PROBLEM: logging.ERROR}
 
 _NEWS_LEVELS = {News.LOST: logging.ERROR, News.FAN_STILL: logging.ERROR, News.PAUSED: logging.INFO}
-"""News of any other kind is a warning."""
+"""The level of each kind of news; any other kind is a warning."""
 
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
-"""Levels as in syslog, which the journal reads at the start of a line (sd-daemon(3))."""
+"""The priority of each level in the journal, which reads it at the start of a line (sd-daemon(3))."""
 
 _log = logging.getLogger("gpufan.cards")
 
 
 class LogHandler(logging.Handler):
-    """Writes records to a stream, and never waits for its reader.
+    """Writes log records to a stream, and never waits for the reader of the stream.
 
-    A line starts with its priority in the journal, and with the time elsewhere: the time of day, or the simulated time
-    that a record has as `simulated_s`.
+    For the journal a line starts with its priority. Elsewhere it starts with the time of day, or with the simulated
+    time if the record has the attribute `simulated_s`.
     """
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
-        self._journal = _is_journal(stream)
+        self._journal = _logs_to_journal(stream)
         self._writer = BackgroundWriter(self._write)
         self.write_line = self._writer.put
-        """Takes the finished lines; the live table replaces it while it is on the terminal."""
+        """Writes a finished line. The live table replaces this function while the table is on the terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Format the record and hand it over."""
+        """Write the record as a line."""
         simulated_s = getattr(record, "simulated_s", None)
         if self._journal:
             start = f"<{_PRIORITIES[record.levelno]}>"
@@ -64,11 +64,11 @@ class LogHandler(logging.Handler):
 
     @property
     def write_error(self) -> OSError | ValueError | None:
-        """Why a write has failed, so that nothing more is written; None if none has."""
+        """The error with which a write has failed, after which nothing more is written; None if no write has failed."""
         return self._writer.error
 
     def close(self) -> None:
-        """Write the rest, for half a second at most."""
+        """Write the lines that wait, for half a second at most."""
         self._writer.close(0.5)
         super().close()
 
@@ -79,7 +79,7 @@ class LogHandler(logging.Handler):
 
 @contextmanager
 def log_to(stream: TextIO) -> Iterator[LogHandler]:
-    """Write the log of gpufan to `stream` in this block, from level INFO on."""
+    """Write the log of gpufan to `stream` during the block, from level INFO on."""
     logger, handler = logging.getLogger("gpufan"), LogHandler(stream)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -92,7 +92,7 @@ def log_to(stream: TextIO) -> Iterator[LogHandler]:
 
 @contextmanager
 def log_to_stderr() -> Iterator[None]:
-    """Write warnings and errors of a command to standard error in this block, each as one line after `gpufan:`."""
+    """Write warnings and errors to standard error during the block. Each is a line that begins with `gpufan: `."""
     logger, handler = logging.getLogger("gpufan"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter("gpufan: %(message)s"))
     logger.addHandler(handler)
@@ -103,26 +103,27 @@ def log_to_stderr() -> Iterator[None]:
 
 
 @dataclass
-class _Topic:
-    """One kind of news about one card. Levels are those of `logging`, and 0 while the news is absent."""
+class _LogTopic:
+    """One kind of news of one card. Levels are those of `logging`, and 0 while the news is absent."""
 
     level: int = 0
     present_level: int = 0
-    """The level when the news was last present."""
+    """The last level other than 0."""
     began_s: float = 0.0
-    """When the news first began since a line has said that it is over."""
+    """When the news began first after the last line that said that it is over, s."""
     changed_s: float = 0.0
+    """When the level changed last, s."""
     began_times: int = 0
     """How often the news has begun since the last line."""
     logged_level: int = 0
     """The level of the last line."""
     logged_s: float = -math.inf
     logged_end_s: float = -math.inf
-    """When the last line was written that the news is over."""
+    """When the last line that said that the news is over was written, s."""
     wait_s: float = LINE_EVERY_S
 
     def note(self, now_s: float, level: int) -> None:
-        """Note the level at `now_s`."""
+        """Remember that the news has the level `level` at `now_s`."""
         if level == self.level:
             return
         if self.level == 0:
@@ -133,9 +134,10 @@ class _Topic:
         self.present_level = level or self.present_level
 
     def line_due(self, now_s: float) -> tuple[int, str] | None:
-        """Level of the line to write now, and how long the news has lasted or how often it has begun; None if none.
+        """Return the level of the line to write at `now_s`, and its end: ` after 0:00:31`. None if no line is due.
 
-        The first end is written at once. News that comes and goes gets a line less and less often until it is calm.
+        The end of the line says how long the news has lasted, or how often it has begun. The first line that the news
+        is over is due at once. News that begins and ends again and again has lines less and less often.
         """
         if self.level == self.logged_level and self.began_times == 0:
             return None
@@ -158,7 +160,7 @@ class _Topic:
 
 
 class StateLog:
-    """Logs the state of a card when its duty, its control or its severity has changed."""
+    """Logs the state of a card whenever its duty, its control or its severity has changed."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
@@ -177,28 +179,28 @@ class StateLog:
 
 
 class ChangeLog:
-    """Logs a line when something changes that a person would want to know, see `core/news.py`.
+    """Logs a line for each change that is news by `core/news.py`.
 
     For each card and kind of news there is at most one line a minute. It says how often the news has begun meanwhile.
-    A dry run also logs each duty, since it is there to say what would be set.
+    In a dry run each duty is logged too.
     """
 
     every_tick = False
 
     def __init__(self) -> None:
-        self._topics: dict[tuple[str, News], _Topic] = {}
+        self._topics: dict[tuple[str, News], _LogTopic] = {}
         self._states = StateLog(_log)
         self._settings: dict[str, str] = {}
-        """What the fans of each card follow."""
+        """The settings of each card when they were last logged, by its key."""
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Log what has changed since the snapshot before."""
+        """Log the changes since the snapshot before: news and settings, and duties in a dry run."""
         if snapshot.dry_run:
             self._states.publish(snapshot)
         self.publish_news(snapshot)
 
     def publish_news(self, snapshot: Snapshot) -> None:
-        """Log what has changed since the snapshot before, but no duty, for a view that shows the duties itself."""
+        """Log the news and the changed settings, but no duty, for a view that shows the duties itself."""
         now_s = time.monotonic() if snapshot.simulated_s is None else snapshot.simulated_s
 
         def log(level: int, line: str) -> None:
@@ -206,8 +208,8 @@ class ChangeLog:
 
         for gpu in snapshot.gpus:
             for kind, is_present in news(gpu).items():
-                topic = self._topics.setdefault((gpu.pci or gpu.key, kind), _Topic())
-                topic.note(now_s, _level(kind, gpu) if is_present else 0)
+                topic = self._topics.setdefault((gpu.pci or gpu.key, kind), _LogTopic())
+                topic.note(now_s, _log_level(kind, gpu) if is_present else 0)
                 if (due := topic.line_due(now_s)) is not None:
                     level, words = due
                     line = news_line(gpu, kind, words) if level else no_news_line(gpu, kind, words)
@@ -217,17 +219,17 @@ class ChangeLog:
                 self._settings[gpu.key] = gpu.settings
 
     def close(self) -> None:
-        """Do nothing: the handler has the stream."""
+        """Do nothing: `LogHandler` closes the stream."""
 
 
-def _level(kind: News, gpu: GpuState) -> int:
-    """How serious news that is present is, as a level of `logging`."""
+def _log_level(kind: News, gpu: GpuState) -> int:
+    """The level of `logging` for this kind of news while it is present."""
     if kind is News.GIVEN_BACK and severity(gpu) is Severity.PROBLEM:
         return logging.ERROR
     return _NEWS_LEVELS.get(kind, logging.WARNING)
 
 
-def _is_journal(stream: TextIO) -> bool:
+def _logs_to_journal(stream: TextIO) -> bool:
     """Whether systemd connected `stream` to the journal (systemd.exec(5), JOURNAL_STREAM)."""
     try:
         status = os.fstat(stream.fileno())

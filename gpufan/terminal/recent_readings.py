@@ -1,4 +1,4 @@
-"""The readings of the last ten minutes, and lines of bars that show them. Older readings are in `history/`."""
+"""The readings of the last ten minutes, and the bars that show them. Older readings are in `history/`."""
 
 import math
 import time
@@ -15,23 +15,24 @@ from rich.text import Text
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon.recording import Row
 from gpufan.errors import GpufanError
-from gpufan.terminal.drawing import bars
 
 _SPAN_S = 600.0
 """Time span of the bars, s."""
 
 _BARS = (30, 60)
-"""Numbers of bars in a line, so that each bar stands for the same number of seconds; the largest that fits is used."""
+"""Possible numbers of bars in a line; the larger is used if it fits. They divide the time span without rest."""
+
+_BAR_CHARACTERS = "▁▂▃▄▅▆▇█"
 
 Quantity = Callable[[GpuState | Row], float | None]
-"""A value of a card's state, or of a row of its history; None if it is unknown."""
+"""Reads a value from the state of a card, or from a row of its history; None if it is unknown."""
 
 
 class RecentReadings:
-    """Readings of each card in the last ten minutes."""
+    """The readings of each card in the last ten minutes."""
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
-        """Begin with `rows`, which are older than the first snapshot; the oldest row is first."""
+        """Begin with `rows` of the history, the oldest first. They are older than the first snapshot."""
         self._latest_s = -math.inf
         self._readings: dict[str, deque[tuple[float, GpuState | Row]]] = {}
         for row in rows:
@@ -39,7 +40,7 @@ class RecentReadings:
             self._latest_s = row.time_s
 
     def add(self, snapshot: Snapshot) -> None:
-        """Add the next snapshot, unless it is the same as before."""
+        """Add the next snapshot, unless it is the same as the last. Remove readings that are too old."""
         now_s = snapshot.time_s if snapshot.simulated_s is None else snapshot.simulated_s
         if now_s < self._latest_s:  # the clock was set back, or another simulation began
             self._readings.clear()
@@ -53,12 +54,15 @@ class RecentReadings:
                 readings.popleft()
 
     def extremes(self, card: str, quantity: Quantity) -> tuple[float, float] | None:
-        """The lowest and the highest value; None if no value is known."""
+        """The lowest and the highest value of `quantity` of a card; None if no value is known."""
         values = [value for _, gpu in self._readings.get(card, ()) if (value := quantity(gpu)) is not None]
         return (min(values), max(values)) if values else None
 
     def maxima(self, card: str, quantity: Quantity, count: int) -> list[float | None]:
-        """The highest value in each of `count` parts of the ten minutes, the oldest first; None where unknown."""
+        """The highest value of `quantity` in each of `count` parts of the ten minutes, the oldest part first.
+
+        None for a part in which no value is known.
+        """
         part_s = _SPAN_S / count
         last = math.floor(self._latest_s / part_s)
         found: list[float | None] = [None] * count
@@ -71,7 +75,7 @@ class RecentReadings:
 
 
 class BarScale(NamedTuple):
-    """How a quantity is drawn."""
+    """The scale on which the bars of a quantity are drawn."""
 
     unit: str
     quantity: Quantity
@@ -86,14 +90,14 @@ DUTY = BarScale("%", lambda gpu: gpu.duty_percent, 0, 100)
 POWER = BarScale("W", lambda gpu: gpu.power_w, 0, 250)
 
 
-def scales_row(scales: Sequence[BarScale]) -> Text:
-    """What the lowest and the highest bar stand for."""
+def bar_scales_row(scales: Sequence[BarScale]) -> Text:
+    """The row that explains the bars: `bars: 10 minutes, 30 to 90 °C`."""
     return Text(f"bars: 10 minutes, {', '.join(f'{s.low:g} to {s.high:g} {s.unit}' for s in scales)}", style="dim")
 
 
 @dataclass(frozen=True)
 class BarLine:
-    """One quantity of one card: its unit, as many bars as fit, the lowest and the highest value."""
+    """A line of bars for one quantity of one card, with its unit, its lowest and its highest value."""
 
     readings: RecentReadings
     card: str
@@ -112,8 +116,24 @@ class BarLine:
         yield line
 
 
+def bars(values: Iterable[float | None], low: float, high: float) -> str:
+    """Return a bar for each value on a scale from `low` to `high`, and a space for None.
+
+    >>> bars([30, 60, None, 89, 120], 30, 90)
+    '▁▅ ██'
+    """
+    line = ""
+    for value in values:
+        if value is None:
+            line += " "
+        else:
+            step = int((value - low) / (high - low) * len(_BAR_CHARACTERS))
+            line += _BAR_CHARACTERS[min(max(step, 0), len(_BAR_CHARACTERS) - 1)]
+    return line
+
+
 def recent_readings(folder: Path) -> list[Row]:
-    """The last ten minutes of the history in `folder`; empty if there is none, or if it cannot be read."""
+    """Return the last ten minutes of the history in `folder`; empty if there is none, or if it cannot be read."""
     from gpufan.history.reader import HistoryReader, TimeRange  # needs SQLite, which only this function uses
 
     now_s = time.time()

@@ -1,4 +1,4 @@
-"""How a run is shown on standard output: a live table on a terminal, log lines elsewhere."""
+"""Shows a run on standard output: as a live table on a terminal, as log lines elsewhere."""
 
 import sys
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from gpufan.terminal.log import ChangeLog, log_to
 
 @contextmanager
 def run_view() -> Iterator[OpenView]:
-    """Write the log to standard output in this block; the result opens the view of a run."""
+    """Write the log to standard output during the block. Yields a function that opens the view of a run."""
     with log_to(sys.stdout) as handler:
 
         def open_view(title: str) -> View:

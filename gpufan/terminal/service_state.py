@@ -1,4 +1,4 @@
-"""The state of the service, as systemd sees it: asked in the background, since the answer may be slow."""
+"""The state of the service in words, as systemd sees it, and why it runs no gpufan."""
 
 import math
 import time
@@ -20,12 +20,12 @@ _LIMIT_S = 3.0
 
 @dataclass(frozen=True)
 class ServiceState:
-    """The service as systemd sees it."""
+    """The state of the service in words."""
 
     text: str
     is_active: bool
     why_not_running: str = field(default="", compare=False)
-    """Why no gpufan runs, and what to do."""
+    """A sentence: why no gpufan is running, and the remedy."""
 
 
 class ServiceStateReader:
@@ -37,7 +37,7 @@ class ServiceStateReader:
         self._call: BackgroundCall[ServiceState | None] | None = None
 
     def latest(self) -> ServiceState | None:
-        """The last answer of systemd; None before the first."""
+        """Return the last answer of systemd, and ask again if that is old; None before the first answer."""
         if self._call is not None:
             with suppress(NoAnswer):  # not yet
                 self._latest = self._call.result(0)
@@ -49,12 +49,12 @@ class ServiceStateReader:
 
 
 def service_state() -> ServiceState | None:
-    """The present state of the service; None without systemd, or if the service is not installed."""
+    """Ask systemd for the state of the service; None without systemd, or if the service is not installed."""
     try:
         state = unit_state(_SERVICE, _LIMIT_S)
     except GpufanError as error:
         return (
-            _state(f"{_SERVICE}: {error}", "look at `systemctl status gpufan`")
+            _service_state_with(f"{_SERVICE}: {error}", "look at `systemctl status gpufan`")
             if systemctl.systemd_is_running()
             else None
         )
@@ -62,7 +62,7 @@ def service_state() -> ServiceState | None:
         return None
     if state.load != "loaded":
         remedy = "sudo systemctl unmask gpufan" if state.is_masked else "systemctl status gpufan"
-        return _state(f"{_SERVICE}: {state.load}", f"`{remedy}`")
+        return _service_state_with(f"{_SERVICE}: {state.load}", f"`{remedy}`")
     parts = [f"{_SERVICE}: {state.active} ({state.sub})"]
     if state.since:
         parts.append(f"since {state.since}")
@@ -71,12 +71,15 @@ def service_state() -> ServiceState | None:
     if state.has_failed and state.result:
         parts.append(f"last result: {state.result}")
     why = f": {state.status}" if state.status else ""
-    return _state(", ".join(parts), _remedy(state), why=why, is_active=state.is_active)
+    return _service_state_with(", ".join(parts), _service_state_remedy(state), why=why, is_active=state.is_active)
 
 
 @contextmanager
-def systemd_explains(of_service: bool) -> Iterator[None]:
-    """If no gpufan is running, let systemd say why, provided that the service should (`of_service`)."""
+def service_state_explains(of_service: bool) -> Iterator[None]:
+    """Replace the error NotRunning of the block by the sentence that says why the service runs no gpufan.
+
+    Only if the gpufan is that of the service (`of_service`), and if systemd knows the service.
+    """
     try:
         yield
     except NotRunning as error:
@@ -84,12 +87,13 @@ def systemd_explains(of_service: bool) -> Iterator[None]:
         raise GpufanError(service.why_not_running) if service else error from error
 
 
-def _state(text: str, remedy: str, *, why: str = "", is_active: bool = False) -> ServiceState:
+def _service_state_with(text: str, remedy: str, *, why: str = "", is_active: bool = False) -> ServiceState:
+    """Make the state, with a sentence of `text`, `why` and `remedy` that says why no gpufan is running."""
     return ServiceState(text, is_active, f"no gpufan is running: {text}{why}; {remedy}")
 
 
-def _remedy(state: UnitState) -> str:
-    """What helps where the service runs no gpufan."""
+def _service_state_remedy(state: UnitState) -> str:
+    """The remedy if the service runs no gpufan, as the end of a sentence."""
     if state.has_failed or state.sub == "auto-restart":
         return "`sudo journalctl -u gpufan -n 30` shows why, `sudo systemctl restart gpufan` tries again"
     if state.active == "inactive":

@@ -16,22 +16,22 @@ from gpufan.config.settings import DEFAULT_PATH, Settings, Value
 from gpufan.config.toml_text import quiet_values, toml, toml_or_words
 from gpufan.core.gpu import FanReading, GpuInfo, Reading
 from gpufan.core.pci import PciAddress
-from gpufan.core.sentences import card_line, notes, settings_sentence
+from gpufan.core.sentences import card_line, notes, rpm_text, settings_sentence
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError
-from gpufan.terminal.drawing import cards_table, rpm_text, settings_row
-from gpufan.terminal.service_state import systemd_explains
+from gpufan.terminal.drawing import cards_table, settings_row
+from gpufan.terminal.service_state import service_state_explains
 
 if TYPE_CHECKING:
     from gpufan.daemon.summary import CardSummary
 
 _BACKENDS = {"nvml": "through NVML, as root", "x11": "over X (NV-CONTROL), as root", "simulated": "simulated"}
 _SETTERS = {True: "set by a program", False: "controlled by the driver", None: "set by whom is unknown"}
-"""By `FanReading.manual`."""
+"""Who sets the fans, in words, by `FanReading.manual`."""
 
 
 def print_cards_as_json(cards: Sequence[tuple[GpuInfo, Reading | None]], controllers: Mapping[str, int]) -> None:
-    """Print a list of the cards as JSON; the arguments are those of `print_cards`."""
+    """Print the list of the cards as JSON. The arguments are those of `print_cards`."""
     content = [
         {
             **asdict(info),
@@ -45,9 +45,9 @@ def print_cards_as_json(cards: Sequence[tuple[GpuInfo, Reading | None]], control
 
 
 def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]], controllers: Mapping[str, int]) -> None:
-    """Print a paragraph for each card. A card without a reading does not answer.
+    """Print the list of the cards, with a paragraph for each. A card without a reading does not answer.
 
-    `controllers`: UUIDs of the cards whose fans a gpufan sets, and the number of its process.
+    `controllers` has the UUID of each card whose fans a gpufan sets, with the number of the gpufan process.
     """
     for info, reading in cards:
         print(f"{info.index}  {info.name}")
@@ -57,16 +57,17 @@ def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]], controllers: Ma
         rows = [
             ("UUID", info.uuid),
             ("PCI", f"{info.pci}, in xorg.conf {PciAddress.parse(info.pci).xorg}"),
-            ("now", f"{_value(reading.temperature_c, '°C')}, {_value(reading.power_w, 'W')}"),
-            ("fans", _fans(info, reading, controllers.get(info.uuid))),
-            ("slowdown", _value(info.slowdown_c, "°C")),
-            ("control", _control(info)),
+            ("now", f"{_printed_value(reading.temperature_c, '°C')}, {_printed_value(reading.power_w, 'W')}"),
+            ("fans", _listed_fans(info, reading, controllers.get(info.uuid))),
+            ("slowdown", _printed_value(info.slowdown_c, "°C")),
+            ("control", _listed_control(info)),
         ]
         for name, text in rows:
             print(f"   {name:9}{text}")
 
 
-def _fans(info: GpuInfo, reading: Reading, controller: int | None) -> str:
+def _listed_fans(info: GpuInfo, reading: Reading, controller: int | None) -> str:
+    """The fans of a card in words: number, range, speeds, and who sets them. `controller` is a gpufan process."""
     if not info.fan_count:
         return "none"
     low, high = info.duty_range
@@ -74,10 +75,11 @@ def _fans(info: GpuInfo, reading: Reading, controller: int | None) -> str:
     setter = _SETTERS[reading.fans[0].manual]
     if controller is not None:
         setter = f"controlled by gpufan (process {controller}){', over X' if info.backend == 'x11' else ''}"
-    return f"{count}, {low}..{high} %, {_speeds(reading.fans)}, {setter}"
+    return f"{count}, {low}..{high} %, {_printed_speeds(reading.fans)}, {setter}"
 
 
-def _control(info: GpuInfo) -> str:
+def _listed_control(info: GpuInfo) -> str:
+    """How gpufan can set the fans of a card, in words."""
     if info.uncontrollable_reason is not None:
         return f"none: {info.uncontrollable_reason}"
     reason = f": {info.backend_reason}" if info.backend_reason else ""
@@ -87,9 +89,9 @@ def _control(info: GpuInfo) -> str:
 def print_status(path: Path, *, as_json: bool, of_service: bool = False) -> None:
     """Print the snapshot in `path`. Raises GpufanError if there is none, or if it is out of date.
 
-    `of_service` says that the service writes it: where there is none, systemd says why.
+    With `of_service` the service writes the snapshot, and the error says why the service runs no gpufan.
     """
-    with systemd_explains(of_service):
+    with service_state_explains(of_service):
         snapshot = snapshot_file.read(path)
     if as_json:
         print(msgspec.json.encode(snapshot).decode())
@@ -105,16 +107,17 @@ def print_status(path: Path, *, as_json: bool, of_service: bool = False) -> None
             print(capture.get(), end="")
         else:
             for gpu in snapshot.gpus:
-                speeds = [_speeds(gpu.fans), rpm_text(gpu.fans)] if gpu.fans else ["no reading"]
+                speeds = [_printed_speeds(gpu.fans), rpm_text(gpu.fans)] if gpu.fans else ["no reading"]
                 print(card_line(gpu))
                 followed = "" if gpu.order else gpu.settings
-                print(f"  {', '.join(filter(None, [_value(gpu.power_w, 'W'), *speeds, followed, *notes(gpu)]))}")
+                parts = [_printed_value(gpu.power_w, "W"), *speeds, followed, *notes(gpu)]
+                print(f"  {', '.join(filter(None, parts))}")
     if complaint := snapshot_file.complaint(snapshot):
         raise GpufanError(complaint)
 
 
-def print_summary(summaries: Sequence[tuple[str, "CardSummary"]]) -> None:
-    """Print the results of a simulated run, by card."""
+def print_run_summary(summaries: Sequence[tuple[str, "CardSummary"]]) -> None:
+    """Print the summary of a simulated run: peak, sound and swings of each card."""
     table = Table("GPU", box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("peak °C", "s above 83 °C", "dB(A)", "swings", "throttled"):
         table.add_column(heading, justify="right")
@@ -131,25 +134,27 @@ def print_summary(summaries: Sequence[tuple[str, "CardSummary"]]) -> None:
 
 
 def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
-    """Print every value in effect and its origin: for all cards, for the cards of each table, and for quiet hours.
+    """Print each setting in effect and its origin: for all cards, for the cards of each table, and for quiet hours.
 
-    With `keys`, print only these, and their meaning.
+    With `keys`, print only these settings, and their meaning.
     """
     print(f"file: {settings.path or f'none ({DEFAULT_PATH} does not exist)'}")
     shown = [key for key in RUN_KEYS if not keys or key in keys]
-    _print_values("every card", [(key, settings.resolve(key)) for key in shown])
+    _print_settings_values("every card", [(key, settings.resolve(key)) for key in shown])
     for number, table in enumerate(settings.tables, 1):
         heading = f"[[gpu]] {number}, cards that match {toml(table.match)}"
-        _print_values(heading, [(key, settings.resolve(key, [number])) for key in shown if key in CARD_KEYS])
+        _print_settings_values(heading, [(key, settings.resolve(key, [number])) for key in shown if key in CARD_KEYS])
     for number, hours in enumerate([] if keys else settings.file.quiet or [], 1):
         origin = f"[[quiet]] {number}"
-        _print_values(f"{origin}, every card", [(key, Value(value, origin)) for key, value in quiet_values(hours)])
+        values = [(key, Value(value, origin)) for key, value in quiet_values(hours)]
+        _print_settings_values(f"{origin}, every card", values)
     for key in keys:
         print()
         print(textwrap.fill(f"{key}: {about(key)}", 80, subsequent_indent="  "))
 
 
-def _print_values(heading: str, values: Sequence[tuple[str, Value]]) -> None:
+def _print_settings_values(heading: str, values: Sequence[tuple[str, Value]]) -> None:
+    """Print `heading`, and a row with key, value and origin for each setting."""
     if not values:
         return
     rows = [(key, toml_or_words(key, value), origin) for key, (value, origin) in values]
@@ -159,9 +164,11 @@ def _print_values(heading: str, values: Sequence[tuple[str, Value]]) -> None:
         print(f"  {key:{widths[0]}}  {text:{widths[1]}}  {origin}")
 
 
-def _speeds(fans: Sequence[FanReading]) -> str:
+def _printed_speeds(fans: Sequence[FanReading]) -> str:
+    """The speeds of fans as text: `at 62 % 61 %`."""
     return "at " + " ".join("?" if fan.speed_percent is None else f"{fan.speed_percent} %" for fan in fans)
 
 
-def _value(value: float | None, unit: str) -> str:
+def _printed_value(value: float | None, unit: str) -> str:
+    """A value with its unit as text: `74 °C`; `unknown` for None."""
     return "unknown" if value is None else f"{value:g} {unit}"

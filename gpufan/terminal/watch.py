@@ -24,7 +24,7 @@ from gpufan.daemon import snapshot_file
 from gpufan.daemon.recording import Row
 from gpufan.errors import GpufanError
 from gpufan.history import DEFAULT_FOLDER
-from gpufan.terminal.drawing import cards_table, fitting, hide_control_characters, settings_row
+from gpufan.terminal.drawing import cards_table, highest_fitting, prepare_terminal_for_live_view, settings_row
 from gpufan.terminal.log import LogHandler, StateLog
 from gpufan.terminal.recent_readings import (
     DUTY,
@@ -32,8 +32,8 @@ from gpufan.terminal.recent_readings import (
     TEMPERATURE,
     BarLine,
     RecentReadings,
+    bar_scales_row,
     recent_readings,
-    scales_row,
 )
 from gpufan.terminal.service_state import ServiceState, ServiceStateReader
 
@@ -42,14 +42,14 @@ _POLL_S = 0.5
 
 
 @dataclass(frozen=True)
-class Moment:
-    """Everything that is shown at one time."""
+class WatchedMoment:
+    """The snapshot and the state of the service that are shown at one time."""
 
     snapshot: Snapshot | None
     complaint: str | None = None
-    """Why there is no snapshot, or why this one is out of date."""
+    """Why there is no snapshot, or why the snapshot is out of date; None if it is up to date."""
     service: ServiceState | None = None
-    """None if systemd does not run the service, or has not answered yet."""
+    """None if no service of systemd writes the snapshot, or if systemd has not answered yet."""
 
 
 def watch(
@@ -57,15 +57,15 @@ def watch(
 ) -> None:
     """Show the snapshot in `path` until Ctrl-C: as a table on a terminal, as lines in a pipe, or as JSON.
 
-    `of_service` says that the service writes it: then its state and its history are shown too. Raises OSError
-    when the lines cannot be written any more, and BrokenPipeError, one of these, when nobody reads them.
+    With `of_service` the service writes the snapshot, and the state and the history of the service are shown too.
+    Raises OSError when the lines cannot be written any more. It is BrokenPipeError if nobody reads them.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the cursor is shown again
     service = ServiceStateReader() if of_service else None
-    view = _view(as_json, of_service)
+    view = _watch_view(as_json, of_service)
     try:
         while True:
-            view.show(_moment(path, service.latest() if service else None))
+            view.show(_watched_moment(path, service.latest() if service else None))
             pause(_POLL_S)
     except KeyboardInterrupt:
         pass
@@ -73,42 +73,44 @@ def watch(
         view.close()
 
 
-def _view(as_json: bool, of_service: bool) -> "TableView | LineView | JsonView":
+def _watch_view(as_json: bool, of_service: bool) -> "WatchTable | WatchLines | WatchJson":
+    """Open the view for standard output."""
     if as_json:
-        return JsonView()
+        return WatchJson()
     if sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
-        return TableView(Console(), recent_readings(DEFAULT_FOLDER) if of_service else [])
-    return LineView()
+        return WatchTable(Console(), recent_readings(DEFAULT_FOLDER) if of_service else [])
+    return WatchLines()
 
 
-def _moment(path: Path, service: ServiceState | None) -> Moment:
+def _watched_moment(path: Path, service: ServiceState | None) -> WatchedMoment:
+    """Read the snapshot in `path`, and return it with the state of the service."""
     try:
         snapshot = snapshot_file.read(path)
     except snapshot_file.NotRunning as error:
-        return Moment(None, service.why_not_running if service else str(error), service)
+        return WatchedMoment(None, service.why_not_running if service else str(error), service)
     except GpufanError as error:
-        return Moment(None, str(error), service)
-    return Moment(snapshot, snapshot_file.complaint(snapshot), service)
+        return WatchedMoment(None, str(error), service)
+    return WatchedMoment(snapshot, snapshot_file.complaint(snapshot), service)
 
 
 _SCALES = (TEMPERATURE, DUTY, POWER)
-"""One line of bars for each."""
+"""A card has a line of bars for each of these scales."""
 
 
-class TableView:
-    """Draws a table on a terminal over the one before."""
+class WatchTable:
+    """Draws each snapshot as a table on a terminal, over the table before."""
 
     def __init__(self, console: Console, rows: Iterable[Row] = ()) -> None:
         self._console = console
         self.readings = RecentReadings(rows)
         self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
-        hide_control_characters()
+        prepare_terminal_for_live_view()
         self._live.start()
 
-    def show(self, moment: Moment) -> None:
+    def show(self, moment: WatchedMoment) -> None:
         """Draw the table."""
         snapshot, service = moment.snapshot, moment.service
-        parts: list[RenderableType] = [Text(_headline(snapshot), style="dim")]
+        parts: list[RenderableType] = [Text(_watch_headline(snapshot), style="dim")]
         if service is not None:
             parts.append(Text(service.text, style="dim" if service.is_active else "yellow"))
         if moment.complaint is not None:
@@ -120,16 +122,16 @@ class TableView:
             screens = [Group(*parts, cards) for cards in self._tables(snapshot.gpus)]
         else:
             screens = [Group(*parts)]
-        self._live.update(fitting(self._console, screens), refresh=True)
+        self._live.update(highest_fitting(self._console, screens), refresh=True)
 
     def _tables(self, gpus: Sequence[GpuState]) -> Iterator[Group]:
-        """The table of the cards, the highest first."""
+        """Yield tables of the cards with fewer and fewer rows, so that one of them fits the terminal."""
 
         def bar_lines(gpu: GpuState) -> list[RenderableType]:
             return [BarLine(self.readings, gpu.key, scale) for scale in _SCALES]
 
         def with_scales(table: Table, count: int) -> Group:
-            return Group(table, scales_row(_SCALES[:count]))
+            return Group(table, bar_scales_row(_SCALES[:count]))
 
         yield with_scales(cards_table(gpus, lambda gpu: [settings_row(gpu), *bar_lines(gpu)]), 3)
         yield with_scales(cards_table(gpus, bar_lines), 3)
@@ -142,7 +144,8 @@ class TableView:
         self._live.stop()
 
 
-def _headline(snapshot: Snapshot | None) -> str:
+def _watch_headline(snapshot: Snapshot | None) -> str:
+    """The line above the table: the time, and which gpufan wrote the snapshot."""
     parts = [time.strftime("%T")]
     if snapshot is None:
         return f"{parts[0]} · Ctrl-C ends this view, and does not stop gpufan"
@@ -156,8 +159,8 @@ def _headline(snapshot: Snapshot | None) -> str:
     return " · ".join(parts)
 
 
-class LineView:
-    """Writes a line for each change."""
+class WatchLines:
+    """Writes a line for each change of a card or of the service."""
 
     def __init__(self) -> None:
         self._log = logging.Logger("status", logging.INFO)
@@ -167,8 +170,8 @@ class LineView:
         self._complaint: str | None = None
         self._service: ServiceState | None = None
 
-    def show(self, moment: Moment) -> None:
-        """Write the changes since the moment before. Raises OSError if the one before could not be written."""
+    def show(self, moment: WatchedMoment) -> None:
+        """Write the changes since the moment before. Raises OSError if an earlier line could not be written."""
         if error := self._handler.write_error:
             raise error
         if moment.service is not None and moment.service != self._service:
@@ -180,17 +183,17 @@ class LineView:
             self._states.publish(moment.snapshot)
 
     def close(self) -> None:
-        """Write the rest."""
+        """Write the lines that wait, for half a second at most."""
         self._handler.close()
 
 
-class JsonView:
+class WatchJson:
     """Writes each snapshot as a line of JSON."""
 
     def __init__(self) -> None:
         self._last: Snapshot | None = None
 
-    def show(self, moment: Moment) -> None:
+    def show(self, moment: WatchedMoment) -> None:
         """Write the snapshot if it has changed."""
         if moment.snapshot is not None and moment.snapshot != self._last:
             print(msgspec.json.encode(moment.snapshot).decode(), flush=True)

@@ -9,10 +9,10 @@ from rich.cells import cell_len
 
 from gpufan.core.gpu import FanReading
 from gpufan.core.reasons import Cause, Reason
-from gpufan.core.sentences import card_line
+from gpufan.core.sentences import card_line, rpm_text
 from gpufan.core.snapshot import SettingsInUse
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
-from gpufan.terminal.drawing import rpm_text, temperature_style
+from gpufan.terminal.drawing import temperature_style
 from gpufan.terminal.tables import print_cards, print_cards_as_json, print_status
 from tests.unit.builders import FakeGpu, gpu_state
 

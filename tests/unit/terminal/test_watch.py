@@ -14,16 +14,16 @@ from rich.console import Console
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.snapshot_file import SnapshotFile
 from gpufan.terminal.service_state import ServiceState
-from gpufan.terminal.watch import LineView, Moment, TableView, watch
+from gpufan.terminal.watch import WatchedMoment, WatchLines, WatchTable, watch
 from tests.unit.builders import put_systemctl, snapshot_at
 
 _CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def screen(*moments: Moment, width: int = 80, height: int = 24) -> list[str]:
+def screen(*moments: WatchedMoment, width: int = 80, height: int = 24) -> list[str]:
     """The lines of the table after the last of `moments`, without colours."""
     stream = io.StringIO()
-    view = TableView(Console(file=stream, width=width, height=height, force_terminal=True, _environ={}))
+    view = WatchTable(Console(file=stream, width=width, height=height, force_terminal=True, _environ={}))
     for moment in moments[:-1]:
         if moment.snapshot is not None:
             view.readings.add(moment.snapshot)  # drawing each moment would be slow
@@ -33,8 +33,10 @@ def screen(*moments: Moment, width: int = 80, height: int = 24) -> list[str]:
     return [_CONTROL_SEQUENCE.sub("", line).rstrip() for line in drawn.replace("\r", "\n").splitlines()]
 
 
-def seen(*snapshots: Snapshot, complaint: str | None = None, service: ServiceState | None = None) -> list[Moment]:
-    return [Moment(snapshot, complaint, service) for snapshot in snapshots]
+def seen(
+    *snapshots: Snapshot, complaint: str | None = None, service: ServiceState | None = None
+) -> list[WatchedMoment]:
+    return [WatchedMoment(snapshot, complaint, service) for snapshot in snapshots]
 
 
 def ends_after(looks: int, then: Sequence[Callable[[], object]] = ()) -> Callable[[float], None]:
@@ -120,7 +122,7 @@ def test_a_complaint_is_shown_above_the_last_known_cards() -> None:
 
 
 def test_without_a_snapshot_only_the_complaint_is_shown() -> None:
-    assert "no gpufan is running" in screen(Moment(None, "no gpufan is running"))
+    assert "no gpufan is running" in screen(WatchedMoment(None, "no gpufan is running"))
 
 
 def test_refused_settings_are_shown() -> None:
@@ -187,10 +189,10 @@ def test_after_a_damaged_snapshot_the_next_is_shown(tmp_path: Path, capsys: pyte
 
 
 def test_a_change_of_the_service_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    view = LineView()
+    view = WatchLines()
     active, failed = ServiceState("active", True), ServiceState("failed", False)
     for state in (None, active, active, None, active, failed):
-        view.show(Moment(None, service=state))
+        view.show(WatchedMoment(None, service=state))
     view.close()
     assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == ["active", "failed"]
 
@@ -209,7 +211,7 @@ def test_the_service_is_shown_once_systemd_has_answered(
 ) -> None:
     put_systemctl(monkeypatch, tmp_path, "echo LoadState=loaded; echo ActiveState=failed; echo SubState=failed")
     states: list[ServiceState | None] = []
-    monkeypatch.setattr(LineView, "show", lambda _, moment: states.append(moment.service))
+    monkeypatch.setattr(WatchLines, "show", lambda _, moment: states.append(moment.service))
 
     def pause(_: float) -> None:
         time.sleep(0.01)
