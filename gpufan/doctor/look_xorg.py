@@ -12,7 +12,7 @@ from gpufan.system.files import read_file_if_exists
 from gpufan.xorg import search
 from gpufan.xorg.box import PCI_FOLDER, graphics_devices, make_box
 from gpufan.xorg.config import ConfigFile
-from gpufan.xorg.plan import Wanted, make_plan
+from gpufan.xorg.plan import PlanOptions, make_plan
 from gpufan.xorg.tokens import latin1_as_utf8
 
 
@@ -23,7 +23,7 @@ def look_at_xorg_files(cards: Sequence[PciAddress]) -> tuple[XorgFile, ...]:
     with suppress(GpufanError):  # `_look_at_xorg_file` reports what is wrong with one file
         configuration = search.read_configuration(main, folders)
         box = make_box(cards, graphics_devices(below_root(PCI_FOLDER)))
-        incomplete = {name for name, _, _ in make_plan(configuration, box, Wanted()).changes}
+        incomplete = {name for name, _, _ in make_plan(configuration, box, PlanOptions()).changes}
     paths = [*search.snippets(folders), *([main] if main.exists() else [])]
     return tuple(_look_at_xorg_file(path, incomplete=str(path) in incomplete) for path in paths)
 

@@ -13,12 +13,12 @@ from gpufan.errors import GpufanError
 from gpufan.service import config_file, manifest, root_copy
 from gpufan.service.file_content import read_content, write_content
 from gpufan.service.manifest import Manifest
-from gpufan.service.plan import Plan, UnitStart
+from gpufan.service.plan import InstallPlan, PlannedUnit
 from gpufan.service.proof import prove_control_under_lock
 from gpufan.service.steps import AddUndo, Say, undone_on_failure, warn_on_failure
 from gpufan.service.units import SERVICE
 from gpufan.system import files, signals
-from gpufan.system.systemctl import UNIT_FOLDER, journal_lines, systemctl, systemctl_show, systemctl_stop_and_disable
+from gpufan.system.systemctl import journal_lines, systemctl, systemctl_show
 
 START_S = 30.0
 """Time limit for the service to become active, s."""
@@ -26,7 +26,7 @@ COMPANION_S = 2.0
 """A companion service that runs for this time counts as started, s."""
 
 
-def install(plan: Plan, say: Say) -> None:
+def install(plan: InstallPlan, say: Say) -> None:
     """Carry out `plan`. If a step fails before the service is active, undo all changes and raise its error."""
     before = manifest.load_manifest()
     now = manifest.load_manifest() or Manifest()
@@ -64,7 +64,7 @@ def install(plan: Plan, say: Say) -> None:
         with suppress(OSError):
             root_copy.remove_copy_folder(folder)
     # The fans are under control now. A failure below does not change that, so it is only a warning.
-    warn_on_failure(say, _remove_superseded_units, plan.removed_units, now)
+    warn_on_failure(say, now.remove_units, plan.removed_units)
     for companion in plan.companions:
         warn_on_failure(say, _enable_companion, companion)
     warn_on_failure(
@@ -77,18 +77,7 @@ def install(plan: Plan, say: Say) -> None:
         warn_on_failure(say, now.save)
 
 
-def _remove_superseded_units(units: list[str], now: Manifest) -> None:
-    """Stop and remove the units of an earlier install that are not needed any more. Raises GpufanError."""
-    for unit in units:
-        systemctl_stop_and_disable(unit)
-        path = UNIT_FOLDER / unit
-        write_content(path, now.files.pop(str(path)))
-        now.save()
-    if units:
-        systemctl("daemon-reload")
-
-
-def _enable_companion(companion: UnitStart) -> None:
+def _enable_companion(companion: PlannedUnit) -> None:
     """Enable and restart a companion service as planned. Raises GpufanError."""
     if not companion.is_enabled:
         systemctl("enable", "--quiet", companion.unit)
@@ -116,7 +105,7 @@ def _install_file(path: Path, text: str, undo: AddUndo, mode: int = 0o644) -> No
     files.replace(path, text.encode(), mode=mode)
 
 
-def _enable_service(service: UnitStart, undo: AddUndo) -> None:
+def _enable_service(service: PlannedUnit, undo: AddUndo) -> None:
     """Enable the service, and start or reload it as planned. The undo steps are passed to `undo`."""
     if not service.is_enabled:
         undo(systemctl, "disable", "--quiet", SERVICE)
@@ -135,7 +124,8 @@ def _wait_until_service_active(before: str) -> None:
 
     Raises GpufanError with the reason if the service does not become active.
     """
-    since = f"@{time.time():.3f}"
+    since, reason = f"@{time.time():.3f}", ""
+    problem = f"is not active after {START_S:g} s"
     end_s = time.monotonic() + START_S
     while time.monotonic() < end_s:
         state = systemctl_show(SERVICE, "InvocationID", "ActiveState", "SubState", "StatusText", "StatusErrno")
@@ -144,15 +134,9 @@ def _wait_until_service_active(before: str) -> None:
                 return
             is_refused = state["StatusErrno"] not in ("", "0")
             if is_refused or state["ActiveState"] == "failed" or state["SubState"] == "auto-restart":
-                reason = state["StatusText"] if is_refused else _failed_start_log(since)
-                raise GpufanError(f"{SERVICE} does not start: {reason}; all changes are undone")
+                problem, reason = "does not start", state["StatusText"] if is_refused else ""
+                break
         time.sleep(0.1)
-    raise GpufanError(
-        f"{SERVICE} is not active after {START_S:g} s: {_failed_start_log(since)}; all changes are undone"
-    )
-
-
-def _failed_start_log(since: str) -> str:
-    """Return the last lines of the service in the journal after the time `since`, as one line."""
-    lines = journal_lines(SERVICE, 3, since)
-    return "; ".join(dict.fromkeys(lines)) or f"the journal has no line; look at `systemctl status {SERVICE}`"
+    reason = reason or "; ".join(dict.fromkeys(journal_lines(SERVICE, 3, since)))
+    reason = reason or f"the journal has no line; look at `systemctl status {SERVICE}`"
+    raise GpufanError(f"{SERVICE} {problem}: {reason}; all changes are undone")

@@ -1,5 +1,6 @@
 """The manifest: the list of all changes of an install, saved before each change. An uninstall restores them."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import msgspec
 
 from gpufan.errors import GpufanError
 from gpufan.service.disabled_unit import DisabledUnit
-from gpufan.service.file_content import Content, read_content
+from gpufan.service.file_content import Content, read_content, write_content
 from gpufan.system import files, systemctl
 
 PATH = Path("/var/lib/gpufan-install/install.json")
@@ -49,6 +50,16 @@ class Manifest(msgspec.Struct):
             self.files[str(path)] = read_content(path)
             made = [str(folder) for folder in reversed(path.parents) if not folder.exists()]
             self.folders += [folder for folder in made if folder not in self.folders]
+
+    def remove_units(self, units: Sequence[str]) -> None:
+        """Stop these units, and restore their files to the content before the install. Raises GpufanError."""
+        for unit in units:
+            systemctl.systemctl_stop_and_disable(unit)
+            path = systemctl.UNIT_FOLDER / unit
+            write_content(path, self.files.pop(str(path)))
+            self.save()
+        if units:
+            systemctl.systemctl("daemon-reload")
 
     def add_disabled(self, unit: DisabledUnit) -> None:
         """Record a unit. What an earlier install has recorded stays, since that install may have been killed midway."""

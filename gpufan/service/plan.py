@@ -27,7 +27,7 @@ from gpufan.system.paths import RUNTIME_FOLDER, command_link_path
 
 
 @dataclass(frozen=True)
-class UnitStart:
+class PlannedUnit:
     """A unit that the install enables, and may start."""
 
     unit: str
@@ -41,7 +41,7 @@ class UnitStart:
     """Whether the unit reads changed settings without a restart."""
 
     @classmethod
-    def of(cls, unit: str) -> "UnitStart":
+    def of(cls, unit: str) -> "PlannedUnit":
         """Read whether `unit` is active and enabled; `starts` is False in the result. Raises GpufanError."""
         state = systemctl.systemctl_show(unit, "ActiveState", "UnitFileState")
         return cls(unit, state["ActiveState"] == "active", state["UnitFileState"] == "enabled", starts=False)
@@ -56,7 +56,7 @@ class UnitStart:
 
 
 @dataclass(frozen=True)
-class Plan:
+class InstallPlan:
     """Everything that an install will do."""
 
     options: InstallOptions
@@ -72,8 +72,8 @@ class Plan:
     """Digest of the code that the service will run; None if the code cannot be read."""
     units: dict[str, str]
     """Text of every unit file, by path."""
-    service: UnitStart
-    companions: list[UnitStart]
+    service: PlannedUnit
+    companions: list[PlannedUnit]
     removed_units: list[str]
     """Units of an earlier install that are not needed any more, by name."""
     command_files: dict[Path, Content]
@@ -116,7 +116,7 @@ class Plan:
 
 
 @contextmanager
-def make_plan(options: InstallOptions) -> Iterator[Plan]:
+def make_plan(options: InstallOptions) -> Iterator[InstallPlan]:
     """Examine the box and plan the install. The cards that the plan needs are open during the block.
 
     Raises GpufanError or InputError if the service cannot be installed.
@@ -128,7 +128,9 @@ def make_plan(options: InstallOptions) -> Iterator[Plan]:
         yield _plan_install(options, settings, cards, _cards_for_plan(cards, names) if cards and options.check else [])
 
 
-def _plan_install(options: InstallOptions, settings: RunSettings, cards: Cards | None, gpus: Sequence[Gpu]) -> Plan:
+def _plan_install(
+    options: InstallOptions, settings: RunSettings, cards: Cards | None, gpus: Sequence[Gpu]
+) -> InstallPlan:
     """Examine the box, and return the plan of an install that controls `gpus`. Raises GpufanError or InputError."""
     service_commands = conflicts.commands_of_services()
     rivals = [command for command in service_commands if command.runs(RIVALS) and command.unit != SERVICE]
@@ -157,9 +159,9 @@ def _plan_install(options: InstallOptions, settings: RunSettings, cards: Cards |
     )
     has_same_code = before is not None and digest is not None and digest == before.digest and not copies
 
-    def planned_start(name: str, *other_units: str) -> UnitStart:
+    def planned_start(name: str, *other_units: str) -> PlannedUnit:
         """Plan the start of a unit, if it does not run, or if its code, its file or a file of `other_units` changes."""
-        unit = UnitStart.of(name)
+        unit = PlannedUnit.of(name)
         same_files = all(
             _text_before_plan(path) == text for path, text in units.items() if Path(path).name in (name, *other_units)
         )
@@ -169,7 +171,7 @@ def _plan_install(options: InstallOptions, settings: RunSettings, cards: Cards |
     config_text = config_file.config_text_to_write(options, rivals, cards)
     if config_text is not None and service.is_active and options.start and not service.starts:
         service = replace(service, starts=bool(options.gpus), reloads=not options.gpus)
-    return Plan(
+    return InstallPlan(
         options=options,
         cards=cards,
         gpus_to_prove=[] if service.is_active else gpus,

@@ -123,7 +123,7 @@ def graphics_devices(pci_folder: Path = PCI_FOLDER) -> list[GraphicsDevice]:
             address = PciAddress.parse(folder.name)
         except InputError:
             continue
-        vendor, driver = read_text_or_empty(folder / "vendor").strip().lower(), _kernel_driver_of(folder)
+        vendor, driver = read_text_or_empty(folder / "vendor").strip().lower(), _graphics_kernel_driver(folder)
         found.append(
             GraphicsDevice(
                 address=address,
@@ -167,7 +167,7 @@ def _unusable_device_reason(folder: Path, kernel_driver: str) -> str:
     return ""
 
 
-def _kernel_driver_of(device: Path) -> str:
+def _graphics_kernel_driver(device: Path) -> str:
     """Return the name of the kernel driver of the device with this folder in sysfs; empty if it has none."""
     try:
         return (device / "driver").readlink().name

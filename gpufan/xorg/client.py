@@ -87,7 +87,7 @@ class Connection:
     def extension(self, name: str) -> int | None:
         """Return the major opcode of an extension; None if the server has no such extension. Raises DriverError."""
         text = name.encode()
-        reply = self.request(_QUERY_EXTENSION, 0, struct.pack("=HH", len(text), 0) + text + _request_padding(text))
+        reply = self.request(_QUERY_EXTENSION, 0, struct.pack("=HH", len(text), 0) + text + self._padding(text))
         present, opcode = reply[8], reply[9]
         return opcode if present else None
 
@@ -129,6 +129,11 @@ class Connection:
             raise TimeoutError
         return left_s
 
+    @staticmethod
+    def _padding(data: bytes) -> bytes:
+        """Return the zero bytes after `data` in a request, which make its length a multiple of four."""
+        return bytes(-len(data) % 4)
+
     def _cookie(self) -> bytes:
         """Return the cookie for the display; empty if it cannot be read. Some servers need no cookie."""
         if self.display.authority is None:
@@ -155,9 +160,9 @@ class Connection:
         self._socket.sendall(
             struct.pack("=cxHHHHxx", order, 11, 0, len(scheme), len(cookie))
             + scheme
-            + _request_padding(scheme)
+            + self._padding(scheme)
             + cookie
-            + _request_padding(cookie)
+            + self._padding(cookie)
         )
         head = self._receive(8)
         accepted, reason_length, words = struct.unpack("=BB4xH", head)
@@ -196,8 +201,3 @@ class Connection:
                 raise ConnectionResetError("it closed the connection")
             data += part
         return bytes(data)
-
-
-def _request_padding(data: bytes) -> bytes:
-    """Return the zero bytes after `data` in a request, which make its length a multiple of four."""
-    return bytes(-len(data) % 4)

@@ -34,6 +34,11 @@ class Section:
         """Return file and line of the section, for messages."""
         return f"{self.file.name}:{self.file.line(self.start)}"
 
+    @property
+    def is_packaged(self) -> bool:
+        """Whether the file of the section belongs to a package of the distribution."""
+        return self.file.name.startswith("/usr/")
+
     def entries(self, keyword: str) -> list[Statement]:
         """Return the entries `keyword`, without those of subsections."""
         return [entry for entry in self.statements if entry.keyword == keyword and entry.block < 0]

@@ -82,6 +82,10 @@ class Configuration:
             if all(_KERNEL_DRIVER in entry.strings[0].text.split("|") for entry in section.entries("matchdriver"))
         ]
 
+    def output_class_driver(self) -> str:
+        """Return the X driver that OutputClass sections choose for a card without Driver; empty if they choose none."""
+        return next((section.driver for section in self.nvidia_output_classes() if section.value("driver")), "")
+
     def seats(self) -> list[str]:
         """Return the names of all seats that sections name, the default seat first."""
         seats = {DEFAULT_SEAT: DEFAULT_SEAT}

@@ -106,26 +106,21 @@ def set_coolbits(
     setting, own = deciding.setting, _section_for_coolbits(screen, device)
     value = coolbits_of(setting) if setting else 0
     # An OutputClass is for all cards, and a file of a package is not ours: a stronger section overrides both.
-    if setting is None or setting.section.kind == "outputclass" or (_is_of_package(setting.section) and own is screen):
+    if setting is None or setting.section.kind == "outputclass" or (setting.section.is_packaged and own is screen):
         if value & bits != bits:
             edits.add_entry(own, f'Option "Coolbits" "{value | bits}"')
     else:
-        _set_bits_in_option(edits, setting, bits)
+        _set_bits_in_coolbits(edits, setting, bits)
     for setting in deciding.of_depths:
-        _set_bits_in_option(edits, setting, bits)
+        _set_bits_in_coolbits(edits, setting, bits)
 
 
 def _section_for_coolbits(screen: Section | None, device: Section) -> Section:
     """Return the section for a new Coolbits: the Device, or the Screen if only the Device belongs to a package."""
-    return screen if screen and _is_of_package(device) and not _is_of_package(screen) else device
+    return screen if screen and device.is_packaged and not screen.is_packaged else device
 
 
-def _is_of_package(section: Section) -> bool:
-    """Whether a package of the distribution owns the file of the section."""
-    return section.file.name.startswith("/usr/")
-
-
-def _set_bits_in_option(edits: Edits, setting: Setting, bits: int) -> None:
+def _set_bits_in_coolbits(edits: Edits, setting: Setting, bits: int) -> None:
     """Set `bits` in an existing option. Raises InputError if its value is not a number."""
     coolbits_of(setting)
     token, editor = setting.option.value, edits.editor_of(setting.section.file)

@@ -37,7 +37,7 @@ def parse_sections(source: SourceText) -> Iterator[ParsedSection]:
         kind = normalized_name(opened.arguments[0].text)
         if kind not in keywords.SECTIONS:
             name = latin1_as_utf8(opened.arguments[0].text)
-            problem = f'X knows no Section "{name}"{_keyword_suggestion(kind, keywords.SECTIONS)}'
+            problem = f'X knows no Section "{name}"{_parse_error_hint(kind, keywords.SECTIONS)}'
             raise source.error(opened.arguments[0].start, problem)
         yield _SectionParser(source, opened, kind).read(statements)
 
@@ -123,7 +123,7 @@ class _SectionParser:
         return self.source.error(
             entry.start,
             f'X knows no keyword {latin1_as_utf8(entry.word.text)} in {title} "{name}"'
-            + _keyword_suggestion(entry.keyword, known),
+            + _parse_error_hint(entry.keyword, known),
         )
 
     def _check_boolean(self, entry: Statement) -> None:
@@ -167,7 +167,7 @@ def _check_arguments(source: SourceText, entry: Statement, pattern: str) -> None
     raise source.error(entry.arguments[valid].start, f"expected a keyword after the values of {word}")
 
 
-def _keyword_suggestion(word: str, known: Iterable[str]) -> str:
+def _parse_error_hint(word: str, known: Iterable[str]) -> str:
     """Return the end of an error message that names the most similar keyword; empty if none is similar."""
     close = get_close_matches(word, known, 1)
     return f": did you mean {close[0]}?" if close else ""

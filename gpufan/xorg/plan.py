@@ -1,7 +1,7 @@
 """Plan the smallest change of a configuration with which X can set the fans of every NVIDIA card. No I/O.
 
 Each card then has a Device with NVIDIA's driver and Coolbits, and an X screen in the layout. What X uses before the
-change, it uses after it too; an exception is named in `Plan.losses`.
+change, it uses after it too; an exception is named in `ConfigurationPlan.losses`.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from gpufan.xorg.coolbits import FANS_BIT, set_coolbits
 from gpufan.xorg.edid import MonitorOptions, monitor_options, pretend_monitor, users_monitor_option
 from gpufan.xorg.editor import Edits
 from gpufan.xorg.reach import Reach, reach_of_cards
-from gpufan.xorg.screens import NVIDIA, Fault, ServerScreens, XScreen, output_class_driver, screens_of_servers
+from gpufan.xorg.screens import NVIDIA, Fault, ServerScreens, XScreen, screens_of_servers
 from gpufan.xorg.tokens import latin1_as_utf8
 
 _ROUNDS = 5
 """Limit of the rounds. The first round does everything, unless an X screen appears that X has dropped before."""
 
 
-class Wanted(NamedTuple):
-    """What the user wants: the options that every NVIDIA Device needs, and the layout."""
+class PlanOptions(NamedTuple):
+    """The options of a plan: those that every NVIDIA Device gets, and the layout."""
 
     coolbits: int = FANS_BIT
     """Bits to set. Bit 4 allows X to set fans."""
@@ -37,7 +37,7 @@ class Wanted(NamedTuple):
         return monitor_options(self.edid)
 
 
-class Plan(NamedTuple):
+class ConfigurationPlan(NamedTuple):
     """A planned change: the configuration before and after, and the consequences."""
 
     before: Configuration
@@ -55,7 +55,7 @@ class Plan(NamedTuple):
         return [(old.name, old.data, new.data) for old, new in pairs if old.text != new.text]
 
 
-def make_plan(configuration: Configuration, box: Box, wanted: Wanted) -> Plan:
+def make_plan(configuration: Configuration, box: Box, wanted: PlanOptions) -> ConfigurationPlan:
     """Plan the change with which X can set the fans of all cards of `box`. Raises InputError with file and line."""
     changed = configuration
     for _ in range(_ROUNDS):
@@ -67,10 +67,10 @@ def make_plan(configuration: Configuration, box: Box, wanted: Wanted) -> Plan:
     found = screens_of_servers(changed, box, wanted.layout)
     reaches = reach_of_cards(changed, box, found, wanted.layout is not None)
     losses = _losses_by_plan(box, screens_of_servers(configuration, box, wanted.layout), found)
-    return Plan(configuration, changed, reaches, losses, _plan_notes(configuration, box, wanted))
+    return ConfigurationPlan(configuration, changed, reaches, losses, _plan_notes(configuration, box, wanted))
 
 
-def _plan_device_entries(configuration: Configuration, box: Box, wanted: Wanted) -> Configuration:
+def _plan_device_entries(configuration: Configuration, box: Box, wanted: PlanOptions) -> Configuration:
     """Add Driver and BusID to the Devices of X screens, where X needs them to use the Device for its card."""
     edits = Edits(configuration)
     found = screens_of_servers(configuration, box, wanted.layout)
@@ -86,7 +86,7 @@ def _plan_device_entries(configuration: Configuration, box: Box, wanted: Wanted)
             if x_screen.device is None:
                 continue
             needs_driver = x_screen.device.value("driver") is None and x_screen.address in box.cards
-            if needs_driver and (len(server.screens) > 1 or output_class_driver(configuration) != NVIDIA):
+            if needs_driver and (len(server.screens) > 1 or configuration.output_class_driver() != NVIDIA):
                 edits.add_entry(x_screen.device, 'Driver "nvidia"')
             has_bus_id = x_screen.device.value("busid") is not None
             if (
@@ -99,12 +99,12 @@ def _plan_device_entries(configuration: Configuration, box: Box, wanted: Wanted)
     return edits.apply()
 
 
-def _plan_new_sections(configuration: Configuration, box: Box, wanted: Wanted) -> Configuration:
+def _plan_new_sections(configuration: Configuration, box: Box, wanted: PlanOptions) -> Configuration:
     """Add sections for the cards that have no X screen."""
     return add_sections_for_cards(configuration, box, wanted.coolbits, wanted.monitor, wanted.layout)
 
 
-def _plan_options(configuration: Configuration, box: Box, wanted: Wanted) -> Configuration:
+def _plan_options(configuration: Configuration, box: Box, wanted: PlanOptions) -> Configuration:
     """Set the Coolbits of every X screen of a card, and pretend a monitor there if it is wanted."""
     edits = Edits(configuration)
     for server in screens_of_servers(configuration, box, wanted.layout):
@@ -123,7 +123,7 @@ def _losses_by_plan(box: Box, before: Sequence[ServerScreens], after: Sequence[S
         for place, x_screen in enumerate(old.screens):
             if x_screen.fault is not None or x_screen.address in of_other_seats:
                 continue
-            if len(new.screens) <= place or not _keeps_screen(x_screen, new.screens[place]):
+            if len(new.screens) <= place or _loses_screen(x_screen, new.screens[place]):
                 losses.append(
                     f"X would no longer show screen {place} on {box.other_at(x_screen.address) or x_screen.address}"
                 )
@@ -140,14 +140,14 @@ def _losses_by_plan(box: Box, before: Sequence[ServerScreens], after: Sequence[S
     return losses
 
 
-def _keeps_screen(before: XScreen, after: XScreen) -> bool:
-    """Whether an X screen that X used before the plan has the same graphics device and Device after it."""
+def _loses_screen(before: XScreen, after: XScreen) -> bool:
+    """Whether an X screen no longer has the graphics device and the Device that it had before the plan."""
     if after.fault is not None or before.address != after.address:
-        return False
-    return before.device is None or (after.device is not None and before.device.name == after.device.name)
+        return True
+    return before.device is not None and (after.device is None or before.device.name != after.device.name)
 
 
-def _plan_notes(configuration: Configuration, box: Box, wanted: Wanted) -> list[str]:
+def _plan_notes(configuration: Configuration, box: Box, wanted: PlanOptions) -> list[str]:
     """Return sentences about facts that the user should know, and that the plan does not change."""
     notes = []
     for device in configuration.used("device"):

@@ -91,7 +91,7 @@ def _obstacle(
     configuration: Configuration, box: Box, card: PciAddress, devices: Sequence[Section], server: ServerScreens
 ) -> Reach | None:
     """Return the obstacle to a new X screen on a card; None if the server can have one there."""
-    devices = [*devices, *_blocking_devices(configuration, box, card, server)]
+    devices = [*devices, *_obstacle_devices(configuration, box, card, server)]
     for device in devices:
         if device.driver not in (NVIDIA, ""):
             return Reach(card, Obstacle.OTHER_DRIVER, device)
@@ -116,7 +116,7 @@ def _obstacle(
     return None
 
 
-def _blocking_devices(configuration: Configuration, box: Box, card: PciAddress, server: ServerScreens) -> list[Section]:
+def _obstacle_devices(configuration: Configuration, box: Box, card: PciAddress, server: ServerScreens) -> list[Section]:
     """Return the Devices with another X driver that the server uses for a card, so that NVIDIA's driver cannot."""
     in_use = [x_screen.device for x_screen in server.screens if x_screen.device and x_screen.address == card]
     for device in server.gpu_devices:

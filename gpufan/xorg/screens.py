@@ -123,12 +123,6 @@ def _screens_of_server(
     return ServerScreens(seat, layout, tuple(screens), tuple(chain(*helpers)), tuple(inactive))
 
 
-def output_class_driver(configuration: Configuration) -> str:
-    """Return the X driver that OutputClass sections choose for a card without Driver; empty if they choose none."""
-    classes = configuration.nvidia_output_classes()
-    return next((section.driver for section in classes if section.value("driver")), "")
-
-
 def devices_of_cards(
     configuration: Configuration, box: Box, servers: Sequence[ServerScreens]
 ) -> dict[PciAddress, list[Section]]:
@@ -186,7 +180,7 @@ def _assign_devices_to_screens(
     """
     if screens[0].is_automatic:
         if screens[0].address in box.cards:
-            screens[0] = replace(screens[0], driver=output_class_driver(configuration))
+            screens[0] = replace(screens[0], driver=configuration.output_class_driver())
         screens[1:] = [replace(x_screen, fault=Fault.LOST) for x_screen in screens[1:]]
     claimed: set[PciAddress] = set()
     for place, x_screen in enumerate(screens):

@@ -14,7 +14,7 @@ from gpufan.system.lock import folder_locks
 from gpufan.xorg import record
 from gpufan.xorg.box import Box
 from gpufan.xorg.edid import PRETENDED_EDID
-from gpufan.xorg.plan import Plan, Wanted, make_plan
+from gpufan.xorg.plan import ConfigurationPlan, PlanOptions, make_plan
 from gpufan.xorg.record import FileChange, State
 from gpufan.xorg.search import read_configuration, real_config_file, snippets
 
@@ -27,7 +27,7 @@ class Setup:
 
     main: Path
     """The file that new sections are added to, with symbolic links resolved."""
-    plan: Plan
+    plan: ConfigurationPlan
     changes: tuple[FileChange, ...]
     notes: tuple[str, ...]
 
@@ -68,7 +68,7 @@ def plan_setup(
     if edid is not None and set('"\r\n') & set(str(edid)):
         raise InputError(f"{edid}: this path cannot be written in xorg.conf: give another --output")
     configuration = read_configuration(output, folders)
-    wanted = Wanted(coolbits, None if edid is None else os.fsencode(edid).decode("latin-1"), layout)
+    wanted = PlanOptions(coolbits, None if edid is None else os.fsencode(edid).decode("latin-1"), layout)
     plan = make_plan(configuration, box, wanted)
     # New sections come first: then other files never refer to a section that is not yet there.
     changed = sorted(plan.changes, key=lambda change: change[0] != configuration.main)
@@ -113,7 +113,7 @@ def write_setup_restore(output: Path, changes: Sequence[FileChange]) -> None:
 
 def setup_difference(changes: Sequence[FileChange]) -> bytes:
     """Return the difference that the changes make in text files, in the unified format."""
-    return b"".join(_file_difference(change) for change in changes if change.path.name != EDID_NAME)
+    return b"".join(_setup_file_difference(change) for change in changes if change.path.name != EDID_NAME)
 
 
 _BY_HAND = {
@@ -146,7 +146,7 @@ def _setup_notes(changes: Sequence[FileChange]) -> list[str]:
     return notes
 
 
-def _file_difference(change: FileChange) -> bytes:
+def _setup_file_difference(change: FileChange) -> bytes:
     """Return the difference that a change makes in one file, in the unified format."""
     name = os.fsencode(change.path)
     lines = difflib.diff_bytes(

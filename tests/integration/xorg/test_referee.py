@@ -13,7 +13,7 @@ from gpufan.xorg.box import graphics_devices, make_box
 from gpufan.xorg.config import ConfigFile
 from gpufan.xorg.configuration import Configuration
 from gpufan.xorg.headless_config import headless_config
-from gpufan.xorg.plan import Wanted, make_plan
+from gpufan.xorg.plan import PlanOptions, make_plan
 from gpufan.xorg.search import read_configuration
 from tests.doubles.xorg_cases import CHANGES, GIVEN, NEEDS_YES, NO_CHANGE, OWN, REFUSES, Case, device, layout, screen
 from tests.doubles.xorg_files import SAMPLES, make_file_set
@@ -102,13 +102,13 @@ def test_x_accepts_each_sample_after_the_change_as_before(machine: Machine, samp
         assert verdict.screens
 
 
-def changed(data: bytes, wanted: Wanted | None = None) -> bytes:
+def changed(data: bytes, wanted: PlanOptions | None = None) -> bytes:
     configuration = Configuration((ConfigFile(data, "xorg.conf"),), "xorg.conf")
-    return make_plan(configuration, make_box(CARDS), wanted or Wanted()).after.files[0].data
+    return make_plan(configuration, make_box(CARDS), wanted or PlanOptions()).after.files[0].data
 
 
 def test_x_accepts_a_file_with_a_pretended_monitor(machine: Machine) -> None:
-    machine.path("xorg.conf").write_bytes(changed(b"", Wanted(edid="/etc/X11/gpufan-edid.bin")))
+    machine.path("xorg.conf").write_bytes(changed(b"", PlanOptions(edid="/etc/X11/gpufan-edid.bin")))
     assert not machine.xorg().complaints
 
 

@@ -131,7 +131,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(manifest, "OLD_PATH", tmp_path / "var/install.json")
     monkeypatch.setattr(config_file, "CONFIG", tmp_path / "etc/config.toml")
     monkeypatch.setattr(config_file, "ALERTS", tmp_path / "etc/alerts.toml")
-    for module in (systemctl, units, install, disabled_unit):
+    for module in (systemctl, units, disabled_unit):
         monkeypatch.setattr(module, "UNIT_FOLDER", tmp_path / "units")
     for module in (plan, proof):
         monkeypatch.setattr(module, "RUNTIME_FOLDER", tmp_path / "run")

@@ -11,12 +11,12 @@ from gpufan.errors import InputError
 from gpufan.xorg.box import Box, graphics_devices, make_box
 from gpufan.xorg.config import ConfigFile
 from gpufan.xorg.configuration import Configuration
-from gpufan.xorg.plan import Plan, Wanted, make_plan
+from gpufan.xorg.plan import ConfigurationPlan, PlanOptions, make_plan
 from gpufan.xorg.screens import Fault, screens_of_servers
 
 A, B = PciAddress.parse("01:00.0"), PciAddress.parse("41:00.0")
 INTEL = PciAddress.parse("00:02.0")
-FANS = Wanted()
+FANS = PlanOptions()
 
 
 def section(kind: str, name: str, *lines: str) -> str:
@@ -41,7 +41,7 @@ TWO_CARDS = device("a", 1) + device("b", 65)
 
 
 class Result(NamedTuple):
-    plan: Plan
+    plan: ConfigurationPlan
     added: dict[str, list[str]]
     """Lines that each changed file has gained, without indentation."""
     out_of_reach: list[str]
@@ -57,7 +57,7 @@ def box(*cards: PciAddress, primary: PciAddress | None = None) -> Box:
     return Box(cards, primary or cards[0])
 
 
-def plan(*texts: str, on: Box, wanted: Wanted = FANS) -> Result:
+def plan(*texts: str, on: Box, wanted: PlanOptions = FANS) -> Result:
     made = make_plan(configuration(*texts), on, wanted)
     again = make_plan(made.after, on, wanted)
     assert again.changes == [], "a second run changes nothing"
@@ -136,7 +136,7 @@ def test_the_bit_is_set_where_a_stronger_option_lacks_it(place):
     lines = [option] if place == "screen" else []
     lines += ['SubSection "Display"', "Depth 24", option, "EndSubSection"] if place == "display" else []
     text = device("a", 1, 'Option "Coolbits" "4"') + monitor + screen("s", "a", 'Monitor "M"', *lines)
-    made = make_plan(configuration(text), box(A), Wanted())
+    made = make_plan(configuration(text), box(A), PlanOptions())
     assert made.after.files[0].text == text.replace('"8"', '"12"')
 
 
@@ -208,7 +208,7 @@ def test_a_second_screen_section_of_the_same_name_does_not_count():
 def test_a_second_device_without_driver_gets_one():
     text = device("a", 1) + section("Device", "b", 'BusID "PCI:65:0:0"')
     text += screen("s", "a") + screen("t", "b") + layout("l", "s", "t")
-    assert 'Driver "nvidia"' in make_plan(configuration(text), box(A, B), Wanted()).after.files[0].text[100:]
+    assert 'Driver "nvidia"' in make_plan(configuration(text), box(A, B), PlanOptions()).after.files[0].text[100:]
     found = screens_of_servers(configuration(text), box(A, B))
     assert found[0].screens[1].fault is Fault.NO_DRIVER
 
@@ -302,14 +302,14 @@ def test_a_card_in_a_layout_that_x_does_not_choose_is_asked_about():
     text = TWO_CARDS + screen("s", "a") + screen("t", "b") + layout("one", "s") + layout("two", "t")
     (line,) = plan(text, on=box(A, B)).out_of_reach
     assert 'xorg.conf:24: ServerLayout "two" has it' in line
-    chosen = plan(text, on=box(A, B), wanted=Wanted(layout="ONE"))
+    chosen = plan(text, on=box(A, B), wanted=PlanOptions(layout="ONE"))
     assert chosen.out_of_reach == []
     assert 'Screen 1 "t" RightOf "s"' in chosen.added["xorg.conf"]
 
 
 def test_a_layout_that_does_not_exist_is_an_input_error():
     with pytest.raises(InputError, match='no ServerLayout is called "three": choose one of "one"'):
-        plan(layout("one"), on=box(A), wanted=Wanted(layout="three"))
+        plan(layout("one"), on=box(A), wanted=PlanOptions(layout="three"))
 
 
 # GPUs of other makers
@@ -350,7 +350,7 @@ def test_the_device_of_a_snippet_keeps_screen_0(sysfs):
 
 def test_a_screen_for_which_no_driver_is_known_is_a_loss(sysfs):
     on = make_box([A], graphics_devices(sysfs("0000:03:00.0", "1a03", boot_vga="1")))
-    (loss,) = make_plan(configuration(""), on, Wanted()).losses
+    (loss,) = make_plan(configuration(""), on, PlanOptions()).losses
     assert loss.startswith("X would no longer show screen 0 on 0000:03:00.0 (ASPEED)")
 
 
@@ -364,7 +364,7 @@ def test_render_offload_that_would_end_is_a_loss(sysfs):
 
 def test_a_gpu_device_of_another_maker_that_would_be_dropped_is_a_loss():
     text = device("a", 1) + INTEL_DEVICE + screen("s", "a")
-    (loss,) = make_plan(configuration(text), box(A, B), Wanted()).losses
+    (loss,) = make_plan(configuration(text), box(A, B), PlanOptions()).losses
     assert loss == 'xorg.conf:6: X would no longer use Device "intel" as a GPUDevice'
 
 
@@ -377,7 +377,7 @@ def test_a_device_of_another_maker_without_bus_id_keeps_its_gpu_when_cards_are_a
 
 
 def test_the_primary_card_gets_screen_0():
-    made = make_plan(configuration(""), box(A, B, primary=B), Wanted())
+    made = make_plan(configuration(""), box(A, B, primary=B), PlanOptions())
     assert [x.address for x in screens_of_servers(made.after, box(A, B, primary=B))[0].screens] == [B, A]
     assert made.losses == []
 

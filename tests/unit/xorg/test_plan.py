@@ -10,14 +10,14 @@ from gpufan.errors import InputError
 from gpufan.xorg.box import make_box
 from gpufan.xorg.config import ConfigFile
 from gpufan.xorg.configuration import Configuration
-from gpufan.xorg.plan import Wanted, make_plan
+from gpufan.xorg.plan import PlanOptions, make_plan
 from tests.doubles.xorg_files import SAMPLES
 
 ONE = PciAddress.parse("0a:00.0")
 OTHER = PciAddress.parse("41:00.0")
 FAR = PciAddress.parse("0001:0a:00.0")
 
-FANS = Wanted()
+FANS = PlanOptions()
 
 INTEL = b'Section "Device"\n  Identifier "intel"\n  Driver "modesetting"\n  BusID "PCI:0:2:0"\nEndSection\n'
 DEVICE = b'Section "Device"\n  Identifier "gpu"\n  Driver "nvidia"\n  BusID "PCI:10:0:0"\n%bEndSection\n'
@@ -29,14 +29,14 @@ class Edited(NamedTuple):
     out_of_reach: list[str]
 
 
-def run(data: bytes, *cards: PciAddress, wanted: Wanted = FANS) -> Edited:
+def run(data: bytes, *cards: PciAddress, wanted: PlanOptions = FANS) -> Edited:
     configuration = Configuration((ConfigFile(data, "xorg.conf"),), "xorg.conf")
     plan = make_plan(configuration, make_box(cards), wanted)
     assert plan.losses == []
     return Edited(plan.after.files[0].data, tuple(plan.notes), [str(r) for r in plan.reaches if r.obstacle])
 
 
-def changes(data: bytes, *cards: PciAddress, wanted: Wanted = FANS) -> list[str]:
+def changes(data: bytes, *cards: PciAddress, wanted: PlanOptions = FANS) -> list[str]:
     """Lines taken away and put in, without their end."""
     old, new = (text.decode("latin-1").split("\n") for text in (data, run(data, *cards, wanted=wanted).data))
     return [line.rstrip("\r") for line in difflib.ndiff(old, new) if line[0] in "+-"]
@@ -79,7 +79,9 @@ def test_bit_that_is_set_changes_nothing():
 
 
 def test_the_requested_bits_are_set():
-    assert '+ Option "Coolbits" "12"' in changes(DEVICE % b'Option "Coolbits" "4"\n', ONE, wanted=Wanted(coolbits=12))
+    assert '+ Option "Coolbits" "12"' in changes(
+        DEVICE % b'Option "Coolbits" "4"\n', ONE, wanted=PlanOptions(coolbits=12)
+    )
 
 
 def test_coolbits_without_a_value_gets_one():
@@ -218,14 +220,14 @@ def test_bytes_that_are_not_utf_8_are_preserved_also_in_new_entries():
 
 
 def test_pretended_monitor_is_added_to_device_and_new_device():
-    result = run(DEVICE % b"", ONE, OTHER, wanted=Wanted(edid="/etc/X11/e.bin")).data
+    result = run(DEVICE % b"", ONE, OTHER, wanted=PlanOptions(edid="/etc/X11/e.bin")).data
     assert result.count(b'Option "ConnectedMonitor" "DFP-0"') == 2
     assert result.count(b'Option "CustomEDID" "DFP-0:/etc/X11/e.bin"') == 2
 
 
 def test_pretended_monitor_of_the_user_is_not_changed():
     data = DEVICE % b'Option "Coolbits" "4"\nOption "ConnectedMonitor" "CRT-0"\n'
-    result = run(data, ONE, wanted=Wanted(edid="/e.bin"))
+    result = run(data, ONE, wanted=PlanOptions(edid="/e.bin"))
     assert result.data == data
     assert "has a ConnectedMonitor of its own" in result.notes[0]
 

@@ -12,7 +12,7 @@ from gpufan.xorg.box import Box, make_box
 from gpufan.xorg.config import ConfigFile
 from gpufan.xorg.configuration import Configuration
 from gpufan.xorg.coolbits import with_coolbits
-from gpufan.xorg.plan import Plan, Wanted, make_plan
+from gpufan.xorg.plan import ConfigurationPlan, PlanOptions, make_plan
 from gpufan.xorg.reach import Obstacle
 from gpufan.xorg.screens import screens_of_servers
 from tests.doubles.xorg_files import SAMPLES, Piece, file_sets
@@ -38,10 +38,10 @@ def configuration(*files: bytes) -> Configuration:
     return Configuration(tuple(ConfigFile(data, name) for data, name in zip(files, names, strict=True)), "xorg.conf")
 
 
-def planned(file_set: list[list[Piece]], box: Box) -> Plan | None:
+def planned(file_set: list[list[Piece]], box: Box) -> ConfigurationPlan | None:
     """The plan; None for a set that X refuses, as with a DefaultServerLayout of another seat."""
     try:
-        return make_plan(configuration(*(b"".join(p.data for p in pieces) for pieces in file_set)), box, Wanted())
+        return make_plan(configuration(*(b"".join(p.data for p in pieces) for pieces in file_set)), box, PlanOptions())
     except InputError:
         return None
 
@@ -79,7 +79,7 @@ def check(file_set: list[list[Piece]], box: Box) -> None:
         check_all_else_unchanged(pieces, file.data, file.name == "xorg.conf")
     for reach in plan.reaches:
         assert reach.obstacle is None or reach.obstacle in NOT_FIXED, str(reach)
-    again = make_plan(plan.after, box, Wanted())
+    again = make_plan(plan.after, box, PlanOptions())
     assert again.changes == [], "a second run changes nothing"
     assert again.reaches and [r.obstacle for r in again.reaches] == [r.obstacle for r in plan.reaches]
     after = screens_of_servers(plan.after, box)
@@ -92,10 +92,10 @@ def check(file_set: list[list[Piece]], box: Box) -> None:
 
 def check_never_crashes(data: bytes) -> None:
     try:
-        plan = make_plan(configuration(data), make_box(CARDS), Wanted())
+        plan = make_plan(configuration(data), make_box(CARDS), PlanOptions())
     except InputError:
         return
-    assert make_plan(plan.after, make_box(CARDS), Wanted()).changes == []
+    assert make_plan(plan.after, make_box(CARDS), PlanOptions()).changes == []
 
 
 @few
