@@ -179,7 +179,7 @@ def _judge_unselected_fans(judged: _JudgedCard, is_manual: bool) -> Finding:
 
 
 def _is_excluded_card(judged: _JudgedCard) -> bool:
-    """Whether the settings of the running gpufan may exclude the card. A gpufan that is no service may have any."""
+    """Whether the settings of the running gpufan may exclude the card. They are unknown if it is not the service."""
     assert judged.card is not None  # a card that gpufan does not control is known from the driver only
     names = judged.facts.settings.run_settings().gpus
     # An index is that of the time when gpufan was started.

@@ -68,7 +68,7 @@ def _judge_driver_state(facts: Facts) -> Finding:
         return problem("driver", "no NVIDIA driver is installed", _install_driver_command(facts))
     if any(_driver_dropped(facts, card) for card in facts.pci):
         text = f"driver branch {_driver_branch(facts)} supports no card older than Turing, and this box has one"
-        return problem("driver", text, *_install_last_branch_commands(facts))
+        return problem("driver", text, *_install_last_driver_branch(facts))
     if driver.error_code == pynvml.NVML_ERROR_DRIVER_NOT_LOADED:
         return problem("driver", "the NVIDIA kernel module is not loaded", "sudo modprobe nvidia", KERNEL_LOG)
     if driver.error_code == pynvml.NVML_ERROR_NO_PERMISSION:
@@ -99,7 +99,7 @@ def _judge_card_on_bus(facts: Facts, card: PciCard) -> Iterator[Finding]:
     elif _driver_dropped(facts, card):
         text = f"{card.address} (10de:{card.device_id:04x}) is older than Turing: driver branch {_driver_branch(facts)}"
         text += f" does not support it, {LAST_BRANCH} is the last branch that does"
-        yield problem("card", text, *_install_last_branch_commands(facts))
+        yield problem("card", text, *_install_last_driver_branch(facts))
     elif card.driver == "nouveau":
         text = f"the nouveau driver has {card.address}, and cannot set its fans: install NVIDIA's driver, and reboot"
         yield problem("card", text, _install_driver_command(facts), "sudo reboot")
@@ -124,7 +124,7 @@ def _driver_dropped(facts: Facts, card: PciCard) -> bool:
     return card.device_id in BEFORE_TURING and _driver_branch(facts) > LAST_BRANCH and not _driver_lists(facts, card)
 
 
-def _install_last_branch_commands(facts: Facts) -> tuple[str, ...]:
+def _install_last_driver_branch(facts: Facts) -> tuple[str, ...]:
     """The commands that replace a newer driver by the last branch that supports old cards."""
     return _GO_BACK.get(facts.distribution, _LIST_CARDS), "sudo reboot"
 

@@ -150,7 +150,7 @@ def _look_at_systemd() -> Systemd | None:
 
 
 def _look_at_unit(name: str) -> UnitState:
-    """Return the state of a unit of gpufan. If an inactive unit has no status, it is its last line in the journal."""
+    """Return the state of a unit of gpufan. Its last line in the journal replaces a status that is missing."""
     unit = unit_state(name)
     if unit.status or unit.is_active or not unit.exists:
         return unit

@@ -27,17 +27,17 @@ def look_at_driver() -> Driver:
     except DriverError as error:
         cause = error.__cause__
         code = cause.value if isinstance(cause, NVMLError) else None
-        return Driver(module_version, _look_at_library(), str(error), code)
+        return Driver(module_version, _look_at_driver_library(), str(error), code)
     results = call_all(cards.READ_TIMEOUT_S, [gpu.read for gpu in box.gpus])
     # Reading completes the info of a card that opened late.
-    found = tuple(_card_that_was_read(gpu.info, result) for gpu, result in zip(box.gpus, results, strict=True))
+    found = tuple(_looked_at_card(gpu.info, result) for gpu, result in zip(box.gpus, results, strict=True))
     with suppress(NoAnswer):
         call_with_timeout(1.0, box.close)
-    return Driver(module_version, _look_at_library() or box.driver_version, cards=found)
+    return Driver(module_version, _look_at_driver_library() or box.driver_version, cards=found)
 
 
-def _card_that_was_read(info: GpuInfo, result: Reading | Exception) -> Card:
-    """Return a card with its reading, if `result` is a reading. Raises `result` if it is no reading and no NoAnswer."""
+def _looked_at_card(info: GpuInfo, result: Reading | Exception) -> Card:
+    """Return the card with the reading `result`, or without a reading if `result` is NoAnswer. Raises other errors."""
     if isinstance(result, Reading):
         return Card(info, result)
     if not isinstance(result, NoAnswer):
@@ -45,7 +45,7 @@ def _card_that_was_read(info: GpuInfo, result: Reading | Exception) -> Card:
     return Card(info, None, needs_reset=isinstance(result, ResetRequired))
 
 
-def _look_at_library() -> str | None:
+def _look_at_driver_library() -> str | None:
     """Return the version of the NVML library in this process, even if the library fails; None if it is not loaded.
 
     The name of its file contains the version.

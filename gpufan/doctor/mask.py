@@ -61,7 +61,7 @@ class Mask:
     """Masks the texts of one box. A word has the same replacement in all texts, such as `user-1`."""
 
     def __init__(self, host: str, users: Iterable[str], uuids: Iterable[str] = ()) -> None:
-        """Mask these names of the host and of its users. `uuids` are the UUIDs of its cards.
+        """`host` and `users` are the names to mask. `uuids` are the UUIDs of the cards.
 
         The beginning of a UUID in a text has the same replacement as the complete UUID.
         """
@@ -78,7 +78,7 @@ class Mask:
 
     @classmethod
     def of_box(cls, facts: Facts) -> "Mask":
-        """The mask for the names of this host, of its users and of its cards in `facts`."""
+        """Make the mask for the names of this host and its users, and for the cards in `facts`."""
         states = facts.published.snapshot.gpus if facts.published else ()
         uuids = [*(card.info.uuid for card in facts.driver.cards), *(state.uuid for state in states)]
         return cls(socket.gethostname(), _private_users(), [uuid for uuid in dict.fromkeys(uuids) if uuid])

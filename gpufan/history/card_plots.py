@@ -30,11 +30,11 @@ _MARKS = {
 """Name and colour of the events that are drawn. Other events are only in the list."""
 
 
-def mean_series(values: Iterable[tuple[float, float, Aggregate | None]], name: str, step_s: float) -> Series:
-    """A line with one point for each step of `step_s` seconds, made from the time, duration and aggregate of periods.
+def card_series(values: Iterable[tuple[float, float, Aggregate | None]], name: str, step_s: float) -> Series:
+    """Make a line with one point for each step of `step_s` seconds.
 
-    The point shows the mean of the step, and its lowest and highest value as the band of the line. The line has a gap
-    where more than three steps are missing.
+    `values` are the beginning (s), the duration (s) and the aggregate of each period. A point shows the mean of a step;
+    the band of the line shows its lowest and highest value. The line has a gap where more than three steps are missing.
     """
     steps: dict[float, list[tuple[Aggregate | None, float]]] = {}
     last_s = math.inf
@@ -67,15 +67,15 @@ def card_panels(
     step_s = max(math.ceil((time_range.end_s - time_range.begin_s) / MAX_POINTS), min_step_s)
 
     def series(measurement: str, name: str) -> Series:
-        return mean_series(((p.time_s, p.seconds, getattr(p, measurement)) for p in periods), name, step_s)
+        return card_series(((p.time_s, p.seconds, getattr(p, measurement)) for p in periods), name, step_s)
 
-    sounds = ((p.time_s, p.seconds, _sound_to_plot(p)) for p in periods)
+    sounds = ((p.time_s, p.seconds, _card_sound_to_plot(p)) for p in periods)
     panels = [
         Panel("temperature", "°C", [series("temperature_c", "read")]),
         # The same scale in all reports, so that a small change looks small.
         Panel("fans", "%", [series("speed_percent", "read"), series("duty_percent", "set")], limits=(0, 104)),
         Panel("power", "W", [series("power_w", "read")]),
-        Panel("sound", "dB(A)", [mean_series(sounds, "read", step_s)]),
+        Panel("sound", "dB(A)", [card_series(sounds, "read", step_s)]),
     ]
     marks = [
         Mark(max(event.begin_s, time_range.begin_s), min(event.end_s, time_range.end_s), *_MARKS[event.kind])
@@ -93,17 +93,17 @@ def plot_card_on_curve(card: HistoryCard, periods: Iterable[Period]) -> "Figure 
         for period in periods
         if period.temperature_c is not None and (duty := period.duty_percent or period.speed_percent) is not None
     ]
-    curve, target_c = curve_to_plot(card.settings)
+    curve, target_c = card_curve_to_plot(card.settings)
     title = f"{card.label}: {card.settings}"
     return draw_curve_with_points(curve, points, target_c=target_c, title=title) if points else None
 
 
-def curve_to_plot(settings: str) -> tuple[Curve | None, float | None]:
+def card_curve_to_plot(settings: str) -> tuple[Curve | None, float | None]:
     """Parse `settings`, which is `str(CardSettings)`, and return the curve and the target, °C: the other is None.
 
     Both are None if the text is neither a curve nor a target.
 
-    >>> curve_to_plot("target 78 °C")
+    >>> card_curve_to_plot("target 78 °C")
     (None, 78.0)
     """
     if target := re.fullmatch(r"target ([0-9]+(?:\.[0-9]+)?) °C", settings):
@@ -114,7 +114,7 @@ def curve_to_plot(settings: str) -> tuple[Curve | None, float | None]:
         return None, None
 
 
-def _sound_to_plot(period: Period) -> Aggregate | None:
+def _card_sound_to_plot(period: Period) -> Aggregate | None:
     """Estimated sound of the fans in `period`, dB(A). None if their speed is unknown, or if they stand still."""
     level = 0.0 if period.fan_rpm is None else sound_db(period.fan_rpm)
     return Aggregate(level, level, level) if level else None

@@ -84,14 +84,14 @@ class DayTotals:
         return (
             f"{self.seen_s / 3600:.1f}",
             f"{self.load_s / 3600:.1f}",
-            *_day_cells(self.temperature_c),
-            *_day_cells(self.duty_percent),
+            *_totals_cells(self.temperature_c),
+            *_totals_cells(self.duty_percent),
             "-" if self.sound_db is None else f"{self.sound_db:.1f}",
             f"{self.energy_kwh:.2f}",
         )
 
 
-def _day_cells(value: Aggregate | None) -> tuple[str, str]:
+def _totals_cells(value: Aggregate | None) -> tuple[str, str]:
     """Mean and highest value as texts for a row of a table; `-` if they are unknown."""
     return ("-", "-") if value is None else (f"{value.mean:.0f}", f"{value.highest:.0f}")
 

@@ -75,7 +75,7 @@ class Event:
 
     @property
     def duration_text(self) -> str:
-        """The duration or the count of the event: `for 0:04:10`, `3x in 0:01:00`; empty if it has neither."""
+        """How long or how often the event happened: `for 0:04:10`, `3x in 0:01:00`; empty if once, without duration."""
         seconds = self.end_s - self.begin_s
         if self.count > 1:
             return f"{self.count}x in {h_mm_ss(seconds)}" if seconds >= 1 else f"{self.count}x"
@@ -113,7 +113,7 @@ class EventDetector:
                 self._compare_cards(before[gpu.key], gpu, snapshot.time_s, restarted)
 
     def add_gap(self, begin_s: float, now_s: float, text: str) -> None:
-        """Add the event that no snapshot was written since `begin_s`, or extend it to `now_s`. `text` says why."""
+        """Add a gap from `begin_s` to `now_s`, or extend the open gap. `text` says why there is no snapshot."""
         self._extend("", EventKind.GAP, begin_s, now_s, text)
 
     def _compare_runs(self, last: Snapshot, snapshot: Snapshot, restarted: bool) -> None:

@@ -63,7 +63,7 @@ def _svg_panel(panel: Panel, top: int, time_range: TimeRange) -> Iterator[str]:
 
 
 def _svg_lines(series: Series, time_range: TimeRange) -> Iterator[list[tuple[float, float, float, float]]]:
-    """Yield each part of a line between two gaps, as points of x in pixels, mean, lowest and highest value."""
+    """Yield each part of a line that has no gap. A point is x in pixels, mean, lowest and highest value."""
     points: list[tuple[float, float, float, float]] = []
     lowest, highest = series.band or (series.values, series.values)
     for time_s, mean, low, high in zip(series.times_s, series.values, lowest, highest, strict=True):

@@ -84,7 +84,7 @@ class Period(NamedTuple):
 
     @property
     def fan_rpm(self) -> float | None:
-        """Mean speed of the fans, rpm. Without rpm it is estimated from percent; None if that is unknown too."""
+        """Mean speed of the fans, rpm, estimated from percent if the card reports no rpm; None if both are unknown."""
         if self.speed_rpm is not None:
             return max(self.speed_rpm.mean, 0.0)  # a driver may report anything
         return None if self.speed_percent is None else max(self.speed_percent.mean, 0.0) / 100 * FULL_SCALE_RPM
@@ -131,7 +131,7 @@ class HistoryReader:
         return self._periods("second", "0, 0, 0", "{0}, {0}, {0}", card, time_range)
 
     def peak_power_w(self, card: HistoryCard) -> float:
-        """Highest power of the card in the whole history, W; 0 if it is not known."""
+        """Highest stored power of the card, W; 0 if it is unknown."""
         query = "SELECT max(power_w_max) FROM minute WHERE card = ?"
         (power_w,) = next(self._rows(_POWER, query, (card.id,)))
         return power_w or 0.0
@@ -187,7 +187,7 @@ class HistoryReader:
             yield Period(*row[:5], *(None if None in value else Aggregate(*value) for value in values))
 
     def _open(self) -> sqlite3.Connection:
-        """Open the file to read it, with a lock or as immutable. Raises GpufanError."""
+        """Return the open file, to read it. Raises GpufanError."""
         try:
             # O_NONBLOCK: a pipe would block until somebody writes to it.
             os.close(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))

@@ -56,7 +56,7 @@ class HistoryRecorder:
             self._last_reading_s = writer.last_reading_s()
 
     def tick(self, wall_s: float, monotonic_s: float) -> None:
-        """Read the snapshot. Write to the file, and delete old rows, if the time for that is reached.
+        """Read the snapshot. Write samples and events if a write is due. Delete old rows if that is due.
 
         `wall_s` is the wall clock, which may be set. The monotonic clock goes on while the machine sleeps. Raises
         GpufanError if the file is unusable and cannot be replaced.
@@ -92,7 +92,7 @@ class HistoryRecorder:
         self._writer.close()
 
     def _read(self, wall_s: float, monotonic_s: float) -> str:
-        """Add a new snapshot to the samples and events that wait. Returns why there is none, or an empty text."""
+        """Add a new snapshot to the samples and events that wait. Returns why no snapshot is new, or an empty text."""
         try:
             snapshot = self._read_snapshot()
         except GpufanError as error:
@@ -118,7 +118,7 @@ class HistoryRecorder:
 
     @staticmethod
     def _gap_after_s(snapshot: Snapshot | None) -> float:
-        """How long after `snapshot` the next snapshot may be written before the time between them is a gap, s."""
+        """Return the longest time between `snapshot` and the next snapshot that is not a gap, s."""
         return _GAP_AFTER_S + (0.0 if snapshot is None else 2 * snapshot.interval_s)
 
     @contextmanager

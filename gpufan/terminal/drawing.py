@@ -74,7 +74,7 @@ def cards_table(gpus: Sequence[GpuState], below: Below, *, reason: Literal["fold
     return table
 
 
-def highest_fitting(console: Console, screens: Iterable[RenderableType]) -> RenderableType:
+def highest_screen_that_fits(console: Console, screens: Iterable[RenderableType]) -> RenderableType:
     """Return the highest of `screens` that fits the terminal, or else the last. They begin with the highest."""
     screen: RenderableType = ""
     for screen in screens:

@@ -11,7 +11,7 @@ from rich.text import Text
 from gpufan.core.sentences import h_mm_ss
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.system.background import BackgroundWriter
-from gpufan.terminal.drawing import cards_table, highest_fitting, prepare_terminal_for_live_view
+from gpufan.terminal.drawing import cards_table, highest_screen_that_fits, prepare_terminal_for_live_view
 from gpufan.terminal.log import ChangeLog, LogHandler
 from gpufan.terminal.recent_readings import TEMPERATURE, BarLine, RecentReadings, bar_scales_row
 
@@ -65,7 +65,7 @@ class LiveTable:
             Group(headline, cards_table(frame.gpus, self._line, reason="ellipsis"), footer),
             Group(headline, cards_table(frame.gpus, lambda _: (), reason="ellipsis")),
         ]
-        self._live.update(highest_fitting(self._live.console, screens), refresh=True)
+        self._live.update(highest_screen_that_fits(self._live.console, screens), refresh=True)
 
     def _headline(self, snapshot: Snapshot) -> str:
         """The title of the run, with the simulated time if there is one."""

@@ -24,7 +24,7 @@ from gpufan.daemon import snapshot_file
 from gpufan.daemon.recording import Row
 from gpufan.errors import GpufanError
 from gpufan.history import DEFAULT_FOLDER
-from gpufan.terminal.drawing import cards_table, highest_fitting, prepare_terminal_for_live_view, settings_row
+from gpufan.terminal.drawing import cards_table, highest_screen_that_fits, prepare_terminal_for_live_view, settings_row
 from gpufan.terminal.log import LogHandler, StateLog
 from gpufan.terminal.recent_readings import (
     DUTY,
@@ -122,7 +122,7 @@ class WatchTable:
             screens = [Group(*parts, cards) for cards in self._tables(snapshot.gpus)]
         else:
             screens = [Group(*parts)]
-        self._live.update(highest_fitting(self._console, screens), refresh=True)
+        self._live.update(highest_screen_that_fits(self._console, screens), refresh=True)
 
     def _tables(self, gpus: Sequence[GpuState]) -> Iterator[Group]:
         """Yield tables of the cards with fewer and fewer rows, so that one of them fits the terminal."""

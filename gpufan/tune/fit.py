@@ -46,7 +46,7 @@ class Fit:
         return values[len(values) // 20], values[-1 - len(values) // 20]
 
     def warm(self, power_w: float, duty_percent: float) -> FittedPlant:
-        """The plant of the draws that is warmer than 95 % of them at `power_w` and `duty_percent`.
+        """Return the plant that is warmer than 95 % of `draws` at `power_w` and `duty_percent`.
 
         The power of the other cards is their mean power in the readings in which this card drew about `power_w`.
         """
@@ -70,10 +70,10 @@ def fit(card: RecordedCard) -> Fit:
     found = search(card.stretches, UsualWork.of(card.readings))
     full_scale_rpm = card.full_scale_rpm or Plant().full_scale_rpm
     plant, *draws = (replace(plant, full_scale_rpm=full_scale_rpm) for plant in (found.plant, *found.draws(_DRAWS)))
-    return Fit(card, plant, tuple(draws), found.misfit_k, _unseen_error_k(card.stretches))
+    return Fit(card, plant, tuple(draws), found.misfit_k, _fit_error_on_unseen_k(card.stretches))
 
 
-def _unseen_error_k(stretches: Sequence[Stretch]) -> float | None:
+def _fit_error_on_unseen_k(stretches: Sequence[Stretch]) -> float | None:
     """Fit a plant to the first two thirds of the readings, and return `Fit.unseen_k`."""
     from gpufan.tune.course import prediction_errors_k
     from gpufan.tune.search import root_mean_square, search

@@ -59,7 +59,7 @@ class Proposal:
     """A sentence for the user: why it is proposed, or why nothing is proposed."""
 
     def config(self) -> str:
-        """The lines for the settings file that set the proposed setting. There must be one."""
+        """Return the lines for the settings file that set `best`, which must not be None."""
         assert self.best is not None
         settings = self.best.settings
         assert settings is not None
@@ -128,6 +128,10 @@ def calmest_of_the_quietest(candidates: Sequence[Candidate]) -> Candidate:
 def proposal_notes(fit: Fit) -> list[str]:
     """Return a note for each weakness of the recording that makes the proposal less certain, with the remedy."""
     card = fit.card
+
+    def span(low: float, high: float) -> str:
+        return f"{low:.0f}" if round(low) == round(high) else f"{low:.0f}..{high:.0f}"
+
     duty_low, duty_high = card.usual_range(lambda reading: reading.speed_percent)
     power_low, power_high = card.usual_range(lambda reading: reading.power_w)
     found = []
@@ -135,13 +139,13 @@ def proposal_notes(fit: Fit) -> list[str]:
         found.append(f"the recording has only {card.seconds / 60:.0f} min: record 10 min or more")
     if duty_high - duty_low < _NARROW_DUTY:
         found.append(
-            f"the fans stayed at {_note_range(duty_low, duty_high)} %, so the effect of more air is assumed to be that"
-            " of a typical card: record 10 min under load with --curve 20:45 and 10 min with --curve 20:85"
+            f"the fans stayed at {span(duty_low, duty_high)} %, so the effect of more air is assumed to be that of a"
+            " typical card: record 10 min under load with --curve 20:45 and 10 min with --curve 20:85"
         )
     if power_high - power_low < _NARROW_POWER_SHARE * power_high:
         found.append(
-            f"the power stayed at {_note_range(power_low, power_high)} W, so warm air cannot be distinguished from a"
-            " weak heatsink: record a pause of some minutes too"
+            f"the power stayed at {span(power_low, power_high)} W, so warm air cannot be distinguished from a weak"
+            " heatsink: record a pause of some minutes too"
         )
     wrong_k = max(fit.misfit_k, fit.unseen_k or 0.0)
     if wrong_k > _POOR_K:
@@ -199,7 +203,7 @@ class _Proposer:
         return Candidate(settings, outcome, max(warm.peak_c, outcome.peak_c))
 
     def quietest_curve(self) -> Candidate | None:
-        """Find the curve with the lowest duty at the limit that stays under the limit; None if no curve does."""
+        """Return the quietest curve that keeps the card under the limit, with its outcome; None if no curve does."""
         found = None
         low, high = 30, 100
         while low <= high:
@@ -211,7 +215,7 @@ class _Proposer:
         return found
 
     def quietest_target(self) -> Candidate | None:
-        """Find the highest target that stays under the limit; None if no target does."""
+        """Return the highest target that keeps the card under the limit, with its outcome; None if no target does."""
         targets = (CardSettings(target_c=self._limit_c - below_k) for below_k in range(TARGETS_BELOW_K + 1))
         return next((tried for settings in targets if (tried := self._under_limit(settings))), None)
 
@@ -219,8 +223,3 @@ class _Proposer:
         """Try `settings`, and return them as a candidate; None if they do not stay under the limit."""
         tried = self.try_setting(str(settings), settings, self._limit_c)
         return tried if tried.at_most_c <= self._limit_c else None
-
-
-def _note_range(low: float, high: float) -> str:
-    """A range as text for a note: `45..60`, or `45` if both ends are the same."""
-    return f"{low:.0f}" if round(low) == round(high) else f"{low:.0f}..{high:.0f}"

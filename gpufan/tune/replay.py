@@ -45,7 +45,7 @@ class Outcome:
 
 
 def settings_to_compare(curves: Sequence[Curve], targets_c: Sequence[float]) -> dict[str, CardSettings | None]:
-    """The settings with `curves` and with `targets_c`, by name, then the default curve and the stock driver (None)."""
+    """Return the settings to compare, by name: each curve, each target, the default curve, the stock driver (None)."""
     chosen = [CardSettings(curve) for curve in curves if curve != DEFAULT_CURVE]
     chosen += [CardSettings(target_c=target_c) for target_c in targets_c]
     return {str(settings): settings for settings in chosen} | {"default curve": CardSettings(), "stock driver": None}

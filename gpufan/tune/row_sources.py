@@ -22,10 +22,10 @@ def rows_of_running_gpufan(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Row]:
-    """Return the rows of the snapshots that gpufan writes to `path` during `duration_s`, or until Ctrl-C, or its end.
+    """Return the rows of the snapshots that gpufan writes to `path` during `duration_s`.
 
-    Calls `elapsed` about twice per snapshot with the seconds since the call. Raises GpufanError if no gpufan is
-    running.
+    Returns earlier after Ctrl-C, or if gpufan ends. Calls `elapsed` about twice per snapshot with the seconds since the
+    start. Raises GpufanError if no gpufan is running.
     """
     found: list[Row] = []
     start_s = clock()

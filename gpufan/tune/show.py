@@ -9,7 +9,6 @@ from rich.table import Table
 from gpufan.config.settings import DEFAULT_PATH
 from gpufan.daemon.summary import HOT_C
 from gpufan.history.plot import Panel, Series
-from gpufan.tune.fit import Fit
 from gpufan.tune.plant import FittedPlant
 from gpufan.tune.propose import Candidate, Proposal, proposal_notes
 from gpufan.tune.replay import Outcome
@@ -52,20 +51,20 @@ def print_proposals(proposals: Sequence[Proposal]) -> None:
     console = Console()
     console.print(table)
     for proposal in proposals:
-        notes = [f"note: {note}" for note in proposal_notes(proposal.fit)]
-        lines = [proposal.reason, _learnt_from_line(proposal.fit), *notes]
-        console.print(f"\n{proposal.fit.card.label}: " + "\n".join(lines), markup=False, highlight=False)
+        _print_reasons(proposal, console)
     print()
 
 
-def _learnt_from_line(fit: Fit) -> str:
-    """The line about the recording of a card: its readings, and the error of the prediction of its last third."""
+def _print_reasons(proposal: Proposal, console: Console) -> None:
+    """Print the reason for a proposal, the recording and the error of its prediction, and the notes."""
+    fit = proposal.fit
     temperatures_c = [reading.temperature_c for reading in fit.card.readings]
-    text = f"learnt from {len(temperatures_c)} readings in {fit.card.seconds / 60:.0f} min"
-    text += f", {min(temperatures_c):g}..{max(temperatures_c):g} °C"
-    if fit.unseen_k is None:
-        return text
-    return f"{text}; the last third was predicted from the first two with an error of {fit.unseen_k:.1f} K"
+    learnt = f"learnt from {len(temperatures_c)} readings in {fit.card.seconds / 60:.0f} min"
+    learnt += f", {min(temperatures_c):g}..{max(temperatures_c):g} °C"
+    if fit.unseen_k is not None:
+        learnt += f"; the last third was predicted from the first two with an error of {fit.unseen_k:.1f} K"
+    lines = [proposal.reason, learnt, *(f"note: {note}" for note in proposal_notes(fit))]
+    console.print(f"\n{fit.card.label}: " + "\n".join(lines), markup=False, highlight=False)
 
 
 def print_fit(proposal: Proposal) -> None:
@@ -117,7 +116,7 @@ def outcome_panels(outcomes: Sequence[Outcome], limit_c: float) -> list[Panel]:
 
 
 def _candidate_cells(candidate: Candidate) -> tuple[str, ...]:
-    """The cells of `_outcome_cells`, with the column `at most` as the second."""
+    """The cells of a row: peak, `at most`, seconds above `HOT_C`, sound, swings."""
     peak_c, *others = _outcome_cells(candidate.outcome)
     return peak_c, "" if math.isnan(candidate.at_most_c) else f"{candidate.at_most_c:.1f}", *others
 

@@ -14,7 +14,7 @@ from gpufan.cli.main import cli
 from gpufan.core.curve import Curve
 from gpufan.history import plot
 from gpufan.history.aggregate import Aggregate
-from gpufan.history.card_plots import curve_to_plot, mean_series, plot_card_on_curve, plot_card_over_time
+from gpufan.history.card_plots import card_curve_to_plot, card_series, plot_card_on_curve, plot_card_over_time
 from gpufan.history.plain_svg import panels_svg, svg_ticks
 from gpufan.history.plot import Mark, Panel, Series
 from gpufan.history.reader import HistoryReader, TimeRange
@@ -201,14 +201,14 @@ def test_without_readings_there_is_an_error_and_no_file(run: RecordedRun, monkey
 
 def test_a_line_has_the_peaks_and_breaks_at_gaps() -> None:
     values = [(60.0 * n, 60.0, Aggregate(60, 50, 97 if n == 7 else 70)) for n in (*range(10), *range(40, 50))]
-    found = mean_series(values, "read", 300)
+    found = card_series(values, "read", 300)
     assert found.times_s == [0, 300, 600, 2400, 2700]
     assert list(found.values) == [60, 60, None, 60, 60]
     assert found.band == ([50, 50, None, 50, 50], [70, 97, None, 70, 70])
 
 
 def test_a_line_is_weighted_with_time() -> None:
-    found = mean_series([(0.0, 1.0, Aggregate(0, 0, 0)), (1.0, 3.0, Aggregate(100, 100, 100))], "read", 60)
+    found = card_series([(0.0, 1.0, Aggregate(0, 0, 0)), (1.0, 3.0, Aggregate(100, 100, 100))], "read", 60)
     assert list(found.values) == [75]
 
 
@@ -228,7 +228,7 @@ def test_curve_and_target_are_those_that_the_card_followed_last(
 ) -> None:
     run.seconds(10, settings=settings)
     with HistoryReader(run.folder) as reader:
-        assert curve_to_plot(reader.cards()[0].settings) == (curve, target_c)
+        assert card_curve_to_plot(reader.cards()[0].settings) == (curve, target_c)
 
 
 def test_a_card_without_readings_has_events_but_no_plots(tmp_path: Path) -> None:
