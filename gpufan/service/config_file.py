@@ -50,7 +50,7 @@ def config_text_to_write(options: InstallOptions, rivals: Sequence[ServiceComman
 
 
 def _changed_config_text(options: InstallOptions, uuids: Sequence[str]) -> str | None:
-    """Return the text of the existing file, changed to the settings in `options`; None if it has them already."""
+    """Return the text of the existing file with the settings of `options` in it; None if it has them already."""
     from gpufan.config.edit import with_key, without_key  # loads tomlkit, which only a change needs
 
     before = text = text_before_change(CONFIG) or ""

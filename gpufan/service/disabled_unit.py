@@ -26,7 +26,7 @@ class DisabledUnit(msgspec.Struct, frozen=True):
 
     @classmethod
     def in_use(cls, units: Iterable[str]) -> "list[DisabledUnit]":
-        """Read the present state of those of `units` that are active or enabled. Raises GpufanError."""
+        """Return the present state of each of `units` that is active or enabled. Raises GpufanError."""
         return [unit for name in units if (unit := cls.of(name)).is_in_use]
 
     @property

@@ -20,7 +20,7 @@ Content = str | Special | None
 
 
 def read_content(path: Path) -> Content:
-    """Return the content of `path`, which the manifest saves. Raises GpufanError."""
+    """Return the content of `path`, for the manifest. Raises GpufanError."""
     if path.is_symlink():
         return Special(link=str(path.readlink()))
     data = files.read_file_if_exists(path)

@@ -120,7 +120,7 @@ def _enable_service(service: PlannedUnit, undo: AddUndo) -> None:
 
 
 def _wait_until_service_active(before: str) -> None:
-    """Wait until a new run of the service is active. `before` is the InvocationID of the run before.
+    """Wait until a new run of the service is active. `before` is the InvocationID of the previous run.
 
     Raises GpufanError with the reason if the service does not become active.
     """

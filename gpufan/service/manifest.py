@@ -62,7 +62,7 @@ class Manifest(msgspec.Struct):
             systemctl.systemctl("daemon-reload")
 
     def add_disabled(self, unit: DisabledUnit) -> None:
-        """Record a unit. What an earlier install has recorded stays, since that install may have been killed midway."""
+        """Record a unit. An earlier record of the unit stays valid, since that install may have been killed midway."""
         first = self.disabled.get(unit.unit, unit)
         self.disabled[unit.unit] = DisabledUnit(unit.unit, first.active or unit.active, first.links | unit.links)
 

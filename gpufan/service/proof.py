@@ -40,7 +40,7 @@ def guarded_proof(runtime_folder: Path, gpus: Sequence[Gpu]) -> Iterator[None]:
 
 
 def prove_control_under_lock(cards: Cards, gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
-    """Prove control of `gpus` while no other gpufan can set fans, with the X server they need. Raises GpufanError."""
+    """Hold the lock of the controller, start the X server if `gpus` need it, and prove control. Raises GpufanError."""
     with controller_lock(RUNTIME_FOLDER, say):
         cards.start_x_server(gpus)
         with guarded_proof(RUNTIME_FOLDER, gpus):

@@ -33,7 +33,7 @@ _EXTRAS = re.compile(r"""extra\s*==\s*["'](alerts|metrics)["']""")
 
 @dataclass(frozen=True)
 class CopyPaths:
-    """Paths of the programs in the copy; without a copy, of the same programs in this installation."""
+    """Paths of the programs of gpufan in the copy. If no copy is used, they are paths in this installation."""
 
     copied: bool
     """Whether the service runs the copy."""
@@ -92,7 +92,7 @@ def draft_copy_folder() -> Path:
 
 
 def old_copy_folder() -> Path:
-    """Return the folder for the old copy during an exchange, if the file system needs several steps for that."""
+    """Return the folder of the old copy during an exchange, if the file system needs several steps for it."""
     return COPY.with_name(f"{COPY.name}.old")
 
 
@@ -135,7 +135,7 @@ def _is_foreign_copy(path: Path) -> bool:
 def exchange_copy_with_draft() -> None:
     """Exchange the folder of the copy with that of the draft. Raises OSError.
 
-    This is one step, since the service needs its copy even if this process is killed.
+    The exchange is one step if the file system allows it: the service needs its copy even if this process is killed.
     """
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     paths = _AT_FDCWD, bytes(draft_copy_folder()), _AT_FDCWD, bytes(COPY)
@@ -166,7 +166,10 @@ def make_copy() -> None:
 
 
 def replace_copy(undo: AddUndo) -> None:
-    """Make a new copy and replace the old copy, which stays in the draft folder so that `undo` can restore it."""
+    """Make a new copy, and replace the old copy. Passes the undo steps to `undo`. Raises GpufanError or OSError.
+
+    The old copy stays in the draft folder until the end of the install, for the undo.
+    """
     copy, draft, aside = COPY, draft_copy_folder(), old_copy_folder()
     undo(remove_copy_folder, draft)
     make_copy()
@@ -183,7 +186,7 @@ def replace_copy(undo: AddUndo) -> None:
 
 
 def _restore_copy(inode: int) -> None:
-    """Restore the old copy, whose folder has the inode number `inode`."""
+    """Restore the old copy. `inode` is the inode number of its folder. Raises OSError."""
     if old_copy_folder().exists():
         remove_copy_folder(COPY)
         old_copy_folder().rename(COPY)

@@ -75,7 +75,7 @@ class ControllerLock:
 
 
 def _lock_held_error(held: LockHeld) -> GpufanError:
-    """Return the error for a person whose gpufan may not set fans, because another one does."""
+    """Return the error that another gpufan controls the fans. `held` names the process of that gpufan."""
     return GpufanError(
         f"another gpufan (process {held}) controls the fans: stop it first, with"
         f" `sudo systemctl stop gpufan` or `sudo kill {held}`"

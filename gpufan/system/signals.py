@@ -123,7 +123,7 @@ class StopInbox:
 
 
 def _terminal_sends_sighup() -> bool:
-    """Whether SIGHUP means that the terminal was closed: a terminal controls this process. A service has none."""
+    """Whether SIGHUP means that the terminal was closed. This is so if a terminal controls this process."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:

@@ -84,7 +84,7 @@ class Section:
         )
 
     def option(self, name: str) -> Option | None:
-        """Return the first Option `name`, which is the valid one; None if there is none. Skips subsections."""
+        """Return the first Option `name` outside of subsections, which is the valid one; None if there is none."""
         return next(self._options(name, -1), None)
 
     def subsection_options(self, name: str) -> list[Option]:

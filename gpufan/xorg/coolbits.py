@@ -23,7 +23,7 @@ class Setting(NamedTuple):
 
 
 class DecidingCoolbits(NamedTuple):
-    """The settings that decide for an X screen. Screen overrides Monitor, Device and OutputClass, in this order."""
+    """The settings that decide for an X screen. The strongest section is Screen, then Monitor, Device, OutputClass."""
 
     setting: Setting | None
     """None if there is no Coolbits."""
@@ -77,7 +77,7 @@ def coolbits_of(setting: Setting) -> int:
 
 
 def deciding_coolbits(configuration: Configuration, screen: Section | None, device: Section | None) -> DecidingCoolbits:
-    """Return the settings of Coolbits that decide for an X screen with these sections. None: X itself makes it."""
+    """Return the settings of Coolbits that decide for an X screen with these sections. A missing section is None."""
     sections = [section for section in (screen, device) if section is not None]
     if screen is not None:
         name = screen.value("monitor")

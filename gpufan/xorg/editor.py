@@ -53,7 +53,7 @@ class Editor:
         return end, end, (" " if start == end else "") + "".join(entry + " " for entry in entries)
 
     def _indent(self, section: Section) -> str:
-        """Return the indentation of new entries: that of the last entry of the section that is first on its line."""
+        """Return the indentation for new entries: that of the last entry in the section that begins a line."""
         for statement in reversed(section.statements):
             before = self._text[: statement.start]
             indent = before[len(before.rstrip(" \t")) :]

@@ -127,7 +127,7 @@ class _SectionParser:
         )
 
     def _check_boolean(self, entry: Statement) -> None:
-        """Raise InputError if the keyword needs a boolean and has another value."""
+        """Raise InputError if the value of an entry must be a boolean and is not."""
         if entry.keyword in keywords.BOOLEANS and x_boolean(entry.arguments[0].text) is None:
             raise self.source.error(entry.arguments[0].start, f"{latin1_as_utf8(entry.word.text)} must be on or off")
 
@@ -155,7 +155,7 @@ class _SectionParser:
 
 
 def _check_arguments(source: SourceText, entry: Statement, pattern: str) -> None:
-    """Raise InputError unless the arguments of a keyword match `pattern`, which has the notation of `keywords`."""
+    """Raise InputError unless the arguments of a keyword match `pattern`. The module `keywords` explains patterns."""
     kinds = "".join(token.kind[0] for token in entry.arguments)
     if re.fullmatch(pattern, kinds):
         return

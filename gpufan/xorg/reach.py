@@ -117,7 +117,7 @@ def _obstacle(
 
 
 def _obstacle_devices(configuration: Configuration, box: Box, card: PciAddress, server: ServerScreens) -> list[Section]:
-    """Return the Devices with another X driver that the server uses for a card, so that NVIDIA's driver cannot."""
+    """Return the Devices with which the server gives a card to another driver than NVIDIA's."""
     in_use = [x_screen.device for x_screen in server.screens if x_screen.device and x_screen.address == card]
     for device in server.gpu_devices:
         if device.is_at(card) or (device.value("busid") is None and card == box.primary_under(configuration)):
@@ -128,7 +128,7 @@ def _obstacle_devices(configuration: Configuration, box: Box, card: PciAddress, 
 def _other_layout_obstacle(
     configuration: Configuration, card: PciAddress, servers: Sequence[ServerScreens]
 ) -> Reach | None:
-    """Return an obstacle if only a ServerLayout that no server uses has the card; else None."""
+    """Return OTHER_LAYOUT if a ServerLayout that no server uses has the card; else None."""
     used = [server.layout for server in servers]
     for layout in configuration.used("serverlayout"):
         if layout in used:

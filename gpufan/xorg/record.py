@@ -169,7 +169,7 @@ def _check_changes(changes: Sequence[FileChange]) -> None:
 
 
 def _next_record(old: FileRecord | None, change: FileChange) -> FileRecord:
-    """Return the new record of a file, for a change that is about to be made."""
+    """Return the record that a file will have after a change."""
     written = [_record_digest(change.after)]
     if old is not None:
         state = old.state(change.before)
@@ -182,7 +182,7 @@ def _next_record(old: FileRecord | None, change: FileChange) -> FileRecord:
 
 
 def _back_up_original(record: FileRecord | None, change: FileChange) -> None:
-    """Save the original by a second name for its file, if it is not saved yet. Raises GpufanError."""
+    """Save the original: give its file a second name, unless it is saved already. Raises GpufanError."""
     if record is None or not record.backup or record.state(change.before) is not State.ORIGINAL:
         return
     if _record_digest(files.read_file_if_exists(Path(record.backup))) == record.original:
@@ -205,9 +205,9 @@ def _undo_change(record: FileRecord | None, change: FileChange) -> None:
 
 
 def _rename_older_original(record: FileRecord | None, change: FileChange) -> list[tuple[Path, Path]]:
-    """If the user has written a file since, rename its older original: the present content becomes the original.
+    """Rename the older original of a file, if the user has written that file since.
 
-    Returns the old and the new path if it was renamed; else nothing.
+    The present content then becomes the original. Returns the old and the new path of the older original; an empty list if nothing was renamed.
     """
     if record is None or record.state(change.before) is not State.USERS:
         return []
@@ -230,5 +230,5 @@ def _encode_record(record: Record) -> bytes:
 
 
 def _record_digest(content: bytes | None) -> str:
-    """Return the digest of a content for the record; empty if the file does not exist."""
+    """Return the digest of `content` for the record; empty if `content` is None."""
     return "" if content is None else sha256(content).hexdigest()

@@ -51,7 +51,7 @@ class XScreen:
 
     @property
     def is_automatic(self) -> bool:
-        """Whether X must find the driver itself."""
+        """Whether X must find the driver of the screen itself."""
         return not self.driver
 
 
@@ -128,7 +128,7 @@ def devices_of_cards(
 ) -> dict[PciAddress, list[Section]]:
     """Return, for each card, the Devices that belong to it. Devices that X ignores are left out.
 
-    A Device of NVIDIA's driver without a BusID that X does not use belongs to the first card without another Device.
+    If a Device of NVIDIA's driver has no BusID and X does not use it, it belongs to the first card without a Device.
     """
     devices = configuration.used("device")
     placed = {
@@ -146,7 +146,7 @@ def devices_of_cards(
 def _gpu_devices_of_screen(
     configuration: Configuration, screen: Section | None, device: Section | None, seat: str | None
 ) -> Iterator[Section]:
-    """Return the GPUDevices of a Screen. If it names none and is the only X screen of `seat`, X adds other Devices.
+    """Return the GPUDevices that a Screen names. If it names none, return those that X adds to the only X screen.
 
     `seat` is None if the server has several X screens.
     """
@@ -210,7 +210,7 @@ def _screen_fault(box: Box, x_screen: XScreen, follows: bool, claimed: set[PciAd
 
 
 def _screen_number_in_device(device: Section) -> int:
-    """Return the number in the entry Screen of a Device; 0 without it. Devices of one card differ in this number."""
+    """Return the number in the entry Screen of a Device; 0 without that entry. It tells Devices of one card apart."""
     return next(
         (
             int(entry.arguments[0].text)

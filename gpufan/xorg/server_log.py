@@ -41,7 +41,7 @@ _NOISE = re.compile(
 
 
 def find_cause_in_log(text: str) -> str | None:
-    """Return the first error in `text` (log and standard error) with its remedy; None if there is no error.
+    """Return the decisive error in `text`, the log of a server, with its remedy; None if there is no error.
 
     >>> find_cause_in_log("[ 14.8] (EE) No devices detected.")
     'No devices detected: check BusID: it is decimal, where lspci and nvidia-smi print hexadecimal'

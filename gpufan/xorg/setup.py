@@ -100,7 +100,7 @@ def plan_setup_restore(output: Path) -> list[FileChange] | None:
 
 
 def users_changes_since_setup(output: Path, changes: Sequence[FileChange]) -> list[FileChange]:
-    """Return those of `changes` (of `plan_setup_restore`) that would revert content of the user."""
+    """Return each change of `plan_setup_restore` that would revert content which the user has written since."""
     held = record.load_record(real_config_file(output))
     return [c for c in changes if (entry := held.find(c.path)) and entry.state(c.before) is State.USERS]
 

@@ -45,7 +45,7 @@ def x_boolean(text: str) -> bool | None:
 
 
 def latin1_as_utf8(text: str) -> str:
-    """Return `text`, which was decoded as Latin-1, decoded as UTF-8. It is for messages."""
+    """Return `text` decoded as UTF-8 instead of Latin-1, for messages."""
     return text.encode("latin-1").decode(errors="backslashreplace")
 
 
@@ -77,7 +77,7 @@ class Statement(NamedTuple):
 
     @property
     def strings(self) -> list[Token]:
-        """Return the arguments that are strings."""
+        """Return those arguments of the statement that are strings."""
         return [token for token in self.arguments if token.kind == "string"]
 
 
