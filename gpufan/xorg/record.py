@@ -207,7 +207,8 @@ def _undo_change(record: FileRecord | None, change: FileChange) -> None:
 def _rename_older_original(record: FileRecord | None, change: FileChange) -> list[tuple[Path, Path]]:
     """Rename the older original of a file, if the user has written that file since.
 
-    The present content then becomes the original. Returns the old and the new path of the older original; an empty list if nothing was renamed.
+    The present content then becomes the original. Returns the old and the new path of the older original; an empty list
+    if nothing was renamed.
     """
     if record is None or record.state(change.before) is not State.USERS:
         return []
