@@ -48,7 +48,6 @@ class FittedBox(SimulatedBox):
     @staticmethod
     def _start_as_recorded(gpu: SimulatedGpu, card: RecordedCard, plant: FittedPlant) -> None:
         """Give `gpu` the identity of `card`, and the state of its first reading."""
-        gpu.info = replace(card.info, slowdown_c=gpu.plant.slowdown_c)
         from gpufan.tune.course import Course  # it needs scipy, which `simulate` does not
 
         first = card.readings[0]
@@ -57,6 +56,8 @@ class FittedBox(SimulatedBox):
         gpu.speed_percent = gpu.driver_percent = first.speed_percent
         highest_w = max(reading.power_w for reading in card.readings)
         gpu.plant = replace(gpu.plant, power_limit_w=max(gpu.plant.power_limit_w, highest_w))
+        # A recording has no power limit, without which a target is held in another way than on the card itself.
+        gpu.info = replace(card.info, slowdown_c=gpu.plant.slowdown_c, power_limit_w=highest_w)
 
     @staticmethod
     def _recorded_workload(card: RecordedCard, power_w: Callable[[Reading], float]) -> Workload:

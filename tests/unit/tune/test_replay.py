@@ -186,3 +186,9 @@ def test_a_setting_that_is_given_twice_is_compared_once() -> None:
         "default curve",
         "stock driver",
     ]
+
+
+def test_a_target_is_replayed_with_the_power_of_the_recording() -> None:
+    card_at_work = card(record(minutes=20, curve="0:60"))
+    found = replay(FittedBox([(card_at_work, FittedPlant())]), "", CardSettings(target_c=75), 1200)
+    assert found.peak_c == pytest.approx(75, abs=1)
