@@ -91,7 +91,7 @@ def set_key(key: str, words: tuple[str, ...], card: str | None, config_path: Pat
     _change(config_path, lambda text: with_key(text, key, value, match))
     file = options.settings_source(config_path).read().file
     if key == "curve" and match is None and file.target_c is not None:
-        note = f"note: target_c = {file.target_c:g} is set too, so the curve applies only above it"
+        note = f"note: target_c = {file.target_c:g} is set too and counts more than the curve"
         click.echo(f"{note}: `sudo gpufan config unset target_c`", err=True)
 
 

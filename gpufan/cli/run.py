@@ -33,18 +33,19 @@ def _time_scale(text: str) -> float:
 @click.command(
     cls=Command,
     sections={
-        "How to cool": ("curve", "target_c", "min_duty_percent", "hysteresis_c", "hold_s", "interval_s"),
+        "How to cool": ("target_c", "curve", "min_duty_percent", "hysteresis_c", "hold_s", "interval_s"),
         "Which cards": ("gpus", "backend", "display"),
         "Try it out": ("simulate", "workload", "time_scale", "dry_run", "duration_s"),
         "Files and output": ("config_path", "record", "runtime_dir"),
     },
 )
 @options.curve(
-    default=str(DEFAULTS.curve),
-    help="Duty in percent over temperature in °C, linear between points. With 'auto' as the first duty the driver"
-    " controls the fans below the second point.",
+    help="Follow this curve instead of holding a target: duty in percent over temperature in °C, linear between points."
+    " With 'auto' as the first duty the driver controls the fans below the second point.",
 )
-@options.target("target_c", help="Hold this temperature or less with the least sound, instead of following the curve.")
+@options.target(
+    "target_c", default=f"{DEFAULTS.target_c:g}", help="Hold this temperature or less with the least sound."
+)
 @click.option(
     "--min-duty",
     "min_duty_percent",
@@ -53,8 +54,10 @@ def _time_scale(text: str) -> float:
     show_default="the card's own, or 30 where that is under 20",
     help="Lowest duty ever set.",
 )
-@options.number("--hysteresis", "hysteresis_c", "°C", "How much a card must cool before its fans slow down.")
-@options.number("--hold", "hold_s", "SECONDS", "How long it must stay that cool.")
+@options.number(
+    "--hysteresis", "hysteresis_c", "°C", "Under a curve: how much a card must cool before its fans slow down."
+)
+@options.number("--hold", "hold_s", "SECONDS", "Under a curve: how long it must stay that cool.")
 @options.number("--interval", "interval_s", "SECONDS", "Time between readings.")
 @options.gpu
 @options.backend
@@ -82,7 +85,7 @@ def run(
     runtime_dir: Path,
     **settings: Any,
 ) -> None:
-    """Control the fans along a curve, or to hold a target temperature, until stopped.
+    """Control the fans to hold a target temperature, or along a curve, until stopped.
 
     However gpufan ends, it gives the fans back to the driver. Options override the settings file.
     """

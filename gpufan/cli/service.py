@@ -13,6 +13,7 @@ from gpufan.cli import options
 from gpufan.cli.command import Command
 from gpufan.cli.completion import script
 from gpufan.cli.man import page
+from gpufan.config.schema import DEFAULTS
 from gpufan.errors import InputError
 from gpufan.service import config_file
 from gpufan.service.install import install
@@ -29,15 +30,17 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would 
     "install-service",
     cls=Command,
     sections={
-        "Settings of the service": ("curve", "target_c", "gpus", "config"),
+        "Settings of the service": ("target_c", "curve", "gpus", "config"),
         "What to install": ("history", "exporter", "alerts", "no_alerts", "keep_display_manager"),
         "How to install": ("dry_run", "yes", "no_start", "skip_check"),
     },
 )
-@options.curve(help="Write this curve into the settings file, and remove a target there.")
 @options.target(
-    "target_c", help="Write this target into the settings file; the fans hold it instead of following the curve."
+    "target_c",
+    show_default=f"as before, at first {DEFAULTS.target_c:g}",
+    help="Write this target into the settings file.",
 )
+@options.curve(help="Write this curve into the settings file, and remove a target there.")
 @options.gpu
 @options.file("--config", help="Install this settings file as /etc/gpufan/config.toml.")
 @click.option(

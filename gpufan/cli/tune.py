@@ -47,7 +47,7 @@ def simulate(
 ) -> None:
     """Compare curves and targets on simulated cards: how hot, how loud, how restless.
 
-    The comparison includes the default curve and the driver's own control. With several cards, the result is that of
+    The comparison includes the default target and the driver's own control. With several cards, the result is that of
     the worst card, and the sound of all together. A RECORDING is a file of `gpufan run --record`; its cards are
     simulated as `gpufan tune` learns them. Nothing of this machine is touched.
     """
@@ -107,7 +107,8 @@ def tune(
     if recording is not None:
         rows, source = read(recording), str(recording)
     elif simulate is not None:
-        rows, source = row_sources.simulated_rows(simulate, minutes * 60), f"the simulated {simulate}"
+        rows = row_sources.simulated_rows(simulate, minutes * 60, settings.for_card)
+        source = f"the simulated {simulate}"
     else:
         rows, source = _watch_with_progress(runtime_dir / SNAPSHOT, minutes), "the running gpufan"
     cards = choose_recorded(recorded_cards(rows), gpus, source)

@@ -3,16 +3,16 @@
 The bounds that the texts name, and the defaults, are in `schema.py`.
 """
 
-from gpufan.config.schema import DEFAULTS, is_number, is_whole_number, limits
+from gpufan.config.schema import EXAMPLES, is_number, is_whole_number, limits
 
 ABOUT = {
-    "target_c": "Hold the card at this temperature in °C or below, with the least sound, instead of following"
-    " the curve. A curve that is set in a later table or on the command line, without a target there, is followed.",
-    "curve": "Duty in percent over temperature in °C, linear between the points and flat outside them. Temperatures"
-    " must rise, duties must not fall. `auto` as the first duty leaves the fans to the driver below the second point:"
-    ' "0:auto,50:30,83:100".',
-    "hysteresis_c": "How many °C a card must cool before its fans slow down.",
-    "hold_s": "How many seconds it must stay that cool.",
+    "target_c": "Hold the card at this temperature in °C or below, with the least sound.",
+    "curve": "Follow this curve instead of holding a target, unless a target is set beside it, in a later table or on"
+    " the command line. It is duty in percent over temperature in °C, linear between the points and flat outside them."
+    " Temperatures must rise, duties must not fall. `auto` as the first duty leaves the fans to the driver below the"
+    ' second point: "0:auto,50:30,83:100".',
+    "hysteresis_c": "Under a curve: how many °C a card must cool before its fans slow down.",
+    "hold_s": "Under a curve: how many seconds it must stay that cool.",
     "min_duty_percent": "Lowest duty ever set, in percent, but never below the range of the card. Without it, this is"
     " the lowest duty of the card, or 30 where that is below 20, since so low a duty can stall and harm a fan.",
     "neighbours": "Cards that this card warms up, named as in gpus. When a target is held, the fans of this card also"
@@ -38,6 +38,7 @@ ABOUT = {
 
 UNSET = {
     "target_c": "none, the curve is followed",
+    "curve": "none, the target is held",
     "neighbours": "none",
     "min_duty_percent": "the card's own, or 30 where that is under 20",
     "gpus": "all",
@@ -48,7 +49,7 @@ UNSET = {
 
 _CARDS = 'a list of UUIDs, PCI addresses, indices or names, such as ["0", "GTX 1080 Ti"]'
 _EXPECTED = {
-    "curve": f'text such as "{DEFAULTS.curve}"',
+    "curve": f'text such as "{EXAMPLES.curve}"',
     "display": 'text such as ":0"',
     "neighbours": _CARDS,
     "gpus": _CARDS,

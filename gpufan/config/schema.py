@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from gpufan.core.card_settings import CardSettings
+from gpufan.core.card_settings import DEFAULT_CURVE, DEFAULT_TARGET_C, CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.quiet_hours import QuietHours
 
@@ -75,11 +75,12 @@ SECTIONS = {"The same for every card": CARD_KEYS, "All cards together": RUN_KEYS
 NOTHING = RunKeys()
 """No setting at all."""
 
-_CARD_DEFAULTS = {key: getattr(CardSettings(), key) for key in CARD_KEYS}
+_BUILT_IN = CardSettings(target_c=DEFAULT_TARGET_C)
+_CARD_DEFAULTS = {key: getattr(_BUILT_IN, key) for key in CARD_KEYS if key != "curve"}
 DEFAULTS = RunKeys(**_CARD_DEFAULTS, gpus=(), backend="auto", interval_s=1.0, dry_run=False)
 """The built-in settings. None here means that there is none; `descriptions.UNSET` says what happens then."""
 
-EXAMPLES = msgspec.structs.replace(DEFAULTS, target_c=78.0, min_duty_percent=30, display=":0", duration_s=3600.0)
+EXAMPLES = msgspec.structs.replace(DEFAULTS, curve=DEFAULT_CURVE, min_duty_percent=30, display=":0", duration_s=3600.0)
 """A value for every key: the built-in setting, or an example if there is none."""
 
 QUIET_EXAMPLE = QuietTable(begin="22:00", end="07:00", days=("fri", "sat"), max_duty_percent=50, target_c=78.0)

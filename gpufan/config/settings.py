@@ -65,17 +65,21 @@ class Settings:
         layers += [(FILE, self.file), (BUILT_IN, DEFAULTS)]
         for origin, layer in layers:
             value = getattr(layer, key, None)
+            if key == "curve" and layer.target_c is not None:
+                return Value(None, origin)  # a target overrides the curve of the same and of an earlier source
             if value is not None:
                 return Value(value, origin)
-            if key == "target_c" and layer.curve is not None and origin != BUILT_IN:
+            if key == "target_c" and layer.curve is not None:
                 return Value(None, origin)  # a curve overrides the target of an earlier source
         return Value(None, BUILT_IN)
 
     def for_card(self, info: GpuInfo) -> CardSettings:
         """The settings of one card."""
         tables = [number for number, table in enumerate(self.tables, 1) if matches(info, str(table.match))]
-        quiet_hours = tuple(self._quiet_hours())
-        return CardSettings(**{key: self.resolve(key, tables).value for key in CARD_KEYS}, quiet_hours=quiet_hours)
+        values = {key: self.resolve(key, tables).value for key in CARD_KEYS}
+        if values["curve"] is None:
+            del values["curve"]
+        return CardSettings(**values, quiet_hours=tuple(self._quiet_hours()))
 
     def _quiet_hours(self) -> Iterator[QuietHours]:
         """The quiet hours of every card; without their target if the command line has a target or curve."""

@@ -5,12 +5,19 @@ from dataclasses import dataclass, replace
 from gpufan.core.curve import Curve
 from gpufan.core.quiet_hours import Quiet, QuietHours
 
+DEFAULT_TARGET_C = 78.0
+"""The target where a person chooses neither a target nor a curve, °C."""
+
 DEFAULT_CURVE = Curve(((50, 30), (75, 50), (80, 64), (83, 100)))
+"""The curve that is proposed to a person who wants one."""
 
 
 @dataclass(frozen=True, slots=True)
 class CardSettings:
-    """Settings for the fans of one card. tests/benchmarks/README.md says where the defaults come from."""
+    """Settings for the fans of one card. tests/benchmarks/README.md says where the values come from.
+
+    `CardSettings()` follows a curve. The settings of a person who chooses nothing are in `config/schema.py`.
+    """
 
     curve: Curve = DEFAULT_CURVE
     hysteresis_c: float = 6.0
@@ -24,7 +31,7 @@ class CardSettings:
     min_duty_percent: int | None = None
     """Lowest duty ever set; None derives it from the card's range and the stall range."""
     target_c: float | None = None
-    """The temperature to hold with the least sound, instead of following the curve. None follows the curve."""
+    """The temperature to hold with the least sound; the curve has then no effect. None follows the curve."""
     neighbours: tuple[str | int, ...] = ()
     """Names of the cards that this card warms. When a target is held, its fans run faster to help those cards."""
 

@@ -111,7 +111,8 @@ def _judge_config(facts: Facts) -> Finding:
     if settings.run_settings().dry_run:
         return warning("config", f"{facts.config}: with dry_run = true gpufan sets no fans", edit)
     if settings.path is None:
-        return ok("config", f"{facts.config} does not exist: the built-in settings apply")
+        target_c = settings.resolve("target_c").value
+        return ok("config", f"{facts.config} does not exist: the built-in target of {target_c:g} °C applies")
     return ok("config", f"{facts.config}: no error")
 
 

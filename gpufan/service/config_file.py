@@ -61,7 +61,7 @@ def _changed_config_text(options: InstallOptions, uuids: Sequence[str]) -> str |
         if value is not None and getattr(file, key) != value and not (key == "gpus" and file.gpus == options.gpus):
             text = with_key(text, key, value)
     if options.curve is not None and options.target_c is None:
-        text = without_key(text, "target_c")  # else the curve would apply only above the target
+        text = without_key(text, "target_c")  # else the target would count more
     return None if text == before else text
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gpufan.core.card_settings import DEFAULT_CURVE, CardSettings
+from gpufan.core.card_settings import DEFAULT_TARGET_C, CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.thermal import sound_db, total_sound_db
 from gpufan.daemon.summary import CardSummary, Summary
@@ -45,10 +45,11 @@ class Outcome:
 
 
 def settings_to_compare(curves: Sequence[Curve], targets_c: Sequence[float]) -> dict[str, CardSettings | None]:
-    """Return the settings to compare, by name: each curve, each target, the default curve, the stock driver (None)."""
-    chosen = [CardSettings(curve) for curve in curves if curve != DEFAULT_CURVE]
-    chosen += [CardSettings(target_c=target_c) for target_c in targets_c]
-    return {str(settings): settings for settings in chosen} | {"default curve": CardSettings(), "stock driver": None}
+    """Return the settings to compare, by name: each curve, each target, the default, the stock driver (None)."""
+    default = CardSettings(target_c=DEFAULT_TARGET_C)
+    chosen = [*map(CardSettings, curves), *(CardSettings(target_c=target_c) for target_c in targets_c)]
+    named = {str(settings): settings for settings in chosen if settings != default}
+    return named | {f"default: {default}": default, "stock driver": None}
 
 
 def replay(

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gpufan.core.card_settings import CardSettings
 from gpufan.daemon import snapshot_file
+from gpufan.daemon.instructions import SettingsFor
 from gpufan.daemon.recording import Row, rows
 from gpufan.daemon.simulation import simulate
 from gpufan.daemon.workers import make_workers
@@ -50,10 +50,10 @@ def rows_of_running_gpufan(
     return found
 
 
-def simulated_rows(profile: str, duration_s: float) -> list[Row]:
-    """Return the rows of the simulated box `profile` in training for `duration_s`, under the default curve."""
+def simulated_rows(profile: str, duration_s: float, settings_for: SettingsFor) -> list[Row]:
+    """Return the rows of the simulated box `profile` in training for `duration_s`, under `settings_for`."""
     found: list[Row] = []
     box = SimulatedBox(PROFILES[profile], WORKLOADS["epochs"])
-    workers = make_workers(box.gpus, lambda _: CardSettings())
+    workers = make_workers(box.gpus, settings_for)
     simulate(box, workers, [lambda snapshot: found.extend(rows(snapshot))], StopInbox(), duration_s=duration_s)
     return found

@@ -46,7 +46,8 @@ class Daemon:
         self.environment = os.environ | double.environment()
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, text: str | None, duty: int = 60) -> None:
+    def start(self, text: str | None, duty: int | None = 60) -> None:
+        """Start with `text` as the file, and wait for `duty`; for any duty if that is None."""
         if text is not None:
             self.file.write_text(text)
         with self.log.open("wb") as log:
@@ -58,7 +59,9 @@ class Daemon:
                 stdout=log,
                 stderr=log,
             )
-        self.wait_for_targets(duty, duty)
+        wait_for(lambda: AUTO not in self.targets)
+        if duty is not None:
+            self.wait_for_targets(duty, duty)
         wait_for((self.runtime / "state.json").exists)
 
     def reload(self, text: str) -> None:
@@ -201,8 +204,8 @@ def test_the_hang_up_of_a_terminal_stops_and_gives_the_fans_back(daemon: Daemon)
 
 # ---- a service whose file has a mistake at the start ----
 
-BUILT_IN = 38
-"""The duty of the built-in curve at 60 °C, percent."""
+BUILT_IN = "target 78 °C"
+"""What cards follow under the built-in settings."""
 
 
 @pytest.fixture
@@ -251,14 +254,16 @@ def test_without_last_good_settings_the_built_in_ones_are_used(service: Daemon, 
     if content is not None:
         kept().parent.mkdir(parents=True, exist_ok=True)
         kept().write_bytes(content)
-    service.start("curve = 60", BUILT_IN)
+    service.start("curve = 60", None)
     wait_for(lambda: service.snapshot.settings_in_use == "built-in")
+    assert [card.settings for card in service.snapshot.gpus] == [BUILT_IN, BUILT_IN]
     assert service.stop() == 0
 
 
 def test_a_file_that_is_gone_stops_no_service(service: Daemon) -> None:
-    service.start(None, BUILT_IN)
+    service.start(None, None)
     wait_for(lambda: service.snapshot.settings_refused == f"{service.file}: no such file")
+    assert [card.settings for card in service.snapshot.gpus] == [BUILT_IN, BUILT_IN]
     assert service.stop() == 0
 
 

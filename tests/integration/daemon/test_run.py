@@ -21,7 +21,7 @@ from gpufan.control.controller import Controller
 from gpufan.daemon import loop as daemon
 from gpufan.daemon import restore
 from tests.doubles.nvml import MANUAL, Kind, NvmlDouble, wait_for
-from tests.integration.harness import Program, fans, full_pipe, given_back_after_s
+from tests.integration.harness import CURVE, Program, fans, full_pipe, given_back_after_s
 
 DRIVERS = [None, None]
 
@@ -552,9 +552,9 @@ def test_every_fan_of_every_card_is_driven_and_given_back(install: Callable[...,
 def test_a_dry_run_says_what_it_would_set_and_sets_and_writes_nothing(
     double: NvmlDouble, gpufan: Command, folder: Path
 ) -> None:
-    status, out, err = gpufan("run", "--dry-run", "--duration", "0.1s")
+    status, out, err = gpufan("run", "--dry-run", "--duration", "0.1s", "--curve", CURVE)
     assert (status, err, double.log(), folder.exists()) == (0, "", [], False)
-    assert re.search(r"0 GTX 1080 Ti: .*the curve gives [0-9]+", out)
+    assert re.search(r"0 GTX 1080 Ti: .*the curve gives 60 %", out)
 
 
 # ---- restore ----

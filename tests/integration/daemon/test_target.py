@@ -12,7 +12,7 @@ from gpufan.control.card_model import Learnt
 from gpufan.daemon import learnt, recording
 from gpufan.daemon import snapshot_file as snapshot
 from tests.doubles.nvml import Kind, NvmlDouble, wait_for
-from tests.integration.harness import Program, fans
+from tests.integration.harness import CURVE, Program, fans
 
 Command = Callable[..., tuple[int, str, str]]
 Start = Callable[..., Program]
@@ -64,7 +64,7 @@ def test_a_run_along_a_curve_leaves_what_is_kept_as_it_is(
 ) -> None:
     learnt.write(state_directory / "learnt", uuid(double), LEARNT)
     before = kept(double, state_directory).read_bytes()
-    program = start()
+    program = start("--curve", CURVE)
     program.wait_until_it_controls(0, 1)
     program.signal(signal.SIGTERM)
     assert program.end()[0] == 0

@@ -99,7 +99,7 @@ def test_without_xorg_cards_that_do_not_need_it_are_controlled(tmp_path: Path) -
 
 def test_a_dry_run_and_a_list_start_no_x_server(inside: Command, tmp_path: Path) -> None:
     box = old(tmp_path)
-    status, out, err = inside(box, "run", "--dry-run", "--duration", "0.1s", PATH="")
+    status, out, err = inside(box, "run", *CURVE, "--dry-run", "--duration", "0.1s", PATH="")
     assert (status, err) == (0, "")
     assert "the curve gives" in out
     status, out, err = inside(box, "list", PATH="")

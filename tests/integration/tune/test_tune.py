@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gpufan.core.card_settings import DEFAULT_CURVE
 from gpufan.daemon import snapshot_file as snapshot
 from gpufan.daemon.recording import HEADER, to_csv
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
@@ -51,15 +52,15 @@ def refused(result: tuple[int, str, str]) -> str:
 # ---- simulate ----
 
 
-def test_settings_are_compared_with_the_default_curve_and_the_stock_driver(gpufan: Command) -> None:
-    status, out, err = gpufan(*simulated("simulate", "--curve", "50:30,80:100", "--target", "78"))
+def test_settings_are_compared_with_the_default_and_the_stock_driver(gpufan: Command) -> None:
+    status, out, err = gpufan(*simulated("simulate", "--curve", "50:30,80:100", "--target", "75", "--target", "78"))
     assert (status, err) == (0, "")
     heading, *rows = out.splitlines()
     assert re.split(r" {2,}", heading.strip()) == ["setting", "peak °C", "s > 83 °C", "dB(A)", "swings", "throttled"]
     assert [re.split(r" {2,}", row)[0] for row in rows] == [
         "curve 50:30,80:100",
-        "target 78 °C",
-        "default curve",
+        "target 75 °C",
+        "default: target 78 °C",
         "stock driver",
     ]
 
@@ -70,7 +71,8 @@ def test_a_comparison_is_the_same_every_time(gpufan: Command) -> None:
 
 def test_warmer_air_makes_a_warmer_card(gpufan: Command) -> None:
     cool, warm = (
-        float(gpufan(*simulated("simulate", "--inlet", inlet))[1].splitlines()[1].split()[2]) for inlet in ("20", "30")
+        float(re.split(r" {2,}", gpufan(*simulated("simulate", "--inlet", inlet))[1].splitlines()[1])[1])
+        for inlet in ("20", "30")
     )
     assert warm - cool == pytest.approx(10, abs=2)
 
@@ -148,8 +150,10 @@ def test_tune_works_on_a_simulated_box(gpufan: Command) -> None:
     assert "learnt from 181 readings in 3 min" in out
 
 
-def test_all_cards_are_in_one_table_that_says_what_to_write(gpufan: Command, recording: Path) -> None:
-    status, out, err = gpufan("tune", str(recording))
+def test_all_cards_are_in_one_table_that_says_what_to_write(gpufan: Command, recording: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "config.toml"
+    settings.write_text(f'curve = "{DEFAULT_CURVE}"\n')
+    status, out, err = gpufan("tune", str(recording), "--config", str(settings))
     assert (status, err) == (0, "")
     assert max(map(len, out.splitlines())) <= 80
     table, *others = out.split("\n\n")

@@ -54,7 +54,7 @@ def test_a_key_is_set_and_unset_and_the_difference_is_shown(file: Path) -> None:
 def test_a_curve_beside_a_target_is_explained(file: Path) -> None:
     assert "note" not in config(file, "set", "curve", "50:30,83:100").output
     assert "note" not in config(file, "set", "target_c", "75").output
-    assert "so the curve applies only above it: `sudo gpufan config unset target_c`" in (
+    assert "note: target_c = 75 is set too and counts more than the curve: `sudo gpufan config unset target_c`" in (
         config(file, "set", "curve", "50:40,83:100").output
     )
 

@@ -104,7 +104,7 @@ def test_every_option_is_explained_once(gpufan: Run, command: str) -> None:
 def test_the_options_of_run_are_in_sections(gpufan: Run) -> None:
     found = sections(gpufan("run", "--help").out)
     assert list(found) == ["How to cool", "Which cards", "Try it out", "Files and output", "Other"]
-    assert found["How to cool"][:2] == ["--curve", "--target"]
+    assert found["How to cool"][:2] == ["--target", "--curve"]
 
 
 def test_a_group_without_a_command_shows_its_help(gpufan: Run) -> None:
@@ -264,7 +264,7 @@ def test_a_duration_may_be_written_in_any_unit(gpufan: Run, duration: str) -> No
 
 def test_the_help_says_ranges_in_words(gpufan: Run) -> None:
     text = " ".join(gpufan("run", "--help").out.split())
-    assert "[50 to 90]" in text
+    assert "[default: 78; 50 to 90]" in text
     assert "[default: 120; 0 to 3600]" in text
     assert "<=" not in text
 

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -20,6 +21,7 @@ from gpufan.errors import InputError
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 
 CARD = SimulatedBox(PROFILES["dual-1080ti"], WORKLOADS["idle"]).gpus[1].info
+STEEP = Curve.parse("50:40")
 
 
 @pytest.fixture
@@ -46,14 +48,14 @@ def test_a_required_file_must_exist(file: Path) -> None:
 def test_without_a_file_the_built_in_settings_are_in_effect(file: Path) -> None:
     read = Source(file, required=False).read()
     assert read.path is None
-    assert read.for_card(CARD) == CardSettings()
+    assert read.for_card(CARD) == CardSettings(target_c=78)
     assert read.run_settings() == ((), "auto", None, 1.0, False, None)
 
 
 def test_command_line_overrides_table_overrides_file_overrides_built_in() -> None:
     text = "hold_s = 1\nhysteresis_c = 1\nmin_duty_percent = 31\n[[gpu]]\nmatch = 1\nhold_s = 2\nhysteresis_c = 2"
     assert settings(text, hold_s=3.0).for_card(CARD) == CardSettings(
-        hold_s=3, hysteresis_c=2, min_duty_percent=31, curve=DEFAULTS.curve
+        hold_s=3, hysteresis_c=2, min_duty_percent=31, target_c=DEFAULTS.target_c
     )
 
 
@@ -109,6 +111,48 @@ def test_an_index_needs_no_quotes() -> None:
     found = settings("gpus = [1]\n[[gpu]]\nmatch = 1\nhold_s = 7")
     assert found.run_settings().gpus == ("1",)
     assert found.for_card(CARD).hold_s == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "follows"),
+    [
+        ("", {}, "target 78 °C"),
+        ("hold_s = 7", {}, "target 78 °C"),
+        ("target_c = 75", {}, "target 75 °C"),
+        ('curve = "50:30"', {}, "curve 50:30"),
+        ('target_c = 75\ncurve = "50:30"', {}, "target 75 °C"),
+        ("", {"curve": STEEP}, "curve 50:40"),
+        ("target_c = 75", {"curve": STEEP}, "curve 50:40"),
+        ('curve = "50:30"', {"curve": STEEP}, "curve 50:40"),
+        ('curve = "50:30"', {"target_c": 70.0}, "target 70 °C"),
+        ("", {"target_c": 70.0, "curve": STEEP}, "target 70 °C"),
+        ('[[gpu]]\nmatch = 1\ncurve = "50:30"', {}, "curve 50:30"),
+        ('[[gpu]]\nmatch = 0\ncurve = "50:30"', {}, "target 78 °C"),
+        ('curve = "50:30"\n[[gpu]]\nmatch = 1\nhold_s = 7', {}, "curve 50:30"),
+        ('curve = "50:30"\n[[gpu]]\nmatch = 1\ntarget_c = 75', {}, "target 75 °C"),
+        ('target_c = 75\n[[gpu]]\nmatch = 1\ncurve = "50:30"', {}, "curve 50:30"),
+        ('[[gpu]]\nmatch = 1\ntarget_c = 75\n[[gpu]]\nmatch = "GTX"\ncurve = "50:30"', {}, "curve 50:30"),
+        ('[[gpu]]\nmatch = 1\ncurve = "50:30"', {"target_c": 70.0}, "target 70 °C"),
+    ],
+)
+def test_a_curve_replaces_a_weaker_target_and_a_target_a_curve(
+    text: str, options: dict[str, Any], follows: str
+) -> None:
+    assert str(settings(text, **options).for_card(CARD)) == follows
+
+
+def test_show_says_whether_a_target_or_a_curve_is_followed(file: Path) -> None:
+    def shown(text: str) -> list[str]:
+        file.write_text(text)
+        lines = command("config", "show", "--config", file).output.splitlines()
+        return [" ".join(line.split()) for line in lines if line.startswith(("  target_c", "  curve"))]
+
+    assert shown("") == ["target_c 78 built-in", "curve none, the target is held built-in"]
+    assert shown('curve = "50:30"') == ["target_c none, the curve is followed file", 'curve "50:30" file']
+    assert shown('curve = "50:30"\n[[gpu]]\nmatch = 1\ntarget_c = 75')[2:] == [
+        "target_c 75 [[gpu]] 1",
+        "curve none, the target is held [[gpu]] 1",
+    ]
 
 
 def test_check_reports_the_mistake_or_that_there_is_none(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

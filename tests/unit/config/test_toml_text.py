@@ -13,6 +13,7 @@ from gpufan.config.mistakes import SettingsError
 from gpufan.config.schema import DAYS, DEFAULTS, NOTHING, QUIET_KEYS, RUN_KEYS, CardTable, QuietTable, RunKeys
 from gpufan.config.settings import Source
 from gpufan.config.toml_text import _COMMAND_LINE_ONLY, parse, render
+from gpufan.core.card_settings import DEFAULT_CURVE
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
 
@@ -138,7 +139,7 @@ def test_the_file_template_shows_the_built_in_settings() -> None:
     keys, tables = parse(shown.encode())
     assert keys == RunKeys(
         **{key: getattr(DEFAULTS, key) for key in RUN_KEYS}
-        | {"target_c": 78.0, "min_duty_percent": 30, "display": ":0", "duration_s": 3600.0},
+        | {"curve": DEFAULT_CURVE, "min_duty_percent": 30, "display": ":0", "duration_s": 3600.0},
         quiet=(QuietTable(begin="22:00", end="07:00", max_duty_percent=50),),
     )
     assert tables[0].match == "GTX 1080 Ti"

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 
+from gpufan.config.settings import Settings
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.thermal import sound_db
@@ -15,9 +16,10 @@ from gpufan.tune.plant import FittedPlant
 from gpufan.tune.recorded_cards import RecordedCard, recorded_cards
 from gpufan.tune.replay import Outcome, Trace, outcome_as_recorded, replay, settings_to_compare
 from gpufan.tune.show import outcome_panels
+from tests.unit.builders import FakeGpu
 from tests.unit.tune.recorded import EAGER, card, record
 
-DEFAULT = CardSettings()
+CURVE = CardSettings()
 STOCK = None
 FULL = CardSettings(Curve.parse("0:100"))
 
@@ -25,11 +27,11 @@ one_card = partial(SimulatedBox, PROFILES["1080ti"], WORKLOADS["epochs"])
 
 
 def test_equal_boxes_have_equal_outcomes() -> None:
-    assert replay(one_card(), "", DEFAULT, 600) == replay(one_card(), "", DEFAULT, 600)
+    assert replay(one_card(), "", CURVE, 600) == replay(one_card(), "", CURVE, 600)
 
 
 def test_an_outcome_has_a_value_for_each_second() -> None:
-    outcome = replay(one_card(), "", DEFAULT, 60)
+    outcome = replay(one_card(), "", CURVE, 60)
     assert outcome.times_s == list(range(61))
     (trace,) = outcome.cards
     assert {len(v) for v in (trace.temperature_c, trace.duty_percent, outcome.sounds_db)} == {61}
@@ -37,7 +39,7 @@ def test_an_outcome_has_a_value_for_each_second() -> None:
 
 
 def test_full_speed_is_the_coolest_and_the_loudest() -> None:
-    full, default, stock = (replay(one_card(), "", setting, 900) for setting in (FULL, DEFAULT, STOCK))
+    full, default, stock = (replay(one_card(), "", setting, 900) for setting in (FULL, CURVE, STOCK))
     assert full.peak_c < default.peak_c < stock.peak_c
     assert full.sound_db > default.sound_db > stock.sound_db
     assert full.cards[0].duty_percent[-1] == 100
@@ -67,7 +69,7 @@ def test_cards_that_share_air_help_each_other_as_they_do_in_the_daemon() -> None
 
 
 def test_a_replay_ends_when_a_card_is_too_hot() -> None:
-    outcome = replay(one_card(), "", DEFAULT, 3600, stop_above_c=60)
+    outcome = replay(one_card(), "", CURVE, 3600, stop_above_c=60)
     assert 60 < outcome.peak_c < 61
     assert len(outcome.times_s) < 120
 
@@ -119,7 +121,7 @@ def test_a_recording_is_measured_as_a_replay_is() -> None:
 
 def test_the_picture_shows_every_card_and_has_a_line_for_each_setting_in_each_panel() -> None:
     two = partial(SimulatedBox, PROFILES["dual-1080ti"], WORKLOADS["epochs"])
-    outcomes = [replay(two(), name, setting, 30) for name, setting in (("default", DEFAULT), ("full", FULL))]
+    outcomes = [replay(two(), name, setting, 30) for name, setting in (("default", CURVE), ("full", FULL))]
     drawn = outcome_panels(outcomes, 80)
     assert [(panel.quantity, panel.unit) for panel in drawn] == [
         ("0 GTX 1080 Ti\ntemperature", "°C"),
@@ -182,10 +184,19 @@ def test_a_setting_that_is_given_twice_is_compared_once() -> None:
     curve = Curve.parse("40:30,80:100")
     assert list(settings_to_compare([curve, curve], [78, 78.0])) == [
         "curve 40:30,80:100",
-        "target 78 °C",
-        "default curve",
+        "default: target 78 °C",
         "stock driver",
     ]
+
+
+@pytest.mark.parametrize("profile", ["1080ti", "dual-1080ti-open-air", "quad-2080ti"])
+def test_at_idle_the_default_is_as_quiet_as_the_stock_driver(profile: str) -> None:
+    default, stock = (
+        replay(SimulatedBox(PROFILES[profile], WORKLOADS["idle"]), "", settings, 1800)
+        for settings in (Settings().for_card(FakeGpu().info), STOCK)
+    )
+    assert default.sounds_db == stock.sounds_db
+    assert {duty for trace in default.cards for duty in trace.duty_percent} == {PROFILES[profile].plants[0].idle_duty}
 
 
 def test_a_target_is_replayed_with_the_power_of_the_recording() -> None:
