@@ -54,6 +54,14 @@ def _values(settings: Settings, number: int, keys: CardKeys, cards: Sequence[Gpu
         if found:
             yield from found
             break
+    if keys.curve is not None and keys.target_c is not None:
+        yield "curve", "curve has no effect, since target_c is set beside it"
+    if all(each.curve is None for each in (settings.file, *settings.tables)):
+        yield from (
+            (key, f"{key} has no effect: it is for a curve, and a target is held")
+            for key in ("hysteresis_c", "hold_s")
+            if getattr(keys, key) is not None
+        )
     if number and all(getattr(keys, key) is None for key in CARD_KEYS):
         yield "", "this table sets nothing"
     if not number and settings.path == DEFAULT_PATH:

@@ -56,7 +56,27 @@ def found(text: str, *cards: GpuInfo, path: Path = Path("f")) -> list[str]:
         ("min_duty_percent = 10", (UPPER,), ["line 1: min_duty_percent = 10 becomes 23 % on 0 GTX 1080 Ti"]),
         ("min_duty_percent = 40", (UPPER,), []),
         (
-            '[[gpu]]\nmatch = "1080 Ti"\n\n[[gpu]]\nmatch = "2080 Ti"\nhold_s = 1',
+            "hold_s = 60\nhysteresis_c = 4",
+            (),
+            [
+                "line 1: hold_s has no effect: it is for a curve, and a target is held",
+                "line 2: hysteresis_c has no effect: it is for a curve, and a target is held",
+            ],
+        ),
+        (
+            '[[gpu]]\nmatch = "1080 Ti"\nhold_s = 60',
+            (UPPER,),
+            ["line 3: [[gpu]] 1: hold_s has no effect: it is for a curve, and a target is held"],
+        ),
+        ('hold_s = 60\n[[gpu]]\nmatch = "1080 Ti"\ncurve = "50:30"', (UPPER,), []),
+        (
+            'target_c = 75\ncurve = "50:30"',
+            (UPPER,),
+            ["line 2: curve has no effect, since target_c is set beside it"],
+        ),
+        ("", (replace(UPPER, slowdown_c=80),), []),
+        (
+            '[[gpu]]\nmatch = "1080 Ti"\n\n[[gpu]]\nmatch = "2080 Ti"\nmin_duty_percent = 40',
             (UPPER, LOWER),
             ["line 1: [[gpu]] 1: this table sets nothing", 'line 5: [[gpu]] 2: match: "2080 Ti" matches no card here'],
         ),
@@ -123,7 +143,7 @@ def test_a_service_that_would_not_do_its_work_is_named() -> None:
 
 
 def test_an_index_is_named() -> None:
-    assert found('gpus = ["0"]\n[[gpu]]\nmatch = 1\nhold_s = 1', UPPER, LOWER) == [
+    assert found('gpus = ["0"]\n[[gpu]]\nmatch = 1\nmin_duty_percent = 40', UPPER, LOWER) == [
         f"{place} may be the index of another card after a reboot: use the card's UUID, see `gpufan list`"
         for place in ('line 1: gpus: "0"', 'line 3: [[gpu]] 1: match: "1"')
     ]
