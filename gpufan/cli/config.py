@@ -82,17 +82,18 @@ def set_key(key: str, words: tuple[str, ...], card: str | None, config_path: Pat
     all other keys stay. `config show KEY` explains a key. The file is checked before it is replaced.
     """
     from gpufan.config.edit import value_of, with_key
-    from gpufan.daemon.known_cards import lasting_name
+    from gpufan.config.lint import overriding_tables
+    from gpufan.daemon.known_cards import known_cards, lasting_name
 
     value = value_of(key, words)
     if isinstance(value, list):
         value = [lasting_name(name, runtime_dir) for name in value]
     match = None if card is None else lasting_name(card, runtime_dir)
     _change(config_path, lambda text: with_key(text, key, value, match))
-    file = options.settings_source(config_path).read().file
-    if key == "curve" and match is None and file.target_c is not None:
-        note = f"note: target_c = {file.target_c:g} is set too and counts more than the curve"
-        click.echo(f"{note}: `sudo gpufan config unset target_c`", err=True)
+    settings = options.settings_source(config_path).read()
+    cards = known_cards(settings.run_settings().gpus) if match is not None else []
+    for line in overriding_tables(settings, key, match, cards):
+        click.echo(f"warning: {settings.path}: {line}", err=True)
 
 
 @config.command(cls=Command)
@@ -145,9 +146,10 @@ def edit(config_path: Path | None) -> None:
 
 
 def _change(config_path: Path | None, change: Callable[[str], str]) -> None:
-    """Change the settings file, and say what was done."""
+    """Change the settings file, say what was done, and warn of what is then surely not meant."""
     from gpufan.config.change import replace_settings, text_to_change
     from gpufan.config.edit import difference
+    from gpufan.config.lint import newly_not_meant
 
     path = config_path or DEFAULT_PATH
     before = text_to_change(path)
@@ -160,3 +162,5 @@ def _change(config_path: Path | None, change: Callable[[str], str]) -> None:
         return
     counts = replace_settings(path, after)
     click.echo("\n".join([*difference(before, after), f"{path}: changed; {counts}"]))
+    for mistake in newly_not_meant(path, before, after):
+        click.echo(f"warning: {path}: {mistake}", err=True)

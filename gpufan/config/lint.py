@@ -1,11 +1,12 @@
 """Settings that are allowed but surely not meant: names that fit no card, values that gpufan will not follow."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from gpufan.config.mistakes import Mistake, decode_lines, key_lines, table_name
 from gpufan.config.schema import CARD_KEYS, CardKeys, QuietTable
 from gpufan.config.settings import DEFAULT_PATH, Settings
-from gpufan.config.toml_text import toml
+from gpufan.config.toml_text import parse, toml
 from gpufan.control.curve_law import duty_range
 from gpufan.control.target_law import FLOOR_TO_K
 from gpufan.core.gpu import GpuInfo
@@ -37,6 +38,32 @@ def surely_not_meant(settings: Settings, text: bytes, cards: Sequence[GpuInfo]) 
     return sorted(named, key=_line)
 
 
+def newly_not_meant(path: Path, before: str, after: str) -> list[Mistake]:
+    """The mistakes in the text `after` of the file `path` that the text `before` does not have, on any box."""
+    old, new = (surely_not_meant(Settings(path, *parse(text.encode())), text.encode(), ()) for text in (before, after))
+    known = {mistake.text for mistake in old}
+    return [mistake for mistake in new if mistake.text not in known]
+
+
+def overriding_tables(settings: Settings, key: str, match: str | None, cards: Sequence[GpuInfo]) -> list[str]:
+    """A line for each table that overrides `key`, which is set at the top, or in the table with this `match`.
+
+    `cards` are those of the box. They say which tables are for the same card.
+    """
+    names = [str(table.match).strip().lower() for table in settings.tables]
+    number = 0 if match is None else len(names) - names[::-1].index(match.strip().lower())
+    mine = settings.resolve(key, [number] if number else []).value
+    found = []
+    for later, table in enumerate(settings.tables[number:], number + 1):
+        value, origin = settings.resolve(key, [later])
+        same = number == 0 or any(matches(card, str(match)) and matches(card, str(table.match)) for card in cards)
+        if same and origin == table_name("gpu", later) and value != mine:
+            there = key if value is not None else {"target_c": "curve", "curve": "target_c"}[key]
+            shown = f"{there} = {toml(getattr(table, there))}"
+            found.append(f"{origin} overrides {key} for cards that match {toml(table.match)}: {shown}")
+    return found
+
+
 def _line(mistake: Mistake) -> int:
     return mistake.line or 0
 
@@ -55,7 +82,7 @@ def _values(settings: Settings, number: int, keys: CardKeys, cards: Sequence[Gpu
             yield from found
             break
     if keys.curve is not None and keys.target_c is not None:
-        yield "curve", "curve has no effect, since target_c is set beside it"
+        yield "curve", "curve has no effect, since target_c is set too: remove one of them"
     if all(each.curve is None for each in (settings.file, *settings.tables)):
         yield from (
             (key, f"{key} has no effect: it is for a curve, and a target is held")

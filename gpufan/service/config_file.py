@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpufan.config.change import text_before_change
+from gpufan.config.lint import overriding_tables
 from gpufan.config.schema import RunKeys
 from gpufan.config.settings import DEFAULT_PATH, RunSettings, Settings, Source
 from gpufan.config.toml_text import parse, render
@@ -63,6 +64,13 @@ def _changed_config_text(options: InstallOptions, uuids: Sequence[str]) -> str |
     if options.curve is not None and options.target_c is None:
         text = without_key(text, "target_c")  # else the target would count more
     return None if text == before else text
+
+
+def override_lines(options: InstallOptions, text: str | None) -> list[str]:
+    """Return a line for each table in `text`, the new config file, that overrides a setting in `options`."""
+    settings = Settings(CONFIG, *parse((text or "").encode()))
+    keys = [key for key in ("target_c", "curve") if getattr(options, key) is not None]
+    return [f"{CONFIG}: {line}" for key in keys for line in overriding_tables(settings, key, None, ())]
 
 
 def config_file_mode() -> int:

@@ -186,7 +186,11 @@ def _plan_install(
         rivals=DisabledUnit.in_use([rival.unit for rival in rivals]),
         display_managers=DisabledUnit.in_use([manager] if manager else []),
         people=conflicts.people_at_the_screen() if manager else [],
-        notes=[*conflicts.conflict_notes(service_commands), *command_notes],
+        notes=[
+            *conflicts.conflict_notes(service_commands),
+            *command_notes,
+            *config_file.override_lines(options, config_text),
+        ],
     )
 
 

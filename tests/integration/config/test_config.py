@@ -11,7 +11,7 @@ Command = Callable[..., tuple[int, str, str]]
 def test_check_compares_the_file_with_the_cards_of_the_box(double: NvmlDouble, gpufan: Command, tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text(
-        'target_c = 90\n[[gpu]]\nmatch = "RTX"\nhold_s = 5\n[[gpu]]\nmatch = "0a:00.0"\nneighbours = ["0"]\n'
+        'target_c = 90\n[[gpu]]\nmatch = "RTX"\nmin_duty_percent = 40\n[[gpu]]\nmatch = "0a:00.0"\nneighbours = ["0"]\n'
     )
     status, out, err = gpufan("config", "check", "--config", str(file))
     assert (status, out) == (0, f"{file}: no mistake found\n")

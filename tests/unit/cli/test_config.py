@@ -51,12 +51,54 @@ def test_a_key_is_set_and_unset_and_the_difference_is_shown(file: Path) -> None:
     assert config(file, "unset", "target_c").output == f"{file}: nothing to change\n"
 
 
-def test_a_curve_beside_a_target_is_explained(file: Path) -> None:
-    assert "note" not in config(file, "set", "curve", "50:30,83:100").output
-    assert "note" not in config(file, "set", "target_c", "75").output
-    assert "note: target_c = 75 is set too and counts more than the curve: `sudo gpufan config unset target_c`" in (
-        config(file, "set", "curve", "50:40,83:100").output
-    )
+def warnings(file: Path, *arguments: str) -> list[str]:
+    """The warnings after a change."""
+    start = f"warning: {file}: "
+    lines = config(file, *arguments).output.splitlines()
+    return [line.removeprefix(start) for line in lines if line.startswith(start)]
+
+
+def test_a_change_warns_of_a_key_that_then_has_no_effect(file: Path) -> None:
+    assert warnings(file, "set", "curve", "50:30,83:100") == []
+    assert warnings(file, "set", "target_c", "75") == [
+        "line 3: curve has no effect, since target_c is set too: remove one of them"
+    ]
+    assert warnings(file, "set", "target_c", "76") == []  # it was said before
+    assert warnings(file, "unset", "curve") == ["line 2: hold_s has no effect: it is for a curve, and a target is held"]
+    assert warnings(file, "set", "target_c", "90") == [
+        "line 4: target_c = 90 is cut to 81 °C on a card whose slowdown threshold is not known"
+    ]
+
+
+TABLES = """
+[[gpu]]
+match = "1080 Ti"
+target_c = 80
+[[gpu]]
+match = "RTX"
+curve = "50:30"
+[[gpu]]
+match = "GTX"
+hold_s = 9
+"""
+
+
+def test_a_change_names_each_later_table_that_overrides_it(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_cards, "known_cards", lambda _: [FakeGpu().info])
+    file.write_text(TABLES)
+    first = '[[gpu]] 1 overrides {} for cards that match "1080 Ti": target_c = 80'
+    second = '[[gpu]] 2 overrides {} for cards that match "RTX": curve = "50:30"'
+    third = '[[gpu]] 3 overrides hold_s for cards that match "GTX": hold_s = 9'
+    assert warnings(file, "set", "target_c", "75") == [first.format("target_c"), second.format("target_c")]
+    assert warnings(file, "set", "target_c", "80") == [second.format("target_c")]
+    assert config(file, "unset", "target_c").exit_code == 0
+    assert warnings(file, "set", "curve", "50:30") == [first.format("curve")]
+    assert warnings(file, "set", "hold_s", "5") == [third]
+    assert warnings(file, "set", "interval_s", "2") == []
+    # A card of this box matches the first table and the third.
+    assert warnings(file, "set", "hold_s", "5", "--gpu", "1080 ti") == [third]
+    assert warnings(file, "set", "hold_s", "5", "--gpu", "RTX") == []
+    assert warnings(file, "set", "hold_s", "5", "--gpu", "GTX") == []
 
 
 def test_a_card_is_written_down_as_its_uuid(file: Path) -> None:

@@ -72,7 +72,7 @@ def found(text: str, *cards: GpuInfo, path: Path = Path("f")) -> list[str]:
         (
             'target_c = 75\ncurve = "50:30"',
             (UPPER,),
-            ["line 2: curve has no effect, since target_c is set beside it"],
+            ["line 2: curve has no effect, since target_c is set too: remove one of them"],
         ),
         ("", (replace(UPPER, slowdown_c=80),), []),
         (

@@ -267,6 +267,12 @@ def test_options_change_single_keys_of_an_existing_settings_file_and_the_service
     assert "nothing: all is as it should be" in capsys.readouterr().out
     box.call("install-service", "--yes", "--curve", "50:30,83:100")
     assert path.read_text() == '# mine\nhold_s = 60  # long\n# target_c = 75\ncurve = "50:30,83:100"\n'
+    with path.open("a") as file:
+        file.write('[[gpu]]\nmatch = "RTX"\ntarget_c = 80\n')
+    capsys.readouterr()
+    box.call("install-service", "--yes", "--curve", "50:40,83:100")
+    overrides = '[[gpu]] 1 overrides curve for cards that match "RTX": target_c = 80'
+    assert f"note: {path}: {overrides}\n" in capsys.readouterr().err
     box.call("install-service", "--yes", "--gpu", "1")
     assert "restart --no-block gpufan.service\n" in (box.root / "calls").read_text()
 
