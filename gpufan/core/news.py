@@ -59,7 +59,6 @@ def news(gpu: GpuState) -> Mapping[News, bool]:
     fault = None if gpu.fault is None else gpu.fault.cause
     found = {
         News.THROTTLED: gpu.throttle == Throttle.HEAT.value,
-        News.FULL_FANS: group is Group.HOT and _is_beyond_full_fans(gpu),
         News.QUIET_FANS: gpu.reason.cause in _QUIET and _is_above_target(gpu),
         News.LOST: False,
         News.FAIL_SAFE: group is Group.FAIL_SAFE,
@@ -70,6 +69,10 @@ def news(gpu: GpuState) -> Mapping[News, bool]:
         News.PAUSED: group is Group.PAUSED,
         News.UNCONTROLLABLE: group is Group.UNCONTROLLABLE,
     }
+    if group is Group.HOT and _is_beyond_full_fans(gpu):
+        found[News.FULL_FANS] = True
+    elif gpu.duty_percent is None or gpu.duty_percent < 100:  # else it is unknown: the load may have paused
+        found[News.FULL_FANS] = False
     if group is not Group.FAIL_SAFE:  # else the temperature is unknown
         is_hot = gpu.temperature_c is not None and gpu.temperature_c >= full_speed_from_c(gpu.slowdown_c)
         found[News.HOT] = is_hot

@@ -19,8 +19,8 @@ _SENTENCES = {
     Cause.AUTO: "below {limit_c:g} °C the curve leaves the fans to the driver",
     Cause.TARGET: "{needed}",
     Cause.TARGET_MINIMUM: "{needed}; {limit_percent} % is the lowest duty of this card",
-    Cause.BELOW_TARGET: "{needed}; the card is {difference_c:.3g} °C below, so {change}",
-    Cause.ABOVE_TARGET: "{needed}; the card is {difference_c:.3g} °C above, so {change}",
+    Cause.BELOW_TARGET: "{needed}; the card is {difference_c:.3g} °C below{so}",
+    Cause.ABOVE_TARGET: "{needed}; the card is {difference_c:.3g} °C above{so}",
     Cause.SETTLING: "{needed}; {change} for now",
     Cause.EXPECTED_LOAD: "{needed}; {change} for load that may come",
     Cause.NEIGHBOUR: "{needed}; {change} for a neighbour that takes in its heat",
@@ -81,6 +81,7 @@ def reason_sentence(reason: Reason, curve: str = "the curve") -> str:
     if "{needed}" in template:
         numbers["needed"] = _needed(reason)
         numbers["change"] = _change(reason.change_percent or 0)
+        numbers["so"] = f", so {numbers['change']}" if reason.change_percent else ""
     numbers["left"] = h_mm_ss(reason.seconds or 0)
     is_quiet = bool(reason.until)
     numbers["quiet"] = f", although quiet hours until {reason.until} allow {reason.limit_percent} %" * is_quiet

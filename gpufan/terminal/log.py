@@ -19,8 +19,11 @@ from gpufan.system.background import BackgroundWriter
 LINE_EVERY_S = 60.0
 """Shortest time between two lines about the same kind of news of a card, s."""
 
-LONGEST_WAIT_S = 600.0
+LONGEST_WAIT_S = 3600.0
 """Longest time between two lines about news that begins and ends again and again, s."""
+
+CALM_S = 600.0
+"""News that is absent for less begins and ends with the load, as heat does, s. What lasts longer is a line."""
 
 FLICKER_S = 15.0
 """News that begins and ends again and again is logged as over only after it was absent for this time, s."""
@@ -137,14 +140,16 @@ class _LogTopic:
         """Return the level of the line to write at `now_s`, and its end: ` after 0:00:31`. None if no line is due.
 
         The end of the line says how long the news has lasted, or how often it has begun. The first line that the news
-        is over is due at once. News that begins and ends again and again has lines less and less often.
+        is over is due at once. News that begins and ends again and again has lines less and less often, until it stays
+        as it is: for a minute if it is an error, else for up to ten.
         """
         if self.level == self.logged_level and self.began_times == 0:
             return None
         more = self.began_times - (self.level > 0 and self.logged_level == 0)
         calm_s = now_s - self.changed_s
         last_s = self.logged_end_s if self.level == 0 and more == 0 else self.logged_s
-        if now_s - last_s < (LINE_EVERY_S if calm_s >= LINE_EVERY_S else self.wait_s):
+        enough_s = LINE_EVERY_S if self.level >= logging.ERROR else min(self.wait_s, CALM_S)
+        if now_s - last_s < (LINE_EVERY_S if calm_s >= enough_s else self.wait_s):
             return None
         level, words = self.level, ""
         if more > 0:
@@ -152,7 +157,10 @@ class _LogTopic:
             words = f" ({more} more {'time' if more == 1 else 'times'} in {h_mm_ss(now_s - self.logged_s)})"
         elif self.logged_level > 0:
             words = f" {'after' if level == 0 else 'for'} {h_mm_ss(self.changed_s - self.began_s)}"
-        self.wait_s = min(2 * self.wait_s, LONGEST_WAIT_S) if more > 0 else LINE_EVERY_S
+        if more > 0 or (level and now_s - self.logged_end_s < CALM_S):
+            self.wait_s = min(2 * self.wait_s, LONGEST_WAIT_S)
+        elif level:
+            self.wait_s = LINE_EVERY_S
         self.logged_level, self.logged_s, self.began_times = level, now_s, 0
         if level == 0:
             self.logged_end_s = now_s
@@ -181,8 +189,8 @@ class StateLog:
 class ChangeLog:
     """Logs a line for each change that is news by `core/news.py`.
 
-    For each card and kind of news there is at most one line a minute. It says how often the news has begun meanwhile.
-    In a dry run each duty is logged too.
+    For each card and kind of news there is at most one line a minute, and less if it begins and ends again and again.
+    The line says how often the news has begun meanwhile. In a dry run each duty is logged too.
     """
 
     every_tick = False

@@ -172,11 +172,37 @@ def test_what_is_unknown_of_a_lost_card_is_neither_news_nor_over() -> None:
 
 @KINDS
 def test_news_that_comes_and_goes_is_a_line_a_minute_at_most_and_counted(kind: News) -> None:
-    lines = log(*[FINE, BEGINNINGS[kind][0]] * 300, *[FINE] * 90)
+    lines = log(*[FINE, BEGINNINGS[kind][0]] * 300, *[FINE] * 600)
     assert len(lines) <= 10
     over = ": " + no_news_line(FINE, kind).split(": ")[1]
     assert [over in line for line in lines] == [False, True, *[False] * (len(lines) - 3), True]
     assert 1 + sum(int(count) for line in lines for count in re.findall(r"\((\d+) more times? in ", line)) == 300
+
+
+def test_a_target_that_full_fans_cannot_hold_is_one_line_until_the_fans_slow_down() -> None:
+    hot = BEGINNINGS[News.FULL_FANS][0]
+    pause = gpu_state(
+        duty_percent=100,
+        reason=Reason(
+            Cause.EXPECTED_LOAD, power_w=60.0, needed_percent=11.0, limit_c=70.0, change_percent=77, difference_c=-2.0
+        ),
+    )
+    began, over = log(*([hot] * 300 + [pause] * 30) * 10, FINE)
+    assert began.endswith(FULL_FANS)
+    assert over == "0:55:00 " + no_news_line(FINE, News.FULL_FANS, " after 0:55:00")
+
+
+def test_heat_in_each_epoch_of_a_training_is_written_less_and_less_often() -> None:
+    lines = log(*([HEAT] * 250 + [FINE] * 80) * 40)
+    minutes = [60 * int(line[0]) + int(line[2:4]) for line in lines]
+    first, *later = (sum(minute // 60 == hour for minute in minutes) for hour in range(3))
+    assert first <= 10 and max(later) <= 2
+
+
+def test_an_error_that_came_and_went_is_written_within_a_minute_once_it_stays() -> None:
+    lost = BEGINNINGS[News.LOST][0]
+    lines = log(*[FINE, lost] * 300, *[lost] * 61)
+    assert (kinds(lines)[-1][:5], lines[-1][:7]) == ("lost ", "0:10:59")
 
 
 def test_news_that_came_once_and_went_while_no_line_was_due_is_counted_later() -> None:
