@@ -109,7 +109,7 @@ def render(urls: Sequence[str]) -> str:
 def check_url(url: str) -> str | None:
     """What is wrong with a URL, without the URL itself; None if its form is right."""
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", url):
-        return "write a URL such as mailto://user:password@example.org"
+        return "write a URL such as mailtos://user:password@example.org"
     if not url.isprintable() or " " in url:
         return "it has a space or a control character: write them as %20 and the like"
     return None
@@ -134,7 +134,7 @@ def _problem(key: str, value: Any) -> str | None:
     if key == "repeat_after_s":
         return _number_problem(value, _REPEAT_BOUNDS_S)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        examples = {"urls": "mailto://user:password@example.org", "on_event": "/usr/local/bin/script"}
+        examples = {"urls": "mailtos://user:password@example.org", "on_event": "/usr/local/bin/script"}
         return f'write a list of texts, such as ["{examples.get(key, Trouble.LOST.value)}"]'
     if key == "troubles":
         unknown = [item for item in value if item not in _TROUBLES]

@@ -22,12 +22,12 @@ _config_option = options.file(
 def alerts() -> None:
     """Send messages by mail, chat or web hook when a card needs help, and when it is over.
 
-    `sudo gpufan install-service --alerts URL` sets it up: it writes /etc/gpufan/alerts.toml, which explains all
-    settings, and starts a service without rights. Then `sudo gpufan alerts test` sends a test message.
+    `sudo gpufan install-service --alerts -` sets it up: it asks for a URL, writes /etc/gpufan/alerts.toml, which
+    explains all settings, and starts a service without rights. Then `sudo gpufan alerts test` sends a test message.
 
-    URL is the receiver: mailto://user:password@example.org for mail, ntfy://ntfy.sh/topic, tgram://token/chat for
-    Telegram, slack://token-a/token-b/token-c, discord://id/token, jsons://example.org/path for a web hook, and many
-    more: https://github.com/caronc/apprise/wiki
+    URL is the receiver: mailtos://user:password@example.org for mail, with ?to=me@example.com for another address,
+    ntfy://ntfy.sh/topic, tgram://token/chat for Telegram, slack://token-a/token-b/token-c, discord://id/token,
+    jsons://example.org/path for a web hook, and many more: https://github.com/caronc/apprise/wiki
 
     Apprise delivers the messages. It comes with the extra `alerts`: pip install 'gpufan[alerts]'
     """

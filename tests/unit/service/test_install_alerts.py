@@ -77,7 +77,7 @@ def test_a_file_with_other_receivers_is_not_changed(box: Box):
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("hunter2", "--alerts: write a URL such as mailto://user:password@example.org"),
+        ("hunter2", "--alerts: write a URL such as mailtos://user:password@example.org"),
         ("nothing://hunter2", "--alerts: nothing://... is no URL that Apprise understands"),
         ("", "--alerts: write a URL"),
     ],
