@@ -1,6 +1,6 @@
 """The commands `gpufan config check`, `show`, `set`, `unset` and `edit`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -8,12 +8,44 @@ import click
 from gpufan.cli import options
 from gpufan.cli.command import Command, Group
 from gpufan.cli.completion import complete_card
-from gpufan.config.schema import RUN_KEYS
+from gpufan.config.schema import QUIET_KEYS, RUN_KEYS
 from gpufan.config.settings import DEFAULT_PATH
 from gpufan.errors import GpufanError, InputError
 from gpufan.system.files import read_file
 
-_key = click.Choice(RUN_KEYS)
+_SHOWN_KEYS = (*RUN_KEYS, "quiet")
+
+
+def _complete_key(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [key for key in _SHOWN_KEYS if key.startswith(incomplete)]
+
+
+def _known_key(_context: click.Context, _parameter: click.Parameter, word: str) -> str:
+    """`word`, which must be a key of the file. Raises click.BadParameter that says what to do for any other word."""
+    return _known(word, RUN_KEYS)
+
+
+def _known_keys(_context: click.Context, _parameter: click.Parameter, words: tuple[str, ...]) -> tuple[str, ...]:
+    """The same for several words, which may also be `quiet`."""
+    return tuple(_known(word, _SHOWN_KEYS) for word in words)
+
+
+def _known(word: str, keys: Sequence[str]) -> str:
+    if word in keys:
+        return word
+    first = word.split(".")[0].strip("[]")
+    if first in ("quiet", *QUIET_KEYS):
+        remedy = "`sudo gpufan config edit` changes it, and `gpufan config show quiet` explains it"
+        raise click.BadParameter(f"{word} belongs to the table of quiet hours: {remedy}")
+    if first in ("gpu", "match"):
+        raise click.BadParameter(f"{word}: write the key alone, and --gpu CARD to set it for some cards only")
+    import difflib  # only a mistake needs it
+
+    near = difflib.get_close_matches(word, keys, 1, 0.5)
+    remedy = f"did you mean {near[0]}?" if near else f"choose from {', '.join(keys)}"
+    raise click.BadParameter(f"there is no key {word}: {remedy}")
+
+
 _card_option = click.option(
     "--gpu",
     "card",
@@ -26,7 +58,11 @@ _card_option = click.option(
 
 @click.group(cls=Group)
 def config() -> None:
-    """Check, show and change the settings."""
+    """Change, check and show the settings.
+
+    `sudo gpufan config set target_c 75` changes a key of the settings file. `sudo gpufan config edit` opens the file in
+    an editor. For quiet nights, add a [[quiet]] table there: `gpufan config show quiet` shows one.
+    """
 
 
 @config.command(cls=Command)
@@ -57,12 +93,13 @@ def check(config_path: Path | None) -> None:
 
 
 @config.command(cls=Command)
-@click.argument("keys", metavar="[KEY]...", nargs=-1, type=_key)
+@click.argument("keys", metavar="[KEY]...", nargs=-1, callback=_known_keys, shell_complete=_complete_key)
 @options.config
 def show(keys: tuple[str, ...], config_path: Path | None) -> None:
     """Show the settings in effect, and where each comes from.
 
-    With KEYs, only these settings, and what they mean. Options of `gpufan run` are not considered.
+    With KEYs, only these settings, and what they mean; the key `quiet` stands for quiet hours. Options of `gpufan run`
+    are not considered.
     """
     from gpufan.terminal.tables import print_settings
 
@@ -70,7 +107,7 @@ def show(keys: tuple[str, ...], config_path: Path | None) -> None:
 
 
 @config.command("set", cls=Command)
-@click.argument("key", type=_key, metavar="KEY")
+@click.argument("key", metavar="KEY", callback=_known_key, shell_complete=_complete_key)
 @click.argument("words", metavar="VALUE...", nargs=-1, required=True)
 @_card_option
 @options.config
@@ -97,7 +134,7 @@ def set_key(key: str, words: tuple[str, ...], card: str | None, config_path: Pat
 
 
 @config.command(cls=Command)
-@click.argument("key", type=_key, metavar="KEY")
+@click.argument("key", metavar="KEY", callback=_known_key, shell_complete=_complete_key)
 @_card_option
 @options.config
 @options.runtime_dir
@@ -127,7 +164,7 @@ def edit(config_path: Path | None) -> None:
     path = config_path or DEFAULT_PATH
     text = before = text_to_change(path)
     while True:
-        text = click.edit(text, extension=".toml", require_save=False) or ""
+        text = _edited(text)
         try:
             parse(text.encode())
             lines, choices = difference(before, text), ["apply", "edit", "quit"]
@@ -143,6 +180,15 @@ def edit(config_path: Path | None) -> None:
             return
         if choice == "quit":
             raise GpufanError(f"{path}: nothing changed")
+
+
+def _edited(text: str) -> str:
+    """The text as the user has changed it in an editor. Raises GpufanError."""
+    try:
+        return click.edit(text, extension=".toml", require_save=False) or ""
+    except click.ClickException as error:
+        remedy = "name one, as in `sudo EDITOR=nano gpufan config edit`"
+        raise GpufanError(f"no editor: {error.format_message()}: {remedy}") from error
 
 
 def _change(config_path: Path | None, change: Callable[[str], str]) -> None:

@@ -16,7 +16,7 @@ from gpufan.system.printable import printable
 COMMANDS = {
     "Every day": [
         LazyCommand("run", "gpufan.cli.run:run", "Control the fans until stopped."),
-        LazyCommand("set", "gpufan.cli.set_fans:set_fans", "Order what the fans do for now."),
+        LazyCommand("set", "gpufan.cli.set_fans:set_fans", "Order what the fans do for now, such as full speed."),
         LazyCommand("status", "gpufan.cli.status:status", "Show what the running gpufan does, and why."),
         LazyCommand("list", "gpufan.cli.status:list_cards", "Show the cards, their fans and what controls them."),
         LazyCommand("doctor", "gpufan.cli.doctor:doctor", "Find what is wrong on this machine, and what to do."),
@@ -30,7 +30,7 @@ COMMANDS = {
     "Set up": [
         LazyCommand("install-service", "gpufan.cli.service:install_service", "Start gpufan at every boot."),
         LazyCommand("uninstall-service", "gpufan.cli.service:uninstall_service", "Remove the service and its traces."),
-        LazyCommand("config", "gpufan.cli.config:config", "Check and show the settings."),
+        LazyCommand("config", "gpufan.cli.config:config", "Change, check and show the settings, such as quiet hours."),
         LazyCommand("alerts", "gpufan.cli.alerts:alerts", "Send messages when a card needs help."),
         LazyCommand("exporter", "gpufan.cli.metrics:exporter", "Serve metrics to Prometheus."),
         LazyCommand("dashboard", "gpufan.cli.deploy:dashboard", "Write a Grafana dashboard and Prometheus alerts."),

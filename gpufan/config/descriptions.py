@@ -36,6 +36,13 @@ ABOUT = {
 }
 """What each key means, without its bounds."""
 
+QUIET_HOURS = (
+    "A [[quiet]] table limits the fans of all cards at some hours of local time, also over midnight: with"
+    " max_duty_percent, and with a target_c that counts in place of curve and target of the day. Near its slowdown"
+    " threshold a card has all the fans it needs. If the hours of several tables overlap, the lowest values count."
+)
+"""What such a table does."""
+
 UNSET = {
     "target_c": "none, the curve is followed",
     "curve": "none, the target is held",

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from gpufan.config.descriptions import UNSET, about, expected
+from gpufan.config.descriptions import QUIET_HOURS, UNSET, about, expected
 from gpufan.config.mistakes import Mistake, SettingsError, decode_lines, key_lines, table_name
 from gpufan.config.schema import (
     CARD_KEYS,
@@ -64,7 +64,9 @@ def render(keys: RunKeys = NOTHING, tables: Sequence[CardTable] = ()) -> str:
         for table in tables
     ]
     quiet = [[f"{key} = {toml(value)}" for key, value in quiet_values(hours)] for hours in keys.quiet or ()]
-    return template("templates/config.toml.j2").render(sections=sections, tables=lines, quiet=quiet)
+    return template("templates/config.toml.j2").render(
+        sections=sections, tables=lines, quiet=quiet, about_quiet=QUIET_HOURS
+    )
 
 
 def quiet_values(hours: QuietTable) -> list[tuple[str, Any]]:

@@ -10,8 +10,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from gpufan.config.descriptions import about
-from gpufan.config.schema import CARD_KEYS, RUN_KEYS
+from gpufan.config.descriptions import QUIET_HOURS, about
+from gpufan.config.schema import CARD_KEYS, QUIET_EXAMPLE, QUIET_KEYS, RUN_KEYS, QuietTable
 from gpufan.config.settings import DEFAULT_PATH, Settings, Value
 from gpufan.config.toml_text import quiet_values, toml, toml_or_words
 from gpufan.core.gpu import FanReading, GpuInfo, Reading
@@ -136,7 +136,7 @@ def print_run_summary(summaries: Sequence[tuple[str, "CardSummary"]]) -> None:
 def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
     """Print each setting in effect and its origin: for all cards, for the cards of each table, and for quiet hours.
 
-    With `keys`, print only these settings, and their meaning.
+    With `keys`, print only these settings, and their meaning; the key `quiet` stands for quiet hours.
     """
     print(f"file: {settings.path or f'none ({DEFAULT_PATH} does not exist)'}")
     shown = [key for key in RUN_KEYS if not keys or key in keys]
@@ -144,13 +144,37 @@ def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
     for number, table in enumerate(settings.tables, 1):
         heading = f"[[gpu]] {number}, cards that match {toml(table.match)}"
         _print_settings_values(heading, [(key, settings.resolve(key, [number])) for key in shown if key in CARD_KEYS])
-    for number, hours in enumerate([] if keys else settings.file.quiet or [], 1):
+    if not keys or "quiet" in keys:
+        _print_settings_quiet(settings.file.quiet or ())
+    for key in keys:
+        print()
+        if key == "quiet":
+            _print_settings_quiet_help()
+        else:
+            print(_explained(f"{key}: {about(key)}"))
+
+
+def _print_settings_quiet_help() -> None:
+    print(_explained(QUIET_HOURS))
+    print("It stands at the end of the file:\n\n  [[quiet]]")
+    for key, value in quiet_values(QUIET_EXAMPLE):
+        print(f"  {key} = {toml(value)}")
+    print()
+    for key in QUIET_KEYS:
+        print(_explained(f"{key}: {about(key)}"))
+
+
+def _explained(text: str) -> str:
+    return textwrap.fill(text, 80, subsequent_indent="  ")
+
+
+def _print_settings_quiet(tables: Sequence[QuietTable]) -> None:
+    for number, hours in enumerate(tables, 1):
         origin = f"[[quiet]] {number}"
         values = [(key, Value(value, origin)) for key, value in quiet_values(hours)]
         _print_settings_values(f"{origin}, every card", values)
-    for key in keys:
-        print()
-        print(textwrap.fill(f"{key}: {about(key)}", 80, subsequent_indent="  "))
+    if not tables:
+        print("\nquiet hours: none (`gpufan config show quiet` explains them)")
 
 
 def _print_settings_values(heading: str, values: Sequence[tuple[str, Value]]) -> None:

@@ -1,5 +1,6 @@
 """`gpufan config set`, `unset` and `edit`."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from gpufan.cli.main import cli
 from gpufan.config import change
+from gpufan.config.schema import QUIET_KEYS
 from gpufan.core.gpu import GpuInfo
 from gpufan.daemon import known_cards
 from gpufan.system import systemctl
@@ -232,5 +234,36 @@ def test_an_edit_without_a_change_says_so(file: Path, editor: list[str]) -> None
 def test_an_editor_that_fails_leaves_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISUAL", "false")
     before = file.read_bytes()
-    assert config(file, "edit").exit_code == 1
+    assert "no editor: false: Editing failed: name one" in str(config(file, "edit").exception)
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("quiet", "quiet belongs to the table of quiet hours: `sudo gpufan config edit` changes it"),
+        ("max_duty_percent", "`gpufan config show quiet` explains it"),
+        ("quiet.from", "belongs to the table of quiet hours"),
+        ("target", "there is no key target: did you mean target_c?"),
+        ("gpu", "write the key alone, and --gpu CARD"),
+        ("xyz", "there is no key xyz: choose from target_c, curve,"),
+    ],
+)
+@pytest.mark.parametrize("command", [["set"], ["unset"]])
+def test_a_word_that_is_no_key_is_refused_with_what_to_do(
+    file: Path, command: list[str], key: str, message: str
+) -> None:
+    result = config(file, *command, key, *["50"] * (command == ["set"]))
+    assert (result.exit_code, message in result.output) == (2, True)
+
+
+def test_quiet_hours_are_explained_with_an_example_that_can_be_pasted(file: Path) -> None:
+    assert "quiet hours: none (`gpufan config show quiet` explains them)" in config(file, "show").output
+    shown = config(file, "show", "quiet").output
+    example = re.search(r"\n\n( +\[\[quiet\]\]\n.*?)\n\n", shown, re.DOTALL)
+    assert example
+    file.write_text(example[1])
+    shown = config(file, "show", "quiet").output
+    assert '[[quiet]] 1, every card\n  from              "22:00" ' in shown
+    assert "every card\n  target_c" not in shown
+    assert all(f"\n{key}: " in shown for key in QUIET_KEYS)
