@@ -25,6 +25,10 @@ _JUMP_BLOCKS = 4
 """A change of power within this number of blocks is a jump, which no fans can balance. A slower change counts only
 while the duty stays the same: a target holds the temperature by the duty."""
 
+_SLOW_S = 180.0
+"""A slower change counts only if the temperature stands still for this long. A heatsink needs minutes to follow, so the
+temperature may stand still for up to two of them while a load rises and falls."""
+
 _THROTTLED_SHARE = 0.4
 """While heat lowers the clocks, the driver holds the temperature by the power. Then only a jump to less than this share
 of the power counts. At its base clock, the lowest clock then, a card draws more; in a pause of its load, less."""
@@ -79,7 +83,7 @@ class SensorGuard:
             self._still_s = elapsed_s = 0.0
             self._power = _PowerChanges()
         self._still_s += elapsed_s
-        self._power.add(elapsed_s, power_w, duty_percent, throttled)
+        self._power.add(elapsed_s, power_w, duty_percent, throttled, with_slow_changes=self._still_s >= _SLOW_S)
         if self._still_s < FROZEN_S or self._power.largest_w <= FROZEN_POWER_W:
             return None
         reason = Reason(
@@ -115,7 +119,15 @@ class _PowerChanges:
         """Whether heat has lowered the clocks at any time."""
         self._start_block()
 
-    def add(self, elapsed_s: float, power_w: float | None, duty_percent: int | None, throttled: bool) -> None:
+    def add(
+        self,
+        elapsed_s: float,
+        power_w: float | None,
+        duty_percent: int | None,
+        throttled: bool,
+        *,
+        with_slow_changes: bool,
+    ) -> None:
         if duty_percent is None or duty_percent != self._duty_percent:
             self._duty_percent = duty_percent
             self._low_w, self._high_w = math.inf, -math.inf
@@ -129,7 +141,8 @@ class _PowerChanges:
             self._means_w.append(mean_w)
             self._low_w, self._high_w = min(self._low_w, mean_w), max(self._high_w, mean_w)
             self._count(min(self._means_w), max(self._means_w))
-            self._count(self._low_w, self._high_w)
+            if with_slow_changes:
+                self._count(self._low_w, self._high_w)
             self._start_block()
 
     def _count(self, low_w: float, high_w: float) -> None:
