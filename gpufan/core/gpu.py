@@ -6,6 +6,8 @@ from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 
+from gpufan.errors import GpuError
+
 ASSUMED_DUTY_RANGE = (30, 100)
 """The range of a card that does not report one, percent. The lowest duty of consumer cards is 23 to 30 %."""
 
@@ -35,7 +37,11 @@ class GpuInfo:
     uncontrollable_reason: str | None = None
     """Why the fans cannot be set; None if they can. Text for people."""
     power_limit_w: float | None = None
-    """Power limit when the card was opened, W; None if it is unknown."""
+    """Power limit when the card was first opened, W; None if it is unknown."""
+    power_range_w: tuple[float, float] | None = None
+    """Lowest and highest power limit that the card accepts, W; None if its limit cannot be set."""
+    temperature_limit_range_c: tuple[int, int] | None = None
+    """Lowest and highest temperature limit that the card accepts, °C; None if it cannot be set."""
 
     @property
     def label(self) -> str:
@@ -53,6 +59,8 @@ class Throttle(str, Enum):
     """Heat or power: the card does not report which of them."""
     POWER_CAP = "power-cap"
     """The power limit, which a busy card reaches in normal operation."""
+    GIVING_WAY = "giving-way"
+    """Heat, at the temperature limit that gpufan has set because the fans may not go higher."""
     NONE = "none"
 
 
@@ -75,6 +83,17 @@ class Sensed(NamedTuple):
 
     temperature_c: float | None
     power_w: float | None
+
+
+class Limits(NamedTuple):
+    """The limits at which the driver lowers the clocks of a card.
+
+    In a reading, None stands for a limit that the card does not report. In a request, None changes nothing.
+    """
+
+    power_w: float | None = None
+    temperature_c: float | None = None
+    """The driver's own target temperature. From there on it lowers the clocks, whatever the fans do."""
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -132,6 +151,12 @@ class Gpu(Protocol):
         Tries every fan, then raises GpuError, GpuLost or NoPermission for the first that failed.
         """
 
+    def read_limits(self) -> Limits:
+        """Read the limits as they are set now. Raises GpuLost."""
+
+    def set_limits(self, limits: Limits) -> None:
+        """Set the limits that are not None. Raises GpuError, GpuLost or NoPermission. Only reading back proves it."""
+
     def fall_back(self, reason: str) -> FallBack:
         """Switch to another backend because the fans do not obey (`reason`). May wait for an X server to start."""
 
@@ -150,6 +175,14 @@ class SingleBackend:
 
     def reopen(self) -> None:
         """Do nothing: there is no handle."""
+
+    def read_limits(self) -> Limits:
+        """No limit is known."""
+        return Limits()
+
+    def set_limits(self, limits: Limits) -> None:
+        """Refuse. Raises GpuError."""
+        raise GpuError("the card has no limits that can be set")
 
     def fall_back(self, reason: str) -> FallBack:
         """Do nothing: there is no other backend."""

@@ -95,4 +95,4 @@ class CardSummary(Summary):
         """Add the present state of the card for `seconds`."""
         gpu = self._gpu
         duty_percent = gpu.speed_percent if gpu.manual_percent is None else gpu.manual_percent
-        self.add_reading(seconds, gpu.die_c, gpu.speed_rpm, duty_percent, gpu.clock)
+        self.add_reading(seconds, gpu.die_c, gpu.speed_rpm, duty_percent, gpu.throughput)

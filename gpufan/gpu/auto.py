@@ -6,7 +6,7 @@ until the control loop finds by reading back that they do not obey, and calls `f
 
 from dataclasses import replace
 
-from gpufan.core.gpu import FallBack, Gpu, GpuInfo, Reading, Sensed
+from gpufan.core.gpu import FallBack, Gpu, GpuInfo, Limits, Reading, Sensed
 from gpufan.errors import DriverError, FansOutOfReach, GpuLost
 from gpufan.gpu.nvml import NvmlGpu, driver_reason
 from gpufan.gpu.x_server import SharedXServer
@@ -84,6 +84,14 @@ class AutoGpu:
                 raise
             self._nvml.release()
             self._nvml_released = True
+
+    def read_limits(self) -> Limits:
+        """Read the limits through NVML. Raises GpuLost."""
+        return self._nvml.read_limits()
+
+    def set_limits(self, limits: Limits) -> None:
+        """Set limits through NVML. Raises GpuError, GpuLost or NoPermission."""
+        self._nvml.set_limits(limits)
 
     def fall_back(self, reason: str) -> FallBack:
         """Set the fans over X from the next call on. `reason` says why NVML does not move them.

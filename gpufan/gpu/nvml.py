@@ -4,7 +4,6 @@ Each card has one handle until it is lost: without a handle, and without persist
 calls and takes over a second to load again. The values that are read at every tick are in `sensors`.
 """
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,12 +14,13 @@ from typing import Any
 import pynvml
 from pynvml import NVMLError
 
-from gpufan.core.gpu import ASSUMED_DUTY_RANGE, NO_FAN, GpuInfo, Reading, Sensed, SingleBackend
+from gpufan.core.gpu import ASSUMED_DUTY_RANGE, NO_FAN, GpuInfo, Limits, Reading, Sensed, SingleBackend
 from gpufan.core.pci import PciAddress
 from gpufan.core.selection import may_match
 from gpufan.errors import GpuError, GpuLost, NoPermission
+from gpufan.gpu import limits
 from gpufan.gpu.kernel_cards import uuid_and_model
-from gpufan.gpu.nvml_errors import ABSENCES, ABSENT, GONE, error_text, lost_error
+from gpufan.gpu.nvml_errors import ABSENCES, ABSENT, GONE, error_text, lost_error, not_permitted, optional_value
 from gpufan.gpu.sensors import Sensors
 from gpufan.system.printable import printable
 
@@ -122,6 +122,14 @@ class NvmlGpu(SingleBackend):
         """Give every fan back to the driver. Raises GpuError, GpuLost or NoPermission."""
         self._every_fan(pynvml.nvmlDeviceSetDefaultFanSpeed_v2)
 
+    def read_limits(self) -> Limits:
+        """Read the limits as they are set now. Raises GpuLost."""
+        return limits.read(self.open().handle)
+
+    def set_limits(self, wanted: Limits) -> None:
+        """Set the limits that are not None. Raises GpuError, GpuLost or NoPermission."""
+        limits.write(self.open().handle, wanted)
+
     def _every_fan(self, call: _Call, *values: int) -> None:
         """Make `call` for every fan. Raises GpuError, GpuLost or NoPermission at the end, if a fan has failed."""
         sensors = self.open()
@@ -134,7 +142,7 @@ class NvmlGpu(SingleBackend):
         if failed is None:
             return
         if failed.value == pynvml.NVML_ERROR_NO_PERMISSION:
-            raise NoPermission(_not_permitted()) from failed
+            raise NoPermission(not_permitted("fans")) from failed
         # A handle that has become invalid has no error code of its own; but nothing can be read through it either.
         if failed.value in GONE or (failed.value not in ABSENT and self.sense().temperature_c is None):
             self._sensors = None
@@ -161,21 +169,22 @@ class NvmlGpu(SingleBackend):
         if fan_count < known.fan_count:
             # Believing the smaller number would leave some fans in manual mode.
             raise GpuLost(f"the card reports {fan_count} fans; it has {known.fan_count}")
-        name = _optional_value(pynvml.nvmlDeviceGetName, handle) or "NVIDIA card"
-        slowdown_c = _optional_value(
+        name = optional_value(pynvml.nvmlDeviceGetName, handle) or "NVIDIA card"
+        slowdown_c = optional_value(
             pynvml.nvmlDeviceGetTemperatureThreshold, handle, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
         )
-        power_limit_mw = _optional_value(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
         return replace(
             known,
             uuid=uuid,
             pci=_printable_text(pynvml.nvmlDeviceGetPciInfo(handle).busId),
             name=_printable_text(name),
             fan_count=fan_count,
-            duty_range=_optional_value(_duty_range, handle) or known.duty_range,
+            duty_range=optional_value(_duty_range, handle) or known.duty_range,
             slowdown_c=slowdown_c or known.slowdown_c,
             uncontrollable_reason=driver_reason() or (None if fan_count else NO_FAN),
-            power_limit_w=None if power_limit_mw is None else power_limit_mw / 1000,
+            power_limit_w=known.power_limit_w or _enforced_limit_w(handle),  # by now gpufan may have changed it
+            power_range_w=limits.power_range_w(handle),
+            temperature_limit_range_c=limits.temperature_range_c(handle),
         )
 
 
@@ -187,18 +196,6 @@ def driver_reason() -> str | None:
     with suppress(NVMLError):
         version = f" {_printable_text(pynvml.nvmlSystemGetDriverVersion())}"
     return f"driver{version} cannot set fans through NVML, {FIRST_DRIVER} is the first that can: the X path is needed"
-
-
-def _optional_value(call: _Call, handle: Any, *values: int) -> Any:
-    """Result of `call`; None if it failed. Raises GpuLost."""
-    try:
-        return call(handle, *values)
-    except UnicodeDecodeError:  # pynvml's, of a name
-        return None
-    except NVMLError as error:
-        if error.value in GONE:
-            raise lost_error("the card is gone", error) from error
-        return None
 
 
 def _fan_count(handle: Any) -> int:
@@ -214,17 +211,16 @@ def _fan_count(handle: Any) -> int:
     return 0
 
 
+def _enforced_limit_w(handle: Any) -> float | None:
+    limit_mw = optional_value(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+    return None if limit_mw is None else limit_mw / 1000
+
+
 def _duty_range(handle: Any) -> tuple[int, int] | None:
     # The default arguments of this pynvml function are buffers that all threads share.
     low, high = pynvml.nvmlDeviceGetMinMaxFanSpeed(handle, c_uint(), c_uint())
     # A highest duty under 50 % is an error of the driver: full speed would not cool.
     return (low, high) if 0 <= low < high <= 100 and high >= 50 else None
-
-
-def _not_permitted() -> str:
-    if os.geteuid() != 0:
-        return "the driver lets only root set fans: run this with sudo"
-    return "the driver refuses to let even root set fans: it asks for CAP_SYS_ADMIN, which a container may lack"
 
 
 def _printable_text(value: str | bytes) -> str:

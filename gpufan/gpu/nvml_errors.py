@@ -1,5 +1,9 @@
 """Errors of NVML: what they mean for a card or for the driver, and the gpufan errors made of them."""
 
+import os
+from collections.abc import Callable
+from typing import Any
+
 import pynvml
 from pynvml import NVMLError
 
@@ -47,3 +51,22 @@ def lost_error(what: str, error: Exception) -> GpuLost:
 def driver_error(error: NVMLError) -> DriverError:
     """The error to raise when NVML cannot be loaded because of `error`."""
     return DriverError(_REMEDIES.get(error.value) or f"the NVIDIA driver does not answer: {error_text(error)}")
+
+
+def not_permitted(what: str) -> str:
+    """Why the driver does not let this process set `what`, and the remedy."""
+    if os.geteuid() != 0:
+        return f"the driver lets only root set {what}: run this with sudo"
+    return f"the driver refuses to let even root set {what}: it asks for CAP_SYS_ADMIN, which a container may lack"
+
+
+def optional_value(call: Callable[..., Any], handle: Any, *values: int) -> Any:
+    """Result of `call`; None if it failed. Raises GpuLost."""
+    try:
+        return call(handle, *values)
+    except UnicodeDecodeError:  # pynvml's, of a name
+        return None
+    except NVMLError as error:
+        if error.value in GONE:
+            raise lost_error("the card is gone", error) from error
+        return None

@@ -20,8 +20,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gpufan.core.gpu import FanReading, GpuInfo, Reading, SingleBackend, Throttle
+from gpufan.core.gpu import FanReading, GpuInfo, Limits, Reading, SingleBackend, Throttle
 from gpufan.core.thermal import approach, remaining_share, thermal_resistance
+from gpufan.errors import GpuError
 
 _STEP_S = 0.5
 """Longest step of the integration, s; a shorter step does not change a reading by a whole degree."""
@@ -68,6 +69,10 @@ class Plant:
     power_noise_w: float = 0.0
     """Standard deviation of the load's power from second to second, W."""
     power_limit_w: float = 250.0
+    power_range_w: tuple[float, float] = (125.0, 300.0)
+    """Lowest and highest power limit that the card accepts, W."""
+    temperature_limit_range_c: tuple[int, int] | None = None
+    """Lowest and highest `target_c` that the card accepts, °C; None if it is fixed."""
     ramp_percent_per_s: float = 30.0
     """How fast a fan follows its target, points per second."""
     full_scale_rpm: float = 4800.0
@@ -114,16 +119,22 @@ class SimulatedGpu(SingleBackend):
             duty_range=plant.duty_range,
             slowdown_c=plant.slowdown_c,
             power_limit_w=plant.power_limit_w,
+            power_range_w=plant.power_range_w,
+            temperature_limit_range_c=plant.temperature_limit_range_c,
             backend="simulated",
         )
         self.manual_percent: int | None = None
+        self._limits = Limits()
+        """The limits that were set; None for those of the plant."""
         self.time_s = 0.0
         self.neighbour_heat_k = 0.0
         """Warming of the inlet air by other cards, K."""
         self.case_heat_k = 0.0
         """Warming of the inlet air by this card, K."""
         self.clock = 1.0
-        """Clock as a share of the full clock."""
+        """Clock that heat allows, as a share of the full clock."""
+        self.throughput = 1.0
+        """Clock that heat and the power limit allow, as a share of the full clock."""
         self.speed_percent = self.driver_percent = plant.idle_duty
         self.power_w = workload(0.0)
         self.sink_c = self.die_c = plant.inlet_c + 5
@@ -136,6 +147,13 @@ class SimulatedGpu(SingleBackend):
     def speed_rpm(self) -> float:
         """Speed of the fans, rpm."""
         return self.speed_percent / 100 * self.plant.full_scale_rpm
+
+    @property
+    def limits(self) -> Limits:
+        """The limits in effect."""
+        power_w, temperature_c = self._limits
+        plant = self.plant
+        return Limits(plant.power_limit_w if power_w is None else power_w, temperature_c or plant.target_c)
 
     @property
     def inlet_c(self) -> float:
@@ -157,6 +175,8 @@ class SimulatedGpu(SingleBackend):
         )
         temperature_c = round(self.die_c + self._noise_c)
         throttle = Throttle.HEAT if self.clock < 1 else Throttle.NONE
+        if throttle is Throttle.NONE and self.throughput < 1:
+            throttle = Throttle.POWER_CAP
         return Reading(temperature_c, round(self.power_w, 1), (fan,) * self.plant.fan_count, throttle)
 
     def set_duty(self, duty_percent: int) -> None:
@@ -166,6 +186,19 @@ class SimulatedGpu(SingleBackend):
     def release(self) -> None:
         """Return the fans to the simulated driver."""
         self.manual_percent = None
+
+    def read_limits(self) -> Limits:
+        """The limits that can be set."""
+        return self.limits if self.plant.temperature_limit_range_c else self.limits._replace(temperature_c=None)
+
+    def set_limits(self, limits: Limits) -> None:
+        """Set the limits that are not None. Raises GpuError if the card does not accept one."""
+        ranges = self.plant.power_range_w, self.plant.temperature_limit_range_c
+        for value, accepted in zip(limits, ranges, strict=True):
+            if value is not None and (accepted is None or not accepted[0] <= value <= accepted[1]):
+                raise GpuError(f"the driver refused: {value:g} is not in {accepted}")
+        before = self._limits
+        self._limits = Limits(*(old if new is None else new for old, new in zip(before, limits, strict=True)))
 
     def advance(self, seconds: float) -> None:
         """Let `seconds` pass, 0.5 s at most."""
@@ -181,9 +214,17 @@ class SimulatedGpu(SingleBackend):
         ramp = plant.ramp_percent_per_s * seconds
         self.speed_percent += min(max(target - self.speed_percent, -ramp), ramp)
 
-        self.power_w = min(max(asked_w + self._noise_w, _LEAKAGE_W), plant.power_limit_w)
+        asked_w = max(asked_w + self._noise_w, _LEAKAGE_W)
+        limit_w = self.limits.power_w or math.inf
+        self.power_w, self.throughput = asked_w, 1.0
         if self.clock < 1:
-            self.power_w = _LEAKAGE_W + (self.power_w - _LEAKAGE_W) * self.clock**_POWER_EXPONENT
+            self.power_w, self.throughput = (
+                _LEAKAGE_W + (asked_w - _LEAKAGE_W) * self.clock**_POWER_EXPONENT,
+                self.clock,
+            )
+        if self.power_w > limit_w:
+            self.throughput = ((limit_w - _LEAKAGE_W) / (asked_w - _LEAKAGE_W)) ** (1 / _POWER_EXPONENT)
+            self.power_w = limit_w
         if plant.case_resistance:
             case_end_k = self.power_w * plant.case_resistance
             case_share = remaining_share(seconds, plant.case_time_constant_s)
@@ -208,7 +249,7 @@ class SimulatedGpu(SingleBackend):
         self.driver_percent += min(max(wanted - self.driver_percent, -1), 1)
         if self.die_c >= plant.slowdown_c:
             self.clock = _EMERGENCY_CLOCK
-        elif self.die_c >= plant.target_c:
+        elif self.die_c >= (self.limits.temperature_c or math.inf):
             self.clock = max(self.clock - _CLOCK_STEP, _BASE_CLOCK)
         else:
             self.clock = min(max(self.clock, _BASE_CLOCK) + _CLOCK_STEP, 1.0)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
-from gpufan.core.gpu import ASSUMED_DUTY_RANGE, NO_FAN, FanReading, Gpu, GpuInfo, Reading, Sensed, SingleBackend
+from gpufan.core.gpu import ASSUMED_DUTY_RANGE, NO_FAN, FanReading, Gpu, GpuInfo, Limits, Reading, Sensed, SingleBackend
 from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError, FansOutOfReach, GpuError, NotControllable
 from gpufan.gpu.nvcontrol import Number, Numbers, NvControl, Target, Text
@@ -93,6 +93,16 @@ class X11Gpu(SingleBackend):
         if self.info.uncontrollable_reason is None:
             with self._linked() as (control, card):
                 control.set(Target.GPU, card.number, Number.GPU_COOLER_MANUAL_CONTROL, 0)
+
+    def read_limits(self) -> Limits:
+        """Read the limits through NVML; none is known without it. Raises GpuLost."""
+        return Limits() if self._sensor is None else self._sensor.read_limits()
+
+    def set_limits(self, limits: Limits) -> None:
+        """Set limits through NVML. Raises GpuError, GpuLost or NoPermission."""
+        if self._sensor is None:
+            raise GpuError("its limits can be set through NVML only, which does not know the card")
+        self._sensor.set_limits(limits)
 
     def reopen(self) -> None:
         """Close the connection and drop the handle of NVML, so that the next call opens both anew. Never fails."""

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pynvml
@@ -18,11 +19,15 @@ from tests.doubles.nvml import AUTO, IGNORES, JAMS, MANUAL, Kind, NvmlDouble, bu
 
 @pytest.fixture
 def double(tmp_path: Path) -> Iterator[NvmlDouble]:
-    box = SimulatedBox(PROFILES["dual-1080ti-open-air"], lambda t: 230.0)
+    profile = PROFILES["dual-1080ti-open-air"]
+    plants = tuple(replace(plant, temperature_limit_range_c=(60, 90)) for plant in profile.plants)
+    box = SimulatedBox(replace(profile, plants=plants), lambda t: 230.0)
     with NvmlDouble(tmp_path, box).install() as double:
         pynvml.nvmlInit()
         yield double
 
+
+ACOUSTIC = pynvml.NVML_TEMPERATURE_THRESHOLD_ACOUSTIC_CURR
 
 CALLS: dict[Kind, Callable[[object], object]] = {
     Kind.HANDLE: lambda card: pynvml.nvmlDeviceGetHandleByIndex(0),
@@ -40,6 +45,9 @@ CALLS: dict[Kind, Callable[[object], object]] = {
     Kind.SET_FAN: lambda card: pynvml.nvmlDeviceSetFanSpeed_v2(card, 0, 50),
     Kind.SET_DEFAULT: lambda card: pynvml.nvmlDeviceSetDefaultFanSpeed_v2(card, 0),
     Kind.SET_POLICY: lambda card: pynvml.nvmlDeviceSetFanControlPolicy(card, 0, 0),
+    Kind.GET_LIMIT: pynvml.nvmlDeviceGetPowerManagementLimit,
+    Kind.SET_POWER: lambda card: pynvml.nvmlDeviceSetPowerManagementLimit(card, 200_000),
+    Kind.SET_ACOUSTIC: lambda card: pynvml.nvmlDeviceSetTemperatureThreshold(card, ACOUSTIC, 80),
 }
 
 
@@ -119,6 +127,39 @@ def test_only_setting_needs_permission(double: NvmlDouble) -> None:
             assert error_of(CALLS[kind], card) == pynvml.NVML_ERROR_NO_PERMISSION
         else:
             CALLS[kind](card)
+
+
+def test_a_limit_is_set_within_its_bounds_and_changes_power_and_temperature(double: NvmlDouble) -> None:
+    cards = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in (0, 1)]
+    assert pynvml.nvmlDeviceGetPowerManagementLimitConstraints(cards[0]) == [125_000, 300_000]
+    assert pynvml.nvmlDeviceGetPowerManagementDefaultLimit(cards[0]) == 250_000
+    assert [pynvml.nvmlDeviceGetTemperatureThreshold(cards[1], kind) for kind in (4, 5, 6)] == [60, 84, 90]
+    for milliwatts in (124_999, 300_001):
+        refused = error_of(pynvml.nvmlDeviceSetPowerManagementLimit, cards[0], milliwatts)
+        assert refused == pynvml.NVML_ERROR_INVALID_ARGUMENT
+    for celsius in (59, 91):
+        refused = error_of(pynvml.nvmlDeviceSetTemperatureThreshold, cards[1], ACOUSTIC, celsius)
+        assert refused == pynvml.NVML_ERROR_INVALID_ARGUMENT
+    pynvml.nvmlDeviceSetPowerManagementLimit(cards[0], 150_000)
+    pynvml.nvmlDeviceSetTemperatureThreshold(cards[1], ACOUSTIC, 62)
+    double.advance(900)
+    assert [pynvml.nvmlDeviceGetPowerUsage(cards[0]), pynvml.nvmlDeviceGetPowerManagementLimit(cards[0])] == [
+        150_000
+    ] * 2
+    assert 60 <= pynvml.nvmlDeviceGetTemperatureV(cards[1], 0) <= 64
+    reasons = [pynvml.nvmlDeviceGetCurrentClocksEventReasons(card) for card in cards]
+    assert reasons == [pynvml.nvmlClocksEventReasonSwPowerCap, pynvml.nvmlClocksEventReasonSwThermalSlowdown]
+    double.restart()
+    assert (double.cards[0].power_limit_mw, double.cards[1].acoustic) == (250_000, 84)
+
+
+def test_a_card_without_a_limit_does_not_support_it(double: NvmlDouble) -> None:
+    double.cards[0].most_power_mw = double.cards[0].acoustic = double.cards[0].most_acoustic = 0
+    card = pynvml.nvmlDeviceGetHandleByIndex(0)
+    assert error_of(pynvml.nvmlDeviceGetPowerManagementLimitConstraints, card) == pynvml.NVML_ERROR_NOT_SUPPORTED
+    assert error_of(pynvml.nvmlDeviceGetTemperatureThreshold, card, ACOUSTIC) == pynvml.NVML_ERROR_NOT_SUPPORTED
+    for kind in (Kind.SET_POWER, Kind.SET_ACOUSTIC):
+        assert error_of(CALLS[kind], card) == pynvml.NVML_ERROR_NOT_SUPPORTED
 
 
 def test_absurd_temperatures_are_reported_unchanged(double: NvmlDouble) -> None:

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import pynvml
 
+from gpufan.core.gpu import Limits
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from tests.doubles import require
 
@@ -54,6 +55,11 @@ class Kind(IntEnum):
     SET_FAN = 12
     SET_DEFAULT = 13
     SET_POLICY = 14
+    GET_LIMIT = 15
+    """The power limit, its range and its default."""
+    SET_POWER = 16
+    SET_ACOUSTIC = 17
+    """The driver's target temperature."""
 
 
 AUTO, MANUAL = 0, 1
@@ -82,6 +88,9 @@ class Fan(ctypes.Structure):
 class Card(ctypes.Structure):
     """Temperatures in °C, duties in percent. With `by_hand` the test sets temperature and power, not the plant.
 
+    `least_power_mw` and `most_power_mw` bound the power limit; the three values of `acoustic` are the driver's target
+    temperature. 0 means that the card has no such limit. With `ignores_limits` setting one succeeds without effect.
+
     A card that is `absent` is not listed, and is lost for those who have it open. The next `odd_calls` of a kind return
     `odd_error`; all calls of a kind return `error`.
     """
@@ -96,6 +105,8 @@ class Card(ctypes.Structure):
             (name, ctypes.c_int32)
             for name in ("temperature", "power_mw", "power_limit_mw", "lost", "by_hand", "absent")
         ),
+        *((name, ctypes.c_int32) for name in ("least_power_mw", "most_power_mw", "default_power_mw")),
+        *((name, ctypes.c_int32) for name in ("acoustic", "least_acoustic", "most_acoustic", "ignores_limits")),
         ("throttle_reasons", ctypes.c_uint64),
         ("fans", Fan * FANS),
         ("error", ctypes.c_int32 * len(Kind)),
@@ -136,7 +147,7 @@ class Map(ctypes.Structure):
 
 
 class SetCall(NamedTuple):
-    """One call to change a fan; `time_ns` as of time.monotonic_ns."""
+    """One call to change a fan or a limit; `time_ns` as of time.monotonic_ns."""
 
     time_ns: int
     pid: int
@@ -215,7 +226,11 @@ class NvmlDouble:
             card.fan_count = gpu.plant.fan_count
             card.min_duty, card.max_duty = gpu.plant.duty_range
             card.maximum, card.slowdown, card.shutdown = (gpu.plant.slowdown_c + k for k in (-2, 0, 3))
-            card.power_limit_mw = round(gpu.plant.power_limit_w * 1000)
+            card.power_limit_mw = card.default_power_mw = round(gpu.plant.power_limit_w * 1000)
+            card.least_power_mw, card.most_power_mw = (round(limit_w * 1000) for limit_w in gpu.plant.power_range_w)
+            if gpu.plant.temperature_limit_range_c:
+                card.least_acoustic, card.most_acoustic = gpu.plant.temperature_limit_range_c
+                card.acoustic = round(gpu.plant.target_c)
             for fan in card.fans:
                 fan.target = fan.speed = round(gpu.speed_percent)
                 fan.cap = fan.rpm_percent = 100
@@ -262,13 +277,15 @@ class NvmlDouble:
     ) -> None:
         """Restart the driver: calls of every process return `error` until it shuts NVML down and initialises it anew.
 
-        That returns `init_error`, until the test sets `map.init_error` to 0. The fans are in auto afterwards, or stay
-        as they are if `manual`.
+        That returns `init_error`, until the test sets `map.init_error` to 0. The fans are in auto afterwards and
+        the limits as they are built in, or all stays as it is if `manual`.
         """
         self.map.stale_error, self.map.init_error = error, init_error
         self.map.starts += 1
         if not manual:
-            for card in self.cards:
+            for gpu, card in zip(self.box.gpus, self.cards, strict=False):
+                card.power_limit_mw = card.default_power_mw
+                card.acoustic = round(gpu.plant.target_c) if card.most_acoustic else 0
                 for fan in card.fans:
                     fan.policy = AUTO
 
@@ -300,6 +317,7 @@ class NvmlDouble:
                 flows = [speed * fan.rpm_percent / 100 for speed, fan in zip(speeds, card.fans, strict=True)]
                 flow = fmean(flows[: card.fan_count] or [gpu.driver_percent])
                 gpu.speed_percent = gpu.manual_percent = flow
+                gpu.set_limits(Limits(card.power_limit_mw / 1000 or None, card.acoustic or None))
             self.box.advance(seconds / steps)
             for rival in self.rivals:
                 self._let_set(rival, seconds / steps)
@@ -347,6 +365,8 @@ class NvmlDouble:
                 card.throttle_reasons = pynvml.nvmlClocksEventReasonHwThermalSlowdown
             elif gpu.clock < 1:
                 card.throttle_reasons = pynvml.nvmlClocksEventReasonSwThermalSlowdown
+            elif gpu.throughput < 1:
+                card.throttle_reasons = pynvml.nvmlClocksEventReasonSwPowerCap
             else:
                 card.throttle_reasons = pynvml.nvmlClocksEventReasonNone
 

@@ -25,7 +25,7 @@ enum { AUTO, MANUAL };
 /* From here to the end of Map: mirrored field by field in __init__.py. */
 enum { CARDS = 16, FANS = 4, LOG = 65536 };
 enum { HANDLE, DESCRIBE, FAN_COUNT, RANGE, THRESHOLD, TEMPERATURE, POWER, THROTTLE, GET_FAN, GET_TARGET, GET_POLICY, RPM,
-       SET_FAN, SET_DEFAULT, SET_POLICY, KINDS };
+       SET_FAN, SET_DEFAULT, SET_POLICY, GET_LIMIT, SET_POWER, SET_ACOUSTIC, KINDS };
 enum { MOVES, IGNORES, JAMS }; /* stuck; that a jammed fan stands still is up to the plant */
 
 typedef _Atomic int32_t Int;
@@ -41,6 +41,9 @@ typedef struct {
     char uuid[96], pci[32], name[96];
     Int fan_count, min_duty, max_duty, slowdown, shutdown, maximum;
     Int temperature, power_mw, power_limit_mw, lost, by_hand, absent;
+    Int least_power_mw, most_power_mw, default_power_mw; /* what the power limit may be; 0: it cannot be set */
+    Int acoustic, least_acoustic, most_acoustic;         /* the driver's target temperature; 0: it has none */
+    Int ignores_limits;                                  /* setting a limit succeeds, and changes nothing */
     Count throttle_reasons;
     Fan fans[FANS];
     Int error[KINDS], delay_us[KINDS], hang[KINDS];

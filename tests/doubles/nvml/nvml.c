@@ -221,7 +221,9 @@ int nvmlDeviceGetTemperatureThreshold(Handle device, unsigned which, unsigned *c
     Call c = enter(device, THRESHOLD);
     if (c.result)
         return c.result;
-    int value = which == 0 ? c.card->shutdown : which == 1 ? c.card->slowdown : which == 3 ? c.card->maximum : 0;
+    int values[] = {c.card->shutdown, c.card->slowdown, 0, c.card->maximum, c.card->least_acoustic, c.card->acoustic,
+                    c.card->most_acoustic};
+    int value = which < sizeof values / sizeof *values ? values[which] : 0;
     if (!value)
         return NOT_SUPPORTED;
     *celsius = value;
@@ -235,7 +237,22 @@ int nvmlDeviceGetEnforcedPowerLimit(Handle device, unsigned *mw) {
 }
 
 int nvmlDeviceGetPowerManagementLimit(Handle device, unsigned *mw) {
-    GIVE(enter(device, POWER), mw, c.card->power_limit_mw);
+    GIVE(enter(device, GET_LIMIT), mw, c.card->power_limit_mw);
+}
+
+int nvmlDeviceGetPowerManagementDefaultLimit(Handle device, unsigned *mw) {
+    GIVE(enter(device, GET_LIMIT), mw, c.card->default_power_mw);
+}
+
+int nvmlDeviceGetPowerManagementLimitConstraints(Handle device, unsigned *least, unsigned *most) {
+    Call c = enter(device, GET_LIMIT);
+    if (!c.result && !c.card->most_power_mw)
+        c.result = NOT_SUPPORTED;
+    if (!c.result) {
+        *least = c.card->least_power_mw;
+        *most = c.card->most_power_mw;
+    }
+    return c.result;
 }
 
 #if DRIVER < 1400000
@@ -272,18 +289,16 @@ int nvmlDeviceGetFanSpeedRPM(Handle device, FanSpeedV1 *out) {
 }
 #endif
 
-/* ---- fans, set ---- */
+/* ---- fans and limits, set ---- */
 
-#if DRIVER >= 515043
-/* What the kernel module asks for before a fan may be set: not user 0, but this. */
+/* What the kernel module asks for before a fan or a limit may be set: not user 0, but this. */
 static int has_sys_admin(void) {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct data[2];
     return !syscall(SYS_capget, &header, data) && data[0].effective >> CAP_SYS_ADMIN & 1;
 }
 
-static Call enter_set(Handle device, int kind, unsigned fan) {
-    Call c = enter_fan(device, kind, fan);
+static Call permitted(Call c) {
     if (!c.result && (c.map->not_permitted || (c.map->asks_capability && !has_sys_admin())))
         c.result = NO_PERMISSION;
     return c;
@@ -308,6 +323,33 @@ static int write_log(Call c, int kind, int pid, unsigned fan, int value) {
 static int leave_set(Call c, int kind, unsigned fan, int value) {
     return c.card ? write_log(c, kind, getpid(), fan, value) : c.result;
 }
+
+/* Set a limit of the card, within its bounds. `kind` is SET_POWER or SET_ACOUSTIC. */
+static int set_limit(Handle device, int kind, unsigned value) {
+    Call c = permitted(enter(device, kind));
+    if (c.result)
+        return leave_set(c, kind, 0, value);
+    int is_power = kind == SET_POWER;
+    Int *limit = is_power ? &c.card->power_limit_mw : &c.card->acoustic;
+    unsigned least = is_power ? c.card->least_power_mw : c.card->least_acoustic;
+    unsigned most = is_power ? c.card->most_power_mw : c.card->most_acoustic;
+    if (!most)
+        c.result = NOT_SUPPORTED;
+    else if (value < least || value > most)
+        c.result = INVALID_ARGUMENT;
+    else if (!c.card->ignores_limits)
+        *limit = value;
+    return leave_set(c, kind, 0, value);
+}
+
+int nvmlDeviceSetPowerManagementLimit(Handle device, unsigned mw) { return set_limit(device, SET_POWER, mw); }
+
+int nvmlDeviceSetTemperatureThreshold(Handle device, unsigned which, int *celsius) {
+    return which == 5 ? set_limit(device, SET_ACOUSTIC, *celsius) : INVALID_ARGUMENT;
+}
+
+#if DRIVER >= 515043
+static Call enter_set(Handle device, int kind, unsigned fan) { return permitted(enter_fan(device, kind, fan)); }
 
 static void move(Fan *fan, int percent) {
     if (fan->stuck == IGNORES)

@@ -95,7 +95,7 @@ def test_the_peak_and_the_seconds_above_83_degrees_are_recorded(gpu: SimulatedGp
 def test_lost_throughput_is_the_mean_drop_of_the_clock(gpu: SimulatedGpu) -> None:
     summary = CardSummary(gpu)
     for clock in (1.0, 1.0, 1.0, 0.8):
-        gpu.clock = clock
+        gpu.throughput = clock
         summary.add(1)
     assert summary.throttled_percent == pytest.approx(5)
 

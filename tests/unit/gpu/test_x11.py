@@ -128,7 +128,7 @@ def test_cards_are_identified_by_pci_address_if_the_server_reports_no_uuid(
 def test_a_card_that_nvml_does_not_know_is_described_by_the_server(
     server: NvControlServer, plant: SimulatedBox
 ) -> None:
-    expected = [replace(gpu.info, backend="x11", power_limit_w=None) for gpu in plant.gpus]
+    expected = [replace(gpu.info, backend="x11", power_limit_w=None, power_range_w=None) for gpu in plant.gpus]
     assert [gpu.info for gpu in alone(server)] == expected
 
 
