@@ -17,6 +17,12 @@ ABOUT = {
     " the lowest duty of the card, or 30 where that is below 20, since so low a duty can stall and harm a fan.",
     "neighbours": "Cards that this card warms up, named as in gpus. When a target is held, the fans of this card also"
     " run for them, where that is quieter in total or the only way.",
+    "power_limit_w": "Power limit of the card in W. `gpufan list` shows the range that the card accepts. gpufan gives"
+    " the limit before back at its end.",
+    "give_way": 'What happens if a card is too warm although its fans may not go higher. "power": its clocks give way,'
+    " from 1 °C above target_c on, or from 4 °C below the highest duty of the curve on. gpufan sets the driver's own"
+    " temperature limit where the card accepts one, else it lowers the power limit in steps of 5 W; later it gives both"
+    ' back. "off": nothing happens.',
     "gpus": "Which cards to control, each by UUID, PCI address, index or part of its name (* and ? match any letters"
     " and any letter), as `gpufan list` shows them. [] means all cards. A change needs a restart.",
     "backend": 'How fans are set: "nvml", "x11", or "auto", which uses NVML for every card where that works, and X for'
@@ -39,7 +45,7 @@ ABOUT = {
 QUIET_HOURS = (
     "A [[quiet]] table limits the fans of all cards at some hours of local time, also over midnight: with"
     " max_duty_percent, and with a target_c that counts in place of curve and target of the day. Near its slowdown"
-    " threshold a card has all the fans it needs. If the hours of several tables overlap, the lowest values count."
+    " threshold a card has all the fans it needs; with give_way its clocks give way before. If the hours of several tables overlap, the lowest values count."
 )
 """What such a table does."""
 
@@ -47,6 +53,7 @@ UNSET = {
     "target_c": "none, the curve is followed",
     "curve": "none, the target is held",
     "neighbours": "none",
+    "power_limit_w": "as it is",
     "min_duty_percent": "the card's own, or 30 where that is under 20",
     "gpus": "all",
     "display": "gpufan's own, when needed",
@@ -57,6 +64,7 @@ UNSET = {
 _CARDS = 'a list of UUIDs, PCI addresses, indices or names, such as ["0", "GTX 1080 Ti"]'
 _EXPECTED = {
     "curve": f'text such as "{EXAMPLES.curve}"',
+    "give_way": '"off" or "power"',
     "display": 'text such as ":0"',
     "neighbours": _CARDS,
     "gpus": _CARDS,

@@ -30,21 +30,25 @@ class CardKeys(msgspec.Struct, frozen=True, kw_only=True):
     hold_s: Annotated[float, Meta(ge=0, le=3600)] | None = None
     min_duty_percent: Annotated[int, Meta(ge=0, le=100)] | None = None
     neighbours: tuple[_CardName, ...] | None = None
+    power_limit_w: Annotated[float, Meta(ge=10, le=2000)] | None = None
+    give_way: Literal["off", "power"] | None = None
 
 
 class QuietTable(msgspec.Struct, frozen=True, kw_only=True):
-    """A `[[quiet]]` table: what fans may do at some hours. None means: not set here."""
+    """A `[[quiet]]` table: what a card may do at some hours. None means: not set here."""
 
     begin: Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d\Z")] = msgspec.field(name="from")
     end: Annotated[str, Meta(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)\Z")] = msgspec.field(name="to")
     days: Annotated[tuple[_Day, ...], Meta(min_length=1)] | None = None
     max_duty_percent: Annotated[int, Meta(ge=1, le=100)] | None = None
     target_c: _Target | None = None
+    give_way: Literal["power"] | None = None
 
     def hours(self) -> QuietHours:
         """The same as numbers."""
         days = frozenset(map(DAYS.index, self.days or DAYS))
-        return QuietHours(_minute(self.begin), _minute(self.end), days, self.max_duty_percent, self.target_c)
+        times = _minute(self.begin), _minute(self.end)
+        return QuietHours(*times, days, self.max_duty_percent, self.target_c, self.give_way is not None)
 
 
 class RunKeys(CardKeys, frozen=True, kw_only=True):
@@ -80,10 +84,14 @@ _CARD_DEFAULTS = {key: getattr(_BUILT_IN, key) for key in CARD_KEYS if key != "c
 DEFAULTS = RunKeys(**_CARD_DEFAULTS, gpus=(), backend="auto", interval_s=1.0, dry_run=False)
 """The built-in settings. None here means that there is none; `descriptions.UNSET` says what happens then."""
 
-EXAMPLES = msgspec.structs.replace(DEFAULTS, curve=DEFAULT_CURVE, min_duty_percent=30, display=":0", duration_s=3600.0)
+EXAMPLES = msgspec.structs.replace(
+    DEFAULTS, curve=DEFAULT_CURVE, min_duty_percent=30, power_limit_w=220.0, display=":0", duration_s=3600.0
+)
 """A value for every key: the built-in setting, or an example if there is none."""
 
-QUIET_EXAMPLE = QuietTable(begin="22:00", end="07:00", days=("fri", "sat"), max_duty_percent=50, target_c=78.0)
+QUIET_EXAMPLE = QuietTable(
+    begin="22:00", end="07:00", days=("fri", "sat"), max_duty_percent=50, target_c=78.0, give_way="power"
+)
 """A value for every key of quiet hours."""
 
 

@@ -86,7 +86,7 @@ class Settings:
         for hours in (table.hours() for table in self.file.quiet or ()):
             if self.options.target_c is None and self.options.curve is None:
                 yield hours
-            elif hours.max_duty_percent is not None:
+            elif hours.max_duty_percent is not None or hours.gives_way:
                 yield hours._replace(target_c=None)
 
     def run_settings(self) -> RunSettings:

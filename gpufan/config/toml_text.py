@@ -127,7 +127,8 @@ def _parse_table(keys: type[_K], table: Mapping[str, Any], where: str, found: li
             mistakes.append(_Found(where, key, str(error)))
         except msgspec.ValidationError:
             written = str(value) if isinstance(value, float) else toml(value)
-            mistakes.append(_Found(where, key, f"{key} = {written[:60]}: write {expected(key)}"))
+            wanted = '"power", or leave it out' if (key, keys) == ("give_way", QuietTable) else expected(key)
+            mistakes.append(_Found(where, key, f"{key} = {written[:60]}: write {wanted}"))
     missing = [key for key, field in fields.items() if field.required and key not in table]
     mistakes += [_Found(where, "", f"no {key} in it: write {expected(key)}") for key in missing]
     found += mistakes
@@ -140,8 +141,8 @@ def _mistakes_of_hours(hours: QuietTable, where: str) -> list[_Found]:
     if hours.begin == hours.end:
         text = f'to = {toml(hours.end)} is the same time as from: for all day, write from = "00:00" and to = "24:00"'
         found.append(_Found(where, "to", text))
-    if hours.max_duty_percent is None and hours.target_c is None:
-        found.append(_Found(where, "", "it demands nothing: write max_duty_percent, target_c or both"))
+    if hours.max_duty_percent is None and hours.target_c is None and hours.give_way is None:
+        found.append(_Found(where, "", "it demands nothing: write max_duty_percent, target_c or give_way"))
     return found
 
 

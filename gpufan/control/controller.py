@@ -7,11 +7,14 @@ import msgspec
 from gpufan.control.card_model import Learnt
 from gpufan.control.curve_law import CurveLaw, duty_range
 from gpufan.control.law import Decision, Law
-from gpufan.control.quiet_limit import QuietLimit
+from gpufan.control.quiet_limit import YIELD_K, QuietLimit
 from gpufan.control.sensor_guard import SensorGuard
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.reasons import Cause, Group
 from gpufan.core.thermal import full_speed_from_c
+
+_CLOCKS_ABOVE_TARGET_K, _CLOCKS_BELOW_CURVE_K = 1.0, 4.0
+"""Clocks give way this far above the target, which fans hold before; or this far below the curve's highest duty."""
 
 _STEADY = {Cause.CURVE, Cause.CURVE_MINIMUM, Cause.CURVE_MAXIMUM, Cause.SMALL_CHANGE, Cause.HYSTERESIS, Cause.AUTO}
 """Under a curve, a duty with one of these causes does not change as long as the temperature does not."""
@@ -62,6 +65,33 @@ class Controller:
         return None if demand_percent is None else min(demand_percent, self._highest_percent)
 
     @property
+    def fans_at_limit(self) -> bool:
+        """Whether the fans may not go higher: by quiet hours, by the curve, or because they are at full speed."""
+        if self._last is None or self._last.duty_percent is None:
+            return False
+        highest_percent = float(self._highest_percent)
+        if self._settings.target_c is None:
+            highest_percent = min(highest_percent, self._settings.curve.highest_duty)
+        return self._last.duty_percent >= highest_percent
+
+    @property
+    def clocks_aim_c(self) -> float:
+        """The temperature to hold by lower clocks when the fans may not go higher, °C."""
+        highest_c = self._full_at_c - YIELD_K - 1
+        if self._settings.target_c is not None:
+            return min(self._settings.target_c + _CLOCKS_ABOVE_TARGET_K, highest_c)
+        curve = self._settings.curve
+        if curve.lowest_duty == curve.highest_duty:
+            return highest_c
+        top_c = next(point_c for point_c, duty in curve.points if duty == curve.highest_duty)
+        return min(top_c, highest_c + 1) - _CLOCKS_BELOW_CURVE_K
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the temperature was in doubt at the last reading."""
+        return self._last is not None and self._last.reason.cause.group is Group.FAIL_SAFE
+
+    @property
     def saturated(self) -> bool:
         """Whether the card stays too hot at full speed, so that only the fans of others can help."""
         return self._law.saturated
@@ -80,15 +110,17 @@ class Controller:
         neighbours_percent: Sequence[int] = (),
         *,
         throttled: bool = False,
+        power_is_steered: bool = False,
     ) -> Decision:
         """Duty for a reading at `now_s`; None stands for a value that could not be read.
 
         `neighbours_percent` are the local demands of the cards that take in this one's heat. `throttled`: whether the
-        card lowers its clocks for heat.
+        card lowers its clocks for heat. `power_is_steered`: whether its clocks give way, see `give_way.py`.
         """
         self._last_s = now_s
         duty_percent = None if self._last is None else self._last.duty_percent
-        doubt = self._guard.judge(now_s, temperature_c, power_w, duty_percent, throttled=throttled)
+        is_steered = throttled or power_is_steered
+        doubt = self._guard.judge(now_s, temperature_c, power_w, duty_percent, throttled=is_steered)
         if doubt is None:
             assert temperature_c is not None  # else the guard had doubted it
             if speed_percent is None and self._last is not None:

@@ -34,6 +34,10 @@ class CardSettings:
     """The temperature to hold with the least sound; the curve has then no effect. None follows the curve."""
     neighbours: tuple[str | int, ...] = ()
     """Names of the cards that this card warms. When a target is held, its fans run faster to help those cards."""
+    power_limit_w: float | None = None
+    """The power limit of the card, W; None leaves it as it is."""
+    give_way: str = "off"
+    """`power`: the clocks give way when the fans may not go higher. `off`: they do not."""
 
     quiet_hours: tuple[QuietHours, ...] = ()
     """When the fans are limited, in the order of the file."""
@@ -44,11 +48,16 @@ class CardSettings:
         """These settings, changed to what `quiet` demands."""
         if quiet is None:
             return self
-        return replace(self, quiet=quiet, target_c=self.target_c if quiet.target_c is None else quiet.target_c)
+        target_c = self.target_c if quiet.target_c is None else quiet.target_c
+        return replace(self, quiet=quiet, target_c=target_c, give_way="power" if quiet.gives_way else self.give_way)
 
     def __str__(self) -> str:
-        """What the fans follow: `curve 50:30,75:50,80:64,83:100`, or `target 78 °C`, and quiet hours behind it."""
+        """What the fans follow: `curve 50:30,75:50,80:64,83:100`, or `target 78 °C`, and limits and quiet hours."""
         text = f"curve {self.curve}" if self.target_c is None else f"target {self.target_c:g} °C"
+        if self.power_limit_w is not None:
+            text += f", power limit {self.power_limit_w:g} W"
+        if self.give_way == "power":
+            text += ", else less power"
         if self.quiet is None:
             return text
         limit = "" if self.quiet.max_duty_percent is None else f", at most {self.quiet.max_duty_percent} %"

@@ -53,6 +53,11 @@ class Curve:
         """The duty of the first breakpoint that has one, percent."""
         return next(duty for _, duty in self.points if duty is not None)
 
+    @property
+    def highest_duty(self) -> float:
+        """The duty of the last breakpoint, percent."""
+        return self.points[-1][1] or 0.0
+
     def duty_at(self, temperature_c: float) -> float | None:
         """Duty in percent; None if the curve leaves the fan to the driver. NaN gives the highest duty."""
         points = self.points

@@ -8,12 +8,14 @@ DAY_MINUTES = 24 * 60
 
 
 class Quiet(NamedTuple):
-    """What quiet hours demand of a card now. At least one of the first two is not None."""
+    """What quiet hours demand of a card now. At least one of the first two is not None, or `gives_way` is true."""
 
     max_duty_percent: int | None
     target_c: float | None
     until: str
     """The local time at which this changes: `07:00`."""
+    gives_way: bool = False
+    """Whether the clocks give way when the fans may not go higher."""
 
 
 class QuietHours(NamedTuple):
@@ -29,6 +31,8 @@ class QuietHours(NamedTuple):
     """The highest duty; None for no limit."""
     target_c: float | None = None
     """The target in place of the curve or target of the day, °C; None changes neither."""
+    gives_way: bool = False
+    """Whether the clocks give way when the fans may not go higher."""
 
     @property
     def to(self) -> str:
@@ -62,4 +66,5 @@ def quiet_at(periods: Sequence[QuietHours], local: struct_time) -> Quiet | None:
     first = min(present, key=lambda period: (period.to_minute - minute - 1) % DAY_MINUTES)
     limits = [period.max_duty_percent for period in present if period.max_duty_percent is not None]
     targets_c = [period.target_c for period in present if period.target_c is not None]
-    return Quiet(min(limits, default=None), min(targets_c, default=None), first.to)
+    gives_way = any(period.gives_way for period in present)
+    return Quiet(min(limits, default=None), min(targets_c, default=None), first.to, gives_way)

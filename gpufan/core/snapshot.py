@@ -90,6 +90,20 @@ class GpuState(msgspec.Struct, frozen=True):
     """For how long the order still lasts, s; None for an order without an end, and without an order."""
     contested: bool = False
     """Whether another program has changed the fans a short time ago."""
+    power_limit_w: _Measured = None
+    """The power limit that gpufan has set, W; None if it has set none."""
+    power_limit_before_w: _Measured = None
+    """The power limit before, W; None if gpufan has set none."""
+    temperature_limit_c: _Measured = None
+    """The temperature limit of the driver that gpufan has set, °C; None if it has set none."""
+    gives_way: bool = False
+    """Whether the clocks give way, since the fans may not go higher."""
+    held_back_w: _Measured = None
+    """Power that the limits hold back now, W, an estimate; None if gpufan has set no limit."""
+    held_back_j: _Measured = 0.0
+    """Energy that the limits have held back since the start, J."""
+    limits_error: str = ""
+    """Why a limit could not be set or given back; empty if that did not fail."""
 
     @property
     def key(self) -> str:
@@ -106,6 +120,7 @@ class GpuState(msgspec.Struct, frozen=True):
             or self.fault != before.fault
             or self.order != before.order
             or self.contested is not before.contested
+            or self.gives_way is not before.gives_way
         )
 
 

@@ -1,8 +1,9 @@
-"""Acts on the fans of one card: sets them, gives them back, and reads back the result."""
+"""Acts on the fans of one card: sets them, gives them back, and reads back the result. Its limits go back with them."""
 
 from gpufan.core.gpu import Gpu
 from gpufan.core.reasons import Cause, Reason
 from gpufan.daemon.counters import Counters
+from gpufan.daemon.limits import CardLimits
 from gpufan.daemon.read_back import ReadBack, release_verified
 from gpufan.daemon.taken import Taken
 from gpufan.errors import GpuError, GpuLost, NoPermission
@@ -16,6 +17,7 @@ class Fans:
         self._gpu = gpu
         self._counters = counters
         self._taken = taken
+        self.limits = CardLimits(gpu, taken)
         self._permitted = False
         """Whether the driver has ever let us set the fans."""
         self.read_back = ReadBack()
@@ -52,21 +54,22 @@ class Fans:
         return None
 
     def release(self) -> None:
-        """Give the fans back to the driver; store an error in `release_error`. Raises GpuLost."""
+        """Give fans and limits back to the driver; store an error of the fans in `release_error`. Raises GpuLost."""
         self.release_error = ""
         try:
             release_verified(self._gpu)
+            if self._taken is not None:
+                self._taken.remove(self._gpu.info.uuid)
         except GpuLost:
             raise
         except (GpuError, NoPermission) as error:
             self._counters.count_error("not_given_back")
             self.release_error = str(error)
-            return
-        if self._taken is not None:
-            self._taken.remove(self._gpu.info.uuid)
+        finally:
+            self.limits.give_back()
 
     def stop(self) -> None:
-        """Give the fans back, and never set them again. Raises GpuError, GpuLost or NoPermission.
+        """Give fans and limits back, and never set them again. Raises GpuError, GpuLost or NoPermission.
 
         A call of `set` that hung may return in its own thread while this runs in another.
         """
@@ -77,3 +80,6 @@ class Fans:
             if self._permitted:
                 raise
             # Without permission nothing was ever set.
+        finally:
+            self.limits.give_back()
+        self.limits.require_given_back()

@@ -65,6 +65,7 @@ def restore(names: Sequence[str], runtime_folder: Path, source: Source) -> list[
                 failed.append(f"{gpu.info.label}: {result}")
             else:
                 raise result
+        lines += _put_back_limits(runtime_folder, [gpu.info.uuid for gpu in chosen], failed)
     if failed:
         raise GpufanError(_NOT_GIVEN_BACK + "; ".join(failed))
     if not names:
@@ -84,12 +85,14 @@ def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
         cards = taken.read(path)
         over_x = [card for card in cards if card.backend == "x11"]
         over_nvml = [card for card in cards if card.backend != "x11"]
-        reasons = release_fans.release([msgspec.to_builtins(card) for card in over_nvml])
+        notes: dict[str, list[str]] = {}
+        reasons = release_fans.release([msgspec.to_builtins(card) for card in over_nvml], notes=notes)
         for card in over_nvml:
             if card.uuid in reasons:
                 failed.append(f"{card.label}: {reasons[card.uuid]}")
             else:
                 lines.append(f"{card.label}: the driver controls its fans")
+            lines += [f"{card.label}: {note}" for note in notes.get(card.uuid, [])]
     if over_x:
         # All of them use the same X server. Its cookie file is the one of the process that set the fans.
         os.environ.setdefault("XAUTHORITY", over_x[0].xauthority or "")
@@ -102,6 +105,17 @@ def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
         raise GpufanError(_NOT_GIVEN_BACK + "; ".join(failed))
     _forget_restored_run(runtime_folder)
     return lines
+
+
+def _put_back_limits(runtime_folder: Path, uuids: Sequence[str], failed: list[str]) -> list[str]:
+    """Give the limits of the cards back that a killed run has changed; returns a line for each. Adds to `failed`."""
+    cards: Sequence[taken.TakenCard] = ()
+    with suppress(GpufanError):  # without a record nothing is known of limits
+        cards = [card for card in taken.read(runtime_folder / TAKEN) if card.limits and card.uuid in uuids]
+    notes: dict[str, list[str]] = {}
+    reasons = release_fans.put_back_limits([msgspec.to_builtins(card) for card in cards], notes)
+    failed += [f"{card.label}: {reasons[card.uuid]}" for card in cards if card.uuid in reasons]
+    return [f"{card.label}: {note}" for card in cards for note in notes.get(card.uuid, [])]
 
 
 def _lock_folder(runtime_folder: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""The record `taken.json`: the cards whose fans a run has set and not given back. It is used if the run is killed.
+"""The record `taken.json`: the cards whose fans or limits a run has set and not given back, in case it is killed.
 
 `gpufan restore --taken`, the guardian and the script `gpu/release_fans.py` read it.
 """
@@ -6,6 +6,7 @@
 import logging
 import os
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -19,8 +20,22 @@ from gpufan.system.printable import printable_values
 _log = logging.getLogger(__name__)
 
 
+class ChangedLimit(msgspec.Struct, frozen=True):
+    """A limit of a card that was changed. `gpu/release_fans.py` uses the same names."""
+
+    name: str
+    """A field of `core.gpu.Limits`, which says the unit of the numbers here."""
+    before: float
+    set: tuple[float, float]
+    """The last two values of the limit. After a kill the second may not have been set."""
+
+    def has_set(self, value: float) -> bool:
+        """Whether gpufan has set `value`, and not another program."""
+        return any(is_same(value, each) for each in (self.before, *self.set))
+
+
 class TakenCard(msgspec.Struct, frozen=True):
-    """A card whose fans were set. `gpu/release_fans.py` uses the same names."""
+    """A card whose fans or limits were set. `gpu/release_fans.py` uses the same names."""
 
     uuid: str
     pci: str
@@ -31,10 +46,16 @@ class TakenCard(msgspec.Struct, frozen=True):
     """The X server of the settings; None if there is none. Only for a card whose fans are set over X."""
     xauthority: str | None
     """The cookie file of that X server, if it is not the one in the home folder."""
+    limits: tuple[ChangedLimit, ...] = ()
 
 
 class _Record(msgspec.Struct, frozen=True):
     cards: tuple[TakenCard, ...]
+
+
+def is_same(value: float, other: float) -> bool:
+    """Whether two values of a limit are the same, W or °C: a driver may round."""
+    return abs(value - other) <= 0.5
 
 
 def read(path: Path) -> tuple[TakenCard, ...]:
@@ -61,6 +82,9 @@ class Taken:
         self._display = display
         self._lock = threading.Lock()
         self._infos: dict[str, GpuInfo] = {}
+        """The cards whose fans were set, by UUID."""
+        self._limits: dict[str, tuple[GpuInfo, tuple[ChangedLimit, ...]]] = {}
+        """The cards whose limits were changed, by UUID, and these limits."""
         self._warned = False
         self._left_over: dict[str, TakenCard] = {}
         """The cards that an earlier run has set, by UUID."""
@@ -78,7 +102,7 @@ class Taken:
             self._write()
 
     def remove(self, uuid: str) -> None:
-        """Remove a card from the record, after its fans were given back."""
+        """Remove a card from the record, after its fans were given back; changed limits stay in the record."""
         if uuid not in self._infos:
             return
         with self._lock:
@@ -86,18 +110,34 @@ class Taken:
             self._left_over.pop(uuid, None)
             self._write()
 
+    def record_limits(self, info: GpuInfo, limits: Iterable[ChangedLimit]) -> bool:
+        """Record the changed limits of a card, in place of those before; returns whether the file was written."""
+        with self._lock:
+            if info.uuid in self._left_over:
+                self._left_over[info.uuid] = msgspec.structs.replace(self._left_over[info.uuid], limits=())
+            self._limits.pop(info.uuid, None)
+            if changed := tuple(limits):
+                self._limits[info.uuid] = info, changed
+            return self._write()
+
+    def limits_left_over(self, uuid: str) -> tuple[ChangedLimit, ...]:
+        """The limits of a card that an earlier run has changed and not given back."""
+        card = self._left_over.get(uuid)
+        return () if card is None else card.limits
+
     def renew(self) -> None:
         """Write the record again if somebody has removed it."""
-        if self._infos and not self._path.exists():
+        if (self._infos or self._limits) and not self._path.exists():
             with self._lock:
                 self._write()
 
     def close(self) -> None:
         """Remove every card of this run, and the file if no earlier run has left a card in it."""
         with self._lock:
-            for uuid in self._infos:
+            for uuid in (*self._infos, *self._limits):
                 self._left_over.pop(uuid, None)
             self._infos.clear()
+            self._limits.clear()
             self._write()
 
     def __enter__(self) -> "Taken":
@@ -107,8 +147,10 @@ class Taken:
         if not isinstance(error, NotGivenBack):
             self.close()
 
-    def _write(self) -> None:
-        cards = self._left_over | {uuid: self._card(info) for uuid, info in self._infos.items()}
+    def _write(self) -> bool:
+        """Write the record; returns whether that succeeded."""
+        infos = {uuid: info for uuid, (info, _) in self._limits.items()} | self._infos
+        cards = self._left_over | {uuid: self._card(info) for uuid, info in infos.items()}
         try:
             if cards:
                 self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -117,11 +159,14 @@ class Taken:
                 remove_unsynced(self._path)
         except OSError as error:
             self._warn(error)
+            return False
+        return True
 
     def _card(self, info: GpuInfo) -> TakenCard:
         display = self._display if info.backend == "x11" else None
         xauthority = None if display is None else os.environ.get("XAUTHORITY")
-        return TakenCard(info.uuid, info.pci, info.label, info.backend, info.fan_count, display, xauthority)
+        limits = self._limits[info.uuid][1] if info.uuid in self._limits else self.limits_left_over(info.uuid)
+        return TakenCard(info.uuid, info.pci, info.label, info.backend, info.fan_count, display, xauthority, limits)
 
     def _warn(self, error: Exception) -> None:
         if not self._warned:

@@ -15,6 +15,7 @@ from gpufan.core.gpu import FallBack, Gpu, GpuInfo, Reading, Throttle
 from gpufan.core.reasons import Cause, Control, Reason, Remedy
 from gpufan.core.sentences import reason_sentence
 from gpufan.core.snapshot import GpuState
+from gpufan.daemon.card_reader import CardReader
 from gpufan.daemon.card_state import card_state, lost_state_reason
 from gpufan.daemon.counters import Counters
 from gpufan.daemon.fans import Fans
@@ -26,12 +27,6 @@ from gpufan.errors import GpuError, GpuLost, NoPermission
 
 FAILURES = 3
 """The fans are given back to the driver after this many ticks in a row in which they did not obey."""
-
-FANS_EVERY_S = 3.0
-"""Interval between two readings of fans without a fault, s. Temperature and power are read at every tick."""
-
-SAME_POWER_W = 25.0
-"""A smaller change of the power needs no new decision under a curve, W. The sensor guard looks for twice as much."""
 
 CONTESTED_S = 30.0
 """A card counts as contested for this long after another program has changed its fans, s."""
@@ -66,8 +61,7 @@ class Worker:
         self.box: Sequence[Worker] = ()
         """The workers of all cards of the box."""
         self._neighbours = Neighbours()
-        self._reading: Reading | None = None
-        self._fans_read_s = -math.inf
+        self._reader = CardReader(gpu)
         self._steady = False
         """Whether the same temperature would give the same state again."""
         self.quiet = False
@@ -77,6 +71,7 @@ class Worker:
         self._failures = 0
         self._counters = Counters()
         self._fans = Fans(gpu, self._counters, taken)
+        self._limits = self._fans.limits
         self._read_back = self._fans.read_back
         self.last_s = -math.inf
         self._wait_until_s = -math.inf
@@ -105,9 +100,9 @@ class Worker:
         if waiting and before.control is Control.LOST:
             return
         try:
-            last, reading = self._reading, self._read(now_s, force_write)
+            reading = self._read(now_s, force_write)
             self._adopt_card_and_settings(now_s)
-            if self._fans_read_s != now_s and self._needs_no_decision(last, reading):
+            if self._steady and self._reader.is_same and not self._reader.has_fans:
                 self._stay(now_s, reading)
                 return
             self._counters.count_time(now_s, before)
@@ -124,19 +119,10 @@ class Worker:
                 self._wait_released_on(reading)
             else:
                 self._act(now_s, decision, reading, force_write)
-            self._steady = self._controller.steady and self.state.remedy is None
+            self._steady = self._controller.steady and self.state.remedy is None and self._limits.at_rest
         except GpuLost as error:
             self._lose(now_s, error)
         self._finish(now_s, before)
-
-    def _needs_no_decision(self, last: Reading | None, reading: Reading) -> bool:
-        """Whether the decision that followed the reading `last` holds for `reading` too."""
-        return (
-            self._steady
-            and last is not None
-            and reading.temperature_c == last.temperature_c
-            and abs((reading.power_w or 0) - (last.power_w or 0)) < SAME_POWER_W
-        )
 
     def _stay(self, now_s: float, reading: Reading) -> None:
         """Do this instead of a decision: the card is as it was at the tick before."""
@@ -163,7 +149,7 @@ class Worker:
                 with suppress(GpuLost):
                     self._fans.release()
             self._start_over(-math.inf)
-            self._reading = None
+            self._reader.forget()
             self.paused = not self._fans.release_error
         cause = Cause.PAUSED if self.closed else Cause.CLOSING
         control = Control.DRIVER if self.paused else Control.RELEASED
@@ -228,15 +214,9 @@ class Worker:
 
     def _read(self, now_s: float, force: bool) -> Reading:
         """Read temperature and power, and also the fans if that is due. Raises GpuLost."""
-        last = self._reading
         at_rest = self._read_back.at_rest and self.state.control in (Control.OURS, Control.DRIVER)
-        if last is None or force or not at_rest or now_s - self._fans_read_s >= FANS_EVERY_S:
-            reading, self._fans_read_s = self.gpu.observe() if self._dry_run else self.gpu.read(), now_s
-        else:
-            temperature_c, power_w = self.gpu.sense()
-            reading = Reading(temperature_c, power_w, last.fans, last.throttle)
-        self._reading = reading
-        return reading
+        reading = self._reader.read(now_s, fans=force or not at_rest, dry_run=self._dry_run)
+        return self._limits.judged(reading)
 
     def _adopt_card_and_settings(self, now_s: float) -> None:
         """Make a controller for a card that was found or found again, or pass new settings to it."""
@@ -265,12 +245,13 @@ class Worker:
             speed_percent,
             demands_percent,
             throttled=reading.throttle is Throttle.HEAT,
+            power_is_steered=self._limits.power_is_steered(now_s, reading.temperature_c),
         )
 
     def _act(self, now_s: float, decision: Decision, reading: Reading, force_write: bool) -> None:
         """Judge the fans that were read back, and write the duty if needed."""
         read_back = self._read_back
-        if self._fans_read_s == now_s:
+        if self._reader.has_fans:
             read_back.check(now_s, reading)
         if read_back.still is not None and decision.duty_percent is not None:
             # The other fans of the card must replace the one that stands still.
@@ -299,6 +280,10 @@ class Worker:
                 self._fans.set(now_s, decision.duty_percent)  # the duty may still help
         if now_s > self._wait_until_s + self._wait_released.last_s:
             self._wait_released.reset()
+        if force_write:
+            self._limits.forget()
+        if not self.stopped:
+            self._limits.follow(now_s, self.instructions.current, self._controller, reading)
         control = Control.DRIVER if decision.duty_percent is None else Control.OURS
         self.state = self._state(
             control,
@@ -369,6 +354,7 @@ class Worker:
         self._wait_until_s = wait_until_s
         self._failures = 0
         self._read_back.forget()
+        self._limits.forget()
         if self._info is not None:
             self._controller.forget()
 
@@ -385,6 +371,7 @@ class Worker:
             settings="" if self._info is None else str(self.instructions),
             target_c=self.instructions.current.target_c,
             order=self.instructions.order_text,
+            **self._limits.state,
             order_left_s=self.instructions.order_left_s,
             **details,
         )

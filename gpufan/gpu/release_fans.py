@@ -1,10 +1,10 @@
-"""Give fans back to the driver over NVML without the rest of gpufan, when the process that set them is gone.
+"""Give fans and limits back over NVML without the rest of gpufan, when the process that set them is gone.
 
     python3 -I release_fans.py RECORD [LIBRARY]
 
 RECORD is the file that `daemon/taken.py` writes. This is a plain script: any Python from 3.7 on can run it, also where
-the interpreter or the packages of gpufan are broken. Exit status 0: every fan of the recorded cards was given back.
-Exit status 1: one line on standard error names the cards where that failed, and why.
+the interpreter or the packages of gpufan are broken. Exit status 0: every fan and limit of the recorded cards was given
+back. Exit status 1: one line on standard error names the cards where that failed, and why.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ import os
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TIMEOUT_S = 2.0
 """Time limit for all cards at the same time, s."""
@@ -24,23 +28,69 @@ TIMEOUT_S = 2.0
 _LIBRARY = "libnvidia-ml.so.1"
 _NOT_FOUND = 6
 _AUTO, _MANUAL = 0, 1
+_ACOUSTIC_CURR = 5
+_SAME = 0.5
+"""Values of a limit that differ by no more are the same, W or °C: a driver may round."""
 
 
-def release(cards: list[dict[str, Any]], library: str = _LIBRARY, timeout_s: float = TIMEOUT_S) -> dict[str, str]:
-    """Give every fan of `cards` back; returns the reason of each failure, by UUID.
+class _Card(NamedTuple):
+    """An open card."""
 
-    `cards` are entries of a record. Raises LookupError or TypeError if they are not.
+    nvml: ctypes.CDLL
+    handle: ctypes.c_void_p
+    record: dict[str, Any]
+    """Its entry in the record."""
+    notes: list[str]
+    """What to say about its limits."""
+
+
+def release(
+    cards: list[dict[str, Any]],
+    library: str = _LIBRARY,
+    timeout_s: float = TIMEOUT_S,
+    notes: dict[str, list[str]] | None = None,
+) -> dict[str, str]:
+    """Give every fan and limit of `cards` back; returns the reason of each failure, by UUID.
+
+    `cards` are entries of a record. Raises LookupError or TypeError if they are not. To `notes` is added what to say
+    about limits, by UUID.
+    """
+    return _for_each(cards, [_release_fans, _put_back_limits], library, timeout_s, {} if notes is None else notes)
+
+
+def put_back_limits(
+    cards: list[dict[str, Any]], notes: dict[str, list[str]], library: str = _LIBRARY
+) -> dict[str, str]:
+    """Give every limit of `cards` back, as `release` does, but no fan."""
+    return _for_each(cards, [_put_back_limits], library, TIMEOUT_S, notes)
+
+
+def _for_each(
+    cards: list[dict[str, Any]],
+    steps: list[Callable[[_Card], str]],
+    library: str,
+    timeout_s: float,
+    notes: dict[str, list[str]],
+) -> dict[str, str]:
+    """Take the steps for all cards at the same time; returns the reason of each failure, by UUID.
+
+    A step returns why it failed, or an empty text.
     """
     reasons = {card["uuid"]: f"no answer within {timeout_s:g} s" for card in cards}
 
-    def run(card: dict[str, Any]) -> None:
+    def run(record: dict[str, Any]) -> None:
+        failed = []
         try:
-            reason = _release_card(ctypes.CDLL(library), card)
-        except Exception as error:  # such as no library, or one that is too old
-            reason = str(error)
-        if card.get("backend") == "x11":  # where NVML does not move the fans, its success means nothing
-            reason = "its fans were set over X: run `sudo gpufan restore`"
-        reasons[card["uuid"]] = reason
+            card = _Card(ctypes.CDLL(library), ctypes.c_void_p(), record, notes.setdefault(record["uuid"], []))
+            card.nvml.nvmlErrorString.restype = ctypes.c_char_p
+            code = card.nvml.nvmlInit_v2() or _find_card(card.nvml, record, card.handle)
+            if code:  # a card that is no longer there has nothing to give back
+                failed.append("" if code == _NOT_FOUND else _error_text(card.nvml, code))
+            else:
+                failed += [step(card) for step in steps]
+        except Exception as error:  # such as no library
+            failed.append(str(error))
+        reasons[record["uuid"]] = "; ".join(reason for reason in failed if reason)
 
     threads = [threading.Thread(target=run, args=[card], daemon=True) for card in cards]
     deadline_s = time.monotonic() + timeout_s
@@ -51,22 +101,20 @@ def release(cards: list[dict[str, Any]], library: str = _LIBRARY, timeout_s: flo
     return {uuid: reason for uuid, reason in reasons.copy().items() if reason}
 
 
-def _release_card(nvml: ctypes.CDLL, card: dict[str, Any]) -> str:
-    """Give the fans of `card` back. Returns why that failed; empty if it did not, or if the card is no longer there.
-
-    Raises AttributeError if NVML lacks a function.
-    """
-    nvml.nvmlErrorString.restype = ctypes.c_char_p
-    handle, fan_count, policy = ctypes.c_void_p(), ctypes.c_uint(card["fan_count"]), ctypes.c_uint()
-    code = nvml.nvmlInit_v2() or _find_card(nvml, card, handle)
-    if code:
-        return "" if code == _NOT_FOUND else _error_text(nvml, code)
+def _release_fans(card: _Card) -> str:
+    nvml, handle, record, _ = card
+    if record.get("backend") == "x11":  # where NVML does not move the fans, its success means nothing
+        return "its fans were set over X: run `sudo gpufan restore`"
+    set_default = getattr(nvml, "nvmlDeviceSetDefaultFanSpeed_v2", None)
+    if set_default is None:
+        return "the driver cannot set fans over NVML"
+    fan_count, policy = ctypes.c_uint(record["fan_count"]), ctypes.c_uint()
     nvml.nvmlDeviceGetNumFans(handle, ctypes.byref(fan_count))
     set_policy = getattr(nvml, "nvmlDeviceSetFanControlPolicy", None)
     get_policy = getattr(nvml, "nvmlDeviceGetFanControlPolicy_v2", None)
     reason = ""
-    for fan in range(max(fan_count.value, card["fan_count"])):
-        code = nvml.nvmlDeviceSetDefaultFanSpeed_v2(handle, fan)
+    for fan in range(max(fan_count.value, record["fan_count"])):
+        code = set_default(handle, fan)
         if set_policy is not None and set_policy(handle, fan, _AUTO) == 0:
             code = 0
         if code:
@@ -74,6 +122,41 @@ def _release_card(nvml: ctypes.CDLL, card: dict[str, Any]) -> str:
         elif get_policy is not None and get_policy(handle, fan, ctypes.byref(policy)) == 0 and policy.value == _MANUAL:
             reason = reason or f"fan {fan} is still in manual mode"
     return reason
+
+
+def _put_back_limits(card: _Card) -> str:
+    return "; ".join(filter(None, (_put_back(card, limit) for limit in card.record.get("limits") or ())))
+
+
+def _put_back(card: _Card, limit: dict[str, Any]) -> str:
+    """Set a limit to the value before gpufan, unless another program has set it, and read it back."""
+    nvml, handle, _, notes = card
+    before, value = limit["before"], ctypes.c_uint()
+    if limit["name"] == "power_w":
+        name, unit, scale, setter = "power limit", "W", 1000, nvml.nvmlDeviceSetPowerManagementLimit
+        get = partial(nvml.nvmlDeviceGetPowerManagementLimit, handle, ctypes.byref(value))
+        arguments: tuple[Any, ...] = (round(before * 1000),)
+    else:
+        name, unit, scale, setter = "temperature limit", "°C", 1, nvml.nvmlDeviceSetTemperatureThreshold
+        get = partial(nvml.nvmlDeviceGetTemperatureThreshold, handle, _ACOUSTIC_CURR, ctypes.byref(value))
+        arguments = (_ACOUSTIC_CURR, ctypes.byref(ctypes.c_int(round(before))))
+
+    def is_now(other: float) -> bool:
+        return abs(value.value / scale - other) <= _SAME
+
+    code = get()
+    if not code and is_now(before):
+        return ""
+    if not code and not any(map(is_now, limit["set"])):
+        notes.append(f"another program has set the {name} of {value.value / scale:g} {unit}: it stays")
+        return ""
+    code = code or setter(handle, *arguments) or get()
+    if code:
+        return f"{name} not given back: {_error_text(nvml, code)}"
+    if not is_now(before):
+        return f"{name} of {value.value / scale:g} {unit} is read back after {before:g} {unit} was given back"
+    notes.append(f"{name} {before:g} {unit} given back")
+    return ""
 
 
 def _find_card(nvml: ctypes.CDLL, card: dict[str, Any], handle: ctypes.c_void_p) -> int:
@@ -98,7 +181,11 @@ def main(path: Path, library: str = _LIBRARY) -> int:
         with path.open(encoding="utf-8") as file:
             cards = json.load(file)["cards"]
             labels = {card["uuid"]: card["label"] for card in cards}
-            reasons = release(cards, library)
+            notes: dict[str, list[str]] = {}
+            reasons = release(cards, library, notes=notes)
+            for uuid, lines in notes.items():
+                for line in lines:
+                    print(f"gpufan: {labels[uuid]}: {line}", file=sys.stderr, flush=True)
             # A gpufan that has started meanwhile has replaced the record by its own.
             if not reasons and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                 path.unlink()

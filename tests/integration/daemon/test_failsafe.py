@@ -9,7 +9,8 @@ import pytest
 
 from gpufan.core.reasons import Cause, Reason
 from gpufan.core.sentences import state_sentence
-from gpufan.daemon.worker import FANS_EVERY_S, Worker
+from gpufan.daemon.card_reader import FANS_EVERY_S
+from gpufan.daemon.worker import Worker
 from gpufan.errors import GpuError
 from gpufan.gpu.nvml_box import NvmlBox
 from tests.doubles.nvml import AUTO, IGNORES, JAMS, MANUAL, MOVES, Card, Kind, NvmlDouble

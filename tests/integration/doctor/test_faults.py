@@ -17,8 +17,8 @@ import msgspec
 import pynvml
 import pytest
 
+from gpufan.daemon import card_reader, read_back
 from gpufan.daemon import loop as daemon
-from gpufan.daemon import read_back, worker
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.daemon.worker import Worker
 from gpufan.doctor import look, root_folder
@@ -245,7 +245,7 @@ def test_a_fan_that_is_jammed(box: Box, run: Run, monkeypatch: pytest.MonkeyPatc
 
 def test_a_fan_that_stands_still(box: Box, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(read_back, "REST_S", 0.3)
-    monkeypatch.setattr(worker, "FANS_EVERY_S", 0.1)
+    monkeypatch.setattr(card_reader, "FANS_EVERY_S", 0.1)
     loop = run("ours", "ours")
     box.double.cards[1].fans[1].rpm_percent = 0
     wait_for(lambda: loop.snapshots[-1].gpus[1].duty_percent == 100)

@@ -26,7 +26,7 @@ MISTAKES = {
     "min_duty = 3": 'line 1: unknown key "min_duty": did you mean min_duty_percent?',
     "[[gpu]]\nmatch = 0\ncrve = 1": 'line 3: [[gpu]] 1: unknown key "crve": did you mean curve?',
     "zzz = 1": 'line 1: unknown key "zzz": the keys are target_c, curve, hysteresis_c, hold_s, '
-    "min_duty_percent, neighbours, gpus, backend, display, interval_s, dry_run, duration_s",
+    "min_duty_percent, neighbours, power_limit_w, give_way, gpus, backend, display, interval_s, dry_run, duration_s",
     "hold_s = 9999": "line 1: hold_s = 9999: write a number from 0 to 3600",
     "hold_s = -1": "line 1: hold_s = -1: write a number from 0 to 3600",
     "hold_s = nan": "line 1: hold_s = nan: write a number from 0 to 3600",
@@ -57,19 +57,20 @@ MISTAKES = {
     HOURS + 'from = "22:00"\nto = "22:00"': 'line 4: [[quiet]] 1: to = "22:00" is the same time as from:'
     ' for all day, write from = "00:00" and to = "24:00"',
     '[[quiet]]\nfrom = "22:00"\nto = "07:00"': "line 1: [[quiet]] 1: it demands nothing: write max_duty_percent,"
-    " target_c or both",
+    " target_c or give_way",
     NIGHT + 'days = ["monday"]': 'line 5: [[quiet]] 1: days = ["monday"]: write a list of days, such as'
     ' days = ["fri", "sat"]; the days are mon, tue, wed, thu, fri, sat, sun',
     NIGHT + "days = []": "line 5: [[quiet]] 1: days = []: write a list of days, such as"
     ' days = ["fri", "sat"]; the days are mon, tue, wed, thu, fri, sat, sun',
-    NIGHT + 'give_way = "power"': 'line 5: [[quiet]] 1: unknown key "give_way": the keys are from, to, days,'
-    " max_duty_percent, target_c",
-    NIGHT + "power_limit_w = 200": 'line 5: [[quiet]] 1: unknown key "power_limit_w": the keys are from, to, days,'
-    " max_duty_percent, target_c",
+    'give_way = "fans"': 'line 1: give_way = "fans": write "off" or "power"',
+    NIGHT + 'give_way = "off"': 'line 5: [[quiet]] 1: give_way = "off": write "power", or leave it out',
+    NIGHT + "power_limit_w = 200": "line 5: [[quiet]] 1: power_limit_w is for all cards together: write it above the"
+    " first table",
+    "power_limit_w = 9": "line 1: power_limit_w = 9: write a number from 10 to 2000",
     NIGHT + "max_duty = 50": 'line 5: [[quiet]] 1: unknown key "max_duty": did you mean max_duty_percent?',
     NIGHT + "hold_s = 50": "line 5: [[quiet]] 1: hold_s is for all cards together: write it above the first table",
     NIGHT + "match = 0": 'line 5: [[quiet]] 1: unknown key "match": the keys are from, to, days,'
-    " max_duty_percent, target_c",
+    " max_duty_percent, target_c, give_way",
     '[[quiet]]\nmax_duty_percent = 0\nfrom = "22:00"\nto = "07:00"': "line 2: [[quiet]] 1: max_duty_percent = 0:"
     " write a whole number from 1 to 100",
     "[quiet]\ntarget_c = 75": "line 1: quiet: write a table for each period, headed [[quiet]] with two brackets",
@@ -112,8 +113,8 @@ def test_any_text_is_either_read_or_refused(text: bytes) -> None:
         assert str(error)
 
 
-FILE_ONLY = {"neighbours"}
-"""An option would say the same of every card."""
+FILE_ONLY = {"neighbours", "power_limit_w", "give_way"}
+"""These are for one card, or for good."""
 
 
 def test_every_option_of_run_is_a_key_or_only_for_the_command_line() -> None:
@@ -139,7 +140,8 @@ def test_the_file_template_shows_the_built_in_settings() -> None:
     keys, tables = parse(shown.encode())
     assert keys == RunKeys(
         **{key: getattr(DEFAULTS, key) for key in RUN_KEYS}
-        | {"curve": DEFAULT_CURVE, "min_duty_percent": 30, "display": ":0", "duration_s": 3600.0},
+        | {"curve": DEFAULT_CURVE, "min_duty_percent": 30, "display": ":0", "duration_s": 3600.0}
+        | {"power_limit_w": 220.0},
         quiet=(QuietTable(begin="22:00", end="07:00", max_duty_percent=50),),
     )
     assert tables[0].match == "GTX 1080 Ti"

@@ -12,10 +12,11 @@ from gpufan.core.gpu import FallBack, FanReading, Throttle
 from gpufan.core.reasons import Cause, Reason
 from gpufan.core.sentences import state_sentence
 from gpufan.core.snapshot import Errors
+from gpufan.daemon.card_reader import FANS_EVERY_S
 from gpufan.daemon.instructions import SettingsFor
 from gpufan.daemon.read_back import release_verified
 from gpufan.daemon.recovery import Backoff
-from gpufan.daemon.worker import FAILURES, FANS_EVERY_S, Worker
+from gpufan.daemon.worker import FAILURES, Worker
 from gpufan.errors import GpuError, GpuLost, NoPermission
 from gpufan.gpu.simulated import PROFILES, Plant, Profile, SimulatedBox
 from tests.unit.builders import FakeGpu

@@ -1,0 +1,53 @@
+"""Reads one card: temperature and power at every tick, fans and throttling when they are due."""
+
+import math
+
+from gpufan.core.gpu import Gpu, Reading
+
+FANS_EVERY_S = 3.0
+"""Interval between two readings of fans without a fault, s."""
+
+SAME_POWER_W = 25.0
+"""A smaller change of the power needs no new decision under a curve, W. The sensor guard looks for twice as much."""
+
+
+class CardReader:
+    """The last two readings of one card."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
+        self._before: Reading | None = None
+        self._last: Reading | None = None
+        self._fans_s = -math.inf
+        self._last_s = -math.inf
+
+    def read(self, now_s: float, *, fans: bool, dry_run: bool) -> Reading:
+        """Read temperature and power at `now_s`, and with `fans` or when it is due, also the fans. Raises GpuLost."""
+        last, self._last_s = self._last, now_s
+        if last is None or fans or now_s - self._fans_s >= FANS_EVERY_S:
+            reading, self._fans_s = self._gpu.observe() if dry_run else self._gpu.read(), now_s
+        else:
+            temperature_c, power_w = self._gpu.sense()
+            reading = Reading(temperature_c, power_w, last.fans, last.throttle)
+        self._before, self._last = last, reading
+        return reading
+
+    def forget(self) -> None:
+        """Forget all readings: the next call of `read` reads the fans too."""
+        self._before = self._last = None
+
+    @property
+    def has_fans(self) -> bool:
+        """Whether the fans were read in the last call of `read`."""
+        return self._fans_s == self._last_s
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the last two readings are so alike that they lead to the same decision under a curve."""
+        before, last = self._before, self._last
+        return (
+            before is not None
+            and last is not None
+            and last.temperature_c == before.temperature_c
+            and abs((last.power_w or 0) - (before.power_w or 0)) < SAME_POWER_W
+        )

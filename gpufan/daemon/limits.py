@@ -1,0 +1,276 @@
+"""Acts on the limits of one card: sets the power limit and the temperature limit, and gives back those before.
+
+A limit of another program is left alone. Trouble with a limit never reaches the fans: it is logged, and tried again.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from gpufan.control.controller import Controller
+from gpufan.control.give_way import GiveWay
+from gpufan.core.card_settings import CardSettings
+from gpufan.core.gpu import Gpu, Limits, Reading, Throttle
+from gpufan.daemon.held_back import HeldBack
+from gpufan.daemon.taken import ChangedLimit, Taken, is_same
+from gpufan.errors import GpuError, GpufanError, GpuLost
+
+LOOK_EVERY_S = 10.0
+"""Time between two looks for a limit that another program has set, s."""
+
+RETRY_S = 60.0
+"""Time until a limit that could not be set is tried again, s."""
+
+_STEERED_S = 12.0
+"""For this long after a new limit the power changes because of it, s."""
+
+_AT_LIMIT_K = 3.0
+"""A card as near as this to its temperature limit, °C, and throttled by heat gives way."""
+
+_TEXTS = {"power_w": "power limit of {:g} W", "temperature_c": "temperature limit of {:g} °C"}
+"""How log lines name a limit, by the field of `Limits`."""
+
+_log = logging.getLogger(__name__)
+
+
+class CardLimits:
+    """The limits of one card."""
+
+    def __init__(self, gpu: Gpu, taken: Taken | None) -> None:
+        """`taken` records the limits before they are changed; None if there is no record."""
+        self._gpu = gpu
+        self._taken = taken
+        self._changed: dict[str, ChangedLimit] = {}
+        """The limits that gpufan has set and not given back, by their field of `Limits`."""
+        self._unsure: set[str] = set()
+        """The fields of limits that not only another program can have changed: the driver was away, or refused."""
+        self._now = Limits()
+        """The limits at the last look."""
+        self._look_at_s = -math.inf
+        self._retry_at_s: dict[str, float] = {}
+        """When a limit may be set again, by its field; infinity where another program has set it."""
+        self._errors: dict[str, str] = {}
+        """Why a limit could not be set or given back, by its field."""
+        self._settings: CardSettings | None = None
+        self._give_way = GiveWay()
+        self._steered_s = -math.inf
+        self._held_back = HeldBack()
+
+    def follow(self, now_s: float, settings: CardSettings, controller: Controller, reading: Reading) -> None:
+        """Set the limits that `settings` demand at `now_s`. Raises nothing: the fans matter more.
+
+        `controller` has decided on the `reading` of the card.
+        """
+        if settings is not self._settings:
+            self._settings = settings
+            self._retry_at_s.clear()
+            self._give_way.by_temperature = True
+        try:
+            if now_s >= self._look_at_s:
+                self._look(now_s)
+            limits = self._wanted(now_s, settings, controller, reading)
+            for name, value in limits._asdict().items():
+                self._follow(now_s, name, value)
+        except GpuLost:
+            self.forget()  # the next reading of the card finds out whether it is lost
+        before = self._changed.get("power_w")
+        before_w = (self._now.power_w or 0.0) if before is None else before.before
+        self._held_back.add(now_s, reading, self._value("power_w"), before_w, self._value("temperature_c"))
+
+    def power_is_steered(self, now_s: float, temperature_c: float | None) -> bool:
+        """Whether the power changes so that the temperature stays, be it by gpufan or by the driver."""
+        limit_c = self._value("temperature_c")
+        is_held = limit_c is not None and temperature_c is not None and abs(temperature_c - limit_c) <= _AT_LIMIT_K
+        return is_held or now_s - self._steered_s < _STEERED_S
+
+    def judged(self, reading: Reading) -> Reading:
+        """`reading`, where lower clocks at our own temperature limit are not a trouble."""
+        limit_c, temperature_c = self._value("temperature_c"), reading.temperature_c
+        if reading.throttle is not Throttle.HEAT or limit_c is None or temperature_c is None:
+            return reading
+        is_ours = abs(temperature_c - limit_c) <= _AT_LIMIT_K
+        return msgspec.structs.replace(reading, throttle=Throttle.GIVING_WAY) if is_ours else reading
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether the limits stay as they are as long as the temperature does."""
+        return self._settings is None or self._settings.give_way == "off"
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The fields of `GpuState` about limits."""
+        power = self._changed.get("power_w")
+        return {
+            "power_limit_w": self._value("power_w"),
+            "power_limit_before_w": None if power is None else power.before,
+            "temperature_limit_c": self._value("temperature_c"),
+            "gives_way": self._give_way.limit_w is not None or self._give_way.limit_c is not None,
+            "held_back_w": round(self._held_back.now_w, 1) if self._changed else None,
+            "held_back_j": round(self._held_back.total_j, 1),
+            "limits_error": "; ".join(self._errors.values()),
+        }
+
+    def forget(self) -> None:
+        """The driver may have changed limits meanwhile: set them again, whatever they are."""
+        self._unsure = set(self._changed)
+
+    def give_back(self) -> None:
+        """Give every limit back, and read it back. Errors are logged, and stay in `state`. Raises GpuLost."""
+        self._settings, self._give_way = None, GiveWay()
+        self._errors.clear()
+        for name in tuple(self._changed):
+            try:
+                self._put_back(name)
+            except GpuLost:
+                raise
+            except GpufanError as error:
+                self._fail(math.inf, name, error)
+
+    def require_given_back(self) -> None:
+        """Raise GpuError if a limit could not be given back."""
+        if self._changed:
+            raise GpuError("; ".join(self._errors.values()))
+
+    def _look(self, now_s: float) -> None:
+        """Read the limits, and find those that another program has changed. Raises GpuLost."""
+        self._now = self._gpu.read_limits()
+        if self._look_at_s == -math.inf and self._taken is not None:
+            self._adopt(self._taken.limits_left_over(self._gpu.info.uuid))
+        self._look_at_s = now_s + LOOK_EVERY_S
+        for name in tuple(self._changed):
+            found = getattr(self._now, name)
+            if found is not None and self._is_foreign(name, found):
+                self._leave_alone(name, found)
+
+    def _adopt(self, left_over: Sequence[ChangedLimit]) -> None:
+        """Go on with the limits that an earlier run has changed and not given back."""
+        for change in left_over:
+            found = getattr(self._now, change.name, None)
+            if found is not None and change.has_set(found):
+                self._changed[change.name] = change
+                self._unsure.add(change.name)
+        if left_over:
+            self._record()
+
+    def _wanted(self, now_s: float, settings: CardSettings, controller: Controller, reading: Reading) -> Limits:
+        """The limits to set; None for a limit as it was before."""
+        range_w, range_c = self._gpu.info.power_range_w, self._gpu.info.temperature_limit_range_c
+        limit_w = settings.power_limit_w
+        if limit_w is not None and range_w is not None:
+            limit_w = min(max(limit_w, range_w[0]), range_w[1])
+        if settings.give_way == "off":
+            self._give_way = GiveWay()
+            return Limits(limit_w)
+        before = self._changed.get("power_w")
+        highest_w = limit_w or (self._now.power_w if before is None else before.before)
+        choice_w = (range_w[0], highest_w) if range_w is not None and highest_w and highest_w > range_w[0] else None
+        if range_w is None and range_c is None:
+            self._fail(now_s, "power_w", GpuError("the driver does not let it be set"))
+        give_way = Limits(self._give_way.limit_w, self._give_way.limit_c)
+        if reading.temperature_c is not None and not controller.in_doubt:
+            give_way = self._give_way.decide(
+                now_s,
+                reading.temperature_c,
+                highest_w or 0.0 if reading.power_w is None else reading.power_w,
+                controller.clocks_aim_c,
+                choice_w,
+                range_c,
+                fans_at_limit=controller.fans_at_limit,
+            )
+        return Limits(limit_w if give_way.power_w is None else give_way.power_w, give_way.temperature_c)
+
+    def _follow(self, now_s: float, name: str, value: float | None) -> None:
+        """Set one limit, or put it back. Raises GpuLost."""
+        is_done = self._value(name) == value and name not in self._unsure
+        if is_done or now_s < self._retry_at_s.get(name, -math.inf):
+            return
+        try:
+            if value is None:
+                self._put_back(name)
+            else:
+                self._set(now_s, name, value)
+            self._errors.pop(name, None)
+        except GpuLost:
+            raise
+        except GpufanError as error:
+            self._fail(now_s, name, error)
+
+    def _set(self, now_s: float, name: str, value: float) -> None:
+        """Record a limit as it is, set it, and read it back. Raises GpufanError."""
+        found, before = self._read(name), self._changed.get(name)
+        if before is None and is_same(found, value):
+            return  # it has this value without gpufan
+        if self._is_foreign(name, found):
+            self._leave_alone(name, found)
+            return
+        change = ChangedLimit(name, found if before is None else before.before, (found, value))
+        changed = self._changed | {name: change}
+        if self._taken is not None and not self._taken.record_limits(self._gpu.info, changed.values()):
+            raise GpuError("it is not set, since the one before cannot be recorded")
+        self._changed = changed
+        self._unsure.add(name)
+        self._gpu.set_limits(Limits(**{name: value}))
+        self._read_back(name, value)
+        self._steered_s = now_s
+
+    def _put_back(self, name: str) -> None:
+        """Set a limit to the value before gpufan, and read it back. Raises GpufanError."""
+        change, found = self._changed[name], self._read(name)
+        if self._is_foreign(name, found):
+            self._leave_alone(name, found)
+            return
+        if not is_same(found, change.before):
+            self._unsure.add(name)
+            self._gpu.set_limits(Limits(**{name: change.before}))
+            self._read_back(name, change.before)
+        self._unsure.discard(name)
+        del self._changed[name]
+        self._record()
+
+    def _is_foreign(self, name: str, found: float) -> bool:
+        """Whether another program has set the limit `found`."""
+        change = self._changed.get(name)
+        return change is not None and name not in self._unsure and not is_same(found, change.set[1])
+
+    def _leave_alone(self, name: str, found: float) -> None:
+        """Another program has set the limit `found`: neither set it nor put it back before the settings change."""
+        change = self._changed.pop(name)
+        self._record()
+        self._retry_at_s[name] = math.inf
+        texts = _TEXTS[name].format(found), _TEXTS[name].format(change.set[1])
+        _log.warning("%s: another program has set a %s in place of the %s: it stays", self._gpu.info.label, *texts)
+
+    def _record(self) -> None:
+        if self._taken is not None:
+            self._taken.record_limits(self._gpu.info, self._changed.values())
+
+    def _read(self, name: str) -> float:
+        """A limit as it is now. Raises GpuError if the card does not report it, or GpuLost."""
+        self._now = self._gpu.read_limits()
+        value: float | None = getattr(self._now, name)
+        if value is None:
+            raise GpuError("the card does not report it")
+        return value
+
+    def _read_back(self, name: str, value: float) -> None:
+        """Read a limit that was set to `value`. Raises GpuError if it has another value."""
+        if not is_same(found := self._read(name), value):
+            raise GpuError(f"{found:g} is read back after {value:g} was set")
+        self._unsure.discard(name)
+
+    def _fail(self, now_s: float, name: str, error: GpufanError) -> None:
+        self._retry_at_s[name] = now_s + RETRY_S
+        if name == "temperature_c":
+            self._give_way.by_temperature = False
+        text = f"{name.split('_')[0]} limit: {error}"
+        if self._errors.get(name) != text:
+            _log.warning("%s: %s; the fans are controlled all the same", self._gpu.info.label, text)
+        self._errors[name] = text
+
+    def _value(self, name: str) -> float | None:
+        """The limit that gpufan has set; None if it has set none."""
+        change = self._changed.get(name)
+        return None if change is None else change.set[1]
