@@ -21,14 +21,20 @@ LOOK_AHEAD_S = 60.0
 """A heatsink follows the power with a time constant of one to five minutes."""
 
 GAIN_W_PER_K_S = 0.3
-FASTEST_FALL_K, FASTEST_RISE_K = 10.0, 2.0
-"""At most these differences from the aim count."""
+FASTEST_FALL_K = 20.0
+"""At most this difference from the aim counts."""
 
-ROOM_K, MUCH_ROOM_K = 1.0, 3.0
+RISE_EVERY_S = 30.0
+"""Shortest time between two rises: the slope must follow first."""
+
+ROOM_K, MUCH_ROOM_K = 0.7, 3.0
 """The limit rises from this far below the aim on. With much room it need not wait."""
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 60.0, 1800.0
 """After a fall the limit does not rise for this time; it doubles each time that a rise was too much."""
+
+TOO_MUCH_S = 900.0
+"""A rise was too much if the limit falls again within this time."""
 
 PAUSE_S = 300.0
 """A load that is below the limit for this long has ended. Until then the limit waits for it."""
@@ -64,7 +70,7 @@ class GiveWay:
         self._last_s = -math.inf
         self._fast_c = self._slow_c = self._power_w = 0.0
         self._change_w = 0.0
-        """The part of the next step that is due, W."""
+        """The part of the next fall that is due, W."""
         self._limited_s = self._fell_s = self._rose_s = -math.inf
         """When the power was last at the limit, and when the limit last fell and rose."""
         self._wait_s = FIRST_WAIT_S
@@ -103,10 +109,13 @@ class GiveWay:
             self._change_w = 0.0
         elif over_k > 0 and fans_at_limit:
             self._fall(now_s, min(over_k, FASTEST_FALL_K) * elapsed_s, range_w)
-        elif self.limit_w is not None and self._may_rise(now_s, over_k):
-            self._rise(now_s, min(-over_k, FASTEST_RISE_K) * elapsed_s, range_w)
         else:
             self._change_w = 0.0
+            if self.limit_w is not None and now_s - self._limited_s >= PAUSE_S:
+                self.limit_w = None
+            elif self.limit_w is not None and self._may_rise(now_s, max(over_k, self._fast_c - aim_c)):
+                self.limit_w = self.limit_w + STEP_W if self.limit_w + STEP_W < range_w[1] else None
+                self._rose_s = now_s
         return Limits(self.limit_w, self.limit_c)
 
     def _choose_temperature(
@@ -126,30 +135,21 @@ class GiveWay:
             self.limit_c = float(min(max(math.floor(aim_c), range_c[0]), range_c[1])) if is_needed else None
 
     def _fall(self, now_s: float, error_ks: float, range_w: tuple[float, float]) -> None:
-        self._change_w = min(self._change_w, 0.0) - GAIN_W_PER_K_S * error_ks
-        if self._change_w > -STEP_W:
+        self._change_w += GAIN_W_PER_K_S * error_ks
+        steps_w = math.floor(self._change_w / STEP_W) * STEP_W
+        if not steps_w:
             return
-        self._change_w += STEP_W
+        self._change_w -= steps_w
         # A limit above the power has no effect.
         limit_w = min(range_w[1] if self.limit_w is None else self.limit_w, math.ceil(self._power_w / STEP_W) * STEP_W)
-        self.limit_w = max(limit_w - STEP_W, range_w[0])
+        self.limit_w = max(limit_w - steps_w, range_w[0])
         if self._rose_s > self._fell_s:
-            is_too_much = now_s - self._rose_s < 3 * self._wait_s
+            is_too_much = now_s - self._rose_s < TOO_MUCH_S
             self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S) if is_too_much else FIRST_WAIT_S
         self._fell_s = now_s
 
     def _may_rise(self, now_s: float, over_k: float) -> bool:
         """Whether there is room for a higher limit."""
-        if self._limited_s < now_s:
-            return now_s - self._limited_s >= PAUSE_S
+        if self._limited_s < now_s or now_s - max(self._rose_s, self._fell_s) < RISE_EVERY_S:
+            return False
         return over_k < -MUCH_ROOM_K or (over_k < -ROOM_K and now_s - self._fell_s >= self._wait_s)
-
-    def _rise(self, now_s: float, error_ks: float, range_w: tuple[float, float]) -> None:
-        assert self.limit_w is not None  # else it cannot rise
-        self._change_w = max(self._change_w, 0.0) + GAIN_W_PER_K_S * error_ks
-        if self._change_w < STEP_W:
-            return
-        self._change_w -= STEP_W
-        limit_w = self.limit_w + STEP_W
-        self.limit_w = None if limit_w >= range_w[1] else limit_w
-        self._rose_s = now_s
