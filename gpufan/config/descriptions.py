@@ -45,7 +45,8 @@ ABOUT = {
 QUIET_HOURS = (
     "A [[quiet]] table limits the fans of all cards at some hours of local time, also over midnight: with"
     " max_duty_percent, and with a target_c that counts in place of curve and target of the day. Near its slowdown"
-    " threshold a card has all the fans it needs; with give_way its clocks give way before. If the hours of several tables overlap, the lowest values count."
+    " threshold a card has all the fans it needs; with give_way its clocks give way before that. If the hours of"
+    " several tables overlap, the lowest values count."
 )
 """What such a table does."""
 
