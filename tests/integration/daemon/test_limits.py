@@ -29,7 +29,7 @@ def config(double: NvmlDouble, tmp_path: Path) -> Path:
     for card in double.cards[:2]:
         card.power_limit_mw = BEFORE_MW
     path = tmp_path / "config.toml"
-    path.write_text('[[gpu]]\nmatch = "0"\npower_limit_w = 200\n')
+    path.write_text('backend = "nvml"\n[[gpu]]\nmatch = "0"\npower_limit_w = 200\n')
     return path
 
 
@@ -105,7 +105,7 @@ def test_the_limit_before_is_recorded_before_the_first_write(
 def test_a_limit_outside_the_range_of_the_card_becomes_the_nearest(
     double: NvmlDouble, start: Start, config: Path
 ) -> None:
-    config.write_text("power_limit_w = 50\n")
+    config.write_text('backend = "nvml"\npower_limit_w = 50\n')
     start("--config", str(config))
     wait_for(lambda: limits_mw(double) == [125_000, 125_000])
 
@@ -114,10 +114,10 @@ def test_a_reload_changes_the_limit_and_gives_back_the_one_before_all(
     double: NvmlDouble, start: Start, config: Path, tmp_path: Path
 ) -> None:
     program = start_limited(start, double, config, env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
-    config.write_text("power_limit_w = 180\n")
+    config.write_text('backend = "nvml"\npower_limit_w = 180\n')
     program.signal(signal.SIGHUP)
     wait_for(lambda: limits_mw(double) == [180_000, 180_000])
-    config.write_text("")
+    config.write_text('backend = "nvml"\n')
     program.signal(signal.SIGHUP)
     wait_for(lambda: limits_mw(double) == [BEFORE_MW, BEFORE_MW])
     program.signal(signal.SIGTERM)
