@@ -200,8 +200,8 @@ def _check_draft_copy(draft: Path) -> None:
     # First without the packages (-S): when Python adds them to its path, it runs some of their code.
     exposure = (
         first_exposure([draft])
-        or first_exposure(_import_path_of(python, "-S"))
-        or first_exposure(_import_path_of(python))
+        or first_exposure(_import_path_for_copy(python, "-S"))
+        or first_exposure(_import_path_for_copy(python))
     )
     if exposure:
         raise GpufanError(
@@ -228,7 +228,7 @@ def _root_python() -> Path:
         if (
             candidate.exists()
             and first_exposure([candidate]) is None
-            and first_exposure(_import_path_of(candidate, "-S")) is None
+            and first_exposure(_import_path_for_copy(candidate, "-S")) is None
         ):
             return candidate
     raise GpufanError(
@@ -237,7 +237,7 @@ def _root_python() -> Path:
     )
 
 
-def _import_path_of(python: Path, *options: str) -> list[Path]:
+def _import_path_for_copy(python: Path, *options: str) -> list[Path]:
     """Return the folders and archives from which `python` imports."""
     lines = program_output(python, "-I", *options, "-c", r"import sys; print(*sys.path, sep='\n')").splitlines()
     return [Path(line) for line in lines if line and Path(line).exists()]
