@@ -28,6 +28,7 @@ from tests.benchmarks.peers import (
     Contender,
     Coolgpus,
     Gpufan,
+    GpufanCurve,
     GpufanService,
     Place,
     folder_in_memory,
@@ -36,7 +37,7 @@ from tests.benchmarks.process import usage
 from tests.doubles.nvml import NvmlDouble, wait_for
 
 CARDS = (2, 16)
-HOUSE = (Gpufan(), GpufanService(), BareLoop())
+HOUSE = (Gpufan(), GpufanCurve(), GpufanService(), BareLoop())
 PEERS = (Chnvml(), Coolgpus())
 
 CPU_BOUND = {2: 2.0, 16: 2.5}

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpufan.core.card_settings import DEFAULT_CURVE
 from tests.doubles.nvml import NvmlDouble
 
 FETCHED = Path(tempfile.gettempdir()) / f"gpufan-peers-{os.getuid()}"
@@ -51,7 +52,7 @@ class Contender(ABC):
 
     def environment(self, place: Place) -> dict[str, str]:
         """Variables to set in the environment."""
-        return place.double.environment()
+        return {**place.double.environment(), "STATE_DIRECTORY": str(place.folder / "state")}
 
     def first_set_ns(self, place: Place) -> int | None:
         """Time of the first set of a fan on the clock of time.monotonic_ns; None before that."""
@@ -64,6 +65,13 @@ class Gpufan(Contender):
 
     def commands(self, place: Place) -> list[list[str]]:
         return [[str(Path(sys.executable).with_name("gpufan")), "run", "--runtime-dir", str(place.folder / "run")]]
+
+
+class GpufanCurve(Gpufan):
+    name = "gpufan --curve"
+
+    def commands(self, place: Place) -> list[list[str]]:
+        return [[*command, "--curve", str(DEFAULT_CURVE)] for command in super().commands(place)]
 
 
 class GpufanService(Gpufan):
