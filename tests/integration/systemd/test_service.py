@@ -224,7 +224,7 @@ def test_the_service_starts_after_a_reboot(installed: Rig):
 def test_fans_follow_the_temperature(installed: Rig):
     card = installed.double.cards[0]
     card.by_hand, card.temperature = 1, 85
-    wait_for(lambda: card.fans[0].target == 100, 10)
+    wait_for(lambda: card.fans[0].target == 100, 20)
     wait_for(lambda: "100 % at 85 °C" in installed.show("gpufan.service", "StatusText"), 10)
     card.by_hand = 0
 
