@@ -72,7 +72,7 @@ def reason_sentence(reason: Reason, curve: str = "the curve") -> str:
 
     >>> reason_sentence(Reason(Cause.BELOW_TARGET, power_w=230, needed_percent=86, limit_c=78, change_percent=-9,
     ...     difference_c=1))
-    '230 W would take 86 % to hold 78 °C; the card is 1 °C below, so 9 less'
+    '86 % holds 78 °C at 230 W; the card is 1 °C below, so 9 less'
     """
     template = _SENTENCES[reason.cause]
     numbers = {name: getattr(reason, name) for name in reason.__struct_fields__}
@@ -99,8 +99,8 @@ def _needed(reason: Reason) -> str:
     if reason.power_w is None:
         return f"without power readings, {reason.needed_percent:.0f} % is found to hold {reason.limit_c:g} °C"
     if reason.needed_percent >= 100.5:
-        return f"{reason.power_w:.0f} W is more than full fans can hold at {reason.limit_c:g} °C"
-    return f"{reason.power_w:.0f} W would take {reason.needed_percent:.0f} % to hold {reason.limit_c:g} °C"
+        return f"full fans cannot hold {reason.limit_c:g} °C at {reason.power_w:.0f} W"
+    return f"{reason.needed_percent:.0f} % holds {reason.limit_c:g} °C at {reason.power_w:.0f} W"
 
 
 def _change(percent: int) -> str:

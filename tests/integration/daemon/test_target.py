@@ -39,7 +39,7 @@ def test_a_simulated_box_is_held_at_the_target_and_says_why(gpufan: Command, tmp
     )
     assert (status, err) == (0, "")
     last = list(recording.read(path))[-1]
-    assert re.match(r"\d+ W would take \d+ % to hold 78 °C", last.reason)
+    assert re.match(r"\d+ % holds 78 °C at \d+ W", last.reason)
     peaks_c = [float(peak) for peak in re.findall(r"^\d GTX 1080 Ti +([\d.]+)", out, re.MULTILINE)]
     assert len(peaks_c) == 2 and max(peaks_c) < 80
 

@@ -52,7 +52,7 @@ ABOVE = Reason(
 QUIET = Reason(Cause.QUIET_HOURS, limit_percent=40, needed_percent=66, until="07:00")
 ABOVE_RISING = msgspec.structs.replace(ABOVE, needed_percent=90.0, change_percent=-10)
 FULL_FANS = (
-    "full fans are not enough: 100 % at 74 °C: 300 W is more than full fans can hold at 70 °C; the card is 4 °C above"
+    "full fans are not enough: 100 % at 74 °C: full fans cannot hold 70 °C at 300 W; the card is 4 °C above"
 )
 BEGINNINGS = {
     News.THROTTLED: (HEAT, "throttled by heat: 62 % at 74 °C: the curve gives 58 %", 4),
@@ -128,7 +128,7 @@ def test_normal_operation_is_not_written(changes: dict[str, object]) -> None:
 def test_fans_at_the_highest_duty_of_their_card_are_full_fans() -> None:
     reason = msgspec.structs.replace(ABOVE, needed_percent=90.0)
     (line,) = log(gpu_state(reason=reason, duty_percent=80))
-    assert "full fans are not enough: 80 % at 74 °C: 300 W would take 90 % to hold 70 °C" in line
+    assert "full fans are not enough: 80 % at 74 °C: 90 % holds 70 °C at 300 W" in line
 
 
 def test_cards_that_are_not_read_yet_are_not_written() -> None:
