@@ -297,3 +297,71 @@ def test_without_a_record_no_limit_is_set(double: NvmlDouble, start: Start, conf
     program.signal(signal.SIGTERM)
     assert "power limit: it is not set, since the one before cannot be recorded" in program.end()[1]
     assert not sets_mw(double)
+
+
+# ---- clocks that give way ----
+
+
+@pytest.fixture
+def quiet(double: NvmlDouble, config: Path) -> Path:
+    """Quiet hours in which clocks give way, and a card that is too hot for quiet fans."""
+    config.write_text(
+        'backend = "nvml"\ntarget_c = 78\n[[quiet]]\nfrom = "00:00"\nto = "24:00"\n'
+        'max_duty_percent = 50\ngive_way = "power"\n'
+    )
+    double.cards[0].temperature, double.cards[0].power_mw = 83, 230_000
+    return config
+
+
+def accept_temperature_limits(double: NvmlDouble) -> None:
+    double.cards[0].acoustic, double.cards[0].least_acoustic, double.cards[0].most_acoustic = 84, 60, 90
+
+
+def test_a_hot_card_with_quiet_fans_gets_a_lower_power_limit_which_a_kill_gives_back(
+    double: NvmlDouble, start: Start, quiet: Path, folder: Path
+) -> None:
+    program = start("--config", str(quiet))
+    wait_for(lambda: double.cards[0].power_limit_mw <= 225_000)
+    assert max(fan.target for fan in double.cards[0].fans) <= 50
+    assert double.cards[1].power_limit_mw == BEFORE_MW
+    assert all(value % 5_000 == 0 for value in sets_mw(double))
+    program.signal(signal.SIGKILL)
+    wait_for(lambda: not (folder / "taken.json").exists())
+    assert double.cards[0].power_limit_mw == BEFORE_MW
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+def test_a_card_that_accepts_a_temperature_limit_gets_one_and_gives_it_back(
+    double: NvmlDouble, start: Start, quiet: Path, folder: Path, ending: int
+) -> None:
+    accept_temperature_limits(double)
+    program = start("--config", str(quiet))
+    wait_for(lambda: double.cards[0].acoustic == 79)
+    assert double.cards[0].power_limit_mw == BEFORE_MW
+    program.signal(ending)
+    wait_for(lambda: double.cards[0].acoustic == 84)
+    wait_for(lambda: not (folder / "taken.json").exists())
+
+
+@pytest.mark.parametrize("error", [pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_NO_PERMISSION])
+def test_a_card_that_refuses_its_temperature_limit_gets_a_power_limit(
+    double: NvmlDouble, start: Start, quiet: Path, error: int
+) -> None:
+    accept_temperature_limits(double)
+    double.cards[0].error[Kind.SET_ACOUSTIC] = error
+    program = start("--config", str(quiet))
+    wait_for(lambda: double.cards[0].power_limit_mw <= 225_000)
+    program.signal(signal.SIGTERM)
+    status, out, err = program.end()
+    assert (status, err, out.count("temperature limit: the driver refuse")) == (0, "", 1)
+    assert (double.cards[0].power_limit_mw, double.cards[0].acoustic) == (BEFORE_MW, 84)
+
+
+def test_a_card_that_hangs_in_a_limit_leaves_the_others_under_control(
+    double: NvmlDouble, start: Start, quiet: Path
+) -> None:
+    double.cards[0].hang[Kind.SET_POWER] = 1
+    start("--config", str(quiet))
+    wait_for(lambda: double.calls(0)[Kind.SET_POWER])
+    double.cards[1].temperature = 90
+    wait_for(lambda: max(fan.target for fan in double.cards[1].fans) == 100)
