@@ -9,7 +9,7 @@ from gpufan import __version__
 from gpufan.cli.command import Command, option_rows
 from gpufan.cli.main import cli
 from gpufan.config.descriptions import about
-from gpufan.config.schema import DEFAULTS, EXAMPLES, QUIET_EXAMPLE, SECTIONS
+from gpufan.config.schema import CARD_KEYS, DEFAULTS, EXAMPLES, QUIET_EXAMPLE, SECTIONS
 from gpufan.config.settings import DEFAULT_PATH
 from gpufan.config.toml_text import quiet_values, toml, toml_or_words
 from gpufan.system.resources import template
@@ -50,7 +50,7 @@ def page(name: str) -> str:
         sections={title: [_key_entry(key) for key in keys] for title, keys in SECTIONS.items()},
         match=about("match"),
         quiet=[
-            (f"{key} = {toml(value)}", about(key)) for key, value in quiet_values(QUIET_EXAMPLE) if key != "target_c"
+            (f"{key} = {toml(value)}", about(key)) for key, value in quiet_values(QUIET_EXAMPLE) if key not in CARD_KEYS
         ],
         path=str(DEFAULT_PATH),
     )

@@ -78,6 +78,11 @@ def _values(settings: Settings, number: int, keys: CardKeys, cards: Sequence[Gpu
             found.append(("curve", f"curve: its lowest duty, {keys.curve.lowest_duty:g} %, is raised to {floor} %{on}"))
         if keys.min_duty_percent not in (None, floor):
             found.append(("min_duty_percent", f"min_duty_percent = {keys.min_duty_percent} becomes {floor} %{on}"))
+        range_w, limit_w = card.power_range_w, keys.power_limit_w
+        if limit_w is not None and range_w is not None and not range_w[0] <= limit_w <= range_w[1]:
+            nearest_w = min(max(limit_w, range_w[0]), range_w[1])
+            accepted = f"which accepts {range_w[0]:g} to {range_w[1]:g} W"
+            found.append(("power_limit_w", f"power_limit_w = {limit_w:g} becomes {nearest_w:g} W{on}, {accepted}"))
         if found:
             yield from found
             break

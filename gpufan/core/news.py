@@ -20,6 +20,8 @@ class News(str, Enum):
     """The card is warmer than its target, and full fans cannot hold the target at this power."""
     QUIET_FANS = "quiet-fans"
     """The card is warmer than its target, and quiet hours do not allow the duty that would help."""
+    GIVING_WAY = "giving-way"
+    """The clocks give way, since the fans may not go higher. The settings ask for it."""
     LOST = "lost"
     """The card does not answer, or its fans are out of reach."""
     FAIL_SAFE = "fail-safe"
@@ -60,6 +62,7 @@ def news(gpu: GpuState) -> Mapping[News, bool]:
     found = {
         News.THROTTLED: gpu.throttle == Throttle.HEAT.value,
         News.QUIET_FANS: gpu.reason.cause in _QUIET and _is_above_target(gpu),
+        News.GIVING_WAY: gpu.gives_way,
         News.LOST: False,
         News.FAIL_SAFE: group is Group.FAIL_SAFE,
         News.FAN_STILL: fault is Cause.FAN_STILL,

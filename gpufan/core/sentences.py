@@ -55,6 +55,7 @@ _NEWS = {
     News.HOT: ("close to its slowdown temperature", "no longer close to its slowdown temperature"),
     News.FULL_FANS: ("full fans are not enough", "full fans are enough again"),
     News.QUIET_FANS: ("too hot for the limit of quiet hours", "no longer too hot for quiet hours"),
+    News.GIVING_WAY: ("the clocks give way", "the clocks need not give way any more"),
     News.LOST: ("lost", "back"),
     News.FAIL_SAFE: ("no credible temperature", "the temperature is credible again"),
     News.FAN_STILL: ("a fan stands still", "no fan stands still any more"),
@@ -196,8 +197,8 @@ def settings_line(gpu: GpuState, before: str) -> str:
 
 
 def notes(gpu: GpuState) -> list[str]:
-    """Describe faults since the start: `fans set again 3 times`, `errors 4`, `throttled by heat 0:01:05`."""
-    found = []
+    """Describe limits, and faults since the start: `fans set again 3 times`, `throttled by heat 0:01:05`."""
+    found = list(filter(None, [limits_text(gpu), gpu.limits_error]))
     if gpu.overrides:
         found.append(f"fans set again {gpu.overrides} times")
     if gpu.errors:
@@ -207,6 +208,22 @@ def notes(gpu: GpuState) -> list[str]:
     if gpu.throttle == "heat" or gpu.throttled_s:
         found.append(f"throttled by heat {'now, ' if gpu.throttle == 'heat' else ''}{h_mm_ss(gpu.throttled_s)}")
     return found
+
+
+def limits_text(gpu: GpuState) -> str:
+    """Describe the limits that gpufan has set, and what they cost; empty without any.
+
+    `the clocks give way: power limit 180 W instead of 250 W, about 50 W held back`
+    """
+    parts = []
+    if gpu.power_limit_w is not None:
+        before = "" if gpu.power_limit_before_w is None else f" instead of {gpu.power_limit_before_w:g} W"
+        parts.append(f"power limit {gpu.power_limit_w:g} W{before}")
+    if gpu.temperature_limit_c is not None:
+        parts.append(f"temperature limit {gpu.temperature_limit_c:g} °C")
+    if parts and gpu.held_back_w:
+        parts.append(f"about {gpu.held_back_w:.0f} W held back")
+    return "the clocks give way: " * (gpu.gives_way and bool(parts)) + ", ".join(parts)
 
 
 def h_mm_ss(seconds: float) -> str:

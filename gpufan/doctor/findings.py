@@ -13,7 +13,7 @@ FORMAT = 1
 
 GROUPS = {
     "driver": ("driver", "rights"),
-    "cards": ("card", "fans", "heat"),
+    "cards": ("card", "fans", "heat", "power"),
     "service": ("service", "companions", "config", "messages", "snapshot"),
     "box": ("clock", "rivals", "display", "coolbits", "time"),
 }

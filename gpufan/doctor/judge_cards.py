@@ -8,7 +8,7 @@ import msgspec
 from gpufan.core.gpu import Reading, Throttle
 from gpufan.core.reasons import Cause, Control, Group
 from gpufan.core.selection import is_index, matches
-from gpufan.core.sentences import h_mm_ss, reason_sentence
+from gpufan.core.sentences import h_mm_ss, limits_text, reason_sentence
 from gpufan.core.snapshot import GpuState
 from gpufan.core.thermal import DEFAULT_SLOWDOWN_C, full_speed_from_c
 from gpufan.doctor.facts import Card, Facts
@@ -112,6 +112,17 @@ def _judge_card(judged: _JudgedCard) -> Iterator[Finding]:
     else:
         yield _judge_fans(judged)
         yield _judge_heat(judged)
+        if state is not None:
+            yield from _judge_limits(judged, state)
+
+
+def _judge_limits(judged: _JudgedCard, state: GpuState) -> Iterator[Finding]:
+    """Judge the limits of a card, if gpufan has set one or tried to."""
+    if state.limits_error:
+        text = f"a limit could not be set or given back: {state.limits_error}; the fans are controlled all the same"
+        yield warning("power", text, f"nvidia-smi -q -d POWER,TEMPERATURE -i {judged.index}", KERNEL_LOG)
+    elif limits := limits_text(state):
+        yield ok("power", limits)
 
 
 def _judge_card_to_reset(judged: _JudgedCard) -> Finding:

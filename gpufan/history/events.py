@@ -5,7 +5,7 @@ from enum import Enum
 
 from gpufan.core.gpu import Throttle
 from gpufan.core.reasons import Cause, Group
-from gpufan.core.sentences import h_mm_ss, reason_sentence, settings_sentence, state_sentence
+from gpufan.core.sentences import h_mm_ss, limits_text, reason_sentence, settings_sentence, state_sentence
 from gpufan.core.snapshot import GpuState, Snapshot
 
 
@@ -20,6 +20,8 @@ class EventKind(str, Enum):
     HANG = "hang"
     THROTTLED = "throttled"
     """Heat lowered the clocks of the card."""
+    GIVING_WAY = "giving-way"
+    """The clocks of the card gave way, since its fans might not go higher."""
     OVERRIDE = "override"
     """The fans that were read back differed from the duty set."""
     ERROR = "error"
@@ -46,7 +48,7 @@ TROUBLES = {
 FAN_FAULTS = {Cause.FAN_STILL: EventKind.FAN_STILL, Cause.FAN_SLOW: EventKind.FAN_SLOW}
 """The event for each fault of a fan under control."""
 
-_LASTING = (*TROUBLES.values(), *FAN_FAULTS.values(), EventKind.THROTTLED)
+_LASTING = (*TROUBLES.values(), *FAN_FAULTS.values(), EventKind.THROTTLED, EventKind.GIVING_WAY)
 """Events that last as long as a state of the card."""
 
 MERGE_WITHIN_S = 90.0
@@ -96,6 +98,8 @@ class EventDetector:
         self._last: Snapshot | None = None
         self._open: dict[tuple[str, EventKind], Event] = {}
         """The latest event of each card and kind, while it can still change."""
+        self._held_back_j: dict[str, float] = {}
+        """The energy that was held back from each card until its clocks last began to give way, J."""
 
     def add(self, snapshot: Snapshot) -> None:
         """Compare `snapshot` with the snapshot before, and add the events to `changed`."""
@@ -138,11 +142,23 @@ class EventDetector:
             active[FAN_FAULTS[gpu.fault.cause]] = reason_sentence(gpu.fault)
         if gpu.throttle == Throttle.HEAT.value:
             active[EventKind.THROTTLED] = "heat has lowered the clocks"
+        if gpu.gives_way:
+            active[EventKind.GIVING_WAY] = self._giving_way_text(gpu)
         for kind in _LASTING:
             if kind in active:
                 self._extend(gpu.key, kind, now_s, now_s, active[kind])
+                if kind is EventKind.GIVING_WAY:
+                    self._open[gpu.key, kind].text = active[kind]
             else:
                 self._open.pop((gpu.key, kind), None)
+
+    def _giving_way_text(self, gpu: GpuState) -> str:
+        """The limits now, and the energy held back since the clocks began to give way."""
+        total_j = gpu.held_back_j or 0.0
+        if (gpu.key, EventKind.GIVING_WAY) not in self._open:
+            self._held_back_j[gpu.key] = total_j
+        held_back_wh = max(total_j - self._held_back_j[gpu.key], 0.0) / 3600
+        return f"{limits_text(gpu) or 'the clocks give way'}, {held_back_wh:.0f} Wh in total"
 
     def _compare_cards(self, last: GpuState, gpu: GpuState, now_s: float, restarted: bool) -> None:
         """Add the events of a card: changes of settings and control, overrides, errors."""

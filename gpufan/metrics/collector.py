@@ -89,8 +89,14 @@ def _reading_metrics(run: Snapshot) -> Iterator[Metric]:
     target = _gauge("gpufan_fan_target_ratio", "Target that the fan reports, of full speed.", "fan")
     speed = _gauge("gpufan_fan_speed_ratio", "Speed that the fan reports, of full speed.", "fan")
     rpm = _gauge("gpufan_fan_speed_rpm", "Speed that the fan reports, revolutions per minute.", "fan")
+    power_limit = _gauge("gpufan_gpu_power_limit_watts", "Power limit that gpufan has set; absent if it set none.")
+    temperature_limit = _gauge("gpufan_gpu_temperature_limit_celsius", "Temperature limit that gpufan has set.")
+    held_back = _gauge("gpufan_gpu_power_held_back_watts", "Power that these limits hold back, an estimate.")
     for gpu in run.gpus:
         labels = _metric_labels(gpu)
+        _add_known_metric(power_limit, labels, gpu.power_limit_w)
+        _add_known_metric(temperature_limit, labels, gpu.temperature_limit_c)
+        _add_known_metric(held_back, labels, gpu.held_back_w)
         _add_known_metric(temperature, labels, gpu.temperature_c)
         _add_known_metric(slowdown, labels, gpu.slowdown_c)
         _add_known_metric(power, labels, gpu.power_w)
@@ -100,7 +106,7 @@ def _reading_metrics(run: Snapshot) -> Iterator[Metric]:
             _add_known_metric(target, fan_labels, _metric_ratio(fan.target_percent))
             _add_known_metric(speed, fan_labels, _metric_ratio(fan.speed_percent))
             _add_known_metric(rpm, fan_labels, fan.speed_rpm)
-    yield from (temperature, slowdown, power, duty, target, speed, rpm)
+    yield from (temperature, slowdown, power, power_limit, temperature_limit, held_back, duty, target, speed, rpm)
 
 
 def _state_metrics(run: Snapshot) -> Iterator[Metric]:
@@ -131,14 +137,16 @@ def _count_metrics(run: Snapshot) -> Iterator[Metric]:
     errors = _counter("gpufan_gpu_errors", "Requests that the card refused or did not answer.", "kind")
     fail_safe = _counter("gpufan_gpu_fail_safe_seconds", "Time in fail-safe, without a plausible temperature.")
     throttled = _counter("gpufan_gpu_throttled_seconds", "Time during which heat lowered the clocks.")
+    held_back = _counter("gpufan_gpu_energy_held_back_joules", "Energy that limits have held back, an estimate.")
     for gpu in run.gpus:
         labels = _metric_labels(gpu)
+        held_back.add_metric(labels, gpu.held_back_j or 0.0)
         overrides.add_metric(labels, gpu.overrides)
         for kind, count in msgspec.structs.asdict(gpu.errors_by_kind).items():
             errors.add_metric([*labels, kind.replace("_", "-")], count)
         fail_safe.add_metric(labels, gpu.fail_safe_s)
         throttled.add_metric(labels, gpu.throttled_s)
-    yield from (overrides, errors, fail_safe, throttled)
+    yield from (overrides, errors, fail_safe, throttled, held_back)
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:

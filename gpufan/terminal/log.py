@@ -30,7 +30,12 @@ FLICKER_S = 15.0
 
 _STATE_LEVELS = {Severity.FINE: logging.INFO, Severity.WARNING: logging.WARNING, Severity.PROBLEM: logging.ERROR}
 
-_NEWS_LEVELS = {News.LOST: logging.ERROR, News.FAN_STILL: logging.ERROR, News.PAUSED: logging.INFO}
+_NEWS_LEVELS = {
+    News.LOST: logging.ERROR,
+    News.FAN_STILL: logging.ERROR,
+    News.PAUSED: logging.INFO,
+    News.GIVING_WAY: logging.INFO,
+}
 """The level of each kind of news; any other kind is a warning."""
 
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}

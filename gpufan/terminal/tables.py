@@ -60,6 +60,7 @@ def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]], controllers: Ma
             ("now", f"{_printed_value(reading.temperature_c, '°C')}, {_printed_value(reading.power_w, 'W')}"),
             ("fans", _listed_fans(info, reading, controllers.get(info.uuid))),
             ("slowdown", _printed_value(info.slowdown_c, "°C")),
+            ("limit", _listed_power_limit(info)),
             ("control", _listed_control(info)),
         ]
         for name, text in rows:
@@ -76,6 +77,15 @@ def _listed_fans(info: GpuInfo, reading: Reading, controller: int | None) -> str
     if controller is not None:
         setter = f"controlled by gpufan (process {controller}){', over X' if info.backend == 'x11' else ''}"
     return f"{count}, {low}..{high} %, {_printed_speeds(reading.fans)}, {setter}"
+
+
+def _listed_power_limit(info: GpuInfo) -> str:
+    """Describe the power limit of a card, and its range."""
+    limit = _printed_value(info.power_limit_w, "W")
+    if info.power_range_w is None:
+        return f"{limit}, cannot be set"
+    low_w, high_w = info.power_range_w
+    return f"{limit}, can be {low_w:g}..{high_w:g} W"
 
 
 def _listed_control(info: GpuInfo) -> str:

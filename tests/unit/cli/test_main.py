@@ -296,6 +296,7 @@ def test_the_simulated_cards_are_listed(gpufan: Run) -> None:
         "   now      30 °C, 12 W\n"
         "   fans     1 fan, 30..100 %, at 30 %, controlled by the driver\n"
         "   slowdown 93 °C\n"
+        "   limit    250 W, can be 125..300 W\n"
         "   control  simulated\n",
         "",
     )

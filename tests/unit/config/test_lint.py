@@ -15,6 +15,7 @@ from tests.unit.builders import FakeGpu
 
 UPPER = replace(FakeGpu().info, slowdown_c=95)
 LOWER = replace(UPPER, uuid="GPU-22222222-2222-3333-4444-555555555555", pci="00000000:0B:00.0", index=1)
+LIMITED = replace(UPPER, power_range_w=(125.0, 300.0))
 LOW = replace(UPPER, duty_range=(0, 100), slowdown_c=None)
 
 
@@ -55,6 +56,19 @@ def found(text: str, *cards: GpuInfo, path: Path = Path("f")) -> list[str]:
         ),
         ("min_duty_percent = 10", (UPPER,), ["line 1: min_duty_percent = 10 becomes 23 % on 0 GTX 1080 Ti"]),
         ("min_duty_percent = 40", (UPPER,), []),
+        (
+            "power_limit_w = 350",
+            (LIMITED,),
+            ["line 1: power_limit_w = 350 becomes 300 W on 0 GTX 1080 Ti, which accepts 125 to 300 W"],
+        ),
+        (
+            '[[gpu]]\nmatch = "1080"\npower_limit_w = 100.5',
+            (LIMITED,),
+            ["line 3: [[gpu]] 1: power_limit_w = 100.5 becomes 125 W on 0 GTX 1080 Ti, which accepts 125 to 300 W"],
+        ),
+        ("power_limit_w = 300", (LIMITED,), []),
+        ("power_limit_w = 350", (UPPER,), []),
+        ("power_limit_w = 350", (), []),
         (
             "hold_s = 60\nhysteresis_c = 4",
             (),

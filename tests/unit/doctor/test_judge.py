@@ -413,6 +413,16 @@ def test_a_machine_without_card_and_driver_is_advised_to_simulate() -> None:
     assert {finding.check for finding in report.findings} >= {"driver", "card", "service", "config", "snapshot"}
 
 
+def test_limits_and_what_they_cost_are_shown_and_a_refused_one_is_a_warning() -> None:
+    assert found(WELL, "power") == []
+    limited = replace(WELL, published=published(power_limit_w=180.0, power_limit_before_w=250.0, held_back_w=50.0))
+    (finding,) = found(limited, "power")
+    assert finding.level is Level.OK
+    assert finding.text.endswith("power limit 180 W instead of 250 W, about 50 W held back")
+    (finding,) = found(replace(WELL, published=published(limits_error="power limit: refused")), "power")
+    assert (finding.level, finding.remedies[0]) == (Level.WARNING, "nvidia-smi -q -d POWER,TEMPERATURE -i 0")
+
+
 def test_a_healthy_box_is_ok() -> None:
     assert judge(WELL).level is Level.OK
 

@@ -49,6 +49,15 @@ def test_cards_that_have_never_answered_have_their_own_events(run: RecordedRun) 
     ]
 
 
+def test_clocks_that_give_way_are_one_event_with_the_last_limit_and_the_energy(run: RecordedRun) -> None:
+    limits = {"gives_way": True, "power_limit_before_w": 250.0, "held_back_w": 40.0}
+    run.seconds(10, **limits, power_limit_w=225.0, held_back_j=36_000.0)
+    run.seconds(10, **limits, power_limit_w=180.0, held_back_j=3 * 36_000.0)
+    run.seconds(5, held_back_j=3 * 36_000.0)
+    text = "the clocks give way: power limit 180 W instead of 250 W, about 40 W held back, 20 Wh in total"
+    assert run.events("kind", "text", "end_s - begin_s") == [("giving-way", text, 19.0)]
+
+
 def test_a_fan_that_stands_still_is_an_event_until_it_turns(run: RecordedRun) -> None:
     slow = Reason(Cause.FAN_SLOW, fan=1, found_percent=0, set_percent=62)
     still = Reason(Cause.FAN_STILL, fan=1, found_percent=62, seconds=10.0)

@@ -52,6 +52,16 @@ def test_temperature_power_and_duty_of_a_card_are_in_base_units(tmp_path: Path) 
     assert value(path, "gpufan_fan_speed_rpm", fan="0") == 2950
 
 
+def test_limits_and_what_they_hold_back_are_in_base_units_and_absent_without_limits(tmp_path: Path) -> None:
+    limits = {"power_limit_w": 180.0, "temperature_limit_c": 79.0, "held_back_w": 48.5, "held_back_j": 1200.0}
+    path = written(tmp_path, gpu_state(**limits))
+    assert value(path, "gpufan_gpu_power_limit_watts") == 180
+    assert value(path, "gpufan_gpu_temperature_limit_celsius") == 79
+    assert value(path, "gpufan_gpu_power_held_back_watts") == 48.5
+    assert value(path, "gpufan_gpu_energy_held_back_joules_total") == 1200
+    assert value(written(tmp_path, gpu_state()), "gpufan_gpu_power_limit_watts") is None
+
+
 def test_every_sample_of_a_card_has_the_labels_of_the_card(tmp_path: Path) -> None:
     families = text_string_to_metric_families(generate_latest(metrics_registry(written(tmp_path))).decode())
     of_cards = [sample for family in families for sample in family.samples if "_gpu_" in sample.name]

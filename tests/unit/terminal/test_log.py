@@ -63,6 +63,11 @@ BEGINNINGS = {
         "too hot for the limit of quiet hours: 40 % at 74 °C: quiet hours until 07:00: at most 40 % instead of 66 %",
         4,
     ),
+    News.GIVING_WAY: (
+        gpu_state(reason=QUIET, duty_percent=40, gives_way=True, power_limit_w=180.0),
+        "the clocks give way: 40 % at 74 °C: quiet hours until 07:00: at most 40 % instead of 66 %",
+        6,
+    ),
     News.LOST: (gpu_state(group="lost", control="lost", temperature_c=None), "lost: the card is gone", 3),
     News.FAIL_SAFE: (gpu_state(group="fail-safe", temperature_c=None), "no credible temperature: 62 %: no temp", 4),
     News.FAN_STILL: (gpu_state(fault=Reason(Cause.FAN_STILL, fan=1, found_percent=62, seconds=10.0)), "a fan sta", 3),
