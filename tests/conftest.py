@@ -5,7 +5,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from itertools import count
+from itertools import chain, count, groupby
 from pathlib import Path
 
 import pytest
@@ -38,8 +38,17 @@ for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.S
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """The number of processes for `-n auto`: many tests wait, so two more than there are processors."""
-    return len(os.sched_getaffinity(0)) + 2
+    """The number of processes for `-n auto`: many tests wait, so one more than there are processors."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the files with tests that wait over the run, so that some processes compute while others wait."""
+    files: dict[bool, list[list[pytest.Item]]] = {True: [], False: []}
+    for path, tests in groupby(items, lambda item: item.path):
+        files["integration" in path.parts].append(list(tests))
+    places = [(place / len(group), tests) for group in files.values() for place, tests in enumerate(group)]
+    items[:] = chain.from_iterable(tests for _, tests in sorted(places, key=lambda entry: entry[0]))
 
 
 @pytest.fixture(scope="session")

@@ -195,6 +195,7 @@ def test_a_trouble_arrives_by_mail_and_by_web_hook_with_all_that_matters(
     assert SECRET not in log
 
 
+@pytest.mark.slow
 def test_a_card_of_a_real_run_that_is_lost_is_reported(
     double: NvmlDouble, start: Callable[..., Program], folder: Path, tmp_path: Path, hook: Hook
 ) -> None:
@@ -308,10 +309,10 @@ def test_every_command_refuses_a_file_with_mistakes(
     assert gpufan("alerts", verb, "--config", str(file)) == (2, "", said)
 
 
-def test_the_service_reads_the_copy_that_systemd_made_for_it(tmp_path: Path, hook: Hook) -> None:
+@pytest.mark.usefixtures("apprise_in_this_process")
+def test_the_service_reads_the_copy_that_systemd_made_for_it(
+    gpufan: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hook: Hook
+) -> None:
     settings(tmp_path, hook.url)
-    environment = {**os.environ, "CREDENTIALS_DIRECTORY": str(tmp_path)}
-    done = subprocess.run(
-        command("check"), env=environment, capture_output=True, text=True, check=False, timeout=LIMIT_S
-    )
-    assert done.stdout == "/etc/gpufan/alerts.toml: no mistake found\n"
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert gpufan("alerts", "check") == (0, "/etc/gpufan/alerts.toml: no mistake found\n", "")

@@ -390,7 +390,9 @@ def mounted(double: NvmlDouble, folder: Path, options: str, fill: str) -> subpro
     ("options", "fill", "why"),
     [
         ("-o size=4k", 'head -c 4096 /dev/zero > "$1/filler"', "No space left on device"),
-        ("-o size=4k,nr_inodes=2", 'touch "$1/filler"', "No space left on device"),
+        pytest.param(
+            *("-o size=4k,nr_inodes=2", 'touch "$1/filler"', "No space left on device"), marks=pytest.mark.slow
+        ),
         ("-o ro", "true", "Read-only file system"),
     ],
     ids=["full", "no inode left", "read-only"],

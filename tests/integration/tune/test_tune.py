@@ -166,6 +166,7 @@ def test_all_cards_are_in_one_table_that_says_what_to_write(gpufan: Command, rec
     assert out.count("[[gpu]]") == 2
 
 
+@pytest.mark.slow
 def test_verbose_shows_what_was_learnt_and_all_settings_that_were_tried(gpufan: Command, recording: Path) -> None:
     status, out, err = gpufan("tune", str(recording), "--gpu", "0", "--verbose")
     assert (status, err) == (0, "")

@@ -42,7 +42,7 @@ def heavy(t: float) -> float:
     return 230.0
 
 
-@pytest.mark.parametrize("workload", ["epochs", "sweep"])
+@pytest.mark.parametrize("workload", ["epochs", pytest.param("sweep", marks=pytest.mark.slow)])
 def test_a_finer_grid_finds_nothing_better(workload: str) -> None:
     coarse = best(WORKLOADS[workload])
     fine = best(WORKLOADS[workload], temperatures=200, spacing=0.5)

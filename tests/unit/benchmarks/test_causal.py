@@ -19,6 +19,7 @@ def test_jobs_and_pauses_are_as_long_as_the_queue_draws_them() -> None:
     assert mean_s == pytest.approx((1200 - 20) / math.log(1200 / 20), rel=0.02)
 
 
+@pytest.mark.slow
 def test_it_is_no_better_than_perfect_foresight_at_the_peak_that_it_reaches() -> None:
     workload = family.load("queue", 6, 0)
     load = hour(LIGHT, workload, 0, seconds=1500)

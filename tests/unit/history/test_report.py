@@ -21,7 +21,7 @@ from gpufan.history.reader import HistoryReader, TimeRange
 from tests.unit.builders import gpu_state
 from tests.unit.history.recorded import NOON_S, RecordedRun
 
-pytest.importorskip("matplotlib")
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="matplotlib is not installed")
 
 EVIL = "<script>alert(1)</script>"
 

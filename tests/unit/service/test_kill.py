@@ -109,13 +109,13 @@ def test_a_killed_install_can_be_undone_and_repeated(copying_box: Box, slow: boo
             assert box.state() == before, f"killed at change {point}, then {'repeated and ' * repeats}undone"
 
 
-@SLOW
-def test_a_killed_uninstall_can_be_repeated(copying_box: Box, slow: bool):
+@pytest.mark.slow
+def test_a_killed_uninstall_can_be_repeated(copying_box: Box):
     box = copying_box
     before = box.state()
     run(box, INSTALL)
     count = len(run(box, UNINSTALL))
-    for point in points(count, slow):
+    for point in points(count, slow=True):
         run(box, INSTALL)
         run(box, UNINSTALL, kill_at=point)
         run(box, UNINSTALL)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
+from typing import TYPE_CHECKING
 
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
@@ -11,7 +12,10 @@ from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.simulated import WORKLOADS, Plant, SimulatedGpu
 from gpufan.tune.fit import Fit, fit
-from gpufan.tune.recorded_cards import RecordedCard, recorded_cards
+from gpufan.tune.recorded_cards import RecordedCard, Stretch, recorded_cards
+
+if TYPE_CHECKING:
+    from gpufan.tune.course import Course
 
 NOMINAL = Plant()
 
@@ -33,6 +37,13 @@ def record(
         gpu.advance(0.5)
         gpu.advance(0.5)
     return tuple(found)
+
+
+def course(stretch: Stretch) -> "Course":
+    """The course of `stretch`. Every process of pytest collects all tests, and scipy takes half a second to load."""
+    from gpufan.tune.course import Course
+
+    return Course(stretch)
 
 
 def card(found: Iterable[Row] = ()) -> RecordedCard:

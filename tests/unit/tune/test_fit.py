@@ -17,13 +17,12 @@ from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import Worker
 from gpufan.errors import GpufanError, InputError
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox, SimulatedGpu
-from gpufan.tune.course import Course
 from gpufan.tune.fit import Fit, fit
 from gpufan.tune.plant import FittedPlant, steady_c
 from gpufan.tune.recorded_cards import RecordedCard, recorded_cards
 from gpufan.tune.replay import replay
 from tests.benchmarks import family
-from tests.unit.tune.recorded import card, fitted, record
+from tests.unit.tune.recorded import card, course, fitted, record
 
 CONSTANTS: dict[str, Callable[[Plant], float]] = {
     "inlet": lambda plant: plant.inlet_c,
@@ -111,7 +110,7 @@ def pair(number: int) -> list[Fit]:
 
 def test_the_heat_of_other_cards_is_predicted_to_warm_the_inlet_air() -> None:
     stretch = [reading._replace(others_w=200) for reading in card(record(minutes=20)).readings]
-    alone, beside = (Course(stretch).predict(FittedPlant(coupling=coupling))[-1] for coupling in (0, 0.02))
+    alone, beside = (course(stretch).predict(FittedPlant(coupling=coupling))[-1] for coupling in (0, 0.02))
     assert beside - alone == pytest.approx(4, abs=0.1)
 
 
@@ -127,7 +126,7 @@ def test_the_temperature_of_the_heatsink_before_the_recording_makes_no_differenc
 
 def test_the_model_predicts_what_the_simulator_does() -> None:
     (stretch,) = card().stretches
-    misses = [r.temperature_c - p for r, p in zip(stretch[1:], Course(stretch).predict(FittedPlant()), strict=True)]
+    misses = [r.temperature_c - p for r, p in zip(stretch[1:], course(stretch).predict(FittedPlant()), strict=True)]
     assert max(map(abs, misses[3:])) < 2
     assert sum(map(abs, misses)) / len(misses) < 0.4
 
@@ -177,6 +176,7 @@ def with_pauses() -> Fit:
     return fit(card(found))
 
 
+@pytest.mark.slow
 def test_fans_that_stand_still_do_not_spoil_the_fit() -> None:
     speeds = {reading.speed_percent for reading in with_pauses().card.readings}
     assert 0 in speeds and max(speeds) > 45
@@ -186,6 +186,7 @@ def test_fans_that_stand_still_do_not_spoil_the_fit() -> None:
     assert plant.resistance_still == pytest.approx(0.8, abs=0.2)
 
 
+@pytest.mark.slow
 def test_air_that_a_card_warms_slowly_is_distinguished_from_its_heatsink() -> None:
     plant = with_pauses().plant
     assert plant.case_resistance == pytest.approx(0.03, abs=0.01)

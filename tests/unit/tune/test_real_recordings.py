@@ -8,11 +8,10 @@ import pytest
 
 from gpufan.core.card_settings import CardSettings
 from gpufan.daemon.recording import Row
-from gpufan.tune.course import Course
 from gpufan.tune.fit import Fit, fit
 from gpufan.tune.propose import propose
 from gpufan.tune.recorded_cards import RecordedCard, recorded_cards
-from gpufan.tune.search import root_mean_square
+from tests.unit.tune.recorded import course
 
 FOLDER = Path(__file__).parents[4] / "shared" / "traces"
 
@@ -41,8 +40,8 @@ def fitted(name: str) -> Fit:
         ("gtx1080ti-held-60c", 1.0),
         ("gtx1080ti-held-80c", 1.0),
         ("gtx1080ti-limit-250w", 1.0),
-        ("rtx2080-80min", 1.0),
-        ("gtx960-gaming", 1.0),
+        pytest.param("rtx2080-80min", 1.0, marks=pytest.mark.slow),
+        pytest.param("gtx960-gaming", 1.0, marks=pytest.mark.slow),
         ("rtx3070-gaming", 1.0),
         pytest.param("rtx4070-10h", 2.0, marks=pytest.mark.slow),
     ],
@@ -57,9 +56,11 @@ def test_the_last_third_is_predicted_from_the_first_two(name: str, at_most_k: fl
     [("gtx1080ti-held-60c", "gtx1080ti-held-80c"), ("gtx1080ti-held-80c", "gtx1080ti-held-60c")],
 )
 def test_a_recording_predicts_another_recording_of_the_same_card(seen: str, unseen: str) -> None:
-    (course,) = map(Course, recorded(unseen).stretches)
+    (stretch,) = recorded(unseen).stretches
+    found = course(stretch)
     # The air of the day is not known, but follows from the start that fits best.
-    assert root_mean_square(course.temperature_c - course.predict(fitted(seen).plant)) < 2
+    misses_k = found.temperature_c - found.predict(fitted(seen).plant)
+    assert (misses_k**2).mean() ** 0.5 < 2
 
 
 def test_the_heat_capacity_of_the_simulated_card_is_that_of_the_recorded_cards() -> None:
@@ -68,6 +69,7 @@ def test_the_heat_capacity_of_the_simulated_card_is_that_of_the_recorded_cards()
     assert max(low for low, _ in intervals) * 0.9 < 800 < min(high for _, high in intervals) * 1.1
 
 
+@pytest.mark.slow
 def test_a_recording_that_begins_under_load_gets_a_proposal() -> None:
     found = propose(fitted("rtx2080-80min"), CardSettings(), 80)
     assert found.best is not None
