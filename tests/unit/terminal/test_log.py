@@ -51,9 +51,7 @@ ABOVE = Reason(
 )
 QUIET = Reason(Cause.QUIET_HOURS, limit_percent=40, needed_percent=66, until="07:00")
 ABOVE_RISING = msgspec.structs.replace(ABOVE, needed_percent=90.0, change_percent=-10)
-FULL_FANS = (
-    "full fans are not enough: 100 % at 74 °C: full fans cannot hold 70 °C at 300 W; the card is 4 °C above"
-)
+FULL_FANS = "full fans are not enough: 100 % at 74 °C: full fans cannot hold 70 °C at 300 W; the card is 4 °C above"
 BEGINNINGS = {
     News.THROTTLED: (HEAT, "throttled by heat: 62 % at 74 °C: the curve gives 58 %", 4),
     News.HOT: (gpu_state(temperature_c=91.0, slowdown_c=96), "close to its slowdown temperature: 62 % at 91 °C", 4),
