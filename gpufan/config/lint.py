@@ -88,12 +88,7 @@ def _values(settings: Settings, number: int, keys: CardKeys, cards: Sequence[Gpu
             break
     if keys.curve is not None and keys.target_c is not None:
         yield "curve", "curve has no effect, since target_c is set too: remove one of them"
-    if all(each.curve is None for each in (settings.file, *settings.tables)):
-        yield from (
-            (key, f"{key} has no effect: it is for a curve, and a target is held")
-            for key in ("hysteresis_c", "hold_s")
-            if getattr(keys, key) is not None
-        )
+    yield from ((key, line) for key, line in settings.keys_without_effect().items() if getattr(keys, key) is not None)
     if number and all(getattr(keys, key) is None for key in CARD_KEYS):
         yield "", "this table sets nothing"
     if not number and settings.path == DEFAULT_PATH:

@@ -71,6 +71,8 @@ class CardTable(CardKeys, frozen=True, kw_only=True):
 
 
 CARD_KEYS = CardKeys.__struct_fields__
+CURVE_KEYS = ("hysteresis_c", "hold_s")
+"""Keys that have no effect on a card that holds a target."""
 RUN_KEYS = tuple(key for key in RunKeys.__struct_fields__ if key != "quiet")
 QUIET_KEYS = tuple(field.encode_name for field in msgspec.structs.fields(QuietTable))
 SECTIONS = {"The same for every card": CARD_KEYS, "All cards together": RUN_KEYS[len(CARD_KEYS) :]}

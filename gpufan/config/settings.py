@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpufan.config.mistakes import SettingsError
-from gpufan.config.schema import CARD_KEYS, DEFAULTS, NOTHING, CardKeys, CardTable, RunKeys
+from gpufan.config.schema import CARD_KEYS, CURVE_KEYS, DEFAULTS, NOTHING, CardKeys, CardTable, RunKeys
 from gpufan.config.toml_text import parse, toml
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import GpuInfo
@@ -93,6 +93,14 @@ class Settings:
         """The settings for all cards together."""
         gpus, *others = (self.resolve(key).value for key in RunSettings._fields)
         return RunSettings(tuple(str(name) for name in gpus), *others)
+
+    def keys_without_effect(self) -> dict[str, str]:
+        """Return a warning for each key that changes how a curve is followed, if no source has a curve."""
+        sources: tuple[CardKeys, ...] = (self.file, *self.tables, self.options)
+        if any(source.curve is not None for source in sources):
+            return {}
+        keys = [key for key in CURVE_KEYS if any(getattr(source, key) is not None for source in sources)]
+        return {key: f"{key} has no effect: it is for a curve, and a target is held" for key in keys}
 
     def unmatched_tables(self, cards: Sequence[GpuInfo]) -> list[str]:
         """A warning for each table, and for each name of a neighbour, that matches none of `cards`."""

@@ -92,7 +92,7 @@ def _control(
             raise NotControllable(f"no card here has fans that can be set: {'; '.join(uncontrollable)}")
         for line in uncontrollable:
             _log.warning("not controlled: %s", line)
-        warn_unmatched(settings, cards.gpus)
+        log_settings_warnings(settings, cards.gpus)
 
         folder_of_learnt = learnt.default_folder()
         workers: list[Worker] = []
@@ -149,7 +149,7 @@ def _reload(
         _log.warning("%s", refused_settings(str(error)))
         raise
     keep(settings)
-    warn_unmatched(settings, gpus)
+    log_settings_warnings(settings, gpus)
     _log.info("settings reloaded from %s", settings.path or "the command line alone")
     return run.interval_s, settings.for_card
 
@@ -170,7 +170,7 @@ def named_by(settings: Settings) -> str:
     return "--gpu" if settings.resolve("gpus").origin == COMMAND_LINE else f"{settings.path}: gpus:"
 
 
-def warn_unmatched(settings: Settings, gpus: Sequence[Gpu]) -> None:
-    """Log a warning for each table, and each name of a neighbour, that matches no card of this box."""
-    for line in settings.unmatched_tables([gpu.info for gpu in gpus]):
+def log_settings_warnings(settings: Settings, gpus: Sequence[Gpu]) -> None:
+    """Log a warning for each key without effect, and for each table and each neighbour that is no card of this box."""
+    for line in (*settings.keys_without_effect().values(), *settings.unmatched_tables([gpu.info for gpu in gpus])):
         _log.warning("%s", line)

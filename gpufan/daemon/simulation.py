@@ -12,7 +12,7 @@ from gpufan.config.settings import Source
 from gpufan.core.selection import select
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.publish import Publish, recording, snapshot_file
-from gpufan.daemon.run import named_by, warn_unmatched
+from gpufan.daemon.run import log_settings_warnings, named_by
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.summary import CardSummary
 from gpufan.daemon.view import OpenView
@@ -67,7 +67,7 @@ def run_simulation(
         rows = stack.enter_context(recording(record))
         title = f"gpufan {__version__} · simulated {options.profile}, {options.workload}"
         view = stack.enter_context(closing(open_view(title)))
-        warn_unmatched(settings, box.gpus)
+        log_settings_warnings(settings, box.gpus)
         sinks = [add_to_summaries, view.publish, *stack.enter_context(snapshot_file(runtime_folder, lock)), *rows]
         simulate(
             box,

@@ -208,6 +208,15 @@ def test_a_given_option_overrides_the_file_and_a_default_does_not(file: Path) ->
     assert "0 GTX 1080 Ti: 66 %" in command(*quick, "--min-duty", "66", "--gpu", "0").output
 
 
+def test_a_run_warns_of_an_option_for_curves_where_no_curve_is_followed(file: Path) -> None:
+    file.write_text('[[gpu]]\nmatch = "RTX"\ncurve = "50:30"')
+    quick = ("run", "--simulate", "--hold", "5", "--duration", "1s", "--time-scale", "max")
+    warning = "hold_s has no effect: it is for a curve, and a target is held\n"
+    assert warning in command(*quick).output
+    assert warning not in command(*quick, "--curve", "50:30").output
+    assert warning not in command(*quick, "--config", file).output
+
+
 def test_an_error_about_a_missing_card_names_the_file(file: Path) -> None:
     file.write_text("gpus = [7]")
     result = command("run", "--simulate", "--duration", "1s", "--config", file)
