@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from gpufan.alerts.messages import Message, Phase, Trouble
 from gpufan.core.news import News, news
-from gpufan.core.sentences import card_line, settings_sentence
+from gpufan.core.sentences import card_sentence, settings_sentence
 from gpufan.core.snapshot import GpuState, Snapshot
 
 FLICKER_S = 15.0
@@ -87,7 +87,7 @@ class Rules:
         self._cards |= {gpu.uuid: gpu.label for gpu in snapshot.gpus}
         judged = {gpu.uuid: _troubles(gpu) for gpu in snapshot.gpus}
         present = dict(self._find(snapshot, judged))
-        lines = {gpu.uuid: card_line(gpu) for gpu in snapshot.gpus}
+        lines = {gpu.uuid: card_sentence(gpu) for gpu in snapshot.gpus}
         messages: list[Message] = []
         for key in [*present, *(key for key in self._episodes if key not in present)]:
             if key.uuid and key not in present and key.trouble not in judged.get(key.uuid, ()):
@@ -120,7 +120,7 @@ class Rules:
         for gpu in snapshot.gpus:
             for trouble, is_present in judged[gpu.uuid].items():
                 if is_present and trouble in self._after_s:
-                    yield Key(gpu.uuid, trouble), Found(gpu.label, card_line(gpu))
+                    yield Key(gpu.uuid, trouble), Found(gpu.label, card_sentence(gpu))
         for uuid, label in self._cards.items():
             if uuid not in judged and Trouble.LOST in self._after_s:
                 yield Key(uuid, Trouble.LOST), Found(label, "gpufan no longer lists this card")

@@ -11,7 +11,7 @@ from gpufan.control.curve_law import duty_range
 from gpufan.control.target_law import FLOOR_TO_K
 from gpufan.core.gpu import GpuInfo
 from gpufan.core.quiet_hours import DAY_MINUTES
-from gpufan.core.selection import is_index, matches, may_match
+from gpufan.core.selection import card_matches, card_may_match, is_card_index
 from gpufan.core.thermal import full_speed_from_c
 
 _ANY_CARD = GpuInfo(uuid="", pci="", index=-1, name="", fan_count=1, duty_range=(20, 100), slowdown_c=None, backend="")
@@ -25,7 +25,7 @@ def surely_not_meant(settings: Settings, text: bytes, cards: Sequence[GpuInfo]) 
     for number, keys in ((0, settings.file), *enumerate(settings.tables, 1)):
         where = table_name("gpu", number) if number else ""
         match = [str(settings.tables[number - 1].match)] if number else []
-        here = [card for card in cards if not match or matches(card, match[0])]
+        here = [card for card in cards if not match or card_matches(card, match[0])]
         abouts = [
             *_values(settings, number, keys, here),
             *_names(settings, keys, match, cards),
@@ -56,7 +56,9 @@ def overriding_tables(settings: Settings, key: str, match: str | None, cards: Se
     found = []
     for later, table in enumerate(settings.tables[number:], number + 1):
         value, origin = settings.resolve(key, [later])
-        same = number == 0 or any(matches(card, str(match)) and matches(card, str(table.match)) for card in cards)
+        same = number == 0 or any(
+            card_matches(card, str(match)) and card_matches(card, str(table.match)) for card in cards
+        )
         if same and origin == table_name("gpu", later) and value != mine:
             there = key if value is not None else {"target_c": "curve", "curve": "target_c"}[key]
             shown = f"{there} = {toml(getattr(table, there))}"
@@ -119,9 +121,9 @@ def _names(
     gpus: Sequence[str | int] = () if match else settings.file.gpus or ()
     for key, names in (("match", match), ("neighbours", keys.neighbours or ()), ("gpus", gpus)):
         for name in names:
-            if cards and not any(may_match(card, str(name)) for card in cards):
+            if cards and not any(card_may_match(card, str(name)) for card in cards):
                 yield key, f"{key}: {toml(name)} matches no card here"
-            elif is_index(str(name)):
+            elif is_card_index(str(name)):
                 text = "may be the index of another card after a reboot: use the card's UUID, see `gpufan list`"
                 yield key, f"{key}: {toml(name)} {text}"
 
@@ -131,7 +133,7 @@ def _itself(
 ) -> Iterator[tuple[str, str]]:
     """The key `neighbours` for each name that means the card of the table itself. `here` are the cards of the table."""
     for name in map(str, keys.neighbours or ()):
-        named = [card for card in cards if matches(card, name)]
+        named = [card for card in cards if card_matches(card, name)]
         same_word = [name.strip().lower()] == [each.strip().lower() for each in match]
         if (same_word and len(named) < 2) or (len(named) == 1 and list(here) == named):
             yield "neighbours", f"neighbours: {toml(name)} is the card itself: name the cards that it warms"

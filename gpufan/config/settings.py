@@ -14,7 +14,7 @@ from gpufan.config.toml_text import parse, toml
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import GpuInfo
 from gpufan.core.quiet_hours import QuietHours
-from gpufan.core.selection import is_index, matches, may_match
+from gpufan.core.selection import card_matches, card_may_match, is_card_index
 from gpufan.errors import InputError
 from gpufan.system.files import read_file
 
@@ -75,7 +75,7 @@ class Settings:
 
     def for_card(self, info: GpuInfo) -> CardSettings:
         """The settings of one card."""
-        tables = [number for number, table in enumerate(self.tables, 1) if matches(info, str(table.match))]
+        tables = [number for number, table in enumerate(self.tables, 1) if card_matches(info, str(table.match))]
         values = {key: self.resolve(key, tables).value for key in CARD_KEYS}
         if values["curve"] is None:
             del values["curve"]
@@ -107,7 +107,7 @@ class Settings:
         return [
             f"{self.path}: {where} {toml(name)} matches no card here"
             for where, name in self._names()
-            if not any(may_match(info, str(name)) for info in cards)
+            if not any(card_may_match(info, str(name)) for info in cards)
         ]
 
     def index_warnings(self) -> list[str]:
@@ -116,7 +116,7 @@ class Settings:
         return [
             f"{self.path}: {where} {toml(name)} may be the index of another card after a reboot: use the card's UUID"
             for where, name in names
-            if is_index(str(name))
+            if is_card_index(str(name))
         ]
 
     def _names(self) -> list[tuple[str, str | int]]:

@@ -45,7 +45,7 @@ class CardSettings:
     """The quiet hours of this moment; None outside them. Its limit is exceeded only near the slowdown threshold."""
 
     def in_quiet_hours(self, quiet: Quiet | None) -> "CardSettings":
-        """These settings, changed to what `quiet` demands."""
+        """Return these settings, with the target and `give_way` of `quiet` in place of those of the day."""
         if quiet is None:
             return self
         target_c = self.target_c if quiet.target_c is None else quiet.target_c

@@ -29,11 +29,11 @@ class Curve:
     points: tuple[tuple[float, float | None], ...]
 
     def __post_init__(self) -> None:
-        _check(self.points)
+        _check_curve_points(self.points)
 
     @classmethod
     def parse(cls, text: str) -> "Curve":
-        """Read `T:D,T:D,...`, °C and percent. Raises InputError naming the point that is wrong.
+        """Return the curve that `T:D,T:D,...` describes, °C and percent. Raises InputError naming the wrong point.
 
         >>> Curve.parse("60:50,55:70")
         Traceback (most recent call last):
@@ -45,7 +45,9 @@ class Curve:
             where = f"curve point {number} '{item.strip()}'"
             if not colon:
                 raise InputError(f"{where}: write it as temperature:duty, for example 60:50")
-            points.append((_number(temperature, where), None if duty == "auto" else _number(duty, where)))
+            points.append(
+                (_parse_curve_number(temperature, where), None if duty == "auto" else _parse_curve_number(duty, where))
+            )
         return cls(tuple(points))
 
     @property
@@ -59,11 +61,11 @@ class Curve:
         return self.points[-1][1] or 0.0
 
     def duty_at(self, temperature_c: float) -> float | None:
-        """Duty in percent; None if the curve leaves the fan to the driver. NaN gives the highest duty."""
+        """Return the duty in percent; None if the driver controls the fans there. NaN gives the highest duty."""
         points = self.points
         if not temperature_c < points[-1][0]:
             return points[-1][1]
-        above = bisect_right(points, temperature_c, key=_temperature)
+        above = bisect_right(points, temperature_c, key=_point_temperature_c)
         upper_c, upper = points[above]
         if above == 0:
             return upper
@@ -73,19 +75,23 @@ class Curve:
         return lower + (upper - lower) * (temperature_c - lower_c) / (upper_c - lower_c)
 
     def __str__(self) -> str:
-        return ",".join(f"{_digits(t)}:{'auto' if d is None else _digits(d)}" for t, d in self.points)
+        return ",".join(
+            f"{_curve_number_text(t)}:{'auto' if d is None else _curve_number_text(d)}" for t, d in self.points
+        )
 
 
-def _temperature(point: tuple[float, float | None]) -> float:
+def _point_temperature_c(point: tuple[float, float | None]) -> float:
+    """Return the temperature of a breakpoint, °C."""
     return point[0]
 
 
-def _digits(value: float) -> str:
-    """The shortest text that parses to exactly the same number."""
+def _curve_number_text(value: float) -> str:
+    """Return the shortest text that parses to exactly the same number."""
     return repr(float(value)).removesuffix(".0")
 
 
-def _number(text: str, where: str) -> float:
+def _parse_curve_number(text: str, where: str) -> float:
+    """Return the finite number in `text`. Raises InputError that begins with `where`."""
     try:
         value = float(text)
     except ValueError:
@@ -95,7 +101,8 @@ def _number(text: str, where: str) -> float:
     return value
 
 
-def _check(points: tuple[tuple[float, float | None], ...]) -> None:
+def _check_curve_points(points: tuple[tuple[float, float | None], ...]) -> None:
+    """Raise InputError if temperatures do not rise, duties fall, a value is out of bounds, or no point has a duty."""
     if not points or points[-1][1] is None:
         raise InputError("the curve needs at least one point with a duty, for example 60:50")
     previous_c, previous = -math.inf, 0.0

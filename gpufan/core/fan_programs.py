@@ -1,4 +1,4 @@
-"""Other programs that set the fans of NVIDIA cards, and how a command shows that it runs one of them."""
+"""Other programs that set the fans of NVIDIA cards: their names, and the search for them in a command line."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,10 @@ _INTERPRETERS = re.compile(r"(?:python|perl|bash|dash|sh)[\d.]*")
 
 
 def started_program(words: Sequence[str], programs: Iterable[str], unit: str = "") -> str | None:
-    """The first of `programs` that a command of a unit starts, directly or as a script; None if it starts none."""
+    """Return the first of `programs` that a command starts, directly or as a script; None if it starts none.
+
+    `unit` is the name of the systemd unit with the command.
+    """
     names = {Path(word).name for word in words[:3]}
     if _NFANCURVE_SCRIPT in names and any("nfancurve" in name for name in (unit, *words[:3])):
         names.add("nfancurve")
@@ -34,7 +37,7 @@ def started_program(words: Sequence[str], programs: Iterable[str], unit: str = "
 
 
 def fan_program(words: Sequence[str]) -> str | None:
-    """The program that sets fans and that a running command is; None if it is none.
+    """Return the program of `RIVALS` or `OTHERS` that the command runs; None if it runs another program.
 
     Arguments count only after an interpreter: an editor that has opened the script of a rival is not a rival.
 
@@ -47,7 +50,7 @@ def fan_program(words: Sequence[str]) -> str | None:
 
 
 def program_name(words: Sequence[str]) -> str:
-    """The name of a command for people: of its script if an interpreter runs one.
+    """Return the name of a command for people. This is the name of the script if an interpreter runs one.
 
     >>> program_name(["/usr/bin/python3", "/home/a/train.py", "--fast"]), program_name(["/usr/bin/python3", "-i"])
     ('train.py', 'python3')

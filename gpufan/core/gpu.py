@@ -1,4 +1,4 @@
-"""The Gpu protocol, which every backend implements, and the values that pass through it. The backends are in `gpu/`."""
+"""The protocol `Gpu`, which every backend implements, and its values. The backends are in the room `gpu/`."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -125,16 +125,16 @@ class Gpu(Protocol):
         """The properties of the card. The object is replaced only when a property changes."""
 
     def read(self) -> Reading:
-        """Read temperature, power and fans.
+        """Return temperature, power, fans and the reason for lower clocks.
 
         Raises GpuLost if the card does not answer. A value that cannot be read is None.
         """
 
     def sense(self) -> Sensed:
-        """Read only temperature and power, which is cheaper than `read`. Raises GpuLost."""
+        """Return only temperature and power, which is cheaper than `read`. Raises GpuLost."""
 
     def observe(self) -> Reading:
-        """Read the card as `read` does, but never start an X server for it. Raises GpuLost."""
+        """Return the same as `read`, but never start an X server. Raises GpuLost."""
 
     def reopen(self) -> None:
         """Drop the handle of the card, so that the next call opens the card anew. Never fails."""
@@ -148,40 +148,46 @@ class Gpu(Protocol):
     def release(self) -> None:
         """Give every fan of the card back to the driver; a second call is harmless.
 
-        Tries every fan, then raises GpuError, GpuLost or NoPermission for the first that failed.
+        Tries every fan, then raises GpuError, GpuLost or NoPermission for the first fan that failed.
         """
 
     def read_limits(self) -> Limits:
-        """Read the limits as they are set now. Raises GpuLost."""
+        """Return the limits that are set now. Raises GpuLost."""
 
     def set_limits(self, limits: Limits) -> None:
-        """Set the limits that are not None. Raises GpuError, GpuLost or NoPermission. Only reading back proves it."""
+        """Set the limits that are not None. Only reading back proves success.
+
+        Raises GpuError, GpuLost or NoPermission.
+        """
 
     def fall_back(self, reason: str) -> FallBack:
-        """Switch to another backend because the fans do not obey (`reason`). May wait for an X server to start."""
+        """Switch to another backend because the fans do not obey. May wait for an X server to start.
+
+        `reason` says why they do not obey, for people.
+        """
 
 
 class SingleBackend:
-    """Base class of the cards that have no other backend to switch to."""
+    """Base class of the cards that cannot switch to another backend."""
 
     def sense(self: Gpu) -> Sensed:
-        """Read the whole card, and return temperature and power. Raises GpuLost."""
+        """Read everything, and return temperature and power. Raises GpuLost."""
         reading = self.read()
         return Sensed(reading.temperature_c, reading.power_w)
 
     def observe(self: Gpu) -> Reading:
-        """Read the card; nothing has to be started for it. Raises GpuLost."""
+        """Return the same as `read`, since no X server has to be started. Raises GpuLost."""
         return self.read()
 
     def reopen(self) -> None:
         """Do nothing: there is no handle."""
 
     def read_limits(self) -> Limits:
-        """No limit is known."""
+        """Return limits of None: no limit is known."""
         return Limits()
 
     def set_limits(self, limits: Limits) -> None:
-        """Refuse. Raises GpuError."""
+        """Raise GpuError: no limit can be set."""
         raise GpuError("the card has no limits that can be set")
 
     def fall_back(self, reason: str) -> FallBack:

@@ -1,4 +1,4 @@
-"""What of a card's state is news to a person. The log writes it, and alerts report the troubles among it."""
+"""The news in the state of a card. The log writes all news, and alerts report some of them as troubles."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -52,7 +52,7 @@ _CLEARLY_WARMER_C = 2.0
 
 
 def news(gpu: GpuState) -> Mapping[News, bool]:
-    """For each kind of news whether it is present. A kind that the state says nothing about is left out."""
+    """Return for each kind of news whether it is present. Leaves out a kind about which the state says nothing."""
     group = gpu.reason.cause.group
     if group is Group.START:
         return {}
@@ -61,7 +61,7 @@ def news(gpu: GpuState) -> Mapping[News, bool]:
     fault = None if gpu.fault is None else gpu.fault.cause
     found = {
         News.THROTTLED: gpu.throttle == Throttle.HEAT.value,
-        News.QUIET_FANS: gpu.reason.cause in _QUIET and _is_above_target(gpu),
+        News.QUIET_FANS: _has_news_of_quiet_fans(gpu),
         News.GIVING_WAY: gpu.gives_way,
         News.LOST: False,
         News.FAIL_SAFE: group is Group.FAIL_SAFE,
@@ -72,7 +72,7 @@ def news(gpu: GpuState) -> Mapping[News, bool]:
         News.PAUSED: group is Group.PAUSED,
         News.UNCONTROLLABLE: group is Group.UNCONTROLLABLE,
     }
-    if group is Group.HOT and _is_beyond_full_fans(gpu):
+    if group is Group.HOT and _has_news_of_full_fans(gpu):
         found[News.FULL_FANS] = True
     elif gpu.duty_percent is None or gpu.duty_percent < 100:  # else it is unknown: the load may have paused
         found[News.FULL_FANS] = False
@@ -82,10 +82,10 @@ def news(gpu: GpuState) -> Mapping[News, bool]:
     return found
 
 
-def _is_beyond_full_fans(gpu: GpuState) -> bool:
-    """Whether the highest duty of the card does not hold the target.
+def _has_news_of_full_fans(gpu: GpuState) -> bool:
+    """Whether the card has its highest duty, and this duty cannot hold the target.
 
-    It has its highest duty if its duty is below the needed one, although nothing lowers it (a change of 0).
+    If nothing lowers the duty (`change_percent` is 0) and it is below the needed duty, it is the highest duty.
     """
     needed_percent, duty_percent = gpu.reason.needed_percent, gpu.duty_percent
     if needed_percent is None or duty_percent is None or (gpu.reason.change_percent or 0) < 0:
@@ -93,7 +93,8 @@ def _is_beyond_full_fans(gpu: GpuState) -> bool:
     return needed_percent - duty_percent > _BEYOND_PERCENT
 
 
-def _is_above_target(gpu: GpuState) -> bool:
-    if gpu.temperature_c is None or gpu.target_c is None:
+def _has_news_of_quiet_fans(gpu: GpuState) -> bool:
+    """Whether quiet hours limit the duty of a card that is clearly warmer than its target."""
+    if gpu.reason.cause not in _QUIET or gpu.temperature_c is None or gpu.target_c is None:
         return False
     return gpu.temperature_c >= gpu.target_c + _CLEARLY_WARMER_C

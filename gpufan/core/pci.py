@@ -38,7 +38,7 @@ class PciAddress:
 
     @classmethod
     def parse(cls, text: str) -> "PciAddress":
-        """Parse the spelling of NVML or lspci (hexadecimal, `.` before the function) or of xorg.conf (decimal).
+        """Return the address in the spelling of NVML or lspci (hexadecimal, with a dot) or of xorg.conf (decimal).
 
         Raises InputError.
 
@@ -57,7 +57,7 @@ class PciAddress:
 
     @classmethod
     def from_bus_id(cls, text: str) -> "PciAddress":
-        """Parse a BusID of xorg.conf, as strictly as the X server does. Raises InputError.
+        """Return the address in a BusID of xorg.conf, read as strictly as the X server reads it. Raises InputError.
 
         >>> PciAddress.from_bus_id("pci:10@1:0:0") == PciAddress.from_bus_id("266:0") == PciAddress.parse("1:0a:00.0")
         True
@@ -68,7 +68,7 @@ class PciAddress:
         match = _XORG.fullmatch(text)
         if match is None:
             raise InputError(f"{text!r} is not a BusID: it is decimal, so 0a:00.0 of lspci is PCI:10:0:0")
-        bus, domain, device, function = (_decimal(part, text) for part in match.groups())
+        bus, domain, device, function = (_bus_id_number(part, text) for part in match.groups())
         # The server numbers buses across domains: bus 256 is bus 0 of domain 1.
         return cls(domain + (bus >> 8), bus & 0xFF, device, function)
 
@@ -92,7 +92,8 @@ class PciAddress:
         return self.lspci
 
 
-def _decimal(part: str | None, text: str) -> int:
+def _bus_id_number(part: str | None, text: str) -> int:
+    """Return the decimal number `part` of the BusID `text`; 0 if it is left out. Raises InputError."""
     if part and len(part) > 10:
         raise InputError(f"{text!r} is not a PCI address: the number {part[:10]}... is too large")
     return int(part or "0")

@@ -8,12 +8,12 @@ DAY_MINUTES = 24 * 60
 
 
 class Quiet(NamedTuple):
-    """What quiet hours demand of a card now. At least one of the first two is not None, or `gives_way` is true."""
+    """The demands of quiet hours on a card at one moment: a limit, a target, that clocks give way, or several."""
 
     max_duty_percent: int | None
     target_c: float | None
     until: str
-    """The local time at which this changes: `07:00`."""
+    """The local time at which these demands end or change: `07:00`."""
     gives_way: bool = False
     """Whether the clocks give way when the fans may not go higher."""
 
@@ -36,11 +36,13 @@ class QuietHours(NamedTuple):
 
     @property
     def to(self) -> str:
-        """The end, as people write it."""
+        """The local time at which the period ends: `07:00`."""
         return f"{self.to_minute // 60:02}:{self.to_minute % 60:02}"
 
     def covers(self, local: struct_time) -> bool:
-        """Whether `local` is in the period. Only what the clock shows counts, so a period may be cut or repeated.
+        """Whether the local time `local` is in the period.
+
+        Only the displayed time counts. So a change to or from summer time shortens or lengthens the period.
 
         >>> import time
         >>> monday_at_six = time.gmtime(4 * 86400 + 6 * 3600)
@@ -55,9 +57,9 @@ class QuietHours(NamedTuple):
 
 
 def quiet_at(periods: Sequence[QuietHours], local: struct_time) -> Quiet | None:
-    """What `periods` demand at the local time `local`; None if none of them covers it.
+    """Return the demands of `periods` at the local time `local`; None if no period covers it.
 
-    If several do, the lowest limit and the lowest target count, until the first of these periods ends.
+    If several periods cover it, the lowest limit and the lowest target count, until the first of them ends.
     """
     present = [period for period in periods if period.covers(local)]
     if not present:

@@ -51,7 +51,7 @@ class Cause(str, Enum):
     group: Group
 
     def __new__(cls, value: str, group: Group) -> "Cause":
-        """A cause with its group."""
+        """Make a cause that has `value` in JSON and belongs to `group`."""
         member = str.__new__(cls, value)
         member._value_, member.group = value, group
         return member

@@ -1,4 +1,4 @@
-"""Select cards by name, and separate those whose fans can be set."""
+"""Which cards a name stands for, and which of these have fans that can be set."""
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -12,37 +12,40 @@ G = TypeVar("G", bound=Gpu)
 
 
 class NoSuchCard(InputError):
-    """A name matches no card of this box."""
+    """A name that matches no card of this box."""
 
 
-def select(gpus: Sequence[G], names: Iterable[str], names_from: str = "--gpu") -> list[G]:
-    """The cards that match one of `names`, in the order of `gpus`; all cards if there are no names.
+def select_cards(gpus: Sequence[G], names: Iterable[str], names_from: str = "--gpu") -> list[G]:
+    """Return the cards that match one of `names`, in the order of `gpus`; all cards if there are no names.
 
-    Raises NoSuchCard for a name that matches no card. `names_from` is the option or key of the names, for the message.
+    Raises NoSuchCard for a name that matches no card. `names_from` is the option or key that has the names.
     """
     names = list(names)
     for name in names:
-        if not any(matches(gpu.info, name) for gpu in gpus):
+        if not any(card_matches(gpu.info, name) for gpu in gpus):
             known = ", ".join(f"{gpu.info.label} ({gpu.info.pci or 'not answering'})" for gpu in gpus)
             raise NoSuchCard(f"{names_from} {name}: no such card; this box has {known}")
-    return [gpu for gpu in gpus if not names or any(matches(gpu.info, name) for name in names)]
+    return [gpu for gpu in gpus if not names or any(card_matches(gpu.info, name) for name in names)]
 
 
-def select_present(gpus: Sequence[G], names: Iterable[str], names_from: str) -> tuple[list[G], list[str]]:
-    """As `select`, but with the absent UUIDs and PCI addresses apart if another of `names` matches a card.
+def select_present_cards(gpus: Sequence[G], names: Iterable[str], names_from: str) -> tuple[list[G], list[str]]:
+    """Return the cards that match one of `names`, and the UUIDs and PCI addresses that match no card.
 
-    A card that has fallen off the bus must not keep the others from being controlled.
+    So a card that has fallen off the bus does not prevent control of the others. Raises NoSuchCard if a name of
+    another kind matches no card, or if no name matches a card.
     """
     names = list(names)
-    absent = [name for name in names if _is_lasting(name) and not any(matches(gpu.info, name) for gpu in gpus)]
+    absent = [
+        name for name in names if _is_lasting_name(name) and not any(card_matches(gpu.info, name) for gpu in gpus)
+    ]
     present = [name for name in names if name not in absent]
     if not present:
-        return select(gpus, names, names_from), []
-    return select(gpus, present, names_from), absent
+        return select_cards(gpus, names, names_from), []
+    return select_cards(gpus, present, names_from), absent
 
 
-def _is_lasting(name: str) -> bool:
-    """Whether `name` is a UUID or a PCI address: such names stay right while the card is away."""
+def _is_lasting_name(name: str) -> bool:
+    """Whether `name` is a UUID or a PCI address. Such a name stays valid while the card does not answer."""
     if name.strip().lower().startswith("gpu-"):
         return True
     try:
@@ -52,8 +55,8 @@ def _is_lasting(name: str) -> bool:
     return True
 
 
-class Named(Protocol):
-    """A description or a state of a card."""
+class NamedCard(Protocol):
+    """A card that a name can select: its properties (`GpuInfo`) or its published state (`GpuState`)."""
 
     @property
     def uuid(self) -> str:
@@ -72,21 +75,21 @@ class Named(Protocol):
         """See `GpuInfo`."""
 
 
-def is_index(text: str) -> bool:
-    """Whether a name of cards is an index: a number that depends on the order in which the driver finds the cards.
+def is_card_index(text: str) -> bool:
+    """Whether a name of a card is an index, which depends on the order in which the driver finds the cards.
 
-    No box has a hundred cards, so that a longer number is part of a name: `1080`.
+    No box has a hundred cards, so a number of three digits or more is part of a model name: `1080`.
     """
     return text.strip().isdecimal() and len(text.strip()) <= 2
 
 
-def matches(info: Named, text: str) -> bool:
+def card_matches(info: NamedCard, text: str) -> bool:
     """Whether `text` is the UUID of the card or its beginning, its PCI address, its index, or part of its name.
 
     In a name, * matches any letters and ? any letter.
     """
     text = text.strip()
-    if is_index(text):
+    if is_card_index(text):
         return info.index == int(text)
     # `GPU-` alone would match every card.
     if text.lower().startswith("gpu-") and len(text) >= 8:
@@ -100,11 +103,11 @@ def matches(info: Named, text: str) -> bool:
     return bool(info.pci) and address == PciAddress.parse(info.pci)
 
 
-def may_match(info: Named, text: str) -> bool:
-    """Whether `text` names the card, or may name it as soon as its UUID, name or address is known."""
-    if matches(info, text):
+def card_may_match(info: NamedCard, text: str) -> bool:
+    """Whether `text` is a name of the card, or may be one as soon as its UUID, model or address is known."""
+    if card_matches(info, text):
         return True
-    if is_index(text):
+    if is_card_index(text):
         return False
     try:
         PciAddress.parse(text)
@@ -113,8 +116,8 @@ def may_match(info: Named, text: str) -> bool:
     return not info.pci
 
 
-def split_controllable(gpus: Sequence[G]) -> tuple[list[G], list[str]]:
-    """The cards whose fans can be set, and for each other card a line with its label and the reason."""
+def split_controllable_cards(gpus: Sequence[G]) -> tuple[list[G], list[str]]:
+    """Return the cards whose fans can be set, and for each other card a line with its label and the reason."""
     controllable = [gpu for gpu in gpus if gpu.info.uncontrollable_reason is None]
     others = [gpu.info for gpu in gpus if gpu.info.uncontrollable_reason is not None]
     return controllable, [f"{info.label}: {info.uncontrollable_reason}" for info in others]

@@ -1,4 +1,4 @@
-"""Turns causes, states and times into English text for people. No other module does."""
+"""English sentences about causes, states and durations. No other module makes them."""
 
 from collections.abc import Sequence
 
@@ -69,7 +69,7 @@ _NEWS = {
 
 
 def reason_sentence(reason: Reason, curve: str = "the curve") -> str:
-    """Describe a cause with its numbers and units. `curve` is the name of what gives the duty.
+    """Return a sentence about a cause, with its numbers and units. `curve` is how it calls the curve.
 
     >>> reason_sentence(Reason(Cause.BELOW_TARGET, power_w=230, needed_percent=86, limit_c=78, change_percent=-9,
     ...     difference_c=1))
@@ -78,10 +78,10 @@ def reason_sentence(reason: Reason, curve: str = "the curve") -> str:
     template = _SENTENCES[reason.cause]
     numbers = {name: getattr(reason, name) for name in reason.__struct_fields__}
     if "{curve}" in template:
-        numbers["curve"] = _curve(curve, reason.curve_percent)
+        numbers["curve"] = _curve_sentence(curve, reason.curve_percent)
     if "{needed}" in template:
-        numbers["needed"] = _needed(reason)
-        numbers["change"] = _change(reason.change_percent or 0)
+        numbers["needed"] = _needed_sentence(reason)
+        numbers["change"] = _change_in_words(reason.change_percent or 0)
         numbers["so"] = f", so {numbers['change']}" if reason.change_percent else ""
     numbers["left"] = h_mm_ss(reason.seconds or 0)
     is_quiet = bool(reason.until)
@@ -90,11 +90,13 @@ def reason_sentence(reason: Reason, curve: str = "the curve") -> str:
     return template.format(**numbers)
 
 
-def _curve(curve: str, percent: int | None) -> str:
+def _curve_sentence(curve: str, percent: int | None) -> str:
+    """Return the duty on the curve as a sentence: `the curve gives 62 %`."""
     return f"{curve} leaves the fans to the driver" if percent is None else f"{curve} gives {percent} %"
 
 
-def _needed(reason: Reason) -> str:
+def _needed_sentence(reason: Reason) -> str:
+    """Return the duty that would hold the target as a sentence: `86 % holds 78 °C at 230 W`."""
     if reason.needed_percent is None:
         raise TypeError(f"{reason.cause.value} lacks needed_percent")
     if reason.power_w is None:
@@ -104,12 +106,13 @@ def _needed(reason: Reason) -> str:
     return f"{reason.needed_percent:.0f} % holds {reason.limit_c:g} °C at {reason.power_w:.0f} W"
 
 
-def _change(percent: int) -> str:
+def _change_in_words(percent: int) -> str:
+    """Return a difference of duties in words: `9 less`."""
     return f"{-percent} less" if percent < 0 else f"{percent} more"
 
 
 def state_sentence(gpu: GpuState) -> str:
-    """Explain the duty of a card, a fault of its fans, and what gpufan does about the fault."""
+    """Return why a card has its duty, which fault its fans have, and the remedy that gpufan tries."""
     parts = [reason_sentence(gpu.reason, "the order" if gpu.order else "the curve")]
     if gpu.order and gpu.reason.cause in (Cause.CURVE, Cause.AUTO):
         parts = [order_sentence(gpu)]
@@ -133,28 +136,28 @@ def state_sentence(gpu: GpuState) -> str:
 
 
 def order_sentence(gpu: GpuState) -> str:
-    """Describe the order for a card, and how long it lasts: `ordered: 60 %, for another 0:09:12`."""
+    """Return the order for a card, and how long it lasts: `ordered: 60 %, for another 0:09:12`."""
     lasts = "until cleared" if gpu.order_left_s is None else f"for another {h_mm_ss(gpu.order_left_s)}"
     return f"ordered: {gpu.order}, {lasts}"
 
 
 def settings_sentence(snapshot: Snapshot) -> str | None:
-    """Explain which settings are in use, and why, after the file was refused; None if it is in use."""
+    """Return which settings are in use after the file was refused, and why; None if the file is in use."""
     if snapshot.reload_refused is not None:
-        return refused_settings(snapshot.reload_refused)
+        return refused_settings_sentence(snapshot.reload_refused)
     if snapshot.settings_in_use is SettingsInUse.CHOSEN:
         return None
     used = "last good" if snapshot.settings_in_use is SettingsInUse.LAST_GOOD else "built-in"
     return f"settings not used, but the {used} ones: {snapshot.settings_refused}"
 
 
-def refused_settings(reload_refused: str) -> str:
-    """Explain why a reload changed nothing."""
+def refused_settings_sentence(reload_refused: str) -> str:
+    """Return a sentence that a reload changed nothing. `reload_refused` is the mistake in the file."""
     return f"settings not reloaded, the old ones stay: {reload_refused}"
 
 
 def duty_text(gpu: GpuState) -> str:
-    """The duty as text: `62 %`; `auto` while the driver decides; `lost` if the card does not answer; or `paused`."""
+    """Return the duty as text: `62 %`, `auto` while the driver decides, `lost` without an answer, or `paused`."""
     if gpu.control is Control.LOST:
         return "lost"
     if gpu.reason.cause.group is Group.PAUSED:
@@ -163,42 +166,43 @@ def duty_text(gpu: GpuState) -> str:
 
 
 def rpm_text(fans: Sequence[FanReading]) -> str:
-    """The speed of fans as text: `fans at 2950 2900 rpm`; empty if the driver does not report it."""
+    """Return the speed of fans as text: `fans at 2950 2900 rpm`; empty if the driver reports no speed."""
     speeds = ["?" if fan.speed_rpm is None else str(fan.speed_rpm) for fan in fans]
     if all(speed == "?" for speed in speeds):
         return ""
     return f"{'fan' if len(speeds) == 1 else 'fans'} at {' '.join(speeds)} rpm"
 
 
-def card_line(gpu: GpuState) -> str:
-    """The state of a card in one line: `0 GTX 1080 Ti: 62 % at 74 °C: the curve gives 62 %`."""
-    return f"{gpu.label}: {_duty_line(gpu)}"
+def card_sentence(gpu: GpuState) -> str:
+    """Return the state of a card in one line: `0 GTX 1080 Ti: 62 % at 74 °C: the curve gives 62 %`."""
+    return f"{gpu.label}: {_duty_sentence(gpu)}"
 
 
-def _duty_line(gpu: GpuState) -> str:
+def _duty_sentence(gpu: GpuState) -> str:
+    """Return duty, temperature and reason: `62 % at 74 °C: the curve gives 62 %`."""
     at = "" if gpu.temperature_c is None else f" at {gpu.temperature_c:g} °C"
     return f"{duty_text(gpu)}{at}: {state_sentence(gpu)}"
 
 
-def news_line(gpu: GpuState, news: News, how_often: str = "") -> str:
-    """Say that `news` is present: `0 GTX 1080 Ti: throttled by heat: 100 % at 84 °C: the curve gives 100 %`."""
-    state = state_sentence(gpu) if _NEWS[news][0] == duty_text(gpu) else _duty_line(gpu)
+def news_sentence(gpu: GpuState, news: News, how_often: str = "") -> str:
+    """Return that `news` is present: `0 GTX 1080 Ti: throttled by heat: 100 % at 84 °C: the curve gives 100 %`."""
+    state = state_sentence(gpu) if _NEWS[news][0] == duty_text(gpu) else _duty_sentence(gpu)
     return f"{gpu.label}: {_NEWS[news][0]}{how_often}: {state}"
 
 
-def no_news_line(gpu: GpuState, news: News, how_long: str = "") -> str:
-    """Say that `news` is over: `0 GTX 1080 Ti: back after 0:00:31: 62 % at 74 °C: the curve gives 62 %`."""
-    return f"{gpu.label}: {_NEWS[news][1]}{how_long}: {_duty_line(gpu)}"
+def end_of_news_sentence(gpu: GpuState, news: News, how_long: str = "") -> str:
+    """Return that `news` is over: `0 GTX 1080 Ti: back after 0:00:31: 62 % at 74 °C: the curve gives 62 %`."""
+    return f"{gpu.label}: {_NEWS[news][1]}{how_long}: {_duty_sentence(gpu)}"
 
 
-def settings_line(gpu: GpuState, before: str) -> str:
-    """Say that the fans of a card follow other settings than `before`."""
+def changed_settings_sentence(gpu: GpuState, before: str) -> str:
+    """Return the new settings that the fans of a card follow, and the settings `before`."""
     return f"{gpu.label}: {gpu.settings} instead of {before}"
 
 
-def notes(gpu: GpuState) -> list[str]:
-    """Describe limits, and faults since the start: `fans set again 3 times`, `throttled by heat 0:01:05`."""
-    found = list(filter(None, [limits_text(gpu), gpu.limits_error]))
+def limits_and_faults_in_words(gpu: GpuState) -> list[str]:
+    """Return the limits, and the faults since the start: `fans set again 3 times`, `throttled by heat 0:01:05`."""
+    found = list(filter(None, [limits_in_words(gpu), gpu.limits_error]))
     if gpu.overrides:
         found.append(f"fans set again {gpu.overrides} times")
     if gpu.errors:
@@ -210,8 +214,8 @@ def notes(gpu: GpuState) -> list[str]:
     return found
 
 
-def limits_text(gpu: GpuState) -> str:
-    """Describe the limits that gpufan has set, and what they cost; empty without any.
+def limits_in_words(gpu: GpuState) -> str:
+    """Return the limits that gpufan has set, and the power that they hold back; empty without limits.
 
     `the clocks give way: power limit 180 W instead of 250 W, about 50 W held back`
     """
@@ -227,6 +231,6 @@ def limits_text(gpu: GpuState) -> str:
 
 
 def h_mm_ss(seconds: float) -> str:
-    """Hours, minutes and seconds: `1:05:09`."""
+    """Return a duration as hours, minutes and seconds: `1:05:09`."""
     whole_s = int(seconds)
     return f"{whole_s // 3600}:{whole_s // 60 % 60:02}:{whole_s % 60:02}"

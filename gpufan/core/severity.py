@@ -1,4 +1,4 @@
-"""How serious the state of a card is. Colours, log levels, events and findings follow from it."""
+"""The severity of the state of a card. Colours, log levels, events and findings depend on it."""
 
 from enum import IntEnum
 
@@ -10,7 +10,7 @@ UNCONTROLLED_S = 60.0
 
 
 class Severity(IntEnum):
-    """From the best to the worst."""
+    """How serious a state is, from the best to the worst."""
 
     FINE = 0
     WARNING = 1
@@ -32,17 +32,17 @@ FAULT_CAUSES = tuple(cause for cause in Cause if cause.group is Group.FAULT or c
 
 
 def reason_severity(gpu: GpuState) -> Severity:
-    """How serious the reason of the duty is."""
+    """Return how serious the reason of the duty is."""
     return _OF_GROUP.get(gpu.reason.cause.group, Severity.FINE)
 
 
 def fault_severity(gpu: GpuState) -> Severity:
-    """How serious the fault of the fans is."""
+    """Return how serious the fault of the fans is; FINE without a fault."""
     return Severity.FINE if gpu.fault is None else _OF_FAULT.get(gpu.fault.cause, Severity.FINE)
 
 
 def severity(gpu: GpuState) -> Severity:
-    """How serious the state is: the worst of reason, fault and time without control."""
+    """Return how serious the state of a card is: the worst of its reason, its fault and its time without control."""
     if gpu.uncontrolled_s >= UNCONTROLLED_S or (gpu.control is Control.RELEASED and gpu.release_error):
         return Severity.PROBLEM
     return max(reason_severity(gpu), fault_severity(gpu))

@@ -107,11 +107,11 @@ class GpuState(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """Distinguishes the card from others: its UUID; while that is unknown its PCI address, else its label."""
+        """The UUID of the card; if that is unknown its PCI address, else its label."""
         return self.uuid or self.pci or self.label
 
     def says_more_than(self, before: "GpuState") -> bool:
-        """Whether control, cause, duty, fault, order, rivals or temperature differ from the state `before`."""
+        """Whether the control, reason, duty, fault, order or temperature differs from the state `before`."""
         return (
             self.temperature_c != before.temperature_c
             or self.duty_percent != before.duty_percent

@@ -25,7 +25,7 @@ _AUDIBLE_RPM = 100
 
 
 def thermal_resistance(floor: float, flow: float, exponent: float, speed: float) -> float:
-    """Thermal resistance from a card to its inlet air, K/W: floor + flow * speed^-exponent.
+    """Return the thermal resistance from a card to its inlet air, K/W: floor + flow * speed^-exponent.
 
     `floor` is the part that no air flow removes, K/W. `flow` is the other part at `speed` 1, K/W. `speed` is the duty
     or fan speed as a share of the speed for which `flow` is given; it must be above 0. Forced convection has an
@@ -39,7 +39,7 @@ def thermal_resistance(floor: float, flow: float, exponent: float, speed: float)
 
 
 def speed_for_resistance(floor: float, flow: float, exponent: float, resistance: float) -> float:
-    """Speed at which `thermal_resistance` is `resistance` K/W; infinite if no air flow is enough.
+    """Return the speed at which `thermal_resistance` is `resistance` K/W; infinite if no air flow is enough.
 
     >>> round(speed_for_resistance(0.08, 0.108, 0.8, 0.268), 2)
     0.5
@@ -48,7 +48,7 @@ def speed_for_resistance(floor: float, flow: float, exponent: float, resistance:
 
 
 def remaining_share(seconds: float, time_constant_s: float) -> float:
-    """Share of a temperature difference that is left after `seconds`, 0..1: e^(-seconds / time_constant_s).
+    """Return the share of a temperature difference that is left after `seconds`: e^(-seconds / time_constant_s).
 
     The time constant of a heatsink is its resistance (K/W) times its heat capacity (J/K).
     """
@@ -56,7 +56,7 @@ def remaining_share(seconds: float, time_constant_s: float) -> float:
 
 
 def approach(value: float, end: float, remaining: float) -> float:
-    """Value after a time step in which it moves exponentially from `value` towards a constant `end`.
+    """Return a temperature or power after a time step, in which it moves exponentially from `value` towards `end`.
 
     `remaining` is the `remaining_share` of the step. The result is exact, so a step of any length is stable.
 
@@ -67,7 +67,9 @@ def approach(value: float, end: float, remaining: float) -> float:
 
 
 def full_speed_from_c(slowdown_c: float | None) -> float:
-    """Temperature from which the fans run at full speed, °C. `slowdown_c` is what the card reports; None if nothing.
+    """Return the temperature from which fans run at full speed, °C: 5 °C below the slowdown temperature `slowdown_c`.
+
+    If the card reports no slowdown temperature (None), or an absurd one, 90 °C is assumed.
 
     >>> full_speed_from_c(96), full_speed_from_c(None)
     (91, 85)
@@ -78,7 +80,7 @@ def full_speed_from_c(slowdown_c: float | None) -> float:
 
 
 def sound_db(rpm: float) -> float:
-    """Sound of the fans of one card in dB(A) at `rpm`; 0 below 100 rpm.
+    """Return the sound of the fans of one card at `rpm`, dB(A); 0 below 100 rpm.
 
     Measured on a GTX 1080 Ti Founders Edition: 29 dB(A) at 1100 rpm, 44.5 dB(A) at 2400 rpm and 55 dB(A) at 3600 rpm
     (computerbase.de, March 2017).
@@ -87,12 +89,12 @@ def sound_db(rpm: float) -> float:
 
 
 def mean_sound_db(mean_energy: float) -> float:
-    """Energy mean of the sound over time, dB(A). `mean_energy` is the mean over time of rpm^`SOUND_EXPONENT`."""
+    """Return the energy mean of the sound, dB(A). `mean_energy` is the mean over time of rpm^`SOUND_EXPONENT`."""
     return sound_db(math.pow(mean_energy, 1 / SOUND_EXPONENT))
 
 
 def total_sound_db(sounds_db: Iterable[float]) -> float:
-    """Sound of several sources together, dB(A); 0 stands for a silent source.
+    """Return the sound of several sources together, dB(A). A source of 0 is silent.
 
     >>> round(total_sound_db([40, 40, 0]), 1)
     43.0

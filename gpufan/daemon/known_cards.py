@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from gpufan.core.gpu import GpuInfo
 from gpufan.core.pci import PciAddress
-from gpufan.core.selection import Named, is_index, matches
+from gpufan.core.selection import NamedCard, card_matches, is_card_index
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError, InputError
 from gpufan.system.paths import SNAPSHOT
@@ -18,10 +18,10 @@ def lasting_name(name: str, runtime_folder: Path) -> str:
 
     Raises InputError if there is no such card, or if its UUID is not known.
     """
-    if not is_index(name) and not _is_address(name):
+    if not is_card_index(name) and not _is_address(name):
         return name
     cards = _cards(runtime_folder)
-    named = [card for card in cards if matches(card, name)]
+    named = [card for card in cards if card_matches(card, name)]
     if len(named) == 1 and named[0].uuid:
         return named[0].uuid
     if len(named) > 1:  # digits in the name of several cards
@@ -29,7 +29,7 @@ def lasting_name(name: str, runtime_folder: Path) -> str:
     raise InputError(f"{name}: the UUID of this card is not known here: `gpufan list` shows it, if a driver runs")
 
 
-def _cards(runtime_folder: Path) -> Sequence[Named]:
+def _cards(runtime_folder: Path) -> Sequence[NamedCard]:
     """The cards as the driver knows them; without it, those in the last snapshot."""
     if cards := known_cards(()):
         return cards

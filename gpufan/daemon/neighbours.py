@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gpufan.core.gpu import Gpu
-from gpufan.core.selection import matches
+from gpufan.core.selection import card_matches
 
 _SILENT_S = 30.0
 """The demand of a card whose last tick is older than this does not count for its neighbours, s."""
@@ -51,7 +51,9 @@ class Neighbours:
         if len(box) != self._box_size:  # new settings, or a new card
             self._box_size = len(box)
             self._chosen = [
-                worker for worker in box if worker is not own and any(matches(worker.gpu.info, n) for n in self._names)
+                worker
+                for worker in box
+                if worker is not own and any(card_matches(worker.gpu.info, n) for n in self._names)
             ]
         # A saturated card may be warmed by this one even if it is not listed.
         for worker in box:

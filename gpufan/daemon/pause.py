@@ -6,7 +6,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from gpufan.core.reasons import Cause, Group
-from gpufan.core.sentences import card_line, h_mm_ss
+from gpufan.core.sentences import card_sentence, h_mm_ss
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon import orders
 from gpufan.daemon.running import card_key, controlled_cards, running_snapshot, wait_until
@@ -27,7 +27,7 @@ def pause(names: Sequence[str], runtime_folder: Path, for_s: float) -> list[str]
     _write(runtime_folder, [card_key(gpu) for gpu in cards], since_boot_s() + for_s)
     found, late = wait_until(runtime_folder, cards, lambda gpu: gpu.reason.cause is Cause.PAUSED)
     if late:
-        text = "; ".join(map(card_line, late))
+        text = "; ".join(map(card_sentence, late))
         raise GpufanError(f"not paused yet: {text}; gpufan goes on trying, and `sudo gpufan resume` ends that")
     return [
         f"{gpu.label}: paused for {h_mm_ss(for_s)}: the driver controls its fans, gpufan has closed it" for gpu in found
@@ -43,8 +43,8 @@ def resume(names: Sequence[str], runtime_folder: Path) -> list[str]:
     _write(runtime_folder, [card_key(gpu) for gpu in cards], 0.0)
     found, late = wait_until(runtime_folder, cards, lambda gpu: gpu.reason.cause.group is not Group.PAUSED)
     if late:
-        raise GpufanError(f"still paused: {'; '.join(map(card_line, late))}: look at `gpufan status`")
-    return [card_line(gpu) for gpu in found]
+        raise GpufanError(f"still paused: {'; '.join(map(card_sentence, late))}: look at `gpufan status`")
+    return [card_sentence(gpu) for gpu in found]
 
 
 def _cards_to(verb: str, names: Sequence[str], runtime_folder: Path) -> list[GpuState]:

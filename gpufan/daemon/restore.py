@@ -14,7 +14,7 @@ import msgspec
 from gpufan.config.settings import Settings, Source
 from gpufan.core.gpu import Gpu, GpuInfo, Reading
 from gpufan.core.reasons import Control
-from gpufan.core.selection import select, split_controllable
+from gpufan.core.selection import select_cards, split_controllable_cards
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import snapshot_file, taken
 from gpufan.daemon.read_back import release_verified
@@ -52,9 +52,9 @@ def restore(names: Sequence[str], runtime_folder: Path, source: Source) -> list[
         controller_lock(_lock_folder(runtime_folder)),
         closing(open_cards(run.backend, run.display, runtime_folder, names)) as cards,
     ):
-        chosen = select(cards.gpus, names)
+        chosen = select_cards(cards.gpus, names)
         cards.start_x_server(chosen)
-        usable, uncontrollable = split_controllable(chosen)
+        usable, uncontrollable = split_controllable_cards(chosen)
         lines = [f"{line}: nothing to give back" for line in uncontrollable]
         # All cards at the same time: a card that hangs must not use up the time of the others.
         results = call_all(3 * CARD_TIMEOUT_S, [partial(_release, gpu) for gpu in usable])
@@ -164,7 +164,7 @@ def describe_cards(
         from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 
         box = SimulatedBox(PROFILES[profile], WORKLOADS["idle"])
-        return [(gpu.info, gpu.read()) for gpu in select(box.gpus, names)]
+        return [(gpu.info, gpu.read()) for gpu in select_cards(box.gpus, names)]
     from gpufan.gpu.cards import open_cards, read_all
 
     cards_of: list[tuple[GpuInfo, Reading | None]] = []
@@ -173,7 +173,7 @@ def describe_cards(
         TemporaryDirectory(prefix="gpufan-") as folder,
         closing(open_cards(backend, display, Path(folder), names)) as cards,
     ):
-        chosen = select(cards.gpus, names)
+        chosen = select_cards(cards.gpus, names)
         readings = read_all([gpu.observe for gpu in chosen])
         for gpu, reading in zip(chosen, readings, strict=True):
             info = gpu.info

@@ -9,8 +9,8 @@ from pathlib import Path
 from gpufan import __version__
 from gpufan.config.settings import COMMAND_LINE, RunSettings, Settings, Source
 from gpufan.core.gpu import Gpu
-from gpufan.core.selection import NoSuchCard, select, select_present, split_controllable
-from gpufan.core.sentences import refused_settings
+from gpufan.core.selection import NoSuchCard, select_cards, select_present_cards, split_controllable_cards
+from gpufan.core.sentences import refused_settings_sentence
 from gpufan.daemon import learnt
 from gpufan.daemon.guardian import guardian
 from gpufan.daemon.instructions import SettingsFor
@@ -87,7 +87,7 @@ def _control(
         chosen = _select(cards.gpus, settings)
         if not run.dry_run:
             cards.start_x_server(chosen)
-        usable, uncontrollable = split_controllable(chosen)
+        usable, uncontrollable = split_controllable_cards(chosen)
         if not usable:
             raise NotControllable(f"no card here has fans that can be set: {'; '.join(uncontrollable)}")
         for line in uncontrollable:
@@ -124,7 +124,7 @@ def _control(
             every_tick=bool(rows) or view.every_tick,
             reload=partial(_reload, source, run, cards.gpus, keep),
             reload_driver=None if run.dry_run else cards.reload_driver,
-            find_new=lambda: add_workers(split_controllable(cards.find_new())[0]),
+            find_new=lambda: add_workers(split_controllable_cards(cards.find_new())[0]),
             orders=orders,
             settings_in_use=start.in_use,
             settings_refused=start.refused,
@@ -146,7 +146,7 @@ def _reload(
             if key != "interval_s" and getattr(run, key) != getattr(started, key):
                 raise InputError(f"{source.path}: a new {key} needs a restart")
     except Exception as error:
-        _log.warning("%s", refused_settings(str(error)))
+        _log.warning("%s", refused_settings_sentence(str(error)))
         raise
     keep(settings)
     log_settings_warnings(settings, gpus)
@@ -158,8 +158,8 @@ def _select(gpus: Sequence[Gpu], settings: Settings) -> list[Gpu]:
     """The cards to control. A service starts although a card that its settings name is away. Raises NoSuchCard."""
     names = settings.run_settings().gpus
     if settings.resolve("gpus").origin == COMMAND_LINE:
-        return select(gpus, names, named_by(settings))
-    chosen, absent = select_present(gpus, names, named_by(settings))
+        return select_cards(gpus, names, named_by(settings))
+    chosen, absent = select_present_cards(gpus, names, named_by(settings))
     for name in absent:
         _log.warning("%s %s: no such card at present; the others are controlled", named_by(settings), name)
     return chosen

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gpufan.core.selection import matches
+from gpufan.core.selection import card_matches
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError, InputError
@@ -36,10 +36,10 @@ def controlled_cards(names: Sequence[str], runtime_folder: Path) -> list[GpuStat
     """The cards of the running daemon that match one of `names`, or all. Raises InputError or GpufanError."""
     gpus = running_snapshot(runtime_folder).gpus
     for name in names:
-        if not any(matches(gpu, name) for gpu in gpus):
+        if not any(card_matches(gpu, name) for gpu in gpus):
             known = ", ".join(f"{gpu.label} ({gpu.pci or 'not answering'})" for gpu in gpus)
             raise InputError(f"--gpu {name}: gpufan controls no such card; it controls {known}")
-    chosen = [gpu for gpu in gpus if not names or any(matches(gpu, name) for name in names)]
+    chosen = [gpu for gpu in gpus if not names or any(card_matches(gpu, name) for name in names)]
     if unknown := [gpu.label for gpu in chosen if not card_key(gpu)]:
         raise GpufanError(f"{', '.join(unknown)}: the card has never answered, so gpufan does not control it yet")
     return chosen

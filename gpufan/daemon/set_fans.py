@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from gpufan.config.order import Order
-from gpufan.core.sentences import card_line
+from gpufan.core.sentences import card_sentence
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon import orders
 from gpufan.daemon.known_cards import known_cards
@@ -42,8 +42,8 @@ def set_fans(
         _write_kept(cards, kept)
     found, late = wait_until(runtime_folder, cards, is_obeyed)
     if late:
-        raise GpufanError(f"not followed yet: {'; '.join(map(card_line, late))}: look at `gpufan status`")
-    return [card_line(gpu) for gpu in found]
+        raise GpufanError(f"not followed yet: {'; '.join(map(card_sentence, late))}: look at `gpufan status`")
+    return [card_sentence(gpu) for gpu in found]
 
 
 def clear(names: Sequence[str], runtime_folder: Path) -> list[str]:
@@ -60,8 +60,8 @@ def clear(names: Sequence[str], runtime_folder: Path) -> list[str]:
         _write_kept(cards if names else None, None)
     found, late = wait_until(runtime_folder, cards, lambda gpu: not gpu.order)
     if late:
-        raise GpufanError(f"still followed: {'; '.join(map(card_line, late))}: look at `gpufan status`")
-    return [card_line(gpu) for gpu in found]
+        raise GpufanError(f"still followed: {'; '.join(map(card_sentence, late))}: look at `gpufan status`")
+    return [card_sentence(gpu) for gpu in found]
 
 
 def _clear_kept(names: Sequence[str]) -> list[str]:

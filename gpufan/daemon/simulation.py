@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gpufan import __version__
 from gpufan.config.settings import Source
-from gpufan.core.selection import select
+from gpufan.core.selection import select_cards
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.publish import Publish, recording, snapshot_file
 from gpufan.daemon.run import log_settings_warnings, named_by
@@ -55,7 +55,7 @@ def run_simulation(
     settings = source.read()
     run = settings.run_settings()
     box = SimulatedBox(PROFILES[options.profile], WORKLOADS[options.workload])
-    chosen = select(box.gpus, run.gpus, named_by(settings))
+    chosen = select_cards(box.gpus, run.gpus, named_by(settings))
     summaries = [CardSummary(gpu) for gpu in chosen]
 
     def add_to_summaries(_: Snapshot) -> None:

@@ -7,8 +7,8 @@ import msgspec
 
 from gpufan.core.gpu import Reading, Throttle
 from gpufan.core.reasons import Cause, Control, Group
-from gpufan.core.selection import is_index, matches
-from gpufan.core.sentences import h_mm_ss, limits_text, reason_sentence
+from gpufan.core.selection import card_matches, is_card_index
+from gpufan.core.sentences import h_mm_ss, limits_in_words, reason_sentence
 from gpufan.core.snapshot import GpuState
 from gpufan.core.thermal import DEFAULT_SLOWDOWN_C, full_speed_from_c
 from gpufan.doctor.facts import Card, Facts
@@ -121,7 +121,7 @@ def _judge_limits(judged: _JudgedCard, state: GpuState) -> Iterator[Finding]:
     if state.limits_error:
         text = f"a limit could not be set or given back: {state.limits_error}; the fans are controlled all the same"
         yield warning("power", text, f"nvidia-smi -q -d POWER,TEMPERATURE -i {judged.index}", KERNEL_LOG)
-    elif limits := limits_text(state):
+    elif limits := limits_in_words(state):
         yield ok("power", limits)
 
 
@@ -194,7 +194,7 @@ def _is_excluded_card(judged: _JudgedCard) -> bool:
     assert judged.card is not None  # a card that gpufan does not control is known from the driver only
     names = judged.facts.settings.run_settings().gpus
     # An index is that of the time when gpufan was started.
-    named = any(matches(judged.card.info, name) for name in names if not is_index(name))
+    named = any(card_matches(judged.card.info, name) for name in names if not is_card_index(name))
     return not judged.facts.service_controls_fans or bool(names and not named)
 
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from gpufan.core.selection import select, split_controllable
+from gpufan.core.selection import select_cards, split_controllable_cards
 from gpufan.doctor.facts import Proof
 from gpufan.doctor.root_folder import settings_below_root
 from gpufan.errors import GpufanError, NoPermission
@@ -24,7 +24,7 @@ def prove_fans(runtime_folder: Path, config: Path | None) -> tuple[Proof, ...]:
     with controller_lock(runtime_folder, lambda _: None):
         cards = open_cards(settings.backend, settings.display, runtime_folder, settings.gpus)
         try:
-            usable, _ = split_controllable(select(cards.gpus, settings.gpus))
+            usable, _ = split_controllable_cards(select_cards(cards.gpus, settings.gpus))
             cards.start_x_server(usable)
             with guarded_proof(runtime_folder, usable):
                 for gpu in usable:

@@ -16,7 +16,7 @@ from pynvml import NVMLError
 
 from gpufan.core.gpu import ASSUMED_DUTY_RANGE, NO_FAN, GpuInfo, Limits, Reading, Sensed, SingleBackend
 from gpufan.core.pci import PciAddress
-from gpufan.core.selection import may_match
+from gpufan.core.selection import card_may_match
 from gpufan.errors import GpuError, GpuLost, NoPermission
 from gpufan.gpu import limits
 from gpufan.gpu.kernel_cards import uuid_and_model
@@ -84,7 +84,7 @@ class NvmlGpu(SingleBackend):
         if self.info.pci and not self.info.uuid:
             uuid, name = uuid_and_model(PciAddress.parse(self.info.pci))
             self.info = replace(self.info, uuid=uuid, name=name or self.info.name)
-        return any(may_match(self.info, name) for name in names)
+        return any(card_may_match(self.info, name) for name in names)
 
     def move(self, pci: str) -> None:
         """Expect the card at the address `pci` from now on."""

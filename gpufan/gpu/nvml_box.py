@@ -11,7 +11,7 @@ from pynvml import NVMLError
 
 from gpufan.core.gpu import GpuInfo
 from gpufan.core.pci import PciAddress
-from gpufan.core.selection import is_index, matches
+from gpufan.core.selection import card_matches, is_card_index
 from gpufan.errors import DriverError, NoAnswer
 from gpufan.gpu.kernel_cards import driven_addresses
 from gpufan.gpu.nvml import NvmlGpu
@@ -59,7 +59,7 @@ class NvmlBox:
         be loaded again before it knows a new card. Indices in the names count the cards at the start, so they name no
         new card.
         """
-        names = [name for name in self._names if not is_index(name)]
+        names = [name for name in self._names if not is_card_index(name)]
         if self._names and not names:
             return []
         candidates = self._appeared()
@@ -139,7 +139,7 @@ def _open_named(gpus: Sequence[NvmlGpu], names: Sequence[str]) -> None:
 
 def _is_named(gpu: NvmlGpu, names: Sequence[str]) -> bool:
     """Whether one of `names` means the card; True without names."""
-    return not names or any(matches(gpu.info, name) for name in names)
+    return not names or any(card_matches(gpu.info, name) for name in names)
 
 
 def _is_same_card(known: GpuInfo, found: GpuInfo) -> bool:

@@ -5,7 +5,7 @@ from enum import Enum
 
 from gpufan.core.gpu import Throttle
 from gpufan.core.reasons import Cause, Group
-from gpufan.core.sentences import h_mm_ss, limits_text, reason_sentence, settings_sentence, state_sentence
+from gpufan.core.sentences import h_mm_ss, limits_in_words, reason_sentence, settings_sentence, state_sentence
 from gpufan.core.snapshot import GpuState, Snapshot
 
 
@@ -158,7 +158,7 @@ class EventDetector:
         if (gpu.key, EventKind.GIVING_WAY) not in self._open:
             self._held_back_j[gpu.key] = total_j
         held_back_wh = max(total_j - self._held_back_j[gpu.key], 0.0) / 3600
-        return f"{limits_text(gpu) or 'the clocks give way'}, {held_back_wh:.0f} Wh in total"
+        return f"{limits_in_words(gpu) or 'the clocks give way'}, {held_back_wh:.0f} Wh in total"
 
     def _compare_cards(self, last: GpuState, gpu: GpuState, now_s: float, restarted: bool) -> None:
         """Add the events of a card: changes of settings and control, overrides, errors."""

@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from gpufan.core.gpu import GpuInfo
 from gpufan.core.reasons import Group
-from gpufan.core.selection import matches
+from gpufan.core.selection import card_matches
 from gpufan.daemon.recording import Row
 from gpufan.errors import GpufanError, InputError
 from gpufan.gpu.simulated import Plant
@@ -63,7 +63,7 @@ class HistoryCard(NamedTuple):
     def matches(self, name: str) -> bool:
         """Whether `name` stands for this card by the rules of the option `--gpu`."""
         info = GpuInfo(self.uuid, self.pci, self.number, self.name, 0, (0, 100), slowdown_c=None, backend="")
-        return matches(info, name)
+        return card_matches(info, name)
 
 
 class Period(NamedTuple):

@@ -8,7 +8,7 @@ from gpufan.config.lint import overriding_tables
 from gpufan.config.schema import RunKeys
 from gpufan.config.settings import DEFAULT_PATH, RunSettings, Settings, Source
 from gpufan.config.toml_text import parse, render
-from gpufan.core.selection import select
+from gpufan.core.selection import select_cards
 from gpufan.errors import InputError, NoAnswer
 from gpufan.gpu.cards import Cards
 from gpufan.service.conflicts import ServiceCommand, coolgpus_curve
@@ -96,7 +96,7 @@ def _uuids_for_config_file(names: Sequence[str], cards: Cards | None) -> Sequenc
     """Return the UUIDs of the cards `names`. Without open cards, `names` are UUIDs. Raises InputError or NoAnswer."""
     if not names or cards is None:
         return names
-    chosen = select(cards.gpus, names)
+    chosen = select_cards(cards.gpus, names)
     for gpu in chosen:
         if not gpu.info.uuid:
             raise NoAnswer(f"{gpu.info.label}, so its UUID is unknown: give the UUID with --gpu, or reboot first")

@@ -12,7 +12,7 @@ from pathlib import Path
 from gpufan.config.settings import RunSettings
 from gpufan.core.fan_programs import RIVALS
 from gpufan.core.gpu import Gpu
-from gpufan.core.selection import select, split_controllable
+from gpufan.core.selection import select_cards, split_controllable_cards
 from gpufan.errors import DriverError, InputError, MissingExtra, NotControllable
 from gpufan.gpu.cards import Cards, open_cards
 from gpufan.service import config_file, conflicts, exposure, manifest, root_copy
@@ -254,7 +254,7 @@ def _open_cards_for_plan(
 
 def _cards_for_plan(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
     """Return the cards that match `wanted` and whose fans can be set. Raises InputError or NotControllable."""
-    controllable, reasons = split_controllable(select(cards.gpus, wanted))
+    controllable, reasons = split_controllable_cards(select_cards(cards.gpus, wanted))
     if not controllable:
         raise NotControllable(f"no card here has fans that can be set: {'; '.join(reasons)}")
     return controllable

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from gpufan.core.gpu import Throttle
 from gpufan.core.reasons import Group
-from gpufan.core.sentences import duty_text, notes, rpm_text, state_sentence
+from gpufan.core.sentences import duty_text, limits_and_faults_in_words, rpm_text, state_sentence
 from gpufan.core.severity import Severity, reason_severity, severity
 from gpufan.core.snapshot import GpuState
 from gpufan.core.thermal import full_speed_from_c
@@ -63,7 +63,7 @@ def cards_table(gpus: Sequence[GpuState], below: Below, *, reason: Literal["fold
             " ".join(_number_cell(fan.speed_percent) for fan in gpu.fans) or "-",
             RichGroup(
                 Text(
-                    "; ".join([state_sentence(gpu), *notes(gpu)]),
+                    "; ".join([state_sentence(gpu), *limits_and_faults_in_words(gpu)]),
                     style=card_style(gpu),
                     overflow=reason,
                     no_wrap=reason == "ellipsis",

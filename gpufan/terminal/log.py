@@ -11,7 +11,7 @@ from typing import TextIO
 
 from gpufan.core.news import News, news
 from gpufan.core.reasons import Cause, Control
-from gpufan.core.sentences import card_line, h_mm_ss, news_line, no_news_line, settings_line
+from gpufan.core.sentences import card_sentence, changed_settings_sentence, end_of_news_sentence, h_mm_ss, news_sentence
 from gpufan.core.severity import Severity, severity
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.system.background import BackgroundWriter
@@ -188,7 +188,7 @@ class StateLog:
             state = gpu.control, gpu.duty_percent, level
             if self._last.get(gpu.key) != state:
                 self._last[gpu.key] = state
-                self._logger.log(level, "%s", card_line(gpu), extra={"simulated_s": snapshot.simulated_s})
+                self._logger.log(level, "%s", card_sentence(gpu), extra={"simulated_s": snapshot.simulated_s})
 
 
 class ChangeLog:
@@ -225,10 +225,10 @@ class ChangeLog:
                 topic.note(now_s, _log_level(kind, gpu) if is_present else 0)
                 if (due := topic.line_due(now_s)) is not None:
                     level, words = due
-                    line = news_line(gpu, kind, words) if level else no_news_line(gpu, kind, words)
+                    line = news_sentence(gpu, kind, words) if level else end_of_news_sentence(gpu, kind, words)
                     log(level or logging.INFO, line)
             if gpu.settings and gpu.settings != self._settings.setdefault(gpu.key, gpu.settings):
-                log(logging.INFO, settings_line(gpu, self._settings[gpu.key]))
+                log(logging.INFO, changed_settings_sentence(gpu, self._settings[gpu.key]))
                 self._settings[gpu.key] = gpu.settings
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from gpufan.config.settings import DEFAULT_PATH, Settings, Value
 from gpufan.config.toml_text import quiet_values, toml, toml_or_words
 from gpufan.core.gpu import FanReading, GpuInfo, Reading
 from gpufan.core.pci import PciAddress
-from gpufan.core.sentences import card_line, notes, rpm_text, settings_sentence
+from gpufan.core.sentences import card_sentence, limits_and_faults_in_words, rpm_text, settings_sentence
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError
 from gpufan.terminal.drawing import cards_table, settings_row
@@ -118,9 +118,9 @@ def print_status(path: Path, *, as_json: bool, of_service: bool = False) -> None
         else:
             for gpu in snapshot.gpus:
                 speeds = [_printed_speeds(gpu.fans), rpm_text(gpu.fans)] if gpu.fans else ["no reading"]
-                print(card_line(gpu))
+                print(card_sentence(gpu))
                 followed = "" if gpu.order else gpu.settings
-                parts = [_printed_value(gpu.power_w, "W"), *speeds, followed, *notes(gpu)]
+                parts = [_printed_value(gpu.power_w, "W"), *speeds, followed, *limits_and_faults_in_words(gpu)]
                 print(f"  {', '.join(filter(None, parts))}")
     if complaint := snapshot_file.complaint(snapshot):
         raise GpufanError(complaint)

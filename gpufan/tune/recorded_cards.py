@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeGuard
 
 from gpufan.control.sensor_guard import VALID_C
 from gpufan.core.gpu import GpuInfo
-from gpufan.core.selection import matches
+from gpufan.core.selection import card_matches
 from gpufan.daemon.recording import Row
 from gpufan.errors import InputError
 from gpufan.gpu.simulated import Plant
@@ -196,7 +196,7 @@ def choose_recorded(cards: Sequence[RecordedCard], names: Sequence[str], source:
     if not cards:
         raise InputError(f"{source} has no rows: `gpufan run --record FILE` writes them")
     for name in names:
-        if not any(matches(card.info, name) for card in cards):
+        if not any(card_matches(card.info, name) for card in cards):
             known = ", ".join(f"{card.label} ({card.uuid})" for card in cards)
             raise InputError(f"--gpu {name}: no such card; {source} has {known}")
-    return [card for card in cards if not names or any(matches(card.info, name) for name in names)]
+    return [card for card in cards if not names or any(card_matches(card.info, name) for name in names)]

@@ -19,7 +19,7 @@ from gpufan import __version__
 from gpufan.cli import options
 from gpufan.cli.main import cli, main
 from gpufan.cli.man import commands
-from gpufan.core.sentences import card_line
+from gpufan.core.sentences import card_sentence
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import snapshot_file as snapshot
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
@@ -205,7 +205,7 @@ def test_status_shows_each_card_and_the_reason_for_its_duty(gpufan: Run, tmp_pat
     result = gpufan("status", "--runtime-dir", str(tmp_path))
     assert (result.status, result.err) == (0, "")
     assert result.out.endswith(
-        f"{card_line(gpu_state())}\n  229.7 W, at 61 %, fan at 2950 rpm, fans set again 2 times\n"
+        f"{card_sentence(gpu_state())}\n  229.7 W, at 61 %, fan at 2950 rpm, fans set again 2 times\n"
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpufan.core.selection import may_match, select, select_present
+from gpufan.core.selection import card_may_match, select_cards, select_present_cards
 from gpufan.errors import InputError
 from tests.unit.builders import FakeGpu
 
@@ -17,7 +17,7 @@ CARDS = [
 
 
 def chosen(*wanted: str) -> list[int]:
-    return [gpu.info.index for gpu in select(CARDS, wanted)]
+    return [gpu.info.index for gpu in select_cards(CARDS, wanted)]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_name_that_matches_no_card_is_an_error_that_lists_the_cards(text: str)
     ],
 )
 def test_a_card_of_which_nothing_but_its_index_is_known_may_have_any_other_name(text: str, indices: list[int]) -> None:
-    assert [gpu.info.index for gpu in CARDS if may_match(gpu.info, text)] == indices
+    assert [gpu.info.index for gpu in CARDS if card_may_match(gpu.info, text)] == indices
 
 
 @given(st.text(alphabet="0123456789abcdefGPUCI:.-@ ²é", max_size=12))
@@ -99,10 +99,10 @@ def test_any_text_selects_cards_or_raises_input_error(text: str) -> None:
 
 def test_an_absent_uuid_or_address_does_not_keep_the_others_from_being_selected() -> None:
     names = [CARDS[0].info.uuid, "GPU-99999999-0000", "ff:00.0"]
-    assert select_present(CARDS, names, "gpus:") == ([CARDS[0]], ["GPU-99999999-0000", "ff:00.0"])
+    assert select_present_cards(CARDS, names, "gpus:") == ([CARDS[0]], ["GPU-99999999-0000", "ff:00.0"])
 
 
 @pytest.mark.parametrize("names", [["GPU-99999999-0000"], ["0", "Tesla"], ["7"]])
 def test_a_wrong_name_and_the_only_card_if_it_is_absent_are_refused(names: list[str]) -> None:
     with pytest.raises(InputError, match="no such card"):
-        select_present(CARDS, names, "gpus:")
+        select_present_cards(CARDS, names, "gpus:")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gpufan.core.sentences import limits_text, notes
+from gpufan.core.sentences import limits_in_words, limits_and_faults_in_words
 from tests.unit.builders import gpu_state
 
 QUIET_NIGHT = {"power_limit_w": 180.0, "power_limit_before_w": 250.0, "held_back_w": 49.6}
@@ -27,9 +27,9 @@ QUIET_NIGHT = {"power_limit_w": 180.0, "power_limit_before_w": 250.0, "held_back
     ],
 )
 def test_limits_and_what_they_cost_are_said_in_watts(changes: dict[str, Any], text: str) -> None:
-    assert limits_text(gpu_state(**changes)) == text
-    assert notes(gpu_state(**changes)) == ([text] if text else [])
+    assert limits_in_words(gpu_state(**changes)) == text
+    assert limits_and_faults_in_words(gpu_state(**changes)) == ([text] if text else [])
 
 
 def test_a_limit_that_could_not_be_set_is_noted() -> None:
-    assert notes(gpu_state(limits_error="power limit: refused")) == ["power limit: refused"]
+    assert limits_and_faults_in_words(gpu_state(limits_error="power limit: refused")) == ["power limit: refused"]

@@ -12,7 +12,7 @@ import pytest
 
 from gpufan.core.news import News
 from gpufan.core.reasons import Cause, Reason
-from gpufan.core.sentences import news_line, no_news_line
+from gpufan.core.sentences import end_of_news_sentence, news_sentence
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.terminal.log import ChangeLog, log_to
@@ -45,7 +45,7 @@ def journal(folder: Path, monkeypatch: pytest.MonkeyPatch, *states: GpuState) ->
 
 FINE = gpu_state()
 HEAT = gpu_state(throttle="heat")
-LINE = news_line(HEAT, News.THROTTLED)
+LINE = news_sentence(HEAT, News.THROTTLED)
 ABOVE = Reason(
     Cause.ABOVE_TARGET, power_w=300.0, needed_percent=120.0, limit_c=70.0, change_percent=0, difference_c=4.0
 )
@@ -143,7 +143,7 @@ def test_each_kind_of_news_is_a_line_when_it_begins_and_a_line_when_it_is_over(k
     state, begins, _ = BEGINNINGS[kind]
     began, over = log(FINE, *[state] * 10, *[FINE] * 10)
     assert began.startswith(f"0:00:01 0 GTX 1080 Ti: {begins}")
-    assert over == "0:00:11 " + no_news_line(FINE, kind, " after 0:00:10")
+    assert over == "0:00:11 " + end_of_news_sentence(FINE, kind, " after 0:00:10")
 
 
 @KINDS
@@ -177,7 +177,7 @@ def test_what_is_unknown_of_a_lost_card_is_neither_news_nor_over() -> None:
 def test_news_that_comes_and_goes_is_a_line_a_minute_at_most_and_counted(kind: News) -> None:
     lines = log(*[FINE, BEGINNINGS[kind][0]] * 300, *[FINE] * 600)
     assert len(lines) <= 10
-    over = ": " + no_news_line(FINE, kind).split(": ")[1]
+    over = ": " + end_of_news_sentence(FINE, kind).split(": ")[1]
     assert [over in line for line in lines] == [False, True, *[False] * (len(lines) - 3), True]
     assert 1 + sum(int(count) for line in lines for count in re.findall(r"\((\d+) more times? in ", line)) == 300
 
@@ -192,7 +192,7 @@ def test_a_target_that_full_fans_cannot_hold_is_one_line_until_the_fans_slow_dow
     )
     began, over = log(*([hot] * 300 + [pause] * 30) * 10, FINE)
     assert began.endswith(FULL_FANS)
-    assert over == "0:55:00 " + no_news_line(FINE, News.FULL_FANS, " after 0:55:00")
+    assert over == "0:55:00 " + end_of_news_sentence(FINE, News.FULL_FANS, " after 0:55:00")
 
 
 def test_heat_in_each_epoch_of_a_training_is_written_less_and_less_often() -> None:
@@ -268,7 +268,7 @@ def test_a_stream_that_is_not_the_journals_gets_no_priority(tmp_path: Path, monk
 def test_cards_that_have_the_same_index_are_told_apart() -> None:
     """A card that appears may get the index that another had before."""
     cards = HEAT, gpu_state(uuid="GPU-2", pci="00000000:0B:00.0", throttle="heat", duty_percent=70)
-    assert log(cards, cards, cards) == [f"0:00:00 {news_line(card, News.THROTTLED)}" for card in cards]
+    assert log(cards, cards, cards) == [f"0:00:00 {news_sentence(card, News.THROTTLED)}" for card in cards]
 
 
 def test_a_warning_is_written_with_the_time_of_day() -> None:

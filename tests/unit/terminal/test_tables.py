@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from gpufan.core.gpu import FanReading
 from gpufan.core.reasons import Cause, Reason
-from gpufan.core.sentences import card_line, rpm_text
+from gpufan.core.sentences import card_sentence, rpm_text
 from gpufan.core.snapshot import SettingsInUse
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.terminal.drawing import temperature_style
@@ -42,7 +42,7 @@ def status_on_a_terminal(snapshot: Path, capsys: pytest.CaptureFixture[str], mon
 def test_status_in_a_pipe_is_plain_text(snapshot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_status(snapshot, as_json=False)
     assert capsys.readouterr().out.splitlines()[1:] == [
-        card_line(STILL),
+        card_sentence(STILL),
         "  229.7 W, at 61 % 61 %, fans at 2950 0 rpm, target 78 °C, without control for 0:01:05",
     ]
 
