@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gpufan.core.sentences import limits_in_words, limits_and_faults_in_words
+from gpufan.core.sentences import limits_and_faults_in_words, limits_in_words
 from tests.unit.builders import gpu_state
 
 QUIET_NIGHT = {"power_limit_w": 180.0, "power_limit_before_w": 250.0, "held_back_w": 49.6}
