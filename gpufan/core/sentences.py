@@ -180,6 +180,8 @@ def card_sentence(gpu: GpuState) -> str:
 
 def _duty_sentence(gpu: GpuState) -> str:
     """Return duty, temperature and reason: `62 % at 74 °C: the curve gives 62 %`."""
+    if gpu.reason.cause.group is Group.PAUSED:
+        return state_sentence(gpu)  # it begins with the word for the duty
     at = "" if gpu.temperature_c is None else f" at {gpu.temperature_c:g} °C"
     return f"{duty_text(gpu)}{at}: {state_sentence(gpu)}"
 

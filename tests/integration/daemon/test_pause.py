@@ -67,7 +67,7 @@ def test_a_paused_card_is_given_back_and_left_alone_until_it_is_resumed(
     double.cards[1].temperature = 71
     wait_for(lambda: fans(double, 1) == [71, 71], timeout_s=2)
     status, out, _ = gpufan("status")
-    assert "paused for another" in " ".join(out.split())
+    assert "0 GTX 1080 Ti: paused for another" in " ".join(out.split())
     status, out, _ = gpufan("resume", "--gpu", "0")
     assert status == 0
     assert out.startswith("0 GTX 1080 Ti: 60 % at 60 °C")
