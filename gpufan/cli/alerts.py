@@ -41,7 +41,7 @@ def run(config_path: Path | None, runtime_dir: Path) -> None:
 
     It only reads the snapshot of gpufan. install-service --alerts installs it as a service of its own.
     """
-    chosen = _read(config_path)
+    chosen = _read_alerts_option(config_path)
     from gpufan.alerts.watch import send_alerts
     from gpufan.terminal.log import log_to
 
@@ -56,7 +56,7 @@ def test(config_path: Path | None) -> None:
 
     A line for each receiver shows whether it accepted the message, else why not.
     """
-    chosen = _read(config_path)
+    chosen = _read_alerts_option(config_path)
     from gpufan.alerts.watch import send_test
 
     if failed := send_test(chosen, click.echo):
@@ -67,12 +67,15 @@ def test(config_path: Path | None) -> None:
 @_config_option
 def check(config_path: Path | None) -> None:
     """Look for mistakes in the file, and send nothing."""
-    _read(config_path)
+    _read_alerts_option(config_path)
     click.echo(f"{config_path or ALERTS_SETTINGS}: no mistake found")
 
 
-def _read(path: Path | None) -> AlertSettings:
-    """The settings, checked. Raises InputError that names all mistakes, or MissingExtra."""
+def _read_alerts_option(path: Path | None) -> AlertSettings:
+    """Return the settings in the file of the option --config, checked. None means the default file.
+
+    Raises InputError that names all mistakes, or MissingExtra.
+    """
     from gpufan.alerts.receivers import check as check_receivers
 
     name = path or ALERTS_SETTINGS

@@ -1,4 +1,4 @@
-"""Kinds of click commands: loaded when they are used, and with their help in sections. No command itself is here."""
+"""Classes of click commands, which load a command when it is used and lay out its help. No command is here."""
 
 import pkgutil
 from collections.abc import Mapping, Sequence
@@ -15,38 +15,38 @@ class Command(click.Command):
     """A command with `--debug`, whose help shows its options in sections."""
 
     def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]] | None = None, **kwargs: Any) -> None:
-        """`sections` maps a title to names of parameters; all other options follow under "Other"."""
+        """`sections` maps the title of a section to its parameters; all other options follow under "Other"."""
         super().__init__(*args, **kwargs)
         self.sections = sections or {}
         self.params.append(_DEBUG)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, section by section."""
-        rows = option_rows(ctx)
+        rows = option_help_rows(ctx)
         sections = {title: [rows.pop(name) for name in names] for title, names in self.sections.items()}
         sections["Other" if sections else "Options"] = list(rows.values())
-        _write_sections(formatter, sections)
+        _write_help_sections(formatter, sections)
 
 
-def option_rows(context: click.Context) -> dict[str, tuple[str, str]]:
-    """Spelling and explanation of each option of the command in `context`, by the name of its parameter."""
+def option_help_rows(context: click.Context) -> dict[str, tuple[str, str]]:
+    """Return spelling and explanation of each option of the command in `context`, by the name of its parameter."""
     options = [parameter for parameter in context.command.get_params(context) if isinstance(parameter, click.Option)]
     return {str(option.name): row for option in options if (row := option.get_help_record(context))}
 
 
 class Group(click.Group, Command):
-    """A command with commands below it; it shows its help when none of them is given."""
+    """A command that has commands below it. Without one of them it shows its help."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the options of the group itself; without any argument, act as with --help."""
+        """Read the options of the group itself. Without arguments, act as with --help."""
         return super().parse_args(ctx, args or ["--help"])
 
 
 class LazyCommand(click.Command):
-    """A command that is imported only when it is used. Lists and completion need no more than its short help."""
+    """A command that is imported only when it is used. Lists and completion need only its short help."""
 
     def __init__(self, name: str, place: str, short_help: str) -> None:
-        """`place` is `module:attribute`."""
+        """`place` says where the command is: `module:attribute`."""
         super().__init__(name, short_help=short_help)
         self.place = place
 
@@ -59,13 +59,13 @@ class LazyGroup(Group):
         self._by_section = commands
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of the commands, in the order of the sections."""
+        """Return the names of the commands, in the order of the sections."""
         return list(self.commands)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Import the command that `args` begin with. Returns its name, the command, and the other arguments."""
+        """Import the command that is the first of `args`. Returns its name, the command, and the other arguments."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, pkgutil.resolve_name(command.place) if isinstance(command, LazyCommand) else command, rest
 
@@ -75,11 +75,11 @@ class LazyGroup(Group):
             title: [(str(command.name), command.get_short_help_str(formatter.width)) for command in commands]
             for title, commands in self._by_section.items()
         }
-        _write_sections(formatter, rows)
+        _write_help_sections(formatter, rows)
 
 
-def _write_sections(formatter: click.HelpFormatter, sections: Mapping[str, Sequence[tuple[str, str]]]) -> None:
-    """Write the rows of each section below its title; the explanations of all sections begin in one column."""
+def _write_help_sections(formatter: click.HelpFormatter, sections: Mapping[str, Sequence[tuple[str, str]]]) -> None:
+    """Write the rows of each section below its title. The explanations of all sections begin in the same column."""
     widest = formatter.width // 3
     column = max(len(term) for rows in sections.values() for term, _ in rows if len(term) <= widest)
     for title, rows in sections.items():

@@ -1,4 +1,4 @@
-"""Completion by the shell: the command `gpufan completion`, the scripts that it prints, and names of cards."""
+"""Completion by the shell: the command `gpufan completion`, the scripts that it prints, and the names of cards."""
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
@@ -18,11 +18,11 @@ def completion(shell: str) -> None:
 
     install-service installs it for every shell. Elsewhere: `source <(gpufan completion bash)`.
     """
-    click.echo(script(shell), nl=False)
+    click.echo(completion_script(shell), nl=False)
 
 
-def script(shell: str) -> str:
-    """The script for `shell`, to be sourced or installed."""
+def completion_script(shell: str) -> str:
+    """Return the completion script for `shell`: bash, fish or zsh."""
     kind = get_completion_class(shell)
     assert kind is not None
     generator = kind(cli, {}, "gpufan", "_GPUFAN_COMPLETE")
@@ -31,7 +31,10 @@ def script(shell: str) -> str:
 
 
 def complete_card(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Cards of the running gpufan, by index and UUID. The driver is not asked, since it may hang."""
+    """Return indices and UUIDs of the cards in the snapshot that begin with `incomplete`.
+
+    The driver is not asked, since it may hang.
+    """
     from gpufan.daemon import snapshot_file
 
     try:

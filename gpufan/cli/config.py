@@ -16,21 +16,25 @@ from gpufan.system.files import read_file
 _SHOWN_KEYS = (*RUN_KEYS, "quiet")
 
 
-def _complete_key(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+def _complete_config_key(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the keys that begin with `incomplete`, for the completion by the shell."""
     return [key for key in _SHOWN_KEYS if key.startswith(incomplete)]
 
 
-def _known_key(_context: click.Context, _parameter: click.Parameter, word: str) -> str:
-    """`word`, which must be a key of the file. Raises click.BadParameter that says what to do for any other word."""
-    return _known(word, RUN_KEYS)
+def _config_key_argument(_context: click.Context, _parameter: click.Parameter, word: str) -> str:
+    """Return `word`, if it is a key of the file. Else raises click.BadParameter with a remedy."""
+    return _config_key_or_refuse(word, RUN_KEYS)
 
 
-def _known_keys(_context: click.Context, _parameter: click.Parameter, words: tuple[str, ...]) -> tuple[str, ...]:
-    """The same for several words, which may also be `quiet`."""
-    return tuple(_known(word, _SHOWN_KEYS) for word in words)
+def _config_key_arguments(
+    _context: click.Context, _parameter: click.Parameter, words: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return `words`, if each is a key of the file or `quiet`. Else raises click.BadParameter with a remedy."""
+    return tuple(_config_key_or_refuse(word, _SHOWN_KEYS) for word in words)
 
 
-def _known(word: str, keys: Sequence[str]) -> str:
+def _config_key_or_refuse(word: str, keys: Sequence[str]) -> str:
+    """Return `word`, if it is one of `keys`. Else raises click.BadParameter with a remedy."""
     if word in keys:
         return word
     first = word.split(".")[0].strip("[]")
@@ -76,7 +80,7 @@ def check(config_path: Path | None) -> None:
     from gpufan.config.mistakes import SettingsError
     from gpufan.daemon.known_cards import known_cards
 
-    source = options.settings_source(config_path)
+    source = options.source_of_config_option(config_path)
     try:
         settings = source.read()
     except SettingsError as error:
@@ -93,7 +97,9 @@ def check(config_path: Path | None) -> None:
 
 
 @config.command(cls=Command)
-@click.argument("keys", metavar="[KEY]...", nargs=-1, callback=_known_keys, shell_complete=_complete_key)
+@click.argument(
+    "keys", metavar="[KEY]...", nargs=-1, callback=_config_key_arguments, shell_complete=_complete_config_key
+)
 @options.config
 def show(keys: tuple[str, ...], config_path: Path | None) -> None:
     """Show the settings in effect, and where each comes from.
@@ -103,11 +109,11 @@ def show(keys: tuple[str, ...], config_path: Path | None) -> None:
     """
     from gpufan.terminal.tables import print_settings
 
-    print_settings(options.settings_source(config_path).read(), keys)
+    print_settings(options.source_of_config_option(config_path).read(), keys)
 
 
 @config.command("set", cls=Command)
-@click.argument("key", metavar="KEY", callback=_known_key, shell_complete=_complete_key)
+@click.argument("key", metavar="KEY", callback=_config_key_argument, shell_complete=_complete_config_key)
 @click.argument("words", metavar="VALUE...", nargs=-1, required=True)
 @_card_option
 @options.config
@@ -126,15 +132,15 @@ def set_key(key: str, words: tuple[str, ...], card: str | None, config_path: Pat
     if isinstance(value, list):
         value = [lasting_name(name, runtime_dir) for name in value]
     match = None if card is None else lasting_name(card, runtime_dir)
-    _change(config_path, lambda text: with_key(text, key, value, match))
-    settings = options.settings_source(config_path).read()
+    _change_config_and_echo(config_path, lambda text: with_key(text, key, value, match))
+    settings = options.source_of_config_option(config_path).read()
     cards = known_cards(settings.run_settings().gpus) if match is not None else []
     for line in overriding_tables(settings, key, match, cards):
         click.echo(f"warning: {settings.path}: {line}", err=True)
 
 
 @config.command(cls=Command)
-@click.argument("key", metavar="KEY", callback=_known_key, shell_complete=_complete_key)
+@click.argument("key", metavar="KEY", callback=_config_key_argument, shell_complete=_complete_config_key)
 @_card_option
 @options.config
 @options.runtime_dir
@@ -147,7 +153,7 @@ def unset(key: str, card: str | None, config_path: Path | None, runtime_dir: Pat
     from gpufan.daemon.known_cards import lasting_name
 
     match = None if card is None else lasting_name(card, runtime_dir)
-    _change(config_path, lambda text: without_key(text, key, match))
+    _change_config_and_echo(config_path, lambda text: without_key(text, key, match))
 
 
 @config.command(cls=Command)
@@ -164,7 +170,7 @@ def edit(config_path: Path | None) -> None:
     path = config_path or DEFAULT_PATH
     text = before = text_to_change(path)
     while True:
-        text = _edited(text)
+        text = _ask_config_in_editor(text)
         try:
             parse(text.encode())
             lines, choices = difference(before, text), ["apply", "edit", "quit"]
@@ -182,8 +188,8 @@ def edit(config_path: Path | None) -> None:
             raise GpufanError(f"{path}: nothing changed")
 
 
-def _edited(text: str) -> str:
-    """The text as the user has changed it in an editor. Raises GpufanError."""
+def _ask_config_in_editor(text: str) -> str:
+    """Open `text` in the editor of the user, and return the changed text. Raises GpufanError."""
     try:
         return click.edit(text, extension=".toml", require_save=False) or ""
     except click.ClickException as error:
@@ -191,8 +197,11 @@ def _edited(text: str) -> str:
         raise GpufanError(f"no editor: {error.format_message()}: {remedy}") from error
 
 
-def _change(config_path: Path | None, change: Callable[[str], str]) -> None:
-    """Change the settings file, say what was done, and warn of what is then surely not meant."""
+def _change_config_and_echo(config_path: Path | None, change: Callable[[str], str]) -> None:
+    """Replace the text of the settings file by the result of `change`, and print the difference and warnings.
+
+    Raises InputError or GpufanError; the file is then unchanged.
+    """
     from gpufan.config.change import replace_settings, text_to_change
     from gpufan.config.edit import difference
     from gpufan.config.lint import newly_not_meant

@@ -32,7 +32,7 @@ def ansible(output: Path, force: bool) -> None:
     says how to start it. An inventory and settings that exist already are not replaced.
     """
     missing = {name: data for name, data in ansible_user_files().items() if not os.path.lexists(output / name)}
-    _write_and_list(output, playbook_files() | missing, force)
+    _write_deployed_files(output, playbook_files() | missing, force)
 
 
 @click.command(cls=Command)
@@ -43,10 +43,10 @@ def dashboard(output: Path, force: bool) -> None:
 
     Both use the metrics of `gpufan exporter`.
     """
-    _write_and_list(output, charts.dashboard_files(), force)
+    _write_deployed_files(output, charts.dashboard_files(), force)
 
 
-def _write_and_list(folder: Path, contents: Mapping[str, bytes], force: bool) -> None:
+def _write_deployed_files(folder: Path, contents: Mapping[str, bytes], force: bool) -> None:
     """Write the files into `folder`, and print a line for each."""
     for line in write_files(folder, contents, force=force):
         click.echo(line)

@@ -49,15 +49,15 @@ def history(
     Every reading is stored for a day; mean, lowest and highest value of each minute are stored for a week.
     """
     if as_events:
-        options.refuse(["as_csv"], "and --events exclude each other: leave out one")
+        options.refuse_options(["as_csv"], "and --events exclude each other: leave out one")
     if day is not None:
-        options.refuse(["last_s"], "and --day exclude each other: leave out one")
+        options.refuse_options(["last_s"], "and --day exclude each other: leave out one")
     from gpufan.history import tables
 
     day_range = None if day is None else parse_day(day)
     with HistoryReader(state_dir) as reader:
         cards = reader.cards(gpus)
-        time_range = day_range or _until_now(reader, last_s)
+        time_range = day_range or _range_of_last_option(reader, last_s)
         if as_csv:
             tables.print_csv(reader.readings(cards, time_range))
         elif as_events:
@@ -82,11 +82,11 @@ def report(output: Path, last_s: float | None, gpus: tuple[str, ...], state_dir:
 
     check_plot_path(output, SUFFIXES)
     with HistoryReader(state_dir) as reader:
-        write_report(reader, reader.cards(gpus), _until_now(reader, last_s), output)
+        write_report(reader, reader.cards(gpus), _range_of_last_option(reader, last_s), output)
     click.echo(f"wrote {output}")
 
 
-def _until_now(reader: HistoryReader, last_s: float | None) -> TimeRange:
-    """The whole history, or its last `last_s` seconds."""
+def _range_of_last_option(reader: HistoryReader, last_s: float | None) -> TimeRange:
+    """Return the time range of the option --last: the last `last_s` seconds; None means the complete history."""
     time_range = reader.time_range()
     return time_range if last_s is None else time_range._replace(begin_s=time.time() - last_s)

@@ -51,6 +51,7 @@ COMMANDS = {
 
 
 def _print_versions(context: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
+    """Print the versions and end the command, if the option --version is given."""
     if is_asked and not context.resilient_parsing:
         from gpufan.system.versions import versions
 
@@ -80,7 +81,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; end the process with 0, 1 (failed) or 2 (bad input), and one line that says why."""
-    _open_closed_streams()
+    _open_closed_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that has no degree sign shows a question mark.
         sys.stdout.reconfigure(errors="replace")
@@ -97,16 +98,16 @@ def main() -> None:
             import traceback  # slow, and needed nowhere else
 
             traceback.print_exc()
-        status, message = _explain(error)
+        status, message = _exit_status_and_message(error)
     if message:
         with suppress(OSError):  # the terminal may be gone
             print(f"gpufan: {printable(message)}", file=sys.stderr)
-    _flush(sys.stdout, sys.stderr)
+    _flush_at_exit(sys.stdout, sys.stderr)
     sys.exit(status)
 
 
 def _usage_message(error: click.ClickException) -> str:
-    """The message about a wrong command line, in one line and with a remedy."""
+    """Return the message about a wrong command line, as one line with a remedy."""
     text = " ".join(error.format_message().split()).removesuffix(".")
     # A wrong value has its remedy, and so has a name that is much like another: "Did you mean ...?"
     if isinstance(error, click.UsageError) and not isinstance(error, click.BadParameter) and not text.endswith("?"):
@@ -118,8 +119,8 @@ _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of a write to standard output: a full disk or quota, a file that is too long, a terminal that is gone."""
 
 
-def _explain(error: Exception) -> tuple[int, str | None]:
-    """Exit status and message of a failed command; no message if the reader of its output is gone."""
+def _exit_status_and_message(error: Exception) -> tuple[int, str | None]:
+    """Return exit status and message of a failed command. The message is None if nobody reads the output any more."""
     if isinstance(error, GpufanError):
         return error.exit_status, str(error)
     if isinstance(error, BrokenPipeError):
@@ -129,8 +130,8 @@ def _explain(error: Exception) -> tuple[int, str | None]:
     return 1, f"{type(error).__name__}: {error} (this is a bug: --debug shows where)"
 
 
-def _flush(*streams: TextIO) -> None:
-    """Write the rest of each stream. If that fails, /dev/null gets it: else the interpreter would fail at its end."""
+def _flush_at_exit(*streams: TextIO) -> None:
+    """Write the rest of each stream. If that fails, discard the rest, else the interpreter would fail at its end."""
     for stream in streams:
         try:
             stream.flush()
@@ -138,8 +139,8 @@ def _flush(*streams: TextIO) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _open_closed_streams() -> None:
-    """Open /dev/null for each standard stream that was closed when this process started."""
+def _open_closed_standard_streams() -> None:
+    """Open /dev/null in place of each standard stream that was closed when this process started."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r" if name == "stdin" else "w"))

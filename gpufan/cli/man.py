@@ -1,4 +1,4 @@
-"""The command `gpufan man`: the manual pages gpufan(1) and gpufan.toml(5), made from the commands and the keys."""
+"""The command `gpufan man`. It makes the manual pages gpufan(1) and gpufan.toml(5) from the commands and the keys."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import click
 
 from gpufan import __version__
-from gpufan.cli.command import Command, option_rows
+from gpufan.cli.command import Command, option_help_rows
 from gpufan.cli.main import cli
 from gpufan.config.descriptions import about
 from gpufan.config.schema import CARD_KEYS, DEFAULTS, EXAMPLES, QUIET_EXAMPLE, SECTIONS
@@ -24,30 +24,30 @@ def man(name: str) -> None:
 
     install-service installs both for `man gpufan` and `man gpufan.toml`. Elsewhere: `gpufan man | man -l -`.
     """
-    click.echo(page(name), nl=False)
+    click.echo(man_page(name), nl=False)
 
 
-def page(name: str) -> str:
-    """Text of the page `name`, for groff or mandoc."""
+def man_page(name: str) -> str:
+    """Return the text of the manual page `name`, for groff or mandoc."""
     root = click.Context(cli, info_name="gpufan", **cli.context_settings)
-    contexts = list(commands(root))
-    common = option_rows(root)
+    contexts = list(commands_for_man_page(root))
+    common = option_help_rows(root)
     parameters = [parameter for context in contexts for parameter in context.command.params]
     return template(f"templates/{name}.j2").render(
         version=__version__,
-        roff=roff,
+        roff=roff_text,
         about=cli.help,
         common=common.values(),
         commands=[
             (
-                _usage(context),
+                _synopsis(context),
                 context.command.help,
-                [row for name, row in option_rows(context).items() if name not in common],
+                [row for name, row in option_help_rows(context).items() if name not in common],
             )
             for context in contexts
         ],
         environment=sorted({(found.envvar, found.opts[0]) for found in parameters if isinstance(found.envvar, str)}),
-        sections={title: [_key_entry(key) for key in keys] for title, keys in SECTIONS.items()},
+        sections={title: [_man_page_key_entry(key) for key in keys] for title, keys in SECTIONS.items()},
         match=about("match"),
         quiet=[
             (f"{key} = {toml(value)}", about(key)) for key, value in quiet_values(QUIET_EXAMPLE) if key not in CARD_KEYS
@@ -56,8 +56,8 @@ def page(name: str) -> str:
     )
 
 
-def commands(parent: click.Context) -> Iterator[click.Context]:
-    """The contexts of all commands below `parent`, in the order of `--help`; a group is before its commands."""
+def commands_for_man_page(parent: click.Context) -> Iterator[click.Context]:
+    """Return the contexts of all commands below `parent`, in the order of `--help`. A group precedes its commands."""
     group = parent.command
     if not isinstance(group, click.Group):
         return
@@ -66,21 +66,22 @@ def commands(parent: click.Context) -> Iterator[click.Context]:
         assert command is not None
         context = click.Context(command, parent, name, **command.context_settings)
         yield context
-        yield from commands(context)
+        yield from commands_for_man_page(context)
 
 
-def roff(text: str) -> str:
-    """Convert `text` for roff: backquotes make bold, an empty line begins a paragraph, all else is literal."""
+def roff_text(text: str) -> str:
+    """Return `text` as roff source. Text in backquotes becomes bold, and an empty line begins a paragraph."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq").replace("'", "\\(aq")
     text = re.sub(r"`([^`]*)`", r"\\fB\1\\fP", text)
     paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
     return "\n.PP\n".join(f"\\&{part}" if part.startswith(".") else part for part in paragraphs)
 
 
-def _usage(context: click.Context) -> str:
+def _synopsis(context: click.Context) -> str:
+    """Return the command line of a command: `gpufan set [OPTIONS] VALUE`."""
     return " ".join([context.command_path, *context.command.collect_usage_pieces(context)])
 
 
-def _key_entry(name: str) -> tuple[str, str, str]:
-    """A key of the settings file with an example, its meaning, and its value where it is not set."""
+def _man_page_key_entry(name: str) -> tuple[str, str, str]:
+    """Return the key of the settings file with an example, its meaning, and its default."""
     return f"{name} = {toml(getattr(EXAMPLES, name))}", about(name), toml_or_words(name, getattr(DEFAULTS, name))

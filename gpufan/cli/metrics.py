@@ -12,8 +12,8 @@ from gpufan.system.paths import SNAPSHOT
 from gpufan.terminal.log import log_to_stderr
 
 
-def _listen_address(text: str) -> tuple[str, int]:
-    """Read `HOST:PORT`; an empty host means every address of this machine. Raises InputError."""
+def _read_listen_option(text: str) -> tuple[str, int]:
+    """Return host and port of `HOST:PORT`. An empty host means every address of this machine. Raises InputError."""
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]\s]*)):([0-9]{1,5})", text)
     if match is None or int(match[3]) > 65535:
         raise InputError(f"'{text}' is not an address: write it as 127.0.0.1:10835, [::1]:10835, or :10835 for all")
@@ -24,7 +24,7 @@ def _listen_address(text: str) -> tuple[str, int]:
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    type=options.parsed(_listen_address),
+    type=options.parsed_option_type(_read_listen_option),
     default="127.0.0.1:10835",
     help="Where to serve the metrics, at /metrics. Whoever reaches the address can read them: there is no password.",
 )
@@ -42,13 +42,13 @@ def exporter(listen: tuple[str, int], textfile: Path | None, every_s: float, onc
     The exporter only reads the snapshot of gpufan. It needs no rights, and keeps running when gpufan restarts.
     """
     if textfile is None:
-        options.refuse(["every_s", "once"], "goes with --textfile: add that, or leave it out")
+        options.refuse_options(["every_s", "once"], "goes with --textfile: add that, or leave it out")
     else:
-        options.refuse(["listen"], "and --textfile exclude each other: start two exporters")
+        options.refuse_options(["listen"], "and --textfile exclude each other: start two exporters")
         if textfile.suffix != ".prom":
             raise InputError(f"{textfile}: node_exporter reads only files whose names end with .prom")
     if once:
-        options.refuse(["every_s"], "and --once exclude each other: leave out one")
+        options.refuse_options(["every_s"], "and --once exclude each other: leave out one")
     try:
         from gpufan.metrics.exporter import serve_metrics, update_metrics_textfile, write_metrics_textfile
     except ModuleNotFoundError as error:

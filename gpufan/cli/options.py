@@ -1,4 +1,4 @@
-"""Options and types of values that several commands share, so that they are spelled and explained in one way."""
+"""Options and option types that several commands share, so that all commands spell and explain them in one way."""
 
 import math
 import re
@@ -19,13 +19,13 @@ from gpufan.errors import InputError
 from gpufan.system.paths import RUNTIME_FOLDER
 
 _UNITS_S = 1, 86400, 3600, 60, 1
-"""Of the parts of a duration: a number without a unit; d, h, m and s."""
+"""Seconds of each part of a duration: a number without a unit; d, h, m and s."""
 
 _LONGEST_S = 3650 * 86400.0
 
 
-def parsed(parse: Callable[[str], Any]) -> Callable[[object], Any]:
-    """The type of an option whose value `parse` reads. If it raises InputError, the message names the option."""
+def parsed_option_type(parse: Callable[[str], Any]) -> Callable[[object], Any]:
+    """Return the type of an option whose value is read by `parse`. An InputError of `parse` names the option."""
 
     @wraps(parse)
     def convert(text: object) -> Any:
@@ -41,7 +41,7 @@ class FloatRange(click.FloatRange):
     """A range of numbers. Unlike click's own it is described in words, and it refuses NaN."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read `value` as a number within the range."""
+        """Return `value` as a number within the range. Else raises click.BadParameter."""
         with suppress(click.BadParameter):
             number = super().convert(value, param, ctx)
             if self.accepts(number):
@@ -51,11 +51,11 @@ class FloatRange(click.FloatRange):
     numbers = "number"
 
     def accepts(self, number: float) -> bool:
-        """Whether a number within the range is accepted."""
+        """Whether `number`, which is within the range, is accepted: every number except NaN is."""
         return not math.isnan(number)
 
     def _describe_range(self) -> str:
-        """The range in words; click writes this into the help."""
+        """Return the range in words, which click writes into the help."""
         return f"{self.min:g} to {self.max:g}"
 
 
@@ -65,7 +65,7 @@ class IntRange(FloatRange):
     numbers = "whole number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read `value` as a whole number within the range."""
+        """Return `value` as a whole number within the range. Else raises click.BadParameter."""
         return int(super().convert(value, param, ctx))
 
     def accepts(self, number: float) -> bool:
@@ -74,17 +74,17 @@ class IntRange(FloatRange):
 
 
 class FilePath(click.Path):
-    """A path that is not empty: an empty one would mean the present folder."""
+    """A path that is not empty. An empty path would mean the present folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read `value` as a path."""
+        """Return `value` as a path. Raises click.BadParameter if it is empty."""
         if not str(value):
             self.fail("it is empty: name a file or folder", param, ctx)
         return super().convert(value, param, ctx)
 
 
-def _read_duration_s(text: str) -> float:
-    """Read `90`, `90s`, `30m` or `1h30m` as seconds. Raises InputError."""
+def _read_duration_option_s(text: str) -> float:
+    """Return the duration `90`, `90s`, `30m` or `1h30m` in seconds. Raises InputError."""
     number = r"([0-9]+(?:\.[0-9]+)?)\s*"
     match = re.fullmatch(rf"{number}|(?:{number}d\s*)?(?:{number}h\s*)?(?:{number}m\s*)?(?:{number}s)?", text.strip())
     parts = match.groups() if match else ()
@@ -101,38 +101,38 @@ PROFILES = ("1080ti", "dual-1080ti", "dual-1080ti-open-air", "quad-2080ti")
 WORKLOADS = ("epochs", "sweep", "step", "idle")
 
 
-def is_given(name: str) -> bool:
-    """Whether the option was given, rather than left at its default."""
+def is_option_given(name: str) -> bool:
+    """Whether the user has given the option `name`. An option of the environment counts as given."""
     return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
-def refuse(names: Iterable[str], reason: str) -> None:
-    """Raise InputError if an option in `names` was given. The message is its spelling and `reason`."""
+def refuse_options(names: Iterable[str], reason: str) -> None:
+    """Raise InputError if an option in `names` was given. The message is the spelling of the option and `reason`."""
     for parameter in click.get_current_context().command.params:
-        if parameter.name in names and is_given(parameter.name):
+        if parameter.name in names and is_option_given(parameter.name):
             raise InputError(f"{parameter.opts[0]} {reason}")
 
 
-def given_keys(options: Mapping[str, Any]) -> RunKeys:
-    """Those of `options` that were given, as settings. `options` maps keys to values."""
-    return RunKeys(**{name: value for name, value in options.items() if is_given(name)})
+def keys_of_given_options(options: Mapping[str, Any]) -> RunKeys:
+    """Return the options that were given as settings of the command line. `options` maps keys to values."""
+    return RunKeys(**{name: value for name, value in options.items() if is_option_given(name)})
 
 
-def settings_source(path: Path | None, options: RunKeys = NOTHING) -> Source:
-    """The settings file `path`; without it the default file, which may be missing."""
+def source_of_config_option(path: Path | None, options: RunKeys = NOTHING) -> Source:
+    """Return the source of the settings: the file `path`, or for None the default file, which may be missing."""
     return Source(path or DEFAULT_PATH, required=path is not None, options=options)
 
 
 # Kinds of options, of which each command says the rest.
 file = partial(click.option, type=FilePath(path_type=Path, readable=False), metavar="FILE")
-duration = partial(click.option, type=parsed(_read_duration_s), metavar="90s|30m|1h30m")
-curve = partial(click.option, "--curve", type=parsed(Curve.parse), metavar="T:D,...")
+duration = partial(click.option, type=parsed_option_type(_read_duration_option_s), metavar="90s|30m|1h30m")
+curve = partial(click.option, "--curve", type=parsed_option_type(Curve.parse), metavar="T:D,...")
 target = partial(click.option, "--target", type=FloatRange(*limits("target_c")), metavar="°C")
 workload = partial(click.option, "--workload", type=click.Choice(WORKLOADS), default="epochs")
 
 
-def number(flag: str, key: str, metavar: str, help: str) -> Callable[[Any], Any]:
-    """An option that sets `key`, with the bounds and the default that the settings file has."""
+def number_option(flag: str, key: str, metavar: str, help: str) -> Callable[[Any], Any]:
+    """Return an option `flag` that sets `key`, with the bounds and the default of the settings file."""
     default = f"{getattr(DEFAULTS, key):g}"
     return click.option(flag, key, type=FloatRange(*limits(key)), metavar=metavar, default=default, help=help)
 

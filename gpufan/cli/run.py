@@ -19,8 +19,8 @@ from gpufan.terminal.log import log_to_stderr
 from gpufan.terminal.run_view import run_view
 
 
-def _time_scale(text: str) -> float:
-    """Read the speed of a simulation; `max` is infinity. Raises InputError."""
+def _read_time_scale_option(text: str) -> float:
+    """Return the speed of a simulation; `max` is infinity. Raises InputError."""
     try:
         scale = float("inf" if text == "max" else text)
     except ValueError:
@@ -54,11 +54,11 @@ def _time_scale(text: str) -> float:
     show_default="the card's own, or 30 where that is under 20",
     help="Lowest duty ever set.",
 )
-@options.number(
+@options.number_option(
     "--hysteresis", "hysteresis_c", "°C", "Under a curve: how much a card must cool before its fans slow down."
 )
-@options.number("--hold", "hold_s", "SECONDS", "Under a curve: how long it must stay that cool.")
-@options.number("--interval", "interval_s", "SECONDS", "Time between readings.")
+@options.number_option("--hold", "hold_s", "SECONDS", "Under a curve: how long it must stay that cool.")
+@options.number_option("--interval", "interval_s", "SECONDS", "Time between readings.")
 @options.gpu
 @options.backend
 @options.display
@@ -67,7 +67,7 @@ def _time_scale(text: str) -> float:
 @click.option(
     "--time-scale",
     metavar="X|max",
-    type=options.parsed(_time_scale),
+    type=options.parsed_option_type(_read_time_scale_option),
     default="1",
     help="Simulated seconds per second. The simulated clock begins on a Monday at 00:00.",
 )
@@ -89,19 +89,19 @@ def run(
 
     However gpufan ends, it gives the fans back to the driver. Options override the settings file.
     """
-    given = options.given_keys(settings)
+    given = options.keys_of_given_options(settings)
     if simulate is None:
-        options.refuse(["workload", "time_scale"], "goes with --simulate: add that, or leave it out")
+        options.refuse_options(["workload", "time_scale"], "goes with --simulate: add that, or leave it out")
         with run_view() as open_view:
-            run_cards(options.settings_source(config_path, given), runtime_dir, record, open_view)
+            run_cards(options.source_of_config_option(config_path, given), runtime_dir, record, open_view)
         return
-    options.refuse(["backend", "display"], "is for real cards: leave out that, or --simulate")
+    options.refuse_options(["backend", "display"], "is for real cards: leave out that, or --simulate")
     from gpufan.daemon.simulation import SimulationOptions, run_simulation
     from gpufan.terminal.tables import print_run_summary
 
     # A simulation depends on nothing of this machine: neither the default settings file nor the default folder.
     source = Source(config_path, required=True, options=given)
-    folder = runtime_dir if options.is_given("runtime_dir") else None
+    folder = runtime_dir if options.is_option_given("runtime_dir") else None
     simulation = SimulationOptions(simulate, workload, time_scale)
     with run_view() as open_view:
         summaries = run_simulation(source, folder, record, simulation, open_view)
@@ -121,9 +121,9 @@ def restore(
     gpus: tuple[str, ...], only_taken: bool, config_path: Path | None, runtime_dir: Path, **settings: Any
 ) -> None:
     """Give every fan back to the driver. This may be repeated."""
-    source = options.settings_source(config_path, options.given_keys(settings))
+    source = options.source_of_config_option(config_path, options.keys_of_given_options(settings))
     if only_taken:
-        options.refuse(["gpus"], "names cards, and --taken does so too: leave one out")
+        options.refuse_options(["gpus"], "names cards, and --taken does so too: leave one out")
     with log_to_stderr():
         lines = restore_taken(runtime_dir, source) if only_taken else restore_fans(gpus, runtime_dir, source)
         for line in lines:
@@ -139,5 +139,5 @@ def xserver(config_path: Path | None, runtime_dir: Path) -> None:
     Only for drivers that set fans through X; `gpufan run` starts one when it needs one.
     """
     with log_to_stderr():
-        settings = read_or_fall_back(options.settings_source(config_path)).settings
+        settings = read_or_fall_back(options.source_of_config_option(config_path)).settings
         run_xserver(runtime_dir / "xserver", settings.run_settings().gpus, click.echo)

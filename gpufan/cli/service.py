@@ -11,8 +11,8 @@ from gpufan.alerts import settings as alert_settings
 from gpufan.alerts.receivers import url_problems
 from gpufan.cli import options
 from gpufan.cli.command import Command
-from gpufan.cli.completion import script
-from gpufan.cli.man import page
+from gpufan.cli.completion import completion_script
+from gpufan.cli.man import man_page
 from gpufan.config.schema import DEFAULTS
 from gpufan.errors import InputError
 from gpufan.service import config_file
@@ -77,7 +77,7 @@ def install_service(
     Shows the changes and asks. Tests the fans before it changes anything else. `gpufan uninstall-service` reverts all.
     """
     if no_alerts:
-        options.refuse(["alerts"], "and --no-alerts exclude each other: leave out one")
+        options.refuse_options(["alerts"], "and --no-alerts exclude each other: leave out one")
     companions = {
         "history": history,
         "exporter": exporter,
@@ -87,13 +87,13 @@ def install_service(
         start=not no_start,
         check=not skip_check,
         companions={name: value for name, value in companions.items() if value is not None},
-        alerts_text=None if alerts is None else _alerts_text(alerts),
-        shell_files=_shell_files(),
+        alerts_text=None if alerts is None else _alerts_text_from_option(alerts),
+        shell_files=_shell_files_of_service(),
         **chosen,
     )
     with make_plan(wanted) as plan:
         lines = plan.lines()
-        _echo_list(
+        _echo_service_steps(
             "This would be done" if dry_run else "This will be done", lines or ["nothing: all is as it should be"]
         )
         for note in plan.notes:
@@ -101,7 +101,7 @@ def install_service(
         if dry_run or not lines:
             return
         if not yes:
-            _confirm(plan.people)
+            _confirm_install_service(plan.people)
         install(plan, click.echo)
     if no_start:
         click.echo("gpufan is installed; it starts at the next boot")
@@ -111,10 +111,10 @@ def install_service(
         click.echo("to test the messages: `sudo gpufan alerts test`")
 
 
-def _alerts_text(url: str) -> str | None:
-    """Text of a new alerts.toml with `url`; `-` asks for it. None if the file has this URL already.
+def _alerts_text_from_option(url: str) -> str | None:
+    """Return the text of a new alerts.toml with `url`; None if the file has this URL already. `-` asks for the URL.
 
-    Raises InputError for a wrong URL, or if the file lacks it; no message contains the URL.
+    Raises InputError if the URL is wrong, or if another alerts.toml exists. No message contains the URL.
     """
     check_rights()
     if url == "-":
@@ -131,24 +131,28 @@ def _alerts_text(url: str) -> str | None:
     return None
 
 
-def _shell_files() -> dict[Path, str]:
-    """Text of the manual pages and completion scripts, by the path where man and the shells look for them."""
+def _shell_files_of_service() -> dict[Path, str]:
+    """Return the text of the manual pages and completion scripts, by the path where man and the shells find them."""
     share = paths.PREFIX / "share"
     return {
-        share / "man/man1/gpufan.1": page("gpufan.1"),
-        share / "man/man5/gpufan.toml.5": page("gpufan.toml.5"),
-        share / "bash-completion/completions/gpufan": script("bash"),
-        share / "fish/vendor_completions.d/gpufan.fish": script("fish"),
-        share / "zsh/site-functions/_gpufan": script("zsh"),
+        share / "man/man1/gpufan.1": man_page("gpufan.1"),
+        share / "man/man5/gpufan.toml.5": man_page("gpufan.toml.5"),
+        share / "bash-completion/completions/gpufan": completion_script("bash"),
+        share / "fish/vendor_completions.d/gpufan.fish": completion_script("fish"),
+        share / "zsh/site-functions/_gpufan": completion_script("zsh"),
     }
 
 
-def _echo_list(title: str, lines: Sequence[str]) -> None:
+def _echo_service_steps(title: str, lines: Sequence[str]) -> None:
+    """Print the steps of an install or uninstall below a title."""
     click.echo("\n  ".join([f"{title}:", *lines]))
 
 
-def _confirm(people: list[str]) -> None:
-    """Return if the user agrees. Raises InputError where nobody can be asked, click.Abort where they do not."""
+def _confirm_install_service(people: list[str]) -> None:
+    """Ask whether to install. Raises click.Abort if the user does not agree, InputError if nobody can be asked.
+
+    `people` are the users whom the install would log out of the screen.
+    """
     if people:
         raise InputError(f"{', '.join(people)} would be logged out of the screen: add --yes, or --keep-display-manager")
     if sys.stdin is None or not sys.stdin.isatty():
@@ -163,7 +167,7 @@ def uninstall_service(purge: bool, dry_run: bool) -> None:
     """Give the fans back to the driver and revert all changes of install-service."""
     check_rights()
     if dry_run:
-        _echo_list(
+        _echo_service_steps(
             "This would be done", plan_uninstall(purge=purge) or ["nothing: gpufan is not installed as a service"]
         )
     elif not uninstall(click.echo, purge=purge):

@@ -13,12 +13,13 @@ from gpufan.system.paths import RUNTIME_FOLDER
 from gpufan.terminal.service_state import service_state_explains
 
 
-def _complete_words(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+def _complete_set_words(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the words of an order that begin with `incomplete`, for the completion by the shell."""
     return [word for word in ("auto", "max", "target", "curve") if word.startswith(incomplete)]
 
 
 @click.command("set", cls=Command)
-@click.argument("words", metavar="[60|auto|max|target °C|curve T:D,...]", nargs=-1, shell_complete=_complete_words)
+@click.argument("words", metavar="[60|auto|max|target °C|curve T:D,...]", nargs=-1, shell_complete=_complete_set_words)
 @options.gpu
 @options.duration("--for", "for_s", show_default="until cleared", help="The order ends by itself after this time.")
 @click.option("--keep", is_flag=True, help="Keep the order when gpufan or the machine is started anew.")
@@ -40,7 +41,9 @@ def set_fans(
     threshold of the card, and when the temperature is in doubt. `gpufan status` shows the order.
     """
     if clear:
-        options.refuse(["words", "for_s", "keep"], "is for a new order, and --clear ends one: leave one of them out")
+        options.refuse_options(
+            ["words", "for_s", "keep"], "is for a new order, and --clear ends one: leave one of them out"
+        )
         lines = orders.clear(gpus, runtime_dir)
     elif not words:
         raise InputError(f"nothing is ordered: write {SYNTAX}, or --clear")

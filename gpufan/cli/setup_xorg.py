@@ -58,19 +58,19 @@ def setup_xorg(
         if not dry_run:
             setup.remove_setup_leftovers(path, folders)
         if restore:
-            _restore(path, dry_run)
+            _restore_setup_xorg(path, dry_run)
             return
         if not coolbits & FANS_BIT:
-            _warn(
+            _echo_setup_warning(
                 f"--coolbits {coolbits} lacks {FANS_BIT}, with which fans are set: use --coolbits {coolbits | FANS_BIT}"
             )
-        box = _find_box(simulate)
+        box = _box_for_setup_xorg(simulate)
         change = setup.plan_setup(path, box, folders, coolbits, edid, layout)
         for note in change.notes:
             click.echo(f"note: {printable(note)}", err=True)
         click.echo(setup.setup_difference(change.changes), nl=False)
         for loss in change.plan.losses:
-            _warn(loss)
+            _echo_setup_warning(loss)
         if change.changes and not dry_run:
             if change.plan.losses and not yes:
                 raise GpufanError("nothing was written: configure this in a file of X first, or accept it with --yes")
@@ -83,32 +83,39 @@ def setup_xorg(
         elif not change.changes and not change.out_of_reach:
             click.echo(f"{path} needs no change" if path.exists() else "X needs no change: the fans can be set already")
     for line in change.out_of_reach:
-        _warn(line)
+        _echo_setup_warning(line)
     if change.out_of_reach:
         context.exit(1)
 
 
-def _find_box(simulate: str | None) -> xorg_box.Box:
-    """The graphics devices of this machine or of a simulation. Raises GpufanError if there is no card for X."""
+def _box_for_setup_xorg(simulate: str | None) -> xorg_box.Box:
+    """Return the graphics devices of this machine, or of the simulated machine with the profile `simulate`.
+
+    Prints the devices that are left out. Raises GpufanError if no NVIDIA card is left for X.
+    """
     if simulate is not None:
         simulated = SimulatedBox(PROFILES[simulate], WORKLOADS["idle"])
         return xorg_box.make_box([PciAddress.parse(gpu.info.pci) for gpu in simulated.gpus])
     devices = xorg_box.graphics_devices()
-    _name_left_out([device for device in devices if device.unusable], "")
+    _echo_left_out_devices([device for device in devices if device.unusable], "")
     box = xorg_box.make_box(addresses_for_x_server(), devices)
-    _name_left_out([device for device in box.others if not device.unusable], "NVIDIA's driver does not drive it")
+    _echo_left_out_devices(
+        [device for device in box.others if not device.unusable], "NVIDIA's driver does not drive it"
+    )
     if not box.cards:
         raise GpufanError("no NVIDIA card is left for X")
     return box
 
 
-def _name_left_out(devices: Iterable[xorg_box.GraphicsDevice], reason: str) -> None:
+def _echo_left_out_devices(devices: Iterable[xorg_box.GraphicsDevice], reason: str) -> None:
+    """Print that each NVIDIA card in `devices` is left out. `reason` is for a card that has no reason of its own."""
     for device in devices:
         if device.is_nvidia:
             click.echo(f"note: {device} is left out: {device.unusable or reason}", err=True)
 
 
-def _restore(path: Path, dry_run: bool) -> None:
+def _restore_setup_xorg(path: Path, dry_run: bool) -> None:
+    """Restore all files as they were before the first setup, and print the difference. Raises GpufanError."""
     changes = setup.plan_setup_restore(path)
     if changes is None:
         click.echo(f"{path} has nothing to restore: gpufan has not changed it")
@@ -130,5 +137,6 @@ def _restore(path: Path, dry_run: bool) -> None:
         click.echo(f"{path} has nothing to restore: its content is the original")
 
 
-def _warn(text: str) -> None:
+def _echo_setup_warning(text: str) -> None:
+    """Print a warning of `gpufan setup-xorg` to standard error."""
     click.echo(f"gpufan: {printable(text)}", err=True)

@@ -56,11 +56,13 @@ def simulate(
     if output is not None:
         plot.check_plot_path(output)
     if recording is None:
-        options.refuse(["gpus"], "goes with --fitted: add that, or leave it out")
+        options.refuse_options(["gpus"], "goes with --fitted: add that, or leave it out")
         make_box = boxes.simulated_boxes(profile, workload, inlet_c)
     else:
-        options.refuse(["profile"], "and --fitted exclude each other: leave out one")
-        make_box = boxes.fitted_boxes(recording, gpus, workload if options.is_given("workload") else None, inlet_c)
+        options.refuse_options(["profile"], "and --fitted exclude each other: leave out one")
+        make_box = boxes.fitted_boxes(
+            recording, gpus, workload if options.is_option_given("workload") else None, inlet_c
+        )
     compared = settings_to_compare(curves, targets_c)
     outcomes = [replay(make_box(), name, settings, duration_s) for name, settings in compared.items()]
     print_outcomes(outcomes)
@@ -99,10 +101,12 @@ def tune(
     for some minutes, under the load that there is. Fans are not touched, no load is made, and root is not needed.
     """
     if recording is not None:
-        options.refuse(["minutes", "simulate"], "has no meaning with a recording: leave out one of them")
+        options.refuse_options(["minutes", "simulate"], "has no meaning with a recording: leave out one of them")
     if output is not None:
         plot.check_plot_path(output)
-    settings = (options.settings_source(config_path) if simulate is None else Source(config_path, required=True)).read()
+    settings = (
+        options.source_of_config_option(config_path) if simulate is None else Source(config_path, required=True)
+    ).read()
     rows: Iterable[Row]
     if recording is not None:
         rows, source = read(recording), str(recording)
@@ -110,7 +114,7 @@ def tune(
         rows = row_sources.simulated_rows(simulate, minutes * 60, settings.for_card)
         source = f"the simulated {simulate}"
     else:
-        rows, source = _watch_with_progress(runtime_dir / SNAPSHOT, minutes), "the running gpufan"
+        rows, source = _watch_for_tune_command(runtime_dir / SNAPSHOT, minutes), "the running gpufan"
     cards = choose_recorded(recorded_cards(rows), gpus, source)
     proposals = [propose(fit(card), settings.for_card(card.info), limit_c) for card in cards]
     if verbose:
@@ -125,8 +129,8 @@ def tune(
         plot.save_figure(plot.draw_time_panels(drawn), output)
 
 
-def _watch_with_progress(path: Path, minutes: float) -> list[Row]:
-    """Readings of the running gpufan during `minutes`, with a progress bar on a terminal."""
+def _watch_for_tune_command(path: Path, minutes: float) -> list[Row]:
+    """Return the readings of the running gpufan during `minutes`. Shows a progress bar on a terminal."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("watching; ctrl-c ends it early", total=minutes * 60)

@@ -8,7 +8,7 @@ import click
 import pytest
 
 from gpufan.cli.main import cli
-from gpufan.cli.man import commands
+from gpufan.cli.man import commands_for_man_page
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -56,7 +56,7 @@ def options() -> dict[str, set[str]]:
             for option in context.command.get_params(context)
             for spelling in [*option.opts, *option.secondary_opts]
         }
-        for context in [root, *commands(root)]
+        for context in [root, *commands_for_man_page(root)]
     }
 
 

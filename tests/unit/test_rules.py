@@ -49,6 +49,6 @@ def test_help_loads_none_of_the_commands_that_it_lists() -> None:
 
 
 def test_no_command_needs_an_extra_before_it_runs() -> None:
-    loaded = loaded_by("gpufan.cli.man", then="gpufan.cli.man.page('gpufan.1')")
+    loaded = loaded_by("gpufan.cli.man", then="gpufan.cli.man.man_page('gpufan.1')")
     assert "gpufan.cli.tune" in loaded
     assert not loaded & {"matplotlib", "numpy", "prometheus_client", "scipy"}

@@ -18,7 +18,7 @@ import pytest
 from gpufan import __version__
 from gpufan.cli import options
 from gpufan.cli.main import cli, main
-from gpufan.cli.man import commands
+from gpufan.cli.man import commands_for_man_page
 from gpufan.core.sentences import card_sentence
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import snapshot_file as snapshot
@@ -56,7 +56,7 @@ SIMULATED = ("run", "--simulate", "--time-scale", "max", "--duration")
 
 
 ROOT = click.Context(cli, info_name="gpufan", **cli.context_settings)
-COMMANDS = {"gpufan": cli} | {context.command_path: context.command for context in commands(ROOT)}
+COMMANDS = {"gpufan": cli} | {context.command_path: context.command for context in commands_for_man_page(ROOT)}
 """Every command, by what a person types."""
 
 

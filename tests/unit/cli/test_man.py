@@ -7,7 +7,7 @@ import click
 import pytest
 
 from gpufan.cli.main import cli
-from gpufan.cli.man import PAGES, commands, page, roff
+from gpufan.cli.man import PAGES, commands_for_man_page, man_page, roff_text
 from gpufan.config.descriptions import about
 from gpufan.config.schema import EXAMPLES, QUIET_KEYS, RUN_KEYS
 from gpufan.config.toml_text import toml
@@ -26,8 +26,8 @@ def shown(text: str) -> str:
 
 
 def test_every_command_and_option_is_on_the_page() -> None:
-    text = shown(page("gpufan.1"))
-    for context in commands(click.Context(cli, info_name="gpufan")):
+    text = shown(man_page("gpufan.1"))
+    for context in commands_for_man_page(click.Context(cli, info_name="gpufan")):
         assert f" {context.command_path} [OPTIONS]" in text
         for parameter in context.command.params:
             if isinstance(parameter, click.Option):
@@ -37,7 +37,7 @@ def test_every_command_and_option_is_on_the_page() -> None:
 
 
 def test_every_key_is_on_the_page_of_the_settings_file() -> None:
-    text = shown(page("gpufan.toml.5"))
+    text = shown(man_page("gpufan.toml.5"))
     for key in RUN_KEYS:
         assert f" {key} = {toml(getattr(EXAMPLES, key))} {about(key).replace('`', '')}" in text
     for key in QUIET_KEYS:
@@ -48,10 +48,12 @@ def test_every_key_is_on_the_page_of_the_settings_file() -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_mandoc_reports_no_warning(name: str) -> None:
     program = require("mandoc", "mandoc")
-    done = subprocess.run([program, "-T", "lint", "-W", "warning"], input=page(name), capture_output=True, text=True)
+    done = subprocess.run(
+        [program, "-T", "lint", "-W", "warning"], input=man_page(name), capture_output=True, text=True
+    )
     # With a date, the same gpufan would write another page every day.
     assert [line for line in done.stdout.splitlines() if "missing date" not in line] == []
 
 
 def test_every_character_is_literal_to_roff() -> None:
-    assert roff(".so \\ `a-b` 'c' \"d\"") == "\\&.so \\e \\fBa\\-b\\fP \\(aqc\\(aq \\(dqd\\(dq"
+    assert roff_text(".so \\ `a-b` 'c' \"d\"") == "\\&.so \\e \\fBa\\-b\\fP \\(aqc\\(aq \\(dqd\\(dq"
