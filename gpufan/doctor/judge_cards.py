@@ -137,7 +137,7 @@ def _judge_card_to_reset(judged: _JudgedCard) -> Finding:
 
 
 def _judge_card_without_x(judged: _JudgedCard, error: str) -> Finding:
-    """Judge a card whose fans can only be set over X, which failed with `error`."""
+    """Judge a card whose fans can only be set over X, if X fails with `error`."""
     install = [] if judged.facts.has_xorg else [_INSTALL_X]
     # Either the X server of gpufan itself or that of gpufan-xserver.service. Only root can read their folders.
     log = f"sudo sh -c 'tail -n 30 {judged.facts.runtime_folder}*/*xserver/Xorg.log'"
@@ -190,7 +190,10 @@ def _judge_unselected_fans(judged: _JudgedCard, is_manual: bool) -> Finding:
 
 
 def _is_excluded_card(judged: _JudgedCard) -> bool:
-    """Whether the settings of the running gpufan may exclude the card. They are unknown if it is not the service."""
+    """Whether the settings of the running gpufan may exclude the card.
+
+    The settings are unknown if that gpufan is not the service.
+    """
     assert judged.card is not None  # a card that gpufan does not control is known from the driver only
     names = judged.facts.settings.run_settings().gpus
     # An index is that of the time when gpufan was started.

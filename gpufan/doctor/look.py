@@ -46,7 +46,7 @@ _CAP_SYS_ADMIN = 21
 
 
 def gather_facts(runtime_folder: Path, config: Path | None, proofs: tuple[Proof, ...] = ()) -> Facts:
-    """Gather all facts that can be known within `LIMIT_S` seconds. Changes nothing. `proofs` are facts already."""
+    """Gather all facts that can be known within `LIMIT_S` seconds. Changes nothing. `proofs` are known already."""
     source = settings_below_root(config)
     looks: dict[str, Callable[[], Any]] = {
         "driver": look_at_driver,

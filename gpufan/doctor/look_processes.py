@@ -34,7 +34,7 @@ def look_for_rivals() -> tuple[Rival, ...]:
 def look_for_other_setter(snapshot: Path) -> str:
     """Return the name of the program that may set fans besides gpufan; empty if there is none.
 
-    Neither this process counts, nor the gpufan that wrote the file `snapshot`.
+    This process, and the gpufan that wrote the file `snapshot`, do not count.
     """
     ours = {os.getpid()}
     with suppress(GpufanError):
@@ -65,7 +65,8 @@ def look_for_autostarts() -> tuple[str, ...]:
 def _look_for_autostarts_in(folder: Path, loads_fans: bool) -> Iterator[Path]:
     """Yield the files in `folder` that start nvidia-settings so that it sets fans.
 
-    With `loads_fans` its own settings set fans; else the command in the file must do so.
+    With `loads_fans` every such file counts, since the settings that nvidia-settings loads set fans. Without it, a file
+    counts only if its command sets fans.
     """
     try:
         paths = sorted(folder.glob("*.desktop"))

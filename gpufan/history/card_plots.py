@@ -99,9 +99,9 @@ def plot_card_on_curve(card: HistoryCard, periods: Iterable[Period]) -> "Figure 
 
 
 def card_curve_to_plot(settings: str) -> tuple[Curve | None, float | None]:
-    """Parse `settings`, which is `str(CardSettings)`, and return the curve and the target, °C: the other is None.
+    """Return the curve and the target (°C) that `settings` names. A card follows one of them; the other is None.
 
-    Both are None if the text is neither a curve nor a target.
+    `settings` is `str(CardSettings)`. Both are None if it names neither a curve nor a target.
 
     >>> card_curve_to_plot("target 78 °C")
     (None, 78.0)

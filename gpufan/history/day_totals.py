@@ -35,7 +35,8 @@ class DayTotals:
     ) -> None:
         """Compute the totals of `periods` and of the `events` in `time_range`.
 
-        The card counts as under load above `load_threshold_w`, W. Of a longer event only the part in the range counts.
+        The card counts as under load above `load_threshold_w`, W. If an event begins before
+        the range or ends after it, only its part in the range counts.
         """
         begin_s, end_s = time_range
         self.seen_s = sum(period.seconds for period in periods)

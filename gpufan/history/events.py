@@ -77,7 +77,10 @@ class Event:
 
     @property
     def duration_text(self) -> str:
-        """How long or how often the event happened: `for 0:04:10`, `3x in 0:01:00`; empty if once, without duration."""
+        """How long or how often the event happened: `for 0:04:10`, `3x in 0:01:00`.
+
+        The text is empty for a single event without duration.
+        """
         seconds = self.end_s - self.begin_s
         if self.count > 1:
             return f"{self.count}x in {h_mm_ss(seconds)}" if seconds >= 1 else f"{self.count}x"

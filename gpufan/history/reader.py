@@ -158,7 +158,7 @@ class HistoryReader:
     def events(self, cards: Iterable[HistoryCard], time_range: TimeRange) -> list[Event]:
         """The events that overlap `time_range`, in the order of their beginning.
 
-        The events of `cards`, and those that concern all cards of the box.
+        These are the events of `cards`, and those that concern all cards of the box.
         """
         uuids = {"", *(card.uuid for card in cards)}
         query = (

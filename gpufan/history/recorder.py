@@ -92,7 +92,10 @@ class HistoryRecorder:
         self._writer.close()
 
     def _read(self, wall_s: float, monotonic_s: float) -> str:
-        """Add a new snapshot to the samples and events that wait. Returns why no snapshot is new, or an empty text."""
+        """Add a new snapshot to the samples and events that wait.
+
+        Returns the reason if there is no new snapshot, else an empty text.
+        """
         try:
             snapshot = self._read_snapshot()
         except GpufanError as error:

@@ -237,7 +237,7 @@ def _planned_command_files(
 def _open_cards_for_plan(
     options: InstallOptions, settings: RunSettings, names: Sequence[str]
 ) -> AbstractContextManager[Cards | None]:
-    """Open the cards during the block, if their fans will be moved or their UUIDs are needed; else give it None.
+    """Open the cards during the block, if their fans will be moved or their UUIDs are needed; else the block gets None.
 
     Raises InputError, DriverError or GpufanError.
     """

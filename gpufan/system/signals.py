@@ -105,7 +105,7 @@ class StopInbox:
             os.write(self._waker, b"!")
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait at most `timeout_s` seconds for a reason to stop (None: for ever). Returns False if there was none.
+        """Wait for a reason to stop, at most `timeout_s` seconds if that is not None. Returns False if there was none.
 
         Raises the reason if it is an exception.
         """

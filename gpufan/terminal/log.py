@@ -72,7 +72,7 @@ class LogHandler(logging.Handler):
 
     @property
     def write_error(self) -> OSError | ValueError | None:
-        """The error with which a write has failed, after which nothing more is written; None if no write has failed."""
+        """The error of the first write that has failed; None if no write has failed. Nothing is written after it."""
         return self._writer.error
 
     def close(self) -> None:
@@ -145,8 +145,8 @@ class _LogTopic:
         """Return the level of the line to write at `now_s`, and its end: ` after 0:00:31`. None if no line is due.
 
         The end of the line says how long the news has lasted, or how often it has begun. The first line that the news
-        is over is due at once. News that begins and ends again and again has lines less and less often, until it stays
-        as it is: for a minute if it is an error, else for up to ten.
+        is over is due at once. Each time that the news begins again soon, the wait until the next line doubles. The
+        wait is short again once an error has not changed for a minute, or other news for up to ten minutes.
         """
         if self.level == self.logged_level and self.began_times == 0:
             return None
@@ -194,7 +194,7 @@ class StateLog:
 class ChangeLog:
     """Logs a line for each change that is news by `core/news.py`.
 
-    For each card and kind of news there is at most one line a minute, and less if it begins and ends again and again.
+    For each card and kind of news there is at most one line a minute, and fewer if it begins and ends again and again.
     The line says how often the news has begun meanwhile. In a dry run each duty is logged too.
     """
 

@@ -37,7 +37,7 @@ class ServiceStateReader:
         self._call: BackgroundCall[ServiceState | None] | None = None
 
     def latest(self) -> ServiceState | None:
-        """Return the last answer of systemd, and ask again if that is old; None before the first answer."""
+        """Return the last answer of systemd, and ask again if the answer is old; None before the first answer."""
         if self._call is not None:
             with suppress(NoAnswer):  # not yet
                 self._latest = self._call.result(0)
@@ -76,9 +76,10 @@ def service_state() -> ServiceState | None:
 
 @contextmanager
 def service_state_explains(of_service: bool) -> Iterator[None]:
-    """Replace the error NotRunning of the block by the sentence that says why the service runs no gpufan.
+    """If the block raises NotRunning, raise an error that says why the service runs no gpufan.
 
-    Only if the gpufan is that of the service (`of_service`), and if systemd knows the service.
+    NotRunning is raised unchanged if the block is not about the service (`of_service` is false), or if systemd does not
+    know the service.
     """
     try:
         yield
@@ -88,7 +89,7 @@ def service_state_explains(of_service: bool) -> Iterator[None]:
 
 
 def _service_state_with(text: str, remedy: str, *, why: str = "", is_active: bool = False) -> ServiceState:
-    """Make the state, with a sentence of `text`, `why` and `remedy` that says why no gpufan is running."""
+    """Make the state. Its sentence says why no gpufan is running, and consists of `text`, `why` and `remedy`."""
     return ServiceState(text, is_active, f"no gpufan is running: {text}{why}; {remedy}")
 
 

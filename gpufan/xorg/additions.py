@@ -75,7 +75,7 @@ class _Additions:
         }
 
     def make(self, missing: Sequence[PciAddress]) -> Configuration:
-        """Return the configuration with all sections that the cards `missing` need."""
+        """Add all sections that the cards in `missing` need, and return the new configuration."""
         present = self._present_screens(missing)
         added = []
         # The primary card first: X shows its first screen there.
@@ -108,7 +108,7 @@ class _Additions:
     def _present_screens(self, missing: Sequence[PciAddress]) -> list[str]:
         """Return the name of the X screen that the server has so far, so that a layout can list it; perhaps none.
 
-        If X itself has found its graphics device, a Device is added. If X itself has made its Screen, one is added.
+        Adds the Device of that X screen if X has found its graphics device by itself, and the Screen if X has made it.
         """
         first = self.server.screens[0]
         if first.address is not None and any(server.on_card(first.address) for server in self.others):
@@ -159,7 +159,7 @@ class _Additions:
         return name
 
     def _complete_devices(self) -> None:
-        """Add Driver and BusID to each Device of an X screen, which X needs once there are several Devices."""
+        """Add Driver and BusID to each Device of an X screen. X needs them once there are several Devices."""
         for x_screen in self.server.screens:
             if x_screen.device is None:
                 continue

@@ -78,7 +78,7 @@ class Section:
             return False
 
     def entry_naming(self, keyword: str, name: str) -> Statement | None:
-        """Return the first entry `keyword` whose first string is the name `name`; None if there is none."""
+        """Return the first entry with this keyword whose first string is `name`; None if there is none."""
         return next(
             (e for e in self.entries(keyword) if normalized_name(e.strings[0].text) == normalized_name(name)), None
         )
