@@ -32,7 +32,7 @@ MISSING = "apprise is not installed"
 
 
 class Request(msgspec.Struct):
-    """What to do: check `urls` if there is no text, else send the text to all of them."""
+    """A task: send `text` to all `urls`. Without a text, only check the URLs."""
 
     urls: list[str]
     title: str = ""
@@ -42,7 +42,7 @@ class Request(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    """What became of it."""
+    """The result of a request."""
 
     bad: list[int] = []
     """Positions of the URLs that Apprise does not understand, or that failed."""
@@ -50,39 +50,40 @@ class Answer(msgspec.Struct):
     """Why sending failed; empty if it did not."""
 
 
-class _Lines(logging.Handler):
-    """Keeps the lines of a log in memory."""
+class _AppriseLog(logging.Handler):
+    """Stores the lines of Apprise's log in memory."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one line."""
+        """Store one line."""
         self.lines.append(record.getMessage())
 
 
-def phrase(lines: list[str]) -> str:
-    """The meaning of a log, without a word of it."""
+def apprise_log_phrase(lines: list[str]) -> str:
+    """Return the meaning of a log of Apprise. No word of the log is in it, since the log may have secrets."""
     log = "\n".join(lines).lower()
     return next((meaning for pattern, meaning in _PHRASES if re.search(pattern, log)), UNKNOWN)
 
 
-def answer(request: Request) -> Answer:
-    """Do what `request` says. Never raises."""
-    log = _Lines()
+def deliver_request(request: Request) -> Answer:
+    """Check the URLs of `request` or send its text, and return the result. Never raises."""
+    log = _AppriseLog()
     logger = logging.getLogger("apprise")
     logger.handlers, logger.propagate = [log], False
     logger.setLevel(logging.DEBUG)
     try:
-        return _with_apprise(request, log)
+        return _check_or_send_with_apprise(request, log)
     except Exception as error:  # of any kind: its text may have a secret
         if isinstance(error, ModuleNotFoundError) and error.name == "apprise":
             return Answer(reason=MISSING)
-        return Answer(reason=phrase([*log.lines, str(error)]))
+        return Answer(reason=apprise_log_phrase([*log.lines, str(error)]))
 
 
-def _with_apprise(request: Request, log: _Lines) -> Answer:
+def _check_or_send_with_apprise(request: Request, log: _AppriseLog) -> Answer:
+    """Check the URLs of `request` or send its text, with Apprise. Raises whatever Apprise raises."""
     import apprise
 
     asset = apprise.AppriseAsset(app_id="gpufan", app_desc="gpufan", async_mode=False, secure_logging=True)
@@ -93,15 +94,15 @@ def _with_apprise(request: Request, log: _Lines) -> Answer:
     log.lines.clear()
     # The body is text: else a receiver of HTML or Markdown would interpret it.
     sent = sender.notify(request.text, title=request.title, notify_type=request.kind, body_format="text")
-    return Answer(reason="" if sent else phrase(log.lines))
+    return Answer(reason="" if sent else apprise_log_phrase(log.lines))
 
 
-def main() -> None:
-    """Read a request from standard input, and write the answer to standard output."""
+def deliver_from_stdin() -> None:
+    """Read a request from standard input, carry it out, and write the answer to standard output."""
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
-    result = answer(request)
+    result = deliver_request(request)
     sys.stdout.buffer.write(msgspec.json.encode(result))
 
 
 if __name__ == "__main__":
-    main()
+    deliver_from_stdin()

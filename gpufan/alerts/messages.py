@@ -1,4 +1,4 @@
-"""The messages: troubles of a card or of gpufan itself, and their text. No files, no clock."""
+"""Messages about troubles of a card or of gpufan, and their text. No files, no clock."""
 
 import time
 from enum import Enum
@@ -9,7 +9,7 @@ from gpufan.core.sentences import h_mm_ss
 
 
 class Trouble(str, Enum):
-    """What a message can be about. The values are words of the settings file."""
+    """The subject of a message. The values are words of the settings file."""
 
     THROTTLED = "throttled"
     """Heat lowers the clocks of the card."""
@@ -34,14 +34,14 @@ class Trouble(str, Enum):
 
 
 class Phase(str, Enum):
-    """When in the course of a trouble a message is sent."""
+    """The stage of a trouble at which a message is sent."""
 
     BEGAN = "began"
     LASTS = "lasts"
     """The trouble lasts; the message is repeated."""
     OVER = "over"
     TEST = "test"
-    """There is no trouble: somebody tests the way of the messages."""
+    """There is no trouble: somebody tests the delivery of messages."""
 
 
 _HEADLINES = {
@@ -94,7 +94,7 @@ ABOUT = {
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One message, as values. Scripts receive these fields as JSON, with `title` and `text`."""
+    """One message, as values. Scripts receive these fields as JSON, with `message_title` and `message_text`."""
 
     phase: Phase
     trouble: Trouble | None
@@ -114,27 +114,27 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     """How often the trouble has come back soon after its end, and was reported, plus 1."""
 
 
-def title(message: Message) -> str:
-    """The message in one line: `gpufan on box: 0 GTX 1080 Ti: a fan does not turn`."""
-    words = [f"gpufan on {message.box}", message.card, _phase_word(message), _headline(message)]
+def message_title(message: Message) -> str:
+    """Return the message in one line: `gpufan on box: 0 GTX 1080 Ti: a fan does not turn`."""
+    words = [f"gpufan on {message.box}", message.card, _message_phase_word(message), _message_headline(message)]
     return ": ".join(filter(None, words))
 
 
-def text(message: Message) -> str:
-    """The message for a person: box, card, what, since when, and what to do."""
+def message_text(message: Message) -> str:
+    """Return the message for a person: box, card, trouble, time, state and remedy."""
     where = f"{message.card} in {message.box}" if message.card else message.box
     if message.trouble is None:
-        return f"This is a test of the messages of gpufan on {where}, sent at {_when(message.time_s)}."
+        return f"This is a test of the messages of gpufan on {where}, sent at {_message_time(message.time_s)}."
     lasted = h_mm_ss(max(message.time_s - message.since_s, 0.0))
     if message.phase is Phase.OVER:
         return (
-            f"Over, {where}: {_headline(message)}.\n"
-            f"From {_when(message.since_s)} to {_when(message.time_s)}, for {lasted}.\n"
+            f"Over, {where}: {_message_headline(message)}.\n"
+            f"From {_message_time(message.since_s)} to {_message_time(message.time_s)}, for {lasted}.\n"
             f"Now: {message.detail}"
         )
     lines = [
-        f"{where}: {_headline(message)}.",
-        f"Since {_when(message.since_s)}, for {lasted}.",
+        f"{where}: {_message_headline(message)}.",
+        f"Since {_message_time(message.since_s)}, for {lasted}.",
         f"Now: {message.detail}",
         f"What to do: {_REMEDIES[message.trouble]}",
     ]
@@ -143,14 +143,14 @@ def text(message: Message) -> str:
     return "\n".join(lines)
 
 
-def as_json(message: Message) -> bytes:
-    """The message for a script."""
-    fields = {**msgspec.structs.asdict(message), "title": title(message), "text": text(message)}
+def message_as_json(message: Message) -> bytes:
+    """Return the message as JSON, for the standard input of a script."""
+    fields = {**msgspec.structs.asdict(message), "title": message_title(message), "text": message_text(message)}
     return msgspec.json.encode(fields)
 
 
-def environment(message: Message) -> dict[str, str]:
-    """The message as environment variables of a script."""
+def message_environment(message: Message) -> dict[str, str]:
+    """Return the message as environment variables of a script."""
     return {
         "GPUFAN_ALERT_PHASE": message.phase.value,
         "GPUFAN_ALERT_TROUBLE": message.trouble.value if message.trouble else "",
@@ -158,18 +158,21 @@ def environment(message: Message) -> dict[str, str]:
         "GPUFAN_ALERT_CARD": message.card,
         "GPUFAN_ALERT_UUID": message.uuid,
         "GPUFAN_ALERT_SINCE": str(int(message.since_s)),
-        "GPUFAN_ALERT_TITLE": title(message),
-        "GPUFAN_ALERT_TEXT": text(message),
+        "GPUFAN_ALERT_TITLE": message_title(message),
+        "GPUFAN_ALERT_TEXT": message_text(message),
     }
 
 
-def _headline(message: Message) -> str:
+def _message_headline(message: Message) -> str:
+    """Return the trouble of a message in words: `a fan does not turn`."""
     return _HEADLINES[message.trouble] if message.trouble else "test message"
 
 
-def _phase_word(message: Message) -> str:
+def _message_phase_word(message: Message) -> str:
+    """Return `still` if the trouble lasts, `over` if it is over, else an empty text."""
     return {Phase.LASTS: "still", Phase.OVER: "over"}.get(message.phase, "")
 
 
-def _when(time_s: float) -> str:
+def _message_time(time_s: float) -> str:
+    """Return a time in seconds since the epoch as local date and time."""
     return time.strftime("%F %T %Z", time.localtime(time_s))

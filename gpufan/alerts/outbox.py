@@ -1,4 +1,4 @@
-"""The messages that wait for one receiver: in memory, bounded, tried again after growing waits."""
+"""The messages that wait in memory for one receiver, and the thread that tries to deliver them."""
 
 import logging
 import threading
@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from gpufan.alerts.messages import Message, title
+from gpufan.alerts.messages import Message, message_title
 from gpufan.alerts.receivers import NotDelivered, Receiver
 
 _log = logging.getLogger("gpufan.alerts")
@@ -20,7 +20,7 @@ GIVE_UP_S = 86400.0
 
 
 class Outbox:
-    """The queue of one receiver. Times are arguments, by a clock that nobody sets."""
+    """The queue of messages for one receiver. `now_s` is the time by a clock that nobody sets."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[float, Message]] = deque()
@@ -31,7 +31,7 @@ class Outbox:
         return len(self._waiting)
 
     def put(self, message: Message, now_s: float) -> int:
-        """Add a message; returns how many old ones were dropped for it."""
+        """Add a message. Returns the number of old messages that were dropped because the queue was full."""
         self._waiting.append((now_s, message))
         dropped = 0
         while len(self._waiting) > CAPACITY or now_s - self._waiting[0][0] > GIVE_UP_S:
@@ -40,28 +40,28 @@ class Outbox:
         return dropped
 
     def wait_s(self, now_s: float) -> float | None:
-        """Time until the next attempt, s; None if nothing waits."""
+        """Return the time until the next attempt to deliver, s; None if no message waits."""
         return max(self._next_try_s - now_s, 0.0) if self._waiting else None
 
     def first(self) -> tuple[float, Message]:
-        """The oldest message, and when it was added."""
+        """Return the time at which the oldest message was added, and the message."""
         return self._waiting[0]
 
     def delivered(self, entry: tuple[float, Message]) -> None:
-        """Remove `entry`, which was delivered."""
+        """Remove the message `entry`, which was delivered."""
         if entry in self._waiting:  # it may have been dropped meanwhile
             self._waiting.remove(entry)
         self._wait_s, self._next_try_s = FIRST_WAIT_S, 0.0
 
     def failed(self, now_s: float) -> float:
-        """Wait before the next attempt; returns the time to wait, s."""
+        """Count a failed attempt. Returns the time to wait before the next attempt, s."""
         wait_s, self._wait_s = self._wait_s, min(2 * self._wait_s, LONGEST_WAIT_S)
         self._next_try_s = now_s + wait_s
         return wait_s
 
 
 class Courier:
-    """Delivers the messages of one receiver in a thread of its own, so that no receiver delays another."""
+    """Delivers the messages of one receiver in its own thread, so that no receiver delays another."""
 
     def __init__(self, receiver: Receiver, clock: Callable[[], float] = time.monotonic) -> None:
         self._receiver = receiver
@@ -74,7 +74,7 @@ class Courier:
         self._thread.start()
 
     def put(self, message: Message) -> None:
-        """Queue a message; returns at once."""
+        """Add a message to the queue. Returns at once."""
         with self._changed:
             dropped = self._outbox.put(message, self._clock())
             self._changed.notify()
@@ -82,17 +82,18 @@ class Courier:
             _log.warning("%s: %d old messages dropped, since it does not accept any", self._receiver.name, dropped)
 
     def begin_close(self) -> None:
-        """Try each waiting message once more, then end."""
+        """Let the thread try each waiting message once more, and then end. Returns at once."""
         with self._changed:
             self._closing = True
             self._changed.notify()
 
     def join(self, timeout_s: float) -> int:
-        """Wait for the end, at most `timeout_s`; returns how many messages are lost."""
+        """Wait until the thread ends, at most `timeout_s`. Returns the number of messages that were not delivered."""
         self._thread.join(timeout_s)
         return len(self._outbox)
 
     def _run(self) -> None:
+        """Deliver messages until the courier is closed. This is the function of the thread."""
         while (entry := self._next()) is not None:
             is_last_attempt = self._closing
             try:
@@ -108,7 +109,7 @@ class Courier:
                 return
 
     def _next(self) -> tuple[float, Message] | None:
-        """Wait for the next entry to deliver; None at the end."""
+        """Wait until a message is due, and return it with the time at which it was added; None after the close."""
         with self._changed:
             while True:
                 wait_s = self._outbox.wait_s(self._clock())
@@ -119,6 +120,7 @@ class Courier:
                 self._changed.wait(wait_s)
 
     def _note_failure(self, error: NotDelivered) -> None:
+        """Wait longer before the next attempt, and log the first failure in a row."""
         with self._changed:
             wait_s = self._outbox.failed(self._clock())
         if not self._failing:
@@ -128,16 +130,17 @@ class Courier:
         self._failing = True
 
     def _note_success(self, entry: tuple[float, Message]) -> None:
+        """Remove a delivered message from the queue, and log it."""
         with self._changed:
             self._outbox.delivered(entry)
         if self._failing:
             _log.info("%s: accepts messages again", self._receiver.name)
         self._failing = False
-        _log.info("%s: sent: %s", self._receiver.name, title(entry[1]))
+        _log.info("%s: sent: %s", self._receiver.name, message_title(entry[1]))
 
 
-def close_all(couriers: Sequence[Courier], timeout_s: float) -> None:
-    """End all couriers within `timeout_s`, and log how many messages are lost."""
+def close_couriers(couriers: Sequence[Courier], timeout_s: float) -> None:
+    """End all couriers within `timeout_s`, and log how many messages were not delivered."""
     end_s = time.monotonic() + timeout_s
     for courier in couriers:
         courier.begin_close()

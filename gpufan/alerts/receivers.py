@@ -1,4 +1,4 @@
-"""The receivers of messages: a URL of Apprise, or a script. Each is a program with a time limit."""
+"""The receivers of messages: URLs of Apprise, and scripts. A program with a time limit delivers each message."""
 
 import os
 import re
@@ -37,18 +37,18 @@ _FAILURES = {Trouble.LOST, Trouble.FAN_STILL, Trouble.HOT, Trouble.NO_CONTROLLER
 
 
 class NotDelivered(GpufanError):
-    """A receiver did not accept a message. The text has no secret."""
+    """A receiver has not accepted a message. The text of the error has no secret."""
 
 
 class Receiver(Protocol):
-    """Somebody who gets messages."""
+    """A receiver of messages."""
 
     @property
     def name(self) -> str:
         """Name for people, without secrets."""
 
     def send(self, message: Message) -> None:
-        """Deliver a message. May last as long as the time limit. Raises NotDelivered."""
+        """Deliver a message within the time limit of the receiver. Raises NotDelivered."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class UrlReceiver:
 
     @property
     def name(self) -> str:
-        """Number, scheme and host."""
-        return f"urls {self.number} ({masked(self.url)})"
+        """Position in the settings file, scheme and host."""
+        return f"urls {self.number} ({masked_receiver_url(self.url)})"
 
     def send(self, message: Message) -> None:
         """Deliver a message with Apprise. Raises NotDelivered."""
         kind = _KINDS.get(message.phase) or ("failure" if message.trouble in _FAILURES else "warning")
-        request = Request([self.url], messages.title(message), messages.text(message), kind)
-        reason = _deliver(request).reason
+        request = Request([self.url], messages.message_title(message), messages.message_text(message), kind)
+        reason = _deliver_to_url_receivers(request).reason
         if reason:
             raise NotDelivered(reason)
 
@@ -85,33 +85,35 @@ class ScriptReceiver:
         return self.path
 
     def send(self, message: Message) -> None:
-        """Run the program. Raises NotDelivered."""
-        options = {"stdout": subprocess.DEVNULL, **_without_rights()}
-        status, _ = _run([self.path], messages.as_json(message), SCRIPT_S, messages.environment(message), options)
+        """Run the program with the message. Raises NotDelivered."""
+        options = {"stdout": subprocess.DEVNULL, **_script_receiver_rights()}
+        status, _ = _run_receiver_program(
+            [self.path], messages.message_as_json(message), SCRIPT_S, messages.message_environment(message), options
+        )
         if status != 0:
             raise NotDelivered(f"exit status {status}" if status > 0 else f"ended by signal {-status}")
 
 
 def receivers(settings: AlertSettings) -> list[Receiver]:
-    """All receivers of the settings."""
+    """Return all receivers of the settings."""
     urls = [UrlReceiver(number, url) for number, url in enumerate(settings.urls, 1)]
     return [*urls, *map(ScriptReceiver, settings.scripts)]
 
 
-def check(settings: AlertSettings, name: Path) -> None:
-    """Raise InputError that names all receivers in the file `name` that cannot work. Sends nothing."""
-    mistakes = [f"urls: entry {number}: {problem}" for number, problem in url_problems(settings.urls)]
+def check_receivers(settings: AlertSettings, name: Path) -> None:
+    """Raise InputError that names each receiver in the file `name` that cannot work. Sends no message."""
+    mistakes = [f"urls: entry {number}: {problem}" for number, problem in receiver_url_problems(settings.urls)]
     mistakes += [
         f"on_event: entry {number}: {problem}"
         for number, script in enumerate(settings.scripts, 1)
-        if (problem := _script_problem(Path(script)))
+        if (problem := _script_receiver_problem(Path(script)))
     ]
     if mistakes:
         raise InputError(f"{name}: {'; '.join(mistakes)}")
 
 
-def url_problems(urls: Sequence[str]) -> list[tuple[int, str]]:
-    """Positions, from 1 on, of the URLs that Apprise does not understand, each with a problem.
+def receiver_url_problems(urls: Sequence[str]) -> list[tuple[int, str]]:
+    """Return for each URL that Apprise does not understand its position, from 1 on, and a sentence about it.
 
     Raises MissingExtra or GpufanError.
     """
@@ -120,16 +122,18 @@ def url_problems(urls: Sequence[str]) -> list[tuple[int, str]]:
     if find_spec("apprise") is None:
         raise MissingExtra("messages need", "apprise", "alerts")
     try:
-        answer = _deliver(Request(list(urls)))
+        answer = _deliver_to_url_receivers(Request(list(urls)))
     except NotDelivered as error:
         raise GpufanError(f"the URLs cannot be checked: {error}") from None
     if answer.reason and not answer.bad:
         raise GpufanError(f"the URLs cannot be checked: {answer.reason}")
-    return [(place + 1, f"{masked(urls[place])} is no URL that Apprise understands") for place in answer.bad]
+    return [
+        (place + 1, f"{masked_receiver_url(urls[place])} is no URL that Apprise understands") for place in answer.bad
+    ]
 
 
-def masked(url: str) -> str:
-    """Scheme and host of a URL. The host is left out where it may be a secret."""
+def masked_receiver_url(url: str) -> str:
+    """Return scheme and host of a URL, without its secrets. `...` replaces a host that may be a secret."""
     scheme, separator, _ = url.partition("://")
     if not separator or not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9+.-]{0,19}", scheme):
         return "..."
@@ -141,8 +145,8 @@ def masked(url: str) -> str:
     return f"{scheme}://{host if is_shown else '...'}"
 
 
-def _script_problem(script: Path) -> str | None:
-    """Why a script must not or cannot be run; None if it can."""
+def _script_receiver_problem(script: Path) -> str | None:
+    """Return why a script cannot or must not be run; None if it can be run."""
     hidden = "; the service sees no home folders and nothing in /tmp"
     try:
         status = script.stat()
@@ -151,24 +155,27 @@ def _script_problem(script: Path) -> str | None:
     if not script.is_file() or not status.st_mode & 0o111:
         return f"{script} is not a program: `chmod +x` makes it one"
     real = script.resolve()
-    exposed = next((path for path in (real, *real.parents) if _others_can_write(path)), None)
+    exposed = next((path for path in (real, *real.parents) if _others_can_replace_script(path)), None)
     if exposed:
         return f"{script}: others can write {exposed}: `sudo chown root: {exposed} && sudo chmod 755 {exposed}`"
     return None
 
 
-def _others_can_write(path: Path) -> bool:
-    """Whether somebody else than root and this user can replace `path`, or a file of ours in it."""
+def _others_can_replace_script(path: Path) -> bool:
+    """Whether users other than root and this user can write the file `path`, or replace files in the folder `path`."""
     status = path.stat()
     is_shared = status.st_mode & 0o022 and not (path.is_dir() and status.st_mode & stat.S_ISVTX)
     return status.st_uid not in (0, os.geteuid()) or bool(is_shared)
 
 
-def _deliver(request: Request) -> Answer:
-    """Have a process of its own carry out `request`. Raises NotDelivered if it does not answer, or MissingExtra."""
+def _deliver_to_url_receivers(request: Request) -> Answer:
+    """Start a process that carries out `request` with Apprise, and return its answer.
+
+    Raises NotDelivered if the process does not answer, MissingExtra if Apprise is not installed.
+    """
     command = [sys.executable, "-I", "-m", "gpufan.alerts.deliver"]
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    status, output = _run(command, msgspec.json.encode(request), DELIVERY_S, {}, quiet)
+    status, output = _run_receiver_program(command, msgspec.json.encode(request), DELIVERY_S, {}, quiet)
     try:
         answer = msgspec.json.decode(output or b"", type=Answer)
     except msgspec.DecodeError:
@@ -178,10 +185,10 @@ def _deliver(request: Request) -> Answer:
     return answer
 
 
-def _run(
+def _run_receiver_program(
     command: list[str], data: bytes, limit_s: float, environment: Mapping[str, str], options: Mapping[str, Any]
 ) -> tuple[int, bytes | None]:
-    """Exit status and standard output of a program that reads `data`. `options` are those of Popen.
+    """Run a program that reads `data`, and return its exit status and standard output. `options` are those of Popen.
 
     Raises NotDelivered if the program cannot be run, or lasts longer than `limit_s`.
     """
@@ -204,8 +211,8 @@ def _run(
     return process.returncode, output
 
 
-def _without_rights() -> dict[str, Any]:
-    """Options that let a program of root run as the user who called sudo, or as nobody."""
+def _script_receiver_rights() -> dict[str, Any]:
+    """Return the options of Popen with which a script runs as the user of sudo, or as nobody, instead of as root."""
     if os.geteuid() != 0:
         return {}
     sudo = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")

@@ -1,4 +1,4 @@
-"""The rules: snapshots and times in, messages out. No files, no clock, no network."""
+"""The rules that decide from snapshots and times which messages to send. No files, no clock, no network."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -64,10 +64,13 @@ class _Episode:
 
 
 class Rules:
-    """Decides which messages to send. Times are arguments: wall clock (seconds since the epoch) and monotonic clock."""
+    """Decides which messages to send.
+
+    Times are arguments: `wall_s` is in seconds since the epoch, `monotonic_s` is by a clock that nobody sets.
+    """
 
     def __init__(self, box: str, after_s: Mapping[Trouble, float], repeat_after_s: float) -> None:
-        """`after_s` has the troubles to report, with the time that each must last before its first message."""
+        """`after_s` maps each trouble to report to the time that it must last before its first message, s."""
         self._box = box
         self._after_s = after_s
         self._repeat_after_s = repeat_after_s
@@ -82,10 +85,10 @@ class Rules:
         """When another run published for the first time, by the monotonic clock."""
 
     def see(self, snapshot: Snapshot, monotonic_s: float) -> list[Message]:
-        """The messages that are due after a new snapshot."""
+        """Return the messages that are due after a new snapshot."""
         self._note_run(snapshot, monotonic_s)
         self._cards |= {gpu.uuid: gpu.label for gpu in snapshot.gpus}
-        judged = {gpu.uuid: _troubles(gpu) for gpu in snapshot.gpus}
+        judged = {gpu.uuid: _apply_rules_to_card(gpu) for gpu in snapshot.gpus}
         present = dict(self._find(snapshot, judged))
         lines = {gpu.uuid: card_sentence(gpu) for gpu in snapshot.gpus}
         messages: list[Message] = []
@@ -97,7 +100,7 @@ class Rules:
         return messages
 
     def _note_run(self, snapshot: Snapshot, monotonic_s: float) -> None:
-        """Count a restart if another run publishes than before."""
+        """Count a restart if the snapshot is of another run than the snapshot before."""
         run = snapshot.pid, snapshot.started_s
         if self._run not in (None, run):
             self._restarts_s.append(monotonic_s)
@@ -106,7 +109,7 @@ class Rules:
             self._restarts_s.popleft()
 
     def miss(self, problem: str, wall_s: float, monotonic_s: float) -> list[Message]:
-        """The messages that are due although there is no new snapshot; `problem` says why there is none.
+        """Return the messages that are due although there is no new snapshot. `problem` says why there is none.
 
         The state of the cards is unknown, so no other trouble begins or ends.
         """
@@ -116,7 +119,7 @@ class Rules:
         return list(self._advance(key, Found("", problem), "", wall_s, monotonic_s))
 
     def _find(self, snapshot: Snapshot, judged: Mapping[str, Mapping[Trouble, bool]]) -> Iterator[tuple[Key, Found]]:
-        """The troubles in a snapshot that are to be reported. `judged` are the results of `_troubles`, by UUID."""
+        """Return the troubles that are present. `judged` are the results of `_apply_rules_to_card`, by UUID."""
         for gpu in snapshot.gpus:
             for trouble, is_present in judged[gpu.uuid].items():
                 if is_present and trouble in self._after_s:
@@ -133,7 +136,10 @@ class Rules:
     def _advance(
         self, key: Key, found: Found | None, calm: str, wall_s: float, monotonic_s: float
     ) -> Iterator[Message]:
-        """Begin, continue or end the episode of `key`; `calm` is the state to report when it is over."""
+        """Begin, continue or end the episode of a trouble, and return the messages that are due.
+
+        `found` is None if the trouble is absent. `calm` is the state to report when the trouble is over.
+        """
         episode = self._episodes.get(key)
         if found is not None:
             if episode is None:
@@ -157,16 +163,18 @@ class Rules:
                     yield self._message(key, episode, Phase.OVER, calm, end_s)
 
     def _times(self, key: Key, monotonic_s: float) -> int:
+        """Return the number of the report about a trouble that begins now: 1, or more if it has come back soon."""
         ended_s, times = self._ended.get(key, (0.0, 0))
         return times + 1 if times and monotonic_s - ended_s < self._repeat_after_s else 1
 
     def _over_after_s(self, episode: _Episode) -> float:
-        """How long the trouble must be absent to be over. Else a trouble that comes and goes would flood people."""
+        """Return how long a trouble must be absent before it is over, s. It is longer for a trouble that comes back."""
         if episode.said_s is None:
             return FLICKER_S
         return min(OVER_AFTER_S * 2.0 ** min(episode.times - 1, 20), max(self._repeat_after_s, OVER_AFTER_S))
 
     def _message(self, key: Key, episode: _Episode, phase: Phase, detail: str, time_s: float) -> Message:
+        """Return a message about an episode. `detail` describes the state, and `time_s` is the time of the message."""
         return Message(
             phase=phase,
             trouble=key.trouble,
@@ -180,8 +188,8 @@ class Rules:
         )
 
 
-def _troubles(gpu: GpuState) -> Mapping[Trouble, bool]:
-    """For each trouble of a card whether it is present; without the troubles that the state says nothing about."""
+def _apply_rules_to_card(gpu: GpuState) -> Mapping[Trouble, bool]:
+    """Return for each trouble of a card whether it is present. Leaves out a trouble whose presence is unknown."""
     found: dict[Trouble, bool] = {}
     for kind, is_present in news(gpu).items():
         if trouble := _TROUBLES.get(kind):

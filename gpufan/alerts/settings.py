@@ -1,4 +1,4 @@
-"""The file alerts.toml: its keys, their bounds and defaults, and how its text is read and written.
+"""The file alerts.toml: its keys, their bounds and defaults; reading and writing its text.
 
 It holds secrets, so no message here repeats a URL.
 """
@@ -51,13 +51,16 @@ class AlertSettings:
     repeat_after_s: float = REPEAT_AFTER_S
 
 
-def read(path: Path, name: Path | None = None) -> AlertSettings:
-    """Read the file `path`, which messages call `name`. Raises InputError that names all mistakes, with their lines."""
+def read_alert_settings(path: Path, name: Path | None = None) -> AlertSettings:
+    """Return the settings in the file `path`. Errors call the file `name`.
+
+    Raises InputError that names all mistakes, with their lines.
+    """
     name = name or path
     try:
-        if problem := exposure(path.stat().st_mode):
+        if problem := alert_settings_exposure(path.stat().st_mode):
             raise InputError(f"{problem}: `sudo chmod 640 {path}`")
-        return parse(read_file(path))
+        return parse_alert_settings(read_file(path))
     except FileNotFoundError:
         raise InputError(
             f"{name}: no such file: `sudo gpufan install-service --alerts URL` writes it, --config names another one"
@@ -70,21 +73,21 @@ def read(path: Path, name: Path | None = None) -> AlertSettings:
         raise InputError(f"{name}: {error}") from error
 
 
-def exposure(mode: int) -> str | None:
-    """What a file mode allows everybody to do with the file; None if nothing."""
+def alert_settings_exposure(mode: int) -> str | None:
+    """Return a sentence if the file mode `mode` lets everybody read or write the file; else None."""
     if mode & 0o004:
         return "everybody can read it, and it holds secrets"
     return "everybody can write it, and so read what it sends" if mode & 0o002 else None
 
 
-def parse(data: bytes) -> AlertSettings:
-    """Parse the text of the file. Raises InputError that names all mistakes, with their lines."""
+def parse_alert_settings(data: bytes) -> AlertSettings:
+    """Return the settings in the text of the file. Raises InputError that names all mistakes, with their lines."""
     try:
         text = data.decode("utf-8-sig")
         content = msgspec.toml.decode(text)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:  # the latter two: not UTF-8, absurd nesting
         raise InputError(f"this is not TOML: {error}") from error
-    mistakes = list(_mistakes(content, text))
+    mistakes = list(_alert_settings_mistakes(content, text))
     if mistakes:
         raise InputError("; ".join(mistakes))
     chosen = content.get("troubles", _TROUBLES)
@@ -97,8 +100,8 @@ def parse(data: bytes) -> AlertSettings:
     )
 
 
-def render(urls: Sequence[str]) -> str:
-    """Text of a file that sends to `urls`, and explains all other keys in comments."""
+def render_alert_settings(urls: Sequence[str]) -> str:
+    """Return the text of a new file that sends to `urls`, and explains all other keys in comments."""
     return template("templates/alerts.toml.j2").render(
         urls=[msgspec.json.encode(url).decode() for url in urls],
         troubles=[(trouble.value, f"{AFTER_S[trouble]:g}", ABOUT[trouble]) for trouble in Trouble],
@@ -106,8 +109,8 @@ def render(urls: Sequence[str]) -> str:
     )
 
 
-def check_url(url: str) -> str | None:
-    """What is wrong with a URL, without the URL itself; None if its form is right."""
+def urls_key_problem(url: str) -> str | None:
+    """Return the mistake in the form of a URL, without the URL itself; None if its form is right."""
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", url):
         return "write a URL such as mailtos://user:password@example.org"
     if not url.isprintable() or " " in url:
@@ -115,78 +118,82 @@ def check_url(url: str) -> str | None:
     return None
 
 
-def _mistakes(content: Mapping[str, Any], text: str) -> Iterator[str]:
-    """Everything that is wrong in the content of a file, each with its line."""
+def _alert_settings_mistakes(content: Mapping[str, Any], text: str) -> Iterator[str]:
+    """Return every mistake in the content of the file, with its line."""
     for key, value in content.items():
-        where = _line(text, key)
+        where = _line_of_alerts_key(text, key)
         if key not in _KEYS:
-            yield f"{where}unknown key {_shown(key)}: {_near(key, _KEYS)}"
+            yield f"{where}unknown key {_alerts_key_unless_secret(key)}: {_similar_alerts_key(key, _KEYS)}"
         elif key == "after_s":
-            yield from _table_mistakes(value, text, where)
-        elif problem := _problem(key, value):
+            yield from _after_s_table_mistakes(value, text, where)
+        elif problem := _alerts_key_problem(key, value):
             yield f"{where}{key}: {problem}"
     if not (content.get("urls") or content.get("on_event")):
         yield "no receiver: write at least one URL into urls, or one script into on_event"
 
 
-def _problem(key: str, value: Any) -> str | None:
-    """What is wrong with the value of `key`; None if nothing is."""
+def _alerts_key_problem(key: str, value: Any) -> str | None:
+    """Return the mistake in the value of `key`; None if the value is right."""
     if key == "repeat_after_s":
-        return _number_problem(value, _REPEAT_BOUNDS_S)
+        return _seconds_key_problem(value, _REPEAT_BOUNDS_S)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         examples = {"urls": "mailtos://user:password@example.org", "on_event": "/usr/local/bin/script"}
         return f'write a list of texts, such as ["{examples.get(key, Trouble.LOST.value)}"]'
     if key == "troubles":
         unknown = [item for item in value if item not in _TROUBLES]
         if unknown:
-            return f"unknown {_shown(unknown[0])}: {_near(unknown[0], _TROUBLES)}"
+            return f"unknown {_alerts_key_unless_secret(unknown[0])}: {_similar_alerts_key(unknown[0], _TROUBLES)}"
         return None if value else f"the list is empty, so nothing would be reported: choose from {', '.join(_TROUBLES)}"
-    check = check_url if key == "urls" else _script_problem
+    check = urls_key_problem if key == "urls" else _on_event_key_problem
     for number, item in enumerate(value, 1):
         if problem := check(item):
             return f"entry {number}: {problem}"
     return None
 
 
-def _script_problem(script: str) -> str | None:
+def _on_event_key_problem(script: str) -> str | None:
+    """Return the mistake in a path of the key `on_event`; None if its form is right."""
     if not script.startswith("/") or not script.isprintable():
         return "write the absolute path of a program, without arguments"
     return None
 
 
-def _table_mistakes(value: Any, text: str, where: str) -> Iterator[str]:
+def _after_s_table_mistakes(value: Any, text: str, where: str) -> Iterator[str]:
+    """Return every mistake in the table `after_s`, with its line. `where` is the line of the table."""
     if not isinstance(value, dict):
         yield f"{where}after_s: write a table, headed [after_s], with lines such as lost = 60"
         return
     for key, seconds in value.items():
-        where = _line(text, key)
+        where = _line_of_alerts_key(text, key)
         if key not in _TROUBLES:
-            yield f"{where}after_s: unknown {_shown(key)}: {_near(key, _TROUBLES)}"
-        elif problem := _number_problem(seconds, _AFTER_BOUNDS_S):
+            yield f"{where}after_s: unknown {_alerts_key_unless_secret(key)}: {_similar_alerts_key(key, _TROUBLES)}"
+        elif problem := _seconds_key_problem(seconds, _AFTER_BOUNDS_S):
             yield f"{where}after_s: {key}: {problem}"
 
 
-def _number_problem(value: Any, bounds: tuple[float, float]) -> str | None:
+def _seconds_key_problem(value: Any, bounds: tuple[float, float]) -> str | None:
+    """Return the mistake in a value in seconds; None if it is a number within `bounds`."""
     low, high = bounds
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         return f"write a number of seconds from {low:g} to {high:.10g}"
     return None
 
 
-def _near(word: str, known: Sequence[str]) -> str:
+def _similar_alerts_key(word: str, known: Sequence[str]) -> str:
+    """Return a remedy for an unknown word: the most similar word of `known`, or all of them."""
     import difflib  # only a mistake needs it
 
     near = difflib.get_close_matches(word, known, 1, 0.5)
     return f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
 
 
-def _shown(word: str) -> str:
-    """A word that may be misspelled. Other texts may be secrets at the wrong place, and are not shown."""
+def _alerts_key_unless_secret(word: str) -> str:
+    """Return `word` in quotes if it looks like a key. Another text may be a secret, so it is not shown."""
     return f"'{word}'" if re.fullmatch(r"[a-z_-]{1,24}", word) else "word"
 
 
-def _line(text: str, key: str) -> str:
-    """`line 3: ` for the first line that sets `key` or begins its table; empty if there is none."""
+def _line_of_alerts_key(text: str, key: str) -> str:
+    """Return `line 3: ` for the first line that sets `key` or begins its table; empty if there is none."""
     quoted = rf"""["']?{re.escape(key)}["']?"""
     pattern = re.compile(rf"\s*(?:\[\s*{quoted}\s*\]|(?:after_s\s*\.\s*)?{quoted}\s*[.=])")
     lines = [number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)]

@@ -1,4 +1,4 @@
-"""Watches the snapshot and sends messages, until a signal: what the service `gpufan-alerts` does."""
+"""The process of the service `gpufan-alerts`: it watches the snapshot and sends messages until a signal."""
 
 import logging
 import socket
@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from gpufan.alerts.messages import Message, Phase
-from gpufan.alerts.outbox import Courier, close_all
+from gpufan.alerts.outbox import Courier, close_couriers
 from gpufan.alerts.receivers import NotDelivered, receivers
 from gpufan.alerts.rules import Rules
 from gpufan.alerts.settings import AlertSettings
@@ -16,6 +16,7 @@ from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError
 from gpufan.system.background import call_all
+from gpufan.system.clock import since_boot_s
 from gpufan.system.printable import printable
 from gpufan.system.signals import StopInbox
 
@@ -29,8 +30,8 @@ TEST_S = 120.0
 """Time limit for a test, s; each receiver has a lower one of its own."""
 
 
-class Watch:
-    """Turns snapshot files into messages. Times are arguments."""
+class AlertsWatch:
+    """Makes messages from the snapshots that are read. Times are arguments."""
 
     def __init__(self, rules: Rules, read_snapshot: Callable[[], Snapshot], monotonic_s: float) -> None:
         """`read_snapshot` returns the latest snapshot, or raises GpufanError."""
@@ -41,7 +42,10 @@ class Watch:
         """When a new snapshot was last read, by the monotonic clock."""
 
     def tick(self, wall_s: float, monotonic_s: float) -> list[Message]:
-        """Read the snapshot; returns the messages that are due. `wall_s` is the wall clock, which may be set."""
+        """Read the snapshot, and return the messages that are due.
+
+        `wall_s` is in seconds since the epoch, `monotonic_s` is by a clock that nobody sets.
+        """
         try:
             snapshot = self._read_snapshot()
         except GpufanError as error:
@@ -51,7 +55,7 @@ class Watch:
         if self._is_new(snapshot, wall_s):
             self._last, self._new_at_s = snapshot, monotonic_s
             return self._rules.see(snapshot, monotonic_s)
-        if self._last is not None and monotonic_s - self._new_at_s <= _stale_after_s(snapshot):
+        if self._last is not None and monotonic_s - self._new_at_s <= _gpufan_hangs_after_s(snapshot):
             return []
         written = time.strftime("%F %T", time.localtime(snapshot.time_s))
         return self._rules.miss(
@@ -59,41 +63,43 @@ class Watch:
         )
 
     def _is_new(self, snapshot: Snapshot, wall_s: float) -> bool:
+        """Whether the snapshot was published after the last snapshot that was read, by a gpufan that runs."""
         if self._last is None:  # a daemon that was killed leaves its last snapshot
-            return abs(wall_s - snapshot.time_s) <= _stale_after_s(snapshot)
+            return abs(wall_s - snapshot.time_s) <= _gpufan_hangs_after_s(snapshot)
         return snapshot.time_s != self._last.time_s
 
 
-def _stale_after_s(snapshot: Snapshot) -> float:
+def _gpufan_hangs_after_s(snapshot: Snapshot) -> float:
+    """Return the time without a newer snapshot after which gpufan counts as hanging, s."""
     return 5.0 + 2 * snapshot.interval_s
 
 
 def send_alerts(snapshot_path: Path, settings: AlertSettings) -> None:
-    """Send messages until a signal arrives."""
+    """Watch the snapshot and send messages until a signal arrives."""
     inbox = StopInbox()
     inbox.catch_signals()
     couriers = [Courier(receiver) for receiver in receivers(settings)]
     _log.info("messages go to %s", ", ".join(receiver.name for receiver in receivers(settings)))
-    rules = Rules(box_name(), settings.after_s, settings.repeat_after_s)
-    watch = Watch(rules, lambda: snapshot_file.read(snapshot_path), _monotonic_s())
+    rules = Rules(box_name_in_messages(), settings.after_s, settings.repeat_after_s)
+    watch = AlertsWatch(rules, lambda: snapshot_file.read(snapshot_path), since_boot_s())
     try:
         while True:
-            for message in watch.tick(time.time(), _monotonic_s()):
+            for message in watch.tick(time.time(), since_boot_s()):
                 for courier in couriers:
                     courier.put(message)
             if inbox.wait(POLL_S):
                 break
     finally:
-        close_all(couriers, CLOSE_S)
+        close_couriers(couriers, CLOSE_S)
 
 
-def send_test(settings: AlertSettings, say: Callable[[str], None]) -> int:
-    """Send a test message to all receivers at the same time; returns how many did not accept it.
+def send_test_message(settings: AlertSettings, say: Callable[[str], None]) -> int:
+    """Send a test message to all receivers at the same time. Returns how many receivers did not accept it.
 
-    `say` receives a line for each.
+    `say` is called with a line about each receiver.
     """
     now_s = time.time()
-    message = Message(phase=Phase.TEST, trouble=None, box=box_name(), since_s=now_s, time_s=now_s)
+    message = Message(phase=Phase.TEST, trouble=None, box=box_name_in_messages(), since_s=now_s, time_s=now_s)
     everybody = receivers(settings)
 
     results = call_all(TEST_S, [partial(receiver.send, message) for receiver in everybody])
@@ -109,11 +115,6 @@ def send_test(settings: AlertSettings, say: Callable[[str], None]) -> int:
     return failed
 
 
-def box_name() -> str:
-    """Host name of this machine."""
+def box_name_in_messages() -> str:
+    """Return the host name of this machine, as messages show it."""
     return printable(socket.gethostname())
-
-
-def _monotonic_s() -> float:
-    """A clock that nobody sets, and that goes on while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -57,9 +57,9 @@ def test(config_path: Path | None) -> None:
     A line for each receiver shows whether it accepted the message, else why not.
     """
     chosen = _read_alerts_option(config_path)
-    from gpufan.alerts.watch import send_test
+    from gpufan.alerts.watch import send_test_message
 
-    if failed := send_test(chosen, click.echo):
+    if failed := send_test_message(chosen, click.echo):
         raise GpufanError(f"{failed} of {len(chosen.urls) + len(chosen.scripts)} receivers did not get the message")
 
 
@@ -76,12 +76,12 @@ def _read_alerts_option(path: Path | None) -> AlertSettings:
 
     Raises InputError that names all mistakes, or MissingExtra.
     """
-    from gpufan.alerts.receivers import check as check_receivers
+    from gpufan.alerts.receivers import check_receivers as check_receivers
 
     name = path or ALERTS_SETTINGS
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     # systemd gives the service a copy, since the service may not read the file itself.
     source = Path(credentials, name.name) if path is None and credentials else name
-    chosen = settings.read(source, name)
+    chosen = settings.read_alert_settings(source, name)
     check_receivers(chosen, name)
     return chosen

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from gpufan.alerts import settings as alert_settings
-from gpufan.alerts.receivers import url_problems
+from gpufan.alerts.receivers import receiver_url_problems
 from gpufan.cli import options
 from gpufan.cli.command import Command
 from gpufan.cli.completion import completion_script
@@ -120,13 +120,13 @@ def _alerts_text_from_option(url: str) -> str | None:
     if url == "-":
         is_terminal = sys.stdin is not None and sys.stdin.isatty()
         url = click.prompt("URL of the receiver", hide_input=True) if is_terminal else sys.stdin.readline().strip()
-    problem = alert_settings.check_url(url) or next((text for _, text in url_problems([url])), None)
+    problem = alert_settings.urls_key_problem(url) or next((text for _, text in receiver_url_problems([url])), None)
     if problem:
         raise InputError(f"--alerts: {problem}")
     file = config_file.ALERTS
     if not file.exists():
-        return alert_settings.render([url])
-    if url not in alert_settings.read(file).urls:
+        return alert_settings.render_alert_settings([url])
+    if url not in alert_settings.read_alert_settings(file).urls:
         raise InputError(f"{file} exists already, without this URL: add it to urls in that file, or move the file away")
     return None
 

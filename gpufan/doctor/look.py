@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gpufan import __version__
-from gpufan.alerts.settings import exposure
+from gpufan.alerts.settings import alert_settings_exposure
 from gpufan.config.settings import DEFAULT_PATH
 from gpufan.daemon import snapshot_file
 from gpufan.doctor.facts import Facts, PciCard, Proof, Published, Systemd
@@ -113,7 +113,7 @@ def look_at_pci_cards() -> tuple[PciCard, ...]:
 
 def _look_at_alerts_file() -> str | None:
     """Return `Facts.alerts_exposure`. Raises OSError without the file."""
-    return exposure(below_root(ALERTS_SETTINGS).stat().st_mode)
+    return alert_settings_exposure(below_root(ALERTS_SETTINGS).stat().st_mode)
 
 
 def _look_for_sys_admin() -> bool | None:

@@ -277,9 +277,9 @@ def apprise_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def carry_out(request: Request) -> Answer:
         with one_at_a_time:
-            return deliver.answer(request)
+            return deliver.deliver_request(request)
 
-    monkeypatch.setattr(receivers, "_deliver", carry_out)
+    monkeypatch.setattr(receivers, "_deliver_to_url_receivers", carry_out)
 
 
 @pytest.mark.usefixtures("apprise_in_this_process")

@@ -8,7 +8,7 @@ import pytest
 
 from gpufan.alerts import outbox
 from gpufan.alerts.messages import Message, Phase, Trouble
-from gpufan.alerts.outbox import CAPACITY, FIRST_WAIT_S, GIVE_UP_S, LONGEST_WAIT_S, Courier, Outbox, close_all
+from gpufan.alerts.outbox import CAPACITY, FIRST_WAIT_S, GIVE_UP_S, LONGEST_WAIT_S, Courier, Outbox, close_couriers
 from gpufan.alerts.receivers import NotDelivered
 
 
@@ -112,7 +112,7 @@ def test_a_receiver_that_fails_gets_everything_in_order_once_it_works(
     for _ in range(3):
         assert receiver.attempts.acquire(timeout=5)
     receiver.error = None
-    close_all([courier], 5)
+    close_couriers([courier], 5)
     courier.join(5)
     assert receiver.got == [0, 1, 2]
     lines = log()
@@ -130,7 +130,7 @@ def test_a_receiver_that_hangs_delays_neither_the_caller_nor_the_others(log: Cal
             courier.put(message(number))
     for _ in range(3):
         assert fine.attempts.acquire(timeout=5)
-    close_all(couriers, 0.05)
+    close_couriers(couriers, 0.05)
     assert fine.got == [0, 1, 2]
     assert log()[-1] == "messages that were not delivered and are lost: 3"
     stuck.free.set()
@@ -142,5 +142,5 @@ def test_at_the_end_a_receiver_that_fails_is_tried_only_once_more(log: Callable[
     courier = Courier(receiver)
     courier.put(message(1))
     assert receiver.attempts.acquire(timeout=5)
-    close_all([courier], 5)
+    close_couriers([courier], 5)
     assert log()[-1] == "messages that were not delivered and are lost: 1"

@@ -14,9 +14,16 @@ import msgspec
 import pytest
 
 from gpufan.alerts import deliver, receivers
-from gpufan.alerts.deliver import UNKNOWN, Answer, Request, phrase
+from gpufan.alerts.deliver import UNKNOWN, Answer, Request, apprise_log_phrase
 from gpufan.alerts.messages import Message, Phase, Trouble
-from gpufan.alerts.receivers import NotDelivered, ScriptReceiver, UrlReceiver, check, masked, url_problems
+from gpufan.alerts.receivers import (
+    NotDelivered,
+    ScriptReceiver,
+    UrlReceiver,
+    check_receivers,
+    masked_receiver_url,
+    receiver_url_problems,
+)
 from gpufan.alerts.settings import AlertSettings
 from gpufan.errors import InputError, MissingExtra
 from tests.doubles.nvml import wait_for
@@ -48,18 +55,20 @@ FILE = Path("/etc/gpufan/alerts.toml")
     ],
 )
 def test_of_a_url_only_scheme_and_host_are_shown(url: str, shown: str):
-    assert masked(url) == shown
+    assert masked_receiver_url(url) == shown
     assert "hunter2" not in repr(UrlReceiver(1, url))
     assert "hunter2" not in UrlReceiver(1, url).name
 
 
 def test_only_urls_that_apprise_understands_pass_the_check(monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("apprise")
-    monkeypatch.setattr(receivers, "_deliver", deliver.answer)  # a process of its own needs half a second
+    monkeypatch.setattr(
+        receivers, "_deliver_to_url_receivers", deliver.deliver_request
+    )  # a process of its own needs half a second
     urls = ("json://localhost/hunter2", "nothing://hunter2", "mailto://me:hunter2@example.org", "tgram://hunter2")
-    check(AlertSettings(urls=(urls[0], urls[2])), FILE)
+    check_receivers(AlertSettings(urls=(urls[0], urls[2])), FILE)
     with pytest.raises(InputError) as error:
-        check(AlertSettings(urls=urls, scripts=("/nowhere",)), FILE)
+        check_receivers(AlertSettings(urls=urls, scripts=("/nowhere",)), FILE)
     assert str(error.value).startswith(f"{FILE}: urls: entry 2: nothing://... is no URL that Apprise understands; ")
     assert "urls: entry 4: tgram://..." in str(error.value)
     assert "on_event: entry 1: /nowhere: No such file or directory" in str(error.value)
@@ -69,8 +78,8 @@ def test_only_urls_that_apprise_understands_pass_the_check(monkeypatch: pytest.M
 def test_without_the_extra_the_check_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(receivers, "find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r"messages need apprise, which is not installed: .* 'gpufan\[alerts\]'"):
-        url_problems(["json://localhost"])
-    check(AlertSettings(scripts=("/bin/true",)), FILE)
+        receiver_url_problems(["json://localhost"])
+    check_receivers(AlertSettings(scripts=("/bin/true",)), FILE)
 
 
 @pytest.fixture
@@ -133,13 +142,13 @@ def test_a_script_never_runs_as_root(folder: Path, monkeypatch: pytest.MonkeyPat
 def test_a_script_that_others_can_write_or_nobody_can_run_is_refused(folder: Path):
     receiver = script(folder, "true")
     with pytest.raises(InputError, match=f"others can write {folder}: "):
-        check(AlertSettings(scripts=(receiver.path,)), FILE)
+        check_receivers(AlertSettings(scripts=(receiver.path,)), FILE)
     folder.chmod(0o755)
-    check(AlertSettings(scripts=(receiver.path,)), FILE)
+    check_receivers(AlertSettings(scripts=(receiver.path,)), FILE)
     for mode, problem in ((0o777, f"others can write {receiver.path}: "), (0o644, "is not a program")):
         Path(receiver.path).chmod(mode)
         with pytest.raises(InputError, match=problem):
-            check(AlertSettings(scripts=(receiver.path,)), FILE)
+            check_receivers(AlertSettings(scripts=(receiver.path,)), FILE)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +167,7 @@ def test_a_script_that_others_can_write_or_nobody_can_run_is_refused(folder: Pat
     ],
 )
 def test_a_failure_has_a_phrase_of_ours(line: str, meaning: str):
-    assert phrase(["Sent to hunter2", line]) == meaning
+    assert apprise_log_phrase(["Sent to hunter2", line]) == meaning
 
 
 def test_an_exception_of_apprise_is_answered_without_its_text(
@@ -171,8 +180,8 @@ def test_an_exception_of_apprise_is_answered_without_its_text(
         logging.getLogger("apprise").warning("hunter2")
         raise ValueError("hunter2")
 
-    monkeypatch.setattr(deliver, "_with_apprise", explode)
-    assert deliver.answer(Request(["json://localhost/hunter2"], "title", "text")) == Answer(reason=UNKNOWN)
+    monkeypatch.setattr(deliver, "_check_or_send_with_apprise", explode)
+    assert deliver.deliver_request(Request(["json://localhost/hunter2"], "title", "text")) == Answer(reason=UNKNOWN)
     assert caplog.records == []
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from gpufan.alerts.messages import Message, Phase, Trouble, text, title
+from gpufan.alerts.messages import Message, Phase, Trouble, message_text, message_title
 from gpufan.alerts.rules import FLICKER_S, MANY_RESTARTS, OVER_AFTER_S, RESTARTS_WITHIN_S, Rules
 from gpufan.alerts.settings import AFTER_S, REPEAT_AFTER_S
 from gpufan.core.reasons import Cause, Reason
@@ -253,20 +253,20 @@ def test_a_message_names_box_card_trouble_time_and_remedy():
     bench.see(600, TROUBLED[Trouble.FAN_STILL])
     bench.see(600, FINE)
     began, over = bench.said
-    assert title(began) == "gpufan on rig: 0 GTX 1080 Ti: a fan does not turn"
-    lines = text(began).splitlines()
+    assert message_title(began) == "gpufan on rig: 0 GTX 1080 Ti: a fan does not turn"
+    lines = message_text(began).splitlines()
     assert lines[0] == "0 GTX 1080 Ti in rig: a fan does not turn."
     assert lines[1].startswith("Since 2023-11-1")
     assert lines[1].endswith(", for 0:00:30.")
     assert "fan 0 has stood still for 12 s" in lines[2]
     assert lines[3].startswith("What to do: ")
-    assert title(over) == "gpufan on rig: 0 GTX 1080 Ti: over: a fan does not turn"
-    assert "for 0:10:00" in text(over)
+    assert message_title(over) == "gpufan on rig: 0 GTX 1080 Ti: over: a fan does not turn"
+    assert "for 0:10:00" in message_text(over)
 
 
 @pytest.mark.parametrize("trouble", Trouble)
 @pytest.mark.parametrize("phase", [Phase.BEGAN, Phase.LASTS, Phase.OVER])
 def test_every_trouble_has_its_words_in_every_phase(trouble: Trouble, phase: Phase):
     message = Message(phase=phase, trouble=trouble, box="rig", since_s=0, time_s=60, times=2)
-    assert title(message).startswith("gpufan on rig: ")
-    assert ("What to do: " in text(message)) == (phase is not Phase.OVER)
+    assert message_title(message).startswith("gpufan on rig: ")
+    assert ("What to do: " in message_text(message)) == (phase is not Phase.OVER)

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from gpufan.alerts.messages import Trouble
-from gpufan.alerts.settings import AFTER_S, AlertSettings, parse, read, render
+from gpufan.alerts.settings import (
+    AFTER_S,
+    AlertSettings,
+    parse_alert_settings,
+    read_alert_settings,
+    render_alert_settings,
+)
 from gpufan.errors import InputError
 
 MAIL = "mailto://me:hunter2@example.org"
@@ -14,16 +20,16 @@ MAIL = "mailto://me:hunter2@example.org"
 
 def test_the_text_of_a_new_file_sets_the_urls_and_nothing_else():
     odd = 'json://x.org/a"b\\cäd'
-    text = render([MAIL, odd])
-    assert parse(text.encode()) == AlertSettings(urls=(MAIL, odd))
+    text = render_alert_settings([MAIL, odd])
+    assert parse_alert_settings(text.encode()) == AlertSettings(urls=(MAIL, odd))
     assert all(len(line) <= 80 for line in text.splitlines() if not line.startswith('    "'))
 
 
 def test_the_comments_of_a_new_file_show_the_built_in_values():
-    lines = [re.sub(r"""^#(?=[\]\w[]| {4}")""", "", line) for line in render([MAIL]).splitlines()]
+    lines = [re.sub(r"""^#(?=[\]\w[]| {4}")""", "", line) for line in render_alert_settings([MAIL]).splitlines()]
     assert sum(line.startswith("#on_event") for line in lines) == 0
     shown = "\n".join(line for line in lines if not line.startswith("on_event"))
-    assert parse(shown.encode()) == AlertSettings(urls=(MAIL,))
+    assert parse_alert_settings(shown.encode()) == AlertSettings(urls=(MAIL,))
 
 
 def test_all_keys_are_read():
@@ -36,7 +42,7 @@ repeat_after_s = 3600
 lost = 5
 hot = 7
 """
-    found = parse(text.encode("utf-8-sig"))
+    found = parse_alert_settings(text.encode("utf-8-sig"))
     assert (found.urls, found.scripts, found.repeat_after_s) == ((MAIL,), ("/usr/local/bin/script",), 3600)
     assert found.after_s == {Trouble.THROTTLED: AFTER_S[Trouble.THROTTLED], Trouble.LOST: 5}
 
@@ -67,13 +73,13 @@ hot = 7
 )
 def test_a_mistake_is_named_with_its_line(text: str, mistake: str):
     with pytest.raises(InputError) as error:
-        parse(text.encode())
+        parse_alert_settings(text.encode())
     assert mistake in str(error.value)
 
 
 def test_all_mistakes_are_named_at_once():
     with pytest.raises(InputError) as error:
-        parse(b"url = 3\nrepeat_after_s = 1\n[after_s]\nlost = -1\n")
+        parse_alert_settings(b"url = 3\nrepeat_after_s = 1\n[after_s]\nlost = -1\n")
     assert [part.split(":")[0] for part in str(error.value).split("; ")] == [
         "line 1",
         "line 2",
@@ -102,25 +108,25 @@ def test_all_mistakes_are_named_at_once():
 )
 def test_no_mistake_repeats_a_secret(text: str):
     with pytest.raises(InputError) as error:
-        parse(text.encode())
+        parse_alert_settings(text.encode())
     assert "hunter2" not in str(error.value)
 
 
 def test_a_file_that_is_missing_or_no_text_is_named(tmp_path: Path):
     file = tmp_path / "alerts.toml"
     with pytest.raises(InputError, match=f"^{file}: no such file: .*--alerts URL"):
-        read(file)
+        read_alert_settings(file)
     file.write_text(f'urls = ["{MAIL}"]')
     with pytest.raises(InputError, match=f"^{file}: everybody can read it, .*: `sudo chmod 640 {file}`"):
-        read(file)
+        read_alert_settings(file)
     file.chmod(0o640)
-    assert read(file).urls == (MAIL,)
+    assert read_alert_settings(file).urls == (MAIL,)
     file.write_bytes(b"\xff")
     with pytest.raises(InputError, match=r"^/etc/gpufan/alerts\.toml: this is not TOML"):
-        read(file, Path("/etc/gpufan/alerts.toml"))
+        read_alert_settings(file, Path("/etc/gpufan/alerts.toml"))
     tmp_path.chmod(0o700)
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
-        read(tmp_path)
+        read_alert_settings(tmp_path)
 
 
 def test_the_settings_do_not_show_their_secrets_in_a_traceback():

@@ -8,7 +8,7 @@ import pytest
 
 from gpufan.alerts.rules import OVER_AFTER_S, Rules
 from gpufan.alerts.settings import AFTER_S, REPEAT_AFTER_S
-from gpufan.alerts.watch import Watch
+from gpufan.alerts.watch import AlertsWatch
 from gpufan.daemon import snapshot_file
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from tests.unit.builders import gpu_state
@@ -21,7 +21,7 @@ class Bench:
         self.path = folder / "state.json"
         self.wall_s, self.monotonic_s = NOON_S, 500.0
         rules = Rules("rig", AFTER_S, REPEAT_AFTER_S)
-        self._watch = Watch(rules, lambda: snapshot_file.read(self.path), self.monotonic_s)
+        self._watch = AlertsWatch(rules, lambda: snapshot_file.read(self.path), self.monotonic_s)
 
     def write(self, **changes: Any) -> None:
         snapshot = snapshot_now((gpu_state(**changes),), interval_s=1.0)

@@ -16,7 +16,7 @@ pytest.importorskip("apprise")
 @pytest.fixture(autouse=True)
 def apprise_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check URLs without a process of its own, in which Apprise needs half a second to load."""
-    monkeypatch.setattr(receivers, "_deliver", deliver.answer)
+    monkeypatch.setattr(receivers, "_deliver_to_url_receivers", deliver.deliver_request)
 
 
 URL = "json://me:hunter2@127.0.0.1:1/hunter2"
@@ -29,7 +29,7 @@ def alerts_file(box: Box) -> Path:
 def test_the_receiver_is_written_where_only_root_reads_it(box: Box, capfd: pytest.CaptureFixture[str]):
     box.call("install-service", "--yes", "--alerts", URL)
     file = alerts_file(box)
-    assert settings.read(file).urls == (URL,)
+    assert settings.read_alert_settings(file).urls == (URL,)
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
     assert (box.root / "active/gpufan-alerts.service").exists()
     assert "LoadCredential=" in (box.root / "units/gpufan-alerts.service").read_text()
@@ -44,7 +44,7 @@ def test_the_receiver_is_written_where_only_root_reads_it(box: Box, capfd: pytes
 def test_a_url_that_is_not_in_the_command_line_is_read_from_standard_input(box: Box, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO(f"{URL}\n"))
     box.call("install-service", "--yes", "--alerts", "-")
-    assert settings.read(alerts_file(box)).urls == (URL,)
+    assert settings.read_alert_settings(alerts_file(box)).urls == (URL,)
 
 
 def test_the_receivers_stay_until_the_service_is_purged(box: Box, capfd: pytest.CaptureFixture[str]):
