@@ -76,7 +76,7 @@ def check(config_path: Path | None) -> None:
 
     It also warns of what is allowed but surely not meant, such as a name that fits no card of this box.
     """
-    from gpufan.config.lint import surely_not_meant
+    from gpufan.config.lint import lint_settings
     from gpufan.config.mistakes import SettingsError
     from gpufan.daemon.known_cards import known_cards
 
@@ -92,7 +92,7 @@ def check(config_path: Path | None) -> None:
     verdict = "no mistake found" if settings.path else "no such file, so the built-in settings are in effect"
     click.echo(f"{source.path}: {verdict}")
     if settings.path is not None:
-        for mistake in surely_not_meant(settings, read_file(settings.path), known_cards(settings.run_settings().gpus)):
+        for mistake in lint_settings(settings, read_file(settings.path), known_cards(settings.run_settings().gpus)):
             click.echo(f"warning: {source.path}: {mistake}", err=True)
 
 
@@ -124,18 +124,18 @@ def set_key(key: str, words: tuple[str, ...], card: str | None, config_path: Pat
     `sudo gpufan config set target_c 75` sets a target for all cards, and with `--gpu 0` for card 0 only. Comments and
     all other keys stay. `config show KEY` explains a key. The file is checked before it is replaced.
     """
-    from gpufan.config.edit import value_of, with_key
-    from gpufan.config.lint import overriding_tables
+    from gpufan.config.edit import edited_value, text_with_key
+    from gpufan.config.lint import lint_overriding_tables
     from gpufan.daemon.known_cards import known_cards, lasting_name
 
-    value = value_of(key, words)
+    value = edited_value(key, words)
     if isinstance(value, list):
         value = [lasting_name(name, runtime_dir) for name in value]
     match = None if card is None else lasting_name(card, runtime_dir)
-    _change_config_and_echo(config_path, lambda text: with_key(text, key, value, match))
+    _change_config_and_echo(config_path, lambda text: text_with_key(text, key, value, match))
     settings = options.source_of_config_option(config_path).read()
     cards = known_cards(settings.run_settings().gpus) if match is not None else []
-    for line in overriding_tables(settings, key, match, cards):
+    for line in lint_overriding_tables(settings, key, match, cards):
         click.echo(f"warning: {settings.path}: {line}", err=True)
 
 
@@ -149,11 +149,11 @@ def unset(key: str, card: str | None, config_path: Path | None, runtime_dir: Pat
 
     Its line stays as a comment.
     """
-    from gpufan.config.edit import without_key
+    from gpufan.config.edit import text_without_key
     from gpufan.daemon.known_cards import lasting_name
 
     match = None if card is None else lasting_name(card, runtime_dir)
-    _change_config_and_echo(config_path, lambda text: without_key(text, key, match))
+    _change_config_and_echo(config_path, lambda text: text_without_key(text, key, match))
 
 
 @config.command(cls=Command)
@@ -164,16 +164,16 @@ def edit(config_path: Path | None) -> None:
     Opens $VISUAL or $EDITOR. The difference is shown before the file is replaced and the service is reloaded.
     """
     from gpufan.config.change import replace_settings, text_to_change
-    from gpufan.config.edit import difference
-    from gpufan.config.toml_text import parse
+    from gpufan.config.edit import edited_lines
+    from gpufan.config.toml_text import parse_settings_text
 
     path = config_path or DEFAULT_PATH
     text = before = text_to_change(path)
     while True:
         text = _ask_config_in_editor(text)
         try:
-            parse(text.encode())
-            lines, choices = difference(before, text), ["apply", "edit", "quit"]
+            parse_settings_text(text.encode())
+            lines, choices = edited_lines(before, text), ["apply", "edit", "quit"]
         except InputError as error:
             lines, choices = [f"this is not applied: {error}"], ["edit", "quit"]
         if not lines:
@@ -203,8 +203,8 @@ def _change_config_and_echo(config_path: Path | None, change: Callable[[str], st
     Raises InputError or GpufanError; the file is then unchanged.
     """
     from gpufan.config.change import replace_settings, text_to_change
-    from gpufan.config.edit import difference
-    from gpufan.config.lint import newly_not_meant
+    from gpufan.config.edit import edited_lines
+    from gpufan.config.lint import lint_change
 
     path = config_path or DEFAULT_PATH
     before = text_to_change(path)
@@ -216,6 +216,6 @@ def _change_config_and_echo(config_path: Path | None, change: Callable[[str], st
         click.echo(f"{path}: nothing to change")
         return
     counts = replace_settings(path, after)
-    click.echo("\n".join([*difference(before, after), f"{path}: changed; {counts}"]))
-    for mistake in newly_not_meant(path, before, after):
+    click.echo("\n".join([*edited_lines(before, after), f"{path}: changed; {counts}"]))
+    for mistake in lint_change(path, before, after):
         click.echo(f"warning: {path}: {mistake}", err=True)

@@ -8,10 +8,10 @@ import click
 from gpufan import __version__
 from gpufan.cli.command import Command, option_help_rows
 from gpufan.cli.main import cli
-from gpufan.config.descriptions import about
+from gpufan.config.descriptions import describe_key
 from gpufan.config.schema import CARD_KEYS, DEFAULTS, EXAMPLES, QUIET_EXAMPLE, SECTIONS
 from gpufan.config.settings import DEFAULT_PATH
-from gpufan.config.toml_text import quiet_values, toml, toml_or_words
+from gpufan.config.toml_text import quiet_values_for_toml, toml, toml_or_words
 from gpufan.system.resources import template
 
 PAGES = ("gpufan.1", "gpufan.toml.5")
@@ -48,9 +48,11 @@ def man_page(name: str) -> str:
         ],
         environment=sorted({(found.envvar, found.opts[0]) for found in parameters if isinstance(found.envvar, str)}),
         sections={title: [_man_page_key_entry(key) for key in keys] for title, keys in SECTIONS.items()},
-        match=about("match"),
+        match=describe_key("match"),
         quiet=[
-            (f"{key} = {toml(value)}", about(key)) for key, value in quiet_values(QUIET_EXAMPLE) if key not in CARD_KEYS
+            (f"{key} = {toml(value)}", describe_key(key))
+            for key, value in quiet_values_for_toml(QUIET_EXAMPLE)
+            if key not in CARD_KEYS
         ],
         path=str(DEFAULT_PATH),
     )
@@ -84,4 +86,4 @@ def _synopsis(context: click.Context) -> str:
 
 def _man_page_key_entry(name: str) -> tuple[str, str, str]:
     """Return the key of the settings file with an example, its meaning, and its default."""
-    return f"{name} = {toml(getattr(EXAMPLES, name))}", about(name), toml_or_words(name, getattr(DEFAULTS, name))
+    return f"{name} = {toml(getattr(EXAMPLES, name))}", describe_key(name), toml_or_words(name, getattr(DEFAULTS, name))

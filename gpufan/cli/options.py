@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from gpufan.cli.completion import complete_card
-from gpufan.config.schema import DEFAULTS, NOTHING, RunKeys, limits
+from gpufan.config.schema import DEFAULTS, NOTHING, RunKeys, key_bounds
 from gpufan.config.settings import DEFAULT_PATH, Source
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
@@ -127,14 +127,14 @@ def source_of_config_option(path: Path | None, options: RunKeys = NOTHING) -> So
 file = partial(click.option, type=FilePath(path_type=Path, readable=False), metavar="FILE")
 duration = partial(click.option, type=parsed_option_type(_read_duration_option_s), metavar="90s|30m|1h30m")
 curve = partial(click.option, "--curve", type=parsed_option_type(Curve.parse), metavar="T:D,...")
-target = partial(click.option, "--target", type=FloatRange(*limits("target_c")), metavar="°C")
+target = partial(click.option, "--target", type=FloatRange(*key_bounds("target_c")), metavar="°C")
 workload = partial(click.option, "--workload", type=click.Choice(WORKLOADS), default="epochs")
 
 
 def number_option(flag: str, key: str, metavar: str, help: str) -> Callable[[Any], Any]:
     """Return an option `flag` that sets `key`, with the bounds and the default of the settings file."""
     default = f"{getattr(DEFAULTS, key):g}"
-    return click.option(flag, key, type=FloatRange(*limits(key)), metavar=metavar, default=default, help=help)
+    return click.option(flag, key, type=FloatRange(*key_bounds(key)), metavar=metavar, default=default, help=help)
 
 
 # Options that are the same in every command.

@@ -7,7 +7,7 @@ import click
 
 from gpufan.cli import options
 from gpufan.cli.command import Command
-from gpufan.config.schema import DEFAULTS, limits
+from gpufan.config.schema import DEFAULTS, key_bounds
 from gpufan.config.settings import Source
 from gpufan.daemon.last_good import read_or_fall_back
 from gpufan.daemon.restore import restore as restore_fans
@@ -49,7 +49,7 @@ def _read_time_scale_option(text: str) -> float:
 @click.option(
     "--min-duty",
     "min_duty_percent",
-    type=options.IntRange(*limits("min_duty_percent")),
+    type=options.IntRange(*key_bounds("min_duty_percent")),
     metavar="PERCENT",
     show_default="the card's own, or 30 where that is under 20",
     help="Lowest duty ever set.",

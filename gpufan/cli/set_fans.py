@@ -6,7 +6,7 @@ import click
 
 from gpufan.cli import options
 from gpufan.cli.command import Command
-from gpufan.config.order import SYNTAX, order_of
+from gpufan.config.order import SYNTAX, order_of_words
 from gpufan.daemon import set_fans as orders
 from gpufan.errors import InputError
 from gpufan.system.paths import RUNTIME_FOLDER
@@ -48,7 +48,7 @@ def set_fans(
     elif not words:
         raise InputError(f"nothing is ordered: write {SYNTAX}, or --clear")
     else:
-        order = order_of(words)
+        order = order_of_words(words)
         with service_state_explains(runtime_dir == RUNTIME_FOLDER):
             lines = orders.set_fans(order, gpus, runtime_dir, for_s=for_s, keep=keep)
     for line in lines:

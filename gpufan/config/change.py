@@ -1,11 +1,11 @@
-"""Change a settings file: read its text, replace it, and let the service read it again."""
+"""Change a settings file: read its text, replace the file, and reload the service."""
 
 import os
 from pathlib import Path
 
 from gpufan.config.schema import RUN_KEYS
 from gpufan.config.settings import DEFAULT_PATH, RunSettings
-from gpufan.config.toml_text import parse, render
+from gpufan.config.toml_text import parse_settings_text, render_settings_text
 from gpufan.errors import GpufanError, InputError, NoPermission
 from gpufan.system import systemctl
 from gpufan.system.files import read_file_if_exists, replace
@@ -17,7 +17,7 @@ RESTART_KEYS = frozenset(RunSettings._fields) - {"interval_s"}
 
 
 def text_before_change(path: Path) -> str | None:
-    """The text of the file; None if there is no file. Raises InputError or GpufanError."""
+    """Return the text of the file; None if there is no file. Raises InputError or GpufanError."""
     content = read_file_if_exists(path)
     try:
         return None if content is None else content.decode("utf-8-sig")
@@ -26,24 +26,24 @@ def text_before_change(path: Path) -> str | None:
 
 
 def text_to_change(path: Path) -> str:
-    """The text of the file; of a new one, in which every key is explained, if there is no file.
+    """Return the text of the file. If there is no file, return the text of a new file that explains every key.
 
-    Raises InputError or GpufanError, NoPermission if this user may not change it.
+    Raises InputError or GpufanError, NoPermission if this user cannot change the file.
     """
     text = text_before_change(path)
     folder = path.resolve().parent
     if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
         raise NoPermission(f"only root can change {path}: run this with sudo")
-    return render() if text is None else text
+    return render_settings_text() if text is None else text
 
 
 def replace_settings(path: Path, text: str) -> str:
     """Check `text`, replace the file with it, and reload the service if it reads this file.
 
-    Returns a sentence that says when the change counts. Raises InputError or GpufanError; the file is then unchanged.
+    Returns a sentence that says from when on the change is in effect. Raises InputError or GpufanError.
     """
     try:
-        parse(text.encode())
+        parse_settings_text(text.encode())
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     real = path.resolve()
@@ -53,18 +53,24 @@ def replace_settings(path: Path, text: str) -> str:
     except OSError as error:
         raise GpufanError(f"cannot create {real.parent}: {error.strerror}") from error
     replace(real, text.encode(), like=None if before is None else real)
-    return _apply(path, before or "", text)
+    return _apply_change(path, before or "", text)
 
 
 def changed_keys(before: str, after: str) -> set[str]:
-    """The keys for all cards together whose values differ, and the kinds of tables that differ. Raises InputError."""
-    (old, old_tables), (new, new_tables) = parse(before.encode()), parse(after.encode())
+    """Return the keys above all tables that differ in two texts, and `quiet` or `gpu` if such tables differ.
+
+    Raises InputError.
+    """
+    (old, old_tables), (new, new_tables) = parse_settings_text(before.encode()), parse_settings_text(after.encode())
     keys = {key for key in (*RUN_KEYS, "quiet") if getattr(old, key) != getattr(new, key)}
     return keys | ({"gpu"} if old_tables != new_tables else set())
 
 
-def _apply(path: Path, before: str, text: str) -> str:
-    """Reload the service, if it reads this file and that is enough. Returns what was done."""
+def _apply_change(path: Path, before: str, text: str) -> str:
+    """Reload the service, if it reads the file `path` and no changed key needs a restart.
+
+    Returns a sentence that says from when on the change is in effect. Raises GpufanError.
+    """
     if (
         path.resolve() != DEFAULT_PATH.resolve()
         or not systemctl.systemd_is_running()

@@ -1,9 +1,9 @@
-"""What the keys of the settings file mean, in words: for the file itself, `config show`, errors and gpufan.toml(5).
+"""Descriptions of the keys of the settings file, for the file itself, `config show`, errors and gpufan.toml(5).
 
 The bounds that the texts name, and the defaults, are in `schema.py`.
 """
 
-from gpufan.config.schema import EXAMPLES, is_number, is_whole_number, limits
+from gpufan.config.schema import EXAMPLES, is_number_key, is_whole_number_key, key_bounds
 
 ABOUT = {
     "target_c": "Hold the card at this temperature in °C or below, with the least sound.",
@@ -79,16 +79,21 @@ _EXPECTED = {
 """What may be written as the value of a key that takes no number."""
 
 
-def about(key: str) -> str:
-    """Explain `key` and its bounds in one line of text."""
-    return ABOUT[key] + (f" From {_bounds(key)}." if is_number(key) else "")
+def describe_key(key: str) -> str:
+    """Return the meaning of `key` and its bounds, as one line of text."""
+    return ABOUT[key] + (f" From {_describe_bounds(key)}." if is_number_key(key) else "")
 
 
-def expected(key: str) -> str:
-    """Describe the values that `key` accepts: `a number from 50 to 90`."""
-    return f"a {'whole ' * is_whole_number(key)}number from {_bounds(key)}" if is_number(key) else _EXPECTED[key]
+def describe_values(key: str) -> str:
+    """Return a description of the values that `key` accepts: `a number from 50 to 90`."""
+    return (
+        f"a {'whole ' * is_whole_number_key(key)}number from {_describe_bounds(key)}"
+        if is_number_key(key)
+        else _EXPECTED[key]
+    )
 
 
-def _bounds(key: str) -> str:
-    low, high = limits(key)
+def _describe_bounds(key: str) -> str:
+    """Return the lowest and the highest number that `key` accepts: `50 to 90`."""
+    low, high = key_bounds(key)
     return f"{low:.10g} to {high:.10g}"

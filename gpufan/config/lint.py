@@ -6,7 +6,7 @@ from pathlib import Path
 from gpufan.config.mistakes import Mistake, decode_lines, key_lines, table_name
 from gpufan.config.schema import CARD_KEYS, CardKeys, QuietTable
 from gpufan.config.settings import DEFAULT_PATH, Settings
-from gpufan.config.toml_text import parse, toml
+from gpufan.config.toml_text import parse_settings_text, toml
 from gpufan.control.curve_law import duty_range
 from gpufan.control.target_law import FLOOR_TO_K
 from gpufan.core.gpu import GpuInfo
@@ -18,8 +18,11 @@ _ANY_CARD = GpuInfo(uuid="", pci="", index=-1, name="", fan_count=1, duty_range=
 """Stands for the cards of a box that are not known: no card is given a lower duty than this one."""
 
 
-def surely_not_meant(settings: Settings, text: bytes, cards: Sequence[GpuInfo]) -> list[Mistake]:
-    """Everything in the file that is surely not meant, by line. `cards` are those of the box; empty if not known."""
+def lint_settings(settings: Settings, text: bytes, cards: Sequence[GpuInfo]) -> list[Mistake]:
+    """Return the settings of the file that are surely not meant, in the order of their lines.
+
+    `text` is the text of the file. `cards` are the cards of the box; empty if they are unknown.
+    """
     lines = key_lines(decode_lines(text)[1])
     found: list[tuple[str, str, str]] = []
     for number, keys in ((0, settings.file), *enumerate(settings.tables, 1)):
@@ -27,28 +30,37 @@ def surely_not_meant(settings: Settings, text: bytes, cards: Sequence[GpuInfo]) 
         match = [str(settings.tables[number - 1].match)] if number else []
         here = [card for card in cards if not match or card_matches(card, match[0])]
         abouts = [
-            *_values(settings, number, keys, here),
-            *_names(settings, keys, match, cards),
-            *_itself(keys, match, here, cards),
+            *_lint_values(settings, number, keys, here),
+            *_lint_names(settings, keys, match, cards),
+            *_lint_own_name(keys, match, here, cards),
         ]
         found += [(where, key, about) for key, about in abouts]
     for number, hours in enumerate(settings.file.quiet or (), 1):
-        found += [(table_name("quiet", number), key, about) for key, about in _quiet(settings, number, hours, cards)]
+        found += [
+            (table_name("quiet", number), key, about)
+            for key, about in _lint_quiet_hours(settings, number, hours, cards)
+        ]
     named = [Mistake(lines.get((where, key)), f"{where}: {about}" if where else about) for where, key, about in found]
-    return sorted(named, key=_line)
+    return sorted(named, key=lambda mistake: mistake.line or 0)
 
 
-def newly_not_meant(path: Path, before: str, after: str) -> list[Mistake]:
-    """The mistakes in the text `after` of the file `path` that the text `before` does not have, on any box."""
-    old, new = (surely_not_meant(Settings(path, *parse(text.encode())), text.encode(), ()) for text in (before, after))
+def lint_change(path: Path, before: str, after: str) -> list[Mistake]:
+    """Return the settings in the text `after` that are surely not meant and that the text `before` does not have.
+
+    `path` is the file. The cards of the box are not considered.
+    """
+    old, new = (
+        lint_settings(Settings(path, *parse_settings_text(text.encode())), text.encode(), ())
+        for text in (before, after)
+    )
     known = {mistake.text for mistake in old}
     return [mistake for mistake in new if mistake.text not in known]
 
 
-def overriding_tables(settings: Settings, key: str, match: str | None, cards: Sequence[GpuInfo]) -> list[str]:
-    """A line for each table that overrides `key`, which is set at the top, or in the table with this `match`.
+def lint_overriding_tables(settings: Settings, key: str, match: str | None, cards: Sequence[GpuInfo]) -> list[str]:
+    """Return a warning for each table that overrides a value of `key`.
 
-    `cards` are those of the box. They say which tables are for the same card.
+    The value is set above all tables, or in the table with this `match`. `cards` are the cards of the box.
     """
     names = [str(table.match).strip().lower() for table in settings.tables]
     number = 0 if match is None else len(names) - names[::-1].index(match.strip().lower())
@@ -66,16 +78,17 @@ def overriding_tables(settings: Settings, key: str, match: str | None, cards: Se
     return found
 
 
-def _line(mistake: Mistake) -> int:
-    return mistake.line or 0
+def _lint_values(
+    settings: Settings, number: int, keys: CardKeys, cards: Sequence[GpuInfo]
+) -> Iterator[tuple[str, str]]:
+    """Return the keys of a table that gpufan does not follow as they are, each with a warning.
 
-
-def _values(settings: Settings, number: int, keys: CardKeys, cards: Sequence[GpuInfo]) -> Iterator[tuple[str, str]]:
-    """Keys of a table whose values are not followed as they are, each with what happens on the first such card."""
+    The warning is about the first such card of `cards`. `number` 0 stands for the keys above all tables.
+    """
     for card in [card for card in cards if card.uuid] or [_ANY_CARD]:
         floor = duty_range(card.duty_range, settings.resolve("min_duty_percent", [number] if number else []).value)[0]
-        on = _on(card)
-        found = _cut_target(keys.target_c, card)
+        on = _lint_place(card)
+        found = _lint_target(keys.target_c, card)
         if keys.curve is not None and keys.curve.lowest_duty < floor:
             found.append(("curve", f"curve: its lowest duty, {keys.curve.lowest_duty:g} %, is raised to {floor} %{on}"))
         if keys.min_duty_percent not in (None, floor):
@@ -100,24 +113,27 @@ def _values(settings: Settings, number: int, keys: CardKeys, cards: Sequence[Gpu
             yield "duration_s", "duration_s: the service ends after this time, and is started again"
 
 
-def _on(card: GpuInfo) -> str:
-    """Where a duty is raised."""
+def _lint_place(card: GpuInfo) -> str:
+    """Return on which card a value is raised: ` on 0 GTX 1080 Ti`."""
     return " or more, depending on the card" if card is _ANY_CARD else f" on {card.label}"
 
 
-def _cut_target(target_c: float | None, card: GpuInfo) -> list[tuple[str, str]]:
-    """A warning if the target is too close to the slowdown threshold of the card."""
+def _lint_target(target_c: float | None, card: GpuInfo) -> list[tuple[str, str]]:
+    """Return the key `target_c` and a warning, if the target is too close to the slowdown threshold of the card."""
     highest_c = full_speed_from_c(card.slowdown_c) - FLOOR_TO_K
     if target_c is None or target_c <= highest_c:
         return []
-    on = " on a card whose slowdown threshold is not known" if card is _ANY_CARD else _on(card)
+    on = " on a card whose slowdown threshold is not known" if card is _ANY_CARD else _lint_place(card)
     return [("target_c", f"target_c = {target_c:g} is cut to {highest_c:g} °C{on}")]
 
 
-def _names(
+def _lint_names(
     settings: Settings, keys: CardKeys, match: Sequence[str], cards: Sequence[GpuInfo]
 ) -> Iterator[tuple[str, str]]:
-    """Keys of a table with names that fit no card, or that may fit another card after a reboot."""
+    """Return the keys whose names match no card of `cards`, or may match another card after a reboot.
+
+    Each key is returned with a warning. `match` has the match of the table; empty above all tables.
+    """
     gpus: Sequence[str | int] = () if match else settings.file.gpus or ()
     for key, names in (("match", match), ("neighbours", keys.neighbours or ()), ("gpus", gpus)):
         for name in names:
@@ -128,10 +144,13 @@ def _names(
                 yield key, f"{key}: {toml(name)} {text}"
 
 
-def _itself(
+def _lint_own_name(
     keys: CardKeys, match: Sequence[str], here: Sequence[GpuInfo], cards: Sequence[GpuInfo]
 ) -> Iterator[tuple[str, str]]:
-    """The key `neighbours` for each name that means the card of the table itself. `here` are the cards of the table."""
+    """Return the key `neighbours` and a warning for each neighbour that is the card of the table itself.
+
+    `here` are the cards that the table matches.
+    """
     for name in map(str, keys.neighbours or ()):
         named = [card for card in cards if card_matches(card, name)]
         same_word = [name.strip().lower()] == [each.strip().lower() for each in match]
@@ -139,24 +158,26 @@ def _itself(
             yield "neighbours", f"neighbours: {toml(name)} is the card itself: name the cards that it warms"
 
 
-def _quiet(settings: Settings, number: int, hours: QuietTable, cards: Sequence[GpuInfo]) -> Iterator[tuple[str, str]]:
-    """Keys of quiet hours that are not followed as they are."""
+def _lint_quiet_hours(
+    settings: Settings, number: int, hours: QuietTable, cards: Sequence[GpuInfo]
+) -> Iterator[tuple[str, str]]:
+    """Return the keys of a `[[quiet]]` table that gpufan does not follow as they are, each with a warning."""
     for card in [card for card in cards if card.uuid] or [_ANY_CARD]:
-        found = _cut_target(hours.target_c, card)
+        found = _lint_target(hours.target_c, card)
         floor = duty_range(card.duty_range, settings.for_card(card).min_duty_percent)[0]
         if hours.max_duty_percent is not None and hours.max_duty_percent < floor:
-            text = f"max_duty_percent = {hours.max_duty_percent} is raised to {floor} %{_on(card)}"
+            text = f"max_duty_percent = {hours.max_duty_percent} is raised to {floor} %{_lint_place(card)}"
             found.append(("max_duty_percent", text))
         if found:
             yield from found
             break
     for other, earlier in enumerate((settings.file.quiet or ())[: number - 1], 1):
-        if _minutes(hours) & _minutes(earlier):
+        if _lint_minutes_of_week(hours) & _lint_minutes_of_week(earlier):
             yield "", f"it overlaps [[quiet]] {other}: at such times the lowest values count"
 
 
-def _minutes(table: QuietTable) -> set[int]:
-    """The minutes of the week in which the hours of `table` are."""
+def _lint_minutes_of_week(table: QuietTable) -> set[int]:
+    """Return the minutes of the week that the hours of `table` cover; Monday at 00:00 is 0."""
     hours = table.hours()
     length = (hours.to_minute - hours.from_minute - 1) % DAY_MINUTES + 1
     starts = [day * DAY_MINUTES + hours.from_minute for day in hours.days]

@@ -1,4 +1,4 @@
-"""Mistakes in the text of a settings file, with their lines. `toml_text.py` says what the keys may be."""
+"""Mistakes in the text of a settings file, with their lines. The check of keys and values is in `toml_text.py`."""
 
 import re
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class SettingsError(InputError):
     """A settings file with mistakes."""
 
     def __init__(self, mistakes: Sequence[Mistake], where: str = "") -> None:
-        """`mistakes` has at least one; `where` begins the message."""
+        """`mistakes` has at least one mistake. The message begins with `where`."""
         more = len(mistakes) - _SHOWN
         shown = [*map(str, mistakes[:_SHOWN]), *([f"and {more} more: see `gpufan config check`"] if more > 0 else [])]
         super().__init__(where + "; ".join(shown))
@@ -43,9 +43,10 @@ class SettingsError(InputError):
 
 
 def decode_lines(text: bytes) -> tuple[dict[str, Any], list[str], list[Mistake]]:
-    """The content of the lines that are TOML, these lines, and a mistake for each other line, which is left empty.
+    """Return the content of the lines that are TOML, all lines, and a mistake for each line that is not TOML.
 
-    A byte-order mark is skipped. Behind a line that cannot be left out there is no content.
+    In the returned lines, a line that is not TOML is empty. A byte-order mark is skipped. If the rest cannot be read
+    without such a line, content and lines are empty.
     """
     mistakes: list[Mistake] = []
     try:
@@ -57,7 +58,7 @@ def decode_lines(text: bytes) -> tuple[dict[str, Any], list[str], list[Mistake]]
             return msgspec.toml.decode("\n".join(lines)), lines, mistakes
         except _NOT_TOML as error:
             place = re.search(r" \(at line (\d+), column \d+\)$", str(error))
-            number = int(place[1]) if place else _unfinished_line(lines)
+            number = int(place[1]) if place else _line_of_unfinished_value(lines)
             why = str(error)[: place.start()] if place else str(error).removesuffix(" (at end of document)")
             mistakes.append(Mistake(number, f"this is not TOML: {why}"))
             line = lines[number - 1].strip()
@@ -67,14 +68,15 @@ def decode_lines(text: bytes) -> tuple[dict[str, Any], list[str], list[Mistake]]
 
 
 def table_name(kind: str, number: int) -> str:
-    """The name of a table in messages: `[[gpu]] 1`."""
+    """Return the name of a table in messages: `[[gpu]] 1`."""
     return f"[[{kind}]] {number}"
 
 
 def key_lines(lines: Sequence[str]) -> dict[tuple[str, str], int]:
-    """The line of each key, by its table (`[[gpu]] 1`, or `""` above all tables) and its name.
+    """Return the line of each key, by the name of its table and its own name.
 
-    A table itself has the name `""`. The lines must be TOML.
+    A table is named as by `table_name`, or `""` above all tables. The key `""` stands for the line of the table
+    itself. `lines` must be TOML.
     """
     found: dict[tuple[str, str], int] = {}
     counts = dict.fromkeys(TABLES, 0)
@@ -96,8 +98,8 @@ def key_lines(lines: Sequence[str]) -> dict[tuple[str, str], int]:
     return found
 
 
-def _unfinished_line(lines: Sequence[str]) -> int:
-    """The line at which an unfinished value begins."""
+def _line_of_unfinished_value(lines: Sequence[str]) -> int:
+    """Return the number of the line at which an unfinished value begins."""
     for number in range(len(lines), 1, -1):
         with suppress(*_NOT_TOML):
             msgspec.toml.decode("\n".join(lines[: number - 1]))

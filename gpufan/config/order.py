@@ -1,4 +1,4 @@
-"""An order: what a person wants the fans of a card to do for a while, in place of the settings. No file is read here.
+"""An order of a person for the fans of a card, which counts for a while in place of the settings. No file is read here.
 
 An order changes only the curve or the target of a card. So its lowest duty, the margin below its slowdown threshold and
 the fail-safe apply as before.
@@ -7,7 +7,7 @@ the fail-safe apply as before.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from gpufan.config.schema import limits
+from gpufan.config.schema import key_bounds
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import MAX_TEMPERATURE_C, Curve
 from gpufan.errors import InputError
@@ -27,7 +27,7 @@ class Order:
     """A curve or a target in place of those in the settings."""
 
     text: str
-    """As `parse` reads it and `gpufan set` spells it."""
+    """The order as `gpufan set` spells it and `parse` reads it."""
     curve: Curve | None
     """None if a target is ordered."""
     target_c: float | None
@@ -36,25 +36,25 @@ class Order:
 
     @classmethod
     def parse(cls, text: str) -> "Order":
-        """Read `60`, `60 %`, `auto`, `max`, `target 75` or `curve 50:30,83:100`. Raises InputError.
+        """Return the order `60`, `60 %`, `auto`, `max`, `target 75` or `curve 50:30,83:100`. Raises InputError.
 
         >>> str(Order.parse(" 60%")), str(Order.parse("target 75.0")), str(Order.parse("curve 50:30, 83:100"))
         ('60 %', 'target 75 °C', 'curve 50:30,83:100')
         """
         kind, _, value = text.strip().partition(" ")
         if kind == "target" and value:
-            target_c = _number(value.removesuffix("°C"), "target", *limits("target_c"))
+            target_c = _ordered_number(value.removesuffix("°C"), "target", *key_bounds("target_c"))
             return cls(f"target {target_c:g}", None, target_c, is_constant=False)
         if kind == "curve" and value:
             curve = Curve.parse(value)
             return cls(f"curve {curve}", curve, None, is_constant=False)
         if text.strip() == "auto":
             return cls("auto", _DRIVERS, None, is_constant=True)
-        duty = 100.0 if text.strip() == "max" else _number(text.strip().removesuffix("%"), "", 0, 100)
+        duty = 100.0 if text.strip() == "max" else _ordered_number(text.strip().removesuffix("%"), "", 0, 100)
         return cls(f"{duty:g}", Curve(((0, duty),)), None, is_constant=True)
 
     def applied_to(self, settings: CardSettings) -> CardSettings:
-        """The settings with this order."""
+        """Return `settings` with the curve or target of this order."""
         if self.curve is None:
             return replace(settings, target_c=self.target_c)
         ordered = replace(settings, curve=self.curve, target_c=None)
@@ -69,13 +69,13 @@ class Order:
         return f"{self.text} %" if self.is_constant else self.text
 
 
-def order_of(words: Sequence[str]) -> Order:
-    """Read the words of a command line as an order. Raises InputError."""
+def order_of_words(words: Sequence[str]) -> Order:
+    """Return the order that the words of a command line mean. Raises InputError."""
     return Order.parse(" ".join(words))
 
 
-def _number(text: str, kind: str, low: float, high: float) -> float:
-    """Read a number from `low` to `high`. Raises InputError."""
+def _ordered_number(text: str, kind: str, low: float, high: float) -> float:
+    """Return the number in `text`. Raises InputError if it is not from `low` to `high`. `kind` is `target` or empty."""
     try:
         number = float(text)
     except ValueError:

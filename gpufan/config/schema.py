@@ -35,7 +35,7 @@ class CardKeys(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QuietTable(msgspec.Struct, frozen=True, kw_only=True):
-    """A `[[quiet]]` table: what a card may do at some hours. None means: not set here."""
+    """A `[[quiet]]` table: limits for the fans of all cards at some hours. None means: not set here."""
 
     begin: Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d\Z")] = msgspec.field(name="from")
     end: Annotated[str, Meta(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)\Z")] = msgspec.field(name="to")
@@ -45,9 +45,9 @@ class QuietTable(msgspec.Struct, frozen=True, kw_only=True):
     give_way: Literal["power"] | None = None
 
     def hours(self) -> QuietHours:
-        """The same as numbers."""
+        """Return the table as a period with minutes, days and limits."""
         days = frozenset(map(DAYS.index, self.days or DAYS))
-        times = _minute(self.begin), _minute(self.end)
+        times = _quiet_key_minute(self.begin), _quiet_key_minute(self.end)
         return QuietHours(*times, days, self.max_duty_percent, self.target_c, self.give_way is not None)
 
 
@@ -97,25 +97,25 @@ QUIET_EXAMPLE = QuietTable(
 """A value for every key of quiet hours."""
 
 
-def is_number(key: str) -> bool:
+def is_number_key(key: str) -> bool:
     """Whether the values of `key` are numbers."""
-    return key in _numbers()
+    return key in _number_key_types()
 
 
-def is_whole_number(key: str) -> bool:
+def is_whole_number_key(key: str) -> bool:
     """Whether the values of `key` are whole numbers."""
-    return isinstance(_numbers().get(key), msgspec.inspect.IntType)
+    return isinstance(_number_key_types().get(key), msgspec.inspect.IntType)
 
 
-def limits(key: str) -> tuple[Any, Any]:
-    """Lowest and highest number that `key` accepts. Raises KeyError if its values are no numbers."""
-    number = _numbers()[key]
+def key_bounds(key: str) -> tuple[Any, Any]:
+    """Return the lowest and the highest number that `key` accepts. Raises KeyError if it accepts no numbers."""
+    number = _number_key_types()[key]
     return number.ge, number.le
 
 
 @cache
-def _numbers() -> dict[str, Any]:
-    """The msgspec type of each key that takes a number. The type has the bounds."""
+def _number_key_types() -> dict[str, Any]:
+    """Return the msgspec type, which has the bounds, of each key that accepts a number."""
     structs: list[Any] = [msgspec.inspect.type_info(keys) for keys in (RunKeys, QuietTable)]
     kinds = msgspec.inspect.IntType, msgspec.inspect.FloatType
     return {
@@ -127,7 +127,7 @@ def _numbers() -> dict[str, Any]:
     }
 
 
-def _minute(text: str) -> int:
-    """The minute of the day."""
+def _quiet_key_minute(text: str) -> int:
+    """Return the time of day `22:00` as a minute, counted from midnight."""
     hours, minutes = text.split(":")
     return int(hours) * 60 + int(minutes)

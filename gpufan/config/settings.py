@@ -1,4 +1,4 @@
-"""The settings in effect: built-in ones, the file, its tables for some cards, and the command line, in this order.
+"""The settings in effect. Their sources are built-in settings, the file, its tables, and the command line.
 
 A later source overrides an earlier one. Which keys a file may have is in `schema.py`.
 """
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from gpufan.config.mistakes import SettingsError
 from gpufan.config.schema import CARD_KEYS, CURVE_KEYS, DEFAULTS, NOTHING, CardKeys, CardTable, RunKeys
-from gpufan.config.toml_text import parse, toml
+from gpufan.config.toml_text import parse_settings_text, toml
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import GpuInfo
 from gpufan.core.quiet_hours import QuietHours
@@ -25,7 +25,7 @@ BUILT_IN, FILE, COMMAND_LINE = "built-in", "file", "command line"
 
 
 class Value(NamedTuple):
-    """A setting in effect, and where it comes from."""
+    """The value of a setting that is in effect, and its source."""
 
     value: Any
     origin: str
@@ -59,7 +59,7 @@ class Settings:
     """The content of the file; None if none was read."""
 
     def resolve(self, key: str, tables: Sequence[int] = ()) -> Value:
-        """The value of `key`, for a card that matches `tables`; these are numbers, and the first table is 1."""
+        """Return the value of `key` in effect for a card that matches `tables`. The first table has number 1."""
         layers: list[tuple[str, CardKeys]] = [(COMMAND_LINE, self.options)]
         layers += [(f"[[gpu]] {number}", self.tables[number - 1]) for number in reversed(tables)]
         layers += [(FILE, self.file), (BUILT_IN, DEFAULTS)]
@@ -74,7 +74,7 @@ class Settings:
         return Value(None, BUILT_IN)
 
     def for_card(self, info: GpuInfo) -> CardSettings:
-        """The settings of one card."""
+        """Return the settings in effect for one card."""
         tables = [number for number, table in enumerate(self.tables, 1) if card_matches(info, str(table.match))]
         values = {key: self.resolve(key, tables).value for key in CARD_KEYS}
         if values["curve"] is None:
@@ -82,7 +82,7 @@ class Settings:
         return CardSettings(**values, quiet_hours=tuple(self._quiet_hours()))
 
     def _quiet_hours(self) -> Iterator[QuietHours]:
-        """The quiet hours of every card; without their target if the command line has a target or curve."""
+        """Return the quiet hours of every card. A target or curve on the command line removes their target."""
         for hours in (table.hours() for table in self.file.quiet or ()):
             if self.options.target_c is None and self.options.curve is None:
                 yield hours
@@ -90,7 +90,7 @@ class Settings:
                 yield hours._replace(target_c=None)
 
     def run_settings(self) -> RunSettings:
-        """The settings for all cards together."""
+        """Return the settings in effect that are for all cards together."""
         gpus, *others = (self.resolve(key).value for key in RunSettings._fields)
         return RunSettings(tuple(str(name) for name in gpus), *others)
 
@@ -103,7 +103,7 @@ class Settings:
         return {key: f"{key} has no effect: it is for a curve, and a target is held" for key in keys}
 
     def unmatched_tables(self, cards: Sequence[GpuInfo]) -> list[str]:
-        """A warning for each table, and for each name of a neighbour, that matches none of `cards`."""
+        """Return a warning for each table, and for each name of a neighbour, that matches none of `cards`."""
         return [
             f"{self.path}: {where} {toml(name)} matches no card here"
             for where, name in self._names()
@@ -111,7 +111,7 @@ class Settings:
         ]
 
     def index_warnings(self) -> list[str]:
-        """A warning for each index in the file: after a reboot it may be the index of another card."""
+        """Return a warning for each index in the file, since it may be the index of another card after a reboot."""
         names = [*(("gpus:", name) for name in self.file.gpus or ()), *self._names()]
         return [
             f"{self.path}: {where} {toml(name)} may be the index of another card after a reboot: use the card's UUID"
@@ -120,7 +120,7 @@ class Settings:
         ]
 
     def _names(self) -> list[tuple[str, str | int]]:
-        """The names of cards in tables and lists of neighbours, each after its place: `[[gpu]] 1: match =`."""
+        """Return the names of cards in tables and lists of neighbours, each after its place: `[[gpu]] 1: match =`."""
         neighbours = [name for keys in (self.file, *self.tables) for name in keys.neighbours or ()]
         return [
             *((f"[[gpu]] {number}: match =", table.match) for number, table in enumerate(self.tables, 1)),
@@ -130,7 +130,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Source:
-    """Where settings are read from, at the start and again at every reload."""
+    """The file and the options from which settings are read, at the start and at every reload."""
 
     path: Path | None
     """None reads no file."""
@@ -139,12 +139,12 @@ class Source:
     options: RunKeys = NOTHING
 
     def read(self) -> Settings:
-        """Read the file, if there is one. Raises InputError that names file and key, and the allowed values."""
+        """Read the file, if it exists, and return the settings. Raises InputError that names file, key and remedy."""
         if self.path is None:
             return Settings(options=self.options)
         try:
             content = read_file(self.path)
-            file, tables = parse(content)
+            file, tables = parse_settings_text(content)
         except FileNotFoundError:
             if self.required:
                 raise InputError(f"{self.path}: no such file") from None

@@ -1,11 +1,11 @@
-"""Reads and writes the text of the settings file. The message about a mistake says what to write instead."""
+"""Read and write the text of the settings file. The message about a mistake says how to mend it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from gpufan.config.descriptions import QUIET_HOURS, UNSET, about, expected
+from gpufan.config.descriptions import QUIET_HOURS, UNSET, describe_key, describe_values
 from gpufan.config.mistakes import Mistake, SettingsError, decode_lines, key_lines, table_name
 from gpufan.config.schema import (
     CARD_KEYS,
@@ -28,17 +28,20 @@ _COMMAND_LINE_ONLY = ("simulate", "workload", "time_scale", "record", "runtime_d
 _K = TypeVar("_K", RunKeys, CardTable, QuietTable)
 
 
-def parse(text: bytes) -> tuple[RunKeys, tuple[CardTable, ...]]:
-    """Parse the text of a settings file. Raises SettingsError that names lines, keys and the allowed values."""
+def parse_settings_text(text: bytes) -> tuple[RunKeys, tuple[CardTable, ...]]:
+    """Return the keys above all tables, and the `[[gpu]]` tables, of the text of a settings file.
+
+    Raises SettingsError that names lines, keys and the allowed values.
+    """
     content, lines, mistakes = decode_lines(text)
-    found: list[_Found] = []
-    card_tables = _tables(content, "gpu", "for each card", found)
-    quiet_tables = _tables(content, "quiet", "for each period", found)
+    found: list[_FoundMistake] = []
+    card_tables = _parse_tables(content, "gpu", "for each card", found)
+    quiet_tables = _parse_tables(content, "quiet", "for each period", found)
     file = _parse_table(RunKeys, content, "", found)
     cards = [_parse_table(CardTable, table, where, found) for where, table in card_tables.items()]
     quiet = [_parse_table(QuietTable, table, where, found) for where, table in quiet_tables.items()]
     for where, hours in zip(quiet_tables, quiet, strict=True):
-        found += [] if hours is None else _mistakes_of_hours(hours, where)
+        found += [] if hours is None else _check_parsed_hours(hours, where)
     if found:
         line_of = key_lines(lines)
         # A line that is not TOML may be the missing match.
@@ -51,32 +54,32 @@ def parse(text: bytes) -> tuple[RunKeys, tuple[CardTable, ...]]:
     return file, tuple(card for card in cards if card is not None)
 
 
-def render(keys: RunKeys = NOTHING, tables: Sequence[CardTable] = ()) -> str:
-    """Text of a file that sets `keys` and `tables`, and shows every other key with its meaning as a comment."""
+def render_settings_text(keys: RunKeys = NOTHING, tables: Sequence[CardTable] = ()) -> str:
+    """Return the text of a file that sets `keys` and `tables`, and shows every other key in a comment."""
 
-    def line(key: str) -> str:
+    def toml_line(key: str) -> str:
         value = getattr(keys, key)
         return f"#{key} = {toml(getattr(EXAMPLES, key))}" if value is None else f"{key} = {toml(value)}"
 
-    sections = {title: [(about(key), line(key)) for key in names] for title, names in SECTIONS.items()}
+    sections = {title: [(describe_key(key), toml_line(key)) for key in names] for title, names in SECTIONS.items()}
     lines = [
         [f"{key} = {toml(value)}" for key in ("match", *CARD_KEYS) if (value := getattr(table, key)) is not None]
         for table in tables
     ]
-    quiet = [[f"{key} = {toml(value)}" for key, value in quiet_values(hours)] for hours in keys.quiet or ()]
+    quiet = [[f"{key} = {toml(value)}" for key, value in quiet_values_for_toml(hours)] for hours in keys.quiet or ()]
     return template("templates/config.toml.j2").render(
         sections=sections, tables=lines, quiet=quiet, about_quiet=QUIET_HOURS
     )
 
 
-def quiet_values(hours: QuietTable) -> list[tuple[str, Any]]:
-    """The keys of a `[[quiet]]` table that are set, with their values."""
+def quiet_values_for_toml(hours: QuietTable) -> list[tuple[str, Any]]:
+    """Return the keys of a `[[quiet]]` table that are set, with their values."""
     values = zip(QUIET_KEYS, msgspec.structs.astuple(hours), strict=True)
     return [(key, value) for key, value in values if value is not None]
 
 
 def toml(value: Any) -> str:
-    """`value` as TOML writes it."""
+    """Return `value` as TOML text."""
     if isinstance(value, float):
         return repr(value).removesuffix(".0")
     if isinstance(value, list | tuple):
@@ -86,11 +89,11 @@ def toml(value: Any) -> str:
 
 
 def toml_or_words(key: str, value: Any) -> str:
-    """`value` of `key` as TOML writes it. For a value that is not set: what happens then, in words."""
+    """Return `value` of `key` as TOML text; if it is not set, return the effect of that in words."""
     return UNSET[key] if value in (None, ()) else toml(value)
 
 
-class _Found(NamedTuple):
+class _FoundMistake(NamedTuple):
     """A mistake whose line is not known yet."""
 
     where: str
@@ -103,51 +106,56 @@ class _Found(NamedTuple):
         return f"{self.where}: {self.text}" if self.where else self.text
 
 
-def _tables(content: dict[str, Any], kind: str, what_for: str, found: list[_Found]) -> dict[str, dict[str, Any]]:
-    """Remove the tables of a kind from `content`. Returns them by name; a mistake is added to `found`."""
+def _parse_tables(
+    content: dict[str, Any], kind: str, what_for: str, found: list[_FoundMistake]
+) -> dict[str, dict[str, Any]]:
+    """Remove the tables of a kind from `content`, and return them by name. A mistake is added to `found`."""
     tables = content.pop(kind, [])
     if isinstance(tables, list) and all(isinstance(table, dict) for table in tables):
         return {table_name(kind, number): table for number, table in enumerate(tables, 1)}
-    found.append(_Found("", kind, f"{kind}: write a table {what_for}, headed [[{kind}]] with two brackets"))
+    found.append(_FoundMistake("", kind, f"{kind}: write a table {what_for}, headed [[{kind}]] with two brackets"))
     return {}
 
 
-def _parse_table(keys: type[_K], table: Mapping[str, Any], where: str, found: list[_Found]) -> _K | None:
-    """The settings in a table, which is named `where`. With mistakes the result is None; they are added to `found`."""
+def _parse_table(keys: type[_K], table: Mapping[str, Any], where: str, found: list[_FoundMistake]) -> _K | None:
+    """Return the settings in a table; None if it has mistakes, which are added to `found`.
+
+    `keys` is the class of the settings, `where` the name of the table.
+    """
     fields = {field.encode_name: field for field in msgspec.structs.fields(keys) if field.name != "quiet"}
     values: dict[str, Any] = {}
-    mistakes: list[_Found] = []
+    mistakes: list[_FoundMistake] = []
     for key, value in table.items():
         try:
             if key not in fields:
-                raise InputError(_why_unusable(tuple(fields), key))
+                raise InputError(_why_key_is_not_parsed(tuple(fields), key))
             parsed = Curve.parse(msgspec.convert(value, str)) if key == "curve" else None
             values[fields[key].name] = parsed or msgspec.convert(value, fields[key].type)
         except InputError as error:
-            mistakes.append(_Found(where, key, str(error)))
+            mistakes.append(_FoundMistake(where, key, str(error)))
         except msgspec.ValidationError:
             written = str(value) if isinstance(value, float) else toml(value)
-            wanted = '"power", or leave it out' if (key, keys) == ("give_way", QuietTable) else expected(key)
-            mistakes.append(_Found(where, key, f"{key} = {written[:60]}: write {wanted}"))
+            wanted = '"power", or leave it out' if (key, keys) == ("give_way", QuietTable) else describe_values(key)
+            mistakes.append(_FoundMistake(where, key, f"{key} = {written[:60]}: write {wanted}"))
     missing = [key for key, field in fields.items() if field.required and key not in table]
-    mistakes += [_Found(where, "", f"no {key} in it: write {expected(key)}") for key in missing]
+    mistakes += [_FoundMistake(where, "", f"no {key} in it: write {describe_values(key)}") for key in missing]
     found += mistakes
     return None if mistakes else keys(**values)
 
 
-def _mistakes_of_hours(hours: QuietTable, where: str) -> list[_Found]:
-    """Mistakes in a table whose single keys are right."""
+def _check_parsed_hours(hours: QuietTable, where: str) -> list[_FoundMistake]:
+    """Return the mistakes in a `[[quiet]]` table whose single keys are right. `where` is its name."""
     found = []
     if hours.begin == hours.end:
         text = f'to = {toml(hours.end)} is the same time as from: for all day, write from = "00:00" and to = "24:00"'
-        found.append(_Found(where, "to", text))
+        found.append(_FoundMistake(where, "to", text))
     if hours.max_duty_percent is None and hours.target_c is None and hours.give_way is None:
-        found.append(_Found(where, "", "it demands nothing: write max_duty_percent, target_c or give_way"))
+        found.append(_FoundMistake(where, "", "it demands nothing: write max_duty_percent, target_c or give_way"))
     return found
 
 
-def _why_unusable(names: Sequence[str], key: str) -> str:
-    """Explain why `key` cannot be used in a table that has the keys `names`."""
+def _why_key_is_not_parsed(names: Sequence[str], key: str) -> str:
+    """Return why `key` cannot be used in a table that has the keys `names`, with a remedy."""
     if key in _COMMAND_LINE_ONLY:
         return f"{key} is only an option of the command line, --{key.replace('_', '-')}"
     if key == "match" and "from" not in names:

@@ -11,7 +11,7 @@ import msgspec
 
 from gpufan.config.schema import CardTable, RunKeys
 from gpufan.config.settings import Settings, Source
-from gpufan.config.toml_text import parse
+from gpufan.config.toml_text import parse_settings_text
 from gpufan.core.snapshot import SettingsInUse
 from gpufan.daemon.publish import warn_once
 from gpufan.errors import GpufanError, InputError
@@ -111,7 +111,7 @@ def _read() -> tuple[RunKeys, tuple[CardTable, ...]]:
         raise GpufanError(f"it is damaged: {error}") from error
     if kept.format != _FORMAT:
         raise GpufanError(f"it has format {kept.format}")
-    return parse(kept.text.encode())
+    return parse_settings_text(kept.text.encode())
 
 
 def _write(content: bytes) -> None:

@@ -1,6 +1,6 @@
 """Files for Ansible, from `templates/ansible/`: a playbook, a role, and files that the user then edits."""
 
-from gpufan.config.toml_text import render
+from gpufan.config.toml_text import render_settings_text
 from gpufan.system.resources import resource
 
 FILES = ("playbook.yml", *(f"roles/gpufan/{part}/main.yml" for part in ("defaults", "handlers", "meta", "tasks")))
@@ -15,5 +15,5 @@ def ansible_user_files() -> dict[str, bytes]:
     """Return the content of the files that the user edits, by path: the list of boxes, and their settings."""
     return {
         "inventory.ini": resource("templates/ansible/inventory.ini").read_bytes(),
-        "config.toml": render().encode(),
+        "config.toml": render_settings_text().encode(),
     }

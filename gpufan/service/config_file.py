@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpufan.config.change import text_before_change
-from gpufan.config.lint import overriding_tables
+from gpufan.config.lint import lint_overriding_tables
 from gpufan.config.schema import RunKeys
 from gpufan.config.settings import DEFAULT_PATH, RunSettings, Settings, Source
-from gpufan.config.toml_text import parse, render
+from gpufan.config.toml_text import parse_settings_text, render_settings_text
 from gpufan.core.selection import select_cards
 from gpufan.errors import InputError, NoAnswer
 from gpufan.gpu.cards import Cards
@@ -47,30 +47,30 @@ def config_text_to_write(options: InstallOptions, rivals: Sequence[ServiceComman
     if curve is None and options.target_c is None and coolgpus is not None:
         curve, hysteresis_c = coolgpus_curve(coolgpus.words)
     gpus = tuple(_uuids_for_config_file(options.gpus, cards)) or None
-    return render(RunKeys(curve=curve, hysteresis_c=hysteresis_c, target_c=options.target_c, gpus=gpus))
+    return render_settings_text(RunKeys(curve=curve, hysteresis_c=hysteresis_c, target_c=options.target_c, gpus=gpus))
 
 
 def _changed_config_text(options: InstallOptions, uuids: Sequence[str]) -> str | None:
     """Return the text of the existing file with the settings of `options` in it; None if it has them already."""
-    from gpufan.config.edit import with_key, without_key  # loads tomlkit, which only a change needs
+    from gpufan.config.edit import text_with_key, text_without_key  # loads tomlkit, which only a change needs
 
     before = text = text_before_change(CONFIG) or ""
-    file, _ = parse(text.encode())
+    file, _ = parse_settings_text(text.encode())
     wanted = {"curve": options.curve, "target_c": options.target_c, "gpus": tuple(uuids) or None}
     for key, value in wanted.items():
         # An older gpufan wrote the names of the cards as they were given.
         if value is not None and getattr(file, key) != value and not (key == "gpus" and file.gpus == options.gpus):
-            text = with_key(text, key, value)
+            text = text_with_key(text, key, value)
     if options.curve is not None and options.target_c is None:
-        text = without_key(text, "target_c")  # else the target would count more
+        text = text_without_key(text, "target_c")  # else the target would count more
     return None if text == before else text
 
 
 def override_lines(options: InstallOptions, text: str | None) -> list[str]:
     """Return a line for each table in `text`, the new config file, that overrides a setting in `options`."""
-    settings = Settings(CONFIG, *parse((text or "").encode()))
+    settings = Settings(CONFIG, *parse_settings_text((text or "").encode()))
     keys = [key for key in ("target_c", "curve") if getattr(options, key) is not None]
-    return [f"{CONFIG}: {line}" for key in keys for line in overriding_tables(settings, key, None, ())]
+    return [f"{CONFIG}: {line}" for key in keys for line in lint_overriding_tables(settings, key, None, ())]
 
 
 def config_file_mode() -> int:

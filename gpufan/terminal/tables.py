@@ -10,10 +10,10 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from gpufan.config.descriptions import QUIET_HOURS, about
+from gpufan.config.descriptions import QUIET_HOURS, describe_key
 from gpufan.config.schema import CARD_KEYS, QUIET_EXAMPLE, QUIET_KEYS, RUN_KEYS, QuietTable
 from gpufan.config.settings import DEFAULT_PATH, Settings, Value
-from gpufan.config.toml_text import quiet_values, toml, toml_or_words
+from gpufan.config.toml_text import quiet_values_for_toml, toml, toml_or_words
 from gpufan.core.gpu import FanReading, GpuInfo, Reading
 from gpufan.core.pci import PciAddress
 from gpufan.core.sentences import card_sentence, limits_and_faults_in_words, rpm_text, settings_sentence
@@ -161,17 +161,17 @@ def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
         if key == "quiet":
             _print_settings_quiet_help()
         else:
-            print(_explained(f"{key}: {about(key)}"))
+            print(_explained(f"{key}: {describe_key(key)}"))
 
 
 def _print_settings_quiet_help() -> None:
     print(_explained(QUIET_HOURS))
     print("It stands at the end of the file:\n\n  [[quiet]]")
-    for key, value in quiet_values(QUIET_EXAMPLE):
+    for key, value in quiet_values_for_toml(QUIET_EXAMPLE):
         print(f"  {key} = {toml(value)}")
     print()
     for key in QUIET_KEYS:
-        print(_explained(f"{key}: {about(key)}"))
+        print(_explained(f"{key}: {describe_key(key)}"))
 
 
 def _explained(text: str) -> str:
@@ -181,7 +181,7 @@ def _explained(text: str) -> str:
 def _print_settings_quiet(tables: Sequence[QuietTable]) -> None:
     for number, hours in enumerate(tables, 1):
         origin = f"[[quiet]] {number}"
-        values = [(key, Value(value, origin)) for key, value in quiet_values(hours)]
+        values = [(key, Value(value, origin)) for key, value in quiet_values_for_toml(hours)]
         _print_settings_values(f"{origin}, every card", values)
     if not tables:
         print("\nquiet hours: none (`gpufan config show quiet` explains them)")

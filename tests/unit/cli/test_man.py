@@ -8,7 +8,7 @@ import pytest
 
 from gpufan.cli.main import cli
 from gpufan.cli.man import PAGES, commands_for_man_page, man_page, roff_text
-from gpufan.config.descriptions import about
+from gpufan.config.descriptions import describe_key
 from gpufan.config.schema import EXAMPLES, QUIET_KEYS, RUN_KEYS
 from gpufan.config.toml_text import toml
 from tests.doubles import require
@@ -39,7 +39,7 @@ def test_every_command_and_option_is_on_the_page() -> None:
 def test_every_key_is_on_the_page_of_the_settings_file() -> None:
     text = shown(man_page("gpufan.toml.5"))
     for key in RUN_KEYS:
-        assert f" {key} = {toml(getattr(EXAMPLES, key))} {about(key).replace('`', '')}" in text
+        assert f" {key} = {toml(getattr(EXAMPLES, key))} {describe_key(key).replace('`', '')}" in text
     for key in QUIET_KEYS:
         assert f" {key} = " in text
     assert "Where not set: the card's own, or 30 where that is under 20." in text

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpufan.config.change import changed_keys
-from gpufan.config.edit import difference, value_of, with_key, without_key
+from gpufan.config.edit import edited_lines, edited_value, text_with_key, text_without_key
 from gpufan.config.schema import EXAMPLES, RUN_KEYS
-from gpufan.config.toml_text import parse, render, toml
+from gpufan.config.toml_text import parse_settings_text, render_settings_text, toml
 from gpufan.errors import InputError
 
 MINE = """\
@@ -29,23 +29,23 @@ target_c = 70 # hot
 def test_a_key_of_the_explained_file_is_set_where_it_is_explained(key: str) -> None:
     value = {"gpus": ["GPU-a"], "neighbours": ["GPU-a"]}.get(key, str(EXAMPLES.curve) if key == "curve" else None)
     value = getattr(EXAMPLES, key) if value is None else value
-    before = render()
-    after = with_key(before, key, value)
-    assert len(difference(before, after)) <= 4
+    before = render_settings_text()
+    after = text_with_key(before, key, value)
+    assert len(edited_lines(before, after)) <= 4
     assert [line for line in after.splitlines() if line not in before.splitlines()] == [f"{key} = {toml(value)}"]
-    again = without_key(after, key)
-    assert parse(again.encode()) == parse(before.encode())
-    assert with_key(again, key, value) == after
+    again = text_without_key(after, key)
+    assert parse_settings_text(again.encode()) == parse_settings_text(before.encode())
+    assert text_with_key(again, key, value) == after
 
 
 def test_comments_and_order_of_a_file_of_the_user_survive() -> None:
-    text = with_key(MINE, "curve", "60:40,83:100")
+    text = text_with_key(MINE, "curve", "60:40,83:100")
     assert text == MINE.replace("50:30,83:100", "60:40,83:100")
-    assert with_key(text, "hold_s", 60) == text.replace("# quiet\n", "# quiet\nhold_s = 60\n")
-    assert with_key(MINE, "target_c", 75, "1080 ti") == MINE.replace("70 # hot", "75 # hot")
-    assert with_key(MINE, "hold_s", 5, "GPU-1") == MINE + '\n[[gpu]]\nmatch = "GPU-1"\nhold_s = 5\n'
-    assert without_key(MINE, "target_c", "1080 Ti") == MINE.replace("target_c = 70 # hot", "# target_c = 70 # hot")
-    assert without_key(MINE, "curve") == MINE.replace("curve =", "# curve =")
+    assert text_with_key(text, "hold_s", 60) == text.replace("# quiet\n", "# quiet\nhold_s = 60\n")
+    assert text_with_key(MINE, "target_c", 75, "1080 ti") == MINE.replace("70 # hot", "75 # hot")
+    assert text_with_key(MINE, "hold_s", 5, "GPU-1") == MINE + '\n[[gpu]]\nmatch = "GPU-1"\nhold_s = 5\n'
+    assert text_without_key(MINE, "target_c", "1080 Ti") == MINE.replace("target_c = 70 # hot", "# target_c = 70 # hot")
+    assert text_without_key(MINE, "curve") == MINE.replace("curve =", "# curve =")
 
 
 NIGHT = '[[quiet]]\nfrom = "22:00"\nto = "07:00"\nmax_duty_percent = 50'
@@ -54,20 +54,20 @@ NIGHT = '[[quiet]]\nfrom = "22:00"\nto = "07:00"\nmax_duty_percent = 50'
 @pytest.mark.parametrize("text", ["", "\n", "# only this", "hold_s = 5", '[[gpu]]\nmatch = "x"', NIGHT])
 def test_a_key_is_added_to_any_file(text: str) -> None:
     for match in (None, "x", "GPU-1"):
-        file, tables = parse(with_key(text, "target_c", 75, match).encode())
+        file, tables = parse_settings_text(text_with_key(text, "target_c", 75, match).encode())
         assert 75 in (file.target_c, *(table.target_c for table in tables))
 
 
 def test_a_line_of_a_list_that_looks_like_a_comment_is_not_mistaken_for_one() -> None:
     text = 'gpus = [\n"a",\n#hold_s = 5\n]\n'
-    assert parse(with_key(text, "hold_s", 7).encode())[0].hold_s == 7
+    assert parse_settings_text(text_with_key(text, "hold_s", 7).encode())[0].hold_s == 7
 
 
 def test_a_table_written_on_one_line_is_changed_too() -> None:
     text = 'gpu = [{match = "x", target_c = 70}]\n'
-    assert with_key(text, "target_c", 75, "x") == text.replace("70", "75")
+    assert text_with_key(text, "target_c", 75, "x") == text.replace("70", "75")
     with pytest.raises(InputError, match=re.escape("headed [[gpu]]")):
-        with_key(text, "target_c", 75, "y")
+        text_with_key(text, "target_c", 75, "y")
 
 
 @pytest.mark.parametrize(
@@ -87,33 +87,35 @@ def test_a_table_written_on_one_line_is_changed_too() -> None:
 )
 def test_a_value_that_is_not_allowed_is_refused(key: str, words: list[str], match: str | None, message: str) -> None:
     with pytest.raises(InputError) as raised:
-        with_key(MINE, key, value_of(key, words), match)
+        text_with_key(MINE, key, edited_value(key, words), match)
     assert message in str(raised.value)
 
 
 def test_a_file_with_a_mistake_is_not_changed() -> None:
     for text in ("hold = 1\n", "= 5", "[[gpu]]\nhold_s = 1"):
         with pytest.raises(InputError):
-            with_key(text, "target_c", 75)
+            text_with_key(text, "target_c", 75)
         with pytest.raises(InputError):
-            without_key(text, "target_c")
+            text_without_key(text, "target_c")
 
 
 def test_removing_a_key_that_is_not_set_changes_nothing() -> None:
-    assert without_key(MINE, "hold_s") == MINE
+    assert text_without_key(MINE, "hold_s") == MINE
     with pytest.raises(InputError, match=r"no \[\[gpu\]\] table with match"):
-        without_key(MINE, "hold_s", "GPU-1")
+        text_without_key(MINE, "hold_s", "GPU-1")
 
 
 def test_the_keys_that_differ_are_known() -> None:
-    assert changed_keys(MINE, with_key(MINE, "gpus", ["0"])) == {"gpus"}
-    assert changed_keys(MINE, with_key(MINE, "hold_s", 9, "1080 Ti")) == {"gpu"}
+    assert changed_keys(MINE, text_with_key(MINE, "gpus", ["0"])) == {"gpus"}
+    assert changed_keys(MINE, text_with_key(MINE, "hold_s", 9, "1080 Ti")) == {"gpu"}
     assert changed_keys(MINE, MINE + NIGHT) == {"quiet"}
 
 
 def test_quiet_hours_stay_as_they_are() -> None:
-    assert with_key(f"{NIGHT}\n{MINE[MINE.index('[[gpu]]') :]}", "target_c", 75, "1080 Ti").startswith(f"{NIGHT}\n")
-    assert with_key(f'curve = "50:30"\n\n{NIGHT}\ntarget_c = 78\n', "target_c", 75) == (
+    assert text_with_key(f"{NIGHT}\n{MINE[MINE.index('[[gpu]]') :]}", "target_c", 75, "1080 Ti").startswith(
+        f"{NIGHT}\n"
+    )
+    assert text_with_key(f'curve = "50:30"\n\n{NIGHT}\ntarget_c = 78\n', "target_c", 75) == (
         f'curve = "50:30"\ntarget_c = 75\n\n{NIGHT}\ntarget_c = 78\n'
     )
 
@@ -121,8 +123,8 @@ def test_quiet_hours_stay_as_they_are() -> None:
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=20), st.integers(50, 90))
 def test_any_comment_and_any_name_survive(text: str, target_c: int) -> None:
     file = f"hold_s = 5\n# {text}\n" if text.isprintable() else "hold_s = 5\n"
-    changed = with_key(file, "target_c", target_c)
+    changed = text_with_key(file, "target_c", target_c)
     assert changed.startswith(file.split("\n")[0])
     assert f"# {text}\n" in changed or not text.isprintable()
     if text.strip():
-        assert parse(with_key(file, "target_c", target_c, text).encode())[1][0].match == text
+        assert parse_settings_text(text_with_key(file, "target_c", target_c, text).encode())[1][0].match == text

@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from gpufan.cli.main import cli
-from gpufan.config.lint import surely_not_meant
+from gpufan.config.lint import lint_settings
 from gpufan.config.settings import DEFAULT_PATH, Settings
-from gpufan.config.toml_text import parse, render
+from gpufan.config.toml_text import parse_settings_text, render_settings_text
 from gpufan.core.gpu import GpuInfo
 from tests.unit.builders import FakeGpu
 
@@ -23,8 +23,8 @@ NIGHT = '[[quiet]]\nfrom = "22:00"\nto = "07:00"\nmax_duty_percent = 50\n'
 
 
 def found(text: str, *cards: GpuInfo, path: Path = Path("f")) -> list[str]:
-    file, tables = parse(text.encode())
-    return [str(each) for each in surely_not_meant(Settings(path, file, tables), text.encode(), cards)]
+    file, tables = parse_settings_text(text.encode())
+    return [str(each) for each in lint_settings(Settings(path, file, tables), text.encode(), cards)]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def found(text: str, *cards: GpuInfo, path: Path = Path("f")) -> list[str]:
             (),
             [],
         ),
-        (render(), (UPPER, LOWER), []),
+        (render_settings_text(), (UPPER, LOWER), []),
         ("", (), []),
     ],
 )

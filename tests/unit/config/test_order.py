@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpufan.config.order import Order, order_of
+from gpufan.config.order import Order, order_of_words
 from gpufan.core.card_settings import CardSettings
 from gpufan.errors import InputError
 
@@ -22,7 +22,7 @@ from gpufan.errors import InputError
     ],
 )
 def test_an_order_is_read_and_read_again_from_its_own_text(words: list[str], text: str, shown: str) -> None:
-    order = order_of(words)
+    order = order_of_words(words)
     assert (order.text, str(order)) == (text, shown)
     assert Order.parse(order.text) == order
 
@@ -45,7 +45,7 @@ def test_an_order_is_read_and_read_again_from_its_own_text(words: list[str], tex
 )
 def test_what_is_no_order_is_refused_with_what_to_write(words: list[str], message: str) -> None:
     with pytest.raises(InputError) as raised:
-        order_of(words)
+        order_of_words(words)
     assert message in str(raised.value)
 
 

@@ -13,7 +13,7 @@ from gpufan.cli import options as cli_options
 from gpufan.cli.main import cli
 from gpufan.config.schema import DEFAULTS, RUN_KEYS, CardTable, RunKeys
 from gpufan.config.settings import Settings, Source
-from gpufan.config.toml_text import parse, render
+from gpufan.config.toml_text import parse_settings_text, render_settings_text
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.quiet_hours import QuietHours
@@ -34,7 +34,7 @@ def command(*arguments: object) -> Result:
 
 
 def settings(text: str, **options: object) -> Settings:
-    file, tables = parse(text.encode())
+    file, tables = parse_settings_text(text.encode())
     return Settings(Path("config.toml"), file, tables, RunKeys(**options))
 
 
@@ -156,7 +156,7 @@ def test_show_says_whether_a_target_or_a_curve_is_followed(file: Path) -> None:
 
 
 def test_check_reports_the_mistake_or_that_there_is_none(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file.write_text(render())
+    file.write_text(render_settings_text())
     assert command("config", "check", "--config", file).output == f"{file}: no mistake found\n"
     file.write_text("hold = 1")
     assert isinstance(command("config", "check", "--config", file).exception, InputError)

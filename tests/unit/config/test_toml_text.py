@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpufan.cli.run import run as run_command
-from gpufan.config.descriptions import ABOUT, about
+from gpufan.config.descriptions import ABOUT, describe_key
 from gpufan.config.mistakes import SettingsError
 from gpufan.config.schema import DAYS, DEFAULTS, NOTHING, QUIET_KEYS, RUN_KEYS, CardTable, QuietTable, RunKeys
 from gpufan.config.settings import Source
-from gpufan.config.toml_text import _COMMAND_LINE_ONLY, parse, render
+from gpufan.config.toml_text import _COMMAND_LINE_ONLY, parse_settings_text, render_settings_text
 from gpufan.core.card_settings import DEFAULT_CURVE
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
@@ -98,17 +98,17 @@ def test_a_mistake_is_reported_with_file_key_or_line_and_what_is_allowed(file: P
 @pytest.mark.parametrize("text", [b"\xff", b"a=" + b"[" * 5000, b"a=" + b"9" * 5000])
 def test_text_that_is_not_toml_is_refused(text: bytes) -> None:
     with pytest.raises(InputError, match="this is not TOML"):
-        parse(text)
+        parse_settings_text(text)
 
 
 def test_a_byte_order_mark_is_skipped() -> None:
-    assert parse(b"\xef\xbb\xbfhold_s = 1") == parse(b"hold_s = 1")
+    assert parse_settings_text(b"\xef\xbb\xbfhold_s = 1") == parse_settings_text(b"hold_s = 1")
 
 
 @given(st.binary(max_size=40) | st.text(max_size=40).map(str.encode))
 def test_any_text_is_either_read_or_refused(text: bytes) -> None:
     try:
-        parse(text)
+        parse_settings_text(text)
     except InputError as error:
         assert str(error)
 
@@ -125,19 +125,19 @@ def test_every_option_of_run_is_a_key_or_only_for_the_command_line() -> None:
 
 @pytest.mark.parametrize("key", RUN_KEYS)
 def test_the_file_template_shows_and_explains_every_key(key: str) -> None:
-    lines = render().splitlines()
+    lines = render_settings_text().splitlines()
     number = next(n for n, line in enumerate(lines) if re.match(rf"#{key} = \S", line))
     assert lines[number - 1].startswith("# ")
 
 
 def test_the_file_template_sets_nothing_and_fits_80_columns() -> None:
-    assert parse(render().encode()) == (NOTHING, ())
-    assert max(len(line) for line in render().splitlines()) <= 80
+    assert parse_settings_text(render_settings_text().encode()) == (NOTHING, ())
+    assert max(len(line) for line in render_settings_text().splitlines()) <= 80
 
 
 def test_the_file_template_shows_the_built_in_settings() -> None:
-    shown = re.sub(r"^#(?=\w+ = |\[\[)", "", render(), flags=re.MULTILINE)
-    keys, tables = parse(shown.encode())
+    shown = re.sub(r"^#(?=\w+ = |\[\[)", "", render_settings_text(), flags=re.MULTILINE)
+    keys, tables = parse_settings_text(shown.encode())
     assert keys == RunKeys(
         **{key: getattr(DEFAULTS, key) for key in RUN_KEYS}
         | {"curve": DEFAULT_CURVE, "min_duty_percent": 30, "display": ":0", "duration_s": 3600.0}
@@ -184,17 +184,17 @@ RUN_VALUES = CARD_VALUES | {
     ).map(tuple),
 )
 def test_settings_that_are_written_are_read_back_the_same(keys: RunKeys, tables: tuple[CardTable, ...]) -> None:
-    assert parse(render(keys, tables).encode()) == (keys, tables)
+    assert parse_settings_text(render_settings_text(keys, tables).encode()) == (keys, tables)
 
 
 def test_characters_that_toml_forbids_are_escaped() -> None:
     keys = RunKeys(display='"\\\x7f\n\x00')
-    assert parse(render(keys).encode()) == (keys, ())
+    assert parse_settings_text(render_settings_text(keys).encode()) == (keys, ())
 
 
 @pytest.mark.parametrize("key", ["match", *RUN_KEYS, *QUIET_KEYS])
 def test_every_key_is_explained(key: str) -> None:
-    assert about(key).endswith(".")
+    assert describe_key(key).endswith(".")
     assert set(ABOUT) == {"match", *RUN_KEYS, *QUIET_KEYS}
 
 
@@ -216,7 +216,7 @@ min_duty_percent = 500
 
 def test_every_mistake_is_named_with_its_line() -> None:
     with pytest.raises(SettingsError) as raised:
-        parse(MANY.encode())
+        parse_settings_text(MANY.encode())
     assert [(mistake.line, mistake.text.split(":")[0]) for mistake in raised.value.mistakes] == [
         (1, "hold_s = 9999"),
         (2, "this is not TOML"),
@@ -226,7 +226,7 @@ def test_every_mistake_is_named_with_its_line() -> None:
     ]
     assert str(raised.value).endswith("; and 2 more: see `gpufan config check`")
     with pytest.raises(SettingsError) as raised:
-        parse(MANY.replace("curve = 50:30", "").encode())
+        parse_settings_text(MANY.replace("curve = 50:30", "").encode())
     assert (12, "[[gpu]] 2: no match in it") in [
         (mistake.line, mistake.text.rpartition(": write")[0]) for mistake in raised.value.mistakes
     ]
@@ -242,14 +242,14 @@ def test_every_mistake_is_named_with_its_line() -> None:
 )
 def test_behind_a_line_that_cannot_be_left_out_no_mistake_is_invented(text: str, line: int) -> None:
     with pytest.raises(SettingsError) as raised:
-        parse(text.encode())
+        parse_settings_text(text.encode())
     assert [mistake.line for mistake in raised.value.mistakes] == [line]
 
 
 def test_a_line_is_that_of_its_own_table_where_kinds_of_tables_alternate() -> None:
     text = NIGHT + "[[gpu]]\nmatch = 0\ntarget_c = 1\n" + NIGHT + "target_c = 1\n[[gpu]]\nhold_s = -1\n"
     with pytest.raises(SettingsError) as raised:
-        parse(text.encode())
+        parse_settings_text(text.encode())
     assert [str(mistake).split(":")[:2] for mistake in raised.value.mistakes] == [
         ["line 7", " [[gpu]] 1"],
         ["line 12", " [[quiet]] 2"],

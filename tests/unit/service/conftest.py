@@ -17,7 +17,7 @@ from gpufan.service import config_file, disabled_unit, exposure, install, manife
 from gpufan.system import paths, signals, systemctl
 from tests.doubles.nvml import AUTO, NvmlDouble
 
-page, script = cache(service_commands.page), cache(service_commands.script)
+man_page, completion_script = cache(service_commands.man_page), cache(service_commands.completion_script)
 
 
 class Systemctl:
@@ -123,8 +123,8 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "systemctl").touch(0o755)  # which is found, and not run
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(os, "fsync", lambda _: None)  # which is slow
-    monkeypatch.setattr(service_commands, "page", page)
-    monkeypatch.setattr(service_commands, "script", script)
+    monkeypatch.setattr(service_commands, "man_page", man_page)
+    monkeypatch.setattr(service_commands, "completion_script", completion_script)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(systemctl, "BOOTED", tmp_path)
     monkeypatch.setattr(manifest, "PATH", tmp_path / "var-install/install.json")

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from gpufan.cli.main import cli
 from gpufan.config.schema import NOTHING
-from gpufan.config.toml_text import parse
+from gpufan.config.toml_text import parse_settings_text
 from gpufan.errors import InputError
 from gpufan.service.ansible import FILES
 from gpufan.system.resources import resource
@@ -27,7 +27,7 @@ def test_playbook_role_inventory_and_settings_are_written(tmp_path: Path) -> Non
     assert deploy(tmp_path / "new").exit_code == 0
     for name in (*FILES, "inventory.ini"):
         assert (tmp_path / "new" / name).read_bytes() == resource(f"templates/ansible/{name}").read_bytes()
-    assert parse((tmp_path / "new/config.toml").read_bytes()) == (NOTHING, ())
+    assert parse_settings_text((tmp_path / "new/config.toml").read_bytes()) == (NOTHING, ())
 
 
 def test_every_file_of_the_templates_is_written(tmp_path: Path) -> None:

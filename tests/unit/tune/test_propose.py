@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from gpufan.config.toml_text import parse
+from gpufan.config.toml_text import parse_settings_text
 from gpufan.core.card_settings import DEFAULT_CURVE, CardSettings
 from gpufan.core.curve import Curve
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
@@ -127,7 +127,7 @@ def test_of_settings_that_sound_the_same_the_calmest_is_proposed(
 
 def test_the_lines_for_the_settings_file_set_the_proposal() -> None:
     found = proposal()
-    _, (table,) = parse(found.config().encode())
+    _, (table,) = parse_settings_text(found.config().encode())
     assert table.match == card().uuid
     assert found.best is not None
     assert found.best.settings is not None
