@@ -152,6 +152,7 @@ def test_a_display_with_an_existing_socket_is_not_used(start: Start) -> None:
             path.unlink()
 
 
+@pytest.mark.slow
 def test_if_the_display_is_taken_at_the_last_moment_the_server_chooses_another(start: Start) -> None:
     """An abstract socket is not visible in the folder, like that of a server that is just starting."""
     number = start("probe").display().number
@@ -163,6 +164,7 @@ def test_if_the_display_is_taken_at_the_last_moment_the_server_chooses_another(s
         Connection(server.display()).close()
 
 
+@pytest.mark.slow
 def test_planted_locks_and_sockets_do_not_use_up_the_displays(start: Start) -> None:
     planted = [
         Path(name.format(number)) for number in range(90, 200) for name in ("/tmp/.X{}-lock", "/tmp/.X11-unix/X{}")
@@ -274,6 +276,7 @@ def test_a_server_that_dies_is_started_again_and_no_zombie_is_left(start: Start,
     assert server.display().number == number, "the socket of the dead one is cleared away"
 
 
+@pytest.mark.slow
 def test_the_socket_of_another_server_that_took_the_display_is_not_removed(start: Start, tmp_path: Path) -> None:
     server = start(retry_s=(60.0, 60.0))
     path = Path(f"/tmp/.X11-unix/X{server.display().number}")
@@ -299,6 +302,7 @@ def test_until_the_server_runs_again_display_raises_the_reason(start: Start, tmp
     )
 
 
+@pytest.mark.slow
 def test_the_wait_before_the_next_start_doubles_if_the_server_fails_again(start: Start, tmp_path: Path) -> None:
     once = tmp_path / "once"
     once.write_text(f'#!/bin/sh\nmkdir {tmp_path}/done && exec Xorg "$@"\n')

@@ -42,7 +42,8 @@ def heavy(t: float) -> float:
     return 230.0
 
 
-@pytest.mark.parametrize("workload", ["epochs", pytest.param("sweep", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workload", ["epochs", "sweep"])
 def test_a_finer_grid_finds_nothing_better(workload: str) -> None:
     coarse = best(WORKLOADS[workload])
     fine = best(WORKLOADS[workload], temperatures=200, spacing=0.5)
@@ -63,6 +64,7 @@ def test_a_steady_load_ends_at_the_lowest_duty_that_holds_the_limit() -> None:
     assert plan.swings <= 1
 
 
+@pytest.mark.slow
 def test_a_price_on_changes_makes_the_fan_steady() -> None:
     assert best(WORKLOADS["sweep"]).swings <= 2 < 5 < best(WORKLOADS["sweep"], price_s=0).swings
 
@@ -77,6 +79,7 @@ def test_a_limit_that_full_fans_exceed_has_no_plan() -> None:
     assert not Problem(hot, hour(hot, heavy, 0, 600)).plans([LIMIT_C])
 
 
+@pytest.mark.slow
 def test_a_higher_limit_is_never_louder() -> None:
     limits = [76.0, 78.0, 80.0, 82.0]
     found = Problem(Plant(), hour(Plant(), WORKLOADS["epochs"], 0, 600)).plans(limits)
@@ -111,6 +114,7 @@ def test_the_bound_is_interpolated_between_limits_and_constant_beyond_them() -> 
     assert [bound.swings_at(c) for c in (77, 99)] == [3, 1]
 
 
+@pytest.mark.slow
 def test_a_card_runs_its_fans_faster_for_a_neighbour_that_it_warms() -> None:
     upper, lower = Plant(inlet_c=30), Plant()
     cards = (upper, lower), (hour(upper, heavy, 0, 300), hour(lower, heavy, 0, 300))
