@@ -1,6 +1,7 @@
 """The log of `gpufan run`: a line for what a person wants to know, and none for a duty that changes."""
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -126,4 +127,5 @@ def test_the_journal_gets_the_priority_of_each_line(
     text = (tmp_path / "log").read_text()
     for start_of_line in ("<4>0 GTX 1080 Ti: throttled", "<3>1 GTX 1080 Ti: lost", "<6>1 GTX 1080 Ti: back"):
         assert f"\n{start_of_line}" in text
+    assert all(re.match(r"<[346]>[01] GTX 1080 Ti: ", line) for line in text.splitlines())
     assert log.program.process.poll() is None

@@ -1,7 +1,6 @@
 """New settings for a running `gpufan run`, a process of its own on the NVML double."""
 
 import os
-import pty
 import signal
 import socket
 import subprocess
@@ -189,17 +188,6 @@ def test_a_storm_of_reloads_lets_no_fan_go(daemon: Daemon) -> None:
     daemon.reload(curve(80))
     daemon.wait_for_targets(80, 80)
     assert daemon.given_back() == []
-
-
-def test_the_hang_up_of_a_terminal_stops_and_gives_the_fans_back(daemon: Daemon) -> None:
-    daemon.file.write_text(curve(60))
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execve(sys.executable, [sys.executable, *daemon.arguments], daemon.environment)
-    daemon.wait_for_targets(60, 60)
-    os.close(terminal)
-    wait_for(lambda: daemon.targets == [AUTO, AUTO])
-    os.waitpid(child, 0)
 
 
 # ---- a service whose file has a mistake at the start ----

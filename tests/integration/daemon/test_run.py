@@ -66,9 +66,13 @@ def test_a_signal_gives_every_card_back_within_2_s_and_all_is_well(
     assert all_fans(double) == [DRIVERS, DRIVERS]
 
 
-def test_a_terminal_that_hangs_up_gives_every_card_back_within_2_s(double: NvmlDouble, start: Start) -> None:
+def test_a_terminal_that_hangs_up_gives_every_card_back_within_2_s(
+    double: NvmlDouble, start: Start, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"  # which any other SIGHUP would reload
+    config.touch()
     master, slave = pty.openpty()
-    program = start(before=["setsid", "--ctty"], stdin=slave)
+    program = start("--config", str(config), before=["setsid", "--ctty"], stdin=slave)
     os.close(slave)
     program.wait_until_it_controls(0, 1)
     hung_up_s = time.monotonic()
@@ -631,33 +635,6 @@ def test_restore_without_permission_says_so(double: NvmlDouble, gpufan: Command)
 
 
 # ---- the journal ----
-
-
-def test_lines_to_the_journal_carry_their_priority(double: NvmlDouble, start: Start) -> None:
-    read_end, write_end = os.pipe()
-    stat = os.fstat(write_end)
-    program = start(stdout=write_end, env={"JOURNAL_STREAM": f"{stat.st_dev}:{stat.st_ino}"})
-    os.close(write_end)
-    os.set_blocking(read_end, False)
-    with open(read_end, "rb", buffering=0) as journal:
-        program.wait_until_it_controls(0, 1)
-        double.cards[1].temperature = 131
-        double.cards[0].lost = 1
-        text = bytearray()
-
-        def told() -> bool:
-            text.extend(journal.read() or b"")
-            return b"<3>" in text and b"<4>" in text
-
-        wait_for(told)
-        program.signal(signal.SIGTERM)
-        program.end()
-        told()
-    lines = text.decode().splitlines()
-    assert all(re.match(r"<[346]>[01] GTX 1080 Ti: ", line) for line in lines)
-    assert lines[0].startswith("<6>")
-    assert [line for line in lines if line.startswith("<3>0 GTX 1080 Ti: lost: ")]
-    assert [line for line in lines if line.startswith("<4>1 GTX 1080 Ti: ") and "is absurd" in line]
 
 
 def test_lines_to_anything_else_carry_the_time(
