@@ -166,7 +166,7 @@ def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
 
 def _print_settings_quiet_help() -> None:
     print(_explained(QUIET_HOURS))
-    print("It stands at the end of the file:\n\n  [[quiet]]")
+    print("It stands at the end of the file; from, to and one limit are enough:\n\n  [[quiet]]")
     for key, value in quiet_values_for_toml(QUIET_EXAMPLE):
         print(f"  {key} = {toml(value)}")
     print()
