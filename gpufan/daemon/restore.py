@@ -86,7 +86,7 @@ def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
         over_x = [card for card in cards if card.backend == "x11"]
         over_nvml = [card for card in cards if card.backend != "x11"]
         notes: dict[str, list[str]] = {}
-        reasons = release_fans.release([msgspec.to_builtins(card) for card in over_nvml], notes=notes)
+        reasons = release_fans.release_fans_and_limits([msgspec.to_builtins(card) for card in over_nvml], notes=notes)
         for card in over_nvml:
             if card.uuid in reasons:
                 failed.append(f"{card.label}: {reasons[card.uuid]}")
@@ -113,7 +113,7 @@ def _put_back_limits(runtime_folder: Path, uuids: Sequence[str], failed: list[st
     with suppress(GpufanError):  # without a record nothing is known of limits
         cards = [card for card in taken.read(runtime_folder / TAKEN) if card.limits and card.uuid in uuids]
     notes: dict[str, list[str]] = {}
-    reasons = release_fans.put_back_limits([msgspec.to_builtins(card) for card in cards], notes)
+    reasons = release_fans.release_limits([msgspec.to_builtins(card) for card in cards], notes)
     failed += [f"{card.label}: {reasons[card.uuid]}" for card in cards if card.uuid in reasons]
     return [f"{card.label}: {note}" for card in cards for note in notes.get(card.uuid, [])]
 
@@ -165,7 +165,7 @@ def describe_cards(
 
         box = SimulatedBox(PROFILES[profile], WORKLOADS["idle"])
         return [(gpu.info, gpu.read()) for gpu in select_cards(box.gpus, names)]
-    from gpufan.gpu.cards import open_cards, read_all
+    from gpufan.gpu.cards import open_cards, read_all_cards
 
     cards_of: list[tuple[GpuInfo, Reading | None]] = []
     backend_reasons = _backend_reasons(runtime_folder) if backend == "auto" else {}
@@ -174,7 +174,7 @@ def describe_cards(
         closing(open_cards(backend, display, Path(folder), names)) as cards,
     ):
         chosen = select_cards(cards.gpus, names)
-        readings = read_all([gpu.observe for gpu in chosen])
+        readings = read_all_cards([gpu.observe for gpu in chosen])
         for gpu, reading in zip(chosen, readings, strict=True):
             info = gpu.info
             if info.uuid in backend_reasons:

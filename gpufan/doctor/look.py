@@ -104,7 +104,7 @@ def look_at_pci_cards() -> tuple[PciCard, ...]:
     """Return the NVIDIA display devices on the PCI bus, with their kernel drivers. Raises OSError or ValueError."""
     folder = below_root(kernel_cards.PCI_FOLDER)
     found = []
-    for address in kernel_cards.bus_addresses(folder):
+    for address in kernel_cards.kernel_bus_addresses(folder):
         device = folder / address.lspci
         driver = (device / "driver").readlink().name if (device / "driver").is_symlink() else None
         found.append(PciCard(address, int((device / "device").read_text(), 16), driver))

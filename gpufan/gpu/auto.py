@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from gpufan.core.gpu import FallBack, Gpu, GpuInfo, Limits, Reading, Sensed
 from gpufan.errors import DriverError, FansOutOfReach, GpuLost
-from gpufan.gpu.nvml import NvmlGpu, driver_reason
+from gpufan.gpu.nvml import NvmlGpu, nvml_driver_reason
 from gpufan.gpu.x_server import SharedXServer
 
 
@@ -19,7 +19,7 @@ class AutoGpu:
         self._nvml = nvml
         self._server = server
         self._x: Gpu | None = None
-        self._driver_reason = driver_reason()
+        self._driver_reason = nvml_driver_reason()
         self._x_reason = self._driver_reason
         """Why the fans are set over X; None while NVML sets them."""
         self._source: GpuInfo | None = None
@@ -42,7 +42,7 @@ class AutoGpu:
         return self._info
 
     def read(self) -> Reading:
-        """Read the card. Raises GpuLost, also if its fans are in manual mode and the X server does not answer."""
+        """Return temperature, power and fans. Raises GpuLost, also if the X server that sets fans does not answer."""
         try:
             return self._backend().read()
         except GpuLost:
@@ -51,7 +51,7 @@ class AutoGpu:
             return self._nvml.read()
 
     def sense(self) -> Sensed:
-        """Read temperature and power. Raises GpuLost, as `read` does."""
+        """Return temperature and power. Raises GpuLost, also if the X server that sets fans does not answer."""
         if self._x_reason is None:
             return self._nvml.sense()
         try:
@@ -66,11 +66,11 @@ class AutoGpu:
         (self._nvml if self._x is None else self._x).reopen()
 
     def observe(self) -> Reading:
-        """Read the card through NVML, which needs no X server. Raises GpuLost."""
+        """Return temperature, power and fans as NVML reports them, without an X server. Raises GpuLost."""
         return self._nvml.read()
 
     def set_duty(self, duty_percent: int) -> None:
-        """Set every fan. Raises GpuError, GpuLost or NoPermission."""
+        """Set every fan to `duty_percent`. Raises GpuError, GpuLost or NoPermission."""
         self._backend().set_duty(duty_percent)
         self._nvml_released = False
 
@@ -86,7 +86,7 @@ class AutoGpu:
             self._nvml_released = True
 
     def read_limits(self) -> Limits:
-        """Read the limits through NVML. Raises GpuLost."""
+        """Return the limits that NVML reports. Raises GpuLost."""
         return self._nvml.read_limits()
 
     def set_limits(self, limits: Limits) -> None:
@@ -113,7 +113,7 @@ class AutoGpu:
         return FallBack(switched=True)
 
     def _backend(self) -> Gpu:
-        """The backend that sets the fans now, with the card open. Raises GpuLost."""
+        """Open the card, and return the backend that sets its fans now. Raises GpuLost."""
         if self._x_reason is None:
             return self._nvml
         if self._x is None:

@@ -1,4 +1,4 @@
-"""The cards of this machine, opened with the backend that the settings name."""
+"""Open the cards of this machine with the backend that the settings name."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -26,17 +26,17 @@ RELOAD_TIMEOUT_S = 2.0
 
 @dataclass(slots=True)
 class Cards:
-    """The cards of this machine, NVML and the X server. All are open until `close`."""
+    """The cards of this machine, with NVML and the X server, until `close`."""
 
     gpus: Sequence[Gpu]
-    """All cards, in the order of NVML's index; new cards follow. Those that are not named are not open."""
+    """All cards, in the order of NVML's index; new cards follow. A card that is not named is not open."""
     nvml: NvmlBox | None
     x_server: SharedXServer | None
     adopt: Callable[[NvmlGpu], Gpu] | None
     """Gives a new card its backend. None: the X server knows only the cards that it started with."""
 
     def start_x_server(self, gpus: Sequence[Gpu]) -> None:
-        """Start the X server if the fans of some of `gpus` are set over X, and find these cards on it.
+        """Start the X server if the fans of some of `gpus` are set over X, and find these cards on the server.
 
         Raises DriverError.
         """
@@ -44,12 +44,12 @@ class Cards:
         if self.x_server is None or not over_x:
             return
         self.x_server.start()
-        read_all([gpu.read for gpu in over_x])  # from now on `info` says whether the fans can be set
+        read_all_cards([gpu.read for gpu in over_x])  # from now on `info` says whether the fans can be set
 
     def find_new(self) -> list[Gpu]:
-        """Open and return named cards that have appeared since the last call; may last 2 s.
+        """Open and return the named cards that have appeared since the last call. May last 2 s.
 
-        A card that has come back is not new: it goes on as the same object.
+        A card that has come back is not new: the object that it had before stays in use.
         """
         if self.nvml is None or self.adopt is None:
             return []
@@ -58,9 +58,9 @@ class Cards:
         return new
 
     def reload_driver(self) -> None:
-        """Shut NVML down and load it again; every card opens again at its next call.
+        """Shut NVML down and load it again. Every card opens again at its next call.
 
-        Raises DriverError, or NoAnswer after 2 s; NVML may still be loading then.
+        Raises DriverError, or NoAnswer after 2 s. NVML may still be loading then.
         """
         if self.nvml is not None:
             call_with_timeout(RELOAD_TIMEOUT_S, self.nvml.reload)
@@ -96,11 +96,11 @@ def open_cards(backend: str, display: str | None, runtime_folder: Path, names: S
         box = NvmlBox(names)
         server = SharedXServer(existing, folder, box.addresses)
         return Cards([AutoGpu(gpu, server) for gpu in box.gpus], box, server, lambda gpu: AutoGpu(gpu, server))
-    return _open_over_x(existing, folder, names)
+    return _open_cards_over_x(existing, folder, names)
 
 
-def _open_over_x(existing: Display | None, folder: Path, names: Sequence[str]) -> Cards:
-    """Open cards over X, and through NVML too if it works, which reads temperature and power."""
+def _open_cards_over_x(existing: Display | None, folder: Path, names: Sequence[str]) -> Cards:
+    """Open cards over X. If NVML works, open them through NVML too, which reads temperature and power."""
     from gpufan.gpu import x11
 
     nvml: NvmlBox | None
@@ -111,14 +111,14 @@ def _open_over_x(existing: Display | None, folder: Path, names: Sequence[str]) -
     server = SharedXServer(existing, folder, addresses_for_x_server(nvml))
     try:
         server.start()
-        return Cards(x11.open_cards(server.display, nvml.gpus if nvml else []), nvml, server, None)
+        return Cards(x11.open_x11_cards(server.display, nvml.gpus if nvml else []), nvml, server, None)
     except BaseException:
         server.stop()
         raise
 
 
-def read_all(reads: Sequence[Callable[[], Reading]]) -> list[Reading | None]:
-    """Call all `reads` at the same time. Returns the reading of each card; None if it does not answer within 2 s.
+def read_all_cards(reads: Sequence[Callable[[], Reading]]) -> list[Reading | None]:
+    """Call all `reads` at the same time. Return the reading of each card; None if it does not answer within 2 s.
 
     Raises the error of a call, except NoAnswer.
     """

@@ -1,4 +1,4 @@
-"""NVIDIA's cards as the kernel lists them: their PCI addresses, UUIDs and models, without opening a card."""
+"""NVIDIA's cards as the kernel lists them: their PCI addresses, UUIDs and models. No card is opened for this."""
 
 import re
 from pathlib import Path
@@ -19,8 +19,8 @@ _DISPLAY_CLASSES = "0x0300", "0x0302"
 """VGA controller, and 3D controller: a card without a connector."""
 
 
-def bus_addresses(pci_folder: Path = PCI_FOLDER) -> list[PciAddress]:
-    """The addresses of NVIDIA's display devices on the PCI bus, whatever drives them."""
+def kernel_bus_addresses(pci_folder: Path = PCI_FOLDER) -> list[PciAddress]:
+    """Return the addresses of NVIDIA's display devices on the PCI bus, with any driver or none."""
     return [
         PciAddress.parse(device.name)
         for device in sorted(pci_folder.glob("*:*:*.*"))
@@ -29,13 +29,16 @@ def bus_addresses(pci_folder: Path = PCI_FOLDER) -> list[PciAddress]:
     ]
 
 
-def driven_addresses() -> list[PciAddress]:
-    """The addresses of the cards that NVIDIA's kernel module drives, sorted; none where sysfs is not mounted."""
+def kernel_driven_addresses() -> list[PciAddress]:
+    """Return the sorted addresses of the cards that NVIDIA's kernel module drives; none if sysfs is not mounted."""
     return sorted(PciAddress.parse(link.name) for link in DRIVER_FOLDER.glob("*:*:*.*"))
 
 
-def uuid_and_model(address: PciAddress) -> tuple[str, str]:
-    """UUID and model of a card; empty where the kernel module does not know them, as before the first use of a card."""
+def kernel_uuid_and_model(address: PciAddress) -> tuple[str, str]:
+    """Return UUID and model of a card. Both are empty if the kernel module does not know the UUID.
+
+    It learns the UUID at the first use of the card.
+    """
     known = dict(
         re.findall(
             r"^([^:]+):[ \t]*(.+)$", read_text_or_empty(CARDS_FOLDER / address.lspci / "information"), re.MULTILINE

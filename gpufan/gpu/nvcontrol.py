@@ -1,4 +1,4 @@
-"""NV-CONTROL, the extension of NVIDIA's X driver: its numbers, and requests with a time limit. Cards are in `x11`.
+"""NV-CONTROL, the extension of NVIDIA's X driver: its numbers, and requests with a time limit. Cards are in `x11.py`.
 
 Numbers and layouts are those of NVCtrl.h and nv_control.h of driver 610.43. A test compares the numbers with
 python-xlib's.
@@ -79,30 +79,30 @@ class NvControl:
         self._opcode = opcode
 
     def count(self, target: Target) -> int:
-        """The number of targets of a kind."""
+        """Return how many targets of this kind the server has."""
         reply = self._request(Request.QueryTargetCount, struct.pack("=I", target), f"the count of {target.name}s")
         (count,) = struct.unpack_from("=I", reply, 8)
         return int(count)
 
     def number(self, target: Target, number: int, attribute: Number) -> int | None:
-        """Read an attribute that is a number. `number` is the index of the target."""
+        """Return the value of an attribute that is a number. `number` is the index of the target."""
         reply = self._ask(Request.QueryAttribute, target, number, attribute)
         there, value = struct.unpack_from("=Ii", reply, 8)
         return value if there else None
 
     def duty_range(self, cooler: int) -> tuple[int, int] | None:
-        """Lowest and highest level that can be set on a cooler, percent."""
+        """Return the lowest and the highest level that can be set on a cooler, percent; None without a range."""
         reply = self._ask(Request.QueryValidAttributeValues, Target.COOLER, cooler, Number.THERMAL_COOLER_LEVEL)
         there, kind, low, high = struct.unpack_from("=Iiii", reply, 8)
         return (low, high) if there and kind == _ATTRIBUTE_TYPE_RANGE and 0 <= low < high <= 100 else None
 
     def text(self, target: Target, number: int, attribute: Text) -> str | None:
-        """Read an attribute that is a string."""
+        """Return the value of an attribute that is a string. `number` is the index of the target."""
         data = self._data(Request.QueryStringAttribute, target, number, attribute)
         return None if data is None else printable(data.rstrip(b"\0").decode(errors="replace"))
 
     def numbers(self, target: Target, number: int, attribute: Numbers) -> tuple[int, ...] | None:
-        """Read an attribute that is a list of numbers."""
+        """Return the value of an attribute that is a list of numbers. `number` is the index of the target."""
         data = self._data(Request.QueryBinaryData, target, number, attribute)
         # The first number is the count of the others.
         return None if data is None else struct.unpack(f"={len(data) // 4}I", data[: len(data) & ~3])[1:]
@@ -119,6 +119,7 @@ class NvControl:
         self._connection.close()
 
     def _data(self, request: Request, target: Target, number: int, attribute: Text | Numbers) -> bytes | None:
+        """Return the bytes of an attribute that has a length; None if the target does not have the attribute."""
         reply = self._ask(request, target, number, attribute)
         there, length = struct.unpack_from("=II", reply, 8)
         return reply[32 : 32 + length] if there else None
@@ -126,11 +127,13 @@ class NvControl:
     def _ask(
         self, request: Request, target: Target, number: int, attribute: Number | Text | Numbers, value: bytes = b""
     ) -> bytes:
+        """Send a request about an attribute of a target, with `value` behind it. Returns the reply."""
         # The third field is a mask of displays; no attribute used here belongs to a display.
         body = struct.pack("=HHII", number, target, 0, attribute) + value
         return self._request(request, body, f"{attribute.name} of {target.name} {number}")
 
     def _request(self, request: Request, body: bytes, subject: str) -> bytes:
+        """Send a request, and return the reply. Raises GpuError that names `subject` if the server refuses it."""
         try:
             return self._connection.request(self._opcode, request, body)
         except RequestRefused as error:

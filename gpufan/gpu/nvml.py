@@ -19,8 +19,16 @@ from gpufan.core.pci import PciAddress
 from gpufan.core.selection import card_may_match
 from gpufan.errors import GpuError, GpuLost, NoPermission
 from gpufan.gpu import limits
-from gpufan.gpu.kernel_cards import uuid_and_model
-from gpufan.gpu.nvml_errors import ABSENCES, ABSENT, GONE, error_text, lost_error, not_permitted, optional_value
+from gpufan.gpu.kernel_cards import kernel_uuid_and_model
+from gpufan.gpu.nvml_errors import (
+    ABSENCES,
+    ABSENT,
+    GONE,
+    nvml_error_text,
+    nvml_lost_error,
+    nvml_permission_error_text,
+    value_unless_nvml_error,
+)
 from gpufan.gpu.sensors import Sensors
 from gpufan.system.printable import printable
 
@@ -49,7 +57,7 @@ class NvmlGpu(SingleBackend):
         self._opening = threading.Lock()
 
     def open(self) -> Sensors:
-        """Open the card if it is not open, and read its properties into `info`.
+        """Open the card if it is not open, read its properties into `info`, and return its sensors.
 
         Raises GpuLost after any failure, or at once if another thread is still opening the card.
         """
@@ -67,22 +75,22 @@ class NvmlGpu(SingleBackend):
                 self.info = info
             self._sensors = sensors = Sensors(handle, info.fan_count)
         except (NVMLError, UnicodeDecodeError) as error:
-            raise lost_error("the card does not answer", error) from error
+            raise nvml_lost_error("the card does not answer", error) from error
         finally:
             opening.release()
         return sensors
 
     @property
     def is_open(self) -> bool:
-        """Whether the card has answered, and was not lost since."""
+        """Whether the card is open: it has answered, and has not been lost since."""
         return self._sensors is not None
 
     def may_be(self, names: Sequence[str]) -> bool:
-        """Whether one of `names` means the card, or may mean it as long as it is not open; True without names."""
+        """Whether one of `names` matches the card, or may match a card that is not open yet; True without names."""
         if not names:
             return True
         if self.info.pci and not self.info.uuid:
-            uuid, name = uuid_and_model(PciAddress.parse(self.info.pci))
+            uuid, name = kernel_uuid_and_model(PciAddress.parse(self.info.pci))
             self.info = replace(self.info, uuid=uuid, name=name or self.info.name)
         return any(card_may_match(self.info, name) for name in names)
 
@@ -99,7 +107,7 @@ class NvmlGpu(SingleBackend):
         self._opening = threading.Lock()
 
     def sense(self) -> Sensed:
-        """Read temperature and power. Raises GpuLost."""
+        """Return temperature and power. Raises GpuLost."""
         try:
             return (self._sensors or self.open()).sense()
         except GpuLost:
@@ -107,7 +115,7 @@ class NvmlGpu(SingleBackend):
             raise
 
     def read(self) -> Reading:
-        """Read temperature, power and every fan. Raises GpuLost."""
+        """Return temperature, power and every fan. Raises GpuLost."""
         try:
             return self.open().read()
         except GpuLost:
@@ -115,7 +123,7 @@ class NvmlGpu(SingleBackend):
             raise
 
     def set_duty(self, duty_percent: int) -> None:
-        """Put every fan of the card into manual mode and set it. Raises GpuError, GpuLost or NoPermission."""
+        """Put every fan into manual mode and set it to `duty_percent`. Raises GpuError, GpuLost or NoPermission."""
         self._every_fan(pynvml.nvmlDeviceSetFanSpeed_v2, duty_percent)
 
     def release(self) -> None:
@@ -123,15 +131,18 @@ class NvmlGpu(SingleBackend):
         self._every_fan(pynvml.nvmlDeviceSetDefaultFanSpeed_v2)
 
     def read_limits(self) -> Limits:
-        """Read the limits as they are set now. Raises GpuLost."""
-        return limits.read(self.open().handle)
+        """Return the limits that are set now. Raises GpuLost."""
+        return limits.read_nvml_limits(self.open().handle)
 
     def set_limits(self, wanted: Limits) -> None:
         """Set the limits that are not None. Raises GpuError, GpuLost or NoPermission."""
-        limits.write(self.open().handle, wanted)
+        limits.write_nvml_limits(self.open().handle, wanted)
 
     def _every_fan(self, call: _Call, *values: int) -> None:
-        """Make `call` for every fan. Raises GpuError, GpuLost or NoPermission at the end, if a fan has failed."""
+        """Call the function `call` of NVML with each fan and `values`.
+
+        If a call has failed, raises GpuError, GpuLost or NoPermission after the last fan.
+        """
         sensors = self.open()
         failed: NVMLError | None = None
         for fan in range(self.info.fan_count):
@@ -142,86 +153,92 @@ class NvmlGpu(SingleBackend):
         if failed is None:
             return
         if failed.value == pynvml.NVML_ERROR_NO_PERMISSION:
-            raise NoPermission(not_permitted("fans")) from failed
+            raise NoPermission(nvml_permission_error_text("fans")) from failed
         # A handle that has become invalid has no error code of its own; but nothing can be read through it either.
         if failed.value in GONE or (failed.value not in ABSENT and self.sense().temperature_c is None):
             self._sensors = None
-            raise lost_error("the card is gone", failed) from failed
-        raise GpuError(f"the driver refused: {error_text(failed)}") from failed
+            raise nvml_lost_error("the card is gone", failed) from failed
+        raise GpuError(f"the driver refused: {nvml_error_text(failed)}") from failed
 
     def _handle(self) -> tuple[Any, str]:
-        """A new handle, and the UUID of the card. Raises NVMLError or UnicodeDecodeError."""
+        """Return a new handle, and the UUID of the card. Raises NVMLError or UnicodeDecodeError."""
         known = self.info
         if known.pci:
             handle = pynvml.nvmlDeviceGetHandleByPciBusId(known.pci)
         else:
             handle = pynvml.nvmlDeviceGetHandleByIndex(known.index)
-        uuid = _printable_text(pynvml.nvmlDeviceGetUUID(handle))
+        uuid = _printable_nvml_text(pynvml.nvmlDeviceGetUUID(handle))
         if known.uuid in ("", uuid):
             return handle, uuid
         # Another card is at the address. This search comes last: NVML may open other cards in its course.
         return pynvml.nvmlDeviceGetHandleByUUID(known.uuid), known.uuid
 
     def _describe(self, handle: Any, uuid: str) -> GpuInfo:
-        """The properties of the card. Raises NVMLError or UnicodeDecodeError; GpuLost if fewer fans are reported."""
+        """Return the properties of the card. Raises NVMLError or UnicodeDecodeError.
+
+        Raises GpuLost if the card reports fewer fans than it had when it was first opened.
+        """
         known = self.info
-        fan_count = _fan_count(handle)
+        fan_count = _nvml_fan_count(handle)
         if fan_count < known.fan_count:
             # Believing the smaller number would leave some fans in manual mode.
             raise GpuLost(f"the card reports {fan_count} fans; it has {known.fan_count}")
-        name = optional_value(pynvml.nvmlDeviceGetName, handle) or "NVIDIA card"
-        slowdown_c = optional_value(
+        name = value_unless_nvml_error(pynvml.nvmlDeviceGetName, handle) or "NVIDIA card"
+        slowdown_c = value_unless_nvml_error(
             pynvml.nvmlDeviceGetTemperatureThreshold, handle, pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
         )
         return replace(
             known,
             uuid=uuid,
-            pci=_printable_text(pynvml.nvmlDeviceGetPciInfo(handle).busId),
-            name=_printable_text(name),
+            pci=_printable_nvml_text(pynvml.nvmlDeviceGetPciInfo(handle).busId),
+            name=_printable_nvml_text(name),
             fan_count=fan_count,
-            duty_range=optional_value(_duty_range, handle) or known.duty_range,
+            duty_range=value_unless_nvml_error(_nvml_duty_range, handle) or known.duty_range,
             slowdown_c=slowdown_c or known.slowdown_c,
-            uncontrollable_reason=driver_reason() or (None if fan_count else NO_FAN),
-            power_limit_w=known.power_limit_w or _enforced_limit_w(handle),  # by now gpufan may have changed it
-            power_range_w=limits.power_range_w(handle),
-            temperature_limit_range_c=limits.temperature_range_c(handle),
+            uncontrollable_reason=nvml_driver_reason() or (None if fan_count else NO_FAN),
+            power_limit_w=known.power_limit_w or _nvml_enforced_limit_w(handle),  # by now gpufan may have changed it
+            power_range_w=limits.power_limit_range_w(handle),
+            temperature_limit_range_c=limits.temperature_limit_range_c(handle),
         )
 
 
-def driver_reason() -> str | None:
-    """Why this driver cannot set the fans of any card through NVML; None if it can. NVML must be loaded."""
+def nvml_driver_reason() -> str | None:
+    """Return why this driver cannot set fans through NVML; None if it can. NVML must be loaded."""
     if hasattr(pynvml.nvmlLib, "nvmlDeviceSetFanSpeed_v2"):
         return None
     version = ""
     with suppress(NVMLError):
-        version = f" {_printable_text(pynvml.nvmlSystemGetDriverVersion())}"
+        version = f" {_printable_nvml_text(pynvml.nvmlSystemGetDriverVersion())}"
     return f"driver{version} cannot set fans through NVML, {FIRST_DRIVER} is the first that can: the X path is needed"
 
 
-def _fan_count(handle: Any) -> int:
-    """The number of fans. Raises GpuLost if it cannot be read: with a wrong 0 the fans would never be set."""
+def _nvml_fan_count(handle: Any) -> int:
+    """Return the number of fans. Raises GpuLost if it cannot be read, since with a wrong 0 no fan would be set."""
     for _ in range(ABSENCES):
         try:
             count: int = pynvml.nvmlDeviceGetNumFans(handle)
         except NVMLError as error:
             if error.value not in ABSENT:
-                raise lost_error("the card does not report its fans", error) from error
+                raise nvml_lost_error("the card does not report its fans", error) from error
         else:
             return count
     return 0
 
 
-def _enforced_limit_w(handle: Any) -> float | None:
-    limit_mw = optional_value(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+def _nvml_enforced_limit_w(handle: Any) -> float | None:
+    """Return the power limit in effect, W; None if the card does not report it. Raises GpuLost."""
+    limit_mw = value_unless_nvml_error(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
     return None if limit_mw is None else limit_mw / 1000
 
 
-def _duty_range(handle: Any) -> tuple[int, int] | None:
+def _nvml_duty_range(handle: Any) -> tuple[int, int] | None:
+    """Return the lowest and the highest duty of the fans, percent; None if they are absurd. Raises NVMLError."""
     # The default arguments of this pynvml function are buffers that all threads share.
     low, high = pynvml.nvmlDeviceGetMinMaxFanSpeed(handle, c_uint(), c_uint())
     # A highest duty under 50 % is an error of the driver: full speed would not cool.
     return (low, high) if 0 <= low < high <= 100 and high >= 50 else None
 
 
-def _printable_text(value: str | bytes) -> str:
+def _printable_nvml_text(value: str | bytes) -> str:
+    """Return a text from NVML without control characters."""
     return printable(value.decode(errors="replace") if isinstance(value, bytes) else value)

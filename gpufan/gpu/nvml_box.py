@@ -1,4 +1,4 @@
-"""NVML itself: load it, load it again, and find the cards that it knows. A single card is in `nvml`."""
+"""NVML itself: load it, load it again, and find the cards that it knows. A single card is in `nvml.py`."""
 
 import threading
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from gpufan.core.gpu import GpuInfo
 from gpufan.core.pci import PciAddress
 from gpufan.core.selection import card_matches, is_card_index
 from gpufan.errors import DriverError, NoAnswer
-from gpufan.gpu.kernel_cards import driven_addresses
+from gpufan.gpu.kernel_cards import kernel_driven_addresses
 from gpufan.gpu.nvml import NvmlGpu
-from gpufan.gpu.nvml_errors import driver_error
+from gpufan.gpu.nvml_errors import nvml_driver_error
 from gpufan.system.background import BackgroundCall
 from gpufan.system.printable import printable
 
@@ -24,60 +24,67 @@ OPEN_TIMEOUT_S = 2.0
 
 
 class NvmlBox:
-    """NVML, loaded, and all cards that the driver knows.
+    """NVML while it is loaded, and all cards that the driver knows.
 
     Only named cards are opened, since NVML cannot close a single card again. The kernel lists the address of each card,
     and the UUID and the model of each card that was in use before. If a card may be a named one, it is opened.
     """
 
     def __init__(self, names: Sequence[str] = ()) -> None:
-        """Load NVML, and open the cards that `names` may mean, or all. Raises DriverError.
+        """Load NVML, and open the cards that match `names`; all cards if there are no names. Raises DriverError.
 
-        Cards that hang delay this by 2 s in total. They may answer later.
+        If cards hang, this lasts 2 s. They may answer later.
         """
         self._names = names
         self._loading = threading.Lock()
         self.driver_version, self._count = _load_nvml()
         if self._count == 0:
             raise DriverError("the NVIDIA driver runs but knows no card: look at `lspci -d 10de:` and `dmesg`")
-        self._driven = driven_addresses()
+        self._driven = kernel_driven_addresses()
         if len(self._driven) != self._count:  # such as in a container, which has only some of the cards
             self._driven = []
         addresses = [address.nvml for address in self._driven] or [""] * self._count
         self.gpus = [NvmlGpu(index, pci) for index, pci in enumerate(addresses)]
-        _open_named(self.gpus, names)
+        _open_named_in_nvml_box(self.gpus, names)
 
     @property
     def addresses(self) -> list[PciAddress]:
-        """The addresses of the cards that are open and, if there are names, named."""
-        return [PciAddress.parse(gpu.info.pci) for gpu in self.gpus if gpu.is_open and _is_named(gpu, self._names)]
+        """The addresses of the cards that are open and match the names; of all open cards if there are no names."""
+        return [
+            PciAddress.parse(gpu.info.pci)
+            for gpu in self.gpus
+            if gpu.is_open and _is_named_in_nvml_box(gpu, self._names)
+        ]
 
     def find_new(self) -> list[NvmlGpu]:
-        """Open and return named cards that have appeared since the last call. May last 2 s, as opening does.
+        """Open and return the named cards that have appeared since the last call. May last 2 s.
 
-        A card that has come back is not new, even at another address; it opens again at its next call. NVML may have to
-        be loaded again before it knows a new card. Indices in the names count the cards at the start, so they name no
-        new card.
+        A card that has come back is not new, even at another address. It opens again at its next call. NVML may have to
+        be loaded again before it knows a new card. An index in the names matches no new card, since it counts the cards
+        at the start.
         """
         names = [name for name in self._names if not is_card_index(name)]
         if self._names and not names:
             return []
         candidates = self._appeared()
-        _open_named(candidates, names)
+        _open_named_in_nvml_box(candidates, names)
         new = []
         for gpu in candidates:
-            known = next((known for known in self.gpus if _is_same_card(known.info, gpu.info)), None)
+            known = next((known for known in self.gpus if _is_same_card_in_nvml_box(known.info, gpu.info)), None)
             if known is not None:
                 known.move(gpu.info.pci)
-            elif gpu.info.pci and _is_named(gpu, names):
+            elif gpu.info.pci and _is_named_in_nvml_box(gpu, names):
                 new.append(gpu)
         self.gpus += new
         return new
 
     def _appeared(self) -> list[NvmlGpu]:
-        """The cards that the last call did not list. Where only their number is known: all, if it has grown."""
+        """Return the cards that the driver did not list at the last call.
+
+        If only the number of cards is known, return all cards if it has grown.
+        """
         if self._driven:
-            before, self._driven = self._driven, driven_addresses() or self._driven
+            before, self._driven = self._driven, kernel_driven_addresses() or self._driven
             return [NvmlGpu(i, address.nvml) for i, address in enumerate(self._driven) if address not in before]
         count = self._count
         with suppress(NVMLError):
@@ -85,7 +92,7 @@ class NvmlBox:
         return [NvmlGpu(index) for index in range(self._count)] if self._count > count else []
 
     def reload(self) -> None:
-        """Shut NVML down and load it again; every card opens again at its next call.
+        """Shut NVML down and load it again. Every card opens again at its next call.
 
         Raises DriverError, or NoAnswer at once if another thread is still loading NVML.
         """
@@ -108,18 +115,18 @@ class NvmlBox:
 
 
 def _load_nvml() -> tuple[str, int]:
-    """Load NVML; returns the version of the driver, and the number of its cards. Raises DriverError."""
+    """Load NVML. Returns the version of the driver, and the number of its cards. Raises DriverError."""
     try:
         pynvml.nvmlInit()
         return printable(pynvml.nvmlSystemGetDriverVersion()), pynvml.nvmlDeviceGetCount()
     except NVMLError as error:
-        raise driver_error(error) from error
+        raise nvml_driver_error(error) from error
 
 
-def _open_named(gpus: Sequence[NvmlGpu], names: Sequence[str]) -> None:
-    """Open all of `gpus` that `names` may mean at the same time; all if there are no names.
+def _open_named_in_nvml_box(gpus: Sequence[NvmlGpu], names: Sequence[str]) -> None:
+    """Open those of `gpus` that may match `names`, all at the same time; all of `gpus` if there are no names.
 
-    Returns when all have answered, or when none has answered for 2 s.
+    Returns when all cards have answered, or when no card has answered for 2 s.
     """
     answers: SimpleQueue[None] = SimpleQueue()
 
@@ -137,13 +144,13 @@ def _open_named(gpus: Sequence[NvmlGpu], names: Sequence[str]) -> None:
             answers.get(timeout=OPEN_TIMEOUT_S)
 
 
-def _is_named(gpu: NvmlGpu, names: Sequence[str]) -> bool:
-    """Whether one of `names` means the card; True without names."""
+def _is_named_in_nvml_box(gpu: NvmlGpu, names: Sequence[str]) -> bool:
+    """Whether one of `names` matches the card; True without names."""
     return not names or any(card_matches(gpu.info, name) for name in names)
 
 
-def _is_same_card(known: GpuInfo, found: GpuInfo) -> bool:
-    """Whether both are the same card: by UUID, or by address if one of the UUIDs is unknown."""
+def _is_same_card_in_nvml_box(known: GpuInfo, found: GpuInfo) -> bool:
+    """Whether both have the same UUID; if one UUID is unknown, whether both have the same address."""
     if known.uuid and found.uuid:
         return known.uuid == found.uuid
     return bool(found.pci) and known.pci == found.pci

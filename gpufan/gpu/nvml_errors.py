@@ -1,4 +1,4 @@
-"""Errors of NVML: what they mean for a card or for the driver, and the gpufan errors made of them."""
+"""The meaning of NVML's errors for a card or for the driver, and the errors of gpufan that are made of them."""
 
 import os
 from collections.abc import Callable
@@ -37,36 +37,36 @@ _REMEDIES = {
 """Message for an error of the driver as a whole, by code."""
 
 
-def error_text(error: Exception) -> str:
-    """The text of an error of NVML or pynvml, without the full stop."""
+def nvml_error_text(error: Exception) -> str:
+    """Return the text of an error of NVML or pynvml, without the full stop."""
     return str(error).rstrip(".")
 
 
-def lost_error(what: str, error: Exception) -> GpuLost:
-    """The error to raise when a call to a card has failed with `error`; `what` begins its text."""
+def nvml_lost_error(what: str, error: Exception) -> GpuLost:
+    """Return the GpuLost to raise after a call to a card has failed with `error`. Its text begins with `what`."""
     kind = ResetRequired if getattr(error, "value", None) == pynvml.NVML_ERROR_RESET_REQUIRED else GpuLost
-    return kind(f"{what}: {error_text(error)}")
+    return kind(f"{what}: {nvml_error_text(error)}")
 
 
-def driver_error(error: NVMLError) -> DriverError:
-    """The error to raise when NVML cannot be loaded because of `error`."""
-    return DriverError(_REMEDIES.get(error.value) or f"the NVIDIA driver does not answer: {error_text(error)}")
+def nvml_driver_error(error: NVMLError) -> DriverError:
+    """Return the DriverError to raise after loading NVML has failed with `error`. Its text has a remedy."""
+    return DriverError(_REMEDIES.get(error.value) or f"the NVIDIA driver does not answer: {nvml_error_text(error)}")
 
 
-def not_permitted(what: str) -> str:
-    """Why the driver does not let this process set `what`, and the remedy."""
+def nvml_permission_error_text(what: str) -> str:
+    """Return why the driver does not let this process set `what`, and the remedy."""
     if os.geteuid() != 0:
         return f"the driver lets only root set {what}: run this with sudo"
     return f"the driver refuses to let even root set {what}: it asks for CAP_SYS_ADMIN, which a container may lack"
 
 
-def optional_value(call: Callable[..., Any], handle: Any, *values: int) -> Any:
-    """Result of `call`; None if it failed. Raises GpuLost."""
+def value_unless_nvml_error(call: Callable[..., Any], handle: Any, *values: int) -> Any:
+    """Return the result of a function of NVML; None if the card does not have the value. Raises GpuLost."""
     try:
         return call(handle, *values)
     except UnicodeDecodeError:  # pynvml's, of a name
         return None
     except NVMLError as error:
         if error.value in GONE:
-            raise lost_error("the card is gone", error) from error
+            raise nvml_lost_error("the card is gone", error) from error
         return None

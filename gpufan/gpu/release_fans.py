@@ -44,37 +44,40 @@ class _Card(NamedTuple):
     """What to say about its limits."""
 
 
-def release(
+def release_fans_and_limits(
     cards: list[dict[str, Any]],
     library: str = _LIBRARY,
     timeout_s: float = TIMEOUT_S,
     notes: dict[str, list[str]] | None = None,
 ) -> dict[str, str]:
-    """Give every fan and limit of `cards` back; returns the reason of each failure, by UUID.
+    """Give every fan and limit of `cards` back. Returns the reason of each failure, by UUID.
 
-    `cards` are entries of a record. Raises LookupError or TypeError if they are not. To `notes` is added what to say
-    about limits, by UUID.
+    `cards` are entries of a record. Raises LookupError or TypeError if they are not. Messages about limits are added to
+    `notes`, by UUID.
     """
-    return _for_each(cards, [_release_fans, _put_back_limits], library, timeout_s, {} if notes is None else notes)
+    return _for_each_card_to_release(
+        cards, [_release_fans, _release_limits], library, timeout_s, {} if notes is None else notes
+    )
 
 
-def put_back_limits(
-    cards: list[dict[str, Any]], notes: dict[str, list[str]], library: str = _LIBRARY
-) -> dict[str, str]:
-    """Give every limit of `cards` back, as `release` does, but no fan."""
-    return _for_each(cards, [_put_back_limits], library, TIMEOUT_S, notes)
+def release_limits(cards: list[dict[str, Any]], notes: dict[str, list[str]], library: str = _LIBRARY) -> dict[str, str]:
+    """Give every limit of `cards` back, but no fan. Returns the reason of each failure, by UUID.
+
+    Messages about limits are added to `notes`, by UUID.
+    """
+    return _for_each_card_to_release(cards, [_release_limits], library, TIMEOUT_S, notes)
 
 
-def _for_each(
+def _for_each_card_to_release(
     cards: list[dict[str, Any]],
     steps: list[Callable[[_Card], str]],
     library: str,
     timeout_s: float,
     notes: dict[str, list[str]],
 ) -> dict[str, str]:
-    """Take the steps for all cards at the same time; returns the reason of each failure, by UUID.
+    """Call each of `steps` with each card, for all cards at the same time. Returns the reason of each failure, by UUID.
 
-    A step returns why it failed, or an empty text.
+    A step returns the reason of its failure, or an empty text.
     """
     reasons = {card["uuid"]: f"no answer within {timeout_s:g} s" for card in cards}
 
@@ -83,9 +86,9 @@ def _for_each(
         try:
             card = _Card(ctypes.CDLL(library), ctypes.c_void_p(), record, notes.setdefault(record["uuid"], []))
             card.nvml.nvmlErrorString.restype = ctypes.c_char_p
-            code = card.nvml.nvmlInit_v2() or _find_card(card.nvml, record, card.handle)
+            code = card.nvml.nvmlInit_v2() or _find_card_to_release(card.nvml, record, card.handle)
             if code:  # a card that is no longer there has nothing to give back
-                failed.append("" if code == _NOT_FOUND else _error_text(card.nvml, code))
+                failed.append("" if code == _NOT_FOUND else _release_error_text(card.nvml, code))
             else:
                 failed += [step(card) for step in steps]
         except Exception as error:  # such as no library
@@ -102,6 +105,7 @@ def _for_each(
 
 
 def _release_fans(card: _Card) -> str:
+    """Give every fan of a card back. Returns the reason of the first failure; empty if all succeeded."""
     nvml, handle, record, _ = card
     if record.get("backend") == "x11":  # where NVML does not move the fans, its success means nothing
         return "its fans were set over X: run `sudo gpufan restore`"
@@ -118,18 +122,22 @@ def _release_fans(card: _Card) -> str:
         if set_policy is not None and set_policy(handle, fan, _AUTO) == 0:
             code = 0
         if code:
-            reason = reason or _error_text(nvml, code)
+            reason = reason or _release_error_text(nvml, code)
         elif get_policy is not None and get_policy(handle, fan, ctypes.byref(policy)) == 0 and policy.value == _MANUAL:
             reason = reason or f"fan {fan} is still in manual mode"
     return reason
 
 
-def _put_back_limits(card: _Card) -> str:
-    return "; ".join(filter(None, (_put_back(card, limit) for limit in card.record.get("limits") or ())))
+def _release_limits(card: _Card) -> str:
+    """Give every limit of a card back. Returns the reasons of all failures; empty if all succeeded."""
+    return "; ".join(filter(None, (_release_limit(card, limit) for limit in card.record.get("limits") or ())))
 
 
-def _put_back(card: _Card, limit: dict[str, Any]) -> str:
-    """Set a limit to the value before gpufan, unless another program has set it, and read it back."""
+def _release_limit(card: _Card, limit: dict[str, Any]) -> str:
+    """Set a limit to its value before gpufan, unless another program has set it, and read it back.
+
+    Returns the reason of a failure; empty if it succeeded.
+    """
     nvml, handle, _, notes = card
     before, value = limit["before"], ctypes.c_uint()
     if limit["name"] == "power_w":
@@ -152,15 +160,15 @@ def _put_back(card: _Card, limit: dict[str, Any]) -> str:
         return ""
     code = code or setter(handle, *arguments) or get()
     if code:
-        return f"{name} not given back: {_error_text(nvml, code)}"
+        return f"{name} not given back: {_release_error_text(nvml, code)}"
     if not is_now(before):
         return f"{name} of {value.value / scale:g} {unit} is read back after {before:g} {unit} was given back"
     notes.append(f"{name} {before:g} {unit} given back")
     return ""
 
 
-def _find_card(nvml: ctypes.CDLL, card: dict[str, Any], handle: ctypes.c_void_p) -> int:
-    """Write the handle of `card` into `handle`; returns NVML's error code."""
+def _find_card_to_release(nvml: ctypes.CDLL, card: dict[str, Any], handle: ctypes.c_void_p) -> int:
+    """Write the handle of `card` into `handle`. Returns NVML's error code, 0 for success."""
     # To search for a UUID, NVML opens every card, and one of them may hang. So look at the known address first.
     uuid = ctypes.create_string_buffer(96)
     if nvml.nvmlDeviceGetHandleByPciBusId_v2(card["pci"].encode(), ctypes.byref(handle)) == 0:
@@ -171,18 +179,22 @@ def _find_card(nvml: ctypes.CDLL, card: dict[str, Any], handle: ctypes.c_void_p)
     return code
 
 
-def _error_text(nvml: ctypes.CDLL, code: int) -> str:
+def _release_error_text(nvml: ctypes.CDLL, code: int) -> str:
+    """Return NVML's text for an error code."""
     return (nvml.nvmlErrorString(code) or b"").decode(errors="replace") or f"NVML error {code}"
 
 
-def main(path: Path, library: str = _LIBRARY) -> int:
-    """Give back the cards of the record `path`, and remove it if all succeeded; returns the exit status."""
+def release_recorded_cards(path: Path, library: str = _LIBRARY) -> int:
+    """Give fans and limits of the cards in the record `path` back, and remove it if all succeeded.
+
+    Returns the exit status.
+    """
     try:
         with path.open(encoding="utf-8") as file:
             cards = json.load(file)["cards"]
             labels = {card["uuid"]: card["label"] for card in cards}
             notes: dict[str, list[str]] = {}
-            reasons = release(cards, library, notes=notes)
+            reasons = release_fans_and_limits(cards, library, notes=notes)
             for uuid, lines in notes.items():
                 for line in lines:
                     print(f"gpufan: {labels[uuid]}: {line}", file=sys.stderr, flush=True)
@@ -202,4 +214,4 @@ def main(path: Path, library: str = _LIBRARY) -> int:
 
 if __name__ == "__main__":
     # Not sys.exit: a thread that hangs in the driver would delay it.
-    os._exit(main(Path(sys.argv[1]), *sys.argv[2:3]))
+    os._exit(release_recorded_cards(Path(sys.argv[1]), *sys.argv[2:3]))

@@ -1,4 +1,4 @@
-"""The values of a card that are read at every tick over NVML. Each has a buffer that is made once.
+"""Sensors: the values of a card that are read at every tick over NVML. The buffer of a value is made once.
 
 pynvml's own functions make a buffer for each call, or share one between threads (GetFanControlPolicy_v2), and need
 several times as long.
@@ -14,7 +14,7 @@ from pynvml import NVMLError
 
 from gpufan.core.gpu import FanReading, Reading, Sensed, Throttle
 from gpufan.errors import GpuLost
-from gpufan.gpu.nvml_errors import ABSENCES, ABSENT, GONE, lost_error
+from gpufan.gpu.nvml_errors import ABSENCES, ABSENT, GONE, nvml_lost_error
 
 _ASK_EVERY = 60
 """A value that the card does not have is asked for again after this number of reads."""
@@ -31,11 +31,11 @@ _THROTTLES = (
 """Bits of NVML's mask, the most serious first."""
 
 
-class _Value:
-    """One number of a card. Once it has answered, every read asks for it again, even after errors."""
+class _SensorValue:
+    """One number of a card. If it was read once, every later call asks for it, even after errors."""
 
     def __init__(self, function: str, handle: Any, *arguments: int, into: Any = None, field: str = "") -> None:
-        """`function` fills the buffer `into`; the number is the whole buffer, or its field `field`."""
+        """`function` of NVML fills the buffer `into`. The number is the buffer, or its field `field`."""
         call = getattr(pynvml.nvmlLib, function, None)
         buffer = c_uint() if into is None else into
         # A partial, and a number without a field name, are the fastest.
@@ -47,7 +47,7 @@ class _Value:
         self.answered = False
 
     def read(self) -> int | None:
-        """The number now, or None if it cannot be read. Raises GpuLost."""
+        """Return the number now; None if it cannot be read. Raises GpuLost."""
         if self._left_out or self._call is None:
             self._left_out -= 1
             return None
@@ -57,7 +57,7 @@ class _Value:
             value: int = self._number.value
             return value
         if code in GONE:
-            raise lost_error("the card is gone", NVMLError(code))
+            raise nvml_lost_error("the card is gone", NVMLError(code))
         if code in ABSENT and not self.answered:
             self._absences += 1
             if self._absences >= ABSENCES:
@@ -66,34 +66,34 @@ class _Value:
 
 
 class Sensors:
-    """The values of one card, as long as its handle is valid."""
+    """The sensors of one card, while its handle is valid."""
 
     def __init__(self, handle: Any, fan_count: int) -> None:
         self.handle = handle
         temperature = pynvml.c_nvmlTemperature_v1_t()
         temperature.version = pynvml.nvmlTemperature_v1
         temperature.sensorType = pynvml.NVML_TEMPERATURE_GPU
-        self._temperature = _Value("nvmlDeviceGetTemperatureV", handle, into=temperature, field="temperature")
+        self._temperature = _SensorValue("nvmlDeviceGetTemperatureV", handle, into=temperature, field="temperature")
         # For drivers before 565.57; CUDA 14 drops it.
-        self._old_temperature = _Value("nvmlDeviceGetTemperature", handle, pynvml.NVML_TEMPERATURE_GPU)
-        self._power_mw = _Value("nvmlDeviceGetPowerUsage", handle)
+        self._old_temperature = _SensorValue("nvmlDeviceGetTemperature", handle, pynvml.NVML_TEMPERATURE_GPU)
+        self._power_mw = _SensorValue("nvmlDeviceGetPowerUsage", handle)
         # The name before driver 535.43.
         throttle = "nvmlDeviceGetCurrentClocksThrottleReasons"
         if hasattr(pynvml.nvmlLib, "nvmlDeviceGetCurrentClocksEventReasons"):
             throttle = "nvmlDeviceGetCurrentClocksEventReasons"
-        self._throttle = _Value(throttle, handle, into=c_ulonglong())
+        self._throttle = _SensorValue(throttle, handle, into=c_ulonglong())
         self._fans = [
             (
-                _Value("nvmlDeviceGetFanSpeed_v2", handle, fan),
-                _Value("nvmlDeviceGetTargetFanSpeed", handle, fan),
-                _Value("nvmlDeviceGetFanControlPolicy_v2", handle, fan),
-                _rpm(handle, fan),
+                _SensorValue("nvmlDeviceGetFanSpeed_v2", handle, fan),
+                _SensorValue("nvmlDeviceGetTargetFanSpeed", handle, fan),
+                _SensorValue("nvmlDeviceGetFanControlPolicy_v2", handle, fan),
+                _rpm_sensor(handle, fan),
             )
             for fan in range(fan_count)
         ]
 
     def sense(self) -> Sensed:
-        """Temperature and power. Raises GpuLost, also if power was read before and neither can be read now."""
+        """Return temperature and power. Raises GpuLost, also if neither can be read but power could be read before."""
         temperature_c = self._temperature.read()
         if temperature_c is None:
             temperature_c = self._old_temperature.read()
@@ -105,24 +105,26 @@ class Sensors:
         return Sensed(temperature_c, None)
 
     def read(self) -> Reading:
-        """All values. Raises GpuLost."""
+        """Return temperature, power, fans and the reason for lower clocks. Raises GpuLost."""
         temperature_c, power_w = self.sense()
         fans = []
         for speed, target, policy, rpm in self._fans:
             speed_percent, target_percent, policy_now = speed.read(), target.read(), policy.read()
             manual = None if policy_now is None else policy_now == pynvml.NVML_FAN_POLICY_MANUAL
             fans.append(FanReading(speed_percent, target_percent, manual, rpm.read()))
-        return Reading(temperature_c, power_w, tuple(fans), _worst_throttle(self._throttle.read()))
+        return Reading(temperature_c, power_w, tuple(fans), _worst_throttle_of_mask(self._throttle.read()))
 
 
-def _rpm(handle: Any, fan: int) -> _Value:
+def _rpm_sensor(handle: Any, fan: int) -> _SensorValue:
+    """Return the value that is the speed of a fan, rpm."""
     speed = pynvml.c_nvmlFanSpeedInfo_t()
     speed.version = pynvml.nvmlFanSpeedInfo_v1
     speed.fan = fan
-    return _Value("nvmlDeviceGetFanSpeedRPM", handle, into=speed, field="speed")
+    return _SensorValue("nvmlDeviceGetFanSpeedRPM", handle, into=speed, field="speed")
 
 
-def _worst_throttle(mask: int | None) -> Throttle | None:
+def _worst_throttle_of_mask(mask: int | None) -> Throttle | None:
+    """Return the most serious reason for lower clocks in NVML's bit mask; None if the mask is unknown."""
     if mask is None:
         return None
     return next((name for bits, name in _THROTTLES if mask & bits), Throttle.NONE)

@@ -87,14 +87,14 @@ class Plant:
     """Temperature at which the hardware halves the clock, °C."""
 
     def resistance(self, duty_percent: float) -> float:
-        """Thermal resistance from die to inlet air with the fans at `duty_percent`, K/W."""
+        """Return the thermal resistance from die to inlet air with the fans at `duty_percent`, K/W."""
         duty = max(duty_percent / 100, 1e-3)
         flowing = thermal_resistance(self.resistance_floor, self.resistance_flow, self.resistance_exponent, duty)
         return min(flowing, self.resistance_still)
 
 
 Workload = Callable[[float], float]
-"""Power in W that the load asks for at a time in s."""
+"""Maps a time, s, to the power that the load draws at full clock, W."""
 
 WORKLOADS: dict[str, Workload] = {
     "epochs": lambda t: 230.0 if t % 330 < 300 else 60.0,
@@ -166,7 +166,7 @@ class SimulatedGpu(SingleBackend):
         return (self.sink_c - self.inlet_c) / (self.plant.resistance(self.speed_percent) - self.plant.die_resistance)
 
     def read(self) -> Reading:
-        """Read the card; the temperature is in whole degrees, as the driver reports it."""
+        """Return the readings of the card. The temperature is in whole degrees, as the driver reports it."""
         fan = FanReading(
             speed_percent=round(self.speed_percent),
             target_percent=self.manual_percent if self.manual_percent is not None else round(self.driver_percent),
@@ -188,7 +188,7 @@ class SimulatedGpu(SingleBackend):
         self.manual_percent = None
 
     def read_limits(self) -> Limits:
-        """The limits that can be set."""
+        """Return the limits that can be set; None for a limit that is fixed."""
         return self.limits if self.plant.temperature_limit_range_c else self.limits._replace(temperature_c=None)
 
     def set_limits(self, limits: Limits) -> None:
@@ -201,7 +201,7 @@ class SimulatedGpu(SingleBackend):
         self._limits = Limits(*(old if new is None else new for old, new in zip(before, limits, strict=True)))
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass, 0.5 s at most."""
+        """Advance the time of the card by `seconds`, 0.5 s at most."""
         plant = self.plant
         # The load at the beginning of the step counts, so a jump at a full second falls between two steps.
         asked_w = self.workload(self.time_s)
@@ -236,7 +236,7 @@ class SimulatedGpu(SingleBackend):
         self.die_c = approach(self.die_c, die_end_c, remaining_share(seconds, plant.die_time_constant_s))
 
     def _each_second(self) -> None:
-        """Draw new noise, and let the driver adjust fan and clock."""
+        """Draw new noise, and adjust fan and clock as the stock driver does."""
         plant = self.plant
         if plant.power_noise_w:
             self._noise_w = self._random.gauss(0, plant.power_noise_w)
@@ -282,10 +282,10 @@ PROFILES = {
 }
 
 
-def dilution(speed_percent: float, exponent: float) -> float:
-    """By which factor a card warms its neighbours more per W at `speed_percent` than at half speed.
+def simulated_dilution(speed_percent: float, exponent: float) -> float:
+    """Return how much a card warms its neighbours per W at `speed_percent`, as a multiple of that at half speed.
 
-    >>> dilution(20, 0), dilution(25, 1), dilution(50, 1), dilution(100, 1)
+    >>> simulated_dilution(20, 0), simulated_dilution(25, 1), simulated_dilution(50, 1), simulated_dilution(100, 1)
     (1.0, 2.0, 1.0, 0.5)
     """
     # Fans that stand still blow no heat at a neighbour, so the factor stays limited below a tenth of full speed.
@@ -301,11 +301,11 @@ class SimulatedBox:
         self._dilution = profile.dilution_exponent
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass for every card."""
+        """Advance the time of every card by `seconds`."""
         steps = max(math.ceil(seconds / _STEP_S), 1)
         for _ in range(steps):
             if self._coupling:
-                heat_w = [gpu.exhaust_w * dilution(gpu.speed_percent, self._dilution) for gpu in self.gpus]
+                heat_w = [gpu.exhaust_w * simulated_dilution(gpu.speed_percent, self._dilution) for gpu in self.gpus]
                 for gpu, row in zip(self.gpus, self._coupling, strict=True):
                     gpu.neighbour_heat_k = sum(k * w for k, w in zip(row, heat_w, strict=True))
             for gpu in self.gpus:

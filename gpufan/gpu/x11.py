@@ -22,7 +22,7 @@ _UNKNOWN = Sensed(None, None)
 
 
 @dataclass(frozen=True, slots=True)
-class _ServerCard:
+class _X11ServerCard:
     """A card with the numbers that one X server has given it and its fans."""
 
     number: int
@@ -31,7 +31,7 @@ class _ServerCard:
     coolers: tuple[int, ...]
 
     def is_card(self, info: GpuInfo) -> bool:
-        """Whether this is the card of `info`: by UUID, or by PCI address if one of the UUIDs is unknown."""
+        """Whether `info` has the UUID of this card; if one UUID is unknown, whether it has the PCI address."""
         if self.uuid and info.uuid:
             return self.uuid.lower() == info.uuid.lower()
         return bool(info.pci) and self.pci == info.pci
@@ -45,40 +45,46 @@ class X11Gpu(SingleBackend):
         self._locate = locate
         self._sensor = sensor
         self._limit_s = limit_s
-        self._link: tuple[NvControl, _ServerCard] | None = None
+        self._link: tuple[NvControl, _X11ServerCard] | None = None
 
     def sense(self) -> Sensed:
-        """Read temperature and power. Raises GpuLost, even if only the X server does not answer."""
+        """Return temperature and power. Raises GpuLost, also if only the X server does not answer."""
         sensed = _UNKNOWN if self._sensor is None else self._sensor.sense()
-        with self._linked() as (control, card):
-            x_temperature_c = _read_number(control, Target.GPU, card.number, Number.GPU_CORE_TEMPERATURE)
+        with self._x11_connection() as (control, card):
+            x_temperature_c = _read_x11_number(control, Target.GPU, card.number, Number.GPU_CORE_TEMPERATURE)
         return Sensed(x_temperature_c, sensed.power_w) if sensed.temperature_c is None else sensed
 
     def read(self) -> Reading:
-        """Read the fans over X, temperature and power through NVML if it knows the card. Raises GpuLost."""
+        """Return the fans as X reports them, and temperature and power as NVML reports them. Raises GpuLost.
+
+        If NVML does not know the card, X reports its temperature, and its power is unknown.
+        """
         sensed = Reading(None, None, ()) if self._sensor is None else self._sensor.read()
-        with self._linked() as (control, card):
-            manual = _read_number(control, Target.GPU, card.number, Number.GPU_COOLER_MANUAL_CONTROL)
+        with self._x11_connection() as (control, card):
+            manual = _read_x11_number(control, Target.GPU, card.number, Number.GPU_COOLER_MANUAL_CONTROL)
             fans = tuple(
                 FanReading(
-                    speed_percent=_read_number(control, Target.COOLER, cooler, Number.THERMAL_COOLER_CURRENT_LEVEL),
-                    target_percent=_read_number(control, Target.COOLER, cooler, Number.THERMAL_COOLER_LEVEL),
+                    speed_percent=_read_x11_number(control, Target.COOLER, cooler, Number.THERMAL_COOLER_CURRENT_LEVEL),
+                    target_percent=_read_x11_number(control, Target.COOLER, cooler, Number.THERMAL_COOLER_LEVEL),
                     manual=None if manual is None else bool(manual),
-                    speed_rpm=_read_number(control, Target.COOLER, cooler, Number.THERMAL_COOLER_SPEED),
+                    speed_rpm=_read_x11_number(control, Target.COOLER, cooler, Number.THERMAL_COOLER_SPEED),
                 )
                 for cooler in card.coolers
             )
             temperature_c = sensed.temperature_c
             if temperature_c is None:
-                temperature_c = _read_number(control, Target.GPU, card.number, Number.GPU_CORE_TEMPERATURE)
+                temperature_c = _read_x11_number(control, Target.GPU, card.number, Number.GPU_CORE_TEMPERATURE)
             return Reading(temperature_c, sensed.power_w, fans, sensed.throttle)
 
     def set_duty(self, duty_percent: int) -> None:
-        """Put the card into manual mode and set every fan. Raises NotControllable, GpuError or FansOutOfReach."""
+        """Put the card into manual mode and set every fan to `duty_percent`.
+
+        Raises NotControllable, GpuError or FansOutOfReach.
+        """
         if self.info.uncontrollable_reason is not None:
             raise NotControllable(self.info.uncontrollable_reason)
         failed: GpuError | None = None
-        with self._linked() as (control, card):
+        with self._x11_connection() as (control, card):
             control.set(Target.GPU, card.number, Number.GPU_COOLER_MANUAL_CONTROL, 1)
             for cooler in card.coolers:
                 try:
@@ -91,11 +97,11 @@ class X11Gpu(SingleBackend):
     def release(self) -> None:
         """Give every fan back to the driver. Raises GpuError or FansOutOfReach."""
         if self.info.uncontrollable_reason is None:
-            with self._linked() as (control, card):
+            with self._x11_connection() as (control, card):
                 control.set(Target.GPU, card.number, Number.GPU_COOLER_MANUAL_CONTROL, 0)
 
     def read_limits(self) -> Limits:
-        """Read the limits through NVML; none is known without it. Raises GpuLost."""
+        """Return the limits that NVML reports; limits of None if NVML does not know the card. Raises GpuLost."""
         return Limits() if self._sensor is None else self._sensor.read_limits()
 
     def set_limits(self, limits: Limits) -> None:
@@ -117,8 +123,11 @@ class X11Gpu(SingleBackend):
             self._link = None
 
     @contextmanager
-    def _linked(self) -> Iterator[tuple[NvControl, _ServerCard]]:
-        """The connection, and the card on it. Raises FansOutOfReach if the connection fails within the block."""
+    def _x11_connection(self) -> Iterator[tuple[NvControl, _X11ServerCard]]:
+        """Connect if there is no connection, and give it to the block, with the numbers of the card on the server.
+
+        Raises FansOutOfReach if the connection fails within the block.
+        """
         try:
             if self._link is None:
                 self._link = self._connect()
@@ -131,11 +140,12 @@ class X11Gpu(SingleBackend):
                 raise FansOutOfReach(str(error)) from error
             raise
 
-    def _connect(self) -> tuple[NvControl, _ServerCard]:
+    def _connect(self) -> tuple[NvControl, _X11ServerCard]:
+        """Return a new connection, and the numbers of the card on the server. Raises DriverError or GpuError."""
         display = self._locate()
         control = NvControl(display, self._limit_s)
         try:
-            for card in _server_cards(control):
+            for card in _x11_server_cards(control):
                 if card.is_card(self.info):
                     return control, card
         except BaseException:
@@ -145,8 +155,10 @@ class X11Gpu(SingleBackend):
         raise FansOutOfReach(f"X server {display} does not know the card: its xorg.conf must have a Device for it")
 
 
-def open_cards(locate: Callable[[], Display], sensors: Sequence[Gpu] = (), limit_s: float = LIMIT_S) -> list[X11Gpu]:
-    """All cards of the X server at the display that `locate` returns, in the order of NVML's index.
+def open_x11_cards(
+    locate: Callable[[], Display], sensors: Sequence[Gpu] = (), limit_s: float = LIMIT_S
+) -> list[X11Gpu]:
+    """Return all cards of the X server at the display that `locate` returns, in the order of NVML's index.
 
     `locate` is called for every new connection, and raises DriverError if no server runs. `sensors` are the cards as
     NVML knows them; a card that is not among them is read over X, without power. Raises DriverError or GpuError.
@@ -154,26 +166,28 @@ def open_cards(locate: Callable[[], Display], sensors: Sequence[Gpu] = (), limit
     display = locate()
     with closing(NvControl(display, limit_s)) as control:
         # NVML numbers cards in the order of their PCI addresses, so without NVML that order gives the index.
-        cards = sorted(_server_cards(control), key=lambda card: card.pci or "")
+        cards = sorted(_x11_server_cards(control), key=lambda card: card.pci or "")
         gpus = []
         for index, card in enumerate(cards):
             sensor = next((sensor for sensor in sensors if card.is_card(sensor.info)), None)
-            info = _x_info(control, card, index) if sensor is None else sensor.info
-            gpus.append(X11Gpu(_with_coolers(control, card, info), locate, sensor, limit_s))
+            info = _x11_info(control, card, index) if sensor is None else sensor.info
+            gpus.append(X11Gpu(_x11_info_with_coolers(control, card, info), locate, sensor, limit_s))
     if not gpus:
         raise DriverError(f"X server {display} knows no card: its xorg.conf must have a Device for each")
     return sorted(gpus, key=lambda gpu: gpu.info.index)
 
 
-def _server_cards(control: NvControl) -> list[_ServerCard]:
-    return [_server_card(control, number) for number in range(control.count(Target.GPU))]
+def _x11_server_cards(control: NvControl) -> list[_X11ServerCard]:
+    """Return all cards of an X server. Raises DriverError or GpuError."""
+    return [_x11_server_card(control, number) for number in range(control.count(Target.GPU))]
 
 
-def _server_card(control: NvControl, number: int) -> _ServerCard:
+def _x11_server_card(control: NvControl, number: int) -> _X11ServerCard:
+    """Return the card `number` of an X server. Raises DriverError or GpuError."""
     attributes = (Number.PCI_DOMAIN, Number.PCI_BUS, Number.PCI_DEVICE, Number.PCI_FUNCTION)
     place = [control.number(Target.GPU, number, attribute) for attribute in attributes]
     known = [part for part in place if part is not None]
-    return _ServerCard(
+    return _X11ServerCard(
         number=number,
         uuid=control.text(Target.GPU, number, Text.GPU_UUID),
         pci=PciAddress(*known).nvml if len(known) == len(place) else None,
@@ -181,8 +195,8 @@ def _server_card(control: NvControl, number: int) -> _ServerCard:
     )
 
 
-def _x_info(control: NvControl, card: _ServerCard, index: int) -> GpuInfo:
-    """The properties of a card that NVML does not know; those of its fans are still missing."""
+def _x11_info(control: NvControl, card: _X11ServerCard, index: int) -> GpuInfo:
+    """Return the properties of a card that NVML does not know, without the properties of its fans."""
     return GpuInfo(
         uuid=card.uuid or card.pci or "",
         pci=card.pci or "",
@@ -195,8 +209,8 @@ def _x_info(control: NvControl, card: _ServerCard, index: int) -> GpuInfo:
     )
 
 
-def _with_coolers(control: NvControl, card: _ServerCard, info: GpuInfo) -> GpuInfo:
-    """`info`, with the properties of the fans as the server reports them."""
+def _x11_info_with_coolers(control: NvControl, card: _X11ServerCard, info: GpuInfo) -> GpuInfo:
+    """Return `info` with the properties of the fans (coolers) that the server reports."""
     ranges = [control.duty_range(cooler) or info.duty_range for cooler in card.coolers] or [info.duty_range]
     uncontrollable_reason = None
     if not card.coolers:
@@ -212,8 +226,8 @@ def _with_coolers(control: NvControl, card: _ServerCard, info: GpuInfo) -> GpuIn
     )
 
 
-def _read_number(control: NvControl, target: Target, number: int, attribute: Number) -> int | None:
-    """Value of an attribute; None also if the server refuses the request."""
+def _read_x11_number(control: NvControl, target: Target, number: int, attribute: Number) -> int | None:
+    """Return the value of an attribute; None if the target does not have it, or if the server refuses the request."""
     try:
         return control.number(target, number, attribute)
     except GpuError:

@@ -1,4 +1,4 @@
-"""The X server over which the fans of all cards are set: a running one, or our own, started when it is first needed."""
+"""The X server over which the fans of all cards are set: a running server, or our own, which starts when needed."""
 
 import threading
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gpufan.core.gpu import Gpu
 from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError, FansOutOfReach, GpuError, GpufanError
-from gpufan.gpu.kernel_cards import PCI_FOLDER, bus_addresses
+from gpufan.gpu.kernel_cards import PCI_FOLDER, kernel_bus_addresses
 from gpufan.gpu.nvml_box import NvmlBox
 from gpufan.xorg.box import graphics_devices
 from gpufan.xorg.client import Display
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class SharedXServer:
-    """One X server for all cards. Safe to use from the threads of several cards."""
+    """The X server that all cards share. The threads of several cards may use it at the same time."""
 
     def __init__(self, existing: Display | None, folder: Path, addresses: Sequence[PciAddress]) -> None:
         """Use the server at `existing`; if it is None, our own for the cards at `addresses`, with files in `folder`."""
@@ -51,7 +51,7 @@ class SharedXServer:
         NvControl(self.display()).close()
 
     def display(self) -> Display:
-        """The display of the server. Raises DriverError with the reason if no server runs."""
+        """Return the display of the server. Raises DriverError with the reason if no server runs."""
         if self._existing is not None:
             return self._existing
         with self._lock:
@@ -61,11 +61,11 @@ class SharedXServer:
         return server.display()
 
     def find(self, sensor: Gpu) -> "X11Gpu":
-        """The card that `sensor` reads, with its fans over X. Raises FansOutOfReach."""
-        from gpufan.gpu.x11 import open_cards
+        """Return the card that `sensor` reads, with its fans set over X. Raises FansOutOfReach."""
+        from gpufan.gpu.x11 import open_x11_cards
 
         try:
-            cards = open_cards(self.display, [sensor])
+            cards = open_x11_cards(self.display, [sensor])
         except (DriverError, GpuError) as error:
             raise FansOutOfReach(str(error)) from error
         for card in cards:
@@ -81,6 +81,7 @@ class SharedXServer:
             server.stop()
 
     def _own_server(self) -> "HeadlessServer":
+        """Return our own server, which is made at the first call."""
         from gpufan.xorg.headless_config import headless_config
         from gpufan.xorg.headless_server import HeadlessServer
 
@@ -93,7 +94,7 @@ class SharedXServer:
 def addresses_for_x_server(
     nvml: NvmlBox | None = None, names: Sequence[str] = (), pci_folder: Path = PCI_FOLDER
 ) -> list[PciAddress]:
-    """The addresses of the cards that are open in `nvml` and named; if there are none, of all cards on the PCI bus.
+    """Return the addresses of the named cards that are open in `nvml`; of all cards on the PCI bus if there are none.
 
     If `nvml` is None, NVML is loaded for the call, with `names`. Raises GpufanError if there are no cards.
     """
@@ -103,7 +104,7 @@ def addresses_for_x_server(
     addresses = nvml.addresses if nvml else []
     if not addresses:
         unusable = {device.address for device in graphics_devices(pci_folder) if device.unusable}
-        addresses = [address for address in bus_addresses(pci_folder) if address not in unusable]
+        addresses = [address for address in kernel_bus_addresses(pci_folder) if address not in unusable]
     if not addresses:
         raise GpufanError("no NVIDIA card found: look at `lspci -d 10de:`, or try --simulate dual-1080ti")
     return addresses

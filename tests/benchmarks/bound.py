@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gpufan.core.thermal import sound_db
 from gpufan.daemon.summary import Swings
-from gpufan.gpu.simulated import Plant, SimulatedGpu, Workload, dilution
+from gpufan.gpu.simulated import Plant, SimulatedGpu, Workload, simulated_dilution
 from tests.benchmarks import family
 
 STEP_S = 5
@@ -171,7 +171,7 @@ class Problem:
         self._inlet_c = np.broadcast_to(plant.inlet_c + warming_k, load.powers_w.shape)
         self._end_c = self._inlet_c[:, None] + load.powers_w[:, None] * rest
         self._burden = np.broadcast_to(burden, load.powers_w.shape)
-        self._exhaust = np.array([dilution(d, dilution_exponent) for d in self.duty]) / rest
+        self._exhaust = np.array([simulated_dilution(d, dilution_exponent) for d in self.duty]) / rest
 
     def peaks_c(self) -> Array:
         """The peak at each constant duty, °C."""

@@ -7,7 +7,7 @@ grid, no plan with limited or paid changes is quieter.
 import numpy as np
 from numpy.typing import NDArray
 
-from gpufan.gpu.simulated import Plant, dilution
+from gpufan.gpu.simulated import Plant, simulated_dilution
 from tests.benchmarks.bound import STEP_S, Array
 from tests.benchmarks.pair import Pair
 
@@ -96,7 +96,9 @@ class _Joint:
         end_c = plant.inlet_c + self.powers_w[1][k] * rest
         after_c = end_c + (sink_c[:, None] - end_c) * decay
         exhaust_w = ((sink_c[:, None] + after_c) / 2 - plant.inlet_c) / rest
-        return after_c, self.pair.coupling * exhaust_w * [dilution(d, self.pair.dilution_exponent) for d in duty]
+        return after_c, self.pair.coupling * exhaust_w * [
+            simulated_dilution(d, self.pair.dilution_exponent) for d in duty
+        ]
 
     def _between(self, k: int, lower_c: Array, of_columns: Array) -> Array:
         """Interpolate values of the columns (last axis) at step k to temperatures of card 1."""

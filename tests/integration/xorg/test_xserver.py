@@ -388,7 +388,7 @@ def test_a_folder_that_cannot_be_created_is_named(start: Start, tmp_path: Path) 
 def test_a_server_of_another_driver_has_no_nv_control(start: Start) -> None:
     server = start()
     with pytest.raises(DriverError, match="has no NV-CONTROL"):
-        x11.open_cards(server.display)
+        x11.open_x11_cards(server.display)
 
 
 def test_a_server_that_hangs_runs_into_the_time_limit(start: Start, tmp_path: Path) -> None:

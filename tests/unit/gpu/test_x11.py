@@ -41,7 +41,7 @@ def server(plant: SimulatedBox, tmp_path: Path) -> Iterator[NvControlServer]:
 
 @pytest.fixture
 def cards(server: NvControlServer, plant: SimulatedBox) -> Iterator[list[X11Gpu]]:
-    cards = x11.open_cards(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
+    cards = x11.open_x11_cards(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
     yield cards
     for card in cards:
         card.close()
@@ -49,7 +49,7 @@ def cards(server: NvControlServer, plant: SimulatedBox) -> Iterator[list[X11Gpu]
 
 def alone(server: NvControlServer) -> list[X11Gpu]:
     """Without NVML."""
-    return x11.open_cards(lambda: Display(server.number, server.authority), limit_s=LIMIT_S)
+    return x11.open_x11_cards(lambda: Display(server.number, server.authority), limit_s=LIMIT_S)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_cards_are_identified_by_pci_address_if_the_server_reports_no_uuid(
     server: NvControlServer, plant: SimulatedBox
 ) -> None:
     server.uuids = False
-    cards = x11.open_cards(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
+    cards = x11.open_x11_cards(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
     assert [gpu.info.uuid for gpu in cards] == [gpu.info.uuid for gpu in plant.gpus]
     cards[0].set_duty(77)
     assert [gpu.manual_percent for gpu in plant.gpus] == [77, None]
@@ -135,7 +135,7 @@ def test_a_card_that_nvml_does_not_know_is_described_by_the_server(
 def test_a_card_that_nvml_cannot_control_is_controllable_over_x(server: NvControlServer, plant: SimulatedBox) -> None:
     for gpu in plant.gpus:
         gpu.info = replace(gpu.info, uncontrollable_reason="driver 470 cannot set fans through NVML")
-    cards = x11.open_cards(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
+    cards = x11.open_x11_cards(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
     assert [gpu.info.uncontrollable_reason for gpu in cards] == [None, None]
 
 
@@ -277,7 +277,7 @@ def test_the_next_call_finds_a_new_server_that_numbers_its_cards_differently(
     where: list[Display] = []
     with NvControlServer(plant, tmp_path, order=[1, 0]) as first:
         where.append(Display(first.number, first.authority))
-        cards = x11.open_cards(lambda: where[-1], plant.gpus, LIMIT_S)
+        cards = x11.open_x11_cards(lambda: where[-1], plant.gpus, LIMIT_S)
         cards[0].set_duty(60)
     with NvControlServer(plant, tmp_path, order=[0, 1]) as second:
         where.append(Display(second.number, second.authority))
@@ -290,7 +290,7 @@ def test_the_next_call_finds_a_new_server_that_numbers_its_cards_differently(
 
 def test_a_card_that_the_new_server_does_not_know_is_lost(plant: SimulatedBox, tmp_path: Path) -> None:
     with NvControlServer(plant, tmp_path) as server:
-        cards = x11.open_cards(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
+        cards = x11.open_x11_cards(lambda: Display(server.number, server.authority), plant.gpus, LIMIT_S)
         server.cards.pop()
         with pytest.raises(GpuLost, match="does not know the card"):
             cards[1].read()
@@ -304,7 +304,7 @@ def test_without_a_server_the_fans_are_reported_as_out_of_reach(server: NvContro
             raise DriverError("the X server on :90 has died (signal SIGKILL); it is started again 1 s later")
         return Display(server.number, server.authority)
 
-    cards = x11.open_cards(locate, plant.gpus, LIMIT_S)
+    cards = x11.open_x11_cards(locate, plant.gpus, LIMIT_S)
     dead = True
     cards[0].reopen()
     for read in (cards[0].read, cards[0].sense):
@@ -359,7 +359,7 @@ def test_a_worker_over_x_sets_the_same_duties_as_one_without_x(tmp_path: Path) -
     def run(over_x: bool) -> list[tuple[int | None, float | None, str]]:
         plant = SimulatedBox(PROFILES["1080ti"], WORKLOADS["epochs"])
         with NvControlServer(plant, tmp_path) as server:
-            x = x11.open_cards(lambda: Display(server.number, server.authority), plant.gpus)
+            x = x11.open_x11_cards(lambda: Display(server.number, server.authority), plant.gpus)
             worker = Worker((x if over_x else plant.gpus)[0], lambda _: CardSettings())
             trace = []
             for second in range(0, 600, 2):

@@ -53,7 +53,7 @@ def the_name_of_a_card_over_x(folder: Path) -> str:
     plant = SimulatedBox(PROFILES["1080ti"], WORKLOADS["idle"])
     plant.gpus[0].info = replace(plant.gpus[0].info, name=EVIL)
     with NvControlServer(plant, folder) as server:
-        return x11.open_cards(lambda: Display(server.number, server.authority))[0].info.name
+        return x11.open_x11_cards(lambda: Display(server.number, server.authority))[0].info.name
 
 
 def what_an_x_server_says_to_strangers(folder: Path) -> str:

@@ -58,7 +58,7 @@ def test_without_xauthority_the_cookie_is_in_the_home_folder(monkeypatch: pytest
 def test_the_server_that_a_display_names_is_used(server: NvControlServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XAUTHORITY", str(server.authority))
     display = Display.parse(server.name)
-    assert len(x11.open_cards(lambda: display)) == 1
+    assert len(x11.open_x11_cards(lambda: display)) == 1
 
 
 def test_a_server_that_needs_a_cookie_is_reported_with_the_remedy(server: NvControlServer, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_server_of_another_driver_is_reported(server: NvControlServer) -> None
 def test_a_server_that_knows_no_card_is_an_error(server: NvControlServer) -> None:
     server.cards.clear()
     with pytest.raises(DriverError, match="knows no card"):
-        x11.open_cards(lambda: Display(server.number, server.authority))
+        x11.open_x11_cards(lambda: Display(server.number, server.authority))
 
 
 def test_a_cookie_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
