@@ -8,7 +8,7 @@ from gpufan.config.schema import CARD_KEYS, CardKeys, QuietTable
 from gpufan.config.settings import DEFAULT_PATH, Settings
 from gpufan.config.toml_text import parse_settings_text, toml
 from gpufan.control.curve_law import duty_range
-from gpufan.control.target_law import FLOOR_TO_K
+from gpufan.control.target_law import TUNABLES
 from gpufan.core.gpu import GpuInfo
 from gpufan.core.quiet_hours import DAY_MINUTES
 from gpufan.core.selection import card_matches, card_may_match, is_card_index
@@ -120,7 +120,7 @@ def _lint_place(card: GpuInfo) -> str:
 
 def _lint_target(target_c: float | None, card: GpuInfo) -> list[tuple[str, str]]:
     """Return the key `target_c` and a warning, if the target is too close to the slowdown threshold of the card."""
-    highest_c = full_speed_from_c(card.slowdown_c) - FLOOR_TO_K
+    highest_c = full_speed_from_c(card.slowdown_c) - TUNABLES.band_k
     if target_c is None or target_c <= highest_c:
         return []
     on = " on a card whose slowdown threshold is not known" if card is _ANY_CARD else _lint_place(card)

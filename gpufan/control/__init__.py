@@ -1,5 +1,5 @@
 """DECIDE: from numbers to a duty and its reason. Pure: no clock, no I/O, no logging, no globals.
 
 `controller` asks `sensor_guard` first whether the reading can be trusted, and then a law: `curve_law` follows a curve,
-`target_law` holds a temperature with what `card_model` has learnt of the card.
+`target_law` holds a temperature.
 """

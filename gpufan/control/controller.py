@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from gpufan.control.card_model import Learnt
 from gpufan.control.curve_law import CurveLaw, duty_range
-from gpufan.control.law import Decision, Law
+from gpufan.control.law import Decision, Law, Learnt
 from gpufan.control.quiet_limit import YIELD_K, QuietLimit
 from gpufan.control.sensor_guard import SensorGuard
 from gpufan.core.card_settings import CardSettings
@@ -170,6 +169,6 @@ class Controller:
     def _law_for(self, settings: CardSettings) -> Law:
         if settings.target_c is None:
             return CurveLaw(settings, self._limits, self._full_at_c)
-        from gpufan.control.target_law import TargetLaw  # half a megabyte, loaded only for a target
+        from gpufan.control.target_law import TargetLaw  # loaded only for a target
 
         return TargetLaw(settings, self._limits, self._full_at_c, self._learnt, self._power_limit_w)

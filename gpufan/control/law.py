@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from gpufan.control.card_model import Learnt
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.reasons import Reason
 
@@ -14,6 +13,13 @@ class Decision(NamedTuple):
     duty_percent: int | None
     """None leaves the fans to the driver."""
     reason: Reason
+
+
+class Learnt(NamedTuple):
+    """What a law has learnt of a card, and what is stored from one run to the next."""
+
+    full_power_percent: float
+    """The duty that would hold the card at 78 °C in air of 20 °C at its power limit, percent; it may be above 100."""
 
 
 class Law(Protocol):

@@ -1,69 +1,95 @@
 """The target law: hold a card at or below a target temperature with the least sound.
 
-    ln(duty) = ln(duty that holds the target at the expected power) + RAMP_PER_K * (predicted - target) + trim
+It is PI control with feed-forward of power:
 
-The first term is feed-forward: the expected power is the highest filtered power of the last `HOLD_S`, so that a short
-pause does not count. A model of the card, which learns from every reading, gives the duty and the temperature that the
-expected power leads to at once (`card_model.py`). The second term raises the fans as the card nears the target. The
-trim is a slow integral of the measured error, in case the model is wrong. Without power there is plain PI control:
+    ln(duty) = learnt + exponent * ln(power / (target - room)) + proportional * (temperature - target)
 
-    ln(duty) = integral + FEEDBACK_PER_K * (temperature - target)
+Sound power grows with the fifth power of fan speed, so an even speed moves the same heat with the least sound. Hence:
 
-Sound power grows with the fifth power of fan speed, so an even speed moves the same heat with the least sound. Fans
-rise to the demand within seconds and fall late: a lower duty must have been enough for `WORTH_S` / duty^4.
+- The second term is feed-forward. The power is filtered, a share of the card's power limit, and the highest of
+  `hold_s`: so the fans are ready for a load before the heatsink is warm, and a short pause moves nothing.
+- The third term is feedback. It lets a cool card warm up under slow fans, and raises them as it nears the target.
+- `learnt` is the integral of the feedback. It stands for the cooler of the card, the dust in it and the air of the day,
+  and is stored from run to run.
+- The fans rise to this duty at once and fall slowly. A floor lifts them to full speed where all this is not enough.
+
+A card that does not report its power has the first and the third term: plain PI control.
 """
 
 import math
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from gpufan.control.card_model import CardModel, Learnt
-from gpufan.control.law import Decision
+from gpufan.control.law import Decision, Learnt
 from gpufan.control.target_reason import Facts, explain
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.reasons import Cause, Reason
 from gpufan.core.thermal import approach, remaining_share
 
-MARGIN_K, FIRST_MARGIN_K = 0.3, 1.5
-"""The law aims this far below the target; the second decays by a factor of e per 50 s spent near the target."""
 
-POWER_FILTER_S = 14.0
-"""Time constant of the filter of power, s. Longer where readings scatter: some cards report moments, not means."""
+@dataclass(frozen=True, slots=True)
+class Tunables:
+    """The numbers that were chosen with the control benchmark. None of them is tuned to one card."""
 
-HOLD_S = 100.0
+    # Feed-forward
+    start_percent: float = 75.0
+    """Duty that is expected to hold `TYPICAL_C` at the power limit on a card that is not known yet."""
+    exponent: float = 1.5
+    """The duty that holds a temperature grows with power raised to this: 1.5 to 3 by the physics of heatsinks."""
+    power_filter_s: float = 15.0
+    """Time constant of the filter of power, s."""
+    hold_s: float = 140.0
+    """A pause shorter than this does not lower the expected power, s."""
 
-RAMP_PER_K = 0.06
-"""A rise of the logarithm of the duty per K."""
+    # Feedback
+    proportional_per_k: float = 0.12
+    """Rise of the logarithm of the duty per K."""
+    temperature_filter_s: float = 3.0
+    """Time constant of the filter of temperature, s."""
+    integral_above_s: float = 150.0
+    """Time in which an error above the target is learnt, s."""
+    integral_below_s: float = 500.0
+    """The same below the target: a quieter fan can wait, a cooler card cannot."""
+    first_margin_k: float = 2.0
+    """An unknown card is held this much below the target at first, K."""
 
-TRIM_S = 400.0
-"""Time constant of the trim, s. It stays within 0.15."""
+    # Moves and limits
+    fall_s: float = 160.0
+    """In this time a gap of 100 points between duty and demand is halved, s; a gap of 10 points in ten times this."""
+    band_k: float = 4.0
+    """So far above the target the fans run fully, K. A card that throttles for heat is held up to this much cooler."""
+    neighbour_share: float = 0.6
+    """Fans run at least at this share of the duty of a neighbour that takes in their card's heat."""
 
-FEEDBACK_PER_K, FEEDBACK_S = 0.11, 100.0
 
-WORTH_S = 5.0
-"""A fall is worth its noise if it lasts for this over the fourth power of the duty: 30 s at 64 %, a minute at 54 %."""
+TUNABLES = Tunables()
 
-CREEP_PERCENT_PER_S = 0.018
-"""Small falls are made at this rate, which nobody hears; wider ones faster."""
+ROOM_C, TYPICAL_C = 20.0, 78.0
+"""Air and target that `start_percent` is meant for, °C. In warmer air another number is learnt, nothing else."""
 
-FLOOR_FROM_K, FLOOR_TO_K = 1.0, 4.0
-"""Above the target by the first, fans leave the lowest duty whatever the model says; by the second, they run fully."""
+_STEADY_SHARE = 0.97
+"""Below this share of the expected power a cool card says nothing about its cooler."""
 
-THROTTLE_K = 4.0
-"""A card that lowers its clocks for heat (hotspot, memory) is held up to this much cooler, for about an hour."""
+_MARGIN_FADES_S = 100.0
+_NEAR_K = 10.0
+"""The first margin fades by a factor of e in this time, s, spent nearer to the target than this, K."""
 
-NEIGHBOUR_SHARE = 0.6
-"""Fans run at least at this share of the duty of a neighbour that takes in their card's heat."""
+_COOLER_S_PER_K, _COOLER_FADES_S = 20.0, 3600.0
+"""While a card throttles for heat, its target sinks by 1 K in the first; later it returns in about the second."""
 
-_FILTER_S = 4.0
+_LEARNT_PERCENT = (15.0, 300.0)
+"""A stored number outside of this belongs to no card."""
+
+_LEAST_POWER = 0.05
 _GAP_S = 15.0
-"""After a longer time without a reading nothing is known of the heatsink."""
+"""After a longer time without a reading the filters start afresh."""
 
 
 def for_neighbours(duties_percent: Iterable[int], highest_percent: int) -> float:
     """The duty in percent for neighbours: a share of their highest demand, or all where one demands all."""
     loudest = max(duties_percent, default=0)
-    return float(highest_percent) if loudest >= highest_percent else NEIGHBOUR_SHARE * loudest
+    return float(highest_percent) if loudest >= highest_percent else TUNABLES.neighbour_share * loudest
 
 
 class TargetLaw:
@@ -83,22 +109,23 @@ class TargetLaw:
         """
         self._full_at_c = full_at_c
         self._limit_w = power_limit_w if power_limit_w is not None and 5 <= power_limit_w <= 2000 else None
-        self.model = CardModel(learnt)
+        known_percent = TUNABLES.start_percent if learnt is None else learnt.full_power_percent
+        self._learnt = math.log(min(max(known_percent, _LEARNT_PERCENT[0]), _LEARNT_PERCENT[1]))
+        self._margin_k = TUNABLES.first_margin_k if learnt is None else 0.0
         self.local_demand_percent = limits[0]
         """The duty for this card's own heat, percent, without help for neighbours."""
-        self._trim = self._near_s = self._cooler_k = self._saturated_s = self._clock_s = 0.0
-        self._feedback, self._last_s = math.log(60.0), math.inf
-        # Filtered; the power as a share of the limit. None until there is a reading.
-        self._filtered_c: float | None = None
-        self._power: float | None = None
-        # The latest power, and how much power changes from reading to reading, mean of a minute.
-        self._latest = self._mean = self._scatter = 0.0
-        # Powers that may still become the highest of `HOLD_S`, falling; and the highest demand of each 5 s: (time, it).
+        self._cooler_k = self._saturated_s = self._clock_s = 0.0
+        self._last_s = math.inf
+        self._filtered_c = math.nan
+        self._filtered_power = math.nan
+        # The power that the fans are ready for, as a share of the limit: of an unknown card the limit.
+        self._expected_power = 1.0
+        # Powers that may still become the highest of `hold_s`, falling: (time, power).
         self._peaks: deque[tuple[float, float]] = deque()
-        self._demands: deque[tuple[float, float]] = deque(maxlen=61)
         self._duty: int | None = None
         # The duty before it is rounded up, percent: for the card itself, and with help for neighbours.
         self._level = self._shared_level = 0.0
+        self._forced = False
         self.follow(settings, limits)
 
     def decide(
@@ -112,42 +139,31 @@ class TargetLaw:
         throttled: bool = False,
     ) -> Decision:
         """See `Law.decide`."""
-        elapsed_s, self._last_s = now_s - self._last_s, now_s
-        if elapsed_s > _GAP_S:
-            self._filtered_c = None
-        elapsed_s = min(elapsed_s, _GAP_S) if elapsed_s > 0 else 0.0
-        self._clock_s += elapsed_s
+        elapsed_s = self._elapsed_s(now_s)
         if speed_percent is None or not 0 <= speed_percent <= 200:
             speed_percent = self._duty or self._limits[0]
         power = None
         if self._limit_w is not None and power_w is not None and 0 <= power_w <= 4 * self._limit_w:
-            power = power_w / self._limit_w
-            self._expect(elapsed_s, temperature_c, power, speed_percent)
-        before_c = temperature_c if self._filtered_c is None else self._filtered_c
-        self._filtered_c = approach(before_c, temperature_c, remaining_share(elapsed_s, _FILTER_S))
-        self._cooler_k = min(self._cooler_k + elapsed_s / 20, THROTTLE_K) if throttled else self._cooler_k
-        self._cooler_k *= remaining_share(elapsed_s, 3600.0)
-        aim_c = self._target_c - self._cooler_k
-        over_k = self._filtered_c - aim_c
+            power = max(power_w / self._limit_w, _LEAST_POWER)
+            self._expect(elapsed_s, power)
+        over_k = self._error_k(elapsed_s, temperature_c, throttled)
+        demand = self._demand_percent(elapsed_s, over_k, power)
         low, high = self._limits
-        demand = self._fed_back(elapsed_s, over_k) if power is None else self._planned(elapsed_s, over_k, aim_c)
         floor: float = high if temperature_c >= self._full_at_c else low
-        if over_k > FLOOR_FROM_K:
-            floor += (high - floor) * min((over_k - FLOOR_FROM_K) / (FLOOR_TO_K - FLOOR_FROM_K), 1)
-        self._move(elapsed_s, min(max(demand, low), high), floor, WORTH_S if power is not None else 0.0)
+        floor += (high - floor) * min(max(over_k / TUNABLES.band_k, 0), 1)
+        self._move(elapsed_s, min(max(demand, low / 2), high), floor)
         self.local_demand_percent = math.ceil(round(self._level, 6))
         shared = for_neighbours(neighbours_percent, high)
-        self._shared_level = max(
-            self._level, shared, self._shared_level - self._settings.slew_percent_per_s * elapsed_s
-        )
+        fall = self._settings.slew_percent_per_s * elapsed_s
+        self._shared_level = max(self._level, shared, self._shared_level - fall)
         self._duty = math.ceil(round(self._shared_level, 6))
 
         # While full speed would be enough in the end, the card needs no help: it may have been hot at the start.
-        hot = temperature_c > self._target_c + FLOOR_FROM_K and demand >= high and speed_percent >= high - 10
+        hot = temperature_c > self._target_c + 1 and demand >= high and speed_percent >= high - 10
         self._saturated_s = self._saturated_s + elapsed_s if hot and elapsed_s < _GAP_S else 0.0
         if temperature_c >= self._full_at_c:
             return Decision(self._duty, Reason(Cause.NEAR_SLOWDOWN, temperature_c=temperature_c))
-        needed = math.exp(self._feedback) if power is None else self.model.duty_for(power, self._target_c)
+        needed = math.exp(self._forward(self._expected_power if power is None else power))
         facts = Facts(
             temperature_c, None if power is None else power_w, self._target_c, needed, self._limits, floor, shared
         )
@@ -157,91 +173,92 @@ class TargetLaw:
         """See `Law.follow`; what was learnt stays."""
         assert settings.target_c is not None  # else the controller had chosen another law
         self._settings, self._limits = settings, limits
-        self._target_c = min(settings.target_c, self._full_at_c - FLOOR_TO_K)
+        self._target_c = min(settings.target_c, self._full_at_c - TUNABLES.band_k)
         levels = self._level, self._shared_level
         self._level, self._shared_level = (min(max(level, limits[0]), limits[1]) for level in levels)
-        self._demands.clear()
 
     def force(self, now_s: float, duty_percent: int) -> None:
         """See `Law.force`. The reading was in doubt: nothing is learnt from it."""
         self.forget()
-        self._last_s, self._duty = now_s, duty_percent
+        self._last_s, self._duty, self._forced = now_s, duty_percent, True
         self._level = self._shared_level = duty_percent
 
     def forget(self) -> None:
         """See `Law.forget`; what was learnt stays."""
-        self._duty = self._filtered_c = None
+        self._duty, self._filtered_c = None, math.nan
         self._level = self._shared_level = self._limits[0]
         self._saturated_s = 0.0
-        self._demands.clear()
 
     @property
     def learnt(self) -> Learnt:
         """See `Law.learnt`."""
-        return self.model.learnt
+        return Learnt(math.exp(self._learnt))
 
     @property
     def saturated(self) -> bool:
         """See `Law.saturated`."""
         return self._saturated_s >= 10
 
-    def _expect(self, elapsed_s: float, temperature_c: float, power: float, speed_percent: float) -> None:
-        """Learn from a reading, and update the expected power."""
-        if self._power is None:
-            self._power = self._mean = self._latest = power
-        self._scatter = approach(self._scatter, abs(power - self._latest), remaining_share(elapsed_s, 60.0))
-        self._latest = power
-        # Single moments say little: the more power scatters, the longer is the mean that counts, s.
-        mean_s = 0.1 + 100 * self._scatter**2
-        self._mean = approach(self._mean, power, remaining_share(elapsed_s, mean_s))
-        self._power = approach(self._power, power, remaining_share(elapsed_s, POWER_FILTER_S + 8 * mean_s))
-        if self._filtered_c is None:
-            self.model.anchor(temperature_c, self._mean)
-        elif elapsed_s > 0:
-            self.model.learn(elapsed_s, temperature_c, self._mean, speed_percent)
-        while self._peaks and self._peaks[-1][1] <= self._power:
+    def _elapsed_s(self, now_s: float) -> float:
+        """Time since the last reading, 0..`_GAP_S`. After a longer time the filters start afresh."""
+        elapsed_s, self._last_s = now_s - self._last_s, now_s
+        if elapsed_s > _GAP_S:
+            self._filtered_c = self._filtered_power = math.nan
+        elapsed_s = min(elapsed_s, _GAP_S) if elapsed_s > 0 else 0.0
+        self._clock_s += elapsed_s
+        return elapsed_s
+
+    def _expect(self, elapsed_s: float, power: float) -> None:
+        """Update the expected power: the highest filtered power of `hold_s`."""
+        before = power if math.isnan(self._filtered_power) else self._filtered_power
+        self._filtered_power = approach(before, power, remaining_share(elapsed_s, TUNABLES.power_filter_s))
+        while self._peaks and self._peaks[-1][1] <= self._filtered_power:
             self._peaks.pop()
-        self._peaks.append((self._clock_s, self._power))
-        while self._peaks[0][0] < self._clock_s - HOLD_S:
+        self._peaks.append((self._clock_s, self._filtered_power))
+        while self._peaks[0][0] < self._clock_s - TUNABLES.hold_s:
             self._peaks.popleft()
+        self._expected_power = self._peaks[0][1]
 
-    def _planned(self, elapsed_s: float, over_k: float, aim_c: float) -> float:
-        """The demand in percent by the model."""
-        self._near_s += elapsed_s * (over_k > -10)
-        aim_c -= MARGIN_K + FIRST_MARGIN_K * math.exp(-self._near_s / 50)
-        expected = self._peaks[0][1]
-        excess_k = min(max(self.model.die_c(expected) - aim_c, -25), 10)
-        demand = min(self.model.duty_for(expected, aim_c), 150.0) * math.exp(RAMP_PER_K * excess_k + self._trim)
-        # In a pause, and far from the target, the error says nothing about the model.
-        if (self._power or 0.0) > expected / 2 and abs(over_k) < 6 and self._limits[0] < demand < self._limits[1]:
-            trim = self._trim + RAMP_PER_K * (over_k + MARGIN_K) * elapsed_s / TRIM_S
-            self._trim = min(max(trim, -0.15), 0.15)
-        self._feedback = math.log(max(demand, self._limits[0], 1.0))  # in case the next power cannot be read
+    def _error_k(self, elapsed_s: float, temperature_c: float, throttled: bool) -> float:
+        """The filtered temperature over the target, K; over a lower target for a while after the card throttled."""
+        before_c = temperature_c if math.isnan(self._filtered_c) else self._filtered_c
+        self._filtered_c = approach(before_c, temperature_c, remaining_share(elapsed_s, TUNABLES.temperature_filter_s))
+        if throttled:
+            self._cooler_k = min(self._cooler_k + elapsed_s / _COOLER_S_PER_K, TUNABLES.band_k)
+        self._cooler_k *= remaining_share(elapsed_s, _COOLER_FADES_S)
+        return self._filtered_c - self._target_c + self._cooler_k
+
+    def _forward(self, power: float) -> float:
+        """Logarithm of the duty in percent that holds the target at `power`, a share of the power limit."""
+        rise_k = max(self._target_c - self._cooler_k - ROOM_C, 5.0)
+        return self._learnt + TUNABLES.exponent * math.log(power * (TYPICAL_C - ROOM_C) / rise_k)
+
+    def _demand_percent(self, elapsed_s: float, over_k: float, power: float | None) -> float:
+        """The demand by the equation, percent; it learns from the error."""
+        if over_k > -_NEAR_K:
+            self._margin_k *= remaining_share(elapsed_s, _MARGIN_FADES_S)
+        error_k = over_k + self._margin_k
+        feedback = TUNABLES.proportional_per_k * error_k
+        forward = self._forward(self._expected_power)
+        demand = math.exp(min(forward + feedback, 5.0))
+        low, high = self._limits
+        pause = power is not None and self._filtered_power < _STEADY_SHARE * self._expected_power
+        # The number must not run away where the card rests, or far beyond the limits of the fans.
+        if (error_k > 0 and forward <= math.log(1.05 * high)) or (error_k < 0 and demand > low and not pause):
+            integral_s = TUNABLES.integral_above_s if error_k > 0 else TUNABLES.integral_below_s
+            least, most = map(math.log, _LEARNT_PERCENT)
+            self._learnt = min(max(self._learnt + feedback * elapsed_s / integral_s, least), most)
         return demand
 
-    def _fed_back(self, elapsed_s: float, over_k: float) -> float:
-        """The demand in percent without a power reading."""
-        error = FEEDBACK_PER_K * max(over_k + MARGIN_K, -9)
-        demand = math.exp(min(self._feedback + error, 5.0))
-        if self._limits[0] < demand < self._limits[1]:
-            self._feedback += error * elapsed_s / FEEDBACK_S
-        return demand
+    def _move(self, elapsed_s: float, demand: float, floor: float) -> None:
+        """Move the level: up to the demand at once, down by a law that closes wide gaps fast and narrow ones slowly.
 
-    def _move(self, elapsed_s: float, demand: float, floor: float, worth_s: float) -> None:
-        """Move the level: up to the demand, and down to a duty that has been enough for long enough."""
-        demands = self._demands
-        if demands and self._clock_s - demands[-1][0] < 5:
-            demands[-1] = (demands[-1][0], max(demands[-1][1], demand))
+        The demand may be below the lowest duty, down to half of it: so the fans of an idle card slow down soon.
+        """
+        gap = self._level - demand
+        if self._duty is None or gap <= 0:
+            self._level, self._forced = demand, False
         else:
-            demands.append((self._clock_s, demand))
-        if self._duty is None:
-            self._level = demand
-        elif demand >= self._level:
-            self._level = approach(self._level, demand, remaining_share(elapsed_s, _FILTER_S))
-        else:
-            since_s = self._clock_s - min(max(worth_s / (self._level / 100) ** 4, 30.0 if worth_s else 0.0), 300.0)
-            enough = min(max([demand, *(highest for then_s, highest in demands if then_s >= since_s)]), self._level)
-            faster = 1 + ((self._level - enough) / 3) ** 2 if worth_s else 2.0
-            fall = min(CREEP_PERCENT_PER_S * faster, self._settings.slew_percent_per_s) * elapsed_s
-            self._level = max(enough, self._level - fall)
+            slow = 0.0 if self._forced else gap / (1 + gap * elapsed_s / (100 * TUNABLES.fall_s))
+            self._level = max(demand + slow, self._level - self._settings.slew_percent_per_s * elapsed_s)
         self._level = max(self._level, floor)

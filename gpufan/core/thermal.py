@@ -1,7 +1,6 @@
 """The physics of a card cooled by air: its thermal resistance, how it warms up, and how loud its fans are.
 
-Formulas only, each in this one place. The constants of a card are in `gpufan.gpu.simulated` (the simulated card) and in
-`gpufan.control.card_model` (the estimate of the target law).
+Formulas only, each in this one place. The constants of a card are in `gpufan.gpu.simulated`.
 """
 
 import math
@@ -36,15 +35,6 @@ def thermal_resistance(floor: float, flow: float, exponent: float, speed: float)
     0.268
     """
     return floor + flow * math.pow(speed, -exponent)
-
-
-def speed_for_resistance(floor: float, flow: float, exponent: float, resistance: float) -> float:
-    """Return the speed at which `thermal_resistance` is `resistance` K/W; infinite if no air flow is enough.
-
-    >>> round(speed_for_resistance(0.08, 0.108, 0.8, 0.268), 2)
-    0.5
-    """
-    return math.pow(flow / (resistance - floor), 1 / exponent) if resistance > floor else math.inf
 
 
 def remaining_share(seconds: float, time_constant_s: float) -> float:

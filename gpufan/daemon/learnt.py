@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gpufan.control.card_model import Learnt
+from gpufan.control.law import Learnt
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.publish import warn_once
 from gpufan.errors import NoAnswer
@@ -28,7 +28,7 @@ SAVE_S = 600.0
 READ_TIMEOUT_S = 1.0
 """Time limit for reading all files, s. A disk that hangs must not delay control."""
 
-_FORMAT = 2
+_FORMAT = 3
 """Increased when a number changes its meaning. Files with another format are ignored."""
 
 
@@ -37,7 +37,8 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     format: int
     uuid: str
-    learnt: Learnt
+    learnt: msgspec.Raw
+    """`Learnt` in the present format."""
 
 
 def default_folder() -> Path:
@@ -62,14 +63,14 @@ def read(folder: Path, uuid: str) -> Learnt | None:
     path = folder / f"{uuid}.json"
     try:
         content = msgspec.json.decode(read_file(path), type=_File)
+        if content.format < _FORMAT:
+            _log.warning("%s was written by an older gpufan and is ignored: the card is learnt anew", path)
+            return None
+        learnt = msgspec.json.decode(content.learnt, type=Learnt)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if content.format < _FORMAT:
-        _log.warning("%s was written by an older gpufan and is ignored: the card is learnt anew", path)
-        return None
-    numbers = (*content.learnt.values, *content.learnt.deviations)
-    sound = all(map(math.isfinite, numbers)) and min(content.learnt.deviations) > 0
-    return content.learnt if sound and content.format == _FORMAT and content.uuid == uuid else None
+    sound = math.isfinite(learnt.full_power_percent) and learnt.full_power_percent > 0
+    return learnt if sound and content.format == _FORMAT and content.uuid == uuid else None
 
 
 def write(folder: Path, uuid: str, learnt: Learnt) -> None:
@@ -77,7 +78,10 @@ def write(folder: Path, uuid: str, learnt: Learnt) -> None:
     if not _is_file_name(uuid):
         return
     folder.mkdir(parents=True, exist_ok=True)
-    replace_unsynced(folder / f"{uuid}.json", msgspec.json.encode(_File(_FORMAT, uuid, learnt)) + b"\n")
+    replace_unsynced(
+        folder / f"{uuid}.json",
+        msgspec.json.encode(_File(_FORMAT, uuid, msgspec.Raw(msgspec.json.encode(learnt)))) + b"\n",
+    )
 
 
 def _is_file_name(uuid: str) -> bool:

@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 
 from gpufan.config.order import Order
-from gpufan.control.card_model import Learnt
 from gpufan.control.controller import Controller
-from gpufan.control.law import Decision
+from gpufan.control.law import Decision, Learnt
 from gpufan.core.gpu import FallBack, Gpu, GpuInfo, Reading, Throttle
 from gpufan.core.reasons import Cause, Control, Reason, Remedy
 from gpufan.core.sentences import reason_sentence

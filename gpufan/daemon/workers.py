@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from gpufan.control.card_model import Learnt
+from gpufan.control.law import Learnt
 from gpufan.core.gpu import Gpu
 from gpufan.daemon.instructions import LocalTime, SettingsFor
 from gpufan.daemon.taken import Taken

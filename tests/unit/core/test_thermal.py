@@ -1,7 +1,5 @@
 """The physics: it agrees with measurements, and its formulas agree with each other."""
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +9,6 @@ from gpufan.core.thermal import (
     mean_sound_db,
     remaining_share,
     sound_db,
-    speed_for_resistance,
     thermal_resistance,
     total_sound_db,
 )
@@ -20,16 +17,6 @@ from gpufan.core.thermal import (
 @pytest.mark.parametrize(("duty", "resistance"), [(0.23, 0.43), (0.5, 0.27), (0.75, 0.22), (1, 0.19)])
 def test_resistance_falls_with_duty(duty: float, resistance: float) -> None:
     assert thermal_resistance(0.08, 0.108, 0.8, duty) == pytest.approx(resistance, abs=0.006)
-
-
-@given(st.floats(0.05, 2), st.floats(0.3, 1.2))
-def test_the_speed_for_a_resistance_has_that_resistance(speed: float, exponent: float) -> None:
-    resistance = thermal_resistance(0.08, 0.108, exponent, speed)
-    assert speed_for_resistance(0.08, 0.108, exponent, resistance) == pytest.approx(speed)
-
-
-def test_no_speed_has_a_resistance_at_the_floor_or_below() -> None:
-    assert speed_for_resistance(0.08, 0.108, 0.8, 0.08) == speed_for_resistance(0.08, 0.108, 0.8, -1) == math.inf
 
 
 @given(st.floats(0, 500), st.floats(0, 500), st.floats(0.1, 500))

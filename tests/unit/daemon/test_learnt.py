@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gpufan.control.card_model import CardModel
+from gpufan.control.law import Learnt
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import learnt
@@ -16,7 +16,7 @@ from gpufan.daemon.worker import Worker
 from tests.unit.builders import FakeGpu
 
 UUID = "GPU-11111111-2222-3333-4444-555555555555"
-KNOWN = CardModel().learnt
+KNOWN = Learnt(81.5)
 
 
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def file_of(folder: Path) -> Path:
 
 
 def content(**changes: object) -> bytes:
-    return msgspec.json.encode({"format": 2, "uuid": UUID, "learnt": KNOWN, **changes})
+    return msgspec.json.encode({"format": 3, "uuid": UUID, "learnt": KNOWN, **changes})
 
 
 def test_what_is_in_the_tests_is_what_is_written(tmp_path: Path) -> None:
@@ -87,16 +87,17 @@ NONSENSE = {
     "other JSON": b"[1, 2]",
     "deep": b"[" * 4000,
     "of another card": content(uuid="GPU-99999999"),
-    "of an older format": content(format=1),
-    "of a newer format": content(format=3),
+    "of an older format": content(format=2, learnt=[[3.9, 0.7, 1.1, 12.0], [0.1] * 4]),
+    "of a newer format": content(format=4),
     "with a key that is unknown": content(more=1),
-    "with a number too few": content(learnt=[[0.1, 0.7, -0.2], [0.1] * 4]),
-    "with words": content(learnt=[["a"] * 4, [0.1] * 4]),
-    "with NaN": content().replace(b"0.7", b"NaN"),
-    "with null": content().replace(b"0.7", b"null"),
-    "with infinity": content().replace(b"0.7", b"1e999"),
-    "with no doubt": content(learnt=[[0.1] * 4, [0.1, 0.0, 0.1, 0.1]]),
-    "with negative doubt": content(learnt=[[0.1] * 4, [0.1, -0.1, 0.1, 0.1]]),
+    "with no number": content(learnt=[]),
+    "with a list of numbers": content(learnt=[[81.5]]),
+    "with a word": content(learnt=["a"]),
+    "with NaN": content().replace(b"81.5", b"NaN"),
+    "with null": content().replace(b"81.5", b"null"),
+    "with infinity": content().replace(b"81.5", b"1e999"),
+    "with nothing": content(learnt=[0.0]),
+    "with less than nothing": content(learnt=[-81.5]),
 }
 
 
@@ -107,7 +108,7 @@ def test_a_file_that_makes_no_sense_is_as_good_as_none(tmp_path: Path, text: byt
 
 
 def test_a_file_of_an_older_gpufan_is_named_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file_of(tmp_path).write_bytes(content(format=1))
+    file_of(tmp_path).write_bytes(content(format=2, learnt=[[3.9, 0.7, 1.1, 12.0], [0.1] * 4]))
     learnt.read(tmp_path, UUID)
     assert f"{UUID}.json was written by an older gpufan and is ignored" in caplog.text
 
