@@ -59,7 +59,7 @@ _HEADLINES = {
 
 _REMEDIES = {
     Trouble.THROTTLED: "look for dust and for warm air at the inlet. If the fans are not at full speed, choose a lower"
-    " target or a steeper curve. `gpufan status` shows the fans.",
+    " target or a steeper curve, or in quiet hours a higher max_duty_percent. `gpufan status` shows the fans.",
     Trouble.HOT: "look for dust, for a fan that stands still, and for warm air at the inlet. If the fans are at full"
     " speed already, reduce the load or the power limit (`nvidia-smi -pl`).",
     Trouble.LOST: "look for `Xid` in `sudo dmesg`; a reboot may bring the card back. If the card was removed on"
