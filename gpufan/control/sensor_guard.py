@@ -29,6 +29,10 @@ _SLOW_S = 180.0
 """A slower change counts only if the temperature stands still for this long. A heatsink needs minutes to follow, so the
 temperature may stand still for up to two of them while a load rises and falls."""
 
+_CERTAIN = 3.4
+"""A change of power must be this many times its standard error. Some cards report the power of single moments, so the
+means of two blocks differ by much although the power is steady."""
+
 _THROTTLED_SHARE = 0.4
 """While heat lowers the clocks, the driver holds the temperature by the power. Then only a jump to less than this share
 of the power counts. At its base clock, the lowest clock then, a card draws more; in a pause of its load, less."""
@@ -84,7 +88,7 @@ class SensorGuard:
             self._power = _PowerChanges()
         self._still_s += elapsed_s
         self._power.add(elapsed_s, power_w, duty_percent, throttled, with_slow_changes=self._still_s >= _SLOW_S)
-        if self._still_s < FROZEN_S or self._power.largest_w <= FROZEN_POWER_W:
+        if self._still_s < FROZEN_S or self._power.largest_w <= max(FROZEN_POWER_W, self._power.uncertain_w):
             return None
         reason = Reason(
             Cause.FROZEN_TEMPERATURE,
@@ -112,11 +116,15 @@ class _PowerChanges:
     def __init__(self) -> None:
         self.largest_w = 0.0
         self._means_w: deque[float] = deque(maxlen=_JUMP_BLOCKS)
+        self._error_w = 0.0
+        """Standard error of the mean of the block whose power scattered most."""
         self._duty_percent: int | None = None
         self._low_w, self._high_w = math.inf, -math.inf
         """The lowest and the highest mean since the duty has changed."""
         self._throttled = False
         """Whether heat has lowered the clocks at any time."""
+        self._power_w = 0.0
+        """The last reading."""
         self._start_block()
 
     def add(
@@ -135,15 +143,26 @@ class _PowerChanges:
         self._throttled = self._throttled or throttled
         if power_w is not None and math.isfinite(power_w):
             self._sum_w += power_w
+            if self._samples:
+                self._steps_w2 += (power_w - self._power_w) * (power_w - self._power_w)
+            self._power_w = power_w
             self._samples += 1
         if self._samples >= _BLOCK_SAMPLES and self._seconds >= _BLOCK_S:
             mean_w = self._sum_w / self._samples
+            # From the steps between readings, so that one jump within a block counts little.
+            variance_w2 = self._steps_w2 / (2 * (self._samples - 1))
+            self._error_w = max(self._error_w, math.sqrt(variance_w2 / self._samples))
             self._means_w.append(mean_w)
             self._low_w, self._high_w = min(self._low_w, mean_w), max(self._high_w, mean_w)
             self._count(min(self._means_w), max(self._means_w))
             if with_slow_changes:
                 self._count(self._low_w, self._high_w)
             self._start_block()
+
+    @property
+    def uncertain_w(self) -> float:
+        """A change of the means by less than this may be chance, W."""
+        return _CERTAIN * math.sqrt(2) * self._error_w
 
     def _count(self, low_w: float, high_w: float) -> None:
         if not self._throttled or low_w < _THROTTLED_SHARE * high_w:
@@ -153,3 +172,4 @@ class _PowerChanges:
         self._seconds = 0.0
         self._samples = 0
         self._sum_w = 0.0
+        self._steps_w2 = 0.0

@@ -1,6 +1,7 @@
 """The sensor's guard: which readings are doubted, which of those count as hot, and when trust comes back."""
 
 import math
+import random
 
 import pytest
 from hypothesis import given
@@ -178,6 +179,24 @@ def test_jitter_after_a_gap_is_no_sign_of_a_frozen_sensor(gap_s: float) -> None:
 def test_a_temperature_that_settles_on_a_peak_of_jittering_power_is_no_frozen_sensor() -> None:
     powers: list[float | None] = [260.0 if second % 2 else 100.0 for second in range(300)]
     assert judge(SensorGuard(), [69] * 101 + [70] * 199, powers) == [None] * 300
+
+
+def moments(rng: random.Random, mean_w: float) -> float:
+    """The power of a moment: somewhat above the mean, or in a pause between two kernels far below it."""
+    return mean_w * (rng.uniform(1.15, 1.25) if rng.random() < 0.7 else rng.uniform(0.35, 0.85))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_power_readings_of_single_moments_are_no_sign_of_a_frozen_sensor(seed: int) -> None:
+    rng, guard = random.Random(seed), SensorGuard()
+    assert all(guard.judge(second, 77, moments(rng, 270), 60) is None for second in range(300))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_sensor_that_froze_is_found_at_the_end_of_a_load_whose_power_is_read_in_moments(seed: int) -> None:
+    rng, guard = random.Random(seed), SensorGuard()
+    powers = [moments(rng, 270.0 if second < 100 else 20.0) for second in range(160)]
+    assert judge(guard, [77] * 160, list(powers))[-1] is not None
 
 
 @pytest.mark.parametrize("power_w", [None, math.nan, math.inf, -math.inf])
