@@ -69,11 +69,14 @@ class CardLimits:
             self._retry_at_s.clear()
             self._give_way.by_temperature = True
         try:
-            if now_s >= self._look_at_s:
-                self._look(now_s)
-            limits = self._wanted(now_s, settings, controller, reading)
-            for name, value in limits._asdict().items():
-                self._follow(now_s, name, value)
+            if self._is_idle(settings):
+                self._give_way = GiveWay()
+            else:
+                if now_s >= self._look_at_s:
+                    self._look(now_s)
+                limits = self._wanted(now_s, settings, controller, reading)
+                for name, value in limits._asdict().items():
+                    self._follow(now_s, name, value)
         except GpuLost:
             self.forget()  # the next reading of the card finds out whether it is lost
         before = self._changed.get("power_w")
@@ -132,12 +135,18 @@ class CardLimits:
     def require_given_back(self) -> None:
         """Raise GpuError if a limit could not be given back."""
         if self._changed:
-            raise GpuError("; ".join(self._errors.values()))
+            raise GpuError(f"limits not given back: {'; '.join(self._errors.values())}")
+
+    def _is_idle(self, settings: CardSettings) -> bool:
+        """Whether no limit is to be set, and none to be given back."""
+        if settings.power_limit_w is not None or settings.give_way != "off" or self._changed:
+            return False
+        return self._taken is None or not self._taken.limits_left_over(self._gpu.info.uuid)
 
     def _look(self, now_s: float) -> None:
         """Read the limits, and find those that another program has changed. Raises GpuLost."""
         self._now = self._gpu.read_limits()
-        if self._look_at_s == -math.inf and self._taken is not None:
+        if self._taken is not None:
             self._adopt(self._taken.limits_left_over(self._gpu.info.uuid))
         self._look_at_s = now_s + LOOK_EVERY_S
         for name in tuple(self._changed):

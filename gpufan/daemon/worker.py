@@ -208,6 +208,8 @@ class Worker:
         """Give the fans back, and never set them again. Raises GpuError, GpuLost or NoPermission."""
         if self.paused or self._dry_run or self.gpu.info.uncontrollable_reason is not None:
             self._fans.stopped = True
+            self._limits.give_back()
+            self._limits.require_given_back()
         else:
             self._fans.stop()
 

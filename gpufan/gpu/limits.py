@@ -5,13 +5,14 @@ NVML's threshold ACOUSTIC_CURR, which `nvidia-smi -gtt` sets too. Some cards acc
 (open-gpu-kernel-modules#551), so success is what the temperature does.
 """
 
+from contextlib import suppress
 from typing import Any
 
 import pynvml
 from pynvml import NVMLError
 
 from gpufan.core.gpu import Limits
-from gpufan.errors import GpuError, NoPermission
+from gpufan.errors import GpuError, GpuLost, NoPermission
 from gpufan.gpu.nvml_errors import (
     GONE,
     nvml_error_text,
@@ -22,20 +23,21 @@ from gpufan.gpu.nvml_errors import (
 
 
 def power_limit_range_w(handle: Any) -> tuple[float, float] | None:
-    """Return the lowest and the highest power limit that the card accepts, W; None without a range. Raises GpuLost."""
-    range_mw = value_unless_nvml_error(pynvml.nvmlDeviceGetPowerManagementLimitConstraints, handle)
+    """Return the lowest and the highest power limit that the card accepts, W; None without a range."""
+    range_mw = None
+    with suppress(GpuLost):  # a card that is lost is found by the values that fan control needs
+        range_mw = value_unless_nvml_error(pynvml.nvmlDeviceGetPowerManagementLimitConstraints, handle)
     return (range_mw[0] / 1000, range_mw[1] / 1000) if range_mw and 0 < range_mw[0] < range_mw[1] else None
 
 
 def temperature_limit_range_c(handle: Any) -> tuple[int, int] | None:
-    """Return the lowest and the highest temperature limit that the card accepts, °C; None without a range.
-
-    Raises GpuLost.
-    """
-    low_c, high_c = (
-        value_unless_nvml_error(pynvml.nvmlDeviceGetTemperatureThreshold, handle, kind)
-        for kind in (pynvml.NVML_TEMPERATURE_THRESHOLD_ACOUSTIC_MIN, pynvml.NVML_TEMPERATURE_THRESHOLD_ACOUSTIC_MAX)
-    )
+    """Return the lowest and the highest temperature limit that the card accepts, °C; None without a range."""
+    low_c = high_c = None
+    with suppress(GpuLost):
+        low_c, high_c = (
+            value_unless_nvml_error(pynvml.nvmlDeviceGetTemperatureThreshold, handle, kind)
+            for kind in (pynvml.NVML_TEMPERATURE_THRESHOLD_ACOUSTIC_MIN, pynvml.NVML_TEMPERATURE_THRESHOLD_ACOUSTIC_MAX)
+        )
     return (low_c, high_c) if low_c and high_c and low_c < high_c <= 150 else None
 
 

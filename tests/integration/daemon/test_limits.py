@@ -83,6 +83,10 @@ def test_without_power_settings_no_limit_is_read_set_or_recorded(
     start().wait_until_it_controls(0, 1)
     assert [card.limits for card in taken.read(folder / "taken.json")] == [(), ()]
     assert not sets_mw(double)
+    before = double.calls(0)[Kind.GET_LIMIT]
+    ticks = double.calls(0)[Kind.TEMPERATURE]
+    wait_for(lambda: double.calls(0)[Kind.TEMPERATURE] > ticks + 5)
+    assert double.calls(0)[Kind.GET_LIMIT] == before
 
 
 def test_a_dry_run_sets_no_limit(double: NvmlDouble, gpufan: Command, config: Path) -> None:
@@ -267,6 +271,47 @@ def test_a_refused_limit_is_one_line_of_log_and_the_fans_are_controlled(
     assert limits_mw(double) == [BEFORE_MW, BEFORE_MW]
 
 
+@pytest.mark.parametrize("kind", [Kind.SET_POWER, Kind.GET_LIMIT])
+@pytest.mark.parametrize("error", [pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_UNINITIALIZED])
+def test_a_card_that_is_lost_for_its_limits_only_stays_under_control(
+    double: NvmlDouble, start: Start, config: Path, kind: Kind, error: int
+) -> None:
+    double.cards[0].error[kind] = error
+    program = start("--config", str(config))
+    program.wait_until_it_controls(0, 1)
+    double.cards[0].temperature = 90
+    wait_for(lambda: double.cards[0].fans[0].target == 100)
+    program.signal(signal.SIGTERM)
+    assert program.end()[0] == 0
+
+
+def test_a_limit_of_a_card_whose_fans_are_set_over_x_is_given_back_over_nvml(
+    double: NvmlDouble, start: Start, config: Path, folder: Path
+) -> None:
+    kill(start_limited(start, double, config))
+    record = json.loads((folder / "taken.json").read_text())
+    record["cards"][0]["backend"] = "x11"
+    (folder / "taken.json").write_text(json.dumps(record))
+    command = [sys.executable, "-I", "-S", release_fans.__file__, str(folder / "taken.json"), str(double.library)]
+    done = subprocess.run(
+        command, env={**os.environ, **double.environment()}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, double.cards[0].power_limit_mw) == (1, BEFORE_MW)
+    assert "its fans were set over X: run `sudo gpufan restore`" in done.stderr
+
+
+def test_a_pause_that_cannot_give_the_limit_back_leaves_that_to_the_end(
+    double: NvmlDouble, start: Start, gpufan: Command, config: Path
+) -> None:
+    program = start_limited(start, double, config)
+    double.odd(0, Kind.SET_POWER, pynvml.NVML_ERROR_UNKNOWN)
+    assert gpufan("pause", "--gpu", "0")[0] == 0
+    assert double.cards[0].power_limit_mw == 200_000
+    program.signal(signal.SIGTERM)
+    assert program.end()[0] == 0
+    assert double.cards[0].power_limit_mw == BEFORE_MW
+
+
 def test_a_limit_that_the_card_ignores_is_found_by_reading_back(double: NvmlDouble, start: Start, config: Path) -> None:
     double.cards[0].ignores_limits = 1
     program = start("--config", str(config))
@@ -285,7 +330,9 @@ def test_a_limit_that_cannot_be_given_back_is_an_error_and_is_tried_by_the_guard
     program.signal(signal.SIGTERM)
     status, _, err = program.end()
     assert status == 1
-    assert err.startswith("gpufan: fans not given back to the driver: 0 GTX 1080 Ti: power limit: the driver refused")
+    assert err.startswith(
+        "gpufan: fans not given back to the driver: 0 GTX 1080 Ti: limits not given back: power limit: "
+    )
     wait_for(lambda: double.cards[0].power_limit_mw == BEFORE_MW)
     wait_for(lambda: not (folder / "taken.json").exists())
 
