@@ -57,7 +57,7 @@ class CardSettings:
         if self.power_limit_w is not None:
             text += f", power limit {self.power_limit_w:g} W"
         if self.give_way == "power":
-            text += ", else less power"
+            text += ", clocks may give way"
         if self.quiet is None:
             return text
         limit = "" if self.quiet.max_duty_percent is None else f", at most {self.quiet.max_duty_percent} %"

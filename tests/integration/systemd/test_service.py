@@ -339,5 +339,22 @@ def test_quiet_hours_limit_the_fans_of_the_service_and_a_kill_still_gives_them_b
         card.by_hand = 0
 
 
+def test_a_power_limit_of_the_service_is_given_back_after_a_kill_and_at_a_stop(installed: Rig):
+    card = installed.double.cards[0]
+    before_mw = card.power_limit_mw
+    installed.write("/etc/gpufan/config.toml", '[[gpu]]\nmatch = "0"\npower_limit_w = 200\n')
+    installed.run("systemctl", "reload", "gpufan.service")
+    wait_for(lambda: card.power_limit_mw == 200_000, 10)
+    seen, pid = len(installed.double.log()), installed.host_pid()
+    die(installed, lambda: os.kill(pid, signal.SIGKILL))
+    wait_for(lambda: card.power_limit_mw == 200_000, 10)
+    set_mw = [call.value for call in installed.double.log()[seen:] if call.operation == Kind.SET_POWER]
+    assert set_mw == [before_mw, 200_000]
+    installed.run("systemctl", "stop", "gpufan.service")
+    assert card.power_limit_mw == before_mw
+    installed.write("/etc/gpufan/config.toml", "")
+    installed.run("systemctl", "start", "gpufan.service")
+
+
 def says_quiet_hours(rig: Rig) -> bool:
     return rig.run("gpufan", "status").stdout.count("quiet hours until 24:00: at most 40 %") == 2

@@ -159,6 +159,7 @@ def test_the_power_held_back_is_about_the_power_before_less_the_power_now() -> N
     night = Night().run(2)
     for gpu, worker in zip(night.box.gpus, night.workers, strict=True):
         state = worker.state
+        assert state.settings == "target 78 °C, clocks may give way, at most 50 %, quiet hours until 12:00"
         assert state.held_back_w == pytest.approx(230 - gpu.power_w, abs=2)
         assert (state.power_limit_w, state.power_limit_before_w) == (gpu.limits.power_w, 250)
         assert state.held_back_j == pytest.approx(state.held_back_w * HOUR_S, rel=0.1)
