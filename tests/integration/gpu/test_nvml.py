@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pynvml
 import pytest
 
-from gpufan.errors import DriverError, GpuError, GpuLost
+from gpufan.core.gpu import Limits
+from gpufan.errors import DriverError, GpuError, GpuLost, NoPermission
 from gpufan.gpu.nvml import NvmlGpu
 from gpufan.gpu.nvml_box import NvmlBox
 from gpufan.system.background import BackgroundCall
@@ -200,6 +201,58 @@ def test_a_card_without_a_power_limit_is_still_read(double: NvmlDouble) -> None:
     gpu = NvmlGpu(0)
     assert gpu.read().temperature_c is not None
     assert gpu.info.power_limit_w is None
+
+
+def test_limits_and_their_ranges_are_read_and_set(double: NvmlDouble) -> None:
+    double.cards[0].acoustic, double.cards[0].least_acoustic, double.cards[0].most_acoustic = 84, 60, 90
+    gpu, other = NvmlGpu(0), NvmlGpu(1)
+    assert gpu.read_limits() == (250, 84)
+    assert (gpu.info.power_range_w, gpu.info.temperature_limit_range_c) == ((125, 300), (60, 90))
+    gpu.set_limits(Limits(200.5))
+    gpu.set_limits(Limits(temperature_c=79))
+    assert gpu.read_limits() == (200.5, 79)
+    assert other.read_limits() == (250, None)
+    assert other.info.temperature_limit_range_c is None
+
+
+def test_the_power_limit_at_the_first_opening_is_the_scale_of_the_card_for_good(double: NvmlDouble) -> None:
+    gpu = NvmlGpu(0)
+    gpu.set_limits(Limits(150.0))
+    info = gpu.info
+    gpu.reopen()
+    gpu.open()
+    assert gpu.info is info
+    assert info.power_limit_w == 250
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (pynvml.NVML_ERROR_NO_PERMISSION, NoPermission),
+        (pynvml.NVML_ERROR_NOT_SUPPORTED, GpuError),
+        (pynvml.NVML_ERROR_INVALID_ARGUMENT, GpuError),
+        (pynvml.NVML_ERROR_GPU_IS_LOST, GpuLost),
+        (pynvml.NVML_ERROR_UNINITIALIZED, GpuLost),
+    ],
+)
+@pytest.mark.parametrize("limits", [Limits(200.0), Limits(temperature_c=80)], ids=["power", "temperature"])
+def test_a_limit_that_is_refused_has_an_error_that_says_why(
+    double: NvmlDouble, code: int, error: type[Exception], limits: Limits
+) -> None:
+    gpu = NvmlGpu(0)
+    gpu.open()
+    double.cards[0].error[Kind.SET_POWER] = double.cards[0].error[Kind.SET_ACOUSTIC] = code
+    with pytest.raises(error) as caught:
+        gpu.set_limits(limits)
+    assert type(caught.value) is error
+
+
+@pytest.mark.parametrize("code", [pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_GPU_IS_LOST])
+def test_a_card_that_reports_no_limits_is_opened_all_the_same(double: NvmlDouble, code: int) -> None:
+    double.cards[0].error[Kind.GET_LIMIT] = code
+    gpu = NvmlGpu(0)
+    assert gpu.read().temperature_c == 60
+    assert gpu.info.power_range_w is None
 
 
 def test_the_rpm_of_each_fan_is_read(double: NvmlDouble) -> None:

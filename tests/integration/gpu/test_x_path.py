@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,6 +144,21 @@ def test_after_a_kill_restore_taken_gives_back_cards_over_nvml_and_over_x(tmp_pa
     assert box.fans() == [[60, 60], DRIVERS]
     assert box.gpufan("restore", "--taken")[0] == 0
     assert box.fans() == [DRIVERS] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_limits_of_cards_over_nvml_and_over_x_are_set_and_given_back(tmp_path: Path, number: int) -> None:
+    box = ignoring(tmp_path)
+    settings = tmp_path / "config.toml"
+    settings.write_text("power_limit_w = 200\n")
+    limits = box.double.cards[0], box.double.cards[1]
+    with box.running("run", *CURVE, "--config", str(settings)) as process:
+        box.wait_for_states(("x11", "ours"), ("nvml", "ours"))
+        wait_for(lambda: [card.power_limit_mw for card in limits] == [200_000] * 2)
+        process.send_signal(number)
+        process.communicate(timeout=8)
+    wait_for(lambda: [card.power_limit_mw for card in limits] == [250_000] * 2)
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["run", "--backend", "x11"], ["restore"]], ids=" ".join)

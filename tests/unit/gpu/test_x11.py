@@ -12,6 +12,7 @@ import pytest
 from Xlib.ext import nvcontrol as xlib
 
 from gpufan.core.card_settings import CardSettings
+from gpufan.core.gpu import Limits
 from gpufan.daemon.worker import Worker
 from gpufan.errors import DriverError, FansOutOfReach, GpuError, GpuLost, NotControllable
 from gpufan.gpu import x11
@@ -373,3 +374,16 @@ def test_a_worker_over_x_sets_the_same_duties_as_one_without_x(tmp_path: Path) -
     trace = run(over_x=True)
     assert trace == run(over_x=False)
     assert len({duty for duty, _, _ in trace}) > 3
+
+
+def test_limits_of_a_card_over_x_go_through_nvml(cards: list[X11Gpu], plant: SimulatedBox) -> None:
+    cards[0].set_limits(Limits(200.0))
+    assert [gpu.limits.power_w for gpu in plant.gpus] == [200, 250]
+    assert cards[0].read_limits() == (200, None)
+
+
+def test_without_nvml_a_card_over_x_has_no_limits(server: NvControlServer) -> None:
+    gpu = alone(server)[0]
+    assert gpu.read_limits() == (None, None)
+    with pytest.raises(GpuError, match="NVML"):
+        gpu.set_limits(Limits(200.0))
