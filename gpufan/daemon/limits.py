@@ -67,6 +67,7 @@ class CardLimits:
         if settings is not self._settings:
             self._settings = settings
             self._retry_at_s.clear()
+            self._errors.clear()
             self._give_way.by_temperature = True
         try:
             if self._is_idle(settings):
@@ -106,11 +107,12 @@ class CardLimits:
     def state(self) -> dict[str, Any]:
         """The fields of `GpuState` about limits."""
         power = self._changed.get("power_w")
+        chosen = {"power_w": self._give_way.limit_w, "temperature_c": self._give_way.limit_c}
         return {
             "power_limit_w": self._value("power_w"),
             "power_limit_before_w": None if power is None else power.before,
             "temperature_limit_c": self._value("temperature_c"),
-            "gives_way": self._give_way.limit_w is not None or self._give_way.limit_c is not None,
+            "gives_way": any(name in self._changed and limit is not None for name, limit in chosen.items()),
             "held_back_w": round(self._held_back.now_w, 1) if self._changed else None,
             "held_back_j": round(self._held_back.total_j, 1),
             "limits_error": "; ".join(self._errors.values()),

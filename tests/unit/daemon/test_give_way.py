@@ -117,7 +117,9 @@ def test_two_cards_at_230_w_stay_cool_and_quiet_and_lose_little_against_the_best
         assert night.limits == [(250, 79), (250, 79)]
 
 
-@pytest.mark.parametrize("workload", ["epochs", "sweep", "step"])
+@pytest.mark.parametrize(
+    "workload", ["epochs", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sweep", "step"))]
+)
 def test_the_same_holds_under_loads_with_pauses(workload: str) -> None:
     night = Night(WORKLOADS[workload]).run(3)
     assert max(seen.highest_c for seen in night.seen) <= HIGHEST_C + 0.5
@@ -227,6 +229,15 @@ def test_a_limit_that_another_program_sets_stays_and_is_not_given_back(
         "0 GTX 1080 Ti: another program has set a power limit of 250 W in place of the power limit of 200 W: it stays",
         "0 GTX 1080 Ti: another program has set a power limit of 170 W in place of the power limit of 200 W: it stays",
     ]
+
+
+def test_clocks_do_not_give_way_to_a_limit_of_another_program(gpu: LimitedGpu) -> None:
+    gpu.temperature_c, gpu.power_w = 85, 230
+    worker = Worker(gpu, lambda _: CardSettings(target_c=70, give_way="power"))
+    assert tick(worker, 60).gives_way
+    gpu.limits = Limits(300)
+    state = tick(worker, 60, start_s=60)
+    assert (state.gives_way, state.power_limit_w, gpu.limits.power_w) == (False, None, 300)
 
 
 def test_a_limit_is_set_again_after_a_sleep_or_a_restart_of_the_driver(gpu: LimitedGpu) -> None:
