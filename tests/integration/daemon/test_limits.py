@@ -130,9 +130,10 @@ def test_a_reload_changes_the_limit_and_gives_back_the_one_before_all(
 
 
 def test_a_pause_gives_the_limit_back_and_a_resume_sets_it_again(
-    double: NvmlDouble, start: Start, gpufan: Command, config: Path
+    double: NvmlDouble, start: Start, gpufan: Command, config: Path, folder: Path
 ) -> None:
     start_limited(start, double, config)
+    wait_for((folder / "state.json").exists)
     assert gpufan("pause", "--gpu", "0")[0] == 0
     wait_for(lambda: double.cards[0].power_limit_mw == BEFORE_MW)
     assert gpufan("resume")[0] == 0
@@ -301,9 +302,10 @@ def test_a_limit_of_a_card_whose_fans_are_set_over_x_is_given_back_over_nvml(
 
 
 def test_a_pause_that_cannot_give_the_limit_back_leaves_that_to_the_end(
-    double: NvmlDouble, start: Start, gpufan: Command, config: Path
+    double: NvmlDouble, start: Start, gpufan: Command, config: Path, folder: Path
 ) -> None:
     program = start_limited(start, double, config)
+    wait_for((folder / "state.json").exists)
     double.odd(0, Kind.SET_POWER, pynvml.NVML_ERROR_UNKNOWN)
     assert gpufan("pause", "--gpu", "0")[0] == 0
     assert double.cards[0].power_limit_mw == 200_000
