@@ -81,7 +81,7 @@ def send_alerts(snapshot_path: Path, settings: AlertSettings) -> None:
     couriers = [Courier(receiver) for receiver in receivers(settings)]
     _log.info("messages go to %s", ", ".join(receiver.name for receiver in receivers(settings)))
     rules = Rules(box_name_in_messages(), settings.after_s, settings.repeat_after_s)
-    watch = AlertsWatch(rules, lambda: snapshot_file.read(snapshot_path), since_boot_s())
+    watch = AlertsWatch(rules, lambda: snapshot_file.read_snapshot(snapshot_path), since_boot_s())
     try:
         while True:
             for message in watch.tick(time.time(), since_boot_s()):

@@ -38,7 +38,7 @@ def complete_card(context: click.Context, _parameter: click.Parameter, incomplet
     from gpufan.daemon import snapshot_file
 
     try:
-        gpus = snapshot_file.read(context.params.get("runtime_dir", RUNTIME_FOLDER) / SNAPSHOT).gpus
+        gpus = snapshot_file.read_snapshot(context.params.get("runtime_dir", RUNTIME_FOLDER) / SNAPSHOT).gpus
     except GpufanError:
         return []
     # No PCI addresses: bash splits a word at each colon.

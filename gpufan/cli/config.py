@@ -126,12 +126,12 @@ def set_key(key: str, words: tuple[str, ...], card: str | None, config_path: Pat
     """
     from gpufan.config.edit import edited_value, text_with_key
     from gpufan.config.lint import lint_overriding_tables
-    from gpufan.daemon.known_cards import known_cards, lasting_name
+    from gpufan.daemon.known_cards import known_cards, lasting_name_of_known_card
 
     value = edited_value(key, words)
     if isinstance(value, list):
-        value = [lasting_name(name, runtime_dir) for name in value]
-    match = None if card is None else lasting_name(card, runtime_dir)
+        value = [lasting_name_of_known_card(name, runtime_dir) for name in value]
+    match = None if card is None else lasting_name_of_known_card(card, runtime_dir)
     _change_config_and_echo(config_path, lambda text: text_with_key(text, key, value, match))
     settings = options.source_of_config_option(config_path).read()
     cards = known_cards(settings.run_settings().gpus) if match is not None else []
@@ -150,9 +150,9 @@ def unset(key: str, card: str | None, config_path: Path | None, runtime_dir: Pat
     Its line stays as a comment.
     """
     from gpufan.config.edit import text_without_key
-    from gpufan.daemon.known_cards import lasting_name
+    from gpufan.daemon.known_cards import lasting_name_of_known_card
 
-    match = None if card is None else lasting_name(card, runtime_dir)
+    match = None if card is None else lasting_name_of_known_card(card, runtime_dir)
     _change_config_and_echo(config_path, lambda text: text_without_key(text, key, match))
 
 

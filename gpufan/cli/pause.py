@@ -20,7 +20,7 @@ def pause(gpus: tuple[str, ...], for_s: float, runtime_dir: Path) -> None:
     process has it open. The other cards stay under control. The pause ends after `--for`, with `gpufan resume`, and
     when gpufan is started anew.
     """
-    for line in pauses.pause(gpus, runtime_dir, for_s):
+    for line in pauses.pause_cards(gpus, runtime_dir, for_s):
         click.echo(line)
 
 
@@ -29,5 +29,5 @@ def pause(gpus: tuple[str, ...], for_s: float, runtime_dir: Path) -> None:
 @options.runtime_dir
 def resume(gpus: tuple[str, ...], runtime_dir: Path) -> None:
     """End a pause before its time: gpufan controls the card again."""
-    for line in pauses.resume(gpus, runtime_dir):
+    for line in pauses.resume_cards(gpus, runtime_dir):
         click.echo(line)

@@ -9,8 +9,8 @@ from gpufan.cli import options
 from gpufan.cli.command import Command
 from gpufan.config.schema import DEFAULTS, key_bounds
 from gpufan.config.settings import Source
-from gpufan.daemon.last_good import read_or_fall_back
-from gpufan.daemon.restore import restore as restore_fans
+from gpufan.daemon.last_good import read_settings_or_last_good
+from gpufan.daemon.restore import restore_cards as restore_fans
 from gpufan.daemon.restore import restore_taken
 from gpufan.daemon.run import run_cards
 from gpufan.daemon.xserver import run_xserver
@@ -139,5 +139,5 @@ def xserver(config_path: Path | None, runtime_dir: Path) -> None:
     Only for drivers that set fans through X; `gpufan run` starts one when it needs one.
     """
     with log_to_stderr():
-        settings = read_or_fall_back(options.source_of_config_option(config_path)).settings
+        settings = read_settings_or_last_good(options.source_of_config_option(config_path)).settings
         run_xserver(runtime_dir / "xserver", settings.run_settings().gpus, click.echo)

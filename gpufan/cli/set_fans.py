@@ -44,7 +44,7 @@ def set_fans(
         options.refuse_options(
             ["words", "for_s", "keep"], "is for a new order, and --clear ends one: leave one of them out"
         )
-        lines = orders.clear(gpus, runtime_dir)
+        lines = orders.clear_set_orders(gpus, runtime_dir)
     elif not words:
         raise InputError(f"nothing is ordered: write {SYNTAX}, or --clear")
     else:

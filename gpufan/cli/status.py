@@ -36,9 +36,9 @@ def list_cards(
     gpus: tuple[str, ...], backend: str, display: str | None, simulate: str | None, as_json: bool, runtime_dir: Path
 ) -> None:
     """Show the cards, their fans and what controls them."""
-    from gpufan.daemon.restore import controllers, describe_cards
+    from gpufan.daemon.restore import cards_to_list, controllers_to_list
     from gpufan.terminal.tables import print_cards, print_cards_as_json
 
     print_them = print_cards_as_json if as_json else print_cards
-    pids = controllers(runtime_dir) if simulate is None else {}
-    print_them(describe_cards(gpus, simulate, backend, display, runtime_dir), pids)
+    pids = controllers_to_list(runtime_dir) if simulate is None else {}
+    print_them(cards_to_list(gpus, simulate, backend, display, runtime_dir), pids)

@@ -11,7 +11,7 @@ from gpufan.cli import options
 from gpufan.cli.command import Command
 from gpufan.config.settings import Source
 from gpufan.core.curve import Curve
-from gpufan.daemon.recording import Row, read
+from gpufan.daemon.recording import Row, read_recording
 from gpufan.daemon.summary import HOT_C
 from gpufan.errors import InputError
 from gpufan.history import plot
@@ -109,7 +109,7 @@ def tune(
     ).read()
     rows: Iterable[Row]
     if recording is not None:
-        rows, source = read(recording), str(recording)
+        rows, source = read_recording(recording), str(recording)
     elif simulate is not None:
         rows = row_sources.simulated_rows(simulate, minutes * 60, settings.for_card)
         source = f"the simulated {simulate}"

@@ -1,4 +1,4 @@
-"""Reads one card: temperature and power at every tick, fans and throttling when they are due."""
+"""Reads one card: temperature and power at every tick, fans and the reason for lower clocks when they are due."""
 
 import math
 
@@ -12,7 +12,7 @@ SAME_POWER_W = 25.0
 
 
 class CardReader:
-    """The last two readings of one card."""
+    """Reads one card, and remembers the last two readings."""
 
     def __init__(self, gpu: Gpu) -> None:
         self._gpu = gpu
@@ -22,7 +22,10 @@ class CardReader:
         self._last_s = -math.inf
 
     def read(self, now_s: float, *, fans: bool, dry_run: bool) -> Reading:
-        """Read temperature and power at `now_s`, and with `fans` or when it is due, also the fans. Raises GpuLost."""
+        """Return the temperature and power at `now_s`. Read the fans too if `fans` is set, or if that is due.
+
+        Else the fans are those of the last reading. Raises GpuLost.
+        """
         last, self._last_s = self._last, now_s
         if last is None or fans or now_s - self._fans_s >= FANS_EVERY_S:
             reading, self._fans_s = self._gpu.observe() if dry_run else self._gpu.read(), now_s
@@ -33,7 +36,7 @@ class CardReader:
         return reading
 
     def forget(self) -> None:
-        """Forget all readings: the next call of `read` reads the fans too."""
+        """Forget all readings, so that the next call of `read` reads the fans too."""
         self._before = self._last = None
 
     @property
@@ -43,7 +46,7 @@ class CardReader:
 
     @property
     def is_same(self) -> bool:
-        """Whether the last two readings are so alike that they lead to the same decision under a curve."""
+        """Whether the last two readings lead to the same decision under a curve: same temperature, similar power."""
         before, last = self._before, self._last
         return (
             before is not None

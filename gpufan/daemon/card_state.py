@@ -1,4 +1,4 @@
-"""Makes the published state of one card from what is known of it."""
+"""Makes the published state of one card."""
 
 from typing import Any
 
@@ -15,7 +15,10 @@ from gpufan.errors import FansOutOfReach, GpuLost, ResetRequired
 def card_state(
     info: GpuInfo, counters: Counters, control: Control, decision: Decision, reading: Reading | None, **details: Any
 ) -> GpuState:
-    """The state of a card after a tick. `reading` is None if there is none; `details` are further fields."""
+    """Return the state of a card after a tick. `reading` is None if the card was not read.
+
+    `details` are further fields of `GpuState`.
+    """
     return GpuState(
         uuid=info.uuid,
         pci=info.pci,
@@ -42,7 +45,7 @@ def card_state(
 
 
 def hanging_state(last: GpuState, seconds: float) -> GpuState:
-    """The state of a card whose call has not returned for `seconds`; `last` is its state before."""
+    """Return the state of a card when a call to it has not returned for `seconds`. `last` is its last state."""
     return msgspec.structs.replace(
         last,
         control=Control.LOST,
@@ -58,7 +61,7 @@ def hanging_state(last: GpuState, seconds: float) -> GpuState:
 
 
 def lost_state_reason(error: GpuLost) -> Reason:
-    """Why a card is lost."""
+    """Return the reason for the state of a card that is lost because of `error`."""
     if isinstance(error, FansOutOfReach):
         return Reason(Cause.X_LOST, message=error.x_error)
     return Reason(Cause.RESET_REQUIRED if isinstance(error, ResetRequired) else Cause.LOST, message=str(error))

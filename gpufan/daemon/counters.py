@@ -23,11 +23,11 @@ class Counters:
         self._last_s = math.inf
 
     def count_error(self, kind: str) -> None:
-        """Count an error; `kind` is a field of `Errors`."""
+        """Count an error. `kind` is a field of `Errors`."""
         self.errors = msgspec.structs.replace(self.errors, **{kind: getattr(self.errors, kind) + 1})
 
     def count_time(self, now_s: float, state: GpuState) -> None:
-        """Add the time since the last call to `state`, which has lasted until `now_s`."""
+        """Count the time since the last call of this method, in which the card was in `state`, until `now_s`."""
         elapsed_s, self._last_s = now_s - self._last_s, now_s
         if 0 < elapsed_s <= _GAP_S:
             self.fail_safe_s += elapsed_s * (state.reason.cause.group is Group.FAIL_SAFE)

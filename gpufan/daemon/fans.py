@@ -1,10 +1,10 @@
-"""Acts on the fans of one card: sets them, gives them back, and reads back the result. Its limits go back with them."""
+"""Sets the fans of one card, reads them back, and gives them back to the driver together with the limits."""
 
 from gpufan.core.gpu import Gpu
 from gpufan.core.reasons import Cause, Reason
 from gpufan.daemon.counters import Counters
 from gpufan.daemon.limits import CardLimits
-from gpufan.daemon.read_back import ReadBack, release_verified
+from gpufan.daemon.read_back import ReadBack, release_and_read_back
 from gpufan.daemon.taken import Taken
 from gpufan.errors import GpuError, GpuLost, NoPermission
 
@@ -26,9 +26,10 @@ class Fans:
         self.stopped = False
 
     def set(self, now_s: float, duty_percent: int | None) -> Reason | None:
-        """Set the fans, or give them to the driver; returns the fault if the driver refuses. Does nothing after `stop`.
+        """Set the fans to a duty, or give them to the driver (None). Does nothing after `stop`.
 
-        Raises GpuLost. Raises NoPermission if no attempt was ever permitted.
+        Returns the fault if the driver refuses, else None. Raises GpuLost. Raises NoPermission if the driver has never
+        permitted an attempt.
         """
         if self.stopped:
             return None
@@ -57,7 +58,7 @@ class Fans:
         """Give fans and limits back to the driver; store an error of the fans in `release_error`. Raises GpuLost."""
         self.release_error = ""
         try:
-            release_verified(self._gpu)
+            release_and_read_back(self._gpu)
             if self._taken is not None:
                 self._taken.remove(self._gpu.info.uuid)
         except GpuLost:
@@ -71,11 +72,11 @@ class Fans:
     def stop(self) -> None:
         """Give fans and limits back, and never set them again. Raises GpuError, GpuLost or NoPermission.
 
-        A call of `set` that hung may return in its own thread while this runs in another.
+        A call of `set` that hung may return in another thread at the same time.
         """
         self.stopped = True
         try:
-            release_verified(self._gpu)
+            release_and_read_back(self._gpu)
         except NoPermission:
             if self._permitted:
                 raise

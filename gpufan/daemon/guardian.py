@@ -60,14 +60,14 @@ _OOM_ADJUST = b"-500"
 
 @contextmanager
 def guardian(record: Path) -> Iterator[None]:
-    """Run a guardian for the cards in `record` during this block. Call it in the main thread.
+    """Run a guardian for the cards in the file `record` during this block. Only the main thread may call this.
 
     If the record still exists at the end of the block, the guardian tries to give the fans back when this process ends.
     If it succeeds, it removes the record, and the snapshot beside it, which is no longer true.
     """
-    with _spared_by_oom_killer():
+    with _guard_against_oom_killer():
         try:
-            pid, pipe = _start(record)
+            pid, pipe = _start_guardian(record)
         except OSError as error:
             _log.warning("no guardian: %s; if gpufan is killed, run `sudo gpufan restore`", error)
             yield
@@ -75,11 +75,11 @@ def guardian(record: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            _end(pid, pipe, record)
+            _end_guardian(pid, pipe, record)
 
 
-def _start(record: Path) -> tuple[int, int]:
-    """Start the guardian of this process; returns its process number, and our end of its pipe. Raises OSError."""
+def _start_guardian(record: Path) -> tuple[int, int]:
+    """Start the guardian of this process. Returns its process number, and our end of its pipe. Raises OSError."""
     arguments = [sys.executable, release_fans.__file__, str(record), str(os.getpid()), str(record.with_name(SNAPSHOT))]
     prctl = ctypes.CDLL(None).prctl
     read_end, write_end = os.pipe()
@@ -106,8 +106,8 @@ def _start(record: Path) -> tuple[int, int]:
     return pid, write_end
 
 
-def _end(pid: int, pipe: int, record: Path) -> None:
-    """End the guardian, unless there are cards in the record."""
+def _end_guardian(pid: int, pipe: int, record: Path) -> None:
+    """End the guardian. If there are cards in `record`, it stays until this process ends."""
     with suppress(OSError):  # somebody has killed it
         if record.exists():
             os.write(pipe, b"again\n")
@@ -119,8 +119,8 @@ def _end(pid: int, pipe: int, record: Path) -> None:
 
 
 @contextmanager
-def _spared_by_oom_killer() -> Iterator[None]:
-    """Ask the kernel to end other processes first when memory is short. Only root may ask for this."""
+def _guard_against_oom_killer() -> Iterator[None]:
+    """During the block, ask the kernel to end other processes before gpufan when memory is short. Needs root."""
     before = None
     with suppress(OSError):
         before = _OOM_SCORE.read_bytes()

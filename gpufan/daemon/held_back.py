@@ -1,4 +1,4 @@
-"""Estimates the power that limits hold back from one card: what they cost. The time is an argument."""
+"""Estimates the power that limits hold back from one card. The time is an argument."""
 
 import math
 
@@ -15,7 +15,7 @@ _GAP_S = 15.0
 
 
 class HeldBack:
-    """The highest power of one card without limits, less its power now, while a limit lowers its clocks."""
+    """Estimates the power that limits hold back: the highest power of the card without limits, less its power now."""
 
     def __init__(self) -> None:
         self.now_w = 0.0
@@ -28,7 +28,7 @@ class HeldBack:
     def add(
         self, now_s: float, reading: Reading, limit_w: float | None, before_w: float, limit_c: float | None
     ) -> None:
-        """Add a reading under the limits `limit_w` and `limit_c`; None stands for none that gpufan has set.
+        """Add a reading. `limit_w` and `limit_c` are the limits that gpufan has set; None if it has set none.
 
         `before_w` is the power limit without gpufan.
         """

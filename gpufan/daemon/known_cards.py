@@ -1,4 +1,4 @@
-"""The cards of this box as commands need them that change or check settings. No card is controlled here."""
+"""The cards of this box, for commands that change or check settings. No card is controlled here."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -13,14 +13,14 @@ from gpufan.errors import GpufanError, InputError
 from gpufan.system.paths import SNAPSHOT
 
 
-def lasting_name(name: str, runtime_folder: Path) -> str:
-    """The UUID of the card that `name` means, if `name` is an index or a PCI address; else `name` itself.
+def lasting_name_of_known_card(name: str, runtime_folder: Path) -> str:
+    """Return the UUID of the card that `name` matches, if `name` is an index or a PCI address; else `name` itself.
 
-    Raises InputError if there is no such card, or if its UUID is not known.
+    Raises InputError if there is no such card, or if the UUID of the card is unknown.
     """
-    if not is_card_index(name) and not _is_address(name):
+    if not is_card_index(name) and not _names_known_card_by_address(name):
         return name
-    cards = _cards(runtime_folder)
+    cards = _known_or_published_cards(runtime_folder)
     named = [card for card in cards if card_matches(card, name)]
     if len(named) == 1 and named[0].uuid:
         return named[0].uuid
@@ -29,18 +29,18 @@ def lasting_name(name: str, runtime_folder: Path) -> str:
     raise InputError(f"{name}: the UUID of this card is not known here: `gpufan list` shows it, if a driver runs")
 
 
-def _cards(runtime_folder: Path) -> Sequence[NamedCard]:
-    """The cards as the driver knows them; without it, those in the last snapshot."""
+def _known_or_published_cards(runtime_folder: Path) -> Sequence[NamedCard]:
+    """Return the cards that the driver knows; without a driver, those in the last snapshot."""
     if cards := known_cards(()):
         return cards
     try:
-        return snapshot_file.read(runtime_folder / SNAPSHOT).gpus
+        return snapshot_file.read_snapshot(runtime_folder / SNAPSHOT).gpus
     except GpufanError:
         return []
 
 
 def known_cards(names: Sequence[str]) -> list[GpuInfo]:
-    """The cards of this box; only those in `names`, if there are any, are opened. Empty if no driver answers."""
+    """Return the cards of this box; empty if no driver answers. If there are `names`, only these cards are opened."""
     from gpufan.gpu.cards import open_cards  # loads the driver's library
 
     try:
@@ -53,7 +53,8 @@ def known_cards(names: Sequence[str]) -> list[GpuInfo]:
         return []
 
 
-def _is_address(name: str) -> bool:
+def _names_known_card_by_address(name: str) -> bool:
+    """Whether `name` is a PCI address."""
     try:
         PciAddress.parse(name)
     except InputError:

@@ -1,4 +1,4 @@
-"""The last good settings of the service: kept for a start at which the settings file has a mistake."""
+"""The last good settings of the service. They are saved for a start at which the settings file has a mistake."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from gpufan.config.schema import CardTable, RunKeys
 from gpufan.config.settings import Settings, Source
 from gpufan.config.toml_text import parse_settings_text
 from gpufan.core.snapshot import SettingsInUse
-from gpufan.daemon.publish import warn_once
+from gpufan.daemon.publish import write_or_warn_once
 from gpufan.errors import GpufanError, InputError
 from gpufan.system.background import BackgroundWriter, call_with_timeout
 from gpufan.system.files import read_file, replace_unsynced
@@ -34,8 +34,8 @@ class _File(msgspec.Struct, frozen=True):
     """Text of the settings file."""
 
 
-def path() -> Path:
-    """The file, which only root can read."""
+def last_good_path() -> Path:
+    """Return the path of the file with the last good settings, which only root can read."""
     return state_folder() / "last-good-settings.json"
 
 
@@ -48,48 +48,52 @@ class StartSettings(NamedTuple):
     """Why the settings file is not used; None if it is."""
 
 
-def read_or_fall_back(source: Source) -> StartSettings:
-    """The settings of `source`; if they are refused, the last good ones, else the built-in ones."""
+def read_settings_or_last_good(source: Source) -> StartSettings:
+    """Return the settings of `source`; if these have a mistake, the last good settings, else the built-in ones."""
     try:
         return StartSettings(source.read())
     except InputError as error:
         refused = str(error)
-    if found := _last_good(source):
-        return _instead(found, SettingsInUse.LAST_GOOD, refused)
-    return _instead(Settings(options=source.options), SettingsInUse.BUILT_IN, refused)
+    if found := _last_good_settings(source):
+        return _last_good_instead(found, SettingsInUse.LAST_GOOD, refused)
+    return _last_good_instead(Settings(options=source.options), SettingsInUse.BUILT_IN, refused)
 
 
-def with_other_cards(source: Source, refused: InputError, gpus: Sequence[str]) -> StartSettings | None:
-    """The last good settings, if they name other cards than `gpus`, of which none is here; else None.
+def last_good_with_other_cards(source: Source, refused: InputError, gpus: Sequence[str]) -> StartSettings | None:
+    """Return the last good settings, if they name other cards than `gpus`; else None. No card of `gpus` is here.
 
     The built-in settings are for all cards, so they do not replace a choice of cards.
     """
-    found = _last_good(source)
+    found = _last_good_settings(source)
     if found is None or found.run_settings().gpus == tuple(gpus):
         return None
-    return _instead(found, SettingsInUse.LAST_GOOD, str(refused))
+    return _last_good_instead(found, SettingsInUse.LAST_GOOD, str(refused))
 
 
-def _instead(settings: Settings, in_use: SettingsInUse, refused: str) -> StartSettings:
+def _last_good_instead(settings: Settings, in_use: SettingsInUse, refused: str) -> StartSettings:
+    """Log that `settings` are used, because the settings file was refused, and return them as settings of a start."""
     refused = refused.encode(errors="replace").decode()  # a path may contain bytes that are not text
     used = "last good" if in_use is SettingsInUse.LAST_GOOD else "built-in"
     _log.error("%s; the %s settings are used instead", refused, used)
     return StartSettings(settings, in_use, refused)
 
 
-def _last_good(source: Source) -> Settings | None:
-    """The last good settings, with the options of `source`; None if there are none."""
+def _last_good_settings(source: Source) -> Settings | None:
+    """Return the last good settings, with the options of `source`; None if no last good settings can be read in 1 s."""
     try:
-        file, tables = call_with_timeout(READ_TIMEOUT_S, _read)
+        file, tables = call_with_timeout(READ_TIMEOUT_S, _read_last_good)
     except (OSError, GpufanError):
         return None
     return Settings(source.path, file, tables, source.options)
 
 
 @contextmanager
-def saver() -> Iterator[Callable[[Settings], None]]:
-    """A function that saves the file that settings were read from, in the background, since the disk may hang."""
-    writer = BackgroundWriter(warn_once(_write, path()))
+def last_good_saver() -> Iterator[Callable[[Settings], None]]:
+    """Give the block a function that saves settings as the last good settings. It returns at once.
+
+    It writes the content of their file in another thread, since the disk may hang.
+    """
+    writer = BackgroundWriter(write_or_warn_once(_write_last_good, last_good_path()))
 
     def save(settings: Settings) -> None:
         if settings.content is not None:
@@ -101,12 +105,12 @@ def saver() -> Iterator[Callable[[Settings], None]]:
         writer.close(0.5)
 
 
-def _read() -> tuple[RunKeys, tuple[CardTable, ...]]:
-    """The last good settings. Raises OSError or GpufanError."""
-    if path().lstat().st_uid != os.geteuid():
+def _read_last_good() -> tuple[RunKeys, tuple[CardTable, ...]]:
+    """Read the file with the last good settings, and return its keys and tables. Raises OSError or GpufanError."""
+    if last_good_path().lstat().st_uid != os.geteuid():
         raise GpufanError("it belongs to another user")
     try:
-        kept = msgspec.json.decode(read_file(path()), type=_File)
+        kept = msgspec.json.decode(read_file(last_good_path()), type=_File)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise GpufanError(f"it is damaged: {error}") from error
     if kept.format != _FORMAT:
@@ -114,11 +118,11 @@ def _read() -> tuple[RunKeys, tuple[CardTable, ...]]:
     return parse_settings_text(kept.text.encode())
 
 
-def _write(content: bytes) -> None:
-    """Keep the text of a settings file. Raises OSError."""
+def _write_last_good(content: bytes) -> None:
+    """Write the text of a settings file as the last good settings. Raises OSError."""
     data = msgspec.json.encode(_File(_FORMAT, content.decode())) + b"\n"
     with suppress(OSError):
-        if read_file(path()) == data:
+        if read_file(last_good_path()) == data:
             return
-    path().parent.mkdir(parents=True, exist_ok=True)
-    replace_unsynced(path(), data, 0o600)
+    last_good_path().parent.mkdir(parents=True, exist_ok=True)
+    replace_unsynced(last_good_path(), data, 0o600)

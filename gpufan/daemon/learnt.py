@@ -11,7 +11,7 @@ import msgspec
 
 from gpufan.control.law import Learnt
 from gpufan.core.snapshot import Snapshot
-from gpufan.daemon.publish import warn_once
+from gpufan.daemon.publish import write_or_warn_once
 from gpufan.errors import NoAnswer
 from gpufan.system.background import BackgroundWriter, call_with_timeout
 from gpufan.system.files import read_file, replace_unsynced
@@ -41,24 +41,27 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`Learnt` in the present format."""
 
 
-def default_folder() -> Path:
-    """The folder of the files."""
+def learnt_folder() -> Path:
+    """Return the folder of the files with learnt models, in the state folder of this user."""
     return state_folder() / "learnt"
 
 
-def read_all(folder: Path, uuids: Iterable[str]) -> dict[str, Learnt]:
-    """What was learnt of the cards `uuids`, by UUID. Cards without a valid file are left out; all if the disk hangs."""
+def read_all_learnt(folder: Path, uuids: Iterable[str]) -> dict[str, Learnt]:
+    """Return the learnt models of the cards `uuids`, by UUID.
+
+    A card without a valid file is left out. If the disk does not answer within 1 s, all cards are left out.
+    """
     try:
         return call_with_timeout(
-            READ_TIMEOUT_S, lambda: {uuid: known for uuid in uuids if (known := read(folder, uuid))}
+            READ_TIMEOUT_S, lambda: {uuid: known for uuid in uuids if (known := read_learnt(folder, uuid))}
         )
     except NoAnswer:
         return {}
 
 
-def read(folder: Path, uuid: str) -> Learnt | None:
-    """What was learnt of the card `uuid`; None if there is no valid file."""
-    if not _is_file_name(uuid):
+def read_learnt(folder: Path, uuid: str) -> Learnt | None:
+    """Return the learnt model of the card `uuid`; None if there is no valid file."""
+    if not _is_learnt_file_name(uuid):
         return None
     path = folder / f"{uuid}.json"
     try:
@@ -73,9 +76,9 @@ def read(folder: Path, uuid: str) -> Learnt | None:
     return learnt if sound and content.format == _FORMAT and content.uuid == uuid else None
 
 
-def write(folder: Path, uuid: str, learnt: Learnt) -> None:
-    """Write what was learnt of the card `uuid`, all of it or nothing. Raises OSError."""
-    if not _is_file_name(uuid):
+def write_learnt(folder: Path, uuid: str, learnt: Learnt) -> None:
+    """Replace the file with the learnt model of the card `uuid`, or leave it unchanged. Raises OSError."""
+    if not _is_learnt_file_name(uuid):
         return
     folder.mkdir(parents=True, exist_ok=True)
     replace_unsynced(
@@ -84,13 +87,13 @@ def write(folder: Path, uuid: str, learnt: Learnt) -> None:
     )
 
 
-def _is_file_name(uuid: str) -> bool:
+def _is_learnt_file_name(uuid: str) -> bool:
     """Whether `uuid` is safe as the name of a file. The driver may report any text as a UUID."""
     return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9:.-]{0,99}", uuid) is not None
 
 
-class Saver:
-    """Writes what was learnt of the cards of a run, every `SAVE_S` seconds and at the end, in a thread of its own."""
+class LearntSaver:
+    """Writes the learnt models of the cards of a run, every `SAVE_S` seconds and at the end, in its own thread."""
 
     def __init__(self, folder: Path, workers: Sequence["Worker"]) -> None:
         self._workers = workers
@@ -98,9 +101,9 @@ class Saver:
 
         def write_all(learnt_by_uuid: Mapping[str, Learnt]) -> None:
             for uuid, known in learnt_by_uuid.items():
-                write(folder, uuid, known)
+                write_learnt(folder, uuid, known)
 
-        self._writer = BackgroundWriter(warn_once(write_all, folder))
+        self._writer = BackgroundWriter(write_or_warn_once(write_all, folder))
 
     def publish(self, snapshot: Snapshot) -> None:
         """Save if `SAVE_S` seconds have passed since the last save or the first call."""
@@ -111,10 +114,11 @@ class Saver:
             self._save()
 
     def close(self) -> None:
-        """Save what is known at the end. Waits at most half a second for the disk."""
+        """Save at the end of a run. Waits at most half a second for the disk."""
         self._save()
         self._writer.close(0.5)
 
     def _save(self) -> None:
+        """Pass the learnt models to the thread that writes them."""
         if known := {worker.gpu.info.uuid: learnt for worker in self._workers if (learnt := worker.learnt) is not None}:
             self._writer.put(known)

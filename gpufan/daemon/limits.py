@@ -1,4 +1,4 @@
-"""Acts on the limits of one card: sets the power limit and the temperature limit, and gives back those before.
+"""Sets the power limit and the temperature limit of one card, reads them back, and gives the limits before back.
 
 A limit of another program is left alone. Trouble with a limit never reaches the fans: it is logged, and tried again.
 """
@@ -15,7 +15,7 @@ from gpufan.control.give_way import GiveWay
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import Gpu, Limits, Reading, Throttle
 from gpufan.daemon.held_back import HeldBack
-from gpufan.daemon.taken import ChangedLimit, Taken, is_same
+from gpufan.daemon.taken import ChangedLimit, Taken, is_same_taken_limit
 from gpufan.errors import GpuError, GpufanError, GpuLost
 
 LOOK_EVERY_S = 10.0
@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 class CardLimits:
-    """The limits of one card."""
+    """Sets the limits of one card and gives them back."""
 
     def __init__(self, gpu: Gpu, taken: Taken | None) -> None:
         """`taken` records the limits before they are changed; None if there is no record."""
@@ -85,13 +85,13 @@ class CardLimits:
         self._held_back.add(now_s, reading, self._value("power_w"), before_w, self._value("temperature_c"))
 
     def power_is_steered(self, now_s: float, temperature_c: float | None) -> bool:
-        """Whether the power changes so that the temperature stays, be it by gpufan or by the driver."""
+        """Whether gpufan or the driver steers the power, so that the temperature stays constant."""
         limit_c = self._value("temperature_c")
         is_held = limit_c is not None and temperature_c is not None and abs(temperature_c - limit_c) <= _AT_LIMIT_K
         return is_held or now_s - self._steered_s < _STEERED_S
 
     def judged(self, reading: Reading) -> Reading:
-        """`reading`, where lower clocks at our own temperature limit are not a trouble."""
+        """Return `reading`, with GIVING_WAY in place of HEAT if our own temperature limit lowers the clocks."""
         limit_c, temperature_c = self._value("temperature_c"), reading.temperature_c
         if reading.throttle is not Throttle.HEAT or limit_c is None or temperature_c is None:
             return reading
@@ -100,7 +100,7 @@ class CardLimits:
 
     @property
     def at_rest(self) -> bool:
-        """Whether the limits stay as they are as long as the temperature does."""
+        """Whether the limits do not change while the temperature does not change."""
         return self._settings is None or self._settings.give_way == "off"
 
     @property
@@ -119,11 +119,11 @@ class CardLimits:
         }
 
     def forget(self) -> None:
-        """The driver may have changed limits meanwhile: set them again, whatever they are."""
+        """Set every limit again at the next `follow`, since the driver may have changed it."""
         self._unsure = set(self._changed)
 
     def give_back(self) -> None:
-        """Give every limit back, and read it back. Errors are logged, and stay in `state`. Raises GpuLost."""
+        """Give every limit back, and read it back. Errors are logged and stored in `state`. Raises GpuLost."""
         self._settings, self._give_way = None, GiveWay()
         self._errors.clear()
         for name in tuple(self._changed):
@@ -146,7 +146,7 @@ class CardLimits:
         return self._taken is None or not self._taken.limits_left_over(self._gpu.info.uuid)
 
     def _look(self, now_s: float) -> None:
-        """Read the limits, and find those that another program has changed. Raises GpuLost."""
+        """Read the limits, and give up each limit that another program has changed. Raises GpuLost."""
         self._now = self._gpu.read_limits()
         if self._taken is not None:
             self._adopt(self._taken.limits_left_over(self._gpu.info.uuid))
@@ -157,7 +157,7 @@ class CardLimits:
                 self._leave_alone(name, found)
 
     def _adopt(self, left_over: Sequence[ChangedLimit]) -> None:
-        """Go on with the limits that an earlier run has changed and not given back."""
+        """Treat the limits that an earlier run has changed and not given back as limits of this run."""
         for change in left_over:
             found = getattr(self._now, change.name, None)
             if found is not None and change.has_set(found):
@@ -167,7 +167,7 @@ class CardLimits:
             self._record()
 
     def _wanted(self, now_s: float, settings: CardSettings, controller: Controller, reading: Reading) -> Limits:
-        """The limits to set; None for a limit as it was before."""
+        """Return the limits to set. None stands for the limit before gpufan."""
         range_w, range_c = self._gpu.info.power_range_w, self._gpu.info.temperature_limit_range_c
         limit_w = settings.power_limit_w
         if limit_w is not None and range_w is not None:
@@ -194,7 +194,7 @@ class CardLimits:
         return Limits(limit_w if give_way.power_w is None else give_way.power_w, give_way.temperature_c)
 
     def _follow(self, now_s: float, name: str, value: float | None) -> None:
-        """Set one limit, or put it back. Raises GpuLost."""
+        """Set the limit `name` to `value`; None gives it back. Logs an error. Raises GpuLost."""
         is_done = self._value(name) == value and name not in self._unsure
         if is_done or now_s < self._retry_at_s.get(name, -math.inf):
             return
@@ -210,9 +210,9 @@ class CardLimits:
             self._fail(now_s, name, error)
 
     def _set(self, now_s: float, name: str, value: float) -> None:
-        """Record a limit as it is, set it, and read it back. Raises GpufanError."""
+        """Record the present value of a limit, set the limit to `value`, and read it back. Raises GpufanError."""
         found, before = self._read(name), self._changed.get(name)
-        if before is None and is_same(found, value):
+        if before is None and is_same_taken_limit(found, value):
             return  # it has this value without gpufan
         if self._is_foreign(name, found):
             self._leave_alone(name, found)
@@ -228,12 +228,12 @@ class CardLimits:
         self._steered_s = now_s
 
     def _put_back(self, name: str) -> None:
-        """Set a limit to the value before gpufan, and read it back. Raises GpufanError."""
+        """Set a limit to its value before gpufan, and read it back. Raises GpufanError."""
         change, found = self._changed[name], self._read(name)
         if self._is_foreign(name, found):
             self._leave_alone(name, found)
             return
-        if not is_same(found, change.before):
+        if not is_same_taken_limit(found, change.before):
             self._unsure.add(name)
             self._gpu.set_limits(Limits(**{name: change.before}))
             self._read_back(name, change.before)
@@ -242,12 +242,12 @@ class CardLimits:
         self._record()
 
     def _is_foreign(self, name: str, found: float) -> bool:
-        """Whether another program has set the limit `found`."""
+        """Whether another program has set the limit `name` to the value `found`."""
         change = self._changed.get(name)
-        return change is not None and name not in self._unsure and not is_same(found, change.set[1])
+        return change is not None and name not in self._unsure and not is_same_taken_limit(found, change.set[1])
 
     def _leave_alone(self, name: str, found: float) -> None:
-        """Another program has set the limit `found`: neither set it nor put it back before the settings change."""
+        """Leave a limit that another program has set to `found` as it is, until the settings change."""
         change = self._changed.pop(name)
         self._record()
         self._retry_at_s[name] = math.inf
@@ -255,11 +255,12 @@ class CardLimits:
         _log.warning("%s: another program has set a %s in place of the %s: it stays", self._gpu.info.label, *texts)
 
     def _record(self) -> None:
+        """Write the changed limits into the record of the cards that were set."""
         if self._taken is not None:
             self._taken.record_limits(self._gpu.info, self._changed.values())
 
     def _read(self, name: str) -> float:
-        """A limit as it is now. Raises GpuError if the card does not report it, or GpuLost."""
+        """Return the present value of a limit. Raises GpuError if the card does not report it, or GpuLost."""
         self._now = self._gpu.read_limits()
         value: float | None = getattr(self._now, name)
         if value is None:
@@ -268,11 +269,12 @@ class CardLimits:
 
     def _read_back(self, name: str, value: float) -> None:
         """Read a limit that was set to `value`. Raises GpuError if it has another value."""
-        if not is_same(found := self._read(name), value):
+        if not is_same_taken_limit(found := self._read(name), value):
             raise GpuError(f"{found:g} is read back after {value:g} was set")
         self._unsure.discard(name)
 
     def _fail(self, now_s: float, name: str, error: GpufanError) -> None:
+        """Store and log why a limit could not be set or given back, and try again after `RETRY_S`."""
         self._retry_at_s[name] = now_s + RETRY_S
         if name == "temperature_c":
             self._give_way.by_temperature = False
@@ -282,6 +284,6 @@ class CardLimits:
         self._errors[name] = text
 
     def _value(self, name: str) -> float | None:
-        """The limit that gpufan has set; None if it has set none."""
+        """Return the value that gpufan has set for the limit `name`; None if it has set none."""
         change = self._changed.get(name)
         return None if change is None else change.set[1]

@@ -16,7 +16,7 @@ from functools import partial
 from gpufan.core.snapshot import SettingsInUse
 from gpufan.daemon.instructions import SettingsFor
 from gpufan.daemon.orders import Orders
-from gpufan.daemon.passes import Card, Pass, Step
+from gpufan.daemon.passes import CardStep, Pass, Step
 from gpufan.daemon.publish import Publish
 from gpufan.daemon.recovery import DriverReload
 from gpufan.daemon.rivals import RivalLog
@@ -57,19 +57,19 @@ _NO_ANSWER = "the card does not answer"
 _log = logging.getLogger(__name__)
 
 
-class _Clock:
+class _LoopClock:
     """Compares the wall clock with the time since boot."""
 
     def __init__(self) -> None:
-        self._boot_s, self._wall_s = _clocks()
+        self._boot_s, self._wall_s = _loop_clocks()
         self.steps = 0
         """How often the wall clock was set."""
         self.step_s = 0.0
         """The last change of the wall clock, s; negative if it was set back."""
 
     def look(self) -> tuple[float, float, bool]:
-        """Seconds since boot, seconds since the last call, and whether the wall clock was set since then."""
-        boot_s, wall_s = _clocks()
+        """Return the seconds since boot, those since the last call, and whether the wall clock was set since then."""
+        boot_s, wall_s = _loop_clocks()
         elapsed_s = boot_s - self._boot_s
         step_s = wall_s - self._wall_s - elapsed_s
         self._boot_s, self._wall_s = boot_s, wall_s
@@ -79,7 +79,7 @@ class _Clock:
         return boot_s, elapsed_s, was_set
 
 
-class Daemon:
+class ControlLoop:
     """Runs workers in real time until there is a reason to stop."""
 
     def __init__(
@@ -104,12 +104,12 @@ class Daemon:
 
         `reload_driver` unloads NVML, which closes all cards, and loads it again; it may raise a GpufanError.
 
-        `settings_refused` says why the settings file was not used at the start, and `settings_in_use` what is instead.
+        `settings_refused` says why the settings file was not used at the start, `settings_in_use` which settings are.
 
         `find_new` makes workers for cards that have appeared since its last call.
         """
         self._orders = orders or Orders(None)
-        self._cards = [Card(worker, self._orders) for worker in workers]
+        self._cards = [CardStep(worker, self._orders) for worker in workers]
         self._supervision = Step(self._supervise)
         self._publishing = Step(self._publish)
         self._finding = Step(self._find)
@@ -136,11 +136,11 @@ class Daemon:
         self._waiting = Step(lambda _: None)
         self._current = self._waiting
         """The step that the present ticker makes now."""
-        self._clock = _Clock()
+        self._clock = _LoopClock()
         self._pass = Pass(0, 0.0)
         self._rivals = RivalLog()
         self._look_at_s = -math.inf
-        self._recount_at_s = _clocks()[0] + RECOUNT_S
+        self._recount_at_s = _loop_clocks()[0] + RECOUNT_S
 
     def run(self, inbox: StopInbox, duration_s: float | None = None) -> None:
         """Run for `duration_s`, or until `inbox` has a reason to stop; then give every fan back.
@@ -151,7 +151,7 @@ class Daemon:
         ended_by: BaseException | None = None
         end_s = math.inf if duration_s is None else time.monotonic() + duration_s
         try:
-            self._pass = Pass(1, _clocks()[0], is_look=True)
+            self._pass = Pass(1, _loop_clocks()[0], is_look=True)
             self._tick_all_at_once()
             while not inbox.wait(max(min(self._current.left_s, end_s - time.monotonic()), 0)):
                 if time.monotonic() >= end_s:
@@ -168,9 +168,9 @@ class Daemon:
             raise ended_by
 
     def _tick_all_at_once(self) -> None:
-        """Make the ticks that are missing in this pass in a thread each, and start a new ticker for the rest of it.
+        """Make each missing tick of this pass in its own thread, and start a new ticker for the other steps.
 
-        At the start, when some cards may hang, and when a call hangs. The present ticker, if any, is abandoned.
+        This is for the start, when some cards may hang, and for a call that hangs. The present ticker is abandoned.
         """
         self._epoch += 1
         self._current = self._waiting
@@ -181,6 +181,8 @@ class Daemon:
         self._start(self._tick, self._epoch)
 
     def _start(self, call: Callable[..., None], *arguments: object) -> threading.Thread:
+        """Start a thread that calls `call` with `arguments`. An error in it ends the run."""
+
         def run() -> None:
             try:
                 call(*arguments)
@@ -192,7 +194,7 @@ class Daemon:
         return thread
 
     def _tick(self, epoch: int) -> None:
-        """The ticker: finish the present pass, then make one pass after the other. Missed passes are skipped."""
+        """Finish the present pass, then make one pass after the other, and skip missed passes. This is the ticker."""
         due_s = time.monotonic()
         while all(self._make(epoch, step, self._pass) for step in self._steps(self._pass)):
             self._current = self._waiting
@@ -207,7 +209,7 @@ class Daemon:
             self._pass = Pass(self._pass.number + 1, now_s, force_write, now_s >= self._look_at_s)
 
     def _steps(self, this: Pass) -> Iterator[Step]:
-        """The steps of a pass. While the cards stay as they are, only their ticks, and the others every `LOOK_S`."""
+        """Return the steps of a pass. While no card changes, the steps after the ticks are made only every `LOOK_S`."""
         if this.is_look:
             self._look_at_s = this.now_s + LOOK_S
         self._orders.look()
@@ -220,7 +222,7 @@ class Daemon:
             yield self._finding
 
     def _recount_is_due(self, now_s: float) -> bool:
-        """Whether to look for new cards in this pass: now and then, and when a card has appeared."""
+        """Whether to look for new cards in this pass: every `RECOUNT_S`, and when the kernel reports a new card."""
         if self._uevents.card_appeared():
             self._driver_reload.hurry()  # perhaps a lost card has returned
         elif now_s < self._recount_at_s:
@@ -229,27 +231,27 @@ class Daemon:
         return True
 
     def _make(self, epoch: int, step: Step, this: Pass) -> bool:
-        """Make a step of a pass, unless another thread does. Returns False if this ticker was abandoned meanwhile."""
+        """Make a step of a pass, unless another thread makes it. Returns False if this ticker has been abandoned."""
         if step.busy_since_s is None:
             self._current = step
             step.run(this)
         return self._epoch == epoch
 
     def _wait_until(self, epoch: int, due_s: float) -> bool:
-        """Wait for the next pass, and check contested cards meanwhile. Returns False if this ticker must end."""
+        """Wait until `due_s`, and check contested cards meanwhile. Returns False if this ticker has been abandoned."""
         while (left_s := due_s - time.monotonic()) > 0:
             contested = [card for card in self._cards if card.worker.contested and card.busy_since_s is None]
             time.sleep(min(left_s, RECHECK_S) if contested else left_s)
             if self._epoch != epoch:
                 return False
             if contested:
-                self._pass = this = Pass(self._pass.number + 1, _clocks()[0], is_recheck=True)
+                self._pass = this = Pass(self._pass.number + 1, _loop_clocks()[0], is_recheck=True)
                 if not all(self._make(epoch, card, this) for card in contested):
                     return False
         return self._epoch == epoch
 
     def _supervise(self, this: Pass) -> None:
-        """Apply new settings. If cards are without control for long, load NVML again, or end the run."""
+        """Apply new settings. Load NVML again if cards cannot be read. End the run if no card is under control."""
         if self._inbox.reload_requested and self._reload is not None:
             self._inbox.reload_requested = False
             self._apply(self._reload)
@@ -268,15 +270,15 @@ class Daemon:
                 worker.closed = worker.paused
 
     def _find(self, _: Pass) -> None:
-        """Control cards that have appeared, from the next pass on."""
+        """Find cards that have appeared, and control them from the next pass on."""
         for worker in self._find_new():
             if self._settings_for is not None:
                 worker.follow(self._settings_for)
             _log.info("%s has appeared, and is controlled from now on", worker.gpu.info.label)
-            self._cards = [*self._cards, Card(worker, self._orders)]
+            self._cards = [*self._cards, CardStep(worker, self._orders)]
 
     def _publish(self, this: Pass) -> None:
-        """Publish the states, if they say something new or if that is due."""
+        """Publish a snapshot, if a state says something new or if a snapshot is due."""
         if self._has_ended:
             return
         cards = sum(card.worker.news + card.hangs for card in self._cards)
@@ -298,7 +300,7 @@ class Daemon:
             publish(snapshot)
 
     def _apply(self, reload: Reload) -> None:
-        """Read new settings and pass them to the workers, for their next tick. Keep the old ones if that fails."""
+        """Read new settings and pass them to the workers, for their next tick. If that fails, the old settings stay."""
         try:
             self._interval_s, self._settings_for = reload()
         except Exception as error:  # no file may end control
@@ -322,16 +324,17 @@ class Daemon:
             while step.busy_since_s is not None and time.monotonic() < deadline_s:
                 time.sleep(0.005)
         return [
-            f"{card.worker.gpu.info.label}: {_release_error(result)}"
+            f"{card.worker.gpu.info.label}: {_loop_release_error(result)}"
             for card, result in zip(self._cards, results, strict=True)
             if isinstance(result, Exception) or card.busy_since_s is not None
         ]
 
 
-def _release_error(result: object) -> str:
+def _loop_release_error(result: object) -> str:
+    """Return why a card could not be released: the error `result`, or that the card does not answer."""
     return str(result) if isinstance(result, Exception) and type(result) is not NoAnswer else _NO_ANSWER
 
 
-def _clocks() -> tuple[float, float]:
-    """Seconds since boot, sleep included, and seconds since the epoch."""
+def _loop_clocks() -> tuple[float, float]:
+    """Return the seconds since boot, sleep included, and the seconds since the epoch."""
     return since_boot_s(), time.time()

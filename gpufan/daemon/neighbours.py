@@ -17,14 +17,14 @@ lasts twice as long each time."""
 
 
 class Neighbour(Protocol):
-    """What a worker knows of another."""
+    """The part of a worker that the workers of its neighbours use."""
 
     gpu: Gpu
     last_s: float
 
     @property
     def local_demand_percent(self) -> int | None:
-        """The duty for the card's own heat."""
+        """The duty that the card needs for its own heat, percent; None if it is unknown."""
 
     @property
     def saturated(self) -> bool:
@@ -42,12 +42,12 @@ class Neighbours:
         self._helped: dict[Neighbour, tuple[float, float]] = {}
 
     def follow(self, names: Sequence[str]) -> None:
-        """Choose anew, by the names of neighbours in the settings."""
+        """Choose the neighbours anew, by their names in the settings."""
         self._names = names
         self._box_size = 0
 
     def demands_percent(self, now_s: float, own: Neighbour, box: Sequence[Neighbour]) -> list[int]:
-        """The duties that the neighbours of the card `own` need for their own heat."""
+        """Return the duties that the neighbours of the card `own` need for their own heat, percent."""
         if len(box) != self._box_size:  # new settings, or a new card
             self._box_size = len(box)
             self._chosen = [

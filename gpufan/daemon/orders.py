@@ -1,4 +1,4 @@
-"""The orders that persons give to the running daemon: the file with them, and how the daemon reads it.
+"""The orders that persons give to the running daemon: reading and writing the files with orders.
 
 The daemon listens on nothing. `pause.py` and `set_fans.py` write into the file `orders.json`, which only root can
 write, and the daemon looks at this file at every tick. Orders to keep stand in the state folder too, and are copied
@@ -67,7 +67,7 @@ class _KeptFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Orders:
-    """The orders in the file. At the begin of a `with` block, the file gets the orders to keep; at its end it goes."""
+    """Reads the file with orders. During a `with` block the file exists, at first with the orders to keep."""
 
     def __init__(self, path: Path | None) -> None:
         """`path` is None if there is no file, so that nothing is ever ordered."""
@@ -81,11 +81,11 @@ class Orders:
             with suppress(OSError):
                 remove_unsynced(self._path)
             try:
-                kept = call_with_timeout(READ_TIMEOUT_S, _kept_orders)
+                kept = call_with_timeout(READ_TIMEOUT_S, _kept_orders_in_effect)
                 if kept:
-                    write(self._path.parent, kept)
+                    write_orders(self._path.parent, kept)
             except (GpufanError, NoAnswer) as error:
-                _log.warning("the orders to keep in %s are not followed: %s", kept_path(), error)
+                _log.warning("the orders to keep in %s are not followed: %s", kept_orders_path(), error)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -94,7 +94,7 @@ class Orders:
                 remove_unsynced(self._path)
 
     def look(self) -> None:
-        """Read the file if it has changed. A file that is damaged, or another user's, orders nothing."""
+        """Read the file if it has changed. A file that is damaged, or that belongs to another user, has no effect."""
         if self._path is None:
             return
         status = None
@@ -108,21 +108,21 @@ class Orders:
         if status is None:
             return
         try:
-            _check_owner(status)
-            cards = _read(self._path)
+            _check_owner_of_orders(status)
+            cards = _read_orders_file(self._path)
             self._parsed = {card.order: Order.parse(card.order) for card in cards.values() if card.order}
             self._cards = cards
         except GpufanError as error:
             _log.warning("nothing in %s is followed: %s", self._path, error)
 
     def pause_left_s(self, info: GpuInfo, now_s: float) -> float:
-        """For how long the card is still paused; 0 if it is not. `now_s` is in seconds since boot."""
+        """Return for how long the card is still paused, s; 0 if it is not paused. `now_s` is in seconds since boot."""
         if not self._cards:
             return 0.0
         return max(max(card.paused_until_s for card in self._of(info)) - now_s, 0.0)
 
     def order(self, info: GpuInfo, now_s: float) -> tuple[Order | None, float | None]:
-        """The order for the card and for how many seconds it still lasts; (None, None) without one.
+        """Return the order for the card, and for how many seconds it still lasts; (None, None) without an order.
 
         `now_s` is in seconds since boot. An order without an end lasts for None seconds.
         """
@@ -134,18 +134,18 @@ class Orders:
         return None, None
 
     def _of(self, info: GpuInfo) -> list[CardOrders]:
-        """The orders for the card by its UUID, and those by its PCI address."""
+        """Return the orders for the UUID of the card, and those for its PCI address."""
         return [self._cards.get(key, CardOrders()) for key in (info.uuid, info.pci)]
 
 
-def kept_path() -> Path:
-    """The file of the orders to keep."""
+def kept_orders_path() -> Path:
+    """Return the path of the file with the orders to keep."""
     return state_folder() / ORDERS
 
 
 @contextmanager
-def changing(runtime_folder: Path) -> Iterator[None]:
-    """Let no other command change the orders during the block. Raises GpufanError or NoPermission."""
+def changing_orders(runtime_folder: Path) -> Iterator[None]:
+    """Lock the orders during the block, so that no other command changes them. Raises GpufanError or NoPermission."""
     end_s = time.monotonic() + LOCK_TIMEOUT_S
     while True:
         try:
@@ -165,15 +165,15 @@ def changing(runtime_folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def read(runtime_folder: Path) -> dict[str, CardOrders]:
-    """All orders, by card. A damaged file is empty; one that may not be read is left to `write`."""
+def read_orders(runtime_folder: Path) -> dict[str, CardOrders]:
+    """Return all orders, by UUID or PCI address; empty if the file is damaged or cannot be read."""
     try:
-        return _read(runtime_folder / ORDERS)
+        return _read_orders_file(runtime_folder / ORDERS)
     except GpufanError:
         return {}
 
 
-def write(runtime_folder: Path, cards: dict[str, CardOrders]) -> None:
+def write_orders(runtime_folder: Path, cards: dict[str, CardOrders]) -> None:
     """Replace all orders. Raises GpufanError or NoPermission."""
     path = runtime_folder / ORDERS
     try:
@@ -184,12 +184,12 @@ def write(runtime_folder: Path, cards: dict[str, CardOrders]) -> None:
         raise GpufanError(f"cannot write {path}: {error.strerror}") from error
 
 
-def read_kept() -> dict[str, KeptOrder]:
-    """The orders to keep, by card. Raises GpufanError."""
-    path = kept_path()
+def read_kept_orders() -> dict[str, KeptOrder]:
+    """Return the orders to keep, by UUID or PCI address. Raises GpufanError."""
+    path = kept_orders_path()
     try:
         content = read_file(path)
-        _check_owner(path.lstat())
+        _check_owner_of_orders(path.lstat())
         return msgspec.json.decode(content, type=_KeptFile).cards
     except (FileNotFoundError, NotADirectoryError):
         return {}
@@ -199,9 +199,9 @@ def read_kept() -> dict[str, KeptOrder]:
         raise GpufanError(f"it is damaged: {error}") from error
 
 
-def write_kept(cards: dict[str, KeptOrder]) -> None:
+def write_kept_orders(cards: dict[str, KeptOrder]) -> None:
     """Replace the orders to keep. Raises GpufanError or NoPermission."""
-    path = kept_path()
+    path = kept_orders_path()
     try:
         if not cards:
             remove(path)
@@ -214,10 +214,10 @@ def write_kept(cards: dict[str, KeptOrder]) -> None:
     replace(path, msgspec.json.encode(_KeptFile(cards)) + b"\n", mode=0o600)
 
 
-def _kept_orders() -> dict[str, CardOrders]:
-    """The orders to keep that are not over, with their ends in seconds since boot. Raises GpufanError."""
+def _kept_orders_in_effect() -> dict[str, CardOrders]:
+    """Return the orders to keep that have not ended yet, with their ends in seconds since boot. Raises GpufanError."""
     orders = {}
-    for key, kept in read_kept().items():
+    for key, kept in read_kept_orders().items():
         Order.parse(kept.order)  # one that cannot be followed raises here, and not at every tick
         if kept.until_s is None or kept.for_s is None:
             orders[key] = CardOrders(order=kept.order)
@@ -228,13 +228,14 @@ def _kept_orders() -> dict[str, CardOrders]:
     return orders
 
 
-def _check_owner(status: os.stat_result) -> None:
+def _check_owner_of_orders(status: os.stat_result) -> None:
+    """Raise GpufanError if a file with orders belongs to another user."""
     if status.st_uid != os.geteuid():
         raise GpufanError("it belongs to another user")
 
 
-def _read(path: Path) -> dict[str, CardOrders]:
-    """The orders in the file; none if there is no file. Raises GpufanError."""
+def _read_orders_file(path: Path) -> dict[str, CardOrders]:
+    """Return the orders in the file, by UUID or PCI address; empty if there is no file. Raises GpufanError."""
     try:
         return msgspec.json.decode(read_file(path), type=_File).cards
     except FileNotFoundError:

@@ -19,7 +19,7 @@ HANG_S = 2.0
 
 
 class Pass(NamedTuple):
-    """What the steps of one pass have in common."""
+    """The values that all steps of one pass use."""
 
     number: int
     now_s: float
@@ -27,13 +27,13 @@ class Pass(NamedTuple):
     force_write: bool = False
     """Whether to set all fans, although their duties have not changed."""
     is_look: bool = False
-    """Whether all else is looked at too, and a snapshot is published although it may say nothing new."""
+    """Whether all steps are made, and a snapshot is published although it may say nothing new."""
     is_recheck: bool = False
     """Whether only the fans of contested cards are checked, between two ticks."""
 
 
 class Step:
-    """One call of a pass. It may hang; only one thread at a time makes it."""
+    """One call in each pass. The call may hang. Only one thread at a time makes it."""
 
     def __init__(self, call: Callable[[Pass], None]) -> None:
         self._call = call
@@ -44,7 +44,7 @@ class Step:
 
     @property
     def left_s(self) -> float:
-        """Seconds until the call counts as hanging; `HANG_S` without a call, since the next has not begun."""
+        """Seconds until the running call counts as hanging; `HANG_S` if no call is running."""
         busy_since_s = self.busy_since_s
         return HANG_S if busy_since_s is None else busy_since_s + HANG_S - time.monotonic()
 
@@ -54,7 +54,7 @@ class Step:
         return self.left_s <= 0
 
     def run(self, this: Pass) -> None:
-        """Make the call, unless it was already made in this pass, or another thread still makes it."""
+        """Make the call, unless it was made in this pass already, or another thread is still making it."""
         with self._lock:
             if self.busy_since_s is not None or self._pass_number == this.number:
                 return
@@ -67,7 +67,7 @@ class Step:
             self.busy_since_s = None
 
 
-class Card(Step):
+class CardStep(Step):
     """The ticks of one card, and the checks between them."""
 
     def __init__(self, worker: Worker, orders: Orders) -> None:
@@ -76,6 +76,7 @@ class Card(Step):
         self._orders = orders
 
     def _tick(self, this: Pass) -> None:
+        """Pause, recheck or tick the card, as the orders and the pass demand."""
         left_s = self._orders.pause_left_s(self.worker.gpu.info, this.now_s)
         self.worker.obey(*self._orders.order(self.worker.gpu.info, this.now_s))
         try:
@@ -96,7 +97,7 @@ class Card(Step):
         return self.worker.quiet and self.busy_since_s is None
 
     def state(self, now_s: float) -> GpuState:
-        """The state of the card; while its call hangs, a state that says so."""
+        """Return the state of the card at `now_s`. While a call hangs, the state says that."""
         state = self.worker.state
         return msgspec.structs.replace(
             hanging_state(state, HANG_S) if self.hangs else state,
@@ -106,7 +107,7 @@ class Card(Step):
         )
 
     def stop(self, deadline_s: float) -> None:
-        """Give the fans back. Before that, wait until a running tick ends, but not longer than until `deadline_s`."""
+        """Wait until a running tick ends, at most until `deadline_s`; then give the fans back."""
         while self.busy_since_s is not None and time.monotonic() < deadline_s:
             time.sleep(0.005)
         self.worker.stop()

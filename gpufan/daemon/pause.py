@@ -1,4 +1,4 @@
-"""`gpufan pause` and `gpufan resume`: let another program have a card, for a reset, a virtual machine or an unbind."""
+"""`gpufan pause` and `gpufan resume`: close a card for a while, for a reset, a virtual machine or an unbind."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,23 +9,28 @@ from gpufan.core.reasons import Cause, Group
 from gpufan.core.sentences import card_sentence, h_mm_ss
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon import orders
-from gpufan.daemon.running import card_key, controlled_cards, running_snapshot, wait_until
+from gpufan.daemon.running import (
+    cards_of_running_daemon,
+    key_of_running_card,
+    running_snapshot,
+    wait_for_running_daemon,
+)
 from gpufan.daemon.snapshot_file import NotRunning
 from gpufan.errors import GpufanError
 from gpufan.system.clock import since_boot_s
 
 
-def pause(names: Sequence[str], runtime_folder: Path, for_s: float) -> list[str]:
+def pause_cards(names: Sequence[str], runtime_folder: Path, for_s: float) -> list[str]:
     """Pause the cards in `names`, or all, for `for_s` seconds, and wait until the daemon has closed them.
 
-    Returns a line for each card. Raises InputError or GpufanError, also if the daemon has not done it in time.
+    Returns a line for each card. Raises InputError, or GpufanError, also if the daemon is too late.
     """
-    cards = _cards_to("pause", names, runtime_folder)
+    cards = _cards_to_pause_or_resume("pause", names, runtime_folder)
     if any(gpu.backend == "x11" for gpu in running_snapshot(runtime_folder).gpus):
         # The X server has all cards open, as long as it runs.
         raise GpufanError("fans are set over an X server, which has every card open: stop gpufan and the X server")
-    _write(runtime_folder, [card_key(gpu) for gpu in cards], since_boot_s() + for_s)
-    found, late = wait_until(runtime_folder, cards, lambda gpu: gpu.reason.cause is Cause.PAUSED)
+    _write_pause_orders(runtime_folder, [key_of_running_card(gpu) for gpu in cards], since_boot_s() + for_s)
+    found, late = wait_for_running_daemon(runtime_folder, cards, lambda gpu: gpu.reason.cause is Cause.PAUSED)
     if late:
         text = "; ".join(map(card_sentence, late))
         raise GpufanError(f"not paused yet: {text}; gpufan goes on trying, and `sudo gpufan resume` ends that")
@@ -34,31 +39,31 @@ def pause(names: Sequence[str], runtime_folder: Path, for_s: float) -> list[str]
     ]
 
 
-def resume(names: Sequence[str], runtime_folder: Path) -> list[str]:
+def resume_cards(names: Sequence[str], runtime_folder: Path) -> list[str]:
     """End the pause of the cards in `names`, or of all, and wait until the daemon has opened them again.
 
-    Returns a line for each card. Raises InputError or GpufanError, also if the daemon has not done it in time.
+    Returns a line for each card. Raises InputError, or GpufanError, also if the daemon is too late.
     """
-    cards = _cards_to("resume", names, runtime_folder)
-    _write(runtime_folder, [card_key(gpu) for gpu in cards], 0.0)
-    found, late = wait_until(runtime_folder, cards, lambda gpu: gpu.reason.cause.group is not Group.PAUSED)
+    cards = _cards_to_pause_or_resume("resume", names, runtime_folder)
+    _write_pause_orders(runtime_folder, [key_of_running_card(gpu) for gpu in cards], 0.0)
+    found, late = wait_for_running_daemon(runtime_folder, cards, lambda gpu: gpu.reason.cause.group is not Group.PAUSED)
     if late:
         raise GpufanError(f"still paused: {'; '.join(map(card_sentence, late))}: look at `gpufan status`")
     return [card_sentence(gpu) for gpu in found]
 
 
-def _cards_to(verb: str, names: Sequence[str], runtime_folder: Path) -> list[GpuState]:
-    """The cards in `names`, or all, to `verb`. Raises InputError or GpufanError."""
+def _cards_to_pause_or_resume(verb: str, names: Sequence[str], runtime_folder: Path) -> list[GpuState]:
+    """Return the cards in `names`, or all. `verb` is for the message. Raises InputError or GpufanError."""
     try:
-        return controlled_cards(names, runtime_folder)
+        return cards_of_running_daemon(names, runtime_folder)
     except NotRunning as error:
         text = f"no gpufan is running, so no card is open or paused: there is nothing to {verb}"
         raise GpufanError(text) from error
 
 
-def _write(runtime_folder: Path, keys: Sequence[str], until_s: float) -> None:
-    """Write when the pause of the cards ends. Raises GpufanError."""
-    with orders.changing(runtime_folder):
-        cards = orders.read(runtime_folder)
+def _write_pause_orders(runtime_folder: Path, keys: Sequence[str], until_s: float) -> None:
+    """Write orders that pause the cards until `until_s`, in s since boot; 0 ends the pause. Raises GpufanError."""
+    with orders.changing_orders(runtime_folder):
+        cards = orders.read_orders(runtime_folder)
         changed = {key: replace(cards.get(key, orders.CardOrders()), paused_until_s=until_s) for key in keys}
-        orders.write(runtime_folder, cards | changed)
+        orders.write_orders(runtime_folder, cards | changed)

@@ -1,4 +1,4 @@
-"""Receivers of snapshots: the snapshot file and a recording. None of them delays control."""
+"""Receivers of snapshots: the snapshot file and a recording. A receiver never delays control."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -20,8 +20,11 @@ Publish = Callable[[Snapshot], None]
 """Receives every snapshot, from one thread. An error that it raises is a bug, and ends the run."""
 
 
-def warn_once(write: Callable[[T], None], path: Path) -> Callable[[T], None]:
-    """Wrap `write`: an OSError is logged, not raised. Further errors are not logged until a write succeeds."""
+def write_or_warn_once(write: Callable[[T], None], path: Path) -> Callable[[T], None]:
+    """Return a function that calls `write`, and logs an OSError instead of raising it.
+
+    After an error, further errors are not logged until a write succeeds. `path` is for the message.
+    """
     failed = False
 
     def write_or_warn(item: T) -> None:
@@ -38,10 +41,11 @@ def warn_once(write: Callable[[T], None], path: Path) -> Callable[[T], None]:
 
 
 @contextmanager
-def snapshot_file(folder: Path | None, lock: ControllerLock | None) -> Iterator[list[Publish]]:
-    """Write snapshots to a file in `folder` during the block, and remove it afterwards. None writes no file.
+def publish_to_snapshot_file(folder: Path | None, lock: ControllerLock | None) -> Iterator[list[Publish]]:
+    """Give the block a receiver that writes snapshots to a file in `folder`; none if `folder` is None.
 
-    If somebody has removed the folder, the next write creates folder, `lock` and file again.
+    The file is removed after the block. If somebody has removed the folder, the next write creates it again, with the
+    file and with `lock`.
     """
     if folder is None:
         yield []
@@ -54,27 +58,33 @@ def snapshot_file(folder: Path | None, lock: ControllerLock | None) -> Iterator[
         file.write(snapshot)
 
     try:
-        yield [warn_once(write, folder / SNAPSHOT)]
+        yield [write_or_warn_once(write, folder / SNAPSHOT)]
     finally:
         with suppress(OSError):
             file.remove()
 
 
 @contextmanager
-def recording(path: Path | None) -> Iterator[list[Publish]]:
-    """Append a row for each card and tick to the recording in `path`. None records nothing. Raises InputError."""
+def publish_to_recording(path: Path | None) -> Iterator[list[Publish]]:
+    """Give the block a receiver that appends a row for each card to the recording `path`; none if `path` is None.
+
+    Raises InputError.
+    """
     if path is None:
         yield []
         return
     from gpufan.daemon.recording import RecordingFile
 
     with RecordingFile(path) as file:
-        yield [warn_once(file.write, path)]
+        yield [write_or_warn_once(file.write, path)]
 
 
 @contextmanager
-def in_background(sinks: Sequence[Publish]) -> Iterator[list[Publish]]:
-    """Run each of `sinks` in its own thread: a disk that hangs delays neither control nor the end of the run."""
+def publish_in_background(sinks: Sequence[Publish]) -> Iterator[list[Publish]]:
+    """Give the block receivers that call each of `sinks` in its own thread.
+
+    So a disk that hangs delays neither control nor the end of the run.
+    """
     writers = [BackgroundWriter(sink) for sink in sinks]
     try:
         yield [writer.put for writer in writers]

@@ -25,30 +25,34 @@ STILL_DUTY_PERCENT = 20
 """Below this duty some fans stop by design."""
 
 
-def release_verified(gpu: Gpu) -> None:
-    """Give the fans of `gpu` back to the driver, and read them back; try twice.
+def release_and_read_back(gpu: Gpu) -> None:
+    """Give the fans of `gpu` back to the driver, and read them back. If they are not released, try once more.
 
     Raises GpuError, GpuLost or NoPermission.
     """
     try:
         gpu.release()
-        if _first_manual(gpu.read()) is None:
+        if _first_manual_fan_read_back(gpu.read()) is None:
             return
     except GpuLost:
         raise
     except GpuError:
         pass  # the second try decides
     gpu.release()
-    if (fan := _first_manual(gpu.read())) is not None:
+    if (fan := _first_manual_fan_read_back(gpu.read())) is not None:
         raise GpuError(f"fan {fan} is still in manual mode after it was given back")
 
 
-def _first_manual(reading: Reading) -> int | None:
+def _first_manual_fan_read_back(reading: Reading) -> int | None:
+    """Return the number of the first fan in manual mode; None if there is none."""
     return next((number for number, fan in enumerate(reading.fans) if fan.manual), None)
 
 
 def _driver_speed_read_back(read: FanReading) -> int | None:
-    """Speed that the driver wants and has reached, %. A fan that was just given back may still be faster."""
+    """Return the speed that the driver has set and the fan has reached, %; None if it is unknown.
+
+    A fan that was given back a moment ago may still be faster than its target.
+    """
     if read.speed_percent is None or read.target_percent is None:
         return read.speed_percent
     return min(read.speed_percent, read.target_percent)
@@ -104,17 +108,17 @@ class ReadBack:
         """Whether all fans are at their targets without a fault, so that they need not be read at every tick."""
 
     def forget(self) -> None:
-        """Forget the duty that was set: it is not known any more."""
+        """Forget the duty that was set, since it may not be in effect any more."""
         self._known = self.at_rest = False
         self.rival = self.disobeyed = self.slow = self.still = self.remark = None
 
     def differs(self, duty_percent: int | None) -> bool:
-        """Whether `duty_percent` (None: the driver) differs from the duty that was set last."""
+        """Whether `duty_percent` differs from the duty that was set last. None stands for the control of the driver."""
         return not self._known or duty_percent != self._duty_percent
 
     @property
     def fault(self) -> Reason | None:
-        """The most serious fault of a fan."""
+        """The most serious fault of a fan; None without a fault."""
         return self.still or self.disobeyed or self.rival or self.slow
 
     @property
@@ -134,7 +138,7 @@ class ReadBack:
         )
 
     def wrote(self, now_s: float, duty_percent: int | None) -> None:
-        """Remember that `duty_percent` was set at `now_s`; None means that the fans were given back."""
+        """Remember that `duty_percent` was set at `now_s`. None means that the fans were given back."""
         was_set = self._known and self._duty_percent is not None
         was_turning = was_set and (self._duty_percent or 0) >= STILL_DUTY_PERCENT
         self._known, self.at_rest = True, False
@@ -149,7 +153,7 @@ class ReadBack:
                 fan.turned_s = now_s
 
     def check(self, now_s: float, reading: Reading) -> Reason | None:
-        """Judge the fans in a reading made at `now_s`; returns the most serious fault."""
+        """Judge the fans in a reading made at `now_s`. Returns the most serious fault; None without a fault."""
         while len(self._fans) < len(reading.fans):
             self._fans.append(_Fan(progress_s=now_s, turned_s=now_s))
         self.rival = self.disobeyed = self.slow = self.still = self.remark = None
@@ -169,7 +173,10 @@ class ReadBack:
         return fault
 
     def _judge_settings(self, number: int, fan: _Fan, read: FanReading) -> None:
-        """Compare manual mode and target with the duty set. After a confirmation, another program makes a change."""
+        """Compare manual mode and target of a fan with the duty that was set.
+
+        If the fan was read back as set before, another program has made the difference.
+        """
         duty, target = self._duty_percent, read.target_percent
         fault = None
         if duty is None:
@@ -215,7 +222,7 @@ class ReadBack:
             self.remark = self.remark or Reason(Cause.FAN_FAST, fan=number, found_percent=speed)
 
     def _judge_rotation(self, now_s: float, number: int, fan: _Fan, read: FanReading, duty: int) -> None:
-        """Judge by rpm whether the fan stands still. Its percent do not show that: they follow the duty set."""
+        """Judge by rpm whether the fan stands still. Its speed in percent does not show that: it follows the duty."""
         rpm, speed = read.speed_rpm, read.speed_percent
         if rpm is None or not speed:
             fan.turned_s = now_s
@@ -227,4 +234,5 @@ class ReadBack:
             self.still = self.still or Reason(Cause.FAN_STILL, fan=number, found_percent=speed, seconds=REST_S)
 
     def _has_duty(self, fan: _Fan) -> bool:
+        """Whether the speed of the fan is the duty that was set, within 1 point, or is unknown."""
         return fan.speed is None or (self._duty_percent is not None and abs(fan.speed - self._duty_percent) <= 1)

@@ -54,7 +54,7 @@ _HEADERS = (HEADER, ",".join(Row._fields[:-1]) + "\n")
 """The second is the header of older recordings, without the column `pci`."""
 
 
-def rows(snapshot: Snapshot) -> list[Row]:
+def recording_rows(snapshot: Snapshot) -> list[Row]:
     """Return a row for each card of `snapshot`."""
     time_s = snapshot.time_s if snapshot.simulated_s is None else snapshot.simulated_s
     return [
@@ -76,18 +76,19 @@ def rows(snapshot: Snapshot) -> list[Row]:
     ]
 
 
-def to_csv(rows: Iterable[Row]) -> str:
+def recording_csv(rows: Iterable[Row]) -> str:
     """Return a line for each row, without the header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows(map(_cell, row) for row in rows)
+    writer.writerows(map(_recording_cell, row) for row in rows)
     return text.getvalue()
 
 
-def _cell(value: float | str | None) -> str:
+def _recording_cell(value: float | str | None) -> str:
+    """Return the text of a value in the CSV file, on one line; empty for None."""
     if value is None:
         return ""
-    # `read` expects a row on one line.
+    # `read_recording` expects a row on one line.
     return " ".join(value.split()) if isinstance(value, str) else repr(round(float(value), 3)).removesuffix(".0")
 
 
@@ -126,12 +127,13 @@ class RecordingFile:
             self._append(HEADER)
 
     def write(self, snapshot: Snapshot) -> None:
-        """Append a row for each card. Raises OSError; then no row was written."""
+        """Append a row for each card. If OSError is raised, no row was written."""
         if not os.fstat(self._file).st_nlink:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-        self._append(to_csv(rows(snapshot)))
+        self._append(recording_csv(recording_rows(snapshot)))
 
     def _append(self, text: str) -> None:
+        """Append the complete text to the file, or nothing. Raises OSError."""
         data = text.encode(errors="replace")
         size = os.fstat(self._file).st_size
         if os.write(self._file, data) != len(data):
@@ -149,7 +151,7 @@ class RecordingFile:
         self.close()
 
 
-def read(path: Path) -> Iterator[Row]:
+def read_recording(path: Path) -> Iterator[Row]:
     """Yield the rows of a recording while the file is read; an incomplete last line is skipped.
 
     Raises InputError with file, line and cause.
@@ -163,7 +165,7 @@ def read(path: Path) -> Iterator[Row]:
                     continue  # joined recordings have headers in the middle too
                 if number == 1:
                     raise InputError(f"{path} is not a recording: its first line must be {HEADER.strip()}")
-                yield _parse(line, f"{path}: line {number}")
+                yield _parse_recording_line(line, f"{path}: line {number}")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
     if not number:
@@ -171,7 +173,8 @@ def read(path: Path) -> Iterator[Row]:
         raise InputError(f"{path} {fault}: `gpufan run --record FILE` makes one")
 
 
-def _parse(line: bytes, where: str) -> Row:
+def _parse_recording_line(line: bytes, where: str) -> Row:
+    """Return the row in a line of a recording. Raises InputError that begins with `where`."""
     try:
         cells = [printable(cell) for cell in next(csv.reader([line.decode()], strict=True))]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -185,20 +188,22 @@ def _parse(line: bytes, where: str) -> Row:
         if not row[key]:
             raise InputError(f"{where}: {key} is missing")
     for key in ("time_s", *_NUMBERS):
-        row[key] = _number(row[key], f"{where}: {key}") if row[key] else None
+        row[key] = _recorded_number(row[key], f"{where}: {key}") if row[key] else None
     try:
-        row["pci"] = _address(row["pci"])
+        row["pci"] = _recorded_address(row["pci"])
     except InputError as error:
         raise InputError(f"{where}: pci: {error}") from error
     return Row(**row)
 
 
 @lru_cache(maxsize=64)  # many rows, few cards
-def _address(cell: str) -> str:
+def _recorded_address(cell: str) -> str:
+    """Return the PCI address in a cell as NVML prints it; empty for an empty cell. Raises InputError."""
     return PciAddress.parse(cell).nvml if cell else ""
 
 
-def _number(cell: str, where: str) -> float:
+def _recorded_number(cell: str, where: str) -> float:
+    """Return the finite number in a cell. Raises InputError that begins with `where`."""
     try:
         value = float(cell)
     except ValueError:

@@ -1,4 +1,4 @@
-"""How long a card has been without control, and when the next remedy is due. Results count, not error codes.
+"""Measures how long a card is without control, and decides when the next remedy is due. Error codes do not count.
 
 The remedies, in order: try again (`worker.py`), open the card anew, load NVML again (both here), and start a new
 process (`loop.py`).
@@ -38,12 +38,12 @@ class Backoff:
         self._growth = growth
 
     def next_s(self) -> float:
-        """Seconds to wait now."""
+        """Return the seconds to wait now. The next wait is longer."""
         wait_s, self._wait_s = self._wait_s, min(self._wait_s * self._growth, self.last_s)
         return round(wait_s)
 
     def reset(self) -> None:
-        """Start again with the first wait."""
+        """Start again with the first, shortest wait."""
         self._wait_s = self._first_s
 
 
@@ -57,19 +57,19 @@ class Recovery:
         self._reopen_at_s = 0.0
 
     def uncontrolled_s(self, now_s: float) -> float:
-        """Seconds since the card was last under control, or since the first tick."""
+        """Return the seconds since the card was last under control, or since the first tick."""
         return 0.0 if self._controlled_s is None else max(now_s - self._controlled_s, 0.0)
 
     def blind_s(self, now_s: float) -> float:
-        """Seconds since the card last reported a temperature, or since the first tick."""
+        """Return the seconds since the card last reported a temperature, or since the first tick."""
         return 0.0 if self._sensed_s is None else max(now_s - self._sensed_s, 0.0)
 
     def controlled(self, now_s: float) -> None:
-        """Record that the card is under control, as it was at the last `reopen_is_due`."""
+        """Record that the card is under control at `now_s`."""
         self._controlled_s = self._sensed_s = now_s
 
     def reopen_is_due(self, now_s: float, state: GpuState) -> bool:
-        """Record the state after a tick. Returns whether the card must be opened anew now."""
+        """Record the state after a tick. Returns whether the card must now be opened anew."""
         controlled = state.control in (Control.OURS, Control.DRIVER)
         if state.control is Control.RELEASED:  # fans that do not obey are given to the driver on purpose
             controlled = not state.release_error and state.reason.cause is not Cause.REFUSED
@@ -88,10 +88,10 @@ class Recovery:
 
 
 class DriverReload:
-    """Unloads NVML and loads it again: when cards cannot be read for long, and to close paused cards."""
+    """Loads NVML again when cards cannot be read for long, and when paused cards must be closed."""
 
     def __init__(self, reload: Callable[[], None] | None) -> None:
-        """`reload` does it, or raises a GpufanError; None if there is no NVML."""
+        """`reload` loads NVML again, or raises GpufanError. It is None if there is no NVML."""
         self._reload = reload
         self._wait = Backoff(RELOAD_DRIVER_S, 600)
         self._due_s, self._reloaded_s = math.inf, -math.inf
@@ -103,9 +103,9 @@ class DriverReload:
         self._due_s = math.inf
 
     def run_if_due(self, now_s: float, blind_s: Sequence[float], *, is_wanted: bool) -> bool:
-        """Load NVML again if that is due; returns whether it was done.
+        """Load NVML again if that is due. Returns whether it was loaded again.
 
-        `blind_s`: for how long each card has not been read. `is_wanted`: whether a card waits to be closed.
+        `blind_s` has for each card the seconds since its last reading. `is_wanted` is set if a card must be closed.
         """
         if is_wanted and now_s - self._failed_s >= RELOAD_DRIVER_S:
             return self._run(now_s)
@@ -126,6 +126,7 @@ class DriverReload:
         return self._run(now_s)
 
     def _run(self, now_s: float) -> bool:
+        """Load NVML again. Logs an error, and returns whether it was loaded again."""
         try:
             if self._reload is not None:
                 self._reload()

@@ -17,7 +17,7 @@ from gpufan.core.reasons import Control
 from gpufan.core.selection import select_cards, split_controllable_cards
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import snapshot_file, taken
-from gpufan.daemon.read_back import release_verified
+from gpufan.daemon.read_back import release_and_read_back
 from gpufan.daemon.snapshot_file import SnapshotFile
 from gpufan.errors import GpuError, GpufanError, GpuLost, InputError, NoAnswer
 from gpufan.gpu import release_fans
@@ -34,11 +34,11 @@ _NOT_GIVEN_BACK = "fans not given back to the driver: "
 _log = logging.getLogger(__name__)
 
 
-def restore(names: Sequence[str], runtime_folder: Path, source: Source) -> list[str]:
-    """Give the fans of every card in `names`, or of all, back to the driver; returns a line for each.
+def restore_cards(names: Sequence[str], runtime_folder: Path, source: Source) -> list[str]:
+    """Give the fans of every card in `names`, or of all, back to the driver. Returns a line for each card.
 
-    `source` says which backend and display to use. Raises InputError, DriverError, or GpufanError with every card whose
-    fans were not given back.
+    `source` has the settings with backend and display. Raises InputError, DriverError, or GpufanError that names every
+    card whose fans were not given back.
     """
     from gpufan.gpu.cards import open_cards
 
@@ -49,7 +49,7 @@ def restore(names: Sequence[str], runtime_folder: Path, source: Source) -> list[
         run = Settings(options=source.options).run_settings()
     failed = []
     with (
-        controller_lock(_lock_folder(runtime_folder)),
+        controller_lock(_lock_folder_for_restore(runtime_folder)),
         closing(open_cards(run.backend, run.display, runtime_folder, names)) as cards,
     ):
         chosen = select_cards(cards.gpus, names)
@@ -57,7 +57,7 @@ def restore(names: Sequence[str], runtime_folder: Path, source: Source) -> list[
         usable, uncontrollable = split_controllable_cards(chosen)
         lines = [f"{line}: nothing to give back" for line in uncontrollable]
         # All cards at the same time: a card that hangs must not use up the time of the others.
-        results = call_all(3 * CARD_TIMEOUT_S, [partial(_release, gpu) for gpu in usable])
+        results = call_all(3 * CARD_TIMEOUT_S, [partial(_restore_card, gpu) for gpu in usable])
         for gpu, result in zip(usable, results, strict=True):
             if result is None:
                 lines.append(f"{gpu.info.label}: the driver controls its fans")
@@ -65,7 +65,7 @@ def restore(names: Sequence[str], runtime_folder: Path, source: Source) -> list[
                 failed.append(f"{gpu.info.label}: {result}")
             else:
                 raise result
-        lines += _put_back_limits(runtime_folder, [gpu.info.uuid for gpu in chosen], failed)
+        lines += _restore_limits(runtime_folder, [gpu.info.uuid for gpu in chosen], failed)
     if failed:
         raise GpufanError(_NOT_GIVEN_BACK + "; ".join(failed))
     if not names:
@@ -74,15 +74,15 @@ def restore(names: Sequence[str], runtime_folder: Path, source: Source) -> list[
 
 
 def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
-    """Give the fans back that a killed run has set; returns a line for each card.
+    """Give the fans and limits back that a killed run has set. Returns a line for each card.
 
     No other card is opened. Raises GpufanError with every card whose fans were not given back.
     """
     path = runtime_folder / TAKEN
     lines: list[str] = []
     failed: list[str] = []
-    with controller_lock(_lock_folder(runtime_folder)):
-        cards = taken.read(path)
+    with controller_lock(_lock_folder_for_restore(runtime_folder)):
+        cards = taken.read_taken(path)
         over_x = [card for card in cards if card.backend == "x11"]
         over_nvml = [card for card in cards if card.backend != "x11"]
         notes: dict[str, list[str]] = {}
@@ -98,7 +98,7 @@ def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
         os.environ.setdefault("XAUTHORITY", over_x[0].xauthority or "")
         options = msgspec.structs.replace(source.options, backend="x11", display=over_x[0].display)
         try:
-            lines += restore([card.uuid for card in over_x], runtime_folder, replace(source, options=options))
+            lines += restore_cards([card.uuid for card in over_x], runtime_folder, replace(source, options=options))
         except GpufanError as error:
             failed.append(str(error).removeprefix(_NOT_GIVEN_BACK))
     if failed:
@@ -107,37 +107,43 @@ def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
     return lines
 
 
-def _put_back_limits(runtime_folder: Path, uuids: Sequence[str], failed: list[str]) -> list[str]:
-    """Give the limits of the cards back that a killed run has changed; returns a line for each. Adds to `failed`."""
+def _restore_limits(runtime_folder: Path, uuids: Sequence[str], failed: list[str]) -> list[str]:
+    """Give the limits back that a killed run has changed on the cards `uuids`. Returns a line for each limit.
+
+    A line for each failure is added to `failed`.
+    """
     cards: Sequence[taken.TakenCard] = ()
     with suppress(GpufanError):  # without a record nothing is known of limits
-        cards = [card for card in taken.read(runtime_folder / TAKEN) if card.limits and card.uuid in uuids]
+        cards = [card for card in taken.read_taken(runtime_folder / TAKEN) if card.limits and card.uuid in uuids]
     notes: dict[str, list[str]] = {}
     reasons = release_fans.release_limits([msgspec.to_builtins(card) for card in cards], notes)
     failed += [f"{card.label}: {reasons[card.uuid]}" for card in cards if card.uuid in reasons]
     return [f"{card.label}: {note}" for card in cards for note in notes.get(card.uuid, [])]
 
 
-def _lock_folder(runtime_folder: Path) -> Path | None:
-    """Folder of the lock; None if systemd has killed the daemon: it may hang in the driver and still hold the lock."""
+def _lock_folder_for_restore(runtime_folder: Path) -> Path | None:
+    """Return the folder of the lock that a restore must hold; None if systemd has killed the daemon.
+
+    Then the daemon may hang in the driver and still hold the lock.
+    """
     return None if os.environ.get("EXIT_CODE") in ("killed", "dumped") else runtime_folder
 
 
 def _forget_restored_run(runtime_folder: Path) -> None:
-    """Remove snapshot and record of a killed gpufan, which are no longer true."""
+    """Remove the snapshot and the record of a killed gpufan, since they are no longer true."""
     with suppress(OSError):
         SnapshotFile(runtime_folder / SNAPSHOT).remove()
         remove_unsynced(runtime_folder / TAKEN)
 
 
-def _release(gpu: Gpu) -> None:
-    """Give the fans of `gpu` back, over X if NVML does not move them. Raises GpufanError."""
+def _restore_card(gpu: Gpu) -> None:
+    """Give the fans of `gpu` back to the driver. If NVML does not release them, try over X. Raises GpufanError."""
     try:
-        call_with_timeout(CARD_TIMEOUT_S, partial(release_verified, gpu))
+        call_with_timeout(CARD_TIMEOUT_S, partial(release_and_read_back, gpu))
     except GpuLost:
         # Its driver may have restarted, or may be slow in opening it.
         gpu.reopen()
-        call_with_timeout(CARD_TIMEOUT_S, partial(release_verified, gpu))
+        call_with_timeout(CARD_TIMEOUT_S, partial(release_and_read_back, gpu))
     except NoAnswer:
         raise
     except GpuError as error:
@@ -147,15 +153,15 @@ def _release(gpu: Gpu) -> None:
         if not result.switched:
             raise
         try:
-            call_with_timeout(CARD_TIMEOUT_S, partial(release_verified, gpu))
+            call_with_timeout(CARD_TIMEOUT_S, partial(release_and_read_back, gpu))
         except GpufanError as x_error:
             raise GpuError(f"{error}; over X it fails too: {x_error}") from x_error
 
 
-def describe_cards(
+def cards_to_list(
     names: Sequence[str], profile: str | None, backend: str, display: str | None, runtime_folder: Path
 ) -> list[tuple[GpuInfo, Reading | None]]:
-    """Description and reading of every card in `names`, or of all; the reading of a card that hangs is None.
+    """Return properties and reading of every card in `names`, or of all. The reading of a card that hangs is None.
 
     With a `profile` the cards are simulated. If gpufan runs, its snapshot in `runtime_folder` shows which cards need X.
     Raises InputError, DriverError or GpufanError.
@@ -168,7 +174,7 @@ def describe_cards(
     from gpufan.gpu.cards import open_cards, read_all_cards
 
     cards_of: list[tuple[GpuInfo, Reading | None]] = []
-    backend_reasons = _backend_reasons(runtime_folder) if backend == "auto" else {}
+    backend_reasons = _backend_reasons_to_list(runtime_folder) if backend == "auto" else {}
     with (
         TemporaryDirectory(prefix="gpufan-") as folder,
         closing(open_cards(backend, display, Path(folder), names)) as cards,
@@ -183,24 +189,24 @@ def describe_cards(
     return cards_of
 
 
-def controllers(runtime_folder: Path) -> dict[str, int]:
-    """UUIDs of the cards whose fans a running gpufan sets, and the number of its process."""
-    if (snapshot := _live_snapshot(runtime_folder)) is None:
+def controllers_to_list(runtime_folder: Path) -> dict[str, int]:
+    """Return the UUIDs of the cards whose fans a running gpufan sets, each with the number of its process."""
+    if (snapshot := _live_snapshot_to_list(runtime_folder)) is None:
         return {}
     return {gpu.uuid: snapshot.pid for gpu in snapshot.gpus if gpu.control is Control.OURS}
 
 
-def _backend_reasons(runtime_folder: Path) -> dict[str, str]:
-    """UUIDs of the cards whose fans a running gpufan sets over X, and why."""
-    if (snapshot := _live_snapshot(runtime_folder)) is None:
+def _backend_reasons_to_list(runtime_folder: Path) -> dict[str, str]:
+    """Return the UUIDs of the cards whose fans a running gpufan sets over X, each with the reason."""
+    if (snapshot := _live_snapshot_to_list(runtime_folder)) is None:
         return {}
     return {gpu.uuid: gpu.backend_reason for gpu in snapshot.gpus if gpu.backend_reason}
 
 
-def _live_snapshot(runtime_folder: Path) -> Snapshot | None:
-    """The snapshot of the gpufan that runs; None if none runs."""
+def _live_snapshot_to_list(runtime_folder: Path) -> Snapshot | None:
+    """Return the snapshot of the gpufan that runs; None if no gpufan runs."""
     with suppress(GpufanError):
-        snapshot = snapshot_file.read(runtime_folder / SNAPSHOT)
-        if snapshot_file.complaint(snapshot) is None:
+        snapshot = snapshot_file.read_snapshot(runtime_folder / SNAPSHOT)
+        if snapshot_file.snapshot_complaint(snapshot) is None:
             return snapshot
     return None

@@ -1,4 +1,4 @@
-"""Names the program that probably sets the fans of a card besides gpufan. Nothing is done against it."""
+"""Finds the program that probably sets the fans of a card besides gpufan. It only logs the name of the program."""
 
 import logging
 import math
@@ -33,7 +33,7 @@ class RivalLog:
         self._logged_s: dict[str, float] = {}
 
     def note(self, now_s: float, card: str, contested: bool) -> None:
-        """Note at `now_s` whether `card` is contested. Returns at once; the search has its own thread."""
+        """Record at `now_s` whether another program sets the fans of `card`, and log the rival in another thread."""
         if not contested:
             self._contested.discard(card)
         elif card not in self._contested:
@@ -44,6 +44,7 @@ class RivalLog:
 
 
 def _log_rival(card: str) -> None:
+    """Search the rival, and log that it sets the fans of `card`."""
     try:
         found = call_with_timeout(LOOK_S, partial(likely_rival, {os.getpid()}))
     except NoAnswer:
@@ -52,29 +53,32 @@ def _log_rival(card: str) -> None:
 
 
 def likely_rival(ours: Container[int | None], proc: Path = PROC) -> str:
-    """Name the programs that may set fans: `probably coolgpus (process 4711)`; empty if none is found.
+    """Return the programs that may set fans: `probably coolgpus (process 4711)`; empty if none is found.
 
     These are the known fan controllers. If none runs, they are the programs of root that have a card open, since only
     root can set fans. The processes `ours`, and those that they have started, do not count. Without the right to trace
     processes, as in the service, only programs with as few rights can be seen to have a card open.
     """
     others = [process for process in processes(proc) if process.pid not in ours and process.parent not in ours]
-    if known := [_named(process, program) for process in others if (program := fan_program(process.words))]:
-        return f"probably {_joined(known)}"
-    users = [_named(process, name) for process in others if (name := _user_of_cards(process))]
-    return f"perhaps {_joined(users)}" if users else ""
+    if known := [_rival_text(process, program) for process in others if (program := fan_program(process.words))]:
+        return f"probably {_rivals_text(known)}"
+    users = [_rival_text(process, name) for process in others if (name := _rival_with_open_card(process))]
+    return f"perhaps {_rivals_text(users)}" if users else ""
 
 
-def _user_of_cards(process: Process) -> str | None:
+def _rival_with_open_card(process: Process) -> str | None:
+    """Return the name of a program of root that has a card open and may set fans; None for any other process."""
     name = program_name(process.words)
     may_set = name not in READERS and process.runs_as_root
     return name if may_set and process.has_open("/dev/nvidia") else None
 
 
-def _named(process: Process, program: str) -> str:
+def _rival_text(process: Process, program: str) -> str:
+    """Return a program with its process number: `coolgpus (process 4711)`."""
     return f"{printable(OTHERS.get(program, program))} (process {process.pid})"
 
 
-def _joined(names: list[str]) -> str:
+def _rivals_text(names: list[str]) -> str:
+    """Return up to three programs: `coolgpus (process 4711) or gwe (process 4712)`."""
     more = f" or {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return " or ".join(names[:_MOST_NAMED]) + more

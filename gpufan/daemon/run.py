@@ -1,4 +1,4 @@
-"""`gpufan run` on real cards: open them, connect the parts, and release everything at the end."""
+"""`gpufan run` on real cards: open the cards, connect all parts, and release everything at the end."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -14,10 +14,15 @@ from gpufan.core.sentences import refused_settings_sentence
 from gpufan.daemon import learnt
 from gpufan.daemon.guardian import guardian
 from gpufan.daemon.instructions import SettingsFor
-from gpufan.daemon.last_good import StartSettings, read_or_fall_back, saver, with_other_cards
-from gpufan.daemon.loop import Daemon
+from gpufan.daemon.last_good import (
+    StartSettings,
+    last_good_saver,
+    last_good_with_other_cards,
+    read_settings_or_last_good,
+)
+from gpufan.daemon.loop import ControlLoop
 from gpufan.daemon.orders import Orders
-from gpufan.daemon.publish import in_background, recording, snapshot_file
+from gpufan.daemon.publish import publish_in_background, publish_to_recording, publish_to_snapshot_file
 from gpufan.daemon.sd_notify import Notifier
 from gpufan.daemon.taken import Taken
 from gpufan.daemon.view import OpenView
@@ -42,23 +47,23 @@ def run_cards(source: Source, runtime_folder: Path, record: Path | None, open_vi
     inbox.reload_on_hang_up()
     notifier = Notifier.from_environment()
     try:
-        start = StartSettings(source.read()) if notifier is None else read_or_fall_back(source)
+        start = StartSettings(source.read()) if notifier is None else read_settings_or_last_good(source)
         try:
-            _control(source, start, runtime_folder, record, open_view, inbox, notifier)
+            _run_with_settings(source, start, runtime_folder, record, open_view, inbox, notifier)
         except NoSuchCard as error:
             # As a mistake in the file, a wrong name must not leave the fans to the driver.
             gpus = start.settings.run_settings().gpus
-            other = None if notifier is None or start.refused else with_other_cards(source, error, gpus)
+            other = None if notifier is None or start.refused else last_good_with_other_cards(source, error, gpus)
             if other is None:
                 raise
-            _control(source, other, runtime_folder, record, open_view, inbox, notifier)
+            _run_with_settings(source, other, runtime_folder, record, open_view, inbox, notifier)
     except GpufanError as error:
         if notifier is not None and not notifier.ready and not isinstance(error, NotGivenBack):
             notifier.hold_back(error, inbox)
         raise
 
 
-def _control(
+def _run_with_settings(
     source: Source,
     start: StartSettings,
     runtime_folder: Path,
@@ -71,7 +76,7 @@ def _control(
     from gpufan.gpu.cards import open_cards  # loads the driver's library, which a simulation does not need
 
     with ExitStack() as stack:
-        rows = stack.enter_context(recording(record))
+        rows = stack.enter_context(publish_to_recording(record))
         settings = start.settings
         run = settings.run_settings()
         folder = None if run.dry_run else runtime_folder
@@ -84,7 +89,7 @@ def _control(
                 stack.enter_context(guardian(record_of_taken))
             taken = stack.enter_context(Taken(record_of_taken, run.display))
         cards = stack.enter_context(closing(open_cards(run.backend, run.display, runtime_folder, run.gpus)))
-        chosen = _select(cards.gpus, settings)
+        chosen = _select_cards_to_run(cards.gpus, settings)
         if not run.dry_run:
             cards.start_x_server(chosen)
         usable, uncontrollable = split_controllable_cards(chosen)
@@ -92,13 +97,13 @@ def _control(
             raise NotControllable(f"no card here has fans that can be set: {'; '.join(uncontrollable)}")
         for line in uncontrollable:
             _log.warning("not controlled: %s", line)
-        log_settings_warnings(settings, cards.gpus)
+        log_run_settings_warnings(settings, cards.gpus)
 
-        folder_of_learnt = learnt.default_folder()
+        folder_of_learnt = learnt.learnt_folder()
         workers: list[Worker] = []
 
         def add_workers(gpus: Sequence[Gpu]) -> list[Worker]:
-            known = learnt.read_all(folder_of_learnt, [gpu.info.uuid for gpu in gpus])
+            known = learnt.read_all_learnt(folder_of_learnt, [gpu.info.uuid for gpu in gpus])
             return make_workers(gpus, settings.for_card, box=workers, dry_run=run.dry_run, learnt=known, taken=taken)
 
         for worker in add_workers(usable):
@@ -106,23 +111,23 @@ def _control(
             _log.info("%s: %s, %s", info.label, "dry run" if run.dry_run else "controlled", settings.for_card(info))
         title = "dry run: nothing is set" if run.dry_run else "ctrl-c gives the fans back to the driver"
         view = stack.enter_context(closing(open_view(f"gpufan {__version__} · {title}")))
-        sinks = [view.publish, *stack.enter_context(snapshot_file(folder, lock))]
+        sinks = [view.publish, *stack.enter_context(publish_to_snapshot_file(folder, lock))]
         if taken is not None:
             sinks.append(lambda _: taken.renew())
-        sinks.extend(stack.enter_context(in_background(rows)))
+        sinks.extend(stack.enter_context(publish_in_background(rows)))
         if not run.dry_run:
-            sinks.append(stack.enter_context(closing(learnt.Saver(folder_of_learnt, workers))).publish)
+            sinks.append(stack.enter_context(closing(learnt.LearntSaver(folder_of_learnt, workers))).publish)
         if notifier is not None:
             sinks.append(notifier.publish)
-        keep = stack.enter_context(saver()) if notifier is not None else lambda _: None
+        keep = stack.enter_context(last_good_saver()) if notifier is not None else lambda _: None
         keep(settings)
-        daemon = Daemon(
+        daemon = ControlLoop(
             workers,
             sinks,
             interval_s=run.interval_s,
             dry_run=run.dry_run,
             every_tick=bool(rows) or view.every_tick,
-            reload=partial(_reload, source, run, cards.gpus, keep),
+            reload=partial(_reload_settings_of_run, source, run, cards.gpus, keep),
             reload_driver=None if run.dry_run else cards.reload_driver,
             find_new=lambda: add_workers(split_controllable_cards(cards.find_new())[0]),
             orders=orders,
@@ -135,10 +140,13 @@ def _control(
         _log.info("fans given back to the driver: %s", ", ".join(worker.gpu.info.label for worker in workers))
 
 
-def _reload(
+def _reload_settings_of_run(
     source: Source, started: RunSettings, gpus: Sequence[Gpu], keep: Callable[[Settings], None]
 ) -> tuple[float, SettingsFor]:
-    """Read `source` again; returns the interval and the settings of each card. Raises InputError, after logging it."""
+    """Read the settings again. Returns the interval, s, and a function with the settings of each card.
+
+    `started` are the settings at the start. `keep` saves the settings as last good ones. Logs an error and raises it.
+    """
     try:
         settings = source.read()
         run = settings.run_settings()
@@ -149,28 +157,28 @@ def _reload(
         _log.warning("%s", refused_settings_sentence(str(error)))
         raise
     keep(settings)
-    log_settings_warnings(settings, gpus)
+    log_run_settings_warnings(settings, gpus)
     _log.info("settings reloaded from %s", settings.path or "the command line alone")
     return run.interval_s, settings.for_card
 
 
-def _select(gpus: Sequence[Gpu], settings: Settings) -> list[Gpu]:
-    """The cards to control. A service starts although a card that its settings name is away. Raises NoSuchCard."""
+def _select_cards_to_run(gpus: Sequence[Gpu], settings: Settings) -> list[Gpu]:
+    """Return the cards to control. A card that only the settings file names may be absent. Raises NoSuchCard."""
     names = settings.run_settings().gpus
     if settings.resolve("gpus").origin == COMMAND_LINE:
-        return select_cards(gpus, names, named_by(settings))
-    chosen, absent = select_present_cards(gpus, names, named_by(settings))
+        return select_cards(gpus, names, run_cards_named_by(settings))
+    chosen, absent = select_present_cards(gpus, names, run_cards_named_by(settings))
     for name in absent:
-        _log.warning("%s %s: no such card at present; the others are controlled", named_by(settings), name)
+        _log.warning("%s %s: no such card at present; the others are controlled", run_cards_named_by(settings), name)
     return chosen
 
 
-def named_by(settings: Settings) -> str:
-    """The option or key that names the cards to control, for error messages."""
+def run_cards_named_by(settings: Settings) -> str:
+    """Return the option or key that names the cards to control, for error messages."""
     return "--gpu" if settings.resolve("gpus").origin == COMMAND_LINE else f"{settings.path}: gpus:"
 
 
-def log_settings_warnings(settings: Settings, gpus: Sequence[Gpu]) -> None:
+def log_run_settings_warnings(settings: Settings, gpus: Sequence[Gpu]) -> None:
     """Log a warning for each key without effect, and for each table and each neighbour that is no card of this box."""
     for line in (*settings.keys_without_effect().values(), *settings.unmatched_tables([gpu.info for gpu in gpus])):
         _log.warning("%s", line)

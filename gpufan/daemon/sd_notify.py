@@ -35,7 +35,7 @@ class Stoppable(Protocol):
     """An object that receives reasons to stop."""
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait for a reason to stop; False if none came."""
+        """Wait for a reason to stop. Returns False if there is none within `timeout_s`."""
 
 
 class Notifier:
@@ -50,19 +50,19 @@ class Notifier:
 
     @classmethod
     def from_environment(cls) -> "Notifier | None":
-        """A notifier for the socket that the service manager has named; None without a service manager."""
+        """Return a notifier for the socket in NOTIFY_SOCKET; None without a service manager."""
         address = os.environ.get("NOTIFY_SOCKET", "")
         return cls(address) if address.startswith(("/", "@")) else None
 
     def send(self, *assignments: str) -> None:
-        """Send `assignments`, such as `READY=1`."""
+        """Send `assignments`, such as `READY=1`, to the service manager."""
         with suppress(OSError):
             self._socket.sendto("\n".join(assignments).encode(), self._address)
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Send the status, and that the daemon is alive while a card is under control. Send once that it is ready."""
+        """Send a status line; WATCHDOG=1 while a card is under control; and once READY=1."""
         message = [f"STATUS={sd_notify_status(snapshot)}"]
-        if not self.ready and is_ready(snapshot):
+        if not self.ready and is_ready_for_sd_notify(snapshot):
             self.ready = True
             message += ["READY=1", "ERRNO=0"]
         if min((gpu.uncontrolled_s for gpu in snapshot.gpus), default=0.0) <= UNCONTROLLED_S:
@@ -93,37 +93,41 @@ class Notifier:
 
 
 def sd_notify_status(snapshot: Snapshot) -> str:
-    """Every card's duty and temperature in one line: `0 GTX 1080 Ti 62 % at 74 °C | 1 GTX 1080 Ti lost`."""
-    texts = [_card_text(gpu) for gpu in snapshot.gpus]
+    """Return duty and temperature of every card in one line: `0 GTX 1080 Ti 62 % at 74 °C | 1 GTX 1080 Ti lost`."""
+    texts = [_sd_notify_card_text(gpu) for gpu in snapshot.gpus]
     if trouble := settings_sentence(snapshot):
         texts.insert(0, trouble)
     return " | ".join(texts)
 
 
-def is_ready(snapshot: Snapshot) -> bool:
+def is_ready_for_sd_notify(snapshot: Snapshot) -> bool:
     """Whether every card has had a tick, and the fans of at least one card were read back as set."""
     return all(gpu.reason.cause is not Cause.START for gpu in snapshot.gpus) and any(
-        _is_verified(gpu) for gpu in snapshot.gpus
+        _is_card_ready_for_sd_notify(gpu) for gpu in snapshot.gpus
     )
 
 
-def _is_verified(gpu: GpuState) -> bool:
+def _is_card_ready_for_sd_notify(gpu: GpuState) -> bool:
+    """Whether the fans of the card were read back as they were set, or are under control of the driver as intended."""
     if gpu.control is Control.DRIVER:
         return gpu.reason.cause is not Cause.UNCONTROLLABLE and not any(fan.manual for fan in gpu.fans)
     if gpu.control is not Control.OURS or not gpu.fans:
         return False
     # A driver that does not report manual mode may report the target.
     return all(
-        fan.manual or (fan.manual is None and _is_near(fan.target_percent, gpu.duty_percent)) for fan in gpu.fans
+        fan.manual or (fan.manual is None and _is_target_ready_for_sd_notify(fan.target_percent, gpu.duty_percent))
+        for fan in gpu.fans
     )
 
 
-def _is_near(target_percent: int | None, duty_percent: int | None) -> bool:
+def _is_target_ready_for_sd_notify(target_percent: int | None, duty_percent: int | None) -> bool:
+    """Whether the target of a fan that was read back is near the duty that was set, or is not reported."""
     if target_percent is None or duty_percent is None:
         return target_percent is None  # the oldest drivers report neither
     return abs(target_percent - duty_percent) <= TARGET_TOLERANCE
 
 
-def _card_text(gpu: GpuState) -> str:
+def _sd_notify_card_text(gpu: GpuState) -> str:
+    """Return duty and temperature of a card: `0 GTX 1080 Ti 62 % at 74 °C`."""
     at = "" if gpu.temperature_c is None else f" at {gpu.temperature_c:g} °C"
     return f"{gpu.label} {duty_text(gpu)}{at}"

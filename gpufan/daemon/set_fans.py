@@ -1,4 +1,4 @@
-"""`gpufan set`: order what the fans of the running gpufan do, in place of its settings."""
+"""`gpufan set`: give the running gpufan an order for the fans, which counts in place of its settings."""
 
 import time
 from collections.abc import Sequence
@@ -11,7 +11,13 @@ from gpufan.core.sentences import card_sentence
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon import orders
 from gpufan.daemon.known_cards import known_cards
-from gpufan.daemon.running import WAIT_S, card_key, controlled_cards, is_running, wait_until
+from gpufan.daemon.running import (
+    WAIT_S,
+    cards_of_running_daemon,
+    daemon_is_running,
+    key_of_running_card,
+    wait_for_running_daemon,
+)
 from gpufan.errors import GpufanError, InputError
 from gpufan.system.clock import since_boot_s
 
@@ -24,8 +30,8 @@ def set_fans(
 ) -> list[str]:
     """Give `order` for the cards in `names`, or all, and wait until the daemon follows it.
 
-    It ends after `for_s` seconds; None for never. With `keep` it outlasts restarts of the daemon. It replaces the order
-    before. Returns a line for each card. Raises InputError or GpufanError, also if the daemon has not done it in time.
+    The order ends after `for_s` seconds; None for never. With `keep` it outlasts restarts of the daemon. An earlier
+    order ends. Returns a line for each card. Raises InputError, or GpufanError, also if the daemon is too late.
     """
 
     def is_obeyed(gpu: GpuState) -> bool:
@@ -34,89 +40,93 @@ def set_fans(
             return False
         return left_s is None or for_s is None or for_s - 2 * WAIT_S < left_s <= for_s
 
-    cards = controlled_cards(names, runtime_folder)
+    cards = cards_of_running_daemon(names, runtime_folder)
     until_s = None if for_s is None else since_boot_s() + for_s
     kept = orders.KeptOrder(order.text, for_s, None if for_s is None else time.time() + for_s) if keep else None
-    with orders.changing(runtime_folder):
-        _write(runtime_folder, cards, order.text, until_s)
-        _write_kept(cards, kept)
-    found, late = wait_until(runtime_folder, cards, is_obeyed)
+    with orders.changing_orders(runtime_folder):
+        _write_set_orders(runtime_folder, cards, order.text, until_s)
+        _write_kept_set_orders(cards, kept)
+    found, late = wait_for_running_daemon(runtime_folder, cards, is_obeyed)
     if late:
         raise GpufanError(f"not followed yet: {'; '.join(map(card_sentence, late))}: look at `gpufan status`")
     return [card_sentence(gpu) for gpu in found]
 
 
-def clear(names: Sequence[str], runtime_folder: Path) -> list[str]:
+def clear_set_orders(names: Sequence[str], runtime_folder: Path) -> list[str]:
     """End the orders for the cards in `names`, or for all, and wait until the daemon follows its settings again.
 
     Without a daemon, only the orders that are kept for the next start end. Returns a line for each card. Raises
-    InputError or GpufanError, also if the daemon has not done it in time.
+    InputError, or GpufanError, also if the daemon is too late.
     """
-    if not is_running(runtime_folder):
-        return _clear_kept(names)
-    cards = controlled_cards(names, runtime_folder)
-    with orders.changing(runtime_folder):
-        _write(runtime_folder, cards, "", None)
-        _write_kept(cards if names else None, None)
-    found, late = wait_until(runtime_folder, cards, lambda gpu: not gpu.order)
+    if not daemon_is_running(runtime_folder):
+        return _clear_kept_set_orders(names)
+    cards = cards_of_running_daemon(names, runtime_folder)
+    with orders.changing_orders(runtime_folder):
+        _write_set_orders(runtime_folder, cards, "", None)
+        _write_kept_set_orders(cards if names else None, None)
+    found, late = wait_for_running_daemon(runtime_folder, cards, lambda gpu: not gpu.order)
     if late:
         raise GpufanError(f"still followed: {'; '.join(map(card_sentence, late))}: look at `gpufan status`")
     return [card_sentence(gpu) for gpu in found]
 
 
-def _clear_kept(names: Sequence[str]) -> list[str]:
+def _clear_kept_set_orders(names: Sequence[str]) -> list[str]:
     """End the orders that are kept for the next start, for the cards in `names` or for all.
 
-    Returns a line for each. Raises InputError or GpufanError.
+    Returns a line for each order that was ended. Raises InputError or GpufanError.
     """
     try:
-        kept = orders.read_kept()
+        kept = orders.read_kept_orders()
     except GpufanError as error:
         if names:
-            raise GpufanError(f"{orders.kept_path()}: {error}") from error
+            raise GpufanError(f"{orders.kept_orders_path()}: {error}") from error
         kept = {}
     present = {key for name in names for card in known_cards([name]) for key in (card.uuid, card.pci)}
-    ended = [key for key in kept if not names or key in present or any(_begins(key, name) for name in names)]
+    ended = [
+        key
+        for key in kept
+        if not names or key in present or any(_begins_uuid_of_set_order(key, name) for name in names)
+    ]
     if names and not ended:
         known = ", ".join(kept) or "no card"
         raise InputError(f"--gpu {' '.join(names)}: no order is kept for this card; orders are kept for {known}")
-    orders.write_kept({key: order for key, order in kept.items() if key not in ended})
+    orders.write_kept_orders({key: order for key, order in kept.items() if key not in ended})
     lines = [f"{key}: no longer ordered: {kept[key].order}" for key in ended]
     return lines or ["no gpufan is running, and no order is kept for the next start"]
 
 
-def _begins(key: str, name: str) -> bool:
-    """Whether `name` is the start of a UUID: it names a card also after the card has vanished."""
+def _begins_uuid_of_set_order(key: str, name: str) -> bool:
+    """Whether the UUID `key` begins with `name`. Such a name is valid also after the card has vanished."""
     return len(name) >= _LEAST_START and key.lower().startswith(name.lower())
 
 
-def _write(runtime_folder: Path, cards: Sequence[GpuState], text: str, until_s: float | None) -> None:
-    """Write the order for each of `cards`. Raises GpufanError."""
-    before = orders.read(runtime_folder)
+def _write_set_orders(runtime_folder: Path, cards: Sequence[GpuState], text: str, until_s: float | None) -> None:
+    """Write an order for each of `cards`, which ends at `until_s` (seconds since boot). Raises GpufanError."""
+    before = orders.read_orders(runtime_folder)
     changed = {
         key: replace(before.get(key, orders.CardOrders()), order=text, order_until_s=until_s)
-        for key in map(card_key, cards)
+        for key in map(key_of_running_card, cards)
     }
-    orders.write(runtime_folder, before | changed)
+    orders.write_orders(runtime_folder, before | changed)
 
 
-def _write_kept(cards: Sequence[GpuState] | None, kept: orders.KeptOrder | None) -> None:
-    """Write the order to keep for each of `cards`; None keeps none. Raises GpufanError.
+def _write_kept_set_orders(cards: Sequence[GpuState] | None, kept: orders.KeptOrder | None) -> None:
+    """Write the order to keep for each of `cards`. If `kept` is None, remove it. Raises GpufanError.
 
-    If `cards` is None, the order of every card is changed, also of those that have vanished.
+    If `cards` is None, change the orders of all cards, also of cards that have vanished.
     """
     try:
-        before = orders.read_kept()
+        before = orders.read_kept_orders()
         is_damaged = False
     except GpufanError:
         before, is_damaged = {}, True
-    keys = list(before) if cards is None else [card_key(gpu) for gpu in cards]
+    keys = list(before) if cards is None else [key_of_running_card(gpu) for gpu in cards]
     after = {key: order for key, order in before.items() if key not in keys}
     if kept is not None:
         after |= dict.fromkeys(keys, kept)
     if after == before and not is_damaged:
         return
     try:
-        orders.write_kept(after)
+        orders.write_kept_orders(after)
     except GpufanError as error:
         raise type(error)(f"followed, but what is kept for the next start is unchanged: {error}") from error

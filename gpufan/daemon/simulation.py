@@ -1,4 +1,4 @@
-"""`gpufan run --simulate`: the workers of a real run control the cards of a simulated box, in simulated time."""
+"""`gpufan run --simulate`: workers as in a real run control the cards of a simulated box, in simulated time."""
 
 import math
 import time
@@ -11,8 +11,8 @@ from gpufan import __version__
 from gpufan.config.settings import Source
 from gpufan.core.selection import select_cards
 from gpufan.core.snapshot import Snapshot
-from gpufan.daemon.publish import Publish, recording, snapshot_file
-from gpufan.daemon.run import log_settings_warnings, named_by
+from gpufan.daemon.publish import Publish, publish_to_recording, publish_to_snapshot_file
+from gpufan.daemon.run import log_run_settings_warnings, run_cards_named_by
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.summary import CardSummary
 from gpufan.daemon.view import OpenView
@@ -33,8 +33,8 @@ class SimulationOptions:
     """Simulated seconds per second; infinity for as fast as possible."""
 
 
-def monday_at_midnight(now_s: float) -> time.struct_time:
-    """The local time in a simulation, which begins on a Monday at midnight: the same command has the same result."""
+def simulation_local_time(now_s: float) -> time.struct_time:
+    """Return the local time in a simulation at `now_s`. It begins on a Monday at midnight, for repeatable results."""
     return time.gmtime(4 * 86400 + now_s)
 
 
@@ -55,7 +55,7 @@ def run_simulation(
     settings = source.read()
     run = settings.run_settings()
     box = SimulatedBox(PROFILES[options.profile], WORKLOADS[options.workload])
-    chosen = select_cards(box.gpus, run.gpus, named_by(settings))
+    chosen = select_cards(box.gpus, run.gpus, run_cards_named_by(settings))
     summaries = [CardSummary(gpu) for gpu in chosen]
 
     def add_to_summaries(_: Snapshot) -> None:
@@ -64,14 +64,19 @@ def run_simulation(
 
     with ExitStack() as stack:
         lock = stack.enter_context(controller_lock(runtime_folder))
-        rows = stack.enter_context(recording(record))
+        rows = stack.enter_context(publish_to_recording(record))
         title = f"gpufan {__version__} · simulated {options.profile}, {options.workload}"
         view = stack.enter_context(closing(open_view(title)))
-        log_settings_warnings(settings, box.gpus)
-        sinks = [add_to_summaries, view.publish, *stack.enter_context(snapshot_file(runtime_folder, lock)), *rows]
-        simulate(
+        log_run_settings_warnings(settings, box.gpus)
+        sinks = [
+            add_to_summaries,
+            view.publish,
+            *stack.enter_context(publish_to_snapshot_file(runtime_folder, lock)),
+            *rows,
+        ]
+        simulate_workers(
             box,
-            make_workers(chosen, settings.for_card, dry_run=run.dry_run, wall_clock=monday_at_midnight),
+            make_workers(chosen, settings.for_card, dry_run=run.dry_run, wall_clock=simulation_local_time),
             sinks,
             inbox,
             interval_s=run.interval_s,
@@ -82,7 +87,7 @@ def run_simulation(
     return [(gpu.info.label, summary) for gpu, summary in zip(chosen, summaries, strict=True)]
 
 
-def simulate(
+def simulate_workers(
     box: SimulatedBox,
     workers: Sequence[Worker],
     sinks: Sequence[Publish],

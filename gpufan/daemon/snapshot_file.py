@@ -29,7 +29,7 @@ class SnapshotFile:
         replace_unsynced(self._path, self._encoder.encode(snapshot))
 
     def remove(self) -> None:
-        """Remove the file, if there is one. Raises OSError."""
+        """Remove the file, if it exists. Raises OSError."""
         remove_unsynced(self._path)
 
 
@@ -45,7 +45,7 @@ def snapshot_now(
     clock_steps: int = 0,
     clock_step_s: float = 0.0,
 ) -> Snapshot:
-    """A snapshot of this process, with the present time."""
+    """Return a snapshot of this process, with the present time."""
     return Snapshot(
         format=FORMAT,
         version=__version__,
@@ -75,8 +75,8 @@ class NotRunning(GpufanError):
     """There is no snapshot, so no daemon is running."""
 
 
-def read(path: Path) -> Snapshot:
-    """Read the snapshot of a daemon. Raises NotRunning if there is no snapshot, GpufanError if it is not valid."""
+def read_snapshot(path: Path) -> Snapshot:
+    """Return the snapshot in the file. Raises NotRunning if there is no file, GpufanError if it is not valid."""
     try:
         content = printable_values(msgspec.json.decode(read_file(path)))
         header = msgspec.convert(content, _Header)
@@ -96,23 +96,23 @@ def read(path: Path) -> Snapshot:
     return snapshot
 
 
-def is_orphan(snapshot: Snapshot) -> bool:
+def snapshot_writer_has_ended(snapshot: Snapshot) -> bool:
     """Whether the process that wrote `snapshot` has ended without giving the fans back."""
     return not process_is_alive(snapshot.pid)
 
 
-def stale_s(snapshot: Snapshot) -> float | None:
-    """Age of `snapshot` in seconds if it is too old to come from a running daemon; else None."""
+def snapshot_stale_s(snapshot: Snapshot) -> float | None:
+    """Return the age of `snapshot`, s, if it is too old for a daemon that works; else None."""
     # A snapshot from the future was written before the clock was set back.
     age_s = abs(time.time() - snapshot.time_s)
     return age_s if age_s > 5 + 2 * snapshot.interval_s else None
 
 
-def complaint(snapshot: Snapshot) -> str | None:
-    """Why the gpufan that wrote `snapshot` no longer works, and the remedy; None while it works."""
-    if is_orphan(snapshot):
+def snapshot_complaint(snapshot: Snapshot) -> str | None:
+    """Return why the gpufan that wrote `snapshot` no longer works, and the remedy; None while it works."""
+    if snapshot_writer_has_ended(snapshot):
         return f"process {snapshot.pid} ended without giving the fans back: `sudo gpufan restore`"
-    if stale_s(snapshot) is None:
+    if snapshot_stale_s(snapshot) is None:
         return None
     return (
         f"nothing new since {time.strftime('%F %T', time.localtime(snapshot.time_s))}: process {snapshot.pid} hangs;"

@@ -13,7 +13,7 @@ SWING_PERCENT = 5
 
 
 class Swings:
-    """Counts the rises and falls of the duty by at least `SWING_PERCENT` points between turning points.
+    """Counts swings: rises and falls of the duty by at least `SWING_PERCENT` points between turning points.
 
     >>> swings = Swings()
     >>> for duty in (30, 60, 58, 61, 30, 30, 34):
@@ -33,7 +33,7 @@ class Swings:
         self._high = -math.inf
 
     def add(self, duty_percent: float) -> None:
-        """Add the next duty."""
+        """Add the next duty, percent."""
         if self._last is not None:
             self.variation += abs(duty_percent - self._last)
         self._last = duty_percent
@@ -45,6 +45,7 @@ class Swings:
             self._turn(-1, duty_percent)
 
     def _turn(self, direction: int, duty_percent: float) -> None:
+        """Count a swing: from now on the duty rises (`direction` 1) or falls (-1)."""
         self.count += 1
         self._direction = direction
         self._low = self._high = duty_percent
@@ -65,7 +66,7 @@ class Summary:
     def add_reading(
         self, seconds: float, temperature_c: float, speed_rpm: float, duty_percent: float, clock: float = 1.0
     ) -> None:
-        """Add a reading that stands for `seconds`; `clock` is a share of the full clock."""
+        """Add a reading that is valid for `seconds`. `clock` is the share of the full clock."""
         self._seconds += seconds
         self.peak_c = max(self.peak_c, temperature_c)
         self.hot_s += seconds * (temperature_c > HOT_C)
@@ -92,7 +93,7 @@ class CardSummary(Summary):
         self._gpu = gpu
 
     def add(self, seconds: float) -> None:
-        """Add the present state of the card for `seconds`."""
+        """Add the present state of the card, which is valid for `seconds`."""
         gpu = self._gpu
         duty_percent = gpu.speed_percent if gpu.manual_percent is None else gpu.manual_percent
         self.add_reading(seconds, gpu.die_c, gpu.speed_rpm, duty_percent, gpu.throughput)

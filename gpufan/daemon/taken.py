@@ -31,7 +31,7 @@ class ChangedLimit(msgspec.Struct, frozen=True):
 
     def has_set(self, value: float) -> bool:
         """Whether gpufan has set `value`, and not another program."""
-        return any(is_same(value, each) for each in (self.before, *self.set))
+        return any(is_same_taken_limit(value, each) for each in (self.before, *self.set))
 
 
 class TakenCard(msgspec.Struct, frozen=True):
@@ -53,13 +53,13 @@ class _Record(msgspec.Struct, frozen=True):
     cards: tuple[TakenCard, ...]
 
 
-def is_same(value: float, other: float) -> bool:
-    """Whether two values of a limit are the same, W or °C: a driver may round."""
+def is_same_taken_limit(value: float, other: float) -> bool:
+    """Whether two values of a limit, W or °C, differ by at most 0.5, since a driver may round."""
     return abs(value - other) <= 0.5
 
 
-def read(path: Path) -> tuple[TakenCard, ...]:
-    """The cards in the record `path`; empty if there is no file. Raises GpufanError if it cannot be read."""
+def read_taken(path: Path) -> tuple[TakenCard, ...]:
+    """Return the cards in the record `path`; empty if there is no file. Raises GpufanError if it cannot be read."""
     try:
         return msgspec.convert(printable_values(msgspec.json.decode(read_file(path))), _Record).cards
     except FileNotFoundError:
@@ -71,13 +71,13 @@ def read(path: Path) -> tuple[TakenCard, ...]:
 
 
 class Taken:
-    """Writes the record. Any thread may call it. If the file cannot be written, this is logged once; the run goes on.
+    """Writes the record. Any thread may use it. If the file cannot be written, a warning is logged once.
 
     At the end of a `with` block the record of this run is removed, unless the run could not give every fan back.
     """
 
     def __init__(self, path: Path, display: str | None) -> None:
-        """Keep the cards that an earlier run has left in the record. `display` is the X server to use, if any."""
+        """Read the cards that an earlier run has left in the record. `display` is the X server of the settings."""
         self._path = path
         self._display = display
         self._lock = threading.Lock()
@@ -89,12 +89,12 @@ class Taken:
         self._left_over: dict[str, TakenCard] = {}
         """The cards that an earlier run has set, by UUID."""
         try:
-            self._left_over = {card.uuid: card for card in read(path)}
+            self._left_over = {card.uuid: card for card in read_taken(path)}
         except GpufanError as error:
             self._warn(error)
 
     def add(self, info: GpuInfo) -> None:
-        """Record a card, before its fans are set. Writes the file only if it has changed, or was removed."""
+        """Record a card before its fans are set. Writes the file only if the card is new or the file was removed."""
         if self._infos.get(info.uuid) is info and self._path.exists():
             return
         with self._lock:
@@ -102,7 +102,7 @@ class Taken:
             self._write()
 
     def remove(self, uuid: str) -> None:
-        """Remove a card from the record, after its fans were given back; changed limits stay in the record."""
+        """Remove a card from the record after its fans were given back. Its changed limits stay in the record."""
         if uuid not in self._infos:
             return
         with self._lock:
@@ -111,7 +111,7 @@ class Taken:
             self._write()
 
     def record_limits(self, info: GpuInfo, limits: Iterable[ChangedLimit]) -> bool:
-        """Record the changed limits of a card, in place of those before; returns whether the file was written."""
+        """Record all changed limits of a card. Returns whether the file was written."""
         with self._lock:
             if info.uuid in self._left_over:
                 self._left_over[info.uuid] = msgspec.structs.replace(self._left_over[info.uuid], limits=())
@@ -121,7 +121,7 @@ class Taken:
             return self._write()
 
     def limits_left_over(self, uuid: str) -> tuple[ChangedLimit, ...]:
-        """The limits of a card that an earlier run has changed and not given back."""
+        """Return the limits of a card that an earlier run has changed and not given back."""
         card = self._left_over.get(uuid)
         return () if card is None else card.limits
 
@@ -148,7 +148,7 @@ class Taken:
             self.close()
 
     def _write(self) -> bool:
-        """Write the record; returns whether that succeeded."""
+        """Write the record, or remove it if it has no card. Returns whether that succeeded."""
         infos = {uuid: info for uuid, (info, _) in self._limits.items()} | self._infos
         cards = self._left_over | {uuid: self._card(info) for uuid, info in infos.items()}
         try:
@@ -163,12 +163,14 @@ class Taken:
         return True
 
     def _card(self, info: GpuInfo) -> TakenCard:
+        """Return the entry of a card in the record."""
         display = self._display if info.backend == "x11" else None
         xauthority = None if display is None else os.environ.get("XAUTHORITY")
         limits = self._limits[info.uuid][1] if info.uuid in self._limits else self.limits_left_over(info.uuid)
         return TakenCard(info.uuid, info.pci, info.label, info.backend, info.fan_count, display, xauthority, limits)
 
     def _warn(self, error: Exception) -> None:
+        """Log that the record cannot be read or written, at the first error only."""
         if not self._warned:
             _log.warning("%s: %s; if gpufan is killed, run `sudo gpufan restore`", self._path, error)
         self._warned = True

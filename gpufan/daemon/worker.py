@@ -1,4 +1,4 @@
-"""One card's tick: sense, decide, act, and publish the state. The time is an argument."""
+"""The tick of one card: sense, decide, act, and make the state to publish. The time is an argument."""
 
 import math
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ class Worker:
         taken: Taken | None = None,
         wall_clock: LocalTime | None = None,
     ) -> None:
-        """`learnt` is what an earlier run learnt of the card; `taken` records the cards whose fans are set.
+        """`learnt` is the model that an earlier run learnt of the card. `taken` records the cards whose fans are set.
 
         `wall_clock` replaces the clock of this machine for quiet hours.
         """
@@ -124,7 +124,7 @@ class Worker:
         self._finish(now_s, before)
 
     def _stay(self, now_s: float, reading: Reading) -> None:
-        """Do this instead of a decision: the card is as it was at the tick before."""
+        """Make no new decision, since the card is as it was at the tick before."""
         self.quiet = True
         self.recovery.controlled(now_s)
         if reading.power_w != self.state.power_w:
@@ -137,10 +137,10 @@ class Worker:
         self.news += self.state.says_more_than(before)
 
     def pause(self, now_s: float, left_s: float) -> None:
-        """Do this instead of a tick while the card is paused, for another `left_s` seconds.
+        """Pause the card for another `left_s` seconds. This is called in place of `tick`.
 
-        The fans are given back to the driver; after that the card is left alone. A card that does not answer is paused
-        too: perhaps it is paused because of that.
+        The first call gives the fans back to the driver. Later calls do not touch the card. A card that does not answer
+        is paused too, since a person may pause it for that reason.
         """
         before, self.last_s, self.quiet = self.state, now_s, False
         if not self.paused:
@@ -170,11 +170,11 @@ class Worker:
 
     @property
     def contested(self) -> bool:
-        """Whether another program sets the fans too."""
+        """Whether another program has changed the fans in the last 30 s."""
         return self.last_s - self._contested_s < CONTESTED_S
 
     def follow(self, settings_for: SettingsFor) -> None:
-        """Use other settings from the next tick on; the fans stay under control. Any thread may call it."""
+        """Use other settings from the next tick on. The fans stay under control. Any thread may call this."""
         self.instructions.follow(settings_for)
 
     def obey(self, order: Order | None, left_s: float | None = None) -> None:
@@ -186,12 +186,15 @@ class Worker:
 
     @property
     def learnt(self) -> Learnt | None:
-        """What was learnt of the card; None if no target was ever held. Any thread may read it."""
+        """The learnt model of the card; None if no target was ever held. Any thread may read it."""
         return self._learnt if self._info is None else self._controller.learnt
 
     @property
     def local_demand_percent(self) -> int | None:
-        """The duty for the card's own heat; None if gpufan does not control its fans. Any thread may read it."""
+        """The duty that the card needs for its own heat, percent; None if gpufan does not control its fans.
+
+        Any thread may read it.
+        """
         return None if self.state.duty_percent is None else self._controller.local_demand_percent
 
     @property
@@ -214,7 +217,7 @@ class Worker:
             self._fans.stop()
 
     def _read(self, now_s: float, force: bool) -> Reading:
-        """Read temperature and power, and also the fans if that is due. Raises GpuLost."""
+        """Return temperature and power, and the fans, which are read if that is due. Raises GpuLost."""
         at_rest = self._read_back.at_rest and self.state.control in (Control.OURS, Control.DRIVER)
         reading = self._reader.read(now_s, fans=force or not at_rest, dry_run=self._dry_run)
         return self._limits.judged(reading)
@@ -237,6 +240,7 @@ class Worker:
         self._neighbours.follow([str(name) for name in settings.neighbours])
 
     def _decide(self, now_s: float, reading: Reading) -> Decision:
+        """Return the decision of the controller on a reading, with the demands of the neighbours."""
         speed_percent = next((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), None)
         demands_percent = self._neighbours.demands_percent(now_s, self, self.box)
         return self._controller.decide(
@@ -250,7 +254,7 @@ class Worker:
         )
 
     def _act(self, now_s: float, decision: Decision, reading: Reading, force_write: bool) -> None:
-        """Judge the fans that were read back, and write the duty if needed."""
+        """Judge the fans that were read back, and set the fans and limits if needed."""
         read_back = self._read_back
         if self._reader.has_fans:
             read_back.check(now_s, reading)
@@ -311,9 +315,9 @@ class Worker:
         )
 
     def _switched_backend(self, now_s: float, reading: Reading, fault: Reason) -> bool:
-        """Give the fans back; returns whether another backend sets them from now on.
+        """Give the fans back, and try another backend. Returns whether it sets them from now on.
 
-        If the fans have obeyed once, this backend works, and the fault has another cause.
+        If the fans have obeyed once, no other backend is tried, since the fault has another cause.
         """
         self._fans.release()
         result = FallBack(False) if self._read_back.proven else self.gpu.fall_back(reason_sentence(fault))
@@ -339,6 +343,7 @@ class Worker:
         )
 
     def _lose(self, now_s: float, error: GpuLost) -> None:
+        """Record that the card does not answer, and wait before the next try."""
         if self.state.control is Control.OURS:
             # Perhaps only the readings fail: then the driver should control the fans.
             with suppress(GpuError, NoPermission):
@@ -360,7 +365,7 @@ class Worker:
             self._controller.forget()
 
     def _state(self, control: Control, decision: Decision, reading: Reading | None = None, **details: Any) -> GpuState:
-        """The state after a tick. `details`: fault, remedy, retry_after_s, x_error."""
+        """Return the state after a tick. `details` are fault, remedy, retry_after_s and x_error."""
         return card_state(
             self.gpu.info,
             self._counters,

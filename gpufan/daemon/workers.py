@@ -1,4 +1,4 @@
-"""Makes the workers of one box. The cards may be real or simulated."""
+"""Makes the workers of the cards of one box. The cards may be real or simulated."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,9 +19,9 @@ def make_workers(
     taken: Taken | None = None,
     wall_clock: LocalTime | None = None,
 ) -> list[Worker]:
-    """Make a worker for each card of `gpus`; each worker knows the others, so that neighbours help each other.
+    """Make a worker for each card of `gpus`. Each worker knows all workers, so that neighbours help each other.
 
-    `box` are the workers of the box so far; the new ones are added to it.
+    `box` has the workers of other cards of the box. The new workers are added to it.
 
     `learnt` maps the UUID of a card to the model that an earlier run learnt of it. `taken` records the cards whose fans
     are set. `wall_clock` replaces the clock of this machine for quiet hours.

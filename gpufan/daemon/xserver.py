@@ -14,7 +14,7 @@ ENVIRONMENT_FILE = "environment"
 def run_xserver(folder: Path, gpus: Sequence[str], announce: Callable[[str], None]) -> None:
     """Run the X server for the cards named in `gpus`, or for all, until a signal. Its files are in `folder`.
 
-    `announce` receives the line that says how to use it. Raises DriverError if the server cannot be started,
+    `announce` is called with a line that says how to use the server. Raises DriverError if it cannot be started,
     GpufanError if there is no card or another process uses `folder`.
     """
     from gpufan.gpu.x_server import addresses_for_x_server

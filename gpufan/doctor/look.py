@@ -132,8 +132,12 @@ def _look_at_snapshot(path: Path) -> Published | None:
     """Return the snapshot in `path`; None if there is none. Raises GpufanError if it cannot be read."""
     if not path.exists():
         return None
-    snapshot = snapshot_file.read(path)
-    return Published(snapshot, snapshot_file.is_orphan(snapshot), snapshot_file.stale_s(snapshot) is not None)
+    snapshot = snapshot_file.read_snapshot(path)
+    return Published(
+        snapshot,
+        snapshot_file.snapshot_writer_has_ended(snapshot),
+        snapshot_file.snapshot_stale_s(snapshot) is not None,
+    )
 
 
 def _look_at_systemd() -> Systemd | None:

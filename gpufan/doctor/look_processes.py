@@ -38,7 +38,7 @@ def look_for_other_setter(snapshot: Path) -> str:
     """
     ours = {os.getpid()}
     with suppress(GpufanError):
-        ours.add(snapshot_file.read(snapshot).pid)
+        ours.add(snapshot_file.read_snapshot(snapshot).pid)
     return likely_rival(ours, below_root(PROC))
 
 

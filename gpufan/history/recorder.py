@@ -113,7 +113,7 @@ class HistoryRecorder:
         if after_gap and last_s is not None and snapshot.time_s > last_s + self._gap_after_s(self._last):
             self._detector.add_gap(last_s, snapshot.time_s, "no history was recorded")
         seconds = snapshot.interval_s if after_gap else elapsed_s
-        for row, gpu in zip(recording.rows(snapshot), snapshot.gpus, strict=True):
+        for row, gpu in zip(recording.recording_rows(snapshot), snapshot.gpus, strict=True):
             self._samples.append(Sample(row._replace(time_s=snapshot.time_s), seconds, gpu))
         self._detector.add(snapshot)
         self._last, self._new_at_s, self._last_reading_s = snapshot, monotonic_s, snapshot.time_s
@@ -161,7 +161,9 @@ def record_history(snapshot_path: Path, folder: Path) -> None:
     inbox = StopInbox()
     inbox.catch_signals()
     with recorder_lock(folder):
-        recorder = HistoryRecorder(HistoryWriter(folder), lambda: snapshot_file.read(snapshot_path), since_boot_s())
+        recorder = HistoryRecorder(
+            HistoryWriter(folder), lambda: snapshot_file.read_snapshot(snapshot_path), since_boot_s()
+        )
         try:
             while True:
                 recorder.tick(time.time(), since_boot_s())

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gpufan.daemon.recording import HEADER, Row, to_csv
+from gpufan.daemon.recording import HEADER, Row, recording_csv
 from gpufan.history.day_totals import HEADINGS, NOTE, load_threshold_w, totals_by_date
 from gpufan.history.events import Event
 from gpufan.history.local_time import local_time_text
@@ -64,4 +64,4 @@ def print_csv(rows: Iterator[Row]) -> None:
     """Print `rows` as CSV in the format of a recording."""
     print(HEADER, end="")
     while batch := list(islice(rows, 1000)):  # a week of rows would need much memory
-        print(to_csv(batch), end="")
+        print(recording_csv(batch), end="")

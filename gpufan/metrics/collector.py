@@ -47,10 +47,10 @@ class SnapshotCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Read the snapshot, and yield every metric."""
         try:
-            snapshot = snapshot_file.read(self._path)
+            snapshot = snapshot_file.read_snapshot(self._path)
         except GpufanError:
             snapshot = None
-        is_fresh = snapshot is not None and snapshot_file.stale_s(snapshot) is None
+        is_fresh = snapshot is not None and snapshot_file.snapshot_stale_s(snapshot) is None
         yield GaugeMetricFamily("gpufan_up", "Whether gpufan runs and has written its snapshot in time.", is_fresh)
         versions = {"version": "" if snapshot is None else snapshot.version, "exporter_version": __version__}
         yield InfoMetricFamily("gpufan_build", "Versions of the running gpufan and of this exporter.", versions)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gpufan.core.gpu import Gpu, Reading
 from gpufan.daemon.guardian import guardian
-from gpufan.daemon.read_back import STILL_DUTY_PERCENT, STILL_SHARE, TARGET_TOLERANCE, release_verified
+from gpufan.daemon.read_back import STILL_DUTY_PERCENT, STILL_SHARE, TARGET_TOLERANCE, release_and_read_back
 from gpufan.daemon.taken import Taken
 from gpufan.errors import GpuError, GpufanError, NoAnswer
 from gpufan.gpu.cards import Cards
@@ -90,7 +90,7 @@ def _prove_by_moving(gpu: Gpu, before: Reading, duty_percent: int, received: Seq
     finally:
         # A late call must not set the fans after they are given back.
         is_set.wait(_LATE_S)
-        call_with_timeout(2 * _CALL_S, partial(release_verified, gpu))
+        call_with_timeout(2 * _CALL_S, partial(release_and_read_back, gpu))
 
 
 def _duty_for_proof(reading: Reading, duty_range: tuple[int, int]) -> int:

@@ -102,7 +102,7 @@ def print_status(path: Path, *, as_json: bool, of_service: bool = False) -> None
     With `of_service` the service writes the snapshot, and the error says why the service runs no gpufan.
     """
     with service_state_explains(of_service):
-        snapshot = snapshot_file.read(path)
+        snapshot = snapshot_file.read_snapshot(path)
     if as_json:
         print(msgspec.json.encode(snapshot).decode())
     else:
@@ -122,7 +122,7 @@ def print_status(path: Path, *, as_json: bool, of_service: bool = False) -> None
                 followed = "" if gpu.order else gpu.settings
                 parts = [_printed_value(gpu.power_w, "W"), *speeds, followed, *limits_and_faults_in_words(gpu)]
                 print(f"  {', '.join(filter(None, parts))}")
-    if complaint := snapshot_file.complaint(snapshot):
+    if complaint := snapshot_file.snapshot_complaint(snapshot):
         raise GpufanError(complaint)
 
 

@@ -85,12 +85,12 @@ def _watch_view(as_json: bool, of_service: bool) -> "WatchTable | WatchLines | W
 def _watched_moment(path: Path, service: ServiceState | None) -> WatchedMoment:
     """Read the snapshot in `path`, and return it with the state of the service."""
     try:
-        snapshot = snapshot_file.read(path)
+        snapshot = snapshot_file.read_snapshot(path)
     except snapshot_file.NotRunning as error:
         return WatchedMoment(None, service.why_not_running if service else str(error), service)
     except GpufanError as error:
         return WatchedMoment(None, str(error), service)
-    return WatchedMoment(snapshot, snapshot_file.complaint(snapshot), service)
+    return WatchedMoment(snapshot, snapshot_file.snapshot_complaint(snapshot), service)
 
 
 _SCALES = (TEMPERATURE, DUTY, POWER)

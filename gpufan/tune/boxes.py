@@ -85,6 +85,6 @@ def fitted_boxes(
     They draw the power of `workload`, or else the recorded power. `inlet_c` replaces the fitted inlet temperature, °C,
     unless it is None. Raises InputError or GpufanError.
     """
-    cards = choose_recorded(recorded_cards(recording.read(path)), names, str(path))
+    cards = choose_recorded(recorded_cards(recording.read_recording(path)), names, str(path))
     fitted = [(card, plant_with_inlet(fit(card).plant, inlet_c)) for card in cards]
     return partial(FittedBox, fitted, WORKLOADS[workload] if workload else None)

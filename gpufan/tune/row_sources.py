@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gpufan.daemon import snapshot_file
 from gpufan.daemon.instructions import SettingsFor
-from gpufan.daemon.recording import Row, rows
-from gpufan.daemon.simulation import simulate
+from gpufan.daemon.recording import Row, recording_rows
+from gpufan.daemon.simulation import simulate_workers
 from gpufan.daemon.workers import make_workers
 from gpufan.errors import GpufanError
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
@@ -32,13 +32,13 @@ def rows_of_running_gpufan(
     last_s = math.nan
     try:
         while (seconds := clock() - start_s) < duration_s:
-            snapshot = snapshot_file.read(path)
-            stale = not found and snapshot_file.stale_s(snapshot) is not None
-            if stale or snapshot_file.is_orphan(snapshot):
+            snapshot = snapshot_file.read_snapshot(path)
+            stale = not found and snapshot_file.snapshot_stale_s(snapshot) is not None
+            if stale or snapshot_file.snapshot_writer_has_ended(snapshot):
                 raise GpufanError(f"the gpufan that wrote {path} is not running any more: see `gpufan status`")
             if snapshot.time_s != last_s:
                 last_s = snapshot.time_s
-                found += rows(snapshot)
+                found += recording_rows(snapshot)
             elapsed(seconds)
             # Twice as often as snapshots are written, so that none is missed.
             sleep(snapshot.interval_s / 2)
@@ -55,5 +55,7 @@ def simulated_rows(profile: str, duration_s: float, settings_for: SettingsFor) -
     found: list[Row] = []
     box = SimulatedBox(PROFILES[profile], WORKLOADS["epochs"])
     workers = make_workers(box.gpus, settings_for)
-    simulate(box, workers, [lambda snapshot: found.extend(rows(snapshot))], StopInbox(), duration_s=duration_s)
+    simulate_workers(
+        box, workers, [lambda snapshot: found.extend(recording_rows(snapshot))], StopInbox(), duration_s=duration_s
+    )
     return found

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.snapshot import Snapshot
-from gpufan.daemon.simulation import simulate
+from gpufan.daemon.simulation import simulate_workers
 from gpufan.daemon.snapshot_file import SnapshotFile
 from gpufan.daemon.workers import make_workers
 from gpufan.gpu.nvml_box import NvmlBox
@@ -46,7 +46,7 @@ def soak(folder: Path, ticks: int) -> dict[str, int]:
     box = SimulatedBox(PROFILES["dual-1080ti"], WORKLOADS["sweep"])
     with NvmlDouble(folder, box).install() as double, open(os.devnull, "w") as log, log_to(log):
         workers = make_workers(NvmlBox().gpus, lambda _: CardSettings())
-        simulate(
+        simulate_workers(
             double,  # it advances as a simulated box does
             workers,
             [ChangeLog().publish, SnapshotFile(folder / "state.json").write, watch],

@@ -16,7 +16,7 @@ from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon.instructions import SettingsFor
-from gpufan.daemon.loop import Daemon
+from gpufan.daemon.loop import ControlLoop
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.nvml import NvmlGpu
 from gpufan.system.signals import StopInbox
@@ -88,7 +88,7 @@ class Running:
         self.snapshots: list[Snapshot] = []
         self.error: BaseException | None = None
         self._inbox = StopInbox()
-        self.daemon = Daemon(workers, [*publish, self.snapshots.append], interval_s=INTERVAL_S, **options)
+        self.daemon = ControlLoop(workers, [*publish, self.snapshots.append], interval_s=INTERVAL_S, **options)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -123,7 +123,7 @@ class Running:
 
 @contextmanager
 def running(*workers: Worker, publish: Sequence[Callable[[Snapshot], None]] = (), **options: Any) -> Iterator[Running]:
-    """Run `workers` until the end of the block. `options` are those of `Daemon`."""
+    """Run `workers` until the end of the block. `options` are those of `ControlLoop`."""
     run = Running(workers, publish, **options)
     try:
         yield run

@@ -14,7 +14,7 @@ from gpufan.control.controller import Controller
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import loop as daemon
 from gpufan.daemon import passes, recovery
-from gpufan.daemon.loop import Daemon
+from gpufan.daemon.loop import ControlLoop
 from gpufan.daemon.worker import Worker
 from gpufan.errors import GpufanError
 from gpufan.gpu.cards import open_cards
@@ -164,8 +164,8 @@ def test_a_set_that_returns_after_the_end_does_not_leave_the_fans_taken(double: 
 def test_a_card_lost_from_the_start_is_picked_up_while_the_other_is_controlled(
     double: NvmlDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clocks = daemon._clocks
-    monkeypatch.setattr(daemon, "_clocks", lambda: tuple(20 * clock_s for clock_s in clocks()))
+    clocks = daemon._loop_clocks
+    monkeypatch.setattr(daemon, "_loop_clocks", lambda: tuple(20 * clock_s for clock_s in clocks()))
     double.cards[0].lost = 1
     with running(*(Worker(gpu, settings()) for gpu in NvmlBox().gpus)) as run:
         assert run.wait_for_control(0, "lost").label == "0 card that does not answer"
@@ -262,7 +262,7 @@ def test_a_thread_that_cannot_be_started_ends_the_run_and_gives_the_cards_back(
 
     with running(*workers(0, 1)) as run:
         run.wait_for_control(1, "ours")
-        monkeypatch.setattr(Daemon, "_start", fail)
+        monkeypatch.setattr(ControlLoop, "_start", fail)
         hang(double, 0, Kind.TEMPERATURE)
         run.join()
         assert "can't start new thread" in str(run.error)
@@ -291,7 +291,7 @@ def test_a_fault_of_our_own_in_a_report_gives_every_card_back(double: NvmlDouble
 def test_a_clock_that_jumps_makes_every_card_be_set_anew(
     double: NvmlDouble, monkeypatch: pytest.MonkeyPatch, boot_s: float, wall_s: float
 ) -> None:
-    clocks = daemon._clocks
+    clocks = daemon._loop_clocks
     with running(*workers(0, 1)) as run:
         run.wait_for_control(0, "ours")
         run.wait_for_control(1, "ours")
@@ -300,7 +300,9 @@ def test_a_clock_that_jumps_makes_every_card_be_set_anew(
                 double.cards[card].error[kind] = pynvml.NVML_ERROR_UNKNOWN
             for fan in double.cards[card].fans:
                 fan.policy, fan.target = AUTO, 23
-        monkeypatch.setattr(daemon, "_clocks", lambda: tuple(map(sum, zip(clocks(), (boot_s, wall_s), strict=True))))
+        monkeypatch.setattr(
+            daemon, "_loop_clocks", lambda: tuple(map(sum, zip(clocks(), (boot_s, wall_s), strict=True)))
+        )
         wait_for(lambda: fans(double, 0) == fans(double, 1) == [60, 60])
 
 
@@ -308,10 +310,10 @@ def test_a_clock_that_jumps_makes_every_card_be_set_anew(
 def test_the_snapshot_tells_how_often_and_by_how_much_the_clock_was_set(
     double: NvmlDouble, monkeypatch: pytest.MonkeyPatch, step_s: float
 ) -> None:
-    clocks = daemon._clocks
+    clocks = daemon._loop_clocks
     with running(*workers(0)) as run:
         run.wait_for_control(0, "ours")
-        monkeypatch.setattr(daemon, "_clocks", lambda: (clocks()[0], clocks()[1] + step_s))
+        monkeypatch.setattr(daemon, "_loop_clocks", lambda: (clocks()[0], clocks()[1] + step_s))
         wait_for(lambda: run.snapshots[-1].clock_steps)
     assert run.snapshots[0].clock_steps == 0
     assert run.snapshots[-1].clock_steps == 1
@@ -319,20 +321,20 @@ def test_the_snapshot_tells_how_often_and_by_how_much_the_clock_was_set(
 
 
 def test_sleep_is_no_step_of_the_clock(double: NvmlDouble, monkeypatch: pytest.MonkeyPatch) -> None:
-    clocks = daemon._clocks
+    clocks = daemon._loop_clocks
     with running(*workers(0)) as run:
         run.wait_for_control(0, "ours")
-        monkeypatch.setattr(daemon, "_clocks", lambda: (clocks()[0] + 30, clocks()[1] + 30))
+        monkeypatch.setattr(daemon, "_loop_clocks", lambda: (clocks()[0] + 30, clocks()[1] + 30))
         seen = len(run.snapshots)
         wait_for(lambda: len(run.snapshots) > seen + 3)
     assert run.snapshots[-1].clock_steps == 0
 
 
 def test_a_clock_that_is_nudged_changes_nothing(double: NvmlDouble, monkeypatch: pytest.MonkeyPatch) -> None:
-    clocks = daemon._clocks
+    clocks = daemon._loop_clocks
     with running(*workers(0)) as run:
         run.wait_for_control(0, "ours")
-        monkeypatch.setattr(daemon, "_clocks", lambda: (clocks()[0], clocks()[1] + 1))
+        monkeypatch.setattr(daemon, "_loop_clocks", lambda: (clocks()[0], clocks()[1] + 1))
         seen = len(run.snapshots)
         wait_for(lambda: len(run.snapshots) > seen + 3)
         assert len(sets(double, 0)) == 2
@@ -341,12 +343,12 @@ def test_a_clock_that_is_nudged_changes_nothing(double: NvmlDouble, monkeypatch:
 def test_a_clock_that_jumps_cuts_the_wait_for_a_lost_card_short(
     double: NvmlDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clocks = daemon._clocks
+    clocks = daemon._loop_clocks
     with running(*workers(0)) as run:
         lose(double, 0)
         run.wait_for_control(0, "lost")
         double.cards[0].lost = 0
-        monkeypatch.setattr(daemon, "_clocks", lambda: (clocks()[0], clocks()[1] + 3600))
+        monkeypatch.setattr(daemon, "_loop_clocks", lambda: (clocks()[0], clocks()[1] + 3600))
         wait_for(lambda: "ours" in run.states(0), timeout_s=0.5)
 
 

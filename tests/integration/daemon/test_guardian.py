@@ -13,7 +13,7 @@ import pynvml
 import pytest
 
 from gpufan.daemon.guardian import guardian
-from gpufan.daemon.taken import Taken, read
+from gpufan.daemon.taken import Taken, read_taken
 from gpufan.gpu import release_fans
 from gpufan.gpu.nvml import NvmlGpu
 from tests.doubles.nvml import MANUAL, Kind, NvmlDouble, wait_for
@@ -365,7 +365,7 @@ def test_restore_taken_and_a_name_are_refused(gpufan: Command) -> None:
 def test_a_run_records_only_the_cards_that_it_sets(double: NvmlDouble, start: Start, folder: Path) -> None:
     program = start("--gpu", "1")
     program.wait_until_it_controls(1)
-    assert [card.label for card in read(folder / "taken.json")] == ["1 GTX 1080 Ti"]
+    assert [card.label for card in read_taken(folder / "taken.json")] == ["1 GTX 1080 Ti"]
 
 
 def test_a_card_of_an_earlier_run_stays_in_the_record_until_it_is_given_back(
@@ -373,7 +373,7 @@ def test_a_card_of_an_earlier_run_stays_in_the_record_until_it_is_given_back(
 ) -> None:
     take(double, folder / "taken.json", 0, 1)
     assert gpufan("run", "--gpu", "1", "--duration", "0.1s")[0] == 0
-    assert [card.label for card in read(folder / "taken.json")] == ["0 GTX 1080 Ti"]
+    assert [card.label for card in read_taken(folder / "taken.json")] == ["0 GTX 1080 Ti"]
 
 
 def test_a_record_that_somebody_removed_is_written_again_before_the_next_set(
@@ -396,7 +396,7 @@ def test_fans_that_went_back_to_the_driver_in_a_run_are_not_in_the_record(
     program.wait_until_it_controls(0, 1)
     double.cards[0].error[Kind.SET_FAN] = pynvml.NVML_ERROR_UNKNOWN
     double.cards[0].temperature = 90
-    wait_for(lambda: [card.label for card in read(folder / "taken.json")] == ["1 GTX 1080 Ti"])
+    wait_for(lambda: [card.label for card in read_taken(folder / "taken.json")] == ["1 GTX 1080 Ti"])
 
 
 def test_a_record_that_cannot_be_written_is_said_once_and_control_goes_on(

@@ -81,7 +81,7 @@ def test_without_power_settings_no_limit_is_read_set_or_recorded(
     double: NvmlDouble, start: Start, folder: Path
 ) -> None:
     start().wait_until_it_controls(0, 1)
-    assert [card.limits for card in taken.read(folder / "taken.json")] == [(), ()]
+    assert [card.limits for card in taken.read_taken(folder / "taken.json")] == [(), ()]
     assert not sets_mw(double)
     before = double.calls(0)[Kind.GET_LIMIT]
     ticks = double.calls(0)[Kind.TEMPERATURE]
@@ -101,7 +101,7 @@ def test_the_limit_before_is_recorded_before_the_first_write(
     program = start("--config", str(config))
     wait_for(lambda: double.calls(0)[Kind.SET_POWER])
     assert double.cards[0].power_limit_mw == BEFORE_MW
-    (limit,) = taken.read(folder / "taken.json")[0].limits
+    (limit,) = taken.read_taken(folder / "taken.json")[0].limits
     assert (limit.name, limit.before, limit.set) == ("power_w", 240, (240, 200))
     program.process.kill()
 

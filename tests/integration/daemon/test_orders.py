@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpufan.daemon.orders import KeptOrder, kept_path, read_kept, write_kept
+from gpufan.daemon.orders import KeptOrder, kept_orders_path, read_kept_orders, write_kept_orders
 from gpufan.system.paths import ORDERS
 from tests.doubles.nvml import NvmlDouble, wait_for
 from tests.integration.daemon.test_pause import Command, Start, controlling, states
@@ -103,7 +103,7 @@ def test_orders_that_are_given_at_the_same_time_are_all_followed(
     programs = [Program(double, folder, command) for command in commands]
     assert [program.end()[0] for program in programs] == [0, 0]
     assert both() == ([71, 71], [72, 72])
-    assert len(read_kept()) == 2
+    assert len(read_kept_orders()) == 2
 
 
 @pytest.mark.parametrize("command", [["set", "60"], ["pause"], ["resume"]], ids=str)
@@ -122,7 +122,7 @@ def test_orders_that_are_kept_for_the_next_start_end_without_a_running_gpufan_to
     assert program.end()[0] == 0
 
     assert gpufan("set", "--clear", "--gpu", "1") == (0, f"{second}: no longer ordered: 70\n", "")
-    assert list(read_kept()) == [first]
+    assert list(read_kept_orders()) == [first]
     status, out, err = gpufan("set", "--clear", "--gpu", "1")
     assert (status, out) == (2, "")
     assert f"--gpu 1: no order is kept for this card; orders are kept for {first}\n" in err
@@ -132,13 +132,13 @@ def test_orders_that_are_kept_for_the_next_start_end_without_a_running_gpufan_to
 
 @pytest.mark.parametrize("is_damaged", [True, False])
 def test_all_orders_end_without_a_running_gpufan(gpufan: Command, is_damaged: bool) -> None:
-    write_kept({"GPU-1": KeptOrder("70"), "GPU-2": KeptOrder("max")})
+    write_kept_orders({"GPU-1": KeptOrder("70"), "GPU-2": KeptOrder("max")})
     if is_damaged:
-        kept_path().write_text("{")
+        kept_orders_path().write_text("{")
     cleared = "GPU-1: no longer ordered: 70\nGPU-2: no longer ordered: max\n"
     nothing = "no gpufan is running, and no order is kept for the next start\n"
     assert gpufan("set", "--clear") == (0, nothing if is_damaged else cleared, "")
-    assert not kept_path().exists()
+    assert not kept_orders_path().exists()
     assert gpufan("set", "--clear") == (0, nothing, "")
 
 
@@ -147,17 +147,17 @@ def test_after_a_kill_the_orders_that_are_kept_can_be_ended(start: Start, gpufan
     assert gpufan("set", "70", "--keep", "--gpu", "1")[0] == 0
     program.kill_with_guardian()
     assert gpufan("set", "--clear")[0] == 0
-    assert read_kept() == {}
+    assert read_kept_orders() == {}
 
 
 def test_the_order_for_a_card_that_has_vanished_can_be_ended(start: Start, gpufan: Command, folder: Path) -> None:
     gone = "GPU-99999999-0000-4000-8000-000000000000"
-    write_kept({gone: KeptOrder("70")})
+    write_kept_orders({gone: KeptOrder("70")})
     assert gpufan("set", "--clear", "--gpu", gone) == (0, f"{gone}: no longer ordered: 70\n", "")
-    write_kept({gone: KeptOrder("70")})
+    write_kept_orders({gone: KeptOrder("70")})
     controlling(start, folder)
     assert gpufan("set", "--clear")[0] == 0
-    assert read_kept() == {}
+    assert read_kept_orders() == {}
 
 
 def test_a_damaged_file_is_replaced_by_the_next_order(start: Start, gpufan: Command, folder: Path, both: Both) -> None:

@@ -13,7 +13,7 @@ Start = Callable[..., Program]
 
 
 def rows(path: Path) -> list[recording.Row]:
-    return list(recording.read(path)) if path.exists() and path.stat().st_size else []
+    return list(recording.read_recording(path)) if path.exists() and path.stat().st_size else []
 
 
 def test_there_is_a_row_for_each_card_and_tick(double: NvmlDouble, gpufan: Command, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class Daemon:
 
     @property
     def snapshot(self) -> Snapshot:
-        return snapshot.read(self.runtime / "state.json")
+        return snapshot.read_snapshot(self.runtime / "state.json")
 
     def wait_for_refusal(self) -> str:
         wait_for(lambda: self.snapshot.reload_refused)
@@ -206,7 +206,7 @@ def service(daemon: Daemon, tmp_path: Path) -> Iterator[Daemon]:
 
 
 def kept() -> Path:
-    return last_good.path()
+    return last_good.last_good_path()
 
 
 def test_a_mistake_at_the_start_leaves_the_last_good_settings_in_use(service: Daemon) -> None:

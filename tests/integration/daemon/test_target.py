@@ -38,7 +38,7 @@ def test_a_simulated_box_is_held_at_the_target_and_says_why(gpufan: Command, tmp
         *("--duration", "25m", "--target", "78", "--record", str(path)),
     )
     assert (status, err) == (0, "")
-    last = list(recording.read(path))[-1]
+    last = list(recording.read_recording(path))[-1]
     assert re.match(r"\d+ % holds 78 °C at \d+ W", last.reason)
     peaks_c = [float(peak) for peak in re.findall(r"^\d GTX 1080 Ti +([\d.]+)", out, re.MULTILINE)]
     assert len(peaks_c) == 2 and max(peaks_c) < 80
@@ -47,28 +47,28 @@ def test_a_simulated_box_is_held_at_the_target_and_says_why(gpufan: Command, tmp
 def test_what_was_learnt_is_written_at_the_end_and_taken_up_by_the_next_run(
     double: NvmlDouble, start: Start, state_directory: Path
 ) -> None:
-    learnt.write(state_directory / "learnt", uuid(double), LEARNT)
+    learnt.write_learnt(state_directory / "learnt", uuid(double), LEARNT)
     program = start("--target", "78")
     program.wait_until_it_controls(0, 1)
     program.signal(signal.SIGTERM)
     status, _, err = program.end()
     assert (status, err) == (0, "")
-    again = learnt.read(state_directory / "learnt", uuid(double))
+    again = learnt.read_learnt(state_directory / "learnt", uuid(double))
     assert again is not None and again != LEARNT
     assert again.full_power_percent == pytest.approx(LEARNT.full_power_percent, abs=0.5)
-    assert learnt.read(state_directory / "learnt", uuid(double, 1)) is not None
+    assert learnt.read_learnt(state_directory / "learnt", uuid(double, 1)) is not None
 
 
 def test_a_run_along_a_curve_leaves_what_is_kept_as_it_is(
     double: NvmlDouble, start: Start, state_directory: Path
 ) -> None:
-    learnt.write(state_directory / "learnt", uuid(double), LEARNT)
+    learnt.write_learnt(state_directory / "learnt", uuid(double), LEARNT)
     before = kept(double, state_directory).read_bytes()
     program = start("--curve", CURVE)
     program.wait_until_it_controls(0, 1)
     program.signal(signal.SIGTERM)
     assert program.end()[0] == 0
-    assert learnt.read(state_directory / "learnt", uuid(double)) == LEARNT
+    assert learnt.read_learnt(state_directory / "learnt", uuid(double)) == LEARNT
     assert kept(double, state_directory).read_bytes() == before
 
 
@@ -82,7 +82,7 @@ def test_a_file_of_nonsense_starts_fresh_and_is_replaced(
     program.signal(signal.SIGTERM)
     status, _, err = program.end()
     assert (status, err) == (0, "")
-    assert learnt.read(state_directory / "learnt", uuid(double)) is not None
+    assert learnt.read_learnt(state_directory / "learnt", uuid(double)) is not None
 
 
 def test_a_folder_that_cannot_be_written_disturbs_neither_control_nor_the_end(
@@ -117,7 +117,7 @@ def test_a_reload_goes_from_curve_to_target_and_back_with_the_fans_in_hand(
     wait_for((folder / "state.json").exists)
 
     def now_follows(settings: str) -> bool:
-        return snapshot.read(folder / "state.json").gpus[0].settings == settings
+        return snapshot.read_snapshot(folder / "state.json").gpus[0].settings == settings
 
     file.write_text("target_c = 78\n")
     program.signal(signal.SIGHUP)

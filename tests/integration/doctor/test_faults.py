@@ -304,9 +304,9 @@ def test_a_throttled_card(box: Box, run: Run, temperature_c: int, advice: str, r
 
 
 def test_a_clock_that_jumped(box: Box, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    clocks = daemon._clocks
+    clocks = daemon._loop_clocks
     loop = run("ours", "ours")
-    monkeypatch.setattr(daemon, "_clocks", lambda: (clocks()[0], clocks()[1] - 3600))
+    monkeypatch.setattr(daemon, "_loop_clocks", lambda: (clocks()[0], clocks()[1] - 3600))
     wait_for(lambda: loop.snapshots[-1].clock_steps)
     seen = len(loop.snapshots)
     wait_for(lambda: len(loop.snapshots) > seen + 1)

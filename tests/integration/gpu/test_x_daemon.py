@@ -73,8 +73,8 @@ def test_while_the_x_server_hangs_its_card_is_lost_and_the_other_controlled_on_t
 def test_the_death_of_our_own_server_is_shown_and_its_card_controlled_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clocks = daemon._clocks
-    monkeypatch.setattr(daemon, "_clocks", lambda: tuple(20 * clock_s for clock_s in clocks()))
+    clocks = daemon._loop_clocks
+    monkeypatch.setattr(daemon, "_loop_clocks", lambda: tuple(20 * clock_s for clock_s in clocks()))
     monkeypatch.setattr(xorg_server, "HeadlessServer", partial(HeadlessServer, retry_s=(0.1, 1.0)))
     box = ignoring(tmp_path)
     for name in ("PATH", "GPUFAN_NVML_DOUBLE"):

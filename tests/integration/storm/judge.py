@@ -142,7 +142,7 @@ class Judge:
     def _said(self) -> dict[int, GpuState]:
         """What the snapshot says of each card."""
         try:
-            snapshot = snapshot_file.read(self._snapshot)
+            snapshot = snapshot_file.read_snapshot(self._snapshot)
         except GpufanError:
             return {}
         said = {gpu.uuid: gpu for gpu in snapshot.gpus}

@@ -8,7 +8,7 @@ import pytest
 
 from gpufan.core.card_settings import DEFAULT_CURVE
 from gpufan.daemon import snapshot_file as snapshot
-from gpufan.daemon.recording import HEADER, to_csv
+from gpufan.daemon.recording import HEADER, recording_csv
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.history import plot
 from gpufan.tune import row_sources
@@ -32,7 +32,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("recording") / "recording.csv"
     names = {"uuid": "GPU-22222222-2222", "label": "1 GTX 1080 Ti", "pci": "00000000:41:00.0"}
     other = [row._replace(**names) for row in record(minutes=SHORT)]
-    path.write_text(HEADER + to_csv([*record(minutes=SHORT), *other]))
+    path.write_text(HEADER + recording_csv([*record(minutes=SHORT), *other]))
     return path
 
 
@@ -181,7 +181,10 @@ def test_verbose_shows_what_was_learnt_and_all_settings_that_were_tried(gpufan: 
         (b"\x7fELF\x02\x01\x01" + bytes(5000), "is not a recording"),
         (b"timestamp, name, temperature.gpu\n2026/01/01, GTX, 60\n", "is not a recording"),
         (HEADER.encode(), "has no rows"),
-        (HEADER.encode() + to_csv(record(minutes=SHORT)).replace(",30,", ",nan,", 1).encode(), "'nan' is not a number"),
+        (
+            HEADER.encode() + recording_csv(record(minutes=SHORT)).replace(",30,", ",nan,", 1).encode(),
+            "'nan' is not a number",
+        ),
     ],
     ids=["empty", "binary", "another tool's", "no rows", "not a number"],
 )
@@ -195,7 +198,7 @@ def test_tune_refuses_a_file_that_is_no_recording(gpufan: Command, tmp_path: Pat
 
 def test_one_row_is_too_little(gpufan: Command, tmp_path: Path) -> None:
     path = tmp_path / "recording.csv"
-    path.write_text(HEADER + to_csv(record(minutes=SHORT)[:1]))
+    path.write_text(HEADER + recording_csv(record(minutes=SHORT)[:1]))
     assert gpufan("tune", str(path)) == (
         1,
         "",
@@ -281,7 +284,7 @@ def test_if_gpufan_is_killed_the_rows_so_far_count(
     running: SnapshotFile, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = Time(running)
-    monkeypatch.setattr(snapshot, "is_orphan", lambda taken: given.now_s >= 20)
+    monkeypatch.setattr(snapshot, "snapshot_writer_has_ended", lambda taken: given.now_s >= 20)
     assert len(watched(folder, given, 60)) == 20
 
 
@@ -299,7 +302,7 @@ def test_ctrl_c_ends_the_watching_and_the_rows_so_far_count(running: SnapshotFil
 def test_a_gpufan_that_is_not_running_cannot_be_watched(
     running: SnapshotFile, gpufan: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot, "is_orphan", lambda taken: True)
+    monkeypatch.setattr(snapshot, "snapshot_writer_has_ended", lambda taken: True)
     status, _, err = gpufan("tune")
     assert (status, err) == (
         1,
@@ -312,7 +315,7 @@ def test_a_gpufan_that_is_not_running_cannot_be_watched(
 def test_too_few_snapshots_of_the_running_gpufan_are_refused(
     running: SnapshotFile, gpufan: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = row_sources.rows(snapshot.read(folder / "state.json"))
+    few = row_sources.recording_rows(snapshot.read_snapshot(folder / "state.json"))
     monkeypatch.setattr(row_sources, "rows_of_running_gpufan", lambda path, duration_s, elapsed: few)
     status, out, err = gpufan("tune")
     assert (status, err) == (1, f"gpufan: {NOTHING}\n")

@@ -21,7 +21,7 @@ class Bench:
         self.path = folder / "state.json"
         self.wall_s, self.monotonic_s = NOON_S, 500.0
         rules = Rules("rig", AFTER_S, REPEAT_AFTER_S)
-        self._watch = AlertsWatch(rules, lambda: snapshot_file.read(self.path), self.monotonic_s)
+        self._watch = AlertsWatch(rules, lambda: snapshot_file.read_snapshot(self.path), self.monotonic_s)
 
     def write(self, **changes: Any) -> None:
         snapshot = snapshot_now((gpu_state(**changes),), interval_s=1.0)

@@ -33,7 +33,7 @@ def file(tmp_path: Path) -> Path:
 def cards(monkeypatch: pytest.MonkeyPatch) -> list[GpuInfo]:
     """The cards that the driver knows."""
     found = [FakeGpu().info]
-    monkeypatch.setattr(known_cards, "_cards", lambda _: found)
+    monkeypatch.setattr(known_cards, "_known_or_published_cards", lambda _: found)
     return found
 
 

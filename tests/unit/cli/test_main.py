@@ -219,7 +219,7 @@ def test_status_of_a_daemon_that_died_is_shown_with_exit_status_1(
     gpufan: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     SnapshotFile(tmp_path / "state.json").write(snapshot_now((gpu_state(),), interval_s=1))
-    monkeypatch.setattr(snapshot, "stale_s", lambda taken: 99.0)
+    monkeypatch.setattr(snapshot, "snapshot_stale_s", lambda taken: 99.0)
     result = gpufan("status", "--runtime-dir", str(tmp_path))
     assert result.status == 1
     assert "62 %" in result.out
@@ -344,7 +344,7 @@ def test_a_bug_gives_one_line_and_a_traceback_only_with_debug(
     def fail(path: Path) -> Snapshot:
         raise RuntimeError("impossible")
 
-    monkeypatch.setattr(snapshot, "read", fail)
+    monkeypatch.setattr(snapshot, "read_snapshot", fail)
     result = gpufan("status", "--runtime-dir", str(tmp_path), *debug)
     assert result.status == 1
     assert result.err.splitlines()[-1] == "gpufan: RuntimeError: impossible (this is a bug: --debug shows where)"

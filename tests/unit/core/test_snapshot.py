@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gpufan.core.snapshot import FORMAT, Errors, Snapshot
-from gpufan.daemon.snapshot_file import SnapshotFile, read, snapshot_now, stale_s
+from gpufan.daemon.snapshot_file import SnapshotFile, read_snapshot, snapshot_now, snapshot_stale_s
 from gpufan.errors import GpufanError
 from tests.unit.builders import gpu_state
 
@@ -43,7 +43,7 @@ def disk_with_room_for(size: int) -> Iterator[None]:
 )
 def test_what_is_written_is_read(tmp_path: Path, snapshot: Snapshot) -> None:
     SnapshotFile(tmp_path / "state.json").write(snapshot)
-    assert read(tmp_path / "state.json") == snapshot
+    assert read_snapshot(tmp_path / "state.json") == snapshot
 
 
 def test_a_snapshot_tells_who_made_it_when_and_how() -> None:
@@ -60,7 +60,7 @@ def test_a_snapshot_from_before_a_field_came_is_read(tmp_path: Path) -> None:
         for field in ("name", "throttle", "throttled_s", "fail_safe_s", "errors_by_kind"):
             del gpu[field]
     (tmp_path / "state.json").write_bytes(msgspec.json.encode(earlier))
-    taken = read(tmp_path / "state.json")
+    taken = read_snapshot(tmp_path / "state.json")
     assert (taken.started_s, taken.gpus[0].throttle, taken.gpus[0].errors_by_kind) == (None, None, Errors())
 
 
@@ -72,7 +72,7 @@ def test_a_new_snapshot_takes_the_place_of_the_old_one_at_once(tmp_path: Path) -
         file.write(SNAPSHOT)
         # A reader that had it open still has the whole of the old one.
         assert msgspec.json.decode(old.read(), type=Snapshot).gpus == ()
-    assert read(path) == SNAPSHOT
+    assert read_snapshot(path) == SNAPSHOT
     assert os.listdir(tmp_path) == ["state.json"]
 
 
@@ -80,7 +80,7 @@ def test_a_longer_snapshot_leaves_nothing_behind_in_a_shorter_one(tmp_path: Path
     file = SnapshotFile(tmp_path / "state.json")
     for snapshot in (SNAPSHOT, snapshot_now((), interval_s=1)):
         file.write(snapshot)
-    assert read(tmp_path / "state.json") == snapshot
+    assert read_snapshot(tmp_path / "state.json") == snapshot
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
@@ -99,13 +99,13 @@ def test_a_link_under_the_temporary_name_is_not_followed(tmp_path: Path) -> None
     (tmp_path / "state.json.new").symlink_to(victim)
     SnapshotFile(tmp_path / "state.json").write(SNAPSHOT)
     assert victim.read_text() == "precious"
-    assert read(tmp_path / "state.json") == SNAPSHOT
+    assert read_snapshot(tmp_path / "state.json") == SNAPSHOT
 
 
 def test_a_pipe_under_the_temporary_name_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "state.json.new")
     SnapshotFile(tmp_path / "state.json").write(SNAPSHOT)
-    assert read(tmp_path / "state.json") == SNAPSHOT
+    assert read_snapshot(tmp_path / "state.json") == SNAPSHOT
 
 
 def test_a_link_under_the_final_name_is_replaced_not_followed(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_full_disk_leaves_the_last_snapshot_as_it_was(tmp_path: Path, room: in
     file.write(first)
     with disk_with_room_for(room), pytest.raises(OSError, match=r"No space left|File too large"):
         file.write(SNAPSHOT)
-    assert read(path) == first
+    assert read_snapshot(path) == first
     assert os.listdir(tmp_path) == ["state.json"]
 
 
@@ -141,7 +141,7 @@ def test_after_a_full_disk_the_next_write_succeeds(tmp_path: Path) -> None:
     with disk_with_room_for(10), pytest.raises(OSError, match="File too large"):
         file.write(SNAPSHOT)
     file.write(SNAPSHOT)
-    assert read(tmp_path / "state.json") == SNAPSHOT
+    assert read_snapshot(tmp_path / "state.json") == SNAPSHOT
 
 
 def test_removing_leaves_nothing_behind_and_may_be_repeated(tmp_path: Path) -> None:
@@ -155,25 +155,25 @@ def test_removing_leaves_nothing_behind_and_may_be_repeated(tmp_path: Path) -> N
 
 def test_no_snapshot_means_no_gpufan_runs(tmp_path: Path) -> None:
     with pytest.raises(GpufanError, match=r"no gpufan is running .*state\.json.*sudo gpufan run"):
-        read(tmp_path / "state.json")
+        read_snapshot(tmp_path / "state.json")
 
 
 def test_a_folder_in_place_of_the_snapshot_is_an_error_for_people(tmp_path: Path) -> None:
     with pytest.raises(GpufanError, match=r"cannot read .*: Is a directory"):
-        read(tmp_path)
+        read_snapshot(tmp_path)
 
 
 def test_a_snapshot_of_another_format_asks_for_a_restart(tmp_path: Path) -> None:
     newer = msgspec.structs.replace(SNAPSHOT, format=FORMAT + 1, version="9.9")
     (tmp_path / "state.json").write_bytes(msgspec.json.encode(newer))
     with pytest.raises(GpufanError, match=r"written by gpufan 9\.9, this is [\d.]+: restart the daemon"):
-        read(tmp_path / "state.json")
+        read_snapshot(tmp_path / "state.json")
 
 
 def test_fields_that_a_later_version_adds_are_ignored(tmp_path: Path) -> None:
     later = msgspec.to_builtins(SNAPSHOT) | {"mood": "calm"}
     (tmp_path / "state.json").write_bytes(msgspec.json.encode(later))
-    assert read(tmp_path / "state.json") == SNAPSHOT
+    assert read_snapshot(tmp_path / "state.json") == SNAPSHOT
 
 
 def test_a_truncated_snapshot_is_not_believed(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_truncated_snapshot_is_not_believed(tmp_path: Path) -> None:
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
         with pytest.raises(GpufanError, match="is not a snapshot"):
-            read(path)
+            read_snapshot(path)
 
 
 @given(st.binary(max_size=60))
@@ -194,7 +194,7 @@ def test_a_truncated_snapshot_is_not_believed(tmp_path: Path) -> None:
 def test_a_foreign_file_is_not_believed(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "state.json").write_bytes(content)
     with pytest.raises(GpufanError):
-        read(tmp_path / "state.json")
+        read_snapshot(tmp_path / "state.json")
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_foreign_file_is_not_believed(tmp_path: Path, content: bytes) -> None:
 def test_a_time_that_cannot_be_is_not_believed(tmp_path: Path, change: dict[str, float]) -> None:
     (tmp_path / "state.json").write_bytes(msgspec.json.encode({**msgspec.to_builtins(SNAPSHOT), **change}))
     with pytest.raises(GpufanError, match="is not a snapshot"):
-        read(tmp_path / "state.json")
+        read_snapshot(tmp_path / "state.json")
 
 
 @pytest.mark.parametrize(
@@ -222,13 +222,13 @@ def test_a_number_that_nothing_tells_is_not_believed(tmp_path: Path, change: dic
     told["gpus"][0].update(change)
     (tmp_path / "state.json").write_bytes(msgspec.json.encode(told))
     with pytest.raises(GpufanError, match="is not a snapshot"):
-        read(tmp_path / "state.json")
+        read_snapshot(tmp_path / "state.json")
 
 
 def test_a_pipe_in_place_of_the_snapshot_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "state.json")
     with pytest.raises(GpufanError, match="cannot read"):
-        read(tmp_path / "state.json")
+        read_snapshot(tmp_path / "state.json")
 
 
 @pytest.mark.parametrize(
@@ -238,5 +238,5 @@ def test_a_snapshot_is_stale_when_a_living_daemon_would_have_written_another(
     interval_s: float, age_s: float, is_stale: bool
 ) -> None:
     snapshot = msgspec.structs.replace(SNAPSHOT, interval_s=interval_s, time_s=time.time() - age_s)
-    stale = stale_s(snapshot)
+    stale = snapshot_stale_s(snapshot)
     assert stale == (pytest.approx(age_s, abs=0.5) if is_stale else None)

@@ -13,7 +13,7 @@ from gpufan.core.gpu import Limits, Throttle
 from gpufan.core.quiet_hours import QuietHours
 from gpufan.core.reasons import Group
 from gpufan.core.snapshot import GpuState
-from gpufan.daemon.simulation import monday_at_midnight
+from gpufan.daemon.simulation import simulation_local_time
 from gpufan.daemon.taken import Taken
 from gpufan.daemon.worker import Worker
 from gpufan.daemon.workers import make_workers
@@ -54,7 +54,7 @@ class Night:
         profile = PROFILES["dual-1080ti"]
         plants = tuple(replace(each, **plant) for each in profile.plants)  # type: ignore[arg-type]
         self.box = SimulatedBox(replace(profile, plants=plants), workload)
-        self.workers = make_workers(self.box.gpus, lambda _: settings, wall_clock=monday_at_midnight)
+        self.workers = make_workers(self.box.gpus, lambda _: settings, wall_clock=simulation_local_time)
         self.now_s = 0
         self.seen = [Seen() for _ in self.box.gpus]
 

@@ -11,7 +11,7 @@ from gpufan.control.law import Learnt
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import learnt
-from gpufan.daemon.learnt import SAVE_S, Saver
+from gpufan.daemon.learnt import SAVE_S, LearntSaver
 from gpufan.daemon.worker import Worker
 from tests.unit.builders import FakeGpu
 
@@ -20,24 +20,24 @@ KNOWN = Learnt(81.5)
 
 
 def test_what_was_written_is_read_again(tmp_path: Path) -> None:
-    learnt.write(tmp_path / "new", UUID, KNOWN)
-    assert learnt.read_all(tmp_path / "new", [UUID, "GPU-other"]) == {UUID: KNOWN}
+    learnt.write_learnt(tmp_path / "new", UUID, KNOWN)
+    assert learnt.read_all_learnt(tmp_path / "new", [UUID, "GPU-other"]) == {UUID: KNOWN}
 
 
 @pytest.mark.parametrize("uuid", ["../elsewhere", "/etc/gpufan", "", ".", "a\0b", "a\nb", "x" * 300])
 def test_a_uuid_that_is_none_reaches_no_file(tmp_path: Path, uuid: str) -> None:
     folder = tmp_path / "learnt"
-    learnt.write(folder, uuid, KNOWN)
+    learnt.write_learnt(folder, uuid, KNOWN)
     assert list(tmp_path.rglob("*")) == []
-    assert learnt.read(folder, uuid) is None
+    assert learnt.read_learnt(folder, uuid) is None
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / f"{UUID}.json")
     os.mkfifo(tmp_path / f"{UUID}.json.new")
-    assert learnt.read(tmp_path, UUID) is None
-    learnt.write(tmp_path, UUID, KNOWN)
-    assert learnt.read(tmp_path, UUID) == KNOWN
+    assert learnt.read_learnt(tmp_path, UUID) is None
+    learnt.write_learnt(tmp_path, UUID, KNOWN)
+    assert learnt.read_learnt(tmp_path, UUID) == KNOWN
 
 
 def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path: Path) -> None:
@@ -45,22 +45,22 @@ def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path: Path) -> None:
     other.write_text("precious")
     for name in (f"{UUID}.json", f"{UUID}.json.new"):
         (tmp_path / name).symlink_to(other)
-    learnt.write(tmp_path, UUID, KNOWN)
-    assert learnt.read(tmp_path, UUID) == KNOWN
+    learnt.write_learnt(tmp_path, UUID, KNOWN)
+    assert learnt.read_learnt(tmp_path, UUID) == KNOWN
     assert other.read_text() == "precious"
 
 
 def test_a_giant_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / f"{UUID}.json").open("wb") as file:
         file.truncate(1 << 40)
-    assert learnt.read(tmp_path, UUID) is None
+    assert learnt.read_learnt(tmp_path, UUID) is None
 
 
 def test_a_disk_that_hangs_does_not_hold_up_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read_end, write_end = os.pipe()
     monkeypatch.setattr(learnt, "READ_TIMEOUT_S", 0.01)
     monkeypatch.setattr(learnt, "read_file", lambda _: os.read(read_end, 1))
-    assert learnt.read_all(tmp_path, [UUID]) == {}
+    assert learnt.read_all_learnt(tmp_path, [UUID]) == {}
     os.close(write_end)
 
 
@@ -76,7 +76,7 @@ def content(**changes: object) -> bytes:
 
 
 def test_what_is_in_the_tests_is_what_is_written(tmp_path: Path) -> None:
-    learnt.write(tmp_path, UUID, KNOWN)
+    learnt.write_learnt(tmp_path, UUID, KNOWN)
     assert msgspec.json.decode(file_of(tmp_path).read_bytes()) == msgspec.json.decode(content())
 
 
@@ -104,12 +104,12 @@ NONSENSE = {
 @pytest.mark.parametrize("text", NONSENSE.values(), ids=NONSENSE)
 def test_a_file_that_makes_no_sense_is_as_good_as_none(tmp_path: Path, text: bytes) -> None:
     file_of(tmp_path).write_bytes(text)
-    assert learnt.read(tmp_path, UUID) is None
+    assert learnt.read_learnt(tmp_path, UUID) is None
 
 
 def test_a_file_of_an_older_gpufan_is_named_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file_of(tmp_path).write_bytes(content(format=2, learnt=[[3.9, 0.7, 1.1, 12.0], [0.1] * 4]))
-    learnt.read(tmp_path, UUID)
+    learnt.read_learnt(tmp_path, UUID)
     assert f"{UUID}.json was written by an older gpufan and is ignored" in caplog.text
 
 
@@ -128,12 +128,12 @@ def _no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(learnt, "BackgroundWriter", WriteAtOnce)
 
 
-def keeper(folder: Path, settings: CardSettings) -> Saver:
+def keeper(folder: Path, settings: CardSettings) -> LearntSaver:
     """One of a card that has been controlled for a moment."""
     worker = Worker(FakeGpu(), lambda _: settings)
     for second in range(3):
         worker.tick(second)
-    return Saver(folder, [worker])
+    return LearntSaver(folder, [worker])
 
 
 def at(time_s: float) -> Snapshot:

@@ -14,7 +14,7 @@ from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.sentences import state_sentence
 from gpufan.daemon import orders as module
-from gpufan.daemon.orders import KeptOrder, Orders, kept_path, write_kept
+from gpufan.daemon.orders import KeptOrder, Orders, kept_orders_path, write_kept_orders
 from gpufan.daemon.worker import Worker
 from gpufan.system.paths import ORDERS
 from tests.unit.builders import FakeGpu
@@ -96,24 +96,24 @@ def started(folder: Path, monkeypatch: pytest.MonkeyPatch, wall_s: float) -> tup
 
 
 def test_an_order_to_keep_outlasts_a_reboot_until_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_kept({INFO.uuid: KeptOrder("60", for_s=600.0, until_s=5000.0)})
+    write_kept_orders({INFO.uuid: KeptOrder("60", for_s=600.0, until_s=5000.0)})
     assert started(tmp_path, monkeypatch, 4900.0) == ("60 %", 100.0)
     assert started(tmp_path, monkeypatch, 5000.0) == ("None", None)
     # Before the clock of a machine is set.
     assert started(tmp_path, monkeypatch, 0.0) == ("60 %", 600.0)
-    write_kept({INFO.uuid: KeptOrder("auto")})
+    write_kept_orders({INFO.uuid: KeptOrder("auto")})
     assert started(tmp_path, monkeypatch, 9e9) == ("auto, the driver's control", None)
-    assert kept_path().stat().st_mode & 0o777 == 0o600
-    write_kept({})
-    assert not kept_path().exists()
+    assert kept_orders_path().stat().st_mode & 0o777 == 0o600
+    write_kept_orders({})
+    assert not kept_orders_path().exists()
 
 
 @pytest.mark.parametrize("content", DAMAGED)
 def test_damaged_orders_to_keep_are_reported_and_delay_no_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
-    kept_path().parent.mkdir(parents=True, exist_ok=True)
-    kept_path().write_bytes(content)
+    kept_orders_path().parent.mkdir(parents=True, exist_ok=True)
+    kept_orders_path().write_bytes(content)
     assert started(tmp_path, monkeypatch, 5000.0) == ("None", None)
     assert len(caplog.records) == 1
 

@@ -10,7 +10,7 @@ from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.quiet_hours import QuietHours
 from gpufan.core.sentences import state_sentence
-from gpufan.daemon.simulation import monday_at_midnight
+from gpufan.daemon.simulation import simulation_local_time
 from gpufan.daemon.worker import Worker
 from gpufan.system.clock import local_clock_time
 from tests.unit.builders import FakeGpu
@@ -152,7 +152,7 @@ def test_a_card_that_is_found_again_is_in_quiet_hours_at_once() -> None:
 
 
 def test_a_simulation_begins_on_a_monday_at_midnight() -> None:
-    local = monday_at_midnight(6.5 * 3600)
+    local = simulation_local_time(6.5 * 3600)
     assert (local.tm_wday, local.tm_hour, local.tm_min) == (0, 6, 30)
 
 

@@ -9,7 +9,7 @@ from gpufan.core.gpu import FanReading
 from gpufan.core.sentences import state_sentence
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import recording
-from gpufan.daemon.recording import HEADER, RecordingFile, Row, read, rows, to_csv
+from gpufan.daemon.recording import HEADER, RecordingFile, Row, read_recording, recording_csv, recording_rows
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.errors import InputError
 from tests.unit.builders import gpu_state
@@ -45,8 +45,8 @@ def path(tmp_path: Path) -> Path:
 
 def test_rows_are_read_as_they_were_written(path: Path) -> None:
     write(path, SNAPSHOT, SNAPSHOT)
-    assert list(read(path)) == rows(SNAPSHOT) * 2
-    assert next(read(path)) == ROW
+    assert list(read_recording(path)) == recording_rows(SNAPSHOT) * 2
+    assert next(read_recording(path)) == ROW
 
 
 def test_the_file_is_readable_text(path: Path) -> None:
@@ -60,43 +60,43 @@ def test_the_file_is_readable_text(path: Path) -> None:
 
 def test_rows_of_real_cards_have_the_time_of_day() -> None:
     snapshot = snapshot_now((gpu_state(),), interval_s=1)
-    assert rows(snapshot)[0].time_s == snapshot.time_s
+    assert recording_rows(snapshot)[0].time_s == snapshot.time_s
 
 
 def test_an_unknown_value_is_an_empty_cell(path: Path) -> None:
     lost = gpu_state(control="lost", temperature_c=None, power_w=None, duty_percent=None, fans=())
     write(path, snapshot_now((lost,), interval_s=1))
-    assert next(read(path))[3:8] == (None,) * 5
+    assert next(read_recording(path))[3:8] == (None,) * 5
 
 
 def test_the_first_fan_that_reports_its_speed_counts() -> None:
     fans = (FanReading(None, 40, True), FanReading(41, 40, True, 1990))
-    row = rows(snapshot_now((gpu_state(fans=fans),), interval_s=1))[0]
+    row = recording_rows(snapshot_now((gpu_state(fans=fans),), interval_s=1))[0]
     assert (row.speed_percent, row.speed_rpm) == (41, 1990)
 
 
 def test_a_reason_of_several_lines_stays_one_row(path: Path) -> None:
     write(path, snapshot_now((gpu_state(message='two\nlines, "quoted"\ud800'),), interval_s=1))
-    assert [row.reason for row in read(path)] == ['two lines, "quoted"?']
+    assert [row.reason for row in read_recording(path)] == ['two lines, "quoted"?']
 
 
 def test_a_second_run_appends_to_the_recording(path: Path) -> None:
     write(path, SNAPSHOT)
     write(path, SNAPSHOT)
-    assert path.read_text() == HEADER + to_csv(rows(SNAPSHOT)) * 2
+    assert path.read_text() == HEADER + recording_csv(recording_rows(SNAPSHOT)) * 2
 
 
 def test_an_incomplete_last_row_is_skipped_and_removed(path: Path) -> None:
-    path.write_text(HEADER + to_csv([ROW]) + "13.5,GPU-1")
-    assert list(read(path)) == [ROW]
+    path.write_text(HEADER + recording_csv([ROW]) + "13.5,GPU-1")
+    assert list(read_recording(path)) == [ROW]
     write(path, SNAPSHOT)
-    assert list(read(path)) == [ROW, *rows(SNAPSHOT)]
+    assert list(read_recording(path)) == [ROW, *recording_rows(SNAPSHOT)]
 
 
 def test_an_incomplete_header_is_written_again(path: Path) -> None:
     path.write_text(HEADER[:20])
     write(path, SNAPSHOT)
-    assert list(read(path)) == rows(SNAPSHOT)
+    assert list(read_recording(path)) == recording_rows(SNAPSHOT)
 
 
 @pytest.mark.parametrize("content", [b"dear diary\n", b"\0\xff" * 900, HEADER.encode()[:-1] + b",more\n"])
@@ -122,7 +122,7 @@ def test_a_link_of_another_user_is_refused_and_one_of_our_own_is_followed(tmp_pa
     target, link = tmp_path / "target.csv", tmp_path / "recording.csv"
     link.symlink_to(target)
     write(link, SNAPSHOT)
-    assert list(read(target)) == rows(SNAPSHOT)
+    assert list(read_recording(target)) == recording_rows(SNAPSHOT)
     target.unlink()
     os.chown(link, 1234, -1, follow_symlinks=False)
     with pytest.raises(InputError, match=r"cannot be written: .*recording\.csv is a link of another user"):
@@ -144,7 +144,7 @@ def test_on_a_full_disk_rows_are_lost_but_never_incomplete(path: Path) -> None:
         with disk_with_room_for(path.stat().st_size + 30), pytest.raises(OSError, match="No space left"):
             file.write(SNAPSHOT)
         file.write(SNAPSHOT)
-    assert list(read(path)) == rows(SNAPSHOT) * 2
+    assert list(read_recording(path)) == recording_rows(SNAPSHOT) * 2
 
 
 def test_writing_to_a_deleted_recording_raises(path: Path) -> None:
@@ -154,7 +154,7 @@ def test_writing_to_a_deleted_recording_raises(path: Path) -> None:
             file.write(SNAPSHOT)
 
 
-GOOD = to_csv([ROW]).encode()
+GOOD = recording_csv([ROW]).encode()
 
 
 @pytest.mark.parametrize(
@@ -179,40 +179,40 @@ GOOD = to_csv([ROW]).encode()
 def test_an_error_names_file_line_and_cause(path: Path, content: bytes, words: str) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError) as error:
-        list(read(path))
+        list(read_recording(path))
     assert str(error.value).startswith(str(path))
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_joined_recordings_are_read(path: Path) -> None:
-    path.write_text((HEADER + to_csv([ROW])) * 2)
-    assert list(read(path)) == [ROW, ROW]
+    path.write_text((HEADER + recording_csv([ROW])) * 2)
+    assert list(read_recording(path)) == [ROW, ROW]
 
 
 def test_a_recording_with_windows_line_ends_is_read(path: Path) -> None:
-    path.write_bytes((HEADER + to_csv([ROW])).replace("\n", "\r\n").encode())
-    assert list(read(path)) == [ROW]
+    path.write_bytes((HEADER + recording_csv([ROW])).replace("\n", "\r\n").encode())
+    assert list(read_recording(path)) == [ROW]
 
 
-EARLIER = HEADER.replace(",pci", "") + to_csv([ROW]).replace(f",{ROW.pci}", "")
+EARLIER = HEADER.replace(",pci", "") + recording_csv([ROW]).replace(f",{ROW.pci}", "")
 """A recording without the column `pci`, as an earlier gpufan wrote it."""
 
 
 def test_a_recording_without_pci_addresses_is_read_and_appended_to(path: Path) -> None:
     path.write_text(EARLIER)
-    assert list(read(path)) == [ROW._replace(pci="")]
+    assert list(read_recording(path)) == [ROW._replace(pci="")]
     write(path, SNAPSHOT)
     write(path, SNAPSHOT)
     assert path.read_text().startswith(EARLIER)
-    assert list(read(path)) == [ROW._replace(pci=""), *rows(SNAPSHOT) * 2]
+    assert list(read_recording(path)) == [ROW._replace(pci=""), *recording_rows(SNAPSHOT) * 2]
 
 
 def test_the_error_for_an_unreadable_file_names_it(path: Path) -> None:
     with pytest.raises(InputError, match=r"recording.csv cannot be read: No such file"):
-        list(read(path))
+        list(read_recording(path))
 
 
 def test_a_long_recording_is_read_row_by_row(path: Path) -> None:
-    path.write_text(HEADER + to_csv([ROW]) + "nonsense\n")
-    assert next(read(path)) == ROW
+    path.write_text(HEADER + recording_csv([ROW]) + "nonsense\n")
+    assert next(read_recording(path)) == ROW

@@ -108,7 +108,7 @@ def test_ready_is_told_once_and_only_after_a_verified_set(manager: socket.socket
     ],
 )
 def test_a_set_counts_as_verified_as_far_as_the_driver_tells(gpu: GpuState):
-    assert notify.is_ready(snapshot(gpu))
+    assert notify.is_ready_for_sd_notify(snapshot(gpu))
 
 
 def test_the_watchdog_is_pinged_while_a_card_is_under_control_and_a_minute_longer(manager: socket.socket):

@@ -15,7 +15,7 @@ from gpufan.core.sentences import state_sentence
 from gpufan.core.snapshot import Errors
 from gpufan.daemon.card_reader import FANS_EVERY_S
 from gpufan.daemon.instructions import SettingsFor
-from gpufan.daemon.read_back import release_verified
+from gpufan.daemon.read_back import release_and_read_back
 from gpufan.daemon.recovery import Backoff
 from gpufan.daemon.worker import FAILURES, Worker
 from gpufan.errors import GpuError, GpuLost, NoPermission
@@ -677,7 +677,7 @@ def test_giving_back_is_read_back() -> None:
     gpu = FakeGpu()
     gpu.set_duty(60)
     gpu.calls.clear()
-    release_verified(gpu)
+    release_and_read_back(gpu)
     assert gpu.calls == ["release", "read"]
 
 
@@ -686,7 +686,7 @@ def test_giving_back_is_tried_twice_when_the_fans_stay_manual() -> None:
     gpu.set_duty(60)
     gpu.calls.clear()
     gpu.deaf_releases = 1
-    release_verified(gpu)
+    release_and_read_back(gpu)
     assert gpu.calls == ["release", "read"] * 2
 
 
@@ -694,7 +694,7 @@ def test_giving_back_is_tried_twice_when_it_is_refused() -> None:
     gpu = FakeGpu()
     gpu.set_duty(60)
     gpu.release_errors = [GpuError("busy")]
-    release_verified(gpu)
+    release_and_read_back(gpu)
     assert not gpu.fans[0].manual
 
 
@@ -703,7 +703,7 @@ def test_fans_that_stay_manual_after_two_tries_are_an_error_naming_the_fan() -> 
     gpu.fans[1] = FanReading(60, 60, True)
     gpu.deaf_releases = 2
     with pytest.raises(GpuError, match="fan 1 is still in manual mode"):
-        release_verified(gpu)
+        release_and_read_back(gpu)
 
 
 @pytest.mark.parametrize("error", [GpuLost("gone"), NoPermission("only root")])
@@ -711,7 +711,7 @@ def test_giving_back_is_not_repeated_where_that_cannot_help(error: Exception) ->
     gpu = FakeGpu()
     gpu.release_errors = [error]
     with pytest.raises(type(error)):
-        release_verified(gpu)
+        release_and_read_back(gpu)
     assert gpu.calls == ["release"]
 
 
@@ -719,7 +719,7 @@ def test_a_driver_that_does_not_tell_whose_the_fans_are_is_believed() -> None:
     gpu = FakeGpu()
     gpu.deaf_releases = 1
     gpu.fans = [FanReading(60, None, None)]
-    release_verified(gpu)
+    release_and_read_back(gpu)
     assert gpu.calls == ["release", "read"]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gpufan.daemon.recording import rows
+from gpufan.daemon.recording import recording_rows
 from gpufan.errors import GpufanError
 from gpufan.history import writer
 from gpufan.history.reader import HistoryReader
@@ -23,7 +23,7 @@ def test_each_reading_is_stored_as_in_a_recording(run: RecordedRun) -> None:
     run.seconds(20, temperature_c=71.0, duty_percent=None)
     with HistoryReader(run.folder) as reader:
         found = list(reader.readings(reader.cards(), reader.time_range()))
-    (row,) = rows(run.last)
+    (row,) = recording_rows(run.last)
     assert found[9] == row._replace(time_s=NOON_S + 10)
 
 

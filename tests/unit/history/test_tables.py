@@ -45,7 +45,7 @@ def test_csv_is_a_recording(run: RecordedRun, gpufan: Callable[..., tuple[int, s
     status, out, err = gpufan("history", "--csv", "--state-dir", str(run.folder))
     assert (status, err) == (0, "")
     (tmp_path / "history.csv").write_text(out)
-    found = list(recording.read(tmp_path / "history.csv"))
+    found = list(recording.read_recording(tmp_path / "history.csv"))
     assert len(found) == 20
     assert (found[0].reason, found[0].pci) == ("a, reason; with °", gpu_state().pci)
 

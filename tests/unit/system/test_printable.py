@@ -29,14 +29,14 @@ TAMED = "GTX?]0;owned??[2J?1m?iT 1080"
 
 def a_snapshot(folder: Path) -> str:
     SnapshotFile(folder / "state.json").write(snapshot_now((gpu_state(label=EVIL),), interval_s=1))
-    return snapshot.read(folder / "state.json").gpus[0].label
+    return snapshot.read_snapshot(folder / "state.json").gpus[0].label
 
 
 def a_recording(folder: Path) -> str:
-    (row,) = recording.rows(snapshot_now((gpu_state(),), interval_s=1))
-    text = recording.to_csv([row]).replace(row.label, '"' + EVIL + '"')
+    (row,) = recording.recording_rows(snapshot_now((gpu_state(),), interval_s=1))
+    text = recording.recording_csv([row]).replace(row.label, '"' + EVIL + '"')
     (folder / "r.csv").write_text(recording.HEADER + text)
-    return next(recording.read(folder / "r.csv")).label
+    return next(recording.read_recording(folder / "r.csv")).label
 
 
 def a_history(folder: Path) -> str:

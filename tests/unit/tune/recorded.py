@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
-from gpufan.daemon.recording import Row, rows
+from gpufan.daemon.recording import Row, recording_rows
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.simulated import WORKLOADS, Plant, SimulatedGpu
@@ -33,7 +33,7 @@ def record(
     found = []
     for second in range(round(minutes * 60) + 1):
         worker.tick(second)
-        found += rows(snapshot_now((worker.state,), interval_s=1, simulated_s=second))
+        found += recording_rows(snapshot_now((worker.state,), interval_s=1, simulated_s=second))
         gpu.advance(0.5)
         gpu.advance(0.5)
     return tuple(found)

@@ -12,7 +12,7 @@ import pytest
 
 from gpufan.core.card_settings import DEFAULT_CURVE, CardSettings
 from gpufan.core.curve import Curve
-from gpufan.daemon.recording import Row, rows
+from gpufan.daemon.recording import Row, recording_rows
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import Worker
 from gpufan.errors import GpufanError, InputError
@@ -103,7 +103,9 @@ def pair(number: int) -> list[Fit]:
     for second in range(3600):
         for worker in workers:
             worker.tick(second)
-        found += rows(snapshot_now(tuple(worker.state for worker in workers), interval_s=1, simulated_s=second))
+        found += recording_rows(
+            snapshot_now(tuple(worker.state for worker in workers), interval_s=1, simulated_s=second)
+        )
         box.advance(1)
     return [fit(card) for card in recorded_cards(found)]
 
