@@ -7,7 +7,7 @@ from gpufan.config.mistakes import Mistake, decode_lines, key_lines, table_name
 from gpufan.config.schema import CARD_KEYS, CardKeys, QuietTable
 from gpufan.config.settings import DEFAULT_PATH, Settings
 from gpufan.config.toml_text import parse_settings_text, toml
-from gpufan.control.curve_law import duty_range
+from gpufan.control.law import duty_range
 from gpufan.control.target_law import TUNABLES
 from gpufan.core.gpu import GpuInfo
 from gpufan.core.quiet_hours import DAY_MINUTES

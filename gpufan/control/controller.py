@@ -1,11 +1,11 @@
-"""One card's decisions: the sensor guard first, then the law."""
+"""The decisions for one card: first the sensor guard, then the law, then the limit of quiet hours."""
 
 from collections.abc import Sequence
 
 import msgspec
 
-from gpufan.control.curve_law import CurveLaw, duty_range
-from gpufan.control.law import Decision, Law, Learnt
+from gpufan.control.curve_law import CurveLaw
+from gpufan.control.law import Decision, Law, Learnt, duty_range
 from gpufan.control.quiet_limit import YIELD_K, QuietLimit
 from gpufan.control.sensor_guard import SensorGuard
 from gpufan.core.card_settings import CardSettings
@@ -20,7 +20,7 @@ _STEADY = {Cause.CURVE, Cause.CURVE_MINIMUM, Cause.CURVE_MAXIMUM, Cause.SMALL_CH
 
 
 class Controller:
-    """Decides for one card, tick by tick. A function of what it is given, time included."""
+    """Decides for one card, tick by tick. A function of its arguments, time included."""
 
     def __init__(
         self,
@@ -47,14 +47,14 @@ class Controller:
 
     @property
     def learnt(self) -> Learnt | None:
-        """What is known of the card; None if no target was ever held."""
+        """The learnt model of the card; None if no target was ever held."""
         return self._law.learnt or self._learnt
 
     @property
     def local_demand_percent(self) -> int | None:
-        """The duty last decided for this card's own heat; None for the driver's.
+        """The last duty that this card needed for its own heat, percent; None while the driver controls the fans.
 
-        The help for neighbours is left out: else two cards that name each other would keep each other loud for ever.
+        The help for neighbours does not count. Else two cards that name each other would stay loud for ever.
         """
         if self._last is None:
             return None
@@ -65,7 +65,7 @@ class Controller:
 
     @property
     def fans_at_limit(self) -> bool:
-        """Whether the fans may not go higher: by quiet hours, by the curve, or because they are at full speed."""
+        """Whether the duty is the highest that quiet hours, the curve and the card allow."""
         if self._last is None or self._last.duty_percent is None:
             return False
         highest_percent = float(self._highest_percent)
@@ -75,7 +75,7 @@ class Controller:
 
     @property
     def clocks_aim_c(self) -> float:
-        """The temperature to hold by lower clocks when the fans may not go higher, °C."""
+        """The temperature that lower clocks hold when the fans may not go higher, °C."""
         highest_c = self._full_at_c - YIELD_K - 1
         if self._settings.target_c is not None:
             return min(self._settings.target_c + _CLOCKS_ABOVE_TARGET_K, highest_c)
@@ -92,7 +92,7 @@ class Controller:
 
     @property
     def saturated(self) -> bool:
-        """Whether the card stays too hot at full speed, so that only the fans of others can help."""
+        """Whether the card stays too hot at full fan speed, so that only the fans of other cards can help."""
         return self._law.saturated
 
     @property
@@ -111,10 +111,10 @@ class Controller:
         throttled: bool = False,
         power_is_steered: bool = False,
     ) -> Decision:
-        """Duty for a reading at `now_s`; None stands for a value that could not be read.
+        """Return the decision on a reading at `now_s`. None stands for a value that could not be read.
 
-        `neighbours_percent` are the local demands of the cards that take in this one's heat. `throttled`: whether the
-        card lowers its clocks for heat. `power_is_steered`: whether its clocks give way, see `give_way.py`.
+        `neighbours_percent` are the local demands of the cards that this card warms. `throttled` is set if the card
+        lowers its clocks for heat. `power_is_steered` is set if its clocks give way, see `give_way.py`.
         """
         self._last_s = now_s
         duty_percent = None if self._last is None else self._last.duty_percent
@@ -138,9 +138,9 @@ class Controller:
         return decision
 
     def follow(self, settings: CardSettings) -> None:
-        """Use other settings from now on: a rise is made at once, a fall starts from the present duty.
+        """Use other settings from now on. A rise is made at once, a fall starts from the present duty.
 
-        What is known of the sensor stays known.
+        The memory of the sensor guard stays.
         """
         same_law = (self._settings.target_c is None) is (settings.target_c is None)
         self._settings = settings
@@ -153,20 +153,22 @@ class Controller:
             self._law.force(self._last_s, self._last.duty_percent)
 
     def forget(self) -> None:
-        """The driver had the fans meanwhile: decide as if for the first time."""
+        """Make the next decision as if it were the first, since the driver has controlled the fans meanwhile."""
         self._law.forget()
         self._last = None
 
     @property
     def _limits(self) -> tuple[int, int]:
+        """The lowest and the highest duty to use, percent, without quiet hours."""
         return duty_range(self._card_range, self._settings.min_duty_percent)
 
     @property
     def _highest_percent(self) -> int:
-        """The highest duty at the last reading: in quiet hours their limit."""
+        """The highest duty allowed at the last reading, percent. In quiet hours this is their limit."""
         return self._quiet_limit.highest_percent(self._limits, self._settings.quiet)
 
     def _law_for(self, settings: CardSettings) -> Law:
+        """Return a new law that follows `settings`: the target if there is one, else the curve."""
         if settings.target_c is None:
             return CurveLaw(settings, self._limits, self._full_at_c)
         from gpufan.control.target_law import TargetLaw  # loaded only for a target

@@ -8,26 +8,6 @@ from gpufan.control.law import Decision
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.reasons import Cause, Reason
 
-STALL_RANGE = (1, 29)
-"""Duties at which some fans stall or are harmed although the card accepts them, percent.
-
-Source: NVIDIA's answer in open-gpu-kernel-modules#413. It concerns cards that report a minimum under 20 %.
-"""
-
-
-def duty_range(card_range: tuple[int, int], min_duty_percent: int | None) -> tuple[int, int]:
-    """Lowest and highest duty to use on a card that reports `card_range`, all in percent.
-
-    On a card that accepts duties under 20 % the lowest is above the stall range, unless `min_duty_percent` is lower.
-
-    >>> duty_range((0, 100), None), duty_range((23, 100), None), duty_range((0, 100), 20), duty_range((30, 100), 20)
-    ((30, 100), (23, 100), (20, 100), (30, 100))
-    """
-    low, high = card_range
-    if min_duty_percent is None:
-        return (min(STALL_RANGE[1] + 1, high) if low < 20 else low), high
-    return min(max(low, min_duty_percent), high), high
-
 
 class CurveLaw:
     """Follows the curve for one card. Implements `Law`.
@@ -40,7 +20,7 @@ class CurveLaw:
     saturated = False
 
     def __init__(self, settings: CardSettings, limits: tuple[int, int], full_at_c: float) -> None:
-        """`limits`: lowest and highest duty in percent. From `full_at_c` on the fans run at the highest."""
+        """`limits` are the lowest and the highest duty, percent. From `full_at_c` on the fans run at the highest."""
         self._settings = settings
         self._limits = limits
         self._full_at_c = full_at_c
@@ -55,7 +35,7 @@ class CurveLaw:
 
     @property
     def local_demand_percent(self) -> int | None:
-        """The duty last decided; a curve knows no neighbours."""
+        """The last duty, percent; None while the driver controls the fans. A curve gives no help to neighbours."""
         return self._duty
 
     def decide(
@@ -68,7 +48,7 @@ class CurveLaw:
         *,
         throttled: bool = False,
     ) -> Decision:
-        """See `Law.decide`; only time and temperature count."""
+        """Return the duty on the curve, and its reason. Only time and temperature count. See `Law.decide`."""
         elapsed_s = now_s - self._last_s
         self._last_s = now_s
         if not elapsed_s > 0:
@@ -86,7 +66,7 @@ class CurveLaw:
             self._duty = None
             return Decision(None, Reason(Cause.AUTO, limit_c=self._settings.curve.points[1][0]))
 
-        duty = _up(self._level)
+        duty = _curve_duty_rounded_up(self._level)
         # A raised minimum is followed however small the step.
         if (
             self._duty is None
@@ -98,24 +78,24 @@ class CurveLaw:
         return self._explain(self._duty, temperature_c, lowest)
 
     def follow(self, settings: CardSettings, limits: tuple[int, int]) -> None:
-        """See `Law.follow`; the held temperature stays."""
+        """Use other settings. The held temperature stays. See `Law.follow`."""
         self._settings = settings
         self._limits = limits
 
     def force(self, now_s: float, duty_percent: int) -> None:
-        """See `Law.force`; a fall starts from there."""
+        """Start the next fall from `duty_percent`. See `Law.force`."""
         self._last_s = now_s
         self._duty = duty_percent
         self._level = duty_percent
 
     def forget(self) -> None:
-        """See `Law.forget`."""
+        """Forget the duty and the temperatures. See `Law.forget`."""
         self._duty = None
         self._held_c = -math.inf
         self._window.clear()
 
     def _hold(self, temperature_c: float) -> None:
-        """Update the window and the held temperature."""
+        """Add a reading to the window of the last `hold_s` seconds, and update the held temperature."""
         window = self._window
         while window and window[-1][1] <= temperature_c:
             window.pop()
@@ -127,22 +107,24 @@ class CurveLaw:
             self._held_c = highest_c
 
     def _target(self, temperature_c: float) -> float | None:
-        """The duty on the curve at `temperature_c`, percent within the limits; None for auto."""
+        """Return the duty on the curve at `temperature_c` within the limits, percent; None for auto."""
         if temperature_c >= self._full_at_c:
             return self._limits[1]
         duty = self._settings.curve.duty_at(temperature_c)
         return None if duty is None else self._limit(duty)
 
     def _limit(self, duty: float) -> float:
+        """Return `duty`, raised or lowered to the limits, percent."""
         return min(max(duty, self._limits[0]), self._limits[1])
 
     def _explain(self, duty: int, temperature_c: float, lowest: float) -> Decision:
+        """Return the decision for `duty` with its reason. `lowest` is the duty that the held temperature needs."""
         if temperature_c >= self._full_at_c:
             return Decision(duty, Reason(Cause.NEAR_SLOWDOWN, temperature_c=temperature_c))
         settings = self._settings
         on_curve = settings.curve.duty_at(temperature_c)
-        percent = None if on_curve is None else _up(on_curve)
-        if on_curve is not None and duty == _up(self._limit(on_curve)):
+        percent = None if on_curve is None else _curve_duty_rounded_up(on_curve)
+        if on_curve is not None and duty == _curve_duty_rounded_up(self._limit(on_curve)):
             if duty == percent:
                 return Decision(duty, Reason(Cause.CURVE, curve_percent=percent))
             cause = Cause.CURVE_MINIMUM if duty > on_curve else Cause.CURVE_MAXIMUM
@@ -157,6 +139,6 @@ class CurveLaw:
         return Decision(duty, Reason(Cause.SMALL_CHANGE, curve_percent=percent, change_percent=settings.step_percent))
 
 
-def _up(duty: float) -> int:
-    """Round up to whole percent, ignoring the rounding errors of a float."""
+def _curve_duty_rounded_up(duty: float) -> int:
+    """Return a duty on the curve, rounded up to whole percent. Rounding errors of a float do not count."""
     return math.ceil(round(duty, 6))

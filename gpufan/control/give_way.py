@@ -88,7 +88,7 @@ class GiveWay:
         *,
         fans_at_limit: bool,
     ) -> Limits:
-        """The limits at `now_s`; None stands for the limits that the card has without giving way.
+        """Return the limits at `now_s`. None stands for the limit that the card has without giving way.
 
         `range_w` and `range_c` are the lowest and the highest limit to choose; None if the card accepts none. The
         highest of `range_w` is the limit without giving way.
@@ -123,6 +123,7 @@ class GiveWay:
     def _choose_temperature(
         self, now_s: float, over_k: float, aim_c: float, range_c: tuple[int, int] | None, fans_at_limit: bool
     ) -> None:
+        """Set or end the temperature limit `limit_c`, or give it up if the card does not follow it."""
         if range_c is None or not self.by_temperature:
             self.limit_c = None
             return
@@ -137,6 +138,7 @@ class GiveWay:
             self.limit_c = float(min(max(math.floor(aim_c), range_c[0]), range_c[1])) if is_needed else None
 
     def _fall(self, now_s: float, error_ks: float, range_w: tuple[float, float]) -> None:
+        """Lower the power limit in steps of 5 W. `error_ks` is the excess temperature times the time, K s."""
         self._change_w += GAIN_W_PER_K_S * error_ks
         steps_w = math.floor(self._change_w / STEP_W) * STEP_W
         if not steps_w:
@@ -151,7 +153,7 @@ class GiveWay:
         self._fell_s = now_s
 
     def _may_rise(self, now_s: float, over_k: float) -> bool:
-        """Whether there is room for a higher limit."""
+        """Whether the power limit may rise: the card is cool enough, and the last change is long enough ago."""
         if self._limited_s < now_s or now_s - max(self._rose_s, self._fell_s) < RISE_EVERY_S:
             return False
         return over_k < -MUCH_ROOM_K or (over_k < -ROOM_K and now_s - self._fell_s >= self._wait_s)

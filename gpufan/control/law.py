@@ -1,4 +1,4 @@
-"""What a control law is: from readings to a duty and its reason."""
+"""The protocol of a control law, its decision, and the range of duties that it may use."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -6,9 +6,29 @@ from typing import NamedTuple, Protocol
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.reasons import Reason
 
+STALL_RANGE = (1, 29)
+"""Duties at which some fans stall or are harmed although the card accepts them, percent.
+
+Source: NVIDIA's answer in open-gpu-kernel-modules#413. It concerns cards that report a minimum under 20 %.
+"""
+
+
+def duty_range(card_range: tuple[int, int], min_duty_percent: int | None) -> tuple[int, int]:
+    """Lowest and highest duty to use on a card that reports `card_range`, all in percent.
+
+    On a card that accepts duties under 20 % the lowest is above the stall range, unless `min_duty_percent` is lower.
+
+    >>> duty_range((0, 100), None), duty_range((23, 100), None), duty_range((0, 100), 20), duty_range((30, 100), 20)
+    ((30, 100), (23, 100), (20, 100), (30, 100))
+    """
+    low, high = card_range
+    if min_duty_percent is None:
+        return (min(STALL_RANGE[1] + 1, high) if low < 20 else low), high
+    return min(max(low, min_duty_percent), high), high
+
 
 class Decision(NamedTuple):
-    """The duty for the fans of one card, and why."""
+    """The duty for the fans of one card, and its reason."""
 
     duty_percent: int | None
     """None leaves the fans to the driver."""
@@ -16,7 +36,7 @@ class Decision(NamedTuple):
 
 
 class Learnt(NamedTuple):
-    """What a law has learnt of a card, and what is stored from one run to the next."""
+    """The model of a card that a law has learnt. It is stored from one run to the next."""
 
     full_power_percent: float
     """The duty that would hold the card at 78 °C in air of 20 °C at its power limit, percent; it may be above 100."""
@@ -35,12 +55,12 @@ class Law(Protocol):
         *,
         throttled: bool = False,
     ) -> Decision:
-        """Duty for a valid `temperature_c` at `now_s`; None stands for a value that is not known.
+        """Return the decision for a valid `temperature_c` at `now_s`. None stands for an unknown value.
 
-        `throttled`: whether the card lowers its clocks for heat, perhaps at a place that has no sensor.
+        `throttled` is set if the card lowers its clocks for heat, perhaps at a place that has no sensor.
 
-        `neighbours_percent` are the local demands of the cards that take in this one's heat. If time runs backwards,
-        it counts as standing still.
+        `neighbours_percent` are the local demands of the cards that this card warms. A time before the last one counts
+        as the same time.
         """
 
     def follow(self, settings: CardSettings, limits: tuple[int, int]) -> None:
@@ -50,19 +70,19 @@ class Law(Protocol):
         """
 
     def force(self, now_s: float, duty_percent: int) -> None:
-        """The fail-safe has set `duty_percent` at `now_s`: go on from there."""
+        """Continue from `duty_percent`, which the fail-safe or another law has set at `now_s`."""
 
     def forget(self) -> None:
-        """The driver had the fans meanwhile: the next decision starts afresh."""
+        """Make the next decision as if it were the first, since the driver has controlled the fans meanwhile."""
 
     @property
     def learnt(self) -> Learnt | None:
-        """What the law has learnt of the card; None where it learns nothing."""
+        """The model of the card that the law has learnt; None if the law learns nothing."""
 
     @property
     def local_demand_percent(self) -> int | None:
-        """The duty last decided for this card's own heat, without help for neighbours; None for the driver's."""
+        """The last duty that this card needed for its own heat, percent; None while the driver controls the fans."""
 
     @property
     def saturated(self) -> bool:
-        """Whether the card stays too hot at full speed, so that only the fans of others can help."""
+        """Whether the card stays too hot at full fan speed, so that only the fans of other cards can help."""

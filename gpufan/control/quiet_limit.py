@@ -1,4 +1,4 @@
-"""The limit of quiet hours for the duty of one card. Near the slowdown threshold it gives way, as far as needed."""
+"""The limit of quiet hours for the duty of one card. Near the slowdown threshold the limit rises as far as needed."""
 
 import math
 
@@ -26,7 +26,7 @@ class QuietLimit:
         """By how much the limit has risen, percent."""
 
     def highest_percent(self, duty_range: tuple[int, int], quiet: Quiet | None) -> int:
-        """The highest duty at the last reading, percent."""
+        """Return the highest duty that `quiet` allowed at the last reading, percent."""
         low, high = duty_range
         if quiet is None or quiet.max_duty_percent is None:
             return high
@@ -40,9 +40,9 @@ class QuietLimit:
         duty_range: tuple[int, int],
         quiet: Quiet | None,
     ) -> Decision:
-        """`decision` for a valid `temperature_c` at `now_s`, within the limit of `quiet`.
+        """Return `decision` with the duty lowered to the limit of `quiet`, for a valid `temperature_c` at `now_s`.
 
-        `duty_range`: lowest and highest duty of the card, percent.
+        `duty_range` has the lowest and the highest duty of the card, percent.
         """
         elapsed_s, self._last_s = now_s - self._last_s, now_s
         if quiet is None or quiet.max_duty_percent is None:

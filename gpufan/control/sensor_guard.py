@@ -1,4 +1,4 @@
-"""Judges the temperature sensor: which readings to trust, and when to count the card as hot."""
+"""Judges the readings of the temperature sensor: which to trust, and when a card counts as hot."""
 
 import math
 from collections import deque
@@ -45,7 +45,7 @@ class Doubt(NamedTuple):
     """A reading that cannot be trusted."""
 
     hot: bool
-    """Whether to count it as hot; if not, the last duty stays."""
+    """Whether the card counts as hot; if not, the last duty stays."""
     reason: Reason
 
 
@@ -58,7 +58,7 @@ class SensorGuard:
         self._last_s = math.nan
         self._temperature_c = math.nan
         self._still_s = 0.0
-        self._power = _PowerChanges()
+        self._power = _GuardedPower()
 
     def judge(
         self,
@@ -69,9 +69,10 @@ class SensorGuard:
         *,
         throttled: bool = False,
     ) -> Doubt | None:
-        """Why the reading at `now_s` cannot be trusted; None if it can. `temperature_c` is None after a failed read.
+        """Return the doubt about the reading at `now_s`; None if it can be trusted.
 
-        `duty_percent`: the duty until now; None if it is unknown. `throttled`: whether heat lowers the clocks.
+        `temperature_c` is None if it could not be read. `duty_percent` is the duty until now; None if it is unknown.
+        `throttled` is set if heat lowers the clocks.
         """
         elapsed_s, self._last_s = now_s - self._last_s, now_s
         if not elapsed_s >= 0:
@@ -85,7 +86,7 @@ class SensorGuard:
         if temperature_c != self._temperature_c or elapsed_s > _GAP_S:
             self._temperature_c = temperature_c
             self._still_s = elapsed_s = 0.0
-            self._power = _PowerChanges()
+            self._power = _GuardedPower()
         self._still_s += elapsed_s
         self._power.add(elapsed_s, power_w, duty_percent, throttled, with_slow_changes=self._still_s >= _SLOW_S)
         if self._still_s < FROZEN_S or self._power.largest_w <= max(FROZEN_POWER_W, self._power.uncertain_w):
@@ -99,6 +100,7 @@ class SensorGuard:
         return Doubt(True, reason)
 
     def _bad(self, temperature_c: float | None) -> Doubt:
+        """Count a missing or absurd reading, and return the doubt about it."""
         self._bad_ticks += 1
         if temperature_c is None or not math.isfinite(temperature_c):
             cause, temperature_c = Cause.NO_TEMPERATURE, None
@@ -110,8 +112,8 @@ class SensorGuard:
         return Doubt(True, Reason(cause, temperature_c))
 
 
-class _PowerChanges:
-    """The largest change of the power, averaged over blocks, that must have changed the temperature."""
+class _GuardedPower:
+    """Finds the largest change of the power, averaged over blocks, that must have changed the temperature."""
 
     def __init__(self) -> None:
         self.largest_w = 0.0
@@ -136,6 +138,7 @@ class _PowerChanges:
         *,
         with_slow_changes: bool,
     ) -> None:
+        """Add a reading of the power. Slow changes count only if `with_slow_changes` is set."""
         if duty_percent is None or duty_percent != self._duty_percent:
             self._duty_percent = duty_percent
             self._low_w, self._high_w = math.inf, -math.inf
@@ -165,10 +168,12 @@ class _PowerChanges:
         return _CERTAIN * math.sqrt(2) * self._error_w
 
     def _count(self, low_w: float, high_w: float) -> None:
+        """Count the change from `low_w` to `high_w`. While heat lowers the clocks, only a deep fall counts."""
         if not self._throttled or low_w < _THROTTLED_SHARE * high_w:
             self.largest_w = max(self.largest_w, high_w - low_w)
 
     def _start_block(self) -> None:
+        """Begin a new block of readings of the power."""
         self._seconds = 0.0
         self._samples = 0
         self._sum_w = 0.0

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gpufan.control.controller import Controller
-from gpufan.control.curve_law import duty_range
+from gpufan.control.law import duty_range
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import Throttle
 from tests.benchmarks import laws

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpufan.control.curve_law import CurveLaw, duty_range
+from gpufan.control.curve_law import CurveLaw
+from gpufan.control.law import duty_range
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.sentences import reason_sentence

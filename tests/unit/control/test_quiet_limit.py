@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpufan.control.controller import Controller
-from gpufan.control.curve_law import duty_range
-from gpufan.control.law import Decision
+from gpufan.control.law import Decision, duty_range
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.quiet_hours import Quiet

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpufan.control.controller import Controller
-from gpufan.control.curve_law import duty_range
-from gpufan.control.law import Decision, Learnt
+from gpufan.control.law import Decision, Learnt, duty_range
 from gpufan.control.target_law import TUNABLES, TargetLaw, for_neighbours
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
