@@ -155,13 +155,13 @@ def _script_receiver_problem(script: Path) -> str | None:
     if not script.is_file() or not status.st_mode & 0o111:
         return f"{script} is not a program: `chmod +x` makes it one"
     real = script.resolve()
-    exposed = next((path for path in (real, *real.parents) if _others_can_replace_script(path)), None)
+    exposed = next((path for path in (real, *real.parents) if _others_can_replace_receiver_script(path)), None)
     if exposed:
         return f"{script}: others can write {exposed}: `sudo chown root: {exposed} && sudo chmod 755 {exposed}`"
     return None
 
 
-def _others_can_replace_script(path: Path) -> bool:
+def _others_can_replace_receiver_script(path: Path) -> bool:
     """Whether users other than root and this user can write the file `path`, or replace files in the folder `path`."""
     status = path.stat()
     is_shared = status.st_mode & 0o022 and not (path.is_dir() and status.st_mode & stat.S_ISVTX)

@@ -80,7 +80,7 @@ def send_alerts(snapshot_path: Path, settings: AlertSettings) -> None:
     inbox.catch_signals()
     couriers = [Courier(receiver) for receiver in receivers(settings)]
     _log.info("messages go to %s", ", ".join(receiver.name for receiver in receivers(settings)))
-    rules = Rules(box_name_in_messages(), settings.after_s, settings.repeat_after_s)
+    rules = Rules(_watched_box_name(), settings.after_s, settings.repeat_after_s)
     watch = AlertsWatch(rules, lambda: snapshot_file.read_snapshot(snapshot_path), since_boot_s())
     try:
         while True:
@@ -99,7 +99,7 @@ def send_test_message(settings: AlertSettings, say: Callable[[str], None]) -> in
     `say` is called with a line about each receiver.
     """
     now_s = time.time()
-    message = Message(phase=Phase.TEST, trouble=None, box=box_name_in_messages(), since_s=now_s, time_s=now_s)
+    message = Message(phase=Phase.TEST, trouble=None, box=_watched_box_name(), since_s=now_s, time_s=now_s)
     everybody = receivers(settings)
 
     results = call_all(TEST_S, [partial(receiver.send, message) for receiver in everybody])
@@ -115,6 +115,6 @@ def send_test_message(settings: AlertSettings, say: Callable[[str], None]) -> in
     return failed
 
 
-def box_name_in_messages() -> str:
+def _watched_box_name() -> str:
     """Return the host name of this machine, as messages show it."""
     return printable(socket.gethostname())

@@ -33,10 +33,10 @@ def alerts() -> None:
     """
 
 
-@alerts.command(cls=Command)
+@alerts.command("run", cls=Command)
 @_config_option
 @options.runtime_dir
-def run(config_path: Path | None, runtime_dir: Path) -> None:
+def run_alerts(config_path: Path | None, runtime_dir: Path) -> None:
     """Watch the running gpufan and send messages, until stopped.
 
     It only reads the snapshot of gpufan. install-service --alerts installs it as a service of its own.
@@ -49,9 +49,9 @@ def run(config_path: Path | None, runtime_dir: Path) -> None:
         send_alerts(runtime_dir / SNAPSHOT, chosen)
 
 
-@alerts.command(cls=Command)
+@alerts.command("test", cls=Command)
 @_config_option
-def test(config_path: Path | None) -> None:
+def test_alerts(config_path: Path | None) -> None:
     """Send a test message to all receivers.
 
     A line for each receiver shows whether it accepted the message, else why not.
@@ -63,9 +63,9 @@ def test(config_path: Path | None) -> None:
         raise GpufanError(f"{failed} of {len(chosen.urls) + len(chosen.scripts)} receivers did not get the message")
 
 
-@alerts.command(cls=Command)
+@alerts.command("check", cls=Command)
 @_config_option
-def check(config_path: Path | None) -> None:
+def check_alerts(config_path: Path | None) -> None:
     """Look for mistakes in the file, and send nothing."""
     _read_alerts_option(config_path)
     click.echo(f"{config_path or ALERTS_SETTINGS}: no mistake found")

@@ -1,4 +1,4 @@
-"""The commands `gpufan config check`, `show`, `set`, `unset` and `edit`."""
+"""The commands `gpufan config check`, `show_config`, `set`, `unset_config_key` and `edit_config`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,9 +69,9 @@ def config() -> None:
     """
 
 
-@config.command(cls=Command)
+@config.command("check", cls=Command)
 @options.config
-def check(config_path: Path | None) -> None:
+def check_config(config_path: Path | None) -> None:
     """Find all mistakes in the settings file, and change nothing.
 
     It also warns of what is allowed but surely not meant, such as a name that fits no card of this box.
@@ -96,12 +96,12 @@ def check(config_path: Path | None) -> None:
             click.echo(f"warning: {source.path}: {mistake}", err=True)
 
 
-@config.command(cls=Command)
+@config.command("show", cls=Command)
 @click.argument(
     "keys", metavar="[KEY]...", nargs=-1, callback=_config_key_arguments, shell_complete=_complete_config_key
 )
 @options.config
-def show(keys: tuple[str, ...], config_path: Path | None) -> None:
+def show_config(keys: tuple[str, ...], config_path: Path | None) -> None:
     """Show the settings in effect, and where each comes from.
 
     With KEYs, only these settings, and what they mean; the key `quiet` stands for quiet hours. Options of `gpufan run`
@@ -118,7 +118,9 @@ def show(keys: tuple[str, ...], config_path: Path | None) -> None:
 @_card_option
 @options.config
 @options.runtime_dir
-def set_key(key: str, words: tuple[str, ...], card: str | None, config_path: Path | None, runtime_dir: Path) -> None:
+def set_config_key(
+    key: str, words: tuple[str, ...], card: str | None, config_path: Path | None, runtime_dir: Path
+) -> None:
     """Change a key of the settings file, and reload the service.
 
     `sudo gpufan config set target_c 75` sets a target for all cards, and with `--gpu 0` for card 0 only. Comments and
@@ -139,12 +141,12 @@ def set_key(key: str, words: tuple[str, ...], card: str | None, config_path: Pat
         click.echo(f"warning: {settings.path}: {line}", err=True)
 
 
-@config.command(cls=Command)
+@config.command("unset", cls=Command)
 @click.argument("key", metavar="KEY", callback=_config_key_argument, shell_complete=_complete_config_key)
 @_card_option
 @options.config
 @options.runtime_dir
-def unset(key: str, card: str | None, config_path: Path | None, runtime_dir: Path) -> None:
+def unset_config_key(key: str, card: str | None, config_path: Path | None, runtime_dir: Path) -> None:
     """Remove a key from the settings file, and reload the service.
 
     Its line stays as a comment.
@@ -156,9 +158,9 @@ def unset(key: str, card: str | None, config_path: Path | None, runtime_dir: Pat
     _change_config_and_echo(config_path, lambda text: text_without_key(text, key, match))
 
 
-@config.command(cls=Command)
+@config.command("edit", cls=Command)
 @options.config
-def edit(config_path: Path | None) -> None:
+def edit_config(config_path: Path | None) -> None:
     """Edit a copy of the settings file, check it, and apply it.
 
     Opens $VISUAL or $EDITOR. The difference is shown before the file is replaced and the service is reloaded.

@@ -88,7 +88,7 @@ def install_service(
         check=not skip_check,
         companions={name: value for name, value in companions.items() if value is not None},
         alerts_text=None if alerts is None else _alerts_text_from_option(alerts),
-        shell_files=_shell_files_of_service(),
+        shell_files=_shell_files_for_install_command(),
         **chosen,
     )
     with make_plan(wanted) as plan:
@@ -131,7 +131,7 @@ def _alerts_text_from_option(url: str) -> str | None:
     return None
 
 
-def _shell_files_of_service() -> dict[Path, str]:
+def _shell_files_for_install_command() -> dict[Path, str]:
     """Return the text of the manual pages and completion scripts, by the path where man and the shells find them."""
     share = paths.PREFIX / "share"
     return {

@@ -28,7 +28,9 @@ _FORMAT = 1
 """Increased when a key of the settings changes its meaning. A file with another format is ignored."""
 
 
-class _File(msgspec.Struct, frozen=True):
+class _LastGoodFile(msgspec.Struct, frozen=True):
+    """Content of the file with the last good settings."""
+
     format: int
     text: str
     """Text of the settings file."""
@@ -95,12 +97,12 @@ def last_good_saver() -> Iterator[Callable[[Settings], None]]:
     """
     writer = BackgroundWriter(write_or_warn_once(_write_last_good, last_good_path()))
 
-    def save(settings: Settings) -> None:
+    def save_last_good(settings: Settings) -> None:
         if settings.content is not None:
             writer.put(settings.content)
 
     try:
-        yield save
+        yield save_last_good
     finally:
         writer.close(0.5)
 
@@ -110,7 +112,7 @@ def _read_last_good() -> tuple[RunKeys, tuple[CardTable, ...]]:
     if last_good_path().lstat().st_uid != os.geteuid():
         raise GpufanError("it belongs to another user")
     try:
-        kept = msgspec.json.decode(read_file(last_good_path()), type=_File)
+        kept = msgspec.json.decode(read_file(last_good_path()), type=_LastGoodFile)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise GpufanError(f"it is damaged: {error}") from error
     if kept.format != _FORMAT:
@@ -120,7 +122,7 @@ def _read_last_good() -> tuple[RunKeys, tuple[CardTable, ...]]:
 
 def _write_last_good(content: bytes) -> None:
     """Write the text of a settings file as the last good settings. Raises OSError."""
-    data = msgspec.json.encode(_File(_FORMAT, content.decode())) + b"\n"
+    data = msgspec.json.encode(_LastGoodFile(_FORMAT, content.decode())) + b"\n"
     with suppress(OSError):
         if read_file(last_good_path()) == data:
             return

@@ -99,11 +99,11 @@ class LearntSaver:
         self._workers = workers
         self._saved_s: float | None = None
 
-        def write_all(learnt_by_uuid: Mapping[str, Learnt]) -> None:
+        def write_all_learnt(learnt_by_uuid: Mapping[str, Learnt]) -> None:
             for uuid, known in learnt_by_uuid.items():
                 write_learnt(folder, uuid, known)
 
-        self._writer = BackgroundWriter(write_or_warn_once(write_all, folder))
+        self._writer = BackgroundWriter(write_or_warn_once(write_all_learnt, folder))
 
     def publish(self, snapshot: Snapshot) -> None:
         """Save if `SAVE_S` seconds have passed since the last save or the first call."""

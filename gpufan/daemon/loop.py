@@ -183,13 +183,13 @@ class ControlLoop:
     def _start(self, call: Callable[..., None], *arguments: object) -> threading.Thread:
         """Start a thread that calls `call` with `arguments`. An error in it ends the run."""
 
-        def run() -> None:
+        def run_loop_thread() -> None:
             try:
                 call(*arguments)
             except BaseException as error:  # any error ends the run
                 self._inbox.fail(error)
 
-        thread = threading.Thread(target=run, daemon=True)
+        thread = threading.Thread(target=run_loop_thread, daemon=True)
         thread.start()
         return thread
 

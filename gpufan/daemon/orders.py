@@ -47,7 +47,9 @@ class CardOrders(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     """When the order ends; None for never."""
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _OrdersFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Content of the file with orders."""
+
     cards: dict[str, CardOrders]
     """By UUID, or by PCI address if the UUID is unknown."""
 
@@ -62,7 +64,9 @@ class KeptOrder(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     """When it ends, seconds since the epoch."""
 
 
-class _KeptFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _KeptOrdersFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Content of the file with the orders to keep."""
+
     cards: dict[str, KeptOrder]
 
 
@@ -177,7 +181,7 @@ def write_orders(runtime_folder: Path, cards: dict[str, CardOrders]) -> None:
     """Replace all orders. Raises GpufanError or NoPermission."""
     path = runtime_folder / ORDERS
     try:
-        replace_unsynced(path, msgspec.json.encode(_File(cards)), 0o600)
+        replace_unsynced(path, msgspec.json.encode(_OrdersFile(cards)), 0o600)
     except PermissionError:
         raise NoPermission("only root can give orders: run this with sudo") from None
     except OSError as error:
@@ -190,7 +194,7 @@ def read_kept_orders() -> dict[str, KeptOrder]:
     try:
         content = read_file(path)
         _check_owner_of_orders(path.lstat())
-        return msgspec.json.decode(content, type=_KeptFile).cards
+        return msgspec.json.decode(content, type=_KeptOrdersFile).cards
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
@@ -211,7 +215,7 @@ def write_kept_orders(cards: dict[str, KeptOrder]) -> None:
         raise NoPermission("only root can give orders: run this with sudo") from None
     except OSError as error:
         raise GpufanError(f"cannot create {path.parent}: {error.strerror}") from error
-    replace(path, msgspec.json.encode(_KeptFile(cards)) + b"\n", mode=0o600)
+    replace(path, msgspec.json.encode(_KeptOrdersFile(cards)) + b"\n", mode=0o600)
 
 
 def _kept_orders_in_effect() -> dict[str, CardOrders]:
@@ -237,7 +241,7 @@ def _check_owner_of_orders(status: os.stat_result) -> None:
 def _read_orders_file(path: Path) -> dict[str, CardOrders]:
     """Return the orders in the file, by UUID or PCI address; empty if there is no file. Raises GpufanError."""
     try:
-        return msgspec.json.decode(read_file(path), type=_File).cards
+        return msgspec.json.decode(read_file(path), type=_OrdersFile).cards
     except FileNotFoundError:
         return {}
     except OSError as error:

@@ -52,13 +52,13 @@ def publish_to_snapshot_file(folder: Path | None, lock: ControllerLock | None) -
         return
     file = SnapshotFile(folder / SNAPSHOT)
 
-    def write(snapshot: Snapshot) -> None:
+    def write_snapshot(snapshot: Snapshot) -> None:
         if lock is not None:
             lock.renew()
         file.write(snapshot)
 
     try:
-        yield [write_or_warn_once(write, folder / SNAPSHOT)]
+        yield [write_or_warn_once(write_snapshot, folder / SNAPSHOT)]
     finally:
         with suppress(OSError):
             file.remove()

@@ -102,11 +102,11 @@ def _run_with_settings(
         folder_of_learnt = learnt.learnt_folder()
         workers: list[Worker] = []
 
-        def add_workers(gpus: Sequence[Gpu]) -> list[Worker]:
+        def add_workers_to_run(gpus: Sequence[Gpu]) -> list[Worker]:
             known = learnt.read_all_learnt(folder_of_learnt, [gpu.info.uuid for gpu in gpus])
             return make_workers(gpus, settings.for_card, box=workers, dry_run=run.dry_run, learnt=known, taken=taken)
 
-        for worker in add_workers(usable):
+        for worker in add_workers_to_run(usable):
             info = worker.gpu.info
             _log.info("%s: %s, %s", info.label, "dry run" if run.dry_run else "controlled", settings.for_card(info))
         title = "dry run: nothing is set" if run.dry_run else "ctrl-c gives the fans back to the driver"
@@ -129,7 +129,7 @@ def _run_with_settings(
             every_tick=bool(rows) or view.every_tick,
             reload=partial(_reload_settings_of_run, source, run, cards.gpus, keep),
             reload_driver=None if run.dry_run else cards.reload_driver,
-            find_new=lambda: add_workers(split_controllable_cards(cards.find_new())[0]),
+            find_new=lambda: add_workers_to_run(split_controllable_cards(cards.find_new())[0]),
             orders=orders,
             settings_in_use=start.in_use,
             settings_refused=start.refused,

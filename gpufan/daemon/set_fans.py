@@ -34,7 +34,7 @@ def set_fans(
     order ends. Returns a line for each card. Raises InputError, or GpufanError, also if the daemon is too late.
     """
 
-    def is_obeyed(gpu: GpuState) -> bool:
+    def is_set_order_obeyed(gpu: GpuState) -> bool:
         left_s = gpu.order_left_s
         if gpu.order != str(order) or (left_s is None) != (for_s is None):
             return False
@@ -46,7 +46,7 @@ def set_fans(
     with orders.changing_orders(runtime_folder):
         _write_set_orders(runtime_folder, cards, order.text, until_s)
         _write_kept_set_orders(cards, kept)
-    found, late = wait_for_running_daemon(runtime_folder, cards, is_obeyed)
+    found, late = wait_for_running_daemon(runtime_folder, cards, is_set_order_obeyed)
     if late:
         raise GpufanError(f"not followed yet: {'; '.join(map(card_sentence, late))}: look at `gpufan status`")
     return [card_sentence(gpu) for gpu in found]

@@ -50,6 +50,8 @@ class TakenCard(msgspec.Struct, frozen=True):
 
 
 class _Record(msgspec.Struct, frozen=True):
+    """Content of the record."""
+
     cards: tuple[TakenCard, ...]
 
 

@@ -130,7 +130,7 @@ def _open_named_in_nvml_box(gpus: Sequence[NvmlGpu], names: Sequence[str]) -> No
     """
     answers: SimpleQueue[None] = SimpleQueue()
 
-    def open_one(gpu: NvmlGpu) -> None:
+    def open_named_card(gpu: NvmlGpu) -> None:
         try:
             if gpu.may_be(names):
                 gpu.open()
@@ -138,7 +138,7 @@ def _open_named_in_nvml_box(gpus: Sequence[NvmlGpu], names: Sequence[str]) -> No
             answers.put(None)
 
     for gpu in gpus:
-        BackgroundCall(partial(open_one, gpu))
+        BackgroundCall(partial(open_named_card, gpu))
     with suppress(Empty):
         for _ in gpus:
             answers.get(timeout=OPEN_TIMEOUT_S)

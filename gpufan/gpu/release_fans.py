@@ -81,7 +81,7 @@ def _for_each_card_to_release(
     """
     reasons = {card["uuid"]: f"no answer within {timeout_s:g} s" for card in cards}
 
-    def run(record: dict[str, Any]) -> None:
+    def release_card(record: dict[str, Any]) -> None:
         failed = []
         try:
             card = _Card(ctypes.CDLL(library), ctypes.c_void_p(), record, notes.setdefault(record["uuid"], []))
@@ -95,7 +95,7 @@ def _for_each_card_to_release(
             failed.append(str(error))
         reasons[record["uuid"]] = "; ".join(reason for reason in failed if reason)
 
-    threads = [threading.Thread(target=run, args=[card], daemon=True) for card in cards]
+    threads = [threading.Thread(target=release_card, args=[card], daemon=True) for card in cards]
     deadline_s = time.monotonic() + timeout_s
     for thread in threads:
         thread.start()
@@ -149,19 +149,19 @@ def _release_limit(card: _Card, limit: dict[str, Any]) -> str:
         get = partial(nvml.nvmlDeviceGetTemperatureThreshold, handle, _ACOUSTIC_CURR, ctypes.byref(value))
         arguments = (_ACOUSTIC_CURR, ctypes.byref(ctypes.c_int(round(before))))
 
-    def is_now(other: float) -> bool:
+    def limit_is_now(other: float) -> bool:
         return abs(value.value / scale - other) <= _SAME
 
     code = get()
-    if not code and is_now(before):
+    if not code and limit_is_now(before):
         return ""
-    if not code and not any(map(is_now, limit["set"])):
+    if not code and not any(map(limit_is_now, limit["set"])):
         notes.append(f"another program has set the {name} of {value.value / scale:g} {unit}: it stays")
         return ""
     code = code or setter(handle, *arguments) or get()
     if code:
         return f"{name} not given back: {_release_error_text(nvml, code)}"
-    if not is_now(before):
+    if not limit_is_now(before):
         return f"{name} of {value.value / scale:g} {unit} is read back after {before:g} {unit} was given back"
     notes.append(f"{name} {before:g} {unit} given back")
     return ""
