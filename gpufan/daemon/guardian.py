@@ -32,7 +32,7 @@ _SCRIPT = """
 trap '' HUP INT QUIT TERM TSTP TTIN TTOU ALRM USR2 PIPE
 trap : USR1
 echo gpufan-guardian >/proc/$$/comm
-echo ready
+echo ready 2>/dev/null
 exec >&2
 read -r word
 [ "$word" = end ] && exit
@@ -47,6 +47,8 @@ if [ -e "$3" ] && "$1" -I -S "$2" "$3"; then
 fi
 """
 """`read` returns without a word when the pipe ends, or at the signal USR1.
+
+Nobody reads `ready` if it comes after `_READY_LIMIT_S`; the shell would print an error then.
 
 The word `end` means that all fans were given back. `again` means that some were not; gpufan has reported them already.
 """

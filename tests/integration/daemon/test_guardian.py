@@ -119,6 +119,15 @@ def test_the_guardian_is_ready_for_the_signal_of_the_kernel_before_the_run_goes_
     assert not folder.exists()
 
 
+def test_a_guardian_that_is_ready_too_late_prints_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("gpufan.daemon.guardian._READY_LIMIT_S", 0.0)
+    with guardian(tmp_path / "taken.json"):
+        pass
+    assert capfd.readouterr() == ("", "")
+
+
 def test_without_a_shell_a_warning_says_so_and_the_fans_are_controlled(
     double: NvmlDouble, gpufan: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
