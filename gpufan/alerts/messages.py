@@ -94,7 +94,7 @@ ABOUT = {
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One message, as values. Scripts receive these fields as JSON, with `message_title` and `message_text`."""
+    """One message, as values. Scripts receive these fields as JSON, with `title` and `text`."""
 
     phase: Phase
     trouble: Trouble | None

@@ -45,7 +45,7 @@ class Receiver(Protocol):
 
     @property
     def name(self) -> str:
-        """Name for people, without secrets."""
+        """The name of the receiver for people, without secrets."""
 
     def send(self, message: Message) -> None:
         """Deliver a message within the time limit of the receiver. Raises NotDelivered."""

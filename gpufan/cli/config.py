@@ -1,4 +1,4 @@
-"""The commands `gpufan config check`, `show_config`, `set`, `unset_config_key` and `edit_config`."""
+"""The commands `gpufan config check`, `show`, `set`, `unset` and `edit`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -74,7 +74,7 @@ def config() -> None:
 def check_config(config_path: Path | None) -> None:
     """Find all mistakes in the settings file, and change nothing.
 
-    It also warns of what is allowed but surely not meant, such as a name that fits no card of this box.
+    It also warns of settings that are allowed but surely not meant, such as a name that matches no card of this box.
     """
     from gpufan.config.lint import lint_settings
     from gpufan.config.mistakes import SettingsError

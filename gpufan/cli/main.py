@@ -80,7 +80,10 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; end the process with 0, 1 (failed) or 2 (bad input), and one line that says why."""
+    """Run the command line, and end the process with exit status 0, 1 (failed) or 2 (bad input).
+
+    Prints the reason of a failure in one line.
+    """
     _open_closed_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that has no degree sign shows a question mark.

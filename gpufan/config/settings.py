@@ -95,7 +95,7 @@ class Settings:
         return RunSettings(tuple(str(name) for name in gpus), *others)
 
     def keys_without_effect(self) -> dict[str, str]:
-        """Return a warning for each key that changes how a curve is followed, if no source has a curve."""
+        """Return each key that has no effect because no source has a curve, with a warning about the key."""
         sources: tuple[CardKeys, ...] = (self.file, *self.tables, self.options)
         if any(source.curve is not None for source in sources):
             return {}

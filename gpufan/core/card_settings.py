@@ -52,7 +52,7 @@ class CardSettings:
         return replace(self, quiet=quiet, target_c=target_c, give_way="power" if quiet.gives_way else self.give_way)
 
     def __str__(self) -> str:
-        """What the fans follow: `curve 50:30,75:50,80:64,83:100`, or `target 78 °C`, and limits and quiet hours."""
+        """The curve or the target, the limits and the quiet hours: `target 78 °C, power limit 220 W`."""
         text = f"curve {self.curve}" if self.target_c is None else f"target {self.target_c:g} °C"
         if self.power_limit_w is not None:
             text += f", power limit {self.power_limit_w:g} W"

@@ -52,7 +52,7 @@ class Curve:
 
     @property
     def lowest_duty(self) -> float:
-        """The duty of the first breakpoint that has one, percent."""
+        """The duty of the first breakpoint that has a number, percent."""
         return next(duty for _, duty in self.points if duty is not None)
 
     @property

@@ -118,7 +118,7 @@ class FallBack:
 
 
 class Gpu(Protocol):
-    """One card. If the hardware hangs, a call may block for ever. Only one thread uses a card at a time."""
+    """A card. If the hardware hangs, a call may block for ever. Only one thread at a time may use a card."""
 
     @property
     def info(self) -> GpuInfo:

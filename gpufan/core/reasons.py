@@ -141,7 +141,7 @@ class Cause(str, Enum):
 
 
 class Remedy(str, Enum):
-    """What gpufan does about a fault."""
+    """The remedy that gpufan tries for a fault."""
 
     SET_AGAIN = "set-again"
     RETRY = "retry"

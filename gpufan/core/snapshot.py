@@ -34,7 +34,7 @@ class Errors(msgspec.Struct, frozen=True, gc=False):
 
 
 class GpuState(msgspec.Struct, frozen=True):
-    """One card after a tick."""
+    """The state of one card after a tick."""
 
     uuid: str
     pci: str

@@ -33,7 +33,7 @@ class Pass(NamedTuple):
 
 
 class Step:
-    """One call in each pass. The call may hang. Only one thread at a time makes it."""
+    """A call that is made once in each pass. It may hang. Only one thread at a time makes it."""
 
     def __init__(self, call: Callable[[Pass], None]) -> None:
         self._call = call

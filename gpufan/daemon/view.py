@@ -16,7 +16,7 @@ class View(Protocol):
         """Show the next snapshot."""
 
     def close(self) -> None:
-        """Show what is still waiting, and stop."""
+        """Show the snapshots that are not shown yet, and stop."""
 
 
 OpenView = Callable[[str], View]

@@ -13,7 +13,7 @@ from gpufan.gpu.x_server import SharedXServer
 
 
 class AutoGpu:
-    """One card. It is opened through NVML, and also over X once its fans must be set over X."""
+    """A card that is opened through NVML, and also over X if its fans must be set over X."""
 
     def __init__(self, nvml: NvmlGpu, server: SharedXServer) -> None:
         self._nvml = nvml

@@ -39,7 +39,7 @@ _Call = Callable[..., Any]
 
 
 class NvmlGpu(SingleBackend):
-    """One card. It is opened when it is first used, and again after it was lost."""
+    """A card over NVML. It is opened when it is first used, and again after it was lost."""
 
     def __init__(self, index: int, pci: str = "") -> None:
         self.info = GpuInfo(

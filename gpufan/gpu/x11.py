@@ -23,7 +23,7 @@ _UNKNOWN = Sensed(None, None)
 
 @dataclass(frozen=True, slots=True)
 class _X11ServerCard:
-    """A card with the numbers that one X server has given it and its fans."""
+    """A card, with the numbers that an X server uses for the card and for its fans."""
 
     number: int
     uuid: str | None
@@ -38,7 +38,7 @@ class _X11ServerCard:
 
 
 class X11Gpu(SingleBackend):
-    """One card. It is connected when it is first used, and again after the connection broke."""
+    """A card over X. It connects to the server when it is first used, and again after the connection broke."""
 
     def __init__(self, info: GpuInfo, locate: Callable[[], Display], sensor: Gpu | None, limit_s: float) -> None:
         self.info = info
