@@ -204,8 +204,8 @@ def outcome(number: int, price_s: float) -> dict[str, float]:
     workload = family.load("queue", number, 0)
     plan, peak_c = Policy(plant, price_s=price_s).plan(workload, hour(plant, workload, number))
     # The driver's own limit is not modelled here, so such cards are not compared.
-    throttled = 100.0 * (peak_c >= plant.target_c)
-    return {"quiet_peak_c": peak_c, "sound_db": plan.sound_db, "swings": plan.swings, "throttled_percent": throttled}
+    throttled_s = float(peak_c >= plant.target_c)
+    return {"quiet_peak_c": peak_c, "sound_db": plan.sound_db, "swings": plan.swings, "throttled_s": throttled_s}
 
 
 def main() -> None:

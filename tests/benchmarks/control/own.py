@@ -71,8 +71,8 @@ def measured(law: str, workload: str, number: int, target_c: float, *, noise: bo
         "variation": sum(card.summary.swings.variation for card in cards),
         "swings": max(card.summary.swings.count for card in cards),
         "late_swings": max(card.late_swings.count for card in cards),
-        # Clocks that the power limit lowers, as it does with every law, are not counted.
-        "throttled_percent": 100 * outcome.throttled_s / HOUR_S,
+        "throttled_percent": max(card.summary.throttled_percent for card in cards),
+        "throttled_s": outcome.throttled_s,
     }
     return figures, outcome
 
@@ -168,8 +168,8 @@ def judge(law: str, outcome: Figures, best: Bound, target_c: float = TARGET_C) -
     outcome["holdable"] = best.lowest_c <= target_c
     outcome["bound_db"] = best.sound_db_at(limit_c)
     outcome["bound_swings"] = best.swings_at(limit_c)
-    # A card with lowered clocks is quieter because it works less.
-    comparable = outcome["holdable"] and not outcome["throttled_percent"] and math.isfinite(outcome["bound_db"])
+    # A card whose clocks heat lowers is quieter because it works less. The power limit lowers them with every law.
+    comparable = outcome["holdable"] and not outcome["throttled_s"] and math.isfinite(outcome["bound_db"])
     outcome["above_db"] = outcome["sound_db"] - outcome["bound_db"] if comparable else math.nan
     outcome["spare_swings"] = 1.5 * outcome["bound_swings"] + 2 - outcome["swings"]
 

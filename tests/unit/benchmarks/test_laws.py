@@ -43,7 +43,7 @@ def test_pid_laws_reach_full_duty_when_too_hot_and_the_lowest_when_cool(rule: ob
 
 
 def outcome(**changes: float) -> dict[str, float]:
-    return {"quiet_peak_c": 78, "sound_db": 50, "swings": 3, "throttled_percent": 0} | changes
+    return {"quiet_peak_c": 78, "sound_db": 50, "swings": 3, "throttled_s": 0} | changes
 
 
 BOUND = Bound(75, [76, 80], [50, 48], [4, 0])
@@ -63,7 +63,7 @@ def test_a_law_with_a_target_is_compared_at_the_target() -> None:
 
 
 def test_a_card_that_lowers_its_clock_is_not_compared() -> None:
-    result = outcome(throttled_percent=1)
+    result = outcome(throttled_s=1)
     judge("coolgpus", result, BOUND)
     assert math.isnan(result["above_db"])
 
