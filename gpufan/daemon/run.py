@@ -23,7 +23,7 @@ from gpufan.daemon.last_good import (
 from gpufan.daemon.loop import ControlLoop
 from gpufan.daemon.orders import Orders
 from gpufan.daemon.publish import publish_in_background, publish_to_recording, publish_to_snapshot_file
-from gpufan.daemon.sd_notify import Notifier
+from gpufan.daemon.sd_notify import SdNotifier
 from gpufan.daemon.taken import Taken
 from gpufan.daemon.view import OpenView
 from gpufan.daemon.worker import Worker
@@ -45,7 +45,7 @@ def run_cards(source: Source, runtime_folder: Path, record: Path | None, open_vi
     inbox = StopInbox()
     inbox.catch_signals()
     inbox.reload_on_hang_up()
-    notifier = Notifier.from_environment()
+    notifier = SdNotifier.from_environment()
     try:
         start = StartSettings(source.read()) if notifier is None else read_settings_or_last_good(source)
         try:
@@ -70,7 +70,7 @@ def _run_with_settings(
     record: Path | None,
     open_view: OpenView,
     inbox: StopInbox,
-    notifier: Notifier | None,
+    notifier: SdNotifier | None,
 ) -> None:
     """Control the cards with the settings `start`, and with those of `source` after a reload."""
     from gpufan.gpu.cards import open_cards  # loads the driver's library, which a simulation does not need

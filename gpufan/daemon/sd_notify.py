@@ -38,7 +38,7 @@ class Stoppable(Protocol):
         """Wait for a reason to stop. Returns False if there is none within `timeout_s`."""
 
 
-class Notifier:
+class SdNotifier:
     """Sends datagrams to the service manager. A datagram that cannot be sent at once is dropped."""
 
     def __init__(self, address: str) -> None:
@@ -49,7 +49,7 @@ class Notifier:
         """Whether READY=1 was sent."""
 
     @classmethod
-    def from_environment(cls) -> "Notifier | None":
+    def from_environment(cls) -> "SdNotifier | None":
         """Return a notifier for the socket in NOTIFY_SOCKET; None without a service manager."""
         address = os.environ.get("NOTIFY_SOCKET", "")
         return cls(address) if address.startswith(("/", "@")) else None

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gpufan.daemon.sd_notify import Notifier
+from gpufan.daemon.sd_notify import SdNotifier
 from gpufan.system.lock import controller_lock
 from gpufan.system.signals import StopInbox
 
@@ -26,7 +26,7 @@ def run_xserver(folder: Path, gpus: Sequence[str], announce: Callable[[str], Non
     with controller_lock(folder), HeadlessServer(headless_config(addresses_for_x_server(names=gpus)), folder) as server:
         display = server.display()
         (folder / ENVIRONMENT_FILE).write_text(f"GPUFAN_DISPLAY={display}\nXAUTHORITY={display.authority}\n")
-        if notifier := Notifier.from_environment():
+        if notifier := SdNotifier.from_environment():
             notifier.send("READY=1", f"STATUS=X server on {display}")
         announce(f"X server on {display}; use it with: XAUTHORITY={display.authority} gpufan run --display {display}")
         inbox.wait(None)

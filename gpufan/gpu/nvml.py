@@ -18,7 +18,7 @@ from gpufan.core.gpu import ASSUMED_DUTY_RANGE, NO_FAN, GpuInfo, Limits, Reading
 from gpufan.core.pci import PciAddress
 from gpufan.core.selection import card_may_match
 from gpufan.errors import GpuError, GpuLost, NoPermission
-from gpufan.gpu import limits
+from gpufan.gpu import nvml_limits
 from gpufan.gpu.kernel_cards import kernel_uuid_and_model
 from gpufan.gpu.nvml_errors import (
     ABSENCES,
@@ -132,11 +132,11 @@ class NvmlGpu(SingleBackend):
 
     def read_limits(self) -> Limits:
         """Return the limits that are set now. Raises GpuLost."""
-        return limits.read_nvml_limits(self.open().handle)
+        return nvml_limits.read_nvml_limits(self.open().handle)
 
     def set_limits(self, wanted: Limits) -> None:
         """Set the limits that are not None. Raises GpuError, GpuLost or NoPermission."""
-        limits.write_nvml_limits(self.open().handle, wanted)
+        nvml_limits.write_nvml_limits(self.open().handle, wanted)
 
     def _every_fan(self, call: _Call, *values: int) -> None:
         """Call the function `call` of NVML with each fan and `values`.
@@ -197,8 +197,8 @@ class NvmlGpu(SingleBackend):
             slowdown_c=slowdown_c or known.slowdown_c,
             uncontrollable_reason=nvml_driver_reason() or (None if fan_count else NO_FAN),
             power_limit_w=known.power_limit_w or _nvml_enforced_limit_w(handle),  # by now gpufan may have changed it
-            power_range_w=limits.power_limit_range_w(handle),
-            temperature_limit_range_c=limits.temperature_limit_range_c(handle),
+            power_range_w=nvml_limits.power_limit_range_w(handle),
+            temperature_limit_range_c=nvml_limits.temperature_limit_range_c(handle),
         )
 
 

@@ -9,7 +9,7 @@ from gpufan.core.gpu import FanReading
 from gpufan.core.reasons import Control, Group
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon import sd_notify as notify
-from gpufan.daemon.sd_notify import Notifier
+from gpufan.daemon.sd_notify import SdNotifier
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.errors import DriverError, InputError
 from tests.unit.builders import REASONS
@@ -55,7 +55,7 @@ def told(manager: socket.socket) -> list[str]:
 
 def test_it_speaks_only_where_a_manager_listens(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-    assert Notifier.from_environment() is None
+    assert SdNotifier.from_environment() is None
 
 
 def test_it_reaches_an_abstract_socket(monkeypatch: pytest.MonkeyPatch):
@@ -63,14 +63,14 @@ def test_it_reaches_an_abstract_socket(monkeypatch: pytest.MonkeyPatch):
         listening.bind("")
         name = listening.getsockname().decode()
         monkeypatch.setenv("NOTIFY_SOCKET", name.replace("\0", "@"))
-        notifier = Notifier.from_environment()
+        notifier = SdNotifier.from_environment()
         assert notifier is not None
         notifier.stopping()
         assert "STOPPING=1" in told(listening)
 
 
 def test_it_never_waits_for_a_manager_that_does_not_read(manager: socket.socket):
-    notifier = Notifier(manager.getsockname())
+    notifier = SdNotifier(manager.getsockname())
     start_s = time.monotonic()
     for _ in range(5000):
         notifier.publish(snapshot(OURS))
@@ -78,11 +78,11 @@ def test_it_never_waits_for_a_manager_that_does_not_read(manager: socket.socket)
 
 
 def test_a_manager_that_is_gone_is_no_error(tmp_path: Path):
-    Notifier(str(tmp_path / "nobody")).stopping()
+    SdNotifier(str(tmp_path / "nobody")).stopping()
 
 
 def test_ready_is_told_once_and_only_after_a_verified_set(manager: socket.socket):
-    notifier = Notifier(manager.getsockname())
+    notifier = SdNotifier(manager.getsockname())
     for gpu in (
         state(group="start", control="driver", fans=()),
         state(fans=(FanReading(30, 30, False),)),
@@ -112,7 +112,7 @@ def test_a_set_counts_as_verified_as_far_as_the_driver_tells(gpu: GpuState):
 
 
 def test_the_watchdog_is_pinged_while_a_card_is_under_control_and_a_minute_longer(manager: socket.socket):
-    notifier = Notifier(manager.getsockname())
+    notifier = SdNotifier(manager.getsockname())
     gone = msgspec.structs.replace(LOST, uncontrolled_s=71.0)
     for gpus, pinged in (((OURS, OURS), True), ((OURS, gone), True), ((LOST,), True), ((gone, gone), False)):
         notifier.publish(snapshot(*gpus))
@@ -138,7 +138,7 @@ class Inbox:
 
 def held_back(manager: socket.socket, error: Exception, inbox: Inbox) -> int:
     with pytest.raises(SystemExit) as end:
-        Notifier(manager.getsockname()).hold_back(error, inbox)  # type: ignore[arg-type]
+        SdNotifier(manager.getsockname()).hold_back(error, inbox)  # type: ignore[arg-type]
     return end.value.code  # type: ignore[return-value]
 
 
