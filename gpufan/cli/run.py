@@ -120,7 +120,7 @@ def run(
 def restore(
     gpus: tuple[str, ...], only_taken: bool, config_path: Path | None, runtime_dir: Path, **settings: Any
 ) -> None:
-    """Give every fan back to the driver. This may be repeated."""
+    """Give every fan back to the driver, and limits that a killed gpufan has changed. This may be repeated."""
     source = options.source_of_config_option(config_path, options.keys_of_given_options(settings))
     if only_taken:
         options.refuse_options(["gpus"], "names cards, and --taken does so too: leave one out")
