@@ -59,8 +59,6 @@ class Fans:
         self.release_error = ""
         try:
             release_and_read_back(self._gpu)
-            if self._taken is not None:
-                self._taken.remove(self._gpu.info.uuid)
         except GpuLost:
             raise
         except (GpuError, NoPermission) as error:
@@ -68,6 +66,8 @@ class Fans:
             self.release_error = str(error)
         finally:
             self.limits.give_back()
+        if not self.release_error and self._taken is not None:
+            self._taken.remove(self._gpu.info.uuid)
 
     def stop(self) -> None:
         """Give fans and limits back, and never set them again. Raises GpuError, GpuLost or NoPermission.

@@ -47,6 +47,8 @@ class CardLimits:
         """The limits that gpufan has set and not given back, by their field of `Limits`."""
         self._unsure: set[str] = set()
         """The fields of limits that not only another program can have changed: the driver was away, or refused."""
+        self._being_set = ""
+        """The field of the limit that a call sets at this moment; the call may hang."""
         self._now = Limits()
         """The limits at the last look."""
         self._look_at_s = -math.inf
@@ -82,17 +84,17 @@ class CardLimits:
             self.forget()  # the next reading of the card finds out whether it is lost
         before = self._changed.get("power_w")
         before_w = (self._now.power_w or 0.0) if before is None else before.before
-        self._held_back.add(now_s, reading, self._value("power_w"), before_w, self._value("temperature_c"))
+        self._held_back.add(now_s, reading, self._in_effect("power_w"), before_w, self._in_effect("temperature_c"))
 
     def power_is_steered(self, now_s: float, temperature_c: float | None) -> bool:
         """Whether gpufan or the driver steers the power, so that the temperature stays constant."""
-        limit_c = self._value("temperature_c")
+        limit_c = self._in_effect("temperature_c")
         is_held = limit_c is not None and temperature_c is not None and abs(temperature_c - limit_c) <= _AT_LIMIT_K
         return is_held or now_s - self._steered_s < _STEERED_S
 
     def judged(self, reading: Reading) -> Reading:
         """Return `reading`, with GIVING_WAY in place of HEAT if our own temperature limit lowers the clocks."""
-        limit_c, temperature_c = self._value("temperature_c"), reading.temperature_c
+        limit_c, temperature_c = self._in_effect("temperature_c"), reading.temperature_c
         if reading.throttle is not Throttle.HEAT or limit_c is None or temperature_c is None:
             return reading
         is_ours = abs(temperature_c - limit_c) <= _AT_LIMIT_K
@@ -106,12 +108,12 @@ class CardLimits:
     @property
     def state(self) -> dict[str, Any]:
         """The fields of `GpuState` about limits."""
-        power = self._changed.get("power_w")
         chosen = {"power_w": self._give_way.limit_w, "temperature_c": self._give_way.limit_c}
+        power_limit_w = self._in_effect("power_w")
         return {
-            "power_limit_w": self._value("power_w"),
-            "power_limit_before_w": None if power is None else power.before,
-            "temperature_limit_c": self._value("temperature_c"),
+            "power_limit_w": power_limit_w,
+            "power_limit_before_w": None if power_limit_w is None else self._changed["power_w"].before,
+            "temperature_limit_c": self._in_effect("temperature_c"),
             "gives_way": any(name in self._changed and limit is not None for name, limit in chosen.items()),
             "held_back_w": round(self._held_back.now_w, 1) if self._changed else None,
             "held_back_j": round(self._held_back.total_j, 1),
@@ -126,6 +128,8 @@ class CardLimits:
         """Give every limit back, and read it back. Errors are logged and stored in `state`. Raises GpuLost."""
         self._settings, self._give_way = None, GiveWay()
         self._errors.clear()
+        if self._taken is not None and self._taken.limits_left_over(self._gpu.info.uuid):
+            self._look(-math.inf)
         for name in tuple(self._changed):
             try:
                 self._put_back(name)
@@ -134,9 +138,14 @@ class CardLimits:
             except GpufanError as error:
                 self._fail(math.inf, name, error)
 
+    @property
+    def given_back(self) -> bool:
+        """Whether no limit is changed."""
+        return not self._changed
+
     def require_given_back(self) -> None:
         """Raise GpuError if a limit could not be given back."""
-        if self._changed:
+        if not self.given_back:
             raise GpuError(f"limits not given back: {'; '.join(self._errors.values())}")
 
     def _is_idle(self, settings: CardSettings) -> bool:
@@ -157,10 +166,13 @@ class CardLimits:
                 self._leave_alone(name, found)
 
     def _adopt(self, left_over: Sequence[ChangedLimit]) -> None:
-        """Treat the limits that an earlier run has changed and not given back as limits of this run."""
+        """Treat the limits that an earlier run has changed and not given back as limits of this run.
+
+        This includes limits that cannot be read now.
+        """
         for change in left_over:
             found = getattr(self._now, change.name, None)
-            if found is not None and change.has_set(found):
+            if change.name in _TEXTS and (found is None or change.has_set(found)):
                 self._changed[change.name] = change
                 self._unsure.add(change.name)
         if left_over:
@@ -223,12 +235,18 @@ class CardLimits:
             raise GpuError("it is not set, since the one before cannot be recorded")
         self._changed = changed
         self._unsure.add(name)
-        self._gpu.set_limits(Limits(**{name: value}))
+        self._being_set = name
+        try:
+            self._gpu.set_limits(Limits(**{name: value}))
+        finally:
+            self._being_set = ""
         self._read_back(name, value)
         self._steered_s = now_s
 
     def _put_back(self, name: str) -> None:
         """Set a limit to its value before gpufan, and read it back. Raises GpufanError."""
+        if self._being_set == name:  # when that call returns, it may set the limit again
+            raise GpuError("the call that sets it has not returned")
         change, found = self._changed[name], self._read(name)
         if self._is_foreign(name, found):
             self._leave_alone(name, found)
@@ -268,8 +286,10 @@ class CardLimits:
         return value
 
     def _read_back(self, name: str, value: float) -> None:
-        """Read a limit that was set to `value`. Raises GpuError if it has another value."""
+        """Read a limit that was set to `value`. Raises GpuError, and records the value, if it has another value."""
         if not is_same_taken_limit(found := self._read(name), value):
+            self._changed[name] = msgspec.structs.replace(self._changed[name], set=(value, found))
+            self._record()
             raise GpuError(f"{found:g} is read back after {value:g} was set")
         self._unsure.discard(name)
 
@@ -284,6 +304,11 @@ class CardLimits:
         self._errors[name] = text
 
     def _value(self, name: str) -> float | None:
-        """Return the value that gpufan has set for the limit `name`; None if it has set none."""
+        """Return the value that gpufan has set for the limit `name`, or has tried to set; None if there is none."""
         change = self._changed.get(name)
         return None if change is None else change.set[1]
+
+    def _in_effect(self, name: str) -> float | None:
+        """Return the limit `name` as it was last read; None if gpufan has not changed it."""
+        change, found = self._changed.get(name), getattr(self._now, name)
+        return None if change is None or found is None or is_same_taken_limit(found, change.before) else found

@@ -32,7 +32,7 @@ def pause_cards(names: Sequence[str], runtime_folder: Path, for_s: float) -> lis
     _write_pause_orders(runtime_folder, [key_of_running_card(gpu) for gpu in cards], since_boot_s() + for_s)
     found, late = wait_for_running_daemon(runtime_folder, cards, lambda gpu: gpu.reason.cause is Cause.PAUSED)
     if late:
-        text = "; ".join(map(card_sentence, late))
+        text = "; ".join(filter(None, (part for gpu in late for part in (card_sentence(gpu), gpu.limits_error))))
         raise GpufanError(f"not paused yet: {text}; gpufan goes on trying, and `sudo gpufan resume` ends that")
     return [
         f"{gpu.label}: paused for {h_mm_ss(for_s)}: the driver controls its fans, gpufan has closed it" for gpu in found

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
-from gpufan.core.gpu import FanReading, GpuInfo, Reading, Sensed, SingleBackend
+from gpufan.core.gpu import FanReading, GpuInfo, Limits, Reading, Sensed, SingleBackend
 from gpufan.core.reasons import Cause, Control, Group, Reason
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon.snapshot_file import snapshot_now
@@ -136,6 +136,24 @@ class FakeGpu(SingleBackend):
     def found_again(self, **info: Any) -> None:
         """The driver opened the card anew."""
         self.info = replace(self.info, **info)
+
+
+class LimitedGpu(FakeGpu):
+    """A card in memory with a power limit."""
+
+    def __init__(self) -> None:
+        super().__init__(power_range_w=(125.0, 300.0))
+        self.limits = Limits(250.0)
+        self.limit_error: Exception | None = None
+
+    def read_limits(self) -> Limits:
+        return self.limits
+
+    def set_limits(self, limits: Limits) -> None:
+        if self.limit_error:
+            raise self.limit_error
+        self.calls.append(f"limit {limits.power_w:g}")
+        self.limits = limits
 
 
 REASONS = {

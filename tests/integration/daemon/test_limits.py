@@ -301,17 +301,30 @@ def test_a_limit_of_a_card_whose_fans_are_set_over_x_is_given_back_over_nvml(
     assert "its fans were set over X: run `sudo gpufan restore`" in done.stderr
 
 
-def test_a_pause_that_cannot_give_the_limit_back_leaves_that_to_the_end(
+def test_a_pause_that_cannot_give_the_limit_back_says_so_and_leaves_that_to_the_end(
     double: NvmlDouble, start: Start, gpufan: Command, config: Path, folder: Path
 ) -> None:
     program = start_limited(start, double, config)
     wait_for((folder / "state.json").exists)
-    double.odd(0, Kind.SET_POWER, pynvml.NVML_ERROR_UNKNOWN)
-    assert gpufan("pause", "--gpu", "0")[0] == 0
+    double.cards[0].error[Kind.SET_POWER] = pynvml.NVML_ERROR_UNKNOWN
+    status, _, err = gpufan("pause", "--gpu", "0")
+    assert status == 1
+    assert "power limit: the driver refused: Unknown Error; gpufan goes on trying" in err
     assert double.cards[0].power_limit_mw == 200_000
+    double.cards[0].error[Kind.SET_POWER] = 0
     program.signal(signal.SIGTERM)
     assert program.end()[0] == 0
     assert double.cards[0].power_limit_mw == BEFORE_MW
+
+
+def test_a_pause_tries_again_to_give_a_limit_back(
+    double: NvmlDouble, start: Start, gpufan: Command, config: Path, folder: Path
+) -> None:
+    start_limited(start, double, config)
+    wait_for((folder / "state.json").exists)
+    double.odd(0, Kind.SET_POWER, pynvml.NVML_ERROR_UNKNOWN)
+    assert gpufan("pause", "--gpu", "0")[0] == 0
+    wait_for(lambda: double.cards[0].power_limit_mw == BEFORE_MW)
 
 
 def test_a_limit_that_the_card_ignores_is_found_by_reading_back(double: NvmlDouble, start: Start, config: Path) -> None:

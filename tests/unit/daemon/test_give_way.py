@@ -19,7 +19,7 @@ from gpufan.daemon.worker import Worker
 from gpufan.daemon.workers import make_workers
 from gpufan.errors import GpuError
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox, Workload
-from tests.unit.builders import FakeGpu
+from tests.unit.builders import FakeGpu, LimitedGpu
 
 HOUR_S = 3600
 QUIET_PERCENT, TARGET_C, HIGHEST_C = 50, 78.0, 80.0
@@ -178,24 +178,6 @@ def test_clocks_that_give_way_at_our_temperature_limit_are_not_throttled_by_heat
 
 
 # ---- one card, and what other programs do to its limit ----
-
-
-class LimitedGpu(FakeGpu):
-    """A card in memory with a power limit."""
-
-    def __init__(self) -> None:
-        super().__init__(power_range_w=(125.0, 300.0))
-        self.limits = Limits(250.0)
-        self.limit_error: Exception | None = None
-
-    def read_limits(self) -> Limits:
-        return self.limits
-
-    def set_limits(self, limits: Limits) -> None:
-        if self.limit_error:
-            raise self.limit_error
-        self.calls.append(f"limit {limits.power_w:g}")
-        self.limits = limits
 
 
 LIMITED = CardSettings(power_limit_w=200)
