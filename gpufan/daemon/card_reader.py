@@ -1,14 +1,17 @@
-"""Reads one card: temperature and power at every tick, fans and the reason for lower clocks when they are due."""
+"""Reads one card. Temperature and power are read at every tick; fans and the reason for lower clocks less often."""
 
 import math
 
 from gpufan.core.gpu import Gpu, Reading
 
 FANS_EVERY_S = 3.0
-"""Interval between two readings of fans without a fault, s."""
+"""While no fan has a fault, the fans are read at this interval, s."""
 
 SAME_POWER_W = 25.0
-"""A smaller change of the power needs no new decision under a curve, W. The sensor guard looks for twice as much."""
+"""While a card follows a curve, a smaller change of its power needs no new decision, W.
+
+The sensor guard looks for changes of twice this size.
+"""
 
 
 class CardReader:
@@ -22,9 +25,10 @@ class CardReader:
         self._last_s = -math.inf
 
     def read(self, now_s: float, *, fans: bool, dry_run: bool) -> Reading:
-        """Return the temperature and power at `now_s`. Read the fans too if `fans` is set, or if that is due.
+        """Read temperature and power at `now_s`. Returns them with the state of the fans. Raises GpuLost.
 
-        Else the fans are those of the last reading. Raises GpuLost.
+        The fans are read if `fans` is set, or if `FANS_EVERY_S` has passed since they were last read. Otherwise their
+        last known state is returned. If `dry_run` is set, reading never starts an X server.
         """
         last, self._last_s = self._last, now_s
         if last is None or fans or now_s - self._fans_s >= FANS_EVERY_S:
@@ -46,7 +50,10 @@ class CardReader:
 
     @property
     def is_same(self) -> bool:
-        """Whether the last two readings lead to the same decision under a curve: same temperature, similar power."""
+        """Whether the last two readings have the same temperature and a similar power.
+
+        If the card follows a curve, such readings lead to the same decision.
+        """
         before, last = self._before, self._last
         return (
             before is not None

@@ -1,4 +1,4 @@
-"""Makes the published state of one card."""
+"""Makes the state of one card for the snapshot."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def card_state(
 ) -> GpuState:
     """Return the state of a card after a tick. `reading` is None if the card was not read.
 
-    `details` are further fields of `GpuState`.
+    `details` are the values of further fields of `GpuState`.
     """
     return GpuState(
         uuid=info.uuid,
@@ -45,7 +45,10 @@ def card_state(
 
 
 def hanging_state(last: GpuState, seconds: float) -> GpuState:
-    """Return the state of a card when a call to it has not returned for `seconds`. `last` is its last state."""
+    """Return the state of a card that hangs: a call to the card has not returned for `seconds`.
+
+    `last` is the last state of the card.
+    """
     return msgspec.structs.replace(
         last,
         control=Control.LOST,
@@ -61,7 +64,7 @@ def hanging_state(last: GpuState, seconds: float) -> GpuState:
 
 
 def lost_state_reason(error: GpuLost) -> Reason:
-    """Return the reason for the state of a card that is lost because of `error`."""
+    """Return the reason that the state of a lost card shows. `error` is the error of the call that failed."""
     if isinstance(error, FansOutOfReach):
         return Reason(Cause.X_LOST, message=error.x_error)
     return Reason(Cause.RESET_REQUIRED if isinstance(error, ResetRequired) else Cause.LOST, message=str(error))

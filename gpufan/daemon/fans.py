@@ -10,10 +10,10 @@ from gpufan.errors import GpuError, GpuLost, NoPermission
 
 
 class Fans:
-    """The fans of one card."""
+    """Sets the fans of one card, and gives them back to the driver."""
 
     def __init__(self, gpu: Gpu, counters: Counters, taken: Taken | None) -> None:
-        """`taken` records the cards whose fans are set; None if there is no record."""
+        """`taken` writes the record of the cards whose fans are set. It is None if no record is written."""
         self._gpu = gpu
         self._counters = counters
         self._taken = taken
@@ -22,14 +22,14 @@ class Fans:
         """Whether the driver has ever let us set the fans."""
         self.read_back = ReadBack()
         self.release_error = ""
-        """Why the fans could not be given back to the driver; empty if that did not fail."""
+        """Why the fans could not be given back to the driver; empty without such an error."""
         self.stopped = False
 
     def set(self, now_s: float, duty_percent: int | None) -> Reason | None:
-        """Set the fans to a duty, or give them to the driver (None). Does nothing after `stop`.
+        """Set the fans to `duty_percent`. If it is None, give the fans to the driver. Does nothing after `stop`.
 
-        Returns the fault if the driver refuses, else None. Raises GpuLost. Raises NoPermission if the driver has never
-        permitted an attempt.
+        Returns the fault if the driver refuses, else None. Raises GpuLost. Raises NoPermission if gpufan has no
+        permission and no earlier call has succeeded.
         """
         if self.stopped:
             return None
@@ -55,7 +55,10 @@ class Fans:
         return None
 
     def release(self) -> None:
-        """Give fans and limits back to the driver; store an error of the fans in `release_error`. Raises GpuLost."""
+        """Give fans and limits back to the driver. Raises GpuLost.
+
+        If the fans cannot be given back, the reason is stored in `release_error`.
+        """
         self.release_error = ""
         try:
             release_and_read_back(self._gpu)
@@ -70,9 +73,10 @@ class Fans:
             self._taken.remove(self._gpu.info.uuid)
 
     def stop(self) -> None:
-        """Give fans and limits back, and never set them again. Raises GpuError, GpuLost or NoPermission.
+        """Give fans and limits back to the driver. Later calls of `set` do nothing.
 
-        A call of `set` that hung may return in another thread at the same time.
+        At the same time, a call of `set` that hung may return in another thread. Raises GpuError, GpuLost or
+        NoPermission.
         """
         self.stopped = True
         try:

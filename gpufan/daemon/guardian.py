@@ -48,13 +48,14 @@ fi
 """
 """`read` returns without a word when the pipe ends, or at the signal USR1.
 
-Nobody reads `ready` if it comes after `_READY_LIMIT_S`; the shell would print an error then.
+If `ready` comes after `_READY_LIMIT_S`, nobody reads it. `2>/dev/null` then hides the error of the shell.
 
-The word `end` means that all fans were given back. `again` means that some were not; gpufan has reported them already.
+The word `end` means that all fans were given back. The word `again` means that some fans were not given back, and that
+gpufan has reported them already.
 """
 
 _READY_LIMIT_S = 1.0
-"""For the guardian to be ready; it usually needs 0.002 s."""
+"""Time limit for the guardian to be ready, s. It usually needs 0.002 s."""
 
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _OOM_ADJUST = b"-500"
@@ -62,10 +63,10 @@ _OOM_ADJUST = b"-500"
 
 @contextmanager
 def guardian(record: Path) -> Iterator[None]:
-    """Run a guardian for the cards in the file `record` during this block. Only the main thread may call this.
+    """Run a guardian during the block. It watches the cards in the file `record`. Only the main thread may call this.
 
-    If the record still exists at the end of the block, the guardian tries to give the fans back when this process ends.
-    If it succeeds, it removes the record, and the snapshot beside it, which is no longer true.
+    If the record still exists at the end of the block, the guardian waits until this process ends. Then it tries to
+    give the fans back. If it succeeds, it removes the record and the snapshot, since both are no longer true.
     """
     with _guard_against_oom_killer():
         try:
@@ -81,7 +82,10 @@ def guardian(record: Path) -> Iterator[None]:
 
 
 def _start_guardian(record: Path) -> tuple[int, int]:
-    """Start the guardian of this process. Returns its process number, and our end of its pipe. Raises OSError."""
+    """Start a guardian for the cards in the file `record`. Raises OSError if it does not start.
+
+    Returns the process number of the guardian, and the end of the pipe into which this process writes.
+    """
     arguments = [sys.executable, release_fans.__file__, str(record), str(os.getpid()), str(record.with_name(SNAPSHOT))]
     prctl = ctypes.CDLL(None).prctl
     read_end, write_end = os.pipe()
@@ -109,7 +113,10 @@ def _start_guardian(record: Path) -> tuple[int, int]:
 
 
 def _end_guardian(pid: int, pipe: int, record: Path) -> None:
-    """End the guardian. If there are cards in `record`, it stays until this process ends."""
+    """End the guardian. If the file `record` still exists, the guardian stays until this process ends.
+
+    `pid` is the process number of the guardian. `pipe` is our end of the pipe to it.
+    """
     with suppress(OSError):  # somebody has killed it
         if record.exists():
             os.write(pipe, b"again\n")
@@ -122,7 +129,10 @@ def _end_guardian(pid: int, pipe: int, record: Path) -> None:
 
 @contextmanager
 def _guard_against_oom_killer() -> Iterator[None]:
-    """During the block, ask the kernel to end other processes before gpufan when memory is short. Needs root."""
+    """During the block, ask the kernel to end other processes before gpufan when memory is short.
+
+    Without root this has no effect.
+    """
     before = None
     with suppress(OSError):
         before = _OOM_SCORE.read_bytes()

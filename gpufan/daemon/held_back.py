@@ -1,4 +1,4 @@
-"""Estimates the power that limits hold back from one card. The time is an argument."""
+"""Estimates how much more power one card would draw without the limits of gpufan. The time is an argument."""
 
 import math
 
@@ -9,13 +9,13 @@ _POWER_S = 10.0
 """Time constant of the filter of the power, s."""
 
 _NEAR_W, _NEAR_K = 5.0, 1.0
-"""A card as near as this to its power limit or its temperature limit is limited by it."""
+"""From this far below its power limit (W) or its temperature limit (K) on, a card counts as slowed by the limit."""
 
 _GAP_S = 15.0
 
 
 class HeldBack:
-    """Estimates the power that limits hold back: the highest power of the card without limits, less its power now."""
+    """Estimates the power that limits hold back, W. It is the highest power seen without limits minus the power now."""
 
     def __init__(self) -> None:
         self.now_w = 0.0
@@ -23,14 +23,15 @@ class HeldBack:
         """Energy held back since the start, J."""
         self._last_s = math.inf
         self._power_w = self._free_w = 0.0
-        """The power now, and the highest without limits; both filtered, W."""
+        """The power now, and the highest power seen without limits, W. Both are filtered."""
 
     def add(
         self, now_s: float, reading: Reading, limit_w: float | None, before_w: float, limit_c: float | None
     ) -> None:
-        """Add a reading. `limit_w` and `limit_c` are the limits that gpufan has set; None if it has set none.
+        """Add a reading that was made at `now_s`.
 
-        `before_w` is the power limit without gpufan.
+        `limit_w` and `limit_c` are the power limit and the temperature limit that gpufan has set. A limit that gpufan
+        has not set is None. `before_w` is the power limit that the card had before gpufan.
         """
         elapsed_s, self._last_s = now_s - self._last_s, now_s
         if reading.power_w is None or not 0 <= elapsed_s <= _GAP_S:

@@ -13,36 +13,42 @@ SettingsFor = Callable[[GpuInfo], CardSettings]
 """Returns the settings of a card. The same card always gets the same settings."""
 
 LocalTime = Callable[[float], struct_time]
-"""Returns the local time at a time of the control loop, which is in seconds."""
+"""Converts a time of the control loop, s, to the local time."""
 
 
 class Instructions:
-    """The instructions for one card. An order counts more than quiet hours, and these count more than the settings."""
+    """The instructions for one card. An order has priority over quiet hours. Both have priority over the settings."""
 
     def __init__(self, settings_for: SettingsFor, wall_clock: LocalTime | None = None) -> None:
-        """`wall_clock` replaces the clock of this machine."""
+        """`settings_for` returns the settings of the card. `wall_clock` returns the local time for quiet hours.
+
+        If `wall_clock` is None, the clock of this machine is used.
+        """
         self._settings_for = settings_for
         self._wall_clock = wall_clock or (lambda _: local_clock_time())
         self._given: tuple[SettingsFor, GpuInfo] | None = None
-        """For what `settings` was called last; None if an order has begun or ended since then."""
+        """The function that last returned settings, and the card of that call. None after a change of the order."""
         self._base = self.current = CardSettings()
-        """The settings of the card, and these as they are followed now."""
+        """The settings of the card without order and quiet hours, and the settings that the card follows now."""
         self._order: Order | None = None
         self.order_left_s: float | None = None
-        """For how long the order still lasts, s; None for an order without an end, and without an order."""
+        """How long the order still lasts, s. None if the order has no end, or if there is no order."""
 
     def follow(self, settings_for: SettingsFor) -> None:
-        """Use other settings from the next `update` on. Any thread may call this."""
+        """From the next `update` on, use the settings that `settings_for` returns. Any thread may call this."""
         self._settings_for = settings_for
 
     def obey(self, order: Order | None, left_s: float | None) -> None:
-        """Use `order` in place of the curve or target of the settings for another `left_s`. None ends the order."""
+        """Follow `order` in place of the curve or target in the settings. If `order` is None, follow the settings.
+
+        `left_s` says how long the order still lasts, s. It is None for an order without an end.
+        """
         self.order_left_s = None if left_s is None else round(left_s, 3)
         if order != self._order:
             self._order, self._given = order, None
 
     def update(self, info: GpuInfo, now_s: float) -> bool:
-        """Bring `current` up to date for the card `info`. Returns whether `current` was renewed."""
+        """Update `current` for the card `info` at `now_s`. Returns whether `current` was replaced."""
         settings_for = self._settings_for
         is_new = self._given is None or self._given[0] is not settings_for or self._given[1] is not info
         if is_new:
@@ -60,9 +66,9 @@ class Instructions:
 
     @property
     def order_text(self) -> str:
-        """The order for people; empty without an order."""
+        """The order as text for people; empty without an order."""
         return "" if self._order is None else str(self._order)
 
     def __str__(self) -> str:
-        """The settings or the order that the card follows, for people."""
+        """Return the settings or the order that the card follows, as text for people."""
         return str(self.current) if self._order is None else f"ordered: {self._order}"

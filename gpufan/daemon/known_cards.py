@@ -1,4 +1,4 @@
-"""The cards of this box, for commands that change or check settings. No card is controlled here."""
+"""Finds the cards of this box for commands that change or check settings. No card is controlled here."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -14,9 +14,10 @@ from gpufan.system.paths import SNAPSHOT
 
 
 def lasting_name_of_known_card(name: str, runtime_folder: Path) -> str:
-    """Return the UUID of the card that `name` matches, if `name` is an index or a PCI address; else `name` itself.
+    """Convert `name` to the UUID of a card, if `name` is an index or a PCI address. Return any other `name` unchanged.
 
-    Raises InputError if there is no such card, or if the UUID of the card is unknown.
+    Digits that are in the names of several cards are returned unchanged too. If no driver answers, the cards are those
+    of the snapshot in `runtime_folder`. Raises InputError if there is no such card, or if its UUID is unknown.
     """
     if not is_card_index(name) and not _names_known_card_by_address(name):
         return name
@@ -30,7 +31,10 @@ def lasting_name_of_known_card(name: str, runtime_folder: Path) -> str:
 
 
 def _known_or_published_cards(runtime_folder: Path) -> Sequence[NamedCard]:
-    """Return the cards that the driver knows; without a driver, those in the last snapshot."""
+    """Return the cards that the driver knows. If no driver answers, return the cards in the last snapshot.
+
+    The result is empty if there is no snapshot either.
+    """
     if cards := known_cards(()):
         return cards
     try:
@@ -40,7 +44,10 @@ def _known_or_published_cards(runtime_folder: Path) -> Sequence[NamedCard]:
 
 
 def known_cards(names: Sequence[str]) -> list[GpuInfo]:
-    """Return the cards of this box; empty if no driver answers. If there are `names`, only these cards are opened."""
+    """Return the properties of all cards of this box; empty if no driver answers.
+
+    If `names` is not empty, only the cards that these names may mean are opened.
+    """
     from gpufan.gpu.cards import open_cards  # loads the driver's library
 
     try:

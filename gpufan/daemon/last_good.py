@@ -25,7 +25,10 @@ READ_TIMEOUT_S = 1.0
 _log = logging.getLogger(__name__)
 
 _FORMAT = 1
-"""Increased when a key of the settings changes its meaning. A file with another format is ignored."""
+"""Number of the file format. It increases when a key of the settings changes its meaning.
+
+A file with another number is ignored.
+"""
 
 
 class _LastGoodFile(msgspec.Struct, frozen=True):
@@ -42,16 +45,19 @@ def last_good_path() -> Path:
 
 
 class StartSettings(NamedTuple):
-    """The settings of a start."""
+    """The settings with which a run starts."""
 
     settings: Settings
     in_use: SettingsInUse = SettingsInUse.CHOSEN
     refused: str | None = None
-    """Why the settings file is not used; None if it is."""
+    """Why the settings file is not used; None if it is used."""
 
 
 def read_settings_or_last_good(source: Source) -> StartSettings:
-    """Return the settings of `source`; if these have a mistake, the last good settings, else the built-in ones."""
+    """Return the settings of `source`. If they have a mistake, log it and return the last good settings.
+
+    If the last good settings cannot be read, return the built-in settings.
+    """
     try:
         return StartSettings(source.read())
     except InputError as error:
@@ -62,9 +68,10 @@ def read_settings_or_last_good(source: Source) -> StartSettings:
 
 
 def last_good_with_other_cards(source: Source, refused: InputError, gpus: Sequence[str]) -> StartSettings | None:
-    """Return the last good settings, if they name other cards than `gpus`; else None. No card of `gpus` is here.
+    """Return the last good settings if they name other cards than `gpus`; else None.
 
-    The built-in settings are for all cards, so they do not replace a choice of cards.
+    `gpus` are the cards that the present settings name. They are not in this box, and the error `refused` says so. The
+    built-in settings are for all cards, so they do not replace a choice of cards.
     """
     found = _last_good_settings(source)
     if found is None or found.run_settings().gpus == tuple(gpus):
@@ -73,7 +80,10 @@ def last_good_with_other_cards(source: Source, refused: InputError, gpus: Sequen
 
 
 def _last_good_instead(settings: Settings, in_use: SettingsInUse, refused: str) -> StartSettings:
-    """Log that `settings` are used, because the settings file was refused, and return them as settings of a start."""
+    """Log that `settings` are used instead of the settings file, and return them as the settings of a start.
+
+    `in_use` says which settings they are. `refused` says why the file is not used.
+    """
     refused = refused.encode(errors="replace").decode()  # a path may contain bytes that are not text
     used = "last good" if in_use is SettingsInUse.LAST_GOOD else "built-in"
     _log.error("%s; the %s settings are used instead", refused, used)
@@ -81,7 +91,7 @@ def _last_good_instead(settings: Settings, in_use: SettingsInUse, refused: str) 
 
 
 def _last_good_settings(source: Source) -> Settings | None:
-    """Return the last good settings, with the options of `source`; None if no last good settings can be read in 1 s."""
+    """Return the last good settings together with the options of `source`. None if they cannot be read within 1 s."""
     try:
         file, tables = call_with_timeout(READ_TIMEOUT_S, _read_last_good)
     except (OSError, GpufanError):
@@ -91,9 +101,9 @@ def _last_good_settings(source: Source) -> Settings | None:
 
 @contextmanager
 def last_good_saver() -> Iterator[Callable[[Settings], None]]:
-    """Give the block a function that saves settings as the last good settings. It returns at once.
+    """Give the block a function that saves settings as the last good settings.
 
-    It writes the content of their file in another thread, since the disk may hang.
+    The function returns at once. Another thread writes the file, since the disk may hang.
     """
     writer = BackgroundWriter(write_or_warn_once(_write_last_good, last_good_path()))
 
@@ -108,7 +118,7 @@ def last_good_saver() -> Iterator[Callable[[Settings], None]]:
 
 
 def _read_last_good() -> tuple[RunKeys, tuple[CardTable, ...]]:
-    """Read the file with the last good settings, and return its keys and tables. Raises OSError or GpufanError."""
+    """Return the keys and the tables of cards in the last good settings. Raises OSError or GpufanError."""
     if last_good_path().lstat().st_uid != os.geteuid():
         raise GpufanError("it belongs to another user")
     try:
@@ -121,7 +131,7 @@ def _read_last_good() -> tuple[RunKeys, tuple[CardTable, ...]]:
 
 
 def _write_last_good(content: bytes) -> None:
-    """Write the text of a settings file as the last good settings. Raises OSError."""
+    """Save `content`, the text of a settings file, as the last good settings. Raises OSError."""
     data = msgspec.json.encode(_LastGoodFile(_FORMAT, content.decode())) + b"\n"
     with suppress(OSError):
         if read_file(last_good_path()) == data:

@@ -1,4 +1,4 @@
-"""Files in which the target law saves what it has learnt of each card, one per UUID. Losing them does no harm."""
+"""Saves what the target law has learnt of each card, in one file per card. A lost file does no harm."""
 
 import logging
 import math
@@ -29,16 +29,19 @@ READ_TIMEOUT_S = 1.0
 """Time limit for reading all files, s. A disk that hangs must not delay control."""
 
 _FORMAT = 3
-"""Increased when a number changes its meaning. Files with another format are ignored."""
+"""Number of the file format. It increases when a value in the file changes its meaning.
+
+A file with another number is ignored.
+"""
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Content of a file."""
+    """Content of the file for one card."""
 
     format: int
     uuid: str
     learnt: msgspec.Raw
-    """`Learnt` in the present format."""
+    """A `Learnt` as JSON, if `format` is the present one."""
 
 
 def learnt_folder() -> Path:
@@ -77,7 +80,10 @@ def read_learnt(folder: Path, uuid: str) -> Learnt | None:
 
 
 def write_learnt(folder: Path, uuid: str, learnt: Learnt) -> None:
-    """Replace the file with the learnt model of the card `uuid`, or leave it unchanged. Raises OSError."""
+    """Save `learnt` in the file for the card `uuid`. If OSError is raised, the old file is unchanged.
+
+    Nothing is saved if `uuid` is not safe as the name of a file.
+    """
     if not _is_learnt_file_name(uuid):
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +99,7 @@ def _is_learnt_file_name(uuid: str) -> bool:
 
 
 class LearntSaver:
-    """Writes the learnt models of the cards of a run, every `SAVE_S` seconds and at the end, in its own thread."""
+    """Saves the learnt models of all cards of a run, in its own thread: every `SAVE_S` seconds, and at the end."""
 
     def __init__(self, folder: Path, workers: Sequence["Worker"]) -> None:
         self._workers = workers
@@ -106,7 +112,7 @@ class LearntSaver:
         self._writer = BackgroundWriter(write_or_warn_once(write_all_learnt, folder))
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Save if `SAVE_S` seconds have passed since the last save or the first call."""
+        """Save if `SAVE_S` seconds have passed since the last save. The first call only starts this time."""
         if self._saved_s is None:
             self._saved_s = snapshot.time_s
         elif not 0 <= snapshot.time_s - self._saved_s < SAVE_S:

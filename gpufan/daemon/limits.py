@@ -1,6 +1,7 @@
-"""Sets the power limit and the temperature limit of one card, reads them back, and gives the limits before back.
+"""Sets the power limit and the temperature limit of one card, reads them back, and restores the earlier limits.
 
-A limit of another program is left alone. Trouble with a limit never reaches the fans: it is logged, and tried again.
+A limit that another program has set is left alone. An error with a limit never disturbs the control of the fans. The
+error is logged, and the limit is set again later.
 """
 
 import logging
@@ -19,52 +20,55 @@ from gpufan.daemon.taken import ChangedLimit, Taken, is_same_taken_limit
 from gpufan.errors import GpuError, GpufanError, GpuLost
 
 LOOK_EVERY_S = 10.0
-"""Time between two looks for a limit that another program has set, s."""
+"""Interval between two searches for limits that another program has changed, s."""
 
 RETRY_S = 60.0
-"""Time until a limit that could not be set is tried again, s."""
+"""A limit that could not be set is tried again after this time, s."""
 
 _STEERED_S = 12.0
-"""For this long after a new limit the power changes because of it, s."""
+"""After a limit is set, the power of the card changes because of the limit for this long, s."""
 
 _AT_LIMIT_K = 3.0
-"""A card as near as this to its temperature limit, °C, and throttled by heat gives way."""
+"""A card counts as at its temperature limit if its temperature differs from the limit by at most this, K."""
 
 _TEXTS = {"power_w": "power limit of {:g} W", "temperature_c": "temperature limit of {:g} °C"}
-"""How log lines name a limit, by the field of `Limits`."""
+"""The text for a limit in log lines, by field of `Limits`."""
 
 _log = logging.getLogger(__name__)
 
 
 class CardLimits:
-    """Sets the limits of one card and gives them back."""
+    """Sets the limits of one card, and gives them back: sets them to their values before gpufan."""
 
     def __init__(self, gpu: Gpu, taken: Taken | None) -> None:
-        """`taken` records the limits before they are changed; None if there is no record."""
+        """`taken` writes a limit into the record before the limit is changed. It is None if no record is written."""
         self._gpu = gpu
         self._taken = taken
         self._changed: dict[str, ChangedLimit] = {}
-        """The limits that gpufan has set and not given back, by their field of `Limits`."""
+        """The limits that gpufan has set and not given back, by field of `Limits`."""
         self._unsure: set[str] = set()
-        """The fields of limits that not only another program can have changed: the driver was away, or refused."""
+        """The names of limits that may have an unexpected value although no other program has changed them.
+
+        This is so after an error, and after the driver was unloaded. A name is a field of `Limits`.
+        """
         self._being_set = ""
         """The field of the limit that a call sets at this moment; the call may hang."""
         self._now = Limits()
-        """The limits at the last look."""
+        """The limits of the card when they were last read."""
         self._look_at_s = -math.inf
         self._retry_at_s: dict[str, float] = {}
-        """When a limit may be set again, by its field; infinity where another program has set it."""
+        """When a limit may be set again, by field of `Limits`. Infinity if another program has set the limit."""
         self._errors: dict[str, str] = {}
-        """Why a limit could not be set or given back, by its field."""
+        """Why a limit could not be set or given back, by field of `Limits`."""
         self._settings: CardSettings | None = None
         self._give_way = GiveWay()
         self._steered_s = -math.inf
         self._held_back = HeldBack()
 
     def follow(self, now_s: float, settings: CardSettings, controller: Controller, reading: Reading) -> None:
-        """Set the limits that `settings` demand at `now_s`. Raises nothing: the fans matter more.
+        """Set the limits that `settings` demand at `now_s`. An error of the card is not raised: the fans matter more.
 
-        `controller` has decided on the `reading` of the card.
+        `reading` is the last reading of the card. `controller` has already decided on this reading.
         """
         if settings is not self._settings:
             self._settings = settings
@@ -87,13 +91,19 @@ class CardLimits:
         self._held_back.add(now_s, reading, self._in_effect("power_w"), before_w, self._in_effect("temperature_c"))
 
     def power_is_steered(self, now_s: float, temperature_c: float | None) -> bool:
-        """Whether gpufan or the driver steers the power, so that the temperature stays constant."""
+        """Whether a limit that gpufan has set changes the power of the card at `now_s`.
+
+        This is so for `_STEERED_S` after a limit was set, and while the card is at its temperature limit.
+        """
         limit_c = self._in_effect("temperature_c")
         is_held = limit_c is not None and temperature_c is not None and abs(temperature_c - limit_c) <= _AT_LIMIT_K
         return is_held or now_s - self._steered_s < _STEERED_S
 
     def judged(self, reading: Reading) -> Reading:
-        """Return `reading`, with GIVING_WAY in place of HEAT if our own temperature limit lowers the clocks."""
+        """Return `reading`, corrected if the card is at a temperature limit that gpufan has set.
+
+        The driver then reports HEAT as the reason for lower clocks. GIVING_WAY replaces it.
+        """
         limit_c, temperature_c = self._in_effect("temperature_c"), reading.temperature_c
         if reading.throttle is not Throttle.HEAT or limit_c is None or temperature_c is None:
             return reading
@@ -102,12 +112,12 @@ class CardLimits:
 
     @property
     def at_rest(self) -> bool:
-        """Whether the limits do not change while the temperature does not change."""
+        """Whether the limits stay the same as long as the temperature stays the same."""
         return self._settings is None or self._settings.give_way == "off"
 
     @property
     def state(self) -> dict[str, Any]:
-        """The fields of `GpuState` about limits."""
+        """The values for the fields of `GpuState` about limits, by field."""
         chosen = {"power_w": self._give_way.limit_w, "temperature_c": self._give_way.limit_c}
         power_limit_w = self._in_effect("power_w")
         return {
@@ -121,11 +131,14 @@ class CardLimits:
         }
 
     def forget(self) -> None:
-        """Set every limit again at the next `follow`, since the driver may have changed it."""
+        """Make the next `follow` set every limit again, since the driver may have changed the limits."""
         self._unsure = set(self._changed)
 
     def give_back(self) -> None:
-        """Give every limit back, and read it back. Errors are logged and stored in `state`. Raises GpuLost."""
+        """Set every limit to its value before gpufan, and read it back. Raises GpuLost.
+
+        Other errors are logged, and stored in `state`.
+        """
         self._settings, self._give_way = None, GiveWay()
         self._errors.clear()
         if self._taken is not None and self._taken.limits_left_over(self._gpu.info.uuid):
@@ -149,13 +162,13 @@ class CardLimits:
             raise GpuError(f"limits not given back: {'; '.join(self._errors.values())}")
 
     def _is_idle(self, settings: CardSettings) -> bool:
-        """Whether no limit is to be set, and none to be given back."""
+        """Whether there is no limit to set, and no limit to give back."""
         if settings.power_limit_w is not None or settings.give_way != "off" or self._changed:
             return False
         return self._taken is None or not self._taken.limits_left_over(self._gpu.info.uuid)
 
     def _look(self, now_s: float) -> None:
-        """Read the limits, and give up each limit that another program has changed. Raises GpuLost."""
+        """Read the limits. If another program has changed a limit, leave it alone from now on. Raises GpuLost."""
         self._now = self._gpu.read_limits()
         if self._taken is not None:
             self._adopt(self._taken.limits_left_over(self._gpu.info.uuid))
@@ -166,9 +179,9 @@ class CardLimits:
                 self._leave_alone(name, found)
 
     def _adopt(self, left_over: Sequence[ChangedLimit]) -> None:
-        """Treat the limits that an earlier run has changed and not given back as limits of this run.
+        """Treat the limits `left_over` as limits of this run. An earlier run has changed them and not given them back.
 
-        This includes limits that cannot be read now.
+        A limit that cannot be read now is included. A limit that another program has changed since then is left out.
         """
         for change in left_over:
             found = getattr(self._now, change.name, None)
@@ -179,7 +192,10 @@ class CardLimits:
             self._record()
 
     def _wanted(self, now_s: float, settings: CardSettings, controller: Controller, reading: Reading) -> Limits:
-        """Return the limits to set. None stands for the limit before gpufan."""
+        """Return the limits that the card should have. None stands for the value of a limit before gpufan.
+
+        `controller` has already decided on `reading`.
+        """
         range_w, range_c = self._gpu.info.power_range_w, self._gpu.info.temperature_limit_range_c
         limit_w = settings.power_limit_w
         if limit_w is not None and range_w is not None:
@@ -206,7 +222,10 @@ class CardLimits:
         return Limits(limit_w if give_way.power_w is None else give_way.power_w, give_way.temperature_c)
 
     def _follow(self, now_s: float, name: str, value: float | None) -> None:
-        """Set the limit `name` to `value`; None gives it back. Logs an error. Raises GpuLost."""
+        """Set the limit `name` to `value`. If `value` is None, give the limit back. Raises GpuLost.
+
+        Any other error is logged. Nothing happens if the limit has the value, or must not be tried again yet.
+        """
         is_done = self._value(name) == value and name not in self._unsure
         if is_done or now_s < self._retry_at_s.get(name, -math.inf):
             return
@@ -222,7 +241,10 @@ class CardLimits:
             self._fail(now_s, name, error)
 
     def _set(self, now_s: float, name: str, value: float) -> None:
-        """Record the present value of a limit, set the limit to `value`, and read it back. Raises GpufanError."""
+        """Set the limit `name` to `value`, and read it back. Raises GpufanError.
+
+        The present value is recorded before. A limit that another program has set is left alone.
+        """
         found, before = self._read(name), self._changed.get(name)
         if before is None and is_same_taken_limit(found, value):
             return  # it has this value without gpufan
@@ -244,7 +266,10 @@ class CardLimits:
         self._steered_s = now_s
 
     def _put_back(self, name: str) -> None:
-        """Set a limit to its value before gpufan, and read it back. Raises GpufanError."""
+        """Set the limit `name` to its value before gpufan, and read it back. Raises GpufanError.
+
+        A limit that another program has set is left alone.
+        """
         if self._being_set == name:  # when that call returns, it may set the limit again
             raise GpuError("the call that sets it has not returned")
         change, found = self._changed[name], self._read(name)
@@ -265,7 +290,7 @@ class CardLimits:
         return change is not None and name not in self._unsure and not is_same_taken_limit(found, change.set[1])
 
     def _leave_alone(self, name: str, found: float) -> None:
-        """Leave a limit that another program has set to `found` as it is, until the settings change."""
+        """Leave the limit `name` unchanged until the settings change. Another program has set it to `found`."""
         change = self._changed.pop(name)
         self._record()
         self._retry_at_s[name] = math.inf
@@ -273,12 +298,15 @@ class CardLimits:
         _log.warning("%s: another program has set a %s in place of the %s: it stays", self._gpu.info.label, *texts)
 
     def _record(self) -> None:
-        """Write the changed limits into the record of the cards that were set."""
+        """Write all limits that gpufan has changed on this card into the record, if there is a record."""
         if self._taken is not None:
             self._taken.record_limits(self._gpu.info, self._changed.values())
 
     def _read(self, name: str) -> float:
-        """Return the present value of a limit. Raises GpuError if the card does not report it, or GpuLost."""
+        """Read the limit `name`, and return its value. Raises GpuLost.
+
+        Raises GpuError if the card does not report the limit.
+        """
         self._now = self._gpu.read_limits()
         value: float | None = getattr(self._now, name)
         if value is None:
@@ -286,7 +314,10 @@ class CardLimits:
         return value
 
     def _read_back(self, name: str, value: float) -> None:
-        """Read a limit that was set to `value`. Raises GpuError, and records the value, if it has another value."""
+        """Read the limit `name`, which was set to `value`. Raises GpuError or GpuLost.
+
+        If the card reports another value, that value is recorded, and GpuError is raised.
+        """
         if not is_same_taken_limit(found := self._read(name), value):
             self._changed[name] = msgspec.structs.replace(self._changed[name], set=(value, found))
             self._record()
@@ -294,7 +325,10 @@ class CardLimits:
         self._unsure.discard(name)
 
     def _fail(self, now_s: float, name: str, error: GpufanError) -> None:
-        """Store and log why a limit could not be set or given back, and try again after `RETRY_S`."""
+        """Store and log `error`, which says why the limit `name` could not be set or given back.
+
+        The limit is tried again `RETRY_S` after `now_s`.
+        """
         self._retry_at_s[name] = now_s + RETRY_S
         if name == "temperature_c":
             self._give_way.by_temperature = False

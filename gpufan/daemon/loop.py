@@ -3,7 +3,8 @@
 One thread, the ticker, ticks the cards one after the other, and then publishes their states. The main thread waits for
 a reason to stop, and checks whether a call hangs. If a call has not returned within `passes.HANG_S`, its thread is
 abandoned, and a new ticker continues with the other cards at once. The card is ticked again as soon as its call
-returns. The first ticks are made at the same time, since a card that hangs from the start has used up time before.
+returns. The first ticks of all cards are made at the same time. If a card hangs from the start, some time has already
+been lost while it was opened, and the other cards should not wait any longer.
 """
 
 import logging
@@ -32,10 +33,10 @@ ALL_LOST_S = 60.0
 """The run ends if no card has been under control for this long, s: a new process may reach the cards again."""
 
 STOP_S = 1.5
-"""Time for all cards together to give their fans back, s. Two seconds are promised."""
+"""Time limit for giving the fans of all cards back, s. gpufan promises its users two seconds."""
 
 LOOK_S = 2.0
-"""While nothing happens, a snapshot is published at this interval, and all else than cards is looked at, s."""
+"""While no card changes, the steps of a pass that follow the ticks are made at this interval, s."""
 
 RECOUNT_S = 30.0
 """Interval between two searches for new cards, s."""
@@ -44,13 +45,16 @@ RECHECK_S = 0.1
 """Interval between two checks of a card whose fans another program sets too, s."""
 
 _REST_S = 0.1
-"""Time for the ticks of all cards at once, s. The pass goes on without cards that take longer."""
+"""Time limit for ticks of all cards at the same time, s. The pass goes on without cards that take longer."""
 
 _JUMP_S = 2.0
 """If a tick is late by more than this, s, the machine slept. If the wall clock jumps by more, it was set."""
 
 Reload = Callable[[], tuple[float, SettingsFor]]
-"""Reads the settings again; returns the interval in s, and the settings of each card. Raises if they are refused."""
+"""Reads the settings again. Returns the interval of the ticks, s, and a function that returns the settings of a card.
+
+Raises an error if the new settings cannot be used.
+"""
 
 _NO_ANSWER = "the card does not answer"
 
@@ -68,7 +72,10 @@ class _LoopClock:
         """The last change of the wall clock, s; negative if it was set back."""
 
     def look(self) -> tuple[float, float, bool]:
-        """Return the seconds since boot, those since the last call, and whether the wall clock was set since then."""
+        """Return three values: the seconds since boot, the seconds since the last call, and whether the clock was set.
+
+        The last value says whether somebody has set the wall clock since the last call.
+        """
         boot_s, wall_s = _loop_clocks()
         elapsed_s = boot_s - self._boot_s
         step_s = wall_s - self._wall_s - elapsed_s
@@ -98,15 +105,19 @@ class ControlLoop:
         settings_in_use: SettingsInUse = SettingsInUse.CHOSEN,
         settings_refused: str | None = None,
     ) -> None:
-        """With `every_tick`, publish after every tick; else only new states, and at least every `LOOK_S` seconds.
+        """Each of `sinks` receives every snapshot. `interval_s` is the time from one tick of a card to the next.
+
+        If `every_tick` is set, a snapshot is published after every tick. Otherwise it is published when a state is new,
+        and at least every `LOOK_S` seconds.
 
         `stopping` is called once, before the fans are given back.
 
-        `reload_driver` unloads NVML, which closes all cards, and loads it again; it may raise a GpufanError.
+        `reload_driver` unloads NVML, which closes all cards, and loads it again. It may raise a GpufanError.
 
-        `settings_refused` says why the settings file was not used at the start, `settings_in_use` which settings are.
+        `settings_in_use` says which settings are used at the start. `settings_refused` says why the settings file is
+        not used at the start; None if it is used.
 
-        `find_new` makes workers for cards that have appeared since its last call.
+        `find_new` returns new workers for the cards that have appeared since its last call.
         """
         self._orders = orders or Orders(None)
         self._cards = [CardStep(worker, self._orders) for worker in workers]
@@ -121,7 +132,7 @@ class ControlLoop:
         self._stopping = stopping
         self._reload = reload
         self._settings_for: SettingsFor | None = None
-        """The settings of the last reload; None before."""
+        """The settings that the last reload has read; None before the first reload."""
         self._reload_refused: str | None = None
         self._settings_in_use, self._settings_refused = settings_in_use, settings_refused
         self._driver_reload = DriverReload(reload_driver)
@@ -132,7 +143,7 @@ class ControlLoop:
         self._inbox: StopInbox
         self._has_ended = False
         self._epoch = 0
-        """Number of the present ticker. The others were abandoned; each ends when its call returns."""
+        """Number of the present ticker. All earlier tickers were abandoned. Each of them ends when its call returns."""
         self._waiting = Step(lambda _: None)
         self._current = self._waiting
         """The step that the present ticker makes now."""
@@ -143,7 +154,7 @@ class ControlLoop:
         self._recount_at_s = _loop_clocks()[0] + RECOUNT_S
 
     def run(self, inbox: StopInbox, duration_s: float | None = None) -> None:
-        """Run for `duration_s`, or until `inbox` has a reason to stop; then give every fan back.
+        """Run until `inbox` has a reason to stop, or `duration_s` has passed. Then give the fans of all cards back.
 
         Raises the error that ended the run, or NotGivenBack with the cards whose fans could not be given back.
         """
@@ -168,9 +179,9 @@ class ControlLoop:
             raise ended_by
 
     def _tick_all_at_once(self) -> None:
-        """Make each missing tick of this pass in its own thread, and start a new ticker for the other steps.
+        """Tick every card that has no tick in this pass yet, each in its own thread. Then start a new ticker.
 
-        This is for the start, when some cards may hang, and for a call that hangs. The present ticker is abandoned.
+        The present ticker is abandoned. This is called at the start, when some cards may hang, and when a call hangs.
         """
         self._epoch += 1
         self._current = self._waiting
@@ -194,7 +205,10 @@ class ControlLoop:
         return thread
 
     def _tick(self, epoch: int) -> None:
-        """Finish the present pass, then make one pass after the other, and skip missed passes. This is the ticker."""
+        """Finish the present pass. Then make one pass in every interval, and skip passes that were missed.
+
+        This is the ticker with the number `epoch`. It returns when it has been abandoned.
+        """
         due_s = time.monotonic()
         while all(self._make(epoch, step, self._pass) for step in self._steps(self._pass)):
             self._current = self._waiting
@@ -209,7 +223,10 @@ class ControlLoop:
             self._pass = Pass(self._pass.number + 1, now_s, force_write, now_s >= self._look_at_s)
 
     def _steps(self, this: Pass) -> Iterator[Step]:
-        """Return the steps of a pass. While no card changes, the steps after the ticks are made only every `LOOK_S`."""
+        """Yield the steps of the pass `this`. The first steps are the ticks of all cards.
+
+        While no card changes, the other steps are made only every `LOOK_S` seconds.
+        """
         if this.is_look:
             self._look_at_s = this.now_s + LOOK_S
         self._orders.look()
@@ -231,14 +248,20 @@ class ControlLoop:
         return True
 
     def _make(self, epoch: int, step: Step, this: Pass) -> bool:
-        """Make a step of a pass, unless another thread makes it. Returns False if this ticker has been abandoned."""
+        """Make `step` of the pass `this`. If another thread is making the step, do nothing.
+
+        `epoch` is the number of this ticker. Returns False if this ticker has been abandoned, else True.
+        """
         if step.busy_since_s is None:
             self._current = step
             step.run(this)
         return self._epoch == epoch
 
     def _wait_until(self, epoch: int, due_s: float) -> bool:
-        """Wait until `due_s`, and check contested cards meanwhile. Returns False if this ticker has been abandoned."""
+        """Wait until `due_s`, and recheck contested cards every `RECHECK_S` seconds while waiting.
+
+        `epoch` is the number of this ticker. Returns False if this ticker has been abandoned, else True.
+        """
         while (left_s := due_s - time.monotonic()) > 0:
             contested = [card for card in self._cards if card.worker.contested and card.busy_since_s is None]
             time.sleep(min(left_s, RECHECK_S) if contested else left_s)
@@ -251,7 +274,10 @@ class ControlLoop:
         return self._epoch == epoch
 
     def _supervise(self, this: Pass) -> None:
-        """Apply new settings. Load NVML again if cards cannot be read. End the run if no card is under control."""
+        """Apply new settings. Load NVML again if cards cannot be read.
+
+        Raises GpuLost, which ends the run, if no card was under control for `ALL_LOST_S` seconds.
+        """
         if self._inbox.reload_requested and self._reload is not None:
             self._inbox.reload_requested = False
             self._apply(self._reload)
@@ -270,7 +296,7 @@ class ControlLoop:
                 worker.closed = worker.paused
 
     def _find(self, _: Pass) -> None:
-        """Find cards that have appeared, and control them from the next pass on."""
+        """Search for cards that have appeared. The loop controls them from the next pass on."""
         for worker in self._find_new():
             if self._settings_for is not None:
                 worker.follow(self._settings_for)
@@ -300,7 +326,7 @@ class ControlLoop:
             publish(snapshot)
 
     def _apply(self, reload: Reload) -> None:
-        """Read new settings and pass them to the workers, for their next tick. If that fails, the old settings stay."""
+        """Call `reload`, and give the new settings to the workers. If `reload` fails, keep the old settings."""
         try:
             self._interval_s, self._settings_for = reload()
         except Exception as error:  # no file may end control
@@ -313,7 +339,7 @@ class ControlLoop:
             card.worker.follow(self._settings_for)
 
     def _release_all(self) -> list[str]:
-        """Give the fans of all cards back at the same time. Returns a line for each card where that failed."""
+        """Give the fans of all cards back at the same time. Returns a line for each card where this failed."""
         self._epoch += 1
         self._has_ended = True
         deadline_s = time.monotonic() + STOP_S
@@ -331,10 +357,13 @@ class ControlLoop:
 
 
 def _loop_release_error(result: object) -> str:
-    """Return why a card could not be released: the error `result`, or that the card does not answer."""
+    """Return why the fans of a card were not given back.
+
+    This is the text of the error `result`. If `result` is NoAnswer or no error, the card does not answer.
+    """
     return str(result) if isinstance(result, Exception) and type(result) is not NoAnswer else _NO_ANSWER
 
 
 def _loop_clocks() -> tuple[float, float]:
-    """Return the seconds since boot, sleep included, and the seconds since the epoch."""
+    """Return the seconds since boot, including sleep, and the time of the wall clock in seconds since the epoch."""
     return since_boot_s(), time.time()
