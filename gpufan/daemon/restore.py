@@ -113,8 +113,11 @@ def _restore_limits(runtime_folder: Path, uuids: Sequence[str], failed: list[str
     A line for each failure is added to `failed`.
     """
     cards: Sequence[taken.TakenCard] = ()
-    with suppress(GpufanError):  # without a record nothing is known of limits
+    try:
         cards = [card for card in taken.read_taken(runtime_folder / TAKEN) if card.limits and card.uuid in uuids]
+    except GpufanError:
+        look = "look at them with `nvidia-smi -q -d POWER,TEMPERATURE`"
+        _log.warning("%s cannot be read, so limits that gpufan has set may still be set: %s", TAKEN, look)
     notes: dict[str, list[str]] = {}
     reasons = release_fans.release_limits([msgspec.to_builtins(card) for card in cards], notes)
     failed += [f"{card.label}: {reasons[card.uuid]}" for card in cards if card.uuid in reasons]

@@ -92,8 +92,8 @@ class Taken:
         """The cards that an earlier run has set, by UUID."""
         try:
             self._left_over = {card.uuid: card for card in read_taken(path)}
-        except GpufanError as error:
-            self._warn(error)
+        except GpufanError:
+            _log.warning("%s cannot be read, so fans and limits that an earlier run has set are not known", path)
 
     def add(self, info: GpuInfo) -> None:
         """Record a card before its fans are set. Writes the file only if the card is new or the file was removed."""

@@ -224,6 +224,19 @@ def test_restore_names_a_card_whose_limit_cannot_be_given_back_and_leaves_the_re
     assert not (folder / "taken.json").exists()
 
 
+def test_a_damaged_record_is_said_where_the_limit_before_is_lost_with_it(
+    double: NvmlDouble, start: Start, gpufan: Command, config: Path, folder: Path
+) -> None:
+    kill(start_limited(start, double, config))
+    (folder / "taken.json").write_text('{"cards": [{"uu')
+    out = gpufan("run", "--duration", "1s")[1]
+    assert out.count(" cannot be read, so fans and limits that an earlier run has set are not known\n") == 1
+    (folder / "taken.json").write_text('{"cards": [{"uu')
+    status, _, err = gpufan("restore")
+    assert (status, err.count("\n")) == (0, 1)
+    assert "taken.json cannot be read, so limits that gpufan has set may still be set: look at them with" in err
+
+
 def test_the_run_after_a_kill_gives_back_the_limit_before_the_first_run(
     double: NvmlDouble, start: Start, gpufan: Command, config: Path
 ) -> None:
