@@ -1,4 +1,4 @@
-"""The mean, lowest and highest value of a measurement in a period, and the same for several periods together."""
+"""The mean, lowest and highest value of a measurement in a period. `combine` makes one of those of several periods."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -13,10 +13,10 @@ class Aggregate(NamedTuple):
 
 
 def combine(values: Iterable[tuple[Aggregate | None, float]]) -> Aggregate | None:
-    """Combine the aggregates of several periods into one; None if all are unknown.
+    """Combine the aggregates of several periods into one. Returns None if no aggregate is known.
 
-    Each value is an aggregate, or None if it is unknown, and the duration of its period in seconds. Means are weighted
-    with the durations.
+    Each item of `values` is the aggregate of a period and the duration of the period in seconds. An unknown aggregate
+    is None. The means are weighted with the durations.
 
     >>> combine([(Aggregate(60, 50, 70), 1.0), (None, 5.0), (Aggregate(80, 75, 88), 3.0)])
     Aggregate(mean=75.0, lowest=50, highest=88)

@@ -1,4 +1,4 @@
-"""The lines, marks and points in the plots of one card. They come from its periods and events in the history."""
+"""Makes the plots of one card from the periods and events of the card in the history."""
 
 import math
 import re
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_POINTS = 1500
-"""A line has at most this many points: more than a screen has pixels for."""
+"""A line has at most this many points. A screen has too few pixels to show more."""
 
 _TROUBLE, _DISTURBANCE = ("fail-safe, fault or lost", "#D81B60"), ("override or error", "#8E6BBF")
 _MARKS = {
@@ -27,14 +27,15 @@ _MARKS = {
     EventKind.OVERRIDE: _DISTURBANCE,
     EventKind.ERROR: _DISTURBANCE,
 }
-"""Name and colour of the events that are drawn. Other events are only in the list."""
+"""For each kind of event that a plot shows: the name and the colour of its mark. The list of events has all kinds."""
 
 
 def card_series(values: Iterable[tuple[float, float, Aggregate | None]], name: str, step_s: float) -> Series:
-    """Make a line with one point for each step of `step_s` seconds.
+    """Make the line `name` of a plot. It has one point for each step of `step_s` seconds.
 
-    `values` are the beginning (s), the duration (s) and the aggregate of each period. A point shows the mean of a step;
-    the band of the line shows its lowest and highest value. The line has a gap where more than three steps are missing.
+    Each item of `values` is the beginning (s), the duration (s) and the aggregate of a period; an unknown aggregate is
+    None. A point shows the mean of the periods that begin in its step. The band around the line shows the lowest and
+    the highest value of these periods. The line has a gap where three or more steps in a row contain no period.
     """
     steps: dict[float, list[tuple[Aggregate | None, float]]] = {}
     last_s = math.inf
@@ -52,7 +53,10 @@ def card_series(values: Iterable[tuple[float, float, Aggregate | None]], name: s
 def plot_card_over_time(
     card: HistoryCard, periods: Sequence[Period], events: Iterable[Event], time_range: TimeRange, min_step_s: float
 ) -> "Figure | None":
-    """Plot `card_panels` with matplotlib. Returns None if no value is known."""
+    """Plot the measurements and events of `card` over time with matplotlib. Returns None if no value is known.
+
+    `card_panels` explains the arguments.
+    """
     panels, marks = card_panels(periods, events, time_range, min_step_s)
     return draw_time_panels(panels, title=card.label, wall_clock=True, marks=marks) if panels else None
 
@@ -60,9 +64,10 @@ def plot_card_over_time(
 def card_panels(
     periods: Sequence[Period], events: Iterable[Event], time_range: TimeRange, min_step_s: float
 ) -> tuple[list[Panel], list[Mark]]:
-    """The panels of a card over time (temperature, fans, power, sound), and its events as marks.
+    """Return the panels of a card over time (temperature, fans, power, sound), and a mark for each event to draw.
 
-    A panel without any known value is left out. The points of a line are at least `min_step_s` seconds apart.
+    `periods` and `events` are those of the card in `time_range`. A panel without any known value is left out. The
+    points of a line are at least `min_step_s` seconds apart.
     """
     step_s = max(math.ceil((time_range.end_s - time_range.begin_s) / MAX_POINTS), min_step_s)
 
@@ -87,7 +92,11 @@ def card_panels(
 
 
 def plot_card_on_curve(card: HistoryCard, periods: Iterable[Period]) -> "Figure | None":
-    """Plot the curve or target of `card`, and a point for each period. Returns None if no point is known."""
+    """Plot the curve or target of `card`, and a point for each period.
+
+    A point is the mean temperature and the mean duty of the period. If the duty is unknown, the fan speed replaces it.
+    Returns None if no period has a point.
+    """
     points = [
         (period.temperature_c.mean, duty.mean)
         for period in periods
@@ -99,9 +108,10 @@ def plot_card_on_curve(card: HistoryCard, periods: Iterable[Period]) -> "Figure 
 
 
 def card_curve_to_plot(settings: str) -> tuple[Curve | None, float | None]:
-    """Return the curve and the target (°C) that `settings` names. A card follows one of them; the other is None.
+    """Return the curve and the target (°C) that the text `settings` names.
 
-    `settings` is `str(CardSettings)`. Both are None if it names neither a curve nor a target.
+    `settings` is `str(CardSettings)`. A card follows either a curve or a target, and the other value is None. Both
+    values are None if the text names neither a curve nor a target.
 
     >>> card_curve_to_plot("target 78 °C")
     (None, 78.0)
@@ -115,6 +125,9 @@ def card_curve_to_plot(settings: str) -> tuple[Curve | None, float | None]:
 
 
 def _card_sound_to_plot(period: Period) -> Aggregate | None:
-    """Estimated sound of the fans in `period`, dB(A). None if their speed is unknown, or if they stand still."""
+    """Return the estimated sound of the fans in `period`, dB(A).
+
+    Returns None if the speed of the fans is unknown, or too low to be heard.
+    """
     level = 0.0 if period.fan_rpm is None else sound_db(period.fan_rpm)
     return Aggregate(level, level, level) if level else None

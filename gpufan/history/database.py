@@ -1,14 +1,17 @@
-"""The tables and the format of the SQLite file. `writer` writes the file, `reader` reads it."""
+"""The tables and the format of the SQLite file of the history. `writer` writes the file, `reader` reads it."""
 
 import sqlite3
 
 APPLICATION_ID = 0x67706668
-"""`gpfh` in the header of the file distinguishes a history from other SQLite files."""
+"""The letters `gpfh` as a number. With this number in its header, an SQLite file is a history of gpufan."""
 
 SCHEMA_VERSION = 1
 
 MEASUREMENTS = ("temperature_c", "power_w", "duty_percent", "speed_percent", "speed_rpm")
-"""Columns of `second`. In `minute` they are weighted means, with columns for the lowest and the highest value."""
+"""The columns of the table `second` that contain measured values.
+
+For each of them, the table `minute` has three columns: the weighted mean, the lowest value and the highest value.
+"""
 
 SCHEMA = f"""
 CREATE TABLE card (
@@ -34,11 +37,15 @@ CREATE TABLE event (
     text TEXT NOT NULL, PRIMARY KEY (begin_s, uuid, kind)
 ) WITHOUT ROWID;
 """
-"""In `reason` and `minute`, `kind` is a `core.reasons.Group`. In `event` it is an `events.EventKind`."""
+"""The SQL that creates the tables.
+
+In the tables `reason` and `minute`, the column `kind` contains a `core.reasons.Group`. In the table `event`, the column
+`kind` contains an `events.EventKind`.
+"""
 
 
 def check_history_format(connection: sqlite3.Connection) -> None:
-    """Raise sqlite3.DatabaseError if the open file is not a history, or if it has another format than this code."""
+    """Raise sqlite3.DatabaseError if the open file is not a history, or if its format is not `SCHEMA_VERSION`."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application_id != APPLICATION_ID:
@@ -48,5 +55,8 @@ def check_history_format(connection: sqlite3.Connection) -> None:
 
 
 def sqlite_error_text(error: sqlite3.Error | UnicodeDecodeError) -> str:
-    """The message of `error`; `it is damaged` for an error without a message or a text that is not UTF-8."""
+    """Return the message of `error`. Return `it is damaged` if `error` has no message or is a UnicodeDecodeError.
+
+    A UnicodeDecodeError means that the file contains a text that is not UTF-8.
+    """
     return str(error) if isinstance(error, sqlite3.Error) and str(error) else "it is damaged"

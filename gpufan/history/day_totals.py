@@ -13,16 +13,17 @@ from gpufan.history.local_time import date_text, day_range
 from gpufan.history.reader import Period, TimeRange
 
 HEADINGS = ("day", "seen h", "load h", "mean °C", "max °C", "mean %", "max %", "sound dB(A)", "energy kWh")
-"""The heading, with its unit, of the date and of each value in `DayTotals.cells`."""
+"""The headings of the table, with units: first that of the date, then one for each value in `DayTotals.cells`."""
 
 NOTE = "seen: time with readings; %: duty set; sound: estimated, on the scale of a GTX 1080 Ti Founders Edition"
-"""A line below the table that explains `HEADINGS`."""
+"""A line that explains `HEADINGS`. It is printed below the table."""
 
 
 def load_threshold_w(peak_power_w: float) -> float:
-    """Power in W above which a card with the highest power `peak_power_w` counts as under load.
+    """Return the power (W) above which a card counts as under load. `peak_power_w` is the card's highest known power.
 
-    It is a third of the highest power, and at least 50 W: a CUDA context alone raises the power of an idle GTX 1080 Ti.
+    The result is a third of the highest power, but at least 50 W. A CUDA context alone raises the power of an idle
+    GTX 1080 Ti.
     """
     return max(peak_power_w / 3, 50.0)
 
@@ -35,8 +36,8 @@ class DayTotals:
     ) -> None:
         """Compute the totals of `periods` and of the `events` in `time_range`.
 
-        The card counts as under load above `load_threshold_w`, W. If an event begins before
-        the range or ends after it, only its part in the range counts.
+        The card counts as under load above `load_threshold_w`, W. Of the duration of an event, only the part in
+        `time_range` counts. The number of events contains only the events that begin in `time_range`.
         """
         begin_s, end_s = time_range
         self.seen_s = sum(period.seconds for period in periods)
@@ -52,7 +53,7 @@ class DayTotals:
         speeds_s = sum(seconds for _, seconds in speeds)
         energy = sum(rpm**SOUND_EXPONENT * seconds for rpm, seconds in speeds)
         self.sound_db = mean_sound_db(energy / speeds_s) if speeds_s else None
-        """Estimated sound of the fans, mean over time by energy, dB(A); None if their speed is not known."""
+        """Estimated sound of the fans, dB(A): the energy mean over time. None if the speed of the fans is unknown."""
         counts: Counter[EventKind] = Counter()
         durations_s = dict.fromkeys(EventKind, 0.0)
         for event in events:
@@ -64,7 +65,7 @@ class DayTotals:
 
     @property
     def problems(self) -> list[str]:
-        """A text for each problem, with its duration or its count: `fail-safe 0:01:05`, `overrides 3`."""
+        """A text for each kind of problem, with the total duration or the count: `fail-safe 0:01:05`, `overrides 3`."""
         durations = {
             f"over {HOT_C:g} °C": self.hot_s,
             "throttled": self.throttled_s,
@@ -93,12 +94,15 @@ class DayTotals:
 
 
 def _totals_cells(value: Aggregate | None) -> tuple[str, str]:
-    """Mean and highest value as texts for a row of a table; `-` if they are unknown."""
+    """Return the mean and the highest value as texts for a row of a table. Both are `-` if `value` is None."""
     return ("-", "-") if value is None else (f"{value.mean:.0f}", f"{value.highest:.0f}")
 
 
 def totals_by_date(periods: Iterable[Period], events: Sequence[Event], load_threshold_w: float) -> dict[str, DayTotals]:
-    """The totals of one card for each day with readings. The key is the local date: `2026-11-22`."""
+    """Return the totals of one card for each day with readings. The key is the local date: `2026-11-22`.
+
+    `periods` are in the order of time. The card counts as under load above `load_threshold_w`, W.
+    """
     return {
         date: DayTotals(list(group), load_threshold_w, events, day_range(date))
         for date, group in groupby(periods, lambda period: date_text(period.time_s))

@@ -1,4 +1,4 @@
-"""Detects the events of the history: compares each snapshot with the snapshot before. No files, no clock."""
+"""Detects the events of the history by comparing each snapshot with the previous one. It uses no file and no clock."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -21,9 +21,9 @@ class EventKind(str, Enum):
     THROTTLED = "throttled"
     """Heat lowered the clocks of the card."""
     GIVING_WAY = "giving-way"
-    """The clocks of the card gave way, since its fans might not go higher."""
+    """The card lowered its clocks to stay under the limits that gpufan sets when the fans may not go higher."""
     OVERRIDE = "override"
-    """The fans that were read back differed from the duty set."""
+    """The fan speed that was read back differed from the duty that gpufan had set."""
     ERROR = "error"
     CONTROL = "control"
     """Control of the fans changed, without a fault."""
@@ -43,22 +43,25 @@ TROUBLES = {
     Group.LOST: EventKind.LOST,
     Group.HANG: EventKind.HANG,
 }
-"""The event for each group of causes that is a trouble. It lasts as long as the cause of the duty is in the group."""
+"""The groups of causes that are a trouble, each with the kind of its event.
+
+The event lasts as long as the cause of the duty belongs to the group.
+"""
 
 FAN_FAULTS = {Cause.FAN_STILL: EventKind.FAN_STILL, Cause.FAN_SLOW: EventKind.FAN_SLOW}
-"""The event for each fault of a fan under control."""
+"""The faults that a fan can have while gpufan controls it, each with the kind of its event."""
 
 _LASTING = (*TROUBLES.values(), *FAN_FAULTS.values(), EventKind.THROTTLED, EventKind.GIVING_WAY)
-"""Events that last as long as a state of the card."""
+"""The kinds of events that last as long as a state of the card."""
 
 MERGE_WITHIN_S = 90.0
-"""Overrides of one card are one event with a count if at most this time is between them, s. So are errors.
+"""Two overrides of one card become one event if at most this time (s) is between them. The event counts them.
 
-It is more than the 60 s after which a lost card is tried again.
+The same applies to two errors of one card. The time is longer than the 60 s after which gpufan tries a lost card again.
 """
 
 _MAX_TEXT = 300
-"""Longer texts are cut to this number of characters."""
+"""The text of an event has at most this many characters. The end of a longer text is cut off."""
 
 
 @dataclass
@@ -68,7 +71,7 @@ class Event:
     begin_s: float
     """Seconds since the epoch."""
     uuid: str
-    """UUID of the card, or `GpuState.key` while it is unknown; empty if the event concerns all cards."""
+    """`GpuState.key` of the card, which is its UUID if that is known. Empty if the event concerns all cards."""
     kind: EventKind
     end_s: float
     """Seconds since the epoch; `begin_s` if the event has no duration."""
@@ -93,19 +96,22 @@ class Event:
 
 
 class EventDetector:
-    """Detects events: compares each snapshot with the snapshot before."""
+    """Detects events by comparing each snapshot with the previous one."""
 
     def __init__(self) -> None:
         self.changed: dict[tuple[float, str, EventKind], Event] = {}
-        """The new and changed events. `HistoryRecorder` removes the events that it has written."""
+        """The new and changed events, by beginning, `Event.uuid` and kind.
+
+        After each write, `HistoryRecorder` removes the written events.
+        """
         self._last: Snapshot | None = None
         self._open: dict[tuple[str, EventKind], Event] = {}
-        """The latest event of each card and kind, while it can still change."""
+        """The events that can still change, by `Event.uuid` and kind."""
         self._held_back_j: dict[str, float] = {}
-        """The energy that was held back from each card until its clocks last began to give way, J."""
+        """By `GpuState.key` of each card: the card's `held_back_j` when its clocks last began to give way, J."""
 
     def add(self, snapshot: Snapshot) -> None:
-        """Compare `snapshot` with the snapshot before, and add the events to `changed`."""
+        """Compare `snapshot` with the previous snapshot, and add the events found to `changed`."""
         last, self._last = self._last, snapshot
         self._open.pop(("", EventKind.GAP), None)
         before: dict[str, GpuState] = {}
@@ -124,7 +130,10 @@ class EventDetector:
         self._extend("", EventKind.GAP, begin_s, now_s, text)
 
     def _compare_runs(self, last: Snapshot, snapshot: Snapshot, restarted: bool) -> None:
-        """Add the events of the run: a restart, a step of the clock, refused settings."""
+        """Add the events that concern all cards: a restart of gpufan, a step of the wall clock, refused settings.
+
+        `last` is the previous snapshot. `restarted` says whether another process of gpufan wrote it.
+        """
         now_s = snapshot.time_s
         if restarted:
             self._add("", EventKind.RESTART, now_s, f"gpufan {snapshot.version} started, process {snapshot.pid}")
@@ -137,7 +146,7 @@ class EventDetector:
             self._add("", EventKind.RELOAD, now_s, str(trouble))
 
     def _check_state(self, gpu: GpuState, now_s: float) -> None:
-        """Begin, extend or end the events that last as long as a state of the card."""
+        """Begin, extend or end the events of the card `gpu` that last as long as a state of the card."""
         active: dict[EventKind, str] = {}
         if gpu.reason.cause.group in TROUBLES:
             active[TROUBLES[gpu.reason.cause.group]] = state_sentence(gpu)
@@ -156,7 +165,10 @@ class EventDetector:
                 self._open.pop((gpu.key, kind), None)
 
     def _giving_way_text(self, gpu: GpuState) -> str:
-        """The limits now, and the energy held back since the clocks began to give way."""
+        """Return a text with the present limits of the card, and with the energy that they have held back (Wh).
+
+        The energy counts from the time when the clocks of the card began to give way.
+        """
         total_j = gpu.held_back_j or 0.0
         if (gpu.key, EventKind.GIVING_WAY) not in self._open:
             self._held_back_j[gpu.key] = total_j
@@ -164,7 +176,11 @@ class EventDetector:
         return f"{limits_in_words(gpu) or 'the clocks give way'}, {held_back_wh:.0f} Wh in total"
 
     def _compare_cards(self, last: GpuState, gpu: GpuState, now_s: float, restarted: bool) -> None:
-        """Add the events of a card: changes of settings and control, overrides, errors."""
+        """Add the events of a card: changes of settings and control, overrides, errors.
+
+        `last` is the state of the card in the previous snapshot. `restarted` says whether another process of gpufan
+        wrote that snapshot.
+        """
         if gpu.settings != last.settings:
             self._add(gpu.key, EventKind.SETTINGS, now_s, f"{last.settings} -> {gpu.settings}")
         # Starts and troubles imply a change of control.
@@ -182,13 +198,14 @@ class EventDetector:
             self._extend(gpu.key, EventKind.ERROR, now_s, now_s, state_sentence(gpu), times=errors)
 
     def _add(self, uuid: str, kind: EventKind, now_s: float, text: str) -> None:
-        """Add an event without duration."""
+        """Add an event without duration. `uuid` is that of `Event`."""
         self.changed[now_s, uuid, kind] = Event(now_s, uuid, kind, now_s, text[:_MAX_TEXT])
 
     def _extend(self, uuid: str, kind: EventKind, begin_s: float, now_s: float, text: str, *, times: int = 0) -> None:
-        """Extend the open event of this card and kind to `now_s`, and add `times` to its count.
+        """Extend the open event of this card and kind to `now_s`, and add `times` to the count of the event.
 
-        Begin an event at `begin_s` if none is open, or if it is too old for another override or error.
+        If no event is open, a new event begins at `begin_s` with the text `text`. `times` is above 0 for overrides and
+        errors. For them a new event also begins if the open event ended more than `MERGE_WITHIN_S` ago.
         """
         event = self._open.get((uuid, kind))
         if event is None or (times and abs(now_s - event.end_s) > MERGE_WITHIN_S):

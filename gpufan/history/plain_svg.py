@@ -1,6 +1,6 @@
-"""Draws measurements over time as SVG without matplotlib. The style sheet of the page has the colours.
+"""Draws measurements over time as SVG without matplotlib. The style sheet of the page defines the colours.
 
-If matplotlib is installed, `plot.py` draws the same with more detail.
+If matplotlib is installed, `plot.py` draws the same plots with more detail instead.
 """
 
 import math
@@ -13,14 +13,17 @@ from gpufan.history.reader import TimeRange
 
 _WIDTH, _LEFT, _RIGHT = 900, 60, 12
 _PANEL, _GAP, _BOTTOM = 120, 30, 24
-"""Lengths in pixels; `_PANEL` is the height of a panel, `_GAP` the space above it."""
+"""Lengths in pixels. `_PANEL` is the height of a panel. `_GAP` is the space above each panel."""
 
 _COLOURS = {"read": "var(--blue)", "set": "var(--red)"}
-"""By the name of a series."""
+"""The colours of lines, by the name of the series. Any other series is grey."""
 
 
 def panels_svg(panels: Sequence[Panel], marks: Sequence[Mark], time_range: TimeRange) -> str:
-    """Return an SVG image of `panels` one below the other, with `marks` across them and one axis of local time."""
+    """Return an SVG image of `panels`, one below the other.
+
+    `marks` are drawn across all panels. One axis below the panels shows local time for all of them.
+    """
     height = len(panels) * (_PANEL + _GAP) + _BOTTOM
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-size="12">']
     for place, panel in enumerate(panels):
@@ -37,7 +40,7 @@ def panels_svg(panels: Sequence[Panel], marks: Sequence[Mark], time_range: TimeR
 
 
 def _svg_panel(panel: Panel, top: int, time_range: TimeRange) -> Iterator[str]:
-    """Yield the SVG elements of one panel: axis, lines and names. `top` is its upper edge, pixels."""
+    """Yield the SVG elements of one panel: axis, lines and names. `top` is the position of its upper edge, pixels."""
     lines = [line for series in panel.series for line in (series.values, *(series.band or ()))]
     values = [value for line in lines for value in line if value is not None]
     ticks = svg_ticks(*(panel.limits or (min(values), max(values))))
@@ -63,7 +66,10 @@ def _svg_panel(panel: Panel, top: int, time_range: TimeRange) -> Iterator[str]:
 
 
 def _svg_lines(series: Series, time_range: TimeRange) -> Iterator[list[tuple[float, float, float, float]]]:
-    """Yield each part of a line that has no gap. A point is x in pixels, mean, lowest and highest value."""
+    """Divide the line of `series` at its gaps, and yield the points of each part.
+
+    A point is its position on the time axis (pixels), the mean, the lowest and the highest value.
+    """
     points: list[tuple[float, float, float, float]] = []
     lowest, highest = series.band or (series.values, series.values)
     for time_s, mean, low, high in zip(series.times_s, series.values, lowest, highest, strict=True):
@@ -89,7 +95,7 @@ def svg_ticks(low: float, high: float) -> list[int]:
 
 
 def _svg_time_axis(y: float, time_range: TimeRange) -> Iterator[str]:
-    """Yield five local times along the axis, as SVG texts."""
+    """Yield the labels of the time axis: five local times as SVG texts. `y` is their vertical position, pixels."""
     span_s = time_range.end_s - time_range.begin_s
     form = "%m-%d %H:%M" if span_s > 86400 else "%H:%M" if span_s > 600 else "%H:%M:%S"
     for place, anchor in enumerate(("start", "middle", "middle", "middle", "end")):
@@ -98,7 +104,10 @@ def _svg_time_axis(y: float, time_range: TimeRange) -> Iterator[str]:
 
 
 def _svg_x(time_s: float, time_range: TimeRange) -> float:
-    """Position of `time_s` on the time axis, pixels; a time outside `time_range` is at its nearer end."""
+    """Return the position of `time_s` on the time axis, pixels.
+
+    A time outside `time_range` has the position of the nearer end of the axis.
+    """
     share = (time_s - time_range.begin_s) / max(time_range.end_s - time_range.begin_s, 1.0)
     return _LEFT + min(max(share, 0.0), 1.0) * (_WIDTH - _LEFT - _RIGHT)
 

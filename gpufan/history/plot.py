@@ -1,7 +1,7 @@
 """Draws plots with matplotlib: panels of measurements over time, and a curve with the points of a card.
 
-`pip install 'gpufan[plot]'` installs matplotlib. It is imported only when a plot is drawn. The arguments are plain
-numbers, so that the plots of simulations, recordings and the history look the same:
+`pip install 'gpufan[plot]'` installs matplotlib. Only the functions that draw import matplotlib. The values to draw are
+plain numbers, so that the plots of simulations, recordings and the history look the same:
 
     check_plot_path(path)  # before long work
     figure = draw_time_panels([Panel("temperature", "°C", [Series("curve", times_s, temperatures_c)])])
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Distinct for colour-blind people too (Okabe and Ito, Color Universal Design, 2008)."""
+"""Colours that colour-blind people can distinguish too (Okabe and Ito, Color Universal Design, 2008)."""
 
 _GREY = "#777777"
 
@@ -49,7 +49,7 @@ _STYLE: dict[str, Any] = {
 _WIDTH_IN, _PANEL_IN, _DPI = 9.0, 1.9, 120
 
 _LEGEND_LETTERS = 130
-"""Letters that fit into one line of a legend."""
+"""Number of letters that fit into one line of a legend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +59,14 @@ class Series:
     name: str
     times_s: Sequence[float]
     values: Sequence[float | None]
-    """The value at each time; None for a gap in the line."""
+    """The value at each time in `times_s`. None makes a gap in the line."""
     band: tuple[Sequence[float | None], Sequence[float | None]] | None = None
-    """Lowest and highest value at each time, if `values` are means."""
+    """The lowest and the highest values at each time, if `values` are means; else None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One measurement over time."""
+    """The plot of one measurement over time."""
 
     quantity: str
     """Label of the axis: `temperature`."""
@@ -75,12 +75,12 @@ class Panel:
     levels: Sequence[tuple[float, str]] = ()
     """Horizontal lines, each with a label: `(80, "limit")`."""
     limits: tuple[float, float] | None = None
-    """Lower and upper end of the axis; None if they depend on the values."""
+    """Lower and upper end of the axis. With None, the ends follow from the values."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """An event in a plot. It is a line across all panels, or a stripe if it has a duration."""
+    """An event in a plot. An event with a duration is a stripe across all panels. Any other event is a line."""
 
     begin_s: float
     end_s: float
@@ -94,9 +94,10 @@ def has_matplotlib() -> bool:
 
 
 def check_plot_path(path: Path, suffixes: Sequence[str] = (".svg", ".png")) -> None:
-    """Raise InputError if no plot can be written to `path`: its suffix is not in `suffixes`, or its folder is missing.
+    """Raise InputError if no plot can be written to `path`.
 
-    Raises MissingExtra without matplotlib, unless `path` is an HTML page.
+    The reason can be a suffix that is not in `suffixes`, a path that is not a file, or a missing folder. Raises
+    MissingExtra if matplotlib is not installed, unless the suffix of `path` is `.html`.
     """
     if path.suffix.lower() not in suffixes:
         raise InputError(f"{path}: unknown format: name a file that ends in {' or '.join(suffixes)}")
@@ -111,9 +112,10 @@ def check_plot_path(path: Path, suffixes: Sequence[str] = (".svg", ".png")) -> N
 def draw_time_panels(
     panels: Sequence[Panel], *, title: str = "", wall_clock: bool = False, marks: Sequence[Mark] = ()
 ) -> "Figure":
-    """Draw `panels` one below the other over one time axis, which shows the time since the first value.
+    """Draw `panels` one below the other, with one time axis for all of them. `marks` are drawn across all panels.
 
-    With `wall_clock` all times are seconds since the epoch, and the axis shows local date and time.
+    The axis shows the time since the first value. With `wall_clock`, all times are seconds since the epoch, and the
+    axis shows local date and time.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -157,7 +159,10 @@ def draw_time_panels(
 def _draw_panel(
     area: "Axes", panel: Panel, positions: Callable[[Sequence[float]], list[Any]], colours: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Draw `panel` into `area`. Returns the drawn line of each series by its name, for the legend."""
+    """Draw `panel` into `area`. Returns the drawn lines for the legend, by the name of their series.
+
+    `positions` converts times (s) to positions on the time axis. `colours` are the colours by the name of the series.
+    """
     handles = {}
     for series in panel.series:
         x, colour = positions(series.times_s), colours[series.name]
@@ -179,7 +184,11 @@ def _draw_panel(
 def draw_curve_with_points(
     curve: Curve | None, points: Iterable[tuple[float, float]], *, target_c: float | None = None, title: str = ""
 ) -> "Figure":
-    """Draw `curve` or `target_c`, and a dot for each of `points` (°C, percent). Many points make a larger dot."""
+    """Draw `curve`, a line at `target_c` (°C), and a dot for each of `points` (°C, percent).
+
+    A curve or target that is None is not drawn. Points that are equal after rounding to whole numbers share one dot.
+    The size of the dot grows with the number of these points.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -222,12 +231,18 @@ def render_figure(figure: "Figure", format: str) -> bytes:
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Write `figure` to `path`, in the format of its suffix. Raises GpufanError."""
+    """Write `figure` to the file `path`. The suffix of `path` is the format: `.svg` or `.png`.
+
+    Raises GpufanError if `path` cannot be written.
+    """
     write_output(path, render_figure(figure, path.suffix.lower().removeprefix(".")))
 
 
 def save_figures(figures: Sequence["Figure"], path: Path) -> None:
-    """Write `figures` to `path` as one PNG image, one below the other. Raises GpufanError."""
+    """Write all `figures` to `path` as one PNG image, one figure below the other.
+
+    Raises GpufanError if `path` cannot be written.
+    """
     from PIL import Image  # a dependency of matplotlib
 
     images = [Image.open(io.BytesIO(render_figure(figure, "png"))) for figure in figures]
@@ -242,12 +257,12 @@ def save_figures(figures: Sequence["Figure"], path: Path) -> None:
 
 
 def _matplotlib_values(values: Sequence[float | None]) -> list[float]:
-    """Replace None by NaN, which matplotlib draws as a gap."""
+    """Return `values` with NaN in place of None. matplotlib draws NaN as a gap."""
     return [math.nan if value is None else value for value in values]
 
 
 def _set_date_axis(area: "Axes") -> None:
-    """Write the dates on the time axis as ISO 8601 does: `11-22` at a tick, `2026-11` at the end of the axis."""
+    """Label the time axis of `area` in the style of ISO 8601: `11-22` at a tick, `2026-11` at the end of the axis."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     here = datetime.now(timezone.utc).astimezone().tzinfo

@@ -1,4 +1,4 @@
-"""Reads the history: its cards, periods, readings and events. Never writes. The recorder may run meanwhile."""
+"""Reads the cards, periods, readings and events of the history. It never writes. The recorder may run meanwhile."""
 
 import os
 import sqlite3
@@ -33,10 +33,13 @@ _READING = GenericAlias(tuple, (_Time, int, *(_Measured,) * len(MEASUREMENTS), s
 _EVENT = tuple[_Time, str, EventKind, _Time, str, int]
 
 _REMEDY = "move it away, and a new history begins"
-"""For a file that cannot be used."""
+"""What the user can do about a history file that cannot be used."""
 
 FULL_SCALE_RPM = Plant().full_scale_rpm
-"""Speed at 100 % of a card that reports no rpm: that of a GTX 1080 Ti Founders Edition."""
+"""Assumed fan speed at 100 %, rpm, of a card that reports no rpm.
+
+It is the speed of a GTX 1080 Ti Founders Edition.
+"""
 
 
 class TimeRange(NamedTuple):
@@ -58,22 +61,28 @@ class HistoryCard(NamedTuple):
     pci: str
     label: str
     settings: str
-    """The curve or target that its fans followed last: `curve 50:30,83:100`, `target 78 °C`; empty if unknown."""
+    """The curve or target that the fans of the card followed last: `curve 50:30,83:100`, `target 78 °C`.
+
+    Empty if it is unknown.
+    """
 
     def matches(self, name: str) -> bool:
-        """Whether `name` stands for this card by the rules of the option `--gpu`."""
+        """Whether the option `--gpu` with the value `name` selects this card."""
         info = GpuInfo(self.uuid, self.pci, self.number, self.name, 0, (0, 100), slowdown_c=None, backend="")
         return card_matches(info, name)
 
 
 class Period(NamedTuple):
-    """The values of a card in one reading, or in the part of a minute with one group of causes; None if unknown."""
+    """The values of a card in a period. An unknown value is None.
+
+    A period is one reading, or all readings of one minute whose duty has the same control and the same group of causes.
+    """
 
     time_s: float
     """Beginning of the period, seconds since the epoch."""
     seconds: float
     hot_s: float
-    """Seconds above `HOT_C`. A reading has 0 here, and in the next two fields."""
+    """Time above `daemon.summary.HOT_C`, s. If the period is one reading, this field and the next two are 0."""
     throttled_s: float
     fail_safe_s: float
     temperature_c: Aggregate | None
@@ -84,7 +93,10 @@ class Period(NamedTuple):
 
     @property
     def fan_rpm(self) -> float | None:
-        """Mean speed of the fans, rpm, estimated from percent if the card reports no rpm; None if both are unknown."""
+        """Mean speed of the fans, rpm. None if the speed is unknown.
+
+        If the card reports no rpm, the speed is estimated from the speed in percent.
+        """
         if self.speed_rpm is not None:
             return max(self.speed_rpm.mean, 0.0)  # a driver may report anything
         return None if self.speed_percent is None else max(self.speed_percent.mean, 0.0) / 100 * FULL_SCALE_RPM
@@ -94,14 +106,15 @@ class HistoryReader:
     """Reads the history in a folder. Use it in a `with` block."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the history. Raises GpufanError if there is none, or if it cannot be read."""
+        """Open the history. Raises GpufanError if `folder` has no history, or if the history cannot be read."""
         self._path = folder / FILE_NAME
         self._connection = self._open()
 
     def cards(self, names: Iterable[str] = ()) -> list[HistoryCard]:
-        """The cards that `names` stand for by the rules of `--gpu`, or all cards without names, in order of index.
+        """Return the cards that the options `--gpu` with the values `names` select, ordered by index.
 
-        Raises InputError for a name that matches no card, GpufanError if the history is empty.
+        Without names, all cards are returned. Raises InputError if a name matches no card, GpufanError if the history
+        is empty.
         """
         query = "SELECT id, uuid, number, name, pci, label, settings FROM card ORDER BY number, id"
         cards: list[HistoryCard] = list(self._rows(HistoryCard, query))
@@ -115,29 +128,38 @@ class HistoryReader:
         return [card for card in cards if not names or any(card.matches(name) for name in names)]
 
     def time_range(self) -> TimeRange:
-        """The time from the first to the last stored minute. Raises GpufanError if no minute is stored."""
+        """Return the time from the first to the last stored minute. Raises GpufanError if no minute is stored."""
         begin_s, end_s = next(self._rows(_TIME_RANGE, "SELECT min(time_s), max(time_s) FROM minute"))
         if begin_s is None:
             raise self._empty()
         return TimeRange(begin_s, end_s + 60)
 
     def minutes(self, card: HistoryCard, time_range: TimeRange) -> Iterator[Period]:
-        """Yield the minutes that begin in `time_range`, in order. A minute has a period for each group of causes."""
+        """Yield the periods of the minutes that begin in `time_range`, in the order of time.
+
+        A minute has a period for each control and each group of causes that its readings have.
+        """
         durations = f"hot_s, throttled_s, seconds * (kind = '{Group.FAIL_SAFE.value}')"
         return self._periods("minute", durations, "{0}, {0}_min, {0}_max", card, time_range)
 
     def seconds(self, card: HistoryCard, time_range: TimeRange) -> Iterator[Period]:
-        """Yield the readings in `time_range` as periods, in order. Readings are stored for a day."""
+        """Yield a period for each stored reading in `time_range`, in the order of time.
+
+        Readings are stored for one day.
+        """
         return self._periods("second", "0, 0, 0", "{0}, {0}, {0}", card, time_range)
 
     def peak_power_w(self, card: HistoryCard) -> float:
-        """Highest stored power of the card, W; 0 if it is unknown."""
+        """Return the highest stored power of `card`, W. Returns 0 if no power is stored."""
         query = "SELECT max(power_w_max) FROM minute WHERE card = ?"
         (power_w,) = next(self._rows(_POWER, query, (card.id,)))
         return power_w or 0.0
 
     def readings(self, cards: Iterable[HistoryCard], time_range: TimeRange) -> Iterator[Row]:
-        """Yield rows as in a recording, in order: the means of the old minutes, then each reading that is stored."""
+        """Yield the history of `cards` in `time_range` as rows of a recording, in the order of time.
+
+        Old minutes, whose readings are deleted already, give rows with means. Then each stored reading gives a row.
+        """
         by_id = {card.id: card for card in cards}
         ((first_s, _),) = self._rows(_TIME_RANGE, "SELECT min(time_s), NULL FROM second")
         # Old readings are deleted in whole minutes, so no minute is returned twice.
@@ -156,9 +178,9 @@ class HistoryReader:
                     yield Row._make((time_s, card.uuid, card.label, *values, card.pci))
 
     def events(self, cards: Iterable[HistoryCard], time_range: TimeRange) -> list[Event]:
-        """The events that overlap `time_range`, in the order of their beginning.
+        """Return the events that overlap `time_range`, in the order of their beginning.
 
-        These are the events of `cards`, and those that concern all cards of the box.
+        The result contains the events of `cards` and the events that concern all cards of the box.
         """
         uuids = {"", *(card.uuid for card in cards)}
         query = (
@@ -176,7 +198,11 @@ class HistoryReader:
     def _periods(
         self, table: str, durations: str, statistics: str, card: HistoryCard, time_range: TimeRange
     ) -> Iterator[Period]:
-        """Yield the rows of `table` as periods. `durations` and `statistics` are the SQL of their columns."""
+        """Yield the rows of `table` for `card` in `time_range` as periods.
+
+        `durations` is the SQL of the columns for `hot_s`, `throttled_s` and `fail_safe_s`. `statistics` is the SQL of
+        the three columns for an aggregate, with `{0}` in place of the name of the measurement.
+        """
         columns = ", ".join(statistics.format(column) for column in MEASUREMENTS)
         query = (
             f"SELECT time_s, seconds, {durations}, {columns} FROM {table}"
@@ -187,7 +213,10 @@ class HistoryReader:
             yield Period(*row[:5], *(None if None in value else Aggregate(*value) for value in values))
 
     def _open(self) -> sqlite3.Connection:
-        """Return the open file, to read it. Raises GpufanError."""
+        """Open the file for reading, and return the connection.
+
+        Raises GpufanError if the file is missing, cannot be read, or is not a history.
+        """
         try:
             # O_NONBLOCK: a pipe would block until somebody writes to it.
             os.close(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
@@ -213,7 +242,10 @@ class HistoryReader:
         raise GpufanError(f"cannot read {self._path}: {problem}")
 
     def _connect(self, mode: str) -> sqlite3.Connection:
-        """Open the file in an SQLite `mode`. Raises sqlite3.Error, also for a file that is not a history."""
+        """Open the file, and return the connection. `mode` is the query of the SQLite URI, such as `mode=ro`.
+
+        Raises sqlite3.Error if the file cannot be opened, or if it is not a history.
+        """
         connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?{mode}", uri=True)
         connection.text_factory = lambda data: printable(data.decode(errors="replace"))
         try:
@@ -225,7 +257,10 @@ class HistoryReader:
         return connection
 
     def _rows(self, row_type: Any, query: str, values: Iterable[object] = ()) -> Iterator[Any]:
-        """Yield the rows of `query`. Raises GpufanError if the file cannot be read, or a row is not of `row_type`."""
+        """Run `query` with `values` in its placeholders, and yield each row as a `row_type`.
+
+        Raises GpufanError if the file cannot be read, or if a row does not fit `row_type`.
+        """
         try:
             for row in self._connection.execute(query, tuple(values)):
                 yield msgspec.convert(row, row_type)

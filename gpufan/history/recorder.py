@@ -22,32 +22,39 @@ POLL_S = 1.0
 """Interval between two reads of the snapshot, s."""
 
 WRITE_INTERVAL_S = 10.0
-"""Interval between two writes, s. A kill loses at most this time. A shorter interval would keep the disk awake."""
+"""Interval between two writes, s. If the recorder is killed, at most the samples of this time are lost.
+
+A shorter interval would keep the disk awake.
+"""
 
 CLEANUP_INTERVAL_S = 3600.0
 """Interval between two deletions of old rows, s."""
 
 MAX_WAITING = 1200
-"""Number of samples that wait in memory at most, while the disk is full. The latest samples wait."""
+"""While the disk is full, at most this many samples wait in memory for the next write. The oldest are dropped."""
 
 _GAP_AFTER_S = 5.0
-"""There is a gap if no new snapshot is written within this time plus two intervals of the daemon, s."""
+"""The history gets a gap if no new snapshot arrives within this time (s) plus two intervals of the daemon."""
 
 _log = logging.getLogger("gpufan.history")
 
 
 class HistoryRecorder:
-    """Makes samples and events of the snapshots, and writes them. It reads no clock: times are arguments."""
+    """Makes samples and events from the snapshots, and writes both. It reads no clock: times are arguments."""
 
     def __init__(self, writer: HistoryWriter, read_snapshot: Callable[[], Snapshot], monotonic_s: float) -> None:
-        """Continue the history that `writer` writes. `read_snapshot` returns the snapshot, or raises GpufanError."""
+        """Continue the history that `writer` writes.
+
+        `read_snapshot` returns the snapshot, or raises GpufanError. `monotonic_s` is the present time of the monotonic
+        clock, s.
+        """
         self._writer = writer
         self._read_snapshot = read_snapshot
         self._detector = EventDetector()
         self._samples: deque[Sample] = deque(maxlen=MAX_WAITING)
         self._last: Snapshot | None = None
         self._new_at_s = monotonic_s
-        """When a new snapshot was last read, by the monotonic clock."""
+        """Time of the monotonic clock when a new snapshot was last read, s."""
         self._write_at_s, self._cleanup_at_s = monotonic_s + WRITE_INTERVAL_S, monotonic_s
         self._failing = False
         self._last_reading_s: float | None = None
@@ -56,10 +63,11 @@ class HistoryRecorder:
             self._last_reading_s = writer.last_reading_s()
 
     def tick(self, wall_s: float, monotonic_s: float) -> None:
-        """Read the snapshot. Write samples and events if a write is due. Delete old rows if that is due.
+        """Read the snapshot. Write samples and events if a write is due. Delete old rows if a deletion is due.
 
-        `wall_s` is the wall clock, which may be set. The monotonic clock goes on while the machine sleeps. Raises
-        GpufanError if the file is unusable and cannot be replaced.
+        `wall_s` is the time of the wall clock, seconds since the epoch; people can set this clock. `monotonic_s` is the
+        time of the monotonic clock, s, which continues while the machine sleeps. Raises GpufanError if the history file
+        is damaged and cannot be renamed.
         """
         problem = self._read(wall_s, monotonic_s)
         last_s, waited_s = self._last_reading_s, monotonic_s - self._new_at_s
@@ -75,7 +83,7 @@ class HistoryRecorder:
                 self._cleanup_at_s = monotonic_s + CLEANUP_INTERVAL_S
 
     def write(self) -> None:
-        """Write new samples and events. If that fails, they stay in memory for the next attempt."""
+        """Write new samples and events. If the write fails, they stay in memory for the next write."""
         if not (self._samples or self._detector.changed):
             return
         with self._log_failures():
@@ -92,9 +100,10 @@ class HistoryRecorder:
         self._writer.close()
 
     def _read(self, wall_s: float, monotonic_s: float) -> str:
-        """Add a new snapshot to the samples and events that wait.
+        """Read the snapshot. If it is new, add its samples and events to those that wait for the next write.
 
-        Returns the reason if there is no new snapshot, else an empty text.
+        Returns an empty text if the snapshot is new, else the reason why there is no new snapshot. `tick` explains the
+        times.
         """
         try:
             snapshot = self._read_snapshot()
@@ -121,12 +130,15 @@ class HistoryRecorder:
 
     @staticmethod
     def _gap_after_s(snapshot: Snapshot | None) -> float:
-        """Return the longest time between `snapshot` and the next snapshot that is not a gap, s."""
+        """Return the time within which a snapshot must follow `snapshot`, s. A longer time is a gap.
+
+        `snapshot` is None before the first snapshot.
+        """
         return _GAP_AFTER_S + (0.0 if snapshot is None else 2 * snapshot.interval_s)
 
     @contextmanager
     def _log_failures(self) -> Iterator[None]:
-        """Suppress an sqlite3.Error of the block, and log the first error since the last successful write."""
+        """Suppress any sqlite3.Error in the `with` block. Only the first error since a successful write is logged."""
         try:
             yield
         except sqlite3.Error as error:
@@ -139,7 +151,11 @@ class HistoryRecorder:
 
 @contextmanager
 def recorder_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of the history in `folder` during the block. Creates the folder. Raises GpufanError."""
+    """Hold the lock of the history in `folder` during the `with` block. With it, only one process records there.
+
+    Creates the folder if it is missing. Raises GpufanError if another process holds the lock, or if the lock cannot be
+    written.
+    """
     try:
         descriptor = acquire_lock(folder / "lock", 0o644)
     except LockHeld as held:
@@ -157,7 +173,10 @@ def recorder_lock(folder: Path) -> Iterator[None]:
 
 
 def record_history(snapshot_path: Path, folder: Path) -> None:
-    """Record the snapshots in `snapshot_path` to `folder` until a signal arrives. Raises GpufanError."""
+    """Record the history of the snapshots in the file `snapshot_path` to `folder`, until a signal arrives.
+
+    Raises GpufanError if another process records to `folder`, or if `folder` or the history file cannot be used.
+    """
     inbox = StopInbox()
     inbox.catch_signals()
     with recorder_lock(folder):

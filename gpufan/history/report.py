@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 SUFFIXES = (".html", ".png")
 
 MAX_EVENTS = 300
-"""The page lists at most this many events of a card, the latest ones."""
+"""The page lists at most this many events of each card. Older events are left out."""
 
 DETAIL_S = 2 * 3600.0
-"""A time range up to this length, s, is plotted from readings. A longer range is plotted from minutes."""
+"""A time range of at most this length (s) is plotted from readings. A longer range is plotted from minutes."""
 
 
 def write_report(reader: HistoryReader, cards: Sequence[HistoryCard], time_range: TimeRange, path: Path) -> None:
-    """Write a report of `cards` in `time_range` to `path`. The suffix of the path is the format.
+    """Write a report of `cards` in `time_range` to `path`. The suffix of `path`, `.html` or `.png`, is the format.
 
     Raises GpufanError if there are no readings, or if `path` cannot be written.
     """
@@ -62,7 +62,7 @@ def write_report(reader: HistoryReader, cards: Sequence[HistoryCard], time_range
 
 
 def _report_section(reader: HistoryReader, card: HistoryCard, time_range: TimeRange) -> dict[str, Any]:
-    """The values with which the template of the page makes the section of one card."""
+    """Return the values, by name, with which the template of the page makes the section of `card`."""
     minutes = list(reader.minutes(card, time_range))
     in_detail = time_range.end_s - time_range.begin_s <= DETAIL_S
     min_step_s = 5 if in_detail else 60
@@ -87,9 +87,10 @@ def _report_section(reader: HistoryReader, card: HistoryCard, time_range: TimeRa
 
 
 def report_svg(figure: "Figure | str", prefix: str) -> str:
-    """Return `figure` as SVG elements for the page of the report. A text is SVG already, and is not changed.
+    """Return `figure` as SVG elements for the page of the report.
 
-    The ids of its elements begin with `prefix`. Its colours change with the light or dark style of the page.
+    If `figure` is a text, it is SVG already and is returned unchanged. Otherwise the ids of the elements begin with
+    `prefix`, and the colours change with the light or dark style of the page.
     """
     if isinstance(figure, str):
         return figure

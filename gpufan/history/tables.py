@@ -14,11 +14,11 @@ from gpufan.history.local_time import local_time_text
 from gpufan.history.reader import HistoryCard, HistoryReader, TimeRange
 
 _YOUNG_S = 600.0
-"""A note is printed for a history up to this length, s: its hours and energy are still near 0."""
+"""For a history of at most this length (s), a note says that it is young. Its hours and energy are still near 0."""
 
 
 def print_days(reader: HistoryReader, cards: Sequence[HistoryCard], time_range: TimeRange) -> None:
-    """Print a table of days for each card. Raises GpufanError if the history is still empty."""
+    """Print a table of the days in `time_range` for each card. Raises GpufanError if the history is still empty."""
     stored = reader.time_range()
     console = Console(highlight=False)
     for card in cards:
@@ -44,7 +44,10 @@ def print_days(reader: HistoryReader, cards: Sequence[HistoryCard], time_range: 
 
 
 def print_events(cards: Sequence[HistoryCard], events: Iterable[Event]) -> None:
-    """Print `events` as a table on a terminal. In other output each event is one line, which a program can read."""
+    """Print `events`. On a terminal they are a table. Elsewhere each event is one line, so that a program can read it.
+
+    `cards` are the cards of the events.
+    """
     labels = {card.uuid: f"{card.label}: " for card in cards} | {"": ""}
     console = Console(highlight=False)
     rows = [(local_time_text(event.begin_s), labels[event.uuid] + event.summary) for event in events]

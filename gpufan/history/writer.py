@@ -31,25 +31,34 @@ SECONDS_RETENTION_S = 86400.0
 MINUTES_RETENTION_S = 7 * 86400.0
 """Minutes and events are stored for this time, s. A row of a minute has about 120 bytes.
 
-Readings and minutes of a card have 5 MB together.
+The readings and minutes of a card take 5 MB together.
 """
 
 # If the clock was wrong for a while, some rows never become too old. So the number of rows is limited too.
 MAX_SECOND_ROWS = 100_000
-"""For each card. A day has 86,400 seconds, and old rows are deleted once an hour."""
+"""Limit of the rows in the table `second` for each card.
+
+A day has 86,400 seconds, and old rows are deleted only once an hour.
+"""
 MAX_MINUTE_ROWS = 30_000
-"""For each card. A week has 10,080 minutes, and a minute has a row for each group of causes in it."""
+"""Limit of the rows in the table `minute` for each card.
+
+A week has 10,080 minutes. A minute has a row for each control and each group of causes in it.
+"""
 MAX_EVENT_ROWS = 10_000
-"""For all cards together."""
+"""Limit of the rows in the table `event` for all cards together."""
 
 MAX_DAMAGED_FILES = 9
-"""Number of damaged files that are stored at most. A further damaged file replaces the last of them."""
+"""At most this many damaged files are kept. After that, a new damaged file replaces the one with the last number."""
 
 _log = logging.getLogger("gpufan.history")
 
 
 def _add_to_minute_sql(column: str) -> str:
-    """The SQL that adds a reading to the mean, lowest and highest value in `column` of a minute, unless it is NULL."""
+    """Return the SQL that updates the mean, lowest and highest value of `column` in a stored minute by a new reading.
+
+    A NULL in the reading leaves the three values unchanged.
+    """
     return (
         f"{column} = coalesce((minute.{column} * minute.seconds + excluded.{column} * excluded.seconds)"
         f" / (minute.seconds + excluded.seconds), minute.{column}, excluded.{column}),"
@@ -91,7 +100,11 @@ class Sample(NamedTuple):
 
 
 class HistoryWriter:
-    """Writes to the file of the history. Opens it for the first write, and again after it was removed or damaged."""
+    """Writes the history file.
+
+    It opens the file when it first needs the file. It begins a new file if the old file was
+    removed, is damaged or has another format.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE_NAME
@@ -99,20 +112,27 @@ class HistoryWriter:
         self._inode = 0
 
     def last_reading_s(self) -> float | None:
-        """Time of the newest reading, seconds since the epoch; None if there is none. Raises sqlite3.Error."""
+        """Return the time of the newest stored reading, seconds since the epoch. Returns None if no reading is stored.
+
+        Raises sqlite3.Error if the file cannot be used, GpufanError if it is damaged and cannot be renamed.
+        """
         last_s: float | None
         (last_s,) = self._run(lambda connection: connection.execute("SELECT max(time_s) FROM second").fetchone())
         return last_s
 
     def write(self, samples: Iterable[Sample], events: Iterable[Event]) -> None:
-        """Write all `samples` and `events`, or none. An event that was written before is replaced.
+        """Write all `samples` and `events`. If an event is stored already, its new version replaces the stored one.
 
-        Raises sqlite3.Error.
+        Raises sqlite3.Error if they cannot be written; then none is written. Raises GpufanError if the file is damaged
+        and cannot be renamed.
         """
         self._run(lambda connection: _write_rows(connection, samples, events))
 
     def delete_old_rows(self, now_s: float) -> None:
-        """Delete the rows that are too old at `now_s`, seconds since the epoch. Raises sqlite3.Error."""
+        """Delete the rows that are too old at `now_s`, seconds since the epoch, and the rows above the limits.
+
+        Raises sqlite3.Error if the file cannot be used, GpufanError if it is damaged and cannot be renamed.
+        """
         self._run(lambda connection: _delete_old_rows(connection, now_s))
 
     def close(self) -> None:
@@ -123,7 +143,11 @@ class HistoryWriter:
                 connection.close()
 
     def _run(self, action: Callable[[sqlite3.Connection], T]) -> T:
-        """Return the result of `action` with the open file. Replaces a damaged file, and runs `action` again then."""
+        """Run `action` with the open file, and return its result.
+
+        A file that is damaged or has another format is renamed, and `action` runs again with a new file. Raises
+        sqlite3.Error if the file cannot be used, GpufanError if it cannot be renamed.
+        """
         try:
             return action(self._open())
         except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -135,7 +159,10 @@ class HistoryWriter:
             return action(self._open())
 
     def _open(self) -> sqlite3.Connection:
-        """Return the open file. Creates it if it does not exist. Raises sqlite3.Error."""
+        """Return the connection to the file. Opens the file if it is not open, and creates it if it does not exist.
+
+        Raises sqlite3.Error if that fails.
+        """
         if self._connection is None or self._inode != self._inode_at_path():  # it was removed or replaced
             self.close()
             connection = sqlite3.connect(self.path)
@@ -148,14 +175,17 @@ class HistoryWriter:
         return self._connection
 
     def _inode_at_path(self) -> int:
-        """Inode of the file that is at `path` now; 0 if there is none."""
+        """Return the inode number of the file that is at `path` now. Returns 0 if no file is there."""
         try:
             return self.path.stat().st_ino
         except OSError:
             return 0
 
     def _move_away(self, problem: str) -> None:
-        """Rename the unusable file and its journal. `problem` is for the log. Raises GpufanError."""
+        """Rename the damaged file and its journal. `problem` says what is wrong with the file; it is logged.
+
+        Raises GpufanError if the file cannot be renamed.
+        """
         names = [f"{FILE_NAME}.damaged-{number}" for number in range(1, MAX_DAMAGED_FILES + 1)]
         name = next((name for name in names if not self.path.with_name(name).exists()), names[-1])
         target = self.path.with_name(name)
@@ -170,7 +200,10 @@ class HistoryWriter:
 
 
 def _prepare_for_writing(connection: sqlite3.Connection) -> None:
-    """Check the tables of the file, or create them. Raises sqlite3.DatabaseError."""
+    """Check the format and the content of the open file. If the file is new, create its tables.
+
+    Raises sqlite3.DatabaseError if the file is not a history or is damaged.
+    """
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables:
         check_history_format(connection)
@@ -200,7 +233,7 @@ def _write_rows(connection: sqlite3.Connection, samples: Iterable[Sample], event
 
 
 def _values_to_write(sample: Sample) -> dict[str, object]:
-    """The values of `sample`, by their names in the SQL statements."""
+    """Return the values of `sample` by their names in the SQL statements."""
     row, seconds, gpu = sample
     return {
         **row._asdict(),
@@ -216,7 +249,10 @@ def _values_to_write(sample: Sample) -> dict[str, object]:
 
 
 def _delete_old_rows(connection: sqlite3.Connection, now_s: float) -> None:
-    """Delete the rows that are too old at `now_s`, or too many, in one transaction."""
+    """Delete the rows that are too old at `now_s` (seconds since the epoch), in one transaction.
+
+    If a table then still has more rows than its limit, delete the rows whose time is furthest from `now_s`.
+    """
     with connection:
         (cards,) = connection.execute("SELECT count(*) FROM card").fetchone()
         for table, key, time, oldest_s, limit in (
