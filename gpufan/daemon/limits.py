@@ -281,7 +281,7 @@ class CardLimits:
             self._gpu.set_limits(Limits(**{name: change.before}))
             self._read_back(name, change.before)
         self._unsure.discard(name)
-        del self._changed[name]
+        self._changed.pop(name, None)  # a call that hung may return in another thread after that
         self._record()
 
     def _is_foreign(self, name: str, found: float) -> bool:

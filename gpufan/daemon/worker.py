@@ -144,13 +144,14 @@ class Worker:
         """
         before, self.last_s, self.quiet = self.state, now_s, False
         if not self.paused:
-            self.paused = True
+            is_given_back = True
             if not self._dry_run and self.gpu.info.uncontrollable_reason is None:
                 with suppress(GpuLost):
                     self._fans.release()
-                    self.paused = not self._fans.release_error and self._limits.given_back
+                    is_given_back = not self._fans.release_error and self._limits.given_back
             self._start_over(-math.inf)
             self._reader.forget()
+            self.paused = is_given_back  # not earlier, since a call may hang and `stop` must give the fans back then
         cause = Cause.PAUSED if self.closed else Cause.CLOSING
         control = Control.DRIVER if self.paused else Control.RELEASED
         self.state = self._state(control, Decision(None, Reason(cause, seconds=round(left_s))))

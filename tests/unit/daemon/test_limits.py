@@ -87,6 +87,36 @@ def test_a_limit_that_a_hanging_call_sets_after_the_end_stays_recorded_and_is_gi
     assert gpu.limits == (250, None)
 
 
+def test_a_hanging_call_that_gives_a_limit_back_may_return_after_the_end(gpu: LimitedGpu) -> None:
+    worker = Worker(gpu, lambda _: LIMITED)
+    tick(worker, 5)
+    begun, go_on, errors = threading.Event(), threading.Event(), []
+    set_limits = gpu.set_limits
+
+    def hang_once(limits: Limits) -> None:
+        gpu.set_limits = set_limits  # type: ignore[method-assign]
+        begun.set()
+        go_on.wait(10)
+        set_limits(limits)
+
+    def pause() -> None:
+        try:
+            worker.pause(5, 60)
+        except BaseException as error:
+            errors.append(error)
+
+    gpu.set_limits = hang_once  # type: ignore[method-assign]
+    thread = threading.Thread(target=pause)
+    thread.start()
+    assert begun.wait(10)
+    gpu.calls.clear()
+    worker.stop()
+    assert "release" in gpu.calls
+    go_on.set()
+    thread.join(10)
+    assert (errors, gpu.limits) == ([], (250, None))
+
+
 def test_the_limit_before_stays_recorded_when_the_limits_cannot_be_read_at_a_start(
     gpu: LimitedGpu, tmp_path: Path
 ) -> None:
