@@ -6,7 +6,7 @@ from gpufan.core.curve import Curve
 from gpufan.core.quiet_hours import Quiet, QuietHours
 
 DEFAULT_TARGET_C = 78.0
-"""The target where a person chooses neither a target nor a curve, °C."""
+"""The target if a person chooses neither a target nor a curve, °C."""
 
 DEFAULT_CURVE = Curve(((50, 30), (75, 50), (80, 64), (83, 100)))
 """The curve that is proposed to a person who wants one."""
@@ -14,45 +14,48 @@ DEFAULT_CURVE = Curve(((50, 30), (75, 50), (80, 64), (83, 100)))
 
 @dataclass(frozen=True, slots=True)
 class CardSettings:
-    """Settings for the fans of one card. tests/benchmarks/README.md says where the values come from.
+    """The settings for the fans of one card. tests/benchmarks/README.md says where the defaults come from.
 
-    `CardSettings()` follows a curve. The settings of a person who chooses nothing are in `config/schema.py`.
+    `CardSettings()` follows `DEFAULT_CURVE`. If a person chooses nothing, `DEFAULTS` in `config/schema.py` apply.
     """
 
     curve: Curve = DEFAULT_CURVE
     hysteresis_c: float = 6.0
-    """°C by which the temperature must have dropped before the fans may slow down."""
+    """Under a curve, the temperature must fall by this many °C before the fans may slow down."""
     hold_s: float = 120.0
-    """Seconds for which the temperature must have stayed that low before the fans may slow down."""
+    """Under a curve, the temperature must stay that low for this many seconds before the fans may slow down."""
     slew_percent_per_s: float = 2.0
-    """Fastest fall of the duty; rises are not limited."""
+    """The fastest fall of the duty. A rise of the duty is not limited."""
     step_percent: int = 3
-    """Under a curve, a smaller change of the duty is not made, except to the lowest or the highest duty."""
+    """Under a curve, gpufan makes no change of the duty below this, except to the lowest or the highest duty."""
     min_duty_percent: int | None = None
-    """Lowest duty ever set; None derives it from the card's range and the stall range."""
+    """The lowest duty that gpufan sets. If None, `control.law.duty_range` finds it from the range of the card."""
     target_c: float | None = None
-    """The temperature to hold with the least sound; the curve has then no effect. None follows the curve."""
+    """The temperature to hold with the least sound, °C. The curve has no effect then. If None, the curve applies."""
     neighbours: tuple[str | int, ...] = ()
     """Names of the cards that this card warms. When a target is held, its fans run faster to help those cards."""
     power_limit_w: float | None = None
     """The power limit of the card, W; None leaves it as it is."""
     give_way: str = "off"
-    """`power`: the clocks give way when the fans may not go higher. `off`: they do not."""
+    """`power`: if the fans may not run faster, gpufan lets the clocks drop. `off`: gpufan does not touch the clocks."""
 
     quiet_hours: tuple[QuietHours, ...] = ()
-    """When the fans are limited, in the order of the file."""
+    """The periods in which the fans are limited, in the order of the settings file."""
     quiet: Quiet | None = None
-    """The quiet hours of this moment; None outside them. Its limit is exceeded only near the slowdown threshold."""
+    """The demands of quiet hours at this moment; None outside quiet hours."""
 
     def in_quiet_hours(self, quiet: Quiet | None) -> "CardSettings":
-        """Return these settings, with the target and `give_way` of `quiet` in place of those of the day."""
+        """Return these settings as they are in quiet hours that demand `quiet`. None returns them unchanged.
+
+        The target of `quiet`, if it has one, replaces the target. `quiet` may also turn `give_way` on.
+        """
         if quiet is None:
             return self
         target_c = self.target_c if quiet.target_c is None else quiet.target_c
         return replace(self, quiet=quiet, target_c=target_c, give_way="power" if quiet.gives_way else self.give_way)
 
     def __str__(self) -> str:
-        """The curve or the target, the limits and the quiet hours: `target 78 °C, power limit 220 W`."""
+        """Return the curve or the target, the limits and the quiet hours as text: `target 78 °C, power limit 220 W`."""
         text = f"curve {self.curve}" if self.target_c is None else f"target {self.target_c:g} °C"
         if self.power_limit_w is not None:
             text += f", power limit {self.power_limit_w:g} W"

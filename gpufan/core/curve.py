@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from gpufan.errors import InputError
 
 MAX_TEMPERATURE_C = 110
-"""No NVIDIA card runs at a higher temperature, °C. A breakpoint above it is a typing error."""
+"""No NVIDIA card runs at a higher temperature, °C. A breakpoint above this temperature is a typing error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Duty in percent over temperature in °C: linear between breakpoints, flat outside them.
+    """A fan curve: duty in percent over temperature in °C. It is linear between breakpoints, and flat outside them.
 
     A duty of None stands for `auto`: below the next breakpoint the driver controls the fan. Only the first breakpoint
     may be `auto`, and the next must have a number.
@@ -33,7 +33,9 @@ class Curve:
 
     @classmethod
     def parse(cls, text: str) -> "Curve":
-        """Return the curve that `T:D,T:D,...` describes, °C and percent. Raises InputError naming the wrong point.
+        """Convert `text` to a curve. `text` is `T:D,T:D,...`, with temperatures in °C and duties in percent.
+
+        Raises InputError, which names the wrong point.
 
         >>> Curve.parse("60:50,55:70")
         Traceback (most recent call last):
@@ -52,16 +54,19 @@ class Curve:
 
     @property
     def lowest_duty(self) -> float:
-        """The duty of the first breakpoint that has a number, percent."""
+        """The lowest duty of the curve, percent. A breakpoint with `auto` does not count."""
         return next(duty for _, duty in self.points if duty is not None)
 
     @property
     def highest_duty(self) -> float:
-        """The duty of the last breakpoint, percent."""
+        """The highest duty of the curve, percent."""
         return self.points[-1][1] or 0.0
 
     def duty_at(self, temperature_c: float) -> float | None:
-        """Return the duty in percent; None if the driver controls the fans there. NaN gives the highest duty."""
+        """Return the duty at `temperature_c`, percent; None if the curve leaves the fans to the driver there.
+
+        If `temperature_c` is NaN, return the highest duty.
+        """
         points = self.points
         if not temperature_c < points[-1][0]:
             return points[-1][1]
@@ -86,12 +91,12 @@ def _point_temperature_c(point: tuple[float, float | None]) -> float:
 
 
 def _curve_number_text(value: float) -> str:
-    """Return the shortest text that parses to exactly the same number."""
+    """Return `value` as text: the shortest one that stands for exactly this number. `50.0` becomes `50`."""
     return repr(float(value)).removesuffix(".0")
 
 
 def _parse_curve_number(text: str, where: str) -> float:
-    """Return the finite number in `text`. Raises InputError that begins with `where`."""
+    """Convert `text` to a number. Raises InputError, which begins with `where`, if it is not a finite number."""
     try:
         value = float(text)
     except ValueError:
@@ -102,7 +107,11 @@ def _parse_curve_number(text: str, where: str) -> float:
 
 
 def _check_curve_points(points: tuple[tuple[float, float | None], ...]) -> None:
-    """Raise InputError if temperatures do not rise, duties fall, a value is out of bounds, or no point has a duty."""
+    """Raise InputError if `points` are not a valid curve.
+
+    Temperatures must rise, and duties must not fall. Both must be within their bounds. Only the first point may be
+    `auto` (None), and at least one point must have a duty.
+    """
     if not points or points[-1][1] is None:
         raise InputError("the curve needs at least one point with a duty, for example 60:50")
     previous_c, previous = -math.inf, 0.0

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 RIVALS = {"coolgpus", "nvfancontrol", "nfancurve", "chnvml", "nvidia-fan-control", "nvidia_fan_control.py"}
-"""Programs that only set the fans of NVIDIA cards."""
+"""Programs whose only task is to set the fans of NVIDIA cards."""
 
 OTHERS = {
     "lactd": "LACT",
@@ -14,21 +14,25 @@ OTHERS = {
     "tuxclockerd": "TuxClocker",
     "gwe": "GreenWithEnvy",
 }
-"""Programs that also have other tasks, so an install does not stop them. The values are their names for people."""
+"""Programs that set fans and have other tasks too. The values are their names for people.
+
+Because of these other tasks, an install of gpufan does not stop them.
+"""
 
 READERS = {"nvidia-smi", "nvidia-persistenced", "nv-hostengine", "dcgm-exporter", "nvtop"}
-"""Programs that have cards open, and never set fans."""
+"""Programs that open cards but never set fans."""
 
 _NFANCURVE_SCRIPT = "temp.sh"
-"""The script of nfancurve; other programs use this name too."""
+"""The name of the script of nfancurve. Scripts of other programs have this name too."""
 
 _INTERPRETERS = re.compile(r"(?:python|perl|bash|dash|sh)[\d.]*")
 
 
 def started_program(words: Sequence[str], programs: Iterable[str], unit: str = "") -> str | None:
-    """Return the first of `programs` that a command starts, directly or as a script; None if it starts none.
+    """Return the first of `programs` that a command starts; None if it starts none of them.
 
-    `unit` is the name of the systemd unit with the command.
+    The command may start the program directly, or as a script of an interpreter. `words` are the words of the command.
+    `unit` is the name of the systemd unit that has the command; empty if there is none.
     """
     names = {Path(word).name for word in words[:3]}
     if _NFANCURVE_SCRIPT in names and any("nfancurve" in name for name in (unit, *words[:3])):
@@ -37,9 +41,10 @@ def started_program(words: Sequence[str], programs: Iterable[str], unit: str = "
 
 
 def fan_program(words: Sequence[str]) -> str | None:
-    """Return the program of `RIVALS` or `OTHERS` that the command runs; None if it runs another program.
+    """Return the program of `RIVALS` or `OTHERS` that a command runs; None if it runs another program.
 
-    Arguments count only after an interpreter: an editor that has opened the script of a rival is not a rival.
+    `words` are the words of the command. Its arguments count only if its program is an interpreter. So an editor that
+    has opened the script of a rival is not a rival.
 
     >>> fan_program(["/usr/bin/python3", "/usr/bin/coolgpus", "--kill"]), fan_program(["vim", "coolgpus"])
     ('coolgpus', None)
@@ -50,7 +55,9 @@ def fan_program(words: Sequence[str]) -> str | None:
 
 
 def program_name(words: Sequence[str]) -> str:
-    """Return the name of a command for people. This is the name of the script if an interpreter runs one.
+    """Return the name of the program that a command runs. If an interpreter runs a script, this is the script.
+
+    `words` are the words of the command.
 
     >>> program_name(["/usr/bin/python3", "/home/a/train.py", "--fast"]), program_name(["/usr/bin/python3", "-i"])
     ('train.py', 'python3')

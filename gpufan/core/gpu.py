@@ -60,16 +60,16 @@ class Throttle(str, Enum):
     POWER_CAP = "power-cap"
     """The power limit, which a busy card reaches in normal operation."""
     GIVING_WAY = "giving-way"
-    """Heat, at the temperature limit that gpufan has set because the fans may not go higher."""
+    """Heat: the card has reached the temperature limit that gpufan set because the fans may not run faster."""
     NONE = "none"
 
 
 _Integer = Annotated[int, msgspec.Meta(ge=-(2**32), le=2**32)]
-"""The range of the numbers that a driver can report."""
+"""An integer that a driver reports. The bounds include every number that a driver can report."""
 
 
 class FanReading(msgspec.Struct, frozen=True, gc=False):
-    """The state of one fan that was read back. A value that the driver does not report is None."""
+    """The state of one fan, as the driver reports it. A value that the driver does not report is None."""
 
     speed_percent: _Integer | None
     target_percent: _Integer | None
@@ -93,7 +93,7 @@ class Limits(NamedTuple):
 
     power_w: float | None = None
     temperature_c: float | None = None
-    """The driver's own target temperature. From there on it lowers the clocks, whatever the fans do."""
+    """The target temperature of the driver, °C. From this temperature on, the driver lowers the clocks."""
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -122,19 +122,19 @@ class Gpu(Protocol):
 
     @property
     def info(self) -> GpuInfo:
-        """The properties of the card. The object is replaced only when a property changes."""
+        """The properties of the card. This stays the same object until a property changes."""
 
     def read(self) -> Reading:
-        """Return temperature, power, fans and the reason for lower clocks.
+        """Read the card. Return its temperature, its power, the state of its fans, and why its clocks are lowered.
 
-        Raises GpuLost if the card does not answer. A value that cannot be read is None.
+        A value that cannot be read is None. Raises GpuLost if the card does not answer.
         """
 
     def sense(self) -> Sensed:
-        """Return only temperature and power, which is cheaper than `read`. Raises GpuLost."""
+        """Read only temperature and power. This is faster than `read`. Raises GpuLost if the card does not answer."""
 
     def observe(self) -> Reading:
-        """Return the same as `read`, but never start an X server. Raises GpuLost."""
+        """Return the same as `read`, but never start an X server. Raises GpuLost if the card does not answer."""
 
     def reopen(self) -> None:
         """Drop the handle of the card, so that the next call opens the card anew. Never fails."""
@@ -152,7 +152,7 @@ class Gpu(Protocol):
         """
 
     def read_limits(self) -> Limits:
-        """Return the limits that are set now. Raises GpuLost."""
+        """Return the limits that are set now. Raises GpuLost if the card does not answer."""
 
     def set_limits(self, limits: Limits) -> None:
         """Set the limits that are not None. Only reading back proves success.
@@ -161,9 +161,9 @@ class Gpu(Protocol):
         """
 
     def fall_back(self, reason: str) -> FallBack:
-        """Switch to another backend because the fans do not obey. May wait for an X server to start.
+        """Switch to another backend because the fans do not obey. This call may wait until an X server has started.
 
-        `reason` says why they do not obey, for people.
+        `reason` is a text for people that says why the fans do not obey.
         """
 
 
@@ -171,25 +171,25 @@ class SingleBackend:
     """Base class of the cards that cannot switch to another backend."""
 
     def sense(self: Gpu) -> Sensed:
-        """Read everything, and return temperature and power. Raises GpuLost."""
+        """Call `read`, and return only temperature and power. Raises GpuLost if the card does not answer."""
         reading = self.read()
         return Sensed(reading.temperature_c, reading.power_w)
 
     def observe(self: Gpu) -> Reading:
-        """Return the same as `read`, since no X server has to be started. Raises GpuLost."""
+        """Return the result of `read`, which starts no X server here. Raises GpuLost if the card does not answer."""
         return self.read()
 
     def reopen(self) -> None:
-        """Do nothing: there is no handle."""
+        """Do nothing, since this class keeps no handle of the card."""
 
     def read_limits(self) -> Limits:
-        """Return limits of None: no limit is known."""
+        """Return limits that are all None, since no limit is known."""
         return Limits()
 
     def set_limits(self, limits: Limits) -> None:
-        """Raise GpuError: no limit can be set."""
+        """Raise GpuError, since no limit can be set."""
         raise GpuError("the card has no limits that can be set")
 
     def fall_back(self, reason: str) -> FallBack:
-        """Do nothing: there is no other backend."""
+        """Change nothing, since there is no other backend. Return a result that says so."""
         return FallBack(switched=False)

@@ -1,4 +1,4 @@
-"""The news in the state of a card. The log writes all news, and alerts report some of them as troubles."""
+"""News: conditions of a card that people should know. The log writes all news; alerts report some as troubles."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -21,7 +21,7 @@ class News(str, Enum):
     QUIET_FANS = "quiet-fans"
     """The card is warmer than its target, and quiet hours do not allow the duty that would help."""
     GIVING_WAY = "giving-way"
-    """The clocks give way, since the fans may not go higher. The settings ask for it."""
+    """gpufan lets the clocks drop, since the fans may not run faster. The settings ask for this."""
     LOST = "lost"
     """The card does not answer, or its fans are out of reach."""
     FAIL_SAFE = "fail-safe"
@@ -29,7 +29,7 @@ class News(str, Enum):
     FAN_STILL = "fan-still"
     """A fan does not turn."""
     NOT_FOLLOWING = "not-following"
-    """A fan is not as it was set."""
+    """A fan does not do what gpufan has set."""
     ANOTHER_WRITER = "another-writer"
     """Another program sets the fans too."""
     GIVEN_BACK = "given-back"
@@ -45,14 +45,17 @@ _QUIET = (Cause.QUIET_HOURS, Cause.QUIET_HOURS_HOT)
 _FOLLOWING_FAULTS = (Cause.FAN_SLOW, Cause.FAN_TAKEN, Cause.FAN_RELEASED, Cause.OTHER_TARGET)
 
 _BEYOND_PERCENT = 0.5
-"""A duty that is lower than needed by more than this, in percent, cannot hold the target."""
+"""A duty cannot hold the target if it is lower than the needed duty by more than this, percent."""
 
 _CLEARLY_WARMER_C = 2.0
-"""A card that is on its way to its target may be less than this above it, °C."""
+"""A card is clearly warmer than its target if its temperature is at least this many °C above the target."""
 
 
 def news(gpu: GpuState) -> Mapping[News, bool]:
-    """Return for each kind of news whether it is present. Leaves out a kind about which the state says nothing."""
+    """Return whether each kind of news is present in the state of a card.
+
+    A kind is missing from the result if the state does not tell whether it is present.
+    """
     group = gpu.reason.cause.group
     if group is Group.START:
         return {}
@@ -85,7 +88,8 @@ def news(gpu: GpuState) -> Mapping[News, bool]:
 def _has_news_of_full_fans(gpu: GpuState) -> bool:
     """Whether the card has its highest duty, and this duty cannot hold the target.
 
-    If nothing lowers the duty (`change_percent` is 0) and it is below the needed duty, it is the highest duty.
+    The duty is the highest one if it is below the needed duty although nothing lowers it (`change_percent` is not
+    negative).
     """
     needed_percent, duty_percent = gpu.reason.needed_percent, gpu.duty_percent
     if needed_percent is None or duty_percent is None or (gpu.reason.change_percent or 0) < 0:

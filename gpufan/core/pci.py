@@ -11,7 +11,7 @@ _XORG = re.compile(r"(?:(?:pci|agp):)?([0-9]+)(?:@([0-9]+))?:([0-9]+)(?::([0-9]+
 
 @dataclass(frozen=True, slots=True, order=True)
 class PciAddress:
-    """Address of one function of one PCI device; sorts as lspci does.
+    """The address of one function of a PCI device. Addresses sort in the order of lspci.
 
     The same card in three spellings; only that of xorg.conf is decimal:
 
@@ -38,9 +38,9 @@ class PciAddress:
 
     @classmethod
     def parse(cls, text: str) -> "PciAddress":
-        """Return the address in the spelling of NVML or lspci (hexadecimal, with a dot) or of xorg.conf (decimal).
+        """Convert `text` to an address. Raises InputError if `text` is not a PCI address.
 
-        Raises InputError.
+        The spelling is that of NVML or lspci (hexadecimal, with a dot), or that of xorg.conf (decimal).
 
         >>> PciAddress.parse("10:0:0").lspci  # without a dot it is xorg.conf's; `PCI:` and the function are optional
         '0000:0a:00.0'
@@ -57,7 +57,9 @@ class PciAddress:
 
     @classmethod
     def from_bus_id(cls, text: str) -> "PciAddress":
-        """Return the address in a BusID of xorg.conf, read as strictly as the X server reads it. Raises InputError.
+        """Convert `text`, a BusID of xorg.conf, to an address. The rules are as strict as those of the X server.
+
+        Raises InputError if `text` is not a BusID.
 
         >>> PciAddress.from_bus_id("pci:10@1:0:0") == PciAddress.from_bus_id("266:0") == PciAddress.parse("1:0a:00.0")
         True
@@ -93,7 +95,10 @@ class PciAddress:
 
 
 def _bus_id_number(part: str | None, text: str) -> int:
-    """Return the decimal number `part` of the BusID `text`; 0 if it is left out. Raises InputError."""
+    """Convert `part`, a field of the BusID `text`, to a number. A missing field (None) gives 0.
+
+    `part` has only decimal digits. Raises InputError, which names `text`, if there are more than 10 digits.
+    """
     if part and len(part) > 10:
         raise InputError(f"{text!r} is not a PCI address: the number {part[:10]}... is too large")
     return int(part or "0")

@@ -1,4 +1,4 @@
-"""Quiet hours: at which local times the fans of a card are limited, and to what. The time is an argument."""
+"""Quiet hours: the local times at which the fans of a card are limited, and the limits. Callers pass the time."""
 
 from collections.abc import Sequence
 from time import struct_time
@@ -8,10 +8,12 @@ DAY_MINUTES = 24 * 60
 
 
 class Quiet(NamedTuple):
-    """The demands of quiet hours on a card at one moment: a limit, a target, that clocks give way, or several."""
+    """The demands of quiet hours on a card at one moment. There is at least one demand."""
 
     max_duty_percent: int | None
+    """The highest duty; None for no limit."""
     target_c: float | None
+    """The target in place of the curve or target of the settings, °C; None changes neither."""
     until: str
     """The local time at which these demands end or change: `07:00`."""
     gives_way: bool = False
@@ -19,18 +21,18 @@ class Quiet(NamedTuple):
 
 
 class QuietHours(NamedTuple):
-    """A period of the day in local time."""
+    """A period of the day in local time, and the limits of the fans in it."""
 
     from_minute: int
     """The first minute of the period, counted from midnight."""
     to_minute: int
-    """The first minute after the period; if it is not above `from_minute`, the period ends on the next day."""
+    """The first minute after the period. If this is not above `from_minute`, the period ends on the next day."""
     days: frozenset[int]
     """The days on which the period begins; Monday is 0."""
     max_duty_percent: int | None = None
     """The highest duty; None for no limit."""
     target_c: float | None = None
-    """The target in place of the curve or target of the day, °C; None changes neither."""
+    """The target in place of the curve or target of the settings, °C; None changes neither."""
     gives_way: bool = False
     """Whether the clocks give way when the fans may not go higher."""
 
@@ -42,7 +44,7 @@ class QuietHours(NamedTuple):
     def covers(self, local: struct_time) -> bool:
         """Whether the local time `local` is in the period.
 
-        Only the displayed time counts. So a change to or from summer time shortens or lengthens the period.
+        Only the time on the clock counts. So a change to or from summer time shortens or lengthens the period.
 
         >>> import time
         >>> monday_at_six = time.gmtime(4 * 86400 + 6 * 3600)
@@ -59,7 +61,8 @@ class QuietHours(NamedTuple):
 def quiet_at(periods: Sequence[QuietHours], local: struct_time) -> Quiet | None:
     """Return the demands of `periods` at the local time `local`; None if no period covers it.
 
-    If several periods cover it, the lowest limit and the lowest target count, until the first of them ends.
+    If several periods cover this time, the lowest limit and the lowest target apply. `until` of the result is then the
+    end of the period that ends first.
     """
     present = [period for period in periods if period.covers(local)]
     if not present:

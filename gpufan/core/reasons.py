@@ -15,7 +15,7 @@ class Control(str, Enum):
 
     OURS = "ours"
     DRIVER = "driver"
-    """The driver, as intended: the curve says auto, the card is paused, it has no settable fan, or in a dry run."""
+    """The driver, as intended: the curve says auto, the card is paused, no fan can be set, or this is a dry run."""
     RELEASED = "released"
     """The driver, after a fault."""
     LOST = "lost"
@@ -46,7 +46,10 @@ class Group(str, Enum):
 
 
 class Cause(str, Enum):
-    """Why a card has its duty, or none. In brackets: the fields of `Reason` that belong to the cause."""
+    """Why a card has its duty, or why gpufan sets no duty.
+
+    The descriptions name in brackets the fields of `Reason` that belong to the cause.
+    """
 
     group: Group
 
@@ -79,7 +82,7 @@ class Cause(str, Enum):
     TARGET = "target", Group.TARGET
     """The duty holds the target at this power [power_w if it is known, needed_percent, limit_c, change_percent]."""
     TARGET_MINIMUM = "target-minimum", Group.LIMIT
-    """Less than the lowest duty would hold the target [as TARGET, limit_percent]."""
+    """A duty below the lowest duty of the card would hold the target [as TARGET, limit_percent]."""
     BELOW_TARGET = "below-target", Group.TARGET
     """The card is cooler than the target [as TARGET, difference_c]."""
     ABOVE_TARGET = "above-target", Group.HOT
@@ -89,7 +92,7 @@ class Cause(str, Enum):
     EXPECTED_LOAD = "expected-load", Group.HOLD
     """More load may come [as TARGET]."""
     NEIGHBOUR = "neighbour", Group.NEIGHBOUR
-    """Another card takes in this one's heat [as TARGET]."""
+    """Another card takes in the heat of this card [as TARGET]."""
 
     NEAR_SLOWDOWN = "near-slowdown", Group.FULL
     """The card is close to its slowdown threshold [temperature_c; limit_percent and until in quiet hours]."""
@@ -99,9 +102,9 @@ class Cause(str, Enum):
     """The card is so warm that the duty is above the limit of quiet hours [temperature_c, limit_percent, until]."""
 
     NO_TEMPERATURE = "no-temperature", Group.FAIL_SAFE
-    """The temperature cannot be read [tick, ticks while the duty stays]."""
+    """The temperature cannot be read [tick and ticks, as long as the duty stays]."""
     ABSURD_TEMPERATURE = "absurd-temperature", Group.FAIL_SAFE
-    """No die has such a temperature [temperature_c; tick, ticks while the duty stays]."""
+    """No chip has such a temperature [temperature_c; tick and ticks, as long as the duty stays]."""
     RETURNING_TEMPERATURE = "returning-temperature", Group.FAIL_SAFE
     """Readings are valid again, but not yet for long enough [ticks]."""
     FROZEN_TEMPERATURE = "frozen-temperature", Group.FAIL_SAFE
@@ -123,7 +126,7 @@ class Cause(str, Enum):
     FAN_SLOW = "fan-slow", Group.FAULT
     """A fan stays below its target [fan, found_percent, set_percent]."""
     FAN_STILL = "fan-still", Group.FAULT
-    """A fan does not turn although it is set to [fan, found_percent, seconds]."""
+    """A fan does not turn, although a duty is set [fan, found_percent, seconds]."""
     FAN_FLOOR = "fan-floor", Group.LIMIT
     """The driver accepts no lower target for a fan [fan, limit_percent]."""
     FAN_FAST = "fan-fast", Group.FAULT
@@ -133,7 +136,7 @@ class Cause(str, Enum):
     LOST = "lost", Group.LOST
     """The card does not answer [message]."""
     RESET_REQUIRED = "reset-required", Group.LOST
-    """The card does not answer before it is reset [message]."""
+    """The card does not answer until it is reset [message]."""
     X_LOST = "x-lost", Group.LOST
     """The card answers, but the X server over which its fans are set does not [message]."""
     HANG = "hang", Group.HANG
@@ -156,15 +159,15 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     cause: Cause
     temperature_c: _Number = None
     limit_c: _Number = None
-    """The target; or the temperature below which the driver controls the fans. °C."""
+    """The target, °C. With the cause AUTO: the temperature below which the driver controls the fans, °C."""
     difference_c: _Number = None
     power_w: _Number = None
     curve_percent: _Integer = None
     """The duty on the curve; None if the curve says auto."""
     needed_percent: _Number = None
-    """The duty that would hold the target if this power lasted for ever; over 100 if no duty can.
+    """The duty that would hold the target if the power stayed the same; above 100 if no duty can hold it.
 
-    With the causes of quiet hours: the duty without them.
+    With the cause QUIET_HOURS: the duty that the card would have without quiet hours.
     """
     change_percent: _Integer = None
     limit_percent: _Integer = None

@@ -12,13 +12,14 @@ G = TypeVar("G", bound=Gpu)
 
 
 class NoSuchCard(InputError):
-    """A name that matches no card of this box."""
+    """Raised for a name that matches no card of this box."""
 
 
 def select_cards(gpus: Sequence[G], names: Iterable[str], names_from: str = "--gpu") -> list[G]:
     """Return the cards that match one of `names`, in the order of `gpus`; all cards if there are no names.
 
-    Raises NoSuchCard for a name that matches no card. `names_from` is the option or key that has the names.
+    Raises NoSuchCard for a name that matches no card. Its message begins with `names_from`: the option or the key of
+    the settings that has the names.
     """
     names = list(names)
     for name in names:
@@ -29,10 +30,11 @@ def select_cards(gpus: Sequence[G], names: Iterable[str], names_from: str = "--g
 
 
 def select_present_cards(gpus: Sequence[G], names: Iterable[str], names_from: str) -> tuple[list[G], list[str]]:
-    """Return the cards that match one of `names`, and the UUIDs and PCI addresses that match no card.
+    """Return the cards that match one of `names`, and the names that match no card. No names stand for all cards.
 
-    So a card that has fallen off the bus does not prevent control of the others. Raises NoSuchCard if a name of
-    another kind matches no card, or if no name matches a card.
+    Only a UUID or a PCI address may match no card. So a card that has fallen off the bus does not prevent control of
+    the other cards. Raises NoSuchCard if another name matches no card, or if none of `names` matches a card. The
+    message begins with `names_from`, as in `select_cards`.
     """
     names = list(names)
     absent = [
@@ -60,33 +62,34 @@ class NamedCard(Protocol):
 
     @property
     def uuid(self) -> str:
-        """See `GpuInfo`."""
+        """The UUID of the card; empty if it is unknown."""
 
     @property
     def pci(self) -> str:
-        """See `GpuInfo`."""
+        """The PCI address of the card; empty if it is unknown."""
 
     @property
     def index(self) -> int:
-        """See `GpuInfo`."""
+        """The index of the card, as NVML counts."""
 
     @property
     def name(self) -> str:
-        """See `GpuInfo`."""
+        """The model of the card."""
 
 
 def is_card_index(text: str) -> bool:
-    """Whether a name of a card is an index, which depends on the order in which the driver finds the cards.
+    """Whether `text`, a name of a card, is an index. The order in which the driver finds the cards decides the index.
 
-    No box has a hundred cards, so a number of three digits or more is part of a model name: `1080`.
+    No box has a hundred cards. So a number of three digits or more, such as `1080`, is a part of a model name.
     """
     return text.strip().isdecimal() and len(text.strip()) <= 2
 
 
 def card_matches(info: NamedCard, text: str) -> bool:
-    """Whether `text` is the UUID of the card or its beginning, its PCI address, its index, or part of its name.
+    """Whether `text` names the card.
 
-    In a name, * matches any letters and ? any letter.
+    `text` may be the UUID of the card or the beginning of the UUID, its PCI address, its index, or a part of its model
+    name. In a model name, `*` matches any characters, and `?` matches one character.
     """
     text = text.strip()
     if is_card_index(text):
@@ -104,7 +107,7 @@ def card_matches(info: NamedCard, text: str) -> bool:
 
 
 def card_may_match(info: NamedCard, text: str) -> bool:
-    """Whether `text` is a name of the card, or may be one as soon as its UUID, model or address is known."""
+    """Whether `text` names the card, or may prove to name it once its UUID, model or address is known."""
     if card_matches(info, text):
         return True
     if is_card_index(text):
@@ -117,7 +120,10 @@ def card_may_match(info: NamedCard, text: str) -> bool:
 
 
 def split_controllable_cards(gpus: Sequence[G]) -> tuple[list[G], list[str]]:
-    """Return the cards whose fans can be set, and for each other card a line with its label and the reason."""
+    """Return the cards whose fans can be set, and a line for each other card.
+
+    The line has the label of the card, and says why its fans cannot be set.
+    """
     controllable = [gpu for gpu in gpus if gpu.info.uncontrollable_reason is None]
     others = [gpu.info for gpu in gpus if gpu.info.uncontrollable_reason is not None]
     return controllable, [f"{info.label}: {info.uncontrollable_reason}" for info in others]

@@ -65,11 +65,11 @@ _NEWS = {
     News.PAUSED: ("paused", "no longer paused"),
     News.UNCONTROLLABLE: ("the fans cannot be set", "the fans can be set again"),
 }
-"""How the log says that news is present, and that it is over."""
+"""The words for each kind of news: while it is present, and when it is over."""
 
 
 def reason_sentence(reason: Reason, curve: str = "the curve") -> str:
-    """Return a sentence about a cause, with its numbers and units. `curve` is how it calls the curve.
+    """Return `reason` as a sentence with numbers and units. `curve` is the name of the curve in the sentence.
 
     >>> reason_sentence(Reason(Cause.BELOW_TARGET, power_w=230, needed_percent=86, limit_c=78, change_percent=-9,
     ...     difference_c=1))
@@ -91,12 +91,18 @@ def reason_sentence(reason: Reason, curve: str = "the curve") -> str:
 
 
 def _curve_sentence(curve: str, percent: int | None) -> str:
-    """Return the duty on the curve as a sentence: `the curve gives 62 %`."""
+    """Return the duty on the curve as a sentence: `the curve gives 62 %`.
+
+    `curve` is the name of the curve in the sentence. `percent` is None if the curve says auto.
+    """
     return f"{curve} leaves the fans to the driver" if percent is None else f"{curve} gives {percent} %"
 
 
 def _needed_sentence(reason: Reason) -> str:
-    """Return the duty that would hold the target as a sentence: `86 % holds 78 °C at 230 W`."""
+    """Return the duty that would hold the target as a sentence: `86 % holds 78 °C at 230 W`.
+
+    Raises TypeError if `reason` has no such duty.
+    """
     if reason.needed_percent is None:
         raise TypeError(f"{reason.cause.value} lacks needed_percent")
     if reason.power_w is None:
@@ -107,12 +113,12 @@ def _needed_sentence(reason: Reason) -> str:
 
 
 def _change_in_words(percent: int) -> str:
-    """Return a difference of duties in words: `9 less`."""
+    """Return `percent`, a difference of duties, in words: -9 as `9 less`."""
     return f"{-percent} less" if percent < 0 else f"{percent} more"
 
 
 def state_sentence(gpu: GpuState) -> str:
-    """Return why a card has its duty, which fault its fans have, and the remedy that gpufan tries."""
+    """Return a sentence that says why a card has its duty, what fault its fans have, and what gpufan does about it."""
     parts = [reason_sentence(gpu.reason, "the order" if gpu.order else "the curve")]
     if gpu.order and gpu.reason.cause in (Cause.CURVE, Cause.AUTO):
         parts = [order_sentence(gpu)]
@@ -142,7 +148,10 @@ def order_sentence(gpu: GpuState) -> str:
 
 
 def settings_sentence(snapshot: Snapshot) -> str | None:
-    """Return which settings are in use after the file was refused, and why; None if the file is in use."""
+    """Return a sentence about a settings file that was refused. Return None if the settings of the file are in use.
+
+    The sentence says which settings are in use instead, and why the file was refused.
+    """
     if snapshot.reload_refused is not None:
         return refused_settings_sentence(snapshot.reload_refused)
     if snapshot.settings_in_use is SettingsInUse.CHOSEN:
@@ -152,12 +161,15 @@ def settings_sentence(snapshot: Snapshot) -> str | None:
 
 
 def refused_settings_sentence(reload_refused: str) -> str:
-    """Return a sentence that a reload changed nothing. `reload_refused` is the mistake in the file."""
+    """Return a sentence that says that a reload changed nothing. `reload_refused` describes the mistake in the file."""
     return f"settings not reloaded, the old ones stay: {reload_refused}"
 
 
 def duty_text(gpu: GpuState) -> str:
-    """Return the duty as text: `62 %`, `auto` while the driver decides, `lost` without an answer, or `paused`."""
+    """Return the duty of a card as text: `62 %`.
+
+    It is `auto` while the driver decides, `lost` if the card does not answer, and `paused` if it is paused.
+    """
     if gpu.control is Control.LOST:
         return "lost"
     if gpu.reason.cause.group is Group.PAUSED:
@@ -187,23 +199,31 @@ def _duty_sentence(gpu: GpuState) -> str:
 
 
 def news_sentence(gpu: GpuState, news: News, how_often: str = "") -> str:
-    """Return that `news` is present: `0 GTX 1080 Ti: throttled by heat: 100 % at 84 °C: the curve gives 100 %`."""
+    """Return a sentence that says that `news` is present.
+
+    Example: `0 GTX 1080 Ti: throttled by heat: 100 % at 84 °C: the curve gives 100 %`. `how_often` is put behind the
+    words for the news, for example ` (3 more times in 0:02:00)` or ` for 0:01:00`.
+    """
     state = state_sentence(gpu) if _NEWS[news][0] == duty_text(gpu) else _duty_sentence(gpu)
     return f"{gpu.label}: {_NEWS[news][0]}{how_often}: {state}"
 
 
 def end_of_news_sentence(gpu: GpuState, news: News, how_long: str = "") -> str:
-    """Return that `news` is over: `0 GTX 1080 Ti: back after 0:00:31: 62 % at 74 °C: the curve gives 62 %`."""
+    """Return a sentence that says that `news` is over.
+
+    Example: `0 GTX 1080 Ti: back after 0:00:31: 62 % at 74 °C: the curve gives 62 %`. `how_long` is put behind the
+    words for the news, here ` after 0:00:31`.
+    """
     return f"{gpu.label}: {_NEWS[news][1]}{how_long}: {_duty_sentence(gpu)}"
 
 
 def changed_settings_sentence(gpu: GpuState, before: str) -> str:
-    """Return the new settings that the fans of a card follow, and the settings `before`."""
+    """Return a sentence that names the new settings of a card, and the settings `before` that they replace."""
     return f"{gpu.label}: {gpu.settings} instead of {before}"
 
 
 def limits_and_faults_in_words(gpu: GpuState) -> list[str]:
-    """Return the limits, and the faults since the start: `fans set again 3 times`, `throttled by heat 0:01:05`."""
+    """Return texts about the limits of a card, and about its faults since the start: `fans set again 3 times`."""
     found = list(filter(None, [limits_in_words(gpu), gpu.limits_error]))
     if gpu.overrides:
         found.append(f"fans set again {gpu.overrides} times")
@@ -217,9 +237,9 @@ def limits_and_faults_in_words(gpu: GpuState) -> list[str]:
 
 
 def limits_in_words(gpu: GpuState) -> str:
-    """Return the limits that gpufan has set, and the power that they hold back; empty without limits.
+    """Return the limits that gpufan has set, and the power that they hold back; empty if gpufan has set no limit.
 
-    `the clocks give way: power limit 180 W instead of 250 W, about 50 W held back`
+    Example: `the clocks give way: power limit 180 W instead of 250 W, about 50 W held back`
     """
     parts = []
     if gpu.power_limit_w is not None:

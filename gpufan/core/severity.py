@@ -6,7 +6,7 @@ from gpufan.core.reasons import Cause, Control, Group
 from gpufan.core.snapshot import GpuState
 
 UNCONTROLLED_S = 60.0
-"""A card that was not under control for this long is a problem, s."""
+"""A card that has been without control for this long, s, is a problem."""
 
 
 class Severity(IntEnum):
@@ -25,24 +25,32 @@ _OF_GROUP = {
 }
 
 _OF_FAULT = {Cause.FAN_STILL: Severity.PROBLEM, Cause.FAN_SLOW: Severity.WARNING}
-"""Faults that last. Fans that are set again either obey, or the card is released and the fault is its reason."""
+"""The severity of the faults that last.
+
+After another fault, gpufan sets the fans again. Either the fans obey then, or gpufan gives them back to the driver. If
+it gives them back, the fault becomes the reason.
+"""
 
 FAULT_CAUSES = tuple(cause for cause in Cause if cause.group is Group.FAULT or cause is Cause.FAN_FLOOR)
 """Every cause that `GpuState.fault` can have."""
 
 
 def reason_severity(gpu: GpuState) -> Severity:
-    """Return how serious the reason of the duty is."""
+    """Return how serious the reason for the duty of a card is."""
     return _OF_GROUP.get(gpu.reason.cause.group, Severity.FINE)
 
 
 def fault_severity(gpu: GpuState) -> Severity:
-    """Return how serious the fault of the fans is; FINE without a fault."""
+    """Return how serious the fault of the fans of a card is; FINE if there is no fault."""
     return Severity.FINE if gpu.fault is None else _OF_FAULT.get(gpu.fault.cause, Severity.FINE)
 
 
 def severity(gpu: GpuState) -> Severity:
-    """Return how serious the state of a card is: the worst of its reason, its fault and its time without control."""
+    """Return how serious the state of a card is.
+
+    A card without control for `UNCONTROLLED_S` is a PROBLEM. So is a released card whose fans could not be given back.
+    Otherwise, the worse severity of the reason and the fault counts.
+    """
     if gpu.uncontrolled_s >= UNCONTROLLED_S or (gpu.control is Control.RELEASED and gpu.release_error):
         return Severity.PROBLEM
     return max(reason_severity(gpu), fault_severity(gpu))

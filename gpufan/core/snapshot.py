@@ -17,7 +17,10 @@ _Time = Annotated[float, Meta(ge=0, lt=1e10)]
 
 _Count = Annotated[int, Meta(ge=0, le=10**12)]
 _Measured = Annotated[float, Meta(ge=-1e12, le=1e12)] | None
-"""No card reports a value outside the bounds. Any value within them is safe to calculate with."""
+"""A measured value; None if it is unknown. No card reports a value outside these bounds.
+
+Calculations with a value inside the bounds cannot overflow.
+"""
 
 
 class Errors(msgspec.Struct, frozen=True, gc=False):
@@ -50,15 +53,15 @@ class GpuState(msgspec.Struct, frozen=True):
     reason: Reason
     """Why the card has this duty. If `control` is `released` or `lost`: why gpufan does not control the fans."""
     overrides: _Count
-    """How often the fans that were read back differed from the duty set, so that they were set again."""
+    """How often gpufan had to set the fans again, because they differed from the duty that it had set."""
     errors: _Count
     """The sum of `errors_by_kind`."""
     fault: Reason | None = None
-    """How the fans that were read back differ from the duty set; None if they do not."""
+    """How the fans, when read back, differ from the duty that gpufan has set; None if they do not differ."""
     remedy: Remedy | None = None
     """What gpufan does about the fault; None if nothing needs to be done."""
     retry_after_s: _Measured = None
-    """Seconds until the next try, with `Remedy.RETRY`."""
+    """Seconds until the next try, if `remedy` is RETRY."""
     x_error: str = ""
     """Why the fans cannot be set over X; empty if they can, or if that was not tried."""
     release_error: str = ""
@@ -93,11 +96,11 @@ class GpuState(msgspec.Struct, frozen=True):
     power_limit_w: _Measured = None
     """The power limit that gpufan has set, W; None if it has set none."""
     power_limit_before_w: _Measured = None
-    """The power limit before, W; None if gpufan has set none."""
+    """The power limit before gpufan set its own, W; None if gpufan has set none."""
     temperature_limit_c: _Measured = None
     """The temperature limit of the driver that gpufan has set, °C; None if it has set none."""
     gives_way: bool = False
-    """Whether the clocks give way, since the fans may not go higher."""
+    """Whether gpufan lets the clocks drop, since the fans may not run faster."""
     held_back_w: _Measured = None
     """Power that the limits hold back now, W, an estimate; None if gpufan has set no limit."""
     held_back_j: _Measured = 0.0
@@ -107,11 +110,14 @@ class GpuState(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """The UUID of the card; if that is unknown its PCI address, else its label."""
+        """The UUID of the card. If the UUID is unknown, the PCI address; if that is unknown too, the label."""
         return self.uuid or self.pci or self.label
 
     def says_more_than(self, before: "GpuState") -> bool:
-        """Whether the control, reason, duty, fault, order or temperature differs from the state `before`."""
+        """Whether a value that people watch differs from the state `before`.
+
+        These are the temperature, the duty, the control, the cause, the fault, the order, `contested` and `gives_way`.
+        """
         return (
             self.temperature_c != before.temperature_c
             or self.duty_percent != before.duty_percent
@@ -128,14 +134,14 @@ class SettingsInUse(str, Enum):
     """Which settings the run follows."""
 
     CHOSEN = "chosen"
-    """Those of the file and the command line."""
+    """The settings in the file and on the command line."""
     LAST_GOOD = "last-good"
-    """Those of the last run of the service whose file had no mistake."""
+    """The settings of the last run of the service in which the file had no mistake."""
     BUILT_IN = "built-in"
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """All cards after a tick."""
+    """The state of all cards and of the run after a tick."""
 
     format: int
     version: str
@@ -151,7 +157,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     """Why the settings of the last reload were refused; None if they were accepted."""
     settings_in_use: SettingsInUse = SettingsInUse.CHOSEN
     settings_refused: str | None = None
-    """Why the settings file was not used at the start; None if it was, or if it is used by now."""
+    """Why the settings file was not used at the start; None if it was used then, or is used now."""
     started_s: _Time | None = None
     """When the run began, seconds since the epoch."""
     clock_steps: _Count = 0

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 SOUND_EXPONENT = 5
 """The sound power of a fan is proportional to its speed raised to this exponent.
 
-Least squares over the three measurements named at `sound_db` gives 5.05.
+A least-squares fit to the three measurements in the docstring of `sound_db` gives 5.05.
 """
 
 SLOWDOWN_MARGIN_C = 5
@@ -46,7 +46,7 @@ def remaining_share(seconds: float, time_constant_s: float) -> float:
 
 
 def approach(value: float, end: float, remaining: float) -> float:
-    """Return a temperature or power after a time step, in which it moves exponentially from `value` towards `end`.
+    """Return a temperature or power after a time step. It moves exponentially from `value` towards `end`.
 
     `remaining` is the `remaining_share` of the step. The result is exact, so a step of any length is stable.
 
@@ -79,7 +79,7 @@ def sound_db(rpm: float) -> float:
 
 
 def mean_sound_db(mean_energy: float) -> float:
-    """Return the energy mean of the sound, dB(A). `mean_energy` is the mean over time of rpm^`SOUND_EXPONENT`."""
+    """Return the mean sound by energy, dB(A). `mean_energy` is the mean of rpm^`SOUND_EXPONENT` over time."""
     return sound_db(math.pow(mean_energy, 1 / SOUND_EXPONENT))
 
 
