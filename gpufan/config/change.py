@@ -13,11 +13,14 @@ from gpufan.system.unit_state import unit_state
 
 SERVICE = "gpufan.service"
 RESTART_KEYS = frozenset(RunSettings._fields) - {"interval_s"}
-"""Keys that count only after a restart."""
+"""A change of these keys has an effect only after a restart of the service."""
 
 
 def text_before_change(path: Path) -> str | None:
-    """Return the text of the file; None if there is no file. Raises InputError or GpufanError."""
+    """Return the text of the file; None if there is no file.
+
+    Raises InputError if the file is not UTF-8, GpufanError if it cannot be read.
+    """
     content = read_file_if_exists(path)
     try:
         return None if content is None else content.decode("utf-8-sig")
@@ -28,7 +31,8 @@ def text_before_change(path: Path) -> str | None:
 def text_to_change(path: Path) -> str:
     """Return the text of the file. If there is no file, return the text of a new file that explains every key.
 
-    Raises InputError or GpufanError, NoPermission if this user cannot change the file.
+    Raises NoPermission if this user cannot change the file, InputError if the file is not UTF-8, GpufanError if it
+    cannot be read.
     """
     text = text_before_change(path)
     folder = path.resolve().parent
@@ -38,9 +42,10 @@ def text_to_change(path: Path) -> str:
 
 
 def replace_settings(path: Path, text: str) -> str:
-    """Check `text`, replace the file with it, and reload the service if it reads this file.
+    """Check `text`, write it to the file `path`, and reload the service if the service reads this file.
 
-    Returns a sentence that says from when on the change is in effect. Raises InputError or GpufanError.
+    Returns a sentence that says when the change takes effect. Raises InputError if `text` has a mistake, GpufanError if
+    the file cannot be written or the service cannot be reloaded.
     """
     try:
         parse_settings_text(text.encode())
@@ -57,9 +62,10 @@ def replace_settings(path: Path, text: str) -> str:
 
 
 def changed_keys(before: str, after: str) -> set[str]:
-    """Return the keys above all tables that differ in two texts, and `quiet` or `gpu` if such tables differ.
+    """Return the keys above all tables whose values differ between the texts `before` and `after`.
 
-    Raises InputError.
+    The result also has `quiet` if `[[quiet]]` tables differ, and `gpu` if `[[gpu]]` tables differ. Raises InputError if
+    a text has a mistake.
     """
     (old, old_tables), (new, new_tables) = parse_settings_text(before.encode()), parse_settings_text(after.encode())
     keys = {key for key in (*RUN_KEYS, "quiet") if getattr(old, key) != getattr(new, key)}
@@ -67,9 +73,10 @@ def changed_keys(before: str, after: str) -> set[str]:
 
 
 def _apply_change(path: Path, before: str, text: str) -> str:
-    """Reload the service, if it reads the file `path` and no changed key needs a restart.
+    """Reload the service if it runs, reads the file `path`, and no changed key needs a restart.
 
-    Returns a sentence that says from when on the change is in effect. Raises GpufanError.
+    `before` and `text` are the old and the new text of the file. Returns a sentence that says when the change takes
+    effect. Raises GpufanError if the reload fails.
     """
     if (
         path.resolve() != DEFAULT_PATH.resolve()

@@ -1,6 +1,6 @@
 """Descriptions of the keys of the settings file, for the file itself, `config show`, errors and gpufan.toml(5).
 
-The bounds that the texts name, and the defaults, are in `schema.py`.
+The bounds and the defaults of the keys are in `schema.py`.
 """
 
 from gpufan.config.schema import EXAMPLES, is_number_key, is_whole_number_key, key_bounds
@@ -48,7 +48,7 @@ QUIET_HOURS = (
     " threshold a card has all the fans it needs; with give_way its clocks give way before that. If the hours of"
     " several tables overlap, the lowest values count."
 )
-"""What such a table does."""
+"""What a `[[quiet]]` table does."""
 
 UNSET = {
     "target_c": "none, the curve is followed",
@@ -60,7 +60,7 @@ UNSET = {
     "display": "gpufan's own, when needed",
     "duration_s": "until stopped",
 }
-"""What happens where a key is not set."""
+"""What happens if a key is not set."""
 
 _CARDS = 'a list of UUIDs, PCI addresses, indices or names, such as ["0", "GTX 1080 Ti"]'
 _EXPECTED = {
@@ -76,11 +76,11 @@ _EXPECTED = {
     "to": 'a time of day, such as to = "07:00"',
     "days": 'a list of days, such as days = ["fri", "sat"]; the days are mon, tue, wed, thu, fri, sat, sun',
 }
-"""What may be written as the value of a key that takes no number."""
+"""The values that a key accepts, for each key that accepts no number."""
 
 
 def describe_key(key: str) -> str:
-    """Return the meaning of `key` and its bounds, as one line of text."""
+    """Return one line of text: the meaning of `key`, and its bounds if its values are numbers."""
     return ABOUT[key] + (f" From {_describe_bounds(key)}." if is_number_key(key) else "")
 
 

@@ -1,6 +1,6 @@
-"""Edit single keys in the text of a settings file. All other text stays as it is, with its comments. No I/O is here.
+"""Edits single keys in the text of a settings file. All other text and all comments stay as they are. No I/O.
 
-tomlkit, which does this, is loaded only here, and only when a file is changed.
+Only this module loads tomlkit. Import it only to change a file.
 """
 
 import difflib
@@ -20,16 +20,17 @@ from gpufan.config.toml_text import parse_settings_text, toml
 from gpufan.errors import InputError
 
 _LISTS = ("gpus", "neighbours")
-"""Keys whose values are lists of names of cards."""
+"""Keys that have a list of cards as their value."""
 
 _COMMENTED = r"(?m)^#[ \t]*{key}[ \t]*=.*$"
-"""A line that shows a key, as a comment."""
+"""The pattern of a comment that shows a key with a value: `#target_c = 78`."""
 
 
 def edited_value(key: str, words: Sequence[str]) -> Any:
-    """Return the value of `key` that the words of a command line mean. The bounds are not checked.
+    """Convert `words` of a command line to a value of `key`. The bounds of the key are not checked.
 
-    Raises InputError.
+    Raises InputError if there is not exactly one word, or if the word is not a number although `key` needs one. A key
+    that has a list accepts any number of words.
 
     >>> edited_value("target_c", ["75"]), edited_value("gpus", ["0", "1080 Ti"]), edited_value("dry_run", ["true"])
     (75, ['0', '1080 Ti'], True)
@@ -50,9 +51,10 @@ def edited_value(key: str, words: Sequence[str]) -> Any:
 
 
 def text_with_key(text: str, key: str, value: Any, match: str | None = None) -> str:
-    """Return the text with `key` set to `value`, above the tables, or in the table for the cards that `match` names.
+    """Return the text with `key` set to `value`.
 
-    If there is no such table, it is added at the end. Raises InputError if the text or the value has a mistake.
+    Without `match`, the key is set above all tables. With `match`, it is set in the `[[gpu]]` table that has this
+    `match`; a missing table is added at the end. Raises InputError if the text or the value has a mistake.
     """
     _check_key_to_edit(key, match)
     if match is None:
@@ -71,9 +73,10 @@ def text_with_key(text: str, key: str, value: Any, match: str | None = None) -> 
 
 
 def text_without_key(text: str, key: str, match: str | None = None) -> str:
-    """Return the text with `key` changed to a comment; the same text if `key` is not set.
+    """Return the text with the line of `key` turned into a comment; the same text if `key` is not set.
 
-    Raises InputError if there is no table for the cards that `match` names, or if the text has a mistake.
+    Without `match`, this is the key above all tables. With `match`, it is the key in the `[[gpu]]` table that has this
+    `match`. Raises InputError if there is no such table, or if the text has a mistake.
     """
     _check_key_to_edit(key, match)
     document = tomlkit.parse(_checked_before_edit(text))
@@ -90,25 +93,31 @@ def text_without_key(text: str, key: str, match: str | None = None) -> str:
 
 
 def edited_lines(before: str, after: str) -> list[str]:
-    """Return the lines that an edit has changed, marked with - and +, with a line before and after them."""
+    """Return the lines that differ between the texts `before` and `after`.
+
+    Old lines begin with `-` and new lines with `+`. One unchanged line before and after them is also returned.
+    """
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=1)
     return [line for line in lines if not line.startswith(("---", "+++", "@@"))]
 
 
 def _check_key_to_edit(key: str, match: str | None) -> None:
-    """Raise InputError if `match` names cards, but `key` is not a key of single cards."""
+    """Raise InputError if `match` is given, but `key` is for all cards together."""
     if match is not None and key not in CARD_KEYS:
         raise InputError(f"{key} is for all cards together: leave out --gpu")
 
 
 def _checked_before_edit(text: str) -> str:
-    """Return `text` unchanged. Raises InputError if it has a mistake."""
+    """Return `text` unchanged. Raises SettingsError, which names the lines, if `text` has a mistake."""
     parse_settings_text(text.encode())
     return text
 
 
 def _checked_after_edit(text: str) -> str:
-    """Return `text` unchanged. Raises InputError if it has a mistake; no line is named, since no file has this text."""
+    """Return `text` unchanged. Raises InputError if `text` has a mistake.
+
+    The error names no line, since no file has this text.
+    """
     try:
         return _checked_before_edit(text)
     except SettingsError as error:
@@ -116,7 +125,11 @@ def _checked_after_edit(text: str) -> str:
 
 
 def _edit_above_tables(text: str, key: str, value: Any) -> str:
-    """Return `text` with `key` set above the tables: at its line, at a comment that shows it, or below the last key."""
+    """Return `text` with `key` set to `value` above all tables.
+
+    The line of the key is changed. Without one, a comment that shows the key becomes its line. Without such a comment,
+    a line is added below the last key.
+    """
     document = tomlkit.parse(_checked_before_edit(text))
     if key in document:
         _edit_in_place(document, key, value)
@@ -140,18 +153,21 @@ def _edit_above_tables(text: str, key: str, value: Any) -> str:
 
 
 def _content_to_compare_edit(text: str) -> dict[str, Any]:
-    """Return the content of a TOML text, to compare it before and after an edit."""
+    """Return the keys and values of a TOML text, to compare the text before and after an edit."""
     content: dict[str, Any] = msgspec.toml.decode(text)
     return content
 
 
 def _edit_in_place(table: MutableMapping[str, Any], key: str, value: Any) -> None:
-    """Set `key` in a table of tomlkit. Its line and the comment behind it stay; a missing key is added."""
+    """Set `key` to `value` in `table`, a table of tomlkit. A missing key is added.
+
+    The place of the key and the comment behind its value stay.
+    """
     table[key] = tomlkit.value(toml(value))
 
 
 def _table_to_edit(document: tomlkit.TOMLDocument, match: str) -> Any:
-    """Return the last `[[gpu]]` table whose `match` is `match`; None if there is no such table."""
+    """Return the last `[[gpu]]` table that has this `match`; None if there is no such table. Case does not count."""
     tables = document.get("gpu", [])
     return next(
         (table for table in reversed(list(tables)) if str(table["match"]).strip().lower() == match.strip().lower()),
@@ -160,5 +176,5 @@ def _table_to_edit(document: tomlkit.TOMLDocument, match: str) -> Any:
 
 
 def _comment_behind_edited(item: Item) -> str:
-    """Return the comment behind a value, with the space before it; empty without a comment."""
+    """Return the comment behind the value `item`, with the space before the comment; empty if there is no comment."""
     return f"{item.trivia.comment_ws}{item.trivia.comment}" if item.trivia.comment else ""

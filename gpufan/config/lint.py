@@ -1,4 +1,4 @@
-"""Settings that are allowed but surely not meant: names that fit no card, values that gpufan will not follow."""
+"""Finds settings that are valid but surely not meant: names that fit no card, values that gpufan will not follow."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,13 +15,14 @@ from gpufan.core.selection import card_matches, card_may_match, is_card_index
 from gpufan.core.thermal import full_speed_from_c
 
 _ANY_CARD = GpuInfo(uuid="", pci="", index=-1, name="", fan_count=1, duty_range=(20, 100), slowdown_c=None, backend="")
-"""Stands for the cards of a box that are not known: no card is given a lower duty than this one."""
+"""A card to check values against if the cards of the box are unknown. No card gets a lower duty than this one."""
 
 
 def lint_settings(settings: Settings, text: bytes, cards: Sequence[GpuInfo]) -> list[Mistake]:
-    """Return the settings of the file that are surely not meant, in the order of their lines.
+    """Return a warning for each setting in the file that is surely not meant, in the order of the lines.
 
-    `text` is the text of the file. `cards` are the cards of the box; empty if they are unknown.
+    `text` is the text of the file from which `settings` were read. `cards` are the cards of the box; empty if they are
+    unknown.
     """
     lines = key_lines(decode_lines(text)[1])
     found: list[tuple[str, str, str]] = []
@@ -45,9 +46,9 @@ def lint_settings(settings: Settings, text: bytes, cards: Sequence[GpuInfo]) -> 
 
 
 def lint_change(path: Path, before: str, after: str) -> list[Mistake]:
-    """Return the settings in the text `after` that are surely not meant and that the text `before` does not have.
+    """Return a warning for each setting that is surely not meant and that a change of the file `path` has brought.
 
-    `path` is the file. The cards of the box are not considered.
+    `before` and `after` are the text of the file before and after the change. The cards of the box are not considered.
     """
     old, new = (
         lint_settings(Settings(path, *parse_settings_text(text.encode())), text.encode(), ())
@@ -58,9 +59,10 @@ def lint_change(path: Path, before: str, after: str) -> list[Mistake]:
 
 
 def lint_overriding_tables(settings: Settings, key: str, match: str | None, cards: Sequence[GpuInfo]) -> list[str]:
-    """Return a warning for each table that overrides a value of `key`.
+    """Return a warning for each later table that overrides the value of `key`.
 
-    The value is set above all tables, or in the table with this `match`. `cards` are the cards of the box.
+    If `match` is None, this is the value above all tables. Otherwise, it is the value in the last table that has this
+    `match`. `cards` are the cards of the box.
     """
     names = [str(table.match).strip().lower() for table in settings.tables]
     number = 0 if match is None else len(names) - names[::-1].index(match.strip().lower())
@@ -81,9 +83,10 @@ def lint_overriding_tables(settings: Settings, key: str, match: str | None, card
 def _lint_values(
     settings: Settings, number: int, keys: CardKeys, cards: Sequence[GpuInfo]
 ) -> Iterator[tuple[str, str]]:
-    """Return the keys of a table that gpufan does not follow as they are, each with a warning.
+    """Return each key of a table whose value gpufan cuts, raises or ignores, with a warning.
 
-    The warning is about the first such card of `cards`. `number` 0 stands for the keys above all tables.
+    `keys` are the settings in the table with this `number`; 0 stands for the keys above all tables. `cards` are the
+    cards to which they apply. If a value does not suit a card, the warning names only the first such card.
     """
     for card in [card for card in cards if card.uuid] or [_ANY_CARD]:
         floor = duty_range(card.duty_range, settings.resolve("min_duty_percent", [number] if number else []).value)[0]
@@ -114,12 +117,15 @@ def _lint_values(
 
 
 def _lint_place(card: GpuInfo) -> str:
-    """Return on which card a value is raised: ` on 0 GTX 1080 Ti`."""
+    """Return the part of a warning that names the card: ` on 0 GTX 1080 Ti`."""
     return " or more, depending on the card" if card is _ANY_CARD else f" on {card.label}"
 
 
 def _lint_target(target_c: float | None, card: GpuInfo) -> list[tuple[str, str]]:
-    """Return the key `target_c` and a warning, if the target is too close to the slowdown threshold of the card."""
+    """Return the key `target_c` and a warning if the target is too close to the slowdown threshold of the card.
+
+    Return an empty list if the target is None, or is low enough.
+    """
     highest_c = full_speed_from_c(card.slowdown_c) - TUNABLES.band_k
     if target_c is None or target_c <= highest_c:
         return []
@@ -130,9 +136,10 @@ def _lint_target(target_c: float | None, card: GpuInfo) -> list[tuple[str, str]]
 def _lint_names(
     settings: Settings, keys: CardKeys, match: Sequence[str], cards: Sequence[GpuInfo]
 ) -> Iterator[tuple[str, str]]:
-    """Return the keys whose names match no card of `cards`, or may match another card after a reboot.
+    """Return each key with a card name that matches none of `cards`, or that may match another card after a reboot.
 
-    Each key is returned with a warning. `match` has the match of the table; empty above all tables.
+    Each key comes with a warning. `keys` are the settings in a table. `match` holds the `match` of the table; it is
+    empty for the keys above all tables.
     """
     gpus: Sequence[str | int] = () if match else settings.file.gpus or ()
     for key, names in (("match", match), ("neighbours", keys.neighbours or ()), ("gpus", gpus)):
@@ -149,7 +156,8 @@ def _lint_own_name(
 ) -> Iterator[tuple[str, str]]:
     """Return the key `neighbours` and a warning for each neighbour that is the card of the table itself.
 
-    `here` are the cards that the table matches.
+    `keys` are the settings in the table. `match` holds the `match` of the table; it is empty for the keys above all
+    tables. `here` are the cards that the table matches, and `cards` are all cards of the box.
     """
     for name in map(str, keys.neighbours or ()):
         named = [card for card in cards if card_matches(card, name)]
@@ -161,7 +169,10 @@ def _lint_own_name(
 def _lint_quiet_hours(
     settings: Settings, number: int, hours: QuietTable, cards: Sequence[GpuInfo]
 ) -> Iterator[tuple[str, str]]:
-    """Return the keys of a `[[quiet]]` table that gpufan does not follow as they are, each with a warning."""
+    """Return each key of a `[[quiet]]` table whose value gpufan cuts or raises, with a warning.
+
+    `hours` is the table, and `number` is its number. An empty key stands for the table: it overlaps an earlier one.
+    """
     for card in [card for card in cards if card.uuid] or [_ANY_CARD]:
         found = _lint_target(hours.target_c, card)
         floor = duty_range(card.duty_range, settings.for_card(card).min_duty_percent)[0]
@@ -177,7 +188,7 @@ def _lint_quiet_hours(
 
 
 def _lint_minutes_of_week(table: QuietTable) -> set[int]:
-    """Return the minutes of the week that the hours of `table` cover; Monday at 00:00 is 0."""
+    """Return the minutes of the week that a `[[quiet]]` table covers. Monday at 00:00 is minute 0."""
     hours = table.hours()
     length = (hours.to_minute - hours.from_minute - 1) % DAY_MINUTES + 1
     starts = [day * DAY_MINUTES + hours.from_minute for day in hours.days]

@@ -10,21 +10,21 @@ import msgspec
 from gpufan.errors import InputError
 
 TABLES = "gpu", "quiet"
-"""The kinds of tables."""
+"""The kinds of tables in a settings file."""
 
 _SHOWN = 3
 """An error message names this many mistakes; `gpufan config check` names all."""
 _MOST = 50
-"""The search for lines that are not TOML ends after this many."""
+"""The search for lines that are not TOML ends after this many such lines."""
 _NOT_TOML = msgspec.DecodeError, ValueError, RecursionError
-"""Errors of the decoder; the latter two for a number of 5000 digits, and for absurd nesting."""
+"""Errors of the decoder. It raises ValueError for a number of 5000 digits, and RecursionError for absurd nesting."""
 
 
 class Mistake(NamedTuple):
-    """Something in the file that cannot be used, or that is surely not meant."""
+    """A part of the settings file that cannot be used, or that is surely not meant."""
 
     line: int | None
-    """None where the line is not known."""
+    """The number of the line; None if it is unknown."""
     text: str
 
     def __str__(self) -> str:
@@ -32,10 +32,10 @@ class Mistake(NamedTuple):
 
 
 class SettingsError(InputError):
-    """A settings file with mistakes."""
+    """Raised for a settings file that has mistakes."""
 
     def __init__(self, mistakes: Sequence[Mistake], where: str = "") -> None:
-        """`mistakes` has at least one mistake. The message begins with `where`."""
+        """Make an error about `mistakes`, at least one. Its message begins with `where`."""
         more = len(mistakes) - _SHOWN
         shown = [*map(str, mistakes[:_SHOWN]), *([f"and {more} more: see `gpufan config check`"] if more > 0 else [])]
         super().__init__(where + "; ".join(shown))
@@ -43,10 +43,11 @@ class SettingsError(InputError):
 
 
 def decode_lines(text: bytes) -> tuple[dict[str, Any], list[str], list[Mistake]]:
-    """Return the content of the lines that are TOML, all lines, and a mistake for each line that is not TOML.
+    """Split a text into lines and read them as TOML. Return the content, the lines, and the mistakes.
 
-    In the returned lines, a line that is not TOML is empty. A byte-order mark is skipped. If the rest cannot be read
-    without such a line, content and lines are empty.
+    There is a mistake for each line that is not TOML, and in the returned lines such a line is empty. The content is
+    that of the other lines. If the other lines cannot be read, the content and the lines are empty. A byte-order mark
+    at the beginning of the text is skipped.
     """
     mistakes: list[Mistake] = []
     try:
@@ -68,15 +69,15 @@ def decode_lines(text: bytes) -> tuple[dict[str, Any], list[str], list[Mistake]]
 
 
 def table_name(kind: str, number: int) -> str:
-    """Return the name of a table in messages: `[[gpu]] 1`."""
+    """Return the name by which messages call a table: `[[gpu]] 1`. The first table of a kind has number 1."""
     return f"[[{kind}]] {number}"
 
 
 def key_lines(lines: Sequence[str]) -> dict[tuple[str, str], int]:
-    """Return the line of each key, by the name of its table and its own name.
+    """Return a dictionary from the name of a table and the name of a key to the number of the line of the key.
 
-    A table is named as by `table_name`, or `""` above all tables. The key `""` stands for the line of the table
-    itself. `lines` must be TOML.
+    The name of a table is that of `table_name`. It is empty for a key above all tables. An empty key stands for the
+    table itself. `lines` must be TOML.
     """
     found: dict[tuple[str, str], int] = {}
     counts = dict.fromkeys(TABLES, 0)
@@ -99,7 +100,7 @@ def key_lines(lines: Sequence[str]) -> dict[tuple[str, str], int]:
 
 
 def _line_of_unfinished_value(lines: Sequence[str]) -> int:
-    """Return the number of the line at which an unfinished value begins."""
+    """Return the number of the line at which an unfinished value begins. The text ends inside this value."""
     for number in range(len(lines), 1, -1):
         with suppress(*_NOT_TOML):
             msgspec.toml.decode("\n".join(lines[: number - 1]))

@@ -1,7 +1,7 @@
-"""An order of a person for the fans of a card, which counts for a while in place of the settings. No file is read here.
+"""An order of a person for the fans of a card. It replaces a part of the settings for a while. No file is read here.
 
-An order changes only the curve or the target of a card. So its lowest duty, the margin below its slowdown threshold and
-the fail-safe apply as before.
+An order changes only the curve or the target. So the lowest duty of the card, the margin below its slowdown threshold
+and the fail-safe apply as before.
 """
 
 from collections.abc import Sequence
@@ -13,30 +13,32 @@ from gpufan.core.curve import MAX_TEMPERATURE_C, Curve
 from gpufan.errors import InputError
 
 SYNTAX = "60, auto, max, `target 75` or `curve 50:30,83:100`"
-"""Examples of every order."""
+"""An example of each kind of order."""
 
 _DRIVERS = Curve(((0, None), (MAX_TEMPERATURE_C, 100)))
-"""Leaves the fans to the driver, up to the margin below the slowdown threshold."""
+"""The curve of the order `auto`. It leaves the fans to the driver."""
 
 _SLEW_PERCENT_PER_S = 20.0
-"""Fastest fall of the duty to one that was ordered: the person who orders it waits for it."""
+"""The fastest fall of the duty after a person has ordered a duty. It is fast because the person waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A curve or a target in place of those in the settings."""
+    """A curve or a target that a person has ordered. It replaces the curve and the target of the settings."""
 
     text: str
-    """The order as `gpufan set` spells it and `parse` reads it."""
+    """The order in the spelling of `gpufan set`, which `parse` accepts."""
     curve: Curve | None
-    """None if a target is ordered."""
+    """The ordered curve; None if a target is ordered."""
     target_c: float | None
     is_constant: bool
-    """Whether the order is the same for every temperature: a duty, or the driver's control."""
+    """Whether the order is the same for every temperature: a duty, or control by the driver."""
 
     @classmethod
     def parse(cls, text: str) -> "Order":
-        """Return the order `60`, `60 %`, `auto`, `max`, `target 75` or `curve 50:30,83:100`. Raises InputError.
+        """Convert `text` to an order: `60`, `60 %`, `auto`, `max`, `target 75` or `curve 50:30,83:100`.
+
+        Raises InputError if `text` is not such an order.
 
         >>> str(Order.parse(" 60%")), str(Order.parse("target 75.0")), str(Order.parse("curve 50:30, 83:100"))
         ('60 %', 'target 75 °C', 'curve 50:30,83:100')
@@ -54,14 +56,17 @@ class Order:
         return cls(f"{duty:g}", Curve(((0, duty),)), None, is_constant=True)
 
     def applied_to(self, settings: CardSettings) -> CardSettings:
-        """Return `settings` with the curve or target of this order."""
+        """Return `settings` with the curve or target of this order.
+
+        If the order is a duty or `auto`, the duty may also fall faster, and may change by 1 %.
+        """
         if self.curve is None:
             return replace(settings, target_c=self.target_c)
         ordered = replace(settings, curve=self.curve, target_c=None)
         return replace(ordered, slew_percent_per_s=_SLEW_PERCENT_PER_S, step_percent=1) if self.is_constant else ordered
 
     def __str__(self) -> str:
-        """The order for people."""
+        """Return the order as text for people: `60 %`."""
         if self.curve is None:
             return f"{self.text} °C"
         if self.curve is _DRIVERS:
@@ -70,12 +75,15 @@ class Order:
 
 
 def order_of_words(words: Sequence[str]) -> Order:
-    """Return the order that the words of a command line mean. Raises InputError."""
+    """Convert `words` of a command line to an order. Raises InputError if they are not an order."""
     return Order.parse(" ".join(words))
 
 
 def _ordered_number(text: str, kind: str, low: float, high: float) -> float:
-    """Return the number in `text`. Raises InputError if it is not from `low` to `high`. `kind` is `target` or empty."""
+    """Convert `text` to a number. Raises InputError if it is not a number from `low` to `high`.
+
+    `kind` is `target` for a temperature in °C, and empty for a duty in percent.
+    """
     try:
         number = float(text)
     except ValueError:

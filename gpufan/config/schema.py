@@ -1,6 +1,7 @@
 """The keys of the settings file: types, bounds and defaults.
 
-What the keys mean is in `descriptions.py`, the text of the file in `toml_text.py`, which source wins in `settings.py`.
+`descriptions.py` says what the keys mean. `toml_text.py` reads and writes the text of the file. `settings.py` decides
+which source of a setting wins.
 """
 
 from functools import cache
@@ -14,7 +15,7 @@ from gpufan.core.curve import Curve
 from gpufan.core.quiet_hours import QuietHours
 
 _CardName = Annotated[str, Meta(min_length=1)] | int
-"""A name or UUID; an index may be written without quotes."""
+"""A name of a card. If this is an index, it may be written without quotes."""
 
 _Target = Annotated[float, Meta(ge=50, le=90)]
 _Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
@@ -22,7 +23,7 @@ DAYS: tuple[str, ...] = get_args(_Day)
 
 
 class CardKeys(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings that may differ from card to card. None means: not set here."""
+    """Settings that may differ from card to card. A key that is not set here is None."""
 
     target_c: _Target | None = None
     curve: Curve | None = None
@@ -35,7 +36,7 @@ class CardKeys(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QuietTable(msgspec.Struct, frozen=True, kw_only=True):
-    """A `[[quiet]]` table: limits for the fans of all cards at some hours. None means: not set here."""
+    """A `[[quiet]]` table: limits for the fans of all cards at some hours. A key that is not set here is None."""
 
     begin: Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d\Z")] = msgspec.field(name="from")
     end: Annotated[str, Meta(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)\Z")] = msgspec.field(name="to")
@@ -45,14 +46,17 @@ class QuietTable(msgspec.Struct, frozen=True, kw_only=True):
     give_way: Literal["power"] | None = None
 
     def hours(self) -> QuietHours:
-        """Return the table as a period with minutes, days and limits."""
+        """Convert the table to `QuietHours`: its times to minutes of the day, and its days to numbers.
+
+        A table without days is for every day.
+        """
         days = frozenset(map(DAYS.index, self.days or DAYS))
         times = _quiet_key_minute(self.begin), _quiet_key_minute(self.end)
         return QuietHours(*times, days, self.max_duty_percent, self.target_c, self.give_way is not None)
 
 
 class RunKeys(CardKeys, frozen=True, kw_only=True):
-    """All settings of a run: those of every card, and those of the run itself. None means: not set here."""
+    """All settings of a run: those of every card, and those of the run itself. A key that is not set here is None."""
 
     gpus: tuple[_CardName, ...] | None = None
     backend: Literal["auto", "nvml", "x11"] | None = None
@@ -65,7 +69,7 @@ class RunKeys(CardKeys, frozen=True, kw_only=True):
 
 
 class CardTable(CardKeys, frozen=True, kw_only=True):
-    """A `[[gpu]]` table: settings of the cards that match."""
+    """A `[[gpu]]` table: settings of the cards that `match` names."""
 
     match: _CardName
 
@@ -76,15 +80,15 @@ CURVE_KEYS = ("hysteresis_c", "hold_s")
 RUN_KEYS = tuple(key for key in RunKeys.__struct_fields__ if key != "quiet")
 QUIET_KEYS = tuple(field.encode_name for field in msgspec.structs.fields(QuietTable))
 SECTIONS = {"The same for every card": CARD_KEYS, "All cards together": RUN_KEYS[len(CARD_KEYS) :]}
-"""The keys by section of the file."""
+"""The headings of the sections of the file, with the keys in each section."""
 
 NOTHING = RunKeys()
-"""No setting at all."""
+"""Keys of which none is set."""
 
 _BUILT_IN = CardSettings(target_c=DEFAULT_TARGET_C)
 _CARD_DEFAULTS = {key: getattr(_BUILT_IN, key) for key in CARD_KEYS if key != "curve"}
 DEFAULTS = RunKeys(**_CARD_DEFAULTS, gpus=(), backend="auto", interval_s=1.0, dry_run=False)
-"""The built-in settings. None here means that there is none; `descriptions.UNSET` says what happens then."""
+"""The built-in settings. If a key has none, its value is None, and `descriptions.UNSET` says what happens then."""
 
 EXAMPLES = msgspec.structs.replace(
     DEFAULTS, curve=DEFAULT_CURVE, min_duty_percent=30, power_limit_w=220.0, display=":0", duration_s=3600.0
@@ -94,7 +98,7 @@ EXAMPLES = msgspec.structs.replace(
 QUIET_EXAMPLE = QuietTable(
     begin="22:00", end="07:00", days=("fri", "sat"), max_duty_percent=50, target_c=78.0, give_way="power"
 )
-"""A value for every key of quiet hours."""
+"""An example that has a value for every key of quiet hours."""
 
 
 def is_number_key(key: str) -> bool:
@@ -108,14 +112,14 @@ def is_whole_number_key(key: str) -> bool:
 
 
 def key_bounds(key: str) -> tuple[Any, Any]:
-    """Return the lowest and the highest number that `key` accepts. Raises KeyError if it accepts no numbers."""
+    """Return the lowest and the highest number that `key` accepts. Raises KeyError if `key` accepts no numbers."""
     number = _number_key_types()[key]
     return number.ge, number.le
 
 
 @cache
 def _number_key_types() -> dict[str, Any]:
-    """Return the msgspec type, which has the bounds, of each key that accepts a number."""
+    """Return the type of each key that accepts a number. It is a type of msgspec, and has the bounds of the key."""
     structs: list[Any] = [msgspec.inspect.type_info(keys) for keys in (RunKeys, QuietTable)]
     kinds = msgspec.inspect.IntType, msgspec.inspect.FloatType
     return {
@@ -128,6 +132,6 @@ def _number_key_types() -> dict[str, Any]:
 
 
 def _quiet_key_minute(text: str) -> int:
-    """Return the time of day `22:00` as a minute, counted from midnight."""
+    """Convert a time of day, such as `22:00`, to minutes since midnight."""
     hours, minutes = text.split(":")
     return int(hours) * 60 + int(minutes)

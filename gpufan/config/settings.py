@@ -1,6 +1,6 @@
-"""The settings in effect. Their sources are built-in settings, the file, its tables, and the command line.
+"""The settings in effect. Their sources are the built-in settings, the file, its tables, and the command line.
 
-A later source overrides an earlier one. Which keys a file may have is in `schema.py`.
+A later source overrides an earlier one. `schema.py` has the keys that are allowed in a file.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,11 +21,11 @@ from gpufan.system.files import read_file
 DEFAULT_PATH = Path("/etc/gpufan/config.toml")
 
 BUILT_IN, FILE, COMMAND_LINE = "built-in", "file", "command line"
-"""Origins of a value; that of a table in the file is `[[gpu]] 1`."""
+"""The origins of a value. A value from a table has another origin, such as `[[gpu]] 1`."""
 
 
 class Value(NamedTuple):
-    """The value of a setting that is in effect, and its source."""
+    """The value of a setting that is in effect, and the origin of the value."""
 
     value: Any
     origin: str
@@ -38,16 +38,16 @@ class RunSettings(NamedTuple):
     """Names of the cards to control; empty for all."""
     backend: str
     display: str | None
-    """The X server to use; None lets gpufan start one when it needs one."""
+    """The X server to use. If None, gpufan starts its own X server when it needs one."""
     interval_s: float
     dry_run: bool
     duration_s: float | None
-    """Stop after this time; None for never."""
+    """The run stops after this time, s. If None, it does not stop by itself."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All sources of the settings of one run. Its methods read no file."""
+    """All sources of the settings of one run. The methods of this class read no file."""
 
     path: Path | None = None
     """The file that was read; None if there is none."""
@@ -59,7 +59,10 @@ class Settings:
     """The content of the file; None if none was read."""
 
     def resolve(self, key: str, tables: Sequence[int] = ()) -> Value:
-        """Return the value of `key` in effect for a card that matches `tables`. The first table has number 1."""
+        """Return the value of `key` that is in effect for a card.
+
+        `tables` are the numbers of the `[[gpu]]` tables that match the card, in rising order. The first table is 1.
+        """
         layers: list[tuple[str, CardKeys]] = [(COMMAND_LINE, self.options)]
         layers += [(f"[[gpu]] {number}", self.tables[number - 1]) for number in reversed(tables)]
         layers += [(FILE, self.file), (BUILT_IN, DEFAULTS)]
@@ -82,7 +85,11 @@ class Settings:
         return CardSettings(**values, quiet_hours=tuple(self._quiet_hours()))
 
     def _quiet_hours(self) -> Iterator[QuietHours]:
-        """Return the quiet hours of every card. A target or curve on the command line removes their target."""
+        """Return the quiet hours, which are the same for every card.
+
+        If the command line has a target or a curve, the targets of quiet hours do not count. Quiet hours that have only
+        a target are left out then.
+        """
         for hours in (table.hours() for table in self.file.quiet or ()):
             if self.options.target_c is None and self.options.curve is None:
                 yield hours
@@ -95,7 +102,7 @@ class Settings:
         return RunSettings(tuple(str(name) for name in gpus), *others)
 
     def keys_without_effect(self) -> dict[str, str]:
-        """Return each key that has no effect because no source has a curve, with a warning about the key."""
+        """Return the keys that have no effect because no source has a curve. The values are warnings about the keys."""
         sources: tuple[CardKeys, ...] = (self.file, *self.tables, self.options)
         if any(source.curve is not None for source in sources):
             return {}
@@ -103,7 +110,7 @@ class Settings:
         return {key: f"{key} has no effect: it is for a curve, and a target is held" for key in keys}
 
     def unmatched_tables(self, cards: Sequence[GpuInfo]) -> list[str]:
-        """Return a warning for each table, and for each name of a neighbour, that matches none of `cards`."""
+        """Return a warning for each table that matches none of `cards`, and for each neighbour that is none of them."""
         return [
             f"{self.path}: {where} {toml(name)} matches no card here"
             for where, name in self._names()
@@ -111,7 +118,7 @@ class Settings:
         ]
 
     def index_warnings(self) -> list[str]:
-        """Return a warning for each index in the file, since it may be the index of another card after a reboot."""
+        """Return a warning for each index of a card in the file. After a reboot, another card may have this index."""
         names = [*(("gpus:", name) for name in self.file.gpus or ()), *self._names()]
         return [
             f"{self.path}: {where} {toml(name)} may be the index of another card after a reboot: use the card's UUID"
@@ -120,7 +127,10 @@ class Settings:
         ]
 
     def _names(self) -> list[tuple[str, str | int]]:
-        """Return the names of cards in tables and lists of neighbours, each after its place: `[[gpu]] 1: match =`."""
+        """Return the names of cards in tables and in lists of neighbours.
+
+        Each name comes after the place where it stands: `[[gpu]] 1: match =`.
+        """
         neighbours = [name for keys in (self.file, *self.tables) for name in keys.neighbours or ()]
         return [
             *((f"[[gpu]] {number}: match =", table.match) for number, table in enumerate(self.tables, 1)),
@@ -130,16 +140,19 @@ class Settings:
 
 @dataclass(frozen=True)
 class Source:
-    """The file and the options from which settings are read, at the start and at every reload."""
+    """The file and the options of the command line. Settings are read from them at the start and at every reload."""
 
     path: Path | None
-    """None reads no file."""
+    """The settings file. If None, no file is read."""
     required: bool
     """Whether a missing file is an error."""
     options: RunKeys = NOTHING
 
     def read(self) -> Settings:
-        """Read the file, if it exists, and return the settings. Raises InputError that names file, key and remedy."""
+        """Read the file, if it exists, and return the settings.
+
+        Raises InputError if the file cannot be read or has mistakes, or if a required file is missing.
+        """
         if self.path is None:
             return Settings(options=self.options)
         try:

@@ -1,4 +1,4 @@
-"""Read and write the text of the settings file. The message about a mistake says how to mend it."""
+"""Reads and writes the text of the settings file. A message about a mistake says how to mend it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -29,9 +29,9 @@ _K = TypeVar("_K", RunKeys, CardTable, QuietTable)
 
 
 def parse_settings_text(text: bytes) -> tuple[RunKeys, tuple[CardTable, ...]]:
-    """Return the keys above all tables, and the `[[gpu]]` tables, of the text of a settings file.
+    """Read the text of a settings file. Return the keys above all tables, and the `[[gpu]]` tables.
 
-    Raises SettingsError that names lines, keys and the allowed values.
+    The `[[quiet]]` tables are in `RunKeys.quiet`. Raises SettingsError if the text has mistakes.
     """
     content, lines, mistakes = decode_lines(text)
     found: list[_FoundMistake] = []
@@ -55,7 +55,10 @@ def parse_settings_text(text: bytes) -> tuple[RunKeys, tuple[CardTable, ...]]:
 
 
 def render_settings_text(keys: RunKeys = NOTHING, tables: Sequence[CardTable] = ()) -> str:
-    """Return the text of a file that sets `keys` and `tables`, and shows every other key in a comment."""
+    """Return the text of a settings file that sets `keys` and has `tables`.
+
+    A comment shows each key that is not set.
+    """
 
     def toml_line(key: str) -> str:
         value = getattr(keys, key)
@@ -73,7 +76,7 @@ def render_settings_text(keys: RunKeys = NOTHING, tables: Sequence[CardTable] = 
 
 
 def quiet_values_for_toml(hours: QuietTable) -> list[tuple[str, Any]]:
-    """Return the keys of a `[[quiet]]` table that are set, with their values."""
+    """Return the keys that are set in a `[[quiet]]` table, with their values."""
     values = zip(QUIET_KEYS, msgspec.structs.astuple(hours), strict=True)
     return [(key, value) for key, value in values if value is not None]
 
@@ -89,7 +92,7 @@ def toml(value: Any) -> str:
 
 
 def toml_or_words(key: str, value: Any) -> str:
-    """Return `value` of `key` as TOML text; if it is not set, return the effect of that in words."""
+    """Return the `value` of `key` as TOML text. If the key is not set, return in words what happens then."""
     return UNSET[key] if value in (None, ()) else toml(value)
 
 
@@ -97,9 +100,9 @@ class _FoundMistake(NamedTuple):
     """A mistake whose line is not known yet."""
 
     where: str
-    """The table; empty above all tables."""
+    """The name of the table; empty for a key above all tables."""
     key: str
-    """Empty if the mistake is of the table itself."""
+    """The key; empty if the whole table has the mistake."""
     text: str
 
     def __str__(self) -> str:
@@ -109,7 +112,11 @@ class _FoundMistake(NamedTuple):
 def _parse_tables(
     content: dict[str, Any], kind: str, what_for: str, found: list[_FoundMistake]
 ) -> dict[str, dict[str, Any]]:
-    """Remove the tables of a kind from `content`, and return them by name. A mistake is added to `found`."""
+    """Remove the tables of a kind from `content`, and return them by their names, such as `[[gpu]] 1`.
+
+    If they are not tables, add a mistake to `found` and return no tables. The mistake says what such a table is for
+    (`what_for`).
+    """
     tables = content.pop(kind, [])
     if isinstance(tables, list) and all(isinstance(table, dict) for table in tables):
         return {table_name(kind, number): table for number, table in enumerate(tables, 1)}
@@ -118,9 +125,10 @@ def _parse_tables(
 
 
 def _parse_table(keys: type[_K], table: Mapping[str, Any], where: str, found: list[_FoundMistake]) -> _K | None:
-    """Return the settings in a table; None if it has mistakes, which are added to `found`.
+    """Convert the content of a table to an object of the class `keys`.
 
-    `keys` is the class of the settings, `where` the name of the table.
+    If the table has mistakes, add them to `found` and return None. `where` is the name of the table in the mistakes; it
+    is empty for the keys above all tables.
     """
     fields = {field.encode_name: field for field in msgspec.structs.fields(keys) if field.name != "quiet"}
     values: dict[str, Any] = {}
@@ -144,7 +152,10 @@ def _parse_table(keys: type[_K], table: Mapping[str, Any], where: str, found: li
 
 
 def _check_parsed_hours(hours: QuietTable, where: str) -> list[_FoundMistake]:
-    """Return the mistakes in a `[[quiet]]` table whose single keys are right. `where` is its name."""
+    """Return the mistakes in how the keys of a `[[quiet]]` table go together. Each key alone is right.
+
+    `where` is the name of the table in the mistakes.
+    """
     found = []
     if hours.begin == hours.end:
         text = f'to = {toml(hours.end)} is the same time as from: for all day, write from = "00:00" and to = "24:00"'
@@ -155,7 +166,10 @@ def _check_parsed_hours(hours: QuietTable, where: str) -> list[_FoundMistake]:
 
 
 def _why_key_is_not_parsed(names: Sequence[str], key: str) -> str:
-    """Return why `key` cannot be used in a table that has the keys `names`, with a remedy."""
+    """Return a message that says why a table cannot have `key`, and what to do.
+
+    `names` are the keys that the table can have.
+    """
     if key in _COMMAND_LINE_ONLY:
         return f"{key} is only an option of the command line, --{key.replace('_', '-')}"
     if key == "match" and "from" not in names:
