@@ -1,1 +1,1 @@
-"""The X Window System: edit xorg.conf, run gpufan's own X server, and a small X client. Cards are in `gpu/`."""
+"""The X Window System: edit xorg.conf, run gpufan's own X server, and connect to X servers. `gpu/` has the cards."""

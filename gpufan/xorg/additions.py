@@ -1,4 +1,4 @@
-"""Add sections to a configuration: the Devices, Screens and layout entries of cards without an X screen. No I/O."""
+"""Add Device sections, Screen sections and layout entries for cards without an X screen to a configuration. No I/O."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from gpufan.xorg.tokens import normalized_name
 
 
 class _NewDevice(NamedTuple):
-    """A Device section to add."""
+    """A Device section to add. `options` are pairs of name and value."""
 
     identifier: str
     driver: str
@@ -25,7 +25,10 @@ class _NewDevice(NamedTuple):
 
 
 class _NewScreen(NamedTuple):
-    """A Screen section to add."""
+    """A Screen section to add. `device` is the name of its Device.
+
+    `is_nvidia` says whether this Device has NVIDIA's driver.
+    """
 
     identifier: str
     device: str
@@ -39,9 +42,12 @@ def add_sections_for_cards(
     monitor: Sequence[tuple[str, str]],
     layout_name: str | None,
 ) -> Configuration:
-    """Add the sections for each card that has no X screen and can have one. They go into the main file.
+    """Add sections and layout entries for each card of `box` that has no X screen but can have one.
 
-    New Devices get the Coolbits `coolbits`, and the options `monitor`. Raises InputError.
+    Returns the new configuration. New sections are added to the main file. Each new Device for an NVIDIA card gets the
+    option Coolbits with the bits `coolbits`, and the options `monitor`, which are pairs of name and value.
+    `layout_name` is the ServerLayout to complete; if it is None, X chooses the layout. Raises InputError if X would
+    refuse the configuration, or if a Coolbits is not a whole number.
     """
     found = screens_of_servers(configuration, box, layout_name)
     reaches = reach_of_cards(configuration, box, found, layout_name is not None)
@@ -53,7 +59,7 @@ def add_sections_for_cards(
 
 
 class _Additions:
-    """Collects the new sections and the changes of those that exist."""
+    """Collects the new sections, and the changes of existing sections."""
 
     def __init__(
         self, configuration: Configuration, box: Box, found: Sequence[ServerScreens], options: Sequence[tuple[str, str]]
@@ -66,7 +72,7 @@ class _Additions:
         self.edits = Edits(configuration)
         self.devices = devices_of_cards(configuration, box, found)
         self.adopted: PciAddress | None = None
-        """The card whose new Device the first Screen of the layout has."""
+        """The card that gets no new Screen, because the first Screen uses the Device of this card; else None."""
         self.new_devices: list[_NewDevice] = []
         self.new_screens: list[_NewScreen] = []
         self.names = {
@@ -75,7 +81,7 @@ class _Additions:
         }
 
     def make(self, missing: Sequence[PciAddress]) -> Configuration:
-        """Add all sections that the cards in `missing` need, and return the new configuration."""
+        """Add all sections for the cards `missing`, which have no X screen yet. Returns the new configuration."""
         present = self._present_screens(missing)
         added = []
         # The primary card first: X shows its first screen there.
@@ -102,13 +108,18 @@ class _Additions:
 
     @property
     def _main(self) -> ConfigFile:
-        """The file that the new sections go into."""
+        """The file to which the new sections are added."""
         return next(file for file in self.configuration.files if file.name == self.configuration.main)
 
     def _present_screens(self, missing: Sequence[PciAddress]) -> list[str]:
-        """Return the name of the X screen that the server has so far, so that a layout can list it; perhaps none.
+        """Return a list with one name: that of the Screen for the server's first X screen.
 
-        Adds the Device of that X screen if X has found its graphics device by itself, and the Screen if X has made it.
+        The caller adds this Screen to the layout. If X made the first X screen without a Screen or a Device, add the
+        missing section.
+
+        The list is empty if another seat has the graphics device. The list is also empty if the X screen has neither a
+        Screen nor a Device, and its graphics device is not one of `box.others` that works with the X driver
+        modesetting. `missing` are the cards without an X screen.
         """
         first = self.server.screens[0]
         if first.address is not None and any(server.on_card(first.address) for server in self.others):
@@ -131,7 +142,10 @@ class _Additions:
         return [name]
 
     def _device(self, card: PciAddress) -> str:
-        """Return the name of the Device of a card. Add a Device if the card has none."""
+        """Return the name of the Device of `card`. If the card has no Device, add a Device.
+
+        If the Device has no Driver or no BusID, add this entry.
+        """
         for device in self.devices[card][:1]:
             if device.value("driver") is None:
                 self.edits.add_entry(device, 'Driver "nvidia"')
@@ -146,7 +160,11 @@ class _Additions:
         return name
 
     def _screen(self, card: PciAddress, device: str) -> str | None:
-        """Return the name of the Screen to add to the layout for a card; None if the layout has that Screen already."""
+        """Return the name of a Screen for `card`, which the caller adds to the layout.
+
+        Returns None for the card `adopted`, because the first Screen shows this card. `device` is the name of the
+        card's Device. If no unused Screen has this Device, create a Screen.
+        """
         if card == self.adopted:
             return None
         listed = [x_screen.screen for server in (self.server, *self.others) for x_screen in server.screens]
@@ -159,7 +177,10 @@ class _Additions:
         return name
 
     def _complete_devices(self) -> None:
-        """Add Driver and BusID to each Device of an X screen. X needs them once there are several Devices."""
+        """Add Driver and BusID to the Device of each X screen, where the entry is missing and its value is known.
+
+        X needs both entries as soon as there are several Devices.
+        """
         for x_screen in self.server.screens:
             if x_screen.device is None:
                 continue
@@ -172,7 +193,10 @@ class _Additions:
                 self.edits.add_entry(x_screen.device, f'BusID "{address.xorg}"')
 
     def _extend_layout(self, layout: Section, names: Sequence[str]) -> None:
-        """Add Screens to a layout, to the right of its Screens. They get numbers if its Screens have numbers."""
+        """Add the Screens `names` to `layout`, to the right of the Screens that the layout has.
+
+        The new Screens get numbers if the layout numbers its Screens, or if the layout has no Screen yet.
+        """
         entries = layout.entries("screen")
         numbers = [x_screen.number for x_screen in self.server.screens] if entries else []
         is_numbered = any(entry.arguments[0].kind == "number" for entry in entries)
@@ -186,7 +210,10 @@ class _Additions:
             number, previous = number + 1, name
 
     def _free_name(self, kind: str, name: str) -> str:
-        """Return and reserve a name for a section of this kind: `name`, with a number if `name` is in use."""
+        """Return a name for a new section of this kind, and reserve the name.
+
+        The result is `name`, or `name` with a number if another section has this name.
+        """
         free, number = name, 1
         while normalized_name(free) in self.names[kind]:
             number += 1

@@ -1,7 +1,8 @@
-"""Cookie files (`~/.Xauthority`, Xau(3)): the cookies with which clients prove to an X server that they may connect.
+"""Cookie files of X, such as `~/.Xauthority` (see Xau(3)).
 
-An entry is a family (16 bits), then address, display number, scheme and cookie, each preceded by its length (16 bits).
-All numbers are big-endian.
+With a cookie, a client proves that it may connect to an X server. An entry consists of family (16 bits), address,
+display number, scheme and cookie. The length of each of the last four fields (16 bits) comes before the field. All
+numbers are big-endian.
 """
 
 import os
@@ -13,11 +14,14 @@ from pathlib import Path
 SCHEME = b"MIT-MAGIC-COOKIE-1"
 _LOCAL = 256
 _WILD = 65535
-"""Family of an entry for every address."""
+"""The family of an entry that is valid for every address."""
 
 
 def write_cookie(path: Path, cookie: bytes) -> None:
-    """Write a cookie file with `cookie` for every display. Only its owner can read it. Raises OSError."""
+    """Write the cookie file `path`, in which `cookie` is valid for every display. Only the owner can read the file.
+
+    Raises OSError.
+    """
     fields = (b"", b"", SCHEME, cookie)
     entry = struct.pack(">H", _WILD) + b"".join(struct.pack(">H", len(field)) + field for field in fields)
     path.unlink(missing_ok=True)  # an existing file would keep its mode
@@ -26,7 +30,10 @@ def write_cookie(path: Path, cookie: bytes) -> None:
 
 
 def find_cookie(path: Path, display_number: int) -> bytes:
-    """Return the cookie in a cookie file for a display of this machine; empty if there is none. Raises OSError."""
+    """Find the cookie for a display of this machine in the cookie file `path`.
+
+    Returns the cookie; empty if the file has no cookie for the display. Raises OSError if the file cannot be read.
+    """
     here = socket.gethostname().encode()
     found = b""
     for family, address, number, scheme, cookie in _cookie_entries(path.read_bytes()):
@@ -38,7 +45,10 @@ def find_cookie(path: Path, display_number: int) -> bytes:
 
 
 def _cookie_entries(data: bytes) -> Iterator[tuple[int, bytes, bytes, bytes, bytes]]:
-    """Return family, address, display number, scheme and cookie of each entry, up to the first incomplete entry."""
+    """Return the entries in `data`, the content of a cookie file, up to the first incomplete entry.
+
+    An entry is a tuple of family, address, display number, scheme and cookie.
+    """
     start = 0
     try:
         while start < len(data):

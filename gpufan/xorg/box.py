@@ -1,4 +1,4 @@
-"""The graphics devices of the box that X can choose from, as sysfs lists them. No device is opened."""
+"""The graphics devices of this machine ("the box") that X can use. They are read from sysfs; no device is opened."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ _MODESETTING_DRIVERS = {
     *("amdgpu", "ast", "bochs-drm", "cirrus", "cirrus-qemu", "gma500", "hibmc-drm", "i915", "mgag200"),
     *("nouveau", "qxl", "radeon", "virtio-pci", "vmwgfx", "xe"),
 }
-"""Kernel drivers of graphics that the X driver `modesetting` works on."""
+"""Kernel drivers of graphics devices on which the X driver `modesetting` works."""
 
 _DRIVERS_OF_NVIDIA = {"nvidia", "nouveau", "nv", "modesetting", "fbdev", "vesa"}
 """X drivers that can show a screen on an NVIDIA card."""
@@ -45,7 +45,7 @@ _MAKERS_OF_DRIVERS = {
     "ast": "ASPEED",
     "mga": "Matrox",
 }
-"""X drivers that are for the devices of one maker, other than NVIDIA's."""
+"""The maker of the graphics devices for each X driver that is made for one maker. NVIDIA's driver is not listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +54,17 @@ class GraphicsDevice:
 
     address: PciAddress
     maker: str
-    """Name of the maker; its PCI number if it is rare."""
+    """Name of the maker; the PCI vendor number if `_MAKERS` does not have the maker."""
     is_nvidia: bool
     is_vga: bool
     is_boot_vga: bool
     """Whether the firmware showed its messages on this device."""
     kernel_driver: str
-    """Empty if no driver is bound."""
+    """Name of the kernel driver; empty if no driver is bound to the device."""
     has_modesetting: bool
-    """Whether the X driver `modesetting` works on it."""
+    """Whether the X driver `modesetting` works on the device."""
     unusable: str
-    """Why an X server of this box cannot use the device; empty if it can."""
+    """Why an X server on this machine cannot use the device; empty if an X server can use the device."""
 
     def __str__(self) -> str:
         return f"{self.address} ({self.maker})"
@@ -75,16 +75,17 @@ class Box:
     """The graphics devices for which X is configured."""
 
     cards: tuple[PciAddress, ...]
-    """NVIDIA cards whose fans X has to set."""
+    """The NVIDIA cards whose fans are to be set over X."""
     primary: PciAddress | None
-    """Address of the primary device, unless an OutputClass chooses another one; None if the box has no device."""
+    """Address of the primary device; None if the box has no device. An OutputClass can choose another device."""
     others: tuple[GraphicsDevice, ...] = ()
-    """Devices other than `cards`."""
+    """The graphics devices that are not in `cards`."""
 
     def primary_under(self, configuration: Configuration) -> PciAddress | None:
-        """Return the address of the device that X uses where no BusID is given, if X reads `configuration`.
+        """Return the address of the primary device under `configuration`; None if the box has no device.
 
-        An OutputClass with the option PrimaryGPU makes the first card the primary device.
+        X uses the primary device where no BusID is given. If an OutputClass for NVIDIA cards has the option PrimaryGPU,
+        the primary device is the first card.
         """
         for section in configuration.nvidia_output_classes():
             option = section.option("primarygpu")
@@ -93,17 +94,23 @@ class Box:
         return self.primary
 
     def other_at(self, address: PciAddress | None) -> GraphicsDevice | None:
-        """Return the device at `address`; None if there is none, or if it is one of `cards`."""
+        """Return the device of `others` at `address`; None if `others` has no device there."""
         return next((device for device in self.others if device.address == address), None)
 
     def only_other(self, driver: str) -> GraphicsDevice | None:
-        """Return the only one of `others` that is made for an X driver; None if there are several, or none."""
+        """Return the usable device of `others` that the X driver `driver` is made for.
+
+        Returns None if there are several such devices, or none.
+        """
         maker = _MAKERS_OF_DRIVERS.get(driver)
         found = [device for device in self.others if device.maker == maker and not device.unusable]
         return found[0] if len(found) == 1 else None
 
     def can_show(self, driver: str, address: PciAddress | None) -> bool:
-        """Whether an X driver can show a screen on the device at `address`. True if that is not known."""
+        """Whether the X driver `driver` can show a screen on the device at `address`.
+
+        Returns True if that is not known.
+        """
         if address in self.cards:
             return driver in ("", *_DRIVERS_OF_NVIDIA)
         if driver == "nvidia":
@@ -140,7 +147,10 @@ def graphics_devices(pci_folder: Path = PCI_FOLDER) -> list[GraphicsDevice]:
 
 
 def make_box(cards: Sequence[PciAddress], devices: Sequence[GraphicsDevice] = ()) -> Box:
-    """Make the box of NVIDIA `cards`, without those that X cannot use. `devices` are all devices of the PCI bus."""
+    """Make a Box of the NVIDIA cards `cards`, but leave out cards that X cannot use.
+
+    `devices` are all graphics devices on the PCI bus.
+    """
     unusable = {device.address for device in devices if device.unusable}
     usable = tuple(sorted({card for card in cards if card not in unusable}))
     others = tuple(device for device in devices if device.address not in usable)
@@ -148,7 +158,12 @@ def make_box(cards: Sequence[PciAddress], devices: Sequence[GraphicsDevice] = ()
 
 
 def _primary_graphics_device(cards: Sequence[PciAddress], devices: Sequence[GraphicsDevice]) -> PciAddress | None:
-    """Return the address of the primary device: the boot VGA, the only VGA, or the first device; None without any."""
+    """Return the address of the primary device; None if there is no device.
+
+    The primary device is the device on which the firmware showed its messages. If there is no such device, the primary
+    device is the only usable VGA device. If there are several usable VGA devices or none, the primary device is the
+    usable device or card with the lowest address.
+    """
     usable = [device for device in devices if not device.unusable]
     choices = (
         [device.address for device in devices if device.is_boot_vga],
@@ -159,7 +174,10 @@ def _primary_graphics_device(cards: Sequence[PciAddress], devices: Sequence[Grap
 
 
 def _unusable_device_reason(folder: Path, kernel_driver: str) -> str:
-    """Return why X cannot use the device with this folder in sysfs; empty if X can use it."""
+    """Return the reason why X cannot use a device; empty if X can use the device.
+
+    `folder` is the folder of the device in sysfs.
+    """
     if kernel_driver in _LENT_TO_GUESTS:
         return f"it is bound to {kernel_driver}, for a virtual machine"
     if (folder / "physfn").exists():
@@ -168,7 +186,10 @@ def _unusable_device_reason(folder: Path, kernel_driver: str) -> str:
 
 
 def _graphics_kernel_driver(device: Path) -> str:
-    """Return the name of the kernel driver of the device with this folder in sysfs; empty if it has none."""
+    """Return the name of the kernel driver of a device; empty if the device has no kernel driver.
+
+    `device` is the folder of the device in sysfs.
+    """
     try:
         return (device / "driver").readlink().name
     except OSError:

@@ -1,8 +1,8 @@
 """A small X client: it connects with a cookie, finds an extension, and makes requests that have a reply.
 
-python-xlib is not used, because it has no time limit: a server that hangs would block it for ever. Also, an exception
-inside a call leaves its display locked. The layouts are those of the X Window System Protocol, X Version 11, chapter 8
-and appendix B.
+python-xlib is not used, because it has no time limit: a server that hangs would block gpufan for ever. Also, after an
+exception inside a call, the display object of python-xlib stays locked. The byte layouts are those of the X Window
+System Protocol, X Version 11, chapter 8 and appendix B.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ from gpufan.system.printable import printable
 from gpufan.xorg.authority import SCHEME, find_cookie
 
 LIMIT_S = 3.0
-"""Time limit for one call, s. A server usually answers in a millisecond; while it sets a mode, in a second."""
+"""Time limit for one call, s. A server usually answers within 1 ms, and within 1 s while it sets a display mode."""
 
 _LONGEST_REPLY = 1 << 20
-"""Limit in bytes. Every reply to our requests is far shorter."""
+"""Limit for the length of a reply, bytes. Every reply to our requests is far shorter."""
 
 _QUERY_EXTENSION = 98
 _ERROR, _REPLY, _GENERIC_EVENT = 0, 1, 35
@@ -37,21 +37,24 @@ def display_socket_path(number: int) -> str:
 
 
 class RequestRefused(Exception):
-    """The server answered a request with an error. The connection can still be used. gpufan always catches this."""
+    """The server answered a request with an error.
+
+    The connection can still be used. gpufan catches every RequestRefused.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Display:
-    """A display of an X server of this machine, and the path of its cookie file."""
+    """A display of an X server on this machine, and the path of its cookie file. Without a path, no cookie is used."""
 
     number: int
     authority: Path | None = None
 
     @classmethod
     def parse(cls, name: str) -> "Display":
-        """Parse the name of a display: `:0` or `:0.0`. The cookie file is $XAUTHORITY, or else ~/.Xauthority.
+        """Parse a display name, for example `:0` or `:0.0`. Raises InputError if the name has another form.
 
-        Raises InputError.
+        The cookie file is $XAUTHORITY. If this variable is not set, the cookie file is ~/.Xauthority.
 
         >>> str(Display.parse(":1.0"))
         ':1'
@@ -75,7 +78,7 @@ class Connection:
     """
 
     def __init__(self, display: Display, limit_s: float = LIMIT_S) -> None:
-        """Connect. Raises DriverError."""
+        """Connect to the X server on `display`. Raises DriverError if this fails."""
         self.display = display
         self._limit_s = limit_s
         self._sequence = 0
@@ -85,16 +88,18 @@ class Connection:
             self._set_up(self._cookie())
 
     def extension(self, name: str) -> int | None:
-        """Return the major opcode of an extension; None if the server has no such extension. Raises DriverError."""
+        """Return the major opcode of the extension `name`; None if the server does not have it. Raises DriverError."""
         text = name.encode()
         reply = self.request(_QUERY_EXTENSION, 0, struct.pack("=HH", len(text), 0) + text + self._padding(text))
         present, opcode = reply[8], reply[9]
         return opcode if present else None
 
     def request(self, opcode: int, minor: int, body: bytes) -> bytes:
-        """Send a request and return its reply. The first 32 bytes of a reply are its fixed part.
+        """Send a request, and return the whole reply. The first 32 bytes of a reply are its fixed part.
 
-        Raises RequestRefused or DriverError.
+        `opcode` and `minor` are the major and the minor opcode. `body` is the rest of the request; its length must be a
+        multiple of four. Raises RequestRefused if the server answers with an error, and DriverError if the connection
+        fails.
         """
         with self._call():
             self._sequence = (self._sequence + 1) % (1 << 16)
@@ -108,7 +113,10 @@ class Connection:
 
     @contextlib.contextmanager
     def _call(self) -> Iterator[None]:
-        """Limit the time of the block. If the block fails, close the connection, except after RequestRefused."""
+        """Start the time limit for the `with` block. Raises DriverError if the time is over or the connection fails.
+
+        If the block raises an exception other than RequestRefused, close the connection.
+        """
         self._ends_s = time.monotonic() + self._limit_s
         try:
             yield
@@ -123,7 +131,7 @@ class Connection:
             raise
 
     def _left_s(self) -> float:
-        """Return the seconds that are left for the call. Raises TimeoutError if none are left."""
+        """Return how many seconds are left for the call. Raises TimeoutError if no time is left."""
         left_s = self._ends_s - time.monotonic()
         if left_s <= 0:
             raise TimeoutError
@@ -131,11 +139,14 @@ class Connection:
 
     @staticmethod
     def _padding(data: bytes) -> bytes:
-        """Return the zero bytes after `data` in a request, which make its length a multiple of four."""
+        """Return the zero bytes to add after `data`, so that the length becomes a multiple of four."""
         return bytes(-len(data) % 4)
 
     def _cookie(self) -> bytes:
-        """Return the cookie for the display; empty if it cannot be read. Some servers need no cookie."""
+        """Return the cookie for the display; empty if there is no cookie, or if the cookie file cannot be read.
+
+        Some servers need no cookie.
+        """
         if self.display.authority is None:
             return b""
         try:
@@ -144,7 +155,10 @@ class Connection:
             return b""
 
     def _connect(self) -> None:
-        """Connect to the socket in /tmp, or to the abstract socket of the same name if a private /tmp hides it."""
+        """Connect to the server's socket in /tmp. If this fails, connect to the abstract socket of the same name.
+
+        The abstract socket is needed if gpufan has a private /tmp. Raises DriverError if no server runs on the display.
+        """
         path = display_socket_path(self.display.number)
         for address in (path, "\0" + path):
             self._socket.settimeout(self._left_s())
@@ -154,7 +168,10 @@ class Connection:
         raise DriverError(f"no X server runs on display {self.display}: `ls /tmp/.X11-unix` shows those that do")
 
     def _set_up(self, cookie: bytes) -> None:
-        """Send the connection setup, and check that the server accepts it."""
+        """Send the connection setup with `cookie`, which may be empty.
+
+        Raises DriverError if the server refuses the connection.
+        """
         scheme = SCHEME if cookie else b""
         order = b"l" if sys.byteorder == "little" else b"B"
         self._socket.sendall(
@@ -175,7 +192,10 @@ class Connection:
             )
 
     def _answer(self) -> bytes:
-        """Wait for the reply to the last request, and ignore events. Raises RequestRefused for an error."""
+        """Wait for the reply to the last request, and return the reply. Events are ignored.
+
+        Raises RequestRefused if the server answers with an error, and OSError if the connection fails.
+        """
         while True:
             head = self._receive(32)
             kind, detail, sequence, words = struct.unpack_from("=BBHI", head)
@@ -190,7 +210,10 @@ class Connection:
             return head + rest
 
     def _receive(self, count: int) -> bytes:
-        """Wait for exactly `count` bytes and return them."""
+        """Wait for exactly `count` bytes, and return them.
+
+        Raises OSError if the server closes the connection, if the time is over, or if `count` is too large.
+        """
         if count > _LONGEST_REPLY:
             raise ConnectionAbortedError(f"it announced an answer of {count} bytes")
         data = bytearray()

@@ -1,4 +1,7 @@
-"""One configuration file of the X server and its sections, as values. `parser` reads it, `editor` changes it."""
+"""One configuration file of the X server, with its sections, entries and options.
+
+The module `parser` parses the text of a file. The module `editor` changes the text.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +14,7 @@ from gpufan.xorg.tokens import SourceText, Statement, Token, normalized_name
 
 
 class Option(NamedTuple):
-    """`Option "name" "value"`."""
+    """The entry `Option "name" "value"` in a section. `value` is None if the entry has no value."""
 
     name: Token
     value: Token | None
@@ -19,11 +22,11 @@ class Option(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Section:
-    """A section: everything from `Section` to `EndSection`."""
+    """A section: everything from `Section` to `EndSection`. `start` is the offset of the word `Section`."""
 
     file: "ConfigFile"
     kind: str
-    """Normalized by `normalized_name`: `device`, `screen`."""
+    """The kind of section, normalized by `normalized_name`, for example `device` or `screen`."""
     statements: tuple[Statement, ...]
     start: int
     end: int
@@ -40,11 +43,14 @@ class Section:
         return self.file.name.startswith("/usr/")
 
     def entries(self, keyword: str) -> list[Statement]:
-        """Return the entries `keyword`, without those of subsections."""
+        """Return the entries with this keyword, but not the entries in subsections."""
         return [entry for entry in self.statements if entry.keyword == keyword and entry.block < 0]
 
     def value(self, keyword: str) -> Token | None:
-        """Return the string of the last entry `keyword`, which is the valid entry; None if there is no such entry."""
+        """Return the first string of the last entry with this keyword; None if there is no such entry.
+
+        If there are several entries, the last entry is valid.
+        """
         return next((entry.strings[0] for entry in reversed(self.entries(keyword)) if entry.strings), None)
 
     @property
@@ -61,7 +67,10 @@ class Section:
         return normalized_name(token.text) if token else ""
 
     def bus_id_address(self) -> PciAddress | None:
-        """Return the address in the BusID of a Device; None without a BusID. Raises InputError if it is no address."""
+        """Return the address in the BusID of a Device; None if the Device has no BusID.
+
+        Raises InputError if the BusID is not an address.
+        """
         token = self.value("busid")
         if token is None or not token.text:
             return None
@@ -78,34 +87,44 @@ class Section:
             return False
 
     def entry_naming(self, keyword: str, name: str) -> Statement | None:
-        """Return the first entry with this keyword whose first string is `name`; None if there is none."""
+        """Return the first entry with this keyword whose first string is `name`; None if there is no such entry."""
         return next(
             (e for e in self.entries(keyword) if normalized_name(e.strings[0].text) == normalized_name(name)), None
         )
 
     def option(self, name: str) -> Option | None:
-        """Return the first Option `name` outside of subsections, which is the valid one; None if there is none."""
+        """Return the first Option with this name outside of subsections; None if there is no such Option.
+
+        If there are several such Options, the first one is valid. `name` must be normalized by `normalized_name`.
+        """
         return next(self._options(name, -1), None)
 
     def subsection_options(self, name: str) -> list[Option]:
-        """Return the valid Option `name` of each subsection that has one."""
+        """Return the Options with this name in subsections: the first one in each subsection.
+
+        If a subsection has several such Options, the first one is valid. `name` must be normalized by
+        `normalized_name`.
+        """
         blocks = dict.fromkeys(entry.block for entry in self.statements if entry.block >= 0)
         return [option for block in blocks for option in [next(self._options(name, block), None)] if option]
 
     def _options(self, name: str, block: int) -> Iterator[Option]:
-        """Return each Option `name` of the subsection that begins at `block`; -1 means outside of subsections."""
+        """Return all Options with this name in the subsection that begins at the offset `block`.
+
+        If `block` is -1, return those outside of subsections.
+        """
         for entry in self.statements:
             if entry.keyword == "option" and entry.block == block and normalized_name(entry.arguments[0].text) == name:
                 yield Option(entry.arguments[0], entry.arguments[1] if len(entry.arguments) > 1 else None)
 
 
 class ConfigFile(SourceText):
-    """One parsed file."""
+    """One parsed configuration file."""
 
     def __init__(self, data: bytes, name: str) -> None:
-        """Parse `data`; `name` is the path, for messages.
+        """Parse `data`, the content of the file. `name` is the path of the file, for messages.
 
-        Raises InputError, with line and column, for what the X server refuses.
+        Raises InputError, with line and column, if the X server would refuse the file.
         """
         super().__init__(data, name)
         self.sections = tuple(Section(self, *parsed) for parsed in parse_sections(self))

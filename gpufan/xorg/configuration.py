@@ -1,7 +1,7 @@
-"""All files of the X server as one configuration, in the order in which X reads them. No I/O.
+"""All files of the X server as one configuration, in the order in which X reads the files. No I/O.
 
-References may cross files. If two sections of a kind have the same name, X uses the first one. Of a kind of section
-that has no name, such as ServerFlags, X uses the last one.
+A section may refer to a section in another file. If two sections of the same kind have the same name, X uses the first
+one. Sections of some kinds, such as ServerFlags, have no name: X uses the last section of such a kind.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,11 +26,15 @@ _TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The files that one X server reads. Raises InputError for wrong references, which the server refuses."""
+    """The files that one X server reads.
+
+    Making a Configuration raises InputError if the server would refuse the references between sections, or an
+    InputDevice.
+    """
 
     files: tuple[ConfigFile, ...]
     main: str
-    """Name of the file that new sections are added to; it is among `files`, perhaps empty."""
+    """Name of the file to which new sections are added. This file is one of `files`, and may be empty."""
 
     def __post_init__(self) -> None:
         adaptors: dict[str, Section] = {}
@@ -49,7 +53,7 @@ class Configuration:
         return [section for file in self.files for section in file.of_kind(kind)]
 
     def named(self, kind: str, name: str) -> Section | None:
-        """Return the section of this kind and name that X uses; None if there is none."""
+        """Return the section of this kind with this name that X uses; None if there is no such section."""
         return next(
             (section for section in self.of_kind(kind) if normalized_name(section.name) == normalized_name(name)), None
         )
@@ -62,20 +66,30 @@ class Configuration:
         return list(first.values())
 
     def suitable(self, kind: str, seat: str) -> Iterator[Section]:
-        """Return the sections of one kind for `seat`. A server on that seat uses the first one if no name is given."""
+        """Return the sections of one kind that are for `seat` or for all seats.
+
+        If no section is named, a server on `seat` uses the first of these sections.
+        """
         for section in self.of_kind(kind):
             wanted = section.value("matchseat")
             if wanted is None or normalized_name(wanted.text) == normalized_name(seat):
                 yield section
 
     def device_of_screen(self, screen: Section | None, seat: str) -> Section | None:
-        """Return the Device that `screen` names. If there is no such Device, return the first Device for `seat`."""
+        """Return the Device that `screen` names.
+
+        If `screen` names no existing Device, return the first Device for `seat`. If there is no Device for `seat`
+        either, return None.
+        """
         name = screen.value("device") if screen else None
         named = self.named("device", name.text) if name else None
         return named or next(self.suitable("device", seat), None)
 
     def nvidia_output_classes(self) -> list[Section]:
-        """Return the OutputClass sections for cards of NVIDIA's kernel driver. The last of them is the strongest."""
+        """Return the OutputClass sections that apply to cards with NVIDIA's kernel driver.
+
+        If several of these sections set the same option, the last section is valid.
+        """
         return [
             section
             for section in self.of_kind("outputclass")
@@ -83,11 +97,17 @@ class Configuration:
         ]
 
     def output_class_driver(self) -> str:
-        """Return the X driver that OutputClass sections choose for a card without Driver; empty if they choose none."""
+        """Return the X driver that OutputClass sections choose for an NVIDIA card whose Device has no Driver.
+
+        Returns an empty string if no OutputClass chooses a driver.
+        """
         return next((section.driver for section in self.nvidia_output_classes() if section.value("driver")), "")
 
     def seats(self) -> list[str]:
-        """Return the names of all seats that sections name, the default seat first."""
+        """Return the names of the default seat and of all other seats that sections name.
+
+        The default seat comes first.
+        """
         seats = {DEFAULT_SEAT: DEFAULT_SEAT}
         for kind in ("serverlayout", "screen", "device"):
             for section in self.of_kind(kind):
@@ -96,7 +116,7 @@ class Configuration:
         return list(seats.values())
 
     def default_layout(self) -> str | None:
-        """Return the name of the ServerLayout that ServerFlags chooses; None if it chooses none."""
+        """Return the name of the ServerLayout that ServerFlags chooses; None if ServerFlags chooses no ServerLayout."""
         flags = self.of_kind("serverflags")[-1:]
         for section in flags:
             option, entry = section.option("defaultserverlayout"), section.value("defaultserverlayout")
@@ -107,9 +127,11 @@ class Configuration:
         return None
 
     def layout(self, seat: str, name: str | None = None) -> Section | None:
-        """Return the ServerLayout of a server on `seat`; None if there is none. X then shows the first Screen.
+        """Return the ServerLayout of a server on `seat`; None if there is no ServerLayout for `seat`.
 
-        `name` is the value of the option -layout of the server. Raises InputError if no layout has that name.
+        Without a ServerLayout, X shows the first Screen. `name` is the value of the server's option -layout; None if
+        the server is started without this option. Raises InputError if `name` or DefaultServerLayout names a
+        ServerLayout that does not exist.
         """
         first = next(self.suitable("serverlayout", seat), None)
         chosen = name or self.default_layout()
@@ -128,7 +150,10 @@ class Configuration:
         )
 
     def with_content(self, contents: Mapping[str, bytes]) -> "Configuration":
-        """Return a configuration with the new contents of files, by the name of the file."""
+        """Return a copy of the configuration, with new content for some files.
+
+        `contents` maps the name of a file to its new content. Raises InputError if X would refuse the new content.
+        """
         return replace(
             self,
             files=tuple(
@@ -137,7 +162,12 @@ class Configuration:
         )
 
     def _check_screen(self, screen: Section, adaptors: dict[str, Section]) -> None:
-        """Raise InputError if a Screen has a wrong reference. `adaptors` maps each VideoAdaptor to its Screen."""
+        """Raise InputError if `screen` refers to a VideoAdaptor that does not exist or that another Screen uses.
+
+        Also raise InputError if the Monitor of `screen` refers to a Modes section that does not exist. `adaptors` maps
+        the name of each VideoAdaptor to the Screen that uses the VideoAdaptor. The VideoAdaptors of `screen` are added
+        to `adaptors`.
+        """
         wanted = screen.value("monitor")
         monitor = self.named("monitor", wanted.text) if wanted else None
         for entry in monitor.entries("usemodes") if monitor else ():
@@ -150,7 +180,10 @@ class Configuration:
                 raise InputError(f'{place}: X refuses VideoAdaptor "{latin1_as_utf8(name.text)}" in a second Screen')
 
     def _check_reference(self, section: Section, name: Token, kind: str) -> None:
-        """Raise InputError if no section of this kind has the name that `section` refers to."""
+        """Raise InputError if no section of this kind has the name `name`.
+
+        `section` is the section that refers to this name.
+        """
         if self.named(kind, name.text) is None:
             place = f"{section.file.name}:{section.file.line(name.start)}"
             raise InputError(f'{place}: X refuses "{latin1_as_utf8(name.text)}": no {_TITLES[kind]} has this name')

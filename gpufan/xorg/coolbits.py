@@ -1,4 +1,7 @@
-"""The option Coolbits: read its number, find the option that decides for an X screen, and set bits in it. No I/O."""
+"""Read the number in the option Coolbits, find the Coolbits that decides for an X screen, and set bits in it.
+
+No I/O.
+"""
 
 import re
 from collections.abc import Sequence
@@ -9,37 +12,42 @@ from gpufan.xorg.configuration import Configuration
 from gpufan.xorg.editor import Edits
 
 FANS_BIT = 4
-"""The bit of Coolbits with which fans can be set."""
+"""The bit of Coolbits that allows fans to be set."""
 
 _INTEGER = re.compile(r"\s*(0[xX](?=[0-9a-fA-F])|0(?=[0-9])|)([0-9a-fA-F]{1,16})")
 _BASES = {"": (10, "d"), "0": (8, "o"), "0x": (16, "x"), "0X": (16, "x")}
 
 
 class Setting(NamedTuple):
-    """A Coolbits option and its section."""
+    """A Coolbits option, and the section that contains the option."""
 
     section: Section
     option: Option
 
 
 class DecidingCoolbits(NamedTuple):
-    """The settings that decide for an X screen. The strongest section is Screen, then Monitor, Device, OutputClass."""
+    """The Coolbits settings that decide for an X screen. A setting in a Screen overrides a setting in a Monitor.
+
+    The Monitor overrides the Device, and the Device overrides an OutputClass.
+    """
 
     setting: Setting | None
-    """None if there is no Coolbits."""
+    """The setting that overrides all others; None if no section has Coolbits outside of Display subsections."""
     of_depths: Sequence[Setting]
-    """Settings in Display subsections; each overrides `setting` for one colour depth."""
+    """The settings in Display subsections. Each of them overrides `setting` for one colour depth."""
 
     @property
     def allow_fans(self) -> bool:
-        """Whether fans can be set with every colour depth. Raises InputError."""
+        """Whether fans can be set at every colour depth. Raises InputError if a Coolbits is not a whole number."""
         if self.setting is None:
             return False
         return all(coolbits_of(setting) & FANS_BIT for setting in (self.setting, *self.of_depths))
 
 
 def coolbits_number(text: str) -> int | None:
-    """Return the value of a Coolbits, as the server reads it; None if `text` is not a whole number.
+    """Convert `text`, the value of an option Coolbits, to a number, as the server does.
+
+    Returns None if `text` is not a whole number.
 
     >>> [coolbits_number(text) for text in ("28", "0x1c", "034", "on", "08")]
     [28, 28, 28, None, None]
@@ -54,7 +62,9 @@ def coolbits_number(text: str) -> int | None:
 
 
 def with_coolbits(text: str, bits: int) -> str | None:
-    """Return the number `text` with `bits` set, in the same base; None if `text` is not a number.
+    """Set `bits` in the number `text`, and return the result as text in the same base.
+
+    Returns None if `text` is not a whole number.
 
     >>> [with_coolbits(text, 4) for text in ("8", "0x18", "010", "28", "on")]
     ['12', '0x1c', '014', '28', None]
@@ -66,7 +76,10 @@ def with_coolbits(text: str, bits: int) -> str | None:
 
 
 def coolbits_of(setting: Setting) -> int:
-    """Return the number in a setting; 0 if the setting has no value. Raises InputError if the driver cannot read it."""
+    """Return the number in a setting; 0 if the option has no value.
+
+    Raises InputError if the value is not a whole number.
+    """
     token = setting.option.value
     if token is None:
         return 0
@@ -77,7 +90,10 @@ def coolbits_of(setting: Setting) -> int:
 
 
 def deciding_coolbits(configuration: Configuration, screen: Section | None, device: Section | None) -> DecidingCoolbits:
-    """Return the settings of Coolbits that decide for an X screen with these sections. A missing section is None."""
+    """Return the settings of Coolbits that decide for an X screen.
+
+    `screen` and `device` are the sections of the X screen. A section that does not exist is None.
+    """
     sections = [section for section in (screen, device) if section is not None]
     if screen is not None:
         name = screen.value("monitor")
@@ -91,7 +107,11 @@ def deciding_coolbits(configuration: Configuration, screen: Section | None, devi
 
 
 def output_class_coolbits(configuration: Configuration) -> int:
-    """Return the Coolbits that OutputClass sections set for a card whose own sections set none; 0 if they set none."""
+    """Return the Coolbits that OutputClass sections set for NVIDIA cards; 0 if they set no Coolbits.
+
+    This Coolbits is valid for a card if the sections of the card set no Coolbits. Raises InputError if the Coolbits is
+    not a whole number.
+    """
     for section in reversed(configuration.nvidia_output_classes()):
         if option := section.option("coolbits"):
             return coolbits_of(Setting(section, option))
@@ -101,7 +121,10 @@ def output_class_coolbits(configuration: Configuration) -> int:
 def set_coolbits(
     configuration: Configuration, edits: Edits, screen: Section | None, device: Section, bits: int
 ) -> None:
-    """Set `bits` in the settings of Coolbits that decide for an X screen with these sections. Raises InputError."""
+    """Set `bits` in the settings of Coolbits that decide for an X screen. The changes are added to `edits`.
+
+    `screen` and `device` are the sections of the X screen. Raises InputError if a Coolbits is not a whole number.
+    """
     deciding = deciding_coolbits(configuration, screen, device)
     setting, own = deciding.setting, _section_for_coolbits(screen, device)
     value = coolbits_of(setting) if setting else 0
@@ -116,12 +139,18 @@ def set_coolbits(
 
 
 def _section_for_coolbits(screen: Section | None, device: Section) -> Section:
-    """Return the section for a new Coolbits: the Device, or the Screen if only the Device belongs to a package."""
+    """Return the section to which a new Coolbits is added: the Device or the Screen.
+
+    This is the Screen only if the file of the Device belongs to a package and the file of the Screen does not.
+    """
     return screen if screen and device.is_packaged and not screen.is_packaged else device
 
 
 def _set_bits_in_coolbits(edits: Edits, setting: Setting, bits: int) -> None:
-    """Set `bits` in an existing option. Raises InputError if its value is not a number."""
+    """Set `bits` in an existing Coolbits option. The change is added to `edits`.
+
+    Raises InputError if the value of the option is not a whole number.
+    """
     coolbits_of(setting)
     token, editor = setting.option.value, edits.editor_of(setting.section.file)
     if token is None:

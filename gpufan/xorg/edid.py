@@ -1,4 +1,4 @@
-"""The pretended monitor of `setup-xorg --edid`: its EDID, and the options with which X pretends it. No I/O."""
+"""The pretended monitor of `setup-xorg --edid`: its EDID, and the options that make X pretend this monitor. No I/O."""
 
 from gpufan.xorg.config import Section
 from gpufan.xorg.editor import Edits
@@ -23,18 +23,25 @@ PRETENDED_EDID = bytes.fromhex(
 The timing is VESA's DMT 0x10: 65 MHz, 1024 + 24 + 136 + 160 pixels, 768 + 3 + 6 + 29 lines, both syncs negative."""
 
 MonitorOptions = tuple[tuple[str, str], ...]
-"""Names and values of the options that pretend a monitor; empty if no monitor is to be pretended."""
+"""Names and values of the options that make X pretend a monitor; empty if X is not to pretend a monitor."""
 
 
 def monitor_options(edid_path: str | None) -> MonitorOptions:
-    """Return the options of a Device that pretend a monitor with this EDID file. Without a file, return none."""
+    """Return the options of a Device that make X pretend a monitor. `edid_path` is the EDID file of the monitor.
+
+    If `edid_path` is None, return no options.
+    """
     if edid_path is None:
         return ()
     return ("ConnectedMonitor", "DFP-0"), ("CustomEDID", f"DFP-0:{edid_path}")
 
 
 def pretend_monitor(edits: Edits, screen: Section | None, device: Section, options: MonitorOptions) -> None:
-    """Add `options` to the Device of an X screen, unless the user already pretends another monitor there."""
+    """Add `options` to `device`, so that X pretends a monitor. The changes are added to `edits`.
+
+    Nothing is added if the user already pretends another monitor in `screen` or `device`, the sections of the X screen.
+    `options` are those that `monitor_options` returned.
+    """
     if users_monitor_option(screen, device, options) is None:
         for name, value in options:
             if device.option(normalized_name(name)) is None:
@@ -42,7 +49,10 @@ def pretend_monitor(edits: Edits, screen: Section | None, device: Section, optio
 
 
 def users_monitor_option(screen: Section | None, device: Section, options: MonitorOptions) -> str | None:
-    """Return the name of an option with which the user pretends another monitor; None if there is none."""
+    """Return the name of the first option in `options` that `device` or `screen` sets to another value.
+
+    With such an option, the user pretends another monitor. Returns None if there is no such option.
+    """
     for name, value in options:
         for section in (device, *([screen] if screen else [])):
             option = section.option(normalized_name(name))

@@ -7,7 +7,10 @@ from gpufan.xorg.configuration import Configuration
 
 
 class Editor:
-    """Collects changes of one file, and then makes all of them, with the line ends and indentation of the file."""
+    """Collects the changes of one file. `result` makes all of these changes.
+
+    New lines get the line ends and the indentation of the file.
+    """
 
     def __init__(self, file: ConfigFile) -> None:
         self._text = file.text
@@ -19,11 +22,11 @@ class Editor:
         self._line_end = line_end[0] if line_end else "\n"
 
     def replace(self, start: int, end: int, text: str) -> None:
-        """Replace the characters from `start` to `end` by `text`."""
+        """Replace the text from the offset `start` up to the offset `end` by `text`. The character at `end` stays."""
         self._changes[start, end] = text
 
     def add_entry(self, section: Section, entry: str) -> None:
-        """Add an entry at the end of a section, unless the same entry was added already."""
+        """Add the line `entry` at the end of a section. If this line was added already, do nothing."""
         entries = self._entries.setdefault(section.end, [])
         if entry not in entries:
             entries.append(entry)
@@ -45,7 +48,10 @@ class Editor:
         return (result + self._tail.replace("\n", self._line_end)).encode("latin-1")
 
     def _insertion(self, end: int, entries: list[str]) -> tuple[int, int, str]:
-        """Return start, end and text of the change that adds `entries` before the `EndSection` at the offset `end`."""
+        """Return the change that adds `entries` before `EndSection`, as start, end and new text.
+
+        `end` is the offset of the word `EndSection`.
+        """
         start = len(self._text[:end].rstrip(" \t"))
         if self._text[:start].endswith("\n"):
             return start, start, "".join(self._indents[end] + entry + self._line_end for entry in entries)
@@ -53,7 +59,11 @@ class Editor:
         return end, end, (" " if start == end else "") + "".join(entry + " " for entry in entries)
 
     def _indent(self, section: Section) -> str:
-        """Return the indentation for new entries: that of the last entry in the section that begins a line."""
+        """Return the indentation for new entries of a section.
+
+        This is the indentation of the last entry that begins a line and is outside of subsections. If there is no such
+        entry, return four spaces.
+        """
         for statement in reversed(section.statements):
             before = self._text[: statement.start]
             indent = before[len(before.rstrip(" \t")) :]
@@ -78,7 +88,10 @@ class Edits:
         self.editor_of(section.file).add_entry(section, entry)
 
     def apply(self) -> Configuration:
-        """Return the configuration with all changes made."""
+        """Return the configuration with all changes made. If no file changes, return the same object.
+
+        Raises InputError if X would refuse a changed file.
+        """
         before = {file.name: file.data for file in self._configuration.files}
         after = {name: editor.result() for name, editor in self._editors.items()}
         changed = {name: data for name, data in after.items() if data != before[name]}

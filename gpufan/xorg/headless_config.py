@@ -1,20 +1,23 @@
-"""The configuration file of our own X server. `headless_server` runs this server."""
+"""The configuration file of our own X server. The module `headless_server` runs this server."""
 
 from collections.abc import Sequence
 
 from gpufan.core.pci import PciAddress
 
 LAYOUT = "gpufan own server"
-"""Name of the ServerLayout. The server is started with it, because a snippet may have a layout too."""
+"""Name of the ServerLayout of our own server.
+
+The server is started with the option -layout and this name, because a snippet may have a ServerLayout too.
+"""
 
 
 def headless_config(addresses: Sequence[PciAddress]) -> str:
     """Return the text of an xorg.conf with which our own server can set the fans of the cards at `addresses`.
 
-    X reads the snippets in xorg.conf.d before this file. So this file uses names that no snippet has. Its X screens
-    count from 1: to a single screen with the number 0, X would add every Device of the snippets as a GPUDevice. Its
-    ServerFlags and Module replace those of the snippets: X then uses no input devices, no other cards, and no OpenGL,
-    which would need 55 MB.
+    X reads the snippets in xorg.conf.d before this file. So this file uses names that no snippet has. The numbers of
+    the X screens begin at 1: to a single X screen with the number 0, X would add every Device of the snippets as a
+    GPUDevice. The sections ServerFlags and Module replace those of the snippets. So X uses no input devices, no other
+    cards, and no OpenGL. OpenGL would need 55 MB.
     """
     names = [f"gpufan own {address}" for address in addresses]
     sections = [

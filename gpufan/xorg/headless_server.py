@@ -1,9 +1,10 @@
-"""Start and stop our own X server, for drivers that can set fans only over X. It has no screen, input or terminal.
+"""Start and stop our own X server, for drivers that can set fans only over X.
 
-It does not disturb other X servers. Its display is the first free number from 90 up, because display managers expect
-low numbers to be free. If another server takes that number first, Xorg chooses one itself. With -displayfd Xorg neither
-writes nor reads lock files, so only the socket shows that a number is used. The server opens no network port, does not
-switch the virtual terminal (-novtswitch -sharevts), and accepts only clients that have its cookie.
+The server needs no monitor, no input devices and no terminal. It does not disturb other X servers. Its display number
+is the first free number from 90 up, because display managers expect low numbers to be free. If another server takes
+that number first, Xorg chooses a number itself. With -displayfd Xorg neither writes nor reads lock files, so only a
+socket shows that a number is used. The server opens no network port, does not switch the virtual terminal (-novtswitch
+-sharevts), and accepts only clients that have the server's cookie.
 """
 
 import contextlib
@@ -26,9 +27,9 @@ from gpufan.xorg.headless_config import LAYOUT
 from gpufan.xorg.server_log import find_cause_in_log
 
 _NUMBERS = range(90, 59_536)
-"""Numbers of displays to try. A higher number would have no TCP port."""
+"""Display numbers to try. A higher number would have no TCP port."""
 _STOP_LIMIT_S = 5.0
-"""Time limit for the server to end after SIGTERM, s. It usually needs 0.03 s."""
+"""Time limit for the end of the server after SIGTERM, s. The server usually ends within 0.03 s."""
 
 _DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
@@ -37,16 +38,18 @@ ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
-"""Program of the child, which then becomes Xorg. It makes the kernel end Xorg when the thread that started it ends.
+"""Program of the child process: it sets a signal for the end of the parent thread, and then becomes Xorg.
 
-So the thread that waits for the end of Xorg also starts it. A preexec_fn is not safe in a process with threads.
+When the thread that started the child process ends, the kernel sends SIGTERM to Xorg. So the thread that waits for the
+end of Xorg also starts Xorg. A preexec_fn could do the same, but is not safe in a process with threads.
 """
 
 
 class HeadlessServer:
-    """An X server that runs from `start` to `stop`. If the server dies, it is started again after a wait.
+    """Our own X server. It runs from the call of `start` to the call of `stop`.
 
-    While the server does not run, `display` raises DriverError, and the fans of its cards count as out of reach.
+    If the server dies, it is started again after a wait. While the server does not run, `display` raises DriverError,
+    and gpufan cannot reach the fans of the cards that need this server.
     """
 
     def __init__(
@@ -57,10 +60,13 @@ class HeadlessServer:
         ready_limit_s: float = 30.0,
         retry_s: tuple[float, float] = (1.0, 60.0),
     ) -> None:
-        """`config` is the text of xorg.conf. `folder` is created, and gets xorg.conf, cookie and log.
+        """Prepare the server, but do not start it. `config` is the text of xorg.conf.
+
+        The files xorg.conf, cookie and log are written to `folder`, which is created. `program` is the name of Xorg.
+        `ready_limit_s` is the time limit for one start, s.
 
         `retry_s` is the shortest and the longest wait before the server is started again, s. The wait doubles with each
-        start. After the server has run for longer than the longest wait, the wait is the shortest again.
+        start. If the server has run for longer than the longest wait, the next wait is the shortest wait again.
         """
         self._config = config
         self._folder = folder
@@ -71,25 +77,25 @@ class HeadlessServer:
         self._cookie = os.urandom(16)  # `secrets` would load OpenSSL for the same
         self._changed = threading.Condition()
         self._state: Display | str | None = None
-        """The display, or why the server does not run; None until the first start has succeeded or failed."""
+        """The display, or a text that says why the server does not run. None until the first start has ended."""
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="x server", daemon=True)
 
     @property
     def log(self) -> Path:
-        """The path of the log of the server. The log of the previous start has the same name and `.old`."""
+        """The path of the log of the server. The log of the previous start is `Xorg.log.old` in the same folder."""
         return self._folder / "Xorg.log"
 
     def display(self) -> Display:
-        """Return the display of the server. Raises DriverError with the reason while the server does not run."""
+        """Return the display of the server. Raises DriverError, with the reason, if the server does not run."""
         with self._changed:
             if isinstance(self._state, Display):
                 return self._state
             raise DriverError(self._state or "the X server is not ready yet")
 
     def begin(self) -> None:
-        """Start the server, and return at once. A second call is harmless."""
+        """Start the server in a thread, and return at once. A second call does nothing."""
         with self._changed:
             if self._thread.ident is None:
                 self._thread.start()
@@ -105,7 +111,7 @@ class HeadlessServer:
             raise DriverError(state)
 
     def stop(self) -> None:
-        """End the server, and wait for its end, a few seconds at most. A second call is harmless."""
+        """End the server, and wait a few seconds at most until the server has ended. A second call is harmless."""
         with self._changed:
             self._stopping.set()
             process = self._process
@@ -122,7 +128,7 @@ class HeadlessServer:
         self.stop()
 
     def _run(self) -> None:
-        """Start the server and wait for its end. Repeat this until `stop` is called."""
+        """Start the server, and wait for the end of the server. Repeat this until `stop` is called."""
         first_s, last_s = self._retry_s
         wait_s = first_s
         while not self._stopping.is_set():
@@ -145,13 +151,19 @@ class HeadlessServer:
         self._set_state("the X server is stopped")
 
     def _set_state(self, state: Display | str) -> None:
-        """Publish the display, or why the server does not run, to all threads that wait."""
+        """Store `state`, and wake all threads that wait for it.
+
+        `state` is the display, or a text that says why the server does not run.
+        """
         with self._changed:
             self._state = state
             self._changed.notify_all()
 
     def _launch(self) -> tuple[Display, "subprocess.Popen[bytes]"]:
-        """Start the server on a free display, and wait until a client can connect. Raises DriverError or OSError."""
+        """Start the server on a free display, and wait until a client can connect.
+
+        Returns the display and the process of the server. Raises DriverError or OSError if the start fails.
+        """
         program = shutil.which(self._program)
         if program is None:
             raise DriverError(f"no {self._program} here: install the X server (Debian: xserver-xorg-core)")
@@ -168,9 +180,10 @@ class HeadlessServer:
         raise DriverError("no display is free: remove stale sockets /tmp/.X11-unix/X*")
 
     def _spawn(self, program: str, number: int | None) -> "tuple[Display, subprocess.Popen[bytes]] | None":
-        """Start the server on the display `number`. If `number` is None, the server chooses the display.
+        """Start the server on the display `number`, and wait until a client can connect.
 
-        Returns None if another server took that display first. Raises DriverError.
+        If `number` is None, the server chooses the display. Returns the display and the process of the server. Returns
+        None if another server uses the display. Raises DriverError if the start fails for another reason.
         """
         ready, ready_write = os.pipe()
         child = [sys.executable, "-ISc", _DIE_WITH_PARENT, str(os.getpid())]
@@ -197,7 +210,11 @@ class HeadlessServer:
         raise DriverError(f"the X server did not start: {find_cause_in_log(text) or started + f', see {self.log}'}")
 
     def _options(self, number: int | None, ready_write: int) -> list[str]:
-        """Return the options of Xorg. It writes the display number to the descriptor `ready_write` when it is ready."""
+        """Return the command-line options of Xorg for the display `number`.
+
+        If `number` is None, Xorg chooses the display. When Xorg is ready, it writes the display number to the file
+        descriptor `ready_write`.
+        """
         config = ["-config", f"{self._folder}/xorg.conf", "-layout", LAYOUT]
         files = ["-auth", str(self._authority), "-logfile", str(self.log)]
         # Without -noreset Xorg 21.1 hangs on SIGTERM once a client has left.
@@ -206,7 +223,10 @@ class HeadlessServer:
         return [*display, "-displayfd", str(ready_write), *config, *files, *quiet]
 
     def _wait_until_ready(self, ready: IO[bytes]) -> Display | str:
-        """Wait until a client can connect. Returns the display of the server, or else why it is not ready."""
+        """Wait until a client can connect. Returns the display, or a text that says why the server is not ready.
+
+        `ready` is the pipe to which the server writes its display number.
+        """
         if not select.select([ready], [], [], self._ready_limit_s)[0]:
             return f"it was not ready after {self._ready_limit_s:g} s"
         number = ready.readline()
@@ -220,7 +240,7 @@ class HeadlessServer:
         return display
 
     def _output(self) -> str:
-        """Return the standard error of the server, followed by its log."""
+        """Return the standard output and standard error of the server, followed by its log."""
         text = ""
         for path in (self._folder / "Xorg.out", self.log):
             with contextlib.suppress(OSError):
@@ -229,9 +249,9 @@ class HeadlessServer:
 
 
 def _remove_stale_socket(number: int) -> None:
-    """Remove the socket that a killed server leaves, so that the next server can use the same display number.
+    """Remove the socket of a killed server, so that the next server can use the display `number` again.
 
-    If another server listens on the socket by now, the socket stays.
+    If another server listens on the socket by now, do not remove the socket.
     """
     with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
         try:
@@ -242,7 +262,7 @@ def _remove_stale_socket(number: int) -> None:
 
 
 def _end_server(process: "subprocess.Popen[bytes]") -> None:
-    """Terminate the server; kill it if it does not end within `_STOP_LIMIT_S`."""
+    """Terminate the server. If the server does not end within `_STOP_LIMIT_S`, kill the server."""
     process.terminate()
     try:
         process.wait(_STOP_LIMIT_S)
@@ -253,5 +273,5 @@ def _end_server(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _how_server_ended(status: int) -> str:
-    """Return the exit status of the server, or the signal that ended it, in words."""
+    """Describe how the server ended: with an exit status, or by a signal. `status` is the return code of Popen."""
     return f"exit status {status}" if status >= 0 else f"signal {signal.Signals(-status).name}"
