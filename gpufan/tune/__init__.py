@@ -1,1 +1,1 @@
-"""Learns a card from a recording, and compares settings on the card so learnt or on a simulated box."""
+"""Fits a model to a recorded card, and compares settings on the fitted model or on a simulated box."""

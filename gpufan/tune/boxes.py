@@ -1,4 +1,7 @@
-"""Makes the boxes on which settings are tried: simulated boxes, and boxes of plants fitted to recorded cards."""
+"""Makes the boxes on which settings are tried: simulated boxes, and boxes of plants fitted to recorded cards.
+
+A plant is the thermal model of a card.
+"""
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -16,14 +19,14 @@ from gpufan.tune.recorded_cards import Reading, RecordedCard, choose_recorded, r
 
 
 class FittedBox(SimulatedBox):
-    """A box of recorded cards, in which the plant fitted to a card stands for the card.
+    """A simulated box of recorded cards. Each card is simulated by the plant that was fitted to its recording.
 
-    The cards start at the recorded temperature. The inlet air is also warmed by the power of the other cards, as in the
-    recording or under the workload. A recording repeats from its start when it ends.
+    Each card starts at its first recorded temperature. The power of the other cards warms its inlet air. When the
+    recorded power ends, it repeats from its start.
     """
 
     def __init__(self, cards: Sequence[tuple[RecordedCard, FittedPlant]], workload: Workload | None = None) -> None:
-        """Each card draws the power of `workload`, W, or without it the recorded power."""
+        """Make the box. Each card draws the power (W) of `workload`, or its recorded power if `workload` is None."""
         super().__init__(Profile("", tuple(plant for _, plant in cards)), workload or (lambda _: 0.0))
         self._others: list[Workload] = []
         self._coupling_k_per_w = [plant.coupling for _, plant in cards]
@@ -37,7 +40,7 @@ class FittedBox(SimulatedBox):
         self._others_w = [others(0.0) for others in self._others]
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass for every card, and warm its inlet air by the power of the other cards."""
+        """Simulate the next `seconds` of every card. The power of the other cards warms the inlet air of the card."""
         for number, gpu in enumerate(self.gpus):
             time_constant_s = gpu.plant.resistance(gpu.speed_percent) * gpu.plant.heat_capacity
             now_w = self._others[number](gpu.time_s)
@@ -47,7 +50,10 @@ class FittedBox(SimulatedBox):
 
     @staticmethod
     def _start_as_recorded(gpu: SimulatedGpu, card: RecordedCard, plant: FittedPlant) -> None:
-        """Give `gpu` the identity of `card`, and the state of its first reading."""
+        """Give the simulated card `gpu` the identity of the recorded `card` and the state of its first reading.
+
+        `plant` is the plant fitted to `card`.
+        """
         from gpufan.tune.course import Course  # it needs scipy, which `simulate` does not
 
         first = card.readings[0]
@@ -61,16 +67,19 @@ class FittedBox(SimulatedBox):
 
     @staticmethod
     def _recorded_workload(card: RecordedCard, power_w: Callable[[Reading], float]) -> Workload:
-        """The recorded power of `card`, or of the other cards, as a function of time without gaps; it repeats."""
+        """Return a workload that repeats the recording of `card` without its gaps.
+
+        `power_w` takes the power (W) from a reading: that of the card or that of the other cards.
+        """
         powers_w = [power_w(reading) for _, reading in card.steps()]
         ends_s = list(accumulate(elapsed_s for elapsed_s, _ in card.steps()))
         return lambda time_s: powers_w[min(bisect_right(ends_s, time_s % ends_s[-1]), len(powers_w) - 1)]
 
 
 def simulated_boxes(profile: str, workload: str, inlet_c: float | None) -> Callable[[], SimulatedBox]:
-    """Return a function that makes the simulated box `profile` under `workload`.
+    """Return a function that makes a simulated box. `profile` and `workload` are names in `PROFILES` and `WORKLOADS`.
 
-    `inlet_c` replaces the inlet temperature of its cards, °C, unless it is None.
+    `inlet_c` is the inlet temperature of the cards, °C. With None, each card has the inlet temperature of the profile.
     """
     chosen = PROFILES[profile]
     chosen = replace(chosen, plants=tuple(plant_with_inlet(plant, inlet_c) for plant in chosen.plants))
@@ -80,10 +89,11 @@ def simulated_boxes(profile: str, workload: str, inlet_c: float | None) -> Calla
 def fitted_boxes(
     path: Path, names: Sequence[str], workload: str | None, inlet_c: float | None
 ) -> Callable[[], SimulatedBox]:
-    """Return a function that makes a `FittedBox` of the cards `names` in the recording `path`; of all without names.
+    """Return a function that makes a `FittedBox` of the cards `names` in the recording `path`.
 
-    They draw the power of `workload`, or else the recorded power. `inlet_c` replaces the fitted inlet temperature, °C,
-    unless it is None. Raises InputError or GpufanError.
+    Without names, the box has all recorded cards. `workload` is a name in `WORKLOADS`. With None, the cards draw their
+    recorded power. `inlet_c` is the inlet temperature of the cards, °C. With None, the fitted inlet temperature is
+    used. Raises InputError if the recording cannot be read or a name matches no card, GpufanError if a fit fails.
     """
     cards = choose_recorded(recorded_cards(recording.read_recording(path)), names, str(path))
     fitted = [(card, plant_with_inlet(fit(card).plant, inlet_c)) for card in cards]

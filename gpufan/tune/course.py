@@ -1,7 +1,7 @@
-"""Predicts the temperature of a card over a stretch of its recording from a plant. Needs numpy and scipy.
+"""Predicts from a plant the temperature of a card over a stretch of its recording. Needs numpy and scipy.
 
-Each step is computed as in `gpufan.core.thermal.approach`. All steps are solved at once, because a fit makes some
-hundred predictions.
+A plant is the thermal model of a card. A stretch is a part of the recording without gaps. Each step is computed as in
+`gpufan.core.thermal.approach`. All steps are solved at once, because a fit makes some hundred predictions.
 """
 
 from collections.abc import Sequence
@@ -17,19 +17,26 @@ from gpufan.tune.recorded_cards import Stretch
 Array = NDArray[np.float64]
 
 _START_DEVIATION_K = 5.0
-"""Standard deviation of the heatsink temperature at the start from that of a card that has settled, K."""
+"""Standard deviation of the heatsink temperature at the start of a stretch, K.
+
+The mean is the heatsink temperature of a card that has settled at its first recorded temperature.
+"""
 
 _KNOWN_S = 60.0
-"""The recorded temperature of this time at the start of a stretch is known to a prediction, s."""
+"""A prediction may use the recorded temperatures of this first part of a stretch, s."""
 
 
 class Course:
-    """A stretch. Predicts the temperature at each reading but the first, from power and fan speed alone."""
+    """Predicts the temperature at each reading of one stretch except the first reading.
+
+    The prediction uses the recorded power and fan speed. It uses recorded temperatures only to find the state at the
+    start.
+    """
 
     def __init__(self, stretch: Stretch) -> None:
         time_s, temperature_c, power_w, speed_percent, _, others_w, _ = map(np.array, zip(*stretch, strict=True))
         self.temperature_c = temperature_c[1:]
-        """The recorded temperature at each reading but the first, °C."""
+        """The recorded temperature at each reading except the first, °C."""
         self._first = stretch[0]
         self._seconds = np.diff(time_s)
         self._power_w = power_w[1:]
@@ -37,24 +44,25 @@ class Course:
         self._speeds, self._speed_numbers = np.unique(speed_percent[1:], return_inverse=True)
 
     def predict(self, plant: FittedPlant, known: int | None = None) -> Array:
-        """Predicted temperature at each reading but the first, °C.
+        """Return the temperature that `plant` predicts at each reading except the first, °C.
 
-        For the heatsink at the start, the temperature is assumed with which the prediction fits the first `known`
-        readings best, or all readings without `known`.
+        The prediction starts with the values of `start`. They are chosen so that the prediction fits the first `known`
+        readings best. If `known` is None, it fits all readings best.
         """
         return self._solve(plant, known)[0]
 
     def start(self, plant: FittedPlant) -> tuple[float, float]:
-        """Temperature of the heatsink, °C, and warming of the inlet air by the card, K, at the first reading.
+        """Return two values at the first reading: the heatsink temperature, °C, and the warming of the inlet air, K.
 
-        No reading shows these two values, and the card may have been at work before. So they are the values with which
-        the prediction fits the recording best.
+        The warming is only that by the card itself. The recording contains neither value, and the card may have been at
+        work before it began. So the result is the two values with which the prediction of `plant` fits the stretch
+        best.
         """
         sink_c, case_k = self._solve(plant)[1]
         return float(sink_c), float(case_k)
 
     def _solve(self, plant: FittedPlant, known: int | None = None) -> tuple[Array, Array]:
-        """Return the values of `predict` and the values of `start`."""
+        """Return the result of `predict` and the result of `start`. `known` is that of `predict`."""
         resistances = np.array([plant.resistance(speed) - plant.die_resistance for speed in self._speeds])
         resistance = resistances[self._speed_numbers]
         sink_left = np.exp(-self._seconds / (resistance * plant.heat_capacity))
@@ -79,7 +87,12 @@ class Course:
         return base_c + left @ start, start
 
     def _best_start(self, plant: FittedPlant, left: Array, missing_k: Array) -> Array:
-        """The values of `start` for which the product with `left` is nearest to `missing_k`, K, by least squares."""
+        """Find the values of `start` for which `left @ start` is nearest to `missing_k` by least squares.
+
+        `left` has a row for each reading and a column for each value of `start`. An item is the effect of 1 K in this
+        value on the temperature at this reading. `missing_k` is the recorded temperature minus the prediction with
+        both values at 0, K. The result also stays near the values of a card that has settled.
+        """
         # Likely values are those of a card that has settled, at any power, with the present temperature.
         sink_c = self._first.temperature_c - self._first.power_w * plant.die_resistance
         resistance = plant.resistance(self._first.speed_percent) - plant.die_resistance
@@ -92,9 +105,10 @@ class Course:
 
 
 def _course_towards(left: Array, ends: Array, start: Any) -> Array:
-    """The values that a quantity has after each step, if it is `start` before the first and approaches `ends`.
+    """Return the values of a quantity after each step. Before the first step, its value is `start`.
 
-    `left` is the `core.thermal.remaining_share` of each step.
+    In each step the quantity approaches the item of `ends` for this step. `left` is the `core.thermal.remaining_share`
+    of each step. If `ends` has several columns, each is a quantity of its own.
     """
     left_column = left if ends.ndim == 1 else left[:, None]
     right = (1 - left_column) * ends
@@ -106,10 +120,10 @@ def _course_towards(left: Array, ends: Array, start: Any) -> Array:
 
 
 def prediction_errors_k(stretches: Sequence[Stretch], plant: FittedPlant, seen: int = 0) -> Array:
-    """Recorded minus predicted temperature at each reading after the first `seen` readings of `stretches`, K.
+    """Return the recorded minus the predicted temperature, K, at the readings that the prediction did not use.
 
-    The temperature of the heatsink at the start of a stretch follows from the seen readings of the stretch. If they are
-    shorter than its first minute, it follows from that minute, which is then left out of the result.
+    A prediction may use the first `seen` readings of all `stretches`, to find the heatsink temperature at the start of
+    a stretch. It may always use the first minute of each stretch.
     """
     found = [np.empty(0)]
     for stretch in stretches:

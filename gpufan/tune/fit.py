@@ -1,8 +1,9 @@
 """Fits a plant to the recording of a card, and states the uncertainty of its constants.
 
-The fit predicts the temperature from power and fan speed alone, and compares it with the recorded temperature. A
-constant that the recording does not determine stays near its value for a typical card. A test shows how far predictions
-can be trusted: a fit of the first two thirds of the recording predicts the last third.
+A plant is the thermal model of a card. The fit predicts the temperature from power and fan speed alone, and compares
+the prediction with the recorded temperature. A constant that the recording does not determine stays near its value for
+a typical card. A test shows how large the errors of predictions are: a fit of the first two thirds of the recording
+predicts the last third.
 """
 
 import statistics
@@ -15,13 +16,13 @@ from gpufan.tune.plant import FittedPlant, steady_c
 from gpufan.tune.recorded_cards import RecordedCard, Stretch, UsualWork, stretch_s
 
 _SEEN = 2 / 3
-"""Share of the readings to which a plant is fitted that predicts the other readings."""
+"""For the test of predictions, a plant is fitted to this first share of the readings. It predicts the others."""
 
 _SHORTEST_S = 30.0
-"""A shorter piece of a stretch is not used to fit a plant, s."""
+"""For the test of predictions, a plant is not fitted to a piece of a stretch that is shorter than this, s."""
 
 _FEWEST = 10
-"""With fewer readings a prediction is not tested."""
+"""Predictions are tested only if at least this many predicted readings can be compared with the recording."""
 
 _DRAWS = 400
 """Number of plants that represent the uncertainty of the fit."""
@@ -34,21 +35,29 @@ class Fit:
     card: RecordedCard
     plant: FittedPlant
     draws: tuple[FittedPlant, ...]
-    """Plants that fit about as well, drawn at random by their probability."""
+    """Random plants that fit about as well as `plant`. A more probable plant is drawn more often."""
     misfit_k: float
     """Root mean square of recorded minus predicted temperature, K."""
     unseen_k: float | None
-    """The same for the last third, predicted by a fit of the first two thirds, K; None if it is too short."""
+    """The error of predictions for the last third of the readings by a fit of the first two thirds, K.
+
+    It is the root mean square of recorded minus predicted temperature. None if the recording is too short for this
+    test.
+    """
 
     def interval(self, value: Callable[[FittedPlant], float]) -> tuple[float, float]:
-        """Lower and upper end of the interval that contains `value` of the real card with a probability of 90 %."""
+        """Return the lower and the upper end of an interval for a value of the card. `value` computes it from a plant.
+
+        The interval contains the value of the real card with a probability of 90 %.
+        """
         values = sorted(value(plant) for plant in self.draws)
         return values[len(values) // 20], values[-1 - len(values) // 20]
 
     def warm(self, power_w: float, duty_percent: float) -> FittedPlant:
-        """Return the plant that is warmer than 95 % of `draws` at `power_w` and `duty_percent`.
+        """Return the plant that is warmer than 95 % of `draws` at the power `power_w` and the duty `duty_percent`.
 
-        The power of the other cards is their mean power in the readings in which this card drew about `power_w`.
+        For the heat of the other cards, the mean of their power is used. This mean is over the readings in which this
+        card drew at least 90 % of `power_w`.
         """
         others_w = [reading.others_w for reading in self.card.readings if reading.power_w >= 0.9 * power_w]
         mean_w = statistics.fmean(others_w) if others_w else 0.0
@@ -57,7 +66,10 @@ class Fit:
 
 
 def fit(card: RecordedCard) -> Fit:
-    """Fit a plant to `card`. Raises GpufanError if there are too few readings, MissingExtra without scipy."""
+    """Fit a plant to the recorded `card`.
+
+    Raises GpufanError if the recording has too few readings of the card, MissingExtra if scipy is not installed.
+    """
     try:
         from gpufan.tune.search import search
     except ImportError:
@@ -74,7 +86,10 @@ def fit(card: RecordedCard) -> Fit:
 
 
 def _fit_error_on_unseen_k(stretches: Sequence[Stretch]) -> float | None:
-    """Fit a plant to the first two thirds of the readings, and return `Fit.unseen_k`."""
+    """Return `Fit.unseen_k`, K: fit a plant to the first two thirds of the readings, and test it with the others.
+
+    Returns None if the recording is too short for this test.
+    """
     from gpufan.tune.course import prediction_errors_k
     from gpufan.tune.search import root_mean_square, search
 

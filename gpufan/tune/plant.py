@@ -1,8 +1,8 @@
-"""The plant that a fit finds: its constants, and the parameters of which the search varies the values.
+"""The plant (thermal model of a card) that a fit finds: its constants, and the parameters that the search varies.
 
-The model is that of `gpufan.gpu.simulated`. The heatsink receives the power and gives it to the inlet air through
-R(d) = R0 + R1·d^-n K/W, with the duty d in 0..1. The die is a little warmer. The inlet air is warmed by the other cards
-of the recording, and slowly by the card itself.
+The model is that of `gpufan.gpu.simulated`. The heatsink receives the power and gives it to the inlet air through a
+thermal resistance R(d) = R0 + R1·d^-n K/W, with the duty d in 0..1. The die is a little warmer than the heatsink. The
+other cards of the recording warm the inlet air, and the card itself warms it slowly.
 """
 
 import math
@@ -17,34 +17,37 @@ from gpufan.tune.recorded_cards import UsualWork
 P = TypeVar("P", bound=Plant)
 
 _TYPICAL = replace(Plant(), resistance_floor=0.07, resistance_flow=0.068)
-"""The plant of a typical card, from which the search starts. Between heatsink and air at half speed it has 0.14 K/W.
-Fits of five recorded cards give 0.06 to 0.25 K/W. The simulated GTX 1080 Ti, a card with a blower, has 0.22 K/W."""
+"""The plant of a typical card. The search starts from it.
+
+Its thermal resistance between heatsink and air is 0.14 K/W at half fan speed. Fits of five recorded cards give 0.06 to
+0.25 K/W. The simulated GTX 1080 Ti, a card with a blower, has 0.22 K/W.
+"""
 
 _TYPICAL_INLET_C = 30.0
-"""Inlet temperature of a card in a case, °C: between a cool room and the 39 °C that reviews suggest."""
+"""Inlet temperature of a typical card in a case, °C. A cool room has less. Reviews suggest 39 °C."""
 
 _TYPICAL_COUPLING = 0.01
-"""Warming of the inlet air by each W of other cards, K/W; the simulated boxes have 0 to 0.06."""
+"""Warming of the inlet air by each W of the other cards, K/W. The simulated boxes have 0 to 0.06 K/W."""
 
 _TYPICAL_CASE_RESISTANCE = 0.02
-"""Warming of the inlet air by each W of the card itself, K/W; fits of real recordings give 0.01 to 0.05."""
+"""Warming of the inlet air by each W of the card itself, K/W. Fits of real recordings give 0.01 to 0.05 K/W."""
 
 
 @dataclass(frozen=True, slots=True)
 class FittedPlant(Plant):
-    """A plant with other cards beside it, which warm its inlet air."""
+    """The plant of a card whose inlet air is also warmed by other cards in the box."""
 
     coupling: float = 0.0
     """Warming of the inlet air by each W that the heatsinks of other cards give to the air, K/W."""
 
 
 def steady_c(plant: Plant, power_w: float, duty_percent: float) -> float:
-    """Temperature at which `plant` settles without other cards, °C."""
+    """Return the temperature at which `plant` settles at this power and duty, °C. Other cards give it no heat."""
     return plant.inlet_c + power_w * (plant.resistance(duty_percent) + plant.case_resistance)
 
 
 def plant_with_inlet(plant: P, inlet_c: float | None) -> P:
-    """`plant` with the inlet temperature `inlet_c`, °C; unchanged if that is None."""
+    """Return `plant` with the inlet temperature `inlet_c`, °C. If `inlet_c` is None, return `plant` unchanged."""
     return plant if inlet_c is None else replace(plant, inlet_c=inlet_c)
 
 
@@ -63,19 +66,22 @@ PARAMETERS = {
 }
 """The parameters of `plant_from_parameters`, in their order, each with its standard deviation among cards.
 
-`inlet` (K) and `case_resistance` (K/W) are differences to the typical value. Each other parameter is the logarithm of
-the ratio to the typical value: 0.5 is a factor of 1.65. `floor_share` is the logarithm of a factor to the odds of that
-share, so that the share stays within 0..1.
+`inlet` (K) and `case_resistance` (K/W) are differences from the typical value. Each other parameter is the logarithm of
+the ratio to the typical value: 0.5 means a factor of 1.65. `floor_share` is about the share of the resistance that no
+air flow removes. It is the logarithm of a factor for the odds of the share, so that the share stays within 0..1.
 """
 
 
 def plant_from_parameters(values: Iterable[float], usual: UsualWork) -> FittedPlant:
-    """The plant with these values of `PARAMETERS`. If all are 0, it is a typical card in a case.
+    """Return the plant of a card. `values` are the values of `PARAMETERS`, and `usual` is the usual work of the card.
 
-    The parameters are chosen so that each shows in another way in a recording: the resistance between heatsink and air
-    at the usual duty, the part of it that no air flow removes, its exponent, and so on. If all cards work at the same
-    times, the heat of the others looks like more resistance; if the others work evenly, it looks like warmer air. So
-    resistance and inlet are parameters that include the heat of the others, which is subtracted here.
+    If all values are 0, the plant is a typical card in a case. Each parameter has its own effect in a recording. One is
+    the resistance between heatsink and air at the usual duty, another is the part of this resistance that no air flow
+    removes.
+
+    If all cards work at the same times, the heat of the other cards looks like a higher resistance. If the other cards
+    work evenly, their heat looks like warmer inlet air. So the parameters `resistance` and `inlet` include the heat of
+    the other cards. This function subtracts it.
     """
     resistance, floor_share, exponent, die, die_time, capacity, inlet_k, log_coupling, still, case, case_time = (
         float(value) for value in values

@@ -1,4 +1,4 @@
-"""Proposes a setting for a fitted card: the quietest curve or target that stays under a limit."""
+"""Proposes a setting for a fitted card: the quietest curve or target that keeps the card under a limit."""
 
 import math
 from collections.abc import Sequence
@@ -16,16 +16,16 @@ TARGETS_BELOW_K = 6
 """Targets are tried from the limit down to the limit minus this value, K."""
 
 _IDLE_W = 50.0
-"""The recording of a card that drew less shows nothing of its cooling, W."""
+"""If a card never drew more power than this, its recording shows nothing about its cooling, W."""
 
 _AUDIBLE_DB = 0.5
-"""Nobody hears a smaller difference of sound, dB(A)."""
+"""Nobody hears a difference between two sounds that is smaller than this, dB(A)."""
 
 _CALMER = 2
-"""Difference of swings that is a reason to change to a setting with the same sound."""
+"""A setting with the same sound is proposed if it has at least this many swings of the fan speed less."""
 
 _UNSURE_K = 3.0
-"""There is no proposal if predictions may be wrong by more, K."""
+"""Nothing is proposed if predictions may be wrong by more than this, K."""
 
 # `proposal_notes` has a note for a value below the first three of these limits, or above the others.
 _SHORT_S = 300.0
@@ -37,13 +37,16 @@ _WIDE_K_PER_W = 0.03
 
 @dataclass(frozen=True)
 class Candidate:
-    """A setting that was tried, and its outcome on the fitted card."""
+    """A setting that was tried on the fitted card, and its outcome; or the recording, for comparison."""
 
     settings: CardSettings | None
-    """None for the recording itself."""
+    """The setting that was tried. None if this candidate is the recording itself."""
     outcome: Outcome
     at_most_c: float
-    """Peak on a plant warmer than 95 % of the plants that fit the recording, °C; NaN for the recording itself."""
+    """Highest temperature that is still likely with this setting, °C. NaN if this candidate is the recording itself.
+
+    It is the peak on a plant that is warmer than 95 % of the plants that fit the recording.
+    """
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,14 @@ class Proposal:
 
     fit: Fit
     candidates: tuple[Candidate, ...]
-    """The recording, the present setting, then the settings that stay under the limit."""
+    """First the recording, then the present setting, then the settings that keep the card under the limit."""
     best: Candidate | None
-    """The proposed candidate; None if no change is worthwhile, or if the recording is not good enough."""
+    """The proposed setting. None if no change is worthwhile, or if the recording is not good enough."""
     reason: str
-    """A sentence for the user: why it is proposed, or why nothing is proposed."""
+    """A text for the user: why `best` is proposed, or why nothing is proposed."""
 
     def config(self) -> str:
-        """Return the lines for the settings file that set `best`, which must not be None."""
+        """Return the lines for the settings file that apply the setting `best`. `best` must not be None."""
         assert self.best is not None
         settings = self.best.settings
         assert settings is not None
@@ -68,9 +71,10 @@ class Proposal:
 
 
 def propose(fit: Fit, present: CardSettings, limit_c: float) -> Proposal:
-    """Propose the quietest setting with which the card stays at `limit_c` or below under its recorded load.
+    """Propose the quietest setting that keeps the card at `limit_c` (°C) or below under its recorded load.
 
-    Of settings with the same sound, it is the setting with the fewest swings.
+    Of several settings with the same sound, the setting with the fewest swings of the fan speed is proposed. `present`
+    is the setting of the card now. Nothing is proposed if no setting is clearly better than `present`.
     """
     proposer = _Proposer(fit, limit_c)
     now = proposer.try_setting(f"present: {present}", present)
@@ -99,7 +103,7 @@ def propose(fit: Fit, present: CardSettings, limit_c: float) -> Proposal:
 
 
 def _why_no_proposal(fit: Fit, proposer: "_Proposer", limit_c: float) -> str:
-    """Return why nothing can be proposed, and the remedy; an empty text if a proposal is possible."""
+    """Return why no setting can be proposed, and the remedy. Returns an empty text if a proposal is possible."""
     if proposer.high_w < _IDLE_W:
         return f"the card drew at most {proposer.high_w:.0f} W: record it at work"
     if fit.unseen_k is None:
@@ -119,14 +123,17 @@ def _why_no_proposal(fit: Fit, proposer: "_Proposer", limit_c: float) -> str:
 
 
 def calmest_of_the_quietest(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the candidate with the fewest swings among the candidates that sound like the quietest candidate."""
+    """Return the candidate with the fewest swings among those that nobody hears to be louder than the quietest one."""
     least_db = min(candidate.outcome.sound_db for candidate in candidates)
     quiet = [candidate for candidate in candidates if candidate.outcome.sound_db <= least_db + _AUDIBLE_DB]
     return min(quiet, key=lambda candidate: (candidate.outcome.swings, candidate.outcome.sound_db))
 
 
 def proposal_notes(fit: Fit) -> list[str]:
-    """Return a note for each weakness of the recording that makes the proposal less certain, with the remedy."""
+    """Return a note for each weakness of the recording that makes the proposal less certain.
+
+    Each note contains a remedy.
+    """
     card = fit.card
 
     def span(low: float, high: float) -> str:
@@ -182,7 +189,7 @@ def proposed_curve(limit_c: float, duty_percent: float) -> Curve:
 
 
 class _Proposer:
-    """Tries settings on the fitted plant, and on a warm plant that fits the recording too."""
+    """Tries settings on the fitted plant, and on a warmer plant that is also likely."""
 
     def __init__(self, fit: Fit, limit_c: float) -> None:
         self._fit = fit
@@ -190,7 +197,10 @@ class _Proposer:
         self.high_w = fit.card.usual_range(lambda reading: reading.power_w)[1]
 
     def try_setting(self, name: str, settings: CardSettings, stop_above_c: float = math.inf) -> Candidate:
-        """Replay the recording under `settings`, until it ends or the card is above `stop_above_c`, °C."""
+        """Replay the load of the recording under `settings`, and return the outcome as a candidate.
+
+        The replay stops early if the card gets warmer than `stop_above_c`, °C. `name` is the name of the outcome.
+        """
         card = self._fit.card
 
         def run(plant: FittedPlant) -> Outcome:
@@ -203,7 +213,10 @@ class _Proposer:
         return Candidate(settings, outcome, max(warm.peak_c, outcome.peak_c))
 
     def quietest_curve(self) -> Candidate | None:
-        """Return the quietest curve that keeps the card under the limit, with its outcome; None if no curve does."""
+        """Return the quietest curve that keeps the card under the limit, with its outcome.
+
+        Returns None if no curve keeps the card under the limit.
+        """
         found = None
         low, high = 30, 100
         while low <= high:
@@ -215,11 +228,14 @@ class _Proposer:
         return found
 
     def quietest_target(self) -> Candidate | None:
-        """Return the highest target that keeps the card under the limit, with its outcome; None if no target does."""
+        """Return the highest target that keeps the card under the limit, with its outcome.
+
+        Returns None if no target keeps the card under the limit.
+        """
         targets = (CardSettings(target_c=self._limit_c - below_k) for below_k in range(TARGETS_BELOW_K + 1))
         return next((tried for settings in targets if (tried := self._under_limit(settings))), None)
 
     def _under_limit(self, settings: CardSettings) -> Candidate | None:
-        """Try `settings`, and return them as a candidate; None if they do not stay under the limit."""
+        """Try `settings`, and return them as a candidate. Returns None if the card gets warmer than the limit."""
         tried = self.try_setting(str(settings), settings, self._limit_c)
         return tried if tried.at_most_c <= self._limit_c else None

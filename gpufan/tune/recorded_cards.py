@@ -16,23 +16,26 @@ from gpufan.errors import InputError
 from gpufan.gpu.simulated import Plant
 
 MOST_READINGS = 7200
-"""Number of readings of each card that count at most: two hours of one reading a second. The last readings count."""
+"""At most this many readings of each card are used, the last ones. At one reading a second they last two hours."""
 
 _GAP_S = 10.0
-"""A new stretch starts after a longer time without reading, s, since the work of the card in that time is unknown."""
+"""If more time than this (s) passes between two readings, a new stretch begins.
+
+What the card did in such a gap is unknown.
+"""
 
 _SHORTEST_S = 60.0
-"""A shorter stretch is left out, s: it shows nothing of a heatsink."""
+"""A stretch shorter than this (s) is left out. It shows nothing about a heatsink."""
 
 _JUMP_W = 50.0
-"""A larger change of the power is a jump, W."""
+"""A change of the power by more than this is a jump, W."""
 
 _MOST_W, _MOST_RPM, _MOST_PERCENT = 2000.0, 20_000.0, 200.0
-"""Higher values of power and fan speed are not credible."""
+"""Power (W) and fan speed (rpm, percent) above these values are not credible."""
 
 
 class Reading(NamedTuple):
-    """A complete reading of a card."""
+    """A complete reading of a card: temperature, power and fan speed are known."""
 
     time_s: float
     temperature_c: float
@@ -43,7 +46,7 @@ class Reading(NamedTuple):
     others_w: float
     """Power of all other cards of the recording, W."""
     full_scale_rpm: float | None
-    """Fan speed at 100 %, computed from this reading, rpm; None if the reading has no credible rpm."""
+    """Fan speed at 100 %, rpm, computed from the speed in this reading. None if the reading has no credible rpm."""
 
 
 Stretch = Sequence[Reading]
@@ -57,7 +60,10 @@ class UsualWork(NamedTuple):
     """Median fan speed, 0..1."""
     others_slope: float
     others_w: float
-    """The power of the other cards is about `others_slope` times the power of this card plus `others_w`, W."""
+    """The power of the other cards together is about `others_slope` * P + `others_w`, W.
+
+    P is the power of this card, W.
+    """
     alone: bool
     """Whether no other card is in the recording."""
 
@@ -83,7 +89,7 @@ class RecordedCard:
 
     @property
     def info(self) -> GpuInfo:
-        """The identity of the card. A recording has no duty range, so the range of a GTX 1080 Ti is assumed."""
+        """The identity of the card. A recording has no duty range, so the duty range of a GTX 1080 Ti is assumed."""
         index, _, name = self.label.partition(" ")
         number = int(index) if index.isdecimal() else 0
         return GpuInfo(self.uuid, self.pci, number, name or self.label, 1, Plant().duty_range, None, "recorded")
@@ -100,21 +106,24 @@ class RecordedCard:
 
     @property
     def full_scale_rpm(self) -> float | None:
-        """Fan speed at 100 %, rpm; None if no row has rpm."""
+        """Fan speed at 100 %, rpm. None if no reading has a credible rpm."""
         found = [reading.full_scale_rpm for reading in self.readings if reading.full_scale_rpm is not None]
         return statistics.median_high(found) if found else None
 
     def steps(self) -> Iterator[tuple[float, Reading]]:
-        """Yield the readings in the order of time, each with the seconds since the reading before.
+        """Yield each reading with the seconds since the previous reading, in the order of time.
 
-        The first reading of a stretch has no reading before it, and is left out.
+        The first reading of each stretch is left out.
         """
         for stretch in self.stretches:
             for before, after in pairwise(stretch):
                 yield after.time_s - before.time_s, after
 
     def usual_range(self, value: Callable[[Reading], float]) -> tuple[float, float]:
-        """Lowest and highest `value` of the readings, without the 2 % lowest and the 2 % highest values."""
+        """Return the lowest and the highest value of the readings. `value` takes the value from a reading.
+
+        The lowest 2 % and the highest 2 % of the values do not count.
+        """
         ordered = sorted(map(value, self.readings))
         return ordered[len(ordered) // 50], ordered[-1 - len(ordered) // 50]
 
@@ -139,7 +148,10 @@ def recorded_cards(rows: Iterable[Row]) -> list[RecordedCard]:
 
 
 def _credible_reading(row: Row, others_w: float) -> Reading | None:
-    """Return the reading in `row`; None if it is incomplete or not credible. The other cards draw `others_w`, W."""
+    """Return the reading in `row`. Returns None if the reading is incomplete or not credible.
+
+    `others_w` is the power of all other cards, W. If the fan speed is unknown, the duty replaces it.
+    """
     speed = row.duty_percent if row.speed_percent is None else row.speed_percent
     if not (
         _is_credible(row.temperature_c, *VALID_C)
@@ -153,12 +165,12 @@ def _credible_reading(row: Row, others_w: float) -> Reading | None:
 
 
 def _is_credible(value: float | None, low: float, high: float) -> TypeGuard[float]:
-    """Whether `value` is known and within these limits."""
+    """Return whether `value` is known and lies from `low` to `high`."""
     return value is not None and low <= value <= high
 
 
 def _into_stretches(readings: Iterable[Reading]) -> tuple[Stretch, ...]:
-    """Divide the readings of a card into stretches without gaps. Stretches under `_SHORTEST_S` are left out."""
+    """Divide the readings of a card into stretches without gaps. Stretches shorter than `_SHORTEST_S` are left out."""
     found: list[list[Reading]] = []
     last_s = math.inf
     for reading in readings:
@@ -170,10 +182,10 @@ def _into_stretches(readings: Iterable[Reading]) -> tuple[Stretch, ...]:
 
 
 def _with_momentary_power(stretch: Stretch) -> Stretch:
-    """Return `stretch` with the power after each jump instead of the power in the middle of the jump.
+    """Return `stretch` with corrected powers. A reading in the middle of a jump gets the power of the next reading.
 
-    Many cards report the mean power of a second, which in a jump is between the power before and the power after it.
-    The temperature follows the power within a second.
+    Many cards report the mean power of the last second. During a jump, this mean is between the power before the jump
+    and the power after it. The temperature follows the real power within a second.
     """
     found = list(stretch)
     for before, (number, now), after in zip(stretch, enumerate(stretch[1:], 1), stretch[2:], strict=False):
@@ -184,14 +196,15 @@ def _with_momentary_power(stretch: Stretch) -> Stretch:
 
 
 def stretch_s(stretch: Stretch) -> float:
-    """Length of `stretch`, s."""
+    """Return the length of `stretch`, s."""
     return stretch[-1].time_s - stretch[0].time_s
 
 
 def choose_recorded(cards: Sequence[RecordedCard], names: Sequence[str], source: str) -> list[RecordedCard]:
-    """Return the cards that `names` stand for, or all cards without names.
+    """Return the cards that the options `--gpu` with the values `names` select. Without names, return all cards.
 
-    Raises InputError for a name that matches no card. `source` is where the cards are from, for the error.
+    Raises InputError if a name matches no card, or if `cards` is empty. The error names `source`, from which the cards
+    were read.
     """
     if not cards:
         raise InputError(f"{source} has no rows: `gpufan run --record FILE` writes them")

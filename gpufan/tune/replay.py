@@ -1,4 +1,7 @@
-"""Runs settings on a box, with the same workers that control real cards, and measures the outcome."""
+"""Tries settings on a simulated box, and measures the outcome.
+
+The same workers that control real cards control the simulated cards.
+"""
 
 import math
 from collections.abc import Sequence
@@ -13,12 +16,12 @@ from gpufan.gpu.simulated import Plant, SimulatedBox
 from gpufan.tune.recorded_cards import RecordedCard
 
 INTERVAL_S = 1.0
-"""Time between two ticks, s."""
+"""Simulated time between two ticks of the workers, s."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One card over time, at the `times_s` of its outcome."""
+    """Temperature and duty of one card over time. The values belong to the times in `Outcome.times_s`."""
 
     label: str
     temperature_c: Sequence[float]
@@ -27,17 +30,20 @@ class Trace:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a setting. Of several cards, a value is that of the worst card; only the sound is of all cards."""
+    """The outcome of a setting.
+
+    With several cards, each value is that of the worst card. Only the sound is that of all cards together.
+    """
 
     name: str
     peak_c: float
     hot_s: float
     """Time above `daemon.summary.HOT_C`, s."""
     sound_db: float
-    """Mean over time, dB(A)."""
+    """Mean sound of all cards over time, dB(A)."""
     swings: int
     throttled_percent: float | None
-    """Throughput lost because of lower clocks, percent; None if unknown."""
+    """Throughput lost because of lower clocks, percent. None if it is unknown."""
     times_s: Sequence[float]
     cards: Sequence[Trace]
     sounds_db: Sequence[float]
@@ -45,7 +51,10 @@ class Outcome:
 
 
 def settings_to_compare(curves: Sequence[Curve], targets_c: Sequence[float]) -> dict[str, CardSettings | None]:
-    """Return the settings to compare, by name: each curve, each target, the default, the stock driver (None)."""
+    """Return the settings to compare, by name: those of each curve, of each target, the default and the stock driver.
+
+    None stands for the stock driver.
+    """
     default = CardSettings(target_c=DEFAULT_TARGET_C)
     chosen = [*map(CardSettings, curves), *(CardSettings(target_c=target_c) for target_c in targets_c)]
     named = {str(settings): settings for settings in chosen if settings != default}
@@ -55,9 +64,10 @@ def settings_to_compare(curves: Sequence[Curve], targets_c: Sequence[float]) -> 
 def replay(
     box: SimulatedBox, name: str, settings: CardSettings | None, duration_s: float, stop_above_c: float = math.inf
 ) -> Outcome:
-    """Control the cards of `box` by `settings` for `duration_s`, or until a card is above `stop_above_c`, °C.
+    """Control the fans of all cards of `box` by `settings`, and return the outcome. `name` is its name.
 
-    If `settings` is None, the simulated driver controls the fans. Returns the outcome with the name `name`.
+    If `settings` is None, the simulated driver controls the fans. The replay ends after `duration_s` seconds of
+    simulated time, or when a card is warmer than `stop_above_c`, °C.
     """
     workers = [] if settings is None else make_workers(box.gpus, lambda _: settings)
     summaries = [CardSummary(gpu) for gpu in box.gpus]
@@ -87,7 +97,10 @@ def replay(
 
 
 def outcome_as_recorded(card: RecordedCard) -> Outcome:
-    """Return the outcome of the recording of `card`, with the same values as the outcome of a replay."""
+    """Compute the outcome of `card` from its recording alone, without a simulation.
+
+    The lost throughput is unknown.
+    """
     summary = Summary()
     full_scale_rpm = card.full_scale_rpm or Plant().full_scale_rpm
     trace, seconds = [], 0.0

@@ -1,4 +1,4 @@
-"""Makes the rows of a recording without its file: from snapshots of the running gpufan, or from a simulated box."""
+"""Makes rows of a recording without a recorded file: from snapshots of the running gpufan, or from a simulated box."""
 
 import math
 import time
@@ -22,10 +22,10 @@ def rows_of_running_gpufan(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Row]:
-    """Return the rows of the snapshots that gpufan writes to `path` during `duration_s`.
+    """Collect the snapshots that gpufan writes to `path` during `duration_s` seconds, and return their rows.
 
-    Returns earlier after Ctrl-C, or if gpufan ends. Calls `elapsed` about twice per snapshot with the seconds since the
-    start. Raises GpufanError if no gpufan is running.
+    Returns earlier after Ctrl-C, or when gpufan ends. Calls `elapsed` about twice per snapshot with the seconds since
+    the start. `clock` returns seconds, and `sleep` waits for seconds. Raises GpufanError if no gpufan is running.
     """
     found: list[Row] = []
     start_s = clock()
@@ -51,7 +51,10 @@ def rows_of_running_gpufan(
 
 
 def simulated_rows(profile: str, duration_s: float, settings_for: SettingsFor) -> list[Row]:
-    """Return the rows of the simulated box `profile` in training for `duration_s`, under `settings_for`."""
+    """Simulate a box in which all cards train for `duration_s` seconds, and return the rows.
+
+    `profile` is the name of the box in `PROFILES`. `settings_for` returns the settings of a card.
+    """
     found: list[Row] = []
     box = SimulatedBox(PROFILES[profile], WORKLOADS["epochs"])
     workers = make_workers(box.gpus, settings_for)

@@ -1,4 +1,4 @@
-"""Searches for the plant that fits a recording best, by least squares. Needs numpy and scipy."""
+"""Searches by least squares for the plant (thermal model) that fits a recording best. Needs numpy and scipy."""
 
 import statistics
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from gpufan.tune.plant import PARAMETERS, FittedPlant, plant_from_parameters
 from gpufan.tune.recorded_cards import Stretch, UsualWork
 
 _MODEL_K = 0.5
-"""Standard deviation of the error that the model has on a real card, since it has few parts, K."""
+"""Standard deviation of the error of the model on a real card, K. The model has few parts, so it is never exact."""
 
 _MODEL_S = 40.0
-"""Time for which an error of the model lasts, s. All readings within it count as one reading."""
+"""An error of the model lasts for about this time, s. All readings within this time together count as one."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,16 @@ class SearchResult:
         return plant_from_parameters(self.values, self.usual)
 
     def draws(self, count: int) -> list[FittedPlant]:
-        """`count` plants that fit about as well, drawn at random by their probability; the same at each call."""
+        """Return `count` random plants that fit about as well as `plant`. A more probable plant is drawn more often.
+
+        Each call returns the same plants.
+        """
         drawn = np.random.default_rng(1).multivariate_normal(self.values, self.covariance, count)
         return [plant_from_parameters(values, self.usual) for values in drawn]
 
 
 def search(stretches: Sequence[Stretch], usual: UsualWork) -> SearchResult:
-    """Search for the plant that fits `stretches` best, of a card with this `usual` work."""
+    """Search for the plant that fits `stretches` of a card best. `usual` is the usual work of the card."""
     courses = [Course(stretch) for stretch in stretches]
     deviations = np.array(list(PARAMETERS.values()))
     interval_s = statistics.median(after.time_s - before.time_s for s in stretches for before, after in pairwise(s))
@@ -68,5 +71,5 @@ def search(stretches: Sequence[Stretch], usual: UsualWork) -> SearchResult:
 
 
 def root_mean_square(values: Array) -> float:
-    """Square root of the mean of the squares of `values`."""
+    """Return the square root of the mean of the squares of `values`."""
     return float(np.sqrt(np.mean(values**2)))

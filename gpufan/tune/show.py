@@ -1,4 +1,4 @@
-"""Prints the tables of `gpufan simulate` and `gpufan tune`, and makes the panels of their pictures."""
+"""Prints the tables of `gpufan simulate` and `gpufan tune`, and makes the panels of the pictures of both commands."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -39,7 +39,11 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
 
 
 def print_proposals(proposals: Sequence[Proposal]) -> None:
-    """Print one table for all cards: as recorded, at present and as proposed. Then print the reasons for each card."""
+    """Print one table for all cards. Then print for each card why a setting is proposed, or why none is.
+
+    For each card the table has a row for the recording, for the present setting, and for the proposed setting if there
+    is one.
+    """
     table = _tune_table("", "peak °C", "at most", "dB(A)", "swings")
     for proposal in proposals:
         table.add_row(proposal.fit.card.label)
@@ -56,7 +60,7 @@ def print_proposals(proposals: Sequence[Proposal]) -> None:
 
 
 def _print_reasons(proposal: Proposal, console: Console) -> None:
-    """Print the reason for a proposal, the recording and the error of its prediction, and the notes."""
+    """Print the reason for a proposal, how long the recording is, the error of predictions, and the notes."""
     fit = proposal.fit
     temperatures_c = [reading.temperature_c for reading in fit.card.readings]
     learnt = f"learnt from {len(temperatures_c)} readings in {fit.card.seconds / 60:.0f} min"
@@ -68,7 +72,7 @@ def _print_reasons(proposal: Proposal, console: Console) -> None:
 
 
 def print_fit(proposal: Proposal) -> None:
-    """Print the fitted constants of a card, and all settings that were tried on the card."""
+    """Print the fitted constants of the card, and a table of `proposal.candidates`."""
     fit = proposal.fit
     table = _tune_table(fit.card.label, "fitted", "90 % sure", "")
     alone = not any(reading.others_w for reading in fit.card.readings)
@@ -88,7 +92,10 @@ def print_fit(proposal: Proposal) -> None:
 
 
 def print_config(proposals: Sequence[Proposal]) -> None:
-    """Print the lines for the settings file that apply the proposals, and the path of this file."""
+    """Print the path of the settings file, and the lines that apply the proposals when they are in this file.
+
+    Prints nothing if no setting is proposed.
+    """
     changes = [proposal.config() for proposal in proposals if proposal.best is not None]
     if changes:
         print(f"for {DEFAULT_PATH}, and then `sudo systemctl reload gpufan`:\n")
@@ -96,9 +103,9 @@ def print_config(proposals: Sequence[Proposal]) -> None:
 
 
 def outcome_panels(outcomes: Sequence[Outcome], limit_c: float) -> list[Panel]:
-    """The panels of a picture that compares outcomes: temperature and duty of each card, and the sound of all cards.
+    """Return the panels of a picture: temperature and duty of each card, and the sound of all cards together.
 
-    Each panel has a line for each outcome. A horizontal line is at `limit_c`, °C.
+    Each panel has a line for each outcome. The panels of temperature have a horizontal line at `limit_c`, °C.
     """
 
     def series(values: Callable[[Outcome], Sequence[float]]) -> list[Series]:
@@ -116,18 +123,21 @@ def outcome_panels(outcomes: Sequence[Outcome], limit_c: float) -> list[Panel]:
 
 
 def _candidate_cells(candidate: Candidate) -> tuple[str, ...]:
-    """The cells of a row: peak, `at most`, seconds above `HOT_C`, sound, swings."""
+    """Return the cells of a row: peak, `at_most_c`, seconds above `HOT_C`, sound, swings."""
     peak_c, *others = _outcome_cells(candidate.outcome)
     return peak_c, "" if math.isnan(candidate.at_most_c) else f"{candidate.at_most_c:.1f}", *others
 
 
 def _outcome_cells(outcome: Outcome) -> tuple[str, ...]:
-    """The cells of a row: peak, seconds above `HOT_C`, sound, swings."""
+    """Return the cells of a row: peak, seconds above `HOT_C`, sound, swings."""
     return f"{outcome.peak_c:.1f}", f"{outcome.hot_s:.0f}", f"{outcome.sound_db:.1f}", str(outcome.swings)
 
 
 def _tune_table(first: str, *headings: str) -> Table:
-    """An empty table with the heading `first` for texts and `headings` for numbers."""
+    """Return an empty table. Its first column is for texts and has the heading `first`.
+
+    The other columns are for numbers and have `headings`. A column with an empty heading is for texts.
+    """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column(first, overflow="fold")
     for heading in headings:
