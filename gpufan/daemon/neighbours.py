@@ -1,4 +1,4 @@
-"""The neighbours of a card: other cards of the box whose heat its fans help to remove."""
+"""Finds the neighbours of a card: other cards of the box. The fans of the card help to remove the heat of these."""
 
 import math
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from gpufan.core.gpu import Gpu
 from gpufan.core.selection import card_matches
 
 _SILENT_S = 30.0
-"""The demand of a card whose last tick is older than this does not count for its neighbours, s."""
+"""If the last tick of a card is older than this, s, its demand does not count for its neighbours."""
 
 
 _HELP_S = 600.0
-"""A card that is not listed is helped until this long after it was last saturated, s. Help that is soon needed again
-lasts twice as long each time."""
+"""A saturated card gets help even if the settings do not list it as a neighbour. The help goes on for this long after
+the card was last saturated, s. If help is needed again soon, it lasts twice as long."""
 
 
 class Neighbour(Protocol):
@@ -42,12 +42,15 @@ class Neighbours:
         self._helped: dict[Neighbour, tuple[float, float]] = {}
 
     def follow(self, names: Sequence[str]) -> None:
-        """Choose the neighbours anew, by their names in the settings."""
+        """Choose the neighbours anew. `names` are the names of the neighbours in the settings."""
         self._names = names
         self._box_size = 0
 
     def demands_percent(self, now_s: float, own: Neighbour, box: Sequence[Neighbour]) -> list[int]:
-        """Return the duties that the neighbours of the card `own` need for their own heat, percent."""
+        """Return the duties that the neighbours need for their own heat, percent.
+
+        `own` is the worker of this card. `box` has the workers of all cards.
+        """
         if len(box) != self._box_size:  # new settings, or a new card
             self._box_size = len(box)
             self._chosen = [

@@ -1,8 +1,8 @@
-"""The orders that persons give to the running daemon: reading and writing the files with orders.
+"""Reads and writes the files with the orders that people give to the running daemon.
 
-The daemon listens on nothing. `pause.py` and `set_fans.py` write into the file `orders.json`, which only root can
-write, and the daemon looks at this file at every tick. Orders to keep stand in the state folder too, and are copied
-from there at a start.
+The daemon does not listen on a socket. `pause.py` and `set_fans.py` write into the file `orders.json`, which only root
+can write, and the daemon looks at this file at every tick. Orders to keep are orders that outlast restarts. They are in
+the state folder too, and are copied from there at a start.
 """
 
 import logging
@@ -29,7 +29,7 @@ READ_TIMEOUT_S = 1.0
 """Time limit for reading the orders to keep, s. A disk that hangs must not delay control."""
 
 LOCK_TIMEOUT_S = 2.0
-"""Time that a command waits for another that gives orders, s."""
+"""Time limit for waiting until another command has given its orders, s."""
 
 _Time = Annotated[float, Meta(ge=0, le=1e11)]
 """A time in seconds that can be published in a snapshot."""
@@ -44,14 +44,14 @@ class CardOrders(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     order: str = ""
     """The text of the order; empty if there is none."""
     order_until_s: _Time | None = None
-    """When the order ends; None for never."""
+    """When the order ends; None if it never ends."""
 
 
 class _OrdersFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Content of the file with orders."""
 
     cards: dict[str, CardOrders]
-    """By UUID, or by PCI address if the UUID is unknown."""
+    """The orders for each card. The key is the UUID of the card, or its PCI address if the UUID is unknown."""
 
 
 class KeptOrder(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -59,9 +59,9 @@ class KeptOrder(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
 
     order: str
     for_s: _Time | None = None
-    """How long it was to last; None for ever."""
+    """For how many seconds the order was given; None if it never ends."""
     until_s: _Time | None = None
-    """When it ends, seconds since the epoch."""
+    """When the order ends, in seconds since the epoch; None if it never ends."""
 
 
 class _KeptOrdersFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,10 +71,13 @@ class _KeptOrdersFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Orders:
-    """Reads the file with orders. During a `with` block the file exists, at first with the orders to keep."""
+    """Reads the file with orders.
+
+    At the start of a `with` block, the orders to keep replace the content of the file. At its end the file is removed.
+    """
 
     def __init__(self, path: Path | None) -> None:
-        """`path` is None if there is no file, so that nothing is ever ordered."""
+        """`path` is the file with orders. If it is None, there are never any orders."""
         self._path = path
         self._version: tuple[int, int] | None = None
         self._cards: dict[str, CardOrders] = {}
@@ -126,9 +129,10 @@ class Orders:
         return max(max(card.paused_until_s for card in self._of(info)) - now_s, 0.0)
 
     def order(self, info: GpuInfo, now_s: float) -> tuple[Order | None, float | None]:
-        """Return the order for the card, and for how many seconds it still lasts; (None, None) without an order.
+        """Return the order for the card, and the number of seconds until the order ends.
 
-        `now_s` is in seconds since boot. An order without an end lasts for None seconds.
+        Without an order, both are None. If the order never ends, the second value is None. `now_s` is in seconds since
+        boot.
         """
         if not self._cards:
             return None, None
@@ -178,7 +182,7 @@ def read_orders(runtime_folder: Path) -> dict[str, CardOrders]:
 
 
 def write_orders(runtime_folder: Path, cards: dict[str, CardOrders]) -> None:
-    """Replace all orders. Raises GpufanError or NoPermission."""
+    """Replace all orders by those of `cards`, by UUID or PCI address. Raises GpufanError or NoPermission."""
     path = runtime_folder / ORDERS
     try:
         replace_unsynced(path, msgspec.json.encode(_OrdersFile(cards)), 0o600)
@@ -189,7 +193,7 @@ def write_orders(runtime_folder: Path, cards: dict[str, CardOrders]) -> None:
 
 
 def read_kept_orders() -> dict[str, KeptOrder]:
-    """Return the orders to keep, by UUID or PCI address. Raises GpufanError."""
+    """Return the orders to keep, by UUID or PCI address; empty if there is no file. Raises GpufanError."""
     path = kept_orders_path()
     try:
         content = read_file(path)
@@ -204,7 +208,7 @@ def read_kept_orders() -> dict[str, KeptOrder]:
 
 
 def write_kept_orders(cards: dict[str, KeptOrder]) -> None:
-    """Replace the orders to keep. Raises GpufanError or NoPermission."""
+    """Replace the orders to keep by those of `cards`, by UUID or PCI address. Raises GpufanError or NoPermission."""
     path = kept_orders_path()
     try:
         if not cards:
@@ -219,7 +223,10 @@ def write_kept_orders(cards: dict[str, KeptOrder]) -> None:
 
 
 def _kept_orders_in_effect() -> dict[str, CardOrders]:
-    """Return the orders to keep that have not ended yet, with their ends in seconds since boot. Raises GpufanError."""
+    """Return the orders to keep that have not ended yet, by UUID or PCI address. Raises GpufanError.
+
+    The end of an order is converted to seconds since boot.
+    """
     orders = {}
     for key, kept in read_kept_orders().items():
         Order.parse(kept.order)  # one that cannot be followed raises here, and not at every tick
@@ -233,7 +240,7 @@ def _kept_orders_in_effect() -> dict[str, CardOrders]:
 
 
 def _check_owner_of_orders(status: os.stat_result) -> None:
-    """Raise GpufanError if a file with orders belongs to another user."""
+    """Raise GpufanError if the file with orders belongs to another user. `status` is the status of this file."""
     if status.st_uid != os.geteuid():
         raise GpufanError("it belongs to another user")
 

@@ -29,7 +29,7 @@ class Pass(NamedTuple):
     is_look: bool = False
     """Whether all steps are made, and a snapshot is published although it may say nothing new."""
     is_recheck: bool = False
-    """Whether only the fans of contested cards are checked, between two ticks."""
+    """Whether the pass lies between two ticks, and only checks the fans of contested cards."""
 
 
 class Step:
@@ -93,7 +93,7 @@ class CardStep(Step):
 
     @property
     def is_quiet(self) -> bool:
-        """Whether the last tick had nothing to do."""
+        """Whether the last tick had nothing to do, and no call is running."""
         return self.worker.quiet and self.busy_since_s is None
 
     def state(self, now_s: float) -> GpuState:
@@ -107,7 +107,10 @@ class CardStep(Step):
         )
 
     def stop(self, deadline_s: float) -> None:
-        """Wait until a running tick ends, at most until `deadline_s`; then give the fans back."""
+        """Wait until a running tick ends, at most until `deadline_s`. Then give the fans back.
+
+        `deadline_s` is a time of `time.monotonic`.
+        """
         while self.busy_since_s is not None and time.monotonic() < deadline_s:
             time.sleep(0.005)
         self.worker.stop()

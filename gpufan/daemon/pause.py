@@ -1,4 +1,7 @@
-"""`gpufan pause` and `gpufan resume`: close a card for a while, for a reset, a virtual machine or an unbind."""
+"""`gpufan pause` and `gpufan resume`: gpufan closes a card for a while.
+
+Then the card can be reset, given to a virtual machine, or unbound from the driver.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +26,7 @@ from gpufan.system.clock import since_boot_s
 def pause_cards(names: Sequence[str], runtime_folder: Path, for_s: float) -> list[str]:
     """Pause the cards in `names`, or all, for `for_s` seconds, and wait until the daemon has closed them.
 
-    Returns a line for each card. Raises InputError, or GpufanError, also if the daemon is too late.
+    Returns a line for each card. Raises InputError. Raises GpufanError, for example if the daemon takes too long.
     """
     cards = _cards_to_pause_or_resume("pause", names, runtime_folder)
     if any(gpu.backend == "x11" for gpu in running_snapshot(runtime_folder).gpus):
@@ -42,7 +45,7 @@ def pause_cards(names: Sequence[str], runtime_folder: Path, for_s: float) -> lis
 def resume_cards(names: Sequence[str], runtime_folder: Path) -> list[str]:
     """End the pause of the cards in `names`, or of all, and wait until the daemon has opened them again.
 
-    Returns a line for each card. Raises InputError, or GpufanError, also if the daemon is too late.
+    Returns a line for each card. Raises InputError. Raises GpufanError, for example if the daemon takes too long.
     """
     cards = _cards_to_pause_or_resume("resume", names, runtime_folder)
     _write_pause_orders(runtime_folder, [key_of_running_card(gpu) for gpu in cards], 0.0)
@@ -53,7 +56,10 @@ def resume_cards(names: Sequence[str], runtime_folder: Path) -> list[str]:
 
 
 def _cards_to_pause_or_resume(verb: str, names: Sequence[str], runtime_folder: Path) -> list[GpuState]:
-    """Return the cards in `names`, or all. `verb` is for the message. Raises InputError or GpufanError."""
+    """Return the cards in `names`, or all cards of the running daemon. Raises InputError or GpufanError.
+
+    `verb` is `pause` or `resume`. An error message uses it.
+    """
     try:
         return cards_of_running_daemon(names, runtime_folder)
     except NotRunning as error:
@@ -62,7 +68,10 @@ def _cards_to_pause_or_resume(verb: str, names: Sequence[str], runtime_folder: P
 
 
 def _write_pause_orders(runtime_folder: Path, keys: Sequence[str], until_s: float) -> None:
-    """Write orders that pause the cards until `until_s`, in s since boot; 0 ends the pause. Raises GpufanError."""
+    """Write orders that pause the cards `keys` until `until_s`, in seconds since boot. Raises GpufanError.
+
+    An `until_s` of 0 ends the pause. Each key is the UUID or the PCI address of a card.
+    """
     with orders.changing_orders(runtime_folder):
         cards = orders.read_orders(runtime_folder)
         changed = {key: replace(cards.get(key, orders.CardOrders()), paused_until_s=until_s) for key in keys}

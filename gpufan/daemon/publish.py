@@ -23,7 +23,7 @@ Publish = Callable[[Snapshot], None]
 def write_or_warn_once(write: Callable[[T], None], path: Path) -> Callable[[T], None]:
     """Return a function that calls `write`, and logs an OSError instead of raising it.
 
-    After an error, further errors are not logged until a write succeeds. `path` is for the message.
+    After an error, further errors are not logged until a write succeeds. `path` is the file that the log line names.
     """
     failed = False
 
@@ -42,10 +42,10 @@ def write_or_warn_once(write: Callable[[T], None], path: Path) -> Callable[[T], 
 
 @contextmanager
 def publish_to_snapshot_file(folder: Path | None, lock: ControllerLock | None) -> Iterator[list[Publish]]:
-    """Give the block a receiver that writes snapshots to a file in `folder`; none if `folder` is None.
+    """Give the block a list with one receiver, which writes snapshots to a file in `folder`.
 
-    The file is removed after the block. If somebody has removed the folder, the next write creates it again, with the
-    file and with `lock`.
+    If `folder` is None, the list is empty. The file is removed after the block. If somebody removes the folder, the
+    next write creates it again, together with the file and the file of `lock`.
     """
     if folder is None:
         yield []
@@ -66,9 +66,9 @@ def publish_to_snapshot_file(folder: Path | None, lock: ControllerLock | None) -
 
 @contextmanager
 def publish_to_recording(path: Path | None) -> Iterator[list[Publish]]:
-    """Give the block a receiver that appends a row for each card to the recording `path`; none if `path` is None.
+    """Give the block a list with one receiver, which appends a row for each card to the recording `path`.
 
-    Raises InputError.
+    If `path` is None, the list is empty. Raises InputError.
     """
     if path is None:
         yield []
@@ -81,9 +81,9 @@ def publish_to_recording(path: Path | None) -> Iterator[list[Publish]]:
 
 @contextmanager
 def publish_in_background(sinks: Sequence[Publish]) -> Iterator[list[Publish]]:
-    """Give the block receivers that call each of `sinks` in its own thread.
+    """Give the block a list with one receiver for each of `sinks`. A separate thread passes the snapshots to the sink.
 
-    So a disk that hangs delays neither control nor the end of the run.
+    A disk that hangs then delays neither control nor the end of the run.
     """
     writers = [BackgroundWriter(sink) for sink in sinks]
     try:

@@ -10,10 +10,10 @@ from gpufan.core.reasons import Cause, Reason
 from gpufan.errors import GpuError, GpuLost
 
 TARGET_TOLERANCE = 2
-"""Points by which a target that is read back may differ from the duty set, since drivers round."""
+"""A target that is read back may differ from the duty set by this number of points, since drivers round."""
 
 SPEED_TOLERANCE = 10
-"""Points by which the speed of a fan may differ from its target."""
+"""The speed of a fan may differ from its target by this number of points."""
 
 REST_S = 10.0
 """A fan is at rest if it comes no nearer to its target for this long, s. The slowest known ramp is 3 points/s."""
@@ -49,9 +49,9 @@ def _first_manual_fan_read_back(reading: Reading) -> int | None:
 
 
 def _driver_speed_read_back(read: FanReading) -> int | None:
-    """Return the speed that the driver has set and the fan has reached, %; None if it is unknown.
+    """Return the speed of a fan that the driver controls, percent; None if it is unknown.
 
-    A fan that was given back a moment ago may still be faster than its target.
+    A fan that was given back a moment ago may still be faster than its target. Then its target is returned.
     """
     if read.speed_percent is None or read.target_percent is None:
         return read.speed_percent
@@ -63,15 +63,15 @@ class _Fan:
     """The known properties and the last state of one fan. Duties and speeds are in percent."""
 
     confirmed: bool = False
-    """Whether the fan was read back as set since the last write."""
+    """Whether a reading after the last write has shown the fan as it was set."""
     unconfirmed_target: int | None = None
-    """The target that was read back after the last write, if it was not the one set."""
+    """The target that was read back after the last write, if another target was set."""
     floor: int | None = None
-    """The lowest target that the driver accepts for this fan, as far as it was seen; None if it was not."""
+    """The lowest target that the driver accepts for this fan; None while it is unknown."""
     driver_speed: int | None = None
-    """Last speed that the driver wanted and reached."""
+    """The last speed of the fan while the driver controlled it; None if it is unknown."""
     top_speed: int = 0
-    """Highest speed that the fan has risen to since the driver had it."""
+    """The highest speed to which the fan has risen since the driver last controlled it."""
     speed: int | None = None
     changed_s: float = 0.0
     """When the speed last changed, or the fan was last set."""
@@ -82,7 +82,7 @@ class _Fan:
     obeyed: bool = False
     """Whether the speed of the fan has ever followed a write."""
     rpm_per_percent: float = 0.0
-    """The highest value ever seen."""
+    """The highest ratio of the rpm to the speed in percent that was ever read."""
     turned_s: float = 0.0
     """When the fan was last seen turning, or was set above `STILL_DUTY_PERCENT`."""
 
@@ -95,15 +95,15 @@ class ReadBack:
         self._duty_percent: int | None = None
         self._fans: list[_Fan] = []
         self.rival: Reason | None = None
-        """How another program has changed a fan after it was read back as set."""
+        """How another program has changed a fan that an earlier reading had shown as it was set; else None."""
         self.disobeyed: Reason | None = None
-        """How a fan differs from the duty set, if it has not been read back as set since the write."""
+        """How a fan differs from the duty set, if no reading since the write has shown the fan as it was set."""
         self.slow: Reason | None = None
         """A fan that is at rest below its target."""
         self.still: Reason | None = None
         """A fan that stands still although it was set to turn."""
         self.remark: Reason | None = None
-        """A limit of the driver, which is not a fault."""
+        """How a fan follows a limit of the driver instead of the duty set. This is not a fault."""
         self.at_rest = False
         """Whether all fans are at their targets without a fault, so that they need not be read at every tick."""
 
@@ -130,7 +130,8 @@ class ReadBack:
     def driver_is_faster(self) -> bool:
         """Whether a fan was clearly faster under control of the driver than it has ever been since.
 
-        A fan that was as fast under gpufan and is slower now has a limit that the driver cannot exceed either.
+        If a fan was once as fast under gpufan and is slower now, something limits the fan, and this limits the driver
+        too.
         """
         return any(
             fan.driver_speed is not None and fan.driver_speed > max(fan.top_speed, fan.speed or 0) + SPEED_TOLERANCE
@@ -173,9 +174,9 @@ class ReadBack:
         return fault
 
     def _judge_settings(self, number: int, fan: _Fan, read: FanReading) -> None:
-        """Compare manual mode and target of a fan with the duty that was set.
+        """Compare the manual mode and the target in `read` with the duty that was set. `number` is the fan's number.
 
-        If the fan was read back as set before, another program has made the difference.
+        If an earlier reading has shown the fan as it was set, another program has made the difference.
         """
         duty, target = self._duty_percent, read.target_percent
         fault = None
@@ -204,7 +205,10 @@ class ReadBack:
             self.disobeyed = self.disobeyed or fault
 
     def _judge_speed(self, now_s: float, number: int, fan: _Fan, read: FanReading, duty: int) -> None:
-        """Judge by the measured speed whether the fan moves to its target, is at rest, or stands still."""
+        """Judge by the measured speed in `read` whether the fan moves to its target, is at rest, or stands still.
+
+        `number` is the number of the fan. `duty` is the duty that was set, percent.
+        """
         speed, before = read.speed_percent, fan.speed
         if speed is not None and before is not None and speed > before:
             fan.top_speed = max(fan.top_speed, speed)
@@ -222,7 +226,10 @@ class ReadBack:
             self.remark = self.remark or Reason(Cause.FAN_FAST, fan=number, found_percent=speed)
 
     def _judge_rotation(self, now_s: float, number: int, fan: _Fan, read: FanReading, duty: int) -> None:
-        """Judge by rpm whether the fan stands still. Its speed in percent does not show that: it follows the duty."""
+        """Judge by the rpm in `read` whether the fan stands still. `number` is the number of the fan.
+
+        The speed in percent does not show this, since it follows `duty`, the duty that was set in percent.
+        """
         rpm, speed = read.speed_rpm, read.speed_percent
         if rpm is None or not speed:
             fan.turned_s = now_s

@@ -22,11 +22,11 @@ _LONGEST_LINE = 4096
 """Bytes. A file with a longer line is not a recording; the limit keeps such a line out of memory."""
 
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
-"""To open a recording. A pipe must not wait for its reader; a link that appears after the check is an error."""
+"""Flags to open a recording. A pipe must not wait for its reader. A link that appears after the check is an error."""
 
 
 class Row(NamedTuple):
-    """One card after one tick; None for an unknown value."""
+    """The state of one card after one tick. An unknown value is None."""
 
     time_s: float
     """Seconds since the epoch; in a simulation, since its start."""
@@ -77,7 +77,7 @@ def recording_rows(snapshot: Snapshot) -> list[Row]:
 
 
 def recording_csv(rows: Iterable[Row]) -> str:
-    """Return a line for each row, without the header."""
+    """Return a line of CSV for each of `rows`, without the header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows(map(_recording_cell, row) for row in rows)
@@ -109,7 +109,10 @@ class RecordingFile:
             raise InputError(f"{path} cannot be written: {error.strerror}; choose another --record") from error
 
     def _find_end(self) -> None:
-        """Cut the file after its last complete row, and write the header if there is none."""
+        """Cut the file after its last complete row. If it has no header, write the header.
+
+        Raises OSError. Raises InputError if the file is not a recording.
+        """
         status = os.fstat(self._file)
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{self.path} is not a file: name a file to write")
@@ -152,9 +155,9 @@ class RecordingFile:
 
 
 def read_recording(path: Path) -> Iterator[Row]:
-    """Yield the rows of a recording while the file is read; an incomplete last line is skipped.
+    """Yield the rows of a recording while the file is read. An incomplete last line is skipped.
 
-    Raises InputError with file, line and cause.
+    Raises InputError, whose text says file, line and cause.
     """
     number = 0
     try:
@@ -174,7 +177,7 @@ def read_recording(path: Path) -> Iterator[Row]:
 
 
 def _parse_recording_line(line: bytes, where: str) -> Row:
-    """Return the row in a line of a recording. Raises InputError that begins with `where`."""
+    """Convert a line of a recording to a row. Raises InputError, whose text begins with `where`."""
     try:
         cells = [printable(cell) for cell in next(csv.reader([line.decode()], strict=True))]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -198,12 +201,15 @@ def _parse_recording_line(line: bytes, where: str) -> Row:
 
 @lru_cache(maxsize=64)  # many rows, few cards
 def _recorded_address(cell: str) -> str:
-    """Return the PCI address in a cell as NVML prints it; empty for an empty cell. Raises InputError."""
+    """Convert the PCI address in `cell` to the form that NVML prints. An empty cell gives an empty text.
+
+    Raises InputError if `cell` is not a PCI address.
+    """
     return PciAddress.parse(cell).nvml if cell else ""
 
 
 def _recorded_number(cell: str, where: str) -> float:
-    """Return the finite number in a cell. Raises InputError that begins with `where`."""
+    """Convert `cell` to a finite number. Raises InputError, whose text begins with `where`."""
     try:
         value = float(cell)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Measures how long a card is without control, and decides when the next remedy is due. Error codes do not count.
+"""Measures how long a card is without control, and decides by this time alone when the next remedy is due.
 
 The remedies, in order: try again (`worker.py`), open the card anew, load NVML again (both here), and start a new
 process (`loop.py`).
@@ -16,16 +16,16 @@ REOPEN_S = 3.0
 """A card without control is opened anew after this time, s. The time doubles with each attempt, up to a minute."""
 
 RELOAD_DRIVER_S = 8.0
-"""NVML is loaded again when a card has not been read for this long, s; then after twice that, and so on."""
+"""NVML is loaded again when a card has not been read for this long, s. The time doubles with each attempt."""
 
 ALL_BLIND_S = 3.0
-"""As `RELOAD_DRIVER_S`, when no card can be read, s; then again and again."""
+"""While no card at all can be read, NVML is loaded again at this interval, s."""
 
 _log = logging.getLogger(__name__)
 
 
 class Backoff:
-    """Waits in whole seconds that grow from `first_s` to `last_s` by the factor `growth`.
+    """Makes waiting times in whole seconds, which grow from `first_s` to `last_s` by the factor `growth`.
 
     >>> backoff = Backoff(20, 60)
     >>> backoff.next_s(), backoff.next_s(), backoff.next_s()
@@ -98,14 +98,14 @@ class DriverReload:
         self._failed_s = -math.inf
 
     def hurry(self) -> None:
-        """Begin again with short waits."""
+        """Begin again with the shortest wait before the next reload."""
         self._wait.reset()
         self._due_s = math.inf
 
     def run_if_due(self, now_s: float, blind_s: Sequence[float], *, is_wanted: bool) -> bool:
         """Load NVML again if that is due. Returns whether it was loaded again.
 
-        `blind_s` has for each card the seconds since its last reading. `is_wanted` is set if a card must be closed.
+        `blind_s` has the seconds since the last reading of each card. `is_wanted` says whether a card must be closed.
         """
         if is_wanted and now_s - self._failed_s >= RELOAD_DRIVER_S:
             return self._run(now_s)
@@ -126,7 +126,7 @@ class DriverReload:
         return self._run(now_s)
 
     def _run(self, now_s: float) -> bool:
-        """Load NVML again. Logs an error, and returns whether it was loaded again."""
+        """Load NVML again. Returns whether that succeeded; an error is logged."""
         try:
             if self._reload is not None:
                 self._reload()

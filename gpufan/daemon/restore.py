@@ -1,4 +1,4 @@
-"""`gpufan restore` and `gpufan list`: give fans back to the driver, or show the cards, without controlling them."""
+"""`gpufan restore` and `gpufan list`: give fans back to the driver, or show the cards. No card is controlled here."""
 
 import logging
 import os
@@ -37,8 +37,8 @@ _log = logging.getLogger(__name__)
 def restore_cards(names: Sequence[str], runtime_folder: Path, source: Source) -> list[str]:
     """Give the fans of every card in `names`, or of all, back to the driver. Returns a line for each card.
 
-    `source` has the settings with backend and display. Raises InputError, DriverError, or GpufanError that names every
-    card whose fans were not given back.
+    `source` has the settings, which name the backend and the display. Raises InputError or DriverError. If fans could
+    not be given back, raises GpufanError that names the cards.
     """
     from gpufan.gpu.cards import open_cards
 
@@ -74,9 +74,10 @@ def restore_cards(names: Sequence[str], runtime_folder: Path, source: Source) ->
 
 
 def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
-    """Give the fans and limits back that a killed run has set. Returns a line for each card.
+    """Give the fans and limits back that a killed run has set. Returns a line for each card and each limit.
 
-    No other card is opened. Raises GpufanError with every card whose fans were not given back.
+    The record in `runtime_folder` names the cards, and no other card is opened. `source` has the settings. If fans or
+    limits could not be given back, raises GpufanError that names the cards.
     """
     path = runtime_folder / TAKEN
     lines: list[str] = []
@@ -110,7 +111,7 @@ def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
 def _restore_limits(runtime_folder: Path, uuids: Sequence[str], failed: list[str]) -> list[str]:
     """Give the limits back that a killed run has changed on the cards `uuids`. Returns a line for each limit.
 
-    A line for each failure is added to `failed`.
+    For each card whose limits could not be given back, a line is added to `failed`.
     """
     cards: Sequence[taken.TakenCard] = ()
     try:
@@ -125,9 +126,9 @@ def _restore_limits(runtime_folder: Path, uuids: Sequence[str], failed: list[str
 
 
 def _lock_folder_for_restore(runtime_folder: Path) -> Path | None:
-    """Return the folder of the lock that a restore must hold; None if systemd has killed the daemon.
+    """Return the folder of the lock that a restore must hold; None if it must not wait for a lock.
 
-    Then the daemon may hang in the driver and still hold the lock.
+    That is so if systemd has killed the daemon: the daemon may hang in the driver and still hold the lock.
     """
     return None if os.environ.get("EXIT_CODE") in ("killed", "dumped") else runtime_folder
 
@@ -140,7 +141,7 @@ def _forget_restored_run(runtime_folder: Path) -> None:
 
 
 def _restore_card(gpu: Gpu) -> None:
-    """Give the fans of `gpu` back to the driver. If NVML does not release them, try over X. Raises GpufanError."""
+    """Give the fans of `gpu` back to the driver. If NVML cannot do this, try it over X. Raises GpufanError."""
     try:
         call_with_timeout(CARD_TIMEOUT_S, partial(release_and_read_back, gpu))
     except GpuLost:
@@ -166,8 +167,8 @@ def cards_to_list(
 ) -> list[tuple[GpuInfo, Reading | None]]:
     """Return properties and reading of every card in `names`, or of all. The reading of a card that hangs is None.
 
-    With a `profile` the cards are simulated. If gpufan runs, its snapshot in `runtime_folder` shows which cards need X.
-    Raises InputError, DriverError or GpufanError.
+    If `profile` is not None, the cards are simulated. `backend` and `display` are those of the settings. If gpufan
+    runs, its snapshot in `runtime_folder` shows which cards need X. Raises InputError, DriverError or GpufanError.
     """
     if profile is not None:
         from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
@@ -193,14 +194,17 @@ def cards_to_list(
 
 
 def controllers_to_list(runtime_folder: Path) -> dict[str, int]:
-    """Return the UUIDs of the cards whose fans a running gpufan sets, each with the number of its process."""
+    """Return the cards whose fans a running gpufan sets: the process number of this gpufan, by UUID of the card."""
     if (snapshot := _live_snapshot_to_list(runtime_folder)) is None:
         return {}
     return {gpu.uuid: snapshot.pid for gpu in snapshot.gpus if gpu.control is Control.OURS}
 
 
 def _backend_reasons_to_list(runtime_folder: Path) -> dict[str, str]:
-    """Return the UUIDs of the cards whose fans a running gpufan sets over X, each with the reason."""
+    """Return why a running gpufan sets the fans of some cards over X: the reason, by UUID of the card.
+
+    Cards whose fans are set through NVML are left out. Without a running gpufan the result is empty.
+    """
     if (snapshot := _live_snapshot_to_list(runtime_folder)) is None:
         return {}
     return {gpu.uuid: gpu.backend_reason for gpu in snapshot.gpus if gpu.backend_reason}

@@ -1,4 +1,4 @@
-"""Finds the program that probably sets the fans of a card besides gpufan. It only logs the name of the program."""
+"""Finds the program that probably sets the fans of a card besides gpufan. The name of the program is only logged."""
 
 import logging
 import math
@@ -33,7 +33,10 @@ class RivalLog:
         self._logged_s: dict[str, float] = {}
 
     def note(self, now_s: float, card: str, contested: bool) -> None:
-        """Record at `now_s` whether another program sets the fans of `card`, and log the rival in another thread."""
+        """Record at `now_s` whether the card with the label `card` is contested: another program sets its fans.
+
+        If the card has become contested, another thread searches this program and logs it.
+        """
         if not contested:
             self._contested.discard(card)
         elif card not in self._contested:
@@ -44,7 +47,7 @@ class RivalLog:
 
 
 def _log_rival(card: str) -> None:
-    """Search the rival, and log that it sets the fans of `card`."""
+    """Search the program that probably sets the fans of the card with the label `card`, and log its name."""
     try:
         found = call_with_timeout(LOOK_S, partial(likely_rival, {os.getpid()}))
     except NoAnswer:
@@ -53,11 +56,13 @@ def _log_rival(card: str) -> None:
 
 
 def likely_rival(ours: Container[int | None], proc: Path = PROC) -> str:
-    """Return the programs that may set fans: `probably coolgpus (process 4711)`; empty if none is found.
+    """Return the programs that may set fans, such as `probably coolgpus (process 4711)`; empty if none is found.
 
-    These are the known fan controllers. If none runs, they are the programs of root that have a card open, since only
-    root can set fans. The processes `ours`, and those that they have started, do not count. Without the right to trace
-    processes, as in the service, only programs with as few rights can be seen to have a card open.
+    These are the known fan controllers. If none of them runs, they are the programs of root that have a card open,
+    since only root can set fans. The processes `ours`, and the processes that these have started, do not count.
+
+    The service has no right to trace processes. Without this right gpufan cannot see which cards a program with more
+    rights has open.
     """
     others = [process for process in processes(proc) if process.pid not in ours and process.parent not in ours]
     if known := [_rival_text(process, program) for process in others if (program := fan_program(process.words))]:
@@ -67,18 +72,21 @@ def likely_rival(ours: Container[int | None], proc: Path = PROC) -> str:
 
 
 def _rival_with_open_card(process: Process) -> str | None:
-    """Return the name of a program of root that has a card open and may set fans; None for any other process."""
+    """Return the name of the program if it runs as root, has a card open and may set fans; else None."""
     name = program_name(process.words)
     may_set = name not in READERS and process.runs_as_root
     return name if may_set and process.has_open("/dev/nvidia") else None
 
 
 def _rival_text(process: Process, program: str) -> str:
-    """Return a program with its process number: `coolgpus (process 4711)`."""
+    """Return the text for the program with the name `program`, such as `coolgpus (process 4711)`."""
     return f"{printable(OTHERS.get(program, program))} (process {process.pid})"
 
 
 def _rivals_text(names: list[str]) -> str:
-    """Return up to three programs: `coolgpus (process 4711) or gwe (process 4712)`."""
+    """Join up to three of the texts `names`, such as `coolgpus (process 4711) or gwe (process 4712)`.
+
+    Further texts are only counted.
+    """
     more = f" or {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return " or ".join(names[:_MOST_NAMED]) + more

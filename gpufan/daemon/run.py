@@ -37,10 +37,11 @@ _log = logging.getLogger(__name__)
 
 
 def run_cards(source: Source, runtime_folder: Path, record: Path | None, open_view: OpenView) -> None:
-    """Control real cards until a signal or the end of the duration. A service reads `source` again at SIGHUP.
+    """Control real cards until a signal or the end of the duration. At SIGHUP the settings of `source` are read again.
 
-    Lock and snapshot are in `runtime_folder`. A row for each card and tick is appended to the file `record`.
-    Raises InputError, DriverError, NotControllable, or the error that ended the run.
+    Lock and snapshot are in `runtime_folder`. A row for each card and tick is appended to the file `record`; None for
+    no recording. `open_view` opens the view of the run. Raises InputError, DriverError, NotControllable, or the error
+    that ended the run.
     """
     inbox = StopInbox()
     inbox.catch_signals()
@@ -72,7 +73,11 @@ def _run_with_settings(
     inbox: StopInbox,
     notifier: SdNotifier | None,
 ) -> None:
-    """Control the cards with the settings `start`, and with those of `source` after a reload."""
+    """Control the cards with the settings `start`. After a reload, use the settings of `source`.
+
+    `record` is the file of the recording; None for no recording. `inbox` receives the reasons to stop. `notifier` sends
+    messages to the service manager; None without a service manager.
+    """
     from gpufan.gpu.cards import open_cards  # loads the driver's library, which a simulation does not need
 
     with ExitStack() as stack:
@@ -143,9 +148,10 @@ def _run_with_settings(
 def _reload_settings_of_run(
     source: Source, started: RunSettings, gpus: Sequence[Gpu], keep: Callable[[Settings], None]
 ) -> tuple[float, SettingsFor]:
-    """Read the settings again. Returns the interval, s, and a function with the settings of each card.
+    """Read the settings again. Returns the interval of ticks, s, and a function that returns the settings of a card.
 
-    `started` are the settings at the start. `keep` saves the settings as last good ones. Logs an error and raises it.
+    `started` are the settings at the start. `gpus` are all cards of the box. `keep` saves the new settings as the last
+    good settings. Any error is logged and raised.
     """
     try:
         settings = source.read()
@@ -163,7 +169,10 @@ def _reload_settings_of_run(
 
 
 def _select_cards_to_run(gpus: Sequence[Gpu], settings: Settings) -> list[Gpu]:
-    """Return the cards to control. A card that only the settings file names may be absent. Raises NoSuchCard."""
+    """Return the cards of `gpus` that `settings` name. Raises NoSuchCard if a name matches no card.
+
+    But a UUID or a PCI address in the settings file may match no card, if another name in the file matches a card.
+    """
     names = settings.run_settings().gpus
     if settings.resolve("gpus").origin == COMMAND_LINE:
         return select_cards(gpus, names, run_cards_named_by(settings))
@@ -174,11 +183,14 @@ def _select_cards_to_run(gpus: Sequence[Gpu], settings: Settings) -> list[Gpu]:
 
 
 def run_cards_named_by(settings: Settings) -> str:
-    """Return the option or key that names the cards to control, for error messages."""
+    """Return the name of the option or the key in which `settings` name the cards to control, for error messages."""
     return "--gpu" if settings.resolve("gpus").origin == COMMAND_LINE else f"{settings.path}: gpus:"
 
 
 def log_run_settings_warnings(settings: Settings, gpus: Sequence[Gpu]) -> None:
-    """Log a warning for each key without effect, and for each table and each neighbour that is no card of this box."""
+    """Log a warning for each key of `settings` without effect, and for each table and neighbour that matches no card.
+
+    `gpus` are all cards of the box.
+    """
     for line in (*settings.keys_without_effect().values(), *settings.unmatched_tables([gpu.info for gpu in gpus])):
         _log.warning("%s", line)

@@ -1,4 +1,4 @@
-"""The running daemon as commands see it: its cards, and whether it has carried out an order."""
+"""Tells commands about the running daemon: which cards it has, and whether it has carried out an order."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,11 +11,11 @@ from gpufan.errors import GpufanError, InputError
 from gpufan.system.paths import SNAPSHOT
 
 WAIT_S = 4.0
-"""A command waits this long and one interval for the daemon, s."""
+"""A command waits for the daemon for this long plus one interval of its ticks, s."""
 
 
 def running_snapshot(runtime_folder: Path) -> Snapshot:
-    """Return the snapshot of the running daemon. Raises GpufanError, also for simulated cards."""
+    """Return the snapshot of the running daemon. Raises GpufanError if no daemon works, or for simulated cards."""
     snapshot = snapshot_file.read_snapshot(runtime_folder / SNAPSHOT)
     if problem := snapshot_file.snapshot_complaint(snapshot):
         raise GpufanError(problem)
@@ -25,7 +25,7 @@ def running_snapshot(runtime_folder: Path) -> Snapshot:
 
 
 def daemon_is_running(runtime_folder: Path) -> bool:
-    """Whether the process of a daemon is alive, also if it hangs. Raises GpufanError if its snapshot cannot be read."""
+    """Whether the process of a daemon is alive. It may hang. Raises GpufanError if the snapshot cannot be read."""
     try:
         return not snapshot_file.snapshot_writer_has_ended(snapshot_file.read_snapshot(runtime_folder / SNAPSHOT))
     except snapshot_file.NotRunning:
@@ -33,7 +33,10 @@ def daemon_is_running(runtime_folder: Path) -> bool:
 
 
 def cards_of_running_daemon(names: Sequence[str], runtime_folder: Path) -> list[GpuState]:
-    """Return the cards of the running daemon that match `names`, or all. Raises InputError or GpufanError."""
+    """Return the cards of the running daemon that match `names`; all its cards if `names` is empty.
+
+    Raises InputError if a name matches no card. Raises GpufanError.
+    """
     gpus = running_snapshot(runtime_folder).gpus
     for name in names:
         if not any(card_matches(gpu, name) for gpu in gpus):
@@ -53,9 +56,10 @@ def key_of_running_card(gpu: GpuState) -> str:
 def wait_for_running_daemon(
     runtime_folder: Path, cards: Sequence[GpuState], is_done: Callable[[GpuState], bool]
 ) -> tuple[list[GpuState], list[GpuState]]:
-    """Wait until `is_done` is true for the state of each of `cards`, at most 4 s and an interval.
+    """Wait until `is_done` is true for the state of each of `cards`. Wait at most 4 s plus one interval of the daemon.
 
-    Returns the last states of these cards, and the states for which `is_done` is still false.
+    Returns two lists: the last states of these cards, and the states for which `is_done` is still false. Raises
+    GpufanError if the daemon ends.
     """
     keys = {key_of_running_card(gpu) for gpu in cards}
     end_s = time.monotonic() + WAIT_S + running_snapshot(runtime_folder).interval_s

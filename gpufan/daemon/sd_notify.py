@@ -17,16 +17,16 @@ from gpufan.errors import DriverError, GpufanError
 _log = logging.getLogger(__name__)
 
 UNCONTROLLED_S = 70.0
-"""After this time without any card under control, s, the daemon no longer sends that it is alive.
+"""If no card was under control for this long, s, the daemon stops to tell systemd that it is alive.
 
-It is longer than `ALL_LOST_S`, after which the daemon ends by itself.
+Before that, after `ALL_LOST_S`, the daemon should have ended by itself.
 """
 
 HOLD_BACK_S = 60
-"""A start that failed waits this long before it ends, s."""
+"""A daemon whose start has failed waits this long before it ends, s."""
 
 START_REFUSED = errno.ECANCELED
-"""The StatusErrno of the unit while a failed start waits; its StatusText is then the reason."""
+"""The StatusErrno of the unit while a daemon whose start has failed waits. The StatusText is then the reason."""
 
 DRIVER_NODE = Path("/dev/nvidiactl")
 
@@ -42,7 +42,7 @@ class SdNotifier:
     """Sends datagrams to the service manager. A datagram that cannot be sent at once is dropped."""
 
     def __init__(self, address: str) -> None:
-        """`address` is a path, or a name in the abstract namespace after `@`."""
+        """`address` is that of the socket: a path, or `@` followed by a name in the abstract namespace."""
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self.ready = False
@@ -60,7 +60,10 @@ class SdNotifier:
             self._socket.sendto("\n".join(assignments).encode(), self._address)
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Send a status line; WATCHDOG=1 while a card is under control; and once READY=1."""
+        """Send a status line to the service manager. Also send READY=1 once, when the daemon is ready.
+
+        WATCHDOG=1 is sent too, unless no card was under control for more than `UNCONTROLLED_S` seconds.
+        """
         message = [f"STATUS={sd_notify_status(snapshot)}"]
         if not self.ready and is_ready_for_sd_notify(snapshot):
             self.ready = True
@@ -74,10 +77,10 @@ class SdNotifier:
         self.send("STOPPING=1", "STATUS=giving the fans back to the driver")
 
     def hold_back(self, error: GpufanError, inbox: Stoppable) -> None:
-        """Wait a minute, then end a daemon that could not start. systemd starts it again, without a crash loop.
+        """End a daemon that could not start because of `error`: wait a minute, then raise SystemExit.
 
-        If the driver is not loaded, wait until it is loaded, then end: only a new process can open it. Raises
-        SystemExit.
+        systemd then starts the daemon again; the wait prevents a crash loop. If the driver is not loaded, the wait
+        lasts until it is loaded, since only a new process can open it. A reason to stop in `inbox` ends the wait.
         """
         awaits_driver = isinstance(error, DriverError) and not DRIVER_NODE.exists()
         while True:
@@ -93,7 +96,10 @@ class SdNotifier:
 
 
 def sd_notify_status(snapshot: Snapshot) -> str:
-    """Return duty and temperature of every card in one line: `0 GTX 1080 Ti 62 % at 74 °C | 1 GTX 1080 Ti lost`."""
+    """Return one line with the state of every card, such as `0 GTX 1080 Ti 62 % at 74 °C | 1 GTX 1080 Ti lost`.
+
+    If the settings in use are not those of the settings file, the line begins with a sentence about that.
+    """
     texts = [_sd_notify_card_text(gpu) for gpu in snapshot.gpus]
     if trouble := settings_sentence(snapshot):
         texts.insert(0, trouble)
@@ -108,7 +114,10 @@ def is_ready_for_sd_notify(snapshot: Snapshot) -> bool:
 
 
 def _is_card_ready_for_sd_notify(gpu: GpuState) -> bool:
-    """Whether the fans of the card were read back as they were set, or are under control of the driver as intended."""
+    """Whether the fans of the card are as gpufan wants them.
+
+    Either they were read back as gpufan has set them, or gpufan leaves them to the driver on purpose.
+    """
     if gpu.control is Control.DRIVER:
         return gpu.reason.cause is not Cause.UNCONTROLLABLE and not any(fan.manual for fan in gpu.fans)
     if gpu.control is not Control.OURS or not gpu.fans:
@@ -121,13 +130,13 @@ def _is_card_ready_for_sd_notify(gpu: GpuState) -> bool:
 
 
 def _is_target_ready_for_sd_notify(target_percent: int | None, duty_percent: int | None) -> bool:
-    """Whether the target of a fan that was read back is near the duty that was set, or is not reported."""
+    """Whether the target of a fan that was read back is near the duty that was set. True if no target is reported."""
     if target_percent is None or duty_percent is None:
         return target_percent is None  # the oldest drivers report neither
     return abs(target_percent - duty_percent) <= TARGET_TOLERANCE
 
 
 def _sd_notify_card_text(gpu: GpuState) -> str:
-    """Return duty and temperature of a card: `0 GTX 1080 Ti 62 % at 74 °C`."""
+    """Return label, duty and temperature of a card, such as `0 GTX 1080 Ti 62 % at 74 °C`."""
     at = "" if gpu.temperature_c is None else f" at {gpu.temperature_c:g} °C"
     return f"{gpu.label} {duty_text(gpu)}{at}"
