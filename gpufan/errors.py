@@ -1,10 +1,10 @@
-"""The errors that reach the person at the terminal: one line each, what happened, to what, and what to do."""
+"""The errors of gpufan. The user sees the text of an error: one line that says what happened and what to do."""
 
 from pathlib import Path
 
 
 class GpufanError(Exception):
-    """An error at run time. `exit_status` is the exit status of the command."""
+    """An error at run time. A gpufan command that fails with this error has the exit status `exit_status`."""
 
     exit_status = 1
 
@@ -16,10 +16,14 @@ class InputError(GpufanError):
 
 
 class MissingExtra(InputError):
-    """A Python package is not installed. An extra of gpufan installs it."""
+    """A Python package is not installed. The package belongs to an extra of gpufan."""
 
     def __init__(self, who_needs: str, package: str, extra: str) -> None:
-        """`who_needs` begins the message, such as `pictures need`. The extra `extra` installs the package `package`."""
+        """Make the message of the error.
+
+        `who_needs` is the beginning of the message, such as `pictures need`. `package` is the missing Python package.
+        `extra` is the extra of gpufan that installs this package.
+        """
         import sysconfig  # slow, and needed nowhere else
 
         pip = Path(sysconfig.get_path("scripts"), "pip")
@@ -33,7 +37,7 @@ class DriverError(GpufanError):
 
 
 class NoPermission(DriverError):
-    """The driver refuses to set fans for this user."""
+    """This user is not allowed to set fans, or to make another change that needs root."""
 
 
 class GpuError(GpufanError):
@@ -41,7 +45,7 @@ class GpuError(GpufanError):
 
 
 class NotGivenBack(GpufanError):
-    """Fans are still in manual mode after an attempt to give them back."""
+    """Fans are still in manual mode after an attempt to give them back to the driver."""
 
 
 class NoAnswer(GpufanError):
@@ -57,12 +61,12 @@ class ResetRequired(GpuLost):
 
 
 class FansOutOfReach(GpuLost):
-    """The X server over which the fans of a card are set does not answer. The card itself may still answer."""
+    """The X server that sets the fans of a card does not answer. The card itself may still answer."""
 
     def __init__(self, x_error: str) -> None:
         super().__init__(f"fans out of reach: {x_error}")
         self.x_error = x_error
-        """The error of the X server, or of the connection to it."""
+        """The error of the X server, or of the connection to this server."""
 
 
 class NotControllable(GpuError):
