@@ -1,1 +1,1 @@
-"""gpufan as a systemd service: plan, install and uninstall it."""
+"""Plan, install and uninstall gpufan as a systemd service."""

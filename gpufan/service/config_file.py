@@ -1,4 +1,4 @@
-"""The config file of the service: its path, the text that an install writes, and whether the service can use it."""
+"""Handle the config file of the service: read it, check it, and make the text that an install writes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +19,16 @@ from gpufan.system.paths import ALERTS_SETTINGS
 CONFIG = DEFAULT_PATH
 ALERTS = ALERTS_SETTINGS
 ALERTS_MODE = 0o640
-"""Mode of the file `ALERTS`, which contains secrets."""
+"""File mode of the file `ALERTS`. This file contains secrets."""
 
 
 def settings_of_service(options: InstallOptions) -> RunSettings:
-    """Return the settings in the file of --config, else in the existing file, else the defaults. Raises InputError."""
+    """Return the settings of the file that was given with --config.
+
+    Without --config, return the settings of the existing config file. If no config file exists, return the default
+    settings. Raises InputError if the settings are not valid, or if `options` combine --config with --curve, --target
+    or --gpu.
+    """
     if options.config is not None and options.has_settings:
         raise InputError("--config excludes --curve, --target and --gpu: write those settings into the file")
     file = options.config or (CONFIG if CONFIG.exists() else None)
@@ -31,9 +36,14 @@ def settings_of_service(options: InstallOptions) -> RunSettings:
 
 
 def config_text_to_write(options: InstallOptions, rivals: Sequence[ServiceCommand], cards: Cards | None) -> str | None:
-    """Return the text of the config file to write; None if the existing file stays unchanged. Raises InputError.
+    """Return the new text of the config file; None if the existing file stays unchanged.
 
-    If a file exists, the options change single keys in its text.
+    With --config, the new text is that of the given file. Without --config, the options change single keys of the
+    existing file. If no file exists, the text is made from the options. In this case, a coolgpus service in `rivals`
+    gives the curve if the options have neither a curve nor a target.
+
+    `cards` are used to look up the UUIDs of the cards in --gpu. If `cards` is None, --gpu contains UUIDs. Raises
+    InputError or NoAnswer.
     """
     if CONFIG.exists() and options.config is None:
         return _changed_config_text(options, _uuids_for_config_file(options.gpus, cards))
@@ -51,7 +61,10 @@ def config_text_to_write(options: InstallOptions, rivals: Sequence[ServiceComman
 
 
 def _changed_config_text(options: InstallOptions, uuids: Sequence[str]) -> str | None:
-    """Return the text of the existing file with the settings of `options` in it; None if it has them already."""
+    """Put the settings in `options` into the text of the existing config file.
+
+    Return the new text; None if the text would not change. `uuids` are the UUIDs of the cards in --gpu.
+    """
     from gpufan.config.edit import text_with_key, text_without_key  # loads tomlkit, which only a change needs
 
     before = text = text_before_change(CONFIG) or ""
@@ -67,19 +80,25 @@ def _changed_config_text(options: InstallOptions, uuids: Sequence[str]) -> str |
 
 
 def override_lines(options: InstallOptions, text: str | None) -> list[str]:
-    """Return a line for each table in `text`, the new config file, that overrides a setting in `options`."""
+    """Return a warning for each `[[gpu]]` table that overrides --target or --curve.
+
+    `text` is the new text of the config file. If `text` is None, there are no warnings.
+    """
     settings = Settings(CONFIG, *parse_settings_text((text or "").encode()))
     keys = [key for key in ("target_c", "curve") if getattr(options, key) is not None]
     return [f"{CONFIG}: {line}" for key in keys for line in lint_overriding_tables(settings, key, None, ())]
 
 
 def config_file_mode() -> int:
-    """Return the file mode of the config file. A new file is readable by everybody."""
+    """Return the file mode of the existing config file; 0o644 if no config file exists."""
     return CONFIG.stat().st_mode & 0o7777 if CONFIG.exists() else 0o644
 
 
 def check_service_config(path: Path) -> RunSettings:
-    """Read the settings in a file. Raises InputError if they are wrong, or if a service with them would set no fans."""
+    """Read the config file `path`, and return its settings.
+
+    Raises InputError if the settings are not valid, or if they contain dry_run: the service would then set no fans.
+    """
     settings = Source(path, required=True).read().run_settings()
     if settings.dry_run:
         raise InputError(f"{path}: with dry_run the service would set no fans: remove it")
@@ -87,13 +106,20 @@ def check_service_config(path: Path) -> RunSettings:
 
 
 def check_config_owner(path: Path) -> None:
-    """Raise InputError if users other than root can write the file."""
+    """Raise InputError if the service cannot trust or cannot read the config file `path`.
+
+    A user other than root may be able to write the file, or the sandbox of the service may hide the file.
+    """
     if exposure := first_exposure([path]):
         raise InputError(f"{exposure}: `sudo chown root: {path} && sudo chmod 644 {path}`")
 
 
 def _uuids_for_config_file(names: Sequence[str], cards: Cards | None) -> Sequence[str]:
-    """Return the UUIDs of the cards `names`. Without open cards, `names` are UUIDs. Raises InputError or NoAnswer."""
+    """Return the UUIDs of the cards that match `names`.
+
+    If `cards` is None, `names` are UUIDs already, and are returned unchanged. Raises InputError if a name matches no
+    card, NoAnswer if the UUID of a card is unknown.
+    """
     if not names or cards is None:
         return names
     chosen = select_cards(cards.gpus, names)

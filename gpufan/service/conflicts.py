@@ -19,18 +19,21 @@ _CONTAINER = re.compile(r"docker|containerd|libpod|podman|crio|kubepods|lxc")
 
 @dataclass(frozen=True)
 class ServiceCommand:
-    """A service unit, and its command as words."""
+    """A service unit, and the words of the command that the service runs."""
 
     unit: str
     words: tuple[str, ...]
 
     def runs(self, programs: Iterable[str]) -> str | None:
-        """Return the first of `programs` that the command starts, directly or as a script; None if it starts none."""
+        """Return the first of `programs` that the command starts; None if the command starts none of them.
+
+        `programs` are names of programs. A program may also be a script that an interpreter runs.
+        """
         return started_program(self.words, programs, self.unit)
 
 
 def display_manager() -> str | None:
-    """Return the name of the unit of the display manager; None if there is none."""
+    """Return the unit name of the display manager; None if the box has no display manager. Raises GpufanError."""
     state = systemctl_show("display-manager.service", "Id", "LoadState", limit_s=QUERY_TIMEOUT_S)
     return state["Id"] if state["LoadState"] == "loaded" else None
 
@@ -42,7 +45,7 @@ def commands_of_services() -> list[ServiceCommand]:
 
 
 def parse_commands_of_services(text: str) -> list[ServiceCommand]:
-    r"""Return the command of each service in the output of `systemctl show`.
+    r"""Return the command of each service in `text`, the output of `systemctl show`.
 
     >>> parse_commands_of_services("Id=a.service\nExecStart={ path=/bin/a ; argv[]=/bin/a -x ; ignore_errors=no }\n")
     [ServiceCommand(unit='a.service', words=('/bin/a', '-x'))]
@@ -57,9 +60,10 @@ def parse_commands_of_services(text: str) -> list[ServiceCommand]:
 
 
 def coolgpus_curve(words: Sequence[str]) -> tuple[Curve | None, float | None]:
-    """Return curve and hysteresis (°C) that a command of coolgpus sets. Each is None if the command does not set it.
+    """Return the fan curve and the hysteresis (°C) of a coolgpus command.
 
-    Raises InputError if the options of the command are not valid.
+    `words` are the words of the command. A value that the command does not set is None. Raises InputError if the
+    options of the command are not valid.
 
     >>> curve, hysteresis_c = coolgpus_curve(("coolgpus", "--temp", "17", "84", "--speed", "15", "99", "--hyst", "3"))
     >>> str(curve), hysteresis_c
@@ -84,7 +88,10 @@ def coolgpus_curve(words: Sequence[str]) -> tuple[Curve | None, float | None]:
 
 
 def people_at_the_screen() -> list[str]:
-    """Return the names of users with a graphical session; empty if logind does not answer."""
+    """Return the names of the users who have a graphical session.
+
+    The list is empty if logind does not answer.
+    """
     try:
         text = _ask_loginctl("list-sessions", "--no-legend")
         sessions = [line.split()[0] for line in text.splitlines() if line.strip()]
@@ -100,14 +107,17 @@ def people_at_the_screen() -> list[str]:
 
 
 def _ask_loginctl(*arguments: str) -> str:
-    """Return the output of `loginctl`. Raises GpufanError or CalledProcessError."""
+    """Run `loginctl` with `arguments`, and return its output.
+
+    Raises CalledProcessError if `loginctl` fails, GpufanError if `loginctl` cannot be run or does not end in time.
+    """
     done = run_program(["loginctl", "--no-pager", *arguments], QUERY_TIMEOUT_S)
     done.check_returncode()
     return done.stdout
 
 
 def containers_with_gpus(proc: Path = PROC) -> int:
-    """Return the number of processes that run in a container and use a card."""
+    """Return the number of processes that run in a container and use a card. `proc` is the folder /proc."""
     return sum(
         _CONTAINER.search(read_text_or_empty(process.folder / "cgroup")) is not None and process.has_open("/dev/nvidia")
         for process in processes(proc)
@@ -115,7 +125,10 @@ def containers_with_gpus(proc: Path = PROC) -> int:
 
 
 def conflict_notes(service_commands: Sequence[ServiceCommand]) -> list[str]:
-    """Return warnings about programs and containers that the install may disturb, or that may set the same fans."""
+    """Return a warning for each service that may set the same fans, and a warning if containers use cards.
+
+    `service_commands` are the commands of all loaded services. The install may take cards away from running containers.
+    """
     notes = []
     for command in service_commands:
         if program := command.runs(OTHERS):

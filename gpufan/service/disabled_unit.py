@@ -1,4 +1,4 @@
-"""A unit that an install stops and disables, and an uninstall restores, such as a display manager."""
+"""Stop and disable a unit during an install, such as a display manager. An uninstall restores the unit."""
 
 import os
 from collections.abc import Iterable
@@ -16,17 +16,20 @@ class DisabledUnit(msgspec.Struct, frozen=True):
     unit: str
     active: bool
     links: dict[str, str]
-    """Symbolic links that make systemd start the unit: the path of each link, and its destination."""
+    """The symbolic links that make systemd start the unit. Maps the path of each link to its destination."""
 
     @classmethod
     def of(cls, unit: str) -> "DisabledUnit":
-        """Read the present state of `unit`. Raises GpufanError."""
+        """Read and return the present state of the unit `unit`. Raises GpufanError."""
         active = systemctl_show(unit, "ActiveState")["ActiveState"] in ("active", "activating", "reloading")
         return cls(unit, active, _links_to_unit(unit))
 
     @classmethod
     def in_use(cls, units: Iterable[str]) -> "list[DisabledUnit]":
-        """Return the present state of each of `units` that is active or enabled. Raises GpufanError."""
+        """Return the present state of the units in `units` that are active or enabled.
+
+        Units that are neither active nor enabled are left out. Raises GpufanError.
+        """
         return [unit for name in units if (unit := cls.of(name)).is_in_use]
 
     @property
@@ -35,19 +38,22 @@ class DisabledUnit(msgspec.Struct, frozen=True):
         return self.active or bool(self.links)
 
     def stop(self) -> None:
-        """Stop the unit now, if it was active. Raises GpufanError."""
+        """Stop the unit now, if the recorded state is active. Raises GpufanError."""
         if self.active:
             systemctl("stop", self.unit)
 
     def disable(self) -> None:
-        """Remove the links, so that the unit does not start at boot. Raises GpufanError."""
+        """Remove the recorded links, so that systemd does not start the unit at boot. Raises GpufanError."""
         # Not `systemctl disable`: `enable` would not restore links that came with a package.
         for path in self.links:
             Path(path).unlink(missing_ok=True)
         systemctl("daemon-reload")
 
     def take_out_of_use(self, *, stops: bool, undo: AddUndo) -> None:
-        """Disable the unit; stop it too if `stops` is set. The undo steps are passed to `undo`. Raises GpufanError."""
+        """Disable the unit. If `stops` is True, also stop the unit now.
+
+        Calls `undo` to register undo steps. Raises GpufanError.
+        """
         undo(self.start)
         if stops:
             self.stop()
@@ -55,7 +61,10 @@ class DisabledUnit(msgspec.Struct, frozen=True):
         self.disable()
 
     def restore(self, say: Say) -> None:
-        """Enable and start the unit as before, and report it to `say`. Raises GpufanError or OSError."""
+        """Create the recorded links again, and start the unit if it was active. Report this to `say`.
+
+        If the unit is no longer installed, only report that to `say`. Raises GpufanError or OSError.
+        """
         if systemctl_show(self.unit, "LoadState")["LoadState"] == "not-found":
             say(f"{self.unit} is no longer installed")
             return
@@ -64,7 +73,10 @@ class DisabledUnit(msgspec.Struct, frozen=True):
         say(f"restored {self.unit}")
 
     def enable(self) -> None:
-        """Create the links again, except where their path exists by now. Raises OSError or GpufanError."""
+        """Create the recorded links again. A path that exists by now is left as it is.
+
+        Raises OSError or GpufanError.
+        """
         for path, target in self.links.items():
             if not os.path.lexists(path):
                 Path(path).parent.mkdir(exist_ok=True)
@@ -72,13 +84,16 @@ class DisabledUnit(msgspec.Struct, frozen=True):
         systemctl("daemon-reload")
 
     def start(self) -> None:
-        """Start the unit, if it was active before. Raises GpufanError."""
+        """Start the unit, if the recorded state is active. Raises GpufanError."""
         if self.active:
             systemctl("start", self.unit)
 
 
 def _links_to_unit(unit: str) -> dict[str, str]:
-    """Return the symbolic links to `unit`, its aliases included: the path of each link, and its destination."""
+    """Return the symbolic links to `unit`, including its aliases.
+
+    The result maps the path of each link to its destination.
+    """
     return {
         str(path): str(path.readlink())
         for path in sorted(UNIT_FOLDER.rglob("*"))

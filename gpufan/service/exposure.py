@@ -1,4 +1,7 @@
-"""Find exposed files: those that users other than root can write, or that the sandbox of the service hides."""
+"""Find exposed files.
+
+A file is exposed if a user other than root can write it, or if the sandbox of the service hides it.
+"""
 
 import os
 import stat
@@ -9,20 +12,24 @@ from pathlib import Path
 import gpufan
 
 _HIDDEN = [Path(name) for name in ("/home", "/root", "/run/user", "/tmp", "/var/tmp")]
-"""Folders that the sandbox hides, or that all users share."""
+"""Folders that the sandbox of the service hides, or that all users share."""
 
 
 def installation_exposure() -> str | None:
-    """Return why a service of root must not run this installation of gpufan; None if it may."""
+    """Return why a service that runs as root must not use this installation of gpufan.
+
+    Return None if the service may use the installation.
+    """
     roots = [sys.executable, *(entry for entry in sys.path if entry), str(Path(gpufan.__file__).parent)]
     return first_exposure([Path(root) for root in roots if Path(root).exists()])
 
 
 def first_exposure(paths: Iterable[Path], *, below: bool = True) -> str | None:
-    """Return a sentence about the first exposed file or folder; None if there is none.
+    """Return a sentence about the first exposed file or folder; None if nothing is exposed.
 
-    A file is exposed if a user other than root can write it, or if the sandbox of the service hides it. `paths` and
-    the folders above them are checked. If `below` is set, the content of folders in `paths` is checked too.
+    A file or folder is exposed if a user other than root can write it, or if the sandbox of the service hides it. The
+    function checks `paths` and the folders above them. If `below` is True, it also checks everything below the folders
+    in `paths`.
     """
     seen: set[Path] = set()
     for path in paths:
@@ -38,14 +45,17 @@ def first_exposure(paths: Iterable[Path], *, below: bool = True) -> str | None:
 
 
 def _possibly_exposed_paths(path: Path) -> Iterator[Path]:
-    """Return `path`, and everything below it if it is a folder."""
+    """Return `path`. If `path` is a folder, also return every path below this folder."""
     yield path
     if path.is_dir():
         yield from path.rglob("*")
 
 
 def _is_writable_by_others(path: Path) -> bool:
-    """Whether users other than root can write the file, or replace the symbolic link, at `path`."""
+    """Whether a user other than root can write the file or folder `path`.
+
+    If `path` is a symbolic link: whether such a user can replace the link.
+    """
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
         return status.st_uid != 0

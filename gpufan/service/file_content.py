@@ -1,4 +1,4 @@
-"""The content of a path that an install saves and restores: text, other data, a symbolic link, or nothing."""
+"""Save and restore the content of a path: text, other data, a symbolic link, or nothing."""
 
 from pathlib import Path
 
@@ -9,7 +9,10 @@ from gpufan.system import files
 
 
 class Special(msgspec.Struct, frozen=True):
-    """A symbolic link, or a file that is not text."""
+    """The content of a path that is not text.
+
+    The path is a symbolic link to `link`. If `link` is None, the path is a file that contains `data`.
+    """
 
     link: str | None = None
     data: bytes = b""
@@ -20,7 +23,7 @@ Content = str | Special | None
 
 
 def read_content(path: Path) -> Content:
-    """Return the content of `path`, for the manifest. Raises GpufanError."""
+    """Return the content of `path` in the form that the manifest stores. Raises GpufanError."""
     if path.is_symlink():
         return Special(link=str(path.readlink()))
     data = files.read_file_if_exists(path)
@@ -33,9 +36,9 @@ def read_content(path: Path) -> Content:
 
 
 def write_content(path: Path, content: Content) -> None:
-    """Restore `path`: write `content`, or remove the file if `content` is None. Creates missing folders.
+    """Write `content` to `path`. If `content` is None, remove the file `path`.
 
-    Raises GpufanError.
+    Missing folders are created. Raises GpufanError.
     """
     if content is None:
         files.remove(path)

@@ -1,4 +1,4 @@
-"""Install the service. The manifest records each change before it is made.
+"""Install the service. The manifest records each change before the install makes it.
 
 If a step fails before the service is active, all changes are undone.
 """
@@ -23,11 +23,15 @@ from gpufan.system.systemctl import journal_lines, systemctl, systemctl_show
 START_S = 30.0
 """Time limit for the service to become active, s."""
 COMPANION_S = 2.0
-"""A companion service that runs for this time counts as started, s."""
+"""A companion service that runs for this many seconds counts as started."""
 
 
 def install(plan: InstallPlan, say: Say) -> None:
-    """Carry out `plan`. If a step fails before the service is active, undo all changes and raise its error."""
+    """Carry out all steps of `plan`.
+
+    If a step fails before the service is active, undo all changes, and raise the error of that step. If a later step
+    fails, only show a warning to the user through `say`.
+    """
     before = manifest.load_manifest()
     now = manifest.load_manifest() or Manifest()
     signals.exit_at_signals()
@@ -78,7 +82,10 @@ def install(plan: InstallPlan, say: Say) -> None:
 
 
 def _enable_companion(companion: PlannedUnit) -> None:
-    """Enable and restart a companion service as planned. Raises GpufanError."""
+    """Enable the unit of a companion service.
+
+    If `companion.starts` is True, also restart the unit. Raises GpufanError.
+    """
     if not companion.is_enabled:
         systemctl("enable", "--quiet", companion.unit)
     if companion.starts:
@@ -86,7 +93,7 @@ def _enable_companion(companion: PlannedUnit) -> None:
 
 
 def _check_started_companions(started: list[str]) -> None:
-    """Wait a moment. Raise GpufanError if one of the started units has ended by then."""
+    """Wait for `COMPANION_S` seconds. Then raise GpufanError if a unit in `started` is not active."""
     if started:
         time.sleep(COMPANION_S)
     ended = [unit for unit in started if systemctl_show(unit, "ActiveState")["ActiveState"] != "active"]
@@ -95,7 +102,10 @@ def _check_started_companions(started: list[str]) -> None:
 
 
 def _install_file(path: Path, text: str, undo: AddUndo, mode: int = 0o644) -> None:
-    """Write a file, unless it has this text already. The undo steps are passed to `undo`. Raises GpufanError."""
+    """Write `text` to the file `path`. If the file already contains `text`, do nothing.
+
+    `mode` is the file mode of the new file. Calls `undo` to register undo steps. Raises GpufanError or OSError.
+    """
     if files.read_file_if_exists(path) == text.encode():
         return
     if not path.parent.exists():
@@ -106,7 +116,10 @@ def _install_file(path: Path, text: str, undo: AddUndo, mode: int = 0o644) -> No
 
 
 def _enable_service(service: PlannedUnit, undo: AddUndo) -> None:
-    """Enable the service, and start or reload it as planned. The undo steps are passed to `undo`."""
+    """Enable the service, and start or reload it as planned in `service`.
+
+    Calls `undo` to register undo steps. Raises GpufanError.
+    """
     if not service.is_enabled:
         undo(systemctl, "disable", "--quiet", SERVICE)
         systemctl("enable", "--quiet", SERVICE)
@@ -122,7 +135,7 @@ def _enable_service(service: PlannedUnit, undo: AddUndo) -> None:
 def _wait_until_service_active(before: str) -> None:
     """Wait until a new run of the service is active. `before` is the InvocationID of the previous run.
 
-    Raises GpufanError with the reason if the service does not become active.
+    Raises GpufanError with the reason if the service does not become active within `START_S` seconds.
     """
     since, reason = f"@{time.time():.3f}", ""
     problem = f"is not active after {START_S:g} s"

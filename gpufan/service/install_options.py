@@ -9,7 +9,7 @@ from gpufan.core.curve import Curve
 
 @dataclass(frozen=True)
 class InstallOptions:
-    """The options that a person has given to the install."""
+    """The options that the user gave to `gpufan install-service`."""
 
     curve: Curve | None = None
     target_c: float | None = None
@@ -19,13 +19,20 @@ class InstallOptions:
     start: bool = True
     check: bool = True
     companions: Mapping[str, bool] = field(default_factory=dict)
-    """By the name of a companion service: True installs it, False removes it. A service without entry is unchanged."""
+    """Maps the name of a companion service to True (install the service) or False (remove the service).
+
+    An install without an entry for a service keeps the service as it is. The first install uses the default of the
+    service.
+    """
     alerts_text: str | None = field(default=None, repr=False)
-    """Text of the file with the receivers of messages, which contains secrets; None if no file is written."""
+    """Text of the file that lists the receivers of alerts; None if the install does not write this file.
+
+    The text contains secrets.
+    """
     shell_files: Mapping[Path, str] = field(default_factory=dict)
-    """Manual pages and shell completion: the text of each file, by path."""
+    """The manual pages and the shell completion. Maps the path of each file to its text."""
 
     @property
     def has_settings(self) -> bool:
-        """Whether the options change the settings file."""
+        """Whether the options contain settings for the config file: a curve, a target temperature or cards."""
         return self.curve is not None or self.target_c is not None or bool(self.gpus)

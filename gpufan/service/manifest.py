@@ -1,4 +1,7 @@
-"""The manifest: the list of all changes of an install, saved before each change. An uninstall restores them."""
+"""Save the manifest: the list of all changes of an install. An uninstall reverses these changes.
+
+The manifest records each change before the install makes it.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,47 +15,56 @@ from gpufan.service.file_content import Content, read_content, write_content
 from gpufan.system import files, systemctl
 
 PATH = Path("/var/lib/gpufan-install/install.json")
-"""This is not the StateDirectory of the service, since `systemctl clean` removes that."""
+"""Path of the manifest.
+
+The manifest is not in the StateDirectory of the service, because `systemctl clean` removes that folder.
+"""
 OLD_PATH = Path("/var/lib/gpufan/install.json")
-"""Here gpufan 0.1 saved the manifest."""
+"""Path at which gpufan 0.1 saved the manifest."""
 FORMAT = 1
 
 
 class Manifest(msgspec.Struct):
-    """Everything that an uninstall has to restore."""
+    """All changes that an uninstall has to reverse."""
 
     format: int = FORMAT
     files: dict[str, Content] = {}
-    """Files that were written, with the content that each had before."""
+    """Maps the path of each file that an install wrote to the content that the file had before."""
     disabled: dict[str, DisabledUnit] = msgspec.field(name="taken", default_factory=dict)
-    """Units that were disabled, by name."""
+    """Maps the name of each unit that an install disabled to the state of the unit before."""
     folders: list[str] = []
-    """Folders that were created for the files, each before its subfolders."""
+    """Folders that were created for the files. A folder comes before its subfolders."""
     copied: bool = False
     """Whether the service runs a copy of gpufan."""
     digest: str | None = None
-    """Digest of the code with which the services were started last; None if that is unknown."""
+    """Digest of gpufan's code when the services were last started; None if the digest is unknown."""
 
     @property
     def units(self) -> list[str]:
-        """The names of the units whose files were written."""
+        """The names of the units whose unit files an install wrote."""
         return [path.name for path in map(Path, self.files) if path.parent == systemctl.UNIT_FOLDER]
 
     def save(self) -> None:
-        """Write the manifest to `PATH`. Raises GpufanError."""
+        """Write the manifest to `PATH`, and remove the file `OLD_PATH`. Raises GpufanError."""
         files.create_folder(PATH.parent)
         files.replace(PATH, msgspec.json.format(msgspec.json.encode(self)) + b"\n")
         files.remove(OLD_PATH)
 
     def add_file(self, path: Path) -> None:
-        """Record the present content of a file, unless an earlier install has recorded it. Raises GpufanError."""
+        """Record the present content of the file `path`, and the missing folders above it.
+
+        Do nothing if an earlier install has recorded the file. Raises GpufanError.
+        """
         if str(path) not in self.files:
             self.files[str(path)] = read_content(path)
             made = [str(folder) for folder in reversed(path.parents) if not folder.exists()]
             self.folders += [folder for folder in made if folder not in self.folders]
 
     def remove_units(self, units: Sequence[str]) -> None:
-        """Stop these units, and restore their files to the content before the install. Raises GpufanError."""
+        """Stop and disable `units`, and save the manifest without them.
+
+        The file of each unit gets the content that it had before the install. Raises GpufanError.
+        """
         for unit in units:
             systemctl.systemctl_stop_and_disable(unit)
             path = systemctl.UNIT_FOLDER / unit
@@ -62,13 +74,20 @@ class Manifest(msgspec.Struct):
             systemctl.systemctl("daemon-reload")
 
     def add_disabled(self, unit: DisabledUnit) -> None:
-        """Record a unit. An earlier record of the unit stays valid, since that install may have been killed midway."""
+        """Record a unit and its state before the install.
+
+        If the unit is recorded already, combine both states. An earlier install may have been killed after it stopped
+        the unit. The unit counts as active if one of the states is active. The links of both states are kept.
+        """
         first = self.disabled.get(unit.unit, unit)
         self.disabled[unit.unit] = DisabledUnit(unit.unit, first.active or unit.active, first.links | unit.links)
 
 
 def load_manifest() -> Manifest | None:
-    """Read the saved manifest; None if gpufan is not installed as a service. Raises GpufanError."""
+    """Return the saved manifest; None if gpufan is not installed as a service.
+
+    Raises GpufanError if the manifest cannot be read or is damaged.
+    """
     path = PATH if PATH.exists() else OLD_PATH
     data = files.read_file_if_exists(path)
     if data is None:
@@ -93,7 +112,7 @@ def restore_manifest(before: Manifest | None) -> None:
 
 
 def delete_manifest() -> None:
-    """Remove the saved manifest, and then its folder if that is empty. Raises GpufanError."""
+    """Remove the saved manifest. Then remove its folder if the folder is empty. Raises GpufanError."""
     for path in (PATH, OLD_PATH):
         files.remove_temporaries(path)
         files.remove(path)

@@ -1,4 +1,4 @@
-"""Plan an install: find out each step that it would make. Nothing here changes the box."""
+"""Plan an install: find out each step that the install would make. Nothing here changes the box."""
 
 import difflib
 import os
@@ -38,16 +38,19 @@ class PlannedUnit:
     starts: bool
     """Whether the install starts or restarts the unit."""
     reloads: bool = False
-    """Whether the unit reads changed settings without a restart."""
+    """Whether the install tells the running unit to reload its settings, instead of a restart."""
 
     @classmethod
     def of(cls, unit: str) -> "PlannedUnit":
-        """Read whether `unit` is active and enabled; `starts` is False in the result. Raises GpufanError."""
+        """Read whether the unit `unit` is active and enabled. In the result, `starts` is False. Raises GpufanError."""
         state = systemctl.systemctl_show(unit, "ActiveState", "UnitFileState")
         return cls(unit, state["ActiveState"] == "active", state["UnitFileState"] == "enabled", starts=False)
 
     def lines(self) -> list[str]:
-        """Return the line that says what the install does with the unit; no line if it does nothing."""
+        """Return a list with one line of text: what the install does with the unit.
+
+        The list is empty if the install does nothing with the unit.
+        """
         if self.starts:
             return [f"enable {self.unit} and {'restart' if self.is_active else 'start'} it"]
         if self.reloads:
@@ -61,23 +64,29 @@ class InstallPlan:
 
     options: InstallOptions
     cards: Cards | None
-    """The cards, which are open during the block of `make_plan`; None if the install needs no card."""
+    """The open cards; None if the install needs no card. The cards are closed after the block of `make_plan`."""
     gpus_to_prove: Sequence[Gpu]
-    """Cards whose fans are moved as a proof that they obey; empty if the service controls them already."""
+    """The install moves the fans of these cards, and checks that the fans obey.
+
+    Empty if the service is active already, or if the user skips this check.
+    """
     config_text: str | None
-    """Text of the settings file to write; None if a file exists, which stays unchanged."""
+    """New text of the config file; None if the existing config file stays unchanged."""
     copy_reason: str | None
-    """Why gpufan is copied; None if it is not copied."""
+    """Why the install copies gpufan; None if the install makes no copy."""
     digest: str | None
     """Digest of the code that the service will run; None if the code cannot be read."""
     units: dict[str, str]
-    """Text of every unit file, by path."""
+    """Maps the path of each unit file to the text of the file."""
     service: PlannedUnit
     companions: list[PlannedUnit]
     removed_units: list[str]
-    """Units of an earlier install that are not needed any more, by name."""
+    """Names of units that an earlier install wrote, and that this install removes."""
     command_files: dict[Path, Content]
-    """Manual pages, completion and the link to the command. Files that are up to date are left out."""
+    """Maps each path to write to its content: manual pages, shell completion, and the link to the command.
+
+    Files that are up to date are left out.
+    """
     rivals: list[DisabledUnit]
     display_managers: list[DisabledUnit]
     """The display manager to disable; empty if there is none."""
@@ -87,11 +96,11 @@ class InstallPlan:
 
     @property
     def disabled(self) -> list[DisabledUnit]:
-        """Return all units that the install disables."""
+        """All units that the install disables."""
         return [*self.rivals, *self.display_managers]
 
     def lines(self) -> list[str]:
-        """Return a line of text for each step, in order."""
+        """Return lines of text that describe all steps of the install, in order."""
         stops = "stop and disable" if self.options.start else "disable"
         lines = [f"{stops} {rival.unit}, which sets the same fans" for rival in self.rivals]
         lines += [
@@ -117,9 +126,10 @@ class InstallPlan:
 
 @contextmanager
 def make_plan(options: InstallOptions) -> Iterator[InstallPlan]:
-    """Examine the box and plan the install. The cards that the plan needs are open during the block.
+    """Examine the box, and give the plan of the install to the block.
 
-    Raises GpufanError or InputError if the service cannot be installed.
+    The cards that the plan needs are open during the block. Raises GpufanError or InputError if the service cannot be
+    installed.
     """
     check_rights()
     settings = config_file.settings_of_service(options)
@@ -131,7 +141,11 @@ def make_plan(options: InstallOptions) -> Iterator[InstallPlan]:
 def _plan_install(
     options: InstallOptions, settings: RunSettings, cards: Cards | None, gpus: Sequence[Gpu]
 ) -> InstallPlan:
-    """Examine the box, and return the plan of an install that controls `gpus`. Raises GpufanError or InputError."""
+    """Examine the box, and return the plan of the install. Raises GpufanError or InputError.
+
+    `settings` are the present settings of the service. `cards` are the open cards; None if the install needs no card.
+    `gpus` are the cards whose fans the service will set; empty if --skip-check is given.
+    """
     service_commands = conflicts.commands_of_services()
     rivals = [command for command in service_commands if command.runs(RIVALS) and command.unit != SERVICE]
     before = manifest.load_manifest()
@@ -160,7 +174,11 @@ def _plan_install(
     has_same_code = before is not None and digest is not None and digest == before.digest and not copies
 
     def planned_start(name: str, *other_units: str) -> PlannedUnit:
-        """Plan the start of a unit, if it does not run, or if its code, its file or a file of `other_units` changes."""
+        """Return the plan for the unit `name`.
+
+        With --no-start the unit is not started. Otherwise the unit is started if it does not run, if its code changes,
+        or if the unit file of `name` or of one of `other_units` changes.
+        """
         unit = PlannedUnit.of(name)
         same_files = all(
             _text_before_plan(path) == text for path, text in units.items() if Path(path).name in (name, *other_units)
@@ -195,14 +213,22 @@ def _plan_install(
 
 
 def _planned_xauthority() -> str | None:
-    """Return the path of the cookie file of X: from the environment, or else from the unit of the last install."""
+    """Return the path of the cookie file of the X server; None if the path is unknown.
+
+    The path is the value of XAUTHORITY in the environment of this process, else in the unit of the last install. Raises
+    GpufanError.
+    """
     words = shlex.split(systemctl.systemctl_show(SERVICE, "Environment")["Environment"])
     installed = dict(word.split("=", 1) for word in words if "=" in word)
     return os.environ.get("XAUTHORITY") or installed.get("XAUTHORITY")
 
 
 def _planned_companions(options: InstallOptions, before: Manifest | None) -> list[CompanionUnit]:
-    """Return the companion services to install. Raises InputError if one needs a missing package."""
+    """Return the companion services to install.
+
+    `before` is the manifest of the last install; None for a first install. Raises InputError if a companion service
+    needs a Python package that is not installed.
+    """
     wanted = []
     for companion in COMPANIONS:
         is_installed = before is not None and companion.unit_path in before.files
@@ -217,7 +243,12 @@ def _planned_companions(options: InstallOptions, before: Manifest | None) -> lis
 def _planned_command_files(
     options: InstallOptions, launcher: Path | None, before: Manifest | None
 ) -> tuple[dict[Path, Content], list[str]]:
-    """Return manual pages, completion and command link to write, and a note on each of them that is left out."""
+    """Return the files to write, and a note for each file that cannot be written.
+
+    The files are manual pages, shell completion, and a link to the command. The first value of the result maps the path
+    of each file to its content. Files that are up to date are left out. `launcher` is the destination of the link; None
+    for no link. `before` is the manifest of the last install.
+    """
     wanted: dict[Path, Content] = dict(options.shell_files)
     notes = []
     link = command_link_path()
@@ -237,9 +268,10 @@ def _planned_command_files(
 def _open_cards_for_plan(
     options: InstallOptions, settings: RunSettings, names: Sequence[str]
 ) -> AbstractContextManager[Cards | None]:
-    """Open the cards during the block, if their fans will be moved or their UUIDs are needed; else the block gets None.
+    """Return a context manager that gives the open cards to its block, and closes the cards after the block.
 
-    Raises InputError, DriverError or GpufanError.
+    If the install neither moves fans nor looks up UUIDs, the block gets None. `names` are the cards that the service
+    will control; empty for all cards. Raises InputError, DriverError or GpufanError.
     """
     if not options.check and all(name.lower().startswith("gpu-") for name in options.gpus):
         return nullcontext()
@@ -253,7 +285,11 @@ def _open_cards_for_plan(
 
 
 def _cards_for_plan(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
-    """Return the cards that match `wanted` and whose fans can be set. Raises InputError or NotControllable."""
+    """Return the cards that match `wanted` and whose fans can be set.
+
+    If `wanted` is empty, all cards match. Raises InputError if a name matches no card, NotControllable if no card
+    remains.
+    """
     controllable, reasons = split_controllable_cards(select_cards(cards.gpus, wanted))
     if not controllable:
         raise NotControllable(f"no card here has fans that can be set: {'; '.join(reasons)}")
@@ -261,7 +297,10 @@ def _cards_for_plan(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
 
 
 def _planned_change_lines(path: str, text: str) -> list[str]:
-    """Return the lines that show the planned change of a file to `text`; none if it has this text already."""
+    """Return lines of text that show how the file `path` changes when `text` is written to it.
+
+    The list is empty if the file contains `text` already. Raises GpufanError.
+    """
     before = _text_before_plan(path)
     if before is None:
         return [f"write {path}"]
@@ -272,6 +311,6 @@ def _planned_change_lines(path: str, text: str) -> list[str]:
 
 
 def _text_before_plan(path: str) -> str | None:
-    """Return the present text of a file; None if there is no file. Raises GpufanError."""
+    """Return the present text of the file `path`; None if the file does not exist. Raises GpufanError."""
     data = files.read_file_if_exists(Path(path))
     return None if data is None else data.decode("utf-8", "replace")

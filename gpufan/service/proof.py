@@ -1,4 +1,7 @@
-"""Prove that gpufan can set the fans of this box: move them by a visible step, read them back, and release them."""
+"""Prove that gpufan can set the fans of this box.
+
+The proof moves the fans by a visible step, reads their speeds, and gives the fans back to the driver.
+"""
 
 import threading
 import time
@@ -20,18 +23,22 @@ from gpufan.system.paths import RUNTIME_FOLDER, TAKEN
 
 STEP_PERCENT = 15
 MOVED_PERCENT = 5
-"""A fan whose speed has changed by this many points has obeyed."""
+"""A fan has obeyed if its speed has changed by this many percentage points, or by more."""
 PATIENCE_S = 6.0
 """Time limit for all fans of a card to obey, s."""
 _CALL_S = 5.0
 _LATE_S = 20.0
-"""Longest wait for the end of a call that sets fans, s. After it the fans are given back."""
+"""Longest wait for the end of a call that sets fans, s. After this time the fans are given back anyway."""
 _POLL_S = 0.2
 
 
 @contextmanager
 def guarded_proof(runtime_folder: Path, gpus: Sequence[Gpu]) -> Iterator[None]:
-    """Guard a proof: if this process is killed during the block, a guardian process gives the fans of `gpus` back."""
+    """Guard the proof that the block makes.
+
+    If this process is killed during the block, a guardian process gives the fans of `gpus` back. The record of these
+    cards is a file in `runtime_folder`.
+    """
     record = runtime_folder / TAKEN
     with guardian(record), Taken(record, None) as taken:
         for gpu in gpus:
@@ -40,7 +47,11 @@ def guarded_proof(runtime_folder: Path, gpus: Sequence[Gpu]) -> Iterator[None]:
 
 
 def prove_control_under_lock(cards: Cards, gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
-    """Hold the lock of the controller, start the X server if `gpus` need it, and prove control. Raises GpufanError."""
+    """Prove that the fans of `gpus` can be set. Hold the lock of the controller meanwhile.
+
+    `cards` are all open cards. If the fans of some of `gpus` are set over gpufan's own X server, the server runs during
+    the proof. `say` gets a sentence about each card. Raises GpufanError.
+    """
     with controller_lock(RUNTIME_FOLDER, say):
         cards.start_x_server(gpus)
         with guarded_proof(RUNTIME_FOLDER, gpus):
@@ -49,7 +60,10 @@ def prove_control_under_lock(cards: Cards, gpus: Sequence[Gpu], say: Callable[[s
 
 
 def prove_control(gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
-    """Move the fans of every card, and give them back to the driver. Raises GpufanError for the first failure."""
+    """Move the fans of every card, and give the fans back to the driver.
+
+    `say` gets a sentence about each card. The first card that fails ends the proof with GpufanError.
+    """
     for gpu in gpus:
         try:
             say(f"{gpu.info.label}: {prove_card(gpu)}")
@@ -60,9 +74,9 @@ def prove_control(gpus: Sequence[Gpu], say: Callable[[str], None]) -> None:
 
 
 def prove_card(gpu: Gpu) -> str:
-    """Move the fans of one card, and give them back to the driver. Returns a sentence about how they moved.
+    """Move the fans of one card, and give the fans back to the driver.
 
-    Raises GpuError, NoAnswer or NoPermission.
+    Returns a sentence that says how the fans moved. Raises GpuError, NoAnswer or NoPermission.
     """
     before = call_with_timeout(_CALL_S, gpu.read)
     duty_percent = _duty_for_proof(before, gpu.info.duty_range)
@@ -74,11 +88,15 @@ def prove_card(gpu: Gpu) -> str:
 
 
 def _prove_by_moving(gpu: Gpu, before: Reading, duty_percent: int, received: Sequence[int]) -> None:
-    """Set the fans, wait until they move, and give them back, whatever happens. Raises GpuError or NoAnswer."""
+    """Set the fans to `duty_percent`, and wait until they move. Always give the fans back to the driver at the end.
+
+    `before` is a reading from before the movement. The wait ends early if `received` contains the number of a signal.
+    Raises GpuError, NoAnswer or NoPermission.
+    """
     is_set = threading.Event()
 
     def set_proof_duty() -> None:
-        """Set the fans, and note that the call has ended."""
+        """Set the fans to `duty_percent`. Then set the event `is_set`, even after an error."""
         try:
             gpu.set_duty(duty_percent)
         finally:
@@ -94,7 +112,11 @@ def _prove_by_moving(gpu: Gpu, before: Reading, duty_percent: int, received: Seq
 
 
 def _duty_for_proof(reading: Reading, duty_range: tuple[int, int]) -> int:
-    """Return a duty in percent well above the present speed of the fans; below it if they are near full speed."""
+    """Return the duty for the proof in percent.
+
+    The duty is well above the present speed of the fastest fan. If that fan is near full speed, the duty is below its
+    speed. `reading` has the present speeds. `duty_range` has the lowest and the highest duty of the card.
+    """
     low, high = duty_range
     speed = max((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), default=low)
     wanted = speed + STEP_PERCENT
@@ -104,7 +126,11 @@ def _duty_for_proof(reading: Reading, duty_range: tuple[int, int]) -> int:
 
 
 def _wait_for_proof(gpu: Gpu, before: Reading, duty_percent: int, received: Sequence[int]) -> None:
-    """Wait until all fans obey, or until `received` contains a signal. Raises GpuError after `PATIENCE_S` seconds."""
+    """Wait until all fans obey, or until `received` contains the number of a signal.
+
+    `before` is a reading from before the fans were set to `duty_percent`. Raises GpuError if a fan does not obey within
+    `PATIENCE_S` seconds, NoAnswer if the card does not answer.
+    """
     end_s = time.monotonic() + PATIENCE_S
     while problem := _unmoved_fan(before, call_with_timeout(_CALL_S, gpu.read), duty_percent):
         if received:
@@ -115,9 +141,10 @@ def _wait_for_proof(gpu: Gpu, before: Reading, duty_percent: int, received: Sequ
 
 
 def _unmoved_fan(before: Reading, now: Reading, duty_percent: int) -> str | None:
-    """Return a sentence about the first fan that does not obey or does not turn; None if all fans do.
+    """Return a sentence about the first fan that does not obey or does not turn; None if all fans obey and turn.
 
-    Many fans report the percent that they were set to. Only the rpm shows that a fan turns.
+    `before` and `now` are readings from before and after the fans were set to `duty_percent`. Many fans report the
+    percent that they were set to. Only the rpm shows that a fan turns.
     """
     fastest_rpm = max((fan.speed_rpm or 0 for fan in now.fans), default=0)
     for number, (old, fan) in enumerate(zip(before.fans, now.fans, strict=False)):
@@ -136,6 +163,6 @@ def _unmoved_fan(before: Reading, now: Reading, duty_percent: int) -> str | None
 
 
 def _speed_before_proof(reading: Reading) -> str:
-    """Return the speed of the fastest fan in words."""
+    """Return the speed of the fastest fan as text, such as `40 %`."""
     speeds = [fan.speed_percent for fan in reading.fans if fan.speed_percent is not None]
     return f"{max(speeds)} %" if speeds else "an unknown speed"

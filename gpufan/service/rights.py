@@ -1,4 +1,7 @@
-"""Check whether a service can be installed or removed here: root, systemd, and folders that are not read-only."""
+"""Check whether this user can install or remove a service on this box.
+
+The user must be root, systemd must run the box, and the folders must be writable.
+"""
 
 import os
 
@@ -8,7 +11,10 @@ from gpufan.system import files, systemctl
 
 
 def check_rights() -> None:
-    """Raise GpufanError if this user cannot install or remove a service on this box."""
+    """Raise GpufanError if this user cannot install or remove a service on this box.
+
+    The error is NoPermission if the user is not root.
+    """
     if os.geteuid() != 0:
         raise NoPermission("only root can install or remove a service: run this with sudo")
     if not systemctl.systemd_is_running():

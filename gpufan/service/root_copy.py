@@ -1,6 +1,8 @@
-"""The root copy: a copy of gpufan that only root can write, for a service whose installation belongs to a user.
+"""Make the root copy: a copy of gpufan that only root can write.
 
-The copy is made from the installed files, without network. Its code runs only after all of it is checked.
+The service runs this copy if the installation of gpufan is not safe for root, for example because the installation
+belongs to a user. The copy is made from the installed files, without network. The code of the copy runs only after all
+of this code is checked.
 """
 
 import ctypes
@@ -25,34 +27,40 @@ from gpufan.system.systemctl import program_output
 COPY = Path("/opt/gpufan")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 _MARK = ".copied-by-gpufan"
-"""File in a copy. It contains the digest of the sources once the copy is complete."""
+"""Name of a file in the copy.
+
+The file contains the digest of the copied files once the copy is complete. Before that, the file is empty.
+"""
 _PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 _EXTRAS = re.compile(r"""extra\s*==\s*["'](alerts|metrics)["']""")
-"""Condition in the requirements of the extras for companions. These packages are copied if they are installed."""
+"""Pattern for the condition of a package that gpufan needs only for a companion service.
+
+Such a package is copied if it is installed.
+"""
 
 
 @dataclass(frozen=True)
 class CopyPaths:
-    """Paths of the programs of gpufan in the copy. If no copy is used, they are paths in this installation."""
+    """Paths of gpufan's programs. They are in the copy if the service runs the copy, else in this installation."""
 
     copied: bool
     """Whether the service runs the copy."""
 
     @property
     def interpreter(self) -> str:
-        """The Python interpreter."""
+        """The path of the Python interpreter."""
         return str(COPY / "bin/python3") if self.copied else sys.executable
 
     @property
     def release_script(self) -> str:
-        """The file `gpu/release_fans.py`. Any Python can run it."""
+        """The path of the script `gpu/release_fans.py`. Any Python can run this script."""
         if self.copied:
             return str(COPY / "lib" / _PYTHON / "site-packages/gpufan/gpu/release_fans.py")
         return release_fans.__file__
 
     @property
     def launcher(self) -> Path | None:
-        """The program `gpufan`; None if users other than root can write it."""
+        """The path of the program `gpufan`; None if it does not exist, or if it is not safe for root to run."""
         if self.copied:
             return COPY / "bin/gpufan"
         path = Path(sysconfig.get_path("scripts"), "gpufan")
@@ -60,7 +68,7 @@ class CopyPaths:
 
 
 def check_copy() -> None:
-    """Raise GpufanError if no copy can be made."""
+    """Raise GpufanError if gpufan cannot be copied to the folder `COPY`."""
     for folder in (COPY, draft_copy_folder(), old_copy_folder()):
         if _is_foreign_copy(folder):
             raise GpufanError(f"{folder} exists already and is not from gpufan: move it away")
@@ -73,13 +81,16 @@ def check_copy() -> None:
 
 
 def copy_is_current(digest: str | None) -> bool:
-    """Whether a copy exists that only root can write, and that was made from files with this digest."""
+    """Whether the copy in `COPY` is up to date.
+
+    The copy is up to date if only root can write it, and if it was made from files with the digest `digest`.
+    """
     mark = COPY / _MARK
     return mark.exists() and first_exposure([COPY]) is None and mark.read_text() == digest
 
 
 def copied_files_digest() -> str | None:
-    """Return the digest of the files that a copy would have now; None if the files cannot be read."""
+    """Return the digest of the files that a new copy would contain; None if these files cannot be read."""
     try:
         return _digest_of_copy(_files_to_copy())
     except (GpufanError, OSError):
@@ -87,17 +98,20 @@ def copied_files_digest() -> str | None:
 
 
 def draft_copy_folder() -> Path:
-    """Return the folder in which a new copy is made. After the exchange it has the old copy."""
+    """Return the folder in which a new copy is made. After the exchange, this folder contains the old copy."""
     return COPY.with_name(f"{COPY.name}.new")
 
 
 def old_copy_folder() -> Path:
-    """Return the folder of the old copy during an exchange, if the file system needs several steps for it."""
+    """Return the folder that contains the old copy for a moment during an exchange.
+
+    This folder is used only if the file system cannot exchange two folders in one step.
+    """
     return COPY.with_name(f"{COPY.name}.old")
 
 
 def copy_folders() -> list[Path]:
-    """Return the existing folders of copies that an install has made. `COPY` itself is the last."""
+    """Return the existing folders that an install made for copies. If `COPY` is one of them, it is the last."""
     return [
         folder
         for folder in (draft_copy_folder(), old_copy_folder(), COPY)
@@ -106,14 +120,15 @@ def copy_folders() -> list[Path]:
 
 
 def leftover_copy_folders() -> list[Path]:
-    """Return the folders of copies that nobody needs after an install: all except `COPY`."""
+    """Return the existing folders of copies, without `COPY`. Nothing needs these folders after an install."""
     return [folder for folder in copy_folders() if folder != COPY]
 
 
 def remove_copy_folder(folder: Path) -> None:
-    """Remove a folder of a copy, if it exists. Raises OSError.
+    """Remove `folder`, which contains a copy. Do nothing if the folder does not exist. Raises OSError.
 
-    The mark in the folder is removed last, so that a removal that was killed can be repeated.
+    The file `_MARK` is removed last. If this process is killed before that, the next removal still recognizes the
+    folder.
     """
     if not folder.exists():
         return
@@ -126,16 +141,17 @@ def remove_copy_folder(folder: Path) -> None:
 
 
 def _is_foreign_copy(path: Path) -> bool:
-    """Whether something exists at `path` that is not a copy made by gpufan."""
+    """Whether `path` exists, but is not a copy made by gpufan. An empty folder counts as a copy."""
     if path.is_symlink() or not path.is_dir():
         return os.path.lexists(path)
     return any(path.iterdir()) and not (path / _MARK).exists()
 
 
 def exchange_copy_with_draft() -> None:
-    """Exchange the folder of the copy with that of the draft. Raises OSError.
+    """Exchange the folder `COPY` with the draft folder. Raises OSError.
 
-    The exchange is one step if the file system allows it: the service needs its copy even if this process is killed.
+    If the file system allows it, the exchange is one step. The service then has its copy even if this process is
+    killed.
     """
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     paths = _AT_FDCWD, bytes(draft_copy_folder()), _AT_FDCWD, bytes(COPY)
@@ -166,9 +182,10 @@ def make_copy() -> None:
 
 
 def replace_copy(undo: AddUndo) -> None:
-    """Make a new copy, and replace the old copy. Passes the undo steps to `undo`. Raises GpufanError or OSError.
+    """Make a new copy, and replace the old copy. Raises GpufanError or OSError.
 
-    The old copy stays in the draft folder until the end of the install, for the undo.
+    Calls `undo` to register undo steps. For the undo, the old copy stays in the draft folder until the end of the
+    install.
     """
     copy, draft, aside = COPY, draft_copy_folder(), old_copy_folder()
     undo(remove_copy_folder, draft)
@@ -186,7 +203,10 @@ def replace_copy(undo: AddUndo) -> None:
 
 
 def _restore_copy(inode: int) -> None:
-    """Restore the old copy. `inode` is the inode number of its folder. Raises OSError."""
+    """Move the old copy back to `COPY`, if it is not there. Raises OSError.
+
+    `inode` is the inode number of the folder of the old copy.
+    """
     if old_copy_folder().exists():
         remove_copy_folder(COPY)
         old_copy_folder().rename(COPY)
@@ -195,7 +215,10 @@ def _restore_copy(inode: int) -> None:
 
 
 def _check_draft_copy(draft: Path) -> None:
-    """Raise GpufanError if the copy would run code that users other than root can write. That code is not run here."""
+    """Raise GpufanError if the copy in `draft` would run code that users other than root can write.
+
+    This check does not run such code.
+    """
     python = draft / "bin/python3"
     # First without the packages (-S): when Python adds them to its path, it runs some of their code.
     exposure = (
@@ -211,7 +234,10 @@ def _check_draft_copy(draft: Path) -> None:
 
 
 def _make_copy_environment(folder: Path, python: Path) -> None:
-    """Make a virtual environment in `folder`. The module venv is not used: Debian has it in a separate package."""
+    """Make a virtual environment in `folder` that uses the interpreter `python`.
+
+    The module venv is not used, because Debian has it in a separate package.
+    """
     (folder / "bin").mkdir()
     (folder / "bin/python3").symlink_to(python)
     (folder / "pyvenv.cfg").write_text(f"home = {python.parent}\ninclude-system-site-packages = false\n")
@@ -221,7 +247,11 @@ def _make_copy_environment(folder: Path, python: Path) -> None:
 
 
 def _root_python() -> Path:
-    """Return the path of a Python of the running version that only root can write. Raises GpufanError."""
+    """Return the path of a Python interpreter that only root can write.
+
+    The interpreter has the version of the running Python, such as 3.12. Raises GpufanError if there is no such
+    interpreter.
+    """
     base = Path(getattr(sys, "_base_executable", sys.executable))
     for candidate in (base.resolve(), Path("/usr/bin") / _PYTHON, Path("/usr/local/bin") / _PYTHON):
         # The file is checked before it runs.
@@ -238,13 +268,19 @@ def _root_python() -> Path:
 
 
 def _import_path_for_copy(python: Path, *options: str) -> list[Path]:
-    """Return the folders and archives from which `python` imports."""
+    """Return the existing folders and archives from which the interpreter `python` imports.
+
+    `options` are options of the interpreter. Raises GpufanError.
+    """
     lines = program_output(python, "-I", *options, "-c", r"import sys; print(*sys.path, sep='\n')").splitlines()
     return [Path(line) for line in lines if line and Path(line).exists()]
 
 
 def _files_to_copy() -> dict[str, Path]:
-    """Return the path of every file to copy, by its name below site-packages. Raises GpufanError."""
+    """Return the files to copy. Raises GpufanError.
+
+    The result maps the name of each file below site-packages to the present path of the file.
+    """
     found = {
         str(file): Path(str(file.locate())) for installed in _distributions_to_copy() for file in installed.files or ()
     }
@@ -260,13 +296,16 @@ def _files_to_copy() -> dict[str, Path]:
 
 
 def _belongs_into_copy(name: Path) -> bool:
-    """Whether a file of a package is copied."""
+    """Whether a file of a package is copied. `name` is the path of the file below site-packages."""
     # A .pth file adds folders to the import path, such as the source tree of an editable installation.
     return name.suffix not in (".pyc", ".pth") and not name.is_absolute() and ".." not in name.parts
 
 
 def _digest_of_copy(sources: dict[str, Path]) -> str:
-    """Return the digest of the files `sources` and of the Python that runs them. Raises GpufanError or OSError."""
+    """Return the digest of the files `sources` and of the path of the Python that runs them.
+
+    `sources` maps names below site-packages to paths. Raises GpufanError or OSError.
+    """
     digest = hashlib.sha256(str(_root_python()).encode())
     for name, path in sorted(sources.items()):
         digest.update(f"{name}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
@@ -274,7 +313,7 @@ def _digest_of_copy(sources: dict[str, Path]) -> str:
 
 
 def _distributions_to_copy() -> list[Distribution]:
-    """Return the installed packages to copy: gpufan and all that it requires. Raises GpufanError."""
+    """Return the installed packages to copy: gpufan and all packages that gpufan requires. Raises GpufanError."""
     found: dict[str, Distribution] = {}
     wanted = ["gpufan"]
     while wanted:

@@ -1,4 +1,4 @@
-"""Steps of an install or uninstall: undo all steps, or only warn, if one fails; and say why it failed."""
+"""Handle a failed step of an install or uninstall: undo all steps, or only warn the user."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -8,17 +8,22 @@ from gpufan.errors import GpufanError
 from gpufan.system import signals
 
 Say = Callable[[str], None]
-"""Shows a line to the person at the terminal."""
+"""A function that shows a line of text to the user."""
 AddUndo = Callable[..., None]
-"""Registers a function and its arguments, to be called if a later step fails."""
+"""A function that registers an undo step.
+
+It is called with another function and the arguments for that function. If a later step fails, that function is called
+with these arguments.
+"""
 
 
 @contextmanager
 def undone_on_failure(say: Say, at_last: Callable[[], object] = lambda: None) -> Iterator[AddUndo]:
     """Undo the steps of the block if the block fails. The block gets a function that registers undo steps.
 
-    Undo steps are called in reverse order. If one fails, `say` gets a line, and the other steps still follow. If none
-    fails, `at_last` is called. Raises the error of the block; if that is an OSError, raises a GpufanError.
+    Undo steps are called in reverse order. If an undo step fails, `say` gets a line of text, and the other undo steps
+    still follow. If no undo step fails, `at_last` is called. Then the error of the block is raised. An OSError is
+    raised as a GpufanError.
     """
     steps: list[Callable[[], object]] = []
     try:
@@ -41,7 +46,10 @@ def undone_on_failure(say: Say, at_last: Callable[[], object] = lambda: None) ->
 
 
 def warn_on_failure(say: Say, step: Callable[..., None], *arguments: object) -> None:
-    """Call `step`. If it fails, only warn the user through `say`: the fans are under control already."""
+    """Call `step` with `arguments`. If the step fails, only warn the user through `say`.
+
+    A warning is enough, because gpufan controls the fans already.
+    """
     try:
         step(*arguments)
     except (GpufanError, OSError) as error:
@@ -49,7 +57,7 @@ def warn_on_failure(say: Say, step: Callable[..., None], *arguments: object) -> 
 
 
 def why_step_failed(error: Exception) -> str:
-    """Return why a step has failed, in words for the user.
+    """Return a text for the user that says why a step failed. `error` is the error of the step.
 
     >>> why_step_failed(PermissionError(13, "Permission denied", "/opt/gpufan"))
     'cannot change /opt/gpufan: Permission denied'

@@ -1,4 +1,4 @@
-"""Uninstall the service: give the fans back, restore everything that installs have changed, and purge user data."""
+"""Uninstall the service: give the fans back, reverse all changes of installs, and purge user data."""
 
 import os
 import shutil
@@ -17,7 +17,10 @@ from gpufan.system.systemctl import systemctl, systemctl_show, systemctl_stop_an
 
 
 def plan_uninstall(*, purge: bool) -> list[str]:
-    """Return a line of text for each step of `uninstall`, in order. Nothing is changed. Raises GpufanError."""
+    """Return a line of text for each step that `uninstall` would make, in order. Nothing is changed.
+
+    `purge` has the meaning that it has for `uninstall`. Raises GpufanError.
+    """
     installed = manifest.load_manifest()
     lines = []
     if installed is not None:
@@ -32,9 +35,10 @@ def plan_uninstall(*, purge: bool) -> list[str]:
 
 
 def uninstall(say: Say, *, purge: bool) -> bool:
-    """Restore everything that installs have changed; `purge` also removes settings and state.
+    """Stop the service, and reverse all changes of installs. If `purge` is True, also remove settings and state.
 
-    Returns False if there was nothing to do. Raises GpufanError if a step fails.
+    `say` gets a line of text about each step. Returns False if there was nothing to do. If a step fails, the other
+    steps still follow. Then GpufanError is raised.
     """
     os.umask(0o022)
     installed = manifest.load_manifest()
@@ -44,7 +48,10 @@ def uninstall(say: Say, *, purge: bool) -> bool:
     failures: list[str] = []
 
     def attempt(step: Callable[..., object], *arguments: object) -> bool:
-        """Call `step`, and return whether it succeeded. A failure is recorded, and must not prevent the other steps."""
+        """Call `step` with `arguments`, and return whether the step succeeded.
+
+        The error of a failed step is added to `failures`, and the other steps still follow.
+        """
         try:
             step(*arguments)
         except (GpufanError, OSError) as error:
@@ -94,14 +101,14 @@ def uninstall(say: Say, *, purge: bool) -> bool:
 
 
 def _companions_to_stop(installed: Manifest) -> list[str]:
-    """Return the names of the installed companion units."""
+    """Return the unit names of the companion services that are in the manifest `installed`."""
     return [companion.unit_name for companion in COMPANIONS if companion.unit_path in installed.files]
 
 
 def _data_to_purge() -> list[Path]:
     """Return the paths of settings and state that exist.
 
-    The state of dynamic users is in `private` (DynamicUser= in systemd.exec(5)).
+    The state of a service with a dynamic user is in the folder `private` (see DynamicUser= in systemd.exec(5)).
     """
     state = manifest.OLD_PATH.parent
     paths = (config_file.CONFIG, config_file.ALERTS, state, state.parent / "private" / state.name)
@@ -109,7 +116,10 @@ def _data_to_purge() -> list[Path]:
 
 
 def _purge_data(say: Say) -> bool:
-    """Remove settings and state. Returns False if none existed. Raises GpufanError."""
+    """Remove settings and state. Return False if neither settings nor state existed.
+
+    `say` gets a line of text about each removed path. Raises GpufanError.
+    """
     found = _data_to_purge()
     for path in found:
         try:
@@ -126,6 +136,9 @@ def _purge_data(say: Say) -> bool:
 
 
 def _uninstall_file(path: Path, before: Content) -> None:
-    """Restore the content that a file had before the install. Raises GpufanError."""
+    """Restore the file `path` to `before`, its content before the install.
+
+    If `before` is None, the file is removed. Raises GpufanError.
+    """
     files.remove_temporaries(path)
     write_content(path, before)

@@ -1,4 +1,4 @@
-"""The unit files of the services, made from the templates in `systemd/`."""
+"""Make the unit files of the services from the templates in `systemd/`."""
 
 import re
 import shlex
@@ -19,21 +19,27 @@ _MAKE_NODES = (
     "for minor in $(sed -n 's/^Device Minor:[[:space:]]*//p' /proc/driver/nvidia/gpus/*/information); "
     "do {modprobe} -c $minor; done"
 )
-"""Shell commands that load the driver and create the device node of every card."""
+"""Shell commands that load the driver, and create the device node of every card.
+
+`{modprobe}` stands for the path of nvidia-modprobe.
+"""
 
 _PYTHON_IS_BROKEN = "echo 'gpufan cannot start, since its Python does not work any more: install gpufan again' >&2"
 
 
 @dataclass(frozen=True)
 class CompanionUnit:
-    """The unit of a companion service. Such a service reads the snapshot of gpufan; the fans do not depend on it."""
+    """The unit of a companion service.
+
+    A companion service reads the snapshot of gpufan. The control of the fans does not depend on companion services.
+    """
 
     name: str
-    """Name of the option of `install-service` that includes the service."""
+    """Name of the service. The option of `install-service` that installs the service has the same name."""
     is_default: bool
-    """Whether the first install includes the service even without its option."""
+    """Whether the first install includes the service if the user does not give this option."""
     module: str = ""
-    """A Python module that the service needs, and that only the extra `extra` of gpufan installs; empty for none."""
+    """A Python module that the service needs; empty for none. The extra `extra` of gpufan installs this module."""
     extra: str = ""
 
     @property
@@ -63,11 +69,14 @@ def unit_files(
     xauthority: str | None = None,
     companions: Iterable[CompanionUnit] = (),
 ) -> dict[str, str]:
-    """Return the text of every unit file, by path.
+    """Return the unit files. The result maps the path of each unit file to the text of the file.
 
-    `python` is the interpreter that runs gpufan. If it no longer works, the system's Python gives the fans back with
-    `release_script`. `xserver` adds the unit of our own X server; `xauthority` is the cookie file of another X server.
-    Raises InputError if a path has a control character.
+    `python` is the interpreter that runs gpufan. If `python` no longer works, the system's Python runs the script
+    `release_script`, which gives the fans back. `config` is the path of the config file.
+
+    If `xserver` is True, the result includes the unit of gpufan's own X server. `xauthority` is the path of the cookie
+    file of another X server. `companions` are the companion services to include. Raises InputError if a path contains a
+    control character.
     """
     gpufan = f"{_quoted_for_unit(python)} -I -m gpufan"
     # After an upgrade of the distribution the interpreter is gone, or finds no packages.
@@ -90,14 +99,15 @@ def unit_files(
 
 
 def _unit_shell_command(script: str) -> str:
-    """Return a command for a unit file that runs the shell script `script`."""
+    """Return the command that runs the shell script `script`, quoted for a unit file."""
     return f"/bin/sh -c {_quoted_for_unit(script.replace('$', '$$'))}"
 
 
 def _quoted_for_unit(text: str) -> str:
-    """Return `text` quoted as one word of a unit file, see systemd.service(5) and systemd.unit(5).
+    """Quote `text`, so that systemd reads it as one word of a unit file. Return the quoted text.
 
-    Raises InputError for a line break or another control character, which could end the line of the unit.
+    See systemd.service(5) and systemd.unit(5). Raises InputError if `text` contains a line break or another control
+    character. Such a character could end the line of the unit file.
     """
     if not text.isprintable():
         raise InputError(f"{text!r} has a control character, which no unit file can have: rename that path")
