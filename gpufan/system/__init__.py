@@ -1,1 +1,1 @@
-"""The operating system: files, background calls, signals, locks, systemctl, paths. Nothing here is about cards."""
+"""Use the operating system: files, threads, signals, locks, systemctl, paths. Nothing here is about cards."""

@@ -1,4 +1,4 @@
-"""Threads for calls that may hang: calls with a time limit, and a writer that never blocks its caller."""
+"""Make calls that may hang in their own threads: calls with a time limit, and a writer that never blocks."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class BackgroundCall(Generic[T]):
-    """A call that runs in its own thread. A hanging thread is abandoned, since nothing can end it."""
+    """A call that runs in its own thread. A thread that hangs is left running, because nothing can end it."""
 
     def __init__(self, call: Callable[[], T]) -> None:
         self._call = call
@@ -23,15 +23,18 @@ class BackgroundCall(Generic[T]):
 
     @property
     def is_done(self) -> bool:
-        """Whether the call has returned or raised."""
+        """Whether the call has returned or raised an error."""
         return bool(self._results or self._errors)
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until the call has returned or raised, for at most `timeout_s` seconds."""
+        """Wait until the call has returned or raised an error, for at most `timeout_s` seconds."""
         self._thread.join(timeout_s)
 
     def result(self, timeout_s: float) -> T:
-        """Wait at most `timeout_s` seconds and return the result. Raises the error of the call, or NoAnswer."""
+        """Wait for the call, for at most `timeout_s` seconds. Return the result of the call.
+
+        Raises the error of the call, or NoAnswer if the call has not ended in time.
+        """
         self._thread.join(timeout_s)
         for error in self._errors:
             raise error
@@ -40,7 +43,7 @@ class BackgroundCall(Generic[T]):
         return self._results[0]
 
     def _run(self) -> None:
-        """Make the call in the thread, and store its result or its error."""
+        """Make the call in the thread. Store the result or the error of the call."""
         try:
             self._results.append(self._call())
         except BaseException as error:  # `result` raises it again
@@ -48,14 +51,18 @@ class BackgroundCall(Generic[T]):
 
 
 def call_with_timeout(timeout_s: float, call: Callable[[], T]) -> T:
-    """Return the result of `call`. Raises the error of `call`, or NoAnswer after `timeout_s` seconds."""
+    """Make the call `call` in its own thread, and return its result.
+
+    Raises the error of the call, or NoAnswer if the call has not ended after `timeout_s` seconds.
+    """
     return BackgroundCall(call).result(timeout_s)
 
 
 def call_all(timeout_s: float, calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
-    """Run `calls` at the same time. Returns the result or the error of each; NoAnswer after `timeout_s` seconds.
+    """Run all `calls` at the same time. Return the result or the error of each call, in the order of `calls`.
 
-    A call that hangs does not delay the others. The caller waits for `timeout_s` at most.
+    A call that has not ended after `timeout_s` seconds gets the error NoAnswer. A call that hangs does not delay the
+    others. This function takes at most `timeout_s` seconds.
     """
     running = [BackgroundCall(call) for call in calls]
     deadline_s = time.monotonic() + timeout_s
@@ -70,10 +77,11 @@ def call_all(timeout_s: float, calls: Sequence[Callable[[], T]]) -> list[T | Exc
 
 
 class BackgroundWriter(Generic[T]):
-    """Calls `write` for each item in a thread, so that the caller never waits. The thread ends when no items are left.
+    """Calls `write` for each item in a thread, so that the caller never waits.
 
-    For output: a stopped terminal, or a pipe that nobody reads, may block for ever. While 100 items wait, new items
-    are dropped. After the first error of `write`, all items are dropped.
+    The class is for output that may block for ever, such as a stopped terminal, or a pipe that nobody reads. While 100
+    items wait, new items are dropped. After the first error of `write`, all items are dropped. The thread ends when no
+    items are left.
     """
 
     _BACKLOG = 100
@@ -84,10 +92,10 @@ class BackgroundWriter(Generic[T]):
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self.error: OSError | ValueError | None = None
-        """Why `write` has failed: for example because the reader is gone; None if it has not."""
+        """The error of `write`, for example because the reader is gone; None if `write` has not failed."""
 
     def put(self, item: T) -> None:
-        """Queue `item` for `write`, and return at once."""
+        """Add `item` to the items that wait for `write`, and return at once. The item may be dropped."""
         with self._lock:
             if self.error or len(self._items) >= self._BACKLOG:
                 return
@@ -105,7 +113,7 @@ class BackgroundWriter(Generic[T]):
 
     @property
     def is_busy(self) -> bool:
-        """Whether items are still being written. It may stay True for ever if `write` blocks."""
+        """Whether items are still being written. If `write` blocks, this may stay True for ever."""
         return self._thread is not None
 
     def _run(self) -> None:

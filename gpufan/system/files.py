@@ -12,15 +12,16 @@ from pathlib import Path
 from gpufan.errors import GpufanError, InputError
 
 _SIZE_LIMIT_BYTES = 1 << 20
-"""No file that gpufan writes, and no settings file, is larger."""
+"""Size of the largest file that can be read. Settings files, and files that gpufan writes, are not larger."""
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 def read_file(path: Path) -> bytes:
-    """Return the content of a regular file. Raises OSError, also for a pipe, a device, and a file over 1 MiB.
+    """Return the content of the regular file `path`.
 
-    A read of a pipe could block. A device is not even opened, since that could start a watchdog.
+    Raises OSError if the file cannot be read, is not a regular file, or is larger than 1 MiB. A pipe is refused,
+    because a read could block. A device is not even opened, because that could start a watchdog.
     """
     _check_regular_file(path.stat())
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -33,7 +34,7 @@ def read_file(path: Path) -> bytes:
 
 
 def _check_regular_file(status: os.stat_result) -> None:
-    """Raise OSError unless `status` is that of a regular file."""
+    """Raise OSError if `status` is not the status of a regular file."""
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(status.st_mode):
@@ -41,7 +42,7 @@ def _check_regular_file(status: os.stat_result) -> None:
 
 
 def read_text_or_empty(path: Path) -> str:
-    """Return the text of a file, such as a file of /proc; empty if it cannot be read."""
+    """Return the text of a file, such as a file of /proc; an empty text if the file cannot be read."""
     try:
         return read_file(path).decode("utf-8", "replace")
     except OSError:
@@ -49,7 +50,10 @@ def read_text_or_empty(path: Path) -> str:
 
 
 def read_file_if_exists(path: Path) -> bytes | None:
-    """Return the content of a regular file; None if there is no file. Raises GpufanError."""
+    """Return the content of the regular file `path`; None if the file does not exist.
+
+    Raises GpufanError if the file cannot be read.
+    """
     try:
         return read_file(path)
     except FileNotFoundError:
@@ -59,20 +63,21 @@ def read_file_if_exists(path: Path) -> bytes | None:
 
 
 def check_folder_is_writable(path: Path) -> None:
-    """Raise GpufanError if this user may not write to the folder of `path`."""
+    """Raise GpufanError if this user may not write to the folder that contains `path`."""
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise GpufanError(f"no permission to write {path}: run this with sudo, or look first with --dry-run")
 
 
 def existing_parent(path: Path) -> Path:
-    """Return `path` if it exists, else the nearest folder above it that exists."""
+    """Return `path` if it exists. Otherwise return the nearest folder above `path` that exists."""
     return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def replace(path: Path, data: bytes, like: Path | None = None, mode: int = 0o644) -> None:
-    """Replace a file in one step and sync it to disk. Raises GpufanError.
+    """Write `data` to the file `path` in one step, and sync the file to disk.
 
-    The new file gets mode and owner of the file `like`; without `like` it gets the mode `mode`.
+    The new file gets the mode, owner and extended attributes of the file `like`. If `like` is None, the new file gets
+    the file mode `mode`. Raises GpufanError; the old file is then unchanged.
     """
     import tempfile  # slow, and the control loop does not need it
 
@@ -98,7 +103,10 @@ def replace(path: Path, data: bytes, like: Path | None = None, mode: int = 0o644
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename a file in one step, or only remove `source` if both are names of one file. Raises GpufanError."""
+    """Rename the file `source` to `target` in one step. Raises GpufanError.
+
+    If both paths are names of the same file, only the name `source` is removed.
+    """
     try:
         source.replace(target)
         # A rename between two names of one file leaves both.
@@ -108,7 +116,7 @@ def rename(source: Path, target: Path) -> None:
 
 
 def create_folder(folder: Path) -> None:
-    """Create a folder and its parents, if they do not exist. Raises GpufanError."""
+    """Create `folder` and the folders above it, if they do not exist. Raises GpufanError."""
     try:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     except OSError as error:
@@ -116,7 +124,7 @@ def create_folder(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file if it exists, and sync the folder to disk. Raises GpufanError."""
+    """Remove the file `path` if it exists, and sync its folder to disk. Raises GpufanError."""
     try:
         path.unlink()
         _sync_folder(path.parent)
@@ -127,19 +135,22 @@ def remove(path: Path) -> None:
 
 
 def remove_temporaries(path: Path) -> None:
-    """Remove the temporary files that remain if `replace` of `path` was killed. Raises GpufanError."""
+    """Remove the temporary files that `replace` has left behind for `path`. Raises GpufanError.
+
+    Such files remain if a process is killed during `replace`.
+    """
     prefix = glob.escape(_temporary_prefix(path))
     for temporary in path.parent.glob(f"{prefix}{'?' * 8}"):  # as tempfile.mkstemp names them
         remove(temporary)
 
 
 def _temporary_prefix(path: Path) -> str:
-    """Return the beginning of the names of temporary files for `path`. No file of a user has such a name."""
+    """Return the prefix of the names of temporary files for `path`. No file of a user has this prefix."""
     return f".{path.name}.gpufan-"
 
 
 def _copy_mode_and_owner(source: Path, path: str) -> None:
-    """Give the file `path` the mode, owner and extended attributes of the file `source`."""
+    """Give the file `path` the mode, owner and extended attributes of the file `source`. Raises OSError."""
     status = source.stat()
     os.chown(path, status.st_uid, status.st_gid)
     shutil.copystat(source, path)
@@ -156,9 +167,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 def replace_unsynced(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace a file in one step, but do not sync it to disk. Raises OSError; the file is then unchanged.
+    """Write `data` to the file `path` in one step, but do not sync the file to disk.
 
-    This is for content that is written again and again. After a power failure the file may be empty.
+    This is for content that is written again and again. After a power failure the file may be empty. The new file gets
+    the file mode `mode`. Raises OSError; the old file is then unchanged.
     """
     temporary = _temporary_name(path)
     try:
@@ -181,21 +193,24 @@ def replace_unsynced(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def remove_unsynced(path: Path) -> None:
-    """Remove a file that `replace_unsynced` has written, and the temporary file. Raises OSError."""
+    """Remove the file `path` that `replace_unsynced` has written, and its temporary file. Raises OSError.
+
+    It is no error if these files do not exist.
+    """
     Path(_temporary_name(path)).unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 
 def _temporary_name(path: Path) -> str:
-    """Return the path of the temporary file of `replace_unsynced`."""
+    """Return the path of the temporary file that `replace_unsynced` uses for `path`."""
     return f"{path}.new"
 
 
 def write_files(folder: Path, contents: Mapping[str, bytes], *, force: bool = False) -> list[str]:
-    """Write files into `folder`, and create the folder if needed. Returns a line of text about each file.
+    """Write files into `folder`, and create missing folders. Return a line of text about each file.
 
-    `contents` maps paths below `folder` to content. Without `force`, raises InputError if a file has other content;
-    nothing is changed then. Raises GpufanError if a file cannot be written.
+    `contents` maps the path of each file below `folder` to its content. If `force` is False and a file exists with
+    other content, raises InputError, and changes nothing. Raises GpufanError if a file cannot be written.
     """
     before = {name: read_file_if_exists(folder / name) for name in contents}
     # A link to a file that does not exist belongs to the user too.
@@ -220,9 +235,9 @@ def write_files(folder: Path, contents: Mapping[str, bytes], *, force: bool = Fa
 
 
 def write_output(path: Path, data: bytes) -> None:
-    """Write the file that the user named with --output, such as a picture.
+    """Write `data` to the file `path`. The user named this file with --output, such as a picture.
 
-    Raises GpufanError; an existing file is then unchanged.
+    Raises GpufanError if the file cannot be written. An existing file is then unchanged.
     """
     try:
         real = path_behind_links(path)
@@ -243,10 +258,10 @@ def write_output(path: Path, data: bytes) -> None:
 
 
 def path_behind_links(path: Path) -> Path:
-    """Return the path of a file after all symbolic links are followed. The file itself need not exist yet.
+    """Follow all symbolic links in `path`, and return the path of the real file. The file need not exist.
 
-    Raises OSError if the links form a circle, or if a link belongs neither to us nor to root: in a folder such as
-    /tmp, such a link could point to any file of ours.
+    Raises OSError if the links form a circle, or if a link belongs to a user other than root and the present user. In a
+    folder such as /tmp, the link of another user could point to any file of the present user.
     """
     try:
         real = path.resolve()
@@ -259,7 +274,10 @@ def path_behind_links(path: Path) -> Path:
 
 
 def _links_on_path(path: Path) -> Iterator[Path]:
-    """Return every symbolic link on the way to the file `path`. Raises RecursionError if the links form a circle."""
+    """Return every symbolic link that is followed on the way to the file `path`.
+
+    Raises RecursionError if the links form a circle.
+    """
     for part in (*reversed(path.parents), path):
         if part.is_symlink():
             yield part
@@ -267,5 +285,5 @@ def _links_on_path(path: Path) -> Iterator[Path]:
 
 
 def _is_trusted_link(link: Path) -> bool:
-    """Whether a symbolic link belongs to us or to root."""
+    """Whether the symbolic link `link` belongs to the present user or to root."""
     return link.lstat().st_uid in (0, os.geteuid())

@@ -1,4 +1,7 @@
-"""Locks. The lock of the controller makes sure that only one gpufan sets the fans."""
+"""Lock files and folders against other processes.
+
+The lock of the controller makes sure that only one gpufan sets the fans.
+"""
 
 import errno
 import fcntl
@@ -19,9 +22,10 @@ class LockHeld(Exception):
 
 
 def acquire_lock(path: Path, mode: int) -> int:
-    """Lock the file `path`, and write our process number into it. Returns a file descriptor; to unlock, close it.
+    """Lock the file `path`, and write the number of this process into the file. Return its file descriptor.
 
-    Creates the folder and the file if they are missing; the file gets `mode`. Raises LockHeld or OSError.
+    To unlock the file, close the descriptor. A missing folder or file is created; a new file gets the file mode `mode`.
+    Raises LockHeld if another process holds the lock, OSError if the file cannot be opened or locked.
     """
     with suppress(FileExistsError):  # something else than a folder: the next line raises what it is
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -42,19 +46,20 @@ def acquire_lock(path: Path, mode: int) -> int:
 
 
 class ControllerLock:
-    """The lock of the process that sets the fans. It is a file in the runtime folder."""
+    """The lock of the process that sets the fans. The lock is a file in the runtime folder."""
 
     def __init__(self, path: Path) -> None:
-        """Acquire the lock. Raises LockHeld or OSError."""
+        """Lock the file `path`. Raises LockHeld or OSError."""
         self._path = path
         # For root only: whoever can open the file can hold the lock and prevent control.
         self._descriptor = acquire_lock(path, 0o600)
 
     def renew(self) -> None:
-        """Create and lock the file again, if somebody has removed it or its folder.
+        """Create and lock the file again, if the file or its folder was removed.
 
-        Raises OSError, or GpufanError if this process must end. It must end if another process has the lock by now. It
-        must also end if the sandbox of the service makes /run read-only, so that only systemd can create the folder.
+        Raises GpufanError if this process must end. There are two such cases: another process holds the lock by now, or
+        the folder can be created only by systemd, because the sandbox of the service makes /run read-only. Raises
+        OSError for every other error of the file system.
         """
         if os.fstat(self._descriptor).st_nlink:
             return
@@ -75,7 +80,10 @@ class ControllerLock:
 
 
 def _lock_held_error(held: LockHeld) -> GpufanError:
-    """Return the error that another gpufan controls the fans. `held` names the process of that gpufan."""
+    """Return the error for the user: another gpufan controls the fans.
+
+    The text of `held` is the number of the process of that gpufan, or `unknown`.
+    """
     return GpufanError(
         f"another gpufan (process {held}) controls the fans: stop it first, with"
         f" `sudo systemctl stop gpufan` or `sudo kill {held}`"
@@ -84,11 +92,12 @@ def _lock_held_error(held: LockHeld) -> GpufanError:
 
 @contextmanager
 def controller_lock(folder: Path | None, warn: Callable[[str], None] = _log.warning) -> Iterator[ControllerLock | None]:
-    """Hold the lock of the controller during the block, as a file in `folder`. If `folder` is None, there is no lock.
+    """Hold the lock of the controller during the block. The lock is a file in `folder`.
 
-    A missing folder is created. Raises GpufanError if another process holds the lock, NoPermission if only root may
-    hold it. Other errors of the file system (read-only, full) are only passed to `warn`: control of the fans is more
-    important than the lock.
+    A missing folder is created. If `folder` is None, nothing is locked. Raises GpufanError if another process holds the
+    lock, NoPermission if only root may hold the lock. After another error of the file system, such as a full disk,
+    `warn` gets a warning, and the block runs without a lock: control of the fans is more important than the lock. The
+    block gets the lock; None without a lock.
     """
     lock = None
     if folder is not None:
@@ -109,9 +118,10 @@ def controller_lock(folder: Path | None, warn: Callable[[str], None] = _log.warn
 
 @contextmanager
 def folder_locks(folders: Iterable[Path], limit_s: float = 10.0) -> Iterator[None]:
-    """Lock each of `folders` that exists, for the duration of the block. No file is created.
+    """Lock the existing folders in `folders` during the block. No file is created.
 
-    Raises GpufanError if another process does not unlock a folder within `limit_s` seconds.
+    Raises GpufanError if a folder cannot be locked, or if another process does not unlock a folder within `limit_s`
+    seconds.
     """
     end_s = time.monotonic() + limit_s
     with ExitStack() as stack:
@@ -130,7 +140,10 @@ def folder_locks(folders: Iterable[Path], limit_s: float = 10.0) -> Iterator[Non
 
 
 def _try_to_lock(descriptor: int) -> bool:
-    """Lock a folder that is open as `descriptor`. Returns False if another process has locked it. Raises OSError."""
+    """Try to lock the open folder with the file descriptor `descriptor`. Return whether the folder is locked now.
+
+    Returns False if another process has locked the folder. Raises OSError.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Paths of gpufan's files."""
+"""Name the paths of gpufan's files."""
 
 import os
 from pathlib import Path
@@ -7,18 +7,27 @@ RUNTIME_FOLDER = Path("/run/gpufan")
 SNAPSHOT = "state.json"
 ORDERS = "orders.json"
 TAKEN = "taken.json"
-"""Files in the runtime folder: the published state, orders of persons, and the cards whose fans were set."""
+"""`SNAPSHOT`, `ORDERS` and `TAKEN` are files in the runtime folder.
+
+They contain the published state, the orders of users, and the cards whose fans gpufan has set.
+"""
 ALERTS_SETTINGS = Path("/etc/gpufan/alerts.toml")
-"""Receivers of messages, with secrets in their URLs."""
+"""File that lists the receivers of alerts. The URLs of the receivers contain secrets."""
 PREFIX = Path("/usr/local")
 """Folder for programs that the administrator installs (Filesystem Hierarchy Standard)."""
 
 
 def command_link_path() -> Path:
-    """Return the path of the link through which every user, and sudo, finds the command `gpufan`."""
+    """Return the path of the link to the command `gpufan`.
+
+    Every user, and sudo, finds the command through this link.
+    """
     return PREFIX / "bin/gpufan"
 
 
 def state_folder() -> Path:
-    """Return the folder of files that outlast a restart. systemd names it to a service as its state directory."""
+    """Return the folder of the files that must outlast a restart.
+
+    systemd passes this folder to a service in the environment variable STATE_DIRECTORY.
+    """
     return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/gpufan"))

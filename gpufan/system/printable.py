@@ -15,7 +15,7 @@ def printable(text: str) -> str:
 
 
 def printable_values(value: Any) -> Any:
-    """Return the JSON value `value` with every string made printable. Keys stay unchanged."""
+    """Return a copy of the JSON value `value`, in which every string is made printable. Keys stay unchanged."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict):

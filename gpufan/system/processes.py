@@ -1,4 +1,7 @@
-"""The processes of the box, as /proc shows them. A process that cannot be read, or that has ended, is left out."""
+"""Read the processes of the box from /proc.
+
+A process that has ended, or that cannot be read, is left out.
+"""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +15,10 @@ PROC = Path("/proc")
 
 
 def process_is_alive(pid: int) -> bool:
-    """Whether the process `pid` runs. An ended process stays in /proc until its parent reads the exit status."""
+    """Whether the process with the number `pid` runs.
+
+    A process that has ended is not alive, even while it stays in /proc until its parent reads the exit status.
+    """
     try:
         _, _, fields = read_file(PROC / str(pid) / "stat").rpartition(b") ")  # its name may contain anything
     except OSError:
@@ -43,13 +49,16 @@ class Process:
 
     @property
     def runs_as_root(self) -> bool:
-        """Whether the process runs as root."""
+        """Whether the process runs as root; False if this is unknown."""
         with suppress(OSError):
             return self.folder.stat().st_uid == 0
         return False
 
     def has_open(self, prefix: str) -> bool:
-        """Whether the process has a file open whose path begins with `prefix`."""
+        """Whether the process has opened a file whose path begins with `prefix`.
+
+        False if the open files of the process cannot be read.
+        """
         with suppress(OSError):
             for link in (self.folder / "fd").iterdir():
                 with suppress(OSError):  # closed meanwhile
@@ -61,7 +70,7 @@ class Process:
 def processes(proc: Path = PROC) -> Iterator[Process]:
     """Return every process that has a command, sorted by number. Threads of the kernel have no command.
 
-    A read of /proc may hang while a process hangs in a call to a driver.
+    `proc` is the folder /proc. A read of /proc may hang while a process hangs in a call to a driver.
     """
     for folder in sorted(proc.glob("[0-9]*"), key=lambda folder: int(folder.name)):
         with suppress(OSError):

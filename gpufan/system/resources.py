@@ -1,4 +1,4 @@
-"""Find and load the files that are not code: `templates/` and `systemd/`."""
+"""Find and load the files in `templates/` and `systemd/`, which are not code."""
 
 from functools import cache
 from pathlib import Path
@@ -13,9 +13,9 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def resource(name: str) -> Path:
-    """Return the path of the file `name`, such as `templates/xorg.conf.j2`, in the installation or the source tree.
+    """Return the path of the file `name` in the installation or in the source tree.
 
-    Raises GpufanError if the installation lacks it.
+    `name` is a relative path, such as `templates/xorg.conf.j2`. Raises GpufanError if the file is missing.
     """
     # A wheel installs them beside the code; in the source tree they are one level up.
     for root in (_PACKAGE, _PACKAGE.parent):
@@ -26,7 +26,10 @@ def resource(name: str) -> Path:
 
 @cache
 def template(name: str) -> "jinja2.Template":
-    """Return the template in the file `name`. An unknown variable is an error; HTML pages escape their values."""
+    """Load and return the Jinja template in the file `name`. Raises GpufanError if the file is missing.
+
+    A template raises an error for an unknown variable. A template for HTML escapes the values of variables.
+    """
     # Imported late: it loads slowly, and few commands need it.
     import jinja2
 

@@ -1,4 +1,7 @@
-"""Signals that would end or stop the program: deferred, ignored, or collected as reasons to stop."""
+"""Handle signals that would end or suspend the program.
+
+Such signals are deferred, ignored, or collected as reasons to stop.
+"""
 
 import math
 import os
@@ -20,12 +23,15 @@ STOP_SIGNALS = (
 )
 
 _SELECT_LIMIT_S = 86400.0
-"""select() refuses very long time limits."""
+"""Longest time limit for one call of select(), s. select() refuses very long time limits."""
 
 
 @contextmanager
 def deferred() -> Iterator[list[int]]:
-    """Defer stop signals: collect their numbers in a list during the block, and raise the signals after the block."""
+    """Defer stop signals during the block. The block gets a list of the signal numbers received so far.
+
+    If the block ends without an error, the received signals are raised after the block.
+    """
     received: list[int] = []
     with _signal_handler(lambda number, _: received.append(number)):
         yield received
@@ -41,9 +47,9 @@ def ignored() -> Iterator[None]:
 
 
 def exit_at_signals() -> None:
-    """Raise SystemExit at SIGTERM and SIGHUP, so that changes are undone and fans are given back.
+    """Make SIGTERM and SIGHUP raise SystemExit, so that changes are undone and fans are given back.
 
-    A SIGHUP that is ignored, as under nohup, stays ignored.
+    A signal that is ignored already, such as SIGHUP under nohup, stays ignored.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
@@ -52,7 +58,10 @@ def exit_at_signals() -> None:
 
 @contextmanager
 def _signal_handler(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
-    """Handle stop signals with `handler` during the block. Does nothing outside of the main thread."""
+    """Handle stop signals with `handler` during the block.
+
+    Stop signals that are ignored already stay ignored. Outside of the main thread, this does nothing.
+    """
     if threading.current_thread() is not threading.main_thread():  # signals interrupt the main thread only
         yield
         return
@@ -68,20 +77,23 @@ def _signal_handler(handler: Callable[[int, FrameType | None], None] | signal.Ha
 
 
 class StopInbox:
-    """Receives reasons to stop (signal numbers or exceptions), and requests to reload the settings.
+    """Collects reasons to stop (signal numbers or exceptions), and requests to reload the settings.
 
-    A signal writes to a pipe (`signal.set_wakeup_fd`), and the pipe ends the wait. A Python handler alone would not
-    end the wait if it ran just before the wait began.
+    A signal writes to a pipe (`signal.set_wakeup_fd`), and the pipe ends `wait`. A Python handler alone would not end
+    `wait` if the handler ran just before `wait` began.
     """
 
     def __init__(self) -> None:
         self.reload_requested = False
-        """Whether a reload was requested. The code that reloads sets this to False first."""
+        """Whether a reload of the settings was requested. The code that reloads must first set this to False."""
         self._reasons: deque[int | BaseException] = deque()
         self._wake, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def catch_signals(self) -> None:
-        """Make stop signals end the wait. A SIGHUP that is ignored, as under nohup, stays ignored."""
+        """Make every stop signal a reason to stop, which ends `wait`.
+
+        A SIGHUP that is ignored already, as under nohup, stays ignored.
+        """
         for number in STOP_SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda received, _frame: self._reasons.append(received))
@@ -90,12 +102,15 @@ class StopInbox:
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
     def reload_on_hang_up(self) -> None:
-        """Make SIGHUP request a reload of the settings, except if it means that the terminal was closed."""
+        """Make SIGHUP request a reload of the settings.
+
+        SIGHUP is left as it is if it means that the terminal was closed, or if it is ignored already.
+        """
         if not _terminal_sends_sighup() and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self._request_reload)
 
     def _request_reload(self, *_: object) -> None:
-        """Handle SIGHUP."""
+        """Handle SIGHUP: record that a reload of the settings is requested."""
         self.reload_requested = True
 
     def fail(self, error: BaseException) -> None:
@@ -105,9 +120,10 @@ class StopInbox:
             os.write(self._waker, b"!")
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait for a reason to stop, at most `timeout_s` seconds if that is not None. Returns False if there was none.
+        """Wait for a reason to stop, for at most `timeout_s` seconds; None waits without a limit.
 
-        Raises the reason if it is an exception.
+        Returns True if a signal is the reason, False if no reason came in time. If the reason is an exception, raises
+        this exception.
         """
         end_s = math.inf if timeout_s is None else time.monotonic() + timeout_s
         while not self._reasons:
@@ -123,7 +139,10 @@ class StopInbox:
 
 
 def _terminal_sends_sighup() -> bool:
-    """Whether SIGHUP means that the terminal was closed. This is so if a terminal controls this process."""
+    """Whether SIGHUP means that the terminal was closed.
+
+    SIGHUP has this meaning if a terminal controls this process.
+    """
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:

@@ -12,18 +12,19 @@ BOOTED = Path("/run/systemd/system")
 QUERY_TIMEOUT_S = 4.0
 """Time limit for a query while a person waits, s."""
 TIMEOUT_S = 120.0
-"""Time limit for all other programs, s. systemd itself gives a unit 90 s to start or to stop."""
+"""Default time limit for a program, s. It is longer than the 90 s that systemd gives a unit to start or to stop."""
 
 
 def systemd_is_running() -> bool:
-    """Whether systemd is process 1 of this box (sd_booted(3))."""
+    """Whether systemd runs this box (see sd_booted(3)), and `systemctl` is installed."""
     return BOOTED.is_dir() and shutil.which("systemctl") is not None
 
 
 def run_program(command: Sequence[str], limit_s: float | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run `command` for at most `limit_s` seconds, by default `TIMEOUT_S`. Its output may contain any bytes.
+    """Run `command` for at most `limit_s` seconds (default `TIMEOUT_S`). Return its exit status and output.
 
-    Raises GpufanError if the program cannot be run, or does not end in time.
+    Bytes of the output that are not valid text are replaced. Raises GpufanError if the program cannot be run, or does
+    not end in time. A program that fails raises no error.
     """
     limit_s = TIMEOUT_S if limit_s is None else limit_s
     try:
@@ -35,7 +36,10 @@ def run_program(command: Sequence[str], limit_s: float | None = None) -> "subpro
 
 
 def program_output(*command: str | Path) -> str:
-    """Run a program and return its output. Raises GpufanError if the program fails or does not end in time."""
+    """Run a program and return its output. `command` is the program and its arguments.
+
+    Raises GpufanError if the program fails or does not end in time.
+    """
     done = run_program([str(word) for word in command])
     if done.returncode != 0:
         raise GpufanError(f"{' '.join(map(str, command))} failed: {done.stderr.strip() or done.returncode}")
@@ -43,12 +47,15 @@ def program_output(*command: str | Path) -> str:
 
 
 def _command_without_options(command: Sequence[str]) -> str:
-    """Return the command without its options, for a message."""
+    """Return `command` without its options, as text for a message."""
     return " ".join(word for word in command if not word.startswith("-"))
 
 
 def systemctl(*arguments: str, limit_s: float | None = None) -> str:
-    """Run `systemctl` and return its output. Raises GpufanError if it fails, or does not end within `limit_s`."""
+    """Run `systemctl` with `arguments`, and return its output.
+
+    Raises GpufanError if `systemctl` fails, or does not end within `limit_s` seconds (default `TIMEOUT_S`).
+    """
     command = ["systemctl", "--no-pager", "--no-ask-password", *arguments]
     done = run_program(command, limit_s)
     if done.returncode != 0:
@@ -58,7 +65,11 @@ def systemctl(*arguments: str, limit_s: float | None = None) -> str:
 
 
 def systemctl_show(unit: str, *keys: str, limit_s: float | None = None) -> dict[str, str]:
-    """Return the properties `keys` of `unit`. A property that systemd does not know is empty. Raises GpufanError."""
+    """Return the values of the properties `keys` of `unit`. Raises GpufanError.
+
+    The value of a property that systemd does not know is empty. `limit_s` is the time limit in seconds (default
+    `TIMEOUT_S`).
+    """
     text = systemctl("show", unit, f"--property={','.join(keys)}", limit_s=limit_s)
     found = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     return {key: found.get(key, "") for key in keys}
@@ -67,7 +78,7 @@ def systemctl_show(unit: str, *keys: str, limit_s: float | None = None) -> dict[
 def journal_lines(unit: str, count: int, since: str | None = None) -> list[str]:
     """Return the last `count` lines of `unit` in the journal; no lines if the journal cannot be read.
 
-    Lines before the time `since` are left out. `since` has the notation of journalctl.
+    If `since` is given, lines before this time are left out. `since` has the notation of journalctl.
     """
     command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--lines={count}"]
     command += [] if since is None else [f"--since={since}"]

@@ -1,15 +1,18 @@
-"""Messages of the kernel about devices that appear (uevents). A process that may not receive them gets none."""
+"""Receive uevents: messages of the kernel about devices that appear.
+
+A process that is not allowed to receive uevents gets none.
+"""
 
 import errno
 import socket
 from contextlib import suppress
 
 _KERNEL_GROUP = 1
-"""Multicast group of the messages of the kernel. udev sends to other groups."""
+"""Multicast group to which the kernel sends its messages. udev sends to other groups."""
 
 _NETLINK_KOBJECT_UEVENT = 15
 _SIZE_BYTES = 8192
-"""Longer than any uevent (UEVENT_BUFFER_SIZE in the kernel is 2048)."""
+"""Size of the receive buffer. No uevent is longer (UEVENT_BUFFER_SIZE in the kernel is 2048)."""
 
 
 class Uevents:
@@ -23,7 +26,10 @@ class Uevents:
             self._socket.bind((0, _KERNEL_GROUP))
 
     def card_appeared(self) -> bool:
-        """Whether a PCI or display device has appeared since the last call. True also if messages were lost."""
+        """Whether a PCI or display device has appeared since the last call.
+
+        Also True if messages were lost. Always False if this process cannot receive uevents.
+        """
         if self._socket is None:
             return False
         appeared = False

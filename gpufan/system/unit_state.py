@@ -1,4 +1,4 @@
-"""The state of a systemd unit as values."""
+"""Read the state of a systemd unit."""
 
 import re
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class UnitState:
     status: str = ""
     """The last status text that the daemon sent to systemd."""
     since: str = ""
-    """Local time of the last change of state."""
+    """Local time of the last change of state, as text from systemd."""
     pid: int = 0
     restarts: int = 0
     user: str = ""
@@ -62,7 +62,10 @@ class UnitState:
 
 
 def unit_state(name: str, limit_s: float | None = None) -> UnitState:
-    """Return the present state of a unit. Raises GpufanError; also if `limit_s` seconds (default 4) are not enough."""
+    """Return the present state of the unit `name`.
+
+    Raises GpufanError if systemctl fails, or does not answer within `limit_s` seconds (default 4).
+    """
     found = systemctl_show(name, *_KEYS, limit_s=QUERY_TIMEOUT_S if limit_s is None else limit_s)
     command = re.search(r"argv\[\]=(.*?) ;", found["ExecStart"])
     return UnitState(
@@ -85,5 +88,8 @@ def unit_state(name: str, limit_s: float | None = None) -> UnitState:
 
 
 def _unit_property_number(text: str) -> int:
-    """Return the number in a property of a unit; 0 if systemd does not report it."""
+    """Convert `text`, the value of a unit property, to a number.
+
+    A value that is not a decimal number gives 0.
+    """
     return int(text) if text.isdecimal() else 0

@@ -1,4 +1,7 @@
-"""Versions of gpufan, the driver and Python, for a bug report. The driver is not called, since it may hang."""
+"""Read the versions of gpufan, the driver and Python for a bug report.
+
+The driver is not called, because a call may hang.
+"""
 
 import platform
 import re
@@ -9,7 +12,7 @@ from gpufan import __version__
 from gpufan.system.files import read_text_or_empty
 
 KERNEL_MODULE = Path("/proc/driver/nvidia/version")
-"""Here the loaded kernel module shows its version."""
+"""In this file, the loaded kernel module of NVIDIA shows its version."""
 
 
 def driver_version(path: Path = KERNEL_MODULE) -> str | None:
