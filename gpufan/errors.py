@@ -10,7 +10,7 @@ class GpufanError(Exception):
 
 
 class InputError(GpufanError):
-    """The input of the user is not usable. Nothing was changed."""
+    """The input of the user is not usable. The command has changed nothing."""
 
     exit_status = 2
 

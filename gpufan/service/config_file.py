@@ -108,7 +108,8 @@ def check_service_config(path: Path) -> RunSettings:
 def check_config_owner(path: Path) -> None:
     """Raise InputError if the service cannot trust or cannot read the config file `path`.
 
-    A user other than root may be able to write the file, or the sandbox of the service may hide the file.
+    The service cannot trust the file if a user other than root can write it. The service cannot read the file if the
+    sandbox of the service hides it.
     """
     if exposure := first_exposure([path]):
         raise InputError(f"{exposure}: `sudo chown root: {path} && sudo chmod 644 {path}`")

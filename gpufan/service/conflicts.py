@@ -39,7 +39,7 @@ def display_manager() -> str | None:
 
 
 def commands_of_services() -> list[ServiceCommand]:
-    """Return the command of every loaded service. Raises GpufanError."""
+    """Return the command of every loaded service, as systemd shows it. Raises GpufanError."""
     text = systemctl("show", "--type=service", "--all", "--property=Id,ExecStart", "*")
     return parse_commands_of_services(text)
 

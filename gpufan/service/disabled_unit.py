@@ -11,7 +11,7 @@ from gpufan.system.systemctl import UNIT_FOLDER, systemctl, systemctl_show
 
 
 class DisabledUnit(msgspec.Struct, frozen=True):
-    """A unit and its state before gpufan disabled it."""
+    """A unit, and the state that was recorded before gpufan disabled the unit."""
 
     unit: str
     active: bool

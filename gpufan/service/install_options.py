@@ -21,7 +21,7 @@ class InstallOptions:
     companions: Mapping[str, bool] = field(default_factory=dict)
     """Maps the name of a companion service to True (install the service) or False (remove the service).
 
-    An install without an entry for a service keeps the service as it is. The first install uses the default of the
+    A service without an entry stays as it is. At the first install, such a service is installed if it is a default
     service.
     """
     alerts_text: str | None = field(default=None, repr=False)

@@ -29,9 +29,9 @@ class Manifest(msgspec.Struct):
 
     format: int = FORMAT
     files: dict[str, Content] = {}
-    """Maps the path of each file that an install wrote to the content that the file had before."""
+    """The files that an install wrote. Maps the path of each file to the content that the file had before."""
     disabled: dict[str, DisabledUnit] = msgspec.field(name="taken", default_factory=dict)
-    """Maps the name of each unit that an install disabled to the state of the unit before."""
+    """The units that an install disabled. Maps the name of each unit to the state that the unit had before."""
     folders: list[str] = []
     """Folders that were created for the files. A folder comes before its subfolders."""
     copied: bool = False

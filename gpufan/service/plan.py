@@ -83,7 +83,7 @@ class InstallPlan:
     removed_units: list[str]
     """Names of units that an earlier install wrote, and that this install removes."""
     command_files: dict[Path, Content]
-    """Maps each path to write to its content: manual pages, shell completion, and the link to the command.
+    """Manual pages, shell completion, and the link to the command. Maps the path of each file to its content.
 
     Files that are up to date are left out.
     """

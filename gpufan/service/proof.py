@@ -25,7 +25,7 @@ STEP_PERCENT = 15
 MOVED_PERCENT = 5
 """A fan has obeyed if its speed has changed by this many percentage points, or by more."""
 PATIENCE_S = 6.0
-"""Time limit for all fans of a card to obey, s."""
+"""All fans of a card must obey within this time, s."""
 _CALL_S = 5.0
 _LATE_S = 20.0
 """Longest wait for the end of a call that sets fans, s. After this time the fans are given back anyway."""

@@ -1,6 +1,7 @@
 """Check whether this user can install or remove a service on this box.
 
-The user must be root, systemd must run the box, and the folders must be writable.
+The user must be root. systemd must run the box. The folders of the unit files, the config file and the manifest must be
+writable.
 """
 
 import os

@@ -41,7 +41,7 @@ Such a package is copied if it is installed.
 
 @dataclass(frozen=True)
 class CopyPaths:
-    """Paths of gpufan's programs. They are in the copy if the service runs the copy, else in this installation."""
+    """The paths of gpufan's programs: in the copy if the service runs the copy, else in this installation."""
 
     copied: bool
     """Whether the service runs the copy."""
@@ -98,7 +98,10 @@ def copied_files_digest() -> str | None:
 
 
 def draft_copy_folder() -> Path:
-    """Return the folder in which a new copy is made. After the exchange, this folder contains the old copy."""
+    """Return the folder in which a new copy is made.
+
+    After the exchange with `COPY`, this folder contains the old copy.
+    """
     return COPY.with_name(f"{COPY.name}.new")
 
 
@@ -203,7 +206,7 @@ def replace_copy(undo: AddUndo) -> None:
 
 
 def _restore_copy(inode: int) -> None:
-    """Move the old copy back to `COPY`, if it is not there. Raises OSError.
+    """Move the old copy back to `COPY`. Do nothing if `COPY` is the old copy already. Raises OSError.
 
     `inode` is the inode number of the folder of the old copy.
     """

@@ -1,4 +1,4 @@
-"""Uninstall the service: give the fans back, reverse all changes of installs, and purge user data."""
+"""Uninstall the service: give the fans back, reverse all changes of installs, and remove user data on request."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from gpufan.system.systemctl import systemctl, systemctl_show, systemctl_stop_an
 def plan_uninstall(*, purge: bool) -> list[str]:
     """Return a line of text for each step that `uninstall` would make, in order. Nothing is changed.
 
-    `purge` has the meaning that it has for `uninstall`. Raises GpufanError.
+    If `purge` is True, the steps include the removal of settings and state. Raises GpufanError.
     """
     installed = manifest.load_manifest()
     lines = []

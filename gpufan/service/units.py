@@ -37,7 +37,7 @@ class CompanionUnit:
     name: str
     """Name of the service. The option of `install-service` that installs the service has the same name."""
     is_default: bool
-    """Whether the first install includes the service if the user does not give this option."""
+    """Whether the first install includes the service if the user does not give the option of the service."""
     module: str = ""
     """A Python module that the service needs; empty for none. The extra `extra` of gpufan installs this module."""
     extra: str = ""

@@ -1,4 +1,4 @@
-"""Make calls that may hang in their own threads: calls with a time limit, and a writer that never blocks."""
+"""Use threads for calls that may hang: a call gets a time limit, and a writer never blocks its caller."""
 
 import threading
 import time

@@ -1,4 +1,7 @@
-"""Read files, and write them completely or not at all. Links, modes, owners and backups of the user are never lost."""
+"""Read files, and write each file completely or not at all.
+
+The symbolic links, file modes, owners and backups of the user are never lost.
+"""
 
 import errno
 import glob

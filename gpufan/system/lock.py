@@ -22,7 +22,7 @@ class LockHeld(Exception):
 
 
 def acquire_lock(path: Path, mode: int) -> int:
-    """Lock the file `path`, and write the number of this process into the file. Return its file descriptor.
+    """Lock the file `path`, and write the number of this process into the file. Return the file descriptor.
 
     To unlock the file, close the descriptor. A missing folder or file is created; a new file gets the file mode `mode`.
     Raises LockHeld if another process holds the lock, OSError if the file cannot be opened or locked.

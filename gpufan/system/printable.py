@@ -1,4 +1,4 @@
-"""Make text from outside safe to show, so that it cannot control the terminal."""
+"""Make text from outside safe to show, so that the text cannot control the terminal."""
 
 from typing import Any
 

@@ -17,7 +17,8 @@ PROC = Path("/proc")
 def process_is_alive(pid: int) -> bool:
     """Whether the process with the number `pid` runs.
 
-    A process that has ended is not alive, even while it stays in /proc until its parent reads the exit status.
+    A process that has ended is not alive. Such a process may stay in /proc until its parent process reads the exit
+    status.
     """
     try:
         _, _, fields = read_file(PROC / str(pid) / "stat").rpartition(b") ")  # its name may contain anything

@@ -12,7 +12,7 @@ BOOTED = Path("/run/systemd/system")
 QUERY_TIMEOUT_S = 4.0
 """Time limit for a query while a person waits, s."""
 TIMEOUT_S = 120.0
-"""Default time limit for a program, s. It is longer than the 90 s that systemd gives a unit to start or to stop."""
+"""Default time limit for a program, s. systemd itself gives a unit 90 s to start or to stop."""
 
 
 def systemd_is_running() -> bool:
@@ -21,7 +21,7 @@ def systemd_is_running() -> bool:
 
 
 def run_program(command: Sequence[str], limit_s: float | None = None) -> "subprocess.CompletedProcess[str]":
-    """Run `command` for at most `limit_s` seconds (default `TIMEOUT_S`). Return its exit status and output.
+    """Run `command` for at most `limit_s` seconds (default `TIMEOUT_S`). Return its exit status and its output.
 
     Bytes of the output that are not valid text are replaced. Raises GpufanError if the program cannot be run, or does
     not end in time. A program that fails raises no error.

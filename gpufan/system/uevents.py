@@ -16,7 +16,7 @@ _SIZE_BYTES = 8192
 
 
 class Uevents:
-    """Receives uevents, without waiting for them."""
+    """Receives uevents. No method waits for a uevent."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
@@ -48,7 +48,7 @@ class Uevents:
 
 
 def uevent_names_new_card(message: bytes) -> bool:
-    r"""Whether a uevent says that a PCI or DRM device was added, or was bound to a driver.
+    r"""Whether the uevent `message` says that a PCI or DRM device was added, or was bound to a driver.
 
     >>> uevent_names_new_card(b"bind@/devices/pci0/x\0ACTION=bind\0DEVPATH=/devices/pci0/x\0SUBSYSTEM=pci\0SEQNUM=7\0")
     True

@@ -16,7 +16,10 @@ KERNEL_MODULE = Path("/proc/driver/nvidia/version")
 
 
 def driver_version(path: Path = KERNEL_MODULE) -> str | None:
-    """Return the version of NVIDIA's loaded kernel module, such as `580.65.06`; None if no module is loaded."""
+    """Return the version of NVIDIA's loaded kernel module, such as `580.65.06`; None if no module is loaded.
+
+    `path` is the file in which the module shows its version.
+    """
     # "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May ..", or "Open Kernel Module for x86_64".
     match = re.search(r"^NVRM version:.*?\s(\d+\.\d+(?:\.\d+)?)\s", read_text_or_empty(path), re.MULTILINE)
     return match[1] if match else None
