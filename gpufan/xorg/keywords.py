@@ -1,20 +1,21 @@
-"""The table of keywords that X knows in each kind of section, with the arguments of each. `parser` uses it.
+"""The keywords that X knows in each kind of section, and the arguments of each keyword.
 
-It is the table of the server's own parser (release 21.1): a keyword that is not listed is an error there. The
-arguments are a regular expression with one letter for each token: `s` a string in quotes, `n` a number, `c` a comma,
-`d` a dash. Keywords have the form that `tokens.normalized_name` returns.
+The module `parser` uses these tables. The tables are those of the server's own parser (release 21.1). The server
+reports an error for every other keyword. A regular expression describes the arguments, with one letter for each token:
+`s` is a string in quotes, `n` a number, `c` a comma, `d` a dash. Keywords have the form that `tokens.normalized_name`
+returns.
 """
 
 from collections.abc import Mapping
 
 
 def _keywords_with(pattern: str, words: str) -> dict[str, str]:
-    """Return a table in which each keyword in `words` has the arguments `pattern`."""
+    """Return a table that gives each keyword the arguments `pattern`. `words` are the keywords, separated by spaces."""
     return dict.fromkeys(words.split(), pattern)
 
 
 _BOTH_SYNC = "n(dn)?(cn(dn)?)*c?"
-"""HorizSync and VertRefresh: numbers and ranges, with commas between them."""
+"""The arguments of HorizSync and of VertRefresh: numbers and ranges, separated by commas."""
 
 _TIMINGS = {
     **_keywords_with("", "interlace +hsync -hsync +vsync -vsync composite +csync -csync doublescan bcast"),
@@ -44,7 +45,7 @@ _DISPLAY = {
 _MATCHES = ("product", "vendor", "devicepath", "os", "pnpid", "usbid", "driver", "tag", "layout")
 _IS = ("keyboard", "pointer", "joystick", "tablet", "tabletpad", "touchpad", "touchscreen")
 BOOLEANS = {f"matchis{kind}" for kind in _IS}
-"""Keywords of an InputClass whose string must be a boolean."""
+"""Keywords of an InputClass whose string argument must be a boolean."""
 
 _OPTION = {"option": "ss?"}
 _NAMED = {"identifier": "s", **_OPTION}
@@ -113,7 +114,10 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
     "dri": {"group": "[sn]", "mode": "n"},
     "extensions": _OPTION,
 }
-"""The keywords of each kind of section, apart from those that open or close something."""
+"""For each kind of section, its keywords with their arguments.
+
+The keywords Section, EndSection, SubSection, EndSubSection and EndMode are left out.
+"""
 
 FOLLOWERS: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("serverlayout", "screen"): {
@@ -125,7 +129,10 @@ FOLLOWERS: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("monitor", "modeline"): _TIMINGS,
     ("modes", "modeline"): _TIMINGS,
 }
-"""Keywords that are valid only directly after another keyword: one after a Screen, any number after a ModeLine."""
+"""Keywords that are valid only directly after another keyword. The key is the kind of section and that other keyword.
+
+Only one of these keywords may follow a Screen. Any number of them may follow a ModeLine or a ZAxisMapping.
+"""
 
 SUBSECTIONS: Mapping[str, Mapping[str, str]] = {
     "screen": _DISPLAY,
@@ -133,13 +140,16 @@ SUBSECTIONS: Mapping[str, Mapping[str, str]] = {
     "videoadaptor": _NAMED,
     "vendor": _OPTION,
 }
-"""The keywords of a SubSection in a kind of section, whatever its name."""
+"""For each kind of section, the keywords that are valid in its SubSections.
+
+The name of the SubSection does not matter.
+"""
 
 MODE = _MODE
-"""The keywords of a Mode block, which EndMode closes, in a Monitor or a Modes section."""
+"""The keywords of a Mode block. A Mode block is in a Monitor or Modes section, and ends with EndMode."""
 
 MAX_GPU_DEVICES = 4
-"""GPUDevice entries that one Screen may have."""
+"""The largest number of GPUDevice entries in one Screen."""
 
 UNNAMED = {"files", "serverflags", "pointer", "module", "dri", "extensions"}
 """Kinds of sections that need no Identifier."""

@@ -1,6 +1,6 @@
 """Parse the statements of a configuration file into sections, and refuse what the X server refuses. No I/O.
 
-The rules are in `keywords`. References between sections are checked in `configuration`.
+The module `keywords` has the rules. The module `configuration` checks the references between sections.
 """
 
 import re
@@ -17,10 +17,10 @@ _TITLES = {"section": "Section", "subsection": "SubSection", "mode": "Mode"}
 
 
 class ParsedSection(NamedTuple):
-    """One section of a file. Offsets count characters."""
+    """One section of a file. Offsets count characters. `start` is the offset of the word `Section`."""
 
     kind: str
-    """Normalized by `normalized_name`: `device`, `screen`."""
+    """The kind of section, normalized by `normalized_name`, for example `device` or `screen`."""
     statements: tuple[Statement, ...]
     start: int
     end: int
@@ -28,7 +28,7 @@ class ParsedSection(NamedTuple):
 
 
 def parse_sections(source: SourceText) -> Iterator[ParsedSection]:
-    """Return the sections of a file. Raises InputError with line and column for what X refuses."""
+    """Return the sections of a file. Raises InputError, with line and column, if X would refuse the file."""
     statements = source.statements()
     for opened in statements:
         if opened.keyword != "section":
@@ -43,20 +43,23 @@ def parse_sections(source: SourceText) -> Iterator[ParsedSection]:
 
 
 class _SectionParser:
-    """Parses one section."""
+    """Parses one section of this kind. `opened` is the statement that opens the section."""
 
     def __init__(self, source: SourceText, opened: Statement, kind: str) -> None:
         self.source = source
         self.opened = opened
         self.kind = kind
         self.block: Statement | None = None
-        """The SubSection or Mode that is open."""
+        """The statement that opened the current SubSection or Mode block; None outside of such a block."""
         self.body: list[Statement] = []
         self.followers: Mapping[str, str] = {}
-        """Keywords that are valid only at this place."""
+        """The keywords that are valid only directly after the last entry, with the pattern of their arguments."""
 
     def read(self, statements: Iterator[Statement]) -> ParsedSection:
-        """Parse the statements up to EndSection, and return the section."""
+        """Parse the statements up to EndSection, and return the section.
+
+        Raises InputError if X would refuse the section.
+        """
         for entry in statements:
             if entry.keyword != normalized_name(self._closing):
                 self._add(entry)
@@ -71,7 +74,10 @@ class _SectionParser:
         raise self._unclosed()
 
     def _add(self, entry: Statement) -> None:
-        """Check one entry, and add it to the section or open the block that it begins."""
+        """Check one entry, and add the entry to the section. If the entry opens a block, open the block.
+
+        Raises InputError if X would refuse the entry.
+        """
         allowed = self._allowed()
         if entry.keyword in self.followers:
             _check_arguments(self.source, entry, self.followers[entry.keyword])
@@ -93,31 +99,37 @@ class _SectionParser:
             raise self._unknown(entry, [*allowed, normalized_name(self._closing)])
 
     def _allowed(self) -> Mapping[str, str]:
-        """Return the keywords that are valid now, with the pattern of their arguments."""
+        """Return the keywords that are valid in the open block, with the pattern of their arguments.
+
+        If no block is open, return the keywords of the section.
+        """
         if self.block is None:
             return keywords.SECTIONS[self.kind]
         return keywords.MODE if self.block.keyword == "mode" else keywords.SUBSECTIONS[self.kind]
 
     def _followers_of(self, entry: Statement) -> Mapping[str, str]:
-        """Return the keywords that are valid only directly after `entry`."""
+        """Return the keywords that are valid only directly after `entry`, with the pattern of their arguments."""
         if entry.keyword == "screen" and (len(entry.strings) > 1 or entry.arguments[-1].kind != "string"):
             return {}  # it has a position already
         return keywords.FOLLOWERS.get((self.kind, entry.keyword), {}) if self.block is None else {}
 
     @property
     def _closing(self) -> str:
-        """The keyword that closes the section, or the block that is open."""
+        """The keyword that closes the open block. If no block is open, the keyword that closes the section."""
         return f"End{_TITLES[(self.block or self.opened).keyword]}"
 
     def _unclosed(self) -> InputError:
-        """Return the error for a section or block without its end."""
+        """Return the error which says that the open block, or else the section, is not closed."""
         opened = self.block or self.opened
         return self.source.error(
             opened.start, f"this {_TITLES[opened.keyword]} is not closed: {self._closing} is missing"
         )
 
     def _unknown(self, entry: Statement, known: Iterable[str]) -> InputError:
-        """Return the error for a keyword that X does not know here."""
+        """Return the error which says that X does not know the keyword of `entry` here.
+
+        `known` are the keywords that X knows here.
+        """
         title = _TITLES[(self.block or self.opened).keyword]
         name = latin1_as_utf8((self.block or self.opened).arguments[0].text)
         return self.source.error(
@@ -127,19 +139,25 @@ class _SectionParser:
         )
 
     def _check_boolean(self, entry: Statement) -> None:
-        """Raise InputError if the value of an entry must be a boolean and is not."""
+        """Raise InputError if the value of an entry must be a boolean but is not a boolean."""
         if entry.keyword in keywords.BOOLEANS and x_boolean(entry.arguments[0].text) is None:
             raise self.source.error(entry.arguments[0].start, f"{latin1_as_utf8(entry.word.text)} must be on or off")
 
     def _check_mode(self, block: Statement) -> None:
-        """Raise InputError if a Mode block lacks an entry."""
+        """Raise InputError if a Mode block has no DotClock, HTimings or VTimings.
+
+        `block` is the statement that opens the block.
+        """
         present = {entry.keyword for entry in self.body if entry.block == block.start}
         for keyword in ("dotclock", "htimings", "vtimings"):
             if keyword not in present:
                 raise self.source.error(block.start, f"this Mode needs {keyword}")
 
     def _check_identifier(self) -> None:
-        """Raise InputError unless the section has exactly one name, and no more GPUDevices than X allows."""
+        """Raise InputError if the section does not have exactly one name, or has more GPUDevices than X allows.
+
+        Sections of the kinds in `keywords.UNNAMED` are not checked.
+        """
         if self.kind in keywords.UNNAMED:
             return
         # An old Screen may have its name in the entry Driver.
@@ -155,7 +173,10 @@ class _SectionParser:
 
 
 def _check_arguments(source: SourceText, entry: Statement, pattern: str) -> None:
-    """Raise InputError unless the arguments of a keyword match `pattern`. The module `keywords` explains patterns."""
+    """Raise InputError if the arguments of `entry` do not match `pattern`.
+
+    The module `keywords` explains the patterns.
+    """
     kinds = "".join(token.kind[0] for token in entry.arguments)
     if re.fullmatch(pattern, kinds):
         return
@@ -168,6 +189,9 @@ def _check_arguments(source: SourceText, entry: Statement, pattern: str) -> None
 
 
 def _parse_error_hint(word: str, known: Iterable[str]) -> str:
-    """Return the end of an error message that names the most similar keyword; empty if none is similar."""
+    """Return a hint for the end of an error message: which word in `known` is most similar to `word`.
+
+    Returns an empty string if no word is similar.
+    """
     close = get_close_matches(word, known, 1)
     return f": did you mean {close[0]}?" if close else ""

@@ -1,7 +1,7 @@
 """Plan the smallest change of a configuration with which X can set the fans of every NVIDIA card. No I/O.
 
-Each card then has a Device with NVIDIA's driver and Coolbits, and an X screen in the layout. What X uses before the
-change, it uses after it too; an exception is named in `ConfigurationPlan.losses`.
+After the change, each card has a Device with NVIDIA's driver and Coolbits, and an X screen in the layout. X still uses
+all screens and GPUDevices that it used before the change. `ConfigurationPlan.losses` names each exception.
 """
 
 from collections.abc import Sequence
@@ -18,22 +18,25 @@ from gpufan.xorg.screens import NVIDIA, Fault, ServerScreens, XScreen, screens_o
 from gpufan.xorg.tokens import latin1_as_utf8
 
 _ROUNDS = 5
-"""Limit of the rounds. The first round does everything, unless an X screen appears that X has dropped before."""
+"""The largest number of planning rounds. The first round usually makes all changes.
+
+A change can bring back an X screen that X dropped before; the next round then makes the changes for this X screen.
+"""
 
 
 class PlanOptions(NamedTuple):
-    """The options of a plan: those that every NVIDIA Device gets, and the layout."""
+    """What the user wants: options for every NVIDIA Device, and the layout to complete."""
 
     coolbits: int = FANS_BIT
-    """Bits to set. Bit 4 allows X to set fans."""
+    """Bits to set in Coolbits. The bit with the value 4 allows X to set fans."""
     edid: str | None = None
     """Absolute path of the EDID file of the pretended monitor; None if no monitor is pretended."""
     layout: str | None = None
-    """Name of the ServerLayout to complete; None for the layout that X chooses."""
+    """Name of the ServerLayout to complete. If it is None, the layout that X chooses is completed."""
 
     @property
     def monitor(self) -> MonitorOptions:
-        """Return the options that pretend the monitor; none without an EDID file."""
+        """Return the options that make X pretend a monitor; empty if there is no EDID file."""
         return monitor_options(self.edid)
 
 
@@ -45,18 +48,23 @@ class ConfigurationPlan(NamedTuple):
     reaches: Sequence[Reach]
     """For each card, whether X can set its fans after the change."""
     losses: Sequence[str]
-    """A sentence for each thing that X would no longer use."""
+    """A sentence for each screen, GPUDevice or PRIME render offload that X would stop using or use differently."""
     notes: Sequence[str]
+    """Sentences about facts that the user should know and that the plan does not change."""
 
     @property
     def changes(self) -> list[tuple[str, bytes, bytes]]:
-        """Return name, content before and content after, for each file that changes."""
+        """Return a tuple for each file that changes: the name, the content before and the content after the change."""
         pairs = zip(self.before.files, self.after.files, strict=True)
         return [(old.name, old.data, new.data) for old, new in pairs if old.text != new.text]
 
 
 def make_plan(configuration: Configuration, box: Box, wanted: PlanOptions) -> ConfigurationPlan:
-    """Plan the change with which X can set the fans of all cards of `box`. Raises InputError with file and line."""
+    """Plan the change with which X can set the fans of all cards of `box`.
+
+    Raises InputError if X would refuse the configuration, if a Coolbits is not a whole number, or if no ServerLayout is
+    called `wanted.layout`.
+    """
     changed = configuration
     for _ in range(_ROUNDS):
         before = changed
@@ -71,7 +79,10 @@ def make_plan(configuration: Configuration, box: Box, wanted: PlanOptions) -> Co
 
 
 def _plan_device_entries(configuration: Configuration, box: Box, wanted: PlanOptions) -> Configuration:
-    """Add Driver and BusID to the Devices of X screens, where X needs them to use the Device for its card."""
+    """Return the configuration with Driver and BusID added to Devices of X screens.
+
+    An entry is added only where X needs the entry to use the Device for its card.
+    """
     edits = Edits(configuration)
     found = screens_of_servers(configuration, box, wanted.layout)
     devices = [device for device in configuration.used("device") if device.driver in (NVIDIA, "")]
@@ -100,12 +111,15 @@ def _plan_device_entries(configuration: Configuration, box: Box, wanted: PlanOpt
 
 
 def _plan_new_sections(configuration: Configuration, box: Box, wanted: PlanOptions) -> Configuration:
-    """Add sections for the cards that have no X screen."""
+    """Return the configuration with sections added for the cards that have no X screen."""
     return add_sections_for_cards(configuration, box, wanted.coolbits, wanted.monitor, wanted.layout)
 
 
 def _plan_options(configuration: Configuration, box: Box, wanted: PlanOptions) -> Configuration:
-    """Set the Coolbits of every X screen of a card, and pretend a monitor there if it is wanted."""
+    """Return the configuration with the wanted Coolbits set for every X screen of a card.
+
+    If the user wants a pretended monitor, also add the options for this monitor to the Device of each such X screen.
+    """
     edits = Edits(configuration)
     for server in screens_of_servers(configuration, box, wanted.layout):
         for x_screen in [x_screen for card in box.cards for x_screen in server.on_card(card)]:
@@ -116,7 +130,11 @@ def _plan_options(configuration: Configuration, box: Box, wanted: PlanOptions) -
 
 
 def _losses_by_plan(box: Box, before: Sequence[ServerScreens], after: Sequence[ServerScreens]) -> list[str]:
-    """Return a sentence for each screen and each GPUDevice that X would no longer use as before the plan."""
+    """Compare what X uses before and after the plan. Return a sentence for each loss.
+
+    A loss is a screen or GPUDevice that X would stop using, or would use differently. The end of PRIME render offload
+    is a loss too.
+    """
     losses = []
     for old, new in zip(before, after, strict=False):
         of_other_seats = {x_screen.address for server in after if server is not new for x_screen in server.screens}
@@ -141,14 +159,17 @@ def _losses_by_plan(box: Box, before: Sequence[ServerScreens], after: Sequence[S
 
 
 def _loses_screen(before: XScreen, after: XScreen) -> bool:
-    """Whether an X screen no longer has the graphics device and the Device that it had before the plan."""
+    """Whether the plan takes the graphics device or the Device from an X screen.
+
+    `before` and `after` are the same X screen before and after the plan.
+    """
     if after.fault is not None or before.address != after.address:
         return True
     return before.device is not None and (after.device is None or before.device.name != after.device.name)
 
 
 def _plan_notes(configuration: Configuration, box: Box, wanted: PlanOptions) -> list[str]:
-    """Return sentences about facts that the user should know, and that the plan does not change."""
+    """Return sentences about facts that the user should know and that the plan does not change."""
     notes = []
     for device in configuration.used("device"):
         if device.driver == NVIDIA:

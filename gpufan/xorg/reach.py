@@ -1,4 +1,4 @@
-"""The reach of X: whether X can set the fans of each card with a configuration, and if not, which obstacle. No I/O."""
+"""Find out for each card whether X can set its fans with a configuration. If X cannot, name the obstacle. No I/O."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,11 @@ from gpufan.xorg.tokens import Statement, latin1_as_utf8, normalized_name
 
 
 class Obstacle(Enum):
-    """Why X cannot set the fans of a card. The value is a sentence about the section `{name}` at `{place}`."""
+    """Why X cannot set the fans of a card. The value is a text for the user.
+
+    In the value, `{name}` is the name of the section that is the obstacle, and `{place}` is its file and line. `{bit}`
+    is FANS_BIT.
+    """
 
     OTHER_DRIVER = '{place}: Device "{name}" gives it to another driver: change its Driver to "nvidia", or remove it'
     GPU_DEVICE = '{place}: Screen "{name}" has it as a GPUDevice, without an X screen of its own: remove that line'
@@ -37,11 +41,11 @@ class Reach:
 
     card: PciAddress
     obstacle: Obstacle | None
-    """None if its fans can be set."""
+    """Why X cannot set the fans of the card; None if X can set the fans."""
     section: Section | None = None
-    """The section that the obstacle is about."""
+    """The section that the obstacle is about; None if there is no obstacle, or if the obstacle is UNPLACED."""
     entry: Statement | None = None
-    """The entry that the obstacle is about; None if it is about the section."""
+    """The entry in `section` that the obstacle is about; None if the obstacle is about the whole section."""
 
     def __str__(self) -> str:
         if self.obstacle is None:
@@ -58,9 +62,10 @@ class Reach:
 def reach_of_cards(
     configuration: Configuration, box: Box, servers: Sequence[ServerScreens], layout_is_chosen: bool
 ) -> list[Reach]:
-    """Return whether X can set the fans of each card, or why not. Raises InputError.
+    """Return a Reach for each card of `box`: whether X can set the fans of the card, or why not.
 
-    `layout_is_chosen` says whether the user has named the ServerLayout.
+    `servers` are the X servers with their X screens. `layout_is_chosen` says whether the user has named the
+    ServerLayout. Raises InputError if a Coolbits is not a whole number.
     """
     devices = devices_of_cards(configuration, box, servers)
     reaches = []
@@ -75,7 +80,10 @@ def reach_of_cards(
 
 
 def _reach_by_screens(configuration: Configuration, card: PciAddress, servers: Sequence[ServerScreens]) -> Reach | None:
-    """Return the reach of a card that has X screens; None if the card has no X screen."""
+    """Return the reach of a card that has an X screen; None if the card has no X screen.
+
+    Raises InputError if a Coolbits is not a whole number.
+    """
     screens = [x_screen for server in servers for x_screen in server.on_card(card)]
     for x_screen in screens:
         settings = deciding_coolbits(configuration, x_screen.screen, x_screen.device)
@@ -90,7 +98,10 @@ def _reach_by_screens(configuration: Configuration, card: PciAddress, servers: S
 def _obstacle(
     configuration: Configuration, box: Box, card: PciAddress, devices: Sequence[Section], server: ServerScreens
 ) -> Reach | None:
-    """Return the obstacle to a new X screen on a card; None if the server can have one there."""
+    """Return the reach of a card that cannot get a new X screen, with the obstacle.
+
+    Returns None if the server can show a new X screen on the card. `devices` are the Devices that belong to the card.
+    """
     devices = [*devices, *_obstacle_devices(configuration, box, card, server)]
     for device in devices:
         if device.driver not in (NVIDIA, ""):
@@ -117,7 +128,7 @@ def _obstacle(
 
 
 def _obstacle_devices(configuration: Configuration, box: Box, card: PciAddress, server: ServerScreens) -> list[Section]:
-    """Return the Devices with which the server gives a card to another driver than NVIDIA's."""
+    """Return the Devices with which the server `server` gives `card` to an X driver other than NVIDIA's."""
     in_use = [x_screen.device for x_screen in server.screens if x_screen.device and x_screen.address == card]
     for device in server.gpu_devices:
         if device.is_at(card) or (device.value("busid") is None and card == box.primary_under(configuration)):
@@ -128,7 +139,10 @@ def _obstacle_devices(configuration: Configuration, box: Box, card: PciAddress, 
 def _other_layout_obstacle(
     configuration: Configuration, card: PciAddress, servers: Sequence[ServerScreens]
 ) -> Reach | None:
-    """Return OTHER_LAYOUT if a ServerLayout that no server uses has the card; else None."""
+    """Return a Reach with OTHER_LAYOUT if an unused ServerLayout has a Screen for `card`; else None.
+
+    A ServerLayout is unused if no server in `servers` uses it.
+    """
     used = [server.layout for server in servers]
     for layout in configuration.used("serverlayout"):
         if layout in used:

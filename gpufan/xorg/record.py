@@ -1,11 +1,11 @@
-"""The record of the files that `setup-xorg` has changed: write files, save the originals, and restore them.
+"""Write the files that `setup-xorg` changes, save the originals of these files, and restore the originals.
 
-The record is the file `NAME.gpufan-record` beside the main file. For each changed file it has the digest of the
-original content and of all content that gpufan has written since. So it shows whether the present content of a
-file is the original, ours, or the user's. Content of the user is never reverted.
+The record is the file `NAME.gpufan-record` beside the main file. For each changed file, the record has the digest of
+the original content and of every content that gpufan has written since. So the record shows whether the present content
+of a file is the original, comes from gpufan, or comes from the user. Content of the user is never reverted.
 
-The original stays beside each file as `NAME.gpufan-original`. It is the same inode under another name, so mode, owner,
-times and other hard links come back with it.
+The original of each file stays beside the file as `NAME.gpufan-original`. The original keeps its inode, and only its
+name changes. So a restored file has its old mode, owner, times and other hard links again.
 """
 
 import contextlib
@@ -28,13 +28,16 @@ class FileChange(NamedTuple):
     """A change of one file: its content before and after. None means that the file does not exist."""
 
     path: Path
-    """With symbolic links resolved."""
+    """Path of the file, with symbolic links resolved."""
     before: bytes | None
     after: bytes | None
 
 
 class State(Enum):
-    """The origin of the content of a file: from before the first run, from gpufan, or from the user since then."""
+    """The origin of the content of a file. ORIGINAL is the content before the first change by gpufan.
+
+    OURS is content that gpufan has written. USERS is content that the user has written after gpufan.
+    """
 
     ORIGINAL = auto()
     OURS = auto()
@@ -42,18 +45,18 @@ class State(Enum):
 
 
 class FileRecord(msgspec.Struct):
-    """One file that gpufan has changed."""
+    """The record of one file that gpufan has changed."""
 
     path: str
     original: str
-    """Digest of the original content; empty if the file did not exist."""
+    """Digest of the original content; empty if there was no file before gpufan."""
     backup: str
-    """Path of the saved original; empty if the file did not exist."""
+    """Path of the saved original; empty if there was no file before gpufan."""
     written: list[str]
-    """Digests of all contents that gpufan has written, the oldest first."""
+    """Digests of all contents that gpufan has written. The oldest digest comes first."""
 
     def state(self, content: bytes | None) -> State:
-        """Return the origin of `content`."""
+        """Return the origin of `content`. If the file does not exist, `content` is None."""
         digest = _record_digest(content)
         if digest == self.original:
             return State.ORIGINAL
@@ -61,7 +64,7 @@ class FileRecord(msgspec.Struct):
 
 
 class Record(msgspec.Struct):
-    """All files that gpufan has changed for one main file."""
+    """The records of all files that gpufan has changed together with one main file."""
 
     format: int = FORMAT
     files: list[FileRecord] = []
@@ -72,12 +75,15 @@ class Record(msgspec.Struct):
 
 
 def record_path(main: Path) -> Path:
-    """Return the path of the record beside a main file. The links of `main` must be resolved."""
+    """Return the path of the record beside the main file `main`. Symbolic links in `main` must be resolved."""
     return main.with_name(f"{main.name}.gpufan-record")
 
 
 def load_record(main: Path) -> Record:
-    """Read the record beside a main file. Without a file, return an empty record. Raises GpufanError."""
+    """Read the record beside the main file `main`. If there is no record, return an empty one.
+
+    Raises GpufanError if the record belongs to another user, is damaged, has another format, or cannot be read.
+    """
     path = record_path(main)
     data = files.read_file_if_exists(path)
     if data is None:
@@ -96,7 +102,10 @@ def load_record(main: Path) -> Record:
 
 
 def write_changes(main: Path, changes: Sequence[FileChange]) -> None:
-    """Make all changes, save the originals, and write the record. If one step fails, undo all. Raises GpufanError."""
+    """Save the originals of the files in `changes`, write the new contents, and write the record beside `main`.
+
+    If one step fails, undo all steps, and raise GpufanError.
+    """
     _check_changes(changes)
     path = record_path(main)
     old = files.read_file_if_exists(path)
@@ -129,7 +138,11 @@ def write_changes(main: Path, changes: Sequence[FileChange]) -> None:
 
 
 def changes_to_originals(main: Path, record: Record) -> list[FileChange]:
-    """Return the changes that restore every original. Raises GpufanError if an original is missing or was changed."""
+    """Return the changes that restore the original content of each file in `record`.
+
+    Files that have their original content are left out. Raises GpufanError if the saved original of a file is missing
+    or was changed. `main` is the main file.
+    """
     changes = []
     for entry in reversed(record.files):
         path = Path(entry.path)
@@ -145,7 +158,10 @@ def changes_to_originals(main: Path, record: Record) -> list[FileChange]:
 
 
 def restore_originals(main: Path, record: Record, changes: Sequence[FileChange]) -> None:
-    """Make the changes of `changes_to_originals`, and remove the record. Raises GpufanError."""
+    """Make the changes that `changes_to_originals` returned, and remove the record beside `main`.
+
+    Raises GpufanError if a file was changed meanwhile or cannot be written.
+    """
     _check_changes(changes)
     for change in changes:
         entry = record.find(change.path)
@@ -161,7 +177,7 @@ def restore_originals(main: Path, record: Record, changes: Sequence[FileChange])
 
 
 def _check_changes(changes: Sequence[FileChange]) -> None:
-    """Raise GpufanError if one of the files cannot be written, or no longer has the content before the change."""
+    """Raise GpufanError if a file in `changes` cannot be written, or if its content is not `before` any more."""
     for change in changes:
         files.check_folder_is_writable(change.path)
         if files.read_file_if_exists(change.path) != change.before:
@@ -169,7 +185,7 @@ def _check_changes(changes: Sequence[FileChange]) -> None:
 
 
 def _next_record(old: FileRecord | None, change: FileChange) -> FileRecord:
-    """Return the record that a file will have after a change."""
+    """Return the record of a file after `change`. `old` is the record before `change`; None if there was no record."""
     written = [_record_digest(change.after)]
     if old is not None:
         state = old.state(change.before)
@@ -182,7 +198,11 @@ def _next_record(old: FileRecord | None, change: FileChange) -> FileRecord:
 
 
 def _back_up_original(record: FileRecord | None, change: FileChange) -> None:
-    """Save the original: give its file a second name, unless it is saved already. Raises GpufanError."""
+    """Save the original of a file, unless it is saved already: give the file a second name.
+
+    `record` is the record of the file. Do nothing if the content of the file is not the original. Raises GpufanError if
+    the file cannot get the second name.
+    """
     if record is None or not record.backup or record.state(change.before) is not State.ORIGINAL:
         return
     if _record_digest(files.read_file_if_exists(Path(record.backup))) == record.original:
@@ -194,7 +214,7 @@ def _back_up_original(record: FileRecord | None, change: FileChange) -> None:
 
 
 def _undo_change(record: FileRecord | None, change: FileChange) -> None:
-    """Undo a change that was made or begun. Raises GpufanError."""
+    """Undo a change that was made or begun. `record` is the record of the file. Raises GpufanError if this fails."""
     if change.before is None:
         files.remove(change.path)
     elif record is not None and record.state(change.before) is State.ORIGINAL:
@@ -205,10 +225,11 @@ def _undo_change(record: FileRecord | None, change: FileChange) -> None:
 
 
 def _rename_older_original(record: FileRecord | None, change: FileChange) -> list[tuple[Path, Path]]:
-    """Rename the older original of a file, if the user has written that file since.
+    """Rename the saved original of a file if the user has written the file since gpufan changed it.
 
-    The present content then becomes the original. Returns the old and the new path of the older original; an empty list
-    if nothing was renamed.
+    The present content then becomes the new original. `record` is the record of the file; None if gpufan has not
+    changed the file. Returns a list with the old and the new path of the saved original. Returns an empty list if
+    nothing was renamed.
     """
     if record is None or record.state(change.before) is not State.USERS:
         return []
@@ -220,13 +241,16 @@ def _rename_older_original(record: FileRecord | None, change: FileChange) -> lis
 
 
 def _free_original_path(path: Path, *suffixes: str) -> Path:
-    """Return a free path for an original beside `path`. Its name ends with one of `suffixes`, else with a number."""
+    """Return an unused path beside `path` for a saved original.
+
+    The name ends with the first of `suffixes` that is free. If none is free, the name ends with a number.
+    """
     names = (path.with_name(f"{path.name}.gpufan-{suffix}") for suffix in (*suffixes, *map(str, range(1, 10_000))))
     return next(name for name in names if not os.path.lexists(name))
 
 
 def _encode_record(record: Record) -> bytes:
-    """Return the content of the record file."""
+    """Return the content of the record file, as JSON."""
     return msgspec.json.format(msgspec.json.encode(record)) + b"\n"
 
 

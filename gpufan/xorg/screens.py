@@ -1,4 +1,4 @@
-"""The X screens that an X server makes of a configuration, with the Device and the graphics device of each.
+"""Find the X screens that an X server makes from a configuration, with the Device and graphics device of each.
 
 The rules are those of the server, release 21.1. No I/O.
 """
@@ -23,15 +23,15 @@ class Fault(Enum):
     """Why an X screen gets no graphics device."""
 
     NO_DRIVER = auto()
-    """Its Device has no Driver. X finds a driver by itself only for its first X screen."""
+    """The Device of the X screen has no Driver. X finds a driver by itself only for the first X screen."""
     NO_BUS_ID = auto()
-    """Its Device has no BusID, and the primary device is not for this driver."""
+    """The Device of the X screen has no BusID, and the driver of the X screen cannot use the primary device."""
     NO_CARD = auto()
-    """The device at its BusID is not for its driver."""
+    """The driver of the X screen cannot use the graphics device at the BusID."""
     TAKEN = auto()
-    """Another Device has the same graphics device."""
+    """Another Device already uses the same graphics device."""
     LOST = auto()
-    """X drops all X screens after a first one whose driver it must find by itself."""
+    """The X screen is not the first one. X drops it, because X must find the driver of the first X screen by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,18 @@ class XScreen:
 
     number: int
     screen: Section | None
-    """The Screen section; None if X makes the screen itself."""
+    """The Screen section; None if X makes the X screen without a Screen section."""
     device: Section | None
-    """The Device section; None if X finds the graphics device itself."""
+    """The Device section; None if X finds the graphics device without a Device section."""
     driver: str
     """Name of the X driver, normalized; empty if X must find the driver itself."""
     address: PciAddress | None
-    """The address in the BusID; without a BusID, that of the primary device. None if the box has no device."""
+    """The address in the BusID; without a BusID, the address of the primary device.
+
+    None if the address is not known, for example because the box has no device.
+    """
     fault: Fault | None = None
+    """Why the X screen gets no graphics device; None if the X screen gets a graphics device."""
 
     @property
     def is_automatic(self) -> bool:
@@ -64,22 +68,25 @@ class ServerScreens:
     """None if the configuration has no ServerLayout for this server."""
     screens: tuple[XScreen, ...]
     gpu_devices: tuple[Section, ...] = ()
-    """Devices that only help the first X screen; they have no X screen of their own."""
+    """The Devices that X screens use as GPUDevices. These Devices have no X screen of their own."""
     inactive: tuple[Section, ...] = ()
+    """The Devices that the layout declares Inactive."""
 
     def on_card(self, address: PciAddress) -> list[XScreen]:
         """Return the X screens that NVIDIA's driver shows on the card at `address`.
 
-        Screens without a Device are left out: X finds their driver only if the kernel module is loaded before X.
+        X screens without a Device are left out. X finds the driver for them only if the kernel module is loaded before
+        X starts.
         """
         found = [x_screen for x_screen in self.screens if x_screen.address == address and x_screen.device is not None]
         return [x_screen for x_screen in found if x_screen.fault is None and x_screen.driver == NVIDIA]
 
 
 def screens_of_servers(configuration: Configuration, box: Box, layout_name: str | None = None) -> list[ServerScreens]:
-    """Return the screens of each X server: there is one server for each seat, and the default seat comes first.
+    """Return the X screens of each X server. The server of the default seat comes first.
 
-    `layout_name` is the ServerLayout of the default seat; None lets X choose. Raises InputError for what X refuses.
+    Each other seat with a ServerLayout of its own has one more server. `layout_name` is the ServerLayout of the default
+    seat. If it is None, X chooses the ServerLayout. Raises InputError if X would refuse the configuration.
     """
     first, *seats = configuration.seats()
     found = [_screens_of_server(configuration, box, first, layout_name)]
@@ -94,7 +101,10 @@ def screens_of_servers(configuration: Configuration, box: Box, layout_name: str 
 def _screens_of_server(
     configuration: Configuration, box: Box, seat: str, layout_name: str | None = None
 ) -> ServerScreens:
-    """Return the screens of the X server of one seat."""
+    """Return the X screens of the X server of one seat. `layout_name` is the ServerLayout of the server.
+
+    If it is None, X chooses the ServerLayout. Raises InputError if X would refuse the configuration.
+    """
     layout = configuration.layout(seat, layout_name)
     chosen: list[tuple[int, Section | None]] = []
     for place, entry in enumerate(layout.entries("screen") if layout else ()):
@@ -126,9 +136,10 @@ def _screens_of_server(
 def devices_of_cards(
     configuration: Configuration, box: Box, servers: Sequence[ServerScreens]
 ) -> dict[PciAddress, list[Section]]:
-    """Return, for each card, the Devices that belong to it. Devices that X ignores are left out.
+    """Return the Devices that belong to each card. Devices that X ignores are left out.
 
-    If a Device of NVIDIA's driver has no BusID and X does not use it, it belongs to the first card without a Device.
+    If a Device with NVIDIA's driver has no BusID and X does not use the Device, it belongs to the first card that has
+    no Device yet.
     """
     devices = configuration.used("device")
     placed = {
@@ -146,9 +157,11 @@ def devices_of_cards(
 def _gpu_devices_of_screen(
     configuration: Configuration, screen: Section | None, device: Section | None, seat: str | None
 ) -> Iterator[Section]:
-    """Return the GPUDevices that a Screen names. If it names none, return those that X adds to the only X screen.
+    """Return the GPUDevices of an X screen with the sections `screen` and `device`.
 
-    `seat` is None if the server has several X screens.
+    They are the Devices that `screen` names as GPUDevice. If `screen` names none, they are the other Devices for
+    `seat`, which X adds to a single X screen. `seat` is None if X adds no Devices, for example because there are
+    several X screens.
     """
     entries = screen.entries("gpudevice") if screen else []
     for entry in entries:
@@ -160,7 +173,11 @@ def _gpu_devices_of_screen(
 
 
 def _screen_address(configuration: Configuration, box: Box, device: Section | None) -> PciAddress | None:
-    """Return the address of the graphics device for an X screen with this Device. Raises InputError."""
+    """Return the address in the BusID of `device`. Without a BusID, return the address of the primary device.
+
+    Returns None if the box has no primary device. If the BusID is not an address, raise InputError for a Device with
+    NVIDIA's driver or without Driver, and return None for another Device.
+    """
     if device is None or device.value("busid") is None:
         return box.primary_under(configuration)
     try:
@@ -174,9 +191,10 @@ def _screen_address(configuration: Configuration, box: Box, device: Section | No
 def _assign_devices_to_screens(
     configuration: Configuration, box: Box, screens: list[XScreen], helpers: list[list[Section]]
 ) -> None:
-    """Assign the graphics devices to X screens as X does. Each screen in `screens` without a device gets a fault.
+    """Decide as X does which X screen gets which graphics device.
 
-    `helpers` are the GPUDevices of each X screen.
+    If an X screen gets none, replace this X screen in `screens` by a copy with the fault. `helpers` are the GPUDevices
+    of each X screen.
     """
     if screens[0].is_automatic:
         if screens[0].address in box.cards:
@@ -198,7 +216,11 @@ def _assign_devices_to_screens(
 
 
 def _screen_fault(box: Box, x_screen: XScreen, follows: bool, claimed: set[PciAddress]) -> Fault | None:
-    """Return why an X screen gets no graphics device; None if it gets one. `claimed` are the devices in use."""
+    """Return why an X screen gets no graphics device; None if the X screen gets a graphics device.
+
+    `follows` says whether another X screen comes before this one. `claimed` are the addresses of graphics devices that
+    are already in use.
+    """
     if follows and x_screen.is_automatic:
         return Fault.NO_DRIVER
     if not box.can_show(x_screen.driver, x_screen.address):
@@ -210,7 +232,10 @@ def _screen_fault(box: Box, x_screen: XScreen, follows: bool, claimed: set[PciAd
 
 
 def _screen_number_in_device(device: Section) -> int:
-    """Return the number in the entry Screen of a Device; 0 without that entry. It tells Devices of one card apart."""
+    """Return the number in the entry Screen of a Device; 0 if there is no such entry.
+
+    This number distinguishes several Devices of one card.
+    """
     return next(
         (
             int(entry.arguments[0].text)

@@ -1,4 +1,4 @@
-"""Find and read the files of X, snippets and xorg.conf, in the order in which X reads them."""
+"""Find and read the configuration files of X (snippets and xorg.conf), in the order in which X reads them."""
 
 import platform
 from collections.abc import Sequence
@@ -10,21 +10,24 @@ from gpufan.xorg.config import ConfigFile
 from gpufan.xorg.configuration import Configuration
 
 SYSTEM_FOLDERS = tuple(Path(root, "X11/xorg.conf.d") for root in ("/usr/share", "/usr/lib", "/usr/lib64"))
-"""Folders of snippets that packages install. X uses one of them: the first that has a snippet."""
+"""Folders of snippets that packages install. X uses only the first of these folders that has a snippet."""
 
 LOCAL_FOLDERS = Path("/etc/X11/xorg.conf.d"), Path("/usr/etc/X11/xorg.conf.d")
-"""Folders of snippets of the administrator. X uses one of them: the first that has a snippet."""
+"""Folders of snippets of the administrator. X uses only the first of these folders that has a snippet."""
 
 DEFAULT_MAIN = Path("/etc/X11/xorg.conf")
 
 
 def snippet_folders(root: Path = Path("/")) -> list[Path]:
-    """Return the folders of snippets that X uses below `root`, in the order of X."""
+    """Return the folders of snippets below `root` that X uses, in the order in which X reads them."""
     return [folder for group in (SYSTEM_FOLDERS, LOCAL_FOLDERS) for folder in _first_used_folder(group, root)]
 
 
 def main_config_file(root: Path = Path("/")) -> Path:
-    """Return the path of the xorg.conf that X reads after the snippets. If there is none, return the usual path."""
+    """Return the path of the xorg.conf below `root` that X reads after the snippets.
+
+    If there is no xorg.conf, return the path of /etc/X11/xorg.conf below `root`.
+    """
     host = platform.node()
     names = [
         *("etc/X11/xorg.conf", "etc/xorg.conf", f"usr/etc/X11/xorg.conf.{host}", "usr/etc/X11/xorg.conf"),
@@ -34,14 +37,19 @@ def main_config_file(root: Path = Path("/")) -> Path:
 
 
 def snippets(folders: Sequence[Path]) -> list[Path]:
-    """Return the paths of the snippets in `folders`, in the order of X. X does not read hidden files."""
+    """Return the paths of the snippets in `folders`, in the order in which X reads them.
+
+    X does not read hidden files.
+    """
     return [path for folder in folders for path in _snippets_in(folder)]
 
 
 def read_configuration(main: Path, folders: Sequence[Path]) -> Configuration:
-    """Read the snippets in `folders`, then `main`. The file `main` may be missing, or may be one of the snippets.
+    """Read the snippets in `folders`, and then the file `main`. A missing `main` counts as empty.
 
-    Raises InputError for what X refuses, GpufanError for a file that cannot be read.
+    If `main` is in one of `folders`, read `main` as a snippet, and then the xorg.conf that X reads after the snippets.
+    Raises InputError if X would refuse the configuration or would not read `main`. Raises GpufanError if a file cannot
+    be read.
     """
     paths = snippets(folders)
     if _is_in_snippet_folder(main, folders):
@@ -58,7 +66,11 @@ def read_configuration(main: Path, folders: Sequence[Path]) -> Configuration:
 
 
 def real_config_file(path: Path) -> Path:
-    """Return the path of a file of X after all symbolic links. The file need not exist yet. Raises InputError."""
+    """Return the path of a file of X with all symbolic links resolved. The file need not exist yet.
+
+    Raises InputError if the links form a circle, if the path is not the path of a file, or if the folder does not
+    exist.
+    """
     try:
         real = path.absolute().resolve()
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
@@ -73,7 +85,11 @@ def real_config_file(path: Path) -> Path:
 
 
 def _first_used_folder(folders: Sequence[Path], root: Path) -> list[Path]:
-    """Return the first folder below `root` that has a snippet, else the first that exists; empty if none exists."""
+    """Return a list with the first folder below `root` that has a snippet.
+
+    If no folder has a snippet, return a list with the first folder that exists. If no folder exists, return an empty
+    list.
+    """
     below = [root / folder.relative_to("/") for folder in folders]
     used = [folder for folder in below if _snippets_in(folder)]
     return (used or [folder for folder in below if folder.is_dir()])[:1]
@@ -91,5 +107,5 @@ def _is_in_snippet_folder(main: Path, folders: Sequence[Path]) -> bool:
 
 
 def _snippet_folder_number(path: Path, folders: Sequence[Path]) -> int:
-    """Return the place of the folder of a snippet in the order of X."""
+    """Return the index of the folder in `folders` that contains the snippet `path`."""
     return next(i for i, folder in enumerate(folders) if path.parent.resolve() == folder.resolve())

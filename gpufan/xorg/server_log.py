@@ -1,4 +1,4 @@
-"""Find in the log of an X server why it failed to start: the decisive line, and the remedy. Reads no files."""
+"""Find in the log of an X server why the server failed to start, and what the user can do. Reads no files."""
 
 import re
 
@@ -41,7 +41,9 @@ _NOISE = re.compile(
 
 
 def find_cause_in_log(text: str) -> str | None:
-    """Return the decisive error in `text`, the log of a server, with its remedy; None if there is no error.
+    """Find the error that stopped an X server, in the log `text` of the server.
+
+    Returns the error, followed by its remedy if a remedy is known. Returns None if the log has no error.
 
     >>> find_cause_in_log("[ 14.8] (EE) No devices detected.")
     'No devices detected: check BusID: it is decimal, where lspci and nvidia-smi print hexadecimal'
@@ -55,5 +57,5 @@ def find_cause_in_log(text: str) -> str | None:
 
 
 def _xorg_log_line(text: str) -> str:
-    """Return a message of the log as one printable line, without the marks of Xorg."""
+    """Return a message of the log as one printable line. Remove the mark `(EE)` and full stops from its end."""
     return " ".join(printable(text).split()).removesuffix("(EE)").rstrip(". ")

@@ -26,7 +26,7 @@ class Setup:
     """A planned change of the configuration of X."""
 
     main: Path
-    """The file that new sections are added to, with symbolic links resolved."""
+    """The main file, to which new sections are added. Symbolic links in the path are resolved."""
     plan: ConfigurationPlan
     changes: tuple[FileChange, ...]
     notes: tuple[str, ...]
@@ -38,12 +38,19 @@ class Setup:
 
 
 def lock_setup(output: Path, folders: Sequence[Path]) -> AbstractContextManager[None]:
-    """Lock the folders of all files of X against other runs. Raises GpufanError if this is not possible within 10 s."""
+    """Return a context manager that locks the folders of all files of X against other runs of `setup-xorg`.
+
+    `output` is the main file. `folders` are the folders of snippets. The context manager raises GpufanError if it
+    cannot lock a folder within 10 s.
+    """
     return folder_locks([real_config_file(output).parent, *folders])
 
 
 def remove_setup_leftovers(output: Path, folders: Sequence[Path]) -> None:
-    """Remove the temporary files of killed runs of `setup-xorg`. Raises GpufanError."""
+    """Remove the temporary files of killed runs of `setup-xorg`. Raises GpufanError if this fails.
+
+    `output` is the main file. `folders` are the folders of snippets.
+    """
     main = real_config_file(output)
     paths = [main, main.with_name(EDID_NAME), record.record_path(main)]
     for path in [*paths, *(snippet.resolve() for snippet in snippets(folders))]:
@@ -60,8 +67,12 @@ def plan_setup(
 ) -> Setup:
     """Plan the change with which X can set the fans of all cards of `box`. Nothing is written.
 
-    `output` is the main file, `folders` are the folders of snippets. Raises InputError, with file and line, for what X
-    refuses; GpufanError for a file that cannot be read.
+    `output` is the main file. `folders` are the folders of snippets. `coolbits` are the bits to set in Coolbits.
+    `pretend_monitor` says whether X is to pretend a monitor. `layout` is the ServerLayout to complete; if it is None,
+    the layout that X chooses is completed.
+
+    Raises InputError if X would refuse the configuration, or if `output` or `layout` is wrong. Raises GpufanError if a
+    file cannot be read.
     """
     main = real_config_file(output)
     edid = main.with_name(EDID_NAME) if pretend_monitor else None
@@ -79,14 +90,18 @@ def plan_setup(
 
 
 def write_setup(setup: Setup) -> None:
-    """Write the changed files, and save the originals. Raises GpufanError; all files are then unchanged."""
+    """Write the changed files, and save their originals.
+
+    If this fails, raise GpufanError, and leave all files unchanged.
+    """
     record.write_changes(setup.main, setup.changes)
 
 
 def plan_setup_restore(output: Path) -> list[FileChange] | None:
-    """Return the changes that undo all runs of `setup-xorg`; None if there was none. Nothing is written.
+    """Return the changes that undo all runs of `setup-xorg`. Returns None if there was no run. Nothing is written.
 
-    Raises GpufanError if an original is missing.
+    `output` is the main file. Raises GpufanError if a saved original is missing or was changed, or if gpufan 0.1 wrote
+    the files.
     """
     main = real_config_file(output)
     held = record.load_record(main)
@@ -100,19 +115,25 @@ def plan_setup_restore(output: Path) -> list[FileChange] | None:
 
 
 def users_changes_since_setup(output: Path, changes: Sequence[FileChange]) -> list[FileChange]:
-    """Return each change of `plan_setup_restore` that would revert content which the user has written since."""
+    """Return those of `changes` that would revert content which the user has written since `setup-xorg`.
+
+    `output` is the main file. `changes` are those that `plan_setup_restore` returned.
+    """
     held = record.load_record(real_config_file(output))
     return [c for c in changes if (entry := held.find(c.path)) and entry.state(c.before) is State.USERS]
 
 
 def write_setup_restore(output: Path, changes: Sequence[FileChange]) -> None:
-    """Make the changes that `plan_setup_restore` has returned. Raises GpufanError."""
+    """Make the changes that `plan_setup_restore` returned. `output` is the main file.
+
+    Raises GpufanError if this fails.
+    """
     main = real_config_file(output)
     record.restore_originals(main, record.load_record(main), changes)
 
 
 def setup_difference(changes: Sequence[FileChange]) -> bytes:
-    """Return the difference that the changes make in text files, in the unified format."""
+    """Return the difference that the changes make in text files, in the unified format. The EDID file is left out."""
     return b"".join(_setup_file_difference(change) for change in changes if change.path.name != EDID_NAME)
 
 
@@ -123,7 +144,11 @@ _BY_HAND = {
 
 
 def _setup_change(path: Path, before: bytes, after: bytes) -> FileChange:
-    """Return the change of a file. Raises InputError or GpufanError if the file no longer has the content `before`."""
+    """Return the change of the file `path` from the content `before` to the content `after`.
+
+    A file that does not exist counts as empty. Raises InputError if the path is not valid, for example not UTF-8.
+    Raises GpufanError if the content of the file is not `before` any more.
+    """
     real = real_config_file(path)
     try:
         str(real).encode()
@@ -136,7 +161,7 @@ def _setup_change(path: Path, before: bytes, after: bytes) -> FileChange:
 
 
 def _setup_notes(changes: Sequence[FileChange]) -> list[str]:
-    """Return warnings about files with another hard link, and about files of packages."""
+    """Return a warning for each changed file that has another hard link, and for each that belongs to a package."""
     notes = []
     for change in changes:
         if change.before is not None and change.path.stat().st_nlink > 1:

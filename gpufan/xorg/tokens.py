@@ -1,9 +1,10 @@
-"""The text of a configuration file of X as tokens and statements; names, booleans and encoding in it. No I/O.
+"""Split the text of a configuration file of X into tokens and statements. Compare names, and read booleans. No I/O.
 
-Bytes are decoded as Latin-1, so that every byte is one character, and any file can be encoded again unchanged.
+Bytes are decoded as Latin-1. So every byte is one character, and any file can be encoded again unchanged.
 
-Some rules of the server are surprising: it reads tokens, not lines, so a whole section may be on one line. A carriage
-return ends a comment and a string, but not a line. Case, `_`, space and tab do not count in names.
+Some rules of the server are surprising. The server reads tokens, not lines, so a whole section may be on one line. A
+carriage return ends a comment and a string, but not a line. When the server compares names, it ignores case, `_`,
+spaces and tabs.
 """
 
 import re
@@ -45,7 +46,7 @@ def x_boolean(text: str) -> bool | None:
 
 
 def latin1_as_utf8(text: str) -> str:
-    """Return `text` decoded as UTF-8 instead of Latin-1, for messages."""
+    """Return `text` for a message. `text` was decoded as Latin-1; the result is decoded as UTF-8."""
     return text.encode("latin-1").decode(errors="backslashreplace")
 
 
@@ -55,7 +56,7 @@ class Token(NamedTuple):
     kind: str
     """`word`, `string`, `number`, `comma` or `dash`."""
     text: str
-    """The text, for a string without its quotes."""
+    """The text of the token. The text of a string has no quotes."""
     start: int
     end: int
 
@@ -72,7 +73,7 @@ class Statement(NamedTuple):
 
     @property
     def start(self) -> int:
-        """Return the offset of the keyword."""
+        """Return the offset of the keyword in the text of the file."""
         return self.word.start
 
     @property
@@ -90,20 +91,23 @@ class SourceText:
 
     @property
     def data(self) -> bytes:
-        """Return the content of the file."""
+        """Return the content of the file as bytes."""
         return self.text.encode("latin-1")
 
     def error(self, offset: int, message: str) -> InputError:
-        """Return an error whose message begins with file, line and column of `offset`."""
+        """Return an InputError with `message`. The file, line and column of `offset` stand before the message."""
         line_start = self.text.rfind("\n", 0, offset) + 1
         return InputError(f"{self.name}:{self.line(offset)}:{offset - line_start + 1}: {message}")
 
     def line(self, offset: int) -> int:
-        """Return the number of the line at `offset`, from 1."""
+        """Return the number of the line at `offset`. The first line has the number 1."""
         return self.text.count("\n", 0, offset) + 1
 
     def statements(self) -> Iterator[Statement]:
-        """Return all statements of the file. Raises InputError."""
+        """Return all statements of the file.
+
+        Raises InputError if the text does not begin with a keyword, or has a wrong token.
+        """
         tokens = list(self._tokens())
         words = [place for place, token in enumerate(tokens) if token.kind == "word"]
         if tokens and tokens[0].kind != "word":
@@ -112,7 +116,7 @@ class SourceText:
             yield Statement(tokens[place], normalized_name(tokens[place].text), tuple(tokens[place + 1 : end]))
 
     def _tokens(self) -> Iterator[Token]:
-        """Return all tokens of the file. Raises InputError."""
+        """Return all tokens of the file. Raises InputError for a zero byte, and for a quote within a word."""
         nul = self.text.find("\0")
         if nul >= 0:
             raise self.error(nul, "a zero byte: this is not a text file")
