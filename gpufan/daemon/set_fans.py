@@ -1,4 +1,4 @@
-"""`gpufan set`: give the running gpufan an order for the fans, which counts in place of its settings."""
+"""`gpufan set`: gives the running gpufan an order for the fans. gpufan follows the order in place of its settings."""
 
 import time
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from gpufan.errors import GpufanError, InputError
 from gpufan.system.clock import since_boot_s
 
 _LEAST_START = 8
-"""Number of letters with which the start of a UUID names a card."""
+"""The start of a UUID can name a card if it has at least this number of letters."""
 
 
 def set_fans(
@@ -30,8 +30,9 @@ def set_fans(
 ) -> list[str]:
     """Give `order` for the cards in `names`, or all, and wait until the daemon follows it.
 
-    The order ends after `for_s` seconds; None for never. With `keep` it outlasts restarts of the daemon. An earlier
-    order ends. Returns a line for each card. Raises InputError, or GpufanError, also if the daemon is too late.
+    The order ends after `for_s` seconds. If `for_s` is None, the order never ends. If `keep` is set, the order outlasts
+    restarts of the daemon. An earlier order for the cards ends. Returns a line for each card. Raises InputError. Raises
+    GpufanError, for example if the daemon takes too long.
     """
 
     def is_set_order_obeyed(gpu: GpuState) -> bool:
@@ -55,8 +56,8 @@ def set_fans(
 def clear_set_orders(names: Sequence[str], runtime_folder: Path) -> list[str]:
     """End the orders for the cards in `names`, or for all, and wait until the daemon follows its settings again.
 
-    Without a daemon, only the orders that are kept for the next start end. Returns a line for each card. Raises
-    InputError, or GpufanError, also if the daemon is too late.
+    If no daemon runs, this only ends the orders that are kept for the next start. Returns a line for each card. Raises
+    InputError. Raises GpufanError, for example if the daemon takes too long.
     """
     if not daemon_is_running(runtime_folder):
         return _clear_kept_set_orders(names)
@@ -73,7 +74,8 @@ def clear_set_orders(names: Sequence[str], runtime_folder: Path) -> list[str]:
 def _clear_kept_set_orders(names: Sequence[str]) -> list[str]:
     """End the orders that are kept for the next start, for the cards in `names` or for all.
 
-    Returns a line for each order that was ended. Raises InputError or GpufanError.
+    Returns a line for each order that was ended, or one line that says that there is none. Raises InputError or
+    GpufanError.
     """
     try:
         kept = orders.read_kept_orders()
@@ -96,12 +98,18 @@ def _clear_kept_set_orders(names: Sequence[str]) -> list[str]:
 
 
 def _begins_uuid_of_set_order(key: str, name: str) -> bool:
-    """Whether the UUID `key` begins with `name`. Such a name is valid also after the card has vanished."""
+    """Whether the UUID `key` begins with `name`, and `name` is long enough.
+
+    Such a name is valid even if the card is no longer in the box.
+    """
     return len(name) >= _LEAST_START and key.lower().startswith(name.lower())
 
 
 def _write_set_orders(runtime_folder: Path, cards: Sequence[GpuState], text: str, until_s: float | None) -> None:
-    """Write an order for each of `cards`, which ends at `until_s` (seconds since boot). Raises GpufanError."""
+    """Write the order `text` for each of `cards`. If `text` is empty, end the orders for these cards.
+
+    The order ends at `until_s`, in seconds since boot; None if it never ends. Raises GpufanError.
+    """
     before = orders.read_orders(runtime_folder)
     changed = {
         key: replace(before.get(key, orders.CardOrders()), order=text, order_until_s=until_s)
@@ -111,9 +119,10 @@ def _write_set_orders(runtime_folder: Path, cards: Sequence[GpuState], text: str
 
 
 def _write_kept_set_orders(cards: Sequence[GpuState] | None, kept: orders.KeptOrder | None) -> None:
-    """Write the order to keep for each of `cards`. If `kept` is None, remove it. Raises GpufanError.
+    """Write `kept` as the order to keep for each of `cards`. Raises GpufanError.
 
-    If `cards` is None, change the orders of all cards, also of cards that have vanished.
+    If `kept` is None, remove the orders to keep for these cards. If `cards` is None, change the orders to keep for all
+    cards, even for cards that are no longer in the box.
     """
     try:
         before = orders.read_kept_orders()

@@ -1,4 +1,4 @@
-"""`gpufan run --simulate`: workers as in a real run control the cards of a simulated box, in simulated time."""
+"""`gpufan run --simulate`: controls the cards of a simulated box in simulated time, with the workers of a real run."""
 
 import math
 import time
@@ -25,7 +25,7 @@ from gpufan.system.signals import StopInbox
 
 @dataclass(frozen=True)
 class SimulationOptions:
-    """The simulated box, its load, and its speed."""
+    """The options of a simulation: the box, its load, and the speed of the time."""
 
     profile: str
     workload: str
@@ -34,7 +34,10 @@ class SimulationOptions:
 
 
 def simulation_local_time(now_s: float) -> time.struct_time:
-    """Return the local time in a simulation at `now_s`. It begins on a Monday at midnight, for repeatable results."""
+    """Convert `now_s`, a time of a simulation in seconds, to the local time.
+
+    A simulation begins on a Monday at midnight, so that the results are repeatable.
+    """
     return time.gmtime(4 * 86400 + now_s)
 
 
@@ -47,8 +50,8 @@ def run_simulation(
 ) -> list[tuple[str, CardSummary]]:
     """Control the cards of a simulated box, and no real card. Returns label and summary of each card.
 
-    If `runtime_folder` is None, there is no lock and no snapshot. If `record` is None, there is no recording. Raises
-    InputError.
+    If `runtime_folder` is None, there is no lock and no snapshot. `record` is the file of the recording; None for no
+    recording. `open_view` opens the view of the run. Raises InputError.
     """
     inbox = StopInbox()
     inbox.catch_signals()
@@ -98,9 +101,10 @@ def simulate_workers(
     time_scale: float = math.inf,
     dry_run: bool = False,
 ) -> None:
-    """Let `workers` control a simulated `box`, one worker after the other in each tick.
+    """Let `workers` control a simulated `box`. In each tick they work one after the other.
 
-    `time_scale` simulated seconds take one second.
+    This ends after `duration_s` simulated seconds, or when `inbox` has a reason to stop. Each of `sinks` receives a
+    snapshot after every tick. `time_scale` simulated seconds take one real second.
     """
     start_s = time.monotonic()
     now_s = 0.0

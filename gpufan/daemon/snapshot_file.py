@@ -45,7 +45,10 @@ def snapshot_now(
     clock_steps: int = 0,
     clock_step_s: float = 0.0,
 ) -> Snapshot:
-    """Return a snapshot of this process, with the present time."""
+    """Return a snapshot with the states `gpus`, the present time, and the number of this process.
+
+    The other parameters are fields of `Snapshot`.
+    """
     return Snapshot(
         format=FORMAT,
         version=__version__,
@@ -65,7 +68,7 @@ def snapshot_now(
 
 
 class _Header(msgspec.Struct):
-    """The fields that every format has."""
+    """The fields that a snapshot of any format has."""
 
     format: int
     version: str
@@ -76,7 +79,10 @@ class NotRunning(GpufanError):
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Return the snapshot in the file. Raises NotRunning if there is no file, GpufanError if it is not valid."""
+    """Return the snapshot in the file. Raises NotRunning if there is no file.
+
+    Raises GpufanError if the file cannot be read, or has no valid snapshot.
+    """
     try:
         content = printable_values(msgspec.json.decode(read_file(path)))
         header = msgspec.convert(content, _Header)

@@ -66,7 +66,7 @@ class Summary:
     def add_reading(
         self, seconds: float, temperature_c: float, speed_rpm: float, duty_percent: float, clock: float = 1.0
     ) -> None:
-        """Add a reading that is valid for `seconds`. `clock` is the share of the full clock."""
+        """Add a reading that is valid for `seconds`. `clock` is the present clock as a share of the full clock."""
         self._seconds += seconds
         self.peak_c = max(self.peak_c, temperature_c)
         self.hot_s += seconds * (temperature_c > HOT_C)

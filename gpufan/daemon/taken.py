@@ -1,5 +1,6 @@
-"""The record `taken.json`: the cards whose fans or limits a run has set and not given back, in case it is killed.
+"""Writes and reads the record `taken.json`: the cards whose fans or limits a run has set and not given back.
 
+The record is needed if the run is killed.
 `gpufan restore --taken`, the guardian and the script `gpu/release_fans.py` read it.
 """
 
@@ -21,21 +22,21 @@ _log = logging.getLogger(__name__)
 
 
 class ChangedLimit(msgspec.Struct, frozen=True):
-    """A limit of a card that was changed. `gpu/release_fans.py` uses the same names."""
+    """A limit that gpufan has changed. `gpu/release_fans.py` uses the same names for the fields."""
 
     name: str
-    """A field of `core.gpu.Limits`, which says the unit of the numbers here."""
+    """The name of a field of `core.gpu.Limits`. It also gives the unit of the numbers here."""
     before: float
     set: tuple[float, float]
-    """The last two values of the limit. After a kill the second may not have been set."""
+    """The last two values of the limit. If gpufan was killed, the second of them may not have been set."""
 
     def has_set(self, value: float) -> bool:
-        """Whether gpufan has set `value`, and not another program."""
+        """Whether `value` is known: gpufan has set it, or the limit had it before. Else another program has set it."""
         return any(is_same_taken_limit(value, each) for each in (self.before, *self.set))
 
 
 class TakenCard(msgspec.Struct, frozen=True):
-    """A card whose fans or limits were set. `gpu/release_fans.py` uses the same names."""
+    """A card whose fans or limits gpufan has set. `gpu/release_fans.py` uses the same names for the fields."""
 
     uuid: str
     pci: str
@@ -43,14 +44,14 @@ class TakenCard(msgspec.Struct, frozen=True):
     backend: str
     fan_count: int
     display: str | None
-    """The X server of the settings; None if there is none. Only for a card whose fans are set over X."""
+    """The X server that the settings name. None if they name none, or if the fans are not set over X."""
     xauthority: str | None
-    """The cookie file of that X server, if it is not the one in the home folder."""
+    """The cookie file of this X server; None for the file in the home folder."""
     limits: tuple[ChangedLimit, ...] = ()
 
 
 class _Record(msgspec.Struct, frozen=True):
-    """Content of the record."""
+    """Content of the file `taken.json`."""
 
     cards: tuple[TakenCard, ...]
 
@@ -61,7 +62,10 @@ def is_same_taken_limit(value: float, other: float) -> bool:
 
 
 def read_taken(path: Path) -> tuple[TakenCard, ...]:
-    """Return the cards in the record `path`; empty if there is no file. Raises GpufanError if it cannot be read."""
+    """Return the cards in the record `path`; empty if there is no such file.
+
+    Raises GpufanError if the record cannot be read, or is damaged.
+    """
     try:
         return msgspec.convert(printable_values(msgspec.json.decode(read_file(path))), _Record).cards
     except FileNotFoundError:
@@ -75,11 +79,14 @@ def read_taken(path: Path) -> tuple[TakenCard, ...]:
 class Taken:
     """Writes the record. Any thread may use it. If the file cannot be written, a warning is logged once.
 
-    At the end of a `with` block the record of this run is removed, unless the run could not give every fan back.
+    At the end of a `with` block, the cards of this run are removed from the record, unless NotGivenBack was raised.
     """
 
     def __init__(self, path: Path, display: str | None) -> None:
-        """Read the cards that an earlier run has left in the record. `display` is the X server of the settings."""
+        """Read the cards that an earlier run has left in the record `path`.
+
+        `display` is the X server that the settings name; None if they name none.
+        """
         self._path = path
         self._display = display
         self._lock = threading.Lock()
@@ -113,7 +120,7 @@ class Taken:
             self._write()
 
     def record_limits(self, info: GpuInfo, limits: Iterable[ChangedLimit]) -> bool:
-        """Record all changed limits of a card. Returns whether the file was written."""
+        """Record `limits`, all changed limits of the card `info`. Returns whether the record was written."""
         with self._lock:
             if info.uuid in self._left_over:
                 self._left_over[info.uuid] = msgspec.structs.replace(self._left_over[info.uuid], limits=())
@@ -165,7 +172,7 @@ class Taken:
         return True
 
     def _card(self, info: GpuInfo) -> TakenCard:
-        """Return the entry of a card in the record."""
+        """Return the entry for the card `info` in the record."""
         display = self._display if info.backend == "x11" else None
         xauthority = None if display is None else os.environ.get("XAUTHORITY")
         limits = self._limits[info.uuid][1] if info.uuid in self._limits else self.limits_left_over(info.uuid)

@@ -10,7 +10,7 @@ class View(Protocol):
     """Shows a run to people."""
 
     every_tick: bool
-    """Whether the view shows every tick, or only new states."""
+    """Whether the view shows every tick. If not, the view shows only new states."""
 
     def publish(self, snapshot: Snapshot) -> None:
         """Show the next snapshot."""
@@ -20,4 +20,4 @@ class View(Protocol):
 
 
 OpenView = Callable[[str], View]
-"""Opens the view of a run with this title."""
+"""Opens the view of a run, and returns the view. The argument is the title of the view."""

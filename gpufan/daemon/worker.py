@@ -31,7 +31,7 @@ CONTESTED_S = 30.0
 """A card counts as contested for this long after another program has changed its fans, s."""
 
 OTHER_BACKEND_S = 600.0
-"""Time between two attempts to set fans that do not move through another backend, s."""
+"""If fans do not move, setting them through another backend is tried at most once in this time, s."""
 
 
 class Worker:
@@ -47,9 +47,11 @@ class Worker:
         taken: Taken | None = None,
         wall_clock: LocalTime | None = None,
     ) -> None:
-        """`learnt` is the model that an earlier run learnt of the card. `taken` records the cards whose fans are set.
+        """`settings_for` returns the settings of the card. If `dry_run` is set, nothing is set on the card.
 
-        `wall_clock` replaces the clock of this machine for quiet hours.
+        `learnt` is the model that an earlier run has learnt of the card; None if there is no model. `taken` writes the
+        record of cards; None for no record. `wall_clock` returns the local time for quiet hours; None for the clock of
+        this machine.
         """
         self.gpu = gpu
         self.instructions = Instructions(settings_for, wall_clock)
@@ -66,7 +68,7 @@ class Worker:
         self.quiet = False
         """Whether the last tick had nothing to do: the card is as it was at the tick before."""
         self.paused = self.closed = False
-        """Whether the fans were given back for a pause; whether then the owner of the worker has closed the card."""
+        """`paused`: whether the fans were given back for a pause. `closed`: whether the card was closed after that."""
         self._failures = 0
         self._counters = Counters()
         self._fans = Fans(gpu, self._counters, taken)
@@ -124,14 +126,14 @@ class Worker:
         self._finish(now_s, before)
 
     def _stay(self, now_s: float, reading: Reading) -> None:
-        """Make no new decision, since the card is as it was at the tick before."""
+        """End a tick without a new decision, since the card is as it was at the tick before."""
         self.quiet = True
         self.recovery.controlled(now_s)
         if reading.power_w != self.state.power_w:
             self.state = msgspec.structs.replace(self.state, power_w=reading.power_w)
 
     def _finish(self, now_s: float, before: GpuState) -> None:
-        """End a tick: open the card anew if it was without control for long, and count a state that is new."""
+        """End a tick. Open the card anew if it was uncontrolled for long. Count the state if `before` was another."""
         if self.recovery.reopen_is_due(now_s, self.state):
             self.gpu.reopen()
         self.news += self.state.says_more_than(before)
@@ -176,13 +178,13 @@ class Worker:
         return self.last_s - self._contested_s < CONTESTED_S
 
     def follow(self, settings_for: SettingsFor) -> None:
-        """Use other settings from the next tick on. The fans stay under control. Any thread may call this."""
+        """From the next tick on, use the settings that `settings_for` returns. Any thread may call this."""
         self.instructions.follow(settings_for)
 
     def obey(self, order: Order | None, left_s: float | None = None) -> None:
-        """Follow `order` from the next tick on, in place of curve or target in the settings, for another `left_s`.
+        """From the next tick on, follow `order` in place of curve or target in the settings; None ends the order.
 
-        Without an order the settings are followed.
+        `left_s` says how long the order still lasts, s. It is None for an order without an end.
         """
         self.instructions.obey(order, left_s)
 
@@ -219,7 +221,7 @@ class Worker:
             self._fans.stop()
 
     def _read(self, now_s: float, force: bool) -> Reading:
-        """Return temperature and power, and the fans, which are read if that is due. Raises GpuLost."""
+        """Read the card at `now_s`. The fans are read if that is due, or if `force` is set. Raises GpuLost."""
         at_rest = self._read_back.at_rest and self.state.control in (Control.OURS, Control.DRIVER)
         reading = self._reader.read(now_s, fans=force or not at_rest, dry_run=self._dry_run)
         return self._limits.judged(reading)
@@ -242,7 +244,7 @@ class Worker:
         self._neighbours.follow([str(name) for name in settings.neighbours])
 
     def _decide(self, now_s: float, reading: Reading) -> Decision:
-        """Return the decision of the controller on a reading, with the demands of the neighbours."""
+        """Return the decision of the controller on `reading`. It includes the demands of the neighbours."""
         speed_percent = next((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), None)
         demands_percent = self._neighbours.demands_percent(now_s, self, self.box)
         return self._controller.decide(
@@ -256,7 +258,7 @@ class Worker:
         )
 
     def _act(self, now_s: float, decision: Decision, reading: Reading, force_write: bool) -> None:
-        """Judge the fans that were read back, and set the fans and limits if needed."""
+        """Judge the fans in `reading`. Set fans and limits if needed, or if `force_write` is set."""
         read_back = self._read_back
         if self._reader.has_fans:
             read_back.check(now_s, reading)
@@ -302,7 +304,7 @@ class Worker:
         )
 
     def _give_up(self, now_s: float, reading: Reading, fault: Reason) -> None:
-        """Give fans that do not obey back to the driver. Switch to another backend, or try again after a wait."""
+        """Give the fans back to the driver because of `fault`. Switch to another backend, or try again after a wait."""
         if self._switched_backend(now_s, reading, fault):
             return
         wait_s = self._wait_released.next_s()
@@ -317,9 +319,9 @@ class Worker:
         )
 
     def _switched_backend(self, now_s: float, reading: Reading, fault: Reason) -> bool:
-        """Give the fans back, and try another backend. Returns whether it sets them from now on.
+        """Give the fans back, and try another backend. Returns whether the other backend sets the fans from now on.
 
-        If the fans have obeyed once, no other backend is tried, since the fault has another cause.
+        If the fans have ever obeyed, no other backend is tried, since the backend is not the cause of `fault` then.
         """
         self._fans.release()
         result = FallBack(False) if self._read_back.proven else self.gpu.fall_back(reason_sentence(fault))
@@ -331,7 +333,7 @@ class Worker:
         return result.switched
 
     def _wait_released_on(self, reading: Reading) -> None:
-        """Set nothing in this tick: after a fault the driver controls the fans until the wait ends."""
+        """End a tick in which no fan is set. After a fault the driver controls the fans until the wait ends."""
         if self._fans.release_error:
             self._fans.release()
         last = self.state
@@ -345,7 +347,7 @@ class Worker:
         )
 
     def _lose(self, now_s: float, error: GpuLost) -> None:
-        """Record that the card does not answer, and wait before the next try."""
+        """Record that the card does not answer, because of `error`. Later ticks wait before they try again."""
         if self.state.control is Control.OURS:
             # Perhaps only the readings fail: then the driver should control the fans.
             with suppress(GpuError, NoPermission):
@@ -367,7 +369,7 @@ class Worker:
             self._controller.forget()
 
     def _state(self, control: Control, decision: Decision, reading: Reading | None = None, **details: Any) -> GpuState:
-        """Return the state after a tick. `details` are fault, remedy, retry_after_s and x_error."""
+        """Return the state after a tick. `details` are values for fault, remedy, retry_after_s and x_error."""
         return card_state(
             self.gpu.info,
             self._counters,

@@ -8,7 +8,7 @@ from gpufan.system.lock import controller_lock
 from gpufan.system.signals import StopInbox
 
 ENVIRONMENT_FILE = "environment"
-"""File in the folder of the X server: the environment variables with which a process can use it."""
+"""Name of a file in the folder of the X server. It has the environment variables for processes that use the server."""
 
 
 def run_xserver(folder: Path, gpus: Sequence[str], announce: Callable[[str], None]) -> None:
