@@ -19,11 +19,15 @@ from gpufan.core.snapshot import GpuState
 from gpufan.core.thermal import full_speed_from_c
 
 _WARM_C = 8
-"""A temperature is yellow from this difference below full fan speed on, K."""
+"""A temperature is yellow if it is at most this far below the temperature of full fan speed, K."""
 
 
 def card_style(gpu: GpuState) -> str:
-    """The style of the text about a card: red for a problem, fault or fail-safe, yellow for a warning or full speed."""
+    """Return the style of the text about a card: red, yellow, or empty.
+
+    Red stands for a problem or a reason that is a fault or the fail-safe. Yellow stands for another warning, or for
+    fans at full speed.
+    """
     worst = severity(gpu)
     if worst is Severity.PROBLEM or reason_severity(gpu):
         return "bold red"
@@ -31,7 +35,11 @@ def card_style(gpu: GpuState) -> str:
 
 
 def temperature_style(gpu: GpuState) -> str:
-    """The style of the temperature of a card: red if it makes the fans run at full speed, yellow if it nearly does."""
+    """Return the style of the temperature of a card: red, yellow or green; empty if the temperature is unknown.
+
+    Red stands for a temperature at which the fans run at full speed, or at which heat lowers the clocks. Yellow stands
+    for a temperature up to 8 °C below full speed.
+    """
     if gpu.temperature_c is None:
         return ""
     margin_c = full_speed_from_c(gpu.slowdown_c) - gpu.temperature_c
@@ -41,13 +49,13 @@ def temperature_style(gpu: GpuState) -> str:
 
 
 Below = Callable[[GpuState], Sequence[RenderableType]]
-"""Makes the rows below the row of a card."""
+"""A function that returns the rows to show below the row of a card."""
 
 
 def cards_table(gpus: Sequence[GpuState], below: Below, *, reason: Literal["fold", "ellipsis"] = "fold") -> Table:
-    """Make a table with a row for each card: readings, duty, reason. The result of `below` stands below the reason.
+    """Return a table with a row for each card: readings, duty, reason. Below the reason stand the rows from `below`.
 
-    `reason` says whether a long reason is folded, or cut to one line.
+    `reason` decides what happens to a long reason: `fold` continues it on the next line, `ellipsis` cuts it.
     """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", expand=True)
     table.add_column("GPU", no_wrap=True)
@@ -75,7 +83,10 @@ def cards_table(gpus: Sequence[GpuState], below: Below, *, reason: Literal["fold
 
 
 def highest_screen_that_fits(console: Console, screens: Iterable[RenderableType]) -> RenderableType:
-    """Return the highest of `screens` that fits the terminal, or else the last. They begin with the highest."""
+    """Return the first of `screens` that is low enough for the terminal, or the last one if none is.
+
+    `screens` begins with the highest one.
+    """
     screen: RenderableType = ""
     for screen in screens:
         if len(console.render_lines(screen)) < console.height:
@@ -84,13 +95,19 @@ def highest_screen_that_fits(console: Console, screens: Iterable[RenderableType]
 
 
 def settings_row(gpu: GpuState) -> Text:
-    """The row about the settings of a card and the speed of its fans: `target 78 °C; fans at 2950 2900 rpm`."""
+    """Return a row with the settings of a card and the speed of its fans: `target 78 °C; fans at 2950 2900 rpm`.
+
+    The settings are left out if a person has ordered something else.
+    """
     followed = "" if gpu.order else gpu.settings  # an order is in the row above
     return Text("; ".join(filter(None, [followed, rpm_text(gpu.fans)])), style="dim")
 
 
 def prepare_terminal_for_live_view() -> None:
-    """Set the terminal not to echo `^C`, which would shift the last table. The setting remains: it is harmless."""
+    """Make the terminal show no `^C` when a person presses Ctrl-C. The `^C` would shift the last table.
+
+    This setting of the terminal stays after the end of the view. That is harmless.
+    """
     with suppress(OSError, ValueError, termios.error):
         attributes = termios.tcgetattr(sys.stdin.fileno())
         attributes[3] &= ~termios.ECHOCTL
@@ -98,5 +115,5 @@ def prepare_terminal_for_live_view() -> None:
 
 
 def _number_cell(value: float | None) -> str:
-    """A value as text without decimals for a cell of the table; `-` if unknown."""
+    """Return `value` as text without decimals; `-` if the value is None."""
     return "-" if value is None else f"{value:.0f}"

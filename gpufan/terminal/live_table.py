@@ -16,11 +16,14 @@ from gpufan.terminal.log import ChangeLog, LogHandler
 from gpufan.terminal.recent_readings import TEMPERATURE, BarLine, RecentReadings, bar_scales_row
 
 _FRAME_S = 0.1
-"""Shortest time between two drawings, s."""
+"""The shortest time between two drawings of the table, s."""
 
 
 class LiveTable:
-    """Draws each snapshot over the last one, at most ten times a second. Log lines appear above the table."""
+    """Draws the newest snapshot as a table, over the table before. Log lines appear above the table.
+
+    The table is drawn at most ten times a second.
+    """
 
     def __init__(self, console: Console, title: str, log: LogHandler) -> None:
         self._title = title
@@ -37,7 +40,7 @@ class LiveTable:
     every_tick = True
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Draw the snapshot, unless the last drawing is younger than `_FRAME_S`. Log the news, above the table."""
+        """Log the news of the snapshot, and draw the snapshot if the last drawing is at least `_FRAME_S` old."""
         self._changes.publish_news(snapshot)
         now_s = time.monotonic()
         if now_s - self._drawn_s >= _FRAME_S:
@@ -53,7 +56,7 @@ class LiveTable:
                 self._live.stop()
 
     def _draw(self, frame: Snapshot | str) -> None:
-        """Draw a snapshot as the table, or print a log line above the table."""
+        """Draw `frame` as the table if it is a snapshot. If it is a log line, print it above the table."""
         if isinstance(frame, str):
             self._live.console.print(Text(frame, style="yellow"))
             return
@@ -68,9 +71,9 @@ class LiveTable:
         self._live.update(highest_screen_that_fits(self._live.console, screens), refresh=True)
 
     def _headline(self, snapshot: Snapshot) -> str:
-        """The title of the run, with the simulated time if there is one."""
+        """Return the line above the table: the title of the run, and the simulated time if the cards are simulated."""
         return self._title if snapshot.simulated_s is None else f"{self._title} · {h_mm_ss(snapshot.simulated_s)}"
 
     def _line(self, gpu: GpuState) -> list[BarLine]:
-        """The line of bars below the row of a card."""
+        """Return the line of bars that stands below the row of a card."""
         return [BarLine(self._readings, gpu.key, TEMPERATURE)]

@@ -1,4 +1,4 @@
-"""Writes log lines to the journal, a file or a pipe, and logs a line for each change of the cards that is news."""
+"""Writes log lines to the journal, a file or a pipe. Decides which changes of the cards are logged."""
 
 import logging
 import math
@@ -17,16 +17,19 @@ from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.system.background import BackgroundWriter
 
 LINE_EVERY_S = 60.0
-"""Shortest time between two lines about the same kind of news of a card, s."""
+"""The shortest time between two lines about one kind of news of one card, s."""
 
 LONGEST_WAIT_S = 3600.0
-"""Longest time between two lines about news that begins and ends again and again, s."""
+"""The longest wait for the next line about news that begins and ends again and again, s."""
 
 CALM_S = 600.0
-"""News that is absent for less begins and ends with the load, as heat does, s. What lasts longer is a line."""
+"""News that comes back less than this time, s, after its end comes and goes with the load, as heat does.
+
+Such news gets fewer and fewer lines. If it does not change for this time, its next line is due.
+"""
 
 FLICKER_S = 15.0
-"""News that begins and ends again and again is logged as over only after it was absent for this time, s."""
+"""If news begins and ends again and again, it is logged as over only after it was absent for this time, s."""
 
 _STATE_LEVELS = {Severity.FINE: logging.INFO, Severity.WARNING: logging.WARNING, Severity.PROBLEM: logging.ERROR}
 
@@ -39,7 +42,7 @@ _NEWS_LEVELS = {
 """The level of each kind of news; any other kind is a warning."""
 
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
-"""The priority of each level in the journal, which reads it at the start of a line (sd-daemon(3))."""
+"""The priority for the journal of each log level. The journal reads it at the start of a line (sd-daemon(3))."""
 
 _log = logging.getLogger("gpufan.cards")
 
@@ -47,8 +50,8 @@ _log = logging.getLogger("gpufan.cards")
 class LogHandler(logging.Handler):
     """Writes log records to a stream, and never waits for the reader of the stream.
 
-    For the journal a line starts with its priority. Elsewhere it starts with the time of day, or with the simulated
-    time if the record has the attribute `simulated_s`.
+    In the journal, a line starts with its priority. In any other stream, a line starts with the time of day, or with
+    the simulated time if the record has the attribute `simulated_s`.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -72,11 +75,11 @@ class LogHandler(logging.Handler):
 
     @property
     def write_error(self) -> OSError | ValueError | None:
-        """The error of the first write that has failed; None if no write has failed. Nothing is written after it."""
+        """The error of the first write that failed; None if no write has failed. After an error, nothing is written."""
         return self._writer.error
 
     def close(self) -> None:
-        """Write the lines that wait, for half a second at most."""
+        """Write the lines that still wait. This takes at most half a second."""
         self._writer.close(0.5)
         super().close()
 
@@ -87,7 +90,7 @@ class LogHandler(logging.Handler):
 
 @contextmanager
 def log_to(stream: TextIO) -> Iterator[LogHandler]:
-    """Write the log of gpufan to `stream` during the block, from level INFO on."""
+    """Write the log of gpufan, from level INFO on, to `stream` during the block. Yields the handler that writes it."""
     logger, handler = logging.getLogger("gpufan"), LogHandler(stream)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -112,13 +115,16 @@ def log_to_stderr() -> Iterator[None]:
 
 @dataclass
 class _LogTopic:
-    """One kind of news of one card. Levels are those of `logging`, and 0 while the news is absent."""
+    """The state of one kind of news of one card in the log.
+
+    Levels are those of `logging`. A level of 0 means that the news is absent.
+    """
 
     level: int = 0
     present_level: int = 0
-    """The last level other than 0."""
+    """The last level that was not 0."""
     began_s: float = 0.0
-    """When the news began first after the last line that said that it is over, s."""
+    """When the news began for the first time after the last line that said that it is over, s."""
     changed_s: float = 0.0
     """When the level changed last, s."""
     began_times: int = 0
@@ -127,7 +133,7 @@ class _LogTopic:
     """The level of the last line."""
     logged_s: float = -math.inf
     logged_end_s: float = -math.inf
-    """When the last line that said that the news is over was written, s."""
+    """The time of the last line that said that the news is over, s."""
     wait_s: float = LINE_EVERY_S
 
     def note(self, now_s: float, level: int) -> None:
@@ -142,11 +148,12 @@ class _LogTopic:
         self.present_level = level or self.present_level
 
     def line_due(self, now_s: float) -> tuple[int, str] | None:
-        """Return the level of the line to write at `now_s`, and its end: ` after 0:00:31`. None if no line is due.
+        """Return the level and the words of the line that is due at `now_s`; None if no line is due.
 
-        The end of the line says how long the news has lasted, or how often it has begun. The first line that the news
-        is over is due at once. Each time that the news begins again soon, the wait until the next line doubles. The
-        wait is short again once an error has not changed for a minute, or other news for up to ten minutes.
+        The words, such as ` after 0:00:31`, say how long the news has lasted, or how often it has begun. The first line
+        that says that the news is over is due at once. Each time that the news soon comes back, the wait for the next
+        line doubles. The wait is short again when the news has not changed for a while: for a minute if it is an error,
+        else for up to ten minutes.
         """
         if self.level == self.logged_level and self.began_times == 0:
             return None
@@ -173,14 +180,14 @@ class _LogTopic:
 
 
 class StateLog:
-    """Logs the state of a card whenever its duty, its control or its severity has changed."""
+    """Logs the state of a card each time its duty, its control or its severity changes."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
         self._last: dict[str, tuple[Control, int | None, int]] = {}
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Log the states that have changed since the snapshot before."""
+        """Log the state of each card that has changed since the last snapshot."""
         for gpu in snapshot.gpus:
             if gpu.reason.cause is Cause.START:
                 continue
@@ -192,10 +199,10 @@ class StateLog:
 
 
 class ChangeLog:
-    """Logs a line for each change that is news by `core/news.py`.
+    """Logs a line when news of `core/news.py` begins or ends, and when the settings of a card change.
 
-    For each card and kind of news there is at most one line a minute, and fewer if it begins and ends again and again.
-    The line says how often the news has begun meanwhile. In a dry run each duty is logged too.
+    Each kind of news of a card gets at most one line a minute. It gets fewer lines if it begins and ends again and
+    again; these lines say how often it has begun. In a dry run, each change of a duty is logged too.
     """
 
     every_tick = False
@@ -204,16 +211,16 @@ class ChangeLog:
         self._topics: dict[tuple[str, News], _LogTopic] = {}
         self._states = StateLog(_log)
         self._settings: dict[str, str] = {}
-        """The settings of each card when they were last logged, by its key."""
+        """The last logged settings of each card, by the key of the card."""
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Log the changes since the snapshot before: news and settings, and duties in a dry run."""
+        """Log what has changed since the last snapshot: news and settings, and in a dry run the duties."""
         if snapshot.dry_run:
             self._states.publish(snapshot)
         self.publish_news(snapshot)
 
     def publish_news(self, snapshot: Snapshot) -> None:
-        """Log the news and the changed settings, but no duty, for a view that shows the duties itself."""
+        """Log news and changed settings, but no duties. This is for a view that shows the duties itself."""
         now_s = time.monotonic() if snapshot.simulated_s is None else snapshot.simulated_s
 
         def log(level: int, line: str) -> None:
@@ -232,11 +239,11 @@ class ChangeLog:
                 self._settings[gpu.key] = gpu.settings
 
     def close(self) -> None:
-        """Do nothing: `LogHandler` closes the stream."""
+        """Do nothing, since `LogHandler` writes the last lines."""
 
 
 def _log_level(kind: News, gpu: GpuState) -> int:
-    """The level of `logging` for this kind of news while it is present."""
+    """Return the log level for news of this kind while the news is present."""
     if kind is News.GIVEN_BACK and severity(gpu) is Severity.PROBLEM:
         return logging.ERROR
     return _NEWS_LEVELS.get(kind, logging.WARNING)

@@ -17,22 +17,22 @@ from gpufan.daemon.recording import Row
 from gpufan.errors import GpufanError
 
 _SPAN_S = 600.0
-"""Time span of the bars, s."""
+"""The time that a line of bars covers, s."""
 
 _BARS = (30, 60)
-"""Possible numbers of bars in a line; the larger is used if it fits. They divide the time span without rest."""
+"""Possible numbers of bars in a line. The larger one is used if it fits. Both divide `_SPAN_S` without remainder."""
 
 _BAR_CHARACTERS = "▁▂▃▄▅▆▇█"
 
 Quantity = Callable[[GpuState | Row], float | None]
-"""Reads a value from the state of a card, or from a row of its history; None if it is unknown."""
+"""A function that returns a value of a card from its state or from a row of its history; None if it is unknown."""
 
 
 class RecentReadings:
     """The readings of each card in the last ten minutes."""
 
     def __init__(self, rows: Iterable[Row] = ()) -> None:
-        """Begin with `rows` of the history, the oldest first. They are older than the first snapshot."""
+        """Begin with `rows` of the history, the oldest row first. All rows are older than the first snapshot."""
         self._latest_s = -math.inf
         self._readings: dict[str, deque[tuple[float, GpuState | Row]]] = {}
         for row in rows:
@@ -40,7 +40,7 @@ class RecentReadings:
             self._latest_s = row.time_s
 
     def add(self, snapshot: Snapshot) -> None:
-        """Add the next snapshot, unless it is the same as the last. Remove readings that are too old."""
+        """Add a snapshot, unless it has the same time as the last one. Remove readings older than ten minutes."""
         now_s = snapshot.time_s if snapshot.simulated_s is None else snapshot.simulated_s
         if now_s < self._latest_s:  # the clock was set back, or another simulation began
             self._readings.clear()
@@ -54,14 +54,17 @@ class RecentReadings:
                 readings.popleft()
 
     def extremes(self, card: str, quantity: Quantity) -> tuple[float, float] | None:
-        """The lowest and the highest value of `quantity` of a card; None if no value is known."""
+        """Return the lowest and the highest value of `quantity` of a card; None if no value is known.
+
+        `card` is the key of the card.
+        """
         values = [value for _, gpu in self._readings.get(card, ()) if (value := quantity(gpu)) is not None]
         return (min(values), max(values)) if values else None
 
     def maxima(self, card: str, quantity: Quantity, count: int) -> list[float | None]:
-        """The highest value of `quantity` in each of `count` parts of the ten minutes, the oldest part first.
+        """Divide the ten minutes into `count` parts. Return the highest value of `quantity` in each part.
 
-        None for a part in which no value is known.
+        The oldest part comes first. The value is None for a part in which no value is known. `card` is the key of the card.
         """
         part_s = _SPAN_S / count
         last = math.floor(self._latest_s / part_s)
@@ -80,9 +83,9 @@ class BarScale(NamedTuple):
     unit: str
     quantity: Quantity
     low: float
-    """Value of the lowest bar."""
+    """The value of the lowest bar."""
     high: float
-    """Value of the highest bar; a higher value extends the scale."""
+    """The value of the highest bar. A higher reading makes the scale longer."""
 
 
 TEMPERATURE = BarScale("°C", lambda gpu: gpu.temperature_c, 30, 90)
@@ -91,17 +94,17 @@ POWER = BarScale("W", lambda gpu: gpu.power_w, 0, 250)
 
 
 def bar_scales_row(scales: Sequence[BarScale]) -> Text:
-    """The row that explains the bars: `bars: 10 minutes, 30 to 90 °C`."""
+    """Return the row that explains the bars: `bars: 10 minutes, 30 to 90 °C`."""
     return Text(f"bars: 10 minutes, {', '.join(f'{s.low:g} to {s.high:g} {s.unit}' for s in scales)}", style="dim")
 
 
 @dataclass(frozen=True)
 class BarLine:
-    """A line of bars for one quantity of one card, with its unit, its lowest and its highest value."""
+    """A line of bars for one quantity of one card. The unit stands before the bars, the extremes stand behind them."""
 
     readings: RecentReadings
     card: str
-    """`GpuState.key` of the card."""
+    """The key of the card: `GpuState.key`."""
     scale: BarScale
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
@@ -117,7 +120,7 @@ class BarLine:
 
 
 def bars(values: Iterable[float | None], low: float, high: float) -> str:
-    """Return a bar for each value on a scale from `low` to `high`, and a space for None.
+    """Return a text with a bar for each value, on a scale from `low` to `high`. A value of None gives a space.
 
     >>> bars([30, 60, None, 89, 120], 30, 90)
     '▁▅ ██'
@@ -133,7 +136,10 @@ def bars(values: Iterable[float | None], low: float, high: float) -> str:
 
 
 def recent_readings(folder: Path) -> list[Row]:
-    """Return the last ten minutes of the history in `folder`; empty if there is none, or if it cannot be read."""
+    """Return the rows of the last ten minutes from the history in `folder`.
+
+    The result is empty if there is no history, or if the history cannot be read.
+    """
     from gpufan.history.reader import HistoryReader, TimeRange  # needs SQLite, which only this function uses
 
     now_s = time.time()

@@ -10,7 +10,10 @@ from gpufan.terminal.log import ChangeLog, log_to
 
 @contextmanager
 def run_view() -> Iterator[OpenView]:
-    """Write the log to standard output during the block. Yields a function that opens the view of a run."""
+    """Write the log to standard output during the block. Yields a function that opens the view of a run.
+
+    The function returns a `LiveTable` if standard output is a terminal, else a `ChangeLog`.
+    """
     with log_to(sys.stdout) as handler:
 
         def open_view(title: str) -> View:

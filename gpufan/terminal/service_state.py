@@ -1,4 +1,4 @@
-"""The state of the service in words, as systemd sees it, and why it runs no gpufan."""
+"""The state of the service in words, as systemd reports it, and why no gpufan is running."""
 
 import math
 import time
@@ -15,7 +15,7 @@ from gpufan.system.unit_state import UnitState, unit_state
 _SERVICE = "gpufan.service"
 _INTERVAL_S = 5.0
 _LIMIT_S = 3.0
-"""Time that systemd has to answer, s."""
+"""The time limit for the answer of systemd, s."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class ServiceState:
     text: str
     is_active: bool
     why_not_running: str = field(default="", compare=False)
-    """A sentence: why no gpufan is running, and the remedy."""
+    """A sentence that says why no gpufan is running and what to do. It does not count in a comparison."""
 
 
 class ServiceStateReader:
-    """Asks systemd in the background, because the answer may be slow."""
+    """Asks systemd for the state of the service. It asks in the background, because the answer may be slow."""
 
     def __init__(self) -> None:
         self._latest: ServiceState | None = None
@@ -37,7 +37,10 @@ class ServiceStateReader:
         self._call: BackgroundCall[ServiceState | None] | None = None
 
     def latest(self) -> ServiceState | None:
-        """Return the last answer of systemd, and ask again if the answer is old; None before the first answer."""
+        """Return the last answer of systemd; None before the first answer. Ask again if the last question is old.
+
+        This call does not wait for systemd.
+        """
         if self._call is not None:
             with suppress(NoAnswer):  # not yet
                 self._latest = self._call.result(0)
@@ -49,7 +52,10 @@ class ServiceStateReader:
 
 
 def service_state() -> ServiceState | None:
-    """Ask systemd for the state of the service; None without systemd, or if the service is not installed."""
+    """Ask systemd for the state of the service, and return it.
+
+    Return None if systemd does not run, or if the service is not installed.
+    """
     try:
         state = unit_state(_SERVICE, _LIMIT_S)
     except GpufanError as error:
@@ -76,10 +82,10 @@ def service_state() -> ServiceState | None:
 
 @contextmanager
 def service_state_explains(of_service: bool) -> Iterator[None]:
-    """If the block raises NotRunning, raise an error that says why the service runs no gpufan.
+    """Explain NotRunning: if the block raises it, raise GpufanError that says why no gpufan is running.
 
-    NotRunning is raised unchanged if the block is not about the service (`of_service` is false), or if systemd does not
-    know the service.
+    `of_service` says whether the service runs the gpufan that the block needs. If it does not, or if systemd does not
+    know the service, the original error is raised.
     """
     try:
         yield
@@ -89,12 +95,12 @@ def service_state_explains(of_service: bool) -> Iterator[None]:
 
 
 def _service_state_with(text: str, remedy: str, *, why: str = "", is_active: bool = False) -> ServiceState:
-    """Make the state. Its sentence says why no gpufan is running, and consists of `text`, `why` and `remedy`."""
+    """Return a state whose sentence `why_not_running` consists of `text`, `why` and `remedy`."""
     return ServiceState(text, is_active, f"no gpufan is running: {text}{why}; {remedy}")
 
 
 def _service_state_remedy(state: UnitState) -> str:
-    """The remedy if the service runs no gpufan, as the end of a sentence."""
+    """Return what to do if the service is loaded but no gpufan is running. The text is the end of a sentence."""
     if state.has_failed or state.sub == "auto-restart":
         return "`sudo journalctl -u gpufan -n 30` shows why, `sudo systemctl restart gpufan` tries again"
     if state.active == "inactive":

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _BACKENDS = {"nvml": "through NVML, as root", "x11": "over X (NV-CONTROL), as root", "simulated": "simulated"}
 _SETTERS = {True: "set by a program", False: "controlled by the driver", None: "set by whom is unknown"}
-"""Who sets the fans, in words, by `FanReading.manual`."""
+"""The words for who sets the fans, for each value of `FanReading.manual`."""
 
 
 def print_cards_as_json(cards: Sequence[tuple[GpuInfo, Reading | None]], controllers: Mapping[str, int]) -> None:
@@ -45,9 +45,10 @@ def print_cards_as_json(cards: Sequence[tuple[GpuInfo, Reading | None]], control
 
 
 def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]], controllers: Mapping[str, int]) -> None:
-    """Print the list of the cards, with a paragraph for each. A card without a reading does not answer.
+    """Print the list of the cards, with a paragraph for each card.
 
-    `controllers` has the UUID of each card whose fans a gpufan sets, with the number of the gpufan process.
+    A reading of None means that the card does not answer. `controllers` has an entry for each card whose fans a gpufan
+    sets: the UUID of the card, and the process number of this gpufan.
     """
     for info, reading in cards:
         print(f"{info.index}  {info.name}")
@@ -68,7 +69,10 @@ def print_cards(cards: Sequence[tuple[GpuInfo, Reading | None]], controllers: Ma
 
 
 def _listed_fans(info: GpuInfo, reading: Reading, controller: int | None) -> str:
-    """The fans of a card in words: number, range, speeds, and who sets them. `controller` is a gpufan process."""
+    """Return the fans of a card in words: number, range, speeds, and who sets the fans.
+
+    `controller` is the process number of the gpufan that sets the fans; None if no gpufan sets them.
+    """
     if not info.fan_count:
         return "none"
     low, high = info.duty_range
@@ -80,7 +84,7 @@ def _listed_fans(info: GpuInfo, reading: Reading, controller: int | None) -> str
 
 
 def _listed_power_limit(info: GpuInfo) -> str:
-    """Describe the power limit of a card, and its range."""
+    """Return the power limit of a card and the range of this limit, in words."""
     limit = _printed_value(info.power_limit_w, "W")
     if info.power_range_w is None:
         return f"{limit}, cannot be set"
@@ -89,7 +93,7 @@ def _listed_power_limit(info: GpuInfo) -> str:
 
 
 def _listed_control(info: GpuInfo) -> str:
-    """How gpufan can set the fans of a card, in words."""
+    """Return how gpufan can set the fans of a card, in words; if it cannot, return why."""
     if info.uncontrollable_reason is not None:
         return f"none: {info.uncontrollable_reason}"
     reason = f": {info.backend_reason}" if info.backend_reason else ""
@@ -97,9 +101,9 @@ def _listed_control(info: GpuInfo) -> str:
 
 
 def print_status(path: Path, *, as_json: bool, of_service: bool = False) -> None:
-    """Print the snapshot in `path`. Raises GpufanError if there is none, or if it is out of date.
+    """Print the snapshot in `path`. Raises GpufanError if the snapshot is missing or out of date.
 
-    With `of_service` the service writes the snapshot, and the error says why the service runs no gpufan.
+    `of_service` says whether the service writes the snapshot. If it does, the error says why no gpufan is running.
     """
     with service_state_explains(of_service):
         snapshot = snapshot_file.read_snapshot(path)
@@ -127,7 +131,10 @@ def print_status(path: Path, *, as_json: bool, of_service: bool = False) -> None
 
 
 def print_run_summary(summaries: Sequence[tuple[str, "CardSummary"]]) -> None:
-    """Print the summary of a simulated run: peak, sound and swings of each card."""
+    """Print a table with the results of a simulated run: peak, sound and swings of each card.
+
+    `summaries` has the label of each card and its results.
+    """
     table = Table("GPU", box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("peak °C", "s above 83 °C", "dB(A)", "swings", "throttled"):
         table.add_column(heading, justify="right")
@@ -146,7 +153,7 @@ def print_run_summary(summaries: Sequence[tuple[str, "CardSummary"]]) -> None:
 def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
     """Print each setting in effect and its origin: for all cards, for the cards of each table, and for quiet hours.
 
-    With `keys`, print only these settings, and their meaning; the key `quiet` stands for quiet hours.
+    If there are `keys`, print only these settings, and what they mean. The key `quiet` stands for quiet hours.
     """
     print(f"file: {settings.path or f'none ({DEFAULT_PATH} does not exist)'}")
     shown = [key for key in RUN_KEYS if not keys or key in keys]
@@ -188,7 +195,7 @@ def _print_settings_quiet(tables: Sequence[QuietTable]) -> None:
 
 
 def _print_settings_values(heading: str, values: Sequence[tuple[str, Value]]) -> None:
-    """Print `heading`, and a row with key, value and origin for each setting."""
+    """Print `heading`, and below it a row for each setting: key, value and origin. Print nothing without settings."""
     if not values:
         return
     rows = [(key, toml_or_words(key, value), origin) for key, (value, origin) in values]
@@ -199,10 +206,10 @@ def _print_settings_values(heading: str, values: Sequence[tuple[str, Value]]) ->
 
 
 def _printed_speeds(fans: Sequence[FanReading]) -> str:
-    """The speeds of fans as text: `at 62 % 61 %`."""
+    """Return the speeds of fans as text: `at 62 % 61 %`. An unknown speed is `?`."""
     return "at " + " ".join("?" if fan.speed_percent is None else f"{fan.speed_percent} %" for fan in fans)
 
 
 def _printed_value(value: float | None, unit: str) -> str:
-    """A value with its unit as text: `74 °C`; `unknown` for None."""
+    """Return a value with its unit as text: `74 °C`; `unknown` if the value is None."""
     return "unknown" if value is None else f"{value:g} {unit}"

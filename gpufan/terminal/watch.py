@@ -1,6 +1,6 @@
-"""`gpufan status --watch`: shows each new snapshot, with the last ten minutes and the state of the service.
+"""`gpufan status --watch`: shows each new snapshot, the readings of the last ten minutes and the state of the service.
 
-It only reads, so it cannot disturb gpufan, and it continues when gpufan restarts.
+This view only reads files, so it cannot disturb gpufan. It continues when gpufan restarts.
 """
 
 import logging
@@ -38,7 +38,7 @@ from gpufan.terminal.recent_readings import (
 from gpufan.terminal.service_state import ServiceState, ServiceStateReader
 
 _POLL_S = 0.5
-"""Time between two reads of the snapshot, s."""
+"""The time between two reads of the snapshot, s."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,17 @@ class WatchedMoment:
     complaint: str | None = None
     """Why there is no snapshot, or why the snapshot is out of date; None if it is up to date."""
     service: ServiceState | None = None
-    """None if no service of systemd writes the snapshot, or if systemd has not answered yet."""
+    """The state of the service; None if no service writes the snapshot, or if systemd has not answered yet."""
 
 
 def watch(
     path: Path, *, of_service: bool = False, as_json: bool = False, pause: Callable[[float], None] = time.sleep
 ) -> None:
-    """Show the snapshot in `path` until Ctrl-C: as a table on a terminal, as lines in a pipe, or as JSON.
+    """Show the snapshot in `path` until Ctrl-C: as JSON, as a table on a terminal, or as lines in a pipe.
 
-    With `of_service` the service writes the snapshot, and the state and the history of the service are shown too.
-    Raises OSError when the lines cannot be written any more. It is BrokenPipeError if nobody reads them.
+    `of_service` says whether the service writes the snapshot. If it does, the state and the history of the service are
+    shown too. `pause` is called with the seconds to wait before the next read. Raises OSError if the output cannot be
+    written any more; this is BrokenPipeError if nobody reads the output.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the cursor is shown again
     service = ServiceStateReader() if of_service else None
@@ -74,7 +75,11 @@ def watch(
 
 
 def _watch_view(as_json: bool, of_service: bool) -> "WatchTable | WatchLines | WatchJson":
-    """Open the view for standard output."""
+    """Return the view of the snapshots, which writes to standard output.
+
+    Return a `WatchJson` if `as_json` is set. Otherwise return a `WatchTable` on a terminal, and `WatchLines` elsewhere.
+    The table begins with the history if the service writes the snapshot (`of_service`).
+    """
     if as_json:
         return WatchJson()
     if sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
@@ -83,7 +88,7 @@ def _watch_view(as_json: bool, of_service: bool) -> "WatchTable | WatchLines | W
 
 
 def _watched_moment(path: Path, service: ServiceState | None) -> WatchedMoment:
-    """Read the snapshot in `path`, and return it with the state of the service."""
+    """Read the snapshot in `path`. Return the snapshot, what is wrong with it, and `service`."""
     try:
         snapshot = snapshot_file.read_snapshot(path)
     except snapshot_file.NotRunning as error:
@@ -98,7 +103,7 @@ _SCALES = (TEMPERATURE, DUTY, POWER)
 
 
 class WatchTable:
-    """Draws each snapshot as a table on a terminal, over the table before."""
+    """Draws each snapshot as a table on a terminal, over the last table."""
 
     def __init__(self, console: Console, rows: Iterable[Row] = ()) -> None:
         self._console = console
@@ -108,7 +113,7 @@ class WatchTable:
         self._live.start()
 
     def show(self, moment: WatchedMoment) -> None:
-        """Draw the table."""
+        """Draw the table, the state of the service and what is wrong with the snapshot."""
         snapshot, service = moment.snapshot, moment.service
         parts: list[RenderableType] = [Text(_watch_headline(snapshot), style="dim")]
         if service is not None:
@@ -125,7 +130,7 @@ class WatchTable:
         self._live.update(highest_screen_that_fits(self._console, screens), refresh=True)
 
     def _tables(self, gpus: Sequence[GpuState]) -> Iterator[Group]:
-        """Yield tables of the cards with fewer and fewer rows, so that one of them fits the terminal."""
+        """Yield the table of the cards several times, each time with fewer rows. The first one that fits is shown."""
 
         def bar_lines(gpu: GpuState) -> list[RenderableType]:
             return [BarLine(self.readings, gpu.key, scale) for scale in _SCALES]
@@ -145,7 +150,10 @@ class WatchTable:
 
 
 def _watch_headline(snapshot: Snapshot | None) -> str:
-    """The line above the table: the time, and which gpufan wrote the snapshot."""
+    """Return the line above the table: the time, and which gpufan wrote the snapshot.
+
+    If there is no snapshot, the line says how to end the view.
+    """
     parts = [time.strftime("%T")]
     if snapshot is None:
         return f"{parts[0]} · Ctrl-C ends this view, and does not stop gpufan"
@@ -171,7 +179,7 @@ class WatchLines:
         self._service: ServiceState | None = None
 
     def show(self, moment: WatchedMoment) -> None:
-        """Write the changes since the moment before. Raises OSError if an earlier line could not be written."""
+        """Write a line for each change since the last call. Raises OSError if an earlier line could not be written."""
         if error := self._handler.write_error:
             raise error
         if moment.service is not None and moment.service != self._service:
@@ -183,7 +191,7 @@ class WatchLines:
             self._states.publish(moment.snapshot)
 
     def close(self) -> None:
-        """Write the lines that wait, for half a second at most."""
+        """Write the lines that still wait. This takes at most half a second."""
         self._handler.close()
 
 
@@ -194,10 +202,10 @@ class WatchJson:
         self._last: Snapshot | None = None
 
     def show(self, moment: WatchedMoment) -> None:
-        """Write the snapshot if it has changed."""
+        """Write the snapshot if it differs from that of the last call."""
         if moment.snapshot is not None and moment.snapshot != self._last:
             print(msgspec.json.encode(moment.snapshot).decode(), flush=True)
         self._last = moment.snapshot
 
     def close(self) -> None:
-        """Do nothing."""
+        """Do nothing, since each line was written at once."""
