@@ -1,1 +1,1 @@
-"""Messages to people when a card needs help. A process of its own: it reads the snapshot, and never the driver."""
+"""Sends messages to people when a card needs help. It is a process of its own. It reads only the snapshot."""

@@ -1,7 +1,8 @@
 """Deliver one message with Apprise, in a process of its own: `python -m gpufan.alerts.deliver`.
 
-The parent can end it when a receiver hangs, and nothing that Apprise logs or raises, which may contain secrets, reaches
-anybody: only phrases of this file do. Request and answer are JSON on standard input and output.
+If a receiver hangs, the parent process can end this process. What Apprise logs or raises may contain secrets. So this
+process never passes it on; it answers with a phrase of this file instead. The request is JSON on standard input, and
+the answer is JSON on standard output.
 """
 
 import logging
@@ -25,33 +26,33 @@ _PHRASES = (
     (r"\b5\d\d\b", "the receiver has an error of its own"),
     (r"connection (aborted|reset)|remote end closed|unexpectedly closed", "the receiver closed the connection"),
 )
-"""What a line of Apprise's log looks like, and what it means. The first that fits is shown."""
+"""Patterns of the log of Apprise, each with its meaning for people. The first pattern that matches counts."""
 
 UNKNOWN = "no reason is known"
 MISSING = "apprise is not installed"
 
 
 class Request(msgspec.Struct):
-    """A task: send `text` to all `urls`. Without a text, only check the URLs."""
+    """A task: send `text` to all `urls`. If `text` is empty, only check the URLs."""
 
     urls: list[str]
     title: str = ""
     text: str = ""
     kind: str = "info"
-    """A word of Apprise for the colour: info, success, warning or failure."""
+    """The kind of the message, which decides its colour in Apprise: info, success, warning or failure."""
 
 
 class Answer(msgspec.Struct):
     """The result of a request."""
 
     bad: list[int] = []
-    """Positions of the URLs that Apprise does not understand, or that failed."""
+    """The positions, from 0 on, of the URLs that Apprise does not understand."""
     reason: str = ""
-    """Why sending failed; empty if it did not."""
+    """Why the request failed; empty if it did not fail."""
 
 
 class _AppriseLog(logging.Handler):
-    """Stores the lines of Apprise's log in memory."""
+    """Keeps the lines of the log of Apprise in memory."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -63,13 +64,19 @@ class _AppriseLog(logging.Handler):
 
 
 def apprise_log_phrase(lines: list[str]) -> str:
-    """Return the meaning of a log of Apprise. No word of the log is in it, since the log may have secrets."""
+    """Return the meaning of `lines`, the log of Apprise, as a phrase for people.
+
+    The phrase repeats no word of the log, since the log may contain secrets.
+    """
     log = "\n".join(lines).lower()
     return next((meaning for pattern, meaning in _PHRASES if re.search(pattern, log)), UNKNOWN)
 
 
 def deliver_request(request: Request) -> Answer:
-    """Check the URLs of `request` or send its text, and return the result. Never raises."""
+    """Send the text of `request` to its URLs, or only check the URLs if there is no text. Return the result.
+
+    This function raises no error.
+    """
     log = _AppriseLog()
     logger = logging.getLogger("apprise")
     logger.handlers, logger.propagate = [log], False
@@ -83,7 +90,10 @@ def deliver_request(request: Request) -> Answer:
 
 
 def _check_or_send_with_apprise(request: Request, log: _AppriseLog) -> Answer:
-    """Check the URLs of `request` or send its text, with Apprise. Raises whatever Apprise raises."""
+    """Check the URLs of `request` with Apprise. If all are right, send its text, if it has one. Return the result.
+
+    `log` is the handler that keeps the log of Apprise. Raises any error that Apprise raises.
+    """
     import apprise
 
     asset = apprise.AppriseAsset(app_id="gpufan", app_desc="gpufan", async_mode=False, secure_logging=True)

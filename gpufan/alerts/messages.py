@@ -1,4 +1,4 @@
-"""Messages about troubles of a card or of gpufan, and their text. No files, no clock."""
+"""Messages about troubles of a card or of gpufan, and the text of messages. Nothing here reads a file or a clock."""
 
 import time
 from enum import Enum
@@ -9,12 +9,12 @@ from gpufan.core.sentences import h_mm_ss
 
 
 class Trouble(str, Enum):
-    """The subject of a message. The values are words of the settings file."""
+    """What a message is about. The values are the words of the settings file."""
 
     THROTTLED = "throttled"
     """Heat lowers the clocks of the card."""
     HOT = "hot"
-    """The card is within the margin below its slowdown temperature, where fans run at full speed."""
+    """The card is so close to its slowdown temperature that its fans run at full speed."""
     LOST = "lost"
     """The card does not answer, or gpufan no longer lists it."""
     FAIL_SAFE = "fail-safe"
@@ -28,20 +28,20 @@ class Trouble(str, Enum):
     NO_CONTROLLER = "no-controller"
     """gpufan does not run, or it hangs."""
     RESTARTS = "restarts"
-    """gpufan crashes again and again, or is started anew again and again."""
+    """gpufan crashes or is restarted again and again."""
     SETTINGS_REFUSED = "settings-refused"
     """A reload of the settings was refused."""
 
 
 class Phase(str, Enum):
-    """The stage of a trouble at which a message is sent."""
+    """The stage of a trouble that a message reports."""
 
     BEGAN = "began"
     LASTS = "lasts"
-    """The trouble lasts; the message is repeated."""
+    """The trouble still lasts, so the message is repeated."""
     OVER = "over"
     TEST = "test"
-    """There is no trouble: somebody tests the delivery of messages."""
+    """There is no trouble. A person tests the delivery of messages."""
 
 
 _HEADLINES = {
@@ -90,38 +90,41 @@ ABOUT = {
     Trouble.RESTARTS: "gpufan crashes again and again",
     Trouble.SETTINGS_REFUSED: "a reload of the settings was refused",
 }
-"""What each trouble means, for the settings file."""
+"""What each trouble means. The settings file shows these texts."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One message, as values. Scripts receive these fields as JSON, with `title` and `text`."""
+    """One message, as values. Scripts receive these fields as JSON, together with the title and the text."""
 
     phase: Phase
     trouble: Trouble | None
-    """None for a test."""
+    """What the message is about; None for a test."""
     box: str
-    """Host name."""
+    """The host name of the machine."""
     card: str = ""
-    """Index and model of the card; empty if the trouble concerns all cards."""
+    """The index and the model of the card; empty if the trouble concerns all cards."""
     uuid: str = ""
     detail: str = ""
     """The state of the card or of gpufan, as a sentence with numbers."""
     since_s: float
     """When the trouble began, seconds since the epoch."""
     time_s: float
-    """Time of the message; when the trouble ended, if it is over. Seconds since the epoch."""
+    """The time of the message, seconds since the epoch. If the trouble is over, the time at which it ended."""
     times: int = 1
-    """How often the trouble has come back soon after its end, and was reported, plus 1."""
+    """1 for the first report of a trouble. It grows by 1 each time that the trouble soon comes back and is reported."""
 
 
 def message_title(message: Message) -> str:
-    """Return the message in one line: `gpufan on box: 0 GTX 1080 Ti: a fan does not turn`."""
+    """Return the title of the message: `gpufan on box: 0 GTX 1080 Ti: a fan does not turn`."""
     words = [f"gpufan on {message.box}", message.card, _message_phase_word(message), _message_headline(message)]
     return ": ".join(filter(None, words))
 
 
 def message_text(message: Message) -> str:
-    """Return the message for a person: box, card, trouble, time, state and remedy."""
+    """Return the text of the message for a person: machine, card, trouble, time, state and remedy.
+
+    The text of a trouble that is over has no remedy. The text of a test only says that it is a test.
+    """
     where = f"{message.card} in {message.box}" if message.card else message.box
     if message.trouble is None:
         return f"This is a test of the messages of gpufan on {where}, sent at {_message_time(message.time_s)}."
@@ -150,7 +153,7 @@ def message_as_json(message: Message) -> bytes:
 
 
 def message_environment(message: Message) -> dict[str, str]:
-    """Return the message as environment variables of a script."""
+    """Return the environment variables that tell a script about the message."""
     return {
         "GPUFAN_ALERT_PHASE": message.phase.value,
         "GPUFAN_ALERT_TROUBLE": message.trouble.value if message.trouble else "",
@@ -164,7 +167,7 @@ def message_environment(message: Message) -> dict[str, str]:
 
 
 def _message_headline(message: Message) -> str:
-    """Return the trouble of a message in words: `a fan does not turn`."""
+    """Return the trouble of a message in words: `a fan does not turn`. Return `test message` for a test."""
     return _HEADLINES[message.trouble] if message.trouble else "test message"
 
 
@@ -174,5 +177,5 @@ def _message_phase_word(message: Message) -> str:
 
 
 def _message_time(time_s: float) -> str:
-    """Return a time in seconds since the epoch as local date and time."""
+    """Return `time_s`, seconds since the epoch, as local date and time."""
     return time.strftime("%F %T %Z", time.localtime(time_s))

@@ -12,15 +12,18 @@ from gpufan.alerts.receivers import NotDelivered, Receiver
 _log = logging.getLogger("gpufan.alerts")
 
 CAPACITY = 500
-"""While a receiver does not answer, at most this many messages wait for it; then the oldest is dropped."""
+"""At most this many messages wait for one receiver. A further message drops the oldest one."""
 FIRST_WAIT_S = 5.0
 LONGEST_WAIT_S = 300.0
 GIVE_UP_S = 86400.0
-"""A message that could not be delivered for this time, s, is dropped."""
+"""A message that has waited for longer than this, s, is dropped when the next message is added."""
 
 
 class Outbox:
-    """The queue of messages for one receiver. `now_s` is the time by a clock that nobody sets."""
+    """The queue of messages for one receiver.
+
+    The methods get the present time as `now_s`, in seconds by a clock that nobody sets.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[float, Message]] = deque()
@@ -31,7 +34,10 @@ class Outbox:
         return len(self._waiting)
 
     def put(self, message: Message, now_s: float) -> int:
-        """Add a message. Returns the number of old messages that were dropped because the queue was full."""
+        """Add a message, and drop old messages if the queue is full or if they have waited too long.
+
+        Returns the number of messages that were dropped.
+        """
         self._waiting.append((now_s, message))
         dropped = 0
         while len(self._waiting) > CAPACITY or now_s - self._waiting[0][0] > GIVE_UP_S:
@@ -40,21 +46,27 @@ class Outbox:
         return dropped
 
     def wait_s(self, now_s: float) -> float | None:
-        """Return the time until the next attempt to deliver, s; None if no message waits."""
+        """Return the time until the next attempt to deliver a message, s; None if no message waits."""
         return max(self._next_try_s - now_s, 0.0) if self._waiting else None
 
     def first(self) -> tuple[float, Message]:
-        """Return the time at which the oldest message was added, and the message."""
+        """Return the oldest message, after the time at which it was added. The queue must not be empty."""
         return self._waiting[0]
 
     def delivered(self, entry: tuple[float, Message]) -> None:
-        """Remove the message `entry`, which was delivered."""
+        """Remove a delivered message from the queue. `entry` is the result of `first`: the time and the message.
+
+        The next message is due at once.
+        """
         if entry in self._waiting:  # it may have been dropped meanwhile
             self._waiting.remove(entry)
         self._wait_s, self._next_try_s = FIRST_WAIT_S, 0.0
 
     def failed(self, now_s: float) -> float:
-        """Count a failed attempt. Returns the time to wait before the next attempt, s."""
+        """Note a failed attempt to deliver. Returns the time to wait before the next attempt, s.
+
+        Each failure in a row doubles this time, up to `LONGEST_WAIT_S`.
+        """
         wait_s, self._wait_s = self._wait_s, min(2 * self._wait_s, LONGEST_WAIT_S)
         self._next_try_s = now_s + wait_s
         return wait_s
@@ -74,7 +86,7 @@ class Courier:
         self._thread.start()
 
     def put(self, message: Message) -> None:
-        """Add a message to the queue. Returns at once."""
+        """Add a message to the queue. This call does not wait for the delivery."""
         with self._changed:
             dropped = self._outbox.put(message, self._clock())
             self._changed.notify()
@@ -82,18 +94,21 @@ class Courier:
             _log.warning("%s: %d old messages dropped, since it does not accept any", self._receiver.name, dropped)
 
     def begin_close(self) -> None:
-        """Let the thread try each waiting message once more, and then end. Returns at once."""
+        """Ask the thread to try the waiting messages without delay, and then to end. This call does not wait for it.
+
+        The thread ends at the first message that fails.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
 
     def join(self, timeout_s: float) -> int:
-        """Wait until the thread ends, at most `timeout_s`. Returns the number of messages that were not delivered."""
+        """Wait at most `timeout_s` for the end of the thread. Returns the number of undelivered messages."""
         self._thread.join(timeout_s)
         return len(self._outbox)
 
     def _run(self) -> None:
-        """Deliver messages until the courier is closed. This is the function of the thread."""
+        """Deliver messages until the courier is closed. The thread runs this function."""
         while (entry := self._next()) is not None:
             is_last_attempt = self._closing
             try:
@@ -109,7 +124,10 @@ class Courier:
                 return
 
     def _next(self) -> tuple[float, Message] | None:
-        """Wait until a message is due, and return it with the time at which it was added; None after the close."""
+        """Wait until a message is due. Return the time at which the message was added, and the message.
+
+        Return None if the courier is closed and no message waits.
+        """
         with self._changed:
             while True:
                 wait_s = self._outbox.wait_s(self._clock())
@@ -120,7 +138,7 @@ class Courier:
                 self._changed.wait(wait_s)
 
     def _note_failure(self, error: NotDelivered) -> None:
-        """Wait longer before the next attempt, and log the first failure in a row."""
+        """Note a failed attempt in the queue. Log the failure if the attempt before has not failed."""
         with self._changed:
             wait_s = self._outbox.failed(self._clock())
         if not self._failing:
@@ -130,7 +148,7 @@ class Courier:
         self._failing = True
 
     def _note_success(self, entry: tuple[float, Message]) -> None:
-        """Remove a delivered message from the queue, and log it."""
+        """Remove a delivered message from the queue, and log that it was sent. `entry` is the result of `_next`."""
         with self._changed:
             self._outbox.delivered(entry)
         if self._failing:
@@ -140,7 +158,7 @@ class Courier:
 
 
 def close_couriers(couriers: Sequence[Courier], timeout_s: float) -> None:
-    """End all couriers within `timeout_s`, and log how many messages were not delivered."""
+    """Close all couriers, and wait for their end, together at most `timeout_s`. Log how many messages are lost."""
     end_s = time.monotonic() + timeout_s
     for courier in couriers:
         courier.begin_close()

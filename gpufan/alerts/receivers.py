@@ -1,4 +1,4 @@
-"""The receivers of messages: URLs of Apprise, and scripts. A program with a time limit delivers each message."""
+"""The receivers of messages: URLs of Apprise, and scripts of the user. A process with a time limit delivers each."""
 
 import os
 import re
@@ -28,16 +28,16 @@ DELIVERY_S = 90.0
 
 _NOBODY = 65534
 _HOST_SCHEMES = re.compile(r"(mailto|json|xml|form|ntfy|gotify|matrix|mmost|rocket|xmpp|signal|mqtt|apprise)s?")
-"""Schemes in whose URLs the host is a host. In those of many others, such as tgram, it is a secret."""
+"""URL schemes that have a host name after `://`. Many other schemes, such as tgram, have a secret there."""
 _HOST = re.compile(r"localhost|[a-z0-9-]+(\.[a-z0-9-]+)*\.[a-z]{2,12}|[0-9.]{7,15}|[0-9a-f:]{2,39}")
 
 _KINDS = {Phase.OVER: "success", Phase.TEST: "info"}
 _FAILURES = {Trouble.LOST, Trouble.FAN_STILL, Trouble.HOT, Trouble.NO_CONTROLLER}
-"""Troubles that Apprise shows in red; the others are warnings."""
+"""The troubles that Apprise shows as a failure. It shows other troubles as a warning."""
 
 
 class NotDelivered(GpufanError):
-    """A receiver has not accepted a message. The text of the error has no secret."""
+    """Raised if a receiver has not accepted a message. The text of this error has no secret."""
 
 
 class Receiver(Protocol):
@@ -48,24 +48,24 @@ class Receiver(Protocol):
         """The name of the receiver for people, without secrets."""
 
     def send(self, message: Message) -> None:
-        """Deliver a message within the time limit of the receiver. Raises NotDelivered."""
+        """Deliver a message within the time limit of the receiver. Raises NotDelivered if that fails."""
 
 
 @dataclass(frozen=True)
 class UrlReceiver:
-    """A receiver behind a URL of Apprise."""
+    """A receiver that Apprise reaches by a URL."""
 
     number: int
-    """Position in the settings file, from 1 on."""
+    """The position of the URL in the settings file, from 1 on."""
     url: str = field(repr=False)
 
     @property
     def name(self) -> str:
-        """Position in the settings file, scheme and host."""
+        """The position of the URL in the settings file, with its scheme and host: `urls 1 (ntfy://ntfy.sh)`."""
         return f"urls {self.number} ({masked_receiver_url(self.url)})"
 
     def send(self, message: Message) -> None:
-        """Deliver a message with Apprise. Raises NotDelivered."""
+        """Deliver a message with Apprise. Raises NotDelivered if that fails."""
         kind = _KINDS.get(message.phase) or ("failure" if message.trouble in _FAILURES else "warning")
         request = Request([self.url], messages.message_title(message), messages.message_text(message), kind)
         reason = _deliver_to_url_receivers(request).reason
@@ -75,17 +75,20 @@ class UrlReceiver:
 
 @dataclass(frozen=True)
 class ScriptReceiver:
-    """A program of the user."""
+    """A receiver that is a program of the user."""
 
     path: str
 
     @property
     def name(self) -> str:
-        """Path of the program."""
+        """The path of the program."""
         return self.path
 
     def send(self, message: Message) -> None:
-        """Run the program with the message. Raises NotDelivered."""
+        """Run the program, which gets the message as JSON and in its environment.
+
+        Raises NotDelivered if the program cannot be run, fails, or lasts too long.
+        """
         options = {"stdout": subprocess.DEVNULL, **_script_receiver_rights()}
         status, _ = _run_receiver_program(
             [self.path], messages.message_as_json(message), SCRIPT_S, messages.message_environment(message), options
@@ -95,13 +98,16 @@ class ScriptReceiver:
 
 
 def receivers(settings: AlertSettings) -> list[Receiver]:
-    """Return all receivers of the settings."""
+    """Return all receivers in the settings: the URLs, then the scripts."""
     urls = [UrlReceiver(number, url) for number, url in enumerate(settings.urls, 1)]
     return [*urls, *map(ScriptReceiver, settings.scripts)]
 
 
 def check_receivers(settings: AlertSettings, name: Path) -> None:
-    """Raise InputError that names each receiver in the file `name` that cannot work. Sends no message."""
+    """Check the receivers in the settings, and send no message. Raises InputError, which names each wrong receiver.
+
+    `name` is the settings file, for the error. Raises MissingExtra or GpufanError if the URLs cannot be checked.
+    """
     mistakes = [f"urls: entry {number}: {problem}" for number, problem in receiver_url_problems(settings.urls)]
     mistakes += [
         f"on_event: entry {number}: {problem}"
@@ -113,9 +119,9 @@ def check_receivers(settings: AlertSettings, name: Path) -> None:
 
 
 def receiver_url_problems(urls: Sequence[str]) -> list[tuple[int, str]]:
-    """Return for each URL that Apprise does not understand its position, from 1 on, and a sentence about it.
+    """Ask Apprise about `urls`. Return the position and a sentence for each URL that it does not understand.
 
-    Raises MissingExtra or GpufanError.
+    Positions count from 1. Raises MissingExtra if Apprise is not installed, GpufanError if it does not answer.
     """
     if not urls:
         return []
@@ -133,7 +139,10 @@ def receiver_url_problems(urls: Sequence[str]) -> list[tuple[int, str]]:
 
 
 def masked_receiver_url(url: str) -> str:
-    """Return scheme and host of a URL, without its secrets. `...` replaces a host that may be a secret."""
+    """Return the scheme and the host of a URL, without its secrets: `ntfy://ntfy.sh`.
+
+    If the host may be a secret, `...` replaces it.
+    """
     scheme, separator, _ = url.partition("://")
     if not separator or not re.fullmatch(r"[a-zA-Z][a-zA-Z0-9+.-]{0,19}", scheme):
         return "..."
@@ -146,7 +155,7 @@ def masked_receiver_url(url: str) -> str:
 
 
 def _script_receiver_problem(script: Path) -> str | None:
-    """Return why a script cannot or must not be run; None if it can be run."""
+    """Return why the program `script` cannot run or must not be run; None if it can be run."""
     hidden = "; the service sees no home folders and nothing in /tmp"
     try:
         status = script.stat()
@@ -162,16 +171,19 @@ def _script_receiver_problem(script: Path) -> str | None:
 
 
 def _others_can_replace_receiver_script(path: Path) -> bool:
-    """Whether users other than root and this user can write the file `path`, or replace files in the folder `path`."""
+    """Whether other users than root and this user can change `path`.
+
+    For a file, this means to write it. For a folder, this means to replace files in it.
+    """
     status = path.stat()
     is_shared = status.st_mode & 0o022 and not (path.is_dir() and status.st_mode & stat.S_ISVTX)
     return status.st_uid not in (0, os.geteuid()) or bool(is_shared)
 
 
 def _deliver_to_url_receivers(request: Request) -> Answer:
-    """Start a process that carries out `request` with Apprise, and return its answer.
+    """Start a process that carries out `request` with Apprise. Return the answer of the process.
 
-    Raises NotDelivered if the process does not answer, MissingExtra if Apprise is not installed.
+    Raises NotDelivered if the process gives no answer in time, MissingExtra if Apprise is not installed.
     """
     command = [sys.executable, "-I", "-m", "gpufan.alerts.deliver"]
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -188,9 +200,11 @@ def _deliver_to_url_receivers(request: Request) -> Answer:
 def _run_receiver_program(
     command: list[str], data: bytes, limit_s: float, environment: Mapping[str, str], options: Mapping[str, Any]
 ) -> tuple[int, bytes | None]:
-    """Run a program that reads `data`, and return its exit status and standard output. `options` are those of Popen.
+    """Run a program. Return its exit status, and its standard output if `options` connect it to a pipe.
 
-    Raises NotDelivered if the program cannot be run, or lasts longer than `limit_s`.
+    The program gets `data` on its standard input, and `environment` in addition to the environment of this process.
+    `options` are further arguments of Popen. Raises NotDelivered if the program cannot be run, or lasts longer than
+    `limit_s`.
     """
     secret = ("CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET")
     inherited = {name: value for name, value in os.environ.items() if name not in secret}
@@ -212,7 +226,11 @@ def _run_receiver_program(
 
 
 def _script_receiver_rights() -> dict[str, Any]:
-    """Return the options of Popen with which a script runs as the user of sudo, or as nobody, instead of as root."""
+    """Return the arguments of Popen that take the rights of root away from a script.
+
+    If this process is root, a script runs as the user who called sudo. If there is no such user, it runs as nobody. If
+    this process is not root, there are no arguments.
+    """
     if os.geteuid() != 0:
         return {}
     sudo = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")

@@ -1,4 +1,4 @@
-"""The rules that decide from snapshots and times which messages to send. No files, no clock, no network."""
+"""The rules that decide which messages to send. They see only snapshots and times: no files, clock or network."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -11,14 +11,14 @@ from gpufan.core.sentences import card_sentence, settings_sentence
 from gpufan.core.snapshot import GpuState, Snapshot
 
 FLICKER_S = 15.0
-"""A trouble that has not been reported yet may be absent for this time, s, and still counts as lasting."""
+"""If a trouble that was not reported yet is absent for less than this time, s, it still counts as present."""
 
 OVER_AFTER_S = 120.0
-"""A reported trouble is over when it has been absent for this time, s. The time doubles each time it comes back."""
+"""A reported trouble is over after it was absent for this time, s. If the trouble comes back, this time doubles."""
 
 MANY_RESTARTS = 3
 RESTARTS_WITHIN_S = 1800.0
-"""This number of restarts of gpufan within this time, s, is a trouble: it crashes again and again."""
+"""If gpufan is restarted `MANY_RESTARTS` times within this time, s, that is a trouble."""
 
 _TROUBLES = {
     News.THROTTLED: Trouble.THROTTLED,
@@ -33,14 +33,17 @@ _TROUBLES = {
 
 
 class Key(NamedTuple):
-    """A trouble of a card; the UUID is empty if the trouble concerns all cards."""
+    """Identifies a trouble of a card. The UUID is empty if the trouble concerns all cards."""
 
     uuid: str
     trouble: Trouble
 
 
 class Found(NamedTuple):
-    """A trouble that is present now."""
+    """The label of a card with a trouble that is present, and a sentence about its state.
+
+    The label is empty if the trouble concerns all cards.
+    """
 
     card: str
     detail: str
@@ -48,44 +51,48 @@ class Found(NamedTuple):
 
 @dataclass
 class _Episode:
-    """A trouble from its first sign until it is over."""
+    """The time of a trouble from its first sign until it is over."""
 
     found: Found
     since_s: float
-    """Seconds since the epoch."""
+    """When the trouble began, seconds since the epoch."""
     began_s: float
-    """By the monotonic clock."""
+    """When the trouble began, by the monotonic clock."""
     times: int
-    """This is report number `times` of a trouble that comes back again and again."""
+    """The number of the report: 1, or more if the trouble has come back soon after it was over."""
     said_s: float | None = None
-    """When its last message was made, by the monotonic clock; None if none was."""
+    """When the last message about it was made, by the monotonic clock; None if there was no message."""
     absent_since: tuple[float, float] | None = None
-    """Since when it is absent: seconds since the epoch, and by the monotonic clock; None while it is present."""
+    """Since when the trouble is absent: seconds since the epoch, and by the monotonic clock. None if present."""
 
 
 class Rules:
     """Decides which messages to send.
 
-    Times are arguments: `wall_s` is in seconds since the epoch, `monotonic_s` is by a clock that nobody sets.
+    Callers pass the present time: `wall_s` in seconds since the epoch, `monotonic_s` by a clock that nobody sets.
     """
 
     def __init__(self, box: str, after_s: Mapping[Trouble, float], repeat_after_s: float) -> None:
-        """`after_s` maps each trouble to report to the time that it must last before its first message, s."""
+        """Begin without any trouble.
+
+        `box` is the host name for messages. `after_s` has the troubles to report, and how long each must last before
+        its first message, s. While a trouble lasts, a message is repeated every `repeat_after_s`.
+        """
         self._box = box
         self._after_s = after_s
         self._repeat_after_s = repeat_after_s
         self._episodes: dict[Key, _Episode] = {}
         self._cards: dict[str, str] = {}
-        """Labels of all cards that were ever listed, by UUID."""
+        """The label of each card that was in any snapshot, by UUID."""
         self._ended: dict[Key, tuple[float, int]] = {}
-        """The last reported episode of a trouble: its end by the monotonic clock, and its `times`."""
+        """The end of the last reported episode of each trouble, by the monotonic clock, and its `times`."""
         self._run: tuple[int, float | None] | None = None
-        """Process and start of the run that published last; None before the first snapshot."""
+        """The process number and the start of the run that published last; None before the first snapshot."""
         self._restarts_s: deque[float] = deque()
-        """When another run published for the first time, by the monotonic clock."""
+        """The times of the last restarts, by the monotonic clock."""
 
     def see(self, snapshot: Snapshot, monotonic_s: float) -> list[Message]:
-        """Return the messages that are due after a new snapshot."""
+        """Take a new snapshot into account, and return the messages that are due."""
         self._note_run(snapshot, monotonic_s)
         self._cards |= {gpu.uuid: gpu.label for gpu in snapshot.gpus}
         judged = {gpu.uuid: _apply_rules_to_card(gpu) for gpu in snapshot.gpus}
@@ -109,9 +116,10 @@ class Rules:
             self._restarts_s.popleft()
 
     def miss(self, problem: str, wall_s: float, monotonic_s: float) -> list[Message]:
-        """Return the messages that are due although there is no new snapshot. `problem` says why there is none.
+        """Note that no gpufan controls the fans, since there is no new snapshot. Return the messages that are due.
 
-        The state of the cards is unknown, so no other trouble begins or ends.
+        `problem` says why there is no new snapshot. The state of the cards is unknown, so no other trouble begins or
+        ends.
         """
         key = Key("", Trouble.NO_CONTROLLER)
         if key.trouble not in self._after_s:
@@ -119,7 +127,10 @@ class Rules:
         return list(self._advance(key, Found("", problem), "", wall_s, monotonic_s))
 
     def _find(self, snapshot: Snapshot, judged: Mapping[str, Mapping[Trouble, bool]]) -> Iterator[tuple[Key, Found]]:
-        """Return the troubles that are present. `judged` are the results of `_apply_rules_to_card`, by UUID."""
+        """Return the troubles that are present and that the settings want reported.
+
+        `judged` has the result of `_apply_rules_to_card` for each card in the snapshot, by UUID.
+        """
         for gpu in snapshot.gpus:
             for trouble, is_present in judged[gpu.uuid].items():
                 if is_present and trouble in self._after_s:
@@ -136,9 +147,10 @@ class Rules:
     def _advance(
         self, key: Key, found: Found | None, calm: str, wall_s: float, monotonic_s: float
     ) -> Iterator[Message]:
-        """Begin, continue or end the episode of a trouble, and return the messages that are due.
+        """Begin, continue or end the episode of the trouble `key`. Return the messages that are due.
 
-        `found` is None if the trouble is absent. `calm` is the state to report when the trouble is over.
+        `found` is None if the trouble is absent. `calm` describes the present state, for the message that the trouble
+        is over.
         """
         episode = self._episodes.get(key)
         if found is not None:
@@ -163,18 +175,27 @@ class Rules:
                     yield self._message(key, episode, Phase.OVER, calm, end_s)
 
     def _times(self, key: Key, monotonic_s: float) -> int:
-        """Return the number of the report about a trouble that begins now: 1, or more if it has come back soon."""
+        """Return the number of the report about a trouble that begins now.
+
+        This is 1. If the trouble has come back soon after it was over, it is 1 more than the last number.
+        """
         ended_s, times = self._ended.get(key, (0.0, 0))
         return times + 1 if times and monotonic_s - ended_s < self._repeat_after_s else 1
 
     def _over_after_s(self, episode: _Episode) -> float:
-        """Return how long a trouble must be absent before it is over, s. It is longer for a trouble that comes back."""
+        """Return how long a trouble must be absent before it is over, s.
+
+        The time is longer if the trouble was reported, and longer still if it has come back.
+        """
         if episode.said_s is None:
             return FLICKER_S
         return min(OVER_AFTER_S * 2.0 ** min(episode.times - 1, 20), max(self._repeat_after_s, OVER_AFTER_S))
 
     def _message(self, key: Key, episode: _Episode, phase: Phase, detail: str, time_s: float) -> Message:
-        """Return a message about an episode. `detail` describes the state, and `time_s` is the time of the message."""
+        """Return a message about an episode of the trouble `key`.
+
+        `detail` describes the state. `time_s` is the time of the message, seconds since the epoch.
+        """
         return Message(
             phase=phase,
             trouble=key.trouble,
@@ -189,7 +210,7 @@ class Rules:
 
 
 def _apply_rules_to_card(gpu: GpuState) -> Mapping[Trouble, bool]:
-    """Return for each trouble of a card whether it is present. Leaves out a trouble whose presence is unknown."""
+    """Return whether each trouble of a card is present. A trouble is missing if the state does not tell that."""
     found: dict[Trouble, bool] = {}
     for kind, is_present in news(gpu).items():
         if trouble := _TROUBLES.get(kind):

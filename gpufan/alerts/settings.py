@@ -1,6 +1,6 @@
-"""The file alerts.toml: its keys, their bounds and defaults; reading and writing its text.
+"""The file alerts.toml: its keys, and their bounds and defaults. Reads and writes the text of this file.
 
-It holds secrets, so no message here repeats a URL.
+The file holds secrets, so no error message in this module repeats a URL.
 """
 
 import re
@@ -28,7 +28,7 @@ AFTER_S: Mapping[Trouble, float] = {
     Trouble.RESTARTS: 0,
     Trouble.SETTINGS_REFUSED: 0,
 }
-"""How long each trouble must last before its first message, s, unless the file says otherwise."""
+"""The built-in times, s, for how long each trouble must last before its first message. The file may change them."""
 
 REPEAT_AFTER_S = 6 * 3600.0
 _AFTER_BOUNDS_S = (0, 86400)
@@ -40,21 +40,21 @@ _TROUBLES = [trouble.value for trouble in Trouble]
 
 @dataclass(frozen=True)
 class AlertSettings:
-    """The settings of the messages."""
+    """The settings in alerts.toml: who receives messages, about what, and when."""
 
     urls: tuple[str, ...] = field(default=(), repr=False)
-    """Receivers, as Apprise writes them. Secret."""
+    """URLs of receivers, in the form that Apprise understands. They are secret."""
     scripts: tuple[str, ...] = ()
     """Absolute paths of programs to run."""
     after_s: Mapping[Trouble, float] = field(default_factory=lambda: dict(AFTER_S))
-    """The troubles to report, with the time that each must last before its first message."""
+    """The troubles to report, and how long each must last before its first message, s."""
     repeat_after_s: float = REPEAT_AFTER_S
 
 
 def read_alert_settings(path: Path, name: Path | None = None) -> AlertSettings:
-    """Return the settings in the file `path`. Errors call the file `name`.
+    """Return the settings in the file `path`. Errors call this file `name`, or `path` if `name` is None.
 
-    Raises InputError that names all mistakes, with their lines.
+    Raises InputError if the file cannot be read, if everybody can read or write it, or if it has mistakes.
     """
     name = name or path
     try:
@@ -74,14 +74,14 @@ def read_alert_settings(path: Path, name: Path | None = None) -> AlertSettings:
 
 
 def alert_settings_exposure(mode: int) -> str | None:
-    """Return a sentence if the file mode `mode` lets everybody read or write the file; else None."""
+    """Return a warning if the file mode `mode` lets everybody read or write the file; else None."""
     if mode & 0o004:
         return "everybody can read it, and it holds secrets"
     return "everybody can write it, and so read what it sends" if mode & 0o002 else None
 
 
 def parse_alert_settings(data: bytes) -> AlertSettings:
-    """Return the settings in the text of the file. Raises InputError that names all mistakes, with their lines."""
+    """Convert the text of the file to settings. Raises InputError, which names all mistakes and their lines."""
     try:
         text = data.decode("utf-8-sig")
         content = msgspec.toml.decode(text)
@@ -101,7 +101,7 @@ def parse_alert_settings(data: bytes) -> AlertSettings:
 
 
 def render_alert_settings(urls: Sequence[str]) -> str:
-    """Return the text of a new file that sends to `urls`, and explains all other keys in comments."""
+    """Return the text of a new settings file for messages to `urls`. Comments in it explain all other keys."""
     return template("templates/alerts.toml.j2").render(
         urls=[msgspec.json.encode(url).decode() for url in urls],
         troubles=[(trouble.value, f"{AFTER_S[trouble]:g}", ABOUT[trouble]) for trouble in Trouble],
@@ -110,7 +110,7 @@ def render_alert_settings(urls: Sequence[str]) -> str:
 
 
 def urls_key_problem(url: str) -> str | None:
-    """Return the mistake in the form of a URL, without the URL itself; None if its form is right."""
+    """Return what is wrong with the form of `url`; None if its form is right. The text does not repeat the URL."""
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", url):
         return "write a URL such as mailtos://user:password@example.org"
     if not url.isprintable() or " " in url:
@@ -119,7 +119,7 @@ def urls_key_problem(url: str) -> str | None:
 
 
 def _alert_settings_mistakes(content: Mapping[str, Any], text: str) -> Iterator[str]:
-    """Return every mistake in the content of the file, with its line."""
+    """Return a message for each mistake in the file, with its line. `content` is `text` as TOML values."""
     for key, value in content.items():
         where = _line_of_alerts_key(text, key)
         if key not in _KEYS:
@@ -133,7 +133,7 @@ def _alert_settings_mistakes(content: Mapping[str, Any], text: str) -> Iterator[
 
 
 def _alerts_key_problem(key: str, value: Any) -> str | None:
-    """Return the mistake in the value of `key`; None if the value is right."""
+    """Return what is wrong with `value`, the value of `key`; None if it is right."""
     if key == "repeat_after_s":
         return _seconds_key_problem(value, _REPEAT_BOUNDS_S)
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -152,14 +152,17 @@ def _alerts_key_problem(key: str, value: Any) -> str | None:
 
 
 def _on_event_key_problem(script: str) -> str | None:
-    """Return the mistake in a path of the key `on_event`; None if its form is right."""
+    """Return what is wrong with the form of `script`, a path of the key `on_event`; None if its form is right."""
     if not script.startswith("/") or not script.isprintable():
         return "write the absolute path of a program, without arguments"
     return None
 
 
 def _after_s_table_mistakes(value: Any, text: str, where: str) -> Iterator[str]:
-    """Return every mistake in the table `after_s`, with its line. `where` is the line of the table."""
+    """Return a message for each mistake in `value`, the table `after_s`, with its line.
+
+    `text` is the text of the file. `where` names the line of the table: `line 3: `.
+    """
     if not isinstance(value, dict):
         yield f"{where}after_s: write a table, headed [after_s], with lines such as lost = 60"
         return
@@ -172,7 +175,7 @@ def _after_s_table_mistakes(value: Any, text: str, where: str) -> Iterator[str]:
 
 
 def _seconds_key_problem(value: Any, bounds: tuple[float, float]) -> str | None:
-    """Return the mistake in a value in seconds; None if it is a number within `bounds`."""
+    """Return what is wrong with `value`, a time in seconds; None if it is a number within `bounds`."""
     low, high = bounds
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         return f"write a number of seconds from {low:g} to {high:.10g}"
@@ -180,7 +183,10 @@ def _seconds_key_problem(value: Any, bounds: tuple[float, float]) -> str | None:
 
 
 def _similar_alerts_key(word: str, known: Sequence[str]) -> str:
-    """Return a remedy for an unknown word: the most similar word of `known`, or all of them."""
+    """Return what to write instead of the unknown `word`: the most similar word of `known`.
+
+    If no word is similar, return all words of `known`.
+    """
     import difflib  # only a mistake needs it
 
     near = difflib.get_close_matches(word, known, 1, 0.5)
@@ -188,12 +194,15 @@ def _similar_alerts_key(word: str, known: Sequence[str]) -> str:
 
 
 def _alerts_key_unless_secret(word: str) -> str:
-    """Return `word` in quotes if it looks like a key. Another text may be a secret, so it is not shown."""
+    """Return `word` in quotes if it looks like a key, else the text `word`. A text that is no key may be a secret."""
     return f"'{word}'" if re.fullmatch(r"[a-z_-]{1,24}", word) else "word"
 
 
 def _line_of_alerts_key(text: str, key: str) -> str:
-    """Return `line 3: ` for the first line that sets `key` or begins its table; empty if there is none."""
+    """Return the place of `key` in the file, such as `line 3: `; empty if there is none.
+
+    This is the first line of `text` that sets the key or begins the table with this name.
+    """
     quoted = rf"""["']?{re.escape(key)}["']?"""
     pattern = re.compile(rf"\s*(?:\[\s*{quoted}\s*\]|(?:after_s\s*\.\s*)?{quoted}\s*[.=])")
     lines = [number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)]

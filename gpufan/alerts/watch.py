@@ -1,4 +1,4 @@
-"""The process of the service `gpufan-alerts`: it watches the snapshot and sends messages until a signal."""
+"""The process of the service `gpufan-alerts`. It watches the snapshot and sends messages until a signal arrives."""
 
 import logging
 import socket
@@ -23,18 +23,18 @@ from gpufan.system.signals import StopInbox
 _log = logging.getLogger("gpufan.alerts")
 
 POLL_S = 1.0
-"""Interval between two reads of the snapshot, s."""
+"""The time between two reads of the snapshot, s."""
 CLOSE_S = 6.0
-"""At the end, waiting messages are tried once more for at most this time, s."""
+"""At its end, the process tries for at most this time, s, to deliver the waiting messages."""
 TEST_S = 120.0
-"""Time limit for a test, s; each receiver has a lower one of its own."""
+"""The time limit for a test of all receivers, s. Each receiver has a lower time limit of its own."""
 
 
 class AlertsWatch:
-    """Makes messages from the snapshots that are read. Times are arguments."""
+    """Reads snapshots and makes messages from them. Callers pass the time."""
 
     def __init__(self, rules: Rules, read_snapshot: Callable[[], Snapshot], monotonic_s: float) -> None:
-        """`read_snapshot` returns the latest snapshot, or raises GpufanError."""
+        """Begin at the time `monotonic_s`. `read_snapshot` returns the latest snapshot, or raises GpufanError."""
         self._rules = rules
         self._read_snapshot = read_snapshot
         self._last: Snapshot | None = None
@@ -44,7 +44,7 @@ class AlertsWatch:
     def tick(self, wall_s: float, monotonic_s: float) -> list[Message]:
         """Read the snapshot, and return the messages that are due.
 
-        `wall_s` is in seconds since the epoch, `monotonic_s` is by a clock that nobody sets.
+        `wall_s` is the time in seconds since the epoch, `monotonic_s` is the time by a clock that nobody sets.
         """
         try:
             snapshot = self._read_snapshot()
@@ -63,19 +63,22 @@ class AlertsWatch:
         )
 
     def _is_new(self, snapshot: Snapshot, wall_s: float) -> bool:
-        """Whether the snapshot was published after the last snapshot that was read, by a gpufan that runs."""
+        """Whether `snapshot` is new. A snapshot after the first one is new if its time has changed.
+
+        The first snapshot is new only if it was just published. A gpufan that was killed may have left an old one.
+        """
         if self._last is None:  # a daemon that was killed leaves its last snapshot
             return abs(wall_s - snapshot.time_s) <= _gpufan_hangs_after_s(snapshot)
         return snapshot.time_s != self._last.time_s
 
 
 def _gpufan_hangs_after_s(snapshot: Snapshot) -> float:
-    """Return the time without a newer snapshot after which gpufan counts as hanging, s."""
+    """Return after how many seconds without a newer snapshot gpufan counts as hanging."""
     return 5.0 + 2 * snapshot.interval_s
 
 
 def send_alerts(snapshot_path: Path, settings: AlertSettings) -> None:
-    """Watch the snapshot and send messages until a signal arrives."""
+    """Watch the snapshot in `snapshot_path`, and send messages to all receivers until a signal arrives."""
     inbox = StopInbox()
     inbox.catch_signals()
     couriers = [Courier(receiver) for receiver in receivers(settings)]
@@ -96,7 +99,7 @@ def send_alerts(snapshot_path: Path, settings: AlertSettings) -> None:
 def send_test_message(settings: AlertSettings, say: Callable[[str], None]) -> int:
     """Send a test message to all receivers at the same time. Returns how many receivers did not accept it.
 
-    `say` is called with a line about each receiver.
+    This function calls `say` with a line about the result for each receiver.
     """
     now_s = time.time()
     message = Message(phase=Phase.TEST, trouble=None, box=_watched_box_name(), since_s=now_s, time_s=now_s)

@@ -64,7 +64,7 @@ class RecentReadings:
     def maxima(self, card: str, quantity: Quantity, count: int) -> list[float | None]:
         """Divide the ten minutes into `count` parts. Return the highest value of `quantity` in each part.
 
-        The oldest part comes first. The value is None for a part in which no value is known. `card` is the key of the card.
+        The oldest part comes first. If no value is known in a part, its result is None. `card` is the key of the card.
         """
         part_s = _SPAN_S / count
         last = math.floor(self._latest_s / part_s)
