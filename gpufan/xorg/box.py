@@ -54,7 +54,7 @@ class GraphicsDevice:
 
     address: PciAddress
     maker: str
-    """Name of the maker; the PCI vendor number if `_MAKERS` does not have the maker."""
+    """Name of the maker. For a maker that is not in `_MAKERS`, the PCI number of the maker."""
     is_nvidia: bool
     is_vga: bool
     is_boot_vga: bool
@@ -77,7 +77,7 @@ class Box:
     cards: tuple[PciAddress, ...]
     """The NVIDIA cards whose fans are to be set over X."""
     primary: PciAddress | None
-    """Address of the primary device; None if the box has no device. An OutputClass can choose another device."""
+    """Address of the primary device if no OutputClass chooses another device. None if the box has no device."""
     others: tuple[GraphicsDevice, ...] = ()
     """The graphics devices that are not in `cards`."""
 
@@ -98,7 +98,7 @@ class Box:
         return next((device for device in self.others if device.address == address), None)
 
     def only_other(self, driver: str) -> GraphicsDevice | None:
-        """Return the usable device of `others` that the X driver `driver` is made for.
+        """Return the only usable device of `others` that the X driver `driver` is made for.
 
         Returns None if there are several such devices, or none.
         """
@@ -176,7 +176,7 @@ def _primary_graphics_device(cards: Sequence[PciAddress], devices: Sequence[Grap
 def _unusable_device_reason(folder: Path, kernel_driver: str) -> str:
     """Return the reason why X cannot use a device; empty if X can use the device.
 
-    `folder` is the folder of the device in sysfs.
+    `folder` is the folder of the device in sysfs. `kernel_driver` is empty if the device has no kernel driver.
     """
     if kernel_driver in _LENT_TO_GUESTS:
         return f"it is bound to {kernel_driver}, for a virtual machine"

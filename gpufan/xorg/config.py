@@ -55,14 +55,14 @@ class Section:
 
     @property
     def name(self) -> str:
-        """Return the Identifier of the section; empty if the section has none."""
+        """Return the Identifier of the section; empty if the section has no Identifier."""
         # An old Screen may have its name in the entry Driver.
         token = self.value("identifier") or (self.value("driver") if self.kind == "screen" else None)
         return token.text if token else ""
 
     @property
     def driver(self) -> str:
-        """Return the name of the X driver of a Device, normalized; empty if it has no Driver."""
+        """Return the name of the X driver of a Device, normalized; empty if the Device has no Driver."""
         token = self.value("driver")
         return normalized_name(token.text) if token else ""
 
@@ -100,7 +100,7 @@ class Section:
         return next(self._options(name, -1), None)
 
     def subsection_options(self, name: str) -> list[Option]:
-        """Return the Options with this name in subsections: the first one in each subsection.
+        """Return the first Option with this name of each subsection that has such an Option.
 
         If a subsection has several such Options, the first one is valid. `name` must be normalized by
         `normalized_name`.

@@ -28,8 +28,8 @@ _TITLES = {
 class Configuration:
     """The files that one X server reads.
 
-    Making a Configuration raises InputError if the server would refuse the references between sections, or an
-    InputDevice.
+    The server refuses a wrong reference between sections, and an InputDevice without Driver. If the files contain one
+    of these, making a Configuration raises InputError.
     """
 
     files: tuple[ConfigFile, ...]
@@ -180,7 +180,7 @@ class Configuration:
                 raise InputError(f'{place}: X refuses VideoAdaptor "{latin1_as_utf8(name.text)}" in a second Screen')
 
     def _check_reference(self, section: Section, name: Token, kind: str) -> None:
-        """Raise InputError if no section of this kind has the name `name`.
+        """Raise InputError if there is no section of the kind `kind` with the name `name`.
 
         `section` is the section that refers to this name.
         """

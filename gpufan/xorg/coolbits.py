@@ -121,9 +121,10 @@ def output_class_coolbits(configuration: Configuration) -> int:
 def set_coolbits(
     configuration: Configuration, edits: Edits, screen: Section | None, device: Section, bits: int
 ) -> None:
-    """Set `bits` in the settings of Coolbits that decide for an X screen. The changes are added to `edits`.
+    """Set `bits` in the settings of Coolbits that decide for an X screen. If necessary, add a new Coolbits.
 
-    `screen` and `device` are the sections of the X screen. Raises InputError if a Coolbits is not a whole number.
+    The changes are added to `edits`. `screen` and `device` are the sections of the X screen. Raises InputError if a
+    Coolbits is not a whole number.
     """
     deciding = deciding_coolbits(configuration, screen, device)
     setting, own = deciding.setting, _section_for_coolbits(screen, device)
@@ -141,7 +142,8 @@ def set_coolbits(
 def _section_for_coolbits(screen: Section | None, device: Section) -> Section:
     """Return the section to which a new Coolbits is added: the Device or the Screen.
 
-    This is the Screen only if the file of the Device belongs to a package and the file of the Screen does not.
+    If the file of the Device belongs to a package and the file of the Screen does not, this is the Screen. In all other
+    cases, this is the Device.
     """
     return screen if screen and device.is_packaged and not screen.is_packaged else device
 

@@ -39,8 +39,8 @@ def monitor_options(edid_path: str | None) -> MonitorOptions:
 def pretend_monitor(edits: Edits, screen: Section | None, device: Section, options: MonitorOptions) -> None:
     """Add `options` to `device`, so that X pretends a monitor. The changes are added to `edits`.
 
-    Nothing is added if the user already pretends another monitor in `screen` or `device`, the sections of the X screen.
-    `options` are those that `monitor_options` returned.
+    `options` are those that `monitor_options` returned. `screen` and `device` are the sections of the X screen. If the
+    user already pretends another monitor in one of these sections, nothing is added.
     """
     if users_monitor_option(screen, device, options) is None:
         for name, value in options:

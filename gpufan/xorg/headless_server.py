@@ -38,7 +38,7 @@ ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
-"""Program of the child process: it sets a signal for the end of the parent thread, and then becomes Xorg.
+"""Program of the child process. The program makes Xorg end with the parent thread, and then becomes Xorg.
 
 When the thread that started the child process ends, the kernel sends SIGTERM to Xorg. So the thread that waits for the
 end of Xorg also starts Xorg. A preexec_fn could do the same, but is not safe in a process with threads.

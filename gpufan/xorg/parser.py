@@ -43,7 +43,7 @@ def parse_sections(source: SourceText) -> Iterator[ParsedSection]:
 
 
 class _SectionParser:
-    """Parses one section of this kind. `opened` is the statement that opens the section."""
+    """Parses one section of the kind `kind`. `opened` is the statement that opens the section."""
 
     def __init__(self, source: SourceText, opened: Statement, kind: str) -> None:
         self.source = source
@@ -144,7 +144,7 @@ class _SectionParser:
             raise self.source.error(entry.arguments[0].start, f"{latin1_as_utf8(entry.word.text)} must be on or off")
 
     def _check_mode(self, block: Statement) -> None:
-        """Raise InputError if a Mode block has no DotClock, HTimings or VTimings.
+        """Raise InputError if one of DotClock, HTimings and VTimings is missing in a Mode block.
 
         `block` is the statement that opens the block.
         """

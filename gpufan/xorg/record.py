@@ -70,7 +70,7 @@ class Record(msgspec.Struct):
     files: list[FileRecord] = []
 
     def find(self, path: Path) -> FileRecord | None:
-        """Return the record of one file; None if gpufan has not changed it."""
+        """Return the record of the file `path`; None if gpufan has not changed this file."""
         return next((record for record in self.files if record.path == str(path)), None)
 
 
@@ -198,10 +198,10 @@ def _next_record(old: FileRecord | None, change: FileChange) -> FileRecord:
 
 
 def _back_up_original(record: FileRecord | None, change: FileChange) -> None:
-    """Save the original of a file, unless it is saved already: give the file a second name.
+    """Save the original of a file under the name `record.backup`, which is a hard link to the file.
 
-    `record` is the record of the file. Do nothing if the content of the file is not the original. Raises GpufanError if
-    the file cannot get the second name.
+    Do nothing if the original is saved already, or if the file does not have its original content. `record` is the
+    record of the file. Raises GpufanError if the hard link cannot be made.
     """
     if record is None or not record.backup or record.state(change.before) is not State.ORIGINAL:
         return
@@ -225,11 +225,11 @@ def _undo_change(record: FileRecord | None, change: FileChange) -> None:
 
 
 def _rename_older_original(record: FileRecord | None, change: FileChange) -> list[tuple[Path, Path]]:
-    """Rename the saved original of a file if the user has written the file since gpufan changed it.
+    """Rename the saved original of a file if the user has written the present content of the file.
 
     The present content then becomes the new original. `record` is the record of the file; None if gpufan has not
-    changed the file. Returns a list with the old and the new path of the saved original. Returns an empty list if
-    nothing was renamed.
+    changed the file. Returns a list with one pair: the old and the new path of the saved original. Returns an empty
+    list if nothing was renamed.
     """
     if record is None or record.state(change.before) is not State.USERS:
         return []

@@ -31,7 +31,7 @@ class Fault(Enum):
     TAKEN = auto()
     """Another Device already uses the same graphics device."""
     LOST = auto()
-    """The X screen is not the first one. X drops it, because X must find the driver of the first X screen by itself."""
+    """The X screen is not the first one, and X drops it: X must find the driver of the first X screen by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class ServerScreens:
 
     seat: str
     layout: Section | None
-    """None if the configuration has no ServerLayout for this server."""
+    """The ServerLayout of the server; None if the configuration has no ServerLayout for the server."""
     screens: tuple[XScreen, ...]
     gpu_devices: tuple[Section, ...] = ()
     """The Devices that X screens use as GPUDevices. These Devices have no X screen of their own."""

@@ -115,9 +115,10 @@ def plan_setup_restore(output: Path) -> list[FileChange] | None:
 
 
 def users_changes_since_setup(output: Path, changes: Sequence[FileChange]) -> list[FileChange]:
-    """Return those of `changes` that would revert content which the user has written since `setup-xorg`.
+    """Return those changes that would revert content of the user.
 
-    `output` is the main file. `changes` are those that `plan_setup_restore` returned.
+    The user has written this content after `setup-xorg` changed the file. `output` is the main file. `changes` are
+    those that `plan_setup_restore` returned.
     """
     held = record.load_record(real_config_file(output))
     return [c for c in changes if (entry := held.find(c.path)) and entry.state(c.before) is State.USERS]
@@ -161,7 +162,7 @@ def _setup_change(path: Path, before: bytes, after: bytes) -> FileChange:
 
 
 def _setup_notes(changes: Sequence[FileChange]) -> list[str]:
-    """Return a warning for each changed file that has another hard link, and for each that belongs to a package."""
+    """Return a warning for each changed file that has another hard link or belongs to a package."""
     notes = []
     for change in changes:
         if change.before is not None and change.path.stat().st_nlink > 1:

@@ -54,7 +54,7 @@ class Token(NamedTuple):
     """A token of the text. Offsets count characters. Comments and blanks are not tokens."""
 
     kind: str
-    """`word`, `string`, `number`, `comma` or `dash`."""
+    """The kind of token: `word`, `string`, `number`, `comma` or `dash`."""
     text: str
     """The text of the token. The text of a string has no quotes."""
     start: int
