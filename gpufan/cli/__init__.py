@@ -1,1 +1,1 @@
-"""The command line, and the only place for click: parse, call one function, print."""
+"""The command line. Each command parses its options, calls one function and prints. Only this package uses click."""

@@ -72,9 +72,10 @@ def check_alerts(config_path: Path | None) -> None:
 
 
 def _read_alerts_option(path: Path | None) -> AlertSettings:
-    """Return the settings in the file of the option --config, checked. None means the default file.
+    """Read the settings of the messages and check their receivers. Return the settings.
 
-    Raises InputError that names all mistakes, or MissingExtra.
+    `path` is the value of the option --config; None stands for the default file. Raises InputError if the file has
+    mistakes or a receiver cannot work, MissingExtra if Apprise is not installed, GpufanError if it does not answer.
     """
     from gpufan.alerts.receivers import check_receivers as check_receivers
 

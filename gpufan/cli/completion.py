@@ -16,7 +16,7 @@ SHELLS = ("bash", "fish", "zsh")
 def completion(shell: str) -> None:
     """Print the script with which a shell completes gpufan.
 
-    install-service installs it for every shell. Elsewhere: `source <(gpufan completion bash)`.
+    install-service installs it for every shell. Without the service, run `source <(gpufan completion bash)`.
     """
     click.echo(completion_script(shell), nl=False)
 
@@ -31,9 +31,9 @@ def completion_script(shell: str) -> str:
 
 
 def complete_card(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return indices and UUIDs of the cards in the snapshot that begin with `incomplete`.
+    """Return the indices and UUIDs that begin with `incomplete`, among those of the cards in the snapshot.
 
-    The driver is not asked, since it may hang.
+    The result is empty if there is no snapshot. The driver is not asked, since it may hang.
     """
     from gpufan.daemon import snapshot_file
 

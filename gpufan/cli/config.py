@@ -17,24 +17,27 @@ _SHOWN_KEYS = (*RUN_KEYS, "quiet")
 
 
 def _complete_config_key(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Return the keys that begin with `incomplete`, for the completion by the shell."""
+    """Return the keys that begin with `incomplete`. The shell offers them as completions."""
     return [key for key in _SHOWN_KEYS if key.startswith(incomplete)]
 
 
 def _config_key_argument(_context: click.Context, _parameter: click.Parameter, word: str) -> str:
-    """Return `word`, if it is a key of the file. Else raises click.BadParameter with a remedy."""
+    """Return `word`. Raises click.BadParameter, which says what to write, if `word` is not a key of the file."""
     return _config_key_or_refuse(word, RUN_KEYS)
 
 
 def _config_key_arguments(
     _context: click.Context, _parameter: click.Parameter, words: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Return `words`, if each is a key of the file or `quiet`. Else raises click.BadParameter with a remedy."""
+    """Return `words`. Each must be a key of the file, or `quiet`.
+
+    Raises click.BadParameter, which says what to write, if a word is wrong.
+    """
     return tuple(_config_key_or_refuse(word, _SHOWN_KEYS) for word in words)
 
 
 def _config_key_or_refuse(word: str, keys: Sequence[str]) -> str:
-    """Return `word`, if it is one of `keys`. Else raises click.BadParameter with a remedy."""
+    """Return `word`. Raises click.BadParameter, which says what to write, if `word` is not one of `keys`."""
     if word in keys:
         return word
     first = word.split(".")[0].strip("[]")
@@ -191,7 +194,7 @@ def edit_config(config_path: Path | None) -> None:
 
 
 def _ask_config_in_editor(text: str) -> str:
-    """Open `text` in the editor of the user, and return the changed text. Raises GpufanError."""
+    """Open `text` in the editor of the user, and return the changed text. Raises GpufanError if no editor runs."""
     try:
         return click.edit(text, extension=".toml", require_save=False) or ""
     except click.ClickException as error:
@@ -200,9 +203,11 @@ def _ask_config_in_editor(text: str) -> str:
 
 
 def _change_config_and_echo(config_path: Path | None, change: Callable[[str], str]) -> None:
-    """Replace the text of the settings file by the result of `change`, and print the difference and warnings.
+    """Change the settings file, and print the changed lines and warnings about them.
 
-    Raises InputError or GpufanError; the file is then unchanged.
+    `change` gets the text of the file and returns the new text. `config_path` is the file; None stands for the default
+    file. Raises InputError if a text has a mistake, GpufanError if the file cannot be replaced or the service cannot be
+    reloaded.
     """
     from gpufan.config.change import replace_settings, text_to_change
     from gpufan.config.edit import edited_lines

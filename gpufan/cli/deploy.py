@@ -1,4 +1,4 @@
-"""The commands that write files for the care of many machines: `gpufan deploy ansible` and `gpufan dashboard`."""
+"""The commands that write files to manage many machines: `gpufan deploy ansible` and `gpufan dashboard`."""
 
 import os
 from collections.abc import Mapping
@@ -47,6 +47,9 @@ def dashboard(output: Path, force: bool) -> None:
 
 
 def _write_deployed_files(folder: Path, contents: Mapping[str, bytes], force: bool) -> None:
-    """Write the files into `folder`, and print a line for each."""
+    """Write files into `folder`, and print a line for each file.
+
+    `contents` maps the name of each file to its content. With `force`, existing files are replaced.
+    """
     for line in write_files(folder, contents, force=force):
         click.echo(line)

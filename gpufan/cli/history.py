@@ -87,6 +87,9 @@ def report(output: Path, last_s: float | None, gpus: tuple[str, ...], state_dir:
 
 
 def _range_of_last_option(reader: HistoryReader, last_s: float | None) -> TimeRange:
-    """Return the time range of the option --last: the last `last_s` seconds; None means the complete history."""
+    """Return the time range that the option --last chooses: the last `last_s` seconds.
+
+    If `last_s` is None, return the range of the complete history.
+    """
     time_range = reader.time_range()
     return time_range if last_s is None else time_range._replace(begin_s=time.time() - last_s)

@@ -47,11 +47,11 @@ COMMANDS = {
         LazyCommand("man", "gpufan.cli.man:man", "Print a manual page."),
     ],
 }
-"""The commands by section of the help, each with its place and its line in the list."""
+"""The commands, by section of the help. Each has its name, its place in the code, and its line in the help."""
 
 
 def _print_versions(context: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
-    """Print the versions and end the command, if the option --version is given."""
+    """If the option --version is given (`is_asked`), print the versions and end the command."""
     if is_asked and not context.resilient_parsing:
         from gpufan.system.versions import versions
 
@@ -80,9 +80,9 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line, and end the process with exit status 0, 1 (failed) or 2 (bad input).
+    """Run the command line, then end the process. The exit status is 0 for success, 1 for a failure, 2 for bad input.
 
-    Prints the reason of a failure in one line.
+    After Ctrl-C, it is 130. The reason for a failure is printed in one line.
     """
     _open_closed_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def _usage_message(error: click.ClickException) -> str:
-    """Return the message about a wrong command line, as one line with a remedy."""
+    """Return the message of `error`, a mistake in the command line, as one line. The line also says what to do."""
     text = " ".join(error.format_message().split()).removesuffix(".")
     # A wrong value has its remedy, and so has a name that is much like another: "Did you mean ...?"
     if isinstance(error, click.UsageError) and not isinstance(error, click.BadParameter) and not text.endswith("?"):
@@ -123,7 +123,10 @@ _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def _exit_status_and_message(error: Exception) -> tuple[int, str | None]:
-    """Return exit status and message of a failed command. The message is None if nobody reads the output any more."""
+    """Return the exit status and the message for `error`, which a command has raised.
+
+    The message is None if nobody reads the output any more.
+    """
     if isinstance(error, GpufanError):
         return error.exit_status, str(error)
     if isinstance(error, BrokenPipeError):
@@ -134,7 +137,10 @@ def _exit_status_and_message(error: Exception) -> tuple[int, str | None]:
 
 
 def _flush_at_exit(*streams: TextIO) -> None:
-    """Write the rest of each stream. If that fails, discard the rest, else the interpreter would fail at its end."""
+    """Write the rest of each stream. If that fails, discard the rest.
+
+    Otherwise, the interpreter would try again at its end, and print an error.
+    """
     for stream in streams:
         try:
             stream.flush()

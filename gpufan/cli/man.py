@@ -22,13 +22,14 @@ PAGES = ("gpufan.1", "gpufan.toml.5")
 def man(name: str) -> None:
     """Print the manual page gpufan.1 or gpufan.toml.5.
 
-    install-service installs both for `man gpufan` and `man gpufan.toml`. Elsewhere: `gpufan man | man -l -`.
+    install-service installs both for `man gpufan` and `man gpufan.toml`. Without the service, run
+    `gpufan man | man -l -`.
     """
     click.echo(man_page(name), nl=False)
 
 
 def man_page(name: str) -> str:
-    """Return the text of the manual page `name`, for groff or mandoc."""
+    """Return the source of the manual page `name`, one of `PAGES`, for groff or mandoc."""
     root = click.Context(cli, info_name="gpufan", **cli.context_settings)
     contexts = list(commands_for_man_page(root))
     common = option_help_rows(root)
@@ -59,7 +60,10 @@ def man_page(name: str) -> str:
 
 
 def commands_for_man_page(parent: click.Context) -> Iterator[click.Context]:
-    """Return the contexts of all commands below `parent`, in the order of `--help`. A group precedes its commands."""
+    """Return the click contexts of all commands below `parent`, in the order of `--help`.
+
+    A group comes before the commands in it.
+    """
     group = parent.command
     if not isinstance(group, click.Group):
         return
@@ -72,7 +76,7 @@ def commands_for_man_page(parent: click.Context) -> Iterator[click.Context]:
 
 
 def roff_text(text: str) -> str:
-    """Return `text` as roff source. Text in backquotes becomes bold, and an empty line begins a paragraph."""
+    """Convert `text` to roff source. Text in backquotes becomes bold. An empty line begins a new paragraph."""
     text = text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq").replace("'", "\\(aq")
     text = re.sub(r"`([^`]*)`", r"\\fB\1\\fP", text)
     paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
@@ -80,10 +84,10 @@ def roff_text(text: str) -> str:
 
 
 def _synopsis(context: click.Context) -> str:
-    """Return the command line of a command: `gpufan set [OPTIONS] VALUE`."""
+    """Return how the command in `context` is called: `gpufan set [OPTIONS] VALUE`."""
     return " ".join([context.command_path, *context.command.collect_usage_pieces(context)])
 
 
 def _man_page_key_entry(name: str) -> tuple[str, str, str]:
-    """Return the key of the settings file with an example, its meaning, and its default."""
+    """Return three texts about the key `name` of the settings file: an example, its meaning and its default."""
     return f"{name} = {toml(getattr(EXAMPLES, name))}", describe_key(name), toml_or_words(name, getattr(DEFAULTS, name))

@@ -13,7 +13,10 @@ from gpufan.terminal.log import log_to_stderr
 
 
 def _read_listen_option(text: str) -> tuple[str, int]:
-    """Return host and port of `HOST:PORT`. An empty host means every address of this machine. Raises InputError."""
+    """Convert `text`, in the form `HOST:PORT`, to a host and a port.
+
+    An empty host stands for every address of this machine. Raises InputError if `text` does not have this form.
+    """
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]\s]*)):([0-9]{1,5})", text)
     if match is None or int(match[3]) > 65535:
         raise InputError(f"'{text}' is not an address: write it as 127.0.0.1:10835, [::1]:10835, or :10835 for all")

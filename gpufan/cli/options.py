@@ -1,4 +1,4 @@
-"""Options and option types that several commands share, so that all commands spell and explain them in one way."""
+"""Options and option types that several commands share. So all commands spell and explain them in the same way."""
 
 import math
 import re
@@ -19,13 +19,16 @@ from gpufan.errors import InputError
 from gpufan.system.paths import RUNTIME_FOLDER
 
 _UNITS_S = 1, 86400, 3600, 60, 1
-"""Seconds of each part of a duration: a number without a unit; d, h, m and s."""
+"""The length in seconds of the unit of each part of a duration: of a number without a unit, of d, h, m and s."""
 
 _LONGEST_S = 3650 * 86400.0
 
 
 def parsed_option_type(parse: Callable[[str], Any]) -> Callable[[object], Any]:
-    """Return the type of an option whose value is read by `parse`. An InputError of `parse` names the option."""
+    """Return the type of an option whose text `parse` converts to a value.
+
+    If `parse` raises InputError, click prints an error that names the option.
+    """
 
     @wraps(parse)
     def convert(text: object) -> Any:
@@ -38,10 +41,13 @@ def parsed_option_type(parse: Callable[[str], Any]) -> Callable[[object], Any]:
 
 
 class FloatRange(click.FloatRange):
-    """A range of numbers. Unlike click's own it is described in words, and it refuses NaN."""
+    """The type of an option whose value is a number within a range.
+
+    Unlike the class of click, this class describes the range in words, and refuses NaN.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return `value` as a number within the range. Else raises click.BadParameter."""
+        """Convert `value` to a number. Raises click.BadParameter if it is not a number within the range."""
         with suppress(click.BadParameter):
             number = super().convert(value, param, ctx)
             if self.accepts(number):
@@ -51,40 +57,43 @@ class FloatRange(click.FloatRange):
     numbers = "number"
 
     def accepts(self, number: float) -> bool:
-        """Whether `number`, which is within the range, is accepted: every number except NaN is."""
+        """Whether the option accepts `number`, which is within the range. Every number except NaN is accepted."""
         return not math.isnan(number)
 
     def _describe_range(self) -> str:
-        """Return the range in words, which click writes into the help."""
+        """Return the range in words: `1 to 3600`. click writes them into the help."""
         return f"{self.min:g} to {self.max:g}"
 
 
 class IntRange(FloatRange):
-    """A range of whole numbers."""
+    """The type of an option whose value is a whole number within a range."""
 
     numbers = "whole number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return `value` as a whole number within the range. Else raises click.BadParameter."""
+        """Convert `value` to a whole number. Raises click.BadParameter if it is not a whole number within the range."""
         return int(super().convert(value, param, ctx))
 
     def accepts(self, number: float) -> bool:
-        """Whether the number is whole."""
+        """Whether the option accepts `number`, which is within the range. Only whole numbers are accepted."""
         return number.is_integer()
 
 
 class FilePath(click.Path):
-    """A path that is not empty. An empty path would mean the present folder."""
+    """The type of an option whose value is a path. An empty path, which would be the current folder, is refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return `value` as a path. Raises click.BadParameter if it is empty."""
+        """Convert `value` to a path. Raises click.BadParameter if `value` is empty."""
         if not str(value):
             self.fail("it is empty: name a file or folder", param, ctx)
         return super().convert(value, param, ctx)
 
 
 def _read_duration_option_s(text: str) -> float:
-    """Return the duration `90`, `90s`, `30m` or `1h30m` in seconds. Raises InputError."""
+    """Convert a duration, such as `90`, `90s`, `30m` or `1h30m`, to seconds.
+
+    Raises InputError if `text` is not a duration, is 0, or is longer than ten years.
+    """
     number = r"([0-9]+(?:\.[0-9]+)?)\s*"
     match = re.fullmatch(rf"{number}|(?:{number}d\s*)?(?:{number}h\s*)?(?:{number}m\s*)?(?:{number}s)?", text.strip())
     parts = match.groups() if match else ()
@@ -102,24 +111,30 @@ WORKLOADS = ("epochs", "sweep", "step", "idle")
 
 
 def is_option_given(name: str) -> bool:
-    """Whether the user has given the option `name`. An option of the environment counts as given."""
+    """Whether the user has given the option with the parameter `name`. An environment variable also counts."""
     return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
 
 
 def refuse_options(names: Iterable[str], reason: str) -> None:
-    """Raise InputError if an option in `names` was given. The message is the spelling of the option and `reason`."""
+    """Raise InputError if an option in `names` was given. Its message is the spelling of the option, then `reason`."""
     for parameter in click.get_current_context().command.params:
         if parameter.name in names and is_option_given(parameter.name):
             raise InputError(f"{parameter.opts[0]} {reason}")
 
 
 def keys_of_given_options(options: Mapping[str, Any]) -> RunKeys:
-    """Return the options that were given as settings of the command line. `options` maps keys to values."""
+    """Return the settings that the command line contains. `options` maps the key of each option to its value.
+
+    An option that the user has not given is not set in the result.
+    """
     return RunKeys(**{name: value for name, value in options.items() if is_option_given(name)})
 
 
 def source_of_config_option(path: Path | None, options: RunKeys = NOTHING) -> Source:
-    """Return the source of the settings: the file `path`, or for None the default file, which may be missing."""
+    """Return the source of the settings: the file `path`, and the `options` of the command line.
+
+    If `path` is None, the file is the default file. Only the default file may be missing.
+    """
     return Source(path or DEFAULT_PATH, required=path is not None, options=options)
 
 
@@ -132,7 +147,10 @@ workload = partial(click.option, "--workload", type=click.Choice(WORKLOADS), def
 
 
 def number_option(flag: str, key: str, metavar: str, help: str) -> Callable[[Any], Any]:
-    """Return an option `flag` that sets `key`, with the bounds and the default of the settings file."""
+    """Return an option, spelled `flag`, for a number that overrides `key` of the settings file.
+
+    The option has the bounds and the default of the key. `metavar` stands for the value in the help.
+    """
     default = f"{getattr(DEFAULTS, key):g}"
     return click.option(flag, key, type=FloatRange(*key_bounds(key)), metavar=metavar, default=default, help=help)
 

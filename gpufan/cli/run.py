@@ -20,7 +20,10 @@ from gpufan.terminal.run_view import run_view
 
 
 def _read_time_scale_option(text: str) -> float:
-    """Return the speed of a simulation; `max` is infinity. Raises InputError."""
+    """Convert `text` to the speed of a simulation: a number above 0; `max` gives infinity.
+
+    Raises InputError if `text` is not such a number.
+    """
     try:
         scale = float("inf" if text == "max" else text)
     except ValueError:

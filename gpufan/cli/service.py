@@ -112,9 +112,10 @@ def install_service(
 
 
 def _alerts_text_from_option(url: str) -> str | None:
-    """Return the text of a new alerts.toml with `url`; None if the file has this URL already. `-` asks for the URL.
+    """Return the text of a new alerts.toml with `url`; None if there is an alerts.toml that has this URL already.
 
-    Raises InputError if the URL is wrong, or if another alerts.toml exists. No message contains the URL.
+    If `url` is `-`, ask for the URL, or read it from a pipe. Raises InputError if the URL is wrong, or if there is an
+    alerts.toml without this URL. No message repeats the URL.
     """
     check_rights()
     if url == "-":
@@ -132,7 +133,10 @@ def _alerts_text_from_option(url: str) -> str | None:
 
 
 def _shell_files_for_install_command() -> dict[Path, str]:
-    """Return the text of the manual pages and completion scripts, by the path where man and the shells find them."""
+    """Return the texts of the manual pages and of the completion scripts for shells.
+
+    The keys are the paths at which `man` and the shells look for these files.
+    """
     share = paths.PREFIX / "share"
     return {
         share / "man/man1/gpufan.1": man_page("gpufan.1"),
@@ -144,14 +148,15 @@ def _shell_files_for_install_command() -> dict[Path, str]:
 
 
 def _echo_service_steps(title: str, lines: Sequence[str]) -> None:
-    """Print the steps of an install or uninstall below a title."""
+    """Print `title`, and below it the steps of an install or uninstall in `lines`."""
     click.echo("\n  ".join([f"{title}:", *lines]))
 
 
 def _confirm_install_service(people: list[str]) -> None:
-    """Ask whether to install. Raises click.Abort if the user does not agree, InputError if nobody can be asked.
+    """Ask whether to install. Raises click.Abort if the user does not agree.
 
-    `people` are the users whom the install would log out of the screen.
+    `people` are the users whom the install would log out of the screen. Raises InputError without asking if there are
+    such users, or if there is no terminal.
     """
     if people:
         raise InputError(f"{', '.join(people)} would be logged out of the screen: add --yes, or --keep-display-manager")

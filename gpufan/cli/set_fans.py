@@ -14,7 +14,7 @@ from gpufan.terminal.service_state import service_state_explains
 
 
 def _complete_set_words(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Return the words of an order that begin with `incomplete`, for the completion by the shell."""
+    """Return the words of orders that begin with `incomplete`. The shell offers them as completions."""
     return [word for word in ("auto", "max", "target", "curve") if word.startswith(incomplete)]
 
 

@@ -89,9 +89,9 @@ def setup_xorg(
 
 
 def _box_for_setup_xorg(simulate: str | None) -> xorg_box.Box:
-    """Return the graphics devices of this machine, or of the simulated machine with the profile `simulate`.
+    """Return the graphics devices of this machine. If `simulate` is a profile, return those of the simulated machine.
 
-    Prints the devices that are left out. Raises GpufanError if no NVIDIA card is left for X.
+    Prints a note for each NVIDIA card that X cannot use. Raises GpufanError if X can use no NVIDIA card.
     """
     if simulate is not None:
         simulated = SimulatedBox(PROFILES[simulate], WORKLOADS["idle"])
@@ -108,14 +108,21 @@ def _box_for_setup_xorg(simulate: str | None) -> xorg_box.Box:
 
 
 def _echo_left_out_devices(devices: Iterable[xorg_box.GraphicsDevice], reason: str) -> None:
-    """Print that each NVIDIA card in `devices` is left out. `reason` is for a card that has no reason of its own."""
+    """Print a note for each NVIDIA card in `devices`. It says that the card is left out, and why.
+
+    `reason` is the reason for a card whose `unusable` is empty.
+    """
     for device in devices:
         if device.is_nvidia:
             click.echo(f"note: {device} is left out: {device.unusable or reason}", err=True)
 
 
 def _restore_setup_xorg(path: Path, dry_run: bool) -> None:
-    """Restore all files as they were before the first setup, and print the difference. Raises GpufanError."""
+    """Restore the files of X as they were before the first setup, and print the difference.
+
+    `path` is the main file. With `dry_run`, only print the difference. Raises GpufanError, and restores nothing, if a
+    file has changed since gpufan wrote it.
+    """
     changes = setup.plan_setup_restore(path)
     if changes is None:
         click.echo(f"{path} has nothing to restore: gpufan has not changed it")

@@ -130,7 +130,10 @@ def tune(
 
 
 def _watch_for_tune_command(path: Path, minutes: float) -> list[Row]:
-    """Return the readings of the running gpufan during `minutes`. Shows a progress bar on a terminal."""
+    """Read the snapshots in the file `path` for `minutes`. Return their readings.
+
+    Shows a progress bar if standard error is a terminal. Returns earlier after Ctrl-C, or when gpufan ends.
+    """
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("watching; ctrl-c ends it early", total=minutes * 60)
