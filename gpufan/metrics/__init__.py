@@ -1,1 +1,4 @@
-"""Metrics for Prometheus, made from the snapshot in a separate process; dashboard and alert rules for them."""
+"""Makes metrics for Prometheus from the snapshot, in a separate process.
+
+Also makes the files of a Grafana dashboard and of alert rules that use these metrics.
+"""

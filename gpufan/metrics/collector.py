@@ -1,6 +1,7 @@
-"""Makes Prometheus metrics of the snapshot, which is read again at each request.
+"""Makes Prometheus metrics from the snapshot. The snapshot is read again at each request.
 
-Names and units follow prometheus.io/docs/practices/naming: base units, ratios of 1, counters that end with `_total`.
+Names and units follow prometheus.io/docs/practices/naming: base units, ratios from 0 to 1 instead of percent, names of
+counters that end with `_total`.
 """
 
 import time
@@ -25,7 +26,7 @@ CARD_LABELS = ("uuid", "index", "name", "pci")
 
 CONTROLS = tuple(control.value for control in Control)
 KINDS = tuple(group.value for group in Group)
-"""Kinds of reasons that are always exported, with 0 where they do not apply."""
+"""The kinds of reasons. Each kind is always exported; its value is 0 if it does not apply."""
 
 
 def metrics_registry(path: Path) -> CollectorRegistry:
@@ -36,9 +37,10 @@ def metrics_registry(path: Path) -> CollectorRegistry:
 
 
 class SnapshotCollector(Collector):
-    """Makes the metrics. It never fails: without a fresh snapshot `gpufan_up` is 0, and there are no metrics of cards.
+    """Makes the metrics of the snapshot file. It never fails.
 
-    An old temperature would mislead: the card may be hotter now.
+    If the snapshot is missing or too old, `gpufan_up` is 0, and there are no metrics of cards. An old temperature would
+    mislead: the card may be hotter now.
     """
 
     def __init__(self, path: Path) -> None:
@@ -62,7 +64,7 @@ class SnapshotCollector(Collector):
             yield from _count_metrics(snapshot)
 
     def describe(self) -> Iterable[Metric]:
-        """Return nothing: which metrics there are depends on the snapshot."""
+        """Return no metrics. The snapshot decides which metrics exist, so they are unknown before it is read."""
         return ()
 
 
@@ -160,12 +162,12 @@ def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
 
 
 def _metric_labels(gpu: GpuState) -> list[str]:
-    """The values of `CARD_LABELS` for a card."""
+    """Return the values of `CARD_LABELS` for a card."""
     return [gpu.uuid, str(gpu.index), gpu.name, gpu.pci]
 
 
 def _add_known_metric(metric: GaugeMetricFamily, labels: list[str], value: float | None) -> None:
-    """Add `value` to the metric, unless it is unknown."""
+    """Add `value` with `labels` to the metric. If `value` is None, it is unknown, and nothing is added."""
     if value is not None:
         metric.add_metric(labels, value)
 
@@ -177,5 +179,5 @@ def _add_state_metrics(metric: GaugeMetricFamily, labels: list[str], known: tupl
 
 
 def _metric_ratio(percent: int | None) -> float | None:
-    """Percent as a ratio of 1; None if unknown."""
+    """Convert `percent` to a ratio: 50 gives 0.5. Returns None if `percent` is None."""
     return None if percent is None else percent / 100

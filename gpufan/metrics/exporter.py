@@ -1,4 +1,4 @@
-"""Publishes the metrics that `collector` makes: over HTTP, or in a text file for node_exporter."""
+"""Publishes the metrics that `collector` makes, either over HTTP or in a text file for node_exporter."""
 
 import io
 import logging
@@ -21,13 +21,16 @@ from gpufan.metrics.collector import metrics_registry
 from gpufan.system.files import remove_unsynced, replace_unsynced
 
 CLIENT_TIMEOUT_S = 5.0
-"""Time in which a client must send its request, and then receive the answer, s."""
+"""A client must send its request within this time, and then receive the answer within this time again, s."""
 CLIENTS = 32
-"""Number of clients that are served at the same time."""
+"""At most this many clients are served at the same time."""
 CROWD_S = 1.0
-"""Time that a further client waits, s. If no served client ends within it, all served clients are disconnected."""
+"""While `CLIENTS` clients are served, a new client waits for at most this time, s.
+
+If no served client ends within this time, all served clients are disconnected.
+"""
 _REQUEST_BYTES = 16384
-"""Length of a request with its headers at most, bytes; Prometheus sends about 300."""
+"""A request with its headers may have at most this many bytes. Prometheus sends about 300 bytes."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +43,10 @@ class _ExporterHandler(MetricsHandler):
     sys_version = ""
 
     def setup(self) -> None:
-        """Read the request. Raises OSError if it is too slow or too long. http.server would accept 6 MB of headers."""
+        """Read the request. Raises OSError if the request arrives too slowly or is too long.
+
+        http.server would accept 6 MB of headers.
+        """
         super().setup()
         self.rfile = io.BytesIO(_read_http_request(self.connection, self.timeout))
         self.connection.settimeout(self.timeout)
@@ -53,7 +59,11 @@ class _ExporterHandler(MetricsHandler):
 
 
 def _read_http_request(connection: socket.socket, timeout_s: float) -> bytes:
-    """Return the HTTP request up to its empty line. Raises OSError if it is too slow or too long."""
+    """Receive an HTTP request, at least up to the empty line after its headers, and return it.
+
+    If the client disconnects, the result is what has arrived. Raises OSError if the request takes longer than
+    `timeout_s` seconds or is too long.
+    """
     end_s = time.monotonic() + timeout_s
     request = b""
     while b"\r\n\r\n" not in request:
@@ -71,12 +81,15 @@ def _read_http_request(connection: socket.socket, timeout_s: float) -> bytes:
 # Not prometheus_client.start_http_server: it serves every path, waits for slow clients without limit and asks the name
 # service for the name of this machine, which may take long.
 class ExporterServer(ThreadingHTTPServer):
-    """An HTTP server with a thread for each of at most `CLIENTS` clients."""
+    """An HTTP server for at most `CLIENTS` clients at the same time. Each client has its own thread."""
 
     request_queue_size = 128  # with the usual 5, a client of a crowd would have to try again a second later
 
     def __init__(self, listen: tuple[str, int], metrics: CollectorRegistry) -> None:
-        """Listen on host and port. Raises InputError for an unknown host, GpufanError for a port that is in use."""
+        """Listen on the host and the port in `listen`. An empty host means all addresses of this machine.
+
+        The clients receive `metrics`. Raises InputError if the host is unknown, GpufanError if the port cannot be used.
+        """
         self._free = threading.Semaphore(CLIENTS)
         self._connections: set[socket.socket] = set()
         host, port = listen
@@ -93,11 +106,11 @@ class ExporterServer(ThreadingHTTPServer):
             ) from error
 
     def server_bind(self) -> None:
-        """Bind without a request to the name service, which http.server would make."""
+        """Bind the socket to its address. http.server would also ask the name service for the name of this machine."""
         TCPServer.server_bind(self)
 
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]  # TCP
-        """Start a thread that serves the client, as soon as fewer than `CLIENTS` clients are served."""
+        """Wait until fewer than `CLIENTS` clients are served. Then start a thread that serves this client."""
         if not self._free.acquire(timeout=CROWD_S):
             for connection in self._connections.copy():
                 with suppress(OSError):  # the client is gone already
@@ -111,14 +124,14 @@ class ExporterServer(ThreadingHTTPServer):
             raise
 
     def process_request_thread(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
-        """Serve the client. This runs in its thread."""
+        """Serve the client. This method runs in the thread of the client."""
         try:
             super().process_request_thread(request, client_address)
         finally:
             self._forget(request)
 
     def _forget(self, request: socket.socket) -> None:
-        """Count the client as served."""
+        """Note that the client is not served any more, so that another client can be served."""
         self._connections.discard(request)
         self._free.release()
 
@@ -127,9 +140,10 @@ class ExporterServer(ThreadingHTTPServer):
 
 
 def serve_metrics(listen: tuple[str, int], snapshot_path: Path, say: Callable[[str], None]) -> None:
-    """Serve the metrics of the snapshot over HTTP until a signal arrives. `say` prints the address.
+    """Serve the metrics of the snapshot over HTTP until a signal arrives.
 
-    Raises InputError for an unknown host, GpufanError for a port that is in use.
+    `listen` is the host and the port. `say` prints the line with the address. Raises InputError if the host is unknown,
+    GpufanError if the port cannot be used.
     """
     with ExporterServer(listen, metrics_registry(snapshot_path)) as server, _export_until_signal():
         port = server.socket.getsockname()[1]  # the system has chosen it if 0 was asked for
@@ -138,7 +152,7 @@ def serve_metrics(listen: tuple[str, int], snapshot_path: Path, say: Callable[[s
 
 
 def write_metrics_textfile(file: Path, snapshot_path: Path) -> None:
-    """Write the metrics of the snapshot to `file` once. Raises GpufanError."""
+    """Write the metrics of the snapshot to `file` once. Raises GpufanError if `file` cannot be written."""
     try:
         replace_unsynced(file, generate_latest(metrics_registry(snapshot_path)))
     except OSError as error:
@@ -148,7 +162,7 @@ def write_metrics_textfile(file: Path, snapshot_path: Path) -> None:
 def update_metrics_textfile(file: Path, snapshot_path: Path, interval_s: float) -> None:
     """Write the metrics of the snapshot to `file` every `interval_s` seconds until a signal arrives.
 
-    A failed write is logged and tried again. After the signal the file is removed, since nobody updates it any more.
+    A failed write is logged and tried again. After the signal, `file` is removed, since nobody updates it any more.
     """
     has_failed = False
     with _export_until_signal():
@@ -173,7 +187,7 @@ def _listen_host_port(listen: tuple[str, int]) -> str:
 
 @contextmanager
 def _export_until_signal() -> Iterator[None]:
-    """End the block when Ctrl-C or SIGTERM arrives."""
+    """End the `with` block without an error when Ctrl-C or SIGTERM arrives."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         yield
