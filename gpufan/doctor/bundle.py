@@ -27,7 +27,7 @@ from gpufan.system.versions import versions
 
 _LOG_LINES = 200
 _SIZE_LIMIT = 256 * 1024
-"""Length of a file in the bundle at most, bytes. Of a longer file the end is included."""
+"""A file in the bundle has at most this many bytes. Of a longer file, only the end is included."""
 
 
 def check_bundle_path(path: Path) -> None:
@@ -41,9 +41,10 @@ def check_bundle_path(path: Path) -> None:
 
 
 def write_bundle(path: Path, facts: Facts, report: Report) -> None:
-    """Write the archive to the new file `path`, which only its owner can read. Raises GpufanError.
+    """Write the support bundle to the new file `path`. Only the owner of the file can read it.
 
-    Raises InputError if `path` exists.
+    Private words in `facts` and `report` are masked. Raises InputError if `path` exists, GpufanError if `path` cannot
+    be written.
     """
     mask = Mask.of_box(facts)
     data = io.BytesIO()
@@ -70,7 +71,7 @@ def write_bundle(path: Path, facts: Facts, report: Report) -> None:
 
 
 def _content_for_bundle(name: str, text: str, mask: Mask) -> str:
-    """Return the content `text` of the file `name` without private data."""
+    """Mask the private data in `text`, the content of the file `name`, with `mask`. Returns the masked content."""
     if name.endswith(".json"):
         with suppress(msgspec.DecodeError):
             # Decoded first: an escape such as \n would hide the beginning of a word.
@@ -79,12 +80,15 @@ def _content_for_bundle(name: str, text: str, mask: Mask) -> str:
 
 
 def _json_for_bundle(value: object) -> str:
-    """`value` as indented JSON."""
+    """Convert `value` to indented JSON."""
     return msgspec.json.format(msgspec.json.encode(value)).decode()
 
 
 def _bundle_contents(facts: Facts, report: Report) -> Iterator[tuple[str, str]]:
-    """Yield the name and the text of each file in the archive. `report` contains no private data."""
+    """Yield the name and the text of each file for the archive.
+
+    `report` is masked already. The other texts may still contain private data.
+    """
     yield "doctor.json", _json_for_bundle(report)
     shown = io.StringIO()
     print_report(report, Console(file=shown, width=100, no_color=True, highlight=False))
@@ -100,7 +104,7 @@ def _bundle_contents(facts: Facts, report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _files_for_bundle(facts: Facts) -> Iterator[tuple[str, Path]]:
-    """Yield the name in the archive and the path on the box of each file to include."""
+    """For each file of the box to include, yield its name in the archive and its path. Some files may not exist."""
     yield "config.toml", facts.config
     yield SNAPSHOT, facts.runtime_folder / SNAPSHOT
     run = facts.runtime_folder
@@ -117,7 +121,10 @@ def _files_for_bundle(facts: Facts) -> Iterator[tuple[str, Path]]:
 
 
 def _versions_for_bundle() -> Iterator[str]:
-    """Yield a line for each program and library that may be the cause of a fault. None contains the host name."""
+    """Yield the version of each program and library that may be the cause of a fault, one text each.
+
+    No text contains the host name.
+    """
     yield versions()
     system = os.uname()
     yield f"{system.sysname} {system.release} {system.machine}"

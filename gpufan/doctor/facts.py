@@ -20,7 +20,7 @@ class PciCard:
     address: PciAddress
     device_id: int
     driver: str | None
-    """Name of the kernel driver that the card has; None if it has no driver."""
+    """Name of the kernel driver of the card. None if the card has no driver."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Card:
 
     info: GpuInfo
     reading: Reading | None
-    """None if the card does not answer."""
+    """The reading of the card. None if the card does not answer."""
     needs_reset: bool = False
 
 
@@ -41,9 +41,9 @@ class Driver:
     library_version: str | None = None
     """Version of the NVML library in this process."""
     error: str | None = None
-    """Why NVML does not work; None if it works."""
+    """Why NVML does not work. None if NVML works."""
     error_code: int | None = None
-    """NVML's number of the error."""
+    """The error code of NVML for `error`. None if there is no error code."""
     cards: tuple[Card, ...] = ()
 
 
@@ -65,11 +65,11 @@ class Rival:
     """The systemd unit of the program; None if somebody started the program."""
     pid: int | None
     exclusive: bool
-    """Whether its only task is to set the fans of NVIDIA cards."""
+    """Whether the only task of the program is to set the fans of NVIDIA cards."""
 
     @property
     def stop_command(self) -> str:
-        """The shell command that stops this other program."""
+        """The shell command that stops the program."""
         return f"sudo systemctl disable --now {quote(self.unit)}" if self.unit else f"sudo kill {self.pid}"
 
 
@@ -80,7 +80,7 @@ class XServer:
     pid: int
     display: str | None
     ours: bool
-    """Whether gpufan started it."""
+    """Whether gpufan started this X server."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class XorgFile:
 
     path: str
     coolbits: tuple[tuple[int, str], ...] = ()
-    """Line and value of each Coolbits option."""
+    """Line number and value of each Coolbits option in the file."""
     error: str | None = None
     """Why the X server cannot read the file."""
     incomplete: bool = False
@@ -98,24 +98,24 @@ class XorgFile:
 
 @dataclass(frozen=True)
 class Systemd:
-    """The units that concern gpufan."""
+    """The states of the systemd units that concern gpufan."""
 
     service: UnitState
     companions: tuple[UnitState, ...] = ()
-    """The installed companion services."""
+    """The companion services that are installed, such as the exporter."""
     display_manager: str | None = None
-    """The unit of the display manager; None if it is not active."""
+    """The systemd unit of the display manager. None if no display manager is active."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """The snapshot that a gpufan has published, and whether it is up to date."""
+    """The snapshot that a gpufan has published, and whether the snapshot is up to date."""
 
     snapshot: Snapshot
     orphan: bool = False
-    """Whether the process that wrote it has ended."""
+    """Whether the process that wrote the snapshot has ended without giving the fans back."""
     stale: bool = False
-    """Whether it is too old to come from a running gpufan, or from the future."""
+    """Whether the snapshot is too old to come from a gpufan that works, or has a time in the future."""
 
 
 @dataclass(frozen=True)
@@ -126,12 +126,12 @@ class Facts:
     time_s: float = 0.0
     """Seconds since the epoch."""
     command: str = "gpufan"
-    """The command that runs this gpufan, also after sudo."""
+    """The command that runs this gpufan. It also works after `sudo`."""
     user_id: int = 0
     has_sys_admin: bool | None = None
     """Whether this process has CAP_SYS_ADMIN."""
     distribution: str = ""
-    """ID in /etc/os-release."""
+    """ID of the distribution in /etc/os-release, such as `debian`. Empty if it is unknown."""
     has_xorg: bool = False
     """Whether the program Xorg is installed."""
     pci: tuple[PciCard, ...] = ()
@@ -149,21 +149,24 @@ class Facts:
     config: Path = DEFAULT_PATH
     settings: Settings = field(default_factory=Settings)
     alerts_exposure: str | None = None
-    """A sentence: everybody can read (or write) the settings of messages, which contain secrets. None if nobody can."""
+    """A sentence that every user can read or write the settings of messages. These settings contain secrets.
+
+    None if the other users can neither read nor write them.
+    """
     runtime_folder: Path = RUNTIME_FOLDER
     published: Published | None = None
     """None if there is no snapshot."""
     errors: Mapping[str, str] = field(default_factory=dict)
-    """Why a fact is unknown, by the name of its field."""
+    """For each fact that is unknown because of an error: the name of its field, and the error."""
 
     @property
     def has_cards(self) -> bool:
-        """Whether the box has an NVIDIA card or a snapshot; the snapshot may be of simulated cards."""
+        """Whether the box has an NVIDIA card or a snapshot. The cards of a snapshot may be simulated."""
         return bool(self.pci or self.driver.cards or self.published)
 
     @property
     def live(self) -> Snapshot | None:
-        """The snapshot of the running gpufan; None if there is none, or if the gpufan that wrote it does not run."""
+        """The snapshot of the running gpufan. None if there is no snapshot, or if its gpufan has ended or hangs."""
         published = self.published
         return None if published is None or published.orphan or published.stale else published.snapshot
 
@@ -174,15 +177,15 @@ class Facts:
 
     @property
     def service(self) -> UnitState | None:
-        """The state of the unit of gpufan; None if `systemd` is None."""
+        """The state of the systemd unit of gpufan. None if `systemd` is None."""
         return self.systemd.service if self.systemd else None
 
     @property
     def display_manager(self) -> str | None:
-        """The unit of the display manager; None if it is not active."""
+        """The systemd unit of the display manager. None if no display manager is active."""
         return self.systemd.display_manager if self.systemd else None
 
     @property
     def service_controls_fans(self) -> bool:
-        """Whether the process of the service wrote the snapshot."""
+        """Whether the service of gpufan wrote the snapshot. If so, the service controls the fans."""
         return bool(self.service and self.published and self.service.pid == self.published.snapshot.pid)

@@ -9,7 +9,10 @@ from msgspec.structs import replace
 from gpufan.system.printable import printable
 
 FORMAT = 1
-"""Increased when a field changes its meaning or is removed, but not for new optional fields and new checks."""
+"""Version of the format of the report.
+
+It increases when a field is removed or gets another meaning. It stays when an optional field or a check is added.
+"""
 
 GROUPS = {
     "driver": ("driver", "rights"),
@@ -17,7 +20,7 @@ GROUPS = {
     "service": ("service", "companions", "config", "messages", "snapshot"),
     "box": ("clock", "rivals", "display", "coolbits", "time"),
 }
-"""The checks below each heading of the report."""
+"""The headings of the report, each with the names of the checks below it."""
 
 _GROUP_OF = {check: group for group, checks in GROUPS.items() for check in checks}
 
@@ -39,29 +42,38 @@ class Finding(msgspec.Struct, frozen=True):
     level: Level
     text: str
     remedies: tuple[str, ...] = ()
-    """Commands to paste, the most likely remedy first; empty only if the level is ok."""
+    """Shell commands that may mend the fault, the most likely remedy first. Empty only if the level is ok."""
     card: int | None = None
-    """Index of the card; None if the check is not about one card."""
+    """Index of the card. None if the check is not about one card."""
     uuid: str | None = None
-    """UUID of the card; None also if the card has not reported it."""
+    """UUID of the card. None if the check is not about one card, or if the card has not reported its UUID."""
 
     def printable(self) -> "Finding":
-        """Return the finding without control characters. Any user can put them into the name of a process or file."""
+        """Return the finding without control characters.
+
+        Any user can put control characters into the name of a process or file.
+        """
         return replace(self, text=printable(self.text), remedies=tuple(map(printable, self.remedies)))
 
 
 def ok(check: str, text: str) -> Finding:
-    """Make a finding that needs no action."""
+    """Make a finding of the level `ok`, for which nobody needs to do anything. `check` is a name in `GROUPS`."""
     return Finding(_GROUP_OF[check], check, Level.OK, text)
 
 
 def warning(check: str, text: str, *remedies: str) -> Finding:
-    """Make a finding that may become a problem."""
+    """Make a finding of the level `warning`: a fault that may become a problem.
+
+    `check` is a name in `GROUPS`. `remedies` are shell commands, the most likely remedy first.
+    """
     return Finding(_GROUP_OF[check], check, Level.WARNING, text, remedies)
 
 
 def problem(check: str, text: str, *remedies: str) -> Finding:
-    """Make a finding that prevents fan control, or that can harm a card."""
+    """Make a finding of the level `problem`: a fault that prevents fan control, or that can harm a card.
+
+    `check` is a name in `GROUPS`. `remedies` are shell commands, the most likely remedy first.
+    """
     return Finding(_GROUP_OF[check], check, Level.PROBLEM, text, remedies)
 
 
@@ -73,12 +85,12 @@ class Report(msgspec.Struct, frozen=True):
     time_s: float
     """Seconds since the epoch."""
     level: Level
-    """The worst of all findings."""
+    """The worst level of all findings. It is `ok` without findings."""
     findings: tuple[Finding, ...]
 
     @classmethod
     def of(cls, version: str, time_s: float, findings: Iterable[Finding]) -> "Report":
-        """Make the report: sort `findings` by heading, and find the worst level."""
+        """Make the report of gpufan `version` at `time_s`: sort `findings` by heading, and find the worst level."""
         headings = list(GROUPS)
         ordered = sorted(findings, key=lambda finding: headings.index(finding.group))
         levels = [Level.OK, *(finding.level for finding in ordered)]

@@ -1,4 +1,7 @@
-"""Makes the report of the facts. The findings in it are made in `judge_driver`, `judge_cards` and so on. Pure."""
+"""Makes the report from the facts. `judge_driver`, `judge_cards`, `judge_service` and `judge_box` make the findings.
+
+The functions use nothing but the facts.
+"""
 
 from gpufan.doctor.facts import Facts
 from gpufan.doctor.findings import Report
@@ -9,6 +12,6 @@ from gpufan.doctor.judge_service import judge_service
 
 
 def judge(facts: Facts) -> Report:
-    """Make the report with all findings about the box."""
+    """Judge the facts about a box, and return the report with all findings."""
     findings = [f.printable() for part in (judge_driver, judge_cards, judge_service, judge_box) for f in part(facts)]
     return Report.of(facts.version, facts.time_s, findings)

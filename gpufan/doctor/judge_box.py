@@ -1,4 +1,7 @@
-"""Judges the rest of the box: the clock, rivals, X servers and their files, checks that failed. Pure."""
+"""Judges the rest of the box: the clock, rivals, X servers and their files, checks that failed.
+
+The functions use nothing but the facts.
+"""
 
 from collections.abc import Iterator
 from shlex import quote
@@ -8,14 +11,14 @@ from gpufan.doctor.findings import Finding, ok, problem, warning
 from gpufan.xorg.coolbits import with_coolbits
 
 _FANS_BIT = 4
-"""The bit of Coolbits that lets programs set fans."""
+"""The bit of Coolbits with which the X server lets programs set fans."""
 
 _JUDGED_ELSEWHERE = {"driver", "systemd", "settings", "published"}
-"""Facts whose errors are in the findings about driver and service."""
+"""Fields of `Facts` whose errors `judge_driver` and `judge_service` report."""
 
 
 def judge_box(facts: Facts) -> Iterator[Finding]:
-    """Yield the findings about everything that is neither driver, card nor service."""
+    """Yield the findings about everything except the driver, the cards and the service."""
     yield from _judge_clock(facts)
     yield from _judge_rivals(facts)
     yield _judge_display(facts)
@@ -26,7 +29,7 @@ def judge_box(facts: Facts) -> Iterator[Finding]:
 
 
 def _judge_clock(facts: Facts) -> Iterator[Finding]:
-    """Judge the steps of the wall clock since gpufan started."""
+    """Yield a warning if the wall clock was set since the running gpufan started."""
     live = facts.live
     if live is None or not live.clock_steps:
         return
@@ -38,7 +41,7 @@ def _judge_clock(facts: Facts) -> Iterator[Finding]:
 
 
 def _judge_rivals(facts: Facts) -> Iterator[Finding]:
-    """Judge other programs that set fans, and the files that start such a program."""
+    """Yield a finding about each other program that sets fans, and about each file that starts such a program."""
     for rival in facts.rivals:
         name = f"{rival.name} ({rival.unit or f'process {rival.pid}'})"
         if rival.exclusive:
@@ -54,7 +57,10 @@ def _judge_rivals(facts: Facts) -> Iterator[Finding]:
 
 
 def _box_needs_x(facts: Facts) -> bool:
-    """Whether the fans of any card of the box can only be set over X, or are set over X by the settings."""
+    """Return whether gpufan sets the fans of a card over X, or must do so.
+
+    It must if the settings say so, or if the fans of a card cannot be set in another way.
+    """
     live = facts.live
     if live is not None and any(gpu.backend == "x11" for gpu in live.gpus):
         return True
@@ -64,7 +70,7 @@ def _box_needs_x(facts: Facts) -> bool:
 
 
 def _judge_display(facts: Facts) -> Finding:
-    """Judge the display manager and the X servers that are not gpufan's own."""
+    """Judge the display manager and the X servers that gpufan did not start. They may hold cards that gpufan needs."""
     manager = facts.display_manager
     servers = [server for server in facts.x_servers if not server.ours]
     names = [f"display manager {manager}"] if manager else []
@@ -80,7 +86,10 @@ def _judge_display(facts: Facts) -> Finding:
 
 
 def _judge_coolbits(facts: Facts) -> Iterator[Finding]:
-    """Judge the configuration files of the user's X server. They matter only if gpufan sets fans over that server."""
+    """Yield findings about the Coolbits options in the configuration files of the user's X server.
+
+    The options matter only if gpufan sets fans over that X server.
+    """
     over_x = _box_needs_x(facts)
     matters = over_x and facts.settings.run_settings().display is not None
     for file in facts.xorg_files:

@@ -1,4 +1,7 @@
-"""Judges each card: whether it answers, whether its fans obey, and whether it is too hot. Pure."""
+"""Judges each card: whether the card answers, whether its fans obey, and whether it is too hot.
+
+The functions use nothing but the facts.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from gpufan.doctor.findings import Finding, ok, problem, warning
 from gpufan.doctor.judge_driver import KERNEL_LOG
 
 _FULL_PERCENT = 95
-"""From this duty on, a higher fan speed hardly cools more."""
+"""From this duty on, percent, a higher fan speed hardly cools more."""
 
 _RESTART = "sudo systemctl restart gpufan"
 _INSTALL_X = "sudo apt install xserver-xorg-core xserver-xorg-video-nvidia"
@@ -25,18 +28,18 @@ _BACKENDS = {"nvml": "through NVML", "x11": "over X", "simulated": "simulated"}
 
 @dataclass(frozen=True)
 class _JudgedCard:
-    """A card to judge, with the facts from the driver, from the snapshot, or from both."""
+    """A card to judge. What is known about it comes from the driver, from the snapshot, or from both."""
 
     facts: Facts
     index: int
     card: Card | None
-    """None if the driver does not list it."""
+    """The card as the driver lists it. None if the driver does not list the card."""
     state: GpuState | None
-    """None if no gpufan controls it."""
+    """The state of the card in the snapshot. None if no gpufan controls the card."""
 
     @property
     def uuid(self) -> str:
-        """UUID of the card; empty if it has not reported it."""
+        """UUID of the card. Empty if the card has not reported its UUID."""
         return (self.card.info.uuid if self.card else "") or (self.state.uuid if self.state else "")
 
     @property
@@ -48,12 +51,15 @@ class _JudgedCard:
 
     @property
     def seen(self) -> GpuState | Reading:
-        """Temperature, power, fans and throttle of the card: from gpufan if it controls the card, else from NVML."""
+        """Temperature, power, fans and throttle of the card.
+
+        They come from gpufan if gpufan controls the card, else from NVML.
+        """
         return self.state or (self.card and self.card.reading) or Reading(None, None, ())
 
 
 def judge_cards(facts: Facts) -> Iterator[Finding]:
-    """Yield the findings about each card that the driver lists or a gpufan controls."""
+    """Yield the findings about each card that the driver lists or that the running gpufan controls."""
     for judged in _judged_cards(facts):
         for finding in _judge_card(judged):
             yield msgspec.structs.replace(
@@ -62,7 +68,7 @@ def judge_cards(facts: Facts) -> Iterator[Finding]:
 
 
 def _judged_cards(facts: Facts) -> Iterator[_JudgedCard]:
-    """Yield each card of the driver and of the snapshot once, in the order of their indices."""
+    """Yield each card that the driver or the snapshot contains. A card in both is yielded once. Indices ascend."""
     live = facts.live
     states = list(live.gpus) if live else []
     is_simulated = live is not None and live.simulated_s is not None  # the simulation has its own cards
@@ -77,14 +83,20 @@ def _judged_cards(facts: Facts) -> Iterator[_JudgedCard]:
 
 
 def _is_same_card(card: Card, state: GpuState) -> bool:
-    """Whether `card` and `state` have the same UUID. An index may change, so it counts only if a UUID is unknown."""
+    """Return whether `card` and `state` are the same card.
+
+    Their UUIDs are compared. If one UUID is unknown, their indices are compared instead, although an index may change.
+    """
     if card.info.uuid and state.uuid:
         return card.info.uuid == state.uuid
     return card.info.index == state.index
 
 
 def _card_name_and_colon(judged: _JudgedCard) -> str:
-    """The text with which each finding about the card begins: `GTX 1080 Ti: `; empty if it has never answered."""
+    """Return the beginning of each finding about the card: `GTX 1080 Ti: `.
+
+    Returns an empty text if the card has never answered.
+    """
     if not judged.uuid:
         return ""
     label = judged.state.label if judged.state else judged.card.info.label if judged.card else ""
@@ -92,7 +104,11 @@ def _card_name_and_colon(judged: _JudgedCard) -> str:
 
 
 def _judge_card(judged: _JudgedCard) -> Iterator[Finding]:
-    """Yield why the card is without control, or else the findings about its fans and its heat."""
+    """Yield the findings about one card.
+
+    If the card is paused, lost, needs a reset or lacks its X server, only this is a finding. Otherwise there are
+    findings about the fans, the heat and the limits of the card.
+    """
     state, card = judged.state, judged.card
     if state is not None and state.reason.cause is Cause.X_LOST:
         yield _judge_card_without_x(judged, state.reason.message)
@@ -117,7 +133,10 @@ def _judge_card(judged: _JudgedCard) -> Iterator[Finding]:
 
 
 def _judge_limits(judged: _JudgedCard, state: GpuState) -> Iterator[Finding]:
-    """Judge the limits of a card, if gpufan has set one or tried to."""
+    """Yield a finding about the power and temperature limits of a card. `state` is the state of the card.
+
+    Yields nothing if gpufan has neither set a limit nor failed to set one.
+    """
     if state.limits_error:
         text = f"a limit could not be set or given back: {state.limits_error}; the fans are controlled all the same"
         yield warning("power", text, f"nvidia-smi -q -d POWER,TEMPERATURE -i {judged.index}", KERNEL_LOG)
@@ -126,7 +145,7 @@ def _judge_limits(judged: _JudgedCard, state: GpuState) -> Iterator[Finding]:
 
 
 def _judge_card_to_reset(judged: _JudgedCard) -> Finding:
-    """Judge a card that needs a reset. No process may have the card open during the reset."""
+    """Judge a card that needs a reset. During the reset, no process may have the card open."""
     text = "lost: the card needs a reset; end the programs that use it"
     gpufan, uuid = f"sudo {judged.facts.command}", judged.uuid
     commands = [f"sudo nvidia-smi --gpu-reset -i {uuid or judged.index}"]
@@ -137,7 +156,7 @@ def _judge_card_to_reset(judged: _JudgedCard) -> Finding:
 
 
 def _judge_card_without_x(judged: _JudgedCard, error: str) -> Finding:
-    """Judge a card whose fans can only be set over X, if X fails with `error`."""
+    """Judge a card whose fans can only be set over X, while X fails. `error` says why X fails."""
     install = [] if judged.facts.has_xorg else [_INSTALL_X]
     # Either the X server of gpufan itself or that of gpufan-xserver.service. Only root can read their folders.
     log = f"sudo sh -c 'tail -n 30 {judged.facts.runtime_folder}*/*xserver/Xorg.log'"
@@ -146,7 +165,7 @@ def _judge_card_without_x(judged: _JudgedCard, error: str) -> Finding:
 
 
 def _judge_fans(judged: _JudgedCard) -> Finding:
-    """Judge the fans of a card: first by the proof that they obey, if there is one."""
+    """Judge the fans of a card. If there is a proof that the fans obey, or that they do not, the proof decides."""
     command = judged.facts.command
     for proof in judged.facts.proofs:
         if proof.uuid == judged.uuid:
@@ -177,7 +196,10 @@ def _judge_fans(judged: _JudgedCard) -> Finding:
 
 
 def _judge_unselected_fans(judged: _JudgedCard, is_manual: bool) -> Finding:
-    """Judge the fans of a card that the running gpufan does not control."""
+    """Judge the fans of a card that the running gpufan does not control.
+
+    `is_manual` says whether a fan of the card is in manual mode.
+    """
     if not is_manual and not _is_excluded_card(judged):
         text = "gpufan does not control this card, although its settings include it: it finds a new card within 30 s;"
         return warning("fans", f"{text} if that does not help, restart it", _RESTART)
@@ -190,9 +212,9 @@ def _judge_unselected_fans(judged: _JudgedCard, is_manual: bool) -> Finding:
 
 
 def _is_excluded_card(judged: _JudgedCard) -> bool:
-    """Whether the settings of the running gpufan may exclude the card.
+    """Return whether the settings of the running gpufan may exclude the card.
 
-    The settings are unknown if that gpufan is not the service.
+    If the running gpufan is not the service, its settings are unknown, and the result is True.
     """
     assert judged.card is not None  # a card that gpufan does not control is known from the driver only
     names = judged.facts.settings.run_settings().gpus
@@ -202,7 +224,7 @@ def _is_excluded_card(judged: _JudgedCard) -> bool:
 
 
 def _judge_controlled_fans(judged: _JudgedCard, state: GpuState) -> Finding:
-    """Judge the fans of a card that the running gpufan controls."""
+    """Judge the fans of a card that the running gpufan controls. `state` is the state of the card."""
     command = judged.facts.command
     reason = reason_sentence(state.reason)
     fault = "" if state.fault is None else reason_sentence(state.fault)
@@ -243,7 +265,7 @@ def _judge_controlled_fans(judged: _JudgedCard, state: GpuState) -> Finding:
 
 
 def _judge_heat(judged: _JudgedCard) -> Finding:
-    """Judge the temperature of a card, and the cause for which it lowers its clocks."""
+    """Judge the temperature of a card. If the card lowers its clocks, judge why."""
     seen, throttle = judged.seen, judged.seen.throttle
     if seen.temperature_c is None:
         text = "its temperature cannot be read" + (", so gpufan runs its fans at full speed" if judged.state else "")
@@ -264,7 +286,7 @@ def _judge_heat(judged: _JudgedCard) -> Finding:
 
 
 def _judge_throttled_card(judged: _JudgedCard, at: str) -> Finding:
-    """Judge a card that lowers its clocks because of heat. `at` is its temperature as text.
+    """Judge a card that lowers its clocks because of heat. `at` is the temperature of the card as text: `91 °C`.
 
     The remedy is more fan speed, or less power if the fans are at full speed.
     """

@@ -1,4 +1,7 @@
-"""Judges the NVIDIA driver, the right to set fans, and cards on the PCI bus that the driver does not list. Pure."""
+"""Judges the NVIDIA driver, the right to set fans, and cards on the PCI bus that the driver does not list.
+
+The functions use nothing but the facts.
+"""
 
 from collections.abc import Iterator
 
@@ -9,10 +12,10 @@ from gpufan.doctor.facts import Facts, PciCard
 from gpufan.doctor.findings import Finding, ok, problem, warning
 
 LAST_BRANCH = 580
-"""The last driver branch that supports Maxwell, Pascal and Volta (NVIDIA's release notes of 590)."""
+"""The last driver branch that supports Maxwell, Pascal and Volta cards (NVIDIA's release notes of branch 590)."""
 
 BEFORE_TURING = range(0x1340, 0x1E00)
-"""PCI device ids of Maxwell, Pascal and Volta, by the PCI ID repository; Turing starts at 1e02."""
+"""PCI device ids of Maxwell, Pascal and Volta cards (PCI ID repository). The ids of Turing cards start at 1e02."""
 
 KERNEL_LOG = "sudo dmesg | grep -i -e nvrm -e xid"
 
@@ -22,7 +25,7 @@ _INSTALL = {
     "fedora": "sudo dnf install akmod-nvidia",
     "arch": "sudo pacman -S nvidia-open",
 }
-"""The command that installs the newest driver branch, by ID in /etc/os-release."""
+"""The command that installs the newest driver branch, by the ID of the distribution in /etc/os-release."""
 
 _INSTALL_LAST_BRANCH = {
     "debian": "sudo apt install nvidia-driver",
@@ -49,7 +52,10 @@ def judge_driver(facts: Facts) -> Iterator[Finding]:
 
 
 def _judge_driver_state(facts: Facts) -> Finding:
-    """Judge whether the driver is installed, loaded, of one version and allowed for this user."""
+    """Judge whether the driver is installed and loaded, and whether this user may use it.
+
+    Its kernel module and its library must also have the same version.
+    """
     driver, unknown = facts.driver, facts.errors.get("driver")
     if unknown is not None:
         return problem("driver", f"the state of the driver is unknown: {unknown}", KERNEL_LOG, "sudo reboot")
@@ -78,7 +84,10 @@ def _judge_driver_state(facts: Facts) -> Finding:
 
 
 def _judge_rights(facts: Facts) -> Iterator[Finding]:
-    """Judge whether this process has the right to set fans."""
+    """Yield a finding about the right of this process to set fans.
+
+    Yields nothing if the user is not root and the box has no cards.
+    """
     if facts.user_id == 0 and facts.has_sys_admin is False:
         text = "root lacks CAP_SYS_ADMIN here, so the driver refuses to set fans: run gpufan outside the container,"
         text += " or give the container this capability"
@@ -93,7 +102,10 @@ def _judge_rights(facts: Facts) -> Iterator[Finding]:
 
 
 def _judge_card_on_bus(facts: Facts, card: PciCard) -> Iterator[Finding]:
-    """Judge a card on the PCI bus. Yields nothing if the driver lists it."""
+    """Yield a finding about a card on the PCI bus.
+
+    Yields nothing if the driver lists the card, or if the finding about the driver explains why it does not.
+    """
     if card.driver == "vfio-pci":
         yield ok("card", f"{card.address} belongs to a virtual machine")
     elif _driver_dropped(facts, card):
@@ -115,26 +127,26 @@ def _judge_card_on_bus(facts: Facts, card: PciCard) -> Iterator[Finding]:
 
 
 def _driver_lists(facts: Facts, card: PciCard) -> bool:
-    """Whether the driver lists a card with this PCI address."""
+    """Return whether the driver lists `card`. The PCI addresses are compared."""
     return any(known.info.pci and PciAddress.parse(known.info.pci) == card.address for known in facts.driver.cards)
 
 
 def _driver_dropped(facts: Facts, card: PciCard) -> bool:
-    """Whether the installed driver branch does not support the card any more."""
+    """Return whether `card` is too old for the installed driver branch."""
     return card.device_id in BEFORE_TURING and _driver_branch(facts) > LAST_BRANCH and not _driver_lists(facts, card)
 
 
 def _install_last_driver_branch(facts: Facts) -> tuple[str, ...]:
-    """The commands that replace a newer driver by the last branch that supports old cards."""
+    """Return the commands that replace a newer driver by `LAST_BRANCH`, the last branch that supports old cards."""
     return _GO_BACK.get(facts.distribution, _LIST_CARDS), "sudo reboot"
 
 
 def _driver_branch(facts: Facts) -> int:
-    """Branch of the installed driver, such as 580; 0 without a driver."""
+    """Return the branch of the installed driver, such as 580. Returns 0 if no driver is installed."""
     return int((facts.driver.module_version or facts.driver.library_version or "0").partition(".")[0])
 
 
 def _install_driver_command(facts: Facts) -> str:
-    """The command that installs the newest driver branch that supports all cards on the bus."""
+    """Return the command that installs the newest driver branch that supports all cards on the PCI bus."""
     old = any(card.device_id in BEFORE_TURING for card in facts.pci)
     return (_INSTALL_LAST_BRANCH if old else _INSTALL).get(facts.distribution, _LIST_CARDS)

@@ -1,4 +1,7 @@
-"""Judges the service, its companions, its settings, the file of messages and the published snapshot. Pure."""
+"""Judges the service, its companions, its settings, the settings of messages and the published snapshot.
+
+The functions use nothing but the facts.
+"""
 
 from collections.abc import Iterator
 from shlex import quote
@@ -11,7 +14,7 @@ from gpufan.system.paths import ALERTS_SETTINGS
 from gpufan.system.unit_state import UnitState
 
 _MANY_RESTARTS = 3
-"""Fewer restarts are normal: at boot the driver may load late."""
+"""From this number of restarts on, there is a warning. Fewer are normal: at boot the driver may load late."""
 
 _RESTART = "sudo systemctl restart gpufan"
 _STATUS = "systemctl status gpufan"
@@ -70,7 +73,7 @@ def _judge_gpufan_service(facts: Facts) -> Finding:
 
 
 def _judge_inactive_service(unit: UnitState) -> Finding:
-    """Judge the service of gpufan if it is installed, but does not run."""
+    """Judge the service of gpufan, which is installed but does not run."""
     if unit.active == "inactive" and not unit.has_failed:
         if unit.starts_at_boot:
             return problem("service", "enabled, but stopped", "sudo systemctl start gpufan")
@@ -90,12 +93,15 @@ def _judge_companion(unit: UnitState) -> Finding:
 
 
 def _judged_status(unit: UnitState) -> str:
-    """The last status that the unit has sent to systemd, for the end of a finding; empty without status."""
+    """Return the last status that the unit has sent to systemd, for the end of a finding: `: no card`.
+
+    Returns an empty text if the unit has sent no status.
+    """
     return f": {unit.status}" if unit.status else ""
 
 
 def _judge_config(facts: Facts) -> Finding:
-    """Judge the config file, and whether its settings are in use."""
+    """Judge the config file, and whether the running gpufan uses its settings."""
     settings, live, edit = facts.settings, facts.live, facts.edit_config
     in_use = None if live is None else settings_sentence(live)
     if error := facts.errors.get("settings"):
@@ -117,7 +123,7 @@ def _judge_config(facts: Facts) -> Finding:
 
 
 def _judge_snapshot(facts: Facts) -> Finding:
-    """Judge the snapshot: whether a gpufan writes it in time."""
+    """Judge whether a running gpufan writes the snapshot in time."""
     published = facts.published
     run, restore = f"sudo {facts.command} run", f"sudo {facts.command} restore"
     if error := facts.errors.get("published"):

@@ -1,4 +1,7 @@
-"""Gathers the facts. Each fact has its own thread, so a driver or a program that hangs delays no other fact."""
+"""Gathers the facts. Each fact is gathered in its own thread.
+
+So a driver or a program that hangs delays only its own fact.
+"""
 
 import os
 import re
@@ -36,7 +39,7 @@ from gpufan.system.paths import ALERTS_SETTINGS, SNAPSHOT
 from gpufan.system.unit_state import UnitState, unit_state
 
 LIMIT_S = 10.0
-"""Time limit of each fact, counted from the start of all, s."""
+"""Time limit for all facts together, s. They are gathered at the same time."""
 
 _SUDO_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The folders in which sudo searches a program on Debian (secure_path in sudoers(5))."""
@@ -46,7 +49,11 @@ _CAP_SYS_ADMIN = 21
 
 
 def gather_facts(runtime_folder: Path, config: Path | None, proofs: tuple[Proof, ...] = ()) -> Facts:
-    """Gather all facts that can be known within `LIMIT_S` seconds. Changes nothing. `proofs` are known already."""
+    """Gather all facts about the box that can be known within `LIMIT_S` seconds. Changes nothing.
+
+    `config` is the config file. With None, it is the default file. `proofs` is the result of `prove_fans`, if the fans
+    were moved before.
+    """
     source = settings_below_root(config)
     looks: dict[str, Callable[[], Any]] = {
         "driver": look_at_driver,
@@ -90,7 +97,10 @@ def gather_facts(runtime_folder: Path, config: Path | None, proofs: tuple[Proof,
 
 
 def look_for_command() -> str:
-    """Return the command that runs this gpufan. It also works after `sudo`, which searches in fewer folders."""
+    """Return the command that runs this gpufan.
+
+    The command also works after `sudo`, which searches for programs in fewer folders.
+    """
     program = Path(sys.argv[0])
     if program.name != "gpufan":
         return f"{sys.executable} -m gpufan"
@@ -101,7 +111,10 @@ def look_for_command() -> str:
 
 
 def look_at_pci_cards() -> tuple[PciCard, ...]:
-    """Return the NVIDIA display devices on the PCI bus, with their kernel drivers. Raises OSError or ValueError."""
+    """Return the NVIDIA display devices on the PCI bus, with their kernel drivers.
+
+    Raises OSError or ValueError if the files of the kernel about a device cannot be read.
+    """
     folder = below_root(kernel_cards.PCI_FOLDER)
     found = []
     for address in kernel_cards.kernel_bus_addresses(folder):
@@ -112,24 +125,27 @@ def look_at_pci_cards() -> tuple[PciCard, ...]:
 
 
 def _look_at_alerts_file() -> str | None:
-    """Return `Facts.alerts_exposure`. Raises OSError without the file."""
+    """Return the value for `Facts.alerts_exposure`. Raises OSError if the file with these settings is missing."""
     return alert_settings_exposure(below_root(ALERTS_SETTINGS).stat().st_mode)
 
 
 def _look_for_sys_admin() -> bool | None:
-    """Return whether this process has the capability CAP_SYS_ADMIN; None if unknown."""
+    """Return whether this process has the capability CAP_SYS_ADMIN. Returns None if this is unknown."""
     match = re.search(r"^CapEff:\s*([0-9a-f]+)$", read_text_or_empty(below_root("/proc/self/status")), re.MULTILINE)
     return bool(int(match[1], 16) >> _CAP_SYS_ADMIN & 1) if match else None
 
 
 def _look_for_distribution() -> str:
-    """Return the ID of the distribution in /etc/os-release; empty if unknown."""
+    """Return the ID of the distribution in /etc/os-release. Returns an empty text if the ID is unknown."""
     match = re.search(r'^ID="?([\w.-]+)', read_text_or_empty(below_root("/etc/os-release")), re.MULTILINE)
     return match[1] if match else ""
 
 
 def _look_at_snapshot(path: Path) -> Published | None:
-    """Return the snapshot in `path`; None if there is none. Raises GpufanError if it cannot be read."""
+    """Return the snapshot in the file `path`. Returns None if the file does not exist.
+
+    Raises GpufanError if the file cannot be read.
+    """
     if not path.exists():
         return None
     snapshot = snapshot_file.read_snapshot(path)
@@ -141,7 +157,7 @@ def _look_at_snapshot(path: Path) -> Published | None:
 
 
 def _look_at_systemd() -> Systemd | None:
-    """Return the states of the units that concern gpufan; None if systemd does not run this box."""
+    """Return the states of the systemd units that concern gpufan. Returns None if systemd does not run this box."""
     if not below_root(systemctl.BOOTED).is_dir() or shutil.which("systemctl") is None:
         return None
     service, *companions = map(_look_at_unit, (SERVICE, *(companion.unit_name for companion in COMPANIONS)))
@@ -154,7 +170,10 @@ def _look_at_systemd() -> Systemd | None:
 
 
 def _look_at_unit(name: str) -> UnitState:
-    """Return the state of a unit of gpufan. Its last line in the journal replaces a status that is missing."""
+    """Return the state of the systemd unit `name` of gpufan.
+
+    If the unit is not active and has no status, its last line in the journal becomes the status.
+    """
     unit = unit_state(name)
     if unit.status or unit.is_active or not unit.exists:
         return unit

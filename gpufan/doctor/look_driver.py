@@ -37,7 +37,10 @@ def look_at_driver() -> Driver:
 
 
 def _looked_at_card(info: GpuInfo, result: Reading | Exception) -> Card:
-    """Return the card with the reading `result`, or without a reading if `result` is NoAnswer. Raises other errors."""
+    """Return the facts about one card. `result` is its reading, or the error of the attempt to read it.
+
+    If the error is NoAnswer, the card has no reading. Any other error is raised.
+    """
     if isinstance(result, Reading):
         return Card(info, result)
     if not isinstance(result, NoAnswer):
@@ -46,9 +49,9 @@ def _looked_at_card(info: GpuInfo, result: Reading | Exception) -> Card:
 
 
 def _look_at_driver_library() -> str | None:
-    """Return the version of the NVML library in this process, even if the library fails; None if it is not loaded.
+    """Return the version of the NVML library in this process. Returns None if the library is not loaded.
 
-    The name of its file contains the version.
+    The file name of the library contains the version, so the version is known even if the library fails.
     """
     match = _LIBRARY.search(read_text_or_empty(Path("/proc/self/maps")))
     return match[1] if match else None

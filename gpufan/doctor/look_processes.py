@@ -32,9 +32,9 @@ def look_for_rivals() -> tuple[Rival, ...]:
 
 
 def look_for_other_setter(snapshot: Path) -> str:
-    """Return the name of the program that may set fans besides gpufan; empty if there is none.
+    """Return the name of the program that may set fans besides gpufan. Returns an empty text if there is none.
 
-    This process, and the gpufan that wrote the file `snapshot`, do not count.
+    This process does not count, and neither does the gpufan that wrote the file `snapshot`.
     """
     ours = {os.getpid()}
     with suppress(GpufanError):
@@ -43,7 +43,7 @@ def look_for_other_setter(snapshot: Path) -> str:
 
 
 def look_for_x_servers(runtime_folder: Path) -> tuple[XServer, ...]:
-    """Return the running X servers. A server with files in `runtime_folder` is gpufan's own."""
+    """Return the running X servers. If the files of an X server are in `runtime_folder`, gpufan started it."""
     found = []
     for process in processes(below_root(PROC)):
         words = process.words
@@ -55,7 +55,7 @@ def look_for_x_servers(runtime_folder: Path) -> tuple[XServer, ...]:
 
 
 def look_for_autostarts() -> tuple[str, ...]:
-    """Return the files that start nvidia-settings at the login to a desktop, if it then sets fans."""
+    """Return the files that start nvidia-settings at the login to a desktop, so that nvidia-settings sets fans."""
     homes = [*below_root("/home").glob("*"), below_root("/root")]
     loads_fans = any(_FAN_SETTING.search(read_text_or_empty(home / ".nvidia-settings-rc")) for home in homes)
     folders = [below_root("/etc/xdg/autostart"), *(home / ".config/autostart" for home in homes)]
@@ -65,8 +65,8 @@ def look_for_autostarts() -> tuple[str, ...]:
 def _look_for_autostarts_in(folder: Path, loads_fans: bool) -> Iterator[Path]:
     """Yield the files in `folder` that start nvidia-settings so that it sets fans.
 
-    With `loads_fans` every such file counts, since the settings that nvidia-settings loads set fans. Without it, a file
-    counts only if its command sets fans.
+    `loads_fans` says whether the saved settings that nvidia-settings loads set fans. If they do, each file that starts
+    nvidia-settings is yielded. Otherwise a file is yielded only if the command in it sets fans.
     """
     try:
         paths = sorted(folder.glob("*.desktop"))

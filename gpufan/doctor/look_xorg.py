@@ -17,7 +17,10 @@ from gpufan.xorg.tokens import latin1_as_utf8
 
 
 def look_at_xorg_files(cards: Sequence[PciAddress]) -> tuple[XorgFile, ...]:
-    """Return each configuration file that the X server reads, with its Coolbits. `cards` are the cards of the box."""
+    """Return each configuration file that the X server reads, with the Coolbits options in the file.
+
+    `cards` are the PCI addresses of the NVIDIA cards of the box.
+    """
     folders, main = search.snippet_folders(below_root("/")), search.main_config_file(below_root("/"))
     incomplete: set[str] = set()
     with suppress(GpufanError):  # `_look_at_xorg_file` reports what is wrong with one file
@@ -29,7 +32,10 @@ def look_at_xorg_files(cards: Sequence[PciAddress]) -> tuple[XorgFile, ...]:
 
 
 def _look_at_xorg_file(path: Path, *, incomplete: bool) -> XorgFile:
-    """Return the Coolbits options in the file `path`, or why the X server cannot read it."""
+    """Return the file `path` with its Coolbits options, or with the reason why the X server cannot read it.
+
+    `incomplete` is the value for `XorgFile.incomplete`.
+    """
     shown = f"/{path.relative_to(below_root('/'))}"
     try:
         file = ConfigFile(read_file_if_exists(path) or b"", shown)

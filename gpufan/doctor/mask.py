@@ -40,7 +40,7 @@ _SECRET = re.compile(
         (?:\\?"?[ \t]{0,9}[=:][ \t]{0,9}\\?"?|\\?"[ \t]{1,9}\\?"))([^\s"',;\\]+)""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""Name and value of a secret: `token=..`, `"token": ".."`, `Option "Serial" ".."`. Quotes may be escaped."""
+"""Finds name and value of a secret: `token=..`, `"token": ".."`, `Option "Serial" ".."`. Quotes may be escaped."""
 
 _SECRET_NAME = r"[\w-]{0,40}(?:key|pass|passphrase|passwd|password|pwd|token|secret|credentials?)(?:[_-][\w-]{0,40})?"
 _VARIABLE = re.compile(
@@ -48,7 +48,10 @@ _VARIABLE = re.compile(
         | (?<![\w-])({_SECRET_NAME}=|--{_SECRET_NAME}[ \t])("[^"\n]+"|'[^'\n]+'|[^\s"']+)""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""A variable or an option with a secret, with quotes around the value or around all: `"API_KEY=a b"`, `--db-pass x`."""
+"""Finds a variable or an option with a secret: `"API_KEY=a b"`, `API_KEY="a b"`, `--db-pass x`.
+
+Quotes may be around the value, or around name and value together.
+"""
 
 _TOO_COMMON = {"root", "localhost", "gpu", "nvidia", "gpufan", "linux", "debian", "ubuntu", "user", "host", "home"}
 """Names that are not masked: they identify nobody, and are common words in the texts."""
@@ -58,12 +61,15 @@ _FIRST_PERSON = 1000
 
 
 class Mask:
-    """Masks the texts of one box. A word has the same replacement in all texts, such as `user-1`."""
+    """Masks private words in the texts of one box.
+
+    A word gets the same replacement in all texts. For example, the name of a user becomes `user-1`.
+    """
 
     def __init__(self, host: str, users: Iterable[str], uuids: Iterable[str] = ()) -> None:
-        """`host` and `users` are the names to mask. `uuids` are the UUIDs of the cards.
+        """Make a mask for the host name `host`, the user names `users` and the UUIDs `uuids` of the cards.
 
-        The beginning of a UUID in a text has the same replacement as the complete UUID.
+        If a text contains only the beginning of a UUID, the beginning gets the replacement of the complete UUID.
         """
         self._replacements: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
@@ -78,13 +84,13 @@ class Mask:
 
     @classmethod
     def of_box(cls, facts: Facts) -> "Mask":
-        """Make the mask for the names of this host and its users, and for the cards in `facts`."""
+        """Make the mask for the name of this host, the names of its users, and the cards in `facts`."""
         states = facts.published.snapshot.gpus if facts.published else ()
         uuids = [*(card.info.uuid for card in facts.driver.cards), *(state.uuid for state in states)]
         return cls(socket.gethostname(), _private_users(), [uuid for uuid in dict.fromkeys(uuids) if uuid])
 
     def __call__(self, text: str) -> str:
-        """Return `text` without private words."""
+        """Return `text` with a replacement in place of each private word."""
         text = _VARIABLE.sub(self._replace_variable, text)
         text = _SECRET.sub(lambda match: match[1] + self._replace("secret", match[2]), text)
         for kind, pattern in _PATTERNS.items():
@@ -103,7 +109,10 @@ class Mask:
         return [self.json(item) for item in value] if isinstance(value, list) else value
 
     def report(self, report: Report) -> Report:
-        """Return `report` with all its texts masked. Do this before a text is wrapped, which may split a word."""
+        """Return `report` with all its texts masked.
+
+        Mask the report before its texts are broken into lines. A word that a line break divides would not be masked.
+        """
         findings = [
             replace(f, text=self(f.text), remedies=tuple(map(self, f.remedies)), uuid=f.uuid and self(f.uuid))
             for f in report.findings
@@ -118,7 +127,10 @@ class Mask:
         return self._replace(kind, match[0])
 
     def _replace(self, kind: str, word: str) -> str:
-        """Return the replacement of a private word: `kind` and a number."""
+        """Return the replacement of the private word `word`: `kind` and a number.
+
+        If `word` is a replacement already, it is returned unchanged.
+        """
         if word in self._replacements.values():  # it is masked already
             return word
         known = word.lower()
@@ -130,7 +142,7 @@ class Mask:
         return self._replacements[known]
 
     def _replace_ipv6(self, text: str) -> str:
-        """Return the replacement of `text` if it is an IPv6 address; else `text`."""
+        """Return the replacement of `text` if `text` is an IPv6 address. Otherwise return `text` unchanged."""
         try:
             ipaddress.IPv6Address(text)
         except ValueError:  # a time, or a PCI address
@@ -139,7 +151,7 @@ class Mask:
 
 
 def _private_users() -> set[str]:
-    """Names and home folders of the users who can log in, and the name of the present user."""
+    """Return the names of all people with an account and of the present user, and the names of their home folders."""
     names = {os.environ.get(variable, "") for variable in ("SUDO_USER", "USER", "LOGNAME")}
     for user in pwd.getpwall():
         if user.pw_uid >= _FIRST_PERSON:
@@ -150,10 +162,10 @@ def _private_users() -> set[str]:
 
 
 def _pattern_to_mask(name: str) -> re.Pattern[str]:
-    """A pattern that finds `name`, but not as a part of a longer word."""
+    """Return a pattern that finds `name`, but not as a part of a longer word."""
     return re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", re.IGNORECASE)
 
 
 def _is_private_name(name: str) -> bool:
-    """Whether a host or user name is masked."""
+    """Return whether `name`, a host or user name, must be masked."""
     return len(name) > 1 and name.lower() not in _TOO_COMMON

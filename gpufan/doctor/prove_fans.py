@@ -13,9 +13,11 @@ from gpufan.system.lock import controller_lock
 
 
 def prove_fans(runtime_folder: Path, config: Path | None) -> tuple[Proof, ...]:
-    """Move the fans of each card that gpufan would control, give them back to the driver, and return the results.
+    """Move the fans of each card that gpufan would control, and give them back to the driver. Returns the results.
 
-    Raises NoPermission without root, InputError or DriverError, and GpufanError while another gpufan controls the fans.
+    `config` is the config file. With None, it is the default file. Raises NoPermission if the user is not root,
+    InputError if a setting is wrong, DriverError if the driver does not work, and GpufanError if another gpufan
+    controls the fans.
     """
     if os.geteuid() != 0:
         raise NoPermission("only root can move fans: run this with sudo")

@@ -1,4 +1,4 @@
-"""The root folder of the box that the doctor examines, and the settings in it. Tests replace it by another folder."""
+"""The root folder of the box that the doctor examines. Tests replace this folder by another one."""
 
 from pathlib import Path
 
@@ -8,10 +8,13 @@ ROOT = Path("/")
 
 
 def below_root(path: Path | str) -> Path:
-    """Return the absolute `path` below the root folder: `/etc/os-release` is `ROOT/etc/os-release`."""
+    """Return the absolute `path` below the root folder: `/etc/os-release` becomes `ROOT/etc/os-release`."""
     return ROOT / Path(path).relative_to("/")
 
 
 def settings_below_root(config: Path | None) -> Source:
-    """Return the source of the settings: the file `config`, or without it the default file, which may be missing."""
+    """Return the source of the settings. If `config` is given, it is this file, which must exist.
+
+    If `config` is None, the source is the default file, which may be missing.
+    """
     return Source(config or below_root(DEFAULT_PATH), required=config is not None)

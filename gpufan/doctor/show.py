@@ -1,4 +1,4 @@
-"""Prints the findings below headings, with each remedy on its own line, ready to paste."""
+"""Prints the findings below headings. Each remedy has its own line, so that people can copy it."""
 
 import textwrap
 from collections import Counter
@@ -14,15 +14,15 @@ _MARKS = {
     Level.WARNING: ("!", "!", "yellow"),
     Level.PROBLEM: ("✗", "x", "bold red"),
 }
-"""Symbol, symbol in ASCII, and style."""
+"""For each level: the symbol, the symbol for a terminal that has only ASCII, and the style."""
 
 _NARROWEST = 40
 _WIDEST = 120
-"""Limits of the width of the text, columns."""
+"""Smallest and largest width of the text, columns."""
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Print all findings, and a line with their count."""
+    """Print all findings, and a line with the number of findings."""
     for group, findings in groupby(report.findings, key=lambda finding: finding.group):
         console.print(Text(group.capitalize(), style="bold"))
         for finding in findings:
@@ -48,7 +48,7 @@ def _print_finding(finding: Finding, console: Console) -> None:
 
 
 def _print_summary(report: Report, console: Console) -> None:
-    """Print the number of findings of each level."""
+    """Print a line with the number of findings of each level."""
     counts = Counter(finding.level for finding in report.findings)
     if report.level is Level.OK:
         console.print(Text(f"All is well: {counts[Level.OK]} checks.", style="green"))
