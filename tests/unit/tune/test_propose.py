@@ -29,7 +29,7 @@ def proposal(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workload", ["epochs", "sweep"])
-@pytest.mark.parametrize("limit_c", [72, 80])
+@pytest.mark.parametrize("limit_c", [74, 80])
 def test_the_card_stays_under_the_limit_with_the_proposed_setting(workload: str, limit_c: float) -> None:
     best = propose(fitted(LIGHT, workload, minutes=20), LOUD, limit_c).best
     assert best is not None
