@@ -31,7 +31,7 @@ _SIZE_LIMIT = 256 * 1024
 
 
 def check_bundle_path(path: Path) -> None:
-    """Raise InputError if `path` exists, if it has the suffix of another format, or if its folder is missing."""
+    """Raise InputError if `path` exists, has the suffix of another format, or is in a folder that does not exist."""
     if path.suffix and not path.name.lower().endswith((".tar.gz", ".tgz")):
         raise InputError(f"{path}: a bundle is a .tar.gz file: give it a name that ends so")
     if os.path.lexists(path):

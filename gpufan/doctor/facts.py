@@ -62,7 +62,7 @@ class Rival:
 
     name: str
     unit: str | None
-    """The systemd unit of the program; None if somebody started the program."""
+    """The systemd unit that runs the program. None if no system unit runs the program."""
     pid: int | None
     exclusive: bool
     """Whether the only task of the program is to set the fans of NVIDIA cards."""
@@ -129,7 +129,7 @@ class Facts:
     """The command that runs this gpufan. It also works after `sudo`."""
     user_id: int = 0
     has_sys_admin: bool | None = None
-    """Whether this process has CAP_SYS_ADMIN."""
+    """Whether this process has the capability CAP_SYS_ADMIN. None if this is unknown."""
     distribution: str = ""
     """ID of the distribution in /etc/os-release, such as `debian`. Empty if it is unknown."""
     has_xorg: bool = False
@@ -139,23 +139,23 @@ class Facts:
     proofs: tuple[Proof, ...] = ()
     rivals: tuple[Rival, ...] = ()
     other_setter: str = ""
-    """The program that may set fans besides gpufan: `probably coolgpus (process 4711)`; empty if none is found."""
+    """The program that may set fans besides gpufan: `probably coolgpus (process 4711)`. Empty if none is found."""
     autostarts: tuple[str, ...] = ()
-    """Files that start nvidia-settings at the login to a desktop, so that it sets fans."""
+    """Files that start nvidia-settings at the login to a desktop, so that nvidia-settings sets fans."""
     x_servers: tuple[XServer, ...] = ()
     xorg_files: tuple[XorgFile, ...] = ()
     systemd: Systemd | None = None
-    """None if systemd does not run the box, or if it has not answered."""
+    """The states of the systemd units. None if systemd does not run the box, or if systemd has not answered."""
     config: Path = DEFAULT_PATH
     settings: Settings = field(default_factory=Settings)
     alerts_exposure: str | None = None
-    """A sentence that every user can read or write the settings of messages. These settings contain secrets.
+    """A text that says so if every user can read or write the file with the settings of messages.
 
-    None if the other users can neither read nor write them.
+    This file contains secrets. None if other users can neither read nor write the file.
     """
     runtime_folder: Path = RUNTIME_FOLDER
     published: Published | None = None
-    """None if there is no snapshot."""
+    """The published snapshot. None if there is no snapshot."""
     errors: Mapping[str, str] = field(default_factory=dict)
     """For each fact that is unknown because of an error: the name of its field, and the error."""
 
@@ -166,7 +166,7 @@ class Facts:
 
     @property
     def live(self) -> Snapshot | None:
-        """The snapshot of the running gpufan. None if there is no snapshot, or if its gpufan has ended or hangs."""
+        """The snapshot of the running gpufan. None if no gpufan is running, or if gpufan hangs."""
         published = self.published
         return None if published is None or published.orphan or published.stale else published.snapshot
 

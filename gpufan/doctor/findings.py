@@ -1,4 +1,4 @@
-"""What a finding and a report of the doctor are. `show.py` prints them."""
+"""Defines the findings and the report of the doctor. `show.py` prints them."""
 
 from collections.abc import Iterable
 from enum import Enum

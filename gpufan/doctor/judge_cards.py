@@ -68,7 +68,10 @@ def judge_cards(facts: Facts) -> Iterator[Finding]:
 
 
 def _judged_cards(facts: Facts) -> Iterator[_JudgedCard]:
-    """Yield each card that the driver or the snapshot contains. A card in both is yielded once. Indices ascend."""
+    """Yield each card that the driver or the snapshot contains. A card in both is yielded once.
+
+    The cards are ordered by index.
+    """
     live = facts.live
     states = list(live.gpus) if live else []
     is_simulated = live is not None and live.simulated_s is not None  # the simulation has its own cards

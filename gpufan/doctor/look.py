@@ -39,7 +39,7 @@ from gpufan.system.paths import ALERTS_SETTINGS, SNAPSHOT
 from gpufan.system.unit_state import UnitState, unit_state
 
 LIMIT_S = 10.0
-"""Time limit for all facts together, s. They are gathered at the same time."""
+"""Time limit for all facts together, s. All facts are gathered at the same time."""
 
 _SUDO_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """The folders in which sudo searches a program on Debian (secure_path in sudoers(5))."""

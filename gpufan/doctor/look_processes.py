@@ -43,7 +43,7 @@ def look_for_other_setter(snapshot: Path) -> str:
 
 
 def look_for_x_servers(runtime_folder: Path) -> tuple[XServer, ...]:
-    """Return the running X servers. If the files of an X server are in `runtime_folder`, gpufan started it."""
+    """Return the running X servers. If the files of a server are in `runtime_folder`, gpufan started the server."""
     found = []
     for process in processes(below_root(PROC)):
         words = process.words

@@ -13,8 +13,8 @@ def below_root(path: Path | str) -> Path:
 
 
 def settings_below_root(config: Path | None) -> Source:
-    """Return the source of the settings. If `config` is given, it is this file, which must exist.
+    """Return the source of the settings: the file `config`. This file must exist.
 
-    If `config` is None, the source is the default file, which may be missing.
+    If `config` is None, the source is the default file. The default file may be missing.
     """
     return Source(config or below_root(DEFAULT_PATH), required=config is not None)

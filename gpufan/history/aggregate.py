@@ -1,4 +1,4 @@
-"""The mean, lowest and highest value of a measurement in a period. `combine` makes one of those of several periods."""
+"""The mean, lowest and highest value of a measurement in a period. `combine` joins several periods."""
 
 from collections.abc import Iterable
 from typing import NamedTuple

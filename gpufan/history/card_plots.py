@@ -64,7 +64,7 @@ def plot_card_over_time(
 def card_panels(
     periods: Sequence[Period], events: Iterable[Event], time_range: TimeRange, min_step_s: float
 ) -> tuple[list[Panel], list[Mark]]:
-    """Return the panels of a card over time (temperature, fans, power, sound), and a mark for each event to draw.
+    """Return the panels of a card over time (temperature, fans, power, sound), and a mark for each event that is drawn.
 
     `periods` and `events` are those of the card in `time_range`. A panel without any known value is left out. The
     points of a line are at least `min_step_s` seconds apart.

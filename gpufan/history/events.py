@@ -108,7 +108,7 @@ class EventDetector:
         self._open: dict[tuple[str, EventKind], Event] = {}
         """The events that can still change, by `Event.uuid` and kind."""
         self._held_back_j: dict[str, float] = {}
-        """By `GpuState.key` of each card: the card's `held_back_j` when its clocks last began to give way, J."""
+        """`GpuState.held_back_j` of each card when its clocks last began to give way, J. The key is `GpuState.key`."""
 
     def add(self, snapshot: Snapshot) -> None:
         """Compare `snapshot` with the previous snapshot, and add the events found to `changed`."""
@@ -198,7 +198,7 @@ class EventDetector:
             self._extend(gpu.key, EventKind.ERROR, now_s, now_s, state_sentence(gpu), times=errors)
 
     def _add(self, uuid: str, kind: EventKind, now_s: float, text: str) -> None:
-        """Add an event without duration. `uuid` is that of `Event`."""
+        """Add an event without duration. `uuid` is the value for `Event.uuid`."""
         self.changed[now_s, uuid, kind] = Event(now_s, uuid, kind, now_s, text[:_MAX_TEXT])
 
     def _extend(self, uuid: str, kind: EventKind, begin_s: float, now_s: float, text: str, *, times: int = 0) -> None:

@@ -75,7 +75,8 @@ class HistoryCard(NamedTuple):
 class Period(NamedTuple):
     """The values of a card in a period. An unknown value is None.
 
-    A period is one reading, or all readings of one minute whose duty has the same control and the same group of causes.
+    A period is one reading, or a part of one minute. This part consists of all readings in the minute that have the
+    same control of the fans and the same group of causes.
     """
 
     time_s: float
@@ -137,7 +138,7 @@ class HistoryReader:
     def minutes(self, card: HistoryCard, time_range: TimeRange) -> Iterator[Period]:
         """Yield the periods of the minutes that begin in `time_range`, in the order of time.
 
-        A minute has a period for each control and each group of causes that its readings have.
+        A minute has one period for each combination of control and group of causes in its readings.
         """
         durations = f"hot_s, throttled_s, seconds * (kind = '{Group.FAIL_SAFE.value}')"
         return self._periods("minute", durations, "{0}, {0}_min, {0}_max", card, time_range)
@@ -158,7 +159,8 @@ class HistoryReader:
     def readings(self, cards: Iterable[HistoryCard], time_range: TimeRange) -> Iterator[Row]:
         """Yield the history of `cards` in `time_range` as rows of a recording, in the order of time.
 
-        Old minutes, whose readings are deleted already, give rows with means. Then each stored reading gives a row.
+        For the time before the first stored reading, the rows contain the means of the stored minutes. After that,
+        there is a row for each stored reading.
         """
         by_id = {card.id: card for card in cards}
         ((first_s, _),) = self._rows(_TIME_RANGE, "SELECT min(time_s), NULL FROM second")

@@ -102,8 +102,8 @@ class HistoryRecorder:
     def _read(self, wall_s: float, monotonic_s: float) -> str:
         """Read the snapshot. If it is new, add its samples and events to those that wait for the next write.
 
-        Returns an empty text if the snapshot is new, else the reason why there is no new snapshot. `tick` explains the
-        times.
+        Returns an empty text if the snapshot is new, else the reason why there is no new snapshot. `wall_s` and
+        `monotonic_s` are those of `tick`.
         """
         try:
             snapshot = self._read_snapshot()

@@ -43,7 +43,8 @@ A day has 86,400 seconds, and old rows are deleted only once an hour.
 MAX_MINUTE_ROWS = 30_000
 """Limit of the rows in the table `minute` for each card.
 
-A week has 10,080 minutes. A minute has a row for each control and each group of causes in it.
+A week has 10,080 minutes. A minute has a row for each combination of control and group of
+causes.
 """
 MAX_EVENT_ROWS = 10_000
 """Limit of the rows in the table `event` for all cards together."""
@@ -102,8 +103,8 @@ class Sample(NamedTuple):
 class HistoryWriter:
     """Writes the history file.
 
-    It opens the file when it first needs the file. It begins a new file if the old file was
-    removed, is damaged or has another format.
+    It opens the file when it first needs the file. It begins a new file if the old file was removed, is damaged or has
+    another format.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -114,7 +115,7 @@ class HistoryWriter:
     def last_reading_s(self) -> float | None:
         """Return the time of the newest stored reading, seconds since the epoch. Returns None if no reading is stored.
 
-        Raises sqlite3.Error if the file cannot be used, GpufanError if it is damaged and cannot be renamed.
+        Raises sqlite3.Error if the file cannot be used, GpufanError if a damaged file cannot be renamed.
         """
         last_s: float | None
         (last_s,) = self._run(lambda connection: connection.execute("SELECT max(time_s) FROM second").fetchone())
@@ -123,15 +124,15 @@ class HistoryWriter:
     def write(self, samples: Iterable[Sample], events: Iterable[Event]) -> None:
         """Write all `samples` and `events`. If an event is stored already, its new version replaces the stored one.
 
-        Raises sqlite3.Error if they cannot be written; then none is written. Raises GpufanError if the file is damaged
-        and cannot be renamed.
+        If the write fails, nothing is written, and sqlite3.Error is raised. Raises GpufanError if a damaged file cannot
+        be renamed.
         """
         self._run(lambda connection: _write_rows(connection, samples, events))
 
     def delete_old_rows(self, now_s: float) -> None:
         """Delete the rows that are too old at `now_s`, seconds since the epoch, and the rows above the limits.
 
-        Raises sqlite3.Error if the file cannot be used, GpufanError if it is damaged and cannot be renamed.
+        Raises sqlite3.Error if the file cannot be used, GpufanError if a damaged file cannot be renamed.
         """
         self._run(lambda connection: _delete_old_rows(connection, now_s))
 
@@ -182,7 +183,7 @@ class HistoryWriter:
             return 0
 
     def _move_away(self, problem: str) -> None:
-        """Rename the damaged file and its journal. `problem` says what is wrong with the file; it is logged.
+        """Rename the damaged file and its journal. `problem` says for the log what is wrong with the file.
 
         Raises GpufanError if the file cannot be renamed.
         """

@@ -69,7 +69,7 @@ class FittedBox(SimulatedBox):
     def _recorded_workload(card: RecordedCard, power_w: Callable[[Reading], float]) -> Workload:
         """Return a workload that repeats the recording of `card` without its gaps.
 
-        `power_w` takes the power (W) from a reading: that of the card or that of the other cards.
+        `power_w` returns the power (W) to use from a reading: the power of the card, or the power of the other cards.
         """
         powers_w = [power_w(reading) for _, reading in card.steps()]
         ends_s = list(accumulate(elapsed_s for elapsed_s, _ in card.steps()))

@@ -46,17 +46,17 @@ class Course:
     def predict(self, plant: FittedPlant, known: int | None = None) -> Array:
         """Return the temperature that `plant` predicts at each reading except the first, °C.
 
-        The prediction starts with the values of `start`. They are chosen so that the prediction fits the first `known`
-        readings best. If `known` is None, it fits all readings best.
+        The prediction starts with the values of `start`. These values are chosen so that the prediction fits the first
+        `known` readings best. If `known` is None, the prediction fits all readings best.
         """
         return self._solve(plant, known)[0]
 
     def start(self, plant: FittedPlant) -> tuple[float, float]:
         """Return two values at the first reading: the heatsink temperature, °C, and the warming of the inlet air, K.
 
-        The warming is only that by the card itself. The recording contains neither value, and the card may have been at
-        work before it began. So the result is the two values with which the prediction of `plant` fits the stretch
-        best.
+        Only the warming by the card itself counts. The recording contains neither value, and the card may have been at
+        work before the recording began. So the result is the two values with which the prediction of `plant` fits the
+        stretch best.
         """
         sink_c, case_k = self._solve(plant)[1]
         return float(sink_c), float(case_k)

@@ -42,7 +42,7 @@ class FittedPlant(Plant):
 
 
 def steady_c(plant: Plant, power_w: float, duty_percent: float) -> float:
-    """Return the temperature at which `plant` settles at this power and duty, °C. Other cards give it no heat."""
+    """Return the temperature at which `plant` settles at this power and duty, °C. No other card warms the inlet air."""
     return plant.inlet_c + power_w * (plant.resistance(duty_percent) + plant.case_resistance)
 
 

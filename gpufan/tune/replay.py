@@ -51,9 +51,10 @@ class Outcome:
 
 
 def settings_to_compare(curves: Sequence[Curve], targets_c: Sequence[float]) -> dict[str, CardSettings | None]:
-    """Return the settings to compare, by name: those of each curve, of each target, the default and the stock driver.
+    """Return the settings to compare, by name.
 
-    None stands for the stock driver.
+    They are the settings with each curve, the settings with each target (°C), the default settings, and the stock
+    driver. None stands for the stock driver.
     """
     default = CardSettings(target_c=DEFAULT_TARGET_C)
     chosen = [*map(CardSettings, curves), *(CardSettings(target_c=target_c) for target_c in targets_c)]
@@ -64,7 +65,7 @@ def settings_to_compare(curves: Sequence[Curve], targets_c: Sequence[float]) -> 
 def replay(
     box: SimulatedBox, name: str, settings: CardSettings | None, duration_s: float, stop_above_c: float = math.inf
 ) -> Outcome:
-    """Control the fans of all cards of `box` by `settings`, and return the outcome. `name` is its name.
+    """Control the fans of all cards of `box` by `settings`, and return the outcome. `name` is the name of the outcome.
 
     If `settings` is None, the simulated driver controls the fans. The replay ends after `duration_s` seconds of
     simulated time, or when a card is warmer than `stop_above_c`, °C.

@@ -25,9 +25,9 @@ class SearchResult:
 
     usual: UsualWork
     values: Array
-    """Values of `PARAMETERS`."""
+    """The values of `PARAMETERS` for `plant`."""
     covariance: Array
-    """Covariance of the values."""
+    """Covariance of `values`."""
     misfit_k: float
     """Root mean square of recorded minus predicted temperature, K."""
 

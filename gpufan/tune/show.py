@@ -92,7 +92,7 @@ def print_fit(proposal: Proposal) -> None:
 
 
 def print_config(proposals: Sequence[Proposal]) -> None:
-    """Print the path of the settings file, and the lines that apply the proposals when they are in this file.
+    """Print the lines that a user can put into the settings file to apply the proposals, and the path of this file.
 
     Prints nothing if no setting is proposed.
     """
