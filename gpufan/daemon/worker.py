@@ -133,7 +133,7 @@ class Worker:
             self.state = msgspec.structs.replace(self.state, power_w=reading.power_w)
 
     def _finish(self, now_s: float, before: GpuState) -> None:
-        """End a tick. Open the card anew if it was uncontrolled for long. Count the state if `before` was another."""
+        """End a tick. Open the card anew if that is due. Count the state if it says more than `before`, the last."""
         if self.recovery.reopen_is_due(now_s, self.state):
             self.gpu.reopen()
         self.news += self.state.says_more_than(before)

@@ -1,1 +1,1 @@
-"""SENSE and ACT: the backends `nvml`, `x11`, `auto` and `simulated`, and the choice between them for the cards here."""
+"""Reads and sets cards: the backends `nvml`, `x11`, `auto` and `simulated`, and the choice between them."""

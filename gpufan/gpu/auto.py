@@ -1,7 +1,7 @@
-"""Backend `auto`: one card that NVML reads, and whose fans are set through NVML, or over X if NVML does not move them.
+"""Backend `auto`: reads a card through NVML. Sets the fans through NVML, or over X if NVML does not move them.
 
-An old driver cannot set fans through NVML at all; then they are set over X from the start. Otherwise NVML sets them
-until the control loop finds by reading back that they do not obey, and calls `fall_back`.
+An old driver cannot set fans through NVML at all. With such a driver the fans are set over X from the start. Otherwise
+NVML sets the fans. If the control loop finds by reading back that they do not obey, it calls `fall_back`.
 """
 
 from dataclasses import replace
@@ -23,7 +23,7 @@ class AutoGpu:
         self._x_reason = self._driver_reason
         """Why the fans are set over X; None while NVML sets them."""
         self._source: GpuInfo | None = None
-        """The backend's info that `_info` was made from."""
+        """The info of a backend from which `_info` was made."""
         self._info = nvml.info
         self._nvml_released = False
         """Whether the fans were released through NVML because the X server did not answer."""
@@ -62,7 +62,7 @@ class AutoGpu:
             return self._nvml.sense()
 
     def reopen(self) -> None:
-        """Drop the handle of NVML, and the connection to the X server."""
+        """Drop the handle of NVML and the connection to the X server, so that the next call opens both anew."""
         (self._nvml if self._x is None else self._x).reopen()
 
     def observe(self) -> Reading:
@@ -96,7 +96,7 @@ class AutoGpu:
     def fall_back(self, reason: str) -> FallBack:
         """Set the fans over X from the next call on. `reason` says why NVML does not move them.
 
-        Starts an X server if there is none, and waits for it.
+        Starts an X server if there is none, and waits for it. The result says whether the fans are now set over X.
         """
         if self._x_reason is not None:
             return FallBack(switched=False)  # they are set over X already

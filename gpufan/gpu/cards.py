@@ -15,7 +15,7 @@ from gpufan.system.background import call_all, call_with_timeout
 from gpufan.xorg.client import Display
 
 XSERVER_FOLDER = "own-xserver"
-"""Where our own X server has its files, in the runtime folder; `gpufan xserver` uses another."""
+"""Our own X server has its files in this folder, which is in the runtime folder. `gpufan xserver` uses another one."""
 
 READ_TIMEOUT_S = 2.0
 """Time limit for reading all cards at the same time, s."""
@@ -26,14 +26,14 @@ RELOAD_TIMEOUT_S = 2.0
 
 @dataclass(slots=True)
 class Cards:
-    """The cards of this machine, with NVML and the X server, until `close`."""
+    """The cards of this machine, together with NVML and the X server. Call `close` at the end."""
 
     gpus: Sequence[Gpu]
-    """All cards, in the order of NVML's index; new cards follow. A card that is not named is not open."""
+    """All cards, in the order of NVML's index. New cards are added at the end. A card that is not named is not open."""
     nvml: NvmlBox | None
     x_server: SharedXServer | None
     adopt: Callable[[NvmlGpu], Gpu] | None
-    """Gives a new card its backend. None: the X server knows only the cards that it started with."""
+    """Gives a new card its backend. None if new cards cannot be used: the X server knows only its first cards."""
 
     def start_x_server(self, gpus: Sequence[Gpu]) -> None:
         """Start the X server if the fans of some of `gpus` are set over X, and find these cards on the server.
@@ -49,7 +49,7 @@ class Cards:
     def find_new(self) -> list[Gpu]:
         """Open and return the named cards that have appeared since the last call. May last 2 s.
 
-        A card that has come back is not new: the object that it had before stays in use.
+        A card that has come back is not new: its old object stays in use.
         """
         if self.nvml is None or self.adopt is None:
             return []
@@ -80,10 +80,10 @@ class Cards:
 
 
 def open_cards(backend: str, display: str | None, runtime_folder: Path, names: Sequence[str] = ()) -> Cards:
-    """Open the cards that `names` may mean, or all, with `backend`: `auto`, `nvml` or `x11`.
+    """Open the cards that `names` may mean, or all cards. `backend` is `auto`, `nvml` or `x11`.
 
-    `display` names a running X server to use; if it is None, our own is started when it is needed, and has its files
-    below `runtime_folder`. Raises InputError, DriverError or GpufanError.
+    `display` names the running X server to use. If it is None, our own X server is started when it is needed, with its
+    files in `runtime_folder`. Raises InputError, DriverError or GpufanError.
     """
     if backend == "nvml":
         if display is not None:
@@ -100,7 +100,11 @@ def open_cards(backend: str, display: str | None, runtime_folder: Path, names: S
 
 
 def _open_cards_over_x(existing: Display | None, folder: Path, names: Sequence[str]) -> Cards:
-    """Open cards over X. If NVML works, open them through NVML too, which reads temperature and power."""
+    """Open cards over X. If NVML works, open them through NVML too, to read temperature and power.
+
+    `existing` is the running X server to use; None for our own X server, which has its files in `folder`. NVML opens
+    only the cards that `names` may mean. Raises DriverError or GpufanError.
+    """
     from gpufan.gpu import x11
 
     nvml: NvmlBox | None

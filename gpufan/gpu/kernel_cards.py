@@ -1,4 +1,4 @@
-"""NVIDIA's cards as the kernel lists them: their PCI addresses, UUIDs and models. No card is opened for this."""
+"""Reads PCI addresses, UUIDs and models of NVIDIA's cards from the kernel. No card is opened for this."""
 
 import re
 from pathlib import Path
@@ -9,10 +9,10 @@ from gpufan.system.files import read_text_or_empty
 PCI_FOLDER = Path("/sys/bus/pci/devices")
 
 DRIVER_FOLDER = Path("/sys/bus/pci/drivers/nvidia")
-"""Has a link for each card that NVIDIA's kernel module drives; a card that is given to a virtual machine has none."""
+"""Has a link for each card that NVIDIA's kernel module drives. A card of a virtual machine has no link here."""
 
 CARDS_FOLDER = Path("/proc/driver/nvidia/gpus")
-"""Here NVIDIA's kernel module describes each of its cards, in a folder named after its address."""
+"""Has a folder for each card that NVIDIA's kernel module drives. The name of the folder is the address of the card."""
 
 _NVIDIA = "0x10de"
 _DISPLAY_CLASSES = "0x0300", "0x0302"
@@ -20,7 +20,7 @@ _DISPLAY_CLASSES = "0x0300", "0x0302"
 
 
 def kernel_bus_addresses(pci_folder: Path = PCI_FOLDER) -> list[PciAddress]:
-    """Return the addresses of NVIDIA's display devices on the PCI bus, with any driver or none."""
+    """Return the addresses of NVIDIA's display devices on the PCI bus, whatever driver they have, sorted by name."""
     return [
         PciAddress.parse(device.name)
         for device in sorted(pci_folder.glob("*:*:*.*"))
@@ -30,14 +30,14 @@ def kernel_bus_addresses(pci_folder: Path = PCI_FOLDER) -> list[PciAddress]:
 
 
 def kernel_driven_addresses() -> list[PciAddress]:
-    """Return the sorted addresses of the cards that NVIDIA's kernel module drives; none if sysfs is not mounted."""
+    """Return the sorted addresses of the cards that NVIDIA's kernel module drives; empty if sysfs is not mounted."""
     return sorted(PciAddress.parse(link.name) for link in DRIVER_FOLDER.glob("*:*:*.*"))
 
 
 def kernel_uuid_and_model(address: PciAddress) -> tuple[str, str]:
-    """Return UUID and model of a card. Both are empty if the kernel module does not know the UUID.
+    """Return UUID and model of the card at `address`. Both are empty if the kernel module does not know the UUID.
 
-    It learns the UUID at the first use of the card.
+    The kernel module learns the UUID when the card is first used.
     """
     known = dict(
         re.findall(

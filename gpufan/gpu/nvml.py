@@ -1,7 +1,7 @@
-"""Backend `nvml`: cards through the driver's management library, with its Python binding `pynvml`.
+"""Backend `nvml`: reads and sets cards through NVML, the driver's management library, with the Python package `pynvml`.
 
-Each card has one handle until it is lost: without a handle, and without persistence mode, the driver unloads between
-calls and takes over a second to load again. The values that are read at every tick are in `sensors`.
+The handle of a card is kept until the card is lost. Without a handle, and without persistence mode, the driver unloads
+between calls. It takes more than a second to load again. `sensors.py` reads the values that every tick needs.
 """
 
 import threading
@@ -53,7 +53,7 @@ class NvmlGpu(SingleBackend):
             backend="nvml",
         )
         self._sensors: Sensors | None = None
-        """None if the card is not open."""
+        """The sensors of the card; None if the card is not open."""
         self._opening = threading.Lock()
 
     def open(self) -> Sensors:
@@ -86,7 +86,10 @@ class NvmlGpu(SingleBackend):
         return self._sensors is not None
 
     def may_be(self, names: Sequence[str]) -> bool:
-        """Whether one of `names` matches the card, or may match a card that is not open yet; True without names."""
+        """Whether one of `names` may mean this card. True if `names` is empty.
+
+        The answer is also True if the card is not open yet and a name may turn out to match it.
+        """
         if not names:
             return True
         if self.info.pci and not self.info.uuid:
@@ -95,7 +98,7 @@ class NvmlGpu(SingleBackend):
         return any(card_may_match(self.info, name) for name in names)
 
     def move(self, pci: str) -> None:
-        """Expect the card at the address `pci` from now on."""
+        """From now on, look for the card at the PCI address `pci`."""
         if pci != self.info.pci:
             self.info = replace(self.info, pci=pci)
             self.reopen()
@@ -139,9 +142,9 @@ class NvmlGpu(SingleBackend):
         nvml_limits.write_nvml_limits(self.open().handle, wanted)
 
     def _every_fan(self, call: _Call, *values: int) -> None:
-        """Call the function `call` of NVML with each fan and `values`.
+        """Call `call`, a function of NVML, once for each fan, with the further arguments `values`.
 
-        If a call has failed, raises GpuError, GpuLost or NoPermission after the last fan.
+        If a call fails, the other fans follow all the same. Then GpuError, GpuLost or NoPermission is raised.
         """
         sensors = self.open()
         failed: NVMLError | None = None
@@ -161,7 +164,7 @@ class NvmlGpu(SingleBackend):
         raise GpuError(f"the driver refused: {nvml_error_text(failed)}") from failed
 
     def _handle(self) -> tuple[Any, str]:
-        """Return a new handle, and the UUID of the card. Raises NVMLError or UnicodeDecodeError."""
+        """Return a new handle of the card, and its UUID. Raises NVMLError or UnicodeDecodeError."""
         known = self.info
         if known.pci:
             handle = pynvml.nvmlDeviceGetHandleByPciBusId(known.pci)
@@ -213,7 +216,7 @@ def nvml_driver_reason() -> str | None:
 
 
 def _nvml_fan_count(handle: Any) -> int:
-    """Return the number of fans. Raises GpuLost if it cannot be read, since with a wrong 0 no fan would be set."""
+    """Return the number of fans. If it cannot be read, raises GpuLost: with a wrong 0, no fan would ever be set."""
     for _ in range(ABSENCES):
         try:
             count: int = pynvml.nvmlDeviceGetNumFans(handle)
@@ -232,7 +235,10 @@ def _nvml_enforced_limit_w(handle: Any) -> float | None:
 
 
 def _nvml_duty_range(handle: Any) -> tuple[int, int] | None:
-    """Return the lowest and the highest duty of the fans, percent; None if they are absurd. Raises NVMLError."""
+    """Return the lowest and the highest duty of the fans, percent. Raises NVMLError.
+
+    Returns None if the driver reports values that cannot be right.
+    """
     # The default arguments of this pynvml function are buffers that all threads share.
     low, high = pynvml.nvmlDeviceGetMinMaxFanSpeed(handle, c_uint(), c_uint())
     # A highest duty under 50 % is an error of the driver: full speed would not cool.

@@ -1,4 +1,4 @@
-"""NVML itself: load it, load it again, and find the cards that it knows. A single card is in `nvml.py`."""
+"""Loads NVML, loads it again, and finds the cards that NVML knows. A single card is in `nvml.py`."""
 
 import threading
 from collections.abc import Sequence
@@ -60,8 +60,8 @@ class NvmlBox:
         """Open and return the named cards that have appeared since the last call. May last 2 s.
 
         A card that has come back is not new, even at another address. It opens again at its next call. NVML may have to
-        be loaded again before it knows a new card. An index in the names matches no new card, since it counts the cards
-        at the start.
+        be loaded again before it knows a new card. An index in the names never means a new card, since an index is the
+        number of a card at the start.
         """
         names = [name for name in self._names if not is_card_index(name)]
         if self._names and not names:
@@ -81,7 +81,7 @@ class NvmlBox:
     def _appeared(self) -> list[NvmlGpu]:
         """Return the cards that the driver did not list at the last call.
 
-        If only the number of cards is known, return all cards if it has grown.
+        If only the number of cards is known, return all cards if this number has grown, else none.
         """
         if self._driven:
             before, self._driven = self._driven, kernel_driven_addresses() or self._driven
@@ -124,7 +124,7 @@ def _load_nvml() -> tuple[str, int]:
 
 
 def _open_named_in_nvml_box(gpus: Sequence[NvmlGpu], names: Sequence[str]) -> None:
-    """Open those of `gpus` that may match `names`, all at the same time; all of `gpus` if there are no names.
+    """Open the cards of `gpus` that `names` may mean, all at the same time. If `names` is empty, open all cards.
 
     Returns when all cards have answered, or when no card has answered for 2 s.
     """
@@ -145,12 +145,12 @@ def _open_named_in_nvml_box(gpus: Sequence[NvmlGpu], names: Sequence[str]) -> No
 
 
 def _is_named_in_nvml_box(gpu: NvmlGpu, names: Sequence[str]) -> bool:
-    """Whether one of `names` matches the card; True without names."""
+    """Whether one of `names` matches the card `gpu`. True if `names` is empty."""
     return not names or any(card_matches(gpu.info, name) for name in names)
 
 
 def _is_same_card_in_nvml_box(known: GpuInfo, found: GpuInfo) -> bool:
-    """Whether both have the same UUID; if one UUID is unknown, whether both have the same address."""
+    """Whether `known` and `found` have the same UUID. If one UUID is unknown, whether both have the same address."""
     if known.uuid and found.uuid:
         return known.uuid == found.uuid
     return bool(found.pci) and known.pci == found.pci

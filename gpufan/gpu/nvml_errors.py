@@ -1,4 +1,4 @@
-"""The meaning of NVML's errors for a card or for the driver, and the errors of gpufan that are made of them."""
+"""Says what an error of NVML means for a card or for the driver, and converts it to an error of gpufan."""
 
 import os
 from collections.abc import Callable
@@ -23,7 +23,7 @@ ABSENT = {pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND}
 """Codes that say that the driver or the card does not have the value or the function."""
 
 ABSENCES = 3
-"""So many of these errors in a row say that the card does not have the value. A single one may be odd."""
+"""After this number of `ABSENT` errors in a row, the card does not have the value. A single one may be an accident."""
 
 _REMEDIES = {
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver found (no libnvidia-ml.so.1): install it,"
@@ -61,7 +61,10 @@ def nvml_permission_error_text(what: str) -> str:
 
 
 def value_unless_nvml_error(call: Callable[..., Any], handle: Any, *values: int) -> Any:
-    """Return the result of a function of NVML; None if the card does not have the value. Raises GpuLost."""
+    """Call `call`, a function of NVML, with `handle` and `values`, and return its result.
+
+    Raises GpuLost if the card is gone. After any other error, returns None: the card does not have the value.
+    """
     try:
         return call(handle, *values)
     except UnicodeDecodeError:  # pynvml's, of a name

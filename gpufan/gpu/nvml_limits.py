@@ -1,8 +1,8 @@
 """Read and set the power limit and the temperature limit of a card over NVML, and read their ranges.
 
-Both last until the driver is unloaded. The driver asks for CAP_SYS_ADMIN before it sets one. The temperature limit is
-NVML's threshold ACOUSTIC_CURR, which `nvidia-smi -gtt` sets too. Some cards accept one and do not follow it
-(open-gpu-kernel-modules#551), so success is what the temperature does.
+Both limits last until the driver is unloaded. A process needs CAP_SYS_ADMIN to set a limit. The temperature limit is
+NVML's threshold ACOUSTIC_CURR, which `nvidia-smi -gtt` sets too. Some cards accept a temperature limit and do not
+follow it (open-gpu-kernel-modules#551), so only the temperature shows whether the limit works.
 """
 
 from contextlib import suppress
@@ -23,7 +23,7 @@ from gpufan.gpu.nvml_errors import (
 
 
 def power_limit_range_w(handle: Any) -> tuple[float, float] | None:
-    """Return the lowest and the highest power limit that the card accepts, W; None without a range."""
+    """Return the lowest and the highest power limit that the card accepts, W; None if no valid range is reported."""
     range_mw = None
     with suppress(GpuLost):  # a card that is lost is found by the values that fan control needs
         range_mw = value_unless_nvml_error(pynvml.nvmlDeviceGetPowerManagementLimitConstraints, handle)
@@ -31,7 +31,10 @@ def power_limit_range_w(handle: Any) -> tuple[float, float] | None:
 
 
 def temperature_limit_range_c(handle: Any) -> tuple[int, int] | None:
-    """Return the lowest and the highest temperature limit that the card accepts, °C; None without a range."""
+    """Return the lowest and the highest temperature limit that the card accepts, °C.
+
+    Returns None if the card reports no valid range.
+    """
     low_c = high_c = None
     with suppress(GpuLost):
         low_c, high_c = (
@@ -42,7 +45,7 @@ def temperature_limit_range_c(handle: Any) -> tuple[int, int] | None:
 
 
 def read_nvml_limits(handle: Any) -> Limits:
-    """Return the limits that are set now. Raises GpuLost."""
+    """Return the limits that are set now. A limit that the card does not report is None. Raises GpuLost."""
     power_mw = value_unless_nvml_error(pynvml.nvmlDeviceGetPowerManagementLimit, handle)
     temperature_c = value_unless_nvml_error(
         pynvml.nvmlDeviceGetTemperatureThreshold, handle, pynvml.NVML_TEMPERATURE_THRESHOLD_ACOUSTIC_CURR

@@ -30,7 +30,7 @@ _NOT_FOUND = 6
 _AUTO, _MANUAL = 0, 1
 _ACOUSTIC_CURR = 5
 _SAME = 0.5
-"""Values of a limit that differ by no more are the same, W or °C: a driver may round."""
+"""Two values of a limit that differ by at most this, W or °C, are the same: a driver may round."""
 
 
 class _Card(NamedTuple):
@@ -39,9 +39,9 @@ class _Card(NamedTuple):
     nvml: ctypes.CDLL
     handle: ctypes.c_void_p
     record: dict[str, Any]
-    """Its entry in the record."""
+    """The entry of the card in the record."""
     notes: list[str]
-    """What to say about its limits."""
+    """Messages about the limits of the card."""
 
 
 def release_fans_and_limits(
@@ -52,8 +52,8 @@ def release_fans_and_limits(
 ) -> dict[str, str]:
     """Give every fan and limit of `cards` back. Returns the reason of each failure, by UUID.
 
-    `cards` are entries of a record. Raises LookupError or TypeError if they are not. Messages about limits are added to
-    `notes`, by UUID.
+    `cards` are entries of a record. Raises LookupError or TypeError if an entry is not valid. `library` is the name of
+    the library of NVML. Messages about limits are added to `notes`, by UUID.
     """
     return _for_each_card_to_release(
         cards, [_release_fans, _release_limits], library, timeout_s, {} if notes is None else notes
@@ -63,7 +63,7 @@ def release_fans_and_limits(
 def release_limits(cards: list[dict[str, Any]], notes: dict[str, list[str]], library: str = _LIBRARY) -> dict[str, str]:
     """Give every limit of `cards` back, but no fan. Returns the reason of each failure, by UUID.
 
-    Messages about limits are added to `notes`, by UUID.
+    Messages about limits are added to `notes`, by UUID. `library` is the name of the library of NVML.
     """
     return _for_each_card_to_release(cards, [_release_limits], library, TIMEOUT_S, notes)
 
@@ -168,7 +168,7 @@ def _release_limit(card: _Card, limit: dict[str, Any]) -> str:
 
 
 def _find_card_to_release(nvml: ctypes.CDLL, card: dict[str, Any], handle: ctypes.c_void_p) -> int:
-    """Write the handle of `card` into `handle`. Returns NVML's error code, 0 for success."""
+    """Find the card of the entry `card`. Writes its handle into `handle`. Returns NVML's error code; 0 for success."""
     # To search for a UUID, NVML opens every card, and one of them may hang. So look at the known address first.
     uuid = ctypes.create_string_buffer(96)
     if nvml.nvmlDeviceGetHandleByPciBusId_v2(card["pci"].encode(), ctypes.byref(handle)) == 0:
@@ -185,9 +185,9 @@ def _release_error_text(nvml: ctypes.CDLL, code: int) -> str:
 
 
 def release_recorded_cards(path: Path, library: str = _LIBRARY) -> int:
-    """Give fans and limits of the cards in the record `path` back, and remove it if all succeeded.
+    """Give fans and limits of all cards in the record `path` back. If all succeeded, remove the record.
 
-    Returns the exit status.
+    `library` is the name of the library of NVML. Returns the exit status.
     """
     try:
         with path.open(encoding="utf-8") as file:

@@ -1,7 +1,7 @@
-"""Sensors: the values of a card that are read at every tick over NVML. The buffer of a value is made once.
+"""Reads the values of a card that every tick needs, over NVML. The buffer for a value is made only once.
 
-pynvml's own functions make a buffer for each call, or share one between threads (GetFanControlPolicy_v2), and need
-several times as long.
+The functions of pynvml make a new buffer in each call, or share one buffer between threads (GetFanControlPolicy_v2).
+They take several times as long.
 """
 
 import math
@@ -17,7 +17,7 @@ from gpufan.errors import GpuLost
 from gpufan.gpu.nvml_errors import ABSENCES, ABSENT, GONE, nvml_lost_error
 
 _ASK_EVERY = 60
-"""A value that the card does not have is asked for again after this number of reads."""
+"""If a card does not have a value, gpufan asks for the value again after this number of reads."""
 
 _THROTTLES = (
     (
@@ -28,21 +28,25 @@ _THROTTLES = (
     (pynvml.nvmlClocksThrottleReasonHwSlowdown, Throttle.HARDWARE),
     (pynvml.nvmlClocksThrottleReasonSwPowerCap, Throttle.POWER_CAP),
 )
-"""Bits of NVML's mask, the most serious first."""
+"""Bits of the mask in which NVML reports why clocks are lower, and their meaning. The most serious bits come first."""
 
 
 class _SensorValue:
     """One number of a card. If it was read once, every later call asks for it, even after errors."""
 
     def __init__(self, function: str, handle: Any, *arguments: int, into: Any = None, field: str = "") -> None:
-        """`function` of NVML fills the buffer `into`. The number is the buffer, or its field `field`."""
+        """`function` is the name of a function of NVML. It is called with `handle` and `arguments`.
+
+        The function writes into the buffer `into`, or into an unsigned integer if `into` is None. If the buffer is a
+        structure, `field` is the name of the field that has the number.
+        """
         call = getattr(pynvml.nvmlLib, function, None)
         buffer = c_uint() if into is None else into
         # A partial, and a number without a field name, are the fastest.
         self._call = partial(call, handle, *arguments, byref(buffer)) if call else None
         self._number = c_int.from_buffer(buffer, getattr(type(buffer), field).offset) if field else buffer
         self._left_out = 0.0 if call else math.inf
-        """The number of reads until the value is asked for again."""
+        """The number of reads until gpufan asks for the value again."""
         self._absences = 0
         self.answered = False
 
@@ -93,7 +97,10 @@ class Sensors:
         ]
 
     def sense(self) -> Sensed:
-        """Return temperature and power. Raises GpuLost, also if neither can be read but power could be read before."""
+        """Return temperature and power. Raises GpuLost.
+
+        A card that has reported its power before, and now reports neither power nor temperature, counts as lost.
+        """
         temperature_c = self._temperature.read()
         if temperature_c is None:
             temperature_c = self._old_temperature.read()
@@ -116,7 +123,7 @@ class Sensors:
 
 
 def _rpm_sensor(handle: Any, fan: int) -> _SensorValue:
-    """Return the value that is the speed of a fan, rpm."""
+    """Return the sensor for the speed of the fan with the number `fan`, rpm."""
     speed = pynvml.c_nvmlFanSpeedInfo_t()
     speed.version = pynvml.nvmlFanSpeedInfo_v1
     speed.fan = fan
@@ -124,7 +131,7 @@ def _rpm_sensor(handle: Any, fan: int) -> _SensorValue:
 
 
 def _worst_throttle_of_mask(mask: int | None) -> Throttle | None:
-    """Return the most serious reason for lower clocks in NVML's bit mask; None if the mask is unknown."""
+    """Return the most serious reason for lower clocks in `mask`, the bit mask of NVML. None if `mask` is None."""
     if mask is None:
         return None
     return next((name for bits, name in _THROTTLES if mask & bits), Throttle.NONE)

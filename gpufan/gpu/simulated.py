@@ -60,7 +60,7 @@ class Plant:
     heat_capacity: float = 800.0
     """Heat capacity of the heatsink, J/K."""
     case_resistance: float = 0.0
-    """How much the card warms its own inlet air by each W, because a case holds some of the warm air, K/W."""
+    """How much each W of power warms the inlet air of the card, since a case holds some of the warm air back, K/W."""
     case_time_constant_s: float = 450.0
     inlet_c: float = 25.0
     """Temperature of the inlet air before cards warm it, °C."""
@@ -125,7 +125,7 @@ class SimulatedGpu(SingleBackend):
         )
         self.manual_percent: int | None = None
         self._limits = Limits()
-        """The limits that were set; None for those of the plant."""
+        """The limits that were set. A limit that was not set is None; then the limit of `plant` is in effect."""
         self.time_s = 0.0
         self.neighbour_heat_k = 0.0
         """Warming of the inlet air by other cards, K."""
@@ -188,11 +188,11 @@ class SimulatedGpu(SingleBackend):
         self.manual_percent = None
 
     def read_limits(self) -> Limits:
-        """Return the limits that can be set; None for a limit that is fixed."""
+        """Return the values of the limits that can be set. A limit that is fixed is None."""
         return self.limits if self.plant.temperature_limit_range_c else self.limits._replace(temperature_c=None)
 
     def set_limits(self, limits: Limits) -> None:
-        """Set the limits that are not None. Raises GpuError if the card does not accept one."""
+        """Set the limits that are not None. Raises GpuError if the card does not accept a value."""
         ranges = self.plant.power_range_w, self.plant.temperature_limit_range_c
         for value, accepted in zip(limits, ranges, strict=True):
             if value is not None and (accepted is None or not accepted[0] <= value <= accepted[1]):
@@ -262,8 +262,8 @@ class Profile:
     name: str
     plants: tuple[Plant, ...]
     coupling: tuple[tuple[float, ...], ...] = ()
-    """Row i, column j: warming of the inlet of card i by each W that leaves card j at half duty, K/W. Empty if the
-    cards share no air."""
+    """The value in row i and column j says how much each W of heat from card j warms the inlet air of card i, K/W. It
+    holds while the fans of card j are at half duty. Empty if the cards share no air."""
     dilution_exponent: float = 0.0
     """How much a faster fan dilutes the heat that it blows at other cards: the warming is proportional to
     (0.5 / duty)^exponent. 0: not at all; 1: the other card breathes a fixed share of the exhaust air. A guess."""
@@ -283,7 +283,9 @@ PROFILES = {
 
 
 def simulated_dilution(speed_percent: float, exponent: float) -> float:
-    """Return how much a card warms its neighbours per W at `speed_percent`, as a multiple of that at half speed.
+    """Return by which factor the speed `speed_percent` of its fans changes the heat that a card gives its neighbours.
+
+    The factor is 1 at half speed. `exponent` is the `dilution_exponent` of the profile.
 
     >>> simulated_dilution(20, 0), simulated_dilution(25, 1), simulated_dilution(50, 1), simulated_dilution(100, 1)
     (1.0, 2.0, 1.0, 0.5)

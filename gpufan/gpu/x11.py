@@ -1,7 +1,8 @@
 """Backend `x11`: cards whose fans are set over an X server, for drivers that cannot set them through NVML.
 
-Each card has its own connection, so that no card waits for another. The server numbers coolers (fans) across all its
-cards, and is asked which of them belong to a card. Manual mode belongs to the card, the level to the cooler.
+Each card has its own connection, so that no card waits for another. The server numbers the coolers (fans) of all its
+cards together. gpufan asks the server which coolers belong to a card. Manual mode is an attribute of the card; the
+level is an attribute of the cooler.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,7 @@ class _X11ServerCard:
     coolers: tuple[int, ...]
 
     def is_card(self, info: GpuInfo) -> bool:
-        """Whether `info` has the UUID of this card; if one UUID is unknown, whether it has the PCI address."""
+        """Whether `info` has the same UUID as this card. If one UUID is unknown, the PCI addresses are compared."""
         if self.uuid and info.uuid:
             return self.uuid.lower() == info.uuid.lower()
         return bool(info.pci) and self.pci == info.pci
@@ -124,9 +125,9 @@ class X11Gpu(SingleBackend):
 
     @contextmanager
     def _x11_connection(self) -> Iterator[tuple[NvControl, _X11ServerCard]]:
-        """Connect if there is no connection, and give it to the block, with the numbers of the card on the server.
+        """Give the block a connection to the X server, and the numbers that the server uses for the card.
 
-        Raises FansOutOfReach if the connection fails within the block.
+        Connects if there is no connection yet. Raises FansOutOfReach if the connection fails, also within the block.
         """
         try:
             if self._link is None:
@@ -141,7 +142,7 @@ class X11Gpu(SingleBackend):
             raise
 
     def _connect(self) -> tuple[NvControl, _X11ServerCard]:
-        """Return a new connection, and the numbers of the card on the server. Raises DriverError or GpuError."""
+        """Return a new connection, and the numbers of the card on the X server. Raises DriverError or GpuError."""
         display = self._locate()
         control = NvControl(display, self._limit_s)
         try:
@@ -183,7 +184,7 @@ def _x11_server_cards(control: NvControl) -> list[_X11ServerCard]:
 
 
 def _x11_server_card(control: NvControl, number: int) -> _X11ServerCard:
-    """Return the card `number` of an X server. Raises DriverError or GpuError."""
+    """Return the card that has the number `number` on an X server. Raises DriverError or GpuError."""
     attributes = (Number.PCI_DOMAIN, Number.PCI_BUS, Number.PCI_DEVICE, Number.PCI_FUNCTION)
     place = [control.number(Target.GPU, number, attribute) for attribute in attributes]
     known = [part for part in place if part is not None]
@@ -196,7 +197,10 @@ def _x11_server_card(control: NvControl, number: int) -> _X11ServerCard:
 
 
 def _x11_info(control: NvControl, card: _X11ServerCard, index: int) -> GpuInfo:
-    """Return the properties of a card that NVML does not know, without the properties of its fans."""
+    """Return the properties of a card that NVML does not know, without the properties of its fans.
+
+    The card gets the index `index`.
+    """
     return GpuInfo(
         uuid=card.uuid or card.pci or "",
         pci=card.pci or "",
@@ -227,7 +231,10 @@ def _x11_info_with_coolers(control: NvControl, card: _X11ServerCard, info: GpuIn
 
 
 def _read_x11_number(control: NvControl, target: Target, number: int, attribute: Number) -> int | None:
-    """Return the value of an attribute; None if the target does not have it, or if the server refuses the request."""
+    """Return the value of an attribute. `target` is the kind of the target, `number` its index.
+
+    Returns None if the target does not have the attribute, or if the server refuses the request.
+    """
     try:
         return control.number(target, number, attribute)
     except GpuError:

@@ -1,4 +1,4 @@
-"""The X server over which the fans of all cards are set: a running server, or our own, which starts when needed."""
+"""Gives access to the X server over which fans are set: a running server, or our own, which is started when needed."""
 
 import threading
 from collections.abc import Sequence
@@ -23,7 +23,10 @@ class SharedXServer:
     """The X server that all cards share. The threads of several cards may use it at the same time."""
 
     def __init__(self, existing: Display | None, folder: Path, addresses: Sequence[PciAddress]) -> None:
-        """Use the server at `existing`; if it is None, our own for the cards at `addresses`, with files in `folder`."""
+        """Use the running server at the display `existing`. If it is None, use our own server.
+
+        Our own server is for the cards at `addresses`, and has its files in `folder`.
+        """
         self._existing = existing
         self._folder = folder
         self._addresses = addresses
@@ -36,7 +39,10 @@ class SharedXServer:
             self._own_server().begin()
 
     def start(self) -> None:
-        """Start our own server and wait for it; check that the server can set fans. Raises DriverError."""
+        """Start our own server, and wait for it. If `existing` names a server, start nothing.
+
+        Checks that the server can set fans. Raises DriverError.
+        """
         from gpufan.gpu.nvcontrol import NvControl
 
         if self._existing is None:
@@ -61,7 +67,10 @@ class SharedXServer:
         return server.display()
 
     def find(self, sensor: Gpu) -> "X11Gpu":
-        """Return the card that `sensor` reads, with its fans set over X. Raises FansOutOfReach."""
+        """Find the card `sensor` on the X server. Returns it as a card whose fans are set over X.
+
+        `sensor` goes on reading temperature and power. Raises FansOutOfReach.
+        """
         from gpufan.gpu.x11 import open_x11_cards
 
         try:
@@ -94,9 +103,11 @@ class SharedXServer:
 def addresses_for_x_server(
     nvml: NvmlBox | None = None, names: Sequence[str] = (), pci_folder: Path = PCI_FOLDER
 ) -> list[PciAddress]:
-    """Return the addresses of the named cards that are open in `nvml`; of all cards on the PCI bus if there are none.
+    """Return the addresses of the cards for which an X server is started.
 
-    If `nvml` is None, NVML is loaded for the call, with `names`. Raises GpufanError if there are no cards.
+    These are the open cards of `nvml` that match its names. If there are none, or NVML does not work, these are all
+    usable cards on the PCI bus. If `nvml` is None, NVML is loaded for this call, with `names` as the names. Raises
+    GpufanError if there are no cards.
     """
     if nvml is None:
         with suppress(DriverError), closing(NvmlBox(names)) as box:
