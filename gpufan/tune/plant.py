@@ -42,7 +42,7 @@ class FittedPlant(Plant):
 
 
 def steady_c(plant: Plant, power_w: float, duty_percent: float) -> float:
-    """Return the temperature at which `plant` settles at this power and duty, °C. No other card warms the inlet air."""
+    """Return the temperature at which `plant` settles at this power and duty, °C, if no other card warms its air."""
     return plant.inlet_c + power_w * (plant.resistance(duty_percent) + plant.case_resistance)
 
 
@@ -67,21 +67,21 @@ PARAMETERS = {
 """The parameters of `plant_from_parameters`, in their order, each with its standard deviation among cards.
 
 `inlet` (K) and `case_resistance` (K/W) are differences from the typical value. Each other parameter is the logarithm of
-the ratio to the typical value: 0.5 means a factor of 1.65. `floor_share` is about the share of the resistance that no
-air flow removes. It is the logarithm of a factor for the odds of the share, so that the share stays within 0..1.
+a ratio to the typical value: 0.5 means a factor of 1.65. `floor_share` changes the share of the resistance that no air
+flow removes. Its ratio applies to the odds of this share, so that the share stays within 0..1.
 """
 
 
 def plant_from_parameters(values: Iterable[float], usual: UsualWork) -> FittedPlant:
     """Return the plant of a card. `values` are the values of `PARAMETERS`, and `usual` is the usual work of the card.
 
-    If all values are 0, the plant is a typical card in a case. Each parameter has its own effect in a recording. One is
-    the resistance between heatsink and air at the usual duty, another is the part of this resistance that no air flow
-    removes.
+    If all values are 0, the plant is a typical card in a case. Each parameter has its own effect in a recording. For
+    example, one parameter is the resistance between heatsink and air at the usual duty. Another is the part of this
+    resistance that no air flow removes.
 
     If all cards work at the same times, the heat of the other cards looks like a higher resistance. If the other cards
     work evenly, their heat looks like warmer inlet air. So the parameters `resistance` and `inlet` include the heat of
-    the other cards. This function subtracts it.
+    the other cards. This function subtracts this heat.
     """
     resistance, floor_share, exponent, die, die_time, capacity, inlet_k, log_coupling, still, case, case_time = (
         float(value) for value in values

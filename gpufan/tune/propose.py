@@ -13,16 +13,16 @@ from gpufan.tune.plant import FittedPlant
 from gpufan.tune.replay import Outcome, outcome_as_recorded, replay
 
 TARGETS_BELOW_K = 6
-"""Targets are tried from the limit down to the limit minus this value, K."""
+"""The highest target that is tried is the limit. The lowest target is this value (K) below the limit."""
 
 _IDLE_W = 50.0
-"""If a card never drew more power than this, its recording shows nothing about its cooling, W."""
+"""If the power of a card was always below this value (W), the recording shows nothing about the cooling of the card."""
 
 _AUDIBLE_DB = 0.5
 """Nobody hears a difference between two sounds that is smaller than this, dB(A)."""
 
 _CALMER = 2
-"""A setting with the same sound is proposed if it has at least this many swings of the fan speed less."""
+"""A setting that sounds the same as the present one is proposed only if it has at least this many fewer swings."""
 
 _UNSURE_K = 3.0
 """Nothing is proposed if predictions may be wrong by more than this, K."""
@@ -37,7 +37,7 @@ _WIDE_K_PER_W = 0.03
 
 @dataclass(frozen=True)
 class Candidate:
-    """A setting that was tried on the fitted card, and its outcome; or the recording, for comparison."""
+    """A setting that was tried on the fitted card, and its outcome. One candidate is the recording, for comparison."""
 
     settings: CardSettings | None
     """The setting that was tried. None if this candidate is the recording itself."""
@@ -55,7 +55,7 @@ class Proposal:
 
     fit: Fit
     candidates: tuple[Candidate, ...]
-    """First the recording, then the present setting, then the settings that keep the card under the limit."""
+    """First the recording, then the present setting, then the best curve and the best target, if there are any."""
     best: Candidate | None
     """The proposed setting. None if no change is worthwhile, or if the recording is not good enough."""
     reason: str
@@ -123,7 +123,7 @@ def _why_no_proposal(fit: Fit, proposer: "_Proposer", limit_c: float) -> str:
 
 
 def calmest_of_the_quietest(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the candidate with the fewest swings among those that nobody hears to be louder than the quietest one."""
+    """Return the candidate with the fewest swings. Candidates that sound louder than the quietest one do not count."""
     least_db = min(candidate.outcome.sound_db for candidate in candidates)
     quiet = [candidate for candidate in candidates if candidate.outcome.sound_db <= least_db + _AUDIBLE_DB]
     return min(quiet, key=lambda candidate: (candidate.outcome.swings, candidate.outcome.sound_db))

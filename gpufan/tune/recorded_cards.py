@@ -16,7 +16,7 @@ from gpufan.errors import InputError
 from gpufan.gpu.simulated import Plant
 
 MOST_READINGS = 7200
-"""At most this many readings of each card are used, the last ones. At one reading a second they last two hours."""
+"""Of each card, only the last readings up to this number are used: two hours with one reading a second."""
 
 _GAP_S = 10.0
 """If more time than this (s) passes between two readings, a new stretch begins.
@@ -42,7 +42,7 @@ class Reading(NamedTuple):
     power_w: float
     speed_percent: float
     duty_percent: float | None
-    """The duty set, percent; None while the driver controlled the fans."""
+    """The duty that gpufan had set, percent. None while the driver controlled the fans."""
     others_w: float
     """Power of all other cards of the recording, W."""
     full_scale_rpm: float | None
@@ -85,7 +85,7 @@ class RecordedCard:
     label: str
     stretches: tuple[Stretch, ...]
     pci: str = ""
-    """PCI address as NVML prints it; empty if unknown."""
+    """PCI address as NVML prints it. Empty if the address is unknown."""
 
     @property
     def info(self) -> GpuInfo:
@@ -120,7 +120,7 @@ class RecordedCard:
                 yield after.time_s - before.time_s, after
 
     def usual_range(self, value: Callable[[Reading], float]) -> tuple[float, float]:
-        """Return the lowest and the highest value of the readings. `value` takes the value from a reading.
+        """Return the lowest and the highest value of the readings. `value` returns the value of one reading.
 
         The lowest 2 % and the highest 2 % of the values do not count.
         """
