@@ -50,7 +50,7 @@ class Outbox:
         return max(self._next_try_s - now_s, 0.0) if self._waiting else None
 
     def first(self) -> tuple[float, Message]:
-        """Return the oldest message, after the time at which it was added. The queue must not be empty."""
+        """Return the time at which the oldest message was added, and this message. The queue must not be empty."""
         return self._waiting[0]
 
     def delivered(self, entry: tuple[float, Message]) -> None:
@@ -94,7 +94,7 @@ class Courier:
             _log.warning("%s: %d old messages dropped, since it does not accept any", self._receiver.name, dropped)
 
     def begin_close(self) -> None:
-        """Ask the thread to try the waiting messages without delay, and then to end. This call does not wait for it.
+        """Ask the thread to try the waiting messages without delay, and then to end. Do not wait for the thread.
 
         The thread ends at the first message that fails.
         """
@@ -138,7 +138,7 @@ class Courier:
                 self._changed.wait(wait_s)
 
     def _note_failure(self, error: NotDelivered) -> None:
-        """Note a failed attempt in the queue. Log the failure if the attempt before has not failed."""
+        """Note a failed attempt in the queue. Log only the first failure in a row."""
         with self._changed:
             wait_s = self._outbox.failed(self._clock())
         if not self._failing:
@@ -158,7 +158,7 @@ class Courier:
 
 
 def close_couriers(couriers: Sequence[Courier], timeout_s: float) -> None:
-    """Close all couriers, and wait for their end, together at most `timeout_s`. Log how many messages are lost."""
+    """Close all couriers. Wait at most `timeout_s` in total until they have ended. Log how many messages are lost."""
     end_s = time.monotonic() + timeout_s
     for courier in couriers:
         courier.begin_close()

@@ -202,9 +202,9 @@ def _run_receiver_program(
 ) -> tuple[int, bytes | None]:
     """Run a program. Return its exit status, and its standard output if `options` connect it to a pipe.
 
-    The program gets `data` on its standard input, and `environment` in addition to the environment of this process.
-    `options` are further arguments of Popen. Raises NotDelivered if the program cannot be run, or lasts longer than
-    `limit_s`.
+    The program gets `data` on its standard input. It gets the environment of this process, without variables that are
+    only for a service, and the variables in `environment`. `options` are further arguments of Popen. Raises
+    NotDelivered if the program cannot be run, or lasts longer than `limit_s`.
     """
     secret = ("CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET")
     inherited = {name: value for name, value in os.environ.items() if name not in secret}

@@ -40,9 +40,9 @@ class Key(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The label of a card with a trouble that is present, and a sentence about its state.
+    """A trouble that is present: the label of the card, and a sentence about the state of the card.
 
-    The label is empty if the trouble concerns all cards.
+    If the trouble concerns all cards, the label is empty, and the sentence is about gpufan.
     """
 
     card: str
@@ -51,7 +51,7 @@ class Found(NamedTuple):
 
 @dataclass
 class _Episode:
-    """The time of a trouble from its first sign until it is over."""
+    """One occurrence of a trouble, from its first sign until it is over."""
 
     found: Found
     since_s: float
@@ -61,7 +61,7 @@ class _Episode:
     times: int
     """The number of the report: 1, or more if the trouble has come back soon after it was over."""
     said_s: float | None = None
-    """When the last message about it was made, by the monotonic clock; None if there was no message."""
+    """When the last message about this trouble was made, by the monotonic clock; None if there was no message."""
     absent_since: tuple[float, float] | None = None
     """Since when the trouble is absent: seconds since the epoch, and by the monotonic clock. None if present."""
 
@@ -76,7 +76,7 @@ class Rules:
         """Begin without any trouble.
 
         `box` is the host name for messages. `after_s` has the troubles to report, and how long each must last before
-        its first message, s. While a trouble lasts, a message is repeated every `repeat_after_s`.
+        its first message, s. While a trouble lasts, its message is repeated every `repeat_after_s` seconds.
         """
         self._box = box
         self._after_s = after_s
@@ -107,7 +107,7 @@ class Rules:
         return messages
 
     def _note_run(self, snapshot: Snapshot, monotonic_s: float) -> None:
-        """Count a restart if the snapshot is of another run than the snapshot before."""
+        """Count a restart if a new run of gpufan has published the snapshot. Forget old restarts."""
         run = snapshot.pid, snapshot.started_s
         if self._run not in (None, run):
             self._restarts_s.append(monotonic_s)
@@ -210,7 +210,10 @@ class Rules:
 
 
 def _apply_rules_to_card(gpu: GpuState) -> Mapping[Trouble, bool]:
-    """Return whether each trouble of a card is present. A trouble is missing if the state does not tell that."""
+    """Return whether each trouble of a card is present.
+
+    A trouble is missing from the result if the state of the card does not tell whether it is present.
+    """
     found: dict[Trouble, bool] = {}
     for kind, is_present in news(gpu).items():
         if trouble := _TROUBLES.get(kind):

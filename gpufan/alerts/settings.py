@@ -119,7 +119,10 @@ def urls_key_problem(url: str) -> str | None:
 
 
 def _alert_settings_mistakes(content: Mapping[str, Any], text: str) -> Iterator[str]:
-    """Return a message for each mistake in the file, with its line. `content` is `text` as TOML values."""
+    """Return a message for each mistake in the file, with its line.
+
+    `text` is the text of the file, and `content` has the values in it.
+    """
     for key, value in content.items():
         where = _line_of_alerts_key(text, key)
         if key not in _KEYS:
@@ -194,7 +197,10 @@ def _similar_alerts_key(word: str, known: Sequence[str]) -> str:
 
 
 def _alerts_key_unless_secret(word: str) -> str:
-    """Return `word` in quotes if it looks like a key, else the text `word`. A text that is no key may be a secret."""
+    """Return `word` in quotes if it looks like a key. Otherwise hide it, since it may be a secret.
+
+    The literal text "word" is returned in place of a hidden word.
+    """
     return f"'{word}'" if re.fullmatch(r"[a-z_-]{1,24}", word) else "word"
 
 

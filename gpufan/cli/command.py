@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 _DEBUG = click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
-"""The option --debug, which every command has. click passes no value of it: `main` looks for it in `sys.argv`."""
+"""The option --debug, which every command has. Only `main` uses it, and finds it in `sys.argv`."""
 
 
 class Command(click.Command):

@@ -139,7 +139,7 @@ def _exit_status_and_message(error: Exception) -> tuple[int, str | None]:
 def _flush_at_exit(*streams: TextIO) -> None:
     """Write the rest of each stream. If that fails, discard the rest.
 
-    Otherwise, the interpreter would try again at its end, and print an error.
+    If the rest stayed, the interpreter would try again to write it at its end, and print an error.
     """
     for stream in streams:
         try:

@@ -111,7 +111,7 @@ WORKLOADS = ("epochs", "sweep", "step", "idle")
 
 
 def is_option_given(name: str) -> bool:
-    """Whether the user has given the option with the parameter `name`. An environment variable also counts."""
+    """Whether the user has given the option with the parameter `name`. A value from the environment counts too."""
     return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
 
 

@@ -127,8 +127,8 @@ def _checked_after_edit(text: str) -> str:
 def _edit_above_tables(text: str, key: str, value: Any) -> str:
     """Return `text` with `key` set to `value` above all tables.
 
-    The line of the key is changed. Without one, a comment that shows the key becomes its line. Without such a comment,
-    a line is added below the last key.
+    If the key has a line, this line is changed. Otherwise, a comment that shows the key is replaced by a line. If there
+    is no such comment, a line is added below the last key.
     """
     document = tomlkit.parse(_checked_before_edit(text))
     if key in document:

@@ -46,9 +46,9 @@ def lint_settings(settings: Settings, text: bytes, cards: Sequence[GpuInfo]) -> 
 
 
 def lint_change(path: Path, before: str, after: str) -> list[Mistake]:
-    """Return a warning for each setting that is surely not meant and that a change of the file `path` has brought.
+    """Compare the warnings about the texts `before` and `after` of the file `path`. Return those that only `after` has.
 
-    `before` and `after` are the text of the file before and after the change. The cards of the box are not considered.
+    The warnings are those of `lint_settings` if the cards of the box are unknown.
     """
     old, new = (
         lint_settings(Settings(path, *parse_settings_text(text.encode())), text.encode(), ())
@@ -83,10 +83,10 @@ def lint_overriding_tables(settings: Settings, key: str, match: str | None, card
 def _lint_values(
     settings: Settings, number: int, keys: CardKeys, cards: Sequence[GpuInfo]
 ) -> Iterator[tuple[str, str]]:
-    """Return each key of a table whose value gpufan cuts, raises or ignores, with a warning.
+    """Find keys whose values gpufan cuts, raises or ignores. Return each such key with a warning.
 
     `keys` are the settings in the table with this `number`; 0 stands for the keys above all tables. `cards` are the
-    cards to which they apply. If a value does not suit a card, the warning names only the first such card.
+    cards to which these settings apply. A warning names only the first card that a value does not suit.
     """
     for card in [card for card in cards if card.uuid] or [_ANY_CARD]:
         floor = duty_range(card.duty_range, settings.resolve("min_duty_percent", [number] if number else []).value)[0]
@@ -136,10 +136,10 @@ def _lint_target(target_c: float | None, card: GpuInfo) -> list[tuple[str, str]]
 def _lint_names(
     settings: Settings, keys: CardKeys, match: Sequence[str], cards: Sequence[GpuInfo]
 ) -> Iterator[tuple[str, str]]:
-    """Return each key with a card name that matches none of `cards`, or that may match another card after a reboot.
+    """Find names that match none of `cards`, or that may match another card after a reboot.
 
-    Each key comes with a warning. `keys` are the settings in a table. `match` holds the `match` of the table; it is
-    empty for the keys above all tables.
+    Return the key that has such a name, with a warning. `keys` are the settings in a table. `match` holds the `match`
+    of the table; it is empty for the keys above all tables.
     """
     gpus: Sequence[str | int] = () if match else settings.file.gpus or ()
     for key, names in (("match", match), ("neighbours", keys.neighbours or ()), ("gpus", gpus)):
@@ -169,9 +169,10 @@ def _lint_own_name(
 def _lint_quiet_hours(
     settings: Settings, number: int, hours: QuietTable, cards: Sequence[GpuInfo]
 ) -> Iterator[tuple[str, str]]:
-    """Return each key of a `[[quiet]]` table whose value gpufan cuts or raises, with a warning.
+    """Find keys in a `[[quiet]]` table whose values gpufan cuts or raises. Return each such key with a warning.
 
-    `hours` is the table, and `number` is its number. An empty key stands for the table: it overlaps an earlier one.
+    `hours` is the table, and `number` is its number. If the table overlaps an earlier table, the result also has a
+    warning with an empty key.
     """
     for card in [card for card in cards if card.uuid] or [_ANY_CARD]:
         found = _lint_target(hours.target_c, card)

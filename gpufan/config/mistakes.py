@@ -35,7 +35,7 @@ class SettingsError(InputError):
     """Raised for a settings file that has mistakes."""
 
     def __init__(self, mistakes: Sequence[Mistake], where: str = "") -> None:
-        """Make an error about `mistakes`, at least one. Its message begins with `where`."""
+        """`mistakes` holds at least one mistake. The message of the error begins with `where`."""
         more = len(mistakes) - _SHOWN
         shown = [*map(str, mistakes[:_SHOWN]), *([f"and {more} more: see `gpufan config check`"] if more > 0 else [])]
         super().__init__(where + "; ".join(shown))
@@ -74,10 +74,10 @@ def table_name(kind: str, number: int) -> str:
 
 
 def key_lines(lines: Sequence[str]) -> dict[tuple[str, str], int]:
-    """Return a dictionary from the name of a table and the name of a key to the number of the line of the key.
+    """Return the line number of each key, by the name of the table and the name of the key.
 
-    The name of a table is that of `table_name`. It is empty for a key above all tables. An empty key stands for the
-    table itself. `lines` must be TOML.
+    The name of a table is that of `table_name`. It is empty for a key above all tables. If the name of the key is
+    empty, the number is the line of the table itself. `lines` must be TOML.
     """
     found: dict[tuple[str, str], int] = {}
     counts = dict.fromkeys(TABLES, 0)

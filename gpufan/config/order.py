@@ -58,7 +58,7 @@ class Order:
     def applied_to(self, settings: CardSettings) -> CardSettings:
         """Return `settings` with the curve or target of this order.
 
-        If the order is a duty or `auto`, the duty may also fall faster, and may change by 1 %.
+        If the order is a duty or `auto`, the result also lets the duty fall faster, and in steps of 1 %.
         """
         if self.curve is None:
             return replace(settings, target_c=self.target_c)

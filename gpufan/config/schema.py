@@ -93,7 +93,7 @@ DEFAULTS = RunKeys(**_CARD_DEFAULTS, gpus=(), backend="auto", interval_s=1.0, dr
 EXAMPLES = msgspec.structs.replace(
     DEFAULTS, curve=DEFAULT_CURVE, min_duty_percent=30, power_limit_w=220.0, display=":0", duration_s=3600.0
 )
-"""A value for every key: the built-in setting, or an example if there is none."""
+"""A value for every key: the built-in setting, or an example if there is no built-in setting."""
 
 QUIET_EXAMPLE = QuietTable(
     begin="22:00", end="07:00", days=("fri", "sat"), max_duty_percent=50, target_c=78.0, give_way="power"

@@ -62,6 +62,7 @@ class Settings:
         """Return the value of `key` that is in effect for a card.
 
         `tables` are the numbers of the `[[gpu]]` tables that match the card, in rising order. The first table is 1.
+        If there are no numbers, no table counts.
         """
         layers: list[tuple[str, CardKeys]] = [(COMMAND_LINE, self.options)]
         layers += [(f"[[gpu]] {number}", self.tables[number - 1]) for number in reversed(tables)]
@@ -102,7 +103,7 @@ class Settings:
         return RunSettings(tuple(str(name) for name in gpus), *others)
 
     def keys_without_effect(self) -> dict[str, str]:
-        """Return the keys that have no effect because no source has a curve. The values are warnings about the keys."""
+        """Return the keys that have no effect because no source has a curve. The values of the result are warnings."""
         sources: tuple[CardKeys, ...] = (self.file, *self.tables, self.options)
         if any(source.curve is not None for source in sources):
             return {}
@@ -110,7 +111,7 @@ class Settings:
         return {key: f"{key} has no effect: it is for a curve, and a target is held" for key in keys}
 
     def unmatched_tables(self, cards: Sequence[GpuInfo]) -> list[str]:
-        """Return a warning for each table that matches none of `cards`, and for each neighbour that is none of them."""
+        """Return a warning for each table and each name of a neighbour that matches none of `cards`."""
         return [
             f"{self.path}: {where} {toml(name)} matches no card here"
             for where, name in self._names()

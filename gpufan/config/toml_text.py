@@ -114,8 +114,8 @@ def _parse_tables(
 ) -> dict[str, dict[str, Any]]:
     """Remove the tables of a kind from `content`, and return them by their names, such as `[[gpu]] 1`.
 
-    If they are not tables, add a mistake to `found` and return no tables. The mistake says what such a table is for
-    (`what_for`).
+    If `content` has another value under `kind`, add a mistake to `found` and return no tables. `what_for` says in this
+    mistake what such a table is for.
     """
     tables = content.pop(kind, [])
     if isinstance(tables, list) and all(isinstance(table, dict) for table in tables):
@@ -152,7 +152,7 @@ def _parse_table(keys: type[_K], table: Mapping[str, Any], where: str, found: li
 
 
 def _check_parsed_hours(hours: QuietTable, where: str) -> list[_FoundMistake]:
-    """Return the mistakes in how the keys of a `[[quiet]]` table go together. Each key alone is right.
+    """Return the mistakes in the combination of keys in a `[[quiet]]` table. The value of each single key is right.
 
     `where` is the name of the table in the mistakes.
     """

@@ -27,17 +27,17 @@ class CardSettings:
     slew_percent_per_s: float = 2.0
     """The fastest fall of the duty. A rise of the duty is not limited."""
     step_percent: int = 3
-    """Under a curve, gpufan makes no change of the duty below this, except to the lowest or the highest duty."""
+    """Under a curve, smaller changes of the duty are skipped, except a change to the lowest or highest duty."""
     min_duty_percent: int | None = None
     """The lowest duty that gpufan sets. If None, `control.law.duty_range` finds it from the range of the card."""
     target_c: float | None = None
     """The temperature to hold with the least sound, °C. The curve has no effect then. If None, the curve applies."""
     neighbours: tuple[str | int, ...] = ()
-    """Names of the cards that this card warms. When a target is held, its fans run faster to help those cards."""
+    """Names of the cards that this card warms. Under a target, the fans may run faster to help those cards."""
     power_limit_w: float | None = None
     """The power limit of the card, W; None leaves it as it is."""
     give_way: str = "off"
-    """`power`: if the fans may not run faster, gpufan lets the clocks drop. `off`: gpufan does not touch the clocks."""
+    """`power`: if the fans may not run faster, gpufan sets limits that lower the clocks. `off`: it sets none."""
 
     quiet_hours: tuple[QuietHours, ...] = ()
     """The periods in which the fans are limited, in the order of the settings file."""

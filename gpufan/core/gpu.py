@@ -39,9 +39,9 @@ class GpuInfo:
     power_limit_w: float | None = None
     """Power limit when the card was first opened, W; None if it is unknown."""
     power_range_w: tuple[float, float] | None = None
-    """Lowest and highest power limit that the card accepts, W; None if its limit cannot be set."""
+    """Lowest and highest power limit that the card accepts, W; None if this limit cannot be set."""
     temperature_limit_range_c: tuple[int, int] | None = None
-    """Lowest and highest temperature limit that the card accepts, °C; None if it cannot be set."""
+    """Lowest and highest temperature limit that the card accepts, °C; None if this limit cannot be set."""
 
     @property
     def label(self) -> str:
@@ -74,7 +74,7 @@ class FanReading(msgspec.Struct, frozen=True, gc=False):
     speed_percent: _Integer | None
     target_percent: _Integer | None
     manual: bool | None
-    """Whether gpufan or another program sets the fan, instead of the driver."""
+    """True if gpufan or another program sets the fan, False if the driver does."""
     speed_rpm: _Integer | None = None
 
 
@@ -142,7 +142,8 @@ class Gpu(Protocol):
     def set_duty(self, duty_percent: int) -> None:
         """Put every fan of the card into manual mode and set it to `duty_percent`.
 
-        Raises GpuError, GpuLost or NoPermission. Only reading back proves that the fans obey.
+        A call without an error does not prove that the fans obey. Only a later reading proves that. Raises GpuError,
+        GpuLost or NoPermission.
         """
 
     def release(self) -> None:
@@ -155,7 +156,7 @@ class Gpu(Protocol):
         """Return the limits that are set now. Raises GpuLost if the card does not answer."""
 
     def set_limits(self, limits: Limits) -> None:
-        """Set the limits that are not None. Only reading back proves success.
+        """Set the limits that are not None. Only a later call of `read_limits` proves that the card has accepted them.
 
         Raises GpuError, GpuLost or NoPermission.
         """

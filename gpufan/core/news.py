@@ -21,7 +21,7 @@ class News(str, Enum):
     QUIET_FANS = "quiet-fans"
     """The card is warmer than its target, and quiet hours do not allow the duty that would help."""
     GIVING_WAY = "giving-way"
-    """gpufan lets the clocks drop, since the fans may not run faster. The settings ask for this."""
+    """Limits of gpufan lower the clocks, since the fans may not run faster. The settings ask for this."""
     LOST = "lost"
     """The card does not answer, or its fans are out of reach."""
     FAIL_SAFE = "fail-safe"

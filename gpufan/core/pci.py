@@ -13,7 +13,7 @@ _XORG = re.compile(r"(?:(?:pci|agp):)?([0-9]+)(?:@([0-9]+))?:([0-9]+)(?::([0-9]+
 class PciAddress:
     """The address of one function of a PCI device. Addresses sort in the order of lspci.
 
-    The same card in three spellings; only that of xorg.conf is decimal:
+    The example shows one card in three spellings. Only the spelling of xorg.conf is decimal.
 
     >>> card = PciAddress.parse("00000000:0A:00.0")
     >>> card.nvml, card.lspci, card.xorg

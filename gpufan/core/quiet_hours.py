@@ -17,7 +17,7 @@ class Quiet(NamedTuple):
     until: str
     """The local time at which these demands end or change: `07:00`."""
     gives_way: bool = False
-    """Whether the clocks give way when the fans may not go higher."""
+    """Whether gpufan sets limits that lower the clocks, if the fans may not run faster."""
 
 
 class QuietHours(NamedTuple):
@@ -34,7 +34,7 @@ class QuietHours(NamedTuple):
     target_c: float | None = None
     """The target in place of the curve or target of the settings, °C; None changes neither."""
     gives_way: bool = False
-    """Whether the clocks give way when the fans may not go higher."""
+    """Whether gpufan sets limits that lower the clocks, if the fans may not run faster."""
 
     @property
     def to(self) -> str:

@@ -10,7 +10,7 @@ from gpufan.core.gpu import FanReading
 from gpufan.core.reasons import Control, Reason, Remedy
 
 FORMAT = 2
-"""Increased when a field changes its meaning or is removed, but not for a new optional field."""
+"""The version of the format. It rises if a field changes its meaning or is removed, not for a new optional field."""
 
 _Time = Annotated[float, Meta(ge=0, lt=1e10)]
 """Seconds since the epoch, or a duration in seconds."""
@@ -100,11 +100,11 @@ class GpuState(msgspec.Struct, frozen=True):
     temperature_limit_c: _Measured = None
     """The temperature limit of the driver that gpufan has set, °C; None if it has set none."""
     gives_way: bool = False
-    """Whether gpufan lets the clocks drop, since the fans may not run faster."""
+    """Whether limits of gpufan lower the clocks, since the fans may not run faster."""
     held_back_w: _Measured = None
-    """Power that the limits hold back now, W, an estimate; None if gpufan has set no limit."""
+    """The estimated power that the limits hold back now, W; None if gpufan has set no limit."""
     held_back_j: _Measured = 0.0
-    """Energy that the limits have held back since the start, J."""
+    """The estimated energy that the limits have held back since the start, J."""
     limits_error: str = ""
     """Why a limit could not be set or given back; empty if that did not fail."""
 

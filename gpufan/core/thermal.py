@@ -16,7 +16,7 @@ SLOWDOWN_MARGIN_C = 5
 """Fans are at full speed from this many °C below the temperature at which the card slows itself down."""
 
 DEFAULT_SLOWDOWN_C = 90
-"""Slowdown temperature assumed where the card reports none, or an absurd one, °C."""
+"""The slowdown temperature that is assumed if the card reports none or an absurd one, °C."""
 
 _REFERENCE_RPM, _REFERENCE_DB = 2400, 44.5
 _AUDIBLE_RPM = 100
@@ -48,7 +48,7 @@ def remaining_share(seconds: float, time_constant_s: float) -> float:
 def approach(value: float, end: float, remaining: float) -> float:
     """Return a temperature or power after a time step. It moves exponentially from `value` towards `end`.
 
-    `remaining` is the `remaining_share` of the step. The result is exact, so a step of any length is stable.
+    `remaining` is the result of `remaining_share` for the step. The result is exact, so a step of any length is stable.
 
     >>> approach(20, 80, 0.25)
     65.0
@@ -72,8 +72,8 @@ def full_speed_from_c(slowdown_c: float | None) -> float:
 def sound_db(rpm: float) -> float:
     """Return the sound of the fans of one card at `rpm`, dB(A); 0 below 100 rpm.
 
-    Measured on a GTX 1080 Ti Founders Edition: 29 dB(A) at 1100 rpm, 44.5 dB(A) at 2400 rpm and 55 dB(A) at 3600 rpm
-    (computerbase.de, March 2017).
+    The formula fits measurements of a GTX 1080 Ti Founders Edition: 29 dB(A) at 1100 rpm, 44.5 dB(A) at 2400 rpm and
+    55 dB(A) at 3600 rpm (computerbase.de, March 2017).
     """
     return _REFERENCE_DB + 10 * SOUND_EXPONENT * math.log10(rpm / _REFERENCE_RPM) if rpm > _AUDIBLE_RPM else 0.0
 

@@ -97,7 +97,7 @@ def highest_screen_that_fits(console: Console, screens: Iterable[RenderableType]
 def settings_row(gpu: GpuState) -> Text:
     """Return a row with the settings of a card and the speed of its fans: `target 78 °C; fans at 2950 2900 rpm`.
 
-    The settings are left out if a person has ordered something else.
+    The settings are left out if an order of a person replaces them.
     """
     followed = "" if gpu.order else gpu.settings  # an order is in the row above
     return Text("; ".join(filter(None, [followed, rpm_text(gpu.fans)])), style="dim")

@@ -20,7 +20,7 @@ _FRAME_S = 0.1
 
 
 class LiveTable:
-    """Draws the newest snapshot as a table, over the table before. Log lines appear above the table.
+    """Draws the newest snapshot as a table, in place of the last table. Log lines appear above the table.
 
     The table is drawn at most ten times a second.
     """

@@ -23,7 +23,7 @@ LONGEST_WAIT_S = 3600.0
 """The longest wait for the next line about news that begins and ends again and again, s."""
 
 CALM_S = 600.0
-"""News that comes back less than this time, s, after its end comes and goes with the load, as heat does.
+"""If news comes back sooner than this after its end, s, it comes and goes with the load, as heat does.
 
 Such news gets fewer and fewer lines. If it does not change for this time, its next line is due.
 """
@@ -124,7 +124,7 @@ class _LogTopic:
     present_level: int = 0
     """The last level that was not 0."""
     began_s: float = 0.0
-    """When the news began for the first time after the last line that said that it is over, s."""
+    """The first time at which the news began after the last line about its end, s."""
     changed_s: float = 0.0
     """When the level changed last, s."""
     began_times: int = 0
@@ -133,7 +133,7 @@ class _LogTopic:
     """The level of the last line."""
     logged_s: float = -math.inf
     logged_end_s: float = -math.inf
-    """The time of the last line that said that the news is over, s."""
+    """The time of the last line about the end of the news, s."""
     wait_s: float = LINE_EVERY_S
 
     def note(self, now_s: float, level: int) -> None:
@@ -187,7 +187,7 @@ class StateLog:
         self._last: dict[str, tuple[Control, int | None, int]] = {}
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Log the state of each card that has changed since the last snapshot."""
+        """Log the state of each card whose duty, control or severity has changed since its last line."""
         for gpu in snapshot.gpus:
             if gpu.reason.cause is Cause.START:
                 continue

@@ -25,7 +25,7 @@ class ServiceState:
     text: str
     is_active: bool
     why_not_running: str = field(default="", compare=False)
-    """A sentence that says why no gpufan is running and what to do. It does not count in a comparison."""
+    """A sentence that says why no gpufan is running and what to do. A comparison ignores it."""
 
 
 class ServiceStateReader:
@@ -82,10 +82,10 @@ def service_state() -> ServiceState | None:
 
 @contextmanager
 def service_state_explains(of_service: bool) -> Iterator[None]:
-    """Explain NotRunning: if the block raises it, raise GpufanError that says why no gpufan is running.
+    """If the block raises NotRunning, raise a GpufanError that says why the service runs no gpufan.
 
-    `of_service` says whether the service runs the gpufan that the block needs. If it does not, or if systemd does not
-    know the service, the original error is raised.
+    `of_service` says whether the service should run the gpufan that the block needs. If it is false, or if systemd does
+    not know the service, NotRunning is raised unchanged.
     """
     try:
         yield
