@@ -1,4 +1,4 @@
-"""Deliver one message with Apprise, in a process of its own: `python -m gpufan.alerts.deliver`.
+"""Delivers one message with Apprise, in a process of its own: `python -m gpufan.alerts.deliver`.
 
 If a receiver hangs, the parent process can end this process. What Apprise logs or raises may contain secrets. So this
 process never passes it on; it answers with a phrase of this file instead. The request is JSON on standard input, and

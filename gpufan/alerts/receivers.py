@@ -1,4 +1,4 @@
-"""The receivers of messages: URLs of Apprise, and scripts of the user. A process with a time limit delivers each."""
+"""The receivers of messages: URLs of Apprise, and scripts of the user. Each delivery has a time limit."""
 
 import os
 import re

@@ -1,1 +1,1 @@
-"""The settings file: its keys, its layers, and what each key means."""
+"""The settings file: its keys, what each key means, and which source of a setting wins."""

@@ -1,4 +1,4 @@
-"""Change a settings file: read its text, replace the file, and reload the service."""
+"""Changes a settings file: reads its text, replaces the file, and reloads the service."""
 
 import os
 from pathlib import Path

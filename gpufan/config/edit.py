@@ -1,6 +1,6 @@
-"""Edits single keys in the text of a settings file. All other text and all comments stay as they are. No I/O.
+"""Edits single keys in the text of a settings file. All other text and all comments stay as they are.
 
-Only this module loads tomlkit. Import it only to change a file.
+This module does no I/O. It is the only one that loads tomlkit, so it is imported only when a file is changed.
 """
 
 import difflib

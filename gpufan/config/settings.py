@@ -1,6 +1,6 @@
 """The settings in effect. Their sources are the built-in settings, the file, its tables, and the command line.
 
-A later source overrides an earlier one. `schema.py` has the keys that are allowed in a file.
+A later source overrides an earlier one. The keys that a file may have are in `schema.py`.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,1 +1,1 @@
-"""Values that all packages share: curves, PCI addresses, readings, card settings, snapshots. No I/O."""
+"""The values that all packages share: curves, PCI addresses, readings, card settings, snapshots. They do no I/O."""

@@ -1,4 +1,7 @@
-"""The protocol `Gpu`, which every backend implements, and its values. The backends are in the room `gpu/`."""
+"""The protocol `Gpu`, which every backend implements, and the values that it takes and returns.
+
+The backends are in the room `gpu/`.
+"""
 
 from dataclasses import dataclass
 from enum import Enum

@@ -1,4 +1,4 @@
-"""PCI addresses, in the spellings of NVML, lspci and xorg.conf. No I/O."""
+"""PCI addresses, in the spellings of NVML, lspci and xorg.conf. This module does no I/O."""
 
 import re
 from dataclasses import dataclass

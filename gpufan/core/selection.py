@@ -1,4 +1,4 @@
-"""Which cards a name stands for, and which of these have fans that can be set."""
+"""Finds the cards that a name stands for, and the cards whose fans can be set."""
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase

@@ -1,6 +1,6 @@
 """The physics of a card cooled by air: its thermal resistance, how it warms up, and how loud its fans are.
 
-Formulas only, each in this one place. The constants of a card are in `gpufan.gpu.simulated`.
+Each formula is written only here. The constants of a card are in `gpufan.gpu.simulated`.
 """
 
 import math
