@@ -26,7 +26,7 @@ class Fans:
         self.stopped = False
 
     def set(self, now_s: float, duty_percent: int | None) -> Reason | None:
-        """Set the fans to `duty_percent`. If it is None, give the fans to the driver. Does nothing after `stop`.
+        """Set the fans to `duty_percent`; None gives the fans to the driver. Does nothing after `stop`.
 
         Returns the fault if the driver refuses, else None. Raises GpuLost. Raises NoPermission if gpufan has no
         permission and no earlier call has succeeded.

@@ -1,8 +1,8 @@
 """The guardian: a child process that gives the fans back if gpufan is killed and no service manager does so.
 
-It is a shell: a shell that waits needs 0.3 MB of memory, a Python process 5 MB. It waits in `read` on a pipe, and only
-gpufan has the other end, so the pipe ends when gpufan dies. If a thread of a killed gpufan still hangs in the driver,
-the pipe stays open. But the main thread has died then, and the kernel sends the guardian a signal.
+The guardian is a shell: a waiting shell needs 0.3 MB of memory, a Python process 5 MB. The shell waits for input from a
+pipe. Only gpufan has the other end of the pipe, so the pipe ends when gpufan dies. If a thread of a killed gpufan still
+hangs in the driver, the pipe stays open. But the main thread has died then, and the kernel sends the guardian a signal.
 """
 
 import ctypes
@@ -63,7 +63,7 @@ _OOM_ADJUST = b"-500"
 
 @contextmanager
 def guardian(record: Path) -> Iterator[None]:
-    """Run a guardian during the block. It watches the cards in the file `record`. Only the main thread may call this.
+    """Run a guardian during the block, for the cards in the file `record`. Only the main thread may call this.
 
     If the record still exists at the end of the block, the guardian waits until this process ends. Then it tries to
     give the fans back. If it succeeds, it removes the record and the snapshot, since both are no longer true.

@@ -9,7 +9,7 @@ _POWER_S = 10.0
 """Time constant of the filter of the power, s."""
 
 _NEAR_W, _NEAR_K = 5.0, 1.0
-"""From this far below its power limit (W) or its temperature limit (K) on, a card counts as slowed by the limit."""
+"""A card counts as slowed by a limit if its power or temperature is at most this far below the limit, W or K."""
 
 _GAP_S = 15.0
 

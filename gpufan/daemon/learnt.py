@@ -112,7 +112,7 @@ class LearntSaver:
         self._writer = BackgroundWriter(write_or_warn_once(write_all_learnt, folder))
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Save if `SAVE_S` seconds have passed since the last save. The first call only starts this time."""
+        """Save if `SAVE_S` seconds have passed since the last save, or since the first call of this method."""
         if self._saved_s is None:
             self._saved_s = snapshot.time_s
         elif not 0 <= snapshot.time_s - self._saved_s < SAVE_S:

@@ -26,7 +26,7 @@ RETRY_S = 60.0
 """A limit that could not be set is tried again after this time, s."""
 
 _STEERED_S = 12.0
-"""After a limit is set, the power of the card changes because of the limit for this long, s."""
+"""After a limit is set, the power of the card needs this long to settle, s."""
 
 _AT_LIMIT_K = 3.0
 """A card counts as at its temperature limit if its temperature differs from the limit by at most this, K."""
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class CardLimits:
-    """Sets the limits of one card, and gives them back: sets them to their values before gpufan."""
+    """Sets the limits of one card, and gives them back. A limit that is given back has its value before gpufan."""
 
     def __init__(self, gpu: Gpu, taken: Taken | None) -> None:
         """`taken` writes a limit into the record before the limit is changed. It is None if no record is written."""
@@ -52,7 +52,7 @@ class CardLimits:
         This is so after an error, and after the driver was unloaded. A name is a field of `Limits`.
         """
         self._being_set = ""
-        """The field of the limit that a call sets at this moment; the call may hang."""
+        """The name of the limit that a call is setting now. The call may hang."""
         self._now = Limits()
         """The limits of the card when they were last read."""
         self._look_at_s = -math.inf
@@ -153,7 +153,7 @@ class CardLimits:
 
     @property
     def given_back(self) -> bool:
-        """Whether no limit is changed."""
+        """Whether no limit has a value from gpufan: none was changed, or all were given back."""
         return not self._changed
 
     def require_given_back(self) -> None:

@@ -1,4 +1,4 @@
-"""Finds the neighbours of a card: other cards of the box. The fans of the card help to remove the heat of these."""
+"""Finds the neighbours of a card: the other cards of the box that its fans help to cool."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ the card was last saturated, s. If help is needed again soon, it lasts twice as 
 
 
 class Neighbour(Protocol):
-    """The part of a worker that the workers of its neighbours use."""
+    """The part of a worker that the workers of other cards use."""
 
     gpu: Gpu
     last_s: float

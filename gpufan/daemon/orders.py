@@ -59,7 +59,7 @@ class KeptOrder(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
 
     order: str
     for_s: _Time | None = None
-    """For how many seconds the order was given; None if it never ends."""
+    """For how many seconds the order was given; None if the order never ends."""
     until_s: _Time | None = None
     """When the order ends, in seconds since the epoch; None if it never ends."""
 
@@ -73,7 +73,7 @@ class _KeptOrdersFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Orders:
     """Reads the file with orders.
 
-    At the start of a `with` block, the orders to keep replace the content of the file. At its end the file is removed.
+    When a `with` block begins, the orders to keep replace the content of the file. When it ends, the file is removed.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -142,7 +142,7 @@ class Orders:
         return None, None
 
     def _of(self, info: GpuInfo) -> list[CardOrders]:
-        """Return the orders for the UUID of the card, and those for its PCI address."""
+        """Return two entries: the orders under the UUID of the card, and the orders under its PCI address."""
         return [self._cards.get(key, CardOrders()) for key in (info.uuid, info.pci)]
 
 

@@ -27,7 +27,7 @@ class Pass(NamedTuple):
     force_write: bool = False
     """Whether to set all fans, although their duties have not changed."""
     is_look: bool = False
-    """Whether all steps are made, and a snapshot is published although it may say nothing new."""
+    """Whether all steps of the pass are made, and a snapshot is published even without anything new."""
     is_recheck: bool = False
     """Whether the pass lies between two ticks, and only checks the fans of contested cards."""
 

@@ -45,7 +45,7 @@ def publish_to_snapshot_file(folder: Path | None, lock: ControllerLock | None) -
     """Give the block a list with one receiver, which writes snapshots to a file in `folder`.
 
     If `folder` is None, the list is empty. The file is removed after the block. If somebody removes the folder, the
-    next write creates it again, together with the file and the file of `lock`.
+    next write creates the folder, the file and the file of `lock` again.
     """
     if folder is None:
         yield []

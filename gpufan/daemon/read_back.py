@@ -99,9 +99,9 @@ class ReadBack:
         self.disobeyed: Reason | None = None
         """How a fan differs from the duty set, if no reading since the write has shown the fan as it was set."""
         self.slow: Reason | None = None
-        """A fan that is at rest below its target."""
+        """The fault that a fan is at rest below its target; None without this fault."""
         self.still: Reason | None = None
-        """A fan that stands still although it was set to turn."""
+        """The fault that a fan stands still although it was set to turn; None without this fault."""
         self.remark: Reason | None = None
         """How a fan follows a limit of the driver instead of the duty set. This is not a fault."""
         self.at_rest = False
@@ -130,8 +130,8 @@ class ReadBack:
     def driver_is_faster(self) -> bool:
         """Whether a fan was clearly faster under control of the driver than it has ever been since.
 
-        If a fan was once as fast under gpufan and is slower now, something limits the fan, and this limits the driver
-        too.
+        A fan that was once as fast under gpufan, and is slower now, has reached a limit. The driver cannot exceed this
+        limit either.
         """
         return any(
             fan.driver_speed is not None and fan.driver_speed > max(fan.top_speed, fan.speed or 0) + SPEED_TOLERANCE

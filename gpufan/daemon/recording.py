@@ -19,7 +19,7 @@ from gpufan.system.files import path_behind_links
 from gpufan.system.printable import printable
 
 _LONGEST_LINE = 4096
-"""Bytes. A file with a longer line is not a recording; the limit keeps such a line out of memory."""
+"""Longest line of a recording, bytes. A longer line, which is then no part of a recording, must not fill the memory."""
 
 _APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 """Flags to open a recording. A pipe must not wait for its reader. A link that appears after the check is an error."""

@@ -126,7 +126,7 @@ def _restore_limits(runtime_folder: Path, uuids: Sequence[str], failed: list[str
 
 
 def _lock_folder_for_restore(runtime_folder: Path) -> Path | None:
-    """Return the folder of the lock that a restore must hold; None if it must not wait for a lock.
+    """Return the folder of the lock that a restore must hold; None if the restore must do without a lock.
 
     That is so if systemd has killed the daemon: the daemon may hang in the driver and still hold the lock.
     """
@@ -194,16 +194,19 @@ def cards_to_list(
 
 
 def controllers_to_list(runtime_folder: Path) -> dict[str, int]:
-    """Return the cards whose fans a running gpufan sets: the process number of this gpufan, by UUID of the card."""
+    """Return an entry for each card whose fans a running gpufan sets. If no gpufan runs, there is no entry.
+
+    The key is the UUID of the card. The value is the number of the process of gpufan.
+    """
     if (snapshot := _live_snapshot_to_list(runtime_folder)) is None:
         return {}
     return {gpu.uuid: snapshot.pid for gpu in snapshot.gpus if gpu.control is Control.OURS}
 
 
 def _backend_reasons_to_list(runtime_folder: Path) -> dict[str, str]:
-    """Return why a running gpufan sets the fans of some cards over X: the reason, by UUID of the card.
+    """Return an entry for each card whose fans a running gpufan sets over X. If no gpufan runs, there is no entry.
 
-    Cards whose fans are set through NVML are left out. Without a running gpufan the result is empty.
+    The key is the UUID of the card. The value says why the fans are not set through NVML.
     """
     if (snapshot := _live_snapshot_to_list(runtime_folder)) is None:
         return {}

@@ -35,7 +35,7 @@ class RivalLog:
     def note(self, now_s: float, card: str, contested: bool) -> None:
         """Record at `now_s` whether the card with the label `card` is contested: another program sets its fans.
 
-        If the card has become contested, another thread searches this program and logs it.
+        When the card becomes contested, another thread searches for this program, and logs its name.
         """
         if not contested:
             self._contested.discard(card)
@@ -47,7 +47,7 @@ class RivalLog:
 
 
 def _log_rival(card: str) -> None:
-    """Search the program that probably sets the fans of the card with the label `card`, and log its name."""
+    """Search for the program that probably sets the fans of the card with the label `card`, and log its name."""
     try:
         found = call_with_timeout(LOOK_S, partial(likely_rival, {os.getpid()}))
     except NoAnswer:

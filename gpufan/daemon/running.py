@@ -35,7 +35,7 @@ def daemon_is_running(runtime_folder: Path) -> bool:
 def cards_of_running_daemon(names: Sequence[str], runtime_folder: Path) -> list[GpuState]:
     """Return the cards of the running daemon that match `names`; all its cards if `names` is empty.
 
-    Raises InputError if a name matches no card. Raises GpufanError.
+    Raises InputError if a name matches no card. Raises GpufanError if no daemon works, or if a card never answered.
     """
     gpus = running_snapshot(runtime_folder).gpus
     for name in names:

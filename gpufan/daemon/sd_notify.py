@@ -1,4 +1,4 @@
-"""Messages to systemd (sd_notify(3)): ready, alive, stopping, and a status line with all cards."""
+"""Tells systemd that the daemon is ready, alive or stopping, and sends a status line with all cards (sd_notify(3))."""
 
 import errno
 import logging
@@ -17,7 +17,7 @@ from gpufan.errors import DriverError, GpufanError
 _log = logging.getLogger(__name__)
 
 UNCONTROLLED_S = 70.0
-"""If no card was under control for this long, s, the daemon stops to tell systemd that it is alive.
+"""If no card was under control for this long, s, the daemon no longer tells systemd that it is alive.
 
 Before that, after `ALL_LOST_S`, the daemon should have ended by itself.
 """
@@ -42,7 +42,7 @@ class SdNotifier:
     """Sends datagrams to the service manager. A datagram that cannot be sent at once is dropped."""
 
     def __init__(self, address: str) -> None:
-        """`address` is that of the socket: a path, or `@` followed by a name in the abstract namespace."""
+        """`address` is the address of the socket: a path, or `@` followed by a name in the abstract namespace."""
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self.ready = False

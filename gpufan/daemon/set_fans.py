@@ -74,8 +74,8 @@ def clear_set_orders(names: Sequence[str], runtime_folder: Path) -> list[str]:
 def _clear_kept_set_orders(names: Sequence[str]) -> list[str]:
     """End the orders that are kept for the next start, for the cards in `names` or for all.
 
-    Returns a line for each order that was ended, or one line that says that there is none. Raises InputError or
-    GpufanError.
+    Returns a line for each order that was ended. If no order is kept, returns one line that says so. Raises InputError
+    or GpufanError.
     """
     try:
         kept = orders.read_kept_orders()

@@ -25,7 +25,7 @@ from gpufan.system.signals import StopInbox
 
 @dataclass(frozen=True)
 class SimulationOptions:
-    """The options of a simulation: the box, its load, and the speed of the time."""
+    """The options of a simulation: the box, its load, and the speed at which simulated time passes."""
 
     profile: str
     workload: str

@@ -31,7 +31,10 @@ class ChangedLimit(msgspec.Struct, frozen=True):
     """The last two values of the limit. If gpufan was killed, the second of them may not have been set."""
 
     def has_set(self, value: float) -> bool:
-        """Whether `value` is known: gpufan has set it, or the limit had it before. Else another program has set it."""
+        """Whether gpufan has set the limit to `value`, or the limit had `value` before gpufan.
+
+        If neither is so, another program has set it.
+        """
         return any(is_same_taken_limit(value, each) for each in (self.before, *self.set))
 
 
@@ -141,7 +144,7 @@ class Taken:
                 self._write()
 
     def close(self) -> None:
-        """Remove every card of this run, and the file if no earlier run has left a card in it."""
+        """Remove all cards of this run from the record. If no card of an earlier run is left, remove the file."""
         with self._lock:
             for uuid in (*self._infos, *self._limits):
                 self._left_over.pop(uuid, None)

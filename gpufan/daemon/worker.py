@@ -126,14 +126,14 @@ class Worker:
         self._finish(now_s, before)
 
     def _stay(self, now_s: float, reading: Reading) -> None:
-        """End a tick without a new decision, since the card is as it was at the tick before."""
+        """End a tick without a new decision, since the card is as before. Only the power in `reading` may be new."""
         self.quiet = True
         self.recovery.controlled(now_s)
         if reading.power_w != self.state.power_w:
             self.state = msgspec.structs.replace(self.state, power_w=reading.power_w)
 
     def _finish(self, now_s: float, before: GpuState) -> None:
-        """End a tick. Open the card anew if that is due. Count the state if it says more than `before`, the last."""
+        """End a tick. Open the card anew if that is due. Count the state if it says more than the state `before`."""
         if self.recovery.reopen_is_due(now_s, self.state):
             self.gpu.reopen()
         self.news += self.state.says_more_than(before)
@@ -160,7 +160,7 @@ class Worker:
         self._finish(now_s, before)
 
     def recheck(self, now_s: float) -> None:
-        """Set the fans again if another program has changed them since the tick. Raises the errors of `tick`."""
+        """Set the fans again if another program has changed them since the tick. Raises the same errors as `tick`."""
         if self.stopped or self._dry_run or self.state.control is not Control.OURS or self.state.duty_percent is None:
             return
         try:
@@ -227,7 +227,7 @@ class Worker:
         return self._limits.judged(reading)
 
     def _adopt_card_and_settings(self, now_s: float) -> None:
-        """Make a controller for a card that was found or found again, or pass new settings to it."""
+        """Make a new controller if the properties of the card are new. Else pass new settings to the old controller."""
         info = self.gpu.info
         if not self.instructions.update(info, now_s):
             return

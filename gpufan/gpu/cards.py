@@ -33,7 +33,10 @@ class Cards:
     nvml: NvmlBox | None
     x_server: SharedXServer | None
     adopt: Callable[[NvmlGpu], Gpu] | None
-    """Gives a new card its backend. None if new cards cannot be used: the X server knows only its first cards."""
+    """Takes a new card of NVML, and returns it with its backend.
+
+    None if new cards cannot be used, since the X server knows only the cards that were there at its start.
+    """
 
     def start_x_server(self, gpus: Sequence[Gpu]) -> None:
         """Start the X server if the fans of some of `gpus` are set over X, and find these cards on the server.

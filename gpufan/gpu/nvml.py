@@ -144,7 +144,7 @@ class NvmlGpu(SingleBackend):
     def _every_fan(self, call: _Call, *values: int) -> None:
         """Call `call`, a function of NVML, once for each fan, with the further arguments `values`.
 
-        If a call fails, the other fans follow all the same. Then GpuError, GpuLost or NoPermission is raised.
+        If a call fails, the calls for the other fans are still made. Then raises GpuError, GpuLost or NoPermission.
         """
         sensors = self.open()
         failed: NVMLError | None = None

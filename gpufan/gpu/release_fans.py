@@ -134,9 +134,9 @@ def _release_limits(card: _Card) -> str:
 
 
 def _release_limit(card: _Card, limit: dict[str, Any]) -> str:
-    """Set a limit to its value before gpufan, unless another program has set it, and read it back.
+    """Set a limit to its value before gpufan, and read it back. A limit that another program has set stays unchanged.
 
-    Returns the reason of a failure; empty if it succeeded.
+    `limit` is the entry of the limit in the record. Returns the reason of a failure; empty without a failure.
     """
     nvml, handle, _, notes = card
     before, value = limit["before"], ctypes.c_uint()
@@ -168,7 +168,10 @@ def _release_limit(card: _Card, limit: dict[str, Any]) -> str:
 
 
 def _find_card_to_release(nvml: ctypes.CDLL, card: dict[str, Any], handle: ctypes.c_void_p) -> int:
-    """Find the card of the entry `card`. Writes its handle into `handle`. Returns NVML's error code; 0 for success."""
+    """Find the card that the entry `card` of the record describes, and write its handle into `handle`.
+
+    Returns NVML's error code; 0 for success.
+    """
     # To search for a UUID, NVML opens every card, and one of them may hang. So look at the known address first.
     uuid = ctypes.create_string_buffer(96)
     if nvml.nvmlDeviceGetHandleByPciBusId_v2(card["pci"].encode(), ctypes.byref(handle)) == 0:

@@ -12,7 +12,7 @@ It has the same protocol as real cards. Time passes only in `SimulatedBox.advanc
   power limit. A fit of all three finds 790 J/K, 0.060 K/W and 4.6 s; fits of each find 410 to 830 J/K, 0.038 to 0.058
   K/W and 1.6 to 2.6 s. No recording of a Founders Edition was found.
 * With fans that stand still, 0.8 K/W; the same recordings give 0.7 to 0.9 K/W.
-* The coupling of cards is a guess within a factor of two. The benchmarks draw it, and the heat capacity, at random.
+* The coupling of cards is a guess within a factor of two. The benchmarks choose coupling and heat capacity at random.
 """
 
 import math
@@ -265,8 +265,8 @@ class Profile:
     """The value in row i and column j says how much each W of heat from card j warms the inlet air of card i, K/W. It
     holds while the fans of card j are at half duty. Empty if the cards share no air."""
     dilution_exponent: float = 0.0
-    """How much a faster fan dilutes the heat that it blows at other cards: the warming is proportional to
-    (0.5 / duty)^exponent. 0: not at all; 1: the other card breathes a fixed share of the exhaust air. A guess."""
+    """A faster fan dilutes the heat that it blows at other cards: the warming is proportional to (0.5 / duty)^exponent.
+    With 0 the duty does not matter. With 1 the other card breathes a fixed share of the exhaust air. It is a guess."""
 
 
 _1080TI = Plant()

@@ -58,7 +58,7 @@ class X11Gpu(SingleBackend):
     def read(self) -> Reading:
         """Return the fans as X reports them, and temperature and power as NVML reports them. Raises GpuLost.
 
-        If NVML does not know the card, X reports its temperature, and its power is unknown.
+        If NVML does not know the card, the temperature is what X reports, and the power is None.
         """
         sensed = Reading(None, None, ()) if self._sensor is None else self._sensor.read()
         with self._x11_connection() as (control, card):
@@ -102,7 +102,7 @@ class X11Gpu(SingleBackend):
                 control.set(Target.GPU, card.number, Number.GPU_COOLER_MANUAL_CONTROL, 0)
 
     def read_limits(self) -> Limits:
-        """Return the limits that NVML reports; limits of None if NVML does not know the card. Raises GpuLost."""
+        """Return the limits that NVML reports. Both are None if NVML does not know the card. Raises GpuLost."""
         return Limits() if self._sensor is None else self._sensor.read_limits()
 
     def set_limits(self, limits: Limits) -> None:
@@ -214,7 +214,7 @@ def _x11_info(control: NvControl, card: _X11ServerCard, index: int) -> GpuInfo:
 
 
 def _x11_info_with_coolers(control: NvControl, card: _X11ServerCard, info: GpuInfo) -> GpuInfo:
-    """Return `info` with the properties of the fans (coolers) that the server reports."""
+    """Return a copy of `info` with the properties of the fans (coolers) that the X server reports for `card`."""
     ranges = [control.duty_range(cooler) or info.duty_range for cooler in card.coolers] or [info.duty_range]
     uncontrollable_reason = None
     if not card.coolers:
