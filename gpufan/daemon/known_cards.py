@@ -16,8 +16,8 @@ from gpufan.system.paths import SNAPSHOT
 def lasting_name_of_known_card(name: str, runtime_folder: Path) -> str:
     """Convert `name` to the UUID of a card, if `name` is an index or a PCI address. Return any other `name` unchanged.
 
-    Digits that match several cards are returned unchanged too. If no driver answers, the known cards are those
-    of the snapshot in `runtime_folder`. Raises InputError if there is no such card, or if its UUID is unknown.
+    Digits that match several cards are returned unchanged too. If no driver answers, the snapshot in `runtime_folder`
+    says which cards there are. Raises InputError if there is no such card, or if the UUID of the card is unknown.
     """
     if not is_card_index(name) and not _names_known_card_by_address(name):
         return name

@@ -117,7 +117,7 @@ class CardLimits:
 
     @property
     def state(self) -> dict[str, Any]:
-        """The values for the fields of `GpuState` about limits, by field."""
+        """What the state of the card says about limits: the values of fields of `GpuState`, by name of the field."""
         chosen = {"power_w": self._give_way.limit_w, "temperature_c": self._give_way.limit_c}
         power_limit_w = self._in_effect("power_w")
         return {

@@ -62,7 +62,7 @@ class SdNotifier:
     def publish(self, snapshot: Snapshot) -> None:
         """Send a status line to the service manager. Also send READY=1 once, when the daemon is ready.
 
-        WATCHDOG=1 is sent too, unless no card was under control for more than `UNCONTROLLED_S` seconds.
+        WATCHDOG=1 is sent too if a card was under control within the last `UNCONTROLLED_S` seconds.
         """
         message = [f"STATUS={sd_notify_status(snapshot)}"]
         if not self.ready and is_ready_for_sd_notify(snapshot):
