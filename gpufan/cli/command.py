@@ -74,7 +74,7 @@ class LazyGroup(Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Import the command that the first of `args` names. Return its name, the command, and the other arguments."""
+        """Import the command whose name is the first of `args`. Return its name, the command, and the other items."""
         name, command, rest = super().resolve_command(ctx, args)
         return name, pkgutil.resolve_name(command.place) if isinstance(command, LazyCommand) else command, rest
 

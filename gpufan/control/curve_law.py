@@ -78,7 +78,7 @@ class CurveLaw:
         return self._explain(self._duty, temperature_c, lowest)
 
     def follow(self, settings: CardSettings, limits: tuple[int, int]) -> None:
-        """Use other settings. The held temperature stays. See `Law.follow`."""
+        """Switch to the new `settings` and `limits`, but keep the held temperature. See `Law.follow`."""
         self._settings = settings
         self._limits = limits
 

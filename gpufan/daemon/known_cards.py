@@ -46,7 +46,7 @@ def _known_or_published_cards(runtime_folder: Path) -> Sequence[NamedCard]:
 def known_cards(names: Sequence[str]) -> list[GpuInfo]:
     """Return the properties of all cards of this box; empty if no driver answers.
 
-    If `names` is not empty, only the cards that these names may mean are opened.
+    If `names` is not empty, open and return only the cards that could match one of these names.
     """
     from gpufan.gpu.cards import open_cards  # loads the driver's library
 

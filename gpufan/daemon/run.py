@@ -171,7 +171,8 @@ def _reload_settings_of_run(
 def _select_cards_to_run(gpus: Sequence[Gpu], settings: Settings) -> list[Gpu]:
     """Return the cards of `gpus` that `settings` name. Raises NoSuchCard if a name matches no card.
 
-    But a UUID or a PCI address in the settings file may match no card, if another name in the file matches a card.
+    Exception: a UUID or a PCI address in the settings file that matches no card is ignored, as long as another name in
+    the file matches a card.
     """
     names = settings.run_settings().gpus
     if settings.resolve("gpus").origin == COMMAND_LINE:

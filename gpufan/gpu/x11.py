@@ -197,9 +197,9 @@ def _x11_server_card(control: NvControl, number: int) -> _X11ServerCard:
 
 
 def _x11_info(control: NvControl, card: _X11ServerCard, index: int) -> GpuInfo:
-    """Return the properties of a card that NVML does not know, without the properties of its fans.
+    """Return the properties of `card`, which only the X server lists. `index` is its number in lists of cards.
 
-    The card gets the index `index`.
+    The properties of the fans are left out.
     """
     return GpuInfo(
         uuid=card.uuid or card.pci or "",

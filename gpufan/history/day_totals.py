@@ -34,10 +34,10 @@ class DayTotals:
     def __init__(
         self, periods: Sequence[Period], load_threshold_w: float, events: Iterable[Event], time_range: TimeRange
     ) -> None:
-        """Compute the totals of `periods` and of the `events` in `time_range`.
+        """Compute the totals of all `periods`, and of those `events` that overlap `time_range`.
 
-        The card counts as under load above `load_threshold_w`, W. Of the duration of an event, only the part in
-        `time_range` counts. The number of events contains only the events that begin in `time_range`.
+        The card counts as under load if its power is above `load_threshold_w` watts. Only the part of an event in
+        `time_range` counts as its duration. The number of events counts only those that begin in `time_range`.
         """
         begin_s, end_s = time_range
         self.seen_s = sum(period.seconds for period in periods)

@@ -74,10 +74,11 @@ class Manifest(msgspec.Struct):
             systemctl.systemctl("daemon-reload")
 
     def add_disabled(self, unit: DisabledUnit) -> None:
-        """Record a unit and its state before the install.
+        """Record a unit and the state that it had before the install.
 
-        If the unit is recorded already, combine both states. An earlier install may have been killed after it stopped
-        the unit. The unit counts as active if one of the states is active. The links of both states are kept.
+        If the unit is recorded already, merge the recorded state with the new state, because an earlier install may
+        have been killed after it stopped the unit. The unit counts as active if it is active in either state. The
+        links of both states are kept.
         """
         first = self.disabled.get(unit.unit, unit)
         self.disabled[unit.unit] = DisabledUnit(unit.unit, first.active or unit.active, first.links | unit.links)

@@ -238,7 +238,7 @@ def write_files(folder: Path, contents: Mapping[str, bytes], *, force: bool = Fa
 
 
 def write_output(path: Path, data: bytes) -> None:
-    """Write `data` to the file `path`. The user named this file with --output, such as a picture.
+    """Write `data` to `path`. This is the file, for example a picture, that the user named with --output.
 
     Raises GpufanError if the file cannot be written. An existing file is then unchanged.
     """

@@ -206,7 +206,7 @@ def _print_settings_values(heading: str, values: Sequence[tuple[str, Value]]) ->
 
 
 def _printed_speeds(fans: Sequence[FanReading]) -> str:
-    """Return the speeds of fans as text: `at 62 % 61 %`. An unknown speed is `?`."""
+    """Return the speeds of `fans` as text, for example `at 62 % 61 %` for two fans. An unknown speed is `?`."""
     return "at " + " ".join("?" if fan.speed_percent is None else f"{fan.speed_percent} %" for fan in fans)
 
 

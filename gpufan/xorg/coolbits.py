@@ -26,7 +26,7 @@ class Setting(NamedTuple):
 
 
 class DecidingCoolbits(NamedTuple):
-    """The Coolbits settings that decide for an X screen. A setting in a Screen overrides a setting in a Monitor.
+    """The Coolbits settings that take effect for an X screen. A setting in a Screen overrides a setting in a Monitor.
 
     The Monitor overrides the Device, and the Device overrides an OutputClass.
     """
@@ -90,7 +90,7 @@ def coolbits_of(setting: Setting) -> int:
 
 
 def deciding_coolbits(configuration: Configuration, screen: Section | None, device: Section | None) -> DecidingCoolbits:
-    """Return the settings of Coolbits that decide for an X screen.
+    """Return the Coolbits settings that take effect for an X screen.
 
     `screen` and `device` are the sections of the X screen. A section that does not exist is None.
     """
@@ -121,7 +121,7 @@ def output_class_coolbits(configuration: Configuration) -> int:
 def set_coolbits(
     configuration: Configuration, edits: Edits, screen: Section | None, device: Section, bits: int
 ) -> None:
-    """Set `bits` in the settings of Coolbits that decide for an X screen. If necessary, add a new Coolbits.
+    """Set `bits` in the Coolbits settings that take effect for an X screen. If there is none, add a new one.
 
     The changes are added to `edits`. `screen` and `device` are the sections of the X screen. Raises InputError if a
     Coolbits is not a whole number.
