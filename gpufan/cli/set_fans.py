@@ -41,9 +41,9 @@ def set_fans(
     threshold of the card, and when the temperature is in doubt. `gpufan status` shows the order.
     """
     if clear:
-        options.refuse_options(
-            ["words", "for_s", "keep"], "is for a new order, and --clear ends one: leave one of them out"
-        )
+        if words:
+            raise InputError(f"{' '.join(words)} is a new order, and --clear ends one: leave one of them out")
+        options.refuse_options(["for_s", "keep"], "is for a new order, and --clear ends one: leave one of them out")
         lines = orders.clear_set_orders(gpus, runtime_dir)
     elif not words:
         raise InputError(f"nothing is ordered: write {SYNTAX}, or --clear")

@@ -78,6 +78,9 @@ _NEAR_K = 10.0
 _COOLER_S_PER_K, _COOLER_FADES_S = 20.0, 3600.0
 """While a card throttles for heat, its target sinks by 1 K in the first; later it returns in about the second."""
 
+_LIMITED_PERCENT = 10.0
+"""A fan that turns slower than demanded by more than this, points, says nothing about the cooler."""
+
 _LEARNT_PERCENT = (15.0, 300.0)
 """A stored number outside of this belongs to no card."""
 
@@ -147,7 +150,7 @@ class TargetLaw:
             power = max(power_w / self._limit_w, _LEAST_POWER)
             self._expect(elapsed_s, power)
         over_k = self._error_k(elapsed_s, temperature_c, throttled)
-        demand = self._demand_percent(elapsed_s, over_k, power)
+        demand = self._demand_percent(elapsed_s, over_k, power, speed_percent)
         low, high = self._limits
         floor: float = high if temperature_c >= self._full_at_c else low
         floor += (high - floor) * min(max(over_k / TUNABLES.band_k, 0), 1)
@@ -233,8 +236,8 @@ class TargetLaw:
         rise_k = max(self._target_c - self._cooler_k - ROOM_C, 5.0)
         return self._learnt + TUNABLES.exponent * math.log(power * (TYPICAL_C - ROOM_C) / rise_k)
 
-    def _demand_percent(self, elapsed_s: float, over_k: float, power: float | None) -> float:
-        """The demand by the equation, percent; it learns from the error."""
+    def _demand_percent(self, elapsed_s: float, over_k: float, power: float | None, speed_percent: float) -> float:
+        """Return the demand by the equation, percent, and learn from the error. `speed_percent` is read from a fan."""
         if over_k > -_NEAR_K:
             self._margin_k *= remaining_share(elapsed_s, _MARGIN_FADES_S)
         error_k = over_k + self._margin_k
@@ -243,8 +246,11 @@ class TargetLaw:
         demand = math.exp(min(forward + feedback, 5.0))
         low, high = self._limits
         pause = power is not None and self._filtered_power < _STEADY_SHARE * self._expected_power
-        # The number must not run away where the card rests, or far beyond the limits of the fans.
-        if (error_k > 0 and forward <= math.log(1.05 * high)) or (error_k < 0 and demand > low and not pause):
+        # The number must not run away where the card rests, where something limits the fans (quiet hours, a slow fan),
+        # or far beyond the limits of the fans.
+        limited = speed_percent < min(demand, high) - _LIMITED_PERCENT
+        too_low = error_k > 0 and not limited and forward <= math.log(1.05 * high)
+        if too_low or (error_k < 0 and demand > low and not pause):
             integral_s = TUNABLES.integral_above_s if error_k > 0 else TUNABLES.integral_below_s
             least, most = map(math.log, _LEARNT_PERCENT)
             self._learnt = min(max(self._learnt + feedback * elapsed_s / integral_s, least), most)

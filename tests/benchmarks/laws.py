@@ -233,7 +233,7 @@ def reference(target_c: float) -> Step:
     return step
 
 
-OURS, REFERENCE, CURVE, FULL = "gpufan, target", "PI + feed-forward", "gpufan, default curve", "constant 100 %"
+OURS, REFERENCE, CURVE, FULL = "gpufan, target", "PI + feed-forward", "gpufan, curve", "constant 100 %"
 
 LAWS: dict[str, Callable[[list[Worker], float], Step]] = {
     OURS: lambda box, target_c: gpufan(CardSettings(target_c=target_c), box),

@@ -85,8 +85,8 @@ def test_what_cannot_be_ordered_changes_nothing(start: Start, gpufan: Command, f
     for arguments, message in (
         ([], "nothing is ordered: write 60, auto, max"),
         (["fast"], "'fast' is not a number"),
-        (["60", "--clear"], "leave one of them out"),
         (["--clear", "--for", "10m"], "--for is for a new order"),
+        (["max", "--clear"], "max is a new order, and --clear ends one"),
         (["60", "--for", "99999d"], "is too long: at most 3650d"),
         (["60", "--gpu", "7"], "--gpu 7: gpufan controls no such card; it controls 0 GTX 1080 Ti"),
     ):

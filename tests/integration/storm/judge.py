@@ -25,6 +25,9 @@ LIE_S = 8.0
 SILENT_S = 5.0
 """gpufan calls some card at least this often, s."""
 
+DELAY_S = 0.5
+"""Without a call for so long, another card hangs, s. This delays the other cards by 2 s, which the mean leaves out."""
+
 WATCHDOG_S = 15.0
 """WatchdogSec of the unit: a service that controls a card says more often that it is alive, s."""
 
@@ -167,8 +170,9 @@ class Judge:
             if demand is Demand.CONTROL:
                 self._demand_control(index, card)
             elif demand is Demand.MEAN:
-                target = sum(fan.target if fan.policy == MANUAL else 0 for fan in fans) / len(fans)
-                card.means.append((target, low + TOLERANCE))
+                if now_s - self._called_s < DELAY_S:
+                    target = sum(fan.target if fan.policy == MANUAL else 0 for fan in fans) / len(fans)
+                    card.means.append((target, low + TOLERANCE))
             elif card.fault and now_s - max(card.began_s, started_s, self._scene.restarted_s) > card.fault.patience_s:
                 self._demand_safety(index, card, demand, started_s)
 

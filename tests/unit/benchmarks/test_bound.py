@@ -88,7 +88,7 @@ def test_a_higher_limit_is_never_louder() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("law", ["gpufan, default curve", "coolgpus", "CoolerControl", "Klipper PID", "constant 62 %"])
+@pytest.mark.parametrize("law", ["gpufan, curve", "coolgpus", "CoolerControl", "Klipper PID", "constant 62 %"])
 @pytest.mark.parametrize("workload", ["epochs", "sweep", "queue"])
 @pytest.mark.parametrize("number", [0, 1, 5])
 def test_no_law_does_better_at_the_same_peak(law: str, workload: str, number: int) -> None:

@@ -334,6 +334,14 @@ def test_a_card_in_warm_air_is_less_too_hot_with_the_number_of_the_run_before() 
     assert max(again.dies_c) < 81 < max(new.dies_c)
 
 
+@pytest.mark.parametrize("limit_percent", [30, 45, 60])
+def test_nothing_is_learnt_from_the_heat_of_a_card_whose_fans_are_limited(limit_percent: int) -> None:
+    law = TargetLaw(CardSettings(target_c=75), (23, 100), 90, Learnt(60.0), 250)
+    for second in range(1800):
+        law.decide(second, 80, 230, limit_percent)
+    assert law.learnt.full_power_percent == pytest.approx(60, rel=0.02)
+
+
 def test_a_card_that_throttles_for_heat_is_held_cooler_for_about_an_hour() -> None:
     bench = Bench(Plant(), steady(220)).run(1500)
     bench.throttled = True
