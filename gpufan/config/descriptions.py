@@ -19,10 +19,11 @@ ABOUT = {
     " run for them, where that is quieter in total or the only way.",
     "power_limit_w": "Power limit of the card in W. `gpufan list` shows the range that the card accepts. gpufan gives"
     " the limit before back at its end.",
-    "give_way": 'What happens if a card is too warm although its fans may not go higher. "power": its clocks give way,'
-    " from 1 °C above target_c on, or from 4 °C below the highest duty of the curve on. gpufan sets the driver's own"
-    " temperature limit where the card accepts one, else it lowers the power limit in steps of 5 W; later it gives both"
-    ' back. "off": nothing happens.',
+    "give_way": 'What happens if a card is too warm although its fans may not go higher. "power": its clocks give way.'
+    " That holds the card 1 °C above target_c, or 4 °C below the temperature at which the curve has its highest duty."
+    " Clocks give way earlier while the temperature rises. gpufan sets the temperature limit of the driver if the card"
+    " accepts it, else lowers the power limit in steps of 5 W. Later it gives both back in steps, which may take"
+    ' half an hour. "off": nothing happens.',
     "gpus": "Which cards to control, each by UUID, PCI address, index or part of its name (* and ? match any letters"
     " and any letter), as `gpufan list` shows them. [] means all cards. A change needs a restart.",
     "backend": 'How fans are set: "nvml", "x11", or "auto", which uses NVML for every card where that works, and X for'
