@@ -32,6 +32,9 @@ _PERIOD = GenericAlias(tuple, (_Time, *(_Seconds,) * 4, *(_Measured,) * 3 * len(
 _READING = GenericAlias(tuple, (_Time, int, *(_Measured,) * len(MEASUREMENTS), str, str, str))
 _EVENT = tuple[_Time, str, EventKind, _Time, str, int]
 
+_ROWS_AT_ONCE = 500
+"""Rows are read and checked in groups of this number, which takes a third of the time of single rows."""
+
 _REMEDY = "move it away, and a new history begins"
 """What the user can do about a history file that cannot be used."""
 
@@ -118,7 +121,7 @@ class HistoryReader:
         is empty.
         """
         query = "SELECT id, uuid, number, name, pci, label, settings FROM card ORDER BY number, id"
-        cards: list[HistoryCard] = list(self._rows(HistoryCard, query))
+        cards: list[HistoryCard] = list(self.rows(HistoryCard, query))
         if not cards:
             raise self._empty()
         names = list(names)
@@ -130,7 +133,7 @@ class HistoryReader:
 
     def time_range(self) -> TimeRange:
         """Return the time from the first to the last stored minute. Raises GpufanError if no minute is stored."""
-        begin_s, end_s = next(self._rows(_TIME_RANGE, "SELECT min(time_s), max(time_s) FROM minute"))
+        begin_s, end_s = next(self.rows(_TIME_RANGE, "SELECT min(time_s), max(time_s) FROM minute"))
         if begin_s is None:
             raise self._empty()
         return TimeRange(begin_s, end_s + 60)
@@ -153,7 +156,7 @@ class HistoryReader:
     def peak_power_w(self, card: HistoryCard) -> float:
         """Return the highest stored power of `card`, W. Returns 0 if no power is stored."""
         query = "SELECT max(power_w_max) FROM minute WHERE card = ?"
-        (power_w,) = next(self._rows(_POWER, query, (card.id,)))
+        (power_w,) = next(self.rows(_POWER, query, (card.id,)))
         return power_w or 0.0
 
     def readings(self, cards: Iterable[HistoryCard], time_range: TimeRange) -> Iterator[Row]:
@@ -163,7 +166,7 @@ class HistoryReader:
         there is a row for each stored reading.
         """
         by_id = {card.id: card for card in cards}
-        ((first_s, _),) = self._rows(_TIME_RANGE, "SELECT min(time_s), NULL FROM second")
+        ((first_s, _),) = self.rows(_TIME_RANGE, "SELECT min(time_s), NULL FROM second")
         # Old readings are deleted in whole minutes, so no minute is returned twice.
         seconds_from_s = time_range.end_s if first_s is None else max(first_s // 60 * 60, time_range.begin_s)
         for source, begin_s, end_s in (
@@ -174,7 +177,7 @@ class HistoryReader:
                 f"SELECT time_s, card, {', '.join(MEASUREMENTS)}, control, kind, {source}"
                 " WHERE time_s >= ? AND time_s < ? ORDER BY time_s"
             )
-            for time_s, card_id, *values in self._rows(_READING, query, (begin_s, end_s)):
+            for time_s, card_id, *values in self.rows(_READING, query, (begin_s, end_s)):
                 if card_id in by_id:
                     card = by_id[card_id]
                     yield Row._make((time_s, card.uuid, card.label, *values, card.pci))
@@ -189,7 +192,7 @@ class HistoryReader:
             "SELECT begin_s, uuid, kind, end_s, text, count FROM event WHERE end_s >= ? AND begin_s < ?"
             " ORDER BY begin_s"
         )
-        return [Event(*row) for row in self._rows(_EVENT, query, time_range) if row[1] in uuids]
+        return [Event(*row) for row in self.rows(_EVENT, query, time_range) if row[1] in uuids]
 
     def __enter__(self) -> "HistoryReader":
         return self
@@ -210,7 +213,7 @@ class HistoryReader:
             f"SELECT time_s, seconds, {durations}, {columns} FROM {table}"
             " WHERE card = ? AND time_s >= ? AND time_s < ? ORDER BY time_s"
         )
-        for row in self._rows(_PERIOD, query, (card.id, *time_range)):
+        for row in self.rows(_PERIOD, query, (card.id, *time_range)):
             values = (row[n : n + 3] for n in range(5, len(row), 3))
             yield Period(*row[:5], *(None if None in value else Aggregate(*value) for value in values))
 
@@ -258,14 +261,15 @@ class HistoryReader:
             raise
         return connection
 
-    def _rows(self, row_type: Any, query: str, values: Iterable[object] = ()) -> Iterator[Any]:
+    def rows(self, row_type: Any, query: str, values: Iterable[object] = ()) -> Iterator[Any]:
         """Run `query` with `values` in its placeholders, and yield each row as a `row_type`.
 
         Raises GpufanError if the file cannot be read, or if a row does not fit `row_type`.
         """
         try:
-            for row in self._connection.execute(query, tuple(values)):
-                yield msgspec.convert(row, row_type)
+            found = self._connection.execute(query, tuple(values))
+            while rows := found.fetchmany(_ROWS_AT_ONCE):
+                yield from msgspec.convert(rows, GenericAlias(list, (row_type,)))
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise GpufanError(f"cannot read more of {self._path}: {sqlite_error_text(error)}") from error
         except msgspec.ValidationError as error:

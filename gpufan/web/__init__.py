@@ -1,0 +1,1 @@
+"""The page of gpufan in a browser: `gpufan web`. The daemon imports nothing of this."""
