@@ -19,6 +19,7 @@ COMMANDS = {
         LazyCommand("set", "gpufan.cli.set_fans:set_fans", "Order what the fans do for now, such as full speed."),
         LazyCommand("status", "gpufan.cli.status:status", "Show what the running gpufan does, and why."),
         LazyCommand("list", "gpufan.cli.status:list_cards", "Show the cards, their fans and what controls them."),
+        LazyCommand("web", "gpufan.cli.web:web", "Show cards, history and settings on a page in the browser."),
         LazyCommand("doctor", "gpufan.cli.doctor:doctor", "Find what is wrong on this machine, and what to do."),
     ],
     "Understand": [

@@ -1,6 +1,5 @@
 """The command `gpufan exporter`."""
 
-import re
 from pathlib import Path
 
 import click
@@ -12,22 +11,11 @@ from gpufan.system.paths import SNAPSHOT
 from gpufan.terminal.log import log_to_stderr
 
 
-def _read_listen_option(text: str) -> tuple[str, int]:
-    """Convert `text`, in the form `HOST:PORT`, to a host and a port.
-
-    An empty host stands for every address of this machine. Raises InputError if `text` does not have this form.
-    """
-    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]\s]*)):([0-9]{1,5})", text)
-    if match is None or int(match[3]) > 65535:
-        raise InputError(f"'{text}' is not an address: write it as 127.0.0.1:10835, [::1]:10835, or :10835 for all")
-    return match[1] or match[2] or "", int(match[3])
-
-
 @click.command(cls=Command)
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    type=options.parsed_option_type(_read_listen_option),
+    type=options.parsed_option_type(options.read_listen_option),
     default="127.0.0.1:10835",
     help="Where to serve the metrics, at /metrics. Whoever reaches the address can read them: there is no password.",
 )

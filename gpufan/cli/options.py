@@ -105,6 +105,17 @@ def _read_duration_option_s(text: str) -> float:
     return seconds
 
 
+def read_listen_option(text: str) -> tuple[str, int]:
+    """Convert `text`, in the form `HOST:PORT`, to a host and a port.
+
+    An empty host stands for every address of this machine. Raises InputError if `text` does not have this form.
+    """
+    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]\s]*)):([0-9]{1,5})", text)
+    if match is None or int(match[3]) > 65535:
+        raise InputError(f"'{text}' is not an address: write it as 127.0.0.1:8080, [::1]:8080, or :8080 for all")
+    return match[1] or match[2] or "", int(match[3])
+
+
 # Both are written out here, so that a real run need not load the simulator; a test compares.
 PROFILES = ("1080ti", "dual-1080ti", "dual-1080ti-open-air", "quad-2080ti")
 WORKLOADS = ("epochs", "sweep", "step", "idle")

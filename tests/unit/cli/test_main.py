@@ -88,7 +88,7 @@ def test_help_uses_the_width_of_the_terminal_up_to_120_columns(gpufan: Run, monk
 def test_commands_are_listed_in_sections_from_every_day_to_rarely(gpufan: Run) -> None:
     found = sections(gpufan("--help").out)
     assert list(found) == ["Options", "Every day", "Understand", "Set up", "Rarely"]
-    assert found["Every day"] == ["run", "set", "status", "list", "doctor"]
+    assert found["Every day"] == ["run", "set", "status", "list", "web", "doctor"]
     assert [*chain(*found.values())] == ["--version", "--debug", "--help", *cli.list_commands(ROOT)]
 
 

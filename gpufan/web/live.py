@@ -1,0 +1,304 @@
+"""The present: reads each new snapshot, and makes the event `now` of it, with sentences for people.
+
+A daemon that ends, hangs or returns is noticed here. The last ten minutes are kept for the plots.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from enum import Enum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from gpufan.core.gpu import Throttle
+from gpufan.core.reasons import Cause, Control, Group
+from gpufan.core.sentences import (
+    duty_text,
+    reason_sentence,
+    settings_sentence,
+    state_sentence,
+)
+from gpufan.core.severity import Severity, severity
+from gpufan.core.snapshot import GpuState, Snapshot
+from gpufan.daemon import snapshot_file
+from gpufan.daemon.recording import Row
+from gpufan.errors import GpufanError
+
+POLL_S = 0.25
+"""The time between two looks at the snapshot, s."""
+REPEAT_S = 2.0
+"""The event `now` is repeated after this time, s, also if nothing is new."""
+RECENT_S = 600.0
+"""The plots of the present cover this time, s."""
+_LATE_S = 2.5
+"""The daemon publishes at least every 2 s, or once in each interval. It is late if it needs this much longer, s."""
+
+_RECENT_COLUMNS = ("time_s", "temperature_c", "power_w", "duty_percent", "speed_percent", "rpm")
+
+
+class DaemonState(str, Enum):
+    """What the daemon does."""
+
+    RUNNING = "running"
+    STARTING = "starting"
+    """It has not read any card yet."""
+    HUNG = "hung"
+    """It publishes nothing."""
+    STOPPED = "stopped"
+
+
+class Daemon(NamedTuple):
+    """The state of the daemon, and what a person can do."""
+
+    state: DaemonState
+    text: str
+    remedy: str = ""
+
+
+class Moment(NamedTuple):
+    """What one look at the snapshot has found."""
+
+    snapshot: Snapshot | None
+    daemon: Daemon
+
+
+class SnapshotWatch:
+    """Looks at the snapshot file, and judges whether the daemon works."""
+
+    def __init__(self, path: Path, why_stopped: Callable[[], str | None], clock: Callable[[], float]) -> None:
+        """`why_stopped` returns why no gpufan runs, if it is known. `clock` returns seconds, like `time.monotonic`."""
+        self._path = path
+        self._why_stopped = why_stopped
+        self._clock = clock
+        self._last: Snapshot | None = None
+        self._new_s = clock()
+        """When the last new snapshot was found."""
+
+    def look(self) -> Moment:
+        """Read the snapshot, and judge the daemon. This never raises."""
+        try:
+            snapshot = snapshot_file.read_snapshot(self._path)
+        except snapshot_file.NotRunning:
+            self._last = None
+            why = self._why_stopped() or "no gpufan is running"
+            return Moment(None, Daemon(DaemonState.STOPPED, why, "start it with `sudo gpufan run`, or as a service"))
+        except GpufanError as error:
+            self._last = None
+            return Moment(None, Daemon(DaemonState.STOPPED, str(error), "restart gpufan"))
+        if self._last is None or snapshot.time_s != self._last.time_s or snapshot.pid != self._last.pid:
+            self._last, self._new_s = snapshot, self._clock()
+        return Moment(snapshot, self._judge(snapshot))
+
+    def _judge(self, snapshot: Snapshot) -> Daemon:
+        """Return the state of the daemon that wrote `snapshot`."""
+        pid = snapshot.pid
+        if snapshot_file.snapshot_writer_has_ended(snapshot):
+            text = f"gpufan (process {pid}) ended without giving the fans back"
+            return Daemon(DaemonState.STOPPED, text, "run `sudo gpufan restore`, then start gpufan again")
+        silent_s = self._clock() - self._new_s
+        if (stale_s := snapshot_file.snapshot_stale_s(snapshot)) is not None:
+            silent_s = max(silent_s, stale_s)
+            remedy = f"run `sudo kill -9 {pid}`, then `sudo gpufan restore`, and start gpufan again"
+        else:
+            remedy = "wait a moment; if this lasts, run `gpufan doctor`"
+        if silent_s > max(2.0, snapshot.interval_s) + _LATE_S:
+            text = f"gpufan (process {pid}) has published nothing for {silent_s:.0f} s: it hangs"
+            return Daemon(DaemonState.HUNG, text, remedy)
+        if all(gpu.reason.cause is Cause.START for gpu in snapshot.gpus):
+            return Daemon(DaemonState.STARTING, "gpufan starts: no card has been read yet")
+        if trouble := settings_sentence(snapshot):
+            return Daemon(DaemonState.RUNNING, trouble, "run `gpufan config check`, and correct the settings file")
+        return Daemon(DaemonState.RUNNING, f"gpufan {snapshot.version} runs{' (dry run)' if snapshot.dry_run else ''}")
+
+
+_SEVERITY_WORDS = {Severity.FINE: "ok", Severity.WARNING: "warning", Severity.PROBLEM: "problem"}
+
+_NOTE_GROUPS = (Group.PAUSED, Group.UNCONTROLLABLE, Group.FULL)
+"""Reasons that are no trouble, but that a person should see."""
+
+_THROTTLE_SENTENCES = {
+    Throttle.HEAT: "heat lowers the clocks",
+    Throttle.POWER_BRAKE: "an external signal, such as that of the power supply, lowers the clocks",
+    Throttle.HARDWARE: "heat or power lowers the clocks",
+    Throttle.POWER_CAP: "the power limit sets the clocks, as usual for a busy card",
+    Throttle.GIVING_WAY: "gpufan lowers the clocks, since the fans may not run faster",
+}
+
+_REMEDIES = {
+    Group.FULL: "look for dust, for a fan that stands still and for warm air at the inlet",
+    Group.FAIL_SAFE: "nothing at once; if it lasts, run `gpufan doctor` and restart the driver",
+    Group.LOST: "look for `Xid` in `sudo dmesg`; a reboot may bring the card back",
+    Group.HANG: "look for `Xid` in `sudo dmesg`; a reboot may bring the card back",
+    Group.FAULT: "run `gpufan doctor`: it says why the fans do not obey; gpufan tries again by itself",
+    Group.UNCONTROLLABLE: "run `gpufan doctor`: it says why the fans cannot be set",
+    Group.PAUSED: "end the pause with `sudo gpufan resume`",
+}
+
+_FAULT_REMEDIES = {
+    Cause.FAN_STILL: "look at the fan: free it or replace it; until then the other fans run at full speed",
+    Cause.FAN_SLOW: "run `gpufan doctor`: it names another program that sets the fans; else look for dust",
+}
+
+
+def card_remedy(gpu: GpuState) -> str:
+    """Return what a person can do about the state of a card; empty if nothing needs to be done."""
+    if gpu.fault is not None and gpu.fault.cause in _FAULT_REMEDIES:
+        return _FAULT_REMEDIES[gpu.fault.cause]
+    if gpu.contested:
+        return "run `gpufan doctor`: it names the other program that sets the fans"
+    if gpu.control is Control.RELEASED and gpu.release_error:
+        return "run `sudo gpufan restore`; a reboot gives the fans back in any case"
+    if remedy := _REMEDIES.get(gpu.reason.cause.group, ""):
+        return remedy
+    if gpu.throttle == Throttle.HEAT.value:
+        return "look for dust and warm air at the inlet, or choose a lower target or a steeper curve"
+    return ""
+
+
+def card_severity(gpu: GpuState) -> str:
+    """Return how serious the state of a card is, as a word of the page: ok, note, warning or problem."""
+    level = severity(gpu)
+    if level is Severity.FINE:
+        if gpu.throttle == Throttle.HEAT.value or gpu.contested or gpu.limits_error:
+            return "warning"
+        if gpu.reason.cause.group in _NOTE_GROUPS or gpu.order:
+            return "note"
+    return _SEVERITY_WORDS[level]
+
+
+def now_card(gpu: GpuState, quiet: str) -> dict[str, Any]:
+    """Return the state of a card as the event `now` has it. Unknown values are None."""
+    try:
+        throttle = _THROTTLE_SENTENCES.get(Throttle(gpu.throttle), "") if gpu.throttle else ""
+    except ValueError:  # of a later version
+        throttle = ""
+    return {
+        "key": gpu.key,
+        "index": gpu.index,
+        "name": gpu.name,
+        "label": gpu.label,
+        "temperature_c": gpu.temperature_c,
+        "power_w": gpu.power_w,
+        "duty_percent": gpu.duty_percent,
+        "duty": duty_text(gpu),
+        "read_percent": [fan.speed_percent for fan in gpu.fans],
+        "rpm": [fan.speed_rpm for fan in gpu.fans],
+        "control": gpu.control.value,
+        "severity": card_severity(gpu),
+        "reason": state_sentence(gpu),
+        "fault": "" if gpu.fault is None else reason_sentence(gpu.fault),
+        "remedy": card_remedy(gpu),
+        "order": gpu.order,
+        "order_left_s": gpu.order_left_s,
+        "quiet": quiet,
+        "throttle": throttle,
+        "power_limit_w": gpu.power_limit_w,
+        "temperature_limit_c": gpu.temperature_limit_c,
+        "settings": gpu.settings,
+        "target_c": gpu.target_c,
+        "slowdown_c": gpu.slowdown_c,
+        "age_s": gpu.tick_age_s,
+    }
+
+
+class Recent:
+    """The readings of each card in the last ten minutes, as columns."""
+
+    def __init__(self, rows: Iterable[Row] = ()) -> None:
+        """Begin with `rows` of the history, the oldest first."""
+        self._cards: dict[str, deque[tuple[float | None, ...]]] = {}
+        for row in rows:
+            values = (row.time_s, row.temperature_c, row.power_w, row.duty_percent, row.speed_percent, row.speed_rpm)
+            self._add(row.uuid, values)
+
+    def add(self, snapshot: Snapshot) -> None:
+        """Add the readings of `snapshot`."""
+        for gpu in snapshot.gpus:
+            speed = next((fan.speed_percent for fan in gpu.fans if fan.speed_percent is not None), None)
+            rpm = next((fan.speed_rpm for fan in gpu.fans if fan.speed_rpm is not None), None)
+            self._add(gpu.key, (snapshot.time_s, gpu.temperature_c, gpu.power_w, gpu.duty_percent, speed, rpm))
+
+    def _add(self, key: str, values: tuple[float | None, ...]) -> None:
+        """Add the `values` of a card. The first is the time. Forget values that are older than ten minutes."""
+        readings = self._cards.setdefault(key, deque())
+        time_s = values[0] or 0.0
+        if readings and time_s < (readings[-1][0] or 0.0):  # the clock was set back
+            readings.clear()
+        if readings and time_s == readings[-1][0]:
+            return
+        readings.append(values)
+        while (readings[0][0] or 0.0) <= time_s - RECENT_S:
+            readings.popleft()
+
+    def columns(self) -> dict[str, dict[str, list[float | None]]]:
+        """Return the readings: for each card a list for each quantity."""
+        return {
+            key: {name: [row[place] for row in readings] for place, name in enumerate(_RECENT_COLUMNS)}
+            for key, readings in self._cards.items()
+        }
+
+
+class Live:
+    """Follows the snapshot in a task, and wakes those who wait for the next event."""
+
+    def __init__(self, watch: SnapshotWatch, quiet_text: Callable[[], str], recent: Recent) -> None:
+        """`quiet_text` returns which quiet hours are in effect now; empty for none."""
+        self._watch = watch
+        self._quiet_text = quiet_text
+        self.recent = recent
+        self.moment = watch.look()
+        self._number = 0
+        self._news = asyncio.Condition()
+        self.ends = False
+        self._event = b""
+        self._take(self.moment)
+
+    async def follow(self) -> None:
+        """Look at the snapshot again and again, until this task is cancelled."""
+        said_s = time.monotonic()
+        while True:
+            await asyncio.sleep(POLL_S)
+            before, moment = self.moment, await asyncio.to_thread(self._watch.look)
+            is_same = moment.snapshot == before.snapshot and moment.daemon == before.daemon
+            if is_same and time.monotonic() - said_s < REPEAT_S:
+                continue
+            said_s = time.monotonic()
+            self._take(moment)
+            async with self._news:
+                self._news.notify_all()
+
+    def _take(self, moment: Moment) -> None:
+        """Make the event of `moment`."""
+        if moment.snapshot is not None and moment.daemon.state is not DaemonState.HUNG:
+            self.recent.add(moment.snapshot)
+        self.moment = moment
+        self._number += 1
+        self._event = msgspec.json.encode(self.now())
+
+    def now(self) -> dict[str, Any]:
+        """Return the content of the event `now`."""
+        snapshot, daemon = self.moment
+        quiet = self._quiet_text()
+        return {
+            "time_s": time.time(),
+            "daemon": {"state": daemon.state.value, "text": daemon.text, "remedy": daemon.remedy},
+            "interval_s": None if snapshot is None else snapshot.interval_s,
+            "cards": [] if snapshot is None else [now_card(gpu, quiet) for gpu in snapshot.gpus],
+            "quiet": quiet,
+            "case_fans": [],
+        }
+
+    async def next_event(self, after: int) -> tuple[int, bytes] | None:
+        """Wait for an event with a number above `after`. Return its number and its JSON; None if the page ends."""
+        async with self._news:
+            await self._news.wait_for(lambda: self._number > after or self.ends)
+        return None if self.ends else (self._number, self._event)
+
+    async def end(self) -> None:
+        """Make all who wait return."""
+        self.ends = True
+        async with self._news:
+            self._news.notify_all()

@@ -1,0 +1,90 @@
+"""Listen on an address, and run the application in uvicorn until a signal arrives.
+
+uvicorn was chosen because it is small (h11 and click are all it needs), pure Python, and kept by the people who keep
+Starlette. `connections` adds the limits that it lacks.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import uvicorn
+
+from gpufan.errors import GpufanError, InputError
+from gpufan.web.connections import Crowd, WatchedProtocol
+
+HEADER_BYTES = 16384
+"""The header of a request may have this many bytes. A browser sends about 1 KB."""
+END_S = 0.3
+"""After a signal, answers that are not finished are cut off after this time, s."""
+
+
+def listen_socket(listen: tuple[str, int]) -> socket.socket:
+    """Return a socket that listens on the host and the port in `listen`. An empty host means all addresses.
+
+    Raises InputError if the host is unknown, GpufanError if the port cannot be used.
+    """
+    host, port = listen
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: the text can be no name
+        raise InputError(f"--listen: there is no host {host[:60]}") from error
+    family, *_, address = found[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise GpufanError(
+            f"cannot listen on {host_and_port(listen)}: {error.strerror}; choose another address with --listen"
+        ) from error
+    return listener
+
+
+def host_and_port(listen: tuple[str, int]) -> str:
+    """Return host and port as in a URL: `127.0.0.1:10836`, `[::1]:10836`."""
+    host, port = listen
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class PageServer(uvicorn.Server):
+    """A server that ends within a second, also while browsers receive events."""
+
+    def __init__(self, application: Any, on_end: Callable[[], Awaitable[None]]) -> None:
+        """`application` is an ASGI application. `on_end` is awaited when the server begins to end."""
+        crowd = Crowd()
+        self._crowd = crowd
+        self._on_end = on_end
+
+        class Protocol(WatchedProtocol):
+            pass
+
+        Protocol.crowd = crowd
+        super().__init__(
+            uvicorn.Config(
+                application,
+                loop="asyncio",
+                http=Protocol,
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=4,
+                timeout_graceful_shutdown=1,
+                h11_max_incomplete_event_size=HEADER_BYTES,
+            )
+        )
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # the application reports its errors itself
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End all answers, then all connections."""
+        await self._on_end()
+        asyncio.get_running_loop().call_later(END_S, self._crowd.close_all)
+        await super().shutdown(sockets)
