@@ -8,7 +8,7 @@ from gpufan.config.settings import DEFAULT_PATH, RunSettings
 from gpufan.config.toml_text import parse_settings_text, render_settings_text
 from gpufan.errors import GpufanError, InputError, NoPermission
 from gpufan.system import systemctl
-from gpufan.system.files import read_file_if_exists, replace
+from gpufan.system.files import read_file_if_exists, remove, replace
 from gpufan.system.unit_state import unit_state
 
 SERVICE = "gpufan.service"
@@ -59,6 +59,21 @@ def replace_settings(path: Path, text: str) -> str:
         raise GpufanError(f"cannot create {real.parent}: {error.strerror}") from error
     replace(real, text.encode(), like=None if before is None else real)
     return _apply_change(path, before or "", text)
+
+
+def restore_settings(path: Path, content: bytes | None) -> str:
+    """Put `content` back into the file `path`, byte for byte, and reload the service if it reads this file.
+
+    If `content` is None, the file is removed. Returns a sentence that says when the change takes effect. Raises
+    GpufanError if the file cannot be written or the service cannot be reloaded.
+    """
+    real = path.resolve()
+    before = read_file_if_exists(real) or b""
+    if content is None:
+        remove(real)
+    else:
+        replace(real, content, like=real if real.exists() else None)
+    return _apply_change(path, before.decode("utf-8-sig", "replace"), (content or b"").decode("utf-8-sig", "replace"))
 
 
 def changed_keys(before: str, after: str) -> set[str]:

@@ -15,8 +15,8 @@ from tomlkit.items import AoT, Item
 
 from gpufan.config.descriptions import describe_values
 from gpufan.config.mistakes import TABLES, SettingsError
-from gpufan.config.schema import CARD_KEYS, is_number_key
-from gpufan.config.toml_text import parse_settings_text, toml
+from gpufan.config.schema import CARD_KEYS, QUIET_KEYS, QuietTable, is_number_key
+from gpufan.config.toml_text import parse_settings_text, quiet_values_for_toml, toml
 from gpufan.errors import InputError
 
 _LISTS = ("gpus", "neighbours")
@@ -90,6 +90,47 @@ def text_without_key(text: str, key: str, match: str | None = None) -> str:
     item = body[index][1]
     body[index] = (None, tomlkit.comment(f"{key} = {toml(item.unwrap())}{_comment_behind_edited(item)}"))
     return _checked_after_edit(document.as_string())
+
+
+def text_with_quiet_tables(text: str, tables: Sequence[QuietTable]) -> str:
+    """Return the text with exactly these `[[quiet]]` tables. A table that the text has already stays as it is.
+
+    The order of the tables in the text may differ from that of `tables`; it has no meaning. Raises InputError if the
+    text or a table has a mistake.
+    """
+    before = parse_settings_text(text.encode())[0].quiet or ()
+    missing = list(tables)
+    surplus = []
+    for number, table in enumerate(before):
+        if table in missing:
+            missing.remove(table)
+        else:
+            surplus.append(number)
+    if not missing and not surplus:
+        return text
+    document = tomlkit.parse(text)
+    written: Any = document.get("quiet", [])
+    if len(written) != len(before) or (written and not isinstance(written, AoT)):
+        raise InputError("the tables of quiet hours are not headed [[quiet]] one by one: edit the file by hand")
+    for number, table in zip(surplus, missing, strict=False):
+        values = dict(quiet_values_for_toml(table))
+        for key in QUIET_KEYS:
+            if key in values:
+                _edit_in_place(written[number], key, values[key])
+            elif key in written[number]:
+                del written[number][key]
+    for number in reversed(surplus[len(missing) :]):
+        del written[number]
+    if written == [] and "quiet" in document:
+        del document["quiet"]
+    changed = document.as_string()
+    for table in missing[len(surplus) :]:
+        lines = "".join(f"{key} = {toml(value)}\n" for key, value in quiet_values_for_toml(table))
+        changed = f"{changed.rstrip()}\n\n[[quiet]]\n{lines}".lstrip()
+    after = parse_settings_text(_checked_after_edit(changed).encode())[0].quiet or ()
+    if sorted(after, key=repr) != sorted(tables, key=repr):
+        raise InputError("the tables of quiet hours cannot be changed here: edit the file by hand")
+    return changed
 
 
 def edited_lines(before: str, after: str) -> list[str]:

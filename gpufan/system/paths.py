@@ -11,6 +11,8 @@ TAKEN = "taken.json"
 
 They contain the published state, the orders of users, and the cards whose fans gpufan has set.
 """
+WEB_KEY = Path("/run/gpufan-web/key")
+"""File with the key and the address of the page that runs as a service. Only root and that service can read it."""
 ALERTS_SETTINGS = Path("/etc/gpufan/alerts.toml")
 """File that lists the receivers of alerts. The URLs of the receivers contain secrets."""
 PREFIX = Path("/usr/local")

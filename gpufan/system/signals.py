@@ -56,6 +56,16 @@ def exit_at_signals() -> None:
             signal.signal(number, lambda received, _frame: sys.exit(128 + received))
 
 
+def interrupt_at_signals() -> None:
+    """Make SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does.
+
+    A signal that is ignored already, such as SIGHUP under nohup, stays ignored.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
 @contextmanager
 def _signal_handler(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
     """Handle stop signals with `handler` during the block.

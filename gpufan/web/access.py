@@ -62,9 +62,12 @@ def _token_signature(key: bytes, payload: bytes) -> bytes:
 class Sessions:
     """The tokens that were used, and the sessions of browsers that have logged in. Any thread may use it."""
 
-    def __init__(self, key: bytes, clock: Callable[[], float] = since_boot_s) -> None:
-        """`key` signs the tokens. `clock` returns seconds since boot."""
+    def __init__(
+        self, key: bytes, on_login: Callable[[], None] = lambda: None, clock: Callable[[], float] = since_boot_s
+    ) -> None:
+        """`key` signs the tokens. `on_login` is called after each login. `clock` returns seconds since boot."""
         self._key = key
+        self._on_login = on_login
         self._clock = clock
         self._lock = threading.Lock()
         self._used: dict[bytes, float] = {}
@@ -94,6 +97,7 @@ class Sessions:
             self._sessions[_session_hash(secret)] = now_s + SESSION_S
             while len(self._sessions) > SESSIONS:
                 self._sessions.popitem(last=False)
+        self._on_login()
         return secret
 
     def has_session(self, cookies: str) -> bool:

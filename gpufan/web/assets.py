@@ -2,11 +2,13 @@
 
 import gzip
 import hashlib
+import os
 import threading
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import BinaryIO
 
 from gpufan.errors import MissingExtra
 from gpufan.system.resources import resource
@@ -29,9 +31,12 @@ _STATIC = "/static/"
 
 @dataclass
 class Asset:
-    """One file of the page. It is read and compressed when it is first needed."""
+    """One file of the page. It is opened at once, and read and compressed when it is first needed.
 
-    path: Path
+    The process may have lost the right to open it by then.
+    """
+
+    file: BinaryIO
     media_type: str
     _packed: bytes | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -45,7 +50,7 @@ class Asset:
 
     def content(self) -> bytes:
         """Return the content. Raises OSError."""
-        return self.path.read_bytes()
+        return os.pread(self.file.fileno(), os.fstat(self.file.fileno()).st_size, 0)
 
 
 class Assets:
@@ -54,13 +59,13 @@ class Assets:
     def __init__(self) -> None:
         """Find the files. Raises MissingExtra if the package plotly is missing, GpufanError if the page is missing."""
         folder = resource(f"templates/web/{INDEX}").parent
-        self._index = folder / INDEX
+        self._index = Asset((folder / INDEX).open("rb"), _TYPES[".html"])
         self.files = {
-            path.name: Asset(path, _TYPES[path.suffix])
+            path.name: Asset(path.open("rb"), _TYPES[path.suffix])
             for path in sorted(folder.iterdir())
             if path.suffix in _TYPES and path.name != INDEX
         }
-        self.files[PLOTLY] = Asset(_plotly_path(), _TYPES[".js"])
+        self.files[PLOTLY] = Asset(_plotly_path().open("rb"), _TYPES[".js"])
         digest = hashlib.sha256(_plotly_version().encode())
         for name, asset in self.files.items():
             if name != PLOTLY:
@@ -70,7 +75,7 @@ class Assets:
 
     def index(self) -> str:
         """Return the page. The addresses of its files contain `digest`. Raises OSError."""
-        return self._index.read_text("utf-8").replace(_STATIC, f"{_STATIC}{self.digest}/")
+        return self._index.content().decode().replace(_STATIC, f"{_STATIC}{self.digest}/")
 
 
 def _plotly_path() -> Path:

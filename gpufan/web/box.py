@@ -1,22 +1,29 @@
 """The box that the page shows: its snapshot, its settings file, and whether the page may change this file."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpufan import __version__
+from gpufan.config.change import text_before_change
 from gpufan.config.settings import Settings, Source
+from gpufan.config.toml_text import render_settings_text
 from gpufan.core.quiet_hours import QuietHours, quiet_at
-from gpufan.core.snapshot import Snapshot
+from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.errors import GpufanError
-from gpufan.history import DEFAULT_FOLDER
 from gpufan.system.clock import local_clock_time
 from gpufan.system.paths import RUNTIME_FOLDER, SNAPSHOT
 from gpufan.terminal.recent_readings import recent_readings
 from gpufan.terminal.service_state import ServiceStateReader
+from gpufan.web.helper import Appliers
 from gpufan.web.live import Live, Recent, SnapshotWatch
+from gpufan.web.page_settings import PageSettings, text_with_page_settings
+
+_DESCRIBED = ("key", "index", "name", "pci", "label", "slowdown_c")
+"""The values of a card that do not change."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +43,21 @@ class BoxOptions:
 class WebBox:
     """The box, as the routes need it."""
 
-    def __init__(self, options: BoxOptions) -> None:
-        """Begin with the readings of the history. This needs a running event loop."""
+    def __init__(self, options: BoxOptions, applier: Appliers | None, before: Iterable[Snapshot] = ()) -> None:
+        """Begin with the readings of the history and with the snapshots `before`.
+
+        `applier` changes the settings; None if the page cannot change them.
+        """
         self.options = options
+        self.applier = applier
         self._quiet_hours: tuple[QuietHours, ...] = ()
         self._quiet_read_s = -60.0
         rows = [] if options.history_folder is None else recent_readings(options.history_folder)
         watch = SnapshotWatch(options.runtime_folder / SNAPSHOT, self._why_stopped_reader(), time.monotonic)
         self.live = Live(watch, self.quiet_text, Recent(rows))
-        self._cards: tuple[Snapshot | None, list[dict[str, Any]]] = None, []
+        for snapshot in before:
+            self.live.recent.add(snapshot)
+        self._cards: tuple[GpuState, ...] = ()
 
     def _why_stopped_reader(self) -> Callable[[], str | None]:
         """Return a function that returns why the service runs no gpufan; None if this is unknown."""
@@ -58,34 +71,42 @@ class WebBox:
 
         return why_stopped
 
-    def description(self) -> dict[str, Any]:
-        """Return the cards and the abilities of the page. While gpufan is stopped, the last known cards stay."""
+    @property
+    def cards(self) -> tuple[GpuState, ...]:
+        """The last known states of the cards. While gpufan is stopped, they stay."""
         snapshot = self.live.moment.snapshot
         if snapshot is not None:
-            self._cards = (
-                snapshot,
-                [
-                    {
-                        "key": gpu.key,
-                        "index": gpu.index,
-                        "name": gpu.name,
-                        "pci": gpu.pci,
-                        "label": gpu.label,
-                        "slowdown_c": gpu.slowdown_c,
-                    }
-                    for gpu in snapshot.gpus
-                ],
-            )
+            self._cards = snapshot.gpus
+        return self._cards
+
+    def description(self) -> dict[str, Any]:
+        """Return the cards, and what the page can do."""
         return {
+            "version": __version__,
             "simulated": self.options.simulated,
-            "can_apply": not self.options.why_not_apply,
+            "can_apply": self.applier is not None,
             "why_not_apply": self.options.why_not_apply,
-            "cards": self._cards[1],
+            "cards": [{name: getattr(gpu, name) for name in _DESCRIBED} for gpu in self.cards],
         }
 
     def settings(self) -> Settings:
         """Read the settings file. Raises InputError if it has a mistake."""
         return self.options.source.read()
+
+    def text_with(self, wanted: PageSettings) -> str:
+        """Return the text of the settings file with `wanted` in it. Nothing is written.
+
+        Raises InputError if the file or `wanted` has a mistake.
+        """
+        path = self.options.source.path
+        text = None if path is None else text_before_change(path)
+        return text_with_page_settings(render_settings_text() if text is None else text, wanted)
+
+    def history_folder(self) -> Path:
+        """Return the folder of the history. Raises GpufanError if there is none."""
+        if self.options.history_folder is None:
+            raise GpufanError("there is no history here")
+        return self.options.history_folder
 
     def quiet_text(self) -> str:
         """Return which quiet hours are in effect now, for people; empty for none."""
@@ -104,8 +125,3 @@ class WebBox:
         if quiet.gives_way:
             limits.append("the clocks may give way")
         return f"quiet hours until {quiet.until}: {', '.join(limits)}"
-
-
-def history_folder_to_read(state_folder: Path | None) -> Path:
-    """Return the folder of the history: `state_folder`, or the folder of the service if it is None."""
-    return state_folder or DEFAULT_FOLDER

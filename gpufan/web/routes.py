@@ -1,158 +1,32 @@
-"""The addresses of the page, and the answer to each. The guard before them checks who asks."""
+"""The addresses of the page, and the answer to each. `guard` checks before who asks."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any
+import math
+from collections.abc import AsyncIterator
+from typing import TypeVar
 
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from gpufan import __version__
-from gpufan.errors import GpufanError
+from gpufan.errors import GpufanError, InputError
 from gpufan.web import access
 from gpufan.web.assets import Assets
 from gpufan.web.box import WebBox
+from gpufan.web.guard import Guard, JsonResponse
+from gpufan.web.helper import ApplyRequest, DiffRequest, HelperRequest, UndoRequest
+from gpufan.web.history_charts import POINTS, density_chart, history_chart
+from gpufan.web.page_settings import read_page_settings, shown_settings
 
-BODY_BYTES = 65536
-"""The body of a request may have this many bytes."""
-BODY_S = 5.0
-"""The body of a request must arrive within this time, s."""
 STREAMS = 32
 """At most this many browsers receive events at the same time."""
 _CHUNK_BYTES = 32768
 """Files are sent in pieces of this size, so that a slow client needs no more memory."""
 
 _log = logging.getLogger(__name__)
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-_LOCKED_PAGE = (
-    "<!doctype html><html lang=en><meta charset=utf-8><title>gpufan</title><h1>gpufan</h1>"
-    "<p>This link was used already, or is too old. Run <code>gpufan web</code> again for a new link,"
-    " or <code>sudo gpufan web --url</code> if the page runs as a service.</p>"
-    '<p>If you have logged in: <a href="/">open the page</a>.</p></html>'
-)
-
-
-class JsonResponse(Response):
-    """An answer in JSON, which no browser stores."""
-
-    media_type = "application/json"
-
-    def __init__(self, content: Any, status_code: int = 200) -> None:
-        super().__init__(msgspec.json.encode(content), status_code, {"cache-control": "no-store"})
-
-
-class BodyError(GpufanError):
-    """The body of a request is too large or too slow. `status` is the status of the answer."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
-
-
-class Guard:
-    """Checks each request before the application sees it, and adds the security headers to each answer."""
-
-    def __init__(self, application: Any, sessions: access.Sessions, hosts: access.AllowedHosts) -> None:
-        self._application = application
-        self._sessions = sessions
-        self._hosts = hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or let the application answer it."""
-        if scope["type"] != "http":
-            return
-        connection = scope.get("state", {}).get("connection")
-        if connection is not None:
-            connection.begin_request()
-
-        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                added = [(name.encode(), value.encode()) for name, value in access.SECURITY_HEADERS.items()]
-                message = {**message, "headers": [*message["headers"], *added]}
-            await send(message)
-
-        try:
-            answer = await self._check(scope, receive, connection)
-            if isinstance(answer, Response):
-                await answer(scope, receive, send_with_headers)
-            else:
-                await self._application(scope, answer, send_with_headers)
-        except GpufanError as error:
-            status = error.status if isinstance(error, BodyError) else 400
-            await JsonResponse({"error": str(error)}, status)(scope, receive, send_with_headers)
-        finally:
-            if connection is not None:
-                connection.end_request()
-
-    async def _check(self, scope: Scope, receive: Receive, connection: Any) -> Response | Receive:
-        """Return the answer to a login, or to a request that is refused. Else return the function that receives it.
-
-        Raises BodyError if the body is too large or too slow.
-        """
-        headers: dict[str, str] = {}
-        for raw_name, raw_value in scope["headers"]:
-            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-            separator = "; " if name == "cookie" else ", "
-            headers[name] = f"{headers[name]}{separator}{value}" if name in headers else value
-        path, method = scope["path"], scope["method"]
-        if refusal := access.refusal(method, path, headers, self._hosts):
-            return JsonResponse({"error": refusal}, 403)
-        if method == "GET" and path == "/" and (token := Request(scope).query_params.get("token")) is not None:
-            if (secret := self._sessions.login(token)) is None:
-                return HTMLResponse(_LOCKED_PAGE, 403, {"cache-control": "no-store"})
-            cookie = self._sessions.set_cookie(secret)
-            return RedirectResponse("/", 303, {"set-cookie": cookie, "cache-control": "no-store"})
-        if not self._sessions.has_session(headers.get("cookie", "")):
-            if path == "/":
-                return HTMLResponse(_LOCKED_PAGE, 403, {"cache-control": "no-store"})
-            return JsonResponse({"error": "log in first: open the link that `gpufan web` prints"}, 403)
-        if connection is not None:
-            connection.is_known = True
-        return await _receive_whole(headers, receive) if method == "POST" else receive
-
-
-async def _receive_whole(headers: dict[str, str], receive: Receive) -> Receive:
-    """Receive the body of a request. Return a function that gives it to the application.
-
-    Raises BodyError if the body is too large or too slow.
-    """
-    too_large = BodyError(413, f"the body of a request may have {BODY_BYTES} bytes")
-    if int(headers.get("content-length", "0")) > BODY_BYTES:
-        raise too_large
-    body = b""
-
-    async def read() -> None:
-        nonlocal body
-        while True:
-            message = await receive()
-            body += message.get("body", b"")
-            if len(body) > BODY_BYTES:
-                raise too_large
-            if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                return
-
-    try:
-        await asyncio.wait_for(read(), BODY_S)
-    except asyncio.TimeoutError:
-        raise BodyError(408, f"the body of a request must arrive within {BODY_S:g} s") from None
-    is_given = False
-
-    async def receive_again() -> MutableMapping[str, Any]:
-        nonlocal is_given
-        if is_given:
-            return await receive()
-        is_given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive_again
 
 
 def make_application(box: WebBox, assets: Assets, sessions: access.Sessions, hosts: access.AllowedHosts) -> Guard:
@@ -166,6 +40,13 @@ def make_application(box: WebBox, assets: Assets, sessions: access.Sessions, hos
             Route("/api/box", routes.box),
             Route("/api/events", routes.events),
             Route("/api/recent", routes.recent),
+            Route("/api/history", routes.history),
+            Route("/api/density", routes.density),
+            Route("/api/settings", routes.settings),
+            Route("/api/text", routes.text, methods=["POST"]),
+            Route("/api/diff", routes.diff, methods=["POST"]),
+            Route("/api/apply", routes.apply, methods=["POST"]),
+            Route("/api/undo", routes.undo, methods=["POST"]),
         ],
         exception_handlers={404: _not_found, 405: _not_found, GpufanError: _bad_request, Exception: _failed},
     )
@@ -218,7 +99,7 @@ class Routes:
 
     async def box(self, _request: Request) -> Response:
         """Answer with the cards and the abilities of the page."""
-        return JsonResponse({"version": __version__, **self._box.description()})
+        return JsonResponse(self._box.description())
 
     async def recent(self, _request: Request) -> Response:
         """Answer with the readings of the last ten minutes."""
@@ -242,6 +123,71 @@ class Routes:
                 yield b"event: now\ndata: " + data + b"\n\n"
         finally:
             self._streams -= 1
+
+    async def history(self, request: Request) -> Response:
+        """Answer with the history of all cards over a time."""
+        query = _numbers_of(request, "begin_s", "end_s", "points")
+        points = int(query.pop("points", POINTS))
+        return JsonResponse(await asyncio.to_thread(history_chart, self._box.history_folder(), points=points, **query))
+
+    async def density(self, request: Request) -> Response:
+        """Answer with the time that each card had each temperature and duty."""
+        query = _numbers_of(request, "begin_s", "end_s")
+        return JsonResponse(await asyncio.to_thread(density_chart, self._box.history_folder(), **query))
+
+    async def settings(self, _request: Request) -> Response:
+        """Answer with the present settings."""
+        return JsonResponse(await asyncio.to_thread(lambda: shown_settings(self._box.settings(), self._box.cards)))
+
+    async def text(self, request: Request) -> Response:
+        """Answer with the text of a settings file that has the settings of the page."""
+        wanted = read_page_settings(await request.body())
+        return JsonResponse({"toml": await asyncio.to_thread(self._box.text_with, wanted), "error": ""})
+
+    async def diff(self, request: Request) -> Response:
+        """Answer with the difference that the settings of the page would make."""
+        return await self._ask_helper(DiffRequest(read_page_settings(await request.body())))
+
+    async def apply(self, request: Request) -> Response:
+        """Make a change that `diff` has shown."""
+        return await self._ask_helper(await _decode(request, ApplyRequest))
+
+    async def undo(self, request: Request) -> Response:
+        """Undo a change."""
+        return await self._ask_helper(await _decode(request, UndoRequest))
+
+    async def _ask_helper(self, request: HelperRequest) -> Response:
+        """Answer with the answer of the helper. Raises GpufanError if there is none, or if it refuses."""
+        applier = self._box.applier
+        if applier is None:
+            raise GpufanError(self._box.options.why_not_apply)
+        return JsonResponse(await asyncio.to_thread(applier.answer, request))
+
+
+_T = TypeVar("_T")
+
+
+async def _decode(request: Request, kind: type[_T]) -> _T:
+    """Return the body of `request`, a JSON object of texts, as a value of `kind`. Raises InputError if it is none."""
+    try:
+        return kind(**msgspec.json.decode(await request.body(), type=dict[str, str]))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
+        raise InputError(f"the request is wrong: {error}") from error
+
+
+def _numbers_of(request: Request, *names: str) -> dict[str, float]:
+    """Return the numbers in the query of `request`. Raises InputError for another name than `names`, or no number."""
+    found: dict[str, float] = {}
+    for name, value in request.query_params.multi_items():
+        if name not in names or name in found:
+            raise InputError(f"{name[:40]}: ask for each of {', '.join(names)} once")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            found[name] = math.nan
+        if not math.isfinite(found[name]):
+            raise InputError(f"{name}: '{value[:40]}' is not a number")
+    return found
 
 
 async def _pieces(content: bytes) -> AsyncIterator[bytes]:

@@ -3,24 +3,31 @@
 import asyncio
 import os
 import secrets
-import shutil
+import socket
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpufan.config.settings import Source
+from gpufan.config.toml_text import render_settings_text
 from gpufan.core.snapshot import Snapshot
+from gpufan.system.paths import WEB_KEY
+from gpufan.system.signals import interrupt_at_signals
 from gpufan.web.access import KEY_BYTES, AllowedHosts, Sessions, new_login_token
+from gpufan.web.apply import Applier
 from gpufan.web.assets import Assets
 from gpufan.web.box import BoxOptions, WebBox
+from gpufan.web.helper import Appliers, DirectApplier
+from gpufan.web.links import local_host, page_link, remove_key_file, tunnel_command, write_key_file
+from gpufan.web.rights import drop_rights, user_without_rights
 from gpufan.web.routes import make_application
-from gpufan.web.server import PageServer, host_and_port, listen_socket
+from gpufan.web.server import PageServer, listen_socket
+from gpufan.web.supervisor import open_terminal, serve_without_rights
 
-LISTEN = ("127.0.0.1", 10836)
 _TERMINAL_TOKEN_S = 30 * 86400.0
-"""A link on the terminal counts once, while the page runs."""
+"""A link on the terminal counts once, for as long as the page runs, but at most for this time, s."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,8 @@ class WebOptions:
     runtime_folder: Path
     source: Source
     history_folder: Path
+    key_file: Path | None = None
+    """The file for the key of links; None prints a link instead."""
     profile: str | None = None
     """The simulated box; None for real cards."""
     workload: str = "epochs"
@@ -41,49 +50,106 @@ def serve_page(options: WebOptions, say: Callable[[str], None]) -> None:
 
     Raises InputError if an option is wrong, GpufanError if the page cannot be served.
     """
-    assets = Assets()
-    with ExitStack() as stack:
-        listener = stack.enter_context(listen_socket(options.listen))
-        port = listener.getsockname()[1]
-        box_options, before = _prepare(options, stack)
-        key = secrets.token_bytes(KEY_BYTES)
-        sessions = Sessions(key)
-        for line in start_lines(options.listen[0], port, new_login_token(key, _TERMINAL_TOKEN_S)):
-            say(line)
-        hosts = AllowedHosts(options.listen[0])
-
-        async def run() -> None:
-            box = WebBox(box_options)
-            for snapshot in before:
-                box.live.recent.add(snapshot)
-            server = PageServer(make_application(box, assets, sessions, hosts), box.live.end)
-            ends = asyncio.ensure_future(box.live.follow())
-            await server.serve([listener])
-            ends.cancel()
-
-        asyncio.run(run())
-
-
-def _prepare(options: WebOptions, stack: ExitStack) -> tuple[BoxOptions, list[Snapshot]]:
-    """Return where the page finds its data, and snapshots of the time before. Start the simulation if there is one."""
     if options.profile is None:
-        why = "run `sudo gpufan web` to change the settings from the page"
-        return BoxOptions(options.runtime_folder, options.source, options.history_folder, why_not_apply=why), []
-    from gpufan.web.simulated import SimulatedDaemon
+        options.source.read()  # names a mistake in the file before the page is served
+    assets = Assets()
+    with listen_socket(options.listen) as listener:
+        page = _Page(options, assets, listener, say)
+        if os.geteuid() != 0:
+            drop_rights(user_without_rights())
+            page.serve(None)
+        elif options.profile is not None or (terminal := open_terminal()) is None:
+            serve_without_rights(lambda _: page.serve(None), None, None, say)
+        else:
+            applier = Applier(_settings_path(options.source), options.runtime_folder)
+            serve_without_rights(page.serve, applier, terminal, say)
 
-    folder = Path(tempfile.mkdtemp(prefix="gpufan-web-"))
-    stack.callback(shutil.rmtree, folder, ignore_errors=True)
-    source = Source(folder / "config.toml", required=False, options=options.source.options)
-    daemon = SimulatedDaemon(options.profile, options.workload, source, folder)
-    daemon.start()
-    stack.callback(daemon.stop)
-    return BoxOptions(folder, source, None, simulated=True), daemon.before
+
+def _settings_path(source: Source) -> Path:
+    """Return the path of the settings file."""
+    assert source.path is not None  # only a simulation has none
+    return source.path
 
 
-def start_lines(host: str, port: int, token: str) -> list[str]:
-    """Return the lines that say how to open the page."""
-    shown = "127.0.0.1" if host in ("", "0.0.0.0", "::", "localhost") else host
-    lines = [f"open http://{host_and_port((shown, port))}/?token={token}"]
-    if "SSH_CONNECTION" in os.environ and shown.startswith("127."):
-        lines.append(f"on your computer, first: ssh -L {port}:127.0.0.1:{port} {os.uname().nodename}")
-    return [*lines, "Ctrl-C ends the page; gpufan goes on"]
+class _Page:
+    """The page, and what it needs while it is served."""
+
+    def __init__(
+        self, options: WebOptions, assets: Assets, listener: socket.socket, say: Callable[[str], None]
+    ) -> None:
+        self._options = options
+        self._assets = assets
+        self._listener = listener
+        self._say = say
+        self._host, self._port = options.listen[0], listener.getsockname()[1]
+        self._key = secrets.token_bytes(KEY_BYTES)
+
+    def serve(self, applier: Appliers | None) -> None:
+        """Serve the page until a signal arrives. `applier` changes the settings; None for a page that only shows.
+
+        Raises GpufanError if the page cannot be served.
+        """
+        interrupt_at_signals()
+        with suppress(KeyboardInterrupt), ExitStack() as stack:
+            if self._options.profile is None:
+                why = "" if applier else _why_not_apply(self._options)
+                box = BoxOptions(
+                    self._options.runtime_folder, self._options.source, self._options.history_folder, why_not_apply=why
+                )
+                before: list[Snapshot] = []
+            else:
+                box, applier, before = self._simulate(stack)
+            self._announce(stack)
+            asyncio.run(self._serve(WebBox(box, applier, before)))
+
+    def _simulate(self, stack: ExitStack) -> tuple[BoxOptions, Appliers, list[Snapshot]]:
+        """Start a simulated box in a temporary folder. Return where its data is, and its last ten minutes."""
+        from gpufan.web.simulated import SimulatedDaemon
+
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpufan-web-")))
+        source = Source(folder / "config.toml", required=False)
+        (folder / "config.toml").write_text(render_settings_text())
+        daemon = SimulatedDaemon(str(self._options.profile), self._options.workload, source, folder)
+        daemon.start()
+        stack.callback(daemon.stop)
+        applier = DirectApplier(Applier(folder / "config.toml", folder))
+        return BoxOptions(folder, source, None, simulated=True), applier, daemon.before
+
+    def _announce(self, stack: ExitStack) -> None:
+        """Print how to open the page."""
+        key_file = self._options.key_file
+        if key_file is not None:
+            write_key_file(key_file, self._key, (self._host, self._port))
+            stack.callback(remove_key_file, key_file)
+            option = "" if key_file == WEB_KEY else f" --key-file {key_file}"
+            self._say(f"the page is ready: `sudo gpufan web --url{option}` prints a link")
+            return
+        self._say(f"open {self._new_link()}")
+        if local_host(self._host).startswith("127."):
+            self._say(f"from another computer, first: {tunnel_command(self._port)}")
+        self._say("Ctrl-C ends the page; gpufan itself goes on")
+
+    def _new_link(self) -> str:
+        """Return a link that opens the page once."""
+        return page_link(self._host, self._port, new_login_token(self._key, _TERMINAL_TOKEN_S))
+
+    def _say_login(self) -> None:
+        """Print that a browser has logged in, and the link for another one."""
+        self._say("a browser has opened the page")
+        if self._options.key_file is None:
+            self._say(f"for another browser: {self._new_link()}")
+
+    async def _serve(self, box: WebBox) -> None:
+        """Serve the page until a signal arrives."""
+        hosts = AllowedHosts(self._host)
+        application = make_application(box, self._assets, Sessions(self._key, self._say_login), hosts)
+        follower = asyncio.ensure_future(box.live.follow())
+        await PageServer(application, box.live.end).serve([self._listener])
+        follower.cancel()
+
+
+def _why_not_apply(options: WebOptions) -> str:
+    """Return why the page cannot change the settings."""
+    if options.key_file is not None:
+        return "the page of the service only shows: run `sudo gpufan web` in a terminal to change settings"
+    return "run `sudo gpufan web` in a terminal to change settings from the page"

@@ -14,6 +14,7 @@ import uvicorn
 
 from gpufan.errors import GpufanError, InputError
 from gpufan.web.connections import Crowd, WatchedProtocol
+from gpufan.web.links import host_and_port
 
 HEADER_BYTES = 16384
 """The header of a request may have this many bytes. A browser sends about 1 KB."""
@@ -43,12 +44,6 @@ def listen_socket(listen: tuple[str, int]) -> socket.socket:
             f"cannot listen on {host_and_port(listen)}: {error.strerror}; choose another address with --listen"
         ) from error
     return listener
-
-
-def host_and_port(listen: tuple[str, int]) -> str:
-    """Return host and port as in a URL: `127.0.0.1:10836`, `[::1]:10836`."""
-    host, port = listen
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class PageServer(uvicorn.Server):

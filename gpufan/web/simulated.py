@@ -8,6 +8,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from gpufan.config.settings import Settings, Source
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
@@ -86,8 +88,6 @@ class SimulatedDaemon:
 
     def _snapshot(self, time_s: float) -> Snapshot:
         """Return a snapshot with the time `time_s`, seconds since the epoch."""
-        import msgspec
-
         states = tuple(worker.state for worker in self._workers)
         snapshot = snapshot_now(states, interval_s=_INTERVAL_S, simulated_s=self._now_s, reload_refused=self._refused)
         return msgspec.structs.replace(snapshot, time_s=time_s)

@@ -23,7 +23,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def sessions(clock: Clock) -> Sessions:
-    return Sessions(KEY, clock)
+    return Sessions(KEY, clock=clock)
 
 
 def token(clock: Clock, valid_s: float = 60.0, key: bytes = KEY) -> str:
