@@ -1,0 +1,196 @@
+// The view "Shape": choose cards, change their curve or target, see what it would have done, and write it down.
+
+import { get } from "./api.js";
+import { Apply } from "./apply.js";
+import { CurveEditor } from "./curve.js";
+import { CurveTable } from "./curve_table.js";
+import { make, setText } from "./dom.js";
+import { Limits } from "./limits.js";
+import { cardColour } from "./look.js";
+import { Prediction } from "./prediction.js";
+
+const CURVE = [[50, 30], [75, 50], [80, 64], [83, 100]];
+const TARGET_C = 78;
+const HINT =
+  "Drag, or use the arrow keys (Shift for larger steps). A double click adds a point, Delete removes it." +
+  " The shading shows where the chosen cards were in the last day, the rings where they are now.";
+
+/** The view in the section `root`. */
+export class Shape {
+  constructor(root, box) {
+    this.root = root;
+    this.chosen = []; // keys of cards; empty for all cards
+    this.curve = CURVE;
+    this.targetC = TARGET_C;
+    this.message = make("p", { class: "notice", role: "status", hidden: true });
+    this.cards = make("div", { class: "choices" });
+    const mode = (value, text) => {
+      const input = make("input", { type: "radio", name: "mode", value, onchange: () => this.#setMode(value) });
+      return [input, make("label", { class: "check" }, input, ` ${text}`)];
+    };
+    const [byTarget, targetLabel] = mode("target", "hold a target temperature");
+    const [byCurve, curveLabel] = mode("curve", "follow a curve");
+    this.modes = { target: byTarget, curve: byCurve };
+    const [canvas, numbers, limits, outcome, text] = Array.from({ length: 5 }, () => make("div"));
+    const headline = make("p", { class: "headline" });
+    this.editor = new CurveEditor(canvas, (settings) => this.#edited(settings));
+    this.table = new CurveTable(numbers, this.editor);
+    this.limits = new Limits(limits, () => this.#changed());
+    this.prediction = new Prediction(outcome, headline, (key) => this.#label(key));
+    this.apply = new Apply(text, () => this.settings(), () => this.#load());
+    this.back = make("button", { type: "button", onclick: () => this.#useSettings() }, "Back to the present settings");
+    root.append(
+      make("h2", { class: "hidden" }, "Shape"),
+      this.message,
+      make(
+        "div",
+        { class: "shape" },
+        make(
+          "div",
+          { class: "column" },
+          make("div", { class: "panel choices", role: "group", "aria-label": "Cards" }, this.cards),
+          make(
+            "div",
+            { class: "panel" },
+            make("div", { class: "choices", role: "radiogroup", "aria-label": "Curve or target" }, targetLabel, curveLabel),
+            canvas,
+            headline,
+            make("p", { class: "soft" }, HINT),
+            numbers,
+            make("div", { class: "buttons" }, this.back),
+          ),
+          make("div", { class: "panel limits" }, make("h2", {}, "Limits"), limits),
+        ),
+        make(
+          "div",
+          { class: "column" },
+          make("div", { class: "panel" }, make("h2", {}, "What it would have done"), outcome),
+          make("div", { class: "panel text" }, make("h2", {}, "Text for the config file"), text),
+        ),
+      ),
+    );
+    this.setBox(box);
+  }
+
+  /** Know the cards (of /api/box). */
+  setBox(box) {
+    this.box = box;
+    if (!box) return;
+    this.#drawCards();
+    if (this.fromServer) this.apply.setBox(box, this.fromServer.path);
+  }
+
+  /** Load the settings and the state of the models; called when the view is opened. */
+  async open() {
+    if (!this.fromServer) await this.#load();
+    this.prediction.open(() => !this.root.hidden);
+  }
+
+  /** Show where the cards are now. */
+  show(snapshot) {
+    if (this.root.hidden || !this.box) return;
+    const chosen = this.#keys();
+    const cards = snapshot.cards.filter((card) => chosen.includes(card.key));
+    this.editor.plane.setPresent(cards.map((card) => ({ ...card, colour: this.#colour(card.key) })));
+  }
+
+  /** Return the settings of the editor for a request. */
+  settings() {
+    const byCurve = this.modes.curve.checked;
+    return { cards: this.chosen, curve: byCurve ? this.curve : null, target_c: byCurve ? null : this.targetC, ...this.limits.get() };
+  }
+
+  async #load() {
+    const first = !this.fromServer;
+    const end = Date.now() / 1000;
+    try {
+      this.fromServer = await get("settings");
+      this.message.hidden = true;
+      if (this.box) this.apply.setBox(this.box, this.fromServer.path);
+      if (first) this.#useSettings();
+      else this.limits.show(this.#card()?.max_duty_percent ?? null, this.fromServer.quiet);
+      this.density = await get("density", { begin_s: (end - 86400).toFixed(0), end_s: end.toFixed(0) });
+      this.#drawDensity();
+    } catch (error) {
+      this.message.hidden = false;
+      setText(this.message, error.message);
+    }
+  }
+
+  #keys() {
+    return this.chosen.length ? this.chosen : (this.box?.cards.map((card) => card.key) ?? []);
+  }
+
+  #card() {
+    const [key] = this.#keys();
+    return this.fromServer?.cards.find((card) => card.key === key);
+  }
+
+  #label(key) {
+    return this.box?.cards.find((card) => card.key === key)?.label ?? key;
+  }
+
+  #drawCards() {
+    const choose = (keys) => {
+      this.chosen = keys.length === this.box.cards.length ? [] : keys;
+      this.#drawCards();
+      this.#useSettings();
+    };
+    const option = (text, checked, change) => {
+      const box = make("input", { type: "checkbox", checked });
+      box.addEventListener("change", () => change(box.checked));
+      return make("label", { class: "check" }, box, ` ${text}`);
+    };
+    const focused = [...this.cards.querySelectorAll("input")].indexOf(document.activeElement);
+    const all = option("all cards", !this.chosen.length, () => choose([]));
+    const each = this.box.cards.map(({ key, label }) =>
+      option(label, this.chosen.includes(key), (on) => choose(on ? [...this.chosen, key] : this.chosen.filter((other) => other !== key))),
+    );
+    this.cards.replaceChildren(all, ...(each.length > 1 ? each : []));
+    this.cards.querySelectorAll("input")[focused]?.focus();
+  }
+
+  #useSettings() {
+    const card = this.#card();
+    if (!card) return;
+    if (card.curve) this.curve = card.curve;
+    if (card.target_c) this.targetC = card.target_c;
+    this.modes[card.curve ? "curve" : "target"].checked = true;
+    this.limits.show(card.max_duty_percent, this.fromServer.quiet);
+    this.#drawDensity();
+    this.#draw();
+    this.#changed();
+  }
+
+  #setMode() {
+    this.#draw();
+    this.#changed();
+  }
+
+  #edited(settings) {
+    if (settings.curve) this.curve = settings.curve;
+    else this.targetC = settings.target_c;
+    this.table.show(settings);
+    this.#changed();
+  }
+
+  #draw() {
+    const { curve, target_c } = this.settings();
+    this.editor.show({ curve, target_c });
+    this.table.show({ curve, target_c });
+  }
+
+  #drawDensity() {
+    const chosen = this.#keys().filter((key) => this.density?.cards[key]);
+    this.editor.plane.setDensities(chosen.map((key) => ({ density: this.density.cards[key], colour: this.#colour(key) })));
+  }
+
+  #colour(key) {
+    return cardColour(Math.max(this.box.cards.findIndex((card) => card.key === key), 0));
+  }
+
+  #changed() {
+    this.prediction.request(this.settings(), this.#keys());
+    this.apply.changed();
+  }
+}
