@@ -76,9 +76,10 @@ class Guard:
                 await answer(scope, receive, send_with_headers)
             else:
                 await self._application(scope, answer, send_with_headers)
-        except GpufanError as error:
-            status = error.status if isinstance(error, BodyError) else 400
-            await JsonResponse({"error": str(error)}, status)(scope, receive, send_with_headers)
+        except BodyError as error:
+            answer = JsonResponse({"error": str(error)}, error.status)
+            answer.headers["connection"] = "close"  # the rest of the body is not received
+            await answer(scope, receive, send_with_headers)
         finally:
             if connection is not None:
                 connection.end_request()

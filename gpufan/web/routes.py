@@ -16,9 +16,10 @@ from gpufan.errors import GpufanError, InputError
 from gpufan.web import access
 from gpufan.web.assets import Assets
 from gpufan.web.box import WebBox
-from gpufan.web.guard import Guard, JsonResponse
+from gpufan.web.guard import Guard, JsonResponse, Receive, Scope, Send
 from gpufan.web.helper import ApplyRequest, DiffRequest, HelperRequest, UndoRequest
 from gpufan.web.history_charts import POINTS, density_chart, history_chart
+from gpufan.web.live import Live
 from gpufan.web.page_settings import read_page_settings, shown_settings
 
 STREAMS = 32
@@ -72,7 +73,8 @@ class Routes:
     def __init__(self, box: WebBox, assets: Assets) -> None:
         self._box = box
         self._assets = assets
-        self._streams = 0
+        self.streams = 0
+        """How many browsers receive events now."""
 
     async def page(self, _request: Request) -> Response:
         """Answer with the page itself."""
@@ -107,22 +109,9 @@ class Routes:
 
     async def events(self, _request: Request) -> Response:
         """Answer with a stream of events, until the browser or the server ends."""
-        if self._streams >= STREAMS:
+        if self.streams >= STREAMS:
             return JsonResponse({"error": f"{STREAMS} pages are open already: close some"}, 503)
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        return StreamingResponse(self._event_stream(), headers=headers, media_type="text/event-stream")
-
-    async def _event_stream(self) -> AsyncIterator[bytes]:
-        """Yield the events of the stream."""
-        self._streams += 1
-        try:
-            yield b"retry: 1000\n\n"
-            number = 0
-            while (event := await self._box.live.next_event(number)) is not None:
-                number, data = event
-                yield b"event: now\ndata: " + data + b"\n\n"
-        finally:
-            self._streams -= 1
+        return _EventResponse(self, self._box.live)
 
     async def history(self, request: Request) -> Response:
         """Answer with the history of all cards over a time."""
@@ -162,6 +151,32 @@ class Routes:
         if applier is None:
             raise GpufanError(self._box.options.why_not_apply)
         return JsonResponse(await asyncio.to_thread(applier.answer, request))
+
+
+class _EventResponse(StreamingResponse):
+    """A stream of events. It is counted in `Routes.streams` from its beginning to its end."""
+
+    def __init__(self, routes: Routes, live: Live) -> None:
+        headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        super().__init__(_events(live), headers=headers, media_type="text/event-stream")
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+        self._routes.streams += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._routes.streams -= 1
+
+
+async def _events(live: Live) -> AsyncIterator[bytes]:
+    """Yield each event as the browser receives it, until the server ends."""
+    yield b"retry: 1000\n\n"
+    number = 0
+    while (event := await live.next_event(number)) is not None:
+        number, data = event
+        yield b"event: now\ndata: " + data + b"\n\n"
 
 
 _T = TypeVar("_T")
