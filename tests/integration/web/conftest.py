@@ -1,6 +1,8 @@
 """A page of a simulated box, which the tests of a file share."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -11,3 +13,26 @@ from tests.integration.web.page import Page, running_page
 def page() -> Iterator[Page]:
     with running_page("--simulate") as found:
         yield found
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can look into. Those of pytest belong to one user only."""
+    with TemporaryDirectory(prefix="gpufan-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.fixture
+def folder(open_folder: Path) -> Path:
+    """The runtime folder of every `gpufan` that the test starts."""
+    return open_folder / "run"
+
+
+@pytest.fixture
+def config(open_folder: Path) -> Path:
+    """A settings file with a comment."""
+    path = open_folder / "config.toml"
+    path.write_text("# mine\ntarget_c = 75  # quiet\n")
+    return path
