@@ -31,7 +31,7 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would 
     cls=Command,
     sections={
         "Settings of the service": ("target_c", "curve", "gpus", "config"),
-        "What to install": ("history", "exporter", "alerts", "no_alerts", "keep_display_manager"),
+        "What to install": ("history", "exporter", "web", "alerts", "no_alerts", "keep_display_manager"),
         "How to install": ("dry_run", "yes", "no_start", "skip_check"),
     },
 )
@@ -50,6 +50,12 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would 
     "--exporter/--no-exporter", default=None, show_default="as before, at first no", help="Also serve metrics."
 )
 @click.option(
+    "--web/--no-web",
+    default=None,
+    show_default="as before, at first no",
+    help="Also serve the page of `gpufan web`, which then only shows.",
+)
+@click.option(
     "--alerts",
     metavar="URL|-",
     help="Also send messages to this receiver when a card needs help; - asks for the URL, which then gets into no log."
@@ -64,6 +70,7 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would 
 def install_service(
     history: bool | None,
     exporter: bool | None,
+    web: bool | None,
     alerts: str | None,
     no_alerts: bool,
     dry_run: bool,
@@ -81,6 +88,7 @@ def install_service(
     companions = {
         "history": history,
         "exporter": exporter,
+        "web": web,
         "alerts": False if no_alerts else (alerts is not None or None),
     }
     wanted = InstallOptions(
@@ -109,6 +117,8 @@ def install_service(
         click.echo("gpufan is in control: `gpufan status` shows it, `sudo gpufan uninstall-service` takes it back")
     if alerts is not None:
         click.echo("to test the messages: `sudo gpufan alerts test`")
+    if web and not no_start:
+        click.echo("to open the page: `sudo gpufan web --url`")
 
 
 def _alerts_text_from_option(url: str) -> str | None:

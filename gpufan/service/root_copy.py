@@ -32,11 +32,13 @@ _MARK = ".copied-by-gpufan"
 The file contains the digest of the copied files once the copy is complete. Before that, the file is empty.
 """
 _PYTHON = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-_EXTRAS = re.compile(r"""extra\s*==\s*["'](alerts|metrics)["']""")
+_EXTRAS = re.compile(r"""extra\s*==\s*["'](alerts|metrics|web)["']""")
 """Pattern for the condition of a package that gpufan needs only for a companion service.
 
 Such a package is copied if it is installed.
 """
+_PLOTLY_FILE = "plotly/package_data/plotly.min.js"
+"""The only file of the package plotly that gpufan uses. The others have 60 MB."""
 
 
 @dataclass(frozen=True)
@@ -301,7 +303,8 @@ def _files_to_copy() -> dict[str, Path]:
 def _belongs_into_copy(name: Path) -> bool:
     """Whether a file of a package is copied. `name` is the path of the file below site-packages."""
     # A .pth file adds folders to the import path, such as the source tree of an editable installation.
-    return name.suffix not in (".pyc", ".pth") and not name.is_absolute() and ".." not in name.parts
+    is_unused = name.parts[0] == "plotly" and str(name) != _PLOTLY_FILE
+    return name.suffix not in (".pyc", ".pth") and not name.is_absolute() and ".." not in name.parts and not is_unused
 
 
 def _digest_of_copy(sources: dict[str, Path]) -> str:

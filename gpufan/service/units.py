@@ -57,6 +57,7 @@ COMPANIONS = (
     CompanionUnit("history", is_default=True),
     CompanionUnit("exporter", is_default=False, module="prometheus_client", extra="metrics"),
     CompanionUnit("alerts", is_default=False, module="apprise", extra="alerts"),
+    CompanionUnit("web", is_default=False, module="starlette", extra="web"),
 )
 
 

@@ -67,7 +67,7 @@ class WebBox:
 
         def why_stopped() -> str | None:
             state = reader.latest()
-            return state.why_not_running if state is not None and state.why_not_running else None
+            return state.why_not_running if state is not None and not state.is_active else None
 
         return why_stopped
 

@@ -19,6 +19,7 @@ from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import snapshot_file
 from gpufan.daemon.recording import Row
 from gpufan.errors import GpufanError
+from gpufan.system.processes import process_is_alive
 from gpufan.web.card_words import now_card
 
 POLL_S = 0.25
@@ -89,7 +90,8 @@ class SnapshotWatch:
     def _judge(self, snapshot: Snapshot) -> Daemon:
         """Return the state of the daemon that wrote `snapshot`."""
         pid = snapshot.pid
-        if snapshot_file.snapshot_writer_has_ended(snapshot):
+        can_see = process_is_alive(1)  # the sandbox of the service, or an option of /proc, may hide other processes
+        if can_see and snapshot_file.snapshot_writer_has_ended(snapshot):
             text = f"gpufan (process {pid}) ended without giving the fans back"
             return Daemon(DaemonState.STOPPED, text, "run `sudo gpufan restore`, then start gpufan again")
         silent_s = self._clock() - self._new_s
@@ -99,6 +101,8 @@ class SnapshotWatch:
         else:
             remedy = "wait a moment; if this lasts, run `gpufan doctor`"
         if silent_s > max(2.0, snapshot.interval_s) + _LATE_S:
+            if not can_see and (why := self._why_stopped()):
+                return Daemon(DaemonState.STOPPED, why)
             text = f"gpufan (process {pid}) has published nothing for {silent_s:.0f} s: it hangs"
             return Daemon(DaemonState.HUNG, text, remedy)
         if all(gpu.reason.cause is Cause.START for gpu in snapshot.gpus):

@@ -5,6 +5,7 @@ import os
 import pwd
 import resource
 import signal
+from contextlib import suppress
 from typing import NamedTuple
 
 from gpufan.errors import GpufanError
@@ -52,7 +53,8 @@ def drop_rights(user: User) -> None:
             os.setresuid(user.uid, user.uid, user.uid)
             _clear_capabilities()
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with suppress(OSError, ValueError):  # the sandbox of the service has set the limit already, and forbids this
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except OSError as error:
         raise GpufanError(f"the rights of root cannot be given up: {error.strerror}; the page is not served") from error
     if 0 in (*os.getresuid(), *os.getresgid(), *os.getgroups()) and os.geteuid() != 0:

@@ -13,6 +13,7 @@ from pathlib import Path
 from gpufan.config.settings import Source
 from gpufan.config.toml_text import render_settings_text
 from gpufan.core.snapshot import Snapshot
+from gpufan.errors import InputError
 from gpufan.system.paths import WEB_KEY
 from gpufan.system.signals import interrupt_at_signals
 from gpufan.web.access import KEY_BYTES, AllowedHosts, Sessions, new_login_token
@@ -50,8 +51,9 @@ def serve_page(options: WebOptions, say: Callable[[str], None]) -> None:
 
     Raises InputError if an option is wrong, GpufanError if the page cannot be served.
     """
-    if options.profile is None:
-        options.source.read()  # names a mistake in the file before the page is served
+    path = options.source.path
+    if options.profile is None and options.source.required and path is not None and not path.exists():
+        raise InputError(f"{path}: no such file")
     assets = Assets()
     with listen_socket(options.listen) as listener:
         page = _Page(options, assets, listener, say)

@@ -87,9 +87,14 @@ def debian_root() -> Path:
 
 
 def _applies(requirement: str) -> bool:
-    """Whether it is one of gpufan, or of an extra that a companion service needs, for the Python of the suite."""
-    condition = requirement.partition(";")[2]
-    return not condition or any(f"extra == '{extra}'" in condition.replace('"', "'") for extra in ("alerts", "metrics"))
+    """Whether it is one of gpufan, or of an extra that a companion service needs, for the Python of the suite.
+
+    The page works without scipy, except that it predicts nothing; scipy is large.
+    """
+    name, _, condition = requirement.partition(";")
+    extras = ("alerts", "metrics", "web")
+    is_of_extra = any(f"extra == '{extra}'" in condition.replace('"', "'") for extra in extras)
+    return not condition or (is_of_extra and not name.startswith("scipy"))
 
 
 def _mirror() -> str:
