@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -31,7 +31,9 @@ class ServiceState:
 class ServiceStateReader:
     """Asks systemd for the state of the service. It asks in the background, because the answer may be slow."""
 
-    def __init__(self) -> None:
+    def __init__(self, ask: Callable[[], ServiceState | None] | None = None) -> None:
+        """`ask` asks systemd for the state. The default is `service_state`."""
+        self._ask = ask or service_state
         self._latest: ServiceState | None = None
         self._asked_s = -math.inf
         self._call: BackgroundCall[ServiceState | None] | None = None
@@ -47,7 +49,7 @@ class ServiceStateReader:
                 self._call = None
         elif time.monotonic() - self._asked_s >= _INTERVAL_S:
             self._asked_s = time.monotonic()
-            self._call = BackgroundCall(service_state)
+            self._call = BackgroundCall(self._ask)
         return self._latest
 
 

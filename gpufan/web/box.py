@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gpufan import __version__
-from gpufan.config.change import text_before_change
+from gpufan.config.change import SERVICE, text_before_change
 from gpufan.config.settings import Settings, Source
 from gpufan.config.toml_text import render_settings_text
 from gpufan.core.quiet_hours import QuietHours, quiet_at
@@ -16,12 +16,15 @@ from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.errors import GpufanError
 from gpufan.system.clock import local_clock_time
 from gpufan.system.paths import RUNTIME_FOLDER, SNAPSHOT
+from gpufan.system.unit_state import unit_state
 from gpufan.terminal.recent_readings import recent_readings
-from gpufan.terminal.service_state import ServiceStateReader
+from gpufan.terminal.service_state import ServiceState, ServiceStateReader, service_state
 from gpufan.web.helper import Appliers
 from gpufan.web.live import Live, Recent, SnapshotWatch
 from gpufan.web.page_settings import PageSettings, text_with_page_settings
 
+_SYSTEMD_S = 3.0
+"""The time limit for an answer of systemd, s."""
 _DESCRIBED = ("key", "index", "name", "pci", "label", "slowdown_c")
 """The values of a card that do not change."""
 
@@ -63,7 +66,7 @@ class WebBox:
         """Return a function that returns why the service runs no gpufan; None if this is unknown."""
         if self.options.runtime_folder != RUNTIME_FOLDER:
             return lambda: None
-        reader = ServiceStateReader()
+        reader = ServiceStateReader(_service_state_if_known)
 
         def why_stopped() -> str | None:
             state = reader.latest()
@@ -125,3 +128,11 @@ class WebBox:
         if quiet.gives_way:
             limits.append("the clocks may give way")
         return f"quiet hours until {quiet.until}: {', '.join(limits)}"
+
+
+def _service_state_if_known() -> ServiceState | None:
+    """Return the state of the service; None if systemd does not tell it to this user, as in some sandboxes."""
+    with suppress(GpufanError):
+        unit_state(SERVICE, _SYSTEMD_S)
+        return service_state()
+    return None

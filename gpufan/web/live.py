@@ -78,8 +78,10 @@ class SnapshotWatch:
             snapshot = snapshot_file.read_snapshot(self._path)
         except snapshot_file.NotRunning:
             self._last = None
-            why = self._why_stopped() or "no gpufan is running"
-            return Moment(None, Daemon(DaemonState.STOPPED, why, "start it with `sudo gpufan run`, or as a service"))
+            if why := self._why_stopped():
+                return Moment(None, Daemon(DaemonState.STOPPED, why))
+            remedy = "run `sudo systemctl start gpufan` if it is installed as a service, else `sudo gpufan run`"
+            return Moment(None, Daemon(DaemonState.STOPPED, "no gpufan is running", remedy))
         except GpufanError as error:
             self._last = None
             return Moment(None, Daemon(DaemonState.STOPPED, str(error), "restart gpufan"))

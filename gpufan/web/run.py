@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from gpufan.config.settings import Source
@@ -21,6 +22,7 @@ from gpufan.web.apply import Applier
 from gpufan.web.assets import Assets
 from gpufan.web.box import BoxOptions, WebBox
 from gpufan.web.helper import Appliers, DirectApplier
+from gpufan.web.history_view import open_history_folder
 from gpufan.web.links import local_host, page_link, remove_key_file, tunnel_command, write_key_file
 from gpufan.web.rights import drop_rights, user_without_rights
 from gpufan.web.routes import make_application
@@ -56,15 +58,16 @@ def serve_page(options: WebOptions, say: Callable[[str], None]) -> None:
         raise InputError(f"{path}: no such file")
     assets = Assets()
     with listen_socket(options.listen) as listener:
+        prepare = partial(open_history_folder, options.history_folder)
         page = _Page(options, assets, listener, say)
         if os.geteuid() != 0:
             drop_rights(user_without_rights())
             page.serve(None)
         elif options.profile is not None or (terminal := open_terminal()) is None:
-            serve_without_rights(lambda _: page.serve(None), None, None, say)
+            serve_without_rights(lambda _: page.serve(None), prepare, None, None, say)
         else:
             applier = Applier(_settings_path(options.source), options.runtime_folder)
-            serve_without_rights(page.serve, applier, terminal, say)
+            serve_without_rights(page.serve, prepare, applier, terminal, say)
 
 
 def _settings_path(source: Source) -> Path:

@@ -36,12 +36,17 @@ def open_terminal() -> int | None:
 
 
 def serve_without_rights(
-    serve: Callable[[HelperClient], None], applier: Applier | None, terminal: int | None, say: Callable[[str], None]
+    serve: Callable[[HelperClient], None],
+    prepare: Callable[[], None],
+    applier: Applier | None,
+    terminal: int | None,
+    say: Callable[[str], None],
 ) -> None:
     """Run `serve` in a child process without rights, and help it to change the settings until one of both ends.
 
-    Without `applier`, no settings can be changed. `terminal` is the file descriptor of the terminal, whose end ends
-    both; None for no terminal. `say` prints a line. Raises GpufanError if the child fails.
+    The child calls `prepare` as root, before it gives up its rights. Without `applier`, no settings can be changed.
+    `terminal` is the file descriptor of the terminal, whose end ends both; None for no terminal. `say` prints a line.
+    Raises GpufanError if the child fails.
     """
     interrupt_at_signals()
     ours, theirs = socket.socketpair()
@@ -50,7 +55,7 @@ def serve_without_rights(
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        _run_child(lambda: serve(HelperClient(theirs)), parent, output_end, ours, terminal)
+        _run_child(lambda: serve(HelperClient(theirs)), prepare, parent, output_end, ours, terminal)
     theirs.close()
     os.close(output_end)
     try:
@@ -66,7 +71,12 @@ def serve_without_rights(
 
 
 def _run_child(
-    serve: Callable[[], None], parent: int, output: int, helper_end: socket.socket, terminal: int | None
+    serve: Callable[[], None],
+    prepare: Callable[[], None],
+    parent: int,
+    output: int,
+    helper_end: socket.socket,
+    terminal: int | None,
 ) -> None:
     """Be the child: give up all rights, and run `serve`. This never returns."""
     status = 1
@@ -81,6 +91,7 @@ def _run_child(
         os.dup2(output, 2)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
+        prepare()
         user = user_without_rights()
         load_hidden_code(user)
         drop_rights(user)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -104,9 +104,13 @@ class EventStream:
 
     def wait_for(self, state: str, limit_s: float) -> Any:
         """The first event with this state of the daemon. It must come within `limit_s`."""
+        return self.wait_until(lambda event: event["daemon"]["state"] == state, limit_s)
+
+    def wait_until(self, is_wanted: Callable[[Any], bool], limit_s: float) -> Any:
+        """The first event that is wanted. It must come within `limit_s`."""
         end_s = time.monotonic() + limit_s
-        while (event := self.next())["daemon"]["state"] != state:
-            assert time.monotonic() < end_s, event["daemon"]
+        while not is_wanted(event := self.next()):
+            assert time.monotonic() < end_s, event
         return event
 
 

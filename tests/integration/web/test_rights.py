@@ -135,7 +135,7 @@ def test_settings_are_applied_to_the_running_daemon_and_undone(
         made = found.page.post("/api/apply", {"id": shown["id"]}).json()
         assert (made["ok"], made["daemon"]) == (True, "accepted"), made
         assert config.read_text() == "# mine\ntarget_c = 66  # quiet\n"
-        assert {card["target_c"] for card in stream.next()["cards"]} == {66}
+        stream.wait_until(lambda event: {card["target_c"] for card in event["cards"]} == {66}, 5)
         assert found.page.post("/api/apply", {"id": shown["id"]}).status == 400
         undone = found.page.post("/api/undo", {"undo_id": made["undo_id"]}).json()
         assert (undone["ok"], undone["daemon"]) == (True, "accepted"), undone

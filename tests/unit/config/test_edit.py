@@ -2,13 +2,20 @@
 
 import re
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpufan.config.change import changed_keys
-from gpufan.config.edit import edited_lines, edited_value, text_with_key, text_without_key
-from gpufan.config.schema import EXAMPLES, RUN_KEYS
+from gpufan.config.edit import (
+    edited_lines,
+    edited_value,
+    text_with_key,
+    text_with_quiet_tables,
+    text_without_key,
+)
+from gpufan.config.schema import EXAMPLES, QUIET_EXAMPLE, RUN_KEYS, QuietTable
 from gpufan.config.toml_text import parse_settings_text, render_settings_text, toml
 from gpufan.errors import InputError
 
@@ -128,3 +135,32 @@ def test_any_comment_and_any_name_survive(text: str, target_c: int) -> None:
     assert f"# {text}\n" in changed or not text.isprintable()
     if text.strip():
         assert parse_settings_text(text_with_key(file, "target_c", target_c, text).encode())[1][0].match == text
+
+
+# ---- quiet hours ----
+
+NOON = QuietTable(begin="12:00", end="13:00", target_c=80.0)
+LATE = QuietTable(begin="22:00", end="07:00", max_duty_percent=50)
+tables = st.lists(
+    st.sampled_from((NOON, LATE, QUIET_EXAMPLE, msgspec.structs.replace(LATE, days=("sat",)))), max_size=4
+)
+
+
+@given(before=tables, after=tables, base=st.sampled_from(("", MINE, render_settings_text())))
+def test_quiet_hours_become_the_wanted_ones_and_all_else_stays(
+    before: list[QuietTable], after: list[QuietTable], base: str
+) -> None:
+    first = text_with_quiet_tables(base, before)
+    second = text_with_quiet_tables(first, after)
+    for text, wanted in ((first, before), (second, after)):
+        file, cards = parse_settings_text(text.encode())
+        assert sorted(file.quiet or (), key=repr) == sorted(wanted, key=repr)
+        assert cards == parse_settings_text(base.encode())[1]
+        assert msgspec.structs.replace(file, quiet=None) == parse_settings_text(base.encode())[0]
+        assert [line for line in base.splitlines() if "#" in line and line not in text.splitlines()] == []
+    assert text_with_quiet_tables(second, after) == second
+
+
+def test_quiet_hours_with_a_mistake_are_refused() -> None:
+    with pytest.raises(InputError, match="demands nothing"):
+        text_with_quiet_tables(MINE, [QuietTable(begin="12:00", end="13:00")])

@@ -50,6 +50,11 @@ def test_the_copy_includes_the_metrics_extra_if_it_is_installed(monkeypatch: pyt
     assert not {"prometheus_client", "pytest"} & names()
 
 
+def test_the_copy_includes_only_the_script_of_plotly():
+    names = {name for name in root_copy._files_to_copy() if name.startswith("plotly/")}
+    assert names == {"plotly/package_data/plotly.min.js"}
+
+
 def test_the_copy_includes_no_pth_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "site").mkdir()
     (tmp_path / "site/_editable_impl_gpufan.pth").write_text("/home/a/gpufan\n")

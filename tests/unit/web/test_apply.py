@@ -1,0 +1,129 @@
+"""The settings file is changed, the daemon is awaited, and the change is undone."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from gpufan.core.snapshot import Snapshot
+from gpufan.daemon.snapshot_file import SnapshotFile
+from gpufan.errors import InputError
+from gpufan.web.apply import Applier
+from gpufan.web.page_settings import PageSettings
+from tests.unit.builders import snapshot_at
+
+
+class Box:
+    """A settings file, and a daemon whose snapshot a test writes while the page waits."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "config.toml"
+        self.snapshot = SnapshotFile(folder / "state.json")
+        self.waits = 0
+        self.next: Snapshot | None = None
+        self.applier = Applier(self.path, folder, self.pause)
+
+    def pause(self, _: float) -> None:
+        self.waits += 1
+        if self.next is not None:
+            self.snapshot.write(self.next)
+
+    def apply(self, **wanted: Any) -> dict[str, Any]:
+        return self.applier.apply(self.applier.diff(PageSettings(**wanted))["id"])
+
+
+def later(seconds: float = 5.0, **changes: Any) -> Snapshot:
+    """A snapshot that is published after the change."""
+    return snapshot_at(time.time() + seconds, **changes)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Box:
+    found = Box(tmp_path)
+    found.path.write_bytes("\ufefftarget_c = 75\r\n# mine\r\n".encode())
+    return found
+
+
+def test_the_daemon_accepts_the_change_once_its_cards_follow_it(box: Box) -> None:
+    box.snapshot.write(snapshot_at(time.time(), settings="target 75 °C"))
+    box.next = later(settings="target 70 °C")
+    made = box.apply(target_c=70.0)
+    assert (made["ok"], made["daemon"], box.waits) == (True, "accepted", 1)
+    assert "follows it now" in made["text"]
+
+
+def test_an_old_snapshot_proves_nothing(box: Box) -> None:
+    box.snapshot.write(snapshot_at(time.time(), settings="target 70 °C"))
+    assert box.apply(target_c=70.0)["daemon"] == "refused"
+
+
+def test_a_card_that_follows_an_order_is_not_waited_for(box: Box) -> None:
+    box.snapshot.write(snapshot_at(time.time()))
+    box.next = later(settings="ordered: 60 %", order="60 %")
+    assert box.apply(target_c=70.0)["daemon"] == "accepted"
+
+
+def test_a_refused_reload_is_told_with_its_reason(box: Box) -> None:
+    box.snapshot.write(snapshot_at(time.time()))
+    box.next = msgspec.structs.replace(later(), reload_refused="a new display needs a restart")
+    made = box.apply(target_c=70.0)
+    assert (made["ok"], made["daemon"]) == (False, "refused")
+    assert "a new display needs a restart" in made["text"]
+
+
+def test_a_daemon_that_follows_something_else_is_told(box: Box) -> None:
+    box.snapshot.write(snapshot_at(time.time()))
+    box.next = later(settings="target 60 °C")
+    made = box.apply(target_c=70.0)
+    assert (made["ok"], made["daemon"]) == (False, "refused")
+    assert "does not follow" in made["text"]
+
+
+def test_without_a_daemon_the_file_is_changed_nevertheless(box: Box) -> None:
+    made = box.apply(target_c=70.0)
+    assert made["daemon"] == "not running"
+    assert "target_c = 70" in box.path.read_text()
+
+
+def test_undo_puts_back_every_byte(box: Box) -> None:
+    before = box.path.read_bytes()
+    made = box.apply(target_c=70.0, max_duty_percent=60)
+    assert box.path.read_bytes() != before
+    box.applier.undo(made["undo_id"])
+    assert box.path.read_bytes() == before
+    with pytest.raises(InputError, match="cannot be undone"):
+        box.applier.undo(made["undo_id"])
+
+
+def test_a_difference_is_applied_once_and_only_if_the_file_is_as_shown(box: Box) -> None:
+    shown = box.applier.diff(PageSettings(target_c=70.0))
+    other = box.applier.diff(PageSettings(target_c=60.0))
+    box.applier.apply(shown["id"])
+    for number in (shown["id"], other["id"], "", "x"):
+        with pytest.raises(InputError):
+            box.applier.apply(number)
+    assert "target_c = 70" in box.path.read_text()
+
+
+def test_settings_that_the_file_has_already_make_no_difference(box: Box) -> None:
+    assert box.applier.diff(PageSettings(target_c=75.0))["diff"] == ""
+
+
+def test_settings_that_are_surely_not_meant_are_warned_of(box: Box) -> None:
+    assert box.applier.diff(PageSettings(target_c=90.0))["warnings"]
+
+
+def test_the_owner_and_mode_of_the_file_stay(box: Box) -> None:
+    box.path.chmod(0o640)
+    made = box.apply(target_c=70.0)
+    assert box.path.stat().st_mode & 0o777 == 0o640
+    box.applier.undo(made["undo_id"])
+    assert box.path.stat().st_mode & 0o777 == 0o640
+
+
+def test_only_the_last_changes_are_remembered(box: Box) -> None:
+    shown = [box.applier.diff(PageSettings(target_c=70.0))["id"] for _ in range(20)]
+    with pytest.raises(InputError, match="too old"):
+        box.applier.apply(shown[0])
