@@ -9,13 +9,13 @@ const TEXT_AFTER_MS = 250;
 export class Apply {
   constructor(container, settings, applied) {
     Object.assign(this, { settings, applied });
-    this.text = make("pre", { class: "code", tabindex: 0, "aria-label": "Text for the config file" });
+    this.text = make("pre", { class: "code", tabindex: 0, role: "group", "aria-label": "Text for the config file" });
     this.copy = make("button", { type: "button", onclick: () => this.#copy() }, "Copy");
     this.open = make("button", { type: "button", class: "main", onclick: () => this.#showDifference() }, "Apply …");
     this.undo = make("button", { type: "button", hidden: true, onclick: () => this.#undo() }, "Undo");
     this.result = make("p", { role: "status", class: "result" });
     this.where = make("p", { class: "soft" });
-    this.difference = make("pre", { class: "code diff", tabindex: 0, "aria-label": "Difference" });
+    this.difference = make("pre", { class: "code diff", tabindex: 0, role: "group", "aria-label": "Difference" });
     this.warnings = make("ul", { class: "warnings" });
     this.confirm = make("button", { type: "button", class: "main", onclick: () => this.#apply() }, "Apply");
     this.title = make("h2", { id: "apply-title" }, "Change the settings?");

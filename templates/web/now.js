@@ -73,7 +73,7 @@ class Block {
     const id = `card-${card.index}`;
     this.card = card;
     this.badge = make("span", { class: "badge", role: "status" });
-    this.temperature = make("span", { class: "temperature" });
+    this.temperature = make("span", { class: "celsius" });
     this.settings = make("span", { class: "soft" });
     this.duty = make("span", { class: "value" });
     this.power = make("span", { class: "value" });

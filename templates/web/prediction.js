@@ -123,7 +123,7 @@ class Outcome {
     this.range = make("span", { class: "soft range" });
     const rows = METRICS.map(({ name }, i) => make("tr", {}, make("th", { scope: "row" }, name), ...this.cells[i]));
     rows.splice(1, 0, make("tr", { class: "uncertain" }, make("th", { scope: "row", class: "soft" }, "peak lies in"), make("td", { class: "n", colspan: 2 }, this.range), make("td")));
-    const head = ["", "was", "would be", "change"].map((text) => make(text ? "th" : "td", { scope: text ? "col" : null, class: "n" }, text));
+    const head = ["", "was", "would", "change"].map((text) => make(text ? "th" : "td", { scope: text ? "col" : null, class: "n" }, text));
     const chart = make("div", { class: "chart course" });
     this.root = make("section", { class: "panel outcome", "aria-label": `Prediction for ${label}` }, make("h3", {}, label), this.state, make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)), chart);
     this.strips = new Strips(chart, ROWS);

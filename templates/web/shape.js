@@ -182,7 +182,8 @@ export class Shape {
 
   #drawDensity() {
     const chosen = this.#keys().filter((key) => this.density?.cards[key]);
-    this.editor.plane.setDensities(chosen.map((key) => ({ density: this.density.cards[key], colour: this.#colour(key) })));
+    const colour = (key) => (chosen.length > 1 ? "--soft" : this.#colour(key));
+    this.editor.plane.setDensities(chosen.map((key) => ({ density: this.density.cards[key], colour: colour(key) })));
   }
 
   #colour(key) {
