@@ -92,6 +92,33 @@ class Plant:
         flowing = thermal_resistance(self.resistance_floor, self.resistance_flow, self.resistance_exponent, duty)
         return min(flowing, self.resistance_still)
 
+    def next_clock(self, clock: float, die_c: float, target_c: float) -> float:
+        """Return the clock that heat allows in the next second, as a share of the full clock.
+
+        `clock` is the present clock, `die_c` the temperature, and `target_c` the temperature from which the driver
+        lowers the clock, °C.
+        """
+        if die_c >= self.slowdown_c:
+            return _EMERGENCY_CLOCK
+        if die_c >= target_c:
+            return max(clock - _CLOCK_STEP, _BASE_CLOCK)
+        return min(max(clock, _BASE_CLOCK) + _CLOCK_STEP, 1.0)
+
+    def next_driver_percent(self, driver_percent: float, die_c: float, seconds: float) -> float:
+        """Return the duty of the stock driver after `seconds`, percent. `driver_percent` is its present duty.
+
+        It follows a line that reaches only 50 % where the driver begins to lower the clock, by at most a point a
+        second.
+        """
+        wanted = self.idle_duty + (50 - self.idle_duty) * (die_c - 50) / (self.target_c - 50)
+        wanted = min(max(wanted, self.idle_duty), 100)
+        return driver_percent + min(max(wanted - driver_percent, -seconds), seconds)
+
+
+def throttled_power_w(power_w: float, clock: float) -> float:
+    """Return the power of a load that draws `power_w` at full clock, W. `clock` is a share of the full clock."""
+    return _LEAKAGE_W + (power_w - _LEAKAGE_W) * math.pow(clock, _POWER_EXPONENT)
+
 
 Workload = Callable[[float], float]
 """Maps a time, s, to the power that the load draws at full clock, W."""
@@ -218,10 +245,7 @@ class SimulatedGpu(SingleBackend):
         limit_w = self.limits.power_w or math.inf
         self.power_w, self.throughput = asked_w, 1.0
         if self.clock < 1:
-            self.power_w, self.throughput = (
-                _LEAKAGE_W + (asked_w - _LEAKAGE_W) * self.clock**_POWER_EXPONENT,
-                self.clock,
-            )
+            self.power_w, self.throughput = throttled_power_w(asked_w, self.clock), self.clock
         if self.power_w > limit_w:
             self.throughput = ((limit_w - _LEAKAGE_W) / (asked_w - _LEAKAGE_W)) ** (1 / _POWER_EXPONENT)
             self.power_w = limit_w
@@ -242,17 +266,8 @@ class SimulatedGpu(SingleBackend):
             self._noise_w = self._random.gauss(0, plant.power_noise_w)
         if plant.sensor_noise_c:
             self._noise_c = self._random.gauss(0, plant.sensor_noise_c)
-        # The stock fans follow a line that reaches only 50 % where the driver begins to lower the clock, and by a
-        # point a second at most.
-        wanted = plant.idle_duty + (50 - plant.idle_duty) * (self.die_c - 50) / (plant.target_c - 50)
-        wanted = min(max(wanted, plant.idle_duty), 100)
-        self.driver_percent += min(max(wanted - self.driver_percent, -1), 1)
-        if self.die_c >= plant.slowdown_c:
-            self.clock = _EMERGENCY_CLOCK
-        elif self.die_c >= (self.limits.temperature_c or math.inf):
-            self.clock = max(self.clock - _CLOCK_STEP, _BASE_CLOCK)
-        else:
-            self.clock = min(max(self.clock, _BASE_CLOCK) + _CLOCK_STEP, 1.0)
+        self.driver_percent = plant.next_driver_percent(self.driver_percent, self.die_c, 1.0)
+        self.clock = plant.next_clock(self.clock, self.die_c, self.limits.temperature_c or math.inf)
 
 
 @dataclass(frozen=True, slots=True)
