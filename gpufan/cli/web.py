@@ -55,12 +55,11 @@ def web(
     if url:
         refused = ("listen", "simulate", "workload", "config_path", "state_dir", "runtime_dir")
         options.refuse_options(refused, "is for a page that starts now, and --url is for one that runs: leave out one")
-        from gpufan.web.links import link_of_running_page, tunnel_command
+        from gpufan.web.links import link_of_running_page
 
-        link, port = link_of_running_page(key_file or WEB_KEY)
-        click.echo(
-            f"open {link}\nfrom another computer, first: {tunnel_command(port)}\nThe link counts for 10 minutes."
-        )
+        link, tunnel = link_of_running_page(key_file or WEB_KEY)
+        click.echo(f"open {link}\n{f'from another computer, first: {tunnel}' if tunnel else ''}".rstrip())
+        click.echo("the link counts once, within ten minutes")
         return
     if simulate is None:
         options.refuse_options(["workload"], "goes with --simulate: add that, or leave it out")

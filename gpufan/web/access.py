@@ -26,8 +26,10 @@ SESSION_S = 7 * 86400.0
 SESSIONS = 64
 """At most so many sessions exist. A further login ends the oldest session."""
 
-_NONCE_BYTES = 16
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+_TIME_BYTES, _NONCE_BYTES, _SIGNATURE_BYTES = 5, 10, 12
+"""The parts of a token. Their sum is a multiple of 3, so its text has no unused bits. A link fits in a line."""
+
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 SECURITY_HEADERS = {
     # Plotly sets style attributes on the elements that it creates; it needs no other exception.
@@ -50,13 +52,13 @@ def new_login_token(key: bytes, valid_s: float = TOKEN_S, now_s: float | None = 
     `now_s` is the present time, in seconds since boot; None reads the clock.
     """
     end_s = int((since_boot_s() if now_s is None else now_s) + valid_s)
-    payload = end_s.to_bytes(8, "big") + secrets.token_bytes(_NONCE_BYTES)
-    return base64.urlsafe_b64encode(payload + _token_signature(key, payload)).decode().rstrip("=")
+    payload = end_s.to_bytes(_TIME_BYTES, "big") + secrets.token_bytes(_NONCE_BYTES)
+    return base64.urlsafe_b64encode(payload + _token_signature(key, payload)).decode()
 
 
 def _token_signature(key: bytes, payload: bytes) -> bytes:
     """Return the signature of the `payload` of a token."""
-    return hmac.digest(key, b"gpufan web login\0" + payload, hashlib.sha256)[:16]
+    return hmac.digest(key, b"gpufan web login\0" + payload, hashlib.sha256)[:_SIGNATURE_BYTES]
 
 
 class Sessions:
@@ -80,14 +82,14 @@ class Sessions:
     def login(self, token: str) -> str | None:
         """Return the secret of a new session; None if `token` is wrong, expired or already used."""
         try:
-            content = base64.b64decode(token.encode("ascii") + b"=" * (-len(token) % 4), b"-_", validate=True)
+            content = base64.b64decode(token.encode("ascii"), b"-_", validate=True)
         except ValueError:
             return None
-        payload, signature = content[:-16], content[-16:]
+        payload, signature = content[:-_SIGNATURE_BYTES], content[-_SIGNATURE_BYTES:]
         if not hmac.compare_digest(signature, _token_signature(self._key, payload)):
             return None
         now_s = self._clock()
-        end_s = int.from_bytes(payload[:8], "big")
+        end_s = int.from_bytes(payload[:_TIME_BYTES], "big")
         with self._lock:
             self._used = {used: until_s for used, until_s in self._used.items() if until_s > now_s}
             if now_s >= end_s or payload in self._used:
@@ -131,11 +133,13 @@ class AllowedHosts:
     as a part of the foreign page, but it still sends the foreign name in the header Host.
     """
 
-    def __init__(self, listen_host: str) -> None:
-        """`listen_host` is the host to listen on; empty for all addresses of the machine."""
-        self._names = {*_LOCAL_HOSTS, listen_host.lower()} - {""}
+    def __init__(self, listen_host: str, own_name: str = "") -> None:
+        """`listen_host` is the host to listen on; empty for all addresses of the machine, which has the `own_name`."""
+        self._names = {*LOCAL_HOSTS, listen_host.lower()} - {""}
         # A rebound name is never an IP address, so all addresses may be allowed where all addresses are served.
         self._any_address = listen_host in ("", "0.0.0.0", "::")
+        if self._any_address and own_name:
+            self._names.add(own_name.lower())
 
     def allows(self, host_header: str) -> bool:
         """Whether the header Host, a host with or without a port, names this page."""
@@ -159,7 +163,9 @@ def refusal(method: str, path: str, headers: Mapping[str, str], hosts: AllowedHo
     """
     host = headers.get("host", "")
     if not hosts.allows(host):
-        return "the address of this page is not known here: open it by localhost, through `ssh -L`"
+        return (
+            "this page does not have this name: open it as localhost, through `ssh -L`, or by the address of --listen"
+        )
     origin = headers.get("origin")
     if origin is not None and origin.lower() != f"http://{host.lower()}":
         return "a page of another origin has sent this request"

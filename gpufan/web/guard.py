@@ -1,6 +1,7 @@
 """The guard of the page: checks each request before a route sees it, and adds the security headers to each answer."""
 
 import asyncio
+import gzip
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -16,6 +17,8 @@ BODY_BYTES = 65536
 """The body of a request may have this many bytes."""
 BODY_S = 5.0
 """The body of a request must arrive within this time, s."""
+_PACKED_BYTES = 2000
+"""Answers with more bytes are worth to be compressed."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +41,17 @@ class JsonResponse(Response):
 
     def __init__(self, content: Any, status_code: int = 200) -> None:
         super().__init__(msgspec.json.encode(content), status_code, {"cache-control": "no-store"})
+
+
+class PackedJsonResponse(JsonResponse):
+    """A large answer in JSON, compressed if the browser accepts that."""
+
+    def __init__(self, content: Any, request: Request) -> None:
+        super().__init__(content)
+        if len(self.body) > _PACKED_BYTES and "gzip" in request.headers.get("accept-encoding", ""):
+            self.body = gzip.compress(self.body, 5)
+            self.headers["content-encoding"] = "gzip"
+            self.headers["content-length"] = str(len(self.body))
 
 
 class BodyError(GpufanError):

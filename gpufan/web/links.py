@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gpufan.errors import GpufanError, NoPermission
 from gpufan.system.files import replace_unsynced
-from gpufan.web.access import KEY_BYTES, new_login_token
+from gpufan.web.access import KEY_BYTES, LOCAL_HOSTS, new_login_token
 
 _FILE_BYTES = 512
 
@@ -17,9 +17,14 @@ def page_link(host: str, port: int, token: str) -> str:
     return f"http://{host_and_port((local_host(host), port))}/?token={token}"
 
 
-def tunnel_command(port: int) -> str:
-    """Return the command that makes the page reachable from another computer."""
-    return f"ssh -L {port}:127.0.0.1:{port} {os.uname().nodename}"
+def tunnel_command(host: str, port: int) -> str | None:
+    """Return the command that makes the page reachable from another computer; None if it is reachable anyway.
+
+    `host` is the host to listen on.
+    """
+    if host not in LOCAL_HOSTS:
+        return None
+    return f"ssh -L {port}:{host_and_port((host, port))} {os.uname().nodename}"
 
 
 def local_host(host: str) -> str:
@@ -50,8 +55,8 @@ def remove_key_file(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def link_of_running_page(path: Path) -> tuple[str, int]:
-    """Return a new link to the page that has written the key file `path`, and the port of the page.
+def link_of_running_page(path: Path) -> tuple[str, str | None]:
+    """Return a new link to the page that has written the key file `path`, and the command to reach it through SSH.
 
     The file belongs to a process without rights, so nothing that it contains is trusted. Raises NoPermission if this
     user cannot read it, GpufanError if no page has written it.
@@ -74,4 +79,5 @@ def link_of_running_page(path: Path) -> tuple[str, int]:
     )
     if match is None:
         raise GpufanError(f"{path} is not a key of the page: restart gpufan-web.service")
-    return page_link(match[1] or match[2], int(match[3]), new_login_token(bytes.fromhex(match[4]))), int(match[3])
+    host, port = match[1] or match[2], int(match[3])
+    return page_link(host, port, new_login_token(bytes.fromhex(match[4]))), tunnel_command(host, port)

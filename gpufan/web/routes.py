@@ -16,7 +16,7 @@ from gpufan.errors import GpufanError, InputError
 from gpufan.web import access
 from gpufan.web.assets import Assets
 from gpufan.web.box import WebBox
-from gpufan.web.guard import Guard, JsonResponse, Receive, Scope, Send
+from gpufan.web.guard import Guard, JsonResponse, PackedJsonResponse, Receive, Scope, Send
 from gpufan.web.helper import ApplyRequest, DiffRequest, HelperRequest, UndoRequest
 from gpufan.web.history_charts import POINTS, density_chart, history_chart
 from gpufan.web.live import Live
@@ -103,9 +103,9 @@ class Routes:
         """Answer with the cards and the abilities of the page."""
         return JsonResponse(self._box.description())
 
-    async def recent(self, _request: Request) -> Response:
+    async def recent(self, request: Request) -> Response:
         """Answer with the readings of the last ten minutes."""
-        return JsonResponse({"cards": self._box.live.recent.columns()})
+        return PackedJsonResponse({"cards": self._box.live.recent.columns()}, request)
 
     async def events(self, _request: Request) -> Response:
         """Answer with a stream of events, until the browser or the server ends."""
@@ -117,12 +117,14 @@ class Routes:
         """Answer with the history of all cards over a time."""
         query = _numbers_of(request, "begin_s", "end_s", "points")
         points = int(query.pop("points", POINTS))
-        return JsonResponse(await asyncio.to_thread(history_chart, self._box.history_folder(), points=points, **query))
+        found = await asyncio.to_thread(history_chart, self._box.history_folder(), points=points, **query)
+        return PackedJsonResponse(found, request)
 
     async def density(self, request: Request) -> Response:
         """Answer with the time that each card had each temperature and duty."""
         query = _numbers_of(request, "begin_s", "end_s")
-        return JsonResponse(await asyncio.to_thread(density_chart, self._box.history_folder(), **query))
+        found = await asyncio.to_thread(density_chart, self._box.history_folder(), **query)
+        return PackedJsonResponse(found, request)
 
     async def settings(self, _request: Request) -> Response:
         """Answer with the present settings."""

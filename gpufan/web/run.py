@@ -23,7 +23,7 @@ from gpufan.web.assets import Assets
 from gpufan.web.box import BoxOptions, WebBox
 from gpufan.web.helper import Appliers, DirectApplier
 from gpufan.web.history_view import open_history_folder
-from gpufan.web.links import local_host, page_link, remove_key_file, tunnel_command, write_key_file
+from gpufan.web.links import page_link, remove_key_file, tunnel_command, write_key_file
 from gpufan.web.rights import drop_rights, user_without_rights
 from gpufan.web.routes import make_application
 from gpufan.web.server import PageServer, listen_socket
@@ -130,8 +130,8 @@ class _Page:
             self._say(f"the page is ready: `sudo gpufan web --url{option}` prints a link")
             return
         self._say(f"open {self._new_link()}")
-        if local_host(self._host).startswith("127."):
-            self._say(f"from another computer, first: {tunnel_command(self._port)}")
+        if tunnel := tunnel_command(self._host, self._port):
+            self._say(f"from another computer, first: {tunnel}")
         self._say("Ctrl-C ends the page; gpufan itself goes on")
 
     def _new_link(self) -> str:
@@ -140,17 +140,22 @@ class _Page:
 
     def _say_login(self) -> None:
         """Print that a browser has logged in, and the link for another one."""
-        self._say("a browser has opened the page")
-        if self._options.key_file is None:
-            self._say(f"for another browser: {self._new_link()}")
+        with suppress(OSError):  # the terminal may be gone
+            self._say("a browser has opened the page; the link does not count any more")
+            if self._options.key_file is None:
+                self._say(f"next link: {self._new_link()}")
 
     async def _serve(self, box: WebBox) -> None:
         """Serve the page until a signal arrives."""
-        hosts = AllowedHosts(self._host)
+        hosts = AllowedHosts(self._host, os.uname().nodename)
         application = make_application(box, self._assets, Sessions(self._key, self._say_login), hosts)
+        server = PageServer(application, box.live.end)
         follower = asyncio.ensure_future(box.live.follow())
-        await PageServer(application, box.live.end).serve([self._listener])
+        follower.add_done_callback(lambda _: server.end())  # only a bug ends it early
+        await server.serve([self._listener])
         follower.cancel()
+        with suppress(asyncio.CancelledError):
+            await follower
 
 
 def _why_not_apply(options: WebOptions) -> str:

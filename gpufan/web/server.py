@@ -78,6 +78,10 @@ class PageServer(uvicorn.Server):
         )
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # the application reports its errors itself
 
+    def end(self) -> None:
+        """Make the server end soon."""
+        self.should_exit = True
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End all answers, then all connections."""
         await self._on_end()

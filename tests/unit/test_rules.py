@@ -35,6 +35,7 @@ def test_control_loads_nothing_of_ours_but_core_and_the_errors() -> None:
 def test_the_daemon_loads_neither_templates_nor_tables_nor_x() -> None:
     loaded = loaded_by("gpufan.cli.run", "gpufan.daemon.run", "gpufan.gpu.nvml")
     assert not loaded & {"jinja2", "rich", "Xlib", "prometheus_client", "matplotlib", "tomlkit", "gpufan.gpu.simulated"}
+    assert not loaded & {"asyncio", "starlette", "uvicorn", "gpufan.web"}
 
 
 def test_a_simulation_does_not_load_the_driver() -> None:
@@ -51,4 +52,4 @@ def test_help_loads_none_of_the_commands_that_it_lists() -> None:
 def test_no_command_needs_an_extra_before_it_runs() -> None:
     loaded = loaded_by("gpufan.cli.man", then="gpufan.cli.man.man_page('gpufan.1')")
     assert "gpufan.cli.tune" in loaded
-    assert not loaded & {"matplotlib", "numpy", "prometheus_client", "scipy"}
+    assert not loaded & {"matplotlib", "numpy", "plotly", "prometheus_client", "scipy", "starlette", "uvicorn"}

@@ -114,12 +114,14 @@ def test_many_logins_end_the_oldest_session(sessions: Sessions, clock: Clock) ->
         ("", "192.168.1.5:10836", True),
         ("", "[fe80::1]", True),
         ("", "evil.example", False),
+        ("", "Box", True),
+        ("127.0.0.1", "box", False),
         ("0.0.0.0", "10.0.0.1", True),
         ("::", "[2001:db8::1]:1", True),
     ],
 )
 def test_only_names_of_this_machine_are_allowed_as_host(listen: str, host: str, allowed: bool) -> None:
-    assert AllowedHosts(listen).allows(host) is allowed
+    assert AllowedHosts(listen, "box").allows(host) is allowed
 
 
 HOST = {"host": "localhost:8000"}
