@@ -14,6 +14,7 @@ const views = { then: null, shape: null };
 let box = null;
 let latest = { time_s: Date.now() / 1000, interval_s: 1, cards: [], quiet: "" };
 let lost = true;
+let keys = "";
 
 function setState(state, text, remedy) {
   setAttribute(element("state"), "data-state", state);
@@ -28,12 +29,15 @@ async function load() {
   setText(element("about"), `gpufan ${box.version}${box.simulated ? " · simulated cards" : ""} · times are local to this browser`);
   recent.seed((await get("recent")).cards);
   for (const view of Object.values(views)) view?.setBox(box);
+  views[viewOfAddress()]?.open(); // what it could not load before
 }
 
 async function heard(snapshot) {
   latest = snapshot;
-  if (lost || snapshot.cards.some((card) => !now.has(card.key))) {
+  const present = snapshot.cards.map((card) => card.key).join();
+  if (lost || present !== keys) {
     lost = false;
+    keys = present;
     await load();
   }
   recent.add(snapshot);

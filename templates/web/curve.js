@@ -7,6 +7,7 @@ export const MAX_C = 110;
 export const TARGET_C = [50, 90];
 const HEIGHT = 340;
 const CLOSE_PX = 26;
+const MAX_POINTS = 32;
 
 /**
  * The editor in `container`. `settings` is `{curve, target_c}`, where one of both is null; it is never changed in place.
@@ -50,7 +51,7 @@ export class CurveEditor {
     const { curve } = this.settings;
     const [temperatureC, percent] = curve[i];
     const next = curve[i + 1] ?? [Math.min(temperatureC + 10, MAX_C), 100];
-    if (next[0] - temperatureC < 2) return -1;
+    if (next[0] - temperatureC < 2 || curve.length >= MAX_POINTS) return -1;
     const middle = percent === null ? next[1] : Math.round((percent + next[1]) / 2);
     const added = [Math.round((temperatureC + next[0]) / 2), middle];
     this.#change({ curve: curve.toSpliced(i + 1, 0, added), target_c: null });
@@ -144,7 +145,7 @@ export class CurveEditor {
   }
 
   #addAt(event) {
-    if (!this.settings.curve || event.target.closest(".handle")) return;
+    if (!this.settings.curve || this.settings.curve.length >= MAX_POINTS || event.target.closest(".handle")) return;
     const [temperatureC, percent] = this.plane.at(event.clientX, event.clientY).map(Math.round);
     const { curve } = this.settings;
     const i = curve.findIndex(([other]) => other >= temperatureC);

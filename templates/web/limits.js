@@ -14,7 +14,7 @@ export class Limits {
     this.list = make("div", { class: "quiet-list" });
     const add = make("button", { type: "button", onclick: () => this.#add() }, "Add quiet hours");
     container.append(
-      make("label", {}, "Largest duty ", this.maxDuty, " %"),
+      make("label", {}, "Largest duty of all cards ", this.maxDuty, " %"),
       make("p", { class: "soft" }, "A card close to its slowdown temperature gets full speed in any case."),
       make("h3", {}, "Quiet hours, for all cards"),
       this.list,

@@ -48,11 +48,6 @@ export class Now {
     setAttribute(this.container, "data-count", cards.length);
   }
 
-  /** Whether there is a block for the card. */
-  has(key) {
-    return this.blocks.has(key);
-  }
-
   /** Show a snapshot. Without a running daemon (`trusted` false) no old value is shown as a new one. */
   show(snapshot, recent, trusted) {
     const present = new Map(trusted ? snapshot.cards.map((card) => [card.key, card]) : []);

@@ -47,8 +47,11 @@ export class Prediction {
     clearTimeout(this.timer);
     const states = Object.values(this.model?.cards ?? {}).map((card) => card.state);
     if (!this.model || states.includes("fitting")) this.timer = setTimeout(() => visible() && this.open(visible), POLL_MS);
-    if (this.keys) this.#layOut();
-    if (this.answer) this.#show(this.answer);
+    if (!this.keys) return;
+    if (states.join() !== this.states) {
+      this.states = states.join();
+      this.request({ ...this.wanted }, this.keys); // there may be an answer now
+    } else if (this.answer) this.#show(this.answer); // with how the last day was
   }
 
   /** Ask for the outcome of `settings` for the cards `keys`. One request runs at a time, and the newest comes next. */
@@ -66,6 +69,7 @@ export class Prediction {
       } catch (error) {
         if (!(error instanceof Failure)) throw error;
         this.#say(error.message);
+        this.states = null; // ask again when the view is opened
       }
       this.answered = asked;
     }
@@ -91,7 +95,8 @@ export class Prediction {
   }
 
   #show(answer) {
-    this.#say(answer.error || `The last ${number(answer.hours, 1)} h of the power of each card, with these settings. Calculated in ${number(answer.elapsed_ms)} ms.`);
+    const hours = `The power of the last ${number(answer.hours, 1)} h of each card, with these settings. Calculated in ${number(answer.elapsed_ms)} ms.`;
+    this.#say(answer.error || (Object.keys(answer.cards ?? {}).length ? hours : ""));
     for (const [key, block] of this.blocks) {
       if (answer.cards?.[key]) block.show(answer.cards[key], this.history?.cards[key]);
     }

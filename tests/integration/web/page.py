@@ -1,12 +1,15 @@
 """`gpufan web` as a process, and a browser made of plain sockets."""
 
+import fcntl
 import json
 import os
+import pty
 import re
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -150,3 +153,60 @@ def running_page(*arguments: str, before: Sequence[str] = (), env: dict[str, str
             process.communicate(timeout=10)
         finally:
             process.kill()
+
+
+class Terminal:
+    """A page in a terminal of its own, as after `sudo gpufan web`."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        self.master, slave = pty.openpty()
+
+        def own_the_terminal() -> None:
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gpufan", "web", "--listen", "127.0.0.1:0", *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            preexec_fn=own_the_terminal,
+            cwd=REPOSITORY,
+            env={**os.environ, **(env or {})},
+            text=True,
+        )
+        os.close(slave)
+        self.output = ""
+        self.page = Page(self.process, self.line_with("open "))
+        self.page.login()
+
+    def line_with(self, begin: str) -> str:
+        """Wait for a line that begins with `begin`, and return the rest of it."""
+        while True:
+            for line in self.output.splitlines():
+                if line.startswith(begin) and f"{line}\r\n" in self.output:
+                    return line.removeprefix(begin)
+            self.output += os.read(self.master, 4096).decode()
+
+    def child(self) -> int:
+        """The number of the process that speaks HTTP."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        assert len(children) == 1
+        return int(children[0])
+
+    def close(self) -> None:
+        """Close the terminal, as when the connection is lost."""
+        os.close(self.master)
+        self.master = -1
+
+
+@contextmanager
+def terminal(*arguments: str, env: dict[str, str] | None = None) -> Iterator[Terminal]:
+    found = Terminal(*arguments, env=env)
+    try:
+        yield found
+    finally:
+        found.process.kill()
+        found.process.wait()
+        if found.master >= 0:
+            os.close(found.master)

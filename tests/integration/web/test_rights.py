@@ -1,17 +1,13 @@
 """`sudo gpufan web`: the process that speaks HTTP has no rights, and the helper changes nothing but fan settings."""
 
-import fcntl
 import json
 import os
-import pty
 import signal
 import socket
 import subprocess
-import sys
-import termios
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,66 +15,9 @@ import pytest
 
 from tests.doubles.nvml import NvmlDouble, wait_for
 from tests.integration.harness import Program
-from tests.integration.web.page import REPOSITORY, Page, running_page
+from tests.integration.web.page import running_page, terminal
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
-
-
-class Terminal:
-    """A page in a terminal of its own, as after `sudo gpufan web`."""
-
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
-        self.master, slave = pty.openpty()
-
-        def own_the_terminal() -> None:
-            os.setsid()
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "gpufan", "web", "--listen", "127.0.0.1:0", *arguments],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            preexec_fn=own_the_terminal,
-            cwd=REPOSITORY,
-            env={**os.environ, **(env or {})},
-            text=True,
-        )
-        os.close(slave)
-        self.output = ""
-        self.page = Page(self.process, self.line_with("open "))
-        self.page.login()
-
-    def line_with(self, begin: str) -> str:
-        """Wait for a line that begins with `begin`, and return the rest of it."""
-        while True:
-            for line in self.output.splitlines():
-                if line.startswith(begin) and f"{line}\r\n" in self.output:
-                    return line.removeprefix(begin)
-            self.output += os.read(self.master, 4096).decode()
-
-    def child(self) -> int:
-        """The number of the process that speaks HTTP."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        assert len(children) == 1
-        return int(children[0])
-
-    def close(self) -> None:
-        """Close the terminal, as when the connection is lost."""
-        os.close(self.master)
-        self.master = -1
-
-
-@contextmanager
-def terminal(*arguments: str, env: dict[str, str] | None = None) -> Iterator[Terminal]:
-    found = Terminal(*arguments, env=env)
-    try:
-        yield found
-    finally:
-        found.process.kill()
-        found.process.wait()
-        if found.master >= 0:
-            os.close(found.master)
 
 
 @pytest.fixture
