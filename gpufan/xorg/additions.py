@@ -147,9 +147,9 @@ class _Additions:
         If the Device has no Driver or no BusID, add this entry.
         """
         for device in self.devices[card][:1]:
-            if device.value("driver") is None:
+            if not device.driver:
                 self.edits.add_entry(device, 'Driver "nvidia"')
-            if device.value("busid") is None:
+            if device.bus_id is None:
                 self.edits.add_entry(device, f'BusID "{card.xorg}"')
             return device.name
         for new in self.new_devices:
@@ -185,11 +185,11 @@ class _Additions:
             if x_screen.device is None:
                 continue
             address = x_screen.address if x_screen.fault is None and x_screen.address in self.box.cards else None
-            if address is not None and x_screen.device.value("driver") is None:
+            if address is not None and not x_screen.device.driver:
                 self.edits.add_entry(x_screen.device, 'Driver "nvidia"')
             if x_screen.fault is Fault.NO_BUS_ID and (other := self.box.only_other(x_screen.driver)):
                 address = other.address
-            if address is not None and x_screen.device.value("busid") is None:
+            if address is not None and x_screen.device.bus_id is None:
                 self.edits.add_entry(x_screen.device, f'BusID "{address.xorg}"')
 
     def _extend_layout(self, layout: Section, names: Sequence[str]) -> None:

@@ -97,25 +97,25 @@ class Box:
         """Return the device of `others` at `address`; None if `others` has no device there."""
         return next((device for device in self.others if device.address == address), None)
 
-    def only_other(self, driver: str) -> GraphicsDevice | None:
+    def only_other(self, driver: str | None) -> GraphicsDevice | None:
         """Return the only usable device of `others` that the X driver `driver` is made for.
 
         Returns None if there are several such devices, or none.
         """
-        maker = _MAKERS_OF_DRIVERS.get(driver)
+        maker = _MAKERS_OF_DRIVERS.get(driver or "")
         found = [device for device in self.others if device.maker == maker and not device.unusable]
         return found[0] if len(found) == 1 else None
 
-    def can_show(self, driver: str, address: PciAddress | None) -> bool:
+    def can_show(self, driver: str | None, address: PciAddress | None) -> bool:
         """Whether the X driver `driver` can show a screen on the device at `address`.
 
-        Returns True if that is not known.
+        `driver` is None if X finds the driver by itself. Returns True if the answer is not known.
         """
         if address in self.cards:
-            return driver in ("", *_DRIVERS_OF_NVIDIA)
-        if driver == "nvidia":
+            return driver in (None, *_DRIVERS_OF_NVIDIA)
+        if driver in ("", "nvidia"):
             return False
-        other, maker = self.other_at(address), _MAKERS_OF_DRIVERS.get(driver)
+        other, maker = self.other_at(address), _MAKERS_OF_DRIVERS.get(driver or "")
         return other is None or maker is None or other.maker == maker
 
 

@@ -40,7 +40,7 @@ class Section:
     @property
     def is_packaged(self) -> bool:
         """Whether the file of the section belongs to a package of the distribution."""
-        return self.file.name.startswith("/usr/")
+        return self.file.path.startswith("/usr/")
 
     def entries(self, keyword: str) -> list[Statement]:
         """Return the entries with this keyword, but not the entries in subsections."""
@@ -61,18 +61,27 @@ class Section:
         return token.text if token else ""
 
     @property
-    def driver(self) -> str:
-        """Return the name of the X driver of a Device, normalized; empty if the Device has no Driver."""
+    def driver(self) -> str | None:
+        """Return the name of the X driver of a Device, normalized; None if the Device has no Driver.
+
+        The name can be empty. X then loads no driver for the Device.
+        """
         token = self.value("driver")
-        return normalized_name(token.text) if token else ""
+        return normalized_name(token.text) if token else None
+
+    @property
+    def bus_id(self) -> Token | None:
+        """Return the BusID of a Device; None if the Device has no BusID. An empty BusID is none for X."""
+        token = self.value("busid")
+        return token if token and token.text else None
 
     def bus_id_address(self) -> PciAddress | None:
         """Return the address in the BusID of a Device; None if the Device has no BusID.
 
         Raises InputError if the BusID is not an address.
         """
-        token = self.value("busid")
-        if token is None or not token.text:
+        token = self.bus_id
+        if token is None:
             return None
         try:
             return PciAddress.from_bus_id(token.text)
@@ -121,12 +130,15 @@ class Section:
 class ConfigFile(SourceText):
     """One parsed configuration file."""
 
-    def __init__(self, data: bytes, name: str) -> None:
+    def __init__(self, data: bytes, name: str, path: str | None = None) -> None:
         """Parse `data`, the content of the file. `name` is the path of the file, for messages.
 
-        Raises InputError, with line and column, if the X server would refuse the file.
+        `path` is this path with all symbolic links resolved; if it is None, `name` has no symbolic links. Raises
+        InputError, with line and column, if the X server would refuse the file.
         """
         super().__init__(data, name)
+        self.path = name if path is None else path
+        """The same for all names of one file. X reads a file once for each of its names."""
         self.sections = tuple(Section(self, *parsed) for parsed in parse_sections(self))
 
     def of_kind(self, kind: str) -> list[Section]:

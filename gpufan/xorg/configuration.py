@@ -12,7 +12,10 @@ from gpufan.xorg.config import ConfigFile, Section
 from gpufan.xorg.tokens import Token, latin1_as_utf8, normalized_name
 
 DEFAULT_SEAT = "seat0"
-"""The seat of an X server that is started without the option -seat."""
+"""The seat of the first X server of a machine. Display managers start this server with the option -seat seat0.
+
+A server that is started without the option -seat ignores every section with MatchSeat.
+"""
 
 _KERNEL_DRIVER = "nvidia-drm"
 _TITLES = {
@@ -96,12 +99,12 @@ class Configuration:
             if all(_KERNEL_DRIVER in entry.strings[0].text.split("|") for entry in section.entries("matchdriver"))
         ]
 
-    def output_class_driver(self) -> str:
+    def output_class_driver(self) -> str | None:
         """Return the X driver that OutputClass sections choose for an NVIDIA card whose Device has no Driver.
 
-        Returns an empty string if no OutputClass chooses a driver.
+        Returns None if no OutputClass chooses a driver.
         """
-        return next((section.driver for section in self.nvidia_output_classes() if section.value("driver")), "")
+        return next((section.driver for section in self.nvidia_output_classes() if section.driver), None)
 
     def seats(self) -> list[str]:
         """Return the names of the default seat and of all other seats that sections name.
@@ -109,11 +112,21 @@ class Configuration:
         The default seat comes first.
         """
         seats = {DEFAULT_SEAT: DEFAULT_SEAT}
+        for _, wanted in self._seat_entries():
+            seats.setdefault(normalized_name(wanted.text), wanted.text)
+        return list(seats.values())
+
+    def first_for_default_seat(self) -> Section | None:
+        """Return the first section whose MatchSeat is the default seat; None if there is no such section."""
+        found = (section for section, wanted in self._seat_entries() if normalized_name(wanted.text) == DEFAULT_SEAT)
+        return next(found, None)
+
+    def _seat_entries(self) -> Iterator[tuple[Section, Token]]:
+        """Return each section that is for one seat, with the name of this seat."""
         for kind in ("serverlayout", "screen", "device"):
             for section in self.of_kind(kind):
                 if wanted := section.value("matchseat"):
-                    seats.setdefault(normalized_name(wanted.text), wanted.text)
-        return list(seats.values())
+                    yield section, wanted
 
     def default_layout(self) -> str | None:
         """Return the name of the ServerLayout that ServerFlags chooses; None if ServerFlags chooses no ServerLayout."""
@@ -134,7 +147,7 @@ class Configuration:
         ServerLayout that does not exist.
         """
         first = next(self.suitable("serverlayout", seat), None)
-        chosen = name or self.default_layout()
+        chosen = self.default_layout() if name is None else name
         if first is None or chosen is None:
             return first
         layouts = self.of_kind("serverlayout")
@@ -152,12 +165,14 @@ class Configuration:
     def with_content(self, contents: Mapping[str, bytes]) -> "Configuration":
         """Return a copy of the configuration, with new content for some files.
 
-        `contents` maps the name of a file to its new content. Raises InputError if X would refuse the new content.
+        `contents` maps the path of a file, with symbolic links resolved, to its new content. Raises InputError if X
+        would refuse the new content.
         """
         return replace(
             self,
             files=tuple(
-                ConfigFile(contents[file.name], file.name) if file.name in contents else file for file in self.files
+                ConfigFile(contents[file.path], file.name, file.path) if file.path in contents else file
+                for file in self.files
             ),
         )
 

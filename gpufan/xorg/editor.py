@@ -73,7 +73,7 @@ class Editor:
 
 
 class Edits:
-    """Collects changes of several files of a configuration."""
+    """Collects changes of several files of a configuration. A file with several names has one editor."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
@@ -81,7 +81,7 @@ class Edits:
 
     def editor_of(self, file: ConfigFile) -> Editor:
         """Return the editor of one file."""
-        return self._editors.setdefault(file.name, Editor(file))
+        return self._editors.setdefault(file.path, Editor(file))
 
     def add_entry(self, section: Section, entry: str) -> None:
         """Add an entry at the end of a section."""
@@ -92,7 +92,7 @@ class Edits:
 
         Raises InputError if X would refuse a changed file.
         """
-        before = {file.name: file.data for file in self._configuration.files}
-        after = {name: editor.result() for name, editor in self._editors.items()}
-        changed = {name: data for name, data in after.items() if data != before[name]}
+        before = {file.path: file.data for file in self._configuration.files}
+        after = {path: editor.result() for path, editor in self._editors.items()}
+        changed = {path: data for path, data in after.items() if data != before[path]}
         return self._configuration.with_content(changed) if changed else self._configuration

@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 from gpufan.xorg.additions import add_sections_for_cards
 from gpufan.xorg.box import Box
-from gpufan.xorg.configuration import Configuration
+from gpufan.xorg.config import Section
+from gpufan.xorg.configuration import DEFAULT_SEAT, Configuration
 from gpufan.xorg.coolbits import FANS_BIT, set_coolbits
 from gpufan.xorg.edid import MonitorOptions, monitor_options, pretend_monitor, users_monitor_option
 from gpufan.xorg.editor import Edits
 from gpufan.xorg.reach import Reach, reach_of_cards
-from gpufan.xorg.screens import NVIDIA, Fault, ServerScreens, XScreen, screens_of_servers
+from gpufan.xorg.screens import NVIDIA, Fault, ServerScreens, XScreen, screens_of_seats, screens_of_servers
 from gpufan.xorg.tokens import latin1_as_utf8
 
 _ROUNDS = 5
@@ -54,9 +55,10 @@ class ConfigurationPlan(NamedTuple):
 
     @property
     def changes(self) -> list[tuple[str, bytes, bytes]]:
-        """Return a tuple for each file that changes: the name, the content before and the content after the change."""
+        """Return a tuple for each file that changes: a name, the content before and the content after the change."""
         pairs = zip(self.before.files, self.after.files, strict=True)
-        return [(old.name, old.data, new.data) for old, new in pairs if old.text != new.text]
+        changed = {old.path: (old.name, old.data, new.data) for old, new in pairs if old.text != new.text}
+        return list(changed.values())
 
 
 def make_plan(configuration: Configuration, box: Box, wanted: PlanOptions) -> ConfigurationPlan:
@@ -74,7 +76,8 @@ def make_plan(configuration: Configuration, box: Box, wanted: PlanOptions) -> Co
             break
     found = screens_of_servers(changed, box, wanted.layout)
     reaches = reach_of_cards(changed, box, found, wanted.layout is not None)
-    losses = _losses_by_plan(box, screens_of_servers(configuration, box, wanted.layout), found)
+    old, new = (screens_of_seats(c, box, wanted.layout) for c in (configuration, changed))
+    losses = _losses_by_plan(box, old, new)
     return ConfigurationPlan(configuration, changed, reaches, losses, _plan_notes(configuration, box, wanted))
 
 
@@ -85,28 +88,30 @@ def _plan_device_entries(configuration: Configuration, box: Box, wanted: PlanOpt
     """
     edits = Edits(configuration)
     found = screens_of_servers(configuration, box, wanted.layout)
-    devices = [device for device in configuration.used("device") if device.driver in (NVIDIA, "")]
+    devices = [device for device in configuration.used("device") if device.driver in (NVIDIA, "", None)]
     free = [
         card
         for card in box.cards
         if not any(device.bus_id_address() == card for device in devices)
         and not any(server.on_card(card) for server in found)
     ]
+    placed: list[Section] = []
     for server in found:
         for x_screen in server.screens:
             if x_screen.device is None:
                 continue
-            needs_driver = x_screen.device.value("driver") is None and x_screen.address in box.cards
-            if needs_driver and (len(server.screens) > 1 or configuration.output_class_driver() != NVIDIA):
+            needs_driver = not x_screen.device.driver and x_screen.address in box.cards
+            if needs_driver and (len(server.screens) > 1 or x_screen.driver != NVIDIA):
                 edits.add_entry(x_screen.device, 'Driver "nvidia"')
-            has_bus_id = x_screen.device.value("busid") is not None
+            is_placed = x_screen.device.bus_id is not None or x_screen.device in placed
             if (
                 free
-                and not has_bus_id
+                and not is_placed
                 and x_screen.driver == NVIDIA
                 and x_screen.fault in (Fault.NO_BUS_ID, Fault.TAKEN)
             ):
                 edits.add_entry(x_screen.device, f'BusID "{free.pop(0).xorg}"')
+                placed.append(x_screen.device)
     return edits.apply()
 
 
@@ -130,21 +135,22 @@ def _plan_options(configuration: Configuration, box: Box, wanted: PlanOptions) -
 
 
 def _losses_by_plan(box: Box, before: Sequence[ServerScreens], after: Sequence[ServerScreens]) -> list[str]:
-    """Compare what X uses before and after the plan. Return a sentence for each loss.
+    """Compare what X uses on each seat before and after the plan. Return a sentence for each loss.
 
     A loss is a screen or GPUDevice that X would stop using, or would use differently. The end of PRIME render offload
     is a loss too.
     """
     losses = []
-    for old, new in zip(before, after, strict=False):
-        of_other_seats = {x_screen.address for server in after if server is not new for x_screen in server.screens}
+    for old, new in zip(before, after, strict=True):
+        x = "X" if new.seat == DEFAULT_SEAT else f'X on seat "{latin1_as_utf8(new.seat)}"'
+        others = [server for server in after if server is not new and server.has_own_layout]
+        of_other_seats = {x_screen.address for server in others for x_screen in server.screens}
         for place, x_screen in enumerate(old.screens):
             if x_screen.fault is not None or x_screen.address in of_other_seats:
                 continue
             if len(new.screens) <= place or _loses_screen(x_screen, new.screens[place]):
-                losses.append(
-                    f"X would no longer show screen {place} on {box.other_at(x_screen.address) or x_screen.address}"
-                )
+                shown = box.other_at(x_screen.address) or x_screen.address
+                losses.append(f"{x} would no longer show screen {place} on {shown}")
         if old.layout and old.layout.option("allownvidiagpuscreens") and len(new.screens) > len(old.screens):
             losses.append(f"{old.layout.place}: the cards get X screens, so PRIME render offload to them ends")
         names = [x_screen.device.name for x_screen in new.screens if x_screen.device] + [
@@ -152,10 +158,9 @@ def _losses_by_plan(box: Box, before: Sequence[ServerScreens], after: Sequence[S
         ]
         for device in old.gpu_devices:
             if device.name not in names:
-                losses.append(
-                    f'{device.place}: X would no longer use Device "{latin1_as_utf8(device.name)}" as a GPUDevice'
-                )
-    return losses
+                name = latin1_as_utf8(device.name)
+                losses.append(f'{device.place}: {x} would no longer use Device "{name}" as a GPUDevice')
+    return list(dict.fromkeys(losses))
 
 
 def _loses_screen(before: XScreen, after: XScreen) -> bool:
@@ -191,6 +196,11 @@ def _plan_notes(configuration: Configuration, box: Box, wanted: PlanOptions) -> 
     server = screens_of_servers(configuration, box, wanted.layout)[0]
     if server.layout is not configuration.layout(server.seat):
         notes.append(f'X uses ServerLayout "{wanted.layout}" only if it is started with `-layout "{wanted.layout}"`')
+    if section := configuration.first_for_default_seat():
+        notes.append(
+            f"{section.place}: X uses this section only if it is started with `-seat {DEFAULT_SEAT}`, as display"
+            " managers do"
+        )
     first = server.screens[0]
     other = box.other_at(box.primary_under(configuration))
     if other is not None and first.device is None and other.has_modesetting:

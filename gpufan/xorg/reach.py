@@ -104,7 +104,7 @@ def _obstacle(
     """
     devices = [*devices, *_obstacle_devices(configuration, box, card, server)]
     for device in devices:
-        if device.driver not in (NVIDIA, ""):
+        if device.driver not in (NVIDIA, "", None):
             return Reach(card, Obstacle.OTHER_DRIVER, device)
         if server.layout and (entry := server.layout.entry_naming("inactive", device.name)):
             return Reach(card, Obstacle.INACTIVE, server.layout, entry)
@@ -131,9 +131,9 @@ def _obstacle_devices(configuration: Configuration, box: Box, card: PciAddress, 
     """Return the Devices with which the server `server` gives `card` to an X driver other than NVIDIA's."""
     in_use = [x_screen.device for x_screen in server.screens if x_screen.device and x_screen.address == card]
     for device in server.gpu_devices:
-        if device.is_at(card) or (device.value("busid") is None and card == box.primary_under(configuration)):
+        if device.is_at(card) or (device.bus_id is None and card == box.primary_under(configuration)):
             in_use.append(device)
-    return [d for d in in_use if d.driver not in (NVIDIA, "") and box.can_show(d.driver, card)]
+    return [d for d in in_use if d.driver not in (NVIDIA, "", None) and box.can_show(d.driver, card)]
 
 
 def _other_layout_obstacle(

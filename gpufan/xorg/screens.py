@@ -43,8 +43,8 @@ class XScreen:
     """The Screen section; None if X makes the X screen without a Screen section."""
     device: Section | None
     """The Device section; None if X finds the graphics device without a Device section."""
-    driver: str
-    """Name of the X driver, normalized; empty if X must find the driver itself."""
+    driver: str | None
+    """Name of the X driver, normalized; None if X must find the driver itself."""
     address: PciAddress | None
     """The address in the BusID; without a BusID, the address of the primary device.
 
@@ -56,7 +56,7 @@ class XScreen:
     @property
     def is_automatic(self) -> bool:
         """Whether X must find the driver of the screen itself."""
-        return not self.driver
+        return self.driver is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,11 @@ class ServerScreens:
     """The Devices that X screens use as GPUDevices. These Devices have no X screen of their own."""
     inactive: tuple[Section, ...] = ()
     """The Devices that the layout declares Inactive."""
+
+    @property
+    def has_own_layout(self) -> bool:
+        """Whether the ServerLayout of the server is only for its seat."""
+        return self.layout is not None and self.layout.value("matchseat") is not None
 
     def on_card(self, address: PciAddress) -> list[XScreen]:
         """Return the X screens that NVIDIA's driver shows on the card at `address`.
@@ -88,14 +93,21 @@ def screens_of_servers(configuration: Configuration, box: Box, layout_name: str 
     Each other seat with a ServerLayout of its own has one more server. `layout_name` is the ServerLayout of the default
     seat. If it is None, X chooses the ServerLayout. Raises InputError if X would refuse the configuration.
     """
-    first, *seats = configuration.seats()
-    found = [_screens_of_server(configuration, box, first, layout_name)]
+    first, *others = screens_of_seats(configuration, box, layout_name)
     # A seat that has no layout of its own has no server of its own.
-    for seat in seats:
-        layout = configuration.layout(seat)
-        if layout is not None and layout.value("matchseat") is not None:
-            found.append(_screens_of_server(configuration, box, seat))
-    return found
+    return [first, *(server for server in others if server.has_own_layout)]
+
+
+def screens_of_seats(configuration: Configuration, box: Box, layout_name: str | None = None) -> list[ServerScreens]:
+    """Return the X screens of a server on each seat that sections name. The default seat comes first.
+
+    A seat without a ServerLayout of its own is included: X chooses the sections for it as for every other seat.
+    `layout_name` is the ServerLayout of the default seat. If it is None, X chooses the ServerLayout. Raises InputError
+    if X would refuse the configuration.
+    """
+    first, *seats = configuration.seats()
+    servers = [_screens_of_server(configuration, box, first, layout_name)]
+    return servers + [_screens_of_server(configuration, box, seat) for seat in seats]
 
 
 def _screens_of_server(
@@ -120,7 +132,7 @@ def _screens_of_server(
         is_only = number == 0 and len(screens) + 1 == len(chosen)
         screens.append(
             XScreen(
-                number, screen, device, device.driver if device else "", _screen_address(configuration, box, device)
+                number, screen, device, device.driver if device else None, _screen_address(configuration, box, device)
             )
         )
         helpers.append(list(_gpu_devices_of_screen(configuration, screen, device, seat if is_only else None)))
@@ -148,7 +160,7 @@ def devices_of_cards(
     }
     by_card = {card: [d for d in devices if d.is_at(card) or d in placed[card]] for card in box.cards}
     working = [device for on_card in by_card.values() for device in on_card]
-    loose = [d for d in devices if d not in working and d.value("busid") is None and d.driver == NVIDIA]
+    loose = [d for d in devices if d not in working and d.bus_id is None and d.driver == NVIDIA]
     for device, card in zip(loose, [card for card in box.cards if not by_card[card]], strict=False):
         by_card[card].append(device)
     return by_card
@@ -178,12 +190,12 @@ def _screen_address(configuration: Configuration, box: Box, device: Section | No
     Returns None if the box has no primary device. If the BusID is not an address, raise InputError for a Device with
     NVIDIA's driver or without Driver, and return None for another Device.
     """
-    if device is None or device.value("busid") is None:
+    if device is None or device.bus_id is None:
         return box.primary_under(configuration)
     try:
         return device.bus_id_address()
     except InputError:
-        if device.driver in (NVIDIA, ""):
+        if device.driver in (NVIDIA, "", None):
             raise
         return None
 
@@ -224,7 +236,7 @@ def _screen_fault(box: Box, x_screen: XScreen, follows: bool, claimed: set[PciAd
     if follows and x_screen.is_automatic:
         return Fault.NO_DRIVER
     if not box.can_show(x_screen.driver, x_screen.address):
-        has_bus_id = x_screen.device is not None and x_screen.device.value("busid") is not None
+        has_bus_id = x_screen.device is not None and x_screen.device.bus_id is not None
         return Fault.NO_CARD if has_bus_id else Fault.NO_BUS_ID
     if x_screen.address in claimed and (x_screen.device is None or _screen_number_in_device(x_screen.device) == 0):
         return Fault.TAKEN

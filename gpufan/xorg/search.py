@@ -28,12 +28,15 @@ def main_config_file(root: Path = Path("/")) -> Path:
 
     If there is no xorg.conf, return the path of /etc/X11/xorg.conf below `root`.
     """
-    host = platform.node()
-    names = [
-        *("etc/X11/xorg.conf", "etc/xorg.conf", f"usr/etc/X11/xorg.conf.{host}", "usr/etc/X11/xorg.conf"),
-        *(f"usr/lib/X11/xorg.conf.{host}", "usr/lib/X11/xorg.conf"),
-    ]
-    return next((root / name for name in names if (root / name).exists()), root / DEFAULT_MAIN.relative_to("/"))
+    return next((path for path in _main_config_files(root) if path.exists()), root / DEFAULT_MAIN.relative_to("/"))
+
+
+def is_read_by_x(main: Path, folders: Sequence[Path], root: Path = Path("/")) -> bool:
+    """Whether X reads the file `main` without the option -config, if `main` exists. `folders` are those of snippets."""
+    real = main.resolve()
+    # X reads only the first xorg.conf.
+    found = next((path for path in _main_config_files(root) if path.exists() or path.resolve() == real), None)
+    return _is_in_snippet_folder(main, folders) or (found is not None and found.resolve() == real)
 
 
 def snippets(folders: Sequence[Path]) -> list[Path]:
@@ -61,7 +64,7 @@ def read_configuration(main: Path, folders: Sequence[Path]) -> Configuration:
         paths += [usual] if usual.exists() else []
     else:
         paths.append(main)
-    parsed = [ConfigFile(files.read_file_if_exists(path) or b"", str(path)) for path in paths]
+    parsed = [ConfigFile(files.read_file_if_exists(path) or b"", str(path), str(path.resolve())) for path in paths]
     return Configuration(tuple(parsed), str(main))
 
 
@@ -82,6 +85,16 @@ def real_config_file(path: Path) -> Path:
     if not real.parent.is_dir():
         raise InputError(f"{real.parent} does not exist: install the X server (xserver-xorg-core), or create it")
     return real
+
+
+def _main_config_files(root: Path) -> list[Path]:
+    """Return the paths below `root` at which X looks for xorg.conf, in the order of X."""
+    host = platform.node()
+    names = [
+        *("etc/X11/xorg.conf", "etc/xorg.conf", f"usr/etc/X11/xorg.conf.{host}", "usr/etc/X11/xorg.conf"),
+        *(f"usr/lib/X11/xorg.conf.{host}", "usr/lib/X11/xorg.conf"),
+    ]
+    return [root / name for name in names]
 
 
 def _first_used_folder(folders: Sequence[Path], root: Path) -> list[Path]:

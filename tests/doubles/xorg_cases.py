@@ -267,6 +267,77 @@ OWN = {
         NO_CHANGE,
         "is for another seat",
     ),
+    "a seat without a layout": Case(
+        {
+            "20.conf": section("Device", "a", 'Driver "nvidia"', 'BusID "PCI:1:0:0"', 'MatchSeat "seat0"'),
+            "30.conf": INTEL.replace("EndSection", '    MatchSeat "seat1"\nEndSection'),
+        },
+        box("nvidia", "i915", "nvidia"),
+        NEEDS_YES,
+    ),
+    "an empty Driver and an empty BusID": Case(
+        {"20.conf": section("Device", "a", 'Driver ""', 'BusID ""'), "xorg.conf": screen("s", "a")}, TWO, CHANGES
+    ),
+    "an empty Driver on the second screen": Case(
+        {
+            "xorg.conf": A
+            + section("Device", "b", 'Driver ""', 'BusID "PCI:65:0:0"')
+            + screen("s", "a")
+            + screen("t", "b")
+            + layout("l", "s", "t")
+        },
+        TWO,
+        CHANGES,
+    ),
+    "an unused Device with an empty Driver": Case(
+        {"20.conf": INTEL, "xorg.conf": section("Device", "a", 'Driver ""', 'BusID "PCI:1:0:0"')}, HYBRID, CHANGES
+    ),
+    "three seats": Case(
+        {
+            "xorg.conf": "".join(
+                device(name, bus) + screen(name, name) + layout(name, name, more=(f'MatchSeat "seat{place}"',))
+                for place, (name, bus) in enumerate((("a", 1), ("b", 65), ("c", 97)))
+            )
+        },
+        box("nvidia", "nvidia", "nvidia"),
+        CHANGES,
+    ),
+    "two Screens for one Device without BusID": Case(
+        {
+            "10.conf": section("Device", "a", 'Driver "nvidia"'),
+            "20.conf": screen("s", "a") + screen("t", "a") + layout("l", "s", "t"),
+        },
+        box("i915", "nvidia", "nvidia"),
+        CHANGES,
+    ),
+    "the last of two drivers": Case(
+        {"xorg.conf": section("Device", "a", 'Driver "nouveau"', 'Driver "nvidia"') + screen("s", "a")}, ONE, CHANGES
+    ),
+    "the last of two addresses": Case({"xorg.conf": device("a", 1, 'BusID "PCI:65:0:0"')}, TWO, CHANGES),
+    "a GPUDevice that does not exist": Case({"xorg.conf": A + screen("s", "a", 'GPUDevice "x"')}, ONE, CHANGES),
+    "a Monitor that does not exist": Case({"xorg.conf": A + screen("s", "a", 'Monitor "x"')}, ONE, CHANGES),
+    "screens in the old form of a layout": Case(
+        {
+            "xorg.conf": A
+            + screen("s", "a")
+            + section("ServerLayout", "l", 'Screen "s" "" "" "" ""', 'InputDevice "k" "CoreKeyboard"')
+            + section("InputDevice", "k", 'Driver "kbd"')
+        },
+        TWO,
+        CHANGES,
+    ),
+    "one Screen twice in a layout": Case(
+        {"xorg.conf": A + screen("s", "a") + section("ServerLayout", "l", 'Screen 0 "s"', 'Screen 1 "s"')}, TWO, CHANGES
+    ),
+    "a byte order mark": Case({"xorg.conf": "\ufeff" + A + screen("s", "a")}, ONE, REFUSES),
+    "comments within statements": Case(
+        {
+            "xorg.conf": 'Section # "Screen"\n "Device" # EndSection\nIdentifier # "b"\n\n "a" Driver "nvidia"#\n'
+            ' BusID "PCI:1:0:0" EndSection# end\n' + screen("s", "a") + "#last"
+        },
+        ONE,
+        CHANGES,
+    ),
     "bits without fans": Case({}, ONE, CHANGES, "does not contain 4", arguments=("--coolbits", "8")),
     "a misspelt keyword": Case({"20.conf": section("Device", "a", 'Drivr "nvidia"')}, ONE, REFUSES),
     "a misspelt section": Case({"xorg.conf": section("Devise", "a", 'Driver "nvidia"')}, ONE, REFUSES),

@@ -134,8 +134,12 @@ class _Writer:
         driver = self.choice.choice(NVIDIA if nvidia else (b"intel", b"modesetting", b"nouveau"))
         if self.maybe(0.85):
             entries.append(lambda: self.entry(b"Driver", b'"' + driver + b'"'))
+        elif self.maybe(0.3):
+            entries.append(lambda: self.entry(b"Driver", b'""'))
         if self.maybe(0.7):
             entries.append(lambda: self.entry(b"BusID", b'"' + self.choice.choice(BUS_IDS) + b'"'))
+        elif self.maybe(0.3):
+            entries.append(lambda: self.entry(b"BusID", b'""'))
         entries.append(lambda: self.entry(b"VideoRam", b"0x100"))
         entries.append(lambda: self.option(b"NoLogo", b"on"))
         entries.append(lambda: self.coolbits("coolbits"))

@@ -279,7 +279,46 @@ def test_a_device_without_bus_id_means_the_primary_card():
     assert plan(text, on=box(A, primary=INTEL)).added == {"xorg.conf": ['BusID "PCI:1:0:0"']}
 
 
+def test_an_empty_driver_is_none_for_x_and_is_replaced():
+    text = section("Device", "a", 'Driver ""', 'BusID "PCI:1:0:0"') + device("b", 65)
+    text += screen("s", "a") + screen("t", "b") + layout("l", "s", "t")
+    found = screens_of_servers(configuration(text), box(A, B))[0].screens
+    assert [x.fault for x in found] == [Fault.NO_CARD, None], "X drops no other screen because of it"
+    assert plan(text, on=box(A, B)).added["xorg.conf"][:2] == ['Driver "nvidia"', 'Option "Coolbits" "4"']
+
+
+def test_a_card_whose_device_has_an_empty_driver_gets_one_screen():
+    result = plan(INTEL_DEVICE, section("Device", "a", 'Driver ""', 'BusID "PCI:1:0:0"'), on=box(A, primary=INTEL))
+    assert result.out_of_reach == []
+    assert result.added["xorg.conf"].count('Device "a"') == 1
+
+
+def test_an_empty_bus_id_is_none():
+    text = section("Device", "d", 'Driver "nvidia"', 'BusID "PCI:65:0:0"', 'BusID ""') + screen("s", "d")
+    assert plan(text, on=box(A)).added == {"xorg.conf": ['Option "Coolbits" "4"']}
+    assert plan(text, on=box(A, primary=INTEL)).added["xorg.conf"][0] == 'BusID "PCI:1:0:0"'
+
+
+def test_a_device_of_several_screens_gets_one_bus_id():
+    text = section("Device", "d", 'Driver "nvidia"') + screen("s", "d") + screen("t", "d") + layout("l", "s", "t")
+    added = plan(text, on=box(A, B, primary=INTEL)).added["xorg.conf"]
+    assert [line for line in added if line.startswith("BusID")] == ['BusID "PCI:1:0:0"', 'BusID "PCI:65:0:0"']
+    assert added.index('BusID "PCI:65:0:0"') > added.index('Section "Device"'), "the second one is of a new Device"
+
+
 # Seats, and layouts for several servers
+
+
+def test_what_a_seat_without_a_layout_would_lose_is_a_loss():
+    text = device("a", 1, 'MatchSeat "seat0"') + INTEL_DEVICE.replace("EndS", 'MatchSeat "seat1"\nEndS')
+    (loss,) = make_plan(configuration(text), box(A, B), FANS).losses
+    assert loss == f'X on seat "seat1" would no longer show screen 0 on {INTEL}'
+
+
+def test_sections_of_the_default_seat_need_an_option_of_x():
+    text = device("a", 1, 'MatchSeat "Seat_0"') + screen("s", "a")
+    (note,) = make_plan(configuration(text), box(A), FANS).notes
+    assert note.startswith("xorg.conf:1: X uses this section only if it is started with `-seat seat0`")
 
 
 def test_a_card_of_another_seat_stays_there():
@@ -307,9 +346,10 @@ def test_a_card_in_a_layout_that_x_does_not_choose_is_asked_about():
     assert 'Screen 1 "t" RightOf "s"' in chosen.added["xorg.conf"]
 
 
-def test_a_layout_that_does_not_exist_is_an_input_error():
-    with pytest.raises(InputError, match='no ServerLayout is called "three": choose one of "one"'):
-        plan(layout("one"), on=box(A), wanted=PlanOptions(layout="three"))
+@pytest.mark.parametrize("name", ["three", ""])
+def test_a_layout_that_does_not_exist_is_an_input_error(name):
+    with pytest.raises(InputError, match=f'no ServerLayout is called "{name}": choose one of "one"'):
+        plan(layout("one"), on=box(A), wanted=PlanOptions(layout=name))
 
 
 # GPUs of other makers

@@ -61,6 +61,20 @@ def test_the_main_file_is_the_first_that_exists(root: Path, name: str) -> None:
     assert search.main_config_file(root) == root / name
 
 
+def test_x_reads_only_the_first_main_file_and_the_snippets(root: Path) -> None:
+    folders = [root / "etc/X11/xorg.conf.d"]
+    (root / "etc/xorg.conf").touch()
+    (root / "etc/X11/link.conf").symlink_to("xorg.conf")
+    read = {
+        name: search.is_read_by_x(root / name, folders, root)
+        for name in (
+            *("etc/X11/xorg.conf.d/new.conf", "etc/X11/xorg.conf", "etc/X11/link.conf", "etc/xorg.conf"),
+            *("etc/X11/other.conf", "usr/lib/X11/xorg.conf"),
+        )
+    }
+    assert [name for name, is_read in read.items() if not is_read] == ["etc/X11/other.conf", "usr/lib/X11/xorg.conf"]
+
+
 def test_an_output_among_the_snippets_is_read_once_in_its_place(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, usual = root / "etc/X11/xorg.conf.d", root / "etc/X11/xorg.conf"
     monkeypatch.setattr(search, "main_config_file", lambda: usual)
