@@ -1,7 +1,7 @@
 """The command `gpufan setup-xorg`."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def setup_xorg(
         if not dry_run:
             setup.remove_setup_leftovers(path, folders)
         if restore:
-            _restore_setup_xorg(path, dry_run)
+            _restore_setup_xorg(path, folders, dry_run)
             return
         if not coolbits & FANS_BIT:
             _echo_setup_warning(
@@ -76,7 +76,7 @@ def setup_xorg(
                 raise GpufanError("nothing was written: configure this in a file of X first, or accept it with --yes")
             setup.write_setup(change)
             again = f" --output {shlex.quote(str(path))}" if output else ""
-            click.echo(f"wrote {' and '.join(str(file.path) for file in change.changes)}")
+            click.echo(f"wrote {printable(' and '.join(str(file.path) for file in change.changes))}")
             click.echo(f"it applies from the next start of X; `gpufan setup-xorg --restore{again}` reverts it")
             # What counts is what is in the files now.
             change = setup.plan_setup(path, box, folders, coolbits, edid, layout)
@@ -117,13 +117,13 @@ def _echo_left_out_devices(devices: Iterable[xorg_box.GraphicsDevice], reason: s
             click.echo(f"note: {device} is left out: {device.unusable or reason}", err=True)
 
 
-def _restore_setup_xorg(path: Path, dry_run: bool) -> None:
+def _restore_setup_xorg(path: Path, folders: Sequence[Path], dry_run: bool) -> None:
     """Restore the files of X as they were before the first setup, and print the difference.
 
-    `path` is the main file. With `dry_run`, only print the difference. Raises GpufanError, and restores nothing, if a
-    file has changed since gpufan wrote it.
+    `path` is the main file. `folders` are the folders of snippets. With `dry_run`, only print the difference. Raises
+    GpufanError, and restores nothing, if a file has changed since gpufan wrote it.
     """
-    changes = setup.plan_setup_restore(path)
+    changes = setup.plan_setup_restore(path, folders)
     if changes is None:
         click.echo(f"{path} has nothing to restore: gpufan has not changed it")
         return
@@ -137,9 +137,9 @@ def _restore_setup_xorg(path: Path, dry_run: bool) -> None:
     setup.write_setup_restore(path, changes)
     for change in changes:
         if change.after is None:
-            click.echo(f"removed {change.path}, which gpufan had created")
+            click.echo(f"removed {printable(str(change.path))}, which gpufan had created")
         else:
-            click.echo(f"restored {change.path}")
+            click.echo(f"restored {printable(str(change.path))}")
     if not changes:
         click.echo(f"{path} has nothing to restore: its content is the original")
 

@@ -68,6 +68,8 @@ def read_file_if_exists(path: Path) -> bytes | None:
 def check_folder_is_writable(path: Path) -> None:
     """Raise GpufanError if this user may not write to the folder that contains `path`."""
     if not os.access(path.parent, os.W_OK | os.X_OK):
+        if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
+            raise GpufanError(f"cannot write {path}: its file system is read-only; make it writable first")
         raise GpufanError(f"no permission to write {path}: run this with sudo, or look first with --dry-run")
 
 

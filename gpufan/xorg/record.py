@@ -10,7 +10,7 @@ name changes. So a restored file has its old mode, owner, times and other hard l
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 from hashlib import sha256
 from pathlib import Path
@@ -22,6 +22,9 @@ from gpufan.errors import GpufanError
 from gpufan.system import files
 
 FORMAT = 1
+
+RECORD_SUFFIX = ".gpufan-record"
+"""The name of a record is the name of its main file with this suffix."""
 
 
 class FileChange(NamedTuple):
@@ -76,7 +79,13 @@ class Record(msgspec.Struct):
 
 def record_path(main: Path) -> Path:
     """Return the path of the record beside the main file `main`. Symbolic links in `main` must be resolved."""
-    return main.with_name(f"{main.name}.gpufan-record")
+    return main.with_name(f"{main.name}{RECORD_SUFFIX}")
+
+
+def main_files_with_record(folders: Iterable[Path]) -> list[Path]:
+    """Return the main files whose records are in `folders`. The main files need not exist."""
+    records = sorted(path for folder in set(folders) for path in folder.glob(f"*{RECORD_SUFFIX}"))
+    return [path.with_name(path.name.removesuffix(RECORD_SUFFIX)) for path in records]
 
 
 def load_record(main: Path) -> Record:

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from gpufan.xorg.box import Box
 from gpufan.xorg.edid import PRETENDED_EDID
 from gpufan.xorg.plan import ConfigurationPlan, PlanOptions, make_plan
 from gpufan.xorg.record import FileChange, State
-from gpufan.xorg.search import read_configuration, real_config_file, snippets
+from gpufan.xorg.search import is_read_by_x, read_configuration, real_config_file, snippets
 
 EDID_NAME = "gpufan-edid.bin"
 
@@ -86,7 +87,10 @@ def plan_setup(
     changes = [_setup_change(Path(name), before, after) for name, before, after in changed]
     if edid is not None and (held := files.read_file_if_exists(edid)) != PRETENDED_EDID:
         changes.insert(0, FileChange(edid, held, PRETENDED_EDID))
-    return Setup(main, plan, tuple(changes), (*plan.notes, *_setup_notes(changes)))
+    notes = [*plan.notes, *_setup_notes(changes)]
+    if not is_read_by_x(output, folders):
+        notes.append(f"X reads {output} only if it is started with `-config {output}`")
+    return Setup(main, plan, tuple(changes), tuple(notes))
 
 
 def write_setup(setup: Setup) -> None:
@@ -97,15 +101,21 @@ def write_setup(setup: Setup) -> None:
     record.write_changes(setup.main, setup.changes)
 
 
-def plan_setup_restore(output: Path) -> list[FileChange] | None:
+def plan_setup_restore(output: Path, folders: Sequence[Path]) -> list[FileChange] | None:
     """Return the changes that undo all runs of `setup-xorg`. Returns None if there was no run. Nothing is written.
 
-    `output` is the main file. Raises GpufanError if a saved original is missing or was changed, or if gpufan 0.1 wrote
-    the files.
+    `output` is the main file. `folders` are the folders of snippets. Raises GpufanError if a saved original is missing
+    or was changed, if only runs with another main file can be undone, or if gpufan 0.1 wrote the files.
     """
     main = real_config_file(output)
     held = record.load_record(main)
     if not held.files:
+        for other in record.main_files_with_record([main.parent, *(folder.resolve() for folder in folders)]):
+            if other != main:
+                raise GpufanError(
+                    f"gpufan has changed files of X with `--output {other}`: undo this with"
+                    f" `gpufan setup-xorg --restore --output {shlex.quote(str(other))}`"
+                )
         for suffix in ("original", "created"):
             old = main.with_name(f"{main.name}.gpufan-{suffix}")
             if os.path.lexists(old):

@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -165,6 +166,45 @@ def test_symbolic_link_stays_and_its_target_changes(output, tmp_path):
     assert (tmp_path / "real.conf.gpufan-original").read_bytes() == ORIGINAL
 
 
+@pytest.mark.parametrize(
+    "names", [("X11/xorg.conf", "xorg.conf.d/1.conf"), ("xorg.conf.d/1.conf", "xorg.conf.d/2.conf")]
+)
+def test_a_file_that_x_reads_under_several_names_changes_once(output, snippets, tmp_path, names):
+    real = tmp_path / "real.conf"
+    before = (
+        b'Section "ServerLayout"\nIdentifier "l"\nScreen "s"\nEndSection\n'
+        b'Section "Screen"\nIdentifier "s"\nDevice "d"\nEndSection\n'
+        b'Section "Device"\nIdentifier "d"\nDriver "nvidia"\nBusID "PCI:10:0:0"\nEndSection\n'
+    )
+    real.write_bytes(before)
+    for name in names:
+        (tmp_path / name).symlink_to(real)
+    assert f"{real} and {real}" not in command(output).stdout
+    assert real.read_bytes().count(b'Screen "Screen 0000:41:00.0" RightOf "s"') == 1
+    assert command(output).stdout == f"{output} needs no change\n"
+    command(output, "--restore")
+    assert real.read_bytes() == before
+
+
+def test_an_output_that_x_does_not_read_by_itself_is_noted(output, snippets):
+    assert f"note: X reads {output} only if it is started with `-config {output}`" in command(output).stderr
+    assert "note:" not in command(snippets / "90-gpufan.conf").stderr
+
+
+def test_restore_names_the_output_of_another_run(output, snippets):
+    other = snippets / "90-gpufan.conf"
+    command(other)
+    with pytest.raises(GpufanError, match=f"gpufan setup-xorg --restore --output {other}`$"):
+        command(output, "--restore")
+    command(other, "--restore")
+    assert "has nothing to restore" in command(output, "--restore").stdout
+
+
+def test_a_file_name_controls_no_terminal(output, snippets):
+    (snippets / "a\n\x1b[2J.conf").write_bytes(SAMPLES["windows"])
+    assert f"wrote {output} and {snippets}/a ?[2J.conf\n" in command(output).stdout
+
+
 def test_syntax_error_is_named_and_nothing_is_written(output):
     output.write_bytes(b'Section "Device"\n  Drivr "nvidia"\nEndSection\n')
     with pytest.raises(InputError, match=rf"^{output}:2:3: X knows no keyword Drivr"):
@@ -189,6 +229,13 @@ def test_missing_permission_is_reported_before_the_file_is_read(output, monkeypa
     else:
         output.parent.chmod(0o555)
     with pytest.raises(GpufanError, match=f"no permission to write {output}: run this with sudo"):
+        command(output)
+
+
+def test_a_read_only_file_system_is_named(output, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_flag=os.ST_RDONLY))
+    with pytest.raises(GpufanError, match=f"cannot write {output}: its file system is read-only"):
         command(output)
 
 
