@@ -16,10 +16,11 @@ export class Plane {
     this.axes = makeSvg("g", {});
     this.cells = makeSvg("g", {});
     this.automatic = makeSvg("path", { class: "automatic" });
+    this.former = makeSvg("path", { class: "curve former" });
     this.line = makeSvg("path", { class: "curve" });
     this.now = makeSvg("g", {});
     this.top = makeSvg("g", {});
-    const layers = [this.axes, this.cells, this.automatic, this.line, this.now, this.top];
+    const layers = [this.axes, this.cells, this.automatic, this.former, this.line, this.now, this.top];
     this.svg = makeSvg("svg", { class: "plane", height }, ...layers);
     this.lowC = LOW_C;
     this.highC = HIGH_C;
@@ -41,6 +42,12 @@ export class Plane {
       [this.lowC, this.highC] = [low, high];
       if (this.width) this.#layOut();
     }
+    this.#drawLine();
+  }
+
+  /** Show the settings `{curve, target_c}` thinly, to compare them with the others. */
+  setFormer(settings) {
+    this.formerSettings = settings;
     this.#drawLine();
   }
 
@@ -87,21 +94,21 @@ export class Plane {
 
   #drawLine() {
     if (!this.x) return;
-    const { curve, target_c: targetC } = this.settings ?? {};
-    const bottom = this.y(0);
-    let path = "";
-    let driver = "";
-    if (curve) {
-      const points = curve.filter(([, percent]) => percent !== null);
-      const steps = points.map(([temperatureC, percent]) => `L${this.x(temperatureC)} ${this.y(percent)}`).join("");
-      const automatic = curve[0][1] === null;
-      const begin = automatic ? this.x(points[0][0]) : this.x(this.lowC);
-      path = `M${begin} ${this.y(points[0][1])}${steps}H${this.x(this.highC)}`;
-      if (automatic) driver = `M${this.x(this.lowC)} ${bottom}H${begin}V${this.y(100)}H${this.x(this.lowC)}Z`;
-    } else if (targetC) path = `M${this.x(targetC)} ${bottom}V${this.y(100)}`;
-    setAttribute(this.line, "d", path);
-    setAttribute(this.line, "class", curve ? "curve" : "curve target");
-    setAttribute(this.automatic, "d", driver);
+    const shown = this.settings?.curve ?? null;
+    setAttribute(this.line, "d", this.#pathOf(this.settings));
+    setAttribute(this.line, "class", shown ? "curve" : "curve target");
+    setAttribute(this.former, "d", this.#pathOf(this.formerSettings));
+    const [left, right] = [this.x(this.lowC), shown?.length > 1 ? this.x(shown[1][0]) : 0];
+    setAttribute(this.automatic, "d", shown?.[0][1] === null ? `M${left} ${this.y(0)}H${right}V${this.y(100)}H${left}Z` : "");
+  }
+
+  #pathOf(settings) {
+    const { curve, target_c: targetC } = settings ?? {};
+    if (!curve) return targetC ? `M${this.x(targetC)} ${this.y(0)}V${this.y(100)}` : "";
+    const points = curve.filter(([, percent]) => percent !== null);
+    const begin = curve[0][1] === null ? points[0][0] : this.lowC;
+    const steps = points.map(([temperatureC, percent]) => `L${this.x(temperatureC)} ${this.y(percent)}`);
+    return `M${this.x(begin)} ${this.y(points[0][1])}${steps.join("")}H${this.x(this.highC)}`;
   }
 
   #drawPresent() {

@@ -13,7 +13,8 @@ const CURVE = [[50, 30], [75, 50], [80, 64], [83, 100]];
 const TARGET_C = 78;
 const HINT =
   "Drag, or use the arrow keys (Shift for larger steps). A double click adds a point, Delete removes it." +
-  " The shading shows where the chosen cards were in the last day, the rings where they are now.";
+  " The thin line is the present setting of the first card chosen; the shading shows where the cards were in the last day," +
+  " the rings where they are now.";
 
 /** The view in the section `root`. */
 export class Shape {
@@ -39,34 +40,30 @@ export class Shape {
     this.prediction = new Prediction(outcome, headline, (key) => this.#label(key));
     this.apply = new Apply(text, () => this.settings(), () => this.#load());
     this.back = make("button", { type: "button", onclick: () => this.#useSettings() }, "Back to the present settings");
-    root.append(
-      make("h2", { class: "hidden" }, "Shape"),
-      this.message,
+    this.content = make("div", { class: "shape", hidden: true }); // until the settings are there
+    root.append(make("h2", { class: "hidden" }, "Shape"), this.message, this.content);
+    this.content.append(
       make(
         "div",
-        { class: "shape" },
+        { class: "column" },
+        make("div", { class: "panel choices", role: "group", "aria-label": "Cards" }, this.cards),
         make(
           "div",
-          { class: "column" },
-          make("div", { class: "panel choices", role: "group", "aria-label": "Cards" }, this.cards),
-          make(
-            "div",
-            { class: "panel" },
-            make("div", { class: "choices", role: "radiogroup", "aria-label": "Curve or target" }, targetLabel, curveLabel),
-            canvas,
-            headline,
-            make("p", { class: "soft" }, HINT),
-            numbers,
-            make("div", { class: "buttons" }, this.back),
-          ),
-          make("div", { class: "panel limits" }, make("h2", {}, "Limits"), limits),
+          { class: "panel" },
+          make("div", { class: "choices", role: "radiogroup", "aria-label": "Curve or target" }, targetLabel, curveLabel),
+          canvas,
+          headline,
+          make("p", { class: "soft" }, HINT),
+          numbers,
+          make("div", { class: "buttons" }, this.back),
         ),
-        make(
-          "div",
-          { class: "column" },
-          make("div", { class: "panel" }, make("h2", {}, "What it would have done"), outcome),
-          make("div", { class: "panel text" }, make("h2", {}, "Text for the config file"), text),
-        ),
+        make("div", { class: "panel limits" }, make("h2", {}, "Limits"), limits),
+      ),
+      make(
+        "div",
+        { class: "column" },
+        make("div", { class: "panel" }, make("h2", {}, "What it would have done"), outcome),
+        make("div", { class: "panel text" }, make("h2", {}, "Text for the config file"), text),
       ),
     );
     this.setBox(box);
@@ -74,10 +71,13 @@ export class Shape {
 
   /** Know the cards (of /api/box). */
   setBox(box) {
+    const first = !this.box;
     this.box = box;
     if (!box) return;
     this.#drawCards();
-    if (this.fromServer) this.apply.setBox(box, this.fromServer.path);
+    if (!this.fromServer) return;
+    this.apply.setBox(box, this.fromServer.path);
+    if (first) this.#useSettings();
   }
 
   /** Load the settings and the state of the models; called when the view is opened. */
@@ -106,9 +106,10 @@ export class Shape {
     try {
       this.fromServer = await get("settings");
       this.message.hidden = true;
+      this.content.hidden = false;
       if (this.box) this.apply.setBox(this.box, this.fromServer.path);
       if (first) this.#useSettings();
-      else this.limits.show(this.#card()?.max_duty_percent ?? null, this.fromServer.quiet);
+      else this.#compare();
       this.density = await get("density", { begin_s: (end - 86400).toFixed(0), end_s: end.toFixed(0) });
       this.#drawDensity();
     } catch (error) {
@@ -156,10 +157,16 @@ export class Shape {
     if (card.curve) this.curve = card.curve;
     if (card.target_c) this.targetC = card.target_c;
     this.modes[card.curve ? "curve" : "target"].checked = true;
-    this.limits.show(card.max_duty_percent, this.fromServer.quiet);
+    this.#compare();
     this.#drawDensity();
     this.#draw();
     this.#changed();
+  }
+
+  #compare() {
+    const card = this.#card();
+    this.limits.show(card?.max_duty_percent ?? null, this.fromServer.quiet);
+    this.editor.plane.setFormer(card ?? null);
   }
 
   #setMode() {
