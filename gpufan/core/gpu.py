@@ -14,8 +14,30 @@ from gpufan.errors import GpuError
 ASSUMED_DUTY_RANGE = (30, 100)
 """The range of a card that does not report one, percent. The lowest duty of consumer cards is 23 to 30 %."""
 
+CASE_FAN = "fan:"
+"""The `uuid` of a case fan is this, followed by the name of its channel."""
+
 NO_FAN = "the driver reports no fan"
 """The `uncontrollable_reason` of a card without fans."""
+
+
+@dataclass(frozen=True, slots=True)
+class FanChannel:
+    """A channel of the kernel's hwmon, and its state before gpufan set it. See `hwmon/README.md`.
+
+    `gpu/release_fans.py` uses the same names for the fields.
+    """
+
+    name: str
+    """The name of the channel: `nct6798/pwm2`."""
+    chip: str
+    home: str
+    """The folder in /sys that has the folder of the chip, such as `hwmon3`."""
+    number: int
+    mode_before: int | None
+    """The number in `pwmN_enable`; None if there is no such file."""
+    pwm_before: int
+    """The number in `pwmN`, 0 to 255."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +56,7 @@ class GpuInfo:
     slowdown_c: int | None
     """Temperature at which the card slows itself down, °C; None if it is unknown."""
     backend: str
-    """How the fans are set: `nvml`, `x11` or `simulated`."""
+    """How the fans are set: `nvml`, `x11`, `hwmon` or `simulated`."""
     backend_reason: str = ""
     """Why the fans are not set through NVML; empty if they are. Text for people."""
     uncontrollable_reason: str | None = None
@@ -45,10 +67,19 @@ class GpuInfo:
     """Lowest and highest power limit that the card accepts, W; None if this limit cannot be set."""
     temperature_limit_range_c: tuple[int, int] | None = None
     """Lowest and highest temperature limit that the card accepts, °C; None if this limit cannot be set."""
+    channels: tuple[FanChannel, ...] = ()
+    """The channels of the kernel's hwmon that are the fans; empty if the fans are on the card."""
+
+    @property
+    def is_case_fan(self) -> bool:
+        """Whether this is no card but a case fan, which follows cards."""
+        return self.uuid.startswith(CASE_FAN)
 
     @property
     def label(self) -> str:
-        """Short name for people: index and model, `0 GTX 1080 Ti`."""
+        """Short name for people: index and model, `0 GTX 1080 Ti`. For a case fan, the name of its channel."""
+        if self.is_case_fan:
+            return self.name
         return f"{self.index} {self.name.removeprefix('NVIDIA ').removeprefix('GeForce ')}"
 
 

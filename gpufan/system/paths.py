@@ -33,3 +33,8 @@ def state_folder() -> Path:
     systemd passes this folder to a service in the environment variable STATE_DIRECTORY.
     """
     return Path(os.environ.get("STATE_DIRECTORY", "/var/lib/gpufan"))
+
+
+def sys_folder() -> Path:
+    """Return the folder in which the kernel shows its devices. Tests replace it with GPUFAN_SYS_FOLDER."""
+    return Path(os.environ.get("GPUFAN_SYS_FOLDER", "/sys"))

@@ -1,0 +1,226 @@
+"""One channel as a fan: read it, set it, start it from standstill, and put it back as it was before gpufan.
+
+Sources: Documentation/hwmon/sysfs-interface.rst and the pages of the drivers beside it. The README of this room has the
+facts about single chips.
+"""
+
+from collections.abc import Hashable
+from typing import Protocol
+
+from gpufan.core.gpu import FanChannel, FanReading
+from gpufan.errors import GpuError
+from gpufan.hwmon.channels import Channel
+
+FULL_RAW = 255
+"""The highest value of `pwmN`. It stands for 100 %."""
+
+MANUAL = 1
+"""The mode in which `pwmN` is the duty. Higher modes are automatic. In mode 0 the fan runs at full speed."""
+
+_ROUNDED_RAW = 5
+"""A duty that is read back may be lower by this much than the duty that was written; that is 2 points."""
+
+_ROUNDED_UP_RAW = 128
+"""A chip with few levels may round a duty up by this much."""
+
+_STEP_RAW = 16
+"""The step in which higher values are tried if a chip has rounded a duty down."""
+
+_FULL_BY_MODE_RAW = 250
+"""From this duty on, mode 0 counts as manual: nct6775 shows a manual duty of 255 as mode 0."""
+
+_STALL_STEP_PERCENT = 5
+"""If a fan stops at a duty, the lowest duty rises to this many points above that duty."""
+
+HIGHEST_FLOOR_PERCENT = 60
+"""The lowest duty rises no further than this, percent. A fan that stops at this duty is broken."""
+
+
+class Chip(Protocol):
+    """The files of the chip that a channel belongs to."""
+
+    def has(self, file: str) -> bool:
+        """Whether the chip has the file `file`. Raises OSError if the chip is not there."""
+
+    def read(self, file: str) -> int:
+        """Return the number in `file`. Raises OSError."""
+
+    def write(self, file: str, number: int) -> None:
+        """Write `number` into `file`. Raises OSError."""
+
+
+class ChannelFan:
+    """The fan on one channel. It may have several owners: cards and a case fan. The highest duty of them counts.
+
+    Every method may raise OSError, which means that the chip cannot be read or written.
+    """
+
+    def __init__(self, channel: Channel, chip: Chip, before: FanChannel | None = None) -> None:
+        """`before` is the state of the channel before gpufan, from the record of a killed run. If None, it is read.
+
+        Raises GpuError if the state cannot be read, so that it could not be restored.
+        """
+        self.channel = channel
+        self._chip = chip
+        self._pwm, self._mode = f"pwm{channel.number}", f"pwm{channel.number}_enable"
+        self._has_mode = chip.has(self._mode)
+        self.before = before or self._read_state()
+        self.lowest_percent = 0
+        """The lowest duty that turns the fan, as far as this run has found out, percent."""
+        self._duties: dict[Hashable, int] = {}
+        """The duty that each owner has set, percent. Empty if gpufan does not set the fan."""
+        self._accepted_raw = 0
+        """The value of `pwmN` that stands for the duty. The chip may have rounded it."""
+        self._is_starting = False
+        """Whether the fan has full speed until it turns."""
+        self._turns = False
+        """Whether the fan was seen turning since it was last started."""
+
+    def set(self, owner: Hashable, duty_percent: int) -> None:
+        """Set the fan to `duty_percent`, or to the duty of another owner if that is higher.
+
+        A call without an error does not prove that the chip obeys. Only `read` proves it.
+        """
+        before_percent = self._duty_percent
+        self._duties[owner] = duty_percent
+        again = before_percent == self._duty_percent
+        raw = raw_of_percent(max(self._duties.values()))
+        if not raw or self.read_rpm() != 0:
+            self._is_starting = False
+        elif not self._turns:
+            self._is_starting = True
+        if self._is_starting:
+            raw, again = FULL_RAW, False
+        self._write(raw, again)
+
+    def read(self, owner: Hashable) -> FanReading:
+        """Return the state of the fan. `manual` is False while `owner` does not set it.
+
+        The target is the duty of the owner if the chip has the duty that was set, else the duty of the chip.
+        """
+        found_raw, rpm = self._chip.read(self._pwm), self.read_rpm()
+        if not self._duties:
+            return FanReading(percent_of_raw(found_raw), None, manual=False, speed_rpm=rpm)
+        is_manual = self._is_manual(found_raw)
+        if is_manual and rpm is not None and abs(found_raw - self._accepted_raw) <= 2:
+            found_raw = self._watch_rotation(rpm, found_raw)
+        target: int | None = percent_of_raw(found_raw)
+        if abs(found_raw - self._accepted_raw) <= 2:
+            target = self._duties.get(owner)
+        is_owned = owner in self._duties
+        return FanReading(percent_of_raw(found_raw), target, manual=is_owned and is_manual, speed_rpm=rpm)
+
+    def read_rpm(self) -> int | None:
+        """Return the rpm; None if the fan has no tachometer, or if it cannot be read."""
+        if self.channel.tachometer is None:
+            return None
+        try:
+            return self._chip.read(f"fan{self.channel.tachometer}_input")
+        except OSError:
+            return None
+
+    def release(self, owner: Hashable) -> None:
+        """End the duty of `owner`. After the last owner, put the channel back as it was before gpufan, and verify that.
+
+        Raises GpuError if the chip does not accept that.
+        """
+        self._duties.pop(owner, None)
+        if self._duties:
+            self._write(raw_of_percent(max(self._duties.values())), again=False)
+            return
+        self._is_starting = self._turns = False
+        before = self.before
+        if before.mode_before is None or before.mode_before == MANUAL:
+            self._write(before.pwm_before, again=True)
+        else:
+            # Some chips do not resume their automatic mode, and keep the last duty.
+            self._chip.write(self._pwm, before.pwm_before)
+            self._chip.write(self._mode, before.mode_before)
+        now = self._read_state()
+        is_same_duty = abs(now.pwm_before - before.pwm_before) <= 2
+        is_both_manual = {now.mode_before, before.mode_before} <= {0, MANUAL}
+        if now.mode_before != before.mode_before and not (is_both_manual and is_same_duty):
+            raise GpuError(f"{self.channel.name} is in mode {now.mode_before} instead of {before.mode_before}")
+        if before.mode_before in (None, MANUAL) and not is_same_duty:
+            raise GpuError(f"{self.channel.name} has the duty {now.pwm_before} instead of {before.pwm_before} of 255")
+
+    @property
+    def _duty_percent(self) -> int | None:
+        """The highest duty of all owners, percent; None if gpufan does not set the fan."""
+        return max(self._duties.values(), default=None)
+
+    def _watch_rotation(self, rpm: int, found_raw: int) -> int:
+        """Slow a fan down that has started, and start a fan that has stopped. Return the value of `pwmN` after that."""
+        raw = raw_of_percent(max(self._duties.values()))
+        if rpm:
+            self._turns = True
+            if self._is_starting:
+                self._is_starting = False
+                self._write(raw, again=False)
+                return self._chip.read(self._pwm)
+        elif self._turns and raw:
+            self._turns, self._is_starting = False, True
+            floor = max(percent_of_raw(found_raw), self.lowest_percent) + _STALL_STEP_PERCENT
+            self.lowest_percent = min(floor, HIGHEST_FLOOR_PERCENT)
+            self._write(FULL_RAW, again=False)
+            return self._chip.read(self._pwm)
+        elif not raw:
+            self._turns = False
+        return found_raw
+
+    def _write(self, raw: int, again: bool) -> None:
+        """Write `raw` as the duty. `again` says that the same duty was written before, and was not found when read."""
+        self._set_manual()
+        self._chip.write(self._pwm, raw)
+        found = self._chip.read(self._pwm)
+        if again and found < raw - _ROUNDED_RAW:
+            for higher in range(raw + _STEP_RAW, FULL_RAW + _STEP_RAW, _STEP_RAW):
+                self._chip.write(self._pwm, min(higher, FULL_RAW))
+                found = self._chip.read(self._pwm)
+                if found >= raw - _ROUNDED_RAW:
+                    break
+            else:
+                self._chip.write(self._pwm, raw)
+                found = self._chip.read(self._pwm)
+        is_rounded = raw - _ROUNDED_RAW <= found <= raw + _ROUNDED_UP_RAW
+        self._accepted_raw = found if is_rounded else raw
+
+    def _set_manual(self) -> None:
+        """Switch the channel to manual mode, unless it is in manual mode already."""
+        if self._has_mode and self._chip.read(self._mode) != MANUAL:
+            self._chip.write(self._mode, MANUAL)
+
+    def _is_manual(self, found_raw: int) -> bool:
+        """Whether the channel is in manual mode. `found_raw` is its duty."""
+        if not self._has_mode:
+            return True
+        mode = self._chip.read(self._mode)
+        return mode == MANUAL or (mode == 0 and found_raw >= _FULL_BY_MODE_RAW)
+
+    def _read_state(self) -> FanChannel:
+        """Return the mode and the duty that the channel has now. Raises GpuError if its mode cannot be read."""
+        channel, pwm = self.channel, self._chip.read(self._pwm)
+        try:
+            mode = self._chip.read(self._mode) if self._has_mode else None
+        except OSError as error:
+            text = f"{channel.name}: its mode cannot be read, so it could not be given back: {error}"
+            raise GpuError(text) from error
+        return FanChannel(channel.name, channel.chip, str(channel.home), channel.number, mode, pwm)
+
+
+def raw_of_percent(percent: int) -> int:
+    """Convert a duty to a value of `pwmN`, rounded up.
+
+    >>> raw_of_percent(0), raw_of_percent(50), raw_of_percent(100)
+    (0, 128, 255)
+    """
+    return -(-percent * FULL_RAW // 100)
+
+
+def percent_of_raw(raw: int) -> int:
+    """Convert a value of `pwmN` to a duty in percent.
+
+    >>> percent_of_raw(0), percent_of_raw(128), percent_of_raw(255), percent_of_raw(raw_of_percent(33))
+    (0, 50, 100, 33)
+    """
+    return round(raw * 100 / FULL_RAW)

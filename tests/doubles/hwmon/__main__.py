@@ -1,0 +1,224 @@
+"""The process that serves a tree of /sys with hwmon chips over FUSE: `python -m tests.doubles.hwmon MOUNTPOINT`.
+
+The file `control` at the top of the tree is not of the kernel. A write of JSON changes chips and channels; a read
+returns their state.
+"""
+
+import errno
+import json
+import os
+import stat
+import sys
+import threading
+import time
+from typing import Any
+
+import mfusepy
+
+from gpufan.gpu.simulated_headers import AUTOMATIC, SimulatedChannel, SimulatedChip
+
+STEP_S = 0.02
+
+
+class Channel(SimulatedChannel):
+    """A channel that can also fail, round and lie, as chips of the kernel do."""
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(ramp_percent_per_s=200.0)
+        self.levels = 0
+        """How many levels above 0 the chip has; 0 for all values. A value is rounded down to a level."""
+        self.duty_error = self.mode_error = self.read_error = 0
+        """The error of each write of the duty, of the mode, and of each read of the duty."""
+        self.has_mode = self.mode_is_readable = self.has_tachometer = True
+        self.ignores = False
+        """Whether a write succeeds without effect."""
+        self.flips_back_s = 0.0
+        """After this time in manual mode the mode flips back, s; 0 for never."""
+        self.manual_s = 0.0
+        for name, value in values.items():
+            if not hasattr(self, name):
+                raise ValueError(name)
+            setattr(self, name, value)
+
+    def write_duty(self, raw: int) -> None:
+        if self.duty_error:
+            raise OSError(self.duty_error, os.strerror(self.duty_error))
+        if self.levels:
+            raw = raw * self.levels // 255 * 255 // self.levels
+        if not self.ignores:
+            super().write_duty(raw)
+
+    def write_mode(self, mode: int) -> None:
+        if self.mode_error:
+            raise OSError(self.mode_error, os.strerror(self.mode_error))
+        if not self.ignores:
+            self.manual_s = 0.0
+            super().write_mode(mode)
+
+    def advance(self, seconds: float) -> None:
+        super().advance(seconds)
+        self.manual_s += seconds
+        if self.flips_back_s and self.mode == 1 and self.manual_s >= self.flips_back_s:
+            self.mode = AUTOMATIC
+
+
+class Device:
+    """A chip at a place in the tree."""
+
+    def __init__(self, name: str, device: str, number: int, channels: dict[str, dict[str, Any]]) -> None:
+        self.name, self.device, self.number = name, device, number
+        self.is_present = True
+        self.channels = {int(key): Channel(**values) for key, values in channels.items()}
+        self.chip = SimulatedChip(self.channels)
+
+    def files(self) -> list[str]:
+        """The files in the chip's folder."""
+        found = ["name"]
+        for number, channel in self.channels.items():
+            found.append(f"pwm{number}")
+            found += [f"pwm{number}_enable"] * channel.has_mode + [f"fan{number}_input"] * channel.has_tachometer
+            found += [f"fan{number}_label"] * bool(channel.label)
+        return found
+
+
+class Tree(mfusepy.Operations):
+    """The tree, with a log of all writes."""
+
+    use_ns = True
+
+    def __init__(self) -> None:
+        self.devices: dict[str, Device] = {}
+        self.writes: list[list[Any]] = []
+        self._opened = 0
+        self._texts: dict[int, str] = {}
+        self._lock = threading.RLock()
+        threading.Thread(target=self._tick, daemon=True).start()
+
+    def _tick(self) -> None:
+        while True:
+            time.sleep(STEP_S)
+            with self._lock:
+                for device in self.devices.values():
+                    for channel in device.channels.values():
+                        channel.advance(STEP_S)
+
+    def _node(self, path: str) -> tuple[str, Any]:
+        """Kind and content of a path: a folder and its names, a link and its target, a file and its place."""
+        with self._lock:
+            present = [device for device in self.devices.values() if device.is_present]
+            folders: dict[str, list[str]] = {"/": ["class", "devices", "control"], "/class": ["hwmon"]}
+            folders |= {"/class/hwmon": [f"hwmon{device.number}" for device in present]}
+            folders |= {"/devices": ["platform"], "/devices/platform": [device.device for device in present]}
+            for device in present:
+                home = f"/devices/platform/{device.device}"
+                folders |= {home: ["hwmon"], f"{home}/hwmon": [f"hwmon{device.number}"]}
+                folders |= {f"{home}/hwmon/hwmon{device.number}": device.files()}
+                if path == f"/class/hwmon/hwmon{device.number}":
+                    return "link", f"../..{home}/hwmon/hwmon{device.number}"
+                folder, _, file = path.rpartition("/")
+                if folder == f"{home}/hwmon/hwmon{device.number}" and file in device.files():
+                    return "file", (device, file)
+            if path in folders:
+                return "folder", folders[path]
+            if path == "/control":
+                return "file", (None, "control")
+        raise mfusepy.FuseOSError(errno.ENOENT)
+
+    def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
+        kind, content = self._node(path)
+        mode = {"folder": stat.S_IFDIR | 0o755, "link": stat.S_IFLNK | 0o777, "file": stat.S_IFREG | 0o644}[kind]
+        size = 4096 if kind == "file" else 0
+        if kind == "file" and content[0] is not None:
+            device, file = content
+            if file.endswith("_enable") and not device.channels[int(file[3:-7])].mode_is_readable:
+                mode = stat.S_IFREG | 0o200
+        return {"st_mode": mode, "st_nlink": 1, "st_size": size, "st_uid": 0, "st_gid": 0}
+
+    def readdir(self, path: str, fh: int) -> list[str]:
+        return [".", "..", *self._node(path)[1]]
+
+    def readlink(self, path: str) -> str:
+        return str(self._node(path)[1])
+
+    def open(self, path: str, flags: int) -> int:
+        self._node(path)
+        self._opened += 1
+        return self._opened
+
+    def release(self, path: str, fh: int) -> int:
+        self._texts.pop(fh, None)
+        return 0
+
+    def truncate(self, path: str, length: int, fh: int | None = None) -> int:
+        self._node(path)
+        return 0
+
+    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+        device, file = self._node(path)[1]
+        with self._lock:
+            if offset == 0:  # later reads of the same opening go on in the same text, as in the kernel
+                self._texts[fh] = json.dumps(self._state()) if device is None else self._text(device, file)
+            return f"{self._texts[fh]}\n".encode()[offset : offset + size]
+
+    def _text(self, device: Device, file: str) -> str:
+        if file == "name":
+            return device.name
+        if file.endswith("_label"):
+            return device.channels[int(file[3:-6])].label
+        number = int("".join(filter(str.isdigit, file)))
+        channel = device.channels[number]
+        if file == f"pwm{number}" and channel.read_error:
+            raise mfusepy.FuseOSError(channel.read_error)
+        if file.endswith("_enable") and not channel.mode_is_readable:
+            raise mfusepy.FuseOSError(errno.EIO)
+        return str(device.chip.read(file))
+
+    def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
+        device, file = self._node(path)[1]
+        with self._lock:
+            if device is None:
+                for key, values in json.loads(data).items():
+                    self._change(key, values)
+                return len(data)
+            try:
+                number = int(data)
+            except ValueError:
+                raise mfusepy.FuseOSError(errno.EINVAL) from None
+            self.writes.append([time.monotonic(), device.device, file, number])
+            try:
+                device.chip.write(file, number)
+            except OSError as error:
+                raise mfusepy.FuseOSError(error.errno or errno.EIO) from error
+        return len(data)
+
+    def _change(self, key: str, values: dict[str, Any]) -> None:
+        """Add the device `key`, change it (`platform/device`), or change one of its channels (`device:number`)."""
+        if ":" in key:
+            device, number = key.rsplit(":", 1)
+            for name, value in values.items():
+                setattr(self.devices[device].channels[int(number)], name, value)
+        elif key in self.devices:
+            for name, value in values.items():
+                setattr(self.devices[key], name, value)
+        else:
+            self.devices[key] = Device(device=key, **values)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "writes": self.writes,
+            "channels": {
+                f"{key}:{number}": {
+                    "mode": channel.shown_mode,
+                    "pwm": channel.shown_raw,
+                    "rpm": round(channel.speed_rpm),
+                }
+                for key, device in self.devices.items()
+                for number, channel in device.channels.items()
+            },
+        }
+
+
+if __name__ == "__main__":
+    # No cache: the kernel must ask for each value. `direct_io` also lets a file be longer or shorter than it says.
+    options = {"direct_io": True, "attr_timeout": 0, "entry_timeout": 0, "negative_timeout": 0, "allow_other": True}
+    mfusepy.FUSE(Tree(), sys.argv[1], foreground=True, nothreads=True, fsname="hwmon-double", **options)
