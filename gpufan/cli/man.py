@@ -50,6 +50,7 @@ def man_page(name: str) -> str:
         environment=sorted({(found.envvar, found.opts[0]) for found in parameters if isinstance(found.envvar, str)}),
         sections={title: [_man_page_key_entry(key) for key in keys] for title, keys in SECTIONS.items()},
         match=describe_key("match"),
+        fans=describe_key("fans"),
         quiet=[
             (f"{key} = {toml(value)}", describe_key(key))
             for key, value in quiet_values_for_toml(QUIET_EXAMPLE)

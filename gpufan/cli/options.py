@@ -117,7 +117,7 @@ def read_listen_option(text: str) -> tuple[str, int]:
 
 
 # Both are written out here, so that a real run need not load the simulator; a test compares.
-PROFILES = ("1080ti", "dual-1080ti", "dual-1080ti-open-air", "quad-2080ti")
+PROFILES = ("1080ti", "dual-1080ti", "dual-1080ti-open-air", "dual-1080ti-case", "p40-header", "quad-2080ti")
 WORKLOADS = ("epochs", "sweep", "step", "idle")
 
 

@@ -27,7 +27,13 @@ from gpufan.tune.show import outcome_panels, print_config, print_fit, print_outc
 @click.command(cls=Command)
 @options.curve("curves", multiple=True, help="A curve to compare. Repeatable.")
 @options.target("targets_c", multiple=True, help="A target temperature to compare. Repeatable.")
-@click.option("--profile", type=click.Choice(options.PROFILES), default="dual-1080ti", help="The simulated machine.")
+@click.option(
+    "--profile",
+    type=click.Choice(options.PROFILES),
+    metavar="PROFILE",
+    default="dual-1080ti",
+    help=f"The simulated machine: {', '.join(options.PROFILES)}.",
+)
 @options.file("--fitted", "recording", metavar="RECORDING", help="Simulate the cards of this recording instead.")
 @options.gpu
 @options.workload(show_default="epochs, or the recorded power", help="The load of the cards.")

@@ -33,6 +33,9 @@ ABOUT = {
     "interval_s": "Seconds from one reading to the next.",
     "dry_run": "true reads the cards and says what would be set, but sets nothing. A change needs a restart.",
     "duration_s": "Stop after this many seconds; without it gpufan runs until stopped. A change needs a restart.",
+    "fans": "In a [[gpu]] table: fans on headers of the motherboard that cool these cards, named by chip and output."
+    " Curve, target and learning are as for the fans of a card. Several cards may have the same fan: then the highest"
+    " duty counts. A change needs a restart, after `gpufan install-service` if gpufan runs as a service.",
     "match": "The cards that a table is for: by UUID, PCI address, index or part of the name, as in gpus.",
     "from": "When quiet hours begin, in local time: hours and minutes with a colon between them.",
     "to": 'When they end; if this is not later than from, on the next day. "24:00" is midnight.',
@@ -72,6 +75,7 @@ _EXPECTED = {
     "gpus": _CARDS,
     "backend": '"auto" or "nvml" or "x11"',
     "dry_run": "true or false",
+    "fans": 'a list of channels, such as fans = ["nct6798/pwm2"]',
     "match": 'a UUID, PCI address, index or name, such as match = "GTX 1080 Ti"',
     "from": 'a time of day, such as from = "22:00"',
     "to": 'a time of day, such as to = "07:00"',

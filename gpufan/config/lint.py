@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gpufan.config.mistakes import Mistake, decode_lines, key_lines, table_name
-from gpufan.config.schema import CARD_KEYS, CardKeys, QuietTable
+from gpufan.config.schema import TABLE_KEYS, CardKeys, QuietTable
 from gpufan.config.settings import DEFAULT_PATH, Settings
 from gpufan.config.toml_text import parse_settings_text, toml
 from gpufan.control.law import duty_range
@@ -107,7 +107,7 @@ def _lint_values(
     if keys.curve is not None and keys.target_c is not None:
         yield "curve", "curve has no effect, since target_c is set too: remove one of them"
     yield from ((key, line) for key, line in settings.keys_without_effect().items() if getattr(keys, key) is not None)
-    if number and all(getattr(keys, key) is None for key in CARD_KEYS):
+    if number and all(getattr(keys, key) is None for key in TABLE_KEYS):
         yield "", "this table sets nothing"
     if not number and settings.path == DEFAULT_PATH:
         if settings.file.dry_run:

@@ -17,6 +17,9 @@ from gpufan.core.quiet_hours import QuietHours
 _CardName = Annotated[str, Meta(min_length=1)] | int
 """A name of a card. If this is an index, it may be written without quotes."""
 
+ChannelName = Annotated[str, Meta(min_length=1)]
+"""A name of a channel of hwmon. `hwmon.channels` checks it."""
+
 _Target = Annotated[float, Meta(ge=50, le=90)]
 _Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: tuple[str, ...] = get_args(_Day)
@@ -72,9 +75,13 @@ class CardTable(CardKeys, frozen=True, kw_only=True):
     """A `[[gpu]]` table: settings of the cards that `match` names."""
 
     match: _CardName
+    fans: Annotated[tuple[ChannelName, ...], Meta(min_length=1)] | None = None
+    """Channels of the motherboard that cool the cards in place of their own fans."""
 
 
 CARD_KEYS = CardKeys.__struct_fields__
+TABLE_KEYS = (*CARD_KEYS, "fans")
+"""The keys that a `[[gpu]]` table can have beside `match`."""
 CURVE_KEYS = ("hysteresis_c", "hold_s")
 """Keys that have no effect on a card that holds a target."""
 RUN_KEYS = tuple(key for key in RunKeys.__struct_fields__ if key != "quiet")

@@ -83,7 +83,8 @@ class Settings:
         values = {key: self.resolve(key, tables).value for key in CARD_KEYS}
         if values["curve"] is None:
             del values["curve"]
-        return CardSettings(**values, quiet_hours=tuple(self._quiet_hours()))
+        fans = self.resolve("fans", tables).value or ()
+        return CardSettings(**values, fans=fans, quiet_hours=tuple(self._quiet_hours()))
 
     def _quiet_hours(self) -> Iterator[QuietHours]:
         """Return the quiet hours, which are the same for every card.
@@ -109,6 +110,21 @@ class Settings:
             return {}
         keys = [key for key in CURVE_KEYS if any(getattr(source, key) is not None for source in sources)]
         return {key: f"{key} has no effect: it is for a curve, and a target is held" for key in keys}
+
+    @property
+    def has_header_fans(self) -> bool:
+        """Whether a `[[gpu]]` table names fans on headers of the motherboard."""
+        return bool(self.header_fans)
+
+    @property
+    def header_fans(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Each `match` of a `[[gpu]]` table that names fans on headers of the motherboard, with these names."""
+        return [(str(table.match), table.fans) for table in self.tables if table.fans]
+
+    @property
+    def channel_names(self) -> list[str]:
+        """The names of all channels of the motherboard that a run with these settings sets."""
+        return [name for _, names in self.header_fans for name in names]
 
     def unmatched_tables(self, cards: Sequence[GpuInfo]) -> list[str]:
         """Return a warning for each table and each name of a neighbour that matches none of `cards`."""

@@ -8,18 +8,19 @@ import msgspec
 from gpufan.config.descriptions import QUIET_HOURS, UNSET, describe_key, describe_values
 from gpufan.config.mistakes import Mistake, SettingsError, decode_lines, key_lines, table_name
 from gpufan.config.schema import (
-    CARD_KEYS,
     EXAMPLES,
     NOTHING,
     QUIET_KEYS,
     RUN_KEYS,
     SECTIONS,
+    TABLE_KEYS,
     CardTable,
     QuietTable,
     RunKeys,
 )
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
+from gpufan.hwmon.channels import NAME_EXAMPLE, is_channel_name
 from gpufan.system.resources import template
 
 _COMMAND_LINE_ONLY = ("simulate", "workload", "time_scale", "record", "runtime_dir", "config", "debug")
@@ -66,7 +67,7 @@ def render_settings_text(keys: RunKeys = NOTHING, tables: Sequence[CardTable] = 
 
     sections = {title: [(describe_key(key), toml_line(key)) for key in names] for title, names in SECTIONS.items()}
     lines = [
-        [f"{key} = {toml(value)}" for key in ("match", *CARD_KEYS) if (value := getattr(table, key)) is not None]
+        [f"{key} = {toml(value)}" for key in ("match", *TABLE_KEYS) if (value := getattr(table, key)) is not None]
         for table in tables
     ]
     quiet = [[f"{key} = {toml(value)}" for key, value in quiet_values_for_toml(hours)] for hours in keys.quiet or ()]
@@ -139,6 +140,8 @@ def _parse_table(keys: type[_K], table: Mapping[str, Any], where: str, found: li
                 raise InputError(_why_key_is_not_parsed(tuple(fields), key))
             parsed = Curve.parse(msgspec.convert(value, str)) if key == "curve" else None
             values[fields[key].name] = parsed or msgspec.convert(value, fields[key].type)
+            if key == "fans":
+                _check_channel_names(values[key])
         except InputError as error:
             mistakes.append(_FoundMistake(where, key, str(error)))
         except msgspec.ValidationError:
@@ -149,6 +152,13 @@ def _parse_table(keys: type[_K], table: Mapping[str, Any], where: str, found: li
     mistakes += [_FoundMistake(where, "", f"no {key} in it: write {describe_values(key)}") for key in missing]
     found += mistakes
     return None if mistakes else keys(**values)
+
+
+def _check_channel_names(names: Sequence[str]) -> None:
+    """Raise InputError if one of `names` cannot be the name of a channel."""
+    for name in names:
+        if not is_channel_name(name):
+            raise InputError(f"{toml(name)} is no fan: write chip and output, such as {toml(NAME_EXAMPLE)}")
 
 
 def _check_parsed_hours(hours: QuietTable, where: str) -> list[_FoundMistake]:
@@ -172,8 +182,8 @@ def _why_key_is_not_parsed(names: Sequence[str], key: str) -> str:
     """
     if key in _COMMAND_LINE_ONLY:
         return f"{key} is only an option of the command line, --{key.replace('_', '-')}"
-    if key == "match" and "from" not in names:
-        return "match belongs below a line with [[gpu]]"
+    if key in ("match", "fans") and "from" not in names:
+        return f"{key} belongs below a line with [[gpu]]"
     if key in RUN_KEYS:
         return f"{key} is for all cards together: write it above the first {'table' if 'from' in names else '[[gpu]]'}"
     if key in QUIET_KEYS:

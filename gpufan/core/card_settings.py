@@ -39,6 +39,9 @@ class CardSettings:
     give_way: str = "off"
     """`power`: if the fans may not run faster, gpufan sets limits that lower the clocks. `off`: it sets none."""
 
+    fans: tuple[str, ...] = ()
+    """Names of the channels of the motherboard that cool the card. If empty, its own fans do."""
+
     quiet_hours: tuple[QuietHours, ...] = ()
     """The periods in which the fans are limited, in the order of the settings file."""
     quiet: Quiet | None = None

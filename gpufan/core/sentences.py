@@ -127,6 +127,8 @@ def state_sentence(gpu: GpuState) -> str:
     if gpu.control is Control.RELEASED:
         if gpu.release_error:
             parts = [f"out of control: {parts[0]}; giving the fans back failed: {gpu.release_error}"]
+        elif gpu.backend == "hwmon":
+            parts = [f"set to full speed: {parts[0]}"]
         else:
             parts = [f"given back to the driver: {parts[0]}"]
     elif gpu.fault is not None:

@@ -1,5 +1,7 @@
 """Sets the fans of one card, reads them back, and gives them back to the driver together with the limits."""
 
+from contextlib import suppress
+
 from gpufan.core.gpu import Gpu
 from gpufan.core.reasons import Cause, Reason
 from gpufan.daemon.counters import Counters
@@ -71,6 +73,26 @@ class Fans:
             self.limits.give_back()
         if not self.release_error and self._taken is not None:
             self._taken.remove(self._gpu.info.uuid)
+
+    def make_safe(self) -> None:
+        """After a fault, give the fans to a controller that knows the temperature of the card. Raises GpuLost.
+
+        That is the driver. But channels of the motherboard get full speed, and stay in the record: the BIOS does not
+        know this temperature.
+        """
+        if not self._gpu.info.channels:
+            self.release()
+            return
+        with suppress(GpuError):
+            self.hand_over()
+        self.limits.give_back()
+
+    def hand_over(self) -> None:
+        """Do only the first part of `make_safe`: set the fans. Raises GpuError, GpuLost or NoPermission."""
+        if not self._gpu.info.channels:
+            self._gpu.release()
+        elif not self.stopped:
+            self._gpu.set_duty(self._gpu.info.duty_range[1])
 
     def stop(self) -> None:
         """Give fans and limits back to the driver. Later calls of `set` do nothing.

@@ -169,6 +169,9 @@ class ControlLoop:
                     break
                 if self._current.hangs:
                     self._tick_all_at_once()
+                    for card in self._cards:
+                        if card.hangs:
+                            self._start(card.worker.make_safe_while_hanging)
         except BaseException as error:  # raised again after the fans are given back
             ended_by = error
         self._stopping()

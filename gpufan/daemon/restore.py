@@ -65,7 +65,9 @@ def restore_cards(names: Sequence[str], runtime_folder: Path, source: Source) ->
                 failed.append(f"{gpu.info.label}: {result}")
             else:
                 raise result
-        lines += _restore_limits(runtime_folder, [gpu.info.uuid for gpu in chosen], failed)
+        uuids = [gpu.info.uuid for gpu in chosen]
+        lines += _restore_channels(runtime_folder, uuids if names else None, failed)
+        lines += _restore_limits(runtime_folder, uuids, failed)
     if failed:
         raise GpufanError(_NOT_GIVEN_BACK + "; ".join(failed))
     if not names:
@@ -92,7 +94,7 @@ def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
             if card.uuid in reasons:
                 failed.append(f"{card.label}: {reasons[card.uuid]}")
             else:
-                lines.append(f"{card.label}: the driver controls its fans")
+                lines.append(f"{card.label}: {_restored_card_text(card)}")
             lines += [f"{card.label}: {note}" for note in notes.get(card.uuid, [])]
     if over_x:
         # All of them use the same X server. Its cookie file is the one of the process that set the fans.
@@ -105,6 +107,26 @@ def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
     if failed:
         raise GpufanError(_NOT_GIVEN_BACK + "; ".join(failed))
     _forget_restored_run(runtime_folder)
+    return lines
+
+
+def _restored_card_text(card: taken.TakenCard) -> str:
+    """Return a text that says who controls the fans of `card`, which were given back."""
+    names = ", ".join(channel.name for channel in card.channels)
+    return f"{names} is as it was before gpufan" if names else "the driver controls its fans"
+
+
+def _restore_channels(runtime_folder: Path, uuids: Sequence[str] | None, failed: list[str]) -> list[str]:
+    """Put the channels back that a killed run has set for the cards `uuids`, or all if it is None.
+
+    Returns a line for each card. For each failure, a line is added to `failed`.
+    """
+    lines: list[str] = []
+    with suppress(GpufanError):  # `_restore_limits` warns of a damaged record
+        for card in taken.read_taken(runtime_folder / TAKEN):
+            if card.channels and (uuids is None or card.uuid in uuids):
+                reason = release_fans.release_channels([msgspec.to_builtins(channel) for channel in card.channels])
+                (failed if reason else lines).append(f"{card.label}: {reason or _restored_card_text(card)}")
     return lines
 
 
@@ -174,11 +196,11 @@ def cards_to_list(
         from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 
         box = SimulatedBox(PROFILES[profile], WORKLOADS["idle"])
-        return [(gpu.info, gpu.read()) for gpu in select_cards(box.gpus, names)]
+        return [(gpu.info, gpu.read()) for gpu in select_cards(box.cards, names)]
     from gpufan.gpu.cards import open_cards, read_all_cards
 
     cards_of: list[tuple[GpuInfo, Reading | None]] = []
-    backend_reasons = _backend_reasons_to_list(runtime_folder) if backend == "auto" else {}
+    backends = _backends_to_list(runtime_folder) if backend == "auto" else {}
     with (
         TemporaryDirectory(prefix="gpufan-") as folder,
         closing(open_cards(backend, display, Path(folder), names)) as cards,
@@ -187,8 +209,11 @@ def cards_to_list(
         readings = read_all_cards([gpu.observe for gpu in chosen])
         for gpu, reading in zip(chosen, readings, strict=True):
             info = gpu.info
-            if info.uuid in backend_reasons:
-                info = replace(info, backend="x11", backend_reason=backend_reasons[info.uuid])
+            if info.uuid in backends:
+                used, reason = backends[info.uuid]
+                info = replace(info, backend=used, backend_reason=reason)
+                if used == "hwmon":
+                    info = replace(info, uncontrollable_reason=None)
             cards_of.append((info, reading))
     return cards_of
 
@@ -203,14 +228,14 @@ def controllers_to_list(runtime_folder: Path) -> dict[str, int]:
     return {gpu.uuid: snapshot.pid for gpu in snapshot.gpus if gpu.control is Control.OURS}
 
 
-def _backend_reasons_to_list(runtime_folder: Path) -> dict[str, str]:
-    """Return an entry for each card whose fans a running gpufan sets over X. If no gpufan runs, there is no entry.
+def _backends_to_list(runtime_folder: Path) -> dict[str, tuple[str, str]]:
+    """Return an entry for each card whose fans a running gpufan does not set through NVML; none if no gpufan runs.
 
-    The key is the UUID of the card. The value says why the fans are not set through NVML.
+    The key is the UUID of the card. The value is the backend, and why the fans are not set through NVML.
     """
     if (snapshot := _live_snapshot_to_list(runtime_folder)) is None:
         return {}
-    return {gpu.uuid: gpu.backend_reason for gpu in snapshot.gpus if gpu.backend_reason}
+    return {gpu.uuid: (gpu.backend, gpu.backend_reason) for gpu in snapshot.gpus if gpu.backend_reason}
 
 
 def _live_snapshot_to_list(runtime_folder: Path) -> Snapshot | None:

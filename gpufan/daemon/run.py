@@ -78,7 +78,8 @@ def _run_with_settings(
     `record` is the file of the recording; None for no recording. `inbox` receives the reasons to stop. `notifier` sends
     messages to the service manager; None without a service manager.
     """
-    from gpufan.gpu.cards import open_cards  # loads the driver's library, which a simulation does not need
+    from gpufan.daemon.headers import use_header_fans  # loads the driver's library, which a simulation does not need
+    from gpufan.gpu.cards import open_cards
 
     with ExitStack() as stack:
         rows = stack.enter_context(publish_to_recording(record))
@@ -94,6 +95,7 @@ def _run_with_settings(
                 stack.enter_context(guardian(record_of_taken))
             taken = stack.enter_context(Taken(record_of_taken, run.display))
         cards = stack.enter_context(closing(open_cards(run.backend, run.display, runtime_folder, run.gpus)))
+        use_header_fans(cards, settings, taken)
         chosen = _select_cards_to_run(cards.gpus, settings)
         if not run.dry_run:
             cards.start_x_server(chosen)
@@ -132,7 +134,7 @@ def _run_with_settings(
             interval_s=run.interval_s,
             dry_run=run.dry_run,
             every_tick=bool(rows) or view.every_tick,
-            reload=partial(_reload_settings_of_run, source, run, cards.gpus, keep),
+            reload=partial(_reload_settings_of_run, source, settings, cards.gpus, keep),
             reload_driver=None if run.dry_run else cards.reload_driver,
             find_new=lambda: add_workers_to_run(split_controllable_cards(cards.find_new())[0]),
             orders=orders,
@@ -146,7 +148,7 @@ def _run_with_settings(
 
 
 def _reload_settings_of_run(
-    source: Source, started: RunSettings, gpus: Sequence[Gpu], keep: Callable[[Settings], None]
+    source: Source, started: Settings, gpus: Sequence[Gpu], keep: Callable[[Settings], None]
 ) -> tuple[float, SettingsFor]:
     """Read the settings again. Returns the interval of ticks, s, and a function that returns the settings of a card.
 
@@ -157,8 +159,10 @@ def _reload_settings_of_run(
         settings = source.read()
         run = settings.run_settings()
         for key in RunSettings._fields:
-            if key != "interval_s" and getattr(run, key) != getattr(started, key):
+            if key != "interval_s" and getattr(run, key) != getattr(started.run_settings(), key):
                 raise InputError(f"{source.path}: a new {key} needs a restart")
+        if settings.header_fans != started.header_fans:
+            raise InputError(f"{source.path}: new fans need a restart")
     except Exception as error:
         _log.warning("%s", refused_settings_sentence(str(error)))
         raise

@@ -58,8 +58,12 @@ def run_simulation(
     settings = source.read()
     run = settings.run_settings()
     box = SimulatedBox(PROFILES[options.profile], WORKLOADS[options.workload])
-    chosen = select_cards(box.gpus, run.gpus, run_cards_named_by(settings))
-    summaries = [CardSummary(gpu) for gpu in chosen]
+    gpus = box.cards
+    if settings.has_header_fans:
+        gpus = box.cards_with_headers(lambda info: settings.for_card(info).fans or box.header_names(info))
+    chosen = select_cards(gpus, run.gpus, run_cards_named_by(settings))
+    cards = {gpu.info.uuid: gpu for gpu in box.gpus}
+    summaries = [CardSummary(cards[gpu.info.uuid]) for gpu in chosen]
 
     def add_to_summaries(_: Snapshot) -> None:
         for summary in summaries:

@@ -13,7 +13,7 @@ from types import TracebackType
 
 import msgspec
 
-from gpufan.core.gpu import GpuInfo
+from gpufan.core.gpu import FanChannel, GpuInfo
 from gpufan.errors import GpufanError, NotGivenBack
 from gpufan.system.files import read_file, remove_unsynced, replace_unsynced
 from gpufan.system.printable import printable_values
@@ -51,6 +51,8 @@ class TakenCard(msgspec.Struct, frozen=True):
     xauthority: str | None
     """The cookie file of this X server; None for the file in the home folder."""
     limits: tuple[ChangedLimit, ...] = ()
+    channels: tuple[FanChannel, ...] = ()
+    """The channels of the motherboard that are the fans, and their state before gpufan."""
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -137,6 +139,10 @@ class Taken:
         card = self._left_over.get(uuid)
         return () if card is None else card.limits
 
+    def channels_left_over(self) -> dict[str, FanChannel]:
+        """Return the channels that an earlier run has set and not given back, by name, with their former states."""
+        return {channel.name: channel for card in self._left_over.values() for channel in card.channels}
+
     def renew(self) -> None:
         """Write the record again if somebody has removed it."""
         if (self._infos or self._limits) and not self._path.exists():
@@ -179,7 +185,10 @@ class Taken:
         display = self._display if info.backend == "x11" else None
         xauthority = None if display is None else os.environ.get("XAUTHORITY")
         limits = self._limits[info.uuid][1] if info.uuid in self._limits else self.limits_left_over(info.uuid)
-        return TakenCard(info.uuid, info.pci, info.label, info.backend, info.fan_count, display, xauthority, limits)
+        channels = info.channels if info.uuid in self._infos else ()
+        return TakenCard(
+            info.uuid, info.pci, info.label, info.backend, info.fan_count, display, xauthority, limits, channels
+        )
 
     def _warn(self, error: Exception) -> None:
         """Log that the record cannot be read or written, at the first error only."""

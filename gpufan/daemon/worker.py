@@ -138,6 +138,16 @@ class Worker:
             self.gpu.reopen()
         self.news += self.state.says_more_than(before)
 
+    def make_safe_while_hanging(self) -> None:
+        """While a call to the card hangs, run its fans at full speed if they are on the motherboard.
+
+        Another thread calls this. Fans of the card itself cannot be set then.
+        """
+        if self.gpu.info.channels and self.state.control is Control.OURS and not self.stopped:
+            with suppress(GpuError):
+                self._fans.hand_over()
+            self._read_back.forget()
+
     def pause(self, now_s: float, left_s: float) -> None:
         """Pause the card for another `left_s` seconds. This is called in place of `tick`.
 
@@ -323,7 +333,7 @@ class Worker:
 
         If the fans have ever obeyed, no other backend is tried, since the backend is not the cause of `fault` then.
         """
-        self._fans.release()
+        self._fans.make_safe()
         result = FallBack(False) if self._read_back.proven else self.gpu.fall_back(reason_sentence(fault))
         self._x_error = result.x_error
         if result.switched:
@@ -349,9 +359,9 @@ class Worker:
     def _lose(self, now_s: float, error: GpuLost) -> None:
         """Record that the card does not answer, because of `error`. Later ticks wait before they try again."""
         if self.state.control is Control.OURS:
-            # Perhaps only the readings fail: then the driver should control the fans.
+            # Perhaps only the readings fail: then the driver should control the fans, or they should run at full speed.
             with suppress(GpuError, NoPermission):
-                self.gpu.release()
+                self._fans.hand_over()
         wait_s = self._wait_lost.next_s()
         self._start_over(now_s + wait_s)
         self._counters.count_error("lost")

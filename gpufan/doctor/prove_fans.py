@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from gpufan.core.selection import select_cards, split_controllable_cards
+from gpufan.daemon.headers import use_header_fans
 from gpufan.doctor.facts import Proof
 from gpufan.doctor.root_folder import settings_below_root
 from gpufan.errors import GpufanError, NoPermission
@@ -21,11 +22,13 @@ def prove_fans(runtime_folder: Path, config: Path | None) -> tuple[Proof, ...]:
     """
     if os.geteuid() != 0:
         raise NoPermission("only root can move fans: run this with sudo")
-    settings = settings_below_root(config).read().run_settings()
+    chosen = settings_below_root(config).read()
+    settings = chosen.run_settings()
     proofs = []
     with controller_lock(runtime_folder, lambda _: None):
         cards = open_cards(settings.backend, settings.display, runtime_folder, settings.gpus)
         try:
+            use_header_fans(cards, chosen)
             usable, _ = split_controllable_cards(select_cards(cards.gpus, settings.gpus))
             cards.start_x_server(usable)
             with guarded_proof(runtime_folder, usable):

@@ -8,6 +8,7 @@ from pathlib import Path
 from gpufan.core.gpu import Gpu, Reading
 from gpufan.errors import DriverError, InputError, NoAnswer
 from gpufan.gpu.auto import AutoGpu
+from gpufan.gpu.header import HeaderGpu, Headers, NamesFor
 from gpufan.gpu.nvml import NvmlGpu
 from gpufan.gpu.nvml_box import NvmlBox
 from gpufan.gpu.x_server import SharedXServer, addresses_for_x_server
@@ -37,6 +38,17 @@ class Cards:
 
     None if new cards cannot be used, since the X server knows only the cards that were there at its start.
     """
+
+    def use_headers(self, names_for: NamesFor, headers: Headers) -> None:
+        """From now on, cool each card with the channels that `names_for` returns for it; with its own fans if none."""
+
+        def with_headers(gpu: Gpu) -> Gpu:
+            return HeaderGpu(gpu, names_for, headers.open_fan)
+
+        adopt = self.adopt
+        self.gpus = [with_headers(gpu) for gpu in self.gpus]
+        if adopt is not None:
+            self.adopt = lambda gpu: with_headers(adopt(gpu))
 
     def start_x_server(self, gpus: Sequence[Gpu]) -> None:
         """Start the X server if the fans of some of `gpus` are set over X, and find these cards on the server.

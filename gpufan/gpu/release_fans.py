@@ -1,8 +1,9 @@
-"""Give fans and limits back over NVML without the rest of gpufan, when the process that set them is gone.
+"""Give fans and limits back without the rest of gpufan, when the process that set them is gone.
 
     python3 -I release_fans.py RECORD [LIBRARY]
 
-RECORD is the file that `daemon/taken.py` writes. This is a plain script: any Python from 3.7 on can run it, also where
+RECORD is the file that `daemon/taken.py` writes. Fans and limits of cards are given back over NVML, channels of the
+motherboard through the files of hwmon. This is a plain script: any Python from 3.7 on can run it, also where
 the interpreter or the packages of gpufan are broken. Exit status 0: every fan and limit of the recorded cards was given
 back. Exit status 1: one line on standard error names the cards where that failed, and why.
 """
@@ -31,6 +32,8 @@ _AUTO, _MANUAL = 0, 1
 _ACOUSTIC_CURR = 5
 _SAME = 0.5
 """Two values of a limit that differ by at most this, W or °C, are the same: a driver may round."""
+_SAME_DUTY, _STEP_OF_DUTY = 2, 16
+"""Two duties of a channel that differ by at most this, of 255, are the same: a chip may round."""
 
 
 class _Card(NamedTuple):
@@ -60,6 +63,14 @@ def release_fans_and_limits(
     )
 
 
+def release_channels(channels: list[dict[str, Any]]) -> str:
+    """Put mode and duty of every channel in `channels` back. Returns the reasons of all failures; empty without one.
+
+    `channels` are entries of a record.
+    """
+    return "; ".join(filter(None, map(_release_channel, channels)))
+
+
 def release_limits(cards: list[dict[str, Any]], notes: dict[str, list[str]], library: str = _LIBRARY) -> dict[str, str]:
     """Give every limit of `cards` back, but no fan. Returns the reason of each failure, by UUID.
 
@@ -83,6 +94,12 @@ def _for_each_card_to_release(
 
     def release_card(record: dict[str, Any]) -> None:
         failed = []
+        channels = record.get("channels") if _release_fans in steps else None
+        if channels:
+            failed.append(release_channels(channels))
+        if record["backend"] == "hwmon" and not record.get("limits"):  # NVML has nothing to give back
+            reasons[record["uuid"]] = failed[0] if failed else ""
+            return
         try:
             card = _Card(ctypes.CDLL(library), ctypes.c_void_p(), record, notes.setdefault(record["uuid"], []))
             card.nvml.nvmlErrorString.restype = ctypes.c_char_p
@@ -107,6 +124,8 @@ def _for_each_card_to_release(
 def _release_fans(card: _Card) -> str:
     """Give every fan of a card back. Returns the reason of the first failure; empty if all succeeded."""
     nvml, handle, record, _ = card
+    if record.get("backend") == "hwmon":
+        return ""
     if record.get("backend") == "x11":  # where NVML does not move the fans, its success means nothing
         return "its fans were set over X: run `sudo gpufan restore`"
     set_default = getattr(nvml, "nvmlDeviceSetDefaultFanSpeed_v2", None)
@@ -126,6 +145,47 @@ def _release_fans(card: _Card) -> str:
         elif get_policy is not None and get_policy(handle, fan, ctypes.byref(policy)) == 0 and policy.value == _MANUAL:
             reason = reason or f"fan {fan} is still in manual mode"
     return reason
+
+
+def _release_channel(channel: dict[str, Any]) -> str:
+    """Put mode and duty of a channel back, and read them back. Returns the reason of a failure; empty without one."""
+    home, number = Path(channel["home"]), channel["number"]
+    folders = [folder for folder in sorted(home.glob("hwmon*")) if _chip_name(folder) == channel["chip"]]
+    if not folders:  # a chip that is no longer there has nothing to give back
+        return ""
+    duty_file, mode_file = folders[0] / f"pwm{number}", folders[0] / f"pwm{number}_enable"
+    duty, mode = channel["pwm_before"], channel["mode_before"]
+    try:
+        if mode == 1 and mode_file.read_text().strip() != "1":  # many chips take a duty in manual mode only
+            mode_file.write_text("1")
+        try:
+            for higher in range(duty, 256, _STEP_OF_DUTY):  # a chip with few levels may round down
+                duty_file.write_text(str(higher))
+                if int(duty_file.read_text()) >= duty - _SAME_DUTY:
+                    break
+        except OSError:
+            if mode in (None, 1):
+                raise
+        if mode is not None:
+            mode_file.write_text(str(mode))
+        found_mode = None if mode is None else int(mode_file.read_text())
+        found_duty = int(duty_file.read_text())
+    except (OSError, ValueError) as error:
+        return f"{channel['name']}: {error}"
+    is_same_duty = abs(found_duty - duty) <= _SAME_DUTY
+    if found_mode != mode and not ({found_mode, mode} <= {0, 1} and is_same_duty):
+        return f"{channel['name']} is in mode {found_mode} instead of {mode}"
+    if mode in (None, 1) and not is_same_duty:
+        return f"{channel['name']} has the duty {found_duty} instead of {duty} of 255"
+    return ""
+
+
+def _chip_name(folder: Path) -> str:
+    """Return the name of the chip whose files are in `folder`; empty if it cannot be read."""
+    try:
+        return (folder / "name").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _release_limits(card: _Card) -> str:

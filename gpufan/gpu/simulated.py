@@ -17,12 +17,16 @@ It has the same protocol as real cards. Time passes only in `SimulatedBox.advanc
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
-from gpufan.core.gpu import FanReading, GpuInfo, Limits, Reading, SingleBackend, Throttle
+from gpufan.core.gpu import NO_FAN, FanReading, Gpu, GpuInfo, Limits, Reading, SingleBackend, Throttle
 from gpufan.core.thermal import approach, remaining_share, thermal_resistance
 from gpufan.errors import GpuError
+from gpufan.gpu.header import HeaderGpu, NamesFor
+from gpufan.gpu.simulated_headers import SimulatedChannel, SimulatedChip
+from gpufan.hwmon.channels import resolve_channel
 
 _STEP_S = 0.5
 """Longest step of the integration, s; a shorter step does not change a reading by a whole degree."""
@@ -38,6 +42,9 @@ _EMERGENCY_CLOCK = 0.5
 
 _POWER_EXPONENT = 2.5
 """Exponent of power over clock. Power is proportional to frequency and to the square of the voltage."""
+
+_CASE_AIR_S = 120.0
+"""Time constant of the air in a case, s. It is a guess."""
 
 _LEAKAGE_W = 8.0
 """Leakage and memory draw this power at any clock, W."""
@@ -149,6 +156,7 @@ class SimulatedGpu(SingleBackend):
             power_range_w=plant.power_range_w,
             temperature_limit_range_c=plant.temperature_limit_range_c,
             backend="simulated",
+            uncontrollable_reason=None if plant.fan_count else NO_FAN,
         )
         self.manual_percent: int | None = None
         self._limits = Limits()
@@ -282,6 +290,12 @@ class Profile:
     dilution_exponent: float = 0.0
     """A faster fan dilutes the heat that it blows at other cards: the warming is proportional to (0.5 / duty)^exponent.
     With 0 the duty does not matter. With 1 the other card breathes a fixed share of the exhaust air. It is a guess."""
+    header_fans: tuple[tuple[str, ...], ...] = ()
+    """For each card, the names of the channels that cool it; empty if the cards have their own fans."""
+    case_fans: tuple[str, ...] = ()
+    """Names of the channels of the case fans."""
+    case_air_k_per_w: float = 0.0
+    """Warming of the inlet air of all cards by the heat of all cards, with the case fans at half speed, K/W."""
 
 
 _1080TI = Plant()
@@ -289,10 +303,23 @@ _1080TI_OPEN_AIR = Plant(resistance_floor=0.05, resistance_flow=0.068, full_scal
 _2080TI_BLOWER = Plant(resistance_floor=0.07, resistance_flow=0.11, duty_range=(30, 100), idle_duty=30)
 _STACK_OF_4 = tuple(tuple(0.025 if j == i + 1 else 0.0 for j in range(4)) for i in range(4))
 
+_P40 = Plant(
+    resistance_floor=0.06, resistance_flow=0.11, fan_count=0, power_range_w=(125.0, 250.0), target_c=90, slowdown_c=92
+)
+"""A passive card with a radial fan on a header behind it. No recording was found; the values are those of a blower."""
+
 PROFILES = {
     "1080ti": Profile("NVIDIA GeForce GTX 1080 Ti", (_1080TI,)),
     "dual-1080ti": Profile("NVIDIA GeForce GTX 1080 Ti", (_1080TI,) * 2, ((0, 0.03), (0, 0))),
     "dual-1080ti-open-air": Profile("NVIDIA GeForce GTX 1080 Ti", (_1080TI_OPEN_AIR,) * 2, ((0, 0.06), (0.01, 0))),
+    "dual-1080ti-case": Profile(
+        "NVIDIA GeForce GTX 1080 Ti",
+        (_1080TI_OPEN_AIR,) * 2,
+        ((0, 0.03), (0.01, 0)),
+        case_fans=("nct6798/pwm2",),
+        case_air_k_per_w=0.03,
+    ),
+    "p40-header": Profile("NVIDIA Tesla P40", (_P40,), header_fans=(("nct6798/pwm3",),)),
     "quad-2080ti": Profile("NVIDIA GeForce RTX 2080 Ti", (_2080TI_BLOWER,) * 4, _STACK_OF_4),
 }
 
@@ -314,8 +341,28 @@ class SimulatedBox:
 
     def __init__(self, profile: Profile, workload: Workload, seed: int = 1) -> None:
         self.gpus = [SimulatedGpu(i, profile.name, plant, workload, seed) for i, plant in enumerate(profile.plants)]
+        self._profile = profile
         self._coupling = profile.coupling
         self._dilution = profile.dilution_exponent
+        self.chip = SimulatedChip(
+            {1: SimulatedChannel("CPU Fan"), 2: SimulatedChannel("Case Fan"), 3: SimulatedChannel(full_rpm=4800.0)}
+            if profile.header_fans or profile.case_fans
+            else {}
+        )
+        """The chip of the motherboard. Channel 1 is that of the processor, which gpufan has no business with."""
+        self._case_air_k = 0.0
+        self.cards: Sequence[Gpu] = self.gpus
+        """The cards as workers control them: with the fans on the motherboard, where the profile has such fans."""
+        if profile.header_fans:
+            self.cards = self.cards_with_headers(self.header_names)
+
+    def header_names(self, info: GpuInfo) -> Sequence[str]:
+        """Return the names of the channels that cool the card `info` in this profile."""
+        return self._profile.header_fans[info.index] if self._profile.header_fans else ()
+
+    def cards_with_headers(self, names_for: NamesFor) -> list[Gpu]:
+        """Return the cards, each cooled by the channels that `names_for` returns for it."""
+        return [HeaderGpu(gpu, names_for, self.chip.open_fan) for gpu in self.gpus]
 
     def advance(self, seconds: float) -> None:
         """Advance the time of every card by `seconds`."""
@@ -325,5 +372,26 @@ class SimulatedBox:
                 heat_w = [gpu.exhaust_w * simulated_dilution(gpu.speed_percent, self._dilution) for gpu in self.gpus]
                 for gpu, row in zip(self.gpus, self._coupling, strict=True):
                     gpu.neighbour_heat_k = sum(k * w for k, w in zip(row, heat_w, strict=True))
+            if self.chip.channels:
+                self._advance_headers(seconds / steps)
             for gpu in self.gpus:
                 gpu.advance(seconds / steps)
+
+    def _advance_headers(self, seconds: float) -> None:
+        """Let `seconds` pass for the fans on the motherboard, and for the air that they move."""
+        for channel in self.chip.channels.values():
+            channel.advance(seconds)
+        for gpu, names in zip(self.gpus, self._profile.header_fans, strict=False):
+            gpu.manual_percent = round(self._header_speed_percent(names))
+            gpu.speed_percent = self._header_speed_percent(names)
+        if self._profile.case_fans:
+            flow = simulated_dilution(self._header_speed_percent(self._profile.case_fans), 1)
+            end_k = sum(gpu.power_w for gpu in self.gpus) * self._profile.case_air_k_per_w * flow
+            self._case_air_k = approach(self._case_air_k, end_k, remaining_share(seconds, _CASE_AIR_S))
+            for gpu in self.gpus:
+                gpu.neighbour_heat_k += self._case_air_k
+
+    def _header_speed_percent(self, names: Sequence[str]) -> float:
+        """Return the mean speed of the fans on the channels `names`, percent."""
+        channels = [self.chip.channels[resolve_channel(name, self.chip.find_channels()).number] for name in names]
+        return fmean(channel.speed_percent for channel in channels)

@@ -6,7 +6,7 @@ from pathlib import Path
 from gpufan.config.change import text_before_change
 from gpufan.config.lint import lint_overriding_tables
 from gpufan.config.schema import RunKeys
-from gpufan.config.settings import DEFAULT_PATH, RunSettings, Settings, Source
+from gpufan.config.settings import DEFAULT_PATH, Settings, Source
 from gpufan.config.toml_text import parse_settings_text, render_settings_text
 from gpufan.core.selection import select_cards
 from gpufan.errors import InputError, NoAnswer
@@ -22,7 +22,7 @@ ALERTS_MODE = 0o640
 """File mode of the file `ALERTS`. This file contains secrets."""
 
 
-def settings_of_service(options: InstallOptions) -> RunSettings:
+def settings_of_service(options: InstallOptions) -> Settings:
     """Return the settings of the file that was given with --config.
 
     Without --config, return the settings of the existing config file. If no config file exists, return the default
@@ -32,7 +32,7 @@ def settings_of_service(options: InstallOptions) -> RunSettings:
     if options.config is not None and options.has_settings:
         raise InputError("--config excludes --curve, --target and --gpu: write those settings into the file")
     file = options.config or (CONFIG if CONFIG.exists() else None)
-    return Settings().run_settings() if file is None else check_service_config(file)
+    return Settings() if file is None else check_service_config(file)
 
 
 def config_text_to_write(options: InstallOptions, rivals: Sequence[ServiceCommand], cards: Cards | None) -> str | None:
@@ -94,13 +94,13 @@ def config_file_mode() -> int:
     return CONFIG.stat().st_mode & 0o7777 if CONFIG.exists() else 0o644
 
 
-def check_service_config(path: Path) -> RunSettings:
+def check_service_config(path: Path) -> Settings:
     """Read the config file `path`, and return its settings.
 
     Raises InputError if the settings are not valid, or if they contain dry_run: the service would then set no fans.
     """
-    settings = Source(path, required=True).read().run_settings()
-    if settings.dry_run:
+    settings = Source(path, required=True).read()
+    if settings.run_settings().dry_run:
         raise InputError(f"{path}: with dry_run the service would set no fans: remove it")
     return settings
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from gpufan.config.settings import RunSettings
+from gpufan.config.settings import RunSettings, Settings
 from gpufan.core.fan_programs import RIVALS
 from gpufan.core.gpu import Gpu
 from gpufan.core.selection import select_cards, split_controllable_cards
+from gpufan.daemon.headers import hwmon_folders, use_header_fans
 from gpufan.errors import DriverError, InputError, MissingExtra, NotControllable
 from gpufan.gpu.cards import Cards, open_cards
 from gpufan.service import config_file, conflicts, exposure, manifest, root_copy
@@ -133,19 +134,21 @@ def make_plan(options: InstallOptions) -> Iterator[InstallPlan]:
     """
     check_rights()
     settings = config_file.settings_of_service(options)
-    names = options.gpus or settings.gpus
-    with _open_cards_for_plan(options, settings, names) as cards:
+    run = settings.run_settings()
+    names = options.gpus or run.gpus
+    with _open_cards_for_plan(options, run, names) as cards:
+        if cards is not None:
+            use_header_fans(cards, settings)
         yield _plan_install(options, settings, cards, _cards_for_plan(cards, names) if cards and options.check else [])
 
 
-def _plan_install(
-    options: InstallOptions, settings: RunSettings, cards: Cards | None, gpus: Sequence[Gpu]
-) -> InstallPlan:
+def _plan_install(options: InstallOptions, settings: Settings, cards: Cards | None, gpus: Sequence[Gpu]) -> InstallPlan:
     """Examine the box, and return the plan of the install. Raises GpufanError or InputError.
 
     `settings` are the present settings of the service. `cards` are the open cards; None if the install needs no card.
     `gpus` are the cards whose fans the service will set; empty if --skip-check is given.
     """
+    run = settings.run_settings()
     service_commands = conflicts.commands_of_services()
     rivals = [command for command in service_commands if command.runs(RIVALS) and command.unit != SERVICE]
     before = manifest.load_manifest()
@@ -167,9 +170,10 @@ def _plan_install(
         programs.interpreter,
         programs.release_script,
         str(config_file.CONFIG),
-        xserver=needs_x and settings.display is None,
-        xauthority=None if settings.display is None else _planned_xauthority(),
+        xserver=needs_x and run.display is None,
+        xauthority=None if run.display is None else _planned_xauthority(),
         companions=companions,
+        hwmon_folders=hwmon_folders(settings),
     )
     has_same_code = before is not None and digest is not None and digest == before.digest and not copies
 

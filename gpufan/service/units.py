@@ -69,6 +69,7 @@ def unit_files(
     xserver: bool = False,
     xauthority: str | None = None,
     companions: Iterable[CompanionUnit] = (),
+    hwmon_folders: Iterable[str] = (),
 ) -> dict[str, str]:
     """Return the unit files. The result maps the path of each unit file to the text of the file.
 
@@ -76,8 +77,8 @@ def unit_files(
     `release_script`, which gives the fans back. `config` is the path of the config file.
 
     If `xserver` is True, the result includes the unit of gpufan's own X server. `xauthority` is the path of the cookie
-    file of another X server. `companions` are the companion services to include. Raises InputError if a path contains a
-    control character.
+    file of another X server. `companions` are the companion services to include. `hwmon_folders` have the files of
+    hwmon that the service writes. Raises InputError if a path contains a control character.
     """
     gpufan = f"{_quoted_for_unit(python)} -I -m gpufan"
     # After an upgrade of the distribution the interpreter is gone, or finds no packages.
@@ -88,6 +89,7 @@ def unit_files(
     values = {
         "gpufan": gpufan,
         "config": config,
+        "hwmon_folders": [_quoted_for_unit(folder) for folder in hwmon_folders],
         "companion": template("systemd/companion.j2").render().rstrip(),
         "xserver": xserver,
         "xauthority": xauthority and _quoted_for_unit(f"XAUTHORITY={xauthority}"),

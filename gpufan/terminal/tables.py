@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gpufan.daemon.summary import CardSummary
 
 _BACKENDS = {"nvml": "through NVML, as root", "x11": "over X (NV-CONTROL), as root", "simulated": "simulated"}
+_BACKENDS["hwmon"] = "over headers of the motherboard, as root"
 _SETTERS = {True: "set by a program", False: "controlled by the driver", None: "set by whom is unknown"}
 """The words for who sets the fans, for each value of `FanReading.manual`."""
 
@@ -160,7 +161,9 @@ def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
     _print_settings_values("every card", [(key, settings.resolve(key)) for key in shown])
     for number, table in enumerate(settings.tables, 1):
         heading = f"[[gpu]] {number}, cards that match {toml(table.match)}"
-        _print_settings_values(heading, [(key, settings.resolve(key, [number])) for key in shown if key in CARD_KEYS])
+        values = [(key, settings.resolve(key, [number])) for key in shown if key in CARD_KEYS]
+        fans = [("fans", Value(table.fans, f"[[gpu]] {number}"))] if table.fans and (not keys or "fans" in keys) else []
+        _print_settings_values(heading, values + fans)
     if not keys or "quiet" in keys:
         _print_settings_quiet(settings.file.quiet or ())
     for key in keys:

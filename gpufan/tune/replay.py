@@ -70,7 +70,7 @@ def replay(
     If `settings` is None, the simulated driver controls the fans. The replay ends after `duration_s` seconds of
     simulated time, or when a card is warmer than `stop_above_c`, °C.
     """
-    workers = [] if settings is None else make_workers(box.gpus, lambda _: settings)
+    workers = [] if settings is None else make_workers(box.cards, lambda _: settings)
     summaries = [CardSummary(gpu) for gpu in box.gpus]
     traces: list[list[tuple[float, float]]] = [[] for _ in box.gpus]
     sounds_db = []

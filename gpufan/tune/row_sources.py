@@ -57,7 +57,7 @@ def simulated_rows(profile: str, duration_s: float, settings_for: SettingsFor) -
     """
     found: list[Row] = []
     box = SimulatedBox(PROFILES[profile], WORKLOADS["epochs"])
-    workers = make_workers(box.gpus, settings_for)
+    workers = make_workers(box.cards, settings_for)
     simulate_workers(
         box, workers, [lambda snapshot: found.extend(recording_rows(snapshot))], StopInbox(), duration_s=duration_s
     )

@@ -1,7 +1,8 @@
 #!/bin/bash
 # Process 1 to be of a rig (rig.py says of what): makes the root, enters it and becomes systemd.
-# boot.sh FOLDER LOWER NVML TARGET. FOLDER is a tmpfs that outlives a reboot, LOWER the layers of the root with `:`
-# between them, NVML the double's state, TARGET what to boot.
+# boot.sh FOLDER LOWER NVML TARGET [HWMON]. FOLDER is a tmpfs that outlives a reboot, LOWER the layers of the root with `:`
+# between them, NVML the double's state, TARGET what to boot, HWMON the tree of a chip,
+# which appears in place of /sys/firmware.
 set -eu
 folder=$1 root=$1/root
 mount --make-rprivate /
@@ -12,6 +13,9 @@ mount -t proc proc "$root/proc"
 mount --bind "$root/proc/sys" "$root/proc/sys"
 mount -o remount,bind,ro "$root/proc/sys"
 mount -t sysfs -o ro sysfs "$root/sys"
+if [ -n "${5-}" ]; then
+    mount --bind "$5" "$root/sys/firmware"
+fi
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 mount -t tmpfs -o mode=755 dev "$root/dev"
 while read -r name minor major; do

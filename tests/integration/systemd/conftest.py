@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gpufan.gpu.simulated import SimulatedBox
 from tests.doubles.nvml import NvmlDouble
 from tests.integration.systemd.rig import Rig, debian_root, source_layer
 
@@ -39,8 +41,8 @@ def installed(layers: list[Path], tmp_path_factory: pytest.TempPathFactory) -> I
         yield rig
 
 
-def _boot(layers: list[Path], folder: Path, ends: ExitStack, **options: str) -> Rig:
-    double = NvmlDouble(folder)
+def _boot(layers: list[Path], folder: Path, ends: ExitStack, box: SimulatedBox | None = None, **options: Any) -> Rig:
+    double = NvmlDouble(folder, box)
     double.map.asks_capability = 1
     ends.enter_context(double.live())
     rig = Rig(layers, double, **options)

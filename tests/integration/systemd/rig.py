@@ -43,7 +43,8 @@ _BOOT = Path(__file__).with_name("boot.sh")
 _ANSIBLE = "ansible-core>=2.17"
 _LIBRARY = f"usr/lib/{SONAME}"
 _FILES = {
-    "etc/systemd/system.conf.d/nvml.conf": "[Manager]\nDefaultEnvironment=GPUFAN_NVML_DOUBLE=/dev/nvml-double\n",
+    "etc/systemd/system.conf.d/nvml.conf": "[Manager]\nDefaultEnvironment=GPUFAN_NVML_DOUBLE=/dev/nvml-double"
+    " GPUFAN_SYS_FOLDER=/sys/firmware\n",
     "etc/lightdm/lightdm.conf": "[Seat:*]\nxserver-command=/usr/local/bin/x\n",
     # Xvfb knows nothing of terminals, so it cannot take the arguments that lightdm gives.
     "usr/local/bin/x": "#!/bin/sh\nexec Xvfb :0 -auth /run/lightdm/root/:0 -nolisten tcp -extension GLX\n",
@@ -55,6 +56,7 @@ _ENVIRONMENT = [
     "LANG=C.UTF-8",
     "PYTHONDONTWRITEBYTECODE=1",
     "GPUFAN_NVML_DOUBLE=/dev/nvml-double",
+    "GPUFAN_SYS_FOLDER=/sys/firmware",
 ]
 
 
@@ -151,7 +153,10 @@ def source_layer(folder: Path, root: Path) -> Path:
 class Rig:
     """One booted box with the cards of `double`."""
 
-    def __init__(self, layers: list[Path], double: NvmlDouble, target: str = "multi-user.target") -> None:
+    def __init__(
+        self, layers: list[Path], double: NvmlDouble, target: str = "multi-user.target", hwmon: Path | None = None
+    ) -> None:
+        """`hwmon` is the tree of the chip on the motherboard; None if it has none."""
         self.double = double
         self._layers = layers
         self._target = target
@@ -165,7 +170,7 @@ class Rig:
             *("setpriv", "--pdeathsig", "KILL", "unshare", "--fork", "--kill-child=KILL"),
             # Process 1 moves itself, or systemd would find a process of unknown number in its group.
             *("--pid", "--mount", "--uts", "--ipc", "--net", "bash", "-c", f'{into_group} {_BOOT} "$@"', "boot"),
-            *(str(self._disk), lower, str(double.path), target),
+            *(str(self._disk), lower, str(double.path), target, *([str(hwmon)] if hwmon else [])),
         ]
 
     def boot(self) -> None:

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from gpufan.cli.run import run as run_command
 from gpufan.config.descriptions import ABOUT, describe_key
 from gpufan.config.mistakes import SettingsError
-from gpufan.config.schema import DAYS, DEFAULTS, NOTHING, QUIET_KEYS, RUN_KEYS, CardTable, QuietTable, RunKeys
+from gpufan.config.schema import (
+    DAYS,
+    DEFAULTS,
+    NOTHING,
+    QUIET_KEYS,
+    RUN_KEYS,
+    TABLE_KEYS,
+    CardTable,
+    QuietTable,
+    RunKeys,
+)
 from gpufan.config.settings import Source
 from gpufan.config.toml_text import _COMMAND_LINE_ONLY, parse_settings_text, render_settings_text
 from gpufan.core.card_settings import DEFAULT_CURVE
@@ -192,10 +202,10 @@ def test_characters_that_toml_forbids_are_escaped() -> None:
     assert parse_settings_text(render_settings_text(keys).encode()) == (keys, ())
 
 
-@pytest.mark.parametrize("key", ["match", *RUN_KEYS, *QUIET_KEYS])
+@pytest.mark.parametrize("key", ["match", *TABLE_KEYS, *RUN_KEYS, *QUIET_KEYS])
 def test_every_key_is_explained(key: str) -> None:
     assert describe_key(key).endswith(".")
-    assert set(ABOUT) == {"match", *RUN_KEYS, *QUIET_KEYS}
+    assert set(ABOUT) == {"match", *TABLE_KEYS, *RUN_KEYS, *QUIET_KEYS}
 
 
 MANY = """hold_s = 9999

@@ -40,7 +40,7 @@ def screen(*ticks: tuple[GpuState, ...], warn: str | None = None, simulated_s: f
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_fits_into_80_columns_with_all_its_numbers(name: str) -> None:
     box = SimulatedBox(PROFILES[name], WORKLOADS["epochs"])
-    workers = [Worker(gpu, lambda _: CardSettings()) for gpu in box.gpus]
+    workers = [Worker(gpu, lambda _: CardSettings()) for gpu in box.cards]
     for second in range(90):
         for worker in workers:
             worker.tick(second)

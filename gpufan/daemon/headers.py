@@ -1,0 +1,29 @@
+"""Joins the settings with fans on headers of the motherboard: which channels cool which cards."""
+
+from gpufan.config.settings import Settings
+from gpufan.daemon.taken import Taken
+from gpufan.gpu.cards import Cards
+from gpufan.gpu.header import Headers
+from gpufan.hwmon.channels import find_channels, resolve_channel
+
+
+def hwmon_folders(settings: Settings) -> list[str]:
+    """Return the folders of hwmon with the files that a run with `settings` writes.
+
+    The folder of a chip, such as `hwmon3`, is in such a folder. The kernel may number it anew at a boot. Raises
+    InputError if a channel in `settings` does not exist here.
+    """
+    if not settings.channel_names:
+        return []
+    channels = find_channels()
+    return sorted({str(resolve_channel(name, channels).home) for name in settings.channel_names})
+
+
+def use_header_fans(cards: Cards, settings: Settings, taken: Taken | None = None) -> None:
+    """Cool those of `cards` with channels for which `settings` name channels.
+
+    `taken` knows the channels that an earlier run has set and not given back.
+    """
+    if settings.has_header_fans:
+        headers = Headers(None if taken is None else taken.channels_left_over())
+        cards.use_headers(lambda info: settings.for_card(info).fans, headers)
