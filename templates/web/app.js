@@ -26,7 +26,10 @@ async function load() {
   box = await get("box");
   now.setCards(box.cards);
   now.setEmpty(box.cards.length ? "" : "gpufan has seen no card yet. `gpufan list` says which cards there are.");
-  setText(element("about"), `gpufan ${box.version}${box.simulated ? " · simulated cards" : ""} · times are local to this browser`);
+  setText(
+    element("about"),
+    `gpufan ${box.version}${box.simulated ? " · simulated cards" : ""} · times are local to this browser`,
+  );
   recent.seed((await get("recent")).cards);
   for (const view of Object.values(views)) view?.setBox(box);
   views[viewOfAddress()]?.open(); // what it could not load before

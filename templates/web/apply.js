@@ -23,12 +23,27 @@ export class Apply {
       "dialog",
       { "aria-labelledby": "apply-title" },
       this.title,
-      make("p", { class: "soft" }, "Lines with + are added, lines with − are removed. The service then loads the file again."),
+      make(
+        "p",
+        { class: "soft" },
+        "Lines with + are added, lines with − are removed. The service then loads the file again.",
+      ),
       this.difference,
       this.warnings,
-      make("div", { class: "buttons" }, make("button", { type: "button", onclick: () => this.dialog.close() }, "Cancel"), this.confirm),
+      make(
+        "div",
+        { class: "buttons" },
+        make("button", { type: "button", onclick: () => this.dialog.close() }, "Cancel"),
+        this.confirm,
+      ),
     );
-    container.append(this.text, make("div", { class: "buttons" }, this.copy, this.open, this.undo), this.result, this.where, this.dialog);
+    container.append(
+      this.text,
+      make("div", { class: "buttons" }, this.copy, this.open, this.undo),
+      this.result,
+      this.where,
+      this.dialog,
+    );
   }
 
   /** Know whether this page may write the file (`box` of /api/box), and the `path` of the file. */
@@ -67,7 +82,9 @@ export class Apply {
       return;
     }
     this.id = answer.id;
-    this.difference.replaceChildren(...answer.diff.split("\n").map((line) => make("span", { class: lineKind(line) }, `${line}\n`)));
+    this.difference.replaceChildren(
+      ...answer.diff.split("\n").map((line) => make("span", { class: lineKind(line) }, `${line}\n`)),
+    );
     this.warnings.replaceChildren(...(answer.warnings ?? []).map((warning) => make("li", {}, warning)));
     this.dialog.showModal();
     this.confirm.focus();

@@ -102,7 +102,9 @@ export class CurveEditor {
       plane.top.append(handle);
     }
     handles.forEach((point, i) => this.#drawHandle(this.handles[i], point, i));
-    const name = settings.curve ? "Curve editor. Arrows move a point, Insert or Enter adds one, Delete removes it." : "Target editor. Arrows move the target.";
+    const name = settings.curve
+      ? "Curve editor. Arrows move a point, Insert or Enter adds one, Delete removes it."
+      : "Target editor. Arrows move the target.";
     setAttribute(plane.svg, "aria-label", name);
   }
 
@@ -113,10 +115,22 @@ export class CurveEditor {
     handle.classList.toggle("auto", percent === null);
     if (settings.curve) {
       const text = `${temperatureC} °C, ${percent === null ? "driver" : `${percent} %`}`;
-      setAttributes(handle, { "aria-label": `Point ${i + 1}`, "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": percent ?? 0, "aria-valuetext": text });
+      setAttributes(handle, {
+        "aria-label": `Point ${i + 1}`,
+        "aria-valuemin": 0,
+        "aria-valuemax": 100,
+        "aria-valuenow": percent ?? 0,
+        "aria-valuetext": text,
+      });
     } else {
       const [low, high] = TARGET_C;
-      setAttributes(handle, { "aria-label": "Target", "aria-valuemin": low, "aria-valuemax": high, "aria-valuenow": temperatureC, "aria-valuetext": `${temperatureC} °C` });
+      setAttributes(handle, {
+        "aria-label": "Target",
+        "aria-valuemin": low,
+        "aria-valuemax": high,
+        "aria-valuenow": temperatureC,
+        "aria-valuetext": `${temperatureC} °C`,
+      });
     }
   }
 
@@ -162,10 +176,18 @@ export class CurveEditor {
     const i = this.handles.indexOf(event.target);
     if (i < 0) return;
     const step = event.shiftKey ? 5 : 1;
-    const move = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, step], ArrowDown: [0, -step], PageUp: [0, 10], PageDown: [0, -10] }[event.key];
+    const move = {
+      ArrowLeft: [-step, 0],
+      ArrowRight: [step, 0],
+      ArrowUp: [0, step],
+      ArrowDown: [0, -step],
+      PageUp: [0, 10],
+      PageDown: [0, -10],
+    }[event.key];
     const { curve, target_c: targetC } = this.settings;
     if (!curve && move) this.setTarget(targetC + (move[0] || move[1]) * (event.shiftKey ? 1 : 0.5));
-    else if (curve && move) this.movePoint(i, curve[i][0] + move[0], curve[i][1] === null ? null : curve[i][1] + move[1]);
+    else if (curve && move)
+      this.movePoint(i, curve[i][0] + move[0], curve[i][1] === null ? null : curve[i][1] + move[1]);
     else if (curve && (event.key === "Insert" || event.key === "Enter")) this.focusPoint(Math.max(this.addPoint(i), i));
     else if (curve && (event.key === "Delete" || event.key === "Backspace")) {
       this.removePoint(i);

@@ -9,16 +9,36 @@ export class CurveTable {
     this.editor = editor;
     this.rows = make("tbody");
     this.automatic = make("input", { type: "checkbox", onchange: () => editor.setAutomatic(this.automatic.checked) });
-    this.target = make("input", { type: "number", min: TARGET_C[0], max: TARGET_C[1], step: 0.5, onchange: () => editor.setTarget(Number(this.target.value)) });
-    this.slider = make("input", { type: "range", min: TARGET_C[0], max: TARGET_C[1], step: 0.5, "aria-label": "Target", oninput: () => editor.setTarget(Number(this.slider.value)) });
-    const heads = ["point", "temperature, °C", "duty, %", ""].map((text) => make("th", { scope: "col" }, text || make("span", { class: "hidden" }, "change")));
+    this.target = make("input", {
+      type: "number",
+      min: TARGET_C[0],
+      max: TARGET_C[1],
+      step: 0.5,
+      onchange: () => editor.setTarget(Number(this.target.value)),
+    });
+    this.slider = make("input", {
+      type: "range",
+      min: TARGET_C[0],
+      max: TARGET_C[1],
+      step: 0.5,
+      "aria-label": "Target",
+      oninput: () => editor.setTarget(Number(this.slider.value)),
+    });
+    const heads = ["point", "temperature, °C", "duty, %", ""].map((text) =>
+      make("th", { scope: "col" }, text || make("span", { class: "hidden" }, "change")),
+    );
     this.curvePart = make(
       "div",
       {},
       make("table", { class: "points" }, make("thead", {}, make("tr", {}, ...heads)), this.rows),
       make("label", { class: "check" }, this.automatic, " below the second point the driver sets the fans (auto)"),
     );
-    this.targetPart = make("div", { class: "target-part" }, make("label", {}, "Target ", this.target, " °C"), this.slider);
+    this.targetPart = make(
+      "div",
+      { class: "target-part" },
+      make("label", {}, "Target ", this.target, " °C"),
+      this.slider,
+    );
     container.append(this.curvePart, this.targetPart);
   }
 
@@ -45,10 +65,32 @@ export class CurveTable {
 
   #row(i) {
     const enter = () => this.editor.movePoint(i, Number(temperature.value), duty.disabled ? null : Number(duty.value));
-    const temperature = make("input", { type: "number", min: 0, max: MAX_C, step: 1, "aria-label": `Temperature of point ${i + 1}, °C`, onchange: enter });
-    const duty = make("input", { type: "number", min: 0, max: 100, step: 1, "aria-label": `Duty of point ${i + 1}, %`, onchange: enter });
-    const add = make("button", { type: "button", "aria-label": `Add a point behind point ${i + 1}`, onclick: () => this.editor.addPoint(i) }, "+");
-    const remove = make("button", { type: "button", "aria-label": `Remove point ${i + 1}`, onclick: () => this.editor.removePoint(i) }, "×");
+    const temperature = make("input", {
+      type: "number",
+      min: 0,
+      max: MAX_C,
+      step: 1,
+      "aria-label": `Temperature of point ${i + 1}, °C`,
+      onchange: enter,
+    });
+    const duty = make("input", {
+      type: "number",
+      min: 0,
+      max: 100,
+      step: 1,
+      "aria-label": `Duty of point ${i + 1}, %`,
+      onchange: enter,
+    });
+    const add = make(
+      "button",
+      { type: "button", "aria-label": `Add a point behind point ${i + 1}`, onclick: () => this.editor.addPoint(i) },
+      "+",
+    );
+    const remove = make(
+      "button",
+      { type: "button", "aria-label": `Remove point ${i + 1}`, onclick: () => this.editor.removePoint(i) },
+      "×",
+    );
     return make(
       "tr",
       {},

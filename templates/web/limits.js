@@ -4,13 +4,27 @@ import { make } from "./dom.js";
 
 const DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
-const TIME = { type: "text", required: true, size: 5, maxlength: 5, inputmode: "numeric", title: "hours and minutes, such as 22:00" };
+const TIME = {
+  type: "text",
+  required: true,
+  size: 5,
+  maxlength: 5,
+  inputmode: "numeric",
+  title: "hours and minutes, such as 22:00",
+};
 
 /** The forms in `container`. `changed()` is called after each change by a person. */
 export class Limits {
   constructor(container, changed) {
     this.changed = changed;
-    this.maxDuty = make("input", { type: "number", min: 1, max: 100, step: 1, placeholder: "100", onchange: () => this.#setMaxDuty() });
+    this.maxDuty = make("input", {
+      type: "number",
+      min: 1,
+      max: 100,
+      step: 1,
+      placeholder: "100",
+      onchange: () => this.#setMaxDuty(),
+    });
     this.list = make("div", { class: "quiet-list" });
     const add = make("button", { type: "button", onclick: () => this.#add() }, "Add quiet hours");
     container.append(
@@ -83,7 +97,11 @@ export class Limits {
       field("to", "to", { ...TIME, pattern: "([01][0-9]|2[0-3]):[0-5][0-9]|24:00" }),
       field("at most", "max_duty_percent", { type: "number", min: 1, max: 100, step: 1 }, " %"),
       field("target", "target_c", { type: "number", min: 50, max: 90, step: 0.5 }, " °C"),
-      make("div", { class: "days", role: "group", "aria-label": "Days on which they begin" }, ...DAYS.map((day) => this.#day(hours, day))),
+      make(
+        "div",
+        { class: "days", role: "group", "aria-label": "Days on which they begin" },
+        ...DAYS.map((day) => this.#day(hours, day)),
+      ),
       make("button", { type: "button", onclick: remove }, "Remove"),
     );
   }

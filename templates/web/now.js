@@ -21,7 +21,15 @@ const TICKS = [
 
 const ROWS = [
   { title: "temperature", unit: "°C", height: 72, low: 20, high: 100, ticks: [20, 60, 100], lines: ["temperature"] },
-  { title: "duty set, and read (dotted)", unit: "%", height: 52, low: 0, high: 100, ticks: [0, 50, 100], lines: ["read", "duty"] },
+  {
+    title: "duty set, and read (dotted)",
+    unit: "%",
+    height: 52,
+    low: 0,
+    high: 100,
+    ticks: [0, 50, 100],
+    lines: ["read", "duty"],
+  },
 ];
 
 /** The blocks of all cards in `container`. */
@@ -80,13 +88,7 @@ class Block {
     this.root = make(
       "article",
       { class: "card", "aria-labelledby": id, "data-key": card.key, "data-severity": "ok" },
-      make(
-        "header",
-        {},
-        make("h3", { id }, card.label),
-        make("span", { class: "soft address" }, card.pci),
-        this.badge,
-      ),
+      make("header", {}, make("h3", { id }, card.label), make("span", { class: "soft address" }, card.pci), this.badge),
       make(
         "div",
         { class: "parts" },
@@ -174,7 +176,9 @@ function controlText(card) {
 
 function orderText(card) {
   if (!card.order) return "none";
-  return isNumber(card.order_left_s) ? `${card.order}, for another ${duration(card.order_left_s)}` : `${card.order}, until cleared`;
+  return isNumber(card.order_left_s)
+    ? `${card.order}, for another ${duration(card.order_left_s)}`
+    : `${card.order}, until cleared`;
 }
 
 function limitsText(card) {

@@ -85,7 +85,11 @@ export class Plane {
         makeSvg("text", { x: MARGIN.left - 6, y: this.y(value) + 4, "text-anchor": "end" }, String(value)),
       ]),
       makeSvg("text", { x: (MARGIN.left + right) / 2, y: this.height - 6, "text-anchor": "middle" }, "temperature, °C"),
-      makeSvg("text", { transform: `translate(12 ${(MARGIN.top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, "duty, %"),
+      makeSvg(
+        "text",
+        { transform: `translate(12 ${(MARGIN.top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" },
+        "duty, %",
+      ),
     );
     this.#drawCells();
     this.#drawLine();
@@ -99,7 +103,11 @@ export class Plane {
     setAttribute(this.line, "class", shown ? "curve" : "curve target");
     setAttribute(this.former, "d", this.#pathOf(this.formerSettings));
     const [left, right] = [this.x(this.lowC), shown?.length > 1 ? this.x(shown[1][0]) : 0];
-    setAttribute(this.automatic, "d", shown?.[0][1] === null ? `M${left} ${this.y(0)}H${right}V${this.y(100)}H${left}Z` : "");
+    setAttribute(
+      this.automatic,
+      "d",
+      shown?.[0][1] === null ? `M${left} ${this.y(0)}H${right}V${this.y(100)}H${left}Z` : "",
+    );
   }
 
   #pathOf(settings) {
@@ -117,7 +125,11 @@ export class Plane {
     this.now.replaceChildren(
       ...known.map((card) => {
         const at = `translate(${this.x(card.temperature_c)} ${this.y(Math.min(card.duty_percent, 100))})`;
-        const ring = makeSvg("circle", { class: "present", r: 5, transform: at }, makeSvg("title", {}, `${card.label} now`));
+        const ring = makeSvg(
+          "circle",
+          { class: "present", r: 5, transform: at },
+          makeSvg("title", {}, `${card.label} now`),
+        );
         ring.style.stroke = `var(${card.colour})`;
         return ring;
       }),
@@ -139,7 +151,11 @@ export class Plane {
         const [left, right] = [this.x(edgesC[t]), this.x(edgesC[t + 1])];
         const [top, bottom] = [this.y(Math.min(edges[d + 1], 101)), this.y(edges[d])];
         const words = `${edgesC[t]} to ${edgesC[t + 1]} °C, ${edges[d]} to ${edges[d + 1]} %: ${duration(time)}`;
-        const cell = makeSvg("rect", { x: left, y: top, width: right - left, height: bottom - top }, makeSvg("title", {}, words));
+        const cell = makeSvg(
+          "rect",
+          { x: left, y: top, width: right - left, height: bottom - top },
+          makeSvg("title", {}, words),
+        );
         // The root lets short times be seen beside long ones.
         cell.style.fillOpacity = (0.1 + 0.9 * Math.sqrt(time / longest)).toFixed(2);
         found.append(cell);

@@ -52,7 +52,7 @@ export async function draw(container, traces, layout) {
     hovermode: false,
     dragmode: false,
   };
-  await Plotly.react(container, traces, { ...look, ...layout }, { displayModeBar: false, responsive: true, doubleClick: false });
+  await Plotly.react(container, traces, { ...look, ...layout }, { displayModeBar: false, doubleClick: false });
 }
 
 /** Return an axis in the look of the page, with the keys of `more`. */

@@ -11,11 +11,32 @@ const METRICS = [
   { name: "peak, °C", key: "peak_c", show: (value) => number(value, 1), change: (value) => signed(value, 1) },
   { name: "sound, dB(A)", key: "sound_db", show: (value) => number(value, 1), change: (value) => signed(value, 1) },
   { name: "swings", key: "swings", show: (value) => number(value), change: (value) => signed(value, 0) },
-  { name: "over 83 °C", key: "hot_s", show: duration, change: (value) => (value < 0 ? "−" : "+") + duration(Math.abs(value)) },
+  {
+    name: "over 83 °C",
+    key: "hot_s",
+    show: duration,
+    change: (value) => (value < 0 ? "−" : "+") + duration(Math.abs(value)),
+  },
 ];
 const ROWS = [
-  { title: "temperature, and as it was (dotted)", unit: "°C", height: 60, low: 20, high: 100, ticks: [20, 60, 100], lines: ["read", "temperature"] },
-  { title: "duty, and as it was (dotted)", unit: "%", height: 48, low: 0, high: 100, ticks: [0, 50, 100], lines: ["read", "duty"] },
+  {
+    title: "temperature, and as it was (dotted)",
+    unit: "°C",
+    height: 60,
+    low: 20,
+    high: 100,
+    ticks: [20, 60, 100],
+    lines: ["read", "temperature"],
+  },
+  {
+    title: "duty, and as it was (dotted)",
+    unit: "%",
+    height: 48,
+    low: 0,
+    high: 100,
+    ticks: [0, 50, 100],
+    lines: ["read", "duty"],
+  },
 ];
 
 function signed(value, digits) {
@@ -46,7 +67,8 @@ export class Prediction {
     }
     clearTimeout(this.timer);
     const states = Object.values(this.model?.cards ?? {}).map((card) => card.state);
-    if (!this.model || states.includes("fitting")) this.timer = setTimeout(() => visible() && this.open(visible), POLL_MS);
+    if (!this.model || states.includes("fitting"))
+      this.timer = setTimeout(() => visible() && this.open(visible), POLL_MS);
     if (!this.keys) return;
     if (states.join() !== this.states) {
       this.states = states.join();
@@ -116,7 +138,10 @@ export class Prediction {
 
   #words(answer) {
     return Object.entries(answer.cards ?? {})
-      .map(([key, { was, would }]) => `${this.label(key)}: peak ${quantity(would.peak_c, "°C", 1)} instead of ${quantity(was.peak_c, "°C", 1)}, ${quantity(would.sound_db, "dB(A)", 1)} instead of ${quantity(was.sound_db, "dB(A)", 1)}`)
+      .map(
+        ([key, { was, would }]) =>
+          `${this.label(key)}: peak ${quantity(would.peak_c, "°C", 1)} instead of ${quantity(was.peak_c, "°C", 1)}, ${quantity(would.sound_db, "dB(A)", 1)} instead of ${quantity(was.sound_db, "dB(A)", 1)}`,
+      )
       .join("; ");
   }
 }
@@ -127,10 +152,29 @@ class Outcome {
     this.cells = METRICS.map(() => ["was", "would", "change"].map((name) => make("td", { class: `n ${name}` }, "–")));
     this.range = make("span", { class: "soft range" });
     const rows = METRICS.map(({ name }, i) => make("tr", {}, make("th", { scope: "row" }, name), ...this.cells[i]));
-    rows.splice(1, 0, make("tr", { class: "uncertain" }, make("th", { scope: "row", class: "soft" }, "peak lies in"), make("td", { class: "n", colspan: 2 }, this.range), make("td")));
-    const head = ["", "was", "would", "change"].map((text) => make(text ? "th" : "td", { scope: text ? "col" : null, class: "n" }, text));
+    rows.splice(
+      1,
+      0,
+      make(
+        "tr",
+        { class: "uncertain" },
+        make("th", { scope: "row", class: "soft" }, "peak lies in"),
+        make("td", { class: "n", colspan: 2 }, this.range),
+        make("td"),
+      ),
+    );
+    const head = ["", "was", "would", "change"].map((text) =>
+      make(text ? "th" : "td", { scope: text ? "col" : null, class: "n" }, text),
+    );
     const chart = make("div", { class: "chart course" });
-    this.root = make("section", { class: "panel outcome", "aria-label": `Prediction for ${label}` }, make("h3", {}, label), this.state, make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)), chart);
+    this.root = make(
+      "section",
+      { class: "panel outcome", "aria-label": `Prediction for ${label}` },
+      make("h3", {}, label),
+      this.state,
+      make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)),
+      chart,
+    );
     this.strips = new Strips(chart, ROWS);
   }
 
@@ -148,10 +192,18 @@ class Outcome {
     setText(this.range, isNumber(low) && isNumber(high) ? `${number(low, 1)} to ${quantity(high, "°C", 1)}` : "–");
     if (!course?.time_s.length) return;
     const [beginS, endS] = [course.time_s[0], course.time_s.at(-1)];
-    const before = history ? [align(history.time_s, history.temperature_c.mean, course.time_s), align(history.time_s, history.duty_percent.mean, course.time_s)] : [[], []];
+    const before = history
+      ? [
+          align(history.time_s, history.temperature_c.mean, course.time_s),
+          align(history.time_s, history.duty_percent.mean, course.time_s),
+        ]
+      : [[], []];
     this.strips.show({
       timesS: course.time_s,
-      values: [[before[0], course.temperature_c], [before[1], course.duty_percent]],
+      values: [
+        [before[0], course.temperature_c],
+        [before[1], course.duty_percent],
+      ],
       beginS,
       endS,
       gapS: Infinity,

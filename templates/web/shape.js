@@ -9,7 +9,12 @@ import { Limits } from "./limits.js";
 import { cardColour } from "./look.js";
 import { Prediction } from "./prediction.js";
 
-const CURVE = [[50, 30], [75, 50], [80, 64], [83, 100]];
+const CURVE = [
+  [50, 30],
+  [75, 50],
+  [80, 64],
+  [83, 100],
+];
 const TARGET_C = 78;
 const HINT =
   "Drag, or use the arrow keys (Shift for larger steps). A double click adds a point, Delete removes it." +
@@ -38,7 +43,11 @@ export class Shape {
     this.table = new CurveTable(numbers, this.editor);
     this.limits = new Limits(limits, () => this.#changed());
     this.prediction = new Prediction(outcome, headline, (key) => this.#label(key));
-    this.apply = new Apply(text, () => this.settings(), () => this.#load());
+    this.apply = new Apply(
+      text,
+      () => this.settings(),
+      () => this.#load(),
+    );
     this.back = make("button", { type: "button", onclick: () => this.#useSettings() }, "Back to the present settings");
     this.content = make("div", { class: "shape", hidden: true }); // until the settings are there
     root.append(make("h2", { class: "hidden" }, "Shape"), this.message, this.content);
@@ -50,7 +59,12 @@ export class Shape {
         make(
           "div",
           { class: "panel" },
-          make("div", { class: "choices", role: "radiogroup", "aria-label": "Curve or target" }, targetLabel, curveLabel),
+          make(
+            "div",
+            { class: "choices", role: "radiogroup", "aria-label": "Curve or target" },
+            targetLabel,
+            curveLabel,
+          ),
           canvas,
           headline,
           make("p", { class: "soft" }, HINT),
@@ -97,7 +111,12 @@ export class Shape {
   /** Return the settings of the editor for a request. */
   settings() {
     const byCurve = this.modes.curve.checked;
-    return { cards: this.chosen, curve: byCurve ? this.curve : null, target_c: byCurve ? null : this.targetC, ...this.limits.get() };
+    return {
+      cards: this.chosen,
+      curve: byCurve ? this.curve : null,
+      target_c: byCurve ? null : this.targetC,
+      ...this.limits.get(),
+    };
   }
 
   async #load() {
@@ -145,7 +164,9 @@ export class Shape {
     const focused = [...this.cards.querySelectorAll("input")].indexOf(document.activeElement);
     const all = option("all cards", !this.chosen.length, () => choose([]));
     const each = this.box.cards.map(({ key, label }) =>
-      option(label, this.chosen.includes(key), (on) => choose(on ? [...this.chosen, key] : this.chosen.filter((other) => other !== key))),
+      option(label, this.chosen.includes(key), (on) =>
+        choose(on ? [...this.chosen, key] : this.chosen.filter((other) => other !== key)),
+      ),
     );
     this.cards.replaceChildren(all, ...(each.length > 1 ? each : []));
     this.cards.querySelectorAll("input")[focused]?.focus();
@@ -194,7 +215,12 @@ export class Shape {
   }
 
   #colour(key) {
-    return cardColour(Math.max(this.box.cards.findIndex((card) => card.key === key), 0));
+    return cardColour(
+      Math.max(
+        this.box.cards.findIndex((card) => card.key === key),
+        0,
+      ),
+    );
   }
 
   #changed() {

@@ -78,11 +78,13 @@ export class Strips {
       setAttribute(mark, "d", shown.map((value) => `M${LEFT} ${y(value)}H${right}`).join(""));
     });
     this.times.replaceChildren(
-      ...(this.data.ticks ?? timeTicks(beginS, endS, Math.max(Math.floor(this.width / 90), 2))).map(({ timeS, label: text }) => {
-        const at = x(timeS);
-        const anchor = at > right - 20 ? "end" : at < LEFT + 20 ? "start" : "middle";
-        return makeSvg("text", { x: at, y: this.height - 5, "text-anchor": anchor }, text);
-      }),
+      ...(this.data.ticks ?? timeTicks(beginS, endS, Math.max(Math.floor(this.width / 90), 2))).map(
+        ({ timeS, label: text }) => {
+          const at = x(timeS);
+          const anchor = at > right - 20 ? "end" : at < LEFT + 20 ? "start" : "middle";
+          return makeSvg("text", { x: at, y: this.height - 5, "text-anchor": anchor }, text);
+        },
+      ),
     );
     setAttribute(this.svg, "aria-label", label);
   }

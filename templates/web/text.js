@@ -23,7 +23,12 @@ export function duration(seconds) {
   if (!isNumber(seconds)) return NONE;
   const s = Math.round(seconds);
   if (s < 60) return `${s} s`;
-  const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+  const units = [
+    ["d", 86400],
+    ["h", 3600],
+    ["min", 60],
+    ["s", 1],
+  ];
   const first = units.findIndex(([, length]) => s >= length);
   const [[unit, length], [smaller, part]] = [units[first], units[first + 1]];
   const rest = Math.floor((s % length) / part);

@@ -19,7 +19,9 @@
   }
 
   show(stored());
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => root.dispatchEvent(new Event("themechange")));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
+    root.dispatchEvent(new Event("themechange")),
+  );
   addEventListener("DOMContentLoaded", () => {
     const choice = document.getElementById("theme");
     choice.value = stored();

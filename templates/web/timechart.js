@@ -11,10 +11,34 @@ const MAX_SHADES = 200;
 
 /** The panels, from the top. `line(card)` returns the values; `band(card)` the lowest and highest values, or null. */
 const PANELS = [
-  { title: "temperature, °C", share: 3, line: (card) => card.temperature_c.mean, band: (card) => card.temperature_c, range: temperatures },
-  { title: "duty, %", share: 2, line: (card) => card.duty_percent.mean, band: (card) => card.duty_percent, range: () => [0, 102] },
-  { title: "power, W", share: 2, line: (card) => card.power_w.mean, band: (card) => card.power_w, range: (values) => [0, 1.05 * Math.max(50, ...values)] },
-  { title: "sound, dB(A)", share: 2, line: (card) => card.sound_db ?? [], band: () => null, range: (values) => [20, 4 + Math.max(40, ...values)] },
+  {
+    title: "temperature, °C",
+    share: 3,
+    line: (card) => card.temperature_c.mean,
+    band: (card) => card.temperature_c,
+    range: temperatures,
+  },
+  {
+    title: "duty, %",
+    share: 2,
+    line: (card) => card.duty_percent.mean,
+    band: (card) => card.duty_percent,
+    range: () => [0, 102],
+  },
+  {
+    title: "power, W",
+    share: 2,
+    line: (card) => card.power_w.mean,
+    band: (card) => card.power_w,
+    range: (values) => [0, 1.05 * Math.max(50, ...values)],
+  },
+  {
+    title: "sound, dB(A)",
+    share: 2,
+    line: (card) => card.sound_db ?? [],
+    band: () => null,
+    range: (values) => [20, 4 + Math.max(40, ...values)],
+  },
 ];
 const SYMBOLS = { problem: "triangle-up", warning: "triangle-up-open", note: "circle-open" };
 
@@ -33,7 +57,12 @@ export function drawHistory(container, history, cards, beginS, endS) {
     annotations: [],
     shapes: shades(history.events),
     xaxis: axis({ range: [beginS, endS], anchor: "y5", ...timeAxis(beginS, endS, container.clientWidth) }),
-    yaxis: axis({ domain: domains[0], range: [-0.7, Math.max(cards.length, 1) - 0.3], showgrid: false, showticklabels: false }),
+    yaxis: axis({
+      domain: domains[0],
+      range: [-0.7, Math.max(cards.length, 1) - 0.3],
+      showgrid: false,
+      showticklabels: false,
+    }),
   };
   title(layout, "events", domains[0]);
   PANELS.forEach((panel, i) => {
@@ -69,14 +98,25 @@ function panelDomains() {
 
 function title(layout, text, [, top]) {
   layout.annotations.push({
-    text, x: 0, y: top, xref: "paper", yref: "paper", xanchor: "left", yanchor: "bottom", showarrow: false,
+    text,
+    x: 0,
+    y: top,
+    xref: "paper",
+    yref: "paper",
+    xanchor: "left",
+    yanchor: "bottom",
+    showarrow: false,
     font: { color: colour("--ink"), size: 13 },
   });
 }
 
 function timeAxis(beginS, endS, width) {
   const ticks = timeTicks(beginS, endS, Math.max(Math.floor(width / 62), 2));
-  return { tickmode: "array", tickvals: ticks.map((tick) => tick.timeS), ticktext: ticks.map((tick) => plain(tick.label)) };
+  return {
+    tickmode: "array",
+    tickvals: ticks.map((tick) => tick.timeS),
+    ticktext: ticks.map((tick) => plain(tick.label)),
+  };
 }
 
 function lineTrace(x, y, place, panel) {
@@ -105,7 +145,10 @@ function bandTrace(times, { low, high }, place, panel) {
 function eventMarks(events, cards) {
   const place = new Map(cards.map(({ key }, i) => [key, cards.length - 1 - i]));
   return {
-    type: "scatter", mode: "markers", xaxis: "x", yaxis: "y",
+    type: "scatter",
+    mode: "markers",
+    xaxis: "x",
+    yaxis: "y",
     x: events.map((event) => event.begin_s),
     y: events.map((event) => place.get(event.key) ?? (cards.length - 1) / 2),
     marker: {
@@ -127,6 +170,12 @@ function shades(events) {
     const lasting = event.end_s > event.begin_s;
     const shape = { xref: "x", yref: "paper", y0: 0, y1: 1, x0: event.begin_s, x1: event.end_s, layer: "below" };
     const line = { color: eventColour(event), width: lasting ? 0 : 1, dash: "dot" };
-    return { ...shape, type: lasting ? "rect" : "line", fillcolor: eventColour(event), opacity: lasting ? 0.18 : 0.7, line };
+    return {
+      ...shape,
+      type: lasting ? "rect" : "line",
+      fillcolor: eventColour(event),
+      opacity: lasting ? 0.18 : 0.7,
+      line,
+    };
   });
 }

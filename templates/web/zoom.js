@@ -124,8 +124,9 @@ export class Zoom {
     const length = endS - beginS;
     const at = this.cursorS ?? (beginS + endS) / 2;
     const direction = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (direction && event.shiftKey) this.owner.setRange(beginS + direction * length / 4, endS + direction * length / 4);
-    else if (direction) this.#setCursor(Math.min(Math.max(at + direction * length / 100, beginS), endS));
+    if (direction && event.shiftKey)
+      this.owner.setRange(beginS + (direction * length) / 4, endS + (direction * length) / 4);
+    else if (direction) this.#setCursor(Math.min(Math.max(at + (direction * length) / 100, beginS), endS));
     else if (event.key === "+" || event.key === "=") this.#scale(1 / 1.5, at);
     else if (event.key === "-") this.#scale(1.5, at);
     else if (event.key === "Home") this.owner.resetRange();
