@@ -1,6 +1,7 @@
 """Handle the config file of the service: read it, check it, and make the text that an install writes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gpufan.config.change import text_before_change
@@ -39,37 +40,47 @@ def config_text_to_write(options: InstallOptions, rivals: Sequence[ServiceComman
     """Return the new text of the config file; None if the existing file stays unchanged.
 
     With --config, the new text is that of the given file. Without --config, the options change single keys of the
-    existing file. If no file exists, the text is made from the options. In this case, a coolgpus service in `rivals`
-    gives the curve if the options have neither a curve nor a target.
+    existing file. If no file exists, the text is made from the options. If there are no settings yet, a coolgpus
+    service in `rivals` gives the curve, unless the options have a curve or a target.
 
     `cards` are used to look up the UUIDs of the cards in --gpu. If `cards` is None, --gpu contains UUIDs. Raises
     InputError or NoAnswer.
     """
-    if CONFIG.exists() and options.config is None:
-        return _changed_config_text(options, _uuids_for_config_file(options.gpus, cards))
+    has_settings = CONFIG.exists() and _has_settings(CONFIG)
     if options.config is not None:
         text = options.config.read_text("utf-8")
-        if CONFIG.exists() and CONFIG.read_text("utf-8") != text:
+        if not CONFIG.exists():
+            return text
+        if CONFIG.read_text("utf-8") == text:
+            return None
+        if has_settings:
             raise InputError(f"{CONFIG} exists already with other settings: edit it, or move it away")
-        return None if CONFIG.exists() else text
-    curve, hysteresis_c = options.curve, None
+        return text
+    hysteresis_c = None
     coolgpus = next((rival for rival in rivals if rival.runs(["coolgpus"])), None)
-    if curve is None and options.target_c is None and coolgpus is not None:
+    if coolgpus is not None and not has_settings and options.curve is None and options.target_c is None:
         curve, hysteresis_c = coolgpus_curve(coolgpus.words)
-    gpus = tuple(_uuids_for_config_file(options.gpus, cards)) or None
-    return render_settings_text(RunKeys(curve=curve, hysteresis_c=hysteresis_c, target_c=options.target_c, gpus=gpus))
+        options = replace(options, curve=curve)
+    uuids = tuple(_uuids_for_config_file(options.gpus, cards)) or None
+    keys = RunKeys(curve=options.curve, hysteresis_c=hysteresis_c, target_c=options.target_c, gpus=uuids)
+    return _changed_config_text(options, keys) if CONFIG.exists() else render_settings_text(keys)
 
 
-def _changed_config_text(options: InstallOptions, uuids: Sequence[str]) -> str | None:
-    """Put the settings in `options` into the text of the existing config file.
+def _has_settings(path: Path) -> bool:
+    """Whether the config file `path` has any setting. The file that a package installs has none."""
+    return parse_settings_text(path.read_bytes()) != parse_settings_text(b"")
 
-    Return the new text; None if the text would not change. `uuids` are the UUIDs of the cards in --gpu.
+
+def _changed_config_text(options: InstallOptions, keys: RunKeys) -> str | None:
+    """Put the values of `keys` that are not None into the text of the existing config file.
+
+    Return the new text; None if the text would not change. `options` have the names of the cards as they were given.
     """
     from gpufan.config.edit import text_with_key, text_without_key  # loads tomlkit, which only a change needs
 
     before = text = text_before_change(CONFIG) or ""
     file, _ = parse_settings_text(text.encode())
-    wanted = {"curve": options.curve, "target_c": options.target_c, "gpus": tuple(uuids) or None}
+    wanted = {key: getattr(keys, key) for key in ("curve", "hysteresis_c", "target_c", "gpus")}
     for key, value in wanted.items():
         # An older gpufan wrote the names of the cards as they were given.
         if value is not None and getattr(file, key) != value and not (key == "gpus" and file.gpus == options.gpus):

@@ -59,7 +59,7 @@ def install(plan: InstallPlan, say: Say) -> None:
             _install_file(config_file.ALERTS, plan.options.alerts_text, undo, config_file.ALERTS_MODE)
         undo(systemctl, "daemon-reload")
         for path, text in plan.units.items():
-            _install_file(Path(path), text, undo)
+            _install_unit_file(Path(path), text, undo)
         for unit in plan.disabled:
             unit.take_out_of_use(stops=plan.options.start, undo=undo)
         systemctl("daemon-reload")
@@ -76,9 +76,23 @@ def install(plan: InstallPlan, say: Say) -> None:
     )
     for file, content in plan.command_files.items():
         warn_on_failure(say, write_content, file, content)
+    for file in plan.restored_files:
+        warn_on_failure(say, now.restore_file, file)
+    if plan.restored_files:
+        now.remove_empty_folders()
+    if plan.removes_copy:
+        warn_on_failure(say, _remove_copy, now)
     if plan.service.starts:
         now.digest = plan.digest
         warn_on_failure(say, now.save)
+
+
+def _remove_copy(now: Manifest) -> None:
+    """Remove the copy that the service ran before. Raises GpufanError or OSError."""
+    for folder in root_copy.copy_folders():
+        root_copy.remove_copy_folder(folder)
+    now.copied = False
+    now.save()
 
 
 def _enable_companion(companion: PlannedUnit) -> None:
@@ -99,6 +113,18 @@ def _check_started_companions(started: list[str]) -> None:
     ended = [unit for unit in started if systemctl_show(unit, "ActiveState")["ActiveState"] != "active"]
     if ended:
         raise GpufanError(f"{', '.join(ended)} does not stay active: see `journalctl -u {ended[0]}`")
+
+
+def _install_unit_file(path: Path, text: str | None, undo: AddUndo) -> None:
+    """Write `text` to the unit file `path`; with None remove the file, since the package contains this unit.
+
+    Calls `undo` to register undo steps. Raises GpufanError or OSError.
+    """
+    if text is not None:
+        _install_file(path, text, undo)
+    elif path.exists():
+        undo(write_content, path, read_content(path))
+        write_content(path, None)
 
 
 def _install_file(path: Path, text: str, undo: AddUndo, mode: int = 0o644) -> None:

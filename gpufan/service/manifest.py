@@ -42,7 +42,7 @@ class Manifest(msgspec.Struct):
     @property
     def units(self) -> list[str]:
         """The names of the units whose unit files an install wrote."""
-        return [path.name for path in map(Path, self.files) if path.parent == systemctl.UNIT_FOLDER]
+        return [path.name for path in map(Path, self.files) if is_unit(path)]
 
     def save(self) -> None:
         """Write the manifest to `PATH`, and remove the file `OLD_PATH`. Raises GpufanError."""
@@ -73,6 +73,17 @@ class Manifest(msgspec.Struct):
         if units:
             systemctl.systemctl("daemon-reload")
 
+    def restore_file(self, path: Path) -> None:
+        """Give the file `path` the content that it had before the install, and forget it. Raises GpufanError."""
+        write_content(path, self.files.pop(str(path)))
+        self.save()
+
+    def remove_empty_folders(self) -> None:
+        """Remove the folders that were created for files, if they are empty by now."""
+        for made in reversed(self.folders):
+            with suppress(OSError):  # the folder has other content
+                Path(made).rmdir()
+
     def add_disabled(self, unit: DisabledUnit) -> None:
         """Record a unit and the state that it had before the install.
 
@@ -82,6 +93,11 @@ class Manifest(msgspec.Struct):
         """
         first = self.disabled.get(unit.unit, unit)
         self.disabled[unit.unit] = DisabledUnit(unit.unit, first.active or unit.active, first.links | unit.links)
+
+
+def is_unit(path: Path) -> bool:
+    """Whether `path` is the path of a unit file."""
+    return path.parent == systemctl.UNIT_FOLDER
 
 
 def load_manifest() -> Manifest | None:

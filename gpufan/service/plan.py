@@ -3,6 +3,7 @@
 import difflib
 import os
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -20,7 +21,8 @@ from gpufan.service import config_file, conflicts, exposure, manifest, root_copy
 from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.service.file_content import Content, Special, read_content
 from gpufan.service.install_options import InstallOptions
-from gpufan.service.manifest import Manifest
+from gpufan.service.manifest import Manifest, is_unit
+from gpufan.service.package import is_package, is_packaged_unit
 from gpufan.service.rights import check_rights
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER, CompanionUnit, unit_files
 from gpufan.system import files, systemctl
@@ -77,8 +79,8 @@ class InstallPlan:
     """Why the install copies gpufan; None if the install makes no copy."""
     digest: str | None
     """Digest of the code that the service will run; None if the code cannot be read."""
-    units: dict[str, str]
-    """Maps the path of each unit file to the text of the file."""
+    units: dict[str, str | None]
+    """Maps the path of each unit file to the text of the file; to None if the unit file of the package is used."""
     service: PlannedUnit
     companions: list[PlannedUnit]
     removed_units: list[str]
@@ -88,6 +90,10 @@ class InstallPlan:
 
     Files that are up to date are left out.
     """
+    restored_files: list[Path]
+    """Files that an earlier install wrote, and that this installation does not need."""
+    removes_copy: bool
+    """Whether the service ran a copy before, and does not any more."""
     rivals: list[DisabledUnit]
     display_managers: list[DisabledUnit]
     """The display manager to disable; empty if there is none."""
@@ -122,6 +128,9 @@ class InstallPlan:
             f"link {path} to {content.link}" if isinstance(content, Special) else f"write {path}"
             for path, content in self.command_files.items()
         ]
+        lines += [f"put back {path} as it was before gpufan" for path in self.restored_files]
+        if self.removes_copy:
+            lines.append(f"remove {root_copy.COPY}, which the service does not need any more")
         return lines
 
 
@@ -162,11 +171,11 @@ def _plan_install(options: InstallOptions, settings: Settings, cards: Cards | No
         copies = not root_copy.copy_is_current(digest)
     if config_file.CONFIG.exists():
         config_file.check_config_owner(config_file.CONFIG)
-    command_files, command_notes = _planned_command_files(options, programs.launcher, before)
+    wanted_files, command_notes = _planned_command_files(options, programs.launcher, before)
     manager = None if options.keep_display_manager else conflicts.display_manager()
     installed_units = before.units if before else []
     needs_x = any(gpu.info.backend == "x11" for gpu in gpus) if options.check else XSERVER in installed_units
-    units = unit_files(
+    texts = unit_files(
         programs.interpreter,
         programs.release_script,
         str(config_file.CONFIG),
@@ -175,6 +184,7 @@ def _plan_install(options: InstallOptions, settings: Settings, cards: Cards | No
         companions=companions,
         hwmon_folders=hwmon_folders(settings),
     )
+    units = {path: None if is_packaged_unit(Path(path).name, text) else text for path, text in texts.items()}
     has_same_code = before is not None and digest is not None and digest == before.digest and not copies
 
     def planned_start(name: str, *other_units: str) -> PlannedUnit:
@@ -204,7 +214,11 @@ def _plan_install(options: InstallOptions, settings: Settings, cards: Cards | No
         service=service,
         companions=[planned_start(companion.unit_name) for companion in companions],
         removed_units=[unit for unit in installed_units if str(systemctl.UNIT_FOLDER / unit) not in units],
-        command_files=command_files,
+        command_files={path: content for path, content in wanted_files.items() if read_content(path) != content},
+        restored_files=[
+            path for path in map(Path, before.files if before else ()) if path not in wanted_files and not is_unit(path)
+        ],
+        removes_copy=before is not None and before.copied and not is_copied and Path(sys.prefix) != root_copy.COPY,
         rivals=DisabledUnit.in_use([rival.unit for rival in rivals]),
         display_managers=DisabledUnit.in_use([manager] if manager else []),
         people=conflicts.people_at_the_screen() if manager else [],
@@ -247,13 +261,13 @@ def _planned_companions(options: InstallOptions, before: Manifest | None) -> lis
 def _planned_command_files(
     options: InstallOptions, launcher: Path | None, before: Manifest | None
 ) -> tuple[dict[Path, Content], list[str]]:
-    """Return the files to write, and a note for each file that cannot be written.
+    """Return the files that shall be there, and a note for each file that cannot be written.
 
-    The files are manual pages, shell completion, and a link to the command. The first value of the result maps the path
-    of each file to its content. Files that are up to date are left out. `launcher` is the destination of the link; None
-    for no link. `before` is the manifest of the last install.
+    The files are manual pages, shell completion, and a link to the command. A package contains them already. The first
+    value of the result maps the path of each file to its content. `launcher` is the destination of the link; None for
+    no link. `before` is the manifest of the last install.
     """
-    wanted: dict[Path, Content] = dict(options.shell_files)
+    wanted: dict[Path, Content] = {} if is_package() else dict(options.shell_files)
     notes = []
     link = command_link_path()
     if launcher is not None and launcher != link:
@@ -266,7 +280,7 @@ def _planned_command_files(
         if not os.access(existing := files.existing_parent(path.parent), os.W_OK):
             del wanted[path]
             notes.append(f"{path} is not written, since {existing} is read-only")
-    return {path: content for path, content in wanted.items() if read_content(path) != content}, notes
+    return wanted, notes
 
 
 def _open_cards_for_plan(
@@ -300,12 +314,14 @@ def _cards_for_plan(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
     return controllable
 
 
-def _planned_change_lines(path: str, text: str) -> list[str]:
+def _planned_change_lines(path: str, text: str | None) -> list[str]:
     """Return lines of text that show how the file `path` changes when `text` is written to it.
 
-    The list is empty if the file contains `text` already. Raises GpufanError.
+    With None, the file is removed. The list is empty if nothing changes. Raises GpufanError.
     """
     before = _text_before_plan(path)
+    if text is None:
+        return [] if before is None else [f"remove {path}, since the package contains this unit"]
     if before is None:
         return [f"write {path}"]
     if before == text:

@@ -20,6 +20,7 @@ import gpufan
 from gpufan.errors import GpufanError
 from gpufan.gpu import release_fans
 from gpufan.service.exposure import first_exposure
+from gpufan.service.package import RELEASE_SCRIPT, is_package
 from gpufan.service.steps import AddUndo
 from gpufan.system.resources import resource
 from gpufan.system.systemctl import program_output
@@ -58,13 +59,18 @@ class CopyPaths:
         """The path of the script `gpu/release_fans.py`. Any Python can run this script."""
         if self.copied:
             return str(COPY / "lib" / _PYTHON / "site-packages/gpufan/gpu/release_fans.py")
-        return release_fans.__file__
+        return RELEASE_SCRIPT if is_package() else release_fans.__file__
 
     @property
     def launcher(self) -> Path | None:
-        """The path of the program `gpufan`; None if it does not exist, or if it is not safe for root to run."""
+        """The path of the program `gpufan`; None if it does not exist, or if it is not safe for root to run.
+
+        Also None for a package, whose program is on the PATH already.
+        """
         if self.copied:
             return COPY / "bin/gpufan"
+        if is_package():
+            return None
         path = Path(sysconfig.get_path("scripts"), "gpufan")
         return path if path.exists() and first_exposure([path]) is None else None
 

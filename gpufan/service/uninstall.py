@@ -26,7 +26,11 @@ def plan_uninstall(*, purge: bool) -> list[str]:
     if installed is not None:
         lines.append(f"stop {SERVICE}, which gives the fans back to the driver")
         lines += [f"stop {unit}" for unit in _companions_to_stop(installed)]
-        lines += [f"remove {path}" if before is None else f"restore {path}" for path, before in installed.files.items()]
+        lines += [
+            f"remove {path}" if before is None else f"restore {path}"
+            for path, before in installed.files.items()
+            if before is not None or os.path.lexists(path)
+        ]
         lines += [f"restore {name}" for name in installed.disabled]
         lines += [f"remove {folder}" for folder in root_copy.copy_folders() if installed.copied]
     if purge:
@@ -68,14 +72,14 @@ def uninstall(say: Say, *, purge: bool) -> bool:
     fans = "the driver controls the fans" if given_back else "check with `gpufan list` whether the fans were given back"
     say(f"stopped {SERVICE}; {fans}")
     for path, before in list(installed.files.items()):
+        was_written = before is not None or os.path.lexists(path)  # else the unit is one of the package
         if attempt(_uninstall_file, Path(path), before):
             del installed.files[path]
-            say(f"removed {path}" if before is None else f"restored {path}")
+            if was_written:
+                say(f"removed {path}" if before is None else f"restored {path}")
     for file in (config_file.CONFIG, config_file.ALERTS):
         attempt(files.remove_temporaries, file)
-    for made in reversed(installed.folders):
-        with suppress(OSError):  # the folder has other content
-            Path(made).rmdir()
+    installed.remove_empty_folders()
     attempt(systemctl, "daemon-reload")
     for unit in units:
         with suppress(GpufanError):  # the unit has never failed

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,14 +14,11 @@ SERVICE = "gpufan.service"
 XSERVER = "gpufan-xserver.service"
 
 _MAKE_NODES = (
-    "{modprobe} -c 255 -c 0; "
+    "PATH=/usr/sbin:/usr/bin:/sbin:/bin; command -v nvidia-modprobe >/dev/null || exit 0; nvidia-modprobe -c 255 -c 0; "
     "for minor in $(sed -n 's/^Device Minor:[[:space:]]*//p' /proc/driver/nvidia/gpus/*/information); "
-    "do {modprobe} -c $minor; done"
+    "do nvidia-modprobe -c $minor; done"
 )
-"""Shell commands that load the driver, and create the device node of every card.
-
-`{modprobe}` stands for the path of nvidia-modprobe.
-"""
+"""Shell commands that load the driver, and create the device node of every card, if nvidia-modprobe is installed."""
 
 _PYTHON_IS_BROKEN = "echo 'gpufan cannot start, since its Python does not work any more: install gpufan again' >&2"
 
@@ -85,7 +81,6 @@ def unit_files(
     works = f"{shlex.quote(python)} -I -c 'import gpufan, msgspec' 2>/dev/null"
     restore = f"{shlex.quote(python)} -I -m gpufan restore --taken --config {shlex.quote(config)}"
     release = f"/usr/bin/python3 -I {shlex.quote(release_script)} {RUNTIME_FOLDER / TAKEN}"
-    modprobe = shutil.which("nvidia-modprobe", path="/usr/sbin:/usr/bin:/sbin:/bin")
     values = {
         "gpufan": gpufan,
         "config": config,
@@ -93,7 +88,7 @@ def unit_files(
         "companion": template("systemd/companion.j2").render().rstrip(),
         "xserver": xserver,
         "xauthority": xauthority and _quoted_for_unit(f"XAUTHORITY={xauthority}"),
-        "make_nodes": modprobe and _unit_shell_command(_MAKE_NODES.format(modprobe=modprobe)),
+        "make_nodes": _unit_shell_command(_MAKE_NODES),
         "check_python": _unit_shell_command(f"if ! {works}; then {_PYTHON_IS_BROKEN}; sleep 55; exit 1; fi"),
         "restore": _unit_shell_command(f"if {works}; then exec {restore}; else exec {release}; fi"),
     }

@@ -8,6 +8,7 @@ from gpufan.system.systemctl import QUERY_TIMEOUT_S, systemctl_show
 _KEYS = (
     *("LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "StatusText", "StateChangeTimestamp"),
     *("MainPID", "NRestarts", "User", "CapabilityBoundingSet", "ExecStart", "DropInPaths", "NeedDaemonReload"),
+    "FragmentPath",
 )
 
 
@@ -34,11 +35,14 @@ class UnitState:
     drop_ins: str = ""
     needs_reload: bool = False
     """Whether the files of the unit changed after systemd read them."""
+    path: str = ""
+    """The path of the unit file."""
 
     @property
     def exists(self) -> bool:
-        """Whether systemd finds a unit file."""
-        return self.load != "not-found"
+        """Whether systemd finds a unit file. That of a package counts only if the unit was enabled or started."""
+        is_in_use = self.is_active or self.starts_at_boot or self.has_failed or self.is_masked
+        return self.load != "not-found" and (is_in_use or not self.path.startswith(("/usr/lib/", "/lib/")))
 
     @property
     def is_masked(self) -> bool:
@@ -84,6 +88,7 @@ def unit_state(name: str, limit_s: float | None = None) -> UnitState:
         command=command[1] if command else "",
         drop_ins=found["DropInPaths"],
         needs_reload=found["NeedDaemonReload"] == "yes",
+        path=found["FragmentPath"],
     )
 
 

@@ -56,7 +56,8 @@ class Systemctl:
 
     def show(self, unit: str) -> str:
         runs = self.root / f"runs-{unit}"
-        exists = os.path.lexists(self.units / unit) or not unit.startswith(("gpufan", "display-manager"))
+        found_here = os.path.lexists(self.units / unit) or (self.root / "packaged-units" / unit).exists()
+        exists = found_here or not unit.startswith(("gpufan", "display-manager"))
         found = self.properties | {
             "Id": "lightdm.service" if unit == "display-manager.service" else unit,
             "InvocationID": runs.read_text() if runs.exists() else "",

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from gpufan.errors import InputError
-from gpufan.service import units
 from gpufan.service.units import COMPANIONS, unit_files
 
 SCRIPT = "/opt/gpufan/release_fans.py"
@@ -101,12 +100,14 @@ def test_without_a_working_interpreter_the_start_waits_and_another_python_gives_
     assert (stop.returncode, stop.stdout) == (3, "1 ['/run/gpufan/taken.json']\n")
 
 
-def test_the_device_node_of_every_card_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    modprobe = program(tmp_path / "nvidia-modprobe", "echo $@")
+def test_the_device_node_of_every_card_is_made_if_there_is_a_program_for_it(tmp_path: Path):
     for number, minor in enumerate((0, 2, 11)):
         (tmp_path / f"gpus/{number}").mkdir(parents=True)
         (tmp_path / f"gpus/{number}/information").write_text(f"Model: \t\t X\nDevice Minor: \t {minor}\n")
-    monkeypatch.setattr(units.shutil, "which", lambda *_, **__: str(modprobe))
     text = service().replace("/proc/driver/nvidia/gpus", str(tmp_path / "gpus"))
+    text = text.replace("PATH=/usr/sbin:/usr/bin:/sbin:/bin", f"PATH={tmp_path}:/usr/bin:/bin")
     text = text.replace("\nExecStartPre=/bin/sh", "\n# ")  # only the first remains
+    without = run(text, "ExecStartPre")
+    assert (without.returncode, without.stdout, without.stderr) == (0, "", "")
+    program(tmp_path / "nvidia-modprobe", "echo $@")
     assert run(text, "ExecStartPre").stdout == "-c 255 -c 0\n-c 0\n-c 2\n-c 11\n"
