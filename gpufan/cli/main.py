@@ -104,8 +104,10 @@ def main() -> None:
             traceback.print_exc()
         status, message = _exit_status_and_message(error)
     if message:
+        from gpufan.system.own_command import with_own_command
+
         with suppress(OSError):  # the terminal may be gone
-            print(f"gpufan: {printable(message)}", file=sys.stderr)
+            print(f"gpufan: {printable(with_own_command(message))}", file=sys.stderr)
     _flush_at_exit(sys.stdout, sys.stderr)
     sys.exit(status)
 

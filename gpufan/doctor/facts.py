@@ -9,6 +9,7 @@ from gpufan.config.settings import DEFAULT_PATH, Settings
 from gpufan.core.gpu import GpuInfo, Reading
 from gpufan.core.pci import PciAddress
 from gpufan.core.snapshot import Snapshot
+from gpufan.service.installation import Installation
 from gpufan.system.paths import RUNTIME_FOLDER
 from gpufan.system.unit_state import UnitState
 
@@ -126,7 +127,15 @@ class Facts:
     time_s: float = 0.0
     """Seconds since the epoch."""
     command: str = "gpufan"
-    """The command that runs this gpufan. It also works after `sudo`."""
+    """The command that runs this gpufan (`own_command`). It also works after `sudo`."""
+    installation: Installation | None = None
+    """How this gpufan was installed. None if this is unknown."""
+    copy: Installation | None = None
+    """The copy of gpufan that an install has made for the service. None if there is no copy."""
+    copy_is_current: bool | None = None
+    """Whether the copy has the code of this gpufan. None if this is unknown, or if this gpufan is not copied."""
+    container: str = ""
+    """The program that runs this container, such as `docker`. Empty if the box is no container."""
     user_id: int = 0
     has_sys_admin: bool | None = None
     """Whether this process has the capability CAP_SYS_ADMIN. None if this is unknown."""

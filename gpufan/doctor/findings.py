@@ -17,8 +17,8 @@ It increases when a field is removed or gets another meaning. It stays when an o
 GROUPS = {
     "driver": ("driver", "rights"),
     "cards": ("card", "fans", "heat", "power"),
-    "service": ("service", "companions", "config", "messages", "snapshot"),
-    "box": ("clock", "rivals", "display", "coolbits", "time"),
+    "service": ("install", "service", "companions", "config", "messages", "snapshot"),
+    "box": ("container", "clock", "rivals", "display", "coolbits", "time"),
 }
 """The headings of the report, each with the names of the checks below it."""
 

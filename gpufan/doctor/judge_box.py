@@ -19,6 +19,7 @@ _JUDGED_ELSEWHERE = {"driver", "systemd", "settings", "published"}
 
 def judge_box(facts: Facts) -> Iterator[Finding]:
     """Yield the findings about everything except the driver, the cards and the service."""
+    yield from _judge_container(facts)
     yield from _judge_clock(facts)
     yield from _judge_rivals(facts)
     yield _judge_display(facts)
@@ -26,6 +27,13 @@ def judge_box(facts: Facts) -> Iterator[Finding]:
     for fact in sorted(facts.errors.keys() - _JUDGED_ELSEWHERE):
         text = f"the check of {fact.replace('_', ' ')} failed: {facts.errors[fact]}"
         yield warning("time", text, "ps -eo pid,stat,wchan:20,args | grep ' D'")
+
+
+def _judge_container(facts: Facts) -> Iterator[Finding]:
+    """Yield a finding that says what gpufan cannot do in a container."""
+    if facts.container:
+        text = f"{facts.container}: a kill of the container also ends the guardian, and no systemd gives the fans back;"
+        yield ok("container", f"{text} they keep their speed until it starts again, so let it restart always")
 
 
 def _judge_clock(facts: Facts) -> Iterator[Finding]:

@@ -42,6 +42,10 @@ def _judge_gpufan_service(facts: Facts) -> Finding:
         return ok("service", "not installed; there is no card to control")
     if error := facts.errors.get("systemd"):
         return warning("service", f"its state is unknown: {error}", _STATUS)
+    if unit is None and facts.container:
+        if by_hand:
+            return ok("service", "none: gpufan is the program of this container")
+        return warning("service", "no gpufan runs in this container", f"{facts.command} run")
     if unit is None:
         if by_hand:
             return ok("service", "systemd does not run this box; a gpufan was started by hand")

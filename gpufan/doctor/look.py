@@ -6,7 +6,6 @@ So a driver or a program that hangs delays only its own fact.
 import os
 import re
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,19 +29,18 @@ from gpufan.doctor.look_xorg import look_at_xorg_files
 from gpufan.doctor.root_folder import below_root, settings_below_root
 from gpufan.errors import GpufanError, NoAnswer
 from gpufan.gpu import kernel_cards
-from gpufan.service import conflicts
+from gpufan.service import conflicts, root_copy
+from gpufan.service.installation import Kind, copied_installation, this_installation
 from gpufan.service.units import COMPANIONS, SERVICE
 from gpufan.system import systemctl
 from gpufan.system.background import BackgroundCall
 from gpufan.system.files import read_text_or_empty
+from gpufan.system.own_command import own_command
 from gpufan.system.paths import ALERTS_SETTINGS, SNAPSHOT
 from gpufan.system.unit_state import UnitState, unit_state
 
 LIMIT_S = 10.0
 """Time limit for all facts together, s. All facts are gathered at the same time."""
-
-_SUDO_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""The folders in which sudo searches a program on Debian (secure_path in sudoers(5))."""
 
 _CAP_SYS_ADMIN = 21
 """Number of the capability (linux/capability.h)."""
@@ -70,7 +68,11 @@ def gather_facts(runtime_folder: Path, config: Path | None, proofs: tuple[Proof,
         "has_xorg": lambda: shutil.which("Xorg") is not None,
         "has_sys_admin": _look_for_sys_admin,
         "distribution": _look_for_distribution,
-        "command": look_for_command,
+        "command": own_command,
+        "installation": this_installation,
+        "copy": copied_installation,
+        "copy_is_current": _look_whether_copy_is_current,
+        "container": _look_for_container,
     }
     end_s = time.monotonic() + LIMIT_S
     calls = {field: BackgroundCall(look) for field, look in looks.items()}
@@ -96,20 +98,6 @@ def gather_facts(runtime_folder: Path, config: Path | None, proofs: tuple[Proof,
     )
 
 
-def look_for_command() -> str:
-    """Return the command that runs this gpufan.
-
-    The command also works after `sudo`, which searches for programs in fewer folders.
-    """
-    program = Path(sys.argv[0])
-    if program.name != "gpufan":
-        return f"{sys.executable} -m gpufan"
-    known = shutil.which("gpufan", path=_SUDO_PATH)
-    if known is not None and Path(known).resolve() == program.resolve():
-        return "gpufan"
-    return str(program.absolute())
-
-
 def look_at_pci_cards() -> tuple[PciCard, ...]:
     """Return the NVIDIA display devices on the PCI bus, with their kernel drivers.
 
@@ -133,6 +121,30 @@ def _look_for_sys_admin() -> bool | None:
     """Return whether this process has the capability CAP_SYS_ADMIN. Returns None if this is unknown."""
     match = re.search(r"^CapEff:\s*([0-9a-f]+)$", read_text_or_empty(below_root("/proc/self/status")), re.MULTILINE)
     return bool(int(match[1], 16) >> _CAP_SYS_ADMIN & 1) if match else None
+
+
+def _look_whether_copy_is_current() -> bool | None:
+    """Return whether the copy for the service was made from this gpufan. Returns None if this is unknown.
+
+    A package and the copy itself are never copied, so the answer for these is None.
+    """
+    if this_installation().kind in (Kind.PACKAGE, Kind.COPY):
+        return None
+    digest = root_copy.copied_files_digest()
+    return None if digest is None else root_copy.copy_is_current(digest)
+
+
+def _look_for_container() -> str:
+    """Return the program that runs this container: `docker`, `podman` or `kubernetes`. Empty if this is no container.
+
+    A container in which systemd runs counts as a box.
+    """
+    if below_root(systemctl.BOOTED).is_dir():
+        return ""
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        return "kubernetes"
+    marks = {"/run/.containerenv": "podman", "/.dockerenv": "docker"}
+    return next((name for mark, name in marks.items() if below_root(mark).exists()), "")
 
 
 def _look_for_distribution() -> str:

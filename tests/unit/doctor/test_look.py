@@ -1,7 +1,6 @@
 """What the doctor finds in files below a root folder of the test."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -112,17 +111,3 @@ def test_coolbits_are_found_in_every_file_of_x(tmp_path: Path) -> None:
     assert files["/etc/X11/xorg.conf"].coolbits == ((4, "8"),)
     assert files["/etc/X11/xorg.conf.d/20.conf"].coolbits == ((3, "28"),)
     assert "this Section is not closed" in (files["/usr/share/X11/xorg.conf.d/10.conf"].error or "")
-
-
-@pytest.mark.parametrize("program", ["gpufan", "elsewhere/gpufan", "pytest"])
-def test_the_command_in_remedies_works_after_sudo(
-    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    for name in ("gpufan", "elsewhere/gpufan"):
-        (tmp_path / name).write_text("#!/bin/sh\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setattr(look, "_SUDO_PATH", str(tmp_path))
-    monkeypatch.setattr(sys, "argv", [str(tmp_path / program)])
-    expected = {"gpufan": "gpufan", "elsewhere/gpufan": f"{tmp_path}/elsewhere/gpufan"}
-    assert look.look_for_command() == expected.get(program, f"{sys.executable} -m gpufan")
