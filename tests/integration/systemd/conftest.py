@@ -9,7 +9,8 @@ import pytest
 
 from gpufan.gpu.simulated import SimulatedBox
 from tests.doubles.nvml import NvmlDouble
-from tests.integration.systemd.rig import Rig, debian_root, source_layer
+from tests.integration.systemd.fresh import fresh_root
+from tests.integration.systemd.rig import Rig, debian_root, driver_files, source_layer, write_files
 
 Boot = Callable[..., Rig]
 _measured: list[str] = []
@@ -25,6 +26,19 @@ def layers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def boot(layers: list[Path], tmp_path: Path) -> Iterator[Boot]:
     with ExitStack() as ends:
         yield lambda **options: _boot(layers, tmp_path, ends, **options)
+
+
+@pytest.fixture
+def boot_fresh(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
+    """Boots a box of a suite of Debian with nothing of gpufan but the given packages, in /srv."""
+    with ExitStack() as ends:
+
+        def boot_fresh(suite: str, *debs: Path) -> Rig:
+            layer = tmp_path / "layer"
+            write_files(layer, driver_files() | {f"srv/{deb.name}": deb.read_bytes() for deb in debs})
+            return _boot([layer, fresh_root(suite)], tmp_path, ends)
+
+        yield boot_fresh
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import requires
 from pathlib import Path
@@ -43,8 +43,6 @@ _BOOT = Path(__file__).with_name("boot.sh")
 _ANSIBLE = "ansible-core>=2.17"
 _LIBRARY = f"usr/lib/{SONAME}"
 _FILES = {
-    "etc/systemd/system.conf.d/nvml.conf": "[Manager]\nDefaultEnvironment=GPUFAN_NVML_DOUBLE=/dev/nvml-double"
-    " GPUFAN_SYS_FOLDER=/sys/firmware\n",
     "etc/lightdm/lightdm.conf": "[Seat:*]\nxserver-command=/usr/local/bin/x\n",
     # Xvfb knows nothing of terminals, so it cannot take the arguments that lightdm gives.
     "usr/local/bin/x": "#!/bin/sh\nexec Xvfb :0 -auth /run/lightdm/root/:0 -nolisten tcp -extension GLX\n",
@@ -68,22 +66,30 @@ def _run(*command: str | Path, text: str | None = None) -> str:
 
 def debian_root() -> Path:
     """The cached root, built if need be."""
+    wheels = [text.split(";")[0] for text in requires("gpufan") or () if _applies(text)]
+    excluded = [f"--dpkgopt=path-exclude=/usr/{pattern}" for pattern in EXCLUDED]
+    options = [f"--include={PACKAGES}", *excluded]
+    key = (wheels, _ANSIBLE, inspect.getsource(_fill))
+    return cached_root(SUITE, options, key, lambda root: _fill(root, wheels))
+
+
+def cached_root(
+    suite: str, options: list[str], key: object = None, fill: Callable[[Path], None] = lambda _: None
+) -> Path:
+    """A root of Debian, made by mmdebstrap with `options` and then by `fill`, on which `key` depends."""
     if os.geteuid() != 0:
         pytest.skip("only root can boot systemd in namespaces: run this with sudo")
     mmdebstrap = require("mmdebstrap", "mmdebstrap")
-    wheels = [text.split(";")[0] for text in requires("gpufan") or () if _applies(text)]
-    key = (SUITE, PACKAGES, EXCLUDED, wheels, _ANSIBLE, inspect.getsource(_fill))
-    root = CACHE / f"root-{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}"
+    root = CACHE / f"root-{hashlib.sha256(repr((suite, options, key)).encode()).hexdigest()[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.exists():
             draft = CACHE / "draft"
             shutil.rmtree(draft, ignore_errors=True)
-            excluded = [f"--dpkgopt=path-exclude=/usr/{pattern}" for pattern in EXCLUDED]
-            options = ["--mode=root", "--variant=minbase", f"--include={PACKAGES}", *excluded]
-            _run(mmdebstrap, *options, SUITE, draft, "-", text=f"deb {_mirror()} {SUITE} main\n")
-            _fill(draft, wheels)
+            sources = f"deb {_mirror()} {suite} main\n"
+            _run(mmdebstrap, "--mode=root", "--variant=minbase", *options, suite, draft, "-", text=sources)
+            fill(draft)
             draft.rename(root)
     return root
 
@@ -135,19 +141,26 @@ def source_layer(folder: Path, root: Path) -> Path:
     built = next(folder.glob("*.whl"))
     with zipfile.ZipFile(built) as wheel:
         wheel.extractall(layer / _site(root).relative_to(root))
-    for name, data in {
-        f"{WHEELS}/{built.name}"[1:]: built.read_bytes(),
-        **{name: text.encode() for name, text in _FILES.items()},
-        _LIBRARY: build().read_bytes(),
-    }.items():
-        path = layer / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        path.chmod(0o755 if "/bin/" in name else 0o644)
+    write_files(layer, {f"{WHEELS}/{built.name}"[1:]: built.read_bytes()} | _FILES | driver_files())
     owner = (root / "home/user").stat()
     for path in (home, *home.rglob("*")):
         os.chown(path, owner.st_uid, owner.st_gid)
     return layer
+
+
+def driver_files() -> dict[str, str | bytes]:
+    """What stands in for the driver: its library, and where its cards are."""
+    settings = "[Manager]\nDefaultEnvironment=GPUFAN_NVML_DOUBLE=/dev/nvml-double GPUFAN_SYS_FOLDER=/sys/firmware\n"
+    return {"etc/systemd/system.conf.d/nvml.conf": settings, _LIBRARY: build().read_bytes()}
+
+
+def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> None:
+    """Write files below `folder`; those in a folder `bin` are programs."""
+    for name, content in contents.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        path.chmod(0o755 if "/bin/" in name else 0o644)
 
 
 class Rig:
@@ -236,6 +249,10 @@ class Rig:
     def write(self, path: str, text: str, mode: str = "644") -> None:
         """Make a file inside."""
         self.run("sh", "-c", 'mkdir -p "$(dirname "$0")" && printf %s "$1" >"$0" && chmod "$2" "$0"', path, text, mode)
+
+    def put(self, source: Path, path: str) -> None:
+        """Copy the file `source` of this machine to `path` inside."""
+        shutil.copyfile(source, f"/proc/{self._init}/root{path}")
 
     def drop_in(self, text: str) -> None:
         """Let `text` change the service, in place of what the last call did, and restart it."""

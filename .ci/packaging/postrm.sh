@@ -1,0 +1,11 @@
+#!/bin/sh
+# Runs after a removal, and after a purge (dpkg only), which also removes settings, history and learnt data.
+set -e
+if [ "$1" = abort-install ] && [ -e /etc/gpufan/config.toml.dpkg-bak ]; then
+    mv /etc/gpufan/config.toml.dpkg-bak /etc/gpufan/config.toml # see preinst.sh
+fi
+if [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi
+# A service that was installed from elsewhere keeps its data.
+if [ "$1" = purge ] && [ ! -e /etc/systemd/system/gpufan.service ]; then
+    rm -rf /etc/gpufan /var/lib/gpufan /var/lib/private/gpufan /var/lib/gpufan-install
+fi
