@@ -126,9 +126,9 @@ def _look_for_sys_admin() -> bool | None:
 def _look_whether_copy_is_current() -> bool | None:
     """Return whether the copy for the service was made from this gpufan. Returns None if this is unknown.
 
-    A package and the copy itself are never copied, so the answer for these is None.
+    It is also None if there is no copy. A package and the copy itself are never copied.
     """
-    if this_installation().kind in (Kind.PACKAGE, Kind.COPY):
+    if this_installation().kind in (Kind.PACKAGE, Kind.COPY) or copied_installation() is None:
         return None
     digest = root_copy.copied_files_digest()
     return None if digest is None else root_copy.copy_is_current(digest)
