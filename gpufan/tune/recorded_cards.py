@@ -4,7 +4,7 @@ import math
 import statistics
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import NamedTuple, TypeGuard
 
@@ -16,7 +16,7 @@ from gpufan.errors import InputError
 from gpufan.gpu.simulated import Plant
 
 MOST_READINGS = 7200
-"""Of each card, only the last readings up to this number are used: two hours with one reading a second."""
+"""Of each card, only the last readings up to this number are fitted: two hours with one reading a second."""
 
 _GAP_S = 10.0
 """If more time than this (s) passes between two readings, a new stretch begins.
@@ -128,13 +128,13 @@ class RecordedCard:
         return ordered[len(ordered) // 50], ordered[-1 - len(ordered) // 50]
 
 
-def recorded_cards(rows: Iterable[Row]) -> list[RecordedCard]:
-    """Return the cards of a recording in the order of their first rows.
+def recorded_cards(rows: Iterable[Row], most_readings: int = MOST_READINGS) -> list[RecordedCard]:
+    """Return the cards of a recording in the order of their first rows, each with its last `most_readings` readings.
 
     Rows that are incomplete or not credible are left out.
     """
     latest: dict[str, Row] = {}
-    readings: defaultdict[str, deque[Reading]] = defaultdict(lambda: deque(maxlen=MOST_READINGS))
+    readings: defaultdict[str, deque[Reading]] = defaultdict(lambda: deque(maxlen=most_readings))
     for _, together in groupby(rows, key=lambda row: row.time_s):
         tick = {row.uuid: row for row in together}  # a row that is there twice counts once
         powers_w = {uuid: row.power_w if _is_credible(row.power_w, 0, _MOST_W) else 0.0 for uuid, row in tick.items()}
@@ -198,6 +198,29 @@ def _with_momentary_power(stretch: Stretch) -> Stretch:
 def stretch_s(stretch: Stretch) -> float:
     """Return the length of `stretch`, s."""
     return stretch[-1].time_s - stretch[0].time_s
+
+
+def with_mean_power(card: RecordedCard, step_s: float) -> RecordedCard:
+    """Return `card` with fewer readings: each is the last in `step_s` seconds, with the mean power of these seconds.
+
+    `step_s` must be below the 10 s that count as a gap.
+    """
+
+    def steps(stretch: Stretch) -> Iterator[Reading]:
+        yield stretch[0]
+        group: list[Reading] = []
+        begin_s = stretch[0].time_s
+        for reading in stretch[1:]:
+            group.append(reading)
+            if reading.time_s - begin_s >= step_s or reading is stretch[-1]:
+                power_w, speed, others_w = (
+                    statistics.fmean(values)
+                    for values in zip(*((r.power_w, r.speed_percent, r.others_w) for r in group), strict=True)
+                )
+                yield reading._replace(power_w=power_w, speed_percent=speed, others_w=others_w)
+                group, begin_s = [], reading.time_s
+
+    return replace(card, stretches=tuple(list(steps(stretch)) for stretch in card.stretches))
 
 
 def choose_recorded(cards: Sequence[RecordedCard], names: Sequence[str], source: str) -> list[RecordedCard]:

@@ -1,5 +1,6 @@
 """The box that the page shows: its snapshot, its settings file, and whether the page may change this file."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -21,10 +22,15 @@ from gpufan.terminal.recent_readings import recent_readings
 from gpufan.terminal.service_state import ServiceState, ServiceStateReader, service_state
 from gpufan.web.helper import Appliers
 from gpufan.web.live import Live, Recent, SnapshotWatch
-from gpufan.web.page_settings import PageSettings, text_with_page_settings
+from gpufan.web.model import Models
+from gpufan.web.page_settings import PageSettings, settings_with_page_settings, text_with_page_settings
+from gpufan.web.predict import Predictor, Wish
+from gpufan.web.reload import info_of_state
 
 _SYSTEMD_S = 3.0
 """The time limit for an answer of systemd, s."""
+_DAY_IS_MADE_S = 60.0
+"""The day of simulated cards is made within this time, s."""
 _DESCRIBED = ("key", "index", "name", "pci", "label", "slowdown_c")
 """The values of a card that do not change."""
 
@@ -46,11 +52,20 @@ class BoxOptions:
 class WebBox:
     """The box, as the routes need it."""
 
-    def __init__(self, options: BoxOptions, applier: Appliers | None, before: Iterable[Snapshot] = ()) -> None:
+    def __init__(
+        self,
+        options: BoxOptions,
+        applier: Appliers | None,
+        models: Models,
+        predictor: Predictor,
+        before: Iterable[Snapshot] = (),
+    ) -> None:
         """Begin with the readings of the history and with the snapshots `before`.
 
         `applier` changes the settings; None if the page cannot change them.
         """
+        self.models = models
+        self.predictor = predictor
         self.options = options
         self.applier = applier
         self._quiet_hours: tuple[QuietHours, ...] = ()
@@ -105,11 +120,34 @@ class WebBox:
         text = None if path is None else text_before_change(path)
         return text_with_page_settings(render_settings_text() if text is None else text, wanted)
 
-    def history_folder(self) -> Path:
-        """Return the folder of the history. Raises GpufanError if there is none."""
-        if self.options.history_folder is None:
+    def model_states(self) -> dict[str, Any]:
+        """Return the state of the model of each card."""
+        return self.models.states({gpu.key: gpu.label for gpu in self.cards})
+
+    def prediction(self, wanted: PageSettings, page: str) -> dict[str, Any]:
+        """Return what the settings `wanted` would have done in the last day. `page` is the number of the page.
+
+        Raises InputError if the file or `wanted` has a mistake, Superseded after a newer request of the same page.
+        """
+        settings = settings_with_page_settings(self.settings(), wanted)
+        models = self.models.ready()
+        infos = {key: model.info for key, model in models.items()} | {gpu.key: info_of_state(gpu) for gpu in self.cards}
+        chosen = {key: infos[key] for key in wanted.cards or infos if key in infos}
+        wishes = {key: Wish(settings.for_card(info), info.slowdown_c) for key, info in chosen.items()}
+        return self.predictor.predict(models, wishes, page)
+
+    async def history_folder(self) -> Path:
+        """Return the folder of the history. Wait while the history of simulated cards is being made.
+
+        Raises GpufanError if there is none.
+        """
+        folder = self.options.history_folder
+        if folder is None:
             raise GpufanError("there is no history here")
-        return self.options.history_folder
+        until_s = time.monotonic() + _DAY_IS_MADE_S
+        while self.options.simulated and not folder.exists() and time.monotonic() < until_s:
+            await asyncio.sleep(0.1)
+        return folder
 
     def quiet_text(self) -> str:
         """Return which quiet hours are in effect now, for people; empty for none."""

@@ -44,6 +44,8 @@ def make_application(box: WebBox, assets: Assets, sessions: access.Sessions, hos
             Route("/api/history", routes.history),
             Route("/api/density", routes.density),
             Route("/api/settings", routes.settings),
+            Route("/api/model", routes.model),
+            Route("/api/predict", routes.predict, methods=["POST"]),
             Route("/api/text", routes.text, methods=["POST"]),
             Route("/api/diff", routes.diff, methods=["POST"]),
             Route("/api/apply", routes.apply, methods=["POST"]),
@@ -117,18 +119,28 @@ class Routes:
         """Answer with the history of all cards over a time."""
         query = _numbers_of(request, "begin_s", "end_s", "points")
         points = int(query.pop("points", POINTS))
-        found = await asyncio.to_thread(history_chart, self._box.history_folder(), points=points, **query)
+        found = await asyncio.to_thread(history_chart, await self._box.history_folder(), points=points, **query)
         return PackedJsonResponse(found, request)
 
     async def density(self, request: Request) -> Response:
         """Answer with the time that each card had each temperature and duty."""
         query = _numbers_of(request, "begin_s", "end_s")
-        found = await asyncio.to_thread(density_chart, self._box.history_folder(), **query)
+        found = await asyncio.to_thread(density_chart, await self._box.history_folder(), **query)
         return PackedJsonResponse(found, request)
 
     async def settings(self, _request: Request) -> Response:
         """Answer with the present settings."""
         return JsonResponse(await asyncio.to_thread(lambda: shown_settings(self._box.settings(), self._box.cards)))
+
+    async def model(self, _request: Request) -> Response:
+        """Answer with the state of the model of each card."""
+        return JsonResponse(await asyncio.to_thread(self._box.model_states))
+
+    async def predict(self, request: Request) -> Response:
+        """Answer with what the settings of the page would have done in the last day."""
+        page = request.query_params.get("page", "")[:40]
+        wanted = read_page_settings(await request.body())
+        return JsonResponse(await asyncio.to_thread(self._box.prediction, wanted, page))
 
     async def text(self, request: Request) -> Response:
         """Answer with the text of a settings file that has the settings of the page."""

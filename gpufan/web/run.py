@@ -5,8 +5,9 @@ import os
 import secrets
 import socket
 import tempfile
+import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,8 @@ from pathlib import Path
 from gpufan.config.settings import Source
 from gpufan.config.toml_text import render_settings_text
 from gpufan.core.snapshot import Snapshot
-from gpufan.errors import InputError
-from gpufan.system.paths import WEB_KEY
+from gpufan.errors import GpufanError, InputError
+from gpufan.system.paths import SNAPSHOT, WEB_KEY
 from gpufan.system.signals import interrupt_at_signals
 from gpufan.web.access import KEY_BYTES, AllowedHosts, Sessions, new_login_token
 from gpufan.web.apply import Applier
@@ -24,11 +25,16 @@ from gpufan.web.box import BoxOptions, WebBox
 from gpufan.web.helper import Appliers, DirectApplier
 from gpufan.web.history_view import open_history_folder
 from gpufan.web.links import page_link, remove_key_file, tunnel_command, write_key_file
+from gpufan.web.model import Models
+from gpufan.web.predict import Predictor
 from gpufan.web.rights import drop_rights, user_without_rights
 from gpufan.web.routes import make_application
 from gpufan.web.server import PageServer, listen_socket
 from gpufan.web.supervisor import open_terminal, serve_without_rights
+from gpufan.web.worker import Worker
 
+_PREDICTING = 4
+"""At most this many processes predict, on as many processors."""
 _TERMINAL_TOKEN_S = 30 * 86400.0
 """A link on the terminal counts once, for as long as the page runs, but at most for this time, s."""
 
@@ -96,6 +102,11 @@ class _Page:
         """
         interrupt_at_signals()
         with suppress(KeyboardInterrupt), ExitStack() as stack:
+            # Made before there are threads.
+            fitting, *predicting = (
+                stack.enter_context(closing(Worker()))
+                for _ in range(1 + min(len(os.sched_getaffinity(0)), _PREDICTING))
+            )
             if self._options.profile is None:
                 why = "" if applier else _why_not_apply(self._options)
                 box = BoxOptions(
@@ -105,20 +116,28 @@ class _Page:
             else:
                 box, applier, before = self._simulate(stack)
             self._announce(stack)
-            asyncio.run(self._serve(WebBox(box, applier, before)))
+            models = Models(fitting, box.history_folder, is_simulated=box.simulated)
+            asyncio.run(self._serve(WebBox(box, applier, models, Predictor(predicting), before)))
 
     def _simulate(self, stack: ExitStack) -> tuple[BoxOptions, Appliers, list[Snapshot]]:
         """Start a simulated box in a temporary folder. Return where its data is, and its last ten minutes."""
         from gpufan.web.simulated import SimulatedDaemon
+        from gpufan.web.simulated_day import record_simulated_day
 
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpufan-web-")))
         source = Source(folder / "config.toml", required=False)
         (folder / "config.toml").write_text(render_settings_text())
         daemon = SimulatedDaemon(str(self._options.profile), self._options.workload, source, folder)
+        recorder = stack.enter_context(closing(Worker()))
+        history = folder / "history"
+        arguments = history, self._options.profile, source.read().for_card, daemon.before, folder / SNAPSHOT
+        threading.Thread(
+            target=_record, args=(recorder, record_simulated_day, *arguments), name="history", daemon=True
+        ).start()
         daemon.start()
         stack.callback(daemon.stop)
         applier = DirectApplier(Applier(folder / "config.toml", folder))
-        return BoxOptions(folder, source, None, simulated=True), applier, daemon.before
+        return BoxOptions(folder, source, history, simulated=True), applier, daemon.before
 
     def _announce(self, stack: ExitStack) -> None:
         """Print how to open the page."""
@@ -156,6 +175,12 @@ class _Page:
         follower.cancel()
         with suppress(asyncio.CancelledError):
             await follower
+
+
+def _record(recorder: Worker, record: Callable[..., None], *arguments: object) -> None:
+    """Call `record` in the worker `recorder`, until the page ends."""
+    with suppress(GpufanError):
+        recorder.call(record, *arguments)
 
 
 def _why_not_apply(options: WebOptions) -> str:

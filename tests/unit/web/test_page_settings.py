@@ -2,6 +2,7 @@
 
 import difflib
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,7 +14,13 @@ from gpufan.config.settings import Settings
 from gpufan.config.toml_text import parse_settings_text, render_settings_text
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
-from gpufan.web.page_settings import PageSettings, read_page_settings, shown_settings, text_with_page_settings
+from gpufan.web.page_settings import (
+    PageSettings,
+    read_page_settings,
+    settings_with_page_settings,
+    shown_settings,
+    text_with_page_settings,
+)
 from gpufan.web.reload import info_of_state
 from tests.unit.builders import curves, gpu_state
 
@@ -110,6 +117,28 @@ def test_the_largest_duty_is_a_table_for_the_whole_day() -> None:
 def test_the_largest_duty_of_one_card_is_refused() -> None:
     with pytest.raises(InputError, match="all cards together"):
         changed(MINE, target_c=75, cards=["GPU-aaaaaaaa"], max_duty_percent=80)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"target_c": 70},
+        {"curve": [[40, 30], [80, 100]], "cards": ["GPU-aaaaaaaa-1"]},
+        {"target_c": 70, "max_duty_percent": 80},
+        {"target_c": 70, "quiet": [{"from": "01:00", "to": "02:00", "max_duty_percent": 30}]},
+        {"curve": [[0, None], [60, 40]], "quiet": []},
+    ],
+)
+def test_a_prediction_uses_the_settings_that_the_file_would_have(content: dict[str, Any]) -> None:
+    wanted = read_page_settings(msgspec.json.encode(content))
+    before, tables = parse_settings_text(MINE.encode())
+    predicted = settings_with_page_settings(Settings(file=before, tables=tables), wanted)
+    file, tables = parse_settings_text(changed(MINE, **content).encode())
+    for uuid in ("GPU-aaaaaaaa-1", "GPU-bbbbbbbb-2"):
+        info = info_of_state(gpu_state(uuid=uuid))
+        one, other = predicted.for_card(info), Settings(file=file, tables=tables).for_card(info)
+        assert set(one.quiet_hours) == set(other.quiet_hours)  # their order has no effect
+        assert replace(one, quiet_hours=()) == replace(other, quiet_hours=())
 
 
 def test_a_later_table_that_overrides_a_setting_is_named() -> None:

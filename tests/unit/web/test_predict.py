@@ -1,0 +1,247 @@
+"""The model of each card and the prediction of other settings, on hours of history of a simulated box."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from gpufan.core.card_settings import CardSettings
+from gpufan.core.curve import Curve
+from gpufan.core.quiet_hours import QuietHours
+from gpufan.errors import GpufanError
+from gpufan.tune.day_replay import DayOutcome, Point
+from gpufan.web import predict
+from gpufan.web.history_charts import history_chart
+from gpufan.web.model import RENEW_S, RETRY_S, SEARCH_S, CardModel, Models, NoModel, fit_last_day
+from gpufan.web.predict import Predictor, Superseded, Wish
+from gpufan.web.simulated_day import write_day
+from gpufan.web.worker import Worker
+from tests.unit.builders import gpu_state
+from tests.unit.history.recorded import NOON_S, RecordedRun
+
+SETTINGS = CardSettings(target_c=78)
+KEYS = [f"GPU-00000001-0000-4000-8000-{number:012x}" for number in range(2)]
+HOURS = 6
+
+
+def settings_for(_: object) -> CardSettings:
+    return SETTINGS
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six hours from the morning to noon, with two cards at work."""
+    found = tmp_path_factory.mktemp("day")
+    write_day(found, "dual-1080ti", settings_for, NOON_S + 3 * 3600, seed=1, seconds=HOURS * 3600)
+    return found
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[list[Worker]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(closing(Worker())) for _ in range(3)]
+
+
+@pytest.fixture(scope="module")
+def models(folder: Path, workers: list[Worker]) -> dict[str, CardModel]:
+    found = Models(workers[0], folder)
+    assert {state["state"] for state in found.states(dict.fromkeys(KEYS, ""))["cards"].values()} == {"fitting"}
+    found.wait()
+    states = found.states({})["cards"]
+    assert [state["state"] for state in states.values()] == ["ready", "ready"]
+    assert all("learnt from 6.0 h" in state["text"] and 0.3 < state["uncertainty_k"] < 3 for state in states.values())
+    return found.ready()
+
+
+@pytest.fixture(scope="module")
+def predictor(workers: list[Worker]) -> Predictor:
+    return Predictor(workers[1:])
+
+
+@pytest.fixture
+def in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def wishes(settings: CardSettings, *keys: str) -> dict[str, Wish]:
+    return {key: Wish(settings, 93) for key in keys or KEYS}
+
+
+def test_the_present_settings_are_predicted_as_they_were(predictor: Predictor, models: dict[str, CardModel]) -> None:
+    answer = predictor.predict(models, wishes(SETTINGS))
+    assert answer["hours"] == pytest.approx(HOURS, abs=0.1)
+    for key in KEYS:
+        was, would = answer["cards"][key]["was"], answer["cards"][key]["would"]
+        assert answer["cards"][key]["peak_low_c"] - 0.5 <= was["peak_c"] <= answer["cards"][key]["peak_high_c"] + 0.5
+        assert would["sound_db"] == pytest.approx(was["sound_db"], abs=0.7)
+        assert would["hot_s"] == was["hot_s"] == 0
+    assert answer["together"]["would_sound_db"] > max(card["would"]["sound_db"] for card in answer["cards"].values())
+
+
+def test_what_was_is_what_the_history_says(folder: Path, predictor: Predictor, models: dict[str, CardModel]) -> None:
+    cards = history_chart(folder)["cards"]
+    for key, card in predictor.predict(models, wishes(SETTINGS))["cards"].items():
+        totals = cards[key]["totals"]
+        assert card["was"]["peak_c"] == totals["peak_c"]
+        assert card["was"]["sound_db"] == pytest.approx(totals["sound_db"], abs=0.1)
+        assert card["was"]["swings"] == pytest.approx(totals["swings"], abs=3)
+        assert card["was"]["hot_s"] == totals["hot_s"]
+
+
+def test_a_lower_target_is_cooler_and_louder(predictor: Predictor, models: dict[str, CardModel]) -> None:
+    warm, cool = (predictor.predict(models, wishes(CardSettings(target_c=target_c), KEYS[1])) for target_c in (80, 68))
+    warm_card, cool_card = warm["cards"][KEYS[1]], cool["cards"][KEYS[1]]
+    assert set(warm["cards"]) == {KEYS[1]}
+    assert cool_card["would"]["peak_c"] < warm_card["would"]["peak_c"] - 5
+    assert cool_card["would"]["sound_db"] > warm_card["would"]["sound_db"] + 3
+    for card in (warm_card, cool_card):
+        assert card["peak_low_c"] < card["would"]["peak_c"] < card["peak_high_c"]
+        assert card["peak_high_c"] - card["peak_low_c"] < 6
+
+
+def test_a_slow_fan_makes_hot_seconds(predictor: Predictor, models: dict[str, CardModel]) -> None:
+    (card,) = predictor.predict(models, wishes(CardSettings(Curve.parse("0:40")), KEYS[0]))["cards"].values()
+    assert card["would"]["hot_s"] > 600
+    assert card["would"]["swings"] == 0
+    assert set(card["course"]["duty_percent"]) == {40}
+
+
+def test_quiet_hours_count_at_their_local_times(
+    predictor: Predictor, models: dict[str, CardModel], in_utc: None
+) -> None:
+    quiet = CardSettings(target_c=72, quiet_hours=(QuietHours(10 * 60, 12 * 60, frozenset(range(7)), 40),))
+    (card,) = predictor.predict(models, wishes(quiet, KEYS[1]))["cards"].values()
+    points = list(zip(card["course"]["time_s"], card["course"]["duty_percent"], strict=True))
+    begin_s, end_s = NOON_S - 7200, NOON_S
+    assert max(duty for time_s, duty in points if begin_s + 120 < time_s < end_s - 120) <= 42
+    assert max(duty for time_s, duty in points if not begin_s < time_s < end_s) > 60
+
+
+def test_the_course_has_few_points_in_the_order_of_time(predictor: Predictor, models: dict[str, CardModel]) -> None:
+    (card,) = predictor.predict(models, wishes(SETTINGS, KEYS[0]))["cards"].values()
+    times_s = card["course"]["time_s"]
+    assert times_s == sorted(times_s)
+    assert 100 < len(times_s) <= 2 * predict._COURSE_POINTS
+    assert max(card["course"]["temperature_c"]) == pytest.approx(card["would"]["peak_c"], abs=0.1)
+
+
+def test_cards_without_a_model_are_left_out(predictor: Predictor, models: dict[str, CardModel]) -> None:
+    assert set(predictor.predict(models, wishes(SETTINGS, KEYS[0], "GPU-9"))["cards"]) == {KEYS[0]}
+    nothing = predictor.predict(models, wishes(SETTINGS, "GPU-9"))
+    assert (nothing["cards"], nothing["error"]) == ({}, "the models of these cards are not ready: see their states")
+
+
+def test_a_newer_request_of_the_same_page_supersedes_one_that_waits(models: dict[str, CardModel]) -> None:
+    class SlowWorker:
+        """A worker whose first call returns when two more requests wait."""
+
+        def call(self, function: object, *arguments: object) -> object:
+            assert waiting.wait(20)
+            return function(*arguments)  # type: ignore[operator]  # a function of `predict`
+
+    waiting = threading.Event()
+    predictor = Predictor([SlowWorker()])  # type: ignore[list-item]  # in place of a Worker
+    found: dict[int, str] = {}
+
+    def ask(number: int) -> None:
+        try:
+            predictor.predict(models, wishes(SETTINGS, "GPU-9" if number else KEYS[0]), "page 1")
+            found[number] = "answered"
+        except Superseded:
+            found[number] = "superseded"
+
+    threads = []
+    for number in range(3):
+        threads.append(threading.Thread(target=ask, args=(number,)))
+        threads[-1].start()
+        while predictor._count < number + 1 or (number == 0 and not predictor._turn.locked()):
+            pass
+    waiting.set()
+    for thread in threads:
+        thread.join()
+    assert found == {0: "answered", 1: "superseded", 2: "answered"}
+
+
+def test_the_parts_of_a_day_are_joined_by_time_and_energy() -> None:
+    quiet, loud = (
+        DayOutcome(seconds, peak_c, peak_c, hot_s, sound_db, swings, [Point(peak_c, peak_c, 50)])
+        for seconds, peak_c, hot_s, sound_db, swings in ((100.0, 70.0, 0.0, 40.0, 2), (300.0, 80.0, 5.0, 50.0, 3))
+    )
+    joined = predict._joined([quiet, loud])
+    assert (joined.seconds, joined.peak_c, joined.peak_s, joined.hot_s, joined.swings) == (400, 80, 80, 5, 5)
+    assert joined.sound_db == pytest.approx(48.89, abs=0.01)
+
+
+# Too little to learn from
+
+
+@cache
+def text_of(power_w: float, minutes: int, path: Path) -> str:
+    run = RecordedRun(path)
+    for second in range(minutes * 60):
+        run.second(gpu_state(power_w=power_w, temperature_c=40.0 + second % 2))
+    run.recorder.close()
+    (model,) = fit_last_day(path).values()
+    assert not isinstance(model, CardModel)
+    return model.text
+
+
+def test_with_too_little_history_the_text_says_what_to_record(tmp_path: Path) -> None:
+    for name in ("short", "idle"):
+        (tmp_path / name).mkdir()
+    assert "only 5 min of readings: let gpufan run for an hour while the card works" in text_of(
+        200.0, 5, tmp_path / "short"
+    )
+    assert "drew at most 20 W" in text_of(20.0, 12, tmp_path / "idle")
+    assert "so that the fans move" in text_of(20.0, 12, tmp_path / "idle")
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_without_a_usable_history_there_is_one_sentence(tmp_path: Path, workers: list[Worker]) -> None:
+    models = Models(workers[0], tmp_path)
+    models.states({})
+    models.wait()
+    state = models.states({"GPU-1": "0 A"})["cards"]["GPU-1"]
+    assert state["state"] == "none"
+    assert state["text"].startswith("there is no history (no ")
+    assert Models(workers[0], None).states({"GPU-1": "0 A"})["cards"]["GPU-1"]["text"] == (
+        "there is no history to learn from"
+    )
+    simulated = Models(workers[0], tmp_path / "later", is_simulated=True).states({"GPU-1": ""})["cards"]["GPU-1"]
+    assert (simulated["state"], simulated["text"]) == ("fitting", "the last day of the simulated cards is being made")
+
+
+@pytest.mark.parametrize(("result", "wait_s"), [("error", SEARCH_S), ("too little", RETRY_S), ("model", RENEW_S)])
+def test_a_fit_is_repeated_when_there_is_much_new_history(
+    models: dict[str, CardModel], result: str, wait_s: float
+) -> None:
+    class CountingWorker:
+        fits = 0
+
+        def call(self, *_: object) -> object:
+            self.fits += 1
+            if result == "error":
+                raise GpufanError("the history is damaged")
+            return {KEYS[0]: models[KEYS[0]] if result == "model" else NoModel(KEYS[0], "", 0, "")}
+
+    clock, worker = Clock(), CountingWorker()
+    found = Models(worker, Path("/"), clock)  # type: ignore[arg-type]  # in place of a Worker
+    for now_s, fits in ((0, 1), (wait_s - 1, 1), (wait_s + 1, 2), (wait_s + 2, 2)):
+        clock.now_s = now_s
+        found.ready()
+        found.wait()
+        assert worker.fits == fits

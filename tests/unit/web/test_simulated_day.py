@@ -1,0 +1,57 @@
+"""The generated day: plausible, repeatable, and written so that every reader of the history can use it."""
+
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from gpufan.core.card_settings import CardSettings
+from gpufan.history.events import EventKind
+from gpufan.history.reader import HistoryReader
+from gpufan.web.simulated_day import DAY_S, INTERVAL_S, day_workload, write_day
+from tests.unit.history.recorded import NOON_S
+
+HOURS = 6
+
+
+def settings_for(_: object) -> CardSettings:
+    return CardSettings(target_c=78)
+
+
+def rows(folder: Path, seed: int) -> list[tuple[object, ...]]:
+    write_day(folder, "dual-1080ti", settings_for, NOON_S, seed, 3600)
+    with HistoryReader(folder) as reader:
+        return list(reader.readings(reader.cards(), reader.time_range()))
+
+
+def test_the_same_seed_gives_the_same_day(tmp_path: Path) -> None:
+    first, second, other = (rows(tmp_path / name, seed) for name, seed in (("a", 1), ("b", 1), ("c", 2)))
+    assert first == second
+    assert [row[4] for row in first] != [row[4] for row in other]
+
+
+def test_a_day_has_readings_all_the_time_except_at_its_restart_and_some_events(tmp_path: Path) -> None:
+    write_day(tmp_path, "dual-1080ti", settings_for, NOON_S, 1, HOURS * 3600)
+    with HistoryReader(tmp_path) as reader:
+        times_s = sorted({row.time_s for row in reader.readings(reader.cards(), reader.time_range())})
+        kinds = {event.kind for event in reader.events(reader.cards(), reader.time_range())}
+    steps_s = [after - before for before, after in pairwise(times_s)]
+    assert sum(step_s > 1.5 * INTERVAL_S for step_s in steps_s) == 1
+    assert kinds >= {EventKind.RESTART, EventKind.GAP, EventKind.OVERRIDE, EventKind.FAN_SLOW}
+
+
+@pytest.mark.parametrize("card", [0, 1])
+def test_cards_work_by_day_and_rest_by_night(card: int) -> None:
+    workload = day_workload(NOON_S, card, 1)
+    by_hour: dict[int, list[float]] = {}
+    for second in range(0, int(DAY_S), 30):
+        by_hour.setdefault(time.localtime(NOON_S + second).tm_hour, []).append(workload(second))
+    assert all(max(by_hour[hour]) < 20 for hour in (3, 4, 5, 6))
+    assert max(map(max, by_hour.values())) > 200
+    assert {power_w for powers in by_hour.values() for power_w in powers if 50 < power_w < 120}
+
+
+def test_the_cards_work_differently() -> None:
+    first, second = (day_workload(NOON_S, card, 1) for card in range(2))
+    assert sum(first(s) != second(s) for s in range(0, int(DAY_S), 60)) > 600
