@@ -111,8 +111,8 @@ def print_status(path: Path, *, as_json: bool, of_service: bool = False) -> None
     if as_json:
         print(msgspec.json.encode(snapshot).decode())
     else:
-        dry = ", dry run" if snapshot.dry_run else ""
-        print(f"gpufan {snapshot.version}, process {snapshot.pid}, every {snapshot.interval_s:g} s{dry}")
+        kinds = (", simulated cards" * (snapshot.simulated_s is not None)) + ", dry run" * snapshot.dry_run
+        print(f"gpufan {snapshot.version}, process {snapshot.pid}, every {snapshot.interval_s:g} s{kinds}")
         if trouble := settings_sentence(snapshot):
             print(trouble)
         console = Console()

@@ -24,6 +24,7 @@ from gpufan.daemon import snapshot_file
 from gpufan.daemon.recording import Row
 from gpufan.errors import GpufanError
 from gpufan.history import DEFAULT_FOLDER
+from gpufan.system.printable import printable
 from gpufan.terminal.drawing import cards_table, highest_screen_that_fits, prepare_terminal_for_live_view, settings_row
 from gpufan.terminal.log import LogHandler, StateLog
 from gpufan.terminal.recent_readings import (
@@ -196,13 +197,20 @@ class WatchLines:
 
 
 class WatchJson:
-    """Writes each snapshot as a line of JSON."""
+    """Writes each snapshot as a line of JSON. A complaint is a line on standard error."""
 
     def __init__(self) -> None:
         self._last: Snapshot | None = None
+        self._is_well = True
 
     def show(self, moment: WatchedMoment) -> None:
-        """Write the snapshot if it differs from that of the last call."""
+        """Write the snapshot if it differs from that of the last call. Write the complaint if the last call had none.
+
+        So a program that waits for lines shows why none comes.
+        """
+        if moment.complaint is not None and self._is_well:
+            print(f"gpufan: {printable(moment.complaint)}", file=sys.stderr, flush=True)
+        self._is_well = moment.complaint is None
         if moment.snapshot is not None and moment.snapshot != self._last:
             print(msgspec.json.encode(moment.snapshot).decode(), flush=True)
         self._last = moment.snapshot

@@ -39,6 +39,16 @@ def status_on_a_terminal(snapshot: Path, capsys: pytest.CaptureFixture[str], mon
     return capsys.readouterr().out
 
 
+@pytest.mark.parametrize("is_simulated", [True, False])
+def test_status_says_that_cards_are_simulated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], is_simulated: bool
+) -> None:
+    simulated_s = 7.0 if is_simulated else None
+    SnapshotFile(tmp_path / "state.json").write(snapshot_now((STILL,), interval_s=1, simulated_s=simulated_s))
+    print_status(tmp_path / "state.json", as_json=False)
+    assert capsys.readouterr().out.splitlines()[0].endswith("every 1 s, simulated cards") is is_simulated
+
+
 def test_status_in_a_pipe_is_plain_text(snapshot: Path, capsys: pytest.CaptureFixture[str]) -> None:
     print_status(snapshot, as_json=False)
     assert capsys.readouterr().out.splitlines()[1:] == [

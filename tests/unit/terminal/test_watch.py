@@ -206,6 +206,20 @@ def test_with_json_each_snapshot_is_a_line(tmp_path: Path, capsys: pytest.Captur
     assert [msgspec.json.decode(line, type=Snapshot) for line in lines] == snapshots
 
 
+def test_with_json_the_reason_for_no_line_is_on_standard_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = SnapshotFile(tmp_path / "state.json")
+    happenings = [lambda: None, lambda: file.write(snapshot_at(time.time())), file.remove]
+    watch(tmp_path / "state.json", as_json=True, pause=ends_after(5, happenings))
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 1
+    assert (
+        err.splitlines()
+        == [f"gpufan: no gpufan is running (no {tmp_path}/state.json): start it with `sudo gpufan run`"] * 2
+    )
+
+
 def test_the_service_is_shown_once_systemd_has_answered(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
