@@ -7,6 +7,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from gpufan.config.order import Order
+from gpufan.core.gpu import GpuInfo
+from gpufan.core.selection import card_matches
 from gpufan.core.sentences import card_sentence
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon import orders
@@ -31,9 +33,12 @@ def set_fans(
     """Give `order` for the cards in `names`, or all, and wait until the daemon follows it.
 
     The order ends after `for_s` seconds. If `for_s` is None, the order never ends. If `keep` is set, the order outlasts
-    restarts of the daemon. An earlier order for the cards ends. Returns a line for each card. Raises InputError. Raises
-    GpufanError, for example if the daemon takes too long.
+    restarts of the daemon; if no daemon runs, the next one follows it. An earlier order for the cards ends. Returns a
+    line for each card. Raises InputError. Raises GpufanError, for example if the daemon takes too long.
     """
+    kept = orders.KeptOrder(order.text, for_s, None if for_s is None else time.time() + for_s) if keep else None
+    if kept is not None and not daemon_is_running(runtime_folder):
+        return [f"{card.label}: ordered: {order}, from the next start on" for card in _keep_set_order(names, kept)]
 
     def is_set_order_obeyed(gpu: GpuState) -> bool:
         left_s = gpu.order_left_s
@@ -43,7 +48,6 @@ def set_fans(
 
     cards = cards_of_running_daemon(names, runtime_folder)
     until_s = None if for_s is None else since_boot_s() + for_s
-    kept = orders.KeptOrder(order.text, for_s, None if for_s is None else time.time() + for_s) if keep else None
     with orders.changing_orders(runtime_folder):
         _write_set_orders(runtime_folder, cards, order.text, until_s)
         _write_kept_set_orders(cards, kept)
@@ -51,6 +55,26 @@ def set_fans(
     if late:
         raise GpufanError(f"not followed yet: {'; '.join(map(card_sentence, late))}: look at `gpufan status`")
     return [card_sentence(gpu) for gpu in found]
+
+
+def _keep_set_order(names: Sequence[str], kept: orders.KeptOrder) -> list[GpuInfo]:
+    """Keep an order for the next start, for the cards in `names` or for all. Returns these cards.
+
+    Raises InputError if there is no such card. Raises GpufanError if no driver answers, or if the order cannot be kept.
+    """
+    cards = known_cards(names)
+    if not cards and not known_cards(()):
+        raise GpufanError("no gpufan is running, and no driver answers that knows the cards: look at `gpufan doctor`")
+    for name in names:
+        if not any(card_matches(card, name) for card in cards):
+            raise InputError(f"--gpu {name}: no such card: `gpufan list` shows the cards")
+    chosen = [card for card in cards if not names or any(card_matches(card, name) for name in names)]
+    try:
+        before = orders.read_kept_orders()
+    except GpufanError:  # it is damaged, and is replaced
+        before = {}
+    orders.write_kept_orders(before | {card.uuid or card.pci: kept for card in chosen})
+    return chosen
 
 
 def clear_set_orders(names: Sequence[str], runtime_folder: Path) -> list[str]:

@@ -112,6 +112,22 @@ def test_without_a_running_gpufan_the_command_says_so(gpufan: Command, command: 
     assert (status, "no gpufan is running" in err, err.count("\n")) == (1, True, 1)
 
 
+def test_an_order_to_keep_needs_no_running_gpufan(start: Start, gpufan: Command, both: Both) -> None:
+    label = "1 GTX 1080 Ti"
+    assert gpufan("set", "70", "--keep", "--gpu", "1") == (0, f"{label}: ordered: 70 %, from the next start on\n", "")
+    status, _, err = gpufan("set", "80", "--keep", "--gpu", "7")
+    assert (status, err) == (2, "gpufan: --gpu 7: no such card: `gpufan list` shows the cards\n")
+    start("--curve", CURVE)
+    wait_for(lambda: both() == ([60, 60], [70, 70]))
+
+
+def test_an_order_to_keep_needs_a_driver_that_knows_the_cards(gpufan: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpufan.daemon.set_fans.known_cards", lambda names: [])
+    status, _, err = gpufan("set", "max", "--keep")
+    assert (status, "no driver answers" in err, err.count("\n")) == (1, True, 1)
+    assert read_kept_orders() == {}
+
+
 def test_orders_that_are_kept_for_the_next_start_end_without_a_running_gpufan_too(
     start: Start, gpufan: Command, folder: Path, both: Both
 ) -> None:
