@@ -107,9 +107,26 @@ def main() -> None:
         from gpufan.system.own_command import with_own_command
 
         with suppress(OSError):  # the terminal may be gone
-            print(f"gpufan: {printable(with_own_command(message))}", file=sys.stderr)
+            line = f"gpufan: {printable(with_own_command(message))}"
+            print(_error_for_terminal(line), file=sys.stderr)
     _flush_at_exit(sys.stdout, sys.stderr)
     sys.exit(status)
+
+
+def _error_for_terminal(line: str) -> str:
+    """Return `line`, broken between words if standard error is a terminal that is too narrow for it.
+
+    A command in backticks is not broken, so that it can be copied.
+    """
+    if not sys.stderr.isatty():
+        return line
+    import re  # these are for terminals only
+    import shutil
+    import textwrap
+
+    width = shutil.get_terminal_size().columns
+    glued = re.sub(r"`[^`]*`", lambda command: command[0].replace(" ", "\0"), line)
+    return textwrap.fill(glued, width, break_long_words=False, break_on_hyphens=False).replace("\0", " ")
 
 
 def _usage_message(error: click.ClickException) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial, wraps
@@ -12,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from gpufan.cli.completion import complete_card
-from gpufan.config.schema import DEFAULTS, NOTHING, RunKeys, key_bounds
+from gpufan.config.schema import DEFAULTS, NOTHING, RunKeys, key_bounds, without_unit
 from gpufan.config.settings import DEFAULT_PATH, Source
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
@@ -43,13 +44,15 @@ def parsed_option_type(parse: Callable[[str], Any]) -> Callable[[object], Any]:
 class FloatRange(click.FloatRange):
     """The type of an option whose value is a number within a range.
 
-    Unlike the class of click, this class describes the range in words, and refuses NaN.
+    Unlike the class of click, this class describes the range in words, refuses NaN, and accepts the unit behind the
+    number.
     """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Convert `value` to a number. Raises click.BadParameter if it is not a number within the range."""
         with suppress(click.BadParameter):
-            number = super().convert(value, param, ctx)
+            text: Any = without_unit(str(param.name), value) if param and isinstance(value, str) else value
+            number = super().convert(text, param, ctx)
             if self.accepts(number):
                 return number
         return self.fail(f"{value}: write a {self.numbers} from {self._describe_range()}", param, ctx)
@@ -92,7 +95,8 @@ class FilePath(click.Path):
 def _read_duration_option_s(text: str) -> float:
     """Convert a duration, such as `90`, `90s`, `30m` or `1h30m`, to seconds.
 
-    Raises InputError if `text` is not a duration, is 0, or is longer than ten years.
+    On a terminal, print which unit a number without a unit has. Raises InputError if `text` is not a duration, is 0, or
+    is longer than ten years.
     """
     number = r"([0-9]+(?:\.[0-9]+)?)\s*"
     match = re.fullmatch(rf"{number}|(?:{number}d\s*)?(?:{number}h\s*)?(?:{number}m\s*)?(?:{number}s)?", text.strip())
@@ -100,6 +104,8 @@ def _read_duration_option_s(text: str) -> float:
     seconds = sum(float(part or 0) * unit_s for part, unit_s in zip(parts, _UNITS_S, strict=False))
     if not seconds > 0:
         raise InputError(f"'{text}' is not a time: write it as 90s, 30m or 1h30m")
+    if parts[0] is not None and sys.stderr.isatty():
+        click.echo(f"gpufan: {parts[0]} without a unit means seconds: write {parts[0]}s, or {parts[0]}m", err=True)
     if seconds > _LONGEST_S:
         raise InputError(f"'{text}' is too long: at most 3650d")
     return seconds
@@ -139,6 +145,12 @@ def keys_of_given_options(options: Mapping[str, Any]) -> RunKeys:
     An option that the user has not given is not set in the result.
     """
     return RunKeys(**{name: value for name, value in options.items() if is_option_given(name)})
+
+
+def refuse_target_beside_curve(target_c: float | None, curve: Curve | None) -> None:
+    """Raise InputError if the command line contains both a target and a curve. None stands for an option not given."""
+    if target_c is not None and curve is not None:
+        raise InputError("--target and --curve exclude each other: leave one out")
 
 
 def source_of_config_option(path: Path | None, options: RunKeys = NOTHING) -> Source:

@@ -93,6 +93,7 @@ def run(
     However gpufan ends, it gives the fans back to the driver. Options override the settings file.
     """
     given = options.keys_of_given_options(settings)
+    options.refuse_target_beside_curve(given.target_c, given.curve)
     if simulate is None:
         options.refuse_options(["workload", "time_scale"], "goes with --simulate: add that, or leave it out")
         with run_view() as open_view:

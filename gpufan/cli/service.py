@@ -83,6 +83,7 @@ def install_service(
 
     Shows the changes and asks. Tests the fans before it changes anything else. `gpufan uninstall-service` reverts all.
     """
+    options.refuse_target_beside_curve(chosen["target_c"], chosen["curve"])
     if no_alerts:
         options.refuse_options(["alerts"], "and --no-alerts exclude each other: leave out one")
     companions = {

@@ -15,7 +15,7 @@ from tomlkit.items import AoT, Item
 
 from gpufan.config.descriptions import describe_values
 from gpufan.config.mistakes import TABLES, SettingsError
-from gpufan.config.schema import CARD_KEYS, QUIET_KEYS, QuietTable, is_number_key
+from gpufan.config.schema import CARD_KEYS, QUIET_KEYS, QuietTable, is_number_key, without_unit
 from gpufan.config.toml_text import parse_settings_text, quiet_values_for_toml, toml
 from gpufan.errors import InputError
 
@@ -45,7 +45,8 @@ def edited_value(key: str, words: Sequence[str]) -> Any:
     if not is_number_key(key):
         return word
     try:
-        return int(word) if re.fullmatch(r"[+-]?\d{1,15}", word) else float(word)
+        number = without_unit(key, word)
+        return int(number) if re.fullmatch(r"[+-]?\d{1,15}", number) else float(number)
     except ValueError:
         raise InputError(f"{key} = {word}: write {describe_values(key)}") from None
 

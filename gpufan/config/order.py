@@ -7,7 +7,7 @@ and the fail-safe apply as before.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from gpufan.config.schema import key_bounds
+from gpufan.config.schema import key_bounds, without_unit
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import MAX_TEMPERATURE_C, Curve
 from gpufan.errors import InputError
@@ -45,7 +45,7 @@ class Order:
         """
         kind, _, value = text.strip().partition(" ")
         if kind == "target" and value:
-            target_c = _ordered_number(value.removesuffix("°C"), "target", *key_bounds("target_c"))
+            target_c = _ordered_number(without_unit("target_c", value), "target", *key_bounds("target_c"))
             return cls(f"target {target_c:g}", None, target_c, is_constant=False)
         if kind == "curve" and value:
             curve = Curve.parse(value)

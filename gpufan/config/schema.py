@@ -84,6 +84,8 @@ TABLE_KEYS = (*CARD_KEYS, "fans")
 """The keys that a `[[gpu]]` table can have beside `match`."""
 CURVE_KEYS = ("hysteresis_c", "hold_s")
 """Keys that have no effect on a card that holds a target."""
+LIMIT_KEYS = ("power_limit_w", "give_way")
+"""Keys that set limits of a card."""
 RUN_KEYS = tuple(key for key in RunKeys.__struct_fields__ if key != "quiet")
 QUIET_KEYS = tuple(field.encode_name for field in msgspec.structs.fields(QuietTable))
 SECTIONS = {"The same for every card": CARD_KEYS, "All cards together": RUN_KEYS[len(CARD_KEYS) :]}
@@ -106,6 +108,17 @@ QUIET_EXAMPLE = QuietTable(
     begin="22:00", end="07:00", days=("fri", "sat"), max_duty_percent=50, target_c=78.0, give_way="power"
 )
 """An example that has a value for every key of quiet hours."""
+
+
+def without_unit(key: str, text: str) -> str:
+    """Return `text`, a value of `key`, without the unit of `key`: `75` for `75 °C`. Other texts stay as they are.
+
+    >>> without_unit("target_c", "75C"), without_unit("min_duty_percent", "40 %"), without_unit("target_c", "75 F")
+    ('75', '40', '75 F')
+    """
+    spellings = {"c": ("°C", "C"), "percent": ("%",), "s": ("s",), "w": ("W",)}.get(key.rpartition("_")[2], ())
+    unit = next((unit for unit in spellings if text.lower().endswith(unit.lower())), "")
+    return text[: len(text) - len(unit)].rstrip()
 
 
 def is_number_key(key: str) -> bool:

@@ -144,6 +144,9 @@ def test_all_versions_are_shown_in_one_line(gpufan: Run) -> None:
         (["run", "--hysteresis", "-1"], ["--hysteresis", "0"]),
         (["run", "--hold", "-1"], ["--hold", "0"]),
         (["run", "--min-duty", "101"], ["--min-duty", "100"]),
+        (["run", "--target", "75F"], ["--target", "75F: write a number from 50 to 90"]),
+        (["run", "--target", "75", "--curve", "50:30"], ["--target and --curve", "leave one out"]),
+        (["install-service", "--target", "75", "--curve", "50:30"], ["--target and --curve", "leave one out"]),
         (["run", "--target", "5"], ["--target", "5: write a number from 50 to 90"]),
         (["run", "--interval", "often"], ["--interval", "often: write a number from 0.1 to 5"]),
         (["run", "--min-duty", "50.5"], ["--min-duty", "50.5: write a whole number from 0 to 100"]),
@@ -260,6 +263,35 @@ def test_a_simulated_run_is_the_same_every_time(gpufan: Run) -> None:
 @pytest.mark.parametrize("duration", ["60", "60s", "1m", "1.0m", "1 m", "0h1m", "0m60s", "0d 0.5m 30s"])
 def test_a_duration_may_be_written_in_any_unit(gpufan: Run, duration: str) -> None:
     assert gpufan(*SIMULATED, duration) == gpufan(*SIMULATED, "1m")
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_terminal_shows_what_a_duration_without_a_unit_means(
+    gpufan: Run, monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    hint = "gpufan: 30 without a unit means seconds: write 30s, or 30m\n"
+    assert gpufan(*SIMULATED, "30").err == (hint if is_terminal else "")
+    assert gpufan(*SIMULATED, "30s").err == ""
+
+
+@pytest.mark.parametrize("option", ["--target=75C", "--target=75 °C", "--min-duty=40%", "--interval=1s"])
+def test_the_unit_of_an_option_may_follow_its_number(gpufan: Run, option: str) -> None:
+    name, _, value = option.partition("=")
+    number = re.sub(r"[^\d.]", "", value)
+    assert gpufan(*SIMULATED, "1m", name, value) == gpufan(*SIMULATED, "1m", name, number)
+
+
+def test_an_error_on_a_terminal_is_broken_between_words_and_no_command_is(
+    gpufan: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    command = ("status", "--runtime-dir", str(tmp_path))
+    lines = gpufan(*command).err.splitlines()
+    assert lines[-1] == "`sudo gpufan run`"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    assert gpufan(*command).err == " ".join(lines) + "\n"
 
 
 def test_the_help_says_ranges_in_words(gpufan: Run) -> None:

@@ -78,8 +78,23 @@ def test_a_table_written_on_one_line_is_changed_too() -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "word", "value"),
+    [
+        ("target_c", "75C", 75),
+        ("target_c", "75.5 °C", 75.5),
+        ("min_duty_percent", "40%", 40),
+        ("interval_s", "2 s", 2),
+        ("power_limit_w", "200W", 200),
+    ],
+)
+def test_the_unit_of_a_key_may_follow_the_number(key: str, word: str, value: float) -> None:
+    assert edited_value(key, [word]) == value
+
+
+@pytest.mark.parametrize(
     ("key", "words", "match", "message"),
     [
+        ("target_c", ["75 F"], None, "target_c = 75 F: write a number from 50 to 90"),
         ("target_c", ["warm"], None, "target_c = warm: write a number from 50 to 90"),
         ("target_c", ["95"], None, "target_c = 95: write a number from 50 to 90"),
         ("target_c", ["nan"], None, "target_c = nan: write a number from 50 to 90"),

@@ -18,6 +18,7 @@ from gpufan.errors import InputError
         (["auto"], "auto", "auto, the driver's control"),
         (["target", "75.5"], "target 75.5", "target 75.5 °C"),
         (["target", "75°C"], "target 75", "target 75 °C"),
+        (["target", "75C"], "target 75", "target 75 °C"),
         (["curve", "50:30,", "83:100"], "curve 50:30,83:100", "curve 50:30,83:100"),
     ],
 )
