@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gpufan.config.mistakes import Mistake, decode_lines, key_lines, table_name
-from gpufan.config.schema import TABLE_KEYS, CardKeys, QuietTable
+from gpufan.config.schema import LIMIT_KEYS, TABLE_KEYS, CardKeys, QuietTable
 from gpufan.config.settings import DEFAULT_PATH, Settings
 from gpufan.config.toml_text import parse_settings_text, toml
 from gpufan.control.law import duty_range
@@ -34,6 +34,7 @@ def lint_settings(settings: Settings, text: bytes, cards: Sequence[GpuInfo]) -> 
             *_lint_values(settings, number, keys, here),
             *_lint_names(settings, keys, match, cards),
             *_lint_own_name(keys, match, here, cards),
+            *_lint_limits(keys, here),
         ]
         found += [(where, key, about) for key, about in abouts]
     for number, hours in enumerate(settings.file.quiet or (), 1):
@@ -149,6 +150,14 @@ def _lint_names(
             elif is_card_index(str(name)):
                 text = "may be the index of another card after a reboot: use the card's UUID, see `gpufan list`"
                 yield key, f"{key}: {toml(name)} {text}"
+
+
+def _lint_limits(keys: CardKeys, cards: Sequence[GpuInfo]) -> Iterator[tuple[str, str]]:
+    """Return each key of a limit, with a warning, if one of `cards` has no fan. gpufan sets no limit of such a card."""
+    labels = ", ".join(card.label for card in cards if not card.fan_count)
+    for key in LIMIT_KEYS:
+        if labels and getattr(keys, key) not in (None, "off"):
+            yield key, f"{key} has no effect on {labels}: gpufan does not control a card without fans"
 
 
 def _lint_own_name(

@@ -34,10 +34,13 @@ class Mistake(NamedTuple):
 class SettingsError(InputError):
     """Raised for a settings file that has mistakes."""
 
-    def __init__(self, mistakes: Sequence[Mistake], where: str = "") -> None:
-        """`mistakes` holds at least one mistake. The message of the error begins with `where`."""
+    def __init__(self, mistakes: Sequence[Mistake], where: str = "", check: str = "gpufan config check") -> None:
+        """`mistakes` holds at least one mistake. The message of the error begins with `where`.
+
+        `check` is the command that shows all mistakes.
+        """
         more = len(mistakes) - _SHOWN
-        shown = [*map(str, mistakes[:_SHOWN]), *([f"and {more} more: see `gpufan config check`"] if more > 0 else [])]
+        shown = [*map(str, mistakes[:_SHOWN]), *([f"and {more} more: see `{check}`"] if more > 0 else [])]
         super().__init__(where + "; ".join(shown))
         self.mistakes = mistakes
 

@@ -3,6 +3,7 @@
 A later source overrides an earlier one. The keys that a file may have are in `schema.py`.
 """
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,5 +183,6 @@ class Source:
         except OSError as error:
             raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
         except SettingsError as error:
-            raise SettingsError(error.mistakes, f"{self.path}: ") from error
+            option = "" if self.path == DEFAULT_PATH else f" --config {shlex.quote(str(self.path))}"
+            raise SettingsError(error.mistakes, f"{self.path}: ", f"gpufan config check{option}") from error
         return Settings(self.path, file, tables, self.options, content)

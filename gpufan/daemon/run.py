@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from gpufan import __version__
+from gpufan.config.schema import LIMIT_KEYS
 from gpufan.config.settings import COMMAND_LINE, RunSettings, Settings, Source
 from gpufan.core.gpu import Gpu
-from gpufan.core.selection import NoSuchCard, select_cards, select_present_cards, split_controllable_cards
+from gpufan.core.selection import NoSuchCard, card_matches, select_cards, select_present_cards, split_controllable_cards
 from gpufan.core.sentences import refused_settings_sentence
 from gpufan.daemon import learnt
 from gpufan.daemon.guardian import guardian
@@ -195,7 +196,14 @@ def run_cards_named_by(settings: Settings) -> str:
 def log_run_settings_warnings(settings: Settings, gpus: Sequence[Gpu]) -> None:
     """Log a warning for each key of `settings` without effect, and for each table and neighbour that matches no card.
 
-    `gpus` are all cards of the box.
+    Also log a warning for each card whose limits are not set, since its fans cannot be set. `gpus` are all cards of the
+    box.
     """
     for line in (*settings.keys_without_effect().values(), *settings.unmatched_tables([gpu.info for gpu in gpus])):
         _log.warning("%s", line)
+    names = settings.run_settings().gpus
+    for info in (gpu.info for gpu in gpus if gpu.info.uncontrollable_reason is not None):
+        own = settings.for_card(info)
+        keys = [key for key in LIMIT_KEYS if getattr(own, key) not in (None, "off")]
+        if keys and (not names or any(card_matches(info, name) for name in names)):
+            _log.warning("%s: without effect, since its fans cannot be set: %s", info.label, ", ".join(keys))

@@ -487,6 +487,17 @@ def test_a_card_without_fans_is_left_alone_and_the_other_controlled(double: Nvml
     assert "not controlled: 0 GTX 1080 Ti: the driver reports no fan" in out
 
 
+def test_the_log_says_that_limits_of_a_card_without_fans_have_no_effect(
+    double: NvmlDouble, gpufan: Command, tmp_path: Path
+) -> None:
+    double.cards[0].fan_count = 0
+    file = tmp_path / "limits.toml"
+    file.write_text('power_limit_w = 200\ngive_way = "power"\n')
+    line = "0 GTX 1080 Ti: without effect, since its fans cannot be set: power_limit_w, give_way\n"
+    assert line in gpufan("run", "--duration", "0.1s", "--config", str(file))[1]
+    assert "without effect" not in gpufan("run", "--duration", "0.1s", "--config", str(file), "--gpu", "1")[1]
+
+
 @pytest.mark.parametrize("driver", ["470.256", "510.47"])
 def test_a_driver_that_cannot_set_fans_through_nvml_needs_the_x_path(
     install: Callable[..., NvmlDouble], gpufan: Command, driver: str

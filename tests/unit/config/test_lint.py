@@ -16,6 +16,7 @@ from tests.unit.builders import FakeGpu
 UPPER = replace(FakeGpu().info, slowdown_c=95)
 LOWER = replace(UPPER, uuid="GPU-22222222-2222-3333-4444-555555555555", pci="00000000:0B:00.0", index=1)
 LIMITED = replace(UPPER, power_range_w=(125.0, 300.0))
+FANLESS = replace(LOWER, fan_count=0)
 LOW = replace(UPPER, duty_range=(0, 100), slowdown_c=None)
 
 
@@ -67,6 +68,15 @@ def found(text: str, *cards: GpuInfo, path: Path = Path("f")) -> list[str]:
             ["line 3: [[gpu]] 1: power_limit_w = 100.5 becomes 125 W on 0 GTX 1080 Ti, which accepts 125 to 300 W"],
         ),
         ("power_limit_w = 300", (LIMITED,), []),
+        (
+            'power_limit_w = 300\ngive_way = "power"',
+            (LIMITED, FANLESS),
+            [
+                f"line {line}: {key} has no effect on 1 GTX 1080 Ti: gpufan does not control a card without fans"
+                for line, key in ((1, "power_limit_w"), (2, "give_way"))
+            ],
+        ),
+        (f'give_way = "off"\n[[gpu]]\nmatch = "{UPPER.uuid}"\npower_limit_w = 300', (LIMITED, FANLESS), []),
         ("power_limit_w = 350", (UPPER,), []),
         ("power_limit_w = 350", (), []),
         (

@@ -217,6 +217,12 @@ def test_a_run_warns_of_an_option_for_curves_where_no_curve_is_followed(file: Pa
     assert warning not in command(*quick, "--config", file).output
 
 
+def test_an_error_about_many_mistakes_names_the_command_that_shows_all(file: Path) -> None:
+    file.write_text("a = 1\nb = 1\nc = 1\nd = 1")
+    output = str(command("run", "--simulate", "--config", file).exception)
+    assert output.endswith(f"and 1 more: see `gpufan config check --config {file}`")
+
+
 def test_an_error_about_a_missing_card_names_the_file(file: Path) -> None:
     file.write_text("gpus = [7]")
     result = command("run", "--simulate", "--duration", "1s", "--config", file)
