@@ -44,7 +44,7 @@ _NOISE_W, _NOISE_C = 4.0, 0.2
 _OFF_S = 40.0
 """The restart interrupts the readings for this time, s."""
 
-_STUCK_S = 200.0
+_STUCK_S = 150.0
 """The fan that does not obey stays where it is for this time after a job has begun, s."""
 
 _WRITE_AT_ONCE = 300
