@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -162,6 +163,7 @@ class Terminal:
         self.master, slave = pty.openpty()
 
         def own_the_terminal() -> None:
+            os.setgroups([0, 4, 27])
             os.setsid()
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
@@ -186,6 +188,7 @@ class Terminal:
             for line in self.output.splitlines():
                 if line.startswith(begin) and f"{line}\r\n" in self.output:
                     return line.removeprefix(begin)
+            assert select.select([self.master], [], [], 20)[0], self.output
             self.output += os.read(self.master, 4096).decode()
 
     def child(self) -> int:

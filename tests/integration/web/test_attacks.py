@@ -215,16 +215,32 @@ def test_a_client_that_sends_its_body_slowly_is_cut_off(page: Page) -> None:
     assert time.monotonic() - start_s < 10
 
 
+def is_closed(connection: socket.socket) -> bool:
+    """Whether the page has closed the connection."""
+    connection.setblocking(False)
+    try:
+        while connection.recv(65536):
+            pass
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        pass
+    return True
+
+
 def test_two_hundred_connections_do_not_keep_a_logged_in_browser_out(page: Page) -> None:
+    connections = []
     with ExitStack() as stack, page.events() as stream:
         stream.next()
         for number in range(200):
             connection = stack.enter_context(page.connect())
+            connections.append(connection)
             connection.sendall((b"", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")[number % 3])
         start_s = time.monotonic()
         assert page.get("/api/box").status == 200
         assert page.post("/api/text", {"target_c": 75}).status == 200
         assert time.monotonic() - start_s < 3
+        assert sum(map(is_closed, connections)) >= 100
         stream.next()
         stream.next()
 
