@@ -40,25 +40,43 @@ def user_without_rights() -> User:
     return User(nobody.pw_uid or _NOBODY, nobody.pw_gid or _NOBODY)
 
 
-def drop_rights(user: User) -> None:
-    """Become `user`, without groups and capabilities, and without a way back. Raises GpufanError if that fails.
+def close_ways_back() -> None:
+    """Make it impossible for any program that this process starts to have more rights. Raises GpufanError.
 
-    The process must have one thread only. Without root, only the way to more rights is closed.
+    The kernel does this for one thread. So it must be done before there are others, which inherit it. A process of root
+    still has its rights after that.
     """
     try:
         if os.geteuid() == 0:
             _empty_bounding_set()
-            os.setgroups([])
-            os.setresgid(user.gid, user.gid, user.gid)
-            os.setresuid(user.uid, user.uid, user.uid)
-            _clear_capabilities()
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-        with suppress(OSError, ValueError):  # the sandbox of the service has set the limit already, and forbids this
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except OSError as error:
-        raise GpufanError(f"the rights of root cannot be given up: {error.strerror}; the page is not served") from error
-    if 0 in (*os.getresuid(), *os.getresgid(), *os.getgroups()) and os.geteuid() != 0:
-        raise GpufanError("the rights of root were not given up completely; the page is not served")
+        raise _not_given_up(error.strerror) from error
+    with suppress(OSError, ValueError):  # the sandbox of the service has set the limit already, and forbids this
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def drop_rights(user: User) -> None:
+    """Become `user`, without groups and capabilities. Does nothing without root. Raises GpufanError if that fails.
+
+    All threads lose their rights, since the C library asks each thread to change its user.
+    """
+    if os.geteuid() != 0:
+        return
+    try:
+        os.setgroups([])
+        os.setresgid(user.gid, user.gid, user.gid)
+        os.setresuid(user.uid, user.uid, user.uid)
+        _clear_capabilities()
+    except OSError as error:
+        raise _not_given_up(error.strerror) from error
+    if 0 in (*os.getresuid(), *os.getresgid(), *os.getgroups()):
+        raise _not_given_up("some are left")
+
+
+def _not_given_up(why: str | None) -> GpufanError:
+    """Return the error for rights that could not be given up."""
+    return GpufanError(f"the rights of root cannot be given up: {why}; so the page is not served")
 
 
 def die_with_parent(parent: int) -> None:

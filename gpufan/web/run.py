@@ -27,7 +27,7 @@ from gpufan.web.history_view import open_history_folder
 from gpufan.web.links import page_link, remove_key_file, tunnel_command, write_key_file
 from gpufan.web.model import Models
 from gpufan.web.predict import Predictor
-from gpufan.web.rights import drop_rights, user_without_rights
+from gpufan.web.rights import close_ways_back
 from gpufan.web.routes import make_application
 from gpufan.web.server import PageServer, listen_socket
 from gpufan.web.supervisor import open_terminal, serve_without_rights
@@ -67,7 +67,7 @@ def serve_page(options: WebOptions, say: Callable[[str], None]) -> None:
         prepare = partial(open_history_folder, options.history_folder)
         page = _Page(options, assets, listener, say)
         if os.geteuid() != 0:
-            drop_rights(user_without_rights())
+            close_ways_back()
             page.serve(None)
         elif options.profile is not None or (terminal := open_terminal()) is None:
             serve_without_rights(lambda _: page.serve(None), prepare, None, None, say)

@@ -19,7 +19,7 @@ from gpufan.system.signals import interrupt_at_signals
 from gpufan.web.apply import Applier
 from gpufan.web.helper import DirectApplier, HelperClient, LineReader, helper_answer
 from gpufan.web.preload import load_hidden_code
-from gpufan.web.rights import die_with_parent, drop_rights, user_without_rights
+from gpufan.web.rights import close_ways_back, die_with_parent, drop_rights, user_without_rights
 
 _END_S = 1.0
 """After SIGTERM, the child is killed after this time, s."""
@@ -91,6 +91,7 @@ def _run_child(
         os.dup2(output, 2)
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
+        close_ways_back()
         prepare()
         user = user_without_rights()
         load_hidden_code(user)

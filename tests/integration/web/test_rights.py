@@ -44,8 +44,11 @@ def test_the_process_that_speaks_http_has_no_rights(arguments: list[str], sudo: 
         assert status["Uid"].split() == [uid] * 4
         assert status["Gid"].split() == [gid] * 4
         assert status["Groups"] == ""
-        assert status["NoNewPrivs"] == "1"
-        assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+        for thread in os.listdir(f"/proc/{found.child()}/task"):
+            of_thread = status_of(int(thread))
+            assert of_thread["Uid"].split() == [uid] * 4
+            assert of_thread["NoNewPrivs"] == "1"
+            assert {of_thread[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
         links = {os.readlink(f"/proc/{found.child()}/fd/{number}") for number in (0, 1, 2)}
         assert not any("pts" in link or "tty" in link for link in links)
         assert status["NSsid"] != status_of(found.process.pid)["NSsid"]
