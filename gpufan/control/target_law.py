@@ -166,9 +166,17 @@ class TargetLaw:
         self._saturated_s = self._saturated_s + elapsed_s if hot and elapsed_s < _GAP_S else 0.0
         if temperature_c >= self._full_at_c:
             return Decision(self._duty, Reason(Cause.NEAR_SLOWDOWN, temperature_c=temperature_c))
-        needed = math.exp(self._forward(self._expected_power if power is None else power))
+        expected = math.exp(self._forward(self._expected_power))
+        needed = expected if power is None else math.exp(self._forward(power))
         facts = Facts(
-            temperature_c, None if power is None else power_w, self._target_c, needed, self._limits, floor, shared
+            temperature_c,
+            None if power is None else power_w,
+            self._target_c,
+            needed,
+            self._limits,
+            floor,
+            shared,
+            falls_to_percent=max(demand, expected),
         )
         return Decision(self._duty, explain(self._duty, facts, self._settings.step_percent))
 

@@ -21,6 +21,10 @@ class Facts(NamedTuple):
     """The least duty at this temperature, whatever the model says."""
     shared_percent: float
     """The duty for neighbours that take in the card's heat."""
+    falls_to_percent: float
+    """The duty to which faster fans fall slowly: the demand, or the duty that holds the target at the expected power,
+    whichever is higher.
+    """
 
 
 def explain(duty: int, facts: Facts, step_percent: int) -> Reason:
@@ -40,6 +44,9 @@ def explain(duty: int, facts: Facts, step_percent: int) -> Reason:
         return because(Cause.NEIGHBOUR)
     if abs(change) < step_percent:
         return because(Cause.TARGET)
+    if change > 0 and duty - math.ceil(max(facts.falls_to_percent, low)) >= step_percent:
+        return because(Cause.SLOWING)
     if change > 0:
-        return because(Cause.EXPECTED_LOAD)
+        # The sentence has the needed duty, which may be below the lowest one: this number and the change make the duty.
+        return because(Cause.EXPECTED_LOAD, change_percent=duty - round(needed))
     return because(Cause.BELOW_TARGET, difference_c=-over_c) if over_c < 0 else because(Cause.SETTLING)

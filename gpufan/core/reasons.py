@@ -69,7 +69,7 @@ class Cause(str, Enum):
     CURVE_MAXIMUM = "curve-maximum", Group.LIMIT
     """The curve is above the highest duty of the card [curve_percent, limit_percent]."""
     SLOWING = "slowing", Group.HOLD
-    """The fans slow down at a limited rate [curve_percent]."""
+    """The fans slow down at a limited rate [under a curve curve_percent, under a target as TARGET]."""
     HYSTERESIS = "hysteresis", Group.HOLD
     """The card has not cooled enough to slow the fans down [curve_percent, difference_c]."""
     COOLING = "cooling", Group.HOLD

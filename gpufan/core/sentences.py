@@ -12,7 +12,7 @@ _SENTENCES = {
     Cause.CURVE: "{curve}",
     Cause.CURVE_MINIMUM: "{curve}; {limit_percent} % is the lowest duty of this card",
     Cause.CURVE_MAXIMUM: "{curve}; {limit_percent} % is the highest duty of this card",
-    Cause.SLOWING: "{curve}; the fans slow down gradually",
+    Cause.SLOWING: "{wanted}; the fans slow down gradually",
     Cause.HYSTERESIS: "{curve}; the fans slow down once the card is {difference_c:g} °C cooler",
     Cause.COOLING: "{curve}; the fans slow down once the card has been cooler for {seconds:g} s",
     Cause.SMALL_CHANGE: "{curve}; a change of less than {change_percent} % is not made",
@@ -77,6 +77,9 @@ def reason_sentence(reason: Reason, curve: str = "the curve") -> str:
     """
     template = _SENTENCES[reason.cause]
     numbers = {name: getattr(reason, name) for name in reason.__struct_fields__}
+    if "{wanted}" in template:
+        wanted = _curve_sentence(curve, reason.curve_percent) if reason.needed_percent is None else None
+        numbers["wanted"] = wanted or _needed_sentence(reason)
     if "{curve}" in template:
         numbers["curve"] = _curve_sentence(curve, reason.curve_percent)
     if "{needed}" in template:

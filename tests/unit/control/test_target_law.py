@@ -32,7 +32,8 @@ REASON = re.compile(
     r"((\d+ % holds|full fans cannot hold) [\d.]+ °C at \d+ W"
     r"|without power readings, \d+ % is found to hold [\d.]+ °C)"
     r"(; \d+ % is the lowest duty of this card|; the card is [\d.]+ °C (above|below)(, so \d+ (more|less))?"
-    r"|; \d+ (more|less)( for a neighbour that takes in its heat| for load that may come| for now))?"
+    r"|; \d+ (more|less)( for a neighbour that takes in its heat| for load that may come| for now)"
+    r"|; the fans slow down gradually)?"
 )
 
 targets = st.builds(
@@ -407,6 +408,22 @@ def test_the_reason_tells_power_need_and_excess() -> None:
     assert re.fullmatch(
         r"\d+ % holds 80 °C at 60 W; the card is 2 °C above, so \d+ more", reason_sentence(decision.reason)
     )
+
+
+def test_while_the_fans_fall_the_reason_says_so_and_before_that_its_numbers_make_the_duty() -> None:
+    law = TargetLaw(replace(STEEP, target_c=78), (23, 100), 90, power_limit_w=250)
+    sentences, duties = {}, [0]
+    for second in range(1200):
+        power_w, temperature_c = (230, 76) if second < 300 else (60, max(76 - (second - 300) / 4, 45))
+        decision = law.decide(second, temperature_c, power_w)
+        sentences[second] = reason_sentence(decision.reason)
+        duties.append(decision.duty_percent)
+        assert decision.reason.cause is not Cause.SLOWING or duties[-1] <= duties[-2]
+        if match := re.fullmatch(r"(\d+) % holds .*; (\d+) more for load that may come", sentences[second]):
+            assert abs(int(match[1]) + int(match[2]) - decision.duty_percent) <= 1
+    kinds = [text.partition("; ")[2].lstrip("0123456789 ") for text in sentences.values()]
+    assert "more for load that may come" in kinds[310:440]
+    assert set(kinds[460:600]) == {"the fans slow down gradually"}
 
 
 def test_near_the_slowdown_threshold_the_reason_is_that() -> None:
