@@ -1,14 +1,16 @@
-"""The commands `gpufan config check`, `show`, `set`, `unset` and `edit`."""
+"""The commands `gpufan config check`, `show`, `set`, `unset`, `quiet` and `edit`."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import click
 
 from gpufan.cli import options
 from gpufan.cli.command import Command, Group
 from gpufan.cli.completion import complete_card
-from gpufan.config.schema import QUIET_KEYS, RUN_KEYS
+from gpufan.config.schema import QUIET_KEYS, RUN_KEYS, QuietTable
 from gpufan.config.settings import DEFAULT_PATH
 from gpufan.errors import GpufanError, InputError
 from gpufan.system.files import read_file
@@ -42,7 +44,7 @@ def _config_key_or_refuse(word: str, keys: Sequence[str]) -> str:
         return word
     first = word.split(".")[0].strip("[]")
     if first in ("quiet", *QUIET_KEYS):
-        remedy = "`sudo gpufan config edit` changes it, and `gpufan config show quiet` explains it"
+        remedy = "`sudo gpufan config edit` changes it, `config quiet` adds one, `gpufan config show quiet` explains it"
         raise click.BadParameter(f"{word} belongs to the table of quiet hours: {remedy}")
     if first in ("gpu", "match"):
         raise click.BadParameter(f"{word}: write the key alone, and --gpu CARD to set it for some cards only")
@@ -68,7 +70,7 @@ def config() -> None:
     """Change, check and show the settings.
 
     `sudo gpufan config set target_c 75` changes a key of the settings file. `sudo gpufan config edit` opens the file in
-    an editor. For quiet nights, add a [[quiet]] table there: `gpufan config show quiet` shows one.
+    an editor. `sudo gpufan config quiet 22:00-07:00 --max-duty 50` makes quiet nights.
     """
 
 
@@ -159,6 +161,62 @@ def unset_config_key(key: str, card: str | None, config_path: Path | None, runti
 
     match = None if card is None else lasting_name_of_known_card(card, runtime_dir)
     _change_config_and_echo(config_path, lambda text: text_without_key(text, key, match))
+
+
+def _read_quiet_period(text: str) -> tuple[str, str]:
+    """Convert `22:00-7:00` to the two times of a `[[quiet]]` table. Raises InputError if `text` has another form."""
+    match = re.fullmatch(r"(\d{1,2}:\d\d)\s*-\s*(\d{1,2}:\d\d)", text.strip())
+    if match is None:
+        raise InputError(f"'{text}' is not a period: write it as 22:00-07:00")
+    return match[1].zfill(5), match[2].zfill(5)
+
+
+@config.command("quiet", cls=Command)
+@click.argument("period", metavar="HH:MM-HH:MM", type=options.parsed_option_type(_read_quiet_period))
+@click.option(
+    "--max-duty",
+    "max_duty_percent",
+    type=options.IntRange(1, 100),
+    metavar="PERCENT",
+    help="The fans run at most at this duty.",
+)
+@options.target("target_c", help="Hold this temperature in these hours.")
+@click.option("--give-way", is_flag=True, help="The clocks of a card give way when its fans may not go higher.")
+@click.option("--days", metavar="sat,sun", show_default="every day", help="The days on which the hours begin.")
+@click.option("--remove", is_flag=True, help="Remove these hours; without --days, on whatever days they begin.")
+@options.config
+def set_quiet_hours(
+    period: tuple[str, str],
+    max_duty_percent: int | None,
+    target_c: float | None,
+    give_way: bool,
+    days: str | None,
+    remove: bool,
+    config_path: Path | None,
+) -> None:
+    """Add quiet hours to the settings file, and reload the service.
+
+    `sudo gpufan config quiet 22:00-07:00 --max-duty 50` limits the fans of all cards at night. Hours that are in the
+    file already, for the same days, are replaced. `gpufan config show quiet` explains quiet hours.
+    """
+    from gpufan.config.edit import text_with_quiet_hours, text_without_quiet_hours
+
+    if remove:
+        options.refuse_options(
+            ["max_duty_percent", "target_c", "give_way"], "is for new hours: leave it or --remove out"
+        )
+    elif max_duty_percent is None and target_c is None and not give_way:
+        raise InputError("nothing is limited in these hours: add --max-duty, --target or --give-way")
+    table = QuietTable(
+        begin=period[0],
+        end=period[1],
+        days=cast(Any, None if days is None else tuple(day.strip().lower() for day in days.split(","))),
+        max_duty_percent=max_duty_percent,
+        target_c=target_c,
+        give_way="power" if give_way else None,
+    )
+    change = text_without_quiet_hours if remove else text_with_quiet_hours
+    _change_config_and_echo(config_path, lambda text: change(text, table))
 
 
 @config.command("edit", cls=Command)

@@ -15,7 +15,7 @@ from tomlkit.items import AoT, Item
 
 from gpufan.config.descriptions import describe_values
 from gpufan.config.mistakes import TABLES, SettingsError
-from gpufan.config.schema import CARD_KEYS, QUIET_KEYS, QuietTable, is_number_key, without_unit
+from gpufan.config.schema import CARD_KEYS, DAYS, QUIET_KEYS, QuietTable, is_number_key, without_unit
 from gpufan.config.toml_text import parse_settings_text, quiet_values_for_toml, toml
 from gpufan.errors import InputError
 
@@ -134,6 +134,29 @@ def text_with_quiet_tables(text: str, tables: Sequence[QuietTable]) -> str:
     return changed
 
 
+def text_with_quiet_hours(text: str, table: QuietTable) -> str:
+    """Return the text with this `[[quiet]]` table. It replaces the tables with the same times and days.
+
+    Raises InputError if the text or the table has a mistake.
+    """
+    others = [each for each in _quiet_tables_of(text) if not _is_same_period(each, table, table.days or DAYS)]
+    return text_with_quiet_tables(text, [*others, table])
+
+
+def text_without_quiet_hours(text: str, period: QuietTable) -> str:
+    """Return the text without the `[[quiet]]` tables that have the times and days of `period`.
+
+    If `period` has no days, the days of a table do not matter. Raises InputError if there is no such table, or if the
+    text has a mistake.
+    """
+    before = _quiet_tables_of(text)
+    others = [each for each in before if not _is_same_period(each, period, period.days)]
+    if len(others) == len(before):
+        hours = f"{period.begin}-{period.end}"
+        raise InputError(f"there are no quiet hours {hours} to remove: `gpufan config show quiet` shows them")
+    return text_with_quiet_tables(text, others)
+
+
 def edited_lines(before: str, after: str) -> list[str]:
     """Return the lines that differ between the texts `before` and `after`.
 
@@ -141,6 +164,17 @@ def edited_lines(before: str, after: str) -> list[str]:
     """
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=1)
     return [line for line in lines if not line.startswith(("---", "+++", "@@"))]
+
+
+def _quiet_tables_of(text: str) -> Sequence[QuietTable]:
+    """Return the `[[quiet]]` tables of the text. Raises SettingsError if the text has a mistake."""
+    return parse_settings_text(text.encode())[0].quiet or ()
+
+
+def _is_same_period(table: QuietTable, period: QuietTable, days: Sequence[str] | None) -> bool:
+    """Whether `table` has the times of `period`, and the days `days`. If these are None, the days do not matter."""
+    is_same_time = (table.begin, table.end) == (period.begin, period.end)
+    return is_same_time and (days is None or set(table.days or DAYS) == set(days))
 
 
 def _check_key_to_edit(key: str, match: str | None) -> None:

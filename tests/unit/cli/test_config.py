@@ -53,6 +53,46 @@ def test_a_key_is_set_and_unset_and_the_difference_is_shown(file: Path) -> None:
     assert config(file, "unset", "target_c").output == f"{file}: nothing to change\n"
 
 
+NIGHT = '[[quiet]]\nfrom = "22:00"\nto = "07:00"\n'
+
+
+def test_quiet_hours_are_added_replaced_and_removed(file: Path) -> None:
+    before = file.read_text()
+    config(file, "quiet", "22:00-7:00", "--max-duty", "50%")
+    assert file.read_text() == f"{before}\n{NIGHT}max_duty_percent = 50\n"
+    config(file, "quiet", "22:00-07:00", "--target", "82C", "--give-way")
+    assert file.read_text() == f'{before}\n{NIGHT}target_c = 82\ngive_way = "power"\n'
+    config(file, "quiet", "22:00-07:00", "--max-duty", "60", "--days", "SAT, sun")
+    both = file.read_text()
+    assert both.endswith(f'\n\n{NIGHT}days = ["sat", "sun"]\nmax_duty_percent = 60\n')
+    again = config(file, "quiet", "22:00-07:00", "--max-duty", "60", "--days", "sat,sun")
+    assert (again.output, file.read_text()) == (f"{file}: nothing to change\n", both)
+    config(file, "quiet", "22:00-07:00", "--remove", "--days", "sat,sun")
+    assert file.read_text().count("[[quiet]]") == 1
+    config(file, "quiet", "22:00-07:00", "--remove")
+    assert file.read_text().rstrip() == before.rstrip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("22-7 --max-duty 50", "'22-7' is not a period: write it as 22:00-07:00"),
+        ("25:00-07:00 --max-duty 50", 'from = "25:00": write a time of day'),
+        ("22:00-22:00 --max-duty 50", 'to = "22:00" is the same time as from'),
+        ("22:00-07:00", "nothing is limited in these hours: add --max-duty, --target or --give-way"),
+        ("22:00-07:00 --max-duty 50 --days sunday", 'days = ["sunday"]: write a list of days'),
+        ("22:00-07:00 --max-duty 50 --remove", "--max-duty is for new hours"),
+        ("21:00-07:00 --remove", "there are no quiet hours 21:00-07:00 to remove"),
+    ],
+)
+def test_quiet_hours_that_cannot_be_are_refused(file: Path, arguments: str, message: str) -> None:
+    config(file, "quiet", "22:00-07:00", "--max-duty", "40")
+    before = file.read_text()
+    result = config(file, "quiet", *arguments.split())
+    assert message in f"{result.output}{result.exception}"
+    assert file.read_text() == before
+
+
 def warnings(file: Path, *arguments: str) -> list[str]:
     """The warnings after a change."""
     start = f"warning: {file}: "
