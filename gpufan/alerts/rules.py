@@ -94,10 +94,10 @@ class Rules:
     def see(self, snapshot: Snapshot, monotonic_s: float) -> list[Message]:
         """Take a new snapshot into account, and return the messages that are due."""
         self._note_run(snapshot, monotonic_s)
-        self._cards |= {gpu.uuid: gpu.label for gpu in snapshot.gpus}
-        judged = {gpu.uuid: _apply_rules_to_card(gpu) for gpu in snapshot.gpus}
+        self._cards |= {gpu.uuid: gpu.label for gpu in snapshot.states}
+        judged = {gpu.uuid: _apply_rules_to_card(gpu) for gpu in snapshot.states}
         present = dict(self._find(snapshot, judged))
-        lines = {gpu.uuid: card_sentence(gpu) for gpu in snapshot.gpus}
+        lines = {gpu.uuid: card_sentence(gpu) for gpu in snapshot.states}
         messages: list[Message] = []
         for key in [*present, *(key for key in self._episodes if key not in present)]:
             if key.uuid and key not in present and key.trouble not in judged.get(key.uuid, ()):
@@ -131,7 +131,7 @@ class Rules:
 
         `judged` has the result of `_apply_rules_to_card` for each card in the snapshot, by UUID.
         """
-        for gpu in snapshot.gpus:
+        for gpu in snapshot.states:
             for trouble, is_present in judged[gpu.uuid].items():
                 if is_present and trouble in self._after_s:
                     yield Key(gpu.uuid, trouble), Found(gpu.label, card_sentence(gpu))

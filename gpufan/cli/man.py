@@ -8,10 +8,10 @@ import click
 from gpufan import __version__
 from gpufan.cli.command import Command, option_help_rows
 from gpufan.cli.main import cli
-from gpufan.config.descriptions import describe_key
-from gpufan.config.schema import CARD_KEYS, DEFAULTS, EXAMPLES, QUIET_EXAMPLE, SECTIONS
+from gpufan.config.descriptions import CASE_FANS, describe_key
+from gpufan.config.schema import CARD_KEYS, DEFAULTS, EXAMPLES, FAN_EXAMPLE, QUIET_EXAMPLE, SECTIONS
 from gpufan.config.settings import DEFAULT_PATH
-from gpufan.config.toml_text import quiet_values_for_toml, toml, toml_or_words
+from gpufan.config.toml_text import fan_values_for_toml, quiet_values_for_toml, toml, toml_or_words
 from gpufan.system.resources import template
 
 PAGES = ("gpufan.1", "gpufan.toml.5")
@@ -51,6 +51,8 @@ def man_page(name: str) -> str:
         sections={title: [_man_page_key_entry(key) for key in keys] for title, keys in SECTIONS.items()},
         match=describe_key("match"),
         fans=describe_key("fans"),
+        about_fans=CASE_FANS,
+        case_fan=[(f"{key} = {toml(value)}", _fan_key_text(key)) for key, value in fan_values_for_toml(FAN_EXAMPLE)],
         quiet=[
             (f"{key} = {toml(value)}", describe_key(key))
             for key, value in quiet_values_for_toml(QUIET_EXAMPLE)
@@ -87,6 +89,14 @@ def roff_text(text: str) -> str:
 def _synopsis(context: click.Context) -> str:
     """Return how the command in `context` is called: `gpufan set [OPTIONS] VALUE`."""
     return " ".join([context.command_path, *context.command.collect_usage_pieces(context)])
+
+
+def _fan_key_text(key: str) -> str:
+    """Return the meaning of a key of a case fan. Some keys are explained with those of a card."""
+    return {
+        "curve": "Duty in percent over the temperature of the card, as for a card.",
+        "min_duty_percent": "Lowest duty of the fan. Without it, the lowest duty of its curve, or 30 without a curve.",
+    }.get(key) or describe_key(key)
 
 
 def _man_page_key_entry(name: str) -> tuple[str, str, str]:

@@ -36,6 +36,8 @@ ABOUT = {
     "fans": "In a [[gpu]] table: fans on headers of the motherboard that cool these cards, named by chip and output."
     " Curve, target and learning are as for the fans of a card. Several cards may have the same fan: then the highest"
     " duty counts. A change needs a restart, after `gpufan install-service` if gpufan runs as a service.",
+    "name": "In a [[fan]] table: the channel of the case fan, chip and output.",
+    "follows": "In a [[fan]] table: the cards that the case fan follows, named as in gpus. Without it, all cards.",
     "match": "The cards that a table is for: by UUID, PCI address, index or part of the name, as in gpus.",
     "from": "When quiet hours begin, in local time: hours and minutes with a colon between them.",
     "to": 'When they end; if this is not later than from, on the next day. "24:00" is midnight.',
@@ -53,6 +55,13 @@ QUIET_HOURS = (
     " several tables overlap, the lowest values count."
 )
 """What a `[[quiet]]` table does."""
+
+CASE_FANS = (
+    "A [[fan]] table is for a fan on a header of the motherboard that follows cards. With a curve, it follows the"
+    " temperature of the card that is hottest relative to its own target or curve. Without a curve, its duty is the"
+    " highest that one of the cards needs. Without a card that answers, it runs at full speed."
+)
+"""What a `[[fan]]` table does."""
 
 UNSET = {
     "target_c": "none, the curve is followed",
@@ -76,6 +85,8 @@ _EXPECTED = {
     "backend": '"auto" or "nvml" or "x11"',
     "dry_run": "true or false",
     "fans": 'a list of channels, such as fans = ["nct6798/pwm2"]',
+    "name": 'a channel, such as name = "nct6798/pwm2"',
+    "follows": 'a list of UUIDs, PCI addresses, indices or names, such as follows = ["0a:00.0"]',
     "match": 'a UUID, PCI address, index or name, such as match = "GTX 1080 Ti"',
     "from": 'a time of day, such as from = "22:00"',
     "to": 'a time of day, such as to = "07:00"',

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gpufan.config.mistakes import Mistake, decode_lines, key_lines, table_name
-from gpufan.config.schema import LIMIT_KEYS, TABLE_KEYS, CardKeys, QuietTable
+from gpufan.config.schema import LIMIT_KEYS, TABLE_KEYS, CardKeys, FanTable, QuietTable
 from gpufan.config.settings import DEFAULT_PATH, Settings
 from gpufan.config.toml_text import parse_settings_text, toml
 from gpufan.control.law import duty_range
@@ -42,6 +42,8 @@ def lint_settings(settings: Settings, text: bytes, cards: Sequence[GpuInfo]) -> 
             (table_name("quiet", number), key, about)
             for key, about in _lint_quiet_hours(settings, number, hours, cards)
         ]
+    for number, fan in enumerate(settings.case_fans, 1):
+        found += [(table_name("fan", number), key, about) for key, about in _lint_case_fan(fan, cards)]
     named = [Mistake(lines.get((where, key)), f"{where}: {about}" if where else about) for where, key, about in found]
     return sorted(named, key=lambda mistake: mistake.line or 0)
 
@@ -115,6 +117,19 @@ def _lint_values(
             yield "dry_run", "dry_run = true: the service sets no fans"
         if settings.file.duration_s is not None:
             yield "duration_s", "duration_s: the service ends after this time, and is started again"
+
+
+def _lint_case_fan(fan: FanTable, cards: Sequence[GpuInfo]) -> Iterator[tuple[str, str]]:
+    """Find keys in the table of a case fan that are surely not meant. Return each such key with a warning."""
+    for name in map(str, fan.follows or ()):
+        if cards and not any(card_may_match(card, name) for card in cards):
+            yield "follows", f"follows: {toml(name)} matches no card here"
+        elif is_card_index(name):
+            text = "may be the index of another card after a reboot: use the card's UUID, see `gpufan list`"
+            yield "follows", f"follows: {toml(name)} {text}"
+    low = fan.min_duty_percent
+    if fan.curve is not None and low is not None and fan.curve.lowest_duty < low:
+        yield "curve", f"curve: its lowest duty, {fan.curve.lowest_duty:g} %, is raised to {low} % by min_duty_percent"
 
 
 def _lint_place(card: GpuInfo) -> str:

@@ -9,7 +9,7 @@ import msgspec
 
 from gpufan.errors import InputError
 
-TABLES = "gpu", "quiet"
+TABLES = "gpu", "quiet", "fan"
 """The kinds of tables in a settings file."""
 
 _SHOWN = 3

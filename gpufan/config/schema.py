@@ -58,6 +58,15 @@ class QuietTable(msgspec.Struct, frozen=True, kw_only=True):
         return QuietHours(*times, days, self.max_duty_percent, self.target_c, self.give_way is not None)
 
 
+class FanTable(msgspec.Struct, frozen=True, kw_only=True):
+    """A `[[fan]]` table: a case fan that follows cards. A key that is not set here is None."""
+
+    name: ChannelName
+    follows: Annotated[tuple[_CardName, ...], Meta(min_length=1)] | None = None
+    curve: Curve | None = None
+    min_duty_percent: Annotated[int, Meta(ge=0, le=100)] | None = None
+
+
 class RunKeys(CardKeys, frozen=True, kw_only=True):
     """All settings of a run: those of every card, and those of the run itself. A key that is not set here is None."""
 
@@ -69,6 +78,8 @@ class RunKeys(CardKeys, frozen=True, kw_only=True):
     duration_s: Annotated[float, Meta(ge=1, le=365 * 86400)] | None = None
     quiet: tuple[QuietTable, ...] | None = None
     """The `[[quiet]]` tables; only a file has them."""
+    fan: tuple[FanTable, ...] | None = None
+    """The `[[fan]]` tables; only a file has them."""
 
 
 class CardTable(CardKeys, frozen=True, kw_only=True):
@@ -86,8 +97,9 @@ CURVE_KEYS = ("hysteresis_c", "hold_s")
 """Keys that have no effect on a card that holds a target."""
 LIMIT_KEYS = ("power_limit_w", "give_way")
 """Keys that set limits of a card."""
-RUN_KEYS = tuple(key for key in RunKeys.__struct_fields__ if key != "quiet")
+RUN_KEYS = tuple(key for key in RunKeys.__struct_fields__ if key not in ("quiet", "fan"))
 QUIET_KEYS = tuple(field.encode_name for field in msgspec.structs.fields(QuietTable))
+FAN_KEYS = FanTable.__struct_fields__
 SECTIONS = {"The same for every card": CARD_KEYS, "All cards together": RUN_KEYS[len(CARD_KEYS) :]}
 """The headings of the sections of the file, with the keys in each section."""
 
@@ -108,6 +120,15 @@ QUIET_EXAMPLE = QuietTable(
     begin="22:00", end="07:00", days=("fri", "sat"), max_duty_percent=50, target_c=78.0, give_way="power"
 )
 """An example that has a value for every key of quiet hours."""
+
+
+FAN_EXAMPLE = FanTable(
+    name="nct6798/pwm2",
+    follows=("0a:00.0", "41:00.0"),
+    curve=Curve.parse("40:25,60:40,75:70,83:100"),
+    min_duty_percent=25,
+)
+"""An example that has a value for every key of a case fan."""
 
 
 def without_unit(key: str, text: str) -> str:

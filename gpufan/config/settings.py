@@ -3,16 +3,19 @@
 A later source overrides an earlier one. The keys that a file may have are in `schema.py`.
 """
 
+import math
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from gpufan.config.mistakes import SettingsError
-from gpufan.config.schema import CARD_KEYS, CURVE_KEYS, DEFAULTS, NOTHING, CardKeys, CardTable, RunKeys
+from gpufan.config.schema import CARD_KEYS, CURVE_KEYS, DEFAULTS, NOTHING, CardKeys, CardTable, FanTable, RunKeys
 from gpufan.config.toml_text import parse_settings_text, toml
-from gpufan.core.card_settings import CardSettings
+from gpufan.core.card_settings import ALL_CARDS, CardSettings
 from gpufan.core.gpu import GpuInfo
 from gpufan.core.quiet_hours import QuietHours
 from gpufan.core.selection import card_matches, card_may_match, is_card_index
@@ -79,13 +82,47 @@ class Settings:
         return Value(None, BUILT_IN)
 
     def for_card(self, info: GpuInfo) -> CardSettings:
-        """Return the settings in effect for one card."""
+        """Return the settings in effect for one card, or for a case fan."""
+        if info.is_case_fan:
+            return self._for_case_fan(info.name)
         tables = [number for number, table in enumerate(self.tables, 1) if card_matches(info, str(table.match))]
         values = {key: self.resolve(key, tables).value for key in CARD_KEYS}
         if values["curve"] is None:
             del values["curve"]
         fans = self.resolve("fans", tables).value or ()
         return CardSettings(**values, fans=fans, quiet_hours=tuple(self._quiet_hours()))
+
+    def _for_case_fan(self, name: str) -> CardSettings:
+        """Return the settings of the case fan whose table has `name`. Of quiet hours, only the highest duty counts."""
+        table = next(fan for fan in self.case_fans if fan.name == name)
+        follows = self.follows(table)
+        lowest_percent = table.min_duty_percent
+        if lowest_percent is None and table.curve is not None:
+            # A fan of a case may turn slower than that of a card, and starts again if it stops.
+            lowest_percent = math.floor(table.curve.lowest_duty)
+        quiet = tuple(hours._replace(target_c=None, gives_way=False) for hours in self._quiet_hours())
+        settings = CardSettings(
+            follows=follows,
+            neighbours=follows,
+            by_demand=table.curve is None,
+            min_duty_percent=lowest_percent,
+            quiet_hours=tuple(hours for hours in quiet if hours.max_duty_percent is not None),
+        )
+        return settings if table.curve is None else replace(settings, curve=table.curve)
+
+    @staticmethod
+    def follows(fan: FanTable) -> tuple[str, ...]:
+        """Return the names of the cards that a case fan follows."""
+        return ALL_CARDS if fan.follows is None else tuple(map(str, fan.follows))
+
+    @property
+    def case_fans(self) -> tuple[FanTable, ...]:
+        """The `[[fan]]` tables."""
+        return self.file.fan or ()
+
+    def with_case_fans(self, names: Sequence[str]) -> "Settings":
+        """Return these settings with case fans on the channels `names`, which follow the demand of all cards."""
+        return replace(self, file=msgspec.structs.replace(self.file, fan=tuple(FanTable(name=name) for name in names)))
 
     def _quiet_hours(self) -> Iterator[QuietHours]:
         """Return the quiet hours, which are the same for every card.
@@ -125,7 +162,7 @@ class Settings:
     @property
     def channel_names(self) -> list[str]:
         """The names of all channels of the motherboard that a run with these settings sets."""
-        return [name for _, names in self.header_fans for name in names]
+        return [*(name for _, names in self.header_fans for name in names), *(fan.name for fan in self.case_fans)]
 
     def unmatched_tables(self, cards: Sequence[GpuInfo]) -> list[str]:
         """Return a warning for each table and each name of a neighbour that matches none of `cards`."""
@@ -150,9 +187,11 @@ class Settings:
         Each name comes after the place where it stands: `[[gpu]] 1: match =`.
         """
         neighbours = [name for keys in (self.file, *self.tables) for name in keys.neighbours or ()]
+        follows = [(number, name) for number, fan in enumerate(self.case_fans, 1) for name in fan.follows or ()]
         return [
             *((f"[[gpu]] {number}: match =", table.match) for number, table in enumerate(self.tables, 1)),
             *(("neighbours:", name) for name in dict.fromkeys(neighbours)),
+            *((f"[[fan]] {number}: follows:", name) for number, name in follows),
         ]
 
 

@@ -5,16 +5,18 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from gpufan.config.descriptions import QUIET_HOURS, UNSET, describe_key, describe_values
+from gpufan.config.descriptions import CASE_FANS, QUIET_HOURS, UNSET, describe_key, describe_values
 from gpufan.config.mistakes import Mistake, SettingsError, decode_lines, key_lines, table_name
 from gpufan.config.schema import (
     EXAMPLES,
+    FAN_KEYS,
     NOTHING,
     QUIET_KEYS,
     RUN_KEYS,
     SECTIONS,
     TABLE_KEYS,
     CardTable,
+    FanTable,
     QuietTable,
     RunKeys,
 )
@@ -26,21 +28,25 @@ from gpufan.system.resources import template
 _COMMAND_LINE_ONLY = ("simulate", "workload", "time_scale", "record", "runtime_dir", "config", "debug")
 """Options of `run` that a file must not set: they would turn a service into a simulation, or hide its state."""
 
-_K = TypeVar("_K", RunKeys, CardTable, QuietTable)
+_K = TypeVar("_K", RunKeys, CardTable, QuietTable, FanTable)
 
 
 def parse_settings_text(text: bytes) -> tuple[RunKeys, tuple[CardTable, ...]]:
     """Read the text of a settings file. Return the keys above all tables, and the `[[gpu]]` tables.
 
-    The `[[quiet]]` tables are in `RunKeys.quiet`. Raises SettingsError if the text has mistakes.
+    The `[[quiet]]` and `[[fan]]` tables are in `RunKeys.quiet` and `RunKeys.fan`. Raises SettingsError if the text has
+    mistakes.
     """
     content, lines, mistakes = decode_lines(text)
     found: list[_FoundMistake] = []
     card_tables = _parse_tables(content, "gpu", "for each card", found)
     quiet_tables = _parse_tables(content, "quiet", "for each period", found)
+    fan_tables = _parse_tables(content, "fan", "for each case fan", found)
     file = _parse_table(RunKeys, content, "", found)
     cards = [_parse_table(CardTable, table, where, found) for where, table in card_tables.items()]
     quiet = [_parse_table(QuietTable, table, where, found) for where, table in quiet_tables.items()]
+    fans = [_parse_table(FanTable, table, where, found) for where, table in fan_tables.items()]
+    found += _check_parsed_fans(dict(zip(fan_tables, fans, strict=True)))
     for where, hours in zip(quiet_tables, quiet, strict=True):
         found += [] if hours is None else _check_parsed_hours(hours, where)
     if found:
@@ -51,7 +57,11 @@ def parse_settings_text(text: bytes) -> tuple[RunKeys, tuple[CardTable, ...]]:
     if mistakes:
         raise SettingsError(sorted(mistakes, key=lambda mistake: mistake.line or 0))
     assert file is not None  # else there was a mistake
-    file = msgspec.structs.replace(file, quiet=tuple(hours for hours in quiet if hours is not None) or None)
+    file = msgspec.structs.replace(
+        file,
+        quiet=tuple(hours for hours in quiet if hours is not None) or None,
+        fan=tuple(fan for fan in fans if fan is not None) or None,
+    )
     return file, tuple(card for card in cards if card is not None)
 
 
@@ -71,14 +81,21 @@ def render_settings_text(keys: RunKeys = NOTHING, tables: Sequence[CardTable] = 
         for table in tables
     ]
     quiet = [[f"{key} = {toml(value)}" for key, value in quiet_values_for_toml(hours)] for hours in keys.quiet or ()]
+    fans = [[f"{key} = {toml(value)}" for key, value in fan_values_for_toml(fan)] for fan in keys.fan or ()]
     return template("templates/config.toml.j2").render(
-        sections=sections, tables=lines, quiet=quiet, about_quiet=QUIET_HOURS
+        sections=sections, tables=lines, quiet=quiet, about_quiet=QUIET_HOURS, fans=fans, about_fans=CASE_FANS
     )
 
 
 def quiet_values_for_toml(hours: QuietTable) -> list[tuple[str, Any]]:
     """Return the keys that are set in a `[[quiet]]` table, with their values."""
     values = zip(QUIET_KEYS, msgspec.structs.astuple(hours), strict=True)
+    return [(key, value) for key, value in values if value is not None]
+
+
+def fan_values_for_toml(fan: FanTable) -> list[tuple[str, Any]]:
+    """Return the keys that are set in a `[[fan]]` table, with their values."""
+    values = zip(FAN_KEYS, msgspec.structs.astuple(fan), strict=True)
     return [(key, value) for key, value in values if value is not None]
 
 
@@ -131,7 +148,7 @@ def _parse_table(keys: type[_K], table: Mapping[str, Any], where: str, found: li
     If the table has mistakes, add them to `found` and return None. `where` is the name of the table in the mistakes; it
     is empty for the keys above all tables.
     """
-    fields = {field.encode_name: field for field in msgspec.structs.fields(keys) if field.name != "quiet"}
+    fields = {field.encode_name: field for field in msgspec.structs.fields(keys) if field.name not in ("quiet", "fan")}
     values: dict[str, Any] = {}
     mistakes: list[_FoundMistake] = []
     for key, value in table.items():
@@ -140,8 +157,8 @@ def _parse_table(keys: type[_K], table: Mapping[str, Any], where: str, found: li
                 raise InputError(_why_key_is_not_parsed(tuple(fields), key))
             parsed = Curve.parse(msgspec.convert(value, str)) if key == "curve" else None
             values[fields[key].name] = parsed or msgspec.convert(value, fields[key].type)
-            if key == "fans":
-                _check_channel_names(values[key])
+            if key in ("fans", "name"):
+                _check_channel_names(values[key] if key == "fans" else [values[key]])
         except InputError as error:
             mistakes.append(_FoundMistake(where, key, str(error)))
         except msgspec.ValidationError:
@@ -159,6 +176,20 @@ def _check_channel_names(names: Sequence[str]) -> None:
     for name in names:
         if not is_channel_name(name):
             raise InputError(f"{toml(name)} is no fan: write chip and output, such as {toml(NAME_EXAMPLE)}")
+
+
+def _check_parsed_fans(fans: Mapping[str, FanTable | None]) -> list[_FoundMistake]:
+    """Return a mistake for each `[[fan]]` table that has the same channel as an earlier one.
+
+    `fans` maps the name of each table to its content; None if the table has another mistake.
+    """
+    first: dict[str, str] = {}
+    found = []
+    for where, fan in fans.items():
+        if fan is not None and first.setdefault(fan.name, where) != where:
+            text = f"name = {toml(fan.name)}: {first[fan.name]} has this fan already: remove one of them"
+            found.append(_FoundMistake(where, "name", text))
+    return found
 
 
 def _check_parsed_hours(hours: QuietTable, where: str) -> list[_FoundMistake]:
@@ -182,10 +213,13 @@ def _why_key_is_not_parsed(names: Sequence[str], key: str) -> str:
     """
     if key in _COMMAND_LINE_ONLY:
         return f"{key} is only an option of the command line, --{key.replace('_', '-')}"
-    if key in ("match", "fans") and "from" not in names:
+    if key in ("match", "fans") and not {"from", "follows"} & set(names):
         return f"{key} belongs below a line with [[gpu]]"
     if key in RUN_KEYS:
-        return f"{key} is for all cards together: write it above the first {'table' if 'from' in names else '[[gpu]]'}"
+        is_elsewhere = "from" in names or "follows" in names
+        return f"{key} is for all cards together: write it above the first {'table' if is_elsewhere else '[[gpu]]'}"
+    if key in ("name", "follows"):
+        return f"{key} belongs below a line with [[fan]]"
     if key in QUIET_KEYS:
         return f"{key} belongs below a line with [[quiet]]"
     import difflib  # only a mistake needs it

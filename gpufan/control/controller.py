@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from gpufan.control.curve_law import CurveLaw
+from gpufan.control.follow_law import FollowLaw
 from gpufan.control.law import Decision, Law, Learnt, duty_range
 from gpufan.control.quiet_limit import YIELD_K, QuietLimit
 from gpufan.control.sensor_guard import SensorGuard
@@ -142,7 +143,7 @@ class Controller:
 
         The memory of the sensor guard stays.
         """
-        same_law = (self._settings.target_c is None) is (settings.target_c is None)
+        same_law = _kind_of_law(self._settings) == _kind_of_law(settings)
         self._settings = settings
         if same_law:
             self._law.follow(settings, self._limits)
@@ -169,8 +170,15 @@ class Controller:
 
     def _law_for(self, settings: CardSettings) -> Law:
         """Return a new law that follows `settings`: the target if there is one, else the curve."""
+        if settings.by_demand:
+            return FollowLaw(settings, self._limits, self._full_at_c)
         if settings.target_c is None:
             return CurveLaw(settings, self._limits, self._full_at_c)
         from gpufan.control.target_law import TargetLaw  # loaded only for a target
 
         return TargetLaw(settings, self._limits, self._full_at_c, self._learnt, self._power_limit_w)
+
+
+def _kind_of_law(settings: CardSettings) -> tuple[bool, bool]:
+    """Return two values that are the same for all settings with the same law."""
+    return settings.by_demand, settings.target_c is None

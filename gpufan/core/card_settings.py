@@ -8,6 +8,9 @@ from gpufan.core.quiet_hours import Quiet, QuietHours
 DEFAULT_TARGET_C = 78.0
 """The target if a person chooses neither a target nor a curve, °C."""
 
+ALL_CARDS = ("*",)
+"""The names of the cards that a case fan follows if a person names none."""
+
 DEFAULT_CURVE = Curve(((50, 30), (75, 50), (80, 64), (83, 100)))
 """The curve that is proposed to a person who wants one."""
 
@@ -42,6 +45,11 @@ class CardSettings:
     fans: tuple[str, ...] = ()
     """Names of the channels of the motherboard that cool the card. If empty, its own fans do."""
 
+    follows: tuple[str, ...] = ()
+    """For a case fan: the names of the cards that it follows. Empty for a card."""
+    by_demand: bool = False
+    """For a case fan: whether its duty is the highest that a followed card needs. If not, the curve applies."""
+
     quiet_hours: tuple[QuietHours, ...] = ()
     """The periods in which the fans are limited, in the order of the settings file."""
     quiet: Quiet | None = None
@@ -60,6 +68,9 @@ class CardSettings:
     def __str__(self) -> str:
         """Return the curve or the target, the limits and the quiet hours as text: `target 78 °C, power limit 220 W`."""
         text = f"curve {self.curve}" if self.target_c is None else f"target {self.target_c:g} °C"
+        if self.follows:
+            cards = "all cards" if self.follows == ALL_CARDS else ", ".join(self.follows)
+            text = f"follows {cards}" if self.by_demand else f"{text}, follows {cards}"
         if self.power_limit_w is not None:
             text += f", power limit {self.power_limit_w:g} W"
         if self.give_way == "power":

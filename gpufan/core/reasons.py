@@ -94,6 +94,9 @@ class Cause(str, Enum):
     NEIGHBOUR = "neighbour", Group.NEIGHBOUR
     """Another card takes in the heat of this card [as TARGET]."""
 
+    FOLLOWS = "follows", Group.TARGET
+    """A case fan has the duty that the cards need that it follows [needed_percent]."""
+
     NEAR_SLOWDOWN = "near-slowdown", Group.FULL
     """The card is close to its slowdown threshold [temperature_c; limit_percent and until in quiet hours]."""
     QUIET_HOURS = "quiet-hours", Group.LIMIT

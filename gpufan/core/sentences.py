@@ -24,6 +24,7 @@ _SENTENCES = {
     Cause.SETTLING: "{needed}; {change} for now",
     Cause.EXPECTED_LOAD: "{needed}; {change} for load that may come",
     Cause.NEIGHBOUR: "{needed}; {change} for a neighbour that takes in its heat",
+    Cause.FOLLOWS: "the cards need {needed_percent:.0f} %",
     Cause.NEAR_SLOWDOWN: "{temperature_c:g} °C is too close to the card's slowdown threshold: full speed{quiet}",
     Cause.QUIET_HOURS: "quiet hours until {until}: at most {limit_percent} % instead of {needed_percent:g} %",
     Cause.QUIET_HOURS_HOT: "{temperature_c:g} °C is close to the card's slowdown threshold: more than the"

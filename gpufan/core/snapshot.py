@@ -164,3 +164,15 @@ class Snapshot(msgspec.Struct, frozen=True):
     """How often the wall clock was set since the start."""
     clock_step_s: Annotated[float, Meta(ge=-1e10, le=1e10)] = 0.0
     """The last change of the wall clock, s; negative if it was set back."""
+    case_fans: tuple[GpuState, ...] = ()
+    """The case fans on headers of the motherboard, in the order of the settings; they are no cards.
+
+    `uuid` is `fan:` and the name of the channel, `label` and `name` are the name of the channel, and `index` is the
+    number of the fan. `temperature_c` is that of the followed card that is hottest relative to its own target or curve;
+    `power_w` is None. `fans` has one fan. All other fields are as for a card.
+    """
+
+    @property
+    def states(self) -> tuple[GpuState, ...]:
+        """The states of all cards, and then those of all case fans."""
+        return self.gpus + self.case_fans

@@ -1,10 +1,15 @@
 """Joins the settings with fans on headers of the motherboard: which channels cool which cards."""
 
 from gpufan.config.settings import Settings
-from gpufan.daemon.taken import Taken
 from gpufan.gpu.cards import Cards
 from gpufan.gpu.header import Headers
 from gpufan.hwmon.channels import find_channels, resolve_channel
+
+
+def use_header_fans(cards: Cards, settings: Settings, headers: Headers) -> None:
+    """Cool those of `cards` with channels of `headers` for which `settings` name channels."""
+    if settings.has_header_fans:
+        cards.use_headers(lambda info: settings.for_card(info).fans, headers)
 
 
 def hwmon_folders(settings: Settings) -> list[str]:
@@ -17,13 +22,3 @@ def hwmon_folders(settings: Settings) -> list[str]:
         return []
     channels = find_channels()
     return sorted({str(resolve_channel(name, channels).home) for name in settings.channel_names})
-
-
-def use_header_fans(cards: Cards, settings: Settings, taken: Taken | None = None) -> None:
-    """Cool those of `cards` with channels for which `settings` name channels.
-
-    `taken` knows the channels that an earlier run has set and not given back.
-    """
-    if settings.has_header_fans:
-        headers = Headers(None if taken is None else taken.channels_left_over())
-        cards.use_headers(lambda info: settings.for_card(info).fans, headers)

@@ -38,6 +38,10 @@ class Instructions:
         """From the next `update` on, use the settings that `settings_for` returns. Any thread may call this."""
         self._settings_for = settings_for
 
+    def settings_of(self, info: GpuInfo) -> CardSettings:
+        """Return the settings of the card `info`, without order and quiet hours. They may not be followed yet."""
+        return self._settings_for(info)
+
     def obey(self, order: Order | None, left_s: float | None) -> None:
         """Follow `order` in place of the curve or target in the settings. If `order` is None, follow the settings.
 

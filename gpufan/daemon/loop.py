@@ -94,6 +94,7 @@ class ControlLoop:
         workers: Sequence[Worker],
         sinks: Sequence[Publish],
         *,
+        case_fans: Sequence[Worker] = (),
         interval_s: float,
         dry_run: bool = False,
         every_tick: bool = True,
@@ -105,7 +106,9 @@ class ControlLoop:
         settings_in_use: SettingsInUse = SettingsInUse.CHOSEN,
         settings_refused: str | None = None,
     ) -> None:
-        """Each of `sinks` receives every snapshot. `interval_s` is the time from one tick of a card to the next.
+        """`workers` control the cards, `case_fans` the case fans. Each of `sinks` receives every snapshot.
+
+        `interval_s` is the time from one tick of a card to the next.
 
         If `every_tick` is set, a snapshot is published after every tick. Otherwise it is published when a state is new,
         and at least every `LOOK_S` seconds.
@@ -121,6 +124,7 @@ class ControlLoop:
         """
         self._orders = orders or Orders(None)
         self._cards = [CardStep(worker, self._orders) for worker in workers]
+        self._case_fans = [CardStep(worker, Orders(None)) for worker in case_fans]
         self._supervision = Step(self._supervise)
         self._publishing = Step(self._publish)
         self._finding = Step(self._find)
@@ -169,7 +173,7 @@ class ControlLoop:
                     break
                 if self._current.hangs:
                     self._tick_all_at_once()
-                    for card in self._cards:
+                    for card in self._all:
                         if card.hangs:
                             self._start(card.worker.make_safe_while_hanging)
         except BaseException as error:  # raised again after the fans are given back
@@ -188,10 +192,11 @@ class ControlLoop:
         """
         self._epoch += 1
         self._current = self._waiting
-        threads = [self._start(card.run, self._pass) for card in self._cards]
-        deadline_s = time.monotonic() + _REST_S
-        for thread in threads:
-            thread.join(max(deadline_s - time.monotonic(), 0))
+        for steps in self._cards, self._case_fans:  # a case fan follows what the cards have read
+            threads = [self._start(step.run, self._pass) for step in steps]
+            deadline_s = time.monotonic() + _REST_S
+            for thread in threads:
+                thread.join(max(deadline_s - time.monotonic(), 0))
         self._start(self._tick, self._epoch)
 
     def _start(self, call: Callable[..., None], *arguments: object) -> threading.Thread:
@@ -234,12 +239,18 @@ class ControlLoop:
             self._look_at_s = this.now_s + LOOK_S
         self._orders.look()
         yield from self._cards
-        quiet = all(card.is_quiet for card in self._cards)
+        yield from self._case_fans
+        quiet = all(card.is_quiet for card in self._all)
         if this.is_look or self._every_tick or not quiet or self._inbox.reload_requested:
             yield self._supervision
             yield self._publishing
         if this.is_look and self._recount_is_due(this.now_s):
             yield self._finding
+
+    @property
+    def _all(self) -> list[CardStep]:
+        """The steps of all cards and case fans."""
+        return [*self._cards, *self._case_fans]
 
     def _recount_is_due(self, now_s: float) -> bool:
         """Whether to look for new cards in this pass: every `RECOUNT_S`, and when the kernel reports a new card."""
@@ -266,7 +277,7 @@ class ControlLoop:
         `epoch` is the number of this ticker. Returns False if this ticker has been abandoned, else True.
         """
         while (left_s := due_s - time.monotonic()) > 0:
-            contested = [card for card in self._cards if card.worker.contested and card.busy_since_s is None]
+            contested = [card for card in self._all if card.worker.contested and card.busy_since_s is None]
             time.sleep(min(left_s, RECHECK_S) if contested else left_s)
             if self._epoch != epoch:
                 return False
@@ -285,7 +296,7 @@ class ControlLoop:
             self._inbox.reload_requested = False
             self._apply(self._reload)
         now_s, workers = this.now_s, [card.worker for card in self._cards]
-        for worker in workers:
+        for worker in (*workers, *(fan.worker for fan in self._case_fans)):
             self._rivals.note(now_s, worker.gpu.info.label, worker.contested)
         if min(worker.recovery.uncontrolled_s(now_s) for worker in workers) >= ALL_LOST_S:
             raise GpuLost(f"no card was under control for {ALL_LOST_S:g} s; a new process may reach them again")
@@ -310,13 +321,14 @@ class ControlLoop:
         """Publish a snapshot, if a state says something new or if a snapshot is due."""
         if self._has_ended:
             return
-        cards = sum(card.worker.news + card.hangs for card in self._cards)
+        cards = sum(card.worker.news + card.hangs for card in self._all)
         news = cards, len(self._cards), self._reload_refused, self._settings_refused, self._clock.steps
         if news == self._news and not (self._every_tick or this.is_look):
             return
         self._news = news
         snapshot = snapshot_now(
             tuple(card.state(this.now_s) for card in self._cards),
+            case_fans=tuple(fan.state(this.now_s) for fan in self._case_fans),
             interval_s=self._interval_s,
             dry_run=self._dry_run,
             reload_refused=self._reload_refused,
@@ -338,7 +350,7 @@ class ControlLoop:
             return
         self._reload_refused = self._settings_refused = None
         self._settings_in_use = SettingsInUse.CHOSEN
-        for card in self._cards:
+        for card in self._all:
             card.worker.follow(self._settings_for)
 
     def _release_all(self) -> list[str]:
@@ -346,15 +358,15 @@ class ControlLoop:
         self._epoch += 1
         self._has_ended = True
         deadline_s = time.monotonic() + STOP_S
-        calls = [partial(card.stop, deadline_s - STOP_S / 3) for card in self._cards]
+        calls = [partial(card.stop, deadline_s - STOP_S / 3) for card in self._all]
         results = call_all(STOP_S, calls)
-        for step in (*self._cards, self._publishing):
+        for step in (*self._all, self._publishing):
             # A call that still sets the fans would undo the release. When it returns, its thread gives them back again.
             while step.busy_since_s is not None and time.monotonic() < deadline_s:
                 time.sleep(0.005)
         return [
             f"{card.worker.gpu.info.label}: {_loop_release_error(result)}"
-            for card, result in zip(self._cards, results, strict=True)
+            for card, result in zip(self._all, results, strict=True)
             if isinstance(result, Exception) or card.busy_since_s is not None
         ]
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from gpufan.core.pci import PciAddress
 from gpufan.core.sentences import state_sentence
-from gpufan.core.snapshot import Snapshot
+from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.errors import InputError
 from gpufan.system.files import path_behind_links
 from gpufan.system.printable import printable
@@ -55,7 +55,12 @@ _HEADERS = (HEADER, ",".join(Row._fields[:-1]) + "\n")
 
 
 def recording_rows(snapshot: Snapshot) -> list[Row]:
-    """Return a row for each card of `snapshot`."""
+    """Return a row for each card of `snapshot`. Case fans have no rows, since nothing can be learnt of them."""
+    return rows_of_states(snapshot, snapshot.gpus)
+
+
+def rows_of_states(snapshot: Snapshot, states: Iterable[GpuState]) -> list[Row]:
+    """Return a row for each of `states`, which are in `snapshot`."""
     time_s = snapshot.time_s if snapshot.simulated_s is None else snapshot.simulated_s
     return [
         Row(
@@ -72,7 +77,7 @@ def recording_rows(snapshot: Snapshot) -> list[Row]:
             state_sentence(gpu),
             gpu.pci,
         )
-        for gpu in snapshot.gpus
+        for gpu in states
     ]
 
 

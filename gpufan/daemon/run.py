@@ -10,9 +10,10 @@ from gpufan import __version__
 from gpufan.config.schema import LIMIT_KEYS
 from gpufan.config.settings import COMMAND_LINE, RunSettings, Settings, Source
 from gpufan.core.gpu import Gpu
-from gpufan.core.selection import NoSuchCard, card_matches, select_cards, select_present_cards, split_controllable_cards
+from gpufan.core.selection import NoSuchCard, card_matches, select_cards, select_present_cards
 from gpufan.core.sentences import refused_settings_sentence
 from gpufan.daemon import learnt
+from gpufan.daemon.case_fans import make_case_fan_workers, split_cards_to_control
 from gpufan.daemon.guardian import guardian
 from gpufan.daemon.instructions import SettingsFor
 from gpufan.daemon.last_good import (
@@ -79,8 +80,10 @@ def _run_with_settings(
     `record` is the file of the recording; None for no recording. `inbox` receives the reasons to stop. `notifier` sends
     messages to the service manager; None without a service manager.
     """
-    from gpufan.daemon.headers import use_header_fans  # loads the driver's library, which a simulation does not need
+    # They load the driver's library, which a simulation does not need.
+    from gpufan.daemon.headers import use_header_fans
     from gpufan.gpu.cards import open_cards
+    from gpufan.gpu.header import Headers
 
     with ExitStack() as stack:
         rows = stack.enter_context(publish_to_recording(record))
@@ -96,11 +99,12 @@ def _run_with_settings(
                 stack.enter_context(guardian(record_of_taken))
             taken = stack.enter_context(Taken(record_of_taken, run.display))
         cards = stack.enter_context(closing(open_cards(run.backend, run.display, runtime_folder, run.gpus)))
-        use_header_fans(cards, settings, taken)
+        headers = Headers(None if taken is None else taken.channels_left_over())
+        use_header_fans(cards, settings, headers)
         chosen = _select_cards_to_run(cards.gpus, settings)
         if not run.dry_run:
             cards.start_x_server(chosen)
-        usable, uncontrollable = split_controllable_cards(chosen)
+        usable, uncontrollable = split_cards_to_control(chosen, settings)
         if not usable:
             raise NotControllable(f"no card here has fans that can be set: {'; '.join(uncontrollable)}")
         for line in uncontrollable:
@@ -114,7 +118,8 @@ def _run_with_settings(
             known = learnt.read_all_learnt(folder_of_learnt, [gpu.info.uuid for gpu in gpus])
             return make_workers(gpus, settings.for_card, box=workers, dry_run=run.dry_run, learnt=known, taken=taken)
 
-        for worker in add_workers_to_run(usable):
+        case_fans = make_case_fan_workers(settings, headers.open_fan, workers, dry_run=run.dry_run, taken=taken)
+        for worker in (*add_workers_to_run(usable), *case_fans):
             info = worker.gpu.info
             _log.info("%s: %s, %s", info.label, "dry run" if run.dry_run else "controlled", settings.for_card(info))
         title = "dry run: nothing is set" if run.dry_run else "ctrl-c gives the fans back to the driver"
@@ -132,12 +137,13 @@ def _run_with_settings(
         daemon = ControlLoop(
             workers,
             sinks,
+            case_fans=case_fans,
             interval_s=run.interval_s,
             dry_run=run.dry_run,
             every_tick=bool(rows) or view.every_tick,
             reload=partial(_reload_settings_of_run, source, settings, cards.gpus, keep),
             reload_driver=None if run.dry_run else cards.reload_driver,
-            find_new=lambda: add_workers_to_run(split_controllable_cards(cards.find_new())[0]),
+            find_new=lambda: add_workers_to_run(split_cards_to_control(cards.find_new(), settings)[0]),
             orders=orders,
             settings_in_use=start.in_use,
             settings_refused=start.refused,
@@ -145,7 +151,8 @@ def _run_with_settings(
         )
         daemon.run(inbox, run.duration_s)
     if not run.dry_run:
-        _log.info("fans given back to the driver: %s", ", ".join(worker.gpu.info.label for worker in workers))
+        labels = ", ".join(worker.gpu.info.label for worker in (*workers, *case_fans))
+        _log.info("fans given back to the driver: %s", labels)
 
 
 def _reload_settings_of_run(
@@ -162,7 +169,7 @@ def _reload_settings_of_run(
         for key in RunSettings._fields:
             if key != "interval_s" and getattr(run, key) != getattr(started.run_settings(), key):
                 raise InputError(f"{source.path}: a new {key} needs a restart")
-        if settings.header_fans != started.header_fans:
+        if (settings.header_fans, settings.channel_names) != (started.header_fans, started.channel_names):
             raise InputError(f"{source.path}: new fans need a restart")
     except Exception as error:
         _log.warning("%s", refused_settings_sentence(str(error)))

@@ -100,7 +100,7 @@ def sd_notify_status(snapshot: Snapshot) -> str:
 
     If the settings in use are not those of the settings file, the line begins with a sentence about that.
     """
-    texts = [_sd_notify_card_text(gpu) for gpu in snapshot.gpus]
+    texts = [_sd_notify_card_text(gpu) for gpu in snapshot.states]
     if trouble := settings_sentence(snapshot):
         texts.insert(0, trouble)
     return " | ".join(texts)
@@ -108,8 +108,8 @@ def sd_notify_status(snapshot: Snapshot) -> str:
 
 def is_ready_for_sd_notify(snapshot: Snapshot) -> bool:
     """Whether every card has had a tick, and the fans of at least one card were read back as set."""
-    return all(gpu.reason.cause is not Cause.START for gpu in snapshot.gpus) and any(
-        _is_card_ready_for_sd_notify(gpu) for gpu in snapshot.gpus
+    return all(gpu.reason.cause is not Cause.START for gpu in snapshot.states) and any(
+        _is_card_ready_for_sd_notify(gpu) for gpu in snapshot.states
     )
 
 

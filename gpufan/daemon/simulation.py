@@ -11,6 +11,7 @@ from gpufan import __version__
 from gpufan.config.settings import Source
 from gpufan.core.selection import select_cards
 from gpufan.core.snapshot import Snapshot
+from gpufan.daemon.case_fans import make_case_fan_workers
 from gpufan.daemon.publish import Publish, publish_to_recording, publish_to_snapshot_file
 from gpufan.daemon.run import log_run_settings_warnings, run_cards_named_by
 from gpufan.daemon.snapshot_file import snapshot_now
@@ -58,6 +59,8 @@ def run_simulation(
     settings = source.read()
     run = settings.run_settings()
     box = SimulatedBox(PROFILES[options.profile], WORKLOADS[options.workload])
+    if box.case_fans and not settings.case_fans:
+        settings = settings.with_case_fans(box.case_fans)
     gpus = box.cards
     if settings.has_header_fans:
         gpus = box.cards_with_headers(lambda info: settings.for_card(info).fans or box.header_names(info))
@@ -81,11 +84,15 @@ def run_simulation(
             *stack.enter_context(publish_to_snapshot_file(runtime_folder, lock)),
             *rows,
         ]
+        workers = make_workers(chosen, settings.for_card, dry_run=run.dry_run, wall_clock=simulation_local_time)
         simulate_workers(
             box,
-            make_workers(chosen, settings.for_card, dry_run=run.dry_run, wall_clock=simulation_local_time),
+            workers,
             sinks,
             inbox,
+            case_fans=make_case_fan_workers(
+                settings, box.chip.open_fan, workers, dry_run=run.dry_run, wall_clock=simulation_local_time
+            ),
             interval_s=run.interval_s,
             duration_s=run.duration_s,
             time_scale=options.time_scale,
@@ -100,6 +107,7 @@ def simulate_workers(
     sinks: Sequence[Publish],
     inbox: StopInbox,
     *,
+    case_fans: Sequence[Worker] = (),
     duration_s: float | None,
     interval_s: float = 1.0,
     time_scale: float = math.inf,
@@ -114,10 +122,10 @@ def simulate_workers(
     now_s = 0.0
     try:
         while not inbox.wait(max(start_s + now_s / time_scale - time.monotonic(), 0)):
-            for worker in workers:
+            for worker in (*workers, *case_fans):
                 worker.tick(now_s)
-            states = tuple(worker.state for worker in workers)
-            snapshot = snapshot_now(states, interval_s=interval_s, dry_run=dry_run, simulated_s=now_s)
+            states, fans = (tuple(worker.state for worker in each) for each in (workers, case_fans))
+            snapshot = snapshot_now(states, case_fans=fans, interval_s=interval_s, dry_run=dry_run, simulated_s=now_s)
             for publish in sinks:
                 publish(snapshot)
             if duration_s is not None and now_s >= duration_s:
@@ -125,5 +133,5 @@ def simulate_workers(
             box.advance(interval_s)
             now_s += interval_s
     finally:
-        for worker in workers:
+        for worker in (*workers, *case_fans):
             worker.stop()

@@ -36,6 +36,7 @@ class SnapshotFile:
 def snapshot_now(
     gpus: tuple[GpuState, ...],
     *,
+    case_fans: tuple[GpuState, ...] = (),
     interval_s: float,
     dry_run: bool = False,
     simulated_s: float | None = None,
@@ -64,6 +65,7 @@ def snapshot_now(
         started_s=_STARTED_S,
         clock_steps=clock_steps,
         clock_step_s=round(clock_step_s, 3),
+        case_fans=case_fans,
     )
 
 
@@ -91,7 +93,7 @@ def read_snapshot(path: Path) -> Snapshot:
                 f"{path} was written by gpufan {header.version}, this is {__version__}: restart the daemon"
             )
         snapshot = msgspec.convert(content, Snapshot)
-        for gpu in snapshot.gpus:
+        for gpu in snapshot.states:
             state_sentence(gpu)  # raises TypeError if a number is missing
     except FileNotFoundError:
         raise NotRunning(f"no gpufan is running (no {path}): start it with `sudo gpufan run`") from None

@@ -207,9 +207,11 @@ class Worker:
     def local_demand_percent(self) -> int | None:
         """The duty that the card needs for its own heat, percent; None if gpufan does not control its fans.
 
-        Any thread may read it.
+        A card whose fans cannot be set needs a duty all the same: that of a case fan. Any thread may read it.
         """
-        return None if self.state.duty_percent is None else self._controller.local_demand_percent
+        if self._info is None or (self.state.duty_percent is None and self._info.uncontrollable_reason is None):
+            return None
+        return self._controller.local_demand_percent
 
     @property
     def saturated(self) -> bool:

@@ -9,6 +9,7 @@ from gpufan.doctor.facts import Proof
 from gpufan.doctor.root_folder import settings_below_root
 from gpufan.errors import GpufanError, NoPermission
 from gpufan.gpu.cards import open_cards
+from gpufan.gpu.header import Headers
 from gpufan.service.proof import guarded_proof, prove_card
 from gpufan.system.lock import controller_lock
 
@@ -28,7 +29,7 @@ def prove_fans(runtime_folder: Path, config: Path | None) -> tuple[Proof, ...]:
     with controller_lock(runtime_folder, lambda _: None):
         cards = open_cards(settings.backend, settings.display, runtime_folder, settings.gpus)
         try:
-            use_header_fans(cards, chosen)
+            use_header_fans(cards, chosen, Headers())
             usable, _ = split_controllable_cards(select_cards(cards.gpus, settings.gpus))
             cards.start_x_server(usable)
             with guarded_proof(runtime_folder, usable):

@@ -19,14 +19,12 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 from gpufan.core.gpu import NO_FAN, FanReading, Gpu, GpuInfo, Limits, Reading, SingleBackend, Throttle
 from gpufan.core.thermal import approach, remaining_share, thermal_resistance
 from gpufan.errors import GpuError
 from gpufan.gpu.header import HeaderGpu, NamesFor
 from gpufan.gpu.simulated_headers import SimulatedChannel, SimulatedChip
-from gpufan.hwmon.channels import resolve_channel
 
 _STEP_S = 0.5
 """Longest step of the integration, s; a shorter step does not change a reading by a whole degree."""
@@ -356,6 +354,11 @@ class SimulatedBox:
         if profile.header_fans:
             self.cards = self.cards_with_headers(self.header_names)
 
+    @property
+    def case_fans(self) -> tuple[str, ...]:
+        """The names of the channels of the case fans in this profile."""
+        return self._profile.case_fans
+
     def header_names(self, info: GpuInfo) -> Sequence[str]:
         """Return the names of the channels that cool the card `info` in this profile."""
         return self._profile.header_fans[info.index] if self._profile.header_fans else ()
@@ -379,19 +382,13 @@ class SimulatedBox:
 
     def _advance_headers(self, seconds: float) -> None:
         """Let `seconds` pass for the fans on the motherboard, and for the air that they move."""
-        for channel in self.chip.channels.values():
-            channel.advance(seconds)
+        self.chip.advance(seconds)
         for gpu, names in zip(self.gpus, self._profile.header_fans, strict=False):
-            gpu.manual_percent = round(self._header_speed_percent(names))
-            gpu.speed_percent = self._header_speed_percent(names)
-        if self._profile.case_fans:
-            flow = simulated_dilution(self._header_speed_percent(self._profile.case_fans), 1)
+            gpu.speed_percent = self.chip.mean_speed_percent(names)
+            gpu.manual_percent = round(gpu.speed_percent)
+        if self.case_fans:
+            flow = simulated_dilution(self.chip.mean_speed_percent(self.case_fans), 1)
             end_k = sum(gpu.power_w for gpu in self.gpus) * self._profile.case_air_k_per_w * flow
             self._case_air_k = approach(self._case_air_k, end_k, remaining_share(seconds, _CASE_AIR_S))
             for gpu in self.gpus:
                 gpu.neighbour_heat_k += self._case_air_k
-
-    def _header_speed_percent(self, names: Sequence[str]) -> float:
-        """Return the mean speed of the fans on the channels `names`, percent."""
-        channels = [self.chip.channels[resolve_channel(name, self.chip.find_channels()).number] for name in names]
-        return fmean(channel.speed_percent for channel in channels)

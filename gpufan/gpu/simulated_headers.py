@@ -6,8 +6,9 @@ duty of 255, as nct6775 does.
 
 import errno
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from gpufan.hwmon.channels import Channel, resolve_channel
 from gpufan.hwmon.fan import FULL_RAW, MANUAL, ChannelFan
@@ -118,6 +119,16 @@ class SimulatedChip:
             self.channels[channel].write_duty(number)
         else:
             self.channels[channel].write_mode(number)
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass for every fan."""
+        for channel in self.channels.values():
+            channel.advance(seconds)
+
+    def mean_speed_percent(self, names: Sequence[str]) -> float:
+        """Return the mean speed of the fans on the channels `names`, percent."""
+        numbers = [resolve_channel(name, self.find_channels()).number for name in names]
+        return fmean(self.channels[number].speed_percent for number in numbers)
 
     def find_channels(self) -> list[Channel]:
         """Return the channels of this chip, as `hwmon.channels.find_channels` does for the kernel's chips."""

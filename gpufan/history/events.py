@@ -117,10 +117,10 @@ class EventDetector:
         before: dict[str, GpuState] = {}
         restarted = False
         if last is not None:
-            before = {gpu.key: gpu for gpu in last.gpus}
+            before = {gpu.key: gpu for gpu in last.states}
             restarted = snapshot.pid != last.pid
             self._compare_runs(last, snapshot, restarted)
-        for gpu in snapshot.gpus:
+        for gpu in snapshot.states:
             self._check_state(gpu, snapshot.time_s)
             if gpu.key in before:
                 self._compare_cards(before[gpu.key], gpu, snapshot.time_s, restarted)

@@ -122,7 +122,8 @@ class HistoryRecorder:
         if after_gap and last_s is not None and snapshot.time_s > last_s + self._gap_after_s(self._last):
             self._detector.add_gap(last_s, snapshot.time_s, "no history was recorded")
         seconds = snapshot.interval_s if after_gap else elapsed_s
-        for row, gpu in zip(recording.recording_rows(snapshot), snapshot.gpus, strict=True):
+        rows = recording.rows_of_states(snapshot, snapshot.states)
+        for row, gpu in zip(rows, snapshot.states, strict=True):
             self._samples.append(Sample(row._replace(time_s=snapshot.time_s), seconds, gpu))
         self._detector.add(snapshot)
         self._last, self._new_at_s, self._last_reading_s = snapshot, monotonic_s, snapshot.time_s

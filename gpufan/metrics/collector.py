@@ -62,6 +62,7 @@ class SnapshotCollector(Collector):
             yield from _reading_metrics(snapshot)
             yield from _state_metrics(snapshot)
             yield from _count_metrics(snapshot)
+            yield from _case_fan_metrics(snapshot)
 
     def describe(self) -> Iterable[Metric]:
         """Return no metrics. The snapshot decides which metrics exist, so they are unknown before it is read."""
@@ -149,6 +150,36 @@ def _count_metrics(run: Snapshot) -> Iterator[Metric]:
         fail_safe.add_metric(labels, gpu.fail_safe_s)
         throttled.add_metric(labels, gpu.throttled_s)
     yield from (overrides, errors, fail_safe, throttled, held_back)
+
+
+def _case_fan_metrics(run: Snapshot) -> Iterator[Metric]:
+    """Yield the metrics of all case fans; none if there are no case fans."""
+    if not run.case_fans:
+        return
+    labels = ("name",)
+    temperature = GaugeMetricFamily(
+        "gpufan_case_fan_temperature_celsius", "Temperature of the card that the case fan follows.", labels=labels
+    )
+    duty = GaugeMetricFamily("gpufan_case_fan_duty_ratio", "Duty that was set, of full speed.", labels=labels)
+    rpm = GaugeMetricFamily("gpufan_case_fan_speed_rpm", "Speed, revolutions per minute.", labels=labels)
+    about = "Who controls the case fan: 1 for one state, 0 for the others."
+    control = GaugeMetricFamily("gpufan_case_fan_control", about, labels=(*labels, "state"))
+    fault = GaugeMetricFamily(
+        "gpufan_case_fan_fault", "Whether the case fan has this fault.", labels=(*labels, "cause")
+    )
+    overrides = CounterMetricFamily(
+        "gpufan_case_fan_overrides", "Times that another program set the fan and gpufan set it again.", labels=labels
+    )
+    for fan in run.case_fans:
+        _add_known_metric(temperature, [fan.name], fan.temperature_c)
+        _add_known_metric(duty, [fan.name], _metric_ratio(fan.duty_percent))
+        _add_known_metric(rpm, [fan.name], next((each.speed_rpm for each in fan.fans), None))
+        _add_state_metrics(control, [fan.name], CONTROLS, fan.control.value)
+        present = {fan.reason.cause, fan.fault and fan.fault.cause}
+        for cause in FAULT_CAUSES:
+            fault.add_metric([fan.name, cause.value], cause in present)
+        overrides.add_metric([fan.name], fan.overrides)
+    yield from (temperature, duty, rpm, control, fault, overrides)
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:

@@ -17,6 +17,7 @@ from gpufan.core.selection import select_cards, split_controllable_cards
 from gpufan.daemon.headers import hwmon_folders, use_header_fans
 from gpufan.errors import DriverError, InputError, MissingExtra, NotControllable
 from gpufan.gpu.cards import Cards, open_cards
+from gpufan.gpu.header import Headers
 from gpufan.service import config_file, conflicts, exposure, manifest, root_copy
 from gpufan.service.disabled_unit import DisabledUnit
 from gpufan.service.file_content import Content, Special, read_content
@@ -147,7 +148,7 @@ def make_plan(options: InstallOptions) -> Iterator[InstallPlan]:
     names = options.gpus or run.gpus
     with _open_cards_for_plan(options, run, names) as cards:
         if cards is not None:
-            use_header_fans(cards, settings)
+            use_header_fans(cards, settings, Headers())
         yield _plan_install(options, settings, cards, _cards_for_plan(cards, names) if cards and options.check else [])
 
 

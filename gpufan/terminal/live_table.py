@@ -64,9 +64,9 @@ class LiveTable:
         headline = Text(self._headline(frame), style="dim")
         footer = bar_scales_row([TEMPERATURE])
         screens: list[RenderableType] = [
-            Group(headline, cards_table(frame.gpus, self._line), footer),
-            Group(headline, cards_table(frame.gpus, self._line, reason="ellipsis"), footer),
-            Group(headline, cards_table(frame.gpus, lambda _: (), reason="ellipsis")),
+            Group(headline, cards_table(frame.states, self._line), footer),
+            Group(headline, cards_table(frame.states, self._line, reason="ellipsis"), footer),
+            Group(headline, cards_table(frame.states, lambda _: (), reason="ellipsis")),
         ]
         self._live.update(highest_screen_that_fits(self._live.console, screens), refresh=True)
 

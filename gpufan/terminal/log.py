@@ -188,7 +188,7 @@ class StateLog:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Log the state of each card whose duty, control or severity has changed since its last line."""
-        for gpu in snapshot.gpus:
+        for gpu in snapshot.states:
             if gpu.reason.cause is Cause.START:
                 continue
             level = _STATE_LEVELS[severity(gpu)]
@@ -226,7 +226,7 @@ class ChangeLog:
         def log(level: int, line: str) -> None:
             _log.log(level, "%s", line, extra={"simulated_s": snapshot.simulated_s})
 
-        for gpu in snapshot.gpus:
+        for gpu in snapshot.states:
             for kind, is_present in news(gpu).items():
                 topic = self._topics.setdefault((gpu.pci or gpu.key, kind), _LogTopic())
                 topic.note(now_s, _log_level(kind, gpu) if is_present else 0)

@@ -47,7 +47,7 @@ class RecentReadings:
         elif now_s == self._latest_s:
             return
         self._latest_s = now_s
-        for gpu in snapshot.gpus:
+        for gpu in snapshot.states:
             readings = self._readings.setdefault(gpu.key, deque())
             readings.append((now_s, gpu))
             while readings[0][0] <= now_s - _SPAN_S:

@@ -13,7 +13,7 @@ from rich.table import Table
 from gpufan.config.descriptions import QUIET_HOURS, describe_key
 from gpufan.config.schema import CARD_KEYS, QUIET_EXAMPLE, QUIET_KEYS, RUN_KEYS, QuietTable
 from gpufan.config.settings import DEFAULT_PATH, Settings, Value
-from gpufan.config.toml_text import quiet_values_for_toml, toml, toml_or_words
+from gpufan.config.toml_text import fan_values_for_toml, quiet_values_for_toml, toml, toml_or_words
 from gpufan.core.gpu import FanReading, GpuInfo, Reading
 from gpufan.core.pci import PciAddress
 from gpufan.core.sentences import card_sentence, limits_and_faults_in_words, rpm_text, settings_sentence
@@ -118,10 +118,10 @@ def print_status(path: Path, *, as_json: bool, of_service: bool = False) -> None
         console = Console()
         if console.is_terminal:
             with console.capture() as capture:  # `print` writes it: rich would end the program when a pipe breaks
-                console.print(cards_table(snapshot.gpus, lambda gpu: [settings_row(gpu)]))
+                console.print(cards_table(snapshot.states, lambda gpu: [settings_row(gpu)]))
             print(capture.get(), end="")
         else:
-            for gpu in snapshot.gpus:
+            for gpu in snapshot.states:
                 speeds = [_printed_speeds(gpu.fans), rpm_text(gpu.fans)] if gpu.fans else ["no reading"]
                 print(card_sentence(gpu))
                 followed = "" if gpu.order else gpu.settings
@@ -164,6 +164,10 @@ def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
         values = [(key, settings.resolve(key, [number])) for key in shown if key in CARD_KEYS]
         fans = [("fans", Value(table.fans, f"[[gpu]] {number}"))] if table.fans and (not keys or "fans" in keys) else []
         _print_settings_values(heading, values + fans)
+    if not keys or "fan" in keys:
+        for number, fan in enumerate(settings.case_fans, 1):
+            values = [(key, Value(value, f"[[fan]] {number}")) for key, value in fan_values_for_toml(fan)]
+            _print_settings_values(f"[[fan]] {number}, a case fan", values)
     if not keys or "quiet" in keys:
         _print_settings_quiet(settings.file.quiet or ())
     for key in keys:

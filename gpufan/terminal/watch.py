@@ -125,7 +125,7 @@ class WatchTable:
             if trouble := settings_sentence(snapshot):
                 parts.append(Text(trouble, style="yellow"))
             self.readings.add(snapshot)
-            screens = [Group(*parts, cards) for cards in self._tables(snapshot.gpus)]
+            screens = [Group(*parts, cards) for cards in self._tables(snapshot.states)]
         else:
             screens = [Group(*parts)]
         self._live.update(highest_screen_that_fits(self._console, screens), refresh=True)

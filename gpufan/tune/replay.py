@@ -7,9 +7,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gpufan.config.settings import Settings
 from gpufan.core.card_settings import DEFAULT_TARGET_C, CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.thermal import sound_db, total_sound_db
+from gpufan.daemon.case_fans import make_case_fan_workers
 from gpufan.daemon.summary import CardSummary, Summary
 from gpufan.daemon.workers import make_workers
 from gpufan.gpu.simulated import Plant, SimulatedBox
@@ -71,6 +73,9 @@ def replay(
     simulated time, or when a card is warmer than `stop_above_c`, °C.
     """
     workers = [] if settings is None else make_workers(box.cards, lambda _: settings)
+    if settings is not None and box.case_fans:
+        fans = Settings().with_case_fans(box.case_fans)
+        workers = [*workers, *make_case_fan_workers(fans, box.chip.open_fan, workers)]
     summaries = [CardSummary(gpu) for gpu in box.gpus]
     traces: list[list[tuple[float, float]]] = [[] for _ in box.gpus]
     sounds_db = []

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +14,8 @@ from gpufan.config.mistakes import SettingsError
 from gpufan.config.schema import (
     DAYS,
     DEFAULTS,
+    FAN_EXAMPLE,
+    FAN_KEYS,
     NOTHING,
     QUIET_KEYS,
     RUN_KEYS,
@@ -153,6 +156,7 @@ def test_the_file_template_shows_the_built_in_settings() -> None:
         | {"curve": DEFAULT_CURVE, "min_duty_percent": 30, "display": ":0", "duration_s": 3600.0}
         | {"power_limit_w": 220.0},
         quiet=(QuietTable(begin="22:00", end="07:00", max_duty_percent=50),),
+        fan=(msgspec.structs.replace(FAN_EXAMPLE, min_duty_percent=None),),
     )
     assert tables[0].match == "GTX 1080 Ti"
 
@@ -202,10 +206,10 @@ def test_characters_that_toml_forbids_are_escaped() -> None:
     assert parse_settings_text(render_settings_text(keys).encode()) == (keys, ())
 
 
-@pytest.mark.parametrize("key", ["match", *TABLE_KEYS, *RUN_KEYS, *QUIET_KEYS])
+@pytest.mark.parametrize("key", ["match", *TABLE_KEYS, *RUN_KEYS, *QUIET_KEYS, *FAN_KEYS])
 def test_every_key_is_explained(key: str) -> None:
     assert describe_key(key).endswith(".")
-    assert set(ABOUT) == {"match", *TABLE_KEYS, *RUN_KEYS, *QUIET_KEYS}
+    assert set(ABOUT) == {"match", *TABLE_KEYS, *RUN_KEYS, *QUIET_KEYS, *FAN_KEYS}
 
 
 MANY = """hold_s = 9999

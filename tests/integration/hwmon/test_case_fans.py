@@ -1,0 +1,208 @@
+"""Case fans that follow cards, under the real daemon and the files of a chip."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gpufan.core.snapshot import Snapshot
+from gpufan.daemon.snapshot_file import read_snapshot
+from gpufan.errors import GpufanError
+from tests.doubles.hwmon import HwmonDouble
+from tests.doubles.nvml import NvmlDouble, wait_for
+from tests.integration.conftest import Install
+from tests.integration.harness import Program
+from tests.integration.hwmon.conftest import is_as_before
+
+CARDS = 'curve = "40:40,80:80,85:100"\nhysteresis_c = 0\nhold_s = 0\n'
+FAN = '[[fan]]\nname = "nct6798/pwm2"\n'
+CURVE = 'curve = "40:20,60:40,80:90"\n'
+
+
+class Box:
+    """A box of two cards, a chip, and `gpufan run`, ten ticks a second."""
+
+    def __init__(self, double: NvmlDouble, chip: HwmonDouble, folder: Path) -> None:
+        self.double, self.chip, self.folder = double, chip, folder
+        self.program: Program
+
+    def start(self, text: str) -> Program:
+        config = self.folder.parent / "config.toml"
+        config.write_text(text)
+        self.program = Program(self.double, self.folder, ["run", "--interval", "0.1", "--config", str(config)])
+        wait_for(self._is_running)
+        return self.program
+
+    def _is_running(self) -> bool:
+        assert self.program.process.poll() is None, self.program.process.stderr and self.program.process.stderr.read()
+        try:
+            return self.snapshot.pid == self.program.process.pid
+        except GpufanError:
+            return False
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return read_snapshot(self.folder / "state.json")
+
+    @property
+    def percent(self) -> int:
+        return round(self.chip.state(2).pwm / 2.55)
+
+    def heat(self, *temperatures_c: int) -> None:
+        for card, temperature_c in zip(self.double.cards, temperatures_c, strict=False):
+            card.temperature = temperature_c
+
+
+@pytest.fixture
+def box(double: NvmlDouble, chip: HwmonDouble, folder: Path) -> Iterator[Box]:
+    found = Box(double, chip, folder)
+    yield found
+    if hasattr(found, "program"):
+        found.program.process.kill()
+        found.program.process.communicate()
+
+
+def test_with_a_curve_the_hottest_card_counts(box: Box) -> None:
+    box.heat(50, 60)
+    box.start(CARDS + FAN + CURVE)
+    wait_for(lambda: box.percent == 40)
+    box.heat(70, 60)
+    wait_for(lambda: box.percent == 65)
+    wait_for(lambda: box.snapshot.case_fans[0].duty_percent == 65)
+    (fan,) = box.snapshot.case_fans
+    assert (fan.uuid, fan.label, fan.temperature_c, fan.duty_percent) == ("fan:nct6798/pwm2", "nct6798/pwm2", 70, 65)
+    assert len(box.snapshot.gpus) == 2
+
+
+def test_the_hottest_is_measured_by_the_cards_own_target(box: Box) -> None:
+    box.heat(72, 80)
+    tables = '[[gpu]]\nmatch = "0"\ntarget_c = 65\n[[gpu]]\nmatch = "1"\ntarget_c = 85\n'
+    box.start(tables + FAN + CURVE)
+    wait_for(lambda: box.snapshot.case_fans[0].temperature_c == 72)
+
+
+def test_only_the_named_cards_are_followed(box: Box) -> None:
+    box.heat(50, 70)
+    box.start(CARDS + FAN + CURVE + 'follows = ["0"]\n')
+    wait_for(lambda: box.percent == 30)
+
+
+def test_without_a_curve_the_highest_demand_counts(box: Box) -> None:
+    box.heat(50, 70)
+    box.start(CARDS + FAN)
+    wait_for(lambda: box.percent == 70)
+    box.heat(50, 45)
+    wait_for(lambda: box.percent < 60)
+
+
+def test_without_a_live_card_it_runs_at_full_speed(box: Box) -> None:
+    box.heat(50, 50)
+    box.start(CARDS + FAN + CURVE)
+    wait_for(lambda: box.percent == 30)
+    box.double.cards[0].lost = 1
+    box.heat(50, 60)
+    wait_for(lambda: box.percent == 40)
+    box.double.cards[1].lost = 1
+    wait_for(lambda: box.percent == 100)
+    box.double.cards[1].lost = 0
+    wait_for(lambda: box.percent < 100)  # it slows down gradually
+
+
+def test_a_temperature_in_doubt_means_full_speed(box: Box) -> None:
+    box.heat(50, 50)
+    box.start(CARDS + FAN + CURVE)
+    wait_for(lambda: box.percent == 30)
+    box.heat(50, 0)
+    wait_for(lambda: box.percent == 100)
+
+
+def test_two_passive_cards_share_one_fan_by_their_demands(install: Install, chip: HwmonDouble, folder: Path) -> None:
+    double = install()
+    for card in double.cards:
+        card.fan_count = 0
+    box = Box(double, chip, folder)
+    box.heat(50, 66)
+    program = box.start(CARDS + FAN)
+    try:
+        wait_for(lambda: box.percent == 66)
+    finally:
+        program.process.kill()
+        program.process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
+def test_every_end_gives_the_case_fan_back(box: Box, number: int) -> None:
+    program = box.start(CARDS + FAN + CURVE)
+    wait_for(lambda: box.chip.state(2).mode == 1)
+    guardian = program.guardian()
+    os.kill(program.process.pid, number)
+    program.end()
+    wait_for(lambda: not guardian.exists())
+    assert is_as_before(box.chip, 2)
+    assert all(fan.policy == 0 for card in box.double.cards for fan in card.fans)
+
+
+def test_a_reload_changes_the_curve_but_not_the_fan(box: Box) -> None:
+    box.heat(60, 60)
+    program = box.start(CARDS + FAN + CURVE)
+    wait_for(lambda: box.percent == 40)
+    config = box.folder.parent / "config.toml"
+    config.write_text(CARDS + FAN + CURVE.replace("60:40", "60:55"))
+    program.signal(signal.SIGHUP)
+    wait_for(lambda: box.percent == 55)
+    config.write_text(CARDS + FAN.replace("pwm2", "pwm3") + CURVE)
+    program.signal(signal.SIGHUP)
+    wait_for(lambda: "restart" in (box.snapshot.reload_refused or ""))
+
+
+def test_orders_and_pauses_are_for_cards_only(box: Box, gpufan) -> None:
+    box.heat(60, 60)
+    box.start(CARDS + FAN + CURVE)
+    wait_for(lambda: box.percent == 40)
+    assert gpufan("set", "90")[0] == 0
+    wait_for(lambda: box.snapshot.gpus[0].duty_percent == 90)
+    assert box.percent == 40
+
+
+def test_a_blocked_case_fan_is_a_fault_of_that_fan_alone(box: Box) -> None:
+    box.start(CARDS + FAN + CURVE)
+    wait_for(lambda: box.snapshot.case_fans[0].fans and box.snapshot.case_fans[0].fans[0].speed_rpm)
+    box.chip.change(2, is_blocked=True)
+    wait_for(lambda: (fault := box.snapshot.case_fans[0].fault) is not None and fault.cause == "fan-still", 30)
+    assert all(gpu.fault is None or gpu.fault.cause != "fan-still" for gpu in box.snapshot.gpus)
+
+
+def test_a_case_fan_whose_chip_is_missing_does_not_harm_the_cards(box: Box) -> None:
+    box.chip.change_chip(is_present=False)
+    box.start(CARDS + FAN + CURVE)
+    wait_for(lambda: box.snapshot.case_fans[0].control == "lost")
+    assert [gpu.control for gpu in box.snapshot.gpus] == ["ours", "ours"]
+    box.chip.change_chip(is_present=True)
+    wait_for(lambda: box.snapshot.case_fans[0].control == "ours")
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        ('[[fan]]\ncurve = "40:20"\n', "no name in it"),
+        ('[[fan]]\nname = "pwm2"\n', '"pwm2" is no fan'),
+        (FAN + FAN, "[[fan]] 1 has this fan already"),
+        (FAN + "target_c = 70\n", "target_c"),
+        (FAN + "follows = []\n", "follows = []"),
+        ('follows = ["0"]\n', "follows belongs below a line with [[fan]]"),
+        ('fans = ["a/pwm1"]\n', "fans belongs below a line with [[gpu]]"),
+        ('[[gpu]]\nmatch = "0"\nfans = ["nonsense"]\n', '"nonsense" is no fan'),
+        ('[[gpu]]\nmatch = "0"\nfans = []\n', "fans = []"),
+        ('[fan]\nname = "a/pwm1"\n', "write a table for each case fan, headed [[fan]]"),
+    ],
+)
+def test_a_mistake_is_one_line_and_changes_nothing(
+    gpufan, double: NvmlDouble, chip: HwmonDouble, tmp_path: Path, text: str, mistake: str
+) -> None:
+    (tmp_path / "wrong.toml").write_text(text)
+    status, out, err = gpufan("run", "--config", str(tmp_path / "wrong.toml"))
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert mistake in err
+    assert chip.writes() == []
