@@ -15,7 +15,7 @@ from gpufan.config.settings import DEFAULT_PATH
 from gpufan.errors import GpufanError, InputError
 from gpufan.system.files import read_file
 
-_SHOWN_KEYS = (*RUN_KEYS, "quiet")
+_SHOWN_KEYS = (*RUN_KEYS, "quiet", "fan")
 
 
 def _complete_config_key(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -31,7 +31,7 @@ def _config_key_argument(_context: click.Context, _parameter: click.Parameter, w
 def _config_key_arguments(
     _context: click.Context, _parameter: click.Parameter, words: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Return `words`. Each must be a key of the file, or `quiet`.
+    """Return `words`. Each must be a key of the file, or `quiet` or `fan`.
 
     Raises click.BadParameter, which says what to write, if a word is wrong.
     """
@@ -46,6 +46,9 @@ def _config_key_or_refuse(word: str, keys: Sequence[str]) -> str:
     if first in ("quiet", *QUIET_KEYS):
         remedy = "`sudo gpufan config edit` changes it, `config quiet` adds one, `gpufan config show quiet` explains it"
         raise click.BadParameter(f"{word} belongs to the table of quiet hours: {remedy}")
+    if first in ("fan", "fans", "name", "follows"):
+        remedy = "`sudo gpufan config edit` changes it, and `gpufan config show fan` explains it"
+        raise click.BadParameter(f"{word} belongs to a fan on a header of the motherboard: {remedy}")
     if first in ("gpu", "match"):
         raise click.BadParameter(f"{word}: write the key alone, and --gpu CARD to set it for some cards only")
     import difflib  # only a mistake needs it

@@ -1,9 +1,10 @@
 """Changes a settings file: reads its text, replaces the file, and reloads the service."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from gpufan.config.schema import RUN_KEYS
+from gpufan.config.schema import RUN_KEYS, CardTable, RunKeys
 from gpufan.config.settings import DEFAULT_PATH, RunSettings
 from gpufan.config.toml_text import parse_settings_text, render_settings_text
 from gpufan.errors import GpufanError, InputError, NoPermission
@@ -12,7 +13,7 @@ from gpufan.system.files import read_file_if_exists, remove, replace
 from gpufan.system.unit_state import unit_state
 
 SERVICE = "gpufan.service"
-RESTART_KEYS = frozenset(RunSettings._fields) - {"interval_s"}
+RESTART_KEYS = (frozenset(RunSettings._fields) | {"fans"}) - {"interval_s"}
 """A change of these keys has an effect only after a restart of the service."""
 
 
@@ -79,12 +80,19 @@ def restore_settings(path: Path, content: bytes | None) -> str:
 def changed_keys(before: str, after: str) -> set[str]:
     """Return the keys above all tables whose values differ between the texts `before` and `after`.
 
-    The result also has `quiet` if `[[quiet]]` tables differ, and `gpu` if `[[gpu]]` tables differ. Raises InputError if
-    a text has a mistake.
+    The result also has `quiet`, `fan` and `gpu` if such tables differ, and `fans` if other fans of the motherboard are
+    set. Raises InputError if a text has a mistake.
     """
     (old, old_tables), (new, new_tables) = parse_settings_text(before.encode()), parse_settings_text(after.encode())
-    keys = {key for key in (*RUN_KEYS, "quiet") if getattr(old, key) != getattr(new, key)}
+    keys = {key for key in (*RUN_KEYS, "quiet", "fan") if getattr(old, key) != getattr(new, key)}
+    if _channels(old, old_tables) != _channels(new, new_tables):
+        keys.add("fans")
     return keys | ({"gpu"} if old_tables != new_tables else set())
+
+
+def _channels(file: RunKeys, tables: Sequence[CardTable]) -> tuple[object, ...]:
+    """Return which channels of the motherboard are set, and for which cards."""
+    return [(str(table.match), table.fans) for table in tables if table.fans], [fan.name for fan in file.fan or ()]
 
 
 def _apply_change(path: Path, before: str, text: str) -> str:
@@ -103,6 +111,8 @@ def _apply_change(path: Path, before: str, text: str) -> str:
         keys = sorted(changed_keys(before, text) & RESTART_KEYS)
     except InputError:  # the file before had a mistake
         keys = ["it"]
+    if "fans" in keys:  # the sandbox opens only the chips of these fans
+        return "to apply fans: `sudo gpufan install-service`, then `sudo systemctl restart gpufan`"
     if keys:
         return f"to apply {' and '.join(keys)}: `sudo systemctl restart gpufan`"
     try:

@@ -10,8 +10,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from gpufan.config.descriptions import QUIET_HOURS, describe_key
-from gpufan.config.schema import CARD_KEYS, QUIET_EXAMPLE, QUIET_KEYS, RUN_KEYS, QuietTable
+from gpufan.config.descriptions import CASE_FANS, QUIET_HOURS, describe_key
+from gpufan.config.schema import CARD_KEYS, FAN_EXAMPLE, QUIET_EXAMPLE, QUIET_KEYS, RUN_KEYS, QuietTable
 from gpufan.config.settings import DEFAULT_PATH, Settings, Value
 from gpufan.config.toml_text import fan_values_for_toml, quiet_values_for_toml, toml, toml_or_words
 from gpufan.core.gpu import FanReading, GpuInfo, Reading
@@ -174,6 +174,8 @@ def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
         print()
         if key == "quiet":
             _print_settings_quiet_help()
+        elif key == "fan":
+            _print_settings_fan_help()
         else:
             print(_explained(f"{key}: {describe_key(key)}"))
 
@@ -185,6 +187,16 @@ def _print_settings_quiet_help() -> None:
         print(f"  {key} = {toml(value)}")
     print()
     for key in QUIET_KEYS:
+        print(_explained(f"{key}: {describe_key(key)}"))
+
+
+def _print_settings_fan_help() -> None:
+    print(_explained(CASE_FANS))
+    print("The name is enough:\n\n  [[fan]]")
+    for key, value in fan_values_for_toml(FAN_EXAMPLE):
+        print(f"  {key} = {toml(value)}")
+    print()
+    for key in ("name", "follows", "fans"):
         print(_explained(f"{key}: {describe_key(key)}"))
 
 
