@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,8 @@ REPEAT_S = 2.0
 """The event `now` is repeated after this time, s, also if nothing is new."""
 RECENT_S = 600.0
 """The plots of the present cover this time, s."""
+_STARTED_S = 60.0
+"""A start is mentioned for this time, s."""
 _LATE_S = 2.5
 """The daemon publishes at least every 2 s, or once in each interval. It is late if it needs this much longer, s."""
 
@@ -111,7 +114,11 @@ class SnapshotWatch:
             return Daemon(DaemonState.STARTING, "gpufan starts: no card has been read yet")
         if trouble := settings_sentence(snapshot):
             return Daemon(DaemonState.RUNNING, trouble, "run `gpufan config check`, and correct the settings file")
-        return Daemon(DaemonState.RUNNING, f"gpufan {snapshot.version} runs{' (dry run)' if snapshot.dry_run else ''}")
+        text = f"gpufan {snapshot.version} runs{' (dry run)' if snapshot.dry_run else ''}"
+        up_s = _STARTED_S if snapshot.started_s is None else snapshot.time_s - snapshot.started_s
+        if 0 <= up_s < _STARTED_S and snapshot.simulated_s is None:
+            text += f"; it has started {up_s:.0f} s ago"
+        return Daemon(DaemonState.RUNNING, text)
 
 
 class Recent:
@@ -169,9 +176,11 @@ class Live:
     async def follow(self) -> None:
         """Look at the snapshot again and again, until this task is cancelled."""
         said_s = time.monotonic()
+        loop = asyncio.get_running_loop()
+        looking = ThreadPoolExecutor(1, "look")  # its own thread, so that slow answers do not delay it
         while True:
             await asyncio.sleep(POLL_S)
-            before, moment = self.moment, await asyncio.to_thread(self._watch.look)
+            before, moment = self.moment, await loop.run_in_executor(looking, self._watch.look)
             is_same = moment.snapshot == before.snapshot and moment.daemon == before.daemon
             if is_same and time.monotonic() - said_s < REPEAT_S:
                 continue

@@ -29,7 +29,7 @@ from gpufan.web.model import Models
 from gpufan.web.predict import Predictor
 from gpufan.web.rights import close_ways_back
 from gpufan.web.routes import make_application
-from gpufan.web.server import PageServer, listen_socket
+from gpufan.web.server import PageServer, ServerThreads, listen_socket
 from gpufan.web.supervisor import open_terminal, serve_without_rights
 from gpufan.web.worker import Worker
 
@@ -101,6 +101,7 @@ class _Page:
         Raises GpufanError if the page cannot be served.
         """
         interrupt_at_signals()
+        threads = ServerThreads()
         with suppress(KeyboardInterrupt), ExitStack() as stack:
             # Made before there are threads.
             fitting, *predicting = (
@@ -117,7 +118,8 @@ class _Page:
                 box, applier, before = self._simulate(stack)
             self._announce(stack)
             models = Models(fitting, box.history_folder, is_simulated=box.simulated)
-            asyncio.run(self._serve(WebBox(box, applier, models, Predictor(predicting), before)))
+            asyncio.run(self._serve(WebBox(box, applier, models, Predictor(predicting), before), threads))
+        threads.end_process_if_busy()
 
     def _simulate(self, stack: ExitStack) -> tuple[BoxOptions, Appliers, list[Snapshot]]:
         """Start a simulated box in a temporary folder. Return where its data is, and its last ten minutes."""
@@ -164,8 +166,9 @@ class _Page:
             if self._options.key_file is None:
                 self._say(f"next link: {self._new_link()}")
 
-    async def _serve(self, box: WebBox) -> None:
-        """Serve the page until a signal arrives."""
+    async def _serve(self, box: WebBox, threads: ServerThreads) -> None:
+        """Serve the page until a signal arrives. Answers are computed in `threads`."""
+        asyncio.get_running_loop().set_default_executor(threads)
         hosts = AllowedHosts(self._host, os.uname().nodename)
         application = make_application(box, self._assets, Sessions(self._key, self._say_login), hosts)
         server = PageServer(application, box.live.end)

@@ -4,10 +4,12 @@ uvicorn was chosen because it is small (h11 and click are all it needs), pure Py
 Starlette. `connections` adds the limits that it lacks.
 """
 
-import asyncio
 import logging
+import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import uvicorn
@@ -18,8 +20,8 @@ from gpufan.web.links import host_and_port
 
 HEADER_BYTES = 16384
 """The header of a request may have this many bytes. A browser sends about 1 KB."""
-END_S = 0.3
-"""After a signal, answers that are not finished are cut off after this time, s."""
+THREADS = 16
+"""At most this many answers are computed at the same time."""
 
 
 def listen_socket(listen: tuple[str, int]) -> socket.socket:
@@ -44,6 +46,34 @@ def listen_socket(listen: tuple[str, int]) -> socket.socket:
             f"cannot listen on {host_and_port(listen)}: {error.strerror}; choose another address with --listen"
         ) from error
     return listener
+
+
+class ServerThreads(ThreadPoolExecutor):
+    """The threads in which answers are computed. The end of the server does not wait for them."""
+
+    def __init__(self) -> None:
+        super().__init__(THREADS, "answer")
+        self._running = 0
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **keywords: Any) -> Future[Any]:
+        """Call `function` in a thread."""
+        future = super().submit(function, *arguments, **keywords)
+        self._running += 1
+        future.add_done_callback(self._count_down)
+        return future
+
+    def _count_down(self, _future: Future[Any]) -> None:
+        self._running -= 1
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Cancel the calls that have not begun, and do not wait for the others."""
+        super().shutdown(wait=False, cancel_futures=True)
+
+    def end_process_if_busy(self) -> None:
+        """End this process if a thread still runs, since Python would wait for the thread."""
+        if self._running > 0:
+            sys.stdout.flush()
+            os._exit(0)
 
 
 class PageServer(uvicorn.Server):
@@ -72,7 +102,7 @@ class PageServer(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=4,
-                timeout_graceful_shutdown=1,
+                timeout_graceful_shutdown=0,
                 h11_max_incomplete_event_size=HEADER_BYTES,
             )
         )
@@ -83,7 +113,7 @@ class PageServer(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End all answers, then all connections."""
+        """End the streams of events, then all other answers after a tenth of a second, then all connections."""
         await self._on_end()
-        asyncio.get_running_loop().call_later(END_S, self._crowd.close_all)
         await super().shutdown(sockets)
+        self._crowd.close_all()
