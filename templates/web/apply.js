@@ -50,7 +50,8 @@ export class Apply {
   setBox(box, path) {
     this.open.hidden = !box.can_apply;
     const command = box.why_not_apply || "this page may not change the settings; `sudo gpufan web` may";
-    setText(this.where, box.can_apply ? `Apply writes ${path}.` : `For ${path}: ${command}.`.replace(/\.\.$/, "."));
+    const how = box.can_apply ? `Apply keeps them, and writes ${path}` : `For ${path}: ${command}`;
+    setText(this.where, `Comments of the file are left out here. ${how.replace(/\.$/, "")}.`);
   }
 
   /** Show the text of the settings soon. */
@@ -61,7 +62,7 @@ export class Apply {
 
   async #showText() {
     const { toml, error } = await this.#post("text", this.settings());
-    if (toml !== undefined) setText(this.text, error || toml);
+    if (toml !== undefined) setText(this.text, error || withoutComments(toml));
   }
 
   async #copy() {
@@ -124,6 +125,15 @@ export class Apply {
     setAttribute(this.result, "data-ok", ok);
     setText(this.result, text);
   }
+}
+
+/** Return TOML without the lines that are comments, and without the empty lines between them. */
+function withoutComments(toml) {
+  const lines = toml.split("\n").filter((line) => !line.trimStart().startsWith("#"));
+  return lines
+    .join("\n")
+    .replace(/\n{3,}/g, "\n\n")
+    .trimStart();
 }
 
 function lineKind(line) {

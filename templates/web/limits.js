@@ -29,15 +29,20 @@ export class Limits {
     const add = make("button", { type: "button", onclick: () => this.#add() }, "Add quiet hours");
     container.append(
       make("label", {}, "Largest duty of all cards ", this.maxDuty, " %"),
-      make("p", { class: "soft" }, "A card close to its slowdown temperature gets full speed in any case."),
+      make(
+        "p",
+        { class: "soft" },
+        "Choose all cards to change it. A card that is near its slowdown temperature gets full speed.",
+      ),
       make("h3", {}, "Quiet hours, for all cards"),
       this.list,
       add,
     );
   }
 
-  /** Show the settings of the file: `maxDuty` in percent or null, and the quiet hours. */
-  show(maxDuty, quiet) {
+  /** Show the settings of the file: `maxDuty` in percent or null, and the quiet hours. It is for all cards together. */
+  show(maxDuty, quiet, isForAll) {
+    this.maxDuty.disabled = !isForAll;
     this.oldMaxDuty = maxDuty;
     this.oldQuiet = JSON.stringify(quiet);
     this.maxDutyPercent = maxDuty;

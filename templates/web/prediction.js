@@ -56,24 +56,30 @@ export class Prediction {
 
   /** Load what the models are built on: their state, and how the last day was. Polls while a model is made. */
   async open(visible) {
+    clearTimeout(this.timer);
     try {
-      const end = Date.now() / 1000;
-      [this.model, this.history] = await Promise.all([
-        get("model"),
-        get("history", { begin_s: (end - 86400).toFixed(0), end_s: end.toFixed(0), points: 300 }),
-      ]);
+      this.model = await get("model");
     } catch (error) {
       this.#say(error.message);
     }
-    clearTimeout(this.timer);
     const states = Object.values(this.model?.cards ?? {}).map((card) => card.state);
-    if (!this.model || states.includes("fitting"))
-      this.timer = setTimeout(() => visible() && this.open(visible), POLL_MS);
+    const again = !this.model || states.includes("fitting");
+    if (again) this.timer = setTimeout(() => visible() && this.open(visible), POLL_MS);
     if (!this.keys) return;
-    if (states.join() !== this.states) {
-      this.states = states.join();
-      this.request({ ...this.wanted }, this.keys); // there may be an answer now
-    } else if (this.answer) this.#show(this.answer); // with how the last day was
+    this.#layOut();
+    if (states.join() === this.states) return;
+    this.states = states.join();
+    if (!again) await this.#loadPast();
+    this.request({ ...this.wanted }, this.keys); // there may be an answer now
+  }
+
+  async #loadPast() {
+    const end = Date.now() / 1000;
+    try {
+      this.history = await get("history", { begin_s: (end - 86400).toFixed(0), end_s: end.toFixed(0), points: 300 });
+    } catch (error) {
+      this.#say(error.message);
+    }
   }
 
   /** Ask for the outcome of `settings` for the cards `keys`. One request runs at a time, and the newest comes next. */

@@ -186,7 +186,7 @@ export class Shape {
 
   #compare() {
     const card = this.#card();
-    this.limits.show(card?.max_duty_percent ?? null, this.fromServer.quiet);
+    this.limits.show(card?.max_duty_percent ?? null, this.fromServer.quiet, !this.chosen.length);
     this.editor.plane.setFormer(card ?? null);
   }
 

@@ -44,6 +44,7 @@ export class Then {
     Object.assign(this, { totals, events });
     this.readout = new Readout(readout, () => this.#redraw());
     this.chart = make("div", { class: "plot" });
+    this.loading = make("p", { class: "loading soft" }, "Loading the history …");
     this.area = make(
       "div",
       {
@@ -54,6 +55,7 @@ export class Then {
         "aria-describedby": "zoom-hint",
       },
       this.chart,
+      this.loading,
     );
     this.densities = make("div", { class: "densities" });
     root.append(
@@ -155,7 +157,10 @@ export class Then {
       if (error.name === "AbortError") return;
       this.#say(error.message);
     } finally {
-      if (this.request === request) setAttribute(this.root, "aria-busy", false);
+      if (this.request === request) {
+        setAttribute(this.root, "aria-busy", false);
+        this.loading.hidden = true;
+      }
     }
   }
 
