@@ -148,6 +148,7 @@ def _lines(found: Sequence[Step], begin_s: float, step_s: float) -> dict[str, An
         name: _band([None if step is None else getattr(step, name) for step in points]) for name in MEASUREMENTS
     }
     lines["rpm"] = lines.pop("speed_rpm")["mean"]
+    lines["sound_db"] = [None if step is None else _sound_db(step.sound_energy, step.sound_s) for step in points]
     return {"time_s": times_s, **lines}
 
 
@@ -157,6 +158,11 @@ def _band(values: Sequence[Aggregate | None]) -> dict[str, list[float | None]]:
         name: [None if value is None else round(value[number], 2) for value in values]
         for number, name in enumerate(("mean", "low", "high"))
     }
+
+
+def _sound_db(energy: float | None, seconds: float) -> float | None:
+    """Return the mean sound, dB(A); None if it is unknown. `energy` is the sum over `seconds`."""
+    return round(mean_sound_db((energy or 0.0) / seconds), 2) if seconds else None
 
 
 def _totals(found: Sequence[Step], swings: int) -> dict[str, Any]:
@@ -169,7 +175,7 @@ def _totals(found: Sequence[Step], swings: int) -> dict[str, Any]:
         "hot_s": round(sum(step.hot_s for step in found), 1),
         "throttled_s": round(sum(step.throttled_s for step in found), 1),
         "energy_kwh": round(sum(step.energy_j or 0.0 for step in found) / 3.6e6, 4),
-        "sound_db": round(mean_sound_db(sound_energy / sound_s), 2) if sound_s else None,
+        "sound_db": _sound_db(sound_energy, sound_s),
         "swings": swings,
     }
 

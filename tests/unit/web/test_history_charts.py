@@ -31,6 +31,7 @@ def test_a_short_range_has_a_point_for_each_reading(run: RecordedRun) -> None:
     assert len(card["time_s"]) == 30
     assert set(card["temperature_c"]["mean"]) == {60.0}
     assert (card["name"], card["rpm"][0], card["duty_percent"]["mean"][0]) == ("0 GTX 1080 Ti", 2950, 62)
+    assert card["sound_db"] == pytest.approx([sound_db(2950)] * 30, abs=0.01)
 
 
 @pytest.mark.parametrize(("hours", "points"), [(0.05, 20), (1, 100), (3, 50), (24, 800), (168, 30)])
@@ -54,6 +55,7 @@ def test_a_time_without_readings_is_a_gap(run: RecordedRun) -> None:
     (gap,) = [number for number, value in enumerate(card["temperature_c"]["mean"]) if value is None]
     assert card["time_s"][gap - 1] < card["time_s"][gap] < card["time_s"][gap + 1]
     assert card["rpm"][gap] is None
+    assert card["sound_db"][gap] is None
     (event,) = answer["events"]
     assert (event["kind"], event["severity"], event["key"]) == ("gap", "warning", "")
     assert event["text"] == "no readings for 0:05:01: no history was recorded"
