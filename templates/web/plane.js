@@ -7,6 +7,7 @@ import { duration, isNumber } from "./text.js";
 const MARGIN = { left: 44, right: 12, top: 12, bottom: 40 };
 const LOW_C = 20;
 const HIGH_C = 100;
+const SHORT_S = 20;
 
 /** A plane in `container`, which is `height` px high. `changed` is called after its size has changed. */
 export class Plane {
@@ -156,8 +157,10 @@ export class Plane {
           { x: left, y: top, width: right - left, height: bottom - top },
           makeSvg("title", {}, words),
         );
-        // The root lets short times be seen beside long ones.
-        cell.style.fillOpacity = (0.1 + 0.9 * Math.sqrt(time / longest)).toFixed(2);
+        // The logarithm lets minutes be seen beside hours.
+        cell.style.fillOpacity = (0.08 + 0.92 * (Math.log1p(time / SHORT_S) / Math.log1p(longest / SHORT_S))).toFixed(
+          2,
+        );
         found.append(cell);
       }),
     );

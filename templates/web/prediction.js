@@ -15,7 +15,7 @@ const METRICS = [
     name: "over 83 °C",
     key: "hot_s",
     show: duration,
-    change: (value) => (value < 0 ? "−" : "+") + duration(Math.abs(value)),
+    change: (value) => signOf(Math.round(value)) + duration(Math.abs(value)),
   },
 ];
 const ROWS = [
@@ -40,7 +40,11 @@ const ROWS = [
 ];
 
 function signed(value, digits) {
-  return `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
+  return signOf(Number(value.toFixed(digits))) + Math.abs(value).toFixed(digits);
+}
+
+function signOf(value) {
+  return value < 0 ? "−" : value > 0 ? "+" : "";
 }
 
 /** The prediction in `container`, and the most important of it in `headline`. `label(key)` returns the name of a card. */
@@ -76,7 +80,7 @@ export class Prediction {
   async #loadPast() {
     const end = Date.now() / 1000;
     try {
-      this.history = await get("history", { begin_s: (end - 86400).toFixed(0), end_s: end.toFixed(0), points: 300 });
+      this.history = await get("history", { begin_s: (end - 86400).toFixed(0), end_s: end.toFixed(0), points: 1000 });
     } catch (error) {
       this.#say(error.message);
     }
@@ -219,11 +223,11 @@ class Outcome {
   }
 }
 
-/** Return the values at the times `wanted`: each from the latest of the ascending `times` before it. */
+/** Return the values at the times `wanted`: each from the nearest of `times`. Both lists ascend. */
 function align(times, values, wanted) {
   let i = 0;
   return wanted.map((timeS) => {
-    while (i + 1 < times.length && times[i + 1] <= timeS) i += 1;
-    return times[i] <= timeS ? values[i] : null;
+    while (i + 1 < times.length && times[i + 1] - timeS < timeS - times[i]) i += 1;
+    return values[i] ?? null;
   });
 }
