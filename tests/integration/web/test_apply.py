@@ -40,6 +40,7 @@ def test_apply_changes_the_file_and_the_daemon_and_undo_puts_the_bytes_back(
         assert config.read_bytes() == before
         tab.locator("#tab-now").click()
         expect(tab.locator(".why").first).to_contain_text("target 75 °C")
+        tab.close()
 
 
 def test_a_page_that_may_not_change_settings_names_the_command_that_may(
@@ -52,3 +53,4 @@ def test_a_page_that_may_not_change_settings_names_the_command_that_may(
         expect(tab.locator("#shape")).to_contain_text("sudo gpufan web")
         expect(tab.get_by_role("button", name="Apply …")).to_be_hidden()
         expect(tab.locator(".code").first).to_contain_text("target_c = 75")
+        tab.close()

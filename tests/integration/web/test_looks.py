@@ -68,4 +68,4 @@ def test_everything_can_be_reached_with_the_keyboard_and_shows_the_focus(page: S
                 focused.evaluate("(element) => element.id || element.getAttribute('aria-label') || element.textContent")
             )
             assert focused.evaluate(FOCUS_IS_SHOWN), seen
-        assert len(seen) > 3
+        assert len(seen) >= 3

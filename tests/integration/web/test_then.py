@@ -44,8 +44,8 @@ def patched(path: str, change: Callable[[dict[str, Any]], None]) -> Callable[[Pa
 
 def drawn(tab: Page) -> None:
     """Wait for the charts."""
-    expect(tab.locator("#then")).to_have_attribute("aria-busy", "false", timeout=20_000)
-    expect(tab.locator(".time-area .main-svg").first).to_be_visible(timeout=20_000)
+    expect(tab.locator("#then")).to_have_attribute("aria-busy", "false", timeout=60_000)
+    expect(tab.locator(".time-area .main-svg").first).to_be_visible(timeout=60_000)
 
 
 def test_the_views_have_addresses_and_work_with_the_keyboard(page: Served, visit: Visitor) -> None:
