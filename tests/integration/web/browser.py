@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.integration.web.page import REPOSITORY
 from tests.integration.web.page import Page as Served
@@ -21,6 +21,8 @@ FLAGS = [
 ]
 PICTURES = Path(REPOSITORY, ".ci", "artifacts")
 """The folder of the screenshots; git ignores it."""
+
+expect.set_options(timeout=20_000)  # a machine that runs other tests at the same time is slow
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 """A name that is a picture and a script to a page that does not show it as text."""

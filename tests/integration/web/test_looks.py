@@ -24,8 +24,8 @@ LOAD_BYTES = 2_000_000
 
 def complete(tab: Page, view: str) -> None:
     """Wait until the view is complete."""
-    expect(tab.locator(VIEWS[view]).first).to_be_attached(timeout=60_000)
-    expect(tab.locator("#then")).not_to_have_attribute("aria-busy", "true", timeout=60_000)
+    expect(tab.locator(VIEWS[view]).first).to_be_attached(timeout=200_000)
+    expect(tab.locator("#then")).not_to_have_attribute("aria-busy", "true", timeout=200_000)
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def with_curve(tab: Page) -> None:
 
 def predicted(tab: Page) -> None:
     """Wait for a prediction."""
-    expect(tab.locator(".headline")).to_contain_text("instead of", timeout=60_000)
+    expect(tab.locator(".headline")).to_contain_text("instead of", timeout=200_000)
 
 
 def drag_by_mouse(tab: Page, begin: tuple[float, float], end: tuple[float, float]) -> None:
@@ -49,6 +49,7 @@ def move_by_keys(tab: Page, begin: tuple[float, float], end: tuple[float, float]
         tab.keyboard.press("Shift+ArrowUp")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("move", [drag_by_mouse, drag_by_touch, move_by_keys])
 def test_moving_a_point_changes_the_curve_and_the_prediction(
     page: Served, visit: Visitor, move: Callable[[Page, tuple[float, float], tuple[float, float]], None]

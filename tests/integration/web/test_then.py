@@ -44,8 +44,8 @@ def patched(path: str, change: Callable[[dict[str, Any]], None]) -> Callable[[Pa
 
 def drawn(tab: Page) -> None:
     """Wait for the charts."""
-    expect(tab.locator("#then")).to_have_attribute("aria-busy", "false", timeout=60_000)
-    expect(tab.locator(".time-area .main-svg").first).to_be_visible(timeout=60_000)
+    expect(tab.locator("#then")).to_have_attribute("aria-busy", "false", timeout=200_000)
+    expect(tab.locator(".time-area .main-svg").first).to_be_visible(timeout=200_000)
 
 
 def test_the_views_have_addresses_and_work_with_the_keyboard(page: Served, visit: Visitor) -> None:
@@ -62,6 +62,7 @@ def test_the_views_have_addresses_and_work_with_the_keyboard(page: Served, visit
     expect(tab.locator("#then")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_all_cards_are_over_one_time_axis_with_units_and_totals(page: Served, visit: Visitor) -> None:
     tab = visit(page, "then")
     drawn(tab)
@@ -102,6 +103,7 @@ def test_a_button_shows_its_range(page: Served, visit: Visitor, button: str, sec
     drawn(tab)
 
 
+@pytest.mark.slow
 def test_dragging_zooms_in_and_a_double_click_zooms_out(page: Served, visit: Visitor) -> None:
     tab = visit(page, "then")
     drawn(tab)
