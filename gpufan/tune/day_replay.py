@@ -41,6 +41,8 @@ class DayCard:
     settings: CardSettings
     learnt: Learnt | None = None
     """What the target law knows of the card at the beginning."""
+    jitter_k: float = 0.0
+    """Standard deviation of the temperature from reading to reading, K."""
 
 
 _COOL_K = 15.0
@@ -98,6 +100,7 @@ class _CardReplay:
         gpu.info = card.info
         self.gpu: Gpu = gpu
         self._plant = plant = card.plant
+        self._jitter_k = card.jitter_k
         self._resistances = [plant.resistance(percent) - plant.die_resistance for percent in range(101)]
         self._load = iter([part for part in card.load if part.end_s <= end_s])
         first = next(self._load, None)
@@ -258,7 +261,7 @@ class _CardReplay:
             if self._instructions.update(self.gpu.info, self.last_s):
                 self._controller.follow(self._instructions.current)
                 self._reading_c = None
-        reading_c = self._next_reading_c()
+        reading_c = self._next_reading_c(seconds)
         if reading_c != self._reading_c or not self._controller.steady:
             self._reading_c = reading_c
             decision = self._controller.decide(
@@ -277,16 +280,21 @@ class _CardReplay:
             self._driver_percent = self._plant.next_driver_percent(self._driver_percent, self._die_c, seconds)
             self._speed = round(self._driver_percent)
 
-    def _next_reading_c(self) -> float:
-        """Return the temperature for the controller, °C. The driver reports whole degrees, every second.
+    def _next_reading_c(self, seconds: float) -> float:
+        """Return the temperature for the controller after a step of `seconds`, °C.
+
+        The driver reports whole degrees, every second.
 
         The curve law and the limits near the slowdown threshold follow the highest reading, so they get the highest
         reading of the step. The target law filters the readings, so it gets their mean: near half a degree, the ripple
-        of the power makes the readings alternate.
+        of the power and the noise of the sensor make the readings alternate.
         """
         if self._instructions.current.target_c is None or self._highest_c >= self._limits_from_c:
-            return float(round(self._highest_c))
-        if self._ripple_k == 0:
+            # The highest of n normal values is about this far above their mean.
+            jitter_k = 0.75 * self._jitter_k * math.sqrt(2 * math.log(seconds)) if seconds > 1 else 0.0
+            return float(round(self._highest_c + max(jitter_k - self._ripple_k, 0.0)))
+        spread_k = max(self._ripple_k, 1.7 * self._jitter_k)
+        if spread_k == 0:
             return float(round(self._die_c))
         whole_c = math.floor(self._die_c)
-        return whole_c + min(max((self._die_c - whole_c - 0.5) / (2 * self._ripple_k) + 0.5, 0.0), 1.0)
+        return whole_c + min(max((self._die_c - whole_c - 0.5) / (2 * spread_k) + 0.5, 0.0), 1.0)

@@ -18,11 +18,23 @@ LONGEST_S = 14.0
 LONGEST_CALM_S = 60.0
 """Longest part of the load while its power stays the same, s."""
 
-_FIRST_S = 1.0
-"""Length of the part after a jump of the power, s. The law must see the jump soon."""
+MOST_PARTS = 7000
+"""A load with more parts than this is thinned again, more coarsely. A replay needs about 15 µs for a part."""
 
-_GROWTH = 1.6
-"""Each part may be longer than the part before by this factor, until the next jump."""
+
+class _Coarseness(NamedTuple):
+    """How finely a load is divided."""
+
+    first_s: float
+    """Length of the part after a jump of the power, s. The law must see the jump soon."""
+    growth: float
+    """Each part may be longer than the part before by this factor, until the next jump."""
+    jump: float
+    """The limit of a jump is multiplied by this."""
+
+
+_COARSENESS = (_Coarseness(1.0, 1.6, 1.0), _Coarseness(2.0, 2.0, 1.4), _Coarseness(4.0, 2.5, 2.0))
+"""From fine to coarse."""
 
 _CALM_AFTER_S = 300.0
 """The load is calm if its power has not jumped for this time, s. A heatsink has nearly settled then."""
@@ -58,17 +70,36 @@ class LoadPart(NamedTuple):
 def thin_load(card: RecordedCard) -> list[LoadPart]:
     """Return the load of `card` in parts, in the order of time. Gaps of the recording are left out.
 
-    The energy in the parts is that of the recording.
+    The energy in the parts is that of the recording. There are at most about `MOST_PARTS` parts for a day.
     """
-    return [part for stretch in card.stretches for part in _thin_stretch(stretch)]
+    for coarseness in _COARSENESS:
+        found = [part for stretch in card.stretches for part in _thin_stretch(stretch, coarseness)]
+        if len(found) <= MOST_PARTS:
+            break
+    return found
 
 
-def _thin_stretch(stretch: Stretch) -> Iterator[LoadPart]:
+def reading_jitter_k(card: RecordedCard) -> float:
+    """Return the standard deviation of the temperature from reading to reading, K, apart from rounding.
+
+    The driver rounds to whole degrees. A temperature that stands still, with noise of a standard deviation s, changes
+    from reading to reading and back in a share of 0.56 s of the cases, if s is well below 1 K.
+    """
+    count = changes = 0
+    for stretch in card.stretches:
+        for one, two, three in zip(stretch, stretch[1:], stretch[2:], strict=False):
+            if max(abs(two.power_w - one.power_w), abs(three.power_w - two.power_w)) < _JUMP_W:
+                count += 1
+                changes += one.temperature_c == three.temperature_c != two.temperature_c
+    return min(changes / count / 0.56, 1.0) if count else 0.0
+
+
+def _thin_stretch(stretch: Stretch, coarseness: _Coarseness) -> Iterator[LoadPart]:
     """Yield the parts of a stretch."""
     filtered_w = begin_w = highest_w = stretch[0].power_w
     noise_w = statistics.median(abs(after.power_w - before.power_w) for before, after in pairwise(stretch))
-    jump_w = max(_JUMP_W, _JUMP_NOISE * noise_w)
-    limit_s, calm_s = _FIRST_S, 0.0
+    jump_w = coarseness.jump * max(_JUMP_W, _JUMP_NOISE * noise_w)
+    limit_s, calm_s = coarseness.first_s, 0.0
     found: list[tuple[float, Reading]] = []
     """The readings of the part, each with the seconds since the reading before."""
     seconds = 0.0
@@ -80,7 +111,7 @@ def _thin_stretch(stretch: Stretch) -> Iterator[LoadPart]:
             yield _load_part(found, seconds, begin_w, highest_w)
             calm_s = 0.0 if is_jump else calm_s + seconds
             longest_s = LONGEST_CALM_S if calm_s >= _CALM_AFTER_S else LONGEST_S
-            limit_s = _FIRST_S if is_jump else min(max(limit_s, seconds) * _GROWTH, longest_s)
+            limit_s = coarseness.first_s if is_jump else min(max(limit_s, seconds) * coarseness.growth, longest_s)
             begin_w = highest_w = filtered_w
             found, seconds = [], 0.0
         found.append((elapsed_s, reading))

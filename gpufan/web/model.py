@@ -15,7 +15,7 @@ from gpufan.tune.plant import FittedPlant, steady_c
 from gpufan.tune.propose import proposal_notes
 from gpufan.tune.recorded_cards import RecordedCard, recorded_cards, with_mean_power
 from gpufan.tune.replay import outcome_as_recorded
-from gpufan.tune.thinned_load import LoadPart, thin_load
+from gpufan.tune.thinned_load import LoadPart, reading_jitter_k, thin_load
 from gpufan.web.worker import Worker, run_in_fresh_process
 
 DAY_S = 86400.0
@@ -77,6 +77,8 @@ class CardModel:
     unseen_k: float
     """The error of predictions by a fit of a part of the readings for the others, K."""
     load: tuple[LoadPart, ...]
+    jitter_k: float
+    """Standard deviation of the temperature from reading to reading, K."""
     work_w: float
     """Mean power at work, W."""
     others_w: float
@@ -160,6 +162,7 @@ def _card_model(card: RecordedCard, found: Fit, unseen_k: float, high_w: float) 
         draws=found.draws[:: max(len(found.draws) // _DRAWS, 1)],
         unseen_k=unseen_k,
         load=tuple(thin_load(card)),
+        jitter_k=reading_jitter_k(card),
         work_w=sum(reading.power_w for reading in working) / len(working),
         others_w=sum(reading.others_w for reading in working) / len(working),
         was=Outcome(was.peak_c, was.sound_db, was.swings, was.hot_s),

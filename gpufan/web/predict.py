@@ -223,7 +223,7 @@ def _day_card(model: CardModel, wish: Wish, plant: FittedPlant, load: Sequence[L
     if target_c is not None:
         limit_w = model.info.power_limit_w or model.work_w
         learnt = settled_learnt(plant, target_c, model.work_w, model.others_w, limit_w)
-    return DayCard(info, plant, load, settings, learnt)
+    return DayCard(info, plant, load, settings, learnt, model.jitter_k)
 
 
 def _joined(pieces: Sequence[DayOutcome]) -> DayOutcome:
