@@ -18,7 +18,8 @@ import click
 import pytest
 
 from gpufan.cli.main import cli
-from gpufan.cli.metrics import _read_listen_option, exporter
+from gpufan.cli.metrics import exporter
+from gpufan.cli.options import read_listen_option
 from gpufan.errors import GpufanError, InputError
 from gpufan.metrics import exporter as serving
 from gpufan.metrics.collector import metrics_registry
@@ -158,13 +159,13 @@ def test_an_unknown_host_is_an_input_error(tmp_path: Path, host: str) -> None:
     ],
 )
 def test_an_address_is_read(text: str, address: tuple[str, int]) -> None:
-    assert _read_listen_option(text) == address
+    assert read_listen_option(text) == address
 
 
 @pytest.mark.parametrize("text", ["", "10835", "localhost", "::1:80", "a:b", "a:65536", "a:-1", "[x]:1", "a b:1"])
 def test_a_wrong_address_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(InputError, match=r"write it as 127\.0\.0\.1:10835"):
-        _read_listen_option(text)
+        read_listen_option(text)
 
 
 def test_by_default_metrics_are_served_to_this_machine_only() -> None:
