@@ -77,7 +77,8 @@ def setup_xorg(
             setup.write_setup(change)
             again = f" --output {shlex.quote(str(path))}" if output else ""
             click.echo(f"wrote {printable(' and '.join(str(file.path) for file in change.changes))}")
-            click.echo(f"it applies from the next start of X; `gpufan setup-xorg --restore{again}` reverts it")
+            how = "" if change.is_read_by_x else f" with `-config {printable(str(path))}`"
+            click.echo(f"it applies from the next start of X{how}; `gpufan setup-xorg --restore{again}` reverts it")
             # What counts is what is in the files now.
             change = setup.plan_setup(path, box, folders, coolbits, edid, layout)
         elif not change.changes and not change.out_of_reach:

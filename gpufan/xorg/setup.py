@@ -31,6 +31,8 @@ class Setup:
     plan: ConfigurationPlan
     changes: tuple[FileChange, ...]
     notes: tuple[str, ...]
+    is_read_by_x: bool
+    """Whether X reads the main file without the option -config."""
 
     @property
     def out_of_reach(self) -> list[str]:
@@ -87,10 +89,7 @@ def plan_setup(
     changes = [_setup_change(Path(name), before, after) for name, before, after in changed]
     if edid is not None and (held := files.read_file_if_exists(edid)) != PRETENDED_EDID:
         changes.insert(0, FileChange(edid, held, PRETENDED_EDID))
-    notes = [*plan.notes, *_setup_notes(changes)]
-    if not is_read_by_x(output, folders):
-        notes.append(f"X reads {output} only if it is started with `-config {output}`")
-    return Setup(main, plan, tuple(changes), tuple(notes))
+    return Setup(main, plan, tuple(changes), (*plan.notes, *_setup_notes(changes)), is_read_by_x(output, folders))
 
 
 def write_setup(setup: Setup) -> None:

@@ -186,9 +186,9 @@ def test_a_file_that_x_reads_under_several_names_changes_once(output, snippets, 
     assert real.read_bytes() == before
 
 
-def test_an_output_that_x_does_not_read_by_itself_is_noted(output, snippets):
-    assert f"note: X reads {output} only if it is started with `-config {output}`" in command(output).stderr
-    assert "note:" not in command(snippets / "90-gpufan.conf").stderr
+def test_an_output_that_x_does_not_read_by_itself_needs_an_option_of_x(output, snippets):
+    assert f"it applies from the next start of X with `-config {output}`; " in command(output).stdout
+    assert "it applies from the next start of X; " in command(snippets / "90-gpufan.conf").stdout
 
 
 def test_restore_names_the_output_of_another_run(output, snippets):
