@@ -57,7 +57,7 @@ _HEADLINES = {
     Trouble.SETTINGS_REFUSED: "gpufan refused its new settings",
 }
 
-_REMEDIES = {
+REMEDIES = {
     Trouble.THROTTLED: "look for dust and for warm air at the inlet. If the fans are not at full speed, choose a lower"
     " target or a steeper curve, or in quiet hours a higher max_duty_percent. `gpufan status` shows the fans.",
     Trouble.HOT: "look for dust, for a fan that stands still, and for warm air at the inlet. If the fans are at full"
@@ -77,6 +77,7 @@ _REMEDIES = {
     " controls the fans.",
     Trouble.SETTINGS_REFUSED: "run `gpufan config check`, mend the file, then `sudo systemctl reload gpufan`.",
 }
+"""What a person can do about each trouble."""
 
 ABOUT = {
     Trouble.THROTTLED: "heat lowers the clocks of a card",
@@ -139,7 +140,7 @@ def message_text(message: Message) -> str:
         f"{where}: {_message_headline(message)}.",
         f"Since {_message_time(message.since_s)}, for {lasted}.",
         f"Now: {message.detail}",
-        f"What to do: {_REMEDIES[message.trouble]}",
+        f"What to do: {REMEDIES[message.trouble]}",
     ]
     if message.times > 1:
         lines.insert(2, f"It has come back: this is report {message.times}.")

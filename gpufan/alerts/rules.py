@@ -20,7 +20,7 @@ MANY_RESTARTS = 3
 RESTARTS_WITHIN_S = 1800.0
 """If gpufan is restarted `MANY_RESTARTS` times within this time, s, that is a trouble."""
 
-_TROUBLES = {
+TROUBLES = {
     News.THROTTLED: Trouble.THROTTLED,
     News.HOT: Trouble.HOT,
     News.LOST: Trouble.LOST,
@@ -30,6 +30,7 @@ _TROUBLES = {
     News.ANOTHER_WRITER: Trouble.NOT_FOLLOWING,
     News.GIVEN_BACK: Trouble.GIVEN_BACK,
 }
+"""The news about a card that is reported, and the trouble that each is."""
 
 
 class Key(NamedTuple):
@@ -216,6 +217,6 @@ def _apply_rules_to_card(gpu: GpuState) -> Mapping[Trouble, bool]:
     """
     found: dict[Trouble, bool] = {}
     for kind, is_present in news(gpu).items():
-        if trouble := _TROUBLES.get(kind):
+        if trouble := TROUBLES.get(kind):
             found[trouble] = found.get(trouble, False) or is_present
     return found

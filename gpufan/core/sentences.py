@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gpufan.core.gpu import FanReading
+from gpufan.core.gpu import FanReading, Throttle
 from gpufan.core.news import News
 from gpufan.core.reasons import Cause, Control, Group, Reason, Remedy
 from gpufan.core.snapshot import GpuState, SettingsInUse, Snapshot
@@ -68,6 +68,14 @@ _NEWS = {
 }
 """The words for each kind of news: while it is present, and when it is over."""
 
+_THROTTLES = {
+    Throttle.HEAT: "heat lowers the clocks",
+    Throttle.POWER_BRAKE: "an external signal, such as that of the power supply, lowers the clocks",
+    Throttle.HARDWARE: "heat or power lowers the clocks",
+    Throttle.POWER_CAP: "the power limit lowers the clocks, as usual for a busy card",
+    Throttle.GIVING_WAY: "gpufan lowers the clocks, since the fans may not run faster",
+}
+
 
 def reason_sentence(reason: Reason, curve: str = "the curve") -> str:
     """Return `reason` as a sentence with numbers and units. `curve` is the name of the curve in the sentence.
@@ -119,6 +127,11 @@ def _needed_sentence(reason: Reason) -> str:
 def _change_in_words(percent: int) -> str:
     """Return `percent`, a difference of duties, in words: -9 as `9 less`."""
     return f"{-percent} less" if percent < 0 else f"{percent} more"
+
+
+def throttle_sentence(gpu: GpuState) -> str:
+    """Return a sentence that says why a card lowers its clocks; empty if it does not, or if that is unknown."""
+    return next((text for throttle, text in _THROTTLES.items() if throttle.value == gpu.throttle), "")
 
 
 def state_sentence(gpu: GpuState) -> str:

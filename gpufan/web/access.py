@@ -20,11 +20,11 @@ from gpufan.system.clock import since_boot_s
 
 KEY_BYTES = 32
 TOKEN_S = 600.0
-"""A login token that a person asked for counts for this long, s."""
+"""A login token of `gpufan web --url` counts for this long, s."""
 SESSION_S = 7 * 86400.0
 """A session ends this long after its login, s."""
 SESSIONS = 64
-"""At most so many sessions exist. A further login ends the oldest session."""
+"""At most this many sessions exist. A further login ends the oldest session."""
 
 _TIME_BYTES, _NONCE_BYTES, _SIGNATURE_BYTES = 5, 10, 12
 """The parts of a token. Their sum is a multiple of 3, so its text has no unused bits. A link fits in a line."""

@@ -22,7 +22,7 @@ from gpufan.web.page_settings import PageSettings, text_with_page_settings
 from gpufan.web.reload import DaemonReply, reload_by_hand, wait_until_followed
 
 _KEPT = 16
-"""At most so many differences and changes are remembered."""
+"""At most this many differences, and this many changes, are remembered."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Applier:
     """Changes one settings file. Only settings that `gpufan config check` accepts get into it."""
 
     def __init__(self, path: Path, runtime_folder: Path, pause: Callable[[float], None] = time.sleep) -> None:
-        """`path` is the settings file, `runtime_folder` that of the daemon. `pause` waits for so many seconds."""
+        """`path` is the settings file, `runtime_folder` that of the daemon. `pause` waits for a number of seconds."""
         self._path = path
         self._runtime_folder = runtime_folder
         self._pause = pause
@@ -125,7 +125,7 @@ class Applier:
 
 
 def _when(daemon: DaemonReply, counts: str) -> str:
-    """Return when a change takes effect. `counts` says it for a daemon that is not known to follow the file."""
+    """Return when a change takes effect. `counts` says it for a daemon that may not follow the file."""
     return "gpufan follows it now" if daemon is DaemonReply.ACCEPTED else counts
 
 

@@ -169,7 +169,7 @@ class WebBox:
 
 
 def _service_state_if_known() -> ServiceState | None:
-    """Return the state of the service; None if systemd does not tell it to this user, as in some sandboxes."""
+    """Return the state of the service; None if this user cannot ask systemd, as in some sandboxes."""
     with suppress(GpufanError):
         unit_state(SERVICE, _SYSTEMD_S)
         return service_state()

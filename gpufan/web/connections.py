@@ -1,7 +1,7 @@
 """Limits of each connection and of all connections together: time, number and amount.
 
 uvicorn has a limit on the size of a header, but none on the time in which a header must arrive, and none on the time in
-which a client must receive an answer. A limit on the number of connections would keep everyone out. So a protocol of
+which a client must receive an answer. A limit on the number of connections would lock everyone out. So a protocol of
 uvicorn is extended here. It overrides only methods that `asyncio.Protocol` defines, so that it fits later versions of
 uvicorn too. hypercorn has a limit on the time of a header, but neither of the other two. aiohttp has no such limit.
 """

@@ -1,6 +1,6 @@
 """Let the process that speaks HTTP read the history of the service, although only root can look into its folder.
 
-systemd keeps the state of a service with a dynamic user below /var/lib/private, which only root can enter. So this
+systemd has the state of a service with a dynamic user below /var/lib/private, which only root can enter. So this
 process gets a file system of its own, in which that folder has nothing but the history, which it can only read. The
 unit of the page does the same with `TemporaryFileSystem` and `BindReadOnlyPaths`.
 """

@@ -1,6 +1,6 @@
 """The present: reads each new snapshot, and makes the event `now` of it, with sentences for people.
 
-A daemon that ends, hangs or returns is noticed here. The last ten minutes are kept for the plots.
+A daemon that ends, hangs or returns is noticed here. The readings of the last ten minutes are stored for the plots.
 """
 
 import asyncio
@@ -207,7 +207,7 @@ class Live:
             "interval_s": None if snapshot is None else snapshot.interval_s,
             "cards": [] if snapshot is None else [now_card(gpu, quiet) for gpu in snapshot.gpus],
             "quiet": quiet,
-            "case_fans": [],
+            "case_fans": [] if snapshot is None else [now_card(fan, quiet) for fan in snapshot.case_fans],
         }
 
     async def next_event(self, after: int) -> tuple[int, bytes] | None:

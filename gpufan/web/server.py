@@ -1,7 +1,7 @@
 """Listen on an address, and run the application in uvicorn until a signal arrives.
 
-uvicorn was chosen because it is small (h11 and click are all it needs), pure Python, and kept by the people who keep
-Starlette. `connections` adds the limits that it lacks.
+uvicorn was chosen because it is small (h11 and click are all it needs), pure Python, and maintained by the people who
+maintain Starlette. `connections` adds the limits that it lacks.
 """
 
 import logging

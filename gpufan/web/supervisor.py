@@ -21,7 +21,7 @@ from gpufan.web.helper import DirectApplier, HelperClient, LineReader, helper_an
 from gpufan.web.preload import load_hidden_code
 from gpufan.web.rights import close_ways_back, die_with_parent, drop_rights, user_without_rights
 
-_END_S = 1.0
+_END_S = 2.0
 """After SIGTERM, the child is killed after this time, s."""
 _FAILED = 70
 """The exit status of a child whose error was printed already."""

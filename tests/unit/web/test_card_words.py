@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 
 from gpufan.core.gpu import Throttle
+from gpufan.core.news import News
 from gpufan.core.reasons import Cause, Group, Reason
 from gpufan.core.severity import FAULT_CAUSES
+from gpufan.web import card_words
 from gpufan.web.card_words import card_remedy, card_severity, now_card
 from tests.unit.builders import REASONS, gpu_state
 
@@ -16,7 +18,7 @@ from tests.unit.builders import REASONS, gpu_state
     [
         ({}, "ok"),
         ({"order": "60 %"}, "note"),
-        ({"group": "full"}, "note"),
+        ({"group": "full", "temperature_c": 90.0, "slowdown_c": 93, "duty_percent": 100}, "warning"),
         ({"throttle": "heat"}, "warning"),
         ({"throttle": "power-cap"}, "ok"),
         ({"contested": True}, "warning"),
@@ -50,6 +52,18 @@ def test_a_faulty_fan_says_what_to_do(cause: Cause) -> None:
 def test_the_state_of_the_clocks_is_a_sentence(throttle: str | None) -> None:
     sentence = now_card(gpu_state(throttle=throttle), "")["throttle"]
     assert bool(sentence) == (throttle in {reason.value for reason in Throttle} - {"none"})
+
+
+@pytest.mark.parametrize("kind", list(News))
+def test_every_kind_of_news_has_its_place(kind: News) -> None:
+    assert kind in card_words._MOST_SERIOUS_FIRST
+    assert kind in card_words._REMEDIES or kind is News.GIVING_WAY
+
+
+def test_a_fan_that_stands_still_matters_more_than_throttling() -> None:
+    gpu = gpu_state(throttle="heat", fault=Reason(Cause.FAN_STILL, fan=1, found_percent=60, seconds=30))
+    assert "look at the fan" in card_remedy(gpu)
+    assert "`sudo gpufan restore`" in card_remedy(gpu_state(control="released", release_error="refused"))
 
 
 def test_unknown_values_are_none() -> None:

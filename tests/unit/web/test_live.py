@@ -12,7 +12,7 @@ from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.snapshot_file import SnapshotFile
 from gpufan.web import live
 from gpufan.web.live import DaemonState, Live, Recent, SnapshotWatch
-from tests.unit.builders import snapshot_at
+from tests.unit.builders import gpu_state, snapshot_at
 
 
 class Bench:
@@ -122,6 +122,13 @@ def test_hostile_text_of_a_driver_arrives_as_harmless_text(bench: Bench) -> None
     assert card["name"].startswith("<script>alert(1)</script>?[2J")
     text = json.dumps(event, ensure_ascii=False)
     assert text.isprintable()
+
+
+def test_case_fans_are_beside_the_cards(bench: Bench) -> None:
+    fan = gpu_state(uuid="fan:rear", label="rear", name="rear", power_w=None)
+    bench.write(msgspec.structs.replace(now(), case_fans=(fan,)))
+    event = Live(bench.watch, lambda: "", Recent()).now()
+    assert ([card["label"] for card in event["cards"]], event["case_fans"][0]["key"]) == (["0 GTX 1080 Ti"], "fan:rear")
 
 
 def test_recent_readings_are_those_of_ten_minutes(bench: Bench) -> None:
