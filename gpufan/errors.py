@@ -1,5 +1,6 @@
 """The errors of gpufan. The user sees the text of an error: one line that says what happened and what to do."""
 
+import sys
 from pathlib import Path
 
 
@@ -24,12 +25,24 @@ class MissingExtra(InputError):
         `who_needs` is the beginning of the message, such as `pictures need`. `package` is the missing Python package.
         `extra` is the extra of gpufan that installs this package.
         """
-        import sysconfig  # slow, and needed nowhere else
+        super().__init__(f"{who_needs} {package}, which is not installed: {_how_to_install(package, extra)}")
 
-        pip = Path(sysconfig.get_path("scripts"), "pip")
-        # The copy that a service runs has no pip: an extra is installed where the copy was made from.
-        remedy = f"{pip} install" if pip.exists() else "use the gpufan of your clone, after .venv/bin/pip install"
-        super().__init__(f"{who_needs} {package}, which is not installed: {remedy} 'gpufan[{extra}]'")
+
+def _how_to_install(package: str, extra: str) -> str:
+    """Return how this gpufan gets the Python package `package`, which belongs to its extra `extra`."""
+    import sysconfig  # slow, and needed nowhere else
+
+    # Only in a package of the distribution (.ci/packaging), which finds other packages of it.
+    if Path(sysconfig.get_path("purelib"), "distribution.pth").exists():
+        return f"install the package python3-{package.split()[0]} of your distribution"
+    if Path(sys.prefix, "pipx_metadata.json").exists():
+        return f"pipx install --force 'gpufan[{extra}]'"
+    if Path(sys.prefix, "uv-receipt.toml").exists():
+        return f"uv tool install --force 'gpufan[{extra}]'"
+    pip = Path(sysconfig.get_path("scripts"), "pip")
+    # The copy that a service runs has no pip: an extra is installed where the copy was made from.
+    remedy = f"{pip} install" if pip.exists() else "use the gpufan of your clone, after .venv/bin/pip install"
+    return f"{remedy} 'gpufan[{extra}]'"
 
 
 class DriverError(GpufanError):

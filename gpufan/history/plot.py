@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,8 +90,11 @@ class Mark:
 
 
 def has_matplotlib() -> bool:
-    """Whether matplotlib is installed."""
-    return find_spec("matplotlib") is not None
+    """Whether matplotlib is installed, in a version that can draw these plots. Debian 12 has 3.6, which cannot."""
+    if find_spec("matplotlib") is None:
+        return False
+    major, minor = metadata.version("matplotlib").split(".")[:2]
+    return (int(major), int(minor)) >= (3, 7)
 
 
 def check_plot_path(path: Path, suffixes: Sequence[str] = (".svg", ".png")) -> None:
@@ -106,7 +110,7 @@ def check_plot_path(path: Path, suffixes: Sequence[str] = (".svg", ".png")) -> N
     if not path.parent.is_dir():
         raise InputError(f"{path} cannot be written: no such folder")
     if path.suffix.lower() != ".html" and not has_matplotlib():
-        raise MissingExtra("pictures need", "matplotlib", "plot")
+        raise MissingExtra("pictures need", "matplotlib 3.7 or newer", "plot")
 
 
 def draw_time_panels(

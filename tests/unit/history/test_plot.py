@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import sysconfig
 import time
 import xml.etree.ElementTree as ET
@@ -162,6 +163,14 @@ def test_without_matplotlib_the_error_has_a_remedy(tmp_path: Path, monkeypatch: 
         check_plot_path(tmp_path / "a.svg")
 
 
+def test_a_matplotlib_that_is_too_old_counts_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plot.metadata, "version", lambda name: "3.6.3")
+    with pytest.raises(InputError, match=r"^pictures need matplotlib 3\.7 or newer, which is not installed: "):
+        check_plot_path(tmp_path / "a.svg")
+    monkeypatch.setattr(plot.metadata, "version", lambda name: "3.10.1+dfsg1")
+    check_plot_path(tmp_path / "a.svg")
+
+
 def test_the_remedy_names_the_pip_of_this_installation_or_of_the_clone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +178,14 @@ def test_the_remedy_names_the_pip_of_this_installation_or_of_the_clone(
     assert "use the gpufan of your clone" in str(MissingExtra("a fit needs", "scipy", "tune"))
     (tmp_path / "pip").touch()
     assert str(MissingExtra("a fit needs", "scipy", "tune")).endswith(f": {tmp_path}/pip install 'gpufan[tune]'")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    for mark, remedy in (
+        ("uv-receipt.toml", "uv tool install --force 'gpufan[tune]'"),
+        ("pipx_metadata.json", "pipx install --force 'gpufan[tune]'"),
+        ("distribution.pth", "install the package python3-scipy of your distribution"),
+    ):
+        (tmp_path / mark).touch()
+        assert str(MissingExtra("a fit needs", "scipy", "tune")).endswith(f", which is not installed: {remedy}")
 
 
 def test_a_target_is_a_vertical_line() -> None:
