@@ -1,3 +1,3 @@
 """Fan control for NVIDIA cards on headless Linux."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
