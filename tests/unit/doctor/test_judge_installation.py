@@ -63,7 +63,6 @@ def test_a_copy_that_is_newer_calls_for_an_update_of_what_the_user_has() -> None
 def test_a_copy_in_place_of_a_package_is_a_warning_as_no_update_of_the_package_renews_it() -> None:
     package = Installation(Kind.PACKAGE, PACKAGE, "0.2.0")
     assert found(box(package, OPT, "0.2.0")).remedies == RENEW
-    assert found(box(package, PACKAGE, "0.1.0")).level is Level.WARNING  # a restart is due
 
 
 def test_a_service_that_runs_the_code_before_an_update_is_to_be_restarted() -> None:

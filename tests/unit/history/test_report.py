@@ -149,7 +149,7 @@ def test_a_page_needs_no_matplotlib(run: RecordedRun) -> None:
 def test_a_png_names_what_to_install(run: RecordedRun) -> None:
     result = report(run, "--output", str(run.folder / "report.png"))
     assert result.exit_code != 0
-    assert "matplotlib, which is not installed" in str(result.exception)
+    assert "matplotlib 3.7 or newer, which is not installed" in str(result.exception)
     assert "gpufan[plot]" in str(result.exception)
 
 
