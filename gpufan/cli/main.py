@@ -32,6 +32,7 @@ COMMANDS = {
         LazyCommand("install-service", "gpufan.cli.service:install_service", "Start gpufan at every boot."),
         LazyCommand("uninstall-service", "gpufan.cli.service:uninstall_service", "Remove the service and its traces."),
         LazyCommand("config", "gpufan.cli.config:config", "Change, check and show the settings, such as quiet hours."),
+        LazyCommand("fans", "gpufan.cli.fans:fans", "Find out which fan is which on the motherboard."),
         LazyCommand("alerts", "gpufan.cli.alerts:alerts", "Send messages when a card needs help."),
         LazyCommand("exporter", "gpufan.cli.metrics:exporter", "Serve metrics to Prometheus."),
         LazyCommand("dashboard", "gpufan.cli.deploy:dashboard", "Write a Grafana dashboard and Prometheus alerts."),

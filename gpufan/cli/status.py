@@ -30,12 +30,26 @@ def status(as_json: bool, watch: bool, runtime_dir: Path) -> None:
 @options.backend
 @options.display
 @options.simulate
-@click.option("--json", "as_json", is_flag=True, help="Print the cards as JSON.")
+@click.option("--fans", "of_board", is_flag=True, help="Show the fans on headers of the motherboard instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 @options.runtime_dir
 def list_cards(
-    gpus: tuple[str, ...], backend: str, display: str | None, simulate: str | None, as_json: bool, runtime_dir: Path
+    gpus: tuple[str, ...],
+    backend: str,
+    display: str | None,
+    simulate: str | None,
+    of_board: bool,
+    as_json: bool,
+    runtime_dir: Path,
 ) -> None:
     """Show the cards, their fans and what controls them."""
+    if of_board:
+        options.refuse_options(["gpus", "backend", "display"], "is for cards: leave out that, or --fans")
+        from gpufan.daemon.channels import channels_to_list
+        from gpufan.terminal.channel_table import print_channels
+
+        print_channels(channels_to_list(runtime_dir, simulate), as_json=as_json)
+        return
     from gpufan.daemon.restore import cards_to_list, controllers_to_list
     from gpufan.terminal.tables import print_cards, print_cards_as_json
 

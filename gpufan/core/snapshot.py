@@ -105,6 +105,8 @@ class GpuState(msgspec.Struct, frozen=True):
     """The estimated power that the limits hold back now, W; None if gpufan has set no limit."""
     held_back_j: _Measured = 0.0
     """The estimated energy that the limits have held back since the start, J."""
+    channels: tuple[str, ...] = ()
+    """The channels of the motherboard that are its fans, by name; empty for fans on the card."""
     limits_error: str = ""
     """Why a limit could not be set or given back; empty if that did not fail."""
 

@@ -40,6 +40,7 @@ def card_state(
         throttled_s=round(counters.throttled_s, 3),
         fail_safe_s=round(counters.fail_safe_s, 3),
         errors_by_kind=counters.errors,
+        channels=tuple(channel.name for channel in info.channels),
         **details,
     )
 

@@ -223,7 +223,7 @@ def controllers_to_list(runtime_folder: Path) -> dict[str, int]:
 
     The key is the UUID of the card. The value is the number of the process of gpufan.
     """
-    if (snapshot := _live_snapshot_to_list(runtime_folder)) is None:
+    if (snapshot := live_snapshot_to_list(runtime_folder)) is None:
         return {}
     return {gpu.uuid: snapshot.pid for gpu in snapshot.gpus if gpu.control is Control.OURS}
 
@@ -233,12 +233,12 @@ def _backends_to_list(runtime_folder: Path) -> dict[str, tuple[str, str]]:
 
     The key is the UUID of the card. The value is the backend, and why the fans are not set through NVML.
     """
-    if (snapshot := _live_snapshot_to_list(runtime_folder)) is None:
+    if (snapshot := live_snapshot_to_list(runtime_folder)) is None:
         return {}
     return {gpu.uuid: (gpu.backend, gpu.backend_reason) for gpu in snapshot.gpus if gpu.backend_reason}
 
 
-def _live_snapshot_to_list(runtime_folder: Path) -> Snapshot | None:
+def live_snapshot_to_list(runtime_folder: Path) -> Snapshot | None:
     """Return the snapshot of the gpufan that runs; None if no gpufan runs."""
     with suppress(GpufanError):
         snapshot = snapshot_file.read_snapshot(runtime_folder / SNAPSHOT)

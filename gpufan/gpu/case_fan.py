@@ -41,6 +41,14 @@ class CaseFan(SingleBackend):
             )
         return self._info
 
+    def open(self) -> None:
+        """Open the channel, so that `info` has its state before gpufan. Raises FansOutOfReach."""
+        self._fans.open()
+
+    def set_exactly(self, duty_percent: int) -> None:
+        """Set the fan to `duty_percent`, without a start at full speed. Raises GpuError or FansOutOfReach."""
+        self._fans.set(duty_percent, start=False)
+
     def sense(self) -> Sensed:
         """Return the temperature that the fan follows. The power is None."""
         return Sensed(self.temperature(), None)

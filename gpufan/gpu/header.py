@@ -83,16 +83,17 @@ class ChannelFans:
                 raise FansOutOfReach(self._error_text(error)) from error
         return (FanReading(None, None, manual=False),) * len(self.names)
 
-    def set(self, duty_percent: int) -> None:
+    def set(self, duty_percent: int, *, start: bool = True) -> None:
         """Set every fan to `duty_percent`. Tries every fan, then raises GpuError for the first that failed.
 
+        With `start`, a fan that stands still gets full speed until it turns.
         Raises FansOutOfReach if the fans are not open, since their state before is not in the record then.
         """
         if not self._fans:
             self.open()
             raise FansOutOfReach("they have appeared just now")
         self.is_set = True
-        self._each(lambda fan: fan.set(self._owner, duty_percent))
+        self._each(lambda fan: fan.set(self._owner, duty_percent, start=start))
 
     def release(self) -> None:
         """Put every channel back as it was before gpufan, and raise GpuError for the first that failed.

@@ -5,6 +5,7 @@ facts about single chips.
 """
 
 from collections.abc import Hashable
+from contextlib import suppress
 from typing import Protocol
 
 from gpufan.core.gpu import FanChannel, FanReading
@@ -76,16 +77,17 @@ class ChannelFan:
         self._turns = False
         """Whether the fan was seen turning since it was last started."""
 
-    def set(self, owner: Hashable, duty_percent: int) -> None:
+    def set(self, owner: Hashable, duty_percent: int, *, start: bool = True) -> None:
         """Set the fan to `duty_percent`, or to the duty of another owner if that is higher.
 
-        A call without an error does not prove that the chip obeys. Only `read` proves it.
+        With `start`, a fan that stands still gets full speed until it turns. A call without an error does not prove
+        that the chip obeys. Only `read` proves it.
         """
         before_percent = self._duty_percent
         self._duties[owner] = duty_percent
         again = before_percent == self._duty_percent
         raw = raw_of_percent(max(self._duties.values()))
-        if not raw or self.read_rpm() != 0:
+        if not start or not raw or self.read_rpm() != 0:
             self._is_starting = False
         elif not self._turns:
             self._is_starting = True
@@ -133,8 +135,9 @@ class ChannelFan:
         if before.mode_before is None or before.mode_before == MANUAL:
             self._write(before.pwm_before, again=True)
         else:
-            # Some chips do not resume their automatic mode, and keep the last duty.
-            self._chip.write(self._pwm, before.pwm_before)
+            # Some chips do not resume their automatic mode, and keep the last duty. In that mode it cannot be written.
+            with suppress(OSError):
+                self._chip.write(self._pwm, before.pwm_before)
             self._chip.write(self._mode, before.mode_before)
         now = self._read_state()
         is_same_duty = abs(now.pwm_before - before.pwm_before) <= 2

@@ -35,6 +35,8 @@ class Channel(SimulatedChannel):
         self.flips_back_s = 0.0
         """After this time in manual mode the mode flips back, s; 0 for never."""
         self.manual_s = 0.0
+        self.least_percent = 0.0
+        """A fan of the 4-pin kind may turn this fast at a duty of 0."""
         for name, value in values.items():
             if not hasattr(self, name):
                 raise ValueError(name)
@@ -57,6 +59,7 @@ class Channel(SimulatedChannel):
 
     def advance(self, seconds: float) -> None:
         super().advance(seconds)
+        self.speed_percent = max(self.speed_percent, self.least_percent)
         self.manual_s += seconds
         if self.flips_back_s and self.mode == 1 and self.manual_s >= self.flips_back_s:
             self.mode = AUTOMATIC

@@ -1,0 +1,172 @@
+"""Tries fans on headers of the motherboard: which tachometer follows which channel, and at which duty a fan turns.
+
+Each channel is in the record before it is set, and a guardian puts it back if this process is killed.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from gpufan.daemon.guardian import guardian
+from gpufan.daemon.taken import Taken
+from gpufan.errors import GpuError, GpufanError, NoPermission
+from gpufan.gpu.case_fan import CaseFan
+from gpufan.gpu.header import Headers
+from gpufan.hwmon.channels import Channel, SysfsChip, find_channels, resolve_channel
+from gpufan.system import signals
+from gpufan.system.lock import controller_lock
+from gpufan.system.paths import TAKEN
+
+Say = Callable[[str], None]
+
+FULL_PERCENT, LOWER_PERCENT = 100, 60
+"""`identify` runs a fan at full speed, or at the second duty if it is near full speed already, percent."""
+
+NEAR_FULL_PERCENT = 85
+
+FOLLOWED_SHARE = 0.15
+"""A tachometer has followed if its rpm have changed by more than this share."""
+
+SETTLE_S, POLL_S = 8.0, 0.5
+"""A fan gets this time to reach its speed, s. Its rpm are read at this interval."""
+
+LEAST_READINGS = 5
+"""The rpm are read more often than this after a change."""
+
+STEP_PERCENT = 5
+"""`calibrate` changes the duty in steps of this size."""
+
+SAFETY_PERCENT = 5
+"""The lowest duty should be above the duty at which a fan stops by twice this, percent."""
+
+HIGHEST_PERCENT = 60
+"""`calibrate` begins at this duty, percent."""
+
+
+def identify_channels(runtime_folder: Path, say: Say, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Move the fan on each channel for some seconds, one after the other, and give it back. `say` gets a line for each.
+
+    Raises NoPermission if the user is not root, GpufanError if another gpufan runs or there is no channel.
+    """
+    channels = find_channels()
+    if not channels:
+        raise GpufanError("the kernel shows no fans: load the module of the chip, such as `sudo modprobe nct6775`")
+    with _guarded_trial(runtime_folder) as taken:
+        for channel in channels:
+            say(f"{channel}: {_identify_channel(channel, channels, taken, sleep)}")
+
+
+def calibrate_channel(
+    name: str, runtime_folder: Path, say: Say, sleep: Callable[[float], None] = time.sleep
+) -> tuple[int, int]:
+    """Find the duty at which the fan `name` stops, and the one at which it starts, percent. Give the fan back.
+
+    `say` gets a line for each step. Raises NoPermission, InputError, or GpuError if the fan cannot be calibrated.
+    """
+    channel = resolve_channel(name, find_channels())
+    if channel.tachometer is None:
+        raise GpuError(f"{channel.name} has no tachometer, so nobody can tell whether its fan turns")
+    with _guarded_trial(runtime_folder) as taken, _set_fan(channel.name, taken) as fan:
+        trial = _Trial(fan, [channel], sleep)
+        if not trial.rpm_at(HIGHEST_PERCENT)[0]:
+            raise GpuError(f"{channel.name} does not turn at {HIGHEST_PERCENT} %: is a fan connected?")
+        stop_percent = 0
+        for percent in range(HIGHEST_PERCENT - STEP_PERCENT, -1, -STEP_PERCENT):
+            rpm = trial.rpm_at(percent)[0]
+            say(f"{percent} %: {rpm} rpm")
+            if not rpm:
+                stop_percent = percent
+                break
+        else:
+            return 0, 0
+        for percent in range(stop_percent, FULL_PERCENT + 1, STEP_PERCENT):
+            rpm = trial.rpm_at(percent)[0]
+            say(f"{percent} %: {rpm} rpm")
+            if rpm:
+                return stop_percent, percent
+        raise GpuError(f"{channel.name} does not start again, even at full speed: free it, or replace it")
+
+
+def _identify_channel(
+    channel: Channel, channels: Sequence[Channel], taken: Taken, sleep: Callable[[float], None]
+) -> str:
+    """Move the fan on `channel`. Return a sentence that says which tachometers of its chip have followed."""
+    same_chip = [each for each in channels if each.home == channel.home and each.tachometer is not None]
+    try:
+        with _set_fan(channel.name, taken) as fan:
+            reading = fan.read().fans[0]
+            percent = FULL_PERCENT if (reading.speed_percent or 0) < NEAR_FULL_PERCENT else LOWER_PERCENT
+            trial = _Trial(fan, same_chip, sleep)
+            before = trial.rpm()
+            after = trial.rpm_at(percent)
+    except GpufanError as error:
+        return str(error)
+    followed = [
+        f"fan{each.tachometer} went from {old} to {new} rpm"
+        for each, old, new in zip(same_chip, before, after, strict=True)
+        if old is not None and new is not None and abs(new - old) > FOLLOWED_SHARE * max(old, new)
+    ]
+    return f"at {percent} % " + (" and ".join(followed) or "no tachometer followed: perhaps no fan is connected")
+
+
+class _Trial:
+    """A fan that is being moved, and the tachometers that are watched."""
+
+    def __init__(self, fan: CaseFan, channels: Sequence[Channel], sleep: Callable[[float], None]) -> None:
+        self._fan = fan
+        self._watched = [(SysfsChip(channel), f"fan{channel.tachometer}_input") for channel in channels]
+        self._sleep = sleep
+
+    def rpm(self) -> list[int | None]:
+        """Return the rpm of each watched tachometer; None if it cannot be read."""
+        found: list[int | None] = []
+        for chip, file in self._watched:
+            try:
+                found.append(chip.read(file))
+            except OSError:
+                found.append(None)
+        return found
+
+    def rpm_at(self, percent: int) -> list[int | None]:
+        """Set the fan to `percent`, wait until the rpm settle, and return them. Raises GpufanError."""
+        self._fan.set_exactly(percent)
+        readings = [self.rpm()]
+        for _ in range(round(SETTLE_S / POLL_S)):
+            self._sleep(POLL_S)
+            readings.append(self.rpm())
+            # A chip measures for up to two seconds.
+            if len(readings) > LEAST_READINGS and all(map(_is_settled, *readings[-2:])):
+                break
+        return readings[-1]
+
+
+def _is_settled(old: int | None, new: int | None) -> bool:
+    """Whether two readings of a tachometer differ by less than 3 %."""
+    return old is None or new is None or abs(new - old) <= 0.03 * max(old, new)
+
+
+@contextmanager
+def _guarded_trial(runtime_folder: Path) -> Iterator[Taken]:
+    """Hold the lock of the controller and run a guardian during the block. Raises NoPermission or GpufanError."""
+    if os.geteuid() != 0:
+        raise NoPermission("only root can move fans: run this with sudo")
+    signals.exit_at_signals()  # so that the fan is put back
+    record = (runtime_folder / TAKEN).absolute()
+    with controller_lock(runtime_folder), guardian(record), Taken(record, None) as taken:
+        yield taken
+
+
+@contextmanager
+def _set_fan(name: str, taken: Taken) -> Iterator[CaseFan]:
+    """Let the block set the fan `name`. After it, the fan is put back. Raises GpufanError."""
+    fan = CaseFan(name, 0, Headers(taken.channels_left_over()).open_fan, lambda: None)
+    fan.open()
+    taken.add(fan.info)
+    try:
+        yield fan
+    finally:
+        with signals.deferred():
+            fan.release()
+            taken.remove(fan.info.uuid)
