@@ -19,7 +19,9 @@ def fans() -> None:
 @fans.command("identify", cls=Command)
 @options.runtime_dir
 def identify(runtime_dir: Path) -> None:
-    """Move each fan for some seconds, and say which tachometer follows.
+    """Move each fan in turn, and say which one follows.
+
+    It moves for some seconds. A line for each fan names the tachometer that has followed.
 
     Every fan is given back as it was, also after Ctrl-C or kill -9.
     """
@@ -32,9 +34,9 @@ def identify(runtime_dir: Path) -> None:
 @click.argument("name")
 @options.runtime_dir
 def calibrate(name: str, runtime_dir: Path) -> None:
-    """Find the duty at which the fan NAME stops, and the one at which it starts.
+    """Find the duties at which a fan stops and starts.
 
-    It stands still for some seconds, so let no card work that it cools. It is given back as it was.
+    The fan NAME stands still for some seconds, so let no card work that it cools. It is given back as it was.
     """
     from gpufan.service.channel_trials import SAFETY_PERCENT, calibrate_channel
 

@@ -33,9 +33,9 @@ ABOUT = {
     "interval_s": "Seconds from one reading to the next.",
     "dry_run": "true reads the cards and says what would be set, but sets nothing. A change needs a restart.",
     "duration_s": "Stop after this many seconds; without it gpufan runs until stopped. A change needs a restart.",
-    "fans": "In a [[gpu]] table: fans on headers of the motherboard that cool these cards, named as `gpufan list --fans` shows."
-    " Curve, target and learning are as for the fans of a card. Several cards may have the same fan: then the highest"
-    " duty counts. A change needs a restart, after `gpufan install-service` if gpufan runs as a service.",
+    "fans": "In a [[gpu]] table: fans on headers of the motherboard that cool these cards. `gpufan list --fans` shows"
+    " their names. Curve, target and learning are as for the fans of a card. Several cards may have the same fan: then"
+    " the highest duty counts. A change needs a restart, after `gpufan install-service` if gpufan runs as a service.",
     "name": "In a [[fan]] table: the channel of the case fan, chip and output.",
     "follows": "In a [[fan]] table: the cards that the case fan follows, named as in gpus. Without it, all cards.",
     "match": "The cards that a table is for: by UUID, PCI address, index or part of the name, as in gpus.",

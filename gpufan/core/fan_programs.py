@@ -19,6 +19,20 @@ OTHERS = {
 Because of these other tasks, an install of gpufan does not stop them.
 """
 
+BOARD_FANS = {
+    "fancontrol": "fancontrol",
+    "thinkfan": "thinkfan",
+    "nbfc_service": "NBFC",
+    "i8kmon": "i8kmon",
+    "mbpfan": "mbpfan",
+    "fan2go": "fan2go",
+    "coolercontrold": "CoolerControl",
+}
+"""Programs that set fans on headers of the motherboard. The values are their names for people.
+
+They matter only if gpufan is to set such fans too.
+"""
+
 READERS = {"nvidia-smi", "nvidia-persistenced", "nv-hostengine", "dcgm-exporter", "nvtop"}
 """Programs that open cards but never set fans."""
 
@@ -52,6 +66,17 @@ def fan_program(words: Sequence[str]) -> str | None:
     if not _INTERPRETERS.fullmatch(Path(words[0]).name):
         words = words[:1]
     return started_program(words, sorted({*RIVALS, *OTHERS}))
+
+
+def board_fan_program(words: Sequence[str]) -> str | None:
+    """Return the program of `BOARD_FANS` that a command runs; None if it runs another program.
+
+    >>> board_fan_program(["/bin/bash", "/usr/sbin/fancontrol"]), board_fan_program(["vim", "fancontrol"])
+    ('fancontrol', None)
+    """
+    if not _INTERPRETERS.fullmatch(Path(words[0]).name):
+        words = words[:1]
+    return started_program(words, BOARD_FANS)
 
 
 def program_name(words: Sequence[str]) -> str:

@@ -297,7 +297,8 @@ class ControlLoop:
             self._apply(self._reload)
         now_s, workers = this.now_s, [card.worker for card in self._cards]
         for worker in (*workers, *(fan.worker for fan in self._case_fans)):
-            self._rivals.note(now_s, worker.gpu.info.label, worker.contested)
+            info = worker.gpu.info
+            self._rivals.note(now_s, info.label, worker.contested, of_board=info.backend == "hwmon")
         if min(worker.recovery.uncontrolled_s(now_s) for worker in workers) >= ALL_LOST_S:
             raise GpuLost(f"no card was under control for {ALL_LOST_S:g} s; a new process may reach them again")
         if any(card.busy_since_s is not None for card in self._cards):

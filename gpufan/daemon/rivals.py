@@ -8,7 +8,7 @@ from collections.abc import Container
 from functools import partial
 from pathlib import Path
 
-from gpufan.core.fan_programs import OTHERS, READERS, fan_program, program_name
+from gpufan.core.fan_programs import BOARD_FANS, OTHERS, READERS, board_fan_program, fan_program, program_name
 from gpufan.errors import NoAnswer
 from gpufan.system.background import call_with_timeout
 from gpufan.system.printable import printable
@@ -32,10 +32,11 @@ class RivalLog:
         self._contested: set[str] = set()
         self._logged_s: dict[str, float] = {}
 
-    def note(self, now_s: float, card: str, contested: bool) -> None:
+    def note(self, now_s: float, card: str, contested: bool, *, of_board: bool = False) -> None:
         """Record at `now_s` whether the card with the label `card` is contested: another program sets its fans.
 
-        When the card becomes contested, another thread searches for this program, and logs its name.
+        `of_board` says whether the fans are on the motherboard. When the card becomes contested, another thread
+        searches for this program, and logs its name.
         """
         if not contested:
             self._contested.discard(card)
@@ -43,16 +44,30 @@ class RivalLog:
             self._contested.add(card)
             if now_s - self._logged_s.get(card, -math.inf) >= AGAIN_S:
                 self._logged_s[card] = now_s
-                threading.Thread(target=_log_rival, args=(card,), daemon=True).start()
+                threading.Thread(target=_log_rival, args=(card, of_board), daemon=True).start()
 
 
-def _log_rival(card: str) -> None:
-    """Search for the program that probably sets the fans of the card with the label `card`, and log its name."""
+def _log_rival(card: str, of_board: bool) -> None:
+    """Search for the program that probably sets the fans of the card with the label `card`, and log its name.
+
+    `of_board` says whether the fans are on the motherboard.
+    """
+    search = likely_board_rival if of_board else likely_rival
     try:
-        found = call_with_timeout(LOOK_S, partial(likely_rival, {os.getpid()}))
+        found = call_with_timeout(LOOK_S, partial(search, {os.getpid()}))
     except NoAnswer:
         found = ""
     _log.warning("another program sets the fans of %s: %s", card, found or "which one is unknown; see `gpufan doctor`")
+
+
+def likely_board_rival(ours: Container[int | None], proc: Path = PROC) -> str:
+    """Return the programs that may set fans of the motherboard; empty if none is found. See `likely_rival`."""
+    found = [
+        f"{BOARD_FANS[program]} (process {process.pid})"
+        for process in processes(proc)
+        if process.pid not in ours and (program := board_fan_program(process.words))
+    ]
+    return f"probably {_rivals_text(found)}" if found else ""
 
 
 def likely_rival(ours: Container[int | None], proc: Path = PROC) -> str:

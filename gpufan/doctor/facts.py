@@ -9,6 +9,7 @@ from gpufan.config.settings import DEFAULT_PATH, Settings
 from gpufan.core.gpu import GpuInfo, Reading
 from gpufan.core.pci import PciAddress
 from gpufan.core.snapshot import Snapshot
+from gpufan.hwmon.channels import Channel
 from gpufan.service.installation import Installation
 from gpufan.system.paths import RUNTIME_FOLDER
 from gpufan.system.unit_state import UnitState
@@ -67,6 +68,8 @@ class Rival:
     pid: int | None
     exclusive: bool
     """Whether the only task of the program is to set the fans of NVIDIA cards."""
+    of_board: bool = False
+    """Whether the program sets fans of the motherboard."""
 
     @property
     def stop_command(self) -> str:
@@ -149,6 +152,10 @@ class Facts:
     rivals: tuple[Rival, ...] = ()
     other_setter: str = ""
     """The program that may set fans besides gpufan: `probably coolgpus (process 4711)`. Empty if none is found."""
+    channels: tuple[Channel, ...] = ()
+    """The fans on headers of the motherboard that the kernel shows."""
+    writable_paths: str = ""
+    """The paths that the sandbox of the service opens for writing, as systemd shows them."""
     autostarts: tuple[str, ...] = ()
     """Files that start nvidia-settings at the login to a desktop, so that nvidia-settings sets fans."""
     x_servers: tuple[XServer, ...] = ()

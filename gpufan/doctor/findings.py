@@ -17,6 +17,7 @@ It increases when a field is removed or gets another meaning. It stays when an o
 GROUPS = {
     "driver": ("driver", "rights"),
     "cards": ("card", "fans", "heat", "power"),
+    "motherboard": ("headers",),
     "service": ("install", "service", "companions", "config", "messages", "snapshot"),
     "box": ("container", "clock", "rivals", "display", "coolbits", "time"),
 }

@@ -6,6 +6,7 @@ The functions use nothing but the facts.
 from collections.abc import Iterator
 from shlex import quote
 
+from gpufan.core.fan_programs import OTHERS
 from gpufan.doctor.facts import Facts
 from gpufan.doctor.findings import Finding, ok, problem, warning
 from gpufan.xorg.coolbits import with_coolbits
@@ -50,17 +51,21 @@ def _judge_clock(facts: Facts) -> Iterator[Finding]:
 
 def _judge_rivals(facts: Facts) -> Iterator[Finding]:
     """Yield a finding about each other program that sets fans, and about each file that starts such a program."""
-    for rival in facts.rivals:
+    sets_board = bool(facts.settings.channel_names)
+    others = set(OTHERS.values())
+    rivals = [rival for rival in facts.rivals if sets_board or not rival.of_board or rival.name in others]
+    for rival in rivals:
         name = f"{rival.name} ({rival.unit or f'process {rival.pid}'})"
         if rival.exclusive:
             yield problem("rivals", f"{name} sets the same fans: stop it", rival.stop_command)
         else:
-            text = f"{name} may set the same fans: switch off its fan control, or stop it"
+            fans = f"the same fans ({', '.join(facts.settings.channel_names)})" if rival.of_board and sets_board else ""
+            text = f"{name} may set {fans or 'the same fans'}: switch off its fan control, or stop it"
             yield warning("rivals", text, rival.stop_command)
     for path in facts.autostarts:
         text = f"{path} starts nvidia-settings with every desktop, and nvidia-settings sets fans"
         yield warning("rivals", text, f"sudo mv {quote(path)} {quote(f'{path}.off')}")
-    if not facts.rivals and not facts.autostarts:
+    if not rivals and not facts.autostarts:
         yield ok("rivals", "no other program that sets fans is running")
 
 

@@ -113,7 +113,9 @@ def _judge_card(judged: _JudgedCard) -> Iterator[Finding]:
     findings about the fans, the heat and the limits of the card.
     """
     state, card = judged.state, judged.card
-    if state is not None and state.reason.cause is Cause.X_LOST:
+    if state is not None and state.reason.cause is Cause.X_LOST and state.backend == "hwmon":
+        yield problem("fans", reason_sentence(state.reason), f"{judged.facts.command} list --fans")
+    elif state is not None and state.reason.cause is Cause.X_LOST:
         yield _judge_card_without_x(judged, state.reason.message)
     elif judged.needs_reset:
         yield _judge_card_to_reset(judged)

@@ -29,6 +29,7 @@ from gpufan.doctor.look_xorg import look_at_xorg_files
 from gpufan.doctor.root_folder import below_root, settings_below_root
 from gpufan.errors import GpufanError, NoAnswer
 from gpufan.gpu import kernel_cards
+from gpufan.hwmon.channels import find_channels
 from gpufan.service import conflicts, root_copy
 from gpufan.service.installation import Kind, copied_installation, this_installation
 from gpufan.service.units import COMPANIONS, SERVICE
@@ -62,6 +63,8 @@ def gather_facts(runtime_folder: Path, config: Path | None, proofs: tuple[Proof,
         "pci": look_at_pci_cards,
         "rivals": look_for_rivals,
         "other_setter": partial(look_for_other_setter, runtime_folder / SNAPSHOT),
+        "channels": lambda: tuple(find_channels()),
+        "writable_paths": _look_at_writable_paths,
         "autostarts": look_for_autostarts,
         "x_servers": partial(look_for_x_servers, runtime_folder),
         "xorg_files": lambda: look_at_xorg_files([card.address for card in look_at_pci_cards()]),
@@ -179,6 +182,13 @@ def _look_at_systemd() -> Systemd | None:
         tuple(unit for unit in companions if unit.exists),
         manager if manager and unit_state(manager).is_active else None,
     )
+
+
+def _look_at_writable_paths() -> str:
+    """Return the value for `Facts.writable_paths`. Raises GpufanError."""
+    if not below_root(systemctl.BOOTED).is_dir() or shutil.which("systemctl") is None:
+        return ""
+    return systemctl.systemctl_show(SERVICE, "ReadWritePaths")["ReadWritePaths"]
 
 
 def _look_at_unit(name: str) -> UnitState:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from gpufan.core.fan_programs import OTHERS, RIVALS, fan_program
+from gpufan.core.fan_programs import BOARD_FANS, OTHERS, RIVALS, board_fan_program, fan_program
 from gpufan.daemon import snapshot_file
 from gpufan.daemon.rivals import likely_rival
 from gpufan.doctor.facts import Rival, XServer
@@ -24,10 +24,12 @@ def look_for_rivals() -> tuple[Rival, ...]:
     """Return the running programs, other than gpufan, that set fans."""
     found = []
     for process in processes(below_root(PROC)):
-        if program := fan_program(process.words):
+        board_program = board_fan_program(process.words)
+        if program := fan_program(process.words) or board_program:
             unit = _SERVICE_OF.search(read_text_or_empty(process.folder / "cgroup"))
-            name, exclusive = OTHERS.get(program, program), program in RIVALS
-            found.append(Rival(name, unit[1] if unit else None, process.pid, exclusive))
+            name = OTHERS.get(program) or BOARD_FANS.get(program, program)
+            exclusive, of_board = program in RIVALS, board_program is not None
+            found.append(Rival(name, unit[1] if unit else None, process.pid, exclusive, of_board))
     return tuple(found)
 
 

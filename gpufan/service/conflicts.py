@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpufan.core.curve import Curve
-from gpufan.core.fan_programs import OTHERS, started_program
+from gpufan.core.fan_programs import BOARD_FANS, OTHERS, started_program
 from gpufan.errors import GpufanError, InputError
 from gpufan.system.files import read_text_or_empty
 from gpufan.system.processes import PROC, processes
@@ -124,15 +124,19 @@ def containers_with_gpus(proc: Path = PROC) -> int:
     )
 
 
-def conflict_notes(service_commands: Sequence[ServiceCommand]) -> list[str]:
+def conflict_notes(service_commands: Sequence[ServiceCommand], channels: Sequence[str] = ()) -> list[str]:
     """Return a warning for each service that may set the same fans, and a warning if containers use cards.
 
-    `service_commands` are the commands of all loaded services. The install may take cards away from running containers.
+    `service_commands` are the commands of all loaded services. `channels` are the names of the fans of the motherboard
+    that the service will set. The install may take cards away from running containers.
     """
     notes = []
     for command in service_commands:
         if program := command.runs(OTHERS):
             notes.append(f"{command.unit} runs: make sure that {OTHERS[program]} leaves the cards' fans alone")
+        if channels and (program := command.runs(BOARD_FANS)):
+            name = BOARD_FANS[program]
+            notes.append(f"{command.unit} is installed: make sure that {name} leaves {', '.join(channels)} alone")
     if count := containers_with_gpus():
         processes = "1 process in a container uses" if count == 1 else f"{count} processes in containers use"
         notes.append(

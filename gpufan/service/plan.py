@@ -224,7 +224,7 @@ def _plan_install(options: InstallOptions, settings: Settings, cards: Cards | No
         display_managers=DisabledUnit.in_use([manager] if manager else []),
         people=conflicts.people_at_the_screen() if manager else [],
         notes=[
-            *conflicts.conflict_notes(service_commands),
+            *conflicts.conflict_notes(service_commands, settings.channel_names),
             *command_notes,
             *config_file.override_lines(options, config_text),
         ],

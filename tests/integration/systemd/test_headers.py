@@ -18,6 +18,7 @@ from tests.integration.systemd.rig import GPUFAN, Rig
 
 pytestmark = pytest.mark.systemd
 
+CASE_FAN = '[[fan]]\nname = "nct6798/pwm2"\n'
 CONFIG = "/etc/gpufan/config.toml"
 Box = tuple[Rig, HwmonDouble]
 
@@ -30,8 +31,13 @@ def box(layers: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterato
         chip = ends.enter_context(hwmon_double(folder / "sys"))
         p40 = SimulatedBox(PROFILES["p40-header"], lambda _: 150.0)
         rig = _boot(layers, folder, ends, p40, hwmon=chip.folder)
-        rig.write(CONFIG, P40_SETTINGS)
-        rig.install()
+        rig.write(CONFIG, P40_SETTINGS + CASE_FAN)
+        rig.write("/usr/sbin/fancontrol", "#!/bin/sh\nexec sleep 1000\n", "755")
+        rig.write("/etc/systemd/system/fancontrol.service", "[Service]\nExecStart=/bin/sh /usr/sbin/fancontrol\n")
+        rig.run("systemctl", "start", "fancontrol.service")
+        done = rig.run(GPUFAN, "install-service", "--yes")
+        said = " ".join((done.stdout + done.stderr).split())
+        assert "make sure that fancontrol leaves nct6798/pwm3, nct6798/pwm2 alone" in said
         yield rig, chip
 
 
@@ -50,6 +56,7 @@ def die(box: Box, how: Callable[[int], object]) -> None:
     how(pid)
     wait_for(lambda: ("pwm3_enable", 5) in chip.writes()[seen:], 30)
     wait_for(lambda: int(rig.show("gpufan.service", "MainPID")) != 0, 30)
+    wait_for(lambda: ("pwm2_enable", 5) in chip.writes()[seen:], 30)
     given_back = chip.writes()[seen:].index(("pwm3_enable", 5))
     assert ("pwm3", 102) in chip.writes()[seen:][:given_back]
     wait_until_controlled(box)
@@ -72,8 +79,19 @@ def test_a_stop_gives_the_header_back(box: Box) -> None:
     wait_until_controlled(box)
     rig.run("systemctl", "stop", "gpufan.service")
     assert is_as_before(chip)
+    assert is_as_before(chip, 2)
     rig.run("systemctl", "start", "gpufan.service")
     wait_until_controlled(box)
+
+
+def test_the_doctor_sees_fans_sandbox_and_rival(box: Box) -> None:
+    rig, _ = box
+    wait_until_controlled(box)
+    report = rig.run(GPUFAN, "doctor", check=False).stdout
+    assert "nct6798/pwm3 is there" in report
+    assert "nct6798/pwm2: set to" in report
+    assert "fancontrol (fancontrol.service) may set the same fans" in " ".join(report.split())
+    assert "sandbox of the service does not open" not in report
 
 
 def test_the_systems_python_gives_the_header_back_if_that_of_gpufan_is_broken(box: Box) -> None:
@@ -105,11 +123,11 @@ def test_the_sandbox_opens_only_the_chip_in_the_settings(box: Box) -> None:
 
 def test_a_channel_that_does_not_exist_here_stops_an_install(box: Box) -> None:
     rig, _ = box
-    rig.write(CONFIG, P40_SETTINGS.replace("pwm3", "pwm9"))
+    rig.write(CONFIG, P40_SETTINGS.replace("pwm3", "pwm9") + CASE_FAN)
     done = rig.run(GPUFAN, "install-service", "--yes", check=False)
     assert done.returncode == 2
     assert "nct6798/pwm9: no such fan" in done.stderr
-    rig.write(CONFIG, P40_SETTINGS)
+    rig.write(CONFIG, P40_SETTINGS + CASE_FAN)
 
 
 def test_a_boot_that_numbers_the_chip_anew_does_not_matter(box: Box) -> None:
@@ -131,3 +149,4 @@ def test_an_uninstall_gives_the_header_back(box: Box) -> None:
     assert is_as_before(chip)
     time.sleep(0.5)
     assert is_as_before(chip)
+    assert is_as_before(chip, 2)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gpufan.daemon import rivals
-from gpufan.daemon.rivals import RivalLog, likely_rival
+from gpufan.daemon.rivals import RivalLog, likely_board_rival, likely_rival
 from gpufan.system.processes import Process
 from tests.doubles.nvml import wait_for
 
@@ -71,3 +71,10 @@ def test_a_contested_card_is_logged_when_that_begins_and_at_most_once_a_minute(
         log.note(now_s, "0 GTX 1080 Ti", contested=now_s < 10 or 20 <= now_s < 30 or now_s >= 100)
     wait_for(lambda: len(caplog.messages) >= 2)
     assert caplog.messages == ["another program sets the fans of 0 GTX 1080 Ti: probably coolgpus (process 4711)"] * 2
+
+
+def test_of_fans_on_the_motherboard_other_programs_are_named(tmp_path: Path) -> None:
+    process(tmp_path, 20, "/usr/bin/python3", "/usr/bin/coolgpus", opens=None)
+    process(tmp_path, 30, "/bin/bash", "/usr/sbin/fancontrol", opens=None)
+    process(tmp_path, 31, "/usr/bin/vim", "/usr/sbin/fancontrol", opens=None)
+    assert likely_board_rival({US}, tmp_path) == "probably fancontrol (process 30)"

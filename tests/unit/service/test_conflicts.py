@@ -108,3 +108,10 @@ def test_links_of_a_unit_are_its_aliases_and_where_it_is_wanted(tmp_path: Path, 
         str(tmp_path / "display-manager.service"): "/lib/systemd/system/lightdm.service",
         str(tmp_path / "graphical.target.wants/lightdm.service"): "/lib/systemd/system/lightdm.service",
     }
+
+
+def test_a_program_for_fans_of_the_motherboard_is_noted_if_the_service_sets_such_fans():
+    commands = [conflicts.ServiceCommand("fancontrol.service", ("/bin/sh", "/usr/sbin/fancontrol"))]
+    assert conflicts.conflict_notes(commands) == []
+    (note,) = conflicts.conflict_notes(commands, ["nct6798/pwm2"])
+    assert note == "fancontrol.service is installed: make sure that fancontrol leaves nct6798/pwm2 alone"
