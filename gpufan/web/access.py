@@ -32,10 +32,8 @@ _TIME_BYTES, _NONCE_BYTES, _SIGNATURE_BYTES = 5, 10, 12
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 SECURITY_HEADERS = {
-    # Plotly sets style attributes on the elements that it creates; it needs no other exception.
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self';"
-    " style-src-attr 'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self'; font-src 'self';"
-    " base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:;"
+    " connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",

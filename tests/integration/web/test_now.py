@@ -1,14 +1,16 @@
 """The page in a browser: the view Now and the header, on the simulated box and on a daemon over the double of NVML."""
 
+import json
 import os
 import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pynvml
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 
 from tests.doubles.nvml import Kind, NvmlDouble
 from tests.integration.harness import Program
@@ -148,3 +150,32 @@ def test_the_theme_follows_the_system_until_a_person_chooses_one(page: Served, v
     tab.reload()
     expect(tab.locator("#theme")).to_have_value("light")
     assert tab.evaluate(background) != dark
+
+
+def unknown_everything(snapshot: dict[str, Any]) -> None:
+    """Let the first card have a long name and no readings, as after it was lost."""
+    card = snapshot["cards"][0]
+    for name, value in card.items():
+        if isinstance(value, (int, float)) and name != "index":
+            card[name] = None
+    card.update(label="card " * 40 + HOSTILE, read_percent=[None], rpm=[None], control="lost", severity="problem")
+    card.update(reason="word " * 60 + HOSTILE, fault=HOSTILE * 5, remedy=HOSTILE * 5, order=HOSTILE, throttle=HOSTILE)
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_unknown_values_and_long_texts_break_nothing(page: Served, visit: Visitor, width: int) -> None:
+    with page.events() as stream:
+        snapshot = stream.next()
+    unknown_everything(snapshot)
+    body = f"retry: 300\nevent: now\ndata: {json.dumps(snapshot)}\n\n"
+
+    def answer(tab: Page) -> None:
+        tab.route("**/api/events", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+
+    tab = visit(page, before=answer, viewport={"width": width, "height": 800})
+    card = tab.locator(".card").first
+    expect(card).to_have_attribute("data-severity", "problem")
+    expect(card.locator(".celsius")).to_have_text("–")
+    expect(card.locator(".fault")).to_have_text(HOSTILE * 5)
+    assert tab.locator("img").count() == 0
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -210,3 +211,25 @@ def test_a_history_without_readings_is_said_in_a_sentence(page: Served, visit: V
 
     tab = visit(page, "then", before=patched("history", empty))
     expect(tab.locator("#then .notice")).to_have_text("there is no history yet")
+
+
+TICKS = """async ([begin, end]) => {
+  const { timeTicks } = await import("/static/axes.js");
+  return timeTicks(begin, end, 8).map((tick) => tick.label.replace(",", ""));
+}"""
+
+
+@pytest.mark.parametrize(
+    ("begin", "hours", "labels"),
+    [
+        ("2026-10-24T22:00", 24, ["Sun 25 Oct", "03:00", "06:00", "09:00", "12:00", "15:00", "18:00", "21:00"]),
+        ("2026-03-28T23:00", 23, ["Sun 29 Mar", "03:00", "06:00", "09:00", "12:00", "15:00", "18:00", "21:00"]),
+        ("2026-06-01T10:00", 1, ["12:00", "12:10", "12:20", "12:30", "12:40", "12:50"]),
+    ],
+)
+def test_ticks_stay_round_when_summer_time_begins_or_ends(
+    page: Served, visit: Visitor, begin: str, hours: int, labels: list[str]
+) -> None:
+    tab = visit(page, timezone_id="Europe/Berlin")
+    begin_s = datetime.fromisoformat(f"{begin}+00:00").timestamp()
+    assert tab.evaluate(TICKS, [begin_s, begin_s + hours * 3600 - 1]) == labels

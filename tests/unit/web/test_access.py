@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpufan.web.access import SESSIONS, AllowedHosts, Sessions, new_login_token, refusal
+from gpufan.web.access import SECURITY_HEADERS, SESSIONS, AllowedHosts, Sessions, new_login_token, refusal
 
 KEY = bytes(range(32))
 
@@ -159,3 +159,9 @@ VISIT = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
 )
 def test_requests_of_other_pages_are_refused(method: str, path: str, headers: dict[str, str], refused: bool) -> None:
     assert bool(refusal(method, path, headers, AllowedHosts("127.0.0.1"))) is refused
+
+
+def test_the_page_may_have_no_code_and_no_style_but_that_of_its_files() -> None:
+    policy = SECURITY_HEADERS["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
