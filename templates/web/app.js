@@ -13,8 +13,9 @@ const now = new Now(element("cards"), element("empty"));
 const views = { then: null, shape: null };
 let box = null;
 let latest = { time_s: Date.now() / 1000, interval_s: 1, cards: [], quiet: "" };
-let lost = true;
+let lost = false;
 let keys = "";
+let loading = null;
 
 function setState(state, text, remedy) {
   setAttribute(element("state"), "data-state", state);
@@ -22,7 +23,12 @@ function setState(state, text, remedy) {
   setText(element("state-remedy"), remedy);
 }
 
-async function load() {
+function load() {
+  loading = loadBox();
+  return loading;
+}
+
+async function loadBox() {
   box = await get("box");
   now.setCards(box.cards);
   now.setEmpty(box.cards.length ? "" : "gpufan has seen no card yet. `gpufan list` says which cards there are.");
@@ -37,12 +43,12 @@ async function load() {
 
 async function heard(snapshot) {
   latest = snapshot;
+  await loading;
   const present = snapshot.cards.map((card) => card.key).join();
-  if (lost || present !== keys) {
-    lost = false;
-    keys = present;
-    await load();
-  }
+  const isNew = present !== keys && snapshot.cards.some((card) => !now.has(card.key));
+  keys = present;
+  if (lost || isNew) await load();
+  lost = false;
   recent.add(snapshot);
   const { state, text, remedy } = snapshot.daemon;
   const troubled = snapshot.cards.filter((card) => card.severity === "problem");
@@ -57,6 +63,7 @@ async function heard(snapshot) {
 
 function silent(failure) {
   lost = true;
+  loading = null;
   document.title = "gpufan";
   const refused = failure.status === 401 || failure.status === 403;
   const remedy = refused

@@ -56,6 +56,11 @@ export class Now {
     setAttribute(this.container, "data-count", cards.length);
   }
 
+  /** Whether there is a block for the card. */
+  has(key) {
+    return this.blocks.has(key);
+  }
+
   /** Show a snapshot. Without a running daemon (`trusted` false) no old value is shown as a new one. */
   show(snapshot, recent, trusted) {
     const present = new Map(trusted ? snapshot.cards.map((card) => [card.key, card]) : []);
@@ -88,7 +93,13 @@ class Block {
     this.root = make(
       "article",
       { class: "card", "aria-labelledby": id, "data-key": card.key, "data-severity": "ok" },
-      make("header", {}, make("h3", { id }, card.label), make("span", { class: "soft address" }, card.pci), this.badge),
+      make(
+        "header",
+        {},
+        make("h3", { id }, card.label),
+        make("span", { class: "soft address" }, card.pci.replace(/^0+:/, "").toLowerCase()),
+        this.badge,
+      ),
       make(
         "div",
         { class: "parts" },

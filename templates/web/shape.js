@@ -49,7 +49,7 @@ export class Shape {
       () => this.#load(),
     );
     this.back = make("button", { type: "button", onclick: () => this.#useSettings() }, "Back to the present settings");
-    this.content = make("div", { class: "shape", hidden: true }); // until the settings are there
+    this.content = make("div", { class: "shape", hidden: true }); // until cards and settings are known
     root.append(make("h2", { class: "hidden" }, "Shape"), this.message, this.content);
     this.content.append(
       make(
@@ -125,7 +125,6 @@ export class Shape {
     try {
       this.fromServer = await get("settings");
       this.message.hidden = true;
-      this.content.hidden = false;
       if (this.box) this.apply.setBox(this.box, this.fromServer.path);
       if (first) this.#useSettings();
       else this.#compare();
@@ -175,6 +174,7 @@ export class Shape {
   #useSettings() {
     const card = this.#card();
     if (!card) return;
+    this.content.hidden = false;
     if (card.curve) this.curve = card.curve;
     if (card.target_c) this.targetC = card.target_c;
     this.modes[card.curve ? "curve" : "target"].checked = true;
