@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def history_chart(
     _check_times(begin_s, end_s)
     try:
         with HistoryReader(folder) as reader:
-            return _history_chart(reader, begin_s, end_s, points)
+            return _history_chart(reader, folder, begin_s, end_s, points)
     except GpufanError as error:
         nothing: dict[str, Any] = {"have": None, "cards": {}, "total_sound_db": None, "events": []}
         return {"begin_s": begin_s, "end_s": end_s, **nothing, "error": str(error)}
@@ -84,16 +85,20 @@ def density_chart(folder: Path, begin_s: float | None = None, end_s: float | Non
         return {"begin_s": begin_s, "end_s": end_s, "cards": {}, "error": str(error)}
 
 
-def _history_chart(reader: HistoryReader, begin_s: float | None, end_s: float | None, points: int) -> dict[str, Any]:
-    """Return the result of `history_chart`, without an error. Raises GpufanError."""
+def _history_chart(
+    reader: HistoryReader, folder: Path, begin_s: float | None, end_s: float | None, points: int
+) -> dict[str, Any]:
+    """Return the result of `history_chart`, without an error. `reader` reads `folder`. Raises GpufanError."""
     have = reader.time_range()
     time_range = _chosen_range(have, begin_s, end_s)
     step_s = step_length_s(time_range, points)
     # Steps begin at multiples of their length, so that a line does not change while somebody moves along it.
     time_range = TimeRange(time_range.begin_s // step_s * step_s, time_range.end_s)
     cards = reader.cards()
-    found = steps(reader, time_range, step_s)
-    swings = count_swings(reader, time_range)
+    with ThreadPoolExecutor(1) as beside:  # SQLite needs most of the time, and two queries run at the same time
+        counting = beside.submit(_count_swings, folder, time_range)
+        found = steps(reader, time_range, step_s)
+        swings = counting.result()
     totals = {card.uuid: _totals(found.get(card.id, []), swings.get(card.id, 0)) for card in cards}
     return {
         **time_range._asdict(),
@@ -111,6 +116,12 @@ def _history_chart(reader: HistoryReader, begin_s: float | None, end_s: float | 
         "events": [_event_on_page(event, cards) for event in reader.events(cards, time_range)],
         "error": "",
     }
+
+
+def _count_swings(folder: Path, time_range: TimeRange) -> dict[int, int]:
+    """Return the result of `count_swings`. A connection belongs to its thread. Raises GpufanError."""
+    with HistoryReader(folder) as reader:
+        return count_swings(reader, time_range)
 
 
 def _check_times(begin_s: float | None, end_s: float | None) -> None:

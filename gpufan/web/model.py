@@ -119,10 +119,10 @@ def fit_last_day(folder: Path) -> dict[str, CardModel | NoModel]:
         end_s = reader.time_range().end_s
         rows = reader.readings(reader.cards(), TimeRange(end_s - DAY_S, end_s))
         cards = recorded_cards(rows, _MOST_READINGS)
-    return {card.uuid: _model_of(card) for card in cards}
+    return {card.uuid: model_of_card(card) for card in cards}
 
 
-def _model_of(card: RecordedCard) -> CardModel | NoModel:
+def model_of_card(card: RecordedCard) -> CardModel | NoModel:
     """Return the model of a card, or why it has none. Raises MissingExtra if scipy is not installed."""
     minutes = card.seconds / 60
     if card.seconds < _SHORTEST_S:

@@ -37,6 +37,12 @@ _SURE = 1.64
 _ROUNDING_K = 0.29
 """Root mean square of the rounding of a temperature to whole degrees, K. It is in `CardModel.unseen_k` too."""
 
+_STEPS_K = 0.5
+"""The error that the long steps of the replay make in the peak is below this in nine of ten cases, K.
+
+tests/benchmarks/README.md has the measurement.
+"""
+
 _COURSE_POINTS = 600
 """The course of a card has at most this many points."""
 
@@ -282,7 +288,7 @@ def _interval(peak_c: float, cool_c: float, warm_c: float, unseen_k: float) -> t
     """
     error_k = _SURE * max(unseen_k**2 - _ROUNDING_K**2, 0.0) ** 0.5
     low_k, high_k = max(peak_c - cool_c, 0.0), max(warm_c - peak_c, 0.0)
-    return peak_c - math.hypot(low_k, error_k), peak_c + math.hypot(high_k, error_k)
+    return peak_c - math.hypot(low_k, error_k, _STEPS_K), peak_c + math.hypot(high_k, error_k, _STEPS_K)
 
 
 def _card_answer(model: CardModel, would: DayOutcome, low_c: float, high_c: float) -> dict[str, Any]:

@@ -36,8 +36,7 @@ from gpufan.tune.fit import fit
 from gpufan.tune.plant import FittedPlant
 from gpufan.tune.recorded_cards import RecordedCard, recorded_cards
 from gpufan.tune.thinned_load import thin_load
-from gpufan.web import model
-from gpufan.web.model import CardModel, fit_last_day
+from gpufan.web.model import CardModel, fit_last_day, model_of_card
 from gpufan.web.predict import Predictor, Wish
 from gpufan.web.simulated_day import day_workload, write_day
 from gpufan.web.worker import Worker
@@ -242,42 +241,59 @@ def simulated(
     return rows, (summary, worker.learnt)
 
 
+class Peak(NamedTuple):
+    """The peak of a card under a setting, in reality and as predicted."""
+
+    settings: str
+    real: CardSummary
+    would: dict[str, float]
+    low_c: float
+    high_c: float
+
+    @property
+    def is_inside(self) -> bool:
+        return self.low_c <= self.real.peak_c <= self.high_c
+
+
+def truth_of(seed: int, names: Sequence[str] = TRUTHS) -> list[Peak]:
+    """The peaks of a random card."""
+    plant = random_plant(seed)
+    workload = random_load(seed) if seed % 2 else day_workload(0.0, seed % 4 // 2, seed)
+    history, _ = simulated(plant, workload, SETTINGS["target 78 °C" if seed % 3 else "restless curve"])
+    (card,) = recorded_cards(history, 100_000)
+    found = model_of_card(card)
+    assert isinstance(found, CardModel), found
+    predictor = Predictor([_Here()])  # type: ignore[list-item]  # in place of a Worker
+    peaks = []
+    for name in names:
+        settings = SETTINGS[name]
+        # As after a day under these settings: a law that has to learn the card first is another question.
+        learnt = None if settings.target_c is None else simulated(plant, workload, settings)[1][1]
+        _, (summary, _) = simulated(plant, workload, settings, learnt)
+        answer = predictor.predict({card.uuid: found}, {card.uuid: Wish(settings, plant.slowdown_c)})
+        predicted = answer["cards"][card.uuid]
+        interval = predicted["peak_low_c"], predicted["peak_high_c"]
+        peaks.append(Peak(name, summary, predicted["would"], *interval))
+    return peaks
+
+
 def truth(seeds: int) -> str:
     rows = []
     inside = total = 0
     for seed in range(seeds):
-        plant = random_plant(seed)
-        workload = random_load(seed) if seed % 2 else day_workload(0.0, seed % 4 // 2, seed)
-        before = SETTINGS["target 78 °C" if seed % 3 else "restless curve"]
-        history, _ = simulated(plant, workload, before)
-        (card,) = recorded_cards(history, 100_000)
-        found = model._model_of(card)
-        if not isinstance(found, CardModel):
-            rows.append((f"{seed}", found.text, "", "", "", "", ""))
-            continue
-        predictor = Predictor([_Here()])  # type: ignore[list-item]  # in place of a Worker
-        for name in TRUTHS:
-            settings = SETTINGS[name]
-            # As after a day under these settings: a law that has to learn the card first is another question.
-            learnt = None if settings.target_c is None else simulated(plant, workload, settings)[1][1]
-            _, (summary, _) = simulated(plant, workload, settings, learnt)
-            answer = predictor.predict({card.uuid: found}, {card.uuid: Wish(settings, plant.slowdown_c)})
-            predicted = answer["cards"][card.uuid]
-            low_c, high_c = predicted["peak_low_c"], predicted["peak_high_c"]
-            is_inside = low_c <= summary.peak_c <= high_c
-            inside, total = inside + is_inside, total + 1
-            would = predicted["would"]
-            rows.append(
-                (
-                    f"{seed}",
-                    name,
-                    f"{summary.peak_c:.1f}",
-                    f"{would['peak_c']:.1f}",
-                    f"{low_c:.1f}..{high_c:.1f}{'' if is_inside else ' no'}",
-                    f"{would['sound_db'] - summary.sound_db:+.2f}",
-                    f"{would['swings']} / {summary.swings.count}",
-                )
+        for peak in truth_of(seed):
+            inside, total = inside + peak.is_inside, total + 1
+            row = (
+                f"{seed}",
+                peak.settings,
+                f"{peak.real.peak_c:.1f}",
+                f"{peak.would['peak_c']:.1f}",
+                f"{peak.low_c:.1f}..{peak.high_c:.1f}{'' if peak.is_inside else ' no'}",
+                f"{peak.would['sound_db'] - peak.real.sound_db:+.2f}",
+                f"{peak.would['swings']} / {peak.real.swings.count}",
             )
+            rows.append(row)
+            print("#", *row, flush=True)
     headings = ("seed", "settings", "real peak °C", "predicted", "interval", "sound: error dB", "swings / real")
     return f"{markdown(headings, rows)}\n\n{inside} of {total} peaks are in their interval"
 

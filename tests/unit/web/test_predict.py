@@ -20,6 +20,7 @@ from gpufan.web.model import RENEW_S, RETRY_S, SEARCH_S, CardModel, Models, NoMo
 from gpufan.web.predict import Predictor, Superseded, Wish
 from gpufan.web.simulated_day import write_day
 from gpufan.web.worker import Worker
+from tests.benchmarks.predict import truth_of
 from tests.unit.builders import gpu_state
 from tests.unit.history.recorded import NOON_S, RecordedRun
 
@@ -178,6 +179,14 @@ def test_the_parts_of_a_day_are_joined_by_time_and_energy() -> None:
     joined = predict._joined([quiet, loud])
     assert (joined.seconds, joined.peak_c, joined.peak_s, joined.hot_s, joined.swings) == (400, 80, 80, 5, 5)
     assert joined.sound_db == pytest.approx(48.89, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 3])
+def test_the_real_peak_under_other_settings_is_in_the_predicted_interval(seed: int) -> None:
+    for peak in truth_of(seed):
+        assert peak.low_c <= peak.real.peak_c <= peak.high_c, peak
+        assert peak.would["sound_db"] == pytest.approx(peak.real.sound_db, abs=1)
 
 
 # Too little to learn from
