@@ -31,18 +31,6 @@ _SHORTEST_PARTS = 1500
 _PEAKS = 3
 """The interval of the peak is found from the warmest moments of this many different hours."""
 
-_SURE = 1.64
-"""The error of a prediction is below this many times its root mean square in 90 % of the cases."""
-
-_ROUNDING_K = 0.29
-"""Root mean square of the rounding of a temperature to whole degrees, K. It is in `CardModel.unseen_k` too."""
-
-_STEPS_K = 0.5
-"""The error that the long steps of the replay make in the peak is below this in nine of ten cases, K.
-
-tests/benchmarks/README.md has the measurement.
-"""
-
 _COURSE_POINTS = 600
 """The course of a card has at most this many points."""
 
@@ -158,7 +146,7 @@ class Predictor:
         intervals = {}
         for number, key in enumerate(wishes):
             cool_c, warm_c = peaks_c[2 * number : 2 * number + 2]
-            intervals[key] = _interval(outcomes[key].peak_c, cool_c, warm_c, models[key].unseen_k)
+            intervals[key] = _interval(outcomes[key].peak_c, cool_c, warm_c, models[key].error_k)
         return intervals
 
     def _call(self, calls: Sequence[tuple[Any, tuple[Any, ...]]]) -> list[Any]:
@@ -280,15 +268,14 @@ def _plants_by_heat(model: CardModel, duty_percent: float) -> list[FittedPlant]:
     )
 
 
-def _interval(peak_c: float, cool_c: float, warm_c: float, unseen_k: float) -> tuple[float, float]:
+def _interval(peak_c: float, cool_c: float, warm_c: float, error_k: float) -> tuple[float, float]:
     """Return the lowest and the highest likely peak, °C.
 
-    `cool_c` and `warm_c` are the peaks on plants that are cooler and warmer than the fitted one. `unseen_k` is the
-    error of the model on readings that it has not seen, which stays even if the plant is right.
+    `cool_c` and `warm_c` are the peaks on plants that are cooler and warmer than the fitted one. `error_k` is the error
+    that stays even if the plant is right.
     """
-    error_k = _SURE * max(unseen_k**2 - _ROUNDING_K**2, 0.0) ** 0.5
     low_k, high_k = max(peak_c - cool_c, 0.0), max(warm_c - peak_c, 0.0)
-    return peak_c - math.hypot(low_k, error_k, _STEPS_K), peak_c + math.hypot(high_k, error_k, _STEPS_K)
+    return peak_c - math.hypot(low_k, error_k), peak_c + math.hypot(high_k, error_k)
 
 
 def _card_answer(model: CardModel, would: DayOutcome, low_c: float, high_c: float) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import msgspec
 
 import gpufan
 from gpufan.config.toml_text import render_settings_text
+from gpufan.web.model import ONE_THREAD
 from gpufan.web.page_settings import PageSettings, text_with_page_settings
 from gpufan.web.rights import User
 
@@ -33,6 +34,7 @@ def load_hidden_code(user: User) -> None:
     """
     if all(_is_readable_for(Path(str(file)), user) for file in (os.__file__, gpufan.__file__, msgspec.__file__)):
         return
+    os.environ.update(ONE_THREAD)
     for name in _MODULES:
         with suppress(ModuleNotFoundError):  # of an extra that is not installed
             importlib.import_module(name)

@@ -9,6 +9,7 @@ import random
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def record_simulated_day(
     `profile` is the name of the box in `PROFILES`. The day ends where the snapshots `before` begin. The folder appears
     when the day is complete.
     """
-    os.nice(_NICE)
+    with suppress(OSError):  # a sandbox may forbid it
+        os.nice(_NICE)
     making = folder.with_name(f"{folder.name}-making")
     end_s = before[0].time_s if before else time.time()
     write_day(making, profile, settings_for, end_s, _SEED)
