@@ -32,7 +32,7 @@ def box(layers: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterato
         p40 = SimulatedBox(PROFILES["p40-header"], lambda _: 150.0)
         rig = _boot(layers, folder, ends, p40, hwmon=chip.folder)
         rig.write(CONFIG, P40_SETTINGS + CASE_FAN)
-        rig.write("/usr/sbin/fancontrol", "#!/bin/sh\nexec sleep 1000\n", "755")
+        rig.write("/usr/sbin/fancontrol", "#!/bin/sh\nsleep 1000\ntrue\n", "755")
         rig.write("/etc/systemd/system/fancontrol.service", "[Service]\nExecStart=/bin/sh /usr/sbin/fancontrol\n")
         rig.run("systemctl", "start", "fancontrol.service")
         done = rig.run(GPUFAN, "install-service", "--yes")
