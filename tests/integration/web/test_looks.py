@@ -29,7 +29,7 @@ def complete(tab: Page, view: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("view", "theme", "width"), itertools.product(VIEWS, ["light", "dark"], [360, 1280]))
+@pytest.mark.parametrize(("view", "theme", "width"), list(itertools.product(VIEWS, ["light", "dark"], [360, 1280])))
 def test_a_view_is_accessible_and_fits_the_screen(
     page: Served, visit: Visitor, view: str, theme: str, width: int
 ) -> None:
