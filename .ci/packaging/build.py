@@ -2,7 +2,7 @@
 
 Usage: build.py FOLDER NFPM
 
-.ci/package runs it with the tools of tools.txt. README.md says how the packages are laid out.
+.ci/package runs it with the tools of tools.txt. README.md describes the content of the packages.
 """
 
 import gzip
@@ -50,7 +50,7 @@ def run(*command: str | Path) -> str:
 
 
 def packaged(name: str) -> bool:
-    """Whether the file `name` of a wheel, a path below site-packages, belongs into the packages."""
+    """Whether the file `name` of a wheel, a path below site-packages, is put into the packages."""
     if name.startswith(("plotly/", "_plotly_utils/")):
         return name == "plotly/package_data/plotly.min.js"  # `gpufan web` uses only the script
     if name.endswith(".so"):
@@ -127,7 +127,7 @@ def write_texts(stage: Path, deb: Path, rpm: Path) -> None:
         write(stage, f"usr/lib/systemd/system/{name}", text)
     for page in PAGES:
         write(deb, f"usr/share/man/man{page[-1]}/{page}.gz", man_page(page))
-        write(stage.with_suffix(".man"), f"{page}.gz", man_page(page))  # nfpm wants a list of those of the .rpm
+        write(stage.with_suffix(".man"), f"{page}.gz", man_page(page))  # nfpm needs a list of these files for the .rpm
     write(stage, "usr/share/bash-completion/completions/gpufan", completion_script("bash"))
     write(stage, "usr/share/fish/vendor_completions.d/gpufan.fish", completion_script("fish"))
     write(deb, "usr/share/zsh/vendor-completions/_gpufan", completion_script("zsh"))
@@ -135,7 +135,7 @@ def write_texts(stage: Path, deb: Path, rpm: Path) -> None:
 
 
 def write_packages_of_the_distribution(deb: Path, rpm: Path) -> None:
-    """Let gpufan find scipy and matplotlib of the distribution. Packages with these names in `SITE` come first."""
+    """Let gpufan find scipy and matplotlib of the distribution. If a package is also in `SITE`, that one is used."""
     write(deb, f"{SITE}/distribution.pth", "/usr/lib/python3/dist-packages\n")
     folders = 'f"/usr/{lib}/python3.{sys.version_info[1]}/site-packages" for lib in ("lib64", "lib")'
     write(rpm, f"{SITE}/distribution.pth", f"import sys; sys.path.extend({folders})\n")

@@ -27,7 +27,7 @@ if [ -d /run/systemd/system ]; then
         unit=${path##*/}
         case "$(systemctl show --property=ExecStart "$unit")" in
             */usr/lib/gpufan/*) ;;
-            *) continue ;; # another gpufan's
+            *) continue ;; # a unit of another gpufan
         esac
         if ! systemctl try-restart "$unit"; then
             echo "$unit does not start, and gpufan leaves the fans to the driver; see: journalctl -u $unit" >&2

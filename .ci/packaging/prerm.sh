@@ -5,9 +5,9 @@ case "$1" in
     remove | 0)
         case "$(systemctl show --property=ExecStart gpufan.service 2>/dev/null || true)" in
             */usr/lib/gpufan/*)
-                # It gives back the fans, the display manager and all else that install-service has changed.
+                # This gives back the fans, the display manager and all else that install-service has changed.
                 /usr/bin/gpufan uninstall-service || true
-                # Also if install-service was not used, or has failed.
+                # This ends the units even if install-service was not used, or has failed.
                 cd /usr/lib/systemd/system
                 systemctl disable --quiet --now gpufan*.service
                 ;;
