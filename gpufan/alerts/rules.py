@@ -95,7 +95,8 @@ class Rules:
     def see(self, snapshot: Snapshot, monotonic_s: float) -> list[Message]:
         """Take a new snapshot into account, and return the messages that are due."""
         self._note_run(snapshot, monotonic_s)
-        self._cards |= {gpu.uuid: gpu.label for gpu in snapshot.states}
+        # A case fan that vanishes was removed from the settings.
+        self._cards |= {gpu.uuid: gpu.label for gpu in snapshot.gpus}
         judged = {gpu.uuid: _apply_rules_to_card(gpu) for gpu in snapshot.states}
         present = dict(self._find(snapshot, judged))
         lines = {gpu.uuid: card_sentence(gpu) for gpu in snapshot.states}

@@ -1,12 +1,14 @@
 """A card whose fans are on headers of the motherboard: `HeaderGpu`. The channels are in the room `hwmon/`."""
 
+import errno
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from gpufan.core.gpu import FallBack, FanChannel, FanReading, Gpu, GpuInfo, Limits, Reading, Sensed
-from gpufan.errors import FansOutOfReach, GpuError, GpuLost, InputError
+from gpufan.errors import FansOutOfReach, GpuError, GpuLost, InputError, NoPermission
 from gpufan.hwmon.channels import SysfsChip, find_channels, resolve_channel
 from gpufan.hwmon.fan import ChannelFan
 
@@ -105,12 +107,17 @@ class ChannelFans:
             self.is_set = False
 
     def _each(self, call: Callable[[ChannelFan], None]) -> None:
-        """Call `call` with each fan. Then raise GpuError if a call has failed."""
+        """Call `call` with each fan. Then raise GpuError if a call has failed.
+
+        Raises NoPermission at once if only root may make the call.
+        """
         failed = ""
         for fan in self._fans:
             try:
                 call(fan)
             except OSError as error:
+                if error.errno == errno.EACCES and os.geteuid() != 0:
+                    raise NoPermission("only root can set fans of the motherboard: run this with sudo") from error
                 failed = failed or f"{fan.channel.name}: {self._error_text(error)}"
             except GpuError as error:
                 failed = failed or str(error)
@@ -120,7 +127,7 @@ class ChannelFans:
     def _error_text(self, error: OSError) -> str:
         """Return `error` as text for people. A read-only file system is that of the service's sandbox."""
         text = error.strerror or str(error)
-        return f"{text}: run `sudo gpufan install-service` again" if error.errno == 30 else text
+        return f"{text}: run `sudo gpufan install-service` again" if error.errno == errno.EROFS else text
 
 
 class HeaderGpu:

@@ -181,6 +181,17 @@ def test_a_write_that_fails_is_a_fault_and_ends_with_it(
     wait_for(lambda: percent(chip) == 70)
 
 
+def test_if_one_of_two_fans_cannot_be_set_the_other_runs_at_full_speed(
+    start_p40: Start, chip: HwmonDouble, folder: Path, p40: NvmlDouble
+) -> None:
+    start_p40(P40_SETTINGS.replace('["nct6798/pwm3"]', '["nct6798/pwm2", "nct6798/pwm3"]'))
+    wait_for(lambda: (percent(chip, 2), percent(chip)) == (60, 60))
+    chip.change(3, duty_error=errno.EIO)
+    p40.cards[0].temperature = 65
+    wait_for(lambda: snapshot(folder).gpus[0].control == "released")
+    wait_for(lambda: percent(chip, 2) == 100)
+
+
 def test_a_blocked_fan_is_a_fault(start_p40: Start, chip: HwmonDouble, folder: Path) -> None:
     start_p40()
     wait_for(lambda: snapshot(folder).gpus[0].fans[0].speed_rpm)

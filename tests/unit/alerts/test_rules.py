@@ -270,3 +270,18 @@ def test_every_trouble_has_its_words_in_every_phase(trouble: Trouble, phase: Pha
     message = Message(phase=phase, trouble=trouble, box="rig", since_s=0, time_s=60, times=2)
     assert message_title(message).startswith("gpufan on rig: ")
     assert ("What to do: " in message_text(message)) == (phase is not Phase.OVER)
+
+
+FAN = gpu_state(uuid="fan:nct6798/pwm2", label="nct6798/pwm2", pci="")
+STILL_FAN = msgspec.structs.replace(FAN, fault=Reason(Cause.FAN_STILL, fan=0, found_percent=60, seconds=10.0))
+
+
+def test_a_case_fan_that_stands_still_is_reported() -> None:
+    bench = Bench()
+    assert [trouble for _, _, trouble in bench.see(60, gpu_state(), case_fans=(STILL_FAN,))] == ["fan-still"]
+
+
+def test_a_case_fan_that_the_settings_no_longer_name_is_no_lost_card() -> None:
+    bench = Bench()
+    bench.see(60, gpu_state(), case_fans=(FAN,))
+    assert bench.see(300, gpu_state()) == []

@@ -322,3 +322,11 @@ def test_a_pipe_in_place_of_the_lock_does_not_block(tmp_path: Path) -> None:
 def test_the_lock_keeps_other_holders_out(tmp_path: Path) -> None:
     with recorder_lock(tmp_path), (tmp_path / "lock").open("rb") as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_case_fan_is_recorded_beside_the_cards_under_the_name_of_its_channel(run: RecordedRun) -> None:
+    fan = gpu_state(uuid="fan:nct6798/pwm2", label="nct6798/pwm2", pci="", index=0, power_w=None, duty_percent=55)
+    run.snapshot["case_fans"] = (fan,)
+    run.seconds(10)
+    assert run.rows("SELECT label FROM card ORDER BY id") == [("0 GTX 1080 Ti",), ("nct6798/pwm2",)]
+    assert run.rows("SELECT count(*) FROM second") == [(20,)]

@@ -41,6 +41,25 @@ def value(path: Path, name: str, **labels: str) -> float | None:
 # ---- the values ----
 
 
+def test_a_case_fan_has_metrics_of_its_own(tmp_path: Path) -> None:
+    fan = gpu_state(uuid="fan:nct6798/pwm2", label="nct6798/pwm2", name="nct6798/pwm2", overrides=2)
+    path = written(tmp_path, gpu_state(), case_fans=(fan,))
+    text = generate_latest(metrics_registry(path)).decode()
+    for line in (
+        'gpufan_case_fan_temperature_celsius{name="nct6798/pwm2"} 74.0',
+        'gpufan_case_fan_duty_ratio{name="nct6798/pwm2"} 0.62',
+        'gpufan_case_fan_speed_rpm{name="nct6798/pwm2"} 2950.0',
+        'gpufan_case_fan_control{name="nct6798/pwm2",state="ours"} 1.0',
+        'gpufan_case_fan_overrides_total{name="nct6798/pwm2"} 2.0',
+    ):
+        assert line in text.splitlines()
+    assert text.count("gpufan_gpu_temperature_celsius{") == 1
+
+
+def test_a_box_without_case_fans_has_no_metrics_of_them(tmp_path: Path) -> None:
+    assert "case_fan" not in generate_latest(metrics_registry(written(tmp_path, gpu_state()))).decode()
+
+
 def test_temperature_power_and_duty_of_a_card_are_in_base_units(tmp_path: Path) -> None:
     path = written(tmp_path, gpu_state(slowdown_c=93))
     assert value(path, "gpufan_gpu_temperature_celsius") == 74

@@ -8,12 +8,15 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from gpufan.config.settings import Settings
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import FanReading
 from gpufan.core.reasons import Cause, Reason
 from gpufan.core.snapshot import GpuState
+from gpufan.daemon.case_fans import make_case_fan_workers
 from gpufan.daemon.snapshot_file import snapshot_now
 from gpufan.daemon.worker import Worker
+from gpufan.daemon.workers import make_workers
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.terminal.drawing import card_style
 from gpufan.terminal.live_table import LiveTable
@@ -207,3 +210,22 @@ def test_after_the_table_is_closed_log_lines_go_to_the_log_again() -> None:
         LiveTable(Console(file=stream, width=80, force_terminal=True), "gpufan · a title", handler).close()
         logging.getLogger("gpufan").info("fans given back")
     assert log.getvalue().endswith(" fans given back\n")
+
+
+def test_a_case_fan_has_a_row_below_the_cards() -> None:
+    box = SimulatedBox(PROFILES["dual-1080ti-case"], WORKLOADS["epochs"])
+    cards = make_workers(box.cards, lambda _: CardSettings())
+    fans = make_case_fan_workers(Settings().with_case_fans(box.case_fans), box.chip.open_fan, cards)
+    for second in range(60):
+        for worker in (*cards, *fans):
+            worker.tick(second)
+        box.advance(1)
+    stream = io.StringIO()
+    with log_to(io.StringIO()) as handler:
+        table = LiveTable(Console(file=stream, width=80, force_terminal=True), "gpufan", handler)
+        states, of_fans = (tuple(worker.state for worker in each) for each in (cards, fans))
+        table.publish(snapshot_now(states, case_fans=of_fans, interval_s=1, simulated_s=60))
+        table._frames.close(10)
+        table.close()
+    text = _CONTROL_SEQUENCE.sub("", stream.getvalue())
+    assert re.search(rf"^nct6798/pwm2 +\d+ +- +{fans[0].state.duty_percent} % .*the cards need", text, re.MULTILINE)

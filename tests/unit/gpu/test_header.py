@@ -1,0 +1,120 @@
+"""A card that fans on headers of the motherboard cool."""
+
+import errno
+import os
+
+import pytest
+
+from gpufan.errors import FansOutOfReach, GpuError, GpuLost, InputError, NoPermission
+from gpufan.gpu.header import HeaderGpu
+from gpufan.gpu.simulated_headers import SimulatedChannel, SimulatedChip
+from gpufan.hwmon.fan import ChannelFan
+from tests.unit.builders import FakeGpu
+
+
+class Bench:
+    """A card without fans, and a chip with two channels."""
+
+    def __init__(self, *names: str) -> None:
+        self.card = FakeGpu(fan_count=0, uncontrollable_reason="no fan")
+        self.chip = SimulatedChip({2: SimulatedChannel(), 3: SimulatedChannel()})
+        self.gpu = HeaderGpu(self.card, lambda _: names, self.chip.open_fan)
+
+
+def test_temperature_power_and_limits_are_the_cards_and_fans_the_channels() -> None:
+    bench = Bench("nct6798/pwm2", "nct6798/pwm3")
+    info = bench.gpu.info
+    assert (info.fan_count, info.backend, info.uncontrollable_reason) == (2, "hwmon", None)
+    assert [channel.name for channel in info.channels] == ["nct6798/pwm2", "nct6798/pwm3"]
+    reading = bench.gpu.read()
+    assert (reading.temperature_c, reading.power_w, len(reading.fans)) == (40.0, 100.0, 2)
+    bench.gpu.set_duty(60)
+    assert [channel.mode for channel in bench.chip.channels.values()] == [1, 1]
+    assert bench.card.written == []
+
+
+def test_the_info_stays_the_same_object_until_something_changes() -> None:
+    bench = Bench("nct6798/pwm2")
+    info = bench.gpu.info
+    bench.gpu.set_duty(60)
+    assert bench.gpu.info is info
+    bench.card.found_again(name="other")
+    assert bench.gpu.info is not info
+    assert bench.gpu.info.channels == info.channels
+
+
+def test_a_card_for_which_no_channel_is_named_has_its_own_fans() -> None:
+    card = FakeGpu()
+    gpu = HeaderGpu(card, lambda _: (), lambda name: pytest.fail(name))
+    gpu.set_duty(60)
+    gpu.release()
+    assert gpu.info is card.info
+    assert card.written == [60, "release"]
+
+
+def test_a_lost_card_is_lost_only_while_its_fans_are_set() -> None:
+    bench = Bench("nct6798/pwm2")
+    bench.card.read_error = GpuLost("gone")
+    assert bench.gpu.read().temperature_c is None
+    bench.gpu.set_duty(60)
+    with pytest.raises(GpuLost):
+        bench.gpu.read()
+    bench.gpu.release()
+    assert bench.gpu.read().fans[0].manual is False
+
+
+def test_channels_that_appear_late_are_not_set_before_they_are_in_the_record() -> None:
+    missing = [True]
+    chip = SimulatedChip({2: SimulatedChannel()})
+
+    def open_fan(name: str) -> ChannelFan:
+        if missing[0]:
+            raise InputError("no such fan")
+        return chip.open_fan(name)
+
+    gpu = HeaderGpu(FakeGpu(fan_count=0), lambda _: ["nct6798/pwm2"], open_fan)
+    with pytest.raises(FansOutOfReach, match="no such fan"):
+        gpu.set_duty(60)
+    missing[0] = False
+    with pytest.raises(FansOutOfReach, match="just now"):
+        gpu.set_duty(60)
+    assert chip.channels[2].mode != 1
+    assert gpu.info.channels
+    gpu.set_duty(60)
+    assert chip.channels[2].mode == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "user", "expected", "words"),
+    [
+        (errno.EACCES, 1000, NoPermission, "sudo"),
+        (errno.EACCES, 0, GpuError, "Permission denied"),
+        (errno.EPERM, 1000, GpuError, "not permitted"),
+        (errno.EROFS, 0, GpuError, "install-service"),
+        (errno.EIO, 0, GpuError, "nct6798/pwm2: Input/output error"),
+    ],
+)
+def test_an_error_of_a_write_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, number: int, user: int, expected: type[Exception], words: str
+) -> None:
+    bench = Bench("nct6798/pwm2")
+
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(bench.chip.channels[2], "write_mode", fail)
+    with pytest.raises(expected, match=words):
+        bench.gpu.set_duty(60)
+
+
+def test_every_fan_is_tried_although_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench("nct6798/pwm2", "nct6798/pwm3")
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "x")
+
+    monkeypatch.setattr(bench.chip.channels[2], "write_mode", fail)
+    with pytest.raises(GpuError, match="pwm2"):
+        bench.gpu.set_duty(60)
+    assert bench.chip.channels[3].mode == 1
