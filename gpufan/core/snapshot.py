@@ -107,6 +107,8 @@ class GpuState(msgspec.Struct, frozen=True):
     """The estimated energy that the limits have held back since the start, J."""
     channels: tuple[str, ...] = ()
     """The channels of the motherboard that are its fans, by name; empty for fans on the card."""
+    duty_range: tuple[_Count, _Count] | None = None
+    """Lowest and highest duty that the card accepts, percent; None in snapshots of older versions."""
     limits_error: str = ""
     """Why a limit could not be set or given back; empty if that did not fail."""
 

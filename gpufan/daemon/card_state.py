@@ -36,6 +36,7 @@ def card_state(
         errors=sum(msgspec.structs.astuple(counters.errors)),
         name=info.name,
         slowdown_c=info.slowdown_c,
+        duty_range=info.duty_range,
         throttle=None if reading is None else reading.throttle,
         throttled_s=round(counters.throttled_s, 3),
         fail_safe_s=round(counters.fail_safe_s, 3),

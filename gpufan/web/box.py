@@ -132,8 +132,9 @@ class WebBox:
         settings = settings_with_page_settings(self.settings(), wanted)
         models = self.models.ready()
         infos = {key: model.info for key, model in models.items()} | {gpu.key: info_of_state(gpu) for gpu in self.cards}
+        ranges = {gpu.key: gpu.duty_range for gpu in self.cards}
         chosen = {key: infos[key] for key in wanted.cards or infos if key in infos}
-        wishes = {key: Wish(settings.for_card(info), info.slowdown_c) for key, info in chosen.items()}
+        wishes = {key: Wish(settings.for_card(info), info.slowdown_c, ranges.get(key)) for key, info in chosen.items()}
         return self.predictor.predict(models, wishes, page)
 
     async def history_folder(self) -> Path:

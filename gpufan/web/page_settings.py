@@ -15,8 +15,9 @@ from gpufan.config.edit import text_with_key, text_with_quiet_tables, text_witho
 from gpufan.config.schema import DAYS, CardTable, QuietTable
 from gpufan.config.settings import Settings
 from gpufan.config.toml_text import parse_settings_text
+from gpufan.control.law import duty_range
 from gpufan.core.curve import Curve
-from gpufan.core.gpu import ASSUMED_DUTY_RANGE, GpuInfo
+from gpufan.core.gpu import GpuInfo
 from gpufan.core.snapshot import GpuState
 from gpufan.errors import InputError
 from gpufan.web.reload import info_of_state
@@ -197,12 +198,12 @@ _QUIET_NAMES = [(field.name, field.encode_name) for field in msgspec.structs.fie
 
 def _shown_card(settings: Settings, gpu: GpuState, max_duty_percent: int | None) -> dict[str, Any]:
     """Return the settings of one card."""
-    of_card = settings.for_card(info_of_state(gpu))
-    lowest = ASSUMED_DUTY_RANGE[0] if of_card.min_duty_percent is None else of_card.min_duty_percent
+    info = info_of_state(gpu)
+    of_card = settings.for_card(info)
     return {
         "key": gpu.key,
         "curve": None if of_card.target_c is not None else of_card.curve.points,
         "target_c": of_card.target_c,
         "max_duty_percent": max_duty_percent,
-        "fans_percent": (lowest, ASSUMED_DUTY_RANGE[1]),
+        "fans_percent": duty_range(info.duty_range, of_card.min_duty_percent),
     }

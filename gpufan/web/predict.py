@@ -45,6 +45,8 @@ class Wish(NamedTuple):
     settings: CardSettings
     slowdown_c: int | None = None
     """The temperature at which the card slows itself down, °C; None if it is unknown."""
+    duty_range: tuple[int, int] | None = None
+    """Lowest and highest duty that the card accepts, percent; None for those that the history suggests."""
 
 
 class _Task(NamedTuple):
@@ -211,7 +213,11 @@ def peak_task(task: _PeakTask) -> float:
 def _day_card(model: CardModel, wish: Wish, plant: FittedPlant, load: Sequence[LoadPart]) -> DayCard:
     """Return the card for a replay of `load`. A target law knows the card already."""
     settings, learnt = wish.settings, None
-    info = replace(model.info, slowdown_c=wish.slowdown_c or plant.slowdown_c)
+    info = replace(
+        model.info,
+        slowdown_c=wish.slowdown_c or plant.slowdown_c,
+        duty_range=wish.duty_range or model.info.duty_range,
+    )
     targets_c = [hours.target_c for hours in settings.quiet_hours if hours.target_c is not None]
     target_c = settings.target_c or max(targets_c, default=None)
     if target_c is not None:

@@ -94,14 +94,14 @@ def _is_followed(path: Path, snapshot: Snapshot) -> bool:
 
 
 def info_of_state(gpu: GpuState) -> GpuInfo:
-    """Return the properties of a card of which a snapshot shows the state. The range of duties is assumed."""
+    """Return the properties of a card of which a snapshot shows the state. An unknown range of duties is assumed."""
     return GpuInfo(
         uuid=gpu.uuid,
         pci=gpu.pci,
         index=gpu.index,
         name=gpu.name,
         fan_count=len(gpu.fans),
-        duty_range=ASSUMED_DUTY_RANGE,
+        duty_range=gpu.duty_range or ASSUMED_DUTY_RANGE,
         slowdown_c=gpu.slowdown_c,
         backend=gpu.backend,
     )

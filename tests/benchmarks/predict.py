@@ -77,7 +77,7 @@ def fast() -> str:
         predictor = Predictor(workers)
         for name, settings in SETTINGS.items():
             for cards in (1, 2):
-                wishes = {key: Wish(settings, 93) for key in list(models)[:cards]}
+                wishes = {key: Wish(settings, 93, (23, 100)) for key in list(models)[:cards]}
                 times_ms, cpus_ms = [], []
                 for _ in range(RUNS):
                     before_s = [worker.call(time.process_time) for worker in workers]
@@ -270,7 +270,7 @@ def truth_of(seed: int, names: Sequence[str] = TRUTHS) -> list[Peak]:
         # As after a day under these settings: a law that has to learn the card first is another question.
         learnt = None if settings.target_c is None else simulated(plant, workload, settings)[1][1]
         _, (summary, _) = simulated(plant, workload, settings, learnt)
-        answer = predictor.predict({card.uuid: found}, {card.uuid: Wish(settings, plant.slowdown_c)})
+        answer = predictor.predict({card.uuid: found}, {card.uuid: Wish(settings, plant.slowdown_c, plant.duty_range)})
         predicted = answer["cards"][card.uuid]
         interval = predicted["peak_low_c"], predicted["peak_high_c"]
         peaks.append(Peak(name, summary, predicted["would"], *interval))

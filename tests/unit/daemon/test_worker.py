@@ -52,6 +52,11 @@ def test_before_the_first_tick_nothing_is_touched() -> None:
     assert (worker.state.control, state_sentence(worker.state)) == ("driver", "not read yet")
 
 
+def test_the_state_says_which_duties_the_card_accepts() -> None:
+    gpu = FakeGpu()
+    assert ticking(gpu).state.duty_range == gpu.info.duty_range
+
+
 def test_the_first_decision_is_written() -> None:
     gpu = FakeGpu()
     gpu.temperature_c = 60

@@ -108,6 +108,13 @@ def test_a_lower_target_is_cooler_and_louder(predictor: Predictor, models: dict[
         assert card["peak_high_c"] - card["peak_low_c"] < 6
 
 
+def test_the_lowest_duty_is_that_of_the_card(predictor: Predictor, models: dict[str, CardModel]) -> None:
+    for lowest in (23, 35):
+        wish = Wish(CardSettings(target_c=78), 93, (lowest, 100))
+        (card,) = predictor.predict(models, {KEYS[0]: wish})["cards"].values()
+        assert min(card["course"]["duty_percent"]) == lowest
+
+
 def test_a_slow_fan_makes_hot_seconds(predictor: Predictor, models: dict[str, CardModel]) -> None:
     (card,) = predictor.predict(models, wishes(CardSettings(Curve.parse("0:40")), KEYS[0]))["cards"].values()
     assert card["would"]["hot_s"] > 600
