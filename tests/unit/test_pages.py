@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+from gpufan import __version__
 from gpufan.cli.main import cli
 from gpufan.cli.man import commands_for_man_page
 
@@ -58,6 +59,16 @@ def options() -> dict[str, set[str]]:
         }
         for context in [root, *commands_for_man_page(root)]
     }
+
+
+def test_the_list_of_changes_begins_with_this_version_and_its_date() -> None:
+    text = (ROOT / ".github/CHANGELOG.md").read_text()
+    assert re.search(r"^## (.*)$", text, re.MULTILINE)[1].startswith(f"{__version__}, 20")
+
+
+def test_the_address_of_the_project_is_to_be_filled_in_at_one_place_only() -> None:
+    names = [name for name in ("pyproject.toml", *NAMES) if "OWNER" in (ROOT / name).read_text()]
+    assert names == ["pyproject.toml"]
 
 
 def test_the_readme_is_short_enough_to_be_read_to_the_end() -> None:

@@ -74,12 +74,13 @@ def test_a_package_lives_from_its_install_to_its_purge_and_leaves_no_trace(
     assert "gpufan-alerts" not in doctor
 
     # The service runs the files of the package.
-    rig.run("gpufan", "install-service", "--yes", "--exporter")
+    rig.run("gpufan", "install-service", "--yes", "--exporter", "--web")
     assert policies(rig) == [MANUAL, MANUAL]
     assert rig.show("gpufan.service", "FragmentPath").endswith("lib/systemd/system/gpufan.service")
     for folder in ("/opt/gpufan", "/usr/local/bin/gpufan", "/usr/local/share/man/man1/gpufan.1"):
         assert rig.run("test", "-e", folder, check=False).returncode == 1
-    assert rig.show("gpufan-exporter.service", "ActiveState") == "active"
+    for companion in ("history", "exporter", "web"):
+        assert rig.show(f"gpufan-{companion}.service", "ActiveState") == "active"
     pid, seen = rig.show("gpufan.service", "MainPID"), len(rig.double.log())
     os.kill(rig.host_pid(), signal.SIGKILL)
     wait_for(lambda: rig.show("gpufan.service", "MainPID") not in ("0", pid), 20)
