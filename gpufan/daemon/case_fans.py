@@ -29,6 +29,11 @@ def split_cards_to_control(gpus: Sequence[Gpu], settings: Settings) -> tuple[lis
     return [gpu for gpu in gpus if gpu in controllable or gpu in followed], lines
 
 
+def make_case_fans(settings: Settings, open_fan: OpenFan) -> list[CaseFan]:
+    """Return the case fans in `settings`, to prove that they obey. They follow no card."""
+    return [CaseFan(fan.name, index, open_fan, lambda: None) for index, fan in enumerate(settings.case_fans)]
+
+
 def make_case_fan_workers(
     settings: Settings,
     open_fan: OpenFan,

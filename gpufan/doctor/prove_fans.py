@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from gpufan.core.selection import select_cards, split_controllable_cards
+from gpufan.daemon.case_fans import make_case_fans
 from gpufan.daemon.headers import use_header_fans
 from gpufan.doctor.facts import Proof
 from gpufan.doctor.root_folder import settings_below_root
@@ -29,9 +30,11 @@ def prove_fans(runtime_folder: Path, config: Path | None) -> tuple[Proof, ...]:
     with controller_lock(runtime_folder, lambda _: None):
         cards = open_cards(settings.backend, settings.display, runtime_folder, settings.gpus)
         try:
-            use_header_fans(cards, chosen, Headers())
-            usable, _ = split_controllable_cards(select_cards(cards.gpus, settings.gpus))
-            cards.start_x_server(usable)
+            headers = Headers()
+            use_header_fans(cards, chosen, headers)
+            controllable, _ = split_controllable_cards(select_cards(cards.gpus, settings.gpus))
+            cards.start_x_server(controllable)
+            usable = [*controllable, *make_case_fans(chosen, headers.open_fan)]
             with guarded_proof(runtime_folder, usable):
                 for gpu in usable:
                     try:

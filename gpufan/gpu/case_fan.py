@@ -1,8 +1,10 @@
 """A case fan: a fan on a header of the motherboard that follows cards. It implements `Gpu`, so a worker controls it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from gpufan.core.gpu import CASE_FAN, GpuInfo, Reading, Sensed, SingleBackend
+from gpufan.errors import FansOutOfReach
 from gpufan.gpu.header import ChannelFans, OpenFan
 
 Temperature = Callable[[], float | None]
@@ -20,6 +22,8 @@ class CaseFan(SingleBackend):
         self._index = index
         self._source: tuple[object, ...] = ()
         self._info: GpuInfo
+        with suppress(FansOutOfReach):  # the record of set fans needs the channel, if it is there
+            self._fans.open()
 
     @property
     def info(self) -> GpuInfo:

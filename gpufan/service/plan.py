@@ -14,6 +14,7 @@ from gpufan.config.settings import RunSettings, Settings
 from gpufan.core.fan_programs import RIVALS
 from gpufan.core.gpu import Gpu
 from gpufan.core.selection import select_cards, split_controllable_cards
+from gpufan.daemon.case_fans import make_case_fans
 from gpufan.daemon.headers import hwmon_folders, use_header_fans
 from gpufan.errors import DriverError, InputError, MissingExtra, NotControllable
 from gpufan.gpu.cards import Cards, open_cards
@@ -147,9 +148,13 @@ def make_plan(options: InstallOptions) -> Iterator[InstallPlan]:
     run = settings.run_settings()
     names = options.gpus or run.gpus
     with _open_cards_for_plan(options, run, names) as cards:
+        gpus: list[Gpu] = []
         if cards is not None:
-            use_header_fans(cards, settings, Headers())
-        yield _plan_install(options, settings, cards, _cards_for_plan(cards, names) if cards and options.check else [])
+            headers = Headers()
+            use_header_fans(cards, settings, headers)
+            if options.check:
+                gpus = [*_cards_for_plan(cards, names, settings), *make_case_fans(settings, headers.open_fan)]
+        yield _plan_install(options, settings, cards, gpus)
 
 
 def _plan_install(options: InstallOptions, settings: Settings, cards: Cards | None, gpus: Sequence[Gpu]) -> InstallPlan:
@@ -303,14 +308,14 @@ def _open_cards_for_plan(
         raise InputError(f"--gpu {named}: give UUIDs, since they cannot be looked up here: {error}") from error
 
 
-def _cards_for_plan(cards: Cards, wanted: Sequence[str]) -> Sequence[Gpu]:
+def _cards_for_plan(cards: Cards, wanted: Sequence[str], settings: Settings) -> Sequence[Gpu]:
     """Return the cards that match `wanted` and whose fans can be set.
 
     If `wanted` is empty, all cards match. Raises InputError if a name matches no card, NotControllable if no card
-    remains.
+    remains, unless `settings` have a case fan that follows a card.
     """
     controllable, reasons = split_controllable_cards(select_cards(cards.gpus, wanted))
-    if not controllable:
+    if not controllable and not settings.case_fans:
         raise NotControllable(f"no card here has fans that can be set: {'; '.join(reasons)}")
     return controllable
 

@@ -9,6 +9,7 @@ import pytest
 
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.snapshot_file import read_snapshot
+from gpufan.doctor.prove_fans import prove_fans
 from gpufan.errors import GpufanError
 from tests.doubles.hwmon import HwmonDouble
 from tests.doubles.nvml import NvmlDouble, wait_for
@@ -206,3 +207,13 @@ def test_a_mistake_is_one_line_and_changes_nothing(
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert mistake in err
     assert chip.writes() == []
+
+
+def test_the_doctor_proves_case_fans_too(double: NvmlDouble, chip: HwmonDouble, tmp_path: Path) -> None:
+    for card in double.cards:
+        card.fan_count = 0
+    (tmp_path / "config.toml").write_text(FAN)
+    proofs = prove_fans(tmp_path / "run", tmp_path / "config.toml")
+    assert [(proof.uuid, proof.obeyed) for proof in proofs] == [("fan:nct6798/pwm2", True)]
+    assert is_as_before(chip, 2)
+    assert not (tmp_path / "run/taken.json").exists()

@@ -38,6 +38,7 @@ def box(layers: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterato
         done = rig.run(GPUFAN, "install-service", "--yes")
         said = " ".join((done.stdout + done.stderr).split())
         assert "make sure that fancontrol leaves nct6798/pwm3, nct6798/pwm2 alone" in said
+        assert "nct6798/pwm2: its fan went from 40 % to 55 %" in said
         yield rig, chip
 
 
