@@ -44,7 +44,7 @@ def parsed_option_type(parse: Callable[[str], Any]) -> Callable[[object], Any]:
 class FloatRange(click.FloatRange):
     """The type of an option whose value is a number within a range.
 
-    Unlike the class of click, this class describes the range in words, refuses NaN, and accepts the unit behind the
+    Unlike the class of click, this class describes the range in words, refuses NaN, and accepts a unit after the
     number.
     """
 

@@ -29,7 +29,7 @@ from gpufan.system.paths import WEB_KEY
 @options.file(
     "--key-file",
     show_default="print a link",
-    help="Print no link, but write the key of links to this file, as the service does.",
+    help="Print no link, but write the key that signs links to this file, as the service does.",
 )
 @click.option("--url", is_flag=True, help="Print a link to the page that runs as a service, or that --key-file names.")
 @options.simulate
@@ -49,8 +49,8 @@ def web(
 ) -> None:
     """Show the cards, the last week and the settings on a page in the browser.
 
-    Prints a link that opens the page once. With sudo the page can also change the settings, for as long as the terminal
-    is open. The process that speaks to the browser has no rights then either.
+    Prints a link that opens the page once. With sudo, the page can also change the settings while the terminal is open;
+    the process that speaks to the browser still has no rights.
     """
     if url:
         refused = ("listen", "simulate", "workload", "config_path", "state_dir", "runtime_dir")
@@ -59,7 +59,7 @@ def web(
 
         link, tunnel = link_of_running_page(key_file or WEB_KEY)
         click.echo(f"open {link}\n{f'from another computer, first: {tunnel}' if tunnel else ''}".rstrip())
-        click.echo("the link counts once, within ten minutes")
+        click.echo("the link works once, within ten minutes")
         return
     if simulate is None:
         options.refuse_options(["workload"], "goes with --simulate: add that, or leave it out")

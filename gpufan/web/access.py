@@ -3,7 +3,7 @@
 Nothing here knows HTTP beyond header values, and nothing here does I/O.
 
 A token is made from a secret key and a clock that all processes share. So `sudo gpufan web --url` can make a token for
-a page that runs as a service: it only has to read the key of this service. A token counts once.
+a page that runs as a service: it only has to read the key of this service. A token can be used once.
 """
 
 import base64
@@ -20,14 +20,14 @@ from gpufan.system.clock import since_boot_s
 
 KEY_BYTES = 32
 TOKEN_S = 600.0
-"""A login token of `gpufan web --url` counts for this long, s."""
+"""A login token of `gpufan web --url` is valid for this time, s."""
 SESSION_S = 7 * 86400.0
 """A session ends this long after its login, s."""
 SESSIONS = 64
 """At most this many sessions exist. A further login ends the oldest session."""
 
 _TIME_BYTES, _NONCE_BYTES, _SIGNATURE_BYTES = 5, 10, 12
-"""The parts of a token. Their sum is a multiple of 3, so its text has no unused bits. A link fits in a line."""
+"""The lengths of the parts of a token. Their sum is a multiple of 3, so its base64 text has no unused bits."""
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
@@ -45,7 +45,7 @@ SECURITY_HEADERS = {
 
 
 def new_login_token(key: bytes, valid_s: float = TOKEN_S, now_s: float | None = None) -> str:
-    """Return a token that counts once, within `valid_s` seconds, at a page that has the same `key`.
+    """Return a token that can be used once, within `valid_s` seconds, at a page that has the same `key`.
 
     `now_s` is the present time, in seconds since boot; None reads the clock.
     """
@@ -74,7 +74,7 @@ class Sessions:
         """Maps each token that was used to the time at which it expires anyway."""
         self._sessions: OrderedDict[bytes, float] = OrderedDict()
         """Maps the hash of each session secret to the end of the session."""
-        # Cookies do not depend on the port, so the pages of two tunnels must not have the same name.
+        # Cookies do not depend on the port, so the cookies of two tunnels must not have the same name.
         self.cookie_name = f"gpufan-{secrets.token_hex(4)}"
 
     def login(self, token: str) -> str | None:
@@ -132,9 +132,9 @@ class AllowedHosts:
     """
 
     def __init__(self, listen_host: str, own_name: str = "") -> None:
-        """`listen_host` is the host to listen on; empty for all addresses of the machine, which has the `own_name`."""
+        """`listen_host` is the host to listen on; empty for all addresses. `own_name` is the name of this machine."""
         self._names = {*LOCAL_HOSTS, listen_host.lower()} - {""}
-        # A rebound name is never an IP address, so all addresses may be allowed where all addresses are served.
+        # DNS rebinding needs a name, so every IP address may be allowed where the page listens on all of them.
         self._any_address = listen_host in ("", "0.0.0.0", "::")
         if self._any_address and own_name:
             self._names.add(own_name.lower())

@@ -21,7 +21,7 @@ from gpufan.system.signals import deferred
 from gpufan.web.page_settings import PageSettings, text_with_page_settings
 from gpufan.web.reload import DaemonReply, reload_by_hand, wait_until_followed
 
-_KEPT = 16
+_REMEMBERED = 16
 """At most this many differences, and this many changes, are remembered."""
 
 
@@ -60,46 +60,46 @@ class Applier:
             if after != text or before is None
             else ()
         )
-        number = secrets.token_urlsafe(16)
-        _remember(self._shown, number, _Change(before, after.encode()))
+        diff_id = secrets.token_urlsafe(16)
+        _remember(self._shown, diff_id, _Change(before, after.encode()))
         warnings = [str(mistake) for mistake in lint_change(self._path, text, after)]
-        return {"diff": "\n".join(lines), "id": number, "warnings": warnings, "error": ""}
+        return {"diff": "\n".join(lines), "id": diff_id, "warnings": warnings, "error": ""}
 
-    def apply(self, number: str) -> dict[str, Any]:
-        """Write the change that `diff` has shown with the id `number`, and wait for the daemon.
+    def apply(self, diff_id: str) -> dict[str, Any]:
+        """Write the change that `diff` has shown with the id `diff_id`, and wait for the daemon.
 
         Raises InputError if there is no such id, or if the file was changed meanwhile. Raises GpufanError if the file
         cannot be written.
         """
-        change = self._shown.pop(number, None)
+        change = self._shown.pop(diff_id, None)
         if change is None:
             raise InputError("this difference is too old: look at it again")
         self._check_content(change.before)
-        counts, problem = self._write(lambda: replace_settings(self._path, change.after.decode()))
-        undo = secrets.token_urlsafe(16)
-        _remember(self._made, undo, change)
+        effect, problem = self._write(lambda: replace_settings(self._path, change.after.decode()))
+        undo_id = secrets.token_urlsafe(16)
+        _remember(self._made, undo_id, change)
         daemon, text = wait_until_followed(self._path, self._runtime_folder, self._pause)
         return {
             "ok": daemon is DaemonReply.ACCEPTED and not problem,
-            "text": problem or text or f"{self._path}: changed; {_when(daemon, counts)}",
+            "text": problem or text or f"{self._path}: changed; {_effect(daemon, effect)}",
             "daemon": daemon.value,
-            "undo_id": undo,
+            "undo_id": undo_id,
         }
 
-    def undo(self, number: str) -> dict[str, Any]:
-        """Put back the bytes that the file had before the change with the undo id `number`.
+    def undo(self, undo_id: str) -> dict[str, Any]:
+        """Put back the bytes that the file had before the change with the id `undo_id`.
 
         Raises InputError if there is no such id, or if the file was changed since. Raises GpufanError if the file
         cannot be written.
         """
-        change = self._made.get(number)
+        change = self._made.get(undo_id)
         if change is None:
             raise InputError("this change cannot be undone here any more")
         self._check_content(change.after)
-        counts, problem = self._write(lambda: restore_settings(self._path, change.before))
-        del self._made[number]
+        effect, problem = self._write(lambda: restore_settings(self._path, change.before))
+        del self._made[undo_id]
         daemon, text = wait_until_followed(self._path, self._runtime_folder, self._pause)
-        done = f"{self._path}: as it was; {_when(daemon, counts)}"
+        done = f"{self._path}: as it was; {_effect(daemon, effect)}"
         return {"ok": not problem, "text": problem or text or done, "daemon": daemon.value}
 
     def _check_content(self, content: bytes | None) -> None:
@@ -115,22 +115,22 @@ class Applier:
         before = read_file_if_exists(self._path)
         with deferred():  # a signal must not come between the file and the reload
             try:
-                counts = write()
+                effect = write()
             except GpufanError as error:
                 if read_file_if_exists(self._path) == before:
                     raise
                 return "", str(error)
             reload_by_hand(self._runtime_folder)
-            return counts, ""
+            return effect, ""
 
 
-def _when(daemon: DaemonReply, counts: str) -> str:
-    """Return when a change takes effect. `counts` says it for a daemon that may not follow the file."""
-    return "gpufan follows it now" if daemon is DaemonReply.ACCEPTED else counts
+def _effect(daemon: DaemonReply, expected: str) -> str:
+    """Return when a change takes effect. `expected` says it for a daemon that has not accepted the change."""
+    return "gpufan follows it now" if daemon is DaemonReply.ACCEPTED else expected
 
 
-def _remember(known: "OrderedDict[str, _Change]", number: str, change: _Change) -> None:
-    """Add `change` to `known` under its number, and forget the oldest if there are too many."""
-    known[number] = change
-    while len(known) > _KEPT:
+def _remember(known: "OrderedDict[str, _Change]", change_id: str, change: _Change) -> None:
+    """Add `change` to `known` under `change_id`, and forget the oldest if there are too many."""
+    known[change_id] = change
+    while len(known) > _REMEMBERED:
         known.popitem(last=False)

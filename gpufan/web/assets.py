@@ -31,9 +31,9 @@ _STATIC = "/static/"
 
 @dataclass
 class Asset:
-    """One file of the page. It is opened at once, and read and compressed when it is first needed.
+    """One file of the page. It is opened at the start, since the process may later lose the right to open it.
 
-    The process may have lost the right to open it by then.
+    It is read and compressed when it is first needed.
     """
 
     file: BinaryIO

@@ -29,9 +29,9 @@ from gpufan.web.reload import info_of_state
 
 _SYSTEMD_S = 3.0
 """The time limit for an answer of systemd, s."""
-_DAY_IS_MADE_S = 60.0
-"""The day of simulated cards is made within this time, s."""
-_DESCRIBED = ("key", "index", "name", "pci", "label", "slowdown_c")
+_MAKE_DAY_S = 60.0
+"""Time limit for making the day of simulated cards, s."""
+_CONSTANTS = ("key", "index", "name", "pci", "label", "slowdown_c")
 """The values of a card that do not change."""
 
 
@@ -104,7 +104,7 @@ class WebBox:
             "simulated": self.options.simulated,
             "can_apply": self.applier is not None,
             "why_not_apply": self.options.why_not_apply,
-            "cards": [{name: getattr(gpu, name) for name in _DESCRIBED} for gpu in self.cards],
+            "cards": [{name: getattr(gpu, name) for name in _CONSTANTS} for gpu in self.cards],
         }
 
     def settings(self) -> Settings:
@@ -122,10 +122,10 @@ class WebBox:
 
     def model_states(self) -> dict[str, Any]:
         """Return the state of the model of each card."""
-        return self.models.states({gpu.key: gpu.label for gpu in self.cards})
+        return self.models.states(gpu.key for gpu in self.cards)
 
     def prediction(self, wanted: PageSettings, page: str) -> dict[str, Any]:
-        """Return what the settings `wanted` would have done in the last day. `page` is the number of the page.
+        """Predict the last day with the settings `wanted`. `page` is an id of the page; empty if it sends none.
 
         Raises InputError if the file or `wanted` has a mistake, Superseded after a newer request of the same page.
         """
@@ -138,14 +138,14 @@ class WebBox:
         return self.predictor.predict(models, wishes, page)
 
     async def history_folder(self) -> Path:
-        """Return the folder of the history. Wait while the history of simulated cards is being made.
+        """Return the folder of the history, once the history of simulated cards is made.
 
         Raises GpufanError if there is none.
         """
         folder = self.options.history_folder
         if folder is None:
             raise GpufanError("there is no history here")
-        until_s = time.monotonic() + _DAY_IS_MADE_S
+        until_s = time.monotonic() + _MAKE_DAY_S
         while self.options.simulated and not folder.exists() and time.monotonic() < until_s:
             await asyncio.sleep(0.1)
         return folder

@@ -1,5 +1,6 @@
 """The state of a card as the page shows it: numbers, how serious it is, sentences, and what a person can do."""
 
+from enum import Enum
 from typing import Any
 
 from gpufan.alerts.messages import REMEDIES
@@ -20,6 +21,17 @@ _REMEDIES = {
 }
 """What a person can do about each kind of news. The remedies of troubles are those of the messages."""
 
+
+class PageSeverity(str, Enum):
+    """How serious the state of a card or an event is, as a word of the page."""
+
+    OK = "ok"
+    NOTE = "note"
+    """A person should see it, but nothing is wrong."""
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
 _NOTES = (News.QUIET_FANS, News.GIVING_WAY, News.PAUSED, News.UNCONTROLLABLE)
 """News that are no trouble, but that a person should see. All other news are warnings at least."""
 
@@ -35,18 +47,20 @@ def card_remedy(gpu: GpuState) -> str:
         return "run `sudo gpufan restore`; a reboot gives the fans back to the driver in any case."
     present = news(gpu)
     remedy = next((_REMEDIES.get(kind, "") for kind in _MOST_SERIOUS_FIRST if present.get(kind)), "")
-    return remedy or "run `gpufan doctor`." * (card_severity(gpu) in ("warning", "problem"))
+    if not remedy and card_severity(gpu) in (PageSeverity.WARNING, PageSeverity.PROBLEM):
+        return "run `gpufan doctor`."
+    return remedy
 
 
-def card_severity(gpu: GpuState) -> str:
-    """Return how serious the state of a card is, as a word of the page: ok, note, warning or problem."""
+def card_severity(gpu: GpuState) -> PageSeverity:
+    """Return how serious the state of a card is."""
     level = severity(gpu)
     present = {kind for kind, is_present in news(gpu).items() if is_present}
     if level is Severity.PROBLEM:
-        return "problem"
+        return PageSeverity.PROBLEM
     if level is Severity.WARNING or gpu.limits_error or present - {*_NOTES}:
-        return "warning"
-    return "note" if present or gpu.order else "ok"
+        return PageSeverity.WARNING
+    return PageSeverity.NOTE if present or gpu.order else PageSeverity.OK
 
 
 def now_card(gpu: GpuState, quiet: str) -> dict[str, Any]:

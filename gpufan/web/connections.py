@@ -1,9 +1,10 @@
 """Limits of each connection and of all connections together: time, number and amount.
 
-uvicorn has a limit on the size of a header, but none on the time in which a header must arrive, and none on the time in
-which a client must receive an answer. A limit on the number of connections would lock everyone out. So a protocol of
-uvicorn is extended here. It overrides only methods that `asyncio.Protocol` defines, so that it fits later versions of
-uvicorn too. hypercorn has a limit on the time of a header, but neither of the other two. aiohttp has no such limit.
+uvicorn has a limit on the size of a header, but none on the time in which a header must arrive, and none on the time
+in which a client must receive an answer. Its limit on the number of connections refuses new ones, so silent
+connections could lock everyone out. So a protocol of uvicorn is extended here. It overrides only methods that
+`asyncio.Protocol` defines, so that it also works with later versions of uvicorn. hypercorn has a limit on the time of
+a header, but neither of the other two. aiohttp has no such limit.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ class Crowd:
         """Add a new connection. If there are too many, close the oldest connection that has not logged in."""
         self._connections[connection] = None
         if len(self._connections) > self._limit:
-            strangers = (known for known in self._connections if not known.is_known)
+            strangers = (each for each in self._connections if not each.is_known)
             next(strangers, connection).close()
 
     def remove(self, connection: "Connection") -> None:

@@ -14,11 +14,11 @@ from gpufan.errors import GpufanError
 from gpufan.web import access
 
 BODY_BYTES = 65536
-"""The body of a request may have this many bytes."""
+"""The body of a request may have this many bytes at most."""
 BODY_S = 5.0
 """The body of a request must arrive within this time, s."""
 _PACKED_BYTES = 2000
-"""Answers with more bytes are worth to be compressed."""
+"""Answers with more bytes than this are compressed."""
 
 _log = logging.getLogger(__name__)
 
@@ -122,15 +122,15 @@ class Guard:
             return JsonResponse({"error": "log in first: open the link that `gpufan web` prints"}, 403)
         if connection is not None:
             connection.is_known = True
-        return await _receive_whole(headers, receive) if method == "POST" else receive
+        return await _receive_body(headers, receive) if method == "POST" else receive
 
 
-async def _receive_whole(headers: dict[str, str], receive: Receive) -> Receive:
-    """Receive the body of a request. Return a function that gives it to the application.
+async def _receive_body(headers: dict[str, str], receive: Receive) -> Receive:
+    """Receive the body of a request. Return a function by which the application receives it again.
 
     Raises BodyError if the body is too large or too slow.
     """
-    too_large = BodyError(413, f"the body of a request may have {BODY_BYTES} bytes")
+    too_large = BodyError(413, f"the body of a request may have {BODY_BYTES} bytes at most")
     if int(headers.get("content-length", "0")) > BODY_BYTES:
         raise too_large
     body = b""

@@ -1,8 +1,8 @@
 """The apply helper: the part of `sudo gpufan web` that has rights, and its client in the process that speaks HTTP.
 
 Both ends of a socket pair exchange lines of JSON. The helper accepts three requests: `diff`, `apply` and `undo`. It
-trusts nothing of what it receives: the settings are read into types, the helper itself makes the text of the file from
-them, and the path of the file is fixed at the start. So the other process can change the fans' settings, and no more.
+does not trust the data that it receives: the settings are read into types, the helper itself makes the text of the file
+from them, and the path of the file is fixed at the start. So the other process can change only the settings of fans.
 """
 
 import socket
@@ -16,9 +16,9 @@ from gpufan.web.apply import Applier
 from gpufan.web.page_settings import PageSettings
 
 LINE_BYTES = 262144
-"""A request or an answer may have this many bytes."""
+"""A request or an answer may have this many bytes at most."""
 _ANSWER_S = 140.0
-"""The helper answers within this time, s. A reload of the service may need most of it."""
+"""Time limit for an answer of the helper, s. A reload of the service may need most of it."""
 
 
 class DiffRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="diff"):

@@ -13,12 +13,13 @@ from gpufan.history.database import MEASUREMENTS
 from gpufan.history.events import Event, EventKind
 from gpufan.history.reader import HistoryCard, HistoryReader, TimeRange
 from gpufan.history.series import Step, count_swings, density, step_length_s, steps
+from gpufan.web.card_words import PageSeverity
 
 LONGEST_S, SHORTEST_S = 8 * 86400.0, 10.0
-"""The longest and the shortest range of time that can be asked for, s. The history has seven days."""
+"""The longest and the shortest range of time of a request, s. The history has seven days."""
 
 POINTS, MOST_POINTS = 800, 5000
-"""The number of points of a line if none is asked for, and the highest number."""
+"""The number of points of a line if a request does not say it, and the highest number."""
 
 _DAY_S = 86400.0
 _GAP_S = 15.0
@@ -28,22 +29,22 @@ _CELL_C, _CELL_PERCENT = 1.0, 2.0
 """Width and height of a cell of the density, °C and percent."""
 
 _EVENTS = {
-    EventKind.FAIL_SAFE: ("warning", "no credible temperature"),
-    EventKind.FAULT: ("problem", "the driver had the fans"),
-    EventKind.FAN_STILL: ("problem", "a fan stood still"),
-    EventKind.FAN_SLOW: ("warning", "a fan did not follow"),
-    EventKind.LOST: ("problem", "the card did not answer"),
-    EventKind.HANG: ("problem", "a call to the card hung"),
-    EventKind.THROTTLED: ("warning", "throttled"),
-    EventKind.GIVING_WAY: ("note", "the clocks gave way"),
-    EventKind.OVERRIDE: ("warning", "the fans were set again"),
-    EventKind.ERROR: ("warning", "an error"),
-    EventKind.CONTROL: ("note", "control changed"),
-    EventKind.SETTINGS: ("note", "other settings"),
-    EventKind.RESTART: ("note", "gpufan started"),
-    EventKind.RELOAD: ("warning", "settings refused"),
-    EventKind.CLOCK: ("note", "the clock was set"),
-    EventKind.GAP: ("warning", "no readings"),
+    EventKind.FAIL_SAFE: (PageSeverity.WARNING, "no credible temperature"),
+    EventKind.FAULT: (PageSeverity.PROBLEM, "the driver had the fans"),
+    EventKind.FAN_STILL: (PageSeverity.PROBLEM, "a fan stood still"),
+    EventKind.FAN_SLOW: (PageSeverity.WARNING, "a fan did not follow"),
+    EventKind.LOST: (PageSeverity.PROBLEM, "the card did not answer"),
+    EventKind.HANG: (PageSeverity.PROBLEM, "a call to the card hung"),
+    EventKind.THROTTLED: (PageSeverity.WARNING, "throttled"),
+    EventKind.GIVING_WAY: (PageSeverity.NOTE, "the clocks gave way"),
+    EventKind.OVERRIDE: (PageSeverity.WARNING, "the fans were set again"),
+    EventKind.ERROR: (PageSeverity.WARNING, "an error"),
+    EventKind.CONTROL: (PageSeverity.NOTE, "control changed"),
+    EventKind.SETTINGS: (PageSeverity.NOTE, "other settings"),
+    EventKind.RESTART: (PageSeverity.NOTE, "gpufan started"),
+    EventKind.RELOAD: (PageSeverity.WARNING, "settings refused"),
+    EventKind.CLOCK: (PageSeverity.NOTE, "the clock was set"),
+    EventKind.GAP: (PageSeverity.WARNING, "no readings"),
 }
 """How serious each kind of event is, and its name on the page."""
 
@@ -134,7 +135,7 @@ def _check_times(begin_s: float | None, end_s: float | None) -> None:
 
 
 def _chosen_range(have: TimeRange, begin_s: float | None, end_s: float | None) -> TimeRange:
-    """Return the range that was asked for. Without a beginning or an end, it is the last day that is stored."""
+    """Return the range of a request. Without a beginning or an end, it is the last day that is stored."""
     if end_s is None:
         end_s = have.end_s if begin_s is None else begin_s + _DAY_S
     if begin_s is None:

@@ -1,7 +1,7 @@
-"""Let the process that speaks HTTP read the history of the service, although only root can look into its folder.
+"""Lets the process that speaks HTTP read the history of the service, although only root can look into its folder.
 
-systemd has the state of a service with a dynamic user below /var/lib/private, which only root can enter. So this
-process gets a file system of its own, in which that folder has nothing but the history, which it can only read. The
+systemd stores the data of a service with a dynamic user below /var/lib/private, which only root can enter. So this
+process gets its own view of the file system. In this view, the folder has only the history, which can only be read. The
 unit of the page does the same with `TemporaryFileSystem` and `BindReadOnlyPaths`.
 """
 

@@ -1,4 +1,4 @@
-"""The present: reads each new snapshot, and makes the event `now` of it, with sentences for people.
+"""The present: reads each new snapshot, and makes the event `now` from it, with sentences for people.
 
 A daemon that ends, hangs or returns is noticed here. The readings of the last ten minutes are stored for the plots.
 """
@@ -26,11 +26,11 @@ from gpufan.web.card_words import now_card
 POLL_S = 0.25
 """The time between two looks at the snapshot, s."""
 REPEAT_S = 2.0
-"""The event `now` is repeated after this time, s, also if nothing is new."""
+"""The event `now` is repeated after this time, s, even if nothing is new."""
 RECENT_S = 600.0
 """The plots of the present cover this time, s."""
 _STARTED_S = 60.0
-"""A start is mentioned for this time, s."""
+"""The page mentions a start of gpufan for this time, s."""
 _LATE_S = 2.5
 """The daemon publishes at least every 2 s, or once in each interval. It is late if it needs this much longer, s."""
 
@@ -38,7 +38,7 @@ _RECENT_COLUMNS = ("time_s", "temperature_c", "power_w", "duty_percent", "speed_
 
 
 class DaemonState(str, Enum):
-    """What the daemon does."""
+    """The state of the daemon, as the page reads it."""
 
     RUNNING = "running"
     STARTING = "starting"
@@ -57,7 +57,7 @@ class Daemon(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """What one look at the snapshot has found."""
+    """The result of one look at the snapshot file."""
 
     snapshot: Snapshot | None
     daemon: Daemon
@@ -117,7 +117,7 @@ class SnapshotWatch:
         text = f"gpufan {snapshot.version} runs{' (dry run)' if snapshot.dry_run else ''}"
         up_s = _STARTED_S if snapshot.started_s is None else snapshot.time_s - snapshot.started_s
         if 0 <= up_s < _STARTED_S and snapshot.simulated_s is None:
-            text += f"; it has started {up_s:.0f} s ago"
+            text += f"; it started {up_s:.0f} s ago"
         return Daemon(DaemonState.RUNNING, text)
 
 
@@ -171,26 +171,26 @@ class Live:
         self._news = asyncio.Condition()
         self.ends = False
         self._event = b""
-        self._take(self.moment)
+        self._use(self.moment)
 
     async def follow(self) -> None:
         """Look at the snapshot again and again, until this task is cancelled."""
-        said_s = time.monotonic()
+        sent_s = time.monotonic()
         loop = asyncio.get_running_loop()
         looking = ThreadPoolExecutor(1, "look")  # its own thread, so that slow answers do not delay it
         while True:
             await asyncio.sleep(POLL_S)
             before, moment = self.moment, await loop.run_in_executor(looking, self._watch.look)
             is_same = moment.snapshot == before.snapshot and moment.daemon == before.daemon
-            if is_same and time.monotonic() - said_s < REPEAT_S:
+            if is_same and time.monotonic() - sent_s < REPEAT_S:
                 continue
-            said_s = time.monotonic()
-            self._take(moment)
+            sent_s = time.monotonic()
+            self._use(moment)
             async with self._news:
                 self._news.notify_all()
 
-    def _take(self, moment: Moment) -> None:
-        """Make the event of `moment`."""
+    def _use(self, moment: Moment) -> None:
+        """Remember `moment` and its readings, and make its event."""
         if moment.snapshot is not None and moment.daemon.state is not DaemonState.HUNG:
             self.recent.add(moment.snapshot)
         self.moment = moment
@@ -217,7 +217,7 @@ class Live:
         return None if self.ends else (self._number, self._event)
 
     async def end(self) -> None:
-        """Make all who wait return."""
+        """End every wait for an event."""
         self.ends = True
         async with self._news:
             self._news.notify_all()

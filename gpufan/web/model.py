@@ -4,9 +4,10 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,16 @@ from gpufan.tune.thinned_load import LoadPart, reading_jitter_k, thin_load
 from gpufan.web.worker import Worker, run_in_fresh_process
 
 DAY_S = 86400.0
-"""The models are fitted to the history of this time, s."""
+"""The models are fitted to the history of the last `DAY_S` seconds."""
 
 _MOST_READINGS = 100_000
-"""Limit of the readings of a card. A day has 86,400 seconds."""
+"""At most this many readings of a card are used. A day has 86,400 seconds."""
 
 _FIT_STEP_S = 5.0
 """The fit uses the mean power of this time, s. A heatsink cannot tell more, and a day has 17,280 such steps."""
 
 _SHORTEST_S = 600.0
-"""Without this much time, s, nothing is fitted."""
+"""A card with less recorded time than this, s, is not fitted."""
 
 _IDLE_W = 50.0
 """A card whose power was always below this value, W, has shown nothing about its cooling."""
@@ -74,12 +75,14 @@ _NICE = 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a card did in the last day, or would have done."""
+    """What a card did in the last day, or would have done with other settings."""
 
     peak_c: float
     sound_db: float
+    """Mean sound, dB(A)."""
     swings: int
     hot_s: float
+    """Time above `daemon.summary.HOT_C`, s."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class CardModel:
     draws: tuple[FittedPlant, ...]
     """Random plants that fit about as well as `plant`."""
     unseen_k: float
-    """The error of predictions by a fit of a part of the readings for the others, K."""
+    """The root mean square of the errors of predictions for readings that were left out of a fit, K."""
     load: tuple[LoadPart, ...]
     jitter_k: float
     """Standard deviation of the temperature from reading to reading, K."""
@@ -134,6 +137,18 @@ class NoModel:
     """What there is, and what to record."""
 
 
+class ModelState(str, Enum):
+    """The state of the model of a card, as the page reads it."""
+
+    READY = "ready"
+    FITTING = "fitting"
+    """The model, or the simulated history for it, is being made."""
+    TOO_LITTLE = "too-little"
+    """The last day shows too little of the card."""
+    NONE = "none"
+    """There is no history of the card."""
+
+
 CardModels = Mapping[str, CardModel | NoModel]
 
 
@@ -153,7 +168,7 @@ def fit_last_day(folder: Path) -> dict[str, CardModel | NoModel]:
 
 
 def model_of_card(card: RecordedCard) -> CardModel | NoModel:
-    """Return the model of a card, or why it has none. Raises MissingExtra if scipy is not installed."""
+    """Return the model of a card, or a NoModel with the reason. Raises MissingExtra if scipy is not installed."""
     minutes = card.seconds / 60
     if card.seconds < _SHORTEST_S:
         text = f"the last day has only {minutes:.0f} min of readings: let gpufan run for an hour while the card works"
@@ -230,14 +245,13 @@ class Models:
         self.renew()
         return {key: model for key, model in self._models.items() if isinstance(model, CardModel)}
 
-    def states(self, keys: Mapping[str, str]) -> dict[str, Any]:
+    def states(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the state of the model of each card: the answer to `/api/model`.
 
-        `keys` has the label of each card. Starts a fit if there is none yet, or if it is old.
+        `keys` are those of the present cards. Starts a fit if there is none yet, or if it is old.
         """
         self.renew()
-        labels = {**{key: model.label for key, model in self._models.items()}, **keys}
-        return {"cards": {key: self._state(key) for key in labels}}
+        return {"cards": {key: self._state(key) for key in (*self._models, *keys)}}
 
     def renew(self) -> None:
         """Start a fit in a thread, if one is due and none runs."""
@@ -277,18 +291,18 @@ class Models:
             hours, uncertainty_k = model.seconds / 3600, model.uncertainty_k
             text = f"learnt from {hours:.1f} h of the last day; predicted peaks are right within {uncertainty_k:.1f} °C"
             note = f"; {model.notes[0]}" if model.notes else ""
-            return _state("ready", text + note, hours, round(uncertainty_k, 2))
+            return _state(ModelState.READY, text + note, hours, round(uncertainty_k, 2))
         if isinstance(model, NoModel):
-            return _state("too-little", model.text, model.seconds / 3600)
+            return _state(ModelState.TOO_LITTLE, model.text, model.seconds / 3600)
         if self._folder is None:
-            return _state("none", "there is no history to learn from")
+            return _state(ModelState.NONE, "there is no history to learn from")
         if self._is_simulated and not self._folder.exists():
-            return _state("fitting", "the last day of the simulated cards is being made")
+            return _state(ModelState.FITTING, "the last day of the simulated cards is being made")
         if self._fitted_s is None or (self._is_simulated and self._error):
-            return _state("fitting", "the model of this card is being made from the last day")
-        return _state("none", self._error or "the last day has no readings of this card")
+            return _state(ModelState.FITTING, "the model of this card is being made from the last day")
+        return _state(ModelState.NONE, self._error or "the last day has no readings of this card")
 
 
-def _state(state: str, text: str, hours: float = 0.0, uncertainty_k: float | None = None) -> dict[str, Any]:
+def _state(state: ModelState, text: str, hours: float = 0.0, uncertainty_k: float | None = None) -> dict[str, Any]:
     """Return the state of a model as the page reads it."""
     return {"state": state, "text": text, "hours": round(hours, 2), "uncertainty_k": uncertainty_k}

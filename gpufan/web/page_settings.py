@@ -1,7 +1,7 @@
-"""The settings of fans that the page shows and changes: curve, target, largest duty and quiet hours. No I/O here.
+"""The settings of fans that the page shows and changes: curve, target, highest duty and quiet hours. No I/O here.
 
-The largest duty of a day is a `[[quiet]]` table for the whole day that sets nothing else. The page shows it apart from
-the quiet hours.
+The highest duty is stored as a `[[quiet]]` table from 00:00 to 24:00 that sets nothing else. The page shows it apart
+from the quiet hours.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ class PageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     curve: Annotated[tuple[_Point, ...], Meta(min_length=1, max_length=32)] | None = None
     target_c: _Number | None = None
     max_duty_percent: Annotated[int, Meta(ge=1, le=100)] | None = None
-    """The largest duty of all cards; None leaves it as it is. 100 means that there is no limit."""
+    """The highest duty of all cards, percent; None leaves it as it is. 100 removes the limit."""
     quiet: Annotated[tuple[PageQuiet, ...], Meta(max_length=32)] | None = None
     """All quiet hours; None leaves them as they are."""
 
@@ -69,11 +69,11 @@ class PageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_page_settings(data: bytes) -> PageSettings:
-    """Convert JSON to settings. Raises InputError if it is no JSON, or has an unknown key or a wrong value."""
+    """Convert JSON to settings. Raises InputError if it is not JSON, or has an unknown key or a wrong value."""
     try:
         settings = msgspec.json.decode(data, type=PageSettings)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"these are no settings: {error}") from error
+        raise InputError(f"these settings cannot be read: {error}") from error
     settings.chosen_curve()
     return settings
 
@@ -123,15 +123,15 @@ def settings_with_page_settings(settings: Settings, wanted: PageSettings) -> Set
 def _quiet_tables(before: Sequence[QuietTable], wanted: PageSettings) -> list[QuietTable]:
     """Return the `[[quiet]]` tables that replace the tables `before`.
 
-    Raises InputError if a period has a mistake, or if the largest duty is for some of the cards only.
+    Raises InputError if a period has a mistake, or if the highest duty is for some of the cards only.
     """
     if wanted.cards and wanted.max_duty_percent is not None:
-        raise InputError("the largest duty is for all cards together: choose all cards")
+        raise InputError("the highest duty is for all cards together: choose all cards")
     periods = [table for table in before if not is_all_day_limit(table)]
     limits = [table for table in before if is_all_day_limit(table)]
     if wanted.quiet is not None:
         periods = [period.table() for period in wanted.quiet]
-    if wanted.max_duty_percent is not None and wanted.max_duty_percent != largest_duty(limits):
+    if wanted.max_duty_percent is not None and wanted.max_duty_percent != all_day_max_duty(limits):
         limits = []
         if wanted.max_duty_percent < 100:
             limits = [QuietTable(begin="00:00", end="24:00", max_duty_percent=wanted.max_duty_percent)]
@@ -144,8 +144,8 @@ def is_all_day_limit(table: QuietTable) -> bool:
     return is_all_day and table.target_c is None and table.give_way is None
 
 
-def largest_duty(tables: Sequence[QuietTable]) -> int | None:
-    """Return the largest duty of the whole day, percent; None if no table limits it."""
+def all_day_max_duty(tables: Sequence[QuietTable]) -> int | None:
+    """Return the highest duty that `tables` allow at all times, percent; None if no table limits it."""
     limits = [table.max_duty_percent for table in tables if is_all_day_limit(table)]
     return min((limit for limit in limits if limit is not None), default=None)
 
@@ -165,7 +165,7 @@ def _check_effect(text: str, wanted: PageSettings, curve: Curve | None) -> None:
 
 
 def _card_named(key: str) -> GpuInfo:
-    """Return a card of which only the name is known: a UUID or a PCI address."""
+    """Return a card of which only `key` is known: its UUID or its PCI address."""
     is_address = ":" in key
     return GpuInfo(
         uuid="" if is_address else key,
@@ -189,7 +189,7 @@ def shown_settings(settings: Settings, cards: Sequence[GpuState]) -> dict[str, A
             for table in quiet
             if not is_all_day_limit(table)
         ],
-        "cards": [_shown_card(settings, gpu, largest_duty(quiet)) for gpu in cards],
+        "cards": [_shown_card(settings, gpu, all_day_max_duty(quiet)) for gpu in cards],
     }
 
 

@@ -1,4 +1,4 @@
-"""What other settings would have done in the last day: a replay of the recorded power on the fitted models.
+"""The prediction of the last day with other settings: a replay of the recorded power on the fitted models.
 
 There is no HTTP here. Workers make the replay: each replays all chosen cards for a part of the day. A part begins with
 half an hour that only warms up the cards and the laws. The same worker code then finds how warm a card would be if its
@@ -40,7 +40,7 @@ class Superseded(GpufanError):
 
 
 class Wish(NamedTuple):
-    """What a person wants for one card."""
+    """The settings that a person tries on one card."""
 
     settings: CardSettings
     slowdown_c: int | None = None
@@ -82,6 +82,7 @@ class Predictor:
         self._newest: dict[str, int] = {}
         """The number of the newest request that waits, by its page."""
         self._known: Mapping[str, CardModel] = {}
+        """The models that the workers have."""
 
     def predict(self, models: Mapping[str, CardModel], wishes: Mapping[str, Wish], page: str = "") -> dict[str, Any]:
         """Return what `wishes` would have done: the answer to `/api/predict`.
@@ -243,7 +244,7 @@ def _joined(pieces: Sequence[DayOutcome]) -> DayOutcome:
 
 
 def _thinned(course: Sequence[Point]) -> list[Point]:
-    """Return the warmest point of each of some hundred equal times."""
+    """Return the warmest point of each of some hundred equal stretches of time."""
     if len(course) < 2:
         return list(course)
     step_s = (course[-1].time_s - course[0].time_s) / _COURSE_POINTS * 2

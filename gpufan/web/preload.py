@@ -1,7 +1,7 @@
-"""Load the code of the page before the rights of root are given up, if it could not be read after that.
+"""Loads the code of the page before the rights of root are given up, if it could not be read after that.
 
-This is so where root has installed gpufan in its home, and serves the page as `nobody`. Python loads many modules only
-when they are needed; so the code that may need them is run here once.
+This is necessary where root has installed gpufan in its home, and serves the page as `nobody`. Python loads many
+modules only when they are needed; so the code that may need them is run here once.
 """
 
 import importlib
@@ -23,7 +23,7 @@ _MODULES = (
     *("multiprocessing.context", "multiprocessing.popen_fork", "multiprocessing.queues", "multiprocessing.synchronize"),
     *("scipy.optimize", "traceback", "uvicorn.lifespan.off", "uvicorn.loops.asyncio"),
 )
-"""Modules of others that nothing below loads."""
+"""Modules outside gpufan that the code below does not load."""
 _ROOMS = ("gpufan.web", "gpufan.history", "gpufan.tune", "gpufan.config", "gpufan.system")
 
 
@@ -46,7 +46,7 @@ def load_hidden_code(user: User) -> None:
 
 
 def _is_readable_for(path: Path, user: User) -> bool:
-    """Whether `user`, who belongs to no group but the own one, can read the file `path`."""
+    """Whether `user`, whose only group is `user.gid`, can read the file `path`."""
     for number, part in enumerate((path, *path.parents)):
         status = part.stat()
         shift = 6 if status.st_uid == user.uid else 3 if status.st_gid == user.gid else 0

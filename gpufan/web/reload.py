@@ -27,7 +27,7 @@ _POLL_S = 0.1
 
 
 class DaemonReply(str, Enum):
-    """What the daemon does with changed settings."""
+    """Whether the daemon follows changed settings, as the page reads it."""
 
     ACCEPTED = "accepted"
     REFUSED = "refused"
@@ -37,7 +37,7 @@ class DaemonReply(str, Enum):
 def reload_by_hand(runtime_folder: Path) -> None:
     """Make a gpufan that is not a service read its settings again.
 
-    Nothing happens if it does not read them at SIGHUP: if it belongs to a terminal, SIGHUP would end it.
+    Nothing happens if it does not read them at SIGHUP: a gpufan in a terminal ends at SIGHUP.
     """
     with suppress(GpufanError, OSError):
         snapshot = snapshot_file.read_snapshot(runtime_folder / SNAPSHOT)
@@ -60,10 +60,10 @@ def wait_until_followed(
 ) -> tuple[DaemonReply, str]:
     """Wait until the snapshot shows that the daemon follows the settings file `path`, or has refused it.
 
-    Returns what the daemon does, and a sentence about it; the sentence is empty if all is well. `pause` waits for a
-    number of seconds.
+    Returns the reply of the daemon, and a sentence about it; the sentence is empty if the daemon follows the file.
+    `pause` waits for a number of seconds.
     """
-    asked_s = time.time()
+    begin_s = time.time()
     for _ in range(round(WAIT_S / _POLL_S)):
         try:
             snapshot = snapshot_file.read_snapshot(runtime_folder / SNAPSHOT)
@@ -72,7 +72,7 @@ def wait_until_followed(
         if complaint := snapshot_file.snapshot_complaint(snapshot):
             return DaemonReply.NOT_RUNNING, complaint
         # The daemon may have published this snapshot just before it read the file.
-        if snapshot.time_s > asked_s + snapshot.interval_s:
+        if snapshot.time_s > begin_s + snapshot.interval_s:
             if snapshot.reload_refused is not None:
                 return DaemonReply.REFUSED, refused_settings_sentence(snapshot.reload_refused)
             if _is_followed(path, snapshot):

@@ -1,4 +1,4 @@
-"""Give up the rights of root for ever, in the process that speaks HTTP."""
+"""Gives up the rights of root for ever, in the process that speaks HTTP."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""The addresses of the page, and the answer to each. `guard` checks before who asks."""
+"""The addresses of the page, and the answer to each. Before that, `guard` checks each request."""
 
 import asyncio
 import logging
@@ -102,7 +102,7 @@ class Routes:
         return StreamingResponse(_pieces(content), headers=headers, media_type=asset.media_type)
 
     async def box(self, _request: Request) -> Response:
-        """Answer with the cards and the abilities of the page."""
+        """Answer with the cards, and whether the page can change settings."""
         return JsonResponse(self._box.description())
 
     async def recent(self, request: Request) -> Response:
@@ -209,7 +209,7 @@ def _numbers_of(request: Request, *names: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, value in request.query_params.multi_items():
         if name not in names or name in found:
-            raise InputError(f"{name[:40]}: ask for each of {', '.join(names)} once")
+            raise InputError(f"{name[:40]}: write only {', '.join(names)}, and each of them once")
         try:
             found[name] = float(value)
         except ValueError:

@@ -33,10 +33,10 @@ from gpufan.web.server import PageServer, ServerThreads, listen_socket
 from gpufan.web.supervisor import open_terminal, serve_without_rights
 from gpufan.web.worker import Worker
 
-_PREDICTING = 4
-"""At most this many processes predict, on as many processors."""
+_PREDICTORS = 4
+"""At most this many processes predict; no more than there are processors."""
 _TERMINAL_TOKEN_S = 30 * 86400.0
-"""A link on the terminal counts once, for as long as the page runs, but at most for this time, s."""
+"""A link on the terminal works once. It is valid while the page runs, but at most for this time, s."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,10 @@ class _Page:
         interrupt_at_signals()
         threads = ServerThreads()
         with suppress(KeyboardInterrupt), ExitStack() as stack:
-            # Made before there are threads.
+            # Workers must be made before there are threads.
             fitting, *predicting = (
                 stack.enter_context(closing(Worker()))
-                for _ in range(1 + min(len(os.sched_getaffinity(0)), _PREDICTING))
+                for _ in range(1 + min(len(os.sched_getaffinity(0)), _PREDICTORS))
             )
             if self._options.profile is None:
                 why = "" if applier else _why_not_apply(self._options)
@@ -162,7 +162,7 @@ class _Page:
     def _say_login(self) -> None:
         """Print that a browser has logged in, and the link for another one."""
         with suppress(OSError):  # the terminal may be gone
-            self._say("a browser has opened the page; the link does not count any more")
+            self._say("a browser has opened the page; the link cannot be used again")
             if self._options.key_file is None:
                 self._say(f"next link: {self._new_link()}")
 

@@ -1,4 +1,4 @@
-"""Listen on an address, and run the application in uvicorn until a signal arrives.
+"""Listens on an address, and runs the application in uvicorn until a signal arrives.
 
 uvicorn was chosen because it is small (h11 and click are all it needs), pure Python, and maintained by the people who
 maintain Starlette. `connections` adds the limits that it lacks.
@@ -19,7 +19,7 @@ from gpufan.web.connections import Crowd, WatchedProtocol
 from gpufan.web.links import host_and_port
 
 HEADER_BYTES = 16384
-"""The header of a request may have this many bytes. A browser sends about 1 KB."""
+"""The header of a request may have this many bytes at most. A browser sends about 1 KB."""
 THREADS = 16
 """At most this many answers are computed at the same time."""
 
@@ -32,7 +32,7 @@ def listen_socket(listen: tuple[str, int]) -> socket.socket:
     host, port = listen
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: the text can be no name
+    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: the text cannot be a name
         raise InputError(f"--listen: there is no host {host[:60]}") from error
     family, *_, address = found[0]
     listener = socket.socket(family, socket.SOCK_STREAM)

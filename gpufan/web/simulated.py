@@ -27,7 +27,7 @@ class SimulatedDaemon:
     """Controls simulated cards in a thread, and publishes their states."""
 
     def __init__(self, profile: str, workload: str, source: Source, runtime_folder: Path) -> None:
-        """Simulate the time before the page opens. Raises InputError if the settings file has a mistake."""
+        """Simulate `WARM_UP_S` before the page opens. Raises InputError if the settings file has a mistake."""
         self._source = source
         self._settings: Settings = source.read()
         self._refused: str | None = None

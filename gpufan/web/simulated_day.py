@@ -31,7 +31,7 @@ _SEED = 7
 """The day on the page is always the same, apart from its time of day."""
 
 _NICE = 5
-"""The page and the simulated cards go first."""
+"""The page and the simulated cards have priority."""
 
 DAY_S = 86400.0
 HOUR_S = 3600.0
@@ -46,10 +46,10 @@ _OFF_S = 40.0
 """The restart interrupts the readings for this time, s."""
 
 _STUCK_S = 150.0
-"""The fan that does not obey stays where it is for this time after a job has begun, s."""
+"""The speed of the fan that does not obey stays the same for this time after a job has begun, s."""
 
 _WRITE_AT_ONCE = 300
-"""So many snapshots are written together."""
+"""This many snapshots are written together."""
 
 
 def record_simulated_day(
@@ -181,7 +181,7 @@ def _work_begins_s(workload: Workload, near_s: float, seconds: float) -> float:
 def day_workload(begin_s: float, card: int, seed: int) -> Workload:
     """Return the work of the card `card` over a day that begins at `begin_s`, seconds since the epoch.
 
-    Local times count: nobody works by night, and in the morning jobs begin.
+    The hours are local: by night nobody works, and in the morning jobs begin.
     """
     draw = random.Random(f"{seed}/{card}")
     starts_s, powers_w = [0.0], [_idle_w(card)]

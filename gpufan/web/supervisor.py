@@ -22,7 +22,7 @@ from gpufan.web.preload import load_hidden_code
 from gpufan.web.rights import close_ways_back, die_with_parent, drop_rights, user_without_rights
 
 _END_S = 2.0
-"""After SIGTERM, the child is killed after this time, s."""
+"""A child that has not ended this long after SIGTERM, s, is killed."""
 _FAILED = 70
 """The exit status of a child whose error was printed already."""
 
@@ -42,10 +42,12 @@ def serve_without_rights(
     terminal: int | None,
     say: Callable[[str], None],
 ) -> None:
-    """Run `serve` in a child process without rights, and help it to change the settings until one of both ends.
+    """Run `serve` in a child process without rights, and answer its requests to change settings.
+
+    This ends with the child, with the terminal, or at a signal.
 
     The child calls `prepare` as root, before it gives up its rights. Without `applier`, no settings can be changed.
-    `terminal` is the file descriptor of the terminal, whose end ends both; None for no terminal. `say` prints a line.
+    `terminal` is the file descriptor of the terminal; None for no terminal. `say` prints a line.
     Raises GpufanError if the child fails.
     """
     interrupt_at_signals()
@@ -67,7 +69,7 @@ def serve_without_rights(
         status = _end_child(child)
         _print_rest(output, say)
     if status not in (0, -signal.SIGTERM):
-        raise GpufanError("the page has ended by an error; run `sudo gpufan web` again")
+        raise GpufanError("the page ended with an error: run `sudo gpufan web` again")
 
 
 def _run_child(

@@ -1,7 +1,7 @@
 """Processes that compute for the page, so that the process that answers browsers never waits for a calculation.
 
-A worker is a fork, since a new program could not read the code of gpufan where only root can. It must be made before
-there are threads.
+A worker is a fork, since a new program could not read the code of gpufan where only root can read it. It must be made
+before there are threads.
 """
 
 import os

@@ -44,7 +44,7 @@ async function request(url, options) {
 /**
  * Call `heard` with each snapshot, and `lost` with a Failure when the server is silent or refuses.
  *
- * The browser joins a broken stream again by itself. A silent stream and a refused one are opened anew here.
+ * The browser itself reopens a broken stream. A stream that is silent or refused is opened anew here.
  */
 export function listen(heard, lost) {
   let stream = null;

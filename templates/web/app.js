@@ -1,4 +1,4 @@
-// Starts the page: the state of gpufan in the header, the three views, and who gets which snapshot.
+// Starts the page: shows the state of gpufan in the header, opens the three views, and passes the snapshots to them.
 
 import { get, listen } from "./api.js";
 import { setAttribute, setText } from "./dom.js";
@@ -38,7 +38,7 @@ async function loadBox() {
   );
   recent.seed((await get("recent")).cards);
   for (const view of Object.values(views)) view?.setBox(box);
-  views[viewOfAddress()]?.open(); // what it could not load before
+  views[viewOfAddress()]?.open(); // it may not have loaded its data before
 }
 
 async function heard(snapshot) {
@@ -68,7 +68,7 @@ function silent(failure) {
   const refused = failure.status === 401 || failure.status === 403;
   const remedy = refused
     ? "Run gpufan web again, and open the link that it prints."
-    : "Does it still run, and does the SSH tunnel stand? This page tries again every second.";
+    : "Check that it still runs, and that the SSH tunnel is open. This page tries again every second.";
   setState("silent", refused ? "This link is not valid any more" : failure.message, remedy);
   latest = { ...latest, daemon: { state: "silent" } };
   show();

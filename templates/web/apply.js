@@ -5,7 +5,7 @@ import { make, setAttribute, setText } from "./dom.js";
 
 const TEXT_AFTER_MS = 250;
 
-/** The last part of "Shape", in `container`. `settings()` returns those to write; `applied()` is called after a change. */
+/** The last part of "Shape". `settings()` returns the settings to write; `applied()` is called after a change. */
 export class Apply {
   constructor(container, settings, applied) {
     Object.assign(this, { settings, applied });
@@ -46,12 +46,12 @@ export class Apply {
     );
   }
 
-  /** Know whether this page may write the file (`box` of /api/box), and the `path` of the file. */
+  /** Show whether this page may write the settings file at `path`; `box` (of /api/box) says it. */
   setBox(box, path) {
     this.open.hidden = !box.can_apply;
     const command = box.why_not_apply || "this page may not change the settings; `sudo gpufan web` may";
-    const how = box.can_apply ? `Apply keeps them, and writes ${path}` : `For ${path}: ${command}`;
-    setText(this.where, `Comments of the file are left out here. ${how.replace(/\.$/, "")}.`);
+    const how = box.can_apply ? `Apply writes ${path}; its comments stay` : `For ${path}: ${command}`;
+    setText(this.where, `Comments of the file are not shown. ${how.replace(/\.$/, "")}.`);
   }
 
   /** Show the text of the settings soon. */

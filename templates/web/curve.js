@@ -46,7 +46,7 @@ export class CurveEditor {
     this.#change({ curve, target_c: null });
   }
 
-  /** Add a point behind point `i`, in the middle of the line. Returns its place; -1 if there is no room. */
+  /** Add a point after point `i`, in the middle of the line. Returns its index; -1 if there is no room. */
   addPoint(i) {
     const { curve } = this.settings;
     const [temperatureC, percent] = curve[i];
@@ -167,7 +167,7 @@ export class CurveEditor {
     if (curve[place]?.[0] === temperatureC || temperatureC < 0 || temperatureC > MAX_C) return;
     const low = curve[place - 1]?.[1] ?? 0;
     const high = curve[place]?.[1] ?? 100;
-    if (curve[place]?.[1] === null) return; // in front of the point from which the driver has the fans
+    if (curve[place]?.[1] === null) return; // the driver has the fans there
     this.#change({ curve: curve.toSpliced(place, 0, [temperatureC, clamp(percent, low, high)]), target_c: null });
     this.focusPoint(place);
   }

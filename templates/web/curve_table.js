@@ -83,7 +83,7 @@ export class CurveTable {
     });
     const add = make(
       "button",
-      { type: "button", "aria-label": `Add a point behind point ${i + 1}`, onclick: () => this.editor.addPoint(i) },
+      { type: "button", "aria-label": `Add a point after point ${i + 1}`, onclick: () => this.editor.addPoint(i) },
       "+",
     );
     const remove = make(

@@ -21,18 +21,18 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** Set the text of `element`, and touch the page only if it differs. */
+/** Set the text of `element`. If it is the same, the page is not touched. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Set the attribute `name` of `element`, and touch the page only if it differs. */
+/** Set the attribute `name` of `element`. If it is the same, the page is not touched. */
 export function setAttribute(element, name, value) {
   const text = String(value);
   if (element.getAttribute(name) !== text) element.setAttribute(name, text);
 }
 
-/** Call `draw` before the next picture, at most once for each picture. Returns the function that asks for it. */
+/** Return a function that calls `draw` before the next picture, at most once for each picture. */
 export function beforeNextPicture(draw) {
   let waiting = false;
   return () => {

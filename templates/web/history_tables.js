@@ -24,7 +24,7 @@ export function totalsTable(cards, togetherDb) {
   return table("totals", [["card"], ...TOTALS.map(([name]) => [name, "n"])], rows);
 }
 
-/** Return a table of `events`, the newest first. `show(event)` is called when a person chooses the time of one. */
+/** Return a table of `events`, the newest first. `show(event)` is called when a person chooses its time. */
 export function eventsTable(events, show) {
   const rows = events
     .slice(-MAX_EVENTS)
@@ -45,7 +45,7 @@ export function eventsTable(events, show) {
       );
     });
   const none = make("tr", {}, make("td", { colspan: 3 }, "No event in this range."));
-  return table("events", [["begin"], ["kind"], ["event"]], rows.length ? rows : [none]);
+  return table("events", [["begin"], ["severity"], ["event"]], rows.length ? rows : [none]);
 }
 
 function table(name, heads, rows) {

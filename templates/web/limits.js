@@ -1,4 +1,4 @@
-// The largest duty, and quiet hours.
+// The highest duty, and quiet hours.
 
 import { make } from "./dom.js";
 
@@ -28,11 +28,11 @@ export class Limits {
     this.list = make("div", { class: "quiet-list" });
     const add = make("button", { type: "button", onclick: () => this.#add() }, "Add quiet hours");
     container.append(
-      make("label", {}, "Largest duty of all cards ", this.maxDuty, " %"),
+      make("label", {}, "Highest duty of all cards ", this.maxDuty, " %"),
       make(
         "p",
         { class: "soft" },
-        "Choose all cards to change it. A card that is near its slowdown temperature gets full speed.",
+        "To change it, choose all cards. A card near its slowdown temperature gets full speed all the same.",
       ),
       make("h3", {}, "Quiet hours, for all cards"),
       this.list,
@@ -40,7 +40,11 @@ export class Limits {
     );
   }
 
-  /** Show the settings of the file: `maxDuty` in percent or null, and the quiet hours. It is for all cards together. */
+  /**
+   * Show the settings of the file: `maxDuty` in percent, null for no limit, and the quiet hours.
+   *
+   * Both are for all cards together. Without `isForAll`, some cards are chosen, and `maxDuty` cannot be changed.
+   */
   show(maxDuty, quiet, isForAll) {
     this.maxDuty.disabled = !isForAll;
     this.oldMaxDuty = maxDuty;
@@ -51,7 +55,7 @@ export class Limits {
     this.#draw();
   }
 
-  /** Return the largest duty, and the quiet hours, for a request: null where they are as before. */
+  /** Return the highest duty and the quiet hours for a request; null for each that has not changed. */
   get() {
     return {
       max_duty_percent: this.maxDutyPercent === this.oldMaxDuty ? null : (this.maxDutyPercent ?? 100),

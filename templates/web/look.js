@@ -1,4 +1,4 @@
-// How cards are told apart in pictures: a colour and a pattern of dashes each, and the colours of the theme.
+// The look of each card in pictures, a colour and a pattern of dashes, and the colours of the theme.
 
 const COLOURS = 5;
 const DASHES = ["solid", "8px,4px", "2px,4px", "10px,4px,2px,4px"];
@@ -8,7 +8,7 @@ export function cardColour(place) {
   return `--card-${place % COLOURS}`;
 }
 
-/** Return the dashes of the card at `place`, as Plotly names them. Twenty cards have looks of their own. */
+/** Return the dashes of the card at `place`, as Plotly names them. The first twenty cards all look different. */
 export function cardDash(place) {
   return DASHES[place % DASHES.length];
 }

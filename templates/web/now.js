@@ -2,7 +2,7 @@
 
 import { make, setAttribute, setText } from "./dom.js";
 import { RECENT_S } from "./recent.js";
-import { Strips } from "./strips.js";
+import { dutyRow, Strips, temperatureRow } from "./strips.js";
 import { duration, isNumber, quantity } from "./text.js";
 
 const BADGES = { note: "note", warning: "warning", problem: "needs help" };
@@ -20,16 +20,8 @@ const TICKS = [
 ];
 
 const ROWS = [
-  { title: "temperature", unit: "°C", height: 72, low: 20, high: 100, ticks: [20, 60, 100], lines: ["temperature"] },
-  {
-    title: "duty set, and read (dotted)",
-    unit: "%",
-    height: 52,
-    low: 0,
-    high: 100,
-    ticks: [0, 50, 100],
-    lines: ["read", "duty"],
-  },
+  temperatureRow("temperature", 72, ["temperature"]),
+  dutyRow("duty set, and read (dotted)", 52, ["read", "duty"]),
 ];
 
 /** The blocks of all cards in `container`. */
@@ -61,7 +53,7 @@ export class Now {
     return this.blocks.has(key);
   }
 
-  /** Show a snapshot. Without a running daemon (`trusted` false) no old value is shown as a new one. */
+  /** Show a snapshot. If `trusted` is false, gpufan does not run, and no value is shown. */
   show(snapshot, recent, trusted) {
     const present = new Map(trusted ? snapshot.cards.map((card) => [card.key, card]) : []);
     for (const [key, block] of this.blocks) {
@@ -171,7 +163,7 @@ function settingsText(card) {
 
 function fansText(card) {
   const count = Math.max(card.read_percent?.length ?? 0, card.rpm?.length ?? 0);
-  if (!count) return "none that report";
+  if (!count) return "no fan reports its speed";
   const each = Array.from({ length: count }, (_, i) => {
     const parts = [quantity(card.read_percent?.[i], "%")];
     if (isNumber(card.rpm?.[i])) parts.push(`${card.rpm[i]} rpm`);

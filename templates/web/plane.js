@@ -1,4 +1,4 @@
-// The plane of temperature and duty: its axes, how long a card was where, and a curve or a target as a line.
+// The plane of temperature and duty: its axes, how long a card was at each place, and a curve or a target as a line.
 
 import { scale, ticks } from "./axes.js";
 import { makeSvg, setAttribute, watchWidth } from "./dom.js";
@@ -46,7 +46,7 @@ export class Plane {
     this.#drawLine();
   }
 
-  /** Show the settings `{curve, target_c}` thinly, to compare them with the others. */
+  /** Show the settings `{curve, target_c}` as a thin line, for comparison with those of `setLine`. */
   setFormer(settings) {
     this.formerSettings = settings;
     this.#drawLine();

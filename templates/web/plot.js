@@ -34,12 +34,12 @@ function ignoreStyles() {
   return () => delete document.createElement;
 }
 
-/** Return `text` so that Plotly, which reads some markup, shows it as it is. */
+/** Return `text` with its markup escaped, since Plotly reads some markup. */
 export function plain(text) {
   return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 }
 
-/** Draw in `container`. The keys of `layout` go over those of the page's own look. */
+/** Draw `traces` in `container`. The keys of `layout` override the look of the page. */
 export async function draw(container, traces, layout) {
   const Plotly = await load();
   const ink = colour("--ink");

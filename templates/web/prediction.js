@@ -1,8 +1,8 @@
-// What the settings would have done with the last day of each card, beside what was.
+// The prediction: the last day of each card with other settings, beside the day as it was.
 
 import { Failure, get, post } from "./api.js";
 import { make, setAttribute, setText } from "./dom.js";
-import { Strips } from "./strips.js";
+import { dutyRow, Strips, temperatureRow } from "./strips.js";
 import { duration, isNumber, number, quantity } from "./text.js";
 
 const ANNOUNCE_MS = 1200;
@@ -19,24 +19,8 @@ const METRICS = [
   },
 ];
 const ROWS = [
-  {
-    title: "temperature, and as it was (dotted)",
-    unit: "°C",
-    height: 60,
-    low: 20,
-    high: 100,
-    ticks: [20, 60, 100],
-    lines: ["read", "temperature"],
-  },
-  {
-    title: "duty, and as it was (dotted)",
-    unit: "%",
-    height: 48,
-    low: 0,
-    high: 100,
-    ticks: [0, 50, 100],
-    lines: ["read", "duty"],
-  },
+  temperatureRow("temperature, and as it was (dotted)", 60, ["read", "temperature"]),
+  dutyRow("duty, and as it was (dotted)", 48, ["read", "duty"]),
 ];
 
 function signed(value, digits) {
@@ -47,7 +31,7 @@ function signOf(value) {
   return value < 0 ? "−" : value > 0 ? "+" : "";
 }
 
-/** The prediction in `container`, and the most important of it in `headline`. `label(key)` returns the name of a card. */
+/** The prediction in `container`, and its summary in `headline`. `label(key)` returns the name of a card. */
 export class Prediction {
   constructor(container, headline, label) {
     Object.assign(this, { headline, label });
@@ -58,7 +42,7 @@ export class Prediction {
     container.append(this.summary, this.grid, this.announcement);
   }
 
-  /** Load what the models are built on: their state, and how the last day was. Polls while a model is made. */
+  /** Load the states of the models and the last day. Asks again while a model is made and `visible()` is true. */
   async open(visible) {
     clearTimeout(this.timer);
     try {
@@ -168,7 +152,7 @@ class Outcome {
       make(
         "tr",
         { class: "uncertain" },
-        make("th", { scope: "row", class: "soft" }, "peak lies in"),
+        make("th", { scope: "row", class: "soft" }, "likely peak"),
         make("td", { class: "n", colspan: 2 }, this.range),
         make("td"),
       ),

@@ -1,4 +1,4 @@
-// The readings of all cards at the cursor; also the legend of the charts, in which cards are chosen.
+// The readings of all cards at the cursor. The table is also the legend of the charts, and shows or hides cards.
 
 import { make, makeSvg, setText } from "./dom.js";
 import { cardColour, cardDash } from "./look.js";
@@ -24,7 +24,7 @@ export class Readout {
     container.append(make("table", { class: "readout" }, head, this.rows), this.near);
   }
 
-  /** Have a row for each of `cards`: `{key, place, label}`. */
+  /** Make a row for each of `cards`: `{key, place, label}`. */
   setCards(cards) {
     this.rows.replaceChildren(...cards.map((card) => this.#row(card)));
   }

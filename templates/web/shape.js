@@ -1,4 +1,4 @@
-// The view "Shape": choose cards, change their curve or target, see what it would have done, and write it down.
+// The view "Shape": choose cards, change their curve or target, see the prediction, and write the settings.
 
 import { get } from "./api.js";
 import { Apply } from "./apply.js";
@@ -83,7 +83,7 @@ export class Shape {
     this.setBox(box);
   }
 
-  /** Know the cards (of /api/box). */
+  /** Use the cards of `box` (of /api/box). */
   setBox(box) {
     const first = !this.box;
     this.box = box;

@@ -1,5 +1,5 @@
-// A small picture with one strip for each quantity, all over the same time axis. Used where readings change all the
-// time and there may be many cards.
+// A small picture with one strip for each quantity, all over the same time axis. It is cheap to draw: Now draws it for
+// each card at each snapshot.
 
 import { linePath, scale, timeTicks } from "./axes.js";
 import { beforeNextPicture, makeSvg, setAttribute, watchWidth } from "./dom.js";
@@ -9,6 +9,16 @@ const LEFT = 36;
 const RIGHT = 10;
 const TITLE = 20;
 const BELOW = 20;
+
+/** Return a row of `Strips` for a temperature. */
+export function temperatureRow(title, height, lines) {
+  return { title, unit: "°C", height, low: 20, high: 100, ticks: [20, 60, 100], lines };
+}
+
+/** Return a row of `Strips` for a duty. */
+export function dutyRow(title, height, lines) {
+  return { title, unit: "%", height, low: 0, high: 100, ticks: [0, 50, 100], lines };
+}
 
 /**
  * Strips in a container. Each of `rows` is `{title, unit, height, low, high, ticks, lines: [class of each line]}`.

@@ -1,4 +1,4 @@
-// The theme: light, dark, or as the system. A plain script, so that it runs before the first picture.
+// The theme: light, dark, or like the system. A plain script, so that it runs before the first picture.
 "use strict";
 (() => {
   const root = document.documentElement;

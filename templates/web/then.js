@@ -1,4 +1,4 @@
-// The view "Then": the history. Here are the range of time, what is loaded for it, and where it is shown.
+// The view "Then": the history. This file chooses the range of time, loads the history for it, and shows it in the parts.
 
 import { get } from "./api.js";
 import { make, setAttribute, setText, watchWidth } from "./dom.js";
@@ -24,7 +24,7 @@ const DENSITY_PX = 270;
 const HINT =
   "Drag over the charts to zoom in; double click to zoom out." +
   " The wheel zooms with Ctrl, or once the charts have the focus." +
-  " Keys: arrows move the cursor, Shift and arrows move the range, + and − zoom, Home goes back.";
+  " Keys: arrows move the cursor, Shift and arrows move the range, + and − zoom, Home shows the chosen range again.";
 
 const nowS = () => Date.now() / 1000;
 
@@ -69,7 +69,7 @@ export class Then {
       make(
         "p",
         { class: "soft" },
-        "The darker a cell, the longer the card was there. The line is the curve or the target of the present settings.",
+        "The stronger the colour of a cell, the longer the card was there. The line is the present curve or target.",
       ),
       this.densities,
       make("h2", {}, "Events"),
@@ -82,12 +82,12 @@ export class Then {
     this.setBox(box);
   }
 
-  /** Know the cards (of /api/box). */
+  /** Use the cards of `box` (of /api/box). */
   setBox(box) {
     this.box = box;
   }
 
-  /** Load what may have changed; called when the view is opened. */
+  /** Load the range again; called when the view is opened. */
   open() {
     if (this.following) this.followNow();
     this.load();

@@ -1,5 +1,5 @@
-// Choosing a time in a chart, and a range of time: by mouse, touch, wheel and keyboard. It draws only the cursor and
-// the selection; the owner of the chart draws the rest.
+// Chooses a time or a range of time in a chart: by mouse, touch, wheel and keyboard. It draws only the cursor and the
+// selection; the owner of the chart draws the rest.
 
 import { make } from "./dom.js";
 

@@ -174,7 +174,7 @@ def test_one_card_alone_can_be_shaped(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape")
     tab.get_by_role("checkbox", name="1 GTX 1080 Ti").check()
     expect(tab.locator(".outcome")).to_have_count(1)
-    expect(tab.get_by_label("Largest duty")).to_be_disabled()
+    expect(tab.get_by_label("Highest duty")).to_be_disabled()
     tab.get_by_role("slider", name="Target").last.fill("70")
     text = tab.locator(".code").first
     expect(text).to_contain_text("[[gpu]]")
@@ -184,14 +184,14 @@ def test_one_card_alone_can_be_shaped(page: Served, visit: Visitor) -> None:
 
 
 @pytest.mark.slow
-def test_quiet_hours_and_the_largest_duty_get_into_the_text(page: Served, visit: Visitor) -> None:
+def test_quiet_hours_and_the_highest_duty_get_into_the_text(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape")
-    tab.get_by_label("Largest duty").fill("70")
+    tab.get_by_label("Highest duty").fill("70")
     tab.get_by_role("button", name="Add quiet hours").click()
     quiet = tab.locator(".quiet").last
     quiet.get_by_label("from").fill("23:00")
     quiet.get_by_label("sat").uncheck()
-    tab.get_by_label("Largest duty").focus()
+    tab.get_by_label("Highest duty").focus()
     text = tab.locator(".code").first
     for words in ("max_duty_percent = 70", "[[quiet]]", 'from = "23:00"', '"sun"'):
         expect(text).to_contain_text(words)

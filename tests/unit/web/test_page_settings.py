@@ -103,7 +103,7 @@ def test_days_of_the_whole_week_are_no_days() -> None:
     assert changed(MINE, target_c=75, cards=["GPU-bbbbbbbb"], quiet=[night]).startswith(MINE)
 
 
-def test_the_largest_duty_is_a_table_for_the_whole_day() -> None:
+def test_the_highest_duty_is_a_table_for_the_whole_day() -> None:
     limited = changed(MINE, target_c=75, cards=[], max_duty_percent=80)
     assert '[[quiet]]\nfrom = "00:00"\nto = "24:00"\nmax_duty_percent = 80\n' in limited
     shown = shown_settings(settings_of(limited), [gpu_state()])
@@ -114,7 +114,7 @@ def test_the_largest_duty_is_a_table_for_the_whole_day() -> None:
     assert "24:00" not in changed(higher, target_c=75, max_duty_percent=100)
 
 
-def test_the_largest_duty_of_one_card_is_refused() -> None:
+def test_the_highest_duty_of_one_card_is_refused() -> None:
     with pytest.raises(InputError, match="all cards together"):
         changed(MINE, target_c=75, cards=["GPU-aaaaaaaa"], max_duty_percent=80)
 
