@@ -12,16 +12,16 @@ from gpufan.cli.command import Command, Group
 def fans() -> None:
     """Find out which fan is which on the motherboard, and at which duty it turns.
 
-    `gpufan list --fans` shows them. No gpufan may run meanwhile: `sudo systemctl stop gpufan`.
+    `gpufan list --fans` shows them. No other gpufan may run: `sudo systemctl stop gpufan` stops it.
     """
 
 
 @fans.command("identify", cls=Command)
 @options.runtime_dir
 def identify(runtime_dir: Path) -> None:
-    """Move each fan in turn, and say which one follows.
+    """Move each fan in turn, and name its tachometer.
 
-    It moves for some seconds. A line for each fan names the tachometer that has followed.
+    Each fan moves for some seconds. A line names each tachometer whose speed has changed with it.
 
     Every fan is given back as it was, also after Ctrl-C or kill -9.
     """
@@ -36,7 +36,7 @@ def identify(runtime_dir: Path) -> None:
 def calibrate(name: str, runtime_dir: Path) -> None:
     """Find the duties at which a fan stops and starts.
 
-    The fan NAME stands still for some seconds, so let no card work that it cools. It is given back as it was.
+    The fan NAME stands still for some seconds, so the cards that it cools must be idle. It is given back as it was.
     """
     from gpufan.service.channel_trials import SAFETY_PERCENT, calibrate_channel
 
@@ -44,5 +44,5 @@ def calibrate(name: str, runtime_dir: Path) -> None:
     if start_percent == 0:
         click.echo(f"{name} turns at every duty: min_duty_percent = 0 is possible")
         return
-    lowest = min(stop_percent + 2 * SAFETY_PERCENT, 100)
+    lowest = min(stop_percent + SAFETY_PERCENT, 100)
     click.echo(f"{name} stops at {stop_percent} % and starts at {start_percent} %: min_duty_percent = {lowest} is safe")

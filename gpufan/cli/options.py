@@ -95,8 +95,8 @@ class FilePath(click.Path):
 def _read_duration_option_s(text: str) -> float:
     """Convert a duration, such as `90`, `90s`, `30m` or `1h30m`, to seconds.
 
-    On a terminal, print which unit a number without a unit has. Raises InputError if `text` is not a duration, is 0, or
-    is longer than ten years.
+    On a terminal, say that a number without a unit means seconds. Raises InputError if `text` is not a duration, is
+    0, or is longer than ten years.
     """
     number = r"([0-9]+(?:\.[0-9]+)?)\s*"
     match = re.fullmatch(rf"{number}|(?:{number}d\s*)?(?:{number}h\s*)?(?:{number}m\s*)?(?:{number}s)?", text.strip())
@@ -148,7 +148,7 @@ def keys_of_given_options(options: Mapping[str, Any]) -> RunKeys:
 
 
 def refuse_target_beside_curve(target_c: float | None, curve: Curve | None) -> None:
-    """Raise InputError if the command line contains both a target and a curve. None stands for an option not given."""
+    """Raise InputError if the command line has both a target and a curve. None means that the option is not given."""
     if target_c is not None and curve is not None:
         raise InputError("--target and --curve exclude each other: leave one out")
 

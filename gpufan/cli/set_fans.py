@@ -35,7 +35,7 @@ def set_fans(
     sound, and `set curve 50:30,83:100` follows this curve.
 
     An order ends with --clear, after --for, and when gpufan is started anew, unless --keep is given. A new order
-    replaces the one before. While no gpufan is running, --keep is for its next start, and --clear ends what is kept.
+    replaces the one before. While no gpufan is running, --keep stores an order for its next start; --clear removes it.
 
     Whatever is ordered: the duty is never below the lowest of the card, fans go to full speed close to the slowdown
     threshold of the card, and when the temperature is in doubt. `gpufan status` shows the order.

@@ -36,7 +36,7 @@ ABOUT = {
     "fans": "In a [[gpu]] table: fans on headers of the motherboard that cool these cards. `gpufan list --fans` shows"
     " their names. Curve, target and learning are as for the fans of a card. Several cards may have the same fan: then"
     " the highest duty counts. A change needs a restart, after `gpufan install-service` if gpufan runs as a service.",
-    "name": "In a [[fan]] table: the channel of the case fan, chip and output.",
+    "name": "In a [[fan]] table: the name of the case fan, as `gpufan list --fans` shows it.",
     "follows": "In a [[fan]] table: the cards that the case fan follows, named as in gpus. Without it, all cards.",
     "match": "The cards that a table is for: by UUID, PCI address, index or part of the name, as in gpus.",
     "from": "When quiet hours begin, in local time: hours and minutes with a colon between them.",
@@ -84,8 +84,8 @@ _EXPECTED = {
     "gpus": _CARDS,
     "backend": '"auto" or "nvml" or "x11"',
     "dry_run": "true or false",
-    "fans": 'a list of channels, such as fans = ["nct6798/pwm2"]',
-    "name": 'a channel, such as name = "nct6798/pwm2"',
+    "fans": 'a list of fans, such as fans = ["nct6798/pwm2"]',
+    "name": 'the name of a fan, such as name = "nct6798/pwm2"',
     "follows": 'a list of UUIDs, PCI addresses, indices or names, such as follows = ["0a:00.0"]',
     "match": 'a UUID, PCI address, index or name, such as match = "GTX 1080 Ti"',
     "from": 'a time of day, such as from = "22:00"',

@@ -169,7 +169,7 @@ class Controller:
         return self._quiet_limit.highest_percent(self._limits, self._settings.quiet)
 
     def _law_for(self, settings: CardSettings) -> Law:
-        """Return a new law that follows `settings`: the target if there is one, else the curve."""
+        """Return a new law for `settings`: it follows demands with `by_demand`, else the target, else the curve."""
         if settings.by_demand:
             return FollowLaw(settings, self._limits, self._full_at_c)
         if settings.target_c is None:

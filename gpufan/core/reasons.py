@@ -95,7 +95,7 @@ class Cause(str, Enum):
     """Another card takes in the heat of this card [as TARGET]."""
 
     FOLLOWS = "follows", Group.TARGET
-    """A case fan has the duty that the cards need that it follows [needed_percent]."""
+    """A case fan has the highest duty that a followed card needs [needed_percent]."""
 
     NEAR_SLOWDOWN = "near-slowdown", Group.FULL
     """The card is close to its slowdown threshold [temperature_c; limit_percent and until in quiet hours]."""

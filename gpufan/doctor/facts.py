@@ -136,7 +136,7 @@ class Facts:
     copy: Installation | None = None
     """The copy of gpufan that an install has made for the service. None if there is no copy."""
     copy_is_current: bool | None = None
-    """Whether the copy has the code of this gpufan. None if this is unknown, or if this gpufan is not copied."""
+    """Whether the copy has the code of this gpufan. None if they cannot be compared."""
     container: str = ""
     """The program that runs this container, such as `docker`. Empty if the box is no container."""
     user_id: int = 0

@@ -127,9 +127,9 @@ def _look_for_sys_admin() -> bool | None:
 
 
 def _look_whether_copy_is_current() -> bool | None:
-    """Return whether the copy for the service was made from this gpufan. Returns None if this is unknown.
+    """Return whether the copy for the service has the code of this gpufan. None if they cannot be compared.
 
-    It is also None if there is no copy. A package and the copy itself are never copied.
+    That is so without a copy, if a file cannot be read, and for a package and the copy itself, which are not copied.
     """
     if this_installation().kind in (Kind.PACKAGE, Kind.COPY) or copied_installation() is None:
         return None

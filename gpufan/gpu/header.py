@@ -88,8 +88,8 @@ class ChannelFans:
     def set(self, duty_percent: int, *, start: bool = True) -> None:
         """Set every fan to `duty_percent`. Tries every fan, then raises GpuError for the first that failed.
 
-        With `start`, a fan that stands still gets full speed until it turns.
-        Raises FansOutOfReach if the fans are not open, since their state before is not in the record then.
+        With `start`, a fan that stands still gets full speed until it turns. Raises
+        FansOutOfReach if the fans are not open, since their state before is not in the record then.
         """
         if not self._fans:
             self.open()
@@ -125,7 +125,7 @@ class ChannelFans:
             raise GpuError(failed)
 
     def _error_text(self, error: OSError) -> str:
-        """Return `error` as text for people. A read-only file system is that of the service's sandbox."""
+        """Return `error` as text for people. Files that are read-only are outside the sandbox of the service."""
         text = error.strerror or str(error)
         return f"{text}: run `sudo gpufan install-service` again" if error.errno == errno.EROFS else text
 

@@ -347,10 +347,10 @@ class SimulatedBox:
             if profile.header_fans or profile.case_fans
             else {}
         )
-        """The chip of the motherboard. Channel 1 is that of the processor, which gpufan has no business with."""
+        """The chip of the motherboard. Channel 1 is that of the processor, whose fan gpufan does not set."""
         self._case_air_k = 0.0
         self.cards: Sequence[Gpu] = self.gpus
-        """The cards as workers control them: with the fans on the motherboard, where the profile has such fans."""
+        """The cards that workers control: with fans on headers of the motherboard, if the profile has such fans."""
         if profile.header_fans:
             self.cards = self.cards_with_headers(self.header_names)
 

@@ -1,4 +1,4 @@
-"""Finds the channels of hwmon, their stable names, and the files that belong to them. Nothing here sets a fan."""
+"""Finds the channels of hwmon and their stable names, and reads and writes their files. `fan` decides what to write."""
 
 import os
 import re
@@ -13,6 +13,10 @@ from gpufan.system.paths import sys_folder
 from gpufan.system.printable import printable
 
 NAME_EXAMPLE = "nct6798/pwm2"
+
+NO_CHANNELS = (
+    "the kernel shows no fans of the motherboard: load the module of its chip, such as `sudo modprobe nct6775`"
+)
 
 NO_TACHOMETER = "none"
 """The third part of a name that says that the fan has no tachometer."""
@@ -83,7 +87,7 @@ def resolve_channel(name: str, channels: Sequence[Channel]) -> Channel:
     """Return the channel of `channels` that `name` stands for. Raises InputError if it names none, or several."""
     parts = _NAME.fullmatch(name)
     if parts is None:
-        raise InputError(f"{name!r} is no name of a fan: write chip and output, such as {NAME_EXAMPLE}")
+        raise InputError(f"{name!r} is not the name of a fan: write chip and output, such as {NAME_EXAMPLE}")
     device, output = parts["device"], parts["output"].casefold()
     found = [
         channel
@@ -95,8 +99,9 @@ def resolve_channel(name: str, channels: Sequence[Channel]) -> Channel:
     if len(found) > 1:
         raise InputError(f"{name} names several fans: write {' or '.join(each.name for each in found)}")
     if not found:
-        have = ", ".join(map(str, channels)) or "none: is the kernel module of its chip loaded, such as nct6775?"
-        raise InputError(f"{name}: no such fan; the fans that the kernel shows are {have}")
+        if not channels:
+            raise InputError(f"{name}: no such fan; {NO_CHANNELS}")
+        raise InputError(f"{name}: no such fan; the fans that the kernel shows are {', '.join(map(str, channels))}")
     if parts["tachometer"] is None:
         return found[0]
     tachometer = None if parts["tachometer"] == NO_TACHOMETER else int(parts["tachometer"].removeprefix("fan"))
@@ -141,7 +146,7 @@ class SysfsChip:
         if self._folder is None:
             folders = [path for path in self._home.glob("hwmon*") if _chip_in_folder(path) == self._chip]
             if not folders:
-                raise FileNotFoundError(f"{self._chip} is gone: nothing in {self._home} is this chip")
+                raise FileNotFoundError(f"{self._chip} is gone: {self._home} does not have this chip")
             self._folder = folders[0]
         return self._folder
 

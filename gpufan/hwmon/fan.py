@@ -18,6 +18,9 @@ FULL_RAW = 255
 MANUAL = 1
 """The mode in which `pwmN` is the duty. Higher modes are automatic. In mode 0 the fan runs at full speed."""
 
+_SAME_RAW = 2
+"""Two values of `pwmN` that differ by at most this are the same duty."""
+
 _ROUNDED_RAW = 5
 """A duty that is read back may be lower by this much than the duty that was written; that is 2 points."""
 
@@ -104,16 +107,16 @@ class ChannelFan:
         if not self._duties:
             return FanReading(percent_of_raw(found_raw), None, manual=False, speed_rpm=rpm)
         is_manual = self._is_manual(found_raw)
-        if is_manual and rpm is not None and abs(found_raw - self._accepted_raw) <= 2:
+        if is_manual and rpm is not None and abs(found_raw - self._accepted_raw) <= _SAME_RAW:
             found_raw = self._watch_rotation(rpm, found_raw)
         target: int | None = percent_of_raw(found_raw)
-        if abs(found_raw - self._accepted_raw) <= 2:
+        if abs(found_raw - self._accepted_raw) <= _SAME_RAW:
             target = self._duties.get(owner)
         is_owned = owner in self._duties
         return FanReading(percent_of_raw(found_raw), target, manual=is_owned and is_manual, speed_rpm=rpm)
 
     def read_rpm(self) -> int | None:
-        """Return the rpm; None if the fan has no tachometer, or if it cannot be read."""
+        """Return the rpm; None if it is unknown: without a tachometer, or if the tachometer cannot be read."""
         if self.channel.tachometer is None:
             return None
         try:
@@ -140,7 +143,7 @@ class ChannelFan:
                 self._chip.write(self._pwm, before.pwm_before)
             self._chip.write(self._mode, before.mode_before)
         now = self._read_state()
-        is_same_duty = abs(now.pwm_before - before.pwm_before) <= 2
+        is_same_duty = abs(now.pwm_before - before.pwm_before) <= _SAME_RAW
         is_both_manual = {now.mode_before, before.mode_before} <= {0, MANUAL}
         if now.mode_before != before.mode_before and not (is_both_manual and is_same_duty):
             raise GpuError(f"{self.channel.name} is in mode {now.mode_before} instead of {before.mode_before}")

@@ -14,7 +14,7 @@ from gpufan.daemon.taken import Taken
 from gpufan.errors import GpuError, GpufanError, NoPermission
 from gpufan.gpu.case_fan import CaseFan
 from gpufan.gpu.header import Headers
-from gpufan.hwmon.channels import Channel, SysfsChip, find_channels, resolve_channel
+from gpufan.hwmon.channels import NO_CHANNELS, Channel, SysfsChip, find_channels, resolve_channel
 from gpufan.system import signals
 from gpufan.system.lock import controller_lock
 from gpufan.system.paths import TAKEN
@@ -33,15 +33,15 @@ SETTLE_S, POLL_S = 8.0, 0.5
 """A fan gets this time to reach its speed, s. Its rpm are read at this interval."""
 
 LEAST_READINGS = 5
-"""The rpm are read more often than this after a change."""
+"""After a change of the duty, the rpm are read more often than this, since a chip measures for up to two seconds."""
 
 STEP_PERCENT = 5
 """`calibrate` changes the duty in steps of this size."""
 
-SAFETY_PERCENT = 5
-"""The lowest duty should be above the duty at which a fan stops by twice this, percent."""
+SAFETY_PERCENT = 10
+"""The lowest duty should be this much above the duty at which a fan stops, percent."""
 
-HIGHEST_PERCENT = 60
+BEGIN_PERCENT = 60
 """`calibrate` begins at this duty, percent."""
 
 
@@ -52,7 +52,7 @@ def identify_channels(runtime_folder: Path, say: Say, sleep: Callable[[float], N
     """
     channels = find_channels()
     if not channels:
-        raise GpufanError("the kernel shows no fans: load the module of the chip, such as `sudo modprobe nct6775`")
+        raise GpufanError(NO_CHANNELS)
     with _guarded_trial(runtime_folder) as taken:
         for channel in channels:
             say(f"{channel}: {_identify_channel(channel, channels, taken, sleep)}")
@@ -61,19 +61,20 @@ def identify_channels(runtime_folder: Path, say: Say, sleep: Callable[[float], N
 def calibrate_channel(
     name: str, runtime_folder: Path, say: Say, sleep: Callable[[float], None] = time.sleep
 ) -> tuple[int, int]:
-    """Find the duty at which the fan `name` stops, and the one at which it starts, percent. Give the fan back.
+    """Find the duty at which the fan `name` stops, and the one at which it starts, percent. Then give the fan back.
 
-    `say` gets a line for each step. Raises NoPermission, InputError, or GpuError if the fan cannot be calibrated.
+    Returns 0, 0 if the fan never stops. `say` gets a line for each step. Raises NoPermission, InputError,
+    or GpuError if the fan cannot be calibrated.
     """
     channel = resolve_channel(name, find_channels())
     if channel.tachometer is None:
-        raise GpuError(f"{channel.name} has no tachometer, so nobody can tell whether its fan turns")
+        raise GpuError(f"{channel.name} has no tachometer, so it is unknown whether its fan turns")
     with _guarded_trial(runtime_folder) as taken, _set_fan(channel.name, taken) as fan:
         trial = _Trial(fan, [channel], sleep)
-        if not trial.rpm_at(HIGHEST_PERCENT)[0]:
-            raise GpuError(f"{channel.name} does not turn at {HIGHEST_PERCENT} %: is a fan connected?")
+        if not trial.rpm_at(BEGIN_PERCENT)[0]:
+            raise GpuError(f"{channel.name} does not turn at {BEGIN_PERCENT} %: is a fan connected?")
         stop_percent = 0
-        for percent in range(HIGHEST_PERCENT - STEP_PERCENT, -1, -STEP_PERCENT):
+        for percent in range(BEGIN_PERCENT - STEP_PERCENT, -1, -STEP_PERCENT):
             rpm = trial.rpm_at(percent)[0]
             say(f"{percent} %: {rpm} rpm")
             if not rpm:
@@ -136,7 +137,6 @@ class _Trial:
         for _ in range(round(SETTLE_S / POLL_S)):
             self._sleep(POLL_S)
             readings.append(self.rpm())
-            # A chip measures for up to two seconds.
             if len(readings) > LEAST_READINGS and all(map(_is_settled, *readings[-2:])):
                 break
         return readings[-1]

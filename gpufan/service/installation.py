@@ -1,4 +1,4 @@
-"""Find out how this gpufan and the copy for the service were installed."""
+"""Finds out how this gpufan and the copy for the service were installed."""
 
 import sys
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from gpufan.service.package import is_package
 
 
 class Kind(Enum):
-    """The ways to install gpufan. The value is a text for persons: `gpufan 0.2.0 from ...`."""
+    """The ways to install gpufan. The value is a text for people: `gpufan 0.2.0 from ...`."""
 
     PACKAGE = "from a package of the distribution"
     COPY = "from the copy that only root can write"

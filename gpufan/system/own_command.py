@@ -1,4 +1,4 @@
-"""Name the command that runs this gpufan, also after `sudo`, which searches for programs in fewer folders."""
+"""Names the command that runs this gpufan, also after `sudo`, which searches for programs in fewer folders."""
 
 import shutil
 import sys

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from gpufan.daemon.channels import ListedChannel
+from gpufan.hwmon.channels import NO_CHANNELS
 
 
 def print_channels(channels: Sequence[ListedChannel], *, as_json: bool) -> None:
@@ -13,7 +14,7 @@ def print_channels(channels: Sequence[ListedChannel], *, as_json: bool) -> None:
         print(msgspec.json.encode([channel._asdict() for channel in channels]).decode())
         return
     if not channels:
-        print("the kernel shows no fans of the motherboard: load the module of its chip, such as `modprobe nct6775`")
+        print(NO_CHANNELS)
         return
     rows = [("fan", "label", "rpm", "duty", "set by")]
     rows += [

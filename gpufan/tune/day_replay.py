@@ -46,7 +46,7 @@ class DayCard:
 
 
 _COOL_K = 15.0
-"""A card that is cooler than its target by more than this, K, does not need faster fans soon."""
+"""A card that is cooler than its target by more than this, K, does not soon need faster fans."""
 
 
 class Point(NamedTuple):
@@ -59,7 +59,7 @@ class Point(NamedTuple):
 
 
 class DayOutcome(NamedTuple):
-    """What settings did to a card. Sums do not include the time before the beginning that was asked for."""
+    """The effect of settings on a card. Sums do not include the time before `begin_s` of `replay_day`."""
 
     seconds: float
     peak_c: float
@@ -84,7 +84,7 @@ def replay_day(
     replays = [_CardReplay(card, wall_clock, begin_s, end_s) for card in cards]
     running = list(replays)
     while running:
-        # The card whose time is behind goes first, so the demand of a neighbour is never from its future.
+        # The card with the earliest time goes first, so that no card sees a future demand of a neighbour.
         next_card = running[0] if len(running) == 1 else min(running, key=lambda card: card.last_s)
         if not next_card.run_part(replays):
             running.remove(next_card)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from gpufan.tune.recorded_cards import Reading, RecordedCard, Stretch
 
 LONGEST_S = 14.0
-"""Longest step of a replay while something changes, s. The laws and the sensor guard take 15 s for a gap."""
+"""Longest step of a replay while something changes, s. The laws and the sensor guard treat 15 s as a gap."""
 
 LONGEST_CALM_S = 60.0
 """Longest part of the load while its power stays the same, s."""
@@ -40,9 +40,9 @@ _CALM_AFTER_S = 300.0
 """The load is calm if its power has not jumped for this time, s. A heatsink has nearly settled then."""
 
 _JUMP_W, _JUMP_NOISE = 25.0, 2.2
-"""The power jumps if its filtered value moves away from that at the beginning of the part by more than this.
+"""The power jumps if its filtered value differs from that at the beginning of the part by more than a limit.
 
-The limit is 25 W. If the power of the card is noisy, it is this many times the median change from reading to reading.
+The limit is `_JUMP_W`, or `_JUMP_NOISE` times the median change from reading to reading if that is higher.
 """
 
 _FILTER_S = 2.5
@@ -58,7 +58,7 @@ class LoadPart(NamedTuple):
     power_w: float
     """Mean power of the card, W."""
     ripple_w: float
-    """By how much the power, filtered as the die of a card filters it, exceeds its beginning and `power_w`, W."""
+    """How far the filtered power rises above both its value at the beginning and `power_w`, W. A die filters it so."""
     others_w: float
     """Mean power of all other cards, W."""
     temperature_c: float

@@ -69,7 +69,7 @@ def test_a_name_of_nothing_says_what_there_is(sys: Path, name: str) -> None:
 
 def test_a_box_without_hwmon_has_no_channel(sys: Path) -> None:
     assert find_channels() == []
-    with pytest.raises(InputError, match="is the kernel module of its chip loaded"):
+    with pytest.raises(InputError, match="load the module of its chip, such as `sudo modprobe"):
         resolve_channel("nct6798/pwm2", [])
 
 
