@@ -14,8 +14,8 @@ from gpufan.xorg.coolbits import with_coolbits
 _FANS_BIT = 4
 """The bit of Coolbits with which the X server lets programs set fans."""
 
-_JUDGED_ELSEWHERE = {"driver", "systemd", "settings", "published"}
-"""Fields of `Facts` whose errors `judge_driver` and `judge_service` report."""
+_JUDGED_ELSEWHERE = {"driver", "systemd", "settings", "published", "writable_paths"}
+"""Fields of `Facts` whose errors are reported elsewhere: by `judge_driver`, or with the state of the service."""
 
 
 def judge_box(facts: Facts) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ def _judge_channel(facts: Facts, name: str) -> Finding:
         channel = resolve_channel(name, facts.channels)
     except InputError as error:
         return problem("headers", str(error), f"{facts.command} list --fans", facts.edit_config)
-    service = facts.service
+    service = None if "writable_paths" in facts.errors else facts.service
     writable = [path.strip('"').lstrip("-") for path in facts.writable_paths.split()]
     if service is not None and service.exists and str(channel.home) not in writable:
         text = f"{channel.name}: the sandbox of the service does not open its files"

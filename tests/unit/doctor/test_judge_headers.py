@@ -105,3 +105,9 @@ def test_fancontrol_is_a_rival_only_if_gpufan_sets_fans_of_the_motherboard() -> 
 def test_coolercontrol_is_a_rival_in_any_case() -> None:
     rival = Rival("CoolerControl", None, 7, exclusive=False, of_board=True)
     assert findings(replace(WELL, settings=Settings(), rivals=(rival,)), "rivals")[0][0] is Level.WARNING
+
+
+def test_a_sandbox_that_is_unknown_is_no_problem() -> None:
+    unknown = replace(WELL, writable_paths="", errors={"writable_paths": "no answer within 10 s"})
+    assert [level for level, _ in findings(unknown)] == [Level.OK, Level.OK]
+    assert findings(unknown, "time") == []
