@@ -28,8 +28,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _LOCKED_PAGE = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>gpufan</title><h1>gpufan</h1>"
-    "<p>This link was used already, or is too old. Run <code>gpufan web</code> again for a new link,"
-    " or <code>sudo gpufan web --url</code> if the page runs as a service.</p>"
+    "<p>This link was used already, or is too old. The terminal of <code>gpufan web</code> shows the next link;"
+    " if the page runs as a service, <code>sudo gpufan web --url</code> prints one.</p>"
     '<p>If you have logged in: <a href="/">open the page</a>.</p></html>'
 )
 
@@ -113,6 +113,8 @@ class Guard:
             return JsonResponse({"error": refusal}, 403)
         if method == "GET" and path == "/" and (token := Request(scope).query_params.get("token")) is not None:
             if (secret := self._sessions.login(token)) is None:
+                if self._sessions.has_session(headers.get("cookie", "")):
+                    return RedirectResponse("/", 303, {"cache-control": "no-store"})
                 return HTMLResponse(_LOCKED_PAGE, 403, {"cache-control": "no-store"})
             cookie = self._sessions.set_cookie(secret)
             return RedirectResponse("/", 303, {"set-cookie": cookie, "cache-control": "no-store"})

@@ -153,7 +153,8 @@ class _Page:
         self._say(f"open {self._new_link()}")
         if tunnel := tunnel_command(self._host, self._port):
             self._say(f"from another computer, first: {tunnel}")
-        self._say("Ctrl-C ends the page; gpufan itself goes on")
+        ends = "the page; gpufan itself goes on" if self._options.profile is None else "the page and the simulation"
+        self._say(f"Ctrl-C ends {ends}")
 
     def _new_link(self) -> str:
         """Return a link that opens the page once."""

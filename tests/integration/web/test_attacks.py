@@ -68,6 +68,12 @@ def test_a_link_counts_once(page: Page) -> None:
     assert b"gpufan web" in answer.body
 
 
+def test_a_browser_that_has_logged_in_gets_the_page_by_any_link(page: Page) -> None:
+    answer = page.get(f"/?token={page.token}")
+    assert (answer.status, answer.headers["location"]) == (303, "/")
+    assert "set-cookie" not in answer.headers
+
+
 @pytest.mark.parametrize("path", ["/", "/api/box", "/api/events", "/api/settings", "/static/app.js", "/nothing"])
 def test_nothing_is_shown_without_the_cookie(page: Page, path: str) -> None:
     for cookie in ("", f"{page.cookie}x", page.cookie.replace("=", "=x"), "=", ";;;", "gpufan=1"):
