@@ -67,7 +67,7 @@ function silent(failure) {
   document.title = "gpufan";
   const refused = failure.status === 401 || failure.status === 403;
   const remedy = refused
-    ? "Run gpufan web again, and open the link that it prints."
+    ? "Open the link that the terminal of gpufan web shows, or sudo gpufan web --url prints."
     : "Check that it still runs, and that the SSH tunnel is open. This page tries again every second.";
   setState("silent", refused ? "This link is not valid any more" : failure.message, remedy);
   latest = { ...latest, daemon: { state: "silent" } };

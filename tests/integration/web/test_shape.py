@@ -81,6 +81,15 @@ def test_a_point_stays_between_its_neighbours(page: Served, visit: Visitor) -> N
     expect(fields.nth(3)).to_have_value("30")
 
 
+def test_the_numbers_of_a_curve_fit_a_narrow_screen(page: Served, visit: Visitor) -> None:
+    tab = visit(page, "shape", before=with_curve, viewport={"width": 360, "height": 800})
+    fields = tab.locator(".points input")
+    expect(fields).to_have_count(8)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+    for field in fields.all():
+        assert field.evaluate("(element) => element.scrollWidth <= element.clientWidth")
+
+
 @pytest.mark.slow
 def test_keys_add_and_remove_points(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape", before=with_curve)
