@@ -125,7 +125,8 @@ def print_status(path: Path, *, as_json: bool, of_service: bool = False) -> None
                 speeds = [_printed_speeds(gpu.fans), rpm_text(gpu.fans)] if gpu.fans else ["no reading"]
                 print(card_sentence(gpu))
                 followed = "" if gpu.order else gpu.settings
-                parts = [_printed_value(gpu.power_w, "W"), *speeds, followed, *limits_and_faults_in_words(gpu)]
+                power = "" if gpu in snapshot.case_fans else _printed_value(gpu.power_w, "W")
+                parts = [power, *speeds, followed, *limits_and_faults_in_words(gpu)]
                 print(f"  {', '.join(filter(None, parts))}")
     if complaint := snapshot_file.snapshot_complaint(snapshot):
         raise GpufanError(complaint)

@@ -57,6 +57,13 @@ def test_status_in_a_pipe_is_plain_text(snapshot: Path, capsys: pytest.CaptureFi
     ]
 
 
+def test_status_shows_no_power_of_a_case_fan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fan = gpu_state(uuid="fan:nct6798/pwm2", label="nct6798/pwm2", power_w=None, settings="follows all cards")
+    SnapshotFile(tmp_path / "state.json").write(snapshot_now((STILL,), case_fans=(fan,), interval_s=1))
+    print_status(tmp_path / "state.json", as_json=False)
+    assert capsys.readouterr().out.splitlines()[-1] == "  at 61 %, fan at 2950 rpm, follows all cards"
+
+
 def test_status_on_a_terminal_is_the_table_with_rpm_and_settings(
     snapshot: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
