@@ -29,7 +29,12 @@ def tunnel_command(host: str, port: int) -> str | None:
 
 def local_host(host: str) -> str:
     """Return a host by which a browser on this machine reaches the page. `host` is the host to listen on."""
-    return "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
+    return "127.0.0.1" if is_any_address(host) else host
+
+
+def is_any_address(host: str) -> bool:
+    """Whether `host`, the host to listen on, stands for all addresses of this machine."""
+    return host in ("", "0.0.0.0", "::")
 
 
 def host_and_port(listen: tuple[str, int]) -> str:

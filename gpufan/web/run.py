@@ -24,7 +24,7 @@ from gpufan.web.assets import Assets
 from gpufan.web.box import BoxOptions, WebBox
 from gpufan.web.helper import Appliers, DirectApplier
 from gpufan.web.history_view import open_history_folder
-from gpufan.web.links import page_link, remove_key_file, tunnel_command, write_key_file
+from gpufan.web.links import is_any_address, page_link, remove_key_file, tunnel_command, write_key_file
 from gpufan.web.model import Models
 from gpufan.web.predict import Predictor
 from gpufan.web.rights import close_ways_back
@@ -153,6 +153,8 @@ class _Page:
         self._say(f"open {self._new_link()}")
         if tunnel := tunnel_command(self._host, self._port):
             self._say(f"from another computer, first: {tunnel}")
+        if is_any_address(self._host):
+            self._say(f"from another computer, write {os.uname().nodename} or an address of it for 127.0.0.1")
         ends = "the page; gpufan itself goes on" if self._options.profile is None else "the page and the simulation"
         self._say(f"Ctrl-C ends {ends}")
 

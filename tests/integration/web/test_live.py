@@ -1,5 +1,6 @@
 """The page beside a real daemon on the double: the daemon stops, hangs, is killed and returns."""
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -63,3 +64,13 @@ def test_the_page_says_what_to_do_after_a_kill(
         assert "gpufan restore" in event["daemon"]["remedy"]
         assert len(event["cards"]) == 2
         assert len(page.get("/api/box").json()["cards"]) == 2
+
+
+def test_the_terminal_says_how_other_computers_reach_a_page_on_all_addresses_and_what_ctrl_c_ends() -> None:
+    with running_page("--simulate", "--listen", "0.0.0.0:0") as page:
+        assert page.process.stdout is not None
+        lines = [page.process.stdout.readline().strip() for _ in range(2)]
+    assert lines == [
+        f"from another computer, write {os.uname().nodename} or an address of it for 127.0.0.1",
+        "Ctrl-C ends the page and the simulation",
+    ]
