@@ -69,7 +69,7 @@ class _FollowedCards:
     def temperature_c(self) -> float | None:
         """Return the temperature of the live card that is hottest relative to its own target or curve, °C.
 
-        None if no card is live, or if the temperature of a live card is in doubt.
+        None if this temperature is not reliable: no card is live, or the temperature of a live card is in doubt.
         """
         live = [card for card in self._box if self._is_followed(card) and self._is_live(card)]
         if not live or any(card.state.reason.cause.group is Group.FAIL_SAFE for card in live):

@@ -192,7 +192,7 @@ class ControlLoop:
         """
         self._epoch += 1
         self._current = self._waiting
-        for steps in self._cards, self._case_fans:  # a case fan follows what the cards have read
+        for steps in self._cards, self._case_fans:  # a case fan follows the new readings of the cards
             threads = [self._start(step.run, self._pass) for step in steps]
             deadline_s = time.monotonic() + _REST_S
             for thread in threads:

@@ -50,7 +50,7 @@ def _judge_case_fan(facts: Facts, fan: GpuState) -> Finding:
     if fan.control is Control.RELEASED:
         return problem("headers", f"{fan.label} does not follow: {reason}", f"{facts.command} list --fans")
     if fan.reason.cause.group is Group.FAIL_SAFE:
-        text = f"{fan.label}: no followed card has a temperature that counts, so it runs at full speed"
+        text = f"{fan.label}: no followed card has a credible temperature, so it runs at full speed"
         return warning("headers", text, status)
     if fan.overrides:
         times = "once" if fan.overrides == 1 else f"{fan.overrides} times"

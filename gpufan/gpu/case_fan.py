@@ -8,7 +8,7 @@ from gpufan.errors import FansOutOfReach
 from gpufan.gpu.header import ChannelFans, OpenFan
 
 Temperature = Callable[[], float | None]
-"""Returns the temperature that a case fan follows, °C; None if no card is live, or if one is in doubt."""
+"""Returns the temperature that a case fan follows, °C; None if none is reliable, so that the fan gets full speed."""
 
 
 class CaseFan(SingleBackend):

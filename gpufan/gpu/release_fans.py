@@ -156,7 +156,7 @@ def _release_channel(channel: dict[str, Any]) -> str:
     duty_file, mode_file = folders[0] / f"pwm{number}", folders[0] / f"pwm{number}_enable"
     duty, mode = channel["pwm_before"], channel["mode_before"]
     try:
-        if mode == 1 and mode_file.read_text().strip() != "1":  # many chips take a duty in manual mode only
+        if mode == 1 and mode_file.read_text().strip() != "1":  # many chips accept a duty only in manual mode
             mode_file.write_text("1")
         try:
             for higher in range(duty, 256, _STEP_OF_DUTY):  # a chip with few levels may round down

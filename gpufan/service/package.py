@@ -1,6 +1,7 @@
 """The package of the distribution (.deb, .rpm): its paths, and the unit files that it contains.
 
-`.ci/package` builds it. A package also contains the manual pages and the completion, so an install writes none of them.
+`.ci/package` builds it. The package also contains the manual pages and the completion, so `install-service` does not
+write them.
 """
 
 import sys

@@ -267,7 +267,7 @@ def _planned_companions(options: InstallOptions, before: Manifest | None) -> lis
 def _planned_command_files(
     options: InstallOptions, launcher: Path | None, before: Manifest | None
 ) -> tuple[dict[Path, Content], list[str]]:
-    """Return the files that shall be there, and a note for each file that cannot be written.
+    """Return the files that an install needs, and a note for each file that cannot be written.
 
     The files are manual pages, shell completion, and a link to the command. A package contains them already. The first
     value of the result maps the path of each file to its content. `launcher` is the destination of the link; None for

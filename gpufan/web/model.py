@@ -28,7 +28,7 @@ _MOST_READINGS = 100_000
 """At most this many readings of a card are used. A day has 86,400 seconds."""
 
 _FIT_STEP_S = 5.0
-"""The fit uses the mean power of this time, s. A heatsink cannot tell more, and a day has 17,280 such steps."""
+"""The fit uses the mean power of this time, s. A heatsink is too slow for shorter steps. A day has 17,280 steps."""
 
 _SHORTEST_S = 600.0
 """A card with less recorded time than this, s, is not fitted."""
@@ -87,7 +87,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class CardModel:
-    """A card and its fitted plant (thermal model), with its recorded load and what it did."""
+    """A card, its fitted plant (thermal model), its recorded load, and the outcome of the recorded day."""
 
     key: str
     label: str
@@ -134,7 +134,7 @@ class NoModel:
     label: str
     seconds: float
     text: str
-    """What there is, and what to record."""
+    """Why there is no model, and what to record."""
 
 
 class ModelState(str, Enum):

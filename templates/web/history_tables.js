@@ -9,7 +9,7 @@ const TOTALS = [
   ["mean sound", (totals) => quantity(totals.sound_db, "dB(A)", 1)],
   ["swings", (totals) => number(totals.swings)],
   ["over 83 °C", (totals) => duration(totals.hot_s)],
-  ["clocks lowered by heat", (totals) => duration(totals.throttled_s)],
+  ["throttled by heat", (totals) => duration(totals.throttled_s)],
   ["energy", (totals) => quantity(totals.energy_kwh, "kWh", 2)],
   ["recorded", (totals) => duration(totals.seconds)],
 ];

@@ -76,7 +76,7 @@ export class Shape {
       make(
         "div",
         { class: "column" },
-        make("div", { class: "panel" }, make("h2", {}, "What it would have done"), outcome),
+        make("div", { class: "panel" }, make("h2", {}, "Prediction for the last day"), outcome),
         make("div", { class: "panel text" }, make("h2", {}, "Text for the config file"), text),
       ),
     );
