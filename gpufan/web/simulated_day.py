@@ -67,7 +67,8 @@ def record_simulated_day(
     with suppress(OSError):  # a sandbox may forbid it
         os.nice(_NICE)
     making = folder.with_name(f"{folder.name}-making")
-    end_s = before[0].time_s if before else time.time()
+    # A short gap, since the cards of the page were made anew: in a stretch without a gap, a fit would see a jump.
+    end_s = (before[0].time_s if before else time.time()) - _OFF_S
     write_day(making, profile, settings_for, end_s, _SEED)
     making.rename(folder)
     writer = HistoryWriter(folder)
