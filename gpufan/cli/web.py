@@ -24,7 +24,7 @@ from gpufan.system.paths import WEB_KEY
     metavar="HOST:PORT",
     type=options.parsed_option_type(options.read_listen_option),
     default="127.0.0.1:10836",
-    help="Where to serve the page. There is no encryption, so rather reach this machine through `ssh -L`.",
+    help="Where to serve the page. There is no encryption, so prefer `ssh -L` to another address.",
 )
 @options.file(
     "--key-file",

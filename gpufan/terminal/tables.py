@@ -193,7 +193,7 @@ def _print_settings_quiet_help() -> None:
 
 def _print_settings_fan_help() -> None:
     print(_explained(CASE_FANS))
-    print("The name is enough:\n\n  [[fan]]")
+    print("A table needs only the name:\n\n  [[fan]]")
     for key, value in fan_values_for_toml(FAN_EXAMPLE):
         print(f"  {key} = {toml(value)}")
     print()
