@@ -76,6 +76,12 @@ export class Apply {
   }
 
   async #showDifference() {
+    // The settings have the former value of a field whose text is wrong. Nothing is written until it is right.
+    const wrong = [...document.querySelectorAll("#shape input:invalid")].find((input) => input.checkVisibility());
+    if (wrong) {
+      wrong.reportValidity();
+      return;
+    }
     const answer = await this.#post("diff", this.settings());
     if (answer.id === undefined) return;
     if (answer.error || !answer.diff) {

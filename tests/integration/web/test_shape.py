@@ -207,6 +207,20 @@ def test_quiet_hours_and_the_highest_duty_get_into_the_text(page: Served, visit:
     expect(text).not_to_contain_text('"sat"')
 
 
+def test_nothing_is_applied_while_a_field_shows_a_wrong_time(page: Served, visit: Visitor) -> None:
+    tab = visit(page, "shape")
+    tab.get_by_role("button", name="Add quiet hours").click()
+    begin, end = tab.get_by_label("from"), tab.get_by_label("to", exact=True)
+    begin.fill("25:00")
+    end.focus()
+    tab.get_by_role("button", name="Apply …").click()
+    expect(begin).to_be_focused()
+    expect(tab.get_by_role("dialog")).to_have_count(0)
+    begin.fill("23:00")
+    tab.get_by_role("button", name="Apply …").click()
+    expect(tab.get_by_role("dialog")).to_contain_text('from = "23:00"')
+
+
 @pytest.mark.slow
 def test_the_text_can_be_copied(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape", permissions=["clipboard-read", "clipboard-write"])
