@@ -12,6 +12,7 @@ import msgspec
 
 from gpufan.config.settings import Settings, Source
 from gpufan.core.snapshot import Snapshot
+from gpufan.daemon.case_fans import make_case_fan_workers
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.daemon.workers import make_workers
 from gpufan.errors import GpufanError
@@ -29,11 +30,12 @@ class SimulatedDaemon:
     def __init__(self, profile: str, workload: str, source: Source, runtime_folder: Path) -> None:
         """Simulate `WARM_UP_S` before the page opens. Raises InputError if the settings file has a mistake."""
         self._source = source
-        self._settings: Settings = source.read()
+        self._box = SimulatedBox(PROFILES[profile], WORKLOADS[workload])
+        self._settings = self._read_settings()
         self._refused: str | None = None
         self._file = SnapshotFile(runtime_folder / SNAPSHOT)
-        self._box = SimulatedBox(PROFILES[profile], WORKLOADS[workload])
-        self._workers = make_workers(self._box.gpus, lambda info: self._settings.for_card(info))
+        self._workers = make_workers(self._box.cards, lambda info: self._settings.for_card(info))
+        self._case_fans = make_case_fan_workers(self._settings, self._box.chip.open_fan, self._workers)
         self._now_s = 0.0
         self._ends = threading.Event()
         self.before: list[Snapshot] = []
@@ -68,26 +70,37 @@ class SimulatedDaemon:
 
     def _tick(self) -> None:
         """Advance the box by a second, and let the workers decide."""
-        for worker in self._workers:
+        for worker in (*self._workers, *self._case_fans):
             worker.tick(self._now_s)
         self._box.advance(_INTERVAL_S)
         self._now_s += _INTERVAL_S
 
+    def _read_settings(self) -> Settings:
+        """Read the settings file. The case fans are those of the box. Raises InputError if the file has a mistake."""
+        settings = self._source.read()
+        return settings.with_case_fans(self._box.case_fans) if self._box.case_fans else settings
+
     def _reload_if_changed(self) -> None:
         """Read the settings file, and give its settings to the workers if they have changed."""
         try:
-            settings = self._source.read()
+            settings = self._read_settings()
         except GpufanError as error:
             self._refused = str(error)
             return
         self._refused = None
         if settings != self._settings:
             self._settings = settings
-            for worker in self._workers:
+            for worker in (*self._workers, *self._case_fans):
                 worker.instructions.follow(settings.for_card)
 
     def _snapshot(self, time_s: float) -> Snapshot:
         """Return a snapshot with the time `time_s`, seconds since the epoch."""
-        states = tuple(worker.state for worker in self._workers)
-        snapshot = snapshot_now(states, interval_s=_INTERVAL_S, simulated_s=self._now_s, reload_refused=self._refused)
+        states, fans = (tuple(worker.state for worker in each) for each in (self._workers, self._case_fans))
+        snapshot = snapshot_now(
+            states,
+            case_fans=fans,
+            interval_s=_INTERVAL_S,
+            simulated_s=self._now_s,
+            reload_refused=self._refused,
+        )
         return msgspec.structs.replace(snapshot, time_s=time_s)

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import msgspec
 
+from gpufan.config.settings import Settings
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import GpuInfo
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import recording
+from gpufan.daemon.case_fans import make_case_fan_workers
 from gpufan.daemon.snapshot_file import read_snapshot, snapshot_now
 from gpufan.daemon.workers import make_workers
 from gpufan.gpu.simulated import PROFILES, SimulatedBox, SimulatedGpu, Workload
@@ -113,8 +115,9 @@ def write_day(
 
 
 def _samples(snapshot: Snapshot) -> Iterator[Sample]:
-    """Yield a sample of each card in `snapshot`."""
-    for row, gpu in zip(recording.recording_rows(snapshot), snapshot.gpus, strict=True):
+    """Yield a sample of each card and each case fan in `snapshot`."""
+    rows = recording.rows_of_states(snapshot, snapshot.states)
+    for row, gpu in zip(rows, snapshot.states, strict=True):
         yield Sample(row._replace(time_s=snapshot.time_s), snapshot.interval_s, gpu)
 
 
@@ -133,7 +136,13 @@ def _snapshots(
     restart_s = draw.uniform(0.4, 0.6) * seconds
     rival_s = draw.uniform(0.1, 0.3) * seconds
     stuck_s = _work_begins_s(box.gpus[0].workload, draw.uniform(0.6, 0.75) * seconds, seconds)
-    workers = make_workers(box.gpus, settings_for, wall_clock=lambda now_s: time.localtime(begin_s + now_s))
+    fan_settings = Settings().with_case_fans(box.case_fans)
+
+    def local_time(now_s: float) -> time.struct_time:
+        return time.localtime(begin_s + now_s)
+
+    workers = make_workers(box.cards, settings_for, wall_clock=local_time)
+    case_fans = make_case_fan_workers(fan_settings, box.chip.open_fan, workers, wall_clock=local_time)
     process, started_s = 1000 + seed % 1000, begin_s - 3 * HOUR_S
 
     now_s = 0.0
@@ -141,21 +150,20 @@ def _snapshots(
         if restart_s <= now_s:
             restart_s = math.inf
             learnt = {worker.gpu.info.uuid: found for worker in workers if (found := worker.learnt) is not None}
-            for worker in workers:
+            for worker in (*workers, *case_fans):
                 worker.stop()
             box.advance(_OFF_S)
             now_s += _OFF_S
             process, started_s = process + 17, begin_s + now_s
-            workers = make_workers(
-                box.gpus, settings_for, learnt=learnt, wall_clock=lambda now_s: time.localtime(begin_s + now_s)
-            )
+            workers = make_workers(box.cards, settings_for, learnt=learnt, wall_clock=local_time)
+            case_fans = make_case_fan_workers(fan_settings, box.chip.open_fan, workers, wall_clock=local_time)
         if rival_s <= now_s < rival_s + 3 * INTERVAL_S:
             box.gpus[-1].set_duty(35)  # another program
         _hold_fan(box.gpus[0], plants[0].ramp_percent_per_s, is_stuck=stuck_s <= now_s < stuck_s + _STUCK_S)
-        for worker in workers:
+        for worker in (*workers, *case_fans):
             worker.tick(now_s)
-        states = tuple(worker.state for worker in workers)
-        snapshot = snapshot_now(states, interval_s=INTERVAL_S)
+        states, fans = (tuple(worker.state for worker in each) for each in (workers, case_fans))
+        snapshot = snapshot_now(states, case_fans=fans, interval_s=INTERVAL_S)
         yield msgspec.structs.replace(snapshot, time_s=begin_s + now_s, pid=process, started_s=started_s)
         box.advance(INTERVAL_S)
         now_s += INTERVAL_S

@@ -41,6 +41,21 @@ def test_a_day_has_readings_all_the_time_except_at_its_restart_and_some_events(t
     assert kinds >= {EventKind.RESTART, EventKind.GAP, EventKind.OVERRIDE, EventKind.FAN_SLOW}
 
 
+def test_a_fan_on_a_header_cools_its_card_over_the_day(tmp_path: Path) -> None:
+    write_day(tmp_path, "p40-header", settings_for, NOON_S, 1, HOURS * 3600)
+    with HistoryReader(tmp_path) as reader:
+        (card,) = reader.cards()
+        readings = list(reader.readings([card], reader.time_range()))
+    assert max(row.temperature_c or 0 for row in readings) < 84
+    assert {row.duty_percent for row in readings[:100]} != {None}
+
+
+def test_a_box_with_a_case_fan_has_a_day(tmp_path: Path) -> None:
+    write_day(tmp_path, "dual-1080ti-case", settings_for, NOON_S, 1, 3600)
+    with HistoryReader(tmp_path) as reader:
+        assert "nct6798/pwm2" in {card.label for card in reader.cards()}
+
+
 @pytest.mark.parametrize("card", [0, 1])
 def test_cards_work_by_day_and_rest_by_night(card: int) -> None:
     workload = day_workload(NOON_S, card, 1)
