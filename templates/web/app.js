@@ -9,7 +9,7 @@ const VIEWS = ["now", "then", "shape"];
 const element = (id) => document.getElementById(id);
 
 const recent = new Recent();
-const now = new Now(element("cards"), element("empty"));
+const now = new Now(element("cards"), element("empty"), element("case-fans"));
 const views = { then: null, shape: null };
 let box = null;
 let latest = { time_s: Date.now() / 1000, interval_s: 1, cards: [], quiet: "" };

@@ -24,10 +24,11 @@ const ROWS = [
   dutyRow("duty set, and read (dotted)", 52, ["read", "duty"]),
 ];
 
-/** The blocks of all cards in `container`. */
+/** The blocks of all cards in `container`, and the list `caseFans`. */
 export class Now {
-  constructor(container, empty) {
+  constructor(container, empty, caseFans) {
     this.container = container;
+    this.caseFans = caseFans;
     this.empty = empty;
     this.blocks = new Map();
   }
@@ -59,6 +60,19 @@ export class Now {
     for (const [key, block] of this.blocks) {
       block.show(present.get(key) ?? null, recent.of(key), snapshot);
     }
+    this.#showCaseFans(trusted ? (snapshot.case_fans ?? []) : []);
+  }
+
+  /** Show a line for each of `fans`. */
+  #showCaseFans(fans) {
+    this.caseFans.hidden = !fans.length;
+    const lines = fans.map((fan) => {
+      const duty = fan.duty_percent === null ? "auto" : `${fan.duty_percent} %`;
+      const speeds = fan.rpm.filter((rpm) => rpm !== null).map((rpm) => `, ${rpm} rpm`);
+      const sentences = [fan.reason, fan.fault, fan.remedy].filter(Boolean).join("; ");
+      return make("li", { "data-severity": fan.severity }, `${fan.label}: ${duty}${speeds.join("")}: ${sentences}`);
+    });
+    this.caseFans.replaceChildren(...lines);
   }
 
   /** Say why there is no card. */

@@ -51,6 +51,16 @@ def test_every_card_is_shown_with_numbers_units_and_the_reason(page: Served, vis
     expect(tab.locator("#state")).to_have_attribute("data-state", "running")
 
 
+def test_a_case_fan_has_a_line_below_the_cards(visit: Visitor) -> None:
+    with running_page("--simulate", "dual-1080ti-case") as box:
+        tab = visit(box)
+        fan = tab.locator("#case-fans li")
+        expect(fan).to_have_text(re.compile(r"^nct6798/pwm2: \d+ %, \d+ rpm: the cards need \d+ %"))
+        expect(fan).to_have_attribute("data-severity", "ok")
+        tab.close()
+        visit.complaints.clear()  # of the end of the page
+
+
 def test_the_last_ten_minutes_are_there_at_once_and_go_on_by_themselves(page: Served, visit: Visitor) -> None:
     tab = visit(page)
     line = tab.locator(".card").first.locator(".line.temperature")
