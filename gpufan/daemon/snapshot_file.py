@@ -89,9 +89,10 @@ def read_snapshot(path: Path) -> Snapshot:
         content = printable_values(msgspec.json.decode(read_file(path)))
         header = msgspec.convert(content, _Header)
         if header.format != FORMAT:
-            raise GpufanError(
-                f"{path} was written by gpufan {header.version}, this is {__version__}: restart the daemon"
-            )
+            remedy = "use that version"
+            if header.format < FORMAT:
+                remedy = "run `install-service` again, or restart the gpufan that you started by hand"
+            raise GpufanError(f"{path} was written by gpufan {header.version}, this is {__version__}: {remedy}")
         snapshot = msgspec.convert(content, Snapshot)
         for gpu in snapshot.states:
             state_sentence(gpu)  # raises TypeError if a number is missing

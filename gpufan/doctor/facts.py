@@ -187,6 +187,19 @@ class Facts:
         return None if published is None or published.orphan or published.stale else published.snapshot
 
     @property
+    def live_is_unknown(self) -> bool:
+        """Whether the snapshot cannot be read, for example because a gpufan of another version runs."""
+        return "published" in self.errors
+
+    @property
+    def service_runs_copy(self) -> bool:
+        """Whether the service runs the copy of gpufan that an install has made."""
+        service, copy = self.service, self.copy
+        if service is None or copy is None or not service.exists:
+            return False
+        return service.command.startswith(f"{copy.folder}/")
+
+    @property
     def edit_config(self) -> str:
         """The shell command that edits the config file."""
         return f"sudoedit {quote(str(self.config))}"

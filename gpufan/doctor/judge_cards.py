@@ -186,6 +186,8 @@ def _judge_fans(judged: _JudgedCard) -> Finding:
     is_manual = any(fan.manual for fan in judged.seen.fans)
     if judged.facts.live:
         return _judge_unselected_fans(judged, is_manual)
+    if is_manual and judged.facts.live_is_unknown:
+        return ok("fans", "its fans are in manual mode; the snapshot that says who controls them cannot be read")
     if is_manual:
         rivals = judged.facts.rivals
         setter = ", ".join(rival.name for rival in rivals) or "a program that was killed"
@@ -303,6 +305,8 @@ def _judge_throttled_card(judged: _JudgedCard, at: str) -> Finding:
     less_power = f"sudo nvidia-smi -i {judged.index} -pl {lower_w}"
     if fans_percent >= _FULL_PERCENT:
         return problem("heat", f"{text}: clean it, give it more air, or lower its power limit (in W)", less_power)
+    if judged.facts.live_is_unknown:
+        return problem("heat", text, less_power)
     if judged.state is None:
         return problem("heat", f"{text} and no gpufan running", f"sudo {judged.facts.command} run", less_power)
     change = "choose a lower target" if judged.state.target_c is not None else "let the curve rise earlier"

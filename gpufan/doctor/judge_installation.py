@@ -26,11 +26,11 @@ def _judge_installation(facts: Facts, own: Installation) -> Finding:
     service, copy = facts.service, facts.copy
     command = service.command if service is not None and service.exists else ""
     renew = f"sudo {facts.command} install-service"
-    if copy is not None and own.kind is not Kind.COPY and command.startswith(f"{copy.folder}/"):
+    if copy is not None and own.kind is not Kind.COPY and facts.service_runs_copy:
         runs = f"the service runs the copy in {copy.folder}"
-        if _version_numbers(copy.version) < _version_numbers(own.version):
+        if version_numbers(copy.version) < version_numbers(own.version):
             return warning("install", f"{runs}, which is older, gpufan {copy.version}; this is {about}", renew)
-        if _version_numbers(copy.version) > _version_numbers(own.version):
+        if version_numbers(copy.version) > version_numbers(own.version):
             text = f"{runs}, which is newer, gpufan {copy.version}; this is {about}"
             return warning("install", text, *_UPDATES.get(own.kind, [f"{copy.folder}/bin/gpufan doctor"]))
         if own.kind is Kind.PACKAGE:
@@ -45,6 +45,6 @@ def _judge_installation(facts: Facts, own: Installation) -> Finding:
     return ok("install", about)
 
 
-def _version_numbers(version: str) -> list[int]:
+def version_numbers(version: str) -> list[int]:
     """Return the numbers in `version`, for comparisons: [0, 2, 0] for `0.2.0`."""
     return [int(number) for number in re.findall(r"\d+", version)]

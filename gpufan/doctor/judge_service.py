@@ -10,6 +10,7 @@ from gpufan.config.settings import DEFAULT_PATH
 from gpufan.core.sentences import settings_sentence
 from gpufan.doctor.facts import Facts
 from gpufan.doctor.findings import Finding, ok, problem, warning
+from gpufan.doctor.judge_installation import version_numbers
 from gpufan.system.paths import ALERTS_SETTINGS
 from gpufan.system.unit_state import UnitState
 
@@ -126,12 +127,21 @@ def _judge_config(facts: Facts) -> Finding:
     return ok("config", f"{facts.config}: no error")
 
 
+def _remedies_for_other_version(facts: Facts) -> list[str]:
+    """Return the commands that help against a snapshot that cannot be read."""
+    own, copy = facts.installation, facts.copy
+    if own is None or copy is None or not facts.service_runs_copy or copy.version == own.version:
+        return [_RESTART]
+    is_older = version_numbers(copy.version) < version_numbers(own.version)
+    return [f"sudo {facts.command} install-service" if is_older else f"{copy.folder}/bin/gpufan doctor"]
+
+
 def _judge_snapshot(facts: Facts) -> Finding:
     """Judge whether a running gpufan writes the snapshot in time."""
     published = facts.published
     run, restore = f"sudo {facts.command} run", f"sudo {facts.command} restore"
     if error := facts.errors.get("published"):
-        return problem("snapshot", error, _RESTART)
+        return problem("snapshot", error, *_remedies_for_other_version(facts))
     if published is None:
         if facts.service is not None and facts.service.is_active:
             text = f"the service is active, but {facts.runtime_folder} has no snapshot"

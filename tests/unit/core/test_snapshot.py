@@ -163,10 +163,13 @@ def test_a_folder_in_place_of_the_snapshot_is_an_error_for_people(tmp_path: Path
         read_snapshot(tmp_path)
 
 
-def test_a_snapshot_of_another_format_asks_for_a_restart(tmp_path: Path) -> None:
-    newer = msgspec.structs.replace(SNAPSHOT, format=FORMAT + 1, version="9.9")
-    (tmp_path / "state.json").write_bytes(msgspec.json.encode(newer))
-    with pytest.raises(GpufanError, match=r"written by gpufan 9\.9, this is [\d.]+: restart the daemon"):
+@pytest.mark.parametrize(("step", "remedy"), [(1, "use that version"), (-1, "run `install-service` again")])
+def test_a_snapshot_of_another_format_names_both_versions_and_the_remedy(
+    tmp_path: Path, step: int, remedy: str
+) -> None:
+    other = msgspec.structs.replace(SNAPSHOT, format=FORMAT + step, version="9.9")
+    (tmp_path / "state.json").write_bytes(msgspec.json.encode(other))
+    with pytest.raises(GpufanError, match=rf"written by gpufan 9\.9, this is [\d.]+: {remedy}"):
         read_snapshot(tmp_path / "state.json")
 
 

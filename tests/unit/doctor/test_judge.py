@@ -293,6 +293,24 @@ CASES = {
         replace(WELL, published=None, errors={"published": "of another version"}),
         ("snapshot", "problem", "sudo systemctl restart gpufan"),
     ),
+    "manual fans of a gpufan whose snapshot is unreadable": (
+        replace(
+            WELL,
+            published=None,
+            errors={"published": "of another version"},
+            driver=driver(Card(INFO, Reading(40.0, 100.0, (MANUAL_FAN,)))),
+        ),
+        ("fans", "ok", None),
+    ),
+    "hot while the snapshot is unreadable": (
+        replace(
+            WELL,
+            published=None,
+            errors={"published": "of another version"},
+            driver=driver(Card(INFO, Reading(88.0, 200.0, (DRIVERS_FAN,), "heat"))),
+        ),
+        ("heat", "problem", "nvidia-smi -i 0 -pl"),
+    ),
     "orphan": (
         replace(BY_HAND, published=replace(published(), orphan=True)),
         ("snapshot", "problem", "sudo gpufan restore"),

@@ -91,3 +91,14 @@ def test_in_a_container_the_doctor_says_what_a_kill_of_it_does() -> None:
     idle = replace(running, published=None)
     assert found(idle, "service").remedies == ("gpufan run",)
     assert msgspec.json.encode(judge(idle))
+
+
+@pytest.mark.parametrize(
+    ("version", "remedies"),
+    [("0.9.1", RENEW), ("0.10.0", ("sudo systemctl restart gpufan",)), ("0.11", ("/opt/gpufan/bin/gpufan doctor",))],
+)
+def test_a_snapshot_of_another_version_gets_the_remedy_that_replaces_it(
+    version: str, remedies: tuple[str, ...]
+) -> None:
+    facts = replace(box(PIPX, OPT, version), published=None, errors={"published": "of another version"})
+    assert found(facts, "snapshot").remedies == remedies
