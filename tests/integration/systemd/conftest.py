@@ -1,5 +1,6 @@
 """Rigs for the tests, and the times that they measured, printed at the end."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,18 +26,22 @@ def layers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture
 def boot(layers: list[Path], tmp_path: Path) -> Iterator[Boot]:
     with ExitStack() as ends:
-        yield lambda **options: _boot(layers, tmp_path, ends, **options)
+        yield lambda **options: boot_layers(layers, tmp_path, ends, **options)
 
 
 @pytest.fixture
 def boot_fresh(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
-    """Boots a box of a suite of Debian with nothing of gpufan but the given packages, in /srv."""
+    """Boots a box of a suite of Debian with nothing of gpufan but the given packages and folders, in /srv."""
     with ExitStack() as ends:
 
-        def boot_fresh(suite: str, *debs: Path) -> Rig:
+        def boot_fresh(suite: str, *paths: Path) -> Rig:
             layer = tmp_path / "layer"
-            write_files(layer, driver_files() | {f"srv/{deb.name}": deb.read_bytes() for deb in debs})
-            return _boot([layer, fresh_root(suite)], tmp_path, ends)
+            write_files(layer, driver_files())
+            for path in paths:
+                put = shutil.copytree if path.is_dir() else shutil.copyfile
+                (layer / "srv").mkdir(exist_ok=True)
+                put(path, layer / "srv" / path.name)
+            return boot_layers([layer, fresh_root(suite)], tmp_path, ends)
 
         yield boot_fresh
 
@@ -50,12 +55,14 @@ def rig(boot: Boot) -> Rig:
 def installed(layers: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """One rig for all tests of a module, with the service installed; each leaves it active."""
     with ExitStack() as ends:
-        rig = _boot(layers, tmp_path_factory.mktemp("double"), ends)
+        rig = boot_layers(layers, tmp_path_factory.mktemp("double"), ends)
         rig.install()
         yield rig
 
 
-def _boot(layers: list[Path], folder: Path, ends: ExitStack, box: SimulatedBox | None = None, **options: Any) -> Rig:
+def boot_layers(
+    layers: list[Path], folder: Path, ends: ExitStack, box: SimulatedBox | None = None, **options: Any
+) -> Rig:
     double = NvmlDouble(folder, box)
     double.map.asks_capability = 1
     ends.enter_context(double.live())

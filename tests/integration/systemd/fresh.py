@@ -2,14 +2,21 @@
 
 from pathlib import Path
 
-from tests.integration.systemd.rig import cached_root
+from tests.integration.systemd.rig import WHEELS, cached_root, download_wheels, requirements
 
-SUITES = ("bookworm", "trixie")
+SUITES = {"bookworm": "3.11", "trixie": "3.13"}
+"""The suites, each with the version of its Python."""
 
 
 def fresh_root(suite: str) -> Path:
-    """The root of a box without Python. apt has what python3 needs in its cache, so that it needs no network."""
+    """The root of a box without Python. apt and pip find on it what they need to install gpufan without a network."""
     options = "--download-only -o APT::Install-Recommends=1"
-    download = f'chroot "$1" sh -c "apt-get clean && apt-get -q -y install {options} python3"'
+    download = f'chroot "$1" sh -c "apt-get clean && apt-get -q -y install {options} python3 python3-venv"'
     options = ["--include=systemd-sysv,dbus", "--skip=cleanup/apt", f"--customize-hook={download}"]
-    return cached_root(suite, options)
+    wheels = ["hatchling", *requirements()]
+    return cached_root(suite, options, wheels, lambda root: _fill(root, SUITES[suite], wheels))
+
+
+def _fill(root: Path, version: str, wheels: list[str]) -> None:
+    """Put wheels for Python `version` where `WHEELS` says."""
+    download_wheels(root / WHEELS.relative_to("/"), version, wheels)

@@ -66,7 +66,7 @@ def _run(*command: str | Path, text: str | None = None) -> str:
 
 def debian_root() -> Path:
     """The cached root, built if need be."""
-    wheels = [text.split(";")[0] for text in requires("gpufan") or () if _applies(text)]
+    wheels = requirements("alerts", "metrics", "web")
     excluded = [f"--dpkgopt=path-exclude=/usr/{pattern}" for pattern in EXCLUDED]
     options = [f"--include={PACKAGES}", *excluded]
     key = (wheels, _ANSIBLE, inspect.getsource(_fill))
@@ -94,15 +94,18 @@ def cached_root(
     return root
 
 
-def _applies(requirement: str) -> bool:
-    """Whether it is one of gpufan, or of an extra that a companion service needs, for the Python of the suite.
+def requirements(*extras: str) -> list[str]:
+    """What gpufan and `extras` need, for the Python of every suite.
 
     The page works without scipy, except that it predicts nothing; scipy is large.
     """
-    name, _, condition = requirement.partition(";")
-    extras = ("alerts", "metrics", "web")
-    is_of_extra = any(f"extra == '{extra}'" in condition.replace('"', "'") for extra in extras)
-    return not condition or (is_of_extra and not name.startswith("scipy"))
+    found = []
+    for requirement in requires("gpufan") or ():
+        name, _, condition = requirement.partition(";")
+        is_of_extra = any(f"extra == '{extra}'" in condition.replace('"', "'") for extra in extras)
+        if not condition or (is_of_extra and not name.startswith("scipy")):
+            found.append(name)
+    return found
 
 
 def _mirror() -> str:
@@ -115,13 +118,12 @@ def _fill(root: Path, wheels: list[str]) -> None:
     """What stays from run to run: a user with an environment."""
     _run("chroot", root, "useradd", "--create-home", "--shell", "/bin/bash", "user")
     _run("chroot", root, "python3", "-m", "venv", "--without-pip", VENV)
-    version = _site(root).parent.name.removeprefix("python")
-    pip = (sys.executable, "-m", "pip", "-q")
-    options = ["--only-binary=:all:", "--python-version", version]
+    version = site_packages(root).parent.name.removeprefix("python")
     folder = root / WHEELS.relative_to("/")
-    _run(*pip, "download", *options, "--dest", folder, *wheels)
+    download_wheels(folder, version, wheels)
+    pip, options = _pip(version)
     local = ["--no-index", "--find-links", folder, "--no-compile"]
-    _run(*pip, "install", *options, *local, "--target", _site(root), *wheels)
+    _run(*pip, "install", *options, *local, "--target", site_packages(root), *wheels)
     _run(*pip, "install", *options, "--no-compile", "--target", root / ANSIBLE.relative_to("/"), _ANSIBLE)
     _run("chroot", root, "python3", "-m", "compileall", "-q", ANSIBLE)  # else each of its runs would
     _run("chroot", root, "chown", "-R", "user:", "/home/user")
@@ -129,18 +131,30 @@ def _fill(root: Path, wheels: list[str]) -> None:
     (root / "etc/machine-id").write_text(f"{'0123456789abcdef' * 2}\n")
 
 
-def _site(root: Path) -> Path:
+def download_wheels(folder: Path, version: str, names: list[str]) -> None:
+    """Download into `folder` the wheels of `names`, and of all that these need, for Python `version`."""
+    pip, options = _pip(version)
+    _run(*pip, "download", *options, "--dest", folder, *names)
+
+
+def _pip(version: str) -> tuple[list[str], list[str]]:
+    """The command, and its options to choose wheels for Python `version`."""
+    return [sys.executable, "-m", "pip", "-q"], ["--only-binary=:all:", "--python-version", version]
+
+
+def site_packages(root: Path) -> Path:
+    """Return where the environment of the user has its packages."""
     return next((root / VENV.relative_to("/") / "lib").glob("python*")) / "site-packages"
 
 
-def source_layer(folder: Path, root: Path) -> Path:
-    """A layer over `root` of what is in this source tree: gpufan's wheel in the user's environment, and the double."""
-    _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, _SOURCE)
+def source_layer(folder: Path, root: Path, source: Path = _SOURCE) -> Path:
+    """A layer over `root` of what is in the tree `source`: gpufan's wheel in the user's environment, and the double."""
+    _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source)
     layer = folder / "layer"
     home = layer / "home/user"
     built = next(folder.glob("*.whl"))
     with zipfile.ZipFile(built) as wheel:
-        wheel.extractall(layer / _site(root).relative_to(root))
+        wheel.extractall(layer / site_packages(root).relative_to(root))
     write_files(layer, {f"{WHEELS}/{built.name}"[1:]: built.read_bytes()} | _FILES | driver_files())
     owner = (root / "home/user").stat()
     for path in (home, *home.rglob("*")):

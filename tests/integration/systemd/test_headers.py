@@ -13,7 +13,7 @@ from gpufan.gpu.simulated import PROFILES, SimulatedBox
 from tests.doubles.hwmon import DEVICE, HwmonDouble, hwmon_double
 from tests.doubles.nvml import wait_for
 from tests.integration.hwmon.conftest import P40_SETTINGS, is_as_before
-from tests.integration.systemd.conftest import _boot
+from tests.integration.systemd.conftest import boot_layers
 from tests.integration.systemd.rig import GPUFAN, Rig
 
 pytestmark = pytest.mark.systemd
@@ -30,7 +30,7 @@ def box(layers: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Iterato
         folder = tmp_path_factory.mktemp("double")
         chip = ends.enter_context(hwmon_double(folder / "sys"))
         p40 = SimulatedBox(PROFILES["p40-header"], lambda _: 150.0)
-        rig = _boot(layers, folder, ends, p40, hwmon=chip.folder)
+        rig = boot_layers(layers, folder, ends, p40, hwmon=chip.folder)
         rig.write(CONFIG, P40_SETTINGS + CASE_FAN)
         rig.write("/usr/sbin/fancontrol", "#!/bin/sh\nsleep 1000\ntrue\n", "755")
         rig.write("/etc/systemd/system/fancontrol.service", "[Service]\nExecStart=/bin/sh /usr/sbin/fancontrol\n")
