@@ -188,7 +188,8 @@ def _look_at_writable_paths() -> str:
     """Return the value for `Facts.writable_paths`. Raises GpufanError."""
     if not below_root(systemctl.BOOTED).is_dir() or shutil.which("systemctl") is None:
         return ""
-    return systemctl.systemctl_show(SERVICE, "ReadWritePaths")["ReadWritePaths"]
+    limit_s = systemctl.QUERY_TIMEOUT_S
+    return systemctl.systemctl_show(SERVICE, "ReadWritePaths", limit_s=limit_s)["ReadWritePaths"]
 
 
 def _look_at_unit(name: str) -> UnitState:

@@ -40,7 +40,7 @@ def display_manager() -> str | None:
 
 def commands_of_services() -> list[ServiceCommand]:
     """Return the command of every loaded service, as systemd shows it. Raises GpufanError."""
-    text = systemctl("show", "--type=service", "--all", "--property=Id,ExecStart", "*")
+    text = systemctl("show", "--type=service", "--all", "--property=Id,ExecStart", "*", limit_s=QUERY_TIMEOUT_S)
     return parse_commands_of_services(text)
 
 

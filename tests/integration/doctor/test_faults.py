@@ -25,8 +25,8 @@ from gpufan.doctor import look, root_folder
 from gpufan.gpu import cards, nvml_box
 from gpufan.gpu.cards import open_cards
 from gpufan.gpu.nvml import NvmlGpu
-from gpufan.service import proof
-from gpufan.system import unit_state
+from gpufan.service import conflicts, proof
+from gpufan.system import systemctl, unit_state
 from gpufan.system.lock import controller_lock
 from tests.doubles.nvml import IGNORES, JAMS, Kind, NvmlDouble, wait_for
 from tests.integration.harness import Running, fans, running, settings
@@ -330,7 +330,8 @@ def test_a_hanging_card_delays_no_other_finding(box: Box, monkeypatch: pytest.Mo
 
 def test_a_hanging_systemd_is_reported(box: Box, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run("ours", "ours")
-    monkeypatch.setattr(unit_state, "QUERY_TIMEOUT_S", 0.1)
+    for module in (unit_state, conflicts, systemctl):
+        monkeypatch.setattr(module, "QUERY_TIMEOUT_S", 0.1)
     box.script("systemctl", "#!/bin/sh\nexec /bin/sleep 60\n")
     box.finds("service", "warning", "has not answered for 0.1 s", "systemctl status gpufan")
 
