@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gpufan.daemon import rivals
 from tests.doubles.nvml import NvmlDouble, Rival, wait_for
 from tests.integration.harness import running, workers
 
@@ -17,8 +18,9 @@ def start_elsewhere(*words: str) -> int:
 
 
 def test_another_program_that_sets_fans_is_named_once(
-    double: NvmlDouble, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    double: NvmlDouble, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rivals, "LOOK_S", 60.0)  # a busy machine reads its processes slowly
     script = tmp_path / "coolgpus"
     script.write_text("import time; time.sleep(60)\n")
     pid = start_elsewhere(sys.executable, str(script))
