@@ -90,6 +90,7 @@ def test_only_the_named_cards_are_followed(box: Box) -> None:
     wait_for(lambda: box.percent == 30)
 
 
+@pytest.mark.slow
 def test_without_a_curve_the_highest_demand_counts(box: Box) -> None:
     box.heat(50, 70)
     box.start(CARDS + FAN)
@@ -167,6 +168,7 @@ def test_orders_and_pauses_are_for_cards_only(box: Box, gpufan) -> None:
     assert box.percent == 40
 
 
+@pytest.mark.slow
 def test_a_blocked_case_fan_is_a_fault_of_that_fan_alone(box: Box) -> None:
     box.start(CARDS + FAN + CURVE)
     wait_for(lambda: box.snapshot.case_fans[0].fans and box.snapshot.case_fans[0].fans[0].speed_rpm)

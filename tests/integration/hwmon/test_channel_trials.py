@@ -69,6 +69,7 @@ def test_identify_goes_on_after_a_channel_that_cannot_be_set(gpufan: Gpufan, chi
     assert "fan3 went" in lines[2]
 
 
+@pytest.mark.slow
 def test_calibrate_finds_where_a_fan_stops_and_starts(gpufan: Gpufan, chip: HwmonDouble) -> None:
     chip.change(2, stop_raw=48, start_raw=64)  # 19 % and 25 %
     status, out, err = gpufan("fans", "calibrate", "nct6798/pwm2")
@@ -77,6 +78,7 @@ def test_calibrate_finds_where_a_fan_stops_and_starts(gpufan: Gpufan, chip: Hwmo
     assert is_as_before(chip, 2)
 
 
+@pytest.mark.slow
 def test_calibrate_says_if_a_fan_never_stops(gpufan: Gpufan, chip: HwmonDouble) -> None:
     chip.change(2, stop_raw=-1, start_raw=-1, full_rpm=2000)
     chip.change(2, ramp_percent_per_s=200.0)

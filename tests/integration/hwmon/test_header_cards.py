@@ -168,6 +168,7 @@ def test_a_mode_that_always_flips_back_is_a_fault_that_is_tried_again(
     wait_for(lambda: snapshot(folder).gpus[0].fault is not None or snapshot(folder).gpus[0].control == "released")
 
 
+@pytest.mark.slow
 def test_a_write_that_fails_is_a_fault_and_ends_with_it(
     start_p40: Start, chip: HwmonDouble, folder: Path, p40: NvmlDouble
 ) -> None:
@@ -192,6 +193,7 @@ def test_if_one_of_two_fans_cannot_be_set_the_other_runs_at_full_speed(
     wait_for(lambda: percent(chip, 2) == 100)
 
 
+@pytest.mark.slow
 def test_a_blocked_fan_is_a_fault(start_p40: Start, chip: HwmonDouble, folder: Path) -> None:
     start_p40()
     wait_for(lambda: snapshot(folder).gpus[0].fans[0].speed_rpm)
@@ -209,6 +211,7 @@ def test_a_lost_card_gets_full_speed_until_it_is_back(start_p40: Start, chip: Hw
     wait_for(lambda: percent(chip) == 60)
 
 
+@pytest.mark.slow
 def test_a_card_that_hangs_gets_full_speed_and_its_header_is_given_back_at_the_end(
     start_p40: Start, chip: HwmonDouble, p40: NvmlDouble
 ) -> None:
@@ -222,6 +225,7 @@ def test_a_card_that_hangs_gets_full_speed_and_its_header_is_given_back_at_the_e
     wait_for(lambda: is_as_before(chip))
 
 
+@pytest.mark.slow
 def test_a_chip_that_vanishes_loses_the_card_until_it_is_back_under_another_number(
     start_p40: Start, chip: HwmonDouble, folder: Path
 ) -> None:
@@ -246,6 +250,7 @@ def test_a_chip_that_comes_after_the_start_is_used(start_p40: Start, chip: Hwmon
     wait_for(lambda: percent(chip) == 60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [3, 7])
 def test_a_chip_that_rounds_down_runs_at_least_as_fast_as_demanded(
     start_p40: Start, chip: HwmonDouble, folder: Path, p40: NvmlDouble, levels: int
@@ -280,6 +285,7 @@ def test_a_fan_that_stops_at_its_duty_is_started_again_and_runs_faster(
     wait_for(lambda: snapshot(folder).gpus[0].duty_percent == 45)
 
 
+@pytest.mark.slow
 def test_two_cards_on_one_header_get_the_higher_duty(
     install: Callable[..., NvmlDouble], chip: HwmonDouble, folder: Path, tmp_path: Path
 ) -> None:

@@ -190,6 +190,7 @@ def test_other_protocols_get_no_answer_of_the_application(page: Page) -> None:
     assert not page.raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.slow
 def test_a_client_that_sends_its_header_slowly_is_cut_off(page: Page) -> None:
     start_s = time.monotonic()
     with page.connect(20) as connection:
@@ -211,6 +212,7 @@ def test_a_client_that_sends_its_header_slowly_is_cut_off(page: Page) -> None:
     assert time.monotonic() - start_s < 10
 
 
+@pytest.mark.slow
 def test_a_client_that_sends_its_body_slowly_is_cut_off(page: Page) -> None:
     start_s = time.monotonic()
     head = f"POST /api/diff HTTP/1.1\r\nhost: {page.host}\r\norigin: http://{page.host}\r\ncookie: {page.cookie}\r\n"
@@ -279,6 +281,7 @@ def test_a_client_that_does_not_receive_its_answer_is_cut_off(page: Page) -> Non
         assert len(received(connection)) < 4_000_000
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_page_within_a_second_while_browsers_watch() -> None:
     with running_page("--simulate") as page, page.events() as stream, page.connect() as idle:
         stream.next()

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.doubles.nvml import NvmlDouble
 from tests.integration.harness import Program
 from tests.integration.web.page import running_page
@@ -34,6 +36,7 @@ def test_the_page_shows_that_the_daemon_stops_and_starts(
         stream.wait_for("running", SHOWN_S + LOADED_S)
 
 
+@pytest.mark.slow
 def test_the_page_shows_that_the_daemon_hangs_and_goes_on(
     double: NvmlDouble, start: Callable[..., Program], folder: Path, config: Path
 ) -> None:

@@ -102,6 +102,7 @@ def test_a_hostile_name_is_shown_as_text(watched: Served, visit: Visitor) -> Non
     assert tab.locator("img").count() == 0
 
 
+@pytest.mark.slow
 def test_a_daemon_that_hangs_or_stops_is_shown_and_its_return_too(
     daemon: Program, start: Callable[..., Program], watched: Served, visit: Visitor
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_daemon_that_hangs_or_stops_is_shown_and_its_return_too(
     expect(temperature).to_have_text(re.compile(r"\d\s°C"))
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_is_shown_and_its_return_too(watched: Served, visit: Visitor) -> None:
     tab = visit(watched)
     header = tab.locator("#state")
@@ -140,6 +142,7 @@ def test_a_server_that_hangs_is_shown_and_its_return_too(watched: Served, visit:
     visit.complaints.clear()  # of requests without an answer
 
 
+@pytest.mark.slow
 def test_a_server_that_was_started_again_asks_for_its_new_link(page: Served, visit: Visitor) -> None:
     with running_page("--simulate") as first:
         tab = visit(first)

@@ -63,6 +63,7 @@ def test_a_page_without_a_terminal_has_no_helper(arguments: list[str]) -> None:
         assert (answer.status, answer.json()["error"]) == (400, box["why_not_apply"])
 
 
+@pytest.mark.slow
 def test_settings_are_applied_to_the_running_daemon_and_undone(
     double: NvmlDouble, start: Callable[..., Program], arguments: list[str], config: Path
 ) -> None:
@@ -114,6 +115,7 @@ def test_undo_removes_a_file_that_was_not_there(arguments: list[str], config: Pa
         assert not new.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_a_signal_ends_both_processes(arguments: list[str], number: int) -> None:
     with terminal(*arguments) as found, found.page.events() as stream:

@@ -81,6 +81,7 @@ def test_a_point_stays_between_its_neighbours(page: Served, visit: Visitor) -> N
     expect(fields.nth(3)).to_have_value("30")
 
 
+@pytest.mark.slow
 def test_the_numbers_of_a_curve_fit_a_narrow_screen(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape", before=with_curve, viewport={"width": 360, "height": 800})
     fields = tab.locator(".points input")
@@ -207,6 +208,7 @@ def test_quiet_hours_and_the_highest_duty_get_into_the_text(page: Served, visit:
     expect(text).not_to_contain_text('"sat"')
 
 
+@pytest.mark.slow
 def test_nothing_is_applied_while_a_field_shows_a_wrong_time(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape")
     tab.get_by_role("button", name="Add quiet hours").click()
@@ -230,6 +232,7 @@ def test_the_text_can_be_copied(page: Served, visit: Visitor) -> None:
     assert "target_c" in tab.evaluate("navigator.clipboard.readText()")
 
 
+@pytest.mark.slow
 def test_the_difference_is_shown_before_it_is_applied_and_can_be_undone(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape", before=lambda tab: tab.emulate_media(reduced_motion="reduce"))
     tab.get_by_role("slider", name="Target").last.fill("70")

@@ -49,6 +49,7 @@ def drawn(tab: Page) -> None:
     expect(tab.locator(".time-area .main-svg").first).to_be_visible(timeout=200_000)
 
 
+@pytest.mark.slow
 def test_the_views_have_addresses_and_work_with_the_keyboard(page: Served, visit: Visitor) -> None:
     tab = visit(page)
     tab.locator("#tab-now").focus()

@@ -76,6 +76,7 @@ def wishes(settings: CardSettings, *keys: str) -> dict[str, Wish]:
     return {key: Wish(settings, 93) for key in keys or KEYS}
 
 
+@pytest.mark.slow
 def test_the_present_settings_are_predicted_as_they_were(predictor: Predictor, models: dict[str, CardModel]) -> None:
     answer = predictor.predict(models, wishes(SETTINGS))
     assert answer["hours"] == pytest.approx(HOURS, abs=0.1)
@@ -87,6 +88,7 @@ def test_the_present_settings_are_predicted_as_they_were(predictor: Predictor, m
     assert answer["together"]["would_sound_db"] > max(card["would"]["sound_db"] for card in answer["cards"].values())
 
 
+@pytest.mark.slow
 def test_what_was_is_what_the_history_says(folder: Path, predictor: Predictor, models: dict[str, CardModel]) -> None:
     cards = history_chart(folder)["cards"]
     for key, card in predictor.predict(models, wishes(SETTINGS))["cards"].items():
@@ -97,6 +99,7 @@ def test_what_was_is_what_the_history_says(folder: Path, predictor: Predictor, m
         assert card["was"]["hot_s"] == totals["hot_s"]
 
 
+@pytest.mark.slow
 def test_a_lower_target_is_cooler_and_louder(predictor: Predictor, models: dict[str, CardModel]) -> None:
     warm, cool = (predictor.predict(models, wishes(CardSettings(target_c=target_c), KEYS[1])) for target_c in (80, 68))
     warm_card, cool_card = warm["cards"][KEYS[1]], cool["cards"][KEYS[1]]
@@ -108,6 +111,7 @@ def test_a_lower_target_is_cooler_and_louder(predictor: Predictor, models: dict[
         assert card["peak_high_c"] - card["peak_low_c"] < 6
 
 
+@pytest.mark.slow
 def test_the_lowest_duty_is_that_of_the_card(predictor: Predictor, models: dict[str, CardModel]) -> None:
     for lowest in (23, 35):
         wish = Wish(CardSettings(target_c=78), 93, (lowest, 100))
@@ -115,6 +119,7 @@ def test_the_lowest_duty_is_that_of_the_card(predictor: Predictor, models: dict[
         assert min(card["course"]["duty_percent"]) == lowest
 
 
+@pytest.mark.slow
 def test_a_slow_fan_makes_hot_seconds(predictor: Predictor, models: dict[str, CardModel]) -> None:
     (card,) = predictor.predict(models, wishes(CardSettings(Curve.parse("0:40")), KEYS[0]))["cards"].values()
     assert card["would"]["hot_s"] > 600
@@ -122,6 +127,7 @@ def test_a_slow_fan_makes_hot_seconds(predictor: Predictor, models: dict[str, Ca
     assert set(card["course"]["duty_percent"]) == {40}
 
 
+@pytest.mark.slow
 def test_quiet_hours_count_at_their_local_times(
     predictor: Predictor, models: dict[str, CardModel], in_utc: None
 ) -> None:
@@ -133,6 +139,7 @@ def test_quiet_hours_count_at_their_local_times(
     assert max(duty for time_s, duty in points if not begin_s < time_s < end_s) > 60
 
 
+@pytest.mark.slow
 def test_the_course_has_few_points_in_the_order_of_time(predictor: Predictor, models: dict[str, CardModel]) -> None:
     (card,) = predictor.predict(models, wishes(SETTINGS, KEYS[0]))["cards"].values()
     times_s = card["course"]["time_s"]
@@ -141,12 +148,14 @@ def test_the_course_has_few_points_in_the_order_of_time(predictor: Predictor, mo
     assert max(card["course"]["temperature_c"]) == pytest.approx(card["would"]["peak_c"], abs=0.1)
 
 
+@pytest.mark.slow
 def test_cards_without_a_model_are_left_out(predictor: Predictor, models: dict[str, CardModel]) -> None:
     assert set(predictor.predict(models, wishes(SETTINGS, KEYS[0], "GPU-9"))["cards"]) == {KEYS[0]}
     nothing = predictor.predict(models, wishes(SETTINGS, "GPU-9"))
     assert (nothing["cards"], nothing["error"]) == ({}, "the models of these cards are not ready: see their states")
 
 
+@pytest.mark.slow
 def test_a_newer_request_of_the_same_page_supersedes_one_that_waits(models: dict[str, CardModel]) -> None:
     class SlowWorker:
         """A worker whose first call returns when two more requests wait."""
@@ -241,6 +250,7 @@ def test_without_a_usable_history_there_is_one_sentence(tmp_path: Path, workers:
     assert (simulated["state"], simulated["text"]) == ("fitting", "the last day of the simulated cards is being made")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("result", "wait_s"), [("error", SEARCH_S), ("too little", RETRY_S), ("model", RENEW_S)])
 def test_a_fit_is_repeated_when_there_is_much_new_history(
     models: dict[str, CardModel], result: str, wait_s: float

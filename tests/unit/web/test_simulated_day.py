@@ -31,6 +31,7 @@ def test_the_same_seed_gives_the_same_day(tmp_path: Path) -> None:
     assert [row[4] for row in first] != [row[4] for row in other]
 
 
+@pytest.mark.slow
 def test_a_day_has_readings_all_the_time_except_at_its_restart_and_some_events(tmp_path: Path) -> None:
     write_day(tmp_path, "dual-1080ti", settings_for, NOON_S, 1, HOURS * 3600)
     with HistoryReader(tmp_path) as reader:
