@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles import require
 from tests.doubles.nvml import AUTO, MANUAL, wait_for
 from tests.integration.packages import SOURCE, deb
 from tests.integration.systemd.conftest import boot_layers
@@ -28,9 +29,11 @@ def old_rig(tmp_path: Path) -> Iterator[Rig]:
     """A box with a display manager, and with release 0.1.0 in the environment of its user."""
     source = tmp_path / "source"
     source.mkdir()
-    archive = subprocess.run(["git", "-C", SOURCE, "archive", RELEASE], capture_output=True, check=False)
+    git = require("git", "git")
+    archive = subprocess.run([git, "-C", SOURCE, "archive", RELEASE], capture_output=True, check=False)
     if archive.returncode != 0:
-        pytest.skip("the history of this source tree does not have release 0.1.0: git fetch --unshallow")
+        reason = archive.stderr.decode().strip()
+        pytest.skip(f"git has no release 0.1.0 here ({reason}); for a shallow clone: git fetch --unshallow")
     subprocess.run(["tar", "-x", "-C", source], input=archive.stdout, check=True)
     root = debian_root()
     layer = source_layer(tmp_path / "layer", root, source)
