@@ -178,7 +178,8 @@ def _sound_db(energy: float | None, seconds: float) -> float | None:
 
 
 def _totals(found: Sequence[Step], swings: int) -> dict[str, Any]:
-    """Return the totals of a card. `peak_c` and `sound_db` are None if they are unknown."""
+    """Return the totals of a card. `peak_c`, `energy_kwh` and `sound_db` are None if they are unknown."""
+    energies_j = [step.energy_j for step in found if step.energy_j is not None]
     sound_s = sum(step.sound_s for step in found)
     sound_energy = sum(step.sound_energy or 0.0 for step in found)
     return {
@@ -186,7 +187,7 @@ def _totals(found: Sequence[Step], swings: int) -> dict[str, Any]:
         "peak_c": max((step.temperature_c.highest for step in found if step.temperature_c is not None), default=None),
         "hot_s": round(sum(step.hot_s for step in found), 1),
         "throttled_s": round(sum(step.throttled_s for step in found), 1),
-        "energy_kwh": round(sum(step.energy_j or 0.0 for step in found) / 3.6e6, 4),
+        "energy_kwh": round(sum(energies_j) / 3.6e6, 4) if energies_j else None,
         "sound_db": _sound_db(sound_energy, sound_s),
         "swings": swings,
     }

@@ -83,6 +83,14 @@ def test_the_totals_are_those_of_the_readings(run: RecordedRun) -> None:
         assert (totals["peak_c"], totals["swings"]) == (85.0, 2)
 
 
+@pytest.mark.parametrize("hours", [1, 24])  # from single readings, and from minutes
+def test_the_energy_of_a_fan_without_power_is_unknown(run: RecordedRun, hours: int) -> None:
+    run.seconds(60, power_w=None)
+    run.recorder.write()
+    answer = history_chart(run.folder, NOON_S + 60 - hours * 3600, NOON_S + 60)
+    assert answer["cards"][KEY]["totals"]["energy_kwh"] is None
+
+
 def test_the_sound_of_all_cards_is_louder_than_that_of_one(run: RecordedRun) -> None:
     for _ in range(20):
         run.second(gpu_state(), gpu_state(uuid="GPU-2", index=1))
