@@ -196,7 +196,7 @@ def _lint_quiet_hours(
     """Find keys in a `[[quiet]]` table whose values gpufan cuts or raises. Return each such key with a warning.
 
     `hours` is the table, and `number` is its number. If the table overlaps an earlier table, the result also has a
-    warning with an empty key.
+    warning with an empty key, except if one of them covers the whole week.
     """
     for card in [card for card in cards if card.uuid] or [_ANY_CARD]:
         found = _lint_target(hours.target_c, card)
@@ -207,8 +207,11 @@ def _lint_quiet_hours(
         if found:
             yield from found
             break
+    minutes = _lint_minutes_of_week(hours)
     for other, earlier in enumerate((settings.file.quiet or ())[: number - 1], 1):
-        if _lint_minutes_of_week(hours) & _lint_minutes_of_week(earlier):
+        earlier_minutes = _lint_minutes_of_week(earlier)
+        # A limit for all times is meant to overlap.
+        if minutes & earlier_minutes and max(len(minutes), len(earlier_minutes)) < 7 * DAY_MINUTES:
             yield "", f"it overlaps [[quiet]] {other}: at such times the lowest values count"
 
 

@@ -140,6 +140,8 @@ def found(text: str, *cards: GpuInfo, path: Path = Path("f")) -> list[str]:
             ["line 5: [[quiet]] 2: it overlaps [[quiet]] 1: at such times the lowest values count"],
         ),
         (f'{NIGHT}[[quiet]]\nfrom = "07:00"\nto = "08:00"\ntarget_c = 75', (), []),
+        (f'[[quiet]]\nfrom = "00:00"\nto = "24:00"\nmax_duty_percent = 80\n{NIGHT}', (), []),
+        (f'{NIGHT}[[quiet]]\nfrom = "00:00"\nto = "24:00"\nmax_duty_percent = 80', (), []),
         (
             f'{NIGHT}days = ["sun"]\n[[quiet]]\nfrom = "00:00"\nto = "08:00"\ndays = ["mon"]\ntarget_c = 75',
             (),
