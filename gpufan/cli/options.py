@@ -118,7 +118,8 @@ def read_listen_option(text: str) -> tuple[str, int]:
     """
     match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^:\[\]\s]*)):([0-9]{1,5})", text)
     if match is None or int(match[3]) > 65535:
-        raise InputError(f"'{text}' is not an address: write it as 127.0.0.1:10835, [::1]:10835, or :10835 for all")
+        example = "127.0.0.1:8080, [::1]:8080, or :8080 for all"
+        raise InputError(f"'{text}' is not an address: write HOST:PORT, such as {example}")
     return match[1] or match[2] or "", int(match[3])
 
 

@@ -164,7 +164,7 @@ def test_an_address_is_read(text: str, address: tuple[str, int]) -> None:
 
 @pytest.mark.parametrize("text", ["", "10835", "localhost", "::1:80", "a:b", "a:65536", "a:-1", "[x]:1", "a b:1"])
 def test_a_wrong_address_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(InputError, match=r"write it as 127\.0\.0\.1:10835"):
+    with pytest.raises(InputError, match=r"write HOST:PORT, such as 127\.0\.0\.1:8080"):
         read_listen_option(text)
 
 
