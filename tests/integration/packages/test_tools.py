@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -17,9 +19,8 @@ UV = SOURCE / ".envs/package/bin/uv"
 
 
 @pytest.fixture(scope="module", params=["pipx", "uv"])
-def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def installed(request: pytest.FixtureRequest) -> Iterator[tuple[str, Path]]:
     """The tool, and the home of a user who has installed gpufan with it."""
-    home = tmp_path_factory.mktemp("home")
     (wheel,) = packages().glob("*.whl")
     if request.param == "uv":
         command = [UV, "tool", "install", "-q", "--python", sys.executable, wheel]
@@ -28,12 +29,13 @@ def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     else:
         pytest.importorskip("pipx")
         command = [sys.executable, "-m", "pipx", "install", "-q", "--python", sys.executable, str(wheel)]
-    done = subprocess.run(command, env=environment(home), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    for folder in home.parents[:2]:  # those of pytest are its user's only
-        folder.chmod(0o755)
-    subprocess.run(["chmod", "-R", "go+rX", home], check=True)
-    return request.param, home
+    # Not a folder of pytest: those are for their owner, and the user nobody must find gpufan.
+    with TemporaryDirectory(prefix="gpufan-test-") as name:
+        home = Path(name)
+        done = subprocess.run(command, env=environment(home), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        subprocess.run(["chmod", "-R", "go+rX", home], check=True)
+        yield request.param, home
 
 
 def environment(home: Path) -> dict[str, str]:
