@@ -87,6 +87,7 @@ def check_config(config_path: Path | None) -> None:
     from gpufan.config.lint import lint_settings
     from gpufan.config.mistakes import SettingsError
     from gpufan.daemon.known_cards import known_cards
+    from gpufan.hwmon.channels import find_channels
 
     source = options.source_of_config_option(config_path)
     try:
@@ -100,7 +101,8 @@ def check_config(config_path: Path | None) -> None:
     verdict = "no mistake found" if settings.path else "no such file, so the built-in settings are in effect"
     click.echo(f"{source.path}: {verdict}")
     if settings.path is not None:
-        for mistake in lint_settings(settings, read_file(settings.path), known_cards(settings.run_settings().gpus)):
+        cards = known_cards(settings.run_settings().gpus)
+        for mistake in lint_settings(settings, read_file(settings.path), cards, find_channels()):
             click.echo(f"warning: {source.path}: {mistake}", err=True)
 
 
@@ -232,13 +234,14 @@ def edit_config(config_path: Path | None) -> None:
     from gpufan.config.change import replace_settings, text_to_change
     from gpufan.config.edit import edited_lines
     from gpufan.config.toml_text import parse_settings_text
+    from gpufan.hwmon.channels import find_channels
 
     path = config_path or DEFAULT_PATH
     text = before = text_to_change(path)
     while True:
         text = _ask_config_in_editor(text)
         try:
-            parse_settings_text(text.encode())
+            parse_settings_text(text.encode(), find_channels)
             lines, choices = edited_lines(before, text), ["apply", "edit", "quit"]
         except InputError as error:
             lines, choices = [f"this is not applied: {error}"], ["edit", "quit"]

@@ -8,6 +8,7 @@ from gpufan.config.schema import RUN_KEYS, CardTable, RunKeys
 from gpufan.config.settings import DEFAULT_PATH, RunSettings
 from gpufan.config.toml_text import parse_settings_text, render_settings_text
 from gpufan.errors import GpufanError, InputError, NoPermission
+from gpufan.hwmon.channels import find_channels
 from gpufan.system import systemctl
 from gpufan.system.files import read_file_if_exists, remove, replace
 from gpufan.system.unit_state import unit_state
@@ -49,7 +50,7 @@ def replace_settings(path: Path, text: str) -> str:
     the file cannot be written or the service cannot be reloaded.
     """
     try:
-        parse_settings_text(text.encode())
+        parse_settings_text(text.encode(), find_channels)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     real = path.resolve()

@@ -13,16 +13,20 @@ from gpufan.core.gpu import GpuInfo
 from gpufan.core.quiet_hours import DAY_MINUTES
 from gpufan.core.selection import card_matches, card_may_match, is_card_index
 from gpufan.core.thermal import full_speed_from_c
+from gpufan.errors import InputError
+from gpufan.hwmon.channels import Channel, resolve_channel
 
 _ANY_CARD = GpuInfo(uuid="", pci="", index=-1, name="", fan_count=1, duty_range=(20, 100), slowdown_c=None, backend="")
 """A card to check values against if the cards of the box are unknown. No card gets a lower duty than this one."""
 
 
-def lint_settings(settings: Settings, text: bytes, cards: Sequence[GpuInfo]) -> list[Mistake]:
+def lint_settings(
+    settings: Settings, text: bytes, cards: Sequence[GpuInfo], channels: Sequence[Channel] | None = None
+) -> list[Mistake]:
     """Return a warning for each setting in the file that is surely not meant, in the order of the lines.
 
     `text` is the text of the file from which `settings` were read. `cards` are the cards of the box; empty if they are
-    unknown.
+    unknown. `channels` are the fans on headers of its motherboard; None if they are unknown.
     """
     lines = key_lines(decode_lines(text)[1])
     found: list[tuple[str, str, str]] = []
@@ -37,6 +41,8 @@ def lint_settings(settings: Settings, text: bytes, cards: Sequence[GpuInfo]) -> 
             *_lint_limits(keys, here),
         ]
         found += [(where, key, about) for key, about in abouts]
+        if number:
+            found += [(where, "fans", about) for about in _lint_channels(settings.tables[number - 1].fans, channels)]
     for number, hours in enumerate(settings.file.quiet or (), 1):
         found += [
             (table_name("quiet", number), key, about)
@@ -44,6 +50,7 @@ def lint_settings(settings: Settings, text: bytes, cards: Sequence[GpuInfo]) -> 
         ]
     for number, fan in enumerate(settings.case_fans, 1):
         found += [(table_name("fan", number), key, about) for key, about in _lint_case_fan(fan, cards)]
+        found += [(table_name("fan", number), "name", about) for about in _lint_channels((fan.name,), channels)]
     named = [Mistake(lines.get((where, key)), f"{where}: {about}" if where else about) for where, key, about in found]
     return sorted(named, key=lambda mistake: mistake.line or 0)
 
@@ -130,6 +137,17 @@ def _lint_case_fan(fan: FanTable, cards: Sequence[GpuInfo]) -> Iterator[tuple[st
     low = fan.min_duty_percent
     if fan.curve is not None and low is not None and fan.curve.lowest_duty < low:
         yield "curve", f"curve: its lowest duty, {fan.curve.lowest_duty:g} %, is raised to {low} % by min_duty_percent"
+
+
+def _lint_channels(names: Sequence[str] | None, channels: Sequence[Channel] | None) -> Iterator[str]:
+    """Return a warning for each of `names` that does not stand for exactly one of `channels`."""
+    if channels is None:
+        return
+    for name in names or ():
+        try:
+            resolve_channel(name, channels)
+        except InputError as error:
+            yield str(error)
 
 
 def _lint_place(card: GpuInfo) -> str:

@@ -20,6 +20,7 @@ from gpufan.core.gpu import GpuInfo
 from gpufan.core.quiet_hours import QuietHours
 from gpufan.core.selection import card_matches, card_may_match, is_card_index
 from gpufan.errors import InputError
+from gpufan.hwmon.channels import find_channels
 from gpufan.system.files import read_file
 
 DEFAULT_PATH = Path("/etc/gpufan/config.toml")
@@ -214,7 +215,7 @@ class Source:
             return Settings(options=self.options)
         try:
             content = read_file(self.path)
-            file, tables = parse_settings_text(content)
+            file, tables = parse_settings_text(content, find_channels)
         except FileNotFoundError:
             if self.required:
                 raise InputError(f"{self.path}: no such file") from None

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from gpufan.config.channel_names import FindChannels, NamedChannel, find_repeated_channels
 from gpufan.config.descriptions import CASE_FANS, QUIET_HOURS, UNSET, describe_key, describe_values
 from gpufan.config.mistakes import Mistake, SettingsError, decode_lines, key_lines, table_name
 from gpufan.config.schema import (
@@ -31,11 +32,11 @@ _COMMAND_LINE_ONLY = ("simulate", "workload", "time_scale", "record", "runtime_d
 _K = TypeVar("_K", RunKeys, CardTable, QuietTable, FanTable)
 
 
-def parse_settings_text(text: bytes) -> tuple[RunKeys, tuple[CardTable, ...]]:
+def parse_settings_text(text: bytes, find_channels: FindChannels = tuple) -> tuple[RunKeys, tuple[CardTable, ...]]:
     """Read the text of a settings file. Return the keys above all tables, and the `[[gpu]]` tables.
 
-    The `[[quiet]]` and `[[fan]]` tables are in `RunKeys.quiet` and `RunKeys.fan`. Raises SettingsError if the text has
-    mistakes.
+    The `[[quiet]]` and `[[fan]]` tables are in `RunKeys.quiet` and `RunKeys.fan`. `find_channels` returns the channels
+    of this box, so that two different names of one channel are a mistake too. Raises SettingsError for mistakes.
     """
     content, lines, mistakes = decode_lines(text)
     found: list[_FoundMistake] = []
@@ -46,7 +47,9 @@ def parse_settings_text(text: bytes) -> tuple[RunKeys, tuple[CardTable, ...]]:
     cards = [_parse_table(CardTable, table, where, found) for where, table in card_tables.items()]
     quiet = [_parse_table(QuietTable, table, where, found) for where, table in quiet_tables.items()]
     fans = [_parse_table(FanTable, table, where, found) for where, table in fan_tables.items()]
-    found += _check_parsed_fans(dict(zip(fan_tables, fans, strict=True)))
+    found += _check_parsed_channels(
+        dict(zip(card_tables, cards, strict=True)), dict(zip(fan_tables, fans, strict=True)), find_channels
+    )
     for where, hours in zip(quiet_tables, quiet, strict=True):
         found += [] if hours is None else _check_parsed_hours(hours, where)
     if found:
@@ -178,17 +181,21 @@ def _check_channel_names(names: Sequence[str]) -> None:
             raise InputError(f"{toml(name)} is no fan: write chip and output, such as {toml(NAME_EXAMPLE)}")
 
 
-def _check_parsed_fans(fans: Mapping[str, FanTable | None]) -> list[_FoundMistake]:
-    """Return a mistake for each `[[fan]]` table that has the same channel as an earlier one.
+def _check_parsed_channels(
+    cards: Mapping[str, CardTable | None], fans: Mapping[str, FanTable | None], find_channels: FindChannels
+) -> list[_FoundMistake]:
+    """Return a mistake for each name of a channel that was named before, perhaps by another name.
 
-    `fans` maps the name of each table to its content; None if the table has another mistake.
+    `cards` and `fans` map the name of each table to its content; None if the table has another mistake.
     """
-    first: dict[str, str] = {}
+    named = [NamedChannel(where, "fans", name) for where, card in cards.items() if card for name in card.fans or ()]
+    named += [NamedChannel(where, "name", fan.name) for where, fan in fans.items() if fan]
     found = []
-    for where, fan in fans.items():
-        if fan is not None and first.setdefault(fan.name, where) != where:
-            text = f"name = {toml(fan.name)}: {first[fan.name]} has this fan already: remove one of them"
-            found.append(_FoundMistake(where, "name", text))
+    for later, earlier in find_repeated_channels(named, find_channels):
+        holder = "this list" if earlier.table == later.table else earlier.table
+        alias = "" if earlier.name == later.name else f" as {toml(earlier.name)}"
+        text = f"{later.key}: {toml(later.name)}: {holder} has this fan already{alias}: remove one of them"
+        found.append(_FoundMistake(later.table, later.key, text))
     return found
 
 

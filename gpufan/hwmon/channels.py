@@ -59,6 +59,25 @@ def is_channel_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
+def are_names_of_same_channel(one: str, other: str) -> bool:
+    """Whether two names surely stand for the same channel, whatever the chips of this box are.
+
+    If only one of them has a device, the other stands for the same channel, or is ambiguous. The tachometer is no part
+    of the channel.
+
+    >>> are_names_of_same_channel("nct6798/pwm2", "nct6798@nct6775.656/PWM2/fan1")
+    True
+    >>> are_names_of_same_channel("nct6798/pwm2", "nct6798/CPU Fan")
+    False
+    """
+    first, second = _NAME.fullmatch(one), _NAME.fullmatch(other)
+    if first is None or second is None:
+        return False
+    is_same_device = first["device"] == second["device"] or None in (first["device"], second["device"])
+    is_same_output = first["output"].casefold() == second["output"].casefold()
+    return first["chip"] == second["chip"] and is_same_device and is_same_output
+
+
 def find_channels() -> list[Channel]:
     """Return all channels of this box, sorted by chip and number. Chips that cannot be read are left out."""
     chips: list[tuple[str, Path]] = []

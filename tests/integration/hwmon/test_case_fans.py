@@ -191,7 +191,8 @@ def test_a_case_fan_whose_chip_is_missing_does_not_harm_the_cards(box: Box) -> N
     [
         ('[[fan]]\ncurve = "40:20"\n', "no name in it"),
         ('[[fan]]\nname = "pwm2"\n', '"pwm2" is no fan'),
-        (FAN + FAN, "[[fan]] 1 has this fan already"),
+        (FAN + FAN, 'line 4: [[fan]] 2: name: "nct6798/pwm2": [[fan]] 1 has this fan already: remove one of them'),
+        (FAN + '[[gpu]]\nmatch = "0"\nfans = ["nct6798/Case Fan"]\n', "[[gpu]] 1 has this fan already as"),
         (FAN + "target_c = 70\n", "target_c"),
         (FAN + "follows = []\n", "follows = []"),
         ('follows = ["0"]\n', "follows belongs below a line with [[fan]]"),
@@ -205,10 +206,20 @@ def test_a_mistake_is_one_line_and_changes_nothing(
     gpufan, double: NvmlDouble, chip: HwmonDouble, tmp_path: Path, text: str, mistake: str
 ) -> None:
     (tmp_path / "wrong.toml").write_text(text)
-    status, out, err = gpufan("run", "--config", str(tmp_path / "wrong.toml"))
-    assert (status, out, err.count("\n")) == (2, "", 1)
-    assert mistake in err
+    for command in (["run"], ["config", "check"]):
+        status, out, err = gpufan(*command, "--config", str(tmp_path / "wrong.toml"))
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert mistake in err
     assert chip.writes() == []
+
+
+def test_check_warns_of_a_fan_that_the_kernel_does_not_show(
+    gpufan, double: NvmlDouble, chip: HwmonDouble, tmp_path: Path
+) -> None:
+    (tmp_path / "config.toml").write_text(FAN + '[[gpu]]\nmatch = "1080"\nfans = ["nct6798/pwm9"]\n')
+    status, _, err = gpufan("config", "check", "--config", str(tmp_path / "config.toml"))
+    assert (status, err.count("\n")) == (0, 1)
+    assert "line 5: [[gpu]] 1: nct6798/pwm9: no such fan; the fans that the kernel shows are nct6798/pwm1" in err
 
 
 def test_the_doctor_proves_case_fans_too(double: NvmlDouble, chip: HwmonDouble, tmp_path: Path) -> None:
