@@ -114,7 +114,7 @@ def _reading_metrics(run: Snapshot) -> Iterator[Metric]:
 
 def _state_metrics(run: Snapshot) -> Iterator[Metric]:
     """Yield the metrics of the states of all cards: settings, control, reason, fault and throttle."""
-    config = InfoMetricFamily("gpufan_gpu_config", "Backend and settings of the card.", labels=CARD_LABELS)
+    config = InfoMetricFamily("gpufan_gpu_config", "Backend, settings and fan headers of the card.", labels=CARD_LABELS)
     control = _gauge("gpufan_gpu_control", "Who controls the fans: 1 for one state, 0 for the others.", "state")
     reason = _gauge("gpufan_gpu_reason", "Kind of reason for the duty: 1 for one kind, 0 for the others.", "kind")
     fault = _gauge("gpufan_gpu_fault", "Whether the fans have this fault.", "cause")
@@ -122,12 +122,11 @@ def _state_metrics(run: Snapshot) -> Iterator[Metric]:
     throttle = _gauge("gpufan_gpu_throttle", "Main cause of low clocks: 1 for one cause, 0 for the others.", "reason")
     for gpu in run.gpus:
         labels = _metric_labels(gpu)
-        config.add_metric(labels, {"backend": gpu.backend, "settings": gpu.settings})
+        headers = {"headers": ", ".join(gpu.channels)} if gpu.channels else {}
+        config.add_metric(labels, {"backend": gpu.backend, "settings": gpu.settings, **headers})
         _add_state_metrics(control, labels, CONTROLS, gpu.control.value)
         _add_state_metrics(reason, labels, KINDS, gpu.reason.cause.group.value)
-        present = {gpu.reason.cause, gpu.fault and gpu.fault.cause}
-        for cause in FAULT_CAUSES:
-            fault.add_metric([*labels, cause.value], cause in present)
+        _add_fault_metrics(fault, labels, gpu)
         uncontrolled.add_metric(labels, gpu.uncontrolled_s)
         if gpu.throttle is not None:
             _add_state_metrics(throttle, labels, tuple(reason.value for reason in Throttle), gpu.throttle)
@@ -145,41 +144,48 @@ def _count_metrics(run: Snapshot) -> Iterator[Metric]:
         labels = _metric_labels(gpu)
         held_back.add_metric(labels, gpu.held_back_j or 0.0)
         overrides.add_metric(labels, gpu.overrides)
-        for kind, count in msgspec.structs.asdict(gpu.errors_by_kind).items():
-            errors.add_metric([*labels, kind.replace("_", "-")], count)
+        _add_error_metrics(errors, labels, gpu)
         fail_safe.add_metric(labels, gpu.fail_safe_s)
         throttled.add_metric(labels, gpu.throttled_s)
     yield from (overrides, errors, fail_safe, throttled, held_back)
 
 
 def _case_fan_metrics(run: Snapshot) -> Iterator[Metric]:
-    """Yield the metrics of all case fans; none if there are no case fans."""
+    """Yield the metrics of all case fans; none if there are no case fans. Their label is the name in the settings."""
     if not run.case_fans:
         return
-    labels = ("name",)
-    temperature = GaugeMetricFamily(
-        "gpufan_case_fan_temperature_celsius", "Temperature of the card that the case fan follows.", labels=labels
-    )
-    duty = GaugeMetricFamily("gpufan_case_fan_duty_ratio", "Duty that was set, of full speed.", labels=labels)
-    rpm = GaugeMetricFamily("gpufan_case_fan_speed_rpm", "Speed, revolutions per minute.", labels=labels)
-    about = "Who controls the case fan: 1 for one state, 0 for the others."
-    control = GaugeMetricFamily("gpufan_case_fan_control", about, labels=(*labels, "state"))
-    fault = GaugeMetricFamily(
-        "gpufan_case_fan_fault", "Whether the case fan has this fault.", labels=(*labels, "cause")
+    temperature = _case_fan_gauge("temperature_celsius", "Temperature of the card that the case fan follows.")
+    duty = _case_fan_gauge("duty_ratio", "Duty that was set, of full speed.")
+    rpm = _case_fan_gauge("speed_rpm", "Speed, revolutions per minute.")
+    config = InfoMetricFamily("gpufan_case_fan_config", "What the case fan follows.", labels=("name",))
+    control = _case_fan_gauge("control", "Who controls the case fan: 1 for one state, 0 for the others.", "state")
+    reason = _case_fan_gauge("reason", "Kind of reason for the duty: 1 for one kind, 0 for the others.", "kind")
+    fault = _case_fan_gauge("fault", "Whether the case fan has this fault.", "cause")
+    uncontrolled = _case_fan_gauge("uncontrolled_seconds", "Time since the case fan was last under control.")
+    errors = CounterMetricFamily(
+        "gpufan_case_fan_errors", "Requests that the chip refused or did not answer.", labels=("name", "kind")
     )
     overrides = CounterMetricFamily(
-        "gpufan_case_fan_overrides", "Times that another program set the fan and gpufan set it again.", labels=labels
+        "gpufan_case_fan_overrides", "Times that another program set the fan and gpufan set it again.", labels=("name",)
     )
     for fan in run.case_fans:
-        _add_known_metric(temperature, [fan.name], fan.temperature_c)
-        _add_known_metric(duty, [fan.name], _metric_ratio(fan.duty_percent))
-        _add_known_metric(rpm, [fan.name], next((each.speed_rpm for each in fan.fans), None))
-        _add_state_metrics(control, [fan.name], CONTROLS, fan.control.value)
-        present = {fan.reason.cause, fan.fault and fan.fault.cause}
-        for cause in FAULT_CAUSES:
-            fault.add_metric([fan.name, cause.value], cause in present)
-        overrides.add_metric([fan.name], fan.overrides)
-    yield from (temperature, duty, rpm, control, fault, overrides)
+        labels = [fan.name]
+        _add_known_metric(temperature, labels, fan.temperature_c)
+        _add_known_metric(duty, labels, _metric_ratio(fan.duty_percent))
+        _add_known_metric(rpm, labels, next((each.speed_rpm for each in fan.fans), None))
+        config.add_metric(labels, {"settings": fan.settings})
+        _add_state_metrics(control, labels, CONTROLS, fan.control.value)
+        _add_state_metrics(reason, labels, KINDS, fan.reason.cause.group.value)
+        _add_fault_metrics(fault, labels, fan)
+        uncontrolled.add_metric(labels, fan.uncontrolled_s)
+        _add_error_metrics(errors, labels, fan)
+        overrides.add_metric(labels, fan.overrides)
+    yield from (temperature, duty, rpm, config, control, reason, fault, uncontrolled, errors, overrides)
+
+
+def _case_fan_gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    """Return a gauge with the name of a case fan and with `labels`. `text` is its help text."""
+    return GaugeMetricFamily(f"gpufan_case_fan_{name}", text, labels=("name", *labels))
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
@@ -207,6 +213,19 @@ def _add_state_metrics(metric: GaugeMetricFamily, labels: list[str], known: tupl
     """Add a value for each state to the metric: 1 for the state `now`, 0 for the other `known` states."""
     for state in dict.fromkeys((*known, now)):
         metric.add_metric([*labels, state], float(state == now))
+
+
+def _add_fault_metrics(metric: GaugeMetricFamily, labels: list[str], state: GpuState) -> None:
+    """Add a value for each fault to the metric: 1 if the fans in `state` have this fault, else 0."""
+    present = {state.reason.cause, state.fault and state.fault.cause}
+    for cause in FAULT_CAUSES:
+        metric.add_metric([*labels, cause.value], cause in present)
+
+
+def _add_error_metrics(metric: CounterMetricFamily, labels: list[str], state: GpuState) -> None:
+    """Add the number of errors of each kind to the metric."""
+    for kind, count in msgspec.structs.asdict(state.errors_by_kind).items():
+        metric.add_metric([*labels, kind.replace("_", "-")], count)
 
 
 def _metric_ratio(percent: int | None) -> float | None:

@@ -51,7 +51,14 @@ class Trouble:
             gpu_state(**{"index": index, "uuid": f"GPU-{index}", "name": "GTX", **changes})
             for index, changes in enumerate(cards)
         )
-        self._file.write(snapshot_now(states, interval_s=1, reload_refused="a mistake"))
+        fans = (
+            {"fault": Reason(Cause.FAN_STILL, fan=0, found_percent=100, seconds=10.0)},
+            {"fault": Reason(Cause.FAN_SLOW, fan=0, found_percent=40, set_percent=62)},
+            {"uncontrolled_s": 300.0},
+            {"overrides": 10 * self._written},
+        )
+        case_fans = tuple(gpu_state(name=f"nct6798/pwm{number}", **fan) for number, fan in enumerate(fans, 1))
+        self._file.write(snapshot_now(states, interval_s=1, reload_refused="a mistake", case_fans=case_fans))
 
 
 class Prometheus:
@@ -139,7 +146,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Prometheus, 
     with ExitStack() as stack:
         trouble = Trouble(folder / "trouble")
         trouble.get_worse()
-        gpufan(stack, "run", "--simulate", "--runtime-dir", str(folder / "well"))
+        gpufan(stack, "run", "--simulate", "dual-1080ti-case", "--runtime-dir", str(folder / "well"))
         wait_for((folder / "well" / "state.json").exists)
         addresses = {name: exporter(stack, folder / name) for name in ("well", "trouble", "gone")}
         prometheus = Prometheus(folder, list(addresses.values()), stack)
@@ -159,7 +166,7 @@ def test_every_alert_is_raised_where_there_is_trouble_and_none_where_all_is_well
         }
 
     wanted = {(rule["name"], addresses["gone" if rule["name"] == "GpufanDown" else "trouble"]) for rule in rules}
-    assert len(wanted) == 11
+    assert len(wanted) == 15
     eventually(lambda: wanted <= raised(), trouble.get_worse)
     assert raised() == wanted
 

@@ -42,7 +42,9 @@ def value(path: Path, name: str, **labels: str) -> float | None:
 
 
 def test_a_case_fan_has_metrics_of_its_own(tmp_path: Path) -> None:
-    fan = gpu_state(uuid="fan:nct6798/pwm2", label="nct6798/pwm2", name="nct6798/pwm2", overrides=2)
+    name = "nct6798/pwm2"
+    counts = {"overrides": 2, "errors_by_kind": Errors(refused=3)}
+    fan = gpu_state(uuid=f"fan:{name}", label=name, name=name, settings="follows all cards", **counts)
     path = written(tmp_path, gpu_state(), case_fans=(fan,))
     text = generate_latest(metrics_registry(path)).decode()
     for line in (
@@ -51,6 +53,9 @@ def test_a_case_fan_has_metrics_of_its_own(tmp_path: Path) -> None:
         'gpufan_case_fan_speed_rpm{name="nct6798/pwm2"} 2950.0',
         'gpufan_case_fan_control{name="nct6798/pwm2",state="ours"} 1.0',
         'gpufan_case_fan_overrides_total{name="nct6798/pwm2"} 2.0',
+        'gpufan_case_fan_uncontrolled_seconds{name="nct6798/pwm2"} 0.0',
+        'gpufan_case_fan_errors_total{kind="refused",name="nct6798/pwm2"} 3.0',
+        'gpufan_case_fan_config_info{name="nct6798/pwm2",settings="follows all cards"} 1.0',
     ):
         assert line in text.splitlines()
     assert text.count("gpufan_gpu_temperature_celsius{") == 1
@@ -145,6 +150,12 @@ def test_errors_are_counted_by_kind(tmp_path: Path) -> None:
     ] == [1, 2, 3, 4]
     assert value(path, "gpufan_gpu_fail_safe_seconds_total") == 6.5
     assert value(path, "gpufan_gpu_throttled_seconds_total") == 7.5
+
+
+def test_the_headers_of_a_card_are_a_label(tmp_path: Path) -> None:
+    path = written(tmp_path, gpu_state(backend="hwmon", settings="s", channels=("nct6798/pwm2", "it8688/pwm1")))
+    headers = "nct6798/pwm2, it8688/pwm1"
+    assert value(path, "gpufan_gpu_config_info", backend="hwmon", settings="s", headers=headers) == 1
 
 
 def test_settings_backend_and_versions_are_labels(tmp_path: Path) -> None:

@@ -48,6 +48,12 @@ def gpu(metric: str, values: str, **labels: str) -> tuple[str, str]:
     return f"gpufan_gpu_{metric}{{{CARD}{more}}}", values
 
 
+def case_fan(metric: str, values: str, **labels: str) -> tuple[str, str]:
+    """A series of one case fan, a value a minute."""
+    more = "".join(f',{label}="{value}"' for label, value in labels.items())
+    return f'gpufan_case_fan_{metric}{{instance="box",name="nct6798/pwm2"{more}}}', values
+
+
 HOT, SLOWDOWN = gpu("temperature_celsius", "88x60"), gpu("slowdown_temperature_celsius", "93x60")
 
 # Case: the alert that fires, of which series, at which minute.
@@ -84,6 +90,16 @@ CASES: dict[str, tuple[str | None, list[tuple[str, str]], int]] = {
     "a floor of the driver": (None, [gpu("fault", "1x60", cause="fan-floor")], 30),
     "overridden again and again": ("GpufanFansOverridden", [gpu("overrides_total", "0+1x60")], 10),
     "overridden once": (None, [gpu("overrides_total", "0x5 1x60")], 10),
+    "a case fan that stands still": ("GpufanCaseFanStill", [case_fan("fault", "0 1x60", cause="fan-still")], 3),
+    "a case fan that is slow": ("GpufanCaseFanSlow", [case_fan("fault", "0 1x60", cause="fan-slow")], 15),
+    "a case fan whose chip is gone": (
+        "GpufanCaseFanUncontrolled",
+        [case_fan("uncontrolled_seconds", "0+60x60"), case_fan("control", "1x60", state="lost")],
+        4,
+    ),
+    "a case fan without a live card": (None, [case_fan("reason", "1x60", kind="fail-safe")], 30),
+    "a case fan that another program sets": ("GpufanCaseFanOverridden", [case_fan("overrides_total", "0+1x60")], 10),
+    "a case fan that another program set once": (None, [case_fan("overrides_total", "0x5 1x60")], 10),
     "throttled half of the time": ("GpufanThrottled", [gpu("throttled_seconds_total", "0+30x60")], 30),
     "throttled a little": (None, [gpu("throttled_seconds_total", "0+3x60")], 30),
     "settings refused": ("GpufanSettingsRefused", [('gpufan_reload_refused{instance="box"}', "1x60")], 10),
@@ -167,10 +183,29 @@ def test_the_data_source_is_a_variable_everywhere() -> None:
 
 def test_dashboard_and_alerts_use_only_metrics_that_exist(tmp_path: Path) -> None:
     card = gpu_state(throttle="none", slowdown_c=93)
-    SnapshotFile(tmp_path / "state.json").write(snapshot_now((card,), interval_s=1))
+    SnapshotFile(tmp_path / "state.json").write(snapshot_now((card,), interval_s=1, case_fans=(card,)))
     told = set(
         re.findall(r"^(gpufan_\w+)", generate_latest(metrics_registry(tmp_path / "state.json")).decode(), re.MULTILINE)
     )
     asked = set(re.findall(r"gpufan_\w+", " ".join(expressions()) + RULES.read_text()))
     assert len(asked) > 10
     assert asked <= told
+    assert {name for name in told if name.startswith("gpufan_case_fan_")} - asked == {
+        "gpufan_case_fan_control",  # `uncontrolled_seconds` says it with the time
+        "gpufan_case_fan_reason",
+    }
+
+
+UNITS = {"celsius": "celsius", "ratio": "percentunit", "rpm": "rotrpm", "seconds": "s", "watts": "watt"}
+
+
+def test_a_graph_has_the_unit_of_its_metric() -> None:
+    graphs = [panel for panel in panels() if panel["type"] == "timeseries"]
+    shown = [
+        (panel["fieldConfig"]["defaults"]["unit"], UNITS[unit[1]])
+        for panel in graphs
+        for target in panel["targets"]
+        if (unit := re.match(r"gpufan_\w+_([a-z]+)\{", target["expr"])) and unit[1] in UNITS
+    ]
+    assert len(shown) >= 9
+    assert all(unit == wanted for unit, wanted in shown)
