@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from gpufan.cli.completion import complete_card
+from gpufan.cli.completion import complete_card, complete_card_or_case_fan
 from gpufan.config.schema import DEFAULTS, NOTHING, RunKeys, key_bounds, without_unit
 from gpufan.config.settings import DEFAULT_PATH, Source
 from gpufan.core.curve import Curve
@@ -188,6 +188,15 @@ gpu = click.option(
     shell_complete=complete_card,
     show_default="all cards",
     help="Only this card: UUID, PCI address, index or name. Repeatable.",
+)
+gpu_or_case_fan = click.option(
+    "--gpu",
+    "gpus",
+    multiple=True,
+    metavar="CARD",
+    shell_complete=complete_card_or_case_fan,
+    show_default="all cards",
+    help="Only this card: UUID, PCI address, index or name; or this case fan, by its name. Repeatable.",
 )
 backend = click.option(
     "--backend",

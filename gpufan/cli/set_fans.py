@@ -20,7 +20,7 @@ def _complete_set_words(_context: click.Context, _parameter: click.Parameter, in
 
 @click.command("set", cls=Command)
 @click.argument("words", metavar="[60|auto|max|target °C|curve T:D,...]", nargs=-1, shell_complete=_complete_set_words)
-@options.gpu
+@options.gpu_or_case_fan
 @options.duration("--for", "for_s", show_default="until cleared", help="The order ends by itself after this time.")
 @click.option("--keep", is_flag=True, help="Keep the order when gpufan or the machine is started anew.")
 @click.option("--clear", is_flag=True, help="End the order: gpufan follows its settings again.")
@@ -33,6 +33,9 @@ def set_fans(
     `sudo gpufan set max --for 10m` runs the fans at full speed for ten minutes, `set 40 --gpu 0` runs those of card 0
     at 40 % until `set --clear`. `set auto` leaves the fans to the driver, `set target 75` holds 75 °C with the least
     sound, and `set curve 50:30,83:100` follows this curve.
+
+    `set 60 --gpu nct6798/pwm2` is for a case fan, which obeys only an order with its name. It can have a duty, a curve,
+    or `auto`, which leaves it to the BIOS, but no target.
 
     An order ends with --clear, after --for, and when gpufan is started anew, unless --keep is given. A new order
     replaces the one before. While no gpufan is running, --keep stores an order for its next start; --clear removes it.

@@ -36,7 +36,7 @@ def find_repeated_channels(
     channels = find() if any(earlier.name != later.name for later, others in compared for earlier in others) else ()
     for later, others in compared:
         for earlier in others:
-            if _is_same_channel(earlier.name, later.name, channels):
+            if is_same_channel(earlier.name, later.name, channels):
                 yield later, earlier
                 break
 
@@ -46,7 +46,7 @@ def _are_of_two_cards(earlier: NamedChannel, later: NamedChannel) -> bool:
     return earlier.key == later.key == "fans" and earlier.table != later.table
 
 
-def _is_same_channel(one: str, other: str, channels: Sequence[Channel]) -> bool:
+def is_same_channel(one: str, other: str, channels: Sequence[Channel]) -> bool:
     """Whether two names stand for the same channel. If `channels` does not say it, the names alone decide."""
     if are_names_of_same_channel(one, other):
         return True

@@ -58,11 +58,12 @@ class Order:
     def applied_to(self, settings: CardSettings) -> CardSettings:
         """Return `settings` with the curve or target of this order.
 
-        If the order is a duty or `auto`, the result also lets the duty fall faster, and in steps of 1 %.
+        A case fan that has followed the demands of cards follows the curve then. If the order is a duty or `auto`, the
+        result also lets the duty fall faster, and in steps of 1 %.
         """
         if self.curve is None:
             return replace(settings, target_c=self.target_c)
-        ordered = replace(settings, curve=self.curve, target_c=None)
+        ordered = replace(settings, curve=self.curve, target_c=None, by_demand=False)
         return replace(ordered, slew_percent_per_s=_SLEW_PERCENT_PER_S, step_percent=1) if self.is_constant else ordered
 
     def __str__(self) -> str:

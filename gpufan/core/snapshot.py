@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from gpufan.core.gpu import FanReading
+from gpufan.core.gpu import CASE_FAN, FanReading
 from gpufan.core.reasons import Control, Reason, Remedy
 
 FORMAT = 2
@@ -111,6 +111,11 @@ class GpuState(msgspec.Struct, frozen=True):
     """Lowest and highest duty that the card accepts, percent; None in snapshots of older versions."""
     limits_error: str = ""
     """Why a limit could not be set or given back; empty if that did not fail."""
+
+    @property
+    def is_case_fan(self) -> bool:
+        """Whether this is the state of a case fan, and not of a card."""
+        return self.uuid.startswith(CASE_FAN)
 
     @property
     def key(self) -> str:

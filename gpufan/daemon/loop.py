@@ -124,7 +124,7 @@ class ControlLoop:
         """
         self._orders = orders or Orders(None)
         self._cards = [CardStep(worker, self._orders) for worker in workers]
-        self._case_fans = [CardStep(worker, Orders(None)) for worker in case_fans]
+        self._case_fans = [CardStep(worker, self._orders) for worker in case_fans]
         self._supervision = Step(self._supervise)
         self._publishing = Step(self._publish)
         self._finding = Step(self._find)

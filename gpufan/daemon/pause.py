@@ -19,7 +19,7 @@ from gpufan.daemon.running import (
     wait_for_running_daemon,
 )
 from gpufan.daemon.snapshot_file import NotRunning
-from gpufan.errors import GpufanError
+from gpufan.errors import GpufanError, InputError
 from gpufan.system.clock import since_boot_s
 
 
@@ -61,10 +61,14 @@ def _cards_to_pause_or_resume(verb: str, names: Sequence[str], runtime_folder: P
     `verb` is `pause` or `resume`. An error message uses it.
     """
     try:
-        return cards_of_running_daemon(names, runtime_folder)
+        cards = cards_of_running_daemon(names, runtime_folder)
     except NotRunning as error:
         text = f"no gpufan is running, so no card is open or paused: there is nothing to {verb}"
         raise GpufanError(text) from error
+    for fan in (state for state in cards if state.is_case_fan):
+        remedy = f"`gpufan set auto --gpu '{fan.name}' --for 10m` gives it back to the BIOS for a while"
+        raise InputError(f"--gpu {fan.name}: only a card can be paused; {remedy}")
+    return cards
 
 
 def _write_pause_orders(runtime_folder: Path, keys: Sequence[str], until_s: float) -> None:

@@ -4,10 +4,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from gpufan.config.channel_names import is_same_channel
 from gpufan.core.selection import card_matches
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError, InputError
+from gpufan.hwmon.channels import find_channels, is_channel_name
 from gpufan.system.paths import SNAPSHOT
 
 WAIT_S = 4.0
@@ -33,23 +35,45 @@ def daemon_is_running(runtime_folder: Path) -> bool:
 
 
 def cards_of_running_daemon(names: Sequence[str], runtime_folder: Path) -> list[GpuState]:
-    """Return the cards of the running daemon that match `names`; all its cards if `names` is empty.
+    """Return the cards and case fans of the running daemon that match `names`; all its cards if `names` is empty.
 
-    Raises InputError if a name matches no card. Raises GpufanError if no daemon works, or if a card never answered.
+    Raises InputError if a name matches none. Raises GpufanError if no daemon works, or if a card never answered.
     """
-    gpus = running_snapshot(runtime_folder).gpus
-    for name in names:
-        if not any(card_matches(gpu, name) for gpu in gpus):
-            known = ", ".join(f"{gpu.label} ({gpu.pci or 'not answering'})" for gpu in gpus)
-            raise InputError(f"--gpu {name}: gpufan controls no such card; it controls {known}")
-    chosen = [gpu for gpu in gpus if not names or any(card_matches(gpu, name) for name in names)]
+    snapshot = running_snapshot(runtime_folder)
+    if not names:
+        chosen = list(snapshot.gpus)
+    else:
+        found = [_states_of_running_daemon(name, snapshot) for name in names]
+        chosen = [state for state in snapshot.states if any(state in each for each in found)]
     if unknown := [gpu.label for gpu in chosen if not key_of_running_card(gpu)]:
         raise GpufanError(f"{', '.join(unknown)}: the card has never answered, so gpufan does not control it yet")
     return chosen
 
 
+def _states_of_running_daemon(name: str, snapshot: Snapshot) -> list[GpuState]:
+    """Return the cards or the case fan that `name` stands for. Raises InputError if there is none."""
+    if found := [gpu for gpu in snapshot.gpus if card_matches(gpu, name)]:
+        return found
+    if is_channel_name(name):
+        channels = find_channels()
+        named = [
+            state
+            for state in snapshot.states
+            if any(is_same_channel(name, each, channels) for each in state.channels or [state.name])
+        ]
+        if fans := [state for state in named if state.is_case_fan]:
+            return fans
+        if named:
+            cards = " and ".join(gpu.label for gpu in named)
+            raise InputError(f"--gpu {name}: this fan cools {cards}: name the card, such as --gpu {named[0].index}")
+    known = [f"{gpu.label} ({gpu.pci or 'not answering'})" for gpu in snapshot.gpus]
+    known += [fan.label for fan in snapshot.case_fans]
+    kind = "case fan" if is_channel_name(name) else "card"
+    raise InputError(f"--gpu {name}: gpufan controls no such {kind}; it controls {', '.join(known)}")
+
+
 def key_of_running_card(gpu: GpuState) -> str:
-    """Return the key of a card in the file of orders: its UUID, or its PCI address if the UUID is unknown."""
+    """Return the key of a card or case fan in the file of orders: its UUID, or its PCI address without a UUID."""
     return gpu.uuid or gpu.pci
 
 
@@ -64,7 +88,7 @@ def wait_for_running_daemon(
     keys = {key_of_running_card(gpu) for gpu in cards}
     end_s = time.monotonic() + WAIT_S + running_snapshot(runtime_folder).interval_s
     while True:
-        found = [gpu for gpu in running_snapshot(runtime_folder).gpus if key_of_running_card(gpu) in keys]
+        found = [gpu for gpu in running_snapshot(runtime_folder).states if key_of_running_card(gpu) in keys]
         late = [gpu for gpu in found if not is_done(gpu)]
         if not late or time.monotonic() > end_s:
             return found, late

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from gpufan.config.channel_names import is_same_channel
 from gpufan.config.order import Order
-from gpufan.core.gpu import GpuInfo
+from gpufan.core.gpu import CASE_FAN, GpuInfo
 from gpufan.core.selection import card_matches
 from gpufan.core.sentences import card_sentence
 from gpufan.core.snapshot import GpuState
@@ -18,9 +19,11 @@ from gpufan.daemon.running import (
     cards_of_running_daemon,
     daemon_is_running,
     key_of_running_card,
+    running_snapshot,
     wait_for_running_daemon,
 )
 from gpufan.errors import GpufanError, InputError
+from gpufan.hwmon.channels import find_channels, is_channel_name
 from gpufan.system.clock import since_boot_s
 
 _LEAST_START = 8
@@ -30,7 +33,7 @@ _LEAST_START = 8
 def set_fans(
     order: Order, names: Sequence[str], runtime_folder: Path, *, for_s: float | None = None, keep: bool = False
 ) -> list[str]:
-    """Give `order` for the cards in `names`, or all, and wait until the daemon follows it.
+    """Give `order` for the cards and case fans in `names`, or for all cards, and wait until the daemon follows it.
 
     The order ends after `for_s` seconds. If `for_s` is None, the order never ends. If `keep` is set, the order outlasts
     restarts of the daemon; if no daemon runs, the next one follows it. An earlier order for the cards ends. Returns a
@@ -47,6 +50,8 @@ def set_fans(
         return left_s is None or for_s is None or for_s - 2 * WAIT_S < left_s <= for_s
 
     cards = cards_of_running_daemon(names, runtime_folder)
+    for fan in (card for card in cards if card.is_case_fan and order.target_c is not None):
+        raise InputError(f"--gpu {fan.name}: a case fan cannot hold a target: order a duty or a curve")
     until_s = None if for_s is None else since_boot_s() + for_s
     with orders.changing_orders(runtime_folder):
         _write_set_orders(runtime_folder, cards, order.text, until_s)
@@ -62,6 +67,8 @@ def _keep_set_order(names: Sequence[str], kept: orders.KeptOrder) -> list[GpuInf
 
     Raises InputError if there is no such card. Raises GpufanError if no driver answers, or if the order cannot be kept.
     """
+    for name in filter(is_channel_name, names):
+        raise GpufanError(f"--gpu {name}: no gpufan is running: start it first, to keep an order for a case fan")
     cards = known_cards(names)
     if not cards and not known_cards(()):
         raise GpufanError("no gpufan is running, and no driver answers that knows the cards: look at `gpufan doctor`")
@@ -78,7 +85,7 @@ def _keep_set_order(names: Sequence[str], kept: orders.KeptOrder) -> list[GpuInf
 
 
 def clear_set_orders(names: Sequence[str], runtime_folder: Path) -> list[str]:
-    """End the orders for the cards in `names`, or for all, and wait until the daemon follows its settings again.
+    """End the orders for the cards and case fans in `names`, or all orders, and wait until the daemon has ended them.
 
     If no daemon runs, this only ends the orders that are kept for the next start. Returns a line for each card. Raises
     InputError. Raises GpufanError, for example if the daemon takes too long.
@@ -86,6 +93,8 @@ def clear_set_orders(names: Sequence[str], runtime_folder: Path) -> list[str]:
     if not daemon_is_running(runtime_folder):
         return _clear_kept_set_orders(names)
     cards = cards_of_running_daemon(names, runtime_folder)
+    if not names:
+        cards += running_snapshot(runtime_folder).case_fans
     with orders.changing_orders(runtime_folder):
         _write_set_orders(runtime_folder, cards, "", None)
         _write_kept_set_orders(cards if names else None, None)
@@ -109,9 +118,7 @@ def _clear_kept_set_orders(names: Sequence[str]) -> list[str]:
         kept = {}
     present = {key for name in names for card in known_cards([name]) for key in (card.uuid, card.pci)}
     ended = [
-        key
-        for key in kept
-        if not names or key in present or any(_begins_uuid_of_set_order(key, name) for name in names)
+        key for key in kept if not names or key in present or any(_is_key_of_set_order(key, name) for name in names)
     ]
     if names and not ended:
         known = ", ".join(kept) or "no card"
@@ -121,11 +128,13 @@ def _clear_kept_set_orders(names: Sequence[str]) -> list[str]:
     return lines or ["no gpufan is running, and no order is kept for the next start"]
 
 
-def _begins_uuid_of_set_order(key: str, name: str) -> bool:
-    """Whether the UUID `key` begins with `name`, and `name` is long enough.
+def _is_key_of_set_order(key: str, name: str) -> bool:
+    """Whether `key` is the key of the case fan `name`, or a UUID that begins with `name`, which is long enough.
 
-    Such a name is valid even if the card is no longer in the box.
+    Such a name is valid even if the card or the fan is no longer in the box.
     """
+    if key.startswith(CASE_FAN):
+        return is_same_channel(key.removeprefix(CASE_FAN), name, find_channels())
     return len(name) >= _LEAST_START and key.lower().startswith(name.lower())
 
 

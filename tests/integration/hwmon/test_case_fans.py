@@ -159,13 +159,70 @@ def test_a_reload_changes_the_curve_but_not_the_fan(box: Box) -> None:
     wait_for(lambda: "restart" in (box.snapshot.reload_refused or ""))
 
 
-def test_orders_and_pauses_are_for_cards_only(box: Box, gpufan) -> None:
+def test_an_order_without_a_name_is_for_cards_only(box: Box, gpufan) -> None:
     box.heat(60, 60)
     box.start(CARDS + FAN + CURVE)
     wait_for(lambda: box.percent == 40)
     assert gpufan("set", "90")[0] == 0
     wait_for(lambda: box.snapshot.gpus[0].duty_percent == 90)
     assert box.percent == 40
+
+
+@pytest.mark.slow
+def test_a_case_fan_obeys_an_order_with_any_of_its_names_until_it_is_cleared(box: Box, gpufan) -> None:
+    box.heat(50, 50)
+    box.start(CARDS + FAN)
+    wait_for(lambda: box.percent == 50)
+    for duty, name in ((65, "nct6798/pwm2"), (70, "nct6798/case fan"), (75, "nct6798@nct6775.656/pwm2")):
+        sentence = f"nct6798/pwm2: {duty} % at 50 °C: ordered: {duty} %, until cleared\n"
+        assert gpufan("set", str(duty), "--gpu", name) == (0, sentence, "")
+        assert box.percent == duty
+    assert [gpu.order for gpu in box.snapshot.gpus] == ["", ""]
+    status, out, _ = gpufan("set", "--clear")
+    assert (status, out.count("\n"), "nct6798/pwm2: " in out) == (0, 3, True)
+    wait_for(lambda: box.snapshot.case_fans[0].order == "" and box.percent < 75)
+
+
+@pytest.mark.slow
+def test_the_order_auto_gives_a_case_fan_back_to_the_bios(box: Box, gpufan) -> None:
+    box.start(CARDS + FAN + CURVE)
+    wait_for(lambda: box.chip.state(2).mode == 1)
+    assert gpufan("set", "auto", "--gpu", "nct6798/pwm2")[0] == 0
+    wait_for(lambda: is_as_before(box.chip, 2))
+    box.double.cards[0].lost = box.double.cards[1].lost = 1  # in doubt it has full speed all the same
+    wait_for(lambda: box.percent == 100)
+
+
+@pytest.mark.slow
+def test_an_order_to_keep_for_a_case_fan_outlasts_a_new_start(box: Box, gpufan) -> None:
+    box.start(CARDS + FAN + CURVE)
+    wait_for(lambda: box.chip.state(2).mode == 1)
+    assert gpufan("set", "66", "--gpu", "nct6798/pwm2", "--keep")[0] == 0
+    box.program.signal(signal.SIGTERM)
+    box.program.end()
+    box.start(CARDS + FAN + CURVE)
+    wait_for(lambda: box.percent == 66)
+    box.program.signal(signal.SIGTERM)
+    box.program.end()
+    assert gpufan("set", "--clear", "--gpu", "nct6798/pwm2")[:2] == (
+        0,
+        "fan:nct6798/pwm2: no longer ordered: 66\n",
+    )
+
+
+def test_what_a_case_fan_cannot_do_is_one_line(box: Box, gpufan) -> None:
+    status, _, err = gpufan("set", "70", "--keep", "--gpu", "nct6798/pwm2")
+    assert (status, "no gpufan is running: start it first, to keep an order for a case fan" in err) == (1, True)
+    box.start(CARDS + FAN + CURVE + '[[gpu]]\nmatch = "0"\nfans = ["nct6798/pwm3"]\n')
+    for command, message in (
+        ("set target 70 --gpu nct6798/pwm2", "a case fan cannot hold a target: order a duty or a curve"),
+        ("set 70 --gpu nct6798/pwm9", "--gpu nct6798/pwm9: gpufan controls no such case fan; it controls 0 GTX 1080"),
+        ("set 70 --gpu nct6798/pwm3", "this fan cools 0 GTX 1080 Ti: name the card, such as --gpu 0"),
+        ("pause --gpu nct6798/pwm2", "only a card can be paused; `gpufan set auto --gpu 'nct6798/pwm2' --for 10m`"),
+        ("resume --gpu nct6798/pwm2", "only a card can be paused"),
+    ):
+        status, out, err = gpufan(*command.split())
+        assert (status, out, err.count("\n"), message in err) == (2, "", 1, True), err
 
 
 @pytest.mark.slow
