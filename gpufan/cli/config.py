@@ -14,6 +14,7 @@ from gpufan.config.schema import QUIET_KEYS, RUN_KEYS, QuietTable
 from gpufan.config.settings import DEFAULT_PATH
 from gpufan.errors import GpufanError, InputError
 from gpufan.system.files import read_file
+from gpufan.system.own_command import with_own_command
 
 _SHOWN_KEYS = (*RUN_KEYS, "quiet", "fan")
 
@@ -103,7 +104,7 @@ def check_config(config_path: Path | None) -> None:
     if settings.path is not None:
         cards = known_cards(settings.run_settings().gpus)
         for mistake in lint_settings(settings, read_file(settings.path), cards, find_channels()):
-            click.echo(f"warning: {source.path}: {mistake}", err=True)
+            _echo_config_warning(settings.path, mistake)
 
 
 @config.command("show", cls=Command)
@@ -148,7 +149,7 @@ def set_config_key(
     settings = options.source_of_config_option(config_path).read()
     cards = known_cards(settings.run_settings().gpus) if match is not None else []
     for line in lint_overriding_tables(settings, key, match, cards):
-        click.echo(f"warning: {settings.path}: {line}", err=True)
+        _echo_config_warning(settings.path, line)
 
 
 @config.command("unset", cls=Command)
@@ -289,4 +290,9 @@ def _change_config_and_echo(config_path: Path | None, change: Callable[[str], st
     counts = replace_settings(path, after)
     click.echo("\n".join([*edited_lines(before, after), f"{path}: changed; {counts}"]))
     for mistake in lint_change(path, before, after):
-        click.echo(f"warning: {path}: {mistake}", err=True)
+        _echo_config_warning(path, mistake)
+
+
+def _echo_config_warning(path: Path | None, text: object) -> None:
+    """Print a warning about the settings file `path` to standard error."""
+    click.echo(f"warning: {path}: {with_own_command(str(text))}", err=True)

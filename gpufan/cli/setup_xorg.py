@@ -14,6 +14,7 @@ from gpufan.errors import GpufanError
 from gpufan.gpu.simulated import PROFILES, WORKLOADS, SimulatedBox
 from gpufan.gpu.x_server import addresses_for_x_server
 from gpufan.system import files
+from gpufan.system.own_command import with_own_command
 from gpufan.system.printable import printable
 from gpufan.xorg import box as xorg_box
 from gpufan.xorg import search, setup
@@ -78,7 +79,8 @@ def setup_xorg(
             again = f" --output {shlex.quote(str(path))}" if output else ""
             click.echo(f"wrote {printable(' and '.join(str(file.path) for file in change.changes))}")
             how = "" if change.is_read_by_x else f" with `-config {printable(str(path))}`"
-            click.echo(f"it applies from the next start of X{how}; `gpufan setup-xorg --restore{again}` reverts it")
+            revert = with_own_command(f"`gpufan setup-xorg --restore{again}` reverts it")
+            click.echo(f"it applies from the next start of X{how}; {revert}")
             # What counts is what is in the files now.
             change = setup.plan_setup(path, box, folders, coolbits, edid, layout)
         elif not change.changes and not change.out_of_reach:

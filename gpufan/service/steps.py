@@ -6,6 +6,7 @@ from functools import partial
 
 from gpufan.errors import GpufanError
 from gpufan.system import signals
+from gpufan.system.own_command import with_own_command
 
 Say = Callable[[str], None]
 """A function that shows a line of text to the user."""
@@ -37,7 +38,8 @@ def undone_on_failure(say: Say, at_last: Callable[[], object] = lambda: None) ->
                 except Exception as undo_error:  # of any kind: the remaining steps must run
                     is_undone = False
                     with suppress(OSError, ValueError):  # the terminal may be gone
-                        say(f"not undone: {why_step_failed(undo_error)}; try `sudo gpufan uninstall-service`")
+                        again = with_own_command("`sudo gpufan uninstall-service`")
+                        say(f"not undone: {why_step_failed(undo_error)}; try {again}")
             if is_undone:
                 at_last()
         if isinstance(error, OSError):

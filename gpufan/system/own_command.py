@@ -1,5 +1,6 @@
 """Names the command that runs this gpufan, also after `sudo`, which searches for programs in fewer folders."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -23,12 +24,15 @@ def own_command() -> str:
 
 
 def with_own_command(text: str) -> str:
-    """Return the message `text` with a command that sudo finds, where `text` says `sudo gpufan` or `with sudo`.
+    """Return the message `text` with commands that run this gpufan, in place of `gpufan` and `sudo gpufan`.
 
-    Options are left out of the command, because they may contain a secret.
+    `run this with sudo` becomes the command of this process after `sudo`. Its options are left out, because they may
+    contain a secret.
     """
-    command = own_command()
-    if command == "gpufan" or Path(sys.argv[0]).name != "gpufan":
+    if "`" not in text and "run this with sudo" not in text:
+        return text
+    command, program = own_command(), Path(sys.argv[0])
+    if command == "gpufan" or program.name != "gpufan":
         return text
     words = []
     for word in sys.argv[1:]:
@@ -37,7 +41,10 @@ def with_own_command(text: str) -> str:
             break
         words.append(word)
     again = " ".join(["sudo", command, *words])
-    return text.replace("run this with sudo", f"run `{again}`").replace("`sudo gpufan ", f"`sudo {command} ")
+    if not _finds(program):
+        text = text.replace("`gpufan ", f"`{command} ")
+    text = re.sub(r"(`sudo (?:\w+=\w+ )?)gpufan ", lambda match: f"{match[1]}{command} ", text)
+    return text.replace("run this with sudo", f"run `{again}`")
 
 
 def _finds(program: Path, path: str | None = None) -> bool:

@@ -15,6 +15,7 @@ from gpufan.core.sentences import card_sentence, changed_settings_sentence, end_
 from gpufan.core.severity import Severity, severity
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.system.background import BackgroundWriter
+from gpufan.system.own_command import with_own_command
 
 LINE_EVERY_S = 60.0
 """The shortest time between two lines about one kind of news of one card, s."""
@@ -71,7 +72,7 @@ class LogHandler(logging.Handler):
             start = f"{h_mm_ss(simulated_s)} "
         else:
             start = time.strftime("%H:%M:%S ", time.localtime(record.created))
-        self.write_line(start + record.getMessage())
+        self.write_line(start + with_own_command(record.getMessage()))
 
     @property
     def write_error(self) -> OSError | ValueError | None:

@@ -19,6 +19,7 @@ from gpufan.core.pci import PciAddress
 from gpufan.core.sentences import card_sentence, limits_and_faults_in_words, rpm_text, settings_sentence
 from gpufan.daemon import snapshot_file
 from gpufan.errors import GpufanError
+from gpufan.system.own_command import with_own_command
 from gpufan.terminal.drawing import cards_table, settings_row
 from gpufan.terminal.service_state import service_state_explains
 
@@ -211,7 +212,7 @@ def _print_settings_quiet(tables: Sequence[QuietTable]) -> None:
         values = [(key, Value(value, origin)) for key, value in quiet_values_for_toml(hours)]
         _print_settings_values(f"{origin}, every card", values)
     if not tables:
-        print("\nquiet hours: none (`gpufan config show quiet` explains them)")
+        print(with_own_command("\nquiet hours: none (`gpufan config show quiet` explains them)"))
 
 
 def _print_settings_values(heading: str, values: Sequence[tuple[str, Value]]) -> None:

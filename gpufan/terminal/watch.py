@@ -24,6 +24,7 @@ from gpufan.daemon import snapshot_file
 from gpufan.daemon.recording import Row
 from gpufan.errors import GpufanError
 from gpufan.history import DEFAULT_FOLDER
+from gpufan.system.own_command import with_own_command
 from gpufan.system.printable import printable
 from gpufan.terminal.drawing import cards_table, highest_screen_that_fits, prepare_terminal_for_live_view, settings_row
 from gpufan.terminal.log import LogHandler, StateLog
@@ -90,13 +91,15 @@ def _watch_view(as_json: bool, of_service: bool) -> "WatchTable | WatchLines | W
 
 def _watched_moment(path: Path, service: ServiceState | None) -> WatchedMoment:
     """Read the snapshot in `path`. Return the snapshot, what is wrong with it, and `service`."""
+    snapshot = None
     try:
         snapshot = snapshot_file.read_snapshot(path)
+        complaint = snapshot_file.snapshot_complaint(snapshot)
     except snapshot_file.NotRunning as error:
-        return WatchedMoment(None, service.why_not_running if service else str(error), service)
+        complaint = service.why_not_running if service else str(error)
     except GpufanError as error:
-        return WatchedMoment(None, str(error), service)
-    return WatchedMoment(snapshot, snapshot_file.snapshot_complaint(snapshot), service)
+        complaint = str(error)
+    return WatchedMoment(snapshot, None if complaint is None else with_own_command(complaint), service)
 
 
 _SCALES = (TEMPERATURE, DUTY, POWER)

@@ -10,6 +10,7 @@ from gpufan.core.reasons import Control
 from gpufan.core.sentences import duty_text, reason_sentence, state_sentence, throttle_sentence
 from gpufan.core.severity import Severity, severity
 from gpufan.core.snapshot import GpuState
+from gpufan.system.own_command import with_own_command
 
 _REMEDIES = {
     **{kind: REMEDIES[trouble] for kind, trouble in TROUBLES.items()},
@@ -80,7 +81,7 @@ def now_card(gpu: GpuState, quiet: str) -> dict[str, Any]:
         "severity": card_severity(gpu),
         "reason": state_sentence(gpu),
         "fault": "" if gpu.fault is None else reason_sentence(gpu.fault),
-        "remedy": card_remedy(gpu),
+        "remedy": with_own_command(card_remedy(gpu)),
         "order": gpu.order,
         "order_left_s": gpu.order_left_s,
         "quiet": quiet,

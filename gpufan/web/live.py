@@ -20,6 +20,7 @@ from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import snapshot_file
 from gpufan.daemon.recording import Row
 from gpufan.errors import GpufanError
+from gpufan.system.own_command import with_own_command
 from gpufan.system.processes import process_is_alive
 from gpufan.web.card_words import now_card
 
@@ -203,7 +204,7 @@ class Live:
         quiet = self._quiet_text()
         return {
             "time_s": time.time(),
-            "daemon": {"state": daemon.state.value, "text": daemon.text, "remedy": daemon.remedy},
+            "daemon": {"state": daemon.state.value, "text": daemon.text, "remedy": with_own_command(daemon.remedy)},
             "interval_s": None if snapshot is None else snapshot.interval_s,
             "cards": [] if snapshot is None else [now_card(gpu, quiet) for gpu in snapshot.gpus],
             "quiet": quiet,

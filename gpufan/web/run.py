@@ -16,6 +16,7 @@ from gpufan.config.settings import Source
 from gpufan.config.toml_text import render_settings_text
 from gpufan.core.snapshot import Snapshot
 from gpufan.errors import GpufanError, InputError
+from gpufan.system.own_command import with_own_command
 from gpufan.system.paths import SNAPSHOT, WEB_KEY
 from gpufan.system.signals import interrupt_at_signals
 from gpufan.web.access import KEY_BYTES, AllowedHosts, Sessions, new_login_token
@@ -193,4 +194,4 @@ def _why_not_apply(options: WebOptions) -> str:
     """Return why the page cannot change the settings."""
     if options.key_file is not None:
         return "the page of the service only shows: run `sudo gpufan web` in a terminal to change settings"
-    return "run `sudo gpufan web` in a terminal to change settings from the page"
+    return with_own_command("run `sudo gpufan web` in a terminal to change settings from the page")

@@ -50,6 +50,16 @@ def test_a_message_names_the_command_that_sudo_finds_without_its_options(
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--alerts", "ntfys://secret"])
     assert with_own_command(ASKS) == f"{text[:-1]} ...`"
     assert with_own_command("start it with `sudo gpufan run`") == "start it with `sudo $(command -v gpufan) run`"
+    assert with_own_command("look at `gpufan status`") == "look at `gpufan status`"  # the user's shell finds it
+
+
+def test_a_message_names_the_path_of_a_gpufan_that_no_shell_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = str(tmp_path / "venv/gpufan")
+    monkeypatch.setattr(sys, "argv", [program, "status"])
+    text = "`gpufan status` shows it, `sudo EDITOR=nano gpufan config edit` changes it"
+    assert with_own_command(text) == text.replace("gpufan", program)
 
 
 @pytest.mark.parametrize("program", ["sudo/gpufan", "__main__.py"])
