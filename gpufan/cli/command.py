@@ -1,7 +1,7 @@
 """Classes of click commands. They load a command only when it is used, and lay out its help. No command is here."""
 
 import pkgutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -11,8 +11,33 @@ _DEBUG = click.Option(["--debug"], is_flag=True, expose_value=False, help="Show 
 """The option --debug, which every command has. Only `main` uses it, and finds it in `sys.argv`."""
 
 
+_UNBROKEN_HYPHEN = "\N{NON-BREAKING HYPHEN}"
+
+
+class _HelpFormatter(click.HelpFormatter):
+    """Breaks the lines of a help text only at spaces, so that no name and no option is cut at a hyphen."""
+
+    def write(self, string: str) -> None:
+        """Write a text whose lines are broken already."""
+        super().write(string.replace(_UNBROKEN_HYPHEN, "-"))
+
+    def write_text(self, text: str) -> None:
+        """Write a paragraph."""
+        super().write_text(text.replace("-", _UNBROKEN_HYPHEN))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], *args: Any, **kwargs: Any) -> None:
+        """Write rows, each a term and its explanation."""
+        super().write_dl([(term, text.replace("-", _UNBROKEN_HYPHEN)) for term, text in rows], *args, **kwargs)
+
+
+class _Context(click.Context):
+    formatter_class = _HelpFormatter
+
+
 class Command(click.Command):
     """A command with the option `--debug`. Its help shows the options in sections."""
+
+    context_class = _Context
 
     def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]] | None = None, **kwargs: Any) -> None:
         """`sections` maps the title of a section to the names of its parameters.

@@ -75,7 +75,7 @@ def _print_versions(context: click.Context, _parameter: click.Parameter, is_aske
     help="Show all versions.",
 )
 def cli() -> None:
-    """Fan control for NVIDIA cards: cool, quiet, and never left standing still.
+    """Fan control for NVIDIA cards: cool, quiet, and safe even after a crash.
 
     Try it without a card: gpufan run --simulate --time-scale 60
     """

@@ -9,7 +9,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gpufan.errors import GpufanError, InputError
@@ -100,7 +100,8 @@ def replace(path: Path, data: bytes, like: Path | None = None, mode: int = 0o644
         Path(temporary).replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise GpufanError(f"cannot write {path}: {error.strerror}; it is unchanged") from error
+        unchanged = "; it is unchanged" if os.path.lexists(path) else ""
+        raise GpufanError(f"cannot write {path}: {error.strerror}{unchanged}") from error
     finally:
         if temporary:
             with suppress(OSError):
@@ -217,7 +218,8 @@ def write_files(folder: Path, contents: Mapping[str, bytes], *, force: bool = Fa
     `contents` maps the path of each file below `folder` to its content. If `force` is False and a file exists with
     other content, raises InputError, and changes nothing. Raises GpufanError if a file cannot be written.
     """
-    before = {name: read_file_if_exists(folder / name) for name in contents}
+    with _remedy_of_output():
+        before = {name: read_file_if_exists(folder / name) for name in contents}
     # A link to a file that does not exist belongs to the user too.
     differing = [
         str(folder / name) for name, data in contents.items() if before[name] != data and os.path.lexists(folder / name)
@@ -230,11 +232,9 @@ def write_files(folder: Path, contents: Mapping[str, bytes], *, force: bool = Fa
         if before[name] == data:
             lines.append(f"{path} is up to date")
             continue
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise GpufanError(f"cannot create {path.parent}: {error.strerror}; choose another --output") from error
-        replace(path, data)
+        with _remedy_of_output():
+            create_folder(path.parent)
+            replace(path, data)
         lines.append(f"wrote {path}")
     return lines
 
@@ -249,7 +249,8 @@ def write_output(path: Path, data: bytes) -> None:
     except OSError as error:
         raise GpufanError(f"cannot write {path}: {error.strerror}") from error
     if real.exists():
-        replace(real, data, like=real)
+        with _remedy_of_output():
+            replace(real, data, like=real)
         return
     try:
         # A link that appears after the check is an error here.
@@ -260,6 +261,15 @@ def write_output(path: Path, data: bytes) -> None:
         with suppress(OSError):
             real.unlink()  # an incomplete file is of no use
         raise GpufanError(f"cannot write {path}: {error.strerror}; choose another --output") from error
+
+
+@contextmanager
+def _remedy_of_output() -> Iterator[None]:
+    """Add to a GpufanError of the block that the user can name another file or folder with --output."""
+    try:
+        yield
+    except GpufanError as error:
+        raise GpufanError(f"{error}; choose another --output") from error
 
 
 def path_behind_links(path: Path) -> Path:

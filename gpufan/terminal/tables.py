@@ -203,7 +203,7 @@ def _print_settings_fan_help() -> None:
 
 
 def _explained(text: str) -> str:
-    return textwrap.fill(text, 80, subsequent_indent="  ")
+    return textwrap.fill(text, 80, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _print_settings_quiet(tables: Sequence[QuietTable]) -> None:

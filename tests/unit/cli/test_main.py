@@ -74,6 +74,7 @@ def test_help_fits_into_the_terminal(gpufan: Run, monkeypatch: pytest.MonkeyPatc
     result = gpufan(*command.split()[1:], "--help")
     assert result.status == 0
     assert max(len(line) for line in result.out.splitlines()) <= columns
+    assert not re.search(r"\w-$", result.out, re.MULTILINE), "a name or an option is cut at a hyphen"
     assert "..." not in re.sub(r"(T:D,|\[ARGS\]|\[KEY\]|VALUE)\.\.\.", "", result.out)
 
 

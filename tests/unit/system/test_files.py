@@ -57,10 +57,10 @@ def test_force_replaces_a_file_with_other_content(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_bytes() == CONTENTS["a.json"]
 
 
-def test_a_folder_that_cannot_be_created_is_an_error_for_people(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(GpufanError, match=r"file/folder"):
-        write_files(tmp_path / "file" / "folder", CONTENTS)
+@pytest.mark.parametrize("folder", ["/proc", "/proc/folder", f"{__file__}/folder"])
+def test_a_folder_that_cannot_be_written_is_an_error_with_a_remedy(folder: str) -> None:
+    with pytest.raises(GpufanError, match=rf"^cannot \w+ {folder}.*: [^;]*; choose another --output$"):
+        write_files(Path(folder), CONTENTS)
 
 
 def test_removing_a_file_whose_folder_is_gone_is_no_error(tmp_path: Path) -> None:
