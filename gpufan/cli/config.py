@@ -1,6 +1,8 @@
 """The commands `gpufan config check`, `show`, `set`, `unset`, `quiet` and `edit`."""
 
 import re
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +12,7 @@ import click
 from gpufan.cli import options
 from gpufan.cli.command import Command, Group
 from gpufan.cli.completion import complete_card
-from gpufan.config.schema import QUIET_KEYS, RUN_KEYS, QuietTable
+from gpufan.config.schema import DAYS, QUIET_KEYS, RUN_KEYS, QuietTable
 from gpufan.config.settings import DEFAULT_PATH
 from gpufan.errors import GpufanError, InputError
 from gpufan.system.files import read_file
@@ -170,11 +172,23 @@ def unset_config_key(key: str, card: str | None, config_path: Path | None, runti
 
 
 def _read_quiet_period(text: str) -> tuple[str, str]:
-    """Convert `22:00-7:00` to the two times of a `[[quiet]]` table. Raises InputError if `text` has another form."""
-    match = re.fullmatch(r"(\d{1,2}:\d\d)\s*-\s*(\d{1,2}:\d\d)", text.strip())
+    """Convert `22:00-7:00` to the two times of a `[[quiet]]` table. Raises InputError if `text` is no period."""
+    time = r"([01]?\d|2[0-3]):[0-5]\d"
+    match = re.fullmatch(rf"(?P<begin>{time})\s*-\s*(?P<end>{time}|24:00)", text.strip())
     if match is None:
         raise InputError(f"'{text}' is not a period: write it as 22:00-07:00")
-    return match[1].zfill(5), match[2].zfill(5)
+    begin, end = match["begin"].zfill(5), match["end"].zfill(5)
+    if begin == end:
+        raise InputError(f"'{text}' begins and ends at the same time: for all day, write 00:00-24:00")
+    return begin, end
+
+
+def _read_days(text: str) -> tuple[str, ...]:
+    """Convert `sat, sun` to the days of a `[[quiet]]` table. Raises InputError if one of them is not a day."""
+    days = tuple(day.strip().lower() for day in text.split(","))
+    if any(day not in DAYS for day in days):
+        raise InputError(f"'{text}' are not days: write them as sat,sun; the days are {', '.join(DAYS)}")
+    return days
 
 
 @config.command("quiet", cls=Command)
@@ -188,7 +202,13 @@ def _read_quiet_period(text: str) -> tuple[str, str]:
 )
 @options.target("target_c", help="Hold this temperature in these hours.")
 @click.option("--give-way", is_flag=True, help="The clocks of a card give way when its fans may not go higher.")
-@click.option("--days", metavar="sat,sun", show_default="every day", help="The days on which the hours begin.")
+@click.option(
+    "--days",
+    type=options.parsed_option_type(_read_days),
+    metavar="sat,sun",
+    show_default="every day",
+    help="The days on which the hours begin.",
+)
 @click.option("--remove", is_flag=True, help="Remove these hours; without --days, on whatever days they begin.")
 @options.config
 def set_quiet_hours(
@@ -196,7 +216,7 @@ def set_quiet_hours(
     max_duty_percent: int | None,
     target_c: float | None,
     give_way: bool,
-    days: str | None,
+    days: tuple[str, ...] | None,
     remove: bool,
     config_path: Path | None,
 ) -> None:
@@ -216,7 +236,7 @@ def set_quiet_hours(
     table = QuietTable(
         begin=period[0],
         end=period[1],
-        days=cast(Any, None if days is None else tuple(day.strip().lower() for day in days.split(","))),
+        days=cast(Any, days),
         max_duty_percent=max_duty_percent,
         target_c=target_c,
         give_way="power" if give_way else None,
@@ -237,7 +257,8 @@ def edit_config(config_path: Path | None) -> None:
     from gpufan.config.toml_text import parse_settings_text
     from gpufan.hwmon.channels import find_channels
 
-    path = config_path or DEFAULT_PATH
+    path = _config_path_to_change(config_path)
+    verb = "changed" if path.exists() else "created"
     text = before = text_to_change(path)
     while True:
         text = _ask_config_in_editor(text)
@@ -252,7 +273,7 @@ def edit_config(config_path: Path | None) -> None:
         click.echo("\n".join(lines))
         choice = click.prompt("What now", type=click.Choice(choices), default=choices[0], err=True)
         if choice == "apply":
-            click.echo(f"{path}: changed; {replace_settings(path, text)}")
+            click.echo(f"{path}: {verb}; {replace_settings(path, text)}")
             return
         if choice == "quit":
             raise GpufanError(f"{path}: nothing changed")
@@ -267,6 +288,25 @@ def _ask_config_in_editor(text: str) -> str:
         raise GpufanError(f"no editor: {error.format_message()}: {remedy}") from error
 
 
+def _config_path_to_change(path: Path | None) -> Path:
+    """Return the settings file to change: `path`, or the default file if it is None. The default file may be missing.
+
+    Before another file is created, ask on the terminal. Without a terminal, raise InputError: the path may be mistyped.
+    """
+    if path is None or path == DEFAULT_PATH or path.exists():
+        return path or DEFAULT_PATH
+    if not _is_on_terminal():
+        raise InputError(f"{path}: no such file: correct --config, or create the file: touch {shlex.quote(str(path))}")
+    if not click.confirm(f"{path} does not exist. Create it?", err=True):
+        raise GpufanError(f"{path}: nothing changed")
+    return path
+
+
+def _is_on_terminal() -> bool:
+    """Whether a person can answer a question."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def _change_config_and_echo(config_path: Path | None, change: Callable[[str], str]) -> None:
     """Change the settings file, and print the changed lines and warnings about them.
 
@@ -278,7 +318,8 @@ def _change_config_and_echo(config_path: Path | None, change: Callable[[str], st
     from gpufan.config.edit import edited_lines
     from gpufan.config.lint import lint_change
 
-    path = config_path or DEFAULT_PATH
+    path = _config_path_to_change(config_path)
+    verb = "changed" if path.exists() else "created"
     before = text_to_change(path)
     try:
         after = change(before)
@@ -288,7 +329,7 @@ def _change_config_and_echo(config_path: Path | None, change: Callable[[str], st
         click.echo(f"{path}: nothing to change")
         return
     counts = replace_settings(path, after)
-    click.echo("\n".join([*edited_lines(before, after), f"{path}: changed; {counts}"]))
+    click.echo("\n".join([*edited_lines(before, after), f"{path}: {verb}; {counts}"]))
     for mistake in lint_change(path, before, after):
         _echo_config_warning(path, mistake)
 

@@ -15,6 +15,9 @@ from gpufan.errors import InputError
 SYNTAX = "60, auto, max, `target 75` or `curve 50:30,83:100`"
 """An example of each kind of order."""
 
+_EXAMPLES = {"target": "target 75", "curve": "curve 50:30,83:100"}
+"""An example of each kind of order that consists of two words."""
+
 _DRIVERS = Curve(((0, None), (MAX_TEMPERATURE_C, 100)))
 """The curve of the order `auto`. It leaves the fans to the driver."""
 
@@ -52,6 +55,8 @@ class Order:
             return cls(f"curve {curve}", curve, None, is_constant=False)
         if text.strip() == "auto":
             return cls("auto", _DRIVERS, None, is_constant=True)
+        if kind in _EXAMPLES:
+            raise InputError(f"nothing is ordered behind {kind}: write it as `{_EXAMPLES[kind]}`")
         duty = 100.0 if text.strip() == "max" else _ordered_number(text.strip().removesuffix("%"), "", 0, 100)
         return cls(f"{duty:g}", Curve(((0, duty),)), None, is_constant=True)
 

@@ -1,6 +1,7 @@
 """The fan curve: breakpoints of duty over temperature, and straight lines between them."""
 
 import math
+import re
 from bisect import bisect_right
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ class Curve:
     def parse(cls, text: str) -> "Curve":
         """Convert `text` to a curve. `text` is `T:D,T:D,...`, with temperatures in °C and duties in percent.
 
-        Raises InputError, which names the wrong point.
+        The units may stand behind the numbers: `50 °C:30 %`. Raises InputError, which names the wrong point.
 
         >>> Curve.parse("60:50,55:70")
         Traceback (most recent call last):
@@ -47,9 +48,9 @@ class Curve:
             where = f"curve point {number} '{item.strip()}'"
             if not colon:
                 raise InputError(f"{where}: write it as temperature:duty, for example 60:50")
-            points.append(
-                (_parse_curve_number(temperature, where), None if duty == "auto" else _parse_curve_number(duty, where))
-            )
+            temperature_c = _parse_curve_number(re.sub(r"\s*(°\s*C?|C)$", "", temperature, flags=re.I), where)
+            percent = None if duty == "auto" else _parse_curve_number(duty.removesuffix("%").rstrip(), where)
+            points.append((temperature_c, percent))
         return cls(tuple(points))
 
     @property

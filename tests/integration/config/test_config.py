@@ -26,6 +26,7 @@ def test_check_compares_the_file_with_the_cards_of_the_box(double: NvmlDouble, g
 
 def test_set_writes_the_uuid_of_the_card(double: NvmlDouble, gpufan: Command, tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
+    file.touch()
     assert gpufan("config", "set", "target_c", "75", "--gpu", "1", "--config", str(file))[0] == 0
     uuid = double.cards[1].uuid.decode()
     assert file.read_text().endswith(f'[[gpu]]\nmatch = "{uuid}"\ntarget_c = 75\n')

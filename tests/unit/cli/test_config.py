@@ -77,10 +77,15 @@ def test_quiet_hours_are_added_replaced_and_removed(file: Path) -> None:
     ("arguments", "message"),
     [
         ("22-7 --max-duty 50", "'22-7' is not a period: write it as 22:00-07:00"),
-        ("25:00-07:00 --max-duty 50", 'from = "25:00": write a time of day'),
-        ("22:00-22:00 --max-duty 50", 'to = "22:00" is the same time as from'),
+        ("25:00-07:00 --max-duty 50", "'25:00-07:00' is not a period: write it as 22:00-07:00"),
+        ("24:00-07:00 --max-duty 50", "'24:00-07:00' is not a period: write it as 22:00-07:00"),
+        ("22:00-22:00 --max-duty 50", "'22:00-22:00' begins and ends at the same time: for all day, write 00:00-24:00"),
         ("22:00-07:00", "nothing is limited in these hours: add --max-duty, --target or --give-way"),
-        ("22:00-07:00 --max-duty 50 --days sunday", 'days = ["sunday"]: write a list of days'),
+        (
+            "22:00-07:00 --max-duty 50 --days sunday",
+            "'sunday' are not days: write them as sat,sun; the days are",
+        ),
+        ("22:00-07:00 --max-duty 50 --days sat,", "'sat,' are not days: write them as sat,sun"),
         ("22:00-07:00 --max-duty 50 --remove", "--max-duty is for new hours"),
         ("21:00-07:00 --remove", "there are no quiet hours 21:00-07:00 to remove"),
     ],
@@ -89,8 +94,33 @@ def test_quiet_hours_that_cannot_be_are_refused(file: Path, arguments: str, mess
     config(file, "quiet", "22:00-07:00", "--max-duty", "40")
     before = file.read_text()
     result = config(file, "quiet", *arguments.split())
-    assert message in f"{result.output}{result.exception}"
+    said = f"{result.output}{result.exception}"
+    assert message in said
+    assert "[[quiet]]" not in said  # nobody has seen such a table
     assert file.read_text() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["set target_c 75", "unset target_c", "quiet 22:00-07:00 --max-duty 50", "edit"],
+    ids=lambda text: text[:5],
+)
+def test_a_mistyped_path_is_refused_and_no_file_is_made(file: Path, arguments: str) -> None:
+    typo = file.with_name("confg.toml")
+    result = config(typo, *arguments.split())
+    assert str(result.exception) == f"{typo}: no such file: correct --config, or create the file: touch {typo}"
+    assert not typo.exists()
+
+
+@pytest.mark.parametrize(("typed", "is_made"), [("y\n", True), ("n\n", False), ("\n", False)])
+def test_a_person_is_asked_before_another_file_is_created(
+    file: Path, monkeypatch: pytest.MonkeyPatch, typed: str, is_made: bool
+) -> None:
+    monkeypatch.setattr("gpufan.cli.config._is_on_terminal", lambda: True)
+    new = file.with_name("new.toml")
+    result = config(new, "set", "target_c", "75", typed=typed)
+    assert f"{new} does not exist. Create it?" in result.output
+    assert (new.exists(), f"{new}: created; it counts from" in result.output) == (is_made, is_made)
 
 
 def warnings(file: Path, *arguments: str) -> list[str]:
@@ -171,7 +201,8 @@ def test_what_cannot_be_set_changes_nothing(file: Path, arguments: list[str], me
     assert file.read_bytes() == before
 
 
-def test_a_file_that_does_not_exist_is_made_with_all_keys_explained(file: Path) -> None:
+def test_the_default_file_is_made_with_all_keys_explained(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpufan.cli.config.DEFAULT_PATH", file)
     file.unlink()
     file.parent.rmdir()
     assert config(file, "set", "target_c", "75").exit_code == 0

@@ -19,6 +19,9 @@ from tests.unit.builders import curves
         ("60", "curve point 1 '60': write it as temperature:duty, for example 60:50"),
         ("60-50", "curve point 1 '60-50': write it as temperature:duty, for example 60:50"),
         ("60:", "curve point 1 '60:': '' is not a number"),
+        ("50:%", "curve point 1 '50:%': '' is not a number"),
+        ("50:30%%", "curve point 1 '50:30%%': '30%' is not a number"),
+        ("50 F:30", "curve point 1 '50 F:30': '50 F' is not a number"),
         ("hot:50", "curve point 1 'hot:50': 'hot' is not a number"),
         ("60:50:70", "curve point 1 '60:50:70': '50:70' is not a number"),
         ("60:nan", "curve point 1 '60:nan': 'nan' is not a number"),
@@ -53,10 +56,16 @@ def test_a_point_that_is_no_number_is_refused_however_it_comes(point: tuple[floa
 
 
 @pytest.mark.parametrize(
-    "text", ["0:0,110:100", "60:50", "60:50,70:50", "0:auto,50:30", " 50 : 30 , 60:\t40 ", "5e1:30"]
+    "text",
+    ["0:0,110:100", "60:50", "60:50,70:50", "0:auto,50:30", " 50 : 30 , 60:\t40 ", "5e1:30"],
 )
 def test_what_is_within_the_rules_is_taken(text: str) -> None:
     assert Curve.parse(text).points
+
+
+@pytest.mark.parametrize("text", ["50:30%,83:100 %", "50 °C:30, 83°c:100%", "50C:30%,83 C:100", "50°:30,83 °:100"])
+def test_units_behind_the_numbers_are_skipped(text: str) -> None:
+    assert str(Curve.parse(text)) == "50:30,83:100"
 
 
 @pytest.mark.parametrize(
