@@ -12,10 +12,10 @@ from tests.integration.harness import Program
 from tests.integration.web.browser import Visitor
 from tests.integration.web.page import running_page, terminal
 
+pytestmark = pytest.mark.slow
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change the settings of the service")
 
 
-@pytest.mark.slow
 @needs_root
 def test_apply_changes_the_file_and_the_daemon_and_undo_puts_the_bytes_back(
     double: NvmlDouble, start: Callable[..., Program], folder: Path, config: Path, visit: Visitor

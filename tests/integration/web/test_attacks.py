@@ -290,6 +290,7 @@ def test_ctrl_c_ends_the_page_within_a_second_while_browsers_watch() -> None:
         assert page.process.returncode == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_does_not_wait_for_an_answer_that_is_computed() -> None:
     with running_page("--simulate") as page:
         shown = page.post("/api/diff", {"target_c": 70}).json()

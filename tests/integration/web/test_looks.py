@@ -9,6 +9,8 @@ from playwright.sync_api import Page, expect
 from tests.integration.web.browser import PICTURES, Visitor
 from tests.integration.web.page import Page as Served
 
+pytestmark = pytest.mark.slow
+
 VIEWS = {
     "now": ".card .line.temperature[d]",
     "then": ".time-area .main-svg",
@@ -28,7 +30,6 @@ def complete(tab: Page, view: str) -> None:
     expect(tab.locator("#then")).not_to_have_attribute("aria-busy", "true", timeout=200_000)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("view", "theme", "width"), list(itertools.product(VIEWS, ["light", "dark"], [360, 1280])))
 def test_a_view_is_accessible_and_fits_the_screen(
     page: Served, visit: Visitor, view: str, theme: str, width: int
@@ -53,7 +54,6 @@ def test_the_first_picture_is_early_and_the_page_is_small(page: Served, visit: V
     assert sum(sizes) < LOAD_BYTES
 
 
-@pytest.mark.slow
 def test_everything_can_be_reached_with_the_keyboard_and_shows_the_focus(page: Served, visit: Visitor) -> None:
     for view in VIEWS:
         tab = visit(page, view)

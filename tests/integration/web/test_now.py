@@ -51,6 +51,7 @@ def test_every_card_is_shown_with_numbers_units_and_the_reason(page: Served, vis
     expect(tab.locator("#state")).to_have_attribute("data-state", "running")
 
 
+@pytest.mark.slow
 def test_a_case_fan_has_a_line_below_the_cards(visit: Visitor) -> None:
     with running_page("--simulate", "dual-1080ti-case") as box:
         tab = visit(box)
@@ -96,6 +97,7 @@ def test_a_card_in_trouble_stands_out_and_says_what_to_do(double: NvmlDouble, wa
     expect(tab.locator("#state-remedy")).to_contain_text("Needs help: 0 ")
 
 
+@pytest.mark.slow
 def test_a_hostile_name_is_shown_as_text(watched: Served, visit: Visitor) -> None:
     tab = visit(watched)
     expect(tab.locator(".card").nth(1).locator("h3")).to_have_text(f"1 {HOSTILE}")

@@ -36,7 +36,11 @@ def alive(pid: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize("sudo", [{"SUDO_UID": "12345", "SUDO_GID": "12346"}, {}], ids=["sudo", "root"])
+@pytest.mark.parametrize(
+    "sudo",
+    [{"SUDO_UID": "12345", "SUDO_GID": "12346"}, pytest.param({}, marks=pytest.mark.slow)],
+    ids=["sudo", "root"],
+)
 def test_the_process_that_speaks_http_has_no_rights(arguments: list[str], sudo: dict[str, str]) -> None:
     with terminal(*arguments, env=sudo) as found:
         status = status_of(found.child())
@@ -54,6 +58,7 @@ def test_the_process_that_speaks_http_has_no_rights(arguments: list[str], sudo: 
         assert status["NSsid"] != status_of(found.process.pid)["NSsid"]
 
 
+@pytest.mark.slow
 def test_a_page_without_a_terminal_has_no_helper(arguments: list[str]) -> None:
     with running_page(*arguments, before=["setsid", "--wait"]) as page:
         box = page.get("/api/box").json()
@@ -136,6 +141,7 @@ def test_both_processes_end_with_the_terminal(arguments: list[str]) -> None:
         wait_for(lambda: not alive(child))
 
 
+@pytest.mark.slow
 def test_both_processes_end_with_the_terminal_under_nohup(arguments: list[str]) -> None:
     ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -148,7 +154,9 @@ def test_both_processes_end_with_the_terminal_under_nohup(arguments: list[str]) 
         signal.signal(signal.SIGHUP, ignored)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGSEGV, marks=pytest.mark.slow)], ids=lambda number: number.name
+)
 def test_the_helper_ends_with_the_process_that_speaks_http(arguments: list[str], number: int) -> None:
     with terminal(*arguments) as found:
         os.kill(found.child(), number)

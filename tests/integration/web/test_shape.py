@@ -11,6 +11,8 @@ from playwright.sync_api import Page, Route, expect
 from tests.integration.web.browser import Visitor, touch
 from tests.integration.web.page import Page as Served
 
+pytestmark = pytest.mark.slow
+
 CURVE = {"curve": [[50, 30], [75, 50], [80, 64], [83, 100]], "target_c": None}
 
 
@@ -49,7 +51,6 @@ def move_by_keys(tab: Page, begin: tuple[float, float], end: tuple[float, float]
         tab.keyboard.press("Shift+ArrowUp")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("move", [drag_by_mouse, drag_by_touch, move_by_keys])
 def test_moving_a_point_changes_the_curve_and_the_prediction(
     page: Served, visit: Visitor, move: Callable[[Page, tuple[float, float], tuple[float, float]], None]
@@ -69,7 +70,6 @@ def test_moving_a_point_changes_the_curve_and_the_prediction(
     expect(tab.locator(".code").first).to_contain_text(re.compile(r'curve = "50:30,7\d:6\d,80:'))
 
 
-@pytest.mark.slow
 def test_a_point_stays_between_its_neighbours(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape", before=with_curve)
     fields = tab.locator(".points input")
@@ -81,7 +81,6 @@ def test_a_point_stays_between_its_neighbours(page: Served, visit: Visitor) -> N
     expect(fields.nth(3)).to_have_value("30")
 
 
-@pytest.mark.slow
 def test_the_numbers_of_a_curve_fit_a_narrow_screen(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape", before=with_curve, viewport={"width": 360, "height": 800})
     fields = tab.locator(".points input")
@@ -91,7 +90,6 @@ def test_the_numbers_of_a_curve_fit_a_narrow_screen(page: Served, visit: Visitor
         assert field.evaluate("(element) => element.scrollWidth <= element.clientWidth")
 
 
-@pytest.mark.slow
 def test_keys_add_and_remove_points(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape", before=with_curve)
     points = tab.locator("[data-point]")
@@ -108,7 +106,6 @@ def test_keys_add_and_remove_points(page: Served, visit: Visitor) -> None:
     expect(points).to_have_count(1)
 
 
-@pytest.mark.slow
 def test_the_driver_may_have_the_fans_below_a_temperature(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape", before=with_curve)
     tab.get_by_label("the driver sets the fans").check()
@@ -117,7 +114,6 @@ def test_the_driver_may_have_the_fans_below_a_temperature(page: Served, visit: V
     expect(tab.locator(".code").first).to_contain_text('"50:50,75:50')
 
 
-@pytest.mark.slow
 def test_a_target_slides_and_changes_the_prediction(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape")
     predicted(tab)
@@ -129,7 +125,6 @@ def test_a_target_slides_and_changes_the_prediction(page: Served, visit: Visitor
     expect(tab.locator(".outcome .range").first).to_have_text(re.compile(r"\d to \d.*°C"))
 
 
-@pytest.mark.slow
 def test_one_request_runs_at_a_time_and_the_newest_settings_win(page: Served, visit: Visitor) -> None:
     running, most, asked = 0, 0, []
     lock = threading.Lock()
@@ -161,7 +156,6 @@ def test_one_request_runs_at_a_time_and_the_newest_settings_win(page: Served, vi
     assert asked[-1]["curve"][1] == [75, 62]
 
 
-@pytest.mark.slow
 def test_too_little_data_is_said_with_what_to_record(page: Served, visit: Visitor) -> None:
     text = "only 12 minutes of readings: let gpufan record an hour of load"
 
@@ -179,7 +173,6 @@ def test_too_little_data_is_said_with_what_to_record(page: Served, visit: Visito
     expect(tab.locator(".outcome table").first).to_be_hidden()
 
 
-@pytest.mark.slow
 def test_one_card_alone_can_be_shaped(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape")
     tab.get_by_role("checkbox", name="1 GTX 1080 Ti").check()
@@ -193,7 +186,6 @@ def test_one_card_alone_can_be_shaped(page: Served, visit: Visitor) -> None:
     expect(tab.get_by_role("checkbox", name="all cards")).to_be_checked()
 
 
-@pytest.mark.slow
 def test_quiet_hours_and_the_highest_duty_get_into_the_text(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape")
     tab.get_by_label("Highest duty").fill("70")
@@ -208,7 +200,6 @@ def test_quiet_hours_and_the_highest_duty_get_into_the_text(page: Served, visit:
     expect(text).not_to_contain_text('"sat"')
 
 
-@pytest.mark.slow
 def test_nothing_is_applied_while_a_field_shows_a_wrong_time(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape")
     tab.get_by_role("button", name="Add quiet hours").click()
@@ -223,7 +214,6 @@ def test_nothing_is_applied_while_a_field_shows_a_wrong_time(page: Served, visit
     expect(tab.get_by_role("dialog")).to_contain_text('from = "23:00"')
 
 
-@pytest.mark.slow
 def test_the_text_can_be_copied(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape", permissions=["clipboard-read", "clipboard-write"])
     expect(tab.locator(".code").first).to_contain_text("target_c")
@@ -232,7 +222,6 @@ def test_the_text_can_be_copied(page: Served, visit: Visitor) -> None:
     assert "target_c" in tab.evaluate("navigator.clipboard.readText()")
 
 
-@pytest.mark.slow
 def test_the_difference_is_shown_before_it_is_applied_and_can_be_undone(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape", before=lambda tab: tab.emulate_media(reduced_motion="reduce"))
     tab.get_by_role("slider", name="Target").last.fill("70")

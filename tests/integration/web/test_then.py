@@ -12,6 +12,8 @@ from playwright.sync_api import Page, Request, Route, expect
 from tests.integration.web.browser import HOSTILE, Visitor, touch
 from tests.integration.web.page import Page as Served
 
+pytestmark = pytest.mark.slow
+
 PANELS = ["temperature, °C", "duty, %", "power, W", "sound, dB(A)"]
 
 
@@ -49,7 +51,6 @@ def drawn(tab: Page) -> None:
     expect(tab.locator(".time-area .main-svg").first).to_be_visible(timeout=200_000)
 
 
-@pytest.mark.slow
 def test_the_views_have_addresses_and_work_with_the_keyboard(page: Served, visit: Visitor) -> None:
     tab = visit(page)
     tab.locator("#tab-now").focus()
@@ -64,7 +65,6 @@ def test_the_views_have_addresses_and_work_with_the_keyboard(page: Served, visit
     expect(tab.locator("#then")).to_be_visible()
 
 
-@pytest.mark.slow
 def test_all_cards_are_over_one_time_axis_with_units_and_totals(page: Served, visit: Visitor) -> None:
     tab = visit(page, "then")
     drawn(tab)
@@ -83,7 +83,6 @@ def test_all_cards_are_over_one_time_axis_with_units_and_totals(page: Served, vi
     assert all(path.get_attribute("d") for path in tab.locator(".densities .curve:not(.former)").all())
 
 
-@pytest.mark.slow
 def test_the_charts_are_loaded_when_the_view_is_opened_and_not_before(page: Served, visit: Visitor) -> None:
     tab = visit(page)
     expect(tab.locator(".card")).to_have_count(2)
@@ -95,7 +94,6 @@ def test_the_charts_are_loaded_when_the_view_is_opened_and_not_before(page: Serv
     assert sum(size for _, size in tab.evaluate(sizes)) < 2_000_000
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("button", "seconds"), [("1 h", 3600), ("6 h", 21600), ("3 d", 259200), ("7 d", 604800)])
 def test_a_button_shows_its_range(page: Served, visit: Visitor, button: str, seconds: int) -> None:
     tab = visit(page, "then")
@@ -105,7 +103,6 @@ def test_a_button_shows_its_range(page: Served, visit: Visitor, button: str, sec
     drawn(tab)
 
 
-@pytest.mark.slow
 def test_dragging_zooms_in_and_a_double_click_zooms_out(page: Served, visit: Visitor) -> None:
     tab = visit(page, "then")
     drawn(tab)
@@ -125,7 +122,6 @@ def test_dragging_zooms_in_and_a_double_click_zooms_out(page: Served, visit: Vis
     assert end_s - begin_s == pytest.approx(86400, abs=1)
 
 
-@pytest.mark.slow
 def test_wheel_and_keys_zoom_and_move_once_the_charts_have_the_focus(page: Served, visit: Visitor) -> None:
     tab = visit(page, "then")
     drawn(tab)
@@ -144,7 +140,6 @@ def test_wheel_and_keys_zoom_and_move_once_the_charts_have_the_focus(page: Serve
     assert again[1] - again[0] == pytest.approx(86400, abs=1)
 
 
-@pytest.mark.slow
 def test_two_fingers_zoom(page: Served, visit: Visitor) -> None:
     tab = visit(page, "then", viewport={"width": 360, "height": 740}, has_touch=True)
     drawn(tab)
@@ -157,7 +152,6 @@ def test_two_fingers_zoom(page: Served, visit: Visitor) -> None:
     assert end_s - begin_s == pytest.approx(86400 / 4, rel=0.1)
 
 
-@pytest.mark.slow
 def test_the_readings_at_the_cursor_are_read_with_mouse_and_keys(page: Served, visit: Visitor) -> None:
     tab = visit(page, "then")
     drawn(tab)
@@ -173,7 +167,6 @@ def test_the_readings_at_the_cursor_are_read_with_mouse_and_keys(page: Served, v
     expect(cells.first).to_have_text(re.compile(r"^\d+$"))
 
 
-@pytest.mark.slow
 def test_events_can_be_read_and_lead_to_their_time(page: Served, visit: Visitor) -> None:
     def add(history: dict[str, Any]) -> None:
         middle_s = (history["begin_s"] + history["end_s"]) / 2
@@ -192,7 +185,6 @@ def test_events_can_be_read_and_lead_to_their_time(page: Served, visit: Visitor)
     assert tab.locator("img").count() == 0
 
 
-@pytest.mark.slow
 def test_a_card_with_a_hostile_name_is_shown_as_text(page: Served, visit: Visitor) -> None:
     def rename(box: dict[str, Any]) -> None:
         for card in box["cards"]:
@@ -205,7 +197,6 @@ def test_a_card_with_a_hostile_name_is_shown_as_text(page: Served, visit: Visito
     assert tab.locator("img").count() == 0
 
 
-@pytest.mark.slow
 def test_a_history_without_readings_is_said_in_a_sentence(page: Served, visit: Visitor) -> None:
     def empty(history: dict[str, Any]) -> None:
         history.update(cards={}, events=[], have=None, error="there is no history yet")
