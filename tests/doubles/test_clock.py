@@ -1,6 +1,5 @@
 """The clock double: a real Python process whose time passes only when the test says so."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles import without_coverage
 from tests.doubles.clock import TestClock
 
 Start = Callable[[str], "subprocess.Popen[str]"]
@@ -36,7 +36,9 @@ def start(clock: TestClock) -> Iterator[Start]:
             code = f"import os, select, sys, threading, time\nprint('ready', flush=True)\n{program}"
             command = [sys.executable, "-c", code]
             process = stack.enter_context(
-                subprocess.Popen(command, env=os.environ | clock.environment(), stdout=subprocess.PIPE, text=True)
+                subprocess.Popen(
+                    command, env=without_coverage() | clock.environment(), stdout=subprocess.PIPE, text=True
+                )
             )
             stack.callback(process.kill)
             assert process.stdout is not None and process.stdout.readline() == "ready\n"

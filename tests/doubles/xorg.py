@@ -77,7 +77,8 @@ def install(folder: Path) -> dict[str, str]:
     """Write the program to `folder`/Xorg; return the environment variables with which others find it."""
     folder.mkdir()
     program = folder / "Xorg"
-    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m tests.doubles.xorg "$@"\n')
+    command = f"env -u COVERAGE_PROCESS_CONFIG PYTHONPATH={ROOT} {sys.executable} -m tests.doubles.xorg"
+    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     program.chmod(0o755)
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 

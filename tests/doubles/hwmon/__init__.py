@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
+from tests.doubles import without_coverage
 
 DEVICE = "nct6775.656"
 CHIP = "nct6798"
@@ -87,6 +87,8 @@ def _missing() -> str:
 def hwmon_double(folder: Path) -> Iterator[HwmonDouble]:
     """Mount a tree at `folder` during the block. Without FUSE the test is skipped, and fails in CI."""
     if missing := _missing():
+        import pytest  # not above: the program that serves the tree starts faster without
+
         (pytest.fail if os.environ.get("CI") else pytest.skip)(missing)
     folder.mkdir()
 
@@ -94,7 +96,9 @@ def hwmon_double(folder: Path) -> Iterator[HwmonDouble]:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
     command = [sys.executable, "-m", "tests.doubles.hwmon", str(folder)]
-    process = subprocess.Popen(command, cwd=Path(__file__).parents[3], preexec_fn=die_with_parent)
+    process = subprocess.Popen(
+        command, cwd=Path(__file__).parents[3], env=without_coverage(), preexec_fn=die_with_parent
+    )
     try:
         _wait_for(lambda: (folder / "control").exists() or process.poll() is not None)
         assert process.poll() is None, "the tree cannot be mounted"
