@@ -6,7 +6,10 @@ from gpufan.core.card_settings import DEFAULT_TARGET_C
 from tests.benchmarks import header
 
 
-@pytest.mark.parametrize("load", header.workloads())
+@pytest.mark.parametrize(
+    "load",
+    [pytest.param(name, marks=[pytest.mark.slow] * (number > 1)) for number, name in enumerate(header.workloads())],
+)
 def test_a_headers_fan_has_the_figures_of_a_cards_own_fan(load: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(header, "SECONDS", 1800)
     workload = header.workloads()[load]

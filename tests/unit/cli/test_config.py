@@ -262,7 +262,7 @@ def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     )
     folder = tmp_path / "texts"
     folder.mkdir()
-    monkeypatch.setenv("VISUAL", shlex.join([sys.executable, str(script), str(folder)]))
+    monkeypatch.setenv("VISUAL", shlex.join([sys.executable, "-IS", str(script), str(folder)]))
 
     class Texts(list[str]):
         def append(self, text: str) -> None:

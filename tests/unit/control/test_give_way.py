@@ -59,7 +59,7 @@ FAMILY = [
 
 
 @pytest.mark.parametrize("card", FAMILY, ids=lambda card: f"{card.resistance} K/W, {card.heat_capacity} J/K")
-@pytest.mark.parametrize("interval_s", [0.1, 1.0, 5.0])
+@pytest.mark.parametrize("interval_s", [pytest.param(0.1, marks=pytest.mark.slow), 1.0, 5.0])
 def test_the_temperature_is_held_near_the_aim_without_hunting(card: Card, interval_s: float) -> None:
     card = replace(card, law=GiveWay(), limits_w=[])
     card.run(2400, interval_s=interval_s)

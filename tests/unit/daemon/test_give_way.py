@@ -101,7 +101,9 @@ def best_constant_percent() -> list[float]:
     return [100 * gpu.throughput for gpu in box.gpus]
 
 
-@pytest.mark.parametrize("range_c", [None, (60, 90)], ids=["power limit", "temperature limit"])
+@pytest.mark.parametrize(
+    "range_c", [None, pytest.param((60, 90), marks=pytest.mark.slow)], ids=["power limit", "temperature limit"]
+)
 def test_two_cards_at_230_w_stay_cool_and_quiet_and_lose_little_against_the_best_constant_limit(
     range_c: tuple[int, int] | None,
 ) -> None:
@@ -119,9 +121,8 @@ def test_two_cards_at_230_w_stay_cool_and_quiet_and_lose_little_against_the_best
         assert night.limits == [(250, 79), (250, 79)]
 
 
-@pytest.mark.parametrize(
-    "workload", ["epochs", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sweep", "step"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("workload", ["epochs", "sweep", "step"])
 def test_the_same_holds_under_loads_with_pauses(workload: str) -> None:
     night = Night(WORKLOADS[workload]).run(3)
     assert max(seen.highest_c for seen in night.seen) <= HIGHEST_C + 0.5
@@ -159,6 +160,7 @@ def test_at_any_hour_the_clocks_give_way_only_when_the_fans_are_at_full_speed() 
     assert cool.limits == [(250, 84), (250, 84)]
 
 
+@pytest.mark.slow
 def test_the_power_held_back_is_about_the_power_before_less_the_power_now() -> None:
     night = Night().run(2)
     for gpu, worker in zip(night.box.gpus, night.workers, strict=True):
@@ -169,6 +171,7 @@ def test_the_power_held_back_is_about_the_power_before_less_the_power_now() -> N
         assert state.held_back_j == pytest.approx(state.held_back_w * HOUR_S, rel=0.1)
 
 
+@pytest.mark.slow
 def test_clocks_that_give_way_at_our_temperature_limit_are_not_throttled_by_heat() -> None:
     night = Night(temperature_limit_range_c=(60, 90)).run(2)
     for gpu, worker in zip(night.box.gpus, night.workers, strict=True):

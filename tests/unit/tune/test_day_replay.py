@@ -87,9 +87,17 @@ SETTINGS = {
     "quiet hours": CardSettings(target_c=75, quiet_hours=(QuietHours(30, 75, EVERY_DAY, max_duty_percent=40),)),
     "quiet target": CardSettings(target_c=65, quiet_hours=(QuietHours(0, 60, EVERY_DAY, target_c=60.0),)),
 }
+FAST = "target", "restless curve"
+"""The other settings are tested with the slow tests."""
 
 
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(settings, id=name, marks=[pytest.mark.slow] * (name not in FAST))
+        for name, settings in SETTINGS.items()
+    ],
+)
 def test_a_replay_in_long_steps_agrees_with_one_in_seconds(settings: CardSettings) -> None:
     cards = recorded()
     (expected,) = every_second(cards, PLANT, settings)
@@ -159,6 +167,7 @@ def test_cards_are_warmed_by_the_recorded_power_of_the_others() -> None:
         assert warmer - cooler == pytest.approx(0.02 * 230, abs=1)
 
 
+@pytest.mark.slow
 def test_a_card_helps_its_neighbour_as_under_the_daemon() -> None:
     cards = recorded(cards=2)
     settings = CardSettings(target_c=65, neighbours=("0", "1"))

@@ -42,6 +42,7 @@ def test_a_day_has_readings_all_the_time_except_at_its_restart_and_some_events(t
     assert kinds >= {EventKind.RESTART, EventKind.GAP, EventKind.OVERRIDE, EventKind.FAN_SLOW}
 
 
+@pytest.mark.slow
 def test_a_fan_on_a_header_cools_its_card_over_the_day(tmp_path: Path) -> None:
     write_day(tmp_path, "p40-header", settings_for, NOON_S, 1, HOURS * 3600)
     with HistoryReader(tmp_path) as reader:
