@@ -16,5 +16,5 @@ def require(program: str, package: str) -> str:
 
 
 def without_coverage() -> dict[str, str]:
-    """The environment for a stand-in that is a program: it starts in half of the time if nobody measures its lines."""
+    """The environment for a program whose lines nobody measures: it starts in half of the time."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_PROCESS_")}

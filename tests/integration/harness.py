@@ -20,6 +20,7 @@ from gpufan.daemon.loop import ControlLoop
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.nvml import NvmlGpu
 from gpufan.system.signals import StopInbox
+from tests.doubles import without_coverage
 from tests.doubles.nvml import AUTO, Kind, NvmlDouble, SetCall, wait_for
 
 CURVE = "40:40,80:80,85:100"
@@ -149,10 +150,10 @@ def guardians(parent: int) -> list[Path]:
 
 
 class Program:
-    """`gpufan` as a process on the double."""
+    """`gpufan` as a process on the double. Its lines are not measured: most of these processes are killed."""
 
     def __init__(self, double: NvmlDouble, folder: Path, arguments: Sequence[str], **options: Any) -> None:
-        environment = {**os.environ, **double.environment(), "GPUFAN_RUNTIME_DIR": str(folder)}
+        environment = {**without_coverage(), **double.environment(), "GPUFAN_RUNTIME_DIR": str(folder)}
         environment |= options.pop("env", {})
         before = options.pop("before", ())
         self.process = subprocess.Popen(

@@ -57,7 +57,7 @@ def kill(program: Program) -> None:
 # ---- set, and given back at every end ----
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_limit_is_set_and_given_back_at_the_end_and_another_card_is_left_alone(
     double: NvmlDouble, start: Start, config: Path, folder: Path, number: int
 ) -> None:
@@ -161,7 +161,14 @@ def test_after_kill_9_the_guardian_gives_the_limit_back(
     assert not (folder / "taken.json").exists()
 
 
-@pytest.mark.parametrize("arguments", [["restore"], ["restore", "--taken"], ["restore", "--gpu", "0"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["restore"],
+        *(pytest.param(["restore", *more], marks=pytest.mark.slow) for more in (["--taken"], ["--gpu", "0"])),
+    ],
+    ids=" ".join,
+)
 def test_restore_after_kill_9_gives_the_limit_back_and_says_so(
     double: NvmlDouble, start: Start, gpufan: Command, config: Path, arguments: list[str]
 ) -> None:
@@ -208,7 +215,7 @@ def test_a_limit_that_somebody_set_after_the_kill_stays_and_that_is_said(
     assert double.cards[0].power_limit_mw == 170_000
 
 
-@pytest.mark.parametrize("kind", [Kind.SET_POWER, Kind.GET_LIMIT])
+@pytest.mark.parametrize("kind", [Kind.SET_POWER, pytest.param(Kind.GET_LIMIT, marks=pytest.mark.slow)])
 def test_restore_names_a_card_whose_limit_cannot_be_given_back_and_leaves_the_record(
     double: NvmlDouble, start: Start, gpufan: Command, config: Path, folder: Path, kind: Kind
 ) -> None:
@@ -260,10 +267,15 @@ def test_a_run_without_power_settings_gives_back_what_a_killed_run_has_left(
     ("kind", "error", "text"),
     [
         (Kind.SET_POWER, pynvml.NVML_ERROR_NO_PERMISSION, "the driver refuses to let even root set the limits"),
-        (Kind.SET_POWER, pynvml.NVML_ERROR_NOT_SUPPORTED, "the driver refused: Not Supported"),
-        (Kind.SET_POWER, pynvml.NVML_ERROR_INVALID_ARGUMENT, "the driver refused: Invalid Argument"),
-        (Kind.SET_POWER, pynvml.NVML_ERROR_UNKNOWN, "the driver refused: Unknown Error"),
         (Kind.GET_LIMIT, pynvml.NVML_ERROR_NOT_SUPPORTED, "the card does not report it"),
+        *(
+            pytest.param(Kind.SET_POWER, error, f"the driver refused: {text}", marks=pytest.mark.slow)
+            for error, text in (
+                (pynvml.NVML_ERROR_NOT_SUPPORTED, "Not Supported"),
+                (pynvml.NVML_ERROR_INVALID_ARGUMENT, "Invalid Argument"),
+                (pynvml.NVML_ERROR_UNKNOWN, "Unknown Error"),
+            )
+        ),
     ],
 )
 def test_a_refused_limit_is_one_line_of_log_and_the_fans_are_controlled(
@@ -285,8 +297,11 @@ def test_a_refused_limit_is_one_line_of_log_and_the_fans_are_controlled(
     assert limits_mw(double) == [BEFORE_MW, BEFORE_MW]
 
 
-@pytest.mark.parametrize("kind", [Kind.SET_POWER, Kind.GET_LIMIT])
-@pytest.mark.parametrize("error", [pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_UNINITIALIZED])
+@pytest.mark.parametrize("kind", [Kind.SET_POWER, pytest.param(Kind.GET_LIMIT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "error",
+    [pynvml.NVML_ERROR_GPU_IS_LOST, pytest.param(pynvml.NVML_ERROR_UNINITIALIZED, marks=pytest.mark.slow)],
+)
 def test_a_card_that_is_lost_for_its_limits_only_stays_under_control(
     double: NvmlDouble, start: Start, config: Path, kind: Kind, error: int
 ) -> None:
@@ -405,7 +420,7 @@ def test_a_hot_card_with_quiet_fans_gets_a_lower_power_limit_which_a_kill_gives_
     assert double.cards[0].power_limit_mw == BEFORE_MW
 
 
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("ending", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)])
 def test_a_card_that_accepts_a_temperature_limit_gets_one_and_gives_it_back(
     double: NvmlDouble, start: Start, quiet: Path, folder: Path, ending: int
 ) -> None:
@@ -418,6 +433,7 @@ def test_a_card_that_accepts_a_temperature_limit_gets_one_and_gives_it_back(
     wait_for(lambda: not (folder / "taken.json").exists())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_NO_PERMISSION])
 def test_a_card_that_refuses_its_temperature_limit_gets_a_power_limit(
     double: NvmlDouble, start: Start, quiet: Path, error: int

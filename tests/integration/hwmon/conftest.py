@@ -32,6 +32,19 @@ def chip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HwmonDoubl
         yield double
 
 
+@pytest.fixture(scope="module")
+def shared_chip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HwmonDouble]:
+    with hwmon_double(tmp_path_factory.mktemp("shared") / "sys") as double:
+        yield double
+
+
+@pytest.fixture
+def untouched_chip(shared_chip: HwmonDouble, monkeypatch: pytest.MonkeyPatch) -> HwmonDouble:
+    """The chip of the motherboard, shared by tests in which nothing is written to it."""
+    monkeypatch.setenv("GPUFAN_SYS_FOLDER", str(shared_chip.folder))
+    return shared_chip
+
+
 @pytest.fixture
 def p40(install: Install) -> NvmlDouble:
     """One passive card at 60 °C and 150 W."""

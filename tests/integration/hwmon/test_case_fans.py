@@ -84,6 +84,7 @@ def test_the_hottest_is_measured_by_the_cards_own_target(box: Box) -> None:
     wait_for(lambda: box.snapshot.case_fans[0].temperature_c == 72)
 
 
+@pytest.mark.slow
 def test_only_the_named_cards_are_followed(box: Box) -> None:
     box.heat(50, 70)
     box.start(CARDS + FAN + CURVE + 'follows = ["0"]\n')
@@ -99,6 +100,7 @@ def test_without_a_curve_the_highest_demand_counts(box: Box) -> None:
     wait_for(lambda: box.percent < 60)
 
 
+@pytest.mark.slow
 def test_without_a_live_card_it_runs_at_full_speed(box: Box) -> None:
     box.heat(50, 50)
     box.start(CARDS + FAN + CURVE)
@@ -134,7 +136,9 @@ def test_two_passive_cards_share_one_fan_by_their_demands(install: Install, chip
         program.process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGKILL, pytest.param(signal.SIGSEGV, marks=pytest.mark.slow)]
+)
 def test_every_end_gives_the_case_fan_back(box: Box, number: int) -> None:
     program = box.start(CARDS + FAN + CURVE)
     wait_for(lambda: box.chip.state(2).mode == 1)
@@ -234,6 +238,7 @@ def test_a_blocked_case_fan_is_a_fault_of_that_fan_alone(box: Box) -> None:
     assert all(gpu.fault is None or gpu.fault.cause != "fan-still" for gpu in box.snapshot.gpus)
 
 
+@pytest.mark.slow
 def test_a_case_fan_whose_chip_is_missing_does_not_harm_the_cards(box: Box) -> None:
     box.chip.change_chip(is_present=False)
     box.start(CARDS + FAN + CURVE)
@@ -260,14 +265,14 @@ def test_a_case_fan_whose_chip_is_missing_does_not_harm_the_cards(box: Box) -> N
     ],
 )
 def test_a_mistake_is_one_line_and_changes_nothing(
-    gpufan, double: NvmlDouble, chip: HwmonDouble, tmp_path: Path, text: str, mistake: str
+    gpufan, double: NvmlDouble, untouched_chip: HwmonDouble, tmp_path: Path, text: str, mistake: str
 ) -> None:
     (tmp_path / "wrong.toml").write_text(text)
     for command in (["run"], ["config", "check"]):
         status, out, err = gpufan(*command, "--config", str(tmp_path / "wrong.toml"))
         assert (status, out, err.count("\n")) == (2, "", 1)
         assert mistake in err
-    assert chip.writes() == []
+    assert untouched_chip.writes() == []
 
 
 def test_check_warns_of_a_fan_that_the_kernel_does_not_show(

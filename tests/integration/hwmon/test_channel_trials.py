@@ -89,7 +89,9 @@ def test_calibrate_says_if_a_fan_never_stops(gpufan: Gpufan, chip: HwmonDouble) 
     assert "turns at every duty" in out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_trial_that_ends_early_gives_the_fan_back(chip: HwmonDouble, folder: Path, number: int) -> None:
     environment = {**os.environ, "GPUFAN_RUNTIME_DIR": str(folder)}
     command = [sys.executable, "-m", "gpufan", "fans", "calibrate", "nct6798/pwm2"]
@@ -110,7 +112,7 @@ def test_no_trial_runs_beside_a_running_gpufan(start_p40: Start, gpufan: Gpufan,
 
 
 @pytest.mark.parametrize("name", ["nct6798/pwm9", "pwm2", ""])
-def test_calibrate_refuses_a_wrong_name(gpufan: Gpufan, chip: HwmonDouble, name: str) -> None:
+def test_calibrate_refuses_a_wrong_name(gpufan: Gpufan, untouched_chip: HwmonDouble, name: str) -> None:
     status, out, err = gpufan("fans", "calibrate", name)
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert chip.writes() == []
+    assert untouched_chip.writes() == []

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -39,11 +38,6 @@ def test_the_header_follows_the_curve_of_the_card(start_p40: Start, chip: HwmonD
     assert is_as_before(chip)
 
 
-def test_no_channel_is_touched_that_the_settings_do_not_name(start_p40: Start, chip: HwmonDouble) -> None:
-    start_p40()
-    assert {file for file, _ in chip.writes()} == {"pwm3", "pwm3_enable"}
-
-
 def test_the_state_before_is_in_the_record_before_the_first_write(
     start_p40: Start, chip: HwmonDouble, folder: Path
 ) -> None:
@@ -53,15 +47,18 @@ def test_the_state_before_is_in_the_record_before_the_first_write(
     assert (channel["name"], channel["mode_before"], channel["pwm_before"]) == ("nct6798/pwm3", 5, 102)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGQUIT, marks=pytest.mark.slow)])
 def test_a_signal_gives_the_header_back(start_p40: Start, chip: HwmonDouble, number: int) -> None:
     program = start_p40()
-    os.kill(program.process.pid, signal.SIGTERM if number == signal.SIGHUP else number)
+    program.signal(number)
     program.end()
     assert is_as_before(chip)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, *(pytest.param(crash, marks=pytest.mark.slow) for crash in (signal.SIGSEGV, signal.SIGABRT))],
+)
 def test_the_guardian_gives_the_header_back_after_a_kill_or_crash(
     start_p40: Start, chip: HwmonDouble, folder: Path, number: int
 ) -> None:
@@ -74,7 +71,7 @@ def test_the_guardian_gives_the_header_back_after_a_kill_or_crash(
     assert not (folder / "taken.json").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--taken"], []])
+@pytest.mark.parametrize("arguments", [[], pytest.param(["--taken"], marks=pytest.mark.slow)])
 def test_restore_gives_the_header_back_that_a_killed_run_has_set(
     start_p40: Start, chip: HwmonDouble, gpufan: Gpufan, arguments: list[str]
 ) -> None:
@@ -103,6 +100,7 @@ def test_the_script_finds_a_chip_that_the_kernel_has_numbered_anew(
     assert is_as_before(chip)
 
 
+@pytest.mark.slow
 def test_a_channel_that_does_not_accept_its_former_mode_is_named(
     start_p40: Start, chip: HwmonDouble, gpufan: Gpufan, folder: Path
 ) -> None:
@@ -117,6 +115,7 @@ def test_a_channel_that_does_not_accept_its_former_mode_is_named(
     assert is_as_before(chip)
 
 
+@pytest.mark.slow
 def test_a_run_after_a_killed_one_still_knows_what_the_bios_had(start_p40: Start, chip: HwmonDouble) -> None:
     start_p40().kill_with_guardian()
     program = start_p40()
@@ -134,6 +133,7 @@ def test_a_header_that_was_manual_before_is_manual_again_with_its_duty(start_p40
     assert chip.state(3)[:2] == (1, 77)
 
 
+@pytest.mark.slow
 def test_a_header_without_a_mode_gets_its_duty_back(start_p40: Start, chip: HwmonDouble) -> None:
     chip.change(3, mode=1, raw=77, has_mode=False)
     program = start_p40()
@@ -160,6 +160,7 @@ def test_a_mode_that_flips_back_is_set_again_and_counted(start_p40: Start, chip:
     wait_for(lambda: snapshot(folder).gpus[0].overrides > 0)
 
 
+@pytest.mark.slow
 def test_a_mode_that_always_flips_back_is_a_fault_that_is_tried_again(
     start_p40: Start, chip: HwmonDouble, folder: Path
 ) -> None:
@@ -182,6 +183,7 @@ def test_a_write_that_fails_is_a_fault_and_ends_with_it(
     wait_for(lambda: percent(chip) == 70)
 
 
+@pytest.mark.slow
 def test_if_one_of_two_fans_cannot_be_set_the_other_runs_at_full_speed(
     start_p40: Start, chip: HwmonDouble, folder: Path, p40: NvmlDouble
 ) -> None:
@@ -241,6 +243,7 @@ def test_a_chip_that_vanishes_loses_the_card_until_it_is_back_under_another_numb
     assert is_as_before(chip)
 
 
+@pytest.mark.slow
 def test_a_chip_that_comes_after_the_start_is_used(start_p40: Start, chip: HwmonDouble) -> None:
     chip.change_chip(is_present=False)
     import threading
@@ -274,6 +277,7 @@ def test_a_standing_fan_is_started_at_full_speed_and_then_slowed(
     assert ("pwm3", 255) in chip.writes()
 
 
+@pytest.mark.slow
 def test_a_fan_that_stops_at_its_duty_is_started_again_and_runs_faster(
     start_p40: Start, chip: HwmonDouble, p40: NvmlDouble, folder: Path
 ) -> None:
