@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from gpufan.errors import InputError
 
 _HEXADECIMAL = re.compile(r"(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])", re.IGNORECASE)
-_XORG = re.compile(r"(?:(?:pci|agp):)?([0-9]+)(?:@([0-9]+))?:([0-9]+)(?::([0-9]+))?", re.IGNORECASE)
+_XORG = re.compile(r"(?:(?:pci|agp):)?([0-9]{1,10})(?:@([0-9]{1,10}))?:([0-9]{1,3})(?::([0-9]{1,3}))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -51,28 +51,11 @@ class PciAddress:
         if match := _HEXADECIMAL.fullmatch(text.strip()):
             domain, bus, device, function = (int(part or "0", 16) for part in match.groups())
             return cls(domain, bus, device, function)
-        if _XORG.fullmatch(text.strip()):
-            return cls.from_bus_id(text.strip())
+        if match := _XORG.fullmatch(text.strip()):
+            bus, domain, device, function = (int(part or "0") for part in match.groups())
+            # The X server numbers buses across domains: bus 256 is bus 0 of domain 1.
+            return cls(domain + (bus >> 8), bus & 0xFF, device, function)
         raise InputError(f"{text!r} is not a PCI address: write it as lspci does, for example 0a:00.0")
-
-    @classmethod
-    def from_bus_id(cls, text: str) -> "PciAddress":
-        """Convert `text`, a BusID of xorg.conf, to an address. The rules are as strict as those of the X server.
-
-        Raises InputError if `text` is not a BusID.
-
-        >>> PciAddress.from_bus_id("pci:10@1:0:0") == PciAddress.from_bus_id("266:0") == PciAddress.parse("1:0a:00.0")
-        True
-        >>> PciAddress.from_bus_id("PCI:0a:0:0")
-        Traceback (most recent call last):
-        gpufan.errors.InputError: 'PCI:0a:0:0' is not a BusID: it is decimal, so 0a:00.0 of lspci is PCI:10:0:0
-        """
-        match = _XORG.fullmatch(text)
-        if match is None:
-            raise InputError(f"{text!r} is not a BusID: it is decimal, so 0a:00.0 of lspci is PCI:10:0:0")
-        bus, domain, device, function = (_bus_id_number(part, text) for part in match.groups())
-        # The server numbers buses across domains: bus 256 is bus 0 of domain 1.
-        return cls(domain + (bus >> 8), bus & 0xFF, device, function)
 
     @property
     def nvml(self) -> str:
@@ -92,13 +75,3 @@ class PciAddress:
 
     def __str__(self) -> str:
         return self.lspci
-
-
-def _bus_id_number(part: str | None, text: str) -> int:
-    """Convert `part`, a field of the BusID `text`, to a number. A missing field (None) gives 0.
-
-    `part` has only decimal digits. Raises InputError, which names `text`, if there are more than 10 digits.
-    """
-    if part and len(part) > 10:
-        raise InputError(f"{text!r} is not a PCI address: the number {part[:10]}... is too large")
-    return int(part or "0")

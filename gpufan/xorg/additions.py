@@ -47,7 +47,7 @@ def add_sections_for_cards(
     Returns the new configuration. New sections are added to the main file. Each new Device for an NVIDIA card gets the
     option Coolbits with the bits `coolbits`, and the options `monitor`, which are pairs of name and value.
     `layout_name` is the ServerLayout to complete; if it is None, X chooses the layout. Raises InputError if X would
-    refuse the configuration, or if a Coolbits is not a whole number.
+    refuse the configuration.
     """
     found = screens_of_servers(configuration, box, layout_name)
     reaches = reach_of_cards(configuration, box, found, layout_name is not None)

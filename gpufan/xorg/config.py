@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gpufan.core.pci import PciAddress
-from gpufan.errors import InputError
 from gpufan.xorg.parser import parse_sections
 from gpufan.xorg.tokens import SourceText, Statement, Token, normalized_name
+from gpufan.xorg.values import bus_id_address
 
 
 class Option(NamedTuple):
@@ -75,25 +75,14 @@ class Section:
         token = self.value("busid")
         return token if token and token.text else None
 
-    def bus_id_address(self) -> PciAddress | None:
-        """Return the address in the BusID of a Device; None if the Device has no BusID.
+    @property
+    def address(self) -> PciAddress | None:
+        """Return the address in the BusID of a Device.
 
-        Raises InputError if the BusID is not an address.
+        Returns None if the Device has no BusID, or if X finds no PCI device with the BusID.
         """
         token = self.bus_id
-        if token is None:
-            return None
-        try:
-            return PciAddress.from_bus_id(token.text)
-        except InputError as error:
-            raise self.file.error(token.start, str(error)) from None
-
-    def is_at(self, address: PciAddress) -> bool:
-        """Whether the BusID of a Device is `address`; False also if the BusID is not an address."""
-        try:
-            return self.bus_id_address() == address
-        except InputError:
-            return False
+        return bus_id_address(token.text) if token else None
 
     def entry_naming(self, keyword: str, name: str) -> Statement | None:
         """Return the first entry with this keyword whose first string is `name`; None if there is no such entry."""
@@ -123,8 +112,10 @@ class Section:
         If `block` is -1, return those outside of subsections.
         """
         for entry in self.statements:
-            if entry.keyword == "option" and entry.block == block and normalized_name(entry.arguments[0].text) == name:
-                yield Option(entry.arguments[0], entry.arguments[1] if len(entry.arguments) > 1 else None)
+            if entry.keyword == "option" and entry.block == block and entry.strings:
+                option = Option(entry.strings[0], entry.strings[1] if len(entry.strings) > 1 else None)
+                if normalized_name(option.name.text) == name:
+                    yield option
 
 
 class ConfigFile(SourceText):

@@ -10,12 +10,16 @@ from dataclasses import dataclass, replace
 from gpufan.errors import InputError
 from gpufan.xorg.config import ConfigFile, Section
 from gpufan.xorg.tokens import Token, latin1_as_utf8, normalized_name
+from gpufan.xorg.values import leading_real
 
 DEFAULT_SEAT = "seat0"
 """The seat of the first X server of a machine. Display managers start this server with the option -seat seat0.
 
 A server that is started without the option -seat ignores every section with MatchSeat.
 """
+
+_GAMMA_IGNORED, _GAMMA_MIN, _GAMMA_MAX = 0.001, 0.1, 10.0
+"""X ignores a Gamma up to the first number, and refuses another one that is not between the two other numbers."""
 
 _KERNEL_DRIVER = "nvidia-drm"
 _TITLES = {
@@ -88,6 +92,23 @@ class Configuration:
         named = self.named("device", name.text) if name else None
         return named or next(self.suitable("device", seat), None)
 
+    def monitor_of_screen(self, screen: Section) -> Section | None:
+        """Return the Monitor that `screen` names; None if it names no existing Monitor."""
+        name = screen.value("monitor")
+        return self.named("monitor", name.text) if name else None
+
+    def check_gamma(self, screen: Section) -> None:
+        """Raise InputError if X refuses the Gamma in the Monitor of `screen`. X checks only screens that it shows."""
+        monitor = self.monitor_of_screen(screen)
+        for entry in monitor.entries("gamma")[-1:] if monitor else ():
+            for token in entry.arguments:
+                if (
+                    leading_real(token.text) > _GAMMA_IGNORED
+                    and not _GAMMA_MIN <= leading_real(token.text) <= _GAMMA_MAX
+                ):
+                    problem = f"X refuses this Gamma: it must be {_GAMMA_MIN} to {_GAMMA_MAX}"
+                    raise (monitor or screen).file.error(token.start, problem)
+
     def nvidia_output_classes(self) -> list[Section]:
         """Return the OutputClass sections that apply to cards with NVIDIA's kernel driver.
 
@@ -133,10 +154,8 @@ class Configuration:
         flags = self.of_kind("serverflags")[-1:]
         for section in flags:
             option, entry = section.option("defaultserverlayout"), section.value("defaultserverlayout")
-            if entry is not None:
-                return entry.text
-            if option is not None and option.value is not None:
-                return option.value.text
+            chosen = entry or (option.value if option else None)
+            return chosen.text or None if chosen else None
         return None
 
     def layout(self, seat: str, name: str | None = None) -> Section | None:
@@ -183,8 +202,7 @@ class Configuration:
         the name of each VideoAdaptor to the Screen that uses the VideoAdaptor. The VideoAdaptors of `screen` are added
         to `adaptors`.
         """
-        wanted = screen.value("monitor")
-        monitor = self.named("monitor", wanted.text) if wanted else None
+        monitor = self.monitor_of_screen(screen)
         for entry in monitor.entries("usemodes") if monitor else ():
             self._check_reference(monitor or screen, entry.strings[0], "modes")
         for entry in screen.entries("videoadaptor"):

@@ -10,12 +10,13 @@ from typing import NamedTuple
 from gpufan.xorg.config import Option, Section
 from gpufan.xorg.configuration import Configuration
 from gpufan.xorg.editor import Edits
+from gpufan.xorg.values import option_number
 
 FANS_BIT = 4
 """The bit of Coolbits that allows fans to be set."""
 
-_INTEGER = re.compile(r"\s*(0[xX](?=[0-9a-fA-F])|0(?=[0-9])|)([0-9a-fA-F]{1,16})")
-_BASES = {"": (10, "d"), "0": (8, "o"), "0x": (16, "x"), "0X": (16, "x")}
+_PREFIX = re.compile("0[xX]|0(?=.)")
+_FORMATS = {"0": "o", "0x": "x", "0X": "x"}
 
 
 class Setting(NamedTuple):
@@ -38,55 +39,33 @@ class DecidingCoolbits(NamedTuple):
 
     @property
     def allow_fans(self) -> bool:
-        """Whether fans can be set at every colour depth. Raises InputError if a Coolbits is not a whole number."""
+        """Whether fans can be set at every colour depth."""
         if self.setting is None:
             return False
         return all(coolbits_of(setting) & FANS_BIT for setting in (self.setting, *self.of_depths))
 
 
-def coolbits_number(text: str) -> int | None:
-    """Convert `text`, the value of an option Coolbits, to a number, as the server does.
-
-    Returns None if `text` is not a whole number.
-
-    >>> [coolbits_number(text) for text in ("28", "0x1c", "034", "on", "08")]
-    [28, 28, 28, None, None]
-    """
-    match = _INTEGER.fullmatch(text)
-    if match is None:
-        return None
-    try:
-        return int(match[2], _BASES[match[1]][0])
-    except ValueError:
-        return None
-
-
-def with_coolbits(text: str, bits: int) -> str | None:
+def with_coolbits(text: str, bits: int) -> str:
     """Set `bits` in the number `text`, and return the result as text in the same base.
 
-    Returns None if `text` is not a whole number.
+    If `text` is not a number, return `bits`: X ignores such a Coolbits.
 
     >>> [with_coolbits(text, 4) for text in ("8", "0x18", "010", "28", "on")]
-    ['12', '0x1c', '014', '28', None]
+    ['12', '0x1c', '014', '28', '4']
     """
-    value, match = coolbits_number(text), _INTEGER.fullmatch(text)
-    if value is None or match is None:
-        return None
-    return text if value & bits == bits else match[1] + format(value | bits, _BASES[match[1]][1])
+    value = option_number(text)
+    if value is None:
+        return str(bits)
+    if value & bits == bits:
+        return text
+    prefix = _PREFIX.match(text) if value >= 0 else None
+    return f"{prefix[0]}{value | bits:{_FORMATS[prefix[0]]}}" if prefix else str(value | bits)
 
 
 def coolbits_of(setting: Setting) -> int:
-    """Return the number in a setting; 0 if the option has no value.
-
-    Raises InputError if the value is not a whole number.
-    """
+    """Return the number in a setting. Returns 0 if the option has no value, or if X ignores its value."""
     token = setting.option.value
-    if token is None:
-        return 0
-    value = coolbits_number(token.text)
-    if value is None:
-        raise setting.section.file.error(token.start, "Coolbits is not a whole number here: correct it or remove it")
-    return value
+    return option_number(token.text) or 0 if token else 0
 
 
 def deciding_coolbits(configuration: Configuration, screen: Section | None, device: Section | None) -> DecidingCoolbits:
@@ -94,14 +73,10 @@ def deciding_coolbits(configuration: Configuration, screen: Section | None, devi
 
     `screen` and `device` are the sections of the X screen. A section that does not exist is None.
     """
-    sections = [section for section in (screen, device) if section is not None]
-    if screen is not None:
-        name = screen.value("monitor")
-        monitor = configuration.named("monitor", name.text) if name else None
-        sections[1:1] = [monitor] if monitor else []
+    monitor = configuration.monitor_of_screen(screen) if screen else None
     options = [Setting(screen, option) for option in screen.subsection_options("coolbits")] if screen else []
-    for section in [*sections, *reversed(configuration.nvidia_output_classes())]:
-        if option := section.option("coolbits"):
+    for section in (screen, monitor, device, *reversed(configuration.nvidia_output_classes())):
+        if section and (option := section.option("coolbits")):
             return DecidingCoolbits(Setting(section, option), options)
     return DecidingCoolbits(None, options)
 
@@ -109,13 +84,10 @@ def deciding_coolbits(configuration: Configuration, screen: Section | None, devi
 def output_class_coolbits(configuration: Configuration) -> int:
     """Return the Coolbits that OutputClass sections set for NVIDIA cards; 0 if they set no Coolbits.
 
-    This Coolbits is valid for a card if the sections of the card set no Coolbits. Raises InputError if the Coolbits is
-    not a whole number.
+    This Coolbits is valid for a card if the sections of the card set no Coolbits.
     """
-    for section in reversed(configuration.nvidia_output_classes()):
-        if option := section.option("coolbits"):
-            return coolbits_of(Setting(section, option))
-    return 0
+    setting = deciding_coolbits(configuration, None, None).setting
+    return coolbits_of(setting) if setting else 0
 
 
 def set_coolbits(
@@ -123,8 +95,7 @@ def set_coolbits(
 ) -> None:
     """Set `bits` in the Coolbits settings that take effect for an X screen. If there is none, add a new one.
 
-    The changes are added to `edits`. `screen` and `device` are the sections of the X screen. Raises InputError if a
-    Coolbits is not a whole number.
+    The changes are added to `edits`. `screen` and `device` are the sections of the X screen.
     """
     deciding = deciding_coolbits(configuration, screen, device)
     setting, own = deciding.setting, _section_for_coolbits(screen, device)
@@ -149,11 +120,7 @@ def _section_for_coolbits(screen: Section | None, device: Section) -> Section:
 
 
 def _set_bits_in_coolbits(edits: Edits, setting: Setting, bits: int) -> None:
-    """Set `bits` in an existing Coolbits option. The change is added to `edits`.
-
-    Raises InputError if the value of the option is not a whole number.
-    """
-    coolbits_of(setting)
+    """Set `bits` in an existing Coolbits option. The change is added to `edits`."""
     token, editor = setting.option.value, edits.editor_of(setting.section.file)
     if token is None:
         end = setting.option.name.end

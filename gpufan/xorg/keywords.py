@@ -2,8 +2,8 @@
 
 The module `parser` uses these tables. The tables are those of the server's own parser (release 21.1). The server
 reports an error for every other keyword. A regular expression describes the arguments, with one letter for each token:
-`s` is a string in quotes, `n` a number, `c` a comma, `d` a dash. Keywords have the form that `tokens.normalized_name`
-returns.
+`s` is a string in quotes, `n` a number, `c` a comma, `d` a dash, `w` a word. Keywords have the form that
+`tokens.normalized_name` returns.
 """
 
 from collections.abc import Mapping
@@ -14,11 +14,17 @@ def _keywords_with(pattern: str, words: str) -> dict[str, str]:
     return dict.fromkeys(words.split(), pattern)
 
 
+_OPTION = {"option": "ss?|[ncdw]"}
+"""X skips an Option whose first argument is no string, together with this argument."""
+
 _BOTH_SYNC = "n(dn)?(cn(dn)?)*c?"
 """The arguments of HorizSync and of VertRefresh: numbers and ranges, separated by commas."""
 
+FLAGS = ["interlace", "+hsync", "-hsync", "+vsync", "-vsync", "composite", "+csync", "-csync", "doublescan"]
+"""The strings that X knows after Flags in a Mode block."""
+
 _TIMINGS = {
-    **_keywords_with("", "interlace +hsync -hsync +vsync -vsync composite +csync -csync doublescan bcast"),
+    **dict.fromkeys([*FLAGS, "bcast"], ""),
     "hskew": "n",
     "vscan": "n",
 }
@@ -40,20 +46,19 @@ _DISPLAY = {
     "fbbpp": "n",
     "weight": "nnn",
     "modes": "s*",
-    "option": "ss?",
+    **_OPTION,
 }
 _MATCHES = ("product", "vendor", "devicepath", "os", "pnpid", "usbid", "driver", "tag", "layout")
 _IS = ("keyboard", "pointer", "joystick", "tablet", "tabletpad", "touchpad", "touchscreen")
 BOOLEANS = {f"matchis{kind}" for kind in _IS}
 """Keywords of an InputClass whose string argument must be a boolean."""
 
-_OPTION = {"option": "ss?"}
 _NAMED = {"identifier": "s", **_OPTION}
 
 SECTIONS: Mapping[str, Mapping[str, str]] = {
     "files": {
         **_keywords_with("s", "fontpath modulepath logfile xkbdir"),
-        **_keywords_with("[sncd]", "rgbpath inputdevices"),
+        **_keywords_with("[sncdw]", "rgbpath inputdevices"),
     },
     "serverflags": {
         **_keywords_with(
@@ -150,6 +155,9 @@ MODE = _MODE
 
 MAX_GPU_DEVICES = 4
 """The largest number of GPUDevice entries in one Screen."""
+
+MAX_SYNC_RANGES = 8
+"""The largest number of ranges for HorizSync, and for VertRefresh, in one Monitor."""
 
 UNNAMED = {"files", "serverflags", "pointer", "module", "dri", "extensions"}
 """Kinds of sections that need no Identifier."""

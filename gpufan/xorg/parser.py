@@ -11,6 +11,7 @@ from typing import NamedTuple
 from gpufan.errors import InputError
 from gpufan.xorg import keywords
 from gpufan.xorg.tokens import SourceText, Statement, latin1_as_utf8, normalized_name, x_boolean
+from gpufan.xorg.values import leading_number, leading_real
 
 _EXPECTED = {"s": "a value in quotes", "n": "a number"}
 _TITLES = {"section": "Section", "subsection": "SubSection", "mode": "Mode"}
@@ -88,7 +89,7 @@ class _SectionParser:
             self.block = entry
         elif entry.keyword in allowed:
             _check_arguments(self.source, entry, allowed[entry.keyword])
-            self._check_boolean(entry)
+            self._check_value(entry)
             self.body.append(entry._replace(block=-1 if self.block is None else self.block.start))
             self.followers = self._followers_of(entry)
             if entry.keyword == "mode" and self.kind in ("monitor", "modes"):
@@ -138,10 +139,36 @@ class _SectionParser:
             + _parse_error_hint(entry.keyword, known),
         )
 
-    def _check_boolean(self, entry: Statement) -> None:
-        """Raise InputError if the value of an entry must be a boolean but is not a boolean."""
-        if entry.keyword in keywords.BOOLEANS and x_boolean(entry.arguments[0].text) is None:
-            raise self.source.error(entry.arguments[0].start, f"{latin1_as_utf8(entry.word.text)} must be on or off")
+    def _check_value(self, entry: Statement) -> None:
+        """Raise InputError if X refuses a value of an entry, although the value is a string or number as it must be."""
+        word, values = latin1_as_utf8(entry.word.text), entry.arguments
+        if entry.keyword in keywords.BOOLEANS and x_boolean(values[0].text) is None:
+            raise self.source.error(values[0].start, f"{word} must be on or off")
+        if self.kind == "dri" and entry.keyword == "mode" and not re.match("0(?![xX])", values[0].text):
+            raise self.source.error(values[0].start, f"{word} must be octal, for example 0666")
+        for token in values if self.kind == "pointer" else ():
+            if token.kind == "number" and leading_number(token.text)[0] < 0:
+                raise self.source.error(token.start, f"this number of {word} is too large")
+        for flag in values if entry.keyword == "flags" else ():
+            if normalized_name(flag.text) not in keywords.FLAGS:
+                problem = f'X knows no flag "{latin1_as_utf8(flag.text)}"'
+                raise self.source.error(
+                    flag.start, problem + _parse_error_hint(normalized_name(flag.text), keywords.FLAGS)
+                )
+        if entry.keyword in ("horizsync", "vertrefresh"):
+            self._check_sync_ranges(entry)
+
+    def _check_sync_ranges(self, entry: Statement) -> None:
+        """Raise InputError if a range of HorizSync or VertRefresh is empty, or if the Monitor has too many ranges."""
+        word, values = latin1_as_utf8(entry.word.text), entry.arguments
+        for low, dash, high in zip(values, values[1:], values[2:], strict=False):
+            if dash.kind == "dash" and leading_real(high.text) < leading_real(low.text):
+                raise self.source.error(low.start, f"this range of {word} must begin with the lower number")
+        same = [*(e for e in self.body if e.keyword == entry.keyword), entry]
+        numbers = sum(token.kind == "number" for e in same for token in e.arguments)
+        dashes = sum(token.kind == "dash" for e in same for token in e.arguments)
+        if numbers - dashes > keywords.MAX_SYNC_RANGES:
+            raise self.source.error(entry.start, f"more than {keywords.MAX_SYNC_RANGES} ranges of {word} in a Monitor")
 
     def _check_mode(self, block: Statement) -> None:
         """Raise InputError if one of DotClock, HTimings and VTimings is missing in a Mode block.
@@ -183,7 +210,7 @@ def _check_arguments(source: SourceText, entry: Statement, pattern: str) -> None
     word = latin1_as_utf8(entry.word.text)
     # The longest valid beginning shows where the fault is.
     valid = next((end for end in reversed(range(len(kinds))) if re.fullmatch(pattern, kinds[:end])), None)
-    if valid is None:
+    if valid is None or (pattern[:1] == "s" and kinds[:1] != "s"):
         raise source.error(entry.start, f"{word} needs {_EXPECTED.get(pattern[0], 'other values')}")
     raise source.error(entry.arguments[valid].start, f"expected a keyword after the values of {word}")
 

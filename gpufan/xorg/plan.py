@@ -64,8 +64,7 @@ class ConfigurationPlan(NamedTuple):
 def make_plan(configuration: Configuration, box: Box, wanted: PlanOptions) -> ConfigurationPlan:
     """Plan the change with which X can set the fans of all cards of `box`.
 
-    Raises InputError if X would refuse the configuration, if a Coolbits is not a whole number, or if no ServerLayout is
-    called `wanted.layout`.
+    Raises InputError if X would refuse the configuration, or if no ServerLayout is called `wanted.layout`.
     """
     changed = configuration
     for _ in range(_ROUNDS):
@@ -92,8 +91,7 @@ def _plan_device_entries(configuration: Configuration, box: Box, wanted: PlanOpt
     free = [
         card
         for card in box.cards
-        if not any(device.bus_id_address() == card for device in devices)
-        and not any(server.on_card(card) for server in found)
+        if not any(device.address == card for device in devices) and not any(server.on_card(card) for server in found)
     ]
     placed: list[Section] = []
     for server in found:
@@ -178,9 +176,15 @@ def _plan_notes(configuration: Configuration, box: Box, wanted: PlanOptions) -> 
     notes = []
     for device in configuration.used("device"):
         if device.driver == NVIDIA:
-            name, address = latin1_as_utf8(device.name), device.bus_id_address()
-            if address is not None and address not in box.cards:
-                notes.append(f'{device.place}: Device "{name}" names {address}, where there is no usable NVIDIA card')
+            name, bus_id = latin1_as_utf8(device.name), device.bus_id
+            if bus_id and device.address is None:
+                notes.append(
+                    f'{device.place}: Device "{name}" is for no card: its BusID "{latin1_as_utf8(bus_id.text)}" is not'
+                    " decimal, as X needs it: 0a:00.0 of lspci is PCI:10:0:0"
+                )
+            elif device.address and device.address not in box.cards:
+                place = f"names {device.address}, where there is no usable NVIDIA card"
+                notes.append(f'{device.place}: Device "{name}" {place}')
     for server in screens_of_servers(configuration, box, wanted.layout):
         for x_screen in server.screens:
             own = (

@@ -65,7 +65,7 @@ def reach_of_cards(
     """Return a Reach for each card of `box`: whether X can set the fans of the card, or why not.
 
     `servers` are the X servers with their X screens. `layout_is_chosen` says whether the user has named the
-    ServerLayout. Raises InputError if a Coolbits is not a whole number.
+    ServerLayout.
     """
     devices = devices_of_cards(configuration, box, servers)
     reaches = []
@@ -80,10 +80,7 @@ def reach_of_cards(
 
 
 def _reach_by_screens(configuration: Configuration, card: PciAddress, servers: Sequence[ServerScreens]) -> Reach | None:
-    """Return the reach of a card that has an X screen; None if the card has no X screen.
-
-    Raises InputError if a Coolbits is not a whole number.
-    """
+    """Return the reach of a card that has an X screen; None if the card has no X screen."""
     screens = [x_screen for server in servers for x_screen in server.on_card(card)]
     for x_screen in screens:
         settings = deciding_coolbits(configuration, x_screen.screen, x_screen.device)
@@ -116,7 +113,7 @@ def _obstacle(
             return Reach(card, Obstacle.OTHER_SEAT, device)
     if not devices:
         for hidden in configuration.of_kind("device"):
-            if hidden.is_at(card):
+            if hidden.address == card:
                 return Reach(card, Obstacle.HIDDEN, hidden)
     for x_screen in server.screens:
         if x_screen.device and x_screen.address == card and x_screen.fault is Fault.TAKEN:
@@ -131,7 +128,7 @@ def _obstacle_devices(configuration: Configuration, box: Box, card: PciAddress, 
     """Return the Devices with which the server `server` gives `card` to an X driver other than NVIDIA's."""
     in_use = [x_screen.device for x_screen in server.screens if x_screen.device and x_screen.address == card]
     for device in server.gpu_devices:
-        if device.is_at(card) or (device.bus_id is None and card == box.primary_under(configuration)):
+        if device.address == card or (device.bus_id is None and card == box.primary_under(configuration)):
             in_use.append(device)
     return [d for d in in_use if d.driver not in (NVIDIA, "", None) and box.can_show(d.driver, card)]
 
@@ -151,6 +148,6 @@ def _other_layout_obstacle(
             screen = configuration.named("screen", entry.strings[0].text)
             name = screen.value("device") if screen else None
             device = configuration.named("device", name.text) if name else None
-            if device is not None and device.is_at(card):
+            if device is not None and device.address == card:
                 return Reach(card, Obstacle.OTHER_LAYOUT, layout)
     return None

@@ -3,20 +3,23 @@
 The rules are those of the server, release 21.1. No I/O.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from itertools import chain
 
 from gpufan.core.pci import PciAddress
-from gpufan.errors import InputError
 from gpufan.xorg.box import Box
 from gpufan.xorg.config import Section
 from gpufan.xorg.configuration import Configuration
 from gpufan.xorg.keywords import MAX_GPU_DEVICES
-from gpufan.xorg.tokens import Statement
+from gpufan.xorg.tokens import Statement, latin1_as_utf8, x_boolean
+from gpufan.xorg.values import leading_number
 
 NVIDIA = "nvidia"
+
+_ISOLATED_DEVICE = re.compile(r"PCI:\s*[+-]?[0-9]+:\s*[+-]?[0-9]+:\s*[+-]?[0-9]+")
 
 
 class Fault(Enum):
@@ -120,10 +123,13 @@ def _screens_of_server(
     layout = configuration.layout(seat, layout_name)
     chosen: list[tuple[int, Section | None]] = []
     for place, entry in enumerate(layout.entries("screen") if layout else ()):
-        number = int(entry.arguments[0].text) if _begins_with_screen_number(entry) else place
-        chosen.append((number, configuration.named("screen", entry.strings[0].text)))
+        number = _number_in_entry(entry, place)
+        chosen.append((number if number >= 0 else place, configuration.named("screen", entry.strings[0].text)))
     if not chosen:
         chosen = [(0, next(configuration.suitable("screen", seat), None))]
+    for _, screen in chosen:
+        if screen is not None:
+            configuration.check_gamma(screen)
     screens: list[XScreen] = []
     helpers: list[list[Section]] = []
     for number, screen in chosen:
@@ -136,6 +142,8 @@ def _screens_of_server(
             )
         )
         helpers.append(list(_gpu_devices_of_screen(configuration, screen, device, seat if is_only else None)))
+    if layout is not None:
+        _check_isolated_device(layout, screens[0].device)
     inactive = [
         device
         for entry in (layout.entries("inactive") if layout else ())
@@ -143,6 +151,22 @@ def _screens_of_server(
     ]
     _assign_devices_to_screens(configuration, box, screens, helpers)
     return ServerScreens(seat, layout, tuple(screens), tuple(chain(*helpers)), tuple(inactive))
+
+
+def _check_isolated_device(layout: Section, device: Section | None) -> None:
+    """Raise InputError if X ends because of the option IsolateDevice or SingleCard of `layout`.
+
+    `device` is the Device of the first X screen; None if it has no Device.
+    """
+    option, single = layout.option("isolatedevice"), layout.option("singlecard")
+    token = option.value if option else None
+    if single and not (token and token.text) and x_boolean(single.value.text if single.value else ""):
+        if device is None:
+            raise layout.file.error(single.name.start, "X crashes with SingleCard if the first Screen has no Device")
+        option, token = single, device.bus_id
+    if option and token and token.text.startswith("PCI:") and not _ISOLATED_DEVICE.match(token.text):
+        problem = f'X refuses to isolate "{latin1_as_utf8(token.text)}": write it without @, for example PCI:10:0:0'
+        raise layout.file.error(option.name.start, problem)
 
 
 def devices_of_cards(
@@ -158,7 +182,7 @@ def devices_of_cards(
         card: [x_screen.device for server in servers for x_screen in server.on_card(card) if x_screen.device]
         for card in box.cards
     }
-    by_card = {card: [d for d in devices if d.is_at(card) or d in placed[card]] for card in box.cards}
+    by_card = {card: [d for d in devices if d.address == card or d in placed[card]] for card in box.cards}
     working = [device for on_card in by_card.values() for device in on_card]
     loose = [d for d in devices if d not in working and d.bus_id is None and d.driver == NVIDIA]
     for device, card in zip(loose, [card for card in box.cards if not by_card[card]], strict=False):
@@ -187,17 +211,11 @@ def _gpu_devices_of_screen(
 def _screen_address(configuration: Configuration, box: Box, device: Section | None) -> PciAddress | None:
     """Return the address in the BusID of `device`. Without a BusID, return the address of the primary device.
 
-    Returns None if the box has no primary device. If the BusID is not an address, raise InputError for a Device with
-    NVIDIA's driver or without Driver, and return None for another Device.
+    Returns None if the box has no primary device, or if X finds no PCI device with the BusID.
     """
     if device is None or device.bus_id is None:
         return box.primary_under(configuration)
-    try:
-        return device.bus_id_address()
-    except InputError:
-        if device.driver in (NVIDIA, "", None):
-            raise
-        return None
+    return device.address
 
 
 def _assign_devices_to_screens(
@@ -248,17 +266,10 @@ def _screen_number_in_device(device: Section) -> int:
 
     This number distinguishes several Devices of one card.
     """
-    return next(
-        (
-            int(entry.arguments[0].text)
-            for entry in reversed(device.entries("screen"))
-            if _begins_with_screen_number(entry)
-        ),
-        0,
-    )
+    return next((_number_in_entry(entry, 0) for entry in reversed(device.entries("screen"))), 0)
 
 
-def _begins_with_screen_number(entry: Statement) -> bool:
-    """Whether the first argument of an entry is the number of a screen."""
+def _number_in_entry(entry: Statement, default: int) -> int:
+    """Return the first argument of an entry Screen if it is a number, else `default`."""
     first = entry.arguments[0]
-    return first.kind == "number" and first.text.isdigit() and len(first.text) < 10
+    return leading_number(first.text)[0] if first.kind == "number" else default

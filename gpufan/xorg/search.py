@@ -1,10 +1,12 @@
 """Find and read the configuration files of X (snippets and xorg.conf), in the order in which X reads them."""
 
+import os
 import platform
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from gpufan.errors import InputError
+from gpufan.errors import GpufanError, InputError
 from gpufan.system import files
 from gpufan.xorg.config import ConfigFile
 from gpufan.xorg.configuration import Configuration
@@ -14,6 +16,9 @@ SYSTEM_FOLDERS = tuple(Path(root, "X11/xorg.conf.d") for root in ("/usr/share", 
 
 LOCAL_FOLDERS = Path("/etc/X11/xorg.conf.d"), Path("/usr/etc/X11/xorg.conf.d")
 """Folders of snippets of the administrator. X uses only the first of these folders that has a snippet."""
+
+_MAX_FILES = 64
+_NULL_DEVICE = os.makedev(1, 3)
 
 DEFAULT_MAIN = Path("/etc/X11/xorg.conf")
 
@@ -42,21 +47,22 @@ def is_read_by_x(main: Path, folders: Sequence[Path], root: Path = Path("/")) ->
 def snippets(folders: Sequence[Path]) -> list[Path]:
     """Return the paths of the snippets in `folders`, in the order in which X reads them.
 
-    X does not read hidden files.
+    Folders and /dev/null are left out: X opens them, but reads no text there. Raises GpufanError if a folder cannot be
+    read.
     """
-    return [path for folder in folders for path in _snippets_in(folder)]
+    return [path for folder in folders for path in _opened_snippets(folder) if not _is_empty_for_x(path)]
 
 
 def read_configuration(main: Path, folders: Sequence[Path]) -> Configuration:
     """Read the snippets in `folders`, and then the file `main`. A missing `main` counts as empty.
 
     If `main` is in one of `folders`, read `main` as a snippet, and then the xorg.conf that X reads after the snippets.
-    Raises InputError if X would refuse the configuration or would not read `main`. Raises GpufanError if a file cannot
-    be read.
+    Raises InputError if X would refuse the configuration, would not read `main`, or would not read all files. Raises
+    GpufanError if a file cannot be read.
     """
     paths = snippets(folders)
     if _is_in_snippet_folder(main, folders):
-        if main.suffix != ".conf":
+        if not _is_snippet_name(main.name):
             raise InputError(f"{main}: X reads only files *.conf in this folder: choose another --output")
         if main not in paths:
             paths = sorted([*paths, main], key=lambda path: (_snippet_folder_number(path, folders), bytes(path)))
@@ -64,6 +70,11 @@ def read_configuration(main: Path, folders: Sequence[Path]) -> Configuration:
         paths += [usual] if usual.exists() else []
     else:
         paths.append(main)
+    opened = {path for folder in folders for path in _opened_snippets(folder)}.union(paths)
+    if len(opened) > _MAX_FILES:
+        raise InputError(
+            f"X reads {_MAX_FILES} files at most, and there would be {len(opened)}: join some of the files"
+        )
     parsed = [ConfigFile(files.read_file_if_exists(path) or b"", str(path), str(path.resolve())) for path in paths]
     return Configuration(tuple(parsed), str(main))
 
@@ -104,14 +115,33 @@ def _first_used_folder(folders: Sequence[Path], root: Path) -> list[Path]:
     list.
     """
     below = [root / folder.relative_to("/") for folder in folders]
-    used = [folder for folder in below if _snippets_in(folder)]
+    used = [folder for folder in below if _opened_snippets(folder)]
     return (used or [folder for folder in below if folder.is_dir()])[:1]
 
 
-def _snippets_in(folder: Path) -> list[Path]:
-    """Return the paths of the snippets in one folder, sorted as X sorts them."""
-    found = [path for path in folder.glob("*.conf") if len(path.name) > len(".conf") and path.is_file()]
-    return sorted((path for path in found if not path.name.startswith(".")), key=bytes)
+def _opened_snippets(folder: Path) -> list[Path]:
+    """Return the paths in one folder that X opens as snippets, sorted as X sorts them.
+
+    Returns an empty list if there is no such folder. Raises GpufanError if the folder cannot be read.
+    """
+    try:
+        found = list(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise GpufanError(f"cannot read {folder}: {error.strerror}") from error
+    return sorted((path for path in found if _is_snippet_name(path.name) and path.exists()), key=bytes)
+
+
+def _is_snippet_name(name: str) -> bool:
+    """Whether X opens files of this name as snippets. It does not open hidden files."""
+    return name.endswith(".conf") and not name.startswith(".")
+
+
+def _is_empty_for_x(path: Path) -> bool:
+    """Whether X reads no text at `path`, because it is a folder or /dev/null."""
+    status = path.stat()
+    return stat.S_ISDIR(status.st_mode) or (stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL_DEVICE)
 
 
 def _is_in_snippet_folder(main: Path, folders: Sequence[Path]) -> bool:

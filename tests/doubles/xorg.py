@@ -105,7 +105,7 @@ def _served(config: ConfigFile, box: SimpleNamespace) -> tuple[list[int], list[i
     served, settable = [], []
     for screen in config.of_kind("screen"):
         device = devices[normalized_name(screen.value("device").text)]
-        address = PciAddress.from_bus_id(device.value("busid").text)
+        address = device.address
         if device.value("driver").text != "nvidia" or address not in cards:
             sys.exit("(EE) No devices detected.")
         if not _number([screen, device], "allowemptyinitialconfiguration"):

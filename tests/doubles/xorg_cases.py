@@ -351,5 +351,64 @@ OWN = {
     "a default layout that does not exist": Case(
         {"xorg.conf": A + layout("l") + section("ServerFlags", "", 'Option "DefaultServerLayout" "x"')}, ONE, REFUSES
     ),
+    "a BusID that is not decimal": Case(
+        {"xorg.conf": section("Device", "a", 'Driver "nvidia"', 'BusID "PCI:0x01:0:0"', FANS) + screen("s", "a")},
+        ONE,
+        CHANGES,
+    ),
+    "a Coolbits that is no number": Case({"xorg.conf": device("a", 1, 'Option "Coolbits" "on"')}, ONE, CHANGES),
+    "a Coolbits with a sign": Case({"xorg.conf": device("a", 1, 'Option "Coolbits" "-1"')}, ONE, NO_CHANGE),
+    "an Option without quotes": Case(
+        {"xorg.conf": device("a", 1, "Option Coolbits", FANS) + screen("s", "a")}, ONE, NO_CHANGE
+    ),
+    "a default layout without a name": Case(
+        {
+            "xorg.conf": device("a", 1, FANS)
+            + screen("s", "a")
+            + layout("l", "s")
+            + section("ServerFlags", "", 'Option "DefaultServerLayout" ""')
+        },
+        ONE,
+        NO_CHANGE,
+    ),
+    "octal and hexadecimal numbers of screens": Case(
+        {
+            "xorg.conf": A
+            + B
+            + screen("s", "a")
+            + screen("t", "b")
+            + section("ServerLayout", "l", 'Screen 010 "s"', 'Screen 0x2 "t"')
+        },
+        TWO,
+        CHANGES,
+    ),
+    "an isolated device": Case(
+        {"xorg.conf": A + screen("s", "a") + layout("l", "s", more=('Option "IsolateDevice" "PCI:1:0:0"',))},
+        TWO,
+        CHANGES,
+    ),
+    "an isolated device with a domain": Case(
+        {"xorg.conf": A + screen("s", "a") + layout("l", "s", more=('Option "IsolateDevice" "PCI:1@0:0:0"',))},
+        ONE,
+        REFUSES,
+    ),
+    "a single card with a domain": Case(
+        {
+            "xorg.conf": section("Device", "a", 'Driver "nvidia"', 'BusID "PCI:1@0:0:0"')
+            + screen("s", "a")
+            + layout("l", "s", more=('Option "SingleCard"',))
+        },
+        ONE,
+        REFUSES,
+    ),
+    "a Gamma out of range": Case(
+        {"xorg.conf": A + section("Monitor", "m", "Gamma 1 11 1") + screen("s", "a", 'Monitor "m"')}, ONE, REFUSES
+    ),
+    "a Gamma out of range that nothing uses": Case(
+        {"xorg.conf": A + section("Monitor", "m", "Gamma 11") + screen("s", "a")}, ONE, CHANGES
+    ),
+    "ranges that begin with the higher number": Case(
+        {"xorg.conf": A + section("Monitor", "m", "HorizSync 80 - 30")}, ONE, REFUSES
+    ),
     "a value without quotes": Case({"xorg.conf": section("Device", "a", "Driver nvidia")}, ONE, REFUSES),
 }

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from gpufan.errors import InputError
 from gpufan.xorg.config import ConfigFile
-from gpufan.xorg.coolbits import FANS_BIT, coolbits_number
+from gpufan.xorg.coolbits import FANS_BIT
+from gpufan.xorg.values import option_number
 from tests.doubles import require
 
 _CLONE_NEWNS, _MS_BIND, _MS_REC, _MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
@@ -161,7 +162,7 @@ def with_dummy_driver(data: bytes) -> bytes:
                 and entry.arguments[0].text.replace(" ", "").replace("_", "").lower() == "coolbits"
             ):
                 name, *values = entry.arguments
-                value = coolbits_number(values[0].text) if values else 0
+                value = option_number(values[0].text) if values else 0
                 changes.append((name.start, name.end, '"SWcursor"'))
                 changes += [(v.start, v.end, '"on"' if (value or 0) & FANS_BIT else '"off"') for v in values]
     text = file.text
@@ -181,8 +182,17 @@ def read_log(text: str) -> Verdict:
         else:
             screens[-1] = screens[-1]._replace(gpu_devices=(*screens[-1].gpu_devices, name))
     inactive = re.findall(r'\|-->Inactive Device "(.*?)"$', text, re.MULTILINE)
-    marks = "Parse error", "Data incomplete", "Problem parsing", "No ServerLayout section", "Unable to determine"
+    marks = (
+        "Invalid isolated",
+        "Parse error",
+        "Data incomplete",
+        "Problem parsing",
+        "No ServerLayout section",
+        "Unable to determine",
+    )
     complaints = [line for line in text.splitlines() if any(mark in line for mark in marks)]
+    if any("Unable to determine" in line or "Invalid isolated" in line for line in complaints):
+        screens = []  # X has listed them before it ended
     fans = re.findall(r'DUMMY\((\d+)\): Option "SWcursor" "(\w+)"', text)
     return Verdict(tuple(screens), tuple(inactive), tuple(complaints), tuple(dict(fans).values()))
 

@@ -15,6 +15,7 @@ from gpufan.xorg.configuration import Configuration
 from gpufan.xorg.headless_config import headless_config
 from gpufan.xorg.plan import PlanOptions, make_plan
 from gpufan.xorg.search import read_configuration
+from gpufan.xorg.values import option_number
 from tests.doubles.xorg_cases import CHANGES, GIVEN, NEEDS_YES, NO_CHANGE, OWN, REFUSES, Case, device, layout, screen
 from tests.doubles.xorg_files import SAMPLES, make_file_set
 from tests.doubles.xorg_machine import Machine, Screen, Verdict
@@ -143,7 +144,7 @@ def mutated(text: str, choice: random.Random) -> str:
         (
             "",
             words[place][:-1],
-            words[place] + choice.choice('xq"1 #'),
+            words[place] + choice.choice(("x", "q", '"', "1", " #", "\r", "\r#\n")),
             words[place] + words[choice.randrange(len(words))],
             choice.choice((" 5 ", ' "x" ', " - ", " , ", " Foo ", " Option ", " Screen ")) + words[place],
         )
@@ -154,7 +155,11 @@ def mutated(text: str, choice: random.Random) -> str:
 @pytest.mark.slow
 def test_we_refuse_what_x_refuses_of_files_with_one_mistake(machine: Machine) -> None:
     choice = random.Random(17)
-    texts = ["".join(case.files.values()) for case in (*GIVEN.values(), *OWN.values()) if case.files]
+    texts = [
+        "".join(case.files.values()).encode().decode("latin-1")
+        for case in (*GIVEN.values(), *OWN.values())
+        if case.files
+    ]
     texts += [data.decode("latin-1") for data in SAMPLES.values() if data]
     for _ in range(150):
         text = mutated(choice.choice(texts), choice)
@@ -167,6 +172,48 @@ def test_we_refuse_what_x_refuses_of_files_with_one_mistake(machine: Machine) ->
             assert verdict.complaints, f"{error}\n{text}"
         else:
             assert verdict.screens, f"{verdict.complaints}\n{text}"
+
+
+ODD_FILES = [
+    *(b"%b\0\0", b"%b\n\0\n\0\0", b"\0 \0\n%b", b"%b\0\n\n# end", b"%b\r# end\n", b"%b\r# end", b'%b\r"', b"%b\n# end"),
+    *(b"%b\r" + b" " * 1020 + b"# end", b"# " + b"x" * 5000 + b"\r\n%b", b"%b\n\xff", b"%b Option", b"\f%b"),
+    *(b'%b Section "DRI" Mode ' + mode + b" EndSection" for mode in (b"0666", b"666", b"0x1B6", b"0")),
+    *(b'%b Section "Monitor" Identifier "m" HorizSync ' + r + b" EndSection" for r in (b"1-2,2-3", b"2-1", b"1," * 9)),
+    *(
+        b'%b Section "Modes" Identifier "m" Mode "a" DotClock 1 HTimings 1 1 1 1 VTimings 1 1 1 1 Flags "' + flag
+        for flag in (b'+H_Sync" EndMode EndSection', b'hsync" EndMode EndSection')
+    ),
+]
+"""%b is a complete configuration."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ODD_FILES)
+def test_we_accept_of_odd_files_what_x_accepts(machine: Machine, text: bytes) -> None:
+    # In a longer line before the end, X finds what it reads past the end.
+    complete = b'Section "Device" Identifier "a" Driver "dummy" VendorName "longer than the last line"\nEndSection'
+    machine.path("xorg.conf").write_bytes(text.replace(b"%b", complete))
+    try:
+        ours(machine)
+    except InputError as error:
+        assert not machine.xorg().screens, error
+    else:
+        assert machine.xorg().screens
+
+
+@pytest.mark.slow
+def test_x_reads_the_number_of_an_option_as_we_do(machine: Machine) -> None:
+    names = ("BlankTime", "StandbyTime", "SuspendTime", "OffTime", "MaxClients")
+    texts = ["28", "0x1c", "034", "08", "on", "4 ", " 4", "+4", "-4", "0x", "1.5", "9" * 30, "0x100000004", "-", "4k"]
+    for start in range(0, len(texts), len(names)):
+        given = dict(zip(names, texts[start:], strict=False))
+        options = "".join(f'Option "{name}" "{text}"\n' for name, text in given.items())
+        machine.write({"xorg.conf": f'Section "ServerFlags"\n{options}EndSection\n'})
+        machine.xorg()
+        log = (machine.folder / "out/log").read_text()
+        for name, text in given.items():
+            is_refused = f'Option "{name}" requires an integer value' in log
+            assert is_refused == (option_number(text) is None), text
 
 
 @pytest.mark.slow

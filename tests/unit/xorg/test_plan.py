@@ -6,7 +6,6 @@ from typing import NamedTuple
 import pytest
 
 from gpufan.core.pci import PciAddress
-from gpufan.errors import InputError
 from gpufan.xorg.box import make_box
 from gpufan.xorg.config import ConfigFile
 from gpufan.xorg.configuration import Configuration
@@ -88,10 +87,15 @@ def test_coolbits_without_a_value_gets_one():
     assert '+ Option "Coolbits" "4"' in changes(DEVICE % b'Option "Coolbits"\n', ONE)
 
 
-@pytest.mark.parametrize("value", [b"on", b"", b"08", b"1f", b"0x", b"4.0", b"-1", b"9" * 9999])
-def test_coolbits_that_the_driver_cannot_read_is_an_error_with_its_place(value):
-    with pytest.raises(InputError, match=r"xorg.conf:5:19: Coolbits is not a whole number"):
-        run(DEVICE % (b'Option "Coolbits" "%b"\n' % value), ONE)
+@pytest.mark.parametrize(
+    ("value", "new"),
+    [(v, b"4") for v in (b"on", b"", b"08", b"1f", b"0x", b"4.0", b"4 ", b"-", b"0x1c ")]
+    + [(b"-8", b"-4"), (b"0xfffffff8", b"-4"), (b"+8", b"12"), (b"00", b"04"), (b"0X8", b"0Xc")]
+    + [(v, v) for v in (b"-1", b"9" * 9999, b" 4", b"+4", b"0x100000004", b"\t034")],
+)
+def test_coolbits_is_read_as_x_reads_a_number(value, new):
+    text = DEVICE % b'Option "Coolbits" "%b"\n'
+    assert run(text % value, ONE).data.startswith(text % new)
 
 
 def test_coolbits_in_the_screen_is_changed_only_there():
@@ -189,9 +193,11 @@ def test_device_without_driver_at_the_address_of_a_card_gets_one():
     assert changes(data, ONE) == ['+ Driver "nvidia"', '+ Option "Coolbits" "4"']
 
 
-def test_bus_id_that_is_not_decimal_is_an_error_with_its_place():
-    with pytest.raises(InputError, match=r"xorg.conf:4:9: 'PCI:0a:0:0' is not a BusID: it is decimal"):
-        run((DEVICE % b"").replace(b"PCI:10", b"PCI:0a"), ONE)
+@pytest.mark.parametrize("bus_id", [b"PCI:0a:0:0", b"PCI:0x0a:0:0", b"0a:00.0", b"0000:0a:00.0"])
+def test_a_device_whose_bus_id_is_not_decimal_is_for_no_card(bus_id):
+    edited = run((DEVICE % b"").replace(b"PCI:10:0:0", bus_id), ONE)
+    assert b'BusID "PCI:10:0:0"' in edited.data
+    assert 'Device "gpu" is for no card: its BusID' in edited.notes[0]
 
 
 def test_new_names_do_not_collide_with_those_of_the_user():

@@ -1,5 +1,6 @@
 """Which files X reads, and in which order."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,8 @@ def test_hidden_files_folders_and_other_names_are_no_snippets(root: Path) -> Non
         (folder / name).touch()
     (folder / "20.conf").mkdir()
     (folder / "30.conf").symlink_to("nowhere")
+    (folder / "40.conf").symlink_to("40.conf")
+    (folder / "50.conf").symlink_to("/dev/null")
     assert files_read(root, search.main_config_file(root)) == ["etc/X11/xorg.conf"]
 
 
@@ -48,6 +51,22 @@ def test_a_folder_of_another_distribution_counts_where_the_usual_one_has_no_snip
     (root / "usr/lib/X11/xorg.conf.d").mkdir(parents=True)
     (root / "usr/lib/X11/xorg.conf.d/10.conf").touch()
     assert files_read(root, search.main_config_file(root))[0] == "usr/lib/X11/xorg.conf.d/10.conf"
+
+
+def test_a_folder_with_a_name_of_a_snippet_hides_the_next_folder_of_snippets(root: Path) -> None:
+    (root / "usr/lib/X11/xorg.conf.d").mkdir(parents=True)
+    (root / "usr/lib/X11/xorg.conf.d/10.conf").touch()
+    (root / "usr/share/X11/xorg.conf.d/20.conf").mkdir()
+    assert files_read(root, search.main_config_file(root)) == ["etc/X11/xorg.conf"]
+
+
+def test_more_files_than_x_reads_are_an_input_error(root: Path) -> None:
+    for number in range(63):
+        (root / f"etc/X11/xorg.conf.d/{number}.conf").touch()
+    assert len(files_read(root, search.main_config_file(root))) == 64
+    (root / "usr/share/X11/xorg.conf.d/10.conf").mkdir()
+    with pytest.raises(InputError, match="X reads 64 files at most, and there would be 65"):
+        files_read(root, search.main_config_file(root))
 
 
 @pytest.mark.parametrize(
@@ -85,9 +104,17 @@ def test_an_output_among_the_snippets_is_read_once_in_its_place(root: Path, monk
     assert files_read(root, folder / "30.conf") == [*snippets[::2], "etc/X11/xorg.conf"]
 
 
-def test_an_output_among_the_snippets_that_x_would_not_read_is_an_input_error(root: Path) -> None:
+@pytest.mark.parametrize("name", ["20-gpufan", ".gpufan.conf"])
+def test_an_output_among_the_snippets_that_x_would_not_read_is_an_input_error(root: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"X reads only files \*\.conf in this folder"):
-        files_read(root, root / "etc/X11/xorg.conf.d/20-gpufan")
+        files_read(root, root / "etc/X11/xorg.conf.d" / name)
+
+
+def test_a_pipe_for_which_x_would_wait_is_named(root: Path) -> None:
+    path = root / "etc/X11/xorg.conf.d/10.conf"
+    os.mkfifo(path)
+    with pytest.raises(GpufanError, match=f"cannot read {path}: it is not a file"):
+        files_read(root, search.main_config_file(root))
 
 
 def test_a_snippet_that_cannot_be_read_is_named(root: Path) -> None:
