@@ -173,7 +173,7 @@ def unset_config_key(key: str, card: str | None, config_path: Path | None, runti
 
 def _read_quiet_period(text: str) -> tuple[str, str]:
     """Convert `22:00-7:00` to the two times of a `[[quiet]]` table. Raises InputError if `text` is no period."""
-    time = r"([01]?\d|2[0-3]):[0-5]\d"
+    time = r"([01]?[0-9]|2[0-3]):[0-5][0-9]"
     match = re.fullmatch(rf"(?P<begin>{time})\s*-\s*(?P<end>{time}|24:00)", text.strip())
     if match is None:
         raise InputError(f"'{text}' is not a period: write it as 22:00-07:00")

@@ -16,6 +16,7 @@ from gpufan.cli.completion import complete_card, complete_card_or_case_fan
 from gpufan.config.schema import DEFAULTS, NOTHING, RunKeys, key_bounds, without_unit
 from gpufan.config.settings import DEFAULT_PATH, Source
 from gpufan.core.curve import Curve
+from gpufan.core.number import read_number
 from gpufan.errors import InputError
 from gpufan.system.paths import RUNTIME_FOLDER
 
@@ -52,10 +53,10 @@ class FloatRange(click.FloatRange):
         """Convert `value` to a number. Raises click.BadParameter if it is not a number within the range."""
         with suppress(click.BadParameter):
             text: Any = without_unit(str(param.name), value) if param and isinstance(value, str) else value
-            number = super().convert(text, param, ctx)
+            number = super().convert(read_number(text) if isinstance(text, str) else text, param, ctx)
             if self.accepts(number):
                 return number
-        return self.fail(f"{value}: write a {self.numbers} from {self._describe_range()}", param, ctx)
+        return self.fail(f"{value or 'empty'}: write a {self.numbers} from {self._describe_range()}", param, ctx)
 
     numbers = "number"
 

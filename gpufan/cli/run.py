@@ -1,5 +1,6 @@
 """The commands that set fans: `gpufan run`, `gpufan restore` and `gpufan xserver`."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from gpufan.cli import options
 from gpufan.cli.command import Command
 from gpufan.config.schema import DEFAULTS, key_bounds
 from gpufan.config.settings import Source
+from gpufan.core.number import read_number
 from gpufan.daemon.last_good import read_settings_or_last_good
 from gpufan.daemon.restore import restore_cards as restore_fans
 from gpufan.daemon.restore import restore_taken
@@ -24,10 +26,7 @@ def _read_time_scale_option(text: str) -> float:
 
     Raises InputError if `text` is not such a number.
     """
-    try:
-        scale = float("inf" if text == "max" else text)
-    except ValueError:
-        scale = 0.0
+    scale = math.inf if text == "max" else read_number(text)
     if not scale > 0:
         raise InputError(f"'{text}' is not a speed: write a number above 0, or max")
     return scale

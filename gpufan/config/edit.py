@@ -4,6 +4,7 @@ This module does no I/O. It is the only one that loads tomlkit, so it is importe
 """
 
 import difflib
+import math
 import re
 from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
@@ -17,6 +18,7 @@ from gpufan.config.descriptions import describe_values
 from gpufan.config.mistakes import TABLES, SettingsError
 from gpufan.config.schema import CARD_KEYS, DAYS, QUIET_KEYS, QuietTable, is_number_key, without_unit
 from gpufan.config.toml_text import parse_settings_text, quiet_values_for_toml, toml
+from gpufan.core.number import read_number
 from gpufan.errors import InputError
 
 _LISTS = ("gpus", "neighbours")
@@ -44,11 +46,11 @@ def edited_value(key: str, words: Sequence[str]) -> Any:
         return {"true": True, "false": False}.get(word, word)
     if not is_number_key(key):
         return word
-    try:
-        number = without_unit(key, word)
-        return int(number) if re.fullmatch(r"[+-]?\d{1,15}", number) else float(number)
-    except ValueError:
-        raise InputError(f"{key} = {word}: write {describe_values(key)}") from None
+    text = without_unit(key, word)
+    number = read_number(text)
+    if math.isnan(number):
+        raise InputError(f"{key} = {word}: write {describe_values(key)}")
+    return int(text) if re.fullmatch(r"[+-]?[0-9]{1,15}", text) else number
 
 
 def text_with_key(text: str, key: str, value: Any, match: str | None = None) -> str:

@@ -4,12 +4,14 @@ An order changes only the curve or the target. So the lowest duty of the card, t
 and the fail-safe apply as before.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gpufan.config.schema import key_bounds, without_unit
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import MAX_TEMPERATURE_C, Curve
+from gpufan.core.number import read_number
 from gpufan.errors import InputError
 
 SYNTAX = "60, auto, max, `target 75` or `curve 50:30,83:100`"
@@ -90,10 +92,9 @@ def _ordered_number(text: str, kind: str, low: float, high: float) -> float:
 
     `kind` is `target` for a temperature in °C, and empty for a duty in percent.
     """
-    try:
-        number = float(text)
-    except ValueError:
-        raise InputError(f"'{text.strip()}' is not a number: order {SYNTAX}") from None
+    number = read_number(text)
+    if math.isnan(number):
+        raise InputError(f"'{text.strip()}' is not a number: order {SYNTAX}")
     if not low <= number <= high:
         unit = "°C" if kind else "%"
         raise InputError(f"{kind} {text.strip()}: order a number from {low:g} to {high:g} {unit}".lstrip())

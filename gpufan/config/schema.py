@@ -41,8 +41,8 @@ class CardKeys(msgspec.Struct, frozen=True, kw_only=True):
 class QuietTable(msgspec.Struct, frozen=True, kw_only=True):
     """A `[[quiet]]` table: limits for the fans of all cards at some hours. A key that is not set here is None."""
 
-    begin: Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d\Z")] = msgspec.field(name="from")
-    end: Annotated[str, Meta(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)\Z")] = msgspec.field(name="to")
+    begin: Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z")] = msgspec.field(name="from")
+    end: Annotated[str, Meta(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)\Z")] = msgspec.field(name="to")
     days: Annotated[tuple[_Day, ...], Meta(min_length=1)] | None = None
     max_duty_percent: Annotated[int, Meta(ge=1, le=100)] | None = None
     target_c: _Target | None = None

@@ -5,6 +5,7 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 
+from gpufan.core.number import read_number
 from gpufan.errors import InputError
 
 MAX_TEMPERATURE_C = 110
@@ -98,11 +99,8 @@ def _curve_number_text(value: float) -> str:
 
 def _parse_curve_number(text: str, where: str) -> float:
     """Convert `text` to a number. Raises InputError, which begins with `where`, if it is not a finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
+    value = read_number(text)
+    if math.isnan(value):
         raise InputError(f"{where}: '{text}' is not a number")
     return value
 

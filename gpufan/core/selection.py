@@ -1,5 +1,6 @@
 """Finds the cards that a name stands for, and the cards whose fans can be set."""
 
+import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Protocol, TypeVar
@@ -82,7 +83,7 @@ def is_card_index(text: str) -> bool:
 
     No box has a hundred cards. So a number of three digits or more, such as `1080`, is a part of a model name.
     """
-    return text.strip().isdecimal() and len(text.strip()) <= 2
+    return re.fullmatch(r"[0-9]{1,2}", text.strip()) is not None
 
 
 def card_matches(info: NamedCard, text: str) -> bool:

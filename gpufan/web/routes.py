@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from gpufan.core.number import read_number
 from gpufan.errors import GpufanError, InputError
 from gpufan.web import access
 from gpufan.web.assets import Assets
@@ -210,11 +211,8 @@ def _numbers_of(request: Request, *names: str) -> dict[str, float]:
     for name, value in request.query_params.multi_items():
         if name not in names or name in found:
             raise InputError(f"{name[:40]}: write only {', '.join(names)}, and each of them once")
-        try:
-            found[name] = float(value)
-        except ValueError:
-            found[name] = math.nan
-        if not math.isfinite(found[name]):
+        found[name] = read_number(value)
+        if math.isnan(found[name]):
             raise InputError(f"{name}: '{value[:40]}' is not a number")
     return found
 

@@ -149,6 +149,12 @@ def test_all_versions_are_shown_in_one_line(gpufan: Run) -> None:
         (["run", "--target", "75", "--curve", "50:30"], ["--target and --curve", "leave one out"]),
         (["install-service", "--target", "75", "--curve", "50:30"], ["--target and --curve", "leave one out"]),
         (["run", "--target", "5"], ["--target", "5: write a number from 50 to 90"]),
+        (["run", "--target", ""], ["--target", "empty: write a number from 50 to 90"]),
+        (["run", "--interval", "1_0"], ["--interval", "1_0: write a number from 0.1 to 5"]),
+        (
+            ["run", "--simulate", "--time-scale", "inf"],
+            ["--time-scale", "'inf' is not a speed: write a number above 0"],
+        ),
         (["run", "--interval", "often"], ["--interval", "often: write a number from 0.1 to 5"]),
         (["run", "--min-duty", "50.5"], ["--min-duty", "50.5: write a whole number from 0 to 100"]),
         (["setup-xorg", "--coolbits", "many"], ["--coolbits", "many: write a whole number from 1 to 31"]),

@@ -98,7 +98,7 @@ def test_the_unit_of_a_key_may_follow_the_number(key: str, word: str, value: flo
         ("target_c", ["warm"], None, "target_c = warm: write a number from 50 to 90"),
         ("target_c", ["95"], None, "target_c = 95: write a number from 50 to 90"),
         ("target_c", ["nan"], None, "target_c = nan: write a number from 50 to 90"),
-        ("target_c", ["1e999"], None, "target_c = inf: write a number from 50 to 90"),
+        ("target_c", ["1e999"], None, "target_c = 1e999: write a number from 50 to 90"),
         ("target_c", ["70", "80"], None, "target_c: write one value, a number from 50 to 90"),
         ("min_duty_percent", ["30.5"], None, "min_duty_percent = 30.5: write a whole number from 0 to 100"),
         ("dry_run", ["yes"], None, 'dry_run = "yes": write true or false'),

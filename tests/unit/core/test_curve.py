@@ -26,6 +26,8 @@ from tests.unit.builders import curves
         ("60:50:70", "curve point 1 '60:50:70': '50:70' is not a number"),
         ("60:nan", "curve point 1 '60:nan': 'nan' is not a number"),
         ("inf:50", "curve point 1 'inf:50': 'inf' is not a number"),
+        ("60:5_0", "curve point 1 '60:5_0': '5_0' is not a number"),
+        ("60:\u0665\u0660", "curve point 1 '60:\u0665\u0660': '\u0665\u0660' is not a number"),
         ("-1:50", "curve point 1 '-1:50': the temperature must lie within 0..110 °C"),
         ("50:30,111:50", "curve point 2 '111:50': the temperature must lie within 0..110 °C"),
         ("50:-1", "curve point 1 '50:-1': the duty must lie within 0..100 %"),
