@@ -58,9 +58,10 @@ def read_alert_settings(path: Path, name: Path | None = None) -> AlertSettings:
     """
     name = name or path
     try:
+        content = read_file(path)
         if problem := alert_settings_exposure(path.stat().st_mode):
             raise InputError(f"{problem}: `sudo chmod 640 {path}`")
-        return parse_alert_settings(read_file(path))
+        return parse_alert_settings(content)
     except FileNotFoundError:
         raise InputError(
             f"{name}: no such file: `sudo gpufan install-service --alerts URL` writes it, --config names another one"

@@ -10,7 +10,7 @@ from gpufan.config.toml_text import parse_settings_text, render_settings_text
 from gpufan.errors import GpufanError, InputError, NoPermission
 from gpufan.hwmon.channels import find_channels
 from gpufan.system import systemctl
-from gpufan.system.files import read_file_if_exists, remove, replace
+from gpufan.system.files import read_file, read_file_if_exists, remove, replace
 from gpufan.system.unit_state import unit_state
 
 SERVICE = "gpufan.service"
@@ -21,20 +21,27 @@ RESTART_KEYS = (frozenset(RunSettings._fields) | {"fans"}) - {"interval_s"}
 def text_before_change(path: Path) -> str | None:
     """Return the text of the file; None if there is no file.
 
-    Raises InputError if the file is not UTF-8, GpufanError if it cannot be read.
+    Raises NoPermission if this user cannot read the file, InputError if the file cannot be read or is not UTF-8.
     """
-    content = read_file_if_exists(path)
     try:
-        return None if content is None else content.decode("utf-8-sig")
+        content = read_file(path)
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise NoPermission(f"only root can read {path}: run this with sudo") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: this is not UTF-8: {error}") from error
+        line = content[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}: line {line}: this is not TOML: it is not UTF-8") from error
 
 
 def text_to_change(path: Path) -> str:
     """Return the text of the file. If there is no file, return the text of a new file that explains every key.
 
-    Raises NoPermission if this user cannot change the file, InputError if the file is not UTF-8, GpufanError if it
-    cannot be read.
+    Raises NoPermission if this user cannot change the file, InputError if it cannot be read or is not UTF-8.
     """
     text = text_before_change(path)
     folder = path.resolve().parent

@@ -56,7 +56,11 @@ def decode_lines(text: bytes) -> tuple[dict[str, Any], list[str], list[Mistake]]
     try:
         lines = text.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        return {}, [], [Mistake(text[: error.start].count(b"\n") + 1, "this is not TOML: it is not UTF-8")]
+        return (
+            {},
+            [],
+            [Mistake(text[: error.start].count(b"\n") + 1, "this is not TOML: it is not UTF-8")],
+        )
     while True:
         try:
             return msgspec.toml.decode("\n".join(lines)), lines, mistakes

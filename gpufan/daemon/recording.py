@@ -166,7 +166,7 @@ def read_recording(path: Path) -> Iterator[Row]:
     """
     number = 0
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_recording) as file:  # Path.open has no opener
             while (line := file.readline(_LONGEST_LINE)).endswith(b"\n") or len(line) == _LONGEST_LINE:
                 number += 1
                 if line.decode(errors="replace").replace("\r\n", "\n") in _HEADERS:
@@ -179,6 +179,13 @@ def read_recording(path: Path) -> Iterator[Row]:
     if not number:
         fault = "is not a recording" if line else "is empty"
         raise InputError(f"{path} {fault}: `gpufan run --record FILE` makes one")
+
+
+def _open_recording(path: str, flags: int) -> int:
+    """Open a file, or a pipe. A pipe that no program writes to is empty; a usual open would wait for ever."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _parse_recording_line(line: bytes, where: str) -> Row:

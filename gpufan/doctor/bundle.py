@@ -35,7 +35,7 @@ def check_bundle_path(path: Path) -> None:
     if path.suffix and not path.name.lower().endswith((".tar.gz", ".tgz")):
         raise InputError(f"{path}: a bundle is a .tar.gz file: give it a name that ends so")
     if os.path.lexists(path):
-        raise InputError(f"{path} exists already: give another name, or remove it")
+        raise InputError(f"{path} exists already: name a new file")
     if not path.absolute().parent.is_dir():
         raise InputError(f"{path.absolute().parent} is not a folder: name a file in an existing folder")
 

@@ -61,7 +61,7 @@ def serve_page(options: WebOptions, say: Callable[[str], None]) -> None:
     Raises InputError if an option is wrong, GpufanError if the page cannot be served.
     """
     path = options.source.path
-    if options.profile is None and options.source.required and path is not None and not path.exists():
+    if options.profile is None and options.source.required and path is not None and not path.is_file():
         raise InputError(f"{path}: no such file")
     assets = Assets()
     with listen_socket(options.listen) as listener:

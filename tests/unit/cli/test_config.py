@@ -1,5 +1,6 @@
 """`gpufan config set`, `unset` and `edit`."""
 
+import os
 import re
 import shlex
 import sys
@@ -199,6 +200,23 @@ def test_what_cannot_be_set_changes_nothing(file: Path, arguments: list[str], me
     assert message in str(result.exception)
     assert getattr(result.exception, "exit_status", None) == 2
     assert file.read_bytes() == before
+
+
+def test_a_path_that_is_no_settings_file_is_refused(file: Path) -> None:
+    os.mkfifo(file.with_name("pipe"))
+    file.with_name("large").write_bytes(b"#" * (1 << 20) + b"\n")
+    file.with_name("latin-1").write_bytes(b"#\n# 75 \xb0C\n")
+    faults = {
+        "pipe": "it is not a file",
+        ".": "Is a directory",
+        "large": "it is too large",
+        "latin-1": "line 2: this is",
+    }
+    for name, fault in faults.items():
+        for arguments in (["set", "target_c", "75"], ["check"]):
+            result = config(file.parent / name, *arguments)
+            assert fault in str(result.exception)
+            assert getattr(result.exception, "exit_status", None) == 2
 
 
 def test_the_default_file_is_made_with_all_keys_explained(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -213,6 +213,12 @@ def test_the_error_for_an_unreadable_file_names_it(path: Path) -> None:
         list(read_recording(path))
 
 
+def test_a_pipe_that_no_program_writes_to_counts_as_empty(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"recording.csv is empty"):
+        list(read_recording(path))
+
+
 def test_a_long_recording_is_read_row_by_row(path: Path) -> None:
     path.write_text(HEADER + recording_csv([ROW]) + "nonsense\n")
     assert next(read_recording(path)) == ROW
