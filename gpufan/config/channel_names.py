@@ -51,6 +51,5 @@ def is_same_channel(one: str, other: str, channels: Sequence[Channel]) -> bool:
     if are_names_of_same_channel(one, other):
         return True
     with suppress(InputError):
-        first, second = resolve_channel(one, channels), resolve_channel(other, channels)
-        return (first.home, first.chip, first.number) == (second.home, second.chip, second.number)
+        return resolve_channel(one, channels).place == resolve_channel(other, channels).place
     return False

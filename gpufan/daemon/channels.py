@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gpufan.daemon.restore import live_snapshot_to_list
-from gpufan.hwmon.channels import Channel, SysfsChip, find_channels
+from gpufan.hwmon.channels import Channel, find_channels
 from gpufan.hwmon.fan import MANUAL, Chip, percent_of_raw
+from gpufan.hwmon.sysfs import SysfsChip
 
 
 class ListedChannel(NamedTuple):
@@ -53,6 +54,8 @@ def _listed_channel(channel: Channel, chip: Chip, owners: dict[str, str]) -> Lis
     rpm = None if channel.tachometer is None else read(f"fan{channel.tachometer}_input")
     duty_percent = None if raw is None else percent_of_raw(raw)
     owner = owners.get(channel.name) or _mode_in_words(mode, duty_percent)
+    if not channel.is_settable:
+        owner = "the chip: its driver lets nobody set it"
     return ListedChannel(channel.name, channel.label, rpm, duty_percent, mode, owner)
 
 

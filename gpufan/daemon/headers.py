@@ -13,12 +13,11 @@ def use_header_fans(cards: Cards, settings: Settings, headers: Headers) -> None:
 
 
 def hwmon_folders(settings: Settings) -> list[str]:
-    """Return the folders of hwmon with the files that a run with `settings` writes.
+    """Return the folders with the files of hwmon that a run with `settings` writes.
 
-    The folder of a chip, such as `hwmon3`, is in such a folder. The kernel may number it anew at a boot. Raises
-    InputError if a channel in `settings` does not exist here.
+    The folders have the same names after a boot. Raises InputError if a channel in `settings` does not exist here.
     """
     if not settings.channel_names:
         return []
     channels = find_channels()
-    return sorted({str(resolve_channel(name, channels).home) for name in settings.channel_names})
+    return sorted({str(resolve_channel(name, channels).writable_folder) for name in settings.channel_names})

@@ -99,7 +99,10 @@ def _run_with_settings(
                 stack.enter_context(guardian(record_of_taken))
             taken = stack.enter_context(Taken(record_of_taken, run.display))
         cards = stack.enter_context(closing(open_cards(run.backend, run.display, runtime_folder, run.gpus)))
-        headers = Headers(None if taken is None else taken.channels_left_over())
+        headers = Headers(
+            () if taken is None else taken.channels_left_over(),
+            start_again=(lambda _: None) if notifier is None else inbox.fail,
+        )
         use_header_fans(cards, settings, headers)
         chosen = _select_cards_to_run(cards.gpus, settings)
         if not run.dry_run:

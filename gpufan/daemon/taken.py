@@ -139,9 +139,9 @@ class Taken:
         card = self._left_over.get(uuid)
         return () if card is None else card.limits
 
-    def channels_left_over(self) -> dict[str, FanChannel]:
-        """Return the channels that an earlier run has set and not given back, by name, with their former states."""
-        return {channel.name: channel for card in self._left_over.values() for channel in card.channels}
+    def channels_left_over(self) -> list[FanChannel]:
+        """Return the former states of the channels that an earlier run has set and not given back."""
+        return [channel for card in self._left_over.values() for channel in card.channels]
 
     def renew(self) -> None:
         """Write the record again if somebody has removed it."""

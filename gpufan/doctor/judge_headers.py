@@ -33,7 +33,7 @@ def _judge_channel(facts: Facts, name: str) -> Finding:
         return problem("headers", str(error), f"{facts.command} list --fans", facts.edit_config)
     service = None if "writable_paths" in facts.errors else facts.service
     writable = [path.strip('"').lstrip("-") for path in facts.writable_paths.split()]
-    if service is not None and service.exists and str(channel.home) not in writable:
+    if service is not None and service.exists and str(channel.writable_folder) not in writable:
         text = f"{channel.name}: the sandbox of the service does not open its files"
         return problem("headers", text, f"sudo {facts.command} install-service", "sudo systemctl restart gpufan")
     return ok("headers", f"{channel} is there")
@@ -45,8 +45,8 @@ def _judge_case_fan(facts: Facts, fan: GpuState) -> Finding:
     if fan.control is Control.LOST:
         return problem("headers", f"{fan.label}: {reason}", f"{facts.command} list --fans")
     if fan.fault is not None and fan.fault.cause is Cause.FAN_STILL:
-        text = f"{fan.label}: {reason_sentence(fan.fault)}: free it, or replace it"
-        return problem("headers", text, status)
+        text = f"{fan.label}: {reason_sentence(fan.fault)}: free it, or replace it; if it turns, find its tachometer"
+        return problem("headers", text, f"sudo {facts.command} fans identify")
     if fan.control is Control.RELEASED:
         return problem("headers", f"{fan.label} does not follow: {reason}", f"{facts.command} list --fans")
     if fan.reason.cause.group is Group.FAIL_SAFE:

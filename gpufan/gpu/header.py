@@ -3,14 +3,15 @@
 import errno
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
 from gpufan.core.gpu import FallBack, FanChannel, FanReading, Gpu, GpuInfo, Limits, Reading, Sensed
-from gpufan.errors import FansOutOfReach, GpuError, GpuLost, InputError, NoPermission
-from gpufan.hwmon.channels import SysfsChip, find_channels, resolve_channel
+from gpufan.errors import FansOutOfReach, GpuError, GpufanError, GpuLost, InputError, NoPermission
+from gpufan.hwmon.channels import find_channels, resolve_channel
 from gpufan.hwmon.fan import ChannelFan
+from gpufan.hwmon.sysfs import SysfsChip
 
 NamesFor = Callable[[GpuInfo], Sequence[str]]
 """Returns the names of the channels that cool a card; empty if its own fans do."""
@@ -20,25 +21,53 @@ OpenFan = Callable[[str], ChannelFan]
 
 FULL_PERCENT = 100
 
+_FAILED_READS = 3
+"""A chip that cannot be read at this many ticks in a row is out of reach."""
+
+_GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
+"""Errors of a chip that is not there any more."""
+
+_REMEDIES = {
+    errno.EROFS: "run `sudo gpufan install-service` again",  # the file is outside the sandbox of the service
+    errno.EPERM: "the driver of the chip forbids it; thinkpad_acpi needs the option fan_control=1",
+}
+"""What to do about errors of a write."""
+
 
 class Headers:
     """The fans on channels that this run uses. Two owners of one channel get the same fan."""
 
-    def __init__(self, left_over: Mapping[str, FanChannel] | None = None) -> None:
-        """`left_over` maps the names of channels that an earlier run has not given back to their former states."""
-        self._before = dict(left_over or {})
-        self._fans: dict[str, ChannelFan] = {}
+    def __init__(
+        self, left_over: Sequence[FanChannel] = (), start_again: Callable[[GpufanError], None] = lambda _: None
+    ) -> None:
+        """`left_over` has the former states of the channels that an earlier run has not given back.
+
+        `start_again` is called with the reason if only a new process can set a channel: if its chip has appeared after
+        the start of this process, the sandbox of the service forbids to write it.
+        """
+        self._before = {(each.home, each.chip, each.number): each for each in left_over}
+        self._fans: dict[tuple[str, str, int], ChannelFan] = {}
+        self._start_again = start_again
+        self._named: set[str] = set()
+        """The names that were looked for."""
+        self._locked_out: set[str] = set()
+        """The names of channels that the sandbox has forbidden from the start. A new process does not help them."""
         self._lock = threading.Lock()
 
     def open_fan(self, name: str) -> ChannelFan:
         """Return the fan on the channel `name`. Raises InputError if there is no such channel, GpuError or OSError."""
         with self._lock:
+            is_first = name not in self._named
+            self._named.add(name)
             channel = resolve_channel(name, find_channels())
-            if channel.name not in self._fans:
-                before = self._before.get(channel.name)
-                self._fans[channel.name] = fan = ChannelFan(channel, SysfsChip(channel), before)
-                self._before[channel.name] = fan.before
-            return self._fans[channel.name]
+            chip = SysfsChip(channel)
+            if chip.is_in_sandbox() and is_first:
+                self._locked_out.add(name)
+            elif chip.is_in_sandbox() and name not in self._locked_out:
+                self._start_again(GpufanError(f"{name} has appeared: only a new process can set it in the sandbox"))
+            if channel.place not in self._fans:
+                self._fans[channel.place] = ChannelFan(channel, chip, self._before.get(channel.place))
+            return self._fans[channel.place]
 
 
 class ChannelFans:
@@ -50,6 +79,12 @@ class ChannelFans:
         self.names: tuple[str, ...] = ()
         """The names of the channels, as the settings have them."""
         self._fans: list[ChannelFan] = []
+        self._last: tuple[FanReading, ...] = ()
+        """The last readings of the fans."""
+        self._failed_reads = 0
+        """How many reads in a row have failed."""
+        self._is_gone = False
+        """Whether the fans must be looked for again: USB devices get another folder when they are plugged in."""
         self.is_set = False
         """Whether a fan may have a duty that gpufan has set."""
 
@@ -65,24 +100,35 @@ class ChannelFans:
 
     def open(self) -> None:
         """Open the fans, if they are not open. Raises FansOutOfReach."""
-        if self._fans:
+        if self._fans and not self._is_gone:
             return
         try:
             self._fans = [self._open_fan(name) for name in self.names]
         except (InputError, GpuError, OSError) as error:
             raise FansOutOfReach(str(error)) from error
+        self._is_gone = False
 
     def read(self) -> tuple[FanReading, ...]:
-        """Return the state of each fan. Raises FansOutOfReach if a fan was set."""
+        """Return the state of each fan. Raises FansOutOfReach if a fan was set.
+
+        While the chip is busy for less than `_FAILED_READS` ticks, the last state is returned.
+        """
         try:
             self.open()
-            return tuple(fan.read(self._owner) for fan in self._fans)
+            self._last = tuple(fan.read(self._owner) for fan in self._fans)
+            self._failed_reads = 0
         except FansOutOfReach:
             if self.is_set:
                 raise
         except OSError as error:
-            if self.is_set:
+            self._failed_reads += 1
+            self._is_gone = error.errno in _GONE or isinstance(error, FileNotFoundError)
+            if self.is_set and (self._is_gone or self._failed_reads >= _FAILED_READS or not self._last):
                 raise FansOutOfReach(self._error_text(error)) from error
+        else:
+            return self._last
+        if self.is_set:
+            return self._last
         return (FanReading(None, None, manual=False),) * len(self.names)
 
     def set(self, duty_percent: int, *, start: bool = True) -> None:
@@ -125,9 +171,9 @@ class ChannelFans:
             raise GpuError(failed)
 
     def _error_text(self, error: OSError) -> str:
-        """Return `error` as text for people. Files that are read-only are outside the sandbox of the service."""
+        """Return `error` as text for people, with a remedy if it is known."""
         text = error.strerror or str(error)
-        return f"{text}: run `sudo gpufan install-service` again" if error.errno == errno.EROFS else text
+        return f"{text}: {_REMEDIES[error.errno]}" if error.errno in _REMEDIES else text
 
 
 class HeaderGpu:

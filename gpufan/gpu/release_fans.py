@@ -32,6 +32,8 @@ _AUTO, _MANUAL = 0, 1
 _ACOUSTIC_CURR = 5
 _SAME = 0.5
 """Two values of a limit that differ by at most this, W or °C, are the same: a driver may round."""
+_TRIES = 5
+"""A channel is given back in at most this many tries."""
 _SAME_DUTY, _STEP_OF_DUTY = 2, 16
 """Two duties of a channel that differ by at most this, of 255, are the same: a chip may round."""
 
@@ -150,26 +152,42 @@ def _release_fans(card: _Card) -> str:
 def _release_channel(channel: dict[str, Any]) -> str:
     """Put mode and duty of a channel back, and read them back. Returns the reason of a failure; empty without one."""
     home, number = Path(channel["home"]), channel["number"]
-    folders = [folder for folder in sorted(home.glob("hwmon*")) if _chip_name(folder) == channel["chip"]]
+    folders = [
+        folder
+        for folder in (*sorted(home.glob("hwmon*")), home.parent)
+        if _chip_name(folder) == channel["chip"] and (folder / f"pwm{number}").exists()
+    ]
     if not folders:  # a chip that is no longer there has nothing to give back
         return ""
     duty_file, mode_file = folders[0] / f"pwm{number}", folders[0] / f"pwm{number}_enable"
+    for left in reversed(range(_TRIES)):  # a chip may be busy for a moment
+        reason = _try_to_release_channel(channel, duty_file, mode_file)
+        if not reason or not left:
+            break
+    return reason
+
+
+def _try_to_release_channel(channel: dict[str, Any], duty_file: Path, mode_file: Path) -> str:
+    """Put mode and duty of a channel back, and read them back. Returns the reason of a failure; empty without one.
+
+    The duty is in `duty_file`, and the mode in `mode_file`.
+    """
     duty, mode = channel["pwm_before"], channel["mode_before"]
     try:
-        if mode == 1 and mode_file.read_text().strip() != "1":  # many chips accept a duty only in manual mode
+        if mode == 1 and _number_in(mode_file) != 1:  # many chips accept a duty only in manual mode
             mode_file.write_text("1")
         try:
             for higher in range(duty, 256, _STEP_OF_DUTY):  # a chip with few levels may round down
                 duty_file.write_text(str(higher))
-                if int(duty_file.read_text()) >= duty - _SAME_DUTY:
+                if _number_in(duty_file) >= duty - _SAME_DUTY:
                     break
         except OSError:
             if mode in (None, 1):
                 raise
         if mode is not None:
             mode_file.write_text(str(mode))
-        found_mode = None if mode is None else int(mode_file.read_text())
-        found_duty = int(duty_file.read_text())
+        found_mode = None if mode is None else _number_in(mode_file)
+        found_duty = _number_in(duty_file)
     except (OSError, ValueError) as error:
         return f"{channel['name']}: {error}"
     is_same_duty = abs(found_duty - duty) <= _SAME_DUTY
@@ -178,6 +196,15 @@ def _release_channel(channel: dict[str, Any]) -> str:
     if mode in (None, 1) and not is_same_duty:
         return f"{channel['name']} has the duty {found_duty} instead of {duty} of 255"
     return ""
+
+
+def _number_in(file: Path) -> int:
+    """Return the number in `file`. Raises OSError or ValueError. `read_text` would raise TypeError for a busy chip."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        return int(os.read(descriptor, 100))
+    finally:
+        os.close(descriptor)
 
 
 def _chip_name(folder: Path) -> str:

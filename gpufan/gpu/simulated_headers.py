@@ -132,7 +132,8 @@ class SimulatedChip:
 
     def find_channels(self) -> list[Channel]:
         """Return the channels of this chip, as `hwmon.channels.find_channels` does for the kernel's chips."""
-        return [Channel(CHIP, _HOME, number, number, each.label) for number, each in sorted(self.channels.items())]
+        numbers = tuple(sorted(self.channels))
+        return [Channel(CHIP, _HOME, each, each, self.channels[each].label, tachometers=numbers) for each in numbers]
 
     def open_fan(self, name: str) -> ChannelFan:
         """Return the fan on the channel `name`. Raises InputError if there is no such channel."""

@@ -1,10 +1,10 @@
-"""Finds the channels of hwmon and their stable names, and reads and writes their files. `fan` decides what to write."""
+"""Finds the channels of hwmon and their stable names. `sysfs` reads and writes their files."""
 
-import os
 import re
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpufan.errors import InputError
@@ -20,6 +20,15 @@ NO_CHANNELS = (
 
 NO_TACHOMETER = "none"
 """The third part of a name that says that the fan has no tachometer."""
+
+GRAPHICS_CHIPS = ("amdgpu", "i915", "nouveau", "radeon", "xe")
+"""Names of chips that are on graphics cards. Their fans are never offered as fans of the motherboard."""
+
+_GRAPHICS_CLASS = "0x03"
+"""The beginning of the class of a graphics card on the PCI bus."""
+
+_HID_DEVICE = re.compile(r"[0-9A-F]{4}:[0-9A-F]{4}:[0-9A-F]{4}\.[0-9A-F]{4}")
+"""The name of a device on USB. Its last part changes each time that it is plugged in."""
 
 _NAME = re.compile(r"(?P<chip>[^/@]+)(?:@(?P<device>[^/]+))?/(?P<output>[^/]+?)(?:/(?P<tachometer>fan\d+|none))?")
 
@@ -39,12 +48,35 @@ class Channel:
     """The kernel's label of the tachometer, such as `CPU Fan`; empty without a label."""
     is_only_chip: bool = True
     """Whether no other chip of this box has the same name."""
+    is_settable: bool = True
+    """Whether the driver of the chip lets anyone set the fan."""
+    tachometers: tuple[int, ...] = ()
+    """The numbers of all tachometers of the chip."""
+    has_files_in_device: bool = False
+    """Whether the files are in the folder of the device, as those of older drivers are, such as f71882fg."""
 
     @property
     def name(self) -> str:
         """The name of the channel: `nct6798/pwm2`, or `nct6798@nct6775.656/pwm2` if two chips have the same name."""
-        chip = self.chip if self.is_only_chip else f"{self.chip}@{self.home.parent.name}"
+        chip = self.chip if self.is_only_chip else f"{self.chip}@{self.device.name}"
         return f"{chip}/pwm{self.number}"
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """Three values that are the same for all names of the channel: `home` as text, chip and number."""
+        return str(self.home), self.chip, self.number
+
+    @property
+    def device(self) -> Path:
+        """The folder of the device. It keeps its name at a boot, and for USB also when it is plugged in again."""
+        device = self.home.parent
+        return device.parent if _HID_DEVICE.fullmatch(device.name) else device
+
+    @property
+    def writable_folder(self) -> Path:
+        """The smallest folder of a lasting name that has the files of the chip. The sandbox of the service opens it."""
+        is_renamed = self.device != self.home.parent
+        return self.device if is_renamed or self.has_files_in_device else self.home
 
     def __str__(self) -> str:
         return f"{self.name} ({self.label})" if self.label else self.name
@@ -80,26 +112,63 @@ def are_names_of_same_channel(one: str, other: str) -> bool:
 
 def find_channels() -> list[Channel]:
     """Return all channels of this box, sorted by chip and number. Chips that cannot be read are left out."""
-    chips: list[tuple[str, Path]] = []
+    chips: list[tuple[str, Path, Path]] = []
     with suppress(OSError):
         for entry in sorted((sys_folder() / "class/hwmon").iterdir()):
-            if name := printable(read_text_or_empty(entry / "name").strip()):
-                chips.append((name, entry.resolve()))
-    names = [name for name, _ in chips]
-    found = [channel for name, folder in chips for channel in _channels_of_chip(name, folder, names.count(name) == 1)]
+            folder = entry.resolve()
+            for files in (folder, folder.parent.parent):
+                if name := chip_in_folder(files):
+                    chips.append((name, files, folder.parent))
+                    break
+    names = [name for name, _, _ in chips]
+    found = [
+        channel
+        for name, files, home in chips
+        if name not in GRAPHICS_CHIPS and not _is_on_graphics_card(home)
+        for channel in _channels_of_chip(name, files, home, names.count(name) == 1)
+    ]
     return sorted(found, key=lambda channel: (channel.chip, channel.home, channel.number))
 
 
-def _channels_of_chip(chip: str, folder: Path, is_only_chip: bool) -> list[Channel]:
-    """Return the channels of the chip with the name `chip` whose files are in `folder`."""
+def _is_on_graphics_card(home: Path) -> bool:
+    """Whether the chip with the folder `home` is on a graphics card: the card itself, or a chip behind it."""
+    return any(read_text_or_empty(folder / "class").startswith(_GRAPHICS_CLASS) for folder in home.parents)
+
+
+def _channels_of_chip(chip: str, files: Path, home: Path, is_only_chip: bool) -> list[Channel]:
+    """Return the channels of the chip with the name `chip` whose files are in the folder `files`."""
+    tachometers = _numbers_of_files(files, "fan", "_input")
     found = []
-    for path in folder.glob("pwm*"):
-        if number := re.fullmatch(r"pwm(\d+)", path.name):
-            n = int(number[1])
-            tachometer = n if (folder / f"fan{n}_input").exists() else None
-            label = printable(read_text_or_empty(folder / f"fan{n}_label").strip())
-            found.append(Channel(chip, folder.parent, n, tachometer, label, is_only_chip))
+    for number in _numbers_of_files(files, "pwm", ""):
+        label = printable(read_text_or_empty(files / f"fan{number}_label").strip())
+        channel = Channel(
+            chip,
+            home,
+            number,
+            number if number in tachometers else None,
+            label,
+            is_only_chip,
+            # Some drivers, such as f71805f, let the duty be written only after the mode was.
+            is_settable=any(_is_writable_file(files / f"pwm{number}{end}") for end in ("", "_enable")),
+            tachometers=tachometers,
+            has_files_in_device=files != home and files.parent != home,
+        )
+        found.append(channel)
     return found
+
+
+def _numbers_of_files(folder: Path, start: str, end: str) -> tuple[int, ...]:
+    """Return the numbers N of the files in `folder` with the name `start`, N, `end`, in rising order."""
+    names = (re.fullmatch(rf"{start}(\d+){end}", path.name) for path in folder.glob(f"{start}*{end}"))
+    return tuple(sorted(int(name[1]) for name in names if name is not None))
+
+
+def _is_writable_file(path: Path) -> bool:
+    """Whether the owner of the file may write it."""
+    try:
+        return bool(path.stat().st_mode & stat.S_IWUSR)
+    except OSError:
+        return False
 
 
 def resolve_channel(name: str, channels: Sequence[Channel]) -> Channel:
@@ -107,12 +176,14 @@ def resolve_channel(name: str, channels: Sequence[Channel]) -> Channel:
     parts = _NAME.fullmatch(name)
     if parts is None:
         raise InputError(f"{name!r} is not the name of a fan: write chip and output, such as {NAME_EXAMPLE}")
+    if parts["chip"] in GRAPHICS_CHIPS:
+        raise InputError(f"{name}: this is the fan of a graphics card, and no fan of the motherboard")
     device, output = parts["device"], parts["output"].casefold()
     found = [
         channel
         for channel in channels
         if channel.chip == parts["chip"]
-        and device in (None, channel.home.parent.name)
+        and device in (None, channel.device.name, channel.home.parent.name)
         and output in (f"pwm{channel.number}", channel.label.casefold())
     ]
     if len(found) > 1:
@@ -121,55 +192,20 @@ def resolve_channel(name: str, channels: Sequence[Channel]) -> Channel:
         if not channels:
             raise InputError(f"{name}: no such fan; {NO_CHANNELS}")
         raise InputError(f"{name}: no such fan; the fans that the kernel shows are {', '.join(map(str, channels))}")
+    (channel,) = found
+    if not channel.is_settable:
+        raise InputError(f"{name}: the kernel's driver lets nobody set this fan")
     if parts["tachometer"] is None:
-        return found[0]
-    tachometer = None if parts["tachometer"] == NO_TACHOMETER else int(parts["tachometer"].removeprefix("fan"))
-    return Channel(found[0].chip, found[0].home, found[0].number, tachometer, found[0].label, found[0].is_only_chip)
+        return channel
+    if parts["tachometer"] == NO_TACHOMETER:
+        return replace(channel, tachometer=None)
+    tachometer = int(parts["tachometer"].removeprefix("fan"))
+    if tachometer not in channel.tachometers:
+        known = ", ".join(f"fan{number}" for number in channel.tachometers) or "none"
+        raise InputError(f"{name}: {channel.chip} has no fan{tachometer}_input; its tachometers are {known}")
+    return replace(channel, tachometer=tachometer)
 
 
-class SysfsChip:
-    """The files of a chip below /sys. If the kernel has numbered the chip anew, its folder is looked for again."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._chip, self._home = channel.chip, channel.home
-        self._folder: Path | None = None
-
-    def has(self, file: str) -> bool:
-        """Whether the chip has the file `file`. Raises OSError if the chip is not there."""
-        return (self._find() / file).exists()
-
-    def read(self, file: str) -> int:
-        """Return the number in `file`. Raises OSError, also if the content is not a number."""
-        try:
-            return int((self._find() / file).read_bytes())
-        except ValueError as error:
-            raise OSError(f"{file} has no number") from error
-        except OSError:
-            self._folder = None
-            raise
-
-    def write(self, file: str, number: int) -> None:
-        """Write `number` into `file`. Raises OSError."""
-        try:
-            descriptor = os.open(self._find() / file, os.O_WRONLY | os.O_TRUNC)
-            try:
-                os.write(descriptor, str(number).encode())
-            finally:
-                os.close(descriptor)
-        except OSError:
-            self._folder = None
-            raise
-
-    def _find(self) -> Path:
-        """Return the folder of the chip. Raises OSError if there is none."""
-        if self._folder is None:
-            folders = [path for path in self._home.glob("hwmon*") if _chip_in_folder(path) == self._chip]
-            if not folders:
-                raise FileNotFoundError(f"{self._chip} is gone: {self._home} does not have this chip")
-            self._folder = folders[0]
-        return self._folder
-
-
-def _chip_in_folder(folder: Path) -> str:
+def chip_in_folder(folder: Path) -> str:
     """Return the name of the chip whose files are in `folder`; empty if it cannot be read."""
     return printable(read_text_or_empty(folder / "name").strip())

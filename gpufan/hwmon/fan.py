@@ -4,6 +4,7 @@ Sources: Documentation/hwmon/sysfs-interface.rst and the pages of the drivers be
 facts about single chips.
 """
 
+import errno
 from collections.abc import Hashable
 from contextlib import suppress
 from typing import Protocol
@@ -32,6 +33,9 @@ _STEP_RAW = 16
 
 _FULL_BY_MODE_RAW = 250
 """From this duty on, mode 0 counts as manual: nct6775 shows a manual duty of 255 as mode 0."""
+
+_STILL_READINGS = 2
+"""A fan has stopped if this many readings in a row, each at another tick, are 0 rpm. Tachometers fail now and then."""
 
 _STALL_STEP_PERCENT = 5
 """If a fan stops at a duty, the lowest duty rises to this many points above that duty."""
@@ -79,6 +83,12 @@ class ChannelFan:
         """Whether the fan has full speed until it turns."""
         self._turns = False
         """Whether the fan was seen turning since it was last started."""
+        self._still_readings = 0
+        """How many readings in a row were 0 rpm while the fan should turn."""
+        self._is_just_set = False
+        """Whether the fan was not read since it was last set."""
+        self._mode_is_proven = False
+        """Whether the chip was seen to accept the mode that it had before gpufan."""
 
     def set(self, owner: Hashable, duty_percent: int, *, start: bool = True) -> None:
         """Set the fan to `duty_percent`, or to the duty of another owner if that is higher.
@@ -87,7 +97,9 @@ class ChannelFan:
         that the chip obeys. Only `read` proves it.
         """
         before_percent = self._duty_percent
+        self._prove_mode()
         self._duties[owner] = duty_percent
+        self._is_just_set = True
         again = before_percent == self._duty_percent
         raw = raw_of_percent(max(self._duties.values()))
         if not start or not raw or self.read_rpm() != 0:
@@ -104,10 +116,12 @@ class ChannelFan:
         The target is the duty of the owner if the chip has the duty that was set, else the duty of the chip.
         """
         found_raw, rpm = self._chip.read(self._pwm), self.read_rpm()
+        is_just_set, self._is_just_set = self._is_just_set, False
         if not self._duties:
             return FanReading(percent_of_raw(found_raw), None, manual=False, speed_rpm=rpm)
         is_manual = self._is_manual(found_raw)
         if is_manual and rpm is not None and abs(found_raw - self._accepted_raw) <= _SAME_RAW:
+            self._still_readings = 0 if rpm else self._still_readings + (not is_just_set)
             found_raw = self._watch_rotation(rpm, found_raw)
         target: int | None = percent_of_raw(found_raw)
         if abs(found_raw - self._accepted_raw) <= _SAME_RAW:
@@ -165,6 +179,8 @@ class ChannelFan:
                 self._write(raw, again=False)
                 return self._chip.read(self._pwm)
         elif self._turns and raw:
+            if self._still_readings < _STILL_READINGS:
+                return found_raw
             self._turns, self._is_starting = False, True
             floor = max(percent_of_raw(found_raw), self.lowest_percent) + _STALL_STEP_PERCENT
             self.lowest_percent = min(floor, HIGHEST_FLOOR_PERCENT)
@@ -191,6 +207,27 @@ class ChannelFan:
         is_rounded = raw - _ROUNDED_RAW <= found <= raw + _ROUNDED_UP_RAW
         self._accepted_raw = found if is_rounded else raw
 
+    def _prove_mode(self) -> None:
+        """Before the mode is changed for the first time, write the mode that the chip has.
+
+        nct6775 and it87 refuse to return to their automatic mode if the BIOS has made a mistake in its curve. Raises
+        GpuError in this case, so that the channel is never set.
+        """
+        if self._mode_is_proven or not self._has_mode:
+            return
+        mode = self._chip.read(self._mode)
+        if mode not in (MANUAL, self.before.mode_before):  # an earlier run was killed, or another program has set it
+            return
+        if mode != MANUAL:
+            try:
+                self._chip.write(self._mode, mode)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                text = f"{self.channel.name}: the chip refuses its own mode {mode}, so it could not be given back"
+                raise GpuError(text) from error
+        self._mode_is_proven = True
+
     def _set_manual(self) -> None:
         """Switch the channel to manual mode, unless it is in manual mode already."""
         if self._has_mode and self._chip.read(self._mode) != MANUAL:
@@ -204,12 +241,16 @@ class ChannelFan:
         return mode == MANUAL or (mode == 0 and found_raw >= _FULL_BY_MODE_RAW)
 
     def _read_state(self) -> FanChannel:
-        """Return the mode and the duty that the channel has now. Raises GpuError if its mode cannot be read."""
-        channel, pwm = self.channel, self._chip.read(self._pwm)
+        """Return the mode and the duty that the channel has now. Raises GpuError if they cannot be read."""
+        channel, what = self.channel, "duty"
         try:
+            pwm = self._chip.read(self._pwm)
+            what = "mode"
             mode = self._chip.read(self._mode) if self._has_mode else None
+        except FileNotFoundError:
+            raise
         except OSError as error:
-            text = f"{channel.name}: its mode cannot be read, so it could not be given back: {error}"
+            text = f"{channel.name}: its {what} cannot be read, so it could not be given back: {error}"
             raise GpuError(text) from error
         return FanChannel(channel.name, channel.chip, str(channel.home), channel.number, mode, pwm)
 

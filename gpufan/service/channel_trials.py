@@ -14,7 +14,8 @@ from gpufan.daemon.taken import Taken
 from gpufan.errors import GpuError, GpufanError, NoPermission
 from gpufan.gpu.case_fan import CaseFan
 from gpufan.gpu.header import Headers
-from gpufan.hwmon.channels import NO_CHANNELS, Channel, SysfsChip, find_channels, resolve_channel
+from gpufan.hwmon.channels import NO_CHANNELS, Channel, find_channels, resolve_channel
+from gpufan.hwmon.sysfs import SysfsChip
 from gpufan.system import signals
 from gpufan.system.lock import controller_lock
 from gpufan.system.paths import TAKEN

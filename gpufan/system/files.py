@@ -30,7 +30,9 @@ def read_file(path: Path) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         _check_regular_file(os.fstat(descriptor))
-        content = file.read(_SIZE_LIMIT_BYTES + 1)
+        content: bytes | None = file.read(_SIZE_LIMIT_BYTES + 1)
+    if content is None:  # a device of the kernel that is busy
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     if len(content) > _SIZE_LIMIT_BYTES:
         raise OSError(errno.EFBIG, "it is too large")
     return content

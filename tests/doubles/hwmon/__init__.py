@@ -41,16 +41,16 @@ class HwmonDouble:
         """Environment variables with which a process uses this tree in place of /sys."""
         return {"GPUFAN_SYS_FOLDER": str(self.folder)}
 
-    def add_chip(self, device: str, name: str, number: int, channels: dict[str, dict[str, Any]]) -> None:
-        """Let a chip appear as hwmon`number`."""
-        self._write({device: {"name": name, "number": number, "channels": channels}})
+    def add_chip(self, device: str, name: str, number: int, channels: dict[str, dict[str, Any]], **values: Any) -> None:
+        """Let a chip appear as hwmon`number`. `values` are further arguments of the double's `Device`."""
+        self._write({device: {"name": name, "number": number, "channels": channels, **values}})
 
     def change(self, channel: int, *, device: str = DEVICE, **values: Any) -> None:
         """Change a channel: its errors, its rounding, its rotor."""
         self._write({f"{device}:{channel}": values})
 
     def change_chip(self, *, device: str = DEVICE, **values: Any) -> None:
-        """Change a chip: `is_present`, or its `number`."""
+        """Change a chip: `is_present`, its `number`, or its `place` below /sys/devices/platform."""
         self._write({device: values})
 
     def state(self, channel: int, device: str = DEVICE) -> State:

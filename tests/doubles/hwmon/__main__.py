@@ -7,6 +7,7 @@ returns their state.
 import errno
 import json
 import os
+import re
 import stat
 import sys
 import threading
@@ -35,6 +36,19 @@ class Channel(SimulatedChannel):
         self.flips_back_s = 0.0
         """After this time in manual mode the mode flips back, s; 0 for never."""
         self.manual_s = 0.0
+        self.mask = 0xFF
+        """The bits of the duty that the chip has: it87 has 7 bits, without the lowest."""
+        self.fails_every = 0
+        """Each access with this number fails with `busy_error`; 0 for none."""
+        self.busy_error = errno.EIO
+        self.accesses = 0
+        self.refuses_automatic = False
+        """Whether it cannot be switched to an automatic mode, since the curve of the BIOS has a mistake."""
+        self.tachometer = 0
+        """The number of its tachometer, if it is not the number of the channel."""
+        self.late_rpm_s = self.turning_s = 0.0
+        """The tachometer shows 0 rpm for this time after the fan has begun to turn, s."""
+        self.file_mode = 0o644
         self.least_percent = 0.0
         """A fan of the 4-pin kind may turn this fast at a duty of 0."""
         for name, value in values.items():
@@ -42,7 +56,17 @@ class Channel(SimulatedChannel):
                 raise ValueError(name)
             setattr(self, name, value)
 
+    def fail_if_busy(self) -> None:
+        self.accesses += 1
+        if self.fails_every and self.accesses % self.fails_every == 0:
+            raise OSError(self.busy_error, os.strerror(self.busy_error))
+
+    @property
+    def shown_rpm(self) -> float:
+        return 0.0 if self.turning_s < self.late_rpm_s else self.speed_rpm
+
     def write_duty(self, raw: int) -> None:
+        raw &= self.mask
         if self.duty_error:
             raise OSError(self.duty_error, os.strerror(self.duty_error))
         if self.levels:
@@ -51,6 +75,8 @@ class Channel(SimulatedChannel):
             super().write_duty(raw)
 
     def write_mode(self, mode: int) -> None:
+        if self.refuses_automatic and mode > 1:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if self.mode_error:
             raise OSError(self.mode_error, os.strerror(self.mode_error))
         if not self.ignores:
@@ -61,6 +87,7 @@ class Channel(SimulatedChannel):
         super().advance(seconds)
         self.speed_percent = max(self.speed_percent, self.least_percent)
         self.manual_s += seconds
+        self.turning_s = self.turning_s + seconds if self.speed_percent else 0.0
         if self.flips_back_s and self.mode == 1 and self.manual_s >= self.flips_back_s:
             self.mode = AUTOMATIC
 
@@ -68,8 +95,21 @@ class Channel(SimulatedChannel):
 class Device:
     """A chip at a place in the tree."""
 
-    def __init__(self, name: str, device: str, number: int, channels: dict[str, dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        device: str,
+        number: int,
+        channels: dict[str, dict[str, Any]],
+        has_files_in_device: bool = False,
+        files: dict[str, str] | None = None,
+    ) -> None:
+        """`files` are further files in the folder of the device, with their texts."""
         self.name, self.device, self.number = name, device, number
+        self.has_files_in_device = has_files_in_device
+        self.more = files or {}
+        self.place = device
+        """The folder of the device below /sys/devices/platform. USB devices get another one when plugged in again."""
         self.is_present = True
         self.channels = {int(key): Channel(**values) for key, values in channels.items()}
         self.chip = SimulatedChip(self.channels)
@@ -79,8 +119,31 @@ class Device:
         found = ["name"]
         for number, channel in self.channels.items():
             found.append(f"pwm{number}")
-            found += [f"pwm{number}_enable"] * channel.has_mode + [f"fan{number}_input"] * channel.has_tachometer
+            found += [f"pwm{number}_enable"] * channel.has_mode
+            found += [f"fan{channel.tachometer or number}_input"] * channel.has_tachometer
             found += [f"fan{number}_label"] * bool(channel.label)
+        return found
+
+    def channel_of(self, file: str) -> Channel:
+        """The channel that a file of the chip belongs to."""
+        number = int("".join(filter(str.isdigit, file)))
+        if file.endswith("_input"):
+            return next(each for key, each in self.channels.items() if (each.tachometer or key) == number)
+        return self.channels[number]
+
+    def folders(self) -> dict[str, list[str]]:
+        """The folders below /devices/platform, and what is in each."""
+        home = f"/devices/platform/{self.place}"
+        found: dict[str, list[str]] = {}
+        while home != "/devices/platform":
+            above, _, name = home.rpartition("/")
+            found.setdefault(above, []).append(name)
+            home = above
+        home = f"/devices/platform/{self.place}"
+        chip = f"{home}/hwmon/hwmon{self.number}"
+        found[home] = ["hwmon", *self.more, *(self.files() if self.has_files_in_device else [])]
+        found[f"{home}/hwmon"] = [f"hwmon{self.number}"]
+        found[chip] = [] if self.has_files_in_device else self.files()
         return found
 
 
@@ -111,15 +174,18 @@ class Tree(mfusepy.Operations):
             present = [device for device in self.devices.values() if device.is_present]
             folders: dict[str, list[str]] = {"/": ["class", "devices", "control"], "/class": ["hwmon"]}
             folders |= {"/class/hwmon": [f"hwmon{device.number}" for device in present]}
-            folders |= {"/devices": ["platform"], "/devices/platform": [device.device for device in present]}
+            folders |= {"/devices": ["platform"], "/devices/platform": []}
             for device in present:
-                home = f"/devices/platform/{device.device}"
-                folders |= {home: ["hwmon"], f"{home}/hwmon": [f"hwmon{device.number}"]}
-                folders |= {f"{home}/hwmon/hwmon{device.number}": device.files()}
+                home = f"/devices/platform/{device.place}"
+                chip = f"{home}/hwmon/hwmon{device.number}"
+                for folder, names in device.folders().items():
+                    folders[folder] = [*dict.fromkeys([*folders.get(folder, []), *names])]
                 if path == f"/class/hwmon/hwmon{device.number}":
-                    return "link", f"../..{home}/hwmon/hwmon{device.number}"
+                    return "link", f"../..{chip}"
                 folder, _, file = path.rpartition("/")
-                if folder == f"{home}/hwmon/hwmon{device.number}" and file in device.files():
+                if folder == (home if device.has_files_in_device else chip) and file in device.files():
+                    return "file", (device, file)
+                if folder == home and file in device.more:
                     return "file", (device, file)
             if path in folders:
                 return "folder", folders[path]
@@ -133,7 +199,9 @@ class Tree(mfusepy.Operations):
         size = 4096 if kind == "file" else 0
         if kind == "file" and content[0] is not None:
             device, file = content
-            if file.endswith("_enable") and not device.channels[int(file[3:-7])].mode_is_readable:
+            if file.startswith("pwm"):
+                mode = stat.S_IFREG | device.channel_of(file).file_mode
+            if file.endswith("_enable") and not device.channel_of(file).mode_is_readable:
                 mode = stat.S_IFREG | 0o200
         return {"st_mode": mode, "st_nlink": 1, "st_size": size, "st_uid": 0, "st_gid": 0}
 
@@ -168,9 +236,16 @@ class Tree(mfusepy.Operations):
             return device.name
         if file.endswith("_label"):
             return device.channels[int(file[3:-6])].label
-        number = int("".join(filter(str.isdigit, file)))
-        channel = device.channels[number]
-        if file == f"pwm{number}" and channel.read_error:
+        if file in device.more:
+            return device.more[file]
+        channel = device.channel_of(file)
+        try:
+            channel.fail_if_busy()
+        except OSError as error:
+            raise mfusepy.FuseOSError(error.errno or errno.EIO) from error
+        if file.endswith("_input"):
+            return str(round(channel.shown_rpm))
+        if re.fullmatch(r"pwm\d+", file) and channel.read_error:
             raise mfusepy.FuseOSError(channel.read_error)
         if file.endswith("_enable") and not channel.mode_is_readable:
             raise mfusepy.FuseOSError(errno.EIO)
@@ -189,6 +264,7 @@ class Tree(mfusepy.Operations):
                 raise mfusepy.FuseOSError(errno.EINVAL) from None
             self.writes.append([time.monotonic(), device.device, file, number])
             try:
+                device.channel_of(file).fail_if_busy()
                 device.chip.write(file, number)
             except OSError as error:
                 raise mfusepy.FuseOSError(error.errno or errno.EIO) from error
@@ -196,15 +272,15 @@ class Tree(mfusepy.Operations):
 
     def _change(self, key: str, values: dict[str, Any]) -> None:
         """Add the device `key`, change it (`platform/device`), or change one of its channels (`device:number`)."""
-        if ":" in key:
+        if key in self.devices:
+            for name, value in values.items():
+                setattr(self.devices[key], name, value)
+        elif "channels" in values:
+            self.devices[key] = Device(device=key, **values)
+        else:
             device, number = key.rsplit(":", 1)
             for name, value in values.items():
                 setattr(self.devices[device].channels[int(number)], name, value)
-        elif key in self.devices:
-            for name, value in values.items():
-                setattr(self.devices[key], name, value)
-        else:
-            self.devices[key] = Device(device=key, **values)
 
     def _state(self) -> dict[str, Any]:
         return {

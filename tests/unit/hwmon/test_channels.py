@@ -1,11 +1,16 @@
 """Names of channels: stable, and exact where two chips are the same."""
 
+import errno
+import os
+import re
 from pathlib import Path
 
 import pytest
 
 from gpufan.errors import InputError
-from gpufan.hwmon.channels import SysfsChip, find_channels, resolve_channel
+from gpufan.gpu.release_fans import release_channels
+from gpufan.hwmon.channels import GRAPHICS_CHIPS, find_channels, resolve_channel
+from gpufan.hwmon.sysfs import SysfsChip
 
 
 def make_chip(folder: Path, device: str, number: int, name: str, files: dict[str, str]) -> Path:
@@ -20,7 +25,15 @@ def make_chip(folder: Path, device: str, number: int, name: str, files: dict[str
     return home
 
 
-NCT = {"pwm2": "102", "pwm2_enable": "5", "fan2_input": "800", "fan2_label": "CPU Fan", "pwm10": "0", "pwm2_mode": "1"}
+NCT = {
+    "pwm2": "102",
+    "pwm2_enable": "5",
+    "fan2_input": "800",
+    "fan2_label": "CPU Fan",
+    "fan5_input": "0",
+    "pwm10": "0",
+    "pwm2_mode": "1",
+}
 
 
 @pytest.fixture
@@ -52,6 +65,53 @@ def test_a_name_may_be_a_label_and_may_name_device_and_tachometer(sys: Path, nam
     assert (channel.name, channel.tachometer) == ("nct6798/pwm2", tachometer)
 
 
+def test_a_tachometer_that_the_chip_does_not_have_is_refused(sys: Path) -> None:
+    make_chip(sys, "nct6775.656", 7, "nct6798", NCT)
+    with pytest.raises(InputError, match="nct6798 has no fan7_input; its tachometers are fan2, fan5"):
+        resolve_channel("nct6798/pwm2/fan7", find_channels())
+
+
+@pytest.mark.parametrize("name", GRAPHICS_CHIPS)
+def test_the_fan_of_a_graphics_card_is_never_offered(sys: Path, name: str) -> None:
+    make_chip(sys, "pci0000:00/0000:03:00.0", 2, name, NCT)
+    assert find_channels() == []
+    with pytest.raises(InputError, match="this is the fan of a graphics card"):
+        resolve_channel(f"{name}/pwm2", find_channels())
+
+
+def test_a_chip_behind_a_graphics_card_is_never_offered(sys: Path) -> None:
+    make_chip(sys, "pci0000:00/0000:03:00.0/i2c-5/5-002e", 2, "adt7475", NCT)
+    assert len(find_channels()) == 2
+    (sys / "devices/platform/pci0000:00/0000:03:00.0/class").write_text("0x030000\n")
+    assert find_channels() == []
+
+
+@pytest.mark.parametrize("name", ["coretemp", "nvme", "drivetemp"])
+def test_a_chip_without_outputs_has_no_channels(sys: Path, name: str) -> None:
+    make_chip(sys, "x", 2, name, {"temp1_input": "40000", "fan1_input": "900", "pwm1_auto_point1_pwm": "0"})
+    assert find_channels() == []
+
+
+def test_a_fan_that_nobody_may_set_is_listed_but_refused(sys: Path) -> None:
+    home = make_chip(sys, "x", 2, "corsairpsu", {"pwm1": "0", "pwm1_enable": "0", "fan1_input": "0"})
+    (home / "pwm1").chmod(0o444)
+    (home / "pwm1_enable").chmod(0o444)
+    assert [channel.name for channel in find_channels()] == ["corsairpsu/pwm1"]
+    with pytest.raises(InputError, match="corsairpsu/pwm1: the kernel's driver lets nobody set this fan"):
+        resolve_channel("corsairpsu/pwm1", find_channels())
+    (home / "pwm1_enable").chmod(0o644)  # f71805f lets the duty be written once the mode is manual
+    assert resolve_channel("corsairpsu/pwm1", find_channels()).number == 1
+
+
+def test_a_device_on_usb_is_named_by_its_socket(sys: Path) -> None:
+    for socket, number in (("1-2:1.0", 5), ("1-3:1.0", 6)):
+        make_chip(sys, f"{socket}/0003:1B1C:0C10.000{number}", number, "corsaircpro", {"pwm1": "0"})
+    first, second = find_channels()
+    assert (first.name, second.name) == ("corsaircpro@1-2:1.0/pwm1", "corsaircpro@1-3:1.0/pwm1")
+    assert resolve_channel(second.name, [first, second]) == second
+    assert first.writable_folder.name == "1-2:1.0"
+
+
 def test_of_two_equal_chips_the_device_decides(sys: Path) -> None:
     make_chip(sys, "nct6775.656", 1, "nct6798", NCT)
     make_chip(sys, "nct6775.2608", 2, "nct6798", NCT)
@@ -81,6 +141,45 @@ def test_a_chip_is_found_again_under_a_new_number(sys: Path) -> None:
     with pytest.raises(FileNotFoundError):
         chip.read("pwm2")
     assert chip.read("pwm2") == 102
+
+
+def test_files_in_the_folder_of_the_device_are_found(sys: Path) -> None:
+    # As those of f71882fg, pc87427 and other drivers that register without a name.
+    home = make_chip(sys, "f71882fg.656", 3, "f71882fg", {})
+    (home / "name").unlink()
+    device = home.parent.parent
+    for file, text in {"name": "f71882fg", "pwm2": "102", "pwm2_enable": "2", "fan2_input": "800"}.items():
+        (device / file).write_text(f"{text}\n")
+    (channel,) = find_channels()
+    assert (channel.name, channel.tachometer, channel.writable_folder) == ("f71882fg/pwm2", 2, device)
+    SysfsChip(channel).write("pwm2", 77)
+    record = {"name": "", "chip": "f71882fg", "home": str(channel.home), "number": 2}
+    assert (device / "pwm2").read_text() == "77"
+    assert release_channels([{**record, "mode_before": 2, "pwm_before": 102}]) == ""
+    assert (device / "pwm2").read_text() == "102"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EAGAIN, errno.ENODATA, errno.ETIMEDOUT])
+def test_a_chip_that_is_busy_for_a_moment_is_asked_again(
+    sys: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    make_chip(sys, "nct6775.656", 1, "nct6798", NCT)
+    chip = SysfsChip(find_channels()[0])
+    fails = 2
+    read = os.read
+
+    def read_busy(descriptor: int, length: int) -> bytes:
+        nonlocal fails
+        fails -= 1
+        if fails >= 0:
+            raise OSError(number, os.strerror(number))
+        return read(descriptor, length)
+
+    monkeypatch.setattr("gpufan.hwmon.sysfs.os.read", read_busy)
+    assert chip.read("pwm2") == 102
+    fails = 3
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+        chip.read("pwm2")
 
 
 def test_a_shorter_number_replaces_a_longer_one(sys: Path) -> None:

@@ -1,5 +1,7 @@
 """One channel as a fan, on a simulated chip."""
 
+import errno
+
 import pytest
 
 from gpufan.core.gpu import FanChannel
@@ -104,12 +106,27 @@ def test_a_fan_that_is_to_stand_still_is_not_started() -> None:
 
 
 def test_a_fan_that_stops_is_started_again_and_its_lowest_duty_rises() -> None:
-    bench = Bench(stop_raw=80)
+    bench = Bench(stop_raw=80, start_raw=90)
     bench.fan.set("card", 30)
     bench.run()
     assert bench.fan.lowest_percent >= 35
     bench.fan.set("card", bench.fan.lowest_percent)
     assert bench.run().speed_rpm > 0
+
+
+def test_a_single_reading_of_0_rpm_is_no_standing_fan(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.fan.set("card", 30)
+    bench.run(2)
+    speed = bench.channel.speed_percent
+    for _ in range(3):
+        bench.channel.speed_percent = 0
+        bench.fan.set("card", 30)
+        bench.fan.read("card")  # the worker reads at once after it has set
+        bench.fan.read("card")
+        bench.channel.speed_percent = speed
+        bench.fan.read("card")
+    assert (bench.channel.raw, bench.fan.lowest_percent) == (77, 0)
 
 
 def test_the_lowest_duty_of_a_broken_fan_does_not_rise_for_ever() -> None:
@@ -139,6 +156,23 @@ def test_the_record_of_a_killed_run_counts_more_than_the_chip() -> None:
     bench.fan.set("card", 50)
     bench.fan.release("card")
     assert bench.channel.mode == AUTOMATIC
+
+
+@pytest.mark.parametrize("mode", [0, 2, 5])
+def test_a_chip_that_would_refuse_its_own_mode_later_is_never_set(monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
+    bench = Bench()
+    bench.channel.mode = mode
+    fan = ChannelFan(bench.chip.find_channels()[0], bench.chip)
+
+    def write_mode(wanted: int) -> None:
+        if wanted != 1:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        bench.channel.mode = wanted
+
+    monkeypatch.setattr(bench.channel, "write_mode", write_mode)
+    with pytest.raises(GpuError, match=f"refuses its own mode {mode}, so it could not be given back"):
+        fan.set("card", 50)
+    assert bench.channel.mode == mode
 
 
 def test_a_channel_that_does_not_take_its_mode_back_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
