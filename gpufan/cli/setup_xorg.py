@@ -105,6 +105,9 @@ def _box_for_setup_xorg(simulate: str | None) -> xorg_box.Box:
     _echo_left_out_devices(
         [device for device in box.others if not device.unusable], "NVIDIA's driver does not drive it"
     )
+    for device in devices:
+        if device.address in box.cards and device.kernel_driver not in ("", xorg_box.NVIDIA_MODULE):
+            click.echo(f"note: {device.kernel_driver} has {device} now: X needs NVIDIA's driver there", err=True)
     if not box.cards:
         raise GpufanError("no NVIDIA card is left for X")
     return box

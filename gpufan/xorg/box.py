@@ -1,5 +1,6 @@
 """The graphics devices of this machine ("the box") that X can use. They are read from sysfs; no device is opened."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from gpufan.xorg.configuration import Configuration
 from gpufan.xorg.tokens import x_boolean
 
 PCI_FOLDER = Path("/sys/bus/pci/devices")
+
+NVIDIA_MODULE = "nvidia"
+"""The kernel driver of NVIDIA."""
 
 _NVIDIA = "0x10de"
 _MAKERS = {
@@ -26,7 +30,7 @@ _MAKERS = {
 }
 _DISPLAY_CLASS = "0x03"
 _VGA_CLASS = "0x0300"
-_LENT_TO_GUESTS = {"vfio-pci", "pci-stub", "xen-pciback"}
+_LENT_TO_GUESTS = re.compile(r".*vfio[-_]pci|pci-stub|(xen-)?pciback")
 """Kernel drivers that reserve a card for a virtual machine."""
 _MODESETTING_DRIVERS = {
     *("amdgpu", "ast", "bochs-drm", "cirrus", "cirrus-qemu", "gma500", "hibmc-drm", "i915", "mgag200"),
@@ -149,9 +153,13 @@ def graphics_devices(pci_folder: Path = PCI_FOLDER) -> list[GraphicsDevice]:
 def make_box(cards: Sequence[PciAddress], devices: Sequence[GraphicsDevice] = ()) -> Box:
     """Make a Box of the NVIDIA cards `cards`, but leave out cards that X cannot use.
 
-    `devices` are all graphics devices on the PCI bus.
+    If NVIDIA's kernel module drives some of the cards, those with another kernel driver or none are left out too. Else
+    the module is not loaded yet. `devices` are all graphics devices on the PCI bus.
     """
-    unusable = {device.address for device in devices if device.unusable}
+    is_loaded = any(device.kernel_driver == NVIDIA_MODULE and device.address in cards for device in devices)
+    unusable = {
+        device.address for device in devices if device.unusable or (is_loaded and device.kernel_driver != NVIDIA_MODULE)
+    }
     usable = tuple(sorted({card for card in cards if card not in unusable}))
     others = tuple(device for device in devices if device.address not in usable)
     return Box(usable, _primary_graphics_device(usable, devices), others)
@@ -178,7 +186,7 @@ def _unusable_device_reason(folder: Path, kernel_driver: str) -> str:
 
     `folder` is the folder of the device in sysfs. `kernel_driver` is empty if the device has no kernel driver.
     """
-    if kernel_driver in _LENT_TO_GUESTS:
+    if _LENT_TO_GUESTS.fullmatch(kernel_driver):
         return f"it is bound to {kernel_driver}, for a virtual machine"
     if (folder / "physfn").exists():
         return "it is a virtual function of another card"

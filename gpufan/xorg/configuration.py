@@ -167,6 +167,8 @@ class Configuration:
         """
         first = next(self.suitable("serverlayout", seat), None)
         chosen = self.default_layout() if name is None else name
+        if first is None and name is not None:
+            raise InputError(f'no ServerLayout is called "{name}", because X uses none here: leave out --layout')
         if first is None or chosen is None:
             return first
         layouts = self.of_kind("serverlayout")

@@ -123,7 +123,7 @@ def _set_bits_in_coolbits(edits: Edits, setting: Setting, bits: int) -> None:
     """Set `bits` in an existing Coolbits option. The change is added to `edits`."""
     token, editor = setting.option.value, edits.editor_of(setting.section.file)
     if token is None:
-        end = setting.option.name.end
-        editor.replace(end, end, f' "{bits}"')
+        name = setting.option.name
+        editor.replace(name.start, name.end, f'"{name.text}" "{bits}"')
     elif (text := with_coolbits(token.text, bits)) != token.text:
         editor.replace(token.start, token.end, f'"{text}"')

@@ -179,8 +179,8 @@ def _plan_notes(configuration: Configuration, box: Box, wanted: PlanOptions) -> 
             name, bus_id = latin1_as_utf8(device.name), device.bus_id
             if bus_id and device.address is None:
                 notes.append(
-                    f'{device.place}: Device "{name}" is for no card: its BusID "{latin1_as_utf8(bus_id.text)}" is not'
-                    " decimal, as X needs it: 0a:00.0 of lspci is PCI:10:0:0"
+                    f'{device.place}: Device "{name}" is for no card: X finds no PCI address in its BusID'
+                    f' "{latin1_as_utf8(bus_id.text)}" (addresses are decimal: 0a:00.0 of lspci is PCI:10:0:0)'
                 )
             elif device.address and device.address not in box.cards:
                 place = f"names {device.address}, where there is no usable NVIDIA card"

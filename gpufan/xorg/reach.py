@@ -11,6 +11,10 @@ from gpufan.xorg.configuration import Configuration
 from gpufan.xorg.coolbits import FANS_BIT, coolbits_of, deciding_coolbits
 from gpufan.xorg.screens import NVIDIA, Fault, ServerScreens, devices_of_cards
 from gpufan.xorg.tokens import Statement, latin1_as_utf8, normalized_name
+from gpufan.xorg.values import leading_number
+
+_DEPTHS = {8, 15, 16, 24, 30}
+"""The colour depths of X screens that NVIDIA's driver supports."""
 
 
 class Obstacle(Enum):
@@ -32,6 +36,7 @@ class Obstacle(Enum):
     FIRST_DRIVER = '{place}: Device "{name}" of the first X screen has no Driver, so X drops all others: add its Driver'
     TAKEN = '{place}: Device "{name}" is for it, but another Device has it first: remove one of them'
     WEAK = '{place}: Coolbits of "{name}" does not contain {bit}, with which fans are set'
+    DEPTH = '{place}: NVIDIA\'s driver has no such colour depth, so it does not start Screen "{name}": use 24'
     UNPLACED = "no X screen shows it"
 
 
@@ -83,6 +88,8 @@ def _reach_by_screens(configuration: Configuration, card: PciAddress, servers: S
     """Return the reach of a card that has an X screen; None if the card has no X screen."""
     screens = [x_screen for server in servers for x_screen in server.on_card(card)]
     for x_screen in screens:
+        if x_screen.screen and (depth := _unknown_depth(x_screen.screen)):
+            return Reach(card, Obstacle.DEPTH, x_screen.screen, depth)
         settings = deciding_coolbits(configuration, x_screen.screen, x_screen.device)
         if not settings.allow_fans:
             weak = next(
@@ -90,6 +97,17 @@ def _reach_by_screens(configuration: Configuration, card: PciAddress, servers: S
             )
             return Reach(card, Obstacle.WEAK, weak.section if weak else x_screen.device)
     return Reach(card, None) if screens else None
+
+
+def _unknown_depth(screen: Section) -> Statement | None:
+    """Return the entry with the default colour depth of `screen` if NVIDIA's driver does not support it, else None."""
+    keywords = "defaultdepth", "defaultcolordepth"
+    last = [entry for entry in screen.statements if entry.keyword in keywords and entry.block < 0][-1:]
+    for entry in last:
+        depth = leading_number(entry.arguments[0].text)[0]
+        if depth > 0 and depth not in _DEPTHS:
+            return entry
+    return None
 
 
 def _obstacle(

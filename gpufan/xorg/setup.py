@@ -109,7 +109,13 @@ def plan_setup_restore(output: Path, folders: Sequence[Path]) -> list[FileChange
     main = real_config_file(output)
     held = record.load_record(main)
     if not held.files:
-        for other in record.main_files_with_record([main.parent, *(folder.resolve() for folder in folders)]):
+        places = [main.parent, output.absolute().parent.resolve(), *(folder.resolve() for folder in folders)]
+        for other in record.main_files_with_record(places):
+            if other.is_symlink():
+                raise GpufanError(
+                    f"{other} has become a link since gpufan wrote it: restore it by hand, and remove"
+                    f" {record.record_path(other)}"
+                )
             if other != main:
                 raise GpufanError(
                     f"gpufan has changed files of X with `--output {other}`: undo this with"

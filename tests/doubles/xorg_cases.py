@@ -401,6 +401,9 @@ OWN = {
         ONE,
         REFUSES,
     ),
+    "a depth that the driver does not have": Case(
+        {"xorg.conf": A + screen("s", "a", "DefaultDepth 32")}, ONE, CHANGES, "has no such colour depth"
+    ),
     "a Gamma out of range": Case(
         {"xorg.conf": A + section("Monitor", "m", "Gamma 1 11 1") + screen("s", "a", 'Monitor "m"')}, ONE, REFUSES
     ),

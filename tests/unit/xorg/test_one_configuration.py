@@ -350,6 +350,8 @@ def test_a_card_in_a_layout_that_x_does_not_choose_is_asked_about():
 def test_a_layout_that_does_not_exist_is_an_input_error(name):
     with pytest.raises(InputError, match=f'no ServerLayout is called "{name}": choose one of "one"'):
         plan(layout("one"), on=box(A), wanted=PlanOptions(layout=name))
+    with pytest.raises(InputError, match=f'no ServerLayout is called "{name}", because X uses none here'):
+        plan("", on=box(A, B), wanted=PlanOptions(layout=name))
 
 
 # GPUs of other makers
@@ -433,6 +435,16 @@ def test_cards_of_virtual_machines_are_no_cards_of_the_box(sysfs):
         ("0000:41:00.0 (NVIDIA)", True),
         ("0000:42:00.0 (NVIDIA)", True),
     ]
+
+
+@pytest.mark.parametrize(
+    ("driver", "is_lent"), [("pciback", True), ("nvgrace-gpu-vfio-pci", True), ("nouveau", False), ("", False)]
+)
+def test_cards_of_other_kernel_drivers_are_none_of_the_box_once_nvidias_module_is_loaded(sysfs, driver, is_lent):
+    devices = graphics_devices(sysfs("0000:41:00.0", "10de", driver))
+    assert make_box([B], devices).cards == (() if is_lent else (B,))
+    devices = graphics_devices(sysfs("0000:01:00.0", "10de", "nvidia"))
+    assert make_box([A, B], devices).cards == (A,)
 
 
 def test_devices_that_show_no_picture_are_none_of_the_box(sysfs):

@@ -83,8 +83,24 @@ def test_the_requested_bits_are_set():
     )
 
 
-def test_coolbits_without_a_value_gets_one():
-    assert '+ Option "Coolbits" "4"' in changes(DEVICE % b'Option "Coolbits"\n', ONE)
+@pytest.mark.parametrize(
+    "option", [b'Option "Coolbits"', b'Option "Coolbits', b'Option "Coolbits" "1', b'Option "Coolbits" ""']
+)
+def test_coolbits_without_a_value_or_closing_quote_gets_one(option):
+    added = '+ Option "Coolbits" "5"' if b"1" in option else '+ Option "Coolbits" "4"'
+    assert added in changes(DEVICE % (option + b"\n"), ONE)
+
+
+def test_a_screen_with_a_depth_that_the_driver_does_not_have_is_out_of_reach():
+    text = (
+        DEVICE % b'Option "Coolbits" "4"\n'
+        + b'Section "Screen"\nIdentifier "s"\nDefaultDepth 24\nDefaultColorDepth %b\nEndSection\n'
+    )
+    assert run(text % b"040", ONE).out_of_reach == [
+        "X cannot set the fans of 0000:0a:00.0: xorg.conf:10: NVIDIA's driver has no such colour depth,"
+        ' so it does not start Screen "s": use 24'
+    ]
+    assert [run(text % depth, ONE).out_of_reach for depth in (b"0", b"036", b"0x10")] == [[], [], []]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +213,7 @@ def test_device_without_driver_at_the_address_of_a_card_gets_one():
 def test_a_device_whose_bus_id_is_not_decimal_is_for_no_card(bus_id):
     edited = run((DEVICE % b"").replace(b"PCI:10:0:0", bus_id), ONE)
     assert b'BusID "PCI:10:0:0"' in edited.data
-    assert 'Device "gpu" is for no card: its BusID' in edited.notes[0]
+    assert 'Device "gpu" is for no card: X finds no PCI address' in edited.notes[0]
 
 
 def test_new_names_do_not_collide_with_those_of_the_user():

@@ -200,6 +200,17 @@ def test_restore_names_the_output_of_another_run(output, snippets):
     assert "has nothing to restore" in command(output, "--restore").stdout
 
 
+@pytest.mark.parametrize("target", ["moved", "sub/moved"])
+def test_restore_names_a_file_that_has_become_a_link_since(output, target):
+    output.write_bytes(SAMPLES["windows"])
+    command(output)
+    (output.parent / "sub").mkdir(exist_ok=True)
+    output.rename(output.parent / target)
+    output.symlink_to(target)
+    with pytest.raises(GpufanError, match=f"{output} has become a link since gpufan wrote it: restore it by hand"):
+        command(output, "--restore")
+
+
 def test_a_file_name_controls_no_terminal(output, snippets):
     (snippets / "a\n\x1b[2J.conf").write_bytes(SAMPLES["windows"])
     assert f"wrote {output} and {snippets}/a ?[2J.conf\n" in command(output).stdout
