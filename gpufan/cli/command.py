@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from gpufan.errors import InputError
+
 _DEBUG = click.Option(["--debug"], is_flag=True, expose_value=False, help="Show the traceback of an error.")
 """The option --debug, which every command has. Only `main` uses it, and finds it in `sys.argv`."""
 
@@ -47,6 +49,18 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         self.sections = sections or {}
         self.params.append(_DEBUG)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options from `args`, and return the arguments that are left.
+
+        Raises InputError if an option with a value is repeated, since only the last value would count.
+        """
+        _, _, found = self.make_parser(ctx).parse_args(list(args))
+        for option in found:
+            is_single = isinstance(option, click.Option) and not (option.is_flag or option.multiple)
+            if is_single and found.count(option) > 1 and not ctx.resilient_parsing:
+                raise InputError(f"{option.opts[0]} is given twice: leave one out")
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options into the help, section by section."""

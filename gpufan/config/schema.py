@@ -72,7 +72,7 @@ class RunKeys(CardKeys, frozen=True, kw_only=True):
 
     gpus: tuple[_CardName, ...] | None = None
     backend: Literal["auto", "nvml", "x11"] | None = None
-    display: Annotated[str, Meta(min_length=1)] | None = None
+    display: Annotated[str, Meta(pattern=r"^(unix)?:[0-9]{1,5}(\.[0-9]+)?\Z")] | None = None
     interval_s: Annotated[float, Meta(ge=0.1, le=5)] | None = None
     dry_run: bool | None = None
     duration_s: Annotated[float, Meta(ge=1, le=365 * 86400)] | None = None

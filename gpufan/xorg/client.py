@@ -62,7 +62,7 @@ class Display:
         Traceback (most recent call last):
         gpufan.errors.InputError: display 'box:0': write it as :0; an X server of another machine cannot be used
         """
-        match = re.fullmatch(r"(?:unix)?:(\d{1,5})(?:\.\d+)?", name.strip())
+        match = re.fullmatch(r"(?:unix)?:([0-9]{1,5})(?:\.[0-9]+)?", name.strip())
         if match is None:
             raise InputError(f"display {name!r}: write it as :0; an X server of another machine cannot be used")
         return cls(int(match[1]), Path(os.environ.get("XAUTHORITY") or Path("~/.Xauthority").expanduser()))

@@ -148,6 +148,8 @@ def test_all_versions_are_shown_in_one_line(gpufan: Run) -> None:
         (["run", "--target", "75F"], ["--target", "75F: write a number from 50 to 90"]),
         (["run", "--target", "75", "--curve", "50:30"], ["--target and --curve", "leave one out"]),
         (["install-service", "--target", "75", "--curve", "50:30"], ["--target and --curve", "leave one out"]),
+        (["run", "--target", "75", "--target", "80"], ["--target is given twice: leave one out"]),
+        (["config", "set", "target_c", "75", "--gpu", "0", "--gpu", "1"], ["--gpu is given twice: leave one out"]),
         (["run", "--target", "5"], ["--target", "5: write a number from 50 to 90"]),
         (["run", "--target", ""], ["--target", "empty: write a number from 50 to 90"]),
         (["run", "--interval", "1_0"], ["--interval", "1_0: write a number from 0.1 to 5"]),

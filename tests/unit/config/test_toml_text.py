@@ -50,6 +50,7 @@ MISTAKES = {
     "dry_run = 1": "line 1: dry_run = 1: write true or false",
     'backend = "nvm"': 'line 1: backend = "nvm": write "auto" or "nvml" or "x11"',
     "display = 0": 'line 1: display = 0: write text such as ":0"',
+    'display = "box:0"': 'line 1: display = "box:0": write text such as ":0"',
     'gpus = "0"': 'line 1: gpus = "0": write a list of UUIDs, PCI addresses, indices or names, such as ["0", "GTX '
     '1080 Ti"]',
     "curve = 60": 'line 1: curve = 60: write text such as "50:30,75:50,80:64,83:100"',
@@ -202,7 +203,7 @@ def test_settings_that_are_written_are_read_back_the_same(keys: RunKeys, tables:
 
 
 def test_characters_that_toml_forbids_are_escaped() -> None:
-    keys = RunKeys(display='"\\\x7f\n\x00')
+    keys = RunKeys(gpus=('"\\\x7f\n\x00',))
     assert parse_settings_text(render_settings_text(keys).encode()) == (keys, ())
 
 
