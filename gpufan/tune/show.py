@@ -98,7 +98,7 @@ def print_config(proposals: Sequence[Proposal]) -> None:
     """
     changes = [proposal.config() for proposal in proposals if proposal.best is not None]
     if changes:
-        print(f"add this to {DEFAULT_PATH}, and then run `sudo systemctl reload gpufan`:\n")
+        print(f"add this to {DEFAULT_PATH}, then run `sudo systemctl reload gpufan`:\n")
         print("\n".join(changes), end="")
 
 
