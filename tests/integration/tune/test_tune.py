@@ -37,8 +37,9 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def simulated(command: str, *options: str) -> tuple[str, ...]:
-    """The arguments of a quick run."""
-    return (command, "--profile", "1080ti", "--duration", "60s", *options)
+    """The arguments of a quick run, if `options` say no other duration."""
+    duration = () if "--duration" in options else ("--duration", "60s")
+    return (command, "--profile", "1080ti", *duration, *options)
 
 
 def refused(result: tuple[int, str, str]) -> str:
