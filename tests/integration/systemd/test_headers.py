@@ -143,6 +143,20 @@ def test_a_boot_that_numbers_the_chip_anew_does_not_matter(box: Box) -> None:
     rig.run("systemctl", "start", "gpufan.service")
 
 
+def test_a_chip_whose_module_is_loaded_again_is_set_by_a_new_process(box: Box) -> None:
+    rig, chip = box
+    pid = wait_until_controlled(box)
+    chip.change_chip(is_present=False)
+    wait_for(lambda: "out of reach" in rig.run(GPUFAN, "status", check=False).stdout, 30)
+    chip.change(2, mode=5)
+    chip.change(3, mode=5)
+    chip.change_chip(is_present=True)
+    wait_for(lambda: chip.state(3).mode in (0, 1) and chip.state(2).mode in (0, 1), 30)
+    assert rig.host_pid() != pid
+    log = rig.run("journalctl", "-u", "gpufan.service", "-o", "cat").stdout
+    assert log.count("has appeared: only a new process can set it in the sandbox") == 1
+
+
 def test_an_uninstall_gives_the_header_back(box: Box) -> None:
     rig, chip = box
     wait_until_controlled(box)
