@@ -14,7 +14,7 @@ from gpufan.daemon.taken import Taken
 from gpufan.errors import GpuError, GpufanError, NoPermission
 from gpufan.gpu.case_fan import CaseFan
 from gpufan.gpu.header import Headers
-from gpufan.hwmon.channels import NO_CHANNELS, Channel, find_channels, resolve_channel
+from gpufan.hwmon.channels import NO_CHANNELS, NO_TACHOMETER, Channel, find_channels, resolve_channel
 from gpufan.hwmon.sysfs import SysfsChip
 from gpufan.system import signals
 from gpufan.system.lock import controller_lock
@@ -56,7 +56,7 @@ def identify_channels(runtime_folder: Path, say: Say, sleep: Callable[[float], N
         raise GpufanError(NO_CHANNELS)
     with _guarded_trial(runtime_folder) as taken:
         for channel in channels:
-            say(f"{channel}: {_identify_channel(channel, channels, taken, sleep)}")
+            say(f"{channel}: {_identify_channel(channel, taken, sleep)}")
 
 
 def calibrate_channel(
@@ -71,7 +71,7 @@ def calibrate_channel(
     if channel.tachometer is None:
         raise GpuError(f"{channel.name} has no tachometer, so it is unknown whether its fan turns")
     with _guarded_trial(runtime_folder) as taken, _set_fan(channel.name, taken) as fan:
-        trial = _Trial(fan, [channel], sleep)
+        trial = _Trial(fan, channel, [channel.tachometer], sleep)
         if not trial.rpm_at(BEGIN_PERCENT)[0]:
             raise GpuError(f"{channel.name} does not turn at {BEGIN_PERCENT} %: is a fan connected?")
         stop_percent = 0
@@ -91,42 +91,47 @@ def calibrate_channel(
         raise GpuError(f"{channel.name} does not start again, even at full speed: free it, or replace it")
 
 
-def _identify_channel(
-    channel: Channel, channels: Sequence[Channel], taken: Taken, sleep: Callable[[float], None]
-) -> str:
+def _identify_channel(channel: Channel, taken: Taken, sleep: Callable[[float], None]) -> str:
     """Move the fan on `channel`. Return a sentence that says which tachometers of its chip have followed."""
-    same_chip = [each for each in channels if each.home == channel.home and each.tachometer is not None]
     try:
         with _set_fan(channel.name, taken) as fan:
             reading = fan.read().fans[0]
             percent = FULL_PERCENT if (reading.speed_percent or 0) < NEAR_FULL_PERCENT else LOWER_PERCENT
-            trial = _Trial(fan, same_chip, sleep)
+            trial = _Trial(fan, channel, channel.tachometers, sleep)
             before = trial.rpm()
             after = trial.rpm_at(percent)
     except GpufanError as error:
         return str(error)
-    followed = [
-        f"fan{each.tachometer} went from {old} to {new} rpm"
-        for each, old, new in zip(same_chip, before, after, strict=True)
+    followed = {
+        number: f"fan{number} went from {old} to {new} rpm"
+        for number, old, new in zip(channel.tachometers, before, after, strict=True)
         if old is not None and new is not None and abs(new - old) > FOLLOWED_SHARE * max(old, new)
-    ]
-    return f"at {percent} % " + (" and ".join(followed) or "no tachometer followed: perhaps no fan is connected")
+    }
+    if not followed:
+        without = f"; a fan without a tachometer is {channel.name}/{NO_TACHOMETER}"
+        return f"at {percent} % no tachometer followed: perhaps no fan is connected{without}"
+    name = "" if channel.tachometer in followed else f": name it {channel.name}/fan{next(iter(followed))}"
+    return f"at {percent} % {' and '.join(followed.values())}{name}"
 
 
 class _Trial:
     """A fan that is being moved, and the tachometers that are watched."""
 
-    def __init__(self, fan: CaseFan, channels: Sequence[Channel], sleep: Callable[[float], None]) -> None:
+    def __init__(
+        self, fan: CaseFan, channel: Channel, tachometers: Sequence[int], sleep: Callable[[float], None]
+    ) -> None:
+        """`tachometers` are the numbers of the tachometers to watch, on the chip of `channel`."""
         self._fan = fan
-        self._watched = [(SysfsChip(channel), f"fan{channel.tachometer}_input") for channel in channels]
+        self._chip = SysfsChip(channel)
+        self._watched = [f"fan{number}_input" for number in tachometers]
         self._sleep = sleep
 
     def rpm(self) -> list[int | None]:
         """Return the rpm of each watched tachometer; None if it cannot be read."""
         found: list[int | None] = []
-        for chip, file in self._watched:
+        for file in self._watched:
             try:
-                found.append(chip.read(file))
+                found.append(self._chip.read(file))
             except OSError:
                 found.append(None)
         return found

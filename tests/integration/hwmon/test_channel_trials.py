@@ -58,6 +58,15 @@ def test_identify_moves_each_fan_and_gives_each_back(gpufan: Gpufan, chip: Hwmon
     assert not (folder / "taken.json").exists()
 
 
+def test_identify_finds_a_tachometer_that_has_another_number(gpufan: Gpufan, chip: HwmonDouble) -> None:
+    chip.change(1, is_blocked=True, speed_percent=0.0)
+    chip.change(2, has_tachometer=False)
+    chip.change(3, tachometer=7)
+    lines = gpufan("fans", "identify")[1].splitlines()
+    assert lines[0].endswith("a fan without a tachometer is nct6798/pwm1/none")
+    assert lines[2] == "nct6798/pwm3: at 100 % fan7 went from 1920 to 4800 rpm: name it nct6798/pwm3/fan7"
+
+
 def test_identify_goes_on_after_a_channel_that_cannot_be_set(gpufan: Gpufan, chip: HwmonDouble) -> None:
     chip.change(1, mode_error=errno.EIO)
     chip.change(2, is_blocked=True, speed_percent=0.0)
