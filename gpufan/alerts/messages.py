@@ -9,7 +9,7 @@ from gpufan.core.sentences import h_mm_ss
 
 
 class Trouble(str, Enum):
-    """What a message is about. The values are the words of the settings file."""
+    """The subject of a message. The values are the words of the settings file."""
 
     THROTTLED = "throttled"
     """Heat lowers the clocks of the card."""
@@ -155,7 +155,7 @@ def message_as_json(message: Message) -> bytes:
 
 
 def message_environment(message: Message) -> dict[str, str]:
-    """Return the environment variables that tell a script about the message."""
+    """Return the environment variables that describe the message to a script."""
     return {
         "GPUFAN_ALERT_PHASE": message.phase.value,
         "GPUFAN_ALERT_TROUBLE": message.trouble.value if message.trouble else "",

@@ -93,7 +93,7 @@ class Rules:
         """The times of the last restarts, by the monotonic clock."""
 
     def see(self, snapshot: Snapshot, monotonic_s: float) -> list[Message]:
-        """Take a new snapshot into account, and return the messages that are due."""
+        """Judge a new snapshot, and return the messages that are due."""
         self._note_run(snapshot, monotonic_s)
         # A case fan that vanishes was removed from the settings.
         self._cards |= {gpu.uuid: gpu.label for gpu in snapshot.gpus}
@@ -214,7 +214,7 @@ class Rules:
 def _apply_rules_to_card(gpu: GpuState) -> Mapping[Trouble, bool]:
     """Return whether each trouble of a card is present.
 
-    A trouble is missing from the result if the state of the card does not tell whether it is present.
+    A trouble is missing from the result if the state of the card does not show whether it is present.
     """
     found: dict[Trouble, bool] = {}
     for kind, is_present in news(gpu).items():

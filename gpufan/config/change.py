@@ -88,8 +88,8 @@ def restore_settings(path: Path, content: bytes | None) -> str:
 def changed_keys(before: str, after: str) -> set[str]:
     """Return the keys above all tables whose values differ between the texts `before` and `after`.
 
-    The result also has `quiet`, `fan` and `gpu` if such tables differ, and `fans` if other fans of the motherboard are
-    set. Raises InputError if a text has a mistake.
+    The result also has `quiet`, `fan` and `gpu` if such tables differ, and `fans` if they name other fans of the
+    motherboard. Raises InputError if a text has a mistake.
     """
     (old, old_tables), (new, new_tables) = parse_settings_text(before.encode()), parse_settings_text(after.encode())
     keys = {key for key in (*RUN_KEYS, "quiet", "fan") if getattr(old, key) != getattr(new, key)}

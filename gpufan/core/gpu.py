@@ -1,4 +1,4 @@
-"""The protocol `Gpu`, which every backend implements, and the values that it takes and returns.
+"""The protocol `Gpu`, which every backend implements, and the values of its arguments and results.
 
 The backends are in the room `gpu/`.
 """

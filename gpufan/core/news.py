@@ -54,7 +54,7 @@ _CLEARLY_WARMER_C = 2.0
 def news(gpu: GpuState) -> Mapping[News, bool]:
     """Return whether each kind of news is present in the state of a card.
 
-    A kind is missing from the result if the state does not tell whether it is present.
+    A kind is missing from the result if the state does not show whether it is present.
     """
     group = gpu.reason.cause.group
     if group is Group.START:

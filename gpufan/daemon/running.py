@@ -1,4 +1,4 @@
-"""Tells commands about the running daemon: which cards it has, and whether it has carried out an order."""
+"""Reads for commands which cards the running daemon has, and whether it has carried out an order."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -35,7 +35,7 @@ class Stoppable(Protocol):
     """An object that receives reasons to stop."""
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait for a reason to stop. Returns False if there is none within `timeout_s`."""
+        """Wait up to `timeout_s` seconds for a reason to stop; None has no limit. Returns False if there was none."""
 
 
 class SdNotifier:

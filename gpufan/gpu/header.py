@@ -95,7 +95,7 @@ class ChannelFans:
 
     @property
     def duty_range(self) -> tuple[int, int]:
-        """The lowest and the highest duty that turn all fans, percent. A lowest duty of 0 is not known to stop one."""
+        """The lowest and the highest duty that turn all fans, percent. The lowest is 0 while none is known to stop."""
         return max((fan.lowest_percent for fan in self._fans), default=0), FULL_PERCENT
 
     def open(self) -> None:

@@ -234,7 +234,7 @@ class SimulatedGpu(SingleBackend):
         self._limits = Limits(*(old if new is None else new for old, new in zip(before, limits, strict=True)))
 
     def advance(self, seconds: float) -> None:
-        """Advance the time of the card by `seconds`, 0.5 s at most."""
+        """Advance the time of the card by `seconds`. A step over `_STEP_S` makes the temperatures wrong."""
         plant = self.plant
         # The load at the beginning of the step counts, so a jump at a full second falls between two steps.
         asked_w = self.workload(self.time_s)

@@ -34,7 +34,10 @@ SETTLE_S, POLL_S = 8.0, 0.5
 """A fan gets this time to reach its speed, s. Its rpm are read at this interval."""
 
 LEAST_READINGS = 5
-"""After a change of the duty, the rpm are read more often than this, since a chip measures for up to two seconds."""
+"""After a change of the duty, the rpm are read at least one time more than this.
+
+A chip measures for up to two seconds.
+"""
 
 STEP_PERCENT = 5
 """`calibrate` changes the duty in steps of this size."""

@@ -43,7 +43,7 @@ class PlannedUnit:
     starts: bool
     """Whether the install starts or restarts the unit."""
     reloads: bool = False
-    """Whether the install tells the running unit to reload its settings, instead of a restart."""
+    """Whether the running unit reloads its settings. If not, it is restarted."""
 
     @classmethod
     def of(cls, unit: str) -> "PlannedUnit":

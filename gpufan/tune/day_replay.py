@@ -77,9 +77,9 @@ def replay_day(
 ) -> list[DayOutcome]:
     """Control the fans of `cards` under their loads, and return the outcome of each.
 
-    The cards run side by side, so that a card helps its neighbours as under the daemon. The loads may begin before
-    `begin_s`: what happens until then only warms the cards and the laws up. Loads after `end_s` are left out. Raises
-    ValueError if a card has no load before `end_s`.
+    All cards are replayed at the same time, so that a card helps its neighbours as under the daemon. The loads may
+    begin before `begin_s`. That time is replayed, but not counted: temperatures and laws settle in it. Loads after
+    `end_s` are left out. Raises ValueError if a card has no load before `end_s`.
     """
     replays = [_CardReplay(card, wall_clock, begin_s, end_s) for card in cards]
     running = list(replays)
@@ -293,6 +293,7 @@ class _CardReplay:
             # The highest of n normal values is about this far above their mean.
             jitter_k = 0.75 * self._jitter_k * math.sqrt(2 * math.log(seconds)) if seconds > 1 else 0.0
             return float(round(self._highest_c + max(jitter_k - self._ripple_k, 0.0)))
+        # The readings count as evenly spread. Half the width of an even spread is 1.7 standard deviations.
         spread_k = max(self._ripple_k, 1.7 * self._jitter_k)
         if spread_k == 0:
             return float(round(self._die_c))

@@ -58,7 +58,10 @@ class LoadPart(NamedTuple):
     power_w: float
     """Mean power of the card, W."""
     ripple_w: float
-    """How far the filtered power rises above both its value at the beginning and `power_w`, W. A die filters it so."""
+    """The highest filtered power, minus `power_w` or the filtered power at the beginning, whichever is higher, W.
+
+    The temperature of the die follows the filtered power.
+    """
     others_w: float
     """Mean power of all other cards, W."""
     temperature_c: float

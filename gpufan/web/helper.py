@@ -114,7 +114,10 @@ class LineReader:
 
 
 def helper_answer(line: bytes, applier: DirectApplier | None) -> bytes:
-    """Return the answer to the request `line`, as a line. This never raises for what the line contains."""
+    """Return the answer to the request `line`, as a line. If the line is wrong, the answer has an error.
+
+    `applier` changes the settings; None refuses every request.
+    """
     try:
         if applier is None:
             raise GpufanError("the settings cannot be changed from this page")

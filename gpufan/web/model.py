@@ -40,7 +40,10 @@ _UNSURE_K = 3.0
 """A fit whose predictions are wrong by more than this, K, is not used."""
 
 _LOWEST_DUTY = (20, 30)
-"""A lowest duty within this range is that of the card, percent. The history does not have the range of the card."""
+"""If the lowest recorded duty is in this range, percent, it counts as the lowest that the card accepts.
+
+The history does not store which duties a card accepts.
+"""
 
 _SURE = 1.64
 """An error is below this many times its root mean square in 90 % of the cases."""
@@ -61,9 +64,9 @@ _DRAWS = 100
 """Number of plants that represent the uncertainty of a fit."""
 
 RENEW_S, RETRY_S, SEARCH_S = 3600.0, 300.0, 5.0
-"""A model is fitted again after this much time, s; while a card has no model, after the second time.
+"""A model is fitted again after the first time, s. While a card has no model, a fit is tried after the second time.
 
-If the history cannot be used, it is tried again after the third time.
+If the history cannot be used, it is opened again after the third time.
 """
 
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}

@@ -1,8 +1,8 @@
 """The prediction of the last day with other settings: a replay of the recorded power on the fitted models.
 
 There is no HTTP here. Workers make the replay: each replays all chosen cards for a part of the day. A part begins with
-half an hour that only warms up the cards and the laws. The same worker code then finds how warm a card would be if its
-model is a little wrong.
+half an hour that is not counted, in which temperatures and laws settle. Then the workers find how warm a card would be
+if its model were a little wrong.
 """
 
 import math

@@ -138,7 +138,7 @@ class Routes:
         return JsonResponse(await asyncio.to_thread(self._box.model_states))
 
     async def predict(self, request: Request) -> Response:
-        """Answer with what the settings of the page would have done in the last day."""
+        """Answer with the prediction: the last day with the settings of the page."""
         page = request.query_params.get("page", "")[:40]
         wanted = read_page_settings(await request.body())
         return JsonResponse(await asyncio.to_thread(self._box.prediction, wanted, page))
