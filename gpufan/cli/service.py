@@ -115,7 +115,7 @@ def install_service(
     if no_start:
         click.echo("gpufan is installed; it starts at the next boot")
     else:
-        click.echo("gpufan is in control: `gpufan status` shows it, `sudo gpufan uninstall-service` takes it back")
+        click.echo("gpufan is in control: `gpufan status` shows it, `sudo gpufan uninstall-service` reverts it")
     if alerts is not None:
         click.echo("to test the messages: `sudo gpufan alerts test`")
     if web and not no_start:

@@ -1,10 +1,10 @@
 """The texts and tables that `list`, `status`, `config show` and a simulated run print once."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import Console
@@ -175,30 +175,23 @@ def print_settings(settings: Settings, keys: Sequence[str] = ()) -> None:
     for key in keys:
         print()
         if key == "quiet":
-            _print_settings_quiet_help()
+            before = "It stands at the end of the file; from, to and one limit are enough:\n\n  [[quiet]]"
+            _print_table_help(QUIET_HOURS, before, quiet_values_for_toml(QUIET_EXAMPLE), QUIET_KEYS)
         elif key == "fan":
-            _print_settings_fan_help()
+            before = "A table needs only the name:\n\n  [[fan]]"
+            _print_table_help(CASE_FANS, before, fan_values_for_toml(FAN_EXAMPLE), ("name", "follows", "fans"))
         else:
             print(_explained(f"{key}: {describe_key(key)}"))
 
 
-def _print_settings_quiet_help() -> None:
-    print(_explained(QUIET_HOURS))
-    print("It stands at the end of the file; from, to and one limit are enough:\n\n  [[quiet]]")
-    for key, value in quiet_values_for_toml(QUIET_EXAMPLE):
+def _print_table_help(about: str, before_example: str, example: Iterable[tuple[str, Any]], keys: Sequence[str]) -> None:
+    """Print what a table of the settings file is for, an example of it, and what each of its `keys` means."""
+    print(_explained(about))
+    print(before_example)
+    for key, value in example:
         print(f"  {key} = {toml(value)}")
     print()
-    for key in QUIET_KEYS:
-        print(_explained(f"{key}: {describe_key(key)}"))
-
-
-def _print_settings_fan_help() -> None:
-    print(_explained(CASE_FANS))
-    print("A table needs only the name:\n\n  [[fan]]")
-    for key, value in fan_values_for_toml(FAN_EXAMPLE):
-        print(f"  {key} = {toml(value)}")
-    print()
-    for key in ("name", "follows", "fans"):
+    for key in keys:
         print(_explained(f"{key}: {describe_key(key)}"))
 
 

@@ -20,6 +20,7 @@ from gpufan.xorg.client import Connection, Display
 from gpufan.xorg.headless_server import HeadlessServer
 from tests.doubles import require
 from tests.doubles.nvml import wait_for
+from tests.doubles.xorg import running
 
 CONFIG = """
 Section "ServerFlags"
@@ -58,18 +59,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield start
     for server in servers:
         server.stop()
-
-
-def processes(folder: Path) -> list[int]:
-    """Ids of the processes with `folder` in their command line, without zombies."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if f"{folder}/xorg.conf".encode() in path.read_bytes().split(b"\0"):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
 
 
 def ended(pid: int, timeout_s: float = 10) -> bool:
@@ -183,7 +172,7 @@ def test_stop_leaves_no_process_and_no_socket(start: Start, tmp_path: Path) -> N
     before = children()
     server = start()
     number = server.display().number
-    (pid,) = processes(tmp_path / "x")
+    (pid,) = running(tmp_path / "x")
     server.stop()
     server.stop()
     assert ended(pid, 0)
@@ -197,7 +186,7 @@ def test_stop_ends_the_server_after_clients_came_and_went(start: Start, tmp_path
     server = start()
     for _ in range(3):
         Connection(server.display()).close()
-    (pid,) = processes(tmp_path / "x")
+    (pid,) = running(tmp_path / "x")
     server.stop()
     assert ended(pid, 0)
     assert "Server terminated successfully" in server.log.read_text()
@@ -205,7 +194,7 @@ def test_stop_ends_the_server_after_clients_came_and_went(start: Start, tmp_path
 
 def test_ctrl_c_does_not_reach_the_server_because_it_has_its_own_session(start: Start, tmp_path: Path) -> None:
     start()
-    (pid,) = processes(tmp_path / "x")
+    (pid,) = running(tmp_path / "x")
     assert os.getsid(pid) != os.getsid(0)
     assert os.getpgid(pid) != os.getpgid(0)
 
@@ -236,7 +225,7 @@ def test_the_server_ends_with_our_process_even_after_sigkill(tmp_path: Path) -> 
     parent = subprocess.Popen([sys.executable, "-c", PARENT, DUMMY, str(tmp_path)], stdout=subprocess.PIPE)
     assert parent.stdout is not None
     assert parent.stdout.readline() == b"ready\n"
-    (pid,) = processes(tmp_path)
+    (pid,) = running(tmp_path)
     handle = os.pidfd_open(pid)
     parent.kill()
     parent.wait()
@@ -258,7 +247,7 @@ def test_the_server_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
     thread.join()
     wait_for(lambda: not Path(f"/proc/self/task/{asked[0]}").exists())
     try:
-        (pid,) = processes(tmp_path / "x")
+        (pid,) = running(tmp_path / "x")
         assert not ended(pid, 0.2)
         Connection(server.display()).close()
     finally:
@@ -268,9 +257,9 @@ def test_the_server_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
 def test_a_server_that_dies_is_started_again_and_no_zombie_is_left(start: Start, tmp_path: Path) -> None:
     server = start(retry_s=(0.05, 1.0))
     number = server.display().number
-    (pid,) = processes(tmp_path / "x")
+    (pid,) = running(tmp_path / "x")
     os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: processes(tmp_path / "x") not in ([], [pid]))
+    wait_for(lambda: running(tmp_path / "x") not in ([], [pid]))
     assert pid not in children()
     wait_for(lambda: answers(server))
     assert server.display().number == number, "the socket of the dead one is cleared away"
@@ -285,7 +274,7 @@ def test_the_socket_of_another_server_that_took_the_display_is_not_removed(start
         other.bind(str(path))
         other.listen()
         try:
-            os.kill(processes(tmp_path / "x")[0], signal.SIGKILL)
+            os.kill(running(tmp_path / "x")[0], signal.SIGKILL)
             wait_for(lambda: server_error(server))
             assert path.exists()
         finally:
@@ -295,7 +284,7 @@ def test_the_socket_of_another_server_that_took_the_display_is_not_removed(start
 def test_until_the_server_runs_again_display_raises_the_reason(start: Start, tmp_path: Path) -> None:
     server = start(retry_s=(60.0, 60.0))
     number = server.display().number
-    os.kill(processes(tmp_path / "x")[0], signal.SIGKILL)
+    os.kill(running(tmp_path / "x")[0], signal.SIGKILL)
     wait_for(lambda: server_error(server))
     assert (
         server_error(server) == f"the X server on :{number} has died (signal SIGKILL); it is started again 60 s later"
@@ -308,7 +297,7 @@ def test_the_wait_before_the_next_start_doubles_if_the_server_fails_again(start:
     once.write_text(f'#!/bin/sh\nmkdir {tmp_path}/done && exec Xorg "$@"\n')
     once.chmod(0o755)
     server = start(program=str(once), retry_s=(0.01, 60.0))
-    os.kill(processes(tmp_path / "x")[0], signal.SIGKILL)
+    os.kill(running(tmp_path / "x")[0], signal.SIGKILL)
     wait_for(lambda: server_error(server).endswith("it is started again 0.08 s later"))
     assert server_error(server).startswith("the X server did not start: it ended at once, see ")
 
@@ -339,7 +328,7 @@ def test_a_failed_start_is_reported_with_the_decisive_line(
     with pytest.raises(DriverError, match=words) as caught:
         start(config=CONFIG.format(driver=driver, extra=extra))
     assert "\n" not in str(caught.value)
-    assert processes(tmp_path / "x") == []
+    assert running(tmp_path / "x") == []
 
 
 def test_a_server_that_does_not_get_ready_is_ended(start: Start, tmp_path: Path) -> None:
@@ -355,7 +344,7 @@ def test_a_server_that_does_not_get_ready_is_ended(start: Start, tmp_path: Path)
 def test_a_server_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpufan.xorg.headless_server._STOP_LIMIT_S", 0.1)
     with HeadlessServer(DUMMY, tmp_path / "x"):
-        (pid,) = processes(tmp_path / "x")
+        (pid,) = running(tmp_path / "x")
         os.kill(pid, signal.SIGSTOP)
     assert ended(pid, 0)
 
@@ -394,7 +383,7 @@ def test_a_server_of_another_driver_has_no_nv_control(start: Start) -> None:
 def test_a_server_that_hangs_runs_into_the_time_limit(start: Start, tmp_path: Path) -> None:
     server = start()
     client = Connection(server.display(), limit_s=0.2)
-    (pid,) = processes(tmp_path / "x")
+    (pid,) = running(tmp_path / "x")
     os.kill(pid, signal.SIGSTOP)
     try:
         with pytest.raises(DriverError, match=r"has not answered for 0\.2 s"):

@@ -6,18 +6,17 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 import pytest
 
 from gpufan import __version__
 from gpufan.cli import options
-from gpufan.cli.main import cli, main
+from gpufan.cli.main import cli
 from gpufan.cli.man import commands_for_man_page
 from gpufan.core.sentences import card_sentence
 from gpufan.core.snapshot import Snapshot
@@ -25,32 +24,7 @@ from gpufan.daemon import snapshot_file as snapshot
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.gpu.simulated import PROFILES, WORKLOADS
 from tests.unit.builders import gpu_state
-
-
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def gpufan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command in this process."""
-    monkeypatch.delenv("GPUFAN_RUNTIME_DIR", raising=False)
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["gpufan", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        code = ended.value.code
-        assert isinstance(code, int)
-        return Result(code, *capsys.readouterr())
-
-    return run
-
+from tests.unit.conftest import Run
 
 SIMULATED = ("run", "--simulate", "--time-scale", "max", "--duration")
 

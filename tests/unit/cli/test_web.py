@@ -2,37 +2,11 @@
 
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
-from gpufan.cli import main
-
-
-class Result(NamedTuple):
-    """How a command has ended."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def gpufan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command in this process."""
-
-    def run(*arguments: str) -> Result:
-        monkeypatch.setattr(sys, "argv", ["gpufan", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main.main()
-        return Result(ended.value.code, *capsys.readouterr())
-
-    return run
+from tests.unit.conftest import Run
 
 
 @pytest.mark.parametrize("module", ["starlette", "uvicorn"])

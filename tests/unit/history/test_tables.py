@@ -1,30 +1,14 @@
 """The command `gpufan history`: tables, events, CSV and wrong input."""
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from gpufan.cli.main import main
 from gpufan.daemon import recording
 from gpufan.history.events import Event, EventKind
 from tests.unit.builders import gpu_state
+from tests.unit.conftest import Run
 from tests.unit.history.recorded import RecordedRun
-
-
-@pytest.fixture
-def gpufan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command in this process: exit status, what it printed, and what it complained of."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["gpufan", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.mark.parametrize(
@@ -40,7 +24,7 @@ def test_an_event_is_one_line_of_text(event: Event, text: str) -> None:
     assert event.summary == text
 
 
-def test_csv_is_a_recording(run: RecordedRun, gpufan: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+def test_csv_is_a_recording(run: RecordedRun, gpufan: Run, tmp_path: Path) -> None:
     run.seconds(20, message="a, reason; with °")
     status, out, err = gpufan("history", "--csv", "--state-dir", str(run.folder))
     assert (status, err) == (0, "")
@@ -53,7 +37,7 @@ def test_csv_is_a_recording(run: RecordedRun, gpufan: Callable[..., tuple[int, s
 @pytest.mark.usefixtures("in_utc")
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_table_of_days_fits_the_terminal(
-    run: RecordedRun, gpufan: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, columns: int
+    run: RecordedRun, gpufan: Run, monkeypatch: pytest.MonkeyPatch, columns: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     run.seconds(30, overrides=3)
@@ -65,7 +49,7 @@ def test_the_table_of_days_fits_the_terminal(
     assert "\x1b" not in out
 
 
-def test_events_are_lines_with_card_and_reason(run: RecordedRun, gpufan: Callable[..., tuple[int, str, str]]) -> None:
+def test_events_are_lines_with_card_and_reason(run: RecordedRun, gpufan: Run) -> None:
     run.seconds(30)
     run.seconds(30, group="fail-safe")
     status, out, _ = gpufan("history", "--events", "--state-dir", str(run.folder))
@@ -83,9 +67,7 @@ def test_events_are_lines_with_card_and_reason(run: RecordedRun, gpufan: Callabl
         (["--gpu", "RTX"], ["--gpu RTX", "no such card", "0 GTX 1080 Ti (00000000:0A:00.0)"]),
     ],
 )
-def test_bad_input_is_one_line(
-    run: RecordedRun, gpufan: Callable[..., tuple[int, str, str]], arguments: list[str], words: list[str]
-) -> None:
+def test_bad_input_is_one_line(run: RecordedRun, gpufan: Run, arguments: list[str], words: list[str]) -> None:
     run.seconds(20)
     status, out, err = gpufan("history", *arguments, "--state-dir", str(run.folder))
     assert (status, out) == (2, "")
@@ -94,7 +76,7 @@ def test_bad_input_is_one_line(
 
 
 @pytest.mark.usefixtures("in_utc")
-def test_a_history_of_the_first_minutes_says_so(run: RecordedRun, gpufan: Callable[..., tuple[int, str, str]]) -> None:
+def test_a_history_of_the_first_minutes_says_so(run: RecordedRun, gpufan: Run) -> None:
     run.seconds(200)
     young = "this history is a few minutes old: it begins at 2026-11-22 12:00:01\n"
     assert gpufan("history", "--state-dir", str(run.folder))[1].endswith(young)

@@ -1,7 +1,6 @@
 """The model of each card and the prediction of other settings, on hours of history of a simulated box."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import cache
@@ -61,15 +60,6 @@ def models(folder: Path, workers: list[Worker]) -> dict[str, CardModel]:
 @pytest.fixture(scope="module")
 def predictor(workers: list[Worker]) -> Predictor:
     return Predictor(workers[1:])
-
-
-@pytest.fixture
-def in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 def wishes(settings: CardSettings, *keys: str) -> dict[str, Wish]:
