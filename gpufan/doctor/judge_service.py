@@ -11,6 +11,7 @@ from gpufan.core.sentences import settings_sentence
 from gpufan.doctor.facts import Facts
 from gpufan.doctor.findings import Finding, ok, problem, warning
 from gpufan.doctor.judge_installation import version_numbers
+from gpufan.service.units import DROP_IN
 from gpufan.system.paths import ALERTS_SETTINGS
 from gpufan.system.unit_state import UnitState
 
@@ -73,7 +74,8 @@ def _judge_gpufan_service(facts: Facts) -> Finding:
         return warning("service", text, f"sudo systemctl daemon-reload && {_RESTART}")
     if unit.restarts >= _MANY_RESTARTS:
         return warning("service", f"active, but systemd had to restart it {unit.restarts} times", _LOG)
-    changed = f", changed by {unit.drop_ins}" if unit.drop_ins else ""
+    of_user = " ".join(path for path in unit.drop_ins.split() if not path.endswith(DROP_IN))
+    changed = f", changed by {of_user}" if of_user else ""
     return ok("service", f"enabled and active{changed}" + (f"; runs {unit.command}" if unit.command else ""))
 
 

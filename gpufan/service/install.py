@@ -116,7 +116,7 @@ def _check_started_companions(started: list[str]) -> None:
 
 
 def _install_unit_file(path: Path, text: str | None, undo: AddUndo) -> None:
-    """Write `text` to the unit file `path`; with None remove the file, since the package contains this unit.
+    """Write `text` to the unit file or drop-in `path`; with None remove the file, since it is not needed.
 
     Calls `undo` to register undo steps. Raises GpufanError or OSError.
     """

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from gpufan.config.settings import DEFAULT_PATH
-from gpufan.service.units import COMPANIONS, unit_files
+from gpufan.service.units import COMPANIONS, DROP_IN, unit_files
 from gpufan.system import files
 
 PACKAGE = Path("/usr/lib/gpufan")
@@ -25,9 +25,8 @@ def is_package() -> bool:
 
 def packaged_units() -> dict[str, str]:
     """Return the unit files of the package. The result maps the name of each unit to its text."""
-    with_xserver = unit_files(INTERPRETER, RELEASE_SCRIPT, str(DEFAULT_PATH), xserver=True)
-    plain = unit_files(INTERPRETER, RELEASE_SCRIPT, str(DEFAULT_PATH), companions=COMPANIONS)
-    return {Path(path).name: text for path, text in (with_xserver | plain).items()}
+    texts = unit_files(INTERPRETER, RELEASE_SCRIPT, str(DEFAULT_PATH), xserver=True, companions=COMPANIONS)
+    return {Path(path).name: text for path, text in texts.items() if not path.endswith(DROP_IN)}
 
 
 def is_packaged_unit(name: str, text: str) -> bool:

@@ -26,7 +26,7 @@ from gpufan.service.install_options import InstallOptions
 from gpufan.service.manifest import Manifest, is_unit
 from gpufan.service.package import is_package, is_packaged_unit
 from gpufan.service.rights import check_rights
-from gpufan.service.units import COMPANIONS, SERVICE, XSERVER, CompanionUnit, unit_files
+from gpufan.service.units import COMPANIONS, DROP_IN, SERVICE, XSERVER, CompanionUnit, unit_files
 from gpufan.system import files, systemctl
 from gpufan.system.paths import RUNTIME_FOLDER, command_link_path
 
@@ -82,7 +82,10 @@ class InstallPlan:
     digest: str | None
     """Digest of the code that the service will run; None if the code cannot be read."""
     units: dict[str, str | None]
-    """Maps the path of each unit file to the text of the file; to None if the unit file of the package is used."""
+    """Maps the path of each unit file and of the drop-in to the text of the file.
+
+    To None if the unit file of the package is used, or if the drop-in is not needed any more.
+    """
     service: PlannedUnit
     companions: list[PlannedUnit]
     removed_units: list[str]
@@ -191,6 +194,9 @@ def _plan_install(options: InstallOptions, settings: Settings, cards: Cards | No
         hwmon_folders=hwmon_folders(settings),
     )
     units = {path: None if is_packaged_unit(Path(path).name, text) else text for path, text in texts.items()}
+    drop_in = systemctl.UNIT_FOLDER / DROP_IN
+    if before is not None and str(drop_in) in before.files:
+        units.setdefault(str(drop_in), None)
     has_same_code = before is not None and digest is not None and digest == before.digest and not copies
 
     def planned_start(name: str, *other_units: str) -> PlannedUnit:
@@ -205,7 +211,7 @@ def _plan_install(options: InstallOptions, settings: Settings, cards: Cards | No
         )
         return replace(unit, starts=options.start and not (unit.is_active and has_same_code and same_files))
 
-    service = planned_start(SERVICE, XSERVER)
+    service = planned_start(SERVICE, XSERVER, drop_in.name)
     config_text = config_file.config_text_to_write(options, rivals, cards)
     if config_text is not None and service.is_active and options.start and not service.starts:
         service = replace(service, starts=bool(options.gpus), reloads=not options.gpus)
@@ -222,7 +228,9 @@ def _plan_install(options: InstallOptions, settings: Settings, cards: Cards | No
         removed_units=[unit for unit in installed_units if str(systemctl.UNIT_FOLDER / unit) not in units],
         command_files={path: content for path, content in wanted_files.items() if read_content(path) != content},
         restored_files=[
-            path for path in map(Path, before.files if before else ()) if path not in wanted_files and not is_unit(path)
+            path
+            for path in map(Path, before.files if before else ())
+            if path not in wanted_files and str(path) not in units and not is_unit(path)
         ],
         removes_copy=before is not None and before.copied and not is_copied and Path(sys.prefix) != root_copy.COPY,
         rivals=DisabledUnit.in_use([rival.unit for rival in rivals]),
@@ -327,7 +335,9 @@ def _planned_change_lines(path: str, text: str | None) -> list[str]:
     """
     before = _text_before_plan(path)
     if text is None:
-        return [] if before is None else [f"remove {path}, since the package contains this unit"]
+        is_of_package = is_unit(Path(path))
+        reason = "since the package contains this unit" if is_of_package else f"which {SERVICE} does not need any more"
+        return [] if before is None else [f"remove {path}, {reason}"]
     if before is None:
         return [f"write {path}"]
     if before == text:

@@ -12,6 +12,8 @@ from gpufan.system.systemctl import UNIT_FOLDER
 
 SERVICE = "gpufan.service"
 XSERVER = "gpufan-xserver.service"
+DROP_IN = f"{SERVICE}.d/box.conf"
+"""Name of the file with what the service needs on this box only. The unit itself is the same on all boxes."""
 
 _MAKE_NODES = (
     "PATH=/usr/sbin:/usr/bin:/sbin:/bin; command -v nvidia-modprobe >/dev/null || exit 0; nvidia-modprobe -c 255 -c 0; "
@@ -67,7 +69,7 @@ def unit_files(
     companions: Iterable[CompanionUnit] = (),
     hwmon_folders: Iterable[str] = (),
 ) -> dict[str, str]:
-    """Return the unit files. The result maps the path of each unit file to the text of the file.
+    """Return the unit files, and the drop-in if it is needed. The result maps the path of each file to its text.
 
     `python` is the interpreter that runs gpufan. If `python` no longer works, the system's Python runs the script
     `release_script`, which gives the fans back. `config` is the path of the config file.
@@ -84,16 +86,21 @@ def unit_files(
     values = {
         "gpufan": gpufan,
         "config": config,
-        "hwmon_folders": [_quoted_for_unit(folder) for folder in hwmon_folders],
         "companion": template("systemd/companion.j2").render().rstrip(),
-        "xserver": xserver,
-        "xauthority": xauthority and _quoted_for_unit(f"XAUTHORITY={xauthority}"),
         "make_nodes": _unit_shell_command(_MAKE_NODES),
         "check_python": _unit_shell_command(f"if ! {works}; then {_PYTHON_IS_BROKEN}; sleep 55; exit 1; fi"),
         "restore": _unit_shell_command(f"if {works}; then exec {restore}; else exec {release}; fi"),
     }
     names = [SERVICE, *([XSERVER] if xserver else []), *(companion.unit_name for companion in companions)]
-    return {str(UNIT_FOLDER / name): template(f"systemd/{name}.j2").render(values) for name in names}
+    found = {str(UNIT_FOLDER / name): template(f"systemd/{name}.j2").render(values) for name in names}
+    of_box = {
+        "xserver": xserver,
+        "xauthority": xauthority and _quoted_for_unit(f"XAUTHORITY={xauthority}"),
+        "hwmon_folders": [_quoted_for_unit(folder) for folder in hwmon_folders],
+    }
+    if any(of_box.values()):
+        found[str(UNIT_FOLDER / DROP_IN)] = template("systemd/box.conf.j2").render(of_box)
+    return found
 
 
 def _unit_shell_command(script: str) -> str:

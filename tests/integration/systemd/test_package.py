@@ -6,13 +6,17 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from gpufan.gpu.simulated import PROFILES, SimulatedBox
+from tests.doubles.hwmon import DEVICE, hwmon_double
 from tests.doubles.nvml import AUTO, MANUAL, Kind, wait_for
+from tests.integration.hwmon.conftest import P40_SETTINGS, is_as_before
 from tests.integration.packages import changed_deb, deb
-from tests.integration.systemd.conftest import Boot
+from tests.integration.systemd.conftest import Boot, boot_layers
 from tests.integration.systemd.fresh import SUITES
 from tests.integration.systemd.rig import Rig
 
@@ -166,6 +170,49 @@ def test_a_service_from_a_clone_moves_to_the_package_with_its_settings(rig: Rig,
     apt(rig, "purge", "gpufan")
     rig.run("rm", "/srv/gpufan.deb")
     assert state(rig) == before
+
+
+def test_an_upgrade_renews_the_unit_of_a_box_with_header_fans_and_a_purge_leaves_no_trace(
+    layers: list[Path], tmp_path: Path
+):
+    def with_another_unit(code: Path) -> None:
+        unit = code.parents[4] / "systemd/system/gpufan.service"
+        unit.write_text(unit.read_text().replace("WatchdogSec=15", "WatchdogSec=14"))
+
+    newer = changed_deb(tmp_path, "99", with_another_unit)
+    with ExitStack() as ends:
+        chip = ends.enter_context(hwmon_double(tmp_path / "sys"))
+        rig = boot_layers(
+            layers, tmp_path, ends, SimulatedBox(PROFILES["p40-header"], lambda _: 150.0), hwmon=chip.folder
+        )
+        before = state(rig)
+        for path in (deb(), newer):
+            rig.put(path, f"/srv/{path.name}")
+        apt(rig, "install", f"/srv/{deb().name}")
+        rig.write(SETTINGS, P40_SETTINGS)
+        rig.run("gpufan", "install-service", "--yes")
+        wait_for(lambda: chip.state(3).mode in (0, 1), 20)
+        home = f"/sys/firmware/devices/platform/{DEVICE}/hwmon"
+        assert f"ReadWritePaths=-{home}" in rig.run("cat", "/etc/systemd/system/gpufan.service.d/box.conf").stdout
+        assert "changed by" not in rig.run("gpufan", "doctor", check=False).stdout
+
+        pid, seen = rig.show("gpufan.service", "MainPID"), len(chip.writes())
+        said = apt(rig, "install", f"/srv/{newer.name}")
+        assert COMMAND not in said
+        assert rig.show("gpufan.service", "MainPID") not in ("0", pid)
+        assert rig.show("gpufan.service", "WatchdogUSec") == "14s"
+        assert home in rig.show("gpufan.service", "ReadWritePaths")
+        assert ("pwm3_enable", 5) in chip.writes()[seen:]
+        wait_for(lambda: chip.state(3).mode in (0, 1), 20)
+        seen = len(chip.writes())
+        os.kill(rig.host_pid(), signal.SIGKILL)
+        wait_for(lambda: ("pwm3_enable", 5) in chip.writes()[seen:], 20)
+
+        apt(rig, "remove", "gpufan")
+        assert is_as_before(chip)
+        apt(rig, "purge", "gpufan")
+        rig.run("rm", *(f"/srv/{path.name}" for path in (deb(), newer)))
+        assert state(rig) == before
 
 
 def test_a_removed_package_leaves_the_service_of_a_clone_alone(rig: Rig):

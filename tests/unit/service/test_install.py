@@ -46,19 +46,19 @@ def test_cards_that_need_x_are_proven_over_x_and_get_its_unit_until_a_driver_nee
     box.call("install-service", "--yes")
     assert "stop and remove gpufan-xserver.service" in capsys.readouterr().out
     assert "units/gpufan-xserver.service" not in box.state()
-    assert "xserver" not in (box.root / "units/gpufan.service").read_text()
+    assert "units/gpufan.service.d/box.conf" not in box.state()
 
 
-def test_a_configured_display_adds_its_cookie_file_to_the_unit(box: Box, monkeypatch: pytest.MonkeyPatch):
+def test_a_configured_display_adds_its_cookie_file_to_the_drop_in(box: Box, monkeypatch: pytest.MonkeyPatch):
     (box.root / "etc").mkdir()
     (box.root / "etc/config.toml").write_text('display = ":0"\n')
     monkeypatch.setenv("XAUTHORITY", "/run/my x/:0")
     box.call("install-service", "--yes")
-    assert '\nEnvironment="XAUTHORITY=/run/my x/:0"\n' in (box.root / "units/gpufan.service").read_text()
+    assert '\nEnvironment="XAUTHORITY=/run/my x/:0"\n' in (box.root / "units/gpufan.service.d/box.conf").read_text()
     monkeypatch.delenv("XAUTHORITY")
     box.systemctl.properties["Environment"] = 'A=b "XAUTHORITY=/run/my x/:0" C=d'
     box.call("install-service", "--yes")
-    assert '\nEnvironment="XAUTHORITY=/run/my x/:0"\n' in (box.root / "units/gpufan.service").read_text()
+    assert '\nEnvironment="XAUTHORITY=/run/my x/:0"\n' in (box.root / "units/gpufan.service.d/box.conf").read_text()
 
 
 def test_a_second_install_finds_nothing_to_do(box: Box, capsys: pytest.CaptureFixture[str]):

@@ -54,17 +54,25 @@ def test_units_and_files_of_the_package_are_used_and_not_written_again(
     assert packaged.state() == before
 
 
-def test_a_unit_with_settings_of_this_box_replaces_that_of_the_package_until_it_is_uninstalled(
-    packaged: Box, monkeypatch: pytest.MonkeyPatch
+def test_what_only_this_box_needs_is_in_a_drop_in_beside_the_unit_of_the_package(
+    packaged: Box, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
+    drop_in = packaged.root / "units/gpufan.service.d/box.conf"
     before = packaged.state()
     config_file.CONFIG.write_text('display = ":0"\n')
     monkeypatch.setenv("XAUTHORITY", "/run/x/:0")
     packaged.call("install-service", "--yes")
-    assert "XAUTHORITY=/run/x/:0" in (packaged.root / "units/gpufan.service").read_text()
+    assert "XAUTHORITY=/run/x/:0" in drop_in.read_text()
+    assert not (packaged.root / "units/gpufan.service").exists()
+    capsys.readouterr()
+    packaged.call("install-service", "--yes")
+    assert "nothing: all is as it should be" in capsys.readouterr().out
     config_file.CONFIG.write_text("")
     packaged.call("install-service", "--yes")
-    assert not (packaged.root / "units/gpufan.service").exists()
+    assert f"remove {drop_in}, which gpufan.service does not need any more" in capsys.readouterr().out
+    assert not drop_in.exists()
+    packaged.call("install-service", "--yes")
+    assert "nothing: all is as it should be" in capsys.readouterr().out
     packaged.call("uninstall-service")
     assert packaged.state() == before
 

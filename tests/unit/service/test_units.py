@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,31 +15,48 @@ SCRIPT = "/opt/gpufan/release_fans.py"
 CONFIG = "/etc/gpufan/config.toml"
 
 
-def service(python: str = "/usr/bin/python3", script: str = SCRIPT, xauthority: str | None = None) -> str:
+def service(python: str = "/usr/bin/python3", script: str = SCRIPT) -> str:
     """Text of the unit gpufan.service."""
-    (text,) = unit_files(python, script, CONFIG, xauthority=xauthority).values()
+    (text,) = unit_files(python, script, CONFIG).values()
     return text
+
+
+def drop_in(**needs: Any) -> str:
+    """Text of the drop-in of a box that `needs` these. The unit is as everywhere."""
+    texts = unit_files("/usr/bin/python3", SCRIPT, CONFIG, **needs)
+    assert texts.pop("/etc/systemd/system/gpufan.service") == service()
+    return texts["/etc/systemd/system/gpufan.service.d/box.conf"]
 
 
 @pytest.mark.parametrize("xserver", [False, True])
 def test_unit_files_contain_no_template_syntax(xserver: bool):
-    texts = unit_files("/opt/gpufan/bin/python3", SCRIPT, CONFIG, xserver=xserver, companions=COMPANIONS)
-    assert len(texts) == 1 + xserver + len(COMPANIONS)
+    needs = {"xserver": xserver, "hwmon_folders": ["/sys/devices/a"] * (not xserver)}
+    texts = unit_files("/opt/gpufan/bin/python3", SCRIPT, CONFIG, companions=COMPANIONS, **needs)
+    assert len(texts) == 2 + xserver + len(COMPANIONS)
     for text in texts.values():
         assert "{" not in text
         assert text.endswith("\n")
         assert "\n\n\n" not in text
 
 
-def test_the_unit_sets_the_cookie_file_of_an_x_server():
+def test_the_drop_in_has_only_what_this_box_needs():
+    over_x = drop_in(xserver=True)
+    assert "\nWants=gpufan-xserver.service\n" in over_x
+    assert "ReadWritePaths" not in over_x
+    with_chips = drop_in(hwmon_folders=["/sys/devices/a", "/sys/devices/b 1"])
+    assert with_chips.endswith('\nReadWritePaths=-/sys/devices/a\nReadWritePaths=-"/sys/devices/b 1"\n')
+    assert "xserver" not in with_chips
+
+
+def test_the_drop_in_sets_the_cookie_file_of_an_x_server():
     for cookie, line in (("/run/x/:0", "XAUTHORITY=/run/x/:0"), ("/run/my x", '"XAUTHORITY=/run/my x"')):
-        assert f"\nEnvironment={line}\n" in service(xauthority=cookie)
+        assert f"\nEnvironment={line}\n" in drop_in(xauthority=cookie)
 
 
 @pytest.mark.parametrize("odd", ["\n", "\r", "\x1b", "\0"])
 def test_a_cookie_file_with_a_control_character_in_its_path_is_refused(odd: str):
     with pytest.raises(InputError, match="control character"):
-        service(xauthority=f"/x{odd}ExecStart=/bin/evil")
+        drop_in(xauthority=f"/x{odd}ExecStart=/bin/evil")
 
 
 @pytest.mark.parametrize(
