@@ -1,7 +1,7 @@
 """Rigs for the tests, and the times that they measured, printed at the end."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -31,17 +31,20 @@ def boot(layers: list[Path], tmp_path: Path) -> Iterator[Boot]:
 
 @pytest.fixture
 def boot_fresh(tmp_path: Path) -> Iterator[Callable[..., Rig]]:
-    """Boots a box of a suite of Debian with nothing of gpufan but the given packages and folders, in /srv."""
+    """Boots a box of a suite of Debian with nothing of gpufan but the given packages and folders, in /srv.
+
+    `layers` are folders with more files of the box.
+    """
     with ExitStack() as ends:
 
-        def boot_fresh(suite: str, *paths: Path) -> Rig:
+        def boot_fresh(suite: str, *paths: Path, layers: Sequence[Path] = ()) -> Rig:
             layer = tmp_path / "layer"
             write_files(layer, driver_files())
             for path in paths:
                 put = shutil.copytree if path.is_dir() else shutil.copyfile
                 (layer / "srv").mkdir(exist_ok=True)
                 put(path, layer / "srv" / path.name)
-            return boot_layers([layer, fresh_root(suite)], tmp_path, ends)
+            return boot_layers([layer, *layers, fresh_root(suite)], tmp_path, ends)
 
         yield boot_fresh
 

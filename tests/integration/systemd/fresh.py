@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
-from tests.integration.systemd.rig import WHEELS, cached_root, download_wheels, requirements
+from tests.integration.systemd.rig import WHEELS, cached, cached_root, download_wheels, requirements
 
 SUITES = {"bookworm": "3.11", "trixie": "3.13"}
 """The suites, each with the version of its Python."""
+TEST_WHEELS = Path("/srv/test-wheels")
+"""Where the wheels for `.ci/test` are in a box."""
 
 
 def fresh_root(suite: str) -> Path:
@@ -20,3 +22,14 @@ def fresh_root(suite: str) -> Path:
 def _fill(root: Path, version: str, wheels: list[str]) -> None:
     """Put wheels for Python `version` where `WHEELS` says."""
     download_wheels(root / WHEELS.relative_to("/"), version, wheels)
+
+
+def wheels_for_tests() -> Path:
+    """A layer with the wheels that `.ci/test` installs, for the Python of every suite."""
+    names = ["hatchling", "editables", "scipy", *requirements("test")]
+
+    def make(draft: Path) -> None:
+        for version in SUITES.values():
+            download_wheels(draft / TEST_WHEELS.relative_to("/"), version, names)
+
+    return cached("wheels", (names, SUITES), make)

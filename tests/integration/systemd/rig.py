@@ -80,18 +80,27 @@ def cached_root(
     if os.geteuid() != 0:
         pytest.skip("only root can boot systemd in namespaces: run this with sudo")
     mmdebstrap = require("mmdebstrap", "mmdebstrap")
-    root = CACHE / f"root-{hashlib.sha256(repr((suite, options, key)).encode()).hexdigest()[:12]}"
+
+    def make(draft: Path) -> None:
+        sources = f"deb {_mirror()} {suite} main\n"
+        _run(mmdebstrap, "--mode=root", "--variant=minbase", *options, suite, draft, "-", text=sources)
+        fill(draft)
+
+    return cached("root", (suite, options, key), make)
+
+
+def cached(name: str, key: object, make: Callable[[Path], None]) -> Path:
+    """The folder that `make` has made. It is kept in the cache as long as `key` stays the same."""
+    folder = CACHE / f"{name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not root.exists():
+        if not folder.exists():
             draft = CACHE / "draft"
             shutil.rmtree(draft, ignore_errors=True)
-            sources = f"deb {_mirror()} {suite} main\n"
-            _run(mmdebstrap, "--mode=root", "--variant=minbase", *options, suite, draft, "-", text=sources)
-            fill(draft)
-            draft.rename(root)
-    return root
+            make(draft)
+            draft.rename(folder)
+    return folder
 
 
 def requirements(*extras: str) -> list[str]:
@@ -238,7 +247,7 @@ class Rig:
         _run("umount", self._disk)
         self._disk.rmdir()
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, check: bool = True, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
         """Run `command` inside as root, with the double in place of the driver."""
         inside = ["nsenter", "--target", self._init, "--all", "--root", "--wd", "env", "-i", *_ENVIRONMENT]
         done = subprocess.run(
@@ -247,7 +256,7 @@ class Rig:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=timeout_s,
         )
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done

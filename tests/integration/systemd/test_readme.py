@@ -1,54 +1,80 @@
-"""The command of the README's section "Try it" on fresh boxes, without a network."""
+"""The two commands of the README on fresh boxes, without a network: "Try it", and "Develop and test"."""
 
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.integration.packages import SOURCE
-from tests.integration.systemd.fresh import SUITES
+from tests.integration.systemd.fresh import SUITES, TEST_WHEELS, wheels_for_tests
 from tests.integration.systemd.rig import WHEELS, Rig
 from tests.integration.systemd.test_package import apt, state
 
 pytestmark = pytest.mark.systemd
 
 CLONE = Path("/srv/clone")
+BootFresh = Callable[..., Rig]
 
 
-def first_command() -> str:
-    """The first command of the README, with a simulation that waits for no clock."""
-    found = re.search(r"^```sh\n(.*?)\n```", (SOURCE / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    assert found
-    assert found[1].count(" --time-scale 60 ") == 1
-    return found[1].replace(" --time-scale 60 ", " --time-scale max ")
+def commands() -> list[str]:
+    """The commands of the README in blocks of their own: each is one line."""
+    return re.findall(r"^```sh\n(.+)\n```$", (SOURCE / "README.md").read_text(), re.MULTILINE)
 
 
 def clone(folder: Path) -> Path:
-    """A copy of what a clone has of gpufan, without its tests."""
+    """A copy of the files of this clone that git does not ignore."""
     copy = folder / CLONE.name
-    for name in ("gpufan", "systemd", "templates"):
-        shutil.copytree(SOURCE / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(SOURCE / name, copy)
+    names = (SOURCE / ".gitignore").read_text().replace("/", "").split()
+    shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns(".git", *names))
     return copy
+
+
+def run_as_user(rig: Rig, command: str, wheels: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `command` in the clone as its owner, who is not root. pip finds only `wheels`."""
+    rig.run("chown", "-R", "1000:1000", str(CLONE))
+    user = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups")
+    environment |= {"HOME": str(CLONE), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
+    values = [f"{name}={value}" for name, value in environment.items()]
+    return rig.run(*user, "env", *values, "sh", "-c", f"cd {CLONE} && {command}", check=False, timeout_s=900.0)
 
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_the_first_command_of_the_readme_shows_two_cards_on_a_fresh_box(
-    suite: str, boot_fresh: Callable[..., Rig], tmp_path: Path
+    suite: str, boot_fresh: BootFresh, tmp_path: Path
 ):
+    command = commands()[0]
+    assert command.count(" --time-scale 60 ") == 1
     rig = boot_fresh(suite, clone(tmp_path))
     apt(rig, "install", "python3-venv")
-    rig.run("chown", "-R", "1000:1000", str(CLONE))
     before = state(rig)
-    user = ("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups")
-    pip = ("PIP_NO_INDEX=1", f"PIP_FIND_LINKS={WHEELS}")
-    shown = rig.run(*user, "env", f"HOME={CLONE}", *pip, "sh", "-c", f"cd {CLONE} && {first_command()}")
-    assert shown.stderr == ""
+    shown = run_as_user(rig, command.replace(" --time-scale 60 ", " --time-scale max "), WHEELS)
+    assert (shown.returncode, shown.stderr) == (0, "")
     assert "GTX 1080 Ti" in shown.stdout
     # It touches nothing else of the box, and no card.
     changed = {name for name, about in state(rig).items() if before.get(name) != about}
     assert {name for name in changed if not name.startswith(f"{CLONE}/"[1:])} == set()
     assert rig.double.log() == []
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_the_second_command_of_the_readme_checks_the_code_on_a_fresh_box(
+    suite: str, boot_fresh: BootFresh, tmp_path: Path
+):
+    """It runs the tests of one room, and demands of this room the coverage that it demands of all rooms."""
+    command = commands()[-1]
+    assert command == ".ci/test"
+    copy = clone(tmp_path)
+    settings = (copy / "pyproject.toml").read_text()
+    report = "[tool.coverage.report]\n"
+    assert report in settings
+    (copy / "coverage.toml").write_text(settings.replace(report, f'{report}include = ["gpufan/hwmon/*"]\n'))
+    rig = boot_fresh(suite, copy, layers=[wheels_for_tests()])
+    apt(rig, "install", "python3-venv")
+    done = run_as_user(rig, f"{command} tests/unit/hwmon", TEST_WHEELS, COVERAGE_RCFILE="coverage.toml")
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    for line in ("All checks passed!", "Success: no issues found", " 0 broken", " passed"):
+        assert line in said
