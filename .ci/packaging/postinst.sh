@@ -21,19 +21,28 @@ if ! "$python" -I -m gpufan --version >/dev/null; then
     exit 0
 fi
 
+# Whether the unit $1 runs this package, and not a gpufan that was installed from elsewhere.
+is_ours() {
+    case "$(systemctl show --property=ExecStart "$1")" in */usr/lib/gpufan/*) ;; *) return 1 ;; esac
+}
+
 if [ -d /run/systemd/system ]; then
     systemctl daemon-reload || true
+    state=stopped
     for path in /usr/lib/systemd/system/gpufan*.service; do
         unit=${path##*/}
-        case "$(systemctl show --property=ExecStart "$unit")" in
-            */usr/lib/gpufan/*) ;;
-            *) continue ;; # a unit of another gpufan
-        esac
-        if ! systemctl try-restart "$unit"; then
+        if is_ours "$unit" && ! systemctl try-restart "$unit"; then
             echo "$unit does not start, and gpufan leaves the fans to the driver; see: journalctl -u $unit" >&2
+            state=failed
         fi
     done
-    if systemctl --quiet is-active gpufan.service && [ ! -e /etc/systemd/system/gpufan.service ]; then exit 0; fi
+    if systemctl --quiet is-active gpufan.service; then state=active; fi
+    if is_ours gpufan.service && { [ $state = active ] || systemctl --quiet is-enabled gpufan.service; }; then
+        if [ $state = stopped ]; then
+            echo "gpufan.service stays stopped. To control the fans: sudo systemctl start gpufan"
+        fi
+        exit 0
+    fi
 fi
 # A gpufan that was installed from elsewhere is found first.
 command=gpufan

@@ -14,4 +14,5 @@ case "$1" in
         esac
         ;;
 esac
-find /usr/lib/gpufan -name __pycache__ -prune -exec rm -r {} +
+# Somebody may have removed it by hand.
+if [ -d /usr/lib/gpufan ]; then find /usr/lib/gpufan -name __pycache__ -prune -exec rm -r {} +; fi
