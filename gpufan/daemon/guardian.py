@@ -27,7 +27,8 @@ _PR_SET_PDEATHSIG = 1
 
 _SHELL = "/bin/sh"
 
-# $1: the Python interpreter, $2: the script, $3: the record, $4: the number of our process, $5: the snapshot.
+# $1: the Python interpreter, $2: the file behind it, if $1 is a link, $3: the record, $4: the number of our process,
+# $5: the snapshot. File 3 is the script, which stays open: gpufan may be removed from the disk while it runs.
 _SCRIPT = """
 trap '' HUP INT QUIT TERM TSTP TTIN TTOU ALRM USR2 PIPE
 trap : USR1
@@ -41,7 +42,8 @@ if [ "$word" = again ]; then
     read -r word
 fi
 trap '' USR1
-if [ -e "$3" ] && "$1" -I -S "$2" "$3"; then
+for python in "$1" "$2" /usr/bin/python3; do [ -x "$python" ] && break; done
+if [ -e "$3" ] && "$python" -I -S - "$3" <&3; then
     rm -f "$5"
     echo "gpufan: process $4 has ended; its guardian has given the fans back to the driver"
 fi
@@ -86,8 +88,10 @@ def _start_guardian(record: Path) -> tuple[int, int]:
 
     Returns the process number of the guardian, and the end of the pipe into which this process writes.
     """
-    arguments = [sys.executable, release_fans.__file__, str(record), str(os.getpid()), str(record.with_name(SNAPSHOT))]
+    pythons = [sys.executable, os.path.realpath(sys.executable)]
+    arguments = [*pythons, str(record), str(os.getpid()), str(record.with_name(SNAPSHOT))]
     prctl = ctypes.CDLL(None).prctl
+    script = os.open(release_fans.__file__, os.O_RDONLY)
     read_end, write_end = os.pipe()
     ready, ready_write = os.pipe()
     pid = os.fork()
@@ -97,11 +101,13 @@ def _start_guardian(record: Path) -> tuple[int, int]:
             prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
             os.dup2(read_end, 0)
             os.dup2(ready_write, 1)
+            os.dup2(script, 3)
+            os.set_inheritable(3, True)  # if `script` is 3 already, dup2 does not do this
             os.execv(_SHELL, ["sh", "-c", _SCRIPT, "sh", *arguments])
         finally:
             os._exit(127)
-    os.close(read_end)
-    os.close(ready_write)
+    for end in (read_end, ready_write, script):
+        os.close(end)
     # Before it is ready, the signal at our death would end it.
     ended = select.select([ready], [], [], _READY_LIMIT_S)[0] and not os.read(ready, 1)
     os.close(ready)

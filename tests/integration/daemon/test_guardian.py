@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,26 @@ with guardian(Path({str(record)!r})):
         assert "its guardian has given the fans back" in process.stderr.readline()
         assert process.poll() is None
         process.kill()
+    assert not record.exists()
+
+
+def test_the_guardian_acts_when_gpufan_was_removed_from_the_disk_meanwhile(tmp_path: Path) -> None:
+    record, home = tmp_path / "taken.json", tmp_path / "home"
+    record.write_text('{"cards": []}')
+    home.mkdir()
+    (home / "python3").symlink_to(sys.executable)
+    shutil.copy(release_fans.__file__, home / "release_fans.py")
+    text = f"""
+import os, shutil, sys
+from pathlib import Path
+from gpufan.daemon.guardian import guardian, release_fans
+sys.executable, release_fans.__file__ = "{home}/python3", "{home}/release_fans.py"
+with guardian(Path("{record}")):
+    shutil.rmtree("{home}")
+    os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+    assert "its guardian has given the fans back" in done.stderr
     assert not record.exists()
 
 
