@@ -41,11 +41,15 @@ def text_before_change(path: Path) -> str | None:
 def text_to_change(path: Path) -> str:
     """Return the text of the file. If there is no file, return the text of a new file that explains every key.
 
-    Raises NoPermission if this user cannot change the file, InputError if it cannot be read or is not UTF-8.
+    Raises NoPermission if this user cannot change the file, GpufanError if not even root can, InputError if it cannot
+    be read or is not UTF-8.
     """
     text = text_before_change(path)
     folder = path.resolve().parent
-    if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
+    existing = folder if folder.exists() else folder.parent
+    if not os.access(existing, os.W_OK):
+        if os.geteuid() == 0:
+            raise GpufanError(f"{existing} is read-only: mount it writable, and try again")
         raise NoPermission(f"only root can change {path}: run this with sudo")
     return render_settings_text() if text is None else text
 

@@ -236,9 +236,19 @@ def test_a_link_to_the_file_stays_a_link(file: Path) -> None:
     assert "target_c = 75" in file.read_text()
 
 
-def test_a_user_who_may_not_write_the_file_reads_what_to_do(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("user", "message"),
+    [
+        (1000, "only root can change {file}: run this with sudo"),
+        (0, "{file.parent} is read-only: mount it writable, and try again"),
+    ],
+)
+def test_who_cannot_write_the_file_reads_what_to_do(
+    user: int, message: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(change.os, "access", lambda *_: False)
-    assert str(config(file, "set", "target_c", "75").exception) == f"only root can change {file}: run this with sudo"
+    monkeypatch.setattr(change.os, "geteuid", lambda: user)
+    assert str(config(file, "set", "target_c", "75").exception) == message.format(file=file)
 
 
 # ---- the service ----
