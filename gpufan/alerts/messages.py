@@ -75,7 +75,7 @@ REMEDIES = {
     " `sudo gpufan restore` gives the fans back to the driver.",
     Trouble.RESTARTS: "run `sudo journalctl -u gpufan -n 50`: it says why gpufan ended. Between two runs the driver"
     " controls the fans.",
-    Trouble.SETTINGS_REFUSED: "mend the file that this names; `gpufan config check --config FILE` shows all of its"
+    Trouble.SETTINGS_REFUSED: "correct the file that this names; `gpufan config check --config FILE` shows all of its"
     " mistakes. Then run `sudo systemctl reload gpufan`.",
 }
 """What a person can do about each trouble."""
