@@ -59,7 +59,7 @@ def _read_time_scale_option(text: str) -> float:
 @options.number_option(
     "--hysteresis", "hysteresis_c", "°C", "Under a curve: how much a card must cool before its fans slow down."
 )
-@options.number_option("--hold", "hold_s", "SECONDS", "Under a curve: how long the card must stay that cool before that.")
+@options.number_option("--hold", "hold_s", "SECONDS", "Under a curve: how long the card must first stay that cool.")
 @options.number_option("--interval", "interval_s", "SECONDS", "Time between readings.")
 @options.gpu
 @options.backend

@@ -239,7 +239,7 @@ def _content_to_compare_edit(text: str) -> dict[str, Any]:
 def _edit_in_place(table: MutableMapping[str, Any], key: str, value: Any) -> None:
     """Set `key` to `value` in `table`, a table of tomlkit. A missing key is added.
 
-    The place of the key and the comment behind its value stay.
+    The place of the key and the comment after its value stay.
     """
     table[key] = tomlkit.value(toml(value))
 
@@ -254,5 +254,5 @@ def _table_to_edit(document: tomlkit.TOMLDocument, match: str) -> Any:
 
 
 def _comment_behind_edited(item: Item) -> str:
-    """Return the comment behind the value `item`, with the space before the comment; empty if there is no comment."""
+    """Return the comment after the value `item`, with the space before the comment; empty if there is no comment."""
     return f"{item.trivia.comment_ws}{item.trivia.comment}" if item.trivia.comment else ""

@@ -58,7 +58,7 @@ class Order:
         if text.strip() == "auto":
             return cls("auto", _DRIVERS, None, is_constant=True)
         if kind in _EXAMPLES:
-            raise InputError(f"nothing is ordered behind {kind}: write it as `{_EXAMPLES[kind]}`")
+            raise InputError(f"nothing is ordered after {kind}: write it as `{_EXAMPLES[kind]}`")
         duty = 100.0 if text.strip() == "max" else _ordered_number(text.strip().removesuffix("%"), "", 0, 100)
         return cls(f"{duty:g}", Curve(((0, duty),)), None, is_constant=True)
 

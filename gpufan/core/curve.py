@@ -37,7 +37,7 @@ class Curve:
     def parse(cls, text: str) -> "Curve":
         """Convert `text` to a curve. `text` is `T:D,T:D,...`, with temperatures in °C and duties in percent.
 
-        The units may stand behind the numbers: `50 °C:30 %`. Raises InputError, which names the wrong point.
+        Units may follow the numbers: `50 °C:30 %`. Raises InputError, which names the wrong point.
 
         >>> Curve.parse("60:50,55:70")
         Traceback (most recent call last):

@@ -220,7 +220,7 @@ def _duty_sentence(gpu: GpuState) -> str:
 def news_sentence(gpu: GpuState, news: News, how_often: str = "") -> str:
     """Return a sentence that says that `news` is present.
 
-    Example: `0 GTX 1080 Ti: throttled by heat: 100 % at 84 °C: the curve gives 100 %`. `how_often` is put behind the
+    Example: `0 GTX 1080 Ti: throttled by heat: 100 % at 84 °C: the curve gives 100 %`. `how_often` is put after the
     words for the news, for example ` (3 more times in 0:02:00)` or ` for 0:01:00`.
     """
     state = state_sentence(gpu) if _NEWS[news][0] == duty_text(gpu) else _duty_sentence(gpu)
@@ -230,7 +230,7 @@ def news_sentence(gpu: GpuState, news: News, how_often: str = "") -> str:
 def end_of_news_sentence(gpu: GpuState, news: News, how_long: str = "") -> str:
     """Return a sentence that says that `news` is over.
 
-    Example: `0 GTX 1080 Ti: back after 0:00:31: 62 % at 74 °C: the curve gives 62 %`. `how_long` is put behind the
+    Example: `0 GTX 1080 Ti: back after 0:00:31: 62 % at 74 °C: the curve gives 62 %`. `how_long` is put after the
     words for the news, here ` after 0:00:31`.
     """
     return f"{gpu.label}: {_NEWS[news][1]}{how_long}: {_duty_sentence(gpu)}"

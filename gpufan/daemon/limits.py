@@ -254,7 +254,7 @@ class CardLimits:
         change = ChangedLimit(name, found if before is None else before.before, (found, value))
         changed = self._changed | {name: change}
         if self._taken is not None and not self._taken.record_limits(self._gpu.info, changed.values()):
-            raise GpuError("it is not set, since the one before cannot be recorded")
+            raise GpuError("it is not set, since the limit before it cannot be recorded")
         self._changed = changed
         self._unsure.add(name)
         self._being_set = name

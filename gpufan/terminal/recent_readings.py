@@ -100,7 +100,7 @@ def bar_scales_row(scales: Sequence[BarScale]) -> Text:
 
 @dataclass(frozen=True)
 class BarLine:
-    """A line of bars for one quantity of one card. The unit stands before the bars, the extremes stand behind them."""
+    """A line of bars for one quantity of one card. The unit stands before the bars, the extremes after them."""
 
     readings: RecentReadings
     card: str

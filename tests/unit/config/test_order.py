@@ -33,9 +33,9 @@ def test_an_order_is_read_and_read_again_from_its_own_text(words: list[str], tex
     ("words", "message"),
     [
         (["fast"], "'fast' is not a number: order 60, auto, max, `target 75` or `curve 50:30,83:100`"),
-        (["target"], "nothing is ordered behind target: write it as `target 75`"),
-        ([" target "], "nothing is ordered behind target: write it as `target 75`"),
-        (["curve"], "nothing is ordered behind curve: write it as `curve 50:30,83:100`"),
+        (["target"], "nothing is ordered after target: write it as `target 75`"),
+        ([" target "], "nothing is ordered after target: write it as `target 75`"),
+        (["curve"], "nothing is ordered after curve: write it as `curve 50:30,83:100`"),
         (["target", "warm"], "'warm' is not a number"),
         (["target", "95"], "target 95: order a number from 50 to 90 °C"),
         (["target", "nan"], "'nan' is not a number"),
