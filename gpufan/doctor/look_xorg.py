@@ -13,7 +13,6 @@ from gpufan.xorg import search
 from gpufan.xorg.box import PCI_FOLDER, graphics_devices, make_box
 from gpufan.xorg.config import ConfigFile
 from gpufan.xorg.plan import PlanOptions, make_plan
-from gpufan.xorg.tokens import latin1_as_utf8
 
 
 def look_at_xorg_files(cards: Sequence[PciAddress]) -> tuple[XorgFile, ...]:
@@ -21,7 +20,11 @@ def look_at_xorg_files(cards: Sequence[PciAddress]) -> tuple[XorgFile, ...]:
 
     `cards` are the PCI addresses of the NVIDIA cards of the box.
     """
-    folders, main = search.snippet_folders(below_root("/")), search.main_config_file(below_root("/"))
+    main = search.main_config_file(below_root("/"))
+    try:
+        folders = search.snippet_folders(below_root("/"))
+    except GpufanError as error:
+        return (XorgFile("/etc/X11/xorg.conf.d", error=str(error)),)
     incomplete: set[str] = set()
     with suppress(GpufanError):  # `_look_at_xorg_file` reports what is wrong with one file
         configuration = search.read_configuration(main, folders)
@@ -40,7 +43,7 @@ def _look_at_xorg_file(path: Path, *, incomplete: bool) -> XorgFile:
     try:
         file = ConfigFile(read_file_if_exists(path) or b"", shown)
         coolbits = tuple(
-            (file.line(option.name.start), latin1_as_utf8(option.value.text) if option.value else "")
+            (file.line(option.name.start), option.value.shown if option.value else "")
             for section in file.sections
             for option in (section.option("coolbits"), *section.subsection_options("coolbits"))
             if option is not None

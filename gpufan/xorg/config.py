@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gpufan.core.pci import PciAddress
-from gpufan.xorg.parser import parse_sections
-from gpufan.xorg.tokens import SourceText, Statement, Token, normalized_name
+from gpufan.xorg.parser import ParsedSection, parse_sections
+from gpufan.xorg.tokens import SourceText, Statement, Token, latin1_as_utf8, normalized_name
 from gpufan.xorg.values import bus_id_address
 
 
@@ -21,21 +21,15 @@ class Option(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Section:
-    """A section: everything from `Section` to `EndSection`. `start` is the offset of the word `Section`."""
+class Section(ParsedSection):
+    """A section with its file."""
 
     file: "ConfigFile"
-    kind: str
-    """The kind of section, normalized by `normalized_name`, for example `device` or `screen`."""
-    statements: tuple[Statement, ...]
-    start: int
-    end: int
-    """Offset of the word `EndSection`."""
 
     @property
     def place(self) -> str:
         """Return file and line of the section, for messages."""
-        return f"{self.file.name}:{self.file.line(self.start)}"
+        return self.file.place(self.start)
 
     @property
     def is_packaged(self) -> bool:
@@ -59,6 +53,11 @@ class Section:
         # An old Screen may have its name in the entry Driver.
         token = self.value("identifier") or (self.value("driver") if self.kind == "screen" else None)
         return token.text if token else ""
+
+    @property
+    def shown(self) -> str:
+        """Return the name for a message."""
+        return latin1_as_utf8(self.name)
 
     @property
     def driver(self) -> str | None:
@@ -130,7 +129,9 @@ class ConfigFile(SourceText):
         super().__init__(data, name)
         self.path = name if path is None else path
         """The same for all names of one file. X reads a file once for each of its names."""
-        self.sections = tuple(Section(self, *parsed) for parsed in parse_sections(self))
+        self.sections = tuple(
+            Section(found.kind, found.statements, found.start, found.end, self) for found in parse_sections(self)
+        )
 
     def of_kind(self, kind: str) -> list[Section]:
         """Return the sections of one kind, in the order of the file."""

@@ -176,7 +176,7 @@ class Configuration:
             if normalized_name(layout.name) == normalized_name(chosen):
                 return layout
         if name is not None:
-            names = ", ".join(f'"{latin1_as_utf8(layout.name)}"' for layout in layouts)
+            names = ", ".join(f'"{layout.shown}"' for layout in layouts)
             raise InputError(f'no ServerLayout is called "{name}": choose one of {names}')
         flags = self.of_kind("serverflags")[-1]
         raise InputError(
@@ -211,8 +211,7 @@ class Configuration:
             name = entry.strings[0]
             self._check_reference(screen, name, "videoadaptor")
             if adaptors.setdefault(normalized_name(name.text), screen) is not screen:
-                place = f"{screen.file.name}:{screen.file.line(name.start)}"
-                raise InputError(f'{place}: X refuses VideoAdaptor "{latin1_as_utf8(name.text)}" in a second Screen')
+                raise screen.file.error(name.start, f'X refuses VideoAdaptor "{name.shown}" in a second Screen')
 
     def _check_reference(self, section: Section, name: Token, kind: str) -> None:
         """Raise InputError if there is no section of the kind `kind` with the name `name`.
@@ -220,5 +219,4 @@ class Configuration:
         `section` is the section that refers to this name.
         """
         if self.named(kind, name.text) is None:
-            place = f"{section.file.name}:{section.file.line(name.start)}"
-            raise InputError(f'{place}: X refuses "{latin1_as_utf8(name.text)}": no {_TITLES[kind]} has this name')
+            raise section.file.error(name.start, f'X refuses "{name.shown}": no {_TITLES[kind]} has this name')

@@ -38,11 +38,10 @@ class DecidingCoolbits(NamedTuple):
     """The settings in Display subsections. Each of them overrides `setting` for one colour depth."""
 
     @property
-    def allow_fans(self) -> bool:
-        """Whether fans can be set at every colour depth."""
-        if self.setting is None:
-            return False
-        return all(coolbits_of(setting) & FANS_BIT for setting in (self.setting, *self.of_depths))
+    def without_fans(self) -> list[Setting]:
+        """Return the settings with which fans cannot be set."""
+        settings = [self.setting, *self.of_depths] if self.setting else self.of_depths
+        return [setting for setting in settings if not coolbits_of(setting) & FANS_BIT]
 
 
 def with_coolbits(text: str, bits: int) -> str:

@@ -5,20 +5,21 @@ The module `keywords` has the rules. The module `configuration` checks the refer
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import NamedTuple
 
 from gpufan.errors import InputError
 from gpufan.xorg import keywords
-from gpufan.xorg.tokens import SourceText, Statement, latin1_as_utf8, normalized_name, x_boolean
+from gpufan.xorg.tokens import SourceText, Statement, normalized_name, x_boolean
 from gpufan.xorg.values import leading_number, leading_real
 
 _EXPECTED = {"s": "a value in quotes", "n": "a number"}
 _TITLES = {"section": "Section", "subsection": "SubSection", "mode": "Mode"}
 
 
-class ParsedSection(NamedTuple):
-    """One section of a file. Offsets count characters. `start` is the offset of the word `Section`."""
+@dataclass(frozen=True, slots=True, eq=False)
+class ParsedSection:
+    """A section: everything from `Section` to `EndSection`. `start` is the offset of the word `Section`."""
 
     kind: str
     """The kind of section, normalized by `normalized_name`, for example `device` or `screen`."""
@@ -37,7 +38,7 @@ def parse_sections(source: SourceText) -> Iterator[ParsedSection]:
         _check_arguments(source, opened, "s")
         kind = normalized_name(opened.arguments[0].text)
         if kind not in keywords.SECTIONS:
-            name = latin1_as_utf8(opened.arguments[0].text)
+            name = opened.arguments[0].shown
             problem = f'X knows no Section "{name}"{_parse_error_hint(kind, keywords.SECTIONS)}'
             raise source.error(opened.arguments[0].start, problem)
         yield _SectionParser(source, opened, kind).read(statements)
@@ -132,16 +133,15 @@ class _SectionParser:
         `known` are the keywords that X knows here.
         """
         title = _TITLES[(self.block or self.opened).keyword]
-        name = latin1_as_utf8((self.block or self.opened).arguments[0].text)
+        name = (self.block or self.opened).arguments[0].shown
         return self.source.error(
             entry.start,
-            f'X knows no keyword {latin1_as_utf8(entry.word.text)} in {title} "{name}"'
-            + _parse_error_hint(entry.keyword, known),
+            f'X knows no keyword {entry.word.shown} in {title} "{name}"' + _parse_error_hint(entry.keyword, known),
         )
 
     def _check_value(self, entry: Statement) -> None:
         """Raise InputError if X refuses a value of an entry, although the value is a string or number as it must be."""
-        word, values = latin1_as_utf8(entry.word.text), entry.arguments
+        word, values = entry.word.shown, entry.arguments
         if entry.keyword in keywords.BOOLEANS and x_boolean(values[0].text) is None:
             raise self.source.error(values[0].start, f"{word} must be on or off")
         if self.kind == "dri" and entry.keyword == "mode" and not re.match("0(?![xX])", values[0].text):
@@ -151,7 +151,7 @@ class _SectionParser:
                 raise self.source.error(token.start, f"this number of {word} is too large")
         for flag in values if entry.keyword == "flags" else ():
             if normalized_name(flag.text) not in keywords.FLAGS:
-                problem = f'X knows no flag "{latin1_as_utf8(flag.text)}"'
+                problem = f'X knows no flag "{flag.shown}"'
                 raise self.source.error(
                     flag.start, problem + _parse_error_hint(normalized_name(flag.text), keywords.FLAGS)
                 )
@@ -160,7 +160,7 @@ class _SectionParser:
 
     def _check_sync_ranges(self, entry: Statement) -> None:
         """Raise InputError if a range of HorizSync or VertRefresh is empty, or if the Monitor has too many ranges."""
-        word, values = latin1_as_utf8(entry.word.text), entry.arguments
+        word, values = entry.word.shown, entry.arguments
         for low, dash, high in zip(values, values[1:], values[2:], strict=False):
             if dash.kind == "dash" and leading_real(high.text) < leading_real(low.text):
                 raise self.source.error(low.start, f"this range of {word} must begin with the lower number")
@@ -207,7 +207,7 @@ def _check_arguments(source: SourceText, entry: Statement, pattern: str) -> None
     kinds = "".join(token.kind[0] for token in entry.arguments)
     if re.fullmatch(pattern, kinds):
         return
-    word = latin1_as_utf8(entry.word.text)
+    word = entry.word.shown
     # The longest valid beginning shows where the fault is.
     valid = next((end for end in reversed(range(len(kinds))) if re.fullmatch(pattern, kinds[:end])), None)
     if valid is None or (pattern[:1] == "s" and kinds[:1] != "s"):

@@ -69,8 +69,9 @@ def make_plan(configuration: Configuration, box: Box, wanted: PlanOptions) -> Co
     changed = configuration
     for _ in range(_ROUNDS):
         before = changed
-        for step in (_plan_device_entries, _plan_new_sections, _plan_options):
-            changed = step(changed, box, wanted)
+        changed = _plan_device_entries(changed, box, wanted)
+        changed = add_sections_for_cards(changed, box, wanted.coolbits, wanted.monitor, wanted.layout)
+        changed = _plan_options(changed, box, wanted)
         if changed is before:
             break
     found = screens_of_servers(changed, box, wanted.layout)
@@ -113,11 +114,6 @@ def _plan_device_entries(configuration: Configuration, box: Box, wanted: PlanOpt
     return edits.apply()
 
 
-def _plan_new_sections(configuration: Configuration, box: Box, wanted: PlanOptions) -> Configuration:
-    """Return the configuration with sections added for the cards that have no X screen."""
-    return add_sections_for_cards(configuration, box, wanted.coolbits, wanted.monitor, wanted.layout)
-
-
 def _plan_options(configuration: Configuration, box: Box, wanted: PlanOptions) -> Configuration:
     """Return the configuration with the wanted Coolbits set for every X screen of a card.
 
@@ -156,8 +152,7 @@ def _losses_by_plan(box: Box, before: Sequence[ServerScreens], after: Sequence[S
         ]
         for device in old.gpu_devices:
             if device.name not in names:
-                name = latin1_as_utf8(device.name)
-                losses.append(f'{device.place}: {x} would no longer use Device "{name}" as a GPUDevice')
+                losses.append(f'{device.place}: {x} would no longer use Device "{device.shown}" as a GPUDevice')
     return list(dict.fromkeys(losses))
 
 
@@ -176,28 +171,24 @@ def _plan_notes(configuration: Configuration, box: Box, wanted: PlanOptions) -> 
     notes = []
     for device in configuration.used("device"):
         if device.driver == NVIDIA:
-            name, bus_id = latin1_as_utf8(device.name), device.bus_id
+            who, bus_id = f'{device.place}: Device "{device.shown}"', device.bus_id
             if bus_id and device.address is None:
                 notes.append(
-                    f'{device.place}: Device "{name}" is for no card: X finds no PCI address in its BusID'
-                    f' "{latin1_as_utf8(bus_id.text)}" (addresses are decimal: 0a:00.0 of lspci is PCI:10:0:0)'
+                    f'{who} is for no card: X finds no PCI address in its BusID "{bus_id.shown}"'
+                    " (addresses are decimal: 0a:00.0 of lspci is PCI:10:0:0)"
                 )
             elif device.address and device.address not in box.cards:
-                place = f"names {device.address}, where there is no usable NVIDIA card"
-                notes.append(f'{device.place}: Device "{name}" {place}')
-    for server in screens_of_servers(configuration, box, wanted.layout):
+                notes.append(f"{who} names {device.address}, where there is no usable NVIDIA card")
+    servers = screens_of_servers(configuration, box, wanted.layout)
+    for server in servers:
         for x_screen in server.screens:
-            own = (
-                users_monitor_option(x_screen.screen, x_screen.device, wanted.monitor)
-                if x_screen.device and x_screen.address in box.cards
-                else None
-            )
-            if own and x_screen.device:
-                name = latin1_as_utf8(x_screen.device.name)
-                notes.append(
-                    f'{x_screen.device.place}: Device "{name}" has a {own} of its own: no monitor is pretended there'
-                )
-    server = screens_of_servers(configuration, box, wanted.layout)[0]
+            used = x_screen.device
+            if used is None or x_screen.address not in box.cards:
+                continue
+            if own := users_monitor_option(x_screen.screen, used, wanted.monitor):
+                who = f'{used.place}: Device "{used.shown}"'
+                notes.append(f"{who} has a {own} of its own: no monitor is pretended there")
+    server = servers[0]
     if server.layout is not configuration.layout(server.seat):
         notes.append(f'X uses ServerLayout "{wanted.layout}" only if it is started with `-layout "{wanted.layout}"`')
     if section := configuration.first_for_default_seat():

@@ -8,9 +8,9 @@ from gpufan.core.pci import PciAddress
 from gpufan.xorg.box import Box
 from gpufan.xorg.config import Section
 from gpufan.xorg.configuration import Configuration
-from gpufan.xorg.coolbits import FANS_BIT, coolbits_of, deciding_coolbits
+from gpufan.xorg.coolbits import FANS_BIT, deciding_coolbits
 from gpufan.xorg.screens import NVIDIA, Fault, ServerScreens, devices_of_cards
-from gpufan.xorg.tokens import Statement, latin1_as_utf8, normalized_name
+from gpufan.xorg.tokens import Statement, normalized_name
 from gpufan.xorg.values import leading_number
 
 _DEPTHS = {8, 15, 16, 24, 30}
@@ -57,9 +57,8 @@ class Reach:
             return f"X can set the fans of {self.card}"
         place, name = "", ""
         if self.section is not None:
-            file = self.section.file
-            place = f"{file.name}:{file.line((self.entry or self.section).start)}"
-            name = latin1_as_utf8(self.section.name)
+            place = self.section.file.place((self.entry or self.section).start)
+            name = self.section.shown
         reason = self.obstacle.value.format(place=place, name=name, bit=FANS_BIT)
         return f"X cannot set the fans of {self.card}: {reason}"
 
@@ -91,11 +90,10 @@ def _reach_by_screens(configuration: Configuration, card: PciAddress, servers: S
         if x_screen.screen and (depth := _unknown_depth(x_screen.screen)):
             return Reach(card, Obstacle.DEPTH, x_screen.screen, depth)
         settings = deciding_coolbits(configuration, x_screen.screen, x_screen.device)
-        if not settings.allow_fans:
-            weak = next(
-                (s for s in (settings.setting, *settings.of_depths) if s and not coolbits_of(s) & FANS_BIT), None
-            )
-            return Reach(card, Obstacle.WEAK, weak.section if weak else x_screen.device)
+        if weak := settings.without_fans:
+            return Reach(card, Obstacle.WEAK, weak[0].section)
+        if settings.setting is None:
+            return Reach(card, Obstacle.WEAK, x_screen.device)
     return Reach(card, None) if screens else None
 
 

@@ -14,7 +14,7 @@ from gpufan.xorg.box import Box
 from gpufan.xorg.config import Section
 from gpufan.xorg.configuration import Configuration
 from gpufan.xorg.keywords import MAX_GPU_DEVICES
-from gpufan.xorg.tokens import Statement, latin1_as_utf8, x_boolean
+from gpufan.xorg.tokens import Statement, x_boolean
 from gpufan.xorg.values import leading_number
 
 NVIDIA = "nvidia"
@@ -165,7 +165,7 @@ def _check_isolated_device(layout: Section, device: Section | None) -> None:
             raise layout.file.error(single.name.start, "X crashes with SingleCard if the first Screen has no Device")
         option, token = single, device.bus_id
     if option and token and token.text.startswith("PCI:") and not _ISOLATED_DEVICE.match(token.text):
-        problem = f'X refuses to isolate "{latin1_as_utf8(token.text)}": write it without @, for example PCI:10:0:0'
+        problem = f'X refuses to isolate "{token.shown}": write it without @, for example PCI:10:0:0'
         raise layout.file.error(option.name.start, problem)
 
 

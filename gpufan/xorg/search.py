@@ -122,14 +122,14 @@ def _first_used_folder(folders: Sequence[Path], root: Path) -> list[Path]:
 def _opened_snippets(folder: Path) -> list[Path]:
     """Return the paths in one folder that X opens as snippets, sorted as X sorts them.
 
-    Returns an empty list if there is no such folder. Raises GpufanError if the folder cannot be read.
+    Returns an empty list if there is no such folder. Raises GpufanError if only root may read the folder.
     """
     try:
         found = list(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
+    except PermissionError as error:  # X has the rights of root
         raise GpufanError(f"cannot read {folder}: {error.strerror}") from error
+    except OSError:
+        return []
     return sorted((path for path in found if _is_snippet_name(path.name) and path.exists()), key=bytes)
 
 

@@ -69,6 +69,11 @@ class Token(NamedTuple):
     start: int
     end: int
 
+    @property
+    def shown(self) -> str:
+        """Return the text for a message."""
+        return latin1_as_utf8(self.text)
+
 
 class Statement(NamedTuple):
     """A keyword and the tokens up to the next keyword."""
@@ -106,7 +111,11 @@ class SourceText:
     def error(self, offset: int, message: str) -> InputError:
         """Return an InputError with `message`. The file, line and column of `offset` stand before the message."""
         line_start = self.text.rfind("\n", 0, offset) + 1
-        return InputError(f"{self.name}:{self.line(offset)}:{offset - line_start + 1}: {message}")
+        return InputError(f"{self.place(offset)}:{offset - line_start + 1}: {message}")
+
+    def place(self, offset: int) -> str:
+        """Return the name of the file and the line at `offset`, for messages."""
+        return f"{self.name}:{self.line(offset)}"
 
     def line(self, offset: int) -> int:
         """Return the number of the line at `offset`. The first line has the number 1."""

@@ -1,7 +1,8 @@
 """A machine with files of X and graphics devices of its own: gpufan and the real Xorg see it in a mount namespace.
 
 NVIDIA's driver is missing here, so the dummy driver stands in for every driver, and its option SWcursor for the fan bit
-of Coolbits: X itself decides which of several options is valid. The log of X tells what it has made of the files.
+of Coolbits. The log of X tells what it has made of the files. The dummy driver lets the options of a Device override
+all others (other drivers do not), so it is no judge where a Device and its Screen or Monitor disagree.
 """
 
 import contextlib

@@ -1,5 +1,6 @@
 """What the doctor finds in files below a root folder of the test."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -111,3 +112,12 @@ def test_coolbits_are_found_in_every_file_of_x(tmp_path: Path) -> None:
     assert files["/etc/X11/xorg.conf"].coolbits == ((4, "8"),)
     assert files["/etc/X11/xorg.conf.d/20.conf"].coolbits == ((3, "28"),)
     assert "this Section is not closed" in (files["/usr/share/X11/xorg.conf.d/10.conf"].error or "")
+
+
+def test_a_folder_of_x_that_only_root_may_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    (file,) = look_at_xorg_files([])
+    assert file.error == f"cannot read {tmp_path}/usr/share/X11/xorg.conf.d: Permission denied"

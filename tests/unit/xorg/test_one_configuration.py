@@ -170,15 +170,15 @@ def test_a_new_layout_has_the_name_that_server_flags_choose():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (section("ServerLayout", "l", 'Screen "nope"'), '10.conf:3: X refuses "nope": no Screen has this name'),
-        (section("ServerLayout", "l", 'Inactive "x"'), '10.conf:3: X refuses "x": no Device has this name'),
-        (section("ServerLayout", "l", 'InputDevice "k"'), '10.conf:3: X refuses "k": no InputDevice has this name'),
+        (section("ServerLayout", "l", 'Screen "nope"'), '10.conf:3:12: X refuses "nope": no Screen has this name'),
+        (section("ServerLayout", "l", 'Inactive "x"'), '10.conf:3:14: X refuses "x": no Device has this name'),
+        (section("ServerLayout", "l", 'InputDevice "k"'), '10.conf:3:17: X refuses "k": no InputDevice has this name'),
         (section("InputDevice", "k"), "10.conf:1: X refuses an InputDevice without Driver"),
-        (section("Monitor", "m", 'UseModes "u"') + screen("s", "d", 'Monitor "m"'), '10.conf:3: X refuses "u"'),
-        (screen("s", "d", 'VideoAdaptor "v"'), '10.conf:4: X refuses "v": no VideoAdaptor has this name'),
+        (section("Monitor", "m", 'UseModes "u"') + screen("s", "d", 'Monitor "m"'), '10.conf:3:14: X refuses "u"'),
+        (screen("s", "d", 'VideoAdaptor "v"'), '10.conf:4:18: X refuses "v": no VideoAdaptor has this name'),
         (
             section("VideoAdaptor", "v") + screen("s", "d", 'VideoAdaptor "v"') + screen("t", "d", 'VideoAdaptor "V"'),
-            '10.conf:12: X refuses VideoAdaptor "V" in a second Screen',
+            '10.conf:12:18: X refuses VideoAdaptor "V" in a second Screen',
         ),
         (
             layout("l") + 'Section "ServerFlags"\n    DefaultServerLayout "m"\nEndSection\n',
