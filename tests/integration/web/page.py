@@ -130,10 +130,12 @@ def received(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def running_page(*arguments: str, before: Sequence[str] = (), env: dict[str, str] | None = None) -> Iterator[Page]:
-    """Run `gpufan web` with `arguments` on a free port, and log in."""
+def running_page(
+    *arguments: str, listen: str = "127.0.0.1:0", before: Sequence[str] = (), env: dict[str, str] | None = None
+) -> Iterator[Page]:
+    """Run `gpufan web` with `arguments` on a free port or at `listen`, and log in."""
     process = subprocess.Popen(
-        [*before, sys.executable, "-m", "gpufan", "web", "--listen", "127.0.0.1:0", *arguments],
+        [*before, sys.executable, "-m", "gpufan", "web", "--listen", listen, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

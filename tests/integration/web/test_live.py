@@ -71,7 +71,7 @@ def test_the_page_says_what_to_do_after_a_kill(
 
 @pytest.mark.slow
 def test_the_terminal_says_how_other_computers_reach_a_page_on_all_addresses_and_what_ctrl_c_ends() -> None:
-    with running_page("--simulate", "--listen", "0.0.0.0:0") as page:
+    with running_page("--simulate", listen="0.0.0.0:0") as page:
         assert page.process.stdout is not None
         lines = [page.process.stdout.readline().strip() for _ in range(2)]
     assert lines == [

@@ -149,7 +149,7 @@ def test_a_server_that_was_started_again_asks_for_its_new_link(page: Served, vis
     with running_page("--simulate") as first:
         tab = visit(first)
         expect(tab.locator("#state")).to_have_attribute("data-state", "running")
-    with running_page("--simulate", "--listen", first.host):
+    with running_page("--simulate", listen=first.host):
         expect(tab.locator("#state-text")).to_have_text("This link is not valid any more", timeout=SEEN_MS)
         expect(tab.locator("#state-remedy")).to_contain_text("that the terminal of gpufan web shows")
         tab.close()
