@@ -385,7 +385,7 @@ def test_without_a_record_no_limit_is_set(double: NvmlDouble, start: Start, conf
     program = start("--config", str(config))
     program.wait_until_it_controls(0, 1)
     program.signal(signal.SIGTERM)
-    assert "power limit: it is not set, since the one before cannot be recorded" in program.end()[1]
+    assert "power limit: it is not set, since the limit before it cannot be recorded" in program.end()[1]
     assert not sets_mw(double)
 
 
