@@ -62,11 +62,12 @@ def gpufan(
 
 @pytest.fixture
 def start(double: NvmlDouble, folder: Path) -> Iterator[Callable[..., Program]]:
-    """Starts `gpufan run` as a process, ten ticks a second."""
+    """Starts `gpufan run` as a process. It ticks ten times a second, unless the arguments have another interval."""
     with ExitStack() as stack:
 
         def run(*arguments: str, **options: object) -> Program:
-            program = Program(double, folder, ["run", "--interval", "0.1", *arguments], **options)
+            interval = () if "--interval" in arguments else ("--interval", "0.1")
+            program = Program(double, folder, ["run", *interval, *arguments], **options)
             stack.enter_context(program.process)
             stack.callback(program.process.kill)
             return program
