@@ -9,6 +9,7 @@ from gpufan.xorg.tokens import normalized_name
 _INTEGER = re.compile(r"[ \t\n\v\f\r]*([+-]?)(?:0[xX]([0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))")
 _REAL = re.compile(r"(?!0[xX])[0-9]+(\.[0-9]*)?")
 _DIGITS = re.compile("[0-9]*")
+_DRM_FOLDER = re.compile("/sys/devices/pci.*/([0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}[.][0-7])/drm/card[0-9]+")
 _MOST_DIGITS = 25
 """A decimal number with more digits is above the largest number of the server."""
 
@@ -54,7 +55,7 @@ def option_number(text: str) -> int | None:
 def bus_id_address(text: str) -> PciAddress | None:
     """Return the PCI address in `text`, the value of a BusID. Returns None if X finds no PCI device with this value.
 
-    The numbers are decimal. A bus above 255 is in a higher domain.
+    The numbers are decimal. A bus above 255 is in a higher domain. `platform:` is followed by a folder of sysfs.
 
     >>> bus_id_address("PCI:10@1:0:0") == bus_id_address("266:0") == PciAddress.parse("1:0a:00.0")
     True
@@ -63,9 +64,11 @@ def bus_id_address(text: str) -> PciAddress | None:
     """
     if not re.match("[0-9]", text):
         kind = next((part for part in text.split(":") if part), "")
+        text = text[len(kind) + 1 :]
+        if normalized_name(kind) == "platform" and (match := _DRM_FOLDER.fullmatch(text)):
+            return PciAddress.parse(match[1])
         if normalized_name(kind) not in ("pci", "agp"):
             return None
-        text = text[len(kind) + 1 :]
     place, *rest = [part for part in text.split(":") if part] or [""]
     bus, _, domain = place.partition("@")
     fields = [bus, domain, *rest[:2]]

@@ -147,6 +147,7 @@ def test_what_the_server_refuses_to_parse_is_named_with_line_and_column(text, me
     "text",
     [
         *("PCI:10:0:0", "pci:10@0:0:0", "AGP:10:0", "10:0:0", "PCI:010:00:0", "P_C I:10:0:0", ":PCI:10:0:0"),
+        "platform:/sys/devices/pci0000:00/0000:00:01.0/0000:0a:00.0/drm/card0",
         *("PCI:10::0:0", "PCI:10:0:0:x", "PCI:10@:0:0", "PCI:4294967306:0:0", "PCI:" + "0" * 5000 + "10:0:0"),
     ],
 )
@@ -158,7 +159,15 @@ def test_every_bus_id_that_the_server_reads_is_understood(text):
     "text",
     [
         *("PCI:0x0a:0:0", "PCI:0a:0:0", "0a:00.0", "0000:0a:00.0", "PCI:10", "ISA:1:0", "", "PCI", "PCI: 10:0:0"),
-        *("PCI:10@0@0:0:0", "PCI:10:32:0", "PCI:10:0:8", "PCI:10:" + "9" * 5000, "::PCI:10:0:0", "\xb9:0:0"),
+        *(
+            "PCI:10@0@0:0:0",
+            "PCI:10:32:0",
+            "PCI:10:0:8",
+            "platform:/sys/x/drm/card0",
+            "PCI:10:" + "9" * 5000,
+            "::PCI:10:0:0",
+            "\xb9:0:0",
+        ),
     ],
 )
 def test_a_bus_id_with_which_the_server_finds_no_device_is_no_address(text):

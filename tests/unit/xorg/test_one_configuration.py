@@ -184,12 +184,41 @@ def test_a_new_layout_has_the_name_that_server_flags_choose():
             layout("l") + 'Section "ServerFlags"\n    DefaultServerLayout "m"\nEndSection\n',
             '10.conf:4: X refuses DefaultServerLayout "m": no ServerLayout has it',
         ),
+        (
+            section("Monitor", "m", "Gamma 1", "Gamma 1 0.09 1") + screen("s", "d", 'Monitor "m"'),
+            "10.conf:4:13: X refuses this Gamma: it must be 0.1 to 10.0",
+        ),
+        (
+            section("ServerLayout", "l", 'Option "IsolateDevice" "PCI:1@0:0:0"'),
+            '10.conf:3:12: X refuses to isolate "PCI:1@0:0:0"',
+        ),
+        (
+            section("Device", "a", 'BusID "PCI:1@0:0:0"') + section("ServerLayout", "l", 'Option "SingleCard" "on"'),
+            '10.conf:7:12: X refuses to isolate "PCI:1@0:0:0"',
+        ),
+        (section("ServerLayout", "l", 'Option "SingleCard"'), "10.conf:3:12: X crashes with SingleCard"),
     ],
 )
 def test_a_reference_that_the_server_refuses_is_named_with_file_and_line(text, message):
     with pytest.raises(InputError) as caught:
         plan(text, "", on=box(A))
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        section("Monitor", "m", "Gamma 11")
+        + section("Monitor", "n", "Gamma 0.001 0x0a 10")
+        + screen("s", "a", 'Monitor "n"'),
+        section("ServerLayout", "l", 'Option "IsolateDevice" "PCI: 1:+0:0x"', 'Option "SingleCard"'),
+        section("ServerLayout", "l", 'Option "SingleCard" "off"')
+        + 'Section "ServerFlags" DefaultServerLayout "" EndSection',
+        section("ServerLayout", "l", 'Option "IsolateDevice" "pci:1@0:0:0"') + screen("s", "a"),
+    ],
+)
+def test_what_the_server_accepts_is_accepted(text):
+    assert plan(text, device("a", 1, 'Option "Coolbits" "4"'), on=box(A)).out_of_reach == []
 
 
 def test_a_reference_into_a_later_file_is_valid():
