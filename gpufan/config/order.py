@@ -78,7 +78,7 @@ class Order:
         if self.curve is None:
             return f"{self.text} °C"
         if self.curve is _DRIVERS:
-            return "auto, the driver's control"
+            return "auto (gpufan sets no duty)"
         return f"{self.text} %" if self.is_constant else self.text
 
 

@@ -28,7 +28,7 @@ _GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 """Errors of a chip that is not there any more."""
 
 _REMEDIES = {
-    errno.EROFS: "run `sudo gpufan install-service` again",  # the file is outside the sandbox of the service
+    errno.EROFS: "the sandbox forbids it; for the service, run `sudo gpufan install-service` again",
     errno.EPERM: "the driver of the chip forbids it; thinkpad_acpi needs the option fan_control=1",
 }
 """What to do about errors of a write."""

@@ -15,7 +15,7 @@ from gpufan.errors import InputError
         (["60", "%"], "60", "60 %"),
         (["max"], "100", "100 %"),
         (["0"], "0", "0 %"),
-        (["auto"], "auto", "auto, the driver's control"),
+        (["auto"], "auto", "auto (gpufan sets no duty)"),
         (["target", "75.5"], "target 75.5", "target 75.5 °C"),
         (["target", "75°C"], "target 75", "target 75 °C"),
         (["target", "75C"], "target 75", "target 75 °C"),

@@ -102,7 +102,7 @@ def test_an_order_to_keep_outlasts_a_reboot_until_its_time(tmp_path: Path, monke
     # Before the clock of a machine is set.
     assert started(tmp_path, monkeypatch, 0.0) == ("60 %", 600.0)
     write_kept_orders({INFO.uuid: KeptOrder("auto")})
-    assert started(tmp_path, monkeypatch, 9e9) == ("auto, the driver's control", None)
+    assert started(tmp_path, monkeypatch, 9e9) == ("auto (gpufan sets no duty)", None)
     assert kept_orders_path().stat().st_mode & 0o777 == 0o600
     write_kept_orders({})
     assert not kept_orders_path().exists()
@@ -168,7 +168,7 @@ def test_auto_gives_the_fans_to_the_driver() -> None:
     assert gpu.written == ["release"]
     assert (worker.state.control, state_sentence(worker.state)) == (
         "driver",
-        "ordered: auto, the driver's control, until cleared",
+        "ordered: auto (gpufan sets no duty), until cleared",
     )
 
 
