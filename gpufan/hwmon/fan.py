@@ -19,6 +19,9 @@ FULL_RAW = 255
 MANUAL = 1
 """The mode in which `pwmN` is the duty. Higher modes are automatic. In mode 0 the fan runs at full speed."""
 
+_FULL_SPEED_MODE = 0
+"""The mode in which the fan runs at full speed, whatever `pwmN` is."""
+
 _SAME_RAW = 2
 """Two values of `pwmN` that differ by at most this are the same duty."""
 
@@ -108,7 +111,12 @@ class ChannelFan:
             self._is_starting = True
         if self._is_starting:
             raw, again = FULL_RAW, False
-        self._write(raw, again)
+        try:
+            self._write(raw, again)
+        except OSError:
+            if raw == FULL_RAW:
+                self._run_at_full_speed_by_mode()
+            raise
 
     def read(self, owner: Hashable) -> FanReading:
         """Return the state of the fan. `manual` is False while `owner` does not set it.
@@ -206,6 +214,17 @@ class ChannelFan:
                 found = self._chip.read(self._pwm)
         is_rounded = raw - _ROUNDED_RAW <= found <= raw + _ROUNDED_UP_RAW
         self._accepted_raw = found if is_rounded else raw
+
+    def _run_at_full_speed_by_mode(self) -> None:
+        """Switch to the mode of full speed, since the duty cannot be written; if that fails, to the mode before gpufan.
+
+        Otherwise the fan would keep the duty that it has, which may be too low.
+        """
+        for mode in (_FULL_SPEED_MODE, self.before.mode_before):
+            if self._has_mode and mode is not None:
+                with suppress(OSError):
+                    self._chip.write(self._mode, mode)
+                    break
 
     def _prove_mode(self) -> None:
         """Before the mode is changed for the first time, write the mode that the chip has.

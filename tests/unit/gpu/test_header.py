@@ -108,6 +108,32 @@ def test_an_error_of_a_write_says_what_to_do(
         bench.gpu.set_duty(60)
 
 
+def test_a_chip_that_is_busy_for_two_ticks_keeps_its_state_and_is_out_of_reach_at_the_third(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench("nct6798/pwm2")
+    bench.gpu.set_duty(60)
+    before = bench.gpu.read().fans
+    busy = [True]
+    read = bench.chip.read
+
+    def read_if_free(file: str) -> int:
+        if busy[0]:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return read(file)
+
+    monkeypatch.setattr(bench.chip, "read", read_if_free)
+    for _ in range(2):
+        assert [bench.gpu.read().fans for _ in range(2)] == [before, before]
+        busy[0] = False
+        bench.gpu.read()
+        busy[0] = True
+    bench.gpu.read()
+    bench.gpu.read()
+    with pytest.raises(FansOutOfReach, match="temporarily unavailable"):
+        bench.gpu.read()
+
+
 def test_every_fan_is_tried_although_one_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench("nct6798/pwm2", "nct6798/pwm3")
 

@@ -158,6 +158,25 @@ def test_the_record_of_a_killed_run_counts_more_than_the_chip() -> None:
     assert bench.channel.mode == AUTOMATIC
 
 
+@pytest.mark.parametrize(("refused", "mode"), [((), 0), ((0,), AUTOMATIC)])
+def test_a_chip_that_refuses_every_duty_runs_at_full_speed_by_its_mode_or_as_the_bios_wants(
+    monkeypatch: pytest.MonkeyPatch, refused: tuple[int, ...], mode: int
+) -> None:
+    bench = Bench()
+    bench.fan.set("card", 60)
+    write_mode = bench.channel.write_mode
+
+    def refuse(number: int) -> None:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(bench.channel, "write_duty", refuse)
+    monkeypatch.setattr(bench.channel, "write_mode", lambda new: refuse(new) if new in refused else write_mode(new))
+    for percent in (70, 100):
+        with pytest.raises(OSError, match="Permission denied"):
+            bench.fan.set("card", percent)
+    assert bench.channel.mode == mode
+
+
 @pytest.mark.parametrize("mode", [0, 2, 5])
 def test_a_chip_that_would_refuse_its_own_mode_later_is_never_set(monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
     bench = Bench()
