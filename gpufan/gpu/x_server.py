@@ -11,7 +11,7 @@ from gpufan.core.pci import PciAddress
 from gpufan.errors import DriverError, FansOutOfReach, GpuError, GpufanError
 from gpufan.gpu.kernel_cards import PCI_FOLDER, kernel_bus_addresses
 from gpufan.gpu.nvml_box import NvmlBox
-from gpufan.xorg.box import graphics_devices
+from gpufan.xorg.box import graphics_devices, make_box
 from gpufan.xorg.client import Display
 
 if TYPE_CHECKING:
@@ -114,8 +114,7 @@ def addresses_for_x_server(
             return addresses_for_x_server(box, pci_folder=pci_folder)
     addresses = nvml.addresses if nvml else []
     if not addresses:
-        unusable = {device.address for device in graphics_devices(pci_folder) if device.unusable}
-        addresses = [address for address in kernel_bus_addresses(pci_folder) if address not in unusable]
+        addresses = list(make_box(kernel_bus_addresses(pci_folder), graphics_devices(pci_folder)).cards)
     if not addresses:
         raise GpufanError("no NVIDIA card found: look at `lspci -d 10de:`, or try --simulate dual-1080ti")
     return addresses

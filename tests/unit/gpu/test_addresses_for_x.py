@@ -56,8 +56,10 @@ def test_without_a_driver_they_are_those_on_the_pci_bus(pci_folder: Path) -> Non
 
 
 @pytest.mark.usefixtures("no_driver")
-def test_a_card_that_is_reserved_for_a_virtual_machine_is_none_of_them(pci_folder: Path) -> None:
-    (pci_folder / "0000:42:00.0/driver").symlink_to("../../drivers/vfio-pci")
+@pytest.mark.parametrize(("first", "second"), [("nouveau", "vfio-pci"), ("nvidia", "nouveau")])
+def test_a_card_that_x_cannot_use_is_none_of_them(pci_folder: Path, first: str, second: str) -> None:
+    (pci_folder / "0000:0b:00.0/driver").symlink_to(f"../../drivers/{first}")
+    (pci_folder / "0000:42:00.0/driver").symlink_to(f"../../drivers/{second}")
     assert addresses_for_x_server(pci_folder=pci_folder) == ON_THE_BUS[:1]
 
 
