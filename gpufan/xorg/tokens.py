@@ -155,7 +155,7 @@ class SourceText:
                 torn.popleft()
             is_open = kind == "comment" or (kind == "string" and not text[1:].endswith('"'))
             if torn and match.end() + is_open > torn[0]:
-                problem = "X misreads this line: it has a carriage return, and no line feed in its part: use line feeds"
+                problem = "X misreads this line, which has a carriage return: end lines with line feeds"
                 raise self.error(match.start(), problem)
             if kind == "comment":
                 continue
