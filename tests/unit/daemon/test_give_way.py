@@ -101,9 +101,12 @@ def best_constant_percent() -> list[float]:
     return [100 * gpu.throughput for gpu in box.gpus]
 
 
-@pytest.mark.parametrize(
+BY_BOTH_LIMITS = pytest.mark.parametrize(
     "range_c", [None, pytest.param((60, 90), marks=pytest.mark.slow)], ids=["power limit", "temperature limit"]
 )
+
+
+@BY_BOTH_LIMITS
 def test_two_cards_at_230_w_stay_cool_and_quiet_and_lose_little_against_the_best_constant_limit(
     range_c: tuple[int, int] | None,
 ) -> None:
@@ -129,18 +132,18 @@ def test_the_same_holds_under_loads_with_pauses(workload: str) -> None:
     assert max(seen.highest_percent for seen in night.seen) <= QUIET_PERCENT
 
 
-def test_the_limits_before_come_back_at_the_end_of_quiet_hours() -> None:
-    for range_c in (None, (60, 90)):
-        night = Night(settings=replace(SETTINGS, quiet_hours=(FROM_ONE._replace(to_minute=120),)))
-        for gpu in night.box.gpus:
-            gpu.plant = replace(gpu.plant, temperature_limit_range_c=range_c)
-            gpu.info = replace(gpu.info, temperature_limit_range_c=range_c)
-            gpu.set_limits(Limits(240))
-        night.run(1.9)
-        assert [worker.state.gives_way for worker in night.workers] == [True, True]
-        night.run(0.2)
-        assert night.limits == [(240, 84), (240, 84)]
-        assert [worker.state.gives_way for worker in night.workers] == [False, False]
+@BY_BOTH_LIMITS
+def test_the_limits_before_come_back_at_the_end_of_quiet_hours(range_c: tuple[int, int] | None) -> None:
+    night = Night(
+        settings=replace(SETTINGS, quiet_hours=(FROM_ONE._replace(to_minute=120),)), temperature_limit_range_c=range_c
+    )
+    for gpu in night.box.gpus:
+        gpu.set_limits(Limits(240))
+    night.run(1.9)
+    assert [worker.state.gives_way for worker in night.workers] == [True, True]
+    night.run(0.2)
+    assert night.limits == [(240, 84), (240, 84)]
+    assert [worker.state.gives_way for worker in night.workers] == [False, False]
 
 
 def test_without_give_way_no_limit_is_set() -> None:
