@@ -56,11 +56,7 @@ def decode_lines(text: bytes) -> tuple[dict[str, Any], list[str], list[Mistake]]
     try:
         lines = text.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        return (
-            {},
-            [],
-            [Mistake(text[: error.start].count(b"\n") + 1, "this is not TOML: it is not UTF-8")],
-        )
+        return {}, [], [Mistake(text[: error.start].count(b"\n") + 1, "this is not TOML: it is not UTF-8")]
     while True:
         try:
             return msgspec.toml.decode("\n".join(lines)), lines, mistakes
@@ -68,8 +64,10 @@ def decode_lines(text: bytes) -> tuple[dict[str, Any], list[str], list[Mistake]]
             place = re.search(r" \(at line (\d+), column \d+\)$", str(error))
             number = int(place[1]) if place else _line_of_unfinished_value(lines)
             why = str(error)[: place.start()] if place else str(error).removesuffix(" (at end of document)")
-            mistakes.append(Mistake(number, f"this is not TOML: {why}"))
             line = lines[number - 1].strip()
+            if re.fullmatch(r"[\w-]+\s*=\s*[0-9]+,[0-9]+\s*(#.*)?", line):
+                why = "write the number with a decimal point"
+            mistakes.append(Mistake(number, f"this is not TOML: {why}"))
             if place is None or not line or line.startswith("[") or len(mistakes) == _MOST:
                 return {}, [], mistakes
             lines[number - 1] = ""

@@ -7,7 +7,7 @@ import msgspec
 
 from gpufan.config.channel_names import FindChannels, NamedChannel, find_repeated_channels
 from gpufan.config.descriptions import CASE_FANS, QUIET_HOURS, UNSET, describe_key, describe_values
-from gpufan.config.mistakes import Mistake, SettingsError, decode_lines, key_lines, table_name
+from gpufan.config.mistakes import TABLES, Mistake, SettingsError, decode_lines, key_lines, table_name
 from gpufan.config.schema import (
     EXAMPLES,
     FAN_KEYS,
@@ -156,6 +156,10 @@ def _parse_table(keys: type[_K], table: Mapping[str, Any], where: str, found: li
     mistakes: list[_FoundMistake] = []
     for key, value in table.items():
         try:
+            if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+                raise InputError(
+                    f"there are no tables [[{key}]]: write {' or '.join(f'[[{kind}]]' for kind in TABLES)}"
+                )
             if key not in fields:
                 raise InputError(_why_key_is_not_parsed(tuple(fields), key))
             parsed = Curve.parse(msgspec.convert(value, str)) if key == "curve" else None
@@ -209,7 +213,7 @@ def _check_parsed_hours(hours: QuietTable, where: str) -> list[_FoundMistake]:
         text = f'to = {toml(hours.end)} is the same time as from: for all day, write from = "00:00" and to = "24:00"'
         found.append(_FoundMistake(where, "to", text))
     if hours.max_duty_percent is None and hours.target_c is None and hours.give_way is None:
-        found.append(_FoundMistake(where, "", "it demands nothing: write max_duty_percent, target_c or give_way"))
+        found.append(_FoundMistake(where, "", "it limits nothing: write max_duty_percent, target_c or give_way"))
     return found
 
 

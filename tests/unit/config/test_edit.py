@@ -177,5 +177,5 @@ def test_quiet_hours_become_the_wanted_ones_and_all_else_stays(
 
 
 def test_quiet_hours_with_a_mistake_are_refused() -> None:
-    with pytest.raises(InputError, match="demands nothing"):
+    with pytest.raises(InputError, match="limits nothing"):
         text_with_quiet_tables(MINE, [QuietTable(begin="12:00", end="13:00")])

@@ -33,6 +33,8 @@ from gpufan.errors import InputError
 HOURS = "[[quiet]]\nmax_duty_percent = 50\n"
 NIGHT = HOURS + 'from = "22:00"\nto = "07:00"\n'
 MISTAKES = {
+    "target_c = 75,5": "line 1: this is not TOML: write the number with a decimal point",
+    '[[gpus]]\nmatch = "0"': "line 1: there are no tables [[gpus]]: write [[gpu]] or [[quiet]] or [[fan]]",
     "curve = 50:30": "line 1: this is not TOML: Expected newline or end of document after a statement",
     "hold_s = 1\nhold_s = 2 ": "line 2: this is not TOML: Cannot overwrite a value",
     "hysterisis = 3": 'line 1: unknown key "hysterisis": did you mean hysteresis_c?',
@@ -70,7 +72,7 @@ MISTAKES = {
     ' from = "22:00"; line 4: [[quiet]] 1: to = "7:00": write a time of day, such as to = "07:00"',
     HOURS + 'from = "22:00"\nto = "22:00"': 'line 4: [[quiet]] 1: to = "22:00" is the same time as from:'
     ' for all day, write from = "00:00" and to = "24:00"',
-    '[[quiet]]\nfrom = "22:00"\nto = "07:00"': "line 1: [[quiet]] 1: it demands nothing: write max_duty_percent,"
+    '[[quiet]]\nfrom = "22:00"\nto = "07:00"': "line 1: [[quiet]] 1: it limits nothing: write max_duty_percent,"
     " target_c or give_way",
     NIGHT + 'days = ["monday"]': 'line 5: [[quiet]] 1: days = ["monday"]: write a list of days, such as'
     ' days = ["fri", "sat"]; the days are mon, tue, wed, thu, fri, sat, sun',
