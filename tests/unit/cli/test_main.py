@@ -327,6 +327,16 @@ def test_an_error_is_one_line_without_control_characters(gpufan: Run) -> None:
     assert error == "gpufan: /nowhere/?[2J ?1m cannot be read: No such file or directory\n"
 
 
+def test_the_reader_of_a_recording_says_why_it_cannot_be_read(
+    gpufan: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # click would ask this, and answer without a remedy
+    (tmp_path / "rows.csv").touch()
+    result = gpufan("tune", str(tmp_path / "rows.csv"))
+    assert result.status == 2
+    assert "rows.csv is empty: " in result.err
+
+
 def test_a_missing_argument_gives_one_line_with_the_choices(gpufan: Run) -> None:
     assert gpufan("completion").err == "gpufan: missing argument '{bash|fish|zsh}'. Choose from: bash, fish, zsh\n"
 
