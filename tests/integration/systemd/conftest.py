@@ -14,7 +14,8 @@ from tests.integration.systemd.fresh import fresh_root
 from tests.integration.systemd.rig import Rig, debian_root, driver_files, source_layer, write_files
 
 Boot = Callable[..., Rig]
-_measured: list[str] = []
+_MEASURED = "measured"
+"""The property of a report that a worker of pytest-xdist sends too."""
 
 
 @pytest.fixture(scope="session")
@@ -76,12 +77,15 @@ def boot_layers(
 
 
 @pytest.fixture
-def measured() -> Callable[[str, float], None]:
-    return lambda what, seconds: _measured.append(f"{what:38} {seconds:6.2f} s")
+def measured(record_property: Callable[[str, object], None]) -> Callable[[str, float], None]:
+    return lambda what, seconds: record_property(_MEASURED, f"{what:38} {seconds:6.2f} s")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _measured:
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    calls = [report for report in reports if getattr(report, "when", "") == "call"]
+    lines = [value for report in calls for name, value in report.user_properties if name == _MEASURED]
+    if lines:
         terminalreporter.section("fans in manual mode without a controller")
-        for line in _measured:
+        for line in lines:
             terminalreporter.write_line(line)
