@@ -7,7 +7,7 @@ case "$1" in
         ;;
 esac
 if [ -d /run/systemd/system ]; then systemctl daemon-reload || true; fi
-# A service that was installed from elsewhere keeps its data.
+# A service that was installed from elsewhere keeps its data, but dpkg itself removes the settings file.
 if [ "$1" = purge ] && [ ! -e /etc/systemd/system/gpufan.service ]; then
     rm -rf /etc/gpufan /var/lib/gpufan /var/lib/private/gpufan /var/lib/gpufan-install
 fi

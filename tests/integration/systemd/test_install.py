@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from gpufan import __version__
 from tests.doubles.nvml import AUTO, IGNORES, MANUAL, wait_for
 from tests.integration.systemd.conftest import Boot
 from tests.integration.systemd.rig import GPUFAN, VENV, Rig
@@ -22,6 +23,11 @@ WantedBy=multi-user.target
 
 def policies(rig: Rig) -> list[int]:
     return [card.fans[0].policy for card in rig.double.cards[:2]]
+
+
+def doctor(rig: Rig) -> str:
+    """What the doctor of the user's gpufan says, in one line."""
+    return " ".join(rig.run(GPUFAN, "doctor", check=False).stdout.split())
 
 
 def refused(rig: Rig, *command: str) -> str:
@@ -110,6 +116,9 @@ def test_a_new_version_replaces_the_old_copy_and_unit(rig: Rig):
     pid = rig.show("gpufan.service", "MainPID")
     rig.run("sh", "-c", f"sed -i '$a # newer' {VENV}/lib/python3*/site-packages/gpufan/core/curve.py")
     rig.run("sed", "-i", "s/^WatchdogSec=.*/WatchdogSec=99/", "/etc/systemd/system/gpufan.service")
+    assert "which has other code of the same version" in doctor(rig)
+    rig.run("sh", "-c", f"echo '__version__ = \"99\"' >$(echo {VENV}/lib/python3*/site-packages/gpufan/__init__.py)")
+    assert f"which is older, gpufan {__version__}; this is gpufan 99" in doctor(rig)
     said = rig.install()
     assert "-WatchdogSec=99" in said
     assert "+WatchdogSec=15" in said

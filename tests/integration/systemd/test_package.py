@@ -141,6 +141,7 @@ def test_a_new_version_that_fails_leaves_the_old_one_running_or_the_fans_with_th
     assert policies(rig) == [MANUAL, MANUAL]
     said = apt(rig, "install", f"/srv/{failing.name}")
     assert "gpufan.service does not start, and gpufan leaves the fans to the driver" in said
+    assert COMMAND not in said
     assert policies(rig) == [AUTO, AUTO]
     apt(rig, "--allow-downgrades", "install", f"/srv/{deb().name}")
     wait_for(lambda: policies(rig) == [MANUAL, MANUAL], 20)
@@ -217,6 +218,12 @@ def test_an_upgrade_renews_the_unit_of_a_box_with_header_fans_and_a_purge_leaves
 
 def test_a_removed_package_leaves_the_service_of_a_clone_alone(rig: Rig):
     rig.put(deb(), "/srv/gpufan.deb")
+    # An install that is killed before its end, and then removed, keeps the settings.
+    rig.write(SETTINGS, "interval_s = 2\n")
+    rig.run("dpkg", "--unpack", "/srv/gpufan.deb")
+    rig.run("dpkg", "--remove", "gpufan")
+    assert rig.run("cat", SETTINGS).stdout == "interval_s = 2\n"
+
     apt(rig, "install", "/srv/gpufan.deb")
     rig.install("--target", "72")
     pid = rig.show("gpufan.service", "MainPID")
@@ -224,6 +231,40 @@ def test_a_removed_package_leaves_the_service_of_a_clone_alone(rig: Rig):
     assert rig.show("gpufan.service", "MainPID") == pid
     assert policies(rig) == [MANUAL, MANUAL]
     assert "target_c = 72" in rig.run("cat", SETTINGS).stdout
+
+
+KILLED_UPGRADE = """
+setsid dpkg -i "$1" </dev/null >/tmp/dpkg 2>&1 &
+until eval "$2"; do :; done
+kill -s KILL -- -$!
+wait $! || true
+"""
+"""Shell commands: kill an upgrade and all of its processes as soon as a condition holds."""
+
+
+def test_an_upgrade_that_is_killed_leaves_no_fan_standing_and_can_be_repeated(boot_fresh: BootFresh, tmp_path: Path):
+    newer = changed_deb(tmp_path, "99")
+    rig = boot_fresh("bookworm", deb(), newer)
+    apt(rig, "install", f"/srv/{deb().name}")
+    rig.run("gpufan", "install-service", "--yes", "--target", "71")
+    files_unpacked = "[ -e /usr/lib/gpufan/lib/python3/site-packages/gpufan/__init__.py.dpkg-new ]"
+    files_compiled = "ls /usr/lib/gpufan/lib/python3/site-packages/gpufan/__pycache__ 2>/dev/null | grep -q ."
+    for package, moment in ((newer, files_unpacked), (newer, files_compiled)):
+        rig.run("find", "/usr/lib/gpufan", "-name", "__pycache__", "-prune", "-exec", "rm", "-r", "{}", "+")
+        rig.run("sh", "-ec", KILLED_UPGRADE, "sh", f"/srv/{package.name}", moment)
+        assert "ok installed" not in rig.run("dpkg", "-s", "gpufan").stdout
+        pid, seen = rig.show("gpufan.service", "MainPID"), len(rig.double.log())
+        assert policies(rig) == [MANUAL, MANUAL]
+        os.kill(rig.host_pid(), signal.SIGKILL)
+        wait_for(lambda seen=seen: sorted(uncontrolled_s(rig, seen)) == [0, 1], 20)
+        wait_for(lambda pid=pid: rig.show("gpufan.service", "MainPID") not in ("0", pid), 20)
+    rig.run("systemctl", "stop", "gpufan.service")
+    said = rig.run("dpkg", "-i", f"/srv/{newer.name}").stdout
+    assert "gpufan.service stays stopped. To control the fans: sudo systemctl start gpufan" in said
+    assert COMMAND not in said
+    rig.run("systemctl", "start", "gpufan.service")
+    assert "gpufan 99" in rig.run("gpufan", "--version").stdout
+    assert "target 71" in rig.run("gpufan", "status").stdout
 
 
 def test_display_manager_and_rivals_are_put_back_when_the_package_is_removed(boot: Boot):
@@ -294,5 +335,6 @@ def test_a_python_that_the_package_does_not_support_leaves_the_fans_with_the_dri
     assert "install a newer package of gpufan" in refused.stderr
     os.kill(rig.host_pid(), signal.SIGKILL)
     wait_for(lambda: policies(rig) == [AUTO, AUTO], 10)
+    rig.run("rm", "-r", "/usr/lib/gpufan")  # by somebody who does not know dpkg
     apt(rig, "purge", "gpufan")
     assert not {name for name in state(rig) if "gpufan" in name}
