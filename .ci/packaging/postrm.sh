@@ -2,7 +2,7 @@
 # Runs after a removal, and after a purge (dpkg only), which also removes settings, history and learnt data.
 set -e
 case "$1" in
-    abort-install | remove | purge) # after an install that failed or was killed, see preinst.sh
+    abort-install | abort-upgrade | remove | purge) # after an install that failed or was killed, see preinst.sh
         if [ -e /etc/gpufan/config.toml.dpkg-bak ]; then mv /etc/gpufan/config.toml.dpkg-bak /etc/gpufan/config.toml; fi
         ;;
 esac
