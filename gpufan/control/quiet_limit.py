@@ -11,7 +11,7 @@ from gpufan.core.reasons import Cause, Reason
 YIELD_K = 4.0
 """From this far below full speed on the limit rises with the temperature, so that the card stays out of that margin."""
 
-_FALL_PERCENT_PER_S = 2 / 60
+FALL_PERCENT_PER_S = 2 / 60
 """Fastest fall of a limit that has risen, percent per second: a fast one would make the fans swing."""
 
 
@@ -52,7 +52,7 @@ class QuietLimit:
         limit_percent = min(max(quiet.max_duty_percent, low), high)
         over_k = temperature_c - (self._full_at_c - YIELD_K)
         above_percent = (high - limit_percent) * min(max(over_k / YIELD_K, 0.0), 1.0)
-        self._above_percent = max(above_percent, self._above_percent - _FALL_PERCENT_PER_S * max(elapsed_s, 0.0))
+        self._above_percent = max(above_percent, self._above_percent - FALL_PERCENT_PER_S * max(elapsed_s, 0.0))
         wanted = decision.duty_percent
         if wanted is None or wanted <= limit_percent:
             return decision

@@ -68,23 +68,23 @@ TUNABLES = Tunables()
 ROOM_C, TYPICAL_C = 20.0, 78.0
 """Air and target that `start_percent` is meant for, °C. In warmer air another number is learnt, nothing else."""
 
-_STEADY_SHARE = 0.97
+STEADY_SHARE = 0.97
 """Below this share of the expected power a cool card says nothing about its cooler."""
 
 _MARGIN_FADES_S = 100.0
 _NEAR_K = 10.0
 """The first margin fades by a factor of e in this time, s, spent nearer to the target than this, K."""
 
-_COOLER_S_PER_K, _COOLER_FADES_S = 20.0, 3600.0
+COOLER_S_PER_K, COOLER_FADES_S = 20.0, 3600.0
 """While a card throttles for heat, its target sinks by 1 K in the first; later it returns in about the second."""
 
-_LIMITED_PERCENT = 10.0
+LIMITED_PERCENT = 10.0
 """A fan that turns slower than demanded by more than this, points, says nothing about the cooler."""
 
-_LEARNT_PERCENT = (15.0, 300.0)
+LEARNT_PERCENT = (15.0, 300.0)
 """A stored number outside of this belongs to no card."""
 
-_LEAST_POWER = 0.05
+LEAST_POWER = 0.05
 _GAP_S = 15.0
 """After a longer time without a reading the filters start afresh."""
 
@@ -113,7 +113,7 @@ class TargetLaw:
         self._full_at_c = full_at_c
         self._limit_w = power_limit_w if power_limit_w is not None and 5 <= power_limit_w <= 2000 else None
         known_percent = TUNABLES.start_percent if learnt is None else learnt.full_power_percent
-        self._learnt = math.log(min(max(known_percent, _LEARNT_PERCENT[0]), _LEARNT_PERCENT[1]))
+        self._learnt = math.log(min(max(known_percent, LEARNT_PERCENT[0]), LEARNT_PERCENT[1]))
         self._margin_k = TUNABLES.first_margin_k if learnt is None else 0.0
         self.local_demand_percent = limits[0]
         """The duty for this card's own heat, percent, without help for neighbours."""
@@ -147,7 +147,7 @@ class TargetLaw:
             speed_percent = self._duty or self._limits[0]
         power = None
         if self._limit_w is not None and power_w is not None and 0 <= power_w <= 4 * self._limit_w:
-            power = max(power_w / self._limit_w, _LEAST_POWER)
+            power = max(power_w / self._limit_w, LEAST_POWER)
             self._expect(elapsed_s, power)
         over_k = self._error_k(elapsed_s, temperature_c, throttled)
         demand = self._demand_percent(elapsed_s, over_k, power, speed_percent)
@@ -235,8 +235,8 @@ class TargetLaw:
         before_c = temperature_c if math.isnan(self._filtered_c) else self._filtered_c
         self._filtered_c = approach(before_c, temperature_c, remaining_share(elapsed_s, TUNABLES.temperature_filter_s))
         if throttled:
-            self._cooler_k = min(self._cooler_k + elapsed_s / _COOLER_S_PER_K, TUNABLES.band_k)
-        self._cooler_k *= remaining_share(elapsed_s, _COOLER_FADES_S)
+            self._cooler_k = min(self._cooler_k + elapsed_s / COOLER_S_PER_K, TUNABLES.band_k)
+        self._cooler_k *= remaining_share(elapsed_s, COOLER_FADES_S)
         return self._filtered_c - self._target_c + self._cooler_k
 
     def _forward(self, power: float) -> float:
@@ -253,14 +253,14 @@ class TargetLaw:
         forward = self._forward(self._expected_power)
         demand = math.exp(min(forward + feedback, 5.0))
         low, high = self._limits
-        pause = power is not None and self._filtered_power < _STEADY_SHARE * self._expected_power
+        pause = power is not None and self._filtered_power < STEADY_SHARE * self._expected_power
         # The number must not run away where the card rests, where something limits the fans (quiet hours, a slow fan),
         # or far beyond the limits of the fans.
-        limited = speed_percent < min(demand, high) - _LIMITED_PERCENT
+        limited = speed_percent < min(demand, high) - LIMITED_PERCENT
         too_low = error_k > 0 and not limited and forward <= math.log(1.05 * high)
         if too_low or (error_k < 0 and demand > low and not pause):
             integral_s = TUNABLES.integral_above_s if error_k > 0 else TUNABLES.integral_below_s
-            least, most = map(math.log, _LEARNT_PERCENT)
+            least, most = map(math.log, LEARNT_PERCENT)
             self._learnt = min(max(self._learnt + feedback * elapsed_s / integral_s, least), most)
         return demand
 

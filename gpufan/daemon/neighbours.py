@@ -11,7 +11,7 @@ _SILENT_S = 30.0
 """If the last tick of a card is older than this, s, its demand does not count for its neighbours."""
 
 
-_HELP_S = 600.0
+HELP_S = 600.0
 """A saturated card gets help even if the settings do not list it as a neighbour. The help goes on for this long after
 the card was last saturated, s. If help is needed again soon, it lasts twice as long."""
 
@@ -61,9 +61,9 @@ class Neighbours:
         # A saturated card may be warmed by this one even if it is not listed.
         for worker in box:
             if worker is not own and worker not in self._chosen and worker.saturated:
-                until_s, length_s = self._helped.get(worker, (-math.inf, _HELP_S))
+                until_s, length_s = self._helped.get(worker, (-math.inf, HELP_S))
                 if now_s >= until_s:
-                    length_s = 2 * length_s if now_s - until_s < _HELP_S else _HELP_S
+                    length_s = 2 * length_s if now_s - until_s < HELP_S else HELP_S
                 self._helped[worker] = now_s + length_s, length_s
         helped = [worker for worker, (until_s, _) in self._helped.items() if now_s < until_s]
         return [

@@ -29,22 +29,22 @@ from gpufan.gpu.simulated_headers import SimulatedChannel, SimulatedChip
 _STEP_S = 0.5
 """Longest step of the integration, s; a shorter step does not change a reading by a whole degree."""
 
-_CLOCK_STEP = 12 / 1900
+CLOCK_STEP = 12 / 1900
 """The driver lowers and raises the clock by about 12 MHz of 1900 MHz once a second."""
 
-_BASE_CLOCK = 1480 / 1900
+BASE_CLOCK = 1480 / 1900
 """The driver throttles for temperature down to the base clock, 1480 MHz."""
 
-_EMERGENCY_CLOCK = 0.5
+EMERGENCY_CLOCK = 0.5
 """At the slowdown threshold the hardware halves the clock."""
 
-_POWER_EXPONENT = 2.5
+POWER_EXPONENT = 2.5
 """Exponent of power over clock. Power is proportional to frequency and to the square of the voltage."""
 
 _CASE_AIR_S = 120.0
 """Time constant of the air in a case, s. It is a guess."""
 
-_LEAKAGE_W = 8.0
+LEAKAGE_W = 8.0
 """Leakage and memory draw this power at any clock, W."""
 
 
@@ -104,10 +104,10 @@ class Plant:
         lowers the clock, °C.
         """
         if die_c >= self.slowdown_c:
-            return _EMERGENCY_CLOCK
+            return EMERGENCY_CLOCK
         if die_c >= target_c:
-            return max(clock - _CLOCK_STEP, _BASE_CLOCK)
-        return min(max(clock, _BASE_CLOCK) + _CLOCK_STEP, 1.0)
+            return max(clock - CLOCK_STEP, BASE_CLOCK)
+        return min(max(clock, BASE_CLOCK) + CLOCK_STEP, 1.0)
 
     def next_driver_percent(self, driver_percent: float, die_c: float, seconds: float) -> float:
         """Return the duty of the stock driver after `seconds`, percent. `driver_percent` is its present duty.
@@ -122,7 +122,7 @@ class Plant:
 
 def throttled_power_w(power_w: float, clock: float) -> float:
     """Return the power of a load that draws `power_w` at full clock, W. `clock` is a share of the full clock."""
-    return _LEAKAGE_W + (power_w - _LEAKAGE_W) * math.pow(clock, _POWER_EXPONENT)
+    return LEAKAGE_W + (power_w - LEAKAGE_W) * math.pow(clock, POWER_EXPONENT)
 
 
 Workload = Callable[[float], float]
@@ -247,13 +247,13 @@ class SimulatedGpu(SingleBackend):
         ramp = plant.ramp_percent_per_s * seconds
         self.speed_percent += min(max(target - self.speed_percent, -ramp), ramp)
 
-        asked_w = max(asked_w + self._noise_w, _LEAKAGE_W)
+        asked_w = max(asked_w + self._noise_w, LEAKAGE_W)
         limit_w = self.limits.power_w or math.inf
         self.power_w, self.throughput = asked_w, 1.0
         if self.clock < 1:
             self.power_w, self.throughput = throttled_power_w(asked_w, self.clock), self.clock
         if self.power_w > limit_w:
-            self.throughput = ((limit_w - _LEAKAGE_W) / (asked_w - _LEAKAGE_W)) ** (1 / _POWER_EXPONENT)
+            self.throughput = ((limit_w - LEAKAGE_W) / (asked_w - LEAKAGE_W)) ** (1 / POWER_EXPONENT)
             self.power_w = limit_w
         if plant.case_resistance:
             case_end_k = self.power_w * plant.case_resistance

@@ -1,301 +1,171 @@
-"""Replays a day of recorded load under other settings, in steps that are as long as the load allows.
+"""Replays a day of recorded load under other settings, second by second, in some hundredths of a second. Needs numpy.
 
-`replay.py` ticks once a second, and needs five seconds for a day of one card. This module needs about 0.1 s. The
-controller that decides is that of real cards; only the time between its decisions is longer: 1 s after a jump of the
-power, then up to 14 s, and up to a minute while the load is calm and the fans are at rest. Within a step the
-temperature is the exact solution for the mean power. tests/benchmarks/README.md has the error that the long steps make.
+`replay.py` ticks workers once a second, and needs five seconds for a day of one card. Here the day is divided into
+lanes (`lanes.py`), and a step advances all lanes of all cards together. The laws are those of `lane_laws.py`, which are
+compared with the laws of real cards. tests/benchmarks/README.md has the difference between both replays.
 
-Left out are the ramp of the fans, and the limits by which clocks give way.
+Left out are the ramp of the fans, the limits by which clocks give way, and readings that cannot be trusted.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from time import struct_time
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from gpufan.control.controller import Controller
-from gpufan.control.law import Learnt, duty_range
-from gpufan.control.quiet_limit import YIELD_K
-from gpufan.core.card_settings import CardSettings
-from gpufan.core.gpu import Gpu, GpuInfo
-from gpufan.core.thermal import full_speed_from_c
-from gpufan.daemon.instructions import Instructions
-from gpufan.daemon.neighbours import Neighbours
-from gpufan.daemon.summary import HOT_C, Summary
-from gpufan.gpu.simulated import SimulatedGpu, throttled_power_w
-from gpufan.tune.plant import FittedPlant
-from gpufan.tune.thinned_load import LONGEST_S, LoadPart
+import numpy as np
+from numpy.typing import NDArray
 
-LocalTime = Callable[[float], struct_time]
-"""Converts a time of the load, s, to the local time, for quiet hours."""
+from gpufan.core.thermal import SOUND_EXPONENT, mean_sound_db
+from gpufan.daemon.summary import HOT_C, Swings
+from gpufan.tune.day_load import Array
+from gpufan.tune.lane_box import BoxLanes, BoxRows, DayCard, LocalTime, Places, Record, lanes_of
+from gpufan.tune.lanes import LANE_S, PROBE_LANES, PROBE_STEPS, STEPS_S, WARM_STEPS
 
+_PROBE_SHIFT = 0.1
+"""What is learnt differs by this much between the probes and the first guess: by a tenth of the duty."""
 
-@dataclass(frozen=True)
-class DayCard:
-    """A card, its plant (thermal model), its load and its settings, for a replay."""
+ROUNDS = 3
+"""See `replay_day`."""
 
-    info: GpuInfo
-    plant: FittedPlant
-    load: Sequence[LoadPart]
-    settings: CardSettings
-    learnt: Learnt | None = None
-    """What the target law knows of the card at the beginning."""
-    jitter_k: float = 0.0
-    """Standard deviation of the temperature from reading to reading, K."""
-
-
-_COOL_K = 15.0
-"""A card that is cooler than its target by more than this, K, does not soon need faster fans."""
-
-
-class Point(NamedTuple):
-    """The card at the end of a step."""
-
-    time_s: float
-    temperature_c: float
-    """The highest temperature in the step, °C."""
-    duty_percent: float
+_DIFFERENCES = np.array([0.5, 0.4, 0.02])
+"""Two states differ if one of their signs does by more than this: see `BoxLanes.signs`."""
 
 
 class DayOutcome(NamedTuple):
-    """The effect of settings on a card. Sums do not include the time before `begin_s` of `replay_day`."""
+    """The effect of settings on a card in the seconds in which it was recorded."""
 
-    seconds: float
+    seconds: int
     peak_c: float
-    peak_s: float
-    """When the card was warmest, a time of the load, s."""
-    hot_s: float
+    hot_s: int
     """Time above `daemon.summary.HOT_C`, s."""
     sound_db: float
     swings: int
-    course: list[Point]
+    time_s: Array
+    temperature_c: NDArray[np.float32]
+    duty_percent: NDArray[np.float32]
+    """The speed of the fans. The three arrays have an item for each second."""
 
 
-def replay_day(
-    cards: Sequence[DayCard], wall_clock: LocalTime, begin_s: float = -math.inf, end_s: float = math.inf
-) -> list[DayOutcome]:
+def replay_day(cards: Sequence[DayCard], wall_clock: LocalTime, rounds: int = ROUNDS) -> list[DayOutcome]:
     """Control the fans of `cards` under their loads, and return the outcome of each.
 
-    All cards are replayed at the same time, so that a card helps its neighbours as under the daemon. The loads may
-    begin before `begin_s`. That time is replayed, but not counted: temperatures and laws settle in it. Loads after
-    `end_s` are left out. Raises ValueError if a card has no load before `end_s`.
+    All loads have the same grid of time. All cards are replayed at the same time, so that a card helps its
+    neighbours as under the daemon. At most `rounds` times, lanes are replayed again that do not begin as the lane before them ends.
+
+    Raises ValueError if the grid is empty.
     """
-    replays = [_CardReplay(card, wall_clock, begin_s, end_s) for card in cards]
-    running = list(replays)
-    while running:
-        # The card with the earliest time goes first, so that no card sees a future demand of a neighbour.
-        next_card = running[0] if len(running) == 1 else min(running, key=lambda card: card.last_s)
-        if not next_card.run_part(replays):
-            running.remove(next_card)
-    return [card.outcome() for card in replays]
+    if not len(cards[0].load.time_s):
+        raise ValueError("there is no load")
+    rows = BoxRows.of(cards, wall_clock)
+    lanes = BoxLanes(cards, rows)
+    slopes = _begin_with_learnt(lanes, cards, rows) if lanes.targets else np.zeros(len(lanes.duty_percent))
+    lanes.run(rows, STEPS_S[:WARM_STEPS])
+    record = Record.empty(LANE_S, len(lanes.duty_percent))
+    begins = lanes.signs()
+    everywhere = np.arange(lanes.count)
+    main = rows.after_warm_up(lanes_of(everywhere, len(cards), lanes.count))
+    lanes.run(main, STEPS_S[WARM_STEPS:], record)
+    for _ in range(rounds):
+        ends = lanes.signs()
+        sources = _sources(record.speed_percent, begins, ends, lanes)
+        wanted = _wanted_begins(begins, ends, slopes, sources, lanes.count)
+        differs = np.abs(wanted - begins).reshape(len(wanted), -1, lanes.count) > _DIFFERENCES[:, None, None]
+        places = np.flatnonzero(differs.any(axis=(0, 1)))
+        if not len(places):
+            break
+        numbers = lanes_of(places, lanes.cards, lanes.count)
+        begins[:, numbers] = wanted[:, numbers]
+        again = lanes.taken(np.maximum(places - 1, 0))
+        again.recall(lanes, sources[numbers], begins[2, numbers])
+        part = Record.empty(LANE_S, len(numbers))
+        again.run(rows.after_warm_up(numbers), STEPS_S[WARM_STEPS:], part)
+        lanes.put(places, again)
+        for all_lanes, new in zip(record, part, strict=True):
+            all_lanes[:, numbers] = new
+    return [
+        _outcome(card, *(rows[:, number * lanes.count : (number + 1) * lanes.count] for rows in record))
+        for number, card in enumerate(cards)
+    ]
 
 
-class _CardReplay:
-    """One card in a replay. To `Neighbours` it is a worker."""
+def _begin_with_learnt(lanes: BoxLanes, cards: Sequence[DayCard], rows: BoxRows) -> Array:
+    """Find what the target laws have learnt at the beginning of each lane, and let them begin with it.
 
-    def __init__(self, card: DayCard, wall_clock: LocalTime, begin_s: float, end_s: float) -> None:
-        """Begin with the first part of the load. The other arguments are those of `replay_day`."""
-        gpu = SimulatedGpu(card.info.index, card.info.name, card.plant, lambda _: 0.0, 1)
-        gpu.info = card.info
-        self.gpu: Gpu = gpu
-        self._plant = plant = card.plant
-        self._jitter_k = card.jitter_k
-        self._resistances = [plant.resistance(percent) - plant.die_resistance for percent in range(101)]
-        self._load = iter([part for part in card.load if part.end_s <= end_s])
-        first = next(self._load, None)
-        if first is None:
-            raise ValueError(f"{card.info.label} has no load")
-        self._begin_s = begin_s
-        self.last_s = first.end_s
-        self._clock_s = 0.0
-        """The time of the controller, s. It does not count the gaps of the recording."""
-
-        # The card has settled at its recorded temperature.
-        self._speed = min(max(round(first.speed_percent), 0), 100)
-        self._driver_percent = float(self._speed)
-        self._clock = 1.0
-        self._power_w, self._others_w = first.power_w, first.others_w
-        self._die_c = self._highest_c = first.temperature_c
-        self._sink_c = first.temperature_c - first.power_w * plant.die_resistance
-        share = plant.case_resistance / (plant.case_resistance + self._resistances[self._speed])
-        self._case_k = max(self._sink_c - plant.inlet_c, 0.0) * share
-        self._ripple_k = 0.0
-
-        self._neighbours = Neighbours()
-        self._neighbours.follow([str(name) for name in card.settings.neighbours])
-        self._instructions = Instructions(lambda _: card.settings, wall_clock)
-        self._instructions.update(card.info, self.last_s)
-        self._minute = -1.0 if card.settings.quiet_hours else math.inf
-        """The minute for which quiet hours were last found. Infinity if there are none."""
-        self._controller = Controller(
-            self._instructions.current,
-            card.info.duty_range,
-            card.info.slowdown_c,
-            card.learnt,
-            card.info.power_limit_w,
+    A lane forgets how warm its card was, but what is learnt may stay for hours. So two probes with the long steps of
+    the warm-up find how the learnt number changes in some lanes, depending on that at the beginning of these lanes.
+    """
+    ends = []
+    for shift in (-_PROBE_SHIFT, _PROBE_SHIFT):
+        probe = BoxLanes(cards, rows)
+        for target in probe.targets:
+            target.learnt = target.learnt + shift
+        probe.run(rows, STEPS_S[:PROBE_STEPS])
+        ends.append([target.learnt.reshape(-1, lanes.count) for target in probe.targets])
+    slopes = []
+    for target, low, high in zip(lanes.targets, *ends, strict=True):
+        first = target.learnt.reshape(-1, lanes.count)
+        slope, middle = (high - low) / (2 * _PROBE_SHIFT), (low + high) / 2
+        found = first.copy()
+        for lane in range(lanes.count - PROBE_LANES):
+            difference = found[:, lane] - first[:, lane]
+            found[:, lane + PROBE_LANES] = middle[:, lane] + slope[:, lane] * difference
+        target.learnt = found.reshape(-1)
+        of_lane = np.clip(slope, 0.0, 1.0) ** (1 / PROBE_LANES)
+        slopes.append(
+            np.pad(of_lane[:, PROBE_LANES:], ((0, 0), (0, PROBE_LANES)), constant_values=1.0).reshape(-1)[: first.size]
         )
-        self._limits_from_c = full_speed_from_c(card.info.slowdown_c) - YIELD_K
-        self._reading_c: float | None = None
-        """The last reading that the controller decided on, °C."""
-        self._duty: int | None = None
-        self._decide(0.0, ())
+    return np.concatenate(slopes)
 
-        self._seconds = 0.0
-        self._summary = Summary()
-        self._peak_c, self._peak_s = -math.inf, self.last_s
-        self._course: list[Point] = []
 
-    @property
-    def local_demand_percent(self) -> int | None:
-        """The duty that the card needs for its own heat, percent; None while the driver controls the fans."""
-        return self._controller.local_demand_percent
+def _sources(speeds: NDArray[np.float32], begins: Array, ends: Array, lanes: BoxLanes) -> Places:
+    """Return for each lane the number of the lane before it whose end the law of this lane remembers.
 
-    @property
-    def saturated(self) -> bool:
-        """Whether the card is too hot at full fan speed."""
-        return self._controller.saturated
+    This is the lane before it; under a curve, the last one that has changed the speed of the fans or the temperature
+    that the curve holds.
+    """
+    has_changed = (speeds[1:] != speeds[1]).any(axis=0) | (begins[2] != ends[2]) | ~lanes.has_curve
+    has_changed = has_changed.reshape(-1, lanes.count)
+    has_changed[:, 0] = True
+    last = np.maximum.accumulate(np.where(has_changed, np.arange(lanes.count), 0), axis=1)
+    last = np.concatenate([last[:, :1], last[:, :-1]], axis=1)
+    found: Places = (last + lanes.count * np.arange(len(last))[:, None]).reshape(-1)
+    return found
 
-    def run_part(self, box: Sequence["_CardReplay"]) -> bool:
-        """Replay the next part of the load. Returns whether there was one. `box` has all cards of the replay."""
-        part = next(self._load, None)
-        if part is None:
-            return False
-        steps = 1
-        if part.seconds > LONGEST_S and not self._is_at_rest():
-            steps = math.ceil(part.seconds / LONGEST_S)
-        seconds = part.seconds / steps
-        self._ripple_k = part.ripple_w * self._plant.die_resistance
-        for number in range(steps, 0, -1):
-            end_s = part.end_s - (number - 1) * seconds
-            begin_die_c = self._die_c
-            self._advance(part, seconds)
-            self.last_s = end_s
-            self._highest_c = max(begin_die_c, self._die_c) + self._ripple_k
-            if end_s > self._begin_s:
-                self._count(seconds, begin_die_c)
-            demands = self._neighbours.demands_percent(end_s, self, box) if len(box) > 1 else ()
-            self._clock_s += seconds
-            self._decide(seconds, demands)
-        return True
 
-    def outcome(self) -> DayOutcome:
-        """Return the outcome until now."""
-        summary = self._summary
-        return DayOutcome(
-            self._seconds,
-            self._peak_c,
-            self._peak_s,
-            summary.hot_s,
-            summary.sound_db,
-            summary.swings.count,
-            self._course,
-        )
+def _wanted_begins(begins: Array, ends: Array, slopes: Array, sources: Places, count: int) -> Array:
+    """Return the signs with which each lane should begin.
 
-    def _is_at_rest(self) -> bool:
-        """Whether time alone changes no duty: under a curve, or under a target at the lowest duty of a cool card."""
-        if self._controller.steady:
-            return True
-        target_c = self._instructions.current.target_c
-        lowest, _ = duty_range(self.gpu.info.duty_range, self._instructions.current.min_duty_percent)
-        return self._duty == lowest and target_c is not None and self._die_c < target_c - _COOL_K
+    The temperature is that at the end of the lane before it, the rest that at the end of the lane in `sources`. What a
+    target law learns depends on all lanes before: `slopes` says how much of a change is left at the end of a lane, so
+    that a change is passed on at once.
+    """
+    begin, end = (signs.reshape(len(signs), -1, count) for signs in (begins, ends))
+    wanted = ends[:, sources].reshape(begin.shape)
+    wanted[1, :, 1:] = end[1, :, :-1]
+    wanted[:, :, 0] = begin[:, :, 0]
+    slope = slopes.reshape(-1, count)
+    for lane in range(1, count):
+        wanted[2, :, lane] += slope[:, lane - 1] * (wanted[2, :, lane - 1] - begin[2, :, lane - 1])
+    return wanted.reshape(begins.shape)
 
-    def _advance(self, part: LoadPart, seconds: float) -> None:
-        """Advance the temperatures by `seconds`. While heat lowers the clocks, this is done second by second."""
-        plant = self._plant
-        if self._clock == 1:
-            before = self._sink_c, self._die_c, self._case_k, self._others_w
-            self._heat(part.power_w, part.others_w, seconds)
-            if self._die_c < plant.target_c:
-                return
-            self._sink_c, self._die_c, self._case_k, self._others_w = before
-        count = max(round(seconds), 1)
-        for _ in range(count):
-            self._clock = plant.next_clock(self._clock, self._die_c, plant.target_c)
-            self._heat(throttled_power_w(part.power_w, self._clock), part.others_w, seconds / count)
 
-    def _heat(self, power_w: float, others_w: float, seconds: float) -> None:
-        """Advance the temperatures by `seconds` at constant power. Each formula is that of `core.thermal.approach`."""
-        plant = self._plant
-        resistance = self._resistances[self._speed]
-        sink_s = resistance * plant.heat_capacity
-        sink_left = math.exp(-seconds / sink_s)
-        air_c = plant.inlet_c
-        if plant.coupling:
-            self._others_w = others_w + (self._others_w - others_w) * sink_left
-            air_c += plant.coupling * self._others_w
-        if plant.case_resistance:
-            case_k = power_w * plant.case_resistance
-            self._case_k = case_k + (self._case_k - case_k) * math.exp(-seconds / plant.case_time_constant_s)
-            air_c += self._case_k
-        sink_end_c = air_c + power_w * resistance
-        # The die follows a heatsink that itself approaches its end; this is the exact solution.
-        die_s = plant.die_time_constant_s
-        sink_part = (self._sink_c - sink_end_c) * sink_s / (sink_s - die_s)
-        die_end_c = sink_end_c + power_w * plant.die_resistance
-        die_part = self._die_c - die_end_c - sink_part
-        self._die_c = die_end_c + sink_part * sink_left + die_part * math.exp(-seconds / die_s)
-        self._sink_c = sink_end_c + (self._sink_c - sink_end_c) * sink_left
-        self._power_w = power_w
-
-    def _count(self, seconds: float, begin_c: float) -> None:
-        """Add a step to the outcome. `begin_c` is the temperature at its beginning, °C."""
-        end_c = self._die_c
-        highest_c = self._highest_c
-        if highest_c > self._peak_c:
-            self._peak_c, self._peak_s = highest_c, self.last_s
-        self._seconds += seconds
-        duty = self._speed
-        rpm = duty / 100 * self._plant.full_scale_rpm
-        if (begin_c > HOT_C) is not (end_c > HOT_C):
-            share = (HOT_C - begin_c) / (end_c - begin_c)
-            self._summary.add_reading(seconds * share, begin_c, rpm, duty)
-            seconds *= 1 - share
-        self._summary.add_reading(seconds, end_c, rpm, duty)
-        self._course.append(Point(self.last_s, highest_c, duty))
-
-    def _decide(self, seconds: float, neighbours_percent: Sequence[int]) -> None:
-        """Let the controller decide after a step of `seconds`, and set the fans."""
-        if self._minute < self.last_s // 60:
-            self._minute = self.last_s // 60
-            if self._instructions.update(self.gpu.info, self.last_s):
-                self._controller.follow(self._instructions.current)
-                self._reading_c = None
-        reading_c = self._next_reading_c(seconds)
-        if reading_c != self._reading_c or not self._controller.steady:
-            self._reading_c = reading_c
-            decision = self._controller.decide(
-                self._clock_s,
-                reading_c,
-                self._power_w,
-                self._speed,
-                neighbours_percent,
-                throttled=self._clock < 1,
-            )
-            self._duty = decision.duty_percent
-        if self._duty is not None:
-            self._speed = self._duty
-            self._driver_percent = float(self._duty)
-        else:
-            self._driver_percent = self._plant.next_driver_percent(self._driver_percent, self._die_c, seconds)
-            self._speed = round(self._driver_percent)
-
-    def _next_reading_c(self, seconds: float) -> float:
-        """Return the temperature for the controller after a step of `seconds`, °C.
-
-        The driver reports whole degrees, every second.
-
-        The curve law and the limits near the slowdown threshold follow the highest reading, so they get the highest
-        reading of the step. The target law filters the readings, so it gets their mean: near half a degree, the ripple
-        of the power and the noise of the sensor make the readings alternate.
-        """
-        if self._instructions.current.target_c is None or self._highest_c >= self._limits_from_c:
-            # The highest of n normal values is about this far above their mean.
-            jitter_k = 0.75 * self._jitter_k * math.sqrt(2 * math.log(seconds)) if seconds > 1 else 0.0
-            return float(round(self._highest_c + max(jitter_k - self._ripple_k, 0.0)))
-        # The readings count as evenly spread. Half the width of an even spread is 1.7 standard deviations.
-        spread_k = max(self._ripple_k, 1.7 * self._jitter_k)
-        if spread_k == 0:
-            return float(round(self._die_c))
-        whole_c = math.floor(self._die_c)
-        return whole_c + min(max((self._die_c - whole_c - 0.5) / (2 * spread_k) + 0.5, 0.0), 1.0)
+def _outcome(card: DayCard, temperatures_c: NDArray[np.float32], speeds: NDArray[np.float32]) -> DayOutcome:
+    """Return the outcome of a card from its temperatures and fan speeds, with a row for each second of a lane."""
+    known = card.load.load.known
+    temperature_c, speed_percent = (rows.T.reshape(-1)[: len(known)][known] for rows in (temperatures_c, speeds))
+    seconds = len(temperature_c)
+    if not seconds:
+        return DayOutcome(0, -math.inf, 0, 0.0, 0, card.load.time_s[known], temperature_c, speed_percent)
+    energy = float(np.mean((speed_percent.astype(np.float64) / 100) ** SOUND_EXPONENT))
+    swings = Swings()
+    for duty in speed_percent[np.flatnonzero(np.diff(speed_percent, prepend=-1.0))].tolist():
+        swings.add(duty)
+    return DayOutcome(
+        seconds,
+        float(temperature_c.max()),
+        int(np.count_nonzero(temperature_c > HOT_C)),
+        mean_sound_db(energy * card.plant.full_scale_rpm**SOUND_EXPONENT),
+        swings.count,
+        card.load.time_s[known],
+        temperature_c,
+        speed_percent,
+    )

@@ -14,7 +14,7 @@ import msgspec
 
 import gpufan
 from gpufan.config.toml_text import render_settings_text
-from gpufan.web.model import ONE_THREAD
+from gpufan.web.card_model import ONE_THREAD
 from gpufan.web.page_settings import PageSettings, text_with_page_settings
 from gpufan.web.rights import User
 

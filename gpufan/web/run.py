@@ -34,7 +34,7 @@ from gpufan.web.server import PageServer, ServerThreads, listen_socket
 from gpufan.web.supervisor import open_terminal, serve_without_rights
 from gpufan.web.worker import Worker
 
-_PREDICTORS = 4
+_PREDICTORS = 3
 """At most this many processes predict; no more than there are processors."""
 _TERMINAL_TOKEN_S = 30 * 86400.0
 """A link on the terminal works once. It is valid while the page runs, but at most for this time, s."""
@@ -118,8 +118,11 @@ class _Page:
             else:
                 box, applier, before = self._simulate(stack)
             self._announce(stack)
-            models = Models(fitting, box.history_folder, is_simulated=box.simulated)
-            asyncio.run(self._serve(WebBox(box, applier, models, Predictor(predicting), before), threads))
+            predictor = Predictor(predicting)
+            models = Models(
+                fitting, box.history_folder, is_simulated=box.simulated, on_fitted=predictor.prepare
+            )
+            asyncio.run(self._serve(WebBox(box, applier, models, predictor, before), threads))
         threads.end_process_if_busy()
 
     def _simulate(self, stack: ExitStack) -> tuple[BoxOptions, Appliers, list[Snapshot]]:

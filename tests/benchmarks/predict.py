@@ -1,9 +1,9 @@
 """The prediction of the page: how fast it is, the error that its long steps make, and whether the peak is as predicted.
 
-    python -m tests.benchmarks.predict [--seeds N] [--traces FOLDER] [--only fast|steps|truth]
+    python -m tests.benchmarks.predict [--seeds N] [--first-seed N] [--traces FOLDER] [--only fast|steps|truth]
 
-`fast`: the time of a prediction over a day of two cards, with the workers of the page. `steps`: the replay in long
-steps compared with that in seconds, on random days and recorded cards. `truth`: a card is simulated for a day under one
+`fast`: the time of a prediction over a day of one to four cards, with the workers of the page. `steps`: the replay in
+lanes compared with that of real workers, on random days. `truth`: a card is simulated for a day under one
 setting and fitted to the history of this day; the predicted peaks under other settings are compared with simulations of
 the same card.
 """
@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,12 +32,15 @@ from gpufan.daemon.summary import CardSummary
 from gpufan.daemon.workers import make_workers
 from gpufan.gpu.simulated import Plant, Profile, SimulatedBox, Workload
 from gpufan.tune.boxes import FittedBox
-from gpufan.tune.day_replay import DayCard, replay_day
+from gpufan.tune.day_load import day_loads
+from gpufan.tune.day_replay import replay_day
 from gpufan.tune.fit import fit
+from gpufan.tune.lane_box import DayCard
+from gpufan.tune.lanes import LaneLoad
 from gpufan.tune.plant import FittedPlant
 from gpufan.tune.recorded_cards import RecordedCard, recorded_cards
-from gpufan.tune.thinned_load import thin_load
-from gpufan.web.model import CardModel, fit_last_day, model_of_card
+from gpufan.tune.settled_law import settled_learnt
+from gpufan.web.card_model import CardModel, fit_last_day, model_of_card
 from gpufan.web.predict import Predictor, Wish
 from gpufan.web.simulated_day import day_workload, write_day
 from gpufan.web.worker import Worker
@@ -72,11 +76,11 @@ def fast() -> str:
     rows = []
     with TemporaryDirectory() as folder, ExitStack() as stack:
         workers = [stack.enter_context(closing(Worker())) for _ in range(min(len(os.sched_getaffinity(0)), 4))]
-        write_day(Path(folder), "dual-1080ti", partial(_same, SETTINGS["target 78 °C"]), time.time(), 1)
+        write_day(Path(folder), "quad-2080ti", partial(_same, SETTINGS["target 78 °C"]), time.time(), 1)
         models = {key: found for key, found in fit_last_day(Path(folder)).items() if isinstance(found, CardModel)}
         predictor = Predictor(workers)
         for name, settings in SETTINGS.items():
-            for cards in (1, 2):
+            for cards in (1, 2, 4):
                 wishes = {key: Wish(settings, 93, (23, 100)) for key in list(models)[:cards]}
                 times_ms, cpus_ms = [], []
                 for _ in range(RUNS):
@@ -93,7 +97,7 @@ def _same(settings: CardSettings, _: object) -> CardSettings:
     return settings
 
 
-# The error of long steps
+# The error of lanes
 
 
 class Measured(NamedTuple):
@@ -158,36 +162,54 @@ def random_day(seed: int) -> tuple[RecordedCard, FittedPlant]:
     return card, FittedPlant(**{name: getattr(plant, name) for name in names})
 
 
+WARM_UP_S = 1800
+"""Before the day, the card has drawn the power of its first second for this time, s."""
+
+
 def every_second(card: RecordedCard, plant: FittedPlant, settings: CardSettings, learnt: Learnt | None) -> Measured:
     box = FittedBox([(card, plant)])
     known = {} if learnt is None else {card.uuid: learnt}
-    (worker,) = make_workers(box.gpus, partial(_same, settings), learnt=known, wall_clock=local_time)
-    summary = CardSummary(box.gpus[0])
-    for second in range(round(card.seconds) + 1):
+    (gpu,) = box.gpus
+
+    def clock(now_s: float) -> time.struct_time:
+        return local_time(max(now_s - WARM_UP_S, 0.0))
+
+    workload = gpu.workload
+    gpu.workload = lambda time_s: workload(max(time_s - WARM_UP_S, 0.0))
+    gpu.case_heat_k = workload(0.0) * plant.case_resistance
+    (worker,) = make_workers(box.gpus, partial(_same, settings), learnt=known, wall_clock=clock)
+    summary = CardSummary(gpu)
+    for second in range(WARM_UP_S + round(card.seconds)):
         worker.tick(float(second))
-        summary.add(1.0)
+        if second >= WARM_UP_S:
+            summary.add(1.0)
         box.advance(1.0)
     return Measured(summary.peak_c, summary.sound_db, summary.swings.count)
 
 
-def loads(seeds: int, traces: Path) -> Iterator[tuple[str, RecordedCard, FittedPlant]]:
-    for seed in range(seeds):
+def loads(first_seed: int, seeds: int, traces: Path) -> Iterator[tuple[str, RecordedCard, FittedPlant]]:
+    for seed in range(first_seed, first_seed + seeds):
         yield (f"random {seed}", *random_day(seed))
-    for name in ("gtx1080ti-held-80c", "rtx2080-80min", "rtx4070-10h") if traces.is_dir() else ():
-        card = recorded(name)
-        yield name, card, fit(card).plant
+    if traces.is_dir():  # the only recording of many hours
+        card = recorded("rtx4070-10h")
+        yield "rtx4070-10h", card, fit(card).plant
 
 
-def steps(seeds: int, traces: Path) -> str:
+def steps(first_seed: int, seeds: int, traces: Path) -> str:
     errors: dict[str, list[tuple[float, float, int, int]]] = {}
-    for _, card, plant in loads(seeds, traces):
-        begin_s = card.readings[0].time_s
+    for _, card, plant in loads(first_seed, seeds, traces):
         info = FittedBox([(card, plant)]).gpus[0].info
-        load = [part._replace(end_s=part.end_s - begin_s) for part in thin_load(card)]
+        highest_w = max(reading.power_w for reading in card.readings)
+        (load,) = day_loads([card])
+        load = replace(load, time_s=load.time_s - load.time_s[0])
+        lanes = LaneLoad(load, highest_w, plant.sensor_noise_c)
         for name, settings in SETTINGS.items():
-            learnt = Learnt(80.0) if settings.target_c is not None else None
+            learnt = None
+            if settings.target_c is not None:
+                work_w = statistics.fmean(r.power_w for r in card.readings if r.power_w > highest_w / 3)
+                learnt = settled_learnt(plant, settings.target_c, work_w, 0.0, highest_w)
             exact = every_second(card, plant, settings, learnt)
-            (found,) = replay_day([DayCard(info, plant, load, settings, learnt)], local_time)
+            (found,) = replay_day([DayCard(info, plant, lanes, settings, learnt)], local_time)
             difference = found.peak_c - exact.peak_c, found.sound_db - exact.sound_db
             errors.setdefault(name, []).append((*difference, found.swings, exact.swings))
     rows = []
@@ -261,7 +283,7 @@ def truth_of(seed: int, names: Sequence[str] = TRUTHS) -> list[Peak]:
     workload = random_load(seed) if seed % 2 else day_workload(0.0, seed % 4 // 2, seed)
     history, _ = simulated(plant, workload, SETTINGS["target 78 °C" if seed % 3 else "restless curve"])
     (card,) = recorded_cards(history, 100_000)
-    found = model_of_card(card)
+    found = model_of_card(card, *day_loads([card]))
     assert isinstance(found, CardModel), found
     predictor = Predictor([_Here()])  # type: ignore[list-item]  # in place of a Worker
     peaks = []
@@ -308,12 +330,13 @@ class _Here:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10, help="number of random days")
+    parser.add_argument("--first-seed", type=int, default=0, help="the first random day of `steps`")
     parser.add_argument("--traces", type=Path, default=FOLDER, help="folder of recordings of real cards")
     parser.add_argument("--only", choices=("fast", "steps", "truth"), help="make only this table")
     options = parser.parse_args()
     tables = {
         "fast": fast,
-        "steps": partial(steps, options.seeds, options.traces),
+        "steps": partial(steps, options.first_seed, options.seeds, options.traces),
         "truth": partial(truth, options.seeds),
     }
     for name, make in tables.items():

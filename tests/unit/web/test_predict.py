@@ -12,10 +12,10 @@ from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
 from gpufan.core.quiet_hours import QuietHours
 from gpufan.errors import GpufanError
-from gpufan.tune.day_replay import DayOutcome, Point
 from gpufan.web import predict
+from gpufan.web.card_model import CardModel, NoModel, fit_last_day
 from gpufan.web.history_charts import history_chart
-from gpufan.web.model import RENEW_S, RETRY_S, SEARCH_S, CardModel, Models, NoModel, fit_last_day
+from gpufan.web.model import RENEW_S, RETRY_S, SEARCH_S, Models
 from gpufan.web.predict import Predictor, Superseded, Wish
 from gpufan.web.simulated_day import write_day
 from gpufan.web.worker import Worker
@@ -134,7 +134,7 @@ def test_the_course_has_few_points_in_the_order_of_time(predictor: Predictor, mo
     (card,) = predictor.predict(models, wishes(SETTINGS, KEYS[0]))["cards"].values()
     times_s = card["course"]["time_s"]
     assert times_s == sorted(times_s)
-    assert 100 < len(times_s) <= 2 * predict._COURSE_POINTS
+    assert 100 < len(times_s) <= predict._COURSE_POINTS
     assert max(card["course"]["temperature_c"]) == pytest.approx(card["would"]["peak_c"], abs=0.1)
 
 
@@ -143,6 +143,16 @@ def test_cards_without_a_model_are_left_out(predictor: Predictor, models: dict[s
     assert set(predictor.predict(models, wishes(SETTINGS, KEYS[0], "GPU-9"))["cards"]) == {KEYS[0]}
     nothing = predictor.predict(models, wishes(SETTINGS, "GPU-9"))
     assert (nothing["cards"], nothing["error"]) == ({}, "the models of these cards are not ready: see their states")
+
+
+@pytest.mark.slow
+def test_workers_have_new_models_before_the_page_shows_them(folder: Path, workers: list[Worker]) -> None:
+    predictor = Predictor(workers[1:])
+    models = Models(workers[0], folder, on_fitted=predictor.prepare)
+    models.renew()
+    models.wait()
+    ready = models.ready()
+    assert workers[1].call(predict.known_keys) == workers[2].call(predict.known_keys) == set(ready) == set(KEYS)
 
 
 @pytest.mark.slow
@@ -175,16 +185,6 @@ def test_a_newer_request_of_the_same_page_supersedes_one_that_waits(models: dict
     for thread in threads:
         thread.join()
     assert found == {0: "answered", 1: "superseded", 2: "answered"}
-
-
-def test_the_parts_of_a_day_are_joined_by_time_and_energy() -> None:
-    quiet, loud = (
-        DayOutcome(seconds, peak_c, peak_c, hot_s, sound_db, swings, [Point(peak_c, peak_c, 50)])
-        for seconds, peak_c, hot_s, sound_db, swings in ((100.0, 70.0, 0.0, 40.0, 2), (300.0, 80.0, 5.0, 50.0, 3))
-    )
-    joined = predict._joined([quiet, loud])
-    assert (joined.seconds, joined.peak_c, joined.peak_s, joined.hot_s, joined.swings) == (400, 80, 80, 5, 5)
-    assert joined.sound_db == pytest.approx(48.89, abs=0.01)
 
 
 @pytest.mark.slow
