@@ -121,11 +121,12 @@ def test_a_slow_fan_makes_hot_seconds(predictor: Predictor, models: dict[str, Ca
 def test_quiet_hours_count_at_their_local_times(
     predictor: Predictor, models: dict[str, CardModel], in_utc: None
 ) -> None:
-    quiet = CardSettings(target_c=72, quiet_hours=(QuietHours(10 * 60, 12 * 60, frozenset(range(7)), 40),))
+    # At 52 % the card stays below the temperature from which the limit rises.
+    quiet = CardSettings(target_c=72, quiet_hours=(QuietHours(10 * 60, 12 * 60, frozenset(range(7)), 52),))
     (card,) = predictor.predict(models, wishes(quiet, KEYS[1]))["cards"].values()
     points = list(zip(card["course"]["time_s"], card["course"]["duty_percent"], strict=True))
     begin_s, end_s = NOON_S - 7200, NOON_S
-    assert max(duty for time_s, duty in points if begin_s + 120 < time_s < end_s - 120) <= 42
+    assert max(duty for time_s, duty in points if begin_s + 120 < time_s < end_s - 120) <= 52
     assert max(duty for time_s, duty in points if not begin_s < time_s < end_s) > 60
 
 
