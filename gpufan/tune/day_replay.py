@@ -49,9 +49,8 @@ def replay_day(cards: Sequence[DayCard], wall_clock: LocalTime, rounds: int = RO
     """Control the fans of `cards` under their loads, and return the outcome of each.
 
     All loads have the same grid of time. All cards are replayed at the same time, so that a card helps its
-    neighbours as under the daemon. At most `rounds` times, lanes are replayed again that do not begin as the lane before them ends.
-
-    Raises ValueError if the grid is empty.
+    neighbours as under the daemon. Lanes that do not begin as the lane before them ends are replayed again, at most
+    `rounds` times. Raises ValueError if the grid is empty.
     """
     if not len(cards[0].load.time_s):
         raise ValueError("there is no load")

@@ -42,12 +42,15 @@ class Models:
         clock: Callable[[], float] = time.monotonic,
         *,
         is_simulated: bool = False,
+        on_fitted: Callable[[dict[str, CardModel]], None] = lambda _: None,
     ) -> None:
         """`folder` is that of the history; None if there is none. `clock` returns seconds.
 
-        If `is_simulated` is set and there is no folder yet, the history is being made.
+        `on_fitted` is called with new models, in a thread, before the page gets them. If `is_simulated` is set and
+        there is no folder yet, the history is being made.
         """
         self._is_simulated = is_simulated
+        self._on_fitted = on_fitted
         self._worker = worker
         self._folder = folder
         self._clock = clock
@@ -60,7 +63,7 @@ class Models:
     def ready(self) -> dict[str, CardModel]:
         """Return the models that can predict. Starts a fit if there is none yet, or if it is old."""
         self.renew()
-        return {key: model for key, model in self._models.items() if isinstance(model, CardModel)}
+        return _usable(self._models)
 
     def states(self, keys: Iterable[str]) -> dict[str, Any]:
         """Return the state of the model of each card: the answer to `/api/model`.
@@ -95,6 +98,7 @@ class Models:
         error = ""
         try:
             models = self._worker.call(run_in_fresh_process, fit_last_day, self._folder)
+            self._on_fitted(_usable(models))
         except Exception as problem:
             error = str(problem)
         with self._lock:
@@ -118,6 +122,11 @@ class Models:
         if self._fitted_s is None or (self._is_simulated and self._error):
             return _state(ModelState.FITTING, "the model of this card is being made from the last day")
         return _state(ModelState.NONE, self._error or "the last day has no readings of this card")
+
+
+def _usable(models: CardModels) -> dict[str, CardModel]:
+    """Return the models that can predict."""
+    return {key: model for key, model in models.items() if isinstance(model, CardModel)}
 
 
 def _state(state: ModelState, text: str, hours: float = 0.0, uncertainty_k: float | None = None) -> dict[str, Any]:

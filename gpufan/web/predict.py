@@ -182,6 +182,11 @@ def set_models(models: dict[str, CardModel]) -> None:
         replay_task({key: Wish(CardSettings(target_c=78.0)) for key in models}, heat)
 
 
+def known_keys() -> set[str]:
+    """In a worker: return the keys of the models that it has."""
+    return set(_MODELS)
+
+
 def replay_task(wishes: Mapping[str, Wish], heat: Heat) -> dict[str, Replayed]:
     """In a worker: replay the cards, and return the outcome of each by its key."""
     from gpufan.tune.day_replay import ROUNDS, replay_day

@@ -119,9 +119,7 @@ class _Page:
                 box, applier, before = self._simulate(stack)
             self._announce(stack)
             predictor = Predictor(predicting)
-            models = Models(
-                fitting, box.history_folder, is_simulated=box.simulated, on_fitted=predictor.prepare
-            )
+            models = Models(fitting, box.history_folder, is_simulated=box.simulated, on_fitted=predictor.prepare)
             asyncio.run(self._serve(WebBox(box, applier, models, predictor, before), threads))
         threads.end_process_if_busy()
 
