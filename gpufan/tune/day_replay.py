@@ -23,7 +23,7 @@ from gpufan.tune.lanes import LANE_S, PROBE_LANES, PROBE_STEPS, STEPS_S, WARM_ST
 _PROBE_SHIFT = 0.1
 """What is learnt differs by this much between the probes and the first guess: by a tenth of the duty."""
 
-ROUNDS = 3
+ROUNDS = 2
 """See `replay_day`."""
 
 _DIFFERENCES = np.array([0.5, 0.4, 0.02])

@@ -113,8 +113,9 @@ class Predictor:
             if not chosen:
                 return {"hours": 0.0, "elapsed_ms": 0.0, "cards": {}, "together": None, "error": _nothing(wishes)}
             self._prepare(models)
-            replays = self._call([(replay_task, (chosen, heat)) for heat in Heat])
-        fitted, cool, warm = replays
+            # With two workers, the first makes the first and the last replay.
+            tasks = [(replay_task, (chosen, heat)) for heat in (Heat.COOL, Heat.FITTED, Heat.WARM)]
+            cool, fitted, warm = self._call(tasks)
         cards = {}
         for key, (would, course) in fitted.items():
             low_c, high_c = _interval(would.peak_c, cool[key].would.peak_c, warm[key].would.peak_c, models[key].error_k)
