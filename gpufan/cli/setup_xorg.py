@@ -49,6 +49,8 @@ def setup_xorg(
     Reads all files of X as one configuration, and changes only what must change in them. Shows the difference, and
     backs up each file. If X cannot set the fans of a card, says why, with exit status 1.
     """
+    if restore:
+        options.refuse_options(["coolbits", "edid", "layout", "yes"], "has no meaning with --restore: leave out one")
     # A simulation touches no file of this machine unless it is named.
     dry_run |= simulate is not None and output is None
     path = output or search.main_config_file()

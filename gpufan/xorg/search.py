@@ -94,7 +94,10 @@ def real_config_file(path: Path) -> Path:
     if real.exists() and not real.is_file():
         raise InputError(f"{path} is not a file: give the path of a file with --output")
     if not real.parent.is_dir():
-        raise InputError(f"{real.parent} does not exist: install the X server (xserver-xorg-core), or create it")
+        remedy = "install the X server (xserver-xorg-core), or create it"
+        if path != DEFAULT_MAIN:
+            remedy = "create it first, or choose another --output"
+        raise InputError(f"{real.parent} does not exist: {remedy}")
     return real
 
 

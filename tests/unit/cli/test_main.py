@@ -134,6 +134,8 @@ def test_all_versions_are_shown_in_one_line(gpufan: Run) -> None:
         (["run", "--interval", "often"], ["--interval", "often: write a number from 0.1 to 5"]),
         (["run", "--min-duty", "50.5"], ["--min-duty", "50.5: write a whole number from 0 to 100"]),
         (["setup-xorg", "--coolbits", "many"], ["--coolbits", "many: write a whole number from 1 to 31"]),
+        (["setup-xorg", "--restore", "--coolbits", "8"], ["--coolbits has no meaning with --restore"]),
+        (["setup-xorg", "--output", "/none/x.conf"], ["/none does not exist", "create it first"]),
         (["simulate", "--inlet", "99"], ["--inlet", "99: write a number from 0 to 60"]),
         *[
             ([*SIMULATED, text], [f"'{text}' is not a time", "1h30m"])
