@@ -124,10 +124,10 @@ class WebBox:
         """Return the state of the model of each card."""
         return self.models.states(gpu.key for gpu in self.cards)
 
-    def prediction(self, wanted: PageSettings, page: str) -> dict[str, Any]:
-        """Predict the last day with the settings `wanted`. `page` is an id of the page; empty if it sends none.
+    def prediction(self, wanted: PageSettings) -> dict[str, Any]:
+        """Predict the last day with the settings `wanted`.
 
-        Raises InputError if the file or `wanted` has a mistake, Superseded after a newer request of the same page.
+        Raises InputError if the file or `wanted` has a mistake.
         """
         settings = settings_with_page_settings(self.settings(), wanted)
         models = self.models.ready()
@@ -135,7 +135,7 @@ class WebBox:
         ranges = {gpu.key: gpu.duty_range for gpu in self.cards}
         chosen = {key: infos[key] for key in wanted.cards or infos if key in infos}
         wishes = {key: Wish(settings.for_card(info), info.slowdown_c, ranges.get(key)) for key, info in chosen.items()}
-        return self.predictor.predict(models, wishes, page)
+        return self.predictor.predict(models, wishes)
 
     async def history_folder(self) -> Path:
         """Return the folder of the history, once the history of simulated cards is made.

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.gpu import GpuInfo
 from gpufan.core.thermal import total_sound_db
-from gpufan.errors import GpufanError
 from gpufan.tune.plant import FittedPlant
 from gpufan.tune.settled_law import settled_learnt
 from gpufan.web.card_model import ONE_THREAD, CardModel, Outcome
@@ -28,10 +27,6 @@ if TYPE_CHECKING:  # only workers load numpy
 
 _COURSE_POINTS = 600
 """The course of a card has at most this many points."""
-
-
-class Superseded(GpufanError):
-    """A newer request of the same page has arrived, so this one is not answered."""
 
 
 class Wish(NamedTuple):
@@ -82,10 +77,6 @@ class Predictor:
     def __init__(self, workers: Sequence[Worker]) -> None:
         self._workers = workers
         self._turn = threading.Lock()
-        self._counting = threading.Lock()
-        self._count = 0
-        self._newest: dict[str, int] = {}
-        """The number of the newest request that waits, by its page."""
         self._known: Mapping[str, CardModel] = {}
         """The models that the workers have."""
 
@@ -94,21 +85,13 @@ class Predictor:
         with self._turn:
             self._prepare(models)
 
-    def predict(self, models: Mapping[str, CardModel], wishes: Mapping[str, Wish], page: str = "") -> dict[str, Any]:
+    def predict(self, models: Mapping[str, CardModel], wishes: Mapping[str, Wish]) -> dict[str, Any]:
         """Return what `wishes` would have done: the answer to `/api/predict`.
 
-        `wishes` has the settings of each chosen card, by its key; cards without a model are left out. Raises
-        Superseded if a newer request of `page` arrives while this one waits for its turn. Requests of the page "" are
-        all answered.
+        `wishes` has the settings of each chosen card, by its key; cards without a model are left out.
         """
         begin = time.perf_counter()
-        with self._counting:
-            self._count += 1
-            number = self._newest[page] = self._count
         with self._turn:
-            if page and self._newest.get(page) != number:
-                raise Superseded("a newer request has replaced this one")
-            self._newest.pop(page, None)
             chosen = {key: wish for key, wish in wishes.items() if key in models}
             if not chosen:
                 return {"hours": 0.0, "elapsed_ms": 0.0, "cards": {}, "together": None, "error": _nothing(wishes)}

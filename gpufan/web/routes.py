@@ -139,9 +139,8 @@ class Routes:
 
     async def predict(self, request: Request) -> Response:
         """Answer with the prediction: the last day with the settings of the page."""
-        page = request.query_params.get("page", "")[:40]
         wanted = read_page_settings(await request.body())
-        return JsonResponse(await asyncio.to_thread(self._box.prediction, wanted, page))
+        return JsonResponse(await asyncio.to_thread(self._box.prediction, wanted))
 
     async def text(self, request: Request) -> Response:
         """Answer with the text of a settings file that has the settings of the page."""

@@ -23,6 +23,7 @@ export class Limits {
       max: 100,
       step: 1,
       placeholder: "100",
+      title: "a whole number from 1 to 100",
       onchange: () => this.#setMaxDuty(),
     });
     this.list = make("div", { class: "quiet-list" });
@@ -64,10 +65,9 @@ export class Limits {
   }
 
   #setMaxDuty() {
-    const value = Math.round(Number(this.maxDuty.value));
-    this.maxDutyPercent = this.maxDuty.value === "" ? null : Math.min(Math.max(value, 1), 100);
-    this.maxDuty.value = this.maxDutyPercent ?? "";
-    this.changed();
+    if (!this.maxDuty.checkValidity()) return this.maxDuty.reportValidity();
+    this.maxDutyPercent = this.maxDuty.value === "" ? null : Number(this.maxDuty.value);
+    return this.changed();
   }
 
   #add() {

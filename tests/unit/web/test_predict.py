@@ -1,6 +1,5 @@
 """The model of each card and the prediction of other settings, on hours of history of a simulated box."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import cache
@@ -16,7 +15,7 @@ from gpufan.web import predict
 from gpufan.web.card_model import CardModel, NoModel, fit_last_day
 from gpufan.web.history_charts import history_chart
 from gpufan.web.model import RENEW_S, RETRY_S, SEARCH_S, Models
-from gpufan.web.predict import Predictor, Superseded, Wish
+from gpufan.web.predict import Predictor, Wish
 from gpufan.web.simulated_day import write_day
 from gpufan.web.worker import Worker
 from tests.benchmarks.predict import truth_of
@@ -154,38 +153,6 @@ def test_workers_have_new_models_before_the_page_shows_them(folder: Path, worker
     models.wait()
     ready = models.ready()
     assert workers[1].call(predict.known_keys) == workers[2].call(predict.known_keys) == set(ready) == set(KEYS)
-
-
-@pytest.mark.slow
-def test_a_newer_request_of_the_same_page_supersedes_one_that_waits(models: dict[str, CardModel]) -> None:
-    class SlowWorker:
-        """A worker whose first call returns when two more requests wait."""
-
-        def call(self, function: object, *arguments: object) -> object:
-            assert waiting.wait(20)
-            return function(*arguments)  # type: ignore[operator]  # a function of `predict`
-
-    waiting = threading.Event()
-    predictor = Predictor([SlowWorker()])  # type: ignore[list-item]  # in place of a Worker
-    found: dict[int, str] = {}
-
-    def ask(number: int) -> None:
-        try:
-            predictor.predict(models, wishes(SETTINGS, "GPU-9" if number else KEYS[0]), "page 1")
-            found[number] = "answered"
-        except Superseded:
-            found[number] = "superseded"
-
-    threads = []
-    for number in range(3):
-        threads.append(threading.Thread(target=ask, args=(number,)))
-        threads[-1].start()
-        while predictor._count < number + 1 or (number == 0 and not predictor._turn.locked()):
-            pass
-    waiting.set()
-    for thread in threads:
-        thread.join()
-    assert found == {0: "answered", 1: "superseded", 2: "answered"}
 
 
 @pytest.mark.slow
