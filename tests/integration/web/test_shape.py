@@ -200,6 +200,20 @@ def test_quiet_hours_and_the_highest_duty_get_into_the_text(page: Served, visit:
     expect(text).not_to_contain_text('"sat"')
 
 
+@pytest.mark.parametrize("wrong", ["0", "101", "55.5"])
+def test_a_wrong_highest_duty_is_refused_and_not_corrected(page: Served, visit: Visitor, wrong: str) -> None:
+    tab = visit(page, "shape")
+    field = tab.get_by_label("Highest duty")
+    field.fill(wrong)
+    field.press("Tab")
+    expect(field).to_have_value(wrong)
+    expect(field).to_have_attribute("title", "a whole number from 1 to 100")
+    expect(tab.locator(".code").first).not_to_contain_text("max_duty_percent")
+    tab.get_by_role("button", name="Apply …").click()
+    expect(field).to_be_focused()
+    expect(tab.get_by_role("dialog")).to_have_count(0)
+
+
 def test_nothing_is_applied_while_a_field_shows_a_wrong_time(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape")
     tab.get_by_role("button", name="Add quiet hours").click()
