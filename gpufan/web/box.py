@@ -72,7 +72,7 @@ class WebBox:
         self._quiet_read_s = -60.0
         rows = [] if options.history_folder is None else recent_readings(options.history_folder)
         watch = SnapshotWatch(options.runtime_folder / SNAPSHOT, self._why_stopped_reader(), time.monotonic)
-        self.live = Live(watch, self.quiet_text, Recent(rows))
+        self.live = Live(watch, self.quiet_text, Recent(rows), self._settings_version)
         for snapshot in before:
             self.live.recent.add(snapshot)
         self._cards: tuple[GpuState, ...] = ()
@@ -149,6 +149,14 @@ class WebBox:
         while self.options.simulated and not folder.exists() and time.monotonic() < until_s:
             await asyncio.sleep(0.1)
         return folder
+
+    def _settings_version(self) -> str:
+        """Return a text that differs after each change of the settings file; empty if there is no file."""
+        path = self.options.source.path
+        with suppress(OSError):
+            status = None if path is None else path.stat()
+            return "" if status is None else f"{status.st_mtime_ns} {status.st_size} {status.st_ino}"
+        return ""
 
     def quiet_text(self) -> str:
         """Return which quiet hours are in effect now, for people; empty for none."""

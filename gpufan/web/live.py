@@ -162,8 +162,18 @@ class Recent:
 class Live:
     """Follows the snapshot in a task, and wakes those who wait for the next event."""
 
-    def __init__(self, watch: SnapshotWatch, quiet_text: Callable[[], str], recent: Recent) -> None:
-        """`quiet_text` returns which quiet hours are in effect now; empty for none."""
+    def __init__(
+        self,
+        watch: SnapshotWatch,
+        quiet_text: Callable[[], str],
+        recent: Recent,
+        settings_version: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`quiet_text` returns which quiet hours are in effect now; empty for none.
+
+        `settings_version` returns a text that differs after each change of the settings file.
+        """
+        self._settings_version = settings_version
         self._watch = watch
         self._quiet_text = quiet_text
         self.recent = recent
@@ -208,6 +218,7 @@ class Live:
             "interval_s": None if snapshot is None else snapshot.interval_s,
             "cards": [] if snapshot is None else [now_card(gpu, quiet) for gpu in snapshot.gpus],
             "quiet": quiet,
+            "settings_version": self._settings_version(),
             "case_fans": [] if snapshot is None else [now_card(fan, quiet) for fan in snapshot.case_fans],
         }
 

@@ -46,7 +46,7 @@ export class Shape {
     this.apply = new Apply(
       text,
       () => this.settings(),
-      () => this.#load(),
+      () => this.#applied(),
     );
     this.back = make("button", { type: "button", onclick: () => this.#useSettings() }, "Back to the present settings");
     this.content = make("div", { class: "shape", hidden: true }); // until cards and settings are known
@@ -96,13 +96,16 @@ export class Shape {
 
   /** Load the settings and the state of the models; called when the view is opened. */
   async open() {
-    if (!this.fromServer) await this.#load();
+    if (!this.fromServer || this.isStale) await this.#load();
     this.prediction.open(() => !this.root.hidden);
   }
 
   /** Show where the cards are now. */
   show(snapshot) {
+    this.isStale ||= this.version !== undefined && this.version !== snapshot.settings_version;
+    this.version = snapshot.settings_version;
     if (this.root.hidden || !this.box) return;
+    if (this.isStale) this.#load();
     const chosen = this.#keys();
     const cards = snapshot.cards.filter((card) => chosen.includes(card.key));
     this.editor.plane.setPresent(cards.map((card) => ({ ...card, colour: this.#colour(card.key) })));
@@ -119,15 +122,23 @@ export class Shape {
     };
   }
 
+  /** The file has the settings of the editor now, or those from before if they were undone. */
+  #applied() {
+    this.unedited = JSON.stringify(this.settings());
+    return this.#load();
+  }
+
   async #load() {
     const first = !this.fromServer;
     const end = Date.now() / 1000;
     try {
+      this.isStale = false;
+      const isEdited = JSON.stringify(this.settings()) !== this.unedited;
       this.fromServer = await get("settings");
       this.message.hidden = true;
       if (this.box) this.apply.setBox(this.box, this.fromServer.path);
-      if (first) this.#useSettings();
-      else this.#compare();
+      if (first || !isEdited) this.#useSettings();
+      else this.editor.plane.setFormer(this.#card() ?? null); // what a person has edited stays
       this.density = await get("density", { begin_s: (end - 86400).toFixed(0), end_s: end.toFixed(0) });
       this.#drawDensity();
     } catch (error) {
@@ -178,16 +189,12 @@ export class Shape {
     if (card.curve) this.curve = card.curve;
     if (card.target_c) this.targetC = card.target_c;
     this.modes[card.curve ? "curve" : "target"].checked = true;
-    this.#compare();
     this.#drawDensity();
+    this.limits.show(card.max_duty_percent ?? null, this.fromServer.quiet, !this.chosen.length);
+    this.editor.plane.setFormer(card);
+    this.unedited = JSON.stringify(this.settings());
     this.#draw();
     this.#changed();
-  }
-
-  #compare() {
-    const card = this.#card();
-    this.limits.show(card?.max_duty_percent ?? null, this.fromServer.quiet, !this.chosen.length);
-    this.editor.plane.setFormer(card ?? null);
   }
 
   #setMode() {

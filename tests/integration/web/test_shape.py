@@ -250,3 +250,21 @@ def test_the_difference_is_shown_before_it_is_applied_and_can_be_undone(page: Se
     tab.get_by_role("button", name="Undo").click()
     expect(tab.locator(".result")).to_contain_text("as it was", timeout=10_000)
     expect(tab.get_by_role("button", name="Undo")).to_be_hidden()
+
+
+def test_another_tab_follows_settings_that_were_applied_but_not_over_an_edit(page: Served, visit: Visitor) -> None:
+    tab, other, edited = (visit(page, "shape") for _ in range(3))
+    first, second, third = (each.get_by_role("slider", name="Target").last for each in (tab, other, edited))
+    before = first.input_value()
+    for each in (first, second, third):
+        expect(each).to_have_value(before)
+    third.fill("66")
+    first.fill("71")
+    tab.get_by_role("button", name="Apply …").click()
+    tab.get_by_role("dialog").get_by_role("button", name="Apply").click()
+    expect(second).to_have_value("71", timeout=10_000)
+    expect(third).to_have_value("66")
+    expect(tab.locator(".result")).to_contain_text("gpufan follows it now", timeout=10_000)
+    tab.get_by_role("button", name="Undo").click()
+    expect(second).to_have_value(before, timeout=10_000)
+    expect(third).to_have_value("66")

@@ -131,6 +131,13 @@ def test_case_fans_are_beside_the_cards(bench: Bench) -> None:
     assert ([card["label"] for card in event["cards"]], event["case_fans"][0]["key"]) == (["0 GTX 1080 Ti"], "fan:rear")
 
 
+def test_each_event_says_which_settings_file_there_is_now(bench: Bench) -> None:
+    bench.write(now())
+    versions = iter(("1", "2", "3"))
+    live = Live(bench.watch, lambda: "", Recent(), lambda: next(versions))
+    assert [live.now()["settings_version"] for _ in range(2)] == ["2", "3"]  # the first was for the first event
+
+
 def test_recent_readings_are_those_of_ten_minutes(bench: Bench) -> None:
     recent = Recent()
     for second in range(0, 1300, 10):
