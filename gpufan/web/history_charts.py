@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from gpufan.core.gpu import CASE_FAN
 from gpufan.core.thermal import mean_sound_db, total_sound_db
 from gpufan.errors import GpufanError, InputError
 from gpufan.history.aggregate import Aggregate
@@ -107,7 +108,7 @@ def _history_chart(
         "step_s": step_s,
         "cards": {
             card.uuid: {
-                "name": card.label,
+                "name": _name(card),
                 **_lines(found.get(card.id, []), time_range.begin_s, step_s),
                 "totals": totals[card.uuid],
             }
@@ -193,10 +194,15 @@ def _totals(found: Sequence[Step], swings: int) -> dict[str, Any]:
     }
 
 
+def _name(card: HistoryCard) -> str:
+    """Return the name of a card on the page. A case fan is called one, since the history has it beside the cards."""
+    return f"case fan {card.label}" if card.uuid.startswith(CASE_FAN) else card.label
+
+
 def _event_on_page(event: Event, cards: Sequence[HistoryCard]) -> dict[str, Any]:
     """Return an event for the page. Its text is a sentence with the name of the card."""
     severity, name = _EVENTS[event.kind]
-    label = next((card.label for card in cards if card.uuid == event.uuid), "")
+    label = next((_name(card) for card in cards if card.uuid == event.uuid), "")
     begin = " ".join(filter(None, [f"{label}:" if label else "", name, event.duration_text]))
     return {
         "begin_s": event.begin_s,

@@ -119,6 +119,13 @@ def test_an_event_names_the_card_and_says_how_serious_it_is(run: RecordedRun) ->
     assert event["text"].startswith("0 GTX 1080 Ti: a fan stood still for 0:00:29: fan 0 has stood still")
 
 
+def test_a_case_fan_is_called_one(run: RecordedRun) -> None:
+    for _ in range(10):
+        run.second(gpu_state(uuid="fan:rear", label="rear", name="rear", power_w=None))
+    run.recorder.write()
+    assert history_chart(run.folder, NOON_S, NOON_S + 60)["cards"]["fan:rear"]["name"] == "case fan rear"
+
+
 def test_every_kind_of_event_has_a_severity_and_a_name() -> None:
     assert set(history_charts._EVENTS) == set(EventKind)
     assert {severity for severity, _ in history_charts._EVENTS.values()} == {"note", "warning", "problem"}
