@@ -61,24 +61,55 @@ def record_simulated_day(
     before: Sequence[Snapshot],
     snapshot_path: Path,
 ) -> None:
-    """Write the day of a simulated box to the history in `folder`, and then record its snapshots. This never returns.
+    """Write the day of a simulated box to the history in `folder`, and record its snapshots. This never returns.
 
     `profile` is the name of the box in `PROFILES`. The day ends where the snapshots `before` begin. The folder appears
     when the day is complete.
     """
     with suppress(OSError):  # a sandbox may forbid it
         os.nice(_NICE)
-    making = folder.with_name(f"{folder.name}-making")
-    # A short gap, since the cards of the page were made anew: in a stretch without a gap, a fit would see a jump.
-    end_s = (before[0].time_s if before else time.time()) - _OFF_S
-    write_day(making, profile, settings_for, end_s, _SEED)
-    making.rename(folder)
-    writer = HistoryWriter(folder)
-    writer.write([sample for snapshot in before for sample in _samples(snapshot)], ())
-    recorder = HistoryRecorder(writer, lambda: read_snapshot(snapshot_path), since_boot_s())
+    recorder = make_day_and_record(folder, profile, settings_for, before, lambda: read_snapshot(snapshot_path))
     while True:
-        recorder.tick(time.time(), since_boot_s())
         time.sleep(POLL_S)
+        recorder.tick(time.time(), since_boot_s())
+
+
+def make_day_and_record(
+    folder: Path,
+    profile: str,
+    settings_for: Callable[[GpuInfo], CardSettings],
+    before: Sequence[Snapshot],
+    read: Callable[[], Snapshot],
+    wall_clock: Callable[[], float] = time.time,
+    seconds: float = DAY_S,
+) -> HistoryRecorder:
+    """Write the day of a simulated box like `record_simulated_day`, and record its present snapshots at the same time.
+
+    Without the second, the history would lack the seconds in which the day is made. `read` returns the present
+    snapshot. `wall_clock` returns seconds since the epoch. `seconds` is the length of the day.
+    Returns the recorder, which is to be continued.
+    """
+    making = folder.with_name(f"{folder.name}-making")
+    making.mkdir(parents=True, exist_ok=True)
+    writer = HistoryWriter(making)
+    # The recorder is made while the history is empty. So it never finds a gap before its first snapshot.
+    recorder = HistoryRecorder(writer, read, since_boot_s())
+    writer.write([sample for snapshot in before for sample in _samples(snapshot)], ())
+    due_s = -math.inf
+
+    def record_when_due() -> None:
+        nonlocal due_s
+        now_s = since_boot_s()
+        if now_s >= due_s:
+            due_s = now_s + POLL_S
+            recorder.tick(wall_clock(), now_s)
+
+    # A short gap, since the cards of the page were made anew: in a stretch without a gap, a fit would see a jump.
+    end_s = (before[0].time_s if before else wall_clock()) - _OFF_S
+    write_day(making, profile, settings_for, end_s, _SEED, seconds, record_when_due)
+    recorder.close()
+    making.rename(folder)
+    return HistoryRecorder(HistoryWriter(folder), read, since_boot_s())
 
 
 def write_day(
@@ -88,10 +119,12 @@ def write_day(
     end_s: float,
     seed: int,
     seconds: float = DAY_S,
+    after_each: Callable[[], None] = lambda: None,
 ) -> None:
     """Write the day before `end_s`, seconds since the epoch, to the history in `folder`. `seconds` is its length.
 
     `profile` is the name of the simulated box in `PROFILES`. `settings_for` returns the settings of a card.
+    `after_each` is called after each snapshot of the day.
     """
     folder.mkdir(parents=True, exist_ok=True)
     writer = HistoryWriter(folder)
@@ -109,6 +142,7 @@ def write_day(
                 writer.write(samples, detector.changed.values())
                 samples.clear()
                 detector.changed.clear()
+            after_each()
         writer.write(samples, detector.changed.values())
     finally:
         writer.close()

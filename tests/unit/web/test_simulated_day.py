@@ -1,5 +1,6 @@
 """The generated day: plausible, repeatable, and written so that every reader of the history can use it."""
 
+import itertools
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from gpufan.core.card_settings import CardSettings
 from gpufan.history.events import EventKind
 from gpufan.history.reader import HistoryReader
-from gpufan.web.simulated_day import DAY_S, INTERVAL_S, day_workload, write_day
+from gpufan.web import simulated_day
+from gpufan.web.simulated_day import DAY_S, INTERVAL_S, day_workload, make_day_and_record, write_day
+from tests.unit.builders import snapshot_at
 from tests.unit.history.recorded import NOON_S
 
 HOURS = 6
@@ -40,6 +43,29 @@ def test_a_day_has_readings_all_the_time_except_at_its_restart_and_some_events(t
     steps_s = [after - before for before, after in pairwise(times_s)]
     assert sum(step_s > 1.5 * INTERVAL_S for step_s in steps_s) == 1
     assert kinds >= {EventKind.RESTART, EventKind.GAP, EventKind.OVERRIDE, EventKind.FAN_SLOW}
+
+
+def test_while_a_day_is_made_the_present_snapshots_are_recorded_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = itertools.count(100.0, 0.5)
+    monkeypatch.setattr(simulated_day, "since_boot_s", lambda: next(seconds))
+    present = [NOON_S + 15]  # as on a machine where the recorder starts late
+
+    def wall_clock() -> float:
+        present[0] += 1
+        return present[0]
+
+    before = [snapshot_at(NOON_S - 600 + second) for second in range(600)]
+    make_day_and_record(
+        tmp_path / "history", "1080ti", settings_for, before, lambda: snapshot_at(present[0]), wall_clock, 1800
+    )
+    with HistoryReader(tmp_path / "history") as reader:
+        time_range = reader.time_range()
+        times_s = {row.time_s for row in reader.readings(reader.cards(), time_range)}
+        kinds = {event.kind for event in reader.events(reader.cards(), time_range._replace(begin_s=NOON_S - 60))}
+    assert times_s >= {NOON_S + second for second in (-600, -1, 16, 17, 60, 100)}
+    assert EventKind.GAP not in kinds
 
 
 @pytest.mark.slow
