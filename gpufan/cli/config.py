@@ -257,8 +257,7 @@ def edit_config(config_path: Path | None) -> None:
     from gpufan.config.toml_text import parse_settings_text
     from gpufan.hwmon.channels import find_channels
 
-    path = _config_path_to_change(config_path)
-    verb = "changed" if path.exists() else "created"
+    path, verb = _config_path_to_change(config_path)
     text = before = text_to_change(path)
     while True:
         text = _ask_config_in_editor(text)
@@ -288,18 +287,23 @@ def _ask_config_in_editor(text: str) -> str:
         raise GpufanError(f"no editor: {error.format_message()}: {remedy}") from error
 
 
-def _config_path_to_change(path: Path | None) -> Path:
-    """Return the settings file to change: `path`, or the default file if it is None. The default file may be missing.
+def _config_path_to_change(path: Path | None) -> tuple[Path, str]:
+    """Return the settings file to change, and the word for the change: `changed`, or `created` if there is no file.
 
-    Before another file is created, ask on the terminal. Without a terminal, raise InputError: the path may be mistyped.
+    The file is `path`, or the default file if `path` is None. Before another file than the default file is created, ask
+    on the terminal. Without a terminal, raise InputError: the path may be mistyped. Raises GpufanError if the file
+    cannot be read.
     """
-    if path is None or path == DEFAULT_PATH or path.exists():
-        return path or DEFAULT_PATH
-    if not _is_on_terminal():
+    from gpufan.config.change import text_before_change
+
+    path = path or DEFAULT_PATH
+    if text_before_change(path) is not None:
+        return path, "changed"
+    if path != DEFAULT_PATH and not _is_on_terminal():
         raise InputError(f"{path}: no such file: correct --config, or create the file: touch {shlex.quote(str(path))}")
-    if not click.confirm(f"{path} does not exist. Create it?", err=True):
+    if path != DEFAULT_PATH and not click.confirm(f"{path} does not exist. Create it?", err=True):
         raise GpufanError(f"{path}: nothing changed")
-    return path
+    return path, "created"
 
 
 def _is_on_terminal() -> bool:
@@ -318,8 +322,7 @@ def _change_config_and_echo(config_path: Path | None, change: Callable[[str], st
     from gpufan.config.edit import edited_lines
     from gpufan.config.lint import lint_change
 
-    path = _config_path_to_change(config_path)
-    verb = "changed" if path.exists() else "created"
+    path, verb = _config_path_to_change(config_path)
     before = text_to_change(path)
     try:
         after = change(before)

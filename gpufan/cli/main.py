@@ -154,6 +154,9 @@ def _exit_status_and_message(error: Exception) -> tuple[int, str | None]:
         return 1, None
     if isinstance(error, OSError) and error.filename is None and error.errno in _OUTPUT_ERRORS:
         return 1, f"the output cannot be written: {error.strerror}"
+    if isinstance(error, PermissionError) and error.filename is not None:
+        remedy = "run this with sudo" if os.geteuid() else "not even root may use it here: name another path"
+        return 1, f"{error.filename}: permission denied: {remedy}"
     return 1, f"{type(error).__name__}: {error} (this is a bug: --debug shows where)"
 
 

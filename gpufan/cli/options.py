@@ -1,6 +1,8 @@
 """Options and option types that several commands share. So all commands spell and explain them in the same way."""
 
+import errno
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -84,12 +86,20 @@ class IntRange(FloatRange):
 
 
 class FilePath(click.Path):
-    """The type of an option whose value is a path. An empty path, which would be the current folder, is refused."""
+    """The type of an option whose value is a path.
+
+    An empty path, which would be the current folder, is refused, and so is a path that no file system can have.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Convert `value` to a path. Raises click.BadParameter if `value` is empty."""
+        """Convert `value` to a path. Raises click.BadParameter if `value` is empty or too long."""
         if not str(value):
             self.fail("it is empty: name a file or folder", param, ctx)
+        try:
+            os.lstat(value)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                self.fail(f"{str(value)[:40]}...: the name is too long: use a shorter one", param, ctx)
         return super().convert(value, param, ctx)
 
 

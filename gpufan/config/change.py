@@ -45,8 +45,7 @@ def text_to_change(path: Path) -> str:
     be read or is not UTF-8.
     """
     text = text_before_change(path)
-    folder = path.resolve().parent
-    existing = folder if folder.exists() else folder.parent
+    existing = next(folder for folder in path.resolve().parents if folder.exists())
     if not os.access(existing, os.W_OK):
         if os.geteuid() == 0:
             raise GpufanError(f"{existing} is read-only: mount it writable, and try again")

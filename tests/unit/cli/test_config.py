@@ -124,6 +124,21 @@ def test_a_person_is_asked_before_another_file_is_created(
     assert (new.exists(), f"{new}: created; it counts from" in result.output) == (is_made, is_made)
 
 
+def test_a_file_that_is_unreadable_is_not_a_missing_one(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(change, "read_file", refuse)
+    assert str(config(file, "set", "target_c", "75").exception) == f"only root can read {file}: run this with sudo"
+
+
+def test_a_file_in_a_new_folder_is_created_with_this_folder(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpufan.cli.config._is_on_terminal", lambda: True)
+    new = file.parent / "one/two/new.toml"
+    assert config(new, "set", "target_c", "75", typed="y\n").exit_code == 0
+    assert "\ntarget_c = 75\n" in new.read_text()
+
+
 def warnings(file: Path, *arguments: str) -> list[str]:
     """The warnings after a change."""
     start = f"warning: {file}: "

@@ -379,6 +379,38 @@ def test_a_bug_gives_one_line_and_a_traceback_only_with_debug(
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        "config set target_c 75 --config",
+        "config edit --config",
+        "doctor --bundle",
+        "setup-xorg --simulate dual-1080ti --output",
+        "setup-xorg --restore --output",
+        "deploy ansible --output",
+    ],
+)
+def test_a_path_that_is_too_long_is_bad_input(gpufan: Run, arguments: str) -> None:
+    result = gpufan(*arguments.split(), f"/tmp/{'a' * 300}/file.tar.gz")
+    assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+    assert "aaa...: the name is too long: use a shorter one" in result.err
+
+
+@pytest.mark.parametrize(
+    ("user", "remedy"), [(1000, "run this with sudo"), (0, "not even root may use it here: name another path")]
+)
+def test_a_folder_that_may_not_be_searched_is_no_bug(
+    gpufan: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, remedy: str
+) -> None:
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    result = gpufan("doctor", "--bundle", str(tmp_path / "x.tar.gz"))
+    assert (result.status, result.err) == (1, f"gpufan: {tmp_path}: permission denied: {remedy}\n")
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["nonsense"], "no such command 'nonsense': --help shows what is possible"),
