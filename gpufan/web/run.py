@@ -4,7 +4,6 @@ import asyncio
 import os
 import secrets
 import socket
-import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
@@ -18,7 +17,7 @@ from gpufan.core.snapshot import Snapshot
 from gpufan.errors import GpufanError, InputError
 from gpufan.system.own_command import with_own_command
 from gpufan.system.paths import SNAPSHOT, WEB_KEY
-from gpufan.system.signals import interrupt_at_signals
+from gpufan.system.signals import ignored, interrupt_at_signals
 from gpufan.web.access import KEY_BYTES, AllowedHosts, Sessions, new_login_token
 from gpufan.web.apply import Applier
 from gpufan.web.assets import Assets
@@ -32,6 +31,7 @@ from gpufan.web.rights import close_ways_back
 from gpufan.web.routes import make_application
 from gpufan.web.server import PageServer, ServerThreads, listen_socket
 from gpufan.web.supervisor import open_terminal, serve_without_rights
+from gpufan.web.temporary_folder import temporary_folder
 from gpufan.web.worker import Worker
 
 _PREDICTORS = 3
@@ -103,32 +103,41 @@ class _Page:
         """
         interrupt_at_signals()
         threads = ServerThreads()
-        with suppress(KeyboardInterrupt), ExitStack() as stack:
-            # Workers must be made before there are threads.
-            fitting, *predicting = (
-                stack.enter_context(closing(Worker()))
-                for _ in range(1 + min(len(os.sched_getaffinity(0)), _PREDICTORS))
-            )
-            if self._options.profile is None:
-                why = "" if applier else _why_not_apply(self._options)
-                box = BoxOptions(
-                    self._options.runtime_folder, self._options.source, self._options.history_folder, why_not_apply=why
-                )
-                before: list[Snapshot] = []
-            else:
-                box, applier, before = self._simulate(stack)
-            self._announce(stack)
-            predictor = Predictor(predicting)
-            models = Models(fitting, box.history_folder, is_simulated=box.simulated, on_fitted=predictor.prepare)
-            asyncio.run(self._serve(WebBox(box, applier, models, predictor, before), threads))
+        stack = ExitStack()
+        try:
+            self._serve_until_signal(applier, stack, threads)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            with ignored():  # a second Ctrl-C must not interrupt this
+                stack.close()
         threads.end_process_if_busy()
+
+    def _serve_until_signal(self, applier: Appliers | None, stack: ExitStack, threads: ServerThreads) -> None:
+        """Serve the page like `serve`. What must be ended afterwards is put on `stack`. Raises KeyboardInterrupt."""
+        # Workers must be made before there are threads.
+        fitting, *predicting = (
+            stack.enter_context(closing(Worker())) for _ in range(1 + min(len(os.sched_getaffinity(0)), _PREDICTORS))
+        )
+        if self._options.profile is None:
+            why = "" if applier else _why_not_apply(self._options)
+            box = BoxOptions(
+                self._options.runtime_folder, self._options.source, self._options.history_folder, why_not_apply=why
+            )
+            before: list[Snapshot] = []
+        else:
+            box, applier, before = self._simulate(stack)
+        self._announce(stack)
+        predictor = Predictor(predicting)
+        models = Models(fitting, box.history_folder, is_simulated=box.simulated, on_fitted=predictor.prepare)
+        asyncio.run(self._serve(WebBox(box, applier, models, predictor, before), threads))
 
     def _simulate(self, stack: ExitStack) -> tuple[BoxOptions, Appliers, list[Snapshot]]:
         """Start a simulated box in a temporary folder. Return where its data is, and its last ten minutes."""
         from gpufan.web.simulated import SimulatedDaemon
         from gpufan.web.simulated_day import record_simulated_day
 
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpufan-web-")))
+        folder = stack.enter_context(temporary_folder())
         source = Source(folder / "config.toml", required=False)
         (folder / "config.toml").write_text(render_settings_text())
         daemon = SimulatedDaemon(str(self._options.profile), self._options.workload, source, folder)
@@ -177,6 +186,7 @@ class _Page:
         hosts = AllowedHosts(self._host, os.uname().nodename)
         application = make_application(box, self._assets, Sessions(self._key, self._say_login), hosts)
         server = PageServer(application, box.live.end)
+        server.end_at_signals()
         follower = asyncio.ensure_future(box.live.follow())
         follower.add_done_callback(lambda _: server.end())  # only a bug ends it early
         await server.serve([self._listener])

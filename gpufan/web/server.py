@@ -6,6 +6,7 @@ maintain Starlette. `connections` adds the limits that it lacks.
 
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -107,6 +108,15 @@ class PageServer(uvicorn.Server):
             )
         )
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # the application reports its errors itself
+
+    def end_at_signals(self) -> None:
+        """End at SIGINT, SIGTERM and SIGHUP, and raise nothing: an exception would end a task, and be printed.
+
+        A signal that is ignored already, such as SIGHUP under nohup, stays ignored.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, lambda _number, _frame: self.end())
 
     def end(self) -> None:
         """Make the server end soon."""

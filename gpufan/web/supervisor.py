@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from gpufan.errors import GpufanError
 from gpufan.system.printable import printable
-from gpufan.system.signals import interrupt_at_signals
+from gpufan.system.signals import ignored, interrupt_at_signals
 from gpufan.web.apply import Applier
 from gpufan.web.helper import DirectApplier, HelperClient, LineReader, helper_answer
 from gpufan.web.preload import load_hidden_code
@@ -65,9 +65,10 @@ def serve_without_rights(
     except KeyboardInterrupt:
         pass
     finally:
-        ours.close()
-        status = _end_child(child)
-        _print_rest(output, say)
+        with ignored():  # a second Ctrl-C must not interrupt this
+            ours.close()
+            status = _end_child(child)
+            _print_rest(output, say)
     if status not in (0, -signal.SIGTERM):
         raise GpufanError("the page ended with an error: run `sudo gpufan web` again")
 
