@@ -73,11 +73,11 @@ def replay_day(cards: Sequence[DayCard], wall_clock: LocalTime, rounds: int = RO
             break
         numbers = lanes_of(places, lanes.cards, lanes.count)
         begins[:, numbers] = wanted[:, numbers]
-        again = lanes.taken(np.maximum(places - 1, 0))
+        again = lanes.selected(np.maximum(places - 1, 0))
         again.recall(lanes, sources[numbers], begins[2, numbers])
         part = Record.empty(LANE_S, len(numbers))
         again.run(rows.after_warm_up(numbers), STEPS_S[WARM_STEPS:], part)
-        lanes.put(places, again)
+        lanes.replace_lanes(places, again)
         for all_lanes, new in zip(record, part, strict=True):
             all_lanes[:, numbers] = new
     return [

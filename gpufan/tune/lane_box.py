@@ -128,15 +128,17 @@ _NOT_QUIET = Quiet(None, None, "")
 class _Group(PerLane):
     """The laws of cards with the same settings."""
 
-    def __init__(self, cards: Sequence[DayCard], has_quiet_limit: bool, has_quiet_target: bool) -> None:
+    def __init__(self, cards: Sequence[DayCard], rows: BoxRows) -> None:
         first = cards[0]
         settings, limits, full_at_c = first.settings, first.limits, first.full_at_c
         self.cards = len(cards)
         count = len(cards) * len(first.load.start_c)
         target: TargetLanes | None = None
         self._own_target_c = math.nan if settings.target_c is None else settings.target_c
-        self._has_quiet_target = has_quiet_target
-        if settings.target_c is not None or has_quiet_target:
+        hours = settings.quiet_hours
+        self._has_quiet_target = rows.target_c is not None and any(each.target_c is not None for each in hours)
+        has_quiet_limit = rows.max_duty_percent is not None and any(each.max_duty_percent is not None for each in hours)
+        if settings.target_c is not None or self._has_quiet_target:
             learnt = [card.learnt for card in cards for _ in card.load.start_c if card.learnt is not None]
             speeds = np.concatenate([card.load.start_percent for card in cards])
             starts_c = np.concatenate([card.load.start_c for card in cards])
@@ -201,10 +203,9 @@ class BoxLanes:
         """The duty that was set, percent. NaN while the driver controls the fans."""
         self._help = HelpLanes([Helper(card.info, card.settings, card.limits[1]) for card in cards], self.count)
         self.groups = [
-            _Group(list(same), rows.max_duty_percent is not None, rows.target_c is not None)
+            _Group(list(same), rows)
             for _, same in groupby(cards, lambda card: (card.settings, card.limits, card.full_at_c))
         ]
-
         for target in self.targets:
             target.finds_saturated = len(cards) > 1
 
@@ -222,24 +223,24 @@ class BoxLanes:
                 record.speed_percent[step] = self.plants.speed_percent
             self._decide(seconds, rows, step)
 
-    def taken(self, places: Places) -> "BoxLanes":
+    def selected(self, places: Places) -> "BoxLanes":
         """Return a copy that has only the lanes at `places` of each card."""
         found = copy.copy(self)
         found.count = len(places)
         lanes = lanes_of(places, self.cards, self.count)
-        found.plants, found.duty_percent = self.plants.taken(lanes), self.duty_percent[lanes]
-        found._help = self._help.taken(places)
-        found.groups = [group.taken(lanes_of(places, group.cards, self.count)) for group in self.groups]
+        found.plants, found.duty_percent = self.plants.selected(lanes), self.duty_percent[lanes]
+        found._help = self._help.selected(places)
+        found.groups = [group.selected(lanes_of(places, group.cards, self.count)) for group in self.groups]
         return found
 
-    def put(self, places: Places, other: "BoxLanes") -> None:
+    def replace_lanes(self, places: Places, other: "BoxLanes") -> None:
         """Replace the lanes at `places` of each card by those of `other`, which has these lanes only."""
         lanes = lanes_of(places, self.cards, self.count)
-        self.plants.put(lanes, other.plants)
+        self.plants.replace_lanes(lanes, other.plants)
         self.duty_percent[lanes] = other.duty_percent
-        self._help.put(places, other._help)
+        self._help.replace_lanes(places, other._help)
         for group, new in zip(self.groups, other.groups, strict=True):
-            group.put(lanes_of(places, group.cards, self.count), new)
+            group.replace_lanes(lanes_of(places, group.cards, self.count), new)
 
     @property
     def has_curve(self) -> Mask:
@@ -286,9 +287,9 @@ class BoxLanes:
                 plants.speed_percent[lanes],
                 rows.log_power[step, lanes],
                 rows.pauses[step, lanes],
+                throttled=None if throttled is None else throttled[lanes],
+                shared=None if shared is None else shared[lanes],
             )
-            now.throttled = None if throttled is None else throttled[lanes]
-            now.shared = None if shared is None else shared[lanes]
             self.duty_percent[lanes] = group.duty(now, rows, step, lanes)
 
     def _needs_help(self) -> bool:

@@ -8,6 +8,7 @@ Left out are reasons, readings that cannot be trusted, and all that a law does a
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,27 +37,25 @@ _ROUNDING = 5e-7
 """A duty that is above a whole percent by less than this is that percent: the laws round to six digits."""
 
 
+@dataclass(slots=True)
 class LaneReadings:
-    """What a law knows of its lanes at one moment."""
+    """The readings of all lanes of a law at one moment."""
 
-    __slots__ = ("log_power", "pauses", "reading_c", "seconds", "shared", "speed_percent", "target_c", "throttled")
-
-    def __init__(self, seconds: float, reading_c: Array, speed_percent: Array, log_power: Array, pauses: Mask) -> None:
-        self.seconds = seconds
-        """Time since the last moment, s."""
-        self.reading_c = reading_c
-        """Whole degrees."""
-        self.speed_percent = speed_percent
-        self.log_power = log_power
-        """`Expected.log`."""
-        self.pauses = pauses
-        """`Expected.pauses`."""
-        self.target_c: Array | None = None
-        """The target of each lane, °C; None for that of the settings."""
-        self.throttled: Mask | None = None
-        """Which lanes lower their clocks for heat; None if none has done so yet."""
-        self.shared: Array | None = None
-        """The duty that helps the neighbours of each lane, percent; None if there are none."""
+    seconds: float
+    """Time since the last moment, s."""
+    reading_c: Array
+    """Whole degrees."""
+    speed_percent: Array
+    log_power: Array
+    """`Expected.log`."""
+    pauses: Mask
+    """`Expected.pauses`."""
+    target_c: Array | None = None
+    """The target of each lane, °C; None for that of the settings."""
+    throttled: Mask | None = None
+    """Which lanes lower their clocks for heat; None if none has done so yet."""
+    shared: Array | None = None
+    """The duty that helps the neighbours of each lane, percent; None if there are none."""
 
 
 class TargetLanes(PerLane):

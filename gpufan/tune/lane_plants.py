@@ -57,9 +57,9 @@ class PlantLanes(PerLane):
         """Which lanes lower their clocks for heat; None if none has done so yet."""
         return self._clock < 1 if self._has_throttled else None
 
-    def put(self, lanes: NDArray[np.intp], other: "PlantLanes") -> None:
-        """See `PerLane.put`."""
-        super().put(lanes, other)
+    def replace_lanes(self, lanes: NDArray[np.intp], other: "PlantLanes") -> None:
+        """See `PerLane.replace_lanes`."""
+        super().replace_lanes(lanes, other)
         self._has_throttled = self._has_throttled or other._has_throttled
 
     def advance(self, seconds: float, power_w: Array, air_c: Array, duty_percent: Array) -> None:

@@ -85,20 +85,20 @@ class PerLane:
     PER_LANE: tuple[str, ...] = ()
     """The names of these values."""
 
-    def taken(self: _P, lanes: NDArray[np.intp]) -> _P:
+    def selected(self: _P, lanes: NDArray[np.intp]) -> _P:
         """Return a copy that has only `lanes`."""
         found = copy.copy(self)
         for name in self.PER_LANE:
             value = getattr(self, name)
-            setattr(found, name, value.taken(lanes) if isinstance(value, PerLane) else value[..., lanes])
+            setattr(found, name, value.selected(lanes) if isinstance(value, PerLane) else value[..., lanes])
         return found
 
-    def put(self: _P, lanes: NDArray[np.intp], other: _P) -> None:
+    def replace_lanes(self: _P, lanes: NDArray[np.intp], other: _P) -> None:
         """Replace the values of `lanes` by those of `other`, which has these lanes only."""
         for name in self.PER_LANE:
             value, new = getattr(self, name), getattr(other, name)
             if isinstance(value, PerLane):
-                value.put(lanes, new)
+                value.replace_lanes(lanes, new)
             else:
                 changed = value.copy()
                 changed[..., lanes] = new

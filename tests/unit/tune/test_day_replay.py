@@ -207,6 +207,16 @@ def test_cards_are_warmed_by_the_recorded_power_of_the_others() -> None:
     assert found[0].peak_c > alone.peak_c + 3
 
 
+def test_quiet_hours_with_a_target_may_be_for_one_card_only() -> None:
+    hours = (QuietHours(10, 60, EVERY_DAY, target_c=65.0),)
+    quiet, other = day_cards(recorded(cards=2), PLANT, CardSettings(quiet_hours=hours))
+    other = replace(other, settings=CardSettings(), learnt=None)
+    found = replay_day([quiet, other], local_time)
+    (alone,) = replay_day([other], local_time)
+    assert found[1].peak_c == pytest.approx(alone.peak_c)
+    assert found[0].sound_db != pytest.approx(alone.sound_db, abs=0.5)
+
+
 def test_a_card_helps_its_neighbour_as_under_the_daemon() -> None:
     cards = recorded(cards=2)
     settings = CardSettings(target_c=65, neighbours=("0", "1"))

@@ -137,8 +137,8 @@ def test_cards_in_lanes_that_are_put_aside_and_back_go_on_as_before() -> None:
     for temperature_c in (50.0, 70.0, 60.0):
         law.decide(LaneReadings(1.0, np.array([temperature_c, 50, 55, 60]), np.zeros(4), *nothing))
     places = np.array([0, 2])
-    part = law.taken(places)
+    part = law.selected(places)
     part.decide(LaneReadings(1.0, np.array([90.0, 91.0]), np.zeros(2), np.zeros(2), np.zeros(2, bool)))
-    law.put(places, part)
+    law.replace_lanes(places, part)
     assert law.local_demand_percent.tolist()[::2] == [100.0, 100.0]
     assert law.local_demand_percent[1] == 30
