@@ -253,7 +253,7 @@ class BoxLanes:
     def signs(self) -> Array:
         """Return values of each lane by which two states are compared.
 
-        They are the duty, the temperature, and what the law remembers: the learnt number, or the held temperature.
+        They are the duty, the temperature, and `memory` of the law: the learnt number, or the held temperature.
         """
         duties = np.concatenate([np.nan_to_num(group.law.own_duty_percent) for group in self.groups])
         return np.array([duties, self.plants.die_c, np.concatenate([group.law.memory for group in self.groups])])

@@ -110,7 +110,7 @@ class TargetLanes(PerLane):
 
     @property
     def memory(self) -> Array:
-        """What the law remembers of long ago: the number that is learnt."""
+        """The state that fades most slowly: the logarithm of the learnt number."""
         return self.learnt
 
     @property
@@ -244,7 +244,7 @@ class CurveLanes(PerLane):
 
     @property
     def memory(self) -> Array:
-        """What the law remembers of long ago: the held temperature, °C."""
+        """The state that fades most slowly: the held temperature, °C."""
         return self._held_c
 
     def recall(self, other: "CurveLanes", lanes: NDArray[np.intp]) -> None:
@@ -340,7 +340,7 @@ class SwitchingLanes(PerLane):
 
     @property
     def memory(self) -> Array:
-        """What the law remembers of long ago: the number that is learnt."""
+        """The state that fades most slowly: the logarithm of the learnt number."""
         return self.target.learnt
 
     @property

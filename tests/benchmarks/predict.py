@@ -1,4 +1,4 @@
-"""The prediction of the page: how fast it is, the error that its long steps make, and whether the peak is as predicted.
+"""The prediction of the page: how fast it is, the error of its replay in lanes, and whether the peak is as predicted.
 
     python -m tests.benchmarks.predict [--seeds N] [--first-seed N] [--traces FOLDER] [--only fast|steps|truth]
 
