@@ -37,22 +37,41 @@ class DaemonReply(str, Enum):
 def reload_by_hand(runtime_folder: Path) -> None:
     """Make a gpufan that is not a service read its settings again.
 
-    Nothing happens if it does not read them at SIGHUP: a gpufan in a terminal ends at SIGHUP.
+    Nothing happens if it reads them only at its start.
     """
     with suppress(GpufanError, OSError):
         snapshot = snapshot_file.read_snapshot(runtime_folder / SNAPSHOT)
-        if snapshot.simulated_s is None and _reloads_at_hang_up(snapshot.pid):
+        if snapshot.simulated_s is None and _why_only_at_start(snapshot.pid) == "":
             os.kill(snapshot.pid, signal.SIGHUP)
 
 
-def _reloads_at_hang_up(pid: int) -> bool:
-    """Whether the process `pid` is a `gpufan run` without a terminal that handles SIGHUP. Raises OSError."""
+def _why_only_at_start(pid: int) -> str | None:
+    """Return why the process `pid` reads its settings only at its start; empty if it also reads them at SIGHUP.
+
+    Returns None if it is no `gpufan run`. Raises OSError.
+    """
     folder = PROC / str(pid)
     words = read_file(folder / "cmdline").decode("utf-8", "replace").split("\0")
-    terminal = read_file(folder / "stat").rpartition(b") ")[2].split()[4]
+    if "run" not in words or not any("gpufan" in word for word in words):
+        return None
+    if read_file(folder / "stat").rpartition(b") ")[2].split()[4] != b"0":
+        return "it runs in a terminal"  # there, SIGHUP ends it
     caught = re.search(rb"^SigCgt:\s*([0-9a-f]+)$", read_file(folder / "status"), re.MULTILINE)
-    is_gpufan = "run" in words and any("gpufan" in word for word in words)
-    return is_gpufan and terminal == b"0" and caught is not None and bool(int(caught[1], 16) & 1 << signal.SIGHUP - 1)
+    is_caught = caught is not None and bool(int(caught[1], 16) & 1 << signal.SIGHUP - 1)
+    return "" if is_caught else "it ignores SIGHUP"
+
+
+def _why_not_reloaded(snapshot: Snapshot) -> str:
+    """Return why the gpufan that published `snapshot` reads its settings only at its start.
+
+    The text is empty if it reads them again, or if this is unknown.
+    """
+    if snapshot.simulated_s is not None:
+        is_own = snapshot.pid == os.getpid()  # the simulation of this page, which reads them again
+        return "" if is_own else "it is a simulation"
+    with suppress(OSError):
+        return _why_only_at_start(snapshot.pid) or ""
+    return ""
 
 
 def wait_until_followed(
@@ -71,6 +90,11 @@ def wait_until_followed(
             return DaemonReply.NOT_RUNNING, str(error)
         if complaint := snapshot_file.snapshot_complaint(snapshot):
             return DaemonReply.NOT_RUNNING, complaint
+        if why := _why_not_reloaded(snapshot):
+            return DaemonReply.REFUSED, (
+                f"{path}: written, but gpufan (process {snapshot.pid}) does not follow it: {why},"
+                " so it reads its settings only at its start; start it again"
+            )
         # The daemon may have published this snapshot just before it read the file.
         if snapshot.time_s > begin_s + snapshot.interval_s:
             if snapshot.reload_refused is not None:

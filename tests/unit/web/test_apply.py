@@ -1,5 +1,7 @@
 """The settings file is changed, the daemon is awaited, and the change is undone."""
 
+import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.snapshot_file import SnapshotFile
 from gpufan.errors import InputError
+from gpufan.web import reload
 from gpufan.web.apply import Applier
 from gpufan.web.page_settings import PageSettings
 from tests.unit.builders import snapshot_at
@@ -79,6 +82,54 @@ def test_a_daemon_that_follows_something_else_is_told(box: Box) -> None:
     made = box.apply(target_c=70.0)
     assert (made["ok"], made["daemon"]) == (False, "refused")
     assert "does not follow" in made["text"]
+
+
+def put_process(folder: Path, monkeypatch: pytest.MonkeyPatch, terminal: int, caught: int) -> list[tuple[int, int]]:
+    """Let this process be a `gpufan run` for the page. Return the signals that the page sends."""
+    process = folder / "proc" / str(os.getpid())
+    process.mkdir(parents=True)
+    (process / "cmdline").write_text("python\0-m\0gpufan\0run\0")
+    (process / "stat").write_text(f"1 (a) b) S 1 1 1 {terminal} 1 0")
+    (process / "status").write_text(f"Name: x\nSigCgt:\t{caught:016x}\n")
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(reload, "PROC", folder / "proc")
+    monkeypatch.setattr(os, "kill", lambda pid, number: number and sent.append((pid, number)))
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("terminal", "caught", "why"), [(34816, 1, "it runs in a terminal"), (0, 2, "it ignores SIGHUP")]
+)
+def test_a_daemon_that_reads_its_settings_only_at_its_start_is_not_waited_for(
+    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: int, caught: int, why: str
+) -> None:
+    sent = put_process(tmp_path, monkeypatch, terminal, caught)
+    box.snapshot.write(snapshot_at(time.time(), settings="target 75 °C"))
+    made = box.apply(target_c=70.0)
+    assert (made["ok"], made["daemon"], box.waits, sent) == (False, "refused", 0, [])
+    assert f"written, but gpufan (process {os.getpid()}) does not follow it: {why}" in made["text"]
+    assert "start it again" in box.applier.undo(made["undo_id"])["text"]
+
+
+def test_a_daemon_that_reads_its_settings_at_a_signal_gets_the_signal(
+    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = put_process(tmp_path, monkeypatch, 0, 1)
+    box.snapshot.write(snapshot_at(time.time(), settings="target 75 °C"))
+    box.next = later(settings="target 70 °C")
+    assert box.apply(target_c=70.0)["daemon"] == "accepted"
+    assert sent == [(os.getpid(), signal.SIGHUP)]
+
+
+@pytest.mark.parametrize(("is_own", "waits"), [(True, 1), (False, 0)])
+def test_only_the_simulation_of_the_page_itself_is_waited_for(box: Box, is_own: bool, waits: int) -> None:
+    pid = os.getpid() if is_own else os.getppid()
+    now, then = snapshot_at(time.time(), settings="target 75 °C", simulated_s=9.0), later(settings="target 70 °C")
+    box.snapshot.write(msgspec.structs.replace(now, pid=pid))
+    box.next = msgspec.structs.replace(then, pid=pid, simulated_s=19.0)
+    made = box.apply(target_c=70.0)
+    assert (made["ok"], box.waits) == (is_own, waits)
+    assert ("it is a simulation" in made["text"]) is not is_own
 
 
 def test_without_a_daemon_the_file_is_changed_nevertheless(box: Box) -> None:
