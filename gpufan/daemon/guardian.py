@@ -42,7 +42,7 @@ if [ "$word" = again ]; then
     read -r word
 fi
 trap '' USR1
-for python in "$1" "$2" /usr/bin/python3; do [ -x "$python" ] && break; done
+for python in "$1" "$2" /usr/bin/python3; do "$python" -I -S -c '' 2>/dev/null && break; done
 if [ -e "$3" ] && "$python" -I -S - "$3" <&3; then
     rm -f "$5"
     echo "gpufan: process $4 has ended; its guardian has given the fans back to the driver"

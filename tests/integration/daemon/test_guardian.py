@@ -111,11 +111,19 @@ with guardian(Path({str(record)!r})):
     assert not record.exists()
 
 
-def test_the_guardian_acts_when_gpufan_was_removed_from_the_disk_meanwhile(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_python_broken", [False, True], ids=["removed", "broken"])
+def test_the_guardian_acts_when_gpufan_or_its_python_was_removed_from_the_disk_meanwhile(
+    tmp_path: Path, is_python_broken: bool
+) -> None:
+    if is_python_broken and not Path("/usr/bin/python3").exists():
+        pytest.skip("there is no Python of the system")
     record, home = tmp_path / "taken.json", tmp_path / "home"
     record.write_text('{"cards": []}')
     home.mkdir()
-    (home / "python3").symlink_to(sys.executable)
+    if is_python_broken:  # as after an upgrade of the distribution, without the libraries of the old Python
+        (tmp_path / "python3").write_text("#!/bin/sh\nexit 127\n")
+        (tmp_path / "python3").chmod(0o755)
+    (home / "python3").symlink_to(tmp_path / "python3" if is_python_broken else sys.executable)
     shutil.copy(release_fans.__file__, home / "release_fans.py")
     text = f"""
 import os, shutil, sys
