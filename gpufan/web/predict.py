@@ -121,6 +121,7 @@ class Predictor:
         """Give `models` to the workers, unless they have them."""
         known = self._known
         if models.keys() != known.keys() or any(model is not known[key] for key, model in models.items()):
+            self._known = {}  # if this fails, some workers have the new models and others the old ones
             self._call([(set_models, (dict(models),))] * len(self._workers))
             self._known = dict(models)
 

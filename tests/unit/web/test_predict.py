@@ -145,6 +145,27 @@ def test_cards_without_a_model_are_left_out(predictor: Predictor, models: dict[s
     assert (nothing["cards"], nothing["error"]) == ({}, "the models of these cards are not ready: see their states")
 
 
+def test_workers_get_models_again_if_some_could_not_be_given() -> None:
+    class OddWorker:
+        """A worker that fails at its second call."""
+
+        calls = 0
+
+        def call(self, *_: object) -> None:
+            self.calls += 1
+            if self.calls == 2:
+                raise GpufanError("no memory")
+
+    worker = OddWorker()
+    predictor = Predictor([worker])  # type: ignore[list-item]  # in place of a Worker
+    old, new = {"GPU-1": object()}, {"GPU-1": object()}
+    predictor.prepare(old)  # type: ignore[arg-type]  # nothing here looks into a model
+    with pytest.raises(GpufanError):
+        predictor.prepare(new)  # type: ignore[arg-type]  # the same
+    predictor.prepare(old)  # type: ignore[arg-type]  # the same
+    assert worker.calls == 3
+
+
 @pytest.mark.slow
 def test_workers_have_new_models_before_the_page_shows_them(folder: Path, workers: list[Worker]) -> None:
     predictor = Predictor(workers[1:])
