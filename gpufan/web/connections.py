@@ -8,6 +8,7 @@ a header, but neither of the other two. aiohttp has no such limit.
 """
 
 import asyncio
+import socket
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -16,6 +17,8 @@ REQUEST_S = 5.0
 """The header of a request must arrive within this time after the connection or the last answer, s."""
 RECEIVE_S = 10.0
 """A client must receive waiting data within this time, s. The data that waits is less than 100 KiB."""
+WAITING_BYTES = 16384
+"""About this many bytes of a stream of events wait in the kernel for a client. Linux doubles the number."""
 CONNECTIONS = 100
 """At most this many connections exist. A further one closes the oldest connection that has not logged in."""
 
@@ -84,6 +87,17 @@ class Connection:
         self.begin_request()
         if self._transport is not None and not self._transport.is_closing():
             self._request_timer = asyncio.get_running_loop().call_later(REQUEST_S, self.close)
+
+    def limit_waiting_data(self) -> None:
+        """Let only little data wait for the client.
+
+        Without this, the kernel stores megabytes for a client that does not receive its events. So the server would
+        notice the client half an hour later, and the client would then receive old events.
+        """
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(0)
+            connected = self._transport.get_extra_info("socket")
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WAITING_BYTES)
 
     def pause_writing(self) -> None:
         """Note that data waits for the client. The client must receive it soon."""

@@ -196,9 +196,13 @@ class Live:
             if is_same and time.monotonic() - sent_s < REPEAT_S:
                 continue
             sent_s = time.monotonic()
-            self._use(moment)
-            async with self._news:
-                self._news.notify_all()
+            await self.publish(moment)
+
+    async def publish(self, moment: Moment) -> None:
+        """Use `moment`, and wake those who wait for the next event."""
+        self._use(moment)
+        async with self._news:
+            self._news.notify_all()
 
     def _use(self, moment: Moment) -> None:
         """Remember `moment` and its readings, and make its event."""

@@ -176,7 +176,9 @@ class _EventResponse(StreamingResponse):
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events."""
+        """Send the events. A browser that receives slowly misses some, and then receives the newest."""
+        if connection := scope.get("state", {}).get("connection"):
+            connection.limit_waiting_data()
         self._routes.streams += 1
         try:
             await super().__call__(scope, receive, send)
