@@ -60,9 +60,8 @@ def serve_page(options: WebOptions, say: Callable[[str], None]) -> None:
 
     Raises InputError if an option is wrong, GpufanError if the page cannot be served.
     """
-    path = options.source.path
-    if options.profile is None and options.source.required and path is not None and not path.is_file():
-        raise InputError(f"{path}: no such file")
+    if options.profile is None and options.source.required:
+        options.source.read()
     assets = Assets()
     with listen_socket(options.listen) as listener:
         prepare = partial(open_history_folder, options.history_folder)
@@ -128,6 +127,8 @@ class _Page:
         else:
             box, applier, before = self._simulate(stack)
         self._announce(stack)
+        if self._options.profile is None:
+            self._warn_of_settings()
         predictor = Predictor(predicting)
         models = Models(fitting, box.history_folder, is_simulated=box.simulated, on_fitted=predictor.prepare)
         asyncio.run(self._serve(WebBox(box, applier, models, predictor, before), threads))
@@ -168,6 +169,13 @@ class _Page:
             self._say(f"from another computer, write {os.uname().nodename} or an address of it for 127.0.0.1")
         ends = "the page; gpufan itself goes on" if self._options.profile is None else "the page and the simulation"
         self._say(f"Ctrl-C ends {ends}")
+
+    def _warn_of_settings(self) -> None:
+        """Print why the settings file cannot be used, if that is so. gpufan may run with its former settings."""
+        try:
+            self._options.source.read()
+        except InputError as error:
+            self._say(f"{error}; until this is corrected, the page shows no settings")
 
     def _new_link(self) -> str:
         """Return a link that opens the page once."""

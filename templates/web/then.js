@@ -145,12 +145,15 @@ export class Then {
       const [history, density, settings] = await Promise.all([
         get("history", { ...range, points }, request.signal),
         get("density", range, request.signal),
-        get("settings", {}, request.signal),
+        get("settings", {}, request.signal).catch((error) => {
+          if (error.name === "AbortError") throw error;
+          return { cards: [], error: error.message }; // the file has a mistake; the history is shown without it
+        }),
       ]);
       if (request.signal.aborted) return;
       Object.assign(this, { history, density, settings });
       const isEmpty = !Object.keys(history.cards).length;
-      this.#say(history.error || (isEmpty ? "The history has no readings in this range." : ""));
+      this.#say(history.error || (isEmpty ? "The history has no readings in this range." : (settings.error ?? "")));
       this.#showTables();
       await this.#redraw();
     } catch (error) {

@@ -170,6 +170,15 @@ def test_the_process_that_speaks_http_ends_with_the_helper(arguments: list[str])
         wait_for(lambda: not alive(child))
 
 
+@pytest.mark.slow
+def test_a_settings_file_that_only_root_can_read_is_named(arguments: list[str], config: Path) -> None:
+    config.chmod(0o600)
+    with terminal(*arguments) as found:
+        said = found.line_with(f"{config}: cannot be read: Permission denied; ")
+        assert "the page shows no settings" in said
+        assert "Permission denied" in found.page.get("/api/settings").json()["error"]
+
+
 def test_what_the_child_prints_cannot_control_the_terminal(arguments: list[str], folder: Path) -> None:
     with terminal(*arguments) as found:
         output = os.open(f"/proc/{found.child()}/fd/1", os.O_WRONLY)

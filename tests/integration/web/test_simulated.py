@@ -1,10 +1,12 @@
-"""The temporary folder of `gpufan web --simulate`, after each way in which the page can end."""
+"""`gpufan web --simulate` and its temporary folder: after each end of the page, and with a mistake in its settings."""
 
 import signal
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
+from tests.integration.web.browser import Visitor
 from tests.integration.web.page import running_page
 
 pytestmark = pytest.mark.slow
@@ -42,3 +44,24 @@ def test_after_a_kill_the_next_page_removes_the_folder_but_not_that_of_a_page_th
         with running_page("--simulate", env=env):
             assert of_running.is_dir()
             assert not of_killed.exists()
+
+
+def test_a_settings_file_that_becomes_wrong_is_named_and_the_page_goes_on(
+    temporary_files: Path, visit: Visitor
+) -> None:
+    with running_page("--simulate", env={"TMPDIR": str(temporary_files)}) as page:
+        (file,) = temporary_files.glob("*/config.toml")
+        file.write_text("target_c = 'warm'")
+        mistake = f"{file}: line 1: target_c"
+        tab = visit(page, "shape")
+        expect(tab.locator("#state-text")).to_contain_text("target_c")
+        expect(tab.locator("#shape .notice")).to_contain_text(mistake)
+        tab.locator("#tab-then").click()
+        expect(tab.locator(".time-area .main-svg").first).to_be_attached(timeout=200_000)
+        expect(tab.locator("#then .notice")).to_contain_text(mistake)
+        tab.locator("#tab-shape").click()
+        file.write_text("target_c = 71")
+        expect(tab.get_by_role("slider", name="Target").last).to_have_value("71")
+        expect(tab.locator("#shape .notice")).to_be_hidden()
+        tab.close()
+        visit.complaints.clear()  # of the answers that name the mistake

@@ -48,6 +48,29 @@ def test_a_mistake_in_the_options_is_one_line(gpufan: Run, arguments: list[str],
     assert said in done.err and done.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"target_c = 'warm'", "target_c"),
+        (b"curv = '40:40'", "curv"),
+        (b"target_c 70", "line 1"),
+        (b"# \xff", "not UTF-8"),
+        (None, "Is a directory"),
+    ],
+)
+def test_a_settings_file_that_cannot_be_used_is_one_line(
+    gpufan: Run, tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    file = tmp_path / "config.toml"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    done = gpufan("web", "--listen", "127.0.0.1:0", "--config", str(file))
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"gpufan: {file}: ") and said in done.err and done.err.count("\n") == 1
+
+
 def test_a_link_needs_a_page_that_runs(gpufan: Run, tmp_path: Path) -> None:
     done = gpufan("web", "--url", "--key-file", str(tmp_path / "key"))
     assert (done.status, done.out) == (1, "")
