@@ -5,15 +5,19 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpufan.core.gpu import GpuInfo
+from gpufan.errors import MissingExtra
 from gpufan.history.reader import HistoryReader, TimeRange
-from gpufan.tune.day_load import DayLoad, day_loads, reading_jitter_k
 from gpufan.tune.fit import Fit, fit
 from gpufan.tune.plant import FittedPlant, steady_c
 from gpufan.tune.propose import proposal_notes
 from gpufan.tune.recorded_cards import RecordedCard, recorded_cards, with_mean_power
 from gpufan.tune.replay import outcome_as_recorded
+
+if TYPE_CHECKING:  # the page works without numpy too, as in a package whose box has no scipy
+    from gpufan.tune.day_load import DayLoad
 
 DAY_S = 86400.0
 """The models are fitted to the history of the last `DAY_S` seconds."""
@@ -90,7 +94,7 @@ class CardModel:
     """
     unseen_k: float
     """The root mean square of the errors of predictions for readings that were left out of a fit, K."""
-    load: DayLoad
+    load: "DayLoad"
     jitter_k: float
     """Standard deviation of the temperature from reading to reading, K."""
     work_w: float
@@ -135,6 +139,10 @@ def fit_last_day(folder: Path) -> dict[str, CardModel | NoModel]:
     with suppress(OSError):  # the sandbox of the service forbids it, and has lowered the priority already
         os.nice(_NICE)
     os.environ.update(ONE_THREAD)
+    try:
+        from gpufan.tune.day_load import day_loads
+    except ModuleNotFoundError:  # numpy comes with scipy
+        raise MissingExtra("a fit needs", "scipy", "tune") from None
     with HistoryReader(folder) as reader:
         end_s = reader.time_range().end_s
         rows = reader.readings(reader.cards(), TimeRange(end_s - DAY_S, end_s))
@@ -142,7 +150,7 @@ def fit_last_day(folder: Path) -> dict[str, CardModel | NoModel]:
     return {card.uuid: model_of_card(card, load) for card, load in zip(cards, day_loads(cards), strict=True)}
 
 
-def model_of_card(card: RecordedCard, load: DayLoad) -> CardModel | NoModel:
+def model_of_card(card: RecordedCard, load: "DayLoad") -> CardModel | NoModel:
     """Return the model of a card with this `load`, or a NoModel with the reason.
 
     Raises MissingExtra if scipy is not installed.
@@ -169,8 +177,10 @@ def model_of_card(card: RecordedCard, load: DayLoad) -> CardModel | NoModel:
     return _card_model(card, load, found, found.unseen_k, high_w)
 
 
-def _card_model(card: RecordedCard, load: DayLoad, found: Fit, unseen_k: float, high_w: float) -> CardModel:
+def _card_model(card: RecordedCard, load: "DayLoad", found: Fit, unseen_k: float, high_w: float) -> CardModel:
     """Return the model of a card from its fit. `high_w` is its usual highest power, W."""
+    from gpufan.tune.day_load import reading_jitter_k
+
     working = [reading for reading in card.readings if reading.power_w > high_w / 3]
     was = outcome_as_recorded(card)
     lowest = min((r.duty_percent for r in card.readings if r.duty_percent is not None), default=0.0)
