@@ -138,6 +138,14 @@ class Controller:
         self._last = decision
         return decision
 
+    def trusts(self, now_s: float, temperature_c: float | None, power_w: float | None, *, is_steered: bool) -> bool:
+        """Whether the sensor guard trusts a reading at `now_s` for which no decision is made.
+
+        `is_steered` is set if the card lowers its clocks for heat, or if they give way, see `give_way.py`.
+        """
+        duty_percent = None if self._last is None else self._last.duty_percent
+        return self._guard.judge(now_s, temperature_c, power_w, duty_percent, throttled=is_steered) is None
+
     def follow(self, settings: CardSettings) -> None:
         """Use other settings from now on. A rise is made at once, a fall starts from the present duty.
 

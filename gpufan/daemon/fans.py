@@ -26,6 +26,8 @@ class Fans:
         self.release_error = ""
         """Why the fans could not be given back to the driver; empty without such an error."""
         self.stopped = False
+        self._held: bool | None = None
+        """Whether fans may have a duty that gpufan has set; None if only an earlier run may have set one."""
 
     def set(self, now_s: float, duty_percent: int | None) -> Reason | None:
         """Set the fans to `duty_percent`; None gives the fans to the driver. Does nothing after `stop`.
@@ -38,9 +40,11 @@ class Fans:
         try:
             if duty_percent is None:
                 self._gpu.release()
+                self._held = False
             else:
                 if self._taken is not None:
                     self._taken.add(self._gpu.info)
+                self._held = True
                 self._gpu.set_duty(duty_percent)
         except GpuLost:
             raise
@@ -64,6 +68,7 @@ class Fans:
         self.release_error = ""
         try:
             release_and_read_back(self._gpu)
+            self._held = False
         except GpuLost:
             raise
         except (GpuError, NoPermission) as error:
@@ -93,6 +98,18 @@ class Fans:
             self._gpu.release()
         elif not self.stopped:
             self._gpu.set_duty(self._gpu.info.duty_range[1])
+
+    def hand_over_if_held(self) -> None:
+        """Call `hand_over` if fans may have a duty that gpufan or an earlier run has set, until it succeeds once.
+
+        Errors are ignored: the card may be lost. Channels of the motherboard that this run has not set stay as they
+        are, since they are not in the record yet.
+        """
+        if self._held is False or (self._held is None and self._gpu.info.channels):
+            return
+        with suppress(GpuError, NoPermission):
+            self.hand_over()
+            self._held = False
 
     def stop(self) -> None:
         """Give fans and limits back to the driver. Later calls of `set` do nothing.

@@ -22,7 +22,7 @@ from gpufan.daemon.instructions import Instructions, LocalTime, SettingsFor
 from gpufan.daemon.neighbours import Neighbours
 from gpufan.daemon.recovery import Backoff, Recovery
 from gpufan.daemon.taken import Taken
-from gpufan.errors import GpuError, GpuLost, NoPermission
+from gpufan.errors import GpuError, GpuLost
 
 FAILURES = 3
 """The fans are given back to the driver after this many ticks in a row in which they did not obey."""
@@ -103,7 +103,7 @@ class Worker:
         try:
             reading = self._read(now_s, force_write)
             self._adopt_card_and_settings(now_s)
-            if self._steady and self._reader.is_same and not self._reader.has_fans:
+            if self._steady and self._reader.is_same and not self._reader.has_fans and self._trusts(now_s, reading):
                 self._stay(now_s, reading)
                 return
             self._counters.count_time(now_s, before)
@@ -255,6 +255,11 @@ class Worker:
         self._steady = False
         self._neighbours.follow([str(name) for name in settings.neighbours])
 
+    def _trusts(self, now_s: float, reading: Reading) -> bool:
+        """Whether the sensor guard trusts `reading`. It needs every reading to notice that the sensor has stopped."""
+        is_steered = reading.throttle is Throttle.HEAT or self._limits.power_is_steered(now_s, reading.temperature_c)
+        return self._controller.trusts(now_s, reading.temperature_c, reading.power_w, is_steered=is_steered)
+
     def _decide(self, now_s: float, reading: Reading) -> Decision:
         """Return the decision of the controller on `reading`. It includes the demands of the neighbours."""
         speed_percent = next((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), None)
@@ -360,10 +365,9 @@ class Worker:
 
     def _lose(self, now_s: float, error: GpuLost) -> None:
         """Record that the card does not answer, because of `error`. Later ticks wait before they try again."""
-        if self.state.control is Control.OURS:
+        if not self._dry_run and self.gpu.info.uncontrollable_reason is None:
             # Perhaps only the readings fail: then the driver should control the fans, or they should run at full speed.
-            with suppress(GpuError, NoPermission):
-                self._fans.hand_over()
+            self._fans.hand_over_if_held()
         wait_s = self._wait_lost.next_s()
         self._start_over(now_s + wait_s)
         self._counters.count_error("lost")

@@ -78,6 +78,8 @@ class FakeGpu(SingleBackend):
         """Every duty that was asked for, `release` and `read`, in order."""
         self.read_error: Exception | None = None
         self.set_error: Exception | None = None
+        self.error_after_set: Exception | None = None
+        """`read_error` from the next set on."""
         self.release_errors: list[Exception] = []
         """Raised one after the other by the next releases."""
         self.floor_percent = 0
@@ -119,6 +121,7 @@ class FakeGpu(SingleBackend):
         self.calls.append(duty_percent)
         if self.set_error:
             raise self.set_error
+        self.read_error = self.error_after_set or self.read_error
         self._lagging, self._before = self.speed_lag, self.fans[0].speed_percent or 0
         duty_percent = max(duty_percent, self.floor_percent)
         obeying = FanReading(duty_percent, duty_percent, True)

@@ -542,6 +542,40 @@ def test_a_card_that_is_lost_has_its_fans_given_back_once_if_that_still_works() 
     assert gpu.written.count("release") == 1
 
 
+def test_a_lost_card_whose_fans_could_not_be_given_back_is_asked_again_until_it_takes_them() -> None:
+    gpu = FakeGpu()
+    worker = ticking(gpu)
+    gpu.read_error = GpuLost("the card is gone")
+    gpu.release_errors = [GpuLost("the card is gone"), GpuError("the driver refused")]
+    run(worker, 1, 20)
+    assert (gpu.written, gpu.fans[0].manual) == (["release"] * 3, False)
+
+
+def test_a_card_that_can_be_set_but_not_read_back_has_its_fans_given_back() -> None:
+    gpu = FakeGpu()
+    gpu.read_error = GpuLost("the card is gone")
+    worker = ticking(gpu)
+    gpu.read_error = None
+    gpu.error_after_set = GpuLost("the card is gone")
+    worker.tick(1)
+    assert (worker.state.control, gpu.written, gpu.fans[0].manual) == ("lost", [30, "release"], False)
+
+
+def test_fans_that_an_earlier_run_has_set_are_given_back_even_if_the_card_cannot_be_read() -> None:
+    gpu = FakeGpu()
+    gpu.fans = [FanReading(30, 30, manual=True)] * 2
+    gpu.read_error = GpuLost("the card is gone")
+    run(Worker(gpu, CURVE), 0, 20)
+    assert (gpu.written, gpu.fans[0].manual) == (["release"], False)
+
+
+def test_a_dry_run_gives_no_fans_of_a_lost_card_back() -> None:
+    gpu = FakeGpu()
+    gpu.read_error = GpuLost("the card is gone")
+    run(Worker(gpu, CURVE, dry_run=True), 0, 20)
+    assert gpu.written == []
+
+
 def test_a_card_taken_up_early_because_the_machine_slept_is_controlled_from_then_on() -> None:
     gpu = FakeGpu()
     worker = ticking(gpu)
@@ -589,6 +623,20 @@ def test_a_permission_that_goes_later_is_a_refusal_like_any() -> None:
     gpu.temperature_c = 60
     worker.tick(1)
     assert worker.state.errors == 1
+
+
+@pytest.mark.parametrize("still_s", range(0, 60, 5))
+@pytest.mark.parametrize("phase_s", range(0, 40, 5))
+def test_a_temperature_that_stands_still_while_the_load_comes_and_goes_brings_full_speed(
+    still_s: int, phase_s: int
+) -> None:
+    gpu = FakeGpu()
+    gpu.temperature_c, gpu.power_w = 61, 152.0
+    worker = ticking(gpu, still_s)
+    for now_s in range(still_s, still_s + 88):
+        gpu.power_w = 60.0 if (now_s - still_s + phase_s) % 40 < 20 else 210.0
+        worker.tick(now_s)
+    assert gpu.written[-1] == 100
 
 
 def test_bad_readings_reach_the_fans_as_full_speed() -> None:
