@@ -38,9 +38,6 @@ STOP_S = 1.5
 LOOK_S = 2.0
 """While no card changes, the steps of a pass that follow the ticks are made at this interval, s."""
 
-RECOUNT_S = 30.0
-"""Interval between two searches for new cards, s."""
-
 RECHECK_S = 0.1
 """Interval between two checks of a card whose fans another program sets too, s."""
 
@@ -155,7 +152,6 @@ class ControlLoop:
         self._pass = Pass(0, 0.0)
         self._rivals = RivalLog()
         self._look_at_s = -math.inf
-        self._recount_at_s = _loop_clocks()[0] + RECOUNT_S
 
     def run(self, inbox: StopInbox, duration_s: float | None = None) -> None:
         """Run until `inbox` has a reason to stop, or `duration_s` has passed. Then give the fans of all cards back.
@@ -244,22 +240,15 @@ class ControlLoop:
         if this.is_look or self._every_tick or not quiet or self._inbox.reload_requested:
             yield self._supervision
             yield self._publishing
-        if this.is_look and self._recount_is_due(this.now_s):
+        if this.is_look:
+            if self._uevents.card_appeared():
+                self._driver_reload.hurry()  # perhaps a lost card has returned
             yield self._finding
 
     @property
     def _all(self) -> list[CardStep]:
         """The steps of all cards and case fans."""
         return [*self._cards, *self._case_fans]
-
-    def _recount_is_due(self, now_s: float) -> bool:
-        """Whether to look for new cards in this pass: every `RECOUNT_S`, and when the kernel reports a new card."""
-        if self._uevents.card_appeared():
-            self._driver_reload.hurry()  # perhaps a lost card has returned
-        elif now_s < self._recount_at_s:
-            return False
-        self._recount_at_s = now_s + RECOUNT_S
-        return True
 
     def _make(self, epoch: int, step: Step, this: Pass) -> bool:
         """Make `step` of the pass `this`. If another thread is making the step, do nothing.

@@ -1,6 +1,7 @@
 """Loads NVML, loads it again, and finds the cards that NVML knows. A single card is in `nvml.py`."""
 
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -21,6 +22,9 @@ from gpufan.system.printable import printable
 
 OPEN_TIMEOUT_S = 2.0
 """All cards open at the same time. The wait for them ends when none has answered for this time, s."""
+
+RETRY_S = 10.0
+"""A card that has appeared but has not opened is opened again after this time, s."""
 
 
 class NvmlBox:
@@ -46,6 +50,9 @@ class NvmlBox:
         addresses = [address.nvml for address in self._driven] or [""] * self._count
         self.gpus = [NvmlGpu(index, pci) for index, pci in enumerate(addresses)]
         _open_named_in_nvml_box(self.gpus, names)
+        self._unopened: list[NvmlGpu] = []
+        """Cards that have appeared, but have not opened yet. They may be named ones."""
+        self._retry_at_s = 0.0
 
     @property
     def addresses(self) -> list[PciAddress]:
@@ -66,7 +73,13 @@ class NvmlBox:
         names = [name for name in self._names if not is_card_index(name)]
         if self._names and not names:
             return []
-        candidates = self._appeared()
+        appeared = self._appeared()
+        if not appeared and (not self._unopened or time.monotonic() < self._retry_at_s):
+            return []
+        self._retry_at_s = time.monotonic() + RETRY_S
+        candidates = [*self._unopened, *appeared]
+        self._unopened = [gpu for gpu in candidates if self._may_be_foreign(gpu, names)]
+        candidates = [gpu for gpu in candidates if gpu not in self._unopened]
         _open_named_in_nvml_box(candidates, names)
         new = []
         for gpu in candidates:
@@ -75,21 +88,42 @@ class NvmlBox:
                 known.move(gpu.info.pci)
             elif gpu.info.pci and _is_named_in_nvml_box(gpu, names):
                 new.append(gpu)
+            elif not gpu.is_open and gpu.may_be(names):
+                self._unopened.append(gpu)
         self.gpus += new
         return new
 
     def _appeared(self) -> list[NvmlGpu]:
-        """Return the cards that the driver did not list at the last call.
+        """Return the cards that the driver did not list at the last call. Forget unopened cards that have gone.
 
         If only the number of cards is known, return all cards if this number has grown, else none.
         """
         if self._driven:
             before, self._driven = self._driven, kernel_driven_addresses() or self._driven
+            driven = [address.nvml for address in self._driven]
+            self._unopened = [gpu for gpu in self._unopened if gpu.info.pci in driven]
             return [NvmlGpu(i, address.nvml) for i, address in enumerate(self._driven) if address not in before]
         count = self._count
         with suppress(NVMLError):
             self._count = pynvml.nvmlDeviceGetCount()
-        return [NvmlGpu(index) for index in range(self._count)] if self._count > count else []
+        if self._count <= count:
+            return []
+        self._unopened = []
+        return [NvmlGpu(index) for index in range(self._count)]
+
+    def _may_be_foreign(self, gpu: NvmlGpu, names: Sequence[str]) -> bool:
+        """Whether a card without a name in `names` was at the address of `gpu`, and `gpu` may be the same card.
+
+        The kernel may not know the UUID of `gpu` before somebody uses it.
+        """
+        return (
+            gpu.may_be(names)
+            and not gpu.info.uuid
+            and any(
+                known.info.pci == gpu.info.pci and known.info.uuid and not _is_named_in_nvml_box(known, names)
+                for known in self.gpus
+            )
+        )
 
     def reload(self) -> None:
         """Shut NVML down and load it again. Every card opens again at its next call.

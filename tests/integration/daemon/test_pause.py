@@ -179,14 +179,9 @@ def test_a_card_that_gpufan_does_not_control_is_named(
 # ---- cards appear ----
 
 
-@pytest.mark.parametrize("by_event", [False, True], ids=["recount", "uevent"])
-def test_a_new_card_is_controlled_from_the_next_tick_on(
-    double: NvmlDouble, monkeypatch: pytest.MonkeyPatch, by_event: bool
-) -> None:
+def test_a_new_card_is_controlled_from_the_next_tick_on(double: NvmlDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     double.map.card_count = 1
     monkeypatch.setattr(loop, "LOOK_S", 0.1)
-    monkeypatch.setattr(loop, "RECOUNT_S", 1e6 if by_event else 0.1)
-    monkeypatch.setattr(Uevents, "card_appeared", lambda _: by_event and double.map.card_count == 2)
     found = 1
 
     def find_new() -> list[Worker]:
@@ -204,7 +199,6 @@ def test_a_new_card_is_controlled_from_the_next_tick_on(
 
 def test_a_search_that_hangs_delays_no_card(double: NvmlDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "LOOK_S", 0.1)
-    monkeypatch.setattr(loop, "RECOUNT_S", 0.1)
     monkeypatch.setattr(passes, "HANG_S", 0.15)
     double.cards[1].hang[Kind.HANDLE] = 1
 

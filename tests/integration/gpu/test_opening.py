@@ -12,7 +12,7 @@ import pytest
 from gpufan.core.gpu import Gpu
 from gpufan.doctor.look_driver import look_at_driver
 from gpufan.errors import GpuLost, NoAnswer
-from gpufan.gpu import cards, kernel_cards
+from gpufan.gpu import cards, kernel_cards, nvml_box
 from gpufan.gpu.cards import Cards, open_cards
 from gpufan.gpu.simulated import WORKLOADS, Plant, Profile, SimulatedBox
 from tests.doubles.nvml import MANUAL, Kind, NvmlDouble, wait_for
@@ -303,6 +303,59 @@ def test_a_card_that_nvml_knows_only_after_it_is_loaded_anew_answers_then(
     assert not answers(new)
     box.reload_driver()
     assert all(answers(gpu) for gpu in box.gpus)
+
+
+def test_a_card_that_appears_but_does_not_open_at_once_is_found_when_it_does(
+    double: NvmlDouble, opened: Callable[..., Cards], kernel_lists: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nvml_box, "RETRY_S", 0)
+    kernel_lists(0)
+    double.cards[1].absent = 1
+    box = opened(*(card.uuid.decode() for card in double.cards[:2]))
+    kernel_lists(0, 1, in_use=False)
+    double.cards[1].absent, double.cards[1].error[Kind.HANDLE] = 0, pynvml.NVML_ERROR_UNKNOWN
+    assert box.find_new() == []
+    double.cards[1].error[Kind.HANDLE] = 0
+    (new,) = box.find_new()
+    assert (new.info.uuid, box.find_new()) == (double.cards[1].uuid.decode(), [])
+
+
+def test_a_card_of_a_container_that_does_not_open_at_once_is_found_when_it_does(
+    double: NvmlDouble, opened: Callable[..., Cards], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nvml_box, "RETRY_S", 0)
+    double.cards[1].absent = 1
+    box = opened()
+    double.cards[1].absent, double.cards[1].error[Kind.HANDLE] = 0, pynvml.NVML_ERROR_UNKNOWN
+    assert box.find_new() == []
+    double.cards[1].error[Kind.HANDLE] = 0
+    (new,) = box.find_new()
+    assert (new.info.uuid, box.find_new()) == (double.cards[1].uuid.decode(), [])
+
+
+def test_a_card_that_does_not_open_is_opened_again_only_after_some_time(
+    double: NvmlDouble, opened: Callable[..., Cards], kernel_lists: Listing
+) -> None:
+    kernel_lists(0)
+    double.cards[1].absent = 1
+    box = opened(*(card.uuid.decode() for card in double.cards[:2]))
+    kernel_lists(0, 1, in_use=False)
+    double.cards[1].absent, double.cards[1].error[Kind.HANDLE] = 0, pynvml.NVML_ERROR_UNKNOWN
+    for _ in range(5):
+        assert box.find_new() == []
+    assert double.calls(1)[Kind.HANDLE] == 1
+
+
+def test_a_card_that_is_not_named_stays_closed_after_a_restart_of_the_driver(
+    double: NvmlDouble, opened: Callable[..., Cards], kernel_lists: Listing
+) -> None:
+    kernel_lists(0, 1)
+    box = opened(double.cards[0].uuid.decode())
+    kernel_lists(0)
+    box.find_new()
+    kernel_lists(0, 1, in_use=False)
+    assert box.find_new() == []
+    assert called(double) == {0}
 
 
 # ---- the driver starts again ----

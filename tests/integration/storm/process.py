@@ -25,9 +25,6 @@ END_S = 5.0
 
 START_AGAIN_S = 1.0
 
-RECOUNT_S = 33.0
-"""A card that was away when gpufan started is under control this long after its return, s."""
-
 LAUNCHER = """
 import pathlib, sys
 from gpufan.gpu import kernel_cards
@@ -65,8 +62,6 @@ class Storm:
         )
         self._process: subprocess.Popen[bytes] | None = None
         self._start_s = 0.0
-        self._away: set[int] = set()
-        """Cards that were absent when the process started."""
         self._stopping = ""
         """The signal that is to end the process; empty if there was none."""
         self._is_service = False
@@ -112,9 +107,6 @@ class Storm:
             self._resume_s = float("inf")
         for index in scene.let_faults_begin_and_end():
             self.judge.judge_mean(index)
-            if index in self._away:
-                self._away.remove(index)
-                scene.cards[index].owes_in(scene.now_s, RECOUNT_S)
         running = self._process is not None and not self._stopping and self._resume_s == float("inf")
         self.judge.look(running=running, started_s=self._start_s)
         self.judge.look_at_watchdog(running=running and self._is_service, pinged=self._was_pinged())
@@ -144,7 +136,6 @@ class Storm:
                 start_new_session=True,
             )
         self._start_s, self._stopping = self.scene.now_s, ""
-        self._away = {index for index in CARDS if self.scene.double.cards[index].absent}
         self._stop_by_s = self._resume_s = float("inf")
         # To load its modules costs the process real time only.
         before, end_s = self.scene.calls, time.monotonic() + 20
