@@ -6,12 +6,15 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from gpufan.core.gpu import FallBack, FanChannel, FanReading, Gpu, GpuInfo, Limits, Reading, Sensed
-from gpufan.errors import FansOutOfReach, GpuError, GpufanError, GpuLost, InputError, NoPermission
+from gpufan.errors import FansOutOfReach, GpuError, GpufanError, GpuLost, InputError, NoAnswer, NoPermission
 from gpufan.hwmon.channels import find_channels, resolve_channel
 from gpufan.hwmon.fan import ChannelFan
 from gpufan.hwmon.sysfs import SysfsChip
+from gpufan.system.background import BackgroundCall
 
 NamesFor = Callable[[GpuInfo], Sequence[str]]
 """Returns the names of the channels that cool a card; empty if its own fans do."""
@@ -20,6 +23,9 @@ OpenFan = Callable[[str], ChannelFan]
 """Returns the fan on the channel with this name. Raises InputError, GpuError or OSError."""
 
 FULL_PERCENT = 100
+
+_OPEN_TIMEOUT_S = 1.0
+"""Time limit for opening the fans of one chip, s."""
 
 _FAILED_READS = 3
 """A chip that cannot be read at this many ticks in a row is out of reach."""
@@ -46,7 +52,10 @@ class Headers:
         the start of this process, the sandbox of the service forbids to write it.
         """
         self._before = {(each.home, each.chip, each.number): each for each in left_over}
-        self._fans: dict[tuple[str, str, int], ChannelFan] = {}
+        self._opened: dict[tuple[str, str, int], BackgroundCall[ChannelFan]] = {}
+        """The calls that open the fans. A chip may hang, and must not delay other fans."""
+        self._hanging: set[Path] = set()
+        """The folders of the chips that did not answer in time."""
         self._start_again = start_again
         self._named: set[str] = set()
         """The names that were looked for."""
@@ -55,19 +64,35 @@ class Headers:
         self._lock = threading.Lock()
 
     def open_fan(self, name: str) -> ChannelFan:
-        """Return the fan on the channel `name`. Raises InputError if there is no such channel, GpuError or OSError."""
+        """Return the fan on the channel `name`. Raises InputError if there is no such channel, GpuError or OSError.
+
+        Waits at most `_OPEN_TIMEOUT_S` for a chip that hangs, and only once.
+        """
         with self._lock:
             is_first = name not in self._named
             self._named.add(name)
-            channel = resolve_channel(name, find_channels())
-            chip = SysfsChip(channel)
+        channel = resolve_channel(name, find_channels())
+        chip = SysfsChip(channel)
+        with self._lock:
             if chip.is_in_sandbox() and is_first:
                 self._locked_out.add(name)
             elif chip.is_in_sandbox() and name not in self._locked_out:
                 self._start_again(GpufanError(f"{name} has appeared: only a new process can set it in the sandbox"))
-            if channel.place not in self._fans:
-                self._fans[channel.place] = ChannelFan(channel, chip, self._before.get(channel.place))
-            return self._fans[channel.place]
+            call = self._opened.get(channel.place)
+            if call is None:
+                call = BackgroundCall(partial(ChannelFan, channel, chip, self._before.get(channel.place)))
+                self._opened[channel.place] = call
+            timeout_s = 0.0 if channel.home in self._hanging else _OPEN_TIMEOUT_S
+        try:
+            fan = call.result(timeout_s)
+        except NoAnswer as error:
+            self._hanging.add(channel.home)
+            raise GpuError(f"{name}: its chip does not answer") from error
+        except (GpuError, OSError):
+            self._opened.pop(channel.place, None)  # the next call tries again
+            raise
+        self._hanging.discard(channel.home)
+        return fan
 
 
 class ChannelFans:

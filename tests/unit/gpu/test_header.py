@@ -2,13 +2,17 @@
 
 import errno
 import os
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from gpufan.errors import FansOutOfReach, GpuError, GpuLost, InputError, NoPermission
-from gpufan.gpu.header import HeaderGpu
+from gpufan.gpu import header
+from gpufan.gpu.header import HeaderGpu, Headers
 from gpufan.gpu.simulated_headers import SimulatedChannel, SimulatedChip
 from gpufan.hwmon.fan import ChannelFan
+from tests.doubles.nvml import wait_for
 from tests.unit.builders import FakeGpu
 
 
@@ -144,3 +148,32 @@ def test_every_fan_is_tried_although_one_fails(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(GpuError, match="pwm2"):
         bench.gpu.set_duty(60)
     assert bench.chip.channels[3].mode == 1
+
+
+def test_a_chip_that_hangs_while_it_is_opened_delays_no_fan_of_another_chip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPUFAN_SYS_FOLDER", str(tmp_path))
+    monkeypatch.setattr(header, "_OPEN_TIMEOUT_S", 0.05)
+    for number, name in enumerate(("hanging", "healthy")):
+        folder = tmp_path / "devices" / name / "hwmon" / f"hwmon{number}"
+        folder.mkdir(parents=True)
+        for file, text in (("name", name), ("pwm1_enable", "2"), ("pwm1", "90")):
+            (folder / file).write_text(text)
+        (tmp_path / "class/hwmon").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "class/hwmon" / folder.name).symlink_to(folder)
+    pipe = tmp_path / "devices/hanging/hwmon/hwmon0/pwm1"
+    pipe.unlink()
+    os.mkfifo(pipe)  # who opens it to read waits for a writer
+    headers = Headers()
+    with pytest.raises(GpuError, match=r"^hanging/pwm1: its chip does not answer$"):
+        headers.open_fan("hanging/pwm1")
+    assert headers.open_fan("healthy/pwm1").before.pwm_before == 90
+    pipe.write_text("120")  # the end of the hang
+
+    def is_open() -> bool:
+        with suppress(GpuError):
+            return headers.open_fan("hanging/pwm1").before.pwm_before == 120
+        return False
+
+    wait_for(is_open)
