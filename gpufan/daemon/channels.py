@@ -1,5 +1,6 @@
 """`gpufan list --fans`: the fans on headers of the motherboard, and who sets them. Nothing is set here."""
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,6 +8,10 @@ from gpufan.daemon.restore import live_snapshot_to_list
 from gpufan.hwmon.channels import Channel, find_channels
 from gpufan.hwmon.fan import MANUAL, Chip, percent_of_raw
 from gpufan.hwmon.sysfs import SysfsChip
+from gpufan.system.background import call_all
+
+READ_TIMEOUT_S = 2.0
+"""Time limit for reading all channels at the same time, s. A chip may hang."""
 
 
 class ListedChannel(NamedTuple):
@@ -38,7 +43,14 @@ def channels_to_list(runtime_folder: Path, profile: str | None) -> list[ListedCh
             for name in state.channels:
                 text = "as a case fan" if state in snapshot.case_fans else f"for {state.label}"
                 owners.setdefault(name, f"gpufan (process {snapshot.pid}), {text}")
-    return [_listed_channel(channel, SysfsChip(channel), owners) for channel in find_channels()]
+    channels = find_channels()
+    reads = [partial(_listed_channel, channel, SysfsChip(channel), owners) for channel in channels]
+    return [
+        listed
+        if isinstance(listed, ListedChannel)
+        else ListedChannel(channel.name, channel.label, None, None, None, f"unknown: {listed}")
+        for channel, listed in zip(channels, call_all(READ_TIMEOUT_S, reads), strict=True)
+    ]
 
 
 def _listed_channel(channel: Channel, chip: Chip, owners: dict[str, str]) -> ListedChannel:

@@ -116,3 +116,22 @@ def _wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def make_plain_chip(folder: Path, name: str) -> Path:
+    """Make the files of a chip with one channel below `folder`, as in /sys. Returns the folder of the chip."""
+    chip = folder / "devices" / name / "hwmon" / f"hwmon-{name}"
+    chip.mkdir(parents=True)
+    for file, text in (("name", name), ("pwm1_enable", "2"), ("pwm1", "90")):
+        (chip / file).write_text(text)
+    (folder / "class/hwmon").mkdir(parents=True, exist_ok=True)
+    (folder / "class/hwmon" / chip.name).symlink_to(chip)
+    return chip
+
+
+def make_hanging_chip(folder: Path, name: str) -> Path:
+    """Make a chip that hangs when its duty is read. Returns the file of the duty; a writer ends the hang."""
+    duty = make_plain_chip(folder, name) / "pwm1"
+    duty.unlink()
+    os.mkfifo(duty)
+    return duty

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from gpufan.daemon import channels
 from gpufan.service import channel_trials
-from tests.doubles.hwmon import HwmonDouble
+from tests.doubles.hwmon import HwmonDouble, make_hanging_chip, make_plain_chip
 from tests.doubles.nvml import wait_for
 from tests.integration.harness import guardians
 from tests.integration.hwmon.conftest import Start, is_as_before
@@ -35,6 +36,16 @@ def test_every_channel_is_listed_with_rpm_duty_and_who_sets_it(gpufan: Gpufan, c
     assert "50 %  the BIOS or another program: 50 % in manual mode" in lines[1]
     assert "800  40 %  the chip, in its automatic mode 5" in lines[2]
     assert json.loads(gpufan("list", "--fans", "--json")[1])[2]["name"] == "nct6798/pwm3"
+
+
+def test_a_hanging_chip_is_listed_as_unknown(gpufan: Gpufan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channels, "READ_TIMEOUT_S", 0.1)
+    monkeypatch.setenv("GPUFAN_SYS_FOLDER", str(tmp_path / "sys"))
+    make_hanging_chip(tmp_path / "sys", "hanging")
+    make_plain_chip(tmp_path / "sys", "healthy")
+    lines = gpufan("list", "--fans")[1].splitlines()
+    assert "unknown: no answer within 0.1 s" in lines[1]
+    assert "the chip, in its automatic mode 2" in lines[2]
 
 
 def test_a_channel_that_gpufan_sets_names_the_card(start_p40: Start, gpufan: Gpufan, chip: HwmonDouble) -> None:

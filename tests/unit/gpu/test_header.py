@@ -12,6 +12,7 @@ from gpufan.gpu import header
 from gpufan.gpu.header import HeaderGpu, Headers
 from gpufan.gpu.simulated_headers import SimulatedChannel, SimulatedChip
 from gpufan.hwmon.fan import ChannelFan
+from tests.doubles.hwmon import make_hanging_chip, make_plain_chip
 from tests.doubles.nvml import wait_for
 from tests.unit.builders import FakeGpu
 
@@ -155,16 +156,8 @@ def test_a_chip_that_hangs_while_it_is_opened_delays_no_fan_of_another_chip(
 ) -> None:
     monkeypatch.setenv("GPUFAN_SYS_FOLDER", str(tmp_path))
     monkeypatch.setattr(header, "_OPEN_TIMEOUT_S", 0.05)
-    for number, name in enumerate(("hanging", "healthy")):
-        folder = tmp_path / "devices" / name / "hwmon" / f"hwmon{number}"
-        folder.mkdir(parents=True)
-        for file, text in (("name", name), ("pwm1_enable", "2"), ("pwm1", "90")):
-            (folder / file).write_text(text)
-        (tmp_path / "class/hwmon").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "class/hwmon" / folder.name).symlink_to(folder)
-    pipe = tmp_path / "devices/hanging/hwmon/hwmon0/pwm1"
-    pipe.unlink()
-    os.mkfifo(pipe)  # who opens it to read waits for a writer
+    pipe = make_hanging_chip(tmp_path, "hanging")
+    make_plain_chip(tmp_path, "healthy")
     headers = Headers()
     with pytest.raises(GpuError, match=r"^hanging/pwm1: its chip does not answer$"):
         headers.open_fan("hanging/pwm1")
