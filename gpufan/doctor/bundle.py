@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import metadata
+from itertools import product
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from gpufan.doctor.root_folder import below_root
 from gpufan.doctor.show import print_report
 from gpufan.errors import GpufanError, InputError
 from gpufan.gpu.cards import XSERVER_FOLDER
+from gpufan.service.package import PACKAGED_UNIT_FOLDER
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
 from gpufan.system import systemctl
 from gpufan.system.files import read_text_or_empty
@@ -111,10 +113,11 @@ def _files_for_bundle(facts: Facts) -> Iterator[tuple[str, Path]]:
     for folder in (run / XSERVER_FOLDER, run / "xserver", run.with_name(f"{run.name}-xserver") / "xserver"):
         for log in ("xorg.conf", "Xorg.log", "Xorg.out"):
             yield f"{folder.relative_to(run.parent)}/{log}", folder / log
-    units = below_root(systemctl.UNIT_FOLDER)
-    for unit in (SERVICE, XSERVER, *(companion.unit_name for companion in COMPANIONS)):
-        for path in (units / unit, *sorted(units.glob(f"{unit}.d/*.conf"))):
-            yield f"units/{path.relative_to(units)}", path
+    units = [SERVICE, XSERVER, *(companion.unit_name for companion in COMPANIONS)]
+    for folder, unit in product((systemctl.UNIT_FOLDER, PACKAGED_UNIT_FOLDER), units):
+        drop_ins = sorted(below_root(folder).glob(f"{unit}.d/*.conf"))
+        for path in (folder / unit, *(folder / f"{unit}.d" / drop_in.name for drop_in in drop_ins)):
+            yield f"units{path}", below_root(path)
     for file in facts.xorg_files:
         yield f"xorg{file.path}", below_root(file.path)
     yield "driver/version", below_root("/proc/driver/nvidia/version")

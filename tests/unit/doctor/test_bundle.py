@@ -116,6 +116,7 @@ def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Facts:
         *(
             "etc/systemd/system/gpufan.service",
             "etc/systemd/system/gpufan.service.d/a.conf",
+            "usr/lib/systemd/system/gpufan.service",
             "proc/driver/nvidia/version",
         ),
     ):
@@ -156,7 +157,8 @@ def test_the_bundle_contains_findings_files_and_log(facts: Facts, tmp_path: Path
         assert set(files) == {
             *("doctor.json", "doctor.txt", "versions.txt", "log.txt", "config.toml", "state.json", "driver/version"),
             *("run/own-xserver/Xorg.log", "run-xserver/xserver/Xorg.log"),
-            *("units/gpufan.service", "units/gpufan.service.d/a.conf"),
+            *("units/etc/systemd/system/gpufan.service", "units/etc/systemd/system/gpufan.service.d/a.conf"),
+            "units/usr/lib/systemd/system/gpufan.service",
             *("xorg/etc/X11/xorg.conf", "xorg/etc/X11/xorg.conf.d/user-1.conf"),
         }
         report = json.load(archive.extractfile(files["doctor.json"]))
