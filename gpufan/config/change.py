@@ -10,7 +10,14 @@ from gpufan.config.toml_text import parse_settings_text, render_settings_text
 from gpufan.errors import GpufanError, InputError, NoPermission
 from gpufan.hwmon.channels import find_channels
 from gpufan.system import systemctl
-from gpufan.system.files import read_file, read_file_if_exists, remove, replace
+from gpufan.system.files import (
+    create_folder,
+    read_file,
+    read_file_if_exists,
+    remove,
+    replace,
+    why_root_cannot_write,
+)
 from gpufan.system.unit_state import unit_state
 
 SERVICE = "gpufan.service"
@@ -48,7 +55,7 @@ def text_to_change(path: Path) -> str:
     existing = next(folder for folder in path.resolve().parents if folder.exists())
     if not os.access(existing, os.W_OK):
         if os.geteuid() == 0:
-            raise GpufanError(f"{existing} is read-only: mount it writable, and try again")
+            raise GpufanError(why_root_cannot_write(existing))
         raise NoPermission(f"only root can change {path}: run this with sudo")
     return render_settings_text() if text is None else text
 
@@ -65,10 +72,7 @@ def replace_settings(path: Path, text: str) -> str:
         raise InputError(f"{path}: {error}") from error
     real = path.resolve()
     before = text_before_change(real)
-    try:
-        real.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    except OSError as error:
-        raise GpufanError(f"cannot create {real.parent}: {error.strerror}") from error
+    create_folder(real.parent)
     replace(real, text.encode(), like=None if before is None else real)
     return _apply_change(path, before or "", text)
 

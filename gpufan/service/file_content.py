@@ -53,4 +53,5 @@ def write_content(path: Path, content: Content) -> None:
         try:
             path.symlink_to(content.link)
         except OSError as error:
-            raise GpufanError(f"cannot link {path} to {content.link}: {error.strerror}") from error
+            why = files.why_not_written(error, path)
+            raise GpufanError(f"cannot link {path} to {content.link}: {why}") from error

@@ -25,4 +25,4 @@ def check_rights() -> None:
     for folder in (systemctl.UNIT_FOLDER, config_file.CONFIG.parent, manifest.PATH.parent):
         existing = files.existing_parent(folder)
         if not os.access(existing, os.W_OK):
-            raise GpufanError(f"{existing} is read-only: mount it writable, and try again")
+            raise GpufanError(files.why_root_cannot_write(existing))

@@ -4,10 +4,13 @@ The symbolic links, file modes, owners and backups of the user are never lost.
 """
 
 import errno
+import fcntl
 import glob
 import os
+import shlex
 import shutil
 import stat
+from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +19,16 @@ from gpufan.errors import GpufanError, InputError
 
 _SIZE_LIMIT_BYTES = 1 << 20
 """Size of the largest file that can be read. Settings files, and files that gpufan writes, are not larger."""
+
+_GET_FLAGS = 0x80086601
+"""Request of ioctl for the attributes of a file, those of `chattr`. From linux/fs.h, for machines with 64 bits."""
+_IMMUTABLE, _APPEND_ONLY = 0x10, 0x20
+
+_REMEDIES = {
+    errno.EROFS: "its file system is read-only; make it writable first",
+    errno.EBUSY: "it is a mount point; unmount it first, or change the file that is mounted",
+}
+"""Errors of the file system whose usual text does not say what to do."""
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -68,11 +81,56 @@ def read_file_if_exists(path: Path) -> bytes | None:
 
 
 def check_folder_is_writable(path: Path) -> None:
-    """Raise GpufanError if this user may not write to the folder that contains `path`."""
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        if os.statvfs(path.parent).f_flag & os.ST_RDONLY:
-            raise GpufanError(f"cannot write {path}: its file system is read-only; make it writable first")
-        raise GpufanError(f"no permission to write {path}: run this with sudo, or look first with --dry-run")
+    """Raise GpufanError, with the reason, if this user may not write to the folder that contains `path`."""
+    folder = existing_parent(path.parent)
+    if os.access(folder, os.W_OK | os.X_OK):
+        return
+    number = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EPERM
+    if why := _known_reason(number, folder):
+        raise GpufanError(f"cannot write {path}: {why}")
+    raise GpufanError(f"no permission to write {path}: run this with sudo, or look first with --dry-run")
+
+
+def why_root_cannot_write(folder: Path) -> str:
+    """Return why not even root can write to `folder`, and what to do."""
+    return _known_reason(errno.EPERM, folder) or f"{folder} is read-only: mount it writable, and try again"
+
+
+def why_not_written(error: OSError, *paths: Path) -> str:
+    """Return why the file system refused to change the files `paths`, with the remedy if it is known.
+
+    `error` is the error of the file system.
+    """
+    return _known_reason(error.errno, *paths, *(path.parent for path in paths)) or error.strerror or str(error)
+
+
+def _known_reason(number: int | None, *paths: Path) -> str:
+    """Return why none of `paths` can be changed, with the remedy; empty if the reason is not known.
+
+    `number` is the number of the error of the file system.
+    """
+    if number == errno.EPERM:
+        for path in paths:
+            if letter := _protecting_attribute(path):
+                command = f"chattr -{letter} {shlex.quote(str(path))}"
+                return f"{path} has the attribute {letter}, which protects it from root too; run `{command}` first"
+    return _REMEDIES.get(number or 0, "")
+
+
+def _protecting_attribute(path: Path) -> str:
+    """Return the letter of the attribute with which even root cannot change `path`; empty if there is none."""
+    flags = array("l", [0])
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return ""
+    try:
+        fcntl.ioctl(descriptor, _GET_FLAGS, flags)
+    except OSError:  # a file system without attributes
+        return ""
+    finally:
+        os.close(descriptor)
+    return "i" if flags[0] & _IMMUTABLE else "a" if flags[0] & _APPEND_ONLY else ""
 
 
 def existing_parent(path: Path) -> Path:
@@ -103,7 +161,7 @@ def replace(path: Path, data: bytes, like: Path | None = None, mode: int = 0o644
         _sync_folder(path.parent)
     except OSError as error:
         unchanged = "; it is unchanged" if os.path.lexists(path) else ""
-        raise GpufanError(f"cannot write {path}: {error.strerror}{unchanged}") from error
+        raise GpufanError(f"cannot write {path}: {why_not_written(error, path)}{unchanged}") from error
     finally:
         if temporary:
             with suppress(OSError):
@@ -120,7 +178,9 @@ def rename(source: Path, target: Path) -> None:
         # A rename between two names of one file leaves both.
         source.unlink(missing_ok=True)
     except OSError as error:
-        raise GpufanError(f"cannot write {target}: {error.strerror}; it is unchanged") from error
+        raise GpufanError(
+            f"cannot write {target}: {why_not_written(error, source, target)}; it is unchanged"
+        ) from error
 
 
 def create_folder(folder: Path) -> None:
@@ -128,7 +188,7 @@ def create_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     except OSError as error:
-        raise GpufanError(f"cannot create {folder}: {error.strerror}") from error
+        raise GpufanError(f"cannot create {folder}: {why_not_written(error, existing_parent(folder))}") from error
 
 
 def remove(path: Path) -> None:
@@ -139,7 +199,7 @@ def remove(path: Path) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise GpufanError(f"cannot remove {path}: {error.strerror}") from error
+        raise GpufanError(f"cannot remove {path}: {why_not_written(error, path)}") from error
 
 
 def remove_temporaries(path: Path) -> None:

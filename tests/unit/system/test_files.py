@@ -1,12 +1,25 @@
 """Files that are read with care, and written completely or not at all."""
 
 import os
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from gpufan.errors import GpufanError, InputError
-from gpufan.system.files import read_file, remove, write_files, write_output
+from gpufan.system.files import (
+    check_folder_is_writable,
+    create_folder,
+    read_file,
+    remove,
+    rename,
+    replace,
+    why_root_cannot_write,
+    write_files,
+    write_output,
+)
 
 CONTENTS = {"a.json": b"1", "sub/b.yml": b"2"}
 
@@ -93,3 +106,56 @@ def test_an_output_behind_a_circle_of_links_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.svg").symlink_to("a.svg")
     with pytest.raises(GpufanError, match="circle"):
         write_output(tmp_path / "a.svg", b"new")
+
+
+@pytest.fixture
+def protect(tmp_path: Path) -> Iterator[Callable[[str, Path], None]]:
+    """Set an attribute as `chattr` does, until the end of the test."""
+    protected = []
+
+    def set_attribute(letter: str, path: Path) -> None:
+        protected.append(path)
+        done = subprocess.run(["chattr", f"+{letter}", path], capture_output=True, timeout=10, check=False)
+        if done.returncode != 0:
+            pytest.skip("needs root, and a file system with attributes")
+
+    yield set_attribute
+    for path in protected:
+        subprocess.run(["chattr", "-ia", path], capture_output=True, timeout=10, check=False)
+
+
+@pytest.mark.parametrize(
+    ("letter", "protected", "action"),
+    [
+        ("i", "my file", lambda path: replace(path, b"new")),
+        ("a", "my file", lambda path: replace(path, b"new")),
+        ("i", "my file", lambda path: rename(path, path.with_name("other"))),
+        ("i", "my file", remove),
+        ("a", "", remove),
+        ("i", "", lambda path: create_folder(path.with_name("a") / "b")),
+        ("i", "", lambda path: check_folder_is_writable(path.with_name("a") / "b")),
+    ],
+)
+def test_what_is_protected_from_root_is_named_with_the_remedy(
+    tmp_path: Path,
+    protect: Callable[[str, Path], None],
+    letter: str,
+    protected: str,
+    action: Callable[[Path], None],
+) -> None:
+    path = tmp_path / "my file"
+    path.write_bytes(b"mine")
+    target = tmp_path / protected
+    protect(letter, target)
+    command = f"`chattr -{letter} {shlex.quote(str(target))}` first"
+    with pytest.raises(GpufanError, match=f"{target} has the attribute {letter}, .*; run {command}"):
+        action(path)
+    assert path.read_bytes() == b"mine"
+
+
+def test_a_folder_that_is_protected_from_root_is_no_read_only_one(
+    tmp_path: Path, protect: Callable[[str, Path], None]
+) -> None:
+    assert why_root_cannot_write(tmp_path) == f"{tmp_path} is read-only: mount it writable, and try again"
+    protect("i", tmp_path)
+    assert why_root_cannot_write(tmp_path).startswith(f"{tmp_path} has the attribute i")
