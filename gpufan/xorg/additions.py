@@ -22,6 +22,8 @@ class _NewDevice(NamedTuple):
     driver: str
     bus_id: str
     options: Sequence[tuple[str, str]]
+    seat: str
+    """The seat whose servers may use the Device although no Screen names it; empty if these are those of all seats."""
 
 
 class _NewScreen(NamedTuple):
@@ -73,6 +75,8 @@ class _Additions:
         self.devices = devices_of_cards(configuration, box, found)
         self.adopted: PciAddress | None = None
         """The card that gets no new Screen, because the first Screen uses the Device of this card; else None."""
+        # Without a seat, X on another seat would use a new Device as a GPUDevice.
+        self.seat = self.server.seat if self.others else ""
         self.new_devices: list[_NewDevice] = []
         self.new_screens: list[_NewScreen] = []
         self.names = {
@@ -122,13 +126,14 @@ class _Additions:
         modesetting. `missing` are the cards without an X screen.
         """
         first = self.server.screens[0]
-        if first.address is not None and any(server.on_card(first.address) for server in self.others):
-            return []  # another seat has it
+        of_other_seats = {x_screen.address for server in self.others for x_screen in server.screens}
+        if first.address is not None and first.address in of_other_seats:
+            return []
         other = self.box.other_at(first.address)
         device_name = first.device.name if first.device else ""
         if first.device is None and other is not None and not other.unusable and other.has_modesetting:
             device_name = self._free_name("device", f"{other.maker} {other.address}")
-            self.new_devices.append(_NewDevice(device_name, "modesetting", other.address.xorg, ()))
+            self.new_devices.append(_NewDevice(device_name, "modesetting", other.address.xorg, (), self.seat))
         elif first.device is None:
             if first.screen is None:
                 return []
@@ -156,7 +161,7 @@ class _Additions:
             if new.bus_id == card.xorg:
                 return new.identifier
         name = self._free_name("device", f"NVIDIA {card}")
-        self.new_devices.append(_NewDevice(name, NVIDIA, card.xorg, self.options))
+        self.new_devices.append(_NewDevice(name, NVIDIA, card.xorg, self.options, self.seat))
         return name
 
     def _screen(self, card: PciAddress, device: str) -> str | None:
@@ -193,7 +198,7 @@ class _Additions:
                 self.edits.add_entry(x_screen.device, f'BusID "{address.xorg}"')
 
     def _extend_layout(self, layout: Section, names: Sequence[str]) -> None:
-        """Add the Screens `names` to `layout`, to the right of the Screens that the layout has.
+        """Add the Screens `names` to `layout`, to the right of a Screen that has none to its right yet.
 
         The new Screens get numbers if the layout numbers its Screens, or if the layout has no Screen yet.
         """
@@ -201,7 +206,7 @@ class _Additions:
         numbers = [x_screen.number for x_screen in self.server.screens] if entries else []
         is_numbered = any(entry.arguments[0].kind == "number" for entry in entries)
         number = max(numbers, default=-1) + 1
-        previous = entries[-1].strings[0].text if entries else None
+        previous = _screen_with_free_side(layout)
         for name in names:
             entry = f'Screen {number} "{name}"' if is_numbered or not entries else f'Screen "{name}"'
             if previous is not None:
@@ -220,3 +225,24 @@ class _Additions:
             free = f"{name} #{number}"
         self.names[kind].add(normalized_name(free))
         return free
+
+
+def _screen_with_free_side(layout: Section) -> str | None:
+    """Return the name of the last Screen in `layout` with no other Screen on its right.
+
+    If there is none, return the name of the last Screen. If the layout has no Screens, return None.
+    """
+    names: list[str] = []
+    taken: set[str] = set()
+    for entry in layout.statements:
+        if entry.keyword == "screen":
+            names.append(entry.strings[0].text)
+            # The old form has the Screens above, below, on the left and on the right.
+            _, _, left, right = ([token.text for token in entry.strings[1:]] or [""] * 4)[:4]
+            taken.update(normalized_name(name) for name in (left, names[-1] if right else ""))
+        elif entry.keyword == "rightof":
+            taken.add(normalized_name(entry.strings[0].text))
+        elif entry.keyword == "leftof":
+            taken.add(normalized_name(names[-1]))
+    free = [name for name in names if normalized_name(name) not in taken]
+    return next(reversed(free or names), None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from gpufan.core.pci import PciAddress
 from gpufan.errors import InputError
 from gpufan.system.files import read_text_or_empty
-from gpufan.xorg.configuration import Configuration
+from gpufan.xorg.configuration import NVIDIA_DRM, Configuration
 from gpufan.xorg.tokens import x_boolean
 
 PCI_FOLDER = Path("/sys/bus/pci/devices")
@@ -38,6 +38,9 @@ _MODESETTING_DRIVERS = {
 }
 """Kernel drivers of graphics devices on which the X driver `modesetting` works."""
 
+_DRM_DRIVERS = {"virtio-pci": "virtio_gpu"}
+"""The name that a kernel driver has as a DRM driver, where the names differ."""
+
 _DRIVERS_OF_NVIDIA = {"nvidia", "nouveau", "nv", "modesetting", "fbdev", "vesa"}
 """X drivers that can show a screen on an NVIDIA card."""
 
@@ -65,13 +68,18 @@ class GraphicsDevice:
     """Whether the firmware showed its messages on this device."""
     kernel_driver: str
     """Name of the kernel driver; empty if no driver is bound to the device."""
-    has_modesetting: bool
-    """Whether the X driver `modesetting` works on the device."""
+    has_drm: bool
+    """Whether the kernel shows the device as a DRM device, which X needs for OutputClass sections."""
     unusable: str
     """Why an X server on this machine cannot use the device; empty if an X server can use the device."""
 
     def __str__(self) -> str:
         return f"{self.address} ({self.maker})"
+
+    @property
+    def has_modesetting(self) -> bool:
+        """Whether the X driver `modesetting` works on the device."""
+        return self.has_drm or self.kernel_driver in _MODESETTING_DRIVERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +92,26 @@ class Box:
     """Address of the primary device if no OutputClass chooses another device. None if the box has no device."""
     others: tuple[GraphicsDevice, ...] = ()
     """The graphics devices that are not in `cards`."""
+    without_drm: frozenset[PciAddress] = frozenset()
+    """Those of `cards` that are no DRM devices of NVIDIA's kernel driver. X may use no OutputClass for them."""
+    lacks_x_driver: bool = False
+    """Whether X finds no driver of NVIDIA in the ModulePath of the configuration."""
 
     def primary_under(self, configuration: Configuration) -> PciAddress | None:
         """Return the address of the primary device under `configuration`; None if the box has no device.
 
-        X uses the primary device where no BusID is given. If an OutputClass for NVIDIA cards has the option PrimaryGPU,
-        the primary device is the first card.
+        X uses the primary device where no BusID is given. If OutputClass sections have the option PrimaryGPU, the
+        primary device is the first device to which such a section applies.
         """
-        for section in configuration.nvidia_output_classes():
-            option = section.option("primarygpu")
-            if self.cards and option and x_boolean(option.value.text if option.value else ""):
-                return self.cards[0]
+        drm_drivers = {card: NVIDIA_DRM for card in self.cards if card not in self.without_drm}
+        for other in self.others:
+            if other.has_drm:
+                drm_drivers[other.address] = _DRM_DRIVERS.get(other.kernel_driver, other.kernel_driver)
+        for address, drm_driver in sorted(drm_drivers.items()):
+            for section in configuration.output_classes(drm_driver):
+                option = section.option("primarygpu")
+                if option and x_boolean(option.value.text if option.value else ""):
+                    return address
         return self.primary
 
     def other_at(self, address: PciAddress | None) -> GraphicsDevice | None:
@@ -143,7 +160,7 @@ def graphics_devices(pci_folder: Path = PCI_FOLDER) -> list[GraphicsDevice]:
                 is_vga=kind.startswith(_VGA_CLASS),
                 is_boot_vga=read_text_or_empty(folder / "boot_vga").strip() == "1",
                 kernel_driver=driver,
-                has_modesetting=any(folder.glob("drm/card*")) or driver in _MODESETTING_DRIVERS,
+                has_drm=any(folder.glob("drm/card*")),
                 unusable=_unusable_device_reason(folder, driver),
             )
         )
@@ -162,7 +179,9 @@ def make_box(cards: Sequence[PciAddress], devices: Sequence[GraphicsDevice] = ()
     }
     usable = tuple(sorted({card for card in cards if card not in unusable}))
     others = tuple(device for device in devices if device.address not in usable)
-    return Box(usable, _primary_graphics_device(usable, devices), others)
+    of_drm = {device.address for device in devices if device.has_drm and device.kernel_driver == NVIDIA_MODULE}
+    without_drm = frozenset({device.address for device in devices} & set(usable) - of_drm)
+    return Box(usable, _primary_graphics_device(usable, devices), others, without_drm)
 
 
 def _primary_graphics_device(cards: Sequence[PciAddress], devices: Sequence[GraphicsDevice]) -> PciAddress | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from gpufan.errors import InputError
 from gpufan.xorg.config import ConfigFile, Section
-from gpufan.xorg.tokens import Token, latin1_as_utf8, normalized_name
+from gpufan.xorg.tokens import Statement, Token, latin1_as_utf8, normalized_name
 from gpufan.xorg.values import leading_real
 
 DEFAULT_SEAT = "seat0"
@@ -21,7 +21,9 @@ A server that is started without the option -seat ignores every section with Mat
 _GAMMA_IGNORED, _GAMMA_MIN, _GAMMA_MAX = 0.001, 0.1, 10.0
 """X ignores a Gamma up to the first number, and refuses another one that is not between the two other numbers."""
 
-_KERNEL_DRIVER = "nvidia-drm"
+NVIDIA_DRM = "nvidia-drm"
+"""The module of NVIDIA's kernel driver which lets X see a card as a DRM device."""
+
 _TITLES = {
     "screen": "Screen",
     "device": "Device",
@@ -109,23 +111,33 @@ class Configuration:
                     problem = f"X refuses this Gamma: it must be {_GAMMA_MIN} to {_GAMMA_MAX}"
                     raise (monitor or screen).file.error(token.start, problem)
 
-    def nvidia_output_classes(self) -> list[Section]:
-        """Return the OutputClass sections that apply to cards with NVIDIA's kernel driver.
+    def output_classes(self, drm_driver: str = NVIDIA_DRM) -> list[Section]:
+        """Return the OutputClass sections that apply to DRM devices with the kernel driver `drm_driver`.
 
         If several of these sections set the same option, the last section is valid.
         """
         return [
             section
             for section in self.of_kind("outputclass")
-            if all(_KERNEL_DRIVER in entry.strings[0].text.split("|") for entry in section.entries("matchdriver"))
+            if all(drm_driver in entry.strings[0].text.split("|") for entry in section.entries("matchdriver"))
         ]
+
+    def module_path(self) -> tuple[Section, list[Statement]] | None:
+        """Return the section Files that counts, and its entries ModulePath. Returns None if it has no such entry.
+
+        These entries replace the folders in which X looks for its drivers by itself.
+        """
+        for section in self.of_kind("files")[-1:]:
+            if entries := section.entries("modulepath"):
+                return section, entries
+        return None
 
     def output_class_driver(self) -> str | None:
         """Return the X driver that OutputClass sections choose for an NVIDIA card whose Device has no Driver.
 
         Returns None if no OutputClass chooses a driver.
         """
-        return next((section.driver for section in self.nvidia_output_classes() if section.driver), None)
+        return next((section.driver for section in self.output_classes() if section.driver), None)
 
     def seats(self) -> list[str]:
         """Return the names of the default seat and of all other seats that sections name.

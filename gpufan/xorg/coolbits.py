@@ -38,6 +38,11 @@ class DecidingCoolbits(NamedTuple):
     """The settings in Display subsections. Each of them overrides `setting` for one colour depth."""
 
     @property
+    def is_of_output_class(self) -> bool:
+        """Whether `setting` is in an OutputClass."""
+        return self.setting is not None and self.setting.section.kind == "outputclass"
+
+    @property
     def without_fans(self) -> list[Setting]:
         """Return the settings with which fans cannot be set."""
         settings = [self.setting, *self.of_depths] if self.setting else self.of_depths
@@ -74,7 +79,7 @@ def deciding_coolbits(configuration: Configuration, screen: Section | None, devi
     """
     monitor = configuration.monitor_of_screen(screen) if screen else None
     options = [Setting(screen, option) for option in screen.subsection_options("coolbits")] if screen else []
-    for section in (screen, monitor, device, *reversed(configuration.nvidia_output_classes())):
+    for section in (screen, monitor, device, *reversed(configuration.output_classes())):
         if section and (option := section.option("coolbits")):
             return DecidingCoolbits(Setting(section, option), options)
     return DecidingCoolbits(None, options)
@@ -90,18 +95,25 @@ def output_class_coolbits(configuration: Configuration) -> int:
 
 
 def set_coolbits(
-    configuration: Configuration, edits: Edits, screen: Section | None, device: Section, bits: int
+    configuration: Configuration,
+    edits: Edits,
+    screen: Section | None,
+    device: Section,
+    bits: int,
+    output_classes_apply: bool,
 ) -> None:
     """Set `bits` in the Coolbits settings that take effect for an X screen. If there is none, add a new one.
 
-    The changes are added to `edits`. `screen` and `device` are the sections of the X screen.
+    The changes are added to `edits`. `screen` and `device` are the sections of the X screen. `output_classes_apply`
+    says whether X uses OutputClass sections for the card.
     """
     deciding = deciding_coolbits(configuration, screen, device)
     setting, own = deciding.setting, _section_for_coolbits(screen, device)
     value = coolbits_of(setting) if setting else 0
+    is_of_class = deciding.is_of_output_class
     # An OutputClass is for all cards, and a file of a package is not ours: a stronger section overrides both.
-    if setting is None or setting.section.kind == "outputclass" or (setting.section.is_packaged and own is screen):
-        if value & bits != bits:
+    if setting is None or is_of_class or (setting.section.is_packaged and own is screen):
+        if value & bits != bits or (is_of_class and not output_classes_apply):
             edits.add_entry(own, f'Option "Coolbits" "{value | bits}"')
     else:
         _set_bits_in_coolbits(edits, setting, bits)

@@ -83,8 +83,9 @@ class _SectionParser:
         allowed = self._allowed()
         if entry.keyword in self.followers:
             _check_arguments(self.source, entry, self.followers[entry.keyword])
-            if self.body[-1].keyword == "screen":
+            if self.kind == "serverlayout":
                 self.followers = {}
+                self.body.append(entry)
         elif entry.keyword == "subsection" and self.block is None and self.kind in keywords.SUBSECTIONS:
             _check_arguments(self.source, entry, "s")
             self.block = entry

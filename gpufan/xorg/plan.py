@@ -15,14 +15,25 @@ from gpufan.xorg.coolbits import FANS_BIT, set_coolbits
 from gpufan.xorg.edid import MonitorOptions, monitor_options, pretend_monitor, users_monitor_option
 from gpufan.xorg.editor import Edits
 from gpufan.xorg.reach import Reach, reach_of_cards
-from gpufan.xorg.screens import NVIDIA, Fault, ServerScreens, XScreen, screens_of_seats, screens_of_servers
-from gpufan.xorg.tokens import latin1_as_utf8
+from gpufan.xorg.screens import (
+    NVIDIA,
+    Fault,
+    ServerScreens,
+    XScreen,
+    screens_of_seats,
+    screens_of_servers,
+    seat_option_matters,
+)
+from gpufan.xorg.tokens import latin1_as_utf8, normalized_name, x_boolean
 
 _ROUNDS = 5
 """The largest number of planning rounds. The first round usually makes all changes.
 
 A change can bring back an X screen that X dropped before; the next round then makes the changes for this X screen.
 """
+
+_JOINING = "SLI", "MultiGPU", "BaseMosaic"
+"""Options of NVIDIA's driver with which one X screen uses several cards."""
 
 
 class PlanOptions(NamedTuple):
@@ -67,7 +78,8 @@ def make_plan(configuration: Configuration, box: Box, wanted: PlanOptions) -> Co
     Raises InputError if X would refuse the configuration, or if no ServerLayout is called `wanted.layout`.
     """
     changed = configuration
-    for _ in range(_ROUNDS):
+    # Without the driver, a change would only be a risk.
+    for _ in range(0 if box.lacks_x_driver else _ROUNDS):
         before = changed
         changed = _plan_device_entries(changed, box, wanted)
         changed = add_sections_for_cards(changed, box, wanted.coolbits, wanted.monitor, wanted.layout)
@@ -78,7 +90,7 @@ def make_plan(configuration: Configuration, box: Box, wanted: PlanOptions) -> Co
     reaches = reach_of_cards(changed, box, found, wanted.layout is not None)
     old, new = (screens_of_seats(c, box, wanted.layout) for c in (configuration, changed))
     losses = _losses_by_plan(box, old, new)
-    return ConfigurationPlan(configuration, changed, reaches, losses, _plan_notes(configuration, box, wanted))
+    return ConfigurationPlan(configuration, changed, reaches, losses, _plan_notes(configuration, changed, box, wanted))
 
 
 def _plan_device_entries(configuration: Configuration, box: Box, wanted: PlanOptions) -> Configuration:
@@ -123,7 +135,8 @@ def _plan_options(configuration: Configuration, box: Box, wanted: PlanOptions) -
     for server in screens_of_servers(configuration, box, wanted.layout):
         for x_screen in [x_screen for card in box.cards for x_screen in server.on_card(card)]:
             if x_screen.device is not None:
-                set_coolbits(configuration, edits, x_screen.screen, x_screen.device, wanted.coolbits)
+                applies = x_screen.address not in box.without_drm
+                set_coolbits(configuration, edits, x_screen.screen, x_screen.device, wanted.coolbits, applies)
                 pretend_monitor(edits, x_screen.screen, x_screen.device, wanted.monitor)
     return edits.apply()
 
@@ -143,17 +156,31 @@ def _losses_by_plan(box: Box, before: Sequence[ServerScreens], after: Sequence[S
             if x_screen.fault is not None or x_screen.address in of_other_seats:
                 continue
             if len(new.screens) <= place or _loses_screen(x_screen, new.screens[place]):
-                shown = box.other_at(x_screen.address) or x_screen.address
+                shown = box.other_at(x_screen.address) or x_screen.address or "no graphics card"
                 losses.append(f"{x} would no longer show screen {place} on {shown}")
         if old.layout and old.layout.option("allownvidiagpuscreens") and len(new.screens) > len(old.screens):
             losses.append(f"{old.layout.place}: the cards get X screens, so PRIME render offload to them ends")
+        if len(new.screens) > len(old.screens):
+            losses += [
+                f'{section.place}: {word} of "{section.shown}" ends, because each card gets an X screen of its own'
+                for x_screen in old.screens
+                for section in (x_screen.screen, x_screen.device)
+                for word in _JOINING
+                if section and _joins_cards(section, word)
+            ]
         names = [x_screen.device.name for x_screen in new.screens if x_screen.device] + [
             device.name for device in new.gpu_devices
         ]
         for device in old.gpu_devices:
-            if device.name not in names:
+            if device.name not in names and device.address not in of_other_seats:
                 losses.append(f'{device.place}: {x} would no longer use Device "{device.shown}" as a GPUDevice')
     return list(dict.fromkeys(losses))
+
+
+def _joins_cards(section: Section, word: str) -> bool:
+    """Whether `section` has the option `word`, with which one X screen uses several cards."""
+    option = section.option(normalized_name(word))
+    return option is not None and x_boolean(option.value.text if option.value else "") is not False
 
 
 def _loses_screen(before: XScreen, after: XScreen) -> bool:
@@ -166,8 +193,11 @@ def _loses_screen(before: XScreen, after: XScreen) -> bool:
     return before.device is not None and (after.device is None or before.device.name != after.device.name)
 
 
-def _plan_notes(configuration: Configuration, box: Box, wanted: PlanOptions) -> list[str]:
-    """Return sentences about facts that the user should know and that the plan does not change."""
+def _plan_notes(configuration: Configuration, after: Configuration, box: Box, wanted: PlanOptions) -> list[str]:
+    """Return sentences about facts that the user should know and that the plan does not change.
+
+    `configuration` and `after` are the configuration before and after the plan.
+    """
     notes = []
     for device in configuration.used("device"):
         if device.driver == NVIDIA:
@@ -178,7 +208,10 @@ def _plan_notes(configuration: Configuration, box: Box, wanted: PlanOptions) -> 
                     " (addresses are decimal: 0a:00.0 of lspci is PCI:10:0:0)"
                 )
             elif device.address and device.address not in box.cards:
-                notes.append(f"{who} names {device.address}, where there is no usable NVIDIA card")
+                # As lspci prints it, such as 10 for the bus 16.
+                meant = [card for card in box.cards if f"{card.bus:x}" == str(device.address.bus)][:1]
+                hint = "".join(f" (a BusID is decimal: {card} is {card.xorg})" for card in meant)
+                notes.append(f"{who} names {device.address}, where there is no usable NVIDIA card{hint}")
     servers = screens_of_servers(configuration, box, wanted.layout)
     for server in servers:
         for x_screen in server.screens:
@@ -191,13 +224,14 @@ def _plan_notes(configuration: Configuration, box: Box, wanted: PlanOptions) -> 
     server = servers[0]
     if server.layout is not configuration.layout(server.seat):
         notes.append(f'X uses ServerLayout "{wanted.layout}" only if it is started with `-layout "{wanted.layout}"`')
-    if section := configuration.first_for_default_seat():
+    section = configuration.first_for_default_seat()
+    if section and seat_option_matters(after, box, wanted.layout):
         notes.append(
             f"{section.place}: X uses this section only if it is started with `-seat {DEFAULT_SEAT}`, as display"
             " managers do"
         )
-    first = server.screens[0]
-    other = box.other_at(box.primary_under(configuration))
-    if other is not None and first.device is None and other.has_modesetting:
+    first = screens_of_servers(after, box, wanted.layout)[0].screens[0]
+    other = box.other_at(first.address)
+    if other is not None and server.screens[0].device is None and first.device is not None:
         notes.append(f"{other} drives the screen: it stays screen 0, now with the X driver modesetting")
     return notes

@@ -37,6 +37,9 @@ class Obstacle(Enum):
     TAKEN = '{place}: Device "{name}" is for it, but another Device has it first: remove one of them'
     WEAK = '{place}: Coolbits of "{name}" does not contain {bit}, with which fans are set'
     DEPTH = '{place}: NVIDIA\'s driver has no such colour depth, so it does not start Screen "{name}": use 24'
+    NO_X_DRIVER = (
+        "{place}: X looks for drivers only in this ModulePath, which has no nvidia_drv.so: correct or remove it"
+    )
     UNPLACED = "no X screen shows it"
 
 
@@ -71,10 +74,12 @@ def reach_of_cards(
     `servers` are the X servers with their X screens. `layout_is_chosen` says whether the user has named the
     ServerLayout.
     """
+    if box.lacks_x_driver and (found := configuration.module_path()):
+        return [Reach(card, Obstacle.NO_X_DRIVER, found[0], found[1][0]) for card in box.cards]
     devices = devices_of_cards(configuration, box, servers)
     reaches = []
     for card in box.cards:
-        reach = _reach_by_screens(configuration, card, servers) or _obstacle(
+        reach = _reach_by_screens(configuration, box, card, servers) or _obstacle(
             configuration, box, card, devices[card], servers[0]
         )
         if reach is None and not layout_is_chosen:
@@ -83,7 +88,9 @@ def reach_of_cards(
     return reaches
 
 
-def _reach_by_screens(configuration: Configuration, card: PciAddress, servers: Sequence[ServerScreens]) -> Reach | None:
+def _reach_by_screens(
+    configuration: Configuration, box: Box, card: PciAddress, servers: Sequence[ServerScreens]
+) -> Reach | None:
     """Return the reach of a card that has an X screen; None if the card has no X screen."""
     screens = [x_screen for server in servers for x_screen in server.on_card(card)]
     for x_screen in screens:
@@ -92,7 +99,7 @@ def _reach_by_screens(configuration: Configuration, card: PciAddress, servers: S
         settings = deciding_coolbits(configuration, x_screen.screen, x_screen.device)
         if weak := settings.without_fans:
             return Reach(card, Obstacle.WEAK, weak[0].section)
-        if settings.setting is None:
+        if settings.setting is None or (settings.is_of_output_class and card in box.without_drm):
             return Reach(card, Obstacle.WEAK, x_screen.device)
     return Reach(card, None) if screens else None
 

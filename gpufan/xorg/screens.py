@@ -10,14 +10,18 @@ from enum import Enum, auto
 from itertools import chain
 
 from gpufan.core.pci import PciAddress
+from gpufan.errors import InputError
 from gpufan.xorg.box import Box
 from gpufan.xorg.config import Section
-from gpufan.xorg.configuration import Configuration
+from gpufan.xorg.configuration import DEFAULT_SEAT, Configuration
 from gpufan.xorg.keywords import MAX_GPU_DEVICES
 from gpufan.xorg.tokens import Statement, x_boolean
 from gpufan.xorg.values import leading_number
 
 NVIDIA = "nvidia"
+
+_DRIVERS_WITHOUT_DEVICE = {"dummy"}
+"""X drivers that need no graphics device. The dummy driver is used for VNC."""
 
 _ISOLATED_DEVICE = re.compile(r"PCI:\s*[+-]?[0-9]+:\s*[+-]?[0-9]+:\s*[+-]?[0-9]+")
 
@@ -111,6 +115,19 @@ def screens_of_seats(configuration: Configuration, box: Box, layout_name: str | 
     first, *seats = configuration.seats()
     servers = [_screens_of_server(configuration, box, first, layout_name)]
     return servers + [_screens_of_server(configuration, box, seat) for seat in seats]
+
+
+def seat_option_matters(configuration: Configuration, box: Box, layout_name: str | None = None) -> bool:
+    """Whether X makes other X screens of the default seat if it is started without the option -seat.
+
+    `layout_name` is the ServerLayout of the server. If it is None, X chooses the ServerLayout.
+    """
+    try:
+        without_option = _screens_of_server(configuration, box, "", layout_name)
+    except InputError:  # the ServerLayout is only for the seat
+        return True
+    with_option = _screens_of_server(configuration, box, DEFAULT_SEAT, layout_name)
+    return without_option.screens != with_option.screens
 
 
 def _screens_of_server(
@@ -211,8 +228,11 @@ def _gpu_devices_of_screen(
 def _screen_address(configuration: Configuration, box: Box, device: Section | None) -> PciAddress | None:
     """Return the address in the BusID of `device`. Without a BusID, return the address of the primary device.
 
-    Returns None if the box has no primary device, or if X finds no PCI device with the BusID.
+    Returns None if the box has no primary device, if X finds no PCI device with the BusID, or if the driver of `device`
+    needs no graphics device.
     """
+    if device is not None and device.driver in _DRIVERS_WITHOUT_DEVICE:
+        return None
     if device is None or device.bus_id is None:
         return box.primary_under(configuration)
     return device.address
@@ -227,7 +247,7 @@ def _assign_devices_to_screens(
     of each X screen.
     """
     if screens[0].is_automatic:
-        if screens[0].address in box.cards:
+        if screens[0].address in box.cards and screens[0].address not in box.without_drm:
             screens[0] = replace(screens[0], driver=configuration.output_class_driver())
         screens[1:] = [replace(x_screen, fault=Fault.LOST) for x_screen in screens[1:]]
     claimed: set[PciAddress] = set()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gpufan.errors import GpufanError, InputError
 from gpufan.system import files
+from gpufan.xorg.box import Box
 from gpufan.xorg.config import ConfigFile
 from gpufan.xorg.configuration import Configuration
 
@@ -16,6 +17,17 @@ SYSTEM_FOLDERS = tuple(Path(root, "X11/xorg.conf.d") for root in ("/usr/share", 
 
 LOCAL_FOLDERS = Path("/etc/X11/xorg.conf.d"), Path("/usr/etc/X11/xorg.conf.d")
 """Folders of snippets of the administrator. X uses only the first of these folders that has a snippet."""
+
+MODULE_FOLDERS = tuple(
+    Path("/usr", folder)
+    for folder in (
+        *("lib/xorg/modules", "lib64/xorg/modules", "lib64/nvidia/xorg", "lib/nvidia/xorg"),
+        *("lib/x86_64-linux-gnu/nvidia/xorg", "lib/aarch64-linux-gnu/nvidia/xorg"),
+    )
+)
+"""Folders in which distributions install drivers of X."""
+
+NVIDIA_X_DRIVER = "nvidia_drv.so"
 
 _MAX_FILES = 64
 _NULL_DEVICE = os.makedev(1, 3)
@@ -77,6 +89,30 @@ def read_configuration(main: Path, folders: Sequence[Path]) -> Configuration:
         )
     parsed = [ConfigFile(files.read_file_if_exists(path) or b"", str(path), str(path.resolve())) for path in paths]
     return Configuration(tuple(parsed), str(main))
+
+
+def lacks_x_driver(configuration: Configuration, box: Box) -> bool:
+    """Whether the ModulePath of `configuration` is wrong: X finds no driver of NVIDIA there.
+
+    If no folder of X has this driver, it may not be installed yet. Then the ModulePath is wrong only if it has no
+    drivers of X at all.
+    """
+    found = configuration.module_path()
+    if found is None:
+        return False
+    entries = list(found[1])
+    if not box.without_drm.issuperset(box.cards):
+        entries += [entry for section in configuration.output_classes() for entry in section.entries("modulepath")]
+    texts = [text for entry in entries for text in entry.strings[0].text.split(",") if text.startswith("/")]
+    folders = [Path(os.fsdecode(text.encode("latin-1"))) for text in texts]
+    if _has_module(folders, NVIDIA_X_DRIVER):
+        return False
+    return _has_module(MODULE_FOLDERS, NVIDIA_X_DRIVER) or not _has_module(folders, "*_drv.so")
+
+
+def _has_module(folders: Sequence[Path], name: str) -> bool:
+    """Whether X finds a module of this name in `folders`. X looks into the folders below them too."""
+    return any(next(folder.rglob(name), None) is not None for folder in folders)
 
 
 def real_config_file(path: Path) -> Path:

@@ -72,6 +72,8 @@ class Machine:
             (folder / name).write_text(f"{text}\n")
         if driver:
             (folder / "driver").symlink_to(self.folder / "out" / driver)
+        if driver not in ("", "vfio-pci"):
+            (folder / "drm/card0").mkdir(parents=True)
 
     def contents(self) -> dict[str, bytes]:
         """The content of every file of X."""

@@ -14,7 +14,7 @@ from gpufan.xorg.configuration import Configuration
 from gpufan.xorg.plan import ConfigurationPlan, PlanOptions, make_plan
 from gpufan.xorg.screens import Fault, screens_of_servers
 
-A, B = PciAddress.parse("01:00.0"), PciAddress.parse("41:00.0")
+A, B, C = (PciAddress.parse(text) for text in ("01:00.0", "41:00.0", "61:00.0"))
 INTEL = PciAddress.parse("00:02.0")
 FANS = PlanOptions()
 
@@ -335,6 +335,50 @@ def test_a_device_of_several_screens_gets_one_bus_id():
     assert added.index('BusID "PCI:65:0:0"') > added.index('Section "Device"'), "the second one is of a new Device"
 
 
+@pytest.mark.parametrize(
+    ("entries", "neighbour"),
+    [
+        ('Screen 0 "s"\nScreen 1 "t" RightOf "s"', "t"),
+        ('Screen "s"\nScreen "t" LeftOf "S"', "s"),
+        ('Screen "s" RightOf "t"\nScreen "t"', "s"),
+        ('Screen "s"\nScreen "t" Above "s"', "t"),
+        ('Screen "s" "" "" "t" ""\nScreen "t" "" "" "" "s"', "s"),
+        ('Screen "s" LeftOf "t"\nScreen "t" LeftOf "s"', "t"),
+    ],
+)
+def test_a_new_screen_stands_where_no_other_one_is(entries, neighbour):
+    text = TWO_CARDS + screen("s", "a") + screen("t", "b") + section("ServerLayout", "l", *entries.split("\n"))
+    added = plan(text, on=box(A, B, C)).added["xorg.conf"]
+    assert [line for line in added if line.endswith(f'"Screen {C}" RightOf "{neighbour}"')]
+
+
+@pytest.mark.parametrize(
+    ("option", "ends"),
+    [
+        ('"SLI" "Auto"', True),
+        ('"sli" "AFR"', True),
+        ('"Multi_GPU"', True),
+        ('"BaseMosaic" "on"', True),
+        ('"SLI" "off"', False),
+        ('"BaseMosaic" "no"', False),
+    ],
+)
+def test_cards_that_share_a_screen_and_would_be_parted_are_a_loss(option, ends):
+    text = device("a", 1) + screen("s", "a", f"Option {option}")
+    (*losses,) = make_plan(configuration(text), box(A, B), FANS).losses
+    assert [loss.startswith("xorg.conf:6: ") and '"s" ends' in loss for loss in losses] == [True] * ends
+    assert make_plan(configuration(text), box(A), FANS).losses == [], "there is nothing to part"
+
+
+def test_a_bus_id_with_the_digits_of_lspci_is_named_with_the_right_one():
+    card = PciAddress.parse("10:00.0")
+    (note,) = plan(device("a", 10), on=box(card)).plan.notes
+    assert note == (
+        'xorg.conf:1: Device "a" names 0000:0a:00.0, where there is no usable NVIDIA card'
+        " (a BusID is decimal: 0000:10:00.0 is PCI:16:0:0)"
+    )
+
+
 # Seats, and layouts for several servers
 
 
@@ -345,9 +389,10 @@ def test_what_a_seat_without_a_layout_would_lose_is_a_loss():
 
 
 def test_sections_of_the_default_seat_need_an_option_of_x():
-    text = device("a", 1, 'MatchSeat "Seat_0"') + screen("s", "a")
+    text = device("a", 1, 'MatchSeat "Seat_0"')
     (note,) = make_plan(configuration(text), box(A), FANS).notes
     assert note.startswith("xorg.conf:1: X uses this section only if it is started with `-seat seat0`")
+    assert make_plan(configuration(text + screen("s", "a")), box(A), FANS).notes == [], "a Screen names it"
 
 
 def test_a_card_of_another_seat_stays_there():
@@ -364,6 +409,32 @@ def test_the_only_screen_section_is_not_taken_from_the_seat_that_has_it():
     assert [x.address for x in screens_of_servers(made.after, box(A, B))[0].screens] == [A]
     assert [x.address for x in screens_of_servers(made.after, box(A, B))[1].screens] == [B]
     assert (made.losses, [reach.obstacle for reach in made.reaches]) == ([], [None, None])
+
+
+def test_x_on_another_seat_adds_no_new_device_as_gpu_device():
+    text = INTEL_DEVICE + screen("i", "intel") + layout("one", "i", more=('MatchSeat "seat1"',))
+    result = plan(text, on=box(A))
+    assert 'MatchSeat "seat0"' in result.added["xorg.conf"]
+    first, other = screens_of_servers(result.plan.after, box(A))
+    assert ([x.address for x in first.screens], other.gpu_devices) == ([A], ())
+    assert (result.plan.losses, result.plan.notes, result.out_of_reach) == ([], [], [])
+
+
+def test_a_device_of_another_seat_that_is_no_gpu_device_any_more_is_no_loss():
+    text = TWO_CARDS + screen("s", "a") + screen("t", "b")
+    text += layout("one", "s", more=('MatchSeat "seat0"',)) + layout("two", "t", more=('MatchSeat "seat1"',))
+    result = plan(text, on=box(A, B, C))
+    assert (result.plan.losses, result.out_of_reach) == ([], [])
+
+
+def test_a_screen_without_graphics_card_stays_beside_a_card_on_another_seat():
+    text = section("Device", "vnc", 'Driver "dummy"') + screen("v", "vnc") + device("b", 1) + screen("t", "b")
+    text += layout("two", "t", more=('MatchSeat "seat1"',))
+    first, _ = screens_of_servers(plan(text, on=box(A, B)).plan.after, box(A, B))
+    assert [(x.number, x.device.name, x.fault) for x in first.screens] == [
+        (0, "vnc", None),
+        (1, "NVIDIA 0000:41:00.0", None),
+    ]
 
 
 def test_a_card_in_a_layout_that_x_does_not_choose_is_asked_about():
@@ -417,6 +488,14 @@ def test_the_device_of_a_snippet_keeps_screen_0(sysfs):
     result = plan(INTEL_DEVICE, "", on=on)
     assert [x.address for x in screens_of_servers(result.plan.after, on)[0].screens] == [INTEL, A]
     assert set(result.added) == {"xorg.conf"}
+
+
+def test_a_screen_that_x_finds_by_itself_and_that_does_not_change_gets_no_note(sysfs):
+    on = make_box([A], graphics_devices(sysfs("0000:00:02.0", "8086", "i915", boot_vga="1")))
+    text = device("b", 1, 'Option "Coolbits" "4"') + screen("t", "b", 'MatchSeat "seat1"')
+    text = text.replace("EndSection", '    MatchSeat "seat1"\nEndSection', 1)
+    result = plan(text + layout("two", "t", more=('MatchSeat "seat1"',)), on=on)
+    assert (result.added, result.plan.notes) == ({}, [])
 
 
 def test_a_screen_for_which_no_driver_is_known_is_a_loss(sysfs):
@@ -487,3 +566,26 @@ def test_an_output_class_can_make_a_card_primary():
     output_class = section("OutputClass", "o", 'MatchDriver "nvidia-drm"', 'Option "PrimaryGPU" "yes"')
     text = section("Device", "d", 'Driver "nvidia"', 'Option "Coolbits" "4"') + screen("s", "d")
     assert plan(output_class, text, on=box(A, primary=INTEL)).added == {}
+
+
+def test_an_output_class_can_make_a_gpu_of_another_maker_primary(sysfs):
+    folder = sysfs("0000:0c:00.0", "1002", "amdgpu")
+    (folder / "0000:0c:00.0/drm/card1").mkdir(parents=True)
+    on = make_box([A], graphics_devices(sysfs("0000:01:00.0", "10de", "nvidia", boot_vga="1")))
+    output_class = section("OutputClass", "o", 'MatchDriver "amdgpu"', 'Option "PrimaryGPU" "yes"')
+    after = plan(output_class, "", on=on).plan.after
+    assert [x.address for x in screens_of_servers(after, on)[0].screens] == [PciAddress.parse("0c:00.0"), A]
+
+
+@pytest.mark.parametrize("is_drm_device", [False, True])
+def test_an_output_class_counts_only_for_a_card_that_is_a_drm_device(sysfs, is_drm_device):
+    folder = sysfs("0000:01:00.0", "10de", "nvidia")
+    if is_drm_device:
+        (folder / "0000:01:00.0/drm/card0").mkdir(parents=True)
+    sysfs("0000:00:02.0", "8086", "i915", boot_vga="1")
+    lines = 'MatchDriver "nvidia-drm"', 'Driver "nvidia"', 'Option "Coolbits" "28"', 'Option "PrimaryGPU" "yes"'
+    text = section("Device", "a", 'BusID "PCI:1:0:0"') + screen("s", "a")
+    on = make_box([A], graphics_devices(folder))
+    added = plan(section("OutputClass", "nvidia", *lines), text, on=on).added
+    assert added == ({} if is_drm_device else {"xorg.conf": ['Driver "nvidia"', 'Option "Coolbits" "28"']})
+    assert on.primary_under(configuration(section("OutputClass", "n", *lines))) == (A if is_drm_device else INTEL)

@@ -216,6 +216,34 @@ def test_a_file_name_controls_no_terminal(output, snippets):
     assert f"wrote {output} and {snippets}/a ?[2J.conf\n" in command(output).stdout
 
 
+@pytest.mark.parametrize(
+    ("path", "installed", "is_wrong"),
+    [
+        ("{}/none", "", True),
+        ("none", "", True),
+        ("", "", True),
+        ("{}/none,{}/usual", "", False),
+        ("{}/none,{}/usual", "nvidia", True),
+        ("{}/own,{}/usual", "nvidia", False),
+    ],
+)
+def test_a_module_path_without_the_driver_is_named_and_nothing_is_written(
+    output, tmp_path, monkeypatch, path, installed, is_wrong
+):
+    monkeypatch.setattr(search, "MODULE_FOLDERS", [tmp_path / installed] if installed else [])
+    for name in ("usual/drivers/modesetting_drv.so", "nvidia/nvidia_drv.so", "own/drivers/nvidia_drv.so"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    old = b'Section "Files"\n ModulePath "/nowhere"\nEndSection\n'
+    before = old + b'Section "Files"\n ModulePath "%b"\nEndSection\n' % path.replace("{}", str(tmp_path)).encode()
+    output.write_bytes(before)
+    result = command(output)
+    line = f"gpufan: X cannot set the fans of 0000:0a:00.0: {output}:5: X looks for drivers only in this ModulePath"
+    assert (line in result.stderr) == is_wrong
+    assert result.exit_code == is_wrong
+    assert (output.read_bytes() == before) == is_wrong
+
+
 def test_syntax_error_is_named_and_nothing_is_written(output):
     output.write_bytes(b'Section "Device"\n  Drivr "nvidia"\nEndSection\n')
     with pytest.raises(InputError, match=rf"^{output}:2:3: X knows no keyword Drivr"):
