@@ -138,17 +138,18 @@ def _restore_setup_xorg(path: Path, folders: Sequence[Path], dry_run: bool) -> N
     changed_since = setup.users_changes_since_setup(path, changes)
     click.echo(setup.setup_difference(changed_since or changes), nl=False)
     if changed_since:
-        names = " and ".join(str(change.path) for change in changed_since)
-        raise GpufanError(f"{names} has changed since gpufan wrote it; nothing was restored: edit it by hand")
+        raise setup.setup_restore_error(path, changed_since)
     if dry_run:
         return
-    setup.write_setup_restore(path, changes)
+    kept = setup.write_setup_restore(path, changes)
     for change in changes:
         if change.after is None:
             click.echo(f"removed {printable(str(change.path))}, which gpufan had created")
         else:
             click.echo(f"restored {printable(str(change.path))}")
-    if not changes:
+    for file in kept:
+        click.echo(f"kept {printable(str(file))}, whose original was removed")
+    if not changes and not kept:
         click.echo(f"{path} has nothing to restore: its content is the original")
 
 

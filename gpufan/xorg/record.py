@@ -65,6 +65,13 @@ class FileRecord(msgspec.Struct):
             return State.ORIGINAL
         return State.OURS if digest in self.written else State.USERS
 
+    def is_kept(self, content: bytes | None) -> bool:
+        """Whether the user keeps the file with `content` as it is: the user has removed its saved original.
+
+        If the file does not exist, `content` is None.
+        """
+        return self.state(content) is State.USERS and self.backup != "" and not os.path.lexists(self.backup)
+
 
 class Record(msgspec.Struct):
     """The records of all files that gpufan has changed together with one main file."""
@@ -149,14 +156,14 @@ def write_changes(main: Path, changes: Sequence[FileChange]) -> None:
 def changes_to_originals(main: Path, record: Record) -> list[FileChange]:
     """Return the changes that restore the original content of each file in `record`.
 
-    Files that have their original content are left out. Raises GpufanError if the saved original of a file is missing
-    or was changed. `main` is the main file.
+    Files that have their original content are left out. Files that the user keeps are left out too. Raises GpufanError
+    if the saved original of another file is missing or was changed. `main` is the main file.
     """
     changes = []
     for entry in reversed(record.files):
         path = Path(entry.path)
         content = files.read_file_if_exists(path)
-        if entry.state(content) is State.ORIGINAL:
+        if entry.state(content) is State.ORIGINAL or entry.is_kept(content):
             continue
         original = files.read_file_if_exists(Path(entry.backup)) if entry.backup else None
         if _record_digest(original) != entry.original:
@@ -166,12 +173,13 @@ def changes_to_originals(main: Path, record: Record) -> list[FileChange]:
     return changes
 
 
-def restore_originals(main: Path, record: Record, changes: Sequence[FileChange]) -> None:
+def restore_originals(main: Path, record: Record, changes: Sequence[FileChange]) -> list[Path]:
     """Make the changes that `changes_to_originals` returned, and remove the record beside `main`.
 
-    Raises GpufanError if a file was changed meanwhile or cannot be written.
+    Returns the files that the user keeps. Raises GpufanError if a file was changed meanwhile or cannot be written.
     """
     _check_changes(changes)
+    kept = [Path(e.path) for e in record.files if e.is_kept(files.read_file_if_exists(Path(e.path)))]
     for change in changes:
         entry = record.find(change.path)
         if change.after is None:
@@ -183,6 +191,7 @@ def restore_originals(main: Path, record: Record, changes: Sequence[FileChange])
         if entry.backup and _record_digest(files.read_file_if_exists(Path(entry.backup))) == entry.original:
             files.remove(Path(entry.backup))
     files.remove(record_path(main))
+    return kept
 
 
 def _check_changes(changes: Sequence[FileChange]) -> None:
@@ -219,7 +228,8 @@ def _back_up_original(record: FileRecord | None, change: FileChange) -> None:
     try:
         os.link(change.path, record.backup)
     except OSError as error:
-        raise GpufanError(f"cannot write {record.backup}: {error.strerror}; {change.path} is unchanged") from error
+        why = files.why_not_written(error, change.path)
+        raise GpufanError(f"cannot write {record.backup}: {why}; {change.path} is unchanged") from error
 
 
 def _undo_change(record: FileRecord | None, change: FileChange) -> None:

@@ -5,7 +5,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from gpufan.xorg.box import Box
 from gpufan.xorg.edid import PRETENDED_EDID
 from gpufan.xorg.plan import ConfigurationPlan, PlanOptions, make_plan
 from gpufan.xorg.record import FileChange, State
-from gpufan.xorg.search import is_read_by_x, read_configuration, real_config_file, snippets
+from gpufan.xorg.search import is_read_by_x, lacks_x_driver, read_configuration, real_config_file, snippets
 
 EDID_NAME = "gpufan-edid.bin"
 
@@ -83,7 +83,7 @@ def plan_setup(
         raise InputError(f"{edid}: this path cannot be written in xorg.conf: give another --output")
     configuration = read_configuration(output, folders)
     wanted = PlanOptions(coolbits, None if edid is None else os.fsencode(edid).decode("latin-1"), layout)
-    plan = make_plan(configuration, box, wanted)
+    plan = make_plan(configuration, replace(box, lacks_x_driver=lacks_x_driver(configuration, box)), wanted)
     # New sections come first: then other files never refer to a section that is not yet there.
     changed = sorted(plan.changes, key=lambda change: change[0] != configuration.main)
     changes = [_setup_change(Path(name), before, after) for name, before, after in changed]
@@ -130,22 +130,41 @@ def plan_setup_restore(output: Path, folders: Sequence[Path]) -> list[FileChange
 
 
 def users_changes_since_setup(output: Path, changes: Sequence[FileChange]) -> list[FileChange]:
-    """Return those changes that would revert content of the user.
+    """Return those changes that would revert what the user did.
 
-    The user has written this content after `setup-xorg` changed the file. `output` is the main file. `changes` are
+    The user has written or removed the file after `setup-xorg` changed it. `output` is the main file. `changes` are
     those that `plan_setup_restore` returned.
     """
     held = record.load_record(real_config_file(output))
     return [c for c in changes if (entry := held.find(c.path)) and entry.state(c.before) is State.USERS]
 
 
-def write_setup_restore(output: Path, changes: Sequence[FileChange]) -> None:
+def setup_restore_error(output: Path, changes: Sequence[FileChange]) -> GpufanError:
+    """Return the error which says that `--restore` stops, and what to do about each file.
+
+    `output` is the main file. `changes` are those that `users_changes_since_setup` returned.
+    """
+    held = record.load_record(real_config_file(output))
+    backups = {change.path: entry.backup for change in changes if (entry := held.find(change.path))}
+    verbs = ("was removed" if change.before is None else "has changed" for change in changes)
+    facts = [f"{change.path} {verb} since gpufan wrote it" for change, verb in zip(changes, verbs, strict=True)]
+    remedies = [
+        f"restore it with `{shlex.join(['mv', backup, str(path)])}`, or leave it as it is and remove {backup}"
+        if backup
+        else f"move {path} away, or remove it"
+        for path, backup in backups.items()
+    ]
+    return GpufanError(f"{' and '.join(facts)}; nothing was restored: {'; '.join(remedies)}; then run this again")
+
+
+def write_setup_restore(output: Path, changes: Sequence[FileChange]) -> list[Path]:
     """Make the changes that `plan_setup_restore` returned. `output` is the main file.
 
-    Raises GpufanError if this fails.
+    Returns the files that the user keeps, because the user has removed their saved originals. Raises GpufanError if
+    this fails.
     """
     main = real_config_file(output)
-    record.restore_originals(main, record.load_record(main), changes)
+    return record.restore_originals(main, record.load_record(main), changes)
 
 
 def setup_difference(changes: Sequence[FileChange]) -> bytes:

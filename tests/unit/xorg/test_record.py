@@ -110,18 +110,36 @@ def test_restore_stops_and_shows_the_difference_where_the_user_has_written_since
 def test_restore_never_removes_a_file_that_the_user_has_written_since(output: Path) -> None:
     command(output)
     output.write_bytes(b"# mine\n")
-    with pytest.raises(GpufanError, match="has changed since gpufan wrote it"):
+    with pytest.raises(GpufanError, match=f"has changed since gpufan wrote it; .*: move {output} away, or remove it"):
         command(output, "--restore")
     assert output.read_bytes() == b"# mine\n"
 
 
-def test_restore_does_not_bring_back_a_file_that_the_user_has_removed(output: Path) -> None:
-    output.write_bytes(ORIGINAL)
+@pytest.mark.parametrize("written", [None, b"# mine\n"])
+@pytest.mark.parametrize("keeps", [False, True])
+def test_restore_says_how_a_file_of_the_user_is_restored_or_kept(
+    output: Path, snippet: Path, written: bytes | None, keeps: bool
+) -> None:
+    before = content(output)
     command(output)
-    output.unlink()
-    with pytest.raises(GpufanError, match="has changed since gpufan wrote it"):
+    snippet.unlink()
+    if written is not None:
+        snippet.write_bytes(written)
+    with pytest.raises(GpufanError) as caught:
         command(output, "--restore")
-    assert not output.exists()
+    original = f"{snippet}.gpufan-original"
+    assert str(caught.value) == (
+        f"{snippet} {'was removed' if written is None else 'has changed'} since gpufan wrote it; nothing was restored:"
+        f" restore it with `mv {original} {snippet}`, or leave it as it is and remove {original}; then run this again"
+    )
+    if keeps:
+        Path(original).unlink()
+        before = {name: data for name, data in before.items() if name != "xorg.conf.d/20.conf"}
+        before |= {} if written is None else {"xorg.conf.d/20.conf": written}
+    else:
+        Path(original).replace(snippet)
+    assert (f"kept {snippet}, whose original was removed\n" in command(output, "--restore").stdout) == keeps
+    assert content(output) == before
 
 
 def test_nothing_is_left_of_a_file_of_ours_that_the_user_has_removed(output: Path) -> None:
