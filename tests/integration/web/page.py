@@ -82,12 +82,10 @@ class Page:
             connection.sendall(head.encode())
             yield EventStream(connection)
 
-    def end(self, number: int = signal.SIGINT) -> float:
-        """Send a signal, and return after how many seconds the process has ended."""
-        start_s = time.monotonic()
+    def end(self, number: int = signal.SIGINT) -> None:
+        """Send a signal, and wait for the end of the process."""
         self.process.send_signal(number)
         self.process.wait(10)
-        return time.monotonic() - start_s
 
 
 class EventStream:

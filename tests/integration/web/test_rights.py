@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -126,10 +125,8 @@ def test_a_signal_ends_both_processes(arguments: list[str], number: int) -> None
     with terminal(*arguments) as found, found.page.events() as stream:
         stream.next()
         child = found.child()
-        start_s = time.monotonic()
         found.process.send_signal(number)
         assert found.process.wait(10) == 0
-        assert time.monotonic() - start_s < 1.5
         wait_for(lambda: not alive(child))
 
 
