@@ -94,7 +94,7 @@ class _Additions:
             device = self._device(card)
             if screen := self._screen(card, device):
                 added.append(screen)
-        self._complete_devices()
+        self._add_bus_ids()
         layout, names = self.server.layout, [*present, *added]
         if layout is not None:
             entries = layout.entries("screen")
@@ -149,11 +149,9 @@ class _Additions:
     def _device(self, card: PciAddress) -> str:
         """Return the name of the Device of `card`. If the card has no Device, add a Device.
 
-        If the Device has no Driver or no BusID, add this entry.
+        If the Device has no BusID, add it.
         """
         for device in self.devices[card][:1]:
-            if not device.driver:
-                self.edits.add_entry(device, 'Driver "nvidia"')
             if device.bus_id is None:
                 self.edits.add_entry(device, f'BusID "{card.xorg}"')
             return device.name
@@ -181,17 +179,15 @@ class _Additions:
         self.new_screens.append(_NewScreen(name, device, True))
         return name
 
-    def _complete_devices(self) -> None:
-        """Add Driver and BusID to the Device of each X screen, where the entry is missing and its value is known.
+    def _add_bus_ids(self) -> None:
+        """Add the BusID to the Device of each X screen, where it is missing and known.
 
-        X needs both entries as soon as there are several Devices.
+        X needs it as soon as there are several Devices. The next planning round adds a missing Driver.
         """
         for x_screen in self.server.screens:
             if x_screen.device is None:
                 continue
             address = x_screen.address if x_screen.fault is None and x_screen.address in self.box.cards else None
-            if address is not None and not x_screen.device.driver:
-                self.edits.add_entry(x_screen.device, 'Driver "nvidia"')
             if x_screen.fault is Fault.NO_BUS_ID and (other := self.box.only_other(x_screen.driver)):
                 address = other.address
             if address is not None and x_screen.device.bus_id is None:
