@@ -414,4 +414,59 @@ OWN = {
         {"xorg.conf": A + section("Monitor", "m", "HorizSync 80 - 30")}, ONE, REFUSES
     ),
     "a value without quotes": Case({"xorg.conf": section("Device", "a", "Driver nvidia")}, ONE, REFUSES),
+    "Intel on a seat of its own": Case(
+        {"20.conf": INTEL + screen("i", "intel") + layout("l", "i", more=('MatchSeat "seat1"',))}, TWO[:1], CHANGES
+    ),
+    "two seats, and a third card": Case(
+        {
+            "20.conf": A + B + screen("s", "a") + screen("t", "b"),
+            "xorg.conf": layout("l", "s", more=('MatchSeat "seat0"',)) + layout("m", "t", more=('MatchSeat "seat1"',)),
+        },
+        box("nvidia", "nvidia", "nvidia"),
+        CHANGES,
+    ),
+    "a screen on the left of the first one": Case(
+        {
+            "xorg.conf": A
+            + B
+            + screen("s", "a")
+            + screen("t", "b")
+            + section("ServerLayout", "l", 'Screen "s"', 'Screen "t" LeftOf "s"')
+        },
+        box("nvidia", "nvidia", "nvidia"),
+        CHANGES,
+    ),
+    "a screen for VNC": Case(
+        {"10.conf": section("Device", "vnc", 'Driver "dummy"', "VideoRam 256000") + screen("v", "vnc")}, TWO, CHANGES
+    ),
+    "two cards with SLI": Case(
+        {"xorg.conf": A + screen("s", "a", 'Option "SLI" "Auto"') + layout("l", "s")}, TWO, NEEDS_YES
+    ),
+    "a ModulePath that does not exist": Case(
+        {"20.conf": section("Files", "", 'ModulePath "/usr/lib/nvidia-384/xorg"'), "xorg.conf": A},
+        ONE,
+        NO_CHANGE,
+        "looks for drivers only in this ModulePath",
+    ),
+    "the second of two ModulePaths": Case(
+        {
+            "20.conf": section("Files", "", 'ModulePath "/usr/lib/nvidia-384/xorg"'),
+            "xorg.conf": section("Files", "", 'FontPath "/usr/share/fonts"') + A,
+        },
+        ONE,
+        CHANGES,
+    ),
+    "the digits of lspci in a BusID": Case({"xorg.conf": device("a", 41) + screen("s", "a")}, TWO, CHANGES),
+    "a Device of the default seat that a Screen names": Case(
+        {"xorg.conf": device("a", 1, 'MatchSeat "seat0"') + screen("s", "a") + layout("l", "s")}, ONE, CHANGES
+    ),
+    "an OutputClass that makes AMD primary": Case(
+        {
+            "/10-amdgpu.conf": section(
+                "OutputClass", "AMDgpu", 'MatchDriver "amdgpu"', 'Driver "amdgpu"', 'Option "PrimaryGPU" "yes"'
+            )
+        },
+        box("nvidia", "amdgpu"),
+        CHANGES,
+    ),
 }
