@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from gpufan.core.gpu import Gpu
+from gpufan.core.gpu import Gpu, GpuInfo
 from gpufan.core.selection import card_matches
 
 _SILENT_S = 30.0
@@ -37,22 +37,23 @@ class Neighbours:
     def __init__(self) -> None:
         self._names: Sequence[str] = ()
         self._chosen: list[Neighbour] = []
-        self._box_size = 0
+        self._infos: list[GpuInfo] = []
+        """The properties of all cards when the neighbours were chosen. A card has no UUID before it answers."""
         # For each card that was helped: when the help ends, and how long it lasts, s.
         self._helped: dict[Neighbour, tuple[float, float]] = {}
 
     def follow(self, names: Sequence[str]) -> None:
         """Choose the neighbours anew. `names` are the names of the neighbours in the settings."""
         self._names = names
-        self._box_size = 0
+        self._infos = []
 
     def demands_percent(self, now_s: float, own: Neighbour, box: Sequence[Neighbour]) -> list[int]:
         """Return the duties that the neighbours need for their own heat, percent.
 
         `own` is the worker of this card. `box` has the workers of all cards.
         """
-        if len(box) != self._box_size:  # new settings, or a new card
-            self._box_size = len(box)
+        if (infos := [worker.gpu.info for worker in box]) != self._infos:
+            self._infos = infos
             self._chosen = [
                 worker
                 for worker in box

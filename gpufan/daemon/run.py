@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from functools import partial
 from pathlib import Path
 
 from gpufan import __version__
@@ -144,7 +143,7 @@ def _run_with_settings(
             interval_s=run.interval_s,
             dry_run=run.dry_run,
             every_tick=bool(rows) or view.every_tick,
-            reload=partial(_reload_settings_of_run, source, settings, cards.gpus, keep),
+            reload=lambda: _reload_settings_of_run(source, settings, cards.gpus, keep),
             reload_driver=None if run.dry_run else cards.reload_driver,
             find_new=lambda: add_workers_to_run(split_cards_to_control(cards.find_new(), settings)[0]),
             orders=orders,

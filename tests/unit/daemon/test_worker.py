@@ -891,6 +891,17 @@ def test_a_hot_neighbour_raises_the_duty(name: str | int) -> None:
     assert hot.state.duty_percent == 80
 
 
+def test_a_neighbour_that_answers_late_raises_the_duty_from_then_on() -> None:
+    _, cool, other, hot = pair(holding(80, "GPU-2222"), CURVE)
+    other.temperature_c = 75
+    other.found_again(uuid="")
+    together([hot, cool], 0, 3)
+    assert cool.state.duty_percent == 23
+    other.found_again(uuid="GPU-22222222")
+    together([hot, cool], 3, 6)
+    assert cool.state.duty_percent == 48
+
+
 def test_a_neighbour_that_has_no_more_gets_all_there_is() -> None:
     _, cool, other, hot = pair(holding(80, 1), holding())
     other.temperature_c = 90
