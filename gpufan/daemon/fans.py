@@ -24,7 +24,7 @@ class Fans:
         """Whether the driver has ever let us set the fans."""
         self.read_back = ReadBack()
         self.release_error = ""
-        """Why the fans could not be given back to the driver; empty without such an error."""
+        """Why the fans could not be given back, or set to full speed by `make_safe`; empty without such an error."""
         self.stopped = False
         self._held: bool | None = None
         """Whether fans may have a duty that gpufan has set; None if only an earlier run may have set one."""
@@ -60,8 +60,8 @@ class Fans:
         self.read_back.check(now_s, self._gpu.read())
         return None
 
-    def release(self) -> None:
-        """Give fans and limits back to the driver. Raises GpuLost.
+    def release(self) -> bool:
+        """Give fans and limits back to the driver. Returns whether all were given back. Raises GpuLost.
 
         If the fans cannot be given back, the reason is stored in `release_error`.
         """
@@ -78,6 +78,7 @@ class Fans:
             self.limits.give_back()
         if not self.release_error and self._taken is not None:
             self._taken.remove(self._gpu.info.uuid)
+        return not self.release_error and self.limits.given_back
 
     def make_safe(self) -> None:
         """After a fault, give the fans to a controller that knows the temperature of the card. Raises GpuLost.
@@ -88,9 +89,24 @@ class Fans:
         if not self._gpu.info.channels:
             self.release()
             return
-        with suppress(GpuError):
+        self.release_error = ""
+        try:
             self.hand_over()
-        self.limits.give_back()
+        except GpuLost:
+            raise
+        except (GpuError, NoPermission) as error:
+            self.release_error = str(error)
+        finally:
+            self.limits.give_back()
+
+    def make_safe_while_hanging(self) -> None:
+        """Do the same for channels of the motherboard, while another thread hangs in a call to the card."""
+        with suppress(GpuError, NoPermission):
+            self.hand_over()
+        self.read_back.forget()
+        if self.stopped:  # meanwhile, so the fans were perhaps set after they were given back
+            with suppress(GpuError, NoPermission):
+                self.stop()
 
     def hand_over(self) -> None:
         """Do only the first part of `make_safe`: set the fans. Raises GpuError, GpuLost or NoPermission."""

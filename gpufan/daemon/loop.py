@@ -83,6 +83,14 @@ class _LoopClock:
         return boot_s, elapsed_s, was_set
 
 
+class _Ticker:
+    """The thread that makes the passes. If a call hangs, it is abandoned: it ends when the call returns."""
+
+    def __init__(self) -> None:
+        self.step = Step(lambda _: None)
+        """The step that it makes now, or has made last."""
+
+
 class ControlLoop:
     """Runs workers in real time until there is a reason to stop."""
 
@@ -143,11 +151,10 @@ class ControlLoop:
         self._uevents = Uevents()
         self._inbox: StopInbox
         self._has_ended = False
-        self._epoch = 0
-        """Number of the present ticker. All earlier tickers were abandoned. Each of them ends when its call returns."""
-        self._waiting = Step(lambda _: None)
-        self._current = self._waiting
-        """The step that the present ticker makes now."""
+        self._ticker = _Ticker()
+        """The present ticker. All earlier tickers were abandoned."""
+        self._due_s = 0.0
+        """When the present pass was due, or the next one is, on the clock of `time.monotonic`."""
         self._clock = _LoopClock()
         self._pass = Pass(0, 0.0)
         self._rivals = RivalLog()
@@ -162,16 +169,16 @@ class ControlLoop:
         ended_by: BaseException | None = None
         end_s = math.inf if duration_s is None else time.monotonic() + duration_s
         try:
-            self._pass = Pass(1, _loop_clocks()[0], is_look=True)
+            self._pass, self._due_s = Pass(1, _loop_clocks()[0], is_look=True), time.monotonic()
             self._tick_all_at_once()
-            while not inbox.wait(max(min(self._current.left_s, end_s - time.monotonic()), 0)):
+            while not inbox.wait(max(min(self._ticker.step.left_s, end_s - time.monotonic()), 0)):
                 if time.monotonic() >= end_s:
                     break
-                if self._current.hangs:
+                if self._ticker.step.hangs:
                     self._tick_all_at_once()
-                    for card in self._all:
-                        if card.hangs:
-                            self._start(card.worker.make_safe_while_hanging)
+                for card in self._all:
+                    if card.hangs and card.worker.gpu.info.channels:
+                        self._start(card.rescue.run, self._pass)
         except BaseException as error:  # raised again after the fans are given back
             ended_by = error
         self._stopping()
@@ -186,14 +193,13 @@ class ControlLoop:
 
         The present ticker is abandoned. This is called at the start, when some cards may hang, and when a call hangs.
         """
-        self._epoch += 1
-        self._current = self._waiting
+        self._ticker = _Ticker()
         for steps in self._cards, self._case_fans:  # a case fan follows the new readings of the cards
             threads = [self._start(step.run, self._pass) for step in steps]
             deadline_s = time.monotonic() + _REST_S
             for thread in threads:
                 thread.join(max(deadline_s - time.monotonic(), 0))
-        self._start(self._tick, self._epoch)
+        self._start(self._tick, self._ticker)
 
     def _start(self, call: Callable[..., None], *arguments: object) -> threading.Thread:
         """Start a thread that calls `call` with `arguments`. An error in it ends the run."""
@@ -208,23 +214,24 @@ class ControlLoop:
         thread.start()
         return thread
 
-    def _tick(self, epoch: int) -> None:
+    def _tick(self, ticker: _Ticker) -> None:
         """Finish the present pass. Then make one pass in every interval, and skip passes that were missed.
 
-        This is the ticker with the number `epoch`. It returns when it has been abandoned.
+        Returns when `ticker`, which is this thread, has been abandoned.
         """
-        due_s = time.monotonic()
-        while all(self._make(epoch, step, self._pass) for step in self._steps(self._pass)):
-            self._current = self._waiting
-            due_s = max(due_s, time.monotonic() - self._interval_s) + self._interval_s
+        while all(self._make(ticker, step, self._pass) for step in self._steps(self._pass)):
             if self._reloaded:
-                due_s = time.monotonic()
-            if not self._wait_until(epoch, due_s):
+                self._due_s = time.monotonic()
+            elif not self._pass.is_recheck:  # else the pass that is due next was not made yet
+                self._due_s = max(self._due_s, time.monotonic() - self._interval_s) + self._interval_s
+            if not self._wait_until_due(ticker):
                 return
             now_s, elapsed_s, clock_was_set = self._clock.look()
-            force_write = self._reloaded or clock_was_set or elapsed_s > self._interval_s + _JUMP_S
+            number, forced_number = self._pass.number + 1, self._pass.forced_number
+            if self._reloaded or clock_was_set or elapsed_s > self._interval_s + _JUMP_S:
+                forced_number = number
             self._reloaded = False
-            self._pass = Pass(self._pass.number + 1, now_s, force_write, now_s >= self._look_at_s)
+            self._pass = Pass(number, now_s, forced_number, now_s >= self._look_at_s)
 
     def _steps(self, this: Pass) -> Iterator[Step]:
         """Yield the steps of the pass `this`. The first steps are the ticks of all cards.
@@ -250,31 +257,32 @@ class ControlLoop:
         """The steps of all cards and case fans."""
         return [*self._cards, *self._case_fans]
 
-    def _make(self, epoch: int, step: Step, this: Pass) -> bool:
+    def _make(self, ticker: _Ticker, step: Step, this: Pass) -> bool:
         """Make `step` of the pass `this`. If another thread is making the step, do nothing.
 
-        `epoch` is the number of this ticker. Returns False if this ticker has been abandoned, else True.
+        Returns False if `ticker`, which is this thread, has been abandoned, else True.
         """
         if step.busy_since_s is None:
-            self._current = step
+            ticker.step = step
             step.run(this)
-        return self._epoch == epoch
+        return self._ticker is ticker
 
-    def _wait_until(self, epoch: int, due_s: float) -> bool:
-        """Wait until `due_s`, and recheck contested cards every `RECHECK_S` seconds while waiting.
+    def _wait_until_due(self, ticker: _Ticker) -> bool:
+        """Wait until the next pass is due. Meanwhile recheck contested cards every `RECHECK_S` seconds.
 
-        `epoch` is the number of this ticker. Returns False if this ticker has been abandoned, else True.
+        Returns False if `ticker`, which is this thread, has been abandoned, else True.
         """
-        while (left_s := due_s - time.monotonic()) > 0:
+        while (left_s := self._due_s - time.monotonic()) > 0:
             contested = [card for card in self._all if card.worker.contested and card.busy_since_s is None]
             time.sleep(min(left_s, RECHECK_S) if contested else left_s)
-            if self._epoch != epoch:
+            if self._ticker is not ticker:
                 return False
             if contested:
-                self._pass = this = Pass(self._pass.number + 1, _loop_clocks()[0], is_recheck=True)
-                if not all(self._make(epoch, card, this) for card in contested):
+                last = self._pass
+                self._pass = this = Pass(last.number + 1, _loop_clocks()[0], last.forced_number, is_recheck=True)
+                if not all(self._make(ticker, card, this) for card in contested):
                     return False
-        return self._epoch == epoch
+        return self._ticker is ticker
 
     def _supervise(self, this: Pass) -> None:
         """Apply new settings. Load NVML again if cards cannot be read.
@@ -302,10 +310,10 @@ class ControlLoop:
     def _find(self, _: Pass) -> None:
         """Search for cards that have appeared. The loop controls them from the next pass on."""
         for worker in self._find_new():
+            self._cards = [*self._cards, CardStep(worker, self._orders)]
             if self._settings_for is not None:
                 worker.follow(self._settings_for)
             _log.info("%s has appeared, and is controlled from now on", worker.gpu.info.label)
-            self._cards = [*self._cards, CardStep(worker, self._orders)]
 
     def _publish(self, this: Pass) -> None:
         """Publish a snapshot, if a state says something new or if a snapshot is due."""
@@ -345,12 +353,12 @@ class ControlLoop:
 
     def _release_all(self) -> list[str]:
         """Give the fans of all cards back at the same time. Returns a line for each card where this failed."""
-        self._epoch += 1
+        self._ticker = _Ticker()
         self._has_ended = True
         deadline_s = time.monotonic() + STOP_S
         calls = [partial(card.stop, deadline_s - STOP_S / 3) for card in self._all]
         results = call_all(STOP_S, calls)
-        for step in (*self._all, self._publishing):
+        for step in (*self._all, *(card.rescue for card in self._all), self._publishing):
             # A call that still sets the fans would undo the release. When it returns, its thread gives them back again.
             while step.busy_since_s is not None and time.monotonic() < deadline_s:
                 time.sleep(0.005)

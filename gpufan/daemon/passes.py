@@ -24,8 +24,9 @@ class Pass(NamedTuple):
     number: int
     now_s: float
     """Seconds since boot, sleep included."""
-    force_write: bool = False
-    """Whether to set all fans, although their duties have not changed."""
+    forced_number: int = 0
+    """Number of the last pass that sets all fans, although their duties have not changed. A card that hung in that pass
+    has its fans set in a later one."""
     is_look: bool = False
     """Whether all steps of the pass are made, and a snapshot is published even without anything new."""
     is_recheck: bool = False
@@ -74,6 +75,9 @@ class CardStep(Step):
         super().__init__(self._tick)
         self.worker = worker
         self._orders = orders
+        self._ticked_number = 0
+        """Number of the last pass in which the card was ticked."""
+        self.rescue = Step(lambda _: worker.make_safe_while_hanging())
 
     def _tick(self, this: Pass) -> None:
         """Pause, recheck or tick the card, as the orders and the pass demand."""
@@ -85,7 +89,8 @@ class CardStep(Step):
             elif this.is_recheck:
                 self.worker.recheck(this.now_s)
             else:
-                self.worker.tick(this.now_s, force_write=this.force_write)
+                force_write, self._ticked_number = this.forced_number > self._ticked_number, this.number
+                self.worker.tick(this.now_s, force_write=force_write)
         finally:
             if self.worker.stopped:  # it was stopped while this call hung, and the call may have set a fan after that
                 with suppress(GpufanError):

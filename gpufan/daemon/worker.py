@@ -22,7 +22,7 @@ from gpufan.daemon.instructions import Instructions, LocalTime, SettingsFor
 from gpufan.daemon.neighbours import Neighbours
 from gpufan.daemon.recovery import Backoff, Recovery
 from gpufan.daemon.taken import Taken
-from gpufan.errors import GpuError, GpuLost
+from gpufan.errors import GpuLost
 
 FAILURES = 3
 """The fans are given back to the driver after this many ticks in a row in which they did not obey."""
@@ -139,28 +139,23 @@ class Worker:
         self.news += self.state.says_more_than(before)
 
     def make_safe_while_hanging(self) -> None:
-        """While a call to the card hangs, run its fans at full speed if they are on the motherboard.
-
-        Another thread calls this. Fans of the card itself cannot be set then.
-        """
+        """Run the fans at full speed if they are on the motherboard. Another thread may hang in a call to the card."""
         if self.gpu.info.channels and self.state.control is Control.OURS and not self.stopped:
-            with suppress(GpuError):
-                self._fans.hand_over()
-            self._read_back.forget()
+            self._fans.make_safe_while_hanging()
 
     def pause(self, now_s: float, left_s: float) -> None:
         """Pause the card for another `left_s` seconds. This is called in place of `tick`.
 
         The first call gives the fans back to the driver. Later calls do not touch the card. A card that does not answer
-        is paused too, since a person may pause it for that reason.
+        twice in a row is paused too, since a person may pause it for that reason.
         """
         before, self.last_s, self.quiet = self.state, now_s, False
         if not self.paused:
             is_given_back = True
             if not self._dry_run and self.gpu.info.uncontrollable_reason is None:
+                is_given_back = before.control in (Control.LOST, Control.RELEASED)
                 with suppress(GpuLost):
-                    self._fans.release()
-                    is_given_back = not self._fans.release_error and self._limits.given_back
+                    is_given_back = self._fans.release()
             self._start_over(-math.inf)
             self._reader.forget()
             self.paused = is_given_back  # not earlier, since a call may hang and `stop` must give the fans back then
@@ -352,7 +347,7 @@ class Worker:
     def _wait_released_on(self, reading: Reading) -> None:
         """End a tick in which no fan is set. After a fault the driver controls the fans until the wait ends."""
         if self._fans.release_error:
-            self._fans.release()
+            self._fans.make_safe()
         last = self.state
         self.state = self._state(
             Control.RELEASED,

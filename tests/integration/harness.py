@@ -130,7 +130,7 @@ def running(*workers: Worker, publish: Sequence[Callable[[Snapshot], None]] = ()
         yield run
     finally:
         run.stop()
-        run.daemon._epoch += 1  # a broken one must not go on under the next test
+        run.daemon._ticker = None  # a broken one must not go on under the next test
 
 
 def workers(*cards: int) -> list[Worker]:

@@ -11,6 +11,7 @@ import pynvml
 import pytest
 
 from gpufan.control.controller import Controller
+from gpufan.core.gpu import FanChannel, Reading, Sensed
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import loop as daemon
 from gpufan.daemon import passes, recovery
@@ -21,6 +22,7 @@ from gpufan.gpu.cards import open_cards
 from gpufan.gpu.nvml_box import NvmlBox
 from tests.doubles.nvml import AUTO, Kind, NvmlDouble, wait_for
 from tests.integration.harness import INTERVAL_S, fans, running, sets, settings, workers
+from tests.unit.builders import FakeGpu
 
 DRIVERS = [None, None]
 
@@ -103,6 +105,28 @@ def test_a_contested_card_that_hangs_between_two_ticks_holds_up_no_other(
         let_go.set()
 
 
+def test_while_all_cards_hang_each_gets_full_speed_from_its_fans_on_the_motherboard() -> None:
+    class HangingGpu(FakeGpu):
+        def sense(self) -> Sensed:
+            answers.wait()
+            return super().sense()
+
+        def read(self) -> Reading:
+            answers.wait()
+            return super().read()
+
+    answers = threading.Event()
+    answers.set()
+    channel = FanChannel("nct6798/pwm2", "nct6798", "/sys/devices/hwmon", 2, 5, 90)
+    gpus = [HangingGpu(uuid=f"GPU-{index}", index=index, channels=(channel,)) for index in range(3)]
+    with running(*(Worker(gpu, settings()) for gpu in gpus)):
+        wait_for(lambda: all(gpu.written for gpu in gpus))
+        answers.clear()
+        wait_for(lambda: [gpu.written[-1] for gpu in gpus] == [100] * 3)
+        answers.set()
+        wait_for(lambda: 100 not in [gpu.written[-1] for gpu in gpus])
+
+
 def test_while_one_card_hangs_snapshots_go_on(double: NvmlDouble) -> None:
     with running(*workers(0, 1)) as run:
         run.wait_for_control(0, "ours")
@@ -150,7 +174,7 @@ def test_a_set_that_returns_after_the_end_does_not_leave_the_fans_taken(double: 
         run.wait_for_control(0, "ours")
         hang(double, 0, Kind.SET_FAN)
         run.stop()
-        assert fans(double, 0) == DRIVERS  # by another thread
+        wait_for(lambda: fans(double, 0) == DRIVERS)  # by another thread
         double.let_go()
         # The rest of the tick, and then all of it back once more.
         late = [(1, Kind.SET_FAN, 61), (0, Kind.SET_DEFAULT, 0), (1, Kind.SET_DEFAULT, 0)]

@@ -9,7 +9,7 @@ from gpufan.control.law import Learnt
 from gpufan.control.target_law import TUNABLES
 from gpufan.core.card_settings import CardSettings
 from gpufan.core.curve import Curve
-from gpufan.core.gpu import FallBack, FanReading, Throttle
+from gpufan.core.gpu import FallBack, FanChannel, FanReading, Throttle
 from gpufan.core.reasons import Cause, Reason
 from gpufan.core.sentences import state_sentence
 from gpufan.core.snapshot import Errors
@@ -27,6 +27,7 @@ def along(curve: str) -> SettingsFor:
     return lambda _: CardSettings(curve=Curve.parse(curve))
 
 
+CHANNEL = FanChannel("nct6798/pwm2", "nct6798", "/sys/devices/hwmon", 2, 5, 90)
 CURVE = along("50:30,80:90")
 AUTO = along("0:auto,50:30,80:90")
 
@@ -714,6 +715,31 @@ def test_fans_that_could_not_be_given_back_are_given_back_as_soon_as_that_works(
     run(worker, 3, 5)
     assert gpu.written[-2:] == ["release", "release"]
     assert state_sentence(worker.state) == "given back to the driver: the driver refused; trying again after 5 s"
+
+
+def test_fans_of_the_motherboard_that_refused_full_speed_get_it_as_soon_as_that_works() -> None:
+    gpu = FakeGpu(channels=(CHANNEL,))
+    gpu.set_error = GpuError("the chip is busy")
+    worker = Worker(gpu, CURVE)
+    run(worker, 0, 4)
+    assert worker.state.control == "released"
+    gpu.set_error = None
+    gpu.calls.clear()
+    run(worker, 4, 7)
+    assert gpu.written == [100]
+
+
+def test_full_speed_that_is_set_during_the_end_does_not_outlast_it() -> None:
+    class EndingGpu(FakeGpu):
+        def set_duty(self, duty_percent: int) -> None:
+            if duty_percent == 100:
+                worker.stop()
+            super().set_duty(duty_percent)
+
+    gpu = EndingGpu(channels=(CHANNEL,))
+    worker = ticking(gpu)
+    worker.make_safe_while_hanging()
+    assert (gpu.written, gpu.fans[0].manual) == (["release", 100, "release"], False)
 
 
 def test_after_stop_a_tick_that_comes_back_late_sets_nothing() -> None:
