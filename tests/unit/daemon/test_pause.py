@@ -80,6 +80,16 @@ def test_a_card_that_does_not_answer_can_be_paused(error: GpuLost, cause: str) -
     assert (worker.state.control, worker.paused) == ("driver", True)
 
 
+def test_a_card_that_does_not_answer_once_is_given_back_before_it_is_paused() -> None:
+    gpu = FakeGpu()
+    worker = controlling(gpu)
+    gpu.release_errors = [GpuLost("gone")]
+    worker.pause(1, 600)
+    assert (worker.state.control, worker.paused) == ("released", False)
+    worker.pause(2, 600)
+    assert (worker.state.control, worker.paused, gpu.fans[0].manual) == ("driver", True, False)
+
+
 def test_the_end_does_not_touch_a_paused_card() -> None:
     gpu = FakeGpu()
     worker = controlling(gpu)
