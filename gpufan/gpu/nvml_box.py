@@ -45,14 +45,16 @@ class NvmlBox:
         if self._count == 0:
             raise DriverError("the NVIDIA driver runs but knows no card: look at `lspci -d 10de:` and `dmesg`")
         self._driven = kernel_driven_addresses()
-        if len(self._driven) != self._count:  # such as in a container, which has only some of the cards
-            self._driven = []
-        addresses = [address.nvml for address in self._driven] or [""] * self._count
+        self._has_all = len(self._driven) == self._count
+        """Whether NVML has all cards of the kernel. In a container, it may have only some of them."""
+        addresses = [address.nvml for address in self._driven] if self._has_all else [""] * self._count
         self.gpus = [NvmlGpu(index, pci) for index, pci in enumerate(addresses)]
         _open_named_in_nvml_box(self.gpus, names)
-        self._unopened: list[NvmlGpu] = []
-        """Cards that have appeared, but have not opened yet. They may be named ones."""
-        self._retry_at_s = 0.0
+        self._unopened = [
+            gpu for gpu in self.gpus if not gpu.is_open and gpu.may_be(names) and not _is_named_in_nvml_box(gpu, names)
+        ]
+        """Cards that have not opened yet, and may turn out to be named ones."""
+        self._retry_at_s = time.monotonic() + RETRY_S
 
     @property
     def addresses(self) -> list[PciAddress]:
@@ -83,30 +85,31 @@ class NvmlBox:
         _open_named_in_nvml_box(candidates, names)
         new = []
         for gpu in candidates:
-            known = next((known for known in self.gpus if _is_same_card_in_nvml_box(known.info, gpu.info)), None)
-            if known is not None:
-                known.move(gpu.info.pci)
+            same = [known for known in self.gpus if _is_same_card_in_nvml_box(known.info, gpu.info)]
+            if same and gpu not in same:
+                same[0].move(gpu.info.pci)
             elif gpu.info.pci and _is_named_in_nvml_box(gpu, names):
                 new.append(gpu)
             elif not gpu.is_open and gpu.may_be(names):
                 self._unopened.append(gpu)
-        self.gpus += new
+        self.gpus += [gpu for gpu in new if gpu not in self.gpus]
         return new
 
     def _appeared(self) -> list[NvmlGpu]:
         """Return the cards that the driver did not list at the last call. Forget unopened cards that have gone.
 
-        If only the number of cards is known, return all cards if this number has grown, else none.
+        If the addresses of NVML's cards are unknown, return all its cards if a card has appeared, else none.
         """
-        if self._driven:
-            before, self._driven = self._driven, kernel_driven_addresses() or self._driven
+        before, self._driven = self._driven, kernel_driven_addresses() or self._driven
+        appeared = [NvmlGpu(i, address.nvml) for i, address in enumerate(self._driven) if address not in before]
+        if self._has_all:
             driven = [address.nvml for address in self._driven]
             self._unopened = [gpu for gpu in self._unopened if gpu.info.pci in driven]
-            return [NvmlGpu(i, address.nvml) for i, address in enumerate(self._driven) if address not in before]
+            return appeared
         count = self._count
         with suppress(NVMLError):
             self._count = pynvml.nvmlDeviceGetCount()
-        if self._count <= count:
+        if self._count <= count and not appeared:
             return []
         self._unopened = []
         return [NvmlGpu(index) for index in range(self._count)]

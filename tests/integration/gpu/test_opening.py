@@ -320,6 +320,34 @@ def test_a_card_that_appears_but_does_not_open_at_once_is_found_when_it_does(
     assert (new.info.uuid, box.find_new()) == (double.cards[1].uuid.decode(), [])
 
 
+def test_a_card_that_does_not_open_at_the_start_is_found_when_it_does(
+    double: NvmlDouble, opened: Callable[..., Cards], kernel_lists: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nvml_box, "RETRY_S", 0)
+    kernel_lists(0, 1, in_use=False)
+    double.cards[1].error[Kind.HANDLE] = pynvml.NVML_ERROR_UNKNOWN
+    box = opened(*(card.uuid.decode() for card in double.cards[:2]))
+    assert box.find_new() == []
+    double.cards[1].error[Kind.HANDLE] = 0
+    (new,) = box.find_new()
+    assert (new.info.uuid, box.find_new(), len(called(double))) == (double.cards[1].uuid.decode(), [], 2)
+
+
+def test_a_card_of_a_container_that_replaces_another_is_found(
+    double: NvmlDouble, opened: Callable[..., Cards], kernel_lists: Listing
+) -> None:
+    def list_with_a_card_that_the_container_lacks(number: int) -> None:
+        double.cards[number].absent, double.cards[1 - number].absent = 0, 1
+        kernel_lists(number)
+        (kernel_cards.DRIVER_FOLDER / "0000:99:00.0").touch()
+
+    list_with_a_card_that_the_container_lacks(0)
+    box = opened()
+    list_with_a_card_that_the_container_lacks(1)
+    (new,) = box.find_new()
+    assert (new.info.uuid, box.find_new()) == (double.cards[1].uuid.decode(), [])
+
+
 def test_a_card_of_a_container_that_does_not_open_at_once_is_found_when_it_does(
     double: NvmlDouble, opened: Callable[..., Cards], monkeypatch: pytest.MonkeyPatch
 ) -> None:
