@@ -33,6 +33,11 @@ _CERTAIN = 3.4
 """A change of power must be this many times its standard error. Some cards report the power of single moments, so the
 means of two blocks differ by much although the power is steady."""
 
+_ALTERNATES = 15.0
+"""With few readings in a block, a load that comes and goes within half a minute scatters them as chance does. But then
+the means of successive blocks differ by more, always. After `_SLOW_S`, the mean square of their differences may exceed
+the square that is due to chance by at most this factor, divided by the root of the number of blocks."""
+
 _THROTTLED_SHARE = 0.4
 """While heat lowers the clocks, the driver holds the temperature by the power. Then only a jump to less than this share
 of the power counts. At its base clock, the lowest clock then, a card draws more; in a pause of its load, less."""
@@ -89,7 +94,7 @@ class SensorGuard:
             self._power = _GuardedPower()
         self._still_s += elapsed_s
         self._power.add(elapsed_s, power_w, duty_percent, throttled, with_slow_changes=self._still_s >= _SLOW_S)
-        if self._still_s < FROZEN_S or self._power.largest_w <= max(FROZEN_POWER_W, self._power.uncertain_w):
+        if self._still_s < FROZEN_S or self._power.largest_w <= FROZEN_POWER_W or not self._power.is_certain:
             return None
         reason = Reason(
             Cause.FROZEN_TEMPERATURE,
@@ -123,6 +128,12 @@ class _GuardedPower:
         self._duty_percent: int | None = None
         self._low_w, self._high_w = math.inf, -math.inf
         """The lowest and the highest mean since the duty has changed."""
+        self._differences = 0
+        """Number of differences between the means of successive blocks."""
+        self._differences_w2 = self._chance_w2 = 0.0
+        """The sum of the squares of these differences, and the sum that is due to chance."""
+        self._alternates = False
+        """Whether the power has come and gone, beyond chance."""
         self._throttled = False
         """Whether heat has lowered the clocks at any time."""
         self._power_w = 0.0
@@ -153,19 +164,28 @@ class _GuardedPower:
         if self._samples >= _BLOCK_SAMPLES and self._seconds >= _BLOCK_S:
             mean_w = self._sum_w / self._samples
             # From the steps between readings, so that one jump within a block counts little.
-            variance_w2 = self._steps_w2 / (2 * (self._samples - 1))
-            self._error_w = max(self._error_w, math.sqrt(variance_w2 / self._samples))
+            error_w2 = self._steps_w2 / (2 * (self._samples - 1)) / self._samples
+            self._error_w = max(self._error_w, math.sqrt(error_w2))
+            if self._means_w:
+                self._differences += 1
+                self._differences_w2 += (mean_w - self._means_w[-1]) * (mean_w - self._means_w[-1])
+                self._chance_w2 += 2 * error_w2
             self._means_w.append(mean_w)
             self._low_w, self._high_w = min(self._low_w, mean_w), max(self._high_w, mean_w)
             self._count(min(self._means_w), max(self._means_w))
             if with_slow_changes:
                 self._count(self._low_w, self._high_w)
+                excess_w2 = self._differences_w2 - self._chance_w2
+                self._alternates = self._alternates or (
+                    excess_w2 > self._differences * FROZEN_POWER_W * FROZEN_POWER_W
+                    and excess_w2 > _ALTERNATES * self._chance_w2 / math.sqrt(self._differences)
+                )
             self._start_block()
 
     @property
-    def uncertain_w(self) -> float:
-        """A change of the means by less than this may be chance, W."""
-        return _CERTAIN * math.sqrt(2) * self._error_w
+    def is_certain(self) -> bool:
+        """Whether the largest change of the power is not due to chance."""
+        return self._alternates or self.largest_w > _CERTAIN * math.sqrt(2) * self._error_w
 
     def _count(self, low_w: float, high_w: float) -> None:
         """Count the change from `low_w` to `high_w`. While heat lowers the clocks, only a deep fall counts."""

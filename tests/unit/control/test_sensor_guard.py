@@ -88,6 +88,17 @@ def test_a_frozen_sensor_is_found_at_any_interval(interval_s: float) -> None:
     assert doubts[-1].hot
 
 
+@pytest.mark.parametrize(("interval_s", "half_s"), [(1, 12), (2, 12), (2, 20), (3, 15), (3, 20), (5, 25), (5, 30)])
+def test_a_frozen_sensor_is_found_at_any_interval_while_the_load_comes_and_goes(
+    interval_s: float, half_s: float
+) -> None:
+    for phase in range(10):
+        rng, guard, now_s = random.Random(phase), SensorGuard(), 0.0
+        while guard.judge(now_s, 61, 60 + 150 * (now_s // half_s % 2) + rng.gauss(0, 8), 60) is None:
+            now_s += interval_s + rng.uniform(0, 0.05)
+            assert now_s < (90 if interval_s == 1 else 240)
+
+
 def test_a_sensor_that_moves_again_is_believed_at_once() -> None:
     assert hot(judge(SensorGuard(), [70] * 70 + [71, 71], [100.0] * 20 + [200.0] * 52))[69:] == [True, None, None]
 
@@ -188,8 +199,9 @@ def moments(rng: random.Random, mean_w: float) -> float:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_power_readings_of_single_moments_are_no_sign_of_a_frozen_sensor(seed: int) -> None:
-    rng, guard = random.Random(seed), SensorGuard()
-    assert all(guard.judge(second, 77, moments(rng, 270), 60) is None for second in range(300))
+    for interval_s in (1, 5):
+        rng, guard = random.Random(seed), SensorGuard()
+        assert all(guard.judge(tick * interval_s, 77, moments(rng, 270), 60) is None for tick in range(300))
 
 
 @pytest.mark.parametrize("seed", range(5))
