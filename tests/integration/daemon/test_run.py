@@ -133,13 +133,14 @@ def test_a_signal_while_a_card_hangs_gives_the_others_back_within_2_s_and_names_
     seen = double.calls(0)[Kind.TEMPERATURE]
     wait_for(lambda: double.calls(0)[Kind.TEMPERATURE] > seen)
     sent_s = program.signal(signal.SIGTERM)
+    program.process.wait(20)
+    assert time.monotonic() - sent_s < 2.5  # the guardian, which starts a new Python, ends later
     status, _, err = program.end()
     assert (status, err) == (
         1,
         "gpufan: fans not given back to the driver: 0 GTX 1080 Ti: the card does not answer\n"
         + program.guardians_line(),
     )
-    assert time.monotonic() - sent_s < 2.5
     assert given_back_after_s(double, 1, sent_s) < 2
 
 
