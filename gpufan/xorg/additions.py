@@ -10,6 +10,7 @@ from gpufan.xorg.config import ConfigFile, Section
 from gpufan.xorg.configuration import Configuration
 from gpufan.xorg.coolbits import output_class_coolbits
 from gpufan.xorg.editor import Edits
+from gpufan.xorg.keywords import MAX_SCREENS
 from gpufan.xorg.reach import Obstacle, reach_of_cards
 from gpufan.xorg.screens import NVIDIA, Fault, ServerScreens, devices_of_cards, screens_of_servers
 from gpufan.xorg.tokens import normalized_name
@@ -54,6 +55,7 @@ def add_sections_for_cards(
     found = screens_of_servers(configuration, box, layout_name)
     reaches = reach_of_cards(configuration, box, found, layout_name is not None)
     missing = [reach.card for reach in reaches if reach.obstacle is Obstacle.UNPLACED]
+    missing = missing[: MAX_SCREENS - len(found[0].screens)]
     if not missing:
         return configuration
     options = [("Coolbits", str(coolbits | output_class_coolbits(configuration))), *monitor]
@@ -96,15 +98,18 @@ class _Additions:
                 added.append(screen)
         self._add_bus_ids()
         layout, names = self.server.layout, [*present, *added]
+        # To a single X screen with the number 0, X would add the Devices of other seats as GPUDevices.
+        number = int(bool(self.others) and len(names) == 1)
         if layout is not None:
             entries = layout.entries("screen")
-            self._extend_layout(layout, names if not entries else added)
+            self._extend_layout(layout, names if not entries else added, number)
             names = []
         text = template("templates/xorg.conf.j2").render(
             new=not self._main.text,
             devices=self.new_devices,
             screens=self.new_screens,
             layout=names,
+            number=number,
             layout_name=self.configuration.default_layout() or "gpufan",
         )
         self.edits.editor_of(self._main).append(text)
@@ -182,26 +187,29 @@ class _Additions:
     def _add_bus_ids(self) -> None:
         """Add the BusID to the Device of each X screen, where it is missing and known.
 
-        X needs it as soon as there are several Devices. The next planning round adds a missing Driver.
+        X needs it for a card as soon as there are several Devices, and for a GPU of another maker if X cannot use the
+        primary device. The next planning round adds a missing Driver.
         """
+        others = {None, self.box.primary_under(self.configuration)} - {*self.box.cards}
         for x_screen in self.server.screens:
             if x_screen.device is None:
                 continue
-            address = x_screen.address if x_screen.fault is None and x_screen.address in self.box.cards else None
+            address = x_screen.address if x_screen.fault is None and x_screen.address not in others else None
             if x_screen.fault is Fault.NO_BUS_ID and (other := self.box.only_other(x_screen.driver)):
                 address = other.address
             if address is not None and x_screen.device.bus_id is None:
                 self.edits.add_entry(x_screen.device, f'BusID "{address.xorg}"')
 
-    def _extend_layout(self, layout: Section, names: Sequence[str]) -> None:
+    def _extend_layout(self, layout: Section, names: Sequence[str], number: int) -> None:
         """Add the Screens `names` to `layout`, to the right of a Screen that has none to its right yet.
 
-        The new Screens get numbers if the layout numbers its Screens, or if the layout has no Screen yet.
+        The new Screens get numbers if the layout numbers its Screens. If the layout has no Screen yet, the numbers
+        begin with `number`.
         """
         entries = layout.entries("screen")
-        numbers = [x_screen.number for x_screen in self.server.screens] if entries else []
         is_numbered = any(entry.arguments[0].kind == "number" for entry in entries)
-        number = max(numbers, default=-1) + 1
+        if entries:
+            number = max(x_screen.number for x_screen in self.server.screens) + 1
         previous = _screen_with_free_side(layout)
         for name in names:
             entry = f'Screen {number} "{name}"' if is_numbered or not entries else f'Screen "{name}"'

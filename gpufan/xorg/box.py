@@ -114,6 +114,18 @@ class Box:
                     return address
         return self.primary
 
+    def shown_under(self, configuration: Configuration) -> PciAddress | None:
+        """Return the address of the device on which X shows a screen by itself under `configuration`.
+
+        This is the primary device. If X cannot use the primary device, this is the usable device with the lowest
+        address. Returns None if the box has no device.
+        """
+        primary = self.primary_under(configuration)
+        other = self.other_at(primary)
+        if other is None or not other.unusable:
+            return primary
+        return min([*self.cards, *(other.address for other in self.others if not other.unusable)], default=primary)
+
     def other_at(self, address: PciAddress | None) -> GraphicsDevice | None:
         """Return the device of `others` at `address`; None if `others` has no device there."""
         return next((device for device in self.others if device.address == address), None)

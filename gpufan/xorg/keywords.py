@@ -156,6 +156,9 @@ MODE = _MODE
 MAX_GPU_DEVICES = 4
 """The largest number of GPUDevice entries in one Screen."""
 
+MAX_SCREENS = 16
+"""The largest number of X screens of one server. With more of them, X ends."""
+
 MAX_SYNC_RANGES = 8
 """The largest number of ranges for HorizSync, and for VertRefresh, in one Monitor."""
 

@@ -158,7 +158,7 @@ def _losses_by_plan(box: Box, before: Sequence[ServerScreens], after: Sequence[S
             if len(new.screens) <= place or _loses_screen(x_screen, new.screens[place]):
                 shown = box.other_at(x_screen.address) or x_screen.address or "no graphics card"
                 losses.append(f"{x} would no longer show screen {place} on {shown}")
-        if old.layout and old.layout.option("allownvidiagpuscreens") and len(new.screens) > len(old.screens):
+        if old.layout and _is_on(old.layout, "AllowNVIDIAGPUScreens") and len(new.screens) > len(old.screens):
             losses.append(f"{old.layout.place}: the cards get X screens, so PRIME render offload to them ends")
         if len(new.screens) > len(old.screens):
             losses += [
@@ -166,7 +166,7 @@ def _losses_by_plan(box: Box, before: Sequence[ServerScreens], after: Sequence[S
                 for x_screen in old.screens
                 for section in (x_screen.screen, x_screen.device)
                 for word in _JOINING
-                if section and _joins_cards(section, word)
+                if section and _is_on(section, word)
             ]
         names = [x_screen.device.name for x_screen in new.screens if x_screen.device] + [
             device.name for device in new.gpu_devices
@@ -177,8 +177,8 @@ def _losses_by_plan(box: Box, before: Sequence[ServerScreens], after: Sequence[S
     return list(dict.fromkeys(losses))
 
 
-def _joins_cards(section: Section, word: str) -> bool:
-    """Whether `section` has the option `word`, with which one X screen uses several cards."""
+def _is_on(section: Section, word: str) -> bool:
+    """Whether `section` has the option `word`, and does not turn it off."""
     option = section.option(normalized_name(word))
     return option is not None and x_boolean(option.value.text if option.value else "") is not False
 

@@ -9,6 +9,7 @@ from gpufan.xorg.box import Box
 from gpufan.xorg.config import Section
 from gpufan.xorg.configuration import Configuration
 from gpufan.xorg.coolbits import FANS_BIT, deciding_coolbits
+from gpufan.xorg.keywords import MAX_SCREENS
 from gpufan.xorg.screens import NVIDIA, Fault, ServerScreens, devices_of_cards
 from gpufan.xorg.tokens import Statement, normalized_name
 from gpufan.xorg.values import leading_number
@@ -21,7 +22,7 @@ class Obstacle(Enum):
     """Why X cannot set the fans of a card. The value is a text for the user.
 
     In the value, `{name}` is the name of the section that is the obstacle, and `{place}` is its file and line. `{bit}`
-    is FANS_BIT.
+    is FANS_BIT. `{most}` is MAX_SCREENS.
     """
 
     OTHER_DRIVER = '{place}: Device "{name}" gives it to another driver: change its Driver to "nvidia", or remove it'
@@ -40,6 +41,7 @@ class Obstacle(Enum):
     NO_X_DRIVER = (
         "{place}: X looks for drivers only in this ModulePath, which has no nvidia_drv.so: correct or remove it"
     )
+    NO_SCREEN_LEFT = "X has {most} X screens at most"
     UNPLACED = "no X screen shows it"
 
 
@@ -51,7 +53,7 @@ class Reach:
     obstacle: Obstacle | None
     """Why X cannot set the fans of the card; None if X can set the fans."""
     section: Section | None = None
-    """The section that the obstacle is about; None if there is no obstacle, or if the obstacle is UNPLACED."""
+    """The section that the obstacle is about; None if there is no obstacle, or none in a section."""
     entry: Statement | None = None
     """The entry in `section` that the obstacle is about; None if the obstacle is about the whole section."""
 
@@ -62,7 +64,7 @@ class Reach:
         if self.section is not None:
             place = self.section.file.place((self.entry or self.section).start)
             name = self.section.shown
-        reason = self.obstacle.value.format(place=place, name=name, bit=FANS_BIT)
+        reason = self.obstacle.value.format(place=place, name=name, bit=FANS_BIT, most=MAX_SCREENS)
         return f"X cannot set the fans of {self.card}: {reason}"
 
 
@@ -144,7 +146,7 @@ def _obstacle(
     first = server.screens[0]
     if first.is_automatic and first.device is not None and first.address != card:
         return Reach(card, Obstacle.FIRST_DRIVER, first.device)
-    return None
+    return Reach(card, Obstacle.NO_SCREEN_LEFT) if len(server.screens) >= MAX_SCREENS else None
 
 
 def _obstacle_devices(configuration: Configuration, box: Box, card: PciAddress, server: ServerScreens) -> list[Section]:

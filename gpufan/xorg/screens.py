@@ -226,16 +226,19 @@ def _gpu_devices_of_screen(
 
 
 def _screen_address(configuration: Configuration, box: Box, device: Section | None) -> PciAddress | None:
-    """Return the address in the BusID of `device`. Without a BusID, return the address of the primary device.
+    """Return the address of the graphics device on which X shows an X screen with the section `device`.
 
-    Returns None if the box has no primary device, if X finds no PCI device with the BusID, or if the driver of `device`
-    needs no graphics device.
+    This is the address in the BusID. Without a BusID, this is the primary device; if X cannot use the primary device,
+    drivers other than NVIDIA's use another one. Returns None if the box has no device, if X finds no PCI device with
+    the BusID, or if the driver of `device` needs no graphics device.
     """
-    if device is not None and device.driver in _DRIVERS_WITHOUT_DEVICE:
+    if device is None:
+        return box.shown_under(configuration)
+    if device.driver in _DRIVERS_WITHOUT_DEVICE:
         return None
-    if device is None or device.bus_id is None:
-        return box.primary_under(configuration)
-    return device.address
+    if device.bus_id is not None:
+        return device.address
+    return box.primary_under(configuration) if device.driver == NVIDIA else box.shown_under(configuration)
 
 
 def _assign_devices_to_screens(

@@ -469,4 +469,14 @@ OWN = {
         box("nvidia", "amdgpu"),
         CHANGES,
     ),
+    "a virtual machine has the primary card, Intel the screen": Case(
+        {"20.conf": section("Device", "ms", 'Driver "modesetting"')}, box("vfio-pci", "i915", "nvidia"), CHANGES
+    ),
+    "a virtual machine has the primary card": Case({}, box("vfio-pci", "nvidia"), CHANGES),
+    "a seat with a card, and a card without": Case(
+        {"xorg.conf": B + screen("t", "b") + layout("m", "t", more=('MatchSeat "seat1"',))}, TWO, CHANGES
+    ),
+    "a layout that turns PRIME render offload off": Case(
+        {"10.conf": layout("l", more=('Option "AllowNVIDIAGPUScreens" "off"',))}, HYBRID, CHANGES
+    ),
 }

@@ -365,7 +365,7 @@ def test_a_new_screen_stands_where_no_other_one_is(entries, neighbour):
 )
 def test_cards_that_share_a_screen_and_would_be_parted_are_a_loss(option, ends):
     text = device("a", 1) + screen("s", "a", f"Option {option}")
-    (*losses,) = make_plan(configuration(text), box(A, B), FANS).losses
+    losses = make_plan(configuration(text), box(A, B), FANS).losses
     assert [loss.startswith("xorg.conf:6: ") and '"s" ends' in loss for loss in losses] == [True] * ends
     assert make_plan(configuration(text), box(A), FANS).losses == [], "there is nothing to part"
 
@@ -418,6 +418,12 @@ def test_x_on_another_seat_adds_no_new_device_as_gpu_device():
     first, other = screens_of_servers(result.plan.after, box(A))
     assert ([x.address for x in first.screens], other.gpu_devices) == ([A], ())
     assert (result.plan.losses, result.plan.notes, result.out_of_reach) == ([], [], [])
+
+
+def test_a_new_layout_adds_no_device_of_another_seat_as_gpu_device():
+    text = device("b", 65) + screen("t", "b") + layout("two", "t", more=('MatchSeat "seat1"',))
+    after = plan(text, on=box(A, B)).plan.after
+    assert [server.gpu_devices for server in screens_of_servers(after, box(A, B))] == [(), ()]
 
 
 def test_a_device_of_another_seat_that_is_no_gpu_device_any_more_is_no_loss():
@@ -509,6 +515,8 @@ def test_render_offload_that_would_end_is_a_loss(sysfs):
     offload = section("ServerLayout", "layout", 'Option "AllowNVIDIAGPUScreens"')
     made = make_plan(configuration(offload, ""), on, FANS)
     assert made.losses == ["10.conf:1: the cards get X screens, so PRIME render offload to them ends"]
+    is_off = offload.replace('Screens"', 'Screens" "no"')
+    assert make_plan(configuration(is_off, ""), on, FANS).losses == []
     assert [x.address for x in screens_of_servers(made.after, on)[0].screens] == [INTEL, A]
 
 
@@ -530,6 +538,31 @@ def test_the_primary_card_gets_screen_0():
     made = make_plan(configuration(""), box(A, B, primary=B), PlanOptions())
     assert [x.address for x in screens_of_servers(made.after, box(A, B, primary=B))[0].screens] == [B, A]
     assert made.losses == []
+
+
+@pytest.mark.parametrize(
+    ("files", "is_intel_shown"),
+    [
+        ("", True),
+        (section("Device", "ms", 'Driver "modesetting"'), True),
+        (section("Device", "n", 'Driver "nvidia"', 'Option "Coolbits" "4"'), False),
+    ],
+)
+def test_what_x_shows_stays_if_a_virtual_machine_has_the_primary_card(sysfs, files, is_intel_shown):
+    sysfs("0000:00:02.0", "8086", "i915")
+    sysfs("0000:41:00.0", "10de", "nvidia")
+    on = make_box([B], graphics_devices(sysfs("0000:01:00.0", "10de", "vfio-pci", boot_vga="1")))
+    result = plan(files, "", on=on)
+    assert (result.plan.losses, result.out_of_reach) == ([], [])
+    addresses = [x.device.address for x in screens_of_servers(result.plan.after, on)[0].screens]
+    assert addresses == [INTEL, B] if is_intel_shown else [B]
+
+
+def test_a_card_that_only_lacks_a_number_of_an_x_screen_is_out_of_reach():
+    cards = [PciAddress(0, bus, 0, 0) for bus in range(1, 19)]
+    assert plan("", on=box(*cards)).out_of_reach == [
+        f"X cannot set the fans of {card}: X has 16 X screens at most" for card in cards[16:]
+    ]
 
 
 def test_cards_of_virtual_machines_are_no_cards_of_the_box(sysfs):
