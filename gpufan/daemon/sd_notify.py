@@ -4,7 +4,6 @@ import errno
 import logging
 import os
 import socket
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -54,23 +53,27 @@ class SdNotifier:
         address = os.environ.get("NOTIFY_SOCKET", "")
         return cls(address) if address.startswith(("/", "@")) else None
 
-    def send(self, *assignments: str) -> None:
-        """Send `assignments`, such as `READY=1`, to the service manager."""
-        with suppress(OSError):
+    def send(self, *assignments: str) -> bool:
+        """Send `assignments`, such as `READY=1`, to the service manager. Returns whether they were sent."""
+        try:
             self._socket.sendto("\n".join(assignments).encode(), self._address)
+        except OSError:
+            return False
+        return True
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Send a status line to the service manager. Also send READY=1 once, when the daemon is ready.
+        """Send a status line to the service manager. When the daemon is ready, add READY=1 until it was sent once.
 
         WATCHDOG=1 is sent too if a card was under control within the last `UNCONTROLLED_S` seconds.
         """
         message = [f"STATUS={sd_notify_status(snapshot)}"]
-        if not self.ready and is_ready_for_sd_notify(snapshot):
-            self.ready = True
+        is_ready = self.ready or is_ready_for_sd_notify(snapshot)
+        if is_ready and not self.ready:
             message += ["READY=1", "ERRNO=0"]
         if min((gpu.uncontrolled_s for gpu in snapshot.gpus), default=0.0) <= UNCONTROLLED_S:
             message.append("WATCHDOG=1")
-        self.send(*message)
+        if self.send(*message):
+            self.ready = is_ready
 
     def stopping(self) -> None:
         """Send that the daemon gives the fans back and ends."""

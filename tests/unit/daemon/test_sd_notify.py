@@ -99,6 +99,20 @@ def test_ready_is_told_once_and_only_after_a_verified_set(manager: socket.socket
     assert "READY=1" not in told(manager)
 
 
+def test_ready_is_told_again_if_the_manager_was_too_busy_to_receive_it(manager: socket.socket):
+    notifier = SdNotifier(manager.getsockname())
+    while notifier.send("STATUS=busy"):
+        pass
+    notifier.publish(snapshot(OURS))
+    assert not notifier.ready
+    told(manager)  # now there is room
+    notifier.publish(snapshot(OURS))
+    with pytest.raises(BlockingIOError):
+        while last := told(manager):
+            pass
+    assert "READY=1" in last
+
+
 @pytest.mark.parametrize(
     "gpu",
     [
