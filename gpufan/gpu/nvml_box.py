@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
 
@@ -83,12 +84,17 @@ class NvmlBox:
         self._unopened = [gpu for gpu in candidates if self._may_be_foreign(gpu, names)]
         candidates = [gpu for gpu in candidates if gpu not in self._unopened]
         _open_named_in_nvml_box(candidates, names)
-        new = []
+        new: list[NvmlGpu] = []
         for gpu in candidates:
             same = [known for known in self.gpus if _is_same_card_in_nvml_box(known.info, gpu.info)]
             if same and gpu not in same:
                 same[0].move(gpu.info.pci)
             elif gpu.info.pci and _is_named_in_nvml_box(gpu, names):
+                # Its index is its place among the cards that are there now. Another card had this place at the start.
+                others = [each for each in (*self.gpus, *new) if each is not gpu]
+                used = [each.info.index for each in others if _is_named_in_nvml_box(each, self._names)]
+                if gpu.info.index in used:
+                    gpu.info = replace(gpu.info, index=max(used) + 1)
                 new.append(gpu)
             elif not gpu.is_open and gpu.may_be(names):
                 self._unopened.append(gpu)
