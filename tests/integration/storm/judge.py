@@ -91,7 +91,11 @@ class Judge:
         self._look_at_foreign()
 
     def look_at_watchdog(self, *, running: bool, pinged: bool) -> None:
-        """Check that a service says that it is alive as long as it controls a card, and not for long after that."""
+        """Check that a service says that it is alive as long as it controls a card, and not for long after that.
+
+        `running`: whether it has sent READY=1, and is not asked to end. systemd demands no sign of life before that. A
+        service that waits for a driver which is not loaded cannot give one, while fans may still be as before.
+        """
         now_s = self._scene.now_s
         if pinged or not running or not self.controlled():
             self._pinged_s = now_s

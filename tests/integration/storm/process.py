@@ -64,7 +64,8 @@ class Storm:
         self._start_s = 0.0
         self._stopping = ""
         """The signal that is to end the process; empty if there was none."""
-        self._is_service = False
+        self._is_service = self._is_ready = False
+        """Whether the process has a service manager, and whether it has sent READY=1."""
         self._messages = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._messages.bind(str(folder / "notify"))
         self._stop_by_s = self._resume_s = float("inf")
@@ -109,7 +110,8 @@ class Storm:
             self.judge.judge_mean(index)
         running = self._process is not None and not self._stopping and self._resume_s == float("inf")
         self.judge.look(running=running, started_s=self._start_s)
-        self.judge.look_at_watchdog(running=running and self._is_service, pinged=self._was_pinged())
+        pinged = self._was_pinged()
+        self.judge.look_at_watchdog(running=running and self._is_ready, pinged=pinged)
 
     def close(self) -> None:
         """End the process, whatever it does."""
@@ -123,6 +125,7 @@ class Storm:
         self.scene.clock.forget_ended()
         self._is_service = self._rng.random() < 0.5
         self._was_pinged()  # by the process before
+        self._is_ready = False
         environment = self._environment(**self.scene.clock.environment())
         if self._is_service:
             environment["NOTIFY_SOCKET"] = str(self._folder / "notify")
@@ -157,7 +160,9 @@ class Storm:
         pinged = False
         with suppress(BlockingIOError):
             while True:
-                pinged |= b"WATCHDOG=1" in self._messages.recv(65536)
+                message = self._messages.recv(65536)
+                pinged |= b"WATCHDOG=1" in message
+                self._is_ready |= b"READY=1" in message
         return pinged
 
     def _send_signal(self) -> None:
