@@ -298,7 +298,7 @@ class ControlLoop:
             self._rivals.note(now_s, info.label, worker.contested, of_board=info.backend == "hwmon")
         if min(worker.recovery.uncontrolled_s(now_s) for worker in workers) >= ALL_LOST_S:
             raise GpuLost(f"no card was under control for {ALL_LOST_S:g} s; a new process may reach them again")
-        if any(card.busy_since_s is not None for card in self._cards):
+        if any(step.busy_since_s is not None for step in (*self._cards, self._finding)):
             return  # NVML cannot be unloaded during a call
         is_wanted = any(worker.paused and not worker.closed for worker in workers)
         blind_s = [worker.recovery.blind_s(now_s) for worker in workers]

@@ -11,7 +11,7 @@ from typing import Any
 import pynvml
 import pytest
 
-from gpufan.daemon import loop, passes
+from gpufan.daemon import loop, passes, recovery
 from gpufan.daemon import running as running_daemon
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.nvml import NvmlGpu
@@ -197,8 +197,11 @@ def test_a_new_card_is_controlled_from_the_next_tick_on(double: NvmlDouble, monk
     assert fans(double, 1) == DRIVERS
 
 
-def test_a_search_that_hangs_delays_no_card(double: NvmlDouble, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_hangs_delays_no_card_but_a_reload_of_nvml(
+    double: NvmlDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(loop, "LOOK_S", 0.1)
+    monkeypatch.setattr(recovery, "ALL_BLIND_S", 0.05)
     monkeypatch.setattr(passes, "HANG_S", 0.15)
     double.cards[1].hang[Kind.HANDLE] = 1
 
@@ -206,12 +209,21 @@ def test_a_search_that_hangs_delays_no_card(double: NvmlDouble, monkeypatch: pyt
         NvmlGpu(1).open()
         return []
 
-    with running(*workers(0), find_new=find_new) as run:
+    reloads: list[int] = []
+    with running(*workers(0), find_new=find_new, reload_driver=lambda: reloads.append(1)) as run:
         wait_for(lambda: double.calls(1)[Kind.HANDLE])
         for temperature_c in range(61, 64):
             double.cards[0].temperature = temperature_c
             wait_for(lambda duty=temperature_c: fans(double, 0) == [duty, duty])
+        double.cards[0].lost = 1
+        run.wait_for_control(0, "lost")
+        seen = len(run.snapshots)
+        wait_for(lambda: len(run.snapshots) > seen + 10)
+        assert not reloads
         double.let_go()
+        wait_for(lambda: reloads)
+        double.cards[0].lost = 0
+        run.wait_for_control(0, "ours")
     assert run.error is None
 
 
