@@ -116,16 +116,17 @@ class Fans:
             self._gpu.set_duty(self._gpu.info.duty_range[1])
 
     def hand_over_if_held(self) -> None:
-        """Call `hand_over` if fans may have a duty that gpufan or an earlier run has set, until it succeeds once.
+        """Call `hand_over` if fans may have a duty that gpufan or an earlier run has set.
 
-        Errors are ignored: the card may be lost. Channels of the motherboard that this run has not set stay as they
-        are, since they are not in the record yet.
+        Errors are ignored: the card may be lost. Once the driver has the fans, it keeps them. Channels of the
+        motherboard get full speed at each call, since nobody else raises them. Those that this run has not set stay as
+        they are, since they are not in the record yet.
         """
         if self._held is False or (self._held is None and self._gpu.info.channels):
             return
         with suppress(GpuError, NoPermission):
             self.hand_over()
-            self._held = False
+            self._held = bool(self._gpu.info.channels)
 
     def stop(self) -> None:
         """Give fans and limits back to the driver. Later calls of `set` do nothing.

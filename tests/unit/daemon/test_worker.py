@@ -552,6 +552,16 @@ def test_a_lost_card_whose_fans_could_not_be_given_back_is_asked_again_until_it_
     assert (gpu.written, gpu.fans[0].manual) == (["release"] * 3, False)
 
 
+def test_fans_of_the_motherboard_get_full_speed_at_each_attempt_to_reach_a_lost_card() -> None:
+    gpu = FakeGpu(channels=(CHANNEL,))
+    worker = ticking(gpu)
+    gpu.read_error = GpuLost("the card is gone")
+    run(worker, 1, 4)
+    gpu.fans = [FanReading(20, 20, True)] * 2  # another program
+    run(worker, 4, 10)
+    assert gpu.fans[0].target_percent == 100
+
+
 def test_a_card_that_can_be_set_but_not_read_back_has_its_fans_given_back() -> None:
     gpu = FakeGpu()
     gpu.read_error = GpuLost("the card is gone")
