@@ -7,7 +7,8 @@ from gpufan.hwmon.channels import find_channels, resolve_channel
 
 
 def use_header_fans(cards: Cards, settings: Settings, headers: Headers) -> None:
-    """Cool those of `cards` with channels of `headers` for which `settings` name channels."""
+    """Cool those of `cards` with channels of `headers` for which `settings` name channels. Opens all channels."""
+    headers.open_all(settings.channel_names)
     if settings.has_header_fans:
         cards.use_headers(lambda info: settings.for_card(info).fans, headers)
 

@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 
 from gpufan.core.gpu import FallBack, FanChannel, FanReading, Gpu, GpuInfo, Limits, Reading, Sensed
-from gpufan.errors import FansOutOfReach, GpuError, GpufanError, GpuLost, InputError, NoAnswer, NoPermission
+from gpufan.errors import FansOutOfReach, GpuError, GpufanError, GpuLost, InputError, NoPermission
 from gpufan.hwmon.channels import find_channels, resolve_channel
+from gpufan.hwmon.chip_files import ChipHangs
 from gpufan.hwmon.fan import ChannelFan
 from gpufan.hwmon.sysfs import SysfsChip
-from gpufan.system.background import BackgroundCall
+from gpufan.system.background import call_all
 
 NamesFor = Callable[[GpuInfo], Sequence[str]]
 """Returns the names of the channels that cool a card; empty if its own fans do."""
@@ -24,8 +25,8 @@ OpenFan = Callable[[str], ChannelFan]
 
 FULL_PERCENT = 100
 
-_OPEN_TIMEOUT_S = 1.0
-"""Time limit for opening the fans of one chip, s."""
+_CHIPS_TIMEOUT_S = 5.0
+"""Time limit for calls to all chips at the same time, s. Each file of a chip has a shorter limit of its own."""
 
 _FAILED_READS = 3
 """A chip that cannot be read at this many ticks in a row is out of reach."""
@@ -52,10 +53,7 @@ class Headers:
         the start of this process, the sandbox of the service forbids to write it.
         """
         self._before = {(each.home, each.chip, each.number): each for each in left_over}
-        self._opened: dict[tuple[str, str, int], BackgroundCall[ChannelFan]] = {}
-        """The calls that open the fans. A chip may hang, and must not delay other fans."""
-        self._hanging: set[Path] = set()
-        """The folders of the chips that did not answer in time."""
+        self._fans: dict[tuple[str, str, int], ChannelFan] = {}
         self._start_again = start_again
         self._named: set[str] = set()
         """The names that were looked for."""
@@ -63,11 +61,15 @@ class Headers:
         """The names of channels that the sandbox has forbidden from the start. A new process does not help them."""
         self._lock = threading.Lock()
 
-    def open_fan(self, name: str) -> ChannelFan:
-        """Return the fan on the channel `name`. Raises InputError if there is no such channel, GpuError or OSError.
+    def open_all(self, names: Sequence[str]) -> None:
+        """Open the fans on the channels `names` at the same time. Errors are ignored: `open_fan` raises them again.
 
-        Waits at most `_OPEN_TIMEOUT_S` for a chip that hangs, and only once.
+        If several chips hang, this lasts no longer than with one of them.
         """
+        call_all(_CHIPS_TIMEOUT_S, [partial(self.open_fan, name) for name in names])
+
+    def open_fan(self, name: str) -> ChannelFan:
+        """Return the fan on the channel `name`. Raises InputError if there is no such channel, GpuError or OSError."""
         with self._lock:
             is_first = name not in self._named
             self._named.add(name)
@@ -78,21 +80,12 @@ class Headers:
                 self._locked_out.add(name)
             elif chip.is_in_sandbox() and name not in self._locked_out:
                 self._start_again(GpufanError(f"{name} has appeared: only a new process can set it in the sandbox"))
-            call = self._opened.get(channel.place)
-            if call is None:
-                call = BackgroundCall(partial(ChannelFan, channel, chip, self._before.get(channel.place)))
-                self._opened[channel.place] = call
-            timeout_s = 0.0 if channel.home in self._hanging else _OPEN_TIMEOUT_S
-        try:
-            fan = call.result(timeout_s)
-        except NoAnswer as error:
-            self._hanging.add(channel.home)
-            raise GpuError(f"{name}: its chip does not answer") from error
-        except (GpuError, OSError):
-            self._opened.pop(channel.place, None)  # the next call tries again
-            raise
-        self._hanging.discard(channel.home)
-        return fan
+            known = self._fans.get(channel.place)
+        if known is not None:
+            return known
+        fan = ChannelFan(channel, chip, self._before.get(channel.place))  # without the lock, since the chip may hang
+        with self._lock:
+            return self._fans.setdefault(channel.place, fan)
 
 
 class ChannelFans:
@@ -103,7 +96,8 @@ class ChannelFans:
         self._open_fan = open_fan
         self.names: tuple[str, ...] = ()
         """The names of the channels, as the settings have them."""
-        self._fans: list[ChannelFan] = []
+        self._opened: dict[str, ChannelFan] = {}
+        """The fans that were opened, by name. A fan stays here while its chip is gone, since it must be given back."""
         self._last: tuple[FanReading, ...] = ()
         """The last readings of the fans."""
         self._failed_reads = 0
@@ -114,8 +108,13 @@ class ChannelFans:
         """Whether a fan may have a duty that gpufan has set."""
 
     @property
+    def _fans(self) -> list[ChannelFan]:
+        """The fans that were opened, in the order of their names."""
+        return [self._opened[name] for name in self.names if name in self._opened]
+
+    @property
     def channels(self) -> tuple[FanChannel, ...]:
-        """The states of the channels before gpufan. Empty until `open` has succeeded."""
+        """The states of the channels before gpufan. Those that were never opened are missing."""
         return tuple(fan.before for fan in self._fans)
 
     @property
@@ -124,13 +123,19 @@ class ChannelFans:
         return max((fan.lowest_percent for fan in self._fans), default=0), FULL_PERCENT
 
     def open(self) -> None:
-        """Open the fans, if they are not open. Raises FansOutOfReach."""
-        if self._fans and not self._is_gone:
+        """Open the fans that are not open. Tries every fan, then raises FansOutOfReach for the first that failed."""
+        if len(self._fans) == len(self.names) and not self._is_gone:
             return
-        try:
-            self._fans = [self._open_fan(name) for name in self.names]
-        except (InputError, GpuError, OSError) as error:
-            raise FansOutOfReach(str(error)) from error
+        failed = ""
+        for name in self.names:
+            try:
+                self._opened[name] = self._open_fan(name)
+            except (InputError, GpuError) as error:
+                failed = failed or str(error)
+            except OSError as error:
+                failed = failed or f"{name}: {_error_text(error)}"
+        if failed:
+            raise FansOutOfReach(failed)
         self._is_gone = False
 
     def read(self) -> tuple[FanReading, ...]:
@@ -138,18 +143,23 @@ class ChannelFans:
 
         While the chip is busy for less than `_FAILED_READS` ticks, the last state is returned.
         """
+        failing = ""
+        readings = []
         try:
             self.open()
-            self._last = tuple(fan.read(self._owner) for fan in self._fans)
-            self._failed_reads = 0
+            for fan in self._fans:
+                failing = fan.channel.name
+                readings.append(fan.read(self._owner))
+            self._last, self._failed_reads = tuple(readings), 0
         except FansOutOfReach:
             if self.is_set:
                 raise
         except OSError as error:
             self._failed_reads += 1
             self._is_gone = error.errno in _GONE or isinstance(error, FileNotFoundError)
-            if self.is_set and (self._is_gone or self._failed_reads >= _FAILED_READS or not self._last):
-                raise FansOutOfReach(self._error_text(error)) from error
+            is_lasting = self._is_gone or isinstance(error, ChipHangs) or self._failed_reads >= _FAILED_READS
+            if self.is_set and (is_lasting or not self._last):
+                raise FansOutOfReach(f"{failing}: {_error_text(error)}") from error
         else:
             return self._last
         if self.is_set:
@@ -159,14 +169,24 @@ class ChannelFans:
     def set(self, duty_percent: int, *, start: bool = True) -> None:
         """Set every fan to `duty_percent`. Tries every fan, then raises GpuError for the first that failed.
 
-        With `start`, a fan that stands still gets full speed until it turns. Raises
-        FansOutOfReach if the fans are not open, since their state before is not in the record then.
+        With `start`, a fan that stands still gets full speed until it turns. Raises FansOutOfReach if a fan was not
+        open, since its state before is not in the record then. The other fans run at full speed in this case.
         """
-        if not self._fans:
+        recorded = self._fans
+        try:
             self.open()
-            raise FansOutOfReach("they have appeared just now")
-        self.is_set = True
-        self._each(lambda fan: fan.set(self._owner, duty_percent, start=start))
+            if recorded != self._fans:
+                raise FansOutOfReach("they have appeared just now")
+        except FansOutOfReach:
+            with suppress(GpuError):
+                self._set(recorded, FULL_PERCENT, start)
+            raise
+        self._set(self._fans, duty_percent, start)
+
+    def _set(self, fans: Sequence[ChannelFan], duty_percent: int, start: bool) -> None:
+        """Set each of `fans` to `duty_percent`. Raises the errors of `_each`. `start` is that of `set`."""
+        self.is_set = self.is_set or bool(fans)
+        _each(fans, lambda fan: fan.set(self._owner, duty_percent, start=start))
 
     def release(self) -> None:
         """Put every channel back as it was before gpufan, and raise GpuError for the first that failed.
@@ -174,31 +194,50 @@ class ChannelFans:
         Nothing happens if no fan was set.
         """
         if self.is_set:
-            self._each(lambda fan: fan.release(self._owner))
+            _each(self._fans, lambda fan: fan.release(self._owner))
             self.is_set = False
 
-    def _each(self, call: Callable[[ChannelFan], None]) -> None:
-        """Call `call` with each fan. Then raise GpuError if a call has failed.
 
-        Raises NoPermission at once if only root may make the call.
-        """
-        failed = ""
-        for fan in self._fans:
-            try:
-                call(fan)
-            except OSError as error:
-                if error.errno == errno.EACCES and os.geteuid() != 0:
-                    raise NoPermission("only root can set fans of the motherboard: run this with sudo") from error
-                failed = failed or f"{fan.channel.name}: {self._error_text(error)}"
-            except GpuError as error:
-                failed = failed or str(error)
-        if failed:
-            raise GpuError(failed)
+def _each(fans: Sequence[ChannelFan], call: Callable[[ChannelFan], None]) -> None:
+    """Call `call` with each of `fans`. Then raise GpuError if a call has failed.
 
-    def _error_text(self, error: OSError) -> str:
-        """Return `error` as text for people, with a remedy if it is known."""
-        text = error.strerror or str(error)
-        return f"{text}: {_REMEDIES[error.errno]}" if error.errno in _REMEDIES else text
+    Fans of different chips are called at the same time, since a chip may hang. Raises NoPermission if only root may
+    make the call.
+    """
+    by_chip: dict[Path, list[ChannelFan]] = {}
+    for fan in fans:
+        by_chip.setdefault(fan.channel.home, []).append(fan)
+    calls = [partial(_each_of_chip, of_chip, call) for of_chip in by_chip.values()]
+    failed = [calls[0]()] if len(calls) == 1 else call_all(_CHIPS_TIMEOUT_S, calls)
+    for result in failed:
+        if isinstance(result, Exception):
+            raise result
+        if result:
+            raise GpuError(result)
+
+
+def _each_of_chip(fans: Sequence[ChannelFan], call: Callable[[ChannelFan], None]) -> str:
+    """Call `call` with each of `fans`. Returns the error of the first call that has failed; empty without one.
+
+    Raises NoPermission at once if only root may make the call.
+    """
+    failed = ""
+    for fan in fans:
+        try:
+            call(fan)
+        except OSError as error:
+            if error.errno == errno.EACCES and os.geteuid() != 0:
+                raise NoPermission("only root can set fans of the motherboard: run this with sudo") from error
+            failed = failed or f"{fan.channel.name}: {_error_text(error)}"
+        except GpuError as error:
+            failed = failed or str(error)
+    return failed
+
+
+def _error_text(error: OSError) -> str:
+    """Return `error` as text for people, with a remedy if it is known."""
+    text = error.strerror or str(error)
+    return f"{text}: {_REMEDIES[error.errno]}" if error.errno in _REMEDIES else text
 
 
 class HeaderGpu:

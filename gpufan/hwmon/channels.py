@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gpufan.errors import InputError
+from gpufan.hwmon.chip_files import read_chip_text
 from gpufan.system.files import read_text_or_empty
 from gpufan.system.paths import sys_folder
-from gpufan.system.printable import printable
 
 NAME_EXAMPLE = "nct6798/pwm2"
 
@@ -30,7 +30,7 @@ _GRAPHICS_CLASS = "0x03"
 _HID_DEVICE = re.compile(r"[0-9A-F]{4}:[0-9A-F]{4}:[0-9A-F]{4}\.[0-9A-F]{4}")
 """The name of a device on USB. Its last part changes each time that it is plugged in."""
 
-_NAME = re.compile(r"(?P<chip>[^/@]+)(?:@(?P<device>[^/]+))?/(?P<output>[^/]+?)(?:/(?P<tachometer>fan\d+|none))?")
+_NAME = re.compile(r"(?P<chip>[^/@]+)(?:@(?P<device>[^/]+))?/(?P<output>.+?)(?:/(?P<tachometer>fan\d+|none))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def _channels_of_chip(chip: str, files: Path, home: Path, is_only_chip: bool) ->
     tachometers = _numbers_of_files(files, "fan", "_input")
     found = []
     for number in _numbers_of_files(files, "pwm", ""):
-        label = printable(read_text_or_empty(files / f"fan{number}_label").strip())
+        label = read_chip_text(files / f"fan{number}_label")
         channel = Channel(
             chip,
             home,
@@ -179,13 +179,16 @@ def resolve_channel(name: str, channels: Sequence[Channel]) -> Channel:
     if parts["chip"] in GRAPHICS_CHIPS:
         raise InputError(f"{name}: this is the fan of a graphics card, and no fan of the motherboard")
     device, output = parts["device"], parts["output"].casefold()
-    found = [
+    of_chip = [
         channel
         for channel in channels
-        if channel.chip == parts["chip"]
-        and device in (None, channel.device.name, channel.home.parent.name)
-        and output in (f"pwm{channel.number}", channel.label.casefold())
+        if channel.chip == parts["chip"] and device in (None, channel.device.name, channel.home.parent.name)
     ]
+    # A label may be the name of another output.
+    found = [channel for channel in of_chip if output == f"pwm{channel.number}"]
+    found = found or [channel for channel in of_chip if output == channel.label.casefold()]
+    if len({channel.place for channel in found}) < len(found):
+        raise InputError(f"{name}: its device has several chips of this name, which gpufan cannot tell apart")
     if len(found) > 1:
         raise InputError(f"{name} names several fans: write {' or '.join(each.name for each in found)}")
     if not found:
@@ -207,5 +210,8 @@ def resolve_channel(name: str, channels: Sequence[Channel]) -> Channel:
 
 
 def chip_in_folder(folder: Path) -> str:
-    """Return the name of the chip whose files are in `folder`; empty if it cannot be read."""
-    return printable(read_text_or_empty(folder / "name").strip())
+    """Return the name of the chip whose files are in `folder`; empty if it cannot be read.
+
+    Letters that have a meaning in the names of channels are replaced.
+    """
+    return re.sub("[/@]", "?", read_chip_text(folder / "name"))

@@ -5,6 +5,7 @@ facts about single chips.
 """
 
 import errno
+import threading
 from collections.abc import Hashable
 from contextlib import suppress
 from typing import Protocol
@@ -12,6 +13,7 @@ from typing import Protocol
 from gpufan.core.gpu import FanChannel, FanReading
 from gpufan.errors import GpuError
 from gpufan.hwmon.channels import Channel
+from gpufan.hwmon.chip_files import ChipHangs
 
 FULL_RAW = 255
 """The highest value of `pwmN`. It stands for 100 %."""
@@ -21,6 +23,12 @@ MANUAL = 1
 
 _FULL_SPEED_MODE = 0
 """The mode in which the fan runs at full speed, whatever `pwmN` is."""
+
+_CHIPS_THAT_MODE_0_STOPS = ("pwmfan",)
+"""Names of chips whose mode 0 switches the output off, so that the fan may stop."""
+
+_HIGHEST_RPM = 30_000
+"""A tachometer that shows more than this is wrong, rpm. The fastest fans of servers reach 25,000 rpm."""
 
 _SAME_RAW = 2
 """Two values of `pwmN` that differ by at most this are the same duty."""
@@ -63,7 +71,8 @@ class Chip(Protocol):
 class ChannelFan:
     """The fan on one channel. It may have several owners: cards and a case fan. The highest duty of them counts.
 
-    Every method may raise OSError, which means that the chip cannot be read or written.
+    Every method may raise OSError, which means that the chip cannot be read or written. Any thread may call them: the
+    owners of a fan may give it back at the same time.
     """
 
     def __init__(self, channel: Channel, chip: Chip, before: FanChannel | None = None) -> None:
@@ -71,6 +80,7 @@ class ChannelFan:
 
         Raises GpuError if the state cannot be read, so that it could not be restored.
         """
+        self._lock = threading.Lock()
         self.channel = channel
         self._chip = chip
         self._pwm, self._mode = f"pwm{channel.number}", f"pwm{channel.number}_enable"
@@ -78,6 +88,8 @@ class ChannelFan:
         self.before = before or self._read_state()
         self.lowest_percent = 0
         """The lowest duty that turns the fan, as far as this run has found out, percent."""
+        self._is_changed = before is not None
+        """Whether the channel may be in another state than before gpufan."""
         self._duties: dict[Hashable, int] = {}
         """The duty that each owner has set, percent. Empty if gpufan does not set the fan."""
         self._accepted_raw = 0
@@ -99,6 +111,11 @@ class ChannelFan:
         With `start`, a fan that stands still gets full speed until it turns. A call without an error does not prove
         that the chip obeys. Only `read` proves it.
         """
+        with self._lock:
+            self._set(owner, duty_percent, start)
+
+    def _set(self, owner: Hashable, duty_percent: int, start: bool) -> None:
+        """Do the work of `set`."""
         before_percent = self._duty_percent
         self._prove_mode()
         self._duties[owner] = duty_percent
@@ -115,7 +132,7 @@ class ChannelFan:
             self._write(raw, again)
         except OSError:
             if raw == FULL_RAW:
-                self._run_at_full_speed_by_mode()
+                self._run_at_full_speed_if_possible()
             raise
 
     def read(self, owner: Hashable) -> FanReading:
@@ -123,7 +140,12 @@ class ChannelFan:
 
         The target is the duty of the owner if the chip has the duty that was set, else the duty of the chip.
         """
-        found_raw, rpm = self._chip.read(self._pwm), self.read_rpm()
+        with self._lock:
+            return self._read(owner)
+
+    def _read(self, owner: Hashable) -> FanReading:
+        """Do the work of `read`."""
+        found_raw, rpm = self._read_duty(), self.read_rpm()
         is_just_set, self._is_just_set = self._is_just_set, False
         if not self._duties:
             return FanReading(percent_of_raw(found_raw), None, manual=False, speed_rpm=rpm)
@@ -138,22 +160,30 @@ class ChannelFan:
         return FanReading(percent_of_raw(found_raw), target, manual=is_owned and is_manual, speed_rpm=rpm)
 
     def read_rpm(self) -> int | None:
-        """Return the rpm; None if it is unknown: without a tachometer, or if the tachometer cannot be read."""
+        """Return the rpm; None if it is unknown: without a tachometer, or if its value cannot be read or is absurd."""
         if self.channel.tachometer is None:
             return None
         try:
-            return self._chip.read(f"fan{self.channel.tachometer}_input")
+            rpm = self._chip.read(f"fan{self.channel.tachometer}_input")
         except OSError:
             return None
+        return rpm if 0 <= rpm <= _HIGHEST_RPM else None
 
     def release(self, owner: Hashable) -> None:
         """End the duty of `owner`. After the last owner, put the channel back as it was before gpufan, and verify that.
 
-        Raises GpuError if the chip does not accept that.
+        Raises GpuError if the chip does not accept that. Nothing happens if the channel was never changed.
         """
+        with self._lock:
+            self._release(owner)
+
+    def _release(self, owner: Hashable) -> None:
+        """Do the work of `release`."""
         self._duties.pop(owner, None)
         if self._duties:
             self._write(raw_of_percent(max(self._duties.values())), again=False)
+            return
+        if not self._is_changed:
             return
         self._is_starting = self._turns = False
         before = self.before
@@ -171,6 +201,7 @@ class ChannelFan:
             raise GpuError(f"{self.channel.name} is in mode {now.mode_before} instead of {before.mode_before}")
         if before.mode_before in (None, MANUAL) and not is_same_duty:
             raise GpuError(f"{self.channel.name} has the duty {now.pwm_before} instead of {before.pwm_before} of 255")
+        self._is_changed = False
 
     @property
     def _duty_percent(self) -> int | None:
@@ -185,7 +216,7 @@ class ChannelFan:
             if self._is_starting:
                 self._is_starting = False
                 self._write(raw, again=False)
-                return self._chip.read(self._pwm)
+                return self._read_duty()
         elif self._turns and raw:
             if self._still_readings < _STILL_READINGS:
                 return found_raw
@@ -193,13 +224,14 @@ class ChannelFan:
             floor = max(percent_of_raw(found_raw), self.lowest_percent) + _STALL_STEP_PERCENT
             self.lowest_percent = min(floor, HIGHEST_FLOOR_PERCENT)
             self._write(FULL_RAW, again=False)
-            return self._chip.read(self._pwm)
+            return self._read_duty()
         elif not raw:
             self._turns = False
         return found_raw
 
     def _write(self, raw: int, again: bool) -> None:
         """Write `raw` as the duty. `again` says that the same duty was written before, and was not found when read."""
+        self._is_changed = True
         self._set_manual()
         self._chip.write(self._pwm, raw)
         found = self._chip.read(self._pwm)
@@ -215,16 +247,22 @@ class ChannelFan:
         is_rounded = raw - _ROUNDED_RAW <= found <= raw + _ROUNDED_UP_RAW
         self._accepted_raw = found if is_rounded else raw
 
-    def _run_at_full_speed_by_mode(self) -> None:
-        """Switch to the mode of full speed, since the duty cannot be written; if that fails, to the mode before gpufan.
+    def _run_at_full_speed_if_possible(self) -> None:
+        """Write the duty of full speed, although the mode may be unknown, and switch to the mode of full speed.
 
-        Otherwise the fan would keep the duty that it has, which may be too low.
+        If the chip refuses both, switch to the mode before gpufan. Otherwise the fan would keep the duty that it has,
+        which may be too low.
         """
-        for mode in (_FULL_SPEED_MODE, self.before.mode_before):
-            if self._has_mode and mode is not None:
-                with suppress(OSError):
-                    self._chip.write(self._mode, mode)
-                    break
+        modes = [] if self.channel.chip in _CHIPS_THAT_MODE_0_STOPS else [_FULL_SPEED_MODE]
+        try:
+            self._chip.write(self._pwm, FULL_RAW)
+        except OSError:
+            if self.before.mode_before is not None:
+                modes.append(self.before.mode_before)
+        for mode in modes if self._has_mode else ():
+            with suppress(OSError):
+                self._chip.write(self._mode, mode)
+                break
 
     def _prove_mode(self) -> None:
         """Before the mode is changed for the first time, write the mode that the chip has.
@@ -259,14 +297,21 @@ class ChannelFan:
         mode = self._chip.read(self._mode)
         return mode == MANUAL or (mode == 0 and found_raw >= _FULL_BY_MODE_RAW)
 
+    def _read_duty(self) -> int:
+        """Return the number in `pwmN`. Raises OSError, also if it is no duty."""
+        raw = self._chip.read(self._pwm)
+        if not 0 <= raw <= FULL_RAW:
+            raise OSError(f"{self._pwm} has the value {raw}, which is no duty")
+        return raw
+
     def _read_state(self) -> FanChannel:
         """Return the mode and the duty that the channel has now. Raises GpuError if they cannot be read."""
         channel, what = self.channel, "duty"
         try:
-            pwm = self._chip.read(self._pwm)
+            pwm = self._read_duty()
             what = "mode"
             mode = self._chip.read(self._mode) if self._has_mode else None
-        except FileNotFoundError:
+        except (FileNotFoundError, ChipHangs):
             raise
         except OSError as error:
             text = f"{channel.name}: its {what} cannot be read, so it could not be given back: {error}"

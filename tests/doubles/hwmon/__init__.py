@@ -122,16 +122,21 @@ def make_plain_chip(folder: Path, name: str) -> Path:
     """Make the files of a chip with one channel below `folder`, as in /sys. Returns the folder of the chip."""
     chip = folder / "devices" / name / "hwmon" / f"hwmon-{name}"
     chip.mkdir(parents=True)
-    for file, text in (("name", name), ("pwm1_enable", "2"), ("pwm1", "90")):
+    for file, text in (("name", name), ("pwm1_enable", "2"), ("pwm1", "90"), ("fan1_input", "900")):
         (chip / file).write_text(text)
     (folder / "class/hwmon").mkdir(parents=True, exist_ok=True)
     (folder / "class/hwmon" / chip.name).symlink_to(chip)
     return chip
 
 
-def make_hanging_chip(folder: Path, name: str) -> Path:
-    """Make a chip that hangs when its duty is read. Returns the file of the duty; a writer ends the hang."""
-    duty = make_plain_chip(folder, name) / "pwm1"
-    duty.unlink()
-    os.mkfifo(duty)
-    return duty
+def make_hanging_chip(folder: Path, name: str, file: str = "pwm1") -> Path:
+    """Make a chip that hangs when `file` is read or written. Returns this file; a writer ends the hang of a reader."""
+    path = make_plain_chip(folder, name) / file
+    let_hang(path)
+    return path
+
+
+def let_hang(path: Path) -> None:
+    """Let the file of a plain chip hang from now on, whether it is read or written."""
+    path.unlink()
+    os.mkfifo(path)

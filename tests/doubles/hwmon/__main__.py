@@ -49,6 +49,8 @@ class Channel(SimulatedChannel):
         self.late_rpm_s = self.turning_s = 0.0
         """The tachometer shows 0 rpm for this time after the fan has begun to turn, s."""
         self.file_mode = 0o644
+        self.hangs: list[str] = []
+        """The accesses that hang: read or write, and the file: `read pwm`, `write mode`, `read rpm`."""
         self.least_percent = 0.0
         """A fan of the 4-pin kind may turn this fast at a duty of 0."""
         for name, value in values.items():
@@ -213,8 +215,9 @@ class Tree(mfusepy.Operations):
 
     def open(self, path: str, flags: int) -> int:
         self._node(path)
-        self._opened += 1
-        return self._opened
+        with self._lock:
+            self._opened += 1
+            return self._opened
 
     def release(self, path: str, fh: int) -> int:
         self._texts.pop(fh, None)
@@ -224,8 +227,17 @@ class Tree(mfusepy.Operations):
         self._node(path)
         return 0
 
+    def _hang(self, device: Device | None, access: str, file: str) -> None:
+        """Wait while `access` of the file hangs: `read` or `write`."""
+        if device is None or (found := re.fullmatch(r"(pwm|fan)\d+(_enable|_input)?", file)) is None:
+            return
+        kind = {"_enable": "mode", "_input": "rpm"}.get(found[2] or "", "pwm")
+        while f"{access} {kind}" in device.channel_of(file).hangs:
+            time.sleep(STEP_S)
+
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
         device, file = self._node(path)[1]
+        self._hang(device, "read", file)
         with self._lock:
             if offset == 0:  # later reads of the same opening go on in the same text, as in the kernel
                 self._texts[fh] = json.dumps(self._state()) if device is None else self._text(device, file)
@@ -253,6 +265,7 @@ class Tree(mfusepy.Operations):
 
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
         device, file = self._node(path)[1]
+        self._hang(device, "write", file)
         with self._lock:
             if device is None:
                 for key, values in json.loads(data).items():
@@ -302,4 +315,4 @@ if __name__ == "__main__":
     options = {"direct_io": True, "attr_timeout": 0, "entry_timeout": 0, "negative_timeout": 0}
     if os.geteuid() == 0:  # else a line in /etc/fuse.conf is necessary
         options["allow_other"] = True
-    mfusepy.FUSE(Tree(), sys.argv[1], foreground=True, nothreads=True, fsname="hwmon-double", **options)
+    mfusepy.FUSE(Tree(), sys.argv[1], foreground=True, nothreads=False, fsname="hwmon-double", **options)

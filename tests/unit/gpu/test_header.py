@@ -2,17 +2,19 @@
 
 import errno
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from gpufan.core.gpu import FanReading
 from gpufan.errors import FansOutOfReach, GpuError, GpuLost, InputError, NoPermission
-from gpufan.gpu import header
 from gpufan.gpu.header import HeaderGpu, Headers
 from gpufan.gpu.simulated_headers import SimulatedChannel, SimulatedChip
+from gpufan.hwmon import chip_files
 from gpufan.hwmon.fan import ChannelFan
-from tests.doubles.hwmon import make_hanging_chip, make_plain_chip
+from tests.doubles.hwmon import let_hang, make_hanging_chip, make_plain_chip
 from tests.doubles.nvml import wait_for
 from tests.unit.builders import FakeGpu
 
@@ -151,22 +153,105 @@ def test_every_fan_is_tried_although_one_fails(monkeypatch: pytest.MonkeyPatch) 
     assert bench.chip.channels[3].mode == 1
 
 
-def test_a_chip_that_hangs_while_it_is_opened_delays_no_fan_of_another_chip(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GPUFAN_SYS_FOLDER", str(tmp_path))
-    monkeypatch.setattr(header, "_OPEN_TIMEOUT_S", 0.05)
-    pipe = make_hanging_chip(tmp_path, "hanging")
-    make_plain_chip(tmp_path, "healthy")
-    headers = Headers()
-    with pytest.raises(GpuError, match=r"^hanging/pwm1: its chip does not answer$"):
-        headers.open_fan("hanging/pwm1")
-    assert headers.open_fan("healthy/pwm1").before.pwm_before == 90
-    pipe.write_text("120")  # the end of the hang
+class Board:
+    """A card that is cooled by fans on plain chips, whose time limit is short."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("GPUFAN_SYS_FOLDER", str(folder))
+        monkeypatch.setattr(chip_files, "ANSWER_S", 0.05)
+        self.folder = folder
+        self.headers = Headers()
+
+    def card(self, *names: str) -> HeaderGpu:
+        return HeaderGpu(FakeGpu(fan_count=0), lambda _: [f"{name}/pwm1" for name in names], self.headers.open_fan)
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
+    return Board(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("file", ["pwm1", "pwm1_enable"])
+def test_a_chip_that_hangs_while_it_is_opened_delays_no_fan_of_another_chip(board: Board, file: str) -> None:
+    pipe = make_hanging_chip(board.folder, "hanging", file)
+    make_plain_chip(board.folder, "healthy")
+    for _ in range(2):
+        with pytest.raises(OSError, match=f"^the chip does not answer: {file} hangs$"):
+            board.headers.open_fan("hanging/pwm1")
+    assert board.headers.open_fan("healthy/pwm1").before.pwm_before == 90
+    pipe.write_text("2")  # the end of the hang
+    replaced = pipe.with_name("replaced")
+    replaced.write_text("2")
+    replaced.rename(pipe)
 
     def is_open() -> bool:
-        with suppress(GpuError):
-            return headers.open_fan("hanging/pwm1").before.pwm_before == 120
+        with suppress(OSError):
+            return board.headers.open_fan("hanging/pwm1").before.mode_before == 2
         return False
 
     wait_for(is_open)
+
+
+def test_chips_that_hang_are_opened_at_the_same_time_and_delay_the_start_only_once(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chip_files, "ANSWER_S", 0.3)
+    names = [make_hanging_chip(board.folder, f"hanging{number}").parents[2].name for number in range(8)]
+    began_s = time.monotonic()
+    board.headers.open_all([f"{name}/pwm1" for name in names])
+    board.card(*names)
+    assert time.monotonic() - began_s < 8 * 0.3
+
+
+@pytest.mark.parametrize("file", ["pwm1", "pwm1_enable"])
+def test_if_one_of_two_chips_hangs_the_fan_on_the_other_runs_at_full_speed(board: Board, file: str) -> None:
+    healthy = make_plain_chip(board.folder, "healthy")
+    hanging = make_plain_chip(board.folder, "hanging")
+    gpu = board.card("hanging", "healthy")
+    gpu.set_duty(60)
+    let_hang(hanging / file)
+    with pytest.raises(FansOutOfReach, match=f"hanging/pwm1: the chip does not answer: {file} hangs"):
+        gpu.read()
+    with pytest.raises(GpuError, match="hanging/pwm1: the chip does not answer"):
+        gpu.set_duty(100)
+    assert ((healthy / "pwm1").read_text(), (healthy / "pwm1_enable").read_text()) == ("255", "1")
+    with pytest.raises(GpuError, match="hanging/pwm1: the chip does not answer"):
+        gpu.release()
+    assert ((healthy / "pwm1").read_text(), (healthy / "pwm1_enable").read_text()) == ("90", "2")
+
+
+def test_a_fan_whose_mode_hangs_gets_full_speed_by_its_duty(board: Board) -> None:
+    chip = make_plain_chip(board.folder, "hanging")
+    gpu = board.card("hanging")
+    gpu.set_duty(60)
+    let_hang(chip / "pwm1_enable")
+    with pytest.raises(GpuError):
+        gpu.set_duty(100)
+    assert (chip / "pwm1").read_text() == "255"
+
+
+def test_a_tachometer_that_hangs_is_unknown_and_the_fan_is_driven(board: Board) -> None:
+    chip = make_plain_chip(board.folder, "hanging")
+    gpu = board.card("hanging")
+    let_hang(chip / "fan1_input")
+    gpu.set_duty(60)
+    assert gpu.read().fans[0] == FanReading(60, 60, manual=True, speed_rpm=None)
+    gpu.release()
+    assert (chip / "pwm1").read_text() == "90"
+
+
+@pytest.mark.parametrize("is_missing", [True, False])
+def test_a_fan_that_is_never_there_does_not_leave_the_other_fan_to_the_bios(board: Board, is_missing: bool) -> None:
+    healthy = make_plain_chip(board.folder, "healthy")
+    if not is_missing:
+        make_hanging_chip(board.folder, "other")
+    gpu = board.card("healthy", "other")
+    assert [channel.name for channel in gpu.info.channels] == ["healthy/pwm1"]
+    gpu.read()
+    with pytest.raises(FansOutOfReach, match=r"^fans out of reach: other/pwm1: "):
+        gpu.set_duty(30)
+    assert (healthy / "pwm1").read_text() == "255"
+    with pytest.raises(FansOutOfReach):
+        gpu.read()
+    gpu.release()
+    assert ((healthy / "pwm1").read_text(), (healthy / "pwm1_enable").read_text()) == ("90", "2")
