@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import snapshot_file, taken
 from gpufan.daemon.read_back import release_and_read_back
 from gpufan.daemon.snapshot_file import SnapshotFile
-from gpufan.errors import GpuError, GpufanError, GpuLost, InputError, NoAnswer
+from gpufan.errors import DriverError, GpuError, GpufanError, GpuLost, InputError, NoAnswer
 from gpufan.gpu import release_fans
 from gpufan.system.background import call_all, call_with_timeout
 from gpufan.system.files import remove_unsynced
@@ -47,11 +47,14 @@ def restore_cards(names: Sequence[str], runtime_folder: Path, source: Source) ->
     except InputError as error:
         _log.warning("%s; gpufan goes on without this file", error)
         run = Settings(options=source.options).run_settings()
-    failed = []
-    with (
-        controller_lock(_lock_folder_for_restore(runtime_folder)),
-        closing(open_cards(run.backend, run.display, runtime_folder, names)) as cards,
-    ):
+    failed: list[str] = []
+    with ExitStack() as stack:
+        stack.enter_context(controller_lock(_lock_folder_for_restore(runtime_folder)))
+        channel_lines = [] if names else _restore_channels(runtime_folder, None, failed)
+        try:
+            cards = stack.enter_context(closing(open_cards(run.backend, run.display, runtime_folder, names)))
+        except DriverError as error:  # fans on headers of the motherboard do not need the driver
+            raise type(error)("; ".join([*channel_lines, *failed, str(error)])) from error
         chosen = select_cards(cards.gpus, names)
         cards.start_x_server(chosen)
         usable, uncontrollable = split_controllable_cards(chosen)
@@ -66,7 +69,7 @@ def restore_cards(names: Sequence[str], runtime_folder: Path, source: Source) ->
             else:
                 raise result
         uuids = [gpu.info.uuid for gpu in chosen]
-        lines += _restore_channels(runtime_folder, uuids if names else None, failed)
+        lines += _restore_channels(runtime_folder, uuids, failed) if names else channel_lines
         lines += _restore_limits(runtime_folder, uuids, failed)
     if failed:
         raise GpufanError(_NOT_GIVEN_BACK + "; ".join(failed))
@@ -84,6 +87,7 @@ def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
     path = runtime_folder / TAKEN
     lines: list[str] = []
     failed: list[str] = []
+    left: set[str] = set()
     with controller_lock(_lock_folder_for_restore(runtime_folder)):
         cards = taken.read_taken(path)
         over_x = [card for card in cards if card.backend == "x11"]
@@ -96,6 +100,7 @@ def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
             else:
                 lines.append(f"{card.label}: {_restored_card_text(card)}")
             lines += [f"{card.label}: {note}" for note in notes.get(card.uuid, [])]
+        left.update(reasons)
     if over_x:
         # All of them use the same X server. Its cookie file is the one of the process that set the fans.
         os.environ.setdefault("XAUTHORITY", over_x[0].xauthority or "")
@@ -104,7 +109,10 @@ def restore_taken(runtime_folder: Path, source: Source) -> list[str]:
             lines += restore_cards([card.uuid for card in over_x], runtime_folder, replace(source, options=options))
         except GpufanError as error:
             failed.append(str(error).removeprefix(_NOT_GIVEN_BACK))
+            left.update(card.uuid for card in over_x)
     if failed:
+        with suppress(OSError):
+            release_fans.leave_cards_in_record(path, left)
         raise GpufanError(_NOT_GIVEN_BACK + "; ".join(failed))
     _forget_restored_run(runtime_folder)
     return lines
@@ -119,14 +127,16 @@ def _restored_card_text(card: taken.TakenCard) -> str:
 def _restore_channels(runtime_folder: Path, uuids: Sequence[str] | None, failed: list[str]) -> list[str]:
     """Put the channels back that a killed run has set for the cards `uuids`, or all if it is None.
 
-    Returns a line for each card. For each failure, a line is added to `failed`.
+    Returns a line for each card. For each failure, a line is added to `failed`. Lasts at most `CARD_TIMEOUT_S`.
     """
     lines: list[str] = []
+    cards: list[taken.TakenCard] = []
     with suppress(GpufanError):  # `_restore_limits` warns of a damaged record
-        for card in taken.read_taken(runtime_folder / TAKEN):
-            if card.channels and (uuids is None or card.uuid in uuids):
-                reason = release_fans.release_channels([msgspec.to_builtins(channel) for channel in card.channels])
-                (failed if reason else lines).append(f"{card.label}: {reason or _restored_card_text(card)}")
+        recorded = taken.read_taken(runtime_folder / TAKEN)
+        cards = [card for card in recorded if card.channels and (uuids is None or card.uuid in uuids)]
+    calls = [partial(release_fans.release_channels, msgspec.to_builtins(card.channels)) for card in cards]
+    for card, reason in zip(cards, call_all(CARD_TIMEOUT_S, calls), strict=True):
+        (failed if reason else lines).append(f"{card.label}: {reason or _restored_card_text(card)}")
     return lines
 
 

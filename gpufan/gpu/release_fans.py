@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Container, Iterable
 
 TIMEOUT_S = 2.0
 """Time limit for all cards at the same time, s."""
@@ -36,6 +37,10 @@ _TRIES = 5
 """A channel is given back in at most this many tries."""
 _SAME_DUTY, _STEP_OF_DUTY = 2, 16
 """Two duties of a channel that differ by at most this, of 255, are the same: a chip may round."""
+
+
+_HID_DEVICE = re.compile(r"[0-9A-F]{4}:[0-9A-F]{4}:[0-9A-F]{4}\.[0-9A-F]{4}$")
+"""The name of a device on USB, as in `hwmon/channels.py`."""
 
 
 class _Card(NamedTuple):
@@ -65,12 +70,16 @@ def release_fans_and_limits(
     )
 
 
-def release_channels(channels: list[dict[str, Any]]) -> str:
+def release_channels(channels: list[dict[str, Any]], timeout_s: float = TIMEOUT_S) -> str:
     """Put mode and duty of every channel in `channels` back. Returns the reasons of all failures; empty without one.
 
-    `channels` are entries of a record.
+    `channels` are entries of a record. Lasts at most `timeout_s` seconds, also if a chip hangs.
     """
-    return "; ".join(filter(None, map(_release_channel, channels)))
+    calls: dict[Any, Callable[[], str]] = {
+        f"{channel['name']}: ": partial(_release_channel, channel) for channel in channels
+    }
+    results = _call_all(calls, timeout_s)
+    return _joined(_failure(result, what, timeout_s) for what, result in results.items())
 
 
 def release_limits(cards: list[dict[str, Any]], notes: dict[str, list[str]], library: str = _LIBRARY) -> dict[str, str]:
@@ -88,39 +97,68 @@ def _for_each_card_to_release(
     timeout_s: float,
     notes: dict[str, list[str]],
 ) -> dict[str, str]:
-    """Call each of `steps` with each card, for all cards at the same time. Returns the reason of each failure, by UUID.
+    """Call each of `steps` with each card, and give its channels back if fans are to be given back.
 
-    A step returns the reason of its failure, or an empty text.
+    All cards and channels are called at the same time, since each of them may hang. Returns the reason of each failure,
+    by UUID. A step returns the reason of its failure, or an empty text.
     """
-    reasons = {card["uuid"]: f"no answer within {timeout_s:g} s" for card in cards}
+    calls: dict[Any, Callable[[], str]] = {}
+    of_cards: dict[str, list[tuple[Any, str]]] = {}  # the keys in `calls` of each card, and what is called
+    for card in cards:
+        of_card = of_cards[card["uuid"]] = []
+        for channel in (card.get("channels") or ()) if _release_fans in steps else ():
+            place = channel["home"], channel["chip"], channel["number"]  # several cards may share a channel
+            calls[place] = partial(_release_channel, channel)
+            of_card.append((place, f"{channel['name']}: "))
+        if card["backend"] != "hwmon" or card.get("limits"):
+            calls[card["uuid"]] = partial(_release_over_nvml, card, steps, library, notes)
+            of_card.append((card["uuid"], ""))
+    results = _call_all(calls, timeout_s)
+    reasons = {
+        uuid: _joined(_failure(results[key], what, timeout_s) for key, what in keys) for uuid, keys in of_cards.items()
+    }
+    return {uuid: reason for uuid, reason in reasons.items() if reason}
 
-    def release_card(record: dict[str, Any]) -> None:
-        failed = []
-        channels = record.get("channels") if _release_fans in steps else None
-        if channels:
-            failed.append(release_channels(channels))
-        if record["backend"] == "hwmon" and not record.get("limits"):  # NVML has nothing to give back
-            reasons[record["uuid"]] = failed[0] if failed else ""
-            return
+
+def _call_all(calls: dict[Any, Callable[[], str]], timeout_s: float) -> dict[Any, str | None]:
+    """Make all `calls` at the same time. Returns the result of each by its key; None if it has not returned in time."""
+    results: dict[Any, str | None] = dict.fromkeys(calls)
+
+    def call_one(key: Any) -> None:
         try:
-            card = _Card(ctypes.CDLL(library), ctypes.c_void_p(), record, notes.setdefault(record["uuid"], []))
-            card.nvml.nvmlErrorString.restype = ctypes.c_char_p
-            code = card.nvml.nvmlInit_v2() or _find_card_to_release(card.nvml, record, card.handle)
-            if code:  # a card that is no longer there has nothing to give back
-                failed.append("" if code == _NOT_FOUND else _release_error_text(card.nvml, code))
-            else:
-                failed += [step(card) for step in steps]
+            results[key] = calls[key]()
         except Exception as error:  # such as no library
-            failed.append(str(error))
-        reasons[record["uuid"]] = "; ".join(reason for reason in failed if reason)
+            results[key] = str(error)
 
-    threads = [threading.Thread(target=release_card, args=[card], daemon=True) for card in cards]
+    threads = [threading.Thread(target=call_one, args=[key], daemon=True) for key in calls]
     deadline_s = time.monotonic() + timeout_s
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(deadline_s - time.monotonic(), 0))
-    return {uuid: reason for uuid, reason in reasons.copy().items() if reason}
+    return results.copy()
+
+
+def _joined(reasons: Iterable[str]) -> str:
+    """Return all `reasons` as one text."""
+    return "; ".join(filter(None, reasons))
+
+
+def _failure(result: str | None, what: str, timeout_s: float) -> str:
+    """Return the reason of a failure; empty without one. `result` is that of `_call_all`. `what` was called."""
+    return f"{what}no answer within {timeout_s:g} s" if result is None else result
+
+
+def _release_over_nvml(
+    record: dict[str, Any], steps: list[Callable[[_Card], str]], library: str, notes: dict[str, list[str]]
+) -> str:
+    """Call each of `steps` with the card that the entry `record` describes. Returns the reasons of all failures."""
+    card = _Card(ctypes.CDLL(library), ctypes.c_void_p(), record, notes.setdefault(record["uuid"], []))
+    card.nvml.nvmlErrorString.restype = ctypes.c_char_p
+    code = card.nvml.nvmlInit_v2() or _find_card_to_release(card.nvml, record, card.handle)
+    if code:  # a card that is no longer there has nothing to give back
+        return "" if code == _NOT_FOUND else _release_error_text(card.nvml, code)
+    return _joined(step(card) for step in steps)
 
 
 def _release_fans(card: _Card) -> str:
@@ -157,8 +195,10 @@ def _release_channel(channel: dict[str, Any]) -> str:
         for folder in (*sorted(home.glob("hwmon*")), home.parent)
         if _chip_name(folder) == channel["chip"] and (folder / f"pwm{number}").exists()
     ]
-    if not folders:  # a chip that is no longer there has nothing to give back
-        return ""
+    if not folders:
+        if _HID_DEVICE.match(home.parent.name) and not home.parent.exists():
+            return ""  # a hub on USB that is unplugged forgets what was set
+        return f"{channel['name']}: its chip is gone: load its kernel module, then run `sudo gpufan restore`"
     duty_file, mode_file = folders[0] / f"pwm{number}", folders[0] / f"pwm{number}_enable"
     for left in reversed(range(_TRIES)):  # a chip may be busy for a moment
         reason = _try_to_release_channel(channel, duty_file, mode_file)
@@ -208,16 +248,18 @@ def _number_in(file: Path) -> int:
 
 
 def _chip_name(folder: Path) -> str:
-    """Return the name of the chip whose files are in `folder`; empty if it cannot be read."""
+    """Return the name of the chip whose files are in `folder`, as `hwmon/channels.py` does; empty without a name."""
     try:
-        return (folder / "name").read_text().strip()
+        name = (folder / "name").read_bytes().decode("utf-8", "replace").strip()
     except OSError:
         return ""
+    safe = "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in name)
+    return re.sub("[/@]", "?", safe)
 
 
 def _release_limits(card: _Card) -> str:
     """Give every limit of a card back. Returns the reasons of all failures; empty if all succeeded."""
-    return "; ".join(filter(None, (_release_limit(card, limit) for limit in card.record.get("limits") or ())))
+    return _joined(_release_limit(card, limit) for limit in card.record.get("limits") or ())
 
 
 def _release_limit(card: _Card, limit: dict[str, Any]) -> str:
@@ -275,7 +317,7 @@ def _release_error_text(nvml: ctypes.CDLL, code: int) -> str:
 
 
 def release_recorded_cards(path: Path, library: str = _LIBRARY) -> int:
-    """Give fans and limits of all cards in the record `path` back. If all succeeded, remove the record.
+    """Give fans and limits of all cards in the record `path` back. Cards where this failed stay in the record.
 
     `library` is the name of the library of NVML. Returns the exit status.
     """
@@ -289,8 +331,8 @@ def release_recorded_cards(path: Path, library: str = _LIBRARY) -> int:
                 for line in lines:
                     print(f"gpufan: {labels[uuid]}: {line}", file=sys.stderr, flush=True)
             # A gpufan that has started meanwhile has replaced the record by its own.
-            if not reasons and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                path.unlink()
+            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                leave_cards_in_record(path, reasons)
     except FileNotFoundError:  # every card was given back
         return 0
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -300,6 +342,21 @@ def release_recorded_cards(path: Path, library: str = _LIBRARY) -> int:
         failed = "; ".join(f"{labels[uuid]}: {reason}" for uuid, reason in reasons.items())
         print(f"gpufan: fans not given back to the driver: {failed}", file=sys.stderr, flush=True)
     return 1 if reasons else 0
+
+
+def leave_cards_in_record(path: Path, uuids: Container[str]) -> None:
+    """Remove all cards except those with `uuids` from the record `path`. Without such a card, remove the file.
+
+    Raises OSError.
+    """
+    cards = [card for card in json.loads(path.read_bytes())["cards"] if card["uuid"] in uuids]
+    if not cards:
+        path.unlink()
+        return
+    new = path.with_name(f"{path.name}.new")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        json.dump({"cards": cards}, file)
+    new.replace(path)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gpufan.daemon.guardian import guardian
 from gpufan.daemon.taken import Taken
-from gpufan.errors import GpuError, GpufanError, NoPermission
+from gpufan.errors import GpuError, GpufanError, NoPermission, NotGivenBack
 from gpufan.gpu.case_fan import CaseFan
 from gpufan.gpu.header import Headers
 from gpufan.hwmon.channels import NO_CHANNELS, NO_TACHOMETER, Channel, find_channels, resolve_channel
@@ -52,14 +52,23 @@ BEGIN_PERCENT = 60
 def identify_channels(runtime_folder: Path, say: Say, sleep: Callable[[float], None] = time.sleep) -> None:
     """Move the fan on each channel for some seconds, one after the other, and give it back. `say` gets a line for each.
 
-    Raises NoPermission if the user is not root, GpufanError if another gpufan runs or there is no channel.
+    Raises NoPermission if the user is not root, GpufanError if another gpufan runs or there is no channel,
+    NotGivenBack if a fan could not be given back.
     """
     channels = find_channels()
     if not channels:
         raise GpufanError(NO_CHANNELS)
+    failed: list[str] = []
     with _guarded_trial(runtime_folder) as taken:
         for channel in channels:
-            say(f"{channel}: {_identify_channel(channel, taken, sleep)}")
+            try:
+                line = _identify_channel(channel, taken, sleep)
+            except NotGivenBack as error:  # the other fans are moved all the same
+                line = str(error)
+                failed.append(line)
+            say(f"{channel}: {line}")
+        if failed:
+            raise NotGivenBack("; ".join(failed))
 
 
 def calibrate_channel(
@@ -67,8 +76,8 @@ def calibrate_channel(
 ) -> tuple[int, int]:
     """Find the duty at which the fan `name` stops, and the one at which it starts, percent. Then give the fan back.
 
-    Returns 0, 0 if the fan never stops. `say` gets a line for each step. Raises NoPermission, InputError,
-    or GpuError if the fan cannot be calibrated.
+    Returns 0, 0 if the fan never stops. `say` gets a line for each step. Raises NoPermission, InputError, GpuError if
+    the fan cannot be calibrated, or NotGivenBack.
     """
     channel = resolve_channel(name, find_channels())
     if channel.tachometer is None:
@@ -103,7 +112,7 @@ def _identify_channel(channel: Channel, taken: Taken, sleep: Callable[[float], N
             trial = _Trial(fan, channel, channel.tachometers, sleep)
             before = trial.rpm()
             after = trial.rpm_at(percent)
-    except GpufanError as error:
+    except GpuError as error:
         return str(error)
     followed = {
         number: f"fan{number} went from {old} to {new} rpm"
@@ -169,7 +178,10 @@ def _guarded_trial(runtime_folder: Path) -> Iterator[Taken]:
 
 @contextmanager
 def _set_fan(name: str, taken: Taken) -> Iterator[CaseFan]:
-    """Let the block set the fan `name`. After it, the fan is put back. Raises GpufanError."""
+    """Let the block set the fan `name`. After it, the fan is put back.
+
+    Raises GpufanError. If the fan cannot be put back, raises NotGivenBack, and the fan stays in the record.
+    """
     fan = CaseFan(name, 0, Headers(taken.channels_left_over()).open_fan, lambda: None)
     fan.open()
     taken.add(fan.info)
@@ -177,5 +189,8 @@ def _set_fan(name: str, taken: Taken) -> Iterator[CaseFan]:
         yield fan
     finally:
         with signals.deferred():
-            fan.release()
+            try:
+                fan.release()
+            except GpuError as error:
+                raise NotGivenBack(f"not given back: {error}: run `sudo gpufan restore`") from error
             taken.remove(fan.info.uuid)
