@@ -96,12 +96,14 @@ def hwmon_double(folder: Path) -> Iterator[HwmonDouble]:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
     command = [sys.executable, "-m", "tests.doubles.hwmon", str(folder)]
-    process = subprocess.Popen(
-        command, cwd=Path(__file__).parents[3], env=without_coverage(), preexec_fn=die_with_parent
-    )
+    log = folder.with_name(f"{folder.name}.log")  # libfuse 3.14 writes a warning without meaning
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=Path(__file__).parents[3], env=without_coverage(), preexec_fn=die_with_parent, stderr=output
+        )
     try:
         _wait_for(lambda: (folder / "control").exists() or process.poll() is not None)
-        assert process.poll() is None, "the tree cannot be mounted"
+        assert process.poll() is None, f"the tree cannot be mounted: {log.read_text()}"
         double = HwmonDouble(folder)
         double.add_chip(DEVICE, CHIP, 3, CHANNELS)
         yield double
