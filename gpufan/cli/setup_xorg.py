@@ -148,7 +148,7 @@ def _restore_setup_xorg(path: Path, folders: Sequence[Path], dry_run: bool) -> N
         else:
             click.echo(f"restored {printable(str(change.path))}")
     for file in kept:
-        click.echo(f"kept {printable(str(file))}, whose original was removed")
+        click.echo(f"left {printable(str(file))} as it is, since its original was removed")
     if not changes and not kept:
         click.echo(f"{path} has nothing to restore: its content is the original")
 

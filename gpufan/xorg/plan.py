@@ -168,11 +168,13 @@ def _losses_by_plan(box: Box, before: Sequence[ServerScreens], after: Sequence[S
                 for word in _JOINING
                 if section and _is_on(section, word)
             ]
+        in_use = of_other_seats | {x_screen.address for x_screen in new.screens if x_screen.fault is None}
         names = [x_screen.device.name for x_screen in new.screens if x_screen.device] + [
             device.name for device in new.gpu_devices
         ]
         for device in old.gpu_devices:
-            if device.name not in names and device.address not in of_other_seats:
+            # X finds no driver for a GPUDevice by itself.
+            if device.driver and device.name not in names and device.address not in in_use:
                 losses.append(f'{device.place}: {x} would no longer use Device "{device.shown}" as a GPUDevice')
     return list(dict.fromkeys(losses))
 

@@ -33,7 +33,7 @@ class Obstacle(Enum):
         '{place}: ServerLayout "{name}" has it, which X uses only if it is started with -layout:'
         " name the layout to complete with --layout"
     )
-    OTHER_SEAT = '{place}: Device "{name}" is for another seat, whose ServerLayout has no Screen for it: add one'
+    OTHER_SEAT = '{place}: "{name}" is for another seat, whose ServerLayout has no Screen for it: add one'
     FIRST_DRIVER = '{place}: Device "{name}" of the first X screen has no Driver, so X drops all others: add its Driver'
     TAKEN = '{place}: Device "{name}" is for it, but another Device has it first: remove one of them'
     WEAK = '{place}: Coolbits of "{name}" does not contain {bit}, with which fans are set'
@@ -133,9 +133,10 @@ def _obstacle(
         for x_screen in server.screens:
             if x_screen.screen and (entry := x_screen.screen.entry_naming("gpudevice", device.name)):
                 return Reach(card, Obstacle.GPU_DEVICE, x_screen.screen, entry)
-        seat = device.value("matchseat")
-        if seat is not None and normalized_name(seat.text) != normalized_name(server.seat):
-            return Reach(card, Obstacle.OTHER_SEAT, device)
+        screens = [s for s in configuration.used("screen") if configuration.device_of_screen(s, server.seat) is device]
+        for sections in ([device], screens):
+            if sections and all(_is_for_other_seat(section, server.seat) for section in sections):
+                return Reach(card, Obstacle.OTHER_SEAT, sections[0])
     if not devices:
         for hidden in configuration.of_kind("device"):
             if hidden.address == card:
@@ -147,6 +148,12 @@ def _obstacle(
     if first.is_automatic and first.device is not None and first.address != card:
         return Reach(card, Obstacle.FIRST_DRIVER, first.device)
     return Reach(card, Obstacle.NO_SCREEN_LEFT) if len(server.screens) >= MAX_SCREENS else None
+
+
+def _is_for_other_seat(section: Section, seat: str) -> bool:
+    """Whether the MatchSeat of `section` is another seat than `seat`."""
+    wanted = section.value("matchseat")
+    return wanted is not None and normalized_name(wanted.text) != normalized_name(seat)
 
 
 def _obstacle_devices(configuration: Configuration, box: Box, card: PciAddress, server: ServerScreens) -> list[Section]:

@@ -420,6 +420,17 @@ def test_x_on_another_seat_adds_no_new_device_as_gpu_device():
     assert (result.plan.losses, result.plan.notes, result.out_of_reach) == ([], [], [])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [device("a", 1, 'MatchSeat "seat1"'), device("a", 1) + screen("s", "a", 'MatchSeat "seat1"')],
+)
+def test_a_card_whose_device_or_screen_is_for_another_seat_stays_there(text):
+    result = plan(text + device("b", 65) + screen("t", "b"), on=box(A, B))
+    assert result.added == {"xorg.conf": ['Option "Coolbits" "4"']}
+    (line,) = result.out_of_reach
+    assert "is for another seat, whose ServerLayout has no Screen for it" in line
+
+
 def test_a_new_layout_adds_no_device_of_another_seat_as_gpu_device():
     text = device("b", 65) + screen("t", "b") + layout("two", "t", more=('MatchSeat "seat1"',))
     after = plan(text, on=box(A, B)).plan.after
@@ -524,6 +535,13 @@ def test_a_gpu_device_of_another_maker_that_would_be_dropped_is_a_loss():
     text = device("a", 1) + INTEL_DEVICE + screen("s", "a")
     (loss,) = make_plan(configuration(text), box(A, B), PlanOptions()).losses
     assert loss == 'xorg.conf:6: X would no longer use Device "intel" as a GPUDevice'
+
+
+@pytest.mark.parametrize(
+    "unused", [section("Device", "u"), device("u", 1, driver="nouveau"), section("Device", "u", 'BusID "PCI:0:2:0"')]
+)
+def test_a_device_that_x_cannot_use_as_a_gpu_device_is_no_loss(unused):
+    assert make_plan(configuration(device("a", 1) + unused + screen("s", "a")), box(A, B), FANS).losses == []
 
 
 def test_a_device_of_another_maker_without_bus_id_keeps_its_gpu_when_cards_are_added(sysfs):

@@ -138,7 +138,9 @@ def test_restore_says_how_a_file_of_the_user_is_restored_or_kept(
         before |= {} if written is None else {"xorg.conf.d/20.conf": written}
     else:
         Path(original).replace(snippet)
-    assert (f"kept {snippet}, whose original was removed\n" in command(output, "--restore").stdout) == keeps
+    assert (
+        f"left {snippet} as it is, since its original was removed\n" in command(output, "--restore").stdout
+    ) == keeps
     assert content(output) == before
 
 
