@@ -48,16 +48,6 @@ def _first_manual_fan_read_back(reading: Reading) -> int | None:
     return next((number for number, fan in enumerate(reading.fans) if fan.manual), None)
 
 
-def _driver_speed_read_back(read: FanReading) -> int | None:
-    """Return the speed of a fan that the driver controls, percent; None if it is unknown.
-
-    A fan that was given back a moment ago may still be faster than its target. Then its target is returned.
-    """
-    if read.speed_percent is None or read.target_percent is None:
-        return read.speed_percent
-    return min(read.speed_percent, read.target_percent)
-
-
 @dataclass
 class _Fan:
     """The known properties and the last state of one fan. Duties and speeds are in percent."""
@@ -68,6 +58,8 @@ class _Fan:
     """The target that was read back after the last write, if another target was set."""
     floor: int | None = None
     """The lowest target that the driver accepts for this fan; None while it is unknown."""
+    reports_target: bool = False
+    """Whether a target was ever read. The oldest drivers report neither target nor mode."""
     driver_speed: int | None = None
     """The last speed of the fan while the driver controlled it; None if it is unknown."""
     top_speed: int = 0
@@ -85,6 +77,18 @@ class _Fan:
     """The highest ratio of the rpm to the speed in percent that was ever read."""
     turned_s: float = 0.0
     """When the fan was last seen turning, or was set above `STILL_DUTY_PERCENT`."""
+
+    def note_driver_speed(self, read: FanReading) -> None:
+        """Record the speed in `read`, a reading of the fan while it is not known to be in manual mode.
+
+        A fan that was given back a moment ago may still be faster than its target. Then its target counts. If target or
+        mode cannot be read this time, the speed under control of the driver is unknown.
+        """
+        self.driver_speed, self.top_speed = read.speed_percent, 0
+        if self.reports_target and (read.target_percent is None or read.manual is None):
+            self.driver_speed = None
+        elif read.speed_percent is not None and read.target_percent is not None:
+            self.driver_speed = min(read.speed_percent, read.target_percent)
 
 
 class ReadBack:
@@ -159,12 +163,14 @@ class ReadBack:
             self._fans.append(_Fan(progress_s=now_s, turned_s=now_s))
         self.rival = self.disobeyed = self.slow = self.still = self.remark = None
         for number, (fan, read) in enumerate(zip(self._fans, reading.fans, strict=False)):
+            if read.target_percent is not None and not fan.reports_target:
+                fan.reports_target, fan.driver_speed = True, None
             if self._known:
                 self._judge_settings(number, fan, read)
             if self._known and self._duty_percent is not None:
                 self._judge_speed(now_s, number, fan, read, self._duty_percent)
             elif not read.manual:
-                fan.driver_speed, fan.top_speed = _driver_speed_read_back(read), 0
+                fan.note_driver_speed(read)
             if fan.speed != read.speed_percent:
                 fan.changed_s = now_s
             fan.speed = read.speed_percent

@@ -1162,12 +1162,20 @@ def test_a_fan_that_was_fast_under_gpufan_and_is_slower_now_is_not_given_back() 
     assert worker.state.control == "ours"
 
 
-def test_a_capped_fan_that_still_slowed_down_at_the_start_is_not_given_back() -> None:
+@pytest.mark.parametrize(("target", "manual"), [(34, False), (None, False), (96, None)])
+@pytest.mark.parametrize("ticks", [0, 1])
+def test_a_capped_fan_that_still_slowed_down_when_the_driver_had_it_is_not_given_back(
+    target: int | None, manual: bool | None, ticks: int
+) -> None:
     gpu = FakeGpu()
-    gpu.temperature_c = 80
-    gpu.fans = [FanReading(96, 34, False)] * 2
     worker = Worker(gpu, CURVE)
-    for now_s in range(30):
+    run(worker, 0, ticks)
+    gpu.read_error = GpuLost("the card is gone")
+    worker.tick(10)
+    gpu.read_error, gpu.temperature_c = None, 80
+    gpu.fans = [FanReading(96, target, manual)] * 2
+    gpu.calls.clear()
+    for now_s in range(20, 50):
         worker.tick(now_s)
         gpu.fans = [FanReading(73, 90, True)] * 2
     assert gpu.written == [90]
