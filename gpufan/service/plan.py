@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,7 @@ from gpufan.core.gpu import Gpu
 from gpufan.core.selection import select_cards, split_controllable_cards
 from gpufan.daemon.case_fans import make_case_fans
 from gpufan.daemon.headers import hwmon_folders, use_header_fans
-from gpufan.errors import DriverError, InputError, MissingExtra, NotControllable
+from gpufan.errors import DriverError, GpufanError, InputError, MissingExtra, NotControllable
 from gpufan.gpu.cards import Cards, open_cards
 from gpufan.gpu.header import Headers
 from gpufan.service import config_file, conflicts, exposure, manifest, root_copy
@@ -25,7 +25,7 @@ from gpufan.service.file_content import Content, Special, read_content
 from gpufan.service.install_options import InstallOptions
 from gpufan.service.manifest import Manifest, is_unit
 from gpufan.service.package import is_package, is_packaged_unit
-from gpufan.service.rights import check_rights
+from gpufan.service.rights import check_rights, no_other_install
 from gpufan.service.units import COMPANIONS, DROP_IN, SERVICE, XSERVER, CompanionUnit, unit_files
 from gpufan.system import files, systemctl
 from gpufan.system.paths import RUNTIME_FOLDER, command_link_path
@@ -47,8 +47,13 @@ class PlannedUnit:
 
     @classmethod
     def of(cls, unit: str) -> "PlannedUnit":
-        """Read whether the unit `unit` is active and enabled. In the result, `starts` is False. Raises GpufanError."""
+        """Read whether the unit `unit` is active and enabled. In the result, `starts` is False.
+
+        Raises GpufanError, also if the unit is masked: then nothing can start it.
+        """
         state = systemctl.systemctl_show(unit, "ActiveState", "UnitFileState")
+        if state["UnitFileState"].startswith("masked"):
+            raise GpufanError(f"{unit} is masked, so it cannot be started: `sudo systemctl unmask {unit}`")
         return cls(unit, state["ActiveState"] == "active", state["UnitFileState"] == "enabled", starts=False)
 
     def lines(self) -> list[str]:
@@ -143,14 +148,16 @@ class InstallPlan:
 def make_plan(options: InstallOptions) -> Iterator[InstallPlan]:
     """Examine the box, and give the plan of the install to the block.
 
-    The cards that the plan needs are open during the block. Raises GpufanError or InputError if the service cannot be
-    installed.
+    The cards that the plan needs are open during the block, and no other process can install or uninstall. Raises
+    GpufanError or InputError if the service cannot be installed.
     """
     check_rights()
-    settings = config_file.settings_of_service(options)
-    run = settings.run_settings()
-    names = options.gpus or run.gpus
-    with _open_cards_for_plan(options, run, names) as cards:
+    with ExitStack() as stack:
+        stack.enter_context(no_other_install())
+        settings = config_file.settings_of_service(options)
+        run = settings.run_settings()
+        names = options.gpus or run.gpus
+        cards = stack.enter_context(_open_cards_for_plan(options, run, names))
         gpus: list[Gpu] = []
         if cards is not None:
             headers = Headers()

@@ -1,14 +1,17 @@
-"""Check whether this user can install or remove a service on this box.
+"""Check whether this user can install or remove a service on this box, and let only one process do that at a time.
 
 The user must be root. systemd must run the box. The folders of the unit files, the config file and the manifest must be
 writable.
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from gpufan.errors import GpufanError, NoPermission
 from gpufan.service import config_file, manifest
 from gpufan.system import files, systemctl
+from gpufan.system.lock import folder_locks
 
 
 def check_rights() -> None:
@@ -26,3 +29,13 @@ def check_rights() -> None:
         existing = files.existing_parent(folder)
         if not os.access(existing, os.W_OK):
             raise GpufanError(files.why_root_cannot_write(existing))
+
+
+@contextmanager
+def no_other_install() -> Iterator[None]:
+    """Make sure that no other process installs or uninstalls the service during the block.
+
+    Raises GpufanError if another process does not end that within ten seconds.
+    """
+    with folder_locks([systemctl.UNIT_FOLDER]):
+        yield

@@ -10,6 +10,7 @@ from gpufan.errors import GpufanError
 from gpufan.service import config_file, manifest, root_copy
 from gpufan.service.file_content import Content, write_content
 from gpufan.service.manifest import Manifest
+from gpufan.service.rights import no_other_install
 from gpufan.service.steps import Say, why_step_failed
 from gpufan.service.units import COMPANIONS, SERVICE, XSERVER
 from gpufan.system import files
@@ -38,6 +39,7 @@ def plan_uninstall(*, purge: bool) -> list[str]:
     return lines
 
 
+@no_other_install()
 def uninstall(say: Say, *, purge: bool) -> bool:
     """Stop the service, and reverse all changes of installs. If `purge` is True, also remove settings and state.
 

@@ -63,11 +63,16 @@ class Systemctl:
             "InvocationID": runs.read_text() if runs.exists() else "",
             "ActiveState": "active" if (self.root / "active" / unit).exists() else "inactive",
             "LoadState": "loaded" if exists and not (self.root / f"gone-{unit}").exists() else "not-found",
-            "UnitFileState": "enabled" if self.link(unit).is_symlink() else "disabled",
+            "UnitFileState": self.unit_file_state(unit),
         }
         if (self.root / "broken").exists():
             found |= {"StatusErrno": "125", "StatusText": (self.root / "broken").read_text()}
         return "".join(f"{key}={value}\n" for key, value in found.items())
+
+    def unit_file_state(self, unit: str) -> str:
+        if (self.units / unit).is_symlink() and (self.units / unit).readlink() == Path("/dev/null"):
+            return "masked"
+        return "enabled" if self.link(unit).is_symlink() else "disabled"
 
     def change(self, verb: str, unit: str) -> tuple[int, str]:
         """Exit status and standard error of a command that changes something."""

@@ -1,11 +1,13 @@
 """Install the service on a box of the test."""
 
 import errno
+import itertools
 import os
 import re
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pynvml import NVML_ERROR_DRIVER_NOT_LOADED
@@ -15,7 +17,8 @@ from gpufan.gpu import nvml_box
 from gpufan.gpu.cards import XSERVER_FOLDER
 from gpufan.service import conflicts, plan, proof, root_copy
 from gpufan.service.steps import undone_on_failure
-from gpufan.system import systemctl
+from gpufan.system import lock, systemctl
+from gpufan.system.lock import folder_locks
 from tests.doubles import xorg
 from tests.doubles.nvml import AUTO, IGNORES, Kind, NvmlDouble
 from tests.unit.service.conftest import Box
@@ -354,6 +357,24 @@ def test_an_error_of_the_file_system_is_one_line_after_all_is_undone():
         undo(done.append, "undone")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/opt/gpufan")
     assert done == ["undone"]
+
+
+@pytest.mark.parametrize("unit", ["gpufan.service", "gpufan-history.service"])
+def test_a_masked_unit_is_named_before_anything_is_changed(box: Box, unit: str):
+    (box.root / "units" / unit).symlink_to("/dev/null")
+    assert f"`sudo systemctl unmask {unit}`" in box.refused("install-service", "--yes")
+
+
+@pytest.mark.parametrize("command", [("install-service", "--yes"), ("uninstall-service",)])
+def test_only_one_install_or_uninstall_runs_at_a_time(
+    box: Box, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+):
+    seconds = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: next(seconds), sleep=lambda _: None)
+    with folder_locks([box.root / "units"]):
+        monkeypatch.setattr(lock, "time", clock)
+        assert f"another process has locked {box.root}/units: run this again later" in box.refused(*command)
+    box.call(*command)
 
 
 def test_only_root_can_write_installed_files_whatever_the_umask_is(box: Box):
