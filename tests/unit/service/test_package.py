@@ -1,5 +1,6 @@
 """An install of the service by the gpufan of a package, which contains units, manual pages and completion."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -29,6 +30,12 @@ def packaged(box: Box, monkeypatch: pytest.MonkeyPatch) -> Box:
     config_file.CONFIG.parent.mkdir()
     config_file.CONFIG.write_text(COMMENTS)
     return box
+
+
+def test_the_settings_file_of_the_package_never_changes():
+    # Else dpkg asks every user who has changed it, and an upgrade fails where it cannot ask.
+    digest = "1953371e6849936e0c1e066ab888b1f6dc7bea8958d991b383a8e2068a653120"
+    assert hashlib.sha256(COMMENTS.encode()).hexdigest() == digest
 
 
 def test_a_package_contains_every_unit():
