@@ -21,10 +21,11 @@ def packages() -> Path:
     return build(Path(mkdtemp(prefix="gpufan-packages-")))
 
 
-def build(folder: Path) -> Path:
-    """Build the packages into `folder`."""
+def build(folder: Path, source: Path = SOURCE, **environment: str) -> Path:
+    """Build the packages of the tree `source` into `folder`."""
     require("go", "golang-go")
-    done = subprocess.run([SOURCE / ".ci/package", folder], capture_output=True, text=True, check=False)
+    command, variables = [source / ".ci/package", folder], os.environ | environment
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

@@ -38,7 +38,17 @@ def output(*command: str | Path) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_same_commit_gives_the_same_bytes(tmp_path: Path) -> None:
+COPY = """umask 077
+git clone -q "$0" "$1"
+cd "$0"
+git ls-files -coz --exclude-standard | tar -c --null --ignore-failed-read -T - | tar -x --no-same-permissions -C "$1"
+mkdir "$1/.envs"
+ln -s "$0/.envs/package" "$1/.envs"
+"""
+"""Shell commands: copy the source tree to a folder, with the file modes of a user who shares nothing."""
+
+
+def test_the_same_commit_gives_the_same_bytes_on_another_box(tmp_path: Path) -> None:
     names = sorted(path.name for path in packages().iterdir())
     assert names == sorted(
         [
@@ -50,7 +60,9 @@ def test_the_same_commit_gives_the_same_bytes(tmp_path: Path) -> None:
             f"gpufan_{__version__}_all.deb",
         ]
     )
-    again = build(tmp_path / "again")
+    source = tmp_path / "elsewhere" / "source"
+    subprocess.run(["sh", "-ec", COPY, SOURCE, source], check=True)
+    again = build(tmp_path / "again", source, TZ="Pacific/Kiritimati", LC_ALL="C")
     assert filecmp.cmpfiles(packages(), again, names, shallow=False) == (names, [], [])
 
 
