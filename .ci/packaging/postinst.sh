@@ -3,8 +3,9 @@
 set -e
 case "$1" in configure | triggered | 1 | 2) ;; *) exit 0 ;; esac
 
-# See preinst.sh.
-if [ -e /etc/gpufan/config.toml.dpkg-bak ]; then mv /etc/gpufan/config.toml.dpkg-bak /etc/gpufan/config.toml; fi
+settings=/etc/gpufan/config.toml
+if [ -e $settings.dpkg-bak ]; then mv $settings.dpkg-bak $settings; fi # see preinst.sh
+rm -f $settings.kept                                                   # see prerm.sh
 
 site=/usr/lib/gpufan/lib/python3/site-packages
 python=/usr/lib/gpufan/bin/python3
@@ -12,11 +13,12 @@ tag=$("$python" -I -c 'import sys; print(sys.implementation.cache_tag)' || true)
 # A change of Python within a minor version needs nothing.
 if [ "$1" = triggered ] && [ -e "$site/gpufan/__pycache__/__init__.$tag.pyc" ]; then exit 0; fi
 
-# Without compiled code a start takes longer; nothing else depends on it.
-"$python" -I -m compileall -q -j0 "$site" >/dev/null || true
+# Without compiled code a start takes longer; nothing else depends on it. With -j0 it needs /dev/shm. On a full disk
+# Python may leave parts of files, which it would then import.
+compile() { "$python" -I -m compileall -q "$@" "$site" >/dev/null 2>&1; }
+compile -j0 || compile || find "$site" -name __pycache__ -prune -exec rm -r {} +
 
-if ! "$python" -I -m gpufan --version >/dev/null; then
-    echo "gpufan does not work with the Python of this system: install a newer package of gpufan." >&2
+if ! /usr/lib/gpufan/bin/gpufan --version >/dev/null; then
     echo "A service that runs goes on until the next restart; then the driver controls the fans." >&2
     exit 0
 fi
@@ -31,17 +33,22 @@ if [ -d /run/systemd/system ]; then
     state=stopped
     for path in /usr/lib/systemd/system/gpufan*.service; do
         unit=${path##*/}
-        if is_ours "$unit" && ! systemctl try-restart "$unit"; then
-            echo "$unit does not start, and gpufan leaves the fans to the driver; see: journalctl -u $unit" >&2
-            state=failed
+        # With a time limit: while the driver is not loaded, the service waits for it.
+        if is_ours "$unit" && ! timeout 30 systemctl try-restart "$unit"; then
+            case $unit in
+                gpufan.service) state=failed meanwhile="until it does, the driver controls the fans" ;;
+                *) meanwhile="the fans do not depend on it" ;;
+            esac
+            echo "$unit does not start; $meanwhile; see: journalctl -u $unit" >&2
         fi
     done
     if systemctl --quiet is-active gpufan.service; then state=active; fi
-    if is_ours gpufan.service && { [ $state = active ] || systemctl --quiet is-enabled gpufan.service; }; then
-        if [ $state = stopped ]; then
+    if is_ours gpufan.service; then
+        if [ $state != stopped ]; then exit 0; fi
+        if systemctl --quiet is-enabled gpufan.service; then
             echo "gpufan.service stays stopped. To control the fans: sudo systemctl start gpufan"
+            exit 0
         fi
-        exit 0
     fi
 fi
 # A gpufan that was installed from elsewhere is found first.
