@@ -1,6 +1,7 @@
 """Makes the workers of case fans, and finds the cards that they follow."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from gpufan.config.settings import Settings
 from gpufan.core.card_settings import CardSettings
@@ -11,7 +12,7 @@ from gpufan.daemon.instructions import LocalTime
 from gpufan.daemon.taken import Taken
 from gpufan.daemon.worker import Worker
 from gpufan.gpu.case_fan import CaseFan
-from gpufan.gpu.header import OpenFan
+from gpufan.gpu.header import FULL_PERCENT, OpenFan
 
 SILENT_S = 10.0
 """A card whose last tick is older than this, s, is not live."""
@@ -47,15 +48,28 @@ def make_case_fan_workers(
 
     `box` has the workers of all cards. Cards that are added to it later are followed too.
     """
-    workers = []
+    workers: list[Worker] = []
     for index, table in enumerate(settings.case_fans):
         followed = _FollowedCards(box)
         fan = CaseFan(table.name, index, open_fan, followed.temperature_c)
-        worker = Worker(fan, settings.for_card, dry_run=dry_run, taken=taken, wall_clock=wall_clock)
+        worker = _CaseFanWorker(followed, fan, settings.for_card, dry_run=dry_run, taken=taken, wall_clock=wall_clock)
         worker.box = box
         followed.fan = worker
         workers.append(worker)
     return workers
+
+
+class _CaseFanWorker(Worker):
+    """Controls one case fan."""
+
+    def __init__(self, followed: "_FollowedCards", *arguments: Any, **options: Any) -> None:
+        """`followed` are the cards that the fan follows. The other arguments are those of `Worker`."""
+        super().__init__(*arguments, **options)
+        self._followed = followed
+
+    def _demands_percent(self, now_s: float) -> list[int]:
+        """Return the duties that the followed cards need. Those that the driver controls need its duty."""
+        return super()._demands_percent(now_s) + self._followed.duties_of_driver_percent()
 
 
 class _FollowedCards:
@@ -71,11 +85,26 @@ class _FollowedCards:
 
         None if this temperature is not reliable: no card is live, or the temperature of a live card is in doubt.
         """
-        live = [card for card in self._box if self._is_followed(card) and self._is_live(card)]
+        live = self._live()
         if not live or any(card.state.reason.cause.group is Group.FAIL_SAFE for card in live):
             return None
         hottest = max(live, key=lambda card: (card.state.temperature_c or 0.0) - highest_c(card.instructions.current))
         return hottest.state.temperature_c
+
+    def duties_of_driver_percent(self) -> list[int]:
+        """Return the speed of the fastest fan of each live card whose own demand is unknown, percent.
+
+        The driver controls the fans of such a card. If their speed is unknown too, it counts as full speed.
+        """
+        return [
+            max((fan.speed_percent for fan in card.state.fans if fan.speed_percent is not None), default=FULL_PERCENT)
+            for card in self._live()
+            if card.local_demand_percent is None
+        ]
+
+    def _live(self) -> list[Worker]:
+        """Return the followed cards that have answered a short time ago."""
+        return [card for card in self._box if self._is_followed(card) and self._is_live(card)]
 
     def _is_followed(self, card: Worker) -> bool:
         """Whether the settings of the case fan name the card."""

@@ -258,16 +258,19 @@ class Worker:
     def _decide(self, now_s: float, reading: Reading) -> Decision:
         """Return the decision of the controller on `reading`. It includes the demands of the neighbours."""
         speed_percent = next((fan.speed_percent for fan in reading.fans if fan.speed_percent is not None), None)
-        demands_percent = self._neighbours.demands_percent(now_s, self, self.box)
         return self._controller.decide(
             now_s,
             reading.temperature_c,
             reading.power_w,
             speed_percent,
-            demands_percent,
+            self._demands_percent(now_s),
             throttled=reading.throttle is Throttle.HEAT,
             power_is_steered=self._limits.power_is_steered(now_s, reading.temperature_c),
         )
+
+    def _demands_percent(self, now_s: float) -> list[int]:
+        """Return the duties that other cards need from the fans of this card, percent."""
+        return self._neighbours.demands_percent(now_s, self, self.box)
 
     def _act(self, now_s: float, decision: Decision, reading: Reading, force_write: bool) -> None:
         """Judge the fans in `reading`. Set fans and limits if needed, or if `force_write` is set."""

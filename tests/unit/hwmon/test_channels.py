@@ -65,6 +65,45 @@ def test_a_name_may_be_a_label_and_may_name_device_and_tachometer(sys: Path, nam
     assert (channel.name, channel.tachometer) == ("nct6798/pwm2", tachometer)
 
 
+@pytest.mark.parametrize("label", ["CPU/OPT", "Lüfter 风扇", "fan3", "none"])
+def test_a_label_of_any_kind_is_a_name(sys: Path, label: str) -> None:
+    make_chip(sys, "nct6775.656", 7, "nct6798", NCT | {"fan2_label": label})
+    for name in (f"nct6798/{label}", f"nct6798@nct6775.656/{label}", f"nct6798/{label}/none"):
+        assert resolve_channel(name, find_channels()).name == "nct6798/pwm2"
+
+
+def test_a_label_that_is_the_name_of_another_output_hides_neither(sys: Path) -> None:
+    make_chip(sys, "nct6775.656", 7, "nct6798", NCT | {"fan2_label": "pwm10"})
+    assert [resolve_channel(f"nct6798/pwm{number}", find_channels()).number for number in (2, 10)] == [2, 10]
+
+
+def test_two_outputs_with_the_same_label_are_named_by_their_numbers(sys: Path) -> None:
+    make_chip(sys, "nct6775.656", 7, "nct6798", NCT | {"fan10_label": "CPU Fan"})
+    with pytest.raises(InputError, match="names several fans: write nct6798/pwm2 or nct6798/pwm10"):
+        resolve_channel("nct6798/cpu fan", find_channels())
+
+
+@pytest.mark.parametrize(("name", "shown"), [("asus/wmi", "asus?wmi"), ("a@b", "a?b"), ("Lüfter", "Lüfter")])
+def test_a_chip_of_any_name_is_set_and_given_back(sys: Path, name: str, shown: str) -> None:
+    home = make_chip(sys, "x", 1, name, NCT)
+    channel = resolve_channel(f"{shown}/pwm2", find_channels())
+    SysfsChip(channel).write("pwm2", 77)
+    record = {"name": "", "chip": channel.chip, "home": str(channel.home), "number": 2}
+    assert release_channels([{**record, "mode_before": 5, "pwm_before": 102}]) == ""
+    assert (home / "pwm2").read_text() == "102"
+
+
+def test_of_two_equal_chips_of_one_device_the_one_with_the_output_is_used(sys: Path) -> None:
+    other = make_chip(sys, "x", 1, "hub", {"fan1_input": "900"})
+    home = make_chip(sys, "x", 2, "hub", NCT)
+    channel = resolve_channel("hub@x/pwm2", find_channels())
+    SysfsChip(channel).write("pwm2", 77)
+    assert (home / "pwm2").read_text() == "77"
+    (other / "pwm2").write_text("1")
+    with pytest.raises(InputError, match=r"hub@x/pwm2: its device has several chips of this name"):
+        resolve_channel("hub@x/pwm2", find_channels())
+
+
 def test_a_tachometer_that_the_chip_does_not_have_is_refused(sys: Path) -> None:
     make_chip(sys, "nct6775.656", 7, "nct6798", NCT)
     with pytest.raises(InputError, match="nct6798 has no fan7_input; its tachometers are fan2, fan5"):

@@ -1,6 +1,8 @@
 """One channel as a fan, on a simulated chip."""
 
 import errno
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -9,6 +11,7 @@ from gpufan.errors import GpuError
 from gpufan.gpu.simulated_headers import AUTOMATIC, SimulatedChannel, SimulatedChip
 from gpufan.hwmon.channels import Channel
 from gpufan.hwmon.fan import HIGHEST_FLOOR_PERCENT, ChannelFan
+from gpufan.system.background import BackgroundCall
 
 
 class Bench:
@@ -69,6 +72,30 @@ def test_a_fan_of_two_owners_gets_the_higher_duty_and_goes_back_after_the_last()
     assert bench.channel.mode == 1
     bench.fan.release("card")
     assert bench.channel.mode == AUTOMATIC
+
+
+def test_two_owners_that_give_a_fan_back_at_the_same_time_leave_it_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.fan.set("card", 40)
+    bench.fan.set("other", 70)
+    read, calls = bench.chip.read, []
+
+    def read_while_the_other_gives_back(file: str) -> int:
+        if not calls:
+            calls.append(BackgroundCall(partial(bench.fan.release, "other")))
+            calls[0].wait(0.1)
+        return read(file)
+
+    monkeypatch.setattr(bench.chip, "read", read_while_the_other_gives_back)
+    bench.fan.release("card")
+    calls[0].result(10)
+    assert bench.channel.mode == AUTOMATIC
+
+
+def test_a_fan_that_was_never_set_is_not_written_when_it_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    monkeypatch.setattr(bench.chip, "write", lambda file, number: pytest.fail(file))
+    bench.fan.release("card")
 
 
 def test_an_owner_that_sets_nothing_reads_that_it_sets_nothing() -> None:
@@ -148,6 +175,40 @@ def test_a_fan_without_a_tachometer_is_never_started() -> None:
     fan.set("card", 30)
     assert channel.raw == 77
     assert fan.read("card").speed_rpm is None
+
+
+@pytest.mark.parametrize("rpm", [-1, 65535, 1350000])
+def test_absurd_rpm_count_as_unknown(monkeypatch: pytest.MonkeyPatch, rpm: int) -> None:
+    bench = Bench()
+    monkeypatch.setattr(SimulatedChannel, "speed_rpm", rpm)
+    bench.fan.set("card", 60)
+    assert bench.run().speed_rpm is None
+
+
+@pytest.mark.parametrize("raw", [-1, 256, 65535])
+def test_a_value_that_is_no_duty_is_an_error(raw: int) -> None:
+    bench = Bench()
+    bench.channel.bios_raw = raw
+    with pytest.raises(
+        GpuError, match=f"its duty cannot be read, so it could not be given back: pwm2 has the value {raw}"
+    ):
+        ChannelFan(bench.chip.find_channels()[0], bench.chip)
+    with pytest.raises(OSError, match="which is no duty"):
+        bench.fan.read("card")
+
+
+def test_a_chip_that_mode_0_stops_never_gets_this_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    fan = ChannelFan(replace(bench.chip.find_channels()[0], chip="pwmfan"), bench.chip)
+    fan.set("card", 60)
+
+    def refuse(number: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(bench.channel, "write_duty", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        fan.set("card", 100)
+    assert bench.channel.mode == AUTOMATIC
 
 
 def test_the_record_of_a_killed_run_counts_more_than_the_chip() -> None:
