@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,28 @@ def test_identify_goes_on_after_a_channel_that_cannot_be_set(gpufan: Gpufan, chi
     assert lines[0].endswith("pwm1: Input/output error")
     assert "no tachometer followed" in lines[1]
     assert "fan3 went" in lines[2]
+
+
+def test_a_fan_that_identify_cannot_give_back_stays_in_the_record(
+    gpufan: Gpufan, chip: HwmonDouble, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rpm_at = channel_trials._Trial.rpm_at
+
+    def fail_later(trial: Any, percent: int) -> list[int | None]:
+        found = rpm_at(trial, percent)
+        chip.change(1, mode_error=errno.EIO)
+        return found
+
+    monkeypatch.setattr(channel_trials._Trial, "rpm_at", fail_later)
+    status, out, err = gpufan("fans", "identify")
+    assert (status, err.count("\n"), "nct6798/pwm1: Input/output error" in err) == (1, 1, True)
+    assert out.splitlines()[0].startswith("nct6798/pwm1 (CPU Fan): not given back: nct6798/pwm1: Input/output error")
+    assert "fan3 went from" in out.splitlines()[2]
+    (left,) = json.loads((folder / "taken.json").read_text())["cards"]
+    assert left["uuid"] == "fan:nct6798/pwm1"
+    chip.change(1, mode_error=0)
+    assert gpufan("restore", "--taken")[0] == 0
+    assert all(is_as_before(chip, channel) for channel in (1, 2, 3))
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ import pytest
 
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.snapshot_file import read_snapshot
-from gpufan.gpu import release_fans
+from gpufan.errors import DriverError
+from gpufan.gpu import cards, release_fans
 from tests.doubles.hwmon import HwmonDouble
 from tests.doubles.nvml import Kind, NvmlDouble, wait_for
 from tests.integration.hwmon.conftest import P40_SETTINGS, Start, is_as_before
@@ -97,6 +98,54 @@ def test_the_script_finds_a_chip_that_the_kernel_has_numbered_anew(
     start_p40().kill_with_guardian()
     chip.change_chip(number=7)
     assert release_fans.release_recorded_cards(folder / "taken.json") == 0
+    assert is_as_before(chip)
+
+
+@pytest.mark.parametrize("arguments", [["restore", "--taken"], ["restore"]])
+def test_a_fan_whose_chip_is_gone_stays_in_the_record_until_its_module_is_loaded_again(
+    start_p40: Start, chip: HwmonDouble, gpufan: Gpufan, folder: Path, arguments: list[str]
+) -> None:
+    start_p40().kill_with_guardian()
+    chip.change_chip(is_present=False)
+    assert release_fans.release_recorded_cards(folder / "taken.json") == 1
+    status, _, err = gpufan(*arguments)
+    assert (status, err.count("\n")) == (1, 2)  # the script above has written a line too
+    assert "nct6798/pwm3: its chip is gone: load its kernel module, then run `sudo gpufan restore`" in err
+    chip.change_chip(is_present=True)
+    assert gpufan(*arguments)[0] == 0
+    assert is_as_before(chip)
+    assert not (folder / "taken.json").exists()
+
+
+def test_only_cards_that_were_not_given_back_stay_in_the_record(
+    start_p40: Start, chip: HwmonDouble, gpufan: Gpufan, folder: Path
+) -> None:
+    start_p40().kill_with_guardian()
+    record = folder / "taken.json"
+    (card,) = json.loads(record.read_text())["cards"]
+    gone = card | {"uuid": "fan:gone", "channels": [card["channels"][0] | {"chip": "gone", "name": "gone/pwm3"}]}
+    for release in (
+        lambda: release_fans.release_recorded_cards(record),
+        lambda: gpufan("restore", "--taken")[0],
+    ):
+        record.write_text(json.dumps({"cards": [card, gone]}))
+        assert release() == 1
+        assert json.loads(record.read_text())["cards"] == [gone]
+    assert is_as_before(chip)
+
+
+def test_restore_gives_the_header_back_although_the_driver_does_not_work(
+    start_p40: Start, chip: HwmonDouble, gpufan: Gpufan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_p40().kill_with_guardian()
+
+    def fail(*_: object) -> None:
+        raise DriverError("the driver is not loaded")
+
+    monkeypatch.setattr(cards, "open_cards", fail)
+    status, _, err = gpufan("restore")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "nct6798/pwm3 is as it was before gpufan; the driver is not loaded" in err
     assert is_as_before(chip)
 
 
