@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from gpufan.daemon.restore import live_snapshot_to_list
 from gpufan.hwmon.channels import Channel, find_channels
+from gpufan.hwmon.chip_files import ChipHangs
 from gpufan.hwmon.fan import MANUAL, Chip, percent_of_raw
 from gpufan.hwmon.sysfs import SysfsChip
 from gpufan.system.background import call_all
@@ -54,11 +55,13 @@ def channels_to_list(runtime_folder: Path, profile: str | None) -> list[ListedCh
 
 
 def _listed_channel(channel: Channel, chip: Chip, owners: dict[str, str]) -> ListedChannel:
-    """Read a channel. `owners` has the channels that gpufan sets, and a text that says so."""
+    """Read a channel. `owners` has the channels that gpufan sets, and a text that says so. Raises ChipHangs."""
 
     def read(file: str) -> int | None:
         try:
             return chip.read(file)
+        except ChipHangs:
+            raise
         except OSError:
             return None
 

@@ -110,15 +110,24 @@ def _identify_channel(channel: Channel, taken: Taken, sleep: Callable[[float], N
             reading = fan.read().fans[0]
             percent = FULL_PERCENT if (reading.speed_percent or 0) < NEAR_FULL_PERCENT else LOWER_PERCENT
             trial = _Trial(fan, channel, channel.tachometers, sleep)
-            before = trial.rpm()
+            before = trial.settled_rpm()  # the fan that was moved before this one may still slow down
             after = trial.rpm_at(percent)
     except GpuError as error:
         return str(error)
-    followed = {
-        number: f"fan{number} went from {old} to {new} rpm"
+    changes = {
+        number: new - old
         for number, old, new in zip(channel.tachometers, before, after, strict=True)
         if old is not None and new is not None and abs(new - old) > FOLLOWED_SHARE * max(old, new)
     }
+    followed = {
+        number: f"fan{number} went from {before[place]} to {after[place]} rpm"
+        for place, number in enumerate(channel.tachometers)
+        if number in changes
+    }
+    is_raised = percent == FULL_PERCENT
+    if changes and all((change > 0) != is_raised for change in changes.values()):
+        remedy = "correct that in the BIOS or with an option of its driver, and do not use this fan before"
+        return f"at {percent} % {' and '.join(followed.values())}: a higher duty makes it slower: {remedy}"
     if not followed:
         without = f"; a fan without a tachometer is {channel.name}/{NO_TACHOMETER}"
         return f"at {percent} % no tachometer followed: perhaps no fan is connected{without}"
@@ -151,6 +160,10 @@ class _Trial:
     def rpm_at(self, percent: int) -> list[int | None]:
         """Set the fan to `percent`, wait until the rpm settle, and return them. Raises GpufanError."""
         self._fan.set_exactly(percent)
+        return self.settled_rpm()
+
+    def settled_rpm(self) -> list[int | None]:
+        """Wait until the rpm settle, and return them."""
         readings = [self.rpm()]
         for _ in range(round(SETTLE_S / POLL_S)):
             self._sleep(POLL_S)

@@ -49,6 +49,8 @@ class Channel(SimulatedChannel):
         self.late_rpm_s = self.turning_s = 0.0
         """The tachometer shows 0 rpm for this time after the fan has begun to turn, s."""
         self.file_mode = 0o644
+        self.is_inverted = False
+        """Whether a higher duty makes the fan slower."""
         self.hangs: list[str] = []
         """The accesses that hang: read or write, and the file: `read pwm`, `write mode`, `read rpm`."""
         self.least_percent = 0.0
@@ -65,7 +67,8 @@ class Channel(SimulatedChannel):
 
     @property
     def shown_rpm(self) -> float:
-        return 0.0 if self.turning_s < self.late_rpm_s else self.speed_rpm
+        speed_percent = 100 - self.speed_percent if self.is_inverted else self.speed_percent
+        return 0.0 if self.turning_s < self.late_rpm_s else self.full_rpm * speed_percent / 100
 
     def write_duty(self, raw: int) -> None:
         raw &= self.mask

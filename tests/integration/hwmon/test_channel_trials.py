@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gpufan.daemon import channels
+from gpufan.hwmon import chip_files
 from gpufan.service import channel_trials
 from tests.doubles.hwmon import HwmonDouble, make_hanging_chip, make_plain_chip
 from tests.doubles.nvml import wait_for
@@ -24,8 +24,8 @@ Gpufan = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel_trials, "POLL_S", 0.15)
-    monkeypatch.setattr(channel_trials, "SETTLE_S", 3.0)
+    monkeypatch.setattr(channel_trials, "POLL_S", 0.06)
+    monkeypatch.setattr(channel_trials, "SETTLE_S", 2.0)
 
 
 def test_every_channel_is_listed_with_rpm_duty_and_who_sets_it(gpufan: Gpufan, chip: HwmonDouble) -> None:
@@ -40,12 +40,12 @@ def test_every_channel_is_listed_with_rpm_duty_and_who_sets_it(gpufan: Gpufan, c
 
 
 def test_a_hanging_chip_is_listed_as_unknown(gpufan: Gpufan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "READ_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(chip_files, "ANSWER_S", 0.1)
     monkeypatch.setenv("GPUFAN_SYS_FOLDER", str(tmp_path / "sys"))
     make_hanging_chip(tmp_path / "sys", "hanging")
     make_plain_chip(tmp_path / "sys", "healthy")
     lines = gpufan("list", "--fans")[1].splitlines()
-    assert "unknown: no answer within 0.1 s" in lines[1]
+    assert "unknown: the chip does not answer: pwm1 hangs" in lines[1]
     assert "the chip, in its automatic mode 2" in lines[2]
 
 
@@ -64,8 +64,10 @@ def test_identify_moves_each_fan_and_gives_each_back(gpufan: Gpufan, chip: Hwmon
     status, out, err = gpufan("fans", "identify")
     assert status == 0, err
     lines = out.splitlines()
-    assert lines[0] == "nct6798/pwm1 (CPU Fan): at 100 % fan1 went from 800 to 2000 rpm"
-    assert "fan3 went from 1920 to 4800 rpm" in lines[2]
+    assert [line.partition(": ")[2] for line in lines] == [
+        f"at 100 % fan{number} went from {old} to {new} rpm"
+        for number, old, new in ((1, 800, 2000), (2, 800, 2000), (3, 1920, 4800))
+    ]
     assert all(is_as_before(chip, channel) for channel in (1, 2, 3))
     assert not (folder / "taken.json").exists()
 
@@ -77,6 +79,12 @@ def test_identify_finds_a_tachometer_that_has_another_number(gpufan: Gpufan, chi
     lines = gpufan("fans", "identify")[1].splitlines()
     assert lines[0].endswith("a fan without a tachometer is nct6798/pwm1/none")
     assert lines[2] == "nct6798/pwm3: at 100 % fan7 went from 1920 to 4800 rpm: name it nct6798/pwm3/fan7"
+
+
+def test_identify_says_if_a_higher_duty_makes_a_fan_slower(gpufan: Gpufan, chip: HwmonDouble) -> None:
+    chip.change(1, is_inverted=True)
+    line = gpufan("fans", "identify")[1].splitlines()[0]
+    assert "at 100 % fan1 went from 1200 to 0 rpm: a higher duty makes it slower: correct that in the BIOS" in line
 
 
 def test_identify_goes_on_after_a_channel_that_cannot_be_set(gpufan: Gpufan, chip: HwmonDouble) -> None:
