@@ -45,13 +45,29 @@ class DayOutcome(NamedTuple):
     """The speed of the fans. The three arrays have an item for each second."""
 
 
-def replay_day(cards: Sequence[DayCard], wall_clock: LocalTime, rounds: int = ROUNDS) -> list[DayOutcome]:
+def replay_day(cards: Sequence[DayCard], wall_clock: LocalTime) -> list[DayOutcome]:
     """Control the fans of `cards` under their loads, and return the outcome of each.
 
     All loads have the same grid of time. All cards are replayed at the same time, so that a card helps its
     neighbours as under the daemon. Lanes that do not begin as the lane before them ends are replayed again, at most
-    `rounds` times. Raises ValueError if the grid is empty.
+    `ROUNDS` times. Raises ValueError if the grid is empty.
     """
+    record = _replay(cards, wall_clock, ROUNDS)
+    return [_outcome(card, *of_card) for card, of_card in zip(cards, _cards_of(record, len(cards)), strict=True)]
+
+
+def peaks_c(cards: Sequence[DayCard], wall_clock: LocalTime) -> list[float]:
+    """Return the highest temperature of each card, °C, like `replay_day`, but in half of the time.
+
+    No lane is replayed again, which changes a peak little. Raises ValueError if the grid is empty.
+    """
+    record = _replay(cards, wall_clock, rounds=0)
+    of_cards = zip(cards, _cards_of(record, len(cards)), strict=True)
+    return [float(_known(card, temperatures_c).max(initial=-math.inf)) for card, (temperatures_c, _) in of_cards]
+
+
+def _replay(cards: Sequence[DayCard], wall_clock: LocalTime, rounds: int) -> Record:
+    """Replay all lanes of `cards`, and lanes that do not begin as they should again, at most `rounds` times."""
     if not len(cards[0].load.time_s):
         raise ValueError("there is no load")
     rows = BoxRows.of(cards, wall_clock)
@@ -60,9 +76,7 @@ def replay_day(cards: Sequence[DayCard], wall_clock: LocalTime, rounds: int = RO
     lanes.run(rows, STEPS_S[:WARM_STEPS])
     record = Record.empty(LANE_S, len(lanes.duty_percent))
     begins = lanes.signs()
-    everywhere = np.arange(lanes.count)
-    main = rows.after_warm_up(lanes_of(everywhere, len(cards), lanes.count))
-    lanes.run(main, STEPS_S[WARM_STEPS:], record)
+    lanes.run(rows.after_warm_up(), STEPS_S[WARM_STEPS:], record)
     for _ in range(rounds):
         ends = lanes.signs()
         sources = _sources(record.speed_percent, begins, ends, lanes)
@@ -80,10 +94,20 @@ def replay_day(cards: Sequence[DayCard], wall_clock: LocalTime, rounds: int = RO
         lanes.replace_lanes(places, again)
         for all_lanes, new in zip(record, part, strict=True):
             all_lanes[:, numbers] = new
-    return [
-        _outcome(card, *(rows[:, number * lanes.count : (number + 1) * lanes.count] for rows in record))
-        for number, card in enumerate(cards)
-    ]
+    return record
+
+
+def _cards_of(record: Record, cards: int) -> list[Record]:
+    """Return the part of each card of `record`, which has the lanes of `cards`."""
+    parts = zip(*(np.split(rows, cards, axis=1) for rows in record), strict=True)
+    return [Record(*rows) for rows in parts]
+
+
+def _known(card: DayCard, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the values in the seconds in which `card` was recorded. `rows` has a row for each second of a lane."""
+    known = card.load.load.known
+    found: NDArray[np.float32] = rows.T.reshape(-1)[: len(known)][known]
+    return found
 
 
 def _begin_with_learnt(lanes: BoxLanes, cards: Sequence[DayCard], rows: BoxRows) -> Array:
@@ -149,11 +173,11 @@ def _wanted_begins(begins: Array, ends: Array, slopes: Array, sources: Places, c
 
 def _outcome(card: DayCard, temperatures_c: NDArray[np.float32], speeds: NDArray[np.float32]) -> DayOutcome:
     """Return the outcome of a card from its temperatures and fan speeds, with a row for each second of a lane."""
-    known = card.load.load.known
-    temperature_c, speed_percent = (rows.T.reshape(-1)[: len(known)][known] for rows in (temperatures_c, speeds))
+    temperature_c, speed_percent = _known(card, temperatures_c), _known(card, speeds)
+    time_s = card.load.time_s[card.load.load.known]
     seconds = len(temperature_c)
     if not seconds:
-        return DayOutcome(0, -math.inf, 0, 0.0, 0, card.load.time_s[known], temperature_c, speed_percent)
+        return DayOutcome(0, -math.inf, 0, 0.0, 0, time_s, temperature_c, speed_percent)
     energy = float(np.mean((speed_percent.astype(np.float64) / 100) ** SOUND_EXPONENT))
     swings = Swings()
     for duty in speed_percent[np.flatnonzero(np.diff(speed_percent, prepend=-1.0))].tolist():
@@ -164,7 +188,7 @@ def _outcome(card: DayCard, temperatures_c: NDArray[np.float32], speeds: NDArray
         int(np.count_nonzero(temperature_c > HOT_C)),
         mean_sound_db(energy * card.plant.full_scale_rpm**SOUND_EXPONENT),
         swings.count,
-        card.load.time_s[known],
+        time_s,
         temperature_c,
         speed_percent,
     )

@@ -102,7 +102,7 @@ class BoxRows:
             target_c=targets_c,
         )
 
-    def after_warm_up(self, lanes: Places) -> "BoxRows":
+    def after_warm_up(self, lanes: Places | slice = slice(None)) -> "BoxRows":
         """Return the rows of `lanes` after the warm-up."""
         changes: dict[str, Any] = {}
         for field in fields(self):

@@ -40,7 +40,7 @@ class HelpLanes(PerLane):
         ]
         self.has_neighbours = any(self._chosen)
         """Whether the settings name neighbours."""
-        self._highest = [float(card.highest_percent) for card in cards]
+        self._highest = np.array([[float(card.highest_percent)] for card in cards])
         shape = len(cards), lanes
         self._left_s = np.zeros(shape)
         """How long the help for each card still lasts, s."""
@@ -58,19 +58,16 @@ class HelpLanes(PerLane):
         if saturated.any():
             self._begin(saturated)
         is_helped = self._left_s > 0
-        help_percent = np.where(is_helped, demands_percent, 0.0) if is_helped.any() else None
         found = np.zeros(demands_percent.shape)
         for number, chosen in enumerate(self._chosen):
-            loudest = found[number]
             for other in chosen:
-                np.maximum(loudest, demands_percent[other], out=loudest)
-            if help_percent is not None:
-                others = np.delete(help_percent, number, axis=0)
-                np.maximum(loudest, others.max(axis=0, initial=0.0), out=loudest)
-            # `target_law.for_neighbours`
-            is_all = loudest >= self._highest[number]
-            loudest *= TUNABLES.neighbour_share
-            loudest[is_all] = self._highest[number]
+                np.maximum(found[number], demands_percent[other], out=found[number])
+        if is_helped.any():
+            np.maximum(found, _highest_of_others(np.where(is_helped, demands_percent, 0.0)), out=found)
+        # `target_law.for_neighbours`
+        is_all = found >= self._highest
+        found *= TUNABLES.neighbour_share
+        np.copyto(found, self._highest, where=is_all)
         self._rest_s = np.where(is_helped, 0.0, self._rest_s + seconds)
         self._left_s = np.maximum(self._left_s - seconds, 0.0)
         return found
@@ -81,3 +78,14 @@ class HelpLanes(PerLane):
         again = begins & (self._rest_s < HELP_S)
         self._length_s = np.where(again, 2 * self._length_s, np.where(begins, HELP_S, self._length_s))
         self._left_s = np.where(saturated, self._length_s, self._left_s)
+
+
+def _highest_of_others(values: Array) -> Array:
+    """Return for each card the highest of the `values` of the other cards; 0 if there are none."""
+    highest = values.argmax(axis=0)
+    lanes = np.arange(values.shape[1])
+    rest = values.copy()
+    rest[highest, lanes] = 0.0
+    found: Array = np.broadcast_to(values[highest, lanes], values.shape).copy()
+    found[highest, lanes] = rest.max(axis=0)
+    return found

@@ -106,14 +106,20 @@ class PlantLanes(PerLane):
 
     def _throttled_w(self, power_w: Array, seconds: float) -> Array:
         """Return the power of the cards, W, that draw `power_w` at full clock. Changes the clocks."""
+        some = np.flatnonzero((self._clock < 1) | (self.die_c >= self._throttles_c))
+        if not len(some):
+            return power_w
         change = CLOCK_STEP * seconds
-        lowered = np.maximum(self._clock - change, BASE_CLOCK)
-        raised = np.minimum(np.maximum(self._clock, BASE_CLOCK) + change, 1.0)
-        clock = np.where(self.die_c >= self._throttles_c, lowered, raised)
-        self._clock = np.where(self.die_c >= self._slowdown_c, EMERGENCY_CLOCK, clock)
-        throttled_w = LEAKAGE_W + (power_w - LEAKAGE_W) * self._clock**POWER_EXPONENT  # `throttled_power_w`
-        found: Array = np.where(self._clock < 1, throttled_w, power_w)
-        return found
+        clock, die_c, some_w = self._clock[some], self.die_c[some], power_w[some]
+        lowered = np.maximum(clock - change, BASE_CLOCK)
+        raised = np.minimum(np.maximum(clock, BASE_CLOCK) + change, 1.0)
+        clock = np.where(die_c >= self._throttles_c[some], lowered, raised)
+        clock = np.where(die_c >= self._slowdown_c[some], EMERGENCY_CLOCK, clock)
+        throttled_w = LEAKAGE_W + (some_w - LEAKAGE_W) * clock**POWER_EXPONENT  # `throttled_power_w`
+        self._clock, power_w = self._clock.copy(), power_w.copy()
+        self._clock[some] = clock
+        power_w[some] = np.where(clock < 1, throttled_w, some_w)
+        return power_w
 
     def _make_tables(self, seconds: float) -> None:
         """Make tables for steps of `seconds`, with a value for each card and fan speed.

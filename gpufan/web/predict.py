@@ -97,11 +97,11 @@ class Predictor:
                 return {"hours": 0.0, "elapsed_ms": 0.0, "cards": {}, "together": None, "error": _nothing(wishes)}
             self._prepare(models)
             # With two workers, the first makes the first and the last replay.
-            tasks = [(replay_task, (chosen, heat)) for heat in (Heat.COOL, Heat.FITTED, Heat.WARM)]
+            tasks = [(peaks_task, (chosen, Heat.COOL)), (replay_task, (chosen,)), (peaks_task, (chosen, Heat.WARM))]
             cool, fitted, warm = self._call(tasks)
         cards = {}
         for key, (would, course) in fitted.items():
-            low_c, high_c = _interval(would.peak_c, cool[key].would.peak_c, warm[key].would.peak_c, models[key].error_k)
+            low_c, high_c = _interval(would.peak_c, cool[key], warm[key], models[key].error_k)
             cards[key] = _card_answer(models[key].was, would, low_c, high_c, course)
         together = {
             f"{name}_sound_db": round(total_sound_db(card[name]["sound_db"] for card in cards.values()), 2)
@@ -163,8 +163,10 @@ def set_models(models: dict[str, CardModel]) -> None:
     for key, model in models.items():
         limit_w = model.info.power_limit_w or model.work_w
         _MODELS[key] = model, LaneLoad(model.load, limit_w, model.jitter_k)
-    for heat in Heat:
-        replay_task({key: Wish(CardSettings(target_c=78.0)) for key in models}, heat)
+    wishes = {key: Wish(CardSettings(target_c=78.0)) for key in models}
+    replay_task(wishes)
+    peaks_task(wishes, Heat.COOL)
+    peaks_task(wishes, Heat.WARM)
 
 
 def known_keys() -> set[str]:
@@ -172,14 +174,24 @@ def known_keys() -> set[str]:
     return set(_MODELS)
 
 
-def replay_task(wishes: Mapping[str, Wish], heat: Heat) -> dict[str, Replayed]:
-    """In a worker: replay the cards, and return the outcome of each by its key."""
-    from gpufan.tune.day_replay import ROUNDS, replay_day
+def replay_task(wishes: Mapping[str, Wish]) -> dict[str, Replayed]:
+    """In a worker: replay the cards with their fitted models, and return the outcome of each by its key."""
+    from gpufan.tune.day_replay import replay_day
 
-    cards = {key: _day_card(*_MODELS[key], wish, heat) for key, wish in wishes.items()}
-    rounds = ROUNDS if heat is Heat.FITTED else 0  # of the others, only the peak counts
-    outcomes = replay_day(list(cards.values()), time.localtime, rounds) if cards else []
-    return {key: _replayed(outcome) for key, outcome in zip(cards, outcomes, strict=True)}
+    outcomes = replay_day(_day_cards(wishes, Heat.FITTED), time.localtime) if wishes else []
+    return {key: _replayed(outcome) for key, outcome in zip(wishes, outcomes, strict=True)}
+
+
+def peaks_task(wishes: Mapping[str, Wish], heat: Heat) -> dict[str, float]:
+    """In a worker: replay the cards, and return the peak of each, °C, by its key."""
+    from gpufan.tune.day_replay import peaks_c
+
+    return dict(zip(wishes, peaks_c(_day_cards(wishes, heat), time.localtime) if wishes else [], strict=True))
+
+
+def _day_cards(wishes: Mapping[str, Wish], heat: Heat) -> "list[DayCard]":
+    """Return the cards for a replay."""
+    return [_day_card(*_MODELS[key], wish, heat) for key, wish in wishes.items()]
 
 
 def _day_card(model: CardModel, load: "LaneLoad", wish: Wish, heat: Heat) -> "DayCard":

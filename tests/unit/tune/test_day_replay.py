@@ -19,8 +19,8 @@ from gpufan.gpu.simulated import Profile, SimulatedBox, Workload
 from gpufan.tune.boxes import FittedBox
 from gpufan.tune.day_load import DayLoad, day_loads, reading_jitter_k
 from gpufan.tune.day_replay import replay_day
-from gpufan.tune.lane_box import DayCard
-from gpufan.tune.lanes import LaneLoad, low_passed
+from gpufan.tune.lane_box import BoxRows, DayCard
+from gpufan.tune.lanes import WARM_STEPS, LaneLoad, low_passed
 from gpufan.tune.plant import FittedPlant
 from gpufan.tune.recorded_cards import RecordedCard, recorded_cards
 
@@ -205,6 +205,22 @@ def test_cards_are_warmed_by_the_recorded_power_of_the_others() -> None:
         assert outcome.peak_c == pytest.approx(expected.peak_c, abs=0.3)
     (alone, _) = replay_day(day_cards(cards, PLANT, settings), local_time)
     assert found[0].peak_c > alone.peak_c + 3
+
+
+def test_quiet_hours_come_twice_in_the_night_in_which_summer_time_ends(
+    in_utc: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    (card,) = day_cards(
+        recorded(), PLANT, CardSettings(quiet_hours=(QuietHours(120, 150, EVERY_DAY, max_duty_percent=40),))
+    )
+    card.load.time_s = card.load.time_s + 1_792_886_400.0  # 25 October 2026, 2 o'clock; an hour later it is 2 again
+    limits = BoxRows.of([card], time.localtime).max_duty_percent
+    assert limits is not None
+    of_seconds = limits[WARM_STEPS:].T.reshape(-1)[:5000]
+    has_limit = np.arange(5000) % 3600 < 1800
+    assert np.count_nonzero(~np.isnan(of_seconds) != has_limit) <= 3  # a second at each change
 
 
 def test_quiet_hours_with_a_target_may_be_for_one_card_only() -> None:
