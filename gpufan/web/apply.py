@@ -74,14 +74,14 @@ class Applier:
         change = self._shown.pop(diff_id, None)
         if change is None:
             raise InputError("this difference is too old: look at it again")
-        self._check_content(change.before)
+        self._check_content(change.before, "look at the difference again")
         effect, problem = self._write(lambda: replace_settings(self._path, change.after.decode()))
         undo_id = secrets.token_urlsafe(16)
         _remember(self._made, undo_id, change)
         daemon, text = wait_until_followed(self._path, self._runtime_folder, self._pause)
         return {
             "ok": daemon is DaemonReply.ACCEPTED and not problem,
-            "text": problem or text or f"{self._path}: changed; {_effect(daemon, effect)}",
+            "text": problem or f"{self._path}: changed; {text or _effect(daemon, effect)}",
             "daemon": daemon.value,
             "undo_id": undo_id,
         }
@@ -95,17 +95,17 @@ class Applier:
         change = self._made.get(undo_id)
         if change is None:
             raise InputError("this change cannot be undone here any more")
-        self._check_content(change.after)
+        self._check_content(change.after, "undo would lose that change")
         effect, problem = self._write(lambda: restore_settings(self._path, change.before))
         del self._made[undo_id]
         daemon, text = wait_until_followed(self._path, self._runtime_folder, self._pause)
-        done = f"{self._path}: as it was; {_effect(daemon, effect)}"
-        return {"ok": not problem, "text": problem or text or done, "daemon": daemon.value}
+        done = f"{self._path}: as it was; {text or _effect(daemon, effect)}"
+        return {"ok": not problem, "text": problem or done, "daemon": daemon.value}
 
-    def _check_content(self, content: bytes | None) -> None:
-        """Raise InputError if the file does not have this `content`. None stands for no file."""
+    def _check_content(self, content: bytes | None, remedy: str) -> None:
+        """Raise InputError, which ends with `remedy`, if the file does not have this `content`; None for no file."""
         if read_file_if_exists(self._path) != content:
-            raise InputError(f"{self._path} was changed meanwhile: look at the difference again")
+            raise InputError(f"{self._path} was changed meanwhile: {remedy}")
 
     def _write(self, write: Callable[[], str]) -> tuple[str, str]:
         """Change the file with `write`. Return its sentence, and the problem if the service was not reloaded.

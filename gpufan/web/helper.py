@@ -126,4 +126,6 @@ def helper_answer(line: bytes, applier: DirectApplier | None) -> bytes:
         answer = {"refused": "the helper does not know this request", "is_input": True}
     except GpufanError as error:
         answer = {"refused": str(error), "is_input": isinstance(error, InputError)}
+    except Exception as error:  # it must not end the page, which still shows the cards
+        answer = {"refused": f"{type(error).__name__}: {error} (this is a bug)", "is_input": False}
     return msgspec.json.encode(answer) + b"\n"

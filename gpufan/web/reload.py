@@ -15,7 +15,7 @@ from gpufan.core.quiet_hours import quiet_at
 from gpufan.core.sentences import refused_settings_sentence
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.daemon import snapshot_file
-from gpufan.errors import GpufanError
+from gpufan.errors import GpufanError, InputError
 from gpufan.system.clock import local_clock_time
 from gpufan.system.files import read_file
 from gpufan.system.paths import SNAPSHOT
@@ -92,18 +92,21 @@ def wait_until_followed(
             return DaemonReply.NOT_RUNNING, complaint
         if why := _why_not_reloaded(snapshot):
             return DaemonReply.REFUSED, (
-                f"{path}: written, but gpufan (process {snapshot.pid}) does not follow it: {why},"
+                f"gpufan (process {snapshot.pid}) does not follow it: {why},"
                 " so it reads its settings only at its start; start it again"
             )
         # The daemon may have published this snapshot just before it read the file.
         if snapshot.time_s > begin_s + snapshot.interval_s:
             if snapshot.reload_refused is not None:
                 return DaemonReply.REFUSED, refused_settings_sentence(snapshot.reload_refused)
-            if _is_followed(path, snapshot):
-                return DaemonReply.ACCEPTED, ""
+            try:
+                if _is_followed(path, snapshot):
+                    return DaemonReply.ACCEPTED, ""
+            except InputError as error:  # somebody else has changed the file meanwhile
+                return DaemonReply.REFUSED, str(error)
         pause(_POLL_S)
     why = "an option of its command line counts more, or it uses another file, or it must be restarted"
-    return DaemonReply.REFUSED, f"gpufan runs, but does not follow {path}: {why}"
+    return DaemonReply.REFUSED, f"gpufan runs, but does not follow it: {why}"
 
 
 def _is_followed(path: Path, snapshot: Snapshot) -> bool:

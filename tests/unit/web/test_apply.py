@@ -1,5 +1,6 @@
 """The settings file is changed, the daemon is awaited, and the change is undone."""
 
+import json
 import os
 import signal
 import time
@@ -14,6 +15,7 @@ from gpufan.daemon.snapshot_file import SnapshotFile
 from gpufan.errors import InputError
 from gpufan.web import reload
 from gpufan.web.apply import Applier
+from gpufan.web.helper import DirectApplier, helper_answer
 from gpufan.web.page_settings import PageSettings
 from tests.unit.builders import snapshot_at
 
@@ -107,7 +109,7 @@ def test_a_daemon_that_reads_its_settings_only_at_its_start_is_not_waited_for(
     box.snapshot.write(snapshot_at(time.time(), settings="target 75 °C"))
     made = box.apply(target_c=70.0)
     assert (made["ok"], made["daemon"], box.waits, sent) == (False, "refused", 0, [])
-    assert f"written, but gpufan (process {os.getpid()}) does not follow it: {why}" in made["text"]
+    assert f"{box.path}: changed; gpufan (process {os.getpid()}) does not follow it: {why}" in made["text"]
     assert "start it again" in box.applier.undo(made["undo_id"])["text"]
 
 
@@ -135,6 +137,7 @@ def test_only_the_simulation_of_the_page_itself_is_waited_for(box: Box, is_own: 
 def test_without_a_daemon_the_file_is_changed_nevertheless(box: Box) -> None:
     made = box.apply(target_c=70.0)
     assert made["daemon"] == "not running"
+    assert made["text"].startswith(f"{box.path}: changed; no gpufan is running")
     assert "target_c = 70" in box.path.read_text()
 
 
@@ -156,6 +159,40 @@ def test_a_difference_is_applied_once_and_only_if_the_file_is_as_shown(box: Box)
         with pytest.raises(InputError):
             box.applier.apply(number)
     assert "target_c = 70" in box.path.read_text()
+
+
+def test_a_mistake_that_somebody_else_makes_while_the_daemon_is_awaited_is_named(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.snapshot.write(snapshot_at(time.time(), settings="target 75 °C"))
+    box.next = later(settings="target 75 °C")
+
+    def pause(seconds: float) -> None:
+        box.path.write_text("target_c = 1")
+        box.pause(seconds)
+
+    monkeypatch.setattr(box.applier, "_pause", pause)
+    made = box.apply(target_c=70.0)
+    assert (made["ok"], made["daemon"]) == (False, "refused")
+    assert f"{box.path}: changed; {box.path}: line 1: target_c" in made["text"]
+    assert made["undo_id"]
+
+
+def test_a_bug_in_the_helper_is_an_answer_and_not_its_end(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise ValueError("odd")
+
+    monkeypatch.setattr(box.applier, "apply", fail)
+    answer = helper_answer(b'{"type": "apply", "id": "x"}', DirectApplier(box.applier))
+    assert json.loads(answer)["refused"] == "ValueError: odd (this is a bug)"
+
+
+def test_a_change_by_somebody_else_is_not_undone(box: Box) -> None:
+    made = box.apply(target_c=70.0)
+    box.path.write_text("target_c = 80\n")
+    with pytest.raises(InputError, match="was changed meanwhile: undo would lose that change"):
+        box.applier.undo(made["undo_id"])
+    assert box.path.read_text() == "target_c = 80\n"
 
 
 def test_settings_that_the_file_has_already_make_no_difference(box: Box) -> None:
