@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpufan.core.gpu import GpuInfo
+from gpufan.core.gpu import CASE_FAN, GpuInfo
 from gpufan.errors import MissingExtra
 from gpufan.history.reader import HistoryReader, TimeRange
 from gpufan.tune.fit import Fit, fit
@@ -131,9 +131,10 @@ class NoModel:
     """Why there is no model, and what to record."""
 
 
-def fit_last_day(folder: Path) -> dict[str, CardModel | NoModel]:
+def fit_last_day(folder: Path, now_s: float) -> dict[str, CardModel | NoModel]:
     """Fit each card to the last day of the history in `folder`. The key is that of the card.
 
+    `now_s` is the present time, seconds since the epoch. Readings after it were made while the clock was wrong.
     Raises GpufanError if the history cannot be used, MissingExtra if scipy is not installed.
     """
     with suppress(OSError):  # the sandbox of the service forbids it, and has lowered the priority already
@@ -144,8 +145,9 @@ def fit_last_day(folder: Path) -> dict[str, CardModel | NoModel]:
     except ModuleNotFoundError:  # numpy comes with scipy
         raise MissingExtra("a fit needs", "scipy", "tune") from None
     with HistoryReader(folder) as reader:
-        end_s = reader.time_range().end_s
-        rows = reader.readings(reader.cards(), TimeRange(end_s - DAY_S, end_s))
+        end_s = min(reader.time_range().end_s, now_s)
+        cards_only = [card for card in reader.cards() if not card.uuid.startswith(CASE_FAN)]
+        rows = reader.readings(cards_only, TimeRange(end_s - DAY_S, end_s))
         cards = recorded_cards(rows, _MOST_READINGS)
     return {card.uuid: model_of_card(card, load) for card, load in zip(cards, day_loads(cards), strict=True)}
 
@@ -155,6 +157,9 @@ def model_of_card(card: RecordedCard, load: "DayLoad") -> CardModel | NoModel:
 
     Raises MissingExtra if scipy is not installed.
     """
+    if not card.stretches:
+        text = "the last day has no minute in which temperature, power and fan speed were read at least every 10 s"
+        return NoModel(card.uuid, card.label, 0.0, text)
     minutes = card.seconds / 60
     if card.seconds < _SHORTEST_S:
         text = f"the last day has only {minutes:.0f} min of readings: let gpufan run for an hour while the card works"

@@ -41,19 +41,22 @@ class Models:
         folder: Path | None,
         clock: Callable[[], float] = time.monotonic,
         *,
+        wall_clock: Callable[[], float] = time.time,
         is_simulated: bool = False,
         on_fitted: Callable[[dict[str, CardModel]], None] = lambda _: None,
     ) -> None:
-        """`folder` is that of the history; None if there is none. `clock` returns seconds.
+        """`folder` is that of the history; None if there is none.
 
-        `on_fitted` is called with new models, in a thread, before the page gets them. If `is_simulated` is set and
-        there is no folder yet, the history is being made.
+        `clock` returns seconds, `wall_clock` seconds since the epoch. `on_fitted` is called with new models, in a
+        thread, before the page gets them. If `is_simulated` is set and there is no folder yet, the history is being
+        made.
         """
         self._is_simulated = is_simulated
         self._on_fitted = on_fitted
         self._worker = worker
         self._folder = folder
         self._clock = clock
+        self._wall_clock = wall_clock
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._fitted_s: float | None = None
@@ -97,7 +100,7 @@ class Models:
         models: CardModels = self._models
         error = ""
         try:
-            models = self._worker.call(run_in_fresh_process, fit_last_day, self._folder)
+            models = self._worker.call(run_in_fresh_process, fit_last_day, self._folder, self._wall_clock())
             self._on_fitted(_usable(models))
         except Exception as problem:
             error = str(problem)

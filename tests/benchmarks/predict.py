@@ -77,7 +77,8 @@ def fast() -> str:
     with TemporaryDirectory() as folder, ExitStack() as stack:
         workers = [stack.enter_context(closing(Worker())) for _ in range(min(len(os.sched_getaffinity(0)), 4))]
         write_day(Path(folder), "quad-2080ti", partial(_same, SETTINGS["target 78 °C"]), time.time(), 1)
-        models = {key: found for key, found in fit_last_day(Path(folder)).items() if isinstance(found, CardModel)}
+        fitted = fit_last_day(Path(folder), time.time())
+        models = {key: found for key, found in fitted.items() if isinstance(found, CardModel)}
         predictor = Predictor(workers)
         for name, settings in SETTINGS.items():
             for cards in (1, 2, 4):

@@ -21,4 +21,4 @@ def test_a_fit_without_numpy_names_the_extra(tmp_path: Path, monkeypatch: pytest
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "numpy", None)
     with pytest.raises(MissingExtra, match="a fit needs scipy"):
-        fit_last_day(tmp_path)
+        fit_last_day(tmp_path, 0.0)

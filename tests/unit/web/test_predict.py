@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,7 @@ from tests.unit.history.recorded import NOON_S, RecordedRun
 SETTINGS = CardSettings(target_c=78)
 KEYS = [f"GPU-00000001-0000-4000-8000-{number:012x}" for number in range(2)]
 HOURS = 6
+END_S = NOON_S + 3 * 3600
 
 
 def settings_for(_: object) -> CardSettings:
@@ -35,7 +35,7 @@ def settings_for(_: object) -> CardSettings:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six hours from the morning to noon, with two cards at work."""
     found = tmp_path_factory.mktemp("day")
-    write_day(found, "dual-1080ti", settings_for, NOON_S + 3 * 3600, seed=1, seconds=HOURS * 3600)
+    write_day(found, "dual-1080ti", settings_for, END_S, seed=1, seconds=HOURS * 3600)
     return found
 
 
@@ -47,7 +47,7 @@ def workers() -> Iterator[list[Worker]]:
 
 @pytest.fixture(scope="module")
 def models(folder: Path, workers: list[Worker]) -> dict[str, CardModel]:
-    found = Models(workers[0], folder)
+    found = Models(workers[0], folder, wall_clock=lambda: END_S)
     assert {state["state"] for state in found.states(dict.fromkeys(KEYS, ""))["cards"].values()} == {"fitting"}
     found.wait()
     states = found.states({})["cards"]
@@ -169,7 +169,7 @@ def test_workers_get_models_again_if_some_could_not_be_given() -> None:
 @pytest.mark.slow
 def test_workers_have_new_models_before_the_page_shows_them(folder: Path, workers: list[Worker]) -> None:
     predictor = Predictor(workers[1:])
-    models = Models(workers[0], folder, on_fitted=predictor.prepare)
+    models = Models(workers[0], folder, wall_clock=lambda: END_S, on_fitted=predictor.prepare)
     models.renew()
     models.wait()
     ready = models.ready()
@@ -187,25 +187,45 @@ def test_the_real_peak_under_other_settings_is_in_the_predicted_interval(seed: i
 # Too little to learn from
 
 
-@cache
-def text_of(power_w: float, minutes: int, path: Path) -> str:
+def record(path: Path, power_w: float | None, minutes: int, begin_s: float = NOON_S) -> None:
     run = RecordedRun(path)
+    run.wall_s = begin_s
     for second in range(minutes * 60):
         run.second(gpu_state(power_w=power_w, temperature_c=40.0 + second % 2))
     run.recorder.close()
-    (model,) = fit_last_day(path).values()
-    assert not isinstance(model, CardModel)
-    return model.text
 
 
-def test_with_too_little_history_the_text_says_what_to_record(tmp_path: Path) -> None:
-    for name in ("short", "idle"):
-        (tmp_path / name).mkdir()
-    assert "only 5 min of readings: let gpufan run for an hour while the card works" in text_of(
-        200.0, 5, tmp_path / "short"
-    )
-    assert "drew at most 20 W" in text_of(20.0, 12, tmp_path / "idle")
-    assert "so that the fans move" in text_of(20.0, 12, tmp_path / "idle")
+@pytest.mark.parametrize(
+    ("power_w", "minutes", "texts"),
+    [
+        (200.0, 5, ["only 5 min of readings: let gpufan run for an hour while the card works"]),
+        (20.0, 12, ["drew at most 20 W", "so that the fans move"]),
+        (None, 12, ["no minute in which temperature, power and fan speed were read"]),
+    ],
+)
+def test_with_too_little_history_the_text_says_what_is_missing(
+    tmp_path: Path, power_w: float | None, minutes: int, texts: list[str]
+) -> None:
+    record(tmp_path, power_w, minutes)
+    (model,) = fit_last_day(tmp_path, END_S).values()
+    assert isinstance(model, NoModel)
+    assert all(text in model.text for text in texts)
+
+
+def test_readings_that_a_wrong_clock_put_into_the_future_do_not_hide_the_last_day(tmp_path: Path) -> None:
+    record(tmp_path, 20.0, 12, NOON_S + 30 * 86400)
+    record(tmp_path, 200.0, 5)
+    (model,) = fit_last_day(tmp_path, END_S).values()
+    assert isinstance(model, NoModel)
+    assert "only 5 min of readings" in model.text
+
+
+def test_case_fans_have_no_models(tmp_path: Path) -> None:
+    run = RecordedRun(tmp_path)
+    for _ in range(120):
+        run.second(gpu_state(), gpu_state(uuid="fan:rear", label="rear", name="rear", power_w=None))
+    run.recorder.close()
+    assert set(fit_last_day(tmp_path, END_S)) == {gpu_state().uuid}
 
 
 class Clock:
