@@ -23,7 +23,12 @@ from gpufan.terminal.service_state import ServiceState, ServiceStateReader, serv
 from gpufan.web.helper import Appliers
 from gpufan.web.live import Live, Recent, SnapshotWatch
 from gpufan.web.model import Models
-from gpufan.web.page_settings import PageSettings, settings_with_page_settings, text_with_page_settings
+from gpufan.web.page_settings import (
+    PageSettings,
+    settings_with_page_settings,
+    shown_settings,
+    text_with_page_settings,
+)
 from gpufan.web.predict import Predictor, Wish
 from gpufan.web.reload import info_of_state
 
@@ -110,6 +115,10 @@ class WebBox:
     def settings(self) -> Settings:
         """Read the settings file. Raises InputError if it has a mistake."""
         return self.options.source.read()
+
+    def shown_settings(self) -> dict[str, Any]:
+        """Return the present settings and the path of their file. Raises InputError if the file has a mistake."""
+        return {"path": str(self.options.source.path or ""), **shown_settings(self.settings(), self.cards)}
 
     def text_with(self, wanted: PageSettings) -> str:
         """Return the text of the settings file with `wanted` in it. Nothing is written.

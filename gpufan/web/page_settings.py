@@ -183,7 +183,6 @@ def shown_settings(settings: Settings, cards: Sequence[GpuState]) -> dict[str, A
     """Return the present settings as the page shows them, for `cards`."""
     quiet = settings.file.quiet or ()
     return {
-        "path": "" if settings.path is None else str(settings.path),
         "quiet": [
             {name: getattr(table, field) for field, name in _QUIET_NAMES} | {"days": table.days or DAYS}
             for table in quiet

@@ -21,7 +21,7 @@ from gpufan.web.guard import Guard, JsonResponse, PackedJsonResponse, Receive, S
 from gpufan.web.helper import ApplyRequest, DiffRequest, HelperRequest, UndoRequest
 from gpufan.web.history_charts import POINTS, density_chart, history_chart
 from gpufan.web.live import Live
-from gpufan.web.page_settings import read_page_settings, shown_settings
+from gpufan.web.page_settings import read_page_settings
 
 STREAMS = 32
 """At most this many browsers receive events at the same time."""
@@ -131,7 +131,7 @@ class Routes:
 
     async def settings(self, _request: Request) -> Response:
         """Answer with the present settings."""
-        return JsonResponse(await asyncio.to_thread(lambda: shown_settings(self._box.settings(), self._box.cards)))
+        return JsonResponse(await asyncio.to_thread(self._box.shown_settings))
 
     async def model(self, _request: Request) -> Response:
         """Answer with the state of the model of each card."""

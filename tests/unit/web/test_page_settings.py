@@ -3,17 +3,21 @@
 import difflib
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpufan.config.settings import Settings
+from gpufan.config.settings import Settings, Source
 from gpufan.config.toml_text import parse_settings_text, render_settings_text
 from gpufan.core.curve import Curve
 from gpufan.errors import InputError
+from gpufan.web.box import BoxOptions, WebBox
+from gpufan.web.model import Models
 from gpufan.web.page_settings import (
     PageSettings,
     read_page_settings,
@@ -21,6 +25,7 @@ from gpufan.web.page_settings import (
     shown_settings,
     text_with_page_settings,
 )
+from gpufan.web.predict import Predictor
 from gpufan.web.reload import info_of_state
 from tests.unit.builders import curves, gpu_state
 
@@ -54,6 +59,12 @@ def lines_changed(before: str, after: str) -> list[str]:
 def settings_of(text: str) -> Settings:
     file, tables = parse_settings_text(text.encode())
     return Settings(file=file, tables=tables)
+
+
+def test_the_path_of_the_file_is_shown_before_there_is_one(tmp_path: Path) -> None:
+    options = BoxOptions(tmp_path, Source(tmp_path / "config.toml", required=False), None)
+    box = WebBox(options, None, Models(Mock(), None), Predictor([]))
+    assert box.shown_settings()["path"] == str(tmp_path / "config.toml")
 
 
 def test_a_target_for_all_cards_reaches_the_cards_with_tables_too() -> None:
