@@ -143,8 +143,8 @@ class Recent:
         """Add the `values` of a card. The first is the time. Forget values that are older than ten minutes."""
         readings = self._cards.setdefault(key, deque())
         time_s = values[0] or 0.0
-        if readings and time_s < (readings[-1][0] or 0.0):  # the clock was set back
-            readings.clear()
+        while readings and (readings[-1][0] or 0.0) > time_s:  # made before the clock was set back
+            readings.pop()
         if readings and time_s == readings[-1][0]:
             return
         readings.append(values)

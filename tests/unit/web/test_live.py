@@ -147,5 +147,7 @@ def test_recent_readings_are_those_of_ten_minutes(bench: Bench) -> None:
     assert set(columns) == {"GPU-0", "GPU-1"}
     assert columns["GPU-0"]["time_s"] == [1000.0 + second for second in range(700, 1300, 10)]
     assert {len(values) for values in columns["GPU-0"].values()} == {60}
+    recent.add(snapshot_at(2285.0))  # the clock was set back a little
+    assert recent.columns()["GPU-0"]["time_s"][-2:] == [2280.0, 2285.0]
     recent.add(snapshot_at(500.0))
     assert recent.columns()["GPU-0"]["time_s"] == [500.0]
