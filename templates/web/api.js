@@ -3,6 +3,13 @@
 const SILENT_MS = 3500;
 const BROKEN_MS = 1500;
 
+let aheadS = 0; // how much the clock of the server is ahead of that of this browser
+
+/** Return the time on the clock of the server, in seconds since the epoch: the history has its times. */
+export function nowS() {
+  return Date.now() / 1000 + aheadS;
+}
+
 /** A request that failed. `status` is that of HTTP; 0 if there was no answer. */
 export class Failure extends Error {
   constructor(text, status) {
@@ -60,7 +67,9 @@ export function listen(heard, lost) {
     stream.addEventListener("now", (event) => {
       latest = performance.now();
       brokenAt = null;
-      heard(JSON.parse(event.data));
+      const snapshot = JSON.parse(event.data);
+      aheadS = snapshot.time_s - Date.now() / 1000;
+      heard(snapshot);
     });
   }
 

@@ -4,6 +4,7 @@ import { get, listen } from "./api.js";
 import { setAttribute, setText } from "./dom.js";
 import { Now } from "./now.js";
 import { Recent } from "./recent.js";
+import { shortName } from "./text.js";
 
 const VIEWS = ["now", "then", "shape"];
 const element = (id) => document.getElementById(id);
@@ -14,7 +15,6 @@ const views = { then: null, shape: null };
 let box = null;
 let latest = { time_s: Date.now() / 1000, interval_s: 1, cards: [], quiet: "" };
 let lost = false;
-let keys = "";
 let loading = null;
 
 function setState(state, text, remedy) {
@@ -44,19 +44,18 @@ async function loadBox() {
 async function heard(snapshot) {
   latest = snapshot;
   await loading;
-  const present = snapshot.cards.map((card) => card.key).join();
-  const isNew = present !== keys && snapshot.cards.some((card) => !now.has(card.key));
-  keys = present;
-  if (lost || isNew) await load();
+  if (lost || snapshot.cards.some((card) => !now.has(card))) await load();
   lost = false;
   recent.add(snapshot);
   const { state, text, remedy } = snapshot.daemon;
-  const troubled = snapshot.cards.filter((card) => card.severity === "problem");
-  const cards = `${snapshot.cards.length} ${snapshot.cards.length === 1 ? "card" : "cards"}, read every ${snapshot.interval_s} s`;
-  const help = troubled.length ? `Needs help: ${troubled.map((card) => card.label).join(", ")}` : remedy || cards;
-  setState(state === "running" && troubled.length ? "problem" : state, text, help);
+  const runs = state === "running";
+  const troubled = runs ? snapshot.cards.filter((card) => card.severity === "problem") : [];
+  const count = snapshot.cards.length;
+  const cards = runs ? `${count} ${count === 1 ? "card" : "cards"}, read every ${snapshot.interval_s} s` : "";
+  const help = troubled.length ? `Needs help: ${troubled.map((card) => shortName(card.label)).join(", ")}` : remedy || cards;
+  setState(troubled.length ? "problem" : state, text, help);
   const hottest = Math.max(...snapshot.cards.map((card) => card.temperature_c ?? 0));
-  document.title = state === "running" && hottest > 0 ? `${Math.round(hottest)} °C · gpufan` : "gpufan";
+  document.title = runs && hottest > 0 ? `${Math.round(hottest)} °C · gpufan` : "gpufan";
   show();
   views.shape?.show(snapshot);
 }

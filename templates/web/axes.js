@@ -17,24 +17,25 @@ export function ticks(low, high, count = 5) {
   return found;
 }
 
-const STEPS_S = [1, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800];
+const DAY_S = 86400;
+const STEPS_S = [1, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, DAY_S, 2 * DAY_S];
+const MOST_UNIT_S = 900; // all time zones and changes of the clocks are multiples of it
 
-/** Return ticks of local time between two times (seconds since the epoch): at most `count`, each with a label.
+/**
+ * Return ticks of local time between two times (seconds since the epoch): about `count`, each with a label.
  *
- * They count from midnight on the local clock, so that they stay round when summer time begins or ends.
+ * They are round on the local clock, also when summer time begins or ends.
  */
 export function timeTicks(beginS, endS, count) {
-  const step = STEPS_S.find((size) => (endS - beginS) / size <= count) ?? 7 * 86400;
-  const day = new Date(beginS * 1000);
-  const elapsed = beginS - new Date(day.getFullYear(), day.getMonth(), day.getDate()).getTime() / 1000;
+  const step = STEPS_S.find((size) => (endS - beginS) / size <= count) ?? 7 * DAY_S;
+  const unit = Math.min(step, MOST_UNIT_S);
   const found = [];
-  for (let k = Math.max(Math.floor(elapsed / step) - 4, 0); found.length <= 4 * count; k += 1) {
-    const tick = new Date(day.getFullYear(), day.getMonth(), day.getDate(), 0, 0, k * step);
-    const timeS = tick.getTime() / 1000;
-    if (timeS > endS) break;
-    if (timeS < beginS || timeS <= found.at(-1)?.timeS) continue;
-    const midnight = tick.getHours() + tick.getMinutes() + tick.getSeconds() === 0;
-    found.push({ timeS, label: localTime(timeS, midnight ? "day" : step < 60 ? "second" : "minute") });
+  for (let timeS = Math.ceil(beginS / unit) * unit; timeS <= endS; timeS += unit) {
+    const tick = new Date(timeS * 1000);
+    const ofDay = (tick.getHours() * 60 + tick.getMinutes()) * 60 + tick.getSeconds();
+    const day = Math.round((timeS - tick.getTimezoneOffset() * 60 - ofDay) / DAY_S);
+    if ((day * DAY_S + ofDay) % step) continue;
+    found.push({ timeS, label: localTime(timeS, ofDay === 0 ? "day" : step < 60 ? "second" : "minute") });
   }
   return found;
 }

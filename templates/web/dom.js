@@ -1,5 +1,7 @@
 // Makes and changes elements. Text enters the page only as text nodes, so a name or a sentence never becomes markup.
 
+import { shortName } from "./text.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Return a new HTML element. An attribute `onclick` adds a listener; null and false leave an attribute out. */
@@ -10,6 +12,11 @@ export function make(tag, attributes = {}, ...children) {
 /** Return a new SVG element; the arguments are those of `make`. */
 export function makeSvg(tag, attributes = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+/** Return an element with the name of a card. A name that is too long is cut; the title has all of it. */
+export function makeName(label) {
+  return make("bdi", { class: "name", title: label }, shortName(label));
 }
 
 function fill(element, attributes, children) {

@@ -1,6 +1,6 @@
 // The view "Now": one block for each card, changed in place with each snapshot.
 
-import { make, setAttribute, setText } from "./dom.js";
+import { make, makeName, setAttribute, setText } from "./dom.js";
 import { RECENT_S } from "./recent.js";
 import { dutyRow, Strips, temperatureRow } from "./strips.js";
 import { duration, isNumber, quantity } from "./text.js";
@@ -35,7 +35,7 @@ export class Now {
 
   /** Make a block for each of `cards` (of /api/box), in their order. */
   setCards(cards) {
-    const keys = new Set(cards.map((card) => card.key));
+    const keys = new Set(cards.filter((card) => this.has(card)).map((card) => card.key));
     for (const [key, block] of this.blocks) {
       if (!keys.has(key)) {
         block.root.remove();
@@ -49,9 +49,9 @@ export class Now {
     setAttribute(this.container, "data-count", cards.length);
   }
 
-  /** Whether there is a block for the card. */
-  has(key) {
-    return this.blocks.has(key);
+  /** Whether there is a block for the card, with its present name. */
+  has({ key, label }) {
+    return this.blocks.get(key)?.card.label === label;
   }
 
   /** Show a snapshot. If `trusted` is false, gpufan does not run, and no value is shown. */
@@ -84,7 +84,7 @@ export class Now {
 
 class Block {
   constructor(card) {
-    const id = `card-${card.index}`;
+    const id = `card-${card.key}`;
     this.card = card;
     this.badge = make("span", { class: "badge", role: "status" });
     this.temperature = make("span", { class: "celsius" });
@@ -102,7 +102,7 @@ class Block {
       make(
         "header",
         {},
-        make("h3", { id }, card.label),
+        make("h3", { id }, makeName(card.label)),
         make("span", { class: "soft address" }, card.pci.replace(/^0+:/, "").toLowerCase()),
         this.badge,
       ),

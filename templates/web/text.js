@@ -1,6 +1,7 @@
 // Numbers, durations and times as text. Times are in the reader's local time.
 
 const NONE = "–";
+const NAME_LETTERS = 60;
 const NO_BREAK = "\u00a0";
 
 /** Return `value` with `digits` decimals and its unit; a dash if it is unknown. */
@@ -16,6 +17,14 @@ export function number(value, digits = 0) {
 /** Whether `value` is a known number. */
 export function isNumber(value) {
   return typeof value === "number" && Number.isFinite(value);
+}
+
+/** Return the name of a card, without its middle if it is too long. */
+export function shortName(name) {
+  const letters = [...name];
+  if (letters.length <= NAME_LETTERS) return name;
+  const half = NAME_LETTERS / 2;
+  return `${letters.slice(0, half).join("")}…${letters.slice(-half).join("")}`;
 }
 
 /** Return a duration in words: `42 s`, `9 min 12 s`, `2 h 10 min`, `3 d 4 h`. */

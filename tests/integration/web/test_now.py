@@ -10,7 +10,7 @@ from typing import Any
 
 import pynvml
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.doubles.nvml import Kind, NvmlDouble
 from tests.integration.harness import Program
@@ -167,6 +167,67 @@ def test_the_theme_follows_the_system_until_a_person_chooses_one(page: Served, v
     assert tab.evaluate(background) != dark
 
 
+RECENT = """async (times) => {
+  const { Recent } = await import("/static/recent.js");
+  const recent = new Recent();
+  const card = { key: "a", temperature_c: 50, read_percent: [null, 44, 60] };
+  for (const time_s of times) recent.add({ time_s, cards: [card] });
+  return recent.of("a");
+}"""
+
+
+def test_the_last_ten_minutes_go_on_after_the_clock_was_set_back(page: Served, visit: Visitor) -> None:
+    tab = visit(page)
+    found = tab.evaluate(RECENT, [*range(1000, 1700), 1650.5])
+    assert (found["time_s"][0], found["time_s"][-2:]) == (1099, [1650, 1650.5])
+    assert found["speed_percent"][-1] == 44
+    assert tab.evaluate(RECENT, [1000, 1001, 10])["time_s"] == [10]
+
+
+def sent(snapshot: Any) -> str:
+    """A stream with one event, which the browser asks for again and again."""
+    return f"retry: 300\nevent: now\ndata: {json.dumps(snapshot)}\n\n"
+
+
+@pytest.mark.slow
+def test_a_card_that_gets_another_number_gets_its_new_name(page: Served, visit: Visitor) -> None:
+    with page.events() as stream:
+        snapshot = stream.next()
+
+    def renamed(route: Route) -> None:
+        response = route.fetch()
+        body = response.json()
+        for card, new in zip(body["cards"], snapshot["cards"], strict=True):
+            card["label"] = new["label"]
+        route.fulfill(response=response, json=body)
+
+    def prepare(tab: Page) -> None:
+        tab.route("**/api/box", renamed)
+        stream_type = "text/event-stream"
+        tab.route("**/api/events", lambda route: route.fulfill(content_type=stream_type, body=sent(snapshot)))
+
+    tab = visit(page, before=prepare)
+    expect(tab.locator(".card h3")).to_have_text(["0 GTX 1080 Ti", "1 GTX 1080 Ti"])
+    for card, label in zip(snapshot["cards"], ("1 GTX 1080 Ti", "0 GTX 1080 Ti"), strict=True):
+        card["label"] = label
+    expect(tab.locator(".card h3")).to_have_text(["1 GTX 1080 Ti", "0 GTX 1080 Ti"])
+
+
+def test_a_daemon_that_stopped_is_not_said_to_read_cards(page: Served, visit: Visitor) -> None:
+    with page.events() as stream:
+        snapshot = stream.next()
+    snapshot.update(
+        interval_s=None, cards=[], daemon={"state": "stopped", "text": "gpufan.service: failed", "remedy": ""}
+    )
+
+    def answer(tab: Page) -> None:
+        tab.route("**/api/events", lambda route: route.fulfill(content_type="text/event-stream", body=sent(snapshot)))
+
+    tab = visit(page, before=answer)
+    expect(tab.locator("#state-text")).to_have_text("gpufan.service: failed")
+    expect(tab.locator("#state-remedy")).to_be_empty()
+
+
 def unknown_everything(snapshot: dict[str, Any]) -> None:
     """Let the first card have a long name and no readings, as after it was lost."""
     card = snapshot["cards"][0]
@@ -182,10 +243,9 @@ def test_unknown_values_and_long_texts_break_nothing(page: Served, visit: Visito
     with page.events() as stream:
         snapshot = stream.next()
     unknown_everything(snapshot)
-    body = f"retry: 300\nevent: now\ndata: {json.dumps(snapshot)}\n\n"
 
     def answer(tab: Page) -> None:
-        tab.route("**/api/events", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+        tab.route("**/api/events", lambda route: route.fulfill(content_type="text/event-stream", body=sent(snapshot)))
 
     tab = visit(page, before=answer, viewport={"width": width, "height": 800})
     card = tab.locator(".card").first
