@@ -1,7 +1,7 @@
 // The tables of the view "Then": totals of each card, and events.
 
-import { make } from "./dom.js";
-import { dayAndTime, duration, number, quantity } from "./text.js";
+import { make, makeName } from "./dom.js";
+import { dayAndTime, duration, isNumber, number, quantity } from "./text.js";
 
 const MAX_EVENTS = 200;
 const TOTALS = [
@@ -16,10 +16,11 @@ const TOTALS = [
 
 /** Return a table of the totals of `cards`, which are `{label, totals}`, and of all together. */
 export function totalsTable(cards, togetherDb) {
+  if (!cards.length) return make("p", {}, "No readings in this range.");
   const all = cards.length > 1 ? [...cards, { label: "together", totals: together(cards, togetherDb) }] : cards;
   const rows = all.map(({ label, totals }) => {
     const cells = TOTALS.map(([name, text]) => make("td", { class: "n", "data-label": name }, text(totals)));
-    return make("tr", {}, make("th", { scope: "row" }, label), ...cells);
+    return make("tr", {}, make("th", { scope: "row" }, makeName(label)), ...cells);
   });
   return table("totals", [["card"], ...TOTALS.map(([name]) => [name, "n"])], rows);
 }
@@ -35,13 +36,12 @@ export function eventsTable(events, show) {
         { type: "button", class: "link", onclick: () => show(event) },
         dayAndTime(event.begin_s),
       );
-      const times = event.count > 1 ? ` (${event.count} times)` : "";
       return make(
         "tr",
         { "data-severity": event.severity },
         make("td", {}, time),
         make("td", {}, make("span", { class: "badge" }, event.severity)),
-        make("td", {}, event.text + times),
+        make("td", {}, event.text),
       );
     });
   const none = make("tr", {}, make("td", { colspan: 3 }, "No event in this range."));
@@ -60,15 +60,18 @@ function table(name, heads, rows) {
 
 function together(cards, soundDb) {
   const all = cards.map(({ totals }) => totals);
-  const sum = (name) => all.reduce((total, totals) => total + (totals[name] ?? 0), 0);
-  const peaks = all.map((totals) => totals.peak_c).filter((value) => value !== null);
+  const combined = (name, combine) => {
+    const known = all.map((totals) => totals[name]).filter(isNumber);
+    return known.length ? known.reduce((one, other) => combine(one, other)) : null;
+  };
+  const sum = (name) => combined(name, (one, other) => one + other);
   return {
-    peak_c: peaks.length ? Math.max(...peaks) : null,
+    peak_c: combined("peak_c", Math.max),
     sound_db: soundDb,
     swings: sum("swings"),
     hot_s: sum("hot_s"),
     throttled_s: sum("throttled_s"),
     energy_kwh: sum("energy_kwh"),
-    seconds: Math.max(...all.map((totals) => totals.seconds)),
+    seconds: combined("seconds", Math.max),
   };
 }

@@ -1,9 +1,10 @@
 // The readings of all cards at the cursor. The table is also the legend of the charts, and shows or hides cards.
 
-import { make, makeSvg, setText } from "./dom.js";
+import { make, makeName, makeSvg, setText } from "./dom.js";
 import { cardColour, cardDash } from "./look.js";
 import { dayAndTime, localTime, number } from "./text.js";
 
+const UNKNOWN_AFTER_S = 15; // as in the history: a longer time without readings is a gap
 const COLUMNS = [
   ["temperature_c", "°C"],
   ["duty_percent", "%"],
@@ -36,9 +37,10 @@ export class Readout {
     for (const row of this.rows.children) {
       const card = history.cards[row.dataset.key];
       const i = card ? nearest(card.time_s, at) : -1;
+      const isKnown = cursorS === null || Math.abs(card?.time_s[i] - at) <= Math.max(history.step_s, UNKNOWN_AFTER_S);
       COLUMNS.forEach(([name], column) => {
         const values = card?.[name]?.mean ?? card?.[name] ?? [];
-        setText(row.cells[column + 1], number(values[i]));
+        setText(row.cells[column + 1], number(isKnown ? values[i] : null));
       });
     }
     const tolerance = (endS - beginS) / 60;
@@ -59,7 +61,7 @@ export class Readout {
       else this.hidden.add(key);
       this.changed();
     });
-    const legend = make("label", { class: "legend" }, box, sample, make("span", {}, label));
+    const legend = make("label", { class: "legend" }, box, sample, makeName(label));
     const cells = COLUMNS.map(() => make("td", { class: "n" }));
     return make("tr", { "data-key": key }, make("th", { scope: "row" }, legend), ...cells);
   }

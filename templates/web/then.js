@@ -1,7 +1,7 @@
 // The view "Then": the history. This file chooses the range of time, loads the history for it, and shows it in the parts.
 
-import { get } from "./api.js";
-import { make, setAttribute, setText, watchWidth } from "./dom.js";
+import { get, nowS } from "./api.js";
+import { make, makeName, setAttribute, setText, watchWidth } from "./dom.js";
 import { eventsTable, totalsTable } from "./history_tables.js";
 import { cardColour, onThemeChange } from "./look.js";
 import { Plane } from "./plane.js";
@@ -20,13 +20,12 @@ const RANGES = [
 const SHORTEST_S = 60;
 const LONGEST_S = 7.5 * 86400;
 const REFRESH_MS = 60_000;
+const PAUSE_MS = 120; // a wheel changes the range many times a second
 const DENSITY_PX = 270;
 const HINT =
   "Drag over the charts to zoom in; double click to zoom out." +
   " The wheel zooms with Ctrl, or once the charts have the focus." +
   " Keys: arrows move the cursor, Shift and arrows move the range, + and − zoom, Home shows the chosen range again.";
-
-const nowS = () => Date.now() / 1000;
 
 /** The view in the section `root`. */
 export class Then {
@@ -118,7 +117,7 @@ export class Then {
     this.endS = Math.min((beginS + endS + length) / 2, nowS());
     this.beginS = this.endS - length;
     this.following = false;
-    this.load();
+    this.load(PAUSE_MS);
   }
 
   /** Show the range of the last button. */
@@ -132,13 +131,15 @@ export class Then {
     if (this.history) this.readout.show(this.history, timeS, this.beginS, this.endS);
   }
 
-  /** Fetch the range. A newer request replaces one that has not been answered. */
-  async load() {
+  /** Fetch the range after `pauseMs`. A newer request replaces one that has not been answered. */
+  async load(pauseMs = 0) {
     this.request?.abort();
     const request = (this.request = new AbortController());
     this.#showRange();
     this.#redraw();
     setAttribute(this.root, "aria-busy", true);
+    if (pauseMs) await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    if (request.signal.aborted) return;
     const range = { begin_s: this.beginS.toFixed(1), end_s: this.endS.toFixed(1) };
     const points = Math.min(Math.max(this.area.clientWidth, 300), 1200);
     try {
@@ -228,7 +229,7 @@ export class Then {
     for (const { key, place, label } of cards) {
       if (!this.planes.has(key)) {
         const box = make("div");
-        this.densities.append(make("figure", {}, make("figcaption", {}, label), box));
+        this.densities.append(make("figure", {}, make("figcaption", {}, makeName(label)), box));
         this.planes.set(key, new Plane(box, DENSITY_PX));
         setAttribute(this.planes.get(key).svg, "role", "img");
       }

@@ -49,13 +49,14 @@ function temperatures(values) {
 /** Draw `history` (of /api/history) in `container` from `beginS` to `endS`. `cards` are `{key, place}` of those shown. */
 export function drawHistory(container, history, cards, beginS, endS) {
   const domains = panelDomains();
-  const shown = cards.filter(({ key }) => history.cards[key]);
-  const traces = [eventMarks(history.events, cards)];
+  const isShown = (event) => !history.cards[event.key] || cards.some(({ key }) => key === event.key);
+  const events = history.events.filter(isShown);
+  const traces = [eventMarks(events, cards)];
   const layout = {
     height: container.clientHeight,
     margin: MARGIN,
     annotations: [],
-    shapes: shades(history.events),
+    shapes: shades(events),
     xaxis: axis({ range: [beginS, endS], anchor: "y5", ...timeAxis(beginS, endS, container.clientWidth) }),
     yaxis: axis({
       domain: domains[0],
@@ -67,9 +68,10 @@ export function drawHistory(container, history, cards, beginS, endS) {
   title(layout, "events", domains[0]);
   PANELS.forEach((panel, i) => {
     const values = [];
-    for (const { key, place } of shown) {
+    traces.push(emptyTrace(i + 2));
+    for (const { key, place } of cards) {
       const card = history.cards[key];
-      const band = shown.length <= BAND_CARDS ? panel.band(card) : null;
+      const band = cards.length <= BAND_CARDS ? panel.band(card) : null;
       if (band) traces.push(bandTrace(card.time_s, band, place, i + 2));
       traces.push(lineTrace(card.time_s, panel.line(card), place, i + 2));
       values.push(...(band ? [...band.low, ...band.high] : panel.line(card)).filter(isNumber));
@@ -117,6 +119,11 @@ function timeAxis(beginS, endS, width) {
     tickvals: ticks.map((tick) => tick.timeS),
     ticktext: ticks.map((tick) => plain(tick.label)),
   };
+}
+
+/** Return a trace without points. Plotly leaves out the axes of a panel that has no trace. */
+function emptyTrace(panel) {
+  return { type: "scatter", mode: "markers", x: [null], y: [null], xaxis: "x", yaxis: `y${panel}` };
 }
 
 function lineTrace(x, y, place, panel) {

@@ -4,6 +4,7 @@
 import { make } from "./dom.js";
 
 const DRAG_PX = 6;
+const NOTCH_PX = 100;
 
 /**
  * Handles the input of `area`, whose time axis lies between the margins `left` and `right`, px.
@@ -111,7 +112,8 @@ export class Zoom {
   #wheel(event) {
     if (!event.ctrlKey && document.activeElement !== this.area) return;
     event.preventDefault();
-    this.#scale(1.2 ** Math.sign(event.deltaY), this.#timeAt(event.clientX));
+    const notches = Math.min(Math.max(event.deltaY / NOTCH_PX, -1), 1); // a touchpad reports small parts of a notch
+    this.#scale(1.2 ** notches, this.#timeAt(event.clientX));
   }
 
   #scale(factor, aroundS) {

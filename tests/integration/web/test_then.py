@@ -1,5 +1,6 @@
 """The page in a browser: the view Then, on the history of the simulated box."""
 
+import json
 import re
 from collections.abc import Callable
 from datetime import datetime
@@ -138,6 +139,13 @@ def test_wheel_and_keys_zoom_and_move_once_the_charts_have_the_focus(page: Serve
     assert earlier[1] < closer[1]
     again = loads(tab, lambda: tab.keyboard.press("Home"))
     assert again[1] - again[0] == pytest.approx(86400, abs=1)
+    small = loads(tab, lambda: tab.mouse.wheel(0, -2))  # a touchpad
+    assert 80_000 < small[1] - small[0] < 86_400
+    requests: list[str] = []
+    tab.on("request", lambda request: requests.append(request.url) if "/api/history" in request.url else None)
+    turn = "(area) => { for (let i = 0; i < 9; i += 1) area.dispatchEvent(new WheelEvent('wheel', { deltaY: -100 })); }"
+    loads(tab, lambda: area.evaluate(turn))
+    assert len(requests) == 1
 
 
 def test_two_fingers_zoom(page: Served, visit: Visitor) -> None:
@@ -176,7 +184,7 @@ def test_events_can_be_read_and_lead_to_their_time(page: Served, visit: Visitor)
     tab = visit(page, "then", before=patched("history", add))
     drawn(tab)
     row = tab.locator("table.events tbody tr")
-    expect(row).to_contain_text(f"no readings {HOSTILE} (2 times)")
+    expect(row).to_contain_text(f"no readings {HOSTILE}")
     tab.locator(".time-area").focus()
     tab.keyboard.press("ArrowRight")
     expect(tab.locator(".near")).to_contain_text(HOSTILE)
@@ -203,6 +211,83 @@ def test_a_history_without_readings_is_said_in_a_sentence(page: Served, visit: V
 
     tab = visit(page, "then", before=patched("history", empty))
     expect(tab.locator("#then .notice")).to_have_text("there is no history yet")
+    drawn(tab)
+    assert overlaps(tab) == []
+    assert tab.locator(".time-area .y5tick").count() > 2
+
+
+OVERLAPS = """() => {
+  const boxes = (selector) => [...document.querySelectorAll(`.time-area ${selector}`)].map((element) => {
+    const { left, right, top, bottom } = element.getBoundingClientRect();
+    return { text: element.textContent, left, right, top, bottom };
+  });
+  const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  const titles = boxes(".annotation-text");
+  return boxes(".xtick").flatMap((tick) => titles.filter((title) => meet(tick, title)).map((title) => title.text));
+}"""
+
+
+def overlaps(tab: Page) -> list[str]:
+    """The titles under ticks of the time axis."""
+    assert tab.locator(".time-area .xtick").count() > 1
+    found: list[str] = tab.evaluate(OVERLAPS)
+    return found
+
+
+def test_the_axes_stay_when_all_cards_are_hidden(page: Served, visit: Visitor) -> None:
+    def add(history: dict[str, Any]) -> None:
+        middle_s = (history["begin_s"] + history["end_s"]) / 2
+        event = {"begin_s": middle_s, "end_s": middle_s, "kind": "fault", "severity": "note", "text": "x", "count": 1}
+        history["events"] = [{**event, "key": key} for key in ("", *history["cards"])]
+
+    tab = visit(page, "then", before=patched("history", add))
+    drawn(tab)
+    marks = tab.locator(".time-area .trace.scatter .point")
+    expect(marks).to_have_count(3)
+    for box in tab.locator(".legend input").all():
+        box.uncheck()
+    expect(marks).to_have_count(1)  # an event of a hidden card is hidden too
+    assert overlaps(tab) == []
+
+
+def test_a_time_without_readings_has_no_values_at_the_cursor(page: Served, visit: Visitor) -> None:
+    def shorten(history: dict[str, Any]) -> None:
+        for card in history["cards"].values():
+            card["time_s"] = card["time_s"][: len(card["time_s"]) // 2]
+
+    tab = visit(page, "then", before=patched("history", shorten))
+    drawn(tab)
+    cell = tab.locator(".readout tbody tr").first.locator("td").first
+    expect(cell).to_have_text(re.compile(r"^\d+$"))
+    width = tab.locator(".time-area").evaluate("(element) => element.clientWidth")
+    tab.locator(".time-area").hover(position={"x": width * 0.9, "y": 200})
+    expect(cell).to_have_text("–")
+    tab.locator(".time-area").hover(position={"x": width * 0.3, "y": 200})
+    expect(cell).to_have_text(re.compile(r"^\d+$"))
+
+
+def test_an_unknown_energy_of_all_cards_is_no_zero(page: Served, visit: Visitor) -> None:
+    def forget(history: dict[str, Any]) -> None:
+        for card in history["cards"].values():
+            card["totals"]["energy_kwh"] = None
+
+    tab = visit(page, "then", before=patched("history", forget))
+    expect(tab.locator(".totals tr").last.locator("[data-label=energy]")).to_have_text("–", timeout=200_000)
+
+
+def test_the_range_ends_now_on_the_clock_of_the_server(page: Served, visit: Visitor) -> None:
+    with page.events() as stream:
+        snapshot = stream.next()
+    snapshot["time_s"] -= 7200
+    body = f"retry: 300\nevent: now\ndata: {json.dumps(snapshot)}\n\n"
+
+    def answer(tab: Page) -> None:
+        tab.route("**/api/events", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+
+    tab = visit(page, before=answer)
+    expect(tab.locator("#state")).to_have_attribute("data-state", "running")
+    _, end_s = loads(tab, tab.locator("#tab-then").click)
+    assert end_s == pytest.approx(snapshot["time_s"], abs=30)
 
 
 TICKS = """async ([begin, end]) => {
@@ -217,6 +302,7 @@ TICKS = """async ([begin, end]) => {
         ("2026-10-24T22:00", 24, ["Sun 25 Oct", "03:00", "06:00", "09:00", "12:00", "15:00", "18:00", "21:00"]),
         ("2026-03-28T23:00", 23, ["Sun 29 Mar", "03:00", "06:00", "09:00", "12:00", "15:00", "18:00", "21:00"]),
         ("2026-06-01T10:00", 1, ["12:00", "12:10", "12:20", "12:30", "12:40", "12:50"]),
+        ("2026-10-25T01:00", 1, ["02:00", "02:10", "02:20", "02:30", "02:40", "02:50"]),  # for the second time
     ],
 )
 def test_ticks_stay_round_when_summer_time_begins_or_ends(
