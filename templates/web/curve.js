@@ -4,7 +4,7 @@ import { makeSvg, setAttribute } from "./dom.js";
 import { Plane } from "./plane.js";
 
 export const MAX_C = 110;
-export const TARGET_C = [50, 90];
+export const TARGET_RANGE_C = [50, 90];
 const HEIGHT = 340;
 const CLOSE_PX = 26;
 const MAX_POINTS = 32;
@@ -75,7 +75,7 @@ export class CurveEditor {
 
   /** Set the target. */
   setTarget(temperatureC) {
-    this.#change({ curve: null, target_c: clamp(Math.round(temperatureC * 2) / 2, ...TARGET_C) });
+    this.#change({ curve: null, target_c: clamp(Math.round(temperatureC * 2) / 2, ...TARGET_RANGE_C) });
   }
 
   /** Focus the handle of point `i`. */
@@ -123,7 +123,7 @@ export class CurveEditor {
         "aria-valuetext": text,
       });
     } else {
-      const [low, high] = TARGET_C;
+      const [low, high] = TARGET_RANGE_C;
       setAttributes(handle, {
         "aria-label": "Target",
         "aria-valuemin": low,

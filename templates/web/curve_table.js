@@ -1,6 +1,6 @@
 // The points of the curve, or the target, as numbers.
 
-import { MAX_C, TARGET_C } from "./curve.js";
+import { MAX_C, TARGET_RANGE_C } from "./curve.js";
 import { make } from "./dom.js";
 
 /** The numbers in `container`, which change what `editor` (a CurveEditor) shows. */
@@ -11,15 +11,15 @@ export class CurveTable {
     this.automatic = make("input", { type: "checkbox", onchange: () => editor.setAutomatic(this.automatic.checked) });
     this.target = make("input", {
       type: "number",
-      min: TARGET_C[0],
-      max: TARGET_C[1],
+      min: TARGET_RANGE_C[0],
+      max: TARGET_RANGE_C[1],
       step: 0.5,
-      onchange: () => editor.setTarget(Number(this.target.value)),
+      onchange: () => this.#enter([this.target], (temperatureC) => editor.setTarget(temperatureC)),
     });
     this.slider = make("input", {
       type: "range",
-      min: TARGET_C[0],
-      max: TARGET_C[1],
+      min: TARGET_RANGE_C[0],
+      max: TARGET_RANGE_C[1],
       step: 0.5,
       "aria-label": "Target",
       oninput: () => editor.setTarget(Number(this.slider.value)),
@@ -63,8 +63,17 @@ export class CurveTable {
     this.automatic.checked = curve[0][1] === null;
   }
 
+  /** Call `change` with the numbers in `inputs`. If one of them has no number, show the former numbers again. */
+  #enter(inputs, change) {
+    if (inputs.every((input) => input.value !== "")) change(...inputs.map((input) => Number(input.value)));
+    else this.show(this.editor.settings);
+  }
+
   #row(i) {
-    const enter = () => this.editor.movePoint(i, Number(temperature.value), duty.disabled ? null : Number(duty.value));
+    const enter = () => {
+      const inputs = duty.disabled ? [temperature] : [temperature, duty];
+      this.#enter(inputs, (temperatureC, percent = null) => this.editor.movePoint(i, temperatureC, percent));
+    };
     const temperature = make("input", {
       type: "number",
       min: 0,

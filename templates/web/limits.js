@@ -1,5 +1,6 @@
 // The highest duty, and quiet hours.
 
+import { TARGET_RANGE_C } from "./curve.js";
 import { make } from "./dom.js";
 
 const DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
@@ -33,7 +34,7 @@ export class Limits {
       make(
         "p",
         { class: "soft" },
-        "To change it, choose all cards. A card near its slowdown temperature gets full speed all the same.",
+        "To change it, choose all cards. A card near its slowdown temperature still gets full speed.",
       ),
       make("h3", {}, "Quiet hours, for all cards"),
       this.list,
@@ -105,7 +106,7 @@ export class Limits {
       field("from", "from", { ...TIME, pattern: "([01][0-9]|2[0-3]):[0-5][0-9]" }),
       field("to", "to", { ...TIME, pattern: "([01][0-9]|2[0-3]):[0-5][0-9]|24:00" }),
       field("at most", "max_duty_percent", { type: "number", min: 1, max: 100, step: 1 }, " %"),
-      field("target", "target_c", { type: "number", min: 50, max: 90, step: 0.5 }, " °C"),
+      field("target", "target_c", { type: "number", min: TARGET_RANGE_C[0], max: TARGET_RANGE_C[1], step: 0.5 }, " °C"),
       make(
         "div",
         { class: "days", role: "group", "aria-label": "Days on which they begin" },

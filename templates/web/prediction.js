@@ -1,7 +1,7 @@
 // The prediction: the last day of each card with other settings, beside the day as it was.
 
-import { Failure, get, post } from "./api.js";
-import { make, setAttribute, setText } from "./dom.js";
+import { Failure, get, nowS, post } from "./api.js";
+import { make, makeName, setAttribute, setText } from "./dom.js";
 import { dutyRow, Strips, temperatureRow } from "./strips.js";
 import { duration, isNumber, number, quantity } from "./text.js";
 
@@ -62,7 +62,7 @@ export class Prediction {
   }
 
   async #loadPast() {
-    const end = Date.now() / 1000;
+    const end = nowS();
     try {
       this.history = await get("history", { begin_s: (end - 86400).toFixed(0), end_s: end.toFixed(0), points: 1000 });
     } catch (error) {
@@ -77,19 +77,24 @@ export class Prediction {
     this.#layOut();
     if (this.running) return;
     this.running = true;
-    while (this.wanted !== this.answered) {
-      const asked = this.wanted;
-      try {
-        this.answer = await post("predict", asked);
-        this.#show(this.answer);
-      } catch (error) {
-        if (!(error instanceof Failure)) throw error;
-        this.#say(error.message);
-        this.states = null; // ask again when the view is opened
+    try {
+      while (this.wanted !== this.answered) {
+        this.answered = this.wanted;
+        await this.#predict(this.wanted);
       }
-      this.answered = asked;
+    } finally {
+      this.running = false;
     }
-    this.running = false;
+  }
+
+  async #predict(settings) {
+    try {
+      this.#show(await post("predict", settings));
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      this.#say(error.message);
+      this.states = null; // ask again when the view is opened
+    }
   }
 
   #say(text) {
@@ -164,7 +169,7 @@ class Outcome {
     this.root = make(
       "section",
       { class: "panel outcome", "aria-label": `Prediction for ${label}` },
-      make("h3", {}, label),
+      make("h3", {}, makeName(label)),
       this.state,
       make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)),
       chart,

@@ -1,23 +1,24 @@
 // The view "Shape": choose cards, change their curve or target, see the prediction, and write the settings.
 
-import { get } from "./api.js";
+import { get, nowS } from "./api.js";
 import { Apply } from "./apply.js";
 import { CurveEditor } from "./curve.js";
 import { CurveTable } from "./curve_table.js";
-import { make, setText } from "./dom.js";
+import { make, makeName, setText } from "./dom.js";
 import { Limits } from "./limits.js";
 import { cardColour } from "./look.js";
 import { Prediction } from "./prediction.js";
 
-const CURVE = [
+const DEFAULT_CURVE = [
   [50, 30],
   [75, 50],
   [80, 64],
   [83, 100],
 ];
-const TARGET_C = 78;
+const DEFAULT_TARGET_C = 78;
+const CURVE_HINT = "A double click adds a point, Delete removes it. ";
 const HINT =
-  "Drag, or use the arrow keys (Shift for larger steps). A double click adds a point, Delete removes it." +
+  "Drag, or use the arrow keys (Shift for larger steps)." +
   " The thin line is the present setting of the first card chosen; the shading shows where the cards were in the last day," +
   " the rings where they are now.";
 
@@ -26,8 +27,8 @@ export class Shape {
   constructor(root, box) {
     this.root = root;
     this.chosen = []; // keys of cards; empty for all cards
-    this.curve = CURVE;
-    this.targetC = TARGET_C;
+    this.curve = DEFAULT_CURVE;
+    this.targetC = DEFAULT_TARGET_C;
     this.message = make("p", { class: "notice", role: "status", hidden: true });
     this.cards = make("div", { class: "choices" });
     const mode = (value, text) => {
@@ -39,6 +40,7 @@ export class Shape {
     this.modes = { target: byTarget, curve: byCurve };
     const [canvas, numbers, limits, outcome, text] = Array.from({ length: 5 }, () => make("div"));
     const headline = make("p", { class: "headline" });
+    this.curveHint = make("span", {}, CURVE_HINT);
     this.editor = new CurveEditor(canvas, (settings) => this.#edited(settings));
     this.table = new CurveTable(numbers, this.editor);
     this.limits = new Limits(limits, () => this.#changed());
@@ -67,7 +69,7 @@ export class Shape {
           ),
           canvas,
           headline,
-          make("p", { class: "soft" }, HINT),
+          make("p", { class: "soft" }, this.curveHint, HINT),
           numbers,
           make("div", { class: "buttons" }, this.back),
         ),
@@ -130,7 +132,7 @@ export class Shape {
 
   async #load() {
     const first = !this.fromServer;
-    const end = Date.now() / 1000;
+    const end = nowS();
     try {
       this.isStale = false;
       const isEdited = JSON.stringify(this.settings()) !== this.unedited;
@@ -169,7 +171,7 @@ export class Shape {
     const option = (text, checked, change) => {
       const box = make("input", { type: "checkbox", checked });
       box.addEventListener("change", () => change(box.checked));
-      return make("label", { class: "check" }, box, ` ${text}`);
+      return make("label", { class: "check" }, box, " ", makeName(text));
     };
     const focused = [...this.cards.querySelectorAll("input")].indexOf(document.activeElement);
     const all = option("all cards", !this.chosen.length, () => choose([]));
@@ -211,6 +213,7 @@ export class Shape {
 
   #draw() {
     const { curve, target_c } = this.settings();
+    this.curveHint.hidden = curve === null;
     this.editor.show({ curve, target_c });
     this.table.show({ curve, target_c });
   }

@@ -81,6 +81,21 @@ def test_a_point_stays_between_its_neighbours(page: Served, visit: Visitor) -> N
     expect(fields.nth(3)).to_have_value("30")
 
 
+def test_an_emptied_field_shows_its_former_number_again(page: Served, visit: Visitor) -> None:
+    tab = visit(page, "shape", before=with_curve)
+    fields = tab.locator(".points input")
+    for number, value in ((2, "75"), (3, "50")):
+        fields.nth(number).fill("")
+        fields.nth(number).blur()
+        expect(fields.nth(number)).to_have_value(value)
+    tab.get_by_label("hold a target temperature").check()
+    target = tab.locator(".target-part input[type=number]")
+    before = target.input_value()
+    target.fill("")
+    target.blur()
+    expect(target).to_have_value(before)
+
+
 def test_the_numbers_of_a_curve_fit_a_narrow_screen(page: Served, visit: Visitor) -> None:
     tab = visit(page, "shape", before=with_curve, viewport={"width": 360, "height": 800})
     fields = tab.locator(".points input")
