@@ -54,6 +54,8 @@ class NvmlGpu(SingleBackend):
         )
         self._sensors: Sensors | None = None
         """The sensors of the card; None if the card is not open."""
+        self._last_sensors: Sensors | None = None
+        """The sensors when the card was last open."""
         self._opening = threading.Lock()
 
     def open(self) -> Sensors:
@@ -73,7 +75,7 @@ class NvmlGpu(SingleBackend):
             info = self._describe(handle, uuid)
             if info != self.info:  # else it stays the same object
                 self.info = info
-            self._sensors = sensors = Sensors(handle, info.fan_count)
+            self._sensors = self._last_sensors = sensors = Sensors(handle, info.fan_count, self._last_sensors)
         except (NVMLError, UnicodeDecodeError) as error:
             raise nvml_lost_error("the card does not answer", error) from error
         finally:

@@ -7,6 +7,7 @@ They take several times as long.
 import math
 from ctypes import byref, c_int, c_uint, c_ulonglong
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import pynvml
@@ -72,7 +73,8 @@ class _SensorValue:
 class Sensors:
     """The sensors of one card, while its handle is valid."""
 
-    def __init__(self, handle: Any, fan_count: int) -> None:
+    def __init__(self, handle: Any, fan_count: int, before: "Sensors | None" = None) -> None:
+        """`before` are the sensors of the same card at an earlier handle. A value that they have read is not absent."""
         self.handle = handle
         temperature = pynvml.c_nvmlTemperature_v1_t()
         temperature.version = pynvml.nvmlTemperature_v1
@@ -95,19 +97,25 @@ class Sensors:
             )
             for fan in range(fan_count)
         ]
+        self._values = self._temperature, self._old_temperature, self._power_mw, self._throttle, *chain(*self._fans)
+        for value, same in zip(self._values, before._values if before else (), strict=False):
+            value.answered = same.answered
+        self._reports_power = False
+        """Whether the power was read at this handle."""
 
     def sense(self) -> Sensed:
         """Return temperature and power. Raises GpuLost.
 
-        A card that has reported its power before, and now reports neither power nor temperature, counts as lost.
+        A card that has reported its power at this handle, and now reports neither power nor temperature, is lost.
         """
         temperature_c = self._temperature.read()
         if temperature_c is None:
             temperature_c = self._old_temperature.read()
         power_mw = self._power_mw.read()
         if power_mw is not None:
+            self._reports_power = True
             return Sensed(temperature_c, power_mw / 1000)
-        if temperature_c is None and self._power_mw.answered:
+        if temperature_c is None and self._reports_power:
             raise GpuLost("the card is gone: its temperature and its power cannot be read any more")
         return Sensed(temperature_c, None)
 

@@ -74,6 +74,18 @@ def test_odd_errors_at_the_start_do_not_switch_a_value_off(double: NvmlDouble, k
     assert reading == expected
 
 
+@pytest.mark.parametrize("kind", [Kind.TEMPERATURE, Kind.POWER, Kind.GET_TARGET], ids=lambda kind: kind.name)
+def test_errors_after_a_card_was_opened_again_do_not_switch_a_value_off(double: NvmlDouble, kind: Kind) -> None:
+    gpu = NvmlGpu(0)
+    expected = gpu.read()
+    gpu.reopen()
+    double.cards[0].error[kind] = pynvml.NVML_ERROR_NOT_SUPPORTED
+    for _ in range(10):
+        gpu.read()
+    double.cards[0].error[kind] = 0
+    assert gpu.read() == expected
+
+
 def test_odd_errors_at_the_start_do_not_take_the_fans_from_a_card(double: NvmlDouble) -> None:
     double.odd(0, Kind.FAN_COUNT, pynvml.NVML_ERROR_NOT_SUPPORTED, calls=2)
     gpu = NvmlGpu(0)
