@@ -131,8 +131,7 @@ class _Additions:
         modesetting. `missing` are the cards without an X screen.
         """
         first = self.server.screens[0]
-        of_other_seats = {x_screen.address for server in self.others for x_screen in server.screens}
-        if first.address is not None and first.address in of_other_seats:
+        if first.address is not None and any(server.has(first.address) for server in self.others):
             return []
         other = self.box.other_at(first.address)
         device_name = first.device.name if first.device else ""

@@ -84,6 +84,14 @@ class ServerScreens:
         """Whether the ServerLayout of the server is only for its seat."""
         return self.layout is not None and self.layout.value("matchseat") is not None
 
+    def has(self, address: PciAddress) -> bool:
+        """Whether the server shows an X screen at `address`, by the BusID of a Device or with NVIDIA's driver.
+
+        X screens of other Devices without BusID are left out: only on the default seat, they use the primary device.
+        """
+        devices = [x_screen.device for x_screen in self.screens if x_screen.fault is None and x_screen.device]
+        return any(device.address == address for device in devices) or bool(self.on_card(address))
+
     def on_card(self, address: PciAddress) -> list[XScreen]:
         """Return the X screens that NVIDIA's driver shows on the card at `address`.
 

@@ -507,6 +507,14 @@ def test_the_device_of_a_snippet_keeps_screen_0(sysfs):
     assert set(result.added) == {"xorg.conf"}
 
 
+def test_a_device_of_another_seat_without_bus_id_does_not_end_the_screen_of_the_default_seat(sysfs):
+    on = make_box([A], graphics_devices(sysfs("0000:00:02.0", "8086", "i915", boot_vga="1")))
+    text = section("Device", "usb", 'Driver "modesetting"', 'MatchSeat "seat1"') + screen("u", "usb")
+    text = text.replace('"usb"\nEnd', '"usb"\n    MatchSeat "seat1"\nEnd')
+    after = plan(text + layout("two", "u", more=('MatchSeat "seat1"',)), on=on).plan.after
+    assert [x.address for x in screens_of_servers(after, on)[0].screens] == [INTEL, A]
+
+
 def test_a_screen_that_x_finds_by_itself_and_that_does_not_change_gets_no_note(sysfs):
     on = make_box([A], graphics_devices(sysfs("0000:00:02.0", "8086", "i915", boot_vga="1")))
     text = device("b", 1, 'Option "Coolbits" "4"') + screen("t", "b", 'MatchSeat "seat1"')
