@@ -18,7 +18,14 @@ from gpufan.xorg.screens import screens_of_servers
 from tests.doubles.xorg_files import SAMPLES, Piece, file_sets
 
 CARDS = tuple(PciAddress.parse(text) for text in ("0a:00.0", "41:00.0", "1:01:00.0"))
-BOXES = st.sampled_from([make_box(CARDS), Box(CARDS, CARDS[1]), Box(CARDS, PciAddress.parse("00:02.0"))])
+BOXES = st.sampled_from(
+    [
+        make_box(CARDS),
+        Box(CARDS, CARDS[1]),
+        Box(CARDS, PciAddress.parse("00:02.0")),
+        Box(CARDS, CARDS[0], without_drm=frozenset(CARDS)),
+    ]
+)
 ADDED = re.compile(
     rb'[ \t]*(Option "Coolbits" "\d+"|Driver "nvidia"|BusID "PCI:[^"]*"|Screen [^#]*?"[^"]*"( RightOf "[^"]*")?)'
     rb"(\r?\n| )"
