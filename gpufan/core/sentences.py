@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from gpufan.core.gpu import FanReading, Throttle
 from gpufan.core.news import News
 from gpufan.core.reasons import Cause, Control, Group, Reason, Remedy
@@ -15,7 +17,7 @@ _SENTENCES = {
     Cause.SLOWING: "{wanted}; the fans slow down gradually",
     Cause.HYSTERESIS: "{curve}; the fans slow down once the card is {difference_c:g} °C cooler",
     Cause.COOLING: "{curve}; the fans slow down once the card has been cooler for {seconds:g} s",
-    Cause.SMALL_CHANGE: "{curve}; a change of less than {change_percent} % is not made",
+    Cause.SMALL_CHANGE: "{curve}; a change of less than {change_percent} points is not made",
     Cause.AUTO: "below {limit_c:g} °C the curve leaves the fans to the driver",
     Cause.TARGET: "{needed}",
     Cause.TARGET_MINIMUM: "{needed}; {limit_percent} % is the lowest duty of this card",
@@ -82,7 +84,7 @@ def reason_sentence(reason: Reason, curve: str = "the curve") -> str:
 
     >>> reason_sentence(Reason(Cause.BELOW_TARGET, power_w=230, needed_percent=86, limit_c=78, change_percent=-9,
     ...     difference_c=1))
-    '86 % holds 78 °C at 230 W; the card is 1 °C below, so 9 less'
+    '86 % holds 78 °C at 230 W; the card is 1 °C below, so 9 points less'
     """
     template = _SENTENCES[reason.cause]
     numbers = {name: getattr(reason, name) for name in reason.__struct_fields__}
@@ -125,8 +127,8 @@ def _needed_sentence(reason: Reason) -> str:
 
 
 def _change_in_words(percent: int) -> str:
-    """Return `percent`, a difference of duties, in words: -9 as `9 less`."""
-    return f"{-percent} less" if percent < 0 else f"{percent} more"
+    """Return `percent`, a difference of duties, in words: -9 as `9 points less`. A point is 1 % of full fan speed."""
+    return f"{abs(percent)} point{'s' * (abs(percent) != 1)} {'less' if percent < 0 else 'more'}"
 
 
 def throttle_sentence(gpu: GpuState) -> str:
@@ -136,21 +138,22 @@ def throttle_sentence(gpu: GpuState) -> str:
 
 def state_sentence(gpu: GpuState) -> str:
     """Return a sentence that says why a card has its duty, what fault its fans have, and what gpufan does about it."""
-    parts = [reason_sentence(gpu.reason, "the order" if gpu.order else "the curve")]
+    parts = [sentence_about(gpu, gpu.reason)]
     if gpu.order and gpu.reason.cause in (Cause.CURVE, Cause.AUTO):
         parts = [order_sentence(gpu)]
     elif gpu.order:
         parts.append(order_sentence(gpu))
     if gpu.control is Control.RELEASED:
         if gpu.release_error:
-            parts = [f"out of control: {parts[0]}; giving the fans back failed: {gpu.release_error}"]
+            error = _without_name(gpu, gpu.release_error)
+            parts = [f"out of control: {parts[0]}; giving the fans back failed: {error}"]
         elif gpu.backend == "hwmon":
             parts = [f"set to full speed: {parts[0]}"]
         else:
             parts = [f"given back to the driver: {parts[0]}"]
     elif gpu.fault is not None:
         again = "set again: " if gpu.remedy is Remedy.SET_AGAIN else ""
-        parts.append(again + reason_sentence(gpu.fault))
+        parts.append(again + sentence_about(gpu, gpu.fault))
     if gpu.x_error and gpu.reason.cause is not Cause.X_LOST:
         parts.append(f"over X it fails too: {gpu.x_error}")
     if gpu.remedy is Remedy.OTHER_BACKEND:
@@ -158,6 +161,22 @@ def state_sentence(gpu: GpuState) -> str:
     elif gpu.remedy is Remedy.RETRY and gpu.retry_after_s is not None:
         parts.append(f"trying again after {gpu.retry_after_s:g} s")
     return "; ".join(parts)
+
+
+def sentence_about(gpu: GpuState, reason: Reason) -> str:
+    """Return `reason`, a reason or a fault of `gpu`, as a sentence for a line that begins with the name of `gpu`.
+
+    The message of a case fan begins with this name too. It is left out.
+    """
+    if gpu.is_case_fan and reason.cause is Cause.X_LOST:
+        return f"out of reach: {_without_name(gpu, reason.message)}"  # it is a fan, and has none
+    plain = msgspec.structs.replace(reason, message=_without_name(gpu, reason.message)) if reason.message else reason
+    return reason_sentence(plain, "the order" if gpu.order else "the curve")
+
+
+def _without_name(gpu: GpuState, message: str) -> str:
+    """Return `message` without the name of `gpu` at its beginning, if `gpu` is a case fan."""
+    return message.removeprefix(f"{gpu.label}: ") if gpu.is_case_fan else message
 
 
 def order_sentence(gpu: GpuState) -> str:

@@ -6,7 +6,7 @@ The functions use nothing but the facts.
 from collections.abc import Iterator
 
 from gpufan.core.reasons import Cause, Control, Group
-from gpufan.core.sentences import reason_sentence
+from gpufan.core.sentences import sentence_about
 from gpufan.core.snapshot import GpuState
 from gpufan.doctor.facts import Facts
 from gpufan.doctor.findings import Finding, ok, problem, warning
@@ -41,11 +41,13 @@ def _judge_channel(facts: Facts, name: str) -> Finding:
 
 def _judge_case_fan(facts: Facts, fan: GpuState) -> Finding:
     """Judge a case fan that the running gpufan controls. `fan` is its state."""
-    reason, status = reason_sentence(fan.reason), f"{facts.command} status"
+    reason, status = sentence_about(fan, fan.reason), f"{facts.command} status"
     if fan.control is Control.LOST:
         return problem("headers", f"{fan.label}: {reason}", f"{facts.command} list --fans")
     if fan.fault is not None and fan.fault.cause is Cause.FAN_STILL:
-        text = f"{fan.label}: {reason_sentence(fan.fault)}: free it, or replace it; if it turns, find its tachometer"
+        text = (
+            f"{fan.label}: {sentence_about(fan, fan.fault)}: free it, or replace it; if it turns, find its tachometer"
+        )
         return problem("headers", text, f"sudo {facts.command} fans identify")
     if fan.control is Control.RELEASED:
         return problem("headers", f"{fan.label} does not follow: {reason}", f"{facts.command} list --fans")

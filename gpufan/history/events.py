@@ -5,7 +5,7 @@ from enum import Enum
 
 from gpufan.core.gpu import Throttle
 from gpufan.core.reasons import Cause, Group
-from gpufan.core.sentences import h_mm_ss, limits_in_words, reason_sentence, settings_sentence, state_sentence
+from gpufan.core.sentences import h_mm_ss, limits_in_words, sentence_about, settings_sentence, state_sentence
 from gpufan.core.snapshot import GpuState, Snapshot
 
 
@@ -151,7 +151,7 @@ class EventDetector:
         if gpu.reason.cause.group in TROUBLES:
             active[TROUBLES[gpu.reason.cause.group]] = state_sentence(gpu)
         if gpu.fault is not None and gpu.fault.cause in FAN_FAULTS:
-            active[FAN_FAULTS[gpu.fault.cause]] = reason_sentence(gpu.fault)
+            active[FAN_FAULTS[gpu.fault.cause]] = sentence_about(gpu, gpu.fault)
         if gpu.throttle == Throttle.HEAT.value:
             active[EventKind.THROTTLED] = "heat has lowered the clocks"
         if gpu.gives_way:
@@ -192,7 +192,7 @@ class EventDetector:
         overrides = gpu.overrides - (0 if restarted else last.overrides)
         errors = gpu.errors - (0 if restarted else last.errors)
         if overrides > 0:
-            text = reason_sentence(gpu.fault or gpu.reason)
+            text = sentence_about(gpu, gpu.fault or gpu.reason)
             self._extend(gpu.key, EventKind.OVERRIDE, now_s, now_s, text, times=overrides)
         if errors > 0:
             self._extend(gpu.key, EventKind.ERROR, now_s, now_s, state_sentence(gpu), times=errors)

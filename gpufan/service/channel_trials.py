@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gpufan.daemon.guardian import guardian
 from gpufan.daemon.taken import Taken
-from gpufan.errors import GpuError, GpufanError, NoPermission, NotGivenBack
+from gpufan.errors import FansOutOfReach, GpuError, GpufanError, NoPermission, NotGivenBack
 from gpufan.gpu.case_fan import CaseFan
 from gpufan.gpu.header import Headers
 from gpufan.hwmon.channels import NO_CHANNELS, NO_TACHOMETER, Channel, find_channels, resolve_channel
@@ -52,23 +52,28 @@ BEGIN_PERCENT = 60
 def identify_channels(runtime_folder: Path, say: Say, sleep: Callable[[float], None] = time.sleep) -> None:
     """Move the fan on each channel for some seconds, one after the other, and give it back. `say` gets a line for each.
 
-    Raises NoPermission if the user is not root, GpufanError if another gpufan runs or there is no channel,
-    NotGivenBack if a fan could not be given back.
+    Tries every channel. Then raises GpufanError if a channel could not be tried, NotGivenBack if a fan could not be given
+    back. Raises NoPermission if the user is not root, GpufanError if another gpufan runs or there is no channel.
     """
     channels = find_channels()
     if not channels:
         raise GpufanError(NO_CHANNELS)
-    failed: list[str] = []
+    not_tried, not_given_back = 0, []
     with _guarded_trial(runtime_folder) as taken:
         for channel in channels:
             try:
                 line = _identify_channel(channel, taken, sleep)
             except NotGivenBack as error:  # the other fans are moved all the same
                 line = str(error)
-                failed.append(line)
+                not_given_back.append(line)
+            except GpufanError as error:
+                line = _error_without_name(error, channel.name)
+                not_tried += 1
             say(f"{channel}: {line}")
-        if failed:
-            raise NotGivenBack("; ".join(failed))
+        if not_given_back:
+            raise NotGivenBack("; ".join(not_given_back))
+    if not_tried:
+        raise GpufanError(f"{not_tried} of {len(channels)} fans could not be tried: the lines above say why")
 
 
 def calibrate_channel(
@@ -104,16 +109,16 @@ def calibrate_channel(
 
 
 def _identify_channel(channel: Channel, taken: Taken, sleep: Callable[[float], None]) -> str:
-    """Move the fan on `channel`. Return a sentence that says which tachometers of its chip have followed."""
-    try:
-        with _set_fan(channel.name, taken) as fan:
-            reading = fan.read().fans[0]
-            percent = FULL_PERCENT if (reading.speed_percent or 0) < NEAR_FULL_PERCENT else LOWER_PERCENT
-            trial = _Trial(fan, channel, channel.tachometers, sleep)
-            before = trial.settled_rpm()  # the fan that was moved before this one may still slow down
-            after = trial.rpm_at(percent)
-    except GpuError as error:
-        return str(error)
+    """Move the fan on `channel`. Return a sentence that says which tachometers of its chip have followed.
+
+    Raises GpufanError if the fan cannot be set or read, NotGivenBack if it cannot be given back.
+    """
+    with _set_fan(channel.name, taken) as fan:
+        reading = fan.read().fans[0]
+        percent = FULL_PERCENT if (reading.speed_percent or 0) < NEAR_FULL_PERCENT else LOWER_PERCENT
+        trial = _Trial(fan, channel, channel.tachometers, sleep)
+        before = trial.settled_rpm()  # the fan that was moved before this one may still slow down
+        after = trial.rpm_at(percent)
     changes = {
         number: new - old
         for number, old, new in zip(channel.tachometers, before, after, strict=True)
@@ -133,6 +138,12 @@ def _identify_channel(channel: Channel, taken: Taken, sleep: Callable[[float], N
         return f"at {percent} % no tachometer followed: perhaps no fan is connected{without}"
     name = "" if channel.tachometer in followed else f": name it {channel.name}/fan{next(iter(followed))}"
     return f"at {percent} % {' and '.join(followed.values())}{name}"
+
+
+def _error_without_name(error: GpufanError, name: str) -> str:
+    """Return the message of `error` for a line that begins with `name`, the name of the channel."""
+    text = error.x_error if isinstance(error, FansOutOfReach) else str(error)
+    return text.removeprefix(f"{name}: ")
 
 
 class _Trial:

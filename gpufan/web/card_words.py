@@ -7,7 +7,7 @@ from gpufan.alerts.messages import REMEDIES
 from gpufan.alerts.rules import TROUBLES
 from gpufan.core.news import News, news
 from gpufan.core.reasons import Control
-from gpufan.core.sentences import duty_text, reason_sentence, state_sentence, throttle_sentence
+from gpufan.core.sentences import duty_text, sentence_about, state_sentence, throttle_sentence
 from gpufan.core.severity import Severity, severity
 from gpufan.core.snapshot import GpuState
 from gpufan.system.own_command import with_own_command
@@ -80,7 +80,7 @@ def now_card(gpu: GpuState, quiet: str) -> dict[str, Any]:
         "control": gpu.control.value,
         "severity": card_severity(gpu),
         "reason": state_sentence(gpu),
-        "fault": "" if gpu.fault is None else reason_sentence(gpu.fault),
+        "fault": "" if gpu.fault is None else sentence_about(gpu, gpu.fault),
         "remedy": with_own_command(card_remedy(gpu)),
         "order": gpu.order,
         "order_left_s": gpu.order_left_s,

@@ -90,10 +90,10 @@ def test_identify_says_if_a_higher_duty_makes_a_fan_slower(gpufan: Gpufan, chip:
 def test_identify_goes_on_after_a_channel_that_cannot_be_set(gpufan: Gpufan, chip: HwmonDouble) -> None:
     chip.change(1, mode_error=errno.EIO)
     chip.change(2, is_blocked=True, speed_percent=0.0)
-    status, out, _ = gpufan("fans", "identify")
+    status, out, err = gpufan("fans", "identify")
     lines = out.splitlines()
-    assert status == 0
-    assert lines[0].endswith("pwm1: Input/output error")
+    assert (status, err) == (1, "gpufan: 1 of 3 fans could not be tried: the lines above say why\n")
+    assert lines[0] == "nct6798/pwm1 (CPU Fan): Input/output error"
     assert "no tachometer followed" in lines[1]
     assert "fan3 went" in lines[2]
 
@@ -118,6 +118,15 @@ def test_a_fan_that_identify_cannot_give_back_stays_in_the_record(
     chip.change(1, mode_error=0)
     assert gpufan("restore", "--taken")[0] == 0
     assert all(is_as_before(chip, channel) for channel in (1, 2, 3))
+
+
+def test_identify_names_a_hanging_chip_once(gpufan: Gpufan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chip_files, "ANSWER_S", 0.1)
+    monkeypatch.setenv("GPUFAN_SYS_FOLDER", str(tmp_path / "sys"))
+    make_hanging_chip(tmp_path / "sys", "hanging")
+    status, out, err = gpufan("fans", "identify")
+    assert (status, out) == (1, "hanging/pwm1: the chip does not answer: pwm1 hangs\n")
+    assert err == "gpufan: 1 of 1 fans could not be tried: the lines above say why\n"
 
 
 @pytest.mark.slow

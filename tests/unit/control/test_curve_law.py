@@ -220,7 +220,7 @@ def test_what_was_hot_before_the_driver_had_the_fans_is_forgotten(before_c: floa
     ("temperatures", "kind", "reason"),
     [
         ([60], "curve", "the curve gives 50 %"),
-        ([60, 61], "hold", "the curve gives 52 %; a change of less than 3 % is not made"),
+        ([60, 61], "hold", "the curve gives 52 %; a change of less than 3 points is not made"),
         ([64, 60], "hold", "the curve gives 50 %; the fans slow down once the card is 2 °C cooler"),
         ([70, 60], "hold", "the curve gives 50 %; the fans slow down once the card has been cooler for 120 s"),
         ([70] + [60] * 125, "hold", "the curve gives 50 %; the fans slow down gradually"),

@@ -31,8 +31,8 @@ STEEP = CardSettings(Curve.parse("50:30,80:60,82:90"), target_c=80)
 REASON = re.compile(
     r"((\d+ % holds|full fans cannot hold) [\d.]+ °C at \d+ W"
     r"|without power readings, \d+ % is found to hold [\d.]+ °C)"
-    r"(; \d+ % is the lowest duty of this card|; the card is [\d.]+ °C (above|below)(, so \d+ (more|less))?"
-    r"|; \d+ (more|less)( for a neighbour that takes in its heat| for load that may come| for now)"
+    r"(; \d+ % is the lowest duty of this card|; the card is [\d.]+ °C (above|below)(, so \d+ points? (more|less))?"
+    r"|; \d+ points? (more|less)( for a neighbour that takes in its heat| for load that may come| for now)"
     r"|; the fans slow down gradually)?"
 )
 
@@ -406,7 +406,7 @@ def test_the_reason_tells_power_need_and_excess() -> None:
         decision = law.decide(second, 82, 60)
     assert decision.reason.cause.group == "hot"
     assert re.fullmatch(
-        r"\d+ % holds 80 °C at 60 W; the card is 2 °C above, so \d+ more", reason_sentence(decision.reason)
+        r"\d+ % holds 80 °C at 60 W; the card is 2 °C above, so \d+ points more", reason_sentence(decision.reason)
     )
 
 
@@ -452,7 +452,7 @@ def test_fans_run_at_a_share_of_a_neighbour_and_full_where_it_has_no_more(duties
 def test_a_hard_working_neighbour_raises_the_duty_and_the_reason_says_so() -> None:
     decision = TargetLaw(STEEP, (23, 100), 90, power_limit_w=250).decide(0, 35, 12, None, [80])
     assert (decision.duty_percent, decision.reason.cause.group) == (ceil(TUNABLES.neighbour_share * 80), "neighbour")
-    assert reason_sentence(decision.reason).endswith("25 more for a neighbour that takes in its heat")
+    assert reason_sentence(decision.reason).endswith("25 points more for a neighbour that takes in its heat")
 
 
 def full_fans(temperature_c: float, power_w: float, speed_percent: float | None = None) -> TargetLaw:

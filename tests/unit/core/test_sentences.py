@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from gpufan.core.sentences import limits_and_faults_in_words, limits_in_words
+from gpufan.core.reasons import Cause, Reason
+from gpufan.core.sentences import limits_and_faults_in_words, limits_in_words, reason_sentence, state_sentence
 from tests.unit.builders import gpu_state
 
 QUIET_NIGHT = {"power_limit_w": 180.0, "power_limit_before_w": 250.0, "held_back_w": 49.6}
@@ -33,3 +34,32 @@ def test_limits_and_what_they_cost_are_said_in_watts(changes: dict[str, Any], te
 
 def test_a_limit_that_could_not_be_set_is_noted() -> None:
     assert limits_and_faults_in_words(gpu_state(limits_error="power limit: refused")) == ["power limit: refused"]
+
+
+@pytest.mark.parametrize(
+    ("change_percent", "change"),
+    [(-9, "9 points less"), (-1, "1 point less"), (1, "1 point more"), (43, "43 points more")],
+)
+def test_a_change_of_the_duty_has_a_unit(change_percent: int, change: str) -> None:
+    reason = Reason(Cause.SETTLING, power_w=230, needed_percent=56, limit_c=78, change_percent=change_percent)
+    assert reason_sentence(reason) == f"56 % holds 78 °C at 230 W; {change} for now"
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (
+            {"reason": Reason(Cause.X_LOST, message="nct6798/pwm2: its chip does not answer")},
+            "out of reach: its chip does not answer",
+        ),
+        ({"fault": Reason(Cause.REFUSED, message="nct6798/pwm2: Input/output error")}, "Input/output error"),
+        (
+            {"control": "released", "release_error": "nct6798/pwm2: Input/output error"},
+            "giving the fans back failed: Input/output error",
+        ),
+    ],
+)
+def test_the_sentence_about_a_case_fan_does_not_repeat_its_name(changes: dict[str, Any], text: str) -> None:
+    sentence = state_sentence(gpu_state(uuid="fan:nct6798/pwm2", label="nct6798/pwm2", **changes))
+    assert text in sentence
+    assert "pwm2" not in sentence

@@ -149,7 +149,7 @@ def test_a_steady_card_follows_an_order_at_the_next_tick_and_its_settings_after_
     tick(worker, None, range(6, 8))
     assert (worker.state.order, state_sentence(worker.state)) == (
         "",
-        "the curve gives 40 %; a change of less than 3 % is not made",
+        "the curve gives 40 %; a change of less than 3 points is not made",
     )
 
 

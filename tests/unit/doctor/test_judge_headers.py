@@ -73,9 +73,9 @@ def test_a_sandbox_that_does_not_open_the_chip_is_a_problem(paths: str) -> None:
     ("changes", "level", "words"),
     [
         (
-            {"control": Control.LOST, "reason": Reason(Cause.X_LOST, message="nct6798 is gone")},
+            {"control": Control.LOST, "reason": Reason(Cause.X_LOST, message="nct6798/pwm2: its chip does not answer")},
             Level.PROBLEM,
-            "out of reach",
+            "nct6798/pwm2: out of reach: its chip does not answer",
         ),
         ({"fault": Reason(Cause.FAN_STILL, fan=0, found_percent=60, seconds=10.0)}, Level.PROBLEM, "free it"),
         (
