@@ -252,15 +252,15 @@ def edit_config(config_path: Path | None) -> None:
 
     Opens $VISUAL or $EDITOR. The difference is shown before the file is replaced and the service is reloaded.
     """
-    from gpufan.config.change import replace_settings, text_to_change
+    from gpufan.config.change import text_to_change
     from gpufan.config.edit import edited_lines
     from gpufan.config.toml_text import parse_settings_text
     from gpufan.hwmon.channels import find_channels
 
     path, verb = _config_path_to_change(config_path)
-    text = before = text_to_change(path)
+    before = text_to_change(path)
+    text = _ask_config_in_editor(before)
     while True:
-        text = _ask_config_in_editor(text)
         try:
             parse_settings_text(text.encode(), find_channels)
             lines, choices = edited_lines(before, text), ["apply", "edit", "quit"]
@@ -271,20 +271,51 @@ def edit_config(config_path: Path | None) -> None:
             return
         click.echo("\n".join(lines))
         choice = click.prompt("What now", type=click.Choice(choices), default=choices[0], err=True)
-        if choice == "apply":
-            click.echo(f"{path}: {verb}; {replace_settings(path, text)}")
-            return
         if choice == "quit":
             raise GpufanError(f"{path}: nothing changed")
+        if choice == "edit":
+            text = _ask_config_in_editor(text)
+        elif (now := _apply_edited_config(path, verb, before, text)) is None:
+            return
+        else:
+            before = now
+
+
+def _apply_edited_config(path: Path, verb: str, before: str, text: str) -> str | None:
+    """Replace the settings file with `text` if its text is still `before`. Return None if it was replaced.
+
+    Otherwise say why not, and return the present text of the file. `text` is not lost then: the user can try again.
+    `verb` is the word for the change. Raises GpufanError if the file was replaced, but the service was not reloaded.
+    """
+    from gpufan.config.change import replace_settings, settings_lock, text_to_change
+
+    try:
+        with settings_lock(path):
+            now = text_to_change(path)
+            if now == before:
+                click.echo(f"{path}: {verb}; {replace_settings(path, text)}")
+                return None
+    except GpufanError as error:
+        if text_to_change(path) == text:
+            raise
+        click.echo(f"this is not applied: {error}")
+        return before
+    click.echo(f"{path} was changed meanwhile, so this is not applied yet; the difference to its new text:")
+    return now
 
 
 def _ask_config_in_editor(text: str) -> str:
-    """Open `text` in the editor of the user, and return the changed text. Raises GpufanError if no editor runs."""
+    """Open `text` in the editor of the user, and return the changed text.
+
+    Raises GpufanError if no editor runs, InputError if the changed text is not UTF-8.
+    """
     try:
         return click.edit(text, extension=".toml", require_save=False) or ""
     except click.ClickException as error:
         remedy = "name one, as in `sudo EDITOR=nano gpufan config edit`"
         raise GpufanError(f"no editor: {error.format_message()}: {remedy}") from error
+    except UnicodeDecodeError as error:
+        raise InputError("nothing changed: the editor saved a text that is not UTF-8: save it as UTF-8") from error
 
 
 def _config_path_to_change(path: Path | None) -> tuple[Path, str]:
@@ -318,20 +349,21 @@ def _change_config_and_echo(config_path: Path | None, change: Callable[[str], st
     file. Raises InputError if a text has a mistake, GpufanError if the file cannot be replaced or the service cannot be
     reloaded.
     """
-    from gpufan.config.change import replace_settings, text_to_change
+    from gpufan.config.change import replace_settings, settings_lock, text_to_change
     from gpufan.config.edit import edited_lines
     from gpufan.config.lint import lint_change
 
     path, verb = _config_path_to_change(config_path)
-    before = text_to_change(path)
-    try:
-        after = change(before)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    if after == before:
-        click.echo(f"{path}: nothing to change")
-        return
-    counts = replace_settings(path, after)
+    with settings_lock(path):
+        before = text_to_change(path)
+        try:
+            after = change(before)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        if after == before:
+            click.echo(f"{path}: nothing to change")
+            return
+        counts = replace_settings(path, after)
     click.echo("\n".join([*edited_lines(before, after), f"{path}: {verb}; {counts}"]))
     for mistake in lint_change(path, before, after):
         _echo_config_warning(path, mistake)

@@ -13,7 +13,7 @@ from gpufan.metrics import dashboard as charts
 from gpufan.service.ansible import ansible_user_files, playbook_files
 from gpufan.system.files import write_files
 
-_output_option = partial(options.file, "--output", metavar="FOLDER", help="Where to write the files.")
+_output_option = partial(options.folder, "--output", help="Where to write the files.")
 _force_option = click.option("--force", is_flag=True, help="Replace existing files that have other content.")
 
 

@@ -8,19 +8,15 @@ import click
 
 from gpufan.cli import options
 from gpufan.cli.command import Command
-from gpufan.history import DEFAULT_FOLDER
 from gpufan.history.local_time import parse_day
 from gpufan.history.reader import HistoryReader, TimeRange
 from gpufan.system.paths import SNAPSHOT
 
-_state_option = options.file(
-    "--state-dir", envvar="GPUFAN_STATE_DIR", metavar="FOLDER", default=DEFAULT_FOLDER, help="Folder of the history."
-)
 _last_option = options.duration("--last", "last_s", metavar="30m|24h|7d", help="Only this long until now.")
 
 
 @click.command("keep-history", cls=Command)
-@_state_option
+@options.state_dir
 @options.runtime_dir
 def keep_history(state_dir: Path, runtime_dir: Path) -> None:
     """Record what the running gpufan does, until stopped: each second for a day, each minute for a week.
@@ -40,7 +36,7 @@ def keep_history(state_dir: Path, runtime_dir: Path) -> None:
 @options.gpu
 @click.option("--events", "as_events", is_flag=True, help="Print each event and its cause on a line.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print every reading as CSV, for `gpufan tune`.")
-@_state_option
+@options.state_dir
 def history(
     day: str | None, last_s: float | None, gpus: tuple[str, ...], as_events: bool, as_csv: bool, state_dir: Path
 ) -> None:
@@ -70,7 +66,7 @@ def history(
 @options.file("--output", metavar="FILE.html|FILE.png", default="gpufan-report.html", help="The file to write.")
 @_last_option
 @options.gpu
-@_state_option
+@options.state_dir
 def report(output: Path, last_s: float | None, gpus: tuple[str, ...], state_dir: Path) -> None:
     """Write temperature, fans, power, sound and events of the cards over time, and the time spent on their curves.
 

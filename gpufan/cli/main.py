@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TextIO
 
 import click
+from click.core import ParameterSource
 
 from gpufan.cli.command import LazyCommand, LazyGroup
 from gpufan.errors import GpufanError
@@ -136,7 +137,17 @@ def _usage_message(error: click.ClickException) -> str:
     # A wrong value has its remedy, and so has a name that is much like another: "Did you mean ...?"
     if isinstance(error, click.UsageError) and not isinstance(error, click.BadParameter) and not text.endswith("?"):
         text += ": --help shows what is possible"
-    return text[:1].lower() + text[1:]
+    text = text[:1].lower() + text[1:]
+    variable = _variable_of(error) if isinstance(error, click.BadParameter) else None
+    return text if variable is None else f"environment variable {variable}: {text}"
+
+
+def _variable_of(error: click.BadParameter) -> str | None:
+    """Return the environment variable with the wrong value. Return None if the value was in the command line."""
+    if error.ctx is None or error.param is None or error.param.name is None:
+        return None
+    is_from_environment = error.ctx.get_parameter_source(error.param.name) is ParameterSource.ENVIRONMENT
+    return str(error.param.envvar) if is_from_environment else None
 
 
 _OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)

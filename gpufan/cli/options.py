@@ -4,6 +4,7 @@ import errno
 import math
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -20,12 +21,23 @@ from gpufan.config.settings import DEFAULT_PATH, Source
 from gpufan.core.curve import Curve
 from gpufan.core.number import read_number
 from gpufan.errors import InputError
+from gpufan.history import DEFAULT_FOLDER
 from gpufan.system.paths import RUNTIME_FOLDER
 
 _UNITS_S = 1, 86400, 3600, 60, 1
 """The length in seconds of the unit of each part of a duration: of a number without a unit, of d, h, m and s."""
 
 _LONGEST_S = 3650 * 86400.0
+
+_PATH_FAULTS = {
+    errno.ENAMETOOLONG: "the name is too long: use a shorter one",
+    errno.ENOTDIR: "a file in this path is used as a folder: correct the path",
+    errno.ELOOP: "its symbolic links form a circle: name another path",
+}
+"""What is wrong with a path for which the system reports one of these errors, and the remedy."""
+
+_LONGEST_SHOWN_PATH = 200
+"""A message shows the beginning of a path that has more characters."""
 
 
 def parsed_option_type(parse: Callable[[str], Any]) -> Callable[[object], Any]:
@@ -86,21 +98,37 @@ class IntRange(FloatRange):
 
 
 class FilePath(click.Path):
-    """The type of an option whose value is a path.
+    """The type of an option whose value is the path of a file. The file need not exist.
 
-    An empty path, which would be the current folder, is refused, and so is a path that no file system can have.
+    An empty path, which would be the current folder, is refused, and so is a path at which no file can be.
     """
 
+    kind = "file"
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, readable=False)
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Convert `value` to a path. Raises click.BadParameter if `value` is empty or too long."""
-        if not str(value):
-            self.fail("it is empty: name a file or folder", param, ctx)
+        """Convert `value` to a path. Raises click.BadParameter if no file can have this path."""
+        text = os.fspath(value)
+        if not text:
+            self.fail(f"it is empty: name a {self.kind}", param, ctx)
         try:
-            os.lstat(value)
+            is_folder = stat.S_ISDIR(Path(text).stat().st_mode)
         except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                self.fail(f"{str(value)[:40]}...: the name is too long: use a shorter one", param, ctx)
+            if error.errno in _PATH_FAULTS:
+                shown = text if len(text) <= _LONGEST_SHOWN_PATH else f"{text[:40]}..."
+                self.fail(f"{shown}: {_PATH_FAULTS[error.errno]}", param, ctx)
+        else:
+            if is_folder is not (self.kind == "folder"):
+                self.fail(f"{text} is {'a' if is_folder else 'no'} folder: name a {self.kind}", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class FolderPath(FilePath):
+    """The type of an option whose value is the path of a folder. The folder need not exist."""
+
+    kind = "folder"
 
 
 def _read_duration_option_s(text: str) -> float:
@@ -145,9 +173,14 @@ def is_option_given(name: str) -> bool:
 
 
 def refuse_options(names: Iterable[str], reason: str) -> None:
-    """Raise InputError if an option in `names` was given. Its message is the spelling of the option, then `reason`."""
-    for parameter in click.get_current_context().command.params:
-        if parameter.name in names and is_option_given(parameter.name):
+    """Raise InputError if the command line has an option in `names`. A value from the environment is ignored.
+
+    The message is the spelling of the option, then `reason`.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        is_given = context.get_parameter_source(str(parameter.name)) is ParameterSource.COMMANDLINE
+        if parameter.name in names and is_given:
             raise InputError(f"{parameter.opts[0]} {reason}")
 
 
@@ -174,7 +207,8 @@ def source_of_config_option(path: Path | None, options: RunKeys = NOTHING) -> So
 
 
 # Kinds of options, of which each command says the rest.
-file = partial(click.option, type=FilePath(path_type=Path, readable=False), metavar="FILE")
+file = partial(click.option, type=FilePath(), metavar="FILE")
+folder = partial(click.option, type=FolderPath(), metavar="FOLDER")
 duration = partial(click.option, type=parsed_option_type(_read_duration_option_s), metavar="90s|30m|1h30m")
 curve = partial(click.option, "--curve", type=parsed_option_type(Curve.parse), metavar="T:D,...")
 target = partial(click.option, "--target", type=FloatRange(*key_bounds("target_c")), metavar="°C")
@@ -219,9 +253,8 @@ display = click.option(
     "--display", metavar=":N", envvar="GPUFAN_DISPLAY", show_default="start one if needed", help="Use this X server."
 )
 config = file("--config", "config_path", show_default=f"{DEFAULT_PATH}, if it exists", help="The settings file.")
-runtime_dir = file(
-    "--runtime-dir", envvar="GPUFAN_RUNTIME_DIR", metavar="FOLDER", default=RUNTIME_FOLDER, help="Folder of live state."
-)
+runtime_dir = folder("--runtime-dir", envvar="GPUFAN_RUNTIME_DIR", default=RUNTIME_FOLDER, help="Folder of live state.")
+state_dir = folder("--state-dir", envvar="GPUFAN_STATE_DIR", default=DEFAULT_FOLDER, help="Folder of the history.")
 simulate = click.option(
     "--simulate",
     type=click.Choice(PROFILES),

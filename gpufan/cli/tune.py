@@ -77,7 +77,7 @@ def simulate(
 
 
 @click.command(cls=Command)
-@click.argument("recording", required=False, type=options.FilePath(path_type=Path, readable=False))
+@click.argument("recording", required=False, type=options.FilePath())
 @click.option(
     "--minutes", type=options.FloatRange(1, 24 * 60), metavar="N", default=10, help="Time to watch without a recording."
 )

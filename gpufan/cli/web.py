@@ -7,7 +7,6 @@ import click
 from gpufan.cli import options
 from gpufan.cli.command import Command
 from gpufan.errors import MissingExtra
-from gpufan.history import DEFAULT_FOLDER
 from gpufan.system.paths import WEB_KEY
 
 
@@ -35,7 +34,7 @@ from gpufan.system.paths import WEB_KEY
 @options.simulate
 @options.workload(help="The load of the simulated cards.")
 @options.config
-@options.file("--state-dir", metavar="FOLDER", default=DEFAULT_FOLDER, help="Folder of the history.")
+@options.state_dir
 @options.runtime_dir
 def web(
     listen: tuple[str, int],

@@ -1,11 +1,12 @@
 """Changes a settings file: reads its text, replaces the file, and reloads the service."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from gpufan.config.schema import RUN_KEYS, CardTable, RunKeys
-from gpufan.config.settings import DEFAULT_PATH, RunSettings
+from gpufan.config.settings import DEFAULT_PATH, RunSettings, unreadable_settings
 from gpufan.config.toml_text import parse_settings_text, render_settings_text
 from gpufan.errors import GpufanError, InputError, NoPermission
 from gpufan.hwmon.channels import find_channels
@@ -18,6 +19,7 @@ from gpufan.system.files import (
     replace,
     why_root_cannot_write,
 )
+from gpufan.system.lock import folder_locks
 from gpufan.system.unit_state import unit_state
 
 SERVICE = "gpufan.service"
@@ -37,7 +39,7 @@ def text_before_change(path: Path) -> str | None:
     except PermissionError:
         raise NoPermission(f"only root can read {path}: run this with sudo") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise unreadable_settings(path, error) from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -58,6 +60,16 @@ def text_to_change(path: Path) -> str:
             raise GpufanError(why_root_cannot_write(existing))
         raise NoPermission(f"only root can change {path}: run this with sudo")
     return render_settings_text() if text is None else text
+
+
+@contextmanager
+def settings_lock(path: Path) -> Iterator[None]:
+    """Let no other gpufan change the file during the block, which reads the file and replaces it.
+
+    Raises GpufanError if another gpufan goes on changing it for seconds.
+    """
+    with folder_locks([path.resolve().parent]):
+        yield
 
 
 def replace_settings(path: Path, text: str) -> str:

@@ -218,11 +218,19 @@ class Source:
             file, tables = parse_settings_text(content, find_channels)
         except FileNotFoundError:
             if self.required:
-                raise InputError(f"{self.path}: no such file") from None
+                raise InputError(f"{self.path}: no such file: create it, or name another with --config") from None
             return Settings(options=self.options)
         except OSError as error:
-            raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
+            raise unreadable_settings(self.path, error) from error
         except SettingsError as error:
             option = "" if self.path == DEFAULT_PATH else f" --config {shlex.quote(str(self.path))}"
             raise SettingsError(error.mistakes, f"{self.path}: ", f"gpufan config check{option}") from error
         return Settings(self.path, file, tables, self.options, content)
+
+
+def unreadable_settings(path: Path, error: OSError) -> InputError:
+    """Return the error for a settings file `path` that cannot be read because of `error`. It says what to do."""
+    remedy = "replace it with a file" if path == DEFAULT_PATH else "name another file with --config"
+    if isinstance(error, PermissionError):
+        remedy = "run this with sudo"
+    return InputError(f"{path}: cannot be read: {error.strerror}: {remedy}")

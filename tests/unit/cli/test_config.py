@@ -5,7 +5,9 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -14,7 +16,9 @@ from gpufan.config import change
 from gpufan.config.schema import QUIET_KEYS
 from gpufan.core.gpu import GpuInfo
 from gpufan.daemon import known_cards
+from gpufan.errors import GpufanError
 from gpufan.system import systemctl
+from gpufan.system.lock import folder_locks
 from gpufan.system.unit_state import UnitState
 from tests.unit.builders import FakeGpu
 
@@ -222,8 +226,7 @@ def test_a_path_that_is_no_settings_file_is_refused(file: Path) -> None:
     file.with_name("large").write_bytes(b"#" * (1 << 20) + b"\n")
     file.with_name("latin-1").write_bytes(b"#\n# 75 \xb0C\n")
     faults = {
-        "pipe": "it is not a file",
-        ".": "Is a directory",
+        "pipe": "it is not a file: name another file with --config",
         "large": "it is too large",
         "latin-1": "line 2: this is",
     }
@@ -343,6 +346,60 @@ def test_without_consent_the_file_stays(file: Path, editor: list[str], typed: st
 def test_an_edit_without_a_change_says_so(file: Path, editor: list[str]) -> None:
     editor.append(file.read_text())
     assert config(file, "edit").output == f"{file}: nothing changed\n"
+
+
+def test_a_change_of_another_program_during_an_edit_is_not_lost(
+    file: Path, editor: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor.append("# mine\nhold_s = 70  # long\n")
+    answers = iter(["apply", "quit"])
+
+    def answer(*_: object, **__: object) -> str:
+        file.write_text("# mine\nhold_s = 60  # long\ntarget_c = 75\n")
+        return next(answers)
+
+    monkeypatch.setattr(click, "prompt", answer)
+    result = config(file, "edit")
+    assert f"{file} was changed meanwhile, so this is not applied yet" in result.output
+    assert result.output.count("-target_c = 75\n") == 1
+    assert file.read_text() == "# mine\nhold_s = 60  # long\ntarget_c = 75\n"
+
+
+def test_an_edited_text_that_cannot_be_written_is_not_lost(
+    file: Path, editor: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor.append("# mine\nhold_s = 70  # long\n")
+    written, faults = change.replace, [GpufanError(f"cannot write {file}: No space left on device")]
+
+    def fail_once(*arguments: Any, **options: Any) -> None:
+        if faults:
+            raise faults.pop()
+        written(*arguments, **options)
+
+    monkeypatch.setattr(change, "replace", fail_once)
+    result = config(file, "edit", typed="apply\napply\n")
+    assert f"this is not applied: cannot write {file}: No space left on device" in result.output
+    assert result.exit_code == 0
+    assert file.read_text() == "# mine\nhold_s = 70  # long\n"
+
+
+def test_an_edited_text_that_is_not_utf_8_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISUAL", "sh -c 'printf \"\\377\" >$0'")
+    result = config(file, "edit")
+    assert getattr(result.exception, "exit_status", None) == 2
+    assert "is not UTF-8: save it as UTF-8" in str(result.exception)
+
+
+def test_no_other_change_comes_between_the_read_and_the_write(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace_settings = change.replace_settings
+
+    def replace_in_turn(path: Path, text: str) -> str:
+        with pytest.raises(GpufanError, match="another process has locked"), folder_locks([path.parent], 0.0):
+            pass
+        return replace_settings(path, text)
+
+    monkeypatch.setattr(change, "replace_settings", replace_in_turn)
+    assert config(file, "set", "target_c", "75").exit_code == 0
 
 
 def test_an_editor_that_fails_leaves_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -141,13 +141,6 @@ def test_all_versions_are_shown_in_one_line(gpufan: Run) -> None:
             ([*SIMULATED, text], [f"'{text}' is not a time", "1h30m"])
             for text in ("1h30", "30m1h", "1h1h", "0h0m", "h")
         ],
-        (["status", "--runtime-dir", ""], ["--runtime-dir", "empty"]),
-        ([*SIMULATED, "1s", "--runtime-dir", ""], ["--runtime-dir", "empty"]),
-        ([*SIMULATED, "1s", "--record", ""], ["--record", "empty"]),
-        (["config", "check", "--config", ""], ["--config", "empty"]),
-        (["history", "--state-dir", ""], ["--state-dir", "empty"]),
-        (["report", "--output", ""], ["--output", "empty"]),
-        (["tune", ""], ["RECORDING", "empty"]),
         (["run", "--time-scale", "60"], ["--time-scale", "--simulate"]),
         (["run", "--workload", "step"], ["--workload", "--simulate"]),
         ([*SIMULATED, "1m", "--gpu", "7"], ["--gpu 7", "no such card", "0 GTX 1080 Ti (00000000:0A:00.0)"]),
@@ -220,6 +213,21 @@ def test_the_runtime_folder_may_come_from_the_environment(
 ) -> None:
     monkeypatch.setenv("GPUFAN_RUNTIME_DIR", str(tmp_path))
     assert f"{tmp_path}/state.json" in gpufan("status").err
+
+
+def test_a_wrong_folder_in_the_environment_is_named_with_its_variable(
+    gpufan: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPUFAN_RUNTIME_DIR", __file__)
+    result = gpufan("status")
+    assert result.status == 2
+    assert result.err.startswith("gpufan: environment variable GPUFAN_RUNTIME_DIR: invalid value for '--runtime-dir': ")
+
+
+def test_a_variable_for_real_cards_does_not_hinder_a_simulation(gpufan: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPUFAN_DISPLAY", ":7")
+    assert gpufan(*SIMULATED, "1s").status == 0
+    assert gpufan(*SIMULATED, "1s", "--display", ":7").status == 2
 
 
 def test_a_simulated_run_prints_a_summary_and_no_change_that_is_normal(gpufan: Run) -> None:
@@ -378,21 +386,35 @@ def test_a_bug_gives_one_line_and_a_traceback_only_with_debug(
     assert ("Traceback" in result.err) is bool(debug)
 
 
+PATH_OPTIONS = [
+    (command, option)
+    for command, found in COMMANDS.items()
+    for option in found.params
+    if isinstance(option.type, options.FilePath)
+]
+
+
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        "config set target_c 75 --config",
-        "config edit --config",
-        "doctor --bundle",
-        "setup-xorg --simulate dual-1080ti --output",
-        "setup-xorg --restore --output",
-        "deploy ansible --output",
-    ],
+    ("command", "option"), PATH_OPTIONS, ids=[f"{command} {option.name}" for command, option in PATH_OPTIONS]
 )
-def test_a_path_that_is_too_long_is_bad_input(gpufan: Run, arguments: str) -> None:
-    result = gpufan(*arguments.split(), f"/tmp/{'a' * 300}/file.tar.gz")
-    assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
-    assert "aaa...: the name is too long: use a shorter one" in result.err
+def test_a_path_at_which_nothing_can_be_is_bad_input(
+    gpufan: Run, tmp_path: Path, command: str, option: click.Parameter
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    is_folder = isinstance(option.type, options.FolderPath)
+    wrong_kind = (tmp_path / "file", "no folder: name a folder") if is_folder else (tmp_path, "a folder: name a file")
+    for path, words in (
+        ("", "it is empty: name a f"),
+        (tmp_path / ("a" * 300), "...: the name is too long: use a shorter one"),
+        (tmp_path / "file/x", "/file/x: a file in this path is used as a folder: correct the path"),
+        (tmp_path / "loop", "/loop: its symbolic links form a circle: name another path"),
+        wrong_kind,
+    ):
+        name = [option.opts[0]] if isinstance(option, click.Option) else []
+        result = gpufan(*command.split()[1:], *name, str(path))
+        assert (result.status, result.out, result.err.count("\n")) == (2, "", 1)
+        assert words in result.err
 
 
 @pytest.mark.parametrize(

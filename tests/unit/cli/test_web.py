@@ -1,5 +1,6 @@
 """`gpufan web`: what is refused in one line, and what the page says at the start."""
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_a_mistake_in_the_options_is_one_line(gpufan: Run, arguments: list[str],
         (b"curv = '40:40'", "curv"),
         (b"target_c 70", "line 1"),
         (b"# \xff", "not UTF-8"),
-        (None, "Is a directory"),
+        (None, "it is not a file: name another file with --config"),
     ],
 )
 def test_a_settings_file_that_cannot_be_used_is_one_line(
@@ -63,7 +64,7 @@ def test_a_settings_file_that_cannot_be_used_is_one_line(
 ) -> None:
     file = tmp_path / "config.toml"
     if content is None:
-        file.mkdir()
+        os.mkfifo(file)
     else:
         file.write_bytes(content)
     done = gpufan("web", "--listen", "127.0.0.1:0", "--config", str(file))

@@ -258,7 +258,7 @@ def test_output_that_cannot_be_a_file_is_an_input_error(output, kind):
     elif kind == "circle":
         output.symlink_to(output)
     with pytest.raises(InputError):
-        command(output / "missing" / "xorg.conf" if kind == "nowhere" else output)
+        search.real_config_file(output / "missing" / "xorg.conf" if kind == "nowhere" else output)
 
 
 def test_missing_permission_is_reported_before_the_file_is_read(output, monkeypatch):
