@@ -117,8 +117,8 @@ def check_config(config_path: Path | None) -> None:
 def show_config(keys: tuple[str, ...], config_path: Path | None) -> None:
     """Show the settings in effect, and where each comes from.
 
-    With KEYs, only these settings, and what they mean; the key `quiet` stands for quiet hours. Options of `gpufan run`
-    are not considered.
+    With KEYs, show only these settings and their meaning; the key `quiet` stands for quiet hours, and `fan` for case
+    fans. Options of `gpufan run` are not considered.
     """
     from gpufan.terminal.tables import print_settings
 

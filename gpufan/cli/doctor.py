@@ -19,7 +19,9 @@ from gpufan.doctor.show import print_report
 @click.command(cls=Command)
 @click.option("--try-fans", is_flag=True, help="Change the speed of all fans for a moment, as a proof; needs root.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings for programs.")
-@options.file("--bundle", help="Write what helps to explain a fault to a new .tar.gz file, without private data.")
+@options.file(
+    "--bundle", help="Write the facts that help to explain a fault to a new .tar.gz file, without private data."
+)
 @options.config
 @options.runtime_dir
 def doctor(try_fans: bool, as_json: bool, bundle: Path | None, config_path: Path | None, runtime_dir: Path) -> None:

@@ -23,7 +23,7 @@ def identify(runtime_dir: Path) -> None:
 
     Each fan moves for some seconds. A line names each tachometer whose speed has changed with it.
 
-    Every fan is given back as it was, also after Ctrl-C or kill -9.
+    Every fan is given back as it was, also after Ctrl-C or kill -9. The exit status is 1 if a fan could not be tried.
     """
     from gpufan.service.channel_trials import identify_channels
 

@@ -12,7 +12,9 @@ from gpufan.history.local_time import parse_day
 from gpufan.history.reader import HistoryReader, TimeRange
 from gpufan.system.paths import SNAPSHOT
 
-_last_option = options.duration("--last", "last_s", metavar="30m|24h|7d", help="Only this long until now.")
+_last_option = options.duration(
+    "--last", "last_s", metavar="30m|24h|7d", help="Only the period of this length that ends now."
+)
 
 
 @click.command("keep-history", cls=Command)

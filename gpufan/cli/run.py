@@ -53,7 +53,7 @@ def _read_time_scale_option(text: str) -> float:
     "min_duty_percent",
     type=options.IntRange(*key_bounds("min_duty_percent")),
     metavar="PERCENT",
-    show_default="the card's own, or 30 where that is under 20",
+    show_default="the card's own, or 30 if that is under 20",
     help="Lowest duty ever set.",
 )
 @options.number_option(
@@ -123,7 +123,10 @@ def run(
 def restore(
     gpus: tuple[str, ...], only_taken: bool, config_path: Path | None, runtime_dir: Path, **settings: Any
 ) -> None:
-    """Give every fan back to the driver, and limits that a killed gpufan has changed. This may be repeated."""
+    """Give every fan back to the driver, and restore the limits that a killed gpufan has changed.
+
+    It does no harm to repeat this.
+    """
     source = options.source_of_config_option(config_path, options.keys_of_given_options(settings))
     if only_taken:
         options.refuse_options(["gpus"], "names cards, and --taken does so too: leave one out")

@@ -53,12 +53,12 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would 
     "--web/--no-web",
     default=None,
     show_default="as before, at first no",
-    help="Also serve the page of `gpufan web`, which then only shows.",
+    help="Also serve the page of `gpufan web`, which then cannot change settings.",
 )
 @click.option(
     "--alerts",
     metavar="URL|-",
-    help="Also send messages to this receiver when a card needs help; - asks for the URL, which then gets into no log."
+    help="Also send messages to this receiver when a card needs help; - asks for the URL, so that no log gets it."
     " `gpufan alerts --help` says which URLs there are.",
 )
 @click.option("--no-alerts", is_flag=True, help="Send no messages any more.")
@@ -66,7 +66,7 @@ _dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would 
 @_dry_run_option
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--no-start", is_flag=True, help="Install and enable only; nothing is started or stopped now.")
-@click.option("--skip-check", is_flag=True, help="Do not test the fans first, as when an image is built.")
+@click.option("--skip-check", is_flag=True, help="Do not test the fans first, for example while an image is built.")
 def install_service(
     history: bool | None,
     exporter: bool | None,

@@ -37,11 +37,12 @@ def set_fans(
     `set 60 --gpu nct6798/pwm2` is for a case fan, which obeys only an order with its name. It can have a duty, a curve,
     or `auto`, which leaves it to the BIOS, but no target.
 
-    An order ends with --clear, after --for, and when gpufan is started anew, unless --keep is given. A new order
-    replaces the one before. While no gpufan is running, --keep stores an order for its next start; --clear removes it.
+    An order ends with --clear or after --for. It also ends when gpufan is started anew, unless --keep is given. A new
+    order replaces the one before. While no gpufan is running, --keep stores an order for its next start; --clear
+    removes it.
 
-    Whatever is ordered: the duty is never below the lowest of the card, fans go to full speed close to the slowdown
-    threshold of the card, and when the temperature is in doubt. `gpufan status` shows the order.
+    An order cannot set a duty below the lowest one of the card. Fans still go to full speed near the slowdown threshold
+    of the card, or when its temperature is in doubt. `gpufan status` shows the order.
     """
     if clear:
         if words:

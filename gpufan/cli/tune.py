@@ -104,7 +104,7 @@ def tune(
     """Learn from a recording how each card cools, and propose the quietest setting that holds it under a limit.
 
     RECORDING is a file of `gpufan run --record` or `gpufan history --csv`. Without it, the running gpufan is watched
-    for some minutes, under the load that there is. Fans are not touched, no load is made, and root is not needed.
+    for some minutes, under its present load. Fans are not touched, no load is made, and root is not needed.
     """
     if recording is not None:
         options.refuse_options(["minutes", "simulate"], "has no meaning with a recording: leave out one of them")

@@ -7,18 +7,19 @@ from gpufan.config.schema import EXAMPLES, is_number_key, is_whole_number_key, k
 
 ABOUT = {
     "target_c": "Hold the card at this temperature in °C or below, with the least sound.",
-    "curve": "Follow this curve instead of holding a target, unless a target is set beside it, in a later table or on"
-    " the command line. It is duty in percent over temperature in °C, linear between the points and flat outside them."
+    "curve": "Follow this curve instead of holding a target. A target in the same place, in a later table or on the"
+    " command line overrides it. It is duty in percent over temperature in °C, linear between the points and flat"
+    " outside them."
     " Temperatures must rise, duties must not fall. `auto` as the first duty leaves the fans to the driver below the"
     ' second point: "0:auto,50:30,83:100".',
     "hysteresis_c": "Under a curve: how many °C a card must cool before its fans slow down.",
-    "hold_s": "Under a curve: how many seconds it must stay that cool.",
+    "hold_s": "Under a curve: how many seconds a card must stay that cool before its fans slow down.",
     "min_duty_percent": "Lowest duty ever set, in percent, but never below the range of the card. Without it, this is"
-    " the lowest duty of the card, or 30 where that is below 20, since so low a duty can stall and harm a fan.",
-    "neighbours": "Cards that this card warms up, named as in gpus. When a target is held, the fans of this card also"
-    " run for them, where that is quieter in total or the only way.",
-    "power_limit_w": "Power limit of the card in W. `gpufan list` shows the range that the card accepts. gpufan gives"
-    " the limit before back at its end.",
+    " the lowest duty of the card, or 30 if that is below 20: a lower duty can stall and harm a fan.",
+    "neighbours": "Cards that this card warms up, named as in gpus. Under a target, the fans of this card also run"
+    " faster for them, if this is quieter in total or the only way to hold the target.",
+    "power_limit_w": "Power limit of the card in W. `gpufan list` shows the range that the card accepts. When"
+    " gpufan ends, it sets the former limit again.",
     "give_way": 'What happens if a card is too warm although its fans may not go higher. "power": its clocks give way.'
     " That holds the card 1 °C above target_c, or 4 °C below the temperature at which the curve has its highest duty."
     " Clocks give way earlier while the temperature rises. gpufan sets the temperature limit of the driver if the card"
@@ -42,9 +43,9 @@ ABOUT = {
     "from": "When quiet hours begin, in local time: hours and minutes with a colon between them.",
     "to": 'When they end; if this is not later than from, on the next day. "24:00" is midnight.',
     "days": "The days on which they begin, from mon to sun. Without it, every day.",
-    "max_duty_percent": "Highest duty in quiet hours, in percent. The lowest duty counts more, and so do a card that"
-    " nears its slowdown threshold, a temperature in doubt and a fan that stands still. There is no limit while the"
-    " curve leaves the fans to the driver.",
+    "max_duty_percent": "Highest duty in quiet hours, in percent. The fans run faster all the same if the lowest duty"
+    " is higher, if a card nears its slowdown threshold, if its temperature is in doubt, or if a fan stands still."
+    " There is no limit while the curve leaves the fans to the driver.",
 }
 """What each key means, without its bounds."""
 
@@ -67,8 +68,8 @@ UNSET = {
     "target_c": "none, the curve is followed",
     "curve": "none, the target is held",
     "neighbours": "none",
-    "power_limit_w": "as it is",
-    "min_duty_percent": "the card's own, or 30 where that is under 20",
+    "power_limit_w": "unchanged",
+    "min_duty_percent": "the card's own, or 30 if that is under 20",
     "gpus": "all",
     "display": "gpufan's own, when needed",
     "duration_s": "until stopped",

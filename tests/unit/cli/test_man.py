@@ -42,7 +42,7 @@ def test_every_key_is_on_the_page_of_the_settings_file() -> None:
         assert f" {key} = {toml(getattr(EXAMPLES, key))} {describe_key(key).replace('`', '')}" in text
     for key in QUIET_KEYS:
         assert f" {key} = " in text
-    assert "Where not set: the card's own, or 30 where that is under 20." in text
+    assert "Where not set: the card's own, or 30 if that is under 20." in text
 
 
 @pytest.mark.parametrize("name", PAGES)

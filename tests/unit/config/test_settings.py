@@ -182,9 +182,7 @@ def test_show_prints_every_setting_and_its_origin(file: Path) -> None:
 def test_show_of_a_key_also_prints_its_meaning(file: Path) -> None:
     file.write_text('hysteresis_c = 4\n[[gpu]]\nmatch = "1080"\nhold_s = 30')
     said = command("config", "show", "--config", file, "interval_s", "min_duty_percent").output
-    assert re.search(
-        r"^  min_duty_percent  the card's own, or 30 where that is under 20 +built-in$", said, re.MULTILINE
-    )
+    assert re.search(r"^  min_duty_percent  the card's own, or 30 if that is under 20 +built-in$", said, re.MULTILINE)
     assert "\ninterval_s: Seconds from one reading to the next. From 0.1 to 5.\n" in said
     assert "hysteresis_c" not in said
     assert "hold" not in command("config", "show", "--config", file, "interval_s").output
