@@ -69,7 +69,7 @@ def read_alert_settings(path: Path, name: Path | None = None) -> AlertSettings:
     except PermissionError:
         raise InputError(f"{name}: only root may read it, since it holds secrets: run this with sudo") from None
     except OSError as error:
-        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{name}: cannot be read: {error.strerror}: name another file with --config") from error
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
 

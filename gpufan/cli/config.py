@@ -17,6 +17,7 @@ from gpufan.config.settings import DEFAULT_PATH
 from gpufan.errors import GpufanError, InputError
 from gpufan.system.files import read_file
 from gpufan.system.own_command import with_own_command
+from gpufan.system.printable import printable
 
 _SHOWN_KEYS = (*RUN_KEYS, "quiet", "fan")
 
@@ -331,7 +332,9 @@ def _config_path_to_change(path: Path | None) -> tuple[Path, str]:
     if text_before_change(path) is not None:
         return path, "changed"
     if path != DEFAULT_PATH and not _is_on_terminal():
-        raise InputError(f"{path}: no such file: correct --config, or create the file: touch {shlex.quote(str(path))}")
+        command = f"touch {shlex.quote(str(path))}"
+        remedy = f": {command}" if command.isprintable() else ""
+        raise InputError(f"{path}: no such file: correct --config, or create the file{remedy}")
     if path != DEFAULT_PATH and not click.confirm(f"{path} does not exist. Create it?", err=True):
         raise GpufanError(f"{path}: nothing changed")
     return path, "created"
@@ -371,4 +374,4 @@ def _change_config_and_echo(config_path: Path | None, change: Callable[[str], st
 
 def _echo_config_warning(path: Path | None, text: object) -> None:
     """Print a warning about the settings file `path` to standard error."""
-    click.echo(f"warning: {path}: {with_own_command(str(text))}", err=True)
+    click.echo(f"warning: {printable(f'{path}: {with_own_command(str(text))}')}", err=True)

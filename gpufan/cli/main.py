@@ -53,6 +53,10 @@ COMMANDS = {
 """The commands, by section of the help. Each has its name, its place in the code, and its line in the help."""
 
 
+_LONGEST_MESSAGE = 2000
+"""An error message with more characters is shortened."""
+
+
 def _print_versions(context: click.Context, _parameter: click.Parameter, is_asked: bool) -> None:
     """If the option --version is given (`is_asked`), print the versions and end the command."""
     if is_asked and not context.resilient_parsing:
@@ -109,10 +113,19 @@ def main() -> None:
         from gpufan.system.own_command import with_own_command
 
         with suppress(OSError):  # the terminal may be gone
-            line = f"gpufan: {printable(with_own_command(message))}"
+            line = f"gpufan: {_shortened(printable(with_own_command(message)))}"
             print(_error_for_terminal(line), file=sys.stderr)
     _flush_at_exit(sys.stdout, sys.stderr)
     sys.exit(status)
+
+
+def _shortened(line: str) -> str:
+    """Return `line`, an error message, without its middle if it is very long, as it is with a very long argument.
+
+    The end stays, since it says what to do.
+    """
+    half = _LONGEST_MESSAGE // 2
+    return line if len(line) <= _LONGEST_MESSAGE else f"{line[:half]} ... {line[-half:]}"
 
 
 def _error_for_terminal(line: str) -> str:

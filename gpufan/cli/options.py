@@ -70,7 +70,9 @@ class FloatRange(click.FloatRange):
             number = super().convert(read_number(text) if isinstance(text, str) else text, param, ctx)
             if self.accepts(number):
                 return number
-        return self.fail(f"{value or 'empty'}: write a {self.numbers} from {self._describe_range()}", param, ctx)
+        return self.fail(
+            f"{str(value).strip() or 'empty'}: write a {self.numbers} from {self._describe_range()}", param, ctx
+        )
 
     numbers = "number"
 

@@ -4,6 +4,7 @@ A later source overrides an earlier one. The keys that a file may have are in `s
 """
 
 import math
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -231,6 +232,6 @@ class Source:
 def unreadable_settings(path: Path, error: OSError) -> InputError:
     """Return the error for a settings file `path` that cannot be read because of `error`. It says what to do."""
     remedy = "replace it with a file" if path == DEFAULT_PATH else "name another file with --config"
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) and os.geteuid() != 0:
         remedy = "run this with sudo"
     return InputError(f"{path}: cannot be read: {error.strerror}: {remedy}")

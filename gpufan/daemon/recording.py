@@ -175,7 +175,7 @@ def read_recording(path: Path) -> Iterator[Row]:
                     raise InputError(f"{path} is not a recording: its first line must be {HEADER.strip()}")
                 yield _parse_recording_line(line, f"{path}: line {number}")
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}: name a file of `gpufan run --record`") from error
     if not number:
         fault = "is not a recording" if line else "is empty"
         raise InputError(f"{path} {fault}: `gpufan run --record FILE` makes one")

@@ -16,6 +16,7 @@ from gpufan.core.severity import Severity, severity
 from gpufan.core.snapshot import GpuState, Snapshot
 from gpufan.system.background import BackgroundWriter
 from gpufan.system.own_command import with_own_command
+from gpufan.system.printable import printable
 
 LINE_EVERY_S = 60.0
 """The shortest time between two lines about one kind of news of one card, s."""
@@ -72,7 +73,7 @@ class LogHandler(logging.Handler):
             start = f"{h_mm_ss(simulated_s)} "
         else:
             start = time.strftime("%H:%M:%S ", time.localtime(record.created))
-        self.write_line(start + with_own_command(record.getMessage()))
+        self.write_line(start + _message_as_line(record))
 
     @property
     def write_error(self) -> OSError | ValueError | None:
@@ -87,6 +88,19 @@ class LogHandler(logging.Handler):
     def _write(self, line: str) -> None:
         self._stream.write(line + "\n")
         self._stream.flush()
+
+
+class _LineFormatter(logging.Formatter):
+    """Makes a line of a record. A traceback is never a part of it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message of `record` as a line that begins with `gpufan: `."""
+        return f"gpufan: {_message_as_line(record)}"
+
+
+def _message_as_line(record: logging.LogRecord) -> str:
+    """Return the message of `record` as one line, in which the commands can be copied."""
+    return printable(with_own_command(record.getMessage()))
 
 
 @contextmanager
@@ -106,7 +120,7 @@ def log_to(stream: TextIO) -> Iterator[LogHandler]:
 def log_to_stderr() -> Iterator[None]:
     """Write warnings and errors to standard error during the block. Each is a line that begins with `gpufan: `."""
     logger, handler = logging.getLogger("gpufan"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("gpufan: %(message)s"))
+    handler.setFormatter(_LineFormatter())
     logger.addHandler(handler)
     try:
         yield

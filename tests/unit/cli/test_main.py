@@ -23,6 +23,7 @@ from gpufan.core.snapshot import Snapshot
 from gpufan.daemon import snapshot_file as snapshot
 from gpufan.daemon.snapshot_file import SnapshotFile, snapshot_now
 from gpufan.gpu.simulated import PROFILES, WORKLOADS
+from gpufan.system.own_command import with_own_command
 from tests.unit.builders import gpu_state
 from tests.unit.conftest import Run
 
@@ -125,7 +126,7 @@ def test_all_versions_are_shown_in_one_line(gpufan: Run) -> None:
         (["run", "--target", "75", "--target", "80"], ["--target is given twice: leave one out"]),
         (["config", "set", "target_c", "75", "--gpu", "0", "--gpu", "1"], ["--gpu is given twice: leave one out"]),
         (["run", "--target", "5"], ["--target", "5: write a number from 50 to 90"]),
-        (["run", "--target", ""], ["--target", "empty: write a number from 50 to 90"]),
+        (["run", "--target", " "], ["--target", "empty: write a number from 50 to 90"]),
         (["run", "--interval", "1_0"], ["--interval", "1_0: write a number from 0.1 to 5"]),
         (
             ["run", "--simulate", "--time-scale", "inf"],
@@ -334,7 +335,23 @@ def test_the_choices_are_all_profiles_and_workloads_of_the_simulator() -> None:
 
 def test_an_error_is_one_line_without_control_characters(gpufan: Run) -> None:
     error = gpufan("tune", "/nowhere/\x1b[2J\n\x9b1m").err
-    assert error == "gpufan: /nowhere/?[2J ?1m cannot be read: No such file or directory\n"
+    remedy = "name a file of `gpufan run --record`"
+    assert error == f"gpufan: /nowhere/?[2J ?1m cannot be read: No such file or directory: {with_own_command(remedy)}\n"
+
+
+def test_a_very_long_argument_gives_a_short_message_with_its_remedy(gpufan: Run) -> None:
+    error = gpufan("run", "--target", "7" * 100_000).err
+    assert len(error) < 2100
+    assert error.startswith("gpufan: invalid value for '--target': 777")
+    assert error.endswith("777: write a number from 50 to 90\n")
+
+
+def test_a_warning_is_one_line_without_control_characters(gpufan: Run, tmp_path: Path) -> None:
+    file = tmp_path / "a\nb\x1b[31m\udcff"
+    file.write_text("target_c = 5\n")
+    warning, error = gpufan("restore", "--config", str(file), "--runtime-dir", str(tmp_path)).err.splitlines()
+    assert warning.startswith(f"gpufan: {tmp_path}/a b?[31m?: line 1: target_c = 5: ")
+    assert error.startswith("gpufan: ")
 
 
 def test_the_reader_of_a_recording_says_why_it_cannot_be_read(

@@ -278,6 +278,13 @@ def test_a_warning_is_written_with_the_time_of_day() -> None:
     assert re.fullmatch(r"\d\d:\d\d:\d\d the disk is full\n", stream.getvalue())
 
 
+def test_a_log_line_is_one_line_without_control_characters() -> None:
+    stream = io.StringIO()
+    with log_to(stream):
+        logging.getLogger("gpufan.test").warning("%s: no such file", "a\nb\x1b[31m\udcff")
+    assert stream.getvalue().endswith(" a b?[31m?: no such file\n")
+
+
 def test_a_reader_that_went_away_does_no_harm() -> None:
     stream = io.StringIO()
     with log_to(stream) as handler:
