@@ -37,7 +37,9 @@ def exporter(listen: tuple[str, int], textfile: Path | None, every_s: float, onc
     else:
         options.refuse_options(["listen"], "and --textfile exclude each other: start two exporters")
         if textfile.suffix != ".prom":
-            raise InputError(f"{textfile}: node_exporter reads only files whose names end with .prom")
+            raise InputError(f"{textfile}: node_exporter reads only files whose names end with .prom: name such a file")
+        if textfile.exists() and not textfile.is_file():
+            raise InputError(f"{textfile} is not a file: name another --textfile")
     if once:
         options.refuse_options(["every_s"], "and --once exclude each other: leave out one")
     try:

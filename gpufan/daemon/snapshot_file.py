@@ -99,9 +99,13 @@ def read_snapshot(path: Path) -> Snapshot:
     except FileNotFoundError:
         raise NotRunning(f"no gpufan is running (no {path}): start it with `sudo gpufan run`") from None
     except OSError as error:
-        raise GpufanError(f"cannot read {path}: {error.strerror}") from error
+        remedy = "remove it, or name another folder with --runtime-dir"
+        if isinstance(error, PermissionError):
+            remedy = "run this with sudo"
+        raise GpufanError(f"cannot read {path}: {error.strerror}: {remedy}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
-        raise GpufanError(f"{path} is not a snapshot of this version of gpufan: {error}") from error
+        remedy = "restart gpufan, or name another folder with --runtime-dir"
+        raise GpufanError(f"{path} is not a snapshot of this version of gpufan: {error}: {remedy}") from error
     return snapshot
 
 

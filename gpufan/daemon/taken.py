@@ -76,7 +76,7 @@ def read_taken(path: Path) -> tuple[TakenCard, ...]:
     except FileNotFoundError:
         return ()
     except OSError as error:
-        raise GpufanError(f"cannot read {path}: {error.strerror}") from error
+        raise GpufanError(f"cannot read {path}: {error.strerror}: run `sudo gpufan restore`") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
         raise GpufanError(f"{path} is damaged: {error}: run `sudo gpufan restore`") from error
 

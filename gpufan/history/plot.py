@@ -106,9 +106,9 @@ def check_plot_path(path: Path, suffixes: Sequence[str] = (".svg", ".png")) -> N
     if path.suffix.lower() not in suffixes:
         raise InputError(f"{path}: unknown format: name a file that ends in {' or '.join(suffixes)}")
     if path.exists() and not path.is_file():
-        raise InputError(f"{path} cannot be written: it is not a file")
+        raise InputError(f"{path} cannot be written: it is not a file: name another --output")
     if not path.parent.is_dir():
-        raise InputError(f"{path} cannot be written: no such folder")
+        raise InputError(f"{path} cannot be written: no such folder: create it, or name another --output")
     if path.suffix.lower() != ".html" and not has_matplotlib():
         raise MissingExtra("pictures need", "matplotlib 3.7 or newer", "plot")
 

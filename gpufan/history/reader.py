@@ -231,8 +231,10 @@ class HistoryReader:
                 " `gpufan keep-history` while it runs"
             ) from None
         except OSError as error:
-            remedy = ": run this with sudo" if isinstance(error, PermissionError) else ""
-            raise GpufanError(f"cannot read {self._path}: {error.strerror}{remedy}") from error
+            remedy = "name another folder with --state-dir"
+            if isinstance(error, PermissionError):
+                remedy = "run this with sudo"
+            raise GpufanError(f"cannot read {self._path}: {error.strerror}: {remedy}") from error
         if not self._path.is_file():
             raise GpufanError(f"{self._path} is not a file: name another folder with --state-dir")
         # Without a recorder and without permission to write, SQLite cannot create the file that coordinates readers and

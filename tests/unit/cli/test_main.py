@@ -346,14 +346,6 @@ def test_a_very_long_argument_gives_a_short_message_with_its_remedy(gpufan: Run)
     assert error.endswith("777: write a number from 50 to 90\n")
 
 
-def test_a_warning_is_one_line_without_control_characters(gpufan: Run, tmp_path: Path) -> None:
-    file = tmp_path / "a\nb\x1b[31m\udcff"
-    file.write_text("target_c = 5\n")
-    warning, error = gpufan("restore", "--config", str(file), "--runtime-dir", str(tmp_path)).err.splitlines()
-    assert warning.startswith(f"gpufan: {tmp_path}/a b?[31m?: line 1: target_c = 5: ")
-    assert error.startswith("gpufan: ")
-
-
 def test_the_reader_of_a_recording_says_why_it_cannot_be_read(
     gpufan: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -159,7 +159,9 @@ def test_no_snapshot_means_no_gpufan_runs(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_place_of_the_snapshot_is_an_error_for_people(tmp_path: Path) -> None:
-    with pytest.raises(GpufanError, match=r"cannot read .*: Is a directory"):
+    with pytest.raises(
+        GpufanError, match=r"cannot read .*: Is a directory: remove it, or name another folder with --runtime-dir"
+    ):
         read_snapshot(tmp_path)
 
 

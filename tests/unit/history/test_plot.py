@@ -133,7 +133,8 @@ def test_an_impossible_path_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError) as error:
         check_plot_path(tmp_path / name)
     assert re.search(
-        r"name a file that ends in \.svg or \.png|cannot be written: (no such folder|it is not a file)",
+        r"name a file that ends in \.svg or \.png"
+        r"|cannot be written: (no such folder: create it, or|it is not a file:) name another --output",
         str(error.value),
     )
 

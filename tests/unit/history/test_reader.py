@@ -54,6 +54,12 @@ def test_a_pipe_in_place_of_the_file_does_not_block(tmp_path: Path) -> None:
         HistoryReader(tmp_path)
 
 
+def test_a_link_that_leads_nowhere_names_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).symlink_to(FILE_NAME)
+    with pytest.raises(GpufanError, match=r"symbolic links: name another folder with --state-dir"):
+        HistoryReader(tmp_path)
+
+
 def test_another_programs_database_is_not_read(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / FILE_NAME).execute("CREATE TABLE card (x)").connection.close()
     with pytest.raises(GpufanError, match="is not a history of gpufan"):

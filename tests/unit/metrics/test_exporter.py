@@ -244,12 +244,17 @@ def test_a_failed_single_write_is_an_error(tmp_path: Path) -> None:
         (["--listen", "x"], "is not an address"),
         (["--once"], "--once goes with --textfile"),
         (["--every", "5"], "--every goes with --textfile"),
-        (["--textfile", "a.txt"], "end with .prom"),
+        (["--textfile", "a.txt"], "end with .prom: name such a file"),
+        (["--textfile", "pipe.prom", "--once"], "pipe.prom is not a file: name another --textfile"),
         (["--textfile", "a.prom", "--listen", ":1"], "exclude each other"),
         (["--textfile", "a.prom", "--once", "--every", "5"], "exclude each other"),
     ],
 )
-def test_options_that_exclude_each_other_are_refused(arguments: list[str], complaint: str) -> None:
+def test_options_that_cannot_be_followed_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], complaint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.prom")
     with pytest.raises((InputError, click.BadParameter)) as refused:
         cli.main(["exporter", *arguments], standalone_mode=False)
     assert complaint in str(refused.value)

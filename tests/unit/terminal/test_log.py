@@ -15,7 +15,7 @@ from gpufan.core.reasons import Cause, Reason
 from gpufan.core.sentences import end_of_news_sentence, news_sentence
 from gpufan.core.snapshot import GpuState
 from gpufan.daemon.snapshot_file import snapshot_now
-from gpufan.terminal.log import ChangeLog, log_to
+from gpufan.terminal.log import ChangeLog, log_to, log_to_stderr
 from tests.unit.builders import gpu_state
 
 
@@ -278,11 +278,12 @@ def test_a_warning_is_written_with_the_time_of_day() -> None:
     assert re.fullmatch(r"\d\d:\d\d:\d\d the disk is full\n", stream.getvalue())
 
 
-def test_a_log_line_is_one_line_without_control_characters() -> None:
+def test_a_log_line_is_one_line_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     stream = io.StringIO()
-    with log_to(stream):
-        logging.getLogger("gpufan.test").warning("%s: no such file", "a\nb\x1b[31m\udcff")
-    assert stream.getvalue().endswith(" a b?[31m?: no such file\n")
+    with log_to(stream), log_to_stderr():
+        logging.getLogger("gpufan.test").warning("%s: no such file", "a\nb\x1b[31m")
+    assert stream.getvalue().endswith(" a b?[31m: no such file\n")
+    assert capsys.readouterr().err == "gpufan: a b?[31m: no such file\n"
 
 
 def test_a_reader_that_went_away_does_no_harm() -> None:
