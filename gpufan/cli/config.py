@@ -57,7 +57,7 @@ def _config_key_or_refuse(word: str, keys: Sequence[str]) -> str:
         raise click.BadParameter(f"{word}: write the key alone, and --gpu CARD to set it for some cards only")
     import difflib  # only a mistake needs it
 
-    near = difflib.get_close_matches(word, keys, 1, 0.5)
+    near = difflib.get_close_matches(word.lower(), keys, 1, 0.5)
     remedy = f"did you mean {near[0]}?" if near else f"choose from {', '.join(keys)}"
     raise click.BadParameter(f"there is no key {word}: {remedy}")
 

@@ -12,7 +12,7 @@ _GAP_S = 15.0
 
 
 class Counters:
-    """The counters of one card."""
+    """Counts the errors of one card, and the seconds of heat and of doubt, since the start of the run."""
 
     def __init__(self) -> None:
         self.errors = Errors()

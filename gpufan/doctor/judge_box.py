@@ -34,7 +34,9 @@ def _judge_container(facts: Facts) -> Iterator[Finding]:
     """Yield a finding that says what gpufan cannot do in a container."""
     if facts.container:
         text = f"{facts.container}: a kill of the container also ends the guardian, and no systemd gives the fans back;"
-        yield ok("container", f"{text} they keep their speed until it starts again, so let it restart always")
+        yield ok(
+            "container", f"{text} they keep their speed until it starts again, so always let it restart"
+        )
 
 
 def _judge_clock(facts: Facts) -> Iterator[Finding]:
@@ -120,7 +122,7 @@ def _judge_coolbits(facts: Facts) -> Iterator[Finding]:
     weak = [(path, line, value) for path, line, value in options if with_coolbits(value, _FANS_BIT) != value]
     if incomplete or not found:
         place = incomplete[0] if incomplete else "every file of X"
-        text = f"Coolbits is missing in {place} for a card, but by {facts.config} gpufan sets fans over this X server"
+        text = f"Coolbits is missing in {place} for a card, but {facts.config} lets gpufan set fans over this X server"
         yield problem("coolbits", text, f"sudo {facts.command} setup-xorg", *restart_x)
     elif not weak:
         yield ok("coolbits", found)

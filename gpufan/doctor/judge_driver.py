@@ -113,7 +113,7 @@ def _judge_card_on_bus(facts: Facts, card: PciCard) -> Iterator[Finding]:
         text += f" does not support it, {LAST_BRANCH} is the last branch that does"
         yield problem("card", text, *_install_last_driver_branch(facts))
     elif card.driver == "nouveau":
-        text = f"the nouveau driver has {card.address}, and cannot set its fans: install NVIDIA's driver, and reboot"
+        text = f"the nouveau driver drives {card.address}, and cannot set its fans: install NVIDIA's driver, and reboot"
         yield problem("card", text, _install_driver_command(facts), "sudo reboot")
     elif facts.driver.error is not None or "driver" in facts.errors:
         return  # the finding about the driver is enough for all cards

@@ -9,6 +9,7 @@ plain numbers, so that the plots of simulations, recordings and the history look
 """
 
 import io
+import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +32,9 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 """Colours that colour-blind people can distinguish too (Okabe and Ito, Color Universal Design, 2008)."""
 
 _GREY = "#777777"
+
+# It warns that it cannot write to the home folder of the user. Pictures need no home folder.
+logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 _STYLE: dict[str, Any] = {
     "font.size": 9,

@@ -384,7 +384,10 @@ class QuietLanes(PerLane):
         """The highest duty that was allowed at the last reading, percent."""
 
     def limited(self, duty_percent: Array, now: LaneReadings, max_duty_percent: Array) -> Array:
-        """Return the duties, lowered to `max_duty_percent`. NaN stands for a duty of the driver, and for no limit."""
+        """Return the duties, lowered to `max_duty_percent`. Each array has a value for each lane, percent.
+
+        NaN stands for a duty of the driver, and for no limit.
+        """
         limit = np.clip(np.where(np.isnan(max_duty_percent), self._high, max_duty_percent), self._low, self._high)
         share = np.clip((now.reading_c - self._begins_c) / YIELD_K, 0.0, 1.0)
         fallen = self._above - FALL_PERCENT_PER_S * now.seconds

@@ -86,7 +86,7 @@ class PerLane:
     """The names of these values."""
 
     def selected(self: _P, lanes: NDArray[np.intp]) -> _P:
-        """Return a copy that has only `lanes`."""
+        """Return a copy that has only the lanes with the indices `lanes`, in this order."""
         found = copy.copy(self)
         for name in self.PER_LANE:
             value = getattr(self, name)

@@ -55,7 +55,7 @@ class BoxOptions:
 
 
 class WebBox:
-    """The box, as the routes need it."""
+    """The readings, settings and predictions that the routes of the page send."""
 
     def __init__(
         self,

@@ -132,11 +132,11 @@ class WatchedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Wait with further data, for a limited time."""
+        """Send no more data until the client has received some. The connection is closed if that takes too long."""
         self.watch.pause_writing()
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """Go on with further data."""
+        """Send data again: the client has received some."""
         self.watch.resume_writing()
         super().resume_writing()

@@ -153,7 +153,7 @@ class Predictor:
 
 
 def set_models(models: dict[str, CardModel]) -> None:
-    """In a worker: use `models` from now on, and make one replay of each kind, so that the next one is fast."""
+    """In a worker: use `models` from now on, and make one replay of each kind, so that the next replay is fast."""
     import os
 
     os.environ.update(ONE_THREAD)

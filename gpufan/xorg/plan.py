@@ -37,7 +37,7 @@ _JOINING = "SLI", "MultiGPU", "BaseMosaic"
 
 
 class PlanOptions(NamedTuple):
-    """What the user wants: options for every NVIDIA Device, and the layout to complete."""
+    """The options of the user: options for every NVIDIA Device, and the layout to complete."""
 
     coolbits: int = FANS_BIT
     """Bits to set in Coolbits. The bit with the value 4 allows X to set fans."""

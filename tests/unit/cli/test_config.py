@@ -416,6 +416,7 @@ def test_an_editor_that_fails_leaves_the_file(file: Path, monkeypatch: pytest.Mo
         ("max_duty_percent", "`gpufan config show quiet` explains it"),
         ("quiet.from", "belongs to the table of quiet hours"),
         ("target", "there is no key target: did you mean target_c?"),
+        ("TARGET_C", "there is no key TARGET_C: did you mean target_c?"),
         ("gpu", "write the key alone, and --gpu CARD"),
         ("xyz", "there is no key xyz: choose from target_c, curve,"),
     ],

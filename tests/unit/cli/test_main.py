@@ -4,6 +4,7 @@ import io
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -454,6 +455,15 @@ def test_a_folder_that_may_not_be_searched_is_no_bug(
 )
 def test_a_wrong_command_line_names_the_remedy(gpufan: Run, arguments: list[str], message: str) -> None:
     assert gpufan(*arguments) == (2, "", f"gpufan: {message}\n")
+
+
+@pytest.mark.parametrize("debug", [[], ["--debug"]], ids=["plain", "debug"])
+def test_an_interrupt_while_a_command_is_loaded_is_one_line(debug: list[str]) -> None:
+    command = [sys.executable, "-c", "import gpufan.cli; raise KeyboardInterrupt", *debug]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGINT
+    assert ("Traceback" in done.stderr) is bool(debug)
+    assert debug or done.stderr == "gpufan: interrupted\n"
 
 
 @contextmanager
