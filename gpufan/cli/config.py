@@ -59,13 +59,14 @@ def _config_key_or_refuse(word: str, keys: Sequence[str]) -> str:
 
     near = difflib.get_close_matches(word.lower(), keys, 1, 0.5)
     remedy = f"did you mean {near[0]}?" if near else f"choose from {', '.join(keys)}"
-    raise click.BadParameter(f"there is no key {word}: {remedy}")
+    raise click.BadParameter(f"there is no key {word.strip() or repr(word)}: {remedy}")
 
 
 _card_option = click.option(
     "--gpu",
     "card",
     metavar="CARD",
+    type=options.card_name,
     shell_complete=complete_card,
     show_default="all cards",
     help="Only for this card: UUID, PCI address, index or name.",

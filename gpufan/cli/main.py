@@ -148,7 +148,8 @@ def _usage_message(error: click.ClickException) -> str:
     """Return the message of `error`, a mistake in the command line, as one line. The line also says what to do."""
     text = " ".join(error.format_message().split()).removesuffix(".")
     # A wrong value has its remedy, and so has a name that is much like another: "Did you mean ...?"
-    if isinstance(error, click.UsageError) and not isinstance(error, click.BadParameter) and not text.endswith("?"):
+    is_wrong_value = isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter)
+    if isinstance(error, click.UsageError) and not is_wrong_value and not text.endswith("?") and "Choose" not in text:
         text += ": --help shows what is possible"
     text = text[:1].lower() + text[1:]
     variable = _variable_of(error) if isinstance(error, click.BadParameter) else None

@@ -208,6 +208,16 @@ def source_of_config_option(path: Path | None, options: RunKeys = NOTHING) -> So
     return Source(path or DEFAULT_PATH, required=path is not None, options=options)
 
 
+def _read_card_option(text: str) -> str:
+    """Return `text`, the name of a card. Raises InputError if it is blank, since each name would match it."""
+    if not text.strip():
+        raise InputError("it is empty: name a card, as `gpufan list` shows it")
+    return text
+
+
+card_name = parsed_option_type(_read_card_option)
+"""The type of an option whose value is the name of a card."""
+
 # Kinds of options, of which each command says the rest.
 file = partial(click.option, type=FilePath(), metavar="FILE")
 folder = partial(click.option, type=FolderPath(), metavar="FOLDER")
@@ -232,6 +242,7 @@ gpu = click.option(
     "gpus",
     multiple=True,
     metavar="CARD",
+    type=card_name,
     shell_complete=complete_card,
     show_default="all cards",
     help="Only this card: UUID, PCI address, index or name. Repeatable.",
@@ -241,6 +252,7 @@ gpu_or_case_fan = click.option(
     "gpus",
     multiple=True,
     metavar="CARD",
+    type=card_name,
     shell_complete=complete_card_or_case_fan,
     show_default="all cards",
     help="Only this card: UUID, PCI address, index or name; or this case fan, by its name. Repeatable.",

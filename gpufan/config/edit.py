@@ -49,7 +49,7 @@ def edited_value(key: str, words: Sequence[str]) -> Any:
     text = without_unit(key, word)
     number = read_number(text)
     if math.isnan(number):
-        raise InputError(f"{key} = {word}: write {describe_values(key)}")
+        raise InputError(f"{key} = {word or repr(word)}: write {describe_values(key)}")
     return int(text) if re.fullmatch(r"[+-]?[0-9]{1,15}", text) else number
 
 

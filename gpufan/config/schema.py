@@ -14,8 +14,8 @@ from gpufan.core.card_settings import DEFAULT_CURVE, DEFAULT_TARGET_C, CardSetti
 from gpufan.core.curve import Curve
 from gpufan.core.quiet_hours import QuietHours
 
-_CardName = Annotated[str, Meta(min_length=1)] | int
-"""A name of a card. If this is an index, it may be written without quotes."""
+_CardName = Annotated[str, Meta(pattern=r"\S")] | int
+"""A name of a card, which is not blank. If this is an index, it may be written without quotes."""
 
 ChannelName = Annotated[str, Meta(min_length=1)]
 """A name of a channel of hwmon. `hwmon.channels` checks it."""

@@ -34,9 +34,7 @@ def _judge_container(facts: Facts) -> Iterator[Finding]:
     """Yield a finding that says what gpufan cannot do in a container."""
     if facts.container:
         text = f"{facts.container}: a kill of the container also ends the guardian, and no systemd gives the fans back;"
-        yield ok(
-            "container", f"{text} they keep their speed until it starts again, so always let it restart"
-        )
+        yield ok("container", f"{text} they keep their speed until it starts again, so always let it restart")
 
 
 def _judge_clock(facts: Facts) -> Iterator[Finding]:

@@ -148,7 +148,7 @@ def test_a_bad_file_is_refused_in_log_and_status_until_it_is_put_right(daemon: D
     daemon.file.unlink()
     assert daemon.process is not None
     daemon.process.send_signal(signal.SIGHUP)
-    assert daemon.wait_for_refusal() == f"{daemon.file}: no such file"
+    assert daemon.wait_for_refusal() == f"{daemon.file}: no such file: create it, or name another with --config"
     assert daemon.targets == [75, 75]
 
 
@@ -250,7 +250,8 @@ def test_without_last_good_settings_the_built_in_ones_are_used(service: Daemon, 
 
 def test_a_file_that_is_gone_stops_no_service(service: Daemon) -> None:
     service.start(None, None)
-    wait_for(lambda: service.snapshot.settings_refused == f"{service.file}: no such file")
+    refused = f"{service.file}: no such file: create it, or name another with --config"
+    wait_for(lambda: service.snapshot.settings_refused == refused)
     assert [card.settings for card in service.snapshot.gpus] == [BUILT_IN, BUILT_IN]
     assert service.stop() == 0
 

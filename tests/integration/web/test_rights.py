@@ -171,7 +171,7 @@ def test_the_process_that_speaks_http_ends_with_the_helper(arguments: list[str])
 def test_a_settings_file_that_only_root_can_read_is_named(arguments: list[str], config: Path) -> None:
     config.chmod(0o600)
     with terminal(*arguments) as found:
-        said = found.line_with(f"{config}: cannot be read: Permission denied; ")
+        said = found.line_with(f"{config}: cannot be read: Permission denied: run this with sudo; ")
         assert "the page shows no settings" in said
         assert "Permission denied" in found.page.get("/api/settings").json()["error"]
 

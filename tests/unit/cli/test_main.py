@@ -147,6 +147,8 @@ def test_all_versions_are_shown_in_one_line(gpufan: Run) -> None:
         (["run", "--workload", "step"], ["--workload", "--simulate"]),
         ([*SIMULATED, "1m", "--gpu", "7"], ["--gpu 7", "no such card", "0 GTX 1080 Ti (00000000:0A:00.0)"]),
         (["list", "--simulate", "--gpu", "RTX"], ["--gpu RTX", "no such card"]),
+        (["list", "--simulate", "--gpu", " "], ["--gpu", "it is empty: name a card"]),
+        (["config", "set", "target_c", "75", "--gpu", ""], ["--gpu", "it is empty: name a card"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -449,6 +451,7 @@ def test_a_folder_that_may_not_be_searched_is_no_bug(
         (["config", "zzz"], "no such command 'zzz': --help shows what is possible"),
         (["run", "--zzz"], "no such option '--zzz': --help shows what is possible"),
         (["run", "--target"], "option '--target' requires an argument: --help shows what is possible"),
+        (["config", "set"], "missing argument 'KEY': --help shows what is possible"),
         (["run", "--targt", "80"], "no such option '--targt'. Did you mean '--target'?"),
     ],
     ids=str,

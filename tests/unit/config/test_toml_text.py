@@ -60,6 +60,8 @@ MISTAKES = {
     "[gpu]\nmatch = 0": "line 1: gpu: write a table for each card, headed [[gpu]] with two brackets",
     "[[gpu]]\nmatch = 0\n[[gpu]]\nhold_s = 1": "line 3: [[gpu]] 2: no match in it: write a UUID, PCI address,"
     ' index or name, such as match = "GTX 1080 Ti"',
+    'gpus = [" "]': 'line 1: gpus = [" "]: write a list of UUIDs, PCI addresses, indices or names,'
+    ' such as ["0", "GTX 1080 Ti"]',
     '[[gpu]]\nmatch = ""': 'line 2: [[gpu]] 1: match = "": write a UUID, PCI address, index or name,'
     ' such as match = "GTX 1080 Ti"',
     "[[gpu]]\nmatch = 0\ninterval_s = 1": "line 3: [[gpu]] 1: interval_s is for all cards together: write it"
