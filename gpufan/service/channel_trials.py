@@ -52,8 +52,8 @@ BEGIN_PERCENT = 60
 def identify_channels(runtime_folder: Path, say: Say, sleep: Callable[[float], None] = time.sleep) -> None:
     """Move the fan on each channel for some seconds, one after the other, and give it back. `say` gets a line for each.
 
-    Tries every channel. Then raises GpufanError if a channel could not be tried, NotGivenBack if a fan could not be given
-    back. Raises NoPermission if the user is not root, GpufanError if another gpufan runs or there is no channel.
+    Tries every channel. Then raises NotGivenBack if a fan could not be given back, GpufanError if a channel could not
+    be tried. Raises NoPermission if the user is not root, GpufanError if another gpufan runs or there is no channel.
     """
     channels = find_channels()
     if not channels:

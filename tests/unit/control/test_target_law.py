@@ -419,10 +419,10 @@ def test_while_the_fans_fall_the_reason_says_so_and_before_that_its_numbers_make
         sentences[second] = reason_sentence(decision.reason)
         duties.append(decision.duty_percent)
         assert decision.reason.cause is not Cause.SLOWING or duties[-1] <= duties[-2]
-        if match := re.fullmatch(r"(\d+) % holds .*; (\d+) more for load that may come", sentences[second]):
+        if match := re.fullmatch(r"(\d+) % holds .*; (\d+) points? more for load that may come", sentences[second]):
             assert abs(int(match[1]) + int(match[2]) - decision.duty_percent) <= 1
     kinds = [text.partition("; ")[2].lstrip("0123456789 ") for text in sentences.values()]
-    assert "more for load that may come" in kinds[310:440]
+    assert "points more for load that may come" in kinds[310:440]
     assert set(kinds[460:600]) == {"the fans slow down gradually"}
 
 

@@ -184,7 +184,7 @@ def test_a_file_that_ends_in_png_is_a_png(run: RecordedRun) -> None:
 
 @pytest.mark.parametrize(
     ("output", "words"),
-    [("report.pdf", r"\.html or \.png"), ("no/report.html", "no such folder"), (".", r"\.html or \.png")],
+    [("report.pdf", r"\.html or \.png"), ("no/report.html", "no such folder")],
 )
 def test_an_impossible_file_name_is_refused(run: RecordedRun, output: str, words: str) -> None:
     result = report(run, "--output", str(run.folder / output))
