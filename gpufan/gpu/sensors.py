@@ -17,8 +17,9 @@ from gpufan.core.gpu import FanReading, Reading, Sensed, Throttle
 from gpufan.errors import GpuLost
 from gpufan.gpu.nvml_errors import ABSENCES, ABSENT, GONE, nvml_lost_error
 
-_ASK_EVERY = 60
-"""If a card does not have a value, gpufan asks for the value again after this number of reads."""
+_ASK_FIRST, _ASK_EVERY = 4, 60
+"""If a card does not have a value, gpufan asks for the value again after `_ASK_FIRST` reads. This number doubles each
+time, up to `_ASK_EVERY`."""
 
 _THROTTLES = (
     (
@@ -49,6 +50,7 @@ class _SensorValue:
         self._left_out = 0.0 if call else math.inf
         """The number of reads until gpufan asks for the value again."""
         self._absences = 0
+        self._wait = _ASK_FIRST
         self.answered = False
 
     def read(self) -> int | None:
@@ -66,7 +68,7 @@ class _SensorValue:
         if code in ABSENT and not self.answered:
             self._absences += 1
             if self._absences >= ABSENCES:
-                self._left_out = _ASK_EVERY - 1
+                self._left_out, self._wait = self._wait - 1, min(2 * self._wait, _ASK_EVERY)
         return None
 
 
