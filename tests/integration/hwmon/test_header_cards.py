@@ -245,6 +245,26 @@ def test_if_one_of_two_fans_cannot_be_set_the_other_runs_at_full_speed(
 
 
 @pytest.mark.slow
+def test_while_one_of_two_fans_is_missing_the_other_runs_at_full_speed_and_is_given_back(
+    start_p40: Start, chip: HwmonDouble, folder: Path
+) -> None:
+    program = start_p40(P40_SETTINGS.replace('["nct6798/pwm3"]', '["it8613/pwm1", "nct6798/pwm3"]'))
+    wait_for(lambda: percent(chip) == 100)
+    wait_for(lambda: "it8613/pwm1: no such fan" in snapshot(folder).gpus[0].reason.message)
+    chip.add_chip("it87.2608", "it8613", 4, {"1": {}})
+    wait_for(lambda: snapshot(folder).gpus[0].control == "ours")
+    wait_for(lambda: chip.state(1, "it87.2608")[:2] == (1, 153) and percent(chip) == 60)
+    chip.change_chip(device="it87.2608", is_present=False)
+    wait_for(lambda: percent(chip) == 100)
+    program.kill_with_guardian()
+    assert release_fans.release_recorded_cards(folder / "taken.json") == 1
+    assert is_as_before(chip)
+    chip.change_chip(device="it87.2608", is_present=True)
+    assert release_fans.release_recorded_cards(folder / "taken.json") == 0
+    assert chip.state(1, "it87.2608")[:2] == (5, 102)
+
+
+@pytest.mark.slow
 def test_a_blocked_fan_is_a_fault(start_p40: Start, chip: HwmonDouble, folder: Path) -> None:
     start_p40()
     wait_for(lambda: snapshot(folder).gpus[0].fans[0].speed_rpm)

@@ -9,8 +9,10 @@ import pytest
 
 from gpufan.errors import InputError
 from gpufan.gpu.release_fans import release_channels
+from gpufan.hwmon import chip_files
 from gpufan.hwmon.channels import GRAPHICS_CHIPS, find_channels, resolve_channel
 from gpufan.hwmon.sysfs import SysfsChip
+from tests.doubles.hwmon import let_hang
 
 
 def make_chip(folder: Path, device: str, number: int, name: str, files: dict[str, str]) -> Path:
@@ -164,6 +166,18 @@ def test_a_name_of_nothing_says_what_there_is(sys: Path, name: str) -> None:
     make_chip(sys, "nct6775.656", 1, "nct6798", NCT)
     with pytest.raises(InputError, match=r"nct6798/pwm2 \(CPU Fan\)|such as nct6798/pwm2"):
         resolve_channel(name, find_channels())
+
+
+@pytest.mark.parametrize(
+    ("file", "found"), [("name", ["it8613/pwm2"]), ("fan2_label", ["it8613/pwm2", "nct6798/pwm2"])]
+)
+def test_a_chip_that_hangs_hides_no_other_chip(
+    sys: Path, monkeypatch: pytest.MonkeyPatch, file: str, found: list[str]
+) -> None:
+    monkeypatch.setattr(chip_files, "ANSWER_S", 0.05)
+    let_hang(make_chip(sys, "nct6775.656", 1, "nct6798", {"pwm2": "90", "fan2_label": "CPU Fan"}) / file)
+    make_chip(sys, "it87.2608", 2, "it8613", {"pwm2": "90"})
+    assert [[channel.name for channel in find_channels()] for _ in range(2)] == [found, found]
 
 
 def test_a_box_without_hwmon_has_no_channel(sys: Path) -> None:
