@@ -87,11 +87,11 @@ def _within_limit(path: Path, call: Callable[[], _T]) -> _T:
         if access is None and earlier is not None:
             earlier.wait(max(earlier.end_s - time.monotonic(), 0))
             if not earlier.is_done:
-                raise ChipHangs(f"the chip does not answer: {path.name} hangs")
+                raise ChipHangs(f"its chip does not answer: {path.name} hangs")
     try:
         result = access.result(limit_s)
     except NoAnswer:
-        raise ChipHangs(f"the chip does not answer: {path.name} hangs") from None
+        raise ChipHangs(f"its chip does not answer: {path.name} hangs") from None
     except BaseException:
         _forget(path, access)
         raise

@@ -45,7 +45,7 @@ def test_a_hanging_chip_is_listed_as_unknown(gpufan: Gpufan, tmp_path: Path, mon
     make_hanging_chip(tmp_path / "sys", "hanging")
     make_plain_chip(tmp_path / "sys", "healthy")
     lines = gpufan("list", "--fans")[1].splitlines()
-    assert "unknown: the chip does not answer: pwm1 hangs" in lines[1]
+    assert "unknown: its chip does not answer: pwm1 hangs" in lines[1]
     assert "the chip, in its automatic mode 2" in lines[2]
 
 
@@ -125,7 +125,7 @@ def test_identify_names_a_hanging_chip_once(gpufan: Gpufan, tmp_path: Path, monk
     monkeypatch.setenv("GPUFAN_SYS_FOLDER", str(tmp_path / "sys"))
     make_hanging_chip(tmp_path / "sys", "hanging")
     status, out, err = gpufan("fans", "identify")
-    assert (status, out) == (1, "hanging/pwm1: the chip does not answer: pwm1 hangs\n")
+    assert (status, out) == (1, "hanging/pwm1: its chip does not answer: pwm1 hangs\n")
     assert err == "gpufan: 1 of 1 fans could not be tried: the lines above say why\n"
 
 

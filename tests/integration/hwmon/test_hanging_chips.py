@@ -112,7 +112,7 @@ def test_while_a_chip_hangs_all_other_fans_follow_their_cards_and_the_state_name
         wait_for(lambda temperature_c=temperature_c: box.are_others_at(temperature_c))
     assert time.monotonic() - began_s < 10
     if access != "read rpm" and access != "write mode":
-        wait_for(lambda: box.says("it8613/pwm1: the chip does not answer: pwm1"))
+        wait_for(lambda: box.says("it8613/pwm1: its chip does not answer: pwm1"))
     box.hang()
     wait_for(lambda: box.states[0].control == "ours" and box.chip.state(1, DEVICE)[:2] == (1, 179))
 
@@ -122,7 +122,7 @@ def test_a_chip_that_hangs_at_the_start_delays_no_other_fan(box: Box, access: st
     box.hang(access)
     box.start()
     wait_for(lambda: box.are_others_at(60))
-    wait_for(lambda: box.says("it8613/pwm1: the chip does not answer"))
+    wait_for(lambda: box.says("it8613/pwm1: its chip does not answer"))
     box.hang()
     wait_for(box.is_controlled)
 

@@ -176,7 +176,7 @@ def test_a_chip_that_hangs_while_it_is_opened_delays_no_fan_of_another_chip(boar
     pipe = make_hanging_chip(board.folder, "hanging", file)
     make_plain_chip(board.folder, "healthy")
     for _ in range(2):
-        with pytest.raises(OSError, match=f"^the chip does not answer: {file} hangs$"):
+        with pytest.raises(OSError, match=f"^its chip does not answer: {file} hangs$"):
             board.headers.open_fan("hanging/pwm1")
     assert board.headers.open_fan("healthy/pwm1").before.pwm_before == 90
     pipe.write_text("2")  # the end of the hang
@@ -210,12 +210,12 @@ def test_if_one_of_two_chips_hangs_the_fan_on_the_other_runs_at_full_speed(board
     gpu = board.card("hanging", "healthy")
     gpu.set_duty(60)
     let_hang(hanging / file)
-    with pytest.raises(FansOutOfReach, match=f"hanging/pwm1: the chip does not answer: {file} hangs"):
+    with pytest.raises(FansOutOfReach, match=f"hanging/pwm1: its chip does not answer: {file} hangs"):
         gpu.read()
-    with pytest.raises(GpuError, match="hanging/pwm1: the chip does not answer"):
+    with pytest.raises(GpuError, match="hanging/pwm1: its chip does not answer"):
         gpu.set_duty(100)
     assert ((healthy / "pwm1").read_text(), (healthy / "pwm1_enable").read_text()) == ("255", "1")
-    with pytest.raises(GpuError, match="hanging/pwm1: the chip does not answer"):
+    with pytest.raises(GpuError, match="hanging/pwm1: its chip does not answer"):
         gpu.release()
     assert ((healthy / "pwm1").read_text(), (healthy / "pwm1_enable").read_text()) == ("90", "2")
 
