@@ -155,15 +155,13 @@ def test_a_machine_or_python_for_which_the_package_has_no_code_is_named(box: Box
     assert "install-service" not in said
 
 
-@pytest.mark.parametrize("restart", ["exit 1", "sleep 60"])
-def test_an_upgrade_ends_and_says_so_if_the_service_fails_or_waits_for_the_driver(box: Box, restart: str) -> None:
+def test_an_upgrade_says_so_if_a_service_that_is_not_enabled_fails(box: Box) -> None:
     (box.root / "run/systemd/system").mkdir(parents=True)
-    box.program("timeout", 'shift; exec /usr/bin/timeout 1 "$@"')
     box.program(
         "systemctl",
-        f"""case "$*" in
+        """case "$*" in
             show*) echo ExecStart=/usr/lib/gpufan/bin/python3 ;;
-            *try-restart*) {restart} ;;
+            *try-restart*) exit 1 ;;
             *is-active* | *is-enabled*) exit 3 ;;
         esac""",
     )

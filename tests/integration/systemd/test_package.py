@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from pynvml import NVML_ERROR_DRIVER_NOT_LOADED
 
 from gpufan.gpu.simulated import PROFILES, SimulatedBox
 from tests.doubles.hwmon import DEVICE, hwmon_double
@@ -18,7 +19,7 @@ from tests.integration.hwmon.conftest import P40_SETTINGS, is_as_before
 from tests.integration.packages import changed_deb, deb
 from tests.integration.systemd.conftest import Boot, boot_layers
 from tests.integration.systemd.fresh import SUITES
-from tests.integration.systemd.rig import Rig
+from tests.integration.systemd.rig import GPUFAN, Rig
 
 pytestmark = pytest.mark.systemd
 BootFresh = Callable[..., Rig]
@@ -26,6 +27,7 @@ Measured = Callable[[str, float], None]
 
 COMMAND = "sudo gpufan install-service"
 SETTINGS = "/etc/gpufan/config.toml"
+LAST_GOOD = "/var/lib/gpufan/last-good-settings.json"
 NOT_OF_GPUFAN = ("var/lib/dpkg/", "var/lib/apt/", "etc/ld.so.cache", "etc/hosts")
 """What apt, dpkg and the packages under Python write for themselves."""
 
@@ -231,6 +233,44 @@ def test_a_removed_package_leaves_the_service_of_a_clone_alone(rig: Rig):
     assert rig.show("gpufan.service", "MainPID") == pid
     assert policies(rig) == [MANUAL, MANUAL]
     assert "target_c = 72" in rig.run("cat", SETTINGS).stdout
+    # A purge leaves the settings too, also those that were changed after the removal.
+    rig.run(GPUFAN, "config", "set", "target_c", "73")
+    wait_for(lambda: rig.run("grep", "-q", "target_c = 73", LAST_GOOD, check=False).returncode == 0, 10)
+    apt(rig, "purge", "gpufan")
+    assert "target_c = 73" in rig.run("cat", SETTINGS).stdout
+    apt(rig, "install", "/srv/gpufan.deb")
+    apt(rig, "purge", "gpufan")
+    assert "target_c = 73" in rig.run("cat", SETTINGS).stdout
+    assert rig.show("gpufan.service", "MainPID") == pid
+    assert policies(rig) == [MANUAL, MANUAL]
+
+
+def test_an_upgrade_ends_while_a_service_cannot_start_and_a_masked_one_can_be_removed(
+    boot_fresh: BootFresh, tmp_path: Path
+):
+    newer = changed_deb(tmp_path, "99")
+    rig = boot_fresh("bookworm", deb(), newer)
+    apt(rig, "install", f"/srv/{deb().name}")
+    rig.run("gpufan", "install-service", "--yes")
+    rig.run("systemctl", "disable", "gpufan.service")
+    # The service waits for the driver without an end.
+    rig.double.map.init_error = NVML_ERROR_DRIVER_NOT_LOADED
+    rig.run("rm", "/dev/nvidiactl")
+    said = apt(rig, "install", f"/srv/{newer.name}")
+    assert "gpufan.service does not start; until it does, the driver controls the fans" in said
+    assert "gpufan-history.service" not in said
+    assert COMMAND not in said
+    assert policies(rig) == [AUTO, AUTO]
+    rig.double.map.init_error = 0
+    rig.run("mknod", "/dev/nvidiactl", "c", "195", "255")
+    wait_for(lambda: policies(rig) == [MANUAL, MANUAL], 20)
+
+    rig.run("systemctl", "mask", "gpufan.service")
+    refused = rig.run("gpufan", "install-service", "--yes", check=False)
+    assert "`sudo systemctl unmask gpufan.service`" in refused.stderr
+    apt(rig, "purge", "gpufan")
+    assert policies(rig) == [AUTO, AUTO]
+    assert not {name for name in state(rig) if "gpufan" in name}
 
 
 KILLED_UPGRADE = """
