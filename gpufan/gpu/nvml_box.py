@@ -24,8 +24,9 @@ from gpufan.system.printable import printable
 OPEN_TIMEOUT_S = 2.0
 """All cards open at the same time. The wait for them ends when none has answered for this time, s."""
 
-RETRY_S = 10.0
-"""A card that has appeared but has not opened is opened again after this time, s."""
+FIRST_RETRY_S, RETRY_S = 2.0, 10.0
+"""A card that has not opened is opened again after `FIRST_RETRY_S`, s. This time doubles with each attempt, up to
+`RETRY_S`."""
 
 
 class NvmlBox:
@@ -55,7 +56,8 @@ class NvmlBox:
             gpu for gpu in self.gpus if not gpu.is_open and gpu.may_be(names) and not _is_named_in_nvml_box(gpu, names)
         ]
         """Cards that have not opened yet, and may turn out to be named ones."""
-        self._retry_at_s = time.monotonic() + RETRY_S
+        self._retry_s = min(FIRST_RETRY_S, RETRY_S)
+        self._retry_at_s = time.monotonic() + self._retry_s
 
     @property
     def addresses(self) -> list[PciAddress]:
@@ -79,7 +81,8 @@ class NvmlBox:
         appeared = self._appeared()
         if not appeared and (not self._unopened or time.monotonic() < self._retry_at_s):
             return []
-        self._retry_at_s = time.monotonic() + RETRY_S
+        self._retry_s = min(FIRST_RETRY_S if appeared else 2 * self._retry_s, RETRY_S)
+        self._retry_at_s = time.monotonic() + self._retry_s
         candidates = [*self._unopened, *appeared]
         self._unopened = [gpu for gpu in candidates if self._may_be_foreign(gpu, names)]
         candidates = [gpu for gpu in candidates if gpu not in self._unopened]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 
 import pynvml
 import pytest
@@ -361,17 +362,37 @@ def test_a_card_of_a_container_that_does_not_open_at_once_is_found_when_it_does(
     assert (new.info.uuid, box.find_new()) == (double.cards[1].uuid.decode(), [])
 
 
-def test_a_card_that_does_not_open_is_opened_again_only_after_some_time(
-    double: NvmlDouble, opened: Callable[..., Cards], kernel_lists: Listing
+def test_a_card_that_does_not_open_is_opened_again_soon_and_then_after_longer_waits(
+    double: NvmlDouble, opened: Callable[..., Cards], kernel_lists: Listing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(nvml_box, "time", SimpleNamespace(monotonic=lambda: now_s))
     kernel_lists(0)
     double.cards[1].absent = 1
     box = opened(*(card.uuid.decode() for card in double.cards[:2]))
     kernel_lists(0, 1, in_use=False)
     double.cards[1].absent, double.cards[1].error[Kind.HANDLE] = 0, pynvml.NVML_ERROR_UNKNOWN
-    for _ in range(5):
+    opened_s = []
+    for second in range(40):
+        now_s, calls = float(second), double.calls(1)[Kind.HANDLE]
         assert box.find_new() == []
-    assert double.calls(1)[Kind.HANDLE] == 1
+        if double.calls(1)[Kind.HANDLE] > calls:
+            opened_s.append(second)
+    assert opened_s == [0, 2, 6, 14, 24, 34]
+
+
+def test_a_card_that_does_not_open_at_the_start_is_opened_again_soon(
+    double: NvmlDouble, opened: Callable[..., Cards], kernel_lists: Listing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(nvml_box, "time", SimpleNamespace(monotonic=lambda: now_s))
+    kernel_lists(0, 1, in_use=False)
+    double.cards[1].error[Kind.HANDLE] = pynvml.NVML_ERROR_UNKNOWN
+    box = opened(*(card.uuid.decode() for card in double.cards[:2]))
+    double.cards[1].error[Kind.HANDLE] = 0
+    assert box.find_new() == []
+    now_s = 2.0
+    assert len(box.find_new()) == 1
 
 
 def test_a_card_that_is_not_named_stays_closed_after_a_restart_of_the_driver(
