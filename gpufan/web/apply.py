@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpufan.config.change import replace_settings, restore_settings, text_to_change
+from gpufan.config.change import replace_settings, restore_settings, settings_lock, text_to_change
 from gpufan.config.lint import lint_change
 from gpufan.errors import GpufanError, InputError
 from gpufan.system.files import read_file_if_exists
@@ -74,8 +74,9 @@ class Applier:
         change = self._shown.pop(diff_id, None)
         if change is None:
             raise InputError("this difference is too old: look at it again")
-        self._check_content(change.before, "look at the difference again")
-        effect, problem = self._write(lambda: replace_settings(self._path, change.after.decode()))
+        with settings_lock(self._path):
+            self._check_content(change.before, "look at the difference again")
+            effect, problem = self._write(lambda: replace_settings(self._path, change.after.decode()))
         undo_id = secrets.token_urlsafe(16)
         _remember(self._made, undo_id, change)
         daemon, text = wait_until_followed(self._path, self._runtime_folder, self._pause)
@@ -95,8 +96,9 @@ class Applier:
         change = self._made.get(undo_id)
         if change is None:
             raise InputError("this change cannot be undone here any more")
-        self._check_content(change.after, "undo would lose that change")
-        effect, problem = self._write(lambda: restore_settings(self._path, change.before))
+        with settings_lock(self._path):
+            self._check_content(change.after, "undo would lose that change")
+            effect, problem = self._write(lambda: restore_settings(self._path, change.before))
         del self._made[undo_id]
         daemon, text = wait_until_followed(self._path, self._runtime_folder, self._pause)
         done = f"{self._path}: as it was; {text or _effect(daemon, effect)}"

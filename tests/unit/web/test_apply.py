@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from gpufan.config.change import settings_lock
 from gpufan.core.snapshot import Snapshot
 from gpufan.daemon.snapshot_file import SnapshotFile
 from gpufan.errors import InputError
+from gpufan.system import lock
+from gpufan.system.background import BackgroundCall
+from gpufan.system.lock import _try_to_lock
 from gpufan.web import reload
 from gpufan.web.apply import Applier
 from gpufan.web.helper import DirectApplier, helper_answer
@@ -57,6 +62,23 @@ def test_the_daemon_accepts_the_change_once_its_cards_follow_it(box: Box) -> Non
     made = box.apply(target_c=70.0)
     assert (made["ok"], made["daemon"], box.waits) == (True, "accepted", 1)
     assert "follows it now" in made["text"]
+
+
+def test_a_change_by_another_program_at_the_same_moment_is_not_lost(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = threading.Event()
+
+    def notice(descriptor: int) -> bool:
+        waits.set()
+        return _try_to_lock(descriptor)
+
+    with settings_lock(box.path):
+        monkeypatch.setattr(lock, "_try_to_lock", notice)
+        call = BackgroundCall(lambda: box.apply(target_c=70.0))
+        assert waits.wait(10)
+        box.path.write_text("target_c = 60\n")
+    with pytest.raises(InputError, match="was changed meanwhile"):
+        call.result(10)
+    assert box.path.read_text() == "target_c = 60\n"
 
 
 def test_an_old_snapshot_proves_nothing(box: Box) -> None:
