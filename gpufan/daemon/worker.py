@@ -280,8 +280,7 @@ class Worker:
         if read_back.still is not None and decision.duty_percent is not None:
             # The other fans of the card must replace the one that stands still.
             decision = Decision(self.gpu.info.duty_range[1], decision.reason)
-        fault, slow = read_back.fault, read_back.slow
-        rival, disobeyed = read_back.rival, read_back.disobeyed
+        fault, slow, rival, disobeyed = read_back.fault, read_back.slow, read_back.rival, read_back.disobeyed
         if rival is not None:
             self._contested_s = now_s
         self._counters.overrides += (rival or disobeyed) is not None
