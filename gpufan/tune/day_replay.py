@@ -63,7 +63,7 @@ def peaks_c(cards: Sequence[DayCard], wall_clock: LocalTime) -> list[float]:
     """
     record = _replay(cards, wall_clock, rounds=0)
     of_cards = zip(cards, _cards_of(record, len(cards)), strict=True)
-    return [float(_known(card, temperatures_c).max(initial=-math.inf)) for card, (temperatures_c, _) in of_cards]
+    return [float(np.max(_known(card, temperatures_c), initial=-math.inf)) for card, (temperatures_c, _) in of_cards]
 
 
 def _replay(cards: Sequence[DayCard], wall_clock: LocalTime, rounds: int) -> Record:
@@ -184,7 +184,7 @@ def _outcome(card: DayCard, temperatures_c: NDArray[np.float32], speeds: NDArray
         swings.add(duty)
     return DayOutcome(
         seconds,
-        float(temperature_c.max()),
+        float(np.max(temperature_c)),
         int(np.count_nonzero(temperature_c > HOT_C)),
         mean_sound_db(energy * card.plant.full_scale_rpm**SOUND_EXPONENT),
         swings.count,
