@@ -139,8 +139,10 @@ class _Page:
         from gpufan.web.simulated_day import record_simulated_day
 
         folder = stack.enter_context(temporary_folder())
-        source = Source(folder / "config.toml", required=False)
-        (folder / "config.toml").write_text(render_settings_text())
+        settings = folder / "settings/config.toml"  # a change of the settings locks their folder
+        settings.parent.mkdir()
+        settings.write_text(render_settings_text())
+        source = Source(settings, required=False)
         daemon = SimulatedDaemon(str(self._options.profile), self._options.workload, source, folder)
         recorder = stack.enter_context(closing(Worker()))
         history = folder / "history"
@@ -150,7 +152,7 @@ class _Page:
         ).start()
         daemon.start()
         stack.callback(daemon.stop)
-        applier = DirectApplier(Applier(folder / "config.toml", folder))
+        applier = DirectApplier(Applier(settings, folder))
         return BoxOptions(folder, source, history, simulated=True), applier, daemon.before
 
     def _announce(self, stack: ExitStack) -> None:

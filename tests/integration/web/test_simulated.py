@@ -50,7 +50,7 @@ def test_a_settings_file_that_becomes_wrong_is_named_and_the_page_goes_on(
     temporary_files: Path, visit: Visitor
 ) -> None:
     with running_page("--simulate", env={"TMPDIR": str(temporary_files)}) as page:
-        (file,) = temporary_files.glob("*/config.toml")
+        (file,) = temporary_files.glob("*/settings/config.toml")
         file.write_text("target_c = 'warm'")
         mistake = f"{file}: line 1: target_c"
         tab = visit(page, "shape")
