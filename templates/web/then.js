@@ -229,11 +229,12 @@ export class Then {
     for (const { key, place, label } of cards) {
       if (!this.planes.has(key)) {
         const box = make("div");
-        this.densities.append(make("figure", {}, make("figcaption", {}, makeName(label)), box));
+        this.densities.append(make("figure", {}, make("figcaption"), box));
         this.planes.set(key, new Plane(box, DENSITY_PX));
         setAttribute(this.planes.get(key).svg, "role", "img");
       }
       const plane = this.planes.get(key);
+      plane.container.previousElementSibling.replaceChildren(makeName(label)); // the box may have renamed the card
       plane.setDensities([{ density: this.density.cards[key], colour: cardColour(place) }]);
       plane.setLine(this.settings.cards.find((card) => card.key === key) ?? null);
       setAttribute(plane.svg, "aria-label", `Temperature and duty of ${label}, and the present curve or target`);
